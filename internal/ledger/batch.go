@@ -1,0 +1,53 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// cancelBatch marks a batch as taken back.
+//
+// KEYS[1] batch. Returns the number of its tasks that had not ended, or -1 when there
+// is no such batch.
+var cancelBatch = redis.NewScript(`
+local r = redis.call("HMGET", KEYS[1], "total", "done")
+if not r[1] then return -1 end
+redis.call("HSET", KEYS[1], "canceled", 1)
+return tonumber(r[1]) - tonumber(r[2] or 0)
+`)
+
+// CancelBatch takes back all tasks of a batch that have not left yet, with one mark,
+// however many they are. It returns how many had not ended, or ErrNone.
+func (l *Ledger) CancelBatch(ctx context.Context, app, batch string) (int64, error) {
+	n, err := cancelBatch.Run(ctx, l.rdb, []string{BatchKey(app, batch)}).Int64()
+	if err != nil {
+		return 0, fmt.Errorf("cancel the batch: %w", err)
+	}
+	if n < 0 {
+		return 0, ErrNone
+	}
+	return n, nil
+}
+
+// Batch is the counters of a batch: total, done, and one an outcome.
+func (l *Ledger) Batch(ctx context.Context, app, batch string) (map[string]int64, error) {
+	fields, err := l.rdb.HGetAll(ctx, BatchKey(app, batch)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the batch: %w", err)
+	}
+	if len(fields) == 0 {
+		return nil, ErrNone
+	}
+	counts := make(map[string]int64, len(fields))
+	for name, value := range fields {
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("read the batch: field %s is no number", name)
+		}
+		counts[name] = n
+	}
+	return counts, nil
+}

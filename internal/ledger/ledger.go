@@ -1,0 +1,232 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Ledger reads and writes task records. The zero value is not usable; see New.
+type Ledger struct {
+	rdb    redis.UniversalClient
+	policy Policy
+}
+
+// Policy is how long things are kept, and when a runner is given up.
+type Policy struct {
+	Retention time.Duration // of a settled record and its image
+	StreamMax int64         // cap of an app's stream, in entries; trimmed approximately
+	DeadAfter time.Duration // after which a runner that said nothing is held to be dead
+	LostLimit int           // runs of one task that may die before it ends
+}
+
+// New does no I/O.
+func New(rdb redis.UniversalClient, policy Policy) *Ledger {
+	return &Ledger{rdb: rdb, policy: policy}
+}
+
+// Ref names a task. Batch is empty when the task is in none.
+type Ref struct{ App, ID, Batch string }
+
+func (r Ref) keys(first ...string) []string {
+	if r.Batch == "" {
+		return first
+	}
+	return append(first, BatchKey(r.App, r.Batch), batchIDsKey(r.App, r.Batch))
+}
+
+// Claim says what Mark found.
+type Claim struct {
+	New   bool   // the id was free, and is now marked
+	Done  bool   // the id has an outcome
+	Queue string // the queue that the id is marked with
+}
+
+// Mark claims an id for a queue, in the state scheduled or waiting. Calling it again
+// returns what the first call marked.
+func (l *Ledger) Mark(ctx context.Context, ref Ref, queue, state string) (Claim, error) {
+	reply, err := mark.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID)), queue, state, ref.ID).StringSlice()
+	if err != nil {
+		return Claim{}, fmt.Errorf("mark the task: %w", err)
+	}
+	return Claim{New: reply[0] == "new", Done: reply[0] == "done", Queue: reply[1]}, nil
+}
+
+// What a runner is told when it opens a task.
+type What string
+
+// The answers of Open.
+const (
+	Go       What = "go"       // send it
+	Settled  What = "settled"  // it has an outcome already
+	Busy     What = "busy"     // another runner may still have it: look again after Wait
+	Unknown  What = "unknown"  // it was written to WeChat, and may not be repeated
+	Lost     What = "lost"     // too many runners died over it
+	Canceled What = "canceled" // it was taken back
+	Expired  What = "expired"  // not_after has passed
+)
+
+// Opening is a request to send a task.
+type Opening struct {
+	Runner  string        // unique to this run; no blanks
+	Queue   string        // asynq queue that the task came from
+	Fenced  bool          // the request is not safe to repeat, or only within Dedupe
+	Dedupe  time.Duration // for which a fenced request may be repeated; 0: never
+	Expired bool          // not_after has passed
+}
+
+// Opened is the answer.
+type Opened struct {
+	What       What
+	Wait       time.Duration // with Busy
+	Attempts   int           // runs of this task that called, this one included
+	Generation int           // 1, and one more for each redrive
+	Since      time.Time     // the server's time
+}
+
+// Open takes a task for a runner, and raises its fence, or tells why the runner may
+// not have it.
+func (l *Ledger) Open(ctx context.Context, ref Ref, o Opening) (Opened, error) {
+	reply, err := open.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID)),
+		o.Runner, o.Queue, flag(o.Fenced), o.Dedupe.Milliseconds(), l.policy.DeadAfter.Milliseconds(),
+		flag(o.Expired), l.policy.LostLimit, ref.ID).Slice()
+	if err != nil {
+		return Opened{}, fmt.Errorf("open the task: %w", err)
+	}
+	if len(reply) != 5 {
+		return Opened{}, fmt.Errorf("open the task: a reply of %d parts", len(reply))
+	}
+	what, _ := reply[0].(string)
+	n := func(i int) int64 { v, _ := reply[i].(int64); return v }
+	return Opened{
+		What: What(what), Wait: time.Duration(n(1)) * time.Millisecond,
+		Attempts: int(n(2)), Generation: int(n(3)), Since: time.UnixMilli(n(4)),
+	}, nil
+}
+
+// Defer hands a task back in the state waiting or retrying. notAccepted says that
+// WeChat surely did not take the request: it lowers the fence.
+func (l *Ledger) Defer(ctx context.Context, ref Ref, runner, state string, notAccepted bool) error {
+	err := deferred.Run(ctx, l.rdb, []string{TaskKey(ref.App, ref.ID)}, runner, state, flag(notAccepted)).Err()
+	if err != nil {
+		return fmt.Errorf("hand the task back: %w", err)
+	}
+	return nil
+}
+
+// Ending is the outcome of a task.
+type Ending struct {
+	Outcome    string
+	Result     []byte // the result record as JSON
+	Queue      string
+	Generation int    // as Open gave it
+	Image      []byte // bytes of a QR code; nil for none
+	Replaces   string // the runner that owns the fence, when its answer replaces "unknown"
+}
+
+// Standing is what the record says after Settle.
+type Standing struct {
+	Written bool // by this call; otherwise an earlier outcome stands
+	Outcome string
+	Result  []byte
+}
+
+// Settle writes the outcome, the stream entry, the batch's counters and the image in
+// one step. The first outcome wins, but for Ending.Replaces.
+func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (Standing, error) {
+	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID))
+	reply, err := settle.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
+		l.policy.StreamMax, e.Image, max(e.Generation, 1), e.Replaces, e.Queue).StringSlice()
+	if err != nil {
+		return Standing{}, fmt.Errorf("record the outcome: %w", err)
+	}
+	return Standing{Written: reply[0] == "written", Outcome: reply[1], Result: []byte(reply[2])}, nil
+}
+
+// Canceling says what Cancel met.
+type Canceling string
+
+// The answers of Cancel.
+const (
+	CancelNone    Canceling = "none"     // no such task
+	CancelDone    Canceling = "done"     // it has ended already
+	CancelSending Canceling = "sending"  // it is being sent; it ends as canceled only if WeChat does not take it
+	CancelMarked  Canceling = "canceled" // it will not be sent
+)
+
+// Cancel marks a task as taken back. Repeating it is no error.
+func (l *Ledger) Cancel(ctx context.Context, app, id string) (Canceling, error) {
+	reply, err := cancel.Run(ctx, l.rdb, []string{TaskKey(app, id)}).Text()
+	if err != nil {
+		return "", fmt.Errorf("cancel the task: %w", err)
+	}
+	return Canceling(reply), nil
+}
+
+// Record is a task's record as it stands.
+type Record struct {
+	State, Queue, Outcome string
+	Result                []byte // JSON; empty before the end
+	Attempts, Generation  int
+}
+
+// ErrNone says that there is no such record, or no longer.
+var ErrNone = errors.New("no such record")
+
+// Record reads a task's record, or ErrNone.
+func (l *Ledger) Record(ctx context.Context, app, id string) (Record, error) {
+	v, err := l.rdb.HMGet(ctx, TaskKey(app, id), "state", "queue", "outcome", "result", "attempts", "generation").Result()
+	if err != nil {
+		return Record{}, fmt.Errorf("read the record: %w", err)
+	}
+	s := func(i int) string { t, _ := v[i].(string); return t }
+	if s(0) == "" && s(1) == "" {
+		return Record{}, ErrNone
+	}
+	attempts, _ := strconv.Atoi(s(4))
+	generation, _ := strconv.Atoi(s(5))
+	return Record{
+		State: s(0), Queue: s(1), Outcome: s(2), Result: []byte(s(3)),
+		Attempts: attempts, Generation: generation,
+	}, nil
+}
+
+// Image reads the bytes of the QR code that a task asked for, or ErrNone.
+func (l *Ledger) Image(ctx context.Context, app, id string) ([]byte, error) {
+	return l.bytes(ctx, imageKey(app, id))
+}
+
+// PutBlob keeps the image of a check until its task ends.
+func (l *Ledger) PutBlob(ctx context.Context, app, id string, image []byte) error {
+	if err := l.rdb.Set(ctx, blobKey(app, id), image, 0).Err(); err != nil {
+		return fmt.Errorf("keep the image: %w", err)
+	}
+	return nil
+}
+
+// Blob reads the image of a check, or ErrNone.
+func (l *Ledger) Blob(ctx context.Context, app, id string) ([]byte, error) {
+	return l.bytes(ctx, blobKey(app, id))
+}
+
+func (l *Ledger) bytes(ctx context.Context, key string) ([]byte, error) {
+	b, err := l.rdb.Get(ctx, key).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, ErrNone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the image: %w", err)
+	}
+	return b, nil
+}
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,269 @@
+package ledger_test
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+const (
+	app   = "wx0123456789abcdef"
+	queue = app + ":send:subscribe"
+)
+
+func newLedger(rdb redis.UniversalClient, deadAfter time.Duration) *ledger.Ledger {
+	return ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100, DeadAfter: deadAfter, LostLimit: 3})
+}
+
+func opening(runner string) ledger.Opening {
+	return ledger.Opening{Runner: runner, Queue: queue, Fenced: true}
+}
+
+func ending(outcome string) ledger.Ending {
+	return ledger.Ending{Outcome: outcome, Result: []byte(`{"outcome":"` + outcome + `"}`), Queue: queue, Generation: 1}
+}
+
+// must returns a function that fails the test on an error and passes the value on.
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func TestMarkIsAnsweredOnceWithNew(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, ref := newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1", Batch: "b"}
+		var claimed atomic.Int64
+		var producers sync.WaitGroup
+		for range 20 {
+			producers.Go(func() {
+				c, err := l.Mark(t.Context(), ref, queue, "waiting")
+				if err != nil {
+					t.Error(err)
+				}
+				if c.New {
+					claimed.Add(1)
+				}
+				if c.Queue != queue || c.Done {
+					t.Errorf("claim %+v", c)
+				}
+			})
+		}
+		producers.Wait()
+		if claimed.Load() != 1 {
+			t.Errorf("%d producers were told that the id is new", claimed.Load())
+		}
+		if n := must[map[string]int64](t)(l.Batch(t.Context(), app, "b"))["total"]; n != 1 {
+			t.Errorf("the batch counts %d tasks, not 1", n)
+		}
+		// The same id for another queue is told the first queue.
+		c := must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue+":bulk", "waiting"))
+		if c.New || c.Queue != queue {
+			t.Errorf("a second mark: %+v", c)
+		}
+	})
+}
+
+func TestSettleOnce(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, time.Minute)
+		ref := ledger.Ref{App: app, ID: "1", Batch: "b"}
+		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting"))
+		if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("r1"))); o.What != ledger.Go || o.Attempts != 1 || o.Generation != 1 {
+			t.Fatalf("opened %+v", o)
+		}
+		var written atomic.Int64
+		var runners sync.WaitGroup
+		for range 10 {
+			runners.Go(func() {
+				if must[ledger.Standing](t)(l.Settle(ctx, ref, ending("accepted"))).Written {
+					written.Add(1)
+				}
+			})
+		}
+		runners.Wait()
+		if written.Load() != 1 || rdb.XLen(ctx, ledger.StreamKey(app)).Val() != 1 {
+			t.Errorf("%d outcomes written, %d stream entries", written.Load(), rdb.XLen(ctx, ledger.StreamKey(app)).Val())
+		}
+		s := must[ledger.Standing](t)(l.Settle(ctx, ref, ending("failed")))
+		if s.Written || s.Outcome != "accepted" || string(s.Result) != `{"outcome":"accepted"}` {
+			t.Errorf("a second outcome: %+v", s)
+		}
+		counts := must[map[string]int64](t)(l.Batch(ctx, app, "b"))
+		if counts["accepted"] != 1 || counts["done"] != 1 || counts["failed"] != 0 {
+			t.Errorf("batch %v", counts)
+		}
+		if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("r2"))); o.What != ledger.Settled {
+			t.Errorf("opened after the end: %+v", o)
+		}
+		if c := must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting")); !c.Done {
+			t.Errorf("marked after the end: %+v", c)
+		}
+		if ttl := rdb.PTTL(ctx, ledger.TaskKey(app, "1")).Val(); ttl <= 0 || ttl > time.Hour {
+			t.Errorf("the record lives for %v", ttl)
+		}
+	})
+}
+
+// TestOpen walks a task through what can have happened to it before, and tells what
+// the next runner hears.
+func TestOpen(t *testing.T) {
+	const dedupe = 10 * time.Minute
+	runOut := func(o ledger.Opening) ledger.Opening { o.Expired = true; return o }
+	within := func(o ledger.Opening) ledger.Opening { o.Dedupe = dedupe; return o }
+	bare := func(o ledger.Opening) ledger.Opening { o.Fenced = false; return o }
+	same := func(o ledger.Opening) ledger.Opening { return o }
+	type step = func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.Opening)
+	deferred := func(notAccepted bool) step {
+		return func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.Opening) {
+			if got := must[ledger.Opened](t)(l.Open(t.Context(), ref, o)); got.What != ledger.Go {
+				t.Fatalf("the first run: %+v", got)
+			}
+			if err := l.Defer(t.Context(), ref, o.Runner, "retrying", notAccepted); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	died := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.Opening) {
+		must[ledger.Opened](t)(l.Open(t.Context(), ref, o))
+	}
+	cancel := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, _ ledger.Opening) {
+		if c := must[ledger.Canceling](t)(l.Cancel(t.Context(), ref.App, ref.ID)); c != ledger.CancelMarked {
+			t.Fatalf("canceled: %s", c)
+		}
+	}
+	cancelBatch := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, _ ledger.Opening) {
+		if n := must[int64](t)(l.CancelBatch(t.Context(), ref.App, ref.Batch)); n != 1 {
+			t.Fatalf("%d canceled", n)
+		}
+	}
+	for _, c := range []struct {
+		name      string
+		kind      func(ledger.Opening) ledger.Opening
+		deadAfter time.Duration
+		before    []step
+		next      func(ledger.Opening) ledger.Opening
+		want      ledger.What
+	}{
+		{"first run", same, time.Hour, nil, same, ledger.Go},
+		{"after a known failure", same, time.Hour, []step{deferred(true)}, same, ledger.Go},
+		{"after no answer, unsafe to repeat", same, time.Hour, []step{deferred(false)}, same, ledger.Unknown},
+		{"after no answer, deduplicated", within, time.Hour, []step{deferred(false)}, within, ledger.Go},
+		{"after no answer, deduplicated, too late to send", within, time.Hour, []step{deferred(false)}, func(o ledger.Opening) ledger.Opening { return runOut(within(o)) }, ledger.Unknown},
+		{"after no answer, safe to repeat", bare, time.Hour, []step{deferred(false)}, bare, ledger.Go},
+		{"another runner is at it", same, time.Hour, []step{died}, same, ledger.Busy},
+		{"another runner is at it, safe to repeat", bare, time.Hour, []step{died}, bare, ledger.Busy},
+		{"another runner died over it", same, 0, []step{died}, same, ledger.Unknown},
+		{"another runner died over it, too late now", same, 0, []step{died}, runOut, ledger.Unknown},
+		{"another runner died over it, safe to repeat", bare, 0, []step{died}, bare, ledger.Go},
+		{"three runners died over it", bare, 0, []step{died, died, died}, bare, ledger.Lost},
+		{"three runners died over it, deduplicated", within, 0, []step{died, died, died}, within, ledger.Unknown},
+		{"not_after passed", same, time.Hour, nil, runOut, ledger.Expired},
+		{"canceled", same, time.Hour, []step{cancel}, same, ledger.Canceled},
+		{"canceled with its batch", same, time.Hour, []step{cancelBatch}, same, ledger.Canceled},
+		{"canceled after a known failure", same, time.Hour, []step{deferred(true), cancel}, same, ledger.Canceled},
+		{"canceled after no answer", same, time.Hour, []step{deferred(false), cancel}, same, ledger.Unknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+				l, ref := newLedger(rdb, c.deadAfter), ledger.Ref{App: app, ID: "1", Batch: "b"}
+				must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue, "waiting"))
+				for _, before := range c.before {
+					before(t, l, ref, c.kind(opening("r1")))
+				}
+				got := must[ledger.Opened](t)(l.Open(t.Context(), ref, c.next(opening("r2"))))
+				if got.What != c.want {
+					t.Errorf("got %s, want %s", got.What, c.want)
+				}
+				if (got.What == ledger.Busy) != (got.Wait > 0) {
+					t.Errorf("%s with a wait of %v", got.What, got.Wait)
+				}
+			})
+		})
+	}
+}
+
+func TestOwnerReplacesUnknown(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, 0)
+		ref := ledger.Ref{App: app, ID: "1", Batch: "b"}
+		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting"))
+		must[ledger.Opened](t)(l.Open(ctx, ref, opening("owner")))
+		must[ledger.Standing](t)(l.Settle(ctx, ref, ending("unknown")))
+		late := ending("accepted")
+		late.Replaces = "somebody"
+		if s := must[ledger.Standing](t)(l.Settle(ctx, ref, late)); s.Written {
+			t.Error("somebody who does not own the fence replaced unknown")
+		}
+		late.Replaces = "owner"
+		if s := must[ledger.Standing](t)(l.Settle(ctx, ref, late)); !s.Written {
+			t.Errorf("the owner could not replace unknown: %+v", s)
+		}
+		counts := must[map[string]int64](t)(l.Batch(ctx, app, "b"))
+		if counts["unknown"] != 0 || counts["accepted"] != 1 || counts["done"] != 1 {
+			t.Errorf("batch %v", counts)
+		}
+	})
+}
+
+func TestStaleGenerationIsKept(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
+		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting"))
+		old := ending("accepted")
+		old.Generation = 7
+		if s := must[ledger.Standing](t)(l.Settle(ctx, ref, old)); s.Written {
+			t.Error("the outcome of another generation was written")
+		}
+	})
+}
+
+func TestImagesAndBlobs(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
+		if err := l.PutBlob(ctx, app, "1", []byte{0xff, 0, 1}); err != nil {
+			t.Fatal(err)
+		}
+		if b := must[[]byte](t)(l.Blob(ctx, app, "1")); !slices.Equal(b, []byte{0xff, 0, 1}) {
+			t.Errorf("blob %v", b)
+		}
+		e := ending("accepted")
+		e.Image = []byte{0x89, 'P', 0, 0xff}
+		must[ledger.Standing](t)(l.Settle(ctx, ref, e))
+		if b := must[[]byte](t)(l.Image(ctx, app, "1")); !slices.Equal(b, e.Image) {
+			t.Errorf("image %v", b)
+		}
+		if _, err := l.Blob(ctx, app, "1"); !errors.Is(err, ledger.ErrNone) {
+			t.Errorf("the blob outlives its task: %v", err)
+		}
+	})
+}
+
+func TestRecord(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
+		if _, err := l.Record(ctx, app, "1"); !errors.Is(err, ledger.ErrNone) {
+			t.Errorf("no record: %v", err)
+		}
+		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "scheduled"))
+		if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.State != "scheduled" || r.Queue != queue || r.Generation != 1 {
+			t.Errorf("record %+v", r)
+		}
+		must[ledger.Opened](t)(l.Open(ctx, ref, opening("r1")))
+		if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.State != "sending" || r.Attempts != 1 {
+			t.Errorf("record %+v", r)
+		}
+	})
+}
