@@ -84,7 +84,7 @@ type Opened struct {
 	What       What
 	Wait       time.Duration // with Busy
 	Attempts   int           // runs of this task that called, this one included
-	Generation int           // 1, and one more for each redrive
+	Generation int           // 0, and one more for each redrive
 	Since      time.Time     // the server's time
 }
 
@@ -140,7 +140,7 @@ type Standing struct {
 func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (Standing, error) {
 	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID))
 	reply, err := settle.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
-		l.policy.StreamMax, e.Image, max(e.Generation, 1), e.Replaces, e.Queue).StringSlice()
+		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue).StringSlice()
 	if err != nil {
 		return Standing{}, fmt.Errorf("record the outcome: %w", err)
 	}
@@ -200,9 +200,9 @@ func (l *Ledger) Image(ctx context.Context, app, id string) ([]byte, error) {
 	return l.bytes(ctx, imageKey(app, id))
 }
 
-// PutBlob keeps the image of a check until its task ends.
+// PutBlob keeps the image of a check until its task ends. The first one of an id stays.
 func (l *Ledger) PutBlob(ctx context.Context, app, id string, image []byte) error {
-	if err := l.rdb.Set(ctx, blobKey(app, id), image, 0).Err(); err != nil {
+	if err := l.rdb.SetNX(ctx, blobKey(app, id), image, 0).Err(); err != nil {
 		return fmt.Errorf("keep the image: %w", err)
 	}
 	return nil

@@ -28,7 +28,7 @@ func opening(runner string) ledger.Opening {
 }
 
 func ending(outcome string) ledger.Ending {
-	return ledger.Ending{Outcome: outcome, Result: []byte(`{"outcome":"` + outcome + `"}`), Queue: queue, Generation: 1}
+	return ledger.Ending{Outcome: outcome, Result: []byte(`{"outcome":"` + outcome + `"}`), Queue: queue}
 }
 
 // must returns a function that fails the test on an error and passes the value on.
@@ -81,7 +81,7 @@ func TestSettleOnce(t *testing.T) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		ref := ledger.Ref{App: app, ID: "1", Batch: "b"}
 		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting"))
-		if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("r1"))); o.What != ledger.Go || o.Attempts != 1 || o.Generation != 1 {
+		if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("r1"))); o.What != ledger.Go || o.Attempts != 1 || o.Generation != 0 {
 			t.Fatalf("opened %+v", o)
 		}
 		var written atomic.Int64
@@ -258,7 +258,7 @@ func TestRecord(t *testing.T) {
 			t.Errorf("no record: %v", err)
 		}
 		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "scheduled"))
-		if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.State != "scheduled" || r.Queue != queue || r.Generation != 1 {
+		if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.State != "scheduled" || r.Queue != queue || r.Generation != 0 {
 			t.Errorf("record %+v", r)
 		}
 		must[ledger.Opened](t)(l.Open(ctx, ref, opening("r1")))

@@ -13,7 +13,7 @@ var mark = redis.NewScript(`
 local r = redis.call("HMGET", KEYS[1], "queue", "outcome")
 if r[2] then return {"done", r[1] or ""} end
 if r[1] then return {"marked", r[1]} end
-redis.call("HSET", KEYS[1], "queue", ARGV[1], "state", ARGV[2], "generation", 1)
+redis.call("HSET", KEYS[1], "queue", ARGV[1], "state", ARGV[2], "generation", 0)
 redis.call("PERSIST", KEYS[1])
 if KEYS[2] then
 	redis.call("HINCRBY", KEYS[2], "total", 1)
@@ -42,7 +42,7 @@ var open = redis.NewScript(`
 local t = redis.call("TIME")
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local r = redis.call("HMGET", KEYS[1], "outcome", "run", "fence", "canceled", "lost", "attempts", "generation")
-local attempts, generation = tonumber(r[6] or 0), tonumber(r[7] or 1)
+local attempts, generation = tonumber(r[6] or 0), tonumber(r[7] or 0)
 local function answer(what, ms) return {what, ms or 0, attempts, generation, now} end
 
 if r[1] then return answer("settled") end

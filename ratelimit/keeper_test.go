@@ -1,0 +1,338 @@
+package ratelimit
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+const testApp = "wx0123456789abcdef"
+
+// keeper is what keeps the windows: the model, or the scripts on some Redis.
+type keeper interface {
+	take(now int64, p plan, n int) answer
+	giveBack(now int64, p *Permit)
+}
+
+// scripted is the scripts with the clock in the test's hand.
+type scripted struct {
+	t     *testing.T
+	l     *Limiter
+	clock int64
+}
+
+func newScripted(t *testing.T, rdb redis.UniversalClient) *scripted {
+	s := &scripted{t: t, l: NewLimiter(rdb, DefaultConfig(), nil)}
+	s.l.now = func() int64 { return s.clock }
+	return s
+}
+
+func (s *scripted) take(now int64, p plan, n int) answer {
+	s.t.Helper()
+	s.clock = now
+	g, err := s.l.take(s.t.Context(), p, n)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return answer{now: g.now, instants: g.instants, wait: g.wait, window: g.window}
+}
+
+func (s *scripted) giveBack(now int64, p *Permit) {
+	s.t.Helper()
+	s.clock = now
+	if err := s.l.giveBack(s.t.Context(), p, true); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// eachKeeper runs fn against the model, miniredis and a real Redis.
+func eachKeeper(t *testing.T, fn func(t *testing.T, k keeper)) {
+	t.Run("model", func(t *testing.T) { fn(t, newModel()) })
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) { fn(t, newScripted(t, rdb)) })
+}
+
+// planOf is a plan over limits named a, b, …
+func planOf(margin float64, limits ...Limit) plan {
+	l := &Limiter{margin: margin}
+	for i, lim := range limits {
+		name := string(rune('a' + i))
+		l.rows = append(l.rows, Row{Name: name, Limit: lim, Members: []string{"t"}})
+	}
+	return l.planFor(testApp, "t")
+}
+
+// at is a time by Redis' clock, in µs.
+func at(t *testing.T, s string) int64 {
+	t.Helper()
+	v, err := time.Parse("2006-01-02T15:04:05.999999Z07:00", s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.UnixMicro()
+}
+
+const noon = "2026-12-01T12:00:00+08:00"
+
+func ms(n int64) int64 { return n * 1000 }
+
+// step is one question at a time after the start, and the answer that is due.
+type step struct {
+	after  time.Duration // since the start
+	n      int           // permits asked for
+	give   int           // instead: give back the permit granted as the give-th, from 1
+	grants []int64       // ms after the start
+	wait   time.Duration
+	window Window
+}
+
+var windowTable = []struct {
+	name   string
+	start  string
+	margin float64
+	limits []Limit
+	steps  []step
+}{
+	{
+		name: "seconds are reserved a tenth apart and at most a second ahead", start: noon,
+		limits: []Limit{{PerSecond: 10}},
+		steps: []step{
+			{n: 1, grants: []int64{0}},
+			{n: 3, grants: []int64{100, 200, 300}},
+			{n: 20, grants: []int64{400, 500, 600, 700, 800, 900, 1000}},
+			{n: 1, wait: 100 * time.Millisecond, window: Window{"a", PerSecond, 10}},
+			{after: 250 * time.Millisecond, n: 2, grants: []int64{1100, 1200}},
+			{after: 5 * time.Second, n: 1, grants: []int64{5000}},
+		},
+	},
+	{
+		name: "the margin stretches the spacing", start: noon, margin: 0.2, limits: []Limit{{PerSecond: 10}},
+		steps: []step{{n: 3, grants: []int64{0, 125, 250}}},
+	},
+	{
+		name: "one a second", start: noon, margin: 0.2, limits: []Limit{{PerSecond: 1}},
+		steps: []step{
+			{n: 2, grants: []int64{0}},
+			{n: 1, wait: 250 * time.Millisecond, window: Window{"a", PerSecond, 1}},
+			{after: 250 * time.Millisecond, n: 1, grants: []int64{1250}},
+		},
+	},
+	{
+		name: "only the newest instant is given back", start: noon, limits: []Limit{{PerSecond: 10}},
+		steps: []step{
+			{n: 3, grants: []int64{0, 100, 200}},
+			{give: 2},
+			{n: 1, grants: []int64{300}},
+			{give: 4},
+			{n: 1, grants: []int64{300}},
+		},
+	},
+	{
+		name: "a minute's allowance at once, and again when its bucket has passed", start: noon, margin: 0.2,
+		limits: []Limit{{PerMinute: 5}},
+		steps: []step{
+			{after: 30 * time.Millisecond, n: 9, grants: []int64{30, 30, 30, 30}},
+			{after: 10 * time.Second, n: 1, wait: 50*time.Second + 200*time.Millisecond, window: Window{"a", PerMinute, 5}},
+			{after: 60*time.Second + 199*time.Millisecond, n: 1, wait: time.Millisecond, window: Window{"a", PerMinute, 5}},
+			{after: 60*time.Second + 200*time.Millisecond, n: 1, grants: []int64{60200}},
+		},
+	},
+	{
+		name: "a minute's count given back is free at once", start: noon, limits: []Limit{{PerMinute: 2}},
+		steps: []step{
+			{n: 1, grants: []int64{0}},
+			{after: 2 * time.Second, n: 1, grants: []int64{2000}},
+			{after: 3 * time.Second, give: 2},
+			{after: 4 * time.Second, n: 2, grants: []int64{4000}},
+			{after: 61 * time.Second, give: 1},
+			{after: 61 * time.Second, n: 2, grants: []int64{61000}},
+		},
+	},
+	{
+		name: "a day is spent until two seconds past midnight in China", start: "2026-12-01T23:00:00+08:00",
+		limits: []Limit{{PerDay: 2}},
+		steps: []step{
+			{n: 3, grants: []int64{0, 0}},
+			{n: 1, wait: time.Hour + edge, window: Window{"a", PerDay, 2}},
+			{after: time.Hour, n: 1, wait: edge, window: Window{"a", PerDay, 2}},
+			{after: time.Hour + edge, n: 9, grants: []int64{3602000, 3602000}},
+		},
+	},
+	{
+		name: "around midnight a call counts on both days", start: "2026-12-01T23:59:59+08:00",
+		limits: []Limit{{PerDay: 3}},
+		steps: []step{
+			{n: 1, grants: []int64{0}},
+			{after: time.Second, n: 1, grants: []int64{1000}},
+			{after: 4 * time.Second, n: 3, grants: []int64{4000}},
+		},
+	},
+	{
+		name: "a day's count given back, also over midnight", start: "2026-12-01T23:59:59+08:00",
+		limits: []Limit{{PerDay: 1}},
+		steps: []step{
+			{n: 2, grants: []int64{0}},
+			{after: 500 * time.Millisecond, give: 1},
+			{after: 600 * time.Millisecond, n: 2, grants: []int64{600}},
+			{after: 1100 * time.Millisecond, give: 2},
+			{after: 1200 * time.Millisecond, n: 2, grants: []int64{1200}},
+		},
+	},
+	{
+		name: "days that went by unused", start: noon, limits: []Limit{{PerDay: 1}},
+		steps: []step{
+			{n: 1, grants: []int64{0}},
+			{after: 72 * time.Hour, n: 2, grants: []int64{72 * 3600_000}},
+		},
+	},
+	{
+		name: "a lifetime's total never comes back by itself, but can be given back", start: noon,
+		limits: []Limit{{Total: 1}},
+		steps: []step{
+			{n: 2, grants: []int64{0}},
+			{after: 1000 * time.Hour, n: 1, wait: wholeLife, window: Window{"a", Total, 1}},
+			{after: 1000 * time.Hour, give: 1},
+			{after: 1000 * time.Hour, n: 2, grants: []int64{3600_000_000}},
+		},
+	},
+	{
+		name: "all windows of all rows, or none", start: noon, limits: []Limit{{PerSecond: 10, PerDay: 9}, {Total: 2, PerMinute: 7}},
+		steps: []step{
+			{n: 5, grants: []int64{0, 100}},
+			{n: 5, wait: wholeLife, window: Window{"b", Total, 2}},
+			{give: 2},
+			{n: 5, grants: []int64{100}},
+		},
+	},
+	{
+		name: "no limit at all", start: noon,
+		steps: []step{{n: 3, grants: []int64{0, 0, 0}}},
+	},
+	{
+		name: "the clock steps back: reserved instants are not given twice", start: noon, limits: []Limit{{PerSecond: 10}},
+		steps: []step{
+			{n: 5, grants: []int64{0, 100, 200, 300, 400}},
+			{after: -300 * time.Millisecond, n: 1, grants: []int64{500}},
+			{after: -time.Hour, n: 1, wait: 100 * time.Millisecond, window: Window{"a", PerSecond, 10}},
+			{after: -time.Hour + 100*time.Millisecond, n: 1, grants: []int64{-3600_000 + 1100}},
+		},
+	},
+	{
+		name: "the clock steps back: the minute is withheld once more", start: noon, limits: []Limit{{PerMinute: 2}},
+		steps: []step{
+			{n: 3, grants: []int64{0, 0}},
+			{after: -time.Hour, n: 1, wait: 61*time.Second + 200*time.Millisecond, window: Window{"a", PerMinute, 2}},
+			{after: -time.Hour + 61*time.Second + 200*time.Millisecond, n: 1, grants: []int64{-3600_000 + 61_200}},
+		},
+	},
+	{
+		name: "the clock steps back over midnight: the count stays", start: "2026-12-02T00:00:10+08:00", limits: []Limit{{PerDay: 2}},
+		steps: []step{
+			{n: 1, grants: []int64{0}},
+			{after: -20 * time.Second, n: 2, grants: []int64{-20_000}},
+			{after: 10 * time.Second, n: 1, wait: 24*time.Hour - 20*time.Second + edge, window: Window{"a", PerDay, 2}},
+		},
+	},
+	{
+		name: "a date far ahead is not believed, but its count is", start: noon, limits: []Limit{{PerDay: 2}},
+		steps: []step{
+			{n: 2, grants: []int64{0, 0}},
+			{after: -240 * time.Hour, n: 1, wait: 12*time.Hour + edge, window: Window{"a", PerDay, 2}},
+			{after: -228*time.Hour + edge, n: 1, grants: []int64{-228*3600_000 + 2000}},
+		},
+	},
+}
+
+func TestWindows(t *testing.T) {
+	for _, tt := range windowTable {
+		t.Run(tt.name, func(t *testing.T) {
+			eachKeeper(t, func(t *testing.T, k keeper) {
+				start, p := at(t, tt.start), planOf(tt.margin, tt.limits...)
+				var granted []*Permit
+				for i, s := range tt.steps {
+					now := start + s.after.Microseconds()
+					if s.give > 0 {
+						k.giveBack(now, granted[s.give-1])
+						continue
+					}
+					want := answer{now: now, wait: s.wait, window: s.window}
+					for _, g := range s.grants {
+						want.instants = append(want.instants, start+ms(g))
+						granted = append(granted, &Permit{plan: p, instant: start + ms(g), granted: now})
+					}
+					if got := k.take(now, p, s.n); !reflect.DeepEqual(got, want) {
+						t.Fatalf("step %d, at %v:\n got %+v\nwant %+v", i, s.after, got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestModelAndScriptAgree compares the model with the scripts over random schedules:
+// short and long pauses, blocks, releases in any order, and a clock that steps back.
+func TestModelAndScriptAgree(t *testing.T) {
+	steps := 2500
+	if testing.Short() {
+		steps = 300
+	}
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		for seed := range uint64(4) {
+			if err := rdb.FlushAll(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's schedule
+			compare(t, rnd, newScripted(t, rdb), steps)
+		}
+	})
+}
+
+func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
+	t.Helper()
+	shared := Limit{PerDay: 400, PerSecond: 40}
+	plans := []plan{
+		planOf(0.05, Limit{PerSecond: 7, PerMinute: 60}, shared),
+		planOf(0, Limit{PerMinute: 50, PerDay: 300}, shared, Limit{Total: 5000}),
+		planOf(0.3, Limit{PerSecond: 1, PerDay: 100}),
+	}
+	m, now := newModel(), at(t, "2026-12-01T23:58:00+08:00")
+	var held []*Permit
+	for i := range steps {
+		now += randomPause(rnd)
+		if len(held) > 0 && rnd.IntN(3) == 0 {
+			j := rnd.IntN(len(held))
+			m.giveBack(now, held[j])
+			script.giveBack(now, held[j])
+			held = append(held[:j], held[j+1:]...)
+			continue
+		}
+		p, n := plans[rnd.IntN(len(plans))], 1+rnd.IntN(4)
+		want, got := m.take(now, p, n), script.take(now, p, n)
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("step %d:\nscript %+v\nmodel  %+v", i, got, want)
+		}
+		for _, instant := range got.instants {
+			held = append(held, &Permit{plan: p, instant: instant, granted: now})
+		}
+	}
+}
+
+// randomPause is mostly short, sometimes hours, and sometimes a step back, in µs.
+func randomPause(rnd *rand.Rand) int64 {
+	switch n := rnd.IntN(400); {
+	case n < 2:
+		return -rnd.Int64N((48 * time.Hour).Microseconds())
+	case n < 8:
+		return -rnd.Int64N((3 * time.Second).Microseconds())
+	case n < 12:
+		return rnd.Int64N((13 * time.Hour).Microseconds())
+	case n < 40:
+		return rnd.Int64N((20 * time.Second).Microseconds())
+	default:
+		return rnd.Int64N((300 * time.Millisecond).Microseconds())
+	}
+}

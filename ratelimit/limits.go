@@ -1,0 +1,143 @@
+package ratelimit
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Limit is what may be sent of one type or group. Zero means that there is no such
+// limit; in an override it means that the default stays.
+type Limit struct {
+	PerSecond   int   `yaml:"per_second,omitempty" json:"per_second,omitempty"`   // calls in any sliding second
+	PerMinute   int   `yaml:"per_minute,omitempty" json:"per_minute,omitempty"`   // calls in any sliding minute
+	PerDay      int64 `yaml:"per_day,omitempty" json:"per_day,omitempty"`         // calls per calendar day of China (UTC+8)
+	Total       int64 `yaml:"total,omitempty" json:"total,omitempty"`             // calls in the app's lifetime
+	Concurrency int   `yaml:"concurrency,omitempty" json:"concurrency,omitempty"` // calls at the same time, per replica
+}
+
+// What a limit may be at most: beyond these the arithmetic in whole microseconds, or a
+// replica, could not keep it.
+const (
+	maxPerSecond   = 100_000
+	maxPerMinute   = 6_000_000
+	maxCount       = 1_000_000_000_000
+	maxConcurrency = 10_000
+)
+
+// Validate reports every field that is negative or impossibly large, by its YAML key.
+func (l Limit) Validate() error {
+	var errs []error
+	for _, f := range []struct {
+		key        string
+		value, max int64
+	}{
+		{"per_second", int64(l.PerSecond), maxPerSecond},
+		{"per_minute", int64(l.PerMinute), maxPerMinute},
+		{"per_day", l.PerDay, maxCount},
+		{"total", l.Total, maxCount},
+		{"concurrency", int64(l.Concurrency), maxConcurrency},
+	} {
+		if f.value < 0 {
+			errs = append(errs, fmt.Errorf("%s: %d is negative; leave it out to keep the default", f.key, f.value))
+		} else if f.value > f.max {
+			errs = append(errs, fmt.Errorf("%s: %d is more than %d", f.key, f.value, f.max))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// over returns l with the fields that o sets.
+func (l Limit) over(o Limit) Limit {
+	if o.PerSecond > 0 {
+		l.PerSecond = o.PerSecond
+	}
+	if o.PerMinute > 0 {
+		l.PerMinute = o.PerMinute
+	}
+	if o.PerDay > 0 {
+		l.PerDay = o.PerDay
+	}
+	if o.Total > 0 {
+		l.Total = o.Total
+	}
+	if o.Concurrency > 0 {
+		l.Concurrency = o.Concurrency
+	}
+	return l
+}
+
+// Row is one documented limit: of a type, or of a group of types that share it.
+type Row struct {
+	Name    string   // the task type or the group's name; what an override is keyed by
+	Members []string // of a group: its types; nil for a type
+	Limit   Limit
+	Source  string // WeChat's page that states it
+}
+
+// DefaultConcurrency is how many calls of a type one replica has under way at the same
+// time, unless an override says otherwise. WeChat documents no such limit.
+const DefaultConcurrency = 64
+
+// The pages of developers.weixin.qq.com that state the limits.
+const (
+	dev      = "https://developers.weixin.qq.com/miniprogram/dev/"
+	offi     = "https://developers.weixin.qq.com/doc/offiaccount/"
+	pageCall = offi + "Message_Management/API_Call_Limits.html"
+)
+
+// Defaults returns a row for every task type, also for those without a documented
+// limit, and the groups.
+func Defaults() []Row {
+	return []Row{
+		{Name: "send:subscribe", Limit: Limit{PerDay: 10_000_000}, Source: dev + "framework/open-ability/subscribe-message.html"},
+		{Name: "send:template", Limit: Limit{PerDay: 100_000}, Source: pageCall},
+		{Name: "send:bizsubscribe", Source: offi + "Subscription_Messages/api.html"},
+		{Name: "send:custom", Limit: Limit{PerDay: 500_000}, Source: pageCall},
+		{Name: "send:uniform", Source: dev + "OpenApiDoc/mp-message-management/uniform-message/sendUniformMessage.html"},
+		{Name: "scheme:generate", Limit: Limit{PerSecond: 100}, Source: dev + "OpenApiDoc/qrcode-link/url-scheme/generateScheme.html"},
+		{Name: "scheme:urllink", Limit: Limit{PerSecond: 100}, Source: dev + "OpenApiDoc/qrcode-link/url-link/generateUrlLink.html"},
+		{Name: "code:unlimited", Limit: Limit{PerMinute: 5000}, Source: dev + "OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html"},
+		{Name: "code:wxacode", Source: dev + "OpenApiDoc/qrcode-link/qr-code/getQRCode.html"},
+		{Name: "code:qrcode", Source: dev + "OpenApiDoc/qrcode-link/qr-code/createQRCode.html"},
+		{Name: "seccheck:text", Limit: Limit{PerMinute: 4000, PerDay: 2_000_000}, Source: dev + "OpenApiDoc/sec-center/sec-check/msgSecCheck.html"},
+		{Name: "seccheck:image", Limit: Limit{PerMinute: 2000, PerDay: 200_000}, Source: dev + "api-backend/open-api/sec-check/security.imgSecCheck.html"},
+		{
+			Name: "links", Members: []string{"scheme:generate", "scheme:urllink"},
+			Limit: Limit{PerDay: 500_000}, Source: dev + "framework/open-ability/url-scheme.html",
+		},
+		{
+			Name: "qrcode", Members: []string{"code:wxacode", "code:qrcode"},
+			Limit: Limit{Total: 100_000}, Source: dev + "framework/open-ability/qr-code.html",
+		},
+	}
+}
+
+// ValidateLimits reports every mistake in an app's overrides, in the order of their
+// names: a name that is neither a type nor a group (with the nearest one that is), and
+// the faults of each limit.
+func ValidateLimits(overrides map[string]Limit) error {
+	var names []string
+	for _, r := range Defaults() {
+		names = append(names, r.Name)
+	}
+	keys := make([]string, 0, len(overrides))
+	for k := range overrides {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	var errs []error
+	for _, k := range keys {
+		if !slices.Contains(names, k) {
+			errs = append(errs, fmt.Errorf("%q: no such task type or group; the nearest is %q (there are %s)",
+				k, nearest(k, names), strings.Join(names, ", ")))
+		}
+		if err := overrides[k].Validate(); err != nil {
+			for line := range strings.Lines(err.Error()) {
+				errs = append(errs, fmt.Errorf("%q: %s", k, strings.TrimSpace(line)))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

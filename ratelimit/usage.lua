@@ -1,0 +1,18 @@
+-- Reads what is used of the windows of some rows; the counting is done by the caller.
+--
+-- KEYS  two a row: its state (a hash), the log of its minute (a list "bucket:count")
+-- ARGV  1 now, µs (0: Redis' own clock)
+-- Reply {now, {next, date, used, total}, {"bucket:count"…}, … two a row}
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local t = redis.call('TIME')
+  now = tonumber(t[1]) * 1000000 + tonumber(t[2])
+end
+local reply = {now}
+for i = 1, #KEYS, 2 do
+  local v = redis.call('HMGET', KEYS[i], 'next', 'date', 'used', 'total')
+  for j = 1, 4 do v[j] = v[j] or '0' end
+  reply[#reply + 1] = v
+  reply[#reply + 1] = redis.call('LRANGE', KEYS[i + 1], 0, -1)
+end
+return reply

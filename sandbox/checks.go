@@ -1,0 +1,164 @@
+package sandbox
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	longestContent   = 2500    // characters, msg_sec_check version 2
+	longestContentV1 = 500_000 // bytes, version 1
+	largestImage     = 1 << 20 // bytes
+	imageFaultMark   = "sandbox:fault="
+	labelNormal      = 100
+	labelIllegal     = 20006
+)
+
+// textRequest is the body of msg_sec_check. Version 1 is content alone.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/sec-center/sec-check/api_msgseccheck.html
+type textRequest struct {
+	anonymous
+	Content string `json:"content"`
+	Version int    `json:"version"`
+	Scene   int    `json:"scene"`
+	OpenID  string `json:"openid"`
+}
+
+func (q *textRequest) receiver() string { return q.OpenID }
+func (q *textRequest) carrier() string  { return q.OpenID }
+
+func (q *textRequest) check(*site) *refusal {
+	if q.Content == "" {
+		return refuse(44004)
+	}
+	switch q.Version {
+	case 0, 1:
+		if len(q.Content) > longestContentV1 {
+			return refuse(45002)
+		}
+		return nil
+	case 2:
+	default:
+		return refuse(40097)
+	}
+	switch {
+	case q.Scene < 1 || q.Scene > 4:
+		return refuse(40129)
+	case !validOpenID(q.OpenID):
+		return refuse(40003)
+	case utf8.RuneCountInString(q.Content) > longestContent:
+		return refuse(45002)
+	}
+	return nil
+}
+
+// refuseRisky is how the checks of version 1 say that something is wrong with what they looked at; nil from the others.
+func refuseRisky(x *exchange) *refusal {
+	switch q := x.req.(type) {
+	case *imageRequest:
+		if x.flaw == nil {
+			return refuse(87014)
+		}
+	case *textRequest:
+		if x.flaw == nil && q.Version < 2 {
+			return refuse(87014)
+		}
+	}
+	return nil
+}
+
+// verdict is what one strategy, or all together, found.
+type verdict struct {
+	Suggest string `json:"suggest"`
+	Label   int    `json:"label"`
+}
+
+type detail struct {
+	Strategy string `json:"strategy"`
+	ErrCode  int    `json:"errcode"`
+	verdict
+	Prob int `json:"prob"`
+}
+
+func answerTextCheck(s *Server, x *exchange) reply {
+	if q, _ := x.req.(*textRequest); q.Version < 2 {
+		return answerOK(s, x)
+	}
+	found := verdict{"pass", labelNormal}
+	if x.fault.manner == mannerRisky {
+		found = verdict{"risky", labelIllegal}
+	}
+	mixed := scramble(x.serial)
+	return jsonReply(struct {
+		plainAnswer
+		Detail  []detail `json:"detail"`
+		TraceID string   `json:"trace_id"`
+		Result  verdict  `json:"result"`
+	}{plainAnswer{ErrMsg: "ok"}, []detail{{Strategy: "content_model", verdict: found, Prob: 90}}, fmt.Sprintf("%08x-%016x", x.at.Unix(), mixed), found})
+}
+
+// imageRequest is the upload of img_sec_check.
+type imageRequest struct {
+	anonymous
+	fileName string
+	data     []byte
+}
+
+// carrier is the file's name, or what stands behind the mark in the image's bytes, together with the image's size, so that
+// two images count apart.
+func (q *imageRequest) carrier() string {
+	if name, _, _ := splitFault(q.fileName); name != "" {
+		return q.fileName
+	}
+	_, behind, marked := bytes.Cut(q.data, []byte(imageFaultMark))
+	if !marked {
+		return ""
+	}
+	name, _, _ := bytes.Cut(behind[:min(len(behind), 64)], []byte(";"))
+	return fmt.Sprintf("%s-%d", name, len(q.data))
+}
+
+func (q *imageRequest) check(*site) *refusal {
+	switch {
+	case len(q.data) == 0:
+		return refuse(41005)
+	case len(q.data) > largestImage:
+		return refuse(40006)
+	case !oneOf(http.DetectContentType(q.data), "image/png", "image/jpeg", "image/gif"):
+		return refuse(40137)
+	}
+	return nil
+}
+
+// decodeImage reads the multipart field media.
+func decodeImage(r *http.Request, body []byte) (request, *refusal) {
+	req := &imageRequest{}
+	kind, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || !strings.HasPrefix(kind, "multipart/") {
+		return req, refuse(41005)
+	}
+	reader := multipart.NewReader(bytes.NewReader(body), parameters["boundary"])
+	for {
+		part, err := reader.NextPart()
+		if errors.Is(err, io.EOF) {
+			return req, nil
+		}
+		if err != nil {
+			return req, refuse(47001)
+		}
+		if part.FormName() != "media" {
+			continue
+		}
+		req.fileName = part.FileName()
+		if req.data, err = io.ReadAll(part); err != nil {
+			return req, refuse(47001)
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package sandbox
+
+import (
+	"fmt"
+	"strings"
+)
+
+const (
+	sceneLetters  = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&'()*+,/:;=?@-._~"
+	longestScene  = 32   // characters
+	longestPath   = 1024 // characters, getwxacode
+	longestQRPath = 128  // bytes, createwxaqrcode
+	defaultWidth  = 430  // pixels
+	leastWidth    = 280
+	greatestWidth = 1280
+)
+
+// drawing is how a code looks.
+type drawing struct {
+	EnvVersion string         `json:"env_version"`
+	Width      int            `json:"width"`
+	AutoColor  bool           `json:"auto_color"`
+	LineColor  map[string]any `json:"line_color"`
+	IsHyaline  bool           `json:"is_hyaline"`
+}
+
+func (d drawing) check() *refusal {
+	if !oneOf(d.EnvVersion, "", "release", "trial", "develop") || d.Width != 0 && (d.Width < leastWidth || d.Width > greatestWidth) {
+		return refuse(40097)
+	}
+	return nil
+}
+
+func (d drawing) width() int {
+	if d.Width == 0 {
+		return defaultWidth
+	}
+	return d.Width
+}
+
+// picture is a request that is answered by an image.
+type picture interface {
+	width() int
+	target() string // what the code leads to
+}
+
+// unlimitedRequest is the body of getwxacodeunlimit.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/qr-code/api_getunlimitedqrcode.html
+type unlimitedRequest struct {
+	anonymous
+	drawing
+	Scene     string `json:"scene"`
+	Page      string `json:"page"`
+	CheckPath *bool  `json:"check_path"` // nil is true
+}
+
+func (q *unlimitedRequest) carrier() string { return q.Scene }
+func (q *unlimitedRequest) target() string  { return q.Page + "?scene=" + q.Scene }
+
+func (q *unlimitedRequest) check(v *site) *refusal {
+	checkPath := q.CheckPath == nil || *q.CheckPath
+	switch {
+	case q.Scene == "", len([]rune(q.Scene)) > longestScene:
+		return refuse(40169)
+	case strings.Contains(q.Scene+q.Page, "scancode_time"):
+		return refuse(85096)
+	case strings.Trim(q.Scene, sceneLetters) != "":
+		return refuse(40129)
+	case checkPath && (strings.HasPrefix(q.Page, "/") || strings.Contains(q.Page, "?") || !v.hasPage(q.Page)):
+		return refuse(41030)
+	}
+	return q.drawing.check()
+}
+
+// codeRequest is the body of getwxacode.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/qr-code/api_getqrcode.html
+type codeRequest struct {
+	anonymous
+	drawing
+	Path string `json:"path"`
+}
+
+func (q *codeRequest) carrier() string { return queryFault(q.Path) }
+func (q *codeRequest) target() string  { return q.Path }
+
+func (q *codeRequest) check(*site) *refusal {
+	if no := checkCodePath(q.Path, len([]rune(q.Path)), longestPath); no != nil {
+		return no
+	}
+	return q.drawing.check()
+}
+
+// qrCodeRequest is the body of createwxaqrcode.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/qr-code/api_createqrcode.html
+type qrCodeRequest struct {
+	anonymous
+	drawing
+	Path string `json:"path"`
+}
+
+func (q *qrCodeRequest) carrier() string { return queryFault(q.Path) }
+func (q *qrCodeRequest) target() string  { return q.Path }
+
+func (q *qrCodeRequest) check(*site) *refusal {
+	if no := checkCodePath(q.Path, len(q.Path), longestQRPath); no != nil {
+		return no
+	}
+	return q.drawing.check()
+}
+
+func checkCodePath(path string, length, most int) *refusal {
+	switch {
+	case length == 0, length > most:
+		return refuse(40159)
+	case strings.Contains(path, "scancode_time"):
+		return refuse(85096)
+	}
+	return nil
+}
+
+// grantLimitedCode counts a code of the two kinds that share a lifetime quota.
+func grantLimitedCode(s *Server, x *exchange) (no *refusal) {
+	parameters := s.hashOf(x.row.path, fmt.Sprintf("%+v", x.req))
+	x.numUsed, no = s.limits.takeTotal(x.account, x.row.path, parameters)
+	return no
+}
+
+func answerPicture(s *Server, x *exchange) reply {
+	p, _ := x.req.(picture)
+	return reply{status: 200, contentType: "image/png", numUsed: x.numUsed, body: s.pictures.draw(p.width(), p.target())}
+}

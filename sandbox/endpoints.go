@@ -1,0 +1,130 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"unicode/utf8"
+)
+
+// The endpoints, by their paths on api.weixin.qq.com.
+const (
+	pathToken        = "/cgi-bin/token"        //nolint:gosec // a path, not a credential
+	pathStableToken  = "/cgi-bin/stable_token" //nolint:gosec // a path, not a credential
+	pathQuota        = "/cgi-bin/openapi/quota/get"
+	pathClearQuota   = "/cgi-bin/clear_quota"
+	pathSubscribe    = "/cgi-bin/message/subscribe/send"
+	pathTemplate     = "/cgi-bin/message/template/send"
+	pathBizSubscribe = "/cgi-bin/message/subscribe/bizsend"
+	pathCustom       = "/cgi-bin/message/custom/send"
+	pathUniform      = "/cgi-bin/message/wxopen/template/uniform_send"
+	pathScheme       = "/wxa/generatescheme"
+	pathURLLink      = "/wxa/generate_urllink"
+	pathUnlimited    = "/wxa/getwxacodeunlimit"
+	pathCode         = "/wxa/getwxacode"
+	pathQRCode       = "/cgi-bin/wxaapp/createwxaqrcode"
+	pathTextCheck    = "/wxa/msg_sec_check"
+	pathImageCheck   = "/wxa/img_sec_check"
+)
+
+// kind is what an endpoint is for, which decides what the ledger makes of it.
+type kind uint8
+
+const (
+	kindToken   kind = iota // gives out tokens; its bodies hold secrets and are not kept
+	kindAccount             // about the account: quotas
+	kindMessage             // reaches a person: twice is a duplicate
+	kindProduct             // gives something back: links, codes, checks
+)
+
+// endpoint is one row of the table: how its calls are read, whose they are, and what a good one does and answers.
+type endpoint struct {
+	path     string
+	method   string
+	kind     kind
+	serial   bool // one call to an openid at a time, 43108 otherwise
+	credits  bool // spends one acceptance of the person
+	decode   func(r *http.Request, body []byte) (request, *refusal)
+	identify func(*Server, *exchange) *refusal
+	grant    func(*Server, *exchange) *refusal // nil: nothing to do; called under the server's mutex
+	answer   func(*Server, *exchange) reply
+}
+
+func endpoints() []endpoint {
+	get, post := http.MethodGet, http.MethodPost
+	return []endpoint{
+		{path: pathToken, method: get, kind: kindToken, decode: decodeTokenQuery, identify: byCredentials, grant: grantClassic, answer: answerToken},
+		{path: pathStableToken, method: post, kind: kindToken, decode: decodeJSON[tokenRequest], identify: byCredentials, grant: grantStable, answer: answerToken},
+		{path: pathQuota, method: post, kind: kindAccount, decode: decodeJSON[quotaRequest], identify: byToken, grant: grantQuota, answer: answerQuota},
+		{path: pathClearQuota, method: post, kind: kindAccount, decode: decodeJSON[clearRequest], identify: byToken, grant: grantClear, answer: answerOK},
+
+		{path: pathSubscribe, method: post, kind: kindMessage, serial: true, credits: true, decode: decodeJSON[subscribeRequest], identify: byToken, grant: grantMessage, answer: answerMessageID},
+		{path: pathTemplate, method: post, kind: kindMessage, decode: decodeJSON[templateRequest], identify: byToken, grant: grantMessage, answer: answerMessageID},
+		{path: pathBizSubscribe, method: post, kind: kindMessage, credits: true, decode: decodeJSON[subscribeRequest], identify: byToken, grant: grantMessage, answer: answerOK},
+		{path: pathCustom, method: post, kind: kindMessage, decode: decodeJSON[customRequest], identify: byToken, answer: answerOK},
+		{path: pathUniform, method: post, kind: kindMessage, decode: decodeJSON[uniformRequest], identify: byToken, answer: answerOK},
+
+		{path: pathScheme, method: post, kind: kindProduct, decode: decodeJSON[schemeRequest], identify: byToken, answer: answerScheme},
+		{path: pathURLLink, method: post, kind: kindProduct, decode: decodeJSON[urlLinkRequest], identify: byToken, answer: answerURLLink},
+		{path: pathUnlimited, method: post, kind: kindProduct, decode: decodeJSON[unlimitedRequest], identify: byToken, answer: answerPicture},
+		{path: pathCode, method: post, kind: kindProduct, decode: decodeJSON[codeRequest], identify: byToken, grant: grantLimitedCode, answer: answerPicture},
+		{path: pathQRCode, method: post, kind: kindProduct, decode: decodeJSON[qrCodeRequest], identify: byToken, grant: grantLimitedCode, answer: answerPicture},
+
+		{path: pathTextCheck, method: post, kind: kindProduct, decode: decodeJSON[textRequest], identify: byToken, answer: answerTextCheck},
+		{path: pathImageCheck, method: post, kind: kindProduct, decode: decodeImage, identify: byToken, answer: answerOK},
+	}
+}
+
+// request is a decoded body.
+type request interface {
+	receiver() string // the openid, or ""
+	template() string // the template id, or ""
+	carrier() string  // the text whose start may name a fault
+	check(*site) *refusal
+}
+
+// anonymous is a request that names neither a person nor a template.
+type anonymous struct{}
+
+func (anonymous) receiver() string { return "" }
+func (anonymous) template() string { return "" }
+func (anonymous) carrier() string  { return "" }
+
+// decodeJSON reads a body that must be one JSON object whose fields have the documented types.
+func decodeJSON[T any, P interface {
+	*T
+	request
+}](_ *http.Request, body []byte) (request, *refusal) {
+	req := P(new(T))
+	trimmed := bytes.TrimSpace(body)
+	switch {
+	case len(trimmed) == 0:
+		return req, refuse(44002)
+	case trimmed[0] != '{', !utf8.Valid(trimmed):
+		return req, refuse(47001)
+	}
+	if err := json.Unmarshal(trimmed, req); err != nil {
+		return req, refuse(47001)
+	}
+	return req, nil
+}
+
+// escaped tells whether a JSON text has \uXXXX escapes, which some of WeChat's message endpoints show to people as they are.
+func escaped(body []byte) bool {
+	for {
+		i := bytes.IndexByte(body, '\\')
+		if i < 0 || i+1 >= len(body) {
+			return false
+		}
+		if body[i+1] == 'u' {
+			return true
+		}
+		body = body[i+2:]
+	}
+}
+
+// plainAnswer is the answer that has nothing to add.
+type plainAnswer struct {
+	ErrCode int    `json:"errcode"`
+	ErrMsg  string `json:"errmsg"`
+}

@@ -1,0 +1,242 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// manner is how a fault goes about its business.
+type manner uint8
+
+const (
+	mannerNone       manner = iota
+	mannerRefuse            // answers an errcode
+	mannerRevoke            // answers 40001 and revokes the token
+	mannerSlow              // answers later
+	mannerRisky             // a check finds something
+	mannerHang              // not accepted, no answer
+	mannerReset             // not accepted, connection reset
+	mannerGarbage           // not accepted, 200 with a page
+	mannerBadGateway        // not accepted, 502 with a page
+	mannerLost              // accepted, connection reset
+	mannerHangAfter         // accepted, no answer
+	mannerCut               // accepted, half an answer
+)
+
+// slowness is what "slow" adds to an answer.
+const slowness = 300 * time.Millisecond
+
+// faultRow is one fault that can be asked for by its name.
+type faultRow struct {
+	name    string
+	manner  manner
+	code    int  // of mannerRefuse
+	lasting bool // comes always, unless a number says how often
+}
+
+func faultRows() []faultRow {
+	return []faultRow{
+		{name: "busy", manner: mannerRefuse, code: -1},
+		{name: "concurrent", manner: mannerRefuse, code: 43108},
+		{name: "second", manner: mannerRefuse, code: 44990},
+		{name: "minute", manner: mannerRefuse, code: 45011},
+		{name: "day", manner: mannerRefuse, code: 45009},
+		{name: "token", manner: mannerRevoke, code: 40001},
+		{name: "slow", manner: mannerSlow, lasting: true},
+		{name: "hang", manner: mannerHang},
+		{name: "reset", manner: mannerReset},
+		{name: "lost", manner: mannerLost},
+		{name: "hangafter", manner: mannerHangAfter},
+		{name: "garbage", manner: mannerGarbage},
+		{name: "badgateway", manner: mannerBadGateway},
+		{name: "cut", manner: mannerCut},
+		{name: "unsubscribed", manner: mannerRefuse, code: 43101, lasting: true},
+		{name: "blocked", manner: mannerRefuse, code: 43004, lasting: true},
+		{name: "inactive", manner: mannerRefuse, code: 45015, lasting: true},
+		{name: "badopenid", manner: mannerRefuse, code: 40003, lasting: true},
+		{name: "risky", manner: mannerRisky, lasting: true},
+	}
+}
+
+// FaultNames lists the faults that openid prefixes and rules may name.
+func FaultNames() []string {
+	rows := faultRows()
+	names := make([]string, 0, len(rows))
+	for _, row := range rows {
+		names = append(names, row.name)
+	}
+	return names
+}
+
+// Fault is a rule: which calls meet which fault. Empty fields match every call, except that only a rule with the path of a
+// token or quota endpoint reaches that.
+type Fault struct {
+	ID       int     `json:"id"`                 // given by AddFault
+	Name     string  `json:"fault,omitempty"`    // one of FaultNames, or "" with an ErrCode
+	ErrCode  int     `json:"errcode,omitempty"`  // answered, when Name is ""
+	ErrMsg   string  `json:"errmsg,omitempty"`   // its text; "" takes WeChat's
+	App      string  `json:"app,omitempty"`      // app id
+	Path     string  `json:"path,omitempty"`     // endpoint
+	OpenID   string  `json:"openid,omitempty"`   // receiver
+	Template string  `json:"template,omitempty"` // template id
+	Rate     float64 `json:"rate,omitempty"`     // share of the matching calls, above 0 up to 1; 0 is 1
+	Count    int     `json:"count,omitempty"`    // how many calls meet it; 0 is all, until it is removed
+}
+
+// faultRule is a rule with what is left of it.
+type faultRule struct {
+	Fault
+	row  faultRow
+	left int // calls that it may still spoil; negative: no end
+}
+
+// AddFault adds a rule, after those that are there: the first that matches a call wins. It returns the rule's id.
+func (s *Server) AddFault(f Fault) (int, error) {
+	row, known := s.faults[f.Name]
+	switch {
+	case f.Name == "" && f.ErrCode == 0:
+		return 0, errors.New("sandbox: a fault needs a name or an errcode")
+	case f.Name == "":
+		row = faultRow{manner: mannerRefuse, code: f.ErrCode}
+	case !known:
+		return 0, fmt.Errorf("sandbox: no fault %q; there are %s", f.Name, strings.Join(FaultNames(), ", "))
+	case f.ErrCode != 0 || f.ErrMsg != "":
+		return 0, errors.New("sandbox: a fault has a name or an errcode, not both")
+	}
+	if f.Path != "" && !s.site.paths[f.Path] {
+		return 0, fmt.Errorf("sandbox: no endpoint %q", f.Path)
+	}
+	if f.Rate < 0 || f.Rate > 1 || f.Count < 0 {
+		return 0, errors.New("sandbox: a fault's rate lies between 0 and 1, and its count is not negative")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.lastRule++
+	f.ID = s.state.lastRule
+	rule := &faultRule{Fault: f, row: row, left: f.Count}
+	if f.Count == 0 {
+		rule.left = -1
+	}
+	s.state.rules = append(s.state.rules, rule)
+	return f.ID, nil
+}
+
+// Faults lists the rules that are not used up.
+func (s *Server) Faults() []Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Fault, 0, len(s.state.rules))
+	for _, rule := range s.state.rules {
+		list = append(list, rule.Fault)
+	}
+	return list
+}
+
+// RemoveFault takes a rule away; false when there is none of that id.
+func (s *Server) RemoveFault(id int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.state.rules)
+	s.state.rules = slices.DeleteFunc(s.state.rules, func(r *faultRule) bool { return r.ID == id })
+	return len(s.state.rules) < before
+}
+
+// ClearFaults takes all rules away. Openid prefixes stay.
+func (s *Server) ClearFaults() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.rules = nil
+}
+
+// met is the fault that one call meets.
+type met struct {
+	faultRow
+	label string // what the ledger shows
+	text  string // errmsg, where a rule gives one
+}
+
+func (s *Server) faultFor(x *exchange) met {
+	if row, ok := s.namedFault(x); ok {
+		return met{faultRow: row, label: row.name}
+	}
+	st := s.state
+	for i, rule := range st.rules {
+		if !rule.matches(x) || rule.Rate > 0 && st.random.Float64() >= rule.Rate {
+			continue
+		}
+		if rule.left > 0 {
+			rule.left--
+		}
+		if rule.left == 0 {
+			st.rules = slices.Delete(slices.Clone(st.rules), i, i+1)
+		}
+		label := rule.Name
+		if label == "" {
+			label = "errcode"
+		}
+		return met{faultRow: rule.row, label: label, text: rule.ErrMsg}
+	}
+	return met{}
+}
+
+func (r *faultRule) matches(x *exchange) bool {
+	or := func(want, got string) bool { return want == "" || want == got }
+	reached := r.Path == x.row.path || r.Path == "" && (x.row.kind == kindMessage || x.row.kind == kindProduct)
+	return reached && or(r.App, x.account.id) && or(r.OpenID, x.openid()) && or(r.Template, x.template())
+}
+
+// namedFault is the fault that the openid, or what stands in its place, asks for.
+func (s *Server) namedFault(x *exchange) (faultRow, bool) {
+	if x.req == nil {
+		return faultRow{}, false
+	}
+	name, times, limited := splitFault(x.req.carrier())
+	row, ok := s.faults[name]
+	if !ok || row.lasting && !limited {
+		return row, ok
+	}
+	if !limited {
+		times = 1
+	}
+	met := s.state.spoiled.add(s.hashOf(x.account.id, x.row.path, x.req.carrier()), false)
+	return row, int64(met.calls) <= int64(times)
+}
+
+// splitFault reads "<name>[<n>]-…", or "fault=<name>[<n>]" up to a '&', a '-' or the end.
+func splitFault(text string) (name string, times int, limited bool) {
+	text, spelled := strings.CutPrefix(text, "fault=")
+	i := 0
+	for i < len(text) && text[i] >= 'a' && text[i] <= 'z' {
+		i++
+	}
+	j := i
+	for j < len(text) && text[j] >= '0' && text[j] <= '9' {
+		j++
+	}
+	ended := j < len(text) && text[j] == '-' || spelled && (j == len(text) || text[j] == '&')
+	if !ended {
+		return "", 0, false
+	}
+	times, err := strconv.Atoi(text[i:j])
+	return text[:i], times, err == nil
+}
+
+// queryFault is the carrier of a page's path: the parameter fault of its query, and the path, so that paths count apart.
+func queryFault(path string) string {
+	_, query, _ := strings.Cut(path, "?")
+	values, err := url.ParseQuery(query)
+	if err != nil || values.Get("fault") == "" {
+		return ""
+	}
+	return "fault=" + values.Get("fault") + "&" + path
+}
+
+func newRandom(seed uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // faults must be repeatable, and no secret is made of this
+}

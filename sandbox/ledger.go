@@ -1,0 +1,272 @@
+package sandbox
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxDuplicates bounds the list of messages that were delivered more than once.
+const maxDuplicates = 10_000
+
+// Call is one call that the sandbox was asked.
+type Call struct {
+	Seq       uint64        `json:"seq"` // 1 for the first
+	At        time.Time     `json:"at"`  // by the sandbox's clock
+	Took      time.Duration `json:"took_ns"`
+	App       string        `json:"app"` // "" where the token or app id was unknown
+	Path      string        `json:"path"`
+	OpenID    string        `json:"openid,omitempty"`
+	Template  string        `json:"template,omitempty"`
+	ErrCode   int           `json:"errcode"` // Unanswered where it was not accepted and nothing of WeChat's was answered
+	ErrMsg    string        `json:"errmsg,omitempty"`
+	MsgID     int64         `json:"msgid,omitempty,string"`
+	Delivered bool          `json:"delivered"`         // accepted with effect: the message arrives, the link exists
+	Repeated  bool          `json:"repeated"`          // answered ok, and kept from arriving twice by its client_msg_id
+	Answered  bool          `json:"answered"`          // a whole answer was written
+	Fault     string        `json:"fault,omitempty"`   // the fault that it met
+	Escaped   bool          `json:"escaped,omitempty"` // its body holds \uXXXX escapes
+	Size      int           `json:"size"`              // bytes of the body
+	Body      []byte        `json:"-"`                 // its first 4 KiB; nothing of token calls
+}
+
+// Filter chooses calls; empty fields choose all.
+type Filter struct {
+	App       string
+	Path      string
+	OpenID    string
+	Template  string
+	ErrCodes  []int // any of these
+	Delivered bool  // only these
+}
+
+func (f Filter) matches(c *Call) bool {
+	or := func(want, got string) bool { return want == "" || want == got }
+	return or(f.App, c.App) && or(f.Path, c.Path) && or(f.OpenID, c.OpenID) && or(f.Template, c.Template) &&
+		(len(f.ErrCodes) == 0 || slices.Contains(f.ErrCodes, c.ErrCode)) && (c.Delivered || !f.Delivered)
+}
+
+// Count is how many calls of an app to an endpoint had one outcome.
+type Count struct {
+	App     string `json:"app"`
+	Path    string `json:"path"` // "(unknown)" for what is no endpoint
+	ErrCode int    `json:"errcode"`
+	Tally
+}
+
+// Duplicate is a message that reached a person more than once: the same body, byte for byte, on the same endpoint.
+type Duplicate struct {
+	App      string `json:"app"`
+	Path     string `json:"path"`
+	OpenID   string `json:"openid"`
+	Template string `json:"template,omitempty"`
+	Times    int    `json:"times"`
+	Body     string `json:"body"` // its first 4 KiB
+}
+
+// outcome is the key of the counters.
+type outcome struct {
+	app, path string
+	errcode   int
+}
+
+// ledger remembers: counters for ever, tallies of the latest messages, and a ring of the latest calls.
+type ledger struct {
+	keep       int
+	ring       []Call
+	entered    uint64            // calls so far; call n stands at ring[(n-1) % keep]
+	places     map[uint64]uint64 // of calls that wait for their answer: serial to n
+	counts     map[outcome]*Tally
+	people     *tallies // calls and deliveries by (app, openid), and by that with the path or template
+	messages   *tallies // deliveries by app, path and body
+	duplicates map[uint64]*Duplicate
+}
+
+func newLedger(opts Options) *ledger {
+	return &ledger{
+		keep:       opts.KeepCalls,
+		places:     map[uint64]uint64{},
+		counts:     map[outcome]*Tally{},
+		people:     newTallies(3 * opts.KeepMessages),
+		messages:   newTallies(opts.KeepMessages),
+		duplicates: map[uint64]*Duplicate{},
+	}
+}
+
+// enter writes a judged call down. The caller holds s.mu.
+func (l *ledger) enter(s *Server, x *exchange) {
+	c := Call{
+		At: x.at, Path: x.path, OpenID: x.openid(), Template: x.template(), Fault: x.fault.label, MsgID: x.msgID,
+		Delivered: x.accepted && !x.repeated && x.row.kind >= kindMessage, Repeated: x.repeated, Size: len(x.body),
+	}
+	if x.account != nil {
+		c.App = x.account.id
+	}
+	switch {
+	case x.no != nil:
+		c.ErrCode, c.ErrMsg = x.no.code, x.no.msg
+	case !x.accepted:
+		c.ErrCode = Unanswered
+	}
+	if _, upload := x.req.(*imageRequest); x.row.kind != kindToken {
+		c.Body = slices.Clone(x.body[:min(len(x.body), keptBody)])
+		c.Escaped = !upload && escaped(x.body)
+	}
+	l.count(outcome{c.App, x.row.path, c.ErrCode}, c.Delivered)
+	l.person(s, &c)
+	if c.Delivered && x.row.kind == kindMessage {
+		l.message(s.hashOf(c.App, c.Path, string(x.body)), &c)
+	}
+	l.store(x.serial, c)
+}
+
+func (l *ledger) count(key outcome, delivered bool) {
+	t := l.counts[key]
+	if t == nil {
+		t = &Tally{}
+		l.counts[key] = t
+	}
+	t.Calls++
+	if delivered {
+		t.Delivered++
+	}
+}
+
+func (l *ledger) person(s *Server, c *Call) {
+	if c.App == "" || c.OpenID == "" {
+		return
+	}
+	l.people.add(s.hashOf(c.App, c.OpenID, ""), c.Delivered)
+	l.people.add(s.hashOf(c.App, c.OpenID, c.Path), c.Delivered)
+	if c.Template != "" {
+		l.people.add(s.hashOf(c.App, c.OpenID, c.Template), c.Delivered)
+	}
+}
+
+func (l *ledger) message(key uint64, c *Call) {
+	times := int(l.messages.add(key, true).delivered)
+	if times < 2 {
+		return
+	}
+	if d := l.duplicates[key]; d != nil {
+		d.Times = times
+	} else if len(l.duplicates) < maxDuplicates {
+		l.duplicates[key] = &Duplicate{App: c.App, Path: c.Path, OpenID: c.OpenID, Template: c.Template, Times: times, Body: string(c.Body)}
+	}
+}
+
+func (l *ledger) store(serial uint64, c Call) {
+	l.entered++
+	c.Seq = l.entered
+	l.places[serial] = c.Seq
+	if len(l.ring) < l.keep {
+		l.ring = append(l.ring, c)
+		return
+	}
+	l.ring[l.place(c.Seq)] = c
+}
+
+func (l *ledger) place(n uint64) int { return int((n - 1) % uint64(l.keep)) } //nolint:gosec // keep is positive
+
+// settle ends a call's wait for its answer, and notes whether there was a whole one; later words about it do not count.
+func (s *Server) settle(x *exchange, took time.Duration, answered bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.state.ledger
+	n, ok := l.places[x.serial]
+	if !ok {
+		return // settled, or a Reset came between
+	}
+	delete(l.places, x.serial)
+	if c := &l.ring[l.place(n)]; c.Seq == n {
+		c.Answered, c.Took = answered, took
+	}
+}
+
+// Calls lists the kept calls that a filter chooses, oldest first.
+func (s *Server) Calls(f Filter) []Call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.state.ledger
+	var list []Call
+	for n := l.entered - uint64(len(l.ring)) + 1; n <= l.entered; n++ {
+		if c := &l.ring[l.place(n)]; f.matches(c) {
+			list = append(list, *c)
+		}
+	}
+	return list
+}
+
+// Count says how many calls a filter chooses. It knows all calls as long as the filter has neither openid nor template, and
+// the kept ones otherwise; Tally knows more about people.
+func (s *Server) Count(f Filter) int {
+	if f.OpenID != "" || f.Template != "" {
+		return len(s.Calls(f))
+	}
+	n := 0
+	for _, c := range s.Counts() {
+		if (f.App == "" || f.App == c.App) && (f.Path == "" || f.Path == c.Path) && (len(f.ErrCodes) == 0 || slices.Contains(f.ErrCodes, c.ErrCode)) {
+			if f.Delivered {
+				n += c.Delivered
+			} else {
+				n += c.Calls
+			}
+		}
+	}
+	return n
+}
+
+// Counts lists all calls by app, path and errcode, sorted.
+func (s *Server) Counts() []Count {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Count, 0, len(s.state.ledger.counts))
+	for key, t := range s.state.ledger.counts {
+		list = append(list, Count{App: key.app, Path: key.path, ErrCode: key.errcode, Tally: *t})
+	}
+	slices.SortFunc(list, func(a, b Count) int {
+		return cmp.Or(strings.Compare(a.App, b.App), strings.Compare(a.Path, b.Path), cmp.Compare(a.ErrCode, b.ErrCode))
+	})
+	return list
+}
+
+// Tally says how often a person was called for and reached: with the target "" by anything, else on that path or by that
+// template. It knows the latest Options.KeepMessages messages.
+func (s *Server) Tally(app, openid, target string) Tally {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.state.ledger.people.get(s.hashOf(app, openid, target))
+	return Tally{Calls: int(c.calls), Delivered: int(c.delivered)}
+}
+
+// Delivered is how often a person was reached; see Tally.
+func (s *Server) Delivered(app, openid, target string) int {
+	return s.Tally(app, openid, target).Delivered
+}
+
+// Duplicates lists the messages that were delivered more than once, at most 10,000, sorted by app, path and openid. An equal
+// message that a business sends on purpose counts too: let the bodies of a test differ.
+func (s *Server) Duplicates() []Duplicate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Duplicate, 0, len(s.state.ledger.duplicates))
+	for _, d := range s.state.ledger.duplicates {
+		list = append(list, *d)
+	}
+	slices.SortFunc(list, func(a, b Duplicate) int {
+		return cmp.Or(strings.Compare(a.App, b.App), strings.Compare(a.Path, b.Path), strings.Compare(a.OpenID, b.OpenID), strings.Compare(a.Body, b.Body))
+	})
+	return list
+}
+
+// Peak is the most calls with a good token that an app made on an endpoint in any sliding second and minute, accepted or
+// not.
+func (s *Server) Peak(app, path string) Peak {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.state.accounts[app]; a != nil && a.arrived[path] != nil {
+		return a.arrived[path].peak
+	}
+	return Peak{}
+}

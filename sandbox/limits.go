@@ -1,0 +1,187 @@
+package sandbox
+
+import (
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"time"
+)
+
+// limitRow is one documented limit: which endpoints share it, how much it allows, and what WeChat answers beyond.
+type limitRow struct {
+	name    string // the path, or the name of a group of paths
+	members []string
+	limit   Limit
+	beyond  beyond
+}
+
+// beyond holds the refusals of a row, by window; a zero field takes the general code.
+type beyond struct{ second, minute, day, total refusal }
+
+func documentedLimits() []limitRow {
+	minuteOfCodes := refusal{45009, "api freq out of limit"} // the same code as a day's, on this endpoint for a minute
+	dayOfLinks := refusal{44993, errmsg(44993)}
+	minuteOfChecks := refusal{44991, errmsg(44991)}
+	return []limitRow{
+		{name: pathToken, limit: Limit{PerDay: 2_000}},
+		{name: pathStableToken, limit: Limit{PerMinute: 10_000, PerDay: 500_000}},
+		{name: pathSubscribe, limit: Limit{PerDay: 10_000_000}},
+		{name: pathTemplate, limit: Limit{PerDay: 100_000}},
+		{name: pathCustom, limit: Limit{PerDay: 500_000}},
+		{name: pathScheme, limit: Limit{PerSecond: 100}},
+		{name: pathURLLink, limit: Limit{PerSecond: 100}},
+		{name: "links", members: []string{pathScheme, pathURLLink}, limit: Limit{PerDay: 500_000}, beyond: beyond{day: dayOfLinks}},
+		{name: pathUnlimited, limit: Limit{PerMinute: 5_000}, beyond: beyond{minute: minuteOfCodes}},
+		{name: "qrcode", members: []string{pathCode, pathQRCode}, limit: Limit{Total: 100_000}},
+		{name: pathTextCheck, limit: Limit{PerMinute: 4_000, PerDay: 2_000_000}, beyond: beyond{minute: minuteOfChecks}},
+		{name: pathImageCheck, limit: Limit{PerMinute: 2_000, PerDay: 200_000}, beyond: beyond{minute: minuteOfChecks}},
+	}
+}
+
+// limitBook is the rows that hold in one sandbox.
+type limitBook struct {
+	rows   []*limitRow
+	byPath map[string][]*limitRow
+}
+
+func newLimitBook(opts Options) limitBook {
+	book := limitBook{byPath: map[string][]*limitRow{}}
+	rows := documentedLimits()
+	for name := range opts.Limits {
+		if !slices.ContainsFunc(rows, func(r limitRow) bool { return r.name == name }) {
+			rows = append(rows, limitRow{name: name})
+		}
+	}
+	for _, row := range rows {
+		override, overridden := opts.Limits[row.name]
+		switch {
+		case overridden:
+			row.limit = override
+		case opts.NoLimits:
+			continue
+		}
+		if row.members == nil {
+			row.members = []string{row.name}
+		}
+		row.beyond = row.beyond.filled()
+		book.rows = append(book.rows, &row)
+		for _, path := range row.members {
+			book.byPath[path] = append(book.byPath[path], &row)
+		}
+	}
+	return book
+}
+
+func (b beyond) filled() beyond {
+	or := func(r refusal, code int) refusal {
+		if r.code != 0 {
+			return r
+		}
+		return *refuse(code)
+	}
+	return beyond{second: or(b.second, 44990), minute: or(b.minute, 45011), day: or(b.day, 45009), total: or(b.total, 45029)}
+}
+
+// usage is what one app has used of one row.
+type usage struct {
+	recent slide
+	day    int64 // the day that used belongs to
+	used   int64
+	// What counts for ever: those that were set by hand, and the parameters seen.
+	base       int64
+	parameters map[uint64]struct{}
+}
+
+func (u *usage) usedOn(day int64) int64 {
+	if u.day != day {
+		return 0
+	}
+	return u.used
+}
+
+func (u *usage) total() int64 { return u.base + int64(len(u.parameters)) }
+
+// take counts a call, or refuses it without counting it.
+func (b limitBook) take(a *account, path string, at time.Time) *refusal {
+	rows, day := b.byPath[path], shanghaiDay(at)
+	for _, row := range rows {
+		u := a.usageOf(row.name)
+		second, minute := u.recent.advance(at)
+		switch {
+		case row.limit.PerSecond > 0 && second >= row.limit.PerSecond:
+			return &row.beyond.second
+		case row.limit.PerMinute > 0 && minute >= row.limit.PerMinute:
+			return &row.beyond.minute
+		case row.limit.PerDay > 0 && u.usedOn(day) >= row.limit.PerDay:
+			return &row.beyond.day
+		}
+	}
+	for _, row := range rows {
+		u := a.usageOf(row.name)
+		if row.limit.PerSecond > 0 || row.limit.PerMinute > 0 {
+			u.recent.add(at)
+		}
+		u.day, u.used = day, u.usedOn(day)+1
+	}
+	return nil
+}
+
+// takeTotal counts a code for ever, unless one of equal parameters was counted, and returns how many are used.
+func (b limitBook) takeTotal(a *account, path string, parameters uint64) (int64, *refusal) {
+	for _, row := range b.byPath[path] {
+		if row.limit.Total == 0 {
+			continue
+		}
+		u := a.usageOf(row.name)
+		if _, seen := u.parameters[parameters]; !seen {
+			if u.total() >= row.limit.Total {
+				return u.total(), &row.beyond.total
+			}
+			if u.parameters == nil {
+				u.parameters = map[uint64]struct{}{}
+			}
+			u.parameters[parameters] = struct{}{}
+		}
+		return u.total(), nil
+	}
+	return 0, nil
+}
+
+// SetQuota makes an app look as if it had used so much today of the daily quota that holds for path, or so much of its
+// lifetime quota. It fails where neither limit holds.
+func (s *Server) SetQuota(app, path string, used int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, ok := s.account(app)
+	if !ok {
+		return fmt.Errorf("sandbox: no app %q", app)
+	}
+	set := false
+	for _, row := range s.limits.byPath[path] {
+		u := a.usageOf(row.name)
+		if row.limit.PerDay > 0 {
+			u.day, u.used, set = shanghaiDay(s.opts.Clock()), used, true
+		}
+		if row.limit.Total > 0 {
+			u.base, set = used-int64(len(u.parameters)), true
+		}
+	}
+	if !set {
+		return fmt.Errorf("sandbox: no daily or lifetime limit holds for path %q", path)
+	}
+	return nil
+}
+
+// shanghaiDay numbers the calendar days of Asia/Shanghai (UTC+8, no daylight saving).
+func shanghaiDay(at time.Time) int64 { return (at.Unix() + 8*3600) / 86400 }
+
+// hashOf is one number for several strings, the same within one sandbox.
+func (s *Server) hashOf(parts ...string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	for _, p := range parts {
+		_, _ = h.WriteString(p) // never fails
+		_ = h.WriteByte(0)
+	}
+	return h.Sum64()
+}

@@ -1,0 +1,120 @@
+package sandbox
+
+import (
+	"strings"
+	"time"
+)
+
+const (
+	longestQuery   = 1024 // characters
+	shortestExpiry = time.Minute
+	longestExpiry  = 30 * 24 * time.Hour
+	longestDays    = 30
+	queryLetters   = sceneLetters + "%"
+)
+
+// expiry is how long a link lives: until a time (0) or for so many days (1).
+type expiry struct {
+	IsExpire bool  `json:"is_expire"` // of older pages: asks for an expiry
+	Type     int   `json:"expire_type"`
+	Time     int64 `json:"expire_time"`     // Unix seconds
+	Interval int   `json:"expire_interval"` // days
+}
+
+func (e expiry) check(now time.Time) *refusal {
+	switch e.Type {
+	case 0:
+		if e.Time == 0 && !e.IsExpire {
+			return nil
+		}
+		if left := time.Unix(e.Time, 0).Sub(now); left <= shortestExpiry || left > longestExpiry {
+			return refuse(85401)
+		}
+	case 1:
+		if e.Interval < 1 || e.Interval > longestDays {
+			return refuse(85401)
+		}
+	default:
+		return refuse(40097)
+	}
+	return nil
+}
+
+// target is a page of the mini program with its query.
+type target struct {
+	Path       string `json:"path"`
+	Query      string `json:"query"`
+	EnvVersion string `json:"env_version"`
+}
+
+func (t target) check(v *site) *refusal {
+	switch {
+	case strings.Contains(t.Path, "?"), !v.hasPage(t.Path):
+		return refuse(40165)
+	case len(t.Query) > longestQuery, strings.Trim(t.Query, queryLetters) != "":
+		return refuse(40212)
+	case !oneOf(t.EnvVersion, "", "release", "trial", "develop"):
+		return refuse(85402)
+	}
+	return nil
+}
+
+// schemeRequest is the body of generatescheme.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/url-scheme/api_generatescheme.html
+type schemeRequest struct {
+	anonymous
+	expiry
+	Jump target `json:"jump_wxa"`
+}
+
+func (q *schemeRequest) carrier() string { return q.Jump.Query }
+
+func (q *schemeRequest) check(v *site) *refusal {
+	if no := q.Jump.check(v); no != nil {
+		return no
+	}
+	return q.expiry.check(v.now())
+}
+
+// urlLinkRequest is the body of generate_urllink.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/url-link/api_generateurllink.html
+type urlLinkRequest struct {
+	anonymous
+	expiry
+	target
+}
+
+func (q *urlLinkRequest) carrier() string { return q.Query }
+
+func (q *urlLinkRequest) check(v *site) *refusal {
+	if no := q.target.check(v); no != nil {
+		return no
+	}
+	return q.expiry.check(v.now())
+}
+
+func answerScheme(_ *Server, x *exchange) reply {
+	return jsonReply(struct {
+		plainAnswer
+		OpenLink string `json:"openlink"`
+	}{plainAnswer{ErrMsg: "ok"}, "weixin://dl/business/?t=" + ticket(x.serial)})
+}
+
+func answerURLLink(_ *Server, x *exchange) reply {
+	return jsonReply(struct {
+		plainAnswer
+		URLLink string `json:"url_link"`
+	}{plainAnswer{ErrMsg: "ok"}, "https://wxaurl.cn/" + ticket(x.serial)})
+}
+
+// ticket is eleven letters and digits, different for each call.
+func ticket(serial uint64) string {
+	const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	var out [11]byte
+	n := scramble(serial)
+	for i := range out {
+		out[i] = letters[n%uint64(len(letters))]
+		n /= uint64(len(letters))
+	}
+	return string(out[:])
+}

@@ -1,0 +1,279 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+)
+
+// firstMessageID is beyond 2^53, as WeChat's are, so that a caller who reads numbers as floating point loses digits.
+const firstMessageID = 3395159288267931652
+
+// maxTextBytes is how long the text of a custom message may be.
+const maxTextBytes = 2048
+
+// addressed is a message to one person.
+type addressed struct {
+	ToUser string `json:"touser"`
+}
+
+func (m *addressed) receiver() string { return m.ToUser }
+func (m *addressed) template() string { return "" }
+func (m *addressed) carrier() string  { return m.ToUser }
+
+func validOpenID(openid string) bool {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+	return openid != "" && len(openid) <= 128 && strings.Trim(openid, letters) == ""
+}
+
+// templated is a message that fills a template.
+type templated struct {
+	addressed
+	TemplateID string               `json:"template_id"`
+	Data       map[string]dataValue `json:"data"`
+}
+
+func (m *templated) template() string { return m.TemplateID }
+
+type dataValue struct {
+	Value json.RawMessage `json:"value"`
+}
+
+func (m *templated) checkAddress() *refusal {
+	switch {
+	case !validOpenID(m.ToUser):
+		return refuse(40003)
+	case strings.TrimSpace(m.TemplateID) == "":
+		return refuse(40037)
+	}
+	return nil
+}
+
+// subscribeRequest is the body of subscribe/send and subscribe/bizsend.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/
+type subscribeRequest struct {
+	templated
+	Page        string   `json:"page"`
+	MiniProgram *program `json:"miniprogram"`
+	State       string   `json:"miniprogram_state"`
+	Lang        string   `json:"lang"`
+}
+
+type program struct {
+	AppID    string `json:"appid"`
+	PagePath string `json:"pagepath"`
+}
+
+func (m *subscribeRequest) check(v *site) *refusal {
+	if no := m.checkAddress(); no != nil {
+		return no
+	}
+	if !v.hasPage(m.Page) {
+		return refuse(41030)
+	}
+	if !oneOf(m.State, "", "developer", "trial", "formal") {
+		return &refusal{47003, "argument invalid! miniprogram_state invalid"}
+	}
+	if !oneOf(m.Lang, "", "zh_CN", "en_US", "zh_HK", "zh_TW") {
+		return &refusal{47003, "argument invalid! lang invalid"}
+	}
+	return v.values.checkData(m.Data, "argument invalid! data.%s.value %s")
+}
+
+// hasPage tells whether a page, given with or without a leading slash and parameters, is in the released mini program.
+func (v *site) hasPage(page string) bool {
+	if page == "" {
+		return true
+	}
+	path, _, _ := strings.Cut(strings.TrimPrefix(page, "/"), "?")
+	if path == "" || strings.ContainsAny(path, " \t\r\n") || strings.Contains(path, "://") {
+		return false
+	}
+	return v.pages == nil || v.pages[path]
+}
+
+func oneOf(value string, words ...string) bool {
+	for _, w := range words {
+		if value == w {
+			return true
+		}
+	}
+	return false
+}
+
+// templateRequest is the body of template/send.
+// Source: https://developers.weixin.qq.com/doc/service/api/notify/template/api_sendtemplatemessage.html
+type templateRequest struct {
+	templated
+	URL         string   `json:"url"`
+	MiniProgram *program `json:"miniprogram"`
+	ClientMsgID string   `json:"client_msg_id"`
+}
+
+func (m *templateRequest) check(v *site) *refusal {
+	if no := m.checkAddress(); no != nil {
+		return no
+	}
+	if m.MiniProgram != nil && m.MiniProgram.AppID != "" && !strings.HasPrefix(m.MiniProgram.AppID, "wx") {
+		return refuse(40013)
+	}
+	return v.values.checkData(m.Data, "data format error, %s.DATA is %s")
+}
+
+// customRequest is the body of custom/send.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/kf-mgnt/
+type customRequest struct {
+	addressed
+	MsgType string `json:"msgtype"`
+	Text    struct {
+		Content string `json:"content"`
+	} `json:"text"`
+	Image  media `json:"image"`
+	Voice  media `json:"voice"`
+	Video  media `json:"video"`
+	MPNews media `json:"mpnews"`
+	Music  struct {
+		ThumbMediaID string `json:"thumb_media_id"`
+	} `json:"music"`
+	News struct {
+		Articles []json.RawMessage `json:"articles"`
+	} `json:"news"`
+	Link struct {
+		URL string `json:"url"`
+	} `json:"link"`
+	MiniProgramPage struct {
+		PagePath     string `json:"pagepath"`
+		ThumbMediaID string `json:"thumb_media_id"`
+	} `json:"miniprogrampage"`
+	MsgMenu struct {
+		List []json.RawMessage `json:"list"`
+	} `json:"msgmenu"`
+	WXCard struct {
+		CardID string `json:"card_id"`
+	} `json:"wxcard"`
+	MPNewsArticle struct {
+		ArticleID string `json:"article_id"`
+	} `json:"mpnewsarticle"`
+}
+
+type media struct {
+	MediaID string `json:"media_id"`
+}
+
+func (m *customRequest) check(*site) *refusal {
+	if !validOpenID(m.ToUser) {
+		return refuse(40003)
+	}
+	needed := map[string]struct {
+		value string
+		code  int
+	}{
+		"text":            {m.Text.Content, 44004},
+		"image":           {m.Image.MediaID, 40007},
+		"voice":           {m.Voice.MediaID, 40007},
+		"video":           {m.Video.MediaID, 40007},
+		"mpnews":          {m.MPNews.MediaID, 40007},
+		"music":           {m.Music.ThumbMediaID, 40007},
+		"miniprogrampage": {m.MiniProgramPage.ThumbMediaID, 40007},
+		"link":            {m.Link.URL, 44004},
+		"news":            {string(first(m.News.Articles)), 44003},
+		"msgmenu":         {string(first(m.MsgMenu.List)), 44004},
+		"wxcard":          {m.WXCard.CardID, 44004},
+		"mpnewsarticle":   {m.MPNewsArticle.ArticleID, 44003},
+	}
+	part, known := needed[m.MsgType]
+	switch {
+	case !known:
+		return refuse(40008)
+	case part.value == "":
+		return refuse(part.code)
+	case len(m.Text.Content) > maxTextBytes, !utf8.ValidString(m.Text.Content):
+		return refuse(45002)
+	case len(m.News.Articles) > 1:
+		return refuse(45008)
+	}
+	return nil
+}
+
+func first(list []json.RawMessage) json.RawMessage {
+	if len(list) == 0 {
+		return nil
+	}
+	return list[0]
+}
+
+// uniformRequest is the body of the retired uniform_send.
+// Source: https://developers.weixin.qq.com/community/develop/doc/000ae8d6348af08e7030bc2546bc01
+type uniformRequest struct {
+	addressed
+	Weapp *struct {
+		TemplateID string `json:"template_id"`
+	} `json:"weapp_template_msg"`
+	MP *struct {
+		AppID      string `json:"appid"`
+		TemplateID string `json:"template_id"`
+	} `json:"mp_template_msg"`
+}
+
+func (m *uniformRequest) check(v *site) *refusal {
+	switch {
+	case !v.allowUniform:
+		return refuse(45109)
+	case !validOpenID(m.ToUser):
+		return refuse(40003)
+	case m.MP == nil && m.Weapp == nil:
+		return refuse(40037)
+	case m.MP != nil && m.MP.AppID == "":
+		return refuse(40013)
+	case m.MP != nil && m.MP.TemplateID == "", m.MP == nil && m.Weapp.TemplateID == "":
+		return refuse(40037)
+	}
+	return nil
+}
+
+// grantMessage spends a credit, keeps a second message of one client_msg_id away, and gives the message its id.
+func grantMessage(s *Server, x *exchange) *refusal {
+	if m, ok := x.req.(*templateRequest); ok && m.ClientMsgID != "" {
+		key := s.hashOf(x.account.id, m.ToUser, m.ClientMsgID)
+		sent, repeated := s.state.sent.find(key, x.at)
+		if repeated {
+			x.repeated, x.msgID = true, sent.msgID
+			return nil
+		}
+		defer func() { s.state.sent.add(key, sentMessage{x.at, x.msgID}) }()
+	}
+	if x.row.credits && !s.spendCredit(x) {
+		return refuse(43101)
+	}
+	x.msgID = firstMessageID + int64(x.serial) //nolint:gosec // no sandbox counts that far
+	return nil
+}
+
+func (s *Server) spendCredit(x *exchange) bool {
+	key := s.hashOf(x.account.id, x.openid(), x.template())
+	left, known := s.state.credits[key]
+	switch {
+	case !known && s.opts.Credits <= 0, known && left < 0:
+		return true
+	case !known:
+		left = s.opts.Credits
+	case left == 0:
+		return false
+	}
+	s.state.credits[key] = left - 1
+	return true
+}
+
+// SetCredits says how many more subscribe messages of a template a person accepts; negative: endless.
+func (s *Server) SetCredits(app, openid, template string, credits int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.credits[s.hashOf(app, openid, template)] = max(credits, -1)
+}
+
+func answerMessageID(_ *Server, x *exchange) reply {
+	return jsonReply(struct {
+		plainAnswer
+		MsgID int64 `json:"msgid"`
+	}{plainAnswer{ErrMsg: "ok"}, x.msgID})
+}

@@ -1,0 +1,149 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	testApp    = "wx0123456789abcdef"
+	testSecret = "0123456789abcdef0123456789abcdef"
+)
+
+// movedClock is a clock that stands still until it is moved.
+type movedClock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *movedClock {
+	return &movedClock{now: time.Date(2026, 12, 1, 12, 0, 0, 0, time.FixedZone("Asia/Shanghai", 8*3600))}
+}
+
+func (c *movedClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *movedClock) move(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func (c *movedClock) set(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = at
+}
+
+// answer is an answer of the sandbox, read with care for large numbers.
+type answer struct {
+	status  int
+	kind    string
+	header  http.Header
+	raw     string
+	ErrCode int         `json:"errcode"`
+	ErrMsg  string      `json:"errmsg"`
+	MsgID   json.Number `json:"msgid"`
+	Token   string      `json:"access_token"`
+	Expires int         `json:"expires_in"`
+	Open    string      `json:"openlink"`
+	Link    string      `json:"url_link"`
+	Trace   string      `json:"trace_id"`
+	Result  verdict     `json:"result"`
+}
+
+// ask sends a request straight to the handler.
+func ask(t *testing.T, s *Server, method, target, body string) answer {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	if strings.HasPrefix(body, "--") {
+		r.Header.Set("Content-Type", "multipart/form-data; boundary="+strings.TrimSpace(body[2:strings.Index(body, "\n")]))
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return read(t, w.Result())
+}
+
+func read(t *testing.T, res *http.Response) answer {
+	t.Helper()
+	raw, err := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if err != nil {
+		t.Fatalf("read the answer: %v", err)
+	}
+	a := answer{status: res.StatusCode, kind: res.Header.Get("Content-Type"), header: res.Header, raw: string(raw)}
+	if bytes.HasPrefix(raw, []byte("{")) {
+		if err := json.Unmarshal(raw, &a); err != nil {
+			t.Fatalf("answer %s: %v", raw, err)
+		}
+	}
+	return a
+}
+
+func stableToken(t *testing.T, s *Server) string {
+	t.Helper()
+	a := ask(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"`+testApp+`","secret":"`+testSecret+`"}`)
+	if a.Token == "" {
+		t.Fatalf("no token: %s", a.raw)
+	}
+	return a.Token
+}
+
+// post calls an endpoint with a good token.
+func post(t *testing.T, s *Server, path, body string) answer {
+	t.Helper()
+	return ask(t, s, "POST", path+"?access_token="+stableToken(t, s), body)
+}
+
+// waitFor waits for another goroutine to bring a condition about.
+func waitFor(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func upload(fileName, content string) string {
+	return "--b0und\r\nContent-Disposition: form-data; name=\"media\"; filename=\"" + fileName + "\"\r\nContent-Type: image/png\r\n\r\n" + content + "\r\n--b0und--\r\n"
+}
+
+const tinyPNG = "\x89PNG\r\n\x1a\n..."
+
+// goodBodies is a request of each business endpoint that is accepted; %s is the place of an openid or another fault carrier.
+func goodBodies() map[string]string {
+	return map[string]string{
+		pathSubscribe:    `{"touser":"%s","template_id":"T1","page":"pages/index/index?a=1","data":{"thing1":{"value":"订单已发货"}}}`,
+		pathTemplate:     `{"touser":"%s","template_id":"T1","data":{"keyword1":{"value":"订单已发货","color":"#173177"}}}`,
+		pathBizSubscribe: `{"touser":"%s","template_id":"T1","data":{"thing1":{"value":"订单已发货"}}}`,
+		pathCustom:       `{"touser":"%s","msgtype":"text","text":{"content":"Hello"}}`,
+		pathUniform:      `{"touser":"%s","mp_template_msg":{"appid":"wx1","template_id":"T1","data":{}}}`,
+		pathScheme:       `{"jump_wxa":{"path":"pages/index/index","query":"%s"},"expire_type":1,"expire_interval":30}`,
+		pathURLLink:      `{"path":"pages/index/index","query":"%s","expire_type":1,"expire_interval":1}`,
+		pathUnlimited:    `{"scene":"%s","page":"pages/index/index"}`,
+		pathCode:         `{"path":"pages/index/index?fault=%s"}`,
+		pathQRCode:       `{"path":"pages/index/index?fault=%s"}`,
+		pathTextCheck:    `{"content":"你好","version":2,"scene":2,"openid":"%s"}`,
+		pathImageCheck:   upload("%s", tinyPNG),
+	}
+}
+
+func goodBody(path, carrier string) string {
+	return strings.Replace(goodBodies()[path], "%s", carrier, 1)
+}

@@ -1,0 +1,194 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Server is the stand-in for WeChat. It is an http.Handler and safe for concurrent use.
+type Server struct {
+	opts    Options
+	rows    map[string]*endpoint
+	faults  map[string]faultRow
+	limits  limitBook
+	site    *site
+	control http.Handler
+	seed    maphash.Seed
+
+	pictures pictures
+
+	mu     sync.Mutex // guards what follows, and all that hangs on it
+	state  *state
+	serial uint64 // of calls; goes on over a Reset
+}
+
+// site is what the checks of bodies go by.
+type site struct {
+	now          func() time.Time
+	pages        map[string]bool // nil: every page exists
+	paths        map[string]bool // the endpoints
+	allowUniform bool
+	values       valueRules
+}
+
+// state is what a Reset forgets.
+type state struct {
+	accounts map[string]*account
+	tokens   map[string]*token
+	blocked  map[string]bool // callers of these apps; "" is all
+	latency  time.Duration
+	random   *rand.Rand
+	rules    []*faultRule
+	lastRule int
+	spoiled  *tallies            // calls that met a fault by a prefix
+	sending  map[uint64]struct{} // openids that are being sent to
+	credits  map[uint64]int      // subscriptions left, of those that were set or touched
+	sent     sentMessages
+	ledger   *ledger
+}
+
+// account is one app.
+type account struct {
+	id         string
+	tokens     tokenShelf
+	usage      map[string]*usage // by limit row
+	arrived    map[string]*slide // by path
+	clearMonth string            // the month that clears belongs to
+	clears     int
+}
+
+// maxAccounts bounds what callers with invented app ids can make the sandbox remember.
+const maxAccounts = 1000
+
+// New makes a sandbox; it does no I/O.
+func New(opts Options) *Server {
+	opts = opts.withDefaults()
+	s := &Server{opts: opts, rows: map[string]*endpoint{}, faults: map[string]faultRow{}, limits: newLimitBook(opts), seed: maphash.MakeSeed()}
+	s.site = &site{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules()}
+	if opts.Pages != nil {
+		s.site.pages = map[string]bool{}
+		for _, page := range opts.Pages {
+			s.site.pages[strings.TrimPrefix(page, "/")] = true
+		}
+	}
+	for _, row := range endpoints() {
+		s.rows[row.path] = &row
+		s.site.paths[row.path] = true
+	}
+	for _, row := range faultRows() {
+		s.faults[row.name] = row
+	}
+	s.control = s.controlAPI()
+	s.state = newState(opts)
+	return s
+}
+
+func newState(opts Options) *state {
+	return &state{
+		accounts: map[string]*account{},
+		tokens:   map[string]*token{},
+		blocked:  map[string]bool{},
+		latency:  opts.Latency,
+		random:   newRandom(opts.Seed),
+		spoiled:  newTallies(opts.KeepMessages),
+		sending:  map[uint64]struct{}{},
+		credits:  map[uint64]int{},
+		ledger:   newLedger(opts),
+	}
+}
+
+// Reset forgets tokens, quotas, credits, faults, blocked callers and the ledger, and sets the latency back.
+func (s *Server) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = newState(s.opts)
+}
+
+// SetLatency adds this much to every answer from now on.
+func (s *Server) SetLatency(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.latency = d
+}
+
+// ServeHTTP answers WeChat's endpoints and, under /sandbox/, the control API.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if row, ok := s.rows[r.URL.Path]; ok {
+		s.serve(w, r, row)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, "/sandbox/") {
+		s.control.ServeHTTP(w, r)
+		return
+	}
+	unknown := endpoint{path: "(unknown)", method: r.Method, decode: decodeNothing, identify: byNobody}
+	s.serve(w, r, &unknown)
+}
+
+func decodeNothing(*http.Request, []byte) (request, *refusal) { return nil, refuse(40066) }
+
+func byNobody(_ *Server, x *exchange) *refusal { return x.flaw }
+
+// Start serves the sandbox on a free port of 127.0.0.1, as httptest does, until stop is called. It panics when there is no
+// port to be had.
+func (s *Server) Start() (url string, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		cancel()
+		panic(fmt.Sprintf("sandbox: cannot listen: %v", err))
+	}
+	server := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 30 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return ctx }, // its end lets hanging calls go
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(listener) // ends by Close
+	}()
+	return "http://" + listener.Addr().String(), sync.OnceFunc(func() {
+		cancel()
+		_ = server.Close()
+		<-done
+	})
+}
+
+// account finds an app, or makes it when any app will do. The caller holds s.mu.
+func (s *Server) account(id string) (*account, bool) {
+	if a, ok := s.state.accounts[id]; ok {
+		return a, true
+	}
+	if _, listed := s.opts.Apps[id]; !listed && (s.opts.Apps != nil || len(s.state.accounts) >= maxAccounts || len(id) > 64) {
+		return nil, false
+	}
+	a := &account{id: id, tokens: newTokenShelf(), usage: map[string]*usage{}, arrived: map[string]*slide{}}
+	s.state.accounts[id] = a
+	return a, true
+}
+
+func (a *account) usageOf(row string) *usage {
+	u := a.usage[row]
+	if u == nil {
+		u = &usage{}
+		a.usage[row] = u
+	}
+	return u
+}
+
+func (a *account) arrivals(path string) *slide {
+	w := a.arrived[path]
+	if w == nil {
+		w = &slide{}
+		a.arrived[path] = w
+	}
+	return w
+}

@@ -1,0 +1,73 @@
+package sandbox
+
+import "time"
+
+// Tally is how often something was called, and how often that was accepted with effect.
+type Tally struct {
+	Calls     int `json:"calls"`
+	Delivered int `json:"delivered"`
+}
+
+// tallies counts by key in bounded memory: when the newer half is full, the older half is forgotten. A key that is counted
+// again moves to the newer half.
+type tallies struct {
+	half         int
+	newer, older map[uint64]compactTally
+}
+
+type compactTally struct{ calls, delivered uint32 }
+
+func newTallies(keep int) *tallies {
+	return &tallies{half: max(1, keep/2), newer: map[uint64]compactTally{}}
+}
+
+func (t *tallies) get(key uint64) compactTally {
+	if c, ok := t.newer[key]; ok {
+		return c
+	}
+	return t.older[key]
+}
+
+func (t *tallies) add(key uint64, delivered bool) compactTally {
+	c := t.get(key)
+	c.calls++
+	if delivered {
+		c.delivered++
+	}
+	if len(t.newer) >= t.half {
+		t.newer, t.older = map[uint64]compactTally{}, t.newer
+	}
+	t.newer[key] = c
+	return c
+}
+
+// dedupeSpan is how long a client_msg_id keeps its second message away.
+// Source: https://developers.weixin.qq.com/doc/service/api/notify/template/api_sendtemplatemessage.html
+const dedupeSpan = 10 * time.Minute
+
+// sentMessages remembers the ids of messages for dedupeSpan, and forgets them within twice that.
+type sentMessages struct {
+	newer, older map[uint64]sentMessage
+	since        time.Time // when newer was begun
+}
+
+type sentMessage struct {
+	at    time.Time
+	msgID int64
+}
+
+// find returns what was sent under the key within dedupeSpan.
+func (m *sentMessages) find(key uint64, at time.Time) (sentMessage, bool) {
+	sent, ok := m.newer[key]
+	if !ok {
+		sent, ok = m.older[key]
+	}
+	return sent, ok && at.Sub(sent.at) < dedupeSpan
+}
+
+func (m *sentMessages) add(key uint64, sent sentMessage) {
+	if m.newer == nil || sent.at.Sub(m.since) >= dedupeSpan {
+		m.newer, m.older, m.since = map[uint64]sentMessage{}, m.newer, sent.at
+	}
+	m.newer[key] = sent
+}

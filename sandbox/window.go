@@ -1,0 +1,57 @@
+package sandbox
+
+import "time"
+
+// slide counts events in the last second and the last minute, exactly, and remembers the most that either ever held. It
+// keeps eight bytes for each event of the last minute.
+type slide struct {
+	times  []int64 // Unix nanoseconds; a ring whose length is a power of two
+	next   uint64  // number of the coming event; event n stands at times[n % len]
+	minute uint64  // first event of the last minute
+	second uint64  // first event of the last second
+	last   int64
+	peak   Peak
+}
+
+// Peak is the highest number of calls that any sliding second and any sliding minute held.
+type Peak struct {
+	Second int `json:"second"`
+	Minute int `json:"minute"`
+}
+
+// advance drops what lies a whole second or minute back, and returns how many events the windows (now-span, now] hold.
+func (w *slide) advance(at time.Time) (inSecond, inMinute int) {
+	now := max(at.UnixNano(), w.last) // a clock that was set back stands still
+	w.last = now
+	for w.minute < w.next && w.at(w.minute) <= now-int64(time.Minute) {
+		w.minute++
+	}
+	w.second = max(w.second, w.minute)
+	for w.second < w.next && w.at(w.second) <= now-int64(time.Second) {
+		w.second++
+	}
+	return int(w.next - w.second), int(w.next - w.minute) //nolint:gosec // bounded by the ring's length
+}
+
+func (w *slide) add(at time.Time) {
+	second, minute := w.advance(at)
+	if minute == len(w.times) {
+		w.grow()
+	}
+	w.times[w.next&uint64(len(w.times)-1)] = w.last //nolint:gosec // grow leaves a length of at least 64
+	w.next++
+	w.peak.Second = max(w.peak.Second, second+1)
+	w.peak.Minute = max(w.peak.Minute, minute+1)
+}
+
+func (w *slide) at(n uint64) int64 {
+	return w.times[n&uint64(len(w.times)-1)] //nolint:gosec // called for stored events only
+}
+
+func (w *slide) grow() {
+	wider := make([]int64, max(64, 2*len(w.times)))
+	for n := w.minute; n < w.next; n++ {
+		wider[n&uint64(len(wider)-1)] = w.at(n) //nolint:gosec // the length is positive
+	}
+	w.times = wider
+}

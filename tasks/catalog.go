@@ -1,0 +1,177 @@
+package tasks
+
+import "slices"
+
+// The task types, named kind:api.
+const (
+	TypeSubscribe     = "send:subscribe"
+	TypeTemplate      = "send:template"
+	TypeBizSubscribe  = "send:bizsubscribe"
+	TypeCustom        = "send:custom"
+	TypeUniform       = "send:uniform"
+	TypeScheme        = "scheme:generate"
+	TypeURLLink       = "scheme:urllink"
+	TypeUnlimitedCode = "code:unlimited"
+	TypeCode          = "code:wxacode"
+	TypeQRCode        = "code:qrcode"
+	TypeTextCheck     = "seccheck:text"
+	TypeImageCheck    = "seccheck:image"
+)
+
+// Kind says what a task type makes, and so which fields of a [Result] a success fills.
+type Kind uint8
+
+// The kinds.
+const (
+	Message Kind = iota + 1 // MsgID, where WeChat gives one
+	Link                    // OpenLink, URLLink
+	Code                    // Image
+	Check                   // Suggest, Label, TraceID
+)
+
+// String is the kind's name in small letters.
+func (k Kind) String() string {
+	return [...]string{"none", "message", "link", "code", "check"}[min(k, Check)]
+}
+
+// Repeat says whether a request may be sent again when no answer came to it.
+type Repeat uint8
+
+// The kinds of repetition.
+const (
+	// Never: a repeated request could reach the person twice.
+	Never Repeat = iota + 1
+	// Deduped: WeChat drops a repetition with the same openid and client_msg_id
+	// within ten minutes.
+	Deduped
+	// Always: a repetition costs quota and nothing else.
+	Always
+)
+
+// String is the repetition's name in small letters.
+func (r Repeat) String() string {
+	return [...]string{"none", "never", "deduped", "always"}[min(r, Always)]
+}
+
+// Spec is one row of the catalog: all that is to be known about a task type.
+type Spec struct {
+	Type string // "send:subscribe"
+	Path string // the endpoint: "/cgi-bin/message/subscribe/send"
+	Kind Kind
+	// Repeat says what to do when the answer to a request is unknown.
+	Repeat Repeat
+	// Receiver names the member of the body that holds the openid: "touser",
+	// "openid", or "" for types without one.
+	Receiver string
+	// Template names the member of the body that holds the template id, or is "".
+	Template string
+	// Multipart: the body travels as an upload in the form field "media".
+	Multipart bool
+	// Doc is WeChat's page about the endpoint.
+	Doc string
+	// Warning, where not empty, is to be said to whoever enqueues such a task.
+	Warning string
+	// Example is a body that passes the checks at any time.
+	Example string
+
+	check func(c *checker, body value) // the rules of the body
+}
+
+const (
+	docMini    = "https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/"
+	docOld     = "https://developers.weixin.qq.com/miniprogram/dev/api-backend/open-api/"
+	docOA      = "https://developers.weixin.qq.com/doc/offiaccount/"
+	docService = "https://developers.weixin.qq.com/doc/service/api/"
+)
+
+// catalog is read, never written.
+var catalog = []Spec{
+	{
+		Type: TypeSubscribe, Path: "/cgi-bin/message/subscribe/send", Kind: Message, Repeat: Never,
+		Receiver: "touser", Template: "template_id", check: checkSubscribe,
+		Doc:     docMini + "mp-message-management/subscribe-message/sendMessage.html",
+		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","page":"pages/index/index","miniprogram_state":"formal","lang":"zh_CN","data":{"thing1":{"value":"订单已发货"},"time2":{"value":"2025-01-01 12:00"},"character_string3":{"value":"SF1234567890"}}}`,
+	},
+	{
+		Type: TypeTemplate, Path: "/cgi-bin/message/template/send", Kind: Message, Repeat: Deduped,
+		Receiver: "touser", Template: "template_id", check: checkTemplate,
+		Doc:     docOA + "Message_Management/Template_Message_Interface.html",
+		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","miniprogram":{"appid":"APPID","pagepath":"pages/order/order?id=1"},"data":{"thing1":{"value":"订单已发货"},"character_string2":{"value":"D201803111235825"}}}`,
+	},
+	{
+		Type: TypeBizSubscribe, Path: "/cgi-bin/message/subscribe/bizsend", Kind: Message, Repeat: Never,
+		Receiver: "touser", Template: "template_id", check: checkBizSubscribe,
+		Doc:     docService + "notify/notify/api_sendnewsubscribemsg.html",
+		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","page":"pages/order/order?id=1","data":{"name1":{"value":"王先生"},"amount2":{"value":"￥100"},"date3":{"value":"2019-10-01"}}}`,
+	},
+	{
+		Type: TypeCustom, Path: "/cgi-bin/message/custom/send", Kind: Message, Repeat: Never,
+		Receiver: "touser", check: checkCustom,
+		Doc:     docMini + "kf-mgnt/kf-message/sendCustomMessage.html",
+		Example: `{"touser":"OPENID","msgtype":"text","text":{"content":"Hello"}}`,
+	},
+	{
+		Type: TypeUniform, Path: "/cgi-bin/message/wxopen/template/uniform_send", Kind: Message, Repeat: Never,
+		Receiver: "touser", check: checkUniform,
+		Doc:     docMini + "mp-message-management/uniform-message/sendUniformMessage.html",
+		Warning: "WeChat retired uniform_send on 2023-09-20 and answers 45109: send send:subscribe or send:template instead",
+		Example: `{"touser":"OPENID","mp_template_msg":{"appid":"APPID","template_id":"TEMPLATE_ID","url":"https://example.com","miniprogram":{"appid":"APPID","pagepath":"pages/order/order?id=1"},"data":{"keyword1":{"value":"D201803111235825"}}}}`,
+	},
+	{
+		Type: TypeScheme, Path: "/wxa/generatescheme", Kind: Link, Repeat: Always, check: checkScheme,
+		Doc:     docMini + "qrcode-link/url-scheme/generateScheme.html",
+		Example: `{"jump_wxa":{"path":"pages/index/index","query":"id=123","env_version":"release"},"is_expire":true,"expire_type":1,"expire_interval":30}`,
+	},
+	{
+		Type: TypeURLLink, Path: "/wxa/generate_urllink", Kind: Link, Repeat: Always, check: checkURLLink,
+		Doc:     docMini + "qrcode-link/url-link/generateUrlLink.html",
+		Example: `{"path":"pages/index/index","query":"id=123","is_expire":true,"expire_type":1,"expire_interval":30,"env_version":"release"}`,
+	},
+	{
+		Type: TypeUnlimitedCode, Path: "/wxa/getwxacodeunlimit", Kind: Code, Repeat: Always, check: checkUnlimitedCode,
+		Doc:     docMini + "qrcode-link/qr-code/getUnlimitedQRCode.html",
+		Example: `{"page":"pages/index/index","scene":"a=1","check_path":true,"env_version":"release"}`,
+	},
+	{
+		Type: TypeCode, Path: "/wxa/getwxacode", Kind: Code, Repeat: Always, check: checkCode,
+		Doc:     docMini + "qrcode-link/qr-code/getQRCode.html",
+		Example: `{"path":"pages/index/index?id=123","width":430}`,
+	},
+	{
+		Type: TypeQRCode, Path: "/cgi-bin/wxaapp/createwxaqrcode", Kind: Code, Repeat: Always, check: checkQRCode,
+		Doc:     docMini + "qrcode-link/qr-code/createQRCode.html",
+		Example: `{"path":"pages/index/index?id=123","width":430}`,
+	},
+	{
+		Type: TypeTextCheck, Path: "/wxa/msg_sec_check", Kind: Check, Repeat: Always,
+		Receiver: "openid", check: checkText,
+		Doc:     docMini + "sec-center/sec-check/msgSecCheck.html",
+		Example: `{"content":"待检测文本","version":2,"scene":1,"openid":"OPENID"}`,
+	},
+	{
+		Type: TypeImageCheck, Path: "/wxa/img_sec_check", Kind: Check, Repeat: Always,
+		Multipart: true, check: checkImage,
+		Doc:     docOld + "sec-check/security.imgSecCheck.html",
+		Example: `{"media":"R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="}`,
+	},
+}
+
+// Catalog lists every task type. The slice is the caller's own.
+func Catalog() []Spec { return slices.Clone(catalog) }
+
+// Lookup finds the row of a type.
+func Lookup(typ string) (Spec, bool) {
+	if row := lookup(typ); row != nil {
+		return *row, true
+	}
+	return Spec{}, false
+}
+
+func lookup(typ string) *Spec {
+	for i := range catalog {
+		if catalog[i].Type == typ {
+			return &catalog[i]
+		}
+	}
+	return nil
+}

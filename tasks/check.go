@@ -1,0 +1,265 @@
+package tasks
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// checker goes through one task and gathers what is wrong with it. Its methods take
+// an object of the body and the name of a member, say what is wrong with that
+// member, and return it if it is there and of the right JSON type.
+type checker struct {
+	spec   *Spec     // nil for an unknown type
+	from   time.Time // the earliest time at which the task can be sent
+	faults []FieldError
+}
+
+// faultAt records a fault; format never takes the value that is at fault.
+func (c *checker) faultAt(path, format string, args ...any) {
+	c.faults = append(c.faults, FieldError{Path: path, Problem: fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) fault(v value, format string, args ...any) {
+	c.faultAt(v.path(), format, args...)
+}
+
+// envelope checks all but the body.
+func (c *checker) envelope(e *Envelope) {
+	switch {
+	case e.Type == "":
+		c.faultAt("type", "required, such as %q", TypeSubscribe)
+	case c.spec == nil:
+		c.faultAt("type", "%s is not a task type%s", quoted(e.Type), nearestType(e.Type))
+	}
+	switch {
+	case e.App == "":
+		c.faultAt("app", "required: the app id, such as wx0123456789abcdef")
+	case !ValidApp(e.App):
+		c.faultAt("app", "not an app id: \"wx\" and 16 digits or small letters a-f are expected")
+	}
+	if e.ID != "" && !ValidID(e.ID) {
+		c.faultAt("id", "%d bytes; 1 to %d of A-Z a-z 0-9 . _ ~ - are allowed", len(e.ID), maxID)
+	}
+	if e.Batch != "" && !ValidBatch(e.Batch) {
+		c.faultAt("batch", "%d bytes; 1 to %d of A-Z a-z 0-9 . _ ~ - are allowed", len(e.Batch), maxBatch)
+	}
+	if e.Priority != "" && e.Priority != Urgent && e.Priority != Bulk {
+		c.faultAt("priority", "%s is neither %q nor %q", quoted(string(e.Priority)), Urgent, Bulk)
+	}
+	c.times(e)
+	if e.ProcessAt.After(c.from) {
+		c.from = e.ProcessAt
+	}
+	if !e.NotAfter.IsZero() && e.NotAfter.Before(e.ProcessAt) {
+		c.faultAt("not_after", "before process_at, so that it could never be sent: move one of them")
+	}
+}
+
+func (c *checker) times(e *Envelope) {
+	for _, f := range [...]struct {
+		name string
+		time time.Time
+	}{{"process_at", e.ProcessAt}, {"not_after", e.NotAfter}} {
+		if year := f.time.UTC().Year(); year < 1 || year > 9998 {
+			c.faultAt(f.name, "the year %d is out of range", year)
+		}
+	}
+}
+
+func nearestType(typ string) string {
+	best, distance := "", 5
+	for i := range catalog {
+		if d := editDistance(typ[:min(len(typ), 64)], catalog[i].Type); d < distance {
+			best, distance = catalog[i].Type, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// document parses the body and checks it by the rules of the task's type.
+func (c *checker) document(body []byte) *document {
+	switch {
+	case len(body) == 0 || string(body) == "null":
+		c.faultAt("body", "required: the request body that WeChat's page shows")
+		return nil
+	case len(body) > MaxLine:
+		c.faultAt("body", "%d bytes; at most %d are taken", len(body), MaxLine)
+		return nil
+	}
+	doc, fault := parse(body, "body", bounds{maxDepth, maxValues})
+	if fault != nil {
+		c.faults = append(c.faults, *fault)
+		return nil
+	}
+	hint := ""
+	if doc.top().kind() == isText {
+		hint = "put the object itself there, not its text"
+	}
+	if c.want(doc.top(), isObject, hint) && c.spec != nil {
+		c.spec.check(c, doc.top())
+	}
+	return doc
+}
+
+// want checks the JSON type of a value that is there.
+func (c *checker) want(v value, k kind, hint string) bool {
+	got := v.kind()
+	if got == k {
+		return true
+	}
+	if hint != "" {
+		hint = ": " + hint
+	}
+	c.fault(v, "must be %s, not %s%s", k, got, hint)
+	return false
+}
+
+// optional is the member if it is there and of the kind.
+func (c *checker) optional(in value, name string, k kind) (value, bool) {
+	v := in.member(name)
+	if !v.present() {
+		return value{}, false
+	}
+	return v, c.want(v, k, k.hint())
+}
+
+// required is optional, and a fault where the member is missing.
+func (c *checker) required(in value, name string, k kind, what string) (value, bool) {
+	if v := in.member(name); !v.present() {
+		c.faultAt(join(in.path(), name), "required: %s", what)
+		return value{}, false
+	}
+	return c.optional(in, name, k)
+}
+
+// hint is how to mend a value that should be of this kind.
+func (k kind) hint() string {
+	switch k {
+	case isText:
+		return "put it in double quotes"
+	case isNumber, isBool:
+		return "write it without quotes"
+	case isAbsent, isNull, isArray, isObject:
+	}
+	return ""
+}
+
+// textRule says what a string may hold. Its zero value allows everything.
+type textRule struct {
+	runes, bytes int             // the most of each; 0 is no limit
+	only         func(byte) bool // the characters that are allowed
+	chars        string          // those characters, for the message
+	noQuery      string          // not empty: no "?", and where to put parameters instead
+	noSlash      bool            // no "/" in front
+}
+
+// text checks an optional string.
+func (c *checker) text(in value, name string, rule textRule) {
+	if v, ok := c.optional(in, name, isText); ok {
+		c.obey(v, v.content(), rule)
+	}
+}
+
+// filled checks a required string that may not be empty.
+func (c *checker) filled(in value, name string, rule textRule, what string) {
+	v, ok := c.required(in, name, isText, what)
+	if !ok {
+		return
+	}
+	s := v.content()
+	if len(s) == 0 {
+		c.fault(v, "empty: %s", what)
+		return
+	}
+	c.obey(v, s, rule)
+}
+
+func (c *checker) obey(v value, s []byte, rule textRule) {
+	if n := utf8.RuneCount(s); rule.runes > 0 && n > rule.runes {
+		c.fault(v, "%d characters; at most %d are allowed: shorten it", n, rule.runes)
+	}
+	if rule.bytes > 0 && len(s) > rule.bytes {
+		c.fault(v, "%d bytes; at most %d are allowed: shorten it", len(s), rule.bytes)
+	}
+	if rule.noSlash && len(s) > 0 && s[0] == '/' {
+		c.fault(v, `starts with "/": write pages/index/index, without it`)
+	}
+	for i, r := range string(s) {
+		if rule.noQuery != "" && r == '?' {
+			c.fault(v, `holds a "?": %s`, rule.noQuery)
+			return
+		}
+		if rule.only != nil && (r >= utf8.RuneSelf || !rule.only(byte(r))) {
+			c.fault(v, "%s at character %d; only %s are allowed: encode it", class(r), utf8.RuneCount(s[:i])+1, rule.chars)
+			return
+		}
+	}
+}
+
+// opaque checks an id of WeChat's making: there, and plausibly shaped. WeChat is
+// the judge of the rest.
+func (c *checker) opaque(in value, name, what string) {
+	v, ok := c.required(in, name, isText, what)
+	if !ok {
+		return
+	}
+	const longest = 128
+	s := v.content()
+	switch n := utf8.RuneCount(s); {
+	case n == 0:
+		c.fault(v, "empty: %s", what)
+	case n > longest:
+		c.fault(v, "%d characters; at most %d are plausible: %s", n, longest, what)
+	}
+	for i, r := range string(s) {
+		if unicode.IsSpace(r) || unicode.IsControl(r) {
+			c.fault(v, "%s at character %d; an id has none: send it as WeChat gave it", class(r), utf8.RuneCount(s[:i])+1)
+			return
+		}
+	}
+}
+
+// word checks an optional string of a closed vocabulary.
+func (c *checker) word(in value, name string, words ...string) {
+	v, ok := c.optional(in, name, isText)
+	if !ok {
+		return
+	}
+	s := v.content()
+	for _, w := range words {
+		if string(s) == w {
+			return
+		}
+	}
+	c.fault(v, "%s is none of %s", quoted(string(s)), strings.Join(words, ", "))
+}
+
+// class names the kind of a character, for messages that may not show text.
+func class(r rune) string {
+	switch {
+	case r == '\n' || r == '\r':
+		return "a line break"
+	case unicode.IsControl(r):
+		return "a control character"
+	case unicode.IsSpace(r):
+		return "a space"
+	case unicode.Is(unicode.Han, r):
+		return "a Chinese character"
+	case unicode.IsLetter(r):
+		return "a letter"
+	case unicode.IsDigit(r):
+		return "a digit"
+	case r > ' ' && r < unicode.MaxASCII:
+		return fmt.Sprintf("%q", string(r))
+	case unicode.IsPunct(r):
+		return "a punctuation mark"
+	default:
+		return "a symbol"
+	}
+}

@@ -1,0 +1,83 @@
+package tasks
+
+import "strings"
+
+// Bodies of mini program codes.
+
+// checkUnlimitedCode:
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html
+func checkUnlimitedCode(c *checker, body value) {
+	c.filled(body, "scene", textRule{runes: 32, only: inScene, chars: "letters, digits and " + sceneMarks},
+		"what the page gets as its scene, 1 to 32 characters")
+	c.text(body, "page", textRule{runes: longestPath, noSlash: true, noQuery: `put parameters into "scene"`})
+	c.flag(body, "check_path")
+	c.picture(body)
+}
+
+// checkCode:
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getQRCode.html
+func checkCode(c *checker, body value) {
+	c.codePath(body, textRule{runes: longestPath})
+	c.picture(body)
+}
+
+// checkQRCode:
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/createQRCode.html
+func checkQRCode(c *checker, body value) {
+	c.codePath(body, textRule{bytes: 128})
+	c.width(body)
+	c.reserved(body)
+}
+
+// codePath checks the page, with its parameters, that a code opens.
+func (c *checker) codePath(body value, rule textRule) {
+	c.filled(body, "path", rule, "the page to open, with its parameters")
+	v := body.member("path")
+	if v.kind() != isText {
+		return
+	}
+	_, query, _ := strings.Cut(string(v.content()), "?")
+	for parameter := range strings.SplitSeq(query, "&") {
+		if name, _, _ := strings.Cut(parameter, "="); name == reservedField {
+			c.fault(v, "has the parameter %s, which WeChat keeps for itself (85096): leave it out", reservedField)
+		}
+	}
+}
+
+// picture checks what the pages of both mini program codes have in common.
+func (c *checker) picture(body value) {
+	c.envVersion(body)
+	c.width(body)
+	c.flag(body, "auto_color")
+	c.flag(body, "is_hyaline")
+	if color, ok := c.optional(body, "line_color", isObject); ok {
+		for _, name := range [...]string{"r", "g", "b"} {
+			c.colour(color, name)
+		}
+	}
+	c.reserved(body)
+}
+
+func (c *checker) width(body value) {
+	c.integer(body, "width", 280, 1280, "pixels")
+}
+
+// colour: the pages show the parts of a colour both as numbers and in quotes.
+func (c *checker) colour(in value, name string) {
+	v := in.member(name)
+	switch {
+	case !v.present():
+	case v.kind() == isText:
+		c.within(v, v.content(), 0, 255, "")
+	default:
+		c.integer(in, name, 0, 255, "")
+	}
+}
+
+const reservedField = "scancode_time"
+
+func (c *checker) reserved(body value) {
+	if v := body.member(reservedField); v.kind() != isAbsent {
+		c.fault(v, "WeChat keeps this field for itself (85096): leave it out")
+	}
+}

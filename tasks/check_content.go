@@ -1,0 +1,140 @@
+package tasks
+
+import (
+	"bytes"
+	"encoding/base64"
+	"net/url"
+)
+
+// Bodies of content checks.
+
+const (
+	maxCheckedRunes = 2500
+	maxImage        = 1 << 20
+)
+
+// checkText takes both versions of msg_sec_check. Version 2 wants scene and openid.
+// Version 1, which is {"content":…} alone, still answers but is no longer maintained;
+// a body that has scene or openid but no version is a version 2 whose version was
+// forgotten, and WeChat would silently answer it by the rules of 1.
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/sec-center/sec-check/msgSecCheck.html
+func checkText(c *checker, body value) {
+	rule := textRule{}
+	switch version := body.member("version"); {
+	case version.present():
+		if n, ok := c.lenientInteger(body, "version", 1, 2); ok && n == 2 {
+			rule.runes = maxCheckedRunes
+			c.versionTwo(body)
+		}
+	case body.member("scene").present() || body.member("openid").present():
+		c.faultAt("body.version", "required with scene and openid: 2")
+	}
+	c.filled(body, "content", rule, "the text to check")
+}
+
+// versionTwo checks what version 2 has beside content.
+func (c *checker) versionTwo(body value) {
+	if !body.member("scene").present() {
+		c.faultAt("body.scene", "required: 1 profile, 2 comment, 3 forum, 4 social log")
+	} else {
+		c.lenientInteger(body, "scene", 1, 4)
+	}
+	c.opaque(body, "openid", "the openid of the author, who visited the mini program within 2 hours")
+	for _, name := range [...]string{"title", "nickname", "signature"} {
+		c.text(body, name, textRule{})
+	}
+}
+
+// lenientInteger takes a number in quotes too, as older pages show it.
+func (c *checker) lenientInteger(in value, name string, least, most int64) (int64, bool) {
+	if v := in.member(name); v.kind() == isText {
+		return c.within(v, v.content(), least, most, "")
+	}
+	return c.integer(in, name, least, most, "")
+}
+
+// The members of an image check, of which a body has one. Media is what the upload
+// carries; a media_url is fetched by the worker; a media_blob names bytes that our
+// Client has put aside, and no producer may name those.
+const (
+	mediaField     = "media"
+	mediaURLField  = "media_url"
+	mediaBlobField = "media_blob"
+)
+
+// checkImage:
+// https://developers.weixin.qq.com/miniprogram/dev/api-backend/open-api/sec-check/security.imgSecCheck.html
+func checkImage(c *checker, body value) {
+	if v := body.member(mediaBlobField); v.kind() != isAbsent {
+		c.fault(v, "made by wxcourier itself: send media or media_url")
+		return
+	}
+	media, hasMedia := c.optional(body, mediaField, isText)
+	link, hasLink := c.optional(body, mediaURLField, isText)
+	switch {
+	case hasMedia && hasLink:
+		c.fault(link, "given beside media: keep one of them")
+	case hasMedia:
+		c.image(media)
+	case hasLink:
+		c.imageURL(link)
+	case len(c.faults) == 0:
+		c.faultAt("body.media", `required: the image in base64, or its address as media_url`)
+	}
+}
+
+// image checks the bytes of an image: decodable, a format that WeChat takes, and
+// not too large.
+func (c *checker) image(v value) {
+	s := v.content()
+	if bytes.HasPrefix(s, []byte("data:")) {
+		c.fault(v, `a data: URL: send the base64 behind its comma alone`)
+		return
+	}
+	image := make([]byte, base64.StdEncoding.DecodedLen(len(s)))
+	n, err := base64.StdEncoding.Decode(image, s)
+	switch {
+	case err != nil:
+		c.fault(v, "not base64 (standard alphabet, with padding)")
+	case n == 0:
+		c.fault(v, "empty: the image in base64")
+	case ImageType(image[:n]) == "":
+		c.fault(v, "neither PNG, JPEG nor GIF by its first bytes, the formats that WeChat takes")
+	case n > maxImage:
+		c.fault(v, "%d bytes; at most %d (1 MB) are allowed: shrink it", n, maxImage)
+	}
+}
+
+// ImageType is the media type of an image by its first bytes: "image/png",
+// "image/jpeg", "image/gif", or "" for any other.
+func ImageType(image []byte) string {
+	for _, format := range [...]struct{ magic, mediaType string }{
+		{"\x89PNG\r\n\x1a\n", "image/png"},
+		{"\xff\xd8\xff", "image/jpeg"},
+		{"GIF87a", "image/gif"},
+		{"GIF89a", "image/gif"},
+	} {
+		if bytes.HasPrefix(image, []byte(format.magic)) {
+			return format.mediaType
+		}
+	}
+	return ""
+}
+
+func (c *checker) imageURL(v value) {
+	const longest = 2048
+	s := v.content()
+	if len(s) > longest {
+		c.fault(v, "%d bytes; at most %d are allowed", len(s), longest)
+		return
+	}
+	u, err := url.Parse(string(s))
+	switch {
+	case err != nil || u.Host == "":
+		c.fault(v, "not an address: https://host/path is expected")
+	case u.Scheme != "https":
+		c.fault(v, "not an https address")
+	case u.User != nil:
+		c.fault(v, "holds a user name or password: leave them out")
+	}
+}

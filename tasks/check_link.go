@@ -1,0 +1,144 @@
+package tasks
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Bodies of links and codes.
+
+// queryMarks are the marks that a query may hold beside letters and digits:
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-scheme/generateScheme.html
+// A scene may hold the same but for the percent sign:
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html
+const (
+	sceneMarks = "!#$&'()*+,/:;=?@-._~"
+	queryMarks = sceneMarks + "%"
+)
+
+func inScene(b byte) bool { return alphanumeric(b) || strings.IndexByte(sceneMarks, b) >= 0 }
+func inQuery(b byte) bool { return alphanumeric(b) || strings.IndexByte(queryMarks, b) >= 0 }
+
+// longestPath is the limit that the pages state where they state one.
+const longestPath = 1024
+
+// checkScheme:
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-scheme/generateScheme.html
+func checkScheme(c *checker, body value) {
+	if target, ok := c.optional(body, "jump_wxa", isObject); ok {
+		c.target(target)
+	}
+	c.expiry(body)
+}
+
+// checkURLLink:
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-link/generateUrlLink.html
+func checkURLLink(c *checker, body value) {
+	c.target(body)
+	c.expiry(body)
+	if cloud, ok := c.optional(body, "cloud_base", isObject); ok {
+		c.filled(cloud, "env", textRule{}, "the id of the cloud environment")
+		for _, name := range [...]string{"domain", "path", "resource_appid"} {
+			c.text(cloud, name, textRule{})
+		}
+		c.query(cloud)
+	}
+}
+
+// target checks which page a link opens.
+func (c *checker) target(in value) {
+	c.text(in, "path", textRule{runes: longestPath, noQuery: noQueryFix})
+	c.query(in)
+	c.envVersion(in)
+}
+
+func (c *checker) query(in value) {
+	c.text(in, "query", textRule{runes: 1024, only: inQuery, chars: "letters, digits and " + queryMarks})
+}
+
+func (c *checker) envVersion(in value) {
+	c.word(in, "env_version", "release", "trial", "develop")
+}
+
+// expiry checks when a link ends. Two forms are accepted: the older one, with
+// is_expire (false, the default, is a link for ever) and up to a year, and the
+// current one, without is_expire and up to 30 days. WeChat judges what lies between.
+func (c *checker) expiry(body value) {
+	const (
+		longest     = 366 * 24 * time.Hour // the older page's year, a leap year
+		shortest    = time.Minute
+		longestDays = 365
+	)
+	expires, stated := c.flag(body, "is_expire")
+	kind, hasKind := c.integer(body, "expire_type", 0, 1, "0 (at expire_time) or 1 (after expire_interval days)")
+	if stated && !expires {
+		return
+	}
+	if kind == 1 {
+		if _, has := c.integer(body, "expire_interval", 1, longestDays, "days"); !has && !body.member("expire_interval").present() {
+			c.faultAt("body.expire_interval", "required with expire_type 1: the days, 1 to 30")
+		}
+		return
+	}
+	v := body.member("expire_time")
+	if !v.present() {
+		if expires && (hasKind || !body.member("expire_type").present()) {
+			c.faultAt("body.expire_time", "required when is_expire is true and expire_type is 0: the end as Unix time in seconds")
+		}
+		return
+	}
+	at, ok := c.integer(body, "expire_time", 0, maxUnixMillis, "")
+	if !ok {
+		return
+	}
+	switch end := time.Unix(at, 0); {
+	case at >= maxUnixSeconds:
+		c.fault(v, "milliseconds, it seems: Unix time in seconds is expected")
+	case !end.After(c.from.Add(shortest)):
+		c.fault(v, "%s the time of sending; more than 1 minute after it is required (85401)", before(c.from.Sub(end)))
+	case end.After(c.from.Add(longest)):
+		c.fault(v, "%d days after the time of sending; WeChat allows 30, and 1 year at most (85401)", int(end.Sub(c.from).Hours()/24))
+	}
+}
+
+const (
+	maxUnixSeconds = 100_000_000_000 // the year 5138; as milliseconds, 1973
+	maxUnixMillis  = maxUnixSeconds * 1000
+)
+
+// before says how long before a time lies.
+func before(d time.Duration) string {
+	if d <= 0 {
+		return "less than a minute after"
+	}
+	return d.Truncate(time.Second).String() + " before"
+}
+
+// flag is an optional true or false, and whether it is there.
+func (c *checker) flag(in value, name string) (is, there bool) {
+	v, ok := c.optional(in, name, isBool)
+	return ok && v.raw()[0] == 't', ok
+}
+
+// integer checks an optional whole number; what names its unit or its words.
+func (c *checker) integer(in value, name string, least, most int64, what string) (int64, bool) {
+	v, ok := c.optional(in, name, isNumber)
+	if !ok {
+		return 0, false
+	}
+	return c.within(v, v.raw(), least, most, what)
+}
+
+// within reads digits as a whole number between two limits.
+func (c *checker) within(v value, digits []byte, least, most int64, what string) (int64, bool) {
+	if what != "" {
+		what = ": " + what
+	}
+	n, err := strconv.ParseInt(string(digits), 10, 64)
+	if err != nil || n < least || n > most {
+		c.fault(v, "out of range; expected is a whole number from %d to %d%s", least, most, what)
+		return 0, false
+	}
+	return n, true
+}

@@ -1,0 +1,203 @@
+package tasks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+)
+
+// ErrNotFound says that no task has this id, or that its result is no longer kept.
+var ErrNotFound = errors.New("no such task")
+
+// Result is what is known of a task: its outcome, or its state before the end. It
+// returns [ErrNotFound] for an id that is not known.
+func (c *Client) Result(ctx context.Context, app, id string) (Result, error) {
+	record, err := c.ledger.Record(ctx, app, id)
+	if errors.Is(err, ledger.ErrNone) {
+		return Result{}, ErrNotFound
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if record.Outcome != "" {
+		return decodeResult(record.Result)
+	}
+	_, typ, _, _ := ParseQueue(record.Queue)
+	return Result{
+		ID: id, App: app, Type: typ, State: State(record.State),
+		Attempts: record.Attempts, Generation: record.Generation,
+	}, nil
+}
+
+func decodeResult(b []byte) (Result, error) {
+	var r Result
+	if err := json.Unmarshal(b, &r); err != nil {
+		return Result{}, fmt.Errorf("decode a result: %w", err)
+	}
+	return r, nil
+}
+
+// Image is the bytes of the code that a task asked for, or [ErrNotFound].
+func (c *Client) Image(ctx context.Context, app, id string) ([]byte, error) {
+	b, err := c.ledger.Image(ctx, app, id)
+	if errors.Is(err, ledger.ErrNone) {
+		return nil, ErrNotFound
+	}
+	return b, err
+}
+
+// Wait looks for a task's outcome until it is there or ctx ends. A link is useless
+// without its answer.
+func (c *Client) Wait(ctx context.Context, app, id string) (Result, error) {
+	pause := 10 * time.Millisecond
+	for {
+		r, err := c.Result(ctx, app, id)
+		if err != nil || r.Outcome != "" {
+			return r, err
+		}
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, time.Second)
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
+	}
+}
+
+// Canceled counts what a cancellation met.
+type Canceled struct {
+	Taken   int `json:"taken"`   // will not be sent
+	Sending int `json:"sending"` // being sent right now: canceled only if WeChat does not take it
+	Done    int `json:"done"`    // ended before
+	Missing int `json:"missing"` // not known
+}
+
+// Cancel takes back tasks that have not left yet. They end as [OutcomeCanceled] when
+// their turn comes. Repeating it is harmless.
+func (c *Client) Cancel(ctx context.Context, app string, ids ...string) (Canceled, error) {
+	var n Canceled
+	for _, id := range ids {
+		met, err := c.ledger.Cancel(ctx, app, id)
+		if err != nil {
+			return n, err
+		}
+		switch met {
+		case ledger.CancelMarked:
+			n.Taken++
+		case ledger.CancelSending:
+			n.Sending++
+		case ledger.CancelDone:
+			n.Done++
+		case ledger.CancelNone:
+			n.Missing++
+		}
+	}
+	return n, nil
+}
+
+// CancelBatch takes back all tasks of a batch that have not left yet, with one mark. It
+// returns how many had no outcome yet, or [ErrNotFound].
+func (c *Client) CancelBatch(ctx context.Context, app, batch string) (int64, error) {
+	n, err := c.ledger.CancelBatch(ctx, app, batch)
+	if errors.Is(err, ledger.ErrNone) {
+		return 0, ErrNotFound
+	}
+	return n, err
+}
+
+// Batch is the counters of a batch: "total", "done" and one an outcome; or [ErrNotFound].
+func (c *Client) Batch(ctx context.Context, app, batch string) (map[string]int64, error) {
+	counts, err := c.ledger.Batch(ctx, app, batch)
+	if errors.Is(err, ledger.ErrNone) {
+		return nil, ErrNotFound
+	}
+	return counts, err
+}
+
+// Apps lists the apps that a task was ever enqueued for, in no order.
+func (c *Client) Apps(ctx context.Context) ([]string, error) {
+	apps, err := c.rdb.SMembers(ctx, ledger.AppsKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list the apps: %w", err)
+	}
+	return apps, nil
+}
+
+const (
+	resultsPage  = 500
+	resultsBlock = time.Second
+)
+
+// Cursor is a place in an app's stream of results: the id of an entry. The empty one is
+// its beginning.
+type Cursor string
+
+// End is the place behind the last result of an app.
+func (c *Client) End(ctx context.Context, app string) (Cursor, error) {
+	last, err := c.rdb.XRevRangeN(ctx, ledger.StreamKey(app), "+", "-", 1).Result()
+	if err != nil {
+		return "", fmt.Errorf("read the results: %w", err)
+	}
+	if len(last) == 0 {
+		return "0-0", nil
+	}
+	return Cursor(last[0].ID), nil
+}
+
+// Since is the place of the first result at or after a time.
+func Since(t time.Time) Cursor {
+	return Cursor(fmt.Sprintf("%d-0", max(t.UnixMilli()-1, 0)))
+}
+
+// Results yields an app's results in the order in which they were recorded, from behind
+// a cursor on. With follow it then waits for more until ctx ends; without, it ends
+// behind the last one. An error is the last thing it yields.
+func (c *Client) Results(ctx context.Context, app string, from Cursor, follow bool) iter.Seq2[Result, error] {
+	return func(yield func(Result, error) bool) {
+		if from == "" {
+			from = "0-0"
+		}
+		for ctx.Err() == nil {
+			entries, err := c.readResults(ctx, app, from, follow)
+			if err != nil {
+				if ctx.Err() == nil {
+					yield(Result{}, err)
+				}
+				return
+			}
+			if len(entries) == 0 && !follow {
+				return
+			}
+			for _, e := range entries {
+				from = Cursor(e.ID)
+				text, _ := e.Values["result"].(string)
+				r, err := decodeResult([]byte(text))
+				if !yield(r, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (c *Client) readResults(ctx context.Context, app string, from Cursor, follow bool) ([]redis.XMessage, error) {
+	args := &redis.XReadArgs{Streams: []string{ledger.StreamKey(app), string(from)}, Count: resultsPage, Block: -1}
+	if follow {
+		args.Block = resultsBlock
+	}
+	streams, err := c.rdb.XRead(ctx, args).Result()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the results: %w", err)
+	}
+	return streams[0].Messages, nil
+}

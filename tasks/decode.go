@@ -1,0 +1,158 @@
+package tasks
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// ParseEnvelope reads one task from JSON, as producers hand it over: a line of a
+// file or the body of a request. It is strict about the envelope: an unknown field
+// is an error that suggests the nearest name, and so are a value of the wrong JSON
+// type, a key given twice, data after the object and bytes that are not UTF-8. A
+// null stands for a field left out. Whether values are allowed, and what is in the
+// body, is [Envelope.Prepare]'s to check.
+//
+// The error is a *[ValidationError].
+func ParseEnvelope(line []byte) (Envelope, error) {
+	return decode(line, true)
+}
+
+// DecodePayload reads the payload of an asynq task back. It ignores fields that it
+// does not know, so that a worker understands the tasks of a newer producer, and
+// wants type, app, id and body to be there. The error is a *[ValidationError].
+func DecodePayload(payload []byte) (Envelope, error) {
+	e, err := decode(payload, false)
+	if err != nil {
+		return e, err
+	}
+	var c checker
+	for _, field := range [...]struct{ name, value string }{
+		{"type", e.Type}, {"app", e.App}, {"id", e.ID}, {"body", string(e.Body)},
+	} {
+		if field.value == "" {
+			c.faultAt(field.name, "required")
+		}
+	}
+	return e, failure(c.faults)
+}
+
+// envelopeFields are the members of an envelope, each with how it is read.
+var envelopeFields = [...]struct {
+	name string
+	read func(*checker, *Envelope, value)
+}{
+	{"type", func(c *checker, e *Envelope, v value) { e.Type = c.string(v) }},
+	{"app", func(c *checker, e *Envelope, v value) { e.App = c.string(v) }},
+	{"id", func(c *checker, e *Envelope, v value) { e.ID = c.string(v) }},
+	{"body", func(_ *checker, e *Envelope, v value) { e.Body = bytes.Clone(v.raw()) }},
+	{"priority", func(c *checker, e *Envelope, v value) { e.Priority = Priority(c.string(v)) }},
+	{"process_at", func(c *checker, e *Envelope, v value) { e.ProcessAt = c.instant(v) }},
+	{"not_after", func(c *checker, e *Envelope, v value) { e.NotAfter = c.instant(v) }},
+	{"batch", func(c *checker, e *Envelope, v value) { e.Batch = c.string(v) }},
+	{"ignore_hours", func(c *checker, e *Envelope, v value) { e.IgnoreHours = c.bool(v) }},
+}
+
+func decode(line []byte, strict bool) (Envelope, error) {
+	var c checker
+	var e Envelope
+	if len(line) > MaxLine {
+		c.faultAt("", "%d bytes; a task has at most %d", len(line), MaxLine)
+		return e, failure(c.faults)
+	}
+	line = bytes.TrimPrefix(line, []byte("\uFEFF")) // editors on Windows put it there
+	doc, fault := parse(line, "", bounds{maxDepth + 1, maxValues + 100})
+	if fault != nil {
+		return e, failure([]FieldError{*fault})
+	}
+	if got := doc.top().kind(); got != isObject {
+		c.faultAt("", `must be a JSON object such as {"type":…,"app":…,"body":{…}}, not %s`, got)
+		return e, failure(c.faults)
+	}
+	for v := range doc.top().elements() {
+		c.field(&e, v, strict)
+	}
+	return e, failure(c.faults)
+}
+
+// field reads one member of an envelope.
+func (c *checker) field(e *Envelope, v value, strict bool) {
+	for i := range envelopeFields {
+		if f := &envelopeFields[i]; string(v.key()) == f.name {
+			if v.present() {
+				f.read(c, e, v)
+			}
+			return
+		}
+	}
+	if strict {
+		c.fault(v, "%s", unknownField(string(v.key())))
+	}
+}
+
+// unknownField says what may have been meant.
+func unknownField(name string) string {
+	best, distance := "", 3
+	known := make([]string, 0, len(envelopeFields))
+	for _, f := range envelopeFields {
+		known = append(known, f.name)
+		if d := editDistance(plain(name), plain(f.name)); d < distance && d < len(f.name) {
+			best, distance = f.name, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("unknown field; did you mean %q?", best)
+	}
+	return "unknown field; an envelope has " + strings.Join(known, ", ") + ", and WeChat's own fields go inside body"
+}
+
+// plain lets notAfter, not-after and NOT_AFTER be one word.
+func plain(name string) string {
+	const longest = 64
+	if len(name) > longest {
+		name = name[:longest]
+	}
+	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(name))
+}
+
+// editDistance counts the bytes to insert, delete or change (Levenshtein).
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// string, bool and instant read a field of the envelope.
+
+func (c *checker) string(v value) string {
+	if !c.want(v, isText, "") {
+		return ""
+	}
+	return string(v.content())
+}
+
+func (c *checker) bool(v value) bool {
+	return c.want(v, isBool, "without quotes") && v.raw()[0] == 't'
+}
+
+func (c *checker) instant(v value) (t time.Time) {
+	const form = "an RFC 3339 time such as 2026-12-01T08:00:00+08:00"
+	if c.want(v, isText, form) && t.UnmarshalText(v.content()) != nil {
+		c.fault(v, "must be %s", form)
+	}
+	return t
+}

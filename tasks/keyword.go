@@ -1,0 +1,192 @@
+package tasks
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A keywordRule is what WeChat's page says about the keywords of one type. Only what
+// is surely against it is refused here; WeChat judges the rest (47003).
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html
+type keywordRule struct {
+	name string // of the type: thing1 is a thing
+	says string
+	// against names what breaks the rule, or is "".
+	against func(text string) string
+}
+
+// keywordRules has no row for enum and const, whose words the template declares.
+var keywordRules = [...]keywordRule{
+	{"thing", "at most 20 characters", func(s string) string { return longer(s, 20) }},
+	{"number", "digits only, at most 32, with or without decimals", againstNumber},
+	{"letter", "letters only, at most 32", func(s string) string {
+		return either(longer(s, 32), has(s, func(r rune) bool { return isHan(r) || unicode.IsDigit(r) || unicode.IsPunct(r) }))
+	}},
+	{"symbol", "symbols only, at most 5", func(s string) string {
+		return either(longer(s, 5), has(s, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }))
+	}},
+	{"character_string", "digits, letters and symbols, no Chinese characters, at most 32", func(s string) string {
+		return either(longer(s, 32), has(s, isHan))
+	}},
+	{"time", "a time of a 24-hour clock such as 15:01 or 2019年10月1日 15:01, or two of them with ~ between", againstTime},
+	{"date", "a date such as 2019-10-01, 2019/10/01 or 2019年10月1日, with or without a time of a 24-hour clock, or two of them with ~ between", againstTime},
+	{"amount", "one currency sign and at most 10 digits, with or without decimals, 元 allowed at the end", againstAmount},
+	{"phone_number", "at most 17 digits and symbols", func(s string) string {
+		return either(longer(s, 17), has(s, unicode.IsLetter))
+	}},
+	{"car_number", "at most 8 letters and digits, of which the first and the last may be Chinese", againstCarNumber},
+	{"name", "at most 10 characters with Chinese ones among them, else at most 20", func(s string) string {
+		if strings.ContainsFunc(s, isHan) {
+			return longer(s, 10)
+		}
+		return longer(s, 20)
+	}},
+	{"phrase", "at most 5 Chinese characters and nothing else", func(s string) string {
+		return either(longer(s, 5), has(s, func(r rune) bool { return !isHan(r) }))
+	}},
+}
+
+// keyword checks the text of one keyword by the type that its name begins with.
+func (c *checker) keyword(name []byte, v value) {
+	text := v.content()
+	if len(bytes.TrimSpace(text)) == 0 {
+		c.fault(v, "empty, which WeChat refuses (47003): give it a text")
+		return
+	}
+	typ := keywordType(name)
+	for i := range keywordRules {
+		rule := &keywordRules[i]
+		if rule.name != string(typ) {
+			continue
+		}
+		s := string(text)
+		if what := either(has(s, unicode.IsControl), rule.against(s)); what != "" {
+			c.fault(v, "%s; a %s keyword takes %s", what, rule.name, rule.says)
+		}
+		return
+	}
+}
+
+// keywordType is the type in a keyword's name: thing of thing1. A name without a
+// number at its end has none.
+func keywordType(name []byte) []byte {
+	typ := bytes.TrimRight(name, "0123456789")
+	if len(typ) == len(name) {
+		return nil
+	}
+	return typ
+}
+
+func isHan(r rune) bool { return unicode.Is(unicode.Han, r) }
+
+// either is the first of two faults.
+func either(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// longer is the fault of more than most characters. WeChat's page does not say how
+// it counts; every other count of the same text is at least as large as this one.
+func longer(s string, most int) string {
+	if n := utf8.RuneCountInString(s); n > most {
+		return fmt.Sprintf("%d characters", n)
+	}
+	return ""
+}
+
+// has is the fault of holding such a character.
+func has(s string, wrong func(rune) bool) string {
+	i := strings.IndexFunc(s, wrong)
+	if i < 0 {
+		return ""
+	}
+	r, _ := utf8.DecodeRuneInString(s[i:])
+	return fmt.Sprintf("%s at character %d", class(r), utf8.RuneCountInString(s[:i])+1)
+}
+
+// countDigits counts the digits of s.
+func countDigits(s string) (n int) {
+	for _, r := range s {
+		if unicode.IsDigit(r) {
+			n++
+		}
+	}
+	return n
+}
+
+func againstNumber(s string) string {
+	n := countDigits(s)
+	switch {
+	case n == 0:
+		return "no digit"
+	case n > 32:
+		return fmt.Sprintf("%d digits", n)
+	}
+	return has(s, unicode.IsLetter)
+}
+
+func againstAmount(s string) string {
+	s = strings.TrimSpace(s)
+	whole, decimals, _ := strings.Cut(strings.TrimSuffix(s, "元"), ".")
+	n := countDigits(whole)
+	switch {
+	case n == 0 && countDigits(decimals) == 0:
+		return "no digit"
+	case n > 10:
+		return fmt.Sprintf("%d digits before the point", n)
+	case strings.Contains(decimals, "."):
+		return "two decimal points"
+	}
+	return has(strings.TrimSuffix(s, "元"), isHan)
+}
+
+func againstCarNumber(s string) string {
+	if fault := longer(s, 8); fault != "" {
+		return fault
+	}
+	plate := []rune(s)
+	for i, r := range plate {
+		if i > 0 && i < len(plate)-1 && isHan(r) {
+			return fmt.Sprintf("a Chinese character at character %d", i+1)
+		}
+	}
+	return ""
+}
+
+// againstTime finds what is no time of a clock and no date. Latin letters are those
+// of 2019-10-01T15:01:00Z and of 3pm; many digits and nothing else are Unix time.
+func againstTime(s string) string {
+	n := countDigits(s)
+	switch {
+	case n == 0:
+		return "no digit"
+	case n > 8 && n == utf8.RuneCountInString(s):
+		return fmt.Sprintf("%d digits and nothing else", n)
+	}
+	if fault := has(s, func(r rune) bool { return r < utf8.RuneSelf && unicode.IsLetter(r) }); fault != "" {
+		return fault
+	}
+	return againstClock(s)
+}
+
+// againstClock looks at the hours and minutes around each colon.
+func againstClock(s string) string {
+	numbers := strings.FieldsFunc(s, func(r rune) bool { return (r < '0' || r > '9') && r != ':' })
+	for _, clock := range numbers {
+		for i, part := range strings.Split(clock, ":") {
+			most := "59"
+			if i == 0 {
+				most = "24"
+			}
+			if strings.Contains(clock, ":") && (len(part) > 2 || len(part) == 2 && part > most) {
+				return "a time that no clock shows"
+			}
+		}
+	}
+	return ""
+}

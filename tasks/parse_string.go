@@ -1,0 +1,105 @@
+package tasks
+
+import (
+	"fmt"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// string takes a string over into the text, its escapes rewritten. escaped: some
+// escapes had to stay.
+func (p *parser) string(at int32) (escaped bool, fault *FieldError) {
+	p.emit(1)
+	for {
+		end := p.pos
+		for end < len(p.src) && p.src[end] != '"' && p.src[end] != '\\' && p.src[end] >= 0x20 {
+			end++
+		}
+		if chunk := p.src[p.pos:end]; !utf8.Valid(chunk) {
+			p.pos += validPrefix(chunk)
+			return false, p.fault(at, "a byte that is not UTF-8: send text as UTF-8")
+		}
+		p.emit(end - p.pos)
+		switch {
+		case p.pos == len(p.src):
+			return false, p.fault(at, "it ends inside a string")
+		case p.src[p.pos] == '"':
+			p.emit(1)
+			return escaped, nil
+		case p.src[p.pos] != '\\':
+			return false, p.fault(at, fmt.Sprintf(`a raw control character in a string: write it as \u%04x`, p.src[p.pos]))
+		}
+		kept, fault := p.escape(at)
+		if fault != nil {
+			return false, fault
+		}
+		escaped = escaped || kept
+	}
+}
+
+func validPrefix(s []byte) int {
+	n := 0
+	for n < len(s) {
+		r, size := utf8.DecodeRune(s[n:])
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		n += size
+	}
+	return n
+}
+
+// escape rewrites one escape. kept: the character needs one, so it is still there.
+func (p *parser) escape(at int32) (kept bool, fault *FieldError) {
+	if p.pos+1 >= len(p.src) {
+		return false, p.fault(at, "it ends inside a string")
+	}
+	switch p.src[p.pos+1] {
+	case '"', '\\', 'b', 'f', 'n', 'r', 't':
+		p.emit(2)
+		return true, nil
+	case '/':
+		p.text = append(p.text, '/')
+		p.pos += 2
+		return false, nil
+	case 'u':
+	default:
+		return false, p.fault(at, `an unknown escape: the escapes are \" \\ \/ \b \f \n \r \t \uXXXX`)
+	}
+	r, ok := p.hex(p.pos)
+	if !ok {
+		return false, p.fault(at, `\u must be followed by four hexadecimal digits`)
+	}
+	size := 6
+	if utf16.IsSurrogate(r) {
+		low, _ := p.hex(p.pos + 6)
+		if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
+			return false, p.fault(at, `half of a surrogate pair: a character beyond U+FFFF needs both halves (such as \ud83d\ude00), or write it as UTF-8`)
+		}
+		size = 12
+	}
+	p.pos += size
+	p.text = appendChar(p.text, r)
+	return r < 0x20 || r == '"' || r == '\\', nil
+}
+
+// hex reads a \uXXXX at i.
+func (p *parser) hex(i int) (rune, bool) {
+	if i+6 > len(p.src) || p.src[i] != '\\' || p.src[i+1] != 'u' {
+		return 0, false
+	}
+	var r rune
+	for _, c := range p.src[i+2 : i+6] {
+		switch {
+		case c >= '0' && c <= '9':
+			r = r<<4 | rune(c-'0')
+		case c >= 'a' && c <= 'f':
+			r = r<<4 | rune(c-'a'+10)
+		case c >= 'A' && c <= 'F':
+			r = r<<4 | rune(c-'A'+10)
+		default:
+			return 0, false
+		}
+	}
+	return r, true
+}

@@ -1,0 +1,259 @@
+package wechat
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Answer is what WeChat said to a request that it took. Which fields are filled
+// depends on the endpoint.
+type Answer struct {
+	Endpoint Endpoint
+	MsgID    string // of a message, exact (it exceeds 2^53); "" when WeChat gave none
+	OpenLink string // generatescheme, generatenfcscheme: weixin://dl/business/?t=…
+	URLLink  string // generate_urllink: https://wxaurl.cn/…
+	Link     string // genwxashortlink: #小程序://…
+	Suggest  string // of a check: "pass", "review" or "risky"
+	Label    string // of a check: "100" (nothing found), "20001" …
+	TraceID  string // of a check
+	Msg      string // errmsg, without its rid; "ok" as a rule
+	RID      string // WeChat's request id, "" when there was none
+
+	Image     []byte // of a code
+	ImageType string // "image/jpeg", "image/png" …
+}
+
+// number is an integer that WeChat writes as a number on most pages and as a string
+// on some.
+type number struct {
+	value   int64
+	present bool
+}
+
+// UnmarshalJSON takes 40001, "40001", "" and null.
+func (n *number) UnmarshalJSON(raw []byte) error {
+	s := unquote(raw)
+	if s == "" && (raw[0] == '"' || raw[0] == 'n') {
+		return nil
+	}
+	v, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%d bytes that are not an integer", len(raw))
+	}
+	n.value, n.present = v, true
+	return nil
+}
+
+// text is a value that WeChat writes as a string or as a number, digit for digit.
+// A value of any other type is taken as absent.
+type text string
+
+func (t *text) UnmarshalJSON(raw []byte) error {
+	*t = text(unquote(raw))
+	return nil
+}
+
+// id is text whose 0 means that there is none.
+func (t text) id() string {
+	if t == "0" {
+		return ""
+	}
+	return string(t)
+}
+
+// unquote gives a JSON string's text, a number as it stands, "" for anything else.
+func unquote(raw []byte) string {
+	switch c := raw[0]; {
+	case c == '"':
+		var s string
+		if json.Unmarshal(raw, &s) != nil {
+			return ""
+		}
+		return strings.TrimSpace(s)
+	case c == '-' || c >= '0' && c <= '9':
+		return string(raw)
+	}
+	return ""
+}
+
+// status is the part that every JSON answer shares. Absent errcode means 0.
+type status struct {
+	ErrCode number `json:"errcode"`
+	ErrMsg  text   `json:"errmsg"`
+}
+
+type answerJSON struct {
+	status
+	MsgID    text        `json:"msgid"`
+	OpenLink text        `json:"openlink"`
+	URLLink  text        `json:"url_link"`
+	Link     text        `json:"link"`
+	TraceID  text        `json:"trace_id"`
+	Result   checkResult `json:"result"`
+}
+
+// checkResult is msg_sec_check's verdict. A result that is no object is taken as absent.
+type checkResult struct {
+	Suggest text
+	Label   text
+}
+
+func (c *checkResult) UnmarshalJSON(raw []byte) error {
+	var plain struct {
+		Suggest text `json:"suggest"`
+		Label   text `json:"label"`
+	}
+	if raw[0] == '{' {
+		if err := json.Unmarshal(raw, &plain); err != nil {
+			return err
+		}
+	}
+	*c = checkResult(plain)
+	return nil
+}
+
+// decodeAnswer reads a reply to a business request: an Answer, an *APIError or an
+// *AnswerError.
+func decodeAnswer(rep reply, h hidden) (Answer, error) {
+	if imageType := imageType(rep); imageType != "" {
+		if !givesImage(rep.endpoint) {
+			return Answer{}, rep.bad("an image where JSON was expected")
+		}
+		return Answer{Endpoint: rep.endpoint, Image: rep.body, ImageType: imageType}, nil
+	}
+	var v answerJSON
+	if err := rep.decode(&v, &v.status, h); err != nil {
+		return Answer{}, err
+	}
+	msg, rid := splitRID(string(v.ErrMsg))
+	a := Answer{
+		Endpoint: rep.endpoint,
+		MsgID:    v.MsgID.id(),
+		OpenLink: string(v.OpenLink),
+		URLLink:  string(v.URLLink),
+		Link:     string(v.Link),
+		Suggest:  string(v.Result.Suggest),
+		Label:    string(v.Result.Label),
+		TraceID:  string(v.TraceID),
+		Msg:      h.text(msg),
+		RID:      h.text(rid),
+	}
+	if rep.endpoint == EndpointImageCheck {
+		// It answers 0 or 87014, without a result: 0 is its way to say "pass".
+		a.Suggest = "pass"
+	}
+	if missing := a.missing(v.ErrCode.present || v.ErrMsg != ""); missing != "" {
+		return Answer{}, rep.bad(missing)
+	}
+	return a, nil
+}
+
+// missing says what an answer lacks to be one of its endpoint's, "" when nothing.
+// Errcode may be absent where the thing that was asked for is there; but {} or a
+// gateway's {"message":"…"} is no success.
+func (a Answer) missing(hasStatus bool) string {
+	var want, got string
+	switch a.Endpoint {
+	case EndpointScheme, EndpointNFCScheme:
+		want, got = "openlink", a.OpenLink
+	case EndpointURLLink:
+		want, got = "url_link", a.URLLink
+	case EndpointShortLink:
+		want, got = "link", a.Link
+	case EndpointUnlimitedCode, EndpointCode, EndpointQRCode:
+		return "JSON without an error where an image was expected"
+	default:
+		if !hasStatus && a.MsgID == "" && a.TraceID == "" {
+			return "JSON that is not WeChat's: no errcode"
+		}
+		return ""
+	}
+	if got == "" {
+		return "no " + want + " in the answer"
+	}
+	return ""
+}
+
+// decode reads a JSON answer into v, whose status is st, and turns a bad answer
+// into an *AnswerError and an errcode into an *APIError.
+func (r reply) decode(v any, st *status, h hidden) error {
+	body := bytes.TrimSpace(bytes.TrimPrefix(r.body, []byte("\xef\xbb\xbf")))
+	switch {
+	case r.status != 200:
+		return r.bad("not an answer of WeChat's")
+	case len(body) == 0:
+		return r.bad("the answer is empty")
+	case body[0] == '<':
+		return r.bad("HTML or XML where JSON was expected")
+	case body[0] != '{':
+		return r.bad("neither JSON nor an image")
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		if !json.Valid(body) {
+			return r.bad("the JSON is cut or broken")
+		}
+		return r.bad("the JSON has a value of a wrong type")
+	}
+	if code := st.ErrCode.value; code != 0 {
+		msg, rid := splitRID(string(st.ErrMsg))
+		return &APIError{Endpoint: r.endpoint, Code: int(code), Msg: h.text(msg), RID: h.text(rid)}
+	}
+	return nil
+}
+
+func (r reply) bad(reason string) error {
+	return &AnswerError{Endpoint: r.endpoint, Status: r.status, Reason: reason}
+}
+
+// imageType is the type of the picture that the reply is, "" when it is none. The
+// first bytes decide: the content type of an error in JSON has been seen to say
+// image/jpeg, and a picture's to say nothing. An unknown kind of picture is believed
+// to its content type.
+func imageType(r reply) string {
+	if r.status != 200 || len(r.body) == 0 {
+		return ""
+	}
+	for _, magic := range imageMagics {
+		if bytes.HasPrefix(r.body, []byte(magic.prefix)) {
+			return magic.imageType
+		}
+	}
+	mediaType, _, _ := strings.Cut(strings.ToLower(r.contentType), ";")
+	mediaType = strings.TrimSpace(mediaType)
+	first := bytes.TrimLeft(r.body, " \t\r\n\ufeff")
+	if strings.HasPrefix(mediaType, "image/") && len(first) > 0 && first[0] != '{' && first[0] != '<' {
+		return mediaType
+	}
+	return ""
+}
+
+var imageMagics = []struct{ prefix, imageType string }{
+	{"\xff\xd8\xff", "image/jpeg"},
+	{"\x89PNG\r\n\x1a\n", "image/png"},
+	{"GIF8", "image/gif"},
+}
+
+func givesImage(ep Endpoint) bool {
+	return ep == EndpointUnlimitedCode || ep == EndpointCode || ep == EndpointQRCode
+}
+
+// WeChat ends errmsg with " rid: 60a1b2c3-4d5e6f70-11223344"; older answers with
+// " hint: [AbC123]".
+var (
+	ridAtEnd  = regexp.MustCompile(`[ ,]*\brid: *([0-9A-Za-z]+(?:-[0-9A-Za-z]+)*)\s*$`)
+	hintAtEnd = regexp.MustCompile(`[ ,]*\bhint: *\[([^\]]*)\]\s*$`)
+)
+
+// splitRID separates errmsg from WeChat's request id.
+func splitRID(errmsg string) (msg, rid string) {
+	for _, pattern := range []*regexp.Regexp{ridAtEnd, hintAtEnd} {
+		if at := pattern.FindStringSubmatchIndex(errmsg); at != nil {
+			return errmsg[:at[0]], strings.TrimSpace(errmsg[at[2]:at[3]])
+		}
+	}
+	return strings.TrimSpace(errmsg), ""
+}

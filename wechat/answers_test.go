@@ -1,0 +1,173 @@
+package wechat
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+const (
+	jpegBytes = "\xff\xd8\xff\xe0\x00\x10JFIF"
+	pngBytes  = "\x89PNG\r\n\x1a\n\x00\x00"
+)
+
+func TestDecodeAnswer(t *testing.T) {
+	tests := []struct {
+		name        string
+		ep          Endpoint
+		contentType string
+		body        string
+		want        Answer
+	}{
+		{"msgid beyond 2^53", EndpointSubscribe, "", `{"errcode":0,"errmsg":"ok","msgid":3395159288267931652}`, Answer{MsgID: "3395159288267931652", Msg: "ok"}},
+		{"msgid as string", EndpointTemplate, "", `{"errcode":0,"errmsg":"ok","msgid":"3395159288267931652"}`, Answer{MsgID: "3395159288267931652", Msg: "ok"}},
+		{"msgid 0", EndpointTemplate, "", `{"errcode":0,"errmsg":"ok","msgid":0}`, Answer{Msg: "ok"}},
+		{"msgid null", EndpointTemplate, "", `{"errcode":0,"errmsg":"ok","msgid":null}`, Answer{Msg: "ok"}},
+		{"errcode as string", EndpointSubscribe, "", `{"errcode":"0","errmsg":"ok"}`, Answer{Msg: "ok"}},
+		{"errcode absent", EndpointScheme, "", `{"openlink":"weixin://dl/business/?t=1"}`, Answer{OpenLink: "weixin://dl/business/?t=1"}},
+		{"rid on success", EndpointCustom, "", `{"errcode":0,"errmsg":"ok rid: 60a1b2c3-4d5e6f70-11223344"}`, Answer{Msg: "ok", RID: "60a1b2c3-4d5e6f70-11223344"}},
+		{"byte order mark and blanks", EndpointCustom, "", "\xef\xbb\xbf \n{\"errcode\":0,\"errmsg\":\"ok\"}\n", Answer{Msg: "ok"}},
+		{"JSON that says text/plain", EndpointURLLink, "text/plain", `{"errcode":0,"errmsg":"ok","url_link":"https://wxaurl.cn/a"}`, Answer{URLLink: "https://wxaurl.cn/a", Msg: "ok"}},
+		{"short link", EndpointShortLink, "", `{"errcode":0,"errmsg":"ok","link":"#小程序://a/b"}`, Answer{Link: "#小程序://a/b", Msg: "ok"}},
+		{"verdict, label as number", EndpointTextCheck, "", `{"errcode":0,"errmsg":"ok","result":{"suggest":"risky","label":20001},"trace_id":"t-1","detail":[]}`, Answer{Suggest: "risky", Label: "20001", TraceID: "t-1", Msg: "ok"}},
+		{"verdict, label as string", EndpointTextCheck, "", `{"errcode":0,"result":{"suggest":"pass","label":"100"},"trace_id":"t-1"}`, Answer{Suggest: "pass", Label: "100", TraceID: "t-1"}},
+		{"result of another type", EndpointTextCheck, "", `{"errcode":0,"errmsg":"ok","result":"pass"}`, Answer{Msg: "ok"}},
+		{"picture passed", EndpointImageCheck, "", `{"errcode":0,"errmsg":"ok"}`, Answer{Suggest: "pass", Msg: "ok"}},
+		{"jpeg", EndpointUnlimitedCode, "image/jpeg", jpegBytes, Answer{Image: []byte(jpegBytes), ImageType: "image/jpeg"}},
+		{"png that says JSON", EndpointCode, "application/json", pngBytes, Answer{Image: []byte(pngBytes), ImageType: "image/png"}},
+		{"png that says nothing", EndpointQRCode, "", pngBytes, Answer{Image: []byte(pngBytes), ImageType: "image/png"}},
+		{"another kind of picture", EndpointQRCode, "image/webp; q=1", "RIFFxxxxWEBP", Answer{Image: []byte("RIFFxxxxWEBP"), ImageType: "image/webp"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := decodeAnswer(reply{endpoint: tt.ep, status: 200, contentType: tt.contentType, body: []byte(tt.body)}, hidden{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.want.Endpoint = tt.ep
+			if !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got  %+v\nwant %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestDecodeRefusal(t *testing.T) {
+	const rid = "60a1b2c3-4d5e6f70-11223344"
+	tests := []struct {
+		name        string
+		ep          Endpoint
+		contentType string
+		body        string
+		want        APIError
+		class       Class
+	}{
+		{"plain", EndpointSubscribe, "", `{"errcode":43101,"errmsg":"user refuse to accept the msg rid: ` + rid + `"}`, APIError{Code: 43101, Msg: "user refuse to accept the msg", RID: rid}, ClassRefused},
+		{"as string", EndpointQRCode, "", `{"errcode":"45029","errmsg":"qrcode count out of limit"}`, APIError{Code: 45029, Msg: "qrcode count out of limit"}, ClassRejected},
+		{"hint", EndpointSubscribe, "", `{"errcode":40003,"errmsg":"invalid openid hint: [AbC12.vr22!]"}`, APIError{Code: 40003, Msg: "invalid openid", RID: "AbC12.vr22!"}, ClassRejected},
+		{"comma before rid", EndpointSubscribe, "", `{"errcode":40001,"errmsg":"invalid credential, rid: ` + rid + `"}`, APIError{Code: 40001, Msg: "invalid credential", RID: rid}, ClassToken},
+		{"only a rid", EndpointSubscribe, "", `{"errcode":-1,"errmsg":"rid: ` + rid + `"}`, APIError{Code: -1, RID: rid}, ClassBusy},
+		{"JSON that says image", EndpointUnlimitedCode, "image/jpeg", `{"errcode":41030,"errmsg":"invalid page"}`, APIError{Code: 41030, Msg: "invalid page"}, ClassRejected},
+		{"no errmsg", EndpointUnlimitedCode, "", `{"errcode":45009}`, APIError{Code: 45009}, ClassRateMinute},
+		{"risky picture", EndpointImageCheck, "", `{"errcode":87014,"errmsg":"risky content"}`, APIError{Code: 87014, Msg: "risky content"}, ClassRisky},
+		{"openid masked", EndpointSubscribe, "", `{"errcode":40003,"errmsg":"invalid openid oABCDEFGHIJKLMNOPQRSTUVWXY12 here"}`, APIError{Code: 40003, Msg: "invalid openid [redacted] here"}, ClassRejected},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := decodeAnswer(reply{endpoint: tt.ep, status: 200, contentType: tt.contentType, body: []byte(tt.body)}, hidden{})
+			var got *APIError
+			if !errors.As(err, &got) {
+				t.Fatalf("%v is no APIError", err)
+			}
+			tt.want.Endpoint = tt.ep
+			if *got != tt.want || got.Class() != tt.class {
+				t.Errorf("got  %+v, %v\nwant %+v, %v", *got, got.Class(), tt.want, tt.class)
+			}
+		})
+	}
+}
+
+func TestDecodeNoAnswer(t *testing.T) {
+	tests := []struct {
+		name        string
+		ep          Endpoint
+		status      int
+		contentType string
+		body        string
+		want        string
+	}{
+		{"bad gateway", EndpointSubscribe, 502, "text/html", "<html>", "not an answer"},
+		{"5xx with WeChat's shape", EndpointSubscribe, 500, "", `{"errcode":0}`, "not an answer"},
+		{"redirect", EndpointSubscribe, 302, "", "", "not an answer"},
+		{"5xx with a picture", EndpointUnlimitedCode, 503, "image/png", pngBytes, "not an answer"},
+		{"empty", EndpointSubscribe, 200, "", " ", "empty"},
+		{"HTML in a 200", EndpointSubscribe, 200, "application/json", "<!DOCTYPE html>", "HTML"},
+		{"HTML that says image", EndpointCode, 200, "image/png", " <html>", "HTML"},
+		{"cut", EndpointSubscribe, 200, "", `{"errcode":0,"errm`, "cut"},
+		{"two answers", EndpointSubscribe, 200, "", `{"errcode":0}{"errcode":0}`, "cut or broken"},
+		{"errcode of another type", EndpointSubscribe, 200, "", `{"errcode":{}}`, "wrong type"},
+		{"errcode no integer", EndpointSubscribe, 200, "", `{"errcode":"none"}`, "wrong type"},
+		{"errcode too large", EndpointSubscribe, 200, "", `{"errcode":99999999999999999999}`, "wrong type"},
+		{"nothing of WeChat's", EndpointSubscribe, 200, "", `{"message":"no route"}`, "no errcode"},
+		{"{}", EndpointCustom, 200, "", `{}`, "no errcode"},
+		{"an array", EndpointCustom, 200, "", `[]`, "neither"},
+		{"text", EndpointCustom, 200, "", "ok", "neither"},
+		{"no link", EndpointScheme, 200, "", `{"errcode":0,"errmsg":"ok"}`, "no openlink"},
+		{"no URL link", EndpointURLLink, 200, "", `{"errcode":0,"errmsg":"ok"}`, "no url_link"},
+		{"no image", EndpointUnlimitedCode, 200, "", `{"errcode":0,"errmsg":"ok"}`, "image was expected"},
+		{"an image for a message", EndpointSubscribe, 200, "image/png", pngBytes, "JSON was expected"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := decodeAnswer(reply{endpoint: tt.ep, status: tt.status, contentType: tt.contentType, body: []byte(tt.body)}, hidden{})
+			var got *AnswerError
+			if !errors.As(err, &got) || got.Status != tt.status || !strings.Contains(got.Reason, tt.want) {
+				t.Errorf("got %v, want an AnswerError of status %d with %q", err, tt.status, tt.want)
+			}
+			if !Written(err) {
+				t.Error("an answer came, and the request is called unwritten")
+			}
+		})
+	}
+}
+
+func FuzzDecodeAnswer(f *testing.F) {
+	for _, seed := range []string{
+		`{"errcode":0,"errmsg":"ok","msgid":3395159288267931652}`,
+		`{"errcode":"40001","errmsg":"invalid credential rid: 1-2-3"}`,
+		`{"result":{"suggest":"pass","label":100},"trace_id":"x"}`,
+		`{"errcode":87014,"errmsg":"risky content hint: [x]"}`,
+		jpegBytes, pngBytes, "<html>", "", "{", `{"errcode":null}`,
+	} {
+		f.Add(uint8(0), "application/json", []byte(seed))
+		f.Add(uint8(3), "image/jpeg", []byte(seed))
+	}
+	endpoints := []Endpoint{EndpointSubscribe, EndpointScheme, EndpointURLLink, EndpointCode, EndpointTextCheck, EndpointImageCheck, EndpointShortLink, EndpointClearQuota}
+	const token = "SECRET-TOKEN-OF-THE-FUZZER"
+	f.Fuzz(func(t *testing.T, ep uint8, contentType string, body []byte) {
+		rep := reply{endpoint: endpoints[int(ep)%len(endpoints)], status: 200, contentType: contentType, body: body}
+		answer, err := decodeAnswer(rep, hidden{secrets: []Secret{token}})
+		if err == nil {
+			if answer.Endpoint != rep.endpoint {
+				t.Fatal("the answer has lost its endpoint")
+			}
+			if (len(answer.Image) > 0) != givesImage(rep.endpoint) {
+				t.Fatal("an image where none belongs, or none where one does")
+			}
+			return
+		}
+		var apiErr *APIError
+		var answerErr *AnswerError
+		if errors.As(err, &apiErr) == errors.As(err, &answerErr) {
+			t.Fatalf("%T is neither or both", err)
+		}
+		if apiErr != nil && apiErr.Code == 0 {
+			t.Fatal("an error with errcode 0")
+		}
+		if strings.Contains(err.Error(), token) {
+			t.Fatal("the token is in the error")
+		}
+		_, _ = decodeQuota(rep, hidden{}) // it must not panic
+	})
+}

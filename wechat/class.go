@@ -1,0 +1,90 @@
+package wechat
+
+// Class is what a code of WeChat's means for the work at hand. It says what
+// happened, not what to do about it.
+type Class uint8
+
+// The classes, in the order in which the code table lists them.
+const (
+	// ClassUnlisted: the code table has no row for this code.
+	ClassUnlisted Class = iota
+	// ClassOK: WeChat took the request.
+	ClassOK
+	// ClassToken: the access token was refused, nothing else was looked at.
+	ClassToken
+	// ClassBusy: WeChat is busy or failed for a moment; the request was not carried out.
+	ClassBusy
+	// ClassRateSecond: too many calls within a second.
+	ClassRateSecond
+	// ClassRateMinute: too many calls within a minute.
+	ClassRateMinute
+	// ClassQuotaDay: the day's quota of the endpoint is spent.
+	ClassQuotaDay
+	// ClassPerUser: another message to the same openid is being sent at this moment.
+	ClassPerUser
+	// ClassPerUserLong: this openid got too many messages; WeChat publishes no numbers.
+	ClassPerUserLong
+	// ClassConfig: the app's own set-up is wrong: its secret, its IP list, its state.
+	// No request of the app can succeed until somebody mends it.
+	ClassConfig
+	// ClassAccount: the app may not use this endpoint: no permission, banned, not released.
+	ClassAccount
+	// ClassTemplate: the message template is banned or restricted.
+	ClassTemplate
+	// ClassRefused: the person's choice or state: not subscribed, not following, inactive.
+	ClassRefused
+	// ClassRejected: the request is wrong, and will be wrong each time.
+	ClassRejected
+	// ClassRisky: the checked content is risky. A verdict, not a failure.
+	ClassRisky
+	// ClassRetired: WeChat has switched this endpoint off.
+	ClassRetired
+)
+
+// String is the class as a metric label or log value: "rate_minute".
+func (c Class) String() string {
+	switch c {
+	case ClassOK:
+		return "ok"
+	case ClassToken:
+		return "token"
+	case ClassBusy:
+		return "busy"
+	case ClassRateSecond:
+		return "rate_second"
+	case ClassRateMinute:
+		return "rate_minute"
+	case ClassQuotaDay:
+		return "quota_day"
+	case ClassPerUser:
+		return "per_user"
+	case ClassPerUserLong:
+		return "per_user_long"
+	case ClassConfig:
+		return "config"
+	case ClassAccount:
+		return "account"
+	case ClassTemplate:
+		return "template"
+	case ClassRefused:
+		return "refused"
+	case ClassRejected:
+		return "rejected"
+	case ClassRisky:
+		return "risky"
+	case ClassRetired:
+		return "retired"
+	case ClassUnlisted:
+		return "unlisted"
+	}
+	return "unlisted"
+}
+
+// Classes lists every class, in the order of the code table.
+func Classes() []Class {
+	list := make([]Class, 0, ClassRetired+1)
+	for c := ClassUnlisted; c <= ClassRetired; c++ {
+		list = append(list, c)
+	}
+	return list
+}

@@ -1,0 +1,41 @@
+package wechat
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// WriteCodeTable writes the code table as Markdown, grouped by class: the table of
+// the README, which a test compares with this.
+func WriteCodeTable(w io.Writer) error {
+	rows := Codes()
+	slices.SortFunc(rows, func(a, b CodeRow) int {
+		return cmp.Or(
+			cmp.Compare(a.Class, b.Class),
+			cmp.Compare(a.Code, b.Code),
+			cmp.Compare(a.Endpoint, b.Endpoint),
+		)
+	})
+	var b strings.Builder
+	b.WriteString("| code | where | meaning | class |\n|---|---|---|---|\n")
+	for _, row := range rows {
+		fmt.Fprintf(&b, "| %d | %s | %s | `%s` |\n", row.Code, where(row), row.Meaning, row.Class)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// where names the endpoint of a row, "elsewhere" where other rows name endpoints
+// for the same code, "everywhere" where none does.
+func where(row CodeRow) string {
+	if row.Endpoint != "" {
+		return "`" + string(row.Endpoint) + "`"
+	}
+	if slices.ContainsFunc(endpointRows, func(r CodeRow) bool { return r.Code == row.Code }) {
+		return "elsewhere"
+	}
+	return "everywhere"
+}

@@ -1,0 +1,48 @@
+package wechat
+
+// Endpoint is the path of an API of WeChat's, such as "/wxa/generatescheme". Any
+// path may be called; the constants are those that this package knows more about.
+type Endpoint string
+
+// The token endpoints. They are called by Tokens alone.
+const (
+	EndpointToken       Endpoint = "/cgi-bin/token"
+	EndpointStableToken Endpoint = "/cgi-bin/stable_token"
+	// EndpointExternal stands in errors for the service that hands out tokens in
+	// the mode "external"; it is no path of WeChat's.
+	EndpointExternal Endpoint = "(external token service)"
+)
+
+// The endpoints that send messages.
+const (
+	EndpointSubscribe         Endpoint = "/cgi-bin/message/subscribe/send"
+	EndpointBizSubscribe      Endpoint = "/cgi-bin/message/subscribe/bizsend"
+	EndpointTemplate          Endpoint = "/cgi-bin/message/template/send"
+	EndpointCustom            Endpoint = "/cgi-bin/message/custom/send"
+	EndpointUniform           Endpoint = "/cgi-bin/message/wxopen/template/uniform_send"
+	EndpointTemplateSubscribe Endpoint = "/cgi-bin/message/template/subscribe"
+)
+
+// The endpoints that make links and codes.
+const (
+	EndpointScheme        Endpoint = "/wxa/generatescheme"
+	EndpointURLLink       Endpoint = "/wxa/generate_urllink"
+	EndpointNFCScheme     Endpoint = "/wxa/generatenfcscheme"
+	EndpointShortLink     Endpoint = "/wxa/genwxashortlink"
+	EndpointUnlimitedCode Endpoint = "/wxa/getwxacodeunlimit"
+	EndpointCode          Endpoint = "/wxa/getwxacode"
+	EndpointQRCode        Endpoint = "/cgi-bin/wxaapp/createwxaqrcode"
+)
+
+// The endpoints that check content.
+const (
+	EndpointTextCheck  Endpoint = "/wxa/msg_sec_check"
+	EndpointImageCheck Endpoint = "/wxa/img_sec_check"
+	EndpointMediaCheck Endpoint = "/wxa/media_check_async"
+)
+
+// The endpoints about quotas.
+const (
+	EndpointQuota      Endpoint = "/cgi-bin/openapi/quota/get"
+	EndpointClearQuota Endpoint = "/cgi-bin/clear_quota"
+)

@@ -1,0 +1,103 @@
+package wechat
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Quota is an app's quota of one API, as WeChat counts it. Its counts are up to 1 % off.
+// https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getapiquota.html
+type Quota struct {
+	DailyLimit int64 // calls a natural day; 0: no such limit
+	Used       int64 // today
+	Remain     int64 // today
+	// Rate is the app's own limit over a short window, ComponentRate that of the
+	// third-party platform which the app is run through. Zero: no such limit.
+	Rate, ComponentRate RateLimit
+}
+
+// RateLimit is a number of calls within a span of time.
+type RateLimit struct {
+	Calls int64
+	Per   time.Duration // whole seconds
+}
+
+// Quota asks for the quota of an API, by its path; WeChat refuses paths with a host,
+// and those under /sns/.
+func (c *Client) Quota(ctx context.Context, app string, path Endpoint) (Quota, error) {
+	body, err := json.Marshal(map[string]string{"cgi_path": string(path)})
+	if err != nil {
+		return Quota{}, &TransportError{Endpoint: EndpointQuota, Op: "prepare", Err: err}
+	}
+	var quota Quota
+	err = c.withToken(ctx, app, EndpointQuota, func(ctx context.Context, token Token) error {
+		rep, h, err := c.send(ctx, Request{Path: EndpointQuota, Body: body}, token)
+		if err != nil {
+			return err
+		}
+		quota, err = decodeQuota(rep, h)
+		return err
+	})
+	return quota, err
+}
+
+// ClearQuota sets the day's use of all APIs of the app to zero. WeChat allows that ten
+// times a month, the console's button included.
+// https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_clearquota.html
+func (c *Client) ClearQuota(ctx context.Context, app string) error {
+	body, err := json.Marshal(map[string]string{"appid": app})
+	if err != nil {
+		return &TransportError{Endpoint: EndpointClearQuota, Op: "prepare", Err: err}
+	}
+	_, err = c.Call(ctx, app, Request{Path: EndpointClearQuota, Body: body})
+	return err
+}
+
+type rateJSON struct {
+	Calls   number `json:"call_count"`
+	Seconds number `json:"refresh_second"`
+}
+
+func (r rateJSON) limit() RateLimit {
+	return RateLimit{Calls: r.Calls.value, Per: time.Duration(r.Seconds.value) * time.Second}
+}
+
+// quotaJSON takes the rates from both places where they are found: beside "quota",
+// as the page has them, and inside.
+type quotaJSON struct {
+	status
+	Quota *struct {
+		DailyLimit    number   `json:"daily_limit"`
+		Used          number   `json:"used"`
+		Remain        number   `json:"remain"`
+		Rate          rateJSON `json:"rate_limit"`
+		ComponentRate rateJSON `json:"component_rate_limit"`
+	} `json:"quota"`
+	Rate          rateJSON `json:"rate_limit"`
+	ComponentRate rateJSON `json:"component_rate_limit"`
+}
+
+func decodeQuota(rep reply, h hidden) (Quota, error) {
+	var v quotaJSON
+	if err := rep.decode(&v, &v.status, h); err != nil {
+		return Quota{}, err
+	}
+	if v.Quota == nil {
+		return Quota{}, rep.bad("no quota in the answer")
+	}
+	q := Quota{
+		DailyLimit:    v.Quota.DailyLimit.value,
+		Used:          v.Quota.Used.value,
+		Remain:        v.Quota.Remain.value,
+		Rate:          v.Rate.limit(),
+		ComponentRate: v.ComponentRate.limit(),
+	}
+	if q.Rate == (RateLimit{}) {
+		q.Rate = v.Quota.Rate.limit()
+	}
+	if q.ComponentRate == (RateLimit{}) {
+		q.ComponentRate = v.Quota.ComponentRate.limit()
+	}
+	return q, nil
+}

@@ -1,0 +1,96 @@
+package wechat
+
+import (
+	"errors"
+	"strconv"
+	"time"
+)
+
+// failure is a refresh that failed, as all replicas remember it. Its texts have been
+// masked before they come here.
+type failure struct {
+	kind     string // one of the failure kinds, "" when there is none
+	endpoint Endpoint
+	code     int    // of an *APIError; the HTTP status of an *AnswerError
+	text     string // errmsg, reason or error text
+	rid      string
+	op       string // of a *TransportError
+	rejected string // tokenHash of the token that came back although it was rejected
+	tries    int64  // failures in a row
+	until    time.Time
+}
+
+const (
+	failedAPI       = "api"
+	failedAnswer    = "answer"
+	failedTransport = "transport"
+	failedRejected  = "rejected"
+	failedOther     = "other"
+)
+
+// newFailure describes err, but for its tries and until.
+func newFailure(err error, rejected Secret) failure {
+	var apiErr *APIError
+	var answerErr *AnswerError
+	var transportErr *TransportError
+	switch {
+	case errors.Is(err, ErrTokenRejected):
+		return failure{kind: failedRejected, rejected: tokenHash(rejected)}
+	case errors.As(err, &apiErr):
+		return failure{kind: failedAPI, endpoint: apiErr.Endpoint, code: apiErr.Code, text: apiErr.Msg, rid: apiErr.RID}
+	case errors.As(err, &answerErr):
+		return failure{kind: failedAnswer, endpoint: answerErr.Endpoint, code: answerErr.Status, text: answerErr.Reason}
+	case errors.As(err, &transportErr):
+		return failure{kind: failedTransport, endpoint: transportErr.Endpoint, op: transportErr.Op, text: transportErr.Err.Error()}
+	}
+	return failure{kind: failedOther, text: err.Error()}
+}
+
+// err is the remembered error, as the same type.
+func (f failure) err() error {
+	switch f.kind {
+	case failedRejected:
+		return ErrTokenRejected
+	case failedAPI:
+		return &APIError{Endpoint: f.endpoint, Code: f.code, Msg: f.text, RID: f.rid}
+	case failedAnswer:
+		return &AnswerError{Endpoint: f.endpoint, Status: f.code, Reason: f.text}
+	case failedTransport:
+		return &TransportError{Endpoint: f.endpoint, Op: f.op, Err: errors.New(f.text)}
+	}
+	return errors.New(f.text)
+}
+
+// inForce tells whether nobody is to ask for a token now. That a token was rejected
+// and came back stops only those who have that same token rejected.
+func (f failure) inForce(now time.Time, rejected Secret) bool {
+	if f.kind == "" || !now.Before(f.until) {
+		return false
+	}
+	return f.kind != failedRejected || f.rejected == tokenHash(rejected)
+}
+
+// fields are the hash in Redis.
+func (f failure) fields() []any {
+	return []any{
+		"kind", f.kind, "endpoint", string(f.endpoint), "code", f.code, "text", f.text, "rid", f.rid,
+		"op", f.op, "rejected", f.rejected, "tries", f.tries, "until_ms", f.until.UnixMilli(),
+	}
+}
+
+// failureOf reads the hash back; a field that cannot be read is zero.
+func failureOf(fields map[string]string) failure {
+	code, _ := strconv.Atoi(fields["code"])
+	tries, _ := strconv.ParseInt(fields["tries"], 10, 64)
+	return failure{
+		kind:     fields["kind"],
+		endpoint: Endpoint(fields["endpoint"]),
+		code:     code,
+		text:     fields["text"],
+		rid:      fields["rid"],
+		op:       fields["op"],
+		rejected: fields["rejected"],
+		tries:    tries,
+		until:    unixMilli(fields["until_ms"]),
+	}
+}

@@ -1,0 +1,124 @@
+package wechat
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// tokenFetcher asks for a token, in each of the three ways.
+type tokenFetcher struct {
+	baseURL   string
+	exchanger *exchanger
+}
+
+func newTokenFetcher(cfg Config) tokenFetcher {
+	return tokenFetcher{
+		baseURL:   strings.TrimRight(cfg.BaseURL, "/"),
+		exchanger: newExchanger(newTransport(), cfg.Timeout),
+	}
+}
+
+// fetch gets a token for the app. Its expiry is left to the caller, who knows when it
+// was asked for. The token that WeChat rejected, if any, is for a token service of the
+// user's own: WeChat's endpoints need not know it.
+func (f tokenFetcher) fetch(ctx context.Context, cred Credential, rejected Secret) (sharedToken, error) {
+	out, err := f.request(cred, rejected)
+	if err != nil {
+		return sharedToken{}, err
+	}
+	rep, err := f.exchanger.exchange(ctx, out)
+	if err != nil {
+		return sharedToken{}, err
+	}
+	var v struct {
+		status
+		AccessToken text   `json:"access_token"`
+		ExpiresIn   number `json:"expires_in"` // seconds; of a stable token what is left of them
+	}
+	if err := rep.decode(&v, &v.status, out.hidden); err != nil {
+		return sharedToken{}, err
+	}
+	switch {
+	case v.AccessToken == "":
+		return sharedToken{}, rep.bad("no access_token in the answer")
+	case v.ExpiresIn.value <= 0 || v.ExpiresIn.value > maxLifeSeconds:
+		return sharedToken{}, rep.bad("expires_in is not a number of seconds to come")
+	}
+	return sharedToken{
+		Token: Token{Value: Secret(v.AccessToken)},
+		life:  time.Duration(v.ExpiresIn.value) * time.Second,
+		mode:  cred.mode(),
+	}, nil
+}
+
+// maxLifeSeconds is far beyond WeChat's two hours; it keeps a nonsense number from
+// overflowing a duration.
+const maxLifeSeconds = 30 * 24 * 3600
+
+func (c Credential) mode() string {
+	if c.Mode == "" {
+		return ModeStable
+	}
+	return c.Mode
+}
+
+// request is what to ask, by the credential's mode.
+func (f tokenFetcher) request(cred Credential, rejected Secret) (outgoing, error) {
+	out := outgoing{method: http.MethodGet, hidden: hidden{secrets: []Secret{cred.Secret, rejected}}}
+	switch cred.mode() {
+	case ModeStable:
+		out.endpoint, out.method, out.contentType = EndpointStableToken, http.MethodPost, "application/json"
+		out.url = f.baseURL + string(EndpointStableToken)
+		body, err := json.Marshal(map[string]string{
+			"grant_type": "client_credential", "appid": cred.App, "secret": cred.Secret.Reveal(),
+		})
+		if err != nil {
+			return out, &TransportError{Endpoint: out.endpoint, Op: "prepare", Err: err}
+		}
+		out.body = body
+	case ModeClassic:
+		out.endpoint = EndpointToken
+		out.url = f.baseURL + string(EndpointToken) + "?" + url.Values{
+			"grant_type": {"client_credential"}, "appid": {cred.App}, "secret": {cred.Secret.Reveal()},
+		}.Encode()
+	case ModeExternal:
+		out.endpoint = EndpointExternal
+		u, err := url.Parse(cred.URL)
+		if err != nil || u.Host == "" {
+			return out, &TransportError{Endpoint: out.endpoint, Op: "prepare", Err: errors.New("the token service's URL is not valid")}
+		}
+		query := u.Query()
+		query.Set("app", cred.App)
+		if rejected != "" {
+			query.Set("rejected", tokenHash(rejected))
+		}
+		u.RawQuery = query.Encode()
+		out.url = u.String()
+		out.hidden.secrets = append(out.hidden.secrets, secretsOf(u)...)
+	default:
+		return out, &TransportError{Endpoint: EndpointToken, Op: "prepare", Err: errors.New("the token mode is none of stable, classic and external")}
+	}
+	return out, nil
+}
+
+// secretsOf lists what of a token service's URL may be a key to it.
+func secretsOf(u *url.URL) []Secret {
+	var secrets []Secret
+	if password, ok := u.User.Password(); ok {
+		secrets = append(secrets, Secret(password))
+	}
+	for name, values := range u.Query() {
+		if name == "app" || name == "rejected" {
+			continue
+		}
+		for _, v := range values {
+			secrets = append(secrets, Secret(v))
+		}
+	}
+	return secrets
+}

@@ -1,0 +1,164 @@
+package wechat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The Redis keys of an app's token. They share the app's hash tag, so that one script
+// may touch them all on a cluster.
+
+// tokenKey is the token itself, a hash: value, expires_at_ms, fetched_at_ms (Unix
+// time, by the clock of the replica that fetched it) and mode.
+func tokenKey(app string) string { return "wxcourier:{" + app + "}:token" }
+
+// lockKey holds the name of the flight that is refreshing the token, with a TTL.
+func lockKey(app string) string { return "wxcourier:{" + app + "}:token:lock" }
+
+// failKey is the last failure, a hash: see failure.
+func failKey(app string) string { return "wxcourier:{" + app + "}:token:fail" }
+
+// The token key outlives the token by this much, for a look at what was last there.
+const tokenKeyGrace = time.Minute
+
+// failures are forgotten this long after their pause, and the next counts as the first.
+const failureMemory = 5 * time.Minute
+
+// sharedToken is a token as all replicas see it.
+type sharedToken struct {
+	Token
+	fetchedAt time.Time
+	life      time.Duration // what WeChat gave it when it was fetched
+	mode      string
+}
+
+func (s sharedToken) validAt(now time.Time) bool { return s.Value != "" && now.Before(s.ExpiresAt) }
+
+// dueAt is when the token is to be refreshed.
+func (s sharedToken) dueAt(jitter time.Duration) time.Time {
+	return s.ExpiresAt.Add(-min(refreshAhead-jitter, s.life/10))
+}
+
+// tokenStore is what Tokens keeps in Redis.
+type tokenStore struct{ rdb redis.UniversalClient }
+
+// load reads the token and the last failure; either may be zero.
+func (s tokenStore) load(ctx context.Context, app string) (sharedToken, failure, error) {
+	var token, fail *redis.MapStringStringCmd
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		token, fail = p.HGetAll(ctx, tokenKey(app)), p.HGetAll(ctx, failKey(app))
+		return nil
+	})
+	if err != nil {
+		return sharedToken{}, failure{}, fmt.Errorf("read the token from Redis: %w", err)
+	}
+	fields := token.Val()
+	shared := sharedToken{
+		Token:     Token{Value: Secret(fields["value"]), ExpiresAt: unixMilli(fields["expires_at_ms"])},
+		fetchedAt: unixMilli(fields["fetched_at_ms"]),
+		mode:      fields["mode"],
+	}
+	shared.life = shared.ExpiresAt.Sub(shared.fetchedAt)
+	return shared, failureOf(fail.Val()), nil
+}
+
+// unixMilli reads a time; what is no number is long ago.
+func unixMilli(s string) time.Time {
+	ms, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+// lock takes the app's refresh lock for owner, if nobody has it. It ends by itself
+// after ttl: its owner may die.
+func (s tokenStore) lock(ctx context.Context, app, owner string, ttl time.Duration) (bool, error) {
+	err := s.rdb.SetArgs(ctx, lockKey(app), owner, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
+	switch {
+	case errors.Is(err, redis.Nil): // the key exists
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("lock the token in Redis: %w", err)
+	}
+	return true, nil
+}
+
+// unlockScript gives the lock back, if it is still the owner's.
+//
+// KEYS[1] lock key; ARGV[1] owner. Output: 1 given back, 0 not ours.
+var unlockScript = redis.NewScript(`
+if redis.call("GET", KEYS[1]) == ARGV[1] then
+  return redis.call("DEL", KEYS[1])
+end
+return 0
+`)
+
+func (s tokenStore) unlock(ctx context.Context, app, owner string) error {
+	if err := unlockScript.Run(ctx, s.rdb, []string{lockKey(app)}, owner).Err(); err != nil {
+		return fmt.Errorf("unlock the token in Redis: %w", err)
+	}
+	return nil
+}
+
+// saveScript stores a new token, forgets the failures and gives the lock back, if the
+// lock is still the owner's; else a newer token may be there, which an older one must
+// not overwrite. That a token was rejected stays known while it is still the token.
+//
+// KEYS[1] token key, KEYS[2] lock key, KEYS[3] failure key
+// ARGV[1] owner, ARGV[2] value, ARGV[3] expires_at_ms, ARGV[4] fetched_at_ms,
+// ARGV[5] mode, ARGV[6] the key's TTL in ms, ARGV[7] SHA-256 of value
+// Output: 1 stored, 0 the lock was lost
+var saveScript = redis.NewScript(`
+if redis.call("GET", KEYS[2]) ~= ARGV[1] then
+  return 0
+end
+redis.call("DEL", KEYS[1])
+redis.call("HSET", KEYS[1], "value", ARGV[2], "expires_at_ms", ARGV[3], "fetched_at_ms", ARGV[4], "mode", ARGV[5])
+redis.call("PEXPIRE", KEYS[1], ARGV[6])
+if redis.call("HGET", KEYS[3], "rejected") ~= ARGV[7] then
+  redis.call("DEL", KEYS[3])
+end
+redis.call("DEL", KEYS[2])
+return 1
+`)
+
+func (s tokenStore) save(ctx context.Context, app, owner string, t sharedToken) (bool, error) {
+	saved, err := saveScript.Run(ctx, s.rdb, []string{tokenKey(app), lockKey(app), failKey(app)},
+		owner, t.Value.Reveal(), t.ExpiresAt.UnixMilli(), t.fetchedAt.UnixMilli(), t.mode,
+		(t.life + tokenKeyGrace).Milliseconds(), tokenHash(t.Value)).Bool()
+	if err != nil {
+		return false, fmt.Errorf("store the token in Redis: %w", err)
+	}
+	return saved, nil
+}
+
+// failScript remembers a failure and gives the lock back, if it is still the owner's.
+//
+// KEYS[1] lock key, KEYS[2] failure key
+// ARGV[1] owner, ARGV[2] the key's TTL in ms, ARGV[3…] fields and values
+// Output: 1 remembered, 0 the lock was lost
+var failScript = redis.NewScript(`
+if redis.call("GET", KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+redis.call("DEL", KEYS[2])
+redis.call("HSET", KEYS[2], unpack(ARGV, 3))
+redis.call("PEXPIRE", KEYS[2], ARGV[2])
+redis.call("DEL", KEYS[1])
+return 1
+`)
+
+func (s tokenStore) fail(ctx context.Context, app, owner string, f failure) error {
+	ttl := failurePause(f.tries) + failureMemory
+	args := append([]any{owner, ttl.Milliseconds()}, f.fields()...)
+	if err := failScript.Run(ctx, s.rdb, []string{lockKey(app), failKey(app)}, args...).Err(); err != nil {
+		return fmt.Errorf("remember the failure in Redis: %w", err)
+	}
+	return nil
+}

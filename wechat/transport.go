@@ -1,0 +1,223 @@
+package wechat
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+)
+
+// maxAnswerBytes bounds an answer. The largest that WeChat gives, the picture of a
+// QR code, stays under 1 MB.
+const maxAnswerBytes = 4 << 20
+
+// newTransport is the one pool of connections of a Client.
+func newTransport() *http.Transport {
+	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+	protocols := new(http.Protocols)
+	// HTTP/1 alone: one request has the connection to itself, so that the bytes
+	// written on it tell whether that request got out. HTTP/2 would also let a
+	// server's GOAWAY resend a request behind our back.
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &countingConn{Conn: conn}, nil
+		},
+		Protocols:           protocols,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: 5 * time.Second,
+		// All connections of a busy client are to one host: the default of 2 idle
+		// ones would close and open nearly all of them all the time.
+		MaxIdleConns:        2048,
+		MaxIdleConnsPerHost: 1024,
+		// Shorter than what servers commonly keep (60 to 75 s): the side that closes
+		// an idle connection never loses a request to the close.
+		IdleConnTimeout: 45 * time.Second,
+	}
+}
+
+// countingConn counts the bytes that the kernel has taken over.
+type countingConn struct {
+	net.Conn
+	written atomic.Int64
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.written.Add(int64(n))
+	return n, err
+}
+
+// watch learns from httptrace how far one request came.
+type watch struct {
+	conn   atomic.Pointer[countingConn]
+	before atomic.Int64 // bytes on conn before this request
+	got    atomic.Bool  // there was a connection
+	reused atomic.Bool  // it had served other requests
+	began  atomic.Bool  // the first header was handed to the connection's buffer
+	wrote  atomic.Bool  // the whole request was written without an error
+	// earlier: bytes went out on a connection before this one. net/http may repeat a
+	// GET on another connection, of itself; it never does that to a POST.
+	earlier atomic.Bool
+}
+
+func (w *watch) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			if w.written() {
+				w.earlier.Store(true)
+			}
+			if conn := innermost(info.Conn); conn != nil {
+				w.before.Store(conn.written.Load())
+				w.conn.Store(conn)
+			}
+			w.reused.Store(info.Reused)
+			w.got.Store(true)
+		},
+		WroteHeaderField: func(string, []string) { w.began.Store(true) },
+		WroteHeaders:     func() { w.began.Store(true) },
+		WroteRequest:     func(info httptrace.WroteRequestInfo) { w.wrote.Store(info.Err == nil) },
+	}
+}
+
+// innermost finds the counted connection under TLS and proxies' TLS, nil when there
+// is none (a transport of the caller's own).
+func innermost(conn net.Conn) *countingConn {
+	for {
+		if counted, ok := conn.(*countingConn); ok {
+			return counted
+		}
+		outer, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		conn = outer.NetConn()
+	}
+}
+
+// written tells whether any of the request may have reached the peer. It is called
+// when the exchange has failed: net/http has then ended the connection's writer.
+// Sure of "no" are a request without a connection, one whose first header was never
+// handed over, and one of which the kernel took no byte.
+func (w *watch) written() bool {
+	if w.earlier.Load() {
+		return true
+	}
+	if !w.got.Load() || !w.began.Load() {
+		return false
+	}
+	conn := w.conn.Load()
+	return conn == nil || conn.written.Load() > w.before.Load()
+}
+
+// op names how far the request came, for people.
+func (w *watch) op() string {
+	switch {
+	case w.wrote.Load():
+		return "receive"
+	case w.got.Load():
+		return "send"
+	}
+	return "connect"
+}
+
+// outgoing is one HTTP request. Its url and body hold secrets; hidden knows them.
+type outgoing struct {
+	endpoint    Endpoint
+	method      string
+	url         string
+	contentType string
+	body        []byte
+	hidden      hidden
+}
+
+// reply is one whole answer.
+type reply struct {
+	endpoint    Endpoint
+	status      int
+	contentType string
+	body        []byte
+}
+
+// exchanger does HTTP exchanges, each within its timeout.
+type exchanger struct {
+	http    *http.Client
+	timeout time.Duration
+}
+
+func newExchanger(rt http.RoundTripper, timeout time.Duration) *exchanger {
+	return &exchanger{
+		http: &http.Client{
+			Transport: rt,
+			// A redirect would carry the token elsewhere, and send the request twice.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		timeout: timeout,
+	}
+}
+
+// exchange sends the request and reads the answer to its end. A failure is a
+// *TransportError or an *AnswerError.
+//
+// A kept-alive connection may have been closed by the server just when it was taken
+// from the pool. When surely nothing was written the request goes to another one;
+// each time round uses up one dead connection, so that this ends.
+func (x *exchanger) exchange(ctx context.Context, out outgoing) (reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, x.timeout)
+	defer cancel()
+	for {
+		var w watch
+		rep, err := x.once(ctx, out, &w)
+		if err != nil && w.reused.Load() && !w.written() && ctx.Err() == nil {
+			continue
+		}
+		return rep, err
+	}
+}
+
+func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, error) {
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.trace()), out.method, out.url, bytes.NewReader(out.body))
+	if err != nil {
+		return reply{}, &TransportError{Endpoint: out.endpoint, Op: "prepare", Err: out.hidden.err(err)}
+	}
+	// Without GetBody net/http has nothing to repeat the request with.
+	req.GetBody = nil
+	req.Header.Set("User-Agent", "wxcourier")
+	if out.contentType != "" {
+		req.Header.Set("Content-Type", out.contentType)
+	}
+	resp, err := x.http.Do(req)
+	if err != nil {
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: w.op(), Err: out.hidden.err(err)}
+	}
+	defer func() { _ = resp.Body.Close() }() // it was read: nothing is left to go wrong
+	rep := reply{endpoint: out.endpoint, status: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}
+	rep.body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: true, Op: "receive", Err: context.Cause(ctx)}
+	case err != nil && isTimeout(err):
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: true, Op: "receive", Err: out.hidden.err(err)}
+	case err != nil:
+		return reply{}, &AnswerError{Endpoint: out.endpoint, Status: rep.status, Reason: "the answer was cut"}
+	case len(rep.body) > maxAnswerBytes:
+		return reply{}, &AnswerError{Endpoint: out.endpoint, Status: rep.status, Reason: "the answer is larger than 4 MB"}
+	}
+	return rep, nil
+}
+
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
+}

@@ -1,0 +1,70 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Config is the section `worker` of the configuration.
+type Config struct {
+	// ShutdownTimeout bounds a shutdown. It must exceed wechat.attempt_timeout, and be
+	// less than what the platform grants (Kubernetes: 30 s). Default 25 s.
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
+	// Attempts is how often a task is tried before transient errors end it as
+	// "failed". Waiting for quota is no attempt. Default 8.
+	Attempts int `yaml:"attempts"`
+	// MediaHosts are the hosts that images to check may be fetched from (host or
+	// host:port, https only). Default none.
+	MediaHosts []string `yaml:"media_hosts"`
+}
+
+// DefaultConfig is what holds where nothing else is said.
+func DefaultConfig() Config {
+	return Config{ShutdownTimeout: 25 * time.Second, Attempts: 8}
+}
+
+// Validate reports all mistakes at once, each with its key.
+func (c Config) Validate() error {
+	var faults []error
+	if c.ShutdownTimeout < time.Second || c.ShutdownTimeout > time.Hour {
+		faults = append(faults, fmt.Errorf("shutdown_timeout: %v is not between 1s and 1h", c.ShutdownTimeout))
+	}
+	if c.Attempts < 1 || c.Attempts > 100 {
+		faults = append(faults, fmt.Errorf("attempts: %d is not between 1 and 100", c.Attempts))
+	}
+	for i, host := range c.MediaHosts {
+		if host == "" || strings.ContainsAny(host, "/ @?#") {
+			faults = append(faults, fmt.Errorf("media_hosts[%d]: %q is not a host; write it like img.example.com, with no scheme and no path", i, host))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// ResultsConfig is the section `results` of the configuration.
+type ResultsConfig struct {
+	// Retention is how long a task's record is kept after its outcome. As long as it is
+	// kept, its id is taken. Default 24 h.
+	Retention time.Duration `yaml:"retention"`
+	// StreamMaxLen caps each app's stream of results, in entries; Redis trims it
+	// approximately. Default 100,000.
+	StreamMaxLen int64 `yaml:"stream_max_len"`
+}
+
+// DefaultResultsConfig is what holds where nothing else is said.
+func DefaultResultsConfig() ResultsConfig {
+	return ResultsConfig{Retention: 24 * time.Hour, StreamMaxLen: 100_000}
+}
+
+// Validate reports all mistakes at once, each with its key.
+func (c ResultsConfig) Validate() error {
+	var faults []error
+	if c.Retention < time.Minute || c.Retention > 90*24*time.Hour {
+		faults = append(faults, fmt.Errorf("retention: %v is not between 1m and 2160h (90 days)", c.Retention))
+	}
+	if c.StreamMaxLen < 1 {
+		faults = append(faults, fmt.Errorf("stream_max_len: %d is not a positive number of entries", c.StreamMaxLen))
+	}
+	return errors.Join(faults...)
+}

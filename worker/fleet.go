@@ -1,0 +1,180 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+const (
+	// lookEvery is how often the watcher looks at all queues. A wake-up message makes
+	// it unnecessary; a queue that is fed by a plain asynq client is found by it.
+	lookEvery = 500 * time.Millisecond
+	// dueSoon is how far ahead a delayed task opens its lane.
+	dueSoon = 2 * time.Second
+	// idleFor is how long a lane must have had nothing to do before it closes.
+	idleFor = 5 * time.Second
+)
+
+// fleet is all lanes of a replica: it opens those that have work, and closes those
+// that have none. One goroutine, run, owns it; others only ask it to wake a lane.
+type fleet struct {
+	replica *Replica
+	wakes   chan string // queue names, or "hold:<app>"
+
+	mu    sync.RWMutex
+	lanes map[laneKey]*lane // guarded by mu; written by run alone
+	depth map[laneKey]int64 // guarded by mu; pending tasks at the last look
+}
+
+type laneKey struct{ app, typ string }
+
+func newFleet(r *Replica) *fleet {
+	return &fleet{
+		replica: r, wakes: make(chan string, 1024),
+		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
+	}
+}
+
+// run watches until ctx ends. The lanes stay open: shutdown closes them.
+func (f *fleet) run(ctx context.Context) {
+	var listener sync.WaitGroup
+	listener.Go(func() { f.listen(ctx) })
+	defer listener.Wait()
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	f.look(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case name := <-f.wakes:
+			f.wake(name)
+		case <-ticker.C:
+			f.look(ctx)
+		}
+	}
+}
+
+// listen passes the wake-up messages on. go-redis subscribes again after a lost
+// connection; what was said meanwhile, the next look finds.
+func (f *fleet) listen(ctx context.Context) {
+	sub := f.replica.rdb.Subscribe(ctx, ledger.WakeChannel)
+	defer func() { _ = sub.Close() }()
+	messages := sub.Channel()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m, ok := <-messages:
+			if !ok {
+				return
+			}
+			select {
+			case f.wakes <- m.Payload:
+			default: // so many wake-ups at once: the next look finds them all
+			}
+		}
+	}
+}
+
+func (f *fleet) wake(name string) {
+	if app, ok := strings.CutPrefix(name, "hold:"); ok {
+		for key, l := range f.open() {
+			if key.app == app {
+				l.gate.wake()
+			}
+		}
+		return
+	}
+	app, typ, _, ok := tasks.ParseQueue(name)
+	if _, mine := f.replica.apps[app]; !ok || !mine {
+		return
+	}
+	if l := f.ensure(laneKey{app, typ}); l != nil {
+		l.gate.wake()
+	}
+}
+
+// ensure returns the lane, opening it if need be. It returns nil when that fails.
+func (f *fleet) ensure(key laneKey) *lane {
+	f.mu.RLock()
+	l := f.lanes[key]
+	f.mu.RUnlock()
+	if l != nil {
+		l.idle = time.Time{}
+		return l
+	}
+	l, err := f.replica.openLane(key.app, key.typ)
+	if err != nil {
+		f.replica.log.Error("a lane could not be opened", slog.Any("err", err))
+		return nil
+	}
+	f.mu.Lock()
+	f.lanes[key] = l
+	f.mu.Unlock()
+	return l
+}
+
+// open is a copy of the open lanes.
+func (f *fleet) open() map[laneKey]*lane {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	open := make(map[laneKey]*lane, len(f.lanes))
+	for k, l := range f.lanes {
+		open[k] = l
+	}
+	return open
+}
+
+// look asks Redis where there is work, wakes and opens the lanes that have some, and
+// closes those that have had none for a while.
+func (f *fleet) look(ctx context.Context) {
+	found, err := survey(ctx, f.replica.rdb, f.replica.laneKeys(), time.Now().Add(dueSoon))
+	if err != nil {
+		if ctx.Err() == nil {
+			f.replica.log.Warn("Redis does not answer; nothing is sent meanwhile", slog.Any("err", err))
+		}
+		return
+	}
+	f.replica.looked.Store(true)
+	f.mu.Lock()
+	f.depth = make(map[laneKey]int64, len(found))
+	for key, w := range found {
+		f.depth[key] = w.pending
+	}
+	f.mu.Unlock()
+	for key, w := range found {
+		if l := f.ensure(key); l != nil && w.pending > 0 {
+			l.gate.wake()
+		}
+	}
+	f.closeIdle(found)
+}
+
+func (f *fleet) closeIdle(found map[laneKey]work) {
+	for key, l := range f.open() {
+		if _, busy := found[key]; busy || l.gate.active.Load() > 0 {
+			l.idle = time.Time{}
+			continue
+		}
+		if l.idle.IsZero() {
+			l.idle = time.Now()
+		}
+		if time.Since(l.idle) < idleFor {
+			continue
+		}
+		l.stop() // here, not below: the next lane of this name must be the only one that dequeues
+		f.mu.Lock()
+		delete(f.lanes, key)
+		f.mu.Unlock()
+		f.replica.closing.Go(l.shutdown)
+	}
+}

@@ -1,0 +1,223 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+)
+
+// dequeueBackoff bounds the pause after a dequeue that failed. asynq itself asks again
+// at once, and would spin for as long as Redis is away.
+const (
+	dequeueBackoffMin = 50 * time.Millisecond
+	dequeueBackoffMax = 2 * time.Second
+)
+
+// dequeueHook is the go-redis hook that lets asynq's dequeue through only when the
+// queue's lane has a permit in hand. Tasks that wait for their pace therefore stay
+// pending: they hold no slot and no lease, and urgent ones pass bulk ones at once.
+type dequeueHook struct {
+	gates sync.Map // queue name → *gate
+}
+
+func (h *dequeueHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *dequeueHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *dequeueHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		queue, ok := dequeues(cmd)
+		if !ok {
+			return next(ctx, cmd)
+		}
+		g, ok := h.gates.Load(queue)
+		if !ok || !g.(*gate).open(queue) {
+			cmd.SetErr(redis.Nil) // what asynq reads as: nothing here
+			return redis.Nil
+		}
+		err := next(ctx, cmd)
+		g.(*gate).dequeued(queue, err)
+		return err
+	}
+}
+
+func (h *dequeueHook) add(g *gate) {
+	for _, q := range g.queues {
+		h.gates.Store(q, g)
+	}
+}
+
+func (h *dequeueHook) remove(g *gate) {
+	for _, q := range g.queues {
+		h.gates.CompareAndDelete(q, g)
+	}
+}
+
+// dequeues tells whether a command is asynq's dequeue script, and of which queue. The
+// script is known by its keys (pending, paused, active, lease), not by its hash, which
+// may change with asynq's next release.
+func dequeues(cmd redis.Cmder) (queue string, ok bool) {
+	args := cmd.Args()
+	if len(args) < 7 || (cmd.Name() != "evalsha" && cmd.Name() != "eval") {
+		return "", false
+	}
+	pending, _ := args[3].(string)
+	paused, _ := args[4].(string)
+	queue, ok = strings.CutPrefix(pending, "asynq:{")
+	if !ok {
+		return "", false
+	}
+	if queue, ok = strings.CutSuffix(queue, "}:pending"); !ok {
+		return "", false
+	}
+	return queue, paused == "asynq:{"+queue+"}:paused"
+}
+
+// pacer is what a gate needs of the limiter.
+type pacer interface {
+	Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error)
+	Release(p *ratelimit.Permit)
+}
+
+// gate stands before the dequeues of one lane. Only asynq's one dequeuing goroutine
+// calls open and dequeued; granted permits are taken by the handlers.
+type gate struct {
+	queues []string // in the order in which asynq asks them: urgent, bulk
+	pace   pacer
+	ctx    context.Context //nolint:containedctx // the lane's life: asynq dequeues with the background context
+	close  context.CancelFunc
+	work   chan struct{} // holds one token when a queue may have work
+	again  chan struct{} // holds one token when the pace is to be asked again at once
+
+	inHand   *ratelimit.Permit // of the dequeuing goroutine
+	failures int               // dequeues that failed in a row
+	look     bool              // the queues may have work
+
+	active atomic.Int64 // tasks between dequeue and the end of their handler
+
+	mu      sync.Mutex
+	granted []*ratelimit.Permit // guarded by mu; one for each dequeued task whose handler has not begun
+}
+
+func newGate(queues []string, pace pacer) *gate {
+	g := &gate{
+		queues: queues, pace: pace, look: true,
+		work: make(chan struct{}, 1), again: make(chan struct{}, 1),
+	}
+	g.ctx, g.close = context.WithCancel(context.Background())
+	return g
+}
+
+// wake tells the gate that a queue may have work, or that a hold may have ended.
+func (g *gate) wake() {
+	for _, c := range []chan struct{}{g.work, g.again} {
+		select {
+		case c <- struct{}{}:
+		default: // it knows already
+		}
+	}
+}
+
+// open blocks until the queue may be asked: there may be work and a permit is in hand.
+// It returns false when the lane closes, or when the permit could not be had.
+func (g *gate) open(queue string) bool {
+	if g.ctx.Err() != nil {
+		g.putBack()
+		return false
+	}
+	if queue != g.queues[0] {
+		return g.inHand != nil // the first queue was asked just now, with this permit
+	}
+	if !g.pause() || !g.awaitWork() {
+		g.putBack()
+		return false
+	}
+	if g.inHand == nil {
+		permit, err := g.pace.Acquire(g.ctx, g.again)
+		if err != nil {
+			g.failures++
+			return false
+		}
+		g.inHand = permit
+	}
+	return true
+}
+
+// pause waits after failures, longer after each. It returns false when the lane closes.
+func (g *gate) pause() bool {
+	if g.failures == 0 {
+		return true
+	}
+	t := time.NewTimer(min(dequeueBackoffMin<<min(g.failures-1, 10), dequeueBackoffMax))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-g.ctx.Done():
+		return false
+	}
+}
+
+func (g *gate) awaitWork() bool {
+	if g.look {
+		return true
+	}
+	g.putBack() // while it sleeps, another replica may use it
+	select {
+	case <-g.work:
+		g.look = true
+		return true
+	case <-g.ctx.Done():
+		return false
+	}
+}
+
+// dequeued takes note of what the dequeue brought.
+func (g *gate) dequeued(queue string, err error) {
+	switch {
+	case err == nil:
+		g.failures = 0
+		g.active.Add(1)
+		g.mu.Lock()
+		g.granted = append(g.granted, g.inHand)
+		g.mu.Unlock()
+		g.inHand = nil
+	case errors.Is(err, redis.Nil):
+		g.failures = 0
+		if queue == g.queues[len(g.queues)-1] {
+			g.look = false // all queues are empty or paused: sleep until woken
+		}
+	case redis.HasErrorPrefix(err, "NOSCRIPT"):
+		// asynq sends the script itself next; the permit stays in hand
+	default:
+		g.failures++
+	}
+}
+
+// take gives a handler the permit that its task was dequeued with.
+func (g *gate) take() *ratelimit.Permit {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.granted) == 0 {
+		return nil
+	}
+	p := g.granted[0]
+	g.granted = g.granted[1:]
+	return p
+}
+
+func (g *gate) putBack() {
+	if g.inHand != nil {
+		g.pace.Release(g.inHand)
+		g.inHand = nil
+	}
+}

@@ -1,0 +1,179 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// A job is one run of one task: what came from asynq, and what became of it.
+type job struct {
+	tasks.Envelope
+	spec       tasks.Spec
+	queue      string
+	runner     string // unique to this run
+	failed     int    // attempts that failed before
+	enqueuedAt time.Time
+
+	opened ledger.Opened
+	answer wechat.Answer
+	err    error // of the call
+}
+
+// undecodable is a task that no attempt can be made for.
+type undecodable struct {
+	app, typ, id, queue string
+	why                 error
+}
+
+func (e *undecodable) Error() string { return fmt.Sprintf("the task cannot be decoded: %v", e.why) }
+func (e *undecodable) Unwrap() error { return e.why }
+
+func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
+	queue, _ := asynq.GetQueueName(ctx)
+	taskID, _ := asynq.GetTaskID(ctx)
+	failed, _ := asynq.GetRetryCount(ctx)
+	j := &job{queue: queue, runner: l.newRunner(), failed: failed, enqueuedAt: enqueuedAt(t.Headers())}
+	bad := func(err error) (*job, error) {
+		return nil, &undecodable{app: l.app, typ: l.typ, id: strings.TrimPrefix(taskID, l.app+":"), queue: queue, why: err}
+	}
+	var err error
+	if j.Envelope, err = tasks.DecodePayload(t.Payload()); err != nil {
+		return bad(err)
+	}
+	if j.App != l.app || j.Type != l.typ {
+		return bad(fmt.Errorf("it is for another queue than %s", queue))
+	}
+	if j.TaskID() != taskID {
+		return bad(errors.New("its id is not the one that asynq has for it"))
+	}
+	spec, ok := tasks.Lookup(j.Type)
+	if !ok {
+		return bad(errors.New("its type is not in the catalog"))
+	}
+	j.spec = spec
+	return j, nil
+}
+
+func enqueuedAt(headers map[string]string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, headers[tasks.HeaderEnqueuedAt])
+	if err != nil {
+		return time.Time{} // enqueued by somebody who does not know the header
+	}
+	return t
+}
+
+func (j *job) ref() ledger.Ref { return ledger.Ref{App: j.App, ID: j.ID, Batch: j.Batch} }
+
+// turnKey is the person whom a message goes to; checks and links have no turns.
+func (j *job) turnKey() string {
+	if j.spec.Kind != tasks.Message {
+		return ""
+	}
+	if to := j.Receiver(); to != "" {
+		return j.App + " " + to
+	}
+	return ""
+}
+
+// attempts is how many runs called WeChat.
+func (j *job) attempts() int {
+	var g *guardError
+	if errors.As(j.err, &g) {
+		return j.opened.Attempts - 1
+	}
+	return j.opened.Attempts
+}
+
+func (j *job) attrs(more ...any) []any {
+	return append([]any{
+		slog.String("app", j.App), slog.String("type", j.Type), slog.String("task", j.ID),
+		slog.Int("attempt", j.attempts()),
+	}, more...)
+}
+
+// why is what asynq keeps as the task's last error; it is shown in the asynq web UI.
+func (j *job) why(v verdict) string {
+	switch {
+	case j.err != nil:
+		return j.err.Error()
+	case v.reason != "":
+		return v.reason
+	default:
+		return "another runner has it"
+	}
+}
+
+// guardError says that a task must not be sent, before any call.
+type guardError struct {
+	outcome tasks.Outcome
+	reason  string
+}
+
+func (e *guardError) Error() string { return "not sent: " + e.reason }
+
+// panicError stands for a panic; the value is not kept, it may hold anything.
+type panicError struct{}
+
+func (*panicError) Error() string { return "panic in a delivery" }
+
+// noAnswer tells whether WeChat may have taken the request although it did not say so.
+// It is total; what it does not know, it holds possible.
+func noAnswer(err error) bool {
+	var (
+		api   *wechat.APIError
+		token *wechat.TokenError
+		guard *guardError
+		media *mediaError
+	)
+	switch {
+	case err == nil, errors.As(err, &token), errors.As(err, &api), errors.As(err, &guard), errors.As(err, &media):
+		return false
+	}
+	var transport *wechat.TransportError
+	if errors.As(err, &transport) {
+		return transport.Written
+	}
+	return true
+}
+
+// handedBack tells asynq to bring a task back after a delay.
+type handedBack struct {
+	delay  time.Duration
+	counts bool
+	why    string
+}
+
+func (e *handedBack) Error() string { return e.why }
+
+// notNow hands a task back without fault of its own.
+func notNow(delay time.Duration, why string) error { return &handedBack{delay: delay, why: why} }
+
+// retryDelay is asynq's RetryDelayFunc. asynq keeps whole seconds and cuts the rest
+// off; up to one second more makes sure that no task is back early.
+func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
+	var back *handedBack
+	if errors.As(err, &back) {
+		if back.delay <= 0 {
+			return 0
+		}
+		return back.delay + time.Second - time.Nanosecond
+	}
+	return 0 // a lost lease: the record says when its runner is dead
+}
+
+// isFailure is asynq's IsFailure: only what counts raises asynq's own retry count,
+// which is the count of our attempts.
+func isFailure(err error) bool {
+	var back *handedBack
+	return errors.As(err, &back) && back.counts
+}

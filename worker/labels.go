@@ -1,0 +1,33 @@
+package worker
+
+import (
+	"strings"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// holdLabels is the label `type` of a hold's scope: a type of the catalog, "*" for the
+// whole app, "template" for any template (their ids are no closed set).
+func holdLabels(scope string) string {
+	if _, ok := tasks.Lookup(scope); ok || scope == ratelimit.WholeApp {
+		return scope
+	}
+	if strings.HasPrefix(scope, ratelimit.TemplateScope("")) {
+		return "template"
+	}
+	return "other"
+}
+
+// reasonLabel keeps the label `reason` a closed set: operators write what they like.
+func reasonLabel(reason string) string {
+	for _, r := range rules {
+		if r.reason == reason {
+			return reason
+		}
+	}
+	if reason == tokenUnavailable {
+		return reason
+	}
+	return "operator"
+}

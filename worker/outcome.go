@@ -1,0 +1,137 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// redisPause is how long a task or a write waits for a Redis that did not answer.
+const redisPause = time.Second
+
+// record writes the outcome to the ledger, and tries for as long as it takes: an
+// outcome that is known must not be lost because Redis is away for a moment. It
+// returns what the record says now, which may be an earlier outcome.
+func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Result, error) {
+	result := j.result(v)
+	ending := ledger.Ending{
+		Outcome: string(v.outcome), Queue: j.queue, Generation: j.opened.Generation,
+		Image: j.answer.Image, Result: encode(result),
+	}
+	standing, err := r.settleRecord(ctx, j, ending)
+	if err != nil {
+		return result, err
+	}
+	if !standing.Written && tasks.Outcome(standing.Outcome) == tasks.OutcomeUnknown && j.opened.What == ledger.Go {
+		// Somebody gave this runner up, and its answer came after all.
+		result.Supersedes = tasks.OutcomeUnknown
+		ending.Result, ending.Replaces = encode(result), j.runner
+		if standing, err = r.settleRecord(ctx, j, ending); err != nil {
+			return result, err
+		}
+	}
+	if !standing.Written {
+		r.log.Warn("an earlier outcome stands", j.attrs(slog.String("outcome", standing.Outcome))...)
+		result.Outcome = tasks.Outcome(standing.Outcome)
+		return result, nil
+	}
+	r.metrics.ended(result)
+	if r.hooks.OnResult != nil {
+		r.hooks.OnResult(result)
+	}
+	return result, nil
+}
+
+func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (ledger.Standing, error) {
+	for {
+		standing, err := r.ledger.Settle(ctx, j.ref(), e)
+		if err == nil {
+			return standing, nil
+		}
+		r.log.Warn("the outcome could not be recorded yet", j.attrs(slog.Any("err", err))...)
+		select {
+		case <-time.After(redisPause):
+		case <-ctx.Done():
+			return ledger.Standing{}, err
+		}
+	}
+}
+
+func (j *job) result(v verdict) tasks.Result {
+	a := j.answer
+	res := tasks.Result{
+		ID: j.ID, App: j.App, Type: j.Type, Batch: j.Batch,
+		State: tasks.StateDone, Outcome: v.outcome, Reason: v.reason,
+		Attempts: j.attempts(), Generation: j.opened.Generation,
+		EnqueuedAt: j.enqueuedAt, FinishedAt: time.Now().UTC(),
+		ErrMsg: a.Msg, RID: a.RID,
+		MsgID: a.MsgID, OpenLink: a.OpenLink, URLLink: a.URLLink, Link: a.Link,
+		Suggest: a.Suggest, Label: a.Label, TraceID: a.TraceID,
+	}
+	if a.Image != nil {
+		res.Image = a.ImageType
+	}
+	var api *wechat.APIError
+	switch {
+	case errors.As(j.err, &api):
+		res.ErrCode, res.ErrMsg, res.RID = api.Code, api.Msg, api.RID
+		if api.Class() == wechat.ClassRisky {
+			res.Suggest = "risky"
+		}
+	case j.err != nil && res.Reason != "":
+		res.Reason += ": " + j.err.Error()
+	}
+	return res
+}
+
+func encode(result tasks.Result) []byte {
+	b, err := json.Marshal(result)
+	if err != nil { // strings, numbers and times: it cannot fail
+		panic(fmt.Sprintf("encode a result: %v", err))
+	}
+	return b
+}
+
+// discard ends a task that cannot be decoded: one outcome, one log line, and asynq's
+// archive, where an operator finds the payload.
+func (r *Replica) discard(ctx context.Context, l *lane, cause error) error {
+	if p := l.gate.take(); p != nil {
+		r.limiter.release(p)
+	}
+	var bad *undecodable
+	if !errors.As(cause, &bad) {
+		return fmt.Errorf("%w: %w", cause, asynq.SkipRetry)
+	}
+	j := &job{Envelope: tasks.Envelope{App: bad.app, Type: bad.typ, ID: bad.id}, queue: bad.queue}
+	r.log.Error("a task cannot be decoded", j.attrs(slog.Any("err", bad.why))...)
+	if _, err := r.record(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "undecodable"}); err != nil {
+		return notNow(redisPause, "the outcome could not be recorded")
+	}
+	return fmt.Errorf("failed: undecodable: %w", asynq.SkipRetry)
+}
+
+// logOutcome says an outcome as loudly as it surprises: an accepted message is nothing
+// to talk about, an unknown one is an operator's business.
+func (r *Replica) logOutcome(j *job, v verdict) {
+	level := slog.LevelDebug
+	switch v.outcome {
+	case tasks.OutcomeUnknown, tasks.OutcomeFailed:
+		level = slog.LevelWarn
+	case tasks.OutcomeRejected:
+		level = slog.LevelInfo
+	case tasks.OutcomeAccepted, tasks.OutcomeRefused, tasks.OutcomeExpired, tasks.OutcomeCanceled:
+		if v.outcome == tasks.OutcomeAccepted && j.failed > 0 {
+			level = slog.LevelInfo // a retry that worked
+		}
+	}
+	r.log.Log(context.Background(), level, string(v.outcome), j.attrs(slog.Any("err", j.err), slog.String("reason", v.reason))...)
+}

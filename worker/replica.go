@@ -1,0 +1,186 @@
+// Package worker is one replica of the delivery worker. It drains the queues of the
+// apps it has credentials for through WeChat's server API, at the pace that WeChat
+// allows, and records one outcome for each task. Any number of replicas may share a
+// Redis.
+//
+// A replica has a lane for each (app, type) that has work: an asynq server with its own
+// queues and permits, so that no queue holds up another. Each task goes through one
+// straight pipeline, in deliver.go; what an answer means is in package wechat, what is
+// done about it in verdict.go.
+//
+//	replica, err := worker.New(cfg, worker.Parts{Redis: rdb, WeChat: client, Apps: apps, …}, worker.Hooks{})
+//	…
+//	err = replica.Run(ctx) // until ctx ends; then it finishes what is in hand
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// App is an app that a replica sends for.
+type App struct {
+	ID          string
+	OnlyOpenIDs []string // when set, a message to anybody else ends rejected, reason "staging"
+}
+
+// Parts is what a replica is made of. All but Logger and Registry are required.
+type Parts struct {
+	Redis    redis.UniversalClient // the replica's own: New adds a hook to it, Run does not close it
+	WeChat   *wechat.Client
+	Limiter  *ratelimit.Limiter
+	Apps     []App
+	Results  ResultsConfig
+	Attempt  time.Duration         // the bound of one attempt, as WeChat's client has it
+	Logger   *slog.Logger          // default: slog.Default()
+	Registry prometheus.Registerer // default: metrics are kept, and shown to nobody
+}
+
+// Hooks tells an embedding service what happens. OnResult is called for each outcome
+// that this replica recorded, from many goroutines; it must not block for long.
+type Hooks struct {
+	OnResult func(tasks.Result)
+}
+
+// Replica is one worker replica. See New.
+type Replica struct {
+	cfg     Config
+	hooks   Hooks
+	log     *slog.Logger
+	id      string
+	apps    map[string]App
+	rdb     redis.UniversalClient
+	hook    *dequeueHook
+	wechat  *wechat.Client
+	fetcher *http.Client
+	limiter limiter
+	ledger  *ledger.Ledger
+	turns   *turns
+	metrics *metrics
+	fleet   *fleet
+
+	closing  sync.WaitGroup // lanes that close while the replica runs
+	looked   atomic.Bool    // the queues were looked at once
+	draining atomic.Bool    // no more work is taken
+}
+
+// lostLimit is how many runs of one task may die before it ends: a task that kills its
+// process must not kill all of them.
+const lostLimit = 3
+
+// deadMargin is how much longer than an attempt a runner may be silent before it is
+// held to be dead.
+const deadMargin = 30 * time.Second
+
+// New checks and joins the parts. It does no I/O.
+func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
+	if err := errors.Join(cfg.Validate(), parts.Results.Validate()); err != nil {
+		return nil, err
+	}
+	if parts.Redis == nil || parts.WeChat == nil || parts.Limiter == nil || parts.Attempt <= 0 {
+		return nil, errors.New("worker: Parts needs Redis, WeChat, Limiter and Attempt")
+	}
+	if cfg.ShutdownTimeout <= parts.Attempt {
+		return nil, fmt.Errorf("worker.shutdown_timeout: %v must exceed wechat.attempt_timeout (%v), or a shutdown breaks off attempts", cfg.ShutdownTimeout, parts.Attempt)
+	}
+	if parts.Logger == nil {
+		parts.Logger = slog.Default()
+	}
+	policy := ledger.Policy{
+		Retention: parts.Results.Retention, StreamMax: parts.Results.StreamMaxLen,
+		DeadAfter: parts.Attempt + deadMargin, LostLimit: lostLimit,
+	}
+	r := &Replica{
+		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
+		apps: make(map[string]App, len(parts.Apps)),
+		rdb:  parts.Redis, hook: &dequeueHook{}, wechat: parts.WeChat,
+		fetcher: newFetcher(parts.Attempt), ledger: ledger.New(parts.Redis, policy), turns: newTurns(),
+	}
+	for _, app := range parts.Apps {
+		r.apps[app.ID] = app
+	}
+	r.limiter = limiter{Limiter: parts.Limiter, log: r.log}
+	r.fleet = newFleet(r)
+	r.metrics = newMetrics(r)
+	if parts.Registry != nil {
+		if err := r.metrics.register(parts.Registry); err != nil {
+			return nil, err
+		}
+	}
+	r.rdb.AddHook(r.hook)
+	return r, nil
+}
+
+// laneKeys is every lane that there may be: the configured apps × the catalog.
+func (r *Replica) laneKeys() []laneKey {
+	var keys []laneKey
+	for app := range r.apps {
+		for _, spec := range tasks.Catalog() {
+			keys = append(keys, laneKey{app, spec.Type})
+		}
+	}
+	slices.SortFunc(keys, func(a, b laneKey) int { return strings.Compare(a.app+a.typ, b.app+b.typ) })
+	return keys
+}
+
+// Ready tells whether the replica takes work: it has seen the queues, and is not
+// shutting down.
+func (r *Replica) Ready() bool { return r.looked.Load() && !r.draining.Load() }
+
+// ErrShutdownTimeout says that attempts were still under way when the time for a
+// shutdown was up. Their tasks come back when their leases expire.
+var ErrShutdownTimeout = errors.New("worker: not everything in hand was finished in time")
+
+// Run takes and delivers tasks until ctx ends. Then it takes no more, finishes what is
+// in hand, and returns: nil, or ErrShutdownTimeout.
+func (r *Replica) Run(ctx context.Context) error {
+	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.apps)))
+	r.fleet.run(ctx)
+	r.draining.Store(true)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.closeAll()
+	}()
+	select {
+	case <-done:
+		r.log.Info("worker stopped", slog.String("replica", r.id))
+		return nil
+	case <-time.After(r.cfg.ShutdownTimeout):
+		return ErrShutdownTimeout
+	}
+}
+
+func (r *Replica) closeAll() {
+	lanes := r.fleet.open()
+	inParallel(lanes, (*lane).stop)
+	inParallel(lanes, (*lane).drain)
+	inParallel(lanes, (*lane).shutdown)
+	r.closing.Wait()
+	r.fetcher.CloseIdleConnections()
+}
+
+func inParallel(lanes map[laneKey]*lane, step func(*lane)) {
+	var all sync.WaitGroup
+	for _, l := range lanes {
+		all.Go(func() { step(l) })
+	}
+	all.Wait()
+}

@@ -1,0 +1,135 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// maxMedia is the largest image that WeChat checks, in bytes (img_sec_check).
+const maxMedia = 1 << 20
+
+// guard holds back what must not be sent whatever WeChat would say to it.
+func (r *Replica) guard(ctx context.Context, j *job) error {
+	allowed := r.apps[j.App].OnlyOpenIDs
+	if to := j.Receiver(); len(allowed) > 0 && to != "" && !slices.Contains(allowed, to) {
+		return &guardError{outcome: tasks.OutcomeRejected, reason: "staging"}
+	}
+	id := j.TemplateID()
+	if id == "" {
+		return nil
+	}
+	hold, held, err := r.limiter.HoldFor(ctx, j.App, ratelimit.TemplateScope(id))
+	if err != nil {
+		return nil // the hold spares WeChat calls; without Redis no task gets this far
+	}
+	if held {
+		return &guardError{outcome: tasks.OutcomeRejected, reason: "template_held: " + hold.Reason}
+	}
+	return nil
+}
+
+// request makes the call of a job. The body goes out byte for byte as it was enqueued.
+func (r *Replica) request(ctx context.Context, j *job) (wechat.Request, error) {
+	request := wechat.Request{Path: wechat.Endpoint(j.spec.Path), Body: j.Body}
+	if !j.spec.Multipart {
+		return request, nil
+	}
+	media, err := r.media(ctx, j)
+	if err != nil {
+		return wechat.Request{}, err
+	}
+	if len(media) > maxMedia {
+		return wechat.Request{}, &guardError{outcome: tasks.OutcomeRejected, reason: "media: over 1 MB"}
+	}
+	request.Body, request.Media, request.MediaType = nil, media, tasks.ImageType(media)
+	if request.MediaType == "" {
+		return wechat.Request{}, &guardError{outcome: tasks.OutcomeRejected, reason: "media: not an image"}
+	}
+	return request, nil
+}
+
+// media is the image of a check: in the payload, in Redis beside it, or on a host that
+// the configuration allows.
+func (r *Replica) media(ctx context.Context, j *job) ([]byte, error) {
+	var body tasks.ImageCheckPayload
+	if err := json.Unmarshal(j.Body, &body); err != nil {
+		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: "media: the body cannot be read"}
+	}
+	switch {
+	case body.MediaBlob != "":
+		media, err := r.ledger.Blob(ctx, j.App, j.ID)
+		if errors.Is(err, ledger.ErrNone) {
+			return nil, &guardError{outcome: tasks.OutcomeFailed, reason: "media: gone from Redis"}
+		}
+		if err != nil {
+			return nil, &mediaError{err: err}
+		}
+		return media, nil
+	case body.MediaURL != "":
+		return r.fetch(ctx, body.MediaURL)
+	default:
+		return body.Media, nil
+	}
+}
+
+// mediaError says that an image could not be had this time; nothing was sent.
+type mediaError struct{ err error }
+
+func (e *mediaError) Error() string { return fmt.Sprintf("media: %v", e.err) }
+func (e *mediaError) Unwrap() error { return e.err }
+
+// newFetcher follows no redirect: the allowed host answers itself, or not at all.
+func newFetcher(timeout time.Duration) *http.Client {
+	return &http.Client{
+		Timeout:       timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func (r *Replica) fetch(ctx context.Context, raw string) ([]byte, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "https" || !slices.Contains(r.cfg.MediaHosts, u.Host) {
+		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: "media: the host is not in worker.media_hosts"}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: "media: the URL is malformed"}
+	}
+	resp, err := r.fetcher.Do(req)
+	if err != nil {
+		return nil, &mediaError{err: withoutURL(err)}
+	}
+	defer func() { _ = resp.Body.Close() }()
+	switch {
+	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
+		return nil, &mediaError{err: fmt.Errorf("status %d", resp.StatusCode)}
+	case resp.StatusCode != http.StatusOK:
+		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: fmt.Sprintf("media: status %d", resp.StatusCode)}
+	}
+	media, err := io.ReadAll(io.LimitReader(resp.Body, maxMedia+1))
+	if err != nil {
+		return nil, &mediaError{err: withoutURL(err)}
+	}
+	return media, nil
+}
+
+// withoutURL drops the URL from an error of net/http: it may carry a signature.
+func withoutURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}

@@ -1,0 +1,94 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// stateCollector reads what is a state rather than an event when Prometheus asks.
+type stateCollector struct {
+	replica                                *Replica
+	waiting, active, used, limit, heldDesc *prometheus.Desc
+}
+
+// collectWithin bounds what one scrape asks Redis.
+const collectWithin = 2 * time.Second
+
+func newStateCollector(r *Replica) *stateCollector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &stateCollector{
+		replica:  r,
+		waiting:  desc("wxcourier_lane_waiting", "Pending tasks of a lane, over all replicas.", "app", "type"),
+		active:   desc("wxcourier_lane_active", "Tasks in flight on this replica.", "app", "type"),
+		used:     desc("wxcourier_quota_used", "Calls counted in a window, over all replicas.", "app", "api", "window"),
+		limit:    desc("wxcourier_quota_limit", "Calls allowed in a window.", "app", "api", "window"),
+		heldDesc: desc("wxcourier_hold", "1 while a lane, an app or a template is held.", "app", "type", "reason"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.waiting, c.active, c.used, c.limit, c.heldDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), collectWithin)
+	defer cancel()
+	r := c.replica
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	r.fleet.mu.RLock()
+	for key, n := range r.fleet.depth {
+		gauge(c.waiting, float64(n), key.app, key.typ)
+	}
+	r.fleet.mu.RUnlock()
+	for key, l := range r.fleet.open() {
+		gauge(c.active, float64(l.gate.active.Load()), key.app, key.typ)
+		c.collectUsage(ctx, key, gauge)
+	}
+	for app := range r.apps {
+		holds, err := r.limiter.Holds(ctx, app)
+		if err != nil {
+			continue // Redis is away; the other metrics still tell something
+		}
+		seen := make(map[[2]string]bool)
+		for _, h := range holds {
+			typ, reason := holdLabels(h.Scope), reasonLabel(h.Reason)
+			if !seen[[2]string{typ, reason}] {
+				seen[[2]string{typ, reason}] = true
+				gauge(c.heldDesc, 1, app, typ, reason)
+			}
+		}
+	}
+}
+
+func (c *stateCollector) collectUsage(ctx context.Context, key laneKey, gauge func(*prometheus.Desc, float64, ...string)) {
+	spec, _ := tasks.Lookup(key.typ)
+	usage, err := c.replica.limiter.Usage(ctx, key.app, key.typ)
+	if err != nil {
+		return
+	}
+	// A type may have a window of its own and share one of the same span: the one with
+	// the least room counts.
+	tightest := make(map[ratelimit.Span]ratelimit.Usage)
+	for _, u := range usage {
+		if t, ok := tightest[u.Span]; !ok || u.Limit-u.Used < t.Limit-t.Used {
+			tightest[u.Span] = u
+		}
+	}
+	for span, u := range tightest {
+		gauge(c.used, float64(u.Used), key.app, spec.Path, string(span))
+		gauge(c.limit, float64(u.Limit), key.app, spec.Path, string(span))
+	}
+}

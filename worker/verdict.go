@@ -1,0 +1,194 @@
+package worker
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// A verdict is what becomes of a task after an attempt, or instead of one.
+type verdict struct {
+	outcome tasks.Outcome // it ends so; "" sends it back for later
+	reason  string        // a word of ours that explains an outcome or a hold
+	delay   time.Duration // until it comes back
+	counts  bool          // coming back uses up one of its attempts
+	stops   stop          // what stands still meanwhile
+}
+
+// stop is what a verdict holds: nothing, or all that the cause will refuse as well.
+type stop uint8
+
+const (
+	stopNothing  stop = iota
+	stopLane          // one app and type
+	stopApp           // all lanes of the app
+	stopTemplate      // one template of the app
+)
+
+// A rule is the part of a verdict that a class of answers decides.
+type rule struct {
+	outcome tasks.Outcome
+	reason  string
+	counts  bool
+	stops   stop
+	wait    func(now time.Time, n int) time.Duration // n counts from 0: attempts, or holds in a row
+}
+
+// rules says what the worker does about each class of answers: one row a class. What
+// each code means is not decided here, but in package wechat.
+var rules = map[wechat.Class]rule{
+	wechat.ClassOK:          {outcome: tasks.OutcomeAccepted},
+	wechat.ClassRisky:       {outcome: tasks.OutcomeAccepted},
+	wechat.ClassRefused:     {outcome: tasks.OutcomeRefused},
+	wechat.ClassRejected:    {outcome: tasks.OutcomeRejected},
+	wechat.ClassRetired:     {outcome: tasks.OutcomeRejected, reason: "retired_api"},
+	wechat.ClassTemplate:    {outcome: tasks.OutcomeRejected, reason: "template_held", stops: stopTemplate, wait: along(templateProbes)},
+	wechat.ClassBusy:        {counts: true, wait: along(retries)},
+	wechat.ClassUnlisted:    {counts: true, wait: along(retries)},
+	wechat.ClassPerUser:     {wait: after(3 * time.Second)},
+	wechat.ClassPerUserLong: {wait: after(time.Hour)},
+	wechat.ClassRateSecond:  {reason: "rate_second", stops: stopLane, wait: after(time.Second)},
+	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, wait: until(ratelimit.NextMinute)},
+	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, wait: until(ratelimit.EndOfDay)},
+	wechat.ClassToken:       {reason: "token_rejected", stops: stopApp, wait: along(appProbes)},
+	wechat.ClassConfig:      {reason: "app_config", stops: stopApp, wait: along(appProbes)},
+	wechat.ClassAccount:     {reason: "capability", stops: stopLane, wait: along(capabilityProbes)},
+}
+
+// tokenUnavailable is the reason of the one hold that no class stands for.
+const tokenUnavailable = "token_unavailable"
+
+// The schedules: how long the nth wait lasts. The total so far stands beside each line.
+// The last line is repeated.
+var (
+	// retries is for answers that say "not now" and for a WeChat that cannot be
+	// reached. With the default of eight attempts the last of them is made after
+	// 1 h 45 min.
+	retries = []time.Duration{
+		5 * time.Second,  // 5 s: less than that is asking the same busy server
+		15 * time.Second, // 20 s
+		1 * time.Minute,  // 1 min 20 s
+		3 * time.Minute,  // 4 min 20 s
+		10 * time.Minute, // 14 min 20 s
+		30 * time.Minute, // 44 min 20 s
+		1 * time.Hour,    // 1 h 44 min 20 s
+	}
+	// appProbes is for an app that gets no token: somebody has to mend it.
+	appProbes = []time.Duration{
+		10 * time.Second, // 10 s
+		30 * time.Second, // 40 s
+		1 * time.Minute,  // 1 min 40 s
+		5 * time.Minute,  // 6 min 40 s
+		15 * time.Minute, // 21 min 40 s
+		30 * time.Minute, // 51 min 40 s
+	}
+	// tokenWaits is for a token endpoint that is busy or cannot be reached.
+	tokenWaits = []time.Duration{
+		2 * time.Second,  // 2 s
+		5 * time.Second,  // 7 s
+		15 * time.Second, // 22 s
+		30 * time.Second, // 52 s
+		1 * time.Minute,  // 1 min 52 s
+	}
+	// capabilityProbes is for an API that WeChat took away from an app.
+	capabilityProbes = []time.Duration{
+		5 * time.Minute,  // 5 min
+		30 * time.Minute, // 35 min
+		2 * time.Hour,    // 2 h 35 min
+		6 * time.Hour,    // 8 h 35 min
+	}
+	// templateProbes is for a template that WeChat took away.
+	templateProbes = []time.Duration{
+		10 * time.Minute, // 10 min
+		1 * time.Hour,    // 1 h 10 min
+		6 * time.Hour,    // 7 h 10 min
+	}
+)
+
+func along(schedule []time.Duration) func(time.Time, int) time.Duration {
+	return func(_ time.Time, n int) time.Duration {
+		return jitter(schedule[min(max(n, 0), len(schedule)-1)])
+	}
+}
+
+func after(d time.Duration) func(time.Time, int) time.Duration {
+	return func(time.Time, int) time.Duration { return jitter(d) }
+}
+
+func until(end func(time.Time) time.Time) func(time.Time, int) time.Duration {
+	return func(now time.Time, _ int) time.Duration { return end(now).Sub(now) }
+}
+
+// jitter adds up to a fifth, so that what failed together does not come back together.
+func jitter(d time.Duration) time.Duration { return d + rand.N(d/5+1) } //nolint:gosec // no secret
+
+// attempt is what judge looks at.
+type attempt struct {
+	err    error        // of the call; nil is WeChat's 0
+	repeat tasks.Repeat // whether the request may be repeated after no answer
+	failed int          // attempts that failed before this one
+	budget int          // attempts that may fail
+	holds  int          // how often this stop was held in a row before
+	now    time.Time
+}
+
+// judge turns what happened into what to do. It is total: every error has a verdict.
+func judge(a attempt) verdict {
+	var (
+		guard *guardError
+		token *wechat.TokenError
+		api   *wechat.APIError
+	)
+	switch {
+	case a.err == nil:
+		return a.by(rules[wechat.ClassOK])
+	case errors.As(a.err, &guard):
+		return verdict{outcome: guard.outcome, reason: guard.reason}
+	case errors.As(a.err, &token):
+		return a.byToken(token)
+	case errors.As(a.err, &api):
+		return a.by(rules[api.Class()])
+	}
+	// Unreachable, or no answer.
+	v := a.by(rules[wechat.ClassBusy])
+	unsafe := a.repeat == tasks.Never || a.repeat == tasks.Deduped && v.outcome == tasks.OutcomeFailed
+	if unsafe && noAnswer(a.err) {
+		return verdict{outcome: tasks.OutcomeUnknown, reason: "no_answer"}
+	}
+	return v
+}
+
+// byToken judges an attempt that had no token to call with. Such tasks stay, and use up
+// no attempt: not they are at fault.
+func (a attempt) byToken(e *wechat.TokenError) verdict {
+	if errors.Is(e, wechat.ErrTokenRejected) {
+		return a.by(rules[wechat.ClassToken])
+	}
+	var api *wechat.APIError
+	if errors.As(e.Err, &api) {
+		if r := rules[api.Class()]; r.stops != stopNothing {
+			r.stops = stopApp // a token that is out of quota stops all of the app's types
+			return a.by(r)
+		}
+	}
+	return a.by(rule{reason: tokenUnavailable, stops: stopApp, wait: along(tokenWaits)})
+}
+
+func (a attempt) by(r rule) verdict {
+	v := verdict{outcome: r.outcome, reason: r.reason, counts: r.counts, stops: r.stops}
+	n := a.holds
+	if r.counts {
+		n = a.failed
+		if a.failed+1 >= a.budget {
+			return verdict{outcome: tasks.OutcomeFailed, reason: "attempts_exhausted"}
+		}
+	}
+	if r.wait != nil {
+		v.delay = r.wait(a.now, n)
+	}
+	return v
+}
