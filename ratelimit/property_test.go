@@ -40,10 +40,16 @@ type schedule struct {
 	rnd    *rand.Rand
 	keeper keeper
 	plan   plan
-	real   int64 // µs, never steps
-	offset int64 // Redis' clock less real, µs
-	unused []*Permit
-	usedAt map[*Permit]int64 // when each permit that was not given back is used, real µs
+	real   int64    // µs, never steps
+	offset int64    // Redis' clock less real, µs
+	unused []unused // to be given back some time
+	uses   []int64  // when the other permits are used, real µs
+}
+
+// unused is a permit that nobody uses, and when it was granted, real µs.
+type unused struct {
+	permit *Permit
+	real   int64
 }
 
 // playSchedule checks the limits of one random run. Its odd seeds step the clock back,
@@ -51,8 +57,8 @@ type schedule struct {
 func playSchedule(t *testing.T, k keeper, seed uint64, steps int) {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // a test's schedule
-	margins := []float64{0.02, 0.05, 0.2}
-	limit := Limit{PerSecond: []int{1, 3, 20, 97}[rnd.IntN(4)], PerMinute: 30 + rnd.IntN(300), PerDay: int64(500 + rnd.IntN(400))}
+	margins := []float64{0.01, 0.05, 0.2}
+	limit := Limit{PerSecond: []int{1, 3, 20, 97}[rnd.IntN(4)], PerMinute: 30 + rnd.IntN(300), PerDay: int64(300 + rnd.IntN(1500))}
 	switch rnd.IntN(3) {
 	case 0:
 		limit.PerSecond = 0
@@ -65,15 +71,12 @@ func playSchedule(t *testing.T, k keeper, seed uint64, steps int) {
 	}
 	s := &schedule{
 		rnd: rnd, keeper: k, plan: planOf(margins[rnd.IntN(3)], limit),
-		real: at(t, "2026-12-01T23:57:00+08:00"), usedAt: map[*Permit]int64{},
+		real: at(t, "2026-12-01T23:57:00+08:00"),
 	}
 	for range steps {
 		s.play(stepping)
 	}
-	uses := make([]int64, 0, len(s.usedAt))
-	for _, u := range s.usedAt {
-		uses = append(uses, u)
-	}
+	uses := s.uses
 	slices.Sort(uses)
 	most(t, seed, "second", uses, second, int64(limit.PerSecond))
 	most(t, seed, "minute", uses, minute, int64(limit.PerMinute))
@@ -101,20 +104,28 @@ func (s *schedule) play(stepping bool) {
 	now := s.real + s.offset
 	if s.rnd.IntN(4) == 0 && len(s.unused) > 0 {
 		i := s.rnd.IntN(len(s.unused))
-		p := s.unused[i]
-		s.unused = slices.Delete(s.unused, i, i+1)
-		if s.usedAt[p] > s.real { // not used yet
-			delete(s.usedAt, p)
-			s.keeper.giveBack(now, p)
+		if u := s.unused[i]; s.real-u.real < giveBackWithin.Microseconds() {
+			s.keeper.giveBack(now, u.permit)
 		}
+		s.unused = slices.Delete(s.unused, i, i+1)
 		return
 	}
-	a := s.keeper.take(now, s.plan, 1+s.rnd.IntN(3))
+	n := 1 + s.rnd.IntN(3)
+	if s.rnd.IntN(8) == 0 {
+		n = 100
+	}
+	a := s.keeper.take(now, s.plan, n)
+	if a.wait < minute+second && s.rnd.IntN(2) == 0 {
+		s.real += a.wait.Microseconds() // asks again as soon as it may
+	}
+	late := []int64{0, s.plan.late.Microseconds(), s.rnd.Int64N(s.plan.late.Microseconds())}[s.rnd.IntN(3)]
 	for _, instant := range a.instants {
-		p := &Permit{plan: s.plan, instant: instant, granted: now}
+		if s.rnd.IntN(4) == 0 {
+			s.unused = append(s.unused, unused{&Permit{plan: s.plan, instant: instant, granted: now}, s.real})
+			continue
+		}
 		// Whoever holds it waits for its instant by a clock that does not step.
-		s.usedAt[p] = s.real + instant - now + s.rnd.Int64N(s.plan.late.Microseconds()+1)
-		s.unused = append(s.unused, p)
+		s.uses = append(s.uses, s.real+instant-now+late)
 	}
 }
 

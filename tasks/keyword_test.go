@@ -73,8 +73,8 @@ func TestKeywordRules(t *testing.T) {
 			"粤A汉8888":   "a Chinese character at character 3",
 		}},
 		{"name10", []string{"中通快递", "一二三四五六七八九十", strings.Repeat("a", 20), "O'Neill"}, map[string]string{
-			"一二三四五六七八九十一":         "11 characters; a name keyword takes",
-			"王小明 (Wang Xi)":      "13 characters",
+			"一二三四五六七八九十一":           "11 characters; a name keyword takes",
+			"王小明 (Wang Xi)":         "13 characters",
 			strings.Repeat("a", 21): "21 characters",
 		}},
 		{"phrase11", []string{"配送中", "审核通过", "一二三四五"}, map[string]string{

@@ -47,7 +47,7 @@ func TestLineID(t *testing.T) {
 	if slices.Contains(others, id) {
 		t.Errorf("%s is shared: %v", id, others)
 	}
-	if id != "f-6b0d7d7bb5f6b0ac7d1f3a8ce4e4a3cf" {
+	if id != "f-285fb57c431100d7921f5a26ee8cb874" {
 		t.Errorf("ids must stay the same from version to version: %s", id)
 	}
 }

@@ -71,8 +71,8 @@ type Request struct {
 // picture is an *APIError of ClassRisky.
 func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error) {
 	var answer Answer
-	err := c.withToken(ctx, app, r.Path, func(ctx context.Context, token Token) error {
-		rep, h, err := c.send(ctx, r, token)
+	err := c.withToken(ctx, app, r.Path, func(ctx context.Context, tokens ...Token) error {
+		rep, h, err := c.send(ctx, r, tokens)
 		if err != nil {
 			return err
 		}
@@ -83,8 +83,9 @@ func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error
 }
 
 // withToken runs fn with a token, once more with a renewed one when WeChat refused it,
-// all within the attempt's timeout.
-func (c *Client) withToken(ctx context.Context, app string, ep Endpoint, fn func(context.Context, Token) error) error {
+// all within the attempt's timeout. The last of the tokens is the one to use; the one
+// before it is there to be hidden.
+func (c *Client) withToken(ctx context.Context, app string, ep Endpoint, fn func(ctx context.Context, tokens ...Token) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.attemptTimeout)
 	defer cancel()
 	if err := ctx.Err(); err != nil {
@@ -105,7 +106,7 @@ func (c *Client) withToken(ctx context.Context, app string, ep Endpoint, fn func
 	case renewed.Value == token.Value:
 		return tokenError(app, fmt.Errorf("%w (%w)", ErrTokenRejected, err))
 	}
-	err = fn(ctx, renewed)
+	err = fn(ctx, token, renewed)
 	if tokenRefused(err) {
 		return tokenError(app, fmt.Errorf("%w (%w)", ErrTokenRejected, err))
 	}
@@ -126,16 +127,21 @@ func tokenError(app string, err error) error {
 	return &TokenError{App: app, Err: err}
 }
 
-// send writes the request and reads the reply, without judging it.
-func (c *Client) send(ctx context.Context, r Request, token Token) (reply, hidden, error) {
-	h := hidden{secrets: []Secret{token.Value}, body: r.Body}
+// send writes the request, with the last of the tokens, and reads the reply, without
+// judging it.
+func (c *Client) send(ctx context.Context, r Request, tokens []Token) (reply, hidden, error) {
+	h := hidden{body: r.Body}
+	for _, token := range tokens {
+		h.secrets = append(h.secrets, token.Value)
+	}
+	token := tokens[len(tokens)-1].Value.Reveal()
 	if !strings.HasPrefix(string(r.Path), "/") || strings.ContainsAny(string(r.Path), "?# ") {
 		return reply{}, h, &TransportError{Endpoint: r.Path, Op: "prepare", Err: errors.New("the endpoint is not a plain path")}
 	}
 	out := outgoing{
 		endpoint:    r.Path,
 		method:      http.MethodPost,
-		url:         c.baseURL + string(r.Path) + "?access_token=" + url.QueryEscape(token.Value.Reveal()),
+		url:         c.baseURL + string(r.Path) + "?access_token=" + url.QueryEscape(token),
 		contentType: "application/json",
 		body:        r.Body,
 		hidden:      h,

@@ -80,8 +80,12 @@ func (j *job) result(v verdict) tasks.Result {
 	if a.Image != nil {
 		res.Image = a.ImageType
 	}
-	var api *wechat.APIError
+	var (
+		api   *wechat.APIError
+		guard *guardError
+	)
 	switch {
+	case errors.As(j.err, &guard): // the reason says it all
 	case errors.As(j.err, &api):
 		res.ErrCode, res.ErrMsg, res.RID = api.Code, api.Msg, api.RID
 		if api.Class() == wechat.ClassRisky {

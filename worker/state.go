@@ -83,8 +83,8 @@ func (c *stateCollector) collectUsage(ctx context.Context, key laneKey, gauge fu
 	// the least room counts.
 	tightest := make(map[ratelimit.Span]ratelimit.Usage)
 	for _, u := range usage {
-		if t, ok := tightest[u.Span]; !ok || u.Limit-u.Used < t.Limit-t.Used {
-			tightest[u.Span] = u
+		if t, ok := tightest[u.Window]; !ok || u.Limit-u.Used < t.Limit-t.Used {
+			tightest[u.Window] = u
 		}
 	}
 	for span, u := range tightest {

@@ -15,7 +15,7 @@ import (
 var cancelBatch = redis.NewScript(`
 local r = redis.call("HMGET", KEYS[1], "total", "done")
 if not r[1] then return -1 end
-redis.call("HSET", KEYS[1], "canceled", 1)
+redis.call("HSET", KEYS[1], "withdrawn", 1)
 return tonumber(r[1]) - tonumber(r[2] or 0)
 `)
 
@@ -43,6 +43,9 @@ func (l *Ledger) Batch(ctx context.Context, app, batch string) (map[string]int64
 	}
 	counts := make(map[string]int64, len(fields))
 	for name, value := range fields {
+		if name == "withdrawn" {
+			continue // the mark of CancelBatch
+		}
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil {
 			return nil, fmt.Errorf("read the batch: field %s is no number", name)

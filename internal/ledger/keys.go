@@ -30,7 +30,7 @@ func TaskKey(app, id string) string { return fmt.Sprintf("wxcourier:{%s}:task:%s
 func StreamKey(app string) string { return fmt.Sprintf("wxcourier:{%s}:results", app) }
 
 // BatchKey is the hash of a batch's counters: total, done, one field an outcome,
-// and `canceled` once the batch was taken back.
+// and `withdrawn` once the batch was taken back.
 func BatchKey(app, batch string) string { return fmt.Sprintf("wxcourier:{%s}:batch:%s", app, batch) }
 
 // batchIDsKey is the set of the ids of a batch.

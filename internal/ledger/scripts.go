@@ -55,7 +55,7 @@ if r[2] then
 	if not first and lost >= tonumber(ARGV[7]) then return answer("lost") end
 	if first and lost >= tonumber(ARGV[7]) then return answer("unknown") end
 end
-local canceled = r[4] or (KEYS[2] and redis.call("HEXISTS", KEYS[2], "canceled") == 1)
+local canceled = r[4] or (KEYS[2] and redis.call("HEXISTS", KEYS[2], "withdrawn") == 1)
 if first and (canceled or ARGV[6] == "1" or now - first >= tonumber(ARGV[4])) then return answer("unknown") end
 if canceled then return answer("canceled") end
 if ARGV[6] == "1" then return answer("expired") end

@@ -1,0 +1,260 @@
+package ratelimit
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+// held is a limiter whose clock the test moves.
+func held(t *testing.T, rdb redis.UniversalClient) (l *Limiter, start time.Time, clock *time.Time) {
+	t.Helper()
+	l = NewLimiter(rdb, DefaultConfig(), nil)
+	start = time.UnixMicro(at(t, noon))
+	now := start
+	l.now = func() int64 { return now.UnixMicro() }
+	return l, start, &now
+}
+
+func set(t *testing.T, l *Limiter, h Hold) bool {
+	t.Helper()
+	ok, err := l.Hold(t.Context(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ok
+}
+
+func TestHoldStopsItsScope(t *testing.T) {
+	for _, tt := range []struct {
+		scope        string
+		stops, spare string // types; "" for none
+	}{
+		{WholeApp, "send:template", ""},
+		{"send:template", "send:template", "send:custom"},
+		{TemplateScope("T1"), "", "send:template"},
+	} {
+		t.Run(tt.scope, func(t *testing.T) {
+			redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+				l, start, clock := held(t, rdb)
+				h := Hold{App: testApp, Scope: tt.scope, Reason: "quota_day", Code: 45009, Until: start.Add(time.Hour), By: "r1"}
+				if !set(t, l, h) {
+					t.Fatal("not set")
+				}
+				h.Since, h.Tries = start, 1
+				if tt.stops != "" {
+					d, err := l.Try(t.Context(), testApp, tt.stops)
+					if err != nil || d.Permit != nil || d.Wait != time.Hour || d.Hold == nil || !sameHold(*d.Hold, h) {
+						t.Errorf("%s: %+v, %v", tt.stops, d, err)
+					}
+				}
+				if tt.spare != "" {
+					if d, err := l.Try(t.Context(), testApp, tt.spare); err != nil || d.Permit == nil {
+						t.Errorf("%s: %+v, %v", tt.spare, d, err)
+					}
+				}
+				if d, err := l.Try(t.Context(), "wx1111111111111111", "send:template"); err != nil || d.Permit == nil {
+					t.Errorf("another app: %+v, %v", d, err)
+				}
+				*clock = start.Add(time.Hour)
+				if d, err := l.Try(t.Context(), testApp, "send:template"); err != nil || d.Permit == nil {
+					t.Errorf("once it has passed: %+v, %v", d, err)
+				}
+			})
+		})
+	}
+}
+
+func sameHold(a, b Hold) bool {
+	same := a.Since.Equal(b.Since) && a.Until.Equal(b.Until)
+	a.Since, a.Until = b.Since, b.Until
+	return same && reflect.DeepEqual(a, b)
+}
+
+func TestOfTwoHoldsTheLaterAnswers(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, start, _ := held(t, rdb)
+		scope := func() string {
+			d, err := l.Try(t.Context(), testApp, "send:custom")
+			if err != nil || d.Hold == nil {
+				t.Fatalf("%+v, %v", d, err)
+			}
+			return d.Hold.Scope
+		}
+		set(t, l, Hold{App: testApp, Scope: WholeApp, Until: start.Add(time.Minute)})
+		set(t, l, Hold{App: testApp, Scope: "send:custom", Until: start.Add(time.Hour)})
+		if got := scope(); got != "send:custom" {
+			t.Errorf("got %s", got)
+		}
+		set(t, l, Hold{App: testApp, Scope: WholeApp})
+		if got := scope(); got != WholeApp {
+			t.Errorf("without an end: got %s", got)
+		}
+	})
+}
+
+func TestHoldKeepsTheLaterUntil(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, start, _ := held(t, rdb)
+		hold := func(reason string, until time.Time) bool {
+			return set(t, l, Hold{App: testApp, Scope: "*", Reason: reason, Until: until})
+		}
+		for _, tt := range []struct {
+			reason string
+			until  time.Time
+			set    bool
+			then   string // the reason that is in force afterwards
+		}{
+			{"ended", start, false, ""},
+			{"hour", start.Add(time.Hour), true, "hour"},
+			{"minute", start.Add(time.Minute), false, "hour"},
+			{"same", start.Add(time.Hour), false, "hour"},
+			{"day", start.Add(24 * time.Hour), true, "day"},
+			{"person", time.Time{}, true, "person"},
+			{"year", start.Add(9000 * time.Hour), false, "person"},
+			{"person again", time.Time{}, false, "person"},
+		} {
+			if got := hold(tt.reason, tt.until); got != tt.set {
+				t.Errorf("%s: set %v", tt.reason, got)
+			}
+			h, active, err := l.HoldFor(t.Context(), testApp, "*")
+			if err != nil || h.Reason != tt.then || active != (tt.then != "") {
+				t.Errorf("after %s: %+v, %v, %v", tt.reason, h, active, err)
+			}
+			if active && h.Tries != 1 {
+				t.Errorf("after %s: %d tries of one trouble", tt.reason, h.Tries)
+			}
+		}
+	})
+}
+
+func TestTriesCountWhatComesBack(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, start, clock := held(t, rdb)
+		again := func(want int, since time.Time) {
+			t.Helper()
+			set(t, l, Hold{App: testApp, Scope: "*", Reason: "config", Until: clock.Add(time.Minute)})
+			h, _, err := l.HoldFor(t.Context(), testApp, "*")
+			if err != nil || h.Tries != want || !h.Since.Equal(since) {
+				t.Errorf("tries %d since %v, want %d since %v (%v)", h.Tries, h.Since, want, since, err)
+			}
+		}
+		again(1, start)
+		again(1, start) // another replica met the same
+		*clock = start.Add(2 * time.Minute)
+		if h, active, err := l.HoldFor(t.Context(), testApp, "*"); err != nil || active || h.Tries != 1 {
+			t.Errorf("an ended hold: %+v, %v, %v", h, active, err)
+		}
+		again(2, start)
+		*clock = start.Add(5 * time.Minute)
+		again(3, start)
+		*clock = start.Add(6*time.Minute + holdMemory)
+		again(1, *clock)
+		*clock = clock.Add(2 * time.Minute)
+		if _, err := l.Unhold(t.Context(), testApp, "*"); err != nil {
+			t.Fatal(err)
+		}
+		again(1, *clock)
+	})
+}
+
+func TestHoldsListsWhatIsInForce(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, start, clock := held(t, rdb)
+		for scope, until := range map[string]time.Time{
+			"*": {}, "send:custom": start.Add(time.Minute), TemplateScope("T1"): start.Add(3 * time.Hour),
+		} {
+			set(t, l, Hold{App: testApp, Scope: scope, Until: until})
+		}
+		list := func(want ...string) {
+			t.Helper()
+			holds, err := l.Holds(t.Context(), testApp)
+			var got []string
+			for _, h := range holds {
+				got = append(got, h.Scope)
+			}
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("got %v, %v; want %v", got, err, want)
+			}
+		}
+		list("*", "send:custom", "template:T1")
+		*clock = start.Add(2 * time.Minute)
+		list("*", "template:T1")
+		if n := rdb.SCard(t.Context(), holdsKey(testApp)).Val(); n != 3 {
+			t.Errorf("an ended hold is forgotten at once: %d remembered", n)
+		}
+		*clock = start.Add(2 * time.Hour)
+		list("*", "template:T1")
+		if n := rdb.SCard(t.Context(), holdsKey(testApp)).Val(); n != 2 {
+			t.Errorf("an ended hold is not forgotten: %d remembered", n)
+		}
+		for range 2 {
+			if _, err := l.Unhold(t.Context(), testApp, "*"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list("template:T1")
+	})
+}
+
+func TestHoldWakesReplicas(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := NewLimiter(rdb, DefaultConfig(), nil)
+		sub := rdb.Subscribe(t.Context(), WakeChannel)
+		defer func() { _ = sub.Close() }()
+		if _, err := sub.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		heard := func() {
+			t.Helper()
+			msg, err := sub.ReceiveTimeout(t.Context(), 5*time.Second)
+			if m, ok := msg.(*redis.Message); err != nil || !ok || m.Payload != HoldMessage+testApp {
+				t.Fatalf("got %v, %v", msg, err)
+			}
+		}
+		set(t, l, Hold{App: testApp, Scope: "*"})
+		heard()
+		if lifted, err := l.Unhold(t.Context(), testApp, "*"); err != nil || !lifted {
+			t.Fatal(lifted, err)
+		}
+		heard()
+		if lifted, err := l.Unhold(t.Context(), testApp, "*"); err != nil || lifted {
+			t.Fatal(lifted, err)
+		}
+	})
+}
+
+func TestHoldRecord(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, start, _ := held(t, rdb)
+		set(t, l, Hold{
+			App: testApp, Scope: "send:subscribe", Reason: "quota_day", Code: 45009, By: "replica-1",
+			Since: start.Add(-time.Second), Until: start.Add(1500 * time.Microsecond), Tries: 7,
+		})
+		key := "wxcourier:{" + testApp + "}:hold:send:subscribe"
+		want := map[string]string{
+			"reason": "quota_day", "code": "45009", "by": "replica-1", "tries": "1",
+			"since": "1796097599000", "until": "1796097600002",
+		}
+		if got := rdb.HGetAll(t.Context(), key).Val(); !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v", got)
+		}
+		if ttl := rdb.TTL(t.Context(), key).Val(); ttl != -1 {
+			t.Errorf("Redis would expire it after %v", ttl)
+		}
+	})
+}
+
+func TestHoldNeedsItsScope(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	l := NewLimiter(rdb, DefaultConfig(), nil)
+	for _, h := range []Hold{{App: testApp}, {Scope: "*"}} {
+		if _, err := l.Hold(t.Context(), h); err == nil {
+			t.Errorf("%+v: no error", h)
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package sandbox
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestControlAPI(t *testing.T) {
+	s := New(Options{})
+	const app = testApp
+	steps := []struct {
+		method, target, body string
+		status               int
+		has                  string
+	}{
+		{"POST", "/sandbox/faults", `{"fault":"busy","path":"` + pathSubscribe + `","rate":1,"count":1}`, 200, `{"id":1,"fault":"busy","path":"` + pathSubscribe + `","rate":1,"count":1}`},
+		{"POST", "/sandbox/faults", `{"errcode":48001,"app":"wx2"}`, 200, `"id":2`},
+		{"GET", "/sandbox/faults", "", 200, `"errcode":48001`},
+		{"POST", "/sandbox/faults", `{"fault":"nonsense"}`, 400, `there are busy, concurrent`},
+		{"POST", "/sandbox/faults", `{"falt":"busy"}`, 400, `unknown field`},
+		{"POST", pathSubscribe, goodBody(pathSubscribe, "o1"), 200, `"errcode":-1`},
+		{"POST", pathSubscribe, goodBody(pathSubscribe, "o1"), 200, `"errcode":0`},
+		{"POST", pathSubscribe, goodBody(pathSubscribe, "o1"), 200, `"errcode":0`},
+		{"GET", "/sandbox/faults", "", 200, `[{"id":2,"errcode":48001,"app":"wx2"}]`},
+		{"DELETE", "/sandbox/faults?id=7", "", 400, `no fault has the id`},
+		{"DELETE", "/sandbox/faults?id=2", "", 200, `{"ok":true}`},
+		{"DELETE", "/sandbox/faults", "", 200, `{"ok":true}`},
+		{"GET", "/sandbox/calls?openid=o1&delivered=true&limit=1", "", 200, `"delivered":true`},
+		{"GET", "/sandbox/calls?errcode=-1", "", 200, `"body":"{\"touser\":\"o1\"`},
+		{"GET", "/sandbox/calls?errcode=x", "", 400, `errcode must be a number`},
+		{"GET", "/sandbox/calls?limit=-1", "", 400, `limit must be`},
+		{"GET", "/sandbox/counts", "", 200, `{"app":"` + app + `","path":"` + pathSubscribe + `","errcode":0,"calls":2,"delivered":2}`},
+		{"GET", "/sandbox/tally?openid=o1&app=" + app, "", 200, `{"calls":3,"delivered":2}`},
+		{"GET", "/sandbox/tally?openid=o1&target=T1&app=" + app, "", 200, `{"calls":3,"delivered":2}`},
+		{"GET", "/sandbox/duplicates", "", 200, `"times":2`},
+		{"GET", "/sandbox/peak?path=" + pathSubscribe + "&app=" + app, "", 200, `{"second":3,"minute":3}`},
+		{"GET", "/sandbox/tokens?app=" + app, "", 200, `{"classic":0,"stable":1}`},
+		{"POST", "/sandbox/revoke", `{"app":"` + app + `"}`, 200, `{"revoked":1}`},
+		{"POST", "/sandbox/revoke", ``, 400, `cannot read the body`},
+		{"POST", "/sandbox/quota", `{"app":"` + app + `","path":"` + pathTemplate + `","used":100000}`, 200, `{"ok":true}`},
+		{"POST", "/sandbox/quota", `{"app":"` + app + `","path":"/x","used":1}`, 400, `no daily or lifetime limit`},
+		{"POST", "/sandbox/quota", `[]`, 400, `cannot read the body`},
+		{"POST", pathTemplate, goodBody(pathTemplate, "o1"), 200, `"errcode":45009`},
+		{"POST", "/sandbox/credits", `{"app":"` + app + `","openid":"o1","template":"T1","credits":0}`, 200, `{"ok":true}`},
+		{"POST", "/sandbox/credits", `1`, 400, `cannot read the body`},
+		{"POST", pathSubscribe, goodBody(pathSubscribe, "o1"), 200, `"errcode":43101`},
+		{"POST", "/sandbox/latency", `{"latency":"1ms"}`, 200, `{"ok":true}`},
+		{"POST", "/sandbox/latency", `{"latency":"-1ms"}`, 400, `latency must be a duration`},
+		{"POST", "/sandbox/latency", `{"latency":1}`, 400, `cannot read the body`},
+		{"POST", "/sandbox/ip", `{"app":"wx2","blocked":true}`, 200, `{"ok":true}`},
+		{"POST", "/sandbox/ip", `{`, 400, `cannot read the body`},
+		{"POST", pathStableToken, `{"grant_type":"client_credential","appid":"wx2","secret":"x"}`, 200, `"errcode":40164`},
+		{"POST", "/sandbox/reset", "", 200, `{"ok":true}`},
+		{"GET", "/sandbox/counts", "", 200, `[]`},
+		{"GET", "/sandbox/duplicates", "", 200, `[]`},
+		{"GET", "/sandbox/reset", "", 400, `the control API has no GET /sandbox/reset`},
+	}
+	for _, step := range steps {
+		target := step.target
+		if strings.HasPrefix(target, "/cgi-bin/message") {
+			target += "?access_token=" + stableToken(t, s)
+		}
+		a := ask(t, s, step.method, target, step.body)
+		if a.status != step.status || !strings.Contains(a.raw, step.has) {
+			t.Errorf("%s %s %s: %d %s; want %d %s", step.method, step.target, step.body, a.status, a.raw, step.status, step.has)
+		}
+	}
+}

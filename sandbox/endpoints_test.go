@@ -1,0 +1,236 @@
+package sandbox
+
+import (
+	"bytes"
+	"fmt"
+	"image/png"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestEveryEndpointAcceptsAndRefuses(t *testing.T) {
+	for path, row := range New(Options{}).rows {
+		t.Run(path, func(t *testing.T) {
+			s := New(Options{AllowUniform: true})
+			method, wrong := "GET", 43002
+			if row.method == "GET" {
+				method, wrong = "POST", 43001
+			}
+			if a := ask(t, s, method, path, ""); a.ErrCode != wrong || !strings.Contains(a.ErrMsg, " rid: ") {
+				t.Errorf("wrong method: %s", a.raw)
+			}
+			if row.kind < kindMessage {
+				return
+			}
+			if a := post(t, s, path, goodBody(path, "id=1")); strings.Contains(goodBodies()[path], `"touser"`) || path == pathTextCheck {
+				if a.ErrCode != 40003 {
+					t.Errorf("openid with a sign: %s", a.raw)
+				}
+			}
+			if a := post(t, s, path, goodBody(path, "o1")); a.status != 200 || a.ErrCode != 0 {
+				t.Errorf("a good request: %.200s", a.raw)
+			}
+			bad := map[string]int{"": 44002, "no json": 47001, "[1]": 47001, "null": 47001, "{} {}": 47001, "{\"a\":\"\xff\"}": 47001, `{"touser":1,"jump_wxa":1,"path":1,"scene":"x","content":1}`: 47001}
+			if path == pathUnlimited || path == pathTextCheck {
+				delete(bad, `{"touser":1,"jump_wxa":1,"path":1,"scene":"x","content":1}`)
+			}
+			for body, code := range bad {
+				if path == pathImageCheck {
+					code = 41005
+				}
+				if a := post(t, s, path, body); a.ErrCode != code {
+					t.Errorf("body %q: %s, want %d", body, a.raw, code)
+				}
+			}
+			if a := post(t, s, path, strings.Repeat(" ", maxBody+1)); a.status != 413 || strings.HasPrefix(a.raw, "{") {
+				t.Errorf("a body beyond all bounds: %d %.60s", a.status, a.raw)
+			}
+		})
+	}
+	if a := ask(t, New(Options{}), "GET", "/cgi-bin/nothing", ""); a.ErrCode != 40066 {
+		t.Errorf("unknown path: %s", a.raw)
+	}
+}
+
+func TestRequestsRefused(t *testing.T) {
+	clock := newClock()
+	unix := func(d time.Duration) string { return fmt.Sprint(clock.Now().Add(d).Unix()) }
+	scheme := func(jump, rest string) string { return `{"jump_wxa":{` + jump + `}` + rest + `}` }
+	tests := []struct {
+		path, body string
+		code       int
+		has        string
+	}{
+		{pathSubscribe, `{"template_id":"T","data":{"thing1":{"value":"x"}}}`, 40003, ""},
+		{pathSubscribe, `{"touser":"o1","data":{"thing1":{"value":"x"}}}`, 40037, ""},
+		{pathSubscribe, `{"touser":"o1","template_id":"T"}`, 47003, "data is emtpy"},
+		{pathSubscribe, `{"touser":"o1","template_id":"T","page":"pages/gone","data":{"thing1":{"value":"x"}}}`, 41030, ""},
+		{pathSubscribe, `{"touser":"o1","template_id":"T","page":"https://x","data":{"thing1":{"value":"x"}}}`, 41030, ""},
+		{pathSubscribe, `{"touser":"o1","template_id":"T","miniprogram_state":"release","data":{"thing1":{"value":"x"}}}`, 47003, "miniprogram_state"},
+		{pathSubscribe, `{"touser":"o1","template_id":"T","lang":"de","data":{"thing1":{"value":"x"}}}`, 47003, "lang"},
+		{pathSubscribe, `{"touser":"o1","template_id":"T","data":{"thing1":{"value":""}}}`, 47003, "argument invalid! data.thing1.value is emtpy rid: "},
+		{pathSubscribe, `{"touser":"o1","template_id":"T","data":{"date3":{"value":"x"},"thing1":{"value":"x"}}}`, 47003, "argument invalid! data.date3.value invalid rid: "},
+		{pathSubscribe, `{"touser":"o1","template_id":"T","data":{"thing1":{"value":{}}}}`, 47003, "data.thing1.value invalid"},
+		{pathBizSubscribe, `{"touser":"","template_id":"T"}`, 40003, ""},
+		{pathTemplate, `{"touser":"o1","template_id":" "}`, 40037, ""},
+		{pathTemplate, `{"touser":"o1","template_id":"T","data":{"thing01":{"value":"一二三四五六七八九十一二三四五六七八九十一"}}}`, 47003, "thing01.DATA is invalid"},
+		{pathTemplate, `{"touser":"o1","template_id":"T","miniprogram":{"appid":"x"},"data":{"first":{"value":"x"}}}`, 40013, ""},
+		{pathCustom, `{"touser":"","msgtype":"text","text":{"content":"x"}}`, 40003, ""},
+		{pathCustom, `{"touser":"o1","msgtype":"letter"}`, 40008, ""},
+		{pathCustom, `{"touser":"o1","msgtype":"text"}`, 44004, ""},
+		{pathCustom, `{"touser":"o1","msgtype":"text","text":{"content":"` + strings.Repeat("x", maxTextBytes+1) + `"}}`, 45002, ""},
+		{pathCustom, `{"touser":"o1","msgtype":"image","image":{}}`, 40007, ""},
+		{pathCustom, `{"touser":"o1","msgtype":"miniprogrampage","miniprogrampage":{"title":"x"}}`, 40007, ""},
+		{pathCustom, `{"touser":"o1","msgtype":"news","news":{"articles":[]}}`, 44003, ""},
+		{pathCustom, `{"touser":"o1","msgtype":"news","news":{"articles":[{},{}]}}`, 45008, ""},
+		{pathScheme, scheme(`"path":"pages/index/index?a=1"`, ""), 40165, ""},
+		{pathScheme, scheme(`"path":"pages/gone"`, ""), 40165, ""},
+		{pathScheme, scheme(`"query":"`+strings.Repeat("x", 1025)+`"`, ""), 40212, ""},
+		{pathScheme, scheme(`"query":"a=汉"`, ""), 40212, ""},
+		{pathScheme, scheme(`"query":"a=%20&b=`+strings.Repeat("x", 1016)+`"`, ""), 0, ""},
+		{pathScheme, scheme(`"env_version":"formal"`, ""), 85402, ""},
+		{pathScheme, scheme("", `,"expire_time":`+unix(time.Minute)), 85401, ""},
+		{pathScheme, scheme("", `,"expire_time":`+unix(time.Minute+time.Second)), 0, ""},
+		{pathScheme, scheme("", `,"expire_time":`+unix(30*24*time.Hour)), 0, ""},
+		{pathScheme, scheme("", `,"expire_time":`+unix(30*24*time.Hour+time.Second)), 85401, ""},
+		{pathScheme, scheme("", `,"is_expire":true`), 85401, ""},
+		{pathScheme, scheme("", `,"expire_type":1`), 85401, ""},
+		{pathScheme, scheme("", `,"expire_type":1,"expire_interval":31`), 85401, ""},
+		{pathScheme, scheme("", `,"expire_type":2`), 40097, ""},
+		{pathURLLink, `{"path":"pages/gone"}`, 40165, ""},
+		{pathURLLink, `{"query":"汉"}`, 40212, ""},
+		{pathURLLink, `{"expire_time":1}`, 85401, ""},
+		{pathURLLink, `{}`, 0, ""},
+		{pathUnlimited, `{"scene":"` + strings.Repeat("x", 33) + `"}`, 40169, ""},
+		{pathUnlimited, `{"scene":"a%20"}`, 40129, ""},
+		{pathUnlimited, `{"scene":"scancode_time=1"}`, 85096, ""},
+		{pathUnlimited, `{"scene":"a","page":"/pages/index/index"}`, 41030, ""},
+		{pathUnlimited, `{"scene":"a","page":"pages/index/index?a=1"}`, 41030, ""},
+		{pathUnlimited, `{"scene":"a","page":"pages/gone"}`, 41030, ""},
+		{pathUnlimited, `{"scene":"a","page":"pages/gone","check_path":false}`, 0, ""},
+		{pathUnlimited, `{"scene":"a","width":279}`, 40097, ""},
+		{pathUnlimited, `{"scene":"a","width":1281}`, 40097, ""},
+		{pathCode, `{"path":""}`, 40159, ""},
+		{pathCode, `{"path":"` + strings.Repeat("汉", 1024) + `"}`, 0, ""},
+		{pathCode, `{"path":"` + strings.Repeat("x", 1025) + `"}`, 40159, ""},
+		{pathCode, `{"path":"p?scancode_time=1"}`, 85096, ""},
+		{pathCode, `{"path":"p","env_version":"x"}`, 40097, ""},
+		{pathQRCode, `{"path":"` + strings.Repeat("汉", 43) + `"}`, 40159, ""},
+		{pathQRCode, `{"path":"p","width":1}`, 40097, ""},
+		{pathTextCheck, `{"version":2,"scene":1,"openid":"o1"}`, 44004, ""},
+		{pathTextCheck, `{"content":"x","version":3}`, 40097, ""},
+		{pathTextCheck, `{"content":"x","version":2,"scene":5,"openid":"o1"}`, 40129, ""},
+		{pathTextCheck, `{"content":"x","version":2,"scene":1}`, 40003, ""},
+		{pathTextCheck, `{"content":"` + strings.Repeat("汉", 2501) + `","version":2,"scene":1,"openid":"o1"}`, 45002, ""},
+		{pathTextCheck, `{"content":"` + strings.Repeat("汉", 2500) + `","version":2,"scene":1,"openid":"o1"}`, 0, `"trace_id"`},
+		{pathTextCheck, `{"content":"` + strings.Repeat("x", 500_001) + `"}`, 45002, ""},
+		{pathImageCheck, upload("a.png", ""), 41005, ""},
+		{pathImageCheck, upload("a.png", tinyPNG+strings.Repeat("x", 1<<20)), 40006, ""},
+		{pathImageCheck, upload("a.png", "plain text"), 40137, ""},
+		{pathImageCheck, "--b0und\nbroken", 47001, ""},
+		{pathQuota, `{"cgi_path":"/cgi-bin/nothing"}`, 76021, ""},
+		{pathQuota, `{"cgi_path":"https://api.weixin.qq.com/cgi-bin/token"}`, 76003, ""},
+		{pathQuota, `{"cgi_path":"/sns/jscode2session"}`, 76022, ""},
+		{pathClearQuota, `{"appid":"wx1"}`, 40013, ""},
+	}
+	for _, tt := range tests {
+		s := New(Options{Clock: clock.Now, Pages: []string{"pages/index/index"}})
+		if a := post(t, s, tt.path, tt.body); a.ErrCode != tt.code || !strings.Contains(a.raw, tt.has) {
+			t.Errorf("%s %.120s: %.200s, want %d %s", tt.path, tt.body, a.raw, tt.code, tt.has)
+		}
+	}
+}
+
+func TestUniform(t *testing.T) {
+	s := New(Options{AllowUniform: true})
+	for body, code := range map[string]int{
+		`{"touser":"o1"}`: 40037,
+		`{"touser":"","mp_template_msg":{"appid":"wx1","template_id":"T"}}`:   40003,
+		`{"touser":"o1","mp_template_msg":{"template_id":"T"}}`:               40013,
+		`{"touser":"o1","mp_template_msg":{"appid":"wx1"}}`:                   40037,
+		`{"touser":"o1","weapp_template_msg":{"template_id":""}}`:             40037,
+		`{"touser":"o1","weapp_template_msg":{"template_id":"T"}}`:            0,
+		`{"touser":"o1","mp_template_msg":{"appid":"wx1","template_id":"T"}}`: 0,
+	} {
+		if a := post(t, s, pathUniform, body); a.ErrCode != code {
+			t.Errorf("%s: %s, want %d", body, a.raw, code)
+		}
+	}
+}
+
+func TestPicturesHonourWidthAndRequest(t *testing.T) {
+	s := New(Options{})
+	for width, body := range map[int]string{430: `{"scene":"a=1"}`, 280: `{"scene":"a=2","width":280}`, 1280: `{"scene":"a=3","width":1280}`} {
+		a := post(t, s, pathUnlimited, body)
+		config, err := png.DecodeConfig(strings.NewReader(a.raw))
+		if err != nil || config.Width != width || config.Height != width || a.kind != "image/png" {
+			t.Errorf("%s: %s %dx%d %v", body, a.kind, config.Width, config.Height, err)
+		}
+		if _, err := png.Decode(strings.NewReader(a.raw)); err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
+		scene := body[strings.Index(body, "a="):][:3]
+		if !bytes.Contains([]byte(a.raw), []byte("scene="+scene)) {
+			t.Errorf("%s: the picture does not say what it leads to", body)
+		}
+	}
+}
+
+func TestCredits(t *testing.T) {
+	s := New(Options{Credits: 2})
+	send := func(path, openid string) int { return post(t, s, path, goodBody(path, openid)).ErrCode }
+	for i, want := range []int{0, 0, 43101, 43101} {
+		if got := send(pathSubscribe, "o1"); got != want {
+			t.Errorf("message %d: %d, want %d", i+1, got, want)
+		}
+	}
+	if send(pathSubscribe, "o2") != 0 || send(pathCustom, "o1") != 0 {
+		t.Error("another person or a custom message was refused")
+	}
+	s.SetCredits(testApp, "o1", "T1", 1)
+	if send(pathBizSubscribe, "o1") != 0 || send(pathBizSubscribe, "o1") != 43101 {
+		t.Error("a credit that was given is not there once")
+	}
+	s.SetCredits(testApp, "o1", "T1", -5)
+	for range 3 {
+		if send(pathSubscribe, "o1") != 0 {
+			t.Error("endless credits have an end")
+		}
+	}
+	if got := s.Delivered(testApp, "o1", "T1"); got != 6 {
+		t.Errorf("delivered %d, want 6", got)
+	}
+}
+
+func TestClientMsgIDKeepsTheSecondAway(t *testing.T) {
+	clock := newClock()
+	s := New(Options{Clock: clock.Now})
+	send := func(openid, id string) answer {
+		return post(t, s, pathTemplate, `{"touser":"`+openid+`","template_id":"T1","client_msg_id":"`+id+`","data":{"first":{"value":"x"}}}`)
+	}
+	one := send("o1", "a")
+	clock.move(10*time.Minute - time.Second)
+	if again := send("o1", "a"); again.ErrCode != 0 || again.MsgID != one.MsgID || one.MsgID == "" {
+		t.Errorf("again: %s, first %s", again.raw, one.raw)
+	}
+	if s.Delivered(testApp, "o1", "T1") != 1 || len(s.Duplicates()) != 0 {
+		t.Error("the second message was delivered")
+	}
+	send("o2", "a")
+	send("o1", "b")
+	if s.Delivered(testApp, "o2", "") != 1 || s.Delivered(testApp, "o1", "") != 2 {
+		t.Error("another openid or id was kept away")
+	}
+	clock.move(time.Second)
+	if later := send("o1", "a"); later.MsgID == one.MsgID || s.Delivered(testApp, "o1", "") != 3 {
+		t.Error("after ten minutes the id still counts")
+	}
+	if d := s.Duplicates(); len(d) != 1 || d[0].Times != 2 || d[0].OpenID != "o1" || d[0].Template != "T1" {
+		t.Errorf("duplicates: %+v", d)
+	}
+	calls := s.Calls(Filter{Path: pathTemplate})
+	if !calls[1].Repeated || calls[1].Delivered || calls[0].Repeated || !calls[0].Delivered {
+		t.Errorf("ledger: %+v", calls[:2])
+	}
+}

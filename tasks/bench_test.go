@@ -1,0 +1,70 @@
+package tasks
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// BenchmarkEnqueuePath is what every enqueue costs before Redis.
+func BenchmarkEnqueuePath(b *testing.B) {
+	large := `{"type":"send:custom","app":"` + testApp + `","body":{"touser":"o","msgtype":"text","text":{"content":"` +
+		strings.Repeat(`订单\u8ba2\n`, 2000) + `"}}}`
+	for _, bb := range []struct{ name, line string }{
+		{"subscribe", goodLine},
+		{"scheme", `{"type":"scheme:generate","app":"` + testApp + `","id":"x","body":{"jump_wxa":{"path":"pages/index/index","query":"id=123"},"expire_type":1,"expire_interval":30}}`},
+		{"large", large},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			line := []byte(bb.line)
+			b.SetBytes(int64(len(line)))
+			b.ReportAllocs()
+			for b.Loop() {
+				e, err := ParseEnvelope(line)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := e.Prepare(testNow); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := e.Encode(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkPrepare(b *testing.B) {
+	e, err := ParseEnvelope([]byte(goodLine))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		fresh := e
+		if err := fresh.Prepare(testNow); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDecodePayload(b *testing.B) {
+	line := []byte(goodLine)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := DecodePayload(line); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkNewTask(b *testing.B) {
+	e := Envelope{Type: TypeSubscribe, App: testApp, ID: "x", Body: json.RawMessage(catalog[0].Example)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := NewTask(e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package tasks
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"testing"
+	"unicode/utf8"
+)
+
+// invalid wants a *ValidationError that has faults and is UTF-8.
+func invalid(t *testing.T, err error) {
+	t.Helper()
+	var v *ValidationError
+	if !errors.As(err, &v) || len(v.Fields) == 0 || !utf8.ValidString(v.Error()) {
+		t.Fatalf("%T: %q", err, err)
+	}
+}
+
+func addSeeds(f *testing.F) {
+	f.Helper()
+	f.Add([]byte(goodLine))
+	for _, tt := range goodBodies {
+		if len(tt.body) < 4096 {
+			f.Add([]byte(`{"type":"` + tt.typ + `","app":"` + testApp + `","body":` + tt.body + `}`))
+		}
+	}
+	for _, tt := range badBodies {
+		if len(tt.body) < 4096 {
+			f.Add([]byte(`{"type":"` + tt.typ + `","app":"` + testApp + `","body":` + tt.body + `}`))
+		}
+	}
+}
+
+// FuzzParseEnvelope: what is read is read the same again, and by encoding/json.
+func FuzzParseEnvelope(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, line []byte) {
+		e, err := ParseEnvelope(line)
+		if err != nil {
+			invalid(t, err)
+			return
+		}
+		if !json.Valid(bytes.TrimPrefix(line, []byte("\uFEFF"))) {
+			t.Fatalf("taken, though not JSON: %q", line)
+		}
+		if len(e.Body) == 0 {
+			return
+		}
+		text, err := e.Encode()
+		if err != nil {
+			invalid(t, err)
+			return
+		}
+		again, err := ParseEnvelope(text)
+		if err != nil {
+			t.Fatalf("%v in what was encoded: %q", err, text)
+		}
+		if twice, err := again.Encode(); err != nil || !bytes.Equal(twice, text) {
+			t.Fatalf("once  %q\ntwice %q %v", text, twice, err)
+		}
+		var std Envelope
+		if err := json.Unmarshal(text, &std); err != nil || std.ID != e.ID || std.App != e.App || !std.ProcessAt.Equal(e.ProcessAt) {
+			t.Fatalf("encoding/json: %+v %v", std, err)
+		}
+	})
+}
+
+// FuzzPrepare: what is prepared says the same, is decoded again, and is prepared
+// again without a change.
+func FuzzPrepare(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, line []byte) {
+		e, err := ParseEnvelope(line)
+		if err != nil {
+			return
+		}
+		given := e.Body
+		if err := e.Prepare(testNow); err != nil {
+			invalid(t, err)
+			return
+		}
+		if e.Type != TypeTemplate && !sameJSON(t, given, e.Body) {
+			t.Fatalf("given    %q\nprepared %q", given, e.Body)
+		}
+		payload, err := e.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := DecodePayload(payload)
+		if err != nil {
+			t.Fatalf("%v in %q", err, payload)
+		}
+		if err := again.Prepare(testNow); err != nil {
+			t.Fatalf("prepared again: %v in %q", err, payload)
+		}
+		if twice, _ := again.Encode(); !bytes.Equal(twice, payload) {
+			t.Fatalf("once  %q\ntwice %q", payload, twice)
+		}
+		if again.Receiver() != e.Receiver() || again.TemplateID() != e.TemplateID() {
+			t.Fatal("the receiver or the template has changed")
+		}
+	})
+}
+
+// FuzzEscapes: rewritten JSON is valid, of the same value, stable, and has no escape
+// that it could do without. What is refused is no JSON, or one that readers differ
+// about.
+func FuzzEscapes(f *testing.F) {
+	for _, s := range []string{
+		`{"a":"\u8ba2\u0026\ud83d\ude00\n\u0000\"\\\/"}`, `[1.50,-0,1e5,[],{},null,true]`, `"\ud83d"`, `{"\u0061":1,"a":2}`, ` "x" `,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		doc, fault := parse(text, "", bounds{maxDepth, maxValues})
+		if fault != nil {
+			if utf8.ValidString(fault.String()) {
+				return
+			}
+			t.Fatalf("%q", fault)
+		}
+		if !json.Valid(text) || !json.Valid(doc.text) {
+			t.Fatalf("taken though not JSON: %q, %q", text, doc.text)
+		}
+		if !sameJSON(t, text, doc.text) {
+			t.Fatalf("given     %q\nrewritten %q", text, doc.text)
+		}
+		again, fault := parse(doc.text, "", bounds{maxDepth, maxValues})
+		if fault != nil || !bytes.Equal(again.text, doc.text) {
+			t.Fatalf("once  %q\ntwice %q %v", doc.text, again.text, fault)
+		}
+		var compact bytes.Buffer
+		e := json.NewEncoder(&compact)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(json.RawMessage(doc.text)); err != nil || len(doc.text) > compact.Len() {
+			t.Fatalf("not compact: %q (%v)", doc.text, err)
+		}
+	})
+}

@@ -1,0 +1,176 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/sandbox"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+	"github.com/wxcourier/wxcourier/worker"
+)
+
+const (
+	app    = "wx0123456789abcdef"
+	secret = "s3cr3t-0123456789abcdef"
+)
+
+// A rig is a WeChat, a Redis and a producer; replicas are started on it.
+type rig struct {
+	t      *testing.T
+	addr   string // of Redis
+	url    string // of WeChat
+	wx     *sandbox.Server
+	client *tasks.Client
+	rdb    redis.UniversalClient
+	log    *lockedBuffer
+	config worker.Config
+	wechat wechat.Config
+	only   []string
+}
+
+// lockedBuffer collects log lines from many goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// onEach runs a test against miniredis and against a real Redis.
+func onEach(t *testing.T, opts sandbox.Options, fn func(t *testing.T, r *rig)) {
+	t.Run("miniredis", func(t *testing.T) {
+		m, _ := redistest.Mini(t)
+		fn(t, newRig(t, m.Addr(), opts))
+	})
+	t.Run("redis", func(t *testing.T) {
+		fn(t, newRig(t, redistest.Start(t).Addr(), opts))
+	})
+}
+
+func newRig(t *testing.T, addr string, opts sandbox.Options) *rig {
+	if opts.Apps == nil {
+		opts.Apps = map[string]string{app: secret}
+	}
+	wx := sandbox.New(opts)
+	url, stop := wx.Start()
+	t.Cleanup(stop)
+	r := &rig{
+		t: t, addr: addr, url: url, wx: wx, log: &lockedBuffer{},
+		config: worker.DefaultConfig(), wechat: wechat.DefaultConfig(),
+	}
+	r.wechat.BaseURL = url
+	r.wechat.Timeout, r.wechat.AttemptTimeout = time.Second, 2*time.Second
+	r.config.ShutdownTimeout = 10 * time.Second
+	r.rdb = r.newRedis()
+	r.client = tasks.NewClient(r.rdb)
+	return r
+}
+
+func (r *rig) newRedis() redis.UniversalClient {
+	rdb := redis.NewClient(&redis.Options{Addr: r.addr, PoolSize: 100, MaxRetries: 1})
+	r.t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// A running replica.
+type running struct {
+	*worker.Replica
+	registry *prometheus.Registry
+	cancel   context.CancelFunc
+	done     chan error
+}
+
+// replica starts a replica; it is stopped with the test.
+func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
+	r.t.Helper()
+	rdb := r.newRedis()
+	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	tokens := wechat.NewTokens(r.wechat, rdb, func(app string) (wechat.Credential, bool) {
+		return wechat.Credential{App: app, Secret: wechat.Secret(secret)}, true
+	}, wechat.WithLogger(log))
+	client := wechat.NewClient(r.wechat, tokens)
+	p := &running{registry: prometheus.NewRegistry(), done: make(chan error, 1)}
+	replica, err := worker.New(r.config, worker.Parts{
+		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,
+		Limiter: ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return limits }),
+		Apps:    []worker.App{{ID: app, OnlyOpenIDs: r.only}},
+		Results: worker.DefaultResultsConfig(), Logger: log, Registry: p.registry,
+	}, worker.Hooks{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	p.Replica = replica
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	go func() { p.done <- replica.Run(ctx) }()
+	r.t.Cleanup(func() {
+		cancel()
+		if err, ok := <-p.done; ok && err != nil {
+			r.t.Errorf("the replica did not stop cleanly: %v", err)
+		}
+		tokens.Close()
+		client.CloseIdle()
+	})
+	return p
+}
+
+// stop ends the replica and waits for it.
+func (p *running) stop() error {
+	p.cancel()
+	err := <-p.done
+	close(p.done)
+	return err
+}
+
+func (r *rig) submit(e tasks.Envelope) tasks.Receipt {
+	r.t.Helper()
+	if e.App == "" {
+		e.App = app
+	}
+	receipt, err := r.client.Submit(r.t.Context(), e)
+	if err != nil {
+		r.t.Fatalf("enqueue %s: %v", e.ID, err)
+	}
+	return receipt
+}
+
+// message is a subscribe message to an openid, with its id as text.
+func message(id, openid string) tasks.Envelope {
+	return tasks.Envelope{
+		Type: tasks.TypeSubscribe, ID: id,
+		Body: fmt.Appendf(nil, `{"touser":%q,"template_id":"T1","data":{"character_string1":{"value":%q}}}`, openid, id),
+	}
+}
+
+// outcome waits for the end of a task.
+func (r *rig) outcome(id string) tasks.Result {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	defer cancel()
+	result, err := r.client.Wait(ctx, app, id)
+	if err != nil {
+		r.t.Fatalf("%s: %v (it is %s)\n%s", id, err, result.State, r.log)
+	}
+	return result
+}
