@@ -32,13 +32,13 @@ const (
 // How late a permit may be used at most; see [Permit.Fresh].
 const (
 	lateAnyway = 500 * time.Millisecond // with neither a second's nor a minute's limit
-	lateMinute = bucket                 // kept free by the minute's log, see keep
+	lateLogged = bucket                 // kept free by the minute's log, see keep
 	lateLeast  = 5 * time.Millisecond   // with a margin of nothing there is no room, but time passes
 )
 
 // keep is how long a bucket of the minute's log counts after its end: the minute, and
 // the lateness that its permits are allowed.
-const keep = minute + lateMinute
+const keep = minute + lateLogged
 
 // spacing is the distance of two reserved instants, so that no half-open sliding second
 // holds more than perSecond*(1-margin) of them. Zero without a limit.
@@ -67,7 +67,7 @@ func allowance(perMinute int, margin float64) int64 {
 func lateness(l Limit, margin float64) time.Duration {
 	late := lateAnyway
 	if l.PerMinute > 0 {
-		late = lateMinute
+		late = lateLogged
 	}
 	if l.PerSecond > 0 {
 		slack := 1/(1-margin) - 1

@@ -143,15 +143,15 @@ func (l *Limiter) readHolds(ctx context.Context, app string, scopes []string) (t
 		return time.Time{}, nil, fmt.Errorf("holds of %s: %w", app, err)
 	}
 	var holds []Hold
-	for i, v := range reply[1:] {
-		values, ok := v.([]any)
+	for i, scope := range scopes {
+		values, ok := reply[1+i].([]any)
 		if !ok {
-			return time.Time{}, nil, fmt.Errorf("holds of %s: %T where a hold was expected", app, v)
+			return time.Time{}, nil, fmt.Errorf("holds of %s: %T where a hold was expected", app, reply[1+i])
 		}
 		if len(values) == 0 {
 			continue
 		}
-		h, err := decodeHold(app, scopes[i], values)
+		h, err := decodeHold(app, scope, values)
 		if err != nil {
 			return time.Time{}, nil, err
 		}

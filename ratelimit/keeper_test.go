@@ -1,7 +1,6 @@
 package ratelimit
 
 import (
-	"math/rand/v2"
 	"reflect"
 	"testing"
 	"time"
@@ -270,69 +269,5 @@ func TestWindows(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// TestModelAndScriptAgree compares the model with the scripts over random schedules:
-// short and long pauses, blocks, releases in any order, and a clock that steps back.
-func TestModelAndScriptAgree(t *testing.T) {
-	steps := 2500
-	if testing.Short() {
-		steps = 300
-	}
-	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		for seed := range uint64(4) {
-			if err := rdb.FlushAll(t.Context()).Err(); err != nil {
-				t.Fatal(err)
-			}
-			rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's schedule
-			compare(t, rnd, newScripted(t, rdb), steps)
-		}
-	})
-}
-
-func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
-	t.Helper()
-	shared := Limit{PerDay: 400, PerSecond: 40}
-	plans := []plan{
-		planOf(0.05, Limit{PerSecond: 7, PerMinute: 60}, shared),
-		planOf(0, Limit{PerMinute: 50, PerDay: 300}, shared, Limit{Total: 5000}),
-		planOf(0.3, Limit{PerSecond: 1, PerDay: 100}),
-	}
-	m, now := newModel(), at(t, "2026-12-01T23:58:00+08:00")
-	var held []*Permit
-	for i := range steps {
-		now += randomPause(rnd)
-		if len(held) > 0 && rnd.IntN(3) == 0 {
-			j := rnd.IntN(len(held))
-			m.giveBack(now, held[j])
-			script.giveBack(now, held[j])
-			held = append(held[:j], held[j+1:]...)
-			continue
-		}
-		p, n := plans[rnd.IntN(len(plans))], 1+rnd.IntN(4)
-		want, got := m.take(now, p, n), script.take(now, p, n)
-		if !reflect.DeepEqual(got, want) {
-			t.Fatalf("step %d:\nscript %+v\nmodel  %+v", i, got, want)
-		}
-		for _, instant := range got.instants {
-			held = append(held, &Permit{plan: p, instant: instant, granted: now})
-		}
-	}
-}
-
-// randomPause is mostly short, sometimes hours, and sometimes a step back, in µs.
-func randomPause(rnd *rand.Rand) int64 {
-	switch n := rnd.IntN(400); {
-	case n < 2:
-		return -rnd.Int64N((48 * time.Hour).Microseconds())
-	case n < 8:
-		return -rnd.Int64N((3 * time.Second).Microseconds())
-	case n < 12:
-		return rnd.Int64N((13 * time.Hour).Microseconds())
-	case n < 40:
-		return rnd.Int64N((20 * time.Second).Microseconds())
-	default:
-		return rnd.Int64N((300 * time.Millisecond).Microseconds())
 	}
 }

@@ -44,7 +44,8 @@ func TestValidateLimits(t *testing.T) {
 		{"misspelt", map[string]Limit{"send:subscibe": {PerDay: 1}}, []string{`"send:subscibe": no such task type or group; the nearest is "send:subscribe"`}},
 		{"group misspelt", map[string]Limit{"link": {}}, []string{`the nearest is "links"`}},
 		{
-			"all at once", map[string]Limit{"links": {PerDay: -1, PerSecond: 1e9}, "qr": {Total: -5}},
+			"all at once",
+			map[string]Limit{"links": {PerDay: -1, PerSecond: 1e9}, "qr": {Total: -5}},
 			[]string{`"links": per_second: 1000000000 is more than`, `"links": per_day: -1 is negative`, `"qr": no such`, `"qr": total: -5`},
 		},
 	} {

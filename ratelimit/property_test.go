@@ -16,12 +16,12 @@ import (
 // limit, whatever is given back, however late a fresh permit is used, and when Redis'
 // clock steps back.
 func TestNoWindowEverExceeds(t *testing.T) {
-	rounds := 60
+	rounds := uint64(60)
 	if testing.Short() {
 		rounds = 10
 	}
 	t.Run("model", func(t *testing.T) {
-		for seed := range uint64(rounds) {
+		for seed := range rounds {
 			playSchedule(t, newModel(), seed, 6000)
 		}
 	})

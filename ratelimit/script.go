@@ -95,7 +95,11 @@ func heldGrant(p plan, scopes []string, reply []any) (grant, error) {
 	if err != nil {
 		return grant{}, err
 	}
-	h, err := decodeHold(p.app, scopes[nums[1]-1], reply[3:])
+	scope := scopes[0]
+	if nums[1] == 2 {
+		scope = scopes[1]
+	}
+	h, err := decodeHold(p.app, scope, reply[3:])
 	if err != nil {
 		return grant{}, err
 	}

@@ -10,10 +10,9 @@ import (
 	"time"
 )
 
-// controlAPI routes what stands under /sandbox/: each row reads its parameters, does one thing and returns what to answer.
-func (s *Server) controlAPI() http.Handler {
-	mux := http.NewServeMux()
-	for pattern, act := range map[string]func(*http.Request) (any, error){
+// controlActs is what stands under /sandbox/: each row reads its parameters, does one thing and returns what to answer.
+func (s *Server) controlActs() map[string]func(*http.Request) (any, error) {
+	return map[string]func(*http.Request) (any, error){
 		"GET /sandbox/calls":      s.controlCalls,
 		"GET /sandbox/counts":     func(*http.Request) (any, error) { return s.Counts(), nil },
 		"GET /sandbox/tally":      s.controlTally,
@@ -30,7 +29,12 @@ func (s *Server) controlAPI() http.Handler {
 		"POST /sandbox/ip":        s.controlIP,
 		"POST /sandbox/reset":     func(*http.Request) (any, error) { s.Reset(); return done{true}, nil },
 		"/sandbox/":               controlUnknown,
-	} {
+	}
+}
+
+func (s *Server) controlAPI() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, act := range s.controlActs() {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := act(r)
 			if err != nil {

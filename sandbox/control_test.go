@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -63,6 +64,29 @@ func TestControlAPI(t *testing.T) {
 		a := ask(t, s, step.method, target, step.body)
 		if a.status != step.status || !strings.Contains(a.raw, step.has) {
 			t.Errorf("%s %s %s: %d %s; want %d %s", step.method, step.target, step.body, a.status, a.raw, step.status, step.has)
+		}
+	}
+}
+
+// What the package's documentation lists must be what there is.
+func TestDocumentationIsComplete(t *testing.T) {
+	text, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range faultRows() {
+		name := row.name
+		if row.lasting {
+			name += "*"
+		}
+		if !strings.Contains(string(text), name+" ") {
+			t.Errorf("doc.go does not tell of the fault %s", name)
+		}
+	}
+	for pattern := range New(Options{}).controlActs() {
+		method, path, _ := strings.Cut(pattern, " ")
+		if path != "" && !strings.Contains(strings.Join(strings.Fields(string(text)), " "), method+" "+path) {
+			t.Errorf("doc.go does not tell of %s", pattern)
 		}
 	}
 }

@@ -17,9 +17,17 @@ type checker struct {
 	faults []FieldError
 }
 
+// maxFaults keeps the error of a task that is wrong all over readable.
+const maxFaults = 50
+
 // faultAt records a fault; format never takes the value that is at fault.
 func (c *checker) faultAt(path, format string, args ...any) {
-	c.faults = append(c.faults, FieldError{Path: path, Problem: fmt.Sprintf(format, args...)})
+	switch n := len(c.faults); {
+	case n < maxFaults:
+		c.faults = append(c.faults, FieldError{Path: path, Problem: fmt.Sprintf(format, args...)})
+	case n == maxFaults:
+		c.faults = append(c.faults, FieldError{Problem: "there are more faults: mend these first"})
+	}
 }
 
 func (c *checker) fault(v value, format string, args ...any) {
@@ -153,7 +161,7 @@ func (k kind) hint() string {
 // textRule says what a string may hold. Its zero value allows everything.
 type textRule struct {
 	runes, bytes int             // the most of each; 0 is no limit
-	only         func(byte) bool // the characters that are allowed
+	only         func(rune) bool // the characters that are allowed
 	chars        string          // those characters, for the message
 	noQuery      string          // not empty: no "?", and where to put parameters instead
 	noSlash      bool            // no "/" in front
@@ -195,7 +203,7 @@ func (c *checker) obey(v value, s []byte, rule textRule) {
 			c.fault(v, `holds a "?": %s`, rule.noQuery)
 			return
 		}
-		if rule.only != nil && (r >= utf8.RuneSelf || !rule.only(byte(r))) {
+		if rule.only != nil && !rule.only(r) {
 			c.fault(v, "%s at character %d; only %s are allowed: encode it", class(r), utf8.RuneCount(s[:i])+1, rule.chars)
 			return
 		}

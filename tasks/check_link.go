@@ -17,8 +17,8 @@ const (
 	queryMarks = sceneMarks + "%"
 )
 
-func inScene(b byte) bool { return alphanumeric(b) || strings.IndexByte(sceneMarks, b) >= 0 }
-func inQuery(b byte) bool { return alphanumeric(b) || strings.IndexByte(queryMarks, b) >= 0 }
+func inScene(r rune) bool { return alphanumeric(r) || strings.ContainsRune(sceneMarks, r) }
+func inQuery(r rune) bool { return alphanumeric(r) || strings.ContainsRune(queryMarks, r) }
 
 // longestPath is the limit that the pages state where they state one.
 const longestPath = 1024
@@ -76,9 +76,10 @@ func (c *checker) expiry(body value) {
 		return
 	}
 	if kind == 1 {
-		if _, has := c.integer(body, "expire_interval", 1, longestDays, "days"); !has && !body.member("expire_interval").present() {
+		if !body.member("expire_interval").present() {
 			c.faultAt("body.expire_interval", "required with expire_type 1: the days, 1 to 30")
 		}
+		c.integer(body, "expire_interval", 1, longestDays, "days")
 		return
 	}
 	v := body.member("expire_time")

@@ -52,9 +52,10 @@ func (c *checker) templateMessage(in value) {
 	}
 }
 
+// miniprogram: SDKs send the object with empty members where a message has none.
 func (c *checker) miniprogram(in value) {
 	if mini, ok := c.optional(in, "miniprogram", isObject); ok {
-		c.opaque(mini, "appid", "the app id of the mini program that is linked to the account")
+		c.text(mini, "appid", textRule{})
 		c.text(mini, "pagepath", textRule{})
 	}
 }
@@ -186,13 +187,12 @@ func (c *checker) list(in value, name string, most int, what string) {
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/uniform-message/sendUniformMessage.html
 func checkUniform(c *checker, body value) {
 	c.opaque(body, "touser", touserIs)
-	official, hasOfficial := c.optional(body, "mp_template_msg", isObject)
-	_, hasMini := c.optional(body, "weapp_template_msg", isObject)
-	if hasOfficial {
+	if !body.member("mp_template_msg").present() && !body.member("weapp_template_msg").present() {
+		c.faultAt("body.mp_template_msg", "required: it holds appid, template_id, url, miniprogram and data")
+	}
+	c.optional(body, "weapp_template_msg", isObject)
+	if official, ok := c.optional(body, "mp_template_msg", isObject); ok {
 		c.opaque(official, "appid", "the app id of the official account")
 		c.templateMessage(official)
-	}
-	if !hasOfficial && !hasMini && len(c.faults) == 0 {
-		c.faultAt("body.mp_template_msg", "required: it holds appid, template_id, url, miniprogram and data")
 	}
 }

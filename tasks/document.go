@@ -208,7 +208,7 @@ func appendChar(dst []byte, r rune) []byte {
 	case r >= 0x20:
 		return utf8.AppendRune(dst, r)
 	}
-	if i := strings.IndexByte(shortEscaped, byte(r)); i >= 0 {
+	if i := strings.IndexRune(shortEscaped, r); i >= 0 {
 		return append(dst, '\\', shortEscapes[i])
 	}
 	const digits = "0123456789abcdef"

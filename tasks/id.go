@@ -49,7 +49,7 @@ func unreserved(s string, limit int) bool {
 	return true
 }
 
-func alphanumeric(c byte) bool {
+func alphanumeric[C byte | rune](c C) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 

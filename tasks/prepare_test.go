@@ -28,7 +28,7 @@ var goodBodies = []struct{ typ, body string }{
 	{TypeSubscribe, `{` + to + `,"page":null,"lang":null,"data":{"number1":{"value":3}},"a_field_of_tomorrow":[1,{"x":null}]}`},
 	{TypeBizSubscribe, `{` + to + `,"page":"mp.weixin.qq.com","miniprogram":{"appid":"APPID","pagepath":"index?foo=bar"},"data":{"name1":{"value":"广州腾讯科技有限公司"},"thing8":{"value":"广州腾讯科技有限公司"},"time7":{"value":"2019年8月8日"}}}`},
 	{TypeTemplate, `{` + to + `,"url":"https://www.baidu.com","miniprogram":{"appid":"APPID","pagepath":"pages/order/order?id=aaa"},"data":{"first":{"value":"您购买的订单已经发货啦,正快马加鞭向您飞奔而去。","color":"#173177"},"keyword1":{"value":"D201803111235825","color":"#173177"},"keyword2":{"value":"2018-03-11 19:56","color":"#173177"},"keyword5":{"value":"王先生 135xxxxxxxx 广东省深圳市龙华区建设东路","color":"#173177"},"remark":{"value":""}}}`},
-	{TypeTemplate, `{` + to + `,"client_msg_id":"MSG_000001","data":{}}`},
+	{TypeTemplate, `{` + to + `,"client_msg_id":"MSG_000001","miniprogram":{"appid":"","pagepath":""},"data":{}}`},
 	{TypeCustom, `{"touser":"OPENID","msgtype":"text","text":{"content":"Hello"}}`},
 	{TypeCustom, `{"touser":"OPENID","msgtype":"image","image":{"media_id":"MEDIA_ID"}}`},
 	{TypeCustom, `{"touser":"OPENID","msgtype":"miniprogrampage","miniprogrampage":{"title":"标题","pagepath":"pages/index/index","thumb_media_id":"MEDIA_ID"}}`},
@@ -135,7 +135,7 @@ var badBodies = []struct{ typ, body, path, says string }{
 	{TypeSubscribe, `{` + to + `,"data":{"const1":{"value":"  "}}}`, "body.data.const1.value", "empty"},
 	{TypeSubscribe, `{` + to + `,"data":{"thing1.DATA":{"value":"x"}}}`, `body.data["thing1.DATA"]`, `".DATA"`},
 	{TypeBizSubscribe, `{` + to + `,"data":{"thing1":{"value":"一二三四五六七八九十一二三四五六七八九十一"}}}`, "body.data.thing1.value", "21 characters; a thing keyword takes at most 20 characters"},
-	{TypeBizSubscribe, `{` + to + `,"miniprogram":{"pagepath":"p"},"data":{"thing1":{"value":"x"}}}`, "body.miniprogram.appid", "required"},
+	{TypeBizSubscribe, `{` + to + `,"miniprogram":{"appid":7},"data":{"thing1":{"value":"x"}}}`, "body.miniprogram.appid", "must be a string"},
 
 	// template messages
 	{TypeTemplate, `{` + to + `}`, "body.data", "required"},
@@ -225,6 +225,8 @@ var badBodies = []struct{ typ, body, path, says string }{
 	{TypeTextCheck, `{"content":"` + strings.Repeat("字", 2501) + `","version":2,"scene":1,"openid":"o"}`, "body.content", "2501 characters; at most 2500"},
 	{TypeTextCheck, `{"content":"secret text","version":2,"scene":1,"openid":"o","nickname":1}`, "body.nickname", "must be a string"},
 	{TypeImageCheck, `{}`, "body.media", "required"},
+	{TypeImageCheck, `{"media":[1,2]}`, "body.media", "must be a string, not an array: the image in base64"},
+	{TypeImageCheck, `{"media_url":7}`, "body.media_url", "must be a string"},
 	{TypeImageCheck, `{"media":""}`, "body.media", "empty"},
 	{TypeImageCheck, `{"media":"not base64!"}`, "body.media", "not base64"},
 	{TypeImageCheck, `{"media":"data:image/gif;base64,` + gif + `"}`, "body.media", "a data: URL"},
@@ -327,5 +329,31 @@ func TestPrepareNamesAllFaults(t *testing.T) {
 	}
 	if got := strings.Count(invalid.Error(), "; "); got < len(paths)-1 {
 		t.Errorf("Error() joins too little: %s", invalid)
+	}
+}
+
+func TestPrepareLimitsTheFaults(t *testing.T) {
+	keywords := make([]string, 500)
+	for i := range keywords {
+		keywords[i] = fmt.Sprintf(`"thing%d":7`, i)
+	}
+	e := Envelope{Type: TypeSubscribe, App: "x", Body: json.RawMessage(`{` + to + `,"data":{` + strings.Join(keywords, ",") + `}}`)}
+	var invalid *ValidationError
+	if !errors.As(e.Prepare(testNow), &invalid) || len(invalid.Fields) != maxFaults+1 {
+		t.Fatalf("%v", invalid)
+	}
+	if last := invalid.Fields[maxFaults].String(); last != "there are more faults: mend these first" {
+		t.Error(last)
+	}
+}
+
+// A fault of the envelope hides none of the body.
+func TestPrepareChecksTheBodyOfABadEnvelope(t *testing.T) {
+	for typ, path := range map[string]string{TypeImageCheck: "body.media", TypeUniform: "body.mp_template_msg"} {
+		e := Envelope{Type: typ, Body: json.RawMessage(`{"touser":"o"}`)}
+		err := e.Prepare(testNow)
+		if err == nil || !strings.Contains(err.Error(), "app: required") || !strings.Contains(err.Error(), path+": required") {
+			t.Errorf("%s: %v", typ, err)
+		}
 	}
 }

@@ -129,7 +129,7 @@ func decodeAnswer(rep reply, h hidden) (Answer, error) {
 	if err := rep.decode(&v, &v.status, h); err != nil {
 		return Answer{}, err
 	}
-	msg, rid := splitRID(string(v.ErrMsg))
+	msg, rid := h.message(string(v.ErrMsg))
 	a := Answer{
 		Endpoint: rep.endpoint,
 		MsgID:    v.MsgID.id(),
@@ -139,8 +139,8 @@ func decodeAnswer(rep reply, h hidden) (Answer, error) {
 		Suggest:  string(v.Result.Suggest),
 		Label:    string(v.Result.Label),
 		TraceID:  string(v.TraceID),
-		Msg:      h.text(msg),
-		RID:      h.text(rid),
+		Msg:      msg,
+		RID:      rid,
 	}
 	if rep.endpoint == EndpointImageCheck {
 		// It answers 0 or 87014, without a result: 0 is its way to say "pass".
@@ -199,8 +199,8 @@ func (r reply) decode(v any, st *status, h hidden) error {
 		return r.bad("the JSON has a value of a wrong type")
 	}
 	if code := st.ErrCode.value; code != 0 {
-		msg, rid := splitRID(string(st.ErrMsg))
-		return &APIError{Endpoint: r.endpoint, Code: int(code), Msg: h.text(msg), RID: h.text(rid)}
+		msg, rid := h.message(string(st.ErrMsg))
+		return &APIError{Endpoint: r.endpoint, Code: int(code), Msg: msg, RID: rid}
 	}
 	return nil
 }
@@ -247,6 +247,23 @@ var (
 	ridAtEnd  = regexp.MustCompile(`[ ,]*\brid: *([0-9A-Za-z]+(?:-[0-9A-Za-z]+)*)\s*$`)
 	hintAtEnd = regexp.MustCompile(`[ ,]*\bhint: *\[([^\]]*)\]\s*$`)
 )
+
+// WeChat's own messages are a line long; what is longer is not worth keeping.
+const maxMessageBytes = 1024
+
+// message is errmsg as it may be shown, and WeChat's request id.
+func (h hidden) message(errmsg string) (msg, rid string) {
+	msg, rid = splitRID(errmsg)
+	return shorten(h.text(msg)), shorten(h.text(rid))
+}
+
+// shorten cuts s to maxMessageBytes, between two characters.
+func shorten(s string) string {
+	if len(s) <= maxMessageBytes {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxMessageBytes], "") + "…"
+}
 
 // splitRID separates errmsg from WeChat's request id.
 func splitRID(errmsg string) (msg, rid string) {

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const (
@@ -85,6 +86,15 @@ func TestDecodeRefusal(t *testing.T) {
 				t.Errorf("got  %+v, %v\nwant %+v, %v", *got, got.Class(), tt.want, tt.class)
 			}
 		})
+	}
+}
+
+func TestLongMessageIsShortened(t *testing.T) {
+	body := `{"errcode":47003,"errmsg":"` + strings.Repeat("订单", maxMessageBytes) + `"}`
+	_, err := decodeAnswer(reply{endpoint: EndpointSubscribe, status: 200, body: []byte(body)}, hidden{})
+	var apiErr *APIError
+	if !errors.As(err, &apiErr) || len(apiErr.Msg) > maxMessageBytes+len("…") || !utf8.ValidString(apiErr.Msg) {
+		t.Errorf("%d bytes: %v", len(apiErr.Msg), err)
 	}
 }
 

@@ -6,8 +6,8 @@ type Endpoint string
 
 // The token endpoints. They are called by Tokens alone.
 const (
-	EndpointToken       Endpoint = "/cgi-bin/token"
-	EndpointStableToken Endpoint = "/cgi-bin/stable_token"
+	EndpointToken       Endpoint = "/cgi-bin/token"        //nolint:gosec // a path, no credential
+	EndpointStableToken Endpoint = "/cgi-bin/stable_token" //nolint:gosec // a path, no credential
 	// EndpointExternal stands in errors for the service that hands out tokens in
 	// the mode "external"; it is no path of WeChat's.
 	EndpointExternal Endpoint = "(external token service)"

@@ -5,7 +5,7 @@ package wechat
 // report in WeChat's community.
 const (
 	pageGlobal      = "https://developers.weixin.qq.com/doc/oplatform/developers/errCode/errCode.html"
-	pageToken       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-access-token/api_getaccesstoken.html"
+	pageToken       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-access-token/api_getaccesstoken.html" //nolint:gosec // a page, no credential
 	pageStable      = "https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-access-token/api_getstableaccesstoken.html"
 	pageSubscribe   = "https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/api_sendmessage.html"
 	pageUserNotify  = "https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/api_setusernotify.html"

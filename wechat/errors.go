@@ -92,12 +92,12 @@ func (e *TokenError) Error() string { return fmt.Sprintf("no token for app %s: %
 func (e *TokenError) Unwrap() error { return e.Err }
 
 var (
-	// ErrTokenRejected: WeChat refused the token, and no better one was to be had:
-	// the same came back, or the new one was refused too.
+	// ErrTokenRejected means that WeChat refused the token, and that no better one was
+	// to be had: the same came back, or the new one was refused too.
 	ErrTokenRejected = errors.New("WeChat rejects the token, and refreshing it did not help")
-	// ErrNoCredentials: no secret is configured for the app.
+	// ErrNoCredentials means that no secret is configured for the app.
 	ErrNoCredentials = errors.New("no credentials are configured for this app")
-	// ErrClosed: Tokens was closed.
+	// ErrClosed means that the Tokens were closed.
 	ErrClosed = errors.New("the token source is closed")
 )
 

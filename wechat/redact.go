@@ -18,8 +18,14 @@ type hidden struct {
 	body    []byte // JSON; its values are hidden, see addBody
 }
 
-func (h hidden) text(s string) string { return newMasker(h.body, h.secrets...).text(s) }
-func (h hidden) err(err error) error  { return newMasker(h.body, h.secrets...).err(err) }
+func (h hidden) text(s string) string {
+	if s == "" || s == "ok" { // nearly every answer
+		return s
+	}
+	return newMasker(h.body, h.secrets...).text(s)
+}
+
+func (h hidden) err(err error) error { return newMasker(h.body, h.secrets...).err(err) }
 
 // masker hides in a text what must not leave this package. The patterns catch what
 // looks like a secret or a person; the literals catch the rest: what this very

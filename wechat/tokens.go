@@ -42,15 +42,14 @@ type Tokens struct {
 	jitter      time.Duration
 	lockTTL     time.Duration // outlives a refresh, so that it ends only the lock of a dead replica
 
-	stop    context.CancelFunc // ends the flights
-	stopped context.Context    // the life of the flights, which outlive their callers
-
 	mu      sync.Mutex // guards what follows
 	copies  map[string]tokenCopy
 	flights map[flightKey]*flight
 	running sync.WaitGroup
 	closed  bool
 }
+
+var _ TokenSource = (*Tokens)(nil)
 
 // tokenCopy is this process' copy of an app's token.
 type tokenCopy struct {
@@ -79,7 +78,6 @@ func WithOnRefresh(hook func(app, result string)) TokensOption {
 // NewTokens makes the shared token source of a valid cfg. It does no I/O. Credentials
 // are looked up at each refresh, so that they may change.
 func NewTokens(cfg Config, rdb redis.UniversalClient, credentials func(app string) (Credential, bool), opts ...TokensOption) *Tokens {
-	stopped, stop := context.WithCancel(context.Background())
 	t := &Tokens{
 		credentials: credentials,
 		store:       tokenStore{rdb: rdb},
@@ -88,8 +86,6 @@ func NewTokens(cfg Config, rdb redis.UniversalClient, credentials func(app strin
 		now:         time.Now,
 		jitter:      rand.N(refreshJitter), //nolint:gosec // spreads load, guards nothing
 		lockTTL:     cfg.Timeout + 2*time.Second,
-		stop:        stop,
-		stopped:     stopped,
 		copies:      make(map[string]tokenCopy),
 		flights:     make(map[flightKey]*flight),
 	}
@@ -103,8 +99,10 @@ func NewTokens(cfg Config, rdb redis.UniversalClient, credentials func(app strin
 func (t *Tokens) Close() {
 	t.mu.Lock()
 	t.closed = true
+	for _, f := range t.flights {
+		f.cancel()
+	}
 	t.mu.Unlock()
-	t.stop()
 	t.running.Wait()
 	t.fetcher.exchanger.http.CloseIdleConnections()
 }
@@ -150,9 +148,10 @@ type flightKey struct {
 // flight is one look for a token, shared by all callers that want the same. Once done
 // is closed, token and err stand.
 type flight struct {
-	done  chan struct{}
-	token Token
-	err   error
+	cancel context.CancelFunc
+	done   chan struct{}
+	token  Token
+	err    error
 }
 
 // wait joins the flight and waits for its end, or for the caller's.
@@ -184,14 +183,12 @@ func (t *Tokens) fly(ctx context.Context, key flightKey) (*flight, error) {
 	if f, ok := t.flights[key]; ok {
 		return f, nil
 	}
-	f := &flight{done: make(chan struct{})}
-	t.flights[key] = f
 	// Long enough to wait for a dead replica's lock and then to refresh.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*t.lockTTL)
-	unhook := context.AfterFunc(t.stopped, cancel)
+	f := &flight{cancel: cancel, done: make(chan struct{})}
+	t.flights[key] = f
 	t.running.Go(func() {
 		defer cancel()
-		defer unhook()
 		found, err := t.obtain(ctx, key)
 		t.land(key, f, found, err)
 	})

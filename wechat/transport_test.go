@@ -3,6 +3,7 @@ package wechat
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -37,7 +38,7 @@ func (f *fixedTokens) Renew(context.Context, string, Token) (Token, error) {
 
 const (
 	testApp    = "wx0123456789abcdef"
-	testToken  = "TOKEN-that-nobody-may-see"
+	testToken  = "TOKEN-that-nobody-may-see" //nolint:gosec // a test's own
 	testSecret = "SECRET-that-nobody-may-see"
 	testOpenID = "oPENID-that-nobody-may-see"
 	testWords  = "words-that-nobody-may-see"
@@ -200,6 +201,32 @@ func TestStaleConnectionsNeverDouble(t *testing.T) {
 	}
 }
 
+// Over TLS the bytes of the handshake are not taken for the request's.
+func TestNoAnswerOverTLS(t *testing.T) {
+	var requests atomic.Int64
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if requests.Add(1) == 1 {
+			_, _ = io.WriteString(w, okAnswer)
+			return
+		}
+		panic(http.ErrAbortHandler) // closes the connection
+	}))
+	defer server.Close()
+	transport := newTransport()
+	transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+	transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
+	c := NewClient(Config{BaseURL: server.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}, &fixedTokens{token: testToken}, WithTransport(transport))
+	defer c.CloseIdle()
+	if _, err := c.Call(t.Context(), testApp, Request{Path: EndpointSubscribe, Body: []byte(testBody)}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Call(t.Context(), testApp, Request{Path: EndpointSubscribe, Body: []byte(testBody)})
+	if !Written(err) || requests.Load() != 2 {
+		t.Errorf("%d requests, %v", requests.Load(), err)
+	}
+}
+
 // deadWriter is a connection that takes no byte any more from its second request on.
 type deadWriter struct {
 	net.Conn
@@ -357,7 +384,7 @@ func TestStrangeAnswers(t *testing.T) {
 		status  int
 	}{
 		{"redirect", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, other.URL+r.URL.RequestURI(), http.StatusTemporaryRedirect)
+			http.Redirect(w, r, other.URL+r.URL.RequestURI(), http.StatusTemporaryRedirect) //nolint:gosec // the test asks whether it is followed
 		}, 307},
 		{"bad gateway", func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusBadGateway)

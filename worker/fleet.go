@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/tasks"
 )

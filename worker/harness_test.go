@@ -59,11 +59,14 @@ func (l *lockedBuffer) String() string {
 
 // onEach runs a test against miniredis and against a real Redis.
 func onEach(t *testing.T, opts sandbox.Options, fn func(t *testing.T, r *rig)) {
+	t.Parallel()
 	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
 		m, _ := redistest.Mini(t)
 		fn(t, newRig(t, m.Addr(), opts))
 	})
 	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
 		fn(t, newRig(t, redistest.Start(t).Addr(), opts))
 	})
 }

@@ -2,10 +2,13 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/wechat"
 )
 
 // redisAnswer bounds what is said to Redis beside the pipeline.
@@ -39,8 +42,7 @@ func (j *job) scope(s stop) string {
 	return j.Type
 }
 
-// hold stops what the verdict stops, for all replicas, and returns how long from now. A
-// hold that was set meanwhile by another run is said once, and counted once.
+// hold stops what the verdict stops, for all replicas, and returns how long from now.
 func (r *Replica) hold(ctx context.Context, j *job, v verdict) time.Duration {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
 	defer cancel()
@@ -49,22 +51,44 @@ func (r *Replica) hold(ctx context.Context, j *job, v verdict) time.Duration {
 		App: j.App, Scope: j.scope(v.stops), Reason: v.reason, Code: codeOf(j.err),
 		Since: now, Until: now.Add(v.delay), By: "worker " + r.id,
 	}
-	set, err := r.limiter.Hold(ctx, h)
-	switch {
-	case err != nil:
+	if _, err := r.limiter.Hold(ctx, h); err != nil {
 		r.log.Warn("a hold could not be set", j.attrs(slog.Any("err", err))...)
-	case set:
-		r.log.Log(ctx, holdLevel(v), "held", j.attrs(slog.String("scope", h.Scope), slog.String("reason", h.Reason),
+	}
+	if r.said.first(h) {
+		r.log.Log(ctx, holdLevel(j.err, v), "held", j.attrs(slog.String("scope", h.Scope), slog.String("reason", h.Reason),
 			slog.Duration("delay", v.delay), slog.Any("err", j.err))...)
 	}
 	return v.delay
 }
 
-// holdLevel: a spent quota or a short slow-down is WeChat's normal business, a refused
-// secret is an operator's.
-func holdLevel(v verdict) slog.Level {
-	if v.stops == stopLane && v.delay <= time.Minute {
+// holdLevel: a spent quota or a short slow-down is WeChat's normal business, and what is
+// wrong with a token was said by package wechat already. The rest is an operator's.
+func holdLevel(err error, v verdict) slog.Level {
+	var token *wechat.TokenError
+	if errors.As(err, &token) || v.stops == stopLane && v.delay <= time.Minute {
 		return slog.LevelInfo
 	}
 	return slog.LevelWarn
+}
+
+// said remembers which holds were logged: calls under way at the same time all meet
+// the same refusal.
+type said struct {
+	mu    sync.Mutex
+	until map[string]time.Time // guarded by mu; by app and scope
+}
+
+// first tells whether no hold of this app and scope was logged that is still in force.
+func (s *said) first(h ratelimit.Hold) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := h.App + " " + h.Scope
+	if h.Since.Before(s.until[key]) {
+		return false
+	}
+	if s.until == nil {
+		s.until = make(map[string]time.Time)
+	}
+	s.until[key] = h.Until
+	return true
 }

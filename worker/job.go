@@ -87,8 +87,11 @@ func (j *job) turnKey() string {
 
 // attempts is how many runs called WeChat.
 func (j *job) attempts() int {
-	var g *guardError
-	if errors.As(j.err, &g) {
+	var (
+		guard *guardError
+		media *mediaError
+	)
+	if errors.As(j.err, &guard) || errors.As(j.err, &media) {
 		return j.opened.Attempts - 1
 	}
 	return j.opened.Attempts

@@ -73,6 +73,7 @@ type Replica struct {
 	limiter limiter
 	ledger  *ledger.Ledger
 	turns   *turns
+	said    said
 	metrics *metrics
 	fleet   *fleet
 

@@ -36,6 +36,9 @@ return {"new", ARGV[1]}
 // Returns {what, ms, attempts, generation, since}. what is go, settled, busy (ms: look
 // again then), unknown, lost, canceled or expired.
 //
+// Asked twice by one runner (its connection broke before the first answer came), it
+// answers the same.
+//
 // A fence without a run is a request whose answer never came. It outweighs a
 // cancellation and an expiry: the message may be on its way.
 var open = redis.NewScript(`
@@ -47,6 +50,7 @@ local function answer(what, ms) return {what, ms or 0, attempts, generation, now
 
 if r[1] then return answer("settled") end
 local first = r[3] and tonumber(string.match(r[3], '"first":(%d+)'))
+if r[2] and string.match(r[2], "^(%S+)") == ARGV[1] then return answer("go") end
 if r[2] then
 	local dead = tonumber(string.match(r[2], " (%d+)$")) + tonumber(ARGV[5])
 	if dead > now then return answer("busy", dead - now) end

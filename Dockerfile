@@ -1,0 +1,22 @@
+# syntax=docker/dockerfile:1
+
+FROM golang:1.26 AS build
+WORKDIR /src
+# The modules first: they change less often than the code.
+COPY go.mod go.sum ./
+RUN --mount=type=cache,target=/go/pkg/mod \
+    go mod download
+# With .git, so that the binary knows which commit it is (`wxcourier version`).
+COPY . .
+RUN --mount=type=cache,target=/go/pkg/mod \
+    --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /wxcourier ./cmd/wxcourier
+
+# Nothing but the binary, CA certificates and time zones: no shell, no package manager.
+FROM gcr.io/distroless/static:nonroot
+COPY --from=build /wxcourier /wxcourier
+# By number, so that Kubernetes can tell that it is not root (runAsNonRoot).
+USER 65532:65532
+EXPOSE 9090
+ENTRYPOINT ["/wxcourier"]
+CMD ["worker", "--listen", ":9090"]

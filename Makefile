@@ -1,0 +1,81 @@
+# What a change must pass is `make ci`; .ci/run runs it on a bare machine.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOVULNCHECK_VERSION := v1.8.0
+FUZZTIME ?= 5s
+
+# The steps of `make ci`, in this order: the cheap ones first.
+CI_STEPS := tidy-check vet lint build example test race fuzz vuln
+
+.PHONY: help build test race vet lint fmt fuzz vuln tables cover example tidy-check ci clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## a static binary, bin/wxcourier
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/wxcourier ./cmd/wxcourier
+	@bin/wxcourier version
+
+test: ## the tests, as the README says
+	go test ./...
+
+race: ## the tests with the race detector, in random order (needs a C compiler)
+	CGO_ENABLED=1 go test -race -shuffle=on ./...
+
+vet: ## go vet
+	go vet ./...
+
+lint: ## golangci-lint with .golangci.yml, gofumpt included
+	lint=$$(.ci/tool golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT_VERSION)); \
+	"$$lint" run ./...
+
+fmt: ## format everything (gofumpt)
+	lint=$$(.ci/tool golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT_VERSION)); \
+	"$$lint" fmt ./...
+
+fuzz: ## each fuzz target for a few seconds (FUZZTIME=5s)
+	@grep -rHoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | while IFS=: read -r file name; do \
+		echo "$$(dirname "$$file") $${name#func }"; \
+		go test -run='^$$' -fuzz="^$${name#func }\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
+	done
+
+vuln: ## known vulnerabilities in what is called (govulncheck)
+	@check=$$(.ci/tool govulncheck golang.org/x/vuln/cmd/govulncheck $(GOVULNCHECK_VERSION)); \
+	out=$$(mktemp); trap 'rm -f "$$out"' EXIT; status=0; \
+	"$$check" ./... >"$$out" 2>&1 || status=$$?; \
+	cat "$$out"; \
+	if [ $$status -ne 0 ] && grep -q 'fetching vulnerabilities' "$$out"; then \
+		echo 'vuln: NOT CHECKED: the vulnerability database cannot be reached from here'; \
+	else exit $$status; fi
+
+tables: ## write the generated tables of README.md and README.zh-CN.md anew
+	README_UPDATE=1 go test -count=1 -run '^TestTables$$' ./internal/readme
+
+cover: ## the share of statements that tests run; coverage.out for go tool cover
+	go test -coverpkg=./... -coverprofile=coverage.out ./...
+	@go tool cover -func=coverage.out | tail -n 1
+
+example: ## the README's first command: one outcome for each line of the example
+	@out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
+	go run ./cmd/wxcourier run --sandbox examples/tasks.jsonl >"$$out"; \
+	tasks=$$(grep -c . examples/tasks.jsonl); outcomes=$$(grep -c '"outcome":"[a-z]' "$$out"); \
+	echo "example: $$tasks tasks, $$outcomes outcomes"; \
+	[ "$$tasks" -eq "$$outcomes" ]
+
+tidy-check: ## go.mod and go.sum are as go mod tidy leaves them
+	go mod tidy -diff
+	go mod verify
+
+ci: ## all that a change must pass, each step with its time
+	@start=$$SECONDS; for step in $(CI_STEPS); do \
+		began=$$SECONDS; echo "== $$step"; \
+		$(MAKE) --no-print-directory "$$step" || { echo "== $$step FAILED after $$((SECONDS - began)) s"; exit 1; }; \
+		echo "== $$step passed in $$((SECONDS - began)) s"; \
+	done; echo "== ci passed in $$((SECONDS - start)) s"
+
+clean: ## remove what the other targets made
+	rm -rf bin dist coverage.out

@@ -1,0 +1,174 @@
+package configs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// App is one mini program or official account.
+type App struct {
+	// ID is the app id, as WeChat's console shows it: ^wx[0-9a-f]{16}$.
+	ID string `yaml:"id"`
+	// Secret is the app secret.
+	Secret wechat.Secret `yaml:"secret"`
+	// SecretFile names a file that holds the secret, in its place.
+	SecretFile string `yaml:"secret_file"`
+	// Token says where the app's access tokens come from.
+	Token Token `yaml:"token"`
+	// Limits replaces documented limits, by task type or group.
+	Limits map[string]ratelimit.Limit `yaml:"limits"`
+	// OnlyOpenIDs, when set, lets messages reach these people alone; those to anybody
+	// else end as rejected.
+	OnlyOpenIDs []string `yaml:"only_openids"`
+}
+
+// Token says where access tokens come from.
+type Token struct {
+	// Mode is "stable" (the default), "classic" or "external".
+	Mode string `yaml:"mode"`
+	// URL is the token service of the mode "external".
+	URL string `yaml:"url"`
+}
+
+// Credential is what package wechat needs to get a token.
+func (a App) Credential() wechat.Credential {
+	return wechat.Credential{App: a.ID, Secret: a.Secret, Mode: a.Token.Mode, URL: a.Token.URL}
+}
+
+// replaced drops what the value of key, which was just set, stands in for: a secret
+// from the environment outweighs a file that is named in the configuration.
+func (a *App) replaced(key string) {
+	switch {
+	case strings.HasSuffix(key, ".secret"):
+		a.SecretFile = ""
+	case strings.HasSuffix(key, ".secret_file"):
+		a.Secret = ""
+	}
+}
+
+func appKey(i int) string { return fmt.Sprintf("apps[%d]", i) }
+
+func (d *decoder) checkApps(apps []App) {
+	first := make(map[string]int)
+	for i, app := range apps {
+		key := appKey(i)
+		switch earlier, twice := first[app.ID]; {
+		case app.ID == "":
+			d.mistake(key+".id", "required: the app id, such as wx0123456789abcdef")
+		case !tasks.ValidApp(app.ID):
+			d.mistake(key+".id", `%q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app.ID)
+		case twice:
+			d.mistake(key+".id", "%s is configured twice; it is %s too", app.ID, appKey(earlier))
+		default:
+			first[app.ID] = i
+		}
+		d.checkToken(key, app)
+		d.checkLimits(key+".limits", app.Limits)
+		for j, openid := range app.OnlyOpenIDs {
+			if openid == "" {
+				d.mistake(fmt.Sprintf("%s.only_openids[%d]", key, j), "an empty openid")
+			}
+		}
+	}
+}
+
+// checkToken checks that a token can be had in the app's mode.
+func (d *decoder) checkToken(key string, app App) {
+	switch app.Token.Mode {
+	case "", wechat.ModeStable, wechat.ModeClassic:
+		if app.Secret == "" && !d.wrong(key+".secret_file") {
+			d.mistake(key+".secret", "required: set secret, secret_file or $%s%s_SECRET", appsPrefix, strings.ToUpper(app.ID))
+		}
+		if app.Token.URL != "" {
+			d.mistake(key+".token.url", "only the token mode external has a url")
+		}
+	case wechat.ModeExternal:
+		u, err := url.Parse(app.Token.URL)
+		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+			d.mistake(key+".token.url", "required with the token mode external: the http(s) address of your token service")
+		}
+	default:
+		d.mistake(key+".token.mode", "%q is none of stable, classic and external", app.Token.Mode)
+	}
+}
+
+// wrong tells whether a mistake was noted about a key.
+func (d *decoder) wrong(key string) bool {
+	for _, m := range d.mistakes {
+		if m.Key == key {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *decoder) checkLimits(key string, limits map[string]ratelimit.Limit) {
+	for _, fault := range flatten(ratelimit.ValidateLimits(limits)) {
+		text := fault.Error()
+		path := key
+		if quoted, err := strconv.QuotedPrefix(text); err == nil {
+			if name, err := strconv.Unquote(quoted); err == nil {
+				path, text = key+"."+name, strings.TrimPrefix(text[len(quoted):], ": ")
+			}
+		}
+		d.mistake(path, "%s", text)
+	}
+}
+
+// secretFiles reads the secrets that are kept in files.
+func (d *decoder) secretFiles(cfg *Config) {
+	d.secretFile("redis.password_file", cfg.Redis.PasswordFile, &cfg.Redis.Password)
+	for i := range cfg.Apps {
+		d.secretFile(appKey(i)+".secret_file", cfg.Apps[i].SecretFile, &cfg.Apps[i].Secret)
+	}
+}
+
+// maxSecret is far more than a secret has: a larger file is another one by mistake.
+const maxSecret = 4 << 10
+
+// secretFile reads one secret. The newline that editors put at the end is no part of it.
+func (d *decoder) secretFile(key, path string, into *wechat.Secret) {
+	if path == "" {
+		return
+	}
+	if *into != "" {
+		d.mistake(key, "set together with %s: keep one of the two", strings.TrimSuffix(key, "_file"))
+		return
+	}
+	text, err := readSecret(path)
+	if err != nil {
+		d.mistake(key, "%v", err)
+		return
+	}
+	*into = wechat.Secret(text)
+}
+
+func readSecret(path string) (string, error) {
+	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return "", fmt.Errorf("cannot read the secret: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	if err != nil {
+		return "", fmt.Errorf("cannot read the secret: %w", err)
+	}
+	text = bytes.TrimRight(text, "\r\n")
+	switch {
+	case len(text) == 0:
+		return "", fmt.Errorf("%s is empty", path)
+	case len(text) > maxSecret || bytes.ContainsAny(text, "\r\n\x00"):
+		return "", errors.New(path + " holds more than a secret on one line")
+	}
+	return string(text), nil
+}

@@ -1,0 +1,120 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/wechat"
+	"github.com/wxcourier/wxcourier/worker"
+)
+
+// Config is the whole configuration.
+type Config struct {
+	Redis   Redis                `yaml:"redis"`
+	WeChat  wechat.Config        `yaml:"wechat"`
+	Pace    ratelimit.Config     `yaml:"pace"`
+	Worker  worker.Config        `yaml:"worker"`
+	Results worker.ResultsConfig `yaml:"results"`
+	Apps    []App                `yaml:"apps"`
+}
+
+// Default is what holds where nothing else is said: no Redis and no apps.
+func Default() Config {
+	return Config{
+		WeChat:  wechat.DefaultConfig(),
+		Pace:    ratelimit.DefaultConfig(),
+		Worker:  worker.DefaultConfig(),
+		Results: worker.DefaultResultsConfig(),
+	}
+}
+
+// DefaultFile is the file that is read when none is named, where it exists.
+const DefaultFile = "wxcourier.yaml"
+
+// PathVariable is the variable of the environment that names the file.
+const PathVariable = "WXCOURIER_CONFIG"
+
+// Find decides which file to read: the named one, else the one that the environment
+// names, else DefaultFile in the working folder where it exists. Otherwise it is "",
+// which means the defaults.
+func Find(named string, environ []string) string {
+	if named != "" {
+		return named
+	}
+	for _, entry := range environ {
+		if value, ok := strings.CutPrefix(entry, PathVariable+"="); ok && value != "" {
+			return value
+		}
+	}
+	if _, err := os.Stat(DefaultFile); err == nil {
+		return DefaultFile
+	}
+	return ""
+}
+
+// Load reads the file at path (none when it is ""), then the environment in the form
+// of os.Environ, then the files that hold secrets, and checks the whole. The error is
+// an *[Error] with all mistakes, or says why the file cannot be read.
+func Load(path string, environ []string) (Config, error) {
+	cfg := Default()
+	d := newDecoder()
+	if path != "" {
+		text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+		if err != nil {
+			return Config{}, fmt.Errorf("read the configuration: %w", err)
+		}
+		d.file(text, &cfg)
+	}
+	d.environment(environ, &cfg)
+	d.secretFiles(&cfg)
+	d.check(cfg)
+	if len(d.mistakes) > 0 {
+		return Config{}, &Error{Path: path, Mistakes: d.sorted()}
+	}
+	return cfg, nil
+}
+
+// check adds what the parts have to say about their sections.
+func (d *decoder) check(cfg Config) {
+	d.section("redis", cfg.Redis.Validate())
+	d.section("wechat", cfg.WeChat.Validate())
+	d.section("pace", cfg.Pace.Validate())
+	d.section("worker", cfg.Worker.Validate())
+	d.section("results", cfg.Results.Validate())
+	if cfg.Worker.ShutdownTimeout <= cfg.WeChat.AttemptTimeout {
+		d.mistake("worker.shutdown_timeout", "%v must exceed wechat.attempt_timeout (%v), or a shutdown breaks off attempts",
+			cfg.Worker.ShutdownTimeout, cfg.WeChat.AttemptTimeout)
+	}
+	d.checkApps(cfg.Apps)
+}
+
+// section takes over the faults of one part, each of the form "key: problem".
+func (d *decoder) section(name string, err error) {
+	for _, fault := range flatten(err) {
+		key, problem, found := strings.Cut(fault.Error(), ": ")
+		if !found {
+			d.mistake(name, "%s", fault)
+			continue
+		}
+		d.mistake(name+"."+key, "%s", problem)
+	}
+}
+
+// flatten takes joined errors apart.
+func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, flatten(e)...)
+	}
+	return all
+}

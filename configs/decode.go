@@ -1,0 +1,266 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/wxcourier/wxcourier/internal/nearest"
+)
+
+// decoder fills a Config by reflection over the yaml tags of its parts. It works on
+// the syntax tree, since a decoder that stops at the first fault, or forgets the
+// lines, cannot report all mistakes at once.
+type decoder struct {
+	from     map[string]origin // where the value of a key came from
+	anchors  map[string]ast.Node
+	mistakes []Mistake
+}
+
+// origin is a place; the zero value is the defaults.
+type origin struct {
+	line     int
+	variable string
+}
+
+func newDecoder() *decoder {
+	return &decoder{from: make(map[string]origin), anchors: make(map[string]ast.Node)}
+}
+
+// file decodes a YAML text into cfg.
+func (d *decoder) file(text []byte, cfg *Config) {
+	tree, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		d.syntax(err)
+		return
+	}
+	seen := false
+	for _, doc := range tree.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		if seen {
+			d.mistakes = append(d.mistakes, Mistake{Line: line(doc.Body), Problem: "a second YAML document: the configuration is one"})
+			return
+		}
+		seen = true
+		d.value(reflect.ValueOf(cfg).Elem(), doc.Body, "")
+	}
+}
+
+// syntax reports a text that is not YAML. The parser's own message would show the
+// lines around the place, and with them secrets.
+func (d *decoder) syntax(err error) {
+	var located interface {
+		GetMessage() string
+		GetToken() *token.Token
+	}
+	m := Mistake{Problem: "not valid YAML"}
+	if errors.As(err, &located) {
+		m.Problem += ": " + located.GetMessage()
+		if at := located.GetToken(); at != nil && at.Position != nil {
+			m.Line = at.Position.Line
+		}
+	}
+	d.mistakes = append(d.mistakes, m)
+}
+
+func line(n ast.Node) int {
+	if t := n.GetToken(); t != nil && t.Position != nil {
+		return t.Position.Line
+	}
+	return 0
+}
+
+// value decodes a node into v. A null leaves what is there.
+func (d *decoder) value(v reflect.Value, n ast.Node, key string) {
+	n = d.resolve(n)
+	if n == nil || n.Type() == ast.NullType {
+		return
+	}
+	switch v.Kind() { //nolint:exhaustive // the other kinds are scalars
+	case reflect.Struct:
+		d.fields(v, n, key)
+	case reflect.Map:
+		d.entries(v, n, key)
+	case reflect.Slice:
+		d.items(v, n, key)
+	default:
+		d.scalar(v, n, key)
+	}
+}
+
+// resolve looks through anchors, aliases and tags.
+func (d *decoder) resolve(n ast.Node) ast.Node {
+	switch node := n.(type) {
+	case *ast.AnchorNode:
+		d.anchors[node.Name.String()] = node.Value
+		return d.resolve(node.Value)
+	case *ast.AliasNode:
+		return d.anchors[node.Value.String()] // holds no anchor that is not resolved: it came before
+	case *ast.TagNode:
+		return d.resolve(node.Value)
+	}
+	return n
+}
+
+// members lists the entries of a mapping.
+func (d *decoder) members(n ast.Node, key string) []*ast.MappingValueNode {
+	switch node := n.(type) {
+	case *ast.MappingNode:
+		return node.Values
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{node}
+	}
+	d.from[key] = origin{line: line(n)}
+	d.mistake(key, "keys and values are expected here, each on a line of its own")
+	return nil
+}
+
+func (d *decoder) fields(v reflect.Value, n ast.Node, key string) {
+	fields := fieldsOf(v.Type())
+	for _, member := range d.members(n, key) {
+		name := keyText(member.Key)
+		path := join(key, name)
+		d.from[path] = origin{line: line(member.Key)}
+		index, known := fields.index[name]
+		if !known {
+			d.mistake(path, "%s", unknown(name, fields.names))
+			continue
+		}
+		d.value(v.Field(index), member.Value, path)
+	}
+}
+
+func (d *decoder) entries(v reflect.Value, n ast.Node, key string) {
+	for _, member := range d.members(n, key) {
+		path := join(key, keyText(member.Key))
+		d.from[path] = origin{line: line(member.Key)}
+		entry := reflect.New(v.Type().Elem()).Elem()
+		d.value(entry, member.Value, path)
+		if v.IsNil() {
+			v.Set(reflect.MakeMap(v.Type()))
+		}
+		v.SetMapIndex(reflect.ValueOf(keyText(member.Key)), entry)
+	}
+}
+
+func (d *decoder) items(v reflect.Value, n ast.Node, key string) {
+	list, ok := n.(*ast.SequenceNode)
+	if !ok {
+		d.mistake(key, `a list is expected: ["a", "b"], or one "- " line an entry`)
+		return
+	}
+	items := reflect.MakeSlice(v.Type(), len(list.Values), len(list.Values))
+	for i, item := range list.Values {
+		path := fmt.Sprintf("%s[%d]", key, i)
+		d.from[path] = origin{line: line(item)}
+		d.value(items.Index(i), item, path)
+	}
+	if len(list.Values) == 0 {
+		items = reflect.Zero(v.Type())
+	}
+	v.Set(items)
+}
+
+func (d *decoder) scalar(v reflect.Value, n ast.Node, key string) {
+	var text string
+	switch node := n.(type) {
+	case *ast.StringNode:
+		text = node.Value
+	case *ast.LiteralNode:
+		text = node.Value.Value
+	case ast.ScalarNode:
+		text = node.GetToken().Value
+	default:
+		d.mistake(key, "one value is expected, not a list or a mapping")
+		return
+	}
+	if err := set(v, text); err != nil {
+		d.mistake(key, "%v", err)
+	}
+}
+
+// set reads a scalar from its text, which is from the file or the environment.
+func set(v reflect.Value, text string) error {
+	if v.Type() == reflect.TypeFor[time.Duration]() {
+		value, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a duration; write a number with its unit, such as 500ms, 15s or 24h", text)
+		}
+		v.SetInt(int64(value))
+		return nil
+	}
+	switch v.Kind() { //nolint:exhaustive // what no section has is told below
+	case reflect.String:
+		v.SetString(text)
+	case reflect.Bool:
+		if text != "true" && text != "false" {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		v.SetBool(text == "true")
+	case reflect.Int, reflect.Int64:
+		value, err := strconv.ParseInt(text, 10, v.Type().Bits())
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+		v.SetInt(value)
+	case reflect.Float64:
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", text)
+		}
+		v.SetFloat(value)
+	default:
+		return fmt.Errorf("a value of type %v cannot be configured", v.Type())
+	}
+	return nil
+}
+
+func keyText(n ast.MapKeyNode) string {
+	if s, ok := n.(*ast.StringNode); ok {
+		return s.Value
+	}
+	return n.GetToken().Value
+}
+
+func join(key, name string) string {
+	if key == "" {
+		return name
+	}
+	return key + "." + name
+}
+
+// unknown says what may have been meant.
+func unknown(name string, names []string) string {
+	if meant, ok := nearest.Name(name, names); ok {
+		return fmt.Sprintf("unknown key; did you mean %q?", meant)
+	}
+	return "unknown key; there are " + strings.Join(names, ", ")
+}
+
+// fieldSet is the keys that a struct has.
+type fieldSet struct {
+	names []string
+	index map[string]int
+}
+
+func fieldsOf(t reflect.Type) fieldSet {
+	set := fieldSet{index: make(map[string]int)}
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
+		if name == "" || name == "-" {
+			continue
+		}
+		set.names = append(set.names, name)
+		set.index[name] = i
+	}
+	return set
+}

@@ -1,0 +1,165 @@
+package configs
+
+import (
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/ratelimit"
+)
+
+const (
+	variablePrefix = "WXCOURIER_"
+	appsPrefix     = variablePrefix + "APPS_"
+)
+
+// serviceLink is the shape of the variables that Kubernetes and Docker set by
+// themselves for a service whose name starts with "wxcourier":
+// https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+var serviceLink = regexp.MustCompile(`^WXCOURIER_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// environment applies the variables of the environment to cfg, in a fixed order.
+func (d *decoder) environment(environ []string, cfg *Config) {
+	leaves := leavesOf(reflect.ValueOf(cfg).Elem(), "")
+	variables := make([]string, 0, len(leaves))
+	byVariable := make(map[string]leaf, len(leaves))
+	for _, l := range leaves {
+		name := variablePrefix + variablePart(l.key)
+		variables = append(variables, name)
+		byVariable[name] = l
+	}
+	for _, entry := range slices.Sorted(slices.Values(environ)) {
+		name, text, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, variablePrefix) || name == PathVariable || text == "" || serviceLink.MatchString(name) {
+			continue
+		}
+		if l, ok := byVariable[name]; ok {
+			d.variable(name, text, l)
+			continue
+		}
+		if rest, ok := strings.CutPrefix(name, appsPrefix); ok {
+			d.appVariable(name, rest, text, cfg)
+			continue
+		}
+		d.unknownVariable(name, variables)
+	}
+}
+
+// A leaf is a key with one value or a list of texts.
+type leaf struct {
+	key   string
+	value reflect.Value
+}
+
+// leavesOf lists the leaves under v, which is addressable. Maps and lists of structs
+// have none: which entries there are is not known.
+func leavesOf(v reflect.Value, key string) []leaf {
+	if v.Kind() != reflect.Struct {
+		textList := v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.String
+		if v.Kind() == reflect.Map || v.Kind() == reflect.Slice && !textList {
+			return nil
+		}
+		return []leaf{{key, v}}
+	}
+	var all []leaf
+	fields := fieldsOf(v.Type())
+	for _, name := range fields.names {
+		all = append(all, leavesOf(v.Field(fields.index[name]), join(key, name))...)
+	}
+	return all
+}
+
+// variablePart is a key as a part of a variable's name.
+func variablePart(key string) string {
+	return strings.ToUpper(strings.NewReplacer(".", "_", ":", "_").Replace(key))
+}
+
+// variable sets one leaf.
+func (d *decoder) variable(name, text string, l leaf) {
+	d.from[l.key] = origin{variable: name}
+	if l.value.Kind() == reflect.Slice {
+		items := reflect.MakeSlice(l.value.Type(), 0, 1)
+		for part := range strings.SplitSeq(text, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				items = reflect.Append(items, reflect.ValueOf(part).Convert(l.value.Type().Elem()))
+			}
+		}
+		l.value.Set(items)
+		return
+	}
+	if err := set(l.value, text); err != nil {
+		d.mistake(l.key, "%v", err)
+	}
+}
+
+func (d *decoder) unknownVariable(name string, known []string) {
+	m := Mistake{Variable: name, Problem: "no key has this variable"}
+	if meant, ok := nearest.Name(name, known); ok {
+		m.Problem += "; did you mean $" + meant + "?"
+	}
+	d.mistakes = append(d.mistakes, m)
+}
+
+// appVariable sets a key of the app that the variable names, and adds the app if need
+// be. rest is the name after appsPrefix.
+func (d *decoder) appVariable(name, rest, text string, cfg *Config) {
+	id, part, found := strings.Cut(rest, "_")
+	if !found || part == "" {
+		d.mistakes = append(d.mistakes, Mistake{Variable: name, Problem: "write $" + appsPrefix + "<APPID>_SECRET, or another key of an app after its id"})
+		return
+	}
+	i := appAt(cfg, strings.ToLower(id))
+	key := appKey(i)
+	if _, ok := d.from[key]; !ok {
+		d.from[key] = origin{variable: name}
+	}
+	app := &cfg.Apps[i]
+	leaves := leavesOf(reflect.ValueOf(app).Elem(), "")
+	leaves = slices.DeleteFunc(leaves, func(l leaf) bool { return l.key == "id" })
+	known := make([]string, 0, len(leaves))
+	for _, l := range leaves {
+		if part == variablePart(l.key) {
+			l.key = key + "." + l.key
+			d.variable(name, text, l)
+			app.replaced(l.key)
+			return
+		}
+		known = append(known, appsPrefix+id+"_"+variablePart(l.key))
+	}
+	if d.limitVariable(name, text, key, app) {
+		return
+	}
+	d.unknownVariable(name, known)
+}
+
+// appAt is the place of the app in the configuration; it is added when it is not there.
+func appAt(cfg *Config, id string) int {
+	i := slices.IndexFunc(cfg.Apps, func(a App) bool { return a.ID == id })
+	if i < 0 {
+		cfg.Apps = append(cfg.Apps, App{ID: id})
+		i = len(cfg.Apps) - 1
+	}
+	return i
+}
+
+// limitVariable sets one number of one limit: …_LIMITS_SCHEME_GENERATE_PER_SECOND.
+func (d *decoder) limitVariable(name, text, key string, app *App) bool {
+	for _, row := range ratelimit.Defaults() {
+		limit := app.Limits[row.Name]
+		for _, l := range leavesOf(reflect.ValueOf(&limit).Elem(), "") {
+			if !strings.HasSuffix(name, "_"+variablePart("limits."+row.Name+"."+l.key)) {
+				continue
+			}
+			l.key = key + ".limits." + row.Name + "." + l.key
+			d.variable(name, text, l)
+			if app.Limits == nil {
+				app.Limits = make(map[string]ratelimit.Limit)
+			}
+			app.Limits[row.Name] = limit
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,30 @@
+package console
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestAMessageGoesAboveTheStatus(t *testing.T) {
+	var out strings.Builder
+	c := New(&out)
+	c.width = func() int { return 12 }
+	c.Status("10 of 100, and more")
+	_, _ = fmt.Fprintln(c, "a message")
+	c.Status("")
+	want := clearLine + "10 of 100, " + clearLine + "a message\n" + "10 of 100, " + clearLine
+	if out.String() != want {
+		t.Errorf("got  %q\nwant %q", out.String(), want)
+	}
+}
+
+func TestWithoutATerminalThereIsNoStatus(t *testing.T) {
+	var out strings.Builder
+	c := New(&out)
+	c.Status("10 of 100")
+	_, _ = fmt.Fprintln(c, "a message")
+	if got := out.String(); got != "a message\n" || c.Terminal() {
+		t.Errorf("got %q", got)
+	}
+}

@@ -1,0 +1,102 @@
+// Package tally counts results by type and outcome, and shows the counts as a table.
+//
+//	var t tally.Tally
+//	t.Add(result)
+//	_ = t.Write(os.Stderr)
+package tally
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// Tally is counts by type and outcome. The zero value is empty.
+type Tally struct {
+	counts map[cell]int
+}
+
+type cell struct {
+	typ     string
+	outcome tasks.Outcome
+}
+
+// Add counts a result.
+func (t *Tally) Add(r tasks.Result) {
+	if t.counts == nil {
+		t.counts = make(map[cell]int)
+	}
+	t.counts[cell{r.Type, r.Outcome}]++
+}
+
+// Of is how many results had an outcome.
+func (t *Tally) Of(outcome tasks.Outcome) int {
+	n := 0
+	for c, count := range t.counts {
+		if c.outcome == outcome {
+			n += count
+		}
+	}
+	return n
+}
+
+// Total is how many results were counted.
+func (t *Tally) Total() int {
+	n := 0
+	for _, count := range t.counts {
+		n += count
+	}
+	return n
+}
+
+// Write shows a row for each type and a column for each outcome that occurred, with
+// their sums. It writes nothing for an empty tally.
+func (t *Tally) Write(w io.Writer) error {
+	if len(t.counts) == 0 {
+		return nil
+	}
+	var types []string
+	for _, spec := range tasks.Catalog() {
+		types = append(types, spec.Type)
+	}
+	for c := range t.counts {
+		if !slices.Contains(types, c.typ) {
+			types = append(types, c.typ) // of a newer version's replica
+		}
+	}
+	outcomes := slices.DeleteFunc(tasks.Outcomes(), func(o tasks.Outcome) bool { return t.Of(o) == 0 })
+	var b strings.Builder
+	row := func(name, sum string, value func(tasks.Outcome) string) {
+		fmt.Fprintf(&b, "%-16s", name)
+		for _, o := range outcomes {
+			fmt.Fprintf(&b, "%*s", 2+max(len(o), len(Number(t.Of(o)))), value(o))
+		}
+		fmt.Fprintf(&b, "%*s\n", 2+max(len("total"), len(Number(t.Total()))), sum)
+	}
+	row("type", "total", func(o tasks.Outcome) string { return string(o) })
+	for _, typ := range types {
+		sum := 0
+		for _, o := range outcomes {
+			sum += t.counts[cell{typ, o}]
+		}
+		if sum > 0 {
+			row(typ, Number(sum), func(o tasks.Outcome) string { return Number(t.counts[cell{typ, o}]) })
+		}
+	}
+	row("total", Number(t.Total()), func(o tasks.Outcome) string { return Number(t.Of(o)) })
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Number writes a count with thousands apart: 12,345.
+func Number(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

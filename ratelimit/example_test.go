@@ -1,0 +1,96 @@
+package ratelimit_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+)
+
+// connect returns a client of a Redis inside the process.
+func connect() (rdb redis.UniversalClient, stop func()) {
+	m, err := miniredis.Run()
+	if err != nil {
+		panic(err)
+	}
+	client := redis.NewClient(&redis.Options{Addr: m.Addr()})
+	return client, func() {
+		_ = client.Close()
+		m.Close()
+	}
+}
+
+func ExampleLimiter_Acquire() {
+	rdb, stop := connect()
+	defer stop()
+	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
+
+	start := time.Now()
+	for range 3 {
+		permit, err := limiter.Acquire(context.Background(), "wx0123456789abcdef", "scheme:generate", nil)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		_ = permit // make the call here, while it is fresh
+	}
+	fmt.Println("three calls took at least 20 ms:", time.Since(start) >= 20*time.Millisecond)
+
+	usage, err := limiter.Usage(context.Background(), "wx0123456789abcdef", "scheme:urllink")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, u := range usage {
+		fmt.Printf("%s, per %s: %d of %d\n", u.Name, u.Window, u.Used, u.Limit)
+	}
+	// Output:
+	// three calls took at least 20 ms: true
+	// scheme:urllink, per second: 0 of 100
+	// links, per day: 3 of 500000
+}
+
+func ExampleLimiter_Hold() {
+	rdb, stop := connect()
+	defer stop()
+	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
+	ctx, app := context.Background(), "wx0123456789abcdef"
+
+	hold := ratelimit.Hold{App: app, Scope: "send:template", Reason: "quota_day", Code: 45009, Until: ratelimit.EndOfDay(time.Now()), By: "replica-1"}
+	if _, err := limiter.Hold(ctx, hold); err != nil {
+		fmt.Println(err)
+		return
+	}
+	d, err := limiter.Try(ctx, app, "send:template")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("held:", d.Hold.Reason, d.Hold.Code)
+
+	if _, err := limiter.Unhold(ctx, app, "send:template"); err != nil {
+		fmt.Println(err)
+		return
+	}
+	d, err = limiter.Try(ctx, app, "send:template")
+	fmt.Println("lifted:", d.Permit != nil, err)
+	// Output:
+	// held: quota_day 45009
+	// lifted: true <nil>
+}
+
+func ExampleValidateLimits() {
+	fmt.Println(ratelimit.ValidateLimits(map[string]ratelimit.Limit{"linx": {PerDay: -1}}) != nil)
+	// Output: true
+}
+
+func ExampleWriteLimitTable() {
+	if err := ratelimit.WriteLimitTable(os.Stdout); err != nil {
+		fmt.Println(err)
+	}
+}

@@ -1,0 +1,6 @@
+package worker
+
+import "net/http"
+
+// TrustForTest makes a replica trust the certificate of a test's own image host.
+func TrustForTest(r *Replica, c *http.Client) { r.fetcher.Transport = c.Transport }

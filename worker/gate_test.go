@@ -1,0 +1,207 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+)
+
+// fakePace gives out permits as a test lets it.
+type fakePace struct {
+	permits  chan *ratelimit.Permit
+	err      error
+	mu       sync.Mutex
+	released int
+}
+
+func (p *fakePace) Acquire(ctx context.Context, _ <-chan struct{}) (*ratelimit.Permit, error) {
+	if p.err != nil {
+		return nil, p.err
+	}
+	select {
+	case permit := <-p.permits:
+		return permit, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (p *fakePace) Release(*ratelimit.Permit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.released++
+}
+
+func TestDequeuesIsKnownByItsKeys(t *testing.T) {
+	dequeue := func(name string, keys ...any) redis.Cmder {
+		return redis.NewCmd(t.Context(), append([]any{name, "sha", len(keys)}, append(keys, "1764000000", "asynq:{q}:t:")...)...)
+	}
+	const q = "wx0123456789abcdef:send:subscribe"
+	keys := []any{"asynq:{" + q + "}:pending", "asynq:{" + q + "}:paused", "asynq:{" + q + "}:active", "asynq:{" + q + "}:lease"}
+	if got, ok := dequeues(dequeue("evalsha", keys...)); !ok || got != q {
+		t.Errorf("asynq's dequeue: %q, %v", got, ok)
+	}
+	if got, ok := dequeues(dequeue("eval", keys...)); !ok || got != q {
+		t.Errorf("asynq's dequeue, sent whole: %q, %v", got, ok)
+	}
+	for _, other := range []redis.Cmder{
+		dequeue("evalsha", "asynq:{q}:active", "asynq:{q}:lease", "asynq:{q}:t:1"),
+		dequeue("evalsha", "wxcourier:{q}:task:1"),
+		redis.NewCmd(t.Context(), "get", "asynq:{q}:pending"),
+		redis.NewCmd(t.Context(), "ping"),
+	} {
+		if _, ok := dequeues(other); ok {
+			t.Errorf("taken for a dequeue: %v", other)
+		}
+	}
+}
+
+func TestGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
+		g := newGate([]string{"urgent", "bulk"}, pace)
+		opened := make(chan bool)
+		ask := func(queue string) { go func() { opened <- g.open(queue) }() }
+
+		ask("urgent")
+		synctest.Wait()
+		select {
+		case <-opened:
+			t.Fatal("the gate opened without a permit")
+		default:
+		}
+		permit := &ratelimit.Permit{At: time.Now()}
+		pace.permits <- permit
+		if !<-opened {
+			t.Fatal("the gate stayed closed with a permit")
+		}
+		g.dequeued("urgent", redis.Nil)
+		if !g.open("bulk") { // the same permit serves the second queue
+			t.Fatal("bulk was not asked")
+		}
+		g.dequeued("bulk", nil)
+		if got := g.take(); got != permit || g.active.Load() != 1 {
+			t.Fatalf("the handler got %v, %d in flight", got, g.active.Load())
+		}
+
+		// Empty queues put the lane to sleep until it is woken, and its permit goes back.
+		pace.permits <- &ratelimit.Permit{}
+		if !g.open("urgent") {
+			t.Fatal("closed")
+		}
+		g.dequeued("urgent", redis.Nil)
+		if !g.open("bulk") {
+			t.Fatal("closed")
+		}
+		g.dequeued("bulk", redis.Nil)
+		ask("urgent")
+		synctest.Wait()
+		if pace.released != 1 {
+			t.Errorf("%d permits went back", pace.released)
+		}
+		time.Sleep(time.Hour)
+		select {
+		case <-opened:
+			t.Fatal("a sleeping lane asked Redis")
+		default:
+		}
+		pace.permits <- &ratelimit.Permit{}
+		g.wake()
+		if !<-opened {
+			t.Fatal("a woken lane stayed closed")
+		}
+
+		g.close()
+		if g.open("urgent") || g.open("bulk") {
+			t.Error("a closed lane let a dequeue through")
+		}
+		if pace.released != 2 {
+			t.Errorf("a closing lane kept its permit: %d", pace.released)
+		}
+	})
+}
+
+func TestGateDoesNotSpinWhileRedisIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate([]string{"q"}, &fakePace{err: errors.New("Redis is away")})
+		start, asked := time.Now(), 0
+		for time.Since(start) < time.Minute {
+			g.open("q")
+			asked++
+		}
+		if asked > 60 {
+			t.Errorf("asked %d times in a minute", asked)
+		}
+		g.pace = &fakePace{permits: make(chan *ratelimit.Permit, 1)}
+		g.pace.(*fakePace).permits <- &ratelimit.Permit{}
+		if !g.open("q") {
+			t.Error("it does not recover")
+		}
+	})
+}
+
+func TestNoScriptIsNoFailure(t *testing.T) {
+	g := newGate([]string{"q"}, &fakePace{})
+	g.inHand = &ratelimit.Permit{}
+	g.dequeued("q", redisError("NOSCRIPT No matching script."))
+	if g.failures != 0 || g.inHand == nil {
+		t.Error("asynq sends the script next, with the same permit")
+	}
+}
+
+// redisError is an error as the server says it.
+type redisError string
+
+func (e redisError) Error() string { return string(e) }
+func (redisError) RedisError()     {}
+
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns()
+		leave, err := turns.enter(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := turns.enter(t.Context(), "b") // another person does not wait
+		if err != nil {
+			t.Fatal(err)
+		}
+		other()
+		order := make(chan func())
+		go func() {
+			second, err := turns.enter(t.Context(), "a")
+			if err != nil {
+				t.Error(err)
+			}
+			order <- second
+		}()
+		ctx, cancel := context.WithCancel(t.Context())
+		gaveUp := make(chan error)
+		go func() {
+			_, err := turns.enter(ctx, "a")
+			gaveUp <- err
+		}()
+		synctest.Wait()
+		select {
+		case <-order:
+			t.Fatal("two have the turn")
+		default:
+		}
+		cancel()
+		if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+			t.Errorf("gave up with %v", err)
+		}
+		leave()
+		(<-order)()
+		if len(turns.held) != 0 {
+			t.Errorf("%d turns are kept for nobody", len(turns.held))
+		}
+	})
+}

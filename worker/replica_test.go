@@ -1,0 +1,285 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/sandbox"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/worker"
+)
+
+// TestShutdownFinishesWhatIsInHand: a request under way is finished and recorded, what
+// waits is handed back, nothing is unknown, nothing is sent twice.
+func TestShutdownFinishesWhatIsInHand(t *testing.T) {
+	onEach(t, sandbox.Options{Latency: 300 * time.Millisecond}, func(t *testing.T, r *rig) {
+		const n = 150
+		first := r.replica(nil)
+		for i := range n {
+			r.submit(message(fmt.Sprintf("m%d", i), fmt.Sprintf("o%d", i)))
+		}
+		redistest.Until(t, 10*time.Second, "calls are under way", func() bool {
+			return r.wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}) > 0
+		})
+		if err := first.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if first.Ready() {
+			t.Error("ready after the end")
+		}
+		r.replica(nil)
+		for i := range n {
+			if got := r.outcome(fmt.Sprintf("m%d", i)); got.Outcome != tasks.OutcomeAccepted {
+				t.Errorf("m%d: %s %s", i, got.Outcome, got.Reason)
+			}
+		}
+		if d := r.wx.Duplicates(); len(d) > 0 {
+			t.Errorf("%d messages were delivered twice", len(d))
+		}
+		if delivered := r.wx.Count(sandbox.Filter{Delivered: true, Path: "/cgi-bin/message/subscribe/send"}); delivered != n {
+			t.Errorf("%d delivered, want %d", delivered, n)
+		}
+	})
+}
+
+// TestForeignClient: a service that uses a plain asynq.Client is served as well.
+func TestForeignClient(t *testing.T) {
+	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
+		r.replica(nil)
+		task, err := tasks.NewSubscribeTask(app, tasks.SubscribePayload{
+			ToUser: "a", TemplateID: "T1", Data: map[string]tasks.Value{"thing1": {Value: "订单已发货"}},
+		}, tasks.ID("foreign"), tasks.InBatch("b"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
+		defer func() { _ = plain.Close() }()
+		if _, err := plain.EnqueueContext(t.Context(), task); err != nil {
+			t.Fatal(err)
+		}
+		redistest.Until(t, 10*time.Second, "it has an outcome", func() bool {
+			got, err := r.client.Result(t.Context(), app, "foreign")
+			return err == nil && got.Outcome == tasks.OutcomeAccepted
+		})
+		if c, err := r.client.Batch(t.Context(), app, "b"); err != nil || c["total"] != 1 || c["accepted"] != 1 {
+			t.Errorf("batch %v, %v", c, err)
+		}
+	})
+}
+
+// TestPoisonedTasks: what cannot be decoded ends with one outcome in asynq's archive, and
+// the lane goes on.
+func TestPoisonedTasks(t *testing.T) {
+	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
+		r.replica(nil)
+		plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
+		defer func() { _ = plain.Close() }()
+		queue := tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent)
+		for id, payload := range map[string]string{
+			"not-json": "\xff\x00{", "no-body": `{"type":"send:subscribe","app":"` + app + `","id":"no-body"}`,
+			"other-id": `{"type":"send:subscribe","app":"` + app + `","id":"somebody","body":{}}`,
+		} {
+			_, err := plain.EnqueueContext(t.Context(), asynq.NewTask(tasks.TypeSubscribe, []byte(payload)),
+				asynq.Queue(queue), asynq.TaskID(app+":"+id), asynq.MaxRetry(tasks.MaxRetry), asynq.Timeout(time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.submit(message("good", "a"))
+		if got := r.outcome("good"); got.Outcome != tasks.OutcomeAccepted {
+			t.Errorf("the lane: %+v", got)
+		}
+		inspector := asynq.NewInspectorFromRedisClient(r.rdb)
+		for _, id := range []string{"not-json", "no-body", "other-id"} {
+			redistest.Until(t, 10*time.Second, id+" has an outcome", func() bool {
+				got, err := r.client.Result(t.Context(), app, id)
+				return err == nil && got.Outcome == tasks.OutcomeFailed && got.Reason == "undecodable"
+			})
+			redistest.Until(t, 10*time.Second, id+" is archived", func() bool {
+				info, err := inspector.GetTaskInfo(queue, app+":"+id)
+				return err == nil && info.State == asynq.TaskStateArchived
+			})
+		}
+		if n := strings.Count(r.log.String(), "cannot be decoded"); n != 3 {
+			t.Errorf("%d log lines, want 3", n)
+		}
+	})
+}
+
+// TestRedisComesBack: a replica outlives a restart of Redis, and loses nothing.
+func TestRedisComesBack(t *testing.T) {
+	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	r := newRig(t, server.Addr(), sandbox.Options{Latency: 20 * time.Millisecond})
+	p := r.replica(nil)
+	const n = 300
+	for i := range n {
+		r.submit(message(fmt.Sprintf("m%d", i), fmt.Sprintf("o%d", i)))
+	}
+	redistest.Until(t, 10*time.Second, "calls are under way", func() bool {
+		return r.wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}) > 20
+	})
+	server.Kill()
+	probe := httptest.NewRecorder()
+	p.Handler(p.registry).ServeHTTP(probe, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
+	if probe.Code != http.StatusServiceUnavailable {
+		t.Errorf("ready without Redis: %d", probe.Code)
+	}
+	server.Restart()
+	ended := make(map[tasks.Outcome]int)
+	for i := range n {
+		id := fmt.Sprintf("m%d", i)
+		redistest.Until(t, 3*time.Minute, id+" has an outcome", func() bool {
+			got, err := r.client.Result(context.WithoutCancel(t.Context()), app, id)
+			if err == nil && got.Outcome != "" {
+				ended[got.Outcome]++
+				return true
+			}
+			return false
+		})
+	}
+	if d := r.wx.Duplicates(); len(d) > 0 {
+		t.Errorf("%d messages were delivered twice", len(d))
+	}
+	if ended[tasks.OutcomeAccepted]+ended[tasks.OutcomeUnknown] != n {
+		t.Errorf("outcomes %v", ended)
+	}
+	t.Logf("outcomes %v", ended)
+}
+
+// TestIdleLanesAskNothing: lanes without work are closed, and dequeue nothing.
+func TestIdleLanesAskNothing(t *testing.T) {
+	server := redistest.Start(t)
+	r := newRig(t, server.Addr(), sandbox.Options{})
+	r.replica(nil)
+	r.submit(message("one", "a"))
+	r.outcome("one")
+	dequeues := func() string {
+		return r.rdb.Info(t.Context(), "commandstats").Val()
+	}
+	count := func(s string) int {
+		var n int
+		for l := range strings.Lines(s) {
+			if strings.HasPrefix(l, "cmdstat_rpoplpush:") {
+				_, _ = fmt.Sscanf(l, "cmdstat_rpoplpush:calls=%d", &n)
+			}
+		}
+		return n
+	}
+	before := count(dequeues())
+	// Another lane works meanwhile; its outcome is the clock of this test.
+	for i := range 5 {
+		id := fmt.Sprintf("c%d", i)
+		r.submit(addressed(tasks.TypeCustom, id, id))
+		r.outcome(id)
+	}
+	if asked := count(dequeues()) - before; asked > 25 {
+		t.Errorf("%d dequeues for five tasks", asked)
+	}
+}
+
+func TestMetricsAndHealth(t *testing.T) {
+	m, _ := redistest.Mini(t)
+	r := newRig(t, m.Addr(), sandbox.Options{})
+	p := r.replica(nil)
+	r.submit(message("one", "openid-of-somebody"))
+	r.submit(message("two", "unsubscribed-b"))
+	r.outcome("one")
+	r.outcome("two")
+	get := func(path string) (int, string) {
+		w := httptest.NewRecorder()
+		p.Handler(p.registry).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		return w.Code, w.Body.String()
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if code, body := get(path); code != http.StatusOK {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	_, text := get("/metrics")
+	for _, want := range []string{
+		`wxcourier_calls_total{api="/cgi-bin/message/subscribe/send",app="` + app + `",class="ok"} 1`,
+		`wxcourier_calls_total{api="/cgi-bin/message/subscribe/send",app="` + app + `",class="refused"} 1`,
+		`wxcourier_outcomes_total{app="` + app + `",outcome="accepted",type="send:subscribe"} 1`,
+		`wxcourier_outcomes_total{app="` + app + `",outcome="refused",type="send:subscribe"} 1`,
+		`wxcourier_delivery_seconds_count{type="send:subscribe"} 2`,
+		`wxcourier_call_seconds_count{api="/cgi-bin/message/subscribe/send"} 2`,
+		`wxcourier_lane_active{app="` + app + `",type="send:subscribe"} 0`,
+		`wxcourier_quota_used{api="/cgi-bin/message/subscribe/send",app="` + app + `",window="day"} 2`,
+		`wxcourier_quota_limit{api="/cgi-bin/message/subscribe/send",app="` + app + `",window="day"} 1e+07`,
+		`wxcourier_permit_wait_seconds_count{api="/cgi-bin/message/subscribe/send"}`, `wxcourier_build_info{`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("not in /metrics: %s", want)
+		}
+	}
+	for _, secret := range []string{"openid-of-somebody", "unsubscribed-b", "T1", secret} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%s is in /metrics", secret)
+		}
+	}
+	if problems, err := testutil.GatherAndLint(p.registry); err != nil || len(problems) > 0 {
+		t.Errorf("lint: %v, %v", problems, err)
+	}
+}
+
+// TestImages: a check's image travels beside the payload, from the payload of a plain
+// asynq client, or from an allowed host.
+func TestImages(t *testing.T) {
+	host := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		switch req.URL.Path {
+		case "/ok.png":
+			_, _ = w.Write([]byte("\x89PNG\r\n\x1a\n0000"))
+		case "/text":
+			_, _ = w.Write([]byte("hello"))
+		default:
+			http.NotFound(w, req)
+		}
+	}))
+	t.Cleanup(host.Close)
+	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
+		r.config.MediaHosts = []string{strings.TrimPrefix(host.URL, "https://")}
+		p := r.replica(nil)
+		worker.TrustForTest(p.Replica, host.Client())
+		check := func(id, body string) {
+			r.submit(tasks.Envelope{Type: tasks.TypeImageCheck, ID: id, Body: []byte(body)})
+		}
+		spec, _ := tasks.Lookup(tasks.TypeImageCheck)
+		check("inline", spec.Example)
+		check("fetched", `{"media_url":"`+host.URL+`/ok.png"}`)
+		check("no-image", `{"media_url":"`+host.URL+`/text"}`)
+		check("missing", `{"media_url":"`+host.URL+`/missing"}`)
+		check("elsewhere", `{"media_url":"https://127.0.0.1:1/ok.png"}`)
+		for id, want := range map[string]tasks.Outcome{
+			"inline": tasks.OutcomeAccepted, "fetched": tasks.OutcomeAccepted,
+			"no-image": tasks.OutcomeRejected, "missing": tasks.OutcomeRejected, "elsewhere": tasks.OutcomeRejected,
+		} {
+			if got := r.outcome(id); got.Outcome != want {
+				t.Errorf("%s: %s %s", id, got.Outcome, got.Reason)
+			}
+		}
+		if keys := r.rdb.Keys(t.Context(), "wxcourier:*:blob:*").Val(); len(keys) > 0 {
+			t.Errorf("images outlive their tasks: %v", keys)
+		}
+	})
+}
+
+func TestNewTellsWhatIsWrong(t *testing.T) {
+	_, err := worker.New(worker.Config{ShutdownTimeout: time.Millisecond, Attempts: 0}, worker.Parts{}, worker.Hooks{})
+	if err == nil || !strings.Contains(err.Error(), "shutdown_timeout") || !strings.Contains(err.Error(), "attempts") {
+		t.Errorf("not all mistakes: %v", err)
+	}
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		t.Errorf("not joined: %T", err)
+	}
+}
