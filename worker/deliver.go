@@ -27,22 +27,24 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	if err != nil {
 		return r.discard(ctx, l, err)
 	}
-	leave, err := r.turns.enter(l.gate.ctx, j.turnKey())
+	waiting, done := l.whileOpen(ctx)
+	defer done()
+	leave, err := r.turns.enter(waiting, j.turnKey())
 	if err != nil {
 		return notNow(0, "the lane closes")
 	}
 	defer leave()
-	permit, err := r.freshPermit(l)
+	permit, err := r.freshPermit(waiting, l)
 	if err != nil {
 		return notNow(0, "the lane closes")
 	}
 	opened, err := r.open(ctx, j)
 	if err != nil {
-		r.limiter.release(permit)
+		r.limiter.release(ctx, permit)
 		return notNow(redisPause, "Redis did not answer")
 	}
 	if opened.What != ledger.Go {
-		r.limiter.release(permit)
+		r.limiter.release(ctx, permit)
 		return r.settle(ctx, j, r.verdictOf(opened))
 	}
 	answer, err := r.call(ctx, j)
@@ -52,15 +54,15 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 
 // freshPermit is the permit that came with the dequeue, or another one when it has
 // become too late to use.
-func (r *Replica) freshPermit(l *lane) (*ratelimit.Permit, error) {
+func (r *Replica) freshPermit(ctx context.Context, l *lane) (*ratelimit.Permit, error) {
 	p := l.gate.take()
 	if p != nil && p.Fresh(time.Now()) {
 		return p, nil
 	}
 	if p != nil {
-		r.limiter.release(p)
+		r.limiter.release(ctx, p)
 	}
-	return l.pace.Acquire(l.gate.ctx, nil)
+	return l.pace.Acquire(ctx, nil)
 }
 
 func (r *Replica) open(ctx context.Context, j *job) (ledger.Opened, error) {
@@ -130,7 +132,7 @@ func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
 	if err != nil {
 		return notNow(redisPause, "the outcome could not be recorded")
 	}
-	r.logOutcome(j, v)
+	r.logOutcome(ctx, j, v)
 	if result.Outcome == tasks.OutcomeFailed || result.Outcome == tasks.OutcomeUnknown {
 		return fmt.Errorf("%s: %s: %w", result.Outcome, v.reason, asynq.SkipRetry)
 	}

@@ -13,11 +13,11 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// dequeueBackoff bounds the pause after a dequeue that failed. asynq itself asks again
+// The backoff bounds the pause after a dequeue that failed. asynq itself asks again
 // at once, and would spin for as long as Redis is away.
 const (
-	dequeueBackoffMin = 50 * time.Millisecond
-	dequeueBackoffMax = 2 * time.Second
+	shortestBackoff = 50 * time.Millisecond
+	longestBackoff  = 2 * time.Second
 )
 
 // dequeueHook is the go-redis hook that lets asynq's dequeue through only when the
@@ -85,7 +85,7 @@ func dequeues(cmd redis.Cmder) (queue string, ok bool) {
 // pacer is what a gate needs of the limiter.
 type pacer interface {
 	Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error)
-	Release(p *ratelimit.Permit)
+	Release(ctx context.Context, p *ratelimit.Permit)
 }
 
 // gate stands before the dequeues of one lane. Only asynq's one dequeuing goroutine
@@ -157,7 +157,7 @@ func (g *gate) pause() bool {
 	if g.failures == 0 {
 		return true
 	}
-	t := time.NewTimer(min(dequeueBackoffMin<<min(g.failures-1, 10), dequeueBackoffMax))
+	t := time.NewTimer(min(shortestBackoff<<min(g.failures-1, 10), longestBackoff))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -217,7 +217,7 @@ func (g *gate) take() *ratelimit.Permit {
 
 func (g *gate) putBack() {
 	if g.inHand != nil {
-		g.pace.Release(g.inHand)
+		g.pace.Release(g.ctx, g.inHand)
 		g.inHand = nil
 	}
 }

@@ -33,7 +33,7 @@ func (p *fakePace) Acquire(ctx context.Context, _ <-chan struct{}) (*ratelimit.P
 	}
 }
 
-func (p *fakePace) Release(*ratelimit.Permit) {
+func (p *fakePace) Release(context.Context, *ratelimit.Permit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.released++

@@ -22,8 +22,8 @@ type limiter struct {
 
 // release gives back a permit that was not used. One that cannot be given back is lost
 // until its window has passed; that costs pace, not correctness.
-func (l limiter) release(p *ratelimit.Permit) {
-	ctx, cancel := context.WithTimeout(context.Background(), redisAnswer)
+func (l limiter) release(ctx context.Context, p *ratelimit.Permit) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
 	defer cancel()
 	if err := l.Release(ctx, p); err != nil {
 		l.log.Debug("a permit could not be given back", slog.Any("err", err))

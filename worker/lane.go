@@ -100,7 +100,16 @@ func (p *lanePace) Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimi
 	return permit, err
 }
 
-func (p *lanePace) Release(permit *ratelimit.Permit) { p.limiter.release(permit) }
+func (p *lanePace) Release(ctx context.Context, permit *ratelimit.Permit) {
+	p.limiter.release(ctx, permit)
+}
+
+// whileOpen is a context for waiting: it ends with the lane, too.
+func (l *lane) whileOpen(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(l.gate.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
 
 // drain waits until nothing is in flight.
 func (l *lane) drain() {

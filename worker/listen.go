@@ -43,7 +43,7 @@ func (r *Replica) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if err := r.rdb.Ping(ctx).Err(); err != nil {
-		return errors.New("Redis does not answer") //nolint:staticcheck,revive // Redis is a name
+		return errors.New("Redis does not answer") //nolint:staticcheck // Redis is a name
 	}
 	return nil
 }

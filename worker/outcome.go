@@ -109,7 +109,7 @@ func encode(result tasks.Result) []byte {
 // archive, where an operator finds the payload.
 func (r *Replica) discard(ctx context.Context, l *lane, cause error) error {
 	if p := l.gate.take(); p != nil {
-		r.limiter.release(p)
+		r.limiter.release(ctx, p)
 	}
 	var bad *undecodable
 	if !errors.As(cause, &bad) {
@@ -125,7 +125,7 @@ func (r *Replica) discard(ctx context.Context, l *lane, cause error) error {
 
 // logOutcome says an outcome as loudly as it surprises: an accepted message is nothing
 // to talk about, an unknown one is an operator's business.
-func (r *Replica) logOutcome(j *job, v verdict) {
+func (r *Replica) logOutcome(ctx context.Context, j *job, v verdict) {
 	level := slog.LevelDebug
 	switch v.outcome {
 	case tasks.OutcomeUnknown, tasks.OutcomeFailed:
@@ -137,5 +137,5 @@ func (r *Replica) logOutcome(j *job, v verdict) {
 			level = slog.LevelInfo // a retry that worked
 		}
 	}
-	r.log.Log(context.Background(), level, string(v.outcome), j.attrs(slog.Any("err", j.err), slog.String("reason", v.reason))...)
+	r.log.Log(ctx, level, string(v.outcome), j.attrs(slog.Any("err", j.err), slog.String("reason", v.reason))...)
 }

@@ -28,8 +28,8 @@ func survey(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey, due
 	}
 	_, cluster := rdb.(*redis.ClusterClient)
 	if !cluster { // on a cluster the keys of two queues may not meet in one command
-		any, err := anyExists(ctx, rdb, queues)
-		if err != nil || !any {
+		some, err := anyExists(ctx, rdb, queues)
+		if err != nil || !some {
 			return nil, err
 		}
 	}

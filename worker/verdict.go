@@ -60,7 +60,7 @@ var rules = map[wechat.Class]rule{
 }
 
 // tokenUnavailable is the reason of the one hold that no class stands for.
-const tokenUnavailable = "token_unavailable"
+const tokenUnavailable = "token_unavailable" //nolint:gosec // a word, no credential
 
 // The schedules: how long the nth wait lasts. The total so far stands beside each line.
 // The last line is repeated.
