@@ -1,0 +1,284 @@
+package tasks_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+const clientApp = "wx0123456789abcdef"
+
+func message(id string) tasks.Envelope {
+	return tasks.Envelope{
+		Type: tasks.TypeSubscribe, App: clientApp, ID: id,
+		Body: []byte(`{"touser":"oAbc","template_id":"T1","data":{"thing1":{"value":"订单已发货"}}}`),
+	}
+}
+
+func pending(t *testing.T, rdb redis.UniversalClient, p tasks.Priority) int64 {
+	t.Helper()
+	return rdb.LLen(t.Context(), "asynq:{"+tasks.QueueName(clientApp, tasks.TypeSubscribe, p)+"}:pending").Val()
+}
+
+// TestOneIDIsEnqueuedOnce: also under a race of producers, who disagree about the
+// priority: asynq itself knows an id within one queue only.
+func TestOneIDIsEnqueuedOnce(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		client := tasks.NewClient(rdb)
+		var fresh atomic.Int64
+		var producers sync.WaitGroup
+		for i := range 40 {
+			producers.Go(func() {
+				e := message("one")
+				if i%2 == 0 {
+					e.Priority = tasks.Bulk
+				}
+				receipt, err := client.Submit(t.Context(), e)
+				if err != nil {
+					t.Error(err)
+				}
+				if !receipt.Already {
+					fresh.Add(1)
+				}
+			})
+		}
+		producers.Wait()
+		if fresh.Load() != 1 {
+			t.Errorf("%d producers were told that theirs is the first", fresh.Load())
+		}
+		if n := pending(t, rdb, tasks.Urgent) + pending(t, rdb, tasks.Bulk); n != 1 {
+			t.Errorf("%d tasks wait", n)
+		}
+	})
+}
+
+// TestAMarkedTaskIsEnqueued: its producer died between our mark and asynq's.
+func TestAMarkedTaskIsEnqueued(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := ledger.New(rdb, ledger.Policy{})
+		bulk := tasks.QueueName(clientApp, tasks.TypeSubscribe, tasks.Bulk)
+		if _, err := l.Mark(t.Context(), ledger.Ref{App: clientApp, ID: "one"}, bulk, "waiting"); err != nil {
+			t.Fatal(err)
+		}
+		receipt, err := tasks.NewClient(rdb).Submit(t.Context(), message("one"))
+		if err != nil || receipt.Already || receipt.Queue != bulk {
+			t.Errorf("%+v, %v", receipt, err)
+		}
+		if pending(t, rdb, tasks.Bulk) != 1 || pending(t, rdb, tasks.Urgent) != 0 {
+			t.Error("it does not wait in the queue that it was marked with")
+		}
+	})
+}
+
+// TestAnArchivedCopyIsNoObstacle: the record of an ended task is gone, its copy in
+// asynq's archive is not.
+func TestAnArchivedCopyIsNoObstacle(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		client := tasks.NewClient(rdb)
+		queue := tasks.QueueName(clientApp, tasks.TypeSubscribe, tasks.Urgent)
+		if _, err := client.Submit(t.Context(), message("one")); err != nil {
+			t.Fatal(err)
+		}
+		inspector := asynq.NewInspectorFromRedisClient(rdb)
+		if err := inspector.ArchiveTask(queue, clientApp+":one"); err != nil {
+			t.Fatal(err)
+		}
+		if err := rdb.Del(t.Context(), ledger.TaskKey(clientApp, "one")).Err(); err != nil {
+			t.Fatal(err)
+		}
+		receipt, err := client.Submit(t.Context(), message("one"))
+		if err != nil || receipt.Already {
+			t.Errorf("%+v, %v", receipt, err)
+		}
+		if n := pending(t, rdb, tasks.Urgent); n != 1 {
+			t.Errorf("%d tasks wait", n)
+		}
+	})
+}
+
+func TestSubmitManyAnswersEachItem(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		client := tasks.NewClient(rdb)
+		var many []tasks.Envelope
+		for i := range 100 {
+			many = append(many, message(fmt.Sprintf("m%d", i/2))) // each id twice
+		}
+		many[7].Body = []byte(`{"template_id":"T1"}`)
+		many[7].ID = "bad"
+		var fresh, already int
+		for i, answer := range client.SubmitMany(t.Context(), many) {
+			var invalid *tasks.ValidationError
+			switch {
+			case i == 7:
+				if !errors.As(answer.Err, &invalid) {
+					t.Errorf("a bad task: %v", answer.Err)
+				}
+			case answer.Err != nil:
+				t.Errorf("%d: %v", i, answer.Err)
+			case answer.Receipt.Already:
+				already++
+			default:
+				fresh++
+			}
+		}
+		if fresh != 50 || already != 49 {
+			t.Errorf("%d new and %d already there", fresh, already)
+		}
+		apps, err := client.Apps(t.Context())
+		if err != nil || !slices.Equal(apps, []string{clientApp}) {
+			t.Errorf("apps %v, %v", apps, err)
+		}
+	})
+}
+
+func TestEnqueueWakesTheLane(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		sub := rdb.Subscribe(t.Context(), ledger.WakeChannel)
+		defer func() { _ = sub.Close() }()
+		if _, err := sub.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		client := tasks.NewClient(rdb)
+		later := message("later")
+		later.ProcessAt = time.Now().Add(time.Hour)
+		for _, e := range []tasks.Envelope{later, message("now")} {
+			if _, err := client.Submit(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, err := sub.ReceiveMessage(t.Context())
+		if err != nil || m.Payload != message("now").Queue() {
+			t.Errorf("woken with %v, %v", m, err)
+		}
+		if r, err := client.Result(t.Context(), clientApp, "later"); err != nil || r.State != tasks.StateScheduled || r.Type != tasks.TypeSubscribe {
+			t.Errorf("a task for later: %+v, %v", r, err)
+		}
+	})
+}
+
+func TestImageTravelsBesideThePayload(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		image := append([]byte("GIF89a"), bytes.Repeat([]byte{7}, 100_000)...)
+		task, err := tasks.NewImageCheckTask(clientApp, tasks.ImageCheckPayload{Media: image}, tasks.ID("img"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tasks.NewClient(rdb).Enqueue(t.Context(), task); err != nil {
+			t.Fatal(err)
+		}
+		queue := tasks.QueueName(clientApp, tasks.TypeImageCheck, tasks.Urgent)
+		info, err := asynq.NewInspectorFromRedisClient(rdb).GetTaskInfo(queue, clientApp+":img")
+		if err != nil || len(info.Payload) > 500 {
+			t.Fatalf("a payload of %d bytes, %v", len(info.Payload), err)
+		}
+		blob, err := ledger.New(rdb, ledger.Policy{}).Blob(t.Context(), clientApp, "img")
+		if err != nil || !bytes.Equal(blob, image) {
+			t.Errorf("the image: %d bytes, %v", len(blob), err)
+		}
+	})
+}
+
+func TestResultsFollowTheStream(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		client := tasks.NewClient(rdb)
+		l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 10_000})
+		settle := func(id string) {
+			_, err := l.Settle(t.Context(), ledger.Ref{App: clientApp, ID: id}, ledger.Ending{
+				Outcome: "accepted", Result: fmt.Appendf(nil, `{"id":%q,"app":%q,"outcome":"accepted","msgid":"3395159288267931652"}`, id, clientApp),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 1200 { // more than two pages
+			settle(fmt.Sprintf("m%d", i))
+		}
+		n := 0
+		for r, err := range client.Results(t.Context(), clientApp, "", false) {
+			if err != nil || r.ID != fmt.Sprintf("m%d", n) || r.MsgID != "3395159288267931652" {
+				t.Fatalf("%d: %+v, %v", n, r, err)
+			}
+			n++
+		}
+		if n != 1200 {
+			t.Errorf("%d results", n)
+		}
+		end, err := client.End(t.Context(), clientApp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		got := make(chan string)
+		go func() {
+			for r, err := range client.Results(ctx, clientApp, end, true) {
+				if err != nil {
+					t.Error(err)
+				}
+				got <- r.ID
+			}
+			close(got)
+		}()
+		settle("new")
+		if id := <-got; id != "new" {
+			t.Errorf("followed to %s", id)
+		}
+		cancel()
+		if _, more := <-got; more {
+			t.Error("it follows after the end of its context")
+		}
+	})
+}
+
+func TestWaitAndUnknownIDs(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	client := tasks.NewClient(rdb)
+	if _, err := client.Wait(t.Context(), clientApp, "nobody"); !errors.Is(err, tasks.ErrNotFound) {
+		t.Errorf("wait for nobody: %v", err)
+	}
+	if _, err := client.Batch(t.Context(), clientApp, "none"); !errors.Is(err, tasks.ErrNotFound) {
+		t.Errorf("no batch: %v", err)
+	}
+	if _, err := client.CancelBatch(t.Context(), clientApp, "none"); !errors.Is(err, tasks.ErrNotFound) {
+		t.Errorf("cancel no batch: %v", err)
+	}
+	if _, err := client.Submit(t.Context(), message("waits")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if r, err := client.Wait(ctx, clientApp, "waits"); !errors.Is(err, context.DeadlineExceeded) || r.State != tasks.StateWaiting {
+		t.Errorf("wait in vain: %+v, %v", r, err)
+	}
+}
+
+// TestRedisAwayIsSaid: the error is Redis', and the call may be repeated.
+func TestRedisAwayIsSaid(t *testing.T) {
+	m, _ := redistest.Mini(t)
+	rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), MaxRetries: -1, DialerRetries: 1})
+	defer func() { _ = rdb.Close() }()
+	client := tasks.NewClient(rdb)
+	m.SetError("OOM command not allowed when used memory > 'maxmemory'.")
+	_, err := client.Submit(t.Context(), message("one"))
+	var invalid *tasks.ValidationError
+	if err == nil || errors.As(err, &invalid) {
+		t.Errorf("a full Redis: %v", err)
+	}
+	m.SetError("")
+	if receipt, err := client.Submit(t.Context(), message("one")); err != nil || receipt.Already {
+		t.Errorf("repeated: %+v, %v", receipt, err)
+	}
+}
