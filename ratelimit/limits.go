@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/wxcourier/wxcourier/internal/nearest"
 )
 
 // Limit is what may be sent of one type or group. Zero means that there is no such
@@ -130,8 +132,11 @@ func ValidateLimits(overrides map[string]Limit) error {
 	var errs []error
 	for _, k := range keys {
 		if !slices.Contains(names, k) {
-			errs = append(errs, fmt.Errorf("%q: no such task type or group; the nearest is %q (there are %s)",
-				k, nearest(k, names), strings.Join(names, ", ")))
+			meant := ""
+			if name, ok := nearest.Name(k, names); ok {
+				meant = fmt.Sprintf("; the nearest is %q", name)
+			}
+			errs = append(errs, fmt.Errorf("%q: no such task type or group%s (there are %s)", k, meant, strings.Join(names, ", ")))
 		}
 		if err := overrides[k].Validate(); err != nil {
 			for line := range strings.Lines(err.Error()) {

@@ -6,6 +6,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/wxcourier/wxcourier/internal/nearest"
 )
 
 // checker goes through one task and gathers what is wrong with it. Its methods take
@@ -78,16 +80,14 @@ func (c *checker) times(e *Envelope) {
 }
 
 func nearestType(typ string) string {
-	best, distance := "", 5
+	types := make([]string, 0, len(catalog))
 	for i := range catalog {
-		if d := editDistance(typ[:min(len(typ), 64)], catalog[i].Type); d < distance {
-			best, distance = catalog[i].Type, d
-		}
+		types = append(types, catalog[i].Type)
 	}
-	if best == "" {
-		return ""
+	if meant, ok := nearest.Name(typ, types); ok {
+		return fmt.Sprintf("; did you mean %q?", meant)
 	}
-	return fmt.Sprintf("; did you mean %q?", best)
+	return ""
 }
 
 // document parses the body and checks it by the rules of the task's type.

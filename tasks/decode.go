@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/nearest"
 )
 
 // ParseEnvelope reads one task from JSON, as producers hand it over: a line of a
@@ -93,47 +95,14 @@ func (c *checker) field(e *Envelope, v value, strict bool) {
 
 // unknownField says what may have been meant.
 func unknownField(name string) string {
-	best, distance := "", 3
 	known := make([]string, 0, len(envelopeFields))
 	for _, f := range envelopeFields {
 		known = append(known, f.name)
-		if d := editDistance(plain(name), plain(f.name)); d < distance && d < len(f.name) {
-			best, distance = f.name, d
-		}
 	}
-	if best != "" {
-		return fmt.Sprintf("unknown field; did you mean %q?", best)
+	if meant, ok := nearest.Name(name, known); ok {
+		return fmt.Sprintf("unknown field; did you mean %q?", meant)
 	}
 	return "unknown field; an envelope has " + strings.Join(known, ", ") + ", and WeChat's own fields go inside body"
-}
-
-// plain lets notAfter, not-after and NOT_AFTER be one word.
-func plain(name string) string {
-	const longest = 64
-	if len(name) > longest {
-		name = name[:longest]
-	}
-	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(name))
-}
-
-// editDistance counts the bytes to insert, delete or change (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }
 
 // string, bool and instant read a field of the envelope.
