@@ -13,6 +13,10 @@ import (
 // JobOptions is what a Job needs besides Options.
 type JobOptions struct {
 	Options
+	// Reader reads the results, beside Client. A read waits for results for up to a
+	// second; StopReading ends it at once (it closes the reader's connections).
+	Reader      *tasks.Client
+	StopReading func()
 	// Window is how many tasks may be without an outcome at the same time.
 	Window int
 	// Result is told of each task's outcome, once, one at a time.
@@ -45,13 +49,7 @@ func NewJob(o JobOptions) *Job {
 		from: make(map[string]tasks.Cursor), settled: make(chan struct{}, 1),
 	}
 	j.run = enqueuer{Options: o.Options, before: j.before, after: j.after}
-	admit, enqueued := o.Admit, o.Enqueued
-	j.run.Admit = func(ctx context.Context, app string) error { return j.admit(ctx, app, admit) }
-	j.run.Enqueued = func(line int, r tasks.Receipt) {
-		if enqueued != nil {
-			enqueued(line, r)
-		}
-	}
+	j.run.Admit = j.admit
 	j.follow, j.unfollow = context.WithCancel(context.Background())
 	return j
 }
@@ -95,23 +93,22 @@ func (j *Job) Run(ctx context.Context, source *taskfile.Source) error {
 // Close ends the following. Results that were recorded before are told first.
 func (j *Job) Close(ctx context.Context) {
 	j.unfollow()
+	j.o.StopReading()
 	j.followers.Wait()
 	for app, from := range j.from {
 		if j.pending.count() == 0 {
 			return
 		}
-		if err := j.tellResults(ctx, app, from, false); err != nil && ctx.Err() == nil {
+		if err := j.tellResults(ctx, j.o.Client, app, from, false); err != nil && ctx.Err() == nil {
 			j.o.Trouble(err)
 		}
 	}
 }
 
 // admit follows the results of an app from before its first task is enqueued.
-func (j *Job) admit(ctx context.Context, app string, admit func(context.Context, string) error) error {
-	if admit != nil {
-		if err := admit(ctx, app); err != nil {
-			return err
-		}
+func (j *Job) admit(ctx context.Context, app string) error {
+	if err := j.o.Admit(ctx, app); err != nil {
+		return err
 	}
 	from, err := j.o.Client.End(ctx, app)
 	if err != nil {
@@ -132,7 +129,7 @@ const (
 func (j *Job) followApp(app string, from tasks.Cursor) {
 	pause := followPauseMin
 	for j.follow.Err() == nil {
-		err := j.tellResults(j.follow, app, from, true)
+		err := j.tellResults(j.follow, j.o.Reader, app, from, true)
 		if err == nil || j.follow.Err() != nil {
 			continue
 		}
@@ -145,8 +142,8 @@ func (j *Job) followApp(app string, from tasks.Cursor) {
 	}
 }
 
-func (j *Job) tellResults(ctx context.Context, app string, from tasks.Cursor, follow bool) error {
-	for r, err := range j.o.Client.Results(ctx, app, from, follow) {
+func (j *Job) tellResults(ctx context.Context, client *tasks.Client, app string, from tasks.Cursor, follow bool) error {
+	for r, err := range client.Results(ctx, app, from, follow) {
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,62 @@
+// Package traffic makes sample tasks, for a look at a running system.
+//
+//	for n := range 100 {
+//		_, err := client.Submit(ctx, traffic.Task(n))
+//	}
+package traffic
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// Apps lists the app ids that the sample tasks are of. Nobody owns them.
+func Apps() []string { return []string{"wx00000000000000d1", "wx00000000000000d2"} }
+
+// A sample is one kind of task. OPENID and NUMBER stand for what differs.
+type sample struct{ typ, body string }
+
+// samples come in turn.
+func samples() []sample {
+	return []sample{
+		{tasks.TypeSubscribe, `{"touser":"OPENID","template_id":"shipping","page":"pages/order/order?id=NUMBER","data":{"thing1":{"value":"订单已发货"},"character_string2":{"value":"NONUMBER"}}}`},
+		{tasks.TypeTemplate, `{"touser":"OPENID","template_id":"receipt","data":{"thing1":{"value":"付款成功"},"character_string2":{"value":"NONUMBER"}}}`},
+		{tasks.TypeCustom, `{"touser":"OPENID","msgtype":"text","text":{"content":"您的问题 NUMBER 已回复"}}`},
+		{tasks.TypeScheme, `{"jump_wxa":{"path":"pages/index/index","query":"id=NUMBER"},"is_expire":true,"expire_type":1,"expire_interval":30}`},
+		{tasks.TypeTextCheck, `{"openid":"OPENID","scene":1,"version":2,"content":"留言 NUMBER"}`},
+		{tasks.TypeURLLink, `{"path":"pages/index/index","query":"id=NUMBER","is_expire":true,"expire_type":1,"expire_interval":30}`},
+		{tasks.TypeUnlimitedCode, `{"scene":"id=NUMBER","page":"pages/index/index","width":430}`},
+	}
+}
+
+// openids are the receivers, in turn. What stands before a dash is a fault of the
+// sandbox's. A passing fault comes once for each person, so those are new ones each time.
+func openids() []string {
+	return []string{
+		"oSample1", "oSample2", "oSample3", "busy-oSampleNUMBER", "oSample4", "unsubscribed-oSample5", "oSample6",
+		"slow-oSample7", "oSample8", "badopenid-oSample9", "lost-oSampleNUMBER", "oSample10", "concurrent-oSampleNUMBER",
+	}
+}
+
+// Task is the nth sample task, of a shape that the door lets pass.
+func Task(n int) tasks.Envelope {
+	kinds, people, apps := samples(), openids(), Apps()
+	kind := kinds[n%len(kinds)]
+	body := strings.ReplaceAll(kind.body, "OPENID", people[n%len(people)])
+	body = strings.ReplaceAll(body, "NUMBER", strconv.Itoa(n))
+	e := tasks.Envelope{
+		Type: kind.typ, App: apps[n/len(kinds)%len(apps)], Batch: "sample",
+		Body: json.RawMessage(body),
+	}
+	switch {
+	case n%11 == 3:
+		e.Priority = tasks.Bulk
+	case n%17 == 5:
+		e.ProcessAt = time.Now().Add(20 * time.Second)
+	}
+	return e
+}
