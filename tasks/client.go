@@ -120,6 +120,7 @@ func (c *Client) EnqueueMany(ctx context.Context, ts []*asynq.Task) []Submitted 
 
 func (c *Client) submit(ctx context.Context, d draft) (Receipt, error) {
 	now := time.Now()
+	d.marked = true
 	task, err := d.task(now)
 	if err != nil {
 		return Receipt{}, err
@@ -175,19 +176,26 @@ func (c *Client) claim(ctx context.Context, d *draft, now time.Time) (ledger.Cla
 
 func (c *Client) enqueue(ctx context.Context, task *asynq.Task, claim ledger.Claim) error {
 	into := asynq.Queue(claim.Queue)
-	_, err := c.asynq.EnqueueContext(ctx, task, into)
-	if !errors.Is(err, asynq.ErrTaskIDConflict) || !claim.New {
-		return err
+	_, conflict := c.asynq.EnqueueContext(ctx, task, into)
+	if !errors.Is(conflict, asynq.ErrTaskIDConflict) {
+		return conflict
 	}
-	// The record of an earlier task of this id is gone, its copy in asynq's archive
-	// is not. A task that waits or runs is not deleted by this.
+	// The record of an earlier task of this id may be gone while its copy in asynq's
+	// archive is not. A task that waits or runs is not deleted by this.
 	id := taskIDOf(task)
-	if info, infoErr := c.inspector.GetTaskInfo(claim.Queue, id); infoErr == nil &&
-		(info.State == asynq.TaskStateArchived || info.State == asynq.TaskStateCompleted) {
-		if c.inspector.DeleteTask(claim.Queue, id) == nil {
-			_, err = c.asynq.EnqueueContext(ctx, task, into)
-		}
+	info, err := c.inspector.GetTaskInfo(claim.Queue, id)
+	switch {
+	case errors.Is(err, asynq.ErrTaskNotFound):
+		return conflict // it has ended meanwhile
+	case err != nil:
+		return fmt.Errorf("look for an archived copy: %w", err)
+	case info.State != asynq.TaskStateArchived && info.State != asynq.TaskStateCompleted:
+		return conflict
 	}
+	if err := c.inspector.DeleteTask(claim.Queue, id); err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
+		return fmt.Errorf("delete the archived copy: %w", err)
+	}
+	_, err = c.asynq.EnqueueContext(ctx, task, into)
 	return err
 }
 

@@ -99,6 +99,11 @@ func TestAnArchivedCopyIsNoObstacle(t *testing.T) {
 		if err := rdb.Del(t.Context(), ledger.TaskKey(clientApp, "one")).Err(); err != nil {
 			t.Fatal(err)
 		}
+		// A producer has marked it anew, and died before it enqueued it.
+		l := ledger.New(rdb, ledger.Policy{})
+		if _, err := l.Mark(t.Context(), ledger.Ref{App: clientApp, ID: "one"}, queue, "waiting"); err != nil {
+			t.Fatal(err)
+		}
 		receipt, err := client.Submit(t.Context(), message("one"))
 		if err != nil || receipt.Already {
 			t.Errorf("%+v, %v", receipt, err)

@@ -16,6 +16,9 @@ const (
 	HeaderEnqueuedAt = "wxcourier-enqueued-at"
 	// HeaderTraceParent holds a W3C trace context, where the producer gave one.
 	HeaderTraceParent = "traceparent"
+	// HeaderMarked says, as "1", that a [Client] made the task's record before it
+	// enqueued it. A record that is missing all the same has run out.
+	HeaderMarked = "wxcourier-marked"
 )
 
 const (
@@ -35,6 +38,7 @@ type Option func(*draft)
 type draft struct {
 	Envelope
 	traceParent string
+	marked      bool // by the client
 }
 
 // ID sets the producer's idempotency key; without it one is made.
@@ -85,6 +89,9 @@ func (d *draft) prepared(now time.Time) *asynq.Task {
 	headers := map[string]string{HeaderEnqueuedAt: now.Format(time.RFC3339Nano)}
 	if d.traceParent != "" {
 		headers[HeaderTraceParent] = d.traceParent
+	}
+	if d.marked {
+		headers[HeaderMarked] = "1"
 	}
 	opts := []asynq.Option{
 		asynq.Queue(d.Queue()),

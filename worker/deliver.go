@@ -11,145 +11,172 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
-	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// How long a task waits in its handler, where it holds a slot and a lease. What takes
+// longer, it waits for outside.
+const (
+	turnPatience   = 2 * time.Second
+	permitPatience = time.Second
+	// crowdPause is how long it then stays away.
+	crowdPause = time.Second
 )
 
 // deliver takes one task through the pipeline:
 //
-//	decode → openid's turn → permit → open (settled? canceled? expired? fence) →
-//	call → judge → record → settle
+//	decode → openid's turn → request (guards, image) → permit →
+//	open (settled? canceled? expired? fence) → call → judge → record → settle
 //
-// It decides nothing: Open says whether the task may be sent, judge what an answer
+// It decides nothing: open says whether the task may be sent, judge what an answer
 // means for it. What it returns tells asynq to forget the task (nil), to bring it back
 // (*handedBack) or to archive it (asynq.SkipRetry).
 func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
-	j, err := newJob(ctx, l, t)
-	if err != nil {
-		return r.discard(ctx, l, err)
-	}
-	waiting, done := l.whileOpen(ctx)
+	waiting, done := l.whileOpen(ctx) // ends with the lane
 	defer done()
-	leave, err := r.turns.enter(waiting, j.turnKey())
+	// What follows an attempt outlives asynq's context: an operator's "cancel" there,
+	// or a lost lease, must not turn an answer that is in hand into an unknown one.
+	ctx = context.WithoutCancel(ctx)
+
+	permit := l.gate.take() // of this task or of another one of the lane: they are equal
+	defer func() { r.limiter.release(ctx, permit) }()
+
+	j, err := newJob(waiting, l, t)
 	if err != nil {
-		return notNow(0, "the lane closes")
+		return r.discard(ctx, err)
+	}
+	leave, err := r.turn(waiting, j)
+	if err != nil {
+		return notNow(crowdPause, "others send to the same person")
 	}
 	defer leave()
-	permit, err := r.freshPermit(waiting, l)
-	if err != nil {
-		return notNow(0, "the lane closes")
+	if j.request, j.err = r.request(waiting, j); j.err == nil {
+		if permit, err = r.freshPermit(waiting, l, permit); err != nil {
+			return notNow(crowdPause, "no permit in time")
+		}
 	}
-	opened, err := r.open(ctx, j)
-	if err != nil {
-		r.limiter.release(ctx, permit)
+	if err := r.open(waiting, j); err != nil {
 		return notNow(redisPause, "Redis did not answer")
 	}
-	if opened.What != ledger.Go {
-		r.limiter.release(ctx, permit)
-		return r.settle(ctx, j, r.verdictOf(opened))
+	if j.opened.What != ledger.Go {
+		return r.unsent(ctx, j)
 	}
-	answer, err := r.call(ctx, j)
-	j.answer, j.err = answer, err
-	return r.settle(ctx, j, r.judge(ctx, j))
+	if j.err == nil {
+		permit = nil // used
+		j.answer, j.err = r.call(ctx, j)
+	}
+	return r.settle(ctx, j, r.verdict(ctx, j))
+}
+
+// turn waits for the turn of the task's receiver.
+func (r *Replica) turn(ctx context.Context, j *job) (leave func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, turnPatience)
+	defer cancel()
+	return r.turns.enter(ctx, j.turnKey())
 }
 
 // freshPermit is the permit that came with the dequeue, or another one when it has
 // become too late to use.
-func (r *Replica) freshPermit(ctx context.Context, l *lane) (*ratelimit.Permit, error) {
-	p := l.gate.take()
+func (r *Replica) freshPermit(ctx context.Context, l *lane, p *ratelimit.Permit) (*ratelimit.Permit, error) {
 	if p != nil && p.Fresh(time.Now()) {
 		return p, nil
 	}
-	if p != nil {
-		r.limiter.release(ctx, p)
-	}
+	r.limiter.release(ctx, p)
+	ctx, cancel := context.WithTimeout(ctx, permitPatience)
+	defer cancel()
 	return l.pace.Acquire(ctx, nil)
 }
 
-func (r *Replica) open(ctx context.Context, j *job) (ledger.Opened, error) {
-	opened, err := r.ledger.Open(ctx, j.ref(), ledger.Opening{
-		Runner: j.runner, Queue: j.queue,
-		Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
-		Expired: !j.NotAfter.IsZero() && time.Now().After(j.NotAfter),
+// open takes the task, or learns why it may not be sent. It asks until Redis answers,
+// or the lane closes: a question whose answer was lost may have raised the fence, and
+// only the same runner can tell that nothing was written.
+func (r *Replica) open(ctx context.Context, j *job) error {
+	return r.insist(ctx, j, "the task could not be opened yet", func() (err error) {
+		j.opened, err = r.ledger.Open(ctx, j.ref(), ledger.Opening{
+			Runner: j.runner, Queue: j.queue, Marked: j.marked,
+			Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
+			Expired: !j.NotAfter.IsZero() && time.Now().After(j.NotAfter),
+		})
+		return err
 	})
-	j.opened = opened
-	return opened, err
 }
 
-// verdictOf is what becomes of a task that may not be sent.
-func (r *Replica) verdictOf(o ledger.Opened) verdict {
-	switch o.What {
-	case ledger.Busy:
-		return verdict{delay: o.Wait}
-	case ledger.Unknown:
-		return verdict{outcome: tasks.OutcomeUnknown, reason: "runner_lost"}
-	case ledger.Lost:
-		return verdict{outcome: tasks.OutcomeFailed, reason: "runners_lost"}
-	case ledger.Canceled:
-		return verdict{outcome: tasks.OutcomeCanceled}
-	case ledger.Expired:
-		return verdict{outcome: tasks.OutcomeExpired}
+// unsent ends or hands back a task that may not be sent now.
+func (r *Replica) unsent(ctx context.Context, j *job) error {
+	switch j.opened.What {
 	case ledger.Settled, ledger.Go:
-	}
-	return verdict{}
-}
-
-// call makes the attempt: the guards that need no call first, then WeChat.
-func (r *Replica) call(ctx context.Context, j *job) (answer wechat.Answer, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			r.log.Error("panic in a delivery", j.attrs(slog.String("panic", fmt.Sprintf("%T", v)))...)
-			err = &panicError{}
-		}
-	}()
-	if err := r.guard(ctx, j); err != nil {
-		return wechat.Answer{}, err
-	}
-	request, err := r.request(ctx, j)
-	if err != nil {
-		return wechat.Answer{}, err
-	}
-	// The attempt outlives asynq's context: an operator's "cancel" there, or a lost
-	// lease, must not turn a request under way into an unknown answer.
-	started := time.Now()
-	answer, err = r.wechat.Call(context.WithoutCancel(ctx), j.App, request)
-	r.metrics.called(j.App, j.spec.Path, err, time.Since(started))
-	return answer, err
-}
-
-// settle carries a verdict out: the outcome is recorded, or the task handed back.
-func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
-	if j.opened.What == ledger.Settled {
 		r.log.Debug("already settled", j.attrs()...)
 		return nil
+	case ledger.Busy:
+		return notNow(j.opened.Wait, "another runner has it")
+	case ledger.Unknown:
+		return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "runner_lost"})
+	case ledger.Forgotten:
+		return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "record_lost"})
+	case ledger.Lost:
+		return r.end(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "runners_lost"})
+	case ledger.Canceled:
+		return r.end(ctx, j, verdict{outcome: tasks.OutcomeCanceled})
+	case ledger.Expired:
+		return r.end(ctx, j, verdict{outcome: tasks.OutcomeExpired})
 	}
+	return fmt.Errorf("the ledger answered %q", j.opened.What)
+}
+
+// settle carries the verdict on an attempt out.
+func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
 	if v.stops != stopNothing {
-		v.delay = max(v.delay, r.hold(ctx, j, v))
+		r.hold(ctx, j, v)
 	}
 	if v.outcome == "" {
 		return r.handBack(ctx, j, v)
 	}
-	result, err := r.record(ctx, j, v)
+	return r.end(ctx, j, v)
+}
+
+// end records an outcome, and tells asynq what to do with its copy.
+func (r *Replica) end(ctx context.Context, j *job, v verdict) error {
+	outcome, err := r.record(ctx, j, v)
 	if err != nil {
 		return notNow(redisPause, "the outcome could not be recorded")
 	}
-	r.logOutcome(ctx, j, v)
-	if result.Outcome == tasks.OutcomeFailed || result.Outcome == tasks.OutcomeUnknown {
-		return fmt.Errorf("%s: %s: %w", result.Outcome, v.reason, asynq.SkipRetry)
+	if outcome == tasks.OutcomeFailed || outcome == tasks.OutcomeUnknown {
+		return fmt.Errorf("%s: %s: %w", outcome, v.reason, asynq.SkipRetry)
 	}
 	return nil
 }
 
 func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
-	if j.opened.What == ledger.Go {
-		state := tasks.StateWaiting
-		if v.counts {
-			state = tasks.StateRetrying
-		}
-		// A fence that could not be lowered costs an unknown outcome, never a double.
-		if err := r.ledger.Defer(ctx, j.ref(), j.runner, string(state), !noAnswer(j.err)); err != nil {
-			r.log.Warn("a task could not be handed back", j.attrs(slog.Any("err", err))...)
-		}
+	if j.capped() {
+		return r.end(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "retries_capped"})
+	}
+	state := tasks.StateWaiting
+	if v.counts {
+		state = tasks.StateRetrying
+	}
+	err := r.insist(ctx, j, "the task could not be handed back yet", func() error {
+		return r.ledger.Defer(ctx, j.ref(), j.runner, string(state), !noAnswer(j.err))
+	})
+	if err != nil {
+		return notNow(redisPause, "Redis did not answer")
 	}
 	r.log.Debug("handed back", j.attrs(slog.Duration("delay", v.delay), slog.Any("err", j.err))...)
 	return &handedBack{delay: v.delay, counts: v.counts, why: j.why(v)}
+}
+
+// insist repeats a step until Redis takes it or ctx ends, and says the first failure.
+func (r *Replica) insist(ctx context.Context, j *job, trouble string, step func() error) error {
+	for first := true; ; first = false {
+		err := step()
+		if err == nil {
+			return nil
+		}
+		if first {
+			r.log.Warn(trouble, j.attrs(slog.Any("err", err))...)
+		}
+		select {
+		case <-time.After(redisPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }

@@ -85,15 +85,16 @@ func (f *fleet) listen(ctx context.Context) {
 
 func (f *fleet) wake(name string) {
 	if app, ok := strings.CutPrefix(name, "hold:"); ok {
-		for key, l := range f.open() {
+		for key, l := range f.snapshot() {
 			if key.app == app {
 				l.gate.wake()
 			}
 		}
 		return
 	}
-	app, typ, _, ok := tasks.ParseQueue(name)
-	if _, mine := f.replica.apps[app]; !ok || !mine {
+	app, typ, _, _ := tasks.ParseQueue(name)
+	_, known := tasks.Lookup(typ) // a newer producer's types wait for newer replicas
+	if _, mine := f.replica.apps[app]; !known || !mine {
 		return
 	}
 	if l := f.ensure(laneKey{app, typ}); l != nil {
@@ -121,8 +122,8 @@ func (f *fleet) ensure(key laneKey) *lane {
 	return l
 }
 
-// open is a copy of the open lanes.
-func (f *fleet) open() map[laneKey]*lane {
+// snapshot is a copy of the open lanes.
+func (f *fleet) snapshot() map[laneKey]*lane {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	open := make(map[laneKey]*lane, len(f.lanes))
@@ -151,15 +152,15 @@ func (f *fleet) look(ctx context.Context) {
 	f.mu.Unlock()
 	for key, w := range found {
 		if l := f.ensure(key); l != nil && w.pending > 0 {
-			l.gate.wake()
+			l.gate.rouse()
 		}
 	}
 	f.closeIdle(found)
 }
 
 func (f *fleet) closeIdle(found map[laneKey]work) {
-	for key, l := range f.open() {
-		if _, busy := found[key]; busy || l.gate.active.Load() > 0 {
+	for key, l := range f.snapshot() {
+		if _, busy := found[key]; busy || l.active.Load() > 0 {
 			l.idle = time.Time{}
 			continue
 		}

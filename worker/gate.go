@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -40,7 +39,7 @@ func (h *dequeueHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return next(ctx, cmd)
 		}
 		g, ok := h.gates.Load(queue)
-		if !ok || !g.(*gate).open(queue) {
+		if !ok || !g.(*gate).pass(queue) {
 			cmd.SetErr(redis.Nil) // what asynq reads as: nothing here
 			return redis.Nil
 		}
@@ -88,8 +87,17 @@ type pacer interface {
 	Release(ctx context.Context, p *ratelimit.Permit)
 }
 
-// gate stands before the dequeues of one lane. Only asynq's one dequeuing goroutine
-// calls open and dequeued; granted permits are taken by the handlers.
+// gate stands before the dequeues of one lane. asynq has one goroutine that dequeues:
+// it asks the urgent queue, and the bulk queue where that was empty, again and again.
+// For each question the hook calls pass, then, if it passed, dequeued:
+//
+//	pass(urgent)  waits for work, then for a permit, which is then in hand
+//	pass(bulk)    goes through with the same permit
+//	dequeued      a task: the permit goes to its handler, and the cycle begins again
+//	              nothing, in the last queue: the lane sleeps, and the permit goes back
+//	              an error: the next pass(urgent) pauses first
+//
+// take is the handlers' side; wake and close are everybody's.
 type gate struct {
 	queues []string // in the order in which asynq asks them: urgent, bulk
 	pace   pacer
@@ -102,10 +110,8 @@ type gate struct {
 	failures int               // dequeues that failed in a row
 	look     bool              // the queues may have work
 
-	active atomic.Int64 // tasks between dequeue and the end of their handler
-
 	mu      sync.Mutex
-	granted []*ratelimit.Permit // guarded by mu; one for each dequeued task whose handler has not begun
+	granted []*ratelimit.Permit // guarded by mu; of dequeued tasks whose handlers have not taken them
 }
 
 func newGate(queues []string, pace pacer) *gate {
@@ -117,19 +123,25 @@ func newGate(queues []string, pace pacer) *gate {
 	return g
 }
 
+// rouse tells the gate that a queue may have work.
+func (g *gate) rouse() { signal(g.work) }
+
 // wake tells the gate that a queue may have work, or that a hold may have ended.
 func (g *gate) wake() {
-	for _, c := range []chan struct{}{g.work, g.again} {
-		select {
-		case c <- struct{}{}:
-		default: // it knows already
-		}
+	signal(g.work)
+	signal(g.again)
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it knows already
 	}
 }
 
-// open blocks until the queue may be asked: there may be work and a permit is in hand.
+// pass blocks until the queue may be asked: there may be work and a permit is in hand.
 // It returns false when the lane closes, or when the permit could not be had.
-func (g *gate) open(queue string) bool {
+func (g *gate) pass(queue string) bool {
 	if g.ctx.Err() != nil {
 		g.putBack()
 		return false
@@ -186,7 +198,6 @@ func (g *gate) dequeued(queue string, err error) {
 	switch {
 	case err == nil:
 		g.failures = 0
-		g.active.Add(1)
 		g.mu.Lock()
 		g.granted = append(g.granted, g.inHand)
 		g.mu.Unlock()
@@ -203,15 +214,17 @@ func (g *gate) dequeued(queue string, err error) {
 	}
 }
 
-// take gives a handler the permit that its task was dequeued with.
+// take gives a handler a permit that a task of the lane was dequeued with: the newest.
+// One that stays behind, because asynq could not decode its task, then spoils no other.
 func (g *gate) take() *ratelimit.Permit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.granted) == 0 {
+	last := len(g.granted) - 1
+	if last < 0 {
 		return nil
 	}
-	p := g.granted[0]
-	g.granted = g.granted[1:]
+	p := g.granted[last]
+	g.granted = g.granted[:last]
 	return p
 }
 

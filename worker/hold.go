@@ -20,9 +20,12 @@ type limiter struct {
 	log *slog.Logger
 }
 
-// release gives back a permit that was not used. One that cannot be given back is lost
+// release gives back a permit that was not used; nil is none. One that cannot be given back is lost
 // until its window has passed; that costs pace, not correctness.
 func (l limiter) release(ctx context.Context, p *ratelimit.Permit) {
+	if p == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
 	defer cancel()
 	if err := l.Release(ctx, p); err != nil {
@@ -42,8 +45,8 @@ func (j *job) scope(s stop) string {
 	return j.Type
 }
 
-// hold stops what the verdict stops, for all replicas, and returns how long from now.
-func (r *Replica) hold(ctx context.Context, j *job, v verdict) time.Duration {
+// hold stops what the verdict stops, for all replicas.
+func (r *Replica) hold(ctx context.Context, j *job, v verdict) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
 	defer cancel()
 	now := time.Now()
@@ -58,7 +61,6 @@ func (r *Replica) hold(ctx context.Context, j *job, v verdict) time.Duration {
 		r.log.Log(ctx, holdLevel(j.err, v), "held", j.attrs(slog.String("scope", h.Scope), slog.String("reason", h.Reason),
 			slog.Duration("delay", v.delay), slog.Any("err", j.err))...)
 	}
-	return v.delay
 }
 
 // holdLevel: a spent quota or a short slow-down is WeChat's normal business, and what is

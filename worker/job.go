@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,18 +22,21 @@ type job struct {
 	spec       tasks.Spec
 	queue      string
 	runner     string // unique to this run
-	failed     int    // attempts that failed before
+	failed     int    // attempts that failed before, as asynq counts them
+	retries    int    // asynq's limit of them
+	marked     bool   // its producer made a record of it
 	enqueuedAt time.Time
 
-	opened ledger.Opened
-	answer wechat.Answer
-	err    error // of the call
+	request wechat.Request
+	opened  ledger.Opened
+	answer  wechat.Answer
+	err     error // of the request or the call
 }
 
 // undecodable is a task that no attempt can be made for.
 type undecodable struct {
-	app, typ, id, queue string
-	why                 error
+	app, typ, id, batch, queue string
+	why                        error
 }
 
 func (e *undecodable) Error() string { return fmt.Sprintf("the task cannot be decoded: %v", e.why) }
@@ -42,9 +46,15 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 	queue, _ := asynq.GetQueueName(ctx)
 	taskID, _ := asynq.GetTaskID(ctx)
 	failed, _ := asynq.GetRetryCount(ctx)
-	j := &job{queue: queue, runner: l.newRunner(), failed: failed, enqueuedAt: enqueuedAt(t.Headers())}
+	retries, _ := asynq.GetMaxRetry(ctx)
+	j := &job{
+		queue: queue, runner: l.replica.newRunner(), failed: failed, retries: retries,
+		marked: t.Headers()[tasks.HeaderMarked] != "", enqueuedAt: enqueuedAt(t.Headers()),
+	}
 	bad := func(err error) (*job, error) {
-		return nil, &undecodable{app: l.app, typ: l.typ, id: strings.TrimPrefix(taskID, l.app+":"), queue: queue, why: err}
+		return nil, &undecodable{
+			app: l.app, typ: l.typ, id: strings.TrimPrefix(taskID, l.app+":"), batch: batchOf(t.Payload()), queue: queue, why: err,
+		}
 	}
 	var err error
 	if j.Envelope, err = tasks.DecodePayload(t.Payload()); err != nil {
@@ -62,6 +72,17 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 	}
 	j.spec = spec
 	return j, nil
+}
+
+// batchOf reads what it can of a payload that cannot be decoded, for the counters.
+func batchOf(payload []byte) string {
+	var e struct {
+		Batch string `json:"batch"`
+	}
+	if json.Unmarshal(payload, &e) != nil || !tasks.ValidBatch(e.Batch) {
+		return ""
+	}
+	return e.Batch
 }
 
 func enqueuedAt(headers map[string]string) time.Time {
@@ -87,15 +108,15 @@ func (j *job) turnKey() string {
 
 // attempts is how many runs called WeChat.
 func (j *job) attempts() int {
-	var (
-		guard *guardError
-		media *mediaError
-	)
-	if errors.As(j.err, &guard) || errors.As(j.err, &media) {
-		return j.opened.Attempts - 1
+	if j.opened.What == ledger.Go && j.err != nil && j.request.Path == "" {
+		return j.opened.Attempts - 1 // this one did not: it had no request to make
 	}
 	return j.opened.Attempts
 }
+
+// capped tells whether asynq would archive the task rather than bring it back. Only a
+// producer that set asynq's MaxRetry itself meets this.
+func (j *job) capped() bool { return j.failed >= j.retries }
 
 func (j *job) attrs(more ...any) []any {
 	return append([]any{
@@ -106,14 +127,10 @@ func (j *job) attrs(more ...any) []any {
 
 // why is what asynq keeps as the task's last error; it is shown in the asynq web UI.
 func (j *job) why(v verdict) string {
-	switch {
-	case j.err != nil:
+	if j.err != nil {
 		return j.err.Error()
-	case v.reason != "":
-		return v.reason
-	default:
-		return "another runner has it"
 	}
+	return v.reason
 }
 
 // guardError says that a task must not be sent, before any call.
@@ -170,6 +187,9 @@ func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 			return 0
 		}
 		return back.delay + time.Second - time.Nanosecond
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return time.Hour // past its deadline in asynq; expire has ended it
 	}
 	return 0 // a lost lease: the record says when its runner is dead
 }

@@ -8,22 +8,25 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// judge gives the verdict on the attempt of a job.
-func (r *Replica) judge(ctx context.Context, j *job) verdict {
+// verdict judges the attempt of a job. How long something is held depends on how often
+// it was held in a row.
+func (r *Replica) verdict(ctx context.Context, j *job) verdict {
 	a := attempt{
-		err: j.err, repeat: j.spec.Repeat, failed: j.failed, budget: r.cfg.Attempts, now: time.Now(),
+		err: j.err, repeat: j.spec.Repeat, doubt: j.opened.Doubt,
+		failed: j.failed, budget: r.cfg.Attempts, now: time.Now(),
 	}
 	v := judge(a)
 	if v.stops == stopNothing {
 		return v
 	}
-	// How long it is held depends on how often it was held in a row.
+	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	defer cancel()
 	hold, held, err := r.limiter.HoldFor(ctx, j.App, j.scope(v.stops))
-	if err != nil || hold.Tries == 0 {
+	switch {
+	case err != nil:
 		return v
-	}
-	if held { // another run met the same, and has set it
-		v.delay = time.Until(hold.Until)
+	case held: // by another run that met the same, or by an operator
+		v.delay = max(v.delay, time.Until(hold.Until))
 		return v
 	}
 	a.holds = hold.Tries

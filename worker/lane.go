@@ -2,13 +2,17 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strconv"
+	"log/slog"
+	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -19,9 +23,10 @@ const (
 	asynqPoll = time.Millisecond
 	// delayedPoll is how often asynq moves tasks that have become due to pending.
 	delayedPoll = time.Second
-	// asynqShutdown is asynq's own patience at shutdown. Ours comes first: a lane is
-	// shut down when nothing is in flight any more.
-	asynqShutdown = time.Second
+	// asynqMargin is how much longer asynq's own patience at shutdown is than ours.
+	// Past it asynq hands back tasks that are still being sent; the process has ended
+	// before.
+	asynqMargin = 5 * time.Second
 )
 
 // A lane is one (app, type) on this replica: an asynq server of its own, with its own
@@ -32,7 +37,8 @@ type lane struct {
 	pace     *lanePace
 	server   *asynq.Server
 	replica  *Replica
-	runs     atomic.Int64 // numbers the runs, for newRunner
+	active   atomic.Int64 // handlers that are running
+	running  sync.Map     // the asynq ids of their tasks
 
 	idle time.Time // the watcher's: since when there is nothing to do; zero while there is
 }
@@ -50,21 +56,55 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 		StrictPriority:           true,
 		TaskCheckInterval:        asynqPoll,
 		DelayedTaskCheckInterval: delayedPoll,
-		ShutdownTimeout:          asynqShutdown,
+		ShutdownTimeout:          r.cfg.ShutdownTimeout + asynqMargin,
 		RetryDelayFunc:           retryDelay,
 		IsFailure:                isFailure,
+		ErrorHandler:             asynq.ErrorHandlerFunc(l.expire),
 		Logger:                   asynqLog{r.log.With("app", app, "type", typ)},
 		LogLevel:                 asynq.InfoLevel,
 	})
-	err := l.server.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
-		defer l.gate.active.Add(-1)
-		return r.deliver(ctx, l, t)
-	}))
+	err := l.server.Start(asynq.HandlerFunc(l.handle))
 	if err != nil {
 		r.hook.remove(l.gate)
 		return nil, fmt.Errorf("open the lane of %s %s: %w", app, typ, err)
 	}
 	return l, nil
+}
+
+// handle runs one task. A panic that gets here is a fault of ours; the fence tells the
+// next run what may have happened.
+func (l *lane) handle(ctx context.Context, t *asynq.Task) (err error) {
+	id, _ := asynq.GetTaskID(ctx)
+	l.active.Add(1)
+	l.running.Store(id, true)
+	defer func() {
+		l.running.Delete(id)
+		l.active.Add(-1)
+		if v := recover(); v != nil {
+			l.replica.log.Error("panic in a delivery", slog.String("app", l.app), slog.String("type", l.typ),
+				slog.String("panic", fmt.Sprintf("%T", v)), slog.String("stack", string(debug.Stack())))
+			err = &handedBack{delay: retries[0], counts: true, why: "panic in a delivery"}
+		}
+	}()
+	return l.replica.deliver(ctx, l, t)
+}
+
+// expire ends a task that was past its deadline in asynq before it could run. Only a
+// producer that set asynq's Deadline or Timeout itself meets this.
+func (l *lane) expire(ctx context.Context, t *asynq.Task, err error) {
+	id, _ := asynq.GetTaskID(ctx)
+	if _, runs := l.running.Load(id); runs || !errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	j, err := newJob(ctx, l, t)
+	if err != nil {
+		return
+	}
+	j.opened, err = l.replica.ledger.Open(ctx, j.ref(), ledger.Opening{Runner: j.runner, Queue: j.queue, Marked: j.marked, Expired: true})
+	if err == nil {
+		_ = l.replica.unsent(ctx, j) // asynq brings the task back, and finds it settled
+	}
 }
 
 // stop ends dequeuing at once. What is in flight goes on.
@@ -73,15 +113,13 @@ func (l *lane) stop() {
 	l.server.Stop()
 }
 
-// shutdown ends the lane. Call it when nothing is in flight.
+// shutdown ends a stopped lane when all that is in flight has ended.
 func (l *lane) shutdown() {
 	l.server.Shutdown()
 	l.replica.hook.remove(l.gate)
-}
-
-// newRunner names a run: no two runs of any replica share a name.
-func (l *lane) newRunner() string {
-	return l.replica.id + "/" + l.typ + "/" + strconv.FormatInt(l.runs.Add(1), 10)
+	for p := l.gate.take(); p != nil; p = l.gate.take() {
+		l.replica.limiter.release(context.Background(), p)
+	}
 }
 
 // lanePace binds the limiter to one lane.
@@ -109,13 +147,4 @@ func (l *lane) whileOpen(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(l.gate.ctx, cancel)
 	return ctx, func() { stop(); cancel() }
-}
-
-// drain waits until nothing is in flight.
-func (l *lane) drain() {
-	t := time.NewTicker(5 * time.Millisecond)
-	defer t.Stop()
-	for l.gate.active.Load() > 0 {
-		<-t.C
-	}
 }

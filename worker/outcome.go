@@ -21,7 +21,7 @@ const redisPause = time.Second
 // record writes the outcome to the ledger, and tries for as long as it takes: an
 // outcome that is known must not be lost because Redis is away for a moment. It
 // returns what the record says now, which may be an earlier outcome.
-func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Result, error) {
+func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome, error) {
 	result := j.result(v)
 	ending := ledger.Ending{
 		Outcome: string(v.outcome), Queue: j.queue, Generation: j.opened.Generation,
@@ -29,41 +29,34 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Result, 
 	}
 	standing, err := r.settleRecord(ctx, j, ending)
 	if err != nil {
-		return result, err
+		return "", err
 	}
-	if !standing.Written && tasks.Outcome(standing.Outcome) == tasks.OutcomeUnknown && j.opened.What == ledger.Go {
+	if !standing.Written && standing.Outcome == string(tasks.OutcomeUnknown) && j.opened.What == ledger.Go {
 		// Somebody gave this runner up, and its answer came after all.
 		result.Supersedes = tasks.OutcomeUnknown
 		ending.Result, ending.Replaces = encode(result), j.runner
 		if standing, err = r.settleRecord(ctx, j, ending); err != nil {
-			return result, err
+			return "", err
 		}
 	}
 	if !standing.Written {
 		r.log.Warn("an earlier outcome stands", j.attrs(slog.String("outcome", standing.Outcome))...)
-		result.Outcome = tasks.Outcome(standing.Outcome)
-		return result, nil
+		return tasks.Outcome(standing.Outcome), nil
 	}
 	r.metrics.ended(result)
+	r.logOutcome(ctx, j, v)
 	if r.hooks.OnResult != nil {
 		r.hooks.OnResult(result)
 	}
-	return result, nil
+	return v.outcome, nil
 }
 
-func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (ledger.Standing, error) {
-	for {
-		standing, err := r.ledger.Settle(ctx, j.ref(), e)
-		if err == nil {
-			return standing, nil
-		}
-		r.log.Warn("the outcome could not be recorded yet", j.attrs(slog.Any("err", err))...)
-		select {
-		case <-time.After(redisPause):
-		case <-ctx.Done():
-			return ledger.Standing{}, err
-		}
-	}
+func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (standing ledger.Standing, err error) {
+	err = r.insist(ctx, j, "the outcome could not be recorded yet", func() (err error) {
+		standing, err = r.ledger.Settle(ctx, j.ref(), e)
+		return err
+	})
+	return standing, err
 }
 
 func (j *job) result(v verdict) tasks.Result {
@@ -107,20 +100,17 @@ func encode(result tasks.Result) []byte {
 
 // discard ends a task that cannot be decoded: one outcome, one log line, and asynq's
 // archive, where an operator finds the payload.
-func (r *Replica) discard(ctx context.Context, l *lane, cause error) error {
-	if p := l.gate.take(); p != nil {
-		r.limiter.release(ctx, p)
-	}
+func (r *Replica) discard(ctx context.Context, cause error) error {
 	var bad *undecodable
 	if !errors.As(cause, &bad) {
 		return fmt.Errorf("%w: %w", cause, asynq.SkipRetry)
 	}
-	j := &job{Envelope: tasks.Envelope{App: bad.app, Type: bad.typ, ID: bad.id}, queue: bad.queue}
-	r.log.Error("a task cannot be decoded", j.attrs(slog.Any("err", bad.why))...)
-	if _, err := r.record(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "undecodable"}); err != nil {
-		return notNow(redisPause, "the outcome could not be recorded")
+	j := &job{Envelope: tasks.Envelope{App: bad.app, Type: bad.typ, ID: bad.id, Batch: bad.batch}, queue: bad.queue}
+	if record, err := r.ledger.Record(ctx, bad.app, bad.id); err == nil {
+		j.opened.Generation = record.Generation
 	}
-	return fmt.Errorf("failed: undecodable: %w", asynq.SkipRetry)
+	r.log.Error("a task cannot be decoded", j.attrs(slog.Any("err", bad.why))...)
+	return r.end(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "undecodable"})
 }
 
 // logOutcome says an outcome as loudly as it surprises: an accepted message is nothing
@@ -130,6 +120,9 @@ func (r *Replica) logOutcome(ctx context.Context, j *job, v verdict) {
 	switch v.outcome {
 	case tasks.OutcomeUnknown, tasks.OutcomeFailed:
 		level = slog.LevelWarn
+		if v.reason == "undecodable" {
+			level = slog.LevelDebug // discard has said it
+		}
 	case tasks.OutcomeRejected:
 		level = slog.LevelInfo
 	case tasks.OutcomeAccepted, tasks.OutcomeRefused, tasks.OutcomeExpired, tasks.OutcomeCanceled:

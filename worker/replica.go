@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,7 +44,7 @@ type App struct {
 
 // Parts is what a replica is made of. All but Logger and Registry are required.
 type Parts struct {
-	Redis    redis.UniversalClient // the replica's own: New adds a hook to it, Run does not close it
+	Redis    redis.UniversalClient // the replica's own: New adds a hook to it; close it after Run, unless that returned ErrShutdownTimeout
 	WeChat   *wechat.Client
 	Limiter  *ratelimit.Limiter
 	Apps     []App
@@ -74,6 +75,7 @@ type Replica struct {
 	ledger  *ledger.Ledger
 	turns   *turns
 	said    said
+	runs    atomic.Int64 // numbers the runs, for newRunner
 	metrics *metrics
 	fleet   *fleet
 
@@ -145,21 +147,31 @@ func (r *Replica) laneKeys() []laneKey {
 // shutting down.
 func (r *Replica) Ready() bool { return r.looked.Load() && !r.draining.Load() }
 
+// newRunner names a run: no two runs of any replica share a name.
+func (r *Replica) newRunner() string {
+	return r.id + "-" + strconv.FormatInt(r.runs.Add(1), 10)
+}
+
 // ErrShutdownTimeout says that attempts were still under way when the time for a
-// shutdown was up. Their tasks come back when their leases expire.
+// shutdown was up. Their tasks come back when their leases expire. End the process then,
+// and leave the Redis client open: asynq still uses it.
 var ErrShutdownTimeout = errors.New("worker: not everything in hand was finished in time")
 
 // Run takes and delivers tasks until ctx ends. Then it takes no more, finishes what is
 // in hand, and returns: nil, or ErrShutdownTimeout.
 func (r *Replica) Run(ctx context.Context) error {
 	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.apps)))
-	r.fleet.run(ctx)
-	r.draining.Store(true)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		r.fleet.run(ctx)
 		r.closeAll()
 	}()
+	<-ctx.Done()
+	r.draining.Store(true)
+	for _, l := range r.fleet.snapshot() {
+		l.gate.close() // at once: the fleet may be waiting for a Redis that hangs
+	}
 	select {
 	case <-done:
 		r.log.Info("worker stopped", slog.String("replica", r.id))
@@ -170,18 +182,14 @@ func (r *Replica) Run(ctx context.Context) error {
 }
 
 func (r *Replica) closeAll() {
-	lanes := r.fleet.open()
-	inParallel(lanes, (*lane).stop)
-	inParallel(lanes, (*lane).drain)
-	inParallel(lanes, (*lane).shutdown)
-	r.closing.Wait()
-	r.fetcher.CloseIdleConnections()
-}
-
-func inParallel(lanes map[laneKey]*lane, step func(*lane)) {
 	var all sync.WaitGroup
-	for _, l := range lanes {
-		all.Go(func() { step(l) })
+	for _, l := range r.fleet.snapshot() {
+		all.Go(func() {
+			l.stop()
+			l.shutdown()
+		})
 	}
 	all.Wait()
+	r.closing.Wait()
+	r.fetcher.CloseIdleConnections()
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/worker"
@@ -282,4 +283,98 @@ func TestNewTellsWhatIsWrong(t *testing.T) {
 	if !errors.As(err, &joined) {
 		t.Errorf("not joined: %T", err)
 	}
+}
+
+// TestRedisFreezes: Redis stands still while answers come, for longer than a lease
+// lives. What WeChat said is recorded all the same.
+func TestRedisFreezes(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("skipped: -short, it waits for a lease to run out")
+	}
+	server := redistest.Start(t)
+	r := newRig(t, server.Addr(), sandbox.Options{Latency: 500 * time.Millisecond})
+	r.replica(nil)
+	for i := range 20 {
+		r.submit(message(fmt.Sprintf("m%d", i), fmt.Sprintf("o%d", i)))
+	}
+	redistest.Until(t, 10*time.Second, "calls are under way", func() bool {
+		return r.wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}) > 0
+	})
+	thaw := server.Freeze()
+	time.AfterFunc(40*time.Second, thaw)
+	for i := range 20 {
+		id := fmt.Sprintf("m%d", i)
+		redistest.Until(t, 3*time.Minute, id+" has an outcome", func() bool {
+			got, err := r.client.Result(t.Context(), app, id)
+			return err == nil && got.Outcome == tasks.OutcomeAccepted
+		})
+	}
+	if d := r.wx.Duplicates(); len(d) > 0 {
+		t.Errorf("%d messages were delivered twice", len(d))
+	}
+}
+
+// TestDeadlineOfAPlainClient: asynq gives up on a task before it runs; it has an outcome.
+func TestDeadlineOfAPlainClient(t *testing.T) {
+	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
+		p := r.replica(nil)
+		task, err := tasks.NewSubscribeTask(app, tasks.SubscribePayload{
+			ToUser: "a", TemplateID: "T1", Data: map[string]tasks.Value{"thing1": {Value: "x"}},
+		}, tasks.ID("late"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
+		defer func() { _ = plain.Close() }()
+		if _, err := plain.EnqueueContext(t.Context(), task, asynq.Deadline(time.Now().Add(-time.Minute))); err != nil {
+			t.Fatal(err)
+		}
+		redistest.Until(t, 10*time.Second, "it has an outcome", func() bool {
+			got, err := r.client.Result(t.Context(), app, "late")
+			return err == nil && got.Outcome == tasks.OutcomeExpired
+		})
+		if err := p.stop(); err != nil {
+			t.Errorf("the shutdown waits for a handler that never ran: %v", err)
+		}
+	})
+}
+
+// TestNewerTypesWait: a replica leaves the types of a newer producer to newer replicas.
+func TestNewerTypesWait(t *testing.T) {
+	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
+		r.replica(nil)
+		plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
+		defer func() { _ = plain.Close() }()
+		queue := app + ":send:telepathy"
+		if _, err := plain.EnqueueContext(t.Context(), asynq.NewTask("send:telepathy", []byte("{}")), asynq.Queue(queue), asynq.TaskID(app+":1")); err != nil {
+			t.Fatal(err)
+		}
+		r.rdb.Publish(t.Context(), "wxcourier:wake", queue)
+		r.submit(message("known", "a"))
+		r.outcome("known")
+		if n := r.rdb.LLen(t.Context(), "asynq:{"+queue+"}:pending").Val(); n != 1 {
+			t.Errorf("%d tasks of the newer type wait, want 1", n)
+		}
+	})
+}
+
+// TestAHeldLaneHoldsNobodyElse: tasks of a held lane wait outside their handlers, and
+// leave their receiver's turn to other lanes.
+func TestAHeldLaneHoldsNobodyElse(t *testing.T) {
+	onEach(t, sandbox.Options{Latency: 100 * time.Millisecond}, func(t *testing.T, r *rig) {
+		r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 100}})
+		for i := range 10 { // the later ones wait for the turn of the person
+			r.submit(message(fmt.Sprintf("same%d", i), "somebody"))
+		}
+		r.outcome("same0")
+		hold := ratelimit.Hold{App: app, Scope: tasks.TypeSubscribe, Reason: "maintenance", Until: time.Now().Add(time.Hour), By: "test"}
+		if _, err := r.limiter().Hold(t.Context(), hold); err != nil {
+			t.Fatal(err)
+		}
+		r.submit(addressed(tasks.TypeCustom, "other-lane", "somebody"))
+		if got := r.outcome("other-lane"); got.Outcome != tasks.OutcomeAccepted {
+			t.Errorf("%+v", got)
+		}
+	})
 }

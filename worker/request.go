@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,8 +40,12 @@ func (r *Replica) guard(ctx context.Context, j *job) error {
 	return nil
 }
 
-// request makes the call of a job. The body goes out byte for byte as it was enqueued.
+// request makes the request of a job, unless a guard forbids it. The body goes out byte
+// for byte as it was enqueued.
 func (r *Replica) request(ctx context.Context, j *job) (wechat.Request, error) {
+	if err := r.guard(ctx, j); err != nil {
+		return wechat.Request{}, err
+	}
 	request := wechat.Request{Path: wechat.Endpoint(j.spec.Path), Body: j.Body}
 	if !j.spec.Multipart {
 		return request, nil
@@ -73,6 +79,9 @@ func (r *Replica) media(ctx context.Context, j *job) ([]byte, error) {
 		}
 		if err != nil {
 			return nil, &mediaError{err: err}
+		}
+		if sum := sha256.Sum256(media); hex.EncodeToString(sum[:]) != body.MediaBlob {
+			return nil, &guardError{outcome: tasks.OutcomeFailed, reason: "media: the id was enqueued with another image before"}
 		}
 		return media, nil
 	case body.MediaURL != "":

@@ -53,8 +53,8 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.waiting, float64(n), key.app, key.typ)
 	}
 	r.fleet.mu.RUnlock()
-	for key, l := range r.fleet.open() {
-		gauge(c.active, float64(l.gate.active.Load()), key.app, key.typ)
+	for key, l := range r.fleet.snapshot() {
+		gauge(c.active, float64(l.active.Load()), key.app, key.typ)
 		c.collectUsage(ctx, key, gauge)
 	}
 	for app := range r.apps {

@@ -130,6 +130,7 @@ func jitter(d time.Duration) time.Duration { return d + rand.N(d/5+1) } //nolint
 type attempt struct {
 	err    error        // of the call; nil is WeChat's 0
 	repeat tasks.Repeat // whether the request may be repeated after no answer
+	doubt  bool         // an earlier request got no answer, and may have been taken
 	failed int          // attempts that failed before this one
 	budget int          // attempts that may fail
 	holds  int          // how often this stop was held in a row before
@@ -155,8 +156,7 @@ func judge(a attempt) verdict {
 	}
 	// Unreachable, or no answer.
 	v := a.by(rules[wechat.ClassBusy])
-	unsafe := a.repeat == tasks.Never || a.repeat == tasks.Deduped && v.outcome == tasks.OutcomeFailed
-	if unsafe && noAnswer(a.err) {
+	if a.repeat == tasks.Never && noAnswer(a.err) {
 		return verdict{outcome: tasks.OutcomeUnknown, reason: "no_answer"}
 	}
 	return v
@@ -184,11 +184,20 @@ func (a attempt) by(r rule) verdict {
 	if r.counts {
 		n = a.failed
 		if a.failed+1 >= a.budget {
-			return verdict{outcome: tasks.OutcomeFailed, reason: "attempts_exhausted"}
+			return a.exhausted()
 		}
 	}
 	if r.wait != nil {
 		v.delay = r.wait(a.now, n)
 	}
 	return v
+}
+
+// exhausted is the verdict on a last attempt: failed, unless one of the requests that
+// got no answer may have been taken.
+func (a attempt) exhausted() verdict {
+	if a.repeat != tasks.Always && (a.doubt || noAnswer(a.err)) {
+		return verdict{outcome: tasks.OutcomeUnknown, reason: "no_answer"}
+	}
+	return verdict{outcome: tasks.OutcomeFailed, reason: "attempts_exhausted"}
 }

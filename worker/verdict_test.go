@@ -60,53 +60,55 @@ func TestJudge(t *testing.T) {
 		err     error
 		repeat  tasks.Repeat
 		failed  int
+		doubt   bool
 		outcome tasks.Outcome
 		counts  bool
 		stops   stop
 		atLeast time.Duration
 		atMost  time.Duration
 	}{
-		{"taken", nil, tasks.Never, 0, tasks.OutcomeAccepted, false, stopNothing, 0, 0},
-		{"not subscribed", api(43101), tasks.Never, 0, tasks.OutcomeRefused, false, stopNothing, 0, 0},
-		{"bad data", api(47003), tasks.Never, 0, tasks.OutcomeRejected, false, stopNothing, 0, 0},
-		{"risky image", &wechat.APIError{Endpoint: "/wxa/img_sec_check", Code: 87014}, tasks.Always, 0, tasks.OutcomeAccepted, false, stopNothing, 0, 0},
-		{"busy", api(-1), tasks.Never, 0, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
-		{"busy again", api(-1), tasks.Never, 1, "", true, stopNothing, 15 * time.Second, 18 * time.Second},
-		{"busy for the last time", api(-1), tasks.Never, 7, tasks.OutcomeFailed, false, stopNothing, 0, 0},
-		{"a code nobody knows", api(99999), tasks.Never, 0, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
-		{"same openid at once", api(43108), tasks.Never, 0, "", false, stopNothing, 3 * time.Second, 4 * time.Second},
-		{"day's quota", api(45009), tasks.Never, 7, "", false, stopLane, 11*time.Hour + 59*time.Minute, 12*time.Hour + time.Minute},
-		{"minute", api(45011), tasks.Never, 7, "", false, stopLane, 25 * time.Second, 35 * time.Second},
-		{"minute on the code endpoint", &wechat.APIError{Endpoint: "/wxa/getwxacodeunlimit", Code: 45009}, tasks.Always, 0, "", false, stopLane, 25 * time.Second, 35 * time.Second},
-		{"second", api(44990), tasks.Never, 7, "", false, stopLane, time.Second, 2 * time.Second},
-		{"template taken away", api(43107), tasks.Never, 0, tasks.OutcomeRejected, false, stopTemplate, time.Minute, time.Hour},
-		{"capability", api(48001), tasks.Never, 7, "", false, stopLane, 5 * time.Minute, 6 * time.Minute},
-		{"wrong secret", noToken(&wechat.APIError{Endpoint: "/cgi-bin/stable_token", Code: 40125}), tasks.Never, 7, "", false, stopApp, 10 * time.Second, 12 * time.Second},
-		{"token endpoint away", noToken(unwritten), tasks.Never, 7, "", false, stopApp, 2 * time.Second, 3 * time.Second},
-		{"token rejected again", noToken(wechat.ErrTokenRejected), tasks.Never, 7, "", false, stopApp, 10 * time.Second, 12 * time.Second},
-		{"token endpoint out of quota", noToken(&wechat.APIError{Endpoint: "/cgi-bin/token", Code: 45009}), tasks.Never, 0, "", false, stopApp, 11 * time.Hour, 13 * time.Hour},
-		{"unreachable", unwritten, tasks.Never, 0, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
-		{"unreachable to the end", unwritten, tasks.Never, 7, tasks.OutcomeFailed, false, stopNothing, 0, 0},
-		{"no answer", written, tasks.Never, 0, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
-		{"no answer, deduplicated", written, tasks.Deduped, 0, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
-		{"no answer, deduplicated, to the end", written, tasks.Deduped, 7, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
-		{"no answer, safe", written, tasks.Always, 0, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
-		{"no answer, safe, to the end", written, tasks.Always, 7, tasks.OutcomeFailed, false, stopNothing, 0, 0},
-		{"a proxy's page", html, tasks.Never, 0, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
-		{"a proxy's page, safe", html, tasks.Always, 0, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
-		{"a panic", &panicError{}, tasks.Never, 0, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
-		{"a panic, safe", &panicError{}, tasks.Always, 0, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
-		{"an error nobody knows", errors.New("?"), tasks.Never, 0, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
-		{"a context's end", context.DeadlineExceeded, tasks.Never, 0, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
-		{"an image that could not be had", &mediaError{err: io.EOF}, tasks.Always, 0, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
-		{"a guard", &guardError{outcome: tasks.OutcomeRejected, reason: "staging"}, tasks.Never, 0, tasks.OutcomeRejected, false, stopNothing, 0, 0},
+		{"taken", nil, tasks.Never, 0, false, tasks.OutcomeAccepted, false, stopNothing, 0, 0},
+		{"not subscribed", api(43101), tasks.Never, 0, false, tasks.OutcomeRefused, false, stopNothing, 0, 0},
+		{"bad data", api(47003), tasks.Never, 0, false, tasks.OutcomeRejected, false, stopNothing, 0, 0},
+		{"risky image", &wechat.APIError{Endpoint: "/wxa/img_sec_check", Code: 87014}, tasks.Always, 0, false, tasks.OutcomeAccepted, false, stopNothing, 0, 0},
+		{"busy", api(-1), tasks.Never, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
+		{"busy again", api(-1), tasks.Never, 1, false, "", true, stopNothing, 15 * time.Second, 18 * time.Second},
+		{"busy for the last time", api(-1), tasks.Never, 7, false, tasks.OutcomeFailed, false, stopNothing, 0, 0},
+		{"a code nobody knows", api(99999), tasks.Never, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
+		{"same openid at once", api(43108), tasks.Never, 0, false, "", false, stopNothing, 3 * time.Second, 4 * time.Second},
+		{"day's quota", api(45009), tasks.Never, 7, false, "", false, stopLane, 11*time.Hour + 59*time.Minute, 12*time.Hour + time.Minute},
+		{"minute", api(45011), tasks.Never, 7, false, "", false, stopLane, 25 * time.Second, 35 * time.Second},
+		{"minute on the code endpoint", &wechat.APIError{Endpoint: "/wxa/getwxacodeunlimit", Code: 45009}, tasks.Always, 0, false, "", false, stopLane, 25 * time.Second, 35 * time.Second},
+		{"second", api(44990), tasks.Never, 7, false, "", false, stopLane, time.Second, 2 * time.Second},
+		{"template taken away", api(43107), tasks.Never, 0, false, tasks.OutcomeRejected, false, stopTemplate, time.Minute, time.Hour},
+		{"capability", api(48001), tasks.Never, 7, false, "", false, stopLane, 5 * time.Minute, 6 * time.Minute},
+		{"wrong secret", noToken(&wechat.APIError{Endpoint: "/cgi-bin/stable_token", Code: 40125}), tasks.Never, 7, false, "", false, stopApp, 10 * time.Second, 12 * time.Second},
+		{"token endpoint away", noToken(unwritten), tasks.Never, 7, false, "", false, stopApp, 2 * time.Second, 3 * time.Second},
+		{"token rejected again", noToken(wechat.ErrTokenRejected), tasks.Never, 7, false, "", false, stopApp, 10 * time.Second, 12 * time.Second},
+		{"token endpoint out of quota", noToken(&wechat.APIError{Endpoint: "/cgi-bin/token", Code: 45009}), tasks.Never, 0, false, "", false, stopApp, 11 * time.Hour, 13 * time.Hour},
+		{"unreachable", unwritten, tasks.Never, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
+		{"unreachable to the end", unwritten, tasks.Never, 7, false, tasks.OutcomeFailed, false, stopNothing, 0, 0},
+		{"no answer", written, tasks.Never, 0, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
+		{"no answer, deduplicated", written, tasks.Deduped, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
+		{"no answer, deduplicated, to the end", written, tasks.Deduped, 7, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
+		{"busy to the end, after no answer", api(-1), tasks.Deduped, 7, true, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
+		{"no answer, safe", written, tasks.Always, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
+		{"no answer, safe, to the end", written, tasks.Always, 7, false, tasks.OutcomeFailed, false, stopNothing, 0, 0},
+		{"a proxy's page", html, tasks.Never, 0, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
+		{"a proxy's page, safe", html, tasks.Always, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
+		{"a panic", &panicError{}, tasks.Never, 0, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
+		{"a panic, safe", &panicError{}, tasks.Always, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
+		{"an error nobody knows", errors.New("?"), tasks.Never, 0, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
+		{"a context's end", context.DeadlineExceeded, tasks.Never, 0, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
+		{"an image that could not be had", &mediaError{err: io.EOF}, tasks.Always, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
+		{"a guard", &guardError{outcome: tasks.OutcomeRejected, reason: "staging"}, tasks.Never, 0, false, tasks.OutcomeRejected, false, stopNothing, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := c.err
 			if err != nil {
 				err = fmt.Errorf("wrapped: %w", err)
 			}
-			v := judge(attempt{err: err, repeat: c.repeat, failed: c.failed, budget: 8, now: noon})
+			v := judge(attempt{err: err, repeat: c.repeat, doubt: c.doubt, failed: c.failed, budget: 8, now: noon})
 			if v.outcome != c.outcome || v.counts != c.counts || v.stops != c.stops {
 				t.Errorf("verdict %+v", v)
 			}

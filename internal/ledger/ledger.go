@@ -62,13 +62,14 @@ type What string
 
 // The answers of Open.
 const (
-	Go       What = "go"       // send it
-	Settled  What = "settled"  // it has an outcome already
-	Busy     What = "busy"     // another runner may still have it: look again after Wait
-	Unknown  What = "unknown"  // it was written to WeChat, and may not be repeated
-	Lost     What = "lost"     // too many runners died over it
-	Canceled What = "canceled" // it was taken back
-	Expired  What = "expired"  // not_after has passed
+	Go        What = "go"        // send it
+	Settled   What = "settled"   // it has an outcome already
+	Busy      What = "busy"      // another runner may still have it: look again after Wait
+	Unknown   What = "unknown"   // it was written to WeChat, and may not be repeated
+	Forgotten What = "forgotten" // its record is gone: it may have ended long ago
+	Lost      What = "lost"      // too many runners died over it
+	Canceled  What = "canceled"  // it was taken back
+	Expired   What = "expired"   // not_after has passed
 )
 
 // Opening is a request to send a task.
@@ -78,6 +79,7 @@ type Opening struct {
 	Fenced  bool          // the request is not safe to repeat, or only within Dedupe
 	Dedupe  time.Duration // for which a fenced request may be repeated; 0: never
 	Expired bool          // not_after has passed
+	Marked  bool          // Mark was called for it: a record that is missing is lost
 }
 
 // Opened is the answer.
@@ -87,6 +89,7 @@ type Opened struct {
 	Attempts   int           // runs of this task that called, this one included
 	Generation int           // 0, and one more for each redrive
 	Since      time.Time     // the server's time
+	Doubt      bool          // an earlier request got no answer, and may have been taken
 }
 
 // Open takes a task for a runner, and raises its fence, or tells why the runner may
@@ -94,18 +97,18 @@ type Opened struct {
 func (l *Ledger) Open(ctx context.Context, ref Ref, o Opening) (Opened, error) {
 	reply, err := open.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID)),
 		o.Runner, o.Queue, flag(o.Fenced), o.Dedupe.Milliseconds(), l.policy.DeadAfter.Milliseconds(),
-		flag(o.Expired), l.policy.LostLimit, ref.ID).Slice()
+		flag(o.Expired), l.policy.LostLimit, ref.ID, flag(o.Marked)).Slice()
 	if err != nil {
 		return Opened{}, fmt.Errorf("open the task: %w", err)
 	}
-	if len(reply) != 5 {
+	if len(reply) != 6 {
 		return Opened{}, fmt.Errorf("open the task: a reply of %d parts", len(reply))
 	}
 	what, _ := reply[0].(string)
 	n := func(i int) int64 { v, _ := reply[i].(int64); return v }
 	return Opened{
 		What: What(what), Wait: time.Duration(n(1)) * time.Millisecond,
-		Attempts: int(n(2)), Generation: int(n(3)), Since: time.UnixMilli(n(4)),
+		Attempts: int(n(2)), Generation: int(n(3)), Since: time.UnixMilli(n(4)), Doubt: n(5) == 1,
 	}, nil
 }
 
@@ -207,7 +210,7 @@ func (l *Ledger) Image(ctx context.Context, app, id string) ([]byte, error) {
 
 // PutBlob keeps the image of a check until its task ends. The first one of an id stays.
 func (l *Ledger) PutBlob(ctx context.Context, app, id string, image []byte) error {
-	if err := l.rdb.SetNX(ctx, blobKey(app, id), image, 0).Err(); err != nil {
+	if err := keepBlob.Run(ctx, l.rdb, []string{TaskKey(app, id), blobKey(app, id)}, image).Err(); err != nil {
 		return fmt.Errorf("keep the image: %w", err)
 	}
 	return nil

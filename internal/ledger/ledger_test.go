@@ -130,8 +130,11 @@ func TestOpen(t *testing.T) {
 	bare := func(o ledger.Opening) ledger.Opening { o.Fenced = false; return o }
 	same := func(o ledger.Opening) ledger.Opening { return o }
 	type step = func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.Opening)
+	runs := 0
 	deferred := func(notAccepted bool) step {
 		return func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.Opening) {
+			runs++
+			o.Runner = fmt.Sprintf("run%d", runs)
 			if got := must[ledger.Opened](t)(l.Open(t.Context(), ref, o)); got.What != ledger.Go {
 				t.Fatalf("the first run: %+v", got)
 			}
@@ -140,7 +143,6 @@ func TestOpen(t *testing.T) {
 			}
 		}
 	}
-	runs := 0
 	died := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.Opening) {
 		runs++
 		o.Runner = fmt.Sprintf("dead%d", runs)
@@ -169,6 +171,7 @@ func TestOpen(t *testing.T) {
 		{"after no answer, unsafe to repeat", same, time.Hour, []step{deferred(false)}, same, ledger.Unknown},
 		{"after no answer, deduplicated", within, time.Hour, []step{deferred(false)}, within, ledger.Go},
 		{"after no answer, deduplicated, too late to send", within, time.Hour, []step{deferred(false)}, func(o ledger.Opening) ledger.Opening { return runOut(within(o)) }, ledger.Unknown},
+		{"after no answer and a known failure, deduplicated, too late to send", within, time.Hour, []step{deferred(false), deferred(true)}, func(o ledger.Opening) ledger.Opening { return runOut(within(o)) }, ledger.Unknown},
 		{"after no answer, safe to repeat", bare, time.Hour, []step{deferred(false)}, bare, ledger.Go},
 		{"another runner is at it", same, time.Hour, []step{died}, same, ledger.Busy},
 		{"another runner is at it, safe to repeat", bare, time.Hour, []step{died}, bare, ledger.Busy},
@@ -291,6 +294,76 @@ func TestRecord(t *testing.T) {
 		must[ledger.Opened](t)(l.Open(ctx, ref, opening("r1")))
 		if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.State != "sending" || r.Attempts != 1 {
 			t.Errorf("record %+v", r)
+		}
+	})
+}
+
+// TestForeignTask: a plain asynq client makes no record; the batch counts all the same.
+func TestForeignTask(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1", Batch: "b"}
+		late := opening("r1")
+		late.Expired = true
+		if o := must[ledger.Opened](t)(l.Open(ctx, ref, late)); o.What != ledger.Expired {
+			t.Fatalf("opened %+v", o)
+		}
+		must[ledger.Standing](t)(l.Settle(ctx, ref, ending("expired")))
+		if c := must[map[string]int64](t)(l.Batch(ctx, app, "b")); c["total"] != 1 || c["done"] != 1 {
+			t.Errorf("batch %v", c)
+		}
+	})
+}
+
+// TestForgottenTask: a marked task whose record is gone is not sent: it may have been,
+// long ago.
+func TestForgottenTask(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		marked := opening("r1")
+		marked.Marked = true
+		o := must[ledger.Opened](t)(newLedger(rdb, time.Minute).Open(t.Context(), ledger.Ref{App: app, ID: "1"}, marked))
+		if o.What != ledger.Forgotten {
+			t.Errorf("opened %+v", o)
+		}
+	})
+}
+
+// TestABatchNameServesAgain: a batch that was taken back and has ended is no trap for the
+// next one of its name.
+func TestABatchNameServesAgain(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, time.Minute)
+		ref := func(id string) ledger.Ref { return ledger.Ref{App: app, ID: id, Batch: "daily"} }
+		open := func(id string) ledger.What {
+			return must[ledger.Opened](t)(l.Open(ctx, ref(id), opening("r"+id))).What
+		}
+		for _, id := range []string{"1", "2"} {
+			must[ledger.Claim](t)(l.Mark(ctx, ref(id), queue, "waiting"))
+		}
+		must[int64](t)(l.CancelBatch(ctx, app, "daily"))
+		must[ledger.Claim](t)(l.Mark(ctx, ref("joins"), queue, "waiting"))
+		for _, id := range []string{"1", "2", "joins"} {
+			if got := open(id); got != ledger.Canceled {
+				t.Errorf("%s: %s", id, got)
+			}
+			must[ledger.Standing](t)(l.Settle(ctx, ref(id), ending("canceled")))
+		}
+		must[ledger.Claim](t)(l.Mark(ctx, ref("tomorrow"), queue, "waiting"))
+		if got := open("tomorrow"); got != ledger.Go {
+			t.Errorf("tomorrow: %s", got)
+		}
+	})
+}
+
+// TestNoImageForAnEndedTask: nobody would ever delete it.
+func TestNoImageForAnEndedTask(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
+		must[ledger.Standing](t)(l.Settle(ctx, ref, ending("accepted")))
+		if err := l.PutBlob(ctx, app, "1", []byte("image")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Blob(ctx, app, "1"); !errors.Is(err, ledger.ErrNone) {
+			t.Errorf("kept: %v", err)
 		}
 	})
 }

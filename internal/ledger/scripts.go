@@ -2,7 +2,8 @@ package ledger
 
 import "github.com/redis/go-redis/v9"
 
-// mark claims an id for a queue.
+// mark claims an id for a queue. A batch that was taken back and has ended begins anew;
+// while tasks of it are still under way, a task that joins it is taken back, too.
 //
 // KEYS[1] record, KEYS[2] batch, KEYS[3] ids of the batch (2 and 3 only with a batch)
 // ARGV[1] queue, ARGV[2] state, ARGV[3] id
@@ -10,12 +11,15 @@ import "github.com/redis/go-redis/v9"
 // Returns {"new" | "marked" | "done", queue}. "marked" means that another call
 // claimed it first, into the queue that is returned.
 var mark = redis.NewScript(`
-local r = redis.call("HMGET", KEYS[1], "queue", "outcome")
-if r[2] then return {"done", r[1] or ""} end
-if r[1] then return {"marked", r[1]} end
+local record = redis.call("HMGET", KEYS[1], "queue", "outcome")
+local queue, outcome = record[1], record[2]
+if outcome then return {"done", queue or ""} end
+if queue then return {"marked", queue} end
 redis.call("HSET", KEYS[1], "queue", ARGV[1], "state", ARGV[2], "generation", 0)
 redis.call("PERSIST", KEYS[1])
 if KEYS[2] then
+	local batch = redis.call("HMGET", KEYS[2], "total", "done")
+	if tonumber(batch[2] or 0) >= tonumber(batch[1] or 0) then redis.call("HDEL", KEYS[2], "withdrawn") end
 	redis.call("HINCRBY", KEYS[2], "total", 1)
 	redis.call("PERSIST", KEYS[2])
 	redis.call("SADD", KEYS[3], ARGV[3])
@@ -31,66 +35,85 @@ return {"new", ARGV[1]}
 // ARGV[1] runner, ARGV[2] queue, ARGV[3] 1 when the request is unsafe to repeat or
 // deduplicated for a while only (it is fenced), ARGV[4] ms for which a fenced request
 // may be repeated, ARGV[5] ms after which a runner is held to be dead, ARGV[6] 1 when
-// not_after has passed, ARGV[7] lost runs that end the task, ARGV[8] id
+// not_after has passed, ARGV[7] lost runs that end the task, ARGV[8] id, ARGV[9] 1 when
+// the producer is known to have made a record
 //
-// Returns {what, ms, attempts, generation, since}. what is go, settled, busy (ms: look
-// again then), unknown, lost, canceled or expired.
+// Returns {what, ms, attempts, generation, since, doubt}. what is go, settled, busy (ms:
+// look again then), unknown, forgotten, lost, canceled or expired. doubt is 1 when an
+// earlier request got no answer and WeChat may have taken it.
 //
 // Asked twice by one runner (its connection broke before the first answer came), it
-// answers the same.
+// answers the same, and the runner's time begins again.
 //
-// A fence without a run is a request whose answer never came. It outweighs a
-// cancellation and an expiry: the message may be on its way.
+// A fence is a request that may have been written: whose run, which attempt, since when,
+// when the first of them was written, and whether there was one before this (doubt).
+// One that this runner did not raise outweighs a cancellation and an expiry: the message
+// may be on its way.
 var open = redis.NewScript(`
+local runner, graceMs, lostLimit = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[7])
+local fenced, repeatMs, expired = ARGV[3] == "1", tonumber(ARGV[4]), ARGV[6] == "1"
 local t = redis.call("TIME")
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local r = redis.call("HMGET", KEYS[1], "outcome", "run", "fence", "canceled", "lost", "attempts", "generation")
-local attempts, generation = tonumber(r[6] or 0), tonumber(r[7] or 0)
-local function answer(what, ms) return {what, ms or 0, attempts, generation, now} end
+local record = redis.call("HMGET", KEYS[1], "outcome", "run", "fence", "canceled", "attempts", "generation", "queue")
+local outcome, run, fence, canceled = record[1], record[2], record[3], record[4]
+local attempts, generation, known = tonumber(record[5] or 0), tonumber(record[6] or 0), record[7]
 
-if r[1] then return answer("settled") end
-local first = r[3] and tonumber(string.match(r[3], '"first":(%d+)'))
-if r[2] and string.match(r[2], "^(%S+)") == ARGV[1] then return answer("go") end
-if r[2] then
-	local dead = tonumber(string.match(r[2], " (%d+)$")) + tonumber(ARGV[5])
-	if dead > now then return answer("busy", dead - now) end
-	redis.call("HDEL", KEYS[1], "run")
-	local lost = redis.call("HINCRBY", KEYS[1], "lost", 1)
-	if not first and lost >= tonumber(ARGV[7]) then return answer("lost") end
-	if first and lost >= tonumber(ARGV[7]) then return answer("unknown") end
+local first -- of the earlier requests that got no answer
+if fence then
+	local mine = string.match(fence, '"runner":"([^"]*)"') == runner and string.match(fence, '"doubt":(%d)') == "0"
+	first = not mine and tonumber(string.match(fence, '"first":(%d+)')) or nil
 end
-local canceled = r[4] or (KEYS[2] and redis.call("HEXISTS", KEYS[2], "withdrawn") == 1)
-if first and (canceled or ARGV[6] == "1" or now - first >= tonumber(ARGV[4])) then return answer("unknown") end
-if canceled then return answer("canceled") end
-if ARGV[6] == "1" then return answer("expired") end
+local function answer(what, ms) return {what, ms or 0, attempts, generation, now, first and 1 or 0} end
 
-attempts = redis.call("HINCRBY", KEYS[1], "attempts", 1)
-redis.call("HSET", KEYS[1], "state", "sending", "run", ARGV[1] .. " " .. string.format("%d", now))
-if ARGV[3] == "1" then
-	redis.call("HSET", KEYS[1], "fence", string.format('{"runner":"%s","attempt":%d,"since":%d,"first":%d}', ARGV[1], attempts, now, first or now))
-end
-if redis.call("HSETNX", KEYS[1], "queue", ARGV[2]) == 1 then
-	redis.call("HSET", KEYS[1], "generation", generation)
+if outcome then return answer("settled") end
+if not known then
+	if ARGV[9] == "1" then return answer("forgotten") end
+	redis.call("HSET", KEYS[1], "queue", ARGV[2], "generation", 0)
 	if KEYS[2] then
 		redis.call("HINCRBY", KEYS[2], "total", 1)
+		redis.call("PERSIST", KEYS[2])
 		redis.call("SADD", KEYS[3], ARGV[8])
+		redis.call("PERSIST", KEYS[3])
 	end
+end
+local mine = run and string.match(run, "^(%S+)") == runner
+if run and not mine then
+	local dead = tonumber(string.match(run, " (%d+)$")) + graceMs
+	if dead > now then return answer("busy", dead - now) end
+	redis.call("HDEL", KEYS[1], "run")
+	if redis.call("HINCRBY", KEYS[1], "lost", 1) >= lostLimit then
+		return answer(first and "unknown" or "lost")
+	end
+end
+canceled = canceled or (KEYS[2] and redis.call("HEXISTS", KEYS[2], "withdrawn") == 1)
+if first and (canceled or expired or now - first >= repeatMs) then return answer("unknown") end
+if canceled then return answer("canceled") end
+if expired then return answer("expired") end
+
+if not mine then attempts = redis.call("HINCRBY", KEYS[1], "attempts", 1) end
+redis.call("HSET", KEYS[1], "state", "sending", "run", runner .. " " .. string.format("%d", now))
+if fenced then
+	redis.call("HSET", KEYS[1], "fence", string.format('{"runner":"%s","attempt":%d,"since":%d,"first":%d,"doubt":%d}', runner, attempts, now, first or now, first and 1 or 0))
 end
 return answer("go")
 `)
 
-// deferred hands a task back for later. Only the runner that has it may.
+// deferred hands a task back for later. Only the runner that has it may. A fence that
+// stands for an earlier request without an answer stays.
 //
 // KEYS[1] record
 // ARGV[1] runner, ARGV[2] state, ARGV[3] 1 when the request surely was not accepted
 //
 // Returns 1, or 0 when the task is no longer the runner's.
 var deferred = redis.NewScript(`
-local r = redis.call("HMGET", KEYS[1], "outcome", "run")
-if r[1] or not r[2] or string.match(r[2], "^(%S+)") ~= ARGV[1] then return 0 end
+local record = redis.call("HMGET", KEYS[1], "outcome", "run", "fence")
+local outcome, run, fence = record[1], record[2], record[3]
+if outcome or not run or string.match(run, "^(%S+)") ~= ARGV[1] then return 0 end
 redis.call("HSET", KEYS[1], "state", ARGV[2])
 redis.call("HDEL", KEYS[1], "run")
-if ARGV[3] == "1" then redis.call("HDEL", KEYS[1], "fence") end
+if ARGV[3] == "1" and fence and string.match(fence, '"doubt":(%d)') == "0" then
+	redis.call("HDEL", KEYS[1], "fence")
+end
 return 1
 `)
 
@@ -105,12 +128,13 @@ return 1
 //
 // Returns {"written" | "kept", outcome, result}: what stands in the record now.
 var settle = redis.NewScript(`
-local r = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "fence")
-if r[3] and r[3] ~= ARGV[6] then return {"kept", r[1] or "", r[2] or ""} end
+local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "fence")
+local outcome, result, generation, fence = record[1], record[2], record[3], record[4]
+if generation and generation ~= ARGV[6] then return {"kept", outcome or "", result or ""} end
 local replaces = false
-if r[1] then
-	local owner = r[4] and string.match(r[4], '"runner":"([^"]*)"')
-	if r[1] ~= "unknown" or ARGV[7] == "" or owner ~= ARGV[7] then return {"kept", r[1], r[2]} end
+if outcome then
+	local owner = fence and string.match(fence, '"runner":"([^"]*)"')
+	if outcome ~= "unknown" or ARGV[7] == "" or owner ~= ARGV[7] then return {"kept", outcome, result} end
 	replaces = true
 end
 redis.call("HSET", KEYS[1], "outcome", ARGV[1], "result", ARGV[2], "state", "done", "queue", ARGV[8], "generation", ARGV[6])
@@ -134,6 +158,15 @@ if KEYS[5] then
 	end
 end
 return {"written", ARGV[1], ARGV[2]}
+`)
+
+// keepBlob keeps the image of a check for a task that has not ended. The first image of
+// an id stays.
+//
+// KEYS[1] record, KEYS[2] blob. ARGV[1] the bytes
+var keepBlob = redis.NewScript(`
+if redis.call("HEXISTS", KEYS[1], "outcome") == 0 then redis.call("SET", KEYS[2], ARGV[1], "NX") end
+return 1
 `)
 
 // cancel marks a task as taken back, if it has not ended.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -58,6 +59,17 @@ func (s *Server) Kill() {
 	_ = s.cmd.Process.Kill()
 	_ = s.cmd.Wait()
 	s.cmd = nil
+}
+
+// Freeze stops the server in its tracks (SIGSTOP): it keeps its connections and says
+// nothing. The returned function lets it go on.
+func (s *Server) Freeze() (thaw func()) {
+	s.t.Helper()
+	process := s.cmd.Process
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
+		s.t.Fatal(err)
+	}
+	return func() { _ = process.Signal(syscall.SIGCONT) }
 }
 
 // Restart starts the server again on the same port and data folder.

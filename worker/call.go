@@ -1,0 +1,25 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// call makes the attempt. A panic in it becomes an error: whether anything was written
+// is not known then.
+func (r *Replica) call(ctx context.Context, j *job) (answer wechat.Answer, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.log.Error("panic in a call", j.attrs(slog.String("panic", fmt.Sprintf("%T", v)))...)
+			err = &panicError{}
+		}
+	}()
+	started := time.Now()
+	answer, err = r.wechat.Call(ctx, j.App, j.request)
+	r.metrics.called(j.App, j.spec.Path, err, time.Since(started))
+	return answer, err
+}
