@@ -118,7 +118,7 @@ func (l *lane) shutdown() {
 	l.server.Shutdown()
 	l.replica.hook.remove(l.gate)
 	for p := l.gate.take(); p != nil; p = l.gate.take() {
-		l.replica.limiter.release(context.Background(), p)
+		l.replica.limiter.release(l.gate.ctx, p)
 	}
 }
 
