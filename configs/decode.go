@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/wechat"
 )
 
 // decoder fills a Config by reflection over the yaml tags of its parts. It works on
@@ -85,7 +86,7 @@ func (d *decoder) value(v reflect.Value, n ast.Node, key string) {
 	if n == nil || n.Type() == ast.NullType {
 		return
 	}
-	switch v.Kind() { //nolint:exhaustive // the other kinds are scalars
+	switch v.Kind() {
 	case reflect.Struct:
 		d.fields(v, n, key)
 	case reflect.Map:
@@ -198,8 +199,11 @@ func set(v reflect.Value, text string) error {
 		v.SetInt(int64(value))
 		return nil
 	}
-	switch v.Kind() { //nolint:exhaustive // what no section has is told below
+	switch v.Kind() {
 	case reflect.String:
+		if v.Type() == reflect.TypeFor[wechat.Secret]() {
+			text = strings.TrimRight(text, "\r\n") // of a YAML block
+		}
 		v.SetString(text)
 	case reflect.Bool:
 		if text != "true" && text != "false" {

@@ -8,8 +8,8 @@
 //	curl localhost:8081/orders/42/shipped
 //	curl -X POST localhost:8081/link -d '{"path":"pages/index/index","query":"id=123"}'
 //
-// It only enqueues. Something must deliver what it enqueues, on the same Redis:
-// wxcourier worker, or wxcourier dev --redis for a try.
+// It only enqueues. Something must deliver what it enqueues, on the same Redis: wxcourier
+// worker, or for a try wxcourier dev, which says where its Redis is and which apps it has.
 package main
 
 import (

@@ -37,9 +37,9 @@ const (
 // New makes a console of w. It is a terminal when w is a file that is one.
 func New(w io.Writer) *Console {
 	c := &Console{out: w, width: func() int { return 0 }}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) { //nolint:gosec // a file descriptor is an int
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		c.width = func() int {
-			width, _, err := term.GetSize(int(f.Fd())) //nolint:gosec // a file descriptor is an int
+			width, _, err := term.GetSize(int(f.Fd()))
 			if err != nil || width <= 0 {
 				return defaultWidth
 			}
@@ -53,13 +53,34 @@ func New(w io.Writer) *Console {
 func (c *Console) Terminal() bool { return c.width() > 0 }
 
 // Write writes a message above the status line.
-func (c *Console) Write(p []byte) (int, error) {
+func (c *Console) Write(p []byte) (int, error) { return c.write(c.out, p) }
+
+// Beside is an output that shares the terminal with the status line, such as standard
+// output: what is written to it goes above the status line, too.
+func (c *Console) Beside(w io.Writer) io.Writer {
+	if !c.Terminal() {
+		return w
+	}
+	if f, ok := w.(*os.File); ok && !term.IsTerminal(int(f.Fd())) {
+		return w
+	}
+	return beside{c, w}
+}
+
+type beside struct {
+	console *Console
+	out     io.Writer
+}
+
+func (b beside) Write(p []byte) (int, error) { return b.console.write(b.out, p) }
+
+func (c *Console) write(out io.Writer, p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.status != "" && !c.broken {
 		_, _ = io.WriteString(c.out, clearLine)
 	}
-	n, err := c.out.Write(p)
+	n, err := out.Write(p)
 	if len(p) > 0 {
 		c.broken = p[len(p)-1] != '\n'
 	}

@@ -28,3 +28,22 @@ func TestWithoutATerminalThereIsNoStatus(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestOutputBesideTheStatus(t *testing.T) {
+	var out strings.Builder
+	c := New(&out)
+	c.width = func() int { return 40 }
+	c.Status("1 of 2")
+	results := c.Beside(&out)
+	_, _ = fmt.Fprint(results, "half a line")
+	c.Status("2 of 2")
+	_, _ = fmt.Fprint(results, ", and the rest\n")
+	want := clearLine + "1 of 2" + clearLine + "half a line, and the rest\n2 of 2"
+	if out.String() != want {
+		t.Errorf("got  %q\nwant %q", out.String(), want)
+	}
+	c.width = func() int { return 0 }
+	if c.Beside(&out) != &out {
+		t.Error("without a terminal the output is not left alone")
+	}
+}

@@ -54,8 +54,8 @@ const submitters = 8
 type enqueuer struct {
 	Options
 	// before and after, where set, are called around each submission, from several
-	// goroutines. before may block; its error ends the run.
-	before func(ctx context.Context, e tasks.Envelope) error
+	// goroutines. before may block; it returns false when ctx ended meanwhile.
+	before func(ctx context.Context, e tasks.Envelope) bool
 	after  func(e tasks.Envelope, r tasks.Receipt, err error)
 
 	admitted map[string]error // by app; of the goroutine that reads
@@ -101,11 +101,11 @@ func (e *enqueuer) fail(err error) {
 // read passes the tasks of the stream on until it or ctx ends.
 func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan<- taskfile.Item) error {
 	for item, err := range source.Items() {
-		if err != nil {
-			return err
-		}
 		if ctx.Err() != nil {
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 		if item.Err == nil {
 			item.Err = e.admit(ctx, item.Envelope.App)
@@ -155,13 +155,8 @@ func (e *enqueuer) bad(line int, err error) {
 
 // submit hands over one task. The error is one that ends the run; that ctx ended is none.
 func (e *enqueuer) submit(ctx context.Context, item taskfile.Item) error {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || e.before != nil && !e.before(ctx, item.Envelope) {
 		return nil
-	}
-	if e.before != nil {
-		if err := e.before(ctx, item.Envelope); err != nil {
-			return nil //nolint:nilerr // ctx ended while the window was full
-		}
 	}
 	receipt, err := e.patiently(ctx, item.Envelope)
 	if e.after != nil {

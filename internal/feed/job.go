@@ -37,6 +37,8 @@ type Job struct {
 	followers sync.WaitGroup
 	from      map[string]tasks.Cursor // by app: where its results began; of the goroutine that reads
 
+	lookEvery, lookAfter time.Duration // see checkOld
+
 	telling sync.Mutex    // one result at a time
 	settled chan struct{} // holds one token after a result
 	lost    int           // guarded by telling
@@ -47,6 +49,7 @@ func NewJob(o JobOptions) *Job {
 	j := &Job{
 		o: o, window: make(chan struct{}, o.Window), pending: newPending(),
 		from: make(map[string]tasks.Cursor), settled: make(chan struct{}, 1),
+		lookEvery: lookEvery, lookAfter: lookAfter,
 	}
 	j.run = enqueuer{Options: o.Options, before: j.before, after: j.after}
 	j.run.Admit = j.admit
@@ -120,14 +123,14 @@ func (j *Job) admit(ctx context.Context, app string) error {
 }
 
 const (
-	followPauseMin = 200 * time.Millisecond
-	followPauseMax = 5 * time.Second
+	followPauseFirst = 200 * time.Millisecond
+	followPauseLongest = 5 * time.Second
 )
 
 // followApp tells the results of an app until Close. After an error it begins anew,
 // from where the app's results began: what was told before is no longer pending.
 func (j *Job) followApp(app string, from tasks.Cursor) {
-	pause := followPauseMin
+	pause := followPauseFirst
 	for j.follow.Err() == nil {
 		err := j.tellResults(j.follow, j.o.Reader, app, from, true)
 		if err == nil || j.follow.Err() != nil {
@@ -136,7 +139,7 @@ func (j *Job) followApp(app string, from tasks.Cursor) {
 		j.o.Trouble(err)
 		select {
 		case <-time.After(pause):
-			pause = min(2*pause, followPauseMax)
+			pause = min(2*pause, followPauseLongest)
 		case <-j.follow.Done():
 		}
 	}
@@ -173,14 +176,14 @@ func (j *Job) leave() {
 }
 
 // before waits for room in the window, and expects the task's result from then on.
-func (j *Job) before(ctx context.Context, e tasks.Envelope) error {
+func (j *Job) before(ctx context.Context, e tasks.Envelope) bool {
 	select {
 	case j.window <- struct{}{}:
+		j.pending.add(keyOf(e))
+		return true
 	case <-ctx.Done():
-		return ctx.Err()
+		return false
 	}
-	j.pending.add(keyOf(e))
-	return nil
 }
 
 // after looks up what ended before it was enqueued here, and forgets what was not
@@ -197,16 +200,16 @@ func (j *Job) after(e tasks.Envelope, r tasks.Receipt, err error) {
 	}
 }
 
-// Results are learned from the app's stream. Should its cap cut off a result before it
-// was read, the task's record still has it.
 const (
 	lookEvery = 5 * time.Second
 	lookAfter = 15 * time.Second
 	lookMost  = 500
 )
 
+// checkOld looks up what has been pending for long. Results are learned from the app's
+// stream; should its cap cut one off before it was read, the task's record still has it.
 func (j *Job) checkOld(ctx context.Context) {
-	t := time.NewTicker(lookEvery)
+	t := time.NewTicker(j.lookEvery)
 	defer t.Stop()
 	for {
 		select {
@@ -214,7 +217,7 @@ func (j *Job) checkOld(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		for _, k := range j.pending.olderThan(lookAfter, lookMost) {
+		for _, k := range j.pending.olderThan(j.lookAfter, lookMost) {
 			if ctx.Err() != nil {
 				return
 			}

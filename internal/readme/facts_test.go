@@ -51,6 +51,29 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// The READMEs list the commands that there are.
+func TestCommands(t *testing.T) {
+	program := read(t, "cmd/wxcourier/program.go")
+	want := found(strings.ToLower(program), `(?m)^\s+(\w+)\s+\w+command\s+\x60cmd:`)
+	if len(want) == 0 {
+		t.Fatal("no command in the code")
+	}
+	for _, l := range languages() {
+		if got := found(read(t, l.file), "(?m)^\\| `([a-z]+)(?: FILE)?` \\|"); !containsAll(got, want) {
+			t.Errorf("%s lists %v, the program has %v", l.file, got, want)
+		}
+	}
+	for _, help := range found(program, `cmd:"" help:"([^"]+)"`) {
+		if !strings.Contains(read(t, "README.md"), help) {
+			t.Errorf("README.md does not say: %s", help)
+		}
+	}
+}
+
+func containsAll(set, words []string) bool {
+	return !slices.ContainsFunc(words, func(word string) bool { return !slices.Contains(set, word) })
+}
+
 // Each direct dependency is in the READMEs' table of dependencies, and nothing else is.
 func TestDependencies(t *testing.T) {
 	var want []string

@@ -24,24 +24,26 @@ func sample(t *testing.T, l language, kind, holds string) string {
 	return ""
 }
 
-// The configuration that the READMEs show loads.
-func TestConfigSample(t *testing.T) {
+// The configurations that the READMEs show load.
+func TestConfigSamples(t *testing.T) {
 	for _, l := range languages() {
 		secret := filepath.Join(t.TempDir(), "secret")
 		if err := os.WriteFile(secret, []byte("an app secret\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		text := strings.ReplaceAll(sample(t, l, "yaml", "redis:"), "/run/secrets/wx0123456789abcdef", secret)
-		path := filepath.Join(t.TempDir(), "wxcourier.yaml")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cfg, err := configs.Load(path, nil)
-		if err != nil {
-			t.Fatalf("%s: %v", l.file, err)
-		}
-		if !cfg.Redis.Configured() || len(cfg.Apps) != 1 || cfg.Apps[0].Secret.Reveal() != "an app secret" {
-			t.Errorf("%s: a worker needs more than that", l.file)
+		for holds, apps := range map[string]int{"secret_file:": 1, "base_url:": 2} {
+			text := strings.ReplaceAll(sample(t, l, "yaml", holds), "/run/secrets/wx0123456789abcdef", secret)
+			path := filepath.Join(t.TempDir(), "wxcourier.yaml")
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := configs.Load(path, nil)
+			if err != nil {
+				t.Fatalf("%s: %v", l.file, err)
+			}
+			if !cfg.Redis.Configured() || len(cfg.Apps) != apps || cfg.Apps[0].Secret == "" {
+				t.Errorf("%s: the sample with %s is not enough for a worker", l.file, holds)
+			}
 		}
 	}
 }

@@ -71,7 +71,7 @@ func (t *Tally) Write(w io.Writer) error {
 	outcomes := slices.DeleteFunc(tasks.Outcomes(), func(o tasks.Outcome) bool { return t.Of(o) == 0 })
 	var b strings.Builder
 	row := func(name, sum string, value func(tasks.Outcome) string) {
-		fmt.Fprintf(&b, "%-16s", name)
+		fmt.Fprintf(&b, "%-17s", name)
 		for _, o := range outcomes {
 			fmt.Fprintf(&b, "%*s", 2+max(len(o), len(Number(t.Of(o)))), value(o))
 		}

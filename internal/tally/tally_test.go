@@ -17,10 +17,10 @@ func ExampleTally_Write() {
 	t.Add(tasks.Result{Type: tasks.TypeScheme, Outcome: tasks.OutcomeAccepted})
 	_ = t.Write(os.Stdout)
 	// Output:
-	// type              accepted  refused  total
-	// send:subscribe       1,200        1  1,201
-	// scheme:generate          1        0      1
-	// total                1,201        1  1,202
+	// type               accepted  refused  total
+	// send:subscribe        1,200        1  1,201
+	// scheme:generate           1        0      1
+	// total                 1,201        1  1,202
 }
 
 func TestNumber(t *testing.T) {

@@ -30,7 +30,8 @@ func (l *lines) next() (line []byte, size int, err error) {
 		piece, err := l.r.ReadSlice('\n')
 		size += len(piece)
 		more := errors.Is(err, bufio.ErrBufferFull)
-		if err != nil && !more && !(errors.Is(err, io.EOF) && size > 0) {
+		last := errors.Is(err, io.EOF) && size > 0 // a line without an end
+		if err != nil && !more && !last {
 			return nil, size, err
 		}
 		if !more && len(l.held) == 0 && size == len(piece) {

@@ -3,6 +3,7 @@ package taskfile_test
 import (
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -61,7 +62,7 @@ func TestItems(t *testing.T) {
 				case item.Duplicate:
 					kind = "d"
 				}
-				got = append(got, kind+string(rune('0'+item.Line)))
+				got = append(got, kind+strconv.Itoa(item.Line))
 			}
 			if s := strings.Join(got, " "); s != tt.want {
 				t.Errorf("got %q, want %q", s, tt.want)

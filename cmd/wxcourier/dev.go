@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynqmon"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/traffic"
+	"github.com/wxcourier/wxcourier/sandbox"
+	"github.com/wxcourier/wxcourier/worker"
+)
+
+type devCommand struct {
+	Listen  string  `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the pages (default ${default})."`
+	Sandbox string  `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the stand-in for WeChat (default: a free port)."`
+	Redis   string  `placeholder:"ADDR" help:"Use the Redis at this address in place of one inside the process. All that waits there for a configured app goes to the sandbox: never name one that is in use."`
+	Rate    float64 `default:"3" placeholder:"N" help:"Sample tasks a second, 0 for none (default ${default})."`
+}
+
+func (devCommand) Help() string {
+	return `Runs Redis, a stand-in for WeChat, a worker and the asynq web UI inside one process, and keeps sample tasks going. Nothing is sent to anybody, and nothing is kept after exit. The apps of the configuration are served too, without their secrets, so that a service under development can enqueue into it.
+
+Examples:
+    wxcourier dev
+    wxcourier dev --rate 0 --listen 127.0.0.1:9000`
+}
+
+// maxSampleRate is about what the embedded Redis keeps up with.
+const maxSampleRate = 200
+
+// Run runs until the process is told to stop.
+func (c *devCommand) Run(p *program) error {
+	p.verbose = true
+	if c.Rate < 0 || c.Rate > maxSampleRate {
+		return misuse("dev: --rate %v is not between 0 and %d", c.Rate, maxSampleRate)
+	}
+	cfg, err := p.configuration()
+	if err != nil {
+		return err
+	}
+	wx := sandbox.New(sandbox.Options{})
+	wxAddr, stopWeChat, err := p.serveSandbox(c.Sandbox, wx)
+	if err != nil {
+		return err
+	}
+	defer stopWeChat()
+	cfg.WeChat.BaseURL = "http://" + reachable(wxAddr)
+	stopRedis, err := c.redis(&cfg)
+	if err != nil {
+		return err
+	}
+	defer stopRedis()
+	parts, err := join(cfg, p.logger(), anySecret)
+	if err != nil {
+		return err
+	}
+	defer parts.close()
+	if err := reach(p.ctx, cfg.Redis, parts.rdb); err != nil {
+		return err
+	}
+	return c.serve(p, parts)
+}
+
+// redis points the configuration at the named Redis, or at a new one in the process.
+func (c *devCommand) redis(cfg *configs.Config) (stop func(), err error) {
+	if c.Redis == "" {
+		return startEmbedded(cfg)
+	}
+	cfg.Redis = configs.Redis{Addrs: []string{c.Redis}}
+	if err := cfg.Redis.Validate(); err != nil {
+		return nil, misuse("dev: --redis: %v", err)
+	}
+	return func() {}, nil
+}
+
+// serve runs the worker, the pages and the sample traffic.
+func (c *devCommand) serve(p *program, parts *parts) error {
+	apps := workerApps(parts.cfg.Apps)
+	for _, app := range traffic.Apps() {
+		apps = append(apps, worker.App{ID: app})
+	}
+	replica, closeRedis, err := parts.replica(apps, parts.registry)
+	if err != nil {
+		return err
+	}
+	defer closeRedis()
+	monitor := asynqmon.New(asynqmon.Options{RootPath: "/monitor", RedisConnOpt: asynqRedis{parts.cfg.Redis}})
+	defer func() { _ = monitor.Close() }()
+	mux := http.NewServeMux()
+	mux.Handle("/", replica.Handler(parts.registry))
+	mux.Handle("/monitor", monitor)
+	mux.Handle("/monitor/", monitor)
+	page := welcome{Redis: parts.cfg.Redis.Address(), WeChat: parts.cfg.WeChat.BaseURL, Apps: apps}
+	mux.Handle("GET /{$}", page)
+	addr, stop, err := p.serve(c.Listen, mux)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	p.announce(addr, page)
+
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	var sender sync.WaitGroup
+	defer sender.Wait()
+	sender.Go(func() { c.send(ctx, parts) })
+	return replica.Run(ctx)
+}
+
+// announce prints where everything is.
+func (p *program) announce(addr string, page welcome) {
+	url := "http://" + reachable(addr)
+	p.say(`Start page  %[1]s/
+Queues      %[1]s/monitor     (the asynq web UI)
+Metrics     %[1]s/metrics
+WeChat      %[2]s   (a stand-in; %[2]s/sandbox/counts tells what it was asked)
+Redis       %[3]s
+Nothing is sent to anybody. Ctrl-C ends it.`, url, page.WeChat, page.Redis)
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		if ip := net.ParseIP(host); ip != nil && !ip.IsLoopback() {
+			p.say("Whoever reaches %s can change the queues: these pages ask for no password.", addr)
+		}
+	}
+}
+
+// send keeps sample tasks going.
+func (c *devCommand) send(ctx context.Context, parts *parts) {
+	if c.Rate == 0 {
+		return
+	}
+	t := time.NewTicker(time.Duration(float64(time.Second) / c.Rate))
+	defer t.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if _, err := parts.client.Submit(ctx, traffic.Task(n)); err != nil && ctx.Err() == nil {
+			parts.log.Warn("a sample task was not enqueued", "err", err)
+		}
+	}
+}
+
+// asynqRedis gives asynq's own tools a Redis client each: they close theirs.
+type asynqRedis struct{ configs.Redis }
+
+// MakeRedisClient implements asynq.RedisConnOpt.
+func (r asynqRedis) MakeRedisClient() any { return redis.UniversalClient(r.NewClient()) }

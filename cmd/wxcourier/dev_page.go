@@ -1,0 +1,53 @@
+package main
+
+import (
+	"html/template"
+	"net/http"
+
+	"github.com/wxcourier/wxcourier/worker"
+)
+
+// welcome is the start page of dev.
+type welcome struct {
+	Redis  string // address
+	WeChat string // URL
+	Apps   []worker.App
+}
+
+// ServeHTTP shows the page.
+func (p welcome) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	page := template.Must(template.New("welcome").Parse(welcomePage))
+	_ = page.Execute(w, p) // the reader may have gone
+}
+
+const welcomePage = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>wxcourier dev</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #222; background: #fff }
+pre { background: #f4f4f4; padding: .8rem; overflow-x: auto } code { font-size: .9em }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } pre { background: #262626 } a { color: #8bf } }
+</style>
+<h1>wxcourier dev</h1>
+<p>Redis, a worker and a stand-in for WeChat run in this process. Nothing is sent to anybody, and nothing is kept after exit.</p>
+<ul>
+<li><a href="/monitor">Queues</a>: the asynq web UI. Pause one and see that the others go on.</li>
+<li><a href="/metrics">Metrics</a> for Prometheus, <a href="/healthz">health</a>, <a href="/readyz">readiness</a>.</li>
+<li><a href="{{.WeChat}}/sandbox/counts">What WeChat was asked</a>, and <a href="{{.WeChat}}/sandbox/duplicates">what reached somebody twice</a>: nothing should.</li>
+</ul>
+<h2>Try</h2>
+<p>Enqueue a task of your own:</p>
+<pre><code>echo '{"type":"send:custom","app":"{{(index .Apps 0).ID}}","body":{"touser":"oMe","msgtype":"text","text":{"content":"Hello"}}}' |
+  WXCOURIER_REDIS_ADDRS={{.Redis}} wxcourier enqueue -</code></pre>
+<p>See how tasks end:</p>
+<pre><code>WXCOURIER_REDIS_ADDRS={{.Redis}} wxcourier results --follow</code></pre>
+<p>Make WeChat busy for its next 20 calls:</p>
+<pre><code>curl -d '{"fault":"busy","count":20}' {{.WeChat}}/sandbox/faults</code></pre>
+<p>A Go service enqueues with <code>tasks.NewClient</code>, or with any asynq client, at <code>{{.Redis}}</code>. Apps that are served here:</p>
+<ul>{{range .Apps}}<li><code>{{.ID}}</code></li>{{end}}</ul>
+</html>
+`

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/wxcourier/wxcourier/internal/feed"
+	"github.com/wxcourier/wxcourier/internal/taskfile"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+type enqueueCommand struct {
+	File string `arg:"" help:"JSON Lines, one task a line; - is standard input."`
+	JSON bool   `help:"Print a receipt for each task, as JSON Lines."`
+}
+
+func (enqueueCommand) Help() string {
+	return `Hands the tasks over and returns; workers deliver them. It needs a configured Redis. Enqueuing an id again, while its task waits or its result is kept, sends nothing. A line without an id gets one that is made of its text, so that a broken-off command may be repeated.
+
+A bad line is told on standard error and skipped; the status is then 1.
+
+Examples:
+    wxcourier enqueue tasks.jsonl -c wxcourier.yaml
+    wxcourier enqueue --json - < tasks.jsonl`
+}
+
+// Run enqueues a stream.
+func (c *enqueueCommand) Run(p *program) error {
+	cfg, err := p.needRedis("enqueue")
+	if err != nil {
+		return err
+	}
+	in, err := p.open(c.File)
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	rdb := cfg.Redis.NewClient()
+	defer func() { _ = rdb.Close() }()
+	if err := reach(p.ctx, cfg.Redis, rdb); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(p.ctx)
+	defer cancel(nil)
+	out := newJSONLines(p.stdout)
+	apps, warned := workerApps(cfg.Apps), make(map[string]bool)
+	counts, err := feed.Enqueue(ctx, taskfile.New(in), feed.Options{
+		Client: tasks.NewClient(rdb),
+		Admit: func(_ context.Context, app string) error {
+			if knownApp(apps, app, "") != nil {
+				p.say("note: app %s is not configured here; its tasks wait for a worker that has its secret", app)
+			}
+			return nil
+		},
+		Bad: func(line int, err error) { p.badLine(in.name, line, err) },
+		Enqueued: func(line int, r tasks.Receipt) {
+			if r.Warning != "" && !warned[r.Warning] {
+				warned[r.Warning] = true
+				p.say("%s:%d: warning: %s", in.name, line, r.Warning)
+			}
+			if c.JSON {
+				if err := out.write(r); err != nil {
+					cancel(fmt.Errorf("write the receipts: %w", err))
+				}
+			}
+		},
+		Duplicate: func(line int, e tasks.Envelope) {
+			p.say("%s:%d: already enqueued: an earlier line has the id %s", in.name, line, e.ID)
+		},
+	})
+	if flushed := out.flush(); flushed != nil && context.Cause(ctx) == nil {
+		err = errors.Join(err, fmt.Errorf("write the receipts: %w", flushed))
+	}
+	if !c.JSON {
+		_, _ = fmt.Fprintln(p.stdout, receiptText(counts))
+	}
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, context.Canceled):
+		err = errors.Join(err, errors.New("interrupted; the same command enqueues the rest"))
+	case cause != nil:
+		err = errors.Join(err, cause)
+	}
+	if counts.Bad > 0 {
+		err = errors.Join(err, errors.New(plural(counts.Bad, "line")+" could not be enqueued"))
+	}
+	return err
+}
+
+// receiptText sums the lines up.
+func receiptText(c feed.Counts) string {
+	parts := []string{plural(c.Enqueued, "task") + " enqueued"}
+	if n := c.Already + c.Duplicates; n > 0 {
+		parts = append(parts, plural(n, "task")+" already enqueued")
+	}
+	if c.Bad > 0 {
+		parts = append(parts, plural(c.Bad, "line")+" skipped as bad")
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,46 @@
+// Command wxcourier delivers WeChat work that must not be lost, doubled or throttled
+// away: it drains tasks from Redis through WeChat's server API, at the pace that WeChat
+// allows, and records one outcome for each.
+//
+//	wxcourier run --sandbox examples/tasks.jsonl   # the whole job, with nothing installed
+//	wxcourier worker -c wxcourier.yaml             # one of any number of replicas
+//
+// Each subcommand is a file of this folder; wiring.go joins the parts, program.go is
+// what they all run in.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func main() {
+	// Redis' errors come back from each call; the library's own log would say them again.
+	redis.SetLogger(silence{})
+	m := Main{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Environ()}
+	os.Exit(m.Run(untilSignal(), os.Args[1:]))
+}
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
+// untilSignal ends with the first SIGINT or SIGTERM. A second one ends the process.
+func untilSignal() context.Context {
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		stop()
+		<-signals
+		_, _ = fmt.Fprintln(os.Stderr, "\nwxcourier: second signal: quitting at once")
+		os.Exit(statusFailed)
+	}()
+	return ctx
+}

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/sandbox"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+func TestFromEnqueueToResults(t *testing.T) {
+	t.Chdir(t.TempDir())
+	env, wx := stand(t)
+	text := line("a", openid) + line("b", "unsubscribed-"+openid) + line("a", openid) + "nonsense\n" +
+		strings.Replace(line("c", openid), `"body"`, `"process_at":"2099-01-01T00:00:00Z","body"`, 1)
+
+	got := command(t, env, text, "enqueue", "--json", "-")
+	if got.status != statusFailed || strings.Count(got.stdout, "\n") != 3 {
+		t.Errorf("enqueue: %+v", got)
+	}
+	mentions(t, "enqueue", got.stderr, "stdin:3: already enqueued", "stdin:4: not valid JSON", "1 line could not be enqueued")
+	again := command(t, env, text, "enqueue", "-")
+	if again.stdout != "0 tasks enqueued, 4 tasks already enqueued, 1 line skipped as bad\n" {
+		t.Errorf("enqueued again: %q", again.stdout)
+	}
+	status := command(t, env, "", "status")
+	if status.status != statusDone || !regexp.MustCompile(app+` +send:subscribe +2 +0 +1 +0 +0 +0 +-`).MatchString(status.stdout) {
+		t.Errorf("status: %+v", status)
+	}
+
+	_, stderr, stop := background(t, env, "worker")
+	redistest.Until(t, 20*time.Second, "both tasks ended", func() bool {
+		return strings.Count(command(t, env, "", "results", "--json").stdout, "\n") == 2
+	})
+	if code := stop(); code != statusDone {
+		t.Errorf("worker: status %d\n%s", code, stderr)
+	}
+	if n := wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 2 {
+		t.Errorf("%d calls", n)
+	}
+	checkResults(t, env)
+}
+
+// checkResults looks at the forms and filters of results; a was accepted, b refused.
+func checkResults(t *testing.T, env []string) {
+	t.Helper()
+	table := command(t, env, "", "results")
+	mentions(t, "the table", table.stdout, "FINISHED", "accepted", "refused", "43101", "send:subscribe")
+	for args, want := range map[string]int{
+		"--outcome refused": 1, "--outcome accepted,refused": 2, "--errcode 43101": 1, "--batch none": 0,
+		"--app wxfedcba9876543210": 0, "--type send:template": 0, "--since 1h": 2, "--since 2099-01-01T00:00:00Z": 0,
+	} {
+		got := command(t, env, "", append([]string{"results", "--json"}, strings.Fields(args)...)...)
+		if got.status != statusDone || strings.Count(got.stdout, "\n") != want {
+			t.Errorf("results %s: %+v", args, got)
+		}
+	}
+	rows, err := csv.NewReader(strings.NewReader(command(t, env, "", "results", "--csv").stdout)).ReadAll()
+	if err != nil || len(rows) != 3 || rows[0][0] != "finished_at" || len(rows[1]) != len(rows[0]) {
+		t.Errorf("CSV: %v, %v", rows, err)
+	}
+}
+
+func TestResultsFollow(t *testing.T) {
+	t.Chdir(t.TempDir())
+	env, _ := stand(t)
+	stdout, stderr, stop := background(t, env, "results", "--follow", "--json")
+	if got := command(t, env, line("a", openid), "run", "-"); got.status != statusDone {
+		t.Fatalf("%+v", got)
+	}
+	redistest.Until(t, 10*time.Second, "the result", func() bool { return strings.Contains(stdout.String(), `"id":"a"`) })
+	if code := stop(); code != statusDone {
+		t.Errorf("status %d\n%s", code, stderr)
+	}
+}
+
+func TestStatusAsJSONWithOrphans(t *testing.T) {
+	t.Chdir(t.TempDir())
+	env, _ := stand(t)
+	other := strings.Replace(line("b", openid), app, "wxfedcba9876543210", 1)
+	if got := command(t, env, line("a", openid)+other, "enqueue", "-"); got.status != statusDone {
+		t.Fatalf("%+v", got)
+	} else {
+		mentions(t, "enqueue", got.stderr, "wxfedcba9876543210 is not configured here")
+	}
+	got := command(t, env, "", "status", "--json")
+	var seen overview
+	if err := json.Unmarshal([]byte(got.stdout), &seen); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen.Lanes) != 1 || seen.Lanes[0].Waiting != 1 || len(seen.Orphans) != 1 || seen.Orphans[0].App != "wxfedcba9876543210" {
+		t.Errorf("%+v", seen)
+	}
+	mentions(t, "status", command(t, env, "", "status").stdout, "wxfedcba9876543210 send:subscribe: 1 task")
+	mentions(t, "check", command(t, env, "", "check").stdout, "warn  queue wxfedcba9876543210:send:subscribe: 1 task")
+}
+
+func TestCheck(t *testing.T) {
+	t.Chdir(t.TempDir())
+	server := redistest.Start(t, "--appendonly", "yes")
+	env, wx := standOn(t, server.Addr())
+	good := command(t, env, "", "check")
+	if good.status != statusDone {
+		t.Errorf("%+v", good)
+	}
+	mentions(t, "check", good.stdout, "ok    configuration", "ok    redis: "+server.Addr()+" is Redis ", "ok    redis scripts",
+		"ok    redis maxmemory-policy: noeviction", "ok    redis appendonly: yes", "ok    app "+app, "warn  wechat.base_url")
+
+	wx.Reset()
+	if err := server.Client(t).FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	wx.BlockIP(app, true)
+	bad := command(t, env, "", "check")
+	if bad.status != statusFailed {
+		t.Errorf("%+v", bad)
+	}
+	mentions(t, "check", bad.stdout, "FAIL  app "+app, "40164", "IP whitelist")
+	mentions(t, "the message", bad.stderr, "1 check failed")
+}
+
+func TestCheckWithoutRedis(t *testing.T) {
+	t.Chdir(t.TempDir())
+	env, _ := stand(t)
+	wrong := append(env[1:2:2], "WXCOURIER_APPS_"+strings.ToUpper(app)+"_SECRET=not-"+secret)
+	got := command(t, wrong, "", "check")
+	if got.status != statusFailed {
+		t.Errorf("%+v", got)
+	}
+	mentions(t, "check", got.stdout, "warn  redis: none is configured", "FAIL  app "+app, "secret")
+	classic := command(t, append(wrong, "WXCOURIER_APPS_"+strings.ToUpper(app)+"_TOKEN_MODE=classic"), "", "check")
+	if classic.status != statusDone {
+		t.Errorf("%+v", classic)
+	}
+	mentions(t, "check", classic.stdout, "warn  app "+app+": its credentials were not tried")
+}
+
+func TestAWorkerRefusesARedisThatEvicts(t *testing.T) {
+	t.Chdir(t.TempDir())
+	server := redistest.Start(t, "--maxmemory-policy", "allkeys-lru")
+	env, _ := standOn(t, server.Addr())
+	got := command(t, env, "", "worker")
+	if got.status != statusFailed {
+		t.Errorf("%+v", got)
+	}
+	mentions(t, "the message", got.stderr, "allkeys-lru", "noeviction", "redis.allow_eviction")
+	_, stderr, stop := background(t, append(env, "WXCOURIER_REDIS_ALLOW_EVICTION=true"), "worker")
+	redistest.Until(t, 10*time.Second, "the worker starts", func() bool { return strings.Contains(stderr.String(), "worker started") })
+	if code := stop(); code != statusDone {
+		t.Errorf("status %d\n%s", code, stderr)
+	}
+}
+
+func TestAWorkerListens(t *testing.T) {
+	t.Chdir(t.TempDir())
+	env, _ := stand(t)
+	_, stderr, stop := background(t, env, "worker", "--listen", "127.0.0.1:0", "--log-format", "json")
+	var addr string
+	redistest.Until(t, 10*time.Second, "it listens", func() bool {
+		found := regexp.MustCompile(`"addr":"([^"]+)"`).FindStringSubmatch(stderr.String())
+		if found != nil {
+			addr = found[1]
+		}
+		return found != nil
+	})
+	redistest.Until(t, 10*time.Second, "it is ready", func() bool { status, _ := get(t, "http://"+addr+"/readyz"); return status == http.StatusOK })
+	if status, _ := get(t, "http://"+addr+"/healthz"); status != http.StatusOK {
+		t.Errorf("healthz: %d", status)
+	}
+	_, metrics := get(t, "http://"+addr+"/metrics")
+	mentions(t, "the metrics", metrics, "wxcourier_build_info", "go_goroutines", "process_")
+	if code := stop(); code != statusDone {
+		t.Errorf("status %d\n%s", code, stderr)
+	}
+	if got := command(t, env, "", "worker", "--listen", "256.0.0.1:1"); got.status != statusFailed {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestDev(t *testing.T) {
+	t.Chdir(t.TempDir())
+	_, stderr, stop := background(t, nil, "dev", "--listen", "127.0.0.1:0", "--rate", "50")
+	address := func(name string) string {
+		var found []string
+		redistest.Until(t, 10*time.Second, name+" is announced", func() bool {
+			found = regexp.MustCompile(name + ` +(\S+)`).FindStringSubmatch(stderr.String())
+			return found != nil
+		})
+		return found[1]
+	}
+	url, wx := address("Start page"), address("WeChat")
+	_, page := get(t, url)
+	mentions(t, "the page", page, "wxcourier dev", wx, "wx00000000000000d1")
+	if status, monitor := get(t, url+"monitor"); status != http.StatusOK || !strings.Contains(monitor, "Asynq") {
+		t.Errorf("monitor: %d\n%.200s", status, monitor)
+	}
+	redistest.Until(t, 20*time.Second, "queues in the asynq web UI", func() bool {
+		_, queues := get(t, url+"monitor/api/queues")
+		return strings.Contains(queues, "send:subscribe")
+	})
+	redistest.Until(t, 20*time.Second, "outcomes", func() bool {
+		_, metrics := get(t, url+"metrics")
+		return strings.Contains(metrics, `outcome="accepted"`) && strings.Contains(metrics, `outcome="refused"`)
+	})
+	env := []string{"WXCOURIER_REDIS_ADDRS=" + address("Redis")}
+	if got := command(t, env, "", "results"); got.status != statusDone || !strings.Contains(got.stdout, "wx00000000000000d1") {
+		t.Errorf("results: %+v", got)
+	}
+	if code := stop(); code != statusDone {
+		t.Errorf("status %d\n%s", code, stderr)
+	}
+}
+
+func TestSandboxCommand(t *testing.T) {
+	t.Chdir(t.TempDir())
+	stdout, stderr, stop := background(t, nil, "sandbox", "--listen", "127.0.0.1:0", "--credits", "1")
+	var url string
+	redistest.Until(t, 10*time.Second, "it listens", func() bool {
+		url = regexp.MustCompile(`http://[0-9.]+:[0-9]+`).FindString(stderr.String())
+		return url != ""
+	})
+	mentions(t, "the message", stderr.String(), "base_url: "+url)
+	env := []string{
+		"WXCOURIER_WECHAT_BASE_URL=" + url, "WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret,
+		"WXCOURIER_REDIS_ADDRS=" + redistest.Start(t).Addr(),
+	}
+	got := command(t, env, line("a", openid)+line("b", openid), "run", "-")
+	outcomes := map[tasks.Outcome]int{}
+	for _, r := range got.results(t) {
+		outcomes[r.Outcome]++
+	}
+	if outcomes[tasks.OutcomeAccepted] != 1 || outcomes[tasks.OutcomeRefused] != 1 {
+		t.Errorf("with one credit: %v\n%s", outcomes, got.stderr)
+	}
+	if code := stop(); code != statusDone || stdout.String() != "" {
+		t.Errorf("status %d, standard output %q", code, stdout)
+	}
+}
+
+func get(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// jsonLines writes values as JSON Lines. It is safe for concurrent use; after the first
+// error it writes nothing more.
+type jsonLines struct {
+	mu      sync.Mutex
+	buffer  *bufio.Writer // guarded by mu
+	encoder *json.Encoder // guarded by mu
+	err     error         // guarded by mu
+}
+
+func newJSONLines(w io.Writer) *jsonLines {
+	buffer := bufio.NewWriterSize(w, 64<<10)
+	encoder := json.NewEncoder(buffer)
+	encoder.SetEscapeHTML(false)
+	return &jsonLines{buffer: buffer, encoder: encoder}
+}
+
+func (l *jsonLines) write(v any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = l.encoder.Encode(v)
+	}
+	return l.err
+}
+
+func (l *jsonLines) flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = l.buffer.Flush()
+	}
+	return l.err
+}
+
+// imageFolder is where the images of codes are written to; "" is nowhere.
+type imageFolder string
+
+func (dir imageFolder) prepare() error {
+	if dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(string(dir), 0o755); err != nil { //nolint:gosec // pictures for others to look at
+		return fmt.Errorf("make the folder of images: %w", err)
+	}
+	return nil
+}
+
+// save writes the image that belongs to a result, if one does: DIR/<app>-<id>.png.
+func (dir imageFolder) save(ctx context.Context, client *tasks.Client, r tasks.Result) error {
+	if dir == "" || r.Image == "" {
+		return nil
+	}
+	image, err := client.Image(ctx, r.App, r.ID)
+	if errors.Is(err, tasks.ErrNotFound) {
+		return fmt.Errorf("the image of task %s is no longer kept", r.ID)
+	}
+	if err != nil {
+		return fmt.Errorf("read the image of task %s: %w", r.ID, err)
+	}
+	suffix := map[string]string{"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}[tasks.ImageType(image)]
+	name := filepath.Join(string(dir), r.App+"-"+r.ID+suffix)
+	if err := os.WriteFile(name, image, 0o644); err != nil { //nolint:gosec // a picture for others to look at
+		return fmt.Errorf("write the image of task %s: %w", r.ID, err)
+	}
+	return nil
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+type resultsCommand struct {
+	App     []string    `placeholder:"ID" help:"Only these apps. Default: all."`
+	Type    []string    `placeholder:"TYPE" help:"Only these task types."`
+	Batch   string      `placeholder:"NAME" help:"Only this batch."`
+	Outcome []string    `placeholder:"NAME" help:"Only these outcomes: accepted, refused, rejected, expired, failed, unknown, canceled."`
+	ErrCode []int       `name:"errcode" placeholder:"N" help:"Only these codes of WeChat's."`
+	Since   string      `placeholder:"TIME" help:"Only results since then: a duration such as 90m, or a time such as 2026-12-01T08:00:00+08:00."`
+	Follow  bool        `short:"f" help:"Go on with new results until interrupted."`
+	JSON    bool        `xor:"format" help:"As JSON Lines."`
+	CSV     bool        `name:"csv" xor:"format" help:"As CSV with a header."`
+	Images  imageFolder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
+}
+
+func (resultsCommand) Help() string {
+	return `Lists how tasks ended, app by app, the oldest first, as far as results.stream_max_len reaches back.
+
+Examples:
+    wxcourier results --since 1h --outcome failed,unknown
+    wxcourier results --batch spring-sale --csv > spring-sale.csv
+    wxcourier results --follow --json`
+}
+
+// Run lists results.
+func (c *resultsCommand) Run(p *program) error {
+	from, err := c.since(time.Now())
+	if err != nil {
+		return err
+	}
+	if err := c.valid(); err != nil {
+		return err
+	}
+	cfg, err := p.needRedis("results")
+	if err != nil {
+		return err
+	}
+	if err := c.Images.prepare(); err != nil {
+		return err
+	}
+	rdb := cfg.Redis.NewClient()
+	closeRedis := sync.OnceFunc(func() { _ = rdb.Close() })
+	defer closeRedis()
+	if err := reach(p.ctx, cfg.Redis, rdb); err != nil {
+		return err
+	}
+	defer context.AfterFunc(p.ctx, closeRedis)() // a read that waits for results ends with its connection
+	client := tasks.NewClient(rdb)
+	apps := c.App
+	if len(apps) == 0 {
+		if apps, err = client.Apps(p.ctx); err != nil {
+			return err
+		}
+		for _, app := range cfg.Apps {
+			apps = append(apps, app.ID)
+		}
+	}
+	slices.Sort(apps)
+	l := &listing{command: c, client: client, sink: c.sink(p), ctx: p.ctx}
+	return l.list(slices.Compact(apps), from)
+}
+
+// valid refuses a filter that nothing could pass.
+func (c *resultsCommand) valid() error {
+	for _, outcome := range c.Outcome {
+		if !slices.Contains(tasks.Outcomes(), tasks.Outcome(outcome)) {
+			return misuse("--outcome: %q is none of %v", outcome, tasks.Outcomes())
+		}
+	}
+	for _, typ := range c.Type {
+		if _, ok := tasks.Lookup(typ); !ok {
+			return misuse("--type: there is no task type %q", typ)
+		}
+	}
+	for _, app := range c.App {
+		if !tasks.ValidApp(app) {
+			return misuse(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app)
+		}
+	}
+	return nil
+}
+
+func (c *resultsCommand) since(now time.Time) (tasks.Cursor, error) {
+	if c.Since == "" {
+		return "", nil
+	}
+	if d, err := time.ParseDuration(c.Since); err == nil && d >= 0 {
+		return tasks.Since(now.Add(-d)), nil
+	}
+	at, err := time.Parse(time.RFC3339, c.Since)
+	if err != nil {
+		return "", misuse("--since: %q is neither a duration such as 90m nor a time such as 2026-12-01T08:00:00+08:00", c.Since)
+	}
+	return tasks.Since(at), nil
+}
+
+func (c *resultsCommand) wants(r tasks.Result) bool {
+	return (len(c.Type) == 0 || slices.Contains(c.Type, r.Type)) &&
+		(c.Batch == "" || c.Batch == r.Batch) &&
+		(len(c.Outcome) == 0 || slices.Contains(c.Outcome, string(r.Outcome))) &&
+		(len(c.ErrCode) == 0 || slices.Contains(c.ErrCode, r.ErrCode))
+}
+
+// listing is one run of results.
+type listing struct {
+	command *resultsCommand
+	client  *tasks.Client
+	sink    sink
+	ctx     context.Context //nolint:containedctx // of the command
+
+	mu   sync.Mutex // one result at a time
+	errs []error    // guarded by mu: images that could not be written
+}
+
+// list shows the apps one after the other, or all at once while it follows.
+func (l *listing) list(apps []string, from tasks.Cursor) error {
+	var all sync.WaitGroup
+	failed := make([]error, len(apps))
+	for i, app := range apps {
+		if !l.command.Follow {
+			failed[i] = l.listApp(app, from)
+			continue
+		}
+		all.Go(func() { failed[i] = l.listApp(app, from) })
+	}
+	all.Wait()
+	failed = append(failed, l.errs...)
+	failed = append(failed, l.sink.flush())
+	return errors.Join(failed...)
+}
+
+func (l *listing) listApp(app string, from tasks.Cursor) error {
+	for r, err := range l.client.Results(l.ctx, app, from, l.command.Follow) {
+		if err != nil {
+			return err
+		}
+		if !l.command.wants(r) {
+			continue
+		}
+		if err := l.show(r); err != nil {
+			return fmt.Errorf("write the results: %w", err)
+		}
+	}
+	return nil
+}
+
+func (l *listing) show(r tasks.Result) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.command.Images.save(l.ctx, l.client, r); err != nil {
+		l.errs = append(l.errs, err)
+	}
+	if err := l.sink.write(r); err != nil {
+		return err
+	}
+	if l.command.Follow {
+		return l.sink.flush()
+	}
+	return nil
+}
+
+// A sink is a form of output.
+type sink interface {
+	write(v any) error
+	flush() error
+}
+
+func (c *resultsCommand) sink(p *program) sink {
+	switch {
+	case c.JSON:
+		return newJSONLines(p.stdout)
+	case c.CSV:
+		return &csvSink{csv.NewWriter(p.stdout), false}
+	}
+	return &tableSink{jsonLines: newJSONLines(p.stdout)}
+}
+
+// csvSink writes a header and a row a result.
+type csvSink struct {
+	w     *csv.Writer
+	begun bool
+}
+
+func (s *csvSink) write(v any) error {
+	r, _ := v.(tasks.Result)
+	if err := s.header(); err != nil {
+		return err
+	}
+	return s.w.Write([]string{
+		stamp(r.FinishedAt, time.RFC3339), r.App, r.Type, r.ID, r.Batch, string(r.Outcome), strconv.Itoa(r.ErrCode), r.ErrMsg, r.RID,
+		strconv.Itoa(r.Attempts), r.MsgID, r.OpenLink, r.URLLink, r.Link, r.Image, r.Suggest, r.Label, r.TraceID, r.Reason, stamp(r.EnqueuedAt, time.RFC3339),
+	})
+}
+
+func (s *csvSink) header() error {
+	if s.begun {
+		return nil
+	}
+	s.begun = true
+	return s.w.Write([]string{
+		"finished_at", "app", "type", "id", "batch", "outcome", "errcode", "errmsg", "rid",
+		"attempts", "msgid", "openlink", "url_link", "link", "image", "suggest", "label", "trace_id", "reason", "enqueued_at",
+	})
+}
+
+func (s *csvSink) flush() error {
+	if err := s.header(); err != nil {
+		return err
+	}
+	s.w.Flush()
+	return s.w.Error()
+}
+
+// tableSink writes columns of fixed widths, which serve results of any number.
+type tableSink struct {
+	*jsonLines
+	begun bool
+}
+
+const tableRow = "%-19s  %-18s  %-17s  %-8s  %7s  %-24s  %s"
+
+func (s *tableSink) write(v any) error {
+	r, _ := v.(tasks.Result)
+	if !s.begun {
+		s.begun = true
+		if err := s.line("FINISHED", "APP", "TYPE", "OUTCOME", "ERRCODE", "ID", "DETAIL"); err != nil {
+			return err
+		}
+	}
+	return s.line(stamp(r.FinishedAt, time.DateTime), r.App, r.Type, string(r.Outcome), strconv.Itoa(r.ErrCode), r.ID, detail(r))
+}
+
+func (s *tableSink) line(cells ...any) error {
+	_, err := fmt.Fprintln(s.buffer, strings.TrimRight(fmt.Sprintf(tableRow, cells...), " "))
+	return err
+}
+
+// detail is what matters most about a result.
+func detail(r tasks.Result) string {
+	if r.Outcome != tasks.OutcomeAccepted {
+		return strings.Join(filled(r.Reason, r.ErrMsg, r.RID), " ")
+	}
+	return strings.Join(filled(r.OpenLink, r.URLLink, r.Link, r.Suggest, r.Label, r.MsgID, r.Image), " ")
+}
+
+func filled(texts ...string) []string {
+	return slices.DeleteFunc(texts, func(s string) bool { return s == "" })
+}
+
+func stamp(t time.Time, layout string) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format(layout)
+}

@@ -1,0 +1,75 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+// said is what a process writes.
+type said struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// The first signal finishes what is in hand, which a call that hangs draws out; the
+// second ends the process.
+func TestTheSecondSignalQuitsAtOnce(t *testing.T) {
+	t.Parallel()
+	path, err := binary()
+	must(t, err)
+	cmd := exec.CommandContext(context.Background(), path, "run", "--sandbox", "-") //nolint:gosec // the test's own binary
+	cmd.Dir = t.TempDir()
+	var stdout, stderr said
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	input, err := cmd.StdinPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	defer func() { _ = cmd.Process.Kill() }()
+	task := `{"type":"send:subscribe","app":"wx0123456789abcdef","id":"ID","body":{"touser":"PERSON","template_id":"T1","data":{"thing1":{"value":"x"}}}}` + "\n"
+	_, err = input.Write([]byte(strings.NewReplacer("ID", "hangs", "PERSON", "hang-o").Replace(task) + strings.NewReplacer("ID", "ends", "PERSON", "o").Replace(task)))
+	must(t, err)
+	redistest.Until(t, 20*time.Second, "one task ended, and the other is in hand", func() bool { return strings.Contains(stdout.String(), `"id":"ends"`) })
+
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		t.Fatalf("the first signal did not let it finish: %v\n%s", err, stderr.String())
+	case <-time.After(300 * time.Millisecond): // far less than the hanging call takes
+	}
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	var exit *exec.ExitError
+	select {
+	case err := <-done:
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(3 * time.Second):
+		t.Error("the second signal did not end it")
+	}
+	if !strings.Contains(stderr.String(), "second signal") {
+		t.Errorf("it said\n%s", stderr.String())
+	}
+}

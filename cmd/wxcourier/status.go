@@ -1,0 +1,168 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/wxcourier/wxcourier/internal/backlog"
+	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/ratelimit"
+)
+
+type statusCommand struct {
+	App  []string `placeholder:"ID" help:"Only these apps. Default: all that are configured or have queues."`
+	JSON bool     `help:"As JSON."`
+}
+
+func (statusCommand) Help() string {
+	return `Shows the lanes that have anything in them or have used any of a limit, the holds, and the queues of apps that are not configured here.
+
+ACTIVE tasks are in the hands of a replica, RETRYING ones wait for another attempt. ARCHIVED ones failed, or it is not known whether WeChat took them.
+
+Examples:
+    wxcourier status
+    wxcourier status --app wx0123456789abcdef --json`
+}
+
+// laneStatus is a lane with the windows of its limits.
+type laneStatus struct {
+	backlog.Lane
+	Windows []ratelimit.Usage `json:"windows,omitempty"`
+}
+
+// overview is what status shows.
+type overview struct {
+	Lanes   []laneStatus     `json:"lanes"`
+	Holds   []ratelimit.Hold `json:"holds"`
+	Orphans []backlog.Lane   `json:"orphans"` // of apps that have no credentials here
+}
+
+// Run shows the state of the queues.
+func (c *statusCommand) Run(p *program) error {
+	cfg, err := p.needRedis("status")
+	if err != nil {
+		return err
+	}
+	parts, err := join(cfg, p.logger(), configured(cfg.Apps))
+	if err != nil {
+		return err
+	}
+	defer parts.close()
+	if err := reach(p.ctx, cfg.Redis, parts.rdb); err != nil {
+		return err
+	}
+	seen, err := c.look(p, parts)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		encoder := json.NewEncoder(p.stdout)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(seen)
+	}
+	return seen.write(p.stdout)
+}
+
+func (c *statusCommand) look(p *program, parts *parts) (overview, error) {
+	seen := overview{Lanes: []laneStatus{}, Holds: []ratelimit.Hold{}, Orphans: []backlog.Lane{}}
+	var apps []string
+	for _, app := range parts.cfg.Apps {
+		apps = append(apps, app.ID)
+	}
+	lanes, err := backlog.Read(p.ctx, parts.rdb, apps)
+	if err != nil {
+		return seen, err
+	}
+	for _, lane := range lanes {
+		if len(c.App) > 0 && !slices.Contains(c.App, lane.App) {
+			continue
+		}
+		if !slices.Contains(apps, lane.App) {
+			if !lane.Empty() {
+				seen.Orphans = append(seen.Orphans, lane)
+			}
+			continue
+		}
+		windows, err := parts.limiter.Usage(p.ctx, lane.App, lane.Type)
+		if err != nil {
+			return seen, err
+		}
+		used := slices.ContainsFunc(windows, func(u ratelimit.Usage) bool { return u.Used > 0 })
+		if used || !lane.Empty() {
+			seen.Lanes = append(seen.Lanes, laneStatus{lane, windows})
+		}
+	}
+	for _, app := range apps {
+		if len(c.App) > 0 && !slices.Contains(c.App, app) {
+			continue
+		}
+		holds, err := parts.limiter.Holds(p.ctx, app)
+		if err != nil {
+			return seen, err
+		}
+		seen.Holds = append(seen.Holds, holds...)
+	}
+	return seen, nil
+}
+
+func (o overview) write(w io.Writer) error {
+	if len(o.Lanes) == 0 {
+		_, _ = fmt.Fprintln(w, "Nothing waits, and no limit was used.")
+	} else {
+		o.writeLanes(w)
+	}
+	if len(o.Holds) > 0 {
+		_, _ = fmt.Fprintln(w, "\nHolds:")
+		for _, h := range o.Holds {
+			_, _ = fmt.Fprintln(w, "  "+holdText(h))
+		}
+	}
+	if len(o.Orphans) > 0 {
+		_, _ = fmt.Fprintln(w, "\nQueues of apps that are not configured here; nothing here delivers them:")
+		for _, l := range o.Orphans {
+			_, _ = fmt.Fprintf(w, "  %s %s: %s\n", l.App, l.Type, plural(int(l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active), "task"))
+		}
+	}
+	return nil
+}
+
+func (o overview) writeLanes(w io.Writer) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer func() { _ = table.Flush() }()
+	_, _ = fmt.Fprintln(table, "APP\tTYPE\tWAITING\tBULK\tSCHEDULED\tRETRYING\tACTIVE\tARCHIVED\tPAUSED\tLIMITS")
+	for _, l := range o.Lanes {
+		paused := "-"
+		if l.Paused {
+			paused = "by hand"
+			if l.PausedBy != "" {
+				paused = l.PausedBy
+			}
+		}
+		cells := []string{l.App, l.Type}
+		for _, n := range []int64{l.Waiting, l.Bulk, l.Scheduled, l.Retrying, l.Active, l.Archived} {
+			cells = append(cells, tally.Number(int(n)))
+		}
+		_, _ = fmt.Fprintln(table, strings.Join(append(cells, paused, windowsText(l.Type, l.Windows)), "\t"))
+	}
+}
+
+// windowsText is each limit with what is used of it: "minute 12/4,000, day 12/2,000,000".
+func windowsText(typ string, windows []ratelimit.Usage) string {
+	var texts []string
+	for _, u := range windows {
+		name := string(u.Window)
+		if u.Name != typ {
+			name += " (" + u.Name + ")"
+		}
+		texts = append(texts, fmt.Sprintf("%s %s/%s", name, tally.Number(int(u.Used)), tally.Number(int(u.Limit))))
+	}
+	if len(texts) == 0 {
+		return "none"
+	}
+	return strings.Join(texts, ", ")
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestUsage(t *testing.T) {
+	redis, apps := "WXCOURIER_REDIS_ADDRS=127.0.0.1:1", "WXCOURIER_APPS_WX0123456789ABCDEF_SECRET="+secret
+	for _, tt := range []struct {
+		name string
+		env  []string
+		args string
+		want []string
+	}{
+		{"no command", nil, "", []string{"--help"}},
+		{"an unknown command", nil, "deliver", []string{"deliver", "--help"}},
+		{"an unknown flag", nil, "run --sandboxed x", []string{"--sandboxed", "--sandbox"}},
+		{"run without a file", nil, "run --sandbox", []string{"<file>"}},
+		{"run without Redis", []string{apps}, "run x", []string{"redis.addrs", "--sandbox"}},
+		{"run without apps", []string{redis}, "run x", []string{"no app is configured", "wxcourier.yaml"}},
+		{"worker without Redis", []string{apps}, "worker", []string{"no Redis is configured", "redis.addrs"}},
+		{"worker without apps", []string{redis}, "worker", []string{"no app is configured", "_SECRET"}},
+		{"enqueue without Redis", nil, "enqueue x", []string{"no Redis is configured"}},
+		{"results without Redis", nil, "results", []string{"no Redis is configured"}},
+		{"status without Redis", nil, "status", []string{"no Redis is configured"}},
+		{"a time that is none", []string{redis}, "results --since yesterday", []string{"yesterday", "90m"}},
+		{"an outcome that is none", []string{redis}, "results --outcome lost", []string{"lost", "accepted"}},
+		{"two forms at once", []string{redis}, "results --json --csv", []string{"--csv"}},
+		{"a rate that is none", nil, "dev --rate -1", []string{"--rate"}},
+		{"a configuration that is not there", nil, "check -c /nowhere.yaml", []string{"/nowhere.yaml"}},
+		{"a variable that is none", []string{"WXCOURIER_REDIS_ADDR=h:1"}, "status", []string{"WXCOURIER_REDIS_ADDRS"}},
+		{"a log level that is none", nil, "version --log-level loud", []string{"loud"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			got := command(t, tt.env, "", strings.Fields(tt.args)...)
+			wantStatus, text := statusUsage, got.stderr
+			if strings.HasPrefix(tt.args, "check") {
+				wantStatus, text = statusFailed, got.stdout // check tells what it finds, and goes on
+			} else if got.stdout != "" {
+				t.Errorf("standard output: %q", got.stdout)
+			}
+			if got.status != wantStatus {
+				t.Errorf("status %d, want %d", got.status, wantStatus)
+			}
+			mentions(t, "the message", text, tt.want...)
+		})
+	}
+}
+
+func TestFiveMistakesAreToldAtOnce(t *testing.T) {
+	t.Chdir(t.TempDir())
+	text := "redis:\n  adrs: [x]\n  db: -1\nwechat:\n  timeout: soon\npace:\n  margin: 2\napps:\n  - id: wx1\n    secret: " + secret + "\n"
+	if err := os.WriteFile("wxcourier.yaml", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := command(t, nil, "", "worker")
+	if got.status != statusUsage {
+		t.Errorf("status %d", got.status)
+	}
+	mentions(t, "the message", got.stderr, "5 mistakes", "redis.adrs", "redis.db", "wechat.timeout", "pace.margin", "apps[0].id")
+}
+
+func TestHelpIsNoMistake(t *testing.T) {
+	for _, name := range []string{"", "run", "dev", "worker", "enqueue", "results", "status", "check", "sandbox", "version"} {
+		got := command(t, nil, "", append(strings.Fields(name), "--help")...)
+		if got.status != statusDone || got.stderr != "" {
+			t.Errorf("%s --help: status %d, %s", name, got.status, got.stderr)
+		}
+		if name != "version" {
+			mentions(t, name+" --help", got.stdout, "wxcourier "+name)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	got := command(t, nil, "", "version")
+	if got.status != statusDone || !strings.HasPrefix(got.stdout, "wxcourier ") || strings.Count(got.stdout, "\n") != 1 {
+		t.Errorf("%+v", got)
+	}
+	mentions(t, "version", got.stdout, runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)
+}
+
+func TestRedisThatIsNotThere(t *testing.T) {
+	t.Chdir(t.TempDir())
+	file := fileOf(t, line("a", "o"))
+	env := []string{"WXCOURIER_REDIS_ADDRS=127.0.0.1:1", "WXCOURIER_APPS_WX0123456789ABCDEF_SECRET=" + secret}
+	for _, args := range []string{"worker", "run " + file, "enqueue " + file, "results", "status", "check"} {
+		t.Run(args, func(t *testing.T) {
+			start := time.Now()
+			got := command(t, env, "", strings.Fields(args)...)
+			if got.status != statusFailed {
+				t.Errorf("status %d", got.status)
+			}
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			mentions(t, "the message", got.stdout+got.stderr, "127.0.0.1:1", "cannot be used", "redis.addrs")
+		})
+	}
+}
+
+func TestInputThatCannotBeRead(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, path := range []string{"missing.jsonl", "."} {
+		got := command(t, nil, "", "run", "--sandbox", path)
+		if got.status != statusFailed {
+			t.Errorf("%s: status %d", path, got.status)
+		}
+		mentions(t, "the message", got.stderr, path)
+	}
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+	"github.com/wxcourier/wxcourier/worker"
+)
+
+// parts is everything between Redis and WeChat, joined by one configuration.
+type parts struct {
+	cfg         configs.Config
+	log         *slog.Logger
+	credentials func(app string) (wechat.Credential, bool)
+
+	rdb      redis.UniversalClient
+	client   *tasks.Client
+	registry *prometheus.Registry
+	tokens   *wechat.Tokens
+	wechat   *wechat.Client
+	limiter  *ratelimit.Limiter
+}
+
+// join makes the parts. It does no I/O. Credentials, when nil, are the configured ones.
+func join(cfg configs.Config, log *slog.Logger, credentials func(app string) (wechat.Credential, bool)) (*parts, error) {
+	p := &parts{cfg: cfg, log: log, credentials: credentials, rdb: cfg.Redis.NewClient()}
+	if p.credentials == nil {
+		p.credentials = configured(cfg.Apps)
+	}
+	p.client = tasks.NewClient(p.rdb)
+	p.registry = prometheus.NewRegistry()
+	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	refreshed, err := worker.TokenRefreshes(p.registry)
+	if err != nil {
+		return nil, err
+	}
+	p.tokens = wechat.NewTokens(cfg.WeChat, p.rdb, p.credentials, wechat.WithLogger(log), wechat.WithOnRefresh(refreshed))
+	p.wechat = wechat.NewClient(cfg.WeChat, p.tokens)
+	p.limiter = ratelimit.NewLimiter(p.rdb, cfg.Pace, limitsOf(cfg.Apps))
+	return p, nil
+}
+
+// close gives everything back.
+func (p *parts) close() {
+	p.tokens.Close()
+	p.wechat.CloseIdle()
+	_ = p.rdb.Close()
+}
+
+func configured(apps []configs.App) func(string) (wechat.Credential, bool) {
+	byID := make(map[string]wechat.Credential, len(apps))
+	for _, app := range apps {
+		byID[app.ID] = app.Credential()
+	}
+	return func(app string) (wechat.Credential, bool) {
+		credential, ok := byID[app]
+		return credential, ok
+	}
+}
+
+func limitsOf(apps []configs.App) func(string) map[string]ratelimit.Limit {
+	byID := make(map[string]map[string]ratelimit.Limit, len(apps))
+	for _, app := range apps {
+		byID[app.ID] = app.Limits
+	}
+	return func(app string) map[string]ratelimit.Limit { return byID[app] }
+}
+
+func workerApps(apps []configs.App) []worker.App {
+	var all []worker.App
+	for _, app := range apps {
+		all = append(all, worker.App{ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs})
+	}
+	return all
+}
+
+// replica makes a worker replica with a Redis client of its own. Call close when its
+// Run has returned. Only one replica of a process may have the registry.
+func (p *parts) replica(apps []worker.App, registry prometheus.Registerer) (r *worker.Replica, closeRedis func(), err error) {
+	rdb := p.cfg.Redis.NewClient()
+	r, err = worker.New(p.cfg.Worker, worker.Parts{
+		Redis: rdb, WeChat: p.wechat, Limiter: p.limiter, Apps: apps,
+		Results: p.cfg.Results, Attempt: p.cfg.WeChat.AttemptTimeout,
+		Logger: p.log, Registry: registry,
+	}, worker.Hooks{})
+	if err != nil {
+		_ = rdb.Close()
+		return nil, nil, err
+	}
+	return r, func() { _ = rdb.Close() }, nil
+}
+
+// redisPatience bounds the wait for a Redis that does not answer at the start.
+const redisPatience = 3 * time.Second
+
+// reach says whether Redis answers, and what to do if not.
+func reach(ctx context.Context, cfg configs.Redis, rdb redis.UniversalClient) error {
+	ctx, cancel := context.WithTimeout(ctx, redisPatience)
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() { answer <- rdb.Ping(ctx).Err() }() // which may outlast ctx while it dials
+	var err error
+	select {
+	case err = <-answer:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("Redis at %s cannot be used: %w\n%s", cfg.Address(), err, redisAdvice(err)) //nolint:staticcheck // Redis is a name
+}
+
+func redisAdvice(err error) string {
+	var dns *net.DNSError
+	var network net.Error
+	switch {
+	case redis.HasErrorPrefix(err, "NOAUTH"), redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "ERR invalid password"):
+		return "set redis.username and redis.password (or redis.password_file) as that Redis wants them"
+	case redis.HasErrorPrefix(err, "NOPERM"):
+		return "give the user of redis.username all commands and keys"
+	case errors.As(err, &dns):
+		return "the host name in redis.addrs is not known here"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return "nothing answers there: compare redis.addrs with where Redis listens, look at the firewall, and set redis.tls if it wants TLS"
+	}
+	return "start it, or set redis.addrs to where it listens"
+}
+
+// serve serves a handler beside the work until stop is called. The address may have the
+// port 0; addr is the one that was taken.
+func (p *program) serve(address string, handler http.Handler) (addr string, stop func(), err error) {
+	listener, err := (&net.ListenConfig{}).Listen(p.ctx, "tcp", address)
+	if err != nil {
+		return "", nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(p.ctx))
+	var server sync.WaitGroup
+	server.Go(func() {
+		if err := worker.Serve(ctx, listener, handler); err != nil {
+			p.logger().Error("the listener broke down", "err", err)
+		}
+	})
+	return listener.Addr().String(), func() { cancel(); server.Wait() }, nil
+}

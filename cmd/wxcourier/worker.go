@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/configs"
+)
+
+type workerCommand struct {
+	Listen string `placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics on this address, such as :9090."`
+}
+
+func (workerCommand) Help() string {
+	return `Delivers what is enqueued, together with any number of other replicas on the same Redis. It needs a configured Redis and at least one app.
+
+SIGTERM or Ctrl-C finishes what is in hand and leaves the rest in Redis, within worker.shutdown_timeout. A second one quits at once, with status 1.
+
+Examples:
+    wxcourier worker -c wxcourier.yaml --listen :9090
+    WXCOURIER_REDIS_ADDRS=redis:6379 WXCOURIER_APPS_WX0123456789ABCDEF_SECRET=… wxcourier worker`
+}
+
+// Run runs until the process is told to stop.
+func (c *workerCommand) Run(p *program) error {
+	p.verbose = true
+	cfg, err := p.needRedis("worker")
+	if err != nil {
+		return err
+	}
+	if len(cfg.Apps) == 0 {
+		return misuse("worker: no app is configured, so that there is nothing to send for.\nAdd apps with their ids and secrets to %s, or set $WXCOURIER_APPS_<APPID>_SECRET.", p.where())
+	}
+	parts, err := join(cfg, p.logger(), configured(cfg.Apps))
+	if err != nil {
+		return err
+	}
+	defer parts.close()
+	if err := reach(p.ctx, cfg.Redis, parts.rdb); err != nil {
+		return err
+	}
+	if err := keepsEverything(p.ctx, cfg.Redis, parts.rdb, parts.log); err != nil {
+		return err
+	}
+	replica, closeRedis, err := parts.replica(workerApps(cfg.Apps), parts.registry)
+	if err != nil {
+		return err
+	}
+	defer closeRedis()
+	if c.Listen != "" {
+		addr, stop, err := p.serve(c.Listen, replica.Handler(parts.registry))
+		if err != nil {
+			return err
+		}
+		defer stop()
+		parts.log.Info("listening", slog.String("addr", addr))
+	}
+	return replica.Run(p.ctx)
+}
+
+// needRedis loads a configuration that must have a Redis.
+func (p *program) needRedis(command string) (configs.Config, error) {
+	cfg, err := p.configuration()
+	if err == nil && !cfg.Redis.Configured() {
+		err = misuse("%s: no Redis is configured.\nSet redis.addrs in %s, or $WXCOURIER_REDIS_ADDRS=host:6379.", command, p.where())
+	}
+	return cfg, err
+}
+
+// keepsEverything refuses a Redis that throws keys away when its memory is full: they
+// are tasks.
+func keepsEverything(ctx context.Context, cfg configs.Redis, rdb redis.UniversalClient, log *slog.Logger) error {
+	policy, err := setting(ctx, rdb, "maxmemory-policy")
+	switch {
+	case err != nil:
+		log.Warn("this Redis does not tell its settings; see to it that maxmemory-policy is noeviction, or tasks may get lost", "err", err)
+	case policy == "noeviction":
+	case cfg.AllowEviction:
+		log.Warn("this Redis throws keys away when its memory is full, and tasks with them", "maxmemory-policy", policy)
+	default:
+		return fmt.Errorf("Redis at %s has maxmemory-policy %s: with its memory full it would throw tasks away.\nSet it to noeviction, or allow it with redis.allow_eviction: true", cfg.Address(), policy) //nolint:staticcheck // Redis is a name
+	}
+	return nil
+}
+
+// setting reads one of Redis' settings. Hosted ones often forbid it.
+func setting(ctx context.Context, rdb redis.UniversalClient, name string) (string, error) {
+	values, err := rdb.ConfigGet(ctx, name).Result()
+	if err != nil {
+		return "", err
+	}
+	value, ok := values[name]
+	if !ok {
+		return "", errors.New("it has no setting " + name)
+	}
+	return value, nil
+}

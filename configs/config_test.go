@@ -1,0 +1,245 @@
+package configs
+
+import (
+	"errors"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+)
+
+// file writes a configuration and returns its path.
+func file(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "wxcourier.yaml")
+	write(t, path, text)
+	return path
+}
+
+const hidden = "do-not-print-me"
+
+func TestMistakes(t *testing.T) {
+	const app = "wx0123456789abcdef"
+	for _, tt := range []struct {
+		name, text string
+		env        []string
+		want       []string // each mistake, as it is told
+	}{
+		{
+			name: "five at once",
+			text: "redis:\n  adrs: [127.0.0.1:6379]\n  db: first\nwechat:\n  timeout: 10\nworker:\n  attempts: 0\napps:\n  - id: " + app + "\n    secret: " + hidden + "\n    token:\n      mode: stabel\n",
+			want: []string{
+				`line 2: redis.adrs: unknown key; did you mean "addrs"?`,
+				`line 3: redis.db: "first" is not a whole number`,
+				`line 5: wechat.timeout: "10" is not a duration; write a number with its unit, such as 500ms, 15s or 24h`,
+				`line 7: worker.attempts: 0 is not between 1 and 100`,
+				`line 12: apps[0].token.mode: "stabel" is none of stable, classic and external`,
+			},
+		},
+		{
+			name: "a section that is no section",
+			text: "redis: 127.0.0.1:6379\n",
+			want: []string{"line 1: redis: keys and values are expected here, each on a line of its own"},
+		},
+		{
+			name: "a list that is none",
+			text: "redis:\n  addrs: 127.0.0.1:6379\n",
+			want: []string{`line 2: redis.addrs: a list is expected: ["a", "b"], or one "- " line an entry`},
+		},
+		{
+			name: "an unknown section, with nothing near",
+			text: "gateway:\n  listen: :80\n",
+			want: []string{"line 1: gateway: unknown key; there are redis, wechat, pace, worker, results, apps"},
+		},
+		{
+			name: "an address with a password",
+			text: "redis:\n  addrs: [\"redis://:" + hidden + "@h:6379/0\"]\n",
+			want: []string{"line 2: redis.addrs[0]: is not host:port, such as 127.0.0.1:6379; the password has a key of its own"},
+		},
+		{
+			name: "apps",
+			text: "apps:\n  - secret: " + hidden + "\n  - id: WX12\n    secret: " + hidden + "\n  - id: " + app + "\n  - id: " + app + "\n    secret: " + hidden + "\n    token: {mode: external}\n  - id: wx1111111111111111\n    secret: " + hidden + "\n    token: {url: \"http://x\"}\n",
+			want: []string{
+				"line 2: apps[0].id: required: the app id, such as wx0123456789abcdef",
+				`line 3: apps[1].id: "WX12" is not an app id: "wx" and 16 of the characters 0-9 and a-f`,
+				"line 5: apps[2].secret: required: set secret, secret_file or $WXCOURIER_APPS_WX0123456789ABCDEF_SECRET",
+				"line 6: apps[3].id: wx0123456789abcdef is configured twice; it is apps[2] too",
+				"line 8: apps[3].token.url: required with the token mode external: the http(s) address of your token service",
+				"line 11: apps[4].token.url: only the token mode external has a url",
+			},
+		},
+		{
+			name: "limits",
+			text: "apps:\n  - id: " + app + "\n    secret: x\n    limits:\n      scheme:generate: {per_secnd: 5}\n      send:template: {per_day: -1}\n",
+			want: []string{
+				`line 5: apps[0].limits.scheme:generate.per_secnd: unknown key; did you mean "per_second"?`,
+				"line 6: apps[0].limits.send:template: per_day: ",
+			},
+		},
+		{
+			name: "a limit of nothing",
+			text: "apps:\n  - id: " + app + "\n    secret: x\n    limits:\n      schem:generate: {per_second: 5}\n",
+			want: []string{"line 5: apps[0].limits.schem:generate: no such task type or group; the nearest is \"scheme:generate\""},
+		},
+		{
+			name: "not YAML, with a secret near by",
+			text: "apps:\n  - secret: " + hidden + "\n    id: [\n",
+			want: []string{"not valid YAML"},
+		},
+		{
+			name: "a key twice",
+			text: "redis:\n  db: 1\n  db: 2\n",
+			want: []string{`mapping key "db" already defined`},
+		},
+		{
+			name: "two documents",
+			text: "redis:\n  db: 1\n---\nredis:\n  db: 2\n",
+			want: []string{"line 4: a second YAML document: the configuration is one"},
+		},
+		{
+			name: "timeouts that contradict each other",
+			text: "wechat:\n  attempt_timeout: 30s\n",
+			want: []string{"worker.shutdown_timeout: 25s must exceed wechat.attempt_timeout (30s), or a shutdown breaks off attempts"},
+		},
+		{
+			name: "the environment",
+			env: []string{
+				"WXCOURIER_REDIS_ADRS=h:1", "WXCOURIER_WORKER_ATTEMPTS=many", "WXCOURIER_APPS_WX0123456789ABCDEF_SECRT=" + hidden,
+				"WXCOURIER_APPS_WX0123456789ABCDEF_SECRET=" + hidden, "WXCOURIER_APPS_WX0123456789ABCDEF=" + hidden,
+			},
+			want: []string{
+				"$WXCOURIER_APPS_WX0123456789ABCDEF: write $WXCOURIER_APPS_<APPID>_SECRET, or another key of an app after its id",
+				"$WXCOURIER_APPS_WX0123456789ABCDEF_SECRT: no key has this variable; did you mean $WXCOURIER_APPS_WX0123456789ABCDEF_SECRET?",
+				"$WXCOURIER_REDIS_ADRS: no key has this variable; did you mean $WXCOURIER_REDIS_ADDRS?",
+				`$WXCOURIER_WORKER_ATTEMPTS: worker.attempts: "many" is not a whole number`,
+			},
+		},
+		{
+			name: "an app id from the environment",
+			env:  []string{"WXCOURIER_APPS_WX01_SECRET=" + hidden},
+			want: []string{`$WXCOURIER_APPS_WX01_SECRET: apps[0].id: "wx01" is not an app id: "wx" and 16 of the characters 0-9 and a-f`},
+		},
+		{
+			name: "secret files",
+			text: "redis:\n  password: " + hidden + "\n  password_file: /nowhere/a\napps:\n  - id: " + app + "\n    secret_file: /nowhere/b\n",
+			want: []string{
+				"line 3: redis.password_file: set together with redis.password: keep one of the two",
+				"line 6: apps[0].secret_file: cannot read the secret: open /nowhere/b: no such file or directory",
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Load(file(t, tt.text), tt.env)
+			var mistakes *Error
+			if !errors.As(err, &mistakes) {
+				t.Fatalf("error %v", err)
+			}
+			if len(mistakes.Mistakes) != len(tt.want) {
+				t.Errorf("%d mistakes, want %d:\n%v", len(mistakes.Mistakes), len(tt.want), err)
+			}
+			for i, want := range tt.want[:min(len(tt.want), len(mistakes.Mistakes))] {
+				if got := mistakes.Mistakes[i].String(); !strings.Contains(got, want) {
+					t.Errorf("got  %s\nwant %s", got, want)
+				}
+			}
+			if strings.Contains(err.Error(), hidden) {
+				t.Errorf("a secret is told:\n%v", err)
+			}
+		})
+	}
+}
+
+func TestTheEnvironmentOutweighsTheFile(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	write(t, secret, "from the file\r\n")
+	path := file(t, "redis:\n  addrs: [a:1]\nwechat:\n  timeout: 7s\napps:\n  - id: wx0123456789abcdef\n    secret_file: /nowhere\n    limits:\n      links: {per_day: 5}\n")
+	cfg, err := Load(path, []string{
+		"PATH=/bin", "WXCOURIER_CONFIG=" + path, "WXCOURIER_WORKER_ATTEMPTS=",
+		"WXCOURIER_REDIS_ADDRS=b:1, c:2", "WXCOURIER_REDIS_TLS=true", "WXCOURIER_REDIS_PASSWORD=p", "WXCOURIER_PACE_MARGIN=0.1",
+		"WXCOURIER_WECHAT_BASE_URL=http://127.0.0.1:8090", "WXCOURIER_WORKER_MEDIA_HOSTS=img.example.com",
+		"WXCOURIER_APPS_WX0123456789ABCDEF_SECRET=from the environment",
+		"WXCOURIER_APPS_WX0123456789ABCDEF_LIMITS_LINKS_PER_DAY=9", "WXCOURIER_APPS_WX0123456789ABCDEF_LIMITS_SCHEME_GENERATE_PER_SECOND=3",
+		"WXCOURIER_APPS_wx1111111111111111_SECRET_FILE=" + secret, "WXCOURIER_APPS_wx1111111111111111_TOKEN_MODE=classic",
+		"WXCOURIER_APPS_WX1111111111111111_ONLY_OPENIDS=a,b",
+		// What Kubernetes and Docker set for services of these names.
+		"WXCOURIER_SERVICE_HOST=10.0.0.1", "WXCOURIER_PORT=tcp://10.0.0.1:80", "WXCOURIER_PORT_80_TCP_ADDR=10.0.0.1",
+		"WXCOURIER_REDIS_SERVICE_PORT_REDIS=6379", "WXCOURIER_REDIS_PORT_6379_TCP=tcp://10.0.0.2:6379",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Redis = Redis{Addrs: []string{"b:1", "c:2"}, TLS: true, Password: "p"}
+	want.WeChat.Timeout = 7 * time.Second
+	want.WeChat.BaseURL = "http://127.0.0.1:8090"
+	want.Pace.Margin = 0.1
+	want.Worker.MediaHosts = []string{"img.example.com"}
+	want.Apps = []App{
+		{ID: "wx0123456789abcdef", Secret: "from the environment", Limits: map[string]ratelimit.Limit{"links": {PerDay: 9}, "scheme:generate": {PerSecond: 3}}},
+		{ID: "wx1111111111111111", Secret: "from the file", SecretFile: secret, Token: Token{Mode: "classic"}, OnlyOpenIDs: []string{"a", "b"}},
+	}
+	if !reflect.DeepEqual(cfg, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", cfg, want)
+	}
+}
+
+func TestSecretFilesThatHoldNoSecret(t *testing.T) {
+	for name, text := range map[string]string{"empty": "\n", "two lines": "a\nb\n", "huge": strings.Repeat("x", maxSecret+1), "NUL": "a\x00"} {
+		path := filepath.Join(t.TempDir(), "secret")
+		write(t, path, text)
+		if secret, err := readSecret(path); err == nil {
+			t.Errorf("%s: %d bytes were taken", name, len(secret))
+		}
+	}
+}
+
+func TestYAMLOfManyKinds(t *testing.T) {
+	cfg, err := Load(file(t, "redis:\n  password: 0123\n  addrs:\n    - &a 'h:1'\n    - *a\nwechat: ~\nworker:\n  attempts: \"9\"\napps:\n  - id: wx0123456789abcdef\n    secret: |\n      s\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Redis.Password.Reveal() != "0123" || !reflect.DeepEqual(cfg.Redis.Addrs, []string{"h:1", "h:1"}) || cfg.Apps[0].Secret.Reveal() != "s" || cfg.Worker.Attempts != 9 || cfg.WeChat.Timeout == 0 {
+		t.Errorf("%+v, password %q", cfg, cfg.Redis.Password.Reveal())
+	}
+}
+
+func TestEmptyFile(t *testing.T) {
+	for _, text := range []string{"", "\n", "# nothing\n", "---\n", "{}\n"} {
+		if cfg, err := Load(file(t, text), nil); err != nil || !reflect.DeepEqual(cfg, Default()) {
+			t.Errorf("%q: %+v, %v", text, cfg, err)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if got := Find("", nil); got != "" {
+		t.Errorf("with nothing: %q", got)
+	}
+	write(t, DefaultFile, "")
+	if got := Find("", []string{PathVariable + "="}); got != DefaultFile {
+		t.Errorf("with a file here: %q", got)
+	}
+	if got := Find("", []string{PathVariable + "=/etc/w.yaml"}); got != "/etc/w.yaml" {
+		t.Errorf("with the variable: %q", got)
+	}
+	if got := Find("mine.yaml", []string{PathVariable + "=/etc/w.yaml"}); got != "mine.yaml" {
+		t.Errorf("with a name: %q", got)
+	}
+}
+
+func TestNewClientReachesWhatIsConfigured(t *testing.T) {
+	for name, r := range map[string]Redis{
+		"*redis.Client":        {Addrs: []string{"127.0.0.1:1"}, DB: 3},
+		"*redis.ClusterClient": {Addrs: []string{"127.0.0.1:1", "127.0.0.1:2"}},
+	} {
+		client := r.NewClient()
+		if got := reflect.TypeOf(client).String(); got != name {
+			t.Errorf("%+v makes a %s", r.Addrs, got)
+		}
+		_ = client.Close()
+	}
+}

@@ -1,0 +1,70 @@
+package configs
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestTheReferenceIsTheDefaults(t *testing.T) {
+	cfg, err := Load("wxcourier.yaml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := Default(); !reflect.DeepEqual(cfg, want) {
+		t.Errorf("wxcourier.yaml says\n%+v\nthe defaults are\n%+v", cfg, want)
+	}
+}
+
+func TestTheReferenceHasEveryKey(t *testing.T) {
+	text, err := os.ReadFile("wxcourier.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, d := Default(), newDecoder()
+	d.file(text, &cfg)
+	for _, l := range leavesOf(reflect.ValueOf(&cfg).Elem(), "") {
+		if _, ok := d.from[l.key]; !ok {
+			t.Errorf("%s is missing", l.key)
+		}
+	}
+	if _, ok := d.from["apps"]; !ok {
+		t.Error("apps is missing")
+	}
+}
+
+// The apps of the reference are commented out; they must load when they are not.
+func TestTheReferencesAppsLoad(t *testing.T) {
+	text, err := os.ReadFile("wxcourier.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, apps, found := strings.Cut(string(text), "apps: []\n")
+	if !found {
+		t.Fatal("there is no empty list of apps")
+	}
+	apps = regexp.MustCompile(`(?m)^#`).ReplaceAllString(apps, "")
+	secret := filepath.Join(t.TempDir(), "secret")
+	write(t, secret, "s3cret\n")
+	apps = strings.Replace(apps, "/run/secrets/wx0123456789abcdef", secret, 1)
+	file := filepath.Join(t.TempDir(), "wxcourier.yaml")
+	write(t, file, head+"apps:\n"+apps)
+	cfg, err := Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Apps) != 2 || cfg.Apps[0].Secret.Reveal() != "s3cret" || cfg.Apps[0].Limits["links"].PerDay != 1_000_000 ||
+		cfg.Apps[0].Limits["scheme:generate"].Concurrency != 32 || cfg.Apps[1].Token.URL == "" {
+		t.Errorf("%+v", cfg.Apps)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil { //nolint:gosec // a path of the test's own
+		t.Fatal(err)
+	}
+}

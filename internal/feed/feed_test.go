@@ -1,0 +1,222 @@
+package feed_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/feed"
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/internal/taskfile"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+const app = "wx0123456789abcdef"
+
+func lines(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `{"type":"seccheck:text","app":"%s","id":"t%d","body":{"content":"x","version":2,"scene":1,"openid":"o"}}`+"\n", app, i)
+	}
+	return b.String()
+}
+
+// stand is a job's surroundings: a Redis, and a worker that ends each task at once.
+type stand struct {
+	t      *testing.T
+	mini   interface{ SetError(string) }
+	rdb    redis.UniversalClient
+	ledger *ledger.Ledger
+
+	mu      sync.Mutex
+	results map[string]tasks.Outcome
+	bad     []int
+	open    int // tasks that were enqueued and have no outcome
+	most    int
+	trouble []error
+}
+
+func newStand(t *testing.T) *stand {
+	mini, rdb := redistest.Mini(t)
+	return &stand{
+		t: t, mini: mini, rdb: rdb, results: make(map[string]tasks.Outcome),
+		ledger: ledger.New(rdb, ledger.Policy{Retention: time.Minute, StreamMax: 1000}),
+	}
+}
+
+func (s *stand) options() feed.Options {
+	return feed.Options{
+		Client: tasks.NewClient(s.rdb),
+		Admit:  func(context.Context, string) error { return nil },
+		Bad: func(line int, _ error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.bad = append(s.bad, line)
+		},
+		Enqueued:  func(int, tasks.Receipt) {},
+		Duplicate: func(int, tasks.Envelope) {},
+	}
+}
+
+func (s *stand) job(window int, o feed.Options) *feed.Job {
+	reader := redis.NewClient(s.rdb.(*redis.Client).Options())
+	return feed.NewJob(feed.JobOptions{
+		Options: o, Window: window,
+		Reader: tasks.NewClient(reader), StopReading: func() { _ = reader.Close() },
+		Result: func(_ context.Context, r tasks.Result) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if _, twice := s.results[r.ID]; twice {
+				s.t.Errorf("%s was told twice", r.ID)
+			}
+			s.results[r.ID] = r.Outcome
+			s.open--
+		},
+		Trouble: func(err error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.trouble = append(s.trouble, err)
+		},
+	})
+}
+
+// settle ends a task, as a worker does.
+func (s *stand) settle(id string) {
+	result, err := json.Marshal(tasks.Result{ID: id, App: app, Type: tasks.TypeTextCheck, State: tasks.StateDone, Outcome: tasks.OutcomeAccepted})
+	if err != nil {
+		s.t.Error(err)
+	}
+	queue := tasks.QueueName(app, tasks.TypeTextCheck, tasks.Urgent)
+	if _, err := s.ledger.Settle(context.Background(), ledger.Ref{App: app, ID: id}, ledger.Ending{Outcome: "accepted", Result: result, Queue: queue}); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// settling makes a worker of the option Enqueued: it ends each task a moment later.
+func (s *stand) settling(o feed.Options) feed.Options {
+	enqueued := make(chan string, 10_000)
+	var worker sync.WaitGroup
+	worker.Go(func() {
+		for id := range enqueued {
+			s.settle(id)
+		}
+	})
+	s.t.Cleanup(func() { close(enqueued); worker.Wait() })
+	o.Enqueued = func(_ int, r tasks.Receipt) {
+		s.mu.Lock()
+		s.open++
+		s.most = max(s.most, s.open)
+		s.mu.Unlock()
+		if !r.Done {
+			enqueued <- r.ID
+		}
+	}
+	return o
+}
+
+func TestAJobFollowsEachTask(t *testing.T) {
+	s := newStand(t)
+	s.settle("t3") // at another time
+	job := s.job(10, s.settling(s.options()))
+	text := lines(300) + "bad\n" + lines(2)
+	if err := job.Run(t.Context(), taskfile.New(strings.NewReader(text))); err != nil {
+		t.Fatal(err)
+	}
+	job.Close(t.Context())
+	want := feed.Counts{Lines: 303, Bad: 1, Duplicates: 2, Enqueued: 299, Already: 1}
+	if got := job.Counts(); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if len(s.results) != 300 || job.Pending() != 0 || job.Lost() != 0 || len(s.trouble) > 0 {
+		t.Errorf("%d results, %d pending, %v", len(s.results), job.Pending(), s.trouble)
+	}
+	if s.most > 10 {
+		t.Errorf("%d tasks were open at once", s.most)
+	}
+}
+
+func TestAnInterruptedJobTellsWhatEnded(t *testing.T) {
+	s := newStand(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	o := s.options()
+	enqueued := 0
+	o.Enqueued = func(int, tasks.Receipt) {
+		if enqueued++; enqueued == 5 {
+			cancel()
+		}
+	}
+	job := s.job(5, o)
+	if err := job.Run(ctx, taskfile.New(strings.NewReader(lines(100)))); err != nil {
+		t.Fatal(err)
+	}
+	s.settle("t0") // what a worker still had in hand
+	job.Close(t.Context())
+	if len(s.results) != 1 || job.Pending() != 4 {
+		t.Errorf("results %v, %d pending", s.results, job.Pending())
+	}
+}
+
+func TestAnAppThatIsNotAdmitted(t *testing.T) {
+	s := newStand(t)
+	o, asked := s.options(), 0
+	o.Admit = func(context.Context, string) error { asked++; return errors.New("not here") }
+	counts, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(3))), o)
+	if err != nil || counts.Bad != 3 || asked != 1 || len(s.bad) != 3 {
+		t.Errorf("%+v, %v, asked %d times", counts, err, asked)
+	}
+}
+
+func TestBadBodiesAreTold(t *testing.T) {
+	s := newStand(t)
+	text := strings.Replace(lines(2), `"version":2`, `"version":3`, 1)
+	counts, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(text)), s.options())
+	if err != nil || counts.Bad != 1 || counts.Enqueued != 1 || s.bad[0] != 1 {
+		t.Errorf("%+v, %v, bad lines %v", counts, err, s.bad)
+	}
+}
+
+func TestRedisIsAwayForAMoment(t *testing.T) {
+	s := newStand(t)
+	o := s.options()
+	away := sync.OnceFunc(func() {
+		s.mini.SetError("LOADING not yet")
+		time.AfterFunc(300*time.Millisecond, func() { s.mini.SetError("") })
+	})
+	o.Admit = func(context.Context, string) error { away(); return nil }
+	counts, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(20))), o)
+	if err != nil || counts.Enqueued != 20 {
+		t.Errorf("%+v, %v", counts, err)
+	}
+}
+
+func TestRedisStaysAway(t *testing.T) {
+	s := newStand(t)
+	o := s.options()
+	o.Admit = func(context.Context, string) error { s.mini.SetError("MISCONF no disk"); return nil }
+	counts, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(100))), o)
+	if !errors.Is(err, feed.ErrBroken) || !strings.Contains(err.Error(), "line ") || counts.Enqueued != 0 {
+		t.Errorf("%+v, %v", counts, err)
+	}
+}
+
+func TestABrokenStream(t *testing.T) {
+	s := newStand(t)
+	broken := errors.New("the pipe is gone")
+	r := io.MultiReader(strings.NewReader(lines(2)), iotest.ErrReader(broken))
+	job := s.job(10, s.settling(s.options()))
+	err := job.Run(t.Context(), taskfile.New(r))
+	job.Close(t.Context())
+	if !errors.Is(err, feed.ErrBroken) || !errors.Is(err, broken) || len(s.results) != 2 {
+		t.Errorf("%v, results %v", err, s.results)
+	}
+}

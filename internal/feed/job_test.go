@@ -1,0 +1,62 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/internal/taskfile"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// A result that the stream never told, and a record that is gone, must not keep a job
+// waiting for ever.
+func TestOldTasksAreLookedUp(t *testing.T) {
+	const app = "wx0123456789abcdef"
+	mini, rdb := redistest.Mini(t)
+	records := ledger.New(rdb, ledger.Policy{Retention: time.Minute, StreamMax: 1000})
+	reader := redis.NewClient(&redis.Options{Addr: mini.Addr()})
+	results, lost := 0, 0
+	job := NewJob(JobOptions{
+		Options: Options{
+			Client: tasks.NewClient(rdb),
+			Admit:  func(context.Context, string) error { return nil },
+			Enqueued: func(_ int, r tasks.Receipt) {
+				if r.ID == "gone" {
+					mini.Del(ledger.TaskKey(app, r.ID))
+					return
+				}
+				// Recorded by somebody whose stream entry was cut off at once.
+				text := []byte(`{"id":"missed","app":"` + app + `","type":"seccheck:text","outcome":"accepted"}`)
+				if _, err := records.Settle(context.Background(), ledger.Ref{App: app, ID: r.ID}, ledger.Ending{Outcome: "accepted", Result: text, Queue: r.Queue}); err != nil {
+					t.Error(err)
+				}
+			},
+		},
+		Reader: tasks.NewClient(rdb), StopReading: func() { _ = reader.Close() }, Window: 10,
+		Result: func(context.Context, tasks.Result) { results++ },
+		Trouble: func(err error) {
+			var gone *LostError
+			if errors.As(err, &gone) && gone.ID == "gone" {
+				lost++
+			}
+		},
+	})
+	job.lookEvery, job.lookAfter = 10*time.Millisecond, 200*time.Millisecond
+	task := `{"type":"seccheck:text","app":"` + app + `","id":"ID","body":{"content":"x","version":2,"scene":1,"openid":"o"}}` + "\n"
+	text := strings.Replace(task, "ID", "missed", 1) + strings.Replace(task, "ID", "gone", 1)
+	job.unfollow() // the stream tells nothing
+	if err := job.Run(t.Context(), taskfile.New(strings.NewReader(text))); err != nil {
+		t.Fatal(err)
+	}
+	job.Close(t.Context())
+	if results != 1 || lost != 1 || job.Lost() != 1 || job.Pending() != 0 {
+		t.Errorf("%d results, %d lost", results, lost)
+	}
+}
