@@ -4,6 +4,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# One way of building for all steps, so that they share the build cache.
+export CGO_ENABLED := 0
+export GOFLAGS := $(GOFLAGS) -trimpath
+
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.8.0
 FUZZTIME ?= 5s
@@ -17,14 +21,16 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## a static binary, bin/wxcourier
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/wxcourier ./cmd/wxcourier
+	go build -ldflags '-s -w' -o bin/wxcourier ./cmd/wxcourier
 	@bin/wxcourier version
 
 test: ## the tests, as the README says
 	go test ./...
 
+# With -short: what a test repeats at length, or asks of the built binary, shows nothing
+# more here than in `make test`.
 race: ## the tests with the race detector, in random order (needs a C compiler)
-	CGO_ENABLED=1 go test -race -shuffle=on ./...
+	CGO_ENABLED=1 go test -race -shuffle=on -short ./...
 
 vet: ## go vet
 	go vet ./...

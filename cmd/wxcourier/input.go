@@ -43,13 +43,13 @@ func (in *input) countLines() int {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return 0
 	}
-	n, last := 0, byte('\n')
+	n, open := 0, false // open: the last line has no end
 	buffer := make([]byte, 256<<10)
 	for {
 		size, err := f.Read(buffer)
-		n += bytes.Count(buffer[:size], []byte("\n"))
-		if size > 0 {
-			last = buffer[:size][size-1]
+		if piece := buffer[:size]; size > 0 {
+			n += bytes.Count(piece, []byte("\n"))
+			open = !bytes.HasSuffix(piece, []byte("\n"))
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
@@ -58,7 +58,7 @@ func (in *input) countLines() int {
 			break
 		}
 	}
-	if last != '\n' {
+	if open {
 		n++
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {

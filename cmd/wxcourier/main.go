@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -30,6 +31,10 @@ type silence struct{}
 
 func (silence) Printf(context.Context, string, ...any) {}
 
+// sameSignal is within what a second signal is the first one again: whoever runs the
+// program by another one may pass on what the terminal has sent to both.
+const sameSignal = 500 * time.Millisecond
+
 // untilSignal ends with the first SIGINT or SIGTERM. A second one ends the process.
 func untilSignal() context.Context {
 	ctx, stop := context.WithCancel(context.Background())
@@ -38,7 +43,9 @@ func untilSignal() context.Context {
 	go func() {
 		<-signals
 		stop()
-		<-signals
+		for first := time.Now(); time.Since(first) < sameSignal; {
+			<-signals
+		}
 		_, _ = fmt.Fprintln(os.Stderr, "\nwxcourier: second signal: quitting at once")
 		os.Exit(statusFailed)
 	}()

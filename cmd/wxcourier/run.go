@@ -159,6 +159,11 @@ func (j *job) run() (err error) {
 	if err := reach(ctx, j.cfg.Redis, j.parts.rdb); err != nil {
 		return err
 	}
+	if !j.command.Sandbox {
+		if err := keepsEverything(ctx, j.cfg.Redis, j.parts.rdb, j.parts.log); err != nil {
+			return err
+		}
+	}
 	j.running, j.stopRunning = context.WithCancel(context.WithoutCancel(ctx))
 	defer j.stopRunning()
 	if !j.anyApp {

@@ -46,6 +46,11 @@ func (c *workerCommand) Run(p *program) error {
 	if err := keepsEverything(p.ctx, cfg.Redis, parts.rdb, parts.log); err != nil {
 		return err
 	}
+	for _, app := range cfg.Apps {
+		if n := len(app.OnlyOpenIDs); n > 0 {
+			parts.log.Warn("only_openids is set: messages to anybody else end as rejected", "app", app.ID, "people", n)
+		}
+	}
 	replica, closeRedis, err := parts.replica(workerApps(cfg.Apps), parts.registry)
 	if err != nil {
 		return err

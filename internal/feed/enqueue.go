@@ -153,9 +153,14 @@ func (e *enqueuer) bad(line int, err error) {
 	})
 }
 
+// mayGo waits until a task may be handed over. It is false when ctx has ended.
+func (e *enqueuer) mayGo(ctx context.Context, envelope tasks.Envelope) bool {
+	return ctx.Err() == nil && (e.before == nil || e.before(ctx, envelope))
+}
+
 // submit hands over one task. The error is one that ends the run; that ctx ended is none.
 func (e *enqueuer) submit(ctx context.Context, item taskfile.Item) error {
-	if ctx.Err() != nil || e.before != nil && !e.before(ctx, item.Envelope) {
+	if !e.mayGo(ctx, item.Envelope) {
 		return nil
 	}
 	receipt, err := e.patiently(ctx, item.Envelope)

@@ -123,7 +123,7 @@ func (j *Job) admit(ctx context.Context, app string) error {
 }
 
 const (
-	followPauseFirst = 200 * time.Millisecond
+	followPauseFirst   = 200 * time.Millisecond
 	followPauseLongest = 5 * time.Second
 )
 
