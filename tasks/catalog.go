@@ -96,7 +96,7 @@ var catalog = []Spec{
 		Type: TypeTemplate, Path: "/cgi-bin/message/template/send", Kind: Message, Repeat: Deduped,
 		Receiver: "touser", Template: "template_id", check: checkTemplate,
 		Doc:     docOA + "Message_Management/Template_Message_Interface.html",
-		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","miniprogram":{"appid":"APPID","pagepath":"pages/order/order?id=1"},"data":{"thing1":{"value":"订单已发货"},"character_string2":{"value":"D201803111235825"}}}`,
+		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","miniprogram":{"appid":"wx0123456789abcdef","pagepath":"pages/order/order?id=1"},"data":{"thing1":{"value":"订单已发货"},"character_string2":{"value":"D201803111235825"}}}`,
 	},
 	{
 		Type: TypeBizSubscribe, Path: "/cgi-bin/message/subscribe/bizsend", Kind: Message, Repeat: Never,
@@ -115,7 +115,7 @@ var catalog = []Spec{
 		Receiver: "touser", check: checkUniform,
 		Doc:     docMini + "mp-message-management/uniform-message/sendUniformMessage.html",
 		Warning: "WeChat retired uniform_send on 2023-09-20 and answers 45109: send send:subscribe or send:template instead",
-		Example: `{"touser":"OPENID","mp_template_msg":{"appid":"APPID","template_id":"TEMPLATE_ID","url":"https://example.com","miniprogram":{"appid":"APPID","pagepath":"pages/order/order?id=1"},"data":{"keyword1":{"value":"D201803111235825"}}}}`,
+		Example: `{"touser":"OPENID","mp_template_msg":{"appid":"wx0123456789abcdef","template_id":"TEMPLATE_ID","url":"https://example.com","miniprogram":{"appid":"wx0123456789abcdef","pagepath":"pages/order/order?id=1"},"data":{"keyword1":{"value":"D201803111235825"}}}}`,
 	},
 	{
 		Type: TypeScheme, Path: "/wxa/generatescheme", Kind: Link, Repeat: Always, check: checkScheme,

@@ -85,11 +85,10 @@ func (c *devCommand) serve(p *program, parts *parts) error {
 	for _, app := range traffic.Apps() {
 		apps = append(apps, worker.App{ID: app})
 	}
-	replica, closeRedis, err := parts.replica(apps, parts.registry)
+	replica, err := parts.replica(apps, parts.registry)
 	if err != nil {
 		return err
 	}
-	defer closeRedis()
 	monitor := asynqmon.New(asynqmon.Options{RootPath: "/monitor", RedisConnOpt: asynqRedis{parts.cfg.Redis}})
 	defer func() { _ = monitor.Close() }()
 	mux := http.NewServeMux()

@@ -24,7 +24,7 @@ import (
 const (
 	mini        = "wx00000000000000a1"
 	official    = "wx00000000000000b2"
-	miniSecret  = "mini-secret-6f1d0c"
+	miniSecret  = "mini-secret-6f1d0c" //nolint:gosec // the sandbox's
 	officSecret = "official-secret-93ab7e"
 )
 

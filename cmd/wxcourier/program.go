@@ -31,7 +31,7 @@ type Main struct {
 // commands is the command line.
 type commands struct {
 	Config    string `short:"c" placeholder:"FILE" help:"Configuration file. Default: $$WXCOURIER_CONFIG, else ./wxcourier.yaml where it exists, else the defaults."`
-	LogLevel  string `enum:"debug,info,warn,error," default:"" placeholder:"LEVEL" help:"debug, info, warn or error. Default: info for worker, dev and sandbox, warn for the others."`
+	LogLevel  string `enum:"debug,info,warn,error," default:"" placeholder:"LEVEL" help:"debug, info, warn or error. Default: info for worker and dev, warn for the others."`
 	LogFormat string `enum:"text,json" default:"text" help:"text or json."`
 
 	Run     runCommand     `cmd:"" help:"Enqueue a file, deliver it and print one result for each task."`

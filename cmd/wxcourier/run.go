@@ -203,12 +203,11 @@ func (j *job) drive(ctx context.Context) error {
 
 // startReplica starts a worker for some apps.
 func (j *job) startReplica(apps []worker.App) error {
-	replica, closeRedis, err := j.parts.replica(apps, nil)
+	replica, err := j.parts.replica(apps, nil)
 	if err != nil {
 		return err
 	}
 	j.replicas.Go(func() {
-		defer closeRedis()
 		if err := replica.Run(j.running); err != nil {
 			j.mu.Lock()
 			defer j.mu.Unlock()

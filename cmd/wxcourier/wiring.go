@@ -88,20 +88,35 @@ func workerApps(apps []configs.App) []worker.App {
 	return all
 }
 
-// replica makes a worker replica with a Redis client of its own. Call close when its
-// Run has returned. Only one replica of a process may have the registry.
-func (p *parts) replica(apps []worker.App, registry prometheus.Registerer) (r *worker.Replica, closeRedis func(), err error) {
+// replica is a worker replica with a Redis client of its own.
+type replica struct {
+	*worker.Replica
+	rdb redis.UniversalClient
+}
+
+// replica makes a replica. Only one replica of a process may have the registry.
+func (p *parts) replica(apps []worker.App, registry prometheus.Registerer) (*replica, error) {
 	rdb := p.cfg.Redis.NewClient()
-	r, err = worker.New(p.cfg.Worker, worker.Parts{
+	r, err := worker.New(p.cfg.Worker, worker.Parts{
 		Redis: rdb, WeChat: p.wechat, Limiter: p.limiter, Apps: apps,
 		Results: p.cfg.Results, Attempt: p.cfg.WeChat.AttemptTimeout,
 		Logger: p.log, Registry: registry,
 	}, worker.Hooks{})
 	if err != nil {
 		_ = rdb.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	return r, func() { _ = rdb.Close() }, nil
+	return &replica{Replica: r, rdb: rdb}, nil
+}
+
+// Run runs the replica until ctx ends, and closes its Redis client; but not when work is
+// still in hand: what asynq does with a closed client then, it does not survive.
+func (r *replica) Run(ctx context.Context) error {
+	err := r.Replica.Run(ctx)
+	if !errors.Is(err, worker.ErrShutdownTimeout) {
+		_ = r.rdb.Close()
+	}
+	return err
 }
 
 // redisPatience bounds the wait for a Redis that does not answer at the start.

@@ -51,11 +51,10 @@ func (c *workerCommand) Run(p *program) error {
 			parts.log.Warn("only_openids is set: messages to anybody else end as rejected", "app", app.ID, "people", n)
 		}
 	}
-	replica, closeRedis, err := parts.replica(workerApps(cfg.Apps), parts.registry)
+	replica, err := parts.replica(workerApps(cfg.Apps), parts.registry)
 	if err != nil {
 		return err
 	}
-	defer closeRedis()
 	if c.Listen != "" {
 		addr, stop, err := p.serve(c.Listen, replica.Handler(parts.registry))
 		if err != nil {
