@@ -17,7 +17,7 @@ import (
 // deliver takes one task through the pipeline:
 //
 //	decode → openid's turn → permit → open (settled? canceled? expired? fence) →
-//	call → judge → record → settle
+//	permit's instant → call → judge → record → settle
 //
 // It decides nothing: Open says whether the task may be sent, judge what an answer
 // means for it. What it returns tells asynq to forget the task (nil), to bring it back
@@ -32,35 +32,58 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 		return notNow(0, "the lane closes")
 	}
 	defer leave()
-	permit, err := r.freshPermit(l)
+	permit, err := r.freshPermit(l.gate.ctx, l, l.gate.take())
 	if err != nil {
 		return notNow(0, "the lane closes")
 	}
-	opened, err := r.open(ctx, j)
-	if err != nil {
-		r.limiter.release(permit)
+	defer func() { r.limiter.release(permit) }() // nothing, once it is used
+	if opened, err := r.open(ctx, j); err != nil {
 		return notNow(redisPause, "Redis did not answer")
-	}
-	if opened.What != ledger.Go {
-		r.limiter.release(permit)
+	} else if opened.What != ledger.Go {
+		r.limiter.release(permit) // before it is too late for another task
 		return r.settle(ctx, j, r.verdictOf(opened))
 	}
-	answer, err := r.call(ctx, j)
-	j.answer, j.err = answer, err
+	j.answer, j.err = r.call(ctx, j, func() (err error) {
+		permit, err = r.use(ctx, l, j, permit)
+		return err
+	})
 	return r.settle(ctx, j, r.judge(ctx, j))
 }
 
 // freshPermit is the permit that came with the dequeue, or another one when it has
 // become too late to use.
-func (r *Replica) freshPermit(l *lane) (*ratelimit.Permit, error) {
-	p := l.gate.take()
+func (r *Replica) freshPermit(ctx context.Context, l *lane, p *ratelimit.Permit) (*ratelimit.Permit, error) {
 	if p != nil && p.Fresh(time.Now()) {
 		return p, nil
 	}
-	if p != nil {
-		r.limiter.release(p)
+	r.limiter.release(p)
+	return l.pace.Acquire(ctx, nil)
+}
+
+// permitPatience is how long a task that has been opened waits for another permit, when
+// its own became too late meanwhile. Longer, and it goes back to its queue.
+const permitPatience = 2 * time.Second
+
+// use waits for the instant of a permit, which is used up then: what it returns is left to
+// be given back.
+func (r *Replica) use(ctx context.Context, l *lane, j *job, p *ratelimit.Permit) (*ratelimit.Permit, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), permitPatience)
+	defer cancel()
+	fresh, err := r.freshPermit(ctx, l, p)
+	switch {
+	case err != nil:
+		return nil, &guardError{reason: "no permit in time"}
+	case fresh != p && !fresh.Bulk() && isBulk(j.queue):
+		return fresh, &guardError{reason: "what is left of the day is kept for urgent tasks"}
+	case fresh.Wait(ctx) != nil:
+		return fresh, &guardError{reason: "no permit in time"}
 	}
-	return l.pace.Acquire(l.gate.ctx, nil)
+	return nil, nil
+}
+
+func isBulk(queue string) bool {
+	_, _, priority, ok := tasks.ParseQueue(queue)
+	return ok && priority == tasks.Bulk
 }
 
 func (r *Replica) open(ctx context.Context, j *job) (ledger.Opened, error) {
@@ -91,8 +114,9 @@ func (r *Replica) verdictOf(o ledger.Opened) verdict {
 	return verdict{}
 }
 
-// call makes the attempt: the guards that need no call first, then WeChat.
-func (r *Replica) call(ctx context.Context, j *job) (answer wechat.Answer, err error) {
+// call makes the attempt: the guards that need no call first, then WeChat, when the pace
+// says so.
+func (r *Replica) call(ctx context.Context, j *job, paced func() error) (answer wechat.Answer, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			r.log.Error("panic in a delivery", j.attrs(slog.String("panic", fmt.Sprintf("%T", v)))...)
@@ -104,6 +128,9 @@ func (r *Replica) call(ctx context.Context, j *job) (answer wechat.Answer, err e
 	}
 	request, err := r.request(ctx, j)
 	if err != nil {
+		return wechat.Answer{}, err
+	}
+	if err := paced(); err != nil {
 		return wechat.Answer{}, err
 	}
 	// The attempt outlives asynq's context: an operator's "cancel" there, or a lost

@@ -83,6 +83,9 @@ func dequeues(cmd redis.Cmder) (queue string, ok bool) {
 }
 
 // pacer is what a gate needs of the limiter.
+//
+// Acquire may return a permit shortly before its instant. Release takes one back when the
+// lane has nothing to do.
 type pacer interface {
 	Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error)
 	Release(p *ratelimit.Permit)
@@ -101,6 +104,7 @@ type gate struct {
 	inHand   *ratelimit.Permit // of the dequeuing goroutine
 	failures int               // dequeues that failed in a row
 	look     bool              // the queues may have work
+	empty    bool              // the last queue that was asked had none
 
 	active atomic.Int64 // tasks between dequeue and the end of their handler
 
@@ -135,7 +139,7 @@ func (g *gate) open(queue string) bool {
 		return false
 	}
 	if queue != g.queues[0] {
-		return g.inHand != nil // the first queue was asked just now, with this permit
+		return g.openBulk() // the first queue was asked just now
 	}
 	if !g.pause() || !g.awaitWork() {
 		g.putBack()
@@ -148,6 +152,20 @@ func (g *gate) open(queue string) bool {
 			return false
 		}
 		g.inHand = permit
+	}
+	return true
+}
+
+// openBulk tells whether the second queue may be asked with the permit that the first had
+// no use for. Left out, its tasks stay pending until the day's next permits or somebody
+// wakes the gate.
+func (g *gate) openBulk() bool {
+	if g.inHand == nil {
+		return false
+	}
+	if !g.inHand.Bulk() {
+		g.look = !g.empty
+		return false
 	}
 	return true
 }
@@ -183,6 +201,7 @@ func (g *gate) awaitWork() bool {
 
 // dequeued takes note of what the dequeue brought.
 func (g *gate) dequeued(queue string, err error) {
+	g.empty = errors.Is(err, redis.Nil)
 	switch {
 	case err == nil:
 		g.failures = 0
@@ -191,7 +210,7 @@ func (g *gate) dequeued(queue string, err error) {
 		g.granted = append(g.granted, g.inHand)
 		g.mu.Unlock()
 		g.inHand = nil
-	case errors.Is(err, redis.Nil):
+	case g.empty:
 		g.failures = 0
 		if queue == g.queues[len(g.queues)-1] {
 			g.look = false // all queues are empty or paused: sleep until woken

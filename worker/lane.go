@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -93,14 +94,28 @@ type lanePace struct {
 
 func (p *lanePace) Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error) {
 	start := time.Now()
-	permit, err := p.limiter.Acquire(ctx, p.app, p.typ, wake)
+	permit, err := p.limiter.Ahead(ctx, p.app, p.typ, wake)
 	if err == nil {
 		p.waited(time.Since(start))
 	}
 	return permit, err
 }
 
-func (p *lanePace) Release(permit *ratelimit.Permit) { p.limiter.release(permit) }
+// Release gives back the permit of a lane that goes to sleep or closes, and what else
+// was leased for it.
+func (p *lanePace) Release(permit *ratelimit.Permit) {
+	p.limiter.release(permit)
+	p.limiter.rest(p.app, p.typ)
+}
+
+// rest gives back what was leased for a lane that has nothing to do.
+func (l limiter) rest(app, typ string) {
+	ctx, cancel := context.WithTimeout(context.Background(), redisAnswer)
+	defer cancel()
+	if err := l.Rest(ctx, app, typ); err != nil {
+		l.log.Debug("leased permits could not be given back", slog.Any("err", err))
+	}
+}
 
 // drain waits until nothing is in flight.
 func (l *lane) drain() {
