@@ -19,7 +19,7 @@ const (
 	// stretch is how much time of a lane's pace its replicas hold in blocks, all together:
 	// each takes its share of it, and asks once per stretch. With renewal it stays below
 	// ahead, so that whoever asks in time is never refused.
-	stretch = 300 * time.Millisecond
+	stretch = 350 * time.Millisecond
 
 	// renewal is how long before its last instant a replica asks for its next block: a
 	// reply may take that long before an instant is lost.

@@ -94,8 +94,8 @@ func (s swarm) run(b *testing.B, connect func() redis.UniversalClient) (uses []i
 // Redis: go test -run - -bench Permits -benchtime 1x ./ratelimit
 func BenchmarkPermits(b *testing.B) {
 	for _, s := range []swarm{
-		{"scheme:generate", Limit{PerSecond: 1000}, 0.02, 1, 5 * time.Second},
-		{"scheme:generate", Limit{PerSecond: 1000}, 0.02, 8, 5 * time.Second},
+		{"scheme:generate", Limit{PerSecond: 1000}, 0.02, 1, 10 * time.Second},
+		{"scheme:generate", Limit{PerSecond: 1000}, 0.02, 8, 10 * time.Second},
 		{"scheme:generate", Limit{PerSecond: 100}, 0.02, 1, 10 * time.Second},
 		{"scheme:generate", Limit{PerSecond: 100}, 0.02, 2, 10 * time.Second},
 		{"scheme:generate", Limit{PerSecond: 100}, 0.02, 4, 10 * time.Second},

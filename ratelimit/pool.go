@@ -277,7 +277,7 @@ func (q *pool) setPace(g *grant) {
 	case gap == 0:
 		q.gap, q.pace = 0, nil
 	default:
-		q.gap, q.pace = gap, rate.NewLimiter(rate.Every(gap/catchUp), 1+int(bunch/gap))
+		q.gap, q.pace = gap, rate.NewLimiter(rate.Every(gap/catchUp), 2+int(bunch/gap))
 	}
 }
 
