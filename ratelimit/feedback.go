@@ -28,10 +28,11 @@ func (l *Limiter) Feedback(ctx context.Context, app, typ string, span Span) (fac
 	}
 	var exact, other []string
 	for _, u := range usage {
-		switch {
-		case u.Window == span:
+		switch u.Window {
+		case span:
 			exact = append(exact, stateKey(app, u.Name))
-		case u.Window == PerSecond || u.Window == PerMinute:
+		case PerDay, Total: // no pace
+		default:
 			other = append(other, stateKey(app, u.Name))
 		}
 	}

@@ -6,8 +6,9 @@
 --       the replicas that draw on it (a sorted set)
 -- ARGV  1 now, µs (0: Redis' own clock)   2 the replica's id, when it asks for no more; else empty
 --       3 bucket, µs   4 keep, µs   5 edge, µs   6 rows
---       then five a row, as when they were taken: its epoch, spacing in µs, and the
---       minute's, the day's and the lifetime's limit (0: no such window)
+--       then seven a row, as when they were taken: its epoch, its sequence with the newest
+--       and with the oldest of them, its spacing in µs, and the minute's, the day's and the
+--       lifetime's limit (0: no such window)
 --       then two a permit, the newest first: its instant and when it was granted, µs
 -- Reply 1
 local DAY, UTC8 = 86400000000, 28800000000
@@ -59,18 +60,22 @@ local function day(state, granted)
 end
 
 for i = 1, rows do
-  local state, log, a = KEYS[3 * i - 2], KEYS[3 * i - 1], 2 + 5 * i
+  local state, log, a = KEYS[3 * i - 2], KEYS[3 * i - 1], 7 * i
   if ARGV[2] ~= '' then redis.call('ZREM', KEYS[3 * i], ARGV[2]) end
   if num(redis.call('HGET', state, 'epoch')) == num(ARGV[a]) then
-    local spacing = num(ARGV[a + 1])
-    for p = 7 + 5 * rows, #ARGV, 2 do
+    -- Somebody may have taken since: then not even the same instant is the same, as the
+    -- clock may have stepped back to it.
+    local newest = num(redis.call('HGET', state, 'seq')) == num(ARGV[a + 1])
+    local folded = num(redis.call('HGET', state, 'folded')) >= num(ARGV[a + 2])
+    local spacing = num(ARGV[a + 3])
+    for p = 7 + 7 * rows, #ARGV, 2 do
       local at, granted = num(ARGV[p]), num(ARGV[p + 1])
-      if spacing > 0 and num(redis.call('HGET', state, 'next')) == at + spacing then
+      if newest and spacing > 0 and num(redis.call('HGET', state, 'next')) == at + spacing then
         redis.call('HSET', state, 'next', int(at))
       end
-      if num(ARGV[a + 2]) > 0 then minute(state, log, at) end
-      if num(ARGV[a + 3]) > 0 then day(state, granted) end
-      if num(ARGV[a + 4]) > 0 then lessen(state, 'total') end
+      if num(ARGV[a + 4]) > 0 and not folded then minute(state, log, at) end
+      if num(ARGV[a + 5]) > 0 then day(state, granted) end
+      if num(ARGV[a + 6]) > 0 then lessen(state, 'total') end
     end
   end
 end

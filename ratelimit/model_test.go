@@ -14,7 +14,7 @@ type model struct {
 }
 
 type modelRow struct {
-	epoch, seq, lost                int64
+	epoch, seq, lost, folded        int64
 	next                            int64
 	log                             []modelBucket
 	date, used, tomorrow, yesterday int64
@@ -65,6 +65,7 @@ func (s *modelRow) load(r pacedRow, now int64) {
 	if r.minute > 0 && len(s.log) > 0 {
 		if s.log[len(s.log)-1].bucket > (now+2*aheadMicros)/bucketMicros {
 			s.log = []modelBucket{{(now + aheadMicros) / bucketMicros, s.logged()}}
+			s.folded = s.seq
 		}
 		for len(s.log) > 0 && (free(s.log[0].bucket) <= now || s.log[0].count == 0) {
 			s.log = s.log[1:]
@@ -287,10 +288,10 @@ func (m *model) giveBack(now int64, permits []*Permit) {
 }
 
 func (s *modelRow) giveBack(now int64, p *Permit, t terms, total int64) {
-	if t.spacing > 0 && s.next == p.instant+t.spacing {
+	if s.seq == t.seq && t.spacing > 0 && s.next == p.instant+t.spacing {
 		s.next = p.instant
 	}
-	if own := p.instant / bucketMicros; t.minute > 0 && !p.old && free(own) > now {
+	if own := p.instant / bucketMicros; t.minute > 0 && !p.old && t.seq > s.folded && free(own) > now {
 		i := slices.IndexFunc(s.log, func(b modelBucket) bool { return b.bucket >= own })
 		if i >= 0 {
 			lessen(&s.log[i].count)

@@ -272,9 +272,9 @@ func (q *pool) setPace(g *grant) {
 		micros = max(micros, t.spacing)
 	}
 	gap := time.Duration(micros) * time.Microsecond
-	switch {
-	case gap == q.gap:
-	case gap == 0:
+	switch gap {
+	case q.gap:
+	case 0:
 		q.gap, q.pace = 0, nil
 	default:
 		q.gap, q.pace = gap, rate.NewLimiter(rate.Every(gap/catchUp), 2+int(bunch/gap))

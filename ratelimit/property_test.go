@@ -79,6 +79,7 @@ func playSchedule(t *testing.T, k keeper, seed uint64, steps int) {
 		real: at(t, "2026-12-01T23:57:00+08:00"),
 		skew: map[string]int64{"a": 0, "b": rnd.Int64N(1e12), "c": -rnd.Int64N(1e12)},
 	}
+	s.take("a", 1) // the one that always was there
 	for range steps {
 		s.play(stepping)
 	}

@@ -47,6 +47,14 @@ func (g *grant) counted() bool {
 	return false
 }
 
+// seq orders the grants of a lane: clocks may step, this does not.
+func (g *grant) seq() int64 {
+	if len(g.terms) == 0 {
+		return 0
+	}
+	return g.terms[0].seq
+}
+
 // take asks for up to n permits in one round trip. When Redis' clock turns out to have
 // leapt it asks again, which has a window withheld.
 func (l *Limiter) take(ctx context.Context, p plan, n int) (*grant, error) {
@@ -57,7 +65,7 @@ func (l *Limiter) take(ctx context.Context, p plan, n int) (*grant, error) {
 	_ = l.giveBack(ctx, l.permits(g), false) // else they stay counted
 	g, leapt, err = l.takeOnce(ctx, p, n)
 	if err == nil && leapt {
-		err = errors.New("Redis' clock keeps leaping") //nolint:staticcheck,revive // Redis is a name
+		err = errors.New("the clock of Redis keeps leaping")
 	}
 	return g, err
 }
@@ -156,7 +164,9 @@ func (r pacedRow) window(kind int64) Window {
 // giveBack undoes takes. Permits that were taken on the same terms go in one command. A
 // replica that rests is no longer counted among those that draw on the rows.
 func (l *Limiter) giveBack(ctx context.Context, permits []*Permit, rests bool) error {
-	slices.SortFunc(permits, func(a, b *Permit) int { return cmp.Compare(b.instant, a.instant) })
+	slices.SortFunc(permits, func(a, b *Permit) int {
+		return cmp.Or(cmp.Compare(b.lease.seq(), a.lease.seq()), cmp.Compare(b.instant, a.instant))
+	})
 	for len(permits) > 0 {
 		first := permits[0]
 		var batch, rest []*Permit
@@ -185,7 +195,7 @@ func (l *Limiter) giveBackBatch(ctx context.Context, batch []*Permit, rests bool
 		if batch[0].old {
 			t.minute = 0
 		}
-		args = append(args, t.epoch, t.spacing, t.minute, t.day, g.plan.rows[i].total)
+		args = append(args, t.epoch, t.seq, batch[len(batch)-1].lease.terms[i].seq, t.spacing, t.minute, t.day, g.plan.rows[i].total)
 	}
 	for _, p := range batch {
 		args = append(args, p.instant, p.lease.now)

@@ -85,15 +85,16 @@ end
 
 -- Drops the buckets whose time has passed. After a step back of the clock, calls that
 -- seem to be of the future are put where the latest of them can be: one window withheld.
--- A log that is gone while its sum is not was lost, and counts as of now.
+-- A log that is gone while its sum is not was lost, and counts as of now. What was taken
+-- before has no bucket of its own any more, and is not given back.
 local function load_minute(r, v)
   r.logged, r.last, r.added = num(v), -1, {}
   local tail = redis.call('LINDEX', r.log, -1)
-  if tail and num(string.match(tail, '^(%d+)')) > math.floor((now + 2 * ahead) / bucket) then
+  local future = tail and num(string.match(tail, '^(%d+)')) > math.floor((now + 2 * ahead) / bucket)
+  if future or not tail and r.logged > 0 then
     redis.call('DEL', r.log)
     redis.call('RPUSH', r.log, int(math.floor((now + ahead) / bucket)) .. ':' .. int(r.logged))
-  elseif not tail and r.logged > 0 then
-    redis.call('RPUSH', r.log, int(math.floor((now + ahead) / bucket)) .. ':' .. int(r.logged))
+    redis.call('HSET', r.state, 'folded', int(r.seq))
   end
   while true do
     local head = redis.call('LINDEX', r.log, 0)
