@@ -78,6 +78,7 @@ func (l *lane) stop() {
 func (l *lane) shutdown() {
 	l.server.Shutdown()
 	l.replica.hook.remove(l.gate)
+	l.pace.limiter.rest(l.app, l.typ) // what the handlers gave back
 }
 
 // newRunner names a run: no two runs of any replica share a name.
