@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,9 +21,7 @@ func TestModelAndScriptAgree(t *testing.T) {
 	}
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for seed := range uint64(3) {
-			if err := rdb.FlushAll(t.Context()).Err(); err != nil {
-				t.Fatal(err)
-			}
+			newScripted(t, rdb).forget()
 			rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's schedule
 			compare(t, rnd, newScripted(t, rdb), steps)
 		}
@@ -37,25 +36,43 @@ func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
 		planOf(0, Limit{PerMinute: 50, PerDay: 300}, shared, Limit{Total: 5000}),
 		planOf(0.3, Limit{PerSecond: 1, PerDay: 100}),
 	}
-	m, now := newModel(), at(t, "2026-12-01T23:58:00+08:00")
+	m, now, mono := newModel(), at(t, "2026-12-01T23:58:00+08:00"), int64(0)
 	var held []*Permit
 	for i := range steps {
-		now += randomPause(rnd)
+		pause := randomPause(rnd)
+		now, mono = now+pause, mono+pause
+		switch rnd.IntN(60) {
+		case 0:
+			now += rnd.Int64N((20 * time.Second).Microseconds()) // Redis' clock leaps
+		case 1:
+			if rnd.IntN(4) == 0 {
+				m.forget()
+				script.forget()
+			}
+		case 2:
+			row := []string{"a", "b"}[rnd.IntN(2)]
+			m.feedback(now, row)
+			script.feedback(now, row)
+		case 3:
+			m.crash("b")
+			script.crash("b")
+		}
 		if len(held) > 0 && rnd.IntN(3) == 0 {
 			j := rnd.IntN(len(held))
-			m.giveBack(now, held[j])
-			script.giveBack(now, held[j])
-			held = append(held[:j], held[j+1:]...)
+			k := min(len(held), j+1+rnd.IntN(5))
+			for _, p := range held[j:k] { // of different grants: one at a time
+				m.giveBack(now, []*Permit{p})
+				script.giveBack(now, []*Permit{p})
+			}
+			held = slices.Delete(held, j, k)
 			continue
 		}
-		p, n := plans[rnd.IntN(len(plans))], 1+rnd.IntN(4)
-		want, got := m.take(now, p, n), script.take(now, p, n)
-		if !reflect.DeepEqual(got, want) {
+		p, n, who := plans[rnd.IntN(len(plans))], 1+rnd.IntN(9), []string{"a", "b", "c"}[rnd.IntN(3)]
+		want, got := m.take(now, mono, who, p, n), script.take(now, mono, who, p, n)
+		if !reflect.DeepEqual(answerOf(got), answerOf(want)) || !reflect.DeepEqual(got.terms, want.terms) || got.bulk != want.bulk {
 			t.Fatalf("step %d:\nscript %+v\nmodel  %+v", i, got, want)
 		}
-		for _, instant := range got.instants {
-			held = append(held, &Permit{plan: p, instant: instant, granted: now})
-		}
+		held = append(held, (&Limiter{}).permits(got)...)
 	}
 }
 

@@ -11,13 +11,27 @@ const (
 	minute = time.Minute
 	day    = 24 * time.Hour
 
-	// ahead is how far into the future an instant is reserved. Whoever would have to wait
-	// longer is told to ask again, so that a dead replica wastes at most one second.
-	ahead = second
+	// ahead is how far into the future an instant is reserved at most, by any replica: the
+	// time within which a new replica finds instants that are free, and within which a
+	// hold that no message told of stops what was leased before.
+	ahead = 500 * time.Millisecond
+
+	// stretch is how much time of a lane's pace its replicas hold in blocks, all together:
+	// each takes its share of it, and asks once per stretch. With renewal it stays below
+	// ahead, so that whoever asks in time is never refused.
+	stretch = 350 * time.Millisecond
+
+	// renewal is how long before its last instant a replica asks for its next block: a
+	// reply may take that long before an instant is lost.
+	renewal = 100 * time.Millisecond
 
 	// bucket is the resolution of a minute's log: a call counts as if it had been made at
 	// its bucket's end, which costs 0.1 s in 60 and never lets more through.
 	bucket = 100 * time.Millisecond
+
+	// cautious is how many permits of a lifetime's total one block holds at most: those of
+	// a replica that dies count as used, and these never come back.
+	cautious = 16
 
 	// edge is how far WeChat's clock may be from Redis' at midnight. Within it a call may
 	// fall on either day, so both must have room and both count it. It exceeds ahead plus
@@ -59,17 +73,47 @@ func allowance(perMinute int, margin float64) int64 {
 	return max(1, int64(float64(perMinute)*(1-margin)+1e-9)) // 1e-9: 100*(1-0.05) is 94.99…
 }
 
-// lateness is how late a permit may be used without bringing a window over its limit.
+// inForce is the spacing, the minute's allowance and the day's limit of a row at now (µs):
+// the lesser of what is configured and what WeChat said of itself, lowered by refusals.
+func (s rowState) inForce(r pacedRow, now int64) (spacing, minute, day int64) {
+	spacing = max(r.spacing.Microseconds(), s.learnedSpacing)
+	minute, day = least(r.minute, s.learnedMinute), least(r.day, s.learnedDay)
+	f := s.factorAt(now)
+	if minute > 0 {
+		minute = max(1, minute*f/1000)
+	}
+	return (spacing*1000 + f - 1) / f, minute, day
+}
+
+// least is the lesser of two limits, of which 0 means none.
+func least(a, b int64) int64 {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// factorAt is the part of its pace that a row keeps at now (µs), in thousandths: after a
+// refusal it climbs by a twentieth of the limit in ten seconds.
+func (s rowState) factorAt(now int64) int64 {
+	if s.factor == 0 {
+		return 1000
+	}
+	return min(1000, s.factor+50*(max(0, now-s.slowed)/(10*second).Microseconds()))
+}
+
+// lateness is how late a permit may be used without bringing a window over its limit,
+// by whether there are windows of a second and of a minute.
 //
 // The instants leave a second's limit with a slack of 1/(1-margin)-1 seconds: that many
 // more seconds' worth of instants fit under it. Half of the slack is for the permit, the
 // other half for the network.
-func lateness(l Limit, margin float64) time.Duration {
+func lateness(seconds, minutes bool, margin float64) time.Duration {
 	late := lateAnyway
-	if l.PerMinute > 0 {
+	if minutes {
 		late = lateLogged
 	}
-	if l.PerSecond > 0 {
+	if seconds {
 		slack := 1/(1-margin) - 1
 		late = min(late, max(lateLeast, time.Duration(slack/2*float64(second))))
 	}

@@ -1,19 +1,23 @@
--- Gives back one permit that was not used: its counts, and its instant when no later one
--- was reserved. Nothing is given back that has already passed by itself.
+-- Gives back permits that were not used: their counts, and their instants when no later
+-- one was reserved. Nothing is given back that has already passed by itself, and nothing
+-- to a row that was lost since.
 --
--- KEYS  two a row: its state (a hash), the log of its minute (a list "bucket:count")
--- ARGV  1 now, µs (0: Redis' own clock)   2 the permit's instant, µs   3 when it was granted, µs
---       4 bucket, µs   5 keep, µs   6 edge, µs
---       then four a row, as when it was taken: spacing in µs, and the minute's, the
---       day's and the lifetime's limit (0: no such window)
+-- KEYS  three a row: its state (a hash), the log of its minute (a list "bucket:count"),
+--       the replicas that draw on it (a sorted set)
+-- ARGV  1 now, µs (0: Redis' own clock)   2 the replica's id, when it asks for no more; else empty
+--       3 bucket, µs   4 keep, µs   5 edge, µs   6 rows
+--       then seven a row, as when they were taken: its epoch, its sequence with the newest
+--       and with the oldest of them, its spacing in µs, and the minute's, the day's and the
+--       lifetime's limit (0: no such window)
+--       then two a permit, the newest first: its instant and when it was granted, µs
 -- Reply 1
 local DAY, UTC8 = 86400000000, 28800000000
 
 local function num(v) return tonumber(v) or 0 end
 local function int(v) return string.format('%.0f', v) end
 
-local now, at, granted = num(ARGV[1]), num(ARGV[2]), num(ARGV[3])
-local bucket, keep, edge = num(ARGV[4]), num(ARGV[5]), num(ARGV[6])
+local now, rows = num(ARGV[1]), num(ARGV[6])
+local bucket, keep, edge = num(ARGV[3]), num(ARGV[4]), num(ARGV[5])
 if now == 0 then
   local t = redis.call('TIME')
   now = num(t[1]) * 1000000 + num(t[2])
@@ -25,7 +29,7 @@ end
 
 -- The call was counted in the first bucket that does not lie before its own, or in a
 -- later one; taking it out of the earlier of the two frees no room too early.
-local function minute(state, log)
+local function minute(state, log, at)
   local own = math.floor(at / bucket)
   if (own + 1) * bucket + keep <= now then return end
   local lo, hi = 0, redis.call('LLEN', log)
@@ -41,7 +45,7 @@ local function minute(state, log)
   lessen(state, 'logged')
 end
 
-local function day(state)
+local function day(state, granted)
   local date = math.floor((granted + UTC8) / DAY)
   local into = granted + UTC8 - date * DAY
   local stored = num(redis.call('HGET', state, 'date'))
@@ -55,14 +59,24 @@ local function day(state)
   end
 end
 
-for i = 1, #KEYS / 2 do
-  local state, log, a = KEYS[2 * i - 1], KEYS[2 * i], 3 + 4 * i
-  local spacing = num(ARGV[a])
-  if spacing > 0 and num(redis.call('HGET', state, 'next')) == at + spacing then
-    redis.call('HSET', state, 'next', int(at))
+for i = 1, rows do
+  local state, log, a = KEYS[3 * i - 2], KEYS[3 * i - 1], 7 * i
+  if ARGV[2] ~= '' then redis.call('ZREM', KEYS[3 * i], ARGV[2]) end
+  if num(redis.call('HGET', state, 'epoch')) == num(ARGV[a]) then
+    -- Somebody may have taken since: then not even the same instant is the same, as the
+    -- clock may have stepped back to it.
+    local newest = num(redis.call('HGET', state, 'seq')) == num(ARGV[a + 1])
+    local folded = num(redis.call('HGET', state, 'folded')) >= num(ARGV[a + 2])
+    local spacing = num(ARGV[a + 3])
+    for p = 7 + 7 * rows, #ARGV, 2 do
+      local at, granted = num(ARGV[p]), num(ARGV[p + 1])
+      if newest and spacing > 0 and num(redis.call('HGET', state, 'next')) == at + spacing then
+        redis.call('HSET', state, 'next', int(at))
+      end
+      if num(ARGV[a + 4]) > 0 and not folded then minute(state, log, at) end
+      if num(ARGV[a + 5]) > 0 then day(state, granted) end
+      if num(ARGV[a + 6]) > 0 then lessen(state, 'total') end
+    end
   end
-  if num(ARGV[a + 1]) > 0 then minute(state, log) end
-  if num(ARGV[a + 2]) > 0 then day(state) end
-  if num(ARGV[a + 3]) > 0 then lessen(state, 'total') end
 end
 return 1

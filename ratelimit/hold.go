@@ -88,7 +88,9 @@ func (l *Limiter) Unhold(ctx context.Context, app, scope string) (lifted bool, e
 	return active, l.wake(ctx, app)
 }
 
+// wake tells all replicas to look again, this one at once.
 func (l *Limiter) wake(ctx context.Context, app string) error {
+	_ = l.Recall(ctx, app) // what cannot be given back stays counted; the hold stands
 	if err := l.rdb.Publish(ctx, WakeChannel, HoldMessage+app).Err(); err != nil {
 		return fmt.Errorf("wake the replicas for %s: %w", app, err)
 	}

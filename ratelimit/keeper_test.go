@@ -12,41 +12,79 @@ import (
 
 const testApp = "wx0123456789abcdef"
 
-// keeper is what keeps the windows: the model, or the scripts on some Redis.
+// keeper is what keeps the windows: the model, or the scripts on some Redis. now is Redis'
+// clock, mono that of the replica who asks.
 type keeper interface {
-	take(now int64, p plan, n int) answer
-	giveBack(now int64, p *Permit)
+	take(now, mono int64, who string, p plan, n int) *grant
+	giveBack(now int64, permits []*Permit)
+	feedback(now int64, row string)
+	forget()
+	crash(who string)
 }
 
-// scripted is the scripts with the clock in the test's hand.
+// scripted is the scripts with the clocks in the test's hand, asked by several replicas.
 type scripted struct {
-	t     *testing.T
-	l     *Limiter
-	clock int64
+	t        *testing.T
+	rdb      redis.UniversalClient
+	replicas map[string]*Limiter
+	clock    int64
+	mono     int64
 }
 
 func newScripted(t *testing.T, rdb redis.UniversalClient) *scripted {
-	s := &scripted{t: t, l: NewLimiter(rdb, DefaultConfig(), nil)}
-	s.l.now = func() int64 { return s.clock }
-	return s
+	return &scripted{t: t, rdb: rdb, replicas: map[string]*Limiter{}}
 }
 
-func (s *scripted) take(now int64, p plan, n int) answer {
+func (s *scripted) replica(who string) *Limiter {
+	if s.replicas[who] == nil {
+		l := NewLimiter(s.rdb, DefaultConfig(), nil)
+		l.id, l.now, l.mono = who, func() int64 { return s.clock }, func() int64 { return s.mono }
+		s.replicas[who] = l
+	}
+	return s.replicas[who]
+}
+
+func (s *scripted) take(now, mono int64, who string, p plan, n int) *grant {
 	s.t.Helper()
-	s.clock = now
-	g, err := s.l.take(s.t.Context(), p, n)
+	s.clock, s.mono = now, mono
+	g, err := s.replica(who).take(s.t.Context(), p, n)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return answer{now: g.now, instants: g.instants, wait: g.wait, window: g.window}
+	return g
 }
 
-func (s *scripted) giveBack(now int64, p *Permit) {
+func (s *scripted) giveBack(now int64, permits []*Permit) {
 	s.t.Helper()
 	s.clock = now
-	if err := s.l.giveBack(s.t.Context(), p, true); err != nil {
+	if err := s.replica("a").giveBack(s.t.Context(), permits, false); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func (s *scripted) feedback(now int64, row string) {
+	s.t.Helper()
+	if err := feedbackScript.Run(s.t.Context(), s.rdb, []string{stateKey(testApp, row)}, now, second.Microseconds()).Err(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *scripted) forget() {
+	s.t.Helper()
+	if err := s.rdb.FlushAll(s.t.Context()).Err(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *scripted) crash(who string) { delete(s.replicas, who) }
+
+// answerOf is what a grant says, without its terms.
+func answerOf(g *grant) answer {
+	a := answer{now: g.now, instants: g.instants, wait: g.wait, window: g.window}
+	if len(a.instants) == 0 {
+		a.instants = nil
+	}
+	return a
 }
 
 // eachKeeper runs fn against the model, miniredis and a real Redis.
@@ -57,12 +95,14 @@ func eachKeeper(t *testing.T, fn func(t *testing.T, k keeper)) {
 
 // planOf is a plan over limits named a, b, …
 func planOf(margin float64, limits ...Limit) plan {
-	l := &Limiter{margin: margin}
+	l := &Limiter{margin: margin, reserve: func(string) float64 { return 0.25 }}
 	for i, lim := range limits {
 		name := string(rune('a' + i))
 		l.rows = append(l.rows, Row{Name: name, Limit: lim, Members: []string{"t"}})
 	}
-	return l.planFor(testApp, "t")
+	p := l.planFor(testApp, "t")
+	p.rows = p.rows[1:] // "t" has no limits of its own
+	return p
 }
 
 // at is a time by Redis' clock, in µs.
@@ -82,6 +122,7 @@ func ms(n int64) int64 { return n * 1000 }
 // step is one question at a time after the start, and the answer that is due.
 type step struct {
 	after  time.Duration // since the start
+	who    string        // the replica; "" means a
 	n      int           // permits asked for
 	give   int           // instead: give back the permit granted as the give-th, from 1
 	grants []int64       // ms after the start
@@ -97,14 +138,14 @@ var windowTable = []struct {
 	steps  []step
 }{
 	{
-		name: "seconds are reserved a tenth apart and at most a second ahead", start: noon,
+		name: "seconds are reserved a tenth apart and at most half a second ahead", start: noon,
 		limits: []Limit{{PerSecond: 10}},
 		steps: []step{
 			{n: 1, grants: []int64{0}},
 			{n: 3, grants: []int64{100, 200, 300}},
-			{n: 20, grants: []int64{400, 500, 600, 700, 800, 900, 1000}},
+			{n: 20, grants: []int64{400, 500}},
 			{n: 1, wait: 100 * time.Millisecond, window: Window{"a", PerSecond, 10}},
-			{after: 250 * time.Millisecond, n: 2, grants: []int64{1100, 1200}},
+			{after: 250 * time.Millisecond, n: 2, grants: []int64{600, 700}},
 			{after: 5 * time.Second, n: 1, grants: []int64{5000}},
 		},
 	},
@@ -116,8 +157,8 @@ var windowTable = []struct {
 		name: "one a second", start: noon, margin: 0.2, limits: []Limit{{PerSecond: 1}},
 		steps: []step{
 			{n: 2, grants: []int64{0}},
-			{n: 1, wait: 250 * time.Millisecond, window: Window{"a", PerSecond, 1}},
-			{after: 250 * time.Millisecond, n: 1, grants: []int64{1250}},
+			{n: 1, wait: 750 * time.Millisecond, window: Window{"a", PerSecond, 1}},
+			{after: 750 * time.Millisecond, n: 1, grants: []int64{1250}},
 		},
 	},
 	{
@@ -214,18 +255,18 @@ var windowTable = []struct {
 	{
 		name: "the clock steps back: reserved instants are not given twice", start: noon, limits: []Limit{{PerSecond: 10}},
 		steps: []step{
-			{n: 5, grants: []int64{0, 100, 200, 300, 400}},
-			{after: -300 * time.Millisecond, n: 1, grants: []int64{500}},
+			{n: 3, grants: []int64{0, 100, 200}},
+			{after: -100 * time.Millisecond, n: 1, grants: []int64{300}},
 			{after: -time.Hour, n: 1, wait: 100 * time.Millisecond, window: Window{"a", PerSecond, 10}},
-			{after: -time.Hour + 100*time.Millisecond, n: 1, grants: []int64{-3600_000 + 1100}},
+			{after: -time.Hour + 100*time.Millisecond, n: 1, grants: []int64{-3600_000 + 600}},
 		},
 	},
 	{
 		name: "the clock steps back: the minute is withheld once more", start: noon, limits: []Limit{{PerMinute: 2}},
 		steps: []step{
 			{n: 3, grants: []int64{0, 0}},
-			{after: -time.Hour, n: 1, wait: 61*time.Second + 200*time.Millisecond, window: Window{"a", PerMinute, 2}},
-			{after: -time.Hour + 61*time.Second + 200*time.Millisecond, n: 1, grants: []int64{-3600_000 + 61_200}},
+			{after: -time.Hour, n: 1, wait: 60*time.Second + 700*time.Millisecond, window: Window{"a", PerMinute, 2}},
+			{after: -time.Hour + 60*time.Second + 700*time.Millisecond, n: 1, grants: []int64{-3600_000 + 60_700}},
 		},
 	},
 	{
@@ -255,19 +296,41 @@ func TestWindows(t *testing.T) {
 				for i, s := range tt.steps {
 					now := start + s.after.Microseconds()
 					if s.give > 0 {
-						k.giveBack(now, granted[s.give-1])
+						k.giveBack(now, granted[s.give-1:s.give])
 						continue
 					}
 					want := answer{now: now, wait: s.wait, window: s.window}
 					for _, g := range s.grants {
 						want.instants = append(want.instants, start+ms(g))
-						granted = append(granted, &Permit{plan: p, instant: start + ms(g), granted: now})
 					}
-					if got := k.take(now, p, s.n); !reflect.DeepEqual(got, want) {
+					who := s.who
+					if who == "" {
+						who = "a"
+					}
+					got, permits := takeAll(k, now, who, p, s.n)
+					granted = append(granted, permits...)
+					if !reflect.DeepEqual(got, want) {
 						t.Fatalf("step %d, at %v:\n got %+v\nwant %+v", i, s.after, got, want)
 					}
 				}
 			})
 		})
 	}
+}
+
+// takeAll takes blocks until there are n permits, or no more to be had.
+func takeAll(k keeper, now int64, who string, p plan, n int) (answer, []*Permit) {
+	all, permits := answer{now: now}, []*Permit(nil)
+	for len(permits) < n {
+		g := k.take(now, now, who, p, n-len(permits))
+		if len(g.instants) == 0 {
+			if len(permits) == 0 {
+				return answerOf(g), nil
+			}
+			break
+		}
+		all.instants = append(all.instants, g.instants...)
+		permits = append(permits, (&Limiter{}).permits(g)...)
+	}
+	return all, permits
 }

@@ -2,7 +2,12 @@ package ratelimit
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,116 +21,234 @@ const askAgain = 5 * time.Second
 // one may have left the minute's log already.
 const giveBackWithin = 30 * time.Second
 
-// releaseTimeout bounds giving back the permit of an Acquire whose context has ended.
-const releaseTimeout = time.Second
+// releaseTimeout bounds giving back the permits of an Acquire whose context has ended,
+// askTimeout a question that runs in the background.
+const (
+	releaseTimeout = time.Second
+	askTimeout     = 5 * time.Second
+)
+
+// headStart is how long before its instant [Limiter.Ahead] hands out a permit: what a task
+// needs to get from the queue to its call, also on a busy machine.
+const headStart = 15 * time.Millisecond
+
+// ErrClosed is what a closed limiter says.
+var ErrClosed = errors.New("ratelimit: the limiter is closed")
 
 // Limiter hands out permits for the calls of any number of apps. All limiters that
-// share a Redis keep the limits together. It is safe for concurrent use.
+// share a Redis keep the limits together. It is safe for concurrent use. Close it at the
+// end: what it leased and did not use is given back then.
 type Limiter struct {
 	rdb       redis.UniversalClient
 	margin    float64
 	overrides func(app string) map[string]Limit
+	reserve   func(app string) float64
 	rows      []Row
+	id        string // of the replica, among those that share the limits
+	start     time.Time
 
-	// now replaces Redis' clock, in microseconds. Zero outside of tests.
-	now func() int64
+	// now replaces Redis' clock, and mono the replica's own, in microseconds. Outside of
+	// tests now is 0, and mono counts from start.
+	now  func() int64
+	mono func() int64
+
+	under sync.WaitGroup // what runs in the background
+
+	mu        sync.Mutex
+	closed    bool                // guarded by mu
+	pools     map[laneName]*pool  // guarded by mu
+	witnesses map[string]*witness // guarded by mu; by app
+}
+
+type laneName struct{ app, typ string }
+
+// Option is a choice that most limiters do without.
+type Option func(*Limiter)
+
+// WithReserve tells which part of a day's limit is kept for urgent tasks, per app: 0.2
+// keeps the last fifth. See [Permit.Bulk].
+func WithReserve(reserve func(app string) float64) Option {
+	return func(l *Limiter) { l.reserve = reserve }
 }
 
 // NewLimiter returns a limiter on rdb. limits tells an app's overrides of [Defaults], by
-// type or group; it is asked at every call, so that they may change, and may be nil. The
+// type or group; it is asked at every block, so that they may change, and may be nil. The
 // configuration and the overrides are expected to be valid.
-func NewLimiter(rdb redis.UniversalClient, cfg Config, limits func(app string) map[string]Limit) *Limiter {
-	return &Limiter{
+func NewLimiter(rdb redis.UniversalClient, cfg Config, limits func(app string) map[string]Limit, options ...Option) *Limiter {
+	l := &Limiter{
 		rdb: rdb, margin: cfg.Margin, overrides: limits, rows: Defaults(),
-		now: func() int64 { return 0 },
+		reserve: func(string) float64 { return 0 },
+		id:      strings.ToLower(rand.Text()[:10]), start: time.Now(),
+		now:   func() int64 { return 0 },
+		pools: make(map[laneName]*pool), witnesses: make(map[string]*witness),
 	}
+	l.mono = func() int64 { return time.Since(l.start).Microseconds() }
+	for _, o := range options {
+		o(l)
+	}
+	return l
 }
 
-// Try asks once for a permit, in one round trip: over the holds and all windows of the
-// type, or none. An error means that Redis did not answer properly, and nothing else.
+// Acquire waits for a permit, and then for its instant. Permits are leased in blocks:
+// most of the time one is at hand, and Redis is not asked. While there is none it asks
+// again when the wait is over, at least every five seconds, and at once when wake fires
+// (wake may be nil). It returns ctx's error when ctx ends, and Redis' error at once: the
+// caller decides when to try again.
+func (l *Limiter) Acquire(ctx context.Context, app, typ string, wake <-chan struct{}) (*Permit, error) {
+	return l.poolOf(app, typ).next(ctx, wake, 0)
+}
+
+// Ahead is Acquire for a caller that has something to prepare: it returns up to 15 ms
+// before the permit's instant. Call [Permit.Wait] before the call is made.
+func (l *Limiter) Ahead(ctx context.Context, app, typ string, wake <-chan struct{}) (*Permit, error) {
+	return l.poolOf(app, typ).next(ctx, wake, headStart)
+}
+
+// Try asks Redis for one permit, past what was leased: over the holds and all windows of
+// the type, or none. An error means that Redis did not answer properly, and nothing else.
 func (l *Limiter) Try(ctx context.Context, app, typ string) (Decision, error) {
 	g, err := l.take(ctx, l.planFor(app, typ), 1)
 	if err != nil {
-		return Decision{}, fmt.Errorf("permit for %s of %s: %w", typ, app, err)
+		return Decision{}, l.named(err, app, typ)
 	}
 	if len(g.instants) == 0 {
 		return Decision{Wait: g.wait, Window: g.window, Hold: g.hold}, nil
 	}
-	instant := g.instants[0]
-	return Decision{Permit: &Permit{
-		// Counted from after the reply: on its way the instant came nearer, so this is late
-		// by less than a round trip, and never early.
-		At:   time.Now().Add(time.Duration(instant-g.now) * time.Microsecond),
-		plan: g.plan, instant: instant, granted: g.now,
-	}}, nil
+	return Decision{Permit: l.permits(g)[0]}, nil
 }
 
-// Acquire waits for a permit, and then for its instant. While there is none it asks
-// again when the wait is over, at least every five seconds, and at once when wake fires
-// (wake may be nil). It returns ctx's error when ctx ends, having given back a permit it
-// had already, and Redis' error at once: the caller decides when to try again.
-func (l *Limiter) Acquire(ctx context.Context, app, typ string, wake <-chan struct{}) (*Permit, error) {
-	for {
-		d, err := l.Try(ctx, app, typ)
-		if ended := ctx.Err(); ended != nil {
-			return nil, l.abandon(ctx, d.Permit)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if p := d.Permit; p != nil {
-			if pause(ctx, time.Until(p.At), nil) != nil {
-				return nil, l.abandon(ctx, p)
-			}
-			return p, nil
-		}
-		if err := pause(ctx, min(d.Wait, askAgain), wake); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// abandon gives back the permit of a caller whose context has ended, and returns that
-// context's error. Should Redis not take the permit back, its counts stay used.
-func (l *Limiter) abandon(ctx context.Context, p *Permit) error {
-	if p != nil {
-		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-		defer cancel()
-		_ = l.Release(detached, p)
-	}
-	return ctx.Err()
-}
-
-// pause waits for a time, for ctx or for wake, and returns ctx's error when ctx ended.
-// A closed wake counts as none, not as one that fires for ever.
-func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
-			return nil
-		case _, open := <-wake:
-			if open {
-				return nil
-			}
-			wake = nil
-		}
-	}
-}
-
-// Release gives back a permit that was not used: its counts of the minute, the day and
-// the lifetime, and its instant when no later one has been reserved. Only the first
-// Release of a permit does anything. It is sent at most once: when it fails, the counts
+// Release gives back a permit that was not used. While its instant is to come, the next
+// one who acquires gets it; else its counts of the minute, the day and the lifetime go
+// back to Redis, and its instant when no later one has been reserved. Only the first
+// Release of a permit does anything, and one of nil nothing. It is sent at most once: when it fails, the counts
 // stay used, since giving them back twice could let a call too many through.
 func (l *Limiter) Release(ctx context.Context, p *Permit) error {
-	if p.returned.Swap(true) || len(p.plan.rows) == 0 {
+	if p == nil || p.lease == nil || p.returned.Swap(true) {
 		return nil
 	}
-	if err := l.giveBack(ctx, p, time.Since(p.At) < giveBackWithin); err != nil {
-		return fmt.Errorf("give back a permit for %s of %s: %w", p.plan.typ, p.plan.app, err)
+	if p.pool != nil && p.pool.release(p, time.Now()) {
+		return nil
 	}
-	return nil
+	p.old = time.Since(p.At) >= giveBackWithin
+	return l.giveBackWorthwhile(ctx, []*Permit{p}, false)
+}
+
+// Rest tells that nobody wants permits for the type: what was leased and not used is
+// given back at once. The next Acquire begins anew. It does nothing while an Acquire of
+// the type is waiting.
+func (l *Limiter) Rest(ctx context.Context, app, typ string) error {
+	return l.poolOf(app, typ).rest(ctx)
+}
+
+// Recall gives back what was leased for an app and not used, and makes stale the permits
+// that were handed out and not used ([Permit.Fresh]). Call it at the message that tells
+// of a hold ([HoldMessage]): what waits asks again, and learns of the hold.
+func (l *Limiter) Recall(ctx context.Context, app string) error {
+	var errs []error
+	for _, q := range l.poolsOf(app) {
+		errs = append(errs, q.recall(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Close gives back what was leased and not used, and waits for what is under way until
+// ctx ends. Nothing can be acquired afterwards; Release still works.
+func (l *Limiter) Close(ctx context.Context) error {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	var errs []error
+	for _, q := range l.poolsOf("") {
+		errs = append(errs, q.recall(ctx))
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.under.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		errs = append(errs, ctx.Err())
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Limiter) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
+func (l *Limiter) poolOf(app, typ string) *pool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	name := laneName{app, typ}
+	if l.pools[name] == nil {
+		l.pools[name] = newPool(l, app, typ)
+	}
+	return l.pools[name]
+}
+
+// poolsOf are the pools of an app, or with "" of all apps.
+func (l *Limiter) poolsOf(app string) []*pool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []*pool
+	for name, q := range l.pools {
+		if app == "" || name.app == app {
+			all = append(all, q)
+		}
+	}
+	return all
+}
+
+func (l *Limiter) witnessOf(app string) *witness {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.witnesses[app] == nil {
+		l.witnesses[app] = newWitness()
+	}
+	return l.witnesses[app]
+}
+
+// background runs a question to Redis that must not end with the context of whoever
+// happened to start it: its answer is for others too. It returns false when the limiter
+// has been closed.
+func (l *Limiter) background(ctx context.Context, do func(context.Context)) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	l.under.Go(func() {
+		defer cancel()
+		do(detached)
+	})
+	return true
+}
+
+// giveBackLater gives back from the background. It comes from there, and so may outlast
+// a Close that has begun.
+func (l *Limiter) giveBackLater(ctx context.Context, permits []*Permit) {
+	l.under.Go(func() {
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+		defer cancel()
+		_ = l.giveBackWorthwhile(detached, permits, true)
+	})
+}
+
+// giveBackWorthwhile gives back those of the permits of which anybody gains something.
+func (l *Limiter) giveBackWorthwhile(ctx context.Context, permits []*Permit, rests bool) error {
+	now := time.Now()
+	worth := slices.DeleteFunc(slices.Clone(permits), func(p *Permit) bool { return !p.worthGivingBack(now) })
+	return l.giveBack(ctx, worth, rests)
+}
+
+func (l *Limiter) named(err error, app, typ string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("permit for %s of %s: %w", typ, app, err)
 }

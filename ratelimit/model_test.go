@@ -1,19 +1,26 @@
 package ratelimit
 
 import (
+	"math"
 	"slices"
 	"time"
 )
 
 // model is the scripts' arithmetic in Go, in memory, for one app: what take.lua and
 // giveback.lua are compared with.
-type model struct{ rows map[string]*modelRow }
+type model struct {
+	rows      map[string]*modelRow
+	witnesses map[string]*witness // by replica
+}
 
 type modelRow struct {
+	epoch, seq, lost, folded        int64
 	next                            int64
 	log                             []modelBucket
 	date, used, tomorrow, yesterday int64
 	total                           int64
+	active                          map[string]int64
+	rowState                        // only what WeChat told, and the factor
 }
 
 type modelBucket struct{ bucket, count int64 }
@@ -29,13 +36,16 @@ type answer struct {
 var (
 	dayMicros, edgeMicros     = day.Microseconds(), edge.Microseconds()
 	aheadMicros, bucketMicros = ahead.Microseconds(), bucket.Microseconds()
+	secondMicros              = second.Microseconds()
 )
 
-func newModel() *model { return &model{rows: map[string]*modelRow{}} }
+func newModel() *model {
+	return &model{rows: map[string]*modelRow{}, witnesses: map[string]*witness{}}
+}
 
 func (m *model) row(name string) *modelRow {
 	if m.rows[name] == nil {
-		m.rows[name] = &modelRow{}
+		m.rows[name] = &modelRow{active: map[string]int64{}}
 	}
 	return m.rows[name]
 }
@@ -47,7 +57,7 @@ func (s *modelRow) logged() (sum int64) {
 	return sum
 }
 
-// load lets pass what has passed at now.
+// load lets pass what has passed at now. r tells the limits in force.
 func (s *modelRow) load(r pacedRow, now int64) {
 	if r.spacing > 0 {
 		s.next = min(s.next, now+aheadMicros+r.spacing.Microseconds())
@@ -55,6 +65,7 @@ func (s *modelRow) load(r pacedRow, now int64) {
 	if r.minute > 0 && len(s.log) > 0 {
 		if s.log[len(s.log)-1].bucket > (now+2*aheadMicros)/bucketMicros {
 			s.log = []modelBucket{{(now + aheadMicros) / bucketMicros, s.logged()}}
+			s.folded = s.seq
 		}
 		for len(s.log) > 0 && (free(s.log[0].bucket) <= now || s.log[0].count == 0) {
 			s.log = s.log[1:]
@@ -73,6 +84,45 @@ func (s *modelRow) load(r pacedRow, now int64) {
 	}
 }
 
+// loadEpoch withholds a window for what the replica remembers and the row does not.
+func (s *modelRow) loadEpoch(m memory, leapt bool, now int64) {
+	s.lost = min(s.lost, now)
+	if s.epoch == 0 {
+		s.epoch = now
+	}
+	switch {
+	case m.epoch == 0:
+	case m.epoch == s.epoch && (s.seq < m.seq || leapt):
+		s.epoch, s.lost = max(now, s.epoch+1), now
+	case m.epoch != s.epoch && s.lost < min(s.epoch, now):
+		s.lost = min(s.epoch, now)
+	}
+}
+
+// share is how many permits the replica may have at once.
+func (s *modelRow) share(r pacedRow, now int64, who string, n int64) int64 {
+	s.active[who] = now
+	for id, at := range s.active {
+		if at < now-secondMicros || at > now {
+			delete(s.active, id)
+		}
+	}
+	k := int64(len(s.active))
+	if r.spacing > 0 {
+		n = min(n, stretch.Microseconds()/r.spacing.Microseconds()/k)
+	}
+	if r.minute > 0 {
+		n = min(n, (r.minute-s.logged())/4/k)
+	}
+	if r.day > 0 {
+		n = min(n, (r.day-s.used)/4/k)
+	}
+	if r.total > 0 {
+		n = min(n, cautious, (r.total-s.total)/4/k)
+	}
+	return max(1, n)
+}
+
 // free is when a bucket leaves the minute's log.
 func free(b int64) int64 { return (b+1)*bucketMicros + keep.Microseconds() }
 
@@ -89,9 +139,17 @@ func (s *modelRow) waits(r pacedRow, now int64) [4]int64 {
 	var w [4]int64
 	if r.spacing > 0 {
 		w[0] = s.next - aheadMicros - now
+		if s.lost > 0 {
+			w[0] = max(w[0], s.lost+2*secondMicros-now)
+		}
 	}
-	if r.minute > 0 && s.logged() >= r.minute {
-		w[1] = free(s.log[0].bucket) - now
+	if r.minute > 0 {
+		if s.logged() >= r.minute {
+			w[1] = free(s.log[0].bucket) - now
+		}
+		if s.lost > 0 {
+			w[1] = max(w[1], s.lost+keep.Microseconds()+aheadMicros-now)
+		}
 	}
 	late, early := s.nearMidnight(now)
 	if r.day > 0 && (s.used >= r.day || late && s.tomorrow >= r.day || early && s.yesterday >= r.day) {
@@ -105,6 +163,16 @@ func (s *modelRow) waits(r pacedRow, now int64) [4]int64 {
 		w[3] = dayMicros
 	}
 	return w
+}
+
+// kept tells whether bulk tasks have used up their part of the day's limit.
+func (s *modelRow) kept(r pacedRow, reserve float64, now int64) bool {
+	if r.day == 0 {
+		return false
+	}
+	most := int64(math.Floor(float64(r.day)*(1-reserve) + 1e-9))
+	late, early := s.nearMidnight(now)
+	return s.used > most || late && s.tomorrow > most || early && s.yesterday > most
 }
 
 func (s *modelRow) count(r pacedRow, now, at int64) {
@@ -134,18 +202,46 @@ func (s *modelRow) count(r pacedRow, now, at int64) {
 	}
 }
 
-func (m *model) take(now int64, p plan, n int) answer {
-	for _, r := range p.rows {
-		m.row(r.name).load(r, now)
+// take is what the script does, around it what the limiter does. mono is the replica's
+// own clock.
+func (m *model) take(now, mono int64, who string, p plan, n int) *grant {
+	if m.witnesses[who] == nil {
+		m.witnesses[who] = newWitness()
 	}
-	a := answer{now: now}
-	for len(a.instants) < n {
+	g, leapt := m.takeOnce(now, mono, who, p, n)
+	if leapt {
+		m.giveBack(now, (&Limiter{}).permits(g))
+		g, _ = m.takeOnce(now, mono, who, p, n)
+	}
+	return g
+}
+
+func (m *model) takeOnce(now, mono int64, who string, p plan, n int) (g *grant, leapt bool) {
+	memories, leaps := m.witnesses[who].recall(p.rows)
+	g = m.script(now, who, p, n, memories, leaps)
+	leapt, g.lo = m.witnesses[who].note(leaps, mono, mono+1, g)
+	return g, leapt
+}
+
+func (m *model) script(now int64, who string, p plan, n int, memories []memory, leaps int64) *grant {
+	g, rows := &grant{plan: p, now: now}, slices.Clone(p.rows)
+	block := int64(n)
+	for i := range rows {
+		s := m.row(rows[i].name)
+		var micros int64
+		micros, rows[i].minute, rows[i].day = s.inForce(rows[i], now)
+		rows[i].spacing = time.Duration(micros) * time.Microsecond
+		s.loadEpoch(memories[i], memories[i].leaps != leaps, now)
+		s.load(rows[i], now)
+		block = min(block, s.share(rows[i], now, who, block))
+	}
+	for int64(len(g.instants)) < block {
 		var wait int64
 		at := now
-		for _, r := range p.rows {
+		for i, r := range rows {
 			for kind, w := range m.row(r.name).waits(r, now) {
 				if w > wait {
-					wait, a.window = w, r.window(int64(kind+1))
+					wait, g.window = w, p.rows[i].window(int64(kind+1))
 				}
 			}
 			if r.spacing > 0 {
@@ -153,38 +249,59 @@ func (m *model) take(now int64, p plan, n int) answer {
 			}
 		}
 		if wait > 0 {
-			a.wait = time.Duration(wait) * time.Microsecond
+			g.wait = time.Duration(wait) * time.Microsecond
 			break
 		}
-		for _, r := range p.rows {
+		kept := false
+		for _, r := range rows {
 			m.row(r.name).count(r, now, at)
+			kept = kept || m.row(r.name).kept(r, p.reserve, now)
 		}
-		a.instants = append(a.instants, at)
+		g.instants = append(g.instants, at)
+		if !kept {
+			g.bulk = len(g.instants)
+		}
 	}
-	if len(a.instants) > 0 {
-		a.wait, a.window = 0, Window{}
+	if len(g.instants) > 0 {
+		g.wait, g.window = 0, Window{}
 	}
-	return a
+	for _, r := range rows {
+		s := m.row(r.name)
+		if len(g.instants) > 0 {
+			s.seq++
+		}
+		g.terms = append(g.terms, terms{s.epoch, s.seq, r.spacing.Microseconds(), r.minute, r.day})
+	}
+	return g
 }
 
-func (m *model) giveBack(now int64, p *Permit) {
-	for _, r := range p.plan.rows {
-		s := m.row(r.name)
-		if r.spacing > 0 && s.next == p.instant+r.spacing.Microseconds() {
-			s.next = p.instant
-		}
-		if own := p.instant / bucketMicros; r.minute > 0 && free(own) > now {
-			i := slices.IndexFunc(s.log, func(b modelBucket) bool { return b.bucket >= own })
-			if i >= 0 {
-				lessen(&s.log[i].count)
+// giveBack takes permits of one grant.
+func (m *model) giveBack(now int64, permits []*Permit) {
+	slices.SortFunc(permits, func(a, b *Permit) int { return int(b.instant - a.instant) })
+	for _, p := range permits {
+		for i, r := range p.lease.plan.rows {
+			if s := m.row(r.name); s.epoch == p.lease.terms[i].epoch {
+				s.giveBack(now, p, p.lease.terms[i], r.total)
 			}
 		}
-		if r.day > 0 {
-			s.giveBackDay(p.granted)
+	}
+}
+
+func (s *modelRow) giveBack(now int64, p *Permit, t terms, total int64) {
+	if s.seq == t.seq && t.spacing > 0 && s.next == p.instant+t.spacing {
+		s.next = p.instant
+	}
+	if own := p.instant / bucketMicros; t.minute > 0 && !p.old && t.seq > s.folded && free(own) > now {
+		i := slices.IndexFunc(s.log, func(b modelBucket) bool { return b.bucket >= own })
+		if i >= 0 {
+			lessen(&s.log[i].count)
 		}
-		if r.total > 0 {
-			lessen(&s.total)
-		}
+	}
+	if t.day > 0 {
+		s.giveBackDay(p.lease.now)
+	}
+	if total > 0 {
+		lessen(&s.total)
 	}
 }
 
@@ -211,4 +328,19 @@ func lessen(n *int64) {
 	if *n > 0 {
 		*n--
 	}
+}
+
+// forget loses everything that Redis keeps.
+func (m *model) forget() { m.rows = map[string]*modelRow{} }
+
+// crash loses what a replica remembers.
+func (m *model) crash(who string) { delete(m.witnesses, who) }
+
+func (m *model) feedback(now int64, row string) {
+	s := m.row(row)
+	f := s.factorAt(now)
+	if s.slowed > 0 && s.slowed <= now && now-s.slowed < secondMicros {
+		return
+	}
+	s.factor, s.slowed = max(100, f*7/10), now
 }

@@ -13,12 +13,12 @@ import (
 
 // TestNoWindowEverExceeds plays random schedules of several replicas and looks at the
 // calls as WeChat would: no sliding second or minute and no day holds more than its
-// limit, whatever is given back, however late a fresh permit is used, and when Redis'
-// clock steps back.
+// limit, whatever is given back, however late a fresh permit is used, when replicas die
+// with what they leased, when Redis' clock steps either way, and when Redis loses all.
 func TestNoWindowEverExceeds(t *testing.T) {
-	rounds := uint64(60)
+	rounds := uint64(120)
 	if testing.Short() {
-		rounds = 10
+		rounds = 20
 	}
 	t.Run("model", func(t *testing.T) {
 		for seed := range rounds {
@@ -26,22 +26,24 @@ func TestNoWindowEverExceeds(t *testing.T) {
 		}
 	})
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		for seed := range uint64(2) {
-			if err := rdb.FlushAll(t.Context()).Err(); err != nil {
-				t.Fatal(err)
-			}
-			playSchedule(t, newScripted(t, rdb), seed, 2000)
+		for seed := range uint64(4) {
+			s := newScripted(t, rdb)
+			s.forget()
+			playSchedule(t, s, seed, 2000)
 		}
 	})
 }
 
-// schedule is one run: real time, and what Redis' clock is away from it.
+// schedule is one run: real time, what Redis' clock is away from it, and what each
+// replica's own clock is.
 type schedule struct {
 	rnd    *rand.Rand
 	keeper keeper
 	plan   plan
-	real   int64    // µs, never steps
-	offset int64    // Redis' clock less real, µs
+	late   int64
+	real   int64 // µs, never steps
+	offset int64 // Redis' clock less real, µs
+	skew   map[string]int64
 	unused []unused // to be given back some time
 	uses   []int64  // when the other permits are used, real µs
 }
@@ -49,11 +51,12 @@ type schedule struct {
 // unused is a permit that nobody uses, and when it was granted, real µs.
 type unused struct {
 	permit *Permit
+	who    string
 	real   int64
 }
 
-// playSchedule checks the limits of one random run. Its odd seeds step the clock back,
-// its even ones also check the days, whose dates no stepping clock can tell.
+// playSchedule checks the limits of one random run. Its odd seeds step the clock and lose
+// data, its even ones also check the days, whose dates no stepping clock can tell.
 func playSchedule(t *testing.T, k keeper, seed uint64, steps int) {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // a test's schedule
@@ -69,10 +72,14 @@ func playSchedule(t *testing.T, k keeper, seed uint64, steps int) {
 	if stepping {
 		limit.PerDay = 0
 	}
+	margin := margins[rnd.IntN(3)]
 	s := &schedule{
-		rnd: rnd, keeper: k, plan: planOf(margins[rnd.IntN(3)], limit),
+		rnd: rnd, keeper: k, plan: planOf(margin, limit),
+		late: lateness(limit.PerSecond > 0, limit.PerMinute > 0, margin).Microseconds(),
 		real: at(t, "2026-12-01T23:57:00+08:00"),
+		skew: map[string]int64{"a": 0, "b": rnd.Int64N(1e12), "c": -rnd.Int64N(1e12)},
 	}
+	s.take("a", 1) // the one that always was there
 	for range steps {
 		s.play(stepping)
 	}
@@ -86,46 +93,71 @@ func playSchedule(t *testing.T, k keeper, seed uint64, steps int) {
 	}
 }
 
-// play is one move: time passes, the clock may step, a permit is taken or given back.
+// play is one move: time passes, something goes wrong, a permit is taken or given back.
 func (s *schedule) play(stepping bool) {
 	s.real += s.rnd.Int64N((60 * time.Millisecond).Microseconds())
-	switch s.rnd.IntN(300) {
-	case 0:
-		s.real += s.rnd.Int64N((70 * time.Second).Microseconds())
-	case 1:
-		if stepping {
-			s.offset -= s.rnd.Int64N((8 * time.Second).Microseconds())
-		}
-	case 2:
-		if stepping {
-			s.offset -= s.rnd.Int64N((2 * time.Hour).Microseconds())
-		}
-	}
-	now := s.real + s.offset
+	s.trouble(stepping)
 	if s.rnd.IntN(4) == 0 && len(s.unused) > 0 {
 		i := s.rnd.IntN(len(s.unused))
 		if u := s.unused[i]; s.real-u.real < giveBackWithin.Microseconds() {
-			s.keeper.giveBack(now, u.permit)
+			s.keeper.giveBack(s.real+s.offset, []*Permit{u.permit})
 		}
 		s.unused = slices.Delete(s.unused, i, i+1)
 		return
 	}
 	n := 1 + s.rnd.IntN(3)
-	if s.rnd.IntN(8) == 0 {
+	if s.rnd.IntN(4) == 0 {
 		n = 100
 	}
-	a := s.keeper.take(now, s.plan, n)
-	if a.wait < minute+second && s.rnd.IntN(2) == 0 {
-		s.real += a.wait.Microseconds() // asks again as soon as it may
+	s.take([]string{"a", "b", "c"}[s.rnd.IntN(3)], n)
+}
+
+// trouble: a long pause, a replica that dies and comes back knowing nothing, and when
+// stepping a clock that steps or a Redis that forgets. A replica that has just started
+// cannot notice these two: one that was there before asks first.
+func (s *schedule) trouble(stepping bool) {
+	kind := s.rnd.IntN(600)
+	if kind == 0 {
+		s.real += s.rnd.Int64N((70 * time.Second).Microseconds())
 	}
-	late := []int64{0, s.plan.late.Microseconds(), s.rnd.Int64N(s.plan.late.Microseconds())}[s.rnd.IntN(3)]
-	for _, instant := range a.instants {
-		if s.rnd.IntN(4) == 0 {
-			s.unused = append(s.unused, unused{&Permit{plan: s.plan, instant: instant, granted: now}, s.real})
-			continue
+	if kind < 4 {
+		who := []string{"b", "c"}[s.rnd.IntN(2)]
+		s.keeper.crash(who)
+		s.unused = slices.DeleteFunc(s.unused, func(u unused) bool { return u.who == who })
+	}
+	if !stepping || kind < 4 || kind > 9 {
+		return
+	}
+	switch kind {
+	case 4, 5:
+		s.offset -= s.rnd.Int64N((8 * time.Second).Microseconds())
+	case 6:
+		s.offset -= s.rnd.Int64N((2 * time.Hour).Microseconds())
+	case 7:
+		s.offset += 100_000 + s.rnd.Int64N((8 * time.Second).Microseconds())
+	case 8:
+		s.offset += 100_000 + s.rnd.Int64N((2 * time.Hour).Microseconds())
+	case 9:
+		s.keeper.forget()
+	}
+	s.take("a", 1)
+}
+
+func (s *schedule) take(who string, n int) {
+	g := s.keeper.take(s.real+s.offset, s.real+s.skew[who], who, s.plan, n)
+	if len(g.instants) == 0 && g.wait < minute+second && s.rnd.IntN(2) == 0 {
+		s.real += g.wait.Microseconds() // asks again as soon as it may
+	}
+	late := []int64{0, s.late, s.rnd.Int64N(s.late)}[s.rnd.IntN(3)]
+	dies := s.rnd.IntN(50) == 0
+	for i, p := range (&Limiter{}).permits(g) {
+		switch {
+		case dies && i > 2: // with the rest of its block
+		case s.rnd.IntN(4) == 0:
+			s.unused = append(s.unused, unused{p, who, s.real})
+		default: // whoever holds it waits for its instant by a clock that does not step
+			s.uses = append(s.uses, p.instant-g.lo-s.skew[who]+late)
 		}
-		// Whoever holds it waits for its instant by a clock that does not step.
-		s.uses = append(s.uses, s.real+instant-now+late)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -19,6 +18,10 @@ var (
 	giveBackSource string
 	//go:embed usage.lua
 	usageSource string
+	//go:embed feedback.lua
+	feedbackSource string
+	//go:embed learn.lua
+	learnSource string
 	//go:embed hold.lua
 	holdSource string
 	//go:embed holds.lua
@@ -27,117 +30,25 @@ var (
 	takeScript     = redis.NewScript(takeSource)
 	giveBackScript = redis.NewScript(giveBackSource)
 	usageScript    = redis.NewScript(usageSource)
+	feedbackScript = redis.NewScript(feedbackSource)
+	learnScript    = redis.NewScript(learnSource)
 	holdScript     = redis.NewScript(holdSource)
 	holdsScript    = redis.NewScript(holdsSource)
 )
 
-// stateKey holds the counts of a row (a hash), logKey its minute's log (a list). Both
-// are private, and on the app's hash tag.
-func stateKey(app, row string) string { return "wxcourier:{" + app + "}:pace:" + row }
-func logKey(app, row string) string   { return stateKey(app, row) + ":log" }
+// stateKey holds the counts of a row (a hash), logKey its minute's log (a list), activeKey
+// the replicas that draw on it (a sorted set). All are private, and on the app's hash tag.
+func stateKey(app, row string) string  { return "wxcourier:{" + app + "}:pace:" + row }
+func logKey(app, row string) string    { return stateKey(app, row) + ":log" }
+func activeKey(app, row string) string { return stateKey(app, row) + ":active" }
 
+// keys are those of the plan's rows: three a row, after the given ones.
 func (p plan) keys(before ...string) []string {
 	keys := before
 	for _, r := range p.rows {
-		keys = append(keys, stateKey(p.app, r.name), logKey(p.app, r.name))
+		keys = append(keys, stateKey(p.app, r.name), logKey(p.app, r.name), activeKey(p.app, r.name))
 	}
 	return keys
-}
-
-// grant is the reply to take: instants, a wait or a hold.
-type grant struct {
-	plan     plan
-	now      int64   // Redis' clock, µs since 1970
-	instants []int64 // the same clock; never before now
-	wait     time.Duration
-	window   Window
-	hold     *Hold
-}
-
-// take asks for up to n permits in one round trip.
-func (l *Limiter) take(ctx context.Context, p plan, n int) (grant, error) {
-	args := []any{
-		l.now(), n, ahead.Microseconds(),
-		bucket.Microseconds(), keep.Microseconds(), edge.Microseconds(),
-	}
-	for _, r := range p.rows {
-		args = append(args, r.spacing.Microseconds(), r.minute, r.day, r.total)
-	}
-	scopes := []string{WholeApp, p.typ}
-	keys := p.keys(holdKey(p.app, scopes[0]), holdKey(p.app, scopes[1]))
-	reply, err := takeScript.Run(ctx, l.rdb, keys, args...).Slice()
-	if err != nil {
-		return grant{}, err
-	}
-	if len(reply) > 2 && reply[0] == int64(2) {
-		return heldGrant(p, scopes, reply)
-	}
-	nums, err := integers(reply)
-	if err != nil {
-		return grant{}, err
-	}
-	g := grant{plan: p}
-	switch {
-	case len(nums) > 2 && nums[0] == 1:
-		g.now, g.instants = nums[1], nums[2:]
-	case len(nums) == 5 && nums[0] == 0 && nums[3] >= 1 && int(nums[3]) <= len(p.rows):
-		g.now, g.wait = nums[1], time.Duration(nums[2])*time.Microsecond
-		g.window = p.rows[nums[3]-1].window(nums[4])
-	default:
-		return grant{}, fmt.Errorf("take script: unexpected reply of %d values", len(reply))
-	}
-	return g, nil
-}
-
-// heldGrant decodes the reply {2, now, index of the scope, field, value…}.
-func heldGrant(p plan, scopes []string, reply []any) (grant, error) {
-	nums, err := integers(reply[1:3])
-	if err != nil {
-		return grant{}, err
-	}
-	scope := scopes[0]
-	if nums[1] == 2 {
-		scope = scopes[1]
-	}
-	h, err := decodeHold(p.app, scope, reply[3:])
-	if err != nil {
-		return grant{}, err
-	}
-	g := grant{plan: p, now: nums[0], hold: &h, wait: askAgain}
-	if !h.Until.IsZero() {
-		g.wait = h.Until.Sub(time.UnixMicro(g.now))
-	}
-	return g, nil
-}
-
-// window names the window that the script numbers 1 (second) to 4 (lifetime).
-func (r pacedRow) window(kind int64) Window {
-	switch kind {
-	case 1:
-		return Window{r.name, PerSecond, int64(r.limit.PerSecond)}
-	case 2:
-		return Window{r.name, PerMinute, int64(r.limit.PerMinute)}
-	case 3:
-		return Window{r.name, PerDay, r.limit.PerDay}
-	default:
-		return Window{r.name, Total, r.limit.Total}
-	}
-}
-
-// giveBack undoes a take; the minute's count only when asked to.
-func (l *Limiter) giveBack(ctx context.Context, p *Permit, withMinute bool) error {
-	args := []any{
-		l.now(), p.instant, p.granted,
-		bucket.Microseconds(), keep.Microseconds(), edge.Microseconds(),
-	}
-	for _, r := range p.plan.rows {
-		logged := r.minute
-		if !withMinute {
-			logged = 0
-		}
-		args = append(args, r.spacing.Microseconds(), logged, r.day, r.total)
-	}
-	return l.runOnce(ctx, p.plan.keys(), args)
 }
 
 // once is a command that go-redis does not send again when its reply was lost.

@@ -6,15 +6,19 @@ import (
 	"strconv"
 )
 
-// Usage is how much of one window is used now, by our own count: other systems of the
-// same app are not in it. The limit is the documented or configured one, of which the
-// margin is kept free.
+// Usage is how much of one window is used now, by our own count. Other systems of the
+// same app are in it only as far as WeChat has told of them ([Limiter.Learn]).
 type Usage struct {
-	Name   string `json:"name"` // the row: the type, or a group that it shares
-	Window Span   `json:"window"`
-	Limit  int64  `json:"limit"`
-	Used   int64  `json:"used"` // of a second: the instants that are reserved ahead
+	Name    string  `json:"name"` // the row: the type, or a group that it shares
+	Window  Span    `json:"window"`
+	Limit   int64   `json:"limit"`             // documented or configured, of which the margin is kept free; 0: none
+	Learned int64   `json:"learned,omitempty"` // what WeChat told; 0: nothing. The lesser of the two is kept
+	Used    int64   `json:"used"`              // of a second: the instants that are reserved ahead
+	Factor  float64 `json:"factor"`            // the part of the pace that is kept after refusals; 1: all of it
 }
+
+// Effective is the limit that is kept: the lesser of what is configured and learned.
+func (u Usage) Effective() int64 { return least(u.Limit, u.Learned) }
 
 // rowState is what the scripts keep of a row.
 type rowState struct {
@@ -22,16 +26,39 @@ type rowState struct {
 	date  int64 // days since 1970 in China
 	used  int64 // on that date
 	total int64
-	log   []string // "bucket:count"
+
+	factor, slowed                            int64 // in thousandths, since when (µs)
+	learnedSpacing, learnedMinute, learnedDay int64 // as the scripts keep them: µs, calls, calls
+	learnedCalls, learnedPer                  int64 // as WeChat told them: calls in µs
+
+	log []string // "bucket:count"
 }
 
-// Usage reads how much of the type's windows is used, in the order of [Limiter.Windows].
+// stateFields are the fields of a row's hash, in the order of rowState.fields.
+func stateFields() []any {
+	return []any{
+		"next", "date", "used", "total", "factor", "slowed",
+		"learned_spacing", "learned_minute", "learned_day", "learned_calls", "learned_per",
+	}
+}
+
+func (s *rowState) fields() []*int64 {
+	return []*int64{
+		&s.next, &s.date, &s.used, &s.total, &s.factor, &s.slowed,
+		&s.learnedSpacing, &s.learnedMinute, &s.learnedDay, &s.learnedCalls, &s.learnedPer,
+	}
+}
+
+// Usage reads how much of the type's windows is used, in the order of [Limiter.Windows];
+// windows that only WeChat told of stand with those of their row. What this limiter has
+// leased and not yet used is not counted, what others have is.
 func (l *Limiter) Usage(ctx context.Context, app, typ string) ([]Usage, error) {
 	p := l.planFor(app, typ)
-	if len(p.rows) == 0 {
-		return nil, nil
+	var keys []string
+	for _, r := range p.rows {
+		keys = append(keys, stateKey(app, r.name), logKey(app, r.name))
 	}
-	reply, err := usageScript.Run(ctx, l.rdb, p.keys(), l.now()).Slice()
+	reply, err := usageScript.Run(ctx, l.rdb, keys, append([]any{l.now()}, stateFields()...)...).Slice()
 	if err == nil && len(reply) != 1+2*len(p.rows) {
 		err = fmt.Errorf("%d values in reply to %d rows", len(reply), len(p.rows))
 	}
@@ -48,25 +75,52 @@ func (l *Limiter) Usage(ctx context.Context, app, typ string) ([]Usage, error) {
 		if err != nil {
 			return nil, fmt.Errorf("usage of %s of %s: %w", r.name, app, err)
 		}
-		for _, w := range r.limit.windows(r.name) {
-			used, err := s.usedOf(w.Span, r, now[0])
+		unspent := l.unspent(app, l.typesOf(r.name))
+		for _, w := range s.windows(r) {
+			used, err := s.usedOf(w.Window, r, now[0])
 			if err != nil {
 				return nil, fmt.Errorf("usage of %s of %s: %w", r.name, app, err)
 			}
-			all = append(all, Usage{Name: w.Name, Window: w.Span, Limit: w.Limit, Used: used})
+			if w.Window != PerSecond {
+				used = max(0, used-unspent)
+			}
+			w.Used, w.Factor = used, 1
+			if w.Window == PerSecond || w.Window == PerMinute {
+				w.Factor = float64(s.factorAt(now[0])) / 1000
+			}
+			all = append(all, w)
 		}
 	}
 	return all, nil
 }
 
+// typesOf are the types that draw on a row.
+func (l *Limiter) typesOf(row string) []string {
+	for _, r := range l.rows {
+		if r.Name == row && r.Members != nil {
+			return r.Members
+		}
+	}
+	return []string{row}
+}
+
+// unspent counts what lies in the stocks of some types.
+func (l *Limiter) unspent(app string, types []string) (n int64) {
+	for _, typ := range types {
+		n += int64(l.poolOf(app, typ).unspent())
+	}
+	return n
+}
+
 func decodeState(hash, log any) (rowState, error) {
 	values, ok1 := hash.([]any)
 	entries, ok2 := log.([]any)
-	if !ok1 || !ok2 || len(values) != 4 {
+	var s rowState
+	into := s.fields()
+	if !ok1 || !ok2 || len(values) != len(into) {
 		return rowState{}, fmt.Errorf("script reply: %T, %T where a row was expected", hash, log)
 	}
-	var s rowState
-	for i, to := range []*int64{&s.next, &s.date, &s.used, &s.total} {
+	for i, to := range into {
 		text, _ := values[i].(string)
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
@@ -81,11 +135,34 @@ func decodeState(hash, log any) (rowState, error) {
 	return s, nil
 }
 
+// windows are those of the row, configured or learned, the shortest first.
+func (s rowState) windows(r pacedRow) []Usage {
+	learned := map[Span]int64{PerDay: s.learnedDay}
+	if s.learnedSpacing > 0 {
+		learned[PerSecond] = max(1, s.learnedCalls*1_000_000/s.learnedPer)
+	}
+	if s.learnedMinute > 0 {
+		learned[PerMinute] = s.learnedCalls
+	}
+	var all []Usage
+	for _, u := range []Usage{
+		{Name: r.name, Window: PerSecond, Limit: int64(r.limit.PerSecond)},
+		{Name: r.name, Window: PerMinute, Limit: int64(r.limit.PerMinute)},
+		{Name: r.name, Window: PerDay, Limit: r.limit.PerDay},
+		{Name: r.name, Window: Total, Limit: r.limit.Total},
+	} {
+		if u.Learned = learned[u.Window]; u.Effective() > 0 {
+			all = append(all, u)
+		}
+	}
+	return all
+}
+
 // usedOf counts what is used of one window at now, in µs.
 func (s rowState) usedOf(span Span, r pacedRow, now int64) (int64, error) {
 	switch span {
 	case PerSecond:
-		step := r.spacing.Microseconds()
+		step, _, _ := s.inForce(r, now)
 		return max(0, (s.next-now)/step), nil
 	case PerMinute:
 		var sum int64

@@ -1,8 +1,8 @@
 -- Reads what is used of the windows of some rows; the counting is done by the caller.
 --
 -- KEYS  two a row: its state (a hash), the log of its minute (a list "bucket:count")
--- ARGV  1 now, µs (0: Redis' own clock)
--- Reply {now, {next, date, used, total}, {"bucket:count"…}, … two a row}
+-- ARGV  1 now, µs (0: Redis' own clock)   2… the fields of a state to read
+-- Reply {now, {value…}, {"bucket:count"…}, … two a row; '0' for a field that is not there}
 local now = tonumber(ARGV[1])
 if now == 0 then
   local t = redis.call('TIME')
@@ -10,8 +10,8 @@ if now == 0 then
 end
 local reply = {now}
 for i = 1, #KEYS, 2 do
-  local v = redis.call('HMGET', KEYS[i], 'next', 'date', 'used', 'total')
-  for j = 1, 4 do v[j] = v[j] or '0' end
+  local v = redis.call('HMGET', KEYS[i], unpack(ARGV, 2))
+  for j = 1, #ARGV - 1 do v[j] = v[j] or '0' end
   reply[#reply + 1] = v
   reply[#reply + 1] = redis.call('LRANGE', KEYS[i + 1], 0, -1)
 end

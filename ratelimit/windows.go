@@ -79,7 +79,7 @@ func (l *Limiter) rowsOf(app, typ string) []Row {
 type plan struct {
 	app, typ string
 	rows     []pacedRow
-	late     time.Duration // how late its permits may be used
+	reserve  float64 // the part of a day's limit that bulk tasks may not use
 }
 
 // pacedRow is a row in the terms of the scripts; zero means no such window.
@@ -92,10 +92,12 @@ type pacedRow struct {
 	limit   Limit
 }
 
+// planFor makes the plan of a type: its own row, for which WeChat may have told limits
+// even where nothing else does, and those of its groups that limit something.
 func (l *Limiter) planFor(app, typ string) plan {
-	p := plan{app: app, typ: typ, late: lateAnyway}
-	for _, r := range l.rowsOf(app, typ) {
-		if len(r.Limit.windows(r.Name)) == 0 {
+	p := plan{app: app, typ: typ, reserve: l.reserve(app)}
+	for i, r := range l.rowsOf(app, typ) {
+		if i > 0 && len(r.Limit.windows(r.Name)) == 0 {
 			continue
 		}
 		p.rows = append(p.rows, pacedRow{
@@ -105,7 +107,6 @@ func (l *Limiter) planFor(app, typ string) plan {
 			day:     r.Limit.PerDay,
 			total:   r.Limit.Total,
 		})
-		p.late = min(p.late, lateness(r.Limit, l.margin))
 	}
 	return p
 }

@@ -18,6 +18,7 @@ func (r *Replica) call(ctx context.Context, j *job) (answer wechat.Answer, err e
 			err = &panicError{}
 		}
 	}()
+	j.called = true
 	started := time.Now()
 	answer, err = r.wechat.Call(ctx, j.App, j.request)
 	r.metrics.called(j.App, j.spec.Path, err, time.Since(started))

@@ -25,7 +25,8 @@ const (
 // deliver takes one task through the pipeline:
 //
 //	decode → openid's turn → request (guards, image) → permit →
-//	open (settled? canceled? expired? fence) → call → judge → record → settle
+//	open (settled? canceled? expired? fence) → permit's instant → call →
+//	judge → record → settle
 //
 // It decides nothing: open says whether the task may be sent, judge what an answer
 // means for it. What it returns tells asynq to forget the task (nil), to bring it back
@@ -37,7 +38,10 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	// or a lost lease, must not turn an answer that is in hand into an unknown one.
 	ctx = context.WithoutCancel(ctx)
 
-	permit := l.gate.take() // of this task or of another one of the lane: they are equal
+	permit, late := l.gate.take(time.Now()) // of this task or of another one of the lane: they are equal
+	for _, p := range late {
+		r.limiter.release(ctx, p)
+	}
 	defer func() { r.limiter.release(ctx, permit) }()
 
 	j, err := newJob(waiting, l, t)
@@ -59,6 +63,9 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	}
 	if j.opened.What != ledger.Go {
 		return r.unsent(ctx, j)
+	}
+	if j.err == nil {
+		permit, j.err = r.instant(waiting, l, j, permit)
 	}
 	if j.err == nil {
 		permit = nil // used
@@ -84,6 +91,23 @@ func (r *Replica) freshPermit(ctx context.Context, l *lane, p *ratelimit.Permit)
 	ctx, cancel := context.WithTimeout(ctx, permitPatience)
 	defer cancel()
 	return l.pace.Acquire(ctx, nil)
+}
+
+// instant waits for the permit's instant, right before the call. A permit that became
+// too late meanwhile is replaced; when that takes long, the task goes back to its queue.
+func (r *Replica) instant(ctx context.Context, l *lane, j *job, p *ratelimit.Permit) (*ratelimit.Permit, error) {
+	ctx, cancel := context.WithTimeout(ctx, permitPatience)
+	defer cancel()
+	fresh, err := r.freshPermit(ctx, l, p)
+	switch {
+	case err != nil:
+		return nil, &guardError{reason: "no permit in time"}
+	case fresh != p && !fresh.Bulk() && j.Priority == tasks.Bulk:
+		return fresh, &guardError{reason: "what is left of the day is kept for urgent tasks"}
+	case fresh.Wait(ctx) != nil:
+		return fresh, &guardError{reason: "no permit in time"}
+	}
+	return fresh, nil
 }
 
 // open takes the task, or learns why it may not be sent. It asks until Redis answers,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -54,7 +55,7 @@ func (f *fleet) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case name := <-f.wakes:
-			f.wake(name)
+			f.wake(ctx, name)
 		case <-ticker.C:
 			f.look(ctx)
 		}
@@ -83,8 +84,9 @@ func (f *fleet) listen(ctx context.Context) {
 	}
 }
 
-func (f *fleet) wake(name string) {
-	if app, ok := strings.CutPrefix(name, "hold:"); ok {
+func (f *fleet) wake(ctx context.Context, name string) {
+	if app, ok := strings.CutPrefix(name, ratelimit.HoldMessage); ok {
+		f.replica.limiter.recall(ctx, app)
 		for key, l := range f.snapshot() {
 			if key.app == app {
 				l.gate.wake()

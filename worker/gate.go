@@ -82,6 +82,9 @@ func dequeues(cmd redis.Cmder) (queue string, ok bool) {
 }
 
 // pacer is what a gate needs of the limiter.
+//
+// Acquire may return a permit shortly before its instant. Release takes one back when the
+// lane has nothing to do.
 type pacer interface {
 	Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error)
 	Release(ctx context.Context, p *ratelimit.Permit)
@@ -92,7 +95,7 @@ type pacer interface {
 // For each question the hook calls pass, then, if it passed, dequeued:
 //
 //	pass(urgent)  waits for work, then for a permit, which is then in hand
-//	pass(bulk)    goes through with the same permit
+//	pass(bulk)    goes through with the same permit, unless it is kept for urgent tasks
 //	dequeued      a task: the permit goes to its handler, and the cycle begins again
 //	              nothing, in the last queue: the lane sleeps, and the permit goes back
 //	              an error: the next pass(urgent) pauses first
@@ -109,6 +112,7 @@ type gate struct {
 	inHand   *ratelimit.Permit // of the dequeuing goroutine
 	failures int               // dequeues that failed in a row
 	look     bool              // the queues may have work
+	empty    bool              // the last queue that was asked had none
 
 	mu      sync.Mutex
 	granted []*ratelimit.Permit // guarded by mu; of dequeued tasks whose handlers have not taken them
@@ -147,7 +151,7 @@ func (g *gate) pass(queue string) bool {
 		return false
 	}
 	if queue != g.queues[0] {
-		return g.inHand != nil // the first queue was asked just now, with this permit
+		return g.passBulk() // the first queue was asked just now
 	}
 	if !g.pause() || !g.awaitWork() {
 		g.putBack()
@@ -160,6 +164,20 @@ func (g *gate) pass(queue string) bool {
 			return false
 		}
 		g.inHand = permit
+	}
+	return true
+}
+
+// passBulk tells whether the second queue may be asked with the permit that the first had
+// no use for. Left out, its tasks stay pending until the day's next permits or somebody
+// wakes the gate.
+func (g *gate) passBulk() bool {
+	if g.inHand == nil {
+		return false
+	}
+	if !g.inHand.Bulk() {
+		g.look = !g.empty
+		return false
 	}
 	return true
 }
@@ -195,6 +213,7 @@ func (g *gate) awaitWork() bool {
 
 // dequeued takes note of what the dequeue brought.
 func (g *gate) dequeued(queue string, err error) {
+	g.empty = errors.Is(err, redis.Nil)
 	switch {
 	case err == nil:
 		g.failures = 0
@@ -202,7 +221,7 @@ func (g *gate) dequeued(queue string, err error) {
 		g.granted = append(g.granted, g.inHand)
 		g.mu.Unlock()
 		g.inHand = nil
-	case errors.Is(err, redis.Nil):
+	case g.empty:
 		g.failures = 0
 		if queue == g.queues[len(g.queues)-1] {
 			g.look = false // all queues are empty or paused: sleep until woken
@@ -214,18 +233,29 @@ func (g *gate) dequeued(queue string, err error) {
 	}
 }
 
-// take gives a handler a permit that a task of the lane was dequeued with: the newest.
-// One that stays behind, because asynq could not decode its task, then spoils no other.
-func (g *gate) take() *ratelimit.Permit {
+// take gives a handler the oldest permit that a task of the lane was dequeued with and
+// that may still be used. Those before it are too late, and the caller's to give back:
+// asynq may also have dequeued what it could not run.
+func (g *gate) take(now time.Time) (p *ratelimit.Permit, late []*ratelimit.Permit) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	last := len(g.granted) - 1
-	if last < 0 {
-		return nil
+	for i, p := range g.granted {
+		if p.Fresh(now) {
+			late, g.granted = g.granted[:i], g.granted[i+1:]
+			return p, late
+		}
 	}
-	p := g.granted[last]
-	g.granted = g.granted[:last]
-	return p
+	late, g.granted = g.granted, nil
+	return nil, late
+}
+
+// clear takes all permits that no handler has taken.
+func (g *gate) clear() []*ratelimit.Permit {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := g.granted
+	g.granted = nil
+	return all
 }
 
 func (g *gate) putBack() {

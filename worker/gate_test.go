@@ -87,8 +87,8 @@ func TestGate(t *testing.T) {
 			t.Fatal("bulk was not asked")
 		}
 		g.dequeued("bulk", nil)
-		if got := g.take(); got != permit {
-			t.Fatalf("the handler got %v", got)
+		if got, late := g.take(time.Now()); got != permit || len(late) > 0 {
+			t.Fatalf("the handler got %v, %d late ones", got, len(late))
 		}
 
 		// Empty queues put the lane to sleep until it is woken, and its permit goes back.

@@ -113,10 +113,11 @@ func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 		return wechat.Credential{App: app, Secret: wechat.Secret(secret)}, true
 	}, wechat.WithLogger(log))
 	client := wechat.NewClient(r.wechat, tokens)
+	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return limits })
 	p := &running{registry: prometheus.NewRegistry(), done: make(chan error, 1)}
 	replica, err := worker.New(r.config, worker.Parts{
 		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,
-		Limiter: ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return limits }),
+		Limiter: limiter,
 		Apps:    []worker.App{{ID: app, OnlyOpenIDs: r.only}},
 		Results: worker.DefaultResultsConfig(), Logger: log, Registry: p.registry,
 	}, worker.Hooks{})
@@ -132,6 +133,7 @@ func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 		if err, ok := <-p.done; ok && err != nil {
 			r.t.Errorf("the replica did not stop cleanly: %v", err)
 		}
+		_ = limiter.Close(context.Background()) // Redis may be gone
 		tokens.Close()
 		client.CloseIdle()
 	})

@@ -33,6 +33,24 @@ func (l limiter) release(ctx context.Context, p *ratelimit.Permit) {
 	}
 }
 
+// rest gives back what was leased for a lane that has nothing to do.
+func (l limiter) rest(ctx context.Context, app, typ string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
+	defer cancel()
+	if err := l.Rest(ctx, app, typ); err != nil {
+		l.log.Debug("leased permits could not be given back", slog.Any("err", err))
+	}
+}
+
+// recall gives back what was leased for an app: a hold was set or lifted.
+func (l limiter) recall(ctx context.Context, app string) {
+	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	defer cancel()
+	if err := l.Recall(ctx, app); err != nil {
+		l.log.Debug("leased permits could not be given back", slog.Any("err", err))
+	}
+}
+
 // scope is the name of what a verdict stops, as hold records have it.
 func (j *job) scope(s stop) string {
 	switch s {

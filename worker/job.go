@@ -29,6 +29,7 @@ type job struct {
 
 	request wechat.Request
 	opened  ledger.Opened
+	called  bool // WeChat was called
 	answer  wechat.Answer
 	err     error // of the request or the call
 }
@@ -108,8 +109,8 @@ func (j *job) turnKey() string {
 
 // attempts is how many runs called WeChat.
 func (j *job) attempts() int {
-	if j.opened.What == ledger.Go && j.err != nil && j.request.Path == "" {
-		return j.opened.Attempts - 1 // this one did not: it had no request to make
+	if j.opened.What == ledger.Go && !j.called {
+		return j.opened.Attempts - 1 // this one did not
 	}
 	return j.opened.Attempts
 }
@@ -133,13 +134,21 @@ func (j *job) why(v verdict) string {
 	return v.reason
 }
 
-// guardError says that a task must not be sent, before any call.
+// guardError says that a task must not be sent, before any call: never, or not now.
 type guardError struct {
-	outcome tasks.Outcome
+	outcome tasks.Outcome // "" is not now
 	reason  string
 }
 
 func (e *guardError) Error() string { return "not sent: " + e.reason }
+
+func (e *guardError) verdict() verdict {
+	v := verdict{outcome: e.outcome, reason: e.reason}
+	if e.outcome == "" {
+		v.delay = crowdPause
+	}
+	return v
+}
 
 // panicError stands for a panic; the value is not kept, it may hold anything.
 type panicError struct{}

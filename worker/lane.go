@@ -117,7 +117,7 @@ func (l *lane) stop() {
 func (l *lane) shutdown() {
 	l.server.Shutdown()
 	l.replica.hook.remove(l.gate)
-	for p := l.gate.take(); p != nil; p = l.gate.take() {
+	for _, p := range l.gate.clear() {
 		l.replica.limiter.release(l.gate.ctx, p)
 	}
 }
@@ -131,15 +131,18 @@ type lanePace struct {
 
 func (p *lanePace) Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error) {
 	start := time.Now()
-	permit, err := p.limiter.Acquire(ctx, p.app, p.typ, wake)
+	permit, err := p.limiter.Ahead(ctx, p.app, p.typ, wake)
 	if err == nil {
 		p.waited(time.Since(start))
 	}
 	return permit, err
 }
 
+// Release gives back the permit of a lane that goes to sleep or closes, and what else
+// was leased for it.
 func (p *lanePace) Release(ctx context.Context, permit *ratelimit.Permit) {
 	p.limiter.release(ctx, permit)
+	p.limiter.rest(ctx, p.app, p.typ)
 }
 
 // whileOpen is a context for waiting: it ends with the lane, too.

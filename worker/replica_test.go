@@ -206,7 +206,11 @@ func TestMetricsAndHealth(t *testing.T) {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
 	}
-	_, text := get("/metrics")
+	var text string
+	redistest.Until(t, 3*time.Second, "the lane gave back the permit that it had no use for", func() bool {
+		_, text = get("/metrics")
+		return strings.Contains(text, `window="day"} 2`)
+	})
 	for _, want := range []string{
 		`wxcourier_calls_total{api="/cgi-bin/message/subscribe/send",app="` + app + `",class="ok"} 1`,
 		`wxcourier_calls_total{api="/cgi-bin/message/subscribe/send",app="` + app + `",class="refused"} 1`,

@@ -148,7 +148,7 @@ func judge(a attempt) verdict {
 	case a.err == nil:
 		return a.by(rules[wechat.ClassOK])
 	case errors.As(a.err, &guard):
-		return verdict{outcome: guard.outcome, reason: guard.reason}
+		return guard.verdict()
 	case errors.As(a.err, &token):
 		return a.byToken(token)
 	case errors.As(a.err, &api):

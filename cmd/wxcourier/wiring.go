@@ -56,6 +56,11 @@ func join(cfg configs.Config, log *slog.Logger, credentials func(app string) (we
 
 // close gives everything back.
 func (p *parts) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), redisPatience)
+	defer cancel()
+	if err := p.limiter.Close(ctx); err != nil {
+		p.log.Debug("leased permits could not be given back", "err", err)
+	}
 	p.tokens.Close()
 	p.wechat.CloseIdle()
 	_ = p.rdb.Close()

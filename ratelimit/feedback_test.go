@@ -1,0 +1,137 @@
+package ratelimit
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+func TestFeedback(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, now := overriding(rdb, map[string]Limit{links: {PerMinute: 1000}}), at(t, noon)
+		l.now = func() int64 { return now }
+		l.mono = l.now
+		told := func(typ string, span Span, want float64) {
+			t.Helper()
+			if got, err := l.Feedback(t.Context(), testApp, typ, span); err != nil || got != want {
+				t.Errorf("%s, %s: keeps %v, %v; want %v", typ, span, got, err, want)
+			}
+		}
+		gap := func() time.Duration {
+			t.Helper()
+			now += ms(5000)
+			g, err := l.take(t.Context(), l.planFor(testApp, links), 2)
+			if err != nil || len(g.instants) != 2 {
+				t.Fatalf("%+v, %v", g, err)
+			}
+			return time.Duration(g.instants[1]-g.instants[0]) * time.Microsecond
+		}
+		full := gap()
+		told(links, PerSecond, 0.7)
+		told(links, PerSecond, 0.7) // of the same spell
+		if got := gap(); got < full*10/7-time.Microsecond || got > full*10/7+time.Microsecond {
+			t.Errorf("slowed from %v to %v", full, got)
+		}
+		told(links, PerSecond, 0.49)
+		for range 20 {
+			now += ms(1001)
+			_, _ = l.Feedback(t.Context(), testApp, links, PerSecond)
+		}
+		told(links, PerSecond, 0.1)
+		now += (20 * time.Second).Microseconds()
+		usage, err := l.Usage(t.Context(), testApp, links)
+		if err != nil || usage[0].Factor != 0.2 || usage[1].Factor != 0.2 || usage[2].Factor != 1 {
+			t.Errorf("twenty seconds later: %+v, %v", usage, err)
+		}
+		now += (3 * time.Minute).Microseconds()
+		if got := gap(); got != full {
+			t.Errorf("not recovered: %v", got)
+		}
+		told(mails, PerSecond, 1)             // nothing to slow down
+		told("seccheck:text", PerSecond, 0.7) // what there is
+		told("seccheck:text", PerMinute, 0.7) // the same spell
+	})
+}
+
+func TestLearn(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, other := overriding(rdb, map[string]Limit{mails: {PerDay: 50}}), overriding(rdb, map[string]Limit{mails: {PerDay: 50}})
+		now := at(t, noon)
+		for _, l := range []*Limiter{l, other} {
+			l.now = func() int64 { return now }
+			l.mono = l.now
+		}
+		learn := func(typ string, told Learned) {
+			t.Helper()
+			if err := l.Learn(t.Context(), testApp, typ, told); err != nil {
+				t.Fatal(err)
+			}
+		}
+		shows := func(typ string, want ...Usage) {
+			t.Helper()
+			if got, err := other.Usage(t.Context(), testApp, typ); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: %+v, %v; want %+v", typ, got, err, want)
+			}
+		}
+		learn(mails, Learned{PerDay: 100_000, UsedToday: 3})
+		shows(mails, Usage{Name: mails, Window: PerDay, Limit: 50, Learned: 100_000, Used: 3, Factor: 1})
+		learn(mails, Learned{PerDay: 10, UsedToday: 8})
+		for i := range 3 {
+			d, err := other.Try(t.Context(), testApp, mails)
+			if err != nil || (d.Permit != nil) != (i < 2) {
+				t.Errorf("call %d of the two that are left: %+v, %v", i, d, err)
+			}
+		}
+		learn(mails, Learned{UsedToday: 1}) // forgets the limit, not what was counted
+		shows(mails, Usage{Name: mails, Window: PerDay, Limit: 50, Used: 10, Factor: 1})
+
+		const biz = "send:bizsubscribe" // no documented limit
+		learn(biz, Learned{PerDay: 7, Calls: 1200, Per: time.Minute})
+		shows(biz,
+			Usage{Name: biz, Window: PerMinute, Learned: 1200, Factor: 1},
+			Usage{Name: biz, Window: PerDay, Learned: 7, Factor: 1})
+		learn(biz, Learned{Calls: 50, Per: 10 * time.Second})
+		shows(biz, Usage{Name: biz, Window: PerSecond, Learned: 5, Factor: 1})
+		g, err := other.take(t.Context(), other.planFor(testApp, biz), 2)
+		if err != nil || len(g.instants) != 1 || g.terms[0].spacing < ms(200) || g.late > 30*time.Millisecond {
+			t.Errorf("not spaced: %+v, %v", g, err)
+		}
+	})
+}
+
+// TestLearnedOverMidnight: what WeChat counted belongs to a day.
+func TestLearnedOverMidnight(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, now := overriding(rdb, nil), at(t, "2026-12-01T23:59:59+08:00")
+		l.now = func() int64 { return now }
+		if err := l.Learn(t.Context(), testApp, mails, Learned{UsedToday: 99}); err != nil {
+			t.Fatal(err)
+		}
+		now += ms(11_000)
+		if used := usageOf(t, l, mails)[PerDay]; used != 0 {
+			t.Errorf("of which day are these %d?", used)
+		}
+		if err := l.Learn(t.Context(), testApp, mails, Learned{UsedToday: 99}); err != nil {
+			t.Fatal(err)
+		}
+		if used := usageOf(t, l, mails)[PerDay]; used != 99 {
+			t.Errorf("%d used", used)
+		}
+	})
+}
+
+func TestReserve(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := NewLimiter(rdb, DefaultConfig(), func(string) map[string]Limit { return map[string]Limit{mails: {PerDay: 10}} },
+			WithReserve(func(string) float64 { return 0.2 }))
+		for i := range 10 {
+			if p := acquire(t, l, mails); p.Bulk() != (i < 8) {
+				t.Errorf("permit %d of 10: for bulk %v", i+1, p.Bulk())
+			}
+		}
+	})
+}

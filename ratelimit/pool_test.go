@@ -1,0 +1,268 @@
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+const (
+	links = "scheme:generate" // a limit per second, and a day's that it shares
+	mails = "send:template"   // a day's limit alone
+)
+
+func acquire(t *testing.T, l *Limiter, typ string) *Permit {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	p, err := l.Acquire(ctx, testApp, typ, nil)
+	if err != nil {
+		t.Fatalf("acquire %s: %v", typ, err)
+	}
+	return p
+}
+
+func closed(t *testing.T, l *Limiter) {
+	t.Helper()
+	if err := l.Close(t.Context()); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+// TestWhatIsNotUsedComesBack ends a replica in each of the ways that it can end, and looks
+// at what another one finds.
+func TestWhatIsNotUsedComesBack(t *testing.T) {
+	ends := map[string]func(t *testing.T, l *Limiter){
+		"it is closed": closed,
+		"its lane has nothing to do": func(t *testing.T, l *Limiter) {
+			for _, typ := range []string{links, mails} {
+				if err := l.Rest(t.Context(), testApp, typ); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+		"a hold is set": func(t *testing.T, l *Limiter) {
+			set(t, l, Hold{App: testApp, Scope: TemplateScope("T"), Reason: "by hand"})
+		},
+		"it does not come for them": func(*testing.T, *Limiter) {},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+				l, other := overriding(rdb, nil), overriding(rdb, nil)
+				for range 9 {
+					acquire(t, l, links)
+					acquire(t, l, mails)
+				}
+				end(t, l)
+				redistest.Until(t, 3*time.Second, "what was leased and not used came back", func() bool {
+					return usageOf(t, other, links)[PerDay] == 9 && usageOf(t, other, mails)[PerDay] == 9
+				})
+				if n := l.unspent(testApp, []string{links, mails}); n != 0 {
+					t.Errorf("it still has %d", n)
+				}
+			})
+		})
+	}
+}
+
+func TestClosedLimiter(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	l := overriding(rdb, nil)
+	p := acquire(t, l, mails)
+	closed(t, l)
+	closed(t, l)
+	if _, err := l.Acquire(t.Context(), testApp, mails, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("acquire: %v", err)
+	}
+	if err := l.Release(t.Context(), p); err != nil || usageOf(t, l, mails)[PerDay] != 0 {
+		t.Errorf("release after the end: %v", err)
+	}
+}
+
+// TestDeadReplica kills a replica in the middle of its blocks. The others have its pace
+// as soon as its instants have passed; of a day's count it keeps a block at most.
+func TestDeadReplica(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		dead, other := overriding(rdb, nil), overriding(rdb, nil)
+		for range 30 {
+			acquire(t, dead, links)
+		}
+		p := acquire(t, other, links)
+		if late := time.Duration(p.instant-p.lease.now) * time.Microsecond; late > ahead {
+			t.Errorf("the other's first instant is %v away", late)
+		}
+		share := int64(stretch / spacing(100, 0.05))
+		if used := usageOf(t, other, links)[PerDay]; used > 30+1+2*share {
+			t.Errorf("%d of the day are used by 31 calls; a block is %d", used, share)
+		}
+		closed(t, dead)
+	})
+}
+
+func TestNewReplicaHasItsShare(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, stop := context.WithCancel(t.Context())
+		old, done := overriding(rdb, nil), make(chan struct{})
+		go func() {
+			defer close(done)
+			for ctx.Err() == nil {
+				_, _ = old.Acquire(ctx, testApp, links, nil)
+			}
+		}()
+		redistest.Until(t, 5*time.Second, "the first replica has it all", func() bool { return old.unspent(testApp, []string{links}) > 10 })
+		l := overriding(rdb, nil)
+		start := time.Now()
+		for range 40 { // of 95 a second its share is 47
+			acquire(t, l, links)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("40 permits took %v", took)
+		}
+		stop()
+		<-done
+		closed(t, l)
+		closed(t, old)
+	})
+}
+
+// TestHoldStopsWhatIsLeased: with the message at once, without it within the block.
+func TestHoldStopsWhatIsLeased(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+			l, other := overriding(rdb, nil), overriding(rdb, nil)
+			var last *Permit
+			for range 30 {
+				last = acquire(t, l, links)
+			}
+			set(t, other, Hold{App: testApp, Scope: WholeApp, Reason: "by hand"})
+			within := ahead + last.lease.late
+			if told {
+				if err := l.Recall(t.Context(), testApp); err != nil {
+					t.Fatal(err)
+				}
+				if last.Fresh(time.Now()) {
+					t.Error("a permit that was handed out and not used is still fresh")
+				}
+				within = 0
+			}
+			start := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), ahead+300*time.Millisecond)
+			defer cancel()
+			for {
+				p, err := l.Acquire(ctx, testApp, links, nil)
+				if err != nil {
+					return
+				}
+				if since := p.At.Sub(start); since > within {
+					t.Fatalf("told %v: a permit for %v after the hold", told, since)
+				}
+			}
+		})
+	}
+}
+
+func TestReleasedPermitGoesToTheNext(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	l := overriding(rdb, map[string]Limit{links: {PerSecond: 2}})
+	acquire(t, l, links)
+	p, err := l.Ahead(t.Context(), testApp, links, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := l.Release(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again := acquire(t, l, links); again.instant != p.instant {
+		t.Errorf("the next instant is %d µs later", again.instant-p.instant)
+	}
+	if err := p.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAheadComesBeforeTheInstant(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	l := overriding(rdb, map[string]Limit{links: {PerSecond: 5}})
+	acquire(t, l, links)
+	p, err := l.Ahead(t.Context(), testApp, links, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Until(p.At); left > headStart {
+		t.Errorf("%v before its instant", left)
+	}
+	if err := p.Wait(t.Context()); err != nil || time.Now().Before(p.At) {
+		t.Errorf("waited too short: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := (&Permit{At: time.Now().Add(time.Hour)}).Wait(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("an ended context: %v", err)
+	}
+}
+
+// TestBlocksGrowWithDemand: one who needs much asks seldom, one who needs little leases
+// little.
+func TestBlocksGrowWithDemand(t *testing.T) {
+	for _, typ := range []string{mails, "send:bizsubscribe", "seccheck:text"} { // a day's limit, none, a minute's
+		_, rdb := redistest.Mini(t)
+		var sent commands
+		rdb.AddHook(&sent)
+		l := overriding(rdb, nil)
+		acquire(t, l, typ)
+		if n := l.unspent(testApp, []string{typ}); n >= firstBlock {
+			t.Errorf("%s: %d are leased after one call", typ, n)
+		}
+		for range 1000 {
+			acquire(t, l, typ)
+		}
+		if n := sent.n.Load(); n > 50 {
+			t.Errorf("%s: %d commands for 1001 permits", typ, n)
+		}
+		closed(t, l)
+	}
+}
+
+func TestShares(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		limit Limit
+		asked []string // the replicas that asked before, then the one whose share is meant
+		n     int
+		want  int
+	}{
+		{"alone", Limit{PerSecond: 100}, []string{"a"}, 99, 35},
+		{"one of two", Limit{PerSecond: 100}, []string{"b", "a"}, 99, 17},
+		{"one of eight", Limit{PerSecond: 1000}, []string{"b", "c", "d", "e", "f", "g", "h", "a"}, 99, 43},
+		{"no more than asked for", Limit{PerSecond: 1000}, []string{"a"}, 5, 5},
+		{"one at least", Limit{PerSecond: 1}, []string{"a"}, 99, 1},
+		{"a quarter of what is left of a minute", Limit{PerMinute: 80}, []string{"a"}, 99, 20},
+		{"a quarter of what is left of a day", Limit{PerDay: 40}, []string{"a"}, 99, 10},
+		{"few of a lifetime", Limit{Total: 1000}, []string{"a"}, 99, cautious},
+		{"no limit", Limit{}, []string{"a"}, 99, 99},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			eachKeeper(t, func(t *testing.T, k keeper) {
+				now, p, got := at(t, noon), planOf(0, tt.limit), 0
+				for i, who := range tt.asked {
+					n := 1
+					if i == len(tt.asked)-1 {
+						n = tt.n
+					}
+					got = len(k.take(now, now, who, p, n).instants)
+				}
+				if got != tt.want {
+					t.Errorf("%d, want %d", got, tt.want)
+				}
+			})
+		})
+	}
+}
