@@ -18,5 +18,6 @@ COPY --from=build /wxcourier /wxcourier
 # By number, so that Kubernetes can tell that it is not root (runAsNonRoot).
 USER 65532:65532
 EXPOSE 9090
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/wxcourier", "healthcheck"]
 ENTRYPOINT ["/wxcourier"]
 CMD ["worker", "--listen", ":9090"]

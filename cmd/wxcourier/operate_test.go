@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -174,6 +177,12 @@ func TestAWorkerListens(t *testing.T) {
 	if status, _ := get(t, "http://"+addr+"/healthz"); status != http.StatusOK {
 		t.Errorf("healthz: %d", status)
 	}
+	if got := command(t, nil, "", "healthcheck", "http://"+addr+"/readyz"); got.status != statusDone {
+		t.Errorf("healthcheck: %+v", got)
+	}
+	if got := command(t, nil, "", "healthcheck", "http://"+addr+"/nothing"); got.status != statusFailed || !strings.Contains(got.stderr, "404") {
+		t.Errorf("healthcheck of what is not there: %+v", got)
+	}
 	_, metrics := get(t, "http://"+addr+"/metrics")
 	mentions(t, "the metrics", metrics, "wxcourier_build_info", "go_goroutines", "process_")
 	if code := stop(); code != statusDone {
@@ -209,6 +218,8 @@ func TestDev(t *testing.T) {
 		_, metrics := get(t, url+"metrics")
 		return strings.Contains(metrics, `outcome="accepted"`) && strings.Contains(metrics, `outcome="refused"`)
 	})
+	rendered(t, url, "wxcourier dev")
+	rendered(t, url+"monitor", "send:subscribe")
 	env := []string{"WXCOURIER_REDIS_ADDRS=" + address("Redis")}
 	if got := command(t, env, "", "results"); got.status != statusDone || !strings.Contains(got.stdout, "wx00000000000000d1") {
 		t.Errorf("results: %+v", got)
@@ -260,4 +271,28 @@ func get(t *testing.T, url string) (status int, body string) {
 		t.Fatal(err)
 	}
 	return response.StatusCode, string(text)
+}
+
+// rendered opens a page in headless Chromium, lets its scripts run, and looks for a text.
+func rendered(t *testing.T, url, text string) {
+	t.Helper()
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Error("chromium is not installed: CI needs it")
+		}
+		t.Logf("%s was not rendered: chromium is not installed", url)
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	page, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", //nolint:gosec // the test's own arguments
+		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+		"--user-data-dir="+t.TempDir(), "--virtual-time-budget=8000", "--dump-dom", url).Output()
+	if err != nil {
+		t.Errorf("%s in chromium: %v", url, err)
+	}
+	if !strings.Contains(string(page), text) {
+		t.Errorf("%s, rendered, does not say %q:\n%.2000s", url, text, page)
+	}
 }

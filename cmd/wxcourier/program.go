@@ -43,6 +43,8 @@ type commands struct {
 	Check   checkCommand   `cmd:"" help:"Check the configuration, Redis and each app's credentials."`
 	Sandbox sandboxCommand `cmd:"" help:"Serve a stand-in for WeChat's server API."`
 	Version versionCommand `cmd:"" help:"Print the version."`
+
+	Healthcheck healthcheckCommand `cmd:"" help:"Ask a worker whether it is ready, for container runtimes."`
 }
 
 // program is what a command runs in.
