@@ -27,6 +27,9 @@ type App struct {
 	Token Token `yaml:"token"`
 	// Limits replaces documented limits, by task type or group.
 	Limits map[string]ratelimit.Limit `yaml:"limits"`
+	// ReserveUrgent is the part of each day's limit that is kept for urgent tasks: with
+	// 0.2, bulk tasks stop when a fifth is left. 0 ≤ reserve_urgent < 1.
+	ReserveUrgent float64 `yaml:"reserve_urgent"`
 	// OnlyOpenIDs, when set, lets messages reach these people alone; those to anybody
 	// else end as rejected.
 	OnlyOpenIDs []string `yaml:"only_openids"`
@@ -74,6 +77,9 @@ func (d *decoder) checkApps(apps []App) {
 		}
 		d.checkToken(key, app)
 		d.checkLimits(key+".limits", app.Limits)
+		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { //nolint:staticcheck // a NaN is a mistake, too
+			d.mistake(key+".reserve_urgent", "%v is outside of 0 ≤ reserve_urgent < 1 (0.2 keeps the last fifth of a day's limit for urgent tasks)", r)
+		}
 		for j, openid := range app.OnlyOpenIDs {
 			if openid == "" {
 				d.mistake(fmt.Sprintf("%s.only_openids[%d]", key, j), "an empty openid")

@@ -72,6 +72,11 @@ func TestMistakes(t *testing.T) {
 			},
 		},
 		{
+			name: "reserve",
+			text: "apps:\n  - {id: " + app + ", secret: x, reserve_urgent: 1.5}\n",
+			want: []string{"line 2: apps[0].reserve_urgent: 1.5 is outside of 0 ≤ reserve_urgent < 1"},
+		},
+		{
 			name: "limits",
 			text: "apps:\n  - id: " + app + "\n    secret: x\n    limits:\n      scheme:generate: {per_secnd: 5}\n      send:template: {per_day: -1}\n",
 			want: []string{

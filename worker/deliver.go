@@ -148,6 +148,9 @@ func (r *Replica) unsent(ctx context.Context, j *job) error {
 
 // settle carries the verdict on an attempt out.
 func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
+	if v.slows != "" {
+		r.limiter.slow(ctx, j, v.slows)
+	}
 	if v.stops != stopNothing {
 		r.hold(ctx, j, v)
 	}

@@ -12,11 +12,12 @@ import (
 
 // A verdict is what becomes of a task after an attempt, or instead of one.
 type verdict struct {
-	outcome tasks.Outcome // it ends so; "" sends it back for later
-	reason  string        // a word of ours that explains an outcome or a hold
-	delay   time.Duration // until it comes back
-	counts  bool          // coming back uses up one of its attempts
-	stops   stop          // what stands still meanwhile
+	outcome tasks.Outcome  // it ends so; "" sends it back for later
+	reason  string         // a word of ours that explains an outcome or a hold
+	delay   time.Duration  // until it comes back
+	counts  bool           // coming back uses up one of its attempts
+	stops   stop           // what stands still meanwhile
+	slows   ratelimit.Span // the window whose pace was too fast for WeChat; "" for none
 }
 
 // stop is what a verdict holds: nothing, or all that the cause will refuse as well.
@@ -35,6 +36,7 @@ type rule struct {
 	reason  string
 	counts  bool
 	stops   stop
+	slows   ratelimit.Span
 	wait    func(now time.Time, n int) time.Duration // n counts from 0: attempts, or holds in a row
 }
 
@@ -51,8 +53,8 @@ var rules = map[wechat.Class]rule{
 	wechat.ClassUnlisted:    {counts: true, wait: along(retries)},
 	wechat.ClassPerUser:     {wait: after(3 * time.Second)},
 	wechat.ClassPerUserLong: {wait: after(time.Hour)},
-	wechat.ClassRateSecond:  {reason: "rate_second", stops: stopLane, wait: after(time.Second)},
-	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, wait: until(ratelimit.NextMinute)},
+	wechat.ClassRateSecond:  {reason: "rate_second", stops: stopLane, slows: ratelimit.PerSecond, wait: after(time.Second)},
+	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, wait: until(ratelimit.NextMinute)},
 	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, wait: until(ratelimit.EndOfDay)},
 	wechat.ClassToken:       {reason: "token_rejected", stops: stopApp, wait: along(appProbes)},
 	wechat.ClassConfig:      {reason: "app_config", stops: stopApp, wait: along(appProbes)},
@@ -171,7 +173,7 @@ func (a attempt) byToken(e *wechat.TokenError) verdict {
 	var api *wechat.APIError
 	if errors.As(e.Err, &api) {
 		if r := rules[api.Class()]; r.stops != stopNothing {
-			r.stops = stopApp // a token that is out of quota stops all of the app's types
+			r.stops, r.slows = stopApp, "" // a token that is out of quota stops all of the app's types
 			return a.by(r)
 		}
 	}
@@ -179,7 +181,7 @@ func (a attempt) byToken(e *wechat.TokenError) verdict {
 }
 
 func (a attempt) by(r rule) verdict {
-	v := verdict{outcome: r.outcome, reason: r.reason, counts: r.counts, stops: r.stops}
+	v := verdict{outcome: r.outcome, reason: r.reason, counts: r.counts, stops: r.stops, slows: r.slows}
 	n := a.holds
 	if r.counts {
 		n = a.failed

@@ -50,7 +50,7 @@ func join(cfg configs.Config, log *slog.Logger, credentials func(app string) (we
 	}
 	p.tokens = wechat.NewTokens(cfg.WeChat, p.rdb, p.credentials, wechat.WithLogger(log), wechat.WithOnRefresh(refreshed))
 	p.wechat = wechat.NewClient(cfg.WeChat, p.tokens)
-	p.limiter = ratelimit.NewLimiter(p.rdb, cfg.Pace, limitsOf(cfg.Apps))
+	p.limiter = ratelimit.NewLimiter(p.rdb, cfg.Pace, limitsOf(cfg.Apps), ratelimit.WithReserve(reserveOf(cfg.Apps)))
 	return p, nil
 }
 
@@ -83,6 +83,14 @@ func limitsOf(apps []configs.App) func(string) map[string]ratelimit.Limit {
 		byID[app.ID] = app.Limits
 	}
 	return func(app string) map[string]ratelimit.Limit { return byID[app] }
+}
+
+func reserveOf(apps []configs.App) func(string) float64 {
+	byID := make(map[string]float64, len(apps))
+	for _, app := range apps {
+		byID[app.ID] = app.ReserveUrgent
+	}
+	return func(app string) float64 { return byID[app] }
 }
 
 func workerApps(apps []configs.App) []worker.App {
