@@ -77,7 +77,7 @@ func (d *decoder) checkApps(apps []App) {
 		}
 		d.checkToken(key, app)
 		d.checkLimits(key+".limits", app.Limits)
-		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { //nolint:staticcheck // a NaN is a mistake, too
+		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { // a NaN is a mistake, too
 			d.mistake(key+".reserve_urgent", "%v is outside of 0 ≤ reserve_urgent < 1 (0.2 keeps the last fifth of a day's limit for urgent tasks)", r)
 		}
 		for j, openid := range app.OnlyOpenIDs {
