@@ -4,3 +4,6 @@ import "net/http"
 
 // TrustForTest makes a replica trust the certificate of a test's own image host.
 func TrustForTest(r *Replica, c *http.Client) { r.fetcher.Transport = c.Transport }
+
+// NewRunnerForTest names a run.
+func NewRunnerForTest(r *Replica) string { return r.newRunner() }

@@ -382,3 +382,43 @@ func TestAHeldLaneHoldsNobodyElse(t *testing.T) {
 		}
 	})
 }
+
+// TestRetryLimitOfAPlainClient: asynq would archive a task that only waits; it has an
+// outcome.
+func TestRetryLimitOfAPlainClient(t *testing.T) {
+	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
+		r.replica(nil)
+		task, err := tasks.NewSubscribeTask(app, tasks.SubscribePayload{
+			ToUser: "busy-a", TemplateID: "T1", Data: map[string]tasks.Value{"thing1": {Value: "x"}},
+		}, tasks.ID("capped"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
+		defer func() { _ = plain.Close() }()
+		if _, err := plain.EnqueueContext(t.Context(), task, asynq.MaxRetry(0)); err != nil {
+			t.Fatal(err)
+		}
+		redistest.Until(t, 10*time.Second, "it has an outcome", func() bool {
+			got, err := r.client.Result(t.Context(), app, "capped")
+			return err == nil && got.Outcome == tasks.OutcomeFailed && strings.HasPrefix(got.Reason, "retries_capped")
+		})
+	})
+}
+
+// TestRunsHaveNamesOfTheirOwn: also when lanes close and open again; a second question of
+// one name is taken for the first one repeated.
+func TestRunsHaveNamesOfTheirOwn(t *testing.T) {
+	seen := make(map[string]bool)
+	for range 3 {
+		m, _ := redistest.Mini(t)
+		p := newRig(t, m.Addr(), sandbox.Options{}).replica(nil)
+		for range 100 {
+			name := worker.NewRunnerForTest(p.Replica)
+			if seen[name] || strings.ContainsAny(name, ` "\`) {
+				t.Fatalf("the name %q", name)
+			}
+			seen[name] = true
+		}
+	}
+}
