@@ -190,14 +190,15 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	return &handedBack{delay: v.delay, counts: v.counts, why: j.why(v)}
 }
 
-// insist repeats a step until Redis takes it or ctx ends, and says the first failure.
+// insist repeats a step until Redis takes it or ctx ends. It says the first failure, and
+// one a minute of those that go on.
 func (r *Replica) insist(ctx context.Context, j *job, trouble string, step func() error) error {
-	for first := true; ; first = false {
+	for n := 0; ; n++ {
 		err := step()
 		if err == nil {
 			return nil
 		}
-		if first {
+		if n%int(time.Minute/redisPause) == 0 {
 			r.log.Warn(trouble, j.attrs(slog.Any("err", err))...)
 		}
 		select {

@@ -119,6 +119,10 @@ func TestPoisonedTasks(t *testing.T) {
 
 // TestRedisComesBack: a replica outlives a restart of Redis, and loses nothing.
 func TestRedisComesBack(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("skipped: -short, it may wait for lost leases")
+	}
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	r := newRig(t, server.Addr(), sandbox.Options{Latency: 20 * time.Millisecond})
 	p := r.replica(nil)
