@@ -57,8 +57,7 @@ type world struct {
 	wx     *sandbox.Server
 	redis  *redistest.Server
 	config string
-	mu     sync.Mutex
-	said   bytes.Buffer // guarded by mu; all that the programs wrote, on both streams
+	said   // all that the programs wrote, on both streams
 }
 
 func newWorld(t *testing.T) *world {
@@ -87,18 +86,6 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func (w *world) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.said.Write(p)
-}
-
-func (w *world) output() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.said.String()
-}
-
 // start starts the real program. Its output is kept.
 func (w *world) start(args ...string) *exec.Cmd {
 	w.t.Helper()
@@ -122,7 +109,7 @@ func (w *world) exec(args ...string) string {
 	err = cmd.Run()
 	_, _ = w.Write(out.Bytes())
 	if err != nil {
-		w.t.Fatalf("%v: %v\n%s", args, err, w.output())
+		w.t.Fatalf("%v: %v\n%s", args, err, w.String())
 	}
 	return out.String()
 }
@@ -343,7 +330,7 @@ func (w *world) nothingLeaks() {
 		}
 	}
 	hidden = append(hidden, "openid-of-person")
-	lines := bufio.NewScanner(strings.NewReader(w.output()))
+	lines := bufio.NewScanner(strings.NewReader(w.String()))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		for _, h := range hidden {
