@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -21,6 +22,10 @@ func (r *Replica) call(ctx context.Context, j *job) (answer wechat.Answer, err e
 	j.called = true
 	started := time.Now()
 	answer, err = r.wechat.Call(ctx, j.App, j.request)
+	var token *wechat.TokenError
+	if errors.As(err, &token) && !errors.Is(err, wechat.ErrTokenRejected) {
+		j.called = false // it got no further than the token
+	}
 	r.metrics.called(j.App, j.spec.Path, err, time.Since(started))
 	return answer, err
 }

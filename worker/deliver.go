@@ -181,7 +181,9 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 		state = tasks.StateRetrying
 	}
 	err := r.insist(ctx, j, "the task could not be handed back yet", func() error {
-		return r.ledger.Defer(ctx, j.ref(), j.runner, string(state), !noAnswer(j.err))
+		return r.ledger.Defer(ctx, j.ref(), ledger.Deferral{
+			Runner: j.runner, State: string(state), NotAccepted: !noAnswer(j.err), NotCalled: !j.called,
+		})
 	})
 	if err != nil {
 		return notNow(redisPause, "Redis did not answer")

@@ -92,8 +92,8 @@ func TestWrongSecretHoldsTheApp(t *testing.T) {
 		redistest.Until(t, 10*time.Second, "it is said", func() bool { return strings.Contains(r.log.String(), "40164") })
 		r.wx.BlockIP(app, false)
 		for i := range 20 {
-			if got := r.outcome(fmt.Sprintf("m%d", i)); got.Outcome != tasks.OutcomeAccepted {
-				t.Errorf("m%d: %s %s", i, got.Outcome, got.Reason)
+			if got := r.outcome(fmt.Sprintf("m%d", i)); got.Outcome != tasks.OutcomeAccepted || got.Attempts != 1 {
+				t.Errorf("m%d: %s %s after %d attempts", i, got.Outcome, got.Reason, got.Attempts)
 			}
 		}
 		if n := strings.Count(r.log.String(), "level=WARN"); n != 1 {

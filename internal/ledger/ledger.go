@@ -112,10 +112,18 @@ func (l *Ledger) Open(ctx context.Context, ref Ref, o Opening) (Opened, error) {
 	}, nil
 }
 
-// Defer hands a task back in the state waiting or retrying. notAccepted says that
-// WeChat surely did not take the request: it lowers the fence.
-func (l *Ledger) Defer(ctx context.Context, ref Ref, runner, state string, notAccepted bool) error {
-	err := deferred.Run(ctx, l.rdb, []string{TaskKey(ref.App, ref.ID)}, runner, state, flag(notAccepted)).Err()
+// Deferral says how a task is handed back.
+type Deferral struct {
+	Runner      string // that has it
+	State       string // waiting or retrying
+	NotAccepted bool   // WeChat surely did not take the request: the fence is lowered
+	NotCalled   bool   // there was no request: the run is no attempt
+}
+
+// Defer hands a task back for later.
+func (l *Ledger) Defer(ctx context.Context, ref Ref, d Deferral) error {
+	err := deferred.Run(ctx, l.rdb, []string{TaskKey(ref.App, ref.ID)},
+		d.Runner, d.State, flag(d.NotAccepted), flag(d.NotCalled)).Err()
 	if err != nil {
 		return fmt.Errorf("hand the task back: %w", err)
 	}

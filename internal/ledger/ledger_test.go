@@ -138,7 +138,7 @@ func TestOpen(t *testing.T) {
 			if got := must[ledger.Opened](t)(l.Open(t.Context(), ref, o)); got.What != ledger.Go {
 				t.Fatalf("the first run: %+v", got)
 			}
-			if err := l.Defer(t.Context(), ref, o.Runner, "retrying", notAccepted); err != nil {
+			if err := l.Defer(t.Context(), ref, ledger.Deferral{Runner: o.Runner, State: "retrying", NotAccepted: notAccepted}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -221,6 +221,23 @@ func TestAskedTwice(t *testing.T) {
 		}
 		if n := rdb.XLen(ctx, ledger.StreamKey(app)).Val(); n != 1 {
 			t.Errorf("%d stream entries", n)
+		}
+	})
+}
+
+// TestARunWithoutACallIsNoAttempt: it only waited.
+func TestARunWithoutACallIsNoAttempt(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l, ref := t.Context(), newLedger(rdb, time.Hour), ledger.Ref{App: app, ID: "1"}
+		for i := range 3 {
+			o := must[ledger.Opened](t)(l.Open(ctx, ref, opening(fmt.Sprintf("r%d", i))))
+			if o.What != ledger.Go || o.Attempts != 1 {
+				t.Errorf("opened %+v", o)
+			}
+			d := ledger.Deferral{Runner: fmt.Sprintf("r%d", i), State: "waiting", NotAccepted: true, NotCalled: true}
+			if err := l.Defer(ctx, ref, d); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }

@@ -102,7 +102,8 @@ return answer("go")
 // stands for an earlier request without an answer stays.
 //
 // KEYS[1] record
-// ARGV[1] runner, ARGV[2] state, ARGV[3] 1 when the request surely was not accepted
+// ARGV[1] runner, ARGV[2] state, ARGV[3] 1 when the request surely was not accepted,
+// ARGV[4] 1 when there was none, so that the run is no attempt
 //
 // Returns 1, or 0 when the task is no longer the runner's.
 var deferred = redis.NewScript(`
@@ -111,6 +112,7 @@ local outcome, run, fence = record[1], record[2], record[3]
 if outcome or not run or string.match(run, "^(%S+)") ~= ARGV[1] then return 0 end
 redis.call("HSET", KEYS[1], "state", ARGV[2])
 redis.call("HDEL", KEYS[1], "run")
+if ARGV[4] == "1" then redis.call("HINCRBY", KEYS[1], "attempts", -1) end
 if ARGV[3] == "1" and fence and string.match(fence, '"doubt":(%d)') == "0" then
 	redis.call("HDEL", KEYS[1], "fence")
 end
