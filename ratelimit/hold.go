@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
 // WholeApp is the scope of a hold on all types of an app.
@@ -22,7 +24,7 @@ func TemplateScope(id string) string { return "template:" + id }
 // The message that tells all replicas to look at an app's holds again: HoldMessage
 // followed by the app id, published on WakeChannel after every Hold and Unhold.
 const (
-	WakeChannel = "wxcourier:wake"
+	WakeChannel = ledger.WakeChannel
 	HoldMessage = "hold:"
 )
 

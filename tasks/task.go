@@ -56,7 +56,8 @@ func NotAfter(t time.Time) Option { return func(d *draft) { d.NotAfter = t } }
 // InBatch puts the task into a batch.
 func InBatch(name string) Option { return func(d *draft) { d.Batch = name } }
 
-// IgnoreHours lets the task be sent outside the app's sending hours.
+// IgnoreHours lets the task be sent outside the app's sending hours; see
+// [Envelope.IgnoreHours].
 func IgnoreHours() Option { return func(d *draft) { d.IgnoreHours = true } }
 
 // TraceParent hands a W3C trace context on to the worker

@@ -20,8 +20,8 @@ type limiter struct {
 	log *slog.Logger
 }
 
-// release gives back a permit that was not used; nil is none. One that cannot be given back is lost
-// until its window has passed; that costs pace, not correctness.
+// release gives back a permit that was not used; nil is none. One that cannot be given
+// back is lost until its window has passed; that costs pace, not correctness.
 func (l limiter) release(ctx context.Context, p *ratelimit.Permit) {
 	if p == nil {
 		return

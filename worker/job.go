@@ -160,19 +160,13 @@ func (*panicError) Error() string { return "panic in a delivery" }
 func noAnswer(err error) bool {
 	var (
 		api   *wechat.APIError
-		token *wechat.TokenError
 		guard *guardError
 		media *mediaError
 	)
-	switch {
-	case err == nil, errors.As(err, &token), errors.As(err, &api), errors.As(err, &guard), errors.As(err, &media):
+	if errors.As(err, &api) || errors.As(err, &guard) || errors.As(err, &media) {
 		return false
 	}
-	var transport *wechat.TransportError
-	if errors.As(err, &transport) {
-		return transport.Written
-	}
-	return true
+	return wechat.Written(err)
 }
 
 // handedBack tells asynq to bring a task back after a delay.
