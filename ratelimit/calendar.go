@@ -2,10 +2,10 @@ package ratelimit
 
 import "time"
 
-// shanghai is the zone of WeChat's days. China has kept UTC+8 without daylight saving
+// Shanghai is the zone of WeChat's days. China has kept UTC+8 without daylight saving
 // since 1992; a fixed zone needs no zone database. A function, since a package variable
 // could be changed.
-func shanghai() *time.Location { return time.FixedZone("Asia/Shanghai", utcOffset) }
+func Shanghai() *time.Location { return time.FixedZone("Asia/Shanghai", utcOffset) }
 
 // utcOffset is that zone's distance from UTC, in seconds.
 const utcOffset = 8 * 60 * 60
@@ -15,16 +15,16 @@ const utcOffset = 8 * 60 * 60
 // may be behind ours. Within the first minute of a day the refusal may still be about
 // the day before, and waiting for its end would cost a whole day: then it is [NextMinute].
 func EndOfDay(now time.Time) time.Time {
-	t := now.In(shanghai())
+	t := now.In(Shanghai())
 	if t.Hour() == 0 && t.Minute() == 0 {
 		return NextMinute(now)
 	}
-	return time.Date(t.Year(), t.Month(), t.Day()+1, 0, 0, 0, 0, shanghai()).Add(edge)
+	return time.Date(t.Year(), t.Month(), t.Day()+1, 0, 0, 0, 0, Shanghai()).Add(edge)
 }
 
 // NextMinute is when a refusal for the minute's quota, met at now, is to be tried again:
 // two seconds into the next minute by the clock. WeChat counts wall-clock minutes, and
 // its clock may be behind ours.
 func NextMinute(now time.Time) time.Time {
-	return now.In(shanghai()).Truncate(time.Minute).Add(time.Minute + edge)
+	return now.In(Shanghai()).Truncate(time.Minute).Add(time.Minute + edge)
 }

@@ -55,11 +55,12 @@ func (l *Limiter) Feedback(ctx context.Context, app, typ string, span Span) (fac
 
 // Learn keeps for all replicas what WeChat tells of a type's own limits, in place of what
 // it told before. The lesser of what is configured or documented and what is learned is
-// kept: a limit is never exceeded because WeChat allows more.
+// kept: a limit is never exceeded because WeChat allows more. The replicas keep it from
+// their next block on; this one gives back what it leased under a limit that has changed.
 func (l *Limiter) Learn(ctx context.Context, app, typ string, told Learned) error {
 	var step, perMinute int64
 	switch {
-	case told.Calls <= 0 || told.Per <= 0:
+	case told.Calls <= 0 || told.Per < time.Microsecond:
 		told.Calls, told.Per = 0, 0
 	case told.Per == minute:
 		perMinute = allowance(int(min(told.Calls, maxPerMinute)), l.margin)
@@ -67,12 +68,28 @@ func (l *Limiter) Learn(ctx context.Context, app, typ string, told Learned) erro
 		// Calls spaced out hold in any span, whatever its length.
 		step = max(1, int64(float64(told.Per.Microseconds())/(float64(told.Calls)*(1-l.margin)))+1)
 	}
-	err := learnScript.Run(ctx, l.rdb, []string{stateKey(app, typ)},
+	before, err := learnScript.Run(ctx, l.rdb, []string{stateKey(app, typ)},
 		l.now(), edge.Microseconds(), max(0, told.UsedToday),
 		"learned_day", max(0, told.PerDay), "learned_spacing", step, "learned_minute", perMinute,
-		"learned_calls", told.Calls, "learned_per", told.Per.Microseconds()).Err()
+		"learned_calls", told.Calls, "learned_per", told.Per.Microseconds()).Int64Slice()
+	if err == nil && len(before) != 3 {
+		err = fmt.Errorf("script reply: %d values where three were expected", len(before))
+	}
 	if err != nil {
 		return fmt.Errorf("learn the limits of %s of %s: %w", typ, app, err)
 	}
-	return nil
+	was := rowState{learnedSpacing: before[0], learnedMinute: before[1], learnedDay: before[2]}
+	is := rowState{learnedSpacing: step, learnedMinute: perMinute, learnedDay: max(0, told.PerDay)}
+	if l.sameInForce(app, typ, was, is) {
+		return nil
+	}
+	return l.poolOf(app, typ).recall(ctx)
+}
+
+// sameInForce tells whether two states of a type's own row lead to the same limits.
+func (l *Limiter) sameInForce(app, typ string, a, b rowState) bool {
+	own := l.planFor(app, typ).rows[0]
+	spacingA, minuteA, dayA := a.inForce(own, 0)
+	spacingB, minuteB, dayB := b.inForce(own, 0)
+	return spacingA == spacingB && minuteA == minuteB && dayA == dayB
 }
