@@ -13,6 +13,7 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
+	"github.com/wxcourier/wxcourier/worker"
 )
 
 // App is one mini program or official account.
@@ -30,6 +31,9 @@ type App struct {
 	// ReserveUrgent is the part of each day's limit that is kept for urgent tasks: with
 	// 0.2, bulk tasks stop when a fifth is left. 0 ≤ reserve_urgent < 1.
 	ReserveUrgent float64 `yaml:"reserve_urgent"`
+	// Hours keeps tasks out of the night: by task type, kind ("send:*") or "*", the span of
+	// the day in which they may be sent, such as 08:00-22:00 (Asia/Shanghai).
+	Hours worker.Hours `yaml:"hours"`
 	// OnlyOpenIDs, when set, lets messages reach these people alone; those to anybody
 	// else end as rejected.
 	OnlyOpenIDs []string `yaml:"only_openids"`
@@ -76,7 +80,8 @@ func (d *decoder) checkApps(apps []App) {
 			first[app.ID] = i
 		}
 		d.checkToken(key, app)
-		d.checkLimits(key+".limits", app.Limits)
+		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
+		d.entryFaults(key+".hours", app.Hours.Validate())
 		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { // a NaN is a mistake, too
 			d.mistake(key+".reserve_urgent", "%v is outside of 0 ≤ reserve_urgent < 1 (0.2 keeps the last fifth of a day's limit for urgent tasks)", r)
 		}
@@ -118,8 +123,9 @@ func (d *decoder) wrong(key string) bool {
 	return false
 }
 
-func (d *decoder) checkLimits(key string, limits map[string]ratelimit.Limit) {
-	for _, fault := range flatten(ratelimit.ValidateLimits(limits)) {
+// entryFaults takes over the faults of a mapping, each of the form `"name": problem`.
+func (d *decoder) entryFaults(key string, err error) {
+	for _, fault := range flatten(err) {
 		text := fault.Error()
 		path := key
 		if quoted, err := strconv.QuotedPrefix(text); err == nil {

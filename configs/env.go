@@ -8,6 +8,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/nearest"
 	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/worker"
 )
 
 const (
@@ -131,6 +132,15 @@ func (d *decoder) appVariable(name, rest, text string, cfg *Config) {
 	if d.limitVariable(name, text, key, app) {
 		return
 	}
+	for _, hours := range worker.HoursKeys() {
+		variable := appsPrefix + id + "_" + hoursPart(hours)
+		if name == variable {
+			d.from[key+".hours."+hours] = origin{variable: name}
+			app.setHours(hours, text)
+			return
+		}
+		known = append(known, variable)
+	}
 	d.unknownVariable(name, known)
 }
 
@@ -162,4 +172,18 @@ func (d *decoder) limitVariable(name, text, key string, app *App) bool {
 		}
 	}
 	return false
+}
+
+// hoursPart is a key of the hours as a part of a variable's name, which has no "*": the
+// kind alone stands for all its types, nothing for all types.
+func hoursPart(hours string) string {
+	return strings.TrimSuffix(variablePart("hours."+strings.TrimSuffix(hours, "*")), "_")
+}
+
+// setHours sets the hours of one type or kind.
+func (a *App) setHours(name, text string) {
+	if a.Hours == nil {
+		a.Hours = make(worker.Hours)
+	}
+	a.Hours[name] = text
 }

@@ -49,8 +49,7 @@ type Envelope struct {
 	// Batch groups tasks for counting, listing and cancelling:
 	// ^[A-Za-z0-9._~-]{1,64}$.
 	Batch string `json:"batch,omitempty"`
-	// IgnoreHours sends it outside the app's sending hours too. Workers have no sending
-	// hours yet: they send at any time.
+	// IgnoreHours sends it outside the app's hours (`hours` in the configuration) too.
 	IgnoreHours bool `json:"ignore_hours,omitempty"`
 }
 

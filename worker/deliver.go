@@ -24,7 +24,7 @@ const (
 
 // deliver takes one task through the pipeline:
 //
-//	decode → openid's turn → request (guards, image) → permit →
+//	decode → app's hours → openid's turn → request (guards, image) → permit →
 //	open (settled? canceled? expired? fence) → permit's instant → call →
 //	judge → record → settle
 //
@@ -48,12 +48,22 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	if err != nil {
 		return r.discard(ctx, err)
 	}
+	if wait, rests := r.resting(j); rests {
+		if !j.capped() {
+			r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outside))...)
+			return notNow(wait, outside) // its record stays as it is: it only waits
+		}
+		j.err = &guardError{reason: outside, delay: wait}
+	}
 	leave, err := r.turn(waiting, j)
 	if err != nil {
 		return notNow(crowdPause, "others send to the same person")
 	}
 	defer leave()
-	if j.request, j.err = r.request(waiting, j); j.err == nil {
+	if j.err == nil {
+		j.request, j.err = r.request(waiting, j)
+	}
+	if j.err == nil {
 		if permit, err = r.freshPermit(waiting, l, permit); err != nil {
 			return notNow(crowdPause, "no permit in time")
 		}
@@ -107,6 +117,9 @@ func (r *Replica) instant(ctx context.Context, l *lane, j *job, p *ratelimit.Per
 	case fresh.Wait(ctx) != nil:
 		return fresh, &guardError{reason: "no permit in time"}
 	}
+	if wait, rests := r.resting(j); rests { // they closed meanwhile
+		return fresh, &guardError{reason: outside, delay: wait}
+	}
 	return fresh, nil
 }
 
@@ -118,7 +131,7 @@ func (r *Replica) open(ctx context.Context, j *job) error {
 		j.opened, err = r.ledger.Open(ctx, j.ref(), ledger.Opening{
 			Runner: j.runner, Queue: j.queue, Marked: j.marked,
 			Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
-			Expired: !j.NotAfter.IsZero() && time.Now().After(j.NotAfter),
+			Expired: !j.NotAfter.IsZero() && r.now().After(j.NotAfter),
 		})
 		return err
 	})
@@ -149,10 +162,13 @@ func (r *Replica) unsent(ctx context.Context, j *job) error {
 // settle carries the verdict on an attempt out.
 func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
 	if v.slows != "" {
-		r.limiter.slow(ctx, j, v.slows)
+		r.slow(ctx, j, v.slows)
 	}
 	if v.stops != stopNothing {
 		r.hold(ctx, j, v)
+	}
+	if v.learns {
+		r.learner.refused(j.App, j.Type)
 	}
 	if v.outcome == "" {
 		return r.handBack(ctx, j, v)

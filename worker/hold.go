@@ -51,19 +51,6 @@ func (l limiter) recall(ctx context.Context, app string) {
 	}
 }
 
-// slow lowers the pace of a type for all replicas, as its documented pace was too fast
-// for WeChat: another system shares the app. It climbs back by itself.
-func (l limiter) slow(ctx context.Context, j *job, span ratelimit.Span) {
-	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
-	defer cancel()
-	factor, err := l.Feedback(ctx, j.App, j.Type, span)
-	if err != nil {
-		l.log.Warn("the pace could not be lowered", j.attrs(slog.Any("err", err))...)
-		return
-	}
-	l.log.Info("too fast for WeChat", j.attrs(slog.String("window", string(span)), slog.Float64("factor", factor))...)
-}
-
 // scope is the name of what a verdict stops, as hold records have it.
 func (j *job) scope(s stop) string {
 	switch s {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,6 +139,7 @@ func (j *job) why(v verdict) string {
 type guardError struct {
 	outcome tasks.Outcome // "" is not now
 	reason  string
+	delay   time.Duration // of "not now"; 0 is crowdPause
 }
 
 func (e *guardError) Error() string { return "not sent: " + e.reason }
@@ -145,7 +147,7 @@ func (e *guardError) Error() string { return "not sent: " + e.reason }
 func (e *guardError) verdict() verdict {
 	v := verdict{outcome: e.outcome, reason: e.reason}
 	if e.outcome == "" {
-		v.delay = crowdPause
+		v.delay = cmp.Or(e.delay, crowdPause)
 	}
 	return v
 }

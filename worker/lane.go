@@ -68,6 +68,7 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 		r.hook.remove(l.gate)
 		return nil, fmt.Errorf("open the lane of %s %s: %w", app, typ, err)
 	}
+	r.learner.follow(l)
 	return l, nil
 }
 

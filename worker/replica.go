@@ -40,6 +40,7 @@ import (
 type App struct {
 	ID          string
 	OnlyOpenIDs []string // when set, a message to anybody else ends rejected, reason "staging"
+	Hours       Hours    // when its tasks may be sent; at any time where it says nothing
 }
 
 // Parts is what a replica is made of. All but Logger and Registry are required.
@@ -75,10 +76,15 @@ type Replica struct {
 	ledger  *ledger.Ledger
 	turns   *turns
 	said    said
-	runs    atomic.Int64 // numbers the runs, for newRunner
+	nights  nights
+	learner *learner
+	climbs  *climbs
+	now     func() time.Time // what hours and expiry go by
+	runs    atomic.Int64     // numbers the runs, for newRunner
 	metrics *metrics
 	fleet   *fleet
 
+	beside   *beside        // what runs beside the lanes
 	closing  sync.WaitGroup // lanes that close while the replica runs
 	looked   atomic.Bool    // the queues were looked at once
 	draining atomic.Bool    // no more work is taken
@@ -103,6 +109,11 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	if cfg.ShutdownTimeout <= parts.Attempt {
 		return nil, fmt.Errorf("worker.shutdown_timeout: %v must exceed wechat.attempt_timeout (%v), or a shutdown breaks off attempts", cfg.ShutdownTimeout, parts.Attempt)
 	}
+	for _, app := range parts.Apps {
+		if err := app.Hours.Validate(); err != nil {
+			return nil, fmt.Errorf("worker: hours of %s: %w", app.ID, err)
+		}
+	}
 	if parts.Logger == nil {
 		parts.Logger = slog.Default()
 	}
@@ -115,11 +126,14 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 		apps: make(map[string]App, len(parts.Apps)),
 		rdb:  parts.Redis, hook: &dequeueHook{}, wechat: parts.WeChat,
 		fetcher: newFetcher(parts.Attempt), ledger: ledger.New(parts.Redis, policy), turns: newTurns(),
+		now: time.Now, beside: newBeside(),
 	}
 	for _, app := range parts.Apps {
 		r.apps[app.ID] = app
 	}
 	r.limiter = limiter{Limiter: parts.Limiter, log: r.log}
+	r.learner = newLearner(r)
+	r.climbs = newClimbs(r)
 	r.fleet = newFleet(r)
 	r.metrics = newMetrics(r)
 	if parts.Registry != nil {
@@ -191,5 +205,6 @@ func (r *Replica) closeAll() {
 	}
 	all.Wait()
 	r.closing.Wait()
+	r.beside.close()
 	r.fetcher.CloseIdleConnections()
 }

@@ -12,8 +12,8 @@ import (
 
 // stateCollector reads what is a state rather than an event when Prometheus asks.
 type stateCollector struct {
-	replica                                *Replica
-	waiting, active, used, limit, heldDesc *prometheus.Desc
+	replica                                      *Replica
+	waiting, active, used, limit, pace, heldDesc *prometheus.Desc
 }
 
 // collectWithin bounds what one scrape asks Redis.
@@ -28,14 +28,15 @@ func newStateCollector(r *Replica) *stateCollector {
 		waiting:  desc("wxcourier_lane_waiting", "Pending tasks of a lane, over all replicas.", "app", "type"),
 		active:   desc("wxcourier_lane_active", "Tasks in flight on this replica.", "app", "type"),
 		used:     desc("wxcourier_quota_used", "Calls counted in a window, over all replicas.", "app", "api", "window"),
-		limit:    desc("wxcourier_quota_limit", "Calls allowed in a window.", "app", "api", "window"),
+		limit:    desc("wxcourier_quota_limit", "Calls allowed in a window: what is configured, or what WeChat told where that is less.", "app", "api", "window"),
+		pace:     desc("wxcourier_pace_factor", "Part of the pace that is kept after refusals; 1 is all of it.", "app", "api"),
 		heldDesc: desc("wxcourier_hold", "1 while a lane, an app or a template is held.", "app", "type", "reason"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.waiting, c.active, c.used, c.limit, c.heldDesc} {
+	for _, d := range []*prometheus.Desc{c.waiting, c.active, c.used, c.limit, c.pace, c.heldDesc} {
 		ch <- d
 	}
 }
@@ -83,12 +84,13 @@ func (c *stateCollector) collectUsage(ctx context.Context, key laneKey, gauge fu
 	// the least room counts.
 	tightest := make(map[ratelimit.Span]ratelimit.Usage)
 	for _, u := range usage {
-		if t, ok := tightest[u.Window]; !ok || u.Limit-u.Used < t.Limit-t.Used {
+		if t, ok := tightest[u.Window]; !ok || u.Effective()-u.Used < t.Effective()-t.Used {
 			tightest[u.Window] = u
 		}
 	}
+	gauge(c.pace, paceFactor(usage), key.app, spec.Path)
 	for span, u := range tightest {
 		gauge(c.used, float64(u.Used), key.app, spec.Path, string(span))
-		gauge(c.limit, float64(u.Limit), key.app, spec.Path, string(span))
+		gauge(c.limit, float64(u.Effective()), key.app, spec.Path, string(span))
 	}
 }

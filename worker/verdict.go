@@ -18,6 +18,7 @@ type verdict struct {
 	counts  bool           // coming back uses up one of its attempts
 	stops   stop           // what stands still meanwhile
 	slows   ratelimit.Span // the window whose pace was too fast for WeChat; "" for none
+	learns  bool           // WeChat is asked what its limit really is
 }
 
 // stop is what a verdict holds: nothing, or all that the cause will refuse as well.
@@ -37,6 +38,7 @@ type rule struct {
 	counts  bool
 	stops   stop
 	slows   ratelimit.Span
+	learns  bool
 	wait    func(now time.Time, n int) time.Duration // n counts from 0: attempts, or holds in a row
 }
 
@@ -54,8 +56,8 @@ var rules = map[wechat.Class]rule{
 	wechat.ClassPerUser:     {wait: after(3 * time.Second)},
 	wechat.ClassPerUserLong: {wait: after(time.Hour)},
 	wechat.ClassRateSecond:  {reason: "rate_second", stops: stopLane, slows: ratelimit.PerSecond, wait: after(time.Second)},
-	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, wait: until(ratelimit.NextMinute)},
-	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, wait: until(ratelimit.EndOfDay)},
+	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, learns: true, wait: until(ratelimit.NextMinute)},
+	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, learns: true, wait: until(ratelimit.EndOfDay)},
 	wechat.ClassToken:       {reason: "token_rejected", stops: stopApp, wait: along(appProbes)},
 	wechat.ClassConfig:      {reason: "app_config", stops: stopApp, wait: along(appProbes)},
 	wechat.ClassAccount:     {reason: "capability", stops: stopLane, wait: along(capabilityProbes)},
@@ -173,7 +175,7 @@ func (a attempt) byToken(e *wechat.TokenError) verdict {
 	var api *wechat.APIError
 	if errors.As(e.Err, &api) {
 		if r := rules[api.Class()]; r.stops != stopNothing {
-			r.stops, r.slows = stopApp, "" // a token that is out of quota stops all of the app's types
+			r.stops, r.slows, r.learns = stopApp, "", false // a token that is out of quota stops all of the app's types
 			return a.by(r)
 		}
 	}
@@ -181,7 +183,7 @@ func (a attempt) byToken(e *wechat.TokenError) verdict {
 }
 
 func (a attempt) by(r rule) verdict {
-	v := verdict{outcome: r.outcome, reason: r.reason, counts: r.counts, stops: r.stops, slows: r.slows}
+	v := verdict{outcome: r.outcome, reason: r.reason, counts: r.counts, stops: r.stops, slows: r.slows, learns: r.learns}
 	n := a.holds
 	if r.counts {
 		n = a.failed

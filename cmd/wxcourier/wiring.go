@@ -96,7 +96,7 @@ func reserveOf(apps []configs.App) func(string) float64 {
 func workerApps(apps []configs.App) []worker.App {
 	var all []worker.App
 	for _, app := range apps {
-		all = append(all, worker.App{ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs})
+		all = append(all, worker.App{ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours})
 	}
 	return all
 }

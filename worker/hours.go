@@ -1,0 +1,163 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// Hours are the times of day at which an app's tasks may be sent, in Asia/Shanghai:
+// "08:00-22:00" from eight until just before ten, "22:00-02:00" over midnight,
+// "00:00-24:00" always. The key is a task type ("send:subscribe"), a kind ("send:*") or
+// "*" for all types; the most specific one that fits a type holds. Types that none fits
+// are sent at any time.
+type Hours map[string]string
+
+// AnyType is the key of [Hours] that fits every type.
+const AnyType = "*"
+
+// HoursKeys are the keys that [Hours] may have: the types, the kinds and [AnyType].
+func HoursKeys() []string {
+	var keys []string
+	for _, spec := range tasks.Catalog() {
+		keys = append(keys, spec.Type)
+	}
+	for _, spec := range tasks.Catalog() {
+		if kind := kindKey(spec.Type); !slices.Contains(keys, kind) {
+			keys = append(keys, kind)
+		}
+	}
+	return append(keys, AnyType)
+}
+
+// kindKey is the key that fits all types of the kind of one of them: "send:*".
+func kindKey(typ string) string {
+	kind, _, _ := strings.Cut(typ, ":")
+	return kind + ":*"
+}
+
+// Validate reports every mistake, in the order of the keys: a key that fits no type (with
+// the nearest one that does), and hours that cannot be read.
+func (h Hours) Validate() error {
+	known := HoursKeys()
+	var errs []error
+	for _, key := range h.Keys() {
+		if !slices.Contains(known, key) {
+			meant := ""
+			if name, ok := nearest.Name(key, known); ok {
+				meant = fmt.Sprintf("; the nearest is %q", name)
+			}
+			errs = append(errs, fmt.Errorf("%q: no such task type%s (there are %s)", key, meant, strings.Join(known, ", ")))
+		}
+		if _, err := parseDaily(h[key]); err != nil {
+			errs = append(errs, fmt.Errorf("%q: %w", key, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Keys are the keys, in order.
+func (h Hours) Keys() []string {
+	keys := make([]string, 0, len(h))
+	for key := range h {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// Opens tells whether a type may be sent at now, and if not, from when on. It takes a key
+// in place of a type, too. The hours are expected to be valid.
+func (h Hours) Opens(typ string, now time.Time) (at time.Time, open bool) {
+	d, limited := h.of(typ)
+	if !limited {
+		return now, true
+	}
+	return d.opens(now)
+}
+
+// of is the most specific hours of a type.
+func (h Hours) of(typ string) (d daily, limited bool) {
+	if len(h) == 0 {
+		return daily{}, false
+	}
+	for _, key := range []string{typ, kindKey(typ), AnyType} {
+		if text, ok := h[key]; ok {
+			d, err := parseDaily(text)
+			return d, err == nil
+		}
+	}
+	return daily{}, false
+}
+
+// daily is a span of each day. It may go over midnight: then it ends before it begins.
+type daily struct{ from, to int } // minutes since midnight; 0 ≤ from < 1440, 0 < to ≤ 1440
+
+const dayMinutes = 24 * 60
+
+// parseDaily reads "08:00-22:00".
+func parseDaily(text string) (daily, error) {
+	begin, end, found := strings.Cut(text, "-")
+	if !found {
+		return daily{}, fmt.Errorf("%q is not a span of the day; write it like 08:00-22:00", text)
+	}
+	from, err := parseMinute(strings.TrimSpace(begin))
+	if err != nil {
+		return daily{}, err
+	}
+	to, err := parseMinute(strings.TrimSpace(end))
+	if err != nil {
+		return daily{}, err
+	}
+	switch {
+	case from == to:
+		return daily{}, fmt.Errorf("%q opens and closes at the same minute; 00:00-24:00 is always", text)
+	case from == dayMinutes:
+		return daily{}, fmt.Errorf("%q opens at 24:00, the end of the day; its beginning is 00:00", text)
+	case to == 0:
+		to = dayMinutes // midnight, as an end
+	}
+	return daily{from, to}, nil
+}
+
+func parseMinute(text string) (int, error) {
+	hour, minute, found := strings.Cut(text, ":")
+	if !found || len(hour) != 2 || len(minute) != 2 {
+		return 0, fmt.Errorf("%q is not a time of the day; write it with two digits each, like 08:00", text)
+	}
+	h, errH := strconv.ParseUint(hour, 10, 8)
+	m, errM := strconv.ParseUint(minute, 10, 8)
+	switch {
+	case errH != nil || errM != nil:
+		return 0, fmt.Errorf("%q is not a time of the day; write it with two digits each, like 08:00", text)
+	case m > 59 || h*60+m > dayMinutes:
+		return 0, fmt.Errorf("%q is no time of the day: they go from 00:00 to 24:00", text)
+	}
+	return int(h*60 + m), nil //nolint:gosec // at most 1440
+}
+
+// opens tells whether now is within the span, and if not, when it begins next.
+func (d daily) opens(now time.Time) (at time.Time, open bool) {
+	local := now.In(ratelimit.Shanghai())
+	minute := local.Hour()*60 + local.Minute()
+	if d.from < d.to {
+		open = d.from <= minute && minute < d.to
+	} else {
+		open = d.from <= minute || minute < d.to
+	}
+	if open {
+		return now, true
+	}
+	day := local.Day()
+	if minute >= d.from {
+		day++ // today's span has ended
+	}
+	return time.Date(local.Year(), local.Month(), day, 0, d.from, 0, 0, local.Location()), false
+}
