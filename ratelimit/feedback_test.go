@@ -103,6 +103,70 @@ func TestLearn(t *testing.T) {
 	})
 }
 
+// TestWhatWeChatCountedIsNotGivenBack: permits that were leased before WeChat told its
+// count are no part of it. Later ones are.
+func TestWhatWeChatCountedIsNotGivenBack(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, now := overriding(rdb, map[string]Limit{mails: {PerDay: 50}}), at(t, noon)
+		l.now = func() int64 { return now }
+		l.mono = l.now
+		take := func() *Permit {
+			t.Helper()
+			d, err := l.Try(t.Context(), testApp, mails)
+			if err != nil || d.Permit == nil {
+				t.Fatalf("%+v, %v", d, err)
+			}
+			return d.Permit
+		}
+		before := take()
+		if err := l.Learn(t.Context(), testApp, mails, Learned{UsedToday: 20}); err != nil {
+			t.Fatal(err)
+		}
+		after := take()
+		for i, p := range []*Permit{before, after} {
+			if err := l.Release(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			if used := usageOf(t, l, mails)[PerDay]; used != int64(21-i) {
+				t.Errorf("%d used after %d were given back", used, i+1)
+			}
+		}
+	})
+}
+
+// TestALearnedLimitHoldsAtOnce: what was leased under a higher limit is given back.
+func TestALearnedLimitHoldsAtOnce(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := overriding(rdb, map[string]Limit{mails: {PerSecond: 1000}})
+		learn := func(perSecond int64) {
+			t.Helper()
+			if err := l.Learn(t.Context(), testApp, mails, Learned{Calls: perSecond, Per: time.Second}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		next := func() *Permit {
+			t.Helper()
+			p, err := l.Acquire(t.Context(), testApp, mails, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		p := next()
+		learn(5000)
+		if !p.Fresh(p.At) {
+			t.Error("a higher limit takes a permit back")
+		}
+		learn(10)
+		if p.Fresh(p.At) {
+			t.Error("a permit of the higher pace is still good")
+		}
+		if a, b := next(), next(); b.At.Sub(a.At) < 100*time.Millisecond {
+			t.Errorf("two permits within %v at ten a second", b.At.Sub(a.At))
+		}
+	})
+}
+
 // TestLearnedOverMidnight: what WeChat counted belongs to a day.
 func TestLearnedOverMidnight(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {

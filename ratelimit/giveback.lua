@@ -67,6 +67,7 @@ for i = 1, rows do
     -- clock may have stepped back to it.
     local newest = num(redis.call('HGET', state, 'seq')) == num(ARGV[a + 1])
     local folded = num(redis.call('HGET', state, 'folded')) >= num(ARGV[a + 2])
+    local told = num(redis.call('HGET', state, 'told')) >= num(ARGV[a + 2])
     local spacing = num(ARGV[a + 3])
     for p = 7 + 7 * rows, #ARGV, 2 do
       local at, granted = num(ARGV[p]), num(ARGV[p + 1])
@@ -74,7 +75,7 @@ for i = 1, rows do
         redis.call('HSET', state, 'next', int(at))
       end
       if num(ARGV[a + 4]) > 0 and not folded then minute(state, log, at) end
-      if num(ARGV[a + 5]) > 0 then day(state, granted) end
+      if num(ARGV[a + 5]) > 0 and not told then day(state, granted) end
       if num(ARGV[a + 6]) > 0 then lessen(state, 'total') end
     end
   end

@@ -1,5 +1,7 @@
 -- Keeps what WeChat says of a row's limits. What it counted today is believed when it is
--- more than our own count: other systems may use the app too.
+-- more than our own count: other systems may use the app too. WeChat's count then stands
+-- in place of ours, and what was leased until then is no part of it: it is not given back
+-- (`told` is the sequence of the last such lease).
 --
 -- KEYS  1 the row's state (a hash)
 -- ARGV  1 now, µs (0: Redis' own clock)   2 edge, µs   3 used today
@@ -30,6 +32,6 @@ if date < today then
   if date == today - 1 then yesterday = ours end
   redis.call('HSET', KEYS[1], 'date', int(today), 'used', int(used), 'tomorrow', '0', 'yesterday', int(yesterday))
 elseif used > ours then
-  redis.call('HSET', KEYS[1], 'used', int(used))
+  redis.call('HSET', KEYS[1], 'used', int(used), 'told', int(num(redis.call('HGET', KEYS[1], 'seq'))))
 end
 return before

@@ -37,6 +37,8 @@ type rig struct {
 	config worker.Config
 	wechat wechat.Config
 	only   []string
+	hours  worker.Hours
+	clock  func() time.Time // of hours and expiry; nil is time.Now
 }
 
 // lockedBuffer collects log lines from many goroutines.
@@ -118,13 +120,16 @@ func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 	replica, err := worker.New(r.config, worker.Parts{
 		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,
 		Limiter: limiter,
-		Apps:    []worker.App{{ID: app, OnlyOpenIDs: r.only}},
+		Apps:    []worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours}},
 		Results: worker.DefaultResultsConfig(), Logger: log, Registry: p.registry,
 	}, worker.Hooks{})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	p.Replica = replica
+	if r.clock != nil {
+		worker.SetClockForTest(replica, r.clock)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	go func() { p.done <- replica.Run(ctx) }()

@@ -225,6 +225,7 @@ func TestMetricsAndHealth(t *testing.T) {
 		`wxcourier_lane_active{app="` + app + `",type="send:subscribe"} 0`,
 		`wxcourier_quota_used{api="/cgi-bin/message/subscribe/send",app="` + app + `",window="day"} 2`,
 		`wxcourier_quota_limit{api="/cgi-bin/message/subscribe/send",app="` + app + `",window="day"} 1e+07`,
+		`wxcourier_pace_factor{api="/cgi-bin/message/subscribe/send",app="` + app + `"} 1`,
 		`wxcourier_permit_wait_seconds_count{api="/cgi-bin/message/subscribe/send"}`, `wxcourier_build_info{`,
 	} {
 		if !strings.Contains(text, want) {
