@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"strconv"
@@ -81,7 +82,9 @@ func (d *decoder) checkApps(apps []App) {
 		}
 		d.checkToken(key, app)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
-		d.entryFaults(key+".hours", app.Hours.Validate())
+		hours := maps.Clone(app.Hours)
+		maps.DeleteFunc(hours, func(name, _ string) bool { return d.wrong(key + ".hours." + name) }) // not even a text
+		d.entryFaults(key+".hours", hours.Validate())
 		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { // a NaN is a mistake, too
 			d.mistake(key+".reserve_urgent", "%v is outside of 0 ≤ reserve_urgent < 1 (0.2 keeps the last fifth of a day's limit for urgent tasks)", r)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/worker"
 )
 
 // file writes a configuration and returns its path.
@@ -90,6 +91,18 @@ func TestMistakes(t *testing.T) {
 			want: []string{"line 5: apps[0].limits.schem:generate: no such task type or group; the nearest is \"scheme:generate\""},
 		},
 		{
+			name: "hours",
+			text: "apps:\n  - id: " + app + "\n    secret: x\n    hours:\n      \"sned:*\": 08:00-22:00\n      send:custom: 8-22\n      \"*\": [08:00, 22:00]\n",
+			env:  []string{"WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_CODE=22:00", "WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_SEN=08:00-22:00"},
+			want: []string{
+				`line 5: apps[0].hours.sned:*: no such task type; the nearest is "send:*"`,
+				`line 6: apps[0].hours.send:custom: "8" is not a time of the day; write it with two digits each, like 08:00`,
+				`line 7: apps[0].hours.*: one value is expected, not a list or a mapping`,
+				`$WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_CODE: apps[0].hours.code:*: "22:00" is not a span of the day; write it like 08:00-22:00`,
+				`$WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_SEN: no key has this variable; did you mean $WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_SEND?`,
+			},
+		},
+		{
 			name: "not YAML, with a secret near by",
 			text: "apps:\n  - secret: " + hidden + "\n    id: [\n",
 			want: []string{"not valid YAML"},
@@ -160,13 +173,15 @@ func TestMistakes(t *testing.T) {
 func TestTheEnvironmentOutweighsTheFile(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	write(t, secret, "from the file\r\n")
-	path := file(t, "redis:\n  addrs: [a:1]\nwechat:\n  timeout: 7s\napps:\n  - id: wx0123456789abcdef\n    secret_file: /nowhere\n    limits:\n      links: {per_day: 5}\n")
+	path := file(t, "redis:\n  addrs: [a:1]\nwechat:\n  timeout: 7s\napps:\n  - id: wx0123456789abcdef\n    secret_file: /nowhere\n    limits:\n      links: {per_day: 5}\n    hours:\n      \"send:*\": 08:00-22:00\n      \"scheme:*\": 01:00-02:00\n")
 	cfg, err := Load(path, []string{
 		"PATH=/bin", "WXCOURIER_CONFIG=" + path, "WXCOURIER_WORKER_ATTEMPTS=",
 		"WXCOURIER_REDIS_ADDRS=b:1, c:2", "WXCOURIER_REDIS_TLS=true", "WXCOURIER_REDIS_PASSWORD=p", "WXCOURIER_PACE_MARGIN=0.1",
 		"WXCOURIER_WECHAT_BASE_URL=http://127.0.0.1:8090", "WXCOURIER_WORKER_MEDIA_HOSTS=img.example.com",
 		"WXCOURIER_APPS_WX0123456789ABCDEF_SECRET=from the environment",
 		"WXCOURIER_APPS_WX0123456789ABCDEF_LIMITS_LINKS_PER_DAY=9", "WXCOURIER_APPS_WX0123456789ABCDEF_LIMITS_SCHEME_GENERATE_PER_SECOND=3",
+		"WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_SEND=09:00-21:00", "WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_SEND_CUSTOM=00:00-24:00",
+		"WXCOURIER_APPS_WX1111111111111111_HOURS=07:00-23:00",
 		"WXCOURIER_APPS_wx1111111111111111_SECRET_FILE=" + secret, "WXCOURIER_APPS_wx1111111111111111_TOKEN_MODE=classic",
 		"WXCOURIER_APPS_WX1111111111111111_ONLY_OPENIDS=a,b",
 		// What Kubernetes and Docker set for services of these names.
@@ -183,8 +198,14 @@ func TestTheEnvironmentOutweighsTheFile(t *testing.T) {
 	want.Pace.Margin = 0.1
 	want.Worker.MediaHosts = []string{"img.example.com"}
 	want.Apps = []App{
-		{ID: "wx0123456789abcdef", Secret: "from the environment", Limits: map[string]ratelimit.Limit{"links": {PerDay: 9}, "scheme:generate": {PerSecond: 3}}},
-		{ID: "wx1111111111111111", Secret: "from the file", SecretFile: secret, Token: Token{Mode: "classic"}, OnlyOpenIDs: []string{"a", "b"}},
+		{
+			ID: "wx0123456789abcdef", Secret: "from the environment", Limits: map[string]ratelimit.Limit{"links": {PerDay: 9}, "scheme:generate": {PerSecond: 3}},
+			Hours: worker.Hours{"send:*": "09:00-21:00", "scheme:*": "01:00-02:00", "send:custom": "00:00-24:00"},
+		},
+		{
+			ID: "wx1111111111111111", Secret: "from the file", SecretFile: secret, Token: Token{Mode: "classic"},
+			Hours: worker.Hours{"*": "07:00-23:00"}, OnlyOpenIDs: []string{"a", "b"},
+		},
 	}
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", cfg, want)

@@ -57,7 +57,7 @@ func TestTheReferencesAppsLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(cfg.Apps) != 2 || cfg.Apps[0].Secret.Reveal() != "s3cret" || cfg.Apps[0].Limits["links"].PerDay != 1_000_000 ||
-		cfg.Apps[0].Limits["scheme:generate"].Concurrency != 32 || cfg.Apps[1].Token.URL == "" {
+		cfg.Apps[0].Limits["scheme:generate"].Concurrency != 32 || cfg.Apps[0].Hours["send:*"] != "08:00-22:00" || cfg.Apps[1].Token.URL == "" {
 		t.Errorf("%+v", cfg.Apps)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/backlog"
@@ -202,6 +203,9 @@ func (f *findings) app(cfg configs.Config, parts *parts, app configs.App) {
 	}
 	if len(app.OnlyOpenIDs) > 0 {
 		f.warn(what, "only_openids lets messages reach %s alone; those to anybody else are rejected", plural(len(app.OnlyOpenIDs), "person"))
+	}
+	for _, h := range hoursOf(app.ID, app.Hours, time.Now()) {
+		f.ok("hours", "%s", h.text())
 	}
 	holds, err := parts.limiter.Holds(f.p.ctx, app.ID)
 	if err != nil {

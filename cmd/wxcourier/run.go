@@ -117,6 +117,9 @@ type job struct {
 // tokens and tasks of a rehearsal have no place in a Redis that others use.
 func (j *job) rehearse() (stop func(), err error) {
 	j.anyApp = len(j.apps) == 0
+	for i := range j.apps {
+		j.apps[i].Hours = nil // it wakes nobody, and is to end tonight
+	}
 	j.window = windowEmbedded
 	j.cfg.Results = embeddedResults()
 	stopRedis, err := startEmbedded(&j.cfg)

@@ -122,6 +122,11 @@ func (p *progress) explain(ctx context.Context) {
 		for _, h := range list {
 			holds = append(holds, holdText(h))
 		}
+		for _, h := range hoursOf(app.ID, app.Hours, time.Now()) {
+			if !h.Open {
+				holds = append(holds, h.text())
+			}
+		}
 	}
 	reason := "they wait for their time, for a retry or for room in a limit"
 	if len(holds) > 0 {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/wxcourier/wxcourier/internal/backlog"
 	"github.com/wxcourier/wxcourier/internal/tally"
@@ -19,9 +20,11 @@ type statusCommand struct {
 }
 
 func (statusCommand) Help() string {
-	return `Shows the lanes that have anything in them or have used any of a limit, the holds, and the queues of apps that are not configured here.
+	return `Shows the lanes that have anything in them or have used any of a limit, their limits, the hours and the holds, and the queues of apps that are not configured here.
 
-ACTIVE tasks are in the hands of a replica, RETRYING ones wait for another attempt. ARCHIVED ones failed, or it is not known whether WeChat took them.
+ACTIVE tasks are in the hands of a replica, RETRYING ones wait for another attempt or for the hours to open. ARCHIVED ones failed, or it is not known whether WeChat took them.
+
+Of a limit that is CONFIGURED (or documented) and the one that WECHAT tells of, the lesser is kept. PACE is the part of it that is kept after WeChat refused calls as too fast; it climbs back by itself.
 
 Examples:
     wxcourier status
@@ -37,6 +40,7 @@ type laneStatus struct {
 // overview is what status shows.
 type overview struct {
 	Lanes   []laneStatus     `json:"lanes"`
+	Hours   []hoursStatus    `json:"hours"`
 	Holds   []ratelimit.Hold `json:"holds"`
 	Orphans []backlog.Lane   `json:"orphans"` // of apps that have no credentials here
 }
@@ -69,10 +73,13 @@ func (c *statusCommand) Run(p *program) error {
 }
 
 func (c *statusCommand) look(p *program, parts *parts) (overview, error) {
-	seen := overview{Lanes: []laneStatus{}, Holds: []ratelimit.Hold{}, Orphans: []backlog.Lane{}}
+	seen := overview{Lanes: []laneStatus{}, Hours: []hoursStatus{}, Holds: []ratelimit.Hold{}, Orphans: []backlog.Lane{}}
 	var apps []string
 	for _, app := range parts.cfg.Apps {
 		apps = append(apps, app.ID)
+		if len(c.App) == 0 || slices.Contains(c.App, app.ID) {
+			seen.Hours = append(seen.Hours, hoursOf(app.ID, app.Hours, time.Now())...)
+		}
 	}
 	lanes, err := backlog.Read(p.ctx, parts.rdb, apps)
 	if err != nil {
@@ -115,6 +122,13 @@ func (o overview) write(w io.Writer) error {
 		_, _ = fmt.Fprintln(w, "Nothing waits, and no limit was used.")
 	} else {
 		o.writeLanes(w)
+		o.writeLimits(w)
+	}
+	if len(o.Hours) > 0 {
+		_, _ = fmt.Fprintln(w, "\nHours:")
+		for _, h := range o.Hours {
+			_, _ = fmt.Fprintln(w, "  "+h.text())
+		}
 	}
 	if len(o.Holds) > 0 {
 		_, _ = fmt.Fprintln(w, "\nHolds:")
@@ -134,7 +148,7 @@ func (o overview) write(w io.Writer) error {
 func (o overview) writeLanes(w io.Writer) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer func() { _ = table.Flush() }()
-	_, _ = fmt.Fprintln(table, "APP\tTYPE\tWAITING\tBULK\tSCHEDULED\tRETRYING\tACTIVE\tARCHIVED\tPAUSED\tLIMITS")
+	_, _ = fmt.Fprintln(table, "APP\tTYPE\tWAITING\tBULK\tSCHEDULED\tRETRYING\tACTIVE\tARCHIVED\tPAUSED")
 	for _, l := range o.Lanes {
 		paused := "-"
 		if l.Paused {
@@ -147,22 +161,6 @@ func (o overview) writeLanes(w io.Writer) {
 		for _, n := range []int64{l.Waiting, l.Bulk, l.Scheduled, l.Retrying, l.Active, l.Archived} {
 			cells = append(cells, tally.Number(int(n)))
 		}
-		_, _ = fmt.Fprintln(table, strings.Join(append(cells, paused, windowsText(l.Type, l.Windows)), "\t"))
+		_, _ = fmt.Fprintln(table, strings.Join(append(cells, paused), "\t"))
 	}
-}
-
-// windowsText is each limit with what is used of it: "minute 12/4,000, day 12/2,000,000".
-func windowsText(typ string, windows []ratelimit.Usage) string {
-	var texts []string
-	for _, u := range windows {
-		name := string(u.Window)
-		if u.Name != typ {
-			name += " (" + u.Name + ")"
-		}
-		texts = append(texts, fmt.Sprintf("%s %s/%s", name, tally.Number(int(u.Used)), tally.Number(int(u.Limit))))
-	}
-	if len(texts) == 0 {
-		return "none"
-	}
-	return strings.Join(texts, ", ")
 }

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/worker"
+)
+
+// hoursStatus is one entry of an app's hours.
+type hoursStatus struct {
+	App     string    `json:"app"`
+	Types   string    `json:"types"` // a type, a kind ("send:*") or "*"
+	Hours   string    `json:"hours"`
+	Open    bool      `json:"open"`
+	OpensAt time.Time `json:"opens_at,omitzero"` // while it is not open
+}
+
+func hoursOf(app string, hours worker.Hours, now time.Time) []hoursStatus {
+	var all []hoursStatus
+	for _, key := range hours.Keys() {
+		h := hoursStatus{App: app, Types: key, Hours: hours[key]}
+		var at time.Time
+		if at, h.Open = hours.Opens(key, now); !h.Open {
+			h.OpensAt = at
+		}
+		all = append(all, h)
+	}
+	return all
+}
+
+// text tells of an entry in one line.
+func (h hoursStatus) text() string {
+	state := "open"
+	if !h.Open {
+		state = "held back until " + h.OpensAt.In(ratelimit.Shanghai()).Format(time.DateTime)
+	}
+	return fmt.Sprintf("%s %s: %s, %s (Asia/Shanghai)", h.App, h.Types, h.Hours, state)
+}
