@@ -140,7 +140,7 @@ func parseMinute(text string) (int, error) {
 	case m > 59 || h*60+m > dayMinutes:
 		return 0, fmt.Errorf("%q is no time of the day: they go from 00:00 to 24:00", text)
 	}
-	return int(h*60 + m), nil //nolint:gosec // at most 1440
+	return int(h*60 + m), nil
 }
 
 // opens tells whether now is within the span, and if not, when it begins next.
