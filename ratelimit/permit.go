@@ -19,6 +19,7 @@ type Permit struct {
 	pool     *pool // whose stock it came from; nil for one that was asked for alone
 	recalls  int64 // of the pool, when it was taken
 	kept     bool  // for urgent tasks
+	again    bool  // it was handed out before, and came back unused
 	instant  int64 // At by Redis' clock, µs
 	old      bool  // its minute's count may be gone: not given back
 	returned atomic.Bool

@@ -169,7 +169,7 @@ func (q *pool) look(ctx context.Context, early time.Duration) (*Permit, spell) {
 		}
 		return nil, spell{until: until, changed: q.changed}
 	}
-	if q.pace != nil && !q.pace.AllowN(now, 1) {
+	if q.pace != nil && !p.again && !q.pace.AllowN(now, 1) {
 		return nil, spell{until: now.Add(q.gap / catchUp), changed: q.changed}
 	}
 	q.stock = q.stock[1:]
@@ -320,7 +320,7 @@ func (q *pool) release(p *Permit, now time.Time) bool {
 	if q.resting || now.Sub(p.At) > sweepAfter || p.recalls != q.recalls.Load() {
 		return false
 	}
-	again := &Permit{At: p.At, lease: p.lease, pool: q, recalls: p.recalls, kept: p.kept, instant: p.instant}
+	again := &Permit{At: p.At, lease: p.lease, pool: q, recalls: p.recalls, kept: p.kept, instant: p.instant, again: true}
 	q.sweepIn(sweepAfter)
 	if !p.Fresh(now) {
 		q.returns = append(q.returns, again)

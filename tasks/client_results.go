@@ -71,47 +71,6 @@ func (c *Client) Wait(ctx context.Context, app, id string) (Result, error) {
 	}
 }
 
-// Canceled counts what a cancellation met.
-type Canceled struct {
-	Taken   int `json:"taken"`   // will not be sent
-	Sending int `json:"sending"` // being sent right now: canceled only if WeChat does not take it
-	Done    int `json:"done"`    // ended before
-	Missing int `json:"missing"` // not known
-}
-
-// Cancel takes back tasks that have not left yet. They end as [OutcomeCanceled] when
-// their turn comes. Repeating it is harmless.
-func (c *Client) Cancel(ctx context.Context, app string, ids ...string) (Canceled, error) {
-	var n Canceled
-	for _, id := range ids {
-		met, err := c.ledger.Cancel(ctx, app, id)
-		if err != nil {
-			return n, err
-		}
-		switch met {
-		case ledger.CancelMarked:
-			n.Taken++
-		case ledger.CancelSending:
-			n.Sending++
-		case ledger.CancelDone:
-			n.Done++
-		case ledger.CancelNone:
-			n.Missing++
-		}
-	}
-	return n, nil
-}
-
-// CancelBatch takes back all tasks of a batch that have not left yet, with one mark. It
-// returns how many had no outcome yet, or [ErrNotFound].
-func (c *Client) CancelBatch(ctx context.Context, app, batch string) (int64, error) {
-	n, err := c.ledger.CancelBatch(ctx, app, batch)
-	if errors.Is(err, ledger.ErrNone) {
-		return 0, ErrNotFound
-	}
-	return n, err
-}
-
 // Batch is the counters of a batch: "total", "done" and one an outcome; or [ErrNotFound].
 func (c *Client) Batch(ctx context.Context, app, batch string) (map[string]int64, error) {
 	counts, err := c.ledger.Batch(ctx, app, batch)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -179,6 +180,10 @@ func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
 // end records an outcome, and tells asynq what to do with its copy.
 func (r *Replica) end(ctx context.Context, j *job, v verdict) error {
 	outcome, err := r.record(ctx, j, v)
+	if errors.Is(err, errRedriven) {
+		r.log.Warn("its outcome came too late: the task was redriven", j.attrs(slog.String("outcome", string(v.outcome)))...)
+		return notNow(0, err.Error())
+	}
 	if err != nil {
 		return notNow(redisPause, "the outcome could not be recorded")
 	}

@@ -27,6 +27,8 @@ type job struct {
 	retries    int    // asynq's limit of them
 	marked     bool   // its producer made a record of it
 	enqueuedAt time.Time
+	payload    []byte            // as asynq has it, for a redrive
+	headers    map[string]string // of asynq's, likewise
 
 	request wechat.Request
 	opened  ledger.Opened
@@ -52,6 +54,7 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 	j := &job{
 		queue: queue, runner: l.replica.newRunner(), failed: failed, retries: retries,
 		marked: t.Headers()[tasks.HeaderMarked] != "", enqueuedAt: enqueuedAt(t.Headers()),
+		payload: t.Payload(), headers: t.Headers(),
 	}
 	bad := func(err error) (*job, error) {
 		return nil, &undecodable{

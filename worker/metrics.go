@@ -93,7 +93,7 @@ func classOf(err error) string {
 
 func (m *metrics) ended(result tasks.Result) {
 	m.outcomes.WithLabelValues(result.App, result.Type, string(result.Outcome)).Inc()
-	if !result.EnqueuedAt.IsZero() {
+	if !result.EnqueuedAt.IsZero() && result.Generation == 0 { // a redrive waited for an operator
 		m.delivery.WithLabelValues(result.Type).Observe(result.FinishedAt.Sub(result.EnqueuedAt).Seconds())
 	}
 }

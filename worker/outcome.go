@@ -18,6 +18,11 @@ import (
 // redisPause is how long a task or a write waits for a Redis that did not answer.
 const redisPause = time.Second
 
+// errRedriven says that the task was given up and redriven while this run had it. What it
+// learned belongs to a generation that has ended; its copy in asynq may be the one that
+// the next generation needs.
+var errRedriven = errors.New("it was redriven meanwhile")
+
 // record writes the outcome to the ledger, and tries for as long as it takes: an
 // outcome that is known must not be lost because Redis is away for a moment. It
 // returns what the record says now, which may be an earlier outcome.
@@ -26,6 +31,7 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 	ending := ledger.Ending{
 		Outcome: string(v.outcome), Queue: j.queue, Generation: j.opened.Generation,
 		Image: j.answer.Image, Result: encode(result),
+		Kept: ledger.Kept{Payload: j.payload, Headers: j.headers},
 	}
 	standing, err := r.settleRecord(ctx, j, ending)
 	if err != nil {
@@ -38,6 +44,9 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 		if standing, err = r.settleRecord(ctx, j, ending); err != nil {
 			return "", err
 		}
+	}
+	if !standing.Written && standing.Outcome == "" {
+		return "", errRedriven
 	}
 	if !standing.Written {
 		r.log.Warn("an earlier outcome stands", j.attrs(slog.String("outcome", standing.Outcome))...)

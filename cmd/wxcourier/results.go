@@ -86,7 +86,11 @@ func (c *resultsCommand) valid() error {
 			return misuse("--type: there is no task type %q", typ)
 		}
 	}
-	for _, app := range c.App {
+	return validApps(c.App)
+}
+
+func validApps(apps []string) error {
+	for _, app := range apps {
 		if !tasks.ValidApp(app) {
 			return misuse(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app)
 		}
@@ -95,17 +99,26 @@ func (c *resultsCommand) valid() error {
 }
 
 func (c *resultsCommand) since(now time.Time) (tasks.Cursor, error) {
-	if c.Since == "" {
-		return "", nil
-	}
-	if d, err := time.ParseDuration(c.Since); err == nil && d >= 0 {
-		return tasks.Since(now.Add(-d)), nil
-	}
-	at, err := time.Parse(time.RFC3339, c.Since)
-	if err != nil {
-		return "", misuse("--since: %q is neither a duration such as 90m nor a time such as 2026-12-01T08:00:00+08:00", c.Since)
+	at, err := sinceTime(c.Since, now)
+	if err != nil || at.IsZero() {
+		return "", err
 	}
 	return tasks.Since(at), nil
+}
+
+// sinceTime reads --since: a time, or how long ago; "" is the zero time.
+func sinceTime(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, misuse("--since: %q is neither a duration such as 90m nor a time such as 2026-12-01T08:00:00+08:00", text)
+	}
+	return at, nil
 }
 
 func (c *resultsCommand) wants(r tasks.Result) bool {
@@ -203,6 +216,7 @@ func (s *csvSink) write(v any) error {
 	return s.w.Write([]string{
 		stamp(r.FinishedAt, time.RFC3339), r.App, r.Type, r.ID, r.Batch, string(r.Outcome), strconv.Itoa(r.ErrCode), r.ErrMsg, r.RID,
 		strconv.Itoa(r.Attempts), r.MsgID, r.OpenLink, r.URLLink, r.Link, r.Image, r.Suggest, r.Label, r.TraceID, r.Reason, stamp(r.EnqueuedAt, time.RFC3339),
+		strconv.Itoa(r.Generation), string(r.Supersedes),
 	})
 }
 
@@ -214,6 +228,7 @@ func (s *csvSink) header() error {
 	return s.w.Write([]string{
 		"finished_at", "app", "type", "id", "batch", "outcome", "errcode", "errmsg", "rid",
 		"attempts", "msgid", "openlink", "url_link", "link", "image", "suggest", "label", "trace_id", "reason", "enqueued_at",
+		"generation", "supersedes",
 	})
 }
 
@@ -251,10 +266,14 @@ func (s *tableSink) line(cells ...any) error {
 
 // detail is what matters most about a result.
 func detail(r tasks.Result) string {
-	if r.Outcome != tasks.OutcomeAccepted {
-		return strings.Join(filled(r.Reason, r.ErrMsg, r.RID), " ")
+	generation := ""
+	if r.Generation > 0 {
+		generation = fmt.Sprintf("(generation %d)", r.Generation)
 	}
-	return strings.Join(filled(r.OpenLink, r.URLLink, r.Link, r.Suggest, r.Label, r.MsgID, r.Image), " ")
+	if r.Outcome != tasks.OutcomeAccepted {
+		return strings.Join(filled(r.Reason, r.ErrMsg, r.RID, generation), " ")
+	}
+	return strings.Join(filled(r.OpenLink, r.URLLink, r.Link, r.Suggest, r.Label, r.MsgID, r.Image, generation), " ")
 }
 
 func filled(texts ...string) []string {

@@ -29,6 +29,22 @@ func TestUsage(t *testing.T) {
 		{"status without Redis", nil, "status", []string{"no Redis is configured"}},
 		{"a time that is none", []string{redis}, "results --since yesterday", []string{"yesterday", "90m"}},
 		{"an outcome that is none", []string{redis}, "results --outcome lost", []string{"lost", "accepted"}},
+		{"redrive without an outcome", []string{redis, apps}, "redrive", []string{"--outcome"}},
+		{"redrive of what was accepted", []string{redis, apps}, "redrive --outcome accepted", []string{"accepted cannot be redriven", "WeChat took it", "unknown failed rejected"}},
+		{"redrive of what was refused", []string{redis, apps}, "redrive --outcome failed,refused", []string{"refused cannot be redriven", "choice"}},
+		{"redrive of what has expired", []string{redis, apps}, "redrive --outcome expired", []string{"not_after"}},
+		{"redrive of what was canceled", []string{redis, apps}, "redrive --outcome canceled", []string{"taken back"}},
+		{"redrive of an outcome that is none", []string{redis, apps}, "redrive --outcome lost", []string{`"lost" is none`}},
+		{"redrive since no time", []string{redis, apps}, "redrive --outcome failed --since yesterday", []string{"yesterday", "90m"}},
+		{"redrive of no app", []string{redis}, "redrive --outcome failed", []string{"no app is configured", "--app"}},
+		{"redrive of an id of two apps", []string{redis}, "redrive --outcome failed --id a --app wx0123456789abcdef --app wx0123456789abcde0", []string{"--id", "--app"}},
+		{"redrive of fewer than none", []string{redis, apps}, "redrive --outcome failed --limit=-1", []string{"--limit"}},
+		{"redrive without Redis", []string{apps}, "redrive --outcome failed", []string{"no Redis is configured"}},
+		{"cancel nothing", []string{redis}, "cancel --app wx0123456789abcdef", []string{"--id", "--batch"}},
+		{"cancel of no app", []string{redis}, "cancel --id a", []string{"--app"}},
+		{"cancel a batch and an id", []string{redis}, "cancel --app wx0123456789abcdef --id a --batch b", []string{"--id", "--batch"}},
+		{"cancel an id that is none", []string{redis}, "cancel --app wx0123456789abcdef --id a/b", []string{"a/b"}},
+		{"cancel of an app that is none", []string{redis}, "cancel --app wx1 --id a", []string{"wx1"}},
 		{"two forms at once", []string{redis}, "results --json --csv", []string{"--csv"}},
 		{"a rate that is none", nil, "dev --rate -1", []string{"--rate"}},
 		{"a configuration that is not there", nil, "check -c /nowhere.yaml", []string{"/nowhere.yaml"}},
@@ -66,7 +82,7 @@ func TestFiveMistakesAreToldAtOnce(t *testing.T) {
 }
 
 func TestHelpIsNoMistake(t *testing.T) {
-	for _, name := range []string{"", "run", "dev", "worker", "enqueue", "results", "status", "check", "sandbox", "version"} {
+	for _, name := range []string{"", "run", "dev", "worker", "enqueue", "results", "status", "cancel", "redrive", "check", "sandbox", "version"} {
 		got := command(t, nil, "", append(strings.Fields(name), "--help")...)
 		if got.status != statusDone || got.stderr != "" {
 			t.Errorf("%s --help: status %d, %s", name, got.status, got.stderr)
@@ -89,7 +105,7 @@ func TestRedisThatIsNotThere(t *testing.T) {
 	t.Chdir(t.TempDir())
 	file := fileOf(t, line("a", "o"))
 	env := []string{"WXCOURIER_REDIS_ADDRS=127.0.0.1:1", "WXCOURIER_APPS_WX0123456789ABCDEF_SECRET=" + secret}
-	for _, args := range []string{"worker", "run " + file, "enqueue " + file, "results", "status", "check"} {
+	for _, args := range []string{"worker", "run " + file, "enqueue " + file, "results", "status", "cancel --app " + app + " --id a", "redrive --outcome failed", "check"} {
 		t.Run(args, func(t *testing.T) {
 			start := time.Now()
 			got := command(t, env, "", strings.Fields(args)...)

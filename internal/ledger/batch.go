@@ -8,14 +8,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// cancelBatch marks a batch as taken back.
+// cancelBatch marks a batch as taken back, with the number of this withdrawal.
 //
 // KEYS[1] batch. Returns the number of its tasks that had not ended, or -1 when there
 // is no such batch.
 var cancelBatch = redis.NewScript(`
 local r = redis.call("HMGET", KEYS[1], "total", "done")
 if not r[1] then return -1 end
-redis.call("HSET", KEYS[1], "withdrawn", 1)
+redis.call("HSET", KEYS[1], "withdrawn", redis.call("HINCRBY", KEYS[1], "withdrawals", 1))
 return tonumber(r[1]) - tonumber(r[2] or 0)
 `)
 
@@ -43,8 +43,8 @@ func (l *Ledger) Batch(ctx context.Context, app, batch string) (map[string]int64
 	}
 	counts := make(map[string]int64, len(fields))
 	for name, value := range fields {
-		if name == "withdrawn" {
-			continue // the mark of CancelBatch
+		if name == "withdrawn" || name == "withdrawals" {
+			continue // the mark of CancelBatch, and the number of the last one
 		}
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil {

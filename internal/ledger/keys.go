@@ -9,6 +9,7 @@
 //	Open    a runner takes the task, or learns why it may not     sending
 //	Defer   the runner hands it back for later                    waiting, retrying
 //	Settle  the one outcome: record, stream and batch counters    done
+//	PutBack an operator's redrive takes the outcome back          waiting
 //
 // Waiting tasks never expire. A settled record lives for the retention that Settle
 // was given; as long as it lives, its id is taken.
@@ -30,7 +31,7 @@ func TaskKey(app, id string) string { return fmt.Sprintf("wxcourier:{%s}:task:%s
 func StreamKey(app string) string { return fmt.Sprintf("wxcourier:{%s}:results", app) }
 
 // BatchKey is the hash of a batch's counters: total, done, one field an outcome,
-// and `withdrawn` once the batch was taken back.
+// `withdrawn` while the batch is taken back, and `withdrawals`, how often it was.
 func BatchKey(app, batch string) string { return fmt.Sprintf("wxcourier:{%s}:batch:%s", app, batch) }
 
 // batchIDsKey is the set of the ids of a batch.
@@ -41,3 +42,7 @@ func blobKey(app, id string) string { return fmt.Sprintf("wxcourier:{%s}:blob:%s
 
 // imageKey holds the bytes of a QR code that a task asked for.
 func imageKey(app, id string) string { return fmt.Sprintf("wxcourier:{%s}:image:%s", app, id) }
+
+// redrivesKey is the set of the ids of an app whose redrives are not known to have got as
+// far as asynq.
+func redrivesKey(app string) string { return fmt.Sprintf("wxcourier:{%s}:redrives", app) }

@@ -138,6 +138,7 @@ type Ending struct {
 	Generation int    // as Open gave it
 	Image      []byte // bytes of a QR code; nil for none
 	Replaces   string // the runner that owns the fence, when its answer replaces "unknown"
+	Kept       Kept   // for a redrive; of the outcomes that one may replace, see Redrivable
 }
 
 // Standing is what the record says after Settle.
@@ -151,8 +152,9 @@ type Standing struct {
 // one step. The first outcome wins, but for Ending.Replaces.
 func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (Standing, error) {
 	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID))
+	payload, headers := e.kept()
 	reply, err := settle.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
-		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue).StringSlice()
+		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers).StringSlice()
 	if err != nil {
 		return Standing{}, fmt.Errorf("record the outcome: %w", err)
 	}
@@ -161,26 +163,6 @@ func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (Standing, error
 	// before the answer came, and go-redis asked again.
 	s.Written = s.Written || bytes.Equal(s.Result, e.Result)
 	return s, nil
-}
-
-// Canceling says what Cancel met.
-type Canceling string
-
-// The answers of Cancel.
-const (
-	CancelNone    Canceling = "none"     // no such task
-	CancelDone    Canceling = "done"     // it has ended already
-	CancelSending Canceling = "sending"  // it is being sent; it ends as canceled only if WeChat does not take it
-	CancelMarked  Canceling = "canceled" // it will not be sent
-)
-
-// Cancel marks a task as taken back. Repeating it is no error.
-func (l *Ledger) Cancel(ctx context.Context, app, id string) (Canceling, error) {
-	reply, err := cancel.Run(ctx, l.rdb, []string{TaskKey(app, id)}).Text()
-	if err != nil {
-		return "", fmt.Errorf("cancel the task: %w", err)
-	}
-	return Canceling(reply), nil
 }
 
 // Record is a task's record as it stands.

@@ -149,7 +149,7 @@ func TestOpen(t *testing.T) {
 		must[ledger.Opened](t)(l.Open(t.Context(), ref, o))
 	}
 	cancel := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, _ ledger.Opening) {
-		if c := must[ledger.Canceling](t)(l.Cancel(t.Context(), ref.App, ref.ID)); c != ledger.CancelMarked {
+		if c := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), ref.App, []string{ref.ID})); c[0] != ledger.CancelMarked {
 			t.Fatalf("canceled: %s", c)
 		}
 	}

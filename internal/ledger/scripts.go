@@ -49,14 +49,18 @@ return {"new", ARGV[1]}
 // when the first of them was written, and whether there was one before this (doubt).
 // One that this runner did not raise outweighs a cancellation and an expiry: the message
 // may be on its way.
+//
+// A batch's withdrawals are numbered; a redrive pardons its task those before it. That a
+// runner has the task shows that its redrive got as far as asynq.
 var open = redis.NewScript(`
 local runner, graceMs, lostLimit = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[7])
 local fenced, repeatMs, expired = ARGV[3] == "1", tonumber(ARGV[4]), ARGV[6] == "1"
 local t = redis.call("TIME")
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local record = redis.call("HMGET", KEYS[1], "outcome", "run", "fence", "canceled", "attempts", "generation", "queue")
+local record = redis.call("HMGET", KEYS[1], "outcome", "run", "fence", "canceled", "attempts", "generation", "queue", "pardon", "redrive")
 local outcome, run, fence, canceled = record[1], record[2], record[3], record[4]
 local attempts, generation, known = tonumber(record[5] or 0), tonumber(record[6] or 0), record[7]
+local pardon, redrive = tonumber(record[8] or 0), record[9]
 
 local first -- of the earlier requests that got no answer
 if fence then
@@ -85,11 +89,12 @@ if run and not mine then
 		return answer(first and "unknown" or "lost")
 	end
 end
-canceled = canceled or (KEYS[2] and redis.call("HEXISTS", KEYS[2], "withdrawn") == 1)
+canceled = canceled or (KEYS[2] and tonumber(redis.call("HGET", KEYS[2], "withdrawn") or 0) > pardon)
 if first and (canceled or expired or now - first >= repeatMs) then return answer("unknown") end
 if canceled then return answer("canceled") end
 if expired then return answer("expired") end
 
+if redrive then redis.call("HDEL", KEYS[1], "redrive", "payload", "headers") end
 if not mine then attempts = redis.call("HINCRBY", KEYS[1], "attempts", 1) end
 redis.call("HSET", KEYS[1], "state", "sending", "run", runner .. " " .. string.format("%d", now))
 if fenced then
@@ -126,7 +131,8 @@ return 1
 // KEYS[6] ids of the batch (5 and 6 only with a batch)
 // ARGV[1] outcome, ARGV[2] result as JSON, ARGV[3] retention in ms, ARGV[4] cap of the
 // stream, ARGV[5] image bytes or "", ARGV[6] generation, ARGV[7] runner when "unknown"
-// is to be replaced, else "", ARGV[8] queue
+// is to be replaced, else "", ARGV[8] queue, ARGV[9] payload of the task and ARGV[10] its
+// headers as JSON, to be kept for a redrive, or "" and ""
 //
 // Returns {"written" | "kept", outcome, result}: what stands in the record now.
 var settle = redis.NewScript(`
@@ -140,12 +146,13 @@ if outcome then
 	replaces = true
 end
 redis.call("HSET", KEYS[1], "outcome", ARGV[1], "result", ARGV[2], "state", "done", "queue", ARGV[8], "generation", ARGV[6])
-redis.call("HDEL", KEYS[1], "run", "lost", "attempts", "canceled")
+redis.call("HDEL", KEYS[1], "run", "lost", "attempts", "canceled", "redrive", "payload", "headers")
+if ARGV[9] ~= "" then redis.call("HSET", KEYS[1], "payload", ARGV[9], "headers", ARGV[10]) end
 if ARGV[1] ~= "unknown" then redis.call("HDEL", KEYS[1], "fence") end
 redis.call("PEXPIRE", KEYS[1], ARGV[3])
 redis.call("XADD", KEYS[2], "MAXLEN", "~", ARGV[4], "*", "result", ARGV[2])
 if ARGV[5] ~= "" then redis.call("SET", KEYS[3], ARGV[5], "PX", ARGV[3]) end
-if ARGV[1] == "unknown" or ARGV[1] == "failed" then
+if ARGV[9] ~= "" then
 	redis.call("PEXPIRE", KEYS[4], ARGV[3])
 else
 	redis.call("DEL", KEYS[4])

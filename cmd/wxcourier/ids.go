@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+const idForm = "1 to 128 of the characters A-Z a-z 0-9 . _ ~ -"
+
+// validIDs looks at the values of --id.
+func validIDs(ids []string) error {
+	for _, id := range ids {
+		if !tasks.ValidID(id) { // a - is one in form
+			return misuse("--id: %q is not an id: %s", id, idForm)
+		}
+	}
+	return nil
+}
+
+// idReader reads the ids that a command line names, each once.
+type idReader struct {
+	program *program
+	bad     int // lines that are no ids; they were told and skipped
+	failed  error
+}
+
+// all yields the values of --id; for a - among them, the lines of standard input.
+func (r *idReader) all(named []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		seen := make(map[string]bool)
+		once := func(id string) bool {
+			if seen[id] {
+				return true
+			}
+			seen[id] = true
+			return yield(id)
+		}
+		for _, id := range named {
+			if id == "-" && !r.lines(once) || id != "-" && !once(id) {
+				return
+			}
+		}
+	}
+}
+
+// lines reads standard input; false is to go no further.
+func (r *idReader) lines(yield func(string) bool) bool {
+	lines := bufio.NewScanner(interruptible(r.program.ctx, r.program.stdin))
+	for n := 1; lines.Scan(); n++ {
+		id := strings.TrimSpace(lines.Text())
+		switch {
+		case id == "":
+		case !tasks.ValidID(id):
+			r.bad++
+			r.program.say("stdin:%d: not an id: %s", n, idForm)
+		case !yield(id):
+			return false
+		}
+	}
+	r.failed = lines.Err()
+	return r.failed == nil
+}
+
+// err is what went wrong while reading.
+func (r *idReader) err() error {
+	if r.failed != nil {
+		return fmt.Errorf("read the ids: %w", r.failed)
+	}
+	if r.bad > 0 {
+		return errors.New(plural(r.bad, "line") + " skipped: no ids")
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Redrivable lists the outcomes that a redrive may take back. Their tasks were not done,
+// for a reason that may be mended, or nobody knows whether they were.
+func Redrivable() []string { return []string{"unknown", "failed", "rejected"} }
+
+// historyMax is how many earlier outcomes a record remembers.
+const historyMax = 10
+
+// Kept is what a task is enqueued again with. asynq forgets a task that was rejected, and
+// its archive is short.
+type Kept struct {
+	Payload []byte // empty: nothing is kept
+	Headers map[string]string
+}
+
+// kept is what the record keeps with this outcome.
+func (e Ending) kept() (payload, headers []byte) {
+	if len(e.Kept.Payload) == 0 || !slices.Contains(Redrivable(), e.Outcome) {
+		return nil, nil
+	}
+	headers, _ = json.Marshal(e.Kept.Headers) // strings: it cannot fail
+	return e.Kept.Payload, headers
+}
+
+// Ended is a record as a redrive sees it.
+type Ended struct {
+	Outcome    string // "" while there is none
+	Result     []byte
+	Generation int
+	Queue      string
+	Kept       Kept
+	History    []Past // the oldest first
+	Underway   bool   // it was put back, and is not known to have got as far as asynq
+}
+
+// Past is an outcome that a redrive has taken back.
+type Past struct {
+	Generation int             `json:"generation"`
+	Outcome    string          `json:"outcome"`
+	Result     json.RawMessage `json:"result"`
+}
+
+// Ended reads a record for a redrive, or ErrNone.
+func (l *Ledger) Ended(ctx context.Context, app, id string) (Ended, error) {
+	v, err := l.rdb.HMGet(ctx, TaskKey(app, id),
+		"outcome", "result", "generation", "queue", "payload", "headers", "history", "redrive").Result()
+	if err != nil {
+		return Ended{}, fmt.Errorf("read the record: %w", err)
+	}
+	s := func(i int) string { t, _ := v[i].(string); return t }
+	if s(3) == "" {
+		return Ended{}, ErrNone
+	}
+	e := Ended{Outcome: s(0), Result: []byte(s(1)), Queue: s(3), Kept: Kept{Payload: []byte(s(4))}, Underway: s(7) != ""}
+	e.Generation, _ = strconv.Atoi(s(2))
+	for i, into := range map[int]any{5: &e.Kept.Headers, 6: &e.History} {
+		if s(i) == "" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(s(i)), into); err != nil {
+			return Ended{}, fmt.Errorf("read the record of %s: %w", id, err)
+		}
+	}
+	return e, nil
+}
+
+// putBack takes an outcome back: the task waits again, in its next generation. The batch's
+// earlier withdrawals do not concern it any more.
+//
+// KEYS[1] record, KEYS[2] redrives, KEYS[3] blob, KEYS[4] batch, KEYS[5] ids of the batch
+// (4 and 5 only with a batch)
+// ARGV[1] id, ARGV[2] result and ARGV[3] generation that the caller has seen, ARGV[4] the
+// history with them
+//
+// Returns 1, also when it is asked a second time; 0 when something else stands by now.
+var putBack = redis.NewScript(`
+local seen = tonumber(ARGV[3])
+local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "payload", "redrive")
+local outcome, result, generation = record[1], record[2], tonumber(record[3] or 0)
+if not outcome and record[5] and generation == seen + 1 then return 1 end
+if not outcome or result ~= ARGV[2] or generation ~= seen or not record[4] then return 0 end
+redis.call("HSET", KEYS[1], "state", "waiting", "generation", seen + 1, "history", ARGV[4], "redrive", 1)
+redis.call("HDEL", KEYS[1], "outcome", "result", "fence", "run", "lost", "attempts", "canceled", "pardon")
+redis.call("PERSIST", KEYS[1])
+redis.call("PERSIST", KEYS[3])
+redis.call("SADD", KEYS[2], ARGV[1])
+if KEYS[4] then
+	if redis.call("SADD", KEYS[5], ARGV[1]) == 1 then
+		redis.call("HINCRBY", KEYS[4], "total", 1)
+	else
+		redis.call("HINCRBY", KEYS[4], outcome, -1)
+		redis.call("HINCRBY", KEYS[4], "done", -1)
+	end
+	redis.call("PERSIST", KEYS[4])
+	redis.call("PERSIST", KEYS[5])
+	redis.call("HSET", KEYS[1], "pardon", redis.call("HGET", KEYS[4], "withdrawals") or 0)
+end
+return 1
+`)
+
+// PutBack takes back the outcome that e has seen: the task waits again, in its next
+// generation, and its batch counts it as open. Until HandedOver is called, it is a redrive
+// under way. It returns false when something else stands by now.
+func (l *Ledger) PutBack(ctx context.Context, ref Ref, e Ended) (bool, error) {
+	if !slices.Contains(Redrivable(), e.Outcome) {
+		return false, fmt.Errorf("redrive %s: the outcome %q cannot be taken back", ref.ID, e.Outcome)
+	}
+	history := append(slices.Clone(e.History), Past{e.Generation, e.Outcome, e.Result})
+	text, err := json.Marshal(history[max(0, len(history)-historyMax):])
+	if err != nil {
+		return false, fmt.Errorf("redrive %s: write its history: %w", ref.ID, err)
+	}
+	keys := ref.keys(TaskKey(ref.App, ref.ID), redrivesKey(ref.App), blobKey(ref.App, ref.ID))
+	done, err := putBack.Run(ctx, l.rdb, keys, ref.ID, e.Result, e.Generation, text).Bool()
+	if err != nil {
+		return false, fmt.Errorf("redrive %s: %w", ref.ID, err)
+	}
+	return done, nil
+}
+
+// handedOver ends a redrive: asynq has the task. The payload is asynq's again.
+//
+// KEYS[1] record, KEYS[2] redrives. ARGV[1] id, ARGV[2] generation that was handed over
+//
+// A later redrive of the task has another generation, and is not touched.
+var handedOver = redis.NewScript(`
+local record = redis.call("HMGET", KEYS[1], "generation", "outcome", "redrive")
+local generation, outcome, mark = record[1], record[2], record[3]
+if generation and generation ~= ARGV[2] and mark then return 0 end
+redis.call("SREM", KEYS[2], ARGV[1])
+if mark and not outcome then redis.call("HDEL", KEYS[1], "redrive", "payload", "headers") end
+return 1
+`)
+
+// HandedOver ends the redrive of a generation: asynq has the task.
+func (l *Ledger) HandedOver(ctx context.Context, app, id string, generation int) error {
+	if err := handedOver.Run(ctx, l.rdb, []string{TaskKey(app, id), redrivesKey(app)}, id, generation).Err(); err != nil {
+		return fmt.Errorf("redrive %s: %w", id, err)
+	}
+	return nil
+}
+
+// Underway lists the ids of an app whose redrives were begun and not ended: somebody is at
+// it, or died over it.
+func (l *Ledger) Underway(ctx context.Context, app string) ([]string, error) {
+	ids, err := l.rdb.SMembers(ctx, redrivesKey(app)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the redrives under way: %w", err)
+	}
+	return ids, nil
+}
+
+// IsUnderway tells whether the redrive of a task was begun, and no runner has it yet.
+func (l *Ledger) IsUnderway(ctx context.Context, app, id string) (bool, error) {
+	yes, err := l.rdb.HExists(ctx, TaskKey(app, id), "redrive").Result()
+	if err != nil {
+		return false, fmt.Errorf("read the record: %w", err)
+	}
+	return yes, nil
+}
+
+// batchPage is about how many ids of a batch are read at once.
+const batchPage = 500
+
+// BatchEnded reads a page of a batch: those of its tasks that have one of some outcomes.
+// It begins with the cursor 0, which it returns again behind the last page. An id may come
+// twice. ErrNone says that there is no such batch.
+func (l *Ledger) BatchEnded(ctx context.Context, ref Ref, cursor uint64, outcomes []string) ([]string, uint64, error) {
+	key := batchIDsKey(ref.App, ref.Batch)
+	ids, next, err := l.rdb.SScan(ctx, key, cursor, "", batchPage).Result()
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the batch: %w", err)
+	}
+	if cursor == 0 && next == 0 && len(ids) == 0 {
+		return nil, 0, ErrNone
+	}
+	records := make([]*redis.StringCmd, len(ids))
+	_, err = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, id := range ids {
+			records[i] = p.HGet(ctx, TaskKey(ref.App, id), "outcome")
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, 0, fmt.Errorf("read the batch: %w", err)
+	}
+	var ended []string
+	for i, id := range ids {
+		outcome, err := records[i].Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, 0, fmt.Errorf("read the batch: %w", err)
+		}
+		if slices.Contains(outcomes, outcome) {
+			ended = append(ended, id)
+		}
+	}
+	return ended, next, nil
+}

@@ -1,0 +1,338 @@
+package ledger_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+// kept is an ending that keeps what the task was.
+func kept(outcome string) ledger.Ending {
+	e := ending(outcome)
+	e.Kept = ledger.Kept{Payload: []byte(`{"type":"x"}`), Headers: map[string]string{"a": "b"}}
+	return e
+}
+
+// endedAs marks a task, and ends it.
+func endedAs(t *testing.T, l *ledger.Ledger, ref ledger.Ref, outcome string) ledger.Ended {
+	t.Helper()
+	must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue, "waiting"))
+	must[ledger.Opened](t)(l.Open(t.Context(), ref, opening("run-"+ref.ID)))
+	must[ledger.Standing](t)(l.Settle(t.Context(), ref, kept(outcome)))
+	return must[ledger.Ended](t)(l.Ended(t.Context(), ref.App, ref.ID))
+}
+
+// TestWhatIsKept: the payload and the image stay for those outcomes alone that a redrive
+// may take back, and as long as the record.
+func TestWhatIsKept(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := newLedger(rdb, time.Minute)
+		for outcome, want := range map[string]bool{
+			"unknown": true, "failed": true, "rejected": true,
+			"accepted": false, "refused": false, "expired": false, "canceled": false,
+		} {
+			ref := ledger.Ref{App: app, ID: outcome}
+			if err := l.PutBlob(t.Context(), app, outcome, []byte("image")); err != nil {
+				t.Fatal(err)
+			}
+			e := endedAs(t, l, ref, outcome)
+			if got := string(e.Kept.Payload) == `{"type":"x"}` && e.Kept.Headers["a"] == "b"; got != want {
+				t.Errorf("%s: kept %q, %v", outcome, e.Kept.Payload, e.Kept.Headers)
+			}
+			if _, err := l.Blob(t.Context(), app, outcome); (err == nil) != want {
+				t.Errorf("%s: the image: %v", outcome, err)
+			}
+			ttl := func() time.Duration {
+				return rdb.PTTL(t.Context(), fmt.Sprintf("wxcourier:{%s}:blob:%s", app, outcome)).Val()
+			}
+			if got := ttl(); want && (got <= 0 || got > time.Hour) {
+				t.Errorf("%s: the image lives for %v", outcome, got)
+			}
+			if _, err := l.PutBack(t.Context(), ref, e); (err == nil) != want {
+				t.Errorf("%s: put back: %v", outcome, err)
+			}
+			if got := ttl(); want && got >= 0 {
+				t.Errorf("%s: the image of what waits again lives for %v", outcome, got)
+			}
+		}
+	})
+}
+
+// TestALaterOutcomeDropsThePayload: the fence's owner replaces unknown.
+func TestALaterOutcomeDropsThePayload(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, ref := newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
+		endedAs(t, l, ref, "unknown")
+		late := kept("accepted")
+		late.Replaces = "run-1"
+		if s := must[ledger.Standing](t)(l.Settle(t.Context(), ref, late)); !s.Written {
+			t.Fatalf("%+v", s)
+		}
+		if e := must[ledger.Ended](t)(l.Ended(t.Context(), app, "1")); len(e.Kept.Payload) > 0 || e.Kept.Headers != nil {
+			t.Errorf("kept %q", e.Kept.Payload)
+		}
+	})
+}
+
+func TestPutBack(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		for _, outcome := range ledger.Redrivable() {
+			ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: outcome, Batch: "b-" + outcome}
+			e := endedAs(t, l, ref, outcome)
+			if !must[bool](t)(l.PutBack(ctx, ref, e)) {
+				t.Fatalf("%s was not put back", outcome)
+			}
+			if !must[bool](t)(l.PutBack(ctx, ref, e)) { // go-redis asks again when an answer was lost
+				t.Errorf("%s: asked twice, it answers otherwise", outcome)
+			}
+			after := must[ledger.Ended](t)(l.Ended(ctx, app, outcome))
+			if after.Outcome != "" || after.Generation != 1 || !after.Underway || len(after.Kept.Payload) == 0 || len(after.History) != 1 {
+				t.Errorf("%s: %+v", outcome, after)
+			}
+			if past := after.History[0]; past.Generation != 0 || past.Outcome != outcome || string(past.Result) != string(e.Result) {
+				t.Errorf("%s: history %+v", outcome, past)
+			}
+			counts := must[map[string]int64](t)(l.Batch(ctx, app, ref.Batch))
+			if counts["total"] != 1 || counts["done"] != 0 || counts[outcome] != 0 {
+				t.Errorf("%s: batch %v", outcome, counts)
+			}
+			for _, key := range []string{ledger.TaskKey(app, outcome), ledger.BatchKey(app, ref.Batch), ledger.BatchKey(app, ref.Batch) + ":ids"} {
+				if ttl := rdb.PTTL(ctx, key).Val(); ttl >= 0 {
+					t.Errorf("%s expires in %v", key, ttl)
+				}
+			}
+			if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("next"))); o.What != ledger.Go || o.Generation != 1 || o.Attempts != 1 || o.Doubt {
+				t.Errorf("%s: opened %+v", outcome, o)
+			}
+			// The runner of the first generation comes back.
+			late := ending("accepted")
+			late.Replaces = "run-" + outcome
+			if s := must[ledger.Standing](t)(l.Settle(ctx, ref, late)); s.Written || s.Outcome != "" {
+				t.Errorf("%s: a late answer: %+v", outcome, s)
+			}
+			done := ending("accepted")
+			done.Generation = 1
+			if s := must[ledger.Standing](t)(l.Settle(ctx, ref, done)); !s.Written {
+				t.Errorf("%s: settled %+v", outcome, s)
+			}
+			counts = must[map[string]int64](t)(l.Batch(ctx, app, ref.Batch))
+			if counts["total"] != 1 || counts["done"] != 1 || counts["accepted"] != 1 {
+				t.Errorf("%s: batch %v", outcome, counts)
+			}
+			if ttl := rdb.PTTL(ctx, ledger.TaskKey(app, outcome)).Val(); ttl <= 0 {
+				t.Errorf("%s: the record lives for %v", outcome, ttl)
+			}
+		}
+	})
+}
+
+// TestPutBackOnlyWhatWasSeen walks a task to states in which a redrive comes too late, or
+// has nothing to put back.
+func TestPutBackOnlyWhatWasSeen(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := newLedger(rdb, time.Minute)
+		for name, meanwhile := range map[string]func(ref ledger.Ref, e *ledger.Ended){
+			"its answer came": func(ref ledger.Ref, _ *ledger.Ended) {
+				late := ending("accepted")
+				late.Replaces = "run-" + ref.ID
+				must[ledger.Standing](t)(l.Settle(t.Context(), ref, late))
+			},
+			"it ended anew": func(ref ledger.Ref, e *ledger.Ended) {
+				must[bool](t)(l.PutBack(t.Context(), ref, *e))
+				must[ledger.Opened](t)(l.Open(t.Context(), ref, opening("again")))
+				next := kept("unknown")
+				next.Generation = 1
+				must[ledger.Standing](t)(l.Settle(t.Context(), ref, next))
+			},
+			"it is sent again": func(ref ledger.Ref, e *ledger.Ended) {
+				must[bool](t)(l.PutBack(t.Context(), ref, *e))
+				must[ledger.Opened](t)(l.Open(t.Context(), ref, opening("again")))
+			},
+			"its record is gone": func(ref ledger.Ref, _ *ledger.Ended) {
+				rdb.Del(t.Context(), ledger.TaskKey(app, ref.ID))
+			},
+			"another result": func(_ ledger.Ref, e *ledger.Ended) { e.Result = []byte("{}") },
+		} {
+			ref := ledger.Ref{App: app, ID: fmt.Sprint(len(name), name[0])}
+			e := endedAs(t, l, ref, "unknown")
+			meanwhile(ref, &e)
+			if must[bool](t)(l.PutBack(t.Context(), ref, e)) {
+				t.Errorf("%s, and it was put back all the same", name)
+			}
+		}
+		bare := ledger.Ref{App: app, ID: "bare"}
+		must[ledger.Standing](t)(l.Settle(t.Context(), bare, ending("rejected")))
+		if e := must[ledger.Ended](t)(l.Ended(t.Context(), app, "bare")); must[bool](t)(l.PutBack(t.Context(), bare, e)) {
+			t.Error("a task without a payload was put back")
+		}
+		if _, err := l.Ended(t.Context(), app, "nobody"); !errors.Is(err, ledger.ErrNone) {
+			t.Errorf("nobody: %v", err)
+		}
+	})
+}
+
+// TestRedrivesUnderWay: one is, until asynq has the task or a runner has.
+func TestRedrivesUnderWay(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, time.Minute)
+		refs := map[string]ledger.Ref{}
+		for _, id := range []string{"handed", "opened", "broken"} {
+			refs[id] = ledger.Ref{App: app, ID: id}
+			must[bool](t)(l.PutBack(ctx, refs[id], endedAs(t, l, refs[id], "failed")))
+		}
+		if err := l.HandedOver(ctx, app, "handed", 0); err != nil { // of an earlier redrive, late
+			t.Fatal(err)
+		}
+		ids := must[[]string](t)(l.Underway(ctx, app))
+		if slices.Sort(ids); !slices.Equal(ids, []string{"broken", "handed", "opened"}) {
+			t.Errorf("under way: %v", ids)
+		}
+		if err := l.HandedOver(ctx, app, "handed", 1); err != nil {
+			t.Fatal(err)
+		}
+		must[ledger.Opened](t)(l.Open(ctx, refs["opened"], opening("r")))
+		for id, want := range map[string]bool{"handed": false, "opened": false, "broken": true} {
+			e := must[ledger.Ended](t)(l.Ended(ctx, app, id))
+			if got := must[bool](t)(l.IsUnderway(ctx, app, id)); got != want || e.Underway != want || (len(e.Kept.Payload) > 0) != want {
+				t.Errorf("%s: %v, %+v", id, got, e)
+			}
+		}
+	})
+}
+
+func TestHistoryIsCapped(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
+		endedAs(t, l, ref, "failed")
+		for generation := range 13 {
+			must[bool](t)(l.PutBack(ctx, ref, must[ledger.Ended](t)(l.Ended(ctx, app, "1"))))
+			next := kept("failed")
+			next.Generation = generation + 1
+			must[ledger.Standing](t)(l.Settle(ctx, ref, next))
+		}
+		e := must[ledger.Ended](t)(l.Ended(ctx, app, "1"))
+		if len(e.History) != 10 || e.History[0].Generation != 3 || e.History[9].Generation != 12 || e.Generation != 13 {
+			t.Errorf("generation %d, history %+v", e.Generation, e.History)
+		}
+		text := rdb.HGet(ctx, ledger.TaskKey(app, "1"), "history").Val()
+		if !json.Valid([]byte(text)) {
+			t.Errorf("history %s", text)
+		}
+	})
+}
+
+// TestARedriveOutweighsACanceledBatch: but not one that is canceled after it.
+func TestARedriveOutweighsACanceledBatch(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1", Batch: "b"}
+		e := endedAs(t, l, ref, "rejected")
+		waits := ledger.Ref{App: app, ID: "waits", Batch: "b"}
+		must[ledger.Claim](t)(l.Mark(ctx, waits, queue, "waiting"))
+		for range 2 {
+			must[int64](t)(l.CancelBatch(ctx, app, "b"))
+		}
+		must[bool](t)(l.PutBack(ctx, ref, e))
+		if o := must[ledger.Opened](t)(l.Open(ctx, waits, opening("r"))); o.What != ledger.Canceled {
+			t.Errorf("one that waited: %+v", o)
+		}
+		if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("r"))); o.What != ledger.Go {
+			t.Errorf("redriven: %+v", o)
+		}
+		if err := l.Defer(ctx, ref, ledger.Deferral{Runner: "r", State: "waiting", NotAccepted: true, NotCalled: true}); err != nil {
+			t.Fatal(err)
+		}
+		if n := must[int64](t)(l.CancelBatch(ctx, app, "b")); n != 2 {
+			t.Errorf("%d were open", n)
+		}
+		if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("r"))); o.What != ledger.Canceled {
+			t.Errorf("canceled after its redrive: %+v", o)
+		}
+		if counts := must[map[string]int64](t)(l.Batch(ctx, app, "b")); counts["withdrawals"]+counts["withdrawn"] != 0 {
+			t.Errorf("batch %v", counts)
+		}
+	})
+}
+
+func TestBatchEnded(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := newLedger(rdb, time.Minute)
+		ref := func(id string) ledger.Ref { return ledger.Ref{App: app, ID: id, Batch: "b"} }
+		want := map[string]bool{}
+		for i := range 1500 { // several pages
+			id, outcome := fmt.Sprint(i), []string{"accepted", "failed", "rejected"}[i%3]
+			must[ledger.Claim](t)(l.Mark(t.Context(), ref(id), queue, "waiting"))
+			must[ledger.Standing](t)(l.Settle(t.Context(), ref(id), kept(outcome)))
+			if outcome == "failed" {
+				want[id] = true
+			}
+		}
+		got := map[string]bool{}
+		for cursor := uint64(0); ; {
+			ids, next, err := l.BatchEnded(t.Context(), ref(""), cursor, []string{"failed", "unknown"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range ids {
+				got[id] = true
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("%d tasks, want %d", len(got), len(want))
+		}
+		if _, _, err := l.BatchEnded(t.Context(), ledger.Ref{App: app, Batch: "none"}, 0, []string{"failed"}); !errors.Is(err, ledger.ErrNone) {
+			t.Errorf("no batch: %v", err)
+		}
+	})
+}
+
+// TestCancelMany: also when Redis has forgotten the script, and more than one pipeline.
+func TestCancelMany(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, time.Minute)
+		var ids []string
+		for i := range 1200 {
+			ids = append(ids, fmt.Sprint(i))
+			must[ledger.Claim](t)(l.Mark(ctx, ledger.Ref{App: app, ID: ids[i]}, queue, "waiting"))
+		}
+		must[ledger.Opened](t)(l.Open(ctx, ledger.Ref{App: app, ID: "3"}, opening("r")))
+		must[ledger.Standing](t)(l.Settle(ctx, ledger.Ref{App: app, ID: "700"}, ending("accepted")))
+		ids[1199] = "nobody"
+		for range 2 {
+			if err := rdb.ScriptFlush(ctx).Err(); err != nil {
+				t.Fatal(err)
+			}
+			met := must[[]ledger.Canceling](t)(l.Cancel(ctx, app, ids))
+			if len(met) != 1200 {
+				t.Fatalf("%d answers", len(met))
+			}
+			for i, got := range met {
+				want := ledger.CancelMarked
+				switch i {
+				case 3:
+					want = ledger.CancelSending
+				case 700:
+					want = ledger.CancelDone
+				case 1199:
+					want = ledger.CancelNone
+				}
+				if got != want {
+					t.Errorf("%d: %s, want %s", i, got, want)
+				}
+			}
+		}
+		if met, err := l.Cancel(ctx, app, nil); err != nil || len(met) != 0 {
+			t.Errorf("none: %v, %v", met, err)
+		}
+	})
+}

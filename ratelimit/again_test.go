@@ -1,0 +1,37 @@
+package ratelimit
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+// TestAPermitThatCameBackUsesUpNoPace: tasks that are not sent, such as those of a
+// canceled batch, hand the same permit on from one to the next.
+func TestAPermitThatCameBackUsesUpNoPace(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	l := NewLimiter(rdb, DefaultConfig(), nil)
+	q := newPool(l, "wx0123456789abcdef", "send:subscribe")
+	now := time.Now()
+	g := &grant{terms: []terms{{spacing: 1}}, late: time.Hour}
+	for range 2 {
+		q.stock = append(q.stock, &Permit{At: now, lease: g, pool: q})
+	}
+	q.resting, q.gap, q.pace, q.asking = false, time.Hour, rate.NewLimiter(rate.Every(time.Hour), 1), &question{}
+	p, _ := q.look(t.Context(), 0)
+	for range 100 {
+		if p == nil {
+			t.Fatal("the permit that came back was not handed out")
+		}
+		if !q.release(p, now) {
+			t.Fatal("the permit was not taken back")
+		}
+		p, _ = q.look(t.Context(), 0)
+	}
+	if other, _ := q.look(t.Context(), 0); other != nil {
+		t.Error("a permit of its own went past the pace")
+	}
+}

@@ -1,0 +1,152 @@
+package tasks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+)
+
+// resumeRedrive goes on with what another call put back: it died over it, or is at it.
+func (c *Client) resumeRedrive(ctx context.Context, app, id string, e ledger.Ended, want Redrive) (Redriven, error) {
+	if len(e.History) == 0 {
+		return RedriveUnmatched, nil
+	}
+	before, err := decodeResult(e.History[len(e.History)-1].Result)
+	if err != nil {
+		return "", err
+	}
+	if !want.matches(before) {
+		return RedriveUnmatched, nil
+	}
+	if want.DryRun {
+		return RedriveDone, nil
+	}
+	return c.handOver(ctx, app, id, e)
+}
+
+// FinishRedrives hands over what earlier redrives of an app put back and did not hand
+// over, whatever they asked for: their process died, or Redis failed them. It returns how
+// many there were, and the ids of those that stay behind, since a run that had them
+// before has not ended. With dryRun it only counts.
+func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (finished int, busy []string, err error) {
+	ids, err := c.ledger.Underway(ctx, app)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, id := range ids {
+		e, err := c.ledger.Ended(ctx, app, id)
+		switch {
+		case err != nil && !errors.Is(err, ledger.ErrNone):
+			return finished, busy, err
+		case dryRun:
+			if e.Underway && e.Outcome == "" {
+				finished++
+			}
+			continue
+		case !e.Underway || e.Outcome != "": // a runner has it, or it has ended
+			if err := c.ledger.HandedOver(ctx, app, id, e.Generation); err != nil {
+				return finished, busy, err
+			}
+			continue
+		}
+		done, err := c.handOver(ctx, app, id, e)
+		if err != nil {
+			return finished, busy, err
+		}
+		if done == RedriveBusy {
+			busy = append(busy, id)
+		} else {
+			finished++
+		}
+	}
+	return finished, busy, nil
+}
+
+// handOverPatience is how long a redrive waits for a run that had the task before. As a
+// rule it has recorded the outcome, and is about to tell asynq.
+const handOverPatience = 5 * time.Second
+
+// handOver gives a task that was put back to asynq, wakes its lane and ends the redrive.
+func (c *Client) handOver(ctx context.Context, app, id string, e ledger.Ended) (Redriven, error) {
+	task := again(app, id, e)
+	patience := time.Now().Add(handOverPatience)
+	for pause := 5 * time.Millisecond; ; {
+		_, err := c.asynq.EnqueueContext(ctx, task)
+		was := copyServes
+		if errors.Is(err, asynq.ErrTaskIDConflict) {
+			was, err = c.replaceCopy(ctx, app, id, e.Queue)
+		}
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("redrive %s: %w", id, err)
+		case was == copyServes:
+			_ = c.rdb.Publish(ctx, ledger.WakeChannel, e.Queue).Err() // else the replicas look for themselves
+			return RedriveDone, c.ledger.HandedOver(ctx, app, id, e.Generation)
+		case time.Now().After(patience):
+			return RedriveBusy, nil
+		case was == copyGone:
+			continue
+		}
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, 250*time.Millisecond)
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// again is the asynq task of a record.
+func again(app, id string, e ledger.Ended) *asynq.Task {
+	headers := map[string]string{}
+	maps.Copy(headers, e.Kept.Headers)
+	headers[HeaderMarked] = "1" // it has a record, whoever enqueued it first
+	_, typ, _, _ := ParseQueue(e.Queue)
+	return asynq.NewTaskWithHeaders(typ, e.Kept.Payload, headers, asynq.Queue(e.Queue),
+		asynq.TaskID(Envelope{App: app, ID: id}.TaskID()), asynq.MaxRetry(MaxRetry), asynq.Timeout(handlerTimeout))
+}
+
+// What became of asynq's copy of a task.
+type copyFate int
+
+const (
+	copyServes copyFate = iota // it is about to run, or runs, in the task's present generation
+	copyGone                   // there is room for a new one
+	copyRuns                   // as it was before: asynq forgets it, or archives it, when its run ends
+)
+
+// replaceCopy looks at the copy that asynq has of a task already. One that would not run
+// soon is deleted, to be enqueued anew.
+func (c *Client) replaceCopy(ctx context.Context, app, id, queue string) (copyFate, error) {
+	taskID := Envelope{App: app, ID: id}.TaskID()
+	info, err := c.inspector.GetTaskInfo(queue, taskID)
+	if errors.Is(err, asynq.ErrTaskNotFound) {
+		return copyGone, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look for asynq's copy: %w", err)
+	}
+	switch info.State {
+	case asynq.TaskStatePending, asynq.TaskStateScheduled:
+		return copyServes, nil
+	case asynq.TaskStateActive:
+		// A run that found the task put back has ended the redrive with it.
+		before, err := c.ledger.IsUnderway(ctx, app, id)
+		if before {
+			return copyRuns, err
+		}
+		return copyServes, err
+	default:
+		err := c.inspector.DeleteTask(queue, taskID)
+		if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
+			return copyRuns, nil // it may have become active; asked again, asynq tells
+		}
+		return copyGone, nil
+	}
+}
