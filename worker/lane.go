@@ -48,10 +48,11 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 	l := &lane{app: app, typ: typ, replica: r, pace: &lanePace{limiter: r.limiter, app: app, typ: typ, waited: r.metrics.waitedFor(typ)}}
 	urgent := tasks.QueueName(app, typ, tasks.Urgent)
 	bulk := tasks.QueueName(app, typ, tasks.Bulk)
-	l.gate = newGate([]string{urgent, bulk}, l.pace)
+	slots := r.limiter.Concurrency(app, typ)
+	l.gate = newGate([]string{urgent, bulk}, l.pace, func() int { return slots - int(l.active.Load()) })
 	r.hook.add(l.gate)
 	l.server = asynq.NewServerFromRedisClient(r.rdb, asynq.Config{
-		Concurrency:              r.limiter.Concurrency(app, typ),
+		Concurrency:              slots,
 		Queues:                   map[string]int{urgent: 2, bulk: 1},
 		StrictPriority:           true,
 		TaskCheckInterval:        asynqPoll,
@@ -108,9 +109,13 @@ func (l *lane) expire(ctx context.Context, t *asynq.Task, err error) {
 	}
 }
 
-// stop ends dequeuing at once. What is in flight goes on.
+// stop ends dequeuing at once. What is in flight goes on. What was taken ahead gets to its
+// handlers first, and they hand it back: asynq has no other way to return it.
 func (l *lane) stop() {
 	l.gate.close()
+	for began := time.Now(); !l.gate.drained() && time.Since(began) < l.replica.cfg.ShutdownTimeout; {
+		time.Sleep(asynqPoll)
+	}
 	l.server.Stop()
 }
 
@@ -139,12 +144,18 @@ func (p *lanePace) Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimi
 	return permit, err
 }
 
-// Release gives back the permit of a lane that goes to sleep or closes, and what else
-// was leased for it.
+// AtHand returns permits that can be had without waiting.
+func (p *lanePace) AtHand(ctx context.Context, n int) []*ratelimit.Permit {
+	return p.limiter.AtHand(ctx, p.app, p.typ, n)
+}
+
+// Release gives back a permit that no task had use for.
 func (p *lanePace) Release(ctx context.Context, permit *ratelimit.Permit) {
 	p.limiter.release(ctx, permit)
-	p.limiter.rest(ctx, p.app, p.typ)
 }
+
+// Rest gives back what was leased for a lane that goes to sleep or closes.
+func (p *lanePace) Rest(ctx context.Context) { p.limiter.rest(ctx, p.app, p.typ) }
 
 // whileOpen is a context for waiting: it ends with the lane, too.
 func (l *lane) whileOpen(ctx context.Context) (context.Context, func()) {

@@ -69,7 +69,7 @@ type Replica struct {
 	id      string
 	apps    map[string]App
 	rdb     redis.UniversalClient
-	hook    *dequeueHook
+	hook    *redisHook
 	wechat  *wechat.Client
 	fetcher *http.Client
 	limiter limiter
@@ -124,7 +124,7 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r := &Replica{
 		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
 		apps: make(map[string]App, len(parts.Apps)),
-		rdb:  parts.Redis, hook: &dequeueHook{}, wechat: parts.WeChat,
+		rdb:  parts.Redis, hook: newRedisHook(parts.Redis), wechat: parts.WeChat,
 		fetcher: newFetcher(parts.Attempt), ledger: ledger.New(parts.Redis, policy), turns: newTurns(),
 		now: time.Now, beside: newBeside(),
 	}
