@@ -157,7 +157,7 @@ func (p *lanePace) Release(ctx context.Context, permit *ratelimit.Permit) {
 // Rest gives back what was leased for a lane that goes to sleep or closes.
 func (p *lanePace) Rest(ctx context.Context) { p.limiter.rest(ctx, p.app, p.typ) }
 
-// whileOpen is a context for waiting: it ends with the lane, too.
+// whileOpen is a context for what runs beside the deliveries: it ends with the lane, too.
 func (l *lane) whileOpen(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(l.gate.ctx, cancel)

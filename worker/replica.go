@@ -63,26 +63,27 @@ type Hooks struct {
 
 // Replica is one worker replica. See New.
 type Replica struct {
-	cfg     Config
-	hooks   Hooks
-	log     *slog.Logger
-	id      string
-	apps    map[string]App
-	rdb     redis.UniversalClient
-	hook    *redisHook
-	wechat  *wechat.Client
-	fetcher *http.Client
-	limiter limiter
-	ledger  *ledger.Ledger
-	turns   *turns
-	said    said
-	nights  nights
-	learner *learner
-	climbs  *climbs
-	now     func() time.Time // what hours and expiry go by
-	runs    atomic.Int64     // numbers the runs, for newRunner
-	metrics *metrics
-	fleet   *fleet
+	cfg       Config
+	hooks     Hooks
+	log       *slog.Logger
+	id        string
+	apps      map[string]App
+	rdb       redis.UniversalClient
+	hook      *redisHook
+	wechat    *wechat.Client
+	fetcher   *http.Client
+	limiter   limiter
+	ledger    *ledger.Ledger
+	turns     *turns
+	templates templates
+	said      said
+	nights    nights
+	learner   *learner
+	climbs    *climbs
+	now       func() time.Time // what hours and expiry go by
+	runs      atomic.Int64     // numbers the runs, for newRunner
+	metrics   *metrics
+	fleet     *fleet
 
 	beside   *beside        // what runs beside the lanes
 	closing  sync.WaitGroup // lanes that close while the replica runs
@@ -134,6 +135,7 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r.limiter = limiter{Limiter: parts.Limiter, log: r.log}
 	r.learner = newLearner(r)
 	r.climbs = newClimbs(r)
+	r.templates.ask = r.limiter.HoldFor
 	r.fleet = newFleet(r)
 	r.metrics = newMetrics(r)
 	if parts.Registry != nil {
