@@ -64,7 +64,10 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 		Logger:                   asynqLog{r.log.With("app", app, "type", typ)},
 		LogLevel:                 asynq.InfoLevel,
 	})
-	err := l.server.Start(asynq.HandlerFunc(l.handle))
+	err := l.server.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) (err error) {
+		r.crew.do(func() { err = l.handle(ctx, t) })
+		return err
+	}))
 	if err != nil {
 		r.hook.remove(l.gate)
 		return nil, fmt.Errorf("open the lane of %s %s: %w", app, typ, err)

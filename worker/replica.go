@@ -85,7 +85,8 @@ type Replica struct {
 	metrics   *metrics
 	fleet     *fleet
 
-	beside   *beside        // what runs beside the lanes
+	beside   *beside // what runs beside the lanes
+	crew     crew
 	closing  sync.WaitGroup // lanes that close while the replica runs
 	looked   atomic.Bool    // the queues were looked at once
 	draining atomic.Bool    // no more work is taken
@@ -208,5 +209,6 @@ func (r *Replica) closeAll() {
 	all.Wait()
 	r.closing.Wait()
 	r.beside.close()
+	r.crew.dismiss()
 	r.fetcher.CloseIdleConnections()
 }
