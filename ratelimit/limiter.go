@@ -104,6 +104,12 @@ func (l *Limiter) Ahead(ctx context.Context, app, typ string, wake <-chan struct
 	return l.poolOf(app, typ).next(ctx, wake, headStart)
 }
 
+// AtHand is Ahead without the wait: the permits, at most n, that are leased already and
+// whose instants are no further away than Ahead's. It may find none.
+func (l *Limiter) AtHand(ctx context.Context, app, typ string, n int) []*Permit {
+	return l.poolOf(app, typ).atHand(ctx, n, headStart)
+}
+
 // Try asks Redis for one permit, past what was leased: over the holds and all windows of
 // the type, or none. An error means that Redis did not answer properly, and nothing else.
 func (l *Limiter) Try(ctx context.Context, app, typ string) (Decision, error) {

@@ -75,6 +75,19 @@ func (q *pool) next(ctx context.Context, wake <-chan struct{}, early time.Durati
 	}
 }
 
+// atHand takes what can be had now.
+func (q *pool) atHand(ctx context.Context, n int, early time.Duration) []*Permit {
+	var got []*Permit
+	for len(got) < n {
+		p, _ := q.look(ctx, early)
+		if p == nil {
+			break
+		}
+		got = append(got, p)
+	}
+	return got
+}
+
 // spell is what a caller waits for: whichever comes first.
 type spell struct {
 	until   time.Time       // zero: no time

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Answer is what WeChat said to a request that it took. Which fields are filled
@@ -69,6 +70,9 @@ func (t text) id() string {
 func unquote(raw []byte) string {
 	switch c := raw[0]; {
 	case c == '"':
+		if plain := raw[1 : len(raw)-1]; bytes.IndexByte(plain, '\\') < 0 && utf8.Valid(plain) {
+			return strings.TrimSpace(string(plain))
+		}
 		var s string
 		if json.Unmarshal(raw, &s) != nil {
 			return ""
@@ -253,6 +257,9 @@ const maxMessageBytes = 1024
 
 // message is errmsg as it may be shown, and WeChat's request id.
 func (h hidden) message(errmsg string) (msg, rid string) {
+	if errmsg == "ok" { // as nearly always
+		return errmsg, ""
+	}
 	msg, rid = splitRID(errmsg)
 	return shorten(h.text(msg)), shorten(h.text(rid))
 }

@@ -50,7 +50,7 @@ func NewClient(cfg Config, tokens TokenSource, opts ...ClientOption) *Client {
 }
 
 // CloseIdle closes the connections that no call is using.
-func (c *Client) CloseIdle() { c.exchanger.http.CloseIdleConnections() }
+func (c *Client) CloseIdle() { c.exchanger.closeIdle() }
 
 // Request is one business request.
 type Request struct {

@@ -104,7 +104,7 @@ func (t *Tokens) Close() {
 	}
 	t.mu.Unlock()
 	t.running.Wait()
-	t.fetcher.exchanger.http.CloseIdleConnections()
+	t.fetcher.exchanger.closeIdle()
 }
 
 // Token returns the app's token: at once from this process' copy while that is valid,

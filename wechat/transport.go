@@ -151,19 +151,22 @@ type reply struct {
 }
 
 // exchanger does HTTP exchanges, each within its timeout.
+//
+// It asks the transport itself: an http.Client would follow redirects, which carries the
+// token elsewhere and sends the request twice, and write the URL into its errors.
 type exchanger struct {
-	http    *http.Client
-	timeout time.Duration
+	transport http.RoundTripper
+	timeout   time.Duration
 }
 
 func newExchanger(rt http.RoundTripper, timeout time.Duration) *exchanger {
-	return &exchanger{
-		http: &http.Client{
-			Transport: rt,
-			// A redirect would carry the token elsewhere, and send the request twice.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		timeout: timeout,
+	return &exchanger{transport: rt, timeout: timeout}
+}
+
+// closeIdle closes the connections that no request is using, where the transport keeps any.
+func (x *exchanger) closeIdle() {
+	if keeps, ok := x.transport.(interface{ CloseIdleConnections() }); ok {
+		keeps.CloseIdleConnections()
 	}
 }
 
@@ -197,7 +200,7 @@ func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, er
 	if out.contentType != "" {
 		req.Header.Set("Content-Type", out.contentType)
 	}
-	resp, err := x.http.Do(req)
+	resp, err := x.transport.RoundTrip(req)
 	if err != nil {
 		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: w.op(), Err: out.hidden.err(err)}
 	}

@@ -33,10 +33,10 @@ const (
 // means for it. What it returns tells asynq to forget the task (nil), to bring it back
 // (*handedBack) or to archive it (asynq.SkipRetry).
 func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
-	waiting, done := l.whileOpen(ctx) // ends with the lane
-	defer done()
-	// What follows an attempt outlives asynq's context: an operator's "cancel" there,
-	// or a lost lease, must not turn an answer that is in hand into an unknown one.
+	// All waiting ends with the lane. What follows an attempt outlives asynq's context
+	// too: an operator's "cancel" there, or a lost lease, must not turn an answer that is
+	// in hand into an unknown one.
+	asked, waiting := ctx, l.gate.ctx
 	ctx = context.WithoutCancel(ctx)
 
 	permit, late := l.gate.take(time.Now()) // of this task or of another one of the lane: they are equal
@@ -45,7 +45,7 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	}
 	defer func() { r.limiter.release(ctx, permit) }()
 
-	j, err := newJob(waiting, l, t)
+	j, err := newJob(asked, l, t)
 	if err != nil {
 		return r.discard(ctx, err)
 	}
@@ -69,6 +69,9 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 			return notNow(crowdPause, "no permit in time")
 		}
 	}
+	if asked.Err() != nil {
+		return notNow(redisPause, "asynq took it back")
+	}
 	if err := r.open(waiting, j); err != nil {
 		return notNow(redisPause, "Redis did not answer")
 	}
@@ -87,6 +90,9 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 
 // turn waits for the turn of the task's receiver.
 func (r *Replica) turn(ctx context.Context, j *job) (leave func(), err error) {
+	if leave, ok := r.turns.try(j.turnKey()); ok {
+		return leave, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, turnPatience)
 	defer cancel()
 	return r.turns.enter(ctx, j.turnKey())
@@ -107,6 +113,9 @@ func (r *Replica) freshPermit(ctx context.Context, l *lane, p *ratelimit.Permit)
 // instant waits for the permit's instant, right before the call. A permit that became
 // too late meanwhile is replaced; when that takes long, the task goes back to its queue.
 func (r *Replica) instant(ctx context.Context, l *lane, j *job, p *ratelimit.Permit) (*ratelimit.Permit, error) {
+	if now := time.Now(); p.Fresh(now) && !now.Before(p.At) {
+		return p, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, permitPatience)
 	defer cancel()
 	fresh, err := r.freshPermit(ctx, l, p)

@@ -87,6 +87,7 @@ func (f *fleet) listen(ctx context.Context) {
 func (f *fleet) wake(ctx context.Context, name string) {
 	if app, ok := strings.CutPrefix(name, ratelimit.HoldMessage); ok {
 		f.replica.limiter.recall(ctx, app)
+		f.replica.templates.forget(app)
 		for key, l := range f.snapshot() {
 			if key.app == app {
 				l.gate.wake()

@@ -3,7 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,108 +19,62 @@ const (
 	longestBackoff  = 2 * time.Second
 )
 
-// dequeueHook is the go-redis hook that lets asynq's dequeue through only when the
-// queue's lane has a permit in hand. Tasks that wait for their pace therefore stay
-// pending: they hold no slot and no lease, and urgent ones pass bulk ones at once.
-type dequeueHook struct {
-	gates sync.Map // queue name → *gate
-}
-
-func (h *dequeueHook) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h *dequeueHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-
-func (h *dequeueHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		queue, ok := dequeues(cmd)
-		if !ok {
-			return next(ctx, cmd)
-		}
-		g, ok := h.gates.Load(queue)
-		if !ok || !g.(*gate).pass(queue) {
-			cmd.SetErr(redis.Nil) // what asynq reads as: nothing here
-			return redis.Nil
-		}
-		err := next(ctx, cmd)
-		g.(*gate).dequeued(queue, err)
-		return err
-	}
-}
-
-func (h *dequeueHook) add(g *gate) {
-	for _, q := range g.queues {
-		h.gates.Store(q, g)
-	}
-}
-
-func (h *dequeueHook) remove(g *gate) {
-	for _, q := range g.queues {
-		h.gates.CompareAndDelete(q, g)
-	}
-}
-
-// dequeues tells whether a command is asynq's dequeue script, and of which queue. The
-// script is known by its keys (pending, paused, active, lease), not by its hash, which
-// may change with asynq's next release.
-func dequeues(cmd redis.Cmder) (queue string, ok bool) {
-	args := cmd.Args()
-	if len(args) < 7 || (cmd.Name() != "evalsha" && cmd.Name() != "eval") {
-		return "", false
-	}
-	pending, _ := args[3].(string)
-	paused, _ := args[4].(string)
-	queue, ok = strings.CutPrefix(pending, "asynq:{")
-	if !ok {
-		return "", false
-	}
-	if queue, ok = strings.CutSuffix(queue, "}:pending"); !ok {
-		return "", false
-	}
-	return queue, paused == "asynq:{"+queue+"}:paused"
-}
-
 // pacer is what a gate needs of the limiter.
 //
-// Acquire may return a permit shortly before its instant. Release takes one back when the
-// lane has nothing to do.
+// Acquire may return a permit shortly before its instant. AtHand returns more of the same
+// without waiting, at most n. Release takes one back, Rest also what else was leased:
+// the lane has nothing to do.
 type pacer interface {
 	Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error)
+	AtHand(ctx context.Context, n int) []*ratelimit.Permit
 	Release(ctx context.Context, p *ratelimit.Permit)
+	Rest(ctx context.Context)
 }
+
+// mostAtOnce is how many tasks one round trip takes out of a queue at most.
+const mostAtOnce = 32
 
 // gate stands before the dequeues of one lane. asynq has one goroutine that dequeues:
 // it asks the urgent queue, and the bulk queue where that was empty, again and again.
-// For each question the hook calls pass, then, if it passed, dequeued:
+// For each question the hook calls pop, and where that has nothing pass, then, if it
+// passed, dequeued:
 //
-//	pass(urgent)  waits for work, then for a permit, which is then in hand
-//	pass(bulk)    goes through with the same permit, unless it is kept for urgent tasks
-//	dequeued      a task: the permit goes to its handler, and the cycle begins again
-//	              nothing, in the last queue: the lane sleeps, and the permit goes back
+//	pop           a task that came with an earlier one
+//	pass(urgent)  waits for work, then for a permit, which is then in hand, with as many
+//	              more as are there at once and find a free slot
+//	pass(bulk)    goes through with the same permits, but for those kept for urgent tasks
+//	dequeued      tasks: a permit goes to each handler, and the cycle begins again
+//	              nothing, in the last queue: the lane sleeps, and the permits go back
 //	              an error: the next pass(urgent) pauses first
+//
+// How many tasks are asked for at once doubles while the queue has them, and begins at
+// one again when it has fewer. They find free slots, so that asynq starts them at once:
+// what is taken ahead never waits for long with nobody extending its lease.
 //
 // take is the handlers' side; wake and close are everybody's.
 type gate struct {
 	queues []string // in the order in which asynq asks them: urgent, bulk
 	pace   pacer
+	free   func() int      // slots of the lane that are free
 	ctx    context.Context //nolint:containedctx // the lane's life: asynq dequeues with the background context
 	close  context.CancelFunc
 	work   chan struct{} // holds one token when a queue may have work
 	again  chan struct{} // holds one token when the pace is to be asked again at once
 
-	inHand   *ratelimit.Permit // of the dequeuing goroutine
-	failures int               // dequeues that failed in a row
-	look     bool              // the queues may have work
-	empty    bool              // the last queue that was asked had none
+	hand     []*ratelimit.Permit // of the dequeuing goroutine
+	atOnce   int                 // how many tasks to ask for
+	failures int                 // dequeues that failed in a row
+	look     bool                // the queues may have work
+	empty    bool                // the last queue that was asked had none
 
 	mu      sync.Mutex
 	granted []*ratelimit.Permit // guarded by mu; of dequeued tasks whose handlers have not taken them
+	ahead   []any               // guarded by mu; tasks that came with others, as the script replied
 }
 
-func newGate(queues []string, pace pacer) *gate {
+func newGate(queues []string, pace pacer, free func() int) *gate {
 	g := &gate{
-		queues: queues, pace: pace, look: true,
+		queues: queues, pace: pace, free: free, look: true, atOnce: 1,
 		work: make(chan struct{}, 1), again: make(chan struct{}, 1),
 	}
 	g.ctx, g.close = context.WithCancel(context.Background())
@@ -144,42 +98,61 @@ func signal(c chan<- struct{}) {
 }
 
 // pass blocks until the queue may be asked: there may be work and a permit is in hand.
-// It returns false when the lane closes, or when the permit could not be had.
-func (g *gate) pass(queue string) bool {
+// It returns for how many tasks; 0 when the lane closes, when the permit could not be
+// had, or when bulk tasks may not have it.
+func (g *gate) pass(queue string) int {
 	if g.ctx.Err() != nil {
 		g.putBack()
-		return false
+		return 0
 	}
 	if queue != g.queues[0] {
 		return g.passBulk() // the first queue was asked just now
 	}
 	if !g.pause() || !g.awaitWork() {
 		g.putBack()
-		return false
+		return 0
 	}
-	if g.inHand == nil {
+	g.dropLate(time.Now())
+	if len(g.hand) == 0 {
 		permit, err := g.pace.Acquire(g.ctx, g.again)
 		if err != nil {
 			g.failures++
-			return false
+			return 0
 		}
-		g.inHand = permit
+		g.hand = append(g.hand, permit)
 	}
-	return true
+	if more := min(g.atOnce, g.free()) - len(g.hand); more > 0 {
+		g.hand = append(g.hand, g.pace.AtHand(g.ctx, more)...)
+	}
+	return len(g.hand)
 }
 
-// passBulk tells whether the second queue may be asked with the permit that the first had
-// no use for. Left out, its tasks stay pending until the day's next permits or somebody
-// wakes the gate.
-func (g *gate) passBulk() bool {
-	if g.inHand == nil {
-		return false
+// dropLate gives back permits that stayed in hand for too long.
+func (g *gate) dropLate(now time.Time) {
+	g.hand = slices.DeleteFunc(g.hand, func(p *ratelimit.Permit) bool {
+		late := !p.Fresh(now)
+		if late {
+			g.pace.Release(g.ctx, p)
+		}
+		return late
+	})
+}
+
+// passBulk tells for how many tasks the second queue may be asked with the permits that
+// the first had no use for. Left out, its tasks stay pending until the day's next permits
+// or somebody wakes the gate.
+func (g *gate) passBulk() int {
+	if len(g.hand) == 0 {
+		return 0
 	}
-	if !g.inHand.Bulk() {
+	n := 0
+	for n < len(g.hand) && g.hand[n].Bulk() { // those that are kept for urgent tasks come last
+		n++
+	}
+	if n == 0 {
 		g.look = !g.empty
-		return false
 	}
-	return true
+	return n
 }
 
 // pause waits after failures, longer after each. It returns false when the lane closes.
@@ -211,26 +184,56 @@ func (g *gate) awaitWork() bool {
 	}
 }
 
-// dequeued takes note of what the dequeue brought.
-func (g *gate) dequeued(queue string, err error) {
+// pop is the next task that came with an earlier one, with its permit granted.
+func (g *gate) pop() (task any, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.ahead) == 0 {
+		return nil, false
+	}
+	task, g.ahead = g.ahead[0], g.ahead[1:]
+	return task, true
+}
+
+// dequeued takes note of what the dequeue brought: the tasks beside the first one, of how
+// many that were asked for, and the first one's error.
+func (g *gate) dequeued(queue string, asked int, more []any, err error) {
 	g.empty = errors.Is(err, redis.Nil)
 	switch {
 	case err == nil:
 		g.failures = 0
-		g.mu.Lock()
-		g.granted = append(g.granted, g.inHand)
-		g.mu.Unlock()
-		g.inHand = nil
+		g.grant(more)
+		if g.atOnce = 1; len(more)+1 == asked {
+			g.atOnce = min(2*asked, mostAtOnce)
+		}
 	case g.empty:
-		g.failures = 0
+		g.failures, g.atOnce = 0, 1
 		if queue == g.queues[len(g.queues)-1] {
 			g.look = false // all queues are empty or paused: sleep until woken
 		}
 	case redis.HasErrorPrefix(err, "NOSCRIPT"):
-		// asynq sends the script itself next; the permit stays in hand
+		// asynq sends the script itself next; the permits stay in hand
 	default:
 		g.failures++
 	}
+}
+
+// grant passes permits in hand on: one to the handler of the task that asynq has now, and
+// one to that of each that it gets ahead.
+func (g *gate) grant(ahead []any) {
+	n := min(1+len(ahead), len(g.hand))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.granted = append(g.granted, g.hand[:n]...)
+	g.ahead = append(g.ahead, ahead...)
+	g.hand = slices.Clone(g.hand[n:])
+}
+
+// drained tells whether asynq has all tasks that came ahead.
+func (g *gate) drained() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.ahead) == 0
 }
 
 // take gives a handler the oldest permit that a task of the lane was dequeued with and
@@ -258,9 +261,14 @@ func (g *gate) clear() []*ratelimit.Permit {
 	return all
 }
 
+// putBack gives back all permits: the lane sleeps or closes.
 func (g *gate) putBack() {
-	if g.inHand != nil {
-		g.pace.Release(g.ctx, g.inHand)
-		g.inHand = nil
+	if len(g.hand) == 0 {
+		return
 	}
+	for _, p := range g.hand {
+		g.pace.Release(g.ctx, p)
+	}
+	g.hand = nil
+	g.pace.Rest(g.ctx)
 }

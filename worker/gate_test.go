@@ -33,11 +33,22 @@ func (p *fakePace) Acquire(ctx context.Context, _ <-chan struct{}) (*ratelimit.P
 	}
 }
 
+func (p *fakePace) AtHand(_ context.Context, n int) (more []*ratelimit.Permit) {
+	for len(more) < n && len(p.permits) > 0 {
+		more = append(more, <-p.permits)
+	}
+	return more
+}
+
+func (*fakePace) Rest(context.Context) {}
+
 func (p *fakePace) Release(context.Context, *ratelimit.Permit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.released++
 }
+
+func manySlots() int { return 64 }
 
 func TestDequeuesIsKnownByItsKeys(t *testing.T) {
 	dequeue := func(name string, keys ...any) redis.Cmder {
@@ -66,8 +77,8 @@ func TestDequeuesIsKnownByItsKeys(t *testing.T) {
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
-		g := newGate([]string{"urgent", "bulk"}, pace)
-		opened := make(chan bool)
+		g := newGate([]string{"urgent", "bulk"}, pace, manySlots)
+		opened := make(chan int)
 		ask := func(queue string) { go func() { opened <- g.pass(queue) }() }
 
 		ask("urgent")
@@ -79,28 +90,28 @@ func TestGate(t *testing.T) {
 		}
 		permit := &ratelimit.Permit{At: time.Now()}
 		pace.permits <- permit
-		if !<-opened {
+		if <-opened == 0 {
 			t.Fatal("the gate stayed closed with a permit")
 		}
-		g.dequeued("urgent", redis.Nil)
-		if !g.pass("bulk") { // the same permit serves the second queue
+		g.dequeued("urgent", 1, nil, redis.Nil)
+		if g.pass("bulk") == 0 { // the same permit serves the second queue
 			t.Fatal("bulk was not asked")
 		}
-		g.dequeued("bulk", nil)
+		g.dequeued("bulk", 1, nil, nil)
 		if got, late := g.take(time.Now()); got != permit || len(late) > 0 {
 			t.Fatalf("the handler got %v, %d late ones", got, len(late))
 		}
 
 		// Empty queues put the lane to sleep until it is woken, and its permit goes back.
 		pace.permits <- &ratelimit.Permit{}
-		if !g.pass("urgent") {
+		if g.pass("urgent") == 0 {
 			t.Fatal("closed")
 		}
-		g.dequeued("urgent", redis.Nil)
-		if !g.pass("bulk") {
+		g.dequeued("urgent", 1, nil, redis.Nil)
+		if g.pass("bulk") == 0 {
 			t.Fatal("closed")
 		}
-		g.dequeued("bulk", redis.Nil)
+		g.dequeued("bulk", 1, nil, redis.Nil)
 		ask("urgent")
 		synctest.Wait()
 		if pace.released != 1 {
@@ -114,12 +125,12 @@ func TestGate(t *testing.T) {
 		}
 		pace.permits <- &ratelimit.Permit{}
 		g.wake()
-		if !<-opened {
+		if <-opened == 0 {
 			t.Fatal("a woken lane stayed closed")
 		}
 
 		g.close()
-		if g.pass("urgent") || g.pass("bulk") {
+		if g.pass("urgent")+g.pass("bulk") > 0 {
 			t.Error("a closed lane let a dequeue through")
 		}
 		if pace.released != 2 {
@@ -130,7 +141,7 @@ func TestGate(t *testing.T) {
 
 func TestGateDoesNotSpinWhileRedisIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate([]string{"q"}, &fakePace{err: errors.New("Redis is away")})
+		g := newGate([]string{"q"}, &fakePace{err: errors.New("Redis is away")}, manySlots)
 		start, asked := time.Now(), 0
 		for time.Since(start) < time.Minute {
 			g.pass("q")
@@ -141,17 +152,17 @@ func TestGateDoesNotSpinWhileRedisIsAway(t *testing.T) {
 		}
 		g.pace = &fakePace{permits: make(chan *ratelimit.Permit, 1)}
 		g.pace.(*fakePace).permits <- &ratelimit.Permit{}
-		if !g.pass("q") {
+		if g.pass("q") == 0 {
 			t.Error("it does not recover")
 		}
 	})
 }
 
 func TestNoScriptIsNoFailure(t *testing.T) {
-	g := newGate([]string{"q"}, &fakePace{})
-	g.inHand = &ratelimit.Permit{}
-	g.dequeued("q", redisError("NOSCRIPT No matching script."))
-	if g.failures != 0 || g.inHand == nil {
+	g := newGate([]string{"q"}, &fakePace{}, manySlots)
+	g.hand = []*ratelimit.Permit{{}}
+	g.dequeued("q", 1, nil, redisError("NOSCRIPT No matching script."))
+	if g.failures != 0 || len(g.hand) != 1 {
 		t.Error("asynq sends the script next, with the same permit")
 	}
 }

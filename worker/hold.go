@@ -57,7 +57,7 @@ func (j *job) scope(s stop) string {
 	case stopApp:
 		return ratelimit.WholeApp
 	case stopTemplate:
-		return ratelimit.TemplateScope(j.TemplateID())
+		return ratelimit.TemplateScope(j.template)
 	case stopLane, stopNothing:
 	}
 	return j.Type
@@ -72,7 +72,9 @@ func (r *Replica) hold(ctx context.Context, j *job, v verdict) {
 		App: j.App, Scope: j.scope(v.stops), Reason: v.reason, Code: codeOf(j.err),
 		Since: now, Until: now.Add(v.delay), By: "worker " + r.id,
 	}
-	if _, err := r.limiter.Hold(ctx, h); err != nil {
+	_, err := r.limiter.Hold(ctx, h)
+	r.templates.forget(j.App)
+	if err != nil {
 		r.log.Warn("a hold could not be set", j.attrs(slog.Any("err", err))...)
 	}
 	if r.said.first(h) {

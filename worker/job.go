@@ -21,6 +21,8 @@ import (
 type job struct {
 	tasks.Envelope
 	spec       tasks.Spec
+	receiver   string // the openid that the body is for, or ""
+	template   string // the template that it uses, or ""
 	queue      string
 	runner     string // unique to this run
 	failed     int    // attempts that failed before, as asynq counts them
@@ -75,7 +77,7 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 	if !ok {
 		return bad(errors.New("its type is not in the catalog"))
 	}
-	j.spec = spec
+	j.spec, j.receiver, j.template = spec, j.Receiver(), j.TemplateID()
 	return j, nil
 }
 
@@ -105,10 +107,10 @@ func (j *job) turnKey() string {
 	if j.spec.Kind != tasks.Message {
 		return ""
 	}
-	if to := j.Receiver(); to != "" {
-		return j.App + " " + to
+	if j.receiver == "" {
+		return ""
 	}
-	return ""
+	return j.App + " " + j.receiver
 }
 
 // attempts is how many runs called WeChat.

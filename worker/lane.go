@@ -48,10 +48,11 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 	l := &lane{app: app, typ: typ, replica: r, pace: &lanePace{limiter: r.limiter, app: app, typ: typ, waited: r.metrics.waitedFor(typ)}}
 	urgent := tasks.QueueName(app, typ, tasks.Urgent)
 	bulk := tasks.QueueName(app, typ, tasks.Bulk)
-	l.gate = newGate([]string{urgent, bulk}, l.pace)
+	slots := r.limiter.Concurrency(app, typ)
+	l.gate = newGate([]string{urgent, bulk}, l.pace, func() int { return slots - int(l.active.Load()) })
 	r.hook.add(l.gate)
 	l.server = asynq.NewServerFromRedisClient(r.rdb, asynq.Config{
-		Concurrency:              r.limiter.Concurrency(app, typ),
+		Concurrency:              slots,
 		Queues:                   map[string]int{urgent: 2, bulk: 1},
 		StrictPriority:           true,
 		TaskCheckInterval:        asynqPoll,
@@ -63,7 +64,10 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 		Logger:                   asynqLog{r.log.With("app", app, "type", typ)},
 		LogLevel:                 asynq.InfoLevel,
 	})
-	err := l.server.Start(asynq.HandlerFunc(l.handle))
+	err := l.server.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) (err error) {
+		r.crew.do(func() { err = l.handle(ctx, t) })
+		return err
+	}))
 	if err != nil {
 		r.hook.remove(l.gate)
 		return nil, fmt.Errorf("open the lane of %s %s: %w", app, typ, err)
@@ -108,9 +112,13 @@ func (l *lane) expire(ctx context.Context, t *asynq.Task, err error) {
 	}
 }
 
-// stop ends dequeuing at once. What is in flight goes on.
+// stop ends dequeuing at once. What is in flight goes on. What was taken ahead gets to its
+// handlers first, and they hand it back: asynq has no other way to return it.
 func (l *lane) stop() {
 	l.gate.close()
+	for began := time.Now(); !l.gate.drained() && time.Since(began) < l.replica.cfg.ShutdownTimeout; {
+		time.Sleep(asynqPoll)
+	}
 	l.server.Stop()
 }
 
@@ -139,14 +147,20 @@ func (p *lanePace) Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimi
 	return permit, err
 }
 
-// Release gives back the permit of a lane that goes to sleep or closes, and what else
-// was leased for it.
-func (p *lanePace) Release(ctx context.Context, permit *ratelimit.Permit) {
-	p.limiter.release(ctx, permit)
-	p.limiter.rest(ctx, p.app, p.typ)
+// AtHand returns permits that can be had without waiting.
+func (p *lanePace) AtHand(ctx context.Context, n int) []*ratelimit.Permit {
+	return p.limiter.AtHand(ctx, p.app, p.typ, n)
 }
 
-// whileOpen is a context for waiting: it ends with the lane, too.
+// Release gives back a permit that no task had use for.
+func (p *lanePace) Release(ctx context.Context, permit *ratelimit.Permit) {
+	p.limiter.release(ctx, permit)
+}
+
+// Rest gives back what was leased for a lane that goes to sleep or closes.
+func (p *lanePace) Rest(ctx context.Context) { p.limiter.rest(ctx, p.app, p.typ) }
+
+// whileOpen is a context for what runs beside the deliveries: it ends with the lane, too.
 func (l *lane) whileOpen(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(l.gate.ctx, cancel)

@@ -63,28 +63,30 @@ type Hooks struct {
 
 // Replica is one worker replica. See New.
 type Replica struct {
-	cfg     Config
-	hooks   Hooks
-	log     *slog.Logger
-	id      string
-	apps    map[string]App
-	rdb     redis.UniversalClient
-	hook    *dequeueHook
-	wechat  *wechat.Client
-	fetcher *http.Client
-	limiter limiter
-	ledger  *ledger.Ledger
-	turns   *turns
-	said    said
-	nights  nights
-	learner *learner
-	climbs  *climbs
-	now     func() time.Time // what hours and expiry go by
-	runs    atomic.Int64     // numbers the runs, for newRunner
-	metrics *metrics
-	fleet   *fleet
+	cfg       Config
+	hooks     Hooks
+	log       *slog.Logger
+	id        string
+	apps      map[string]App
+	rdb       redis.UniversalClient
+	hook      *redisHook
+	wechat    *wechat.Client
+	fetcher   *http.Client
+	limiter   limiter
+	ledger    *ledger.Ledger
+	turns     *turns
+	templates templates
+	said      said
+	nights    nights
+	learner   *learner
+	climbs    *climbs
+	now       func() time.Time // what hours and expiry go by
+	runs      atomic.Int64     // numbers the runs, for newRunner
+	metrics   *metrics
+	fleet     *fleet
 
-	beside   *beside        // what runs beside the lanes
+	beside   *beside // what runs beside the lanes
+	crew     crew
 	closing  sync.WaitGroup // lanes that close while the replica runs
 	looked   atomic.Bool    // the queues were looked at once
 	draining atomic.Bool    // no more work is taken
@@ -124,7 +126,7 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r := &Replica{
 		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
 		apps: make(map[string]App, len(parts.Apps)),
-		rdb:  parts.Redis, hook: &dequeueHook{}, wechat: parts.WeChat,
+		rdb:  parts.Redis, hook: newRedisHook(parts.Redis), wechat: parts.WeChat,
 		fetcher: newFetcher(parts.Attempt), ledger: ledger.New(parts.Redis, policy), turns: newTurns(),
 		now: time.Now, beside: newBeside(),
 	}
@@ -134,6 +136,7 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r.limiter = limiter{Limiter: parts.Limiter, log: r.log}
 	r.learner = newLearner(r)
 	r.climbs = newClimbs(r)
+	r.templates.ask = r.limiter.HoldFor
 	r.fleet = newFleet(r)
 	r.metrics = newMetrics(r)
 	if parts.Registry != nil {
@@ -206,5 +209,6 @@ func (r *Replica) closeAll() {
 	all.Wait()
 	r.closing.Wait()
 	r.beside.close()
+	r.crew.dismiss()
 	r.fetcher.CloseIdleConnections()
 }

@@ -38,6 +38,10 @@ func TestShutdownFinishesWhatIsInHand(t *testing.T) {
 		if first.Ready() {
 			t.Error("ready after the end")
 		}
+		queue := tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent)
+		if left := r.rdb.LLen(t.Context(), "asynq:{"+queue+"}:active").Val(); left != 0 {
+			t.Errorf("%d tasks are left in nobody's hands until their leases end", left)
+		}
 		r.replica(nil)
 		for i := range n {
 			if got := r.outcome(fmt.Sprintf("m%d", i)); got.Outcome != tasks.OutcomeAccepted {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -25,17 +24,14 @@ const maxMedia = 1 << 20
 // guard holds back what must not be sent whatever WeChat would say to it.
 func (r *Replica) guard(ctx context.Context, j *job) error {
 	allowed := r.apps[j.App].OnlyOpenIDs
-	if to := j.Receiver(); len(allowed) > 0 && to != "" && !slices.Contains(allowed, to) {
+	if len(allowed) > 0 && j.receiver != "" && !slices.Contains(allowed, j.receiver) {
 		return &guardError{outcome: tasks.OutcomeRejected, reason: "staging"}
 	}
-	id := j.TemplateID()
-	if id == "" {
+	if j.template == "" {
 		return nil
 	}
-	hold, held, err := r.limiter.HoldFor(ctx, j.App, ratelimit.TemplateScope(id))
-	// An error is passed over: the hold spares WeChat calls, it does not protect people.
-	if err == nil && held {
-		return &guardError{outcome: tasks.OutcomeRejected, reason: "template_held: " + hold.Reason}
+	if reason, held := r.templates.held(ctx, j.App, j.template); held {
+		return &guardError{outcome: tasks.OutcomeRejected, reason: "template_held: " + reason}
 	}
 	return nil
 }

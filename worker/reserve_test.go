@@ -20,19 +20,19 @@ func TestGateKeepsTheReserve(t *testing.T) {
 		ratelimit.WithReserve(func(string) float64 { return 0.4 }))
 	g := newGate([]string{"urgent", "bulk"}, &lanePace{
 		limiter: limiter{l, slog.New(slog.DiscardHandler)}, app: app, typ: typ, waited: func(time.Duration) {},
-	})
+	}, manySlots)
 	ask := func(urgent error) (bulk bool) {
 		t.Helper()
-		if !g.pass("urgent") {
+		if g.pass("urgent") == 0 {
 			t.Fatal("the gate is closed to urgent tasks")
 		}
-		g.dequeued("urgent", urgent)
-		return urgent != nil && g.pass("bulk")
+		g.dequeued("urgent", 1, nil, urgent)
+		return urgent != nil && g.pass("bulk") > 0
 	}
 	if !ask(redis.Nil) {
 		t.Fatal("bulk was left out of the first part of the day")
 	}
-	g.dequeued("bulk", nil) // the first of three: 60 % of them are one
+	g.dequeued("bulk", 1, nil, nil) // the first of three: 60 % of them are one
 	if ask(redis.Nil) {
 		t.Error("bulk was given of the reserve")
 	}

@@ -28,14 +28,32 @@ func (t *turns) enter(ctx context.Context, key string) (leave func(), err error)
 	mine := t.join(key)
 	select {
 	case <-mine.free:
-		return func() {
-			mine.free <- struct{}{}
-			t.part(key, mine)
-		}, nil
+		return func() { t.end(key, mine) }, nil
 	case <-ctx.Done():
 		t.part(key, mine)
 		return nil, ctx.Err()
 	}
+}
+
+// try is enter for those who do not wait: ok is false when somebody else has the turn.
+func (t *turns) try(key string) (leave func(), ok bool) {
+	if key == "" {
+		return func() {}, true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held[key] != nil {
+		return nil, false
+	}
+	mine := &turn{free: make(chan struct{}, 1), users: 1}
+	t.held[key] = mine
+	return func() { t.end(key, mine) }, true
+}
+
+// end passes the turn on, or forgets it when nobody waits.
+func (t *turns) end(key string, mine *turn) {
+	mine.free <- struct{}{}
+	t.part(key, mine)
 }
 
 func (t *turns) join(key string) *turn {
