@@ -68,6 +68,7 @@ func decode(line []byte, strict bool) (Envelope, error) {
 	if fault != nil {
 		return e, failure([]FieldError{*fault})
 	}
+	defer doc.release() // what the envelope keeps of it are copies
 	if got := doc.top().kind(); got != isObject {
 		c.faultAt("", `must be a JSON object such as {"type":…,"app":…,"body":{…}}, not %s`, got)
 		return e, failure(c.faults)

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -35,6 +36,18 @@ type document struct {
 	// order of keys are as they came.
 	text  []byte
 	nodes []node // in the order of the text: a container, then what it holds
+}
+
+// documents that are done with, for parse to use their memory again: a bulk enqueue would
+// else spend much of its time on that.
+var documents = sync.Pool{New: func() any { return new(document) }}
+
+// release gives a document's memory back. Nothing of the document may be used after it.
+func (d *document) release() {
+	const most = 4096 // of each: a single large task shall not cost its memory for ever
+	if cap(d.text) <= most && cap(d.nodes) <= most {
+		documents.Put(d)
+	}
 }
 
 // node is one value: text[start:end], with the quotes of a string.

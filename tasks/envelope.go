@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 )
@@ -84,6 +85,7 @@ func (e Envelope) bodyText(name string) string {
 	if fault != nil {
 		return ""
 	}
+	defer doc.release()
 	if v := doc.top().member(name); v.kind() == isText {
 		return string(v.content())
 	}
@@ -126,6 +128,12 @@ func (e *Envelope) Prepare(now time.Time) error {
 		c.faultAt("body", "%d bytes; at most %d are taken", len(ready.Body), limit)
 		return failure(c.faults)
 	}
+	if bytes.Equal(ready.Body, e.Body) { // as it came; often it has been through here
+		ready.Body = e.Body
+	} else {
+		body.text = nil // it may be ready.Body
+	}
+	body.release()
 	*e = ready
 	return nil
 }

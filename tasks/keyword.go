@@ -176,16 +176,17 @@ func againstTime(s string) string {
 
 // againstClock looks at the hours and minutes around each colon.
 func againstClock(s string) string {
-	numbers := strings.FieldsFunc(s, func(r rune) bool { return (r < '0' || r > '9') && r != ':' })
-	for _, clock := range numbers {
-		for i, part := range strings.Split(clock, ":") {
-			most := "59"
-			if i == 0 {
-				most = "24"
-			}
-			if strings.Contains(clock, ":") && (len(part) > 2 || len(part) == 2 && part > most) {
+	other := func(r rune) bool { return (r < '0' || r > '9') && r != ':' }
+	for clock := range strings.FieldsFuncSeq(s, other) {
+		if !strings.Contains(clock, ":") {
+			continue
+		}
+		most := "24"
+		for part := range strings.SplitSeq(clock, ":") {
+			if len(part) > 2 || len(part) == 2 && part > most {
 				return "a time that no clock shows"
 			}
+			most = "59"
 		}
 	}
 	return ""

@@ -3,6 +3,7 @@ package tasks
 import (
 	"bytes"
 	"fmt"
+	"slices"
 )
 
 // bounds keep a hostile text from costing more than its length.
@@ -15,31 +16,33 @@ type bounds struct {
 // encoding/json: no invalid UTF-8, no lone surrogates, no key twice in an object.
 // WeChat's reading of such texts is unknown, so ours could differ from it.
 type parser struct {
-	document
+	*document
 	bounds
 	src  []byte
 	pos  int
 	deep int
 }
 
-// parse reads src; root is what the paths of its faults start with.
+// parse reads src; root is what the paths of its faults start with. The document may be
+// released when it is done with.
 func parse(src []byte, root string, b bounds) (*document, *FieldError) {
-	p := parser{src: src, bounds: b}
-	p.document = document{root: root, text: make([]byte, 0, len(src)), nodes: make([]node, 0, 24)}
+	d, _ := documents.Get().(*document)
+	d.root, d.text, d.nodes = root, slices.Grow(d.text[:0], len(src)), slices.Grow(d.nodes[:0], 24)
+	p := parser{src: src, bounds: b, document: d}
 	if fault := p.value(node{parent: -1}); fault != nil {
 		return nil, fault
 	}
 	if p.space(); p.pos < len(p.src) {
 		return nil, p.fault(-1, "data after the end of the JSON value: one task is one JSON object")
 	}
-	return &p.document, nil
+	return d, nil
 }
 
 // fault reports what is wrong at the parser's place, inside the node at.
 func (p *parser) fault(at int32, problem string) *FieldError {
 	f := &FieldError{Path: p.root}
 	if at >= 0 {
-		f.Path = value{&p.document, at}.path()
+		f.Path = value{p.document, at}.path()
 	}
 	f.Problem = fmt.Sprintf("not valid JSON at byte %d: %s", p.pos+1, problem)
 	return f
@@ -233,7 +236,7 @@ func (p *parser) key(parent int32, seen *keySet) (node, *FieldError) {
 	}
 	end := len(p.text) - 1
 	if name := p.text[start:end]; seen.twice(p, parent, name) {
-		return node{}, &FieldError{Path: join(value{&p.document, parent}.path(), string(name)), Problem: "given twice in one object: keep one"}
+		return node{}, &FieldError{Path: join(value{p.document, parent}.path(), string(name)), Problem: "given twice in one object: keep one"}
 	}
 	if p.space(); p.peek() != ':' {
 		return node{}, p.fault(parent, `":" is expected`)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/wxcourier/wxcourier/internal/taskfile"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -42,21 +41,22 @@ var ErrBroken = errors.New("the rest was not enqueued")
 // Enqueue hands over the tasks of a stream until it or ctx ends. A bad line is told and
 // skipped. An error wraps ErrBroken: the stream broke off, or Redis is away.
 func Enqueue(ctx context.Context, source *taskfile.Source, o Options) (Counts, error) {
-	e := enqueuer{Options: o}
+	e := enqueuer{Options: o, most: chunkTasks}
 	err := e.run(ctx, source)
 	return e.counts, err
 }
 
-// submitters is how many tasks are handed over at the same time.
-const submitters = 8
-
-// enqueuer is one run of Enqueue.
+// enqueuer is one run of Enqueue. One goroutine reads and parses lines, one gathers them
+// into chunks, and submitters hand those over.
 type enqueuer struct {
 	Options
-	// before and after, where set, are called around each submission, from several
-	// goroutines. before may block; it returns false when ctx ended meanwhile.
+	// before and after, where set, are called around each task's submission, from
+	// several goroutines. before may block; it returns false when ctx ended meanwhile.
 	before func(ctx context.Context, e tasks.Envelope) bool
 	after  func(e tasks.Envelope, r tasks.Receipt, err error)
+	// most is how many tasks a chunk has at most. All submitters' chunks together must
+	// fit into what before lets through: each waits until all of its own may go.
+	most int
 
 	admitted map[string]error // by app; of the goroutine that reads
 
@@ -69,12 +69,16 @@ func (e *enqueuer) run(ctx context.Context, source *taskfile.Source) error {
 	e.admitted = make(map[string]error)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	items := make(chan taskfile.Item)
+	items, chunks := make(chan taskfile.Item), make(chan []taskfile.Item)
 	var all sync.WaitGroup
+	all.Go(func() {
+		defer close(chunks)
+		gather(items, chunks, e.most)
+	})
 	for range submitters {
 		all.Go(func() {
-			for item := range items {
-				if err := e.submit(ctx, item); err != nil {
+			for chunk := range chunks {
+				if err := e.submit(ctx, chunk); err != nil {
 					e.fail(err)
 					stop()
 				}
@@ -151,58 +155,4 @@ func (e *enqueuer) bad(line int, err error) {
 		c.Bad++
 		e.Bad(line, err)
 	})
-}
-
-// mayGo waits until a task may be handed over. It is false when ctx has ended.
-func (e *enqueuer) mayGo(ctx context.Context, envelope tasks.Envelope) bool {
-	return ctx.Err() == nil && (e.before == nil || e.before(ctx, envelope))
-}
-
-// submit hands over one task. The error is one that ends the run; that ctx ended is none.
-func (e *enqueuer) submit(ctx context.Context, item taskfile.Item) error {
-	if !e.mayGo(ctx, item.Envelope) {
-		return nil
-	}
-	receipt, err := e.patiently(ctx, item.Envelope)
-	if e.after != nil {
-		e.after(item.Envelope, receipt, err)
-	}
-	var invalid *tasks.ValidationError
-	switch {
-	case errors.As(err, &invalid):
-		e.bad(item.Line, err)
-	case err != nil:
-		return fmt.Errorf("line %d: %w", item.Line, err)
-	default:
-		e.note(func(c *Counts) {
-			if receipt.Already {
-				c.Already++
-			} else {
-				c.Enqueued++
-			}
-			e.Enqueued(item.Line, receipt)
-		})
-	}
-	return nil
-}
-
-// patience is how long Redis may be away, as pauses between attempts: 0.2 + 0.5 + 1 + 2 s,
-// and what the client itself waits for each.
-var patience = [...]time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
-
-// patiently submits, again while Redis does not answer: repeating it is safe. A
-// submission that has begun is finished even when ctx ends.
-func (e *enqueuer) patiently(ctx context.Context, envelope tasks.Envelope) (tasks.Receipt, error) {
-	for attempt := 0; ; attempt++ {
-		receipt, err := e.Client.Submit(context.WithoutCancel(ctx), envelope)
-		var invalid *tasks.ValidationError
-		if err == nil || errors.As(err, &invalid) || attempt == len(patience) {
-			return receipt, err
-		}
-		select {
-		case <-time.After(patience[attempt]):
-		case <-ctx.Done():
-			return receipt, err
-		}
-	}
 }

@@ -51,7 +51,9 @@ func NewJob(o JobOptions) *Job {
 		from: make(map[string]tasks.Cursor), settled: make(chan struct{}, 1),
 		lookEvery: lookEvery, lookAfter: lookAfter,
 	}
-	j.run = enqueuer{Options: o.Options, before: j.before, after: j.after}
+	// An eighth of the window: it fills in small steps, so that workers do not wait.
+	most := min(max(o.Window/8, 1), chunkTasks)
+	j.run = enqueuer{Options: o.Options, before: j.before, after: j.after, most: most}
 	j.run.Admit = j.admit
 	j.follow, j.unfollow = context.WithCancel(context.Background())
 	return j

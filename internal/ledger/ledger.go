@@ -50,11 +50,8 @@ type Claim struct {
 // Mark claims an id for a queue, in the state scheduled or waiting. Calling it again
 // returns what the first call marked.
 func (l *Ledger) Mark(ctx context.Context, ref Ref, queue, state string) (Claim, error) {
-	reply, err := mark.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID)), queue, state, ref.ID).StringSlice()
-	if err != nil {
-		return Claim{}, fmt.Errorf("mark the task: %w", err)
-	}
-	return Claim{New: reply[0] == "new", Done: reply[0] == "done", Queue: reply[1]}, nil
+	marked := l.MarkMany(ctx, []Marking{{Ref: ref, Queue: queue, State: state}})[0]
+	return marked.Claim, marked.Err
 }
 
 // What a runner is told when it opens a task.

@@ -2,30 +2,48 @@ package ledger
 
 import "github.com/redis/go-redis/v9"
 
-// mark claims an id for a queue. A batch that was taken back and has ended begins anew;
-// while tasks of it are still under way, a task that joins it is taken back, too.
+// mark claims ids of one app for their queues, as many as there are triples in ARGV. A
+// batch that was taken back and has ended begins anew; while tasks of it are still under
+// way, a task that joins it is taken back, too.
 //
-// KEYS[1] record, KEYS[2] batch, KEYS[3] ids of the batch (2 and 3 only with a batch)
-// ARGV[1] queue, ARGV[2] state, ARGV[3] id
+// KEYS[1..n] records, KEYS[n+1] batch, KEYS[n+2] ids of the batch (these two only with a
+// batch, which is then that of all)
+// ARGV[3i-2] queue, ARGV[3i-1] state, ARGV[3i] id of the i-th
 //
-// Returns {"new" | "marked" | "done", queue}. "marked" means that another call
-// claimed it first, into the queue that is returned.
+// Returns, flat, {"new" | "marked" | "done", queue} for each. "marked" means that another
+// call claimed it first, into the queue that is returned. {"refused", error} means that
+// Redis did not want it: nothing of it is written then. (The error is text, since go-redis
+// loses its place in a reply that has an error inside.)
 var mark = redis.NewScript(`
-local record = redis.call("HMGET", KEYS[1], "queue", "outcome")
-local queue, outcome = record[1], record[2]
-if outcome then return {"done", queue or ""} end
-if queue then return {"marked", queue} end
-redis.call("HSET", KEYS[1], "queue", ARGV[1], "state", ARGV[2], "generation", 0)
-redis.call("PERSIST", KEYS[1])
-if KEYS[2] then
-	local batch = redis.call("HMGET", KEYS[2], "total", "done")
-	if tonumber(batch[2] or 0) >= tonumber(batch[1] or 0) then redis.call("HDEL", KEYS[2], "withdrawn") end
-	redis.call("HINCRBY", KEYS[2], "total", 1)
-	redis.call("PERSIST", KEYS[2])
-	redis.call("SADD", KEYS[3], ARGV[3])
-	redis.call("PERSIST", KEYS[3])
+local n = #ARGV / 3
+local batch, ids = KEYS[n + 1], {}
+local function one(record, queue, state, id)
+	local there = redis.call("EXISTS", record) == 1 -- most often not, and that is the cheapest question
+	if there then
+		local known = redis.pcall("HMGET", record, "queue", "outcome")
+		if known.err then return "refused", known.err end
+		if known[2] then return "done", known[1] or "" end
+		if known[1] then return "marked", known[1] end
+	end
+	local written = redis.pcall("HSET", record, "queue", queue, "state", state, "generation", 0)
+	if type(written) == "table" then return "refused", written.err end
+	if there then redis.call("PERSIST", record) end
+	ids[#ids + 1] = id
+	return "new", queue
 end
-return {"new", ARGV[1]}
+local reply = {}
+for i = 1, n do
+	reply[2 * i - 1], reply[2 * i] = one(KEYS[i], ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i])
+end
+if batch and #ids > 0 then
+	local counts = redis.call("HMGET", batch, "total", "done")
+	if tonumber(counts[2] or 0) >= tonumber(counts[1] or 0) then redis.call("HDEL", batch, "withdrawn") end
+	redis.call("HINCRBY", batch, "total", #ids)
+	redis.call("PERSIST", batch)
+	redis.call("SADD", KEYS[n + 2], unpack(ids))
+	redis.call("PERSIST", KEYS[n + 2])
+end
+return reply
 `)
 
 // open takes a task for a runner, or tells why the runner may not have it. Time is

@@ -38,7 +38,7 @@ func Mini(t *testing.T) (*miniredis.Miniredis, redis.UniversalClient) {
 
 // Until waits for cond to hold, and fails the test when it does not within the
 // given time. Tests wait for conditions, never for a span of time.
-func Until(t *testing.T, within time.Duration, what string, cond func() bool) {
+func Until(t testing.TB, within time.Duration, what string, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(within); !cond(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -17,7 +17,7 @@ import (
 // Server is a redis-server process of the test's own, on a free loopback port,
 // with an empty data folder. It is killed when the test ends.
 type Server struct {
-	t    *testing.T
+	t    testing.TB
 	port int
 	dir  string
 	args []string
@@ -26,7 +26,7 @@ type Server struct {
 
 // Start starts a redis-server; args are further options, as on its command line
 // ("--appendonly", "yes"). It skips the test where there is no redis-server.
-func Start(t *testing.T, args ...string) *Server {
+func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -44,7 +44,7 @@ func Start(t *testing.T, args ...string) *Server {
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
 // Client returns a new client that is closed with the test.
-func (s *Server) Client(t *testing.T) redis.UniversalClient {
+func (s *Server) Client(t testing.TB) redis.UniversalClient {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
@@ -96,7 +96,7 @@ func (s *Server) start() {
 	})
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,0 +1,152 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/wxcourier/wxcourier/internal/taskfile"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+const (
+	// submitters is how many chunks are handed over at the same time: one is checked
+	// and encoded while the other is on its way to Redis.
+	submitters = 2
+	// chunkTasks and chunkBytes end a chunk. Chunks are what a stream of any length is
+	// held in memory by.
+	chunkTasks = 500
+	chunkBytes = 1 << 20 // of bodies; a single task may have more
+	// linger is how long the first task of a chunk waits for others: a stream may be a
+	// pipe that gives a line now and then.
+	linger = 20 * time.Millisecond
+)
+
+// gather makes chunks of at most some items, until there are no more.
+func gather(items <-chan taskfile.Item, chunks chan<- []taskfile.Item, most int) {
+	late := time.NewTimer(linger)
+	defer late.Stop()
+	for first := range items {
+		late.Reset(linger)
+		chunk, size := append(make([]taskfile.Item, 0, most), first), len(first.Envelope.Body)
+		open := true
+		for open && len(chunk) < most && size < chunkBytes {
+			var item taskfile.Item
+			select {
+			case item, open = <-items:
+				if open {
+					chunk, size = append(chunk, item), size+len(item.Envelope.Body)
+				}
+			case <-late.C:
+				open = false
+			}
+		}
+		chunks <- chunk
+	}
+}
+
+// submit hands over a chunk. The error is one that ends the run; that ctx ended is none.
+func (e *enqueuer) submit(ctx context.Context, chunk []taskfile.Item) error {
+	if !e.mayGo(ctx, chunk) {
+		return nil
+	}
+	for attempt := 0; ; attempt++ {
+		left, err := e.try(ctx, chunk)
+		if len(left) == 0 {
+			return nil
+		}
+		if attempt == len(patience) || !pause(ctx, patience[attempt]) {
+			e.giveUp(left, err)
+			return fmt.Errorf("line %d: %w", left[0].Line, err)
+		}
+		chunk = left
+	}
+}
+
+// mayGo waits until all of a chunk may be handed over. It is false when ctx has ended;
+// then none of it is.
+func (e *enqueuer) mayGo(ctx context.Context, chunk []taskfile.Item) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	if e.before == nil {
+		return true
+	}
+	for i, item := range chunk {
+		if !e.before(ctx, item.Envelope) {
+			e.giveUp(chunk[:i], ctx.Err())
+			return false
+		}
+	}
+	return true
+}
+
+// patience is how long Redis may be away, as pauses between attempts: 0.2 + 0.5 + 1 + 2 s,
+// and what the client itself waits for each.
+var patience = [...]time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
+
+// pause is false when ctx ended meanwhile.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// try submits a chunk, and returns what Redis did not answer for, with the first error:
+// repeating it is safe. A submission that has begun is finished even when ctx ends.
+func (e *enqueuer) try(ctx context.Context, chunk []taskfile.Item) ([]taskfile.Item, error) {
+	envelopes := make([]tasks.Envelope, len(chunk))
+	for i := range chunk {
+		envelopes[i] = chunk[i].Envelope
+	}
+	var left []taskfile.Item
+	var first error
+	for i, answer := range e.Client.SubmitMany(context.WithoutCancel(ctx), envelopes) {
+		if !e.tell(chunk[i], answer) {
+			left = append(left, chunk[i])
+			if first == nil {
+				first = answer.Err
+			}
+		}
+	}
+	return left, first
+}
+
+// tell passes the answer to a task on. It is false for an answer that is not the last.
+func (e *enqueuer) tell(item taskfile.Item, answer tasks.Submitted) bool {
+	var invalid *tasks.ValidationError
+	bad := errors.As(answer.Err, &invalid)
+	if answer.Err != nil && !bad {
+		return false
+	}
+	if e.after != nil {
+		e.after(item.Envelope, answer.Receipt, answer.Err)
+	}
+	if bad {
+		e.bad(item.Line, answer.Err)
+		return true
+	}
+	e.note(func(c *Counts) {
+		if answer.Receipt.Already {
+			c.Already++
+		} else {
+			c.Enqueued++
+		}
+		e.Enqueued(item.Line, answer.Receipt)
+	})
+	return true
+}
+
+// giveUp takes back what before has let through.
+func (e *enqueuer) giveUp(chunk []taskfile.Item, err error) {
+	if e.after == nil {
+		return
+	}
+	for _, item := range chunk {
+		e.after(item.Envelope, tasks.Receipt{}, err)
+	}
+}

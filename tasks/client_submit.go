@@ -1,0 +1,221 @@
+package tasks
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+)
+
+// submission is a task on its way to Redis, and the place of its answer.
+type submission struct {
+	draft
+	parcel
+	now time.Time
+	to  *Submitted
+}
+
+// prepare checks the task. It is false for one that cannot be sent, which has its answer
+// then.
+func (s *submission) prepare() bool {
+	s.now, s.marked = time.Now(), true
+	s.content, s.to.Err = s.task(s.now)
+	return s.to.Err == nil
+}
+
+func (s *submission) fail(err error) { *s.to = Submitted{Err: enqueueError(s.ID, err)} }
+
+// forNow: it may be sent at once.
+func (s *submission) forNow() bool { return !s.ProcessAt.After(s.now) }
+
+// enqueue enqueues tasks whose ids are marked and have no outcome: also what was marked
+// before, since its producer may have died in between. asynq knows an id that it has.
+func (c *Client) enqueue(ctx context.Context, all []*submission) {
+	open := c.withBlobs(ctx, all)
+	parcels := make([]*parcel, len(open))
+	for i, s := range open {
+		parcels[i] = &s.parcel
+	}
+	c.post(ctx, parcels)
+	c.untangle(ctx, open)
+
+	awake := make(map[string]bool, 1)
+	for _, s := range open {
+		switch {
+		case errors.Is(s.err, asynq.ErrTaskIDConflict):
+			s.to.Receipt.Already = true
+		case s.err != nil:
+			s.fail(s.err)
+		case s.forNow() && !awake[s.queue]:
+			awake[s.queue] = true
+			c.wake(ctx, s.queue)
+		}
+	}
+}
+
+// known puts the apps of tasks into the set of apps, each once in the client's life.
+func (c *Client) known(ctx context.Context, all []*submission) []*submission {
+	open := all[:0:0]
+	for _, s := range all {
+		if _, ok := c.apps.Load(s.App); !ok {
+			if err := c.rdb.SAdd(ctx, ledger.AppsKey, s.App).Err(); err != nil {
+				s.fail(err)
+				continue
+			}
+			c.apps.Store(s.App, true)
+		}
+		open = append(open, s)
+	}
+	return open
+}
+
+// claim marks the ids, and returns what is to be enqueued.
+func (c *Client) claim(ctx context.Context, all []*submission) []*submission {
+	all = c.known(ctx, all)
+	markings := make([]ledger.Marking, len(all))
+	for i, s := range all {
+		state := StateScheduled
+		if s.forNow() {
+			state = StateWaiting
+		}
+		markings[i] = ledger.Marking{
+			Ref: ledger.Ref{App: s.App, ID: s.ID, Batch: s.Batch}, Queue: s.Queue(), State: string(state),
+		}
+	}
+	open := all[:0:0]
+	for i, m := range c.ledger.MarkMany(ctx, markings) {
+		s := all[i]
+		if m.Err != nil {
+			s.fail(m.Err)
+			continue
+		}
+		s.to.Receipt = Receipt{App: s.App, ID: s.ID, Queue: m.Queue, Already: m.Done, Done: m.Done}
+		if row := lookup(s.Type); row != nil {
+			s.to.Receipt.Warning = row.Warning
+		}
+		if s.queue = m.Queue; !m.Done {
+			open = append(open, s)
+		}
+	}
+	return open
+}
+
+// withBlobs moves the images of checks out of the payloads: asynq writes the payloads of
+// running tasks to Redis again with every heartbeat.
+func (c *Client) withBlobs(ctx context.Context, all []*submission) []*submission {
+	var images []*submission
+	for _, s := range all {
+		if s.Type == TypeImageCheck {
+			images = append(images, s)
+		}
+	}
+	if len(images) == 0 {
+		return all
+	}
+	someAtOnce(images, func(s *submission) {
+		if err := c.putBlob(ctx, s); err != nil {
+			s.fail(err)
+		}
+	})
+	open := all[:0:0]
+	for _, s := range all {
+		if s.to.Err == nil {
+			open = append(open, s)
+		}
+	}
+	return open
+}
+
+func (c *Client) putBlob(ctx context.Context, s *submission) error {
+	var body ImageCheckPayload
+	if err := json.Unmarshal(s.Body, &body); err != nil {
+		return fmt.Errorf("read the image: %w", err)
+	}
+	if body.Media == nil {
+		return nil
+	}
+	if err := c.ledger.PutBlob(ctx, s.App, s.ID, body.Media); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(body.Media)
+	light := s.draft
+	light.Body = fmt.Appendf(nil, `{"%s":"%s"}`, mediaBlobField, hex.EncodeToString(sum[:]))
+	s.content = light.prepared(s.now)
+	return nil
+}
+
+// untangle looks at the tasks whose ids asynq has already. The record of an earlier task
+// of such an id may be gone while its copy in asynq's archive is not: that one makes room.
+func (c *Client) untangle(ctx context.Context, all []*submission) {
+	conflicts := make(map[string][]*submission)
+	for _, s := range all {
+		if errors.Is(s.err, asynq.ErrTaskIDConflict) {
+			conflicts[s.queue] = append(conflicts[s.queue], s)
+		}
+	}
+	for queue, some := range conflicts {
+		if len(some) < oneByOne || c.holdsCopies(queue) {
+			someAtOnce(some, func(s *submission) { c.untangleOne(ctx, s) })
+		}
+	}
+}
+
+// holdsCopies: a queue may have tasks that have ended. Where it has none, as is usual, a
+// file that is enqueued again needs no look at each of its tasks.
+func (c *Client) holdsCopies(queue string) bool {
+	info, err := c.inspector.GetQueueInfo(queue)
+	return err != nil || info.Archived > 0 || info.Completed > 0
+}
+
+func (c *Client) untangleOne(ctx context.Context, s *submission) {
+	info, err := c.inspector.GetTaskInfo(s.queue, s.TaskID())
+	switch {
+	case errors.Is(err, asynq.ErrTaskNotFound):
+		return // it has ended meanwhile
+	case err != nil:
+		s.err = fmt.Errorf("look for an archived copy: %w", err)
+		return
+	case info.State != asynq.TaskStateArchived && info.State != asynq.TaskStateCompleted:
+		return // it waits or runs
+	}
+	if err := c.inspector.DeleteTask(s.queue, s.TaskID()); err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
+		s.err = fmt.Errorf("delete the archived copy: %w", err)
+		return
+	}
+	c.post(ctx, []*parcel{&s.parcel})
+}
+
+// wake tells sleeping replicas that a queue has work. That it fails is no failure of
+// the enqueuing: the replicas look for themselves, too.
+func (c *Client) wake(ctx context.Context, queue string) {
+	_ = c.rdb.Publish(ctx, ledger.WakeChannel, queue).Err()
+}
+
+// oneByOne is how many tasks are under way at once where each needs round trips of its
+// own.
+const oneByOne = 16
+
+func someAtOnce(all []*submission, do func(*submission)) {
+	next := make(chan *submission)
+	var doers sync.WaitGroup
+	for range min(oneByOne, len(all)) {
+		doers.Go(func() {
+			for s := range next {
+				do(s)
+			}
+		})
+	}
+	for _, s := range all {
+		next <- s
+	}
+	close(next)
+	doers.Wait()
+}

@@ -1,0 +1,51 @@
+package tasks
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+// TestTheWireFormatIsAsynqs: what a pipeline writes is, byte for byte, what asynq's own
+// client writes. The tasks have one header: protobuf writes several in any order.
+func TestTheWireFormatIsAsynqs(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		const queue = "wx0123456789abcdef:send:subscribe"
+		later := time.Now().Add(time.Hour)
+		made := func(id string, more ...asynq.Option) *asynq.Task {
+			options := append([]asynq.Option{asynq.TaskID(id), asynq.MaxRetry(MaxRetry), asynq.Timeout(handlerTimeout)}, more...)
+			return asynq.NewTaskWithHeaders(TypeSubscribe, []byte(`{"订单":1}`), map[string]string{"h": "v"}, options...)
+		}
+		written := func(id string) []byte {
+			key := "asynq:{" + queue + "}:t:" + id
+			msg, err := rdb.HGet(t.Context(), key, "msg").Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			rdb.FlushDB(t.Context())
+			return msg
+		}
+		plain, client := asynq.NewClientFromRedisClient(rdb), NewClient(rdb)
+		for name, options := range map[string][]asynq.Option{"now": nil, "later": {asynq.ProcessAt(later)}} {
+			if _, err := plain.Enqueue(made("a", options...), asynq.Queue(queue)); err != nil {
+				t.Fatal(err)
+			}
+			want := written("a")
+			parcels := []*parcel{{content: made("a", options...), queue: queue}, {content: made("b", options...), queue: queue}}
+			client.post(t.Context(), parcels)
+			for _, p := range parcels {
+				if p.err != nil {
+					t.Fatal(p.err)
+				}
+			}
+			if got := written("a"); !bytes.Equal(got, want) {
+				t.Errorf("%s: written %q, asynq itself writes %q", name, got, want)
+			}
+		}
+	})
+}
