@@ -113,9 +113,20 @@ func (r *Replica) freshPermit(ctx context.Context, l *lane, p *ratelimit.Permit)
 // instant waits for the permit's instant, right before the call. A permit that became
 // too late meanwhile is replaced; when that takes long, the task goes back to its queue.
 func (r *Replica) instant(ctx context.Context, l *lane, j *job, p *ratelimit.Permit) (*ratelimit.Permit, error) {
-	if now := time.Now(); p.Fresh(now) && !now.Before(p.At) {
-		return p, nil
+	if now := time.Now(); !p.Fresh(now) || now.Before(p.At) {
+		var err error
+		if p, err = r.await(ctx, l, j, p); err != nil {
+			return p, err
+		}
 	}
+	if wait, rests := r.resting(j); rests { // they closed meanwhile
+		return p, &guardError{reason: outside, delay: wait}
+	}
+	return p, nil
+}
+
+// await waits for the instant of a permit, or of another one when it became too late.
+func (r *Replica) await(ctx context.Context, l *lane, j *job, p *ratelimit.Permit) (*ratelimit.Permit, error) {
 	ctx, cancel := context.WithTimeout(ctx, permitPatience)
 	defer cancel()
 	fresh, err := r.freshPermit(ctx, l, p)
@@ -126,9 +137,6 @@ func (r *Replica) instant(ctx context.Context, l *lane, j *job, p *ratelimit.Per
 		return fresh, &guardError{reason: "what is left of the day is kept for urgent tasks"}
 	case fresh.Wait(ctx) != nil:
 		return fresh, &guardError{reason: "no permit in time"}
-	}
-	if wait, rests := r.resting(j); rests { // they closed meanwhile
-		return fresh, &guardError{reason: outside, delay: wait}
 	}
 	return fresh, nil
 }

@@ -36,6 +36,7 @@ type rig struct {
 	log    *lockedBuffer
 	config worker.Config
 	wechat wechat.Config
+	pace   ratelimit.Config
 	only   []string
 	hours  worker.Hours
 	clock  func() time.Time // of hours and expiry; nil is time.Now
@@ -82,7 +83,7 @@ func newRig(t *testing.T, addr string, opts sandbox.Options) *rig {
 	t.Cleanup(stop)
 	r := &rig{
 		t: t, addr: addr, url: url, wx: wx, log: &lockedBuffer{},
-		config: worker.DefaultConfig(), wechat: wechat.DefaultConfig(),
+		config: worker.DefaultConfig(), wechat: wechat.DefaultConfig(), pace: ratelimit.DefaultConfig(),
 	}
 	r.wechat.BaseURL = url
 	r.wechat.Timeout, r.wechat.AttemptTimeout = time.Second, 2*time.Second
@@ -115,7 +116,7 @@ func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 		return wechat.Credential{App: app, Secret: wechat.Secret(secret)}, true
 	}, wechat.WithLogger(log))
 	client := wechat.NewClient(r.wechat, tokens)
-	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return limits })
+	limiter := ratelimit.NewLimiter(rdb, r.pace, func(string) map[string]ratelimit.Limit { return limits })
 	p := &running{registry: prometheus.NewRegistry(), done: make(chan error, 1)}
 	replica, err := worker.New(r.config, worker.Parts{
 		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,
