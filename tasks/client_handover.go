@@ -77,7 +77,7 @@ func (c *Client) handOver(ctx context.Context, app, id string, e ledger.Ended) (
 	task := again(app, id, e)
 	patience := time.Now().Add(handOverPatience)
 	for pause := 5 * time.Millisecond; ; {
-		_, err := c.asynq.EnqueueContext(ctx, task)
+		_, err := c.teller.EnqueueContext(ctx, task)
 		was := copyServes
 		if errors.Is(err, asynq.ErrTaskIDConflict) {
 			was, err = c.replaceCopy(ctx, app, id, e.Queue)
