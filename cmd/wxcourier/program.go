@@ -40,6 +40,8 @@ type commands struct {
 	Enqueue enqueueCommand `cmd:"" help:"Hand the tasks of a file over to the workers."`
 	Results resultsCommand `cmd:"" help:"List how tasks ended."`
 	Status  statusCommand  `cmd:"" help:"Show what waits, what is held and how much of each limit is used."`
+	Hold    holdCommand    `cmd:"" help:"Stop an app, a task type or a template."`
+	Release releaseCommand `cmd:"" help:"End a hold."`
 	Check   checkCommand   `cmd:"" help:"Check the configuration, Redis and each app's credentials."`
 	Sandbox sandboxCommand `cmd:"" help:"Serve a stand-in for WeChat's server API."`
 	Version versionCommand `cmd:"" help:"Print the version."`
