@@ -1,9 +1,28 @@
 package worker
 
-import "net/http"
+import (
+	"context"
+	"net/http"
+)
 
 // TrustForTest makes a replica trust the certificate of a test's own image host.
 func TrustForTest(r *Replica, c *http.Client) { r.fetcher.Transport = c.Transport }
 
 // NewRunnerForTest names a run.
 func NewRunnerForTest(r *Replica) string { return r.newRunner() }
+
+// OpenLanesForTest counts the lanes that are open.
+func OpenLanesForTest(r *Replica) int { return len(r.fleet.snapshot()) }
+
+// WaitingForTest counts the pending tasks that the replica knows of.
+func WaitingForTest(r *Replica) (n int64) {
+	for _, d := range r.fleet.depths() {
+		n += d
+	}
+	return n
+}
+
+// LookForTest looks at the lanes of a replica that does not run, and LookAtHoldsForTest
+// at its holds and held lanes.
+func LookForTest(ctx context.Context, r *Replica)        { r.fleet.look(ctx) }
+func LookAtHoldsForTest(ctx context.Context, r *Replica) { r.fleet.lookAtHolds(ctx) }
