@@ -41,8 +41,15 @@ func mirror(t *testing.T, rdb redis.UniversalClient, holds ...ratelimit.Hold) {
 	}
 }
 
+// onEachServer runs a test on miniredis, on a real Redis and on a cluster.
+func onEachServer(t *testing.T, fn func(t *testing.T, rdb redis.UniversalClient)) {
+	t.Parallel()
+	redistest.Each(t, fn)
+	t.Run("cluster", func(t *testing.T) { fn(t, redistest.StartCluster(t)) })
+}
+
 func TestMirrorShowsTheHoldThatEndsLast(t *testing.T) {
-	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+	onEachServer(t, func(t *testing.T, rdb redis.UniversalClient) {
 		in := func(d time.Duration) time.Time { return time.Now().Add(d) }
 		whole := func(until time.Time) ratelimit.Hold {
 			return ratelimit.Hold{Scope: ratelimit.WholeApp, Until: until}
@@ -109,7 +116,7 @@ func TestACrashPausesNotForEver(t *testing.T) {
 
 // TestAPauseByHandStays: holds and their ends leave it alone, whatever was there first.
 func TestAPauseByHandStays(t *testing.T) {
-	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+	onEachServer(t, func(t *testing.T, rdb redis.UniversalClient) {
 		key := pauseKeys(tasks.TypeCustom)[0]
 		if err := rdb.Set(t.Context(), key, "1764000000", 0).Err(); err != nil {
 			t.Fatal(err)
