@@ -35,9 +35,11 @@ func TestHoldAndRelease(t *testing.T) {
 		t.Errorf("%+v", again)
 	}
 	mentions(t, "a second hold", again.stdout, "Already held: ", "stopped by legal, until lifted")
-	if v := rdb.Get(t.Context(), paused).Val(); v != "wxcourier:*" {
-		t.Errorf("paused by %q", v)
+	pausedBy := func(want string) { // a replica that starts may be behind for a moment
+		t.Helper()
+		redistest.Until(t, 10*time.Second, "paused by "+want, func() bool { return rdb.Get(t.Context(), paused).Val() == want })
 	}
+	pausedBy("wxcourier:*")
 
 	if got := command(t, env, line("a", openid)+line("b", openid), "enqueue", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)
@@ -61,9 +63,7 @@ func TestHoldAndRelease(t *testing.T) {
 		t.Errorf("%+v", released)
 	}
 	mentions(t, "release", released.stdout, "Released: "+app+" all types: stopped by legal")
-	if n := rdb.Exists(t.Context(), paused).Val(); n != 0 {
-		t.Error("still paused after the release")
-	}
+	pausedBy("")
 	redistest.Until(t, 20*time.Second, "both tasks ended", func() bool {
 		return strings.Count(command(t, env, "", "results", "--json").stdout, "\n") == 2
 	})
