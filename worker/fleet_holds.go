@@ -124,6 +124,11 @@ func (f *fleet) read(ctx context.Context, apps []string) {
 		return
 	}
 	news := f.holds.take(apps, holds, time.Now())
+	for _, app := range news {
+		if len(f.holds.inForce[app]) > 0 {
+			f.replica.limiter.recall(ctx, app) // again, or for the first time where the message was lost
+		}
+	}
 	stale, all := news, time.Since(f.holds.mirrored) >= mirrorEvery
 	if all = all && len(apps) == len(f.replica.apps); all {
 		stale = apps

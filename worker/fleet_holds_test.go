@@ -132,6 +132,36 @@ func TestOperatorHoldStopsTheApp(t *testing.T) {
 	})
 }
 
+// TestALostHoldMessage: a record that nobody was told of, and its end, are found all the
+// same.
+func TestALostHoldMessage(t *testing.T) {
+	onEach(t, noOptions, func(t *testing.T, r *rig) {
+		p := r.replica(nil)
+		r.submit(message("first", "a"))
+		r.outcome("first")
+		record, index := "wxcourier:{"+app+"}:hold:*", "wxcourier:{"+app+"}:holds"
+		_, err := r.rdb.TxPipelined(t.Context(), func(tx redis.Pipeliner) error {
+			tx.HSet(t.Context(), record, "reason", "operator", "code", 0, "by", "somebody", "since", 1, "until", 0, "tries", 1)
+			tx.SAdd(t.Context(), index, ratelimit.WholeApp)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		redistest.Until(t, 20*time.Second, "the hold is shown", func() bool {
+			return r.rdb.Get(t.Context(), pauseKeys(tasks.TypeSubscribe)[0]).Val() == "wxcourier:*"
+		})
+		r.lanes(p, 0)
+		r.submit(message("second", "b"))
+		if err := r.rdb.Del(t.Context(), record, index).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.outcome("second"); got.Outcome != tasks.OutcomeAccepted {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
 // counter counts what goes to Redis, commands and round trips, without what opens a
 // connection.
 type counter struct{ commands, trips atomic.Int64 }
