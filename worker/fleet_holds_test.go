@@ -128,7 +128,9 @@ func TestOperatorHoldStopsTheApp(t *testing.T) {
 				t.Errorf("m%d: %s after %d attempts", i, got.Outcome, got.Attempts)
 			}
 		}
-		if peak := r.wx.Peak(app, "/cgi-bin/message/subscribe/send"); peak.Second > perSecond {
+		// TestPaceIsKept is strict; here a burst is looked for, and a busy machine may bring
+		// single calls late.
+		if peak := r.wx.Peak(app, "/cgi-bin/message/subscribe/send"); peak.Second > perSecond*5/4 {
 			t.Errorf("%d calls in one second, %d are allowed", peak.Second, perSecond)
 		}
 	})
