@@ -1,12 +1,9 @@
 package ratelimit
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -41,7 +38,7 @@ type Hold struct {
 	Scope  string    `json:"scope"`          // WholeApp, a task type, or a TemplateScope
 	Reason string    `json:"reason"`         // a word for people and metrics, such as quota_day
 	Code   int       `json:"code"`           // WeChat's errcode, 0 when none led to it
-	Since  time.Time `json:"since"`          // when the trouble began; zero in Limiter.Hold means now
+	Since  time.Time `json:"since"`          // when the trouble of this reason began; zero in Limiter.Hold means now
 	Until  time.Time `json:"until,omitzero"` // when it ends by itself; zero: when it is lifted
 	By     string    `json:"by"`             // the replica or person that set it
 	Tries  int       `json:"tries"`          // how often it was set, each time after it had ended; told, not set
@@ -97,93 +94,6 @@ func (l *Limiter) wake(ctx context.Context, app string) error {
 		return fmt.Errorf("wake the replicas for %s: %w", app, err)
 	}
 	return nil
-}
-
-// HoldFor reads the record of one hold, and whether it is in force now. Of one that has
-// ended in the last hour the record is told too: its Tries say how long to wait next time.
-func (l *Limiter) HoldFor(ctx context.Context, app, scope string) (h Hold, active bool, err error) {
-	now, holds, err := l.readHolds(ctx, app, []string{scope})
-	if err != nil || len(holds) == 0 {
-		return Hold{}, false, err
-	}
-	return holds[0], holds[0].activeAt(now), nil
-}
-
-// Holds lists the app's holds that are in force now, by scope.
-func (l *Limiter) Holds(ctx context.Context, app string) ([]Hold, error) {
-	scopes, err := l.rdb.SMembers(ctx, holdsKey(app)).Result()
-	if err != nil {
-		return nil, fmt.Errorf("holds of %s: %w", app, err)
-	}
-	if len(scopes) == 0 {
-		return nil, nil
-	}
-	now, holds, err := l.readHolds(ctx, app, scopes)
-	if err != nil {
-		return nil, err
-	}
-	holds = slices.DeleteFunc(holds, func(h Hold) bool { return !h.activeAt(now) })
-	slices.SortFunc(holds, func(a, b Hold) int { return cmp.Compare(a.Scope, b.Scope) })
-	return holds, nil
-}
-
-func (h Hold) activeAt(now time.Time) bool { return h.Until.IsZero() || h.Until.After(now) }
-
-// readHolds returns the records of the scopes that have one, and Redis' time.
-func (l *Limiter) readHolds(ctx context.Context, app string, scopes []string) (time.Time, []Hold, error) {
-	keys, args := []string{holdsKey(app)}, []any{l.now(), holdMemory.Milliseconds()}
-	for _, s := range scopes {
-		keys, args = append(keys, holdKey(app, s)), append(args, s)
-	}
-	reply, err := holdsScript.Run(ctx, l.rdb, keys, args...).Slice()
-	if err != nil {
-		return time.Time{}, nil, fmt.Errorf("holds of %s: %w", app, err)
-	}
-	if len(reply) != len(keys) {
-		return time.Time{}, nil, fmt.Errorf("holds of %s: %d values in reply to %d keys", app, len(reply), len(keys))
-	}
-	now, err := integers(reply[:1])
-	if err != nil {
-		return time.Time{}, nil, fmt.Errorf("holds of %s: %w", app, err)
-	}
-	var holds []Hold
-	for i, scope := range scopes {
-		values, ok := reply[1+i].([]any)
-		if !ok {
-			return time.Time{}, nil, fmt.Errorf("holds of %s: %T where a hold was expected", app, reply[1+i])
-		}
-		if len(values) == 0 {
-			continue
-		}
-		h, err := decodeHold(app, scope, values)
-		if err != nil {
-			return time.Time{}, nil, err
-		}
-		holds = append(holds, h)
-	}
-	return time.UnixMicro(now[0]), holds, nil
-}
-
-// decodeHold reads a hold's hash.
-func decodeHold(app, scope string, reply []any) (Hold, error) {
-	f, err := fields(reply)
-	if err != nil {
-		return Hold{}, err
-	}
-	var errs []error
-	number := func(name string) int64 {
-		n, err := strconv.ParseInt(f[name], 10, 64)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("hold %s of %s: field %s: %w", scope, app, name, err))
-		}
-		return n
-	}
-	h := Hold{
-		App: app, Scope: scope, Reason: f["reason"], By: f["by"],
-		Code: int(number("code")), Tries: int(number("tries")),
-		Since: moment(number("since")), Until: moment(number("until")),
-	}
-	return h, errors.Join(errs...)
 }
 
 // millis writes a time for a hold's record, rounded up so that a hold never ends early.

@@ -22,14 +22,16 @@ if till <= now then return 0 end
 
 local since, tries = ARGV[6], 1
 if since == '0' then since = string.format('%.0f', now) end
-local old = redis.call('HMGET', KEYS[1], 'until', 'since', 'tries')
+local old = redis.call('HMGET', KEYS[1], 'until', 'since', 'tries', 'reason')
 if old[1] then
   local before = ends(old[1])
   if before > now and before >= till then return 0 end
   if before > now - memory then
-    -- The same trouble goes on. Only what was set again after its end is a new try: many
-    -- callers meet one trouble at once.
-    since, tries = old[2], tonumber(old[3])
+    -- The same trouble goes on, unless the reason is another one: an operator's hold over
+    -- a worker's is the operator's from now. Only what was set again after its end is a
+    -- new try: many callers meet one trouble at once.
+    if old[4] == ARGV[3] then since = old[2] end
+    tries = tonumber(old[3])
     if before <= now then tries = tries + 1 end
   end
 end

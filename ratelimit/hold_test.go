@@ -1,6 +1,8 @@
 package ratelimit
 
 import (
+	"context"
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -256,5 +258,85 @@ func TestHoldNeedsItsScope(t *testing.T) {
 		if _, err := l.Hold(t.Context(), h); err == nil {
 			t.Errorf("%+v: no error", h)
 		}
+	}
+}
+
+// TestAnotherReasonBeginsAnew: an operator's hold over a worker's is the operator's.
+func TestAnotherReasonBeginsAnew(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, start, clock := held(t, rdb)
+		set(t, l, Hold{App: testApp, Scope: "*", Reason: "app_config", Code: 40164, By: "worker r1", Until: start.Add(time.Minute)})
+		*clock = start.Add(30 * time.Second)
+		set(t, l, Hold{App: testApp, Scope: "*", Reason: "operator", By: "somebody@somewhere"})
+		if set(t, l, Hold{App: testApp, Scope: "*", Reason: "app_config", Code: 40164, By: "worker r1", Until: start.Add(time.Hour)}) {
+			t.Error("a worker's hold took the place of an operator's")
+		}
+		want := Hold{App: testApp, Scope: "*", Reason: "operator", By: "somebody@somewhere", Since: *clock, Tries: 1}
+		if h, active, err := l.HoldFor(t.Context(), testApp, "*"); err != nil || !active || !sameHold(h, want) {
+			t.Errorf("%+v, %v, %v", h, active, err)
+		}
+	})
+}
+
+// TestHoldsOfManyApps: one question when none is held, three otherwise.
+func TestHoldsOfManyApps(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) { holdsOfManyApps(t, rdb, 1, 3) })
+	t.Run("cluster", func(t *testing.T) { holdsOfManyApps(t, redistest.StartCluster(t), 1, 2) })
+}
+
+func holdsOfManyApps(t *testing.T, rdb redis.UniversalClient, none, some int) {
+	l, start, _ := held(t, rdb)
+	var apps []string
+	for i := range 20 {
+		apps = append(apps, fmt.Sprintf("wx%016x", i))
+	}
+	asked := 0
+	rdb.AddHook(tripHook{&asked})
+	if holds, err := l.Holds(t.Context(), apps...); err != nil || len(holds) != 0 || asked != none {
+		t.Errorf("%v, %v, asked %d times", holds, err, asked)
+	}
+	for _, app := range apps[:10] {
+		set(t, l, Hold{App: app, Scope: "send:custom", Until: start.Add(time.Hour)})
+		set(t, l, Hold{App: app, Scope: "*", Until: start.Add(time.Hour)})
+	}
+	if err := rdb.ScriptFlush(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{some + 1, some} { // the script is sent whole once
+		asked = 0
+		holds, err := l.Holds(t.Context(), apps...)
+		if err != nil || len(holds) != 20 || asked != want {
+			t.Fatalf("%d holds, %v, asked %d times, want %d", len(holds), err, asked, want)
+		}
+		for i, h := range holds {
+			if scope := []string{"*", "send:custom"}[i%2]; h.App != apps[i/2] || h.Scope != scope {
+				t.Errorf("hold %d is %s of %s", i, h.Scope, h.App)
+			}
+		}
+	}
+}
+
+// tripHook counts round trips, without those that open a connection.
+type tripHook struct{ n *int }
+
+func (c tripHook) count(cmd redis.Cmder) {
+	if cmd.Name() != "hello" && cmd.Name() != "client" {
+		*c.n++
+	}
+}
+
+func (tripHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c tripHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		c.count(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (c tripHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		c.count(cmds[0])
+		return next(ctx, cmds)
 	}
 }

@@ -32,8 +32,8 @@ func (b *beside) close() {
 	b.running.Wait()
 }
 
-// pause waits, and returns false when ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
+// rest waits, and returns false when ctx ends first.
+func rest(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

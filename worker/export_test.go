@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"net/http"
 	"time"
 )
@@ -13,3 +14,19 @@ func NewRunnerForTest(r *Replica) string { return r.newRunner() }
 
 // SetClockForTest replaces the clock that hours and expiry go by; call it before Run.
 func SetClockForTest(r *Replica, now func() time.Time) { r.now = now }
+
+// OpenLanesForTest counts the lanes that are open.
+func OpenLanesForTest(r *Replica) int { return len(r.fleet.snapshot()) }
+
+// WaitingForTest counts the pending tasks that the replica knows of.
+func WaitingForTest(r *Replica) (n int64) {
+	for _, d := range r.fleet.depths() {
+		n += d
+	}
+	return n
+}
+
+// LookForTest looks at the lanes of a replica that does not run, and LookAtHoldsForTest
+// at its holds and held lanes.
+func LookForTest(ctx context.Context, r *Replica)        { r.fleet.look(ctx) }
+func LookAtHoldsForTest(ctx context.Context, r *Replica) { r.fleet.lookAtHolds(ctx) }

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -23,10 +24,12 @@ const (
 )
 
 // fleet is all lanes of a replica: it opens those that have work, and closes those
-// that have none. One goroutine, run, owns it; others only ask it to wake a lane.
+// that have none or are held. One goroutine, run, owns it; others only ask it to wake a
+// lane.
 type fleet struct {
 	replica *Replica
 	wakes   chan string // queue names, or "hold:<app>"
+	holds   holdings    // of run alone
 
 	mu    sync.RWMutex
 	lanes map[laneKey]*lane // guarded by mu; written by run alone
@@ -37,7 +40,7 @@ type laneKey struct{ app, typ string }
 
 func newFleet(r *Replica) *fleet {
 	return &fleet{
-		replica: r, wakes: make(chan string, 1024),
+		replica: r, wakes: make(chan string, 1024), holds: newHoldings(),
 		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
 	}
 }
@@ -49,6 +52,9 @@ func (f *fleet) run(ctx context.Context) {
 	defer listener.Wait()
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
+	slow := time.NewTicker(slowEvery)
+	defer slow.Stop()
+	f.lookAtHolds(ctx)
 	f.look(ctx)
 	for {
 		select {
@@ -56,7 +62,13 @@ func (f *fleet) run(ctx context.Context) {
 			return
 		case name := <-f.wakes:
 			f.wake(ctx, name)
+			if len(f.wakes) == 0 { // many holds at once are read together
+				f.learn(ctx)
+			}
+		case <-slow.C:
+			f.lookAtHolds(ctx)
 		case <-ticker.C:
+			f.learn(ctx)
 			f.look(ctx)
 		}
 	}
@@ -88,16 +100,14 @@ func (f *fleet) wake(ctx context.Context, name string) {
 	if app, ok := strings.CutPrefix(name, ratelimit.HoldMessage); ok {
 		f.replica.limiter.recall(ctx, app)
 		f.replica.templates.forget(app)
-		for key, l := range f.snapshot() {
-			if key.app == app {
-				l.gate.wake()
-			}
+		if _, mine := f.replica.apps[app]; mine {
+			f.holds.unread[app] = true
 		}
 		return
 	}
 	app, typ, _, _ := tasks.ParseQueue(name)
 	_, known := tasks.Lookup(typ) // a newer producer's types wait for newer replicas
-	if _, mine := f.replica.apps[app]; !known || !mine {
+	if _, mine := f.replica.apps[app]; !known || !mine || f.holds.stop(laneKey{app, typ}) {
 		return
 	}
 	if l := f.ensure(laneKey{app, typ}); l != nil {
@@ -136,10 +146,18 @@ func (f *fleet) snapshot() map[laneKey]*lane {
 	return open
 }
 
+// depths is a copy of the pending tasks of the lanes that have some.
+func (f *fleet) depths() map[laneKey]int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return maps.Clone(f.depth)
+}
+
 // look asks Redis where there is work, wakes and opens the lanes that have some, and
-// closes those that have had none for a while.
+// closes those that have had none for a while or are held.
 func (f *fleet) look(ctx context.Context) {
-	found, err := survey(ctx, f.replica.rdb, f.replica.laneKeys(), time.Now().Add(dueSoon))
+	held, free := f.parted()
+	found, err := survey(ctx, f.replica.rdb, free, time.Now().Add(dueSoon))
 	if err != nil {
 		if ctx.Err() == nil {
 			f.replica.log.Warn("Redis does not answer; nothing is sent meanwhile", slog.Any("err", err))
@@ -147,17 +165,13 @@ func (f *fleet) look(ctx context.Context) {
 		return
 	}
 	f.replica.looked.Store(true)
-	f.mu.Lock()
-	f.depth = make(map[laneKey]int64, len(found))
-	for key, w := range found {
-		f.depth[key] = w.pending
-	}
-	f.mu.Unlock()
+	f.setDepth(held, found)
 	for key, w := range found {
 		if l := f.ensure(key); l != nil && w.pending > 0 {
 			l.gate.rouse()
 		}
 	}
+	f.closeHeld()
 	f.closeIdle(found)
 }
 
@@ -170,13 +184,16 @@ func (f *fleet) closeIdle(found map[laneKey]work) {
 		if l.idle.IsZero() {
 			l.idle = time.Now()
 		}
-		if time.Since(l.idle) < idleFor {
-			continue
+		if time.Since(l.idle) >= idleFor {
+			f.close(key, l)
 		}
-		l.stop() // here, not below: the next lane of this name must be the only one that dequeues
-		f.mu.Lock()
-		delete(f.lanes, key)
-		f.mu.Unlock()
-		f.replica.closing.Go(l.shutdown)
 	}
+}
+
+func (f *fleet) close(key laneKey, l *lane) {
+	l.stop() // here, not below: the next lane of this name must be the only one that dequeues
+	f.mu.Lock()
+	delete(f.lanes, key)
+	f.mu.Unlock()
+	f.replica.closing.Go(l.shutdown)
 }

@@ -40,6 +40,7 @@ type rig struct {
 	only   []string
 	hours  worker.Hours
 	clock  func() time.Time // of hours and expiry; nil is time.Now
+	others []worker.App     // that replicas send for besides app
 }
 
 // lockedBuffer collects log lines from many goroutines.
@@ -110,7 +111,23 @@ type running struct {
 // replica starts a replica; it is stopped with the test.
 func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 	r.t.Helper()
-	rdb := r.newRedis()
+	p, closeParts := r.unstarted(r.newRedis(), limits)
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	go func() { p.done <- p.Run(ctx) }()
+	r.t.Cleanup(func() {
+		cancel()
+		if err, ok := <-p.done; ok && err != nil {
+			r.t.Errorf("the replica did not stop cleanly: %v", err)
+		}
+		closeParts()
+	})
+	return p
+}
+
+// unstarted makes a replica that does not run, and what closes its parts.
+func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.Limit) (*running, func()) {
+	r.t.Helper()
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	tokens := wechat.NewTokens(r.wechat, rdb, func(app string) (wechat.Credential, bool) {
 		return wechat.Credential{App: app, Secret: wechat.Secret(secret)}, true
@@ -121,7 +138,7 @@ func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 	replica, err := worker.New(r.config, worker.Parts{
 		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,
 		Limiter: limiter,
-		Apps:    []worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours}},
+		Apps:    append([]worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours}}, r.others...),
 		Results: worker.DefaultResultsConfig(), Logger: log, Registry: p.registry,
 	}, worker.Hooks{})
 	if err != nil {
@@ -131,19 +148,11 @@ func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 	if r.clock != nil {
 		worker.SetClockForTest(replica, r.clock)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	p.cancel = cancel
-	go func() { p.done <- replica.Run(ctx) }()
-	r.t.Cleanup(func() {
-		cancel()
-		if err, ok := <-p.done; ok && err != nil {
-			r.t.Errorf("the replica did not stop cleanly: %v", err)
-		}
+	return p, func() {
 		_ = limiter.Close(context.Background()) // Redis may be gone
 		tokens.Close()
 		client.CloseIdle()
-	})
-	return p
+	}
 }
 
 // stop ends the replica and waits for it.

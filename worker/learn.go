@@ -60,7 +60,7 @@ func (l *learner) follow(lane *lane) {
 		defer done()
 		for {
 			l.learn(ctx, lane.app, lane.typ, laneOpen) // its answer is for others, too
-			if !pause(open, l.wait(lane.app, lane.typ, laneOpen)) {
+			if !rest(open, l.wait(lane.app, lane.typ, laneOpen)) {
 				return
 			}
 		}

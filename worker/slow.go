@@ -50,7 +50,7 @@ func (c *climbs) watch(key laneKey) {
 		return
 	}
 	c.replica.beside.do(func(ctx context.Context) {
-		for pause(ctx, climbStep) {
+		for rest(ctx, climbStep) {
 			if c.back(ctx, key) {
 				c.replica.log.Info("back at full pace", slog.String("app", key.app), slog.String("type", key.typ))
 				return

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,27 +51,32 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	r.fleet.mu.RLock()
-	for key, n := range r.fleet.depth {
+	lanes := r.fleet.snapshot()
+	for key, n := range r.fleet.depths() {
 		gauge(c.waiting, float64(n), key.app, key.typ)
+		if lanes[key] == nil { // held: how much of its limits is used may be the reason
+			c.collectUsage(ctx, key, gauge)
+		}
 	}
-	r.fleet.mu.RUnlock()
-	for key, l := range r.fleet.snapshot() {
+	for key, l := range lanes {
 		gauge(c.active, float64(l.active.Load()), key.app, key.typ)
 		c.collectUsage(ctx, key, gauge)
 	}
-	for app := range r.apps {
-		holds, err := r.limiter.Holds(ctx, app)
-		if err != nil {
-			continue // Redis is away; the other metrics still tell something
-		}
-		seen := make(map[[2]string]bool)
-		for _, h := range holds {
-			typ, reason := holdLabels(h.Scope), reasonLabel(h.Reason)
-			if !seen[[2]string{typ, reason}] {
-				seen[[2]string{typ, reason}] = true
-				gauge(c.heldDesc, 1, app, typ, reason)
-			}
+	c.collectHolds(ctx, gauge)
+}
+
+func (c *stateCollector) collectHolds(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
+	r := c.replica
+	holds, err := r.limiter.Holds(ctx, slices.Collect(maps.Keys(r.apps))...)
+	if err != nil {
+		return // Redis is away; the other metrics still tell something
+	}
+	seen := make(map[[3]string]bool)
+	for _, h := range holds {
+		labels := [3]string{h.App, holdLabels(h.Scope), reasonLabel(h.Reason)}
+		if !seen[labels] {
+			seen[labels] = true
+			gauge(c.heldDesc, 1, labels[:]...)
 		}
 	}
 }

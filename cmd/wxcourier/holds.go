@@ -1,25 +1,173 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
+	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/nearest"
 	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/worker"
 )
+
+// holdScope names what is held. Type and Template are nil when they were not given: an
+// empty one is a mistake, and must not mean the whole app.
+type holdScope struct {
+	App      string  `required:"" placeholder:"ID" help:"The app."`
+	Type     *string `xor:"scope" placeholder:"TYPE" help:"Only this task type."`
+	Template *string `xor:"scope" placeholder:"ID" help:"Only this message template."`
+}
+
+// longestWord bounds a template's id and a reason, in bytes.
+const longestWord = 200
+
+// name is the scope as hold records have it.
+func (s holdScope) name() (string, error) {
+	if !tasks.ValidApp(s.App) {
+		return "", misuse(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, s.App)
+	}
+	switch {
+	case s.Type != nil:
+		if _, ok := tasks.Lookup(*s.Type); !ok {
+			return "", misuse("--type: there is no task type %q; %s", *s.Type, typeHint(*s.Type))
+		}
+		return *s.Type, nil
+	case s.Template != nil:
+		id := *s.Template
+		if id == "" || len(id) > longestWord || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return "", misuse("--template: %q is not a template's id; copy it from the template list of the app's console, with no spaces", id)
+		}
+		return ratelimit.TemplateScope(id), nil
+	}
+	return ratelimit.WholeApp, nil
+}
+
+func typeHint(typ string) string {
+	var types []string
+	for _, spec := range tasks.Catalog() {
+		types = append(types, spec.Type)
+	}
+	if best, ok := nearest.Name(typ, types); ok {
+		return "did you mean " + best + "?"
+	}
+	return "there are " + strings.Join(types, ", ")
+}
+
+// holdParts joins what hold and release need.
+func (p *program) holdParts(command string) (*parts, error) {
+	cfg, err := p.needRedis(command)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := join(cfg, p.logger(), configured(cfg.Apps))
+	if err != nil {
+		return nil, err
+	}
+	if err := reach(p.ctx, cfg.Redis, parts.rdb); err != nil {
+		parts.close()
+		return nil, err
+	}
+	return parts, nil
+}
+
+// unheard passes an error on, unless only the message to the replicas failed.
+func (p *program) unheard(done bool, err error) error {
+	if err != nil && done {
+		p.say("note: the workers could not be told at once; they see it within some seconds (%v)", err)
+		return nil
+	}
+	return err
+}
+
+// mirror shows the app's holds in asynq's queues. Where it fails, the workers do it.
+func (p *program) mirror(parts *parts, app string) {
+	ctx, cancel := context.WithTimeout(p.ctx, redisPatience)
+	defer cancel()
+	holds, err := parts.limiter.Holds(ctx, app)
+	if err == nil {
+		err = worker.Mirror(ctx, parts.rdb, []string{app}, holds)
+	}
+	if err != nil {
+		p.say("note: the asynq web UI does not show it until a worker runs (%v)", err)
+	}
+}
+
+func (p *program) printJSON(v any) error {
+	out := newJSONLines(p.stdout)
+	return errors.Join(out.write(v), out.flush())
+}
+
+// knownAnywhere refuses an app that nobody has configured or enqueued for: a slip of the
+// hand that would hold nothing.
+func knownAnywhere(p *program, parts *parts, app string) error {
+	apps, err := parts.client.Apps(p.ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range parts.cfg.Apps {
+		apps = append(apps, a.ID)
+	}
+	if slices.Contains(apps, app) {
+		return nil
+	}
+	slices.Sort(apps)
+	hint := "no app is known at all; add it to apps in " + p.where() + ", or set redis.addrs to the Redis of its workers"
+	if best, ok := nearest.Name(app, apps); ok {
+		hint = "did you mean " + best + "?"
+	} else if apps = slices.Compact(apps); len(apps) > 0 {
+		hint = "there are " + strings.Join(apps[:min(len(apps), 20)], ", ")
+	}
+	return fmt.Errorf("--app: %s is not configured here, and nothing was ever enqueued for it; %s", app, hint)
+}
 
 // holdText tells of a hold in one line.
 func holdText(h ratelimit.Hold) string {
-	scope := h.Scope
-	if scope == ratelimit.WholeApp {
-		scope = "all types"
-	}
-	text := fmt.Sprintf("%s %s: %s", h.App, scope, strings.ReplaceAll(h.Reason, "_", " "))
+	text := fmt.Sprintf("%s %s: %s", h.App, scopeText(h.Scope), reasonText(h))
 	if h.Code != 0 {
 		text += fmt.Sprintf(" (errcode %d)", h.Code)
 	}
-	if h.Until.IsZero() {
-		return text + ", until it is lifted"
+	return text + ", " + untilText(h)
+}
+
+func scopeText(scope string) string {
+	if scope == ratelimit.WholeApp {
+		return "all types"
 	}
-	return text + ", until " + h.Until.Local().Format(time.DateTime)
+	return scope
+}
+
+func reasonText(h ratelimit.Hold) string { return strings.ReplaceAll(h.Reason, "_", " ") }
+
+func untilText(h ratelimit.Hold) string {
+	if h.Until.IsZero() {
+		return "until lifted"
+	}
+	return "until " + h.Until.Local().Format(time.DateTime)
+}
+
+// writeHolds lists holds as a table.
+func writeHolds(w io.Writer, holds []ratelimit.Hold) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer func() { _ = table.Flush() }()
+	_, _ = fmt.Fprintln(table, "APP\tHELD\tREASON\tERRCODE\tSINCE\tUNTIL\tBY")
+	for _, h := range holds {
+		code := "-"
+		if h.Code != 0 {
+			code = strconv.Itoa(h.Code)
+		}
+		until := untilText(h)
+		if !h.Until.IsZero() {
+			until = h.Until.Local().Format(time.DateTime)
+		}
+		_, _ = fmt.Fprintln(table, strings.Join([]string{
+			h.App, scopeText(h.Scope), reasonText(h), code, h.Since.Local().Format(time.DateTime), until, h.By,
+		}, "\t"))
+	}
 }

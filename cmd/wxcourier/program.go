@@ -42,6 +42,8 @@ type commands struct {
 	Status  statusCommand  `cmd:"" help:"Show what waits, what is held and how much of each limit is used."`
 	Cancel  cancelCommand  `cmd:"" help:"Take back tasks that have not been sent."`
 	Redrive redriveCommand `cmd:"" help:"Put ended tasks back, under the same ids."`
+	Hold    holdCommand    `cmd:"" help:"Stop an app, a task type or a template."`
+	Release releaseCommand `cmd:"" help:"End a hold."`
 	Check   checkCommand   `cmd:"" help:"Check the configuration, Redis and each app's credentials."`
 	Sandbox sandboxCommand `cmd:"" help:"Serve a stand-in for WeChat's server API."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -104,17 +104,21 @@ func (c *statusCommand) look(p *program, parts *parts) (overview, error) {
 			seen.Lanes = append(seen.Lanes, laneStatus{lane, windows})
 		}
 	}
-	for _, app := range apps {
-		if len(c.App) > 0 && !slices.Contains(c.App, app) {
-			continue
-		}
-		holds, err := parts.limiter.Holds(p.ctx, app)
-		if err != nil {
-			return seen, err
-		}
-		seen.Holds = append(seen.Holds, holds...)
+	seen.Holds, err = c.holds(p, parts, apps)
+	return seen, err
+}
+
+// holds are those of the configured apps, and of all others that were enqueued for.
+func (c *statusCommand) holds(p *program, parts *parts, configured []string) ([]ratelimit.Hold, error) {
+	known, err := parts.client.Apps(p.ctx)
+	if err != nil {
+		return nil, err
 	}
-	return seen, nil
+	known = append(known, configured...)
+	slices.Sort(known)
+	known = slices.DeleteFunc(slices.Compact(known), func(app string) bool { return len(c.App) > 0 && !slices.Contains(c.App, app) })
+	holds, err := parts.limiter.Holds(p.ctx, known...)
+	return append([]ratelimit.Hold{}, holds...), err // an empty list in JSON, not null
 }
 
 func (o overview) write(w io.Writer) error {
@@ -132,9 +136,7 @@ func (o overview) write(w io.Writer) error {
 	}
 	if len(o.Holds) > 0 {
 		_, _ = fmt.Fprintln(w, "\nHolds:")
-		for _, h := range o.Holds {
-			_, _ = fmt.Fprintln(w, "  "+holdText(h))
-		}
+		writeHolds(w, o.Holds)
 	}
 	if len(o.Orphans) > 0 {
 		_, _ = fmt.Fprintln(w, "\nQueues of apps that are not configured here; nothing here delivers them:")
@@ -154,7 +156,7 @@ func (o overview) writeLanes(w io.Writer) {
 		if l.Paused {
 			paused = "by hand"
 			if l.PausedBy != "" {
-				paused = l.PausedBy
+				paused = scopeText(l.PausedBy)
 			}
 		}
 		cells := []string{l.App, l.Type}

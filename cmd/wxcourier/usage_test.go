@@ -46,6 +46,16 @@ func TestUsage(t *testing.T) {
 		{"cancel an id that is none", []string{redis}, "cancel --app wx0123456789abcdef --id a/b", []string{"a/b"}},
 		{"cancel of an app that is none", []string{redis}, "cancel --app wx1 --id a", []string{"wx1"}},
 		{"two forms at once", []string{redis}, "results --json --csv", []string{"--csv"}},
+		{"hold without Redis", nil, "hold --app " + app, []string{"no Redis is configured"}},
+		{"hold without an app", []string{redis}, "hold", []string{"--app"}},
+		{"hold of no app", []string{redis}, "hold --app wx1", []string{"--app", `"wx1"`, "16 of the characters"}},
+		{"hold of a type that is none", []string{redis}, "hold --app " + app + " --type send:subscibe", []string{"send:subscibe", "did you mean send:subscribe"}},
+		{"hold of an empty type", []string{redis}, "hold --app " + app + " --type=", []string{"--type"}},
+		{"release of an empty template", []string{redis}, "release --app " + app + " --template=", []string{"--template"}},
+		{"hold of a type and a template", []string{redis}, "hold --app " + app + " --type send:custom --template T1", []string{"--type", "--template"}},
+		{"hold until a time that has passed", []string{redis}, "hold --app " + app + " --until 2020-01-01T00:00:00Z", []string{"--until", "has passed"}},
+		{"hold until a time that is none", []string{redis}, "hold --app " + app + " --until tomorrow", []string{"--until", "tomorrow", "2026-12-01T08:00:00+08:00"}},
+		{"hold with a reason that is none", []string{redis}, "hold --app " + app + " --reason a\x1bb", []string{"--reason", "control"}},
 		{"a rate that is none", nil, "dev --rate -1", []string{"--rate"}},
 		{"a configuration that is not there", nil, "check -c /nowhere.yaml", []string{"/nowhere.yaml"}},
 		{"a variable that is none", []string{"WXCOURIER_REDIS_ADDR=h:1"}, "status", []string{"WXCOURIER_REDIS_ADDRS"}},
@@ -82,7 +92,7 @@ func TestFiveMistakesAreToldAtOnce(t *testing.T) {
 }
 
 func TestHelpIsNoMistake(t *testing.T) {
-	for _, name := range []string{"", "run", "dev", "worker", "enqueue", "results", "status", "cancel", "redrive", "check", "sandbox", "version"} {
+	for _, name := range []string{"", "run", "dev", "worker", "enqueue", "results", "status", "hold", "release", "cancel", "redrive", "check", "sandbox", "version"} {
 		got := command(t, nil, "", append(strings.Fields(name), "--help")...)
 		if got.status != statusDone || got.stderr != "" {
 			t.Errorf("%s --help: status %d, %s", name, got.status, got.stderr)

@@ -39,10 +39,10 @@ func (l Lane) Empty() bool {
 	return l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active+l.Archived == 0 && !l.Paused
 }
 
-const (
-	queueSet = "asynq:queues" // asynq's set of all queue names
-	holdMark = "wxcourier:"   // what a hold writes into asynq's pause key, before its name
-)
+// HoldMark begins what a hold writes into asynq's pause key; the hold's scope follows.
+const HoldMark = "wxcourier:"
+
+const queueSet = "asynq:queues" // asynq's set of all queue names
 
 // Read lists the lanes of the apps, by app and type, and those of all other queues in
 // asynq's set that are named like ours.
@@ -123,7 +123,7 @@ func (r replies) add() {
 	l.Archived += r.archived.Val()
 	if r.paused.Err() == nil {
 		l.Paused = true
-		if hold, ok := strings.CutPrefix(r.paused.Val(), holdMark); ok {
+		if hold, ok := strings.CutPrefix(r.paused.Val(), HoldMark); ok {
 			l.PausedBy = hold
 		}
 	}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+)
+
+type holdCommand struct {
+	holdScope
+	Until  string `placeholder:"TIME" help:"When it ends by itself, such as 2026-12-01T08:00:00+08:00. Default: when it is released."`
+	Reason string `placeholder:"TEXT" default:"operator" help:"Why, for people: shown by status."`
+	JSON   bool   `help:"Print the hold in force, as JSON."`
+}
+
+func (holdCommand) Help() string {
+	return `Stops an app, one of its task types or one of its templates, for all replicas at once. What is being sent is finished. Tasks of a held app or type wait, and can still be enqueued; those of a held template end as rejected, with the reason template_held.
+
+A hold that ends later stays as it is. It is shown by status, in the metrics, and as a pause of its queues in the asynq web UI.
+
+Examples:
+    wxcourier hold --app wx0123456789abcdef --reason "campaign stopped by legal"
+    wxcourier hold --app wx0123456789abcdef --type send:subscribe --until 2026-12-01T08:00:00+08:00
+    wxcourier hold --app wx0123456789abcdef --template pQ3PZ4XHMSKJOGtmAdBKlQ1cMVfLdKDNk8yBdXAMPLE`
+}
+
+// holdReceipt is what hold prints with --json: the hold in force.
+type holdReceipt struct {
+	Set bool `json:"set"` // false: it was in force already, and ends no earlier
+	ratelimit.Hold
+}
+
+// Run sets a hold.
+func (c *holdCommand) Run(p *program) error {
+	scope, err := c.name()
+	if err != nil {
+		return err
+	}
+	until, err := c.until(time.Now())
+	if err != nil {
+		return err
+	}
+	if len(c.Reason) > longestWord || strings.ContainsFunc(c.Reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return misuse("--reason: it must be one line of at most %d bytes, without control characters", longestWord)
+	}
+	parts, err := p.holdParts("hold")
+	if err != nil {
+		return err
+	}
+	defer parts.close()
+	if err := knownAnywhere(p, parts, c.App); err != nil {
+		return err
+	}
+	set, err := parts.limiter.Hold(p.ctx, ratelimit.Hold{
+		App: c.App, Scope: scope, Reason: cmp.Or(c.Reason, "operator"), Until: until, By: operator(),
+	})
+	if err := p.unheard(set, err); err != nil {
+		return err
+	}
+	hold, held, err := parts.limiter.HoldFor(p.ctx, c.App, scope)
+	switch {
+	case err != nil:
+		return err
+	case !held && !set:
+		return fmt.Errorf("nothing is held: by Redis' clock %s has passed; compare the clock of this machine with it", c.Until)
+	case !held: // it has ended or was released meanwhile
+		return errors.New("the hold has ended already, or was released by somebody else")
+	}
+	p.mirror(parts, c.App)
+	if c.JSON {
+		return p.printJSON(holdReceipt{set, hold})
+	}
+	word := "Held: "
+	if !set {
+		word = "Already held: "
+	}
+	_, err = fmt.Fprintln(p.stdout, word+holdText(hold)+", by "+hold.By)
+	return err
+}
+
+// until is when the hold ends; zero: when it is released.
+func (c *holdCommand) until(now time.Time) (time.Time, error) {
+	if c.Until == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, c.Until)
+	if err != nil {
+		return time.Time{}, misuse("--until: %q is not a time such as 2026-12-01T08:00:00+08:00", c.Until)
+	}
+	if !at.After(now) {
+		return time.Time{}, misuse("--until: %s has passed; it is %s now", c.Until, now.Format(time.RFC3339))
+	}
+	return at, nil
+}
+
+// operator is who runs the program, as user@host.
+func operator() string {
+	name := fmt.Sprintf("uid %d", os.Getuid())
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return name
+	}
+	return name + "@" + host
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/sandbox"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+const paused = "asynq:{" + app + ":send:subscribe}:paused"
+
+// TestHoldAndRelease: a held app sends nothing, in a worker that runs and in one that
+// starts later; released, it sends all.
+func TestHoldAndRelease(t *testing.T) {
+	t.Chdir(t.TempDir())
+	server := redistest.Start(t)
+	env, wx := standOn(t, server.Addr())
+	rdb := server.Client(t)
+	_, stderr, stop := background(t, env, "worker")
+	redistest.Until(t, 10*time.Second, "the worker starts", func() bool { return strings.Contains(stderr.String(), "worker started") })
+
+	got := command(t, env, "", "hold", "--app", app, "--reason", "stopped by legal")
+	if got.status != statusDone {
+		t.Fatalf("%+v", got)
+	}
+	mentions(t, "hold", got.stdout, "Held: "+app+" all types: stopped by legal, until lifted, by ", "@")
+	again := command(t, env, "", "hold", "--app", app, "--until", time.Now().Add(time.Hour).Format(time.RFC3339))
+	if again.status != statusDone {
+		t.Errorf("%+v", again)
+	}
+	mentions(t, "a second hold", again.stdout, "Already held: ", "stopped by legal, until lifted")
+	pausedBy := func(want string) { // a replica that starts may be behind for a moment
+		t.Helper()
+		redistest.Until(t, 10*time.Second, "paused by "+want, func() bool { return rdb.Get(t.Context(), paused).Val() == want })
+	}
+	pausedBy("wxcourier:*")
+
+	if got := command(t, env, line("a", openid)+line("b", openid), "enqueue", "-"); got.status != statusDone {
+		t.Fatalf("%+v", got)
+	}
+	status := command(t, env, "", "status")
+	mentions(t, "status", status.stdout, "Holds:", "stopped by legal", "until lifted")
+	if !regexp.MustCompile(app + ` +send:subscribe +2 .* all types `).MatchString(status.stdout) {
+		t.Errorf("status does not say that the lane is paused by the hold:\n%s", status.stdout)
+	}
+	if code := stop(); code != statusDone {
+		t.Errorf("worker: status %d\n%s", code, stderr)
+	}
+	_, stderr, _ = background(t, env, "worker")
+	redistest.Until(t, 10*time.Second, "it starts again", func() bool { return strings.Contains(stderr.String(), "worker started") })
+	if n := wx.Count(sandbox.Filter{}); n != 0 {
+		t.Errorf("%d calls while the app was held", n)
+	}
+
+	released := command(t, env, "", "release", "--app", app)
+	if released.status != statusDone {
+		t.Errorf("%+v", released)
+	}
+	mentions(t, "release", released.stdout, "Released: "+app+" all types: stopped by legal")
+	pausedBy("")
+	redistest.Until(t, 20*time.Second, "both tasks ended", func() bool {
+		return strings.Count(command(t, env, "", "results", "--json").stdout, "\n") == 2
+	})
+	if got := command(t, env, "", "release", "--app", app); got.status != statusDone || !strings.Contains(got.stdout, "Nothing was held") {
+		t.Errorf("released again: %+v", got)
+	}
+}
+
+// TestHoldWithoutAWorker: hold and release show themselves in asynq's queues without a
+// worker, and a pause by hand stays as it is.
+func TestHoldWithoutAWorker(t *testing.T) {
+	t.Chdir(t.TempDir())
+	mini, rdb := redistest.Mini(t)
+	env, _ := standOn(t, mini.Addr())
+	byHand := "asynq:{" + app + ":send:custom}:paused"
+	if err := rdb.Set(t.Context(), byHand, "1764000000", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	until := time.Now().Add(time.Hour).Truncate(time.Second)
+	got := command(t, env, "", "hold", "--json", "--app", app, "--until", until.Format(time.RFC3339))
+	var receipt holdReceipt
+	if err := json.Unmarshal([]byte(got.stdout), &receipt); err != nil || got.status != statusDone {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if !receipt.Set || receipt.Scope != ratelimit.WholeApp || receipt.Reason != "operator" || !receipt.Until.Equal(until) {
+		t.Errorf("%+v", receipt)
+	}
+	if v, ttl := rdb.Get(t.Context(), paused).Val(), mini.TTL(paused); v != "wxcourier:*" || ttl <= 0 || ttl > time.Hour {
+		t.Errorf("paused by %q for %v", v, ttl)
+	}
+	released := command(t, env, "", "release", "--json", "--app", app)
+	var answer releaseReceipt
+	if err := json.Unmarshal([]byte(released.stdout), &answer); err != nil || !answer.Released || answer.Hold == nil || answer.Hold.Reason != "operator" {
+		t.Errorf("%+v, %v", released, err)
+	}
+	if mini.Exists(paused) {
+		t.Error("still paused after the release")
+	}
+	if v := rdb.Get(t.Context(), byHand).Val(); v != "1764000000" {
+		t.Errorf("the pause by hand is %q", v)
+	}
+}
+
+// TestReleaseEndsAWorkersHold: also one of a type and of a template.
+func TestReleaseEndsAWorkersHold(t *testing.T) {
+	t.Chdir(t.TempDir())
+	mini, rdb := redistest.Mini(t)
+	env, _ := standOn(t, mini.Addr())
+	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
+	for scope, args := range map[string]string{
+		tasks.TypeSubscribe: "--type send:subscribe", ratelimit.TemplateScope("T1"): "--template T1",
+	} {
+		h := ratelimit.Hold{App: app, Scope: scope, Reason: "quota_day", Code: 45009, Until: time.Now().Add(time.Hour), By: "worker r1"}
+		if _, err := limiter.Hold(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+		status := command(t, env, "", "status")
+		if !regexp.MustCompile(app + ` +` + scope + ` +quota day +45009 +\S+ \S+ +\S+ \S+ +worker r1`).MatchString(status.stdout) {
+			t.Errorf("status:\n%s", status.stdout)
+		}
+		longer := command(t, env, "", append([]string{"hold", "--app", app, "--reason", "by a person"}, strings.Fields(args)...)...)
+		mentions(t, "hold over a worker's", longer.stdout, "Held: ", "by a person, until lifted", "@")
+		got := command(t, env, "", append([]string{"release", "--app", app}, strings.Fields(args)...)...)
+		if got.status != statusDone || !strings.HasPrefix(got.stdout, "Released: "+app+" "+scope) {
+			t.Errorf("%+v", got)
+		}
+		if _, held, err := limiter.HoldFor(t.Context(), app, scope); held || err != nil {
+			t.Errorf("%s is still held, %v", scope, err)
+		}
+	}
+}
+
+// TestAHeldTemplateIsNotCalled: tasks of a template that an operator holds end rejected.
+func TestAHeldTemplateIsNotCalled(t *testing.T) {
+	t.Chdir(t.TempDir())
+	env, wx := stand(t)
+	if got := command(t, env, "", "hold", "--app", app, "--template", "T1"); got.status != statusDone {
+		t.Fatalf("%+v", got)
+	}
+	other := strings.Replace(line("b", openid), `"T1"`, `"T2"`, 1)
+	ran := command(t, env, line("a", openid)+other, "run", "-")
+	results := ran.results(t)
+	if a := results["a"]; a.Outcome != tasks.OutcomeRejected || a.Attempts != 0 || a.Reason != "template_held: operator" {
+		t.Errorf("of the held template: %+v", a)
+	}
+	if b := results["b"]; b.Outcome != tasks.OutcomeAccepted {
+		t.Errorf("of another one: %+v", b)
+	}
+	if n := wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 1 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+func TestHoldOfAnUnknownApp(t *testing.T) {
+	t.Chdir(t.TempDir())
+	env, _ := stand(t)
+	slip := app[:len(app)-1] + "0"
+	for _, name := range []string{"hold", "release"} {
+		got := command(t, env, "", name, "--app", slip)
+		if got.status != statusFailed || got.stdout != "" {
+			t.Errorf("%+v", got)
+		}
+		mentions(t, name, got.stderr, slip, "did you mean "+app)
+	}
+	// What another configuration's workers send for can be held from here.
+	const other = "wxfedcba9876543210"
+	if got := command(t, env, strings.Replace(line("a", openid), app, other, 1), "enqueue", "-"); got.status != statusDone {
+		t.Fatalf("%+v", got)
+	}
+	if got := command(t, env, "", "hold", "--app", other); got.status != statusDone {
+		t.Errorf("%+v", got)
+	}
+	mentions(t, "status", command(t, env, "", "status").stdout, other+"  all types  operator")
+}

@@ -1,0 +1,177 @@
+package ratelimit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// HoldFor reads the record of one hold, and whether it is in force now. Of one that has
+// ended in the last hour the record is told too: its Tries say how long to wait next time.
+func (l *Limiter) HoldFor(ctx context.Context, app, scope string) (h Hold, active bool, err error) {
+	now, holds, err := l.readHolds(ctx, app, []string{scope})
+	if err != nil || len(holds) == 0 {
+		return Hold{}, false, err
+	}
+	return holds[0], holds[0].activeAt(now), nil
+}
+
+// Holds lists the holds of some apps that are in force now, by app and scope. However many
+// apps there are, it asks at most three times, and once when nothing was held for an hour.
+func (l *Limiter) Holds(ctx context.Context, apps ...string) ([]Hold, error) {
+	indexed, err := l.indexed(ctx, apps)
+	if err != nil || len(indexed) == 0 {
+		return nil, err
+	}
+	replies, err := l.askHolds(ctx, indexed, holdsScript.EvalSha)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		replies, err = l.askHolds(ctx, indexed, holdsScript.Eval)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("holds of %d apps: %w", len(indexed), err)
+	}
+	var active []Hold
+	for i, of := range indexed {
+		now, holds, err := of.decode(replies[i].Val())
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range holds {
+			if h.activeAt(now) {
+				active = append(active, h)
+			}
+		}
+	}
+	slices.SortFunc(active, func(a, b Hold) int { return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Scope, b.Scope)) })
+	return active, nil
+}
+
+// holdsOf names some holds of an app.
+type holdsOf struct {
+	app    string
+	scopes []string
+}
+
+// indexed reads which of the apps have hold records, and of which scopes.
+func (l *Limiter) indexed(ctx context.Context, apps []string) ([]holdsOf, error) {
+	keys := make([]string, len(apps))
+	for i, app := range apps {
+		keys[i] = holdsKey(app)
+	}
+	if _, cluster := l.rdb.(*redis.ClusterClient); !cluster && len(apps) > 1 { // on a cluster the keys of two apps may not meet
+		n, err := l.rdb.Exists(ctx, keys...).Result()
+		if err != nil || n == 0 {
+			return nil, err
+		}
+	}
+	members := make([]*redis.StringSliceCmd, len(keys))
+	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, key := range keys {
+			members[i] = p.SMembers(ctx, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("holds of %d apps: %w", len(apps), err)
+	}
+	var all []holdsOf
+	for i, app := range apps {
+		if scopes := members[i].Val(); len(scopes) > 0 {
+			all = append(all, holdsOf{app, scopes})
+		}
+	}
+	return all, nil
+}
+
+// eval is how a script is sent: by its hash, or whole.
+type eval func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+
+func (l *Limiter) askHolds(ctx context.Context, all []holdsOf, send eval) ([]*redis.Cmd, error) {
+	replies := make([]*redis.Cmd, len(all))
+	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, of := range all {
+			keys, args := of.question(l.now())
+			replies[i] = send(ctx, p, keys, args...)
+		}
+		return nil
+	})
+	return replies, err
+}
+
+func (h Hold) activeAt(now time.Time) bool { return h.Until.IsZero() || h.Until.After(now) }
+
+// readHolds returns the records of the scopes that have one, and Redis' time.
+func (l *Limiter) readHolds(ctx context.Context, app string, scopes []string) (time.Time, []Hold, error) {
+	of := holdsOf{app, scopes}
+	keys, args := of.question(l.now())
+	reply, err := holdsScript.Run(ctx, l.rdb, keys, args...).Result()
+	if err != nil {
+		return time.Time{}, nil, fmt.Errorf("holds of %s: %w", app, err)
+	}
+	return of.decode(reply)
+}
+
+// question is what the script is asked.
+func (of holdsOf) question(now int64) (keys []string, args []any) {
+	keys, args = []string{holdsKey(of.app)}, []any{now, holdMemory.Milliseconds()}
+	for _, s := range of.scopes {
+		keys, args = append(keys, holdKey(of.app, s)), append(args, s)
+	}
+	return keys, args
+}
+
+// decode reads the script's reply: Redis' time, and the records of those that have one.
+func (of holdsOf) decode(value any) (time.Time, []Hold, error) {
+	reply, _ := value.([]any)
+	if len(reply) != 1+len(of.scopes) {
+		return time.Time{}, nil, fmt.Errorf("holds of %s: %d values in reply for %d scopes", of.app, len(reply), len(of.scopes))
+	}
+	now, err := integers(reply[:1])
+	if err != nil {
+		return time.Time{}, nil, fmt.Errorf("holds of %s: %w", of.app, err)
+	}
+	var holds []Hold
+	for i, scope := range of.scopes {
+		values, ok := reply[1+i].([]any)
+		if !ok {
+			return time.Time{}, nil, fmt.Errorf("holds of %s: %T where a hold was expected", of.app, reply[1+i])
+		}
+		if len(values) == 0 {
+			continue
+		}
+		h, err := decodeHold(of.app, scope, values)
+		if err != nil {
+			return time.Time{}, nil, err
+		}
+		holds = append(holds, h)
+	}
+	return time.UnixMicro(now[0]), holds, nil
+}
+
+// decodeHold reads a hold's hash.
+func decodeHold(app, scope string, reply []any) (Hold, error) {
+	f, err := fields(reply)
+	if err != nil {
+		return Hold{}, err
+	}
+	var errs []error
+	number := func(name string) int64 {
+		n, err := strconv.ParseInt(f[name], 10, 64)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("hold %s of %s: field %s: %w", scope, app, name, err))
+		}
+		return n
+	}
+	h := Hold{
+		App: app, Scope: scope, Reason: f["reason"], By: f["by"],
+		Code: int(number("code")), Tries: int(number("tries")),
+		Since: moment(number("since")), Until: moment(number("until")),
+	}
+	return h, errors.Join(errs...)
+}

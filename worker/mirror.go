@@ -1,0 +1,172 @@
+package worker
+
+import (
+	"context"
+	_ "embed" // the script
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/backlog"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// shownFor is how long the pause of a hold without an end is shown, unless it is mirrored
+// again: a crash of all replicas must not pause a queue for ever.
+const shownFor = 2 * time.Minute
+
+var (
+	//go:embed mirror.lua
+	mirrorSource string
+	mirrorScript = redis.NewScript(mirrorSource)
+)
+
+// Mirror shows the holds that are in force for some apps in asynq's pause keys, for the
+// asynq web UI: a queue that is held is paused there by "wxcourier:<scope>", until the hold
+// ends. It takes away what no longer holds, and leaves alone what a person has paused.
+// holds are all of these apps, from [ratelimit.Limiter.Holds].
+//
+// Nothing rests on it: holds are enforced from their records. Replicas mirror by
+// themselves; who sets or lifts holds where no replica may run calls it, too.
+func Mirror(ctx context.Context, rdb redis.UniversalClient, apps []string, holds []ratelimit.Hold) error {
+	pauses, err := readPauses(ctx, rdb, pausesOf(apps, holds, time.Now()))
+	if err != nil {
+		return fmt.Errorf("read the pauses of the queues: %w", err)
+	}
+	pauses = slices.DeleteFunc(pauses, pause.settled)
+	if len(pauses) == 0 {
+		return nil
+	}
+	err = writePauses(ctx, rdb, pauses, mirrorScript.EvalSha)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		err = writePauses(ctx, rdb, pauses, mirrorScript.Eval)
+	}
+	if err != nil {
+		return fmt.Errorf("show the holds in the queues: %w", err)
+	}
+	return nil
+}
+
+// lasts tells whether a hold goes on for so long that lanes close for it and queues are
+// shown as paused. What ends soon, the gates wait for.
+func lasts(h ratelimit.Hold, now time.Time) bool {
+	return h.Until.IsZero() || h.Until.Sub(now) > dueSoon
+}
+
+// stands tells whether a hold stops all of a type.
+func stands(h ratelimit.Hold, key laneKey) bool {
+	return h.App == key.app && (h.Scope == ratelimit.WholeApp || h.Scope == key.typ)
+}
+
+// pause is asynq's pause key of a queue: what is there, and what is to be there.
+type pause struct {
+	key  string
+	was  string          // "" for none
+	hold *ratelimit.Hold // that it is to show; nil for none
+}
+
+// settled tells whether there is nothing to write. What is ours and stays is written
+// again, for its end may be another one.
+func (p pause) settled() bool {
+	if p.was == "" {
+		return p.hold == nil
+	}
+	return !strings.HasPrefix(p.was, backlog.HoldMark)
+}
+
+// pausesOf are the pauses of all queues of the apps. Of two holds the one that ends last
+// is shown.
+func pausesOf(apps []string, holds []ratelimit.Hold, now time.Time) []pause {
+	holds = slices.DeleteFunc(slices.Clone(holds), func(h ratelimit.Hold) bool { return !lasts(h, now) })
+	byApp := make(map[string][]ratelimit.Hold)
+	for _, h := range holds {
+		byApp[h.App] = append(byApp[h.App], h)
+	}
+	var pauses []pause
+	for _, app := range apps {
+		for _, spec := range tasks.Catalog() {
+			hold := longest(byApp[app], laneKey{app, spec.Type})
+			for _, priority := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
+				pauses = append(pauses, pause{key: "asynq:{" + tasks.QueueName(app, spec.Type, priority) + "}:paused", hold: hold})
+			}
+		}
+	}
+	return pauses
+}
+
+// longest is the hold of a lane that ends last; nil when there is none.
+func longest(holds []ratelimit.Hold, key laneKey) *ratelimit.Hold {
+	var last *ratelimit.Hold
+	for _, h := range holds {
+		if stands(h, key) && (last == nil || !last.Until.IsZero() && (h.Until.IsZero() || h.Until.After(last.Until))) {
+			last = &h
+		}
+	}
+	return last
+}
+
+// readPauses looks at what is there.
+func readPauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause) ([]pause, error) {
+	if _, cluster := rdb.(*redis.ClusterClient); cluster { // the keys of two queues may not meet in one command
+		return getPauses(ctx, rdb, pauses)
+	}
+	for chunk := range slices.Chunk(pauses, existsChunk) {
+		keys := make([]string, len(chunk))
+		for i, p := range chunk {
+			keys[i] = p.key
+		}
+		values, err := rdb.MGet(ctx, keys...).Result()
+		if err != nil {
+			return nil, err
+		}
+		for i, v := range values {
+			chunk[i].was, _ = v.(string)
+		}
+	}
+	return pauses, nil
+}
+
+func getPauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause) ([]pause, error) {
+	replies := make([]*redis.StringCmd, len(pauses))
+	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i := range pauses {
+			replies[i] = p.Get(ctx, pauses[i].key)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	for i, r := range replies {
+		if err := r.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return nil, err
+		}
+		pauses[i].was = r.Val()
+	}
+	return pauses, nil
+}
+
+// writePauses sends the script for each; how is by its hash, or whole.
+func writePauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause,
+	how func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd,
+) error {
+	_, err := rdb.Pipelined(ctx, func(to redis.Pipeliner) error {
+		for _, p := range pauses {
+			value, until := "", int64(0)
+			if p.hold != nil {
+				value = backlog.HoldMark + p.hold.Scope
+				if !p.hold.Until.IsZero() {
+					until = p.hold.Until.UnixMilli()
+				}
+			}
+			how(ctx, to, []string{p.key}, backlog.HoldMark, value, until, shownFor.Milliseconds())
+		}
+		return nil
+	})
+	return err
+}

@@ -1,0 +1,166 @@
+package worker_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/worker"
+)
+
+// pauseKeys are asynq's pause keys of a lane.
+func pauseKeys(typ string) []string {
+	return []string{
+		"asynq:{" + tasks.QueueName(app, typ, tasks.Urgent) + "}:paused",
+		"asynq:{" + tasks.QueueName(app, typ, tasks.Bulk) + "}:paused",
+	}
+}
+
+// shows checks what both queues of a lane are paused by; "" is not at all.
+func shows(t *testing.T, rdb redis.UniversalClient, typ, want string) {
+	t.Helper()
+	for _, key := range pauseKeys(typ) {
+		if got := rdb.Get(t.Context(), key).Val(); got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+}
+
+func mirror(t *testing.T, rdb redis.UniversalClient, holds ...ratelimit.Hold) {
+	t.Helper()
+	for i := range holds {
+		holds[i].App = app
+	}
+	if err := worker.Mirror(t.Context(), rdb, []string{app}, holds); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onEachServer runs a test on miniredis, on a real Redis and on a cluster.
+func onEachServer(t *testing.T, fn func(t *testing.T, rdb redis.UniversalClient)) {
+	t.Parallel()
+	redistest.Each(t, fn)
+	t.Run("cluster", func(t *testing.T) { fn(t, redistest.StartCluster(t)) })
+}
+
+func TestMirrorShowsTheHoldThatEndsLast(t *testing.T) {
+	onEachServer(t, func(t *testing.T, rdb redis.UniversalClient) {
+		in := func(d time.Duration) time.Time { return time.Now().Add(d) }
+		whole := func(until time.Time) ratelimit.Hold {
+			return ratelimit.Hold{Scope: ratelimit.WholeApp, Until: until}
+		}
+		custom := func(until time.Time) ratelimit.Hold {
+			return ratelimit.Hold{Scope: tasks.TypeCustom, Until: until}
+		}
+		for i, tt := range []struct {
+			holds           []ratelimit.Hold
+			custom, another string
+		}{
+			{nil, "", ""},
+			{[]ratelimit.Hold{custom(in(time.Hour))}, "wxcourier:send:custom", ""},
+			{[]ratelimit.Hold{whole(in(time.Minute)), custom(in(time.Hour))}, "wxcourier:send:custom", "wxcourier:*"},
+			{[]ratelimit.Hold{whole(time.Time{}), custom(in(time.Hour))}, "wxcourier:*", "wxcourier:*"},
+			{[]ratelimit.Hold{{Scope: ratelimit.TemplateScope("T1")}}, "", ""},
+			{[]ratelimit.Hold{whole(in(time.Hour))}, "wxcourier:*", "wxcourier:*"},
+			{[]ratelimit.Hold{whole(in(time.Second))}, "", ""}, // it ends soon: the gates wait for it
+		} {
+			t.Log("case", i)
+			for range 2 { // repeating it changes nothing
+				mirror(t, rdb, tt.holds...)
+				shows(t, rdb, tasks.TypeCustom, tt.custom)
+				shows(t, rdb, tasks.TypeSubscribe, tt.another)
+			}
+		}
+	})
+}
+
+// TestAPauseEndsWithItsHold: it has the hold's end, also one that has changed, and that of
+// a hold without an end expires unless it is mirrored again.
+func TestAPauseEndsWithItsHold(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		key := pauseKeys(tasks.TypeCustom)[1]
+		for _, tt := range []struct {
+			until time.Time
+			most  time.Duration
+		}{
+			{time.Now().Add(time.Hour), time.Hour},
+			{time.Now().Add(20 * time.Minute), 20 * time.Minute},
+			{time.Time{}, 2 * time.Minute},
+			{time.Now().Add(3 * time.Hour), 3 * time.Hour},
+		} {
+			mirror(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp, Until: tt.until})
+			if ttl := rdb.PTTL(t.Context(), key).Val(); ttl > tt.most || ttl < tt.most*9/10 {
+				t.Errorf("until %v: it expires in %v", tt.until, ttl)
+			}
+		}
+	})
+}
+
+// TestACrashPausesNotForEver: nobody mirrors again, and nobody releases.
+func TestACrashPausesNotForEver(t *testing.T) {
+	mini, rdb := redistest.Mini(t)
+	mirror(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
+	shows(t, rdb, tasks.TypeCustom, "wxcourier:*")
+	mini.FastForward(time.Minute)
+	mirror(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
+	mini.FastForward(time.Minute + time.Second)
+	shows(t, rdb, tasks.TypeCustom, "wxcourier:*") // it was mirrored again
+	mini.FastForward(time.Minute)
+	shows(t, rdb, tasks.TypeCustom, "")
+}
+
+// TestAPauseByHandStays: holds and their ends leave it alone, whatever was there first.
+func TestAPauseByHandStays(t *testing.T) {
+	onEachServer(t, func(t *testing.T, rdb redis.UniversalClient) {
+		key := pauseKeys(tasks.TypeCustom)[0]
+		if err := rdb.Set(t.Context(), key, "1764000000", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for _, holds := range [][]ratelimit.Hold{{{Scope: ratelimit.WholeApp}}, {{Scope: tasks.TypeCustom, Until: time.Now().Add(time.Hour)}}, nil} {
+			mirror(t, rdb, holds...)
+			if v, ttl := rdb.Get(t.Context(), key).Val(), rdb.PTTL(t.Context(), key).Val(); v != "1764000000" || ttl >= 0 {
+				t.Errorf("with %d holds it is %q and expires in %v", len(holds), v, ttl)
+			}
+		}
+	})
+}
+
+// TestReplicasMirror: a replica shows the holds that it finds when it starts and those
+// that are set later, takes them away when they are lifted, and clears up after others.
+func TestReplicasMirror(t *testing.T) {
+	onEach(t, noOptions, func(t *testing.T, r *rig) {
+		shown := func(typ, want string) {
+			t.Helper()
+			redistest.Until(t, 10*time.Second, fmt.Sprintf("%s is paused by %q", typ, want), func() bool {
+				for _, key := range pauseKeys(typ) {
+					if r.rdb.Get(t.Context(), key).Val() != want {
+						return false
+					}
+				}
+				return true
+			})
+		}
+		for _, key := range pauseKeys(tasks.TypeScheme) { // left by a release that broke off
+			if err := r.rdb.Set(t.Context(), key, "wxcourier:scheme:generate", time.Hour).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.hold(ratelimit.Hold{Scope: tasks.TypeCustom})
+		r.replica(nil)
+		shown(tasks.TypeCustom, "wxcourier:send:custom")
+		shown(tasks.TypeScheme, "")
+		r.hold(ratelimit.Hold{Scope: ratelimit.WholeApp, Until: time.Now().Add(time.Hour)})
+		shown(tasks.TypeScheme, "wxcourier:*")
+		shown(tasks.TypeCustom, "wxcourier:send:custom")
+		r.unhold(tasks.TypeCustom)
+		shown(tasks.TypeCustom, "wxcourier:*")
+		r.unhold(ratelimit.WholeApp)
+		shown(tasks.TypeCustom, "")
+		shown(tasks.TypeScheme, "")
+	})
+}
