@@ -60,6 +60,21 @@ type Request struct {
 	// Media, when set, goes out instead: as the file of the multipart field "media".
 	Media     []byte
 	MediaType string // of Media, such as "image/png"; "" to tell it from the first bytes
+	// Again, when set, is called before the request is sent once more with a renewed
+	// token, within the attempt's timeout: it waits until the pace allows another call.
+	// Its error ends the attempt, as one that was not carried out.
+	Again func(ctx context.Context) error
+}
+
+// Prepare gets the app's token, so that the Call that follows does not wait for one. It
+// takes no longer than an attempt may. Its error is a *TokenError.
+func (c *Client) Prepare(ctx context.Context, app string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.attemptTimeout)
+	defer cancel()
+	if _, err := c.tokens.Token(ctx, app); err != nil {
+		return tokenError(app, err)
+	}
+	return nil
 }
 
 // Call makes one attempt: it gets a token, sends the request, and when WeChat refuses
@@ -72,6 +87,11 @@ type Request struct {
 func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error) {
 	var answer Answer
 	err := c.withToken(ctx, app, r.Path, func(ctx context.Context, tokens ...Token) error {
+		if len(tokens) > 1 && r.Again != nil {
+			if err := r.Again(ctx); err != nil {
+				return &TransportError{Endpoint: r.Path, Op: "wait", Err: err}
+			}
+		}
 		rep, h, err := c.send(ctx, r, tokens)
 		if err != nil {
 			return err

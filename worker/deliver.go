@@ -25,7 +25,7 @@ const (
 
 // deliver takes one task through the pipeline:
 //
-//	decode → app's hours → openid's turn → request (guards, image) → permit →
+//	decode → app's hours → openid's turn → request (guards, image, token) → permit →
 //	open (settled? canceled? expired? fence) → permit's instant → call →
 //	judge → record → settle
 //
@@ -62,15 +62,15 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	}
 	defer leave()
 	if j.err == nil {
-		j.request, j.err = r.request(waiting, j)
+		j.request, j.err = r.request(waiting, l, j)
 	}
 	if j.err == nil {
 		if permit, err = r.freshPermit(waiting, l, permit); err != nil {
 			return notNow(crowdPause, "no permit in time")
 		}
 	}
-	if asked.Err() != nil {
-		return notNow(redisPause, "asynq took it back")
+	if asked.Err() != nil || waiting.Err() != nil {
+		return notNow(redisPause, "the lane closes, or asynq took it back")
 	}
 	if err := r.open(waiting, j); err != nil {
 		return notNow(redisPause, "Redis did not answer")

@@ -36,12 +36,33 @@ func (r *Replica) guard(ctx context.Context, j *job) error {
 	return nil
 }
 
-// request makes the request of a job, unless a guard forbids it. The body goes out byte
-// for byte as it was enqueued.
-func (r *Replica) request(ctx context.Context, j *job) (wechat.Request, error) {
+// request makes all that a call needs ready, so that nothing is left to wait for between
+// the permit's instant and the call; unless a guard forbids it.
+func (r *Replica) request(ctx context.Context, l *lane, j *job) (wechat.Request, error) {
 	if err := r.guard(ctx, j); err != nil {
 		return wechat.Request{}, err
 	}
+	request, err := r.content(ctx, j)
+	if err != nil {
+		return wechat.Request{}, err
+	}
+	if err := r.wechat.Prepare(ctx, j.App); err != nil {
+		r.metrics.called(j.App, j.spec.Path, err, 0)
+		return wechat.Request{}, err
+	}
+	// What WeChat refused for its token counts as a call, and so does the repetition.
+	request.Again = func(ctx context.Context) error {
+		permit, err := r.freshPermit(ctx, l, nil)
+		if err != nil {
+			return err
+		}
+		return permit.Wait(ctx)
+	}
+	return request, nil
+}
+
+// content is what goes out: the body byte for byte as it was enqueued, or an image.
+func (r *Replica) content(ctx context.Context, j *job) (wechat.Request, error) {
 	request := wechat.Request{Path: wechat.Endpoint(j.spec.Path), Body: j.Body}
 	if !j.spec.Multipart {
 		return request, nil

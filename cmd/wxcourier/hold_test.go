@@ -46,7 +46,7 @@ func TestHoldAndRelease(t *testing.T) {
 	}
 	status := command(t, env, "", "status")
 	mentions(t, "status", status.stdout, "Holds:", "stopped by legal", "until lifted")
-	if !regexp.MustCompile(app + ` +send:subscribe +2 .* all types `).MatchString(status.stdout) {
+	if !regexp.MustCompile(app + ` +send:subscribe +2 .* all types`).MatchString(status.stdout) {
 		t.Errorf("status does not say that the lane is paused by the hold:\n%s", status.stdout)
 	}
 	if code := stop(); code != statusDone {

@@ -34,9 +34,10 @@ type Lane struct {
 	PausedBy string `json:"paused_by,omitempty"`
 }
 
-// Empty tells whether there is nothing to see in a lane.
+// Empty tells whether there is nothing to see in a lane. That a hold pauses it is shown
+// with the hold.
 func (l Lane) Empty() bool {
-	return l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active+l.Archived == 0 && !l.Paused
+	return l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active+l.Archived == 0 && (!l.Paused || l.PausedBy != "")
 }
 
 // HoldMark begins what a hold writes into asynq's pause key; the hold's scope follows.
