@@ -1,0 +1,333 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// setup is what a lab is to be like.
+type setup struct {
+	apps    int
+	margin  float64                    // 0: the program's default
+	limits  map[string]ratelimit.Limit // of every app; those that are left out keep their defaults
+	latency time.Duration              // of the stand-in's answers
+	jitter  time.Duration              // of the network in between; 0: there is no proxy
+}
+
+// lab is one measurement's own world: a Redis, a stand-in for WeChat, and the workers,
+// each in a process of its own. Nothing of a lab is left for the next one.
+type lab struct {
+	bench  *bench
+	dir    string
+	config string
+	redis  string // host:port
+	wechat string // the stand-in's URL
+	rdb    *redis.Client
+	client *tasks.Client
+	ctx    context.Context //nolint:containedctx // the lab's life: its processes end with it
+	cancel context.CancelFunc
+	proxy  *jitterProxy
+	keys   atomic.Int64 // numbers the tasks
+	others []*process   // Redis, the stand-in, the spinner
+
+	mu      sync.Mutex
+	workers []*process // guarded by mu; those that run
+	started int        // guarded by mu
+}
+
+// appID is the n-th app.
+func appID(n int) string { return fmt.Sprintf("wx%016x", n+1) }
+
+// newLab sets a lab up; close it.
+func (b *bench) newLab(ctx context.Context, s setup) (l *lab, err error) {
+	l = &lab{bench: b}
+	ctx, cancel := context.WithCancel(ctx)
+	l.ctx, l.cancel = ctx, cancel
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.dir, err = os.MkdirTemp(b.dir, "lab"); err != nil {
+		return l, err
+	}
+	if err = l.startRedis(); err != nil {
+		return l, err
+	}
+	l.client = tasks.NewClient(l.rdb)
+	if err = l.startStandIn(s.latency); err != nil {
+		return l, err
+	}
+	base := l.wechat
+	if s.jitter > 0 {
+		if l.proxy, err = startProxy(ctx, strings.TrimPrefix(l.wechat, "http://"), s.jitter); err != nil {
+			return l, err
+		}
+		base = "http://" + l.proxy.addr()
+	}
+	l.config = filepath.Join(l.dir, "wxcourier.yaml")
+	return l, os.WriteFile(l.config, []byte(s.yaml(l.redis, base)), 0o600)
+}
+
+// yaml is the workers' configuration.
+func (s setup) yaml(redisAddr, wechatURL string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "redis: {addrs: [%q]}\nwechat: {base_url: %q}\n", redisAddr, wechatURL)
+	if s.margin > 0 {
+		fmt.Fprintf(&b, "pace: {margin: %v}\n", s.margin)
+	}
+	b.WriteString("apps:\n")
+	limits, err := json.Marshal(s.limits) // JSON is YAML, and the names are the same
+	if err != nil {
+		panic(err) // a map of numbers
+	}
+	for n := range s.apps {
+		fmt.Fprintf(&b, "  - id: %s\n    secret: bench\n", appID(n))
+		if len(s.limits) > 0 {
+			fmt.Fprintf(&b, "    limits: %s\n", limits)
+		}
+	}
+	return b.String()
+}
+
+// close ends everything and forgets it.
+func (l *lab) close() {
+	l.cancel() // kills what still runs
+	l.mu.Lock()
+	all := append(l.others, l.workers...)
+	l.mu.Unlock()
+	for _, p := range all {
+		p.kill()
+	}
+	if l.proxy != nil {
+		l.proxy.running.Wait()
+	}
+	if l.rdb != nil {
+		_ = l.rdb.Close()
+	}
+	if l.dir != "" && !l.bench.keep {
+		_ = os.RemoveAll(l.dir)
+	}
+}
+
+func (l *lab) logFile(name string) string { return filepath.Join(l.dir, name+".log") }
+
+// startRedis starts a redis-server that keeps nothing. Between the search for a free port
+// and its use somebody else may take it: then there is another one.
+func (l *lab) startRedis() error {
+	var last error
+	for range 3 {
+		addr, err := freeAddr(l.ctx)
+		if err != nil {
+			return err
+		}
+		_, port, _ := net.SplitHostPort(addr)
+		p, err := startProcess(l.ctx, l.logFile("redis"), nil, "redis-server", "--port", port, "--bind", "127.0.0.1",
+			"--save", "", "--appendonly", "no", "--dir", l.dir, "--daemonize", "no", "--loglevel", "warning")
+		if err != nil {
+			return err
+		}
+		rdb := redis.NewClient(&redis.Options{Addr: addr})
+		last = until(l.ctx, 10*time.Second, "redis-server answers", func() (bool, error) {
+			return accepts(l.ctx, addr) && rdb.Ping(l.ctx).Err() == nil, p.died()
+		})
+		if last == nil {
+			l.redis, l.rdb, l.others = addr, rdb, append(l.others, p)
+			return nil
+		}
+		p.kill()
+		_ = rdb.Close()
+	}
+	return last
+}
+
+func (l *lab) startStandIn(latency time.Duration) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	p, err := startProcess(l.ctx, l.logFile("standin"), w, l.bench.self, partStandIn, "-latency", latency.String())
+	_ = w.Close()
+	if err != nil {
+		return err
+	}
+	l.others = append(l.others, p)
+	l.wechat, err = firstLine(r, 10*time.Second)
+	if err != nil {
+		return fmt.Errorf("the stand-in does not start: %w\n%s", err, tail(p.log, 5))
+	}
+	return nil
+}
+
+// keepCoreBusy runs something that needs one core all the time.
+func (l *lab) keepCoreBusy() error {
+	p, err := startProcess(l.ctx, l.logFile("spin"), nil, l.bench.self, partSpin)
+	if err == nil {
+		l.others = append(l.others, p)
+	}
+	return err
+}
+
+// startWorkers starts n more worker processes.
+func (l *lab) startWorkers(n int) error {
+	for range n {
+		if err := l.startWorker(l.bench.binary, "worker", "-c", l.config); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lab) startWorker(command ...string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.started++
+	p, err := startProcess(l.ctx, l.logFile("worker"+strconv.Itoa(l.started)), nil, command...)
+	if err == nil {
+		l.workers = append(l.workers, p)
+	}
+	return err
+}
+
+// takeWorker takes the worker that has run the longest out of the lab's care.
+func (l *lab) takeWorker() *process {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.workers[0]
+	l.workers = l.workers[1:]
+	return p
+}
+
+// troubled is the error of a process that has died.
+func (l *lab) troubled() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for _, p := range append(l.others[:len(l.others):len(l.others)], l.workers...) {
+		errs = append(errs, p.died())
+	}
+	return errors.Join(errs...)
+}
+
+// workerCPU is the processor time that the running workers have used so far.
+func (l *lab) workerCPU() (sum time.Duration, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.workers {
+		d, err := p.cpu()
+		if err != nil {
+			return 0, err
+		}
+		sum += d
+	}
+	return sum, nil
+}
+
+// count is how many calls have arrived.
+func (l *lab) count() (n int, err error) {
+	text, err := l.ask("/bench/count")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(text))
+}
+
+// arrivals are all calls that have arrived.
+func (l *lab) arrivals() (all []arrival, err error) {
+	text, err := l.ask("/bench/arrivals")
+	if err != nil {
+		return nil, err
+	}
+	return all, json.Unmarshal(text, &all)
+}
+
+func (l *lab) ask(path string) ([]byte, error) {
+	q, err := http.NewRequestWithContext(l.ctx, http.MethodGet, l.wechat+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	return io.ReadAll(answer.Body)
+}
+
+// pollEvery is how often a lab looks whether something has happened.
+const pollEvery = 100 * time.Millisecond
+
+// arrived waits until n calls have arrived.
+func (l *lab) arrived(n int, within time.Duration) error {
+	return until(l.ctx, within, fmt.Sprintf("%d calls arrive", n), func() (bool, error) {
+		if err := l.troubled(); err != nil {
+			return false, err
+		}
+		got, err := l.count()
+		return got >= n, err
+	})
+}
+
+// until waits for a condition.
+func until(ctx context.Context, within time.Duration, what string, met func() (bool, error)) error {
+	deadline := time.Now().Add(within)
+	for {
+		ok, err := met()
+		if ok || err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not within %v: %s", within, what)
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits for a time, or for ctx' end, which is an error.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// accepts tells whether anything listens on an address.
+func accepts(ctx context.Context, addr string) bool {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err == nil
+}
+
+func freeAddr(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
