@@ -24,10 +24,10 @@ func (b *bench) beside(ctx context.Context, t *table) error {
 	runs := b.repeats(3)
 	t.title = "Beside asynq's wiki pattern"
 	t.about = fmt.Sprintf("The pattern of asynq's wiki (a handler without room returns a `RateLimitError`, `RetryDelayFunc` brings the task back, `IsFailure` leaves it out) with redis_rate's `PerSecond(100)`, and wxcourier at `pace.margin: 0.02`: %d workers of 64 slots, the same Redis, server, task and backlog of %s, answers after 20 ms; a second app gets a task every 50 ms, %d in all. Medians of %d, one of each in turn; the peak and the calls over are the worst. A wasted run is one that a worker took from the queue and ended without a call.", contenders, thousands(n), timed, runs)
-	t.head = []string{
-		"", "share of the limit", "all sent after", "most in a second", "calls over", "wasted runs a send",
-		"Redis commands a send", "Redis CPU a 1,000", "workers' CPU a 1,000", "second app p50", "second app p99",
-	}
+	t.head = append([]string{
+		"case", "share of the limit", "all sent after", "most in a second", "calls over", "wasted runs a send",
+		"second app p50", "second app p99", "longest stall",
+	}, costHead()...)
 	all := []contender{
 		{"wxcourier", (*lab).startOurs, (*lab).ours},
 		{"wiki pattern, back in 0–9 s as there", startPlain(backRandom), (*lab).foreign},
@@ -66,10 +66,9 @@ type comparison struct {
 	took       float64 // seconds from the first call of the first app to its last
 	peak, over int
 	wasted     float64 // runs without a call, per call
-	commands   float64 // Redis' per call
-	redisCPU   float64 // seconds per 1,000 calls
-	workerCPU  float64 // the same of all workers
+	cost       cost
 	p50, p99   float64 // of the second app, ms
+	stall      float64 // the longest of this program's, ms
 }
 
 func (b *bench) compare(ctx context.Context, c contender, n, timed int) (comparison, error) {
@@ -87,6 +86,8 @@ func (b *bench) compare(ctx context.Context, c contender, n, timed int) (compari
 	if err != nil {
 		return comparison{}, err
 	}
+	stalls := watchStalls(ctx)
+	defer stalls.end()
 	for range contenders {
 		if err := c.start(l); err != nil {
 			return comparison{}, err
@@ -102,7 +103,9 @@ func (b *bench) compare(ctx context.Context, c contender, n, timed int) (compari
 	if err := l.arrived(n+timed, patience(n, perSecond)); err != nil {
 		return comparison{}, err
 	}
-	return l.compared(ctx, before, samples)
+	r, err := l.compared(ctx, before, samples)
+	r.stall = stalls.end()
+	return r, err
 }
 
 // each1 does something n times, by one goroutine.
@@ -125,10 +128,6 @@ func (l *lab) compared(ctx context.Context, before usage, samples []sample) (r c
 	if err := l.quiet(time.Second); err != nil {
 		return r, err
 	}
-	cpu, err := l.workerCPU()
-	if err != nil {
-		return r, err
-	}
 	after, err := l.usage(ctx)
 	if err != nil {
 		return r, err
@@ -137,15 +136,16 @@ func (l *lab) compared(ctx context.Context, before usage, samples []sample) (r c
 	if err != nil {
 		return r, err
 	}
-	times, used, calls := instants(of(all, appID(0))), after.since(before), float64(len(all))
+	if r.cost, err = l.costSince(ctx, before, len(all)); err != nil {
+		return r, err
+	}
+	times, calls := instants(of(all, appID(0))), float64(len(all))
 	r.share = middleShare(times, perSecond)
 	r.took = seconds(times[len(times)-1] - times[0])
 	r.peak, r.over = densest(times, time.Second, perSecond)
 	// Each of asynq's scripts that end a run removes its task from the list of active
 	// ones, by LREM, and nothing else does.
-	r.wasted = (float64(used.calls["lrem"]) - calls) / calls
-	r.commands = float64(used.commands) / calls
-	r.redisCPU, r.workerCPU = 1000*used.cpu/calls, 1000*cpu.Seconds()/calls
+	r.wasted = (float64(after.since(before).calls["lrem"]) - calls) / calls
 	return r, nil
 }
 
@@ -157,18 +157,18 @@ func addComparison(t *table, label string, all []comparison) {
 		}
 		return median(values)
 	}
-	peak, over := 0, 0
+	peak, over, stall, costs := 0, 0, 0.0, []cost(nil)
 	for _, r := range all {
-		peak, over = max(peak, r.peak), over+r.over
+		peak, over, stall, costs = max(peak, r.peak), over+r.over, max(stall, r.stall), append(costs, r.cost)
 	}
-	t.add(label,
+	cells := []any{
+		label,
 		percent(mid(func(r comparison) float64 { return r.share })),
 		num(mid(func(r comparison) float64 { return r.took }), 1, " s"),
 		whole(peak), whole(over),
 		num(math.Max(0, mid(func(r comparison) float64 { return r.wasted })), 2, ""),
-		num(mid(func(r comparison) float64 { return r.commands }), 1, ""),
-		num(mid(func(r comparison) float64 { return r.redisCPU }), 2, " s"),
-		num(mid(func(r comparison) float64 { return r.workerCPU }), 2, " s"),
 		millis(mid(func(r comparison) float64 { return r.p50 })),
-		millis(mid(func(r comparison) float64 { return r.p99 })))
+		millis(mid(func(r comparison) float64 { return r.p99 })), millis(stall),
+	}
+	t.add(append(cells, medianCost(costs).cells()...)...)
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,6 +50,7 @@ type lab struct {
 
 	mu      sync.Mutex
 	workers []*process // guarded by mu; those that run
+	taken   []*process // guarded by mu; those that were ended on purpose
 	started int        // guarded by mu
 }
 
@@ -111,7 +113,7 @@ func (s setup) yaml(redisAddr, wechatURL string) string {
 func (l *lab) close() {
 	l.cancel() // kills what still runs
 	l.mu.Lock()
-	all := append(l.others, l.workers...)
+	all := slices.Concat(l.others, l.workers, l.taken)
 	l.mu.Unlock()
 	for _, p := range all {
 		p.kill()
@@ -207,12 +209,13 @@ func (l *lab) startWorker(command ...string) error {
 	return err
 }
 
-// takeWorker takes the worker that has run the longest out of the lab's care.
+// takeWorker takes the worker that has run the longest out of those that must run.
 func (l *lab) takeWorker() *process {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.workers[0]
 	l.workers = l.workers[1:]
+	l.taken = append(l.taken, p)
 	return p
 }
 
@@ -221,17 +224,18 @@ func (l *lab) troubled() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var errs []error
-	for _, p := range append(l.others[:len(l.others):len(l.others)], l.workers...) {
+	for _, p := range slices.Concat(l.others, l.workers) {
 		errs = append(errs, p.died())
 	}
 	return errors.Join(errs...)
 }
 
-// workerCPU is the processor time that the running workers have used so far.
+// workerCPU is the processor time that the workers have used so far, those that were ended
+// on purpose as well.
 func (l *lab) workerCPU() (sum time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range l.workers {
+	for _, p := range slices.Concat(l.taken, l.workers) {
 		d, err := p.cpu()
 		if err != nil {
 			return 0, err

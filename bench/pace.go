@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -37,6 +36,7 @@ type finish struct {
 	missing int     // tasks that did not arrive while it was measured
 	repeats int     // arrivals beyond the first of each task
 	stall   float64 // the longest of this program's, ms
+	cost    cost
 }
 
 // wantShare is the part of a limit that must be used.
@@ -98,7 +98,7 @@ func (b *bench) jitter(ctx context.Context, t *table) error {
 }
 
 func raceHead(t *table) {
-	t.head = []string{"case", "share of the limit", "most in a second", "calls over", "start to first call", "missing", "repeated", "longest stall"}
+	t.head = append([]string{"case", "share of the limit", "most in a second", "calls over", "start to first call", "missing", "repeated", "longest stall"}, costHead()...)
 }
 
 // race runs a race as often as is wanted, and adds its row: the median of the shares, the
@@ -106,42 +106,49 @@ func raceHead(t *table) {
 func (b *bench) race(ctx context.Context, t *table, r race, want float64) error {
 	var worst finish
 	var shares []float64
+	var costs []cost
 	for range b.repeats(1) {
 		f, err := b.run(ctx, r)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.label, err)
 		}
 		b.say("  %s: share %.4f, peak %d, over %d, first call after %.2f s, longest stall %.1f ms", r.label, f.share, f.peak, f.over, f.ramp, f.stall)
-		shares = append(shares, f.share)
+		shares, costs = append(shares, f.share), append(costs, f.cost)
 		worst = finish{
 			peak: max(worst.peak, f.peak), over: worst.over + f.over, ramp: max(worst.ramp, f.ramp),
 			missing: worst.missing + f.missing, repeats: worst.repeats + f.repeats, stall: max(worst.stall, f.stall),
 		}
 	}
-	t.add(r.label, percent(median(shares)).atLeast(100*want), whole(worst.peak), whole(worst.over).atMost(0),
-		num(worst.ramp, 2, " s"), whole(worst.missing), whole(worst.repeats), millis(worst.stall))
+	t.add(append([]any{
+		r.label, percent(median(shares)).atLeast(100 * want), whole(worst.peak), whole(worst.over).atMost(0),
+		num(worst.ramp, 2, " s"), whole(worst.missing), whole(worst.repeats), millis(worst.stall),
+	}, medianCost(costs).cells()...)...)
 	return nil
 }
 
 // run is one race.
-func (b *bench) run(ctx context.Context, r race) (finish, error) {
+func (b *bench) run(ctx context.Context, r race) (f finish, err error) {
 	l, err := b.newLab(ctx, r.setup)
 	if err != nil {
-		return finish{}, err
+		return f, err
 	}
 	defer l.close()
 	if err := l.backlog(ctx, order{app: appID(0), typ: tasks.TypeScheme}, r.backlog); err != nil {
-		return finish{}, err
+		return f, err
 	}
 	if r.busy {
 		if err := l.keepCoreBusy(); err != nil {
-			return finish{}, err
+			return f, err
 		}
+	}
+	before, err := l.usage(ctx)
+	if err != nil {
+		return f, err
 	}
 	began, stalls := monotonic(), watchStalls(ctx)
 	defer stalls.end()
 	if err := l.startWorkers(r.workers); err != nil {
-		return finish{}, err
+		return f, err
 	}
 	if r.churn > 0 {
 		err = l.comeAndGo(r.churn)
@@ -149,23 +156,27 @@ func (b *bench) run(ctx context.Context, r race) (finish, error) {
 		err = l.arrived(r.backlog, patience(r.backlog, r.limit))
 	}
 	if err != nil {
-		return finish{}, err
-	}
-	all, err := l.arrivals()
-	if err != nil || len(all) == 0 {
-		return finish{}, errors.Join(err, fmt.Errorf("%d calls arrived", len(all)))
-	}
-	times := instants(all)
-	f := finish{
-		share: middleShare(times, r.limit), ramp: seconds(times[0] - began),
-		missing: r.backlog - distinct(all), repeats: len(all) - distinct(all),
+		return f, err
 	}
 	f.stall = stalls.end()
-	if r.churn > 0 {
-		f.missing = 0 // the backlog is longer than the race
+	all, err := l.arrivals()
+	if err != nil || len(all) == 0 {
+		return f, errors.Join(err, fmt.Errorf("%d calls arrived", len(all)))
 	}
+	f.judge(r, all, began)
+	f.cost, err = l.costSince(ctx, before, len(all))
+	return f, err
+}
+
+// judge tells what the arrivals show of a race whose workers began at a time.
+func (f *finish) judge(r race, all []arrival, began int64) {
+	times := instants(all)
+	f.share, f.ramp = middleShare(times, r.limit), seconds(times[0]-began)
 	f.peak, f.over = densest(times, time.Second, r.limit)
-	return f, nil
+	f.repeats = len(all) - distinct(all)
+	if r.churn == 0 { // else the backlog is longer than the race
+		f.missing = r.backlog - distinct(all)
+	}
 }
 
 // patience is how long a backlog may take: three times what it should, and a while for
@@ -207,132 +218,6 @@ func (l *lab) comeAndGo(span time.Duration) error {
 			return err
 		}
 	}
-	return nil
-}
-
-// perMinute is seccheck:text's documented limit.
-const perMinute = 4000
-
-func (b *bench) minutes(ctx context.Context, t *table) error {
-	spans := sized(b, 3, 1)
-	t.title = "A limit of 4,000 a minute"
-	t.about = fmt.Sprintf("`seccheck:text`, a backlog that outlasts the run, answers after 20 ms, `pace.margin: 0.02`, real time. After the idle start a minute's allowance goes at once, and again when it has left the window. The share is that of the calls from the first arrival up to the first one that comes %d min or more after it. Wanted: at least 97.5 %%, and no call over the limit in any sliding minute.", spans)
-	t.head = []string{"case", "share of the limit", "most in a minute", "calls over", "measured over", "start to first call"}
-	for _, workers := range sized(b, []int{1, 4}, []int{4}) {
-		if err := b.minutesOf(ctx, t, workers, spans); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *bench) minutesOf(ctx context.Context, t *table, workers, spans int) error {
-	l, err := b.newLab(ctx, setup{apps: 1, margin: quietMargin, latency: standInWait})
-	if err != nil {
-		return err
-	}
-	defer l.close()
-	if err := l.backlog(ctx, order{app: appID(0), typ: tasks.TypeTextCheck}, (spans+1)*perMinute); err != nil {
-		return err
-	}
-	began := monotonic()
-	if err := l.startWorkers(workers); err != nil {
-		return err
-	}
-	if err := l.arrived(1, time.Minute); err != nil {
-		return err
-	}
-	span := time.Duration(spans) * time.Minute
-	// A spent minute ends 200 ms late at most, and a busy machine needs some time more.
-	if err := l.quiet(span + 3*time.Second); err != nil {
-		return err
-	}
-	all, err := l.arrivals()
-	if err != nil {
-		return err
-	}
-	times := instants(all)
-	next := between(times, times[0]+int64(span), times[len(times)-1]+1)
-	if len(next) == 0 {
-		return fmt.Errorf("%d workers: no call came %v after the first", workers, span)
-	}
-	share := shareOf(times, times[0], next[0], time.Minute, perMinute)
-	peak, over := densest(times, time.Minute, perMinute)
-	t.add(counted(workers), percent(share).atLeast(100*wantShare), whole(peak), whole(over).atMost(0),
-		num(seconds(next[0]-times[0]), 1, " s"), num(seconds(times[0]-began), 2, " s"))
-	return nil
-}
-
-// quiet waits without disturbing, but for a look each second at whether all still run.
-func (l *lab) quiet(span time.Duration) error {
-	for end := time.Now().Add(span); time.Now().Before(end); {
-		if err := pause(l.ctx, time.Second); err != nil {
-			return err
-		}
-		if err := l.troubled(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// thousandAtOnce is the limit of the case pipeline, and of scheme:generate in it.
-const thousandAtOnce = 1000
-
-func (b *bench) pipeline(ctx context.Context, t *table) error {
-	n := sized(b, 20_000, 3000)
-	t.title = "What a send costs"
-	t.about = fmt.Sprintf("`scheme:generate` with a limit of 1,000 a second that this machine need not reach, a backlog of %s, answers after 20 ms, all the way from the queue to the recorded outcome. Enqueuing is not in it. Commands inside of scripts count.", thousands(n))
-	t.head = []string{"case", "calls a second", "most in a second", "Redis commands a send", "of them EVALSHA", "Redis CPU a 1,000", "workers' CPU a 1,000"}
-	for _, workers := range sized(b, []int{1, 8}, []int{8}) {
-		l, err := b.newLab(ctx, setup{
-			apps: 1, margin: quietMargin, latency: standInWait,
-			limits: map[string]ratelimit.Limit{tasks.TypeScheme: {PerSecond: thousandAtOnce}},
-		})
-		if err != nil {
-			return err
-		}
-		err = l.costs(ctx, t, workers, n)
-		l.close()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (l *lab) costs(ctx context.Context, t *table, workers, n int) error {
-	if err := l.backlog(ctx, order{app: appID(0), typ: tasks.TypeScheme}, n); err != nil {
-		return err
-	}
-	before, err := l.usage(ctx)
-	if err != nil {
-		return err
-	}
-	if err := l.startWorkers(workers); err != nil {
-		return err
-	}
-	if err := l.arrived(n, patience(n, 100)); err != nil {
-		return err
-	}
-	after, err := l.usage(ctx)
-	if err != nil {
-		return err
-	}
-	cpu, err := l.workerCPU()
-	if err != nil {
-		return err
-	}
-	all, err := l.arrivals()
-	if err != nil {
-		return err
-	}
-	times, used, sends := instants(all), after.since(before), float64(len(all))
-	peak, _ := densest(times, time.Second, thousandAtOnce)
-	t.add(counted(workers), num(sends/seconds(times[len(times)-1]-times[0]), 0, ""),
-		whole(peak).atMost(thousandAtOnce), num(float64(used.commands)/sends, 1, ""),
-		num(float64(used.calls["evalsha"])/sends, 2, ""), num(1000*used.cpu/sends, 2, " s"),
-		num(1000*cpu.Seconds()/sends, 2, " s"))
 	return nil
 }
 

@@ -86,8 +86,13 @@ func (p *process) died() error {
 }
 
 // cpu is the processor time that a process has used so far, as /proc/<pid>/stat has it,
-// which counts in hundredths of a second.
+// which counts in hundredths of a second. Of one that has ended it is all that it used.
 func (p *process) cpu() (time.Duration, error) {
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime(), nil
+	default:
+	}
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/stat")
 	if err != nil {
 		return 0, err
