@@ -27,6 +27,7 @@ type setup struct {
 	margin  float64                    // 0: the program's default
 	limits  map[string]ratelimit.Limit // of every app; those that are left out keep their defaults
 	latency time.Duration              // of the stand-in's answers
+	token   time.Duration              // of its answers with a token, when longer
 	jitter  time.Duration              // of the network in between; 0: there is no proxy
 }
 
@@ -72,7 +73,7 @@ func (b *bench) newLab(ctx context.Context, s setup) (l *lab, err error) {
 		return l, err
 	}
 	l.client = tasks.NewClient(l.rdb)
-	if err = l.startStandIn(s.latency); err != nil {
+	if err = l.startStandIn(s); err != nil {
 		return l, err
 	}
 	base := l.wechat
@@ -158,13 +159,13 @@ func (l *lab) startRedis() error {
 	return last
 }
 
-func (l *lab) startStandIn(latency time.Duration) error {
+func (l *lab) startStandIn(s setup) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = r.Close() }()
-	p, err := startProcess(l.ctx, l.logFile("standin"), w, l.bench.self, partStandIn, "-latency", latency.String())
+	p, err := startProcess(l.ctx, l.logFile("standin"), w, l.bench.self, partStandIn, "-latency", s.latency.String(), "-token", max(s.latency, s.token).String())
 	_ = w.Close()
 	if err != nil {
 		return err

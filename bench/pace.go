@@ -65,7 +65,11 @@ func (b *bench) seconds(ctx context.Context, t *table) error {
 			}
 		}
 	}
-	return nil
+	// The first calls of all wait for the app's token, and must not leave together then.
+	return b.race(ctx, t, race{
+		label: "4 workers, the token takes 200 ms", workers: 4, backlog: n, limit: perSecond,
+		setup: setup{apps: 1, margin: quietMargin, latency: standInWait, token: 200 * time.Millisecond},
+	}, wantShare)
 }
 
 func (b *bench) churn(ctx context.Context, t *table) error {

@@ -19,7 +19,8 @@ import (
 // call arrived. It does next to nothing else: the sandbox checks and remembers much more,
 // and would compete with the workers for the machine.
 type standIn struct {
-	latency time.Duration
+	latency   time.Duration
+	tokenWait time.Duration // of the token endpoint
 
 	mu       sync.Mutex
 	arrivals []arrival // guarded by mu
@@ -59,6 +60,9 @@ func (s *standIn) token(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if pause(r.Context(), s.tokenWait) != nil {
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": tokenPrefix + q.App, "expires_in": 7200})
 }
@@ -73,9 +77,7 @@ func (s *standIn) call(w http.ResponseWriter, r *http.Request, answer string) {
 	s.mu.Lock()
 	s.arrivals = append(s.arrivals, arrival{At: at, App: app, Key: keyOf(body)})
 	s.mu.Unlock()
-	select {
-	case <-time.After(s.latency):
-	case <-r.Context().Done():
+	if pause(r.Context(), s.latency) != nil {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -115,6 +117,7 @@ func keyOf(body []byte) int {
 func serveStandIn(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet(partStandIn, flag.ContinueOnError)
 	latency := flags.Duration("latency", 0, "before each answer")
+	token := flags.Duration("token", 0, "before each answer with a token")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -122,7 +125,7 @@ func serveStandIn(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: (&standIn{latency: *latency}).handler(), ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: (&standIn{latency: *latency, tokenWait: *token}).handler(), ReadHeaderTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if _, err := fmt.Fprintln(out, "http://"+listener.Addr().String()); err != nil {
