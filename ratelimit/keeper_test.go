@@ -24,14 +24,14 @@ type keeper interface {
 
 // scripted is the scripts with the clocks in the test's hand, asked by several replicas.
 type scripted struct {
-	t        *testing.T
+	t        testing.TB
 	rdb      redis.UniversalClient
 	replicas map[string]*Limiter
 	clock    int64
 	mono     int64
 }
 
-func newScripted(t *testing.T, rdb redis.UniversalClient) *scripted {
+func newScripted(t testing.TB, rdb redis.UniversalClient) *scripted {
 	return &scripted{t: t, rdb: rdb, replicas: map[string]*Limiter{}}
 }
 

@@ -1,0 +1,53 @@
+package main
+
+import "context"
+
+// cost is what Redis and the workers spent on calls.
+type cost struct {
+	commands  float64 // Redis' per call, with those inside of scripts
+	evalsha   float64 // of them EVALSHA, which clients alone send
+	redisCPU  float64 // seconds per 1,000 calls
+	workerCPU float64 // the same, of all workers
+}
+
+// costSince is what so many calls have cost since an earlier reading, which was taken
+// before there were workers.
+func (l *lab) costSince(ctx context.Context, before usage, calls int) (cost, error) {
+	after, err := l.usage(ctx)
+	if err != nil {
+		return cost{}, err
+	}
+	cpu, err := l.workerCPU()
+	if err != nil {
+		return cost{}, err
+	}
+	used, n := after.since(before), float64(calls)
+	return cost{
+		commands: float64(used.commands) / n, evalsha: float64(used.calls["evalsha"]) / n,
+		redisCPU: 1000 * used.cpu / n, workerCPU: 1000 * cpu.Seconds() / n,
+	}, nil
+}
+
+// costHead are the columns of cells.
+func costHead() []string {
+	return []string{"Redis commands a send", "of them EVALSHA", "Redis CPU a 1,000", "workers' CPU a 1,000"}
+}
+
+func (c cost) cells() []any {
+	return []any{num(c.commands, 1, ""), num(c.evalsha, 2, ""), num(c.redisCPU, 2, " s"), num(c.workerCPU, 2, " s")}
+}
+
+// medianCost is the median of each.
+func medianCost(all []cost) cost {
+	mid := func(of func(cost) float64) float64 {
+		values := make([]float64, len(all))
+		for i, c := range all {
+			values[i] = of(c)
+		}
+		return median(values)
+	}
+	return cost{
+		commands: mid(func(c cost) float64 { return c.commands }), evalsha: mid(func(c cost) float64 { return c.evalsha }),
+		redisCPU: mid(func(c cost) float64 { return c.redisCPU }), workerCPU: mid(func(c cost) float64 { return c.workerCPU }),
+	}
+}

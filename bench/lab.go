@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// setup is what a lab is to be like.
+type setup struct {
+	apps    int
+	margin  float64                    // 0: the program's default
+	limits  map[string]ratelimit.Limit // of every app; those that are left out keep their defaults
+	latency time.Duration              // of the stand-in's answers
+	token   time.Duration              // of its answers with a token, when longer
+	jitter  time.Duration              // of the network in between; 0: there is no proxy
+}
+
+// lab is one measurement's own world: a Redis, a stand-in for WeChat, and the workers,
+// each in a process of its own. Nothing of a lab is left for the next one.
+type lab struct {
+	bench  *bench
+	dir    string
+	config string
+	redis  string // host:port
+	wechat string // the stand-in's URL
+	rdb    *redis.Client
+	client *tasks.Client
+	ctx    context.Context //nolint:containedctx // the lab's life: its processes end with it
+	cancel context.CancelFunc
+	proxy  *jitterProxy
+	keys   atomic.Int64 // numbers the tasks
+	others []*process   // Redis, the stand-in, the spinner
+
+	mu      sync.Mutex
+	workers []*process // guarded by mu; those that run
+	taken   []*process // guarded by mu; those that were ended on purpose
+	started int        // guarded by mu
+}
+
+// appID is the n-th app.
+func appID(n int) string { return fmt.Sprintf("wx%016x", n+1) }
+
+// newLab sets a lab up; close it.
+func (b *bench) newLab(ctx context.Context, s setup) (l *lab, err error) {
+	l = &lab{bench: b}
+	ctx, cancel := context.WithCancel(ctx)
+	l.ctx, l.cancel = ctx, cancel
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.dir, err = os.MkdirTemp(b.dir, "lab"); err != nil {
+		return l, err
+	}
+	if err = l.startRedis(); err != nil {
+		return l, err
+	}
+	l.client = tasks.NewClient(l.rdb)
+	if err = l.startStandIn(s); err != nil {
+		return l, err
+	}
+	base := l.wechat
+	if s.jitter > 0 {
+		if l.proxy, err = startProxy(ctx, strings.TrimPrefix(l.wechat, "http://"), s.jitter); err != nil {
+			return l, err
+		}
+		base = "http://" + l.proxy.addr()
+	}
+	l.config = filepath.Join(l.dir, "wxcourier.yaml")
+	return l, os.WriteFile(l.config, []byte(s.yaml(l.redis, base)), 0o600)
+}
+
+// yaml is the workers' configuration.
+func (s setup) yaml(redisAddr, wechatURL string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "redis: {addrs: [%q]}\nwechat: {base_url: %q}\n", redisAddr, wechatURL)
+	if s.margin > 0 {
+		fmt.Fprintf(&b, "pace: {margin: %v}\n", s.margin)
+	}
+	b.WriteString("apps:\n")
+	limits, err := json.Marshal(s.limits) // JSON is YAML, and the names are the same
+	if err != nil {
+		panic(err) // a map of numbers
+	}
+	for n := range s.apps {
+		fmt.Fprintf(&b, "  - id: %s\n    secret: bench\n", appID(n))
+		if len(s.limits) > 0 {
+			fmt.Fprintf(&b, "    limits: %s\n", limits)
+		}
+	}
+	return b.String()
+}
+
+// close ends everything and forgets it.
+func (l *lab) close() {
+	l.cancel() // kills what still runs
+	l.mu.Lock()
+	all := slices.Concat(l.others, l.workers, l.taken)
+	l.mu.Unlock()
+	for _, p := range all {
+		p.kill()
+	}
+	if l.proxy != nil {
+		l.proxy.running.Wait()
+	}
+	if l.rdb != nil {
+		_ = l.rdb.Close()
+	}
+	if l.dir != "" && !l.bench.keep {
+		_ = os.RemoveAll(l.dir)
+	}
+}
+
+func (l *lab) logFile(name string) string { return filepath.Join(l.dir, name+".log") }
+
+// startRedis starts a redis-server that keeps nothing. Between the search for a free port
+// and its use somebody else may take it: then there is another one.
+func (l *lab) startRedis() error {
+	var last error
+	for range 3 {
+		addr, err := freeAddr(l.ctx)
+		if err != nil {
+			return err
+		}
+		_, port, _ := net.SplitHostPort(addr)
+		p, err := startProcess(l.ctx, l.logFile("redis"), nil, "redis-server", "--port", port, "--bind", "127.0.0.1",
+			"--save", "", "--appendonly", "no", "--dir", l.dir, "--daemonize", "no", "--loglevel", "warning")
+		if err != nil {
+			return err
+		}
+		rdb := redis.NewClient(&redis.Options{Addr: addr})
+		last = until(l.ctx, 10*time.Second, "redis-server answers", func() (bool, error) {
+			return accepts(l.ctx, addr) && rdb.Ping(l.ctx).Err() == nil, p.died()
+		})
+		if last == nil {
+			l.redis, l.rdb, l.others = addr, rdb, append(l.others, p)
+			return nil
+		}
+		p.kill()
+		_ = rdb.Close()
+	}
+	return last
+}
+
+func (l *lab) startStandIn(s setup) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	p, err := startProcess(l.ctx, l.logFile("standin"), w, l.bench.self, partStandIn, "-latency", s.latency.String(), "-token", max(s.latency, s.token).String())
+	_ = w.Close()
+	if err != nil {
+		return err
+	}
+	l.others = append(l.others, p)
+	l.wechat, err = firstLine(r, 10*time.Second)
+	if err != nil {
+		return fmt.Errorf("the stand-in does not start: %w\n%s", err, tail(p.log, 5))
+	}
+	return nil
+}
+
+// keepCoreBusy runs something that needs one core all the time.
+func (l *lab) keepCoreBusy() error {
+	p, err := startProcess(l.ctx, l.logFile("spin"), nil, l.bench.self, partSpin)
+	if err == nil {
+		l.others = append(l.others, p)
+	}
+	return err
+}
+
+// startWorkers starts n more worker processes.
+func (l *lab) startWorkers(n int) error {
+	for range n {
+		if err := l.startWorker(l.bench.binary, "worker", "-c", l.config); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lab) startWorker(command ...string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.started++
+	p, err := startProcess(l.ctx, l.logFile("worker"+strconv.Itoa(l.started)), nil, command...)
+	if err == nil {
+		l.workers = append(l.workers, p)
+	}
+	return err
+}
+
+// takeWorker takes the worker that has run the longest out of those that must run.
+func (l *lab) takeWorker() *process {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.workers[0]
+	l.workers = l.workers[1:]
+	l.taken = append(l.taken, p)
+	return p
+}
+
+// troubled is the error of a process that has died.
+func (l *lab) troubled() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for _, p := range slices.Concat(l.others, l.workers) {
+		errs = append(errs, p.died())
+	}
+	return errors.Join(errs...)
+}
+
+// workerCPU is the processor time that the workers have used so far, those that were ended
+// on purpose as well.
+func (l *lab) workerCPU() (sum time.Duration, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range slices.Concat(l.taken, l.workers) {
+		d, err := p.cpu()
+		if err != nil {
+			return 0, err
+		}
+		sum += d
+	}
+	return sum, nil
+}

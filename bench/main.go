@@ -1,0 +1,230 @@
+// Command bench measures what wxcourier promises about its pace and its cost: real worker
+// processes, a real Redis, and a stand-in for WeChat that notes when each call arrives.
+// README.md says what each case measures, and how.
+//
+//	go run . -quick seconds
+//	go run . all >tables.md
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The program's parts in other processes.
+const (
+	partStandIn = "stand-in"
+	partSpin    = "spin"
+	partPlain   = "plain-worker"
+)
+
+// bench is one run of the program.
+type bench struct {
+	quick  bool
+	json   bool
+	keep   bool
+	runs   int // 0: as often as the case wants
+	module string
+	binary string // wxcourier, built from module
+	self   string // this program
+	dir    string
+	out    io.Writer
+	status io.Writer
+}
+
+// measurement is one case: it fills a table.
+type measurement struct {
+	name string
+	help string
+	run  func(b *bench, ctx context.Context, t *table) error
+}
+
+// cases are all of them, in the order of "all".
+func cases() []measurement {
+	return []measurement{
+		{"seconds", "100 a second: 1, 2, 4 and 8 workers, also beside a busy core", (*bench).seconds},
+		{"churn", "100 a second while workers come, go and are killed", (*bench).churn},
+		{"jitter", "100 a second over a network with 50 ms of jitter, at the default margin", (*bench).jitter},
+		{"minutes", "4,000 a minute over three minutes", (*bench).minutes},
+		{"midnight", "both limits over midnight, in simulated time", (*bench).midnight},
+		{"permits", "what a permit costs, and how much of a limit the limiters alone use", (*bench).permits},
+		{"pipeline", "1,000 a second through 8 workers: what a send costs", (*bench).pipeline},
+		{"tenants", "one app's tasks beside another app that is held, or has 100,000 tasks waiting", (*bench).tenants},
+		{"idle", "what a replica costs that has nothing to do", (*bench).idle},
+		{"latency", "from enqueue to the call, on an idle system", (*bench).latency},
+		{"beside", "wxcourier beside asynq's wiki pattern with redis_rate", (*bench).beside},
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := start(ctx, os.Args[1:])
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func start(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case partStandIn:
+			return serveStandIn(ctx, args[1:], os.Stdout)
+		case partSpin:
+			spin(ctx)
+			return nil
+		case partPlain:
+			return runPlainWorker(ctx, args[1:], os.Stdout)
+		}
+	}
+	b := &bench{out: os.Stdout, status: os.Stderr}
+	wanted, err := b.parse(args)
+	if err != nil {
+		return err
+	}
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	defer func() { _ = b.cleanUp() }()
+	return b.measure(ctx, wanted)
+}
+
+// parse reads the command line.
+func (b *bench) parse(args []string) ([]measurement, error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.BoolVar(&b.quick, "quick", false, "small sizes: to see that a case works, not what it measures")
+	flags.BoolVar(&b.json, "json", false, "one JSON object a row in place of Markdown")
+	flags.BoolVar(&b.keep, "keep", false, "leave the folder with configurations and logs")
+	flags.IntVar(&b.runs, "runs", 0, "`times` that each row of seconds, churn, jitter and beside is measured (default 1; beside 3)")
+	flags.StringVar(&b.module, "module", "..", "the `folder` of wxcourier's main module")
+	flags.Usage = func() {
+		_, _ = fmt.Fprintln(flags.Output(), "bench [flags] case…\n\nThe cases, or all:")
+		for _, c := range cases() {
+			_, _ = fmt.Fprintf(flags.Output(), "  %-9s %s\n", c.name, c.help)
+		}
+		_, _ = fmt.Fprintln(flags.Output(), "\nThe flags:")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	var wanted []measurement
+	for _, name := range flags.Args() {
+		found := false
+		for _, c := range cases() {
+			if name == c.name || name == "all" {
+				wanted, found = append(wanted, c), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("there is no case %q; see bench -help (flags stand before the cases)", name)
+		}
+	}
+	if len(wanted) == 0 {
+		flags.Usage()
+		return nil, flag.ErrHelp
+	}
+	return wanted, nil
+}
+
+// prepare builds wxcourier, once for all cases.
+func (b *bench) prepare(ctx context.Context) (err error) {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		return fmt.Errorf("redis-server is needed: %w", err)
+	}
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if b.dir, err = os.MkdirTemp("", "wxcourier-bench"); err != nil {
+		return err
+	}
+	b.binary = filepath.Join(b.dir, "wxcourier")
+	b.say("building wxcourier")
+	build := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "./cmd/wxcourier") //nolint:gosec // our own folder
+	build.Dir = b.module
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		_ = b.cleanUp()
+		return fmt.Errorf("build wxcourier in %s: %w\n%s", b.module, err, out)
+	}
+	return nil
+}
+
+func (b *bench) cleanUp() error {
+	if b.keep {
+		b.say("logs are in %s", b.dir)
+		return os.Remove(b.binary)
+	}
+	return os.RemoveAll(b.dir)
+}
+
+// measure runs the cases. One that breaks down does not keep the others from running.
+func (b *bench) measure(ctx context.Context, wanted []measurement) error {
+	if !b.json {
+		if _, err := fmt.Fprintf(b.out, "Measured %s\n\n", b.conditions()); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	missed := 0
+	for _, c := range wanted {
+		began := time.Now()
+		b.say("%s: %s", c.name, c.help)
+		t := &table{name: c.name}
+		err := c.run(b, ctx, t)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
+			b.say("%s FAILED: %v", c.name, err)
+		}
+		if len(t.rows) > 0 { // also of a case that broke down: what it had measured
+			errs = append(errs, b.show(t))
+		}
+		missed += t.missed()
+		b.say("%s took %v", c.name, time.Since(began).Round(time.Second))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if missed > 0 {
+		b.say("%d figures are not what is wanted (bold)", missed)
+	}
+	return errors.Join(errs...)
+}
+
+// say tells what is going on.
+func (b *bench) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(b.status, time.Now().Format(time.TimeOnly)+" "+strings.TrimSpace(format)+"\n", args...)
+}
+
+// sized picks a size.
+func sized[T any](b *bench, full, quick T) T {
+	if b.quick {
+		return quick
+	}
+	return full
+}
+
+// repeats is how often a row is measured.
+func (b *bench) repeats(usual int) int {
+	switch {
+	case b.runs > 0:
+		return b.runs
+	case b.quick:
+		return 1
+	default:
+		return usual
+	}
+}

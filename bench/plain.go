@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-redis/redis_rate/v10"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// What most would write first: the pattern of asynq's wiki
+// (https://github.com/hibiken/asynq/wiki/Rate-Limiting), with redis_rate in place of the
+// limiter of one process, since there are several. A handler that finds no room returns a
+// rateLimitError; asynq brings the task back after its retryIn, and counts no failure.
+
+// rateLimitError says that there is no room now.
+type rateLimitError struct{ retryIn time.Duration }
+
+func (e *rateLimitError) Error() string {
+	return fmt.Sprintf("rate limited (retry in %v)", e.retryIn)
+}
+
+func isRateLimited(err error) bool {
+	var limited *rateLimitError
+	return errors.As(err, &limited)
+}
+
+// The two ways of telling asynq when a task should come back.
+const (
+	backRandom = "random" // the wiki's: 0 to 9 whole seconds
+	backExact  = "exact"  // when redis_rate says that there will be room
+)
+
+// plainWorker handles tasks that way.
+type plainWorker struct {
+	limiter *redis_rate.Limiter
+	limit   redis_rate.Limit
+	back    string
+	base    string
+	client  *http.Client
+}
+
+func (p *plainWorker) handle(ctx context.Context, t *asynq.Task) error {
+	e, err := tasks.DecodePayload(t.Payload())
+	if err != nil {
+		return err
+	}
+	room, err := p.limiter.Allow(ctx, e.App, p.limit)
+	if err != nil {
+		return err
+	}
+	if room.Allowed == 0 {
+		retryIn := room.RetryAfter
+		if p.back == backRandom {
+			retryIn = time.Duration(rand.IntN(10)) * time.Second //nolint:gosec // as the wiki has it
+		}
+		return &rateLimitError{retryIn}
+	}
+	return p.call(ctx, e)
+}
+
+// call is what the handler is for.
+func (p *plainWorker) call(ctx context.Context, e tasks.Envelope) error {
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, p.base+"/wxa/generatescheme?access_token="+tokenPrefix+e.App, bytes.NewReader(e.Body))
+	if err != nil {
+		return err
+	}
+	answer, err := p.client.Do(q)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	_, err = io.Copy(io.Discard, answer.Body)
+	return err
+}
+
+// runPlainWorker is the program's part as such a worker, until ctx ends.
+func runPlainWorker(ctx context.Context, args []string, _ io.Writer) error {
+	flags := flag.NewFlagSet(partPlain, flag.ContinueOnError)
+	addr := flags.String("redis", "", "host:port")
+	base := flags.String("base", "", "the stand-in's URL")
+	limit := flags.Int("limit", perSecond, "calls a second and app")
+	back := flags.String("back", backRandom, "when a task comes back: random or exact")
+	concurrency := flags.Int("concurrency", 64, "handlers at the same time")
+	queues := flags.String("queues", "", "their names, with commas between them")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	rdb := redis.NewClient(&redis.Options{Addr: *addr})
+	defer func() { _ = rdb.Close() }()
+	transport := &http.Transport{MaxIdleConnsPerHost: *concurrency}
+	p := &plainWorker{
+		limiter: redis_rate.NewLimiter(rdb), limit: redis_rate.PerSecond(*limit),
+		back: *back, base: *base, client: &http.Client{Transport: transport},
+	}
+	weights := make(map[string]int)
+	for name := range strings.SplitSeq(*queues, ",") {
+		weights[name] = 1
+	}
+	server := asynq.NewServer(asynq.RedisClientOpt{Addr: *addr}, asynq.Config{
+		Concurrency: *concurrency, Queues: weights, LogLevel: asynq.WarnLevel,
+		IsFailure: func(err error) bool { return !isRateLimited(err) },
+		RetryDelayFunc: func(n int, err error, t *asynq.Task) time.Duration {
+			var limited *rateLimitError
+			if errors.As(err, &limited) {
+				return limited.retryIn
+			}
+			return asynq.DefaultRetryDelayFunc(n, err, t)
+		},
+	})
+	if err := server.Start(asynq.HandlerFunc(p.handle)); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	server.Shutdown()
+	return nil
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// figure is a number of a table: its value, how it is written, and what it must be.
+type figure struct {
+	value  float64
+	digits int
+	unit   string
+	least  *float64 // nil: any
+	most   *float64
+}
+
+func num(v float64, digits int, unit string) figure {
+	return figure{value: v, digits: digits, unit: unit}
+}
+func whole[T ~int | ~int64](n T) figure   { return figure{value: float64(n)} }
+func percent(share float64) figure        { return num(100*share, 1, " %") }
+func millis(v float64) figure             { return num(v, 1, " ms") }
+func (f figure) atLeast(v float64) figure { f.least = &v; return f }
+func (f figure) atMost(v float64) figure  { f.most = &v; return f }
+
+// met tells whether the figure is what it must be.
+func (f figure) met() bool {
+	return (f.least == nil || f.value >= *f.least) && (f.most == nil || f.value <= *f.most)
+}
+
+// String writes a figure that misses what it must be in bold.
+func (f figure) String() string {
+	if math.IsNaN(f.value) {
+		return "–"
+	}
+	text := fmt.Sprintf("%.*f", f.digits, f.value) + f.unit
+	if !f.met() {
+		return "**" + text + "**"
+	}
+	return text
+}
+
+// table is what a case shows.
+type table struct {
+	name  string
+	title string
+	about string // one paragraph: what was done, and what is wanted
+	head  []string
+	rows  [][]any // of strings and figures
+}
+
+func (t *table) add(cells ...any) { t.rows = append(t.rows, cells) }
+
+// missed counts the figures that are not what they must be.
+func (t *table) missed() (n int) {
+	for _, row := range t.rows {
+		for _, cell := range row {
+			if f, ok := cell.(figure); ok && !f.met() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func (t *table) markdown(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s\n\n%s\n\n", t.title, wrap(t.about, 92))
+	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(t.head, " | "), strings.Repeat("---|", len(t.head)))
+	for _, row := range t.rows {
+		texts := make([]string, len(row))
+		for i, cell := range row {
+			texts[i] = fmt.Sprint(cell)
+		}
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(texts, " | "))
+	}
+	b.WriteString("\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// json writes one line a row: the columns' names and their values, with the case.
+func (t *table) json(w io.Writer) error {
+	for _, row := range t.rows {
+		line := map[string]any{"case": t.name}
+		missed := []string{}
+		for i, cell := range row {
+			switch c := cell.(type) {
+			case figure:
+				if !math.IsNaN(c.value) {
+					line[t.head[i]] = c.value
+				}
+				if !c.met() {
+					missed = append(missed, t.head[i])
+				}
+			default:
+				line[t.head[i]] = cell
+			}
+		}
+		line["missed"] = missed
+		if err := json.NewEncoder(w).Encode(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wrap breaks a text into lines.
+func wrap(text string, width int) string {
+	var b strings.Builder
+	n := 0
+	for i, word := range strings.Fields(text) {
+		switch {
+		case i == 0:
+		case n+1+len(word) > width:
+			b.WriteString("\n")
+			n = 0
+		default:
+			b.WriteString(" ")
+			n++
+		}
+		b.WriteString(word)
+		n += len(word)
+	}
+	return b.String()
+}
+
+// conditions is what a reader must know about a run, in one line.
+func (b *bench) conditions() string {
+	load := "?"
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load, _, _ = strings.Cut(string(text), " ")
+	}
+	server := "?"
+	if out, err := exec.Command("redis-server", "--version").Output(); err == nil { //nolint:noctx // tells its version and ends
+		for _, field := range strings.Fields(string(out)) {
+			if v, ok := strings.CutPrefix(field, "v="); ok {
+				server = v
+			}
+		}
+	}
+	sizes := ""
+	if b.quick {
+		sizes = ", quick sizes"
+	}
+	return fmt.Sprintf("%s, %d cores, load %s at the start, %s, Redis %s, %s/%s%s.",
+		time.Now().Format(time.DateOnly), runtime.NumCPU(), load, runtime.Version(), server, runtime.GOOS, runtime.GOARCH, sizes)
+}
+
+// show writes a case's table.
+func (b *bench) show(t *table) error {
+	if b.json {
+		return t.json(b.out)
+	}
+	return t.markdown(b.out)
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// standIn answers like WeChat after a fixed latency, never refuses, and notes when each
+// call arrived. It does next to nothing else: the sandbox checks and remembers much more,
+// and would compete with the workers for the machine.
+type standIn struct {
+	latency   time.Duration
+	tokenWait time.Duration // of the token endpoint
+
+	mu       sync.Mutex
+	arrivals []arrival // guarded by mu
+}
+
+// tokenPrefix and the app's id are the token of an app.
+const tokenPrefix = "bench-"
+
+// answers are the bodies for a success, by endpoint.
+func answers() map[string]string {
+	return map[string]string{
+		"/wxa/generatescheme": `{"errcode":0,"errmsg":"ok","openlink":"weixin://dl/business/?t=bench"}`,
+		"/wxa/msg_sec_check":  `{"errcode":0,"errmsg":"ok","result":{"suggest":"pass","label":100},"trace_id":"bench"}`,
+	}
+}
+
+func (s *standIn) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cgi-bin/stable_token", s.token)
+	for path, answer := range answers() {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { s.call(w, r, answer) })
+	}
+	mux.HandleFunc("GET /bench/arrivals", s.list)
+	mux.HandleFunc("GET /bench/count", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, _ = fmt.Fprint(w, len(s.arrivals))
+	})
+	return mux
+}
+
+func (s *standIn) token(w http.ResponseWriter, r *http.Request) {
+	var q struct {
+		App string `json:"appid"`
+	}
+	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<16)).Decode(&q); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if pause(r.Context(), s.tokenWait) != nil {
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": tokenPrefix + q.App, "expires_in": 7200})
+}
+
+func (s *standIn) call(w http.ResponseWriter, r *http.Request, answer string) {
+	at := monotonic() // first of all: what follows takes its time
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	if err != nil {
+		return // the caller is gone
+	}
+	app := strings.TrimPrefix(r.URL.Query().Get("access_token"), tokenPrefix)
+	s.mu.Lock()
+	s.arrivals = append(s.arrivals, arrival{At: at, App: app, Key: keyOf(body)})
+	s.mu.Unlock()
+	if pause(r.Context(), s.latency) != nil {
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, answer)
+}
+
+// list shows the arrivals as JSON.
+func (s *standIn) list(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	all := s.arrivals[:len(s.arrivals):len(s.arrivals)] // what is appended later lies beyond
+	s.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(all)
+}
+
+// keyMark stands before a task's number in its body.
+const keyMark = `"k=`
+
+// keyOf reads a task's number from the body of its call; -1 where there is none.
+func keyOf(body []byte) int {
+	_, rest, found := bytes.Cut(body, []byte(keyMark))
+	digits, _, closed := bytes.Cut(rest, []byte(`"`))
+	if !found || !closed || len(digits) == 0 {
+		return -1
+	}
+	n := 0
+	for _, d := range digits {
+		if d < '0' || d > '9' {
+			return -1
+		}
+		n = 10*n + int(d-'0')
+	}
+	return n
+}
+
+// serveStandIn is the program's part as a stand-in: it says its URL on standard output,
+// and serves until ctx ends.
+func serveStandIn(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet(partStandIn, flag.ContinueOnError)
+	latency := flags.Duration("latency", 0, "before each answer")
+	token := flags.Duration("token", 0, "before each answer with a token")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: (&standIn{latency: *latency, tokenWait: *token}).handler(), ReadHeaderTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if _, err := fmt.Fprintln(out, "http://"+listener.Addr().String()); err != nil {
+		return err
+	}
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

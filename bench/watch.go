@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// count is how many calls have arrived.
+func (l *lab) count() (n int, err error) {
+	text, err := l.ask("/bench/count")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(text))
+}
+
+// arrivals are all calls that have arrived.
+func (l *lab) arrivals() (all []arrival, err error) {
+	text, err := l.ask("/bench/arrivals")
+	if err != nil {
+		return nil, err
+	}
+	return all, json.Unmarshal(text, &all)
+}
+
+func (l *lab) ask(path string) ([]byte, error) {
+	q, err := http.NewRequestWithContext(l.ctx, http.MethodGet, l.wechat+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	return io.ReadAll(answer.Body)
+}
+
+// pollEvery is how often a lab looks whether something has happened.
+const pollEvery = 100 * time.Millisecond
+
+// arrived waits until n calls have arrived.
+func (l *lab) arrived(n int, within time.Duration) error {
+	return until(l.ctx, within, fmt.Sprintf("%d calls arrive", n), func() (bool, error) {
+		if err := l.troubled(); err != nil {
+			return false, err
+		}
+		got, err := l.count()
+		return got >= n, err
+	})
+}
+
+// until waits for a condition.
+func until(ctx context.Context, within time.Duration, what string, met func() (bool, error)) error {
+	deadline := time.Now().Add(within)
+	for {
+		ok, err := met()
+		if ok || err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not within %v: %s", within, what)
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits for a time, or for ctx' end, which is an error.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// accepts tells whether anything listens on an address.
+func accepts(ctx context.Context, addr string) bool {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err == nil
+}
+
+func freeAddr(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
