@@ -1,0 +1,37 @@
+package worker_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/sandbox"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// TestATokenThatTakesLongBunchesNothing: calls neither wait together for a token that has
+// to be fetched, nor are repeated together after one that was refused.
+func TestATokenThatTakesLongBunchesNothing(t *testing.T) {
+	const limit, n = 50, 90
+	onEach(t, sandbox.Options{Latency: 900 * time.Millisecond}, func(t *testing.T, r *rig) {
+		r.wechat.Timeout, r.wechat.AttemptTimeout = 3*time.Second, 6*time.Second
+		r.pace.Margin = 0.3
+		r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: limit}})
+		r.submitMany(n)
+		for i := range n {
+			if i == 1 {
+				r.wx.Revoke(app)
+			}
+			if got := r.outcome(fmt.Sprintf("m%d", i)); got.Outcome != tasks.OutcomeAccepted {
+				t.Errorf("%s: %s %s", got.ID, got.Outcome, got.Reason)
+			}
+		}
+		if peak := r.wx.Peak(app, subscribePath); peak.Second > limit {
+			t.Errorf("%d calls in a second, of %d allowed", peak.Second, limit)
+		}
+		if calls := r.wx.Count(sandbox.Filter{Path: subscribePath}); calls == n {
+			t.Error("no call met the revoked token: the test shows nothing")
+		}
+	})
+}
