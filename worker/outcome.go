@@ -31,7 +31,8 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 	ending := ledger.Ending{
 		Outcome: string(v.outcome), Queue: j.queue, Generation: j.opened.Generation,
 		Image: j.answer.Image, Result: encode(result),
-		Kept: ledger.Kept{Payload: j.payload, Headers: j.headers},
+		NoBlob: j.Type != tasks.TypeImageCheck,
+		Kept:   ledger.Kept{Payload: j.payload, Headers: j.headers},
 	}
 	standing, err := r.settleRecord(ctx, j, ending)
 	if err != nil {

@@ -135,6 +135,7 @@ type Ending struct {
 	Generation int    // as Open gave it
 	Image      []byte // bytes of a QR code; nil for none
 	Replaces   string // the runner that owns the fence, when its answer replaces "unknown"
+	NoBlob     bool   // it never had an image to check beside it: none is looked for
 	Kept       Kept   // for a redrive; of the outcomes that one may replace, see Redrivable
 }
 
@@ -151,14 +152,17 @@ func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (Standing, error
 	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID))
 	payload, headers := e.kept()
 	reply, err := settle.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
-		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers).StringSlice()
+		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers, flag(e.NoBlob)).StringSlice()
 	if err != nil {
 		return Standing{}, fmt.Errorf("record the outcome: %w", err)
 	}
-	s := Standing{Written: reply[0] == "written", Outcome: reply[1], Result: []byte(reply[2])}
+	if reply[0] == "written" {
+		return Standing{Written: true, Outcome: reply[1], Result: e.Result}, nil
+	}
+	s := Standing{Outcome: reply[1], Result: []byte(reply[2])}
 	// The very same result stands: this call wrote it, on a connection that broke
 	// before the answer came, and go-redis asked again.
-	s.Written = s.Written || bytes.Equal(s.Result, e.Result)
+	s.Written = bytes.Equal(s.Result, e.Result)
 	return s, nil
 }
 

@@ -113,10 +113,13 @@ if canceled then return answer("canceled") end
 if expired then return answer("expired") end
 
 if redrive then redis.call("HDEL", KEYS[1], "redrive", "payload", "headers") end
-if not mine then attempts = redis.call("HINCRBY", KEYS[1], "attempts", 1) end
-redis.call("HSET", KEYS[1], "state", "sending", "run", runner .. " " .. string.format("%d", now))
+if not mine then attempts = attempts + 1 end
+local run = runner .. " " .. string.format("%d", now)
 if fenced then
-	redis.call("HSET", KEYS[1], "fence", string.format('{"runner":"%s","attempt":%d,"since":%d,"first":%d,"doubt":%d}', runner, attempts, now, first or now, first and 1 or 0))
+	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts,
+		"fence", string.format('{"runner":"%s","attempt":%d,"since":%d,"first":%d,"doubt":%d}', runner, attempts, now, first or now, first and 1 or 0))
+else
+	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts)
 end
 return answer("go")
 `)
@@ -150,9 +153,14 @@ return 1
 // ARGV[1] outcome, ARGV[2] result as JSON, ARGV[3] retention in ms, ARGV[4] cap of the
 // stream, ARGV[5] image bytes or "", ARGV[6] generation, ARGV[7] runner when "unknown"
 // is to be replaced, else "", ARGV[8] queue, ARGV[9] payload of the task and ARGV[10] its
-// headers as JSON, to be kept for a redrive, or "" and ""
+// headers as JSON, to be kept for a redrive, or "" and "", ARGV[11] 1 when the task never
+// had a blob
 //
-// Returns {"written" | "kept", outcome, result}: what stands in the record now.
+// It begins with a deletion: a script that has begun to write may go on when Redis'
+// memory is full, and an outcome that is known is recorded also then.
+//
+// Returns {"written", outcome, ""}, or {"kept", outcome, result}: what stands in the
+// record already.
 var settle = redis.NewScript(`
 local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "fence")
 local outcome, result, generation, fence = record[1], record[2], record[3], record[4]
@@ -163,17 +171,14 @@ if outcome then
 	if outcome ~= "unknown" or ARGV[7] == "" or owner ~= ARGV[7] then return {"kept", outcome, result} end
 	replaces = true
 end
+redis.call("HDEL", KEYS[1], "run", "lost", "attempts", "canceled", "redrive", "payload", "headers", ARGV[1] ~= "unknown" and "fence" or "run")
 redis.call("HSET", KEYS[1], "outcome", ARGV[1], "result", ARGV[2], "state", "done", "queue", ARGV[8], "generation", ARGV[6])
-redis.call("HDEL", KEYS[1], "run", "lost", "attempts", "canceled", "redrive", "payload", "headers")
 if ARGV[9] ~= "" then redis.call("HSET", KEYS[1], "payload", ARGV[9], "headers", ARGV[10]) end
-if ARGV[1] ~= "unknown" then redis.call("HDEL", KEYS[1], "fence") end
 redis.call("PEXPIRE", KEYS[1], ARGV[3])
 redis.call("XADD", KEYS[2], "MAXLEN", "~", ARGV[4], "*", "result", ARGV[2])
 if ARGV[5] ~= "" then redis.call("SET", KEYS[3], ARGV[5], "PX", ARGV[3]) end
-if ARGV[9] ~= "" then
-	redis.call("PEXPIRE", KEYS[4], ARGV[3])
-else
-	redis.call("DEL", KEYS[4])
+if ARGV[11] ~= "1" then
+	if ARGV[9] ~= "" then redis.call("PEXPIRE", KEYS[4], ARGV[3]) else redis.call("DEL", KEYS[4]) end
 end
 if KEYS[5] then
 	redis.call("HINCRBY", KEYS[5], ARGV[1], 1)
@@ -184,7 +189,7 @@ if KEYS[5] then
 		redis.call("PEXPIRE", KEYS[6], ARGV[3])
 	end
 end
-return {"written", ARGV[1], ARGV[2]}
+return {"written", ARGV[1], ""}
 `)
 
 // keepBlob keeps the image of a check for a task that has not ended. The first image of
