@@ -70,7 +70,7 @@ func TestFailoverPromotesTheReplica(t *testing.T) {
 
 func TestClusterTakesEverySlot(t *testing.T) {
 	var addrs []string
-	for _, node := range redistest.StartCluster(t) {
+	for _, node := range redistest.StartMasters(t) {
 		addrs = append(addrs, node.Addr())
 	}
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})

@@ -72,8 +72,8 @@ func (f *Failover) InStep() {
 	Until(t, 10*time.Second, "the replica is in step", func() bool { return offset(replica, "slave_repl_offset") >= wanted })
 }
 
-// StartCluster starts a cluster of three masters, which share all slots.
-func StartCluster(t *testing.T, args ...string) []*Server {
+// StartMasters starts a cluster of three masters, which share all slots.
+func StartMasters(t *testing.T, args ...string) []*Server {
 	t.Helper()
 	const masters, slots = 3, 16384
 	nodes := make([]*Server, masters)
