@@ -27,11 +27,15 @@ const (
 type fleet struct {
 	replica *Replica
 	wakes   chan string // queue names, or "hold:<app>"
+	said    repeats
 
 	mu    sync.RWMutex
 	lanes map[laneKey]*lane // guarded by mu; written by run alone
 	depth map[laneKey]int64 // guarded by mu; pending tasks at the last look
 }
+
+// redisAway is said when a look fails, and once a minute as long as looks do.
+const redisAway = "Redis does not answer; nothing is sent meanwhile"
 
 type laneKey struct{ app, typ string }
 
@@ -140,10 +144,13 @@ func (f *fleet) snapshot() map[laneKey]*lane {
 func (f *fleet) look(ctx context.Context) {
 	found, err := survey(ctx, f.replica.rdb, f.replica.laneKeys(), time.Now().Add(dueSoon))
 	if err != nil {
-		if ctx.Err() == nil {
-			f.replica.log.Warn("Redis does not answer; nothing is sent meanwhile", slog.Any("err", err))
+		if ctx.Err() == nil && f.said.due(redisAway, time.Now()) {
+			f.replica.log.Warn(redisAway, slog.Any("err", err))
 		}
 		return
+	}
+	if f.said.over(redisAway) {
+		f.replica.log.Info("Redis answers again")
 	}
 	f.replica.looked.Store(true)
 	f.mu.Lock()

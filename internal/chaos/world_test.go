@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,8 +53,14 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// TestMain removes the binary.
+// TestMain removes the binary. The tests wait for leases most of their time, and so run
+// all at once, also on a machine with two cores.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	redis.SetLogger(silence{})
 	code := m.Run()
 	if !testing.Short() {
 		if path, err := binary(); err == nil {
@@ -62,6 +69,11 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(code)
 }
+
+// silence is go-redis' log: its errors come back from each call.
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
 
 // world is a WeChat that counts, a Redis, and a configuration that joins them.
 type world struct {
