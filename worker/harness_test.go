@@ -37,6 +37,7 @@ type rig struct {
 	config worker.Config
 	wechat wechat.Config
 	only   []string
+	hooks  worker.Hooks
 }
 
 // lockedBuffer collects log lines from many goroutines.
@@ -120,7 +121,7 @@ func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 		Limiter: limiter,
 		Apps:    []worker.App{{ID: app, OnlyOpenIDs: r.only}},
 		Results: worker.DefaultResultsConfig(), Logger: log, Registry: p.registry,
-	}, worker.Hooks{})
+	}, r.hooks)
 	if err != nil {
 		r.t.Fatal(err)
 	}
