@@ -101,12 +101,12 @@ func TestAnEndlessAnswer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		real := httputil.NewSingleHostReverseProxy(wx)
+		behind := httputil.NewSingleHostReverseProxy(wx)
 		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			body, err := io.ReadAll(req.Body)
 			if err != nil || !bytes.Contains(body, []byte("endless")) {
 				req.Body = io.NopCloser(bytes.NewReader(body))
-				real.ServeHTTP(w, req)
+				behind.ServeHTTP(w, req)
 				return
 			}
 			for range 100 {

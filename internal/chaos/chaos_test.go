@@ -12,8 +12,8 @@ import (
 // killEvery is how often a replica dies.
 const killEvery = 2 * time.Second
 
-// seconds is for how long n tasks are sent, when nothing breaks.
-func seconds(n int) int { return max(16, n/150) }
+// seconds is for how long n tasks are sent, when nothing breaks: at most so many in one.
+func seconds(n, most int) int { return max(16, n/most) }
 
 // misbehave lets WeChat answer -1 to 2 of 100 calls, and break 1 of 100 connections when
 // it has taken the message.
@@ -32,9 +32,9 @@ func (w *world) misbehave() {
 // twice, what is unknown was in flight when something broke, and asynq has nothing left.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	n := size(t, 600)
+	n := size(t, 600, 1)
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	w := newWorld(t, settings{redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, seconds(n))})
+	w := newWorld(t, settings{redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, seconds(n, 150))})
 	w.misbehave()
 	all, file := w.mixed(n)
 	fleet := w.fleet(4)
@@ -84,9 +84,9 @@ func TestChaos(t *testing.T) {
 // twice, and they are counted.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
-	n := size(t, 300)
+	n := size(t, 300, 10)
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0")
-	w := newWorld(t, settings{redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, seconds(n))})
+	w := newWorld(t, settings{redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, seconds(n, 50))})
 	w.misbehave()
 	all, file := w.mixed(n)
 	w.enqueue(file)

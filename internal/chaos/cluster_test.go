@@ -21,13 +21,13 @@ import (
 // results and check.
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	n := size(t, 300)
+	n := size(t, 300, 10)
 	var addrs []string
 	nodes := redistest.StartMasters(t, "--appendonly", "yes")
 	for _, node := range nodes {
 		addrs = append(addrs, node.Addr())
 	}
-	w := newWorld(t, settings{redis: configs.Redis{Addrs: addrs}, tasks: n, limits: pace(n, max(5, n/150)), latency: 50 * time.Millisecond})
+	w := newWorld(t, settings{redis: configs.Redis{Addrs: addrs}, tasks: n, limits: pace(n, max(5, n/100)), latency: 50 * time.Millisecond})
 	w.misbehave()
 	all, file := w.mixed(n)
 	fleet := w.fleet(2)

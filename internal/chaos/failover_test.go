@@ -19,11 +19,11 @@ const lag = time.Second
 // the replica had not got yet is lost: only messages of that moment may arrive twice.
 func TestFailover(t *testing.T) {
 	t.Parallel()
-	n := size(t, 300)
+	n := size(t, 300, 10)
 	pair := redistest.StartFailover(t, "--appendonly", "yes", "--appendfsync", "everysec")
 	w := newWorld(t, settings{
 		redis: configs.Redis{Addrs: []string{pair.Sentinel.Addr()}, MasterName: redistest.MasterName},
-		tasks: n, limits: pace(n, seconds(n)),
+		tasks: n, limits: pace(n, seconds(n, 50)),
 	})
 	w.misbehave()
 	all, file := w.mixed(n)

@@ -15,9 +15,16 @@ type sent struct{ app, typ string }
 
 // kinds is what a mix is made of, in tenths.
 var kinds = []sent{
-	{mini, tasks.TypeSubscribe}, {mini, tasks.TypeSubscribe}, {mini, tasks.TypeSubscribe}, {mini, tasks.TypeSubscribe},
-	{mini, tasks.TypeSubscribe}, {third, tasks.TypeSubscribe}, {official, tasks.TypeTemplate}, {official, tasks.TypeCustom},
-	{official, tasks.TypeCustom}, {mini, tasks.TypeScheme},
+	{mini, tasks.TypeSubscribe},
+	{mini, tasks.TypeSubscribe},
+	{mini, tasks.TypeSubscribe},
+	{mini, tasks.TypeSubscribe},
+	{mini, tasks.TypeSubscribe},
+	{third, tasks.TypeSubscribe},
+	{official, tasks.TypeTemplate},
+	{official, tasks.TypeCustom},
+	{official, tasks.TypeCustom},
+	{mini, tasks.TypeScheme},
 }
 
 // pace is the calls in a second that let n mixed tasks last for about so many seconds.

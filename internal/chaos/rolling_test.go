@@ -36,10 +36,10 @@ func (r *replica) probe(ctx context.Context) int {
 // and ends with status 0. Nothing is doubled, and nothing is unknown.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
-	n := size(t, 300)
+	n := size(t, 300, 10)
 	server := redistest.Start(t, "--appendonly", "yes")
 	w := newWorld(t, settings{
-		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, seconds(n)), latency: time.Second,
+		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, seconds(n, 50)), latency: time.Second,
 	})
 	all, file := w.mixed(n)
 	replicas := make([]*replica, 3)
@@ -100,10 +100,7 @@ func (r *replica) leaves(t *testing.T) {
 // hand ends once, by another replica.
 func TestShutdownWhileRedisHangs(t *testing.T) {
 	t.Parallel()
-	n := size(t, 40)
-	if n > 40 {
-		n = 40 // more shows nothing more
-	}
+	n := size(t, 40, 1000)
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	const shutdown = 4 * time.Second
 	w := newWorld(t, settings{
