@@ -195,6 +195,10 @@ func (a *audit) unknownsWereInFlight() {
 	a.w.t.Logf("outcomes %v; unknown because of %v; doubled: %d", a.counts, why, len(a.doubles))
 }
 
+// unread is how long a command of a replica that has died may lie with Redis before it is
+// carried out.
+const unread = time.Second
+
 // metBy is the fault that a run met which began then.
 func (a *audit) metBy(f fence) string {
 	all := a.w.faults.list()
@@ -206,7 +210,7 @@ func (a *audit) metBy(f fence) string {
 	}
 	runner, _, _ := strings.Cut(f.Runner, "-")
 	for _, one := range all {
-		if (one.replica == "" || one.replica == runner) && !f.since().After(one.to) && one.from.Sub(f.since()) < longest {
+		if (one.replica == "" || one.replica == runner) && !f.since().After(one.to.Add(unread)) && one.from.Sub(f.since()) < longest {
 			if one.replica == "" && !strings.Contains(one.what, "lost") {
 				continue // Redis kept everything: that is no excuse
 			}
@@ -224,6 +228,9 @@ func (a *audit) story(id string) string {
 		fmt.Fprintf(&b, "  call at %s errcode %d delivered %t answered %t fault %q\n", c.At.Format(time.StampMilli), c.ErrCode, c.Delivered, c.Answered, c.Fault)
 	}
 	for _, f := range a.w.faults.list() {
+		if at := a.fences[id].Since; at != 0 && f.from.Sub(a.fences[id].since()).Abs() > time.Minute {
+			continue
+		}
 		fmt.Fprintf(&b, "  %s to %s: %s %s\n", f.from.Format(time.StampMilli), f.to.Format("05.000"), f.what, f.replica)
 	}
 	return b.String()
