@@ -39,15 +39,15 @@ func TestFailover(t *testing.T) {
 	})
 	w.faults.add(fault{what: "Redis failed over, and lost what the replica had not got", from: killed.Add(-lag), to: time.Now()})
 	t.Logf("no Redis for %v", time.Since(killed).Round(10*time.Millisecond))
-	// The old master comes back, and is made a replica: it must not be written to.
-	pair.Master.Restart()
-	old := pair.Master.Client(t)
-	redistest.Until(t, time.Minute, "the old master follows the new one", func() bool {
-		return redis.HasErrorPrefix(old.Set(t.Context(), "chaos:probe", "v", time.Minute).Err(), "READONLY")
-	})
+	pair.Over()
+	pair.Master.Restart() // the sentinel makes it a replica, within some ten seconds
 
 	w.settle(fleet, n, 5*time.Minute)
 	fleet.stop()
+	old := pair.Master.Client(t)
+	redistest.Until(t, 2*time.Minute, "the old master follows the new one", func() bool {
+		return redis.HasErrorPrefix(old.Set(t.Context(), "chaos:probe", "v", time.Minute).Err(), "READONLY")
+	})
 	a := w.audit(all)
 	a.doublesWithin(killed.Add(-lag), killed)
 	a.unknownsWereInFlight()

@@ -37,7 +37,7 @@ func StartFailover(t *testing.T, args ...string) *Failover {
 	text := strings.Join([]string{
 		"port " + strconv.Itoa(sentinel.port), "bind 127.0.0.1", "dir " + sentinel.dir, "loglevel warning",
 		"sentinel monitor " + MasterName + " 127.0.0.1 " + port + " 1",
-		"sentinel down-after-milliseconds " + MasterName + " 500",
+		"sentinel down-after-milliseconds " + MasterName + " 1000",
 		"sentinel failover-timeout " + MasterName + " 3000", "",
 	}, "\n")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -70,6 +70,20 @@ func (f *Failover) InStep() {
 	}
 	wanted, replica := offset(f.Master.Client(t), "master_repl_offset"), f.Replica.Client(t)
 	Until(t, 10*time.Second, "the replica is in step", func() bool { return offset(replica, "slave_repl_offset") >= wanted })
+}
+
+// Over waits until the sentinel has finished a fail-over: an old master that comes back
+// before that may stay one.
+func (f *Failover) Over() {
+	t := f.Master.t
+	t.Helper()
+	asked := redis.NewSentinelClient(&redis.Options{Addr: f.Sentinel.Addr()})
+	defer func() { _ = asked.Close() }()
+	_, port, _ := net.SplitHostPort(f.Replica.Addr())
+	Until(t, time.Minute, "the fail-over is over", func() bool {
+		master := asked.Master(t.Context(), MasterName).Val()
+		return master["port"] == port && master["flags"] == "master" && master["role-reported"] == "master"
+	})
 }
 
 // StartMasters starts a cluster of three masters, which share all slots.
