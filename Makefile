@@ -15,7 +15,7 @@ FUZZTIME ?= 5s
 # The steps of `make ci`, in this order: the cheap ones first.
 CI_STEPS := tidy-check vet lint build example test race fuzz vuln
 
-.PHONY: help build test race vet lint fmt fuzz vuln tables cover example tidy-check ci clean
+.PHONY: help build test race vet lint fmt fuzz chaos vuln tables cover example tidy-check ci clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ fuzz: ## each fuzz target for a few seconds (FUZZTIME=5s)
 		echo "$$(dirname "$$file") $${name#func }"; \
 		go test -run='^$$' -fuzz="^$${name#func }\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
 	done
+
+chaos: ## replicas, Redis and connections broken under 20,000 tasks (CHAOS_TASKS=20000; needs redis-server)
+	CHAOS_TASKS=$${CHAOS_TASKS:-20000} go test -count=1 -timeout 30m -v -run '^Test' ./internal/chaos
 
 vuln: ## known vulnerabilities in what is called (govulncheck)
 	@check=$$(.ci/tool govulncheck golang.org/x/vuln/cmd/govulncheck $(GOVULNCHECK_VERSION)); \

@@ -30,11 +30,15 @@ type fleet struct {
 	replica *Replica
 	wakes   chan string // queue names, or "hold:<app>"
 	holds   holdings    // of run alone
+	said    repeats
 
 	mu    sync.RWMutex
 	lanes map[laneKey]*lane // guarded by mu; written by run alone
 	depth map[laneKey]int64 // guarded by mu; pending tasks at the last look
 }
+
+// redisAway is said when a look fails, and once a minute as long as looks do.
+const redisAway = "Redis does not answer; nothing is sent meanwhile"
 
 type laneKey struct{ app, typ string }
 
@@ -159,10 +163,13 @@ func (f *fleet) look(ctx context.Context) {
 	held, free := f.parted()
 	found, err := survey(ctx, f.replica.rdb, free, time.Now().Add(dueSoon))
 	if err != nil {
-		if ctx.Err() == nil {
-			f.replica.log.Warn("Redis does not answer; nothing is sent meanwhile", slog.Any("err", err))
+		if ctx.Err() == nil && f.said.due(redisAway, time.Now()) {
+			f.replica.log.Warn(redisAway, slog.Any("err", err))
 		}
 		return
+	}
+	if f.said.over(redisAway) {
+		f.replica.log.Info("Redis answers again")
 	}
 	f.replica.looked.Store(true)
 	f.setDepth(held, found)

@@ -61,7 +61,7 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 		RetryDelayFunc:           retryDelay,
 		IsFailure:                isFailure,
 		ErrorHandler:             asynq.ErrorHandlerFunc(l.expire),
-		Logger:                   asynqLog{r.log.With("app", app, "type", typ)},
+		Logger:                   asynqLog{r.log.With("app", app, "type", typ), &repeats{}},
 		LogLevel:                 asynq.InfoLevel,
 	})
 	err := l.server.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) (err error) {

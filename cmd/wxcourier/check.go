@@ -168,8 +168,23 @@ func (f *findings) redisSettings(cfg configs.Config, parts *parts) {
 		f.warn("redis appendonly", "it is not told; with it on, a crash of Redis loses a second of tasks at most")
 	case aof == "yes":
 		f.ok("redis appendonly", "yes")
+		f.appendfsync(parts)
 	default:
 		f.warn("redis appendonly", "%s: a crash of Redis loses the tasks since its last snapshot; set it to yes to keep them", aof)
+	}
+}
+
+// appendfsync tells how much a power failure takes away.
+func (f *findings) appendfsync(parts *parts) {
+	switch fsync, err := setting(f.p.ctx, parts.rdb, "appendfsync"); {
+	case err != nil:
+		f.warn("redis appendfsync", "it is not told; with always, a power failure loses nothing")
+	case fsync == "always":
+		f.ok("redis appendfsync", "always: a power failure loses nothing that was confirmed")
+	case fsync == "everysec":
+		f.ok("redis appendfsync", "everysec: a power failure may lose the last second or two, and messages of that time may then arrive twice; always loses none, and is slower")
+	default:
+		f.warn("redis appendfsync", "%s: a power failure loses what the system had not written yet; set it to everysec or always", fsync)
 	}
 }
 

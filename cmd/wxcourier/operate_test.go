@@ -114,7 +114,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("%+v", good)
 	}
 	mentions(t, "check", good.stdout, "ok    configuration", "ok    redis: "+server.Addr()+" is Redis ", "ok    redis scripts",
-		"ok    redis maxmemory-policy: noeviction", "ok    redis appendonly: yes", "ok    app "+app, "warn  wechat.base_url")
+		"ok    redis maxmemory-policy: noeviction", "ok    redis appendonly: yes", "ok    redis appendfsync: everysec", "ok    app "+app, "warn  wechat.base_url")
 
 	wx.Reset()
 	if err := server.Client(t).FlushAll(t.Context()).Err(); err != nil {
@@ -159,6 +159,20 @@ func TestAWorkerRefusesARedisThatEvicts(t *testing.T) {
 	if code := stop(); code != statusDone {
 		t.Errorf("status %d\n%s", code, stderr)
 	}
+}
+
+func TestAWorkerRefusesAClusterThatEvicts(t *testing.T) {
+	t.Chdir(t.TempDir())
+	nodes := redistest.StartMasters(t)
+	if err := nodes[2].Client(t).ConfigSet(t.Context(), "maxmemory-policy", "volatile-ttl").Err(); err != nil {
+		t.Fatal(err)
+	}
+	env, _ := standOn(t, nodes[0].Addr()+","+nodes[1].Addr())
+	got := command(t, env, "", "worker")
+	if got.status != statusFailed {
+		t.Errorf("%+v", got)
+	}
+	mentions(t, "the message", got.stderr, "noeviction and volatile-ttl", "redis.allow_eviction")
 }
 
 func TestAWorkerListens(t *testing.T) {

@@ -159,6 +159,8 @@ func redisAdvice(err error) string {
 	switch {
 	case redis.HasErrorPrefix(err, "NOAUTH"), redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "ERR invalid password"):
 		return "set redis.username and redis.password (or redis.password_file) as that Redis wants them"
+	case redis.HasErrorPrefix(err, "LOADING"):
+		return "it is reading its data after a start: try again when it has done so"
 	case redis.HasErrorPrefix(err, "NOPERM"):
 		return "give the user of redis.username all commands and keys"
 	case errors.As(err, &dns):

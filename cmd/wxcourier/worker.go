@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -91,8 +94,27 @@ func keepsEverything(ctx context.Context, cfg configs.Redis, rdb redis.Universal
 	return nil
 }
 
-// setting reads one of Redis' settings. Hosted ones often forbid it.
+// setting reads one of Redis' settings. Hosted ones often forbid it. Where the masters of
+// a cluster differ in it, it is all that they say.
 func setting(ctx context.Context, rdb redis.UniversalClient, name string) (string, error) {
+	cluster, ok := rdb.(*redis.ClusterClient)
+	if !ok {
+		return settingOf(ctx, rdb, name)
+	}
+	var mu sync.Mutex
+	var values []string
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		value, err := settingOf(ctx, node, name)
+		mu.Lock()
+		defer mu.Unlock()
+		values = append(values, value)
+		return err
+	})
+	slices.Sort(values)
+	return strings.Join(slices.Compact(values), " and "), err
+}
+
+func settingOf(ctx context.Context, rdb redis.Cmdable, name string) (string, error) {
 	values, err := rdb.ConfigGet(ctx, name).Result()
 	if err != nil {
 		return "", err

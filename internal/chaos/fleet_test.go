@@ -1,0 +1,156 @@
+package chaos
+
+import (
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A fault is something that was broken, from a time until another. What was under way
+// then may end as unknown.
+type fault struct {
+	what     string
+	from, to time.Time
+	replica  string // that died; "" when it was not one of them
+}
+
+// faults is all that was broken.
+type faults struct {
+	mu  sync.Mutex
+	all []fault // guarded by mu
+}
+
+func (f *faults) add(one fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all = append(f.all, one)
+}
+
+func (f *faults) list() []fault {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]fault(nil), f.all...)
+}
+
+// replica is a process of the real program.
+type replica struct {
+	cmd  *exec.Cmd
+	log  said
+	done chan struct{} // closed when it has ended
+	err  error         // how, once done is closed
+}
+
+// id is the name that the replica gave itself, or "" when it has not come that far.
+func (r *replica) id() string {
+	if found := regexp.MustCompile(`worker started" replica=(\w+)`).FindStringSubmatch(r.log.String()); found != nil {
+		return found[1]
+	}
+	return ""
+}
+
+func (w *world) replica(args ...string) *replica {
+	w.t.Helper()
+	r := &replica{cmd: w.command(append([]string{"worker"}, args...)...), done: make(chan struct{})}
+	r.cmd.Stdout, r.cmd.Stderr = &r.log, &r.log
+	must(w.t, r.cmd.Start())
+	go func() {
+		r.err = r.cmd.Wait()
+		close(r.done)
+	}()
+	w.t.Cleanup(func() { _ = r.cmd.Process.Kill(); <-r.done })
+	return r
+}
+
+// fleet keeps a number of replicas running. One that ends by itself is started again, as
+// an orchestrator does. It belongs to the goroutine of the test.
+type fleet struct {
+	w       *world
+	running []*replica // the oldest first
+	gone    []*replica
+}
+
+func (w *world) fleet(n int) *fleet {
+	w.t.Helper()
+	f := &fleet{w: w}
+	for range n {
+		f.running = append(f.running, w.replica())
+	}
+	return f
+}
+
+// kill ends the oldest replica by SIGKILL and starts another one.
+func (f *fleet) kill() {
+	f.w.t.Helper()
+	victim := f.running[0]
+	at := time.Now()
+	_ = victim.cmd.Process.Kill()
+	<-victim.done
+	f.w.faults.add(fault{what: "kill -9 of a replica", from: at, to: time.Now(), replica: victim.id()})
+	f.replace(0)
+}
+
+// roll ends the oldest replica by SIGTERM and starts another one.
+func (f *fleet) roll() {
+	f.w.t.Helper()
+	oldest := f.running[0]
+	f.end(oldest)
+	f.replace(0)
+}
+
+func (f *fleet) end(r *replica) {
+	f.w.t.Helper()
+	_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-r.done:
+	case <-time.After(30 * time.Second):
+		f.w.t.Fatalf("a replica does not end\n%s", r.log.String())
+	}
+	if r.err != nil {
+		f.w.t.Errorf("a replica ended with %v\n%s", r.err, tail(r.log.String()))
+	}
+}
+
+// tend starts replicas again that ended by themselves, which they may only do at their
+// start, when Redis is not there.
+func (f *fleet) tend() {
+	f.w.t.Helper()
+	for i, r := range f.running {
+		select {
+		case <-r.done:
+			if r.id() != "" || !strings.Contains(r.log.String(), "Redis") {
+				f.w.t.Fatalf("a replica ended by itself: %v\n%s", r.err, tail(r.log.String()))
+			}
+			f.replace(i)
+		default:
+		}
+	}
+}
+
+func (f *fleet) replace(i int) {
+	f.gone = append(f.gone, f.running[i])
+	f.running = append(append(f.running[:i:i], f.running[i+1:]...), f.w.replica())
+}
+
+// stop ends all replicas as a shutdown does.
+func (f *fleet) stop() {
+	f.w.t.Helper()
+	for _, r := range f.running {
+		_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	}
+	for _, r := range f.running {
+		f.end(r)
+	}
+}
+
+// logs is all that all replicas wrote.
+func (f *fleet) logs() (all []string) {
+	for _, r := range append(append([]*replica(nil), f.gone...), f.running...) {
+		all = append(all, r.log.String())
+	}
+	return all
+}
+
+func tail(text string) string { return text[max(0, len(text)-4000):] }

@@ -1,0 +1,68 @@
+package chaos
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// sent is a task of a test.
+type sent struct{ app, typ string }
+
+// kinds is what a mix is made of, in tenths.
+var kinds = []sent{
+	{mini, tasks.TypeSubscribe},
+	{mini, tasks.TypeSubscribe},
+	{mini, tasks.TypeSubscribe},
+	{mini, tasks.TypeSubscribe},
+	{mini, tasks.TypeSubscribe},
+	{third, tasks.TypeSubscribe},
+	{official, tasks.TypeTemplate},
+	{official, tasks.TypeCustom},
+	{official, tasks.TypeCustom},
+	{mini, tasks.TypeScheme},
+}
+
+// pace is the calls in a second that let n mixed tasks last for about so many seconds.
+func pace(n, seconds int) map[string]int {
+	limits := make(map[string]int)
+	for _, k := range kinds {
+		if k.app != third { // a limit holds for each app
+			limits[k.typ] += n/10/seconds + 1
+		}
+	}
+	return limits
+}
+
+// bodies has the task's id in each message, so that WeChat's ledger tells which it was.
+var bodies = map[string]string{
+	tasks.TypeSubscribe: `{"touser":"o%[1]s","template_id":"T1","data":{"character_string1":{"value":"%[1]s"}}}`,
+	tasks.TypeTemplate:  `{"touser":"o%[1]s","template_id":"T1","data":{"thing1":{"value":"%[1]s"}}}`,
+	tasks.TypeCustom:    `{"touser":"o%[1]s","msgtype":"text","text":{"content":"%[1]s"}}`,
+	tasks.TypeScheme:    `{"jump_wxa":{"path":"pages/index/index","query":"id=%[1]s"},"is_expire":true,"expire_type":1,"expire_interval":30}`,
+}
+
+var idPattern = regexp.MustCompile(`task-\d+`)
+
+// mixed writes a file of n tasks.
+func (w *world) mixed(n int) (all map[string]sent, file string) {
+	w.t.Helper()
+	all = make(map[string]sent, n)
+	var lines strings.Builder
+	for i := range n {
+		id, k := fmt.Sprintf("task-%d", i), kinds[i%len(kinds)]
+		all[id] = k
+		priority := tasks.Urgent
+		if i%7 == 0 {
+			priority = tasks.Bulk
+		}
+		fmt.Fprintf(&lines, `{"type":%q,"app":%q,"id":%q,"priority":%q,"batch":"chaos","body":%s}`+"\n", k.typ, k.app, id, priority, fmt.Sprintf(bodies[k.typ], id))
+	}
+	file = filepath.Join(w.t.TempDir(), "tasks.jsonl")
+	must(w.t, os.WriteFile(file, []byte(lines.String()), 0o600))
+	return all, file
+}

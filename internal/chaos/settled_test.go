@@ -1,0 +1,95 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// keys lists the keys of a pattern, on all nodes of a cluster.
+func (w *world) keys(pattern string) []string {
+	w.t.Helper()
+	var (
+		mu  sync.Mutex
+		all []string
+	)
+	scan := func(ctx context.Context, node *redis.Client) error {
+		iter := node.Scan(ctx, 0, pattern, 1000).Iterator()
+		for iter.Next(ctx) {
+			mu.Lock()
+			all = append(all, iter.Val())
+			mu.Unlock()
+		}
+		return iter.Err()
+	}
+	var err error
+	switch rdb := w.rdb.(type) {
+	case *redis.ClusterClient:
+		err = rdb.ForEachMaster(w.t.Context(), scan)
+	case *redis.Client:
+		err = scan(w.t.Context(), rdb)
+	default:
+		err = errors.New("no client that lists keys")
+	}
+	must(w.t, err)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// ended is how many tasks have an outcome.
+func (w *world) ended() (n int64) {
+	for _, app := range []string{mini, official, third} {
+		counts, err := w.client.Batch(w.t.Context(), app, "chaos")
+		if err == nil {
+			n += counts["done"]
+		}
+	}
+	return n
+}
+
+// inAsynq is how many tasks asynq moves, and how many of them a dead replica has left
+// to those that start.
+func (w *world) inAsynq() (moving, orphans int64, err error) {
+	ctx := w.t.Context()
+	queues, err := w.rdb.SMembers(ctx, "asynq:queues").Result()
+	for _, q := range queues {
+		prefix := "asynq:{" + q + "}:"
+		lists := []*redis.IntCmd{
+			w.rdb.LLen(ctx, prefix+"pending"), w.rdb.LLen(ctx, prefix+"active"), w.rdb.ZCard(ctx, prefix+"lease"),
+			w.rdb.ZCard(ctx, prefix+"scheduled"), w.rdb.ZCard(ctx, prefix+"retry"),
+		}
+		for _, l := range lists {
+			moving, err = moving+l.Val(), errors.Join(err, l.Err())
+		}
+		late := w.rdb.ZCount(ctx, prefix+"lease", "-inf", strconv.FormatInt(time.Now().Unix()-31, 10))
+		orphans, err = orphans+late.Val(), errors.Join(err, late.Err())
+	}
+	return moving, orphans, err
+}
+
+// settle waits until n tasks have an outcome and asynq has nothing in hand. A replica
+// looks for what dead ones left when it starts, and once a minute; so that a test need
+// not wait for the minute, replicas are rolled when there is something to be found.
+func (w *world) settle(f *fleet, n int, within time.Duration) {
+	w.t.Helper()
+	var rolled time.Time
+	for deadline := time.Now().Add(within); ; time.Sleep(200 * time.Millisecond) {
+		f.tend()
+		moving, orphans, err := w.inAsynq()
+		if err == nil && moving == 0 && w.ended() >= int64(n) {
+			return
+		}
+		if err == nil && orphans > 0 && time.Since(rolled) > 5*time.Second {
+			f.roll()
+			rolled = time.Now()
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("after %v %d of %d tasks have an outcome, and asynq moves %d (%v)\n%s", within, w.ended(), n, moving, err, w.output("status"))
+		}
+	}
+}

@@ -1,0 +1,221 @@
+package chaos
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/sandbox"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// The apps, each on another node of a cluster, and what all of them have for a secret.
+const (
+	mini     = "wx00000000000000a1"
+	official = "wx00000000000000b2"
+	third    = "wx00000000000000c3"
+	secret   = "the-secret-of-all-apps"
+)
+
+// How long the programs wait for WeChat; so short that runs which died are soon known to
+// be dead.
+const (
+	callTimeout    = 2 * time.Second
+	attemptTimeout = 3 * time.Second
+	latency        = 250 * time.Millisecond
+)
+
+// seed makes WeChat's faults come in the same order each time.
+const seed = 20260101
+
+// binary builds the program once for all tests.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "wxcourier-chaos")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "wxcourier")
+	build := exec.CommandContext(context.Background(), "go", "build", "-o", path, "../../cmd/wxcourier") //nolint:gosec // the test's own arguments
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// TestMain removes the binary. The tests wait for leases most of their time, and so run
+// all at once, also on a machine with two cores.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	redis.SetLogger(silence{})
+	code := m.Run()
+	if !testing.Short() {
+		if path, err := binary(); err == nil {
+			_ = os.RemoveAll(filepath.Dir(path))
+		}
+	}
+	os.Exit(code)
+}
+
+// silence is go-redis' log: its errors come back from each call.
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
+// world is a WeChat that counts, a Redis, and a configuration that joins them.
+type world struct {
+	t      *testing.T
+	wx     *sandbox.Server
+	redis  configs.Redis
+	rdb    redis.UniversalClient
+	client *tasks.Client
+	config string // the file
+	faults faults
+}
+
+// settings is how a world differs from others.
+type settings struct {
+	redis    configs.Redis
+	tasks    int
+	limits   map[string]int // calls in a second, by type
+	latency  time.Duration  // of WeChat; 0 is the usual one
+	shutdown time.Duration  // 0 is 10 s
+}
+
+// size is how many tasks a test sends: usually, or a share of what CHAOS_TASKS says.
+func size(t *testing.T, usually, share int) int {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("skipped: -short, it waits for lost leases")
+	}
+	text := os.Getenv("CHAOS_TASKS")
+	if text == "" {
+		return usually
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("CHAOS_TASKS=%s is not a number of tasks", text)
+	}
+	return max(usually, n/share)
+}
+
+func newWorld(t *testing.T, s settings) *world {
+	t.Helper()
+	w := &world{t: t, redis: s.redis}
+	if s.latency == 0 {
+		s.latency = latency
+	}
+	if s.shutdown == 0 {
+		s.shutdown = 10 * time.Second
+	}
+	w.wx = sandbox.New(sandbox.Options{
+		Apps: map[string]string{mini: secret, official: secret, third: secret},
+		Seed: seed, Latency: s.latency, KeepCalls: 4*s.tasks + 1000,
+	})
+	url, stop := w.wx.Start()
+	t.Cleanup(stop)
+	w.rdb = s.redis.NewClient()
+	t.Cleanup(func() { _ = w.rdb.Close() })
+	w.client = tasks.NewClient(w.rdb)
+	var limits []string
+	for typ, n := range s.limits {
+		limits = append(limits, fmt.Sprintf("%q: {per_second: %d}", typ, n))
+	}
+	text := fmt.Sprintf("redis: {addrs: [\"%s\"], master_name: %q}\nwechat: {base_url: %q, timeout: %v, attempt_timeout: %v}\nworker: {shutdown_timeout: %v}\napps:\n",
+		strings.Join(s.redis.Addrs, `", "`), s.redis.MasterName, url, callTimeout, attemptTimeout, s.shutdown)
+	for _, app := range []string{mini, official, third} {
+		text += fmt.Sprintf("  - {id: %s, secret: %s, limits: {%s}}\n", app, secret, strings.Join(limits, ", "))
+	}
+	w.config = filepath.Join(t.TempDir(), "wxcourier.yaml")
+	must(t, os.WriteFile(w.config, []byte(text), 0o600))
+	return w
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// command is the real program, not yet started.
+func (w *world) command(args ...string) *exec.Cmd {
+	w.t.Helper()
+	path, err := binary()
+	must(w.t, err)
+	return exec.CommandContext(context.Background(), path, append([]string{args[0], "--config", w.config}, args[1:]...)...) //nolint:gosec // the test's own arguments
+}
+
+// output runs the real program to its end, and returns what it wrote to standard output.
+func (w *world) output(args ...string) string {
+	w.t.Helper()
+	var stdout, stderr said
+	cmd := w.command(args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		w.t.Fatalf("%v: %v\n%s%s", args, err, stdout.String(), stderr.String())
+	}
+	return stdout.String()
+}
+
+// enqueue hands a file over with the program's own command. As a producer should, it
+// repeats a command that failed: what was enqueued is not enqueued again.
+func (w *world) enqueue(file string) {
+	for n := range 20 {
+		var stderr said
+		cmd := w.command("enqueue", file)
+		cmd.Stderr = &stderr
+		if err := cmd.Run(); err == nil {
+			return
+		}
+		w.t.Logf("enqueue failed, repeated (%d): %s", n+1, firstLine(stderr.String()))
+		time.Sleep(500 * time.Millisecond) // what a supervisor's restart takes
+	}
+	w.t.Error("the tasks could not be enqueued") // no FailNow: it may run beside the test
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}
+
+// said is what a process writes.
+type said struct {
+	mu sync.Mutex
+	b  strings.Builder // guarded by mu
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// sends counts the calls for messages, links and codes so far.
+func (w *world) sends() (n int) {
+	for _, c := range w.wx.Counts() {
+		if !strings.Contains(c.Path, "token") {
+			n += c.Calls
+		}
+	}
+	return n
+}

@@ -1,0 +1,125 @@
+package redistest
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Failover is a master with one replica, and a sentinel that promotes the replica when
+// the master is gone. One sentinel is enough to show what a fail-over does.
+type Failover struct {
+	Master, Replica *Server
+	Sentinel        *Server
+}
+
+// MasterName is what the sentinel calls the master.
+const MasterName = "wxcourier"
+
+// StartFailover starts a master, its replica and their sentinel; args are options of the
+// two. The replica is in step with the master when it returns.
+func StartFailover(t *testing.T, args ...string) *Failover {
+	t.Helper()
+	master := Start(t, append([]string{"--repl-diskless-sync-delay", "0"}, args...)...)
+	port := strconv.Itoa(master.port)
+	replica := Start(t, append([]string{"--replicaof", "127.0.0.1", port}, args...)...)
+	Until(t, 20*time.Second, "the replica follows its master", func() bool {
+		return strings.Contains(replica.Client(t).Info(t.Context(), "replication").Val(), "master_link_status:up")
+	})
+	file := filepath.Join(t.TempDir(), "sentinel.conf")
+	sentinel := &Server{t: t, port: freePort(t), dir: t.TempDir()}
+	text := strings.Join([]string{
+		"port " + strconv.Itoa(sentinel.port), "bind 127.0.0.1", "dir " + sentinel.dir, "loglevel warning",
+		"sentinel monitor " + MasterName + " 127.0.0.1 " + port + " 1",
+		"sentinel down-after-milliseconds " + MasterName + " 1000",
+		"sentinel failover-timeout " + MasterName + " 3000", "",
+	}, "\n")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sentinel.whole = []string{file, "--sentinel"}
+	sentinel.start()
+	t.Cleanup(sentinel.Kill)
+	f := &Failover{Master: master, Replica: replica, Sentinel: sentinel}
+	asked := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr()})
+	t.Cleanup(func() { _ = asked.Close() })
+	Until(t, 20*time.Second, "the sentinel knows the replica", func() bool {
+		known, err := asked.Replicas(t.Context(), MasterName).Result()
+		return err == nil && len(known) == 1
+	})
+	return f
+}
+
+// InStep waits until the replica has what the master had when it was called.
+func (f *Failover) InStep() {
+	t := f.Master.t
+	t.Helper()
+	offset := func(rdb redis.UniversalClient, field string) (n int64) {
+		for line := range strings.Lines(rdb.Info(t.Context(), "replication").Val()) {
+			if value, ok := strings.CutPrefix(line, field+":"); ok {
+				n, _ = strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+			}
+		}
+		return n
+	}
+	wanted, replica := offset(f.Master.Client(t), "master_repl_offset"), f.Replica.Client(t)
+	Until(t, 10*time.Second, "the replica is in step", func() bool { return offset(replica, "slave_repl_offset") >= wanted })
+}
+
+// Over waits until the sentinel has finished a fail-over: an old master that comes back
+// before that may stay one.
+func (f *Failover) Over() {
+	t := f.Master.t
+	t.Helper()
+	asked := redis.NewSentinelClient(&redis.Options{Addr: f.Sentinel.Addr()})
+	defer func() { _ = asked.Close() }()
+	_, port, _ := net.SplitHostPort(f.Replica.Addr())
+	Until(t, time.Minute, "the fail-over is over", func() bool {
+		master := asked.Master(t.Context(), MasterName).Val()
+		return master["port"] == port && master["flags"] == "master" && master["role-reported"] == "master"
+	})
+}
+
+// StartMasters starts a cluster of three masters, which share all slots.
+func StartMasters(t *testing.T, args ...string) []*Server {
+	t.Helper()
+	const masters, slots = 3, 16384
+	nodes := make([]*Server, masters)
+	buses := make([]string, masters)
+	for i := range nodes {
+		buses[i] = strconv.Itoa(freePort(t))
+		nodes[i] = Start(t, append([]string{
+			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", buses[i],
+		}, args...)...)
+	}
+	for i, node := range nodes {
+		rdb := node.Client(t)
+		steps := []error{
+			rdb.Do(t.Context(), "cluster", "set-config-epoch", i+1).Err(),
+			rdb.ClusterAddSlotsRange(t.Context(), i*slots/masters, (i+1)*slots/masters-1).Err(),
+		}
+		for j, other := range nodes[:i] {
+			host, port, _ := net.SplitHostPort(other.Addr())
+			steps = append(steps, rdb.Do(t.Context(), "cluster", "meet", host, port, buses[j]).Err())
+		}
+		for _, err := range steps {
+			if err != nil {
+				t.Fatalf("build the cluster: %v", err)
+			}
+		}
+	}
+	for _, node := range nodes {
+		rdb := node.Client(t)
+		Until(t, 30*time.Second, "the cluster is whole", func() bool {
+			info := rdb.ClusterInfo(t.Context()).Val()
+			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(masters))
+		})
+	}
+	return nodes
+}
