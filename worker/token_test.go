@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -19,10 +20,11 @@ func TestATokenThatTakesLongBunchesNothing(t *testing.T) {
 		r.pace.Margin = 0.3
 		r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: limit}})
 		r.submitMany(n)
+		redistest.Until(t, 10*time.Second, "calls are under way", func() bool {
+			return r.wx.Count(sandbox.Filter{Path: subscribePath}) >= n/4
+		})
+		r.wx.Revoke(app)
 		for i := range n {
-			if i == 1 {
-				r.wx.Revoke(app)
-			}
 			if got := r.outcome(fmt.Sprintf("m%d", i)); got.Outcome != tasks.OutcomeAccepted {
 				t.Errorf("%s: %s %s", got.ID, got.Outcome, got.Reason)
 			}
