@@ -85,10 +85,10 @@ func TestBenchUsage(t *testing.T) {
 	path, err := binary()
 	must(t, err)
 	for args, want := range map[string][]string{
-		"--tasks -5 --replicas 0 --type send:nothing": {"--tasks: -5", "--replicas: 0", "--type", "send:subscribe"},
-		"--redis nowhere":                             {"--redis", "host:port"},
-		"--latency soon":                              {"--latency"},
-		"--limit 1000000":                             {"--limit: 1,000,000", "100,000"},
+		"--tasks=-5 --replicas 0 --type send:nothing": {"--tasks: -5", "--replicas: 0", "--type", "send:subscribe"},
+		"--redis nowhere": {"--redis", "host:port"},
+		"--latency soon":  {"--latency"},
+		"--limit 1000000": {"--limit: 1,000,000", "100,000"},
 	} {
 		cmd := exec.CommandContext(t.Context(), path, append([]string{"bench"}, strings.Fields(args)...)...) //nolint:gosec // the test's own arguments
 		cmd.Dir = t.TempDir()
