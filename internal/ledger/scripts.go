@@ -5,17 +5,21 @@ import "github.com/redis/go-redis/v9"
 // mark claims an id for a queue. A batch that was taken back and has ended begins anew;
 // while tasks of it are still under way, a task that joins it is taken back, too.
 //
+// A record that waits has the queue alone, which fits 32 bytes: a state of "waiting" and a
+// generation of 0 are what a record without them has.
+//
 // KEYS[1] record, KEYS[2] batch, KEYS[3] ids of the batch (2 and 3 only with a batch)
-// ARGV[1] queue, ARGV[2] state, ARGV[3] id
+// ARGV[1] queue without its app, ARGV[2] state, ARGV[3] id
 //
 // Returns {"new" | "marked" | "done", queue}. "marked" means that another call
-// claimed it first, into the queue that is returned.
+// claimed it first, into the queue that is returned, with or without its app.
 var mark = redis.NewScript(`
 local record = redis.call("HMGET", KEYS[1], "queue", "outcome")
 local queue, outcome = record[1], record[2]
 if outcome then return {"done", queue or ""} end
 if queue then return {"marked", queue} end
-redis.call("HSET", KEYS[1], "queue", ARGV[1], "state", ARGV[2], "generation", 0)
+redis.call("HSET", KEYS[1], "queue", ARGV[1])
+if ARGV[2] ~= "waiting" then redis.call("HSET", KEYS[1], "state", ARGV[2]) end
 redis.call("PERSIST", KEYS[1])
 if KEYS[2] then
 	local batch = redis.call("HMGET", KEYS[2], "total", "done")
@@ -130,8 +134,8 @@ return 1
 //
 // Returns {"written" | "kept", outcome, result}: what stands in the record now.
 var settle = redis.NewScript(`
-local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "fence")
-local outcome, result, generation, fence = record[1], record[2], record[3], record[4]
+local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "fence", "queue")
+local outcome, result, generation, fence = record[1], record[2], record[3] or (record[5] and "0"), record[4]
 if generation and generation ~= ARGV[6] then return {"kept", outcome or "", result or ""} end
 local replaces = false
 if outcome then
