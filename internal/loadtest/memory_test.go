@@ -16,14 +16,13 @@ import (
 )
 
 const (
-	memoryTasks   = 100_000
-	memoryPayload = 350
-	memoryApp     = "wx0123456789abcdef"
-	memoryQueue   = memoryApp + ":send:subscribe"
+	memoryTasks = 100_000
+	memoryApp   = "wx0123456789abcdef"
+	memoryQueue = memoryApp + ":send:subscribe"
 )
 
-// memoryBody makes the body of a task whose payload has memoryPayload bytes.
-func memoryBody(tb testing.TB, i int) (tasks.Envelope, []byte) {
+// memoryBody makes a task whose payload has a number of bytes.
+func memoryBody(tb testing.TB, i, size int) (tasks.Envelope, []byte) {
 	tb.Helper()
 	e := tasks.Envelope{Type: tasks.TypeSubscribe, App: memoryApp, ID: fmt.Sprintf("order-%06d-shipped", i)}
 	body := func(n int) []byte {
@@ -35,10 +34,10 @@ func memoryBody(tb testing.TB, i int) (tasks.Envelope, []byte) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		if len(payload) == memoryPayload {
+		if len(payload) == size {
 			return e, payload
 		}
-		fill += memoryPayload - len(payload)
+		fill += size - len(payload)
 	}
 }
 
@@ -75,7 +74,7 @@ func usedMemory(b *testing.B, rdb *redis.Client) int64 {
 }
 
 // memoryRedis is an empty redis-server, warmed up: clients and scripts are not tasks.
-func memoryRedis(b *testing.B) *redis.Client {
+func memoryRedis(b *testing.B, listpack bool) *redis.Client {
 	b.Helper()
 	server, err := StartServer(b.Context())
 	if err != nil {
@@ -84,42 +83,71 @@ func memoryRedis(b *testing.B) *redis.Client {
 	b.Cleanup(server.Close)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, PoolSize: 20, MinIdleConns: 20})
 	b.Cleanup(func() { _ = rdb.Close() })
+	if listpack {
+		if err := rdb.ConfigSet(b.Context(), "hash-max-listpack-value", "1024").Err(); err != nil {
+			b.Fatal(err)
+		}
+	}
 	return rdb
 }
 
 // BenchmarkMemory shows what a task costs in Redis, in bytes: by asynq alone, by
-// tasks.Client with the same payload and id, and after its end.
+// tasks.Client with the same payload and id, and after its end. Redis' memory comes in
+// steps of a quarter, which several sizes of payload even out. "listpack" is a Redis
+// whose setting hash-max-listpack-value is 1024, which keeps asynq's tasks in one piece.
 //
 //	go test -run - -bench Memory -benchtime 1x ./internal/loadtest
 func BenchmarkMemory(b *testing.B) {
-	b.Run("asynq", func(b *testing.B) {
-		for b.Loop() {
-			rdb := memoryRedis(b)
-			client := asynq.NewClientFromRedisClient(rdb)
-			b.ReportMetric(memoryOf(b, rdb, func(i int) error {
-				e, payload := memoryBody(b, i)
-				_, err := client.Enqueue(asynq.NewTask(e.Type, payload), asynq.Queue(memoryQueue), asynq.TaskID(e.TaskID()))
-				return err
-			}), "bytes/waiting")
+	for _, listpack := range []bool{false, true} {
+		for _, size := range []int{300, 350, 400, 500} {
+			name := fmt.Sprintf("%dB", size)
+			if listpack {
+				name += "/listpack"
+			}
+			b.Run(name, func(b *testing.B) {
+				for b.Loop() {
+					asynqAlone, ours := waitingByAsynq(b, size, listpack), waitingByUs(b, size, listpack)
+					b.ReportMetric(asynqAlone, "asynq-bytes")
+					b.ReportMetric(ours, "wxcourier-bytes")
+					b.ReportMetric(ours/asynqAlone, "ratio")
+				}
+			})
 		}
+	}
+	for _, listpack := range []bool{false, true} {
+		name := "finished"
+		if listpack {
+			name += "/listpack"
+		}
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				rdb := memoryRedis(b, listpack)
+				b.ReportMetric(memoryOf(b, rdb, func(i int) error { return finish(b, rdb, i) }), "bytes")
+				b.ReportMetric(float64(rdb.MemoryUsage(b.Context(), ledger.StreamKey(memoryApp)).Val())/memoryTasks, "stream-bytes")
+			}
+		})
+	}
+}
+
+func waitingByAsynq(b *testing.B, size int, listpack bool) float64 {
+	b.Helper()
+	rdb := memoryRedis(b, listpack)
+	client := asynq.NewClientFromRedisClient(rdb)
+	return memoryOf(b, rdb, func(i int) error {
+		e, payload := memoryBody(b, i, size)
+		_, err := client.Enqueue(asynq.NewTask(e.Type, payload), asynq.Queue(memoryQueue), asynq.TaskID(e.TaskID()))
+		return err
 	})
-	b.Run("wxcourier", func(b *testing.B) {
-		for b.Loop() {
-			rdb := memoryRedis(b)
-			client := tasks.NewClient(rdb)
-			b.ReportMetric(memoryOf(b, rdb, func(i int) error {
-				e, _ := memoryBody(b, i)
-				_, err := client.Submit(b.Context(), e)
-				return err
-			}), "bytes/waiting")
-		}
-	})
-	b.Run("finished", func(b *testing.B) {
-		for b.Loop() {
-			rdb := memoryRedis(b)
-			b.ReportMetric(memoryOf(b, rdb, func(i int) error { return finish(b, rdb, i) }), "bytes/finished")
-			b.ReportMetric(float64(rdb.MemoryUsage(b.Context(), ledger.StreamKey(memoryApp)).Val())/memoryTasks, "bytes/entry")
-		}
+}
+
+func waitingByUs(b *testing.B, size int, listpack bool) float64 {
+	b.Helper()
+	rdb := memoryRedis(b, listpack)
+	client := tasks.NewClient(rdb)
+	return memoryOf(b, rdb, func(i int) error {
+		e, _ := memoryBody(b, i, size)
+		_, err := client.Submit(b.Context(), e)
+		return err
 	})
 }
 
@@ -127,7 +155,7 @@ func BenchmarkMemory(b *testing.B) {
 func finish(b *testing.B, rdb *redis.Client, i int) error {
 	b.Helper()
 	l := ledger.New(rdb, ledger.Policy{Retention: 24 * time.Hour, StreamMax: memoryTasks, DeadAfter: time.Minute, LostLimit: 3})
-	e, _ := memoryBody(b, i)
+	e, _ := memoryBody(b, i, 350)
 	ref := ledger.Ref{App: memoryApp, ID: e.ID}
 	if _, err := l.Mark(b.Context(), ref, memoryQueue, "waiting"); err != nil {
 		return err
