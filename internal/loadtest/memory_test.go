@@ -24,7 +24,7 @@ const (
 // memoryBody makes a task whose payload has a number of bytes.
 func memoryBody(tb testing.TB, i, size int) (tasks.Envelope, []byte) {
 	tb.Helper()
-	e := tasks.Envelope{Type: tasks.TypeSubscribe, App: memoryApp, ID: fmt.Sprintf("order-%06d-shipped", i)}
+	e := tasks.Envelope{Type: tasks.TypeSubscribe, App: memoryApp, ID: fmt.Sprintf("order-%06d-shipped", i), Priority: tasks.Urgent} // which the client would add
 	body := func(n int) []byte {
 		return fmt.Appendf(nil, `{"touser":"oBench%022d","template_id":"shipping","page":"pages/order/order?from=%s","data":{"thing1":{"value":"订单已发货"}}}`, i, strings.Repeat("x", n))
 	}
