@@ -35,6 +35,32 @@ func BenchmarkEnqueuePath(b *testing.B) {
 	}
 }
 
+func BenchmarkParseEnvelope(b *testing.B) {
+	line := []byte(goodLine)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseEnvelope(line); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkEncode(b *testing.B) {
+	e, err := ParseEnvelope([]byte(goodLine))
+	if err == nil {
+		err = e.Prepare(testNow)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := e.Encode(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkPrepare(b *testing.B) {
 	e, err := ParseEnvelope([]byte(goodLine))
 	if err != nil {

@@ -106,7 +106,9 @@ func (c *Client) handOver(ctx context.Context, app, id string, e ledger.Ended) (
 func again(app, id string, e ledger.Ended) *asynq.Task {
 	headers := map[string]string{}
 	maps.Copy(headers, e.Kept.Headers)
-	headers[HeaderMarked] = "1" // it has a record, whoever enqueued it first
+	if headers[HeaderMarked] == "" {
+		headers[HeaderMarked] = "1" // it has a record, whoever enqueued it first
+	}
 	_, typ, _, _ := ParseQueue(e.Queue)
 	return asynq.NewTaskWithHeaders(typ, e.Kept.Payload, headers, asynq.Queue(e.Queue),
 		asynq.TaskID(Envelope{App: app, ID: id}.TaskID()), asynq.MaxRetry(MaxRetry), asynq.Timeout(handlerTimeout))

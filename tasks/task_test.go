@@ -75,6 +75,25 @@ func TestNewTaskStampsTheTime(t *testing.T) {
 	})
 }
 
+// TestEnqueuedAt: both headers say it, and a mark without a time is none.
+func TestEnqueuedAt(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 8*3600))
+	for _, marked := range []bool{false, true} {
+		d := draft{Envelope: Envelope{Type: TypeScheme, App: testApp, ID: "i", Body: json.RawMessage(`{}`)}, marked: marked}
+		headers := d.prepared(now).Headers()
+		if got := EnqueuedAt(headers); now.Sub(got).Abs() >= time.Microsecond || len(headers) != 1 || (headers[HeaderMarked] != "") != marked {
+			t.Errorf("marked %v: %v of %v", marked, got, headers)
+		}
+	}
+	both := map[string]string{HeaderMarked: "1", HeaderEnqueuedAt: now.Format(time.RFC3339Nano)}
+	if got := EnqueuedAt(both); !got.Equal(now) {
+		t.Errorf("%v of %v", got, both)
+	}
+	if got := EnqueuedAt(nil); !got.IsZero() {
+		t.Errorf("%v of no headers", got)
+	}
+}
+
 func TestConstructorsRefuse(t *testing.T) {
 	p := subscribePayload()
 	_, err := NewSubscribeTask("wx1", p)

@@ -55,7 +55,7 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 	retries, _ := asynq.GetMaxRetry(ctx)
 	j := &job{
 		queue: queue, runner: l.replica.newRunner(), failed: failed, retries: retries,
-		marked: t.Headers()[tasks.HeaderMarked] != "", enqueuedAt: enqueuedAt(t.Headers()),
+		marked: t.Headers()[tasks.HeaderMarked] != "", enqueuedAt: tasks.EnqueuedAt(t.Headers()),
 		payload: t.Payload(), headers: t.Headers(),
 	}
 	bad := func(err error) (*job, error) {
@@ -90,14 +90,6 @@ func batchOf(payload []byte) string {
 		return ""
 	}
 	return e.Batch
-}
-
-func enqueuedAt(headers map[string]string) time.Time {
-	t, err := time.Parse(time.RFC3339Nano, headers[tasks.HeaderEnqueuedAt])
-	if err != nil {
-		return time.Time{} // enqueued by somebody who does not know the header
-	}
-	return t
 }
 
 func (j *job) ref() ledger.Ref { return ledger.Ref{App: j.App, ID: j.ID, Batch: j.Batch} }

@@ -46,6 +46,7 @@ type commands struct {
 	Release releaseCommand `cmd:"" help:"End a hold."`
 	Check   checkCommand   `cmd:"" help:"Check the configuration, Redis and each app's credentials."`
 	Sandbox sandboxCommand `cmd:"" help:"Serve a stand-in for WeChat's server API."`
+	Bench   benchCommand   `cmd:"" help:"Measure on this machine what a deployment would do and cost."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a worker whether it is ready, for container runtimes."`

@@ -2,10 +2,12 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -52,6 +54,18 @@ type Claim struct {
 func (l *Ledger) Mark(ctx context.Context, ref Ref, queue, state string) (Claim, error) {
 	marked := l.MarkMany(ctx, []Marking{{Ref: ref, Queue: queue, State: state}})[0]
 	return marked.Claim, marked.Err
+}
+
+// shortQueue is what the record of a waiting task says of its queue: the app stands in
+// the record's key.
+func shortQueue(app, queue string) string { return strings.TrimPrefix(queue, app+":") }
+
+// fullQueue is the queue that a record means, which may be written with its app as well.
+func fullQueue(app, queue string) string {
+	if queue == "" || strings.HasPrefix(queue, app+":") {
+		return queue
+	}
+	return app + ":" + queue
 }
 
 // What a runner is told when it opens a task.
@@ -186,10 +200,11 @@ func (l *Ledger) Record(ctx context.Context, app, id string) (Record, error) {
 	if s(0) == "" && s(1) == "" {
 		return Record{}, ErrNone
 	}
+	state := cmp.Or(s(0), "waiting") // as Mark leaves it out
 	attempts, _ := strconv.Atoi(s(4))
 	generation, _ := strconv.Atoi(s(5))
 	return Record{
-		State: s(0), Queue: s(1), Outcome: s(2), Result: []byte(s(3)),
+		State: state, Queue: fullQueue(app, s(1)), Outcome: s(2), Result: []byte(s(3)),
 		Attempts: attempts, Generation: generation,
 	}, nil
 }

@@ -35,7 +35,7 @@ func (l *Ledger) MarkMany(ctx context.Context, markings []Marking) []Marked {
 		for _, at := range g.places {
 			m := &markings[at]
 			keys = append(keys, TaskKey(m.App, m.ID))
-			g.args = append(g.args, m.Queue, m.State, m.ID)
+			g.args = append(g.args, shortQueue(m.App, m.Queue), m.State, m.ID)
 		}
 		g.keys = Ref{App: g.app, Batch: g.batch}.keys(keys...)
 	}
@@ -114,7 +114,7 @@ func (g *group) read(answers []Marked) {
 		case "refused":
 			answers[at].Err = fmt.Errorf("mark the task: %w", refusal(rest))
 		default:
-			answers[at].Claim = Claim{New: word == "new", Done: word == "done", Queue: rest}
+			answers[at].Claim = Claim{New: word == "new", Done: word == "done", Queue: fullQueue(g.app, rest)}
 		}
 	}
 }

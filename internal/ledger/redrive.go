@@ -63,7 +63,7 @@ func (l *Ledger) Ended(ctx context.Context, app, id string) (Ended, error) {
 	if s(3) == "" {
 		return Ended{}, ErrNone
 	}
-	e := Ended{Outcome: s(0), Result: []byte(s(1)), Queue: s(3), Kept: Kept{Payload: []byte(s(4))}, Underway: s(7) != ""}
+	e := Ended{Outcome: s(0), Result: []byte(s(1)), Queue: fullQueue(app, s(3)), Kept: Kept{Payload: []byte(s(4))}, Underway: s(7) != ""}
 	e.Generation, _ = strconv.Atoi(s(2))
 	for i, into := range map[int]any{5: &e.Kept.Headers, 6: &e.History} {
 		if s(i) == "" {

@@ -6,12 +6,15 @@ import "github.com/redis/go-redis/v9"
 // batch that was taken back and has ended begins anew; while tasks of it are still under
 // way, a task that joins it is taken back, too.
 //
+// A record that waits has the queue alone, which fits 32 bytes: a state of "waiting" and a
+// generation of 0 are what a record without them has.
+//
 // KEYS[1..n] records, KEYS[n+1] batch, KEYS[n+2] ids of the batch (these two only with a
 // batch, which is then that of all)
-// ARGV[3i-2] queue, ARGV[3i-1] state, ARGV[3i] id of the i-th
+// ARGV[3i-2] queue without its app, ARGV[3i-1] state, ARGV[3i] id of the i-th
 //
 // Returns, flat, {"new" | "marked" | "done", queue} for each. "marked" means that another
-// call claimed it first, into the queue that is returned. {"refused", error} means that
+// call claimed it first, into the queue that is returned, with or without its app. {"refused", error} means that
 // Redis did not want it: nothing of it is written then. (The error is text, since go-redis
 // loses its place in a reply that has an error inside.)
 var mark = redis.NewScript(`
@@ -25,7 +28,12 @@ local function one(record, queue, state, id)
 		if known[2] then return "done", known[1] or "" end
 		if known[1] then return "marked", known[1] end
 	end
-	local written = redis.pcall("HSET", record, "queue", queue, "state", state, "generation", 0)
+	local written
+	if state == "waiting" then
+		written = redis.pcall("HSET", record, "queue", queue)
+	else
+		written = redis.pcall("HSET", record, "queue", queue, "state", state)
+	end
 	if type(written) == "table" then return "refused", written.err end
 	if there then redis.call("PERSIST", record) end
 	ids[#ids + 1] = id
@@ -162,8 +170,8 @@ return 1
 // Returns {"written", outcome, ""}, or {"kept", outcome, result}: what stands in the
 // record already.
 var settle = redis.NewScript(`
-local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "fence")
-local outcome, result, generation, fence = record[1], record[2], record[3], record[4]
+local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "fence", "queue")
+local outcome, result, generation, fence = record[1], record[2], record[3] or (record[5] and "0"), record[4]
 if generation and generation ~= ARGV[6] then return {"kept", outcome or "", result or ""} end
 local replaces = false
 if outcome then

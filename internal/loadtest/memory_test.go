@@ -1,0 +1,170 @@
+package loadtest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+const (
+	memoryTasks = 100_000
+	memoryApp   = "wx0123456789abcdef"
+	memoryQueue = memoryApp + ":send:subscribe"
+)
+
+// memoryBody makes a task whose payload has a number of bytes.
+func memoryBody(tb testing.TB, i, size int) (tasks.Envelope, []byte) {
+	tb.Helper()
+	e := tasks.Envelope{Type: tasks.TypeSubscribe, App: memoryApp, ID: fmt.Sprintf("order-%06d-shipped", i), Priority: tasks.Urgent} // which the client would add
+	body := func(n int) []byte {
+		return fmt.Appendf(nil, `{"touser":"oBench%022d","template_id":"shipping","page":"pages/order/order?from=%s","data":{"thing1":{"value":"订单已发货"}}}`, i, strings.Repeat("x", n))
+	}
+	for fill := 0; ; {
+		e.Body = body(fill)
+		payload, err := e.Encode()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if len(payload) == size {
+			return e, payload
+		}
+		fill += size - len(payload)
+	}
+}
+
+// memoryOf is what a Redis holds more after fill than before it, a task.
+func memoryOf(b *testing.B, rdb *redis.Client, fill func(i int) error) float64 {
+	b.Helper()
+	before := usedMemory(b, rdb)
+	next := make(chan int)
+	var producers sync.WaitGroup
+	for range 16 {
+		producers.Go(func() {
+			for i := range next {
+				if err := fill(i); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	for i := 0; i < memoryTasks && !b.Failed(); i++ {
+		next <- i
+	}
+	close(next)
+	producers.Wait()
+	return float64(usedMemory(b, rdb)-before) / memoryTasks
+}
+
+func usedMemory(b *testing.B, rdb *redis.Client) int64 {
+	b.Helper()
+	m, err := readMeter(context.WithoutCancel(b.Context()), rdb)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return m.memory
+}
+
+// memoryRedis is an empty redis-server, warmed up: clients and scripts are not tasks.
+func memoryRedis(b *testing.B, listpack bool) *redis.Client {
+	b.Helper()
+	server, err := StartServer(b.Context())
+	if err != nil {
+		b.Skipf("skipped: %v", err)
+	}
+	b.Cleanup(server.Close)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, PoolSize: 20, MinIdleConns: 20})
+	b.Cleanup(func() { _ = rdb.Close() })
+	if listpack {
+		if err := rdb.ConfigSet(b.Context(), "hash-max-listpack-value", "1024").Err(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return rdb
+}
+
+// BenchmarkMemory shows what a task costs in Redis, in bytes: by asynq alone, by
+// tasks.Client with the same payload and id, and after its end. Redis' memory comes in
+// steps of a quarter, which several sizes of payload even out. "listpack" is a Redis
+// whose setting hash-max-listpack-value is 1024, which keeps asynq's tasks in one piece.
+//
+//	go test -run - -bench Memory -benchtime 1x ./internal/loadtest
+func BenchmarkMemory(b *testing.B) {
+	for _, listpack := range []bool{false, true} {
+		for _, size := range []int{300, 350, 400, 500} {
+			name := fmt.Sprintf("%dB", size)
+			if listpack {
+				name += "/listpack"
+			}
+			b.Run(name, func(b *testing.B) {
+				for b.Loop() {
+					asynqAlone, ours := waitingByAsynq(b, size, listpack), waitingByUs(b, size, listpack)
+					b.ReportMetric(asynqAlone, "asynq-bytes")
+					b.ReportMetric(ours, "wxcourier-bytes")
+					b.ReportMetric(ours/asynqAlone, "ratio")
+				}
+			})
+		}
+	}
+	for _, listpack := range []bool{false, true} {
+		name := "finished"
+		if listpack {
+			name += "/listpack"
+		}
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				rdb := memoryRedis(b, listpack)
+				b.ReportMetric(memoryOf(b, rdb, func(i int) error { return finish(b, rdb, i) }), "bytes")
+				b.ReportMetric(float64(rdb.MemoryUsage(b.Context(), ledger.StreamKey(memoryApp)).Val())/memoryTasks, "stream-bytes")
+			}
+		})
+	}
+}
+
+func waitingByAsynq(b *testing.B, size int, listpack bool) float64 {
+	b.Helper()
+	rdb := memoryRedis(b, listpack)
+	client := asynq.NewClientFromRedisClient(rdb)
+	return memoryOf(b, rdb, func(i int) error {
+		e, payload := memoryBody(b, i, size)
+		_, err := client.Enqueue(asynq.NewTask(e.Type, payload), asynq.Queue(memoryQueue), asynq.TaskID(e.TaskID()))
+		return err
+	})
+}
+
+func waitingByUs(b *testing.B, size int, listpack bool) float64 {
+	b.Helper()
+	rdb := memoryRedis(b, listpack)
+	client := tasks.NewClient(rdb)
+	return memoryOf(b, rdb, func(i int) error {
+		e, _ := memoryBody(b, i, size)
+		_, err := client.Submit(b.Context(), e)
+		return err
+	})
+}
+
+// finish records a task as a worker does.
+func finish(b *testing.B, rdb *redis.Client, i int) error {
+	b.Helper()
+	l := ledger.New(rdb, ledger.Policy{Retention: 24 * time.Hour, StreamMax: memoryTasks, DeadAfter: time.Minute, LostLimit: 3})
+	e, _ := memoryBody(b, i, 350)
+	ref := ledger.Ref{App: memoryApp, ID: e.ID}
+	if _, err := l.Mark(b.Context(), ref, memoryQueue, "waiting"); err != nil {
+		return err
+	}
+	opened, err := l.Open(b.Context(), ref, ledger.Opening{Runner: "bench-1", Queue: memoryQueue, Fenced: true, Marked: true})
+	if err != nil {
+		return err
+	}
+	result := fmt.Sprintf(`{"id":%q,"app":%q,"type":%q,"outcome":"accepted","errcode":0,"errmsg":"ok","rid":"","attempts":1,"msgid":"3395159288267931652","enqueued_at":"2026-11-21T08:00:00.123456789+08:00","finished_at":"2026-11-21T08:00:01.234567891+08:00"}`, e.ID, e.App, e.Type)
+	_, err = l.Settle(b.Context(), ref, ledger.Ending{Outcome: "accepted", Result: []byte(result), Queue: memoryQueue, Generation: opened.Generation})
+	return err
+}

@@ -1,0 +1,51 @@
+package loadtest
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// meter is what Redis tells of itself at one moment. A field is -1 where it does not
+// tell: the embedded Redis knows no more than the commands.
+type meter struct {
+	version  string
+	cluster  bool
+	commands int64         // since its start, also those inside of scripts
+	cpu      time.Duration // since its start
+	memory   int64         // bytes
+}
+
+func readMeter(ctx context.Context, rdb redis.UniversalClient) (meter, error) {
+	m := meter{commands: -1, cpu: -1, memory: -1}
+	info, err := rdb.Info(ctx).Result()
+	if err != nil {
+		if redis.HasErrorPrefix(err, "ERR") { // asked, and not understood
+			return m, nil
+		}
+		return m, fmt.Errorf("ask Redis for its figures: %w", err)
+	}
+	fields := make(map[string]string)
+	for line := range strings.Lines(info) {
+		if name, value, found := strings.Cut(line, ":"); found {
+			fields[name] = strings.TrimSpace(value)
+		}
+	}
+	m.version, m.cluster = fields["redis_version"], fields["cluster_enabled"] == "1"
+	if n, err := strconv.ParseInt(fields["total_commands_processed"], 10, 64); err == nil {
+		m.commands = n
+	}
+	if n, err := strconv.ParseInt(fields["used_memory"], 10, 64); err == nil {
+		m.memory = n
+	}
+	user, errUser := strconv.ParseFloat(fields["used_cpu_user"], 64)
+	system, errSystem := strconv.ParseFloat(fields["used_cpu_sys"], 64)
+	if errUser == nil && errSystem == nil {
+		m.cpu = time.Duration((user + system) * float64(time.Second))
+	}
+	return m, nil
+}

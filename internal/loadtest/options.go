@@ -1,0 +1,119 @@
+package loadtest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// Options is what to measure.
+type Options struct {
+	Self  string // path of the wxcourier binary, which the children are
+	Place *Place // where the tasks wait
+
+	Tasks       int           // to enqueue and drain; 0: as many as suit the place and the limit
+	Type        string        // of the tasks
+	Latency     time.Duration // of each answer of the stand-in for WeChat
+	Limit       int           // calls a second that "WeChat" allows; 0: none
+	Replicas    int           // worker processes
+	Concurrency int           // calls under way in one of them
+	Steady      time.Duration // how long end to end lasts; 0: SteadyTime
+
+	Progress func(text string) // told what is under way, or nil
+}
+
+// Bounds and defaults.
+const (
+	SteadyTime = 10 * time.Second
+
+	mostTasks       = 10_000_000
+	mostReplicas    = 64
+	mostConcurrency = 10_000
+	mostLimit       = 100_000
+	mostLatency     = 5 * time.Second // half of what a worker waits for
+
+	manyTasks       = 20_000 // the default
+	embeddedTasks   = 1000   // the default in the embedded Redis
+	embeddedMost    = 5000   // with more, its lists grow slow and the figures mean nothing
+	limitedDuration = 20 * time.Second
+)
+
+// Validate tells all faults at once, each with the flag of the command line that sets it,
+// in a *UsageError.
+func (o Options) Validate() error {
+	var faults []error
+	number := func(flag string, value, least, most int, fix string) {
+		if value < least || value > most {
+			faults = append(faults, fmt.Errorf("%s: %s is not between %s and %s; %s", flag, tally.Number(value), tally.Number(least), tally.Number(most), fix))
+		}
+	}
+	if o.Tasks != 0 {
+		number("--tasks", o.Tasks, 1, mostTasks, "leave it out for a number that suits")
+	}
+	number("--replicas", o.Replicas, 1, mostReplicas, "one or two a core are enough")
+	number("--concurrency", o.Concurrency, 1, mostConcurrency, "rate × latency is what is needed")
+	if o.Limit != 0 {
+		number("--limit", o.Limit, 1, mostLimit, "leave it out for no limit")
+	}
+	if o.Latency < 0 || o.Latency > mostLatency {
+		faults = append(faults, fmt.Errorf("--latency: %v is not between 0s and %v; WeChat takes 30ms to 200ms", o.Latency, mostLatency))
+	}
+	if _, ok := tasks.Lookup(o.Type); !ok {
+		faults = append(faults, unknownType(o.Type))
+	}
+	if len(faults) > 0 {
+		return &UsageError{errors.Join(faults...)}
+	}
+	return nil
+}
+
+func unknownType(typ string) error {
+	var names []string
+	for _, spec := range tasks.Catalog() {
+		names = append(names, spec.Type)
+	}
+	slices.Sort(names)
+	meant := ""
+	if name, ok := nearest.Name(typ, names); ok {
+		meant = fmt.Sprintf("; the nearest is %s", name)
+	}
+	return fmt.Errorf("--type: %q is no task type%s (there are %s)", typ, meant, strings.Join(names, ", "))
+}
+
+// fill sets what was left out.
+func (o *Options) fill() error {
+	if o.Steady == 0 {
+		o.Steady = SteadyTime
+	}
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	embedded := o.Place.Kind == Embedded
+	if o.Tasks == 0 {
+		o.Tasks = manyTasks
+		if embedded {
+			o.Tasks = embeddedTasks
+		}
+		if o.Limit > 0 { // a backlog of twenty seconds shows a limit as well as one of an hour
+			o.Tasks = min(o.Tasks, max(o.Limit*int(limitedDuration.Seconds()), 2))
+		}
+	}
+	if embedded && o.Tasks > embeddedMost {
+		return &UsageError{fmt.Errorf("--tasks: %s are too many for the embedded Redis, which takes %s; install redis-server, or name one with --redis", tally.Number(o.Tasks), tally.Number(embeddedMost))}
+	}
+	return nil
+}
+
+// UsageError is options that cannot be carried out.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the fault.
+func (e *UsageError) Unwrap() error { return e.Err }

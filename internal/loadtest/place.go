@@ -1,0 +1,69 @@
+package loadtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/embedded"
+)
+
+// Kind says where a Redis came from.
+type Kind string
+
+// The kinds of place.
+const (
+	Named      Kind = "named"      // on the command line
+	Configured Kind = "configured" // in the configuration
+	Started    Kind = "started"    // a redis-server of our own
+	Embedded   Kind = "embedded"   // inside this process
+)
+
+// Place is the Redis of a run. Close it at the end.
+type Place struct {
+	Redis configs.Redis
+	Kind  Kind
+
+	close func()
+}
+
+// Close ends what Find started.
+func (p *Place) Close() {
+	if p.close != nil {
+		p.close()
+	}
+}
+
+// private tells whether the place holds nothing but this run's data, and ends with it.
+func (p *Place) private() bool { return p.Kind == Started || p.Kind == Embedded }
+
+// Find decides on a Redis: the named one, else the configured one, else a redis-server
+// that it starts, else the embedded one.
+func Find(ctx context.Context, named string, configured configs.Redis) (*Place, error) {
+	if named != "" {
+		r := configs.Redis{Addrs: []string{named}}
+		if err := r.Validate(); err != nil {
+			return nil, &UsageError{fmt.Errorf("--redis: %q is not host:port, such as 127.0.0.1:6379", named)}
+		}
+		return &Place{Redis: r, Kind: Named}, nil
+	}
+	if configured.Configured() {
+		if len(configured.Addrs) > 1 && configured.MasterName == "" {
+			return nil, &UsageError{errors.New("redis.addrs names a cluster, whose figures are those of its nodes; name a single Redis with --redis")}
+		}
+		return &Place{Redis: configured, Kind: Configured}, nil
+	}
+	server, err := StartServer(ctx)
+	if err == nil {
+		return &Place{Redis: configs.Redis{Addrs: []string{server.Addr}}, Kind: Started, close: server.Close}, nil
+	}
+	if !errors.Is(err, ErrNoServer) {
+		return nil, err
+	}
+	inside, err := embedded.Start()
+	if err != nil {
+		return nil, err
+	}
+	return &Place{Redis: configs.Redis{Addrs: []string{inside.Addr()}}, Kind: Embedded, close: inside.Close}, nil
+}

@@ -1,0 +1,222 @@
+package loadtest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/loadtest"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// binary builds the program once for all tests.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "wxcourier-loadtest")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "wxcourier")
+	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", path, "../../cmd/wxcourier").CombinedOutput() //nolint:gosec // the test's own arguments
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// TestMain removes the binary.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := binary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// options are those of a short run on a Redis that others use too.
+func options(t *testing.T, addr string) loadtest.Options {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, err := loadtest.Find(t.Context(), addr, configs.Redis{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(place.Close)
+	return loadtest.Options{
+		Self: path, Place: place, Tasks: 300, Type: tasks.TypeSubscribe, Latency: time.Millisecond,
+		Replicas: 2, Concurrency: 8, Steady: 300 * time.Millisecond,
+	}
+}
+
+// strangers are another app's data, which a run must leave alone.
+func strangers(t *testing.T, rdb redis.UniversalClient) {
+	t.Helper()
+	client := tasks.NewClient(rdb)
+	for i := range 50 {
+		_, err := client.Submit(t.Context(), tasks.Envelope{
+			Type: tasks.TypeCustom, App: "wx0123456789abcdef", ID: fmt.Sprint("theirs-", i), Batch: "b",
+			Body: []byte(`{"touser":"o","msgtype":"text","text":{"content":"x"}}`),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	rdb.Set(t.Context(), "somebody:else", 1, 0)
+}
+
+// content is each key with what it holds.
+func content(t *testing.T, rdb redis.UniversalClient) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	keys, err := rdb.Keys(t.Context(), "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
+		switch key {
+		case "asynq:servers", "asynq:workers": // asynq writes them in passing, also empty
+			continue
+		case "asynq:queues", "wxcourier:apps": // whose order is Redis' own
+			members := rdb.SMembers(t.Context(), key).Val()
+			slices.Sort(members)
+			all[key] = strings.Join(members, " ")
+			continue
+		}
+		all[key] = rdb.Dump(t.Context(), key).Val()
+	}
+	return all
+}
+
+func unchanged(t *testing.T, rdb redis.UniversalClient, before map[string]string) {
+	t.Helper()
+	after := content(t, rdb)
+	for key := range after {
+		if _, there := before[key]; !there {
+			t.Errorf("it left %s", key)
+		}
+	}
+	for key, value := range before {
+		if after[key] != value {
+			t.Errorf("it changed %s", key)
+		}
+	}
+	for _, set := range []string{"asynq:servers", "asynq:workers"} {
+		if left := rdb.ZRange(t.Context(), set, 0, -1).Val(); len(left) > 0 {
+			t.Errorf("%s holds %v", set, left)
+		}
+	}
+}
+
+func TestRunMeasuresAndLeavesNothing(t *testing.T) {
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	strangers(t, rdb)
+	before := content(t, rdb)
+	report, err := loadtest.Run(t.Context(), options(t, server.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[tasks.Outcome]int{tasks.OutcomeAccepted: 300}
+	if report.Enqueue.Tasks != 300 || !maps.Equal(report.Drain.Outcomes, all) {
+		t.Errorf("%+v", report)
+	}
+	end := report.EndToEnd
+	if end.Tasks < 1 || end.Outcomes[tasks.OutcomeAccepted] != end.Tasks {
+		t.Errorf("end to end: %+v", end)
+	}
+	// Latency is more than the stand-in's, and the quantiles are in order.
+	if end.P50 < 0.001 || end.P99 < end.P50 || end.Slowest < end.P99 {
+		t.Errorf("p50 %v, p99 %v, slowest %v", end.P50, end.P99, end.Slowest)
+	}
+	for name, value := range map[string]loadtest.Figure{
+		"enqueue rate": report.Enqueue.Rate, "drain rate": report.Drain.Rate, "end to end rate": end.Rate,
+		"producer": report.Enqueue.ProducerCPU, "workers": report.Drain.WorkerCPU, "workers end to end": end.WorkerCPU,
+		"sandbox": report.SandboxCPU, "Redis commands": report.Drain.RedisCommands, "Redis memory": report.Enqueue.RedisMemory,
+		"peak": report.Drain.WorkerPeak,
+	} {
+		if !(value > 0) { // a NaN is none, too
+			t.Errorf("%s: %v", name, value)
+		}
+	}
+	if peak := report.Drain.WorkerPeak; peak < 5<<20 || peak > 1<<30 {
+		t.Errorf("a worker of %v bytes", peak)
+	}
+	if report.Drain.RedisCommands < 5 { // asynq alone needs more
+		t.Errorf("%v Redis commands a task", report.Drain.RedisCommands)
+	}
+	unchanged(t, rdb, before)
+}
+
+// TestBrokenOffLeavesNothing: in each phase.
+func TestBrokenOffLeavesNothing(t *testing.T) {
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	strangers(t, rdb)
+	before := content(t, rdb)
+	for _, phase := range []string{"enqueue: ", "drain: ", "end to end: the", "end to end: 0"} {
+		t.Run(phase, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			o := options(t, server.Addr())
+			o.Steady = time.Hour
+			o.Tasks = 2000
+			var met sync.Once
+			reached := false
+			o.Progress = func(text string) {
+				if strings.HasPrefix(text, phase) {
+					met.Do(func() { reached = true; cancel() })
+				}
+			}
+			if _, err := loadtest.Run(ctx, o); !errors.Is(err, loadtest.ErrBrokenOff) {
+				t.Errorf("%v", err)
+			}
+			if !reached {
+				t.Error("the phase was not reached")
+			}
+			unchanged(t, rdb, before)
+		})
+	}
+}
+
+// TestALimitIsUsed: what is drained keeps to it, and the report says how much of it.
+func TestALimitIsUsed(t *testing.T) {
+	o := options(t, redistest.Start(t).Addr())
+	o.Limit, o.Tasks = 100, 200
+	report, err := loadtest.Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := report.Drain.LimitUsed; !(used > 0) || used > 1.05 {
+		t.Errorf("%v of the limit", used)
+	}
+	if report.EndToEnd.Offered > 90 {
+		t.Errorf("%v a second were offered", report.EndToEnd.Offered)
+	}
+}
+
+// TestAWorkerThatCannotStart is told with its own words.
+func TestAWorkerThatCannotStart(t *testing.T) {
+	server := redistest.Start(t, "--maxmemory-policy", "allkeys-lru")
+	rdb := server.Client(t)
+	before := content(t, rdb)
+	_, err := loadtest.Run(t.Context(), options(t, server.Addr()))
+	if err == nil || !strings.Contains(err.Error(), "ended too early") || !strings.Contains(err.Error(), "maxmemory-policy") {
+		t.Errorf("%v", err)
+	}
+	unchanged(t, rdb, before)
+}

@@ -1,0 +1,52 @@
+package loadtest
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// seen is what a phase's results say.
+type seen struct {
+	first, last time.Time // that a task finished at
+	took        []float64 // seconds from enqueuing to the outcome, of each
+	outcomes    map[tasks.Outcome]int
+}
+
+// read reads all results behind a cursor.
+func (r *run) read(ctx context.Context, from tasks.Cursor) (*seen, error) {
+	s := &seen{outcomes: make(map[tasks.Outcome]int)}
+	for result, err := range r.client.Results(ctx, r.app, from, false) {
+		if err != nil {
+			return nil, err
+		}
+		s.add(result)
+	}
+	slices.Sort(s.took)
+	return s, ctx.Err()
+}
+
+func (s *seen) add(r tasks.Result) {
+	if s.first.IsZero() || r.FinishedAt.Before(s.first) {
+		s.first = r.FinishedAt
+	}
+	if r.FinishedAt.After(s.last) {
+		s.last = r.FinishedAt
+	}
+	s.took = append(s.took, r.FinishedAt.Sub(r.EnqueuedAt).Seconds())
+	s.outcomes[r.Outcome]++
+}
+
+func (s *seen) count() int { return len(s.took) }
+
+// quantile is the least value that a share q of the sorted ones does not exceed.
+func (s *seen) quantile(q float64) Figure {
+	if len(s.took) == 0 {
+		return unknown
+	}
+	rank := int(math.Ceil(q * float64(len(s.took))))
+	return Figure(s.took[max(rank, 1)-1])
+}

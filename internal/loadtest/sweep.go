@@ -1,0 +1,96 @@
+package loadtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+)
+
+// asynq's sets, which are shared by all who use the Redis.
+const (
+	asynqQueues  = "asynq:queues"
+	asynqServers = "asynq:servers"
+	asynqWorkers = "asynq:workers"
+)
+
+const sweepPage = 1000
+
+// sweep takes away all that a run left in Redis, and nothing else: what bears the app's
+// id, and the servers that the given processes of this machine have announced.
+func sweep(ctx context.Context, rdb redis.UniversalClient, app string, pids []int) error {
+	var faults []error
+	for _, pattern := range []string{"wxcourier:{" + app + "}:*", "asynq:{" + app + ":*"} {
+		faults = append(faults, sweepKeys(ctx, rdb, pattern))
+	}
+	faults = append(faults,
+		rdb.SRem(ctx, ledger.AppsKey, app).Err(),
+		sweepQueues(ctx, rdb, app),
+		sweepServers(ctx, rdb, pids),
+	)
+	if err := errors.Join(faults...); err != nil {
+		return fmt.Errorf("take away the keys of app %s: %w", app, err)
+	}
+	return nil
+}
+
+func sweepKeys(ctx context.Context, rdb redis.UniversalClient, pattern string) error {
+	for cursor := uint64(0); ; {
+		keys, next, err := rdb.Scan(ctx, cursor, pattern, sweepPage).Result()
+		if err != nil {
+			return err
+		}
+		if len(keys) > 0 {
+			if err := rdb.Unlink(ctx, keys...).Err(); err != nil {
+				return err
+			}
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+func sweepQueues(ctx context.Context, rdb redis.UniversalClient, app string) error {
+	queues, err := rdb.SMembers(ctx, asynqQueues).Result()
+	if err != nil {
+		return err
+	}
+	ours := slices.DeleteFunc(queues, func(q string) bool { return !strings.HasPrefix(q, app+":") })
+	if len(ours) == 0 {
+		return nil
+	}
+	return rdb.SRem(ctx, asynqQueues, ours).Err()
+}
+
+// sweepServers forgets workers that did not end by themselves.
+func sweepServers(ctx context.Context, rdb redis.UniversalClient, pids []int) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	for _, set := range []string{asynqServers, asynqWorkers} {
+		all, err := rdb.ZRange(ctx, set, 0, -1).Result()
+		if err != nil {
+			return err
+		}
+		for _, key := range all {
+			if !slices.ContainsFunc(pids, func(pid int) bool {
+				return strings.HasPrefix(key, set+":{"+host+":"+strconv.Itoa(pid)+":")
+			}) {
+				continue
+			}
+			if err := errors.Join(rdb.ZRem(ctx, set, key).Err(), rdb.Del(ctx, key).Err()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
