@@ -29,23 +29,25 @@ type setup struct {
 	latency time.Duration              // of the stand-in's answers
 	token   time.Duration              // of its answers with a token, when longer
 	jitter  time.Duration              // of the network in between; 0: there is no proxy
+	far     time.Duration              // how far Redis is from the workers, one way; 0: there is no proxy
 }
 
 // lab is one measurement's own world: a Redis, a stand-in for WeChat, and the workers,
 // each in a process of its own. Nothing of a lab is left for the next one.
 type lab struct {
-	bench  *bench
-	dir    string
-	config string
-	redis  string // host:port
-	wechat string // the stand-in's URL
-	rdb    *redis.Client
-	client *tasks.Client
-	ctx    context.Context //nolint:containedctx // the lab's life: its processes end with it
-	cancel context.CancelFunc
-	proxy  *jitterProxy
-	keys   atomic.Int64 // numbers the tasks
-	others []*process   // Redis, the stand-in, the spinner
+	bench   *bench
+	dir     string
+	config  string
+	redis   string // host:port
+	near    string // what the workers know as Redis' address
+	wechat  string // the stand-in's URL
+	rdb     *redis.Client
+	client  *tasks.Client
+	ctx     context.Context //nolint:containedctx // the lab's life: its processes end with it
+	cancel  context.CancelFunc
+	proxies []*jitterProxy
+	keys    atomic.Int64 // numbers the tasks
+	others  []*process   // Redis, the stand-in, the spinner
 
 	mu      sync.Mutex
 	workers []*process // guarded by mu; those that run
@@ -78,13 +80,30 @@ func (b *bench) newLab(ctx context.Context, s setup) (l *lab, err error) {
 	}
 	base := l.wechat
 	if s.jitter > 0 {
-		if l.proxy, err = startProxy(ctx, strings.TrimPrefix(l.wechat, "http://"), s.jitter); err != nil {
+		addr, err := l.proxied(strings.TrimPrefix(l.wechat, "http://"), 0, s.jitter)
+		if err != nil {
 			return l, err
 		}
-		base = "http://" + l.proxy.addr()
+		base = "http://" + addr
+	}
+	l.near = l.redis
+	if s.far > 0 {
+		if l.near, err = l.proxied(l.redis, s.far, 0); err != nil {
+			return l, err
+		}
 	}
 	l.config = filepath.Join(l.dir, "wxcourier.yaml")
-	return l, os.WriteFile(l.config, []byte(s.yaml(l.redis, base)), 0o600)
+	return l, os.WriteFile(l.config, []byte(s.yaml(l.near, base)), 0o600)
+}
+
+// proxied is the address of a proxy before another one.
+func (l *lab) proxied(target string, delay, jitter time.Duration) (string, error) {
+	p, err := startProxy(l.ctx, target, delay, jitter)
+	if err != nil {
+		return "", err
+	}
+	l.proxies = append(l.proxies, p)
+	return p.addr(), nil
 }
 
 // yaml is the workers' configuration.
@@ -117,8 +136,8 @@ func (l *lab) close() {
 	for _, p := range all {
 		p.kill()
 	}
-	if l.proxy != nil {
-		l.proxy.running.Wait()
+	for _, p := range l.proxies {
+		p.running.Wait()
 	}
 	if l.rdb != nil {
 		_ = l.rdb.Close()

@@ -47,7 +47,7 @@ func TestProxyKeepsOrder(t *testing.T) {
 		_, _ = io.Copy(conn, conn)
 		_ = conn.Close()
 	}()
-	p, err := startProxy(t.Context(), echo.Addr().String(), 2*time.Millisecond)
+	p, err := startProxy(t.Context(), echo.Addr().String(), 0, 2*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,6 +62,8 @@ func cases() []measurement {
 		{"tenants", "one app's tasks beside another app that is held, or has 100,000 tasks waiting", (*bench).tenants},
 		{"idle", "what a replica costs that has nothing to do", (*bench).idle},
 		{"latency", "from enqueue to the call, on an idle system", (*bench).latency},
+		{"drain", "a backlog without a limit, beside a plain asynq worker that makes the same calls", (*bench).drain},
+		{"ledger", "what fence and ledger cost", (*bench).ledger},
 		{"beside", "wxcourier beside asynq's wiki pattern with redis_rate", (*bench).beside},
 	}
 }
@@ -86,6 +88,8 @@ func start(ctx context.Context, args []string) error {
 		case partSpin:
 			spin(ctx)
 			return nil
+		case partReplica:
+			return runReplica(ctx, args[1:], os.Stdout)
 		case partPlain:
 			return runPlainWorker(ctx, args[1:], os.Stdout)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -49,12 +50,16 @@ type plainWorker struct {
 	back    string
 	base    string
 	client  *http.Client
+	paths   map[string]string // by task type
 }
 
 func (p *plainWorker) handle(ctx context.Context, t *asynq.Task) error {
-	e, err := tasks.DecodePayload(t.Payload())
-	if err != nil {
+	var e tasks.Envelope
+	if err := json.Unmarshal(t.Payload(), &e); err != nil {
 		return err
+	}
+	if p.limiter == nil {
+		return p.call(ctx, e)
 	}
 	room, err := p.limiter.Allow(ctx, e.App, p.limit)
 	if err != nil {
@@ -72,7 +77,7 @@ func (p *plainWorker) handle(ctx context.Context, t *asynq.Task) error {
 
 // call is what the handler is for.
 func (p *plainWorker) call(ctx context.Context, e tasks.Envelope) error {
-	q, err := http.NewRequestWithContext(ctx, http.MethodPost, p.base+"/wxa/generatescheme?access_token="+tokenPrefix+e.App, bytes.NewReader(e.Body))
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, p.base+p.paths[e.Type]+"?access_token="+tokenPrefix+e.App, bytes.NewReader(e.Body))
 	if err != nil {
 		return err
 	}
@@ -90,7 +95,7 @@ func runPlainWorker(ctx context.Context, args []string, _ io.Writer) error {
 	flags := flag.NewFlagSet(partPlain, flag.ContinueOnError)
 	addr := flags.String("redis", "", "host:port")
 	base := flags.String("base", "", "the stand-in's URL")
-	limit := flags.Int("limit", perSecond, "calls a second and app")
+	limit := flags.Int("limit", perSecond, "calls a second and app; 0: there is no limit")
 	back := flags.String("back", backRandom, "when a task comes back: random or exact")
 	concurrency := flags.Int("concurrency", 64, "handlers at the same time")
 	queues := flags.String("queues", "", "their names, with commas between them")
@@ -101,8 +106,14 @@ func runPlainWorker(ctx context.Context, args []string, _ io.Writer) error {
 	defer func() { _ = rdb.Close() }()
 	transport := &http.Transport{MaxIdleConnsPerHost: *concurrency}
 	p := &plainWorker{
-		limiter: redis_rate.NewLimiter(rdb), limit: redis_rate.PerSecond(*limit),
-		back: *back, base: *base, client: &http.Client{Transport: transport},
+		limit: redis_rate.PerSecond(*limit),
+		back:  *back, base: *base, client: &http.Client{Transport: transport}, paths: make(map[string]string),
+	}
+	if *limit > 0 {
+		p.limiter = redis_rate.NewLimiter(rdb)
+	}
+	for _, spec := range tasks.Catalog() {
+		p.paths[spec.Type] = spec.Path
 	}
 	weights := make(map[string]int)
 	for name := range strings.SplitSeq(*queues, ",") {

@@ -41,6 +41,11 @@ func (l *lab) task(o order) (*asynq.Task, int, error) {
 		t, err = tasks.NewSchemeTask(o.app, tasks.SchemePayload{JumpWxa: &tasks.JumpTarget{Path: "pages/index/index", Query: text}}, options...)
 	case tasks.TypeTextCheck:
 		t, err = tasks.NewTextCheckTask(o.app, tasks.TextCheckPayload{Content: text, Scene: 2, OpenID: "oBench"}, options...)
+	case tasks.TypeSubscribe:
+		t, err = tasks.NewSubscribeTask(o.app, tasks.SubscribePayload{
+			ToUser: fmt.Sprintf("oBench%d", key), TemplateID: "TEMPLATE_ID_0123456789012345678901234567890", Page: "pages/index/index",
+			Data: map[string]tasks.Value{"thing1": {Value: "订单已发货"}, "time2": {Value: "2026-12-01 08:00"}, "character_string3": {Value: text}},
+		}, options...)
 	default:
 		err = fmt.Errorf("no body for %s", o.typ)
 	}

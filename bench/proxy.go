@@ -9,10 +9,11 @@ import (
 )
 
 // jitterProxy passes TCP connections on to an address, and holds each piece of data back
-// for a random time up to jitter, in both directions. Within one direction of a
+// for a fixed time and a random one up to jitter, in both directions. Within one direction of a
 // connection the order stays. A connection that is made waits for nothing.
 type jitterProxy struct {
 	target   string
+	delay    time.Duration
 	jitter   time.Duration
 	listener net.Listener
 	running  sync.WaitGroup
@@ -20,12 +21,12 @@ type jitterProxy struct {
 }
 
 // startProxy runs a proxy until ctx ends; then wait for running.
-func startProxy(ctx context.Context, target string, jitter time.Duration) (*jitterProxy, error) {
+func startProxy(ctx context.Context, target string, delay, jitter time.Duration) (*jitterProxy, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &jitterProxy{target: target, jitter: jitter, listener: listener, ctx: ctx}
+	p := &jitterProxy{target: target, delay: delay, jitter: jitter, listener: listener, ctx: ctx}
 	p.running.Go(p.accept)
 	return p, nil
 }
@@ -85,7 +86,7 @@ func (p *jitterProxy) pass(to, from net.Conn) {
 		buffer := make([]byte, 16<<10)
 		n, err := from.Read(buffer)
 		if n > 0 {
-			late := rand.N(p.jitter + 1) //nolint:gosec // a delay is no secret
+			late := p.delay + rand.N(p.jitter+1) //nolint:gosec // a delay is no secret
 			way <- piece{buffer[:n], time.Now().Add(late)}
 		}
 		if err != nil {

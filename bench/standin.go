@@ -32,8 +32,9 @@ const tokenPrefix = "bench-"
 // answers are the bodies for a success, by endpoint.
 func answers() map[string]string {
 	return map[string]string{
-		"/wxa/generatescheme": `{"errcode":0,"errmsg":"ok","openlink":"weixin://dl/business/?t=bench"}`,
-		"/wxa/msg_sec_check":  `{"errcode":0,"errmsg":"ok","result":{"suggest":"pass","label":100},"trace_id":"bench"}`,
+		"/wxa/generatescheme":             `{"errcode":0,"errmsg":"ok","openlink":"weixin://dl/business/?t=bench"}`,
+		"/cgi-bin/message/subscribe/send": `{"errcode":0,"errmsg":"ok","msgid":3395159288267931652}`,
+		"/wxa/msg_sec_check":              `{"errcode":0,"errmsg":"ok","result":{"suggest":"pass","label":100},"trace_id":"bench"}`,
 	}
 }
 

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+	"github.com/wxcourier/wxcourier/worker"
+)
+
+// partReplica is the program's part as a replica with or without its ledger.
+const partReplica = "replica"
+
+// wantLedger is how much CPU fence and ledger may add.
+const wantLedger = 1.25
+
+func (b *bench) ledger(ctx context.Context, t *table) error {
+	n := sized(b, 30_000, 5000)
+	runs := b.repeats(5)
+	t.title = "What fence and ledger cost"
+	t.about = fmt.Sprintf("The same replica twice, `send:subscribe` without a limit, instant answers, 50 slots, a backlog of %s: once as it is, and once with a Redis client that answers the ledger's two scripts (open with its fence, and settle) by itself. Medians of %d runs, one of each in turn. Wanted: at most 25 %% more CPU of the worker.", thousands(n), runs)
+	t.head = []string{"case", "tasks a second", "worker's CPU a 1,000", "Redis CPU a 1,000", "both"}
+	var costs [2][]cost
+	var rates [2][]float64
+	for run := range runs {
+		for i, without := range []bool{true, false} {
+			rate, spent, err := b.ledgerOne(ctx, n, without)
+			if err != nil {
+				return err
+			}
+			b.say("  run %d, without %v: %.0f a second, CPU %.3f s a 1,000", run+1, without, rate, spent.workerCPU)
+			rates[i], costs[i] = append(rates[i], rate), append(costs[i], spent)
+		}
+	}
+	bare, full := medianCost(costs[0]), medianCost(costs[1])
+	add := func(label string, rate float64, c cost) {
+		t.add(label, num(rate, 0, ""), num(c.workerCPU, 3, " s"), num(c.redisCPU, 3, " s"), num(c.workerCPU+c.redisCPU, 3, " s"))
+	}
+	add("without", median(rates[0]), bare)
+	add("with fence and ledger", median(rates[1]), full)
+	t.add("ratio", num(median(rates[1])/median(rates[0]), 2, ""), num(full.workerCPU/bare.workerCPU, 2, "").atMost(wantLedger),
+		num(full.redisCPU/bare.redisCPU, 2, ""), num((full.workerCPU+full.redisCPU)/(bare.workerCPU+bare.redisCPU), 2, ""))
+	return nil
+}
+
+func (b *bench) ledgerOne(ctx context.Context, n int, without bool) (float64, cost, error) {
+	l, err := b.newLab(ctx, setup{apps: 1})
+	if err != nil {
+		return 0, cost{}, err
+	}
+	defer l.close()
+	if err := l.backlog(ctx, order{app: appID(0), typ: tasks.TypeSubscribe}, n); err != nil {
+		return 0, cost{}, err
+	}
+	before, err := l.usage(ctx)
+	if err != nil {
+		return 0, cost{}, err
+	}
+	if err := l.startWorker(b.self, partReplica, "-redis", l.redis, "-base", l.wechat, fmt.Sprintf("-without=%v", without)); err != nil {
+		return 0, cost{}, err
+	}
+	if err := l.arrived(n, patience(n, 200)); err != nil {
+		return 0, cost{}, err
+	}
+	all, err := l.arrivals()
+	if err != nil {
+		return 0, cost{}, err
+	}
+	if err := l.settled(ctx, 30*time.Second); err != nil {
+		return 0, cost{}, err
+	}
+	spent, err := l.costSince(ctx, before, len(all))
+	if err != nil {
+		return 0, cost{}, err
+	}
+	times := instants(all)
+	return float64(len(all)-1) / seconds(times[len(times)-1]-times[0]), spent, nil
+}
+
+// runReplica is the program's part as a replica, until ctx ends.
+func runReplica(ctx context.Context, args []string, _ io.Writer) error {
+	flags := flag.NewFlagSet(partReplica, flag.ContinueOnError)
+	addr := flags.String("redis", "", "host:port")
+	base := flags.String("base", "", "the stand-in's URL")
+	without := flags.Bool("without", false, "answer for the ledger, in place of Redis")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	rdb := redis.NewClient(&redis.Options{Addr: *addr})
+	defer func() { _ = rdb.Close() }()
+	if *without {
+		rdb.AddHook(noLedger{}) // before the replica's own hook: outside of it
+	}
+	shared := redis.NewClient(&redis.Options{Addr: *addr})
+	defer func() { _ = shared.Close() }()
+	cfg := wechat.DefaultConfig()
+	cfg.BaseURL = *base
+	tokens := wechat.NewTokens(cfg, shared, func(app string) (wechat.Credential, bool) {
+		return wechat.Credential{App: app, Secret: "bench"}, true
+	})
+	defer tokens.Close()
+	limits := map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: 50}}
+	limiter := ratelimit.NewLimiter(shared, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return limits })
+	defer func() { _ = limiter.Close(context.WithoutCancel(ctx)) }()
+	replica, err := worker.New(worker.DefaultConfig(), worker.Parts{
+		Redis: rdb, WeChat: wechat.NewClient(cfg, tokens), Limiter: limiter, Apps: []worker.App{{ID: appID(0)}},
+		Results: worker.DefaultResultsConfig(), Attempt: cfg.AttemptTimeout, Logger: slog.New(slog.DiscardHandler),
+	}, worker.Hooks{})
+	if err != nil {
+		return err
+	}
+	return replica.Run(ctx)
+}
+
+// noLedger answers the ledger's scripts on a task's record: that it may be sent, and that
+// its outcome is written. They are told apart by how many keys they have.
+type noLedger struct{}
+
+func (noLedger) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (noLedger) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (noLedger) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		script, ok := cmd.(*redis.Cmd)
+		args := cmd.Args()
+		if !ok || cmd.Name() != "evalsha" || len(args) < 4 {
+			return next(ctx, cmd)
+		}
+		if record, _ := args[3].(string); !strings.HasPrefix(record, "wxcourier:{") || !strings.Contains(record, "}:task:") {
+			return next(ctx, cmd)
+		}
+		if keys, _ := args[2].(int); keys == 1 {
+			script.SetVal([]any{"go", int64(0), int64(1), int64(0), time.Now().UnixMilli(), int64(0)})
+		} else {
+			script.SetVal([]any{"written", "accepted", ""})
+		}
+		return nil
+	}
+}
