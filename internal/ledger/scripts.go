@@ -72,7 +72,8 @@ return reply
 // answers the same, and the runner's time begins again.
 //
 // A fence is a request that may have been written: whose run, which attempt, since when,
-// when the first of them was written, and whether there was one before this (doubt).
+// and where there was one before this (doubt), when the first of them was written. Redis
+// keeps a record of short values in a smaller form: most fences have up to 64 bytes.
 // One that this runner did not raise outweighs a cancellation and an expiry: the message
 // may be on its way.
 //
@@ -90,8 +91,8 @@ local pardon, redrive = tonumber(record[8] or 0), record[9]
 
 local first -- of the earlier requests that got no answer
 if fence then
-	local mine = string.match(fence, '"runner":"([^"]*)"') == runner and string.match(fence, '"doubt":(%d)') == "0"
-	first = not mine and tonumber(string.match(fence, '"first":(%d+)')) or nil
+	local mine = string.match(fence, '"runner":"([^"]*)"') == runner and not string.find(fence, '"doubt":1', 1, true)
+	first = not mine and tonumber(string.match(fence, '"first":(%d+)') or string.match(fence, '"since":(%d+)')) or nil
 end
 local function answer(what, ms) return {what, ms or 0, attempts, generation, now, first and 1 or 0} end
 
@@ -125,7 +126,8 @@ if not mine then attempts = attempts + 1 end
 local run = runner .. " " .. string.format("%d", now)
 if fenced then
 	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts,
-		"fence", string.format('{"runner":"%s","attempt":%d,"since":%d,"first":%d,"doubt":%d}', runner, attempts, now, first or now, first and 1 or 0))
+		"fence", string.format('{"runner":"%s","attempt":%d,"since":%d%s}', runner, attempts, now,
+			first and string.format(',"first":%d,"doubt":1', first) or ""))
 else
 	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts)
 end
@@ -147,7 +149,7 @@ if outcome or not run or string.match(run, "^(%S+)") ~= ARGV[1] then return 0 en
 redis.call("HSET", KEYS[1], "state", ARGV[2])
 redis.call("HDEL", KEYS[1], "run")
 if ARGV[4] == "1" then redis.call("HINCRBY", KEYS[1], "attempts", -1) end
-if ARGV[3] == "1" and fence and string.match(fence, '"doubt":(%d)') == "0" then
+if ARGV[3] == "1" and fence and not string.find(fence, '"doubt":1', 1, true) then
 	redis.call("HDEL", KEYS[1], "fence")
 end
 return 1
