@@ -13,9 +13,9 @@ GOVULNCHECK_VERSION := v1.8.0
 FUZZTIME ?= 5s
 
 # The steps of `make ci`, in this order: the cheap ones first.
-CI_STEPS := tidy-check vet lint build example test race fuzz vuln
+CI_STEPS := tidy-check vet lint bench-check build example test race fuzz vuln
 
-.PHONY: help build test race vet lint fmt fuzz chaos vuln tables cover example tidy-check ci clean
+.PHONY: help build test race vet lint fmt fuzz chaos vuln tables cover example bench bench-check tidy-check ci clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,13 @@ example: ## the README's first command: one outcome for each line of the example
 	tasks=$$(grep -c . examples/tasks.jsonl); outcomes=$$(grep -c '"outcome":"[a-z]' "$$out"); \
 	echo "example: $$tasks tasks, $$outcomes outcomes"; \
 	[ "$$tasks" -eq "$$outcomes" ]
+
+bench: ## measure the pace and the cost on a quiet machine, some 25 minutes (BENCH="-quick seconds")
+	cd bench && go run . $(or $(BENCH),all)
+
+# Its own module: ./... of the main one does not reach it.
+bench-check: ## vet, tests and tidiness of the module in bench/
+	cd bench && go mod tidy -diff && go vet ./... && go test ./...
 
 tidy-check: ## go.mod and go.sum are as go mod tidy leaves them
 	go mod tidy -diff
