@@ -13,9 +13,9 @@ GOVULNCHECK_VERSION := v1.8.0
 FUZZTIME ?= 5s
 
 # The steps of `make ci`, in this order: the cheap ones first.
-CI_STEPS := tidy-check vet lint build example test race fuzz vuln
+CI_STEPS := tidy-check vet lint bench-check build example test race fuzz vuln
 
-.PHONY: help build test race vet lint fmt fuzz chaos vuln tables cover example tidy-check ci clean
+.PHONY: help build test race vet lint fmt fuzz chaos vuln tables cover example bench bench-check microbench tidy-check ci clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,20 @@ example: ## the README's first command: one outcome for each line of the example
 	echo "example: $$tasks tasks, $$outcomes outcomes"; \
 	[ "$$tasks" -eq "$$outcomes" ]
 
+bench: ## measure the pace and the cost on a quiet machine, some 25 minutes (BENCH="-quick seconds")
+	cd bench && go run . $(or $(BENCH),all)
+
+# Before and after a change:
+#   make microbench && mv microbench.txt before.txt; … ; make microbench
+#   go run golang.org/x/perf/cmd/benchstat@latest before.txt microbench.txt
+microbench: ## benchmarks of the inner loops, for benchstat: microbench.txt (COUNT=10)
+	go test -run '^$$' -bench 'ParseEnvelope|DecodePayload|Prepare|Encode|Judge|DecodeAnswer|AcquireInStock' \
+		-benchmem -count $(or $(COUNT),10) ./tasks ./worker ./wechat ./ratelimit | tee microbench.txt
+
+# Its own module: ./... of the main one does not reach it.
+bench-check: ## vet, tests and tidiness of the module in bench/
+	cd bench && go mod tidy -diff && go vet ./... && go test ./...
+
 tidy-check: ## go.mod and go.sum are as go mod tidy leaves them
 	go mod tidy -diff
 	go mod verify
@@ -87,4 +101,4 @@ ci: ## all that a change must pass, each step with its time
 	done; echo "== ci passed in $$((SECONDS - start)) s"
 
 clean: ## remove what the other targets made
-	rm -rf bin dist coverage.out
+	rm -rf bin dist coverage.out microbench.txt

@@ -8,6 +8,11 @@
 // straight pipeline, in deliver.go; what an answer means is in package wechat, what is
 // done about it in verdict.go.
 //
+// What WeChat refuses for longer, or an operator stops, is held for all replicas: held
+// lanes close until the hold ends, and asynq's pause keys show it ([Mirror]). [Hours] keep
+// an app's tasks out of the night, and the limits that WeChat tells are kept where they
+// are lower than those that are configured.
+//
 //	replica, err := worker.New(cfg, worker.Parts{Redis: rdb, WeChat: client, Apps: apps, …}, worker.Hooks{})
 //	…
 //	err = replica.Run(ctx) // until ctx ends; then it finishes what is in hand

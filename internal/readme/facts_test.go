@@ -102,7 +102,7 @@ func TestDockerfileGo(t *testing.T) {
 
 // What the documents link to within the project is there.
 func TestLinks(t *testing.T) {
-	for _, file := range []string{"README.md", "README.zh-CN.md", "CHANGELOG.md", "docs/guarantees.md"} {
+	for _, file := range []string{"README.md", "README.zh-CN.md", "CHANGELOG.md", "bench/README.md", "docs/guarantees.md", "docs/operations.md", "docs/scale.md"} {
 		for _, target := range found(read(t, file), `\]\(([^)#\s]+)[^)]*\)`) {
 			if strings.Contains(target, "://") {
 				continue
