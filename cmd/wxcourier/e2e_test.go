@@ -44,7 +44,7 @@ var binary = sync.OnceValues(func() (string, error) {
 
 // TestMain removes the binary.
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := redistest.Run(m)
 	if path, err := binary(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(path))
 	}

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -53,15 +52,10 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// TestMain removes the binary. The tests wait for leases most of their time, and so run
-// all at once, also on a machine with two cores.
+// TestMain removes the binary.
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := flag.Set("test.parallel", "8"); err != nil {
-		panic(err)
-	}
 	redis.SetLogger(silence{})
-	code := m.Run()
+	code := redistest.Run(m)
 	if !testing.Short() {
 		if path, err := binary(); err == nil {
 			_ = os.RemoveAll(filepath.Dir(path))

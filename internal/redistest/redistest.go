@@ -7,6 +7,8 @@
 package redistest
 
 import (
+	"flag"
+	"strconv"
 	"testing"
 	"time"
 
@@ -45,4 +47,22 @@ func Until(t testing.TB, within time.Duration, what string, cond func() bool) {
 			t.Fatalf("not within %v: %s", within, what)
 		}
 	}
+}
+
+// atOnce is how many parallel tests of a package run at the same time.
+const atOnce = 8
+
+// Run runs a package's tests, more of them at the same time than there are processors:
+// they wait for leases, holds and servers most of the time. Whoever says -parallel gets
+// that. Call it from TestMain.
+func Run(m *testing.M) int {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+			panic(err) // package testing has no such flag any more
+		}
+	}
+	return m.Run()
 }
