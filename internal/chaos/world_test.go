@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
 )
