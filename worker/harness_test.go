@@ -41,6 +41,7 @@ type rig struct {
 	hours  worker.Hours
 	clock  func() time.Time // of hours and expiry; nil is time.Now
 	others []worker.App     // that replicas send for besides app
+	hooks  worker.Hooks
 }
 
 // lockedBuffer collects log lines from many goroutines.
@@ -140,7 +141,7 @@ func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.L
 		Limiter: limiter,
 		Apps:    append([]worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours}}, r.others...),
 		Results: worker.DefaultResultsConfig(), Logger: log, Registry: p.registry,
-	}, worker.Hooks{})
+	}, r.hooks)
 	if err != nil {
 		r.t.Fatal(err)
 	}
