@@ -26,8 +26,8 @@ const (
 // deliver takes one task through the pipeline:
 //
 //	decode → app's hours → openid's turn → request (guards, image, token) → permit →
-//	open (settled? canceled? expired? fence) → permit's instant → call →
-//	judge → record → settle
+//	open (settled? canceled? expired? fence) → OnSending → permit's instant →
+//	call → judge → record → settle
 //
 // It decides nothing: open says whether the task may be sent, judge what an answer
 // means for it. What it returns tells asynq to forget the task (nil), to bring it back
@@ -77,6 +77,9 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	}
 	if j.opened.What != ledger.Go {
 		return r.unsent(ctx, j)
+	}
+	if j.err == nil {
+		j.err = r.announce(waiting, j)
 	}
 	if j.err == nil {
 		permit, j.err = r.instant(waiting, l, j, permit)
@@ -218,6 +221,7 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	if v.counts {
 		state = tasks.StateRetrying
 	}
+	r.returned(j)
 	err := r.insist(ctx, j, "the task could not be handed back yet", func() error {
 		return r.ledger.Defer(ctx, j.ref(), ledger.Deferral{
 			Runner: j.runner, State: string(state), NotAccepted: !noAnswer(j.err), NotCalled: !j.called,

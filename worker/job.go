@@ -32,11 +32,12 @@ type job struct {
 	payload    []byte            // as asynq has it, for a redrive
 	headers    map[string]string // of asynq's, likewise
 
-	request wechat.Request
-	opened  ledger.Opened
-	called  bool // WeChat was called
-	answer  wechat.Answer
-	err     error // of the request or the call
+	request   wechat.Request
+	opened    ledger.Opened
+	announced bool // OnSending was told
+	called    bool // WeChat was called
+	answer    wechat.Answer
+	err       error // of the request or the call
 }
 
 // undecodable is a task that no attempt can be made for.

@@ -60,12 +60,6 @@ type Parts struct {
 	Registry prometheus.Registerer // default: metrics are kept, and shown to nobody
 }
 
-// Hooks tells an embedding service what happens. OnResult is called for each outcome
-// that this replica recorded, from many goroutines; it must not block for long.
-type Hooks struct {
-	OnResult func(tasks.Result)
-}
-
 // Replica is one worker replica. See New.
 type Replica struct {
 	cfg       Config

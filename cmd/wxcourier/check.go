@@ -62,8 +62,8 @@ func (c *checkCommand) Run(p *program) error {
 func (f *findings) all(cfg configs.Config) error {
 	shared := cfg.Redis.Configured()
 	if !shared {
-		f.warn("redis", "none is configured: worker, enqueue and run (without --sandbox) need redis.addrs")
-		stop, err := startEmbedded(&cfg) // tokens need some place
+		f.warn("redis", "none is configured: worker, enqueue and run (without --sandbox or --journal) need redis.addrs")
+		stop, err := startPrivate(&cfg) // tokens need some place
 		if err != nil {
 			return err
 		}

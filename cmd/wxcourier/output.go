@@ -61,8 +61,32 @@ func (dir imageFolder) prepare() error {
 	return nil
 }
 
-// save writes the image that belongs to a result, if one does: DIR/<app>-<id>.png.
-func (dir imageFolder) save(ctx context.Context, client *tasks.Client, r tasks.Result) error {
+// suffixes of images, by their type.
+func suffixes() map[string]string {
+	return map[string]string{"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}
+}
+
+func (dir imageFolder) name(r tasks.Result, suffix string) string {
+	return filepath.Join(string(dir), r.App+"-"+r.ID+suffix)
+}
+
+// has tells whether the image that belongs to a result is there, if one does.
+func (dir imageFolder) has(r tasks.Result) bool {
+	if dir == "" || r.Image == "" {
+		return true
+	}
+	for _, suffix := range suffixes() {
+		if _, err := os.Stat(dir.name(r, suffix)); err == nil {
+			return true
+		}
+	}
+	_, err := os.Stat(dir.name(r, ""))
+	return err == nil
+}
+
+// save writes the image that belongs to a result, if one does: DIR/<app>-<id>.png. With
+// lasting it is on disk then.
+func (dir imageFolder) save(ctx context.Context, client *tasks.Client, r tasks.Result, lasting bool) error {
 	if dir == "" || r.Image == "" {
 		return nil
 	}
@@ -73,10 +97,20 @@ func (dir imageFolder) save(ctx context.Context, client *tasks.Client, r tasks.R
 	if err != nil {
 		return fmt.Errorf("read the image of task %s: %w", r.ID, err)
 	}
-	suffix := map[string]string{"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}[tasks.ImageType(image)]
-	name := filepath.Join(string(dir), r.App+"-"+r.ID+suffix)
-	if err := os.WriteFile(name, image, 0o644); err != nil { //nolint:gosec // a picture for others to look at
+	if err := writeImage(dir.name(r, suffixes()[tasks.ImageType(image)]), image, lasting); err != nil {
 		return fmt.Errorf("write the image of task %s: %w", r.ID, err)
 	}
 	return nil
+}
+
+func writeImage(name string, image []byte, lasting bool) error {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644) //nolint:gosec // a picture for others to look at
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(image)
+	if err == nil && lasting {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/console"
+	"github.com/wxcourier/wxcourier/internal/journal"
 )
 
 // The exit statuses.
@@ -26,6 +27,8 @@ type Main struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	Env    []string // as os.Environ gives it
+
+	journal []journal.Option // of the journals that it opens
 }
 
 // commands is the command line.
@@ -61,6 +64,7 @@ type program struct {
 	env     []string
 	flags   *commands
 	verbose bool // the command logs at info unless told otherwise
+	journal []journal.Option
 }
 
 // A usageError is a command line or a configuration that cannot be carried out.
@@ -87,7 +91,7 @@ func (m *Main) Run(ctx context.Context, args []string) (status int) {
 			panic(p)
 		}
 	}()
-	p := &program{ctx: ctx, stdin: m.Stdin, stdout: m.Stdout, stderr: console.New(m.Stderr), env: m.Env, flags: &commands{}}
+	p := &program{ctx: ctx, stdin: m.Stdin, stdout: m.Stdout, stderr: console.New(m.Stderr), env: m.Env, flags: &commands{}, journal: m.journal}
 	parser, err := kong.New(p.flags,
 		kong.Name("wxcourier"),
 		kong.Description("Delivers WeChat work that must not be lost, doubled or throttled away.\n\nTry it: wxcourier run --sandbox examples/tasks.jsonl"),

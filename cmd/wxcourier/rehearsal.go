@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
@@ -16,13 +17,27 @@ func embeddedResults() worker.ResultsConfig {
 	return worker.ResultsConfig{Retention: 2 * time.Minute, StreamMaxLen: windowEmbedded + windowEmbedded/4}
 }
 
-// startEmbedded starts a Redis inside the process and points the configuration at it.
+// startEmbedded starts a Redis inside the process and points the configuration at it. It
+// is open to whoever can reach the loopback.
 func startEmbedded(cfg *configs.Config) (stop func(), err error) {
 	server, err := embedded.Start()
 	if err != nil {
 		return nil, err
 	}
 	cfg.Redis = configs.Redis{Addrs: []string{server.Addr()}}
+	return server.Close, nil
+}
+
+// startPrivate is startEmbedded for a Redis that holds real tokens: it lets in this
+// process alone.
+func startPrivate(cfg *configs.Config) (stop func(), err error) {
+	server, err := embedded.Start()
+	if err != nil {
+		return nil, err
+	}
+	password := rand.Text()
+	server.Protect(password)
+	cfg.Redis = configs.Redis{Addrs: []string{server.Addr()}, Password: wechat.Secret(password)}
 	return server.Close, nil
 }
 

@@ -174,7 +174,7 @@ func (l *listing) listApp(app string, from tasks.Cursor) error {
 func (l *listing) show(r tasks.Result) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.command.Images.save(l.ctx, l.client, r); err != nil {
+	if err := l.command.Images.save(l.ctx, l.client, r, false); err != nil {
 		l.errs = append(l.errs, err)
 	}
 	if err := l.sink.write(r); err != nil {

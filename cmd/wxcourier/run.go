@@ -22,19 +22,23 @@ type runCommand struct {
 	Sandbox bool        `help:"Send to a WeChat inside this process: nothing reaches anybody. A configured Redis is left alone."`
 	Strict  bool        `help:"Exit with 1 unless every task was accepted."`
 	Images  imageFolder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
+	Journal string      `placeholder:"FILE" help:"Without a Redis: keep in FILE what was sent and how it ended, so that the same command can continue."`
 	Quiet   bool        `short:"q" help:"No progress and no summary."`
 }
 
 func (runCommand) Help() string {
 	return `Enqueues each line, delivers it with a worker inside this process, and prints one result for each task to standard output, as JSON Lines in the order in which they ended. A line that is no task is told on standard error and skipped. The status is 0 when each line has an outcome, and 1 when there were bad lines or tasks that failed or whose outcome is unknown.
 
-Without --sandbox it needs a configured Redis. There, ids keep a task from being sent twice: a run that was broken off is continued by the same command.
+Without --sandbox it needs something that remembers what was sent: a configured Redis, or --journal FILE. Then a run that was broken off is continued by the same command, and nothing is sent twice.
+
+With a journal the Redis is inside this process. Tasks that have an outcome in the journal are not sent; their results are printed again, so that standard output is complete each time. A task whose request was under way when the run broke off is sent again where that is harmless (links, codes, checks, and template messages within ten minutes); any other ends as unknown. To send a task again that has ended, give its line another id. The journal holds ids and results; not kept are bodies, the images of codes (use --images), attempts that WeChat refused for now, and the use of limits but for the day's, as far as the journal tells it. One run at a time has a journal; it may serve several files.
 
 A task with process_at is waited for. Ctrl-C finishes what is in hand and leaves the rest; a second one quits at once.
 
 Examples:
     wxcourier run --sandbox examples/tasks.jsonl
     wxcourier run tasks.jsonl -c wxcourier.yaml > results.jsonl
+    wxcourier run tasks.jsonl --journal tasks.journal > results.jsonl
     generate-tasks | wxcourier run --sandbox --images codes -`
 }
 
@@ -62,12 +66,22 @@ func (c *runCommand) Run(p *program) error {
 	}
 	defer in.close()
 	j := &job{command: c, program: p, input: in, cfg: cfg, apps: workerApps(cfg.Apps), window: windowRedis, images: c.Images}
-	if c.Sandbox {
-		stop, err := j.rehearse()
+	if c.Journal != "" {
+		forget, err := j.remember()
+		if err != nil {
+			return err
+		}
+		defer forget()
+	}
+	if j.alone() {
+		stop, err := j.embed()
 		if err != nil {
 			return err
 		}
 		defer stop()
+	}
+	if c.Sandbox {
+		defer j.rehearse()()
 	}
 	return j.run()
 }
@@ -75,10 +89,14 @@ func (c *runCommand) Run(p *program) error {
 // possible refuses what could not end well.
 func (c *runCommand) possible(p *program, cfg configs.Config) error {
 	switch {
+	case c.Journal == "-":
+		return misuse("--journal - : a journal is read again by the next run; name a file, such as tasks.journal")
 	case c.Sandbox:
 		return nil
-	case !cfg.Redis.Configured():
-		return misuse("run sends to WeChat and needs a Redis that remembers it: after a broken-off run, a repeated one would send everything twice.\nSet redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the file with --sandbox, which sends nothing.", p.where())
+	case !cfg.Redis.Configured() && c.Journal == "":
+		return misuse("run sends to WeChat and needs something that remembers it: after a broken-off run, a repeated one would send everything twice.\nGive --journal FILE, set redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the file with --sandbox, which sends nothing.", p.where())
+	case cfg.Redis.Configured() && c.Journal != "":
+		return misuse("--journal is for a run without a Redis, and redis.addrs is set (in %s or $WXCOURIER_REDIS_ADDRS): that Redis remembers what was sent, and the same command continues with it.\nLeave out --journal, or redis.addrs.", p.where())
 	case len(cfg.Apps) == 0:
 		return misuse("no app is configured.\nAdd apps with their ids and secrets to %s (or set $WXCOURIER_APPS_<APPID>_SECRET), or try the file with --sandbox.", p.where())
 	}
@@ -95,6 +113,7 @@ type job struct {
 	anyApp  bool
 	window  int
 	images  imageFolder
+	record  *record // nil without --journal
 
 	parts    *parts
 	feed     *feed.Job
@@ -113,38 +132,54 @@ type job struct {
 	unclean    error // of a replica's Run
 }
 
-// rehearse puts a Redis and a WeChat inside the process in place of the configured ones:
-// tokens and tasks of a rehearsal have no place in a Redis that others use.
-func (j *job) rehearse() (stop func(), err error) {
+// alone tells whether the Redis is inside this process.
+func (j *job) alone() bool { return j.command.Sandbox || j.record != nil }
+
+// embed puts a Redis inside the process in place of a configured one.
+func (j *job) embed() (stop func(), err error) {
+	j.window = windowEmbedded
+	j.cfg.Results = embeddedResults()
+	stopRedis, err := startPrivate(&j.cfg)
+	if err != nil {
+		return nil, err
+	}
+	memory := int64(embeddedMemory)
+	if j.record != nil {
+		memory += int64(j.record.Ended()) * indexMemory
+	}
+	limit := debug.SetMemoryLimit(memory)
+	percent := debug.SetGCPercent(embeddedGC)
+	return func() {
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(limit)
+		stopRedis()
+	}, nil
+}
+
+// rehearse puts a WeChat inside the process in place of the configured one. The tokens and
+// tasks of a rehearsal have no place in a Redis that others use, either.
+func (j *job) rehearse() (stop func()) {
 	j.anyApp = len(j.apps) == 0
 	for i := range j.apps {
 		j.apps[i].Hours = nil // it wakes nobody, and is to end tonight
 	}
-	j.window = windowEmbedded
-	j.cfg.Results = embeddedResults()
-	stopRedis, err := startEmbedded(&j.cfg)
-	if err != nil {
-		return nil, err
-	}
 	// Nobody can ask this sandbox what it was asked, so it need not remember it.
-	stopWeChat := startSandbox(&j.cfg, sandbox.Options{KeepCalls: 1, KeepMessages: 1})
-	limit := debug.SetMemoryLimit(embeddedMemory)
-	percent := debug.SetGCPercent(embeddedGC)
+	stop = startSandbox(&j.cfg, sandbox.Options{KeepCalls: 1, KeepMessages: 1})
 	if !j.command.Quiet {
-		j.program.say("Redis and WeChat are inside this process: nothing is sent to anybody, and nothing is kept after exit.")
+		kept := "nothing is kept after exit"
+		if j.record != nil {
+			kept = "only the journal is kept after exit"
+		}
+		j.program.say("Redis and WeChat are inside this process: nothing is sent to anybody, and %s.", kept)
 	}
-	return func() {
-		debug.SetGCPercent(percent)
-		debug.SetMemoryLimit(limit)
-		stopWeChat()
-		stopRedis()
-	}, nil
+	return stop
 }
 
 // The embedded Redis lives in this process' memory, and runs Lua in it: much garbage.
 const (
 	embeddedMemory = 256 << 20
 	embeddedGC     = 300
+	indexMemory    = 128 // for each outcome of the journal, generously
 )
 
 func (j *job) run() (err error) {
@@ -162,7 +197,11 @@ func (j *job) run() (err error) {
 	if err := reach(ctx, j.cfg.Redis, j.parts.rdb); err != nil {
 		return err
 	}
-	if !j.command.Sandbox {
+	if j.record != nil {
+		j.parts.hooks = j.hooks()
+		j.restoreDay(ctx)
+	}
+	if !j.alone() {
 		if err := keepsEverything(ctx, j.cfg.Redis, j.parts.rdb, j.parts.log); err != nil {
 			return err
 		}
@@ -184,11 +223,16 @@ func (j *job) drive(ctx context.Context) error {
 	reader := j.cfg.Redis.NewClient()
 	j.out = newJSONLines(j.program.stderr.Beside(j.program.stdout))
 	j.warned = make(map[string]bool)
+	options := feed.Options{
+		Client: j.parts.client, Admit: j.admit, Bad: j.bad, Enqueued: j.enqueued, Duplicate: j.duplicate,
+	}
+	if j.record != nil {
+		options.Ended = j.recall
+		j.record.start(j)
+	}
 	j.feed = feed.NewJob(feed.JobOptions{
-		Options: feed.Options{
-			Client: j.parts.client, Admit: j.admit, Bad: j.bad, Enqueued: j.enqueued, Duplicate: j.duplicate,
-		},
-		Reader: tasks.NewClient(reader), StopReading: func() { _ = reader.Close() },
+		Options: options,
+		Reader:  tasks.NewClient(reader), StopReading: func() { _ = reader.Close() },
 		Window: j.window, Result: j.result, Trouble: j.trouble,
 	})
 	j.progress = newProgress(j)
@@ -197,6 +241,9 @@ func (j *job) drive(ctx context.Context) error {
 	j.stopRunning()
 	j.replicas.Wait()
 	j.feed.Close(context.WithoutCancel(ctx))
+	if j.record != nil {
+		j.record.finish()
+	}
 	j.progress.stop()
 	if err := j.out.flush(); err != nil {
 		return errors.Join(fed, fmt.Errorf("write the results: %w", err))

@@ -58,22 +58,37 @@ func (j *job) trouble(err error) {
 	j.parts.log.Warn("the results cannot be read at the moment", "err", err)
 }
 
-// result prints and counts one outcome.
+// result takes one outcome.
 func (j *job) result(ctx context.Context, r tasks.Result) {
+	err := j.images.save(ctx, j.parts.client, r, j.record != nil)
+	if j.alone() {
+		j.forget(ctx, r)
+	}
+	if err != nil {
+		j.imageTrouble(err)
+	}
+	if j.record != nil {
+		j.record.results <- recorded{r, err == nil}
+		return
+	}
+	j.print(r)
+}
+
+// print prints and counts one outcome.
+func (j *job) print(r tasks.Result) {
 	if err := j.out.write(r); err != nil {
 		j.cancel(fmt.Errorf("write the results: %w", err))
-	}
-	err := j.images.save(ctx, j.parts.client, r)
-	if j.command.Sandbox {
-		j.forget(ctx, r)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.tally.Add(r)
-	if err != nil {
-		j.imageFails++
-		j.program.say("%v", err)
-	}
+}
+
+func (j *job) imageTrouble(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.imageFails++
+	j.program.say("%v", err)
 }
 
 // forget drops a record from the embedded Redis, which only this run reads: it grows
@@ -90,7 +105,7 @@ func (j *job) finish(ctx context.Context, fed error, took time.Duration) error {
 			return err
 		}
 		ended := j.tally.Total()
-		text := fmt.Sprintf("%s in %s (%.0f/s)", plural(ended, "task"), rounded(took), float64(ended)/max(took.Seconds(), 0.001))
+		text := fmt.Sprintf("%s in %s (%.0f/s)", plural(ended, "task"), rounded(took), float64(ended-counts.Ended)/max(took.Seconds(), 0.001))
 		for _, part := range []struct {
 			n    int
 			what string
@@ -98,6 +113,7 @@ func (j *job) finish(ctx context.Context, fed error, took time.Duration) error {
 			{counts.Bad, "skipped as bad"},
 			{counts.Duplicates, "already enqueued by an earlier line"},
 			{counts.Already, "already enqueued before this run"},
+			{counts.Ended, "ended before, as the journal says"},
 		} {
 			if part.n > 0 {
 				text += fmt.Sprintf("; %s %s", plural(part.n, "line"), part.what)
@@ -116,6 +132,9 @@ func (j *job) finish(ctx context.Context, fed error, took time.Duration) error {
 	problem(j.tally.Of(tasks.OutcomeUnknown), "task", "may or may not have reached WeChat")
 	problem(j.feed.Lost(), "task", "lost from Redis")
 	problem(j.imageFails, "image", "not written")
+	if j.record != nil {
+		problem(j.record.missing, "result", "not in the journal: keep standard output, since the same command sends these tasks again where that is harmless, and calls the others unknown")
+	}
 	if j.command.Strict {
 		other := j.tally.Total() - j.tally.Of(tasks.OutcomeAccepted) - j.tally.Of(tasks.OutcomeFailed) - j.tally.Of(tasks.OutcomeUnknown)
 		problem(other, "task", "not accepted (--strict)")
@@ -137,6 +156,9 @@ func (j *job) finish(ctx context.Context, fed error, took time.Duration) error {
 
 // whereLeft says what happens to tasks that have no outcome yet.
 func (j *job) whereLeft() string {
+	if j.record != nil {
+		return "not sent, or to be tried again: the same command goes on with them"
+	}
 	if j.command.Sandbox {
 		return "gone with the Redis inside this process"
 	}

@@ -33,6 +33,7 @@ type parts struct {
 	tokens   *wechat.Tokens
 	wechat   *wechat.Client
 	limiter  *ratelimit.Limiter
+	hooks    worker.Hooks // of the replicas
 }
 
 // join makes the parts. It does no I/O. Credentials, when nil, are the configured ones.
@@ -114,7 +115,7 @@ func (p *parts) replica(apps []worker.App, registry prometheus.Registerer) (*rep
 		Redis: rdb, WeChat: p.wechat, Limiter: p.limiter, Apps: apps,
 		Results: p.cfg.Results, Attempt: p.cfg.WeChat.AttemptTimeout,
 		Logger: p.log, Registry: registry,
-	}, worker.Hooks{})
+	}, p.hooks)
 	if err != nil {
 		_ = rdb.Close()
 		return nil, err

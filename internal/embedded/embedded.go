@@ -40,6 +40,10 @@ func Start() (*Redis, error) {
 // Addr is host:port. The embedded Redis speaks TCP, as a real one does.
 func (r *Redis) Addr() string { return r.server.Addr() }
 
+// Protect lets in only clients that give the password: what else runs on the machine can
+// reach the port.
+func (r *Redis) Protect(password string) { r.server.RequireAuth(password) }
+
 // Close stops the clock and the server, and drops all data. Closing twice is no error.
 func (r *Redis) Close() {
 	r.once.Do(func() {

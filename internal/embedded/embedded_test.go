@@ -34,3 +34,19 @@ func TestCloseTwice(t *testing.T) {
 	r.Close()
 	r.Close()
 }
+
+func TestProtect(t *testing.T) {
+	r, err := embedded.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	r.Protect("open sesame")
+	for password, want := range map[string]bool{"": false, "open": false, "open sesame": true} {
+		rdb := redis.NewClient(&redis.Options{Addr: r.Addr(), Password: password, MaxRetries: -1})
+		if err := rdb.Ping(t.Context()).Err(); (err == nil) != want {
+			t.Errorf("password %q: %v", password, err)
+		}
+		_ = rdb.Close()
+	}
+}

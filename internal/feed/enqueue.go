@@ -11,12 +11,16 @@ import (
 )
 
 // Options says who takes the tasks, and who is told. The functions are called one at a
-// time.
+// time, but for Ended.
 type Options struct {
 	Client *tasks.Client
 	// Admit is asked once for each app, before the first of its tasks is enqueued. Its
 	// error makes all lines of the app bad ones.
 	Admit func(ctx context.Context, app string) error
+	// Ended, where set, is asked about each task before it is enqueued. One that it says
+	// to have ended is not enqueued, and Ended has told its outcome. It is called beside
+	// the other functions; its error ends the run.
+	Ended func(ctx context.Context, e tasks.Envelope) (bool, error)
 	// Bad is told of each line that is no task that could be sent.
 	Bad func(line int, err error)
 	// Enqueued is told of each task that was handed over.
@@ -32,6 +36,7 @@ type Counts struct {
 	Duplicates int // whose task an earlier line has
 	Enqueued   int // handed over now
 	Already    int // handed over at another time
+	Ended      int // that Options.Ended knew
 }
 
 // ErrBroken says that not all of the stream was enqueued, for another reason than that
@@ -124,12 +129,29 @@ func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan
 				e.Duplicate(item.Line, item.Envelope)
 			})
 		default:
-			select {
-			case items <- item:
-			case <-ctx.Done():
-				return nil
+			if err := e.pass(ctx, item, items); err != nil {
+				return fmt.Errorf("line %d: %w", item.Line, err)
 			}
 		}
+	}
+	return nil
+}
+
+// pass hands a task on, unless it has ended before.
+func (e *enqueuer) pass(ctx context.Context, item taskfile.Item, items chan<- taskfile.Item) error {
+	if e.Ended != nil {
+		ended, err := e.Ended(ctx, item.Envelope)
+		if err != nil {
+			return err
+		}
+		if ended {
+			e.note(func(c *Counts) { c.Ended++ })
+			return nil
+		}
+	}
+	select {
+	case items <- item:
+	case <-ctx.Done():
 	}
 	return nil
 }

@@ -220,3 +220,23 @@ func TestABrokenStream(t *testing.T) {
 		t.Errorf("%v, results %v", err, s.results)
 	}
 }
+
+func TestTasksThatHaveEndedAreNotEnqueued(t *testing.T) {
+	s := newStand(t)
+	o := s.options()
+	o.Ended = func(_ context.Context, e tasks.Envelope) (bool, error) { return e.ID == "t1" || e.ID == "t3", nil }
+	counts, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(5))), o)
+	if err != nil || counts.Ended != 2 || counts.Enqueued != 3 || counts.Lines != 5 {
+		t.Errorf("%+v, %v", counts, err)
+	}
+	for id, want := range map[string]bool{"t0": true, "t1": false, "t3": false} {
+		if n := s.rdb.Exists(t.Context(), ledger.TaskKey(app, id)).Val(); (n == 1) != want {
+			t.Errorf("%s: %d records", id, n)
+		}
+	}
+	broken := errors.New("the journal cannot be read")
+	o.Ended = func(context.Context, tasks.Envelope) (bool, error) { return false, broken }
+	if _, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(5))), o); !errors.Is(err, broken) || !errors.Is(err, feed.ErrBroken) || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,419 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/journal"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/sandbox"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// alone is a WeChat, and the environment of a program that has no Redis.
+func alone(t *testing.T) (env []string, wx *sandbox.Server) {
+	t.Helper()
+	wx = sandbox.New(sandbox.Options{Apps: map[string]string{app: secret}})
+	url, stop := wx.Start()
+	t.Cleanup(stop)
+	t.Chdir(t.TempDir())
+	return []string{"WXCOURIER_WECHAT_BASE_URL=" + url, "WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret}, wx
+}
+
+func lines(n int) string {
+	var text strings.Builder
+	for i := range n {
+		text.WriteString(line("t"+strconv.Itoa(i), openid+strconv.Itoa(i)))
+	}
+	return text.String()
+}
+
+func official(id, to string) string {
+	return strings.Replace(line(id, to), tasks.TypeSubscribe, tasks.TypeTemplate, 1)
+}
+
+// journalled is the lines of a journal, by what they say, and by id.
+func journalled(t *testing.T, path string) map[string]map[string]int {
+	t.Helper()
+	text, err := os.ReadFile(path) //nolint:gosec // the test's own file
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, hidden := range []string{openid, secret, "订单"} {
+		if strings.Contains(string(text), hidden) {
+			t.Errorf("%q is in the journal", hidden)
+		}
+	}
+	all := make(map[string]map[string]int)
+	for l := range strings.Lines(string(text)) {
+		var parts map[string]struct{ ID string }
+		if json.Unmarshal([]byte(l), &parts) != nil {
+			continue // the header, or what is torn
+		}
+		for what, part := range parts {
+			if all[what] == nil {
+				all[what] = make(map[string]int)
+			}
+			all[what][part.ID]++
+		}
+	}
+	return all
+}
+
+func TestARunWithAJournalIsRepeated(t *testing.T) {
+	env, wx := alone(t)
+	text := lines(20) + line("no", "unsubscribed-"+openid) + `{"type":"scheme:generate","app":"` + app + `","body":{"jump_wxa":{"path":"pages/index/index"}}}` + "\n"
+	first := command(t, env, text, "run", "--journal", "j", "-")
+	second := command(t, env, text+line("new", openid+"new"), "run", "--journal", "j", "-")
+	if first.status != statusDone || second.status != statusDone {
+		t.Fatalf("%d %s\n%d %s", first.status, first.stderr, second.status, second.stderr)
+	}
+	before, after := first.results(t), second.results(t)
+	if len(before) != 22 || len(after) != 23 {
+		t.Errorf("%d results, and then %d", len(before), len(after))
+	}
+	for id, r := range before {
+		if after[id] != r {
+			t.Errorf("%s: first %+v, then %+v", id, r, after[id])
+		}
+	}
+	mentions(t, "the second run", second.stderr, "22 tasks with an outcome", "22 lines ended before, as the journal says")
+	if n := wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 22 {
+		t.Errorf("%d messages were sent", n)
+	}
+	if n := wx.Count(sandbox.Filter{Path: "/wxa/generatescheme"}); n != 1 {
+		t.Errorf("%d links were made", n)
+	}
+	got := journalled(t, "j")
+	if len(got["sending"]) != 22 || len(got["result"]) != 23 || got["result"]["t0"] != 1 {
+		t.Errorf("%d sendings, %d results", len(got["sending"]), len(got["result"]))
+	}
+}
+
+func TestRequestsWithoutAnAnswer(t *testing.T) {
+	env, wx := alone(t)
+	now := time.Now()
+	sending := func(id, typ string, ago time.Duration) string {
+		return fmt.Sprintf(`{"sending":{"app":%q,"id":%q,"type":%q,"attempt":1,"since":%q}}`+"\n", app, id, typ, now.Add(-ago).Format(time.RFC3339Nano))
+	}
+	text := `{"wxcourier_journal":1}` + "\n" +
+		sending("message", tasks.TypeSubscribe, time.Second) +
+		sending("recent", tasks.TypeTemplate, 5*time.Minute) +
+		sending("old", tasks.TypeTemplate, 11*time.Minute) +
+		sending("refused", tasks.TypeSubscribe, time.Second) + `{"returned":{"app":"` + app + `","id":"refused"}}` + "\n" +
+		sending("elsewhere", tasks.TypeSubscribe, time.Second) + // in another file
+		`{"sending":{"app":"` + app // and one that was never acknowledged
+	if err := os.WriteFile("j", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := command(t, env, line("message", openid+"1")+official("recent", openid+"2")+official("old", openid+"3")+line("refused", openid+"4")+line("fresh", openid+"5"),
+		"run", "--journal", "j", "-")
+	if got.status != statusFailed {
+		t.Errorf("status %d", got.status)
+	}
+	mentions(t, "standard error", got.stderr, "j: warning: its last line was broken off", "4 requests without an answer", "2 tasks may or may not have reached WeChat")
+	results := got.results(t)
+	for id, want := range map[string]struct {
+		outcome  tasks.Outcome
+		attempts int
+		calls    int
+	}{
+		"message": {tasks.OutcomeUnknown, 1, 0}, "recent": {tasks.OutcomeAccepted, 2, 1}, "old": {tasks.OutcomeUnknown, 1, 0},
+		"refused": {tasks.OutcomeAccepted, 1, 1}, "fresh": {tasks.OutcomeAccepted, 1, 1},
+	} {
+		if r := results[id]; r.Outcome != want.outcome || r.Attempts != want.attempts {
+			t.Errorf("%s: %+v", id, r)
+		}
+	}
+	if n := wx.Count(sandbox.Filter{Delivered: true}); n != 3 {
+		t.Errorf("%d messages", n)
+	}
+	again := command(t, env, line("message", openid+"1")+line("elsewhere", openid+"6"), "run", "--journal", "j", "-")
+	if r := again.results(t); r["message"] != results["message"] || r["elsewhere"].Outcome != tasks.OutcomeUnknown {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestAnInterruptedRunGoesOn(t *testing.T) {
+	env, wx := alone(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	// One is done, one waits for another attempt, and one for tomorrow.
+	text := line("a", openid) + line("b", "busy-"+openid+"b") + strings.Replace(line("c", openid+"c"), `"body"`, `"process_at":"`+time.Now().Add(24*time.Hour).Format(time.RFC3339)+`","body"`, 1)
+	var stdout, stderr buffer
+	m := Main{Stdin: strings.NewReader(text), Stdout: &stdout, Stderr: &stderr, Env: env}
+	done := make(chan int, 1)
+	go func() { done <- m.Run(ctx, []string{"run", "--journal", "j", "-"}) }()
+	redistest.Until(t, 20*time.Second, "one result, and one refusal", func() bool {
+		return strings.Contains(stdout.String(), `"id":"a"`) && wx.Count(sandbox.Filter{ErrCodes: []int{-1}}) == 1
+	})
+	cancel()
+	if status := <-done; status != statusFailed {
+		t.Errorf("status %d", status)
+	}
+	mentions(t, "the message", stderr.String(), "interrupted", "2 tasks without an outcome", "the same command goes on with them")
+
+	got := command(t, env, line("a", openid)+line("b", openid+"b")+line("c", openid+"c"), "run", "--journal", "j", "--strict", "-")
+	if got.status != statusDone || len(got.results(t)) != 3 {
+		t.Errorf("%+v", got)
+	}
+	if d := wx.Duplicates(); len(d) > 0 || wx.Count(sandbox.Filter{Delivered: true}) != 3 {
+		t.Errorf("%d sent twice, %d sent", len(d), wx.Count(sandbox.Filter{Delivered: true}))
+	}
+}
+
+// filling is a disk on which some bytes still fit. It counts.
+type filling struct {
+	journal.File
+	room, syncs, lines *atomic.Int64
+}
+
+func (f filling) WriteAt(p []byte, at int64) (int, error) {
+	f.lines.Add(int64(strings.Count(string(p), "\n")))
+	if left := f.room.Add(-int64(len(p))); left < 0 {
+		n, _ := f.File.WriteAt(p[:max(0, int64(len(p))+left)], at)
+		return n, syscall.ENOSPC
+	}
+	return f.File.WriteAt(p, at)
+}
+
+func (f filling) Sync() error {
+	f.syncs.Add(1)
+	return f.File.Sync()
+}
+
+func newFilling(room int64) filling {
+	f := filling{room: &atomic.Int64{}, syncs: &atomic.Int64{}, lines: &atomic.Int64{}}
+	f.room.Store(room)
+	return f
+}
+
+func (f filling) option() journal.Option {
+	return journal.WithFile(func(file journal.File) journal.File { f.File = file; return f })
+}
+
+func TestAFullDiskEndsTheRun(t *testing.T) {
+	env, wx := alone(t)
+	text := lines(400)
+	var stdout, stderr buffer
+	disk := newFilling(20 << 10)
+	m := Main{Stdin: strings.NewReader(text), Stdout: &stdout, Stderr: &stderr, Env: env, journal: []journal.Option{disk.option()}}
+	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "-"}); status != statusFailed {
+		t.Errorf("status %d", status)
+	}
+	mentions(t, "the message", stderr.String(), "write the journal: no space left on device: nothing more is sent", "without an outcome")
+	first := ran{stdout: stdout.String()}.results(t)
+	sent := wx.Count(sandbox.Filter{Delivered: true})
+	kept := journalled(t, "j")
+	if sent == 0 || sent == 400 || len(first) != sent {
+		t.Errorf("%d were sent, %d printed", sent, len(first))
+	}
+	if missing := len(first) - len(kept["result"]); missing > 0 {
+		mentions(t, "the message", stderr.String(), "not in the journal: keep standard output")
+	}
+
+	got := command(t, env, text, "run", "--journal", "j", "-")
+	results := got.results(t)
+	if len(results) != 400 {
+		t.Errorf("%d results\n%s", len(results), got.stderr)
+	}
+	for id, r := range results {
+		want := tasks.OutcomeAccepted
+		if kept["sending"][id] > 0 && kept["result"][id] == 0 {
+			want = tasks.OutcomeUnknown
+		}
+		if r.Outcome != want {
+			t.Errorf("%s: %s, want %s", id, r.Outcome, want)
+		}
+	}
+	if d := wx.Duplicates(); len(d) > 0 || wx.Count(sandbox.Filter{Delivered: true}) != 400 {
+		t.Errorf("%d sent twice, %d sent", len(d), wx.Count(sandbox.Filter{Delivered: true}))
+	}
+}
+
+// checked is a standard output that looks whether what is printed is in the journal.
+type checked struct {
+	t    *testing.T
+	path string
+	seen *buffer
+}
+
+func (c checked) Write(p []byte) (int, error) {
+	kept, err := os.ReadFile(c.path)
+	if err != nil {
+		c.t.Error(err)
+	}
+	for l := range strings.Lines(string(p)) {
+		if !strings.Contains(string(kept), strings.TrimSpace(l)) {
+			c.t.Errorf("printed, and not in the journal: %s", l)
+		}
+	}
+	return c.seen.Write(p)
+}
+
+func TestResultsAreKeptBeforeTheyArePrinted(t *testing.T) {
+	env, wx := alone(t)
+	wx.SetLatency(5 * time.Millisecond)
+	var stdout, stderr buffer
+	disk := newFilling(1 << 30)
+	m := Main{
+		Stdin: strings.NewReader(lines(1000)), Stdout: checked{t, "j", &stdout}, Stderr: &stderr, Env: env,
+		journal: []journal.Option{disk.option()},
+	}
+	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "--strict", "-"}); status != statusDone || strings.Count(stdout.String(), "\n") != 1000 {
+		t.Errorf("status %d\n%s", status, stderr.String())
+	}
+	t.Logf("%d lines, %d fsyncs", disk.lines.Load(), disk.syncs.Load())
+	if disk.lines.Load() != 2001 || disk.syncs.Load() >= disk.lines.Load() {
+		t.Errorf("%d lines, %d fsyncs", disk.lines.Load(), disk.syncs.Load())
+	}
+}
+
+func TestJournalsThatAreRefused(t *testing.T) {
+	env, wx := alone(t)
+	open, err := journal.Open("open")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = open.Close() }()
+	for name, text := range map[string]string{
+		"tasks":     line("a", openid),
+		"rehearsal": `{"wxcourier_journal":1,"sandbox":true}` + "\n",
+		"broken":    `{"wxcourier_journal":1}` + "\n" + `{"sending":}` + "\n" + `{"returned":{"app":"x","id":"a"}}` + "\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]struct {
+		status int
+		says   string
+	}{
+		"open":      {statusFailed, "another run has this journal open"},
+		"tasks":     {statusUsage, "its first line is not"},
+		"rehearsal": {statusUsage, "tasks were sent to nobody"},
+		"broken":    {statusFailed, "line 2 is broken"},
+		".":         {statusFailed, "directory"},
+	} {
+		got := command(t, env, line("a", openid), "run", "--journal", name, "-")
+		if got.status != want.status || got.stdout != "" {
+			t.Errorf("%s: %+v", name, got)
+		}
+		mentions(t, name, got.stderr, want.says)
+	}
+	if n := wx.Count(sandbox.Filter{}); n != 0 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+func TestARehearsalWithAJournal(t *testing.T) {
+	t.Chdir(t.TempDir())
+	code := `{"type":"code:unlimited","app":"` + app + `","id":"code","body":{"scene":"a=1"}}` + "\n"
+	text := line("a", openid) + code
+	first := command(t, nil, text, "run", "--sandbox", "--journal", "j", "--images", "codes", "-")
+	second := command(t, nil, text, "run", "--sandbox", "--journal", "j", "--images", "codes", "-")
+	if first.status != statusDone || second.status != statusDone || first.results(t)["code"] != second.results(t)["code"] {
+		t.Fatalf("%+v\n%+v", first, second)
+	}
+	images, err := filepath.Glob("codes/" + app + "-code.*")
+	if err != nil || len(images) != 1 {
+		t.Fatalf("%v, %v", images, err)
+	}
+	// The journal keeps no image.
+	if err := os.Remove(images[0]); err != nil {
+		t.Fatal(err)
+	}
+	third := command(t, nil, text, "run", "--sandbox", "--journal", "j", "--images", "codes", "-")
+	if third.status != statusFailed || len(third.results(t)) != 2 {
+		t.Errorf("%+v", third)
+	}
+	mentions(t, "the message", third.stderr, "the image of task code is not kept in the journal")
+}
+
+// A code whose image could not be written is made again by the next run.
+func TestAnImageThatCouldNotBeWritten(t *testing.T) {
+	env, wx := alone(t)
+	code := `{"type":"code:unlimited","app":"` + app + `","id":"code","body":{"scene":"a=1"}}` + "\n"
+	for _, name := range []string{".png", ".jpg"} { // where a file cannot be
+		if err := os.MkdirAll("codes/"+app+"-code"+name, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := command(t, env, code, "run", "--journal", "j", "--images", "codes", "-")
+	if first.status != statusFailed || len(first.results(t)) != 1 {
+		t.Errorf("%+v", first)
+	}
+	if err := os.RemoveAll("codes"); err != nil {
+		t.Fatal(err)
+	}
+	second := command(t, env, code, "run", "--journal", "j", "--images", "codes", "-")
+	if images, _ := filepath.Glob("codes/*"); second.status != statusDone || len(images) != 1 {
+		t.Errorf("%+v", second)
+	}
+	if n := wx.Count(sandbox.Filter{Path: "/wxa/getwxacodeunlimit"}); n != 2 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+func TestAJournalIsNoStandardOutput(t *testing.T) {
+	env, wx := alone(t)
+	file, err := os.Create("j")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	var stderr buffer
+	m := Main{Stdin: strings.NewReader(line("a", openid)), Stdout: file, Stderr: &stderr, Env: env}
+	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "-"}); status != statusUsage || wx.Count(sandbox.Filter{}) != 0 {
+		t.Errorf("status %d\n%s", status, &stderr)
+	}
+	mentions(t, "the message", stderr.String(), "a file of its own")
+}
+
+// The embedded Redis has forgotten how much of the day's limit earlier runs have used.
+func TestTheDaysCallsAreRestored(t *testing.T) {
+	env, _ := alone(t)
+	if got := command(t, env, lines(7), "run", "--journal", "j", "-"); got.status != statusDone {
+		t.Fatalf("%+v", got)
+	}
+	kept, err := journal.Open("j")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = kept.Close() }()
+	cfg := configs.Default()
+	stop, err := startPrivate(&cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	joined, err := join(cfg, slog.New(slog.DiscardHandler), anySecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer joined.close()
+	j := &job{record: &record{Journal: kept}, parts: joined}
+	j.restoreDay(t.Context())
+	usage, err := joined.limiter.Usage(t.Context(), app, tasks.TypeSubscribe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range usage {
+		if u.Window == ratelimit.PerDay && u.Used == 7 {
+			return
+		}
+	}
+	t.Errorf("%+v", usage)
+}

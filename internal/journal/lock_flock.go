@@ -1,0 +1,23 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// lock takes the file for this process. The system gives it back when the process ends,
+// however it ends.
+func lock(file *os.File) (unlock func(), err error) {
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, ErrInUse
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the journal: %w", err)
+	}
+	return func() {}, nil // closing the file does
+}

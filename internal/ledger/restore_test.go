@@ -1,0 +1,62 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+// What was restored is judged as what Redis itself remembers: at once, since its runner is
+// known to be dead.
+func TestRestoredRequests(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := newLedger(rdb, time.Hour)
+		now := time.Now()
+		for _, tt := range []struct {
+			name   string
+			first  time.Duration // ago
+			dedupe time.Duration
+			want   ledger.What
+		}{
+			{"never", 0, 0, ledger.Unknown},
+			{"within its time", 5 * time.Minute, 10 * time.Minute, ledger.Go},
+			{"past its time", 11 * time.Minute, 10 * time.Minute, ledger.Unknown},
+		} {
+			ref := ledger.Ref{App: app, ID: tt.name[:4] + tt.dedupe.String() + tt.first.String()}
+			u := ledger.Unanswered{Queue: queue, State: "waiting", Attempts: 2, First: now.Add(-tt.first), Since: now}
+			if err := l.Restore(t.Context(), ref, u); err != nil {
+				t.Fatal(err)
+			}
+			claim := must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue, "waiting"))
+			if claim.New || claim.Done || claim.Queue != queue {
+				t.Errorf("%s: marked as %+v", tt.name, claim)
+			}
+			o := opening("new-1")
+			o.Dedupe, o.Marked = tt.dedupe, true
+			got := must[ledger.Opened](t)(l.Open(t.Context(), ref, o))
+			if got.What != tt.want || !got.Doubt {
+				t.Errorf("%s: %+v", tt.name, got)
+			}
+			if tt.want == ledger.Go && got.Attempts != 3 {
+				t.Errorf("%s: attempt %d", tt.name, got.Attempts)
+			}
+		}
+	})
+}
+
+func TestRestoreLeavesARecordAlone(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, ref := newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
+		must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue, "waiting"))
+		if err := l.Restore(t.Context(), ref, ledger.Unanswered{Queue: queue, Attempts: 1, First: time.Now(), Since: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		if got := must[ledger.Opened](t)(l.Open(t.Context(), ref, opening("a"))); got.What != ledger.Go || got.Doubt {
+			t.Errorf("%+v", got)
+		}
+	})
+}
