@@ -120,8 +120,14 @@ func (c *Client) withBlobs(ctx context.Context, all []*submission) []*submission
 	if len(images) == 0 {
 		return all
 	}
+	first := make(map[*submission]bool, len(images)) // of its id: an id has one image
+	seen := make(map[[2]string]bool, len(images))
+	for _, s := range images {
+		id := [2]string{s.App, s.ID}
+		first[s], seen[id] = !seen[id], true
+	}
 	someAtOnce(images, func(s *submission) {
-		if err := c.putBlob(ctx, s); err != nil {
+		if err := c.putBlob(ctx, s, first[s]); err != nil {
 			s.fail(err)
 		}
 	})
@@ -134,7 +140,8 @@ func (c *Client) withBlobs(ctx context.Context, all []*submission) []*submission
 	return open
 }
 
-func (c *Client) putBlob(ctx context.Context, s *submission) error {
+// putBlob leaves the image in the payload out, and keeps it beside the task with keep.
+func (c *Client) putBlob(ctx context.Context, s *submission, keep bool) error {
 	var body ImageCheckPayload
 	if err := json.Unmarshal(s.Body, &body); err != nil {
 		return fmt.Errorf("read the image: %w", err)
@@ -142,8 +149,10 @@ func (c *Client) putBlob(ctx context.Context, s *submission) error {
 	if body.Media == nil {
 		return nil
 	}
-	if err := c.ledger.PutBlob(ctx, s.App, s.ID, body.Media); err != nil {
-		return err
+	if keep {
+		if err := c.ledger.PutBlob(ctx, s.App, s.ID, body.Media); err != nil {
+			return err
+		}
 	}
 	sum := sha256.Sum256(body.Media)
 	light := s.draft

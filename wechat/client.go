@@ -62,7 +62,7 @@ type Request struct {
 	MediaType string // of Media, such as "image/png"; "" to tell it from the first bytes
 	// Again, when set, is called before the request is sent once more with a renewed
 	// token, within the attempt's timeout: it waits until the pace allows another call.
-	// Its error ends the attempt, as one that was not carried out.
+	// Its error ends the attempt, which was not carried out, and is Call's as it is.
 	Again func(ctx context.Context) error
 }
 
@@ -81,7 +81,8 @@ func (c *Client) Prepare(ctx context.Context, app string) error {
 // the token renews it and sends the request once more (a request whose token is
 // refused was not carried out). Nothing else is ever sent twice.
 //
-// An error is one of *APIError, *AnswerError, *TransportError and *TokenError;
+// An error is one of *APIError, *AnswerError, *TransportError and *TokenError, or that of
+// Request.Again;
 // [Written] tells whether the request may have been carried out all the same. A risky
 // picture is an *APIError of ClassRisky.
 func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error) {
@@ -89,7 +90,7 @@ func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error
 	err := c.withToken(ctx, app, r.Path, func(ctx context.Context, tokens ...Token) error {
 		if len(tokens) > 1 && r.Again != nil {
 			if err := r.Again(ctx); err != nil {
-				return &TransportError{Endpoint: r.Path, Op: "wait", Err: err}
+				return err
 			}
 		}
 		rep, h, err := c.send(ctx, r, tokens)

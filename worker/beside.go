@@ -25,8 +25,8 @@ func (b *beside) do(run func(ctx context.Context)) {
 	b.running.Go(func() { run(b.ctx) })
 }
 
-// close breaks everything off and waits for it. The lanes have closed before: they are
-// what begins something.
+// close breaks everything off and waits for it. The lanes and the crew have ended before:
+// they are what begins something.
 func (b *beside) close() {
 	b.end()
 	b.running.Wait()

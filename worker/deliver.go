@@ -39,7 +39,7 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	asked, waiting := ctx, l.gate.ctx
 	ctx = context.WithoutCancel(ctx)
 
-	permit, late := l.gate.take(time.Now()) // of this task or of another one of the lane: they are equal
+	permit, late := l.gate.take(time.Now()) // of this task or of another one of the lane
 	for _, p := range late {
 		r.limiter.release(ctx, p)
 	}
@@ -65,8 +65,8 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 		j.request, j.err = r.request(waiting, l, j)
 	}
 	if j.err == nil {
-		if permit, err = r.freshPermit(waiting, l, permit); err != nil {
-			return notNow(crowdPause, "no permit in time")
+		if permit, err = r.freshPermit(waiting, l, j, permit); err != nil {
+			return notNow(crowdPause, err.Error())
 		}
 	}
 	if asked.Err() != nil || waiting.Err() != nil {
@@ -101,16 +101,31 @@ func (r *Replica) turn(ctx context.Context, j *job) (leave func(), err error) {
 	return r.turns.enter(ctx, j.turnKey())
 }
 
-// freshPermit is the permit that came with the dequeue, or another one when it has
-// become too late to use.
-func (r *Replica) freshPermit(ctx context.Context, l *lane, p *ratelimit.Permit) (*ratelimit.Permit, error) {
-	if p != nil && p.Fresh(time.Now()) {
+// errNoPermit and errReserved say why a task has no permit.
+var (
+	errNoPermit = &guardError{reason: "no permit in time"}
+	errReserved = &guardError{reason: "what is left of the day is kept for urgent tasks"}
+)
+
+// freshPermit is the permit p, which may be nil, or another one when it has become too late
+// to use, or is kept for urgent tasks and the job is none. p is given back then.
+func (r *Replica) freshPermit(ctx context.Context, l *lane, j *job, p *ratelimit.Permit) (*ratelimit.Permit, error) {
+	mayUse := func(p *ratelimit.Permit) bool { return p.Bulk() || j.Priority != tasks.Bulk }
+	if p != nil && p.Fresh(time.Now()) && mayUse(p) {
 		return p, nil
 	}
 	r.limiter.release(ctx, p)
-	ctx, cancel := context.WithTimeout(ctx, permitPatience)
+	waiting, cancel := context.WithTimeout(ctx, permitPatience)
 	defer cancel()
-	return l.pace.Acquire(ctx, nil)
+	fresh, err := l.pace.Acquire(waiting, nil)
+	switch {
+	case err != nil:
+		return nil, errNoPermit
+	case !mayUse(fresh):
+		r.limiter.release(ctx, fresh)
+		return nil, errReserved
+	}
+	return fresh, nil
 }
 
 // instant waits for the permit's instant, right before the call. A permit that became
@@ -132,14 +147,12 @@ func (r *Replica) instant(ctx context.Context, l *lane, j *job, p *ratelimit.Per
 func (r *Replica) await(ctx context.Context, l *lane, j *job, p *ratelimit.Permit) (*ratelimit.Permit, error) {
 	ctx, cancel := context.WithTimeout(ctx, permitPatience)
 	defer cancel()
-	fresh, err := r.freshPermit(ctx, l, p)
-	switch {
-	case err != nil:
-		return nil, &guardError{reason: "no permit in time"}
-	case fresh != p && !fresh.Bulk() && j.Priority == tasks.Bulk:
-		return fresh, &guardError{reason: "what is left of the day is kept for urgent tasks"}
-	case fresh.Wait(ctx) != nil:
-		return fresh, &guardError{reason: "no permit in time"}
+	fresh, err := r.freshPermit(ctx, l, j, p)
+	if err != nil {
+		return nil, err
+	}
+	if fresh.Wait(ctx) != nil {
+		return fresh, errNoPermit
 	}
 	return fresh, nil
 }

@@ -48,8 +48,8 @@ const mostAtOnce = 32
 //	              an error: the next pass(urgent) pauses first
 //
 // How many tasks are asked for at once doubles while the queue has them, and begins at
-// one again when it has fewer. They find free slots, so that asynq starts them at once:
-// what is taken ahead never waits for long with nobody extending its lease.
+// one again when it has fewer. It is no more than there are free slots, so that asynq
+// starts them at once: what is taken ahead does not wait with nobody extending its lease.
 //
 // take is the handlers' side; wake and close are everybody's.
 type gate struct {
@@ -66,8 +66,10 @@ type gate struct {
 	failures int                 // dequeues that failed in a row
 	look     bool                // the queues may have work
 	empty    bool                // the last queue that was asked had none
+	afresh   bool                // the first queue is to be asked anew, before the second
 
 	mu      sync.Mutex
+	asking  bool                // guarded by mu; a dequeue that was let through is under way
 	granted []*ratelimit.Permit // guarded by mu; of dequeued tasks whose handlers have not taken them
 	ahead   []any               // guarded by mu; tasks that came with others, as the script replied
 }
@@ -106,8 +108,9 @@ func (g *gate) pass(queue string) int {
 		return 0
 	}
 	if queue != g.queues[0] {
-		return g.passBulk() // the first queue was asked just now
+		return g.begin(g.passBulk()) // the first queue was asked just now
 	}
+	began := time.Now()
 	if !g.pause() || !g.awaitWork() {
 		g.putBack()
 		return 0
@@ -121,10 +124,40 @@ func (g *gate) pass(queue string) int {
 		}
 		g.hand = append(g.hand, permit)
 	}
-	if more := min(g.atOnce, g.free()) - len(g.hand); more > 0 {
+	if time.Since(began) > longWait {
+		g.afresh = true
+		return 0
+	}
+	most := max(1, min(g.atOnce, g.free()-g.undelivered()))
+	if more := most - len(g.hand); more > 0 {
 		g.hand = append(g.hand, g.pace.AtHand(g.ctx, more)...)
 	}
-	return len(g.hand)
+	return g.begin(min(most, len(g.hand)))
+}
+
+// longWait is how long a question may have waited at the gate. asynq reckons the lease of
+// what it gets from when it asked: one that asked long ago is told that there is nothing,
+// and asks again at once. The permits stay in hand.
+const longWait = 5 * time.Second
+
+// begin notes that a dequeue goes out, unless the lane has closed meanwhile.
+func (g *gate) begin(n int) int {
+	g.mu.Lock()
+	closed := g.ctx.Err() != nil
+	g.asking = n > 0 && !closed
+	g.mu.Unlock()
+	if closed {
+		g.putBack()
+		return 0
+	}
+	return n
+}
+
+// undelivered counts the tasks that were dequeued and have not reached a handler.
+func (g *gate) undelivered() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.granted)
 }
 
 // dropLate gives back permits that stayed in hand for too long.
@@ -142,7 +175,8 @@ func (g *gate) dropLate(now time.Time) {
 // the first had no use for. Left out, its tasks stay pending until the day's next permits
 // or somebody wakes the gate.
 func (g *gate) passBulk() int {
-	if len(g.hand) == 0 {
+	if g.afresh || len(g.hand) == 0 {
+		g.afresh = false
 		return 0
 	}
 	n := 0
@@ -198,11 +232,11 @@ func (g *gate) pop() (task any, ok bool) {
 // dequeued takes note of what the dequeue brought: the tasks beside the first one, of how
 // many that were asked for, and the first one's error.
 func (g *gate) dequeued(queue string, asked int, more []any, err error) {
+	g.grant(more, err == nil)
 	g.empty = errors.Is(err, redis.Nil)
 	switch {
 	case err == nil:
 		g.failures = 0
-		g.grant(more)
 		if g.atOnce = 1; len(more)+1 == asked {
 			g.atOnce = min(2*asked, mostAtOnce)
 		}
@@ -215,25 +249,35 @@ func (g *gate) dequeued(queue string, asked int, more []any, err error) {
 		// asynq sends the script itself next; the permits stay in hand
 	default:
 		g.failures++
+		g.atOnce = 1
+		for len(g.hand) > 1 { // the next question is for one task
+			last := len(g.hand) - 1
+			g.pace.Release(g.ctx, g.hand[last])
+			g.hand = g.hand[:last]
+		}
 	}
 }
 
-// grant passes permits in hand on: one to the handler of the task that asynq has now, and
-// one to that of each that it gets ahead.
-func (g *gate) grant(ahead []any) {
-	n := min(1+len(ahead), len(g.hand))
+// grant ends a dequeue. Where it brought something, permits in hand are passed on: one to
+// the handler of the task that asynq has now, and one to that of each that it gets ahead.
+func (g *gate) grant(ahead []any, some bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.asking = false
+	if !some {
+		return
+	}
+	n := min(1+len(ahead), len(g.hand))
 	g.granted = append(g.granted, g.hand[:n]...)
 	g.ahead = append(g.ahead, ahead...)
 	g.hand = slices.Clone(g.hand[n:])
 }
 
-// drained tells whether asynq has all tasks that came ahead.
+// drained tells whether asynq has all tasks that were dequeued, of a gate that is closed.
 func (g *gate) drained() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.ahead) == 0
+	return !g.asking && len(g.ahead) == 0
 }
 
 // take gives a handler the oldest permit that a task of the lane was dequeued with and

@@ -123,9 +123,12 @@ func TestGate(t *testing.T) {
 			t.Fatal("a sleeping lane asked Redis")
 		default:
 		}
-		pace.permits <- &ratelimit.Permit{}
 		g.wake()
-		if <-opened == 0 {
+		pace.permits <- &ratelimit.Permit{At: time.Now()}
+		if <-opened != 0 {
+			t.Fatal("asynq's lease would be an hour old")
+		}
+		if g.pass("urgent") == 0 {
 			t.Fatal("a woken lane stayed closed")
 		}
 

@@ -15,7 +15,7 @@ import (
 // urgent ones pass bulk ones at once. Where a lane has several permits and free slots, it
 // takes as many tasks in one round trip, and answers asynq's next questions from them.
 //
-// All other script calls share their round trips; see [sharing].
+// Other calls of scripts that Redis knows share their round trips; see [sharing].
 type redisHook struct {
 	gates sync.Map // queue name → *gate
 	share sharing
@@ -67,10 +67,10 @@ func (h *redisHook) dequeue(ctx context.Context, queue string, cmd *redis.Cmd, n
 		g.dequeued(queue, 1, nil, err)
 		return err
 	}
-	copies := make([]*redis.Cmd, n)
+	copies := make([]dequeueOnce, n)
 	pipe := h.share.pipeline()
 	for i := range copies {
-		copies[i] = redis.NewCmd(ctx, cmd.Args()...)
+		copies[i] = dequeueOnce{redis.NewCmd(ctx, cmd.Args()...)}
 		_ = pipe.Process(ctx, copies[i])
 	}
 	_, _ = pipe.Exec(ctx) // each has its own error
@@ -91,6 +91,13 @@ func (h *redisHook) dequeue(ctx context.Context, queue string, cmd *redis.Cmd, n
 	cmd.SetErr(first.Err())
 	return first.Err()
 }
+
+// dequeueOnce is a dequeue that go-redis does not send again when its reply was lost: each
+// time, a whole batch would be in nobody's hands until its leases end. The gate asks again.
+type dequeueOnce struct{ *redis.Cmd }
+
+// NoRetry tells go-redis so.
+func (dequeueOnce) NoRetry() bool { return true }
 
 // nothing answers as an empty queue does.
 func nothing(cmd redis.Cmder) error {

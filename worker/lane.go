@@ -126,6 +126,7 @@ func (l *lane) stop() {
 func (l *lane) shutdown() {
 	l.server.Shutdown()
 	l.replica.hook.remove(l.gate)
+	l.gate.putBack() // nobody dequeues any more
 	for _, p := range l.gate.clear() {
 		l.replica.limiter.release(l.gate.ctx, p)
 	}

@@ -65,10 +65,16 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	return nil
 }
 
+// noToken counts a call that got no further than its token.
+func (m *metrics) noToken(app, api string) { m.calls.WithLabelValues(app, api, labelNoToken).Inc() }
+
 func (m *metrics) called(app, api string, err error, took time.Duration) {
 	m.calls.WithLabelValues(app, api, classOf(err)).Inc()
 	m.callTime.WithLabelValues(api).Observe(took.Seconds())
 }
+
+// labelNoToken is the class of a call that got no token.
+const labelNoToken = "no_token"
 
 // classOf is the label of an answer: WeChat's class, or why there was none.
 func classOf(err error) string {
@@ -81,7 +87,7 @@ func classOf(err error) string {
 	case err == nil:
 		return wechat.ClassOK.String()
 	case errors.As(err, &token):
-		return "no_token"
+		return labelNoToken
 	case errors.As(err, &api):
 		return api.Class().String()
 	case errors.As(err, &transport) && !transport.Written:

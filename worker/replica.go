@@ -207,7 +207,7 @@ func (r *Replica) closeAll() {
 	}
 	all.Wait()
 	r.closing.Wait()
+	r.crew.dismiss() // before what deliveries begin beside themselves
 	r.beside.close()
-	r.crew.dismiss()
 	r.fetcher.CloseIdleConnections()
 }

@@ -47,16 +47,16 @@ func (r *Replica) request(ctx context.Context, l *lane, j *job) (wechat.Request,
 		return wechat.Request{}, err
 	}
 	if err := r.wechat.Prepare(ctx, j.App); err != nil {
-		r.metrics.called(j.App, j.spec.Path, err, 0)
+		r.metrics.noToken(j.App, j.spec.Path)
 		return wechat.Request{}, err
 	}
 	// What WeChat refused for its token counts as a call, and so does the repetition.
 	request.Again = func(ctx context.Context) error {
-		permit, err := r.freshPermit(ctx, l, nil)
+		permit, err := r.await(ctx, l, j, nil)
 		if err != nil {
-			return err
+			r.limiter.release(ctx, permit)
 		}
-		return permit.Wait(ctx)
+		return err
 	}
 	return request, nil
 }

@@ -96,7 +96,7 @@ func TestSharedRoundTrips(t *testing.T) {
 	if count.alone.Load() != 1 || count.shared.Load() != 1 {
 		t.Errorf("%d calls alone and %d together, want 1 and 1", count.alone.Load(), count.shared.Load())
 	}
-	if hook.share.busy || len(hook.share.queue) > 0 {
+	if hook.share.carriers != 0 || len(hook.share.queue) > 0 {
 		t.Error("the next call would wait for ever")
 	}
 }
@@ -125,15 +125,48 @@ func TestASharerMayGiveUp(t *testing.T) {
 		if err := <-first; err != nil {
 			t.Error(err)
 		}
-		if s.busy || len(s.queue) > 0 {
+		if s.carriers != 0 || len(s.queue) > 0 {
 			t.Error("somebody is still waited for")
 		}
 	})
 }
 
-// dequeueAs asks as asynq does: the script with its four keys.
-func dequeueAs(rdb *redis.Client, queue string) (string, error) {
-	p := "asynq:{" + queue + "}:"
+// TestADeadConnectionHoldsUpNobody: calls do not wait for one that gets no answer.
+func TestADeadConnectionHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	rdb, hook, _ := sharingClient(t)
+	if err := double.Load(t.Context(), rdb).Err(); err != nil {
+		t.Fatal(err)
+	}
+	dead := make(chan struct{})
+	var stuck sync.WaitGroup
+	stuck.Go(func() {
+		_ = hook.share.do(context.Background(), redis.NewCmd(context.Background(), "evalsha"), func() error { <-dead; return nil })
+	})
+	redistest.Until(t, 5*time.Second, "a call is under way", func() bool {
+		hook.share.mu.Lock()
+		defer hook.share.mu.Unlock()
+		return hook.share.carriers == 1
+	})
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			if got, err := double.Run(t.Context(), rdb, nil, i).Int(); err != nil || got != 2*i {
+				t.Errorf("%d: %d, %v", i, got, err)
+			}
+		})
+	}
+	all.Wait() // or the test hangs
+	close(dead)
+	stuck.Wait()
+	if hook.share.carriers != 0 {
+		t.Errorf("%d round trips are still counted", hook.share.carriers)
+	}
+}
+
+// dequeueAs asks the queue q as asynq does: the script with its four keys.
+func dequeueAs(rdb *redis.Client) (string, error) {
+	const p = "asynq:{q}:"
 	return popOne.Run(context.Background(), rdb, []string{p + "pending", p + "paused", p + "active", p + "lease"},
 		time.Now().Add(30*time.Second).Unix(), p+"t:").Text()
 }
@@ -159,7 +192,7 @@ func TestTasksAreTakenTogether(t *testing.T) {
 	g := newGate([]string{"q"}, pace, func() int { return slots })
 	hook.add(g)
 	for i := range n {
-		task, err := dequeueAs(rdb, "q")
+		task, err := dequeueAs(rdb)
 		if err != nil || task != fmt.Sprint(i) {
 			t.Fatalf("task %d: %q, %v", i, task, err)
 		}
@@ -171,13 +204,108 @@ func TestTasksAreTakenTogether(t *testing.T) {
 	if alone, shared := count.alone.Load(), count.shared.Load(); alone != 1 || shared != 8 {
 		t.Errorf("%d round trips for one task and %d for several, want 1 and 8", alone, shared)
 	}
-	if _, err := dequeueAs(rdb, "q"); !errors.Is(err, redis.Nil) {
+	if _, err := dequeueAs(rdb); !errors.Is(err, redis.Nil) {
 		t.Errorf("an empty queue answered %v", err)
 	}
 	if g.atOnce != 1 {
 		t.Errorf("an empty queue is asked for %d tasks", g.atOnce)
 	}
 	g.close()
+}
+
+// slowPipelines holds a client's pipelines up.
+type slowPipelines struct{ trips }
+
+func (h *slowPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if cmds[0].Name() == "evalsha" {
+			<-h.gate
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// TestACloseWaitsForTheReply: a lane that closes while a reply with several tasks is on its
+// way is not drained before asynq has them all.
+func TestACloseWaitsForTheReply(t *testing.T) {
+	t.Parallel()
+	rdb, hook, _ := sharingClient(t)
+	slow := &slowPipelines{trips{gate: make(chan struct{})}}
+	if err := popOne.Load(t.Context(), rdb).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		rdb.LPush(t.Context(), "asynq:{q}:pending", fmt.Sprint(i))
+	}
+	pace := &fakePace{permits: make(chan *ratelimit.Permit, 9)}
+	for range 9 {
+		pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Hour)}
+	}
+	g := newGate([]string{"q"}, pace, manySlots)
+	hook.add(g)
+	close(slow.gate) // the first task comes alone
+	if _, err := dequeueAs(rdb); err != nil {
+		t.Fatal(err)
+	}
+	slow.gate = make(chan struct{})
+	rdb.AddHook(slow)
+	asked := make(chan error, 1)
+	go func() {
+		_, err := dequeueAs(rdb)
+		asked <- err
+	}()
+	redistest.Until(t, 5*time.Second, "it asks", func() bool { return !g.drained() })
+	g.close()
+	if g.drained() {
+		t.Fatal("drained, with a reply on its way")
+	}
+	close(slow.gate)
+	if err := <-asked; err != nil {
+		t.Fatal(err)
+	}
+	if g.drained() {
+		t.Fatal("drained, with a task taken ahead")
+	}
+	if task, err := dequeueAs(rdb); err != nil || task != "2" {
+		t.Errorf("%q, %v", task, err)
+	}
+	if !g.drained() {
+		t.Error("not drained")
+	}
+}
+
+// TestAFailedBatchIsNotRepeated: after an error one task is asked for, with one permit.
+func TestAFailedBatchIsNotRepeated(t *testing.T) {
+	pace := &fakePace{permits: make(chan *ratelimit.Permit, 8)}
+	g := newGate([]string{"q"}, pace, manySlots)
+	for range 8 {
+		g.hand = append(g.hand, &ratelimit.Permit{At: time.Now().Add(time.Hour)})
+	}
+	g.atOnce = 8
+	g.dequeued("q", 8, nil, errors.New("the connection broke"))
+	if len(g.hand) != 1 || pace.released != 7 || g.atOnce != 1 {
+		t.Errorf("%d permits in hand, %d given back, %d tasks to ask for", len(g.hand), pace.released, g.atOnce)
+	}
+}
+
+// TestALongWaitIsAskedAfresh: asynq's lease of what it gets began when it asked. After a
+// long wait it is told that there is nothing, also by the second queue, and asks again.
+func TestALongWaitIsAskedAfresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
+		g := newGate([]string{"urgent", "bulk"}, pace, manySlots)
+		time.AfterFunc(time.Minute, func() { pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Second)} })
+		if n := g.pass("urgent"); n != 0 {
+			t.Errorf("after a minute %d tasks may be taken with a lease of 30 s", n)
+		}
+		if n := g.pass("bulk"); n != 0 {
+			t.Error("bulk passes urgent")
+		}
+		if n := g.pass("urgent"); n != 1 {
+			t.Errorf("asked again at once: %d", n)
+		}
+		g.close()
+	})
 }
 
 // TestTakenAheadIsHandedOut: what a lane took ahead reaches asynq also after it closed.
@@ -197,7 +325,7 @@ func TestTakenAheadIsHandedOut(t *testing.T) {
 	g := newGate([]string{"q"}, pace, manySlots)
 	hook.add(g)
 	for range 2 { // the second takes two
-		if _, err := dequeueAs(rdb, "q"); err != nil {
+		if _, err := dequeueAs(rdb); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -205,13 +333,13 @@ func TestTakenAheadIsHandedOut(t *testing.T) {
 		t.Fatal("nothing was taken ahead")
 	}
 	g.close()
-	if task, err := dequeueAs(rdb, "q"); err != nil || task != "2" {
+	if task, err := dequeueAs(rdb); err != nil || task != "2" {
 		t.Errorf("after the close: %q, %v", task, err)
 	}
 	if !g.drained() {
 		t.Error("something is left")
 	}
-	if _, err := dequeueAs(rdb, "q"); !errors.Is(err, redis.Nil) {
+	if _, err := dequeueAs(rdb); !errors.Is(err, redis.Nil) {
 		t.Errorf("a closed lane took a task: %v", err)
 	}
 }
