@@ -106,7 +106,13 @@ func (b *bench) drainOne(ctx context.Context, d drainage, plain bool) (float64, 
 	if err != nil {
 		return 0, cost{}, err
 	}
-	if err := l.arrived(d.tasks, patience(d.tasks, 200)); err != nil {
+	return l.drained(ctx, before, d.tasks)
+}
+
+// drained waits until n tasks have been delivered and settled. It returns how many there
+// were a second, and what they cost.
+func (l *lab) drained(ctx context.Context, before usage, n int) (float64, cost, error) {
+	if err := l.arrived(n, patience(n, 200)); err != nil {
 		return 0, cost{}, err
 	}
 	all, err := l.arrivals()

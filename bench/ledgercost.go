@@ -68,22 +68,7 @@ func (b *bench) ledgerOne(ctx context.Context, n int, without bool) (float64, co
 	if err := l.startWorker(b.self, partReplica, "-redis", l.redis, "-base", l.wechat, fmt.Sprintf("-without=%v", without)); err != nil {
 		return 0, cost{}, err
 	}
-	if err := l.arrived(n, patience(n, 200)); err != nil {
-		return 0, cost{}, err
-	}
-	all, err := l.arrivals()
-	if err != nil {
-		return 0, cost{}, err
-	}
-	if err := l.settled(ctx, 30*time.Second); err != nil {
-		return 0, cost{}, err
-	}
-	spent, err := l.costSince(ctx, before, len(all))
-	if err != nil {
-		return 0, cost{}, err
-	}
-	times := instants(all)
-	return float64(len(all)-1) / seconds(times[len(times)-1]-times[0]), spent, nil
+	return l.drained(ctx, before, n)
 }
 
 // runReplica is the program's part as a replica, until ctx ends.
