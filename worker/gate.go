@@ -101,7 +101,7 @@ func signal(c chan<- struct{}) {
 
 // pass blocks until the queue may be asked: there may be work and a permit is in hand.
 // It returns for how many tasks; 0 when the lane closes, when the permit could not be
-// had, or when bulk tasks may not have it.
+// had, when bulk tasks may not have it, or when the question has become too old.
 func (g *gate) pass(queue string) int {
 	if g.ctx.Err() != nil {
 		g.putBack()

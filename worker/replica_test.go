@@ -392,26 +392,33 @@ func TestAHeldLaneHoldsNobodyElse(t *testing.T) {
 	})
 }
 
+// endsCapped enqueues a message by a plain asynq client that allows no retry, and waits for
+// its outcome: it would have had to wait.
+func (r *rig) endsCapped(to string) {
+	r.t.Helper()
+	task, err := tasks.NewSubscribeTask(app, tasks.SubscribePayload{
+		ToUser: to, TemplateID: "T1", Data: map[string]tasks.Value{"thing1": {Value: "x"}},
+	}, tasks.ID("capped"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
+	defer func() { _ = plain.Close() }()
+	if _, err := plain.EnqueueContext(r.t.Context(), task, asynq.MaxRetry(0)); err != nil {
+		r.t.Fatal(err)
+	}
+	redistest.Until(r.t, 10*time.Second, "it has an outcome", func() bool {
+		got, err := r.client.Result(r.t.Context(), app, "capped")
+		return err == nil && got.Outcome == tasks.OutcomeFailed && strings.HasPrefix(got.Reason, "retries_capped")
+	})
+}
+
 // TestRetryLimitOfAPlainClient: asynq would archive a task that only waits; it has an
 // outcome.
 func TestRetryLimitOfAPlainClient(t *testing.T) {
-	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
+	onEach(t, sandbox.Options{}, func(_ *testing.T, r *rig) {
 		r.replica(nil)
-		task, err := tasks.NewSubscribeTask(app, tasks.SubscribePayload{
-			ToUser: "busy-a", TemplateID: "T1", Data: map[string]tasks.Value{"thing1": {Value: "x"}},
-		}, tasks.ID("capped"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
-		defer func() { _ = plain.Close() }()
-		if _, err := plain.EnqueueContext(t.Context(), task, asynq.MaxRetry(0)); err != nil {
-			t.Fatal(err)
-		}
-		redistest.Until(t, 10*time.Second, "it has an outcome", func() bool {
-			got, err := r.client.Result(t.Context(), app, "capped")
-			return err == nil && got.Outcome == tasks.OutcomeFailed && strings.HasPrefix(got.Reason, "retries_capped")
-		})
+		r.endsCapped("busy-a")
 	})
 }
 

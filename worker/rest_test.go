@@ -156,21 +156,7 @@ func TestATaskThatCannotWaitEnds(t *testing.T) {
 	r.hours = worker.Hours{"send:subscribe": "08:00-22:00"}
 	r.clock = clockAt(t, "2026-12-01 23:00:00")
 	r.replica(nil)
-	task, err := tasks.NewSubscribeTask(app, tasks.SubscribePayload{
-		ToUser: "a", TemplateID: "T1", Data: map[string]tasks.Value{"thing1": {Value: "x"}},
-	}, tasks.ID("capped"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
-	defer func() { _ = plain.Close() }()
-	if _, err := plain.EnqueueContext(t.Context(), task, asynq.MaxRetry(0)); err != nil {
-		t.Fatal(err)
-	}
-	redistest.Until(t, 10*time.Second, "it has an outcome", func() bool {
-		got, err := r.client.Result(t.Context(), app, "capped")
-		return err == nil && got.Outcome == tasks.OutcomeFailed && strings.HasPrefix(got.Reason, "retries_capped")
-	})
+	r.endsCapped("a")
 	if n := r.wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 0 {
 		t.Errorf("%d calls at night", n)
 	}

@@ -173,23 +173,30 @@ func dequeueAs(rdb *redis.Client) (string, error) {
 
 var popOne = redis.NewScript(`return redis.call("RPOPLPUSH", KEYS[1], KEYS[3])`)
 
+// waitingGate is the gate of the queue q, in which n tasks wait: their numbers. It has
+// permits for more than those.
+func waitingGate(t *testing.T, rdb *redis.Client, n int, free func() int) *gate {
+	t.Helper()
+	if err := popOne.Load(t.Context(), rdb).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		rdb.LPush(t.Context(), "asynq:{q}:pending", fmt.Sprint(i))
+	}
+	pace := &fakePace{permits: make(chan *ratelimit.Permit, 3*n)}
+	for range 3 * n {
+		pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Hour)}
+	}
+	return newGate([]string{"q"}, pace, free)
+}
+
 // TestTasksAreTakenTogether: a lane with permits and free slots doubles what it takes in
 // one round trip, never past either, and hands out all of it with a permit each.
 func TestTasksAreTakenTogether(t *testing.T) {
 	t.Parallel()
 	rdb, hook, count := sharingClient(t)
-	if err := popOne.Load(t.Context(), rdb).Err(); err != nil {
-		t.Fatal(err)
-	}
 	const n, slots = 60, 10
-	for i := range n {
-		rdb.LPush(t.Context(), "asynq:{q}:pending", fmt.Sprint(i))
-	}
-	pace := &fakePace{permits: make(chan *ratelimit.Permit, 2*n)}
-	for range 2 * n {
-		pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Hour)}
-	}
-	g := newGate([]string{"q"}, pace, func() int { return slots })
+	g := waitingGate(t, rdb, n, func() int { return slots })
 	hook.add(g)
 	for i := range n {
 		task, err := dequeueAs(rdb)
@@ -231,17 +238,7 @@ func TestACloseWaitsForTheReply(t *testing.T) {
 	t.Parallel()
 	rdb, hook, _ := sharingClient(t)
 	slow := &slowPipelines{trips{gate: make(chan struct{})}}
-	if err := popOne.Load(t.Context(), rdb).Err(); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 3 {
-		rdb.LPush(t.Context(), "asynq:{q}:pending", fmt.Sprint(i))
-	}
-	pace := &fakePace{permits: make(chan *ratelimit.Permit, 9)}
-	for range 9 {
-		pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Hour)}
-	}
-	g := newGate([]string{"q"}, pace, manySlots)
+	g := waitingGate(t, rdb, 3, manySlots)
 	hook.add(g)
 	close(slow.gate) // the first task comes alone
 	if _, err := dequeueAs(rdb); err != nil {
@@ -312,17 +309,7 @@ func TestALongWaitIsAskedAfresh(t *testing.T) {
 func TestTakenAheadIsHandedOut(t *testing.T) {
 	t.Parallel()
 	rdb, hook, _ := sharingClient(t)
-	if err := popOne.Load(t.Context(), rdb).Err(); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 3 {
-		rdb.LPush(t.Context(), "asynq:{q}:pending", fmt.Sprint(i))
-	}
-	pace := &fakePace{permits: make(chan *ratelimit.Permit, 9)}
-	for range 9 {
-		pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Hour)}
-	}
-	g := newGate([]string{"q"}, pace, manySlots)
+	g := waitingGate(t, rdb, 3, manySlots)
 	hook.add(g)
 	for range 2 { // the second takes two
 		if _, err := dequeueAs(rdb); err != nil {
