@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/e2e"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
@@ -20,11 +21,11 @@ func TestBench(t *testing.T) {
 	}
 	t.Parallel()
 	server := redistest.Start(t)
-	path, err := binary()
+	path, err := e2e.Binary()
 	must(t, err)
 	cmd := exec.CommandContext(t.Context(), path, "bench", "--json", "--tasks", "200", "--latency", "1ms", "--limit", "100", "--redis", server.Addr()) //nolint:gosec // the test's own arguments
 	cmd.Dir = t.TempDir()
-	var stderr said
+	var stderr e2e.Said
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -62,11 +63,11 @@ func TestBenchIsBrokenOff(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	path, err := binary()
+	path, err := e2e.Binary()
 	must(t, err)
 	cmd := exec.CommandContext(context.Background(), path, "bench", "--tasks", "100000", "--latency", "1s", "--redis", server.Addr()) //nolint:gosec // the test's own arguments
 	cmd.Dir = t.TempDir()
-	var said said
+	var said e2e.Said
 	cmd.Stdout, cmd.Stderr = &said, &said
 	must(t, cmd.Start())
 	defer func() { _ = cmd.Process.Kill() }()
@@ -82,7 +83,7 @@ func TestBenchIsBrokenOff(t *testing.T) {
 }
 
 func TestBenchUsage(t *testing.T) {
-	path, err := binary()
+	path, err := e2e.Binary()
 	must(t, err)
 	for args, want := range map[string][]string{
 		"--tasks=-5 --replicas 0 --type send:nothing": {"--tasks: -5", "--replicas: 0", "--type", "send:subscribe"},

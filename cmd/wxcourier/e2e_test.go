@@ -10,11 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/e2e"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -28,36 +28,15 @@ const (
 	officSecret = "official-secret-93ab7e"
 )
 
-// binary builds the program once for all tests.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "wxcourier-e2e")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "wxcourier")
-	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", path, ".").CombinedOutput() //nolint:gosec // the test's own arguments
-	if err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-// TestMain removes the binary.
-func TestMain(m *testing.M) {
-	code := redistest.Run(m)
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(e2e.Run(m)) }
 
 // world is a WeChat that misbehaves, a Redis, and a configuration that joins them.
 type world struct {
-	t      *testing.T
-	wx     *sandbox.Server
-	redis  *redistest.Server
-	config string
-	said   // all that the programs wrote, on both streams
+	t        *testing.T
+	wx       *sandbox.Server
+	redis    *redistest.Server
+	config   string
+	e2e.Said // all that the programs wrote, on both streams
 }
 
 func newWorld(t *testing.T) *world {
@@ -89,7 +68,7 @@ func must(t *testing.T, err error) {
 // start starts the real program. Its output is kept.
 func (w *world) start(args ...string) *exec.Cmd {
 	w.t.Helper()
-	path, err := binary()
+	path, err := e2e.Binary()
 	must(w.t, err)
 	cmd := exec.CommandContext(context.Background(), path, append([]string{args[0], "--config", w.config}, args[1:]...)...) //nolint:gosec // the test's own arguments
 	cmd.Stdout, cmd.Stderr = w, w
@@ -101,7 +80,7 @@ func (w *world) start(args ...string) *exec.Cmd {
 // exec runs the real program to its end and returns what it wrote to standard output.
 func (w *world) exec(args ...string) string {
 	w.t.Helper()
-	path, err := binary()
+	path, err := e2e.Binary()
 	must(w.t, err)
 	cmd := exec.CommandContext(w.t.Context(), path, append([]string{args[0], "--config", w.config}, args[1:]...)...) //nolint:gosec // the test's own arguments
 	var out bytes.Buffer

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/e2e"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -23,7 +24,7 @@ func TestKilledEnqueueGoesOn(t *testing.T) {
 	const n = 20_000
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	path, err := binary()
+	path, err := e2e.Binary()
 	must(t, err)
 	const sender = "wx0123456789abcdef"
 	var text strings.Builder

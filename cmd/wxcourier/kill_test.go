@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/e2e"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -24,9 +25,9 @@ type journalRun struct {
 	env []string
 }
 
-func (r journalRun) start(stdout, stderr *said) *exec.Cmd {
+func (r journalRun) start(stdout, stderr *e2e.Said) *exec.Cmd {
 	r.t.Helper()
-	path, err := binary()
+	path, err := e2e.Binary()
 	must(r.t, err)
 	cmd := exec.CommandContext(context.Background(), path, "run", "--journal", "tasks.journal", "tasks.jsonl") //nolint:gosec // the test's own arguments
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = r.dir, r.env, stdout, stderr
@@ -95,7 +96,7 @@ func TestKilledRunWithAJournal(t *testing.T) {
 	printed := make(map[string]tasks.Result)
 	for kill := 1; kill <= 3; kill++ {
 		calls := wx.Count(sandbox.Filter{})
-		var stdout, stderr said
+		var stdout, stderr e2e.Said
 		cmd := r.start(&stdout, &stderr)
 		redistest.Until(t, time.Minute, "calls are under way", func() bool { return wx.Count(sandbox.Filter{}) > calls+60 })
 		must(t, cmd.Process.Kill())
@@ -114,7 +115,7 @@ func TestKilledRunWithAJournal(t *testing.T) {
 		t.Error("no call was in flight")
 	}
 
-	var stdout, stderr said
+	var stdout, stderr e2e.Said
 	if err := r.start(&stdout, &stderr).Wait(); err == nil {
 		t.Error("a run with unknown tasks ended well")
 	}
@@ -141,7 +142,7 @@ func TestKilledRunWithAJournal(t *testing.T) {
 	t.Logf("%d of %d tasks are unknown after three kills", unknown, n)
 
 	calls := wx.Count(sandbox.Filter{})
-	var last, lastErr said
+	var last, lastErr e2e.Said
 	_ = r.start(&last, &lastErr).Wait()
 	if again := r.results(last.String()); len(again) != n || wx.Count(sandbox.Filter{}) != calls {
 		t.Errorf("the last run printed %d results and made %d calls\n%s", len(again), wx.Count(sandbox.Filter{})-calls, lastErr.String())

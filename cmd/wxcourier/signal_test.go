@@ -1,46 +1,27 @@
 package main_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/e2e"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
-
-// said is what a process writes.
-type said struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *said) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // The first signal finishes what is in hand, which a call that hangs draws out; the
 // second ends the process.
 func TestTheSecondSignalQuitsAtOnce(t *testing.T) {
 	t.Parallel()
-	path, err := binary()
+	path, err := e2e.Binary()
 	must(t, err)
 	cmd := exec.CommandContext(context.Background(), path, "run", "--sandbox", "-") //nolint:gosec // the test's own binary
 	cmd.Dir = t.TempDir()
-	var stdout, stderr said
+	var stdout, stderr e2e.Said
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	input, err := cmd.StdinPipe()
 	must(t, err)

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/e2e"
 )
 
 // A fault is something that was broken, from a time until another. What was under way
@@ -38,7 +40,7 @@ func (f *faults) list() []fault {
 // replica is a process of the real program.
 type replica struct {
 	cmd  *exec.Cmd
-	log  said
+	log  e2e.Said
 	done chan struct{} // closed when it has ended
 	err  error         // how, once done is closed
 }

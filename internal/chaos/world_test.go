@@ -8,14 +8,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
-	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/internal/e2e"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -39,30 +38,9 @@ const (
 // seed makes WeChat's faults come in the same order each time.
 const seed = 20260101
 
-// binary builds the program once for all tests.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "wxcourier-chaos")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "wxcourier")
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", path, "../../cmd/wxcourier") //nolint:gosec // the test's own arguments
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-// TestMain removes the binary.
 func TestMain(m *testing.M) {
 	redis.SetLogger(silence{})
-	code := redistest.Run(m)
-	if !testing.Short() {
-		if path, err := binary(); err == nil {
-			_ = os.RemoveAll(filepath.Dir(path))
-		}
-	}
-	os.Exit(code)
+	os.Exit(e2e.Run(m))
 }
 
 // silence is go-redis' log: its errors come back from each call.
@@ -149,7 +127,7 @@ func must(t *testing.T, err error) {
 // command is the real program, not yet started.
 func (w *world) command(args ...string) *exec.Cmd {
 	w.t.Helper()
-	path, err := binary()
+	path, err := e2e.Binary()
 	must(w.t, err)
 	return exec.CommandContext(context.Background(), path, append([]string{args[0], "--config", w.config}, args[1:]...)...) //nolint:gosec // the test's own arguments
 }
@@ -157,7 +135,7 @@ func (w *world) command(args ...string) *exec.Cmd {
 // output runs the real program to its end, and returns what it wrote to standard output.
 func (w *world) output(args ...string) string {
 	w.t.Helper()
-	var stdout, stderr said
+	var stdout, stderr e2e.Said
 	cmd := w.command(args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -170,7 +148,7 @@ func (w *world) output(args ...string) string {
 // repeats a command that failed: what was enqueued is not enqueued again.
 func (w *world) enqueue(file string) {
 	for n := range 20 {
-		var stderr said
+		var stderr e2e.Said
 		cmd := w.command("enqueue", file)
 		cmd.Stderr = &stderr
 		if err := cmd.Run(); err == nil {
@@ -185,24 +163,6 @@ func (w *world) enqueue(file string) {
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
 	return line
-}
-
-// said is what a process writes.
-type said struct {
-	mu sync.Mutex
-	b  strings.Builder // guarded by mu
-}
-
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *said) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // sends counts the calls for messages, links and codes so far.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,38 +15,18 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/e2e"
 	"github.com/wxcourier/wxcourier/internal/loadtest"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// binary builds the program once for all tests.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "wxcourier-loadtest")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "wxcourier")
-	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", path, "../../cmd/wxcourier").CombinedOutput() //nolint:gosec // the test's own arguments
-	if err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-// TestMain removes the binary.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(e2e.Run(m)) }
 
 // options are those of a short run on a Redis that others use too.
 func options(t *testing.T, addr string) loadtest.Options {
 	t.Helper()
-	path, err := binary()
+	path, err := e2e.Binary()
 	if err != nil {
 		t.Fatal(err)
 	}
