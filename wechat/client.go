@@ -13,7 +13,7 @@ import (
 // Client calls WeChat. It is safe for any number of goroutines and keeps its
 // connections open between calls; one serves a whole process.
 type Client struct {
-	baseURL        string
+	base           base
 	attemptTimeout time.Duration
 	tokens         TokenSource
 	exchanger      *exchanger
@@ -42,7 +42,7 @@ func NewClient(cfg Config, tokens TokenSource, opts ...ClientOption) *Client {
 		o.transport = newTransport()
 	}
 	return &Client{
-		baseURL:        strings.TrimRight(cfg.BaseURL, "/"),
+		base:           newBase(cfg),
 		attemptTimeout: cfg.AttemptTimeout,
 		tokens:         tokens,
 		exchanger:      newExchanger(o.transport, cfg.Timeout),
@@ -69,12 +69,28 @@ type Request struct {
 // Prepare gets the app's token, so that the Call that follows does not wait for one. It
 // takes no longer than an attempt may. Its error is a *TokenError.
 func (c *Client) Prepare(ctx context.Context, app string) error {
-	ctx, cancel := context.WithTimeout(ctx, c.attemptTimeout)
-	defer cancel()
-	if _, err := c.tokens.Token(ctx, app); err != nil {
-		return tokenError(app, err)
+	_, err := c.token(ctx, app, time.Now().Add(c.attemptTimeout))
+	return err
+}
+
+// token gets the app's token, by until at the latest. Its error is a *TokenError.
+func (c *Client) token(ctx context.Context, app string, until time.Time) (Token, error) {
+	// As a rule it is there. Then nothing has to watch the time, which is a good part of
+	// what it would cost.
+	if source, ok := c.tokens.(interface {
+		atHand(app string) (Token, bool)
+	}); ok {
+		if token, ok := source.atHand(app); ok {
+			return token, nil
+		}
 	}
-	return nil
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	token, err := c.tokens.Token(ctx, app)
+	if err != nil {
+		return Token{}, tokenError(app, err)
+	}
+	return token, nil
 }
 
 // Call makes one attempt: it gets a token, sends the request, and when WeChat refuses
@@ -87,13 +103,13 @@ func (c *Client) Prepare(ctx context.Context, app string) error {
 // picture is an *APIError of ClassRisky.
 func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error) {
 	var answer Answer
-	err := c.withToken(ctx, app, r.Path, func(ctx context.Context, tokens ...Token) error {
+	err := c.withToken(ctx, app, r.Path, func(ctx context.Context, until time.Time, tokens ...Token) error {
 		if len(tokens) > 1 && r.Again != nil {
 			if err := r.Again(ctx); err != nil {
 				return err
 			}
 		}
-		rep, h, err := c.send(ctx, r, tokens)
+		rep, h, err := c.send(ctx, until, r, tokens)
 		if err != nil {
 			return err
 		}
@@ -104,22 +120,23 @@ func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error
 }
 
 // withToken runs fn with a token, once more with a renewed one when WeChat refused it,
-// all within the attempt's timeout. The last of the tokens is the one to use; the one
-// before it is there to be hidden.
-func (c *Client) withToken(ctx context.Context, app string, ep Endpoint, fn func(ctx context.Context, tokens ...Token) error) error {
-	ctx, cancel := context.WithTimeout(ctx, c.attemptTimeout)
-	defer cancel()
+// all within the attempt's timeout: fn may take until until. The last of the tokens is the
+// one to use; the one before it is there to be hidden.
+func (c *Client) withToken(ctx context.Context, app string, ep Endpoint, fn func(ctx context.Context, until time.Time, tokens ...Token) error) error {
 	if err := ctx.Err(); err != nil {
 		return &TransportError{Endpoint: ep, Op: "prepare", Err: err}
 	}
-	token, err := c.tokens.Token(ctx, app)
+	until := time.Now().Add(c.attemptTimeout)
+	token, err := c.token(ctx, app, until)
 	if err != nil {
-		return tokenError(app, err)
+		return err
 	}
-	err = fn(ctx, token)
+	err = fn(ctx, until, token)
 	if !tokenRefused(err) {
 		return err
 	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
 	renewed, renewErr := c.tokens.Renew(ctx, app, token)
 	switch {
 	case renewErr != nil:
@@ -127,7 +144,7 @@ func (c *Client) withToken(ctx context.Context, app string, ep Endpoint, fn func
 	case renewed.Value == token.Value:
 		return tokenError(app, fmt.Errorf("%w (%w)", ErrTokenRejected, err))
 	}
-	err = fn(ctx, token, renewed)
+	err = fn(ctx, until, token, renewed)
 	if tokenRefused(err) {
 		return tokenError(app, fmt.Errorf("%w (%w)", ErrTokenRejected, err))
 	}
@@ -150,20 +167,24 @@ func tokenError(app string, err error) error {
 
 // send writes the request, with the last of the tokens, and reads the reply, without
 // judging it.
-func (c *Client) send(ctx context.Context, r Request, tokens []Token) (reply, hidden, error) {
+func (c *Client) send(ctx context.Context, until time.Time, r Request, tokens []Token) (reply, hidden, error) {
 	h := hidden{body: r.Body}
 	for _, token := range tokens {
 		h.secrets = append(h.secrets, token.Value)
 	}
 	token := tokens[len(tokens)-1].Value.Reveal()
-	if !strings.HasPrefix(string(r.Path), "/") || strings.ContainsAny(string(r.Path), "?# ") {
+	if !strings.HasPrefix(string(r.Path), "/") || strings.ContainsAny(string(r.Path), "?#% ") {
 		return reply{}, h, &TransportError{Endpoint: r.Path, Op: "prepare", Err: errors.New("the endpoint is not a plain path")}
+	}
+	if c.base.bad != nil {
+		return reply{}, h, &TransportError{Endpoint: r.Path, Op: "prepare", Err: h.err(c.base.bad)}
 	}
 	out := outgoing{
 		endpoint:    r.Path,
 		method:      http.MethodPost,
-		url:         c.baseURL + string(r.Path) + "?access_token=" + url.QueryEscape(token),
-		contentType: "application/json",
+		url:         c.base.endpoint(r.Path, "access_token="+url.QueryEscape(token)),
+		until:       until,
+		contentType: contentJSON,
 		body:        r.Body,
 		hidden:      h,
 	}

@@ -31,8 +31,8 @@ func (c *Client) Quota(ctx context.Context, app string, path Endpoint) (Quota, e
 		return Quota{}, &TransportError{Endpoint: EndpointQuota, Op: "prepare", Err: err}
 	}
 	var quota Quota
-	err = c.withToken(ctx, app, EndpointQuota, func(ctx context.Context, tokens ...Token) error {
-		rep, h, err := c.send(ctx, Request{Path: EndpointQuota, Body: body}, tokens)
+	err = c.withToken(ctx, app, EndpointQuota, func(ctx context.Context, until time.Time, tokens ...Token) error {
+		rep, h, err := c.send(ctx, until, Request{Path: EndpointQuota, Body: body}, tokens)
 		if err != nil {
 			return err
 		}

@@ -110,10 +110,7 @@ func (t *Tokens) Close() {
 // Token returns the app's token: at once from this process' copy while that is valid,
 // else from Redis, else a new one. Its error is a *TokenError.
 func (t *Tokens) Token(ctx context.Context, app string) (Token, error) {
-	now := t.now()
-	t.mu.Lock()
-	held := t.copies[app]
-	t.mu.Unlock()
+	held, now := t.held(app), t.now()
 	if !held.validAt(now) {
 		return t.wait(ctx, flightKey{app: app})
 	}
@@ -126,13 +123,23 @@ func (t *Tokens) Token(ctx context.Context, app string) (Token, error) {
 	return held.Token, nil
 }
 
+// atHand returns the app's token where neither Redis nor WeChat has to be asked about it.
+func (t *Tokens) atHand(app string) (Token, bool) {
+	held, now := t.held(app), t.now()
+	return held.Token, held.validAt(now) && now.Before(held.lookAt)
+}
+
+func (t *Tokens) held(app string) tokenCopy {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.copies[app]
+}
+
 // Renew returns a token other than the rejected one: the shared one when that is
 // another, else a new one. Its error is a *TokenError; it wraps ErrTokenRejected when
 // refreshing gives the rejected token again.
 func (t *Tokens) Renew(ctx context.Context, app string, rejected Token) (Token, error) {
-	t.mu.Lock()
-	held := t.copies[app]
-	t.mu.Unlock()
+	held := t.held(app)
 	if held.Value != rejected.Value && held.validAt(t.now()) {
 		return held.Token, nil
 	}

@@ -6,19 +6,18 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 )
 
 // tokenFetcher asks for a token, in each of the three ways.
 type tokenFetcher struct {
-	baseURL   string
+	base      base
 	exchanger *exchanger
 }
 
 func newTokenFetcher(cfg Config) tokenFetcher {
 	return tokenFetcher{
-		baseURL:   strings.TrimRight(cfg.BaseURL, "/"),
+		base:      newBase(cfg),
 		exchanger: newExchanger(newTransport(), cfg.Timeout),
 	}
 }
@@ -72,20 +71,25 @@ func (f tokenFetcher) request(cred Credential, rejected Secret) (outgoing, error
 	out := outgoing{method: http.MethodGet, hidden: hidden{secrets: []Secret{cred.Secret, rejected}}}
 	switch cred.mode() {
 	case ModeStable:
-		out.endpoint, out.method, out.contentType = EndpointStableToken, http.MethodPost, "application/json"
-		out.url = f.baseURL + string(EndpointStableToken)
+		out.endpoint, out.method, out.contentType = EndpointStableToken, http.MethodPost, contentJSON
+		if f.base.bad != nil {
+			return out, out.unfit(f.base.bad)
+		}
 		body, err := json.Marshal(map[string]string{
 			"grant_type": "client_credential", "appid": cred.App, "secret": cred.Secret.Reveal(),
 		})
 		if err != nil {
-			return out, &TransportError{Endpoint: out.endpoint, Op: "prepare", Err: err}
+			return out, out.unfit(err)
 		}
-		out.body = body
+		out.url, out.body = f.base.endpoint(EndpointStableToken, ""), body
 	case ModeClassic:
 		out.endpoint = EndpointToken
-		out.url = f.baseURL + string(EndpointToken) + "?" + url.Values{
+		if f.base.bad != nil {
+			return out, out.unfit(f.base.bad)
+		}
+		out.url = f.base.endpoint(EndpointToken, url.Values{
 			"grant_type": {"client_credential"}, "appid": {cred.App}, "secret": {cred.Secret.Reveal()},
-		}.Encode()
+		}.Encode())
 	case ModeExternal:
 		out.endpoint = EndpointExternal
 		u, err := url.Parse(cred.URL)
@@ -98,7 +102,7 @@ func (f tokenFetcher) request(cred Credential, rejected Secret) (outgoing, error
 			query.Set("rejected", tokenHash(rejected))
 		}
 		u.RawQuery = query.Encode()
-		out.url = u.String()
+		out.url = u
 		out.hidden.secrets = append(out.hidden.secrets, secretsOf(u)...)
 	default:
 		return out, &TransportError{Endpoint: EndpointToken, Op: "prepare", Err: errors.New("the token mode is none of stable, classic and external")}

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -132,14 +134,56 @@ func (w *watch) op() string {
 	return "connect"
 }
 
+// base is where WeChat's endpoints are.
+type base struct {
+	url *url.URL
+	bad error // why there is no url
+}
+
+func newBase(cfg Config) base {
+	u, err := url.Parse(strings.TrimRight(cfg.BaseURL, "/"))
+	return base{u, err}
+}
+
+// endpoint is the URL of a plain path.
+func (b base) endpoint(path Endpoint, query string) *url.URL {
+	u := *b.url
+	u.Path += string(path)
+	if u.RawPath != "" {
+		u.RawPath += string(path)
+	}
+	u.RawQuery = query
+	return &u
+}
+
 // outgoing is one HTTP request. Its url and body hold secrets; hidden knows them.
 type outgoing struct {
 	endpoint    Endpoint
 	method      string
-	url         string
+	url         *url.URL
+	until       time.Time // when to give up, if that is before the exchanger's timeout; zero: never
 	contentType string
 	body        []byte
 	hidden      hidden
+}
+
+// contentJSON is the content type of nearly every request.
+const contentJSON = "application/json"
+
+// unfit says that the request could not be made.
+func (o *outgoing) unfit(err error) error {
+	return &TransportError{Endpoint: o.endpoint, Op: "prepare", Err: o.hidden.err(err)}
+}
+
+// jsonHeader is that of all requests in JSON: net/http's own transport only reads it.
+var jsonHeader = headerOf(contentJSON)
+
+func headerOf(contentType string) http.Header {
+	h := http.Header{"User-Agent": {"wxcourier"}}
+	if contentType != "" {
+		h.Set("Content-Type", contentType)
+	}
+	return h
 }
 
 // reply is one whole answer.
@@ -156,11 +200,13 @@ type reply struct {
 // token elsewhere and sends the request twice, and write the URL into its errors.
 type exchanger struct {
 	transport http.RoundTripper
+	foreign   bool // not net/http's: who knows what it does to a request
 	timeout   time.Duration
 }
 
 func newExchanger(rt http.RoundTripper, timeout time.Duration) *exchanger {
-	return &exchanger{transport: rt, timeout: timeout}
+	_, own := rt.(*http.Transport)
+	return &exchanger{transport: rt, foreign: !own, timeout: timeout}
 }
 
 // closeIdle closes the connections that no request is using, where the transport keeps any.
@@ -177,7 +223,11 @@ func (x *exchanger) closeIdle() {
 // from the pool. When surely nothing was written the request goes to another one;
 // each time round uses up one dead connection, so that this ends.
 func (x *exchanger) exchange(ctx context.Context, out outgoing) (reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, x.timeout)
+	until := time.Now().Add(x.timeout)
+	if !out.until.IsZero() && out.until.Before(until) {
+		until = out.until
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	for {
 		var w watch
@@ -190,15 +240,18 @@ func (x *exchanger) exchange(ctx context.Context, out outgoing) (reply, error) {
 }
 
 func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, error) {
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.trace()), out.method, out.url, bytes.NewReader(out.body))
+	// The URL is set by hand, where it would be parsed each time. So is the body: with
+	// GetBody net/http could repeat the request.
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.trace()), out.method, "", nil)
 	if err != nil {
-		return reply{}, &TransportError{Endpoint: out.endpoint, Op: "prepare", Err: out.hidden.err(err)}
+		return reply{}, out.unfit(err)
 	}
-	// Without GetBody net/http has nothing to repeat the request with.
-	req.GetBody = nil
-	req.Header.Set("User-Agent", "wxcourier")
-	if out.contentType != "" {
-		req.Header.Set("Content-Type", out.contentType)
+	req.URL, req.Host = out.url, out.url.Host
+	if len(out.body) > 0 {
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(out.body)), int64(len(out.body))
+	}
+	if req.Header = jsonHeader; out.contentType != contentJSON || x.foreign {
+		req.Header = headerOf(out.contentType)
 	}
 	resp, err := x.transport.RoundTrip(req)
 	if err != nil {
@@ -206,7 +259,7 @@ func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, er
 	}
 	defer func() { _ = resp.Body.Close() }() // it was read: nothing is left to go wrong
 	rep := reply{endpoint: out.endpoint, status: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}
-	rep.body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
+	rep.body, err = readAnswer(resp)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return reply{}, &TransportError{Endpoint: out.endpoint, Written: true, Op: "receive", Err: context.Cause(ctx)}
@@ -218,6 +271,16 @@ func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, er
 		return reply{}, &AnswerError{Endpoint: out.endpoint, Status: rep.status, Reason: "the answer is larger than 4 MB"}
 	}
 	return rep, nil
+}
+
+// readAnswer reads an answer to its end, or some bytes more than it may have.
+func readAnswer(resp *http.Response) ([]byte, error) {
+	if n := resp.ContentLength; n > 0 && n <= maxAnswerBytes {
+		body := make([]byte, n)
+		_, err := io.ReadFull(resp.Body, body)
+		return body, err
+	}
+	return io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
 }
 
 func isTimeout(err error) bool {
