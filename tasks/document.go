@@ -206,8 +206,12 @@ const (
 // appendString appends s as a JSON string, with nothing escaped that need not be.
 // Bytes that are not UTF-8 become U+FFFD.
 func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	for _, r := range s {
+	plain := 0 // most are nothing else
+	for plain < len(s) && s[plain] >= 0x20 && s[plain] < utf8.RuneSelf && s[plain] != '"' && s[plain] != '\\' {
+		plain++
+	}
+	dst = append(append(dst, '"'), s[:plain]...)
+	for _, r := range s[plain:] {
 		dst = appendChar(dst, r)
 	}
 	return append(dst, '"')

@@ -62,34 +62,37 @@ func (e Envelope) TaskID() string { return e.App + ":" + e.ID }
 
 // Receiver is the openid in the body, or "" for types without one.
 func (e Envelope) Receiver() string {
-	if row := lookup(e.Type); row != nil {
-		return e.bodyText(row.Receiver)
-	}
-	return ""
+	receiver, _ := e.Addressee()
+	return receiver
 }
 
 // TemplateID is the template id in the body, or "" for types without one.
 func (e Envelope) TemplateID() string {
-	if row := lookup(e.Type); row != nil {
-		return e.bodyText(row.Template)
-	}
-	return ""
+	_, template := e.Addressee()
+	return template
 }
 
-// bodyText is a string member of the body, "" where there is none.
-func (e Envelope) bodyText(name string) string {
-	if name == "" {
-		return ""
+// Addressee is [Envelope.Receiver] and [Envelope.TemplateID] at the price of one.
+func (e Envelope) Addressee() (receiver, template string) {
+	row := lookup(e.Type)
+	if row == nil || row.Receiver == "" && row.Template == "" {
+		return "", ""
 	}
 	doc, fault := parse(e.Body, "body", bounds{maxDepth, maxValues})
 	if fault != nil {
-		return ""
+		return "", ""
 	}
 	defer doc.release()
-	if v := doc.top().member(name); v.kind() == isText {
-		return string(v.content())
+	text := func(name string) string {
+		if name == "" {
+			return ""
+		}
+		if v := doc.top().member(name); v.kind() == isText {
+			return string(v.content())
+		}
+		return ""
 	}
-	return ""
+	return text(row.Receiver), text(row.Template)
 }
 
 // Prepare is the door: it checks the envelope and, by the catalog's rules, its body,

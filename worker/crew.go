@@ -7,54 +7,62 @@ import "sync"
 // asynq makes a new one for every task.
 type crew struct {
 	mu   sync.Mutex
-	idle []chan func() // guarded by mu; who waits for work, the latest last
-	done bool          // guarded by mu
+	idle []*member // guarded by mu; who waits for work, the latest last
+	done bool      // guarded by mu
 	all  sync.WaitGroup
+}
+
+// member is one of the crew.
+type member struct {
+	next     chan func()   // its next work; closed when it is dismissed
+	finished chan struct{} // gets a token at the end of each
 }
 
 // do runs f on one of the crew, and waits for it. Whoever is not there is hired; there
 // are never more than run at the same time.
 func (c *crew) do(f func()) {
-	finished := make(chan struct{})
-	work := func() { defer close(finished); f() }
-	c.mu.Lock()
-	if n := len(c.idle); n > 0 {
-		member := c.idle[n-1]
-		c.idle = c.idle[:n-1]
-		c.mu.Unlock()
-		member <- work
-	} else {
-		c.all.Go(func() { c.member(work) })
-		c.mu.Unlock()
-	}
-	<-finished
+	m := c.one()
+	m.next <- f
+	<-m.finished
+	c.release(m)
 }
 
-// member works until the crew is dismissed.
-func (c *crew) member(work func()) {
-	next := make(chan func(), 1)
-	for {
-		work()
-		c.mu.Lock()
-		if c.done {
-			c.mu.Unlock()
-			return
-		}
-		c.idle = append(c.idle, next)
-		c.mu.Unlock()
-		var more bool
-		if work, more = <-next; !more {
-			return
-		}
+// one is a member that has nothing to do.
+func (c *crew) one() *member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.idle); n > 0 {
+		m := c.idle[n-1]
+		c.idle = c.idle[:n-1]
+		return m
 	}
+	m := &member{next: make(chan func(), 1), finished: make(chan struct{}, 1)}
+	c.all.Go(func() {
+		for f := range m.next {
+			f()
+			m.finished <- struct{}{}
+		}
+	})
+	return m
+}
+
+// release lets a member wait for more, or go when the crew was dismissed.
+func (c *crew) release(m *member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		close(m.next)
+		return
+	}
+	c.idle = append(c.idle, m)
 }
 
 // dismiss ends the crew when its work is done.
 func (c *crew) dismiss() {
 	c.mu.Lock()
 	c.done = true
-	for _, member := range c.idle {
-		close(member)
+	for _, m := range c.idle {
+		close(m.next)
 	}
 	c.idle = nil
 	c.mu.Unlock()

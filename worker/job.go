@@ -78,7 +78,8 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 	if !ok {
 		return bad(errors.New("its type is not in the catalog"))
 	}
-	j.spec, j.receiver, j.template = spec, j.Receiver(), j.TemplateID()
+	j.spec = spec
+	j.receiver, j.template = j.Addressee()
 	return j, nil
 }
 

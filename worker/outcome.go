@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,7 +29,7 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 	result := j.result(v)
 	ending := ledger.Ending{
 		Outcome: string(v.outcome), Queue: j.queue, Generation: j.opened.Generation,
-		Image: j.answer.Image, Result: encode(result),
+		Image: j.answer.Image, Result: result.Encode(),
 		NoBlob: j.Type != tasks.TypeImageCheck,
 		Kept:   ledger.Kept{Payload: j.payload, Headers: j.headers},
 	}
@@ -41,7 +40,7 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 	if !standing.Written && standing.Outcome == string(tasks.OutcomeUnknown) && j.opened.What == ledger.Go {
 		// Somebody gave this runner up, and its answer came after all.
 		result.Supersedes = tasks.OutcomeUnknown
-		ending.Result, ending.Replaces = encode(result), j.runner
+		ending.Result, ending.Replaces = result.Encode(), j.runner
 		if standing, err = r.settleRecord(ctx, j, ending); err != nil {
 			return "", err
 		}
@@ -100,14 +99,6 @@ func (j *job) result(v verdict) tasks.Result {
 	return res
 }
 
-func encode(result tasks.Result) []byte {
-	b, err := json.Marshal(result)
-	if err != nil { // strings, numbers and times: it cannot fail
-		panic(fmt.Sprintf("encode a result: %v", err))
-	}
-	return b
-}
-
 // discard ends a task that cannot be decoded: one outcome, one log line, and asynq's
 // archive, where an operator finds the payload.
 func (r *Replica) discard(ctx context.Context, cause error) error {
@@ -139,6 +130,9 @@ func (r *Replica) logOutcome(ctx context.Context, j *job, v verdict) {
 		if v.outcome == tasks.OutcomeAccepted && j.failed > 0 {
 			level = slog.LevelInfo // a retry that worked
 		}
+	}
+	if !r.log.Enabled(ctx, level) {
+		return // as for nearly every task
 	}
 	r.log.Log(ctx, level, string(v.outcome), j.attrs(slog.Any("err", j.err), slog.String("reason", v.reason))...)
 }

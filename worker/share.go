@@ -29,16 +29,18 @@ const (
 // trip is under way at a time, unless it is overdue.
 type sharing struct {
 	pipeline func() redis.Pipeliner
+	riders   sync.Pool // there is one for nearly each call
 
 	mu       sync.Mutex
 	carriers int      // guarded by mu: round trips under way
 	queue    []*rider // guarded by mu: who waits for the next one
 }
 
-// rider is one call that waits for its round trip.
+// rider is one call that waits for its round trip. Its caller does not go before the call
+// has been made, or was taken out of the queue.
 type rider struct {
-	cmd  *redis.Cmd    // a copy: the caller may give up and go while it is under way
-	wake chan struct{} // closed when cmd has its reply, or when lead is set
+	cmd  *redis.Cmd
+	wake chan struct{} // gets a token when cmd has its reply, or when lead is set
 	lead bool          // it carries the next batch itself
 }
 
@@ -51,20 +53,22 @@ func (s *sharing) do(ctx context.Context, cmd *redis.Cmd, alone func() error) er
 		defer s.pass()
 		return alone()
 	}
-	r := &rider{cmd: redis.NewCmd(context.WithoutCancel(ctx), cmd.Args()...), wake: make(chan struct{})}
+	r, ok := s.riders.Get().(*rider)
+	if !ok {
+		r = &rider{wake: make(chan struct{}, 1)}
+	}
+	r.cmd = cmd
 	s.queue = append(s.queue, r)
 	first := len(s.queue) == 1
 	s.mu.Unlock()
 	if !s.await(ctx, r, first) {
 		cmd.SetErr(ctx.Err())
-		return ctx.Err()
-	}
-	if r.lead {
+	} else if r.lead {
 		s.carry(ctx, r)
 	}
-	cmd.SetVal(r.cmd.Val())
-	cmd.SetErr(r.cmd.Err())
-	return r.cmd.Err()
+	r.cmd, r.lead = nil, false
+	s.riders.Put(r)
+	return cmd.Err()
 }
 
 // await waits until the rider's call has been made, or is to be made by it. It is false
@@ -124,7 +128,7 @@ func (s *sharing) pass() {
 	next := s.queue[0]
 	s.queue = slices.Delete(s.queue, 0, 1)
 	next.lead = true
-	close(next.wake)
+	next.wake <- struct{}{}
 }
 
 // carry sends the leader's call with all that wait.
@@ -142,6 +146,6 @@ func (s *sharing) carry(ctx context.Context, leader *rider) {
 	}
 	_, _ = pipe.Exec(ctx) // each call has its own error
 	for _, r := range batch[1:] {
-		close(r.wake)
+		r.wake <- struct{}{} // from here on it is its caller's again
 	}
 }

@@ -9,12 +9,12 @@ import (
 // an openid while the first is under way (43108).
 type turns struct {
 	mu   sync.Mutex
-	held map[string]*turn // guarded by mu; people whom somebody sends to or waits for
+	held map[string]*turn // guarded by mu, also what is in them; people whom somebody sends to or waits for
 }
 
 type turn struct {
-	free  chan struct{} // holds one token while nobody sends
-	users int           // guarded by turns.mu; who send or wait
+	users int           // who send or wait
+	free  chan struct{} // of those who wait: gets a token when whoever sends is done; nil while nobody waits
 }
 
 func newTurns() *turns { return &turns{held: make(map[string]*turn)} }
@@ -25,12 +25,15 @@ func (t *turns) enter(ctx context.Context, key string) (leave func(), err error)
 	if key == "" {
 		return func() {}, nil
 	}
-	mine := t.join(key)
+	mine, first := t.join(key)
+	if first {
+		return func() { t.part(key, mine, true) }, nil
+	}
 	select {
 	case <-mine.free:
-		return func() { t.end(key, mine) }, nil
+		return func() { t.part(key, mine, true) }, nil
 	case <-ctx.Done():
-		t.part(key, mine)
+		t.part(key, mine, false)
 		return nil, ctx.Err()
 	}
 }
@@ -45,34 +48,34 @@ func (t *turns) try(key string) (leave func(), ok bool) {
 	if t.held[key] != nil {
 		return nil, false
 	}
-	mine := &turn{free: make(chan struct{}, 1), users: 1}
+	mine := &turn{users: 1}
 	t.held[key] = mine
-	return func() { t.end(key, mine) }, true
+	return func() { t.part(key, mine, true) }, true
 }
 
-// end passes the turn on, or forgets it when nobody waits.
-func (t *turns) end(key string, mine *turn) {
-	mine.free <- struct{}{}
-	t.part(key, mine)
-}
-
-func (t *turns) join(key string) *turn {
+// join is for who sends or waits. The first has the turn at once.
+func (t *turns) join(key string) (mine *turn, first bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	mine, ok := t.held[key]
-	if !ok {
-		mine = &turn{free: make(chan struct{}, 1)}
-		mine.free <- struct{}{}
+	mine = t.held[key]
+	if mine == nil {
+		mine, first = new(turn), true
 		t.held[key] = mine
+	} else if mine.free == nil {
+		mine.free = make(chan struct{}, 1)
 	}
 	mine.users++
-	return mine
+	return mine, first
 }
 
-func (t *turns) part(key string, mine *turn) {
+// part is for who sent, and passes the turn on, or waited no longer. A turn that nobody
+// uses is forgotten.
+func (t *turns) part(key string, mine *turn, had bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if mine.users--; mine.users == 0 {
 		delete(t.held, key)
+	} else if had {
+		mine.free <- struct{}{} // of those who are left, all wait
 	}
 }

@@ -1,0 +1,83 @@
+package tasks_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// someResult has a value in each field that pick wants, by reflection: a field that is
+// added to Result is in it without anybody thinking of this test.
+func someResult(t *testing.T, pick func(field int) bool, text string) tasks.Result {
+	t.Helper()
+	var r tasks.Result
+	v := reflect.ValueOf(&r).Elem()
+	for i := range v.NumField() {
+		if !pick(i) {
+			continue
+		}
+		switch f := v.Field(i); {
+		case f.Kind() == reflect.String:
+			f.SetString(fmt.Sprint(text, i))
+		case f.Kind() == reflect.Int:
+			f.SetInt(int64(i) - 9)
+		case f.Type() == reflect.TypeFor[time.Time]():
+			f.Set(reflect.ValueOf(time.Date(2026, 11, 21, 8, 0, i, 120000000, time.FixedZone("", 8*3600))))
+		default:
+			t.Fatalf("field %s: this test has no value for a %s", v.Type().Field(i).Name, f.Type())
+		}
+	}
+	return r
+}
+
+// likeJSON is the record as encoding/json has it, with nothing escaped for HTML.
+func likeJSON(t *testing.T, r tasks.Result) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(r); err != nil {
+		t.Fatal(err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+func TestResultEncode(t *testing.T) {
+	fields := reflect.TypeFor[tasks.Result]().NumField()
+	for _, text := range []string{"v", `"quoted" \ <b>&amp;`, "订单已发货 🎉", "line\nbreak\ttab\x01\x7f"} {
+		for i := range fields {
+			for _, r := range []tasks.Result{
+				someResult(t, func(field int) bool { return field == i }, text),
+				someResult(t, func(field int) bool { return field != i }, text),
+				someResult(t, func(int) bool { return rand.IntN(2) == 0 }, text),
+			} {
+				if got, want := r.Encode(), likeJSON(t, r); !bytes.Equal(got, want) {
+					t.Fatalf("got\n%s\nwant\n%s", got, want)
+				}
+			}
+		}
+	}
+}
+
+// What encoding/json escapes for JavaScript, or repairs, means the same when it is read.
+func TestResultEncodeIsReadBack(t *testing.T) {
+	for _, text := range []string{"\u2028 and \u2029", "cut \xe8\xae", "\x00"} {
+		r := someResult(t, func(int) bool { return true }, text)
+		var ours, theirs tasks.Result
+		if err := json.Unmarshal(r.Encode(), &ours); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if err := json.Unmarshal(likeJSON(t, r), &theirs); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(ours, theirs) {
+			t.Errorf("%q: got %+v, want %+v", text, ours, theirs)
+		}
+	}
+}
