@@ -75,8 +75,8 @@ example: ## the README's first command: one outcome for each line of the example
 	echo "example: $$tasks tasks, $$outcomes outcomes"; \
 	[ "$$tasks" -eq "$$outcomes" ]
 
-bench: ## measure the pace and the cost on a quiet machine, some 25 minutes (BENCH="-quick seconds")
-	cd bench && go run . $(or $(BENCH),all)
+bench: ## measure the pace and the cost on a quiet machine, some 30 minutes, into BENCHMARKS.md (BENCH="-quick seconds")
+	cd bench && go run . $(or $(BENCH),-into ../BENCHMARKS.md all)
 
 # Before and after a change:
 #   make microbench && mv microbench.txt before.txt; … ; make microbench

@@ -3,7 +3,7 @@
 // README.md says what each case measures, and how.
 //
 //	go run . -quick seconds
-//	go run . all >tables.md
+//	go run . -into ../BENCHMARKS.md all
 package main
 
 import (
@@ -34,6 +34,7 @@ type bench struct {
 	json   bool
 	keep   bool
 	runs   int // 0: as often as the case wants
+	into   string // the file that tables are recorded in; "": none
 	module string
 	binary string // wxcourier, built from module
 	self   string // this program
@@ -113,6 +114,7 @@ func (b *bench) parse(args []string) ([]measurement, error) {
 	flags.BoolVar(&b.json, "json", false, "one JSON object a row in place of Markdown")
 	flags.BoolVar(&b.keep, "keep", false, "leave the folder with configurations and logs")
 	flags.IntVar(&b.runs, "runs", 0, "`times` that each row of seconds, churn, jitter and beside is measured (default 1; beside 3)")
+	flags.StringVar(&b.into, "into", "", "put each table into this `file`, in the place of the one with the same title")
 	flags.StringVar(&b.module, "module", "..", "the `folder` of wxcourier's main module")
 	flags.Usage = func() {
 		_, _ = fmt.Fprintln(flags.Output(), "bench [flags] case…\n\nThe cases, or all:")
@@ -140,6 +142,9 @@ func (b *bench) parse(args []string) ([]measurement, error) {
 	if len(wanted) == 0 {
 		flags.Usage()
 		return nil, flag.ErrHelp
+	}
+	if b.quick && b.into != "" {
+		return nil, errors.New("-into: the figures of -quick are not worth recording; leave one of the two out")
 	}
 	return wanted, nil
 }
@@ -185,7 +190,7 @@ func (b *bench) measure(ctx context.Context, wanted []measurement) error {
 	var errs []error
 	missed := 0
 	for _, c := range wanted {
-		began := time.Now()
+		began, conditions := time.Now(), b.conditions()
 		b.say("%s: %s", c.name, c.help)
 		t := &table{name: c.name}
 		err := c.run(b, ctx, t)
@@ -195,6 +200,9 @@ func (b *bench) measure(ctx context.Context, wanted []measurement) error {
 		}
 		if len(t.rows) > 0 { // also of a case that broke down: what it had measured
 			errs = append(errs, b.show(t))
+		}
+		if b.into != "" && err == nil {
+			errs = append(errs, record(b.into, t, conditions))
 		}
 		missed += t.missed()
 		b.say("%s took %v", c.name, time.Since(began).Round(time.Second))

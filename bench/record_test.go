@@ -1,0 +1,106 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const figures = `# Benchmarks
+
+## Enqueuing
+
+| way | rate |
+|---|---|
+| one | 1 |
+
+## The pace, and what it costs
+
+All of it.
+
+### First
+
+Old about.
+
+| case | a |
+|---|---|
+| x | 1 |
+
+Measured long ago,
+on two lines.
+
+A note of somebody's.
+
+### Second
+
+| case | b |
+|---|---|
+| y | 2 |
+
+## Faults
+
+None.
+`
+
+func tableOf(title, cell string) *table {
+	t := &table{title: title, about: "New about.", head: []string{"case", "a"}}
+	t.add(cell, "7")
+	return t
+}
+
+func TestRecorded(t *testing.T) {
+	fresh := func(title, cell string) string {
+		return "### " + title + "\n\nNew about.\n\n| case | a |\n|---|---|\n| " + cell + " | 7 |\n\nMeasured today.\n"
+	}
+	cut := func(text, from, to string) string {
+		a, rest, _ := strings.Cut(text, from)
+		_, b, _ := strings.Cut(rest, to)
+		return a + "\x00" + b
+	}
+	for _, tt := range []struct{ name, title, want string }{
+		{"in the place of the old one, notes stay", "First", strings.Replace(cut(figures, "### First", "two lines.\n"), "\x00", fresh("First", "c"), 1)},
+		{"the last of the chapter", "Second", strings.Replace(cut(figures, "### Second", "| y | 2 |\n"), "\x00", fresh("Second", "c"), 1)},
+		{"a new one", "Third", strings.Replace(figures, "## Faults", fresh("Third", "c")+"\n## Faults", 1)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := recorded(figures, tableOf(tt.title, "c"), "today.")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != tt.want {
+				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+			}
+			again, err := recorded(got, tableOf(tt.title, "c"), "today.")
+			if err != nil || again != got {
+				t.Errorf("a second time changes it (%v):\n%s", err, again)
+			}
+		})
+	}
+	if _, err := recorded("# Something else\n", tableOf("First", "c"), "today."); err == nil {
+		t.Error("a file without the chapter was taken")
+	}
+}
+
+func TestRecordAtTheEndOfTheFile(t *testing.T) {
+	text, _, _ := strings.Cut(figures, "\n## Faults")
+	path := filepath.Join(t.TempDir(), "figures.md")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := record(path, tableOf("Third", "c"), "today."); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(got), "### Third"); n != 1 || !strings.HasSuffix(string(got), "Measured today.\n") {
+		t.Errorf("%d sections, and the end is not that of the table:\n%s", n, got)
+	}
+	if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
