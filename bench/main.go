@@ -33,7 +33,7 @@ type bench struct {
 	quick  bool
 	json   bool
 	keep   bool
-	runs   int // 0: as often as the case wants
+	runs   int    // 0: as often as the case wants
 	into   string // the file that tables are recorded in; "": none
 	module string
 	binary string // wxcourier, built from module
