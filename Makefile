@@ -82,7 +82,7 @@ bench: ## measure the pace and the cost on a quiet machine, some 30 minutes, int
 #   make microbench && mv microbench.txt before.txt; … ; make microbench
 #   go run golang.org/x/perf/cmd/benchstat@latest before.txt microbench.txt
 microbench: ## benchmarks of the inner loops, for benchstat: microbench.txt (COUNT=10)
-	go test -run '^$$' -bench 'ParseEnvelope|DecodePayload|Prepare|Encode|Judge|DecodeAnswer|AcquireInStock' \
+	go test -run '^$$' -bench 'ParseEnvelope|DecodePayload|Prepare|Encode|Judge|Call|DecodeAnswer|AcquireInStock' \
 		-benchmem -count $(or $(COUNT),10) ./tasks ./worker ./wechat ./ratelimit | tee microbench.txt
 
 # Its own module: ./... of the main one does not reach it.

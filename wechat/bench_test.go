@@ -1,6 +1,56 @@
 package wechat
 
-import "testing"
+import (
+	"net"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// BenchmarkCall is one call on a kept connection, with the token at hand, to a server that
+// reads a request and writes an answer and does nothing else.
+func BenchmarkCall(b *testing.B) {
+	const answer = `{"errcode":0,"errmsg":"ok","msgid":3395159288267931652}`
+	whole := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(answer)) + "\r\n\r\n" + answer)
+	listener, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		request := make([]byte, 4096) // one piece of data holds it whole
+		for {
+			if _, err := conn.Read(request); err != nil {
+				return
+			}
+			if _, err := conn.Write(whole); err != nil {
+				return
+			}
+		}
+	}()
+	cfg := Config{BaseURL: "http://" + listener.Addr().String(), Timeout: 5 * time.Second, AttemptTimeout: 10 * time.Second}
+	tokens := NewTokens(cfg, nil, nil)
+	tokens.copies[testApp] = tokenCopy{
+		sharedToken: sharedToken{Token: Token{Value: testToken, ExpiresAt: time.Now().Add(time.Hour)}}, lookAt: time.Now().Add(time.Hour),
+	}
+	c := NewClient(cfg, tokens)
+	defer c.CloseIdle()
+	request := Request{Path: EndpointSubscribe, Body: []byte(testBody)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.Prepare(b.Context(), testApp); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.Call(b.Context(), testApp, request); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
 
 // BenchmarkDecodeAnswer is what an answer costs once it has been read.
 func BenchmarkDecodeAnswer(b *testing.B) {
