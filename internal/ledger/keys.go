@@ -35,7 +35,7 @@ func TaskKey(app, id string) string { return fmt.Sprintf("wxcourier:{%s}:task:%s
 
 // waitingKeys is over how many hashes the marks of an app are spread. Redis keeps a hash of
 // up to 512 short fields (hash-max-listpack-entries) in one piece of memory: so many hold 7
-// million waiting tasks. With more each mark costs about a hundred bytes more.
+// million waiting tasks. With more, a mark takes some 100 bytes in place of 50.
 const waitingKeys = 16_384
 
 // WaitingKey is the hash that has the mark of a task while it waits for its first run: field

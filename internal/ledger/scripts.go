@@ -7,8 +7,7 @@ import "github.com/redis/go-redis/v9"
 // task that joins it is taken back, too.
 //
 // A task that waits has no record: its mark shares a hash with others, which costs Redis a
-// quarter of what a key of its own would. A state of "waiting" and a generation of 0 are
-// what a mark means.
+// third to a half of what a key of its own would. A generation of 0 is what a mark means.
 //
 // KEYS[2i-1] record and KEYS[2i] marks of the i-th, KEYS[2n+1] batch, KEYS[2n+2] ids of the
 // batch (these two only with a batch, which is then that of all)
@@ -70,10 +69,10 @@ return reply
 // not_after has passed, ARGV[7] lost runs that end the task, ARGV[8] id, ARGV[9] 1 when
 // the producer is known to have made a mark
 //
-// Returns {what, ms, attempts, generation, since, doubt, enqueued}. what is go, settled, busy (ms:
-// look again then), unknown, forgotten, lost, canceled or expired. doubt is 1 when an
-// earlier request got no answer and WeChat may have taken it. enqueued is as the mark said
-// it, "" when not known.
+// Returns {what, ms, attempts, generation, since, doubt, enqueued}. what is go, settled,
+// busy (ms: look again then), unknown, forgotten, lost, canceled or expired. doubt is 1 when
+// an earlier request got no answer and WeChat may have taken it. enqueued is as the mark
+// said it, "" when not known.
 //
 // The first run moves the mark into the record, with what it writes there anyway. A run
 // that may not send leaves it to settle.
