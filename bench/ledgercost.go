@@ -126,8 +126,8 @@ func (noLedger) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if record, _ := args[3].(string); !strings.HasPrefix(record, "wxcourier:{") || !strings.Contains(record, "}:task:") {
 			return next(ctx, cmd)
 		}
-		if keys, _ := args[2].(int); keys == 1 {
-			script.SetVal([]any{"go", int64(0), int64(1), int64(0), time.Now().UnixMilli(), int64(0)})
+		if keys, _ := args[2].(int); keys <= 2 {
+			script.SetVal([]any{"go", int64(0), int64(1), int64(0), time.Now().UnixMilli(), int64(0), ""})
 		} else {
 			script.SetVal([]any{"written", "accepted", ""})
 		}

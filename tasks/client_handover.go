@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -104,14 +103,10 @@ func (c *Client) handOver(ctx context.Context, app, id string, e ledger.Ended) (
 
 // again is the asynq task of a record.
 func again(app, id string, e ledger.Ended) *asynq.Task {
-	headers := map[string]string{}
-	maps.Copy(headers, e.Kept.Headers)
-	if headers[HeaderMarked] == "" {
-		headers[HeaderMarked] = "1" // it has a record, whoever enqueued it first
-	}
 	_, typ, _, _ := ParseQueue(e.Queue)
-	return asynq.NewTaskWithHeaders(typ, e.Kept.Payload, headers, asynq.Queue(e.Queue),
-		asynq.TaskID(Envelope{App: app, ID: id}.TaskID()), asynq.MaxRetry(MaxRetry), asynq.Timeout(handlerTimeout))
+	return asynq.NewTaskWithHeaders(typ, e.Kept.Payload, e.Kept.Headers, asynq.Queue(e.Queue),
+		asynq.TaskID(Envelope{App: app, ID: id}.TaskID()), asynq.Timeout(handlerTimeout),
+		asynq.MaxRetry(MarkedRetry)) // it has a record, whoever enqueued it first
 }
 
 // What became of asynq's copy of a task.

@@ -87,7 +87,7 @@ func (c *Client) claim(ctx context.Context, all []*submission) []*submission {
 			state = StateWaiting
 		}
 		markings[i] = ledger.Marking{
-			Ref: ledger.Ref{App: s.App, ID: s.ID, Batch: s.Batch}, Queue: s.Queue(), State: string(state),
+			Ref: ledger.Ref{App: s.App, ID: s.ID, Batch: s.Batch}, Queue: s.Queue(), State: string(state), Enqueued: s.now,
 		}
 	}
 	open := all[:0:0]

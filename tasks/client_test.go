@@ -83,6 +83,15 @@ func TestAMarkedTaskIsEnqueued(t *testing.T) {
 	})
 }
 
+// forgotten takes what the ledger knows of a task away.
+func forgotten(t *testing.T, rdb redis.UniversalClient, id string) {
+	t.Helper()
+	n := rdb.Del(t.Context(), ledger.TaskKey(clientApp, id)).Val()
+	if n += rdb.HDel(t.Context(), ledger.WaitingKey(clientApp, id), id).Val(); n != 1 {
+		t.Fatalf("%s stood in %d places", id, n)
+	}
+}
+
 // TestAnArchivedCopyIsNoObstacle: the record of an ended task is gone, its copy in
 // asynq's archive is not.
 func TestAnArchivedCopyIsNoObstacle(t *testing.T) {
@@ -96,9 +105,7 @@ func TestAnArchivedCopyIsNoObstacle(t *testing.T) {
 		if err := inspector.ArchiveTask(queue, clientApp+":one"); err != nil {
 			t.Fatal(err)
 		}
-		if err := rdb.Del(t.Context(), ledger.TaskKey(clientApp, "one")).Err(); err != nil {
-			t.Fatal(err)
-		}
+		forgotten(t, rdb, "one")
 		// A producer has marked it anew, and died before it enqueued it.
 		l := ledger.New(rdb, ledger.Policy{})
 		if _, err := l.Mark(t.Context(), ledger.Ref{App: clientApp, ID: "one"}, queue, "waiting"); err != nil {

@@ -16,11 +16,6 @@ const (
 	HeaderEnqueuedAt = "wxcourier-enqueued-at"
 	// HeaderTraceParent holds a W3C trace context, where the producer gave one.
 	HeaderTraceParent = "traceparent"
-	// HeaderMarked says that a [Client] made the task's record before it enqueued it. A
-	// record that is missing all the same has run out. It holds the time of enqueuing,
-	// to the microsecond in UTC, and so stands in the place of HeaderEnqueuedAt: both
-	// would take a waiting task to the next larger piece of Redis' memory.
-	HeaderMarked = "wxcourier-marked"
 )
 
 const (
@@ -28,6 +23,11 @@ const (
 	// asynq archives a task at its limit even when it only waited for its turn; the
 	// worker counts attempts itself.
 	MaxRetry = 1_000_000
+	// MarkedRetry in its place says that a [Client] marked the task's id before it enqueued
+	// it, with the time of enqueuing: a task that the ledger does not know all the same has
+	// run out. The number takes no byte more; a header of any length would take one waiting
+	// task in ten to Redis' next larger piece of memory.
+	MarkedRetry = MaxRetry + 1
 	// handlerTimeout is asynq's time limit for a handler. It is far out of reach
 	// since asynq runs a task again while a handler past it goes on.
 	handlerTimeout = 24 * time.Hour
@@ -89,11 +89,9 @@ func (d *draft) task(now time.Time) (*asynq.Task, error) {
 
 // prepared is the asynq task of an envelope that Prepare has passed.
 func (d *draft) prepared(now time.Time) *asynq.Task {
-	headers := make(map[string]string, 2)
-	if d.marked {
-		headers[HeaderMarked] = now.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano)
-	} else {
-		headers[HeaderEnqueuedAt] = now.Format(time.RFC3339Nano)
+	headers, retries := make(map[string]string, 1), MarkedRetry
+	if !d.marked {
+		headers[HeaderEnqueuedAt], retries = now.Format(time.RFC3339Nano), MaxRetry
 	}
 	if d.traceParent != "" {
 		headers[HeaderTraceParent] = d.traceParent
@@ -101,7 +99,7 @@ func (d *draft) prepared(now time.Time) *asynq.Task {
 	opts := []asynq.Option{
 		asynq.Queue(d.Queue()),
 		asynq.TaskID(d.TaskID()),
-		asynq.MaxRetry(MaxRetry),
+		asynq.MaxRetry(retries),
 		asynq.Timeout(handlerTimeout),
 	}
 	if !d.ProcessAt.IsZero() {
@@ -110,15 +108,15 @@ func (d *draft) prepared(now time.Time) *asynq.Task {
 	return asynq.NewTaskWithHeaders(d.Type, d.payload(), headers, opts...)
 }
 
-// EnqueuedAt reads the time of enqueuing from a task's headers. It is zero for a task
-// of somebody who does not know them.
+// EnqueuedAt reads the time of enqueuing from a task's headers. It is zero for a task that
+// a [Client] marked, of which the ledger knows it, and for one of somebody who does not set
+// the header.
 func EnqueuedAt(headers map[string]string) time.Time {
-	for _, name := range []string{HeaderMarked, HeaderEnqueuedAt} {
-		if at, err := time.Parse(time.RFC3339Nano, headers[name]); err == nil {
-			return at.Local()
-		}
+	at, err := time.Parse(time.RFC3339Nano, headers[HeaderEnqueuedAt])
+	if err != nil {
+		return time.Time{}
 	}
-	return time.Time{}
+	return at.Local()
 }
 
 // validTraceParent: version, trace id, parent id and flags, in small hex digits.

@@ -24,11 +24,11 @@ type job struct {
 	receiver   string // the openid that the body is for, or ""
 	template   string // the template that it uses, or ""
 	queue      string
-	runner     string // unique to this run
-	failed     int    // attempts that failed before, as asynq counts them
-	retries    int    // asynq's limit of them
-	marked     bool   // its producer made a record of it
-	enqueuedAt time.Time
+	runner     string            // unique to this run
+	failed     int               // attempts that failed before, as asynq counts them
+	retries    int               // asynq's limit of them
+	marked     bool              // its producer marked it
+	enqueuedAt time.Time         // as a header says it; of a marked task, opened does
 	payload    []byte            // as asynq has it, for a redrive
 	headers    map[string]string // of asynq's, likewise
 
@@ -56,7 +56,7 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 	retries, _ := asynq.GetMaxRetry(ctx)
 	j := &job{
 		queue: queue, runner: l.replica.newRunner(), failed: failed, retries: retries,
-		marked: t.Headers()[tasks.HeaderMarked] != "", enqueuedAt: tasks.EnqueuedAt(t.Headers()),
+		marked: retries == tasks.MarkedRetry, enqueuedAt: tasks.EnqueuedAt(t.Headers()),
 		payload: t.Payload(), headers: t.Headers(),
 	}
 	bad := func(err error) (*job, error) {

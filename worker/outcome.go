@@ -69,12 +69,15 @@ func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (st
 }
 
 func (j *job) result(v verdict) tasks.Result {
-	a := j.answer
+	a, enqueued := j.answer, j.enqueuedAt
+	if enqueued.IsZero() {
+		enqueued = j.opened.Enqueued
+	}
 	res := tasks.Result{
 		ID: j.ID, App: j.App, Type: j.Type, Batch: j.Batch,
 		State: tasks.StateDone, Outcome: v.outcome, Reason: v.reason,
 		Attempts: j.attempts(), Generation: j.opened.Generation,
-		EnqueuedAt: j.enqueuedAt, FinishedAt: time.Now().UTC(),
+		EnqueuedAt: enqueued, FinishedAt: time.Now().UTC(),
 		ErrMsg: a.Msg, RID: a.RID,
 		MsgID: a.MsgID, OpenLink: a.OpenLink, URLLink: a.URLLink, Link: a.Link,
 		Suggest: a.Suggest, Label: a.Label, TraceID: a.TraceID,
@@ -108,7 +111,7 @@ func (r *Replica) discard(ctx context.Context, cause error) error {
 	}
 	j := &job{Envelope: tasks.Envelope{App: bad.app, Type: bad.typ, ID: bad.id, Batch: bad.batch}, queue: bad.queue}
 	if record, err := r.ledger.Record(ctx, bad.app, bad.id); err == nil {
-		j.opened.Generation = record.Generation
+		j.opened.Generation, j.opened.Enqueued = record.Generation, record.Enqueued
 	}
 	r.log.Error("a task cannot be decoded", j.attrs(slog.Any("err", bad.why))...)
 	return r.end(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "undecodable"})

@@ -58,7 +58,7 @@ func TestRejectedIsRedriven(t *testing.T) {
 				t.Fatalf("%s: %s, %v", id, done, err)
 			}
 			got := r.again(id)
-			if got.Outcome != tasks.OutcomeAccepted || got.Attempts != 1 || !got.EnqueuedAt.Equal(first[id].EnqueuedAt) {
+			if got.Outcome != tasks.OutcomeAccepted || got.Attempts != 1 || got.EnqueuedAt.IsZero() || !got.EnqueuedAt.Equal(first[id].EnqueuedAt) {
 				t.Errorf("%s: %+v", id, got)
 			}
 			calls := r.wx.Calls(sandbox.Filter{Path: path})

@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
@@ -117,6 +118,57 @@ func TestPoisonedTasks(t *testing.T) {
 		}
 		if n := strings.Count(r.log.String(), "cannot be decoded"); n != 3 {
 			t.Errorf("%d log lines, want 3", n)
+		}
+	})
+}
+
+// TestAResultSaysWhenItsTaskWasEnqueued: whoever enqueued it, and however it ended. One whose
+// mark is lost has an outcome, too.
+func TestAResultSaysWhenItsTaskWasEnqueued(t *testing.T) {
+	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
+		plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
+		defer func() { _ = plain.Close() }()
+		queue := tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent)
+		began := time.Now().Truncate(time.Microsecond)
+		for _, id := range []string{"sent", "canceled", "lost"} {
+			r.submit(message(id, id))
+		}
+		if _, err := r.client.Cancel(t.Context(), app, "canceled"); err != nil {
+			t.Fatal(err)
+		}
+		if n := r.rdb.HDel(t.Context(), ledger.WaitingKey(app, "lost"), "lost").Val(); n != 1 {
+			t.Fatal("it has no mark")
+		}
+		if _, err := ledger.New(r.rdb, ledger.Policy{}).Mark(t.Context(), ledger.Ref{App: app, ID: "bad"}, queue, "waiting"); err != nil {
+			t.Fatal(err)
+		}
+		plainly := message("foreign", "b")
+		plainly.App = app
+		foreign, err := tasks.NewTask(plainly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := asynq.NewTask(tasks.TypeSubscribe, []byte("{"), asynq.Queue(queue), asynq.TaskID(app+":bad"), asynq.MaxRetry(tasks.MarkedRetry))
+		for _, task := range []*asynq.Task{foreign, bad} {
+			if _, err := plain.EnqueueContext(t.Context(), task); err != nil {
+				t.Fatal(err)
+			}
+		}
+		enqueued := time.Now()
+		r.replica(nil)
+		for id, want := range map[string]tasks.Outcome{
+			"sent": tasks.OutcomeAccepted, "canceled": tasks.OutcomeCanceled, "foreign": tasks.OutcomeAccepted,
+			"bad": tasks.OutcomeFailed, "lost": tasks.OutcomeUnknown,
+		} {
+			var got tasks.Result
+			redistest.Until(t, 10*time.Second, id+" has an outcome", func() bool {
+				got, err = r.client.Result(t.Context(), app, id)
+				return err == nil && got.Outcome != ""
+			})
+			known := !got.EnqueuedAt.Before(began) && !got.EnqueuedAt.After(enqueued)
+			if got.Outcome != want || known != (id != "lost") || id == "lost" && (!got.EnqueuedAt.IsZero() || got.Reason != "record_lost") {
+				t.Errorf("%s, enqueued between %v and %v: %+v", id, began, enqueued, got)
+			}
 		}
 	})
 }

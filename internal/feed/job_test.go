@@ -29,7 +29,7 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 			Admit:  func(context.Context, string) error { return nil },
 			Enqueued: func(_ int, r tasks.Receipt) {
 				if r.ID == "gone" {
-					mini.Del(ledger.TaskKey(app, r.ID))
+					mini.HDel(ledger.WaitingKey(app, r.ID), r.ID)
 					return
 				}
 				// Recorded by somebody whose stream entry was cut off at once.

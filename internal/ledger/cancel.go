@@ -50,7 +50,7 @@ func (l *Ledger) cancel(ctx context.Context, app string, ids []string, eval eval
 	answers := make([]*redis.Cmd, len(ids))
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
-			answers[i] = eval(ctx, p, []string{TaskKey(app, id)})
+			answers[i] = eval(ctx, p, []string{TaskKey(app, id), WaitingKey(app, id)}, id)
 		}
 		return nil
 	})

@@ -1,9 +1,12 @@
 // Package ledger keeps the one record of each task in Redis: what state it is in,
 // who is sending it, and how it ended. asynq moves tasks; the ledger remembers them.
 //
-// A task's record is the hash wxcourier:{<app>}:task:<id>. All keys of an app share
-// its hash tag, so that each step below is one script on one slot, also on Redis
-// Cluster:
+// A task's record is the hash wxcourier:{<app>}:task:<id>, from its first run on, or from
+// when it is canceled or ends. Until then the task has a mark alone, a field of one of the
+// hashes wxcourier:{<app>}:waiting:<n>: there may be millions of them, and a key costs
+// Redis more than what a mark says. An id has a mark or a record, never both. All keys of
+// an app share its hash tag, so that each step below is one script on one slot, also on
+// Redis Cluster:
 //
 //	Mark    the producer claims the id and its queue              scheduled, waiting
 //	Open    a runner takes the task, or learns why it may not     sending
@@ -15,7 +18,10 @@
 // was given; as long as it lives, its id is taken.
 package ledger
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // AppsKey is the set of all apps that a task was ever enqueued for.
 const AppsKey = "wxcourier:apps"
@@ -26,6 +32,25 @@ const WakeChannel = "wxcourier:wake"
 
 // TaskKey is the record of a task.
 func TaskKey(app, id string) string { return fmt.Sprintf("wxcourier:{%s}:task:%s", app, id) }
+
+// waitingKeys is over how many hashes the marks of an app are spread. Redis keeps a hash of
+// up to 512 short fields (hash-max-listpack-entries) in one piece of memory: so many hold 7
+// million waiting tasks. With more, a mark takes some 100 bytes in place of 50.
+const waitingKeys = 16_384
+
+// WaitingKey is the hash that has the mark of a task while it waits for its first run: field
+// <id>, value see markText. Which of the app's hashes it is, is FNV-1a of the id.
+//
+// A field or a value of more than 64 bytes (hash-max-listpack-value) takes a hash out of
+// that one piece, with all that is in it, for as long as it has fields. Marks are shorter;
+// an id may have 128 characters, and costs more then.
+func WaitingKey(app, id string) string {
+	sum := uint32(2166136261)
+	for i := range len(id) {
+		sum = (sum ^ uint32(id[i])) * 16777619
+	}
+	return "wxcourier:{" + app + "}:waiting:" + strconv.Itoa(int(sum%waitingKeys))
+}
 
 // StreamKey is the stream of an app's results; each entry has one field, `result`.
 func StreamKey(app string) string { return fmt.Sprintf("wxcourier:{%s}:results", app) }

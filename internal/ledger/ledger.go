@@ -49,15 +49,15 @@ type Claim struct {
 	Queue string // the queue that the id is marked with
 }
 
-// Mark claims an id for a queue, in the state scheduled or waiting. Calling it again
-// returns what the first call marked.
+// Mark claims an id for a queue, in the state scheduled or waiting, as enqueued now. Calling
+// it again returns what the first call marked.
 func (l *Ledger) Mark(ctx context.Context, ref Ref, queue, state string) (Claim, error) {
-	marked := l.MarkMany(ctx, []Marking{{Ref: ref, Queue: queue, State: state}})[0]
+	marked := l.MarkMany(ctx, []Marking{{Ref: ref, Queue: queue, State: state, Enqueued: time.Now()}})[0]
 	return marked.Claim, marked.Err
 }
 
-// shortQueue is what the record of a waiting task says of its queue: the app stands in
-// the record's key.
+// shortQueue is what the mark of a waiting task says of its queue: the app stands in the
+// key.
 func shortQueue(app, queue string) string { return strings.TrimPrefix(queue, app+":") }
 
 // fullQueue is the queue that a record means, which may be written with its app as well.
@@ -77,7 +77,7 @@ const (
 	Settled   What = "settled"   // it has an outcome already
 	Busy      What = "busy"      // another runner may still have it: look again after Wait
 	Unknown   What = "unknown"   // it was written to WeChat, and may not be repeated
-	Forgotten What = "forgotten" // its record is gone: it may have ended long ago
+	Forgotten What = "forgotten" // it has neither mark nor record: it may have ended long ago
 	Lost      What = "lost"      // too many runners died over it
 	Canceled  What = "canceled"  // it was taken back
 	Expired   What = "expired"   // not_after has passed
@@ -90,7 +90,7 @@ type Opening struct {
 	Fenced  bool          // the request is not safe to repeat, or only within Dedupe
 	Dedupe  time.Duration // for which a fenced request may be repeated; 0: never
 	Expired bool          // not_after has passed
-	Marked  bool          // Mark was called for it: a record that is missing is lost
+	Marked  bool          // Mark was called for it: a task that is not known is lost
 }
 
 // Opened is the answer.
@@ -100,26 +100,29 @@ type Opened struct {
 	Attempts   int           // runs of this task that called, this one included
 	Generation int           // 0, and one more for each redrive
 	Since      time.Time     // the server's time
+	Enqueued   time.Time     // as Mark was told, also after a redrive; zero when not known
 	Doubt      bool          // an earlier request got no answer, and may have been taken
 }
 
 // Open takes a task for a runner, and raises its fence, or tells why the runner may
 // not have it.
 func (l *Ledger) Open(ctx context.Context, ref Ref, o Opening) (Opened, error) {
-	reply, err := open.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID)),
+	reply, err := open.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID)),
 		o.Runner, o.Queue, flag(o.Fenced), o.Dedupe.Milliseconds(), l.policy.DeadAfter.Milliseconds(),
 		flag(o.Expired), l.policy.LostLimit, ref.ID, flag(o.Marked)).Slice()
 	if err != nil {
 		return Opened{}, fmt.Errorf("open the task: %w", err)
 	}
-	if len(reply) != 6 {
+	if len(reply) != 7 {
 		return Opened{}, fmt.Errorf("open the task: a reply of %d parts", len(reply))
 	}
 	what, _ := reply[0].(string)
+	enqueued, _ := reply[6].(string)
 	n := func(i int) int64 { v, _ := reply[i].(int64); return v }
 	return Opened{
 		What: What(what), Wait: time.Duration(n(1)) * time.Millisecond,
 		Attempts: int(n(2)), Generation: int(n(3)), Since: time.UnixMilli(n(4)), Doubt: n(5) == 1,
+		Enqueued: enqueuedTime(enqueued),
 	}, nil
 }
 
@@ -163,10 +166,11 @@ type Standing struct {
 // Settle writes the outcome, the stream entry, the batch's counters and the image in
 // one step. The first outcome wins, but for Ending.Replaces.
 func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (Standing, error) {
-	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID))
+	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID),
+		WaitingKey(ref.App, ref.ID))
 	payload, headers := e.kept()
 	reply, err := settle.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
-		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers, flag(e.NoBlob)).StringSlice()
+		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers, flag(e.NoBlob), ref.ID).StringSlice()
 	if err != nil {
 		return Standing{}, fmt.Errorf("record the outcome: %w", err)
 	}
@@ -180,32 +184,31 @@ func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (Standing, error
 	return s, nil
 }
 
-// Record is a task's record as it stands.
+// Record is a task's record as it stands, or its mark.
 type Record struct {
 	State, Queue, Outcome string
 	Result                []byte // JSON; empty before the end
 	Attempts, Generation  int
+	Enqueued              time.Time // before the end; zero when not known
 }
 
 // ErrNone says that there is no such record, or no longer.
 var ErrNone = errors.New("no such record")
 
-// Record reads a task's record, or ErrNone.
+// Record reads a task's record, or what its mark says, or ErrNone.
 func (l *Ledger) Record(ctx context.Context, app, id string) (Record, error) {
-	v, err := l.rdb.HMGet(ctx, TaskKey(app, id), "state", "queue", "outcome", "result", "attempts", "generation").Result()
+	s, err := l.stand(ctx, app, id, "state", "outcome", "result", "attempts", "generation", "enqueued")
 	if err != nil {
-		return Record{}, fmt.Errorf("read the record: %w", err)
+		return Record{}, err
 	}
-	s := func(i int) string { t, _ := v[i].(string); return t }
-	if s(0) == "" && s(1) == "" {
-		return Record{}, ErrNone
+	if s.marked {
+		return Record{State: s.state, Queue: s.queue, Enqueued: enqueuedTime(s.since)}, nil
 	}
-	state := cmp.Or(s(0), "waiting") // as Mark leaves it out
-	attempts, _ := strconv.Atoi(s(4))
-	generation, _ := strconv.Atoi(s(5))
+	attempts, _ := strconv.Atoi(s.fields[3])
+	generation, _ := strconv.Atoi(s.fields[4])
 	return Record{
-		State: state, Queue: fullQueue(app, s(1)), Outcome: s(2), Result: []byte(s(3)),
-		Attempts: attempts, Generation: generation,
+		State: cmp.Or(s.fields[0], waiting), Queue: s.queue, Outcome: s.fields[1], Result: []byte(s.fields[2]),
+		Attempts: attempts, Generation: generation, Enqueued: enqueuedTime(s.fields[5]),
 	}, nil
 }
 

@@ -384,35 +384,3 @@ func TestNoImageForAnEndedTask(t *testing.T) {
 		}
 	})
 }
-
-// TestAWaitingRecordIsSmall: there may be millions of them. What it leaves out is read as
-// if it stood there, also by a second producer and at the end.
-func TestAWaitingRecordIsSmall(t *testing.T) {
-	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		ctx, l := t.Context(), newLedger(rdb, time.Minute)
-		ref := ledger.Ref{App: app, ID: "1"}
-		for range 2 { // the second is told the queue of the first, in full
-			if c := must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting")); c.Queue != queue {
-				t.Errorf("claim %+v", c)
-			}
-		}
-		if fields := rdb.HGetAll(ctx, ledger.TaskKey(app, "1")).Val(); len(fields) != 1 || fields["queue"] != "send:subscribe" {
-			t.Errorf("the record holds %v", fields)
-		}
-		if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.State != "waiting" || r.Queue != queue || r.Generation != 0 {
-			t.Errorf("record %+v", r)
-		}
-		must[ledger.Opened](t)(l.Open(ctx, ref, opening("r1")))
-		if s := must[ledger.Standing](t)(l.Settle(ctx, ref, ending("accepted"))); !s.Written {
-			t.Errorf("settled %+v", s)
-		}
-		if c := must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting")); !c.Done || c.Queue != queue {
-			t.Errorf("a claim after the end: %+v", c)
-		}
-		// A record that says its queue with the app, as every settled one does.
-		rdb.HSet(ctx, ledger.TaskKey(app, "2"), "queue", queue)
-		if c := must[ledger.Claim](t)(l.Mark(ctx, ledger.Ref{App: app, ID: "2"}, queue+":bulk", "waiting")); c.Queue != queue {
-			t.Errorf("claim %+v", c)
-		}
-	})
-}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -11,6 +12,7 @@ import (
 type Marking struct {
 	Ref
 	Queue, State string
+	Enqueued     time.Time // by the producer's clock; kept to the microsecond
 }
 
 // Marked is the answer to a Marking.
@@ -30,12 +32,12 @@ func (l *Ledger) MarkMany(ctx context.Context, markings []Marking) []Marked {
 	answers := make([]Marked, len(markings))
 	groups := grouped(markings)
 	for _, g := range groups {
-		g.args = make([]any, 0, 3*len(g.places))
-		keys := make([]string, 0, len(g.places)+2)
+		g.args = make([]any, 0, 2*len(g.places))
+		keys := make([]string, 0, 2*len(g.places)+2)
 		for _, at := range g.places {
 			m := &markings[at]
-			keys = append(keys, TaskKey(m.App, m.ID))
-			g.args = append(g.args, shortQueue(m.App, m.Queue), m.State, m.ID)
+			keys = append(keys, TaskKey(m.App, m.ID), WaitingKey(m.App, m.ID))
+			g.args = append(g.args, m.ID, markText(m))
 		}
 		g.keys = Ref{App: g.app, Batch: g.batch}.keys(keys...)
 	}
@@ -48,7 +50,7 @@ func (l *Ledger) MarkMany(ctx context.Context, markings []Marking) []Marked {
 	}
 	pipelined(ctx, l.rdb, unknown, mark.Eval)
 	for _, g := range groups {
-		g.read(answers)
+		g.read(markings, answers)
 	}
 	return answers
 }
@@ -100,7 +102,7 @@ func pipelined(ctx context.Context, rdb redis.UniversalClient, groups []*group,
 	_, _ = pipe.Exec(ctx) // each command has its own error
 }
 
-func (g *group) read(answers []Marked) {
+func (g *group) read(markings []Marking, answers []Marked) {
 	reply, err := g.reply.StringSlice()
 	if err == nil && len(reply) != 2*len(g.places) {
 		err = fmt.Errorf("a reply of %d parts", len(reply))
@@ -113,8 +115,10 @@ func (g *group) read(answers []Marked) {
 		switch word, rest := reply[2*i], reply[2*i+1]; word {
 		case "refused":
 			answers[at].Err = fmt.Errorf("mark the task: %w", refusal(rest))
+		case "new":
+			answers[at].Claim = Claim{New: true, Queue: fullQueue(g.app, markings[at].Queue)}
 		default:
-			answers[at].Claim = Claim{New: word == "new", Done: word == "done", Queue: fullQueue(g.app, rest)}
+			answers[at].Claim = Claim{Done: word == "done", Queue: fullQueue(g.app, rest)}
 		}
 	}
 }

@@ -54,22 +54,18 @@ type Past struct {
 
 // Ended reads a record for a redrive, or ErrNone.
 func (l *Ledger) Ended(ctx context.Context, app, id string) (Ended, error) {
-	v, err := l.rdb.HMGet(ctx, TaskKey(app, id),
-		"outcome", "result", "generation", "queue", "payload", "headers", "history", "redrive").Result()
+	s, err := l.stand(ctx, app, id, "outcome", "result", "generation", "payload", "headers", "history", "redrive")
 	if err != nil {
-		return Ended{}, fmt.Errorf("read the record: %w", err)
+		return Ended{}, err
 	}
-	s := func(i int) string { t, _ := v[i].(string); return t }
-	if s(3) == "" {
-		return Ended{}, ErrNone
-	}
-	e := Ended{Outcome: s(0), Result: []byte(s(1)), Queue: fullQueue(app, s(3)), Kept: Kept{Payload: []byte(s(4))}, Underway: s(7) != ""}
-	e.Generation, _ = strconv.Atoi(s(2))
-	for i, into := range map[int]any{5: &e.Kept.Headers, 6: &e.History} {
-		if s(i) == "" {
+	f := s.fields
+	e := Ended{Outcome: f[0], Result: []byte(f[1]), Queue: s.queue, Kept: Kept{Payload: []byte(f[3])}, Underway: f[6] != ""}
+	e.Generation, _ = strconv.Atoi(f[2])
+	for i, into := range map[int]any{4: &e.Kept.Headers, 5: &e.History} {
+		if f[i] == "" {
 			continue
 		}
-		if err := json.Unmarshal([]byte(s(i)), into); err != nil {
+		if err := json.Unmarshal([]byte(f[i]), into); err != nil {
 			return Ended{}, fmt.Errorf("read the record of %s: %w", id, err)
 		}
 	}

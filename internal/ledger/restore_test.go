@@ -38,7 +38,7 @@ func TestRestoredRequests(t *testing.T) {
 			o := opening("new-1")
 			o.Dedupe, o.Marked = tt.dedupe, true
 			got := must[ledger.Opened](t)(l.Open(t.Context(), ref, o))
-			if got.What != tt.want || !got.Doubt {
+			if got.What != tt.want || !got.Doubt || got.Enqueued.UnixMicro() != u.First.UnixMicro() {
 				t.Errorf("%s: %+v", tt.name, got)
 			}
 			if tt.want == ledger.Go && got.Attempts != 3 {
@@ -55,8 +55,16 @@ func TestRestoreLeavesARecordAlone(t *testing.T) {
 		if err := l.Restore(t.Context(), ref, ledger.Unanswered{Queue: queue, Attempts: 1, First: time.Now(), Since: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
-		if got := must[ledger.Opened](t)(l.Open(t.Context(), ref, opening("a"))); got.What != ledger.Go || got.Doubt {
-			t.Errorf("%+v", got)
+		if n := rdb.Exists(t.Context(), ledger.TaskKey(app, "1")).Val(); n != 0 {
+			t.Error("a task that is marked got a record")
+		}
+		for range 2 { // marked, and opened before
+			if got := must[ledger.Opened](t)(l.Open(t.Context(), ref, opening("a"))); got.What != ledger.Go || got.Doubt {
+				t.Errorf("%+v", got)
+			}
+			if err := l.Restore(t.Context(), ref, ledger.Unanswered{Queue: queue, Attempts: 1, First: time.Now(), Since: time.Now()}); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }

@@ -1,0 +1,101 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A mark says that an id is taken by a task that waits for its first run: since when it is
+// enqueued, for which queue of its app, and whether it is due:
+//
+//	hk6bmopk5c send:subscribe[ scheduled]
+//
+// The time is in microseconds since 1970, base 36. It has at most 64 bytes, see WaitingKey.
+func markText(m *Marking) string {
+	text := enqueuedText(m.Enqueued) + " " + shortQueue(m.App, m.Queue)
+	if m.State != waiting {
+		text += " " + m.State
+	}
+	return text
+}
+
+// waiting is the state that is not written: most tasks have it.
+const waiting = "waiting"
+
+// readMark is the beginning of the scripts that read marks. It returns the time, the queue
+// and the state ("" is waiting), or nothing for a text that no mark has: somebody else's
+// hand was there. The id is taken all the same.
+const readMark = `
+local function read(mark) return string.match(mark, "^(%w+) (%S+) ?(%S*)$") end
+`
+
+// mayRead is what readMark reads, for Go.
+var mayRead = regexp.MustCompile(`^([0-9A-Za-z]+) (\S+?)(?: (\S+))?$`)
+
+// enqueuedText is how marks and records write the time of enqueuing; 0 is not known.
+func enqueuedText(t time.Time) string { return strconv.FormatInt(max(t.UnixMicro(), 0), 36) }
+
+// latest is the last time that RFC 3339 can say, as which results write it.
+var latest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).UnixMicro()
+
+// enqueuedTime reads the time of enqueuing; zero is not known.
+func enqueuedTime(text string) time.Time {
+	us, err := strconv.ParseInt(text, 36, 64)
+	if err != nil || us <= 0 || us > latest {
+		return time.Time{}
+	}
+	return time.UnixMicro(us)
+}
+
+// standing is what is known of a task: its record's fields, or its mark where there is no
+// record yet.
+type standing struct {
+	fields []string // of the record, in the order in which they were asked for; "" is none
+	queue  string   // in full; "" when not known
+	marked bool     // it has its mark alone
+	state  string   // of a marked one
+	since  string   // likewise: the time of enqueuing
+}
+
+// stand reads a task in one round trip, or returns ErrNone. The mark is read first: since it
+// moves to the record, a task that the mark does not know any more is in the record then.
+func (l *Ledger) stand(ctx context.Context, app, id string, fields ...string) (standing, error) {
+	var mark *redis.StringCmd
+	var record *redis.SliceCmd
+	_, _ = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
+		mark = p.HGet(ctx, WaitingKey(app, id), id)
+		record = p.HMGet(ctx, TaskKey(app, id), append(fields, "queue", "outcome")...)
+		return nil
+	})
+	values, err := record.Result()
+	if err != nil {
+		return standing{}, fmt.Errorf("read the record: %w", err)
+	}
+	s := standing{fields: make([]string, len(values))}
+	for i, v := range values {
+		s.fields[i], _ = v.(string)
+	}
+	if last := s.fields[len(fields):]; last[0] != "" || last[1] != "" {
+		s.queue = fullQueue(app, last[0])
+		return s, nil
+	}
+	text, err := mark.Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return standing{}, ErrNone
+	case err != nil:
+		return standing{}, fmt.Errorf("read the mark: %w", err)
+	}
+	s.marked, s.state = true, waiting
+	if parts := mayRead.FindStringSubmatch(text); parts != nil {
+		s.since, s.queue, s.state = parts[1], fullQueue(app, parts[2]), cmp.Or(parts[3], waiting)
+	}
+	return s, nil
+}

@@ -1,0 +1,521 @@
+package ledger_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+// enqueued is some time, which no clock shows now, and markedAt is how a mark writes it.
+var enqueued = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
+
+const markedAt = "hg91vthlxc"
+
+// marking is what a producer says of a task.
+func marking(id string) ledger.Marking {
+	return ledger.Marking{Ref: ledger.Ref{App: app, ID: id}, Queue: queue, State: "waiting", Enqueued: enqueued}
+}
+
+// marked marks one task.
+func marked(t *testing.T, l *ledger.Ledger, m ledger.Marking) ledger.Claim {
+	t.Helper()
+	answer := l.MarkMany(t.Context(), []ledger.Marking{m})[0]
+	return must[ledger.Claim](t)(answer.Claim, answer.Err)
+}
+
+// stands is the key of the hash that has a task's mark and of its record, each where it is.
+func stands(t *testing.T, rdb redis.UniversalClient, id string) []string {
+	t.Helper()
+	var in []string
+	if rdb.HExists(t.Context(), ledger.WaitingKey(app, id), id).Val() {
+		in = append(in, "mark")
+	}
+	if rdb.Exists(t.Context(), ledger.TaskKey(app, id)).Val() == 1 {
+		in = append(in, "record")
+	}
+	return in
+}
+
+func wantStands(t *testing.T, rdb redis.UniversalClient, id string, want ...string) {
+	t.Helper()
+	if got := stands(t, rdb, id); !slices.Equal(got, want) {
+		t.Errorf("%s stands in %v, not in %v", id, got, want)
+	}
+}
+
+// TestAMarkIsSmall: there may be millions of them. What it leaves out is read as if it stood
+// there.
+func TestAMarkIsSmall(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := newLedger(rdb, time.Minute)
+		later := marking("later")
+		later.State, later.Queue = "scheduled", app+":send:bizsubscribe:bulk"
+		for _, tt := range []struct {
+			ledger.Marking
+			want string
+		}{
+			{marking("1"), markedAt + " send:subscribe"},
+			{later, markedAt + " send:bizsubscribe:bulk scheduled"},
+		} {
+			if c := marked(t, l, tt.Marking); !c.New || c.Queue != tt.Queue {
+				t.Errorf("claim %+v", c)
+			}
+			if got := rdb.HGet(t.Context(), ledger.WaitingKey(app, tt.ID), tt.ID).Val(); got != tt.want || len(got) > 64 {
+				t.Errorf("the mark is %q", got)
+			}
+			wantStands(t, rdb, tt.ID, "mark")
+			again := tt.Marking
+			again.Queue, again.Enqueued = queue+":bulk", time.Now()
+			for range 2 { // whatever others say later
+				if c := marked(t, l, again); c.New || c.Done || c.Queue != tt.Queue {
+					t.Errorf("a second claim: %+v", c)
+				}
+			}
+			r := must[ledger.Record](t)(l.Record(t.Context(), app, tt.ID))
+			if r.State != tt.State || r.Queue != tt.Queue || !r.Enqueued.Equal(enqueued) || r.Generation != 0 || r.Outcome != "" {
+				t.Errorf("record %+v", r)
+			}
+			if e := must[ledger.Ended](t)(l.Ended(t.Context(), app, tt.ID)); e.Outcome != "" || e.Queue != tt.Queue || e.Underway {
+				t.Errorf("as a redrive sees it: %+v", e)
+			}
+		}
+		if key := ledger.WaitingKey(app, "1"); !strings.HasPrefix(key, "wxcourier:{"+app+"}:waiting:") || key != ledger.WaitingKey(app, "1") {
+			t.Errorf("key %s", key)
+		}
+	})
+}
+
+// TestALifeFromMarkToMark: the mark moves to the record with the first run, and the id is
+// free again when the record has run out.
+func TestALifeFromMarkToMark(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx := t.Context()
+		l := ledger.New(rdb, ledger.Policy{Retention: 50 * time.Millisecond, StreamMax: 100, DeadAfter: time.Minute, LostLimit: 3})
+		first := marking("1")
+		marked(t, l, first)
+		for run := range 3 {
+			for range 2 { // asked twice, as go-redis does
+				o := opening(fmt.Sprintf("r%d", run))
+				o.Marked = true
+				if got := must[ledger.Opened](t)(l.Open(ctx, first.Ref, o)); got.What != ledger.Go || got.Attempts != run+1 || !got.Enqueued.Equal(enqueued) {
+					t.Errorf("opened %+v", got)
+				}
+			}
+			wantStands(t, rdb, "1", "record")
+			if n := rdb.Exists(ctx, ledger.WaitingKey(app, "1")).Val(); n != 0 {
+				t.Error("an empty hash of marks is there")
+			}
+			second := marking("1")
+			second.Queue += ":bulk"
+			if c := marked(t, l, second); c.New || c.Done || c.Queue != queue {
+				t.Errorf("a claim after the first run: %+v", c)
+			}
+			if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.State != "sending" || r.Queue != queue || !r.Enqueued.Equal(enqueued) {
+				t.Errorf("record %+v", r)
+			}
+			if err := l.Defer(ctx, first.Ref, ledger.Deferral{Runner: fmt.Sprintf("r%d", run), State: "retrying", NotAccepted: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		must[ledger.Opened](t)(l.Open(ctx, first.Ref, opening("last")))
+		if s := must[ledger.Standing](t)(l.Settle(ctx, first.Ref, ending("accepted"))); !s.Written {
+			t.Errorf("settled %+v", s)
+		}
+		if rdb.HExists(ctx, ledger.TaskKey(app, "1"), "enqueued").Val() {
+			t.Error("a record that has ended says twice when it was enqueued")
+		}
+		if c := marked(t, l, first); !c.Done || c.New || c.Queue != queue {
+			t.Errorf("a claim after the end: %+v", c)
+		}
+		wantStands(t, rdb, "1", "record")
+		rdb.Del(ctx, ledger.TaskKey(app, "1")) // as its retention does
+		if c := marked(t, l, first); !c.New {
+			t.Errorf("a claim after the retention: %+v", c)
+		}
+	})
+}
+
+// sharing returns two ids whose marks share a hash.
+func sharing(t *testing.T) (one, two string) {
+	t.Helper()
+	seen := map[string]string{}
+	for i := range 100_000 {
+		id := fmt.Sprintf("order-%d", i)
+		if other, is := seen[ledger.WaitingKey(app, id)]; is {
+			return other, id
+		}
+		seen[ledger.WaitingKey(app, id)] = id
+	}
+	t.Fatal("no two marks share a hash")
+	return "", ""
+}
+
+// TestMarksThatShareAHash leave each other alone, in one call and in several.
+func TestMarksThatShareAHash(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := newLedger(rdb, time.Minute)
+		one, two := sharing(t)
+		other := marking(two)
+		other.Queue, other.State = queue+":bulk", "scheduled"
+		for i, answer := range l.MarkMany(t.Context(), []ledger.Marking{marking(one), other, marking(one), marking(two)}) {
+			want := ledger.Claim{New: i < 2, Queue: []string{queue, other.Queue}[i%2]}
+			if answer.Err != nil || answer.Claim != want {
+				t.Errorf("%d: %+v", i, answer)
+			}
+		}
+		must[ledger.Opened](t)(l.Open(t.Context(), ledger.Ref{App: app, ID: one}, opening("r")))
+		wantStands(t, rdb, one, "record")
+		wantStands(t, rdb, two, "mark")
+		if met := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), app, []string{two})); met[0] != ledger.CancelMarked {
+			t.Errorf("canceled: %v", met)
+		}
+		wantStands(t, rdb, two, "record")
+		if n := rdb.Exists(t.Context(), ledger.WaitingKey(app, one)).Val(); n != 0 {
+			t.Error("an empty hash of marks is there")
+		}
+	})
+}
+
+// TestACanceledTaskHasARecord: of its queue, its state and its time.
+func TestACanceledTaskHasARecord(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := newLedger(rdb, time.Minute)
+		for _, state := range []string{"waiting", "scheduled"} {
+			m := marking(state)
+			m.State = state
+			marked(t, l, m)
+			for range 2 {
+				if met := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), app, []string{state, "nobody"})); !slices.Equal(met, []ledger.Canceling{ledger.CancelMarked, ledger.CancelNone}) {
+					t.Errorf("%s: %v", state, met)
+				}
+				wantStands(t, rdb, state, "record")
+				wantStands(t, rdb, "nobody")
+			}
+			if r := must[ledger.Record](t)(l.Record(t.Context(), app, state)); r.State != state || r.Queue != queue {
+				t.Errorf("record %+v", r)
+			}
+			if c := marked(t, l, m); c.New || c.Queue != queue {
+				t.Errorf("claim %+v", c)
+			}
+			o := opening("r")
+			o.Marked = true
+			if got := must[ledger.Opened](t)(l.Open(t.Context(), m.Ref, o)); got.What != ledger.Canceled || !got.Enqueued.Equal(enqueued) {
+				t.Errorf("opened %+v", got)
+			}
+		}
+	})
+}
+
+// TestSettledWithoutARun: the mark of a task that cannot be decoded, or that may not be sent
+// any more, ends with the outcome. A stale outcome leaves it.
+func TestSettledWithoutARun(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := newLedger(rdb, time.Minute)
+		for _, open := range []bool{false, true} {
+			m := marking(fmt.Sprint(open))
+			marked(t, l, m)
+			if open {
+				late := opening("r")
+				late.Expired, late.Marked = true, true
+				for range 2 {
+					if got := must[ledger.Opened](t)(l.Open(t.Context(), m.Ref, late)); got.What != ledger.Expired || !got.Enqueued.Equal(enqueued) {
+						t.Errorf("opened %+v", got)
+					}
+				}
+				wantStands(t, rdb, m.ID, "mark")
+			}
+			stale := ending("failed")
+			stale.Generation = 1
+			if s := must[ledger.Standing](t)(l.Settle(t.Context(), m.Ref, stale)); s.Written {
+				t.Error("the outcome of another generation was written")
+			}
+			wantStands(t, rdb, m.ID, "mark")
+			for range 2 {
+				if s := must[ledger.Standing](t)(l.Settle(t.Context(), m.Ref, ending("failed"))); !s.Written {
+					t.Errorf("settled %+v", s)
+				}
+			}
+			wantStands(t, rdb, m.ID, "record")
+			if c := marked(t, l, m); !c.Done {
+				t.Errorf("claim %+v", c)
+			}
+		}
+	})
+}
+
+// TestTheTimeOfEnqueuingOutlivesARedrive: also that of a task that ended before its first
+// run.
+func TestTheTimeOfEnqueuingOutlivesARedrive(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, time.Minute)
+		for _, ran := range []bool{false, true} {
+			m := marking(fmt.Sprint(ran))
+			marked(t, l, m)
+			if ran {
+				must[ledger.Opened](t)(l.Open(ctx, m.Ref, opening("r")))
+			}
+			for generation := range 3 {
+				e := kept("failed")
+				e.Generation = generation
+				must[ledger.Standing](t)(l.Settle(ctx, m.Ref, e))
+				if !must[bool](t)(l.PutBack(ctx, m.Ref, must[ledger.Ended](t)(l.Ended(ctx, app, m.ID)))) {
+					t.Fatal("not put back")
+				}
+				if err := l.HandedOver(ctx, app, m.ID, generation+1); err != nil {
+					t.Fatal(err)
+				}
+				o := opening(fmt.Sprintf("r%d", generation))
+				o.Marked = true
+				if got := must[ledger.Opened](t)(l.Open(ctx, m.Ref, o)); got.What != ledger.Go || !got.Enqueued.Equal(enqueued) {
+					t.Errorf("ran %v, generation %d: %+v", ran, generation, got)
+				}
+			}
+			last := kept("accepted")
+			last.Generation = 3
+			must[ledger.Standing](t)(l.Settle(ctx, m.Ref, last))
+			if rdb.HExists(ctx, ledger.TaskKey(app, m.ID), "enqueued").Val() {
+				t.Error("it stays behind")
+			}
+		}
+	})
+}
+
+// TestLongIDs: they take a hash out of its small form, and lose nothing.
+func TestLongIDs(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l := newLedger(rdb, time.Minute)
+		for _, size := range []int{64, 65, 128} {
+			m := marking(strings.Repeat("x", size))
+			if c := marked(t, l, m); !c.New {
+				t.Errorf("%d: claim %+v", size, c)
+			}
+			if got := rdb.HGet(t.Context(), ledger.WaitingKey(app, m.ID), m.ID).Val(); got != markedAt+" send:subscribe" {
+				t.Errorf("%d: the mark is %q", size, got)
+			}
+			if got := must[ledger.Opened](t)(l.Open(t.Context(), m.Ref, opening("r"))); got.What != ledger.Go || !got.Enqueued.Equal(enqueued) {
+				t.Errorf("%d: opened %+v", size, got)
+			}
+			wantStands(t, rdb, m.ID, "record")
+		}
+	})
+}
+
+// TestMarksStaySmall: as Redis keeps them, up to the longest id that does not cost more, the
+// longest queue and as many as fit.
+func TestMarksStaySmall(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	l := newLedger(rdb, time.Minute)
+	m := marking(strings.Repeat("x", 64))
+	m.Queue, m.State = app+":send:bizsubscribe:bulk", "scheduled"
+	marked(t, l, m)
+	key := ledger.WaitingKey(app, m.ID)
+	for i := range 511 {
+		rdb.HSet(t.Context(), key, fmt.Sprintf("%064d", i), "x")
+	}
+	if got := rdb.ObjectEncoding(t.Context(), key).Val(); got != "listpack" && got != "ziplist" {
+		t.Errorf("Redis keeps the marks as a %s", got)
+	}
+	if got := must[ledger.Opened](t)(l.Open(t.Context(), m.Ref, opening("r"))); got.What != ledger.Go {
+		t.Errorf("opened %+v", got)
+	}
+}
+
+// TestAForeignHand: what is no mark takes its id all the same, and no task is lost over it.
+func TestAForeignHand(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, time.Minute)
+		for i, text := range []string{"", "x", " ", "a  b", "- send:subscribe", "訂單", "\x00\xff", "a b c d", markedAt + " "} {
+			spoiled := func(step string) ledger.Marking {
+				m := marking(fmt.Sprintf("%s-%d", step, i))
+				rdb.HSet(ctx, ledger.WaitingKey(app, m.ID), m.ID, text)
+				return m
+			}
+			o := opening("r")
+			o.Marked = true
+			m := spoiled("open")
+			if got := must[ledger.Opened](t)(l.Open(ctx, m.Ref, o)); got.What != ledger.Go || !got.Enqueued.IsZero() {
+				t.Errorf("%q: opened %+v", text, got)
+			}
+			wantStands(t, rdb, m.ID, "record")
+			if r := must[ledger.Record](t)(l.Record(ctx, app, m.ID)); r.Queue != queue {
+				t.Errorf("%q: record %+v", text, r)
+			}
+
+			m = spoiled("mark")
+			if c := marked(t, l, m); c.New || c.Done || c.Queue != queue {
+				t.Errorf("%q: claim %+v", text, c)
+			}
+			if r := must[ledger.Record](t)(l.Record(ctx, app, m.ID)); r.Queue != queue || !r.Enqueued.Equal(enqueued) {
+				t.Errorf("%q: record %+v", text, r)
+			}
+
+			m = spoiled("record")
+			if r := must[ledger.Record](t)(l.Record(ctx, app, m.ID)); r.State != "waiting" || r.Queue != "" || !r.Enqueued.IsZero() {
+				t.Errorf("%q: record %+v", text, r)
+			}
+
+			m = spoiled("settle")
+			if s := must[ledger.Standing](t)(l.Settle(ctx, m.Ref, kept("failed"))); !s.Written {
+				t.Errorf("%q: settled %+v", text, s)
+			}
+			wantStands(t, rdb, m.ID, "record")
+
+			m = spoiled("cancel")
+			if met := must[[]ledger.Canceling](t)(l.Cancel(ctx, app, []string{m.ID})); met[0] != ledger.CancelMarked {
+				t.Errorf("%q: %v", text, met)
+			}
+			if got := must[ledger.Opened](t)(l.Open(ctx, m.Ref, o)); got.What != ledger.Canceled {
+				t.Errorf("%q: opened %+v", text, got)
+			}
+			if s := must[ledger.Standing](t)(l.Settle(ctx, m.Ref, ending("canceled"))); !s.Written {
+				t.Errorf("%q: settled %+v", text, s)
+			}
+			wantStands(t, rdb, m.ID, "record")
+		}
+		// A time that no result can say, and one that no number holds.
+		for i, at := range []string{"zzzzzzzzzzzz", "zzzzzzzzzzzzzzzzzzzz", "0"} {
+			m := marking(fmt.Sprint("time-", i))
+			rdb.HSet(ctx, ledger.WaitingKey(app, m.ID), m.ID, at+" send:subscribe")
+			if got := must[ledger.Opened](t)(l.Open(ctx, m.Ref, opening("r"))); got.What != ledger.Go || !got.Enqueued.IsZero() {
+				t.Errorf("%s: opened %+v", at, got)
+			}
+		}
+	})
+}
+
+// TestAForeignKey: where a hash should be is something else. The id is told so, and the
+// others do not notice.
+func TestAForeignKey(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, time.Minute)
+		rdb.Set(ctx, ledger.WaitingKey(app, "1"), "x", 0)
+		rdb.Set(ctx, ledger.TaskKey(app, "2"), "x", 0)
+		for i, answer := range l.MarkMany(ctx, []ledger.Marking{marking("0"), marking("1"), marking("2"), marking("3")}) {
+			bad := i == 1 || i == 2
+			if redis.HasErrorPrefix(answer.Err, "WRONGTYPE") != bad || answer.New == bad {
+				t.Errorf("%d: %+v", i, answer)
+			}
+		}
+		for _, id := range []string{"1", "2"} {
+			if _, err := l.Record(ctx, app, id); err == nil || errors.Is(err, ledger.ErrNone) {
+				t.Errorf("record of %s: %v", id, err)
+			}
+			if _, err := l.Open(ctx, ledger.Ref{App: app, ID: id}, opening("r")); err == nil {
+				t.Errorf("%s was opened", id)
+			}
+			if met, err := l.Cancel(ctx, app, []string{"0", id}); err == nil || len(met) != 1 {
+				t.Errorf("canceled with %s: %v, %v", id, met, err)
+			}
+		}
+		// A task that has its record needs no mark.
+		must[ledger.Opened](t)(l.Open(ctx, ledger.Ref{App: app, ID: "3"}, opening("r")))
+		rdb.Set(ctx, ledger.WaitingKey(app, "3"), "x", 0)
+		if r := must[ledger.Record](t)(l.Record(ctx, app, "3")); r.State != "sending" {
+			t.Errorf("record %+v", r)
+		}
+		if s := must[ledger.Standing](t)(l.Settle(ctx, ledger.Ref{App: app, ID: "3"}, ending("accepted"))); !s.Written {
+			t.Errorf("settled %+v", s)
+		}
+	})
+}
+
+// TestAFullRedisMarksNothing: each id is told so, the batch does not count it, and what was
+// marked before goes on to its end once there is room.
+func TestAFullRedisMarksNothing(t *testing.T) {
+	ctx, rdb := t.Context(), redistest.Start(t).Client(t)
+	l := newLedger(rdb, time.Minute)
+	before := marking("before")
+	before.Batch = "b"
+	marked(t, l, before)
+	full := func(limit string) {
+		if err := rdb.ConfigSet(ctx, "maxmemory", limit).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full("1")
+	many := make([]ledger.Marking, 60) // more than one script takes
+	for i := range many {
+		many[i] = marking(fmt.Sprint(i))
+		many[i].Batch = "b"
+	}
+	many[7] = before
+	for i, answer := range l.MarkMany(ctx, many) {
+		if i == 7 {
+			if answer.Err != nil || answer.Queue != queue {
+				t.Errorf("what was marked before: %+v", answer)
+			}
+		} else if !redis.HasErrorPrefix(answer.Err, "OOM") {
+			t.Errorf("%d: %+v", i, answer)
+		}
+	}
+	if _, err := l.Open(ctx, before.Ref, opening("r")); !redis.HasErrorPrefix(errors.Unwrap(err), "OOM") {
+		t.Errorf("opened: %v", err)
+	}
+	if _, err := l.Cancel(ctx, app, []string{"before"}); err == nil {
+		t.Error("canceled")
+	}
+	wantStands(t, rdb, "before", "mark")
+	full("0")
+	for _, m := range many {
+		if m.ID != "before" {
+			wantStands(t, rdb, m.ID)
+		}
+	}
+	if n := must[map[string]int64](t)(l.Batch(ctx, app, "b"))["total"]; n != 1 {
+		t.Errorf("the batch counts %d", n)
+	}
+	if got := must[ledger.Opened](t)(l.Open(ctx, before.Ref, opening("r"))); got.What != ledger.Go || !got.Enqueued.Equal(enqueued) {
+		t.Errorf("opened %+v", got)
+	}
+}
+
+// TestManyMarks: in batches of more than one script, of two apps, some of them there.
+func TestManyMarks(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, time.Minute)
+		const other = "wxfedcba9876543210"
+		var many []ledger.Marking
+		for i := range 230 {
+			m := marking(fmt.Sprint(i))
+			if i%3 == 0 {
+				m.App, m.Queue = other, other+":send:subscribe"
+			}
+			if i%2 == 0 {
+				m.Batch = "even"
+			}
+			many = append(many, m)
+		}
+		marked(t, l, many[8])
+		must[ledger.Standing](t)(l.Settle(ctx, many[10].Ref, ending("accepted")))
+		for range 2 {
+			answers := l.MarkMany(ctx, many)
+			for i, answer := range answers {
+				if answer.Err != nil || answer.Queue != many[i].Queue || answer.Done != (i == 10) {
+					t.Errorf("%d: %+v", i, answer)
+				}
+			}
+			if answers[8].New || answers[10].New {
+				t.Error("what was there is new")
+			}
+		}
+		for _, of := range []string{app, other} {
+			want := int64(0)
+			for i, m := range many {
+				if m.App == of && m.Batch != "" && i != 10 {
+					want++
+				}
+			}
+			if got := must[map[string]int64](t)(l.Batch(ctx, of, "even"))["total"]; got != want {
+				t.Errorf("%s: the batch counts %d tasks, not %d", of, got, want)
+			}
+		}
+	})
+}
