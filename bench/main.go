@@ -60,6 +60,7 @@ func cases() []measurement {
 		{"permits", "what a permit costs, and how much of a limit the limiters alone use", (*bench).permits},
 		{"pipeline", "1,000 a second through 8 workers: what a send costs", (*bench).pipeline},
 		{"tenants", "one app's tasks beside another app that is held, or has 100,000 tasks waiting", (*bench).tenants},
+		{"crowd", "a lane's pace while 504 others are held with tasks waiting", (*bench).crowd},
 		{"idle", "what a replica costs that has nothing to do", (*bench).idle},
 		{"latency", "from enqueue to the call, on an idle system", (*bench).latency},
 		{"drain", "a backlog without a limit, beside a plain asynq worker that makes the same calls", (*bench).drain},
