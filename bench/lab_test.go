@@ -104,6 +104,16 @@ func TestTableShowsMisses(t *testing.T) {
 	}
 }
 
+// The line of /proc/<pid>/status, and a status without it: that of a process that has ended.
+func TestHighWater(t *testing.T) {
+	if n, err := highWater("Name:\twxcourier\nVmPeak:\t 1300000 kB\nVmHWM:\t   45056 kB\nVmRSS:\t   40000 kB\n"); n != 45056<<10 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if n, err := highWater("Name:\twxcourier\nState:\tZ (zombie)\n"); err == nil {
+		t.Errorf("%d bytes of a process that has none", n)
+	}
+}
+
 // A body of each type is there for the crowd, and half of its apps are held whole.
 func TestCrowd(t *testing.T) {
 	b := &bench{module: ".."}
