@@ -11,6 +11,8 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.8.0
 FUZZTIME ?= 5s
+# What the binary may have, in bytes: 40 MB.
+BINARY_MOST ?= 40000000
 
 # The steps of `make ci`, in this order: the cheap ones first.
 CI_STEPS := tidy-check vet lint bench-check build example test race fuzz vuln
@@ -20,9 +22,13 @@ CI_STEPS := tidy-check vet lint bench-check build example test race fuzz vuln
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## a static binary, bin/wxcourier
+build: ## a static binary, bin/wxcourier, of 40 MB at most
 	go build -ldflags '-s -w' -o bin/wxcourier ./cmd/wxcourier
 	@bin/wxcourier version
+	@size=$$(wc -c <bin/wxcourier); echo "build: bin/wxcourier has $$size bytes"; \
+	if [ "$$size" -gt "$(BINARY_MOST)" ]; then \
+		echo "build: that is more than $(BINARY_MOST): what was it that came in? (go version -m bin/wxcourier)" >&2; exit 1; \
+	fi
 
 test: ## the tests, as the README says
 	go test ./...
@@ -75,7 +81,7 @@ example: ## the README's first command: one outcome for each line of the example
 	echo "example: $$tasks tasks, $$outcomes outcomes"; \
 	[ "$$tasks" -eq "$$outcomes" ]
 
-bench: ## measure the pace and the cost on a quiet machine, some 30 minutes, into BENCHMARKS.md (BENCH="-quick seconds")
+bench: ## measure the pace and the cost on a quiet machine, some 40 minutes, into BENCHMARKS.md (BENCH="-quick seconds")
 	cd bench && go run . $(or $(BENCH),-into ../BENCHMARKS.md all)
 
 # Before and after a change:

@@ -119,7 +119,7 @@ func (l *lab) drained(ctx context.Context, before usage, n int) (float64, cost, 
 	if err != nil {
 		return 0, cost{}, err
 	}
-	if err := l.settled(ctx, 30*time.Second); err != nil {
+	if err := l.settled(ctx, order{app: appID(0), typ: tasks.TypeSubscribe}, 30*time.Second); err != nil {
 		return 0, cost{}, err
 	}
 	spent, err := l.costSince(ctx, before, len(all))
@@ -130,9 +130,10 @@ func (l *lab) drained(ctx context.Context, before usage, n int) (float64, cost, 
 	return float64(len(all)-1) / seconds(times[len(times)-1]-times[0]), spent, nil
 }
 
-// settled waits until asynq has nothing in hand: what follows the last call costs as well.
-func (l *lab) settled(ctx context.Context, within time.Duration) error {
-	active := "asynq:{" + tasks.QueueName(appID(0), tasks.TypeSubscribe, tasks.Urgent) + "}:active"
+// settled waits until asynq has none of a lane's tasks in hand: what follows the last call
+// costs as well.
+func (l *lab) settled(ctx context.Context, o order, within time.Duration) error {
+	active := "asynq:{" + tasks.QueueName(o.app, o.typ, tasks.Urgent) + "}:active"
 	return until(ctx, within, "all is settled", func() (bool, error) {
 		n, err := l.rdb.LLen(ctx, active).Result()
 		return n == 0, err

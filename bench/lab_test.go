@@ -104,6 +104,42 @@ func TestTableShowsMisses(t *testing.T) {
 	}
 }
 
+// The line of /proc/<pid>/status, and a status without it: that of a process that has ended.
+func TestHighWater(t *testing.T) {
+	if n, err := highWater("Name:\twxcourier\nVmPeak:\t 1300000 kB\nVmHWM:\t   45056 kB\nVmRSS:\t   40000 kB\n"); n != 45056<<10 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if n, err := highWater("Name:\twxcourier\nState:\tZ (zombie)\n"); err == nil {
+		t.Errorf("%d bytes of a process that has none", n)
+	}
+}
+
+// A body of each type is there for the crowd, and half of its apps are held whole.
+func TestCrowd(t *testing.T) {
+	b := &bench{module: ".."}
+	bodies, err := b.examples()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range tasks.Catalog() {
+		if len(bodies[spec.Type]) == 0 {
+			t.Errorf("no body of %s", spec.Type)
+		}
+	}
+	whole := 0
+	for n := range crowdApps {
+		switch scopes := heldScopes(n); {
+		case len(scopes) == 1 && scopes[0] == ratelimit.WholeApp:
+			whole++
+		case len(scopes) != len(tasks.Catalog()):
+			t.Errorf("of app %d are held %v", n, scopes)
+		}
+	}
+	if 2*whole != crowdApps {
+		t.Errorf("%d of %d apps are held whole", whole, crowdApps)
+	}
+}
+
 func TestThousands(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 100_000: "100,000", 1_002_003: "1,002,003"} {
 		if got := thousands(n); got != want {

@@ -114,6 +114,26 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }
 
+// peakMemory is the most bytes of a process that runs which were resident at one time.
+func (p *process) peakMemory() (int64, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/status")
+	if err != nil {
+		return 0, err
+	}
+	return highWater(string(text))
+}
+
+// highWater reads VmHWM, which counts in 1,024 bytes, out of /proc/<pid>/status.
+func highWater(status string) (int64, error) {
+	for line := range strings.Lines(status) {
+		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, errors.New("/proc/<pid>/status has no VmHWM")
+}
+
 // tail is the end of a file.
 func tail(path string, lines int) string {
 	text, err := os.ReadFile(path) //nolint:gosec // a log of ours

@@ -74,7 +74,7 @@ func (b *bench) beneath(ctx context.Context, c tenancy, timed int) (u neighbours
 		return u, err
 	}
 	if c.held {
-		if err := hold(ctx, l.rdb, appID(0)); err != nil {
+		if err := hold(ctx, l.rdb, appID(0), ratelimit.WholeApp); err != nil {
 			return u, err
 		}
 	}
@@ -100,10 +100,10 @@ func (b *bench) beneath(ctx context.Context, c tenancy, timed int) (u neighbours
 	return u, err
 }
 
-// hold stops an app, as an operator would.
-func hold(ctx context.Context, rdb redis.UniversalClient, app string) error {
+// hold stops an app or one of its types, as an operator would.
+func hold(ctx context.Context, rdb redis.UniversalClient, app, scope string) error {
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
-	_, err := limiter.Hold(ctx, ratelimit.Hold{App: app, Scope: ratelimit.WholeApp, Reason: "operator", By: "bench"})
+	_, err := limiter.Hold(ctx, ratelimit.Hold{App: app, Scope: scope, Reason: "operator", By: "bench"})
 	return err
 }
 

@@ -243,3 +243,24 @@ func TestHeldLanesAskLittle(t *testing.T) {
 		t.Errorf("%d lanes are open", n)
 	}
 }
+
+// TestOneBusyLaneAsksLittle: of 612 lanes one has a task, for later. A look asks no lane
+// that is in no block with it.
+func TestOneBusyLaneAsksLittle(t *testing.T) {
+	m, _ := redistest.Mini(t)
+	r := newRig(t, m.Addr(), noOptions)
+	for i := range 50 {
+		r.others = append(r.others, worker.App{ID: fmt.Sprintf("wx%016x", i+1)})
+	}
+	later := message("later", "a")
+	later.ProcessAt = time.Now().Add(time.Hour)
+	r.submit(later)
+	rdb, asked := r.newRedis(), &counter{}
+	rdb.AddHook(asked)
+	p, closeParts := r.unstarted(rdb, nil)
+	defer closeParts()
+	commands, trips := asked.count(func() { worker.LookForTest(t.Context(), p.Replica) })
+	if commands > 150 || trips > 3 {
+		t.Errorf("a look: %d commands in %d round trips", commands, trips)
+	}
+}

@@ -18,7 +18,8 @@ type work struct{ pending, active int64 }
 const existsChunk = 500
 
 // survey finds the lanes that have tasks pending or active, or due before a time. As
-// long as no queue holds anything, it costs one EXISTS for some sixty lanes.
+// long as no queue holds anything, it costs one EXISTS for some sixty lanes; one that does
+// costs a question to each queue of its block.
 func survey(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey, due time.Time) (map[laneKey]work, error) {
 	queues := make([]queueKeys, 0, 2*len(lanes))
 	for _, lane := range lanes {
@@ -26,16 +27,16 @@ func survey(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey, due
 			queues = append(queues, keysOf(lane, p))
 		}
 	}
-	_, cluster := rdb.(*redis.ClusterClient)
-	if !cluster { // on a cluster the keys of two queues may not meet in one command
-		some, err := anyExists(ctx, rdb, queues)
-		if err != nil || !some {
+	// In blocks first. On a cluster the keys of two queues may not meet in one command.
+	sizes := []int{existsChunk / len(queueKeys{}.all()), 1}
+	if _, cluster := rdb.(*redis.ClusterClient); cluster {
+		sizes = sizes[1:]
+	}
+	var err error
+	for _, size := range sizes {
+		if queues, err = nonEmpty(ctx, rdb, queues, size); err != nil || len(queues) == 0 {
 			return nil, err
 		}
-	}
-	queues, err := nonEmpty(ctx, rdb, queues)
-	if err != nil {
-		return nil, err
 	}
 	return measure(ctx, rdb, queues, due)
 }
@@ -53,29 +54,18 @@ func keysOf(lane laneKey, p tasks.Priority) queueKeys {
 
 func (q queueKeys) all() []string { return []string{q.pending, q.active, q.scheduled, q.retried} }
 
-func anyExists(ctx context.Context, rdb redis.UniversalClient, queues []queueKeys) (bool, error) {
-	var keys []string
-	for _, q := range queues {
-		keys = append(keys, q.all()...)
-	}
-	var replies []*redis.IntCmd
+// nonEmpty leaves out the queues that hold nothing. It asks for so many in one command, and
+// keeps all of these where any holds something.
+func nonEmpty(ctx context.Context, rdb redis.UniversalClient, queues []queueKeys, atOnce int) ([]queueKeys, error) {
+	blocks := slices.Collect(slices.Chunk(queues, atOnce))
+	replies := make([]*redis.IntCmd, len(blocks))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for chunk := range slices.Chunk(keys, existsChunk) {
-			replies = append(replies, p.Exists(ctx, chunk...))
-		}
-		return nil
-	})
-	if err != nil {
-		return false, fmt.Errorf("look at the queues: %w", err)
-	}
-	return slices.ContainsFunc(replies, func(r *redis.IntCmd) bool { return r.Val() > 0 }), nil
-}
-
-func nonEmpty(ctx context.Context, rdb redis.UniversalClient, queues []queueKeys) ([]queueKeys, error) {
-	replies := make([]*redis.IntCmd, len(queues))
-	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, q := range queues {
-			replies[i] = p.Exists(ctx, q.all()...)
+		for i, block := range blocks {
+			var keys []string
+			for _, q := range block {
+				keys = append(keys, q.all()...)
+			}
+			replies[i] = p.Exists(ctx, keys...)
 		}
 		return nil
 	})
@@ -83,9 +73,9 @@ func nonEmpty(ctx context.Context, rdb redis.UniversalClient, queues []queueKeys
 		return nil, fmt.Errorf("look at the queues: %w", err)
 	}
 	var filled []queueKeys
-	for i, q := range queues {
+	for i, block := range blocks {
 		if replies[i].Val() > 0 {
-			filled = append(filled, q)
+			filled = append(filled, block...)
 		}
 	}
 	return filled, nil

@@ -1,0 +1,48 @@
+package worker
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// Of more lanes than one question has room for, those with work are found wherever they
+// stand, and no others.
+func TestSurvey(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, now := t.Context(), time.Now()
+		var lanes []laneKey
+		for i := range 20 {
+			for _, spec := range tasks.Catalog() {
+				lanes = append(lanes, laneKey{fmt.Sprintf("wx%016x", i), spec.Type})
+			}
+		}
+		if found, err := survey(ctx, rdb, lanes, now); err != nil || len(found) != 0 {
+			t.Fatalf("of nothing: %v, %v", found, err)
+		}
+		first, middle, late, last := lanes[0], lanes[len(lanes)/2], lanes[len(lanes)/2+1], lanes[len(lanes)-1]
+		soon := now.Add(time.Second)
+		for _, err := range []error{
+			rdb.RPush(ctx, keysOf(first, tasks.Urgent).pending, "a", "b").Err(),
+			rdb.RPush(ctx, keysOf(first, tasks.Bulk).pending, "c").Err(),
+			rdb.RPush(ctx, keysOf(middle, tasks.Bulk).active, "d").Err(),
+			rdb.ZAdd(ctx, keysOf(late, tasks.Urgent).scheduled, redis.Z{Score: float64(now.Add(time.Hour).Unix()), Member: "e"}).Err(),
+			rdb.ZAdd(ctx, keysOf(last, tasks.Bulk).retried, redis.Z{Score: float64(now.Unix()), Member: "f"}).Err(),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		found, err := survey(ctx, rdb, lanes, soon)
+		want := map[laneKey]work{first: {pending: 3}, middle: {active: 1}, last: {}}
+		if err != nil || !maps.Equal(found, want) {
+			t.Errorf("found %v, %v; want %v", found, err, want)
+		}
+	})
+}
