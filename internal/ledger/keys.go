@@ -18,10 +18,7 @@
 // was given; as long as it lives, its id is taken.
 package ledger
 
-import (
-	"fmt"
-	"strconv"
-)
+import "strconv"
 
 // AppsKey is the set of all apps that a task was ever enqueued for.
 const AppsKey = "wxcourier:apps"
@@ -31,7 +28,7 @@ const AppsKey = "wxcourier:apps"
 const WakeChannel = "wxcourier:wake"
 
 // TaskKey is the record of a task.
-func TaskKey(app, id string) string { return fmt.Sprintf("wxcourier:{%s}:task:%s", app, id) }
+func TaskKey(app, id string) string { return "wxcourier:{" + app + "}:task:" + id }
 
 // waitingKeys is over how many hashes the marks of an app are spread. Redis keeps a hash of
 // up to 512 short fields (hash-max-listpack-entries) in one piece of memory: so many hold 7
@@ -53,21 +50,21 @@ func WaitingKey(app, id string) string {
 }
 
 // StreamKey is the stream of an app's results; each entry has one field, `result`.
-func StreamKey(app string) string { return fmt.Sprintf("wxcourier:{%s}:results", app) }
+func StreamKey(app string) string { return "wxcourier:{" + app + "}:results" }
 
 // BatchKey is the hash of a batch's counters: total, done, one field an outcome,
 // `withdrawn` while the batch is taken back, and `withdrawals`, how often it was.
-func BatchKey(app, batch string) string { return fmt.Sprintf("wxcourier:{%s}:batch:%s", app, batch) }
+func BatchKey(app, batch string) string { return "wxcourier:{" + app + "}:batch:" + batch }
 
 // batchIDsKey is the set of the ids of a batch.
 func batchIDsKey(app, batch string) string { return BatchKey(app, batch) + ":ids" }
 
 // blobKey holds the bytes of an image that waits to be checked.
-func blobKey(app, id string) string { return fmt.Sprintf("wxcourier:{%s}:blob:%s", app, id) }
+func blobKey(app, id string) string { return "wxcourier:{" + app + "}:blob:" + id }
 
 // imageKey holds the bytes of a QR code that a task asked for.
-func imageKey(app, id string) string { return fmt.Sprintf("wxcourier:{%s}:image:%s", app, id) }
+func imageKey(app, id string) string { return "wxcourier:{" + app + "}:image:" + id }
 
 // redrivesKey is the set of the ids of an app whose redrives are not known to have got as
 // far as asynq.
-func redrivesKey(app string) string { return fmt.Sprintf("wxcourier:{%s}:redrives", app) }
+func redrivesKey(app string) string { return "wxcourier:{" + app + "}:redrives" }

@@ -93,7 +93,11 @@ local runner, graceMs, lostLimit = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[7])
 local fenced, repeatMs, expired = ARGV[3] == "1", tonumber(ARGV[4]), ARGV[6] == "1"
 local t = redis.call("TIME")
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local record = redis.call("HMGET", KEYS[1], "outcome", "run", "fence", "canceled", "attempts", "generation", "queue", "pardon", "redrive", "enqueued")
+local mark = redis.call("HGET", KEYS[2], ARGV[8])
+local record = {} -- as a rule a task with a mark has none, and to ask that is cheaper than to ask for its fields
+if not mark or redis.call("EXISTS", KEYS[1]) == 1 then
+	record = redis.call("HMGET", KEYS[1], "outcome", "run", "fence", "canceled", "attempts", "generation", "queue", "pardon", "redrive", "enqueued")
+end
 local outcome, run, fence, canceled = record[1], record[2], record[3], record[4]
 local attempts, generation, known = tonumber(record[5] or 0), tonumber(record[6] or 0), record[7]
 local pardon, redrive, enqueued = tonumber(record[8] or 0), record[9], record[10]
@@ -106,8 +110,7 @@ end
 local function answer(what, ms) return {what, ms or 0, attempts, generation, now, first and 1 or 0, enqueued or ""} end
 
 if outcome then return answer("settled") end
-local mark = not known and redis.call("HGET", KEYS[2], ARGV[8])
-if mark then
+if mark and not known then
 	enqueued, known = read(mark)
 elseif not known then
 	if ARGV[9] == "1" then return answer("forgotten") end
@@ -136,18 +139,19 @@ if expired then return answer("expired") end
 if redrive then redis.call("HDEL", KEYS[1], "redrive", "payload", "headers") end
 if not mine then attempts = attempts + 1 end
 local run = runner .. " " .. string.format("%d", now)
-local fields = {"state", "sending", "run", run, "attempts", attempts}
-local function add(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
 if fenced then
-	add("fence", string.format('{"runner":"%s","attempt":%d,"since":%d%s}', runner, attempts, now,
-		first and string.format(',"first":%d,"doubt":1', first) or ""))
+	fence = string.format('{"runner":"%s","attempt":%d,"since":%d%s}', runner, attempts, now,
+		first and string.format(',"first":%d,"doubt":1', first) or "")
 end
 if mark then
-	add("queue", known or ARGV[2])
-	if enqueued then add("enqueued", enqueued) end
+	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts,
+		"queue", known or ARGV[2], "enqueued", enqueued or "", fenced and "fence" or "state", fenced and fence or "sending")
+	redis.call("HDEL", KEYS[2], ARGV[8])
+elseif fenced then
+	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts, "fence", fence)
+else
+	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts)
 end
-redis.call("HSET", KEYS[1], unpack(fields))
-if mark then redis.call("HDEL", KEYS[2], ARGV[8]) end
 return answer("go")
 `)
 
