@@ -43,15 +43,15 @@ A note of somebody's.
 None.
 `
 
-func tableOf(title, cell string) *table {
+func tableOf(title string) *table {
 	t := &table{title: title, about: "New about.", head: []string{"case", "a"}}
-	t.add(cell, "7")
+	t.add("c", "7")
 	return t
 }
 
 func TestRecorded(t *testing.T) {
-	fresh := func(title, cell string) string {
-		return "### " + title + "\n\nNew about.\n\n| case | a |\n|---|---|\n| " + cell + " | 7 |\n\nMeasured today.\n"
+	fresh := func(title string) string {
+		return "### " + title + "\n\nNew about.\n\n| case | a |\n|---|---|\n| c | 7 |\n\nMeasured today.\n"
 	}
 	cut := func(text, from, to string) string {
 		a, rest, _ := strings.Cut(text, from)
@@ -59,25 +59,25 @@ func TestRecorded(t *testing.T) {
 		return a + "\x00" + b
 	}
 	for _, tt := range []struct{ name, title, want string }{
-		{"in the place of the old one, notes stay", "First", strings.Replace(cut(figures, "### First", "two lines.\n"), "\x00", fresh("First", "c"), 1)},
-		{"the last of the chapter", "Second", strings.Replace(cut(figures, "### Second", "| y | 2 |\n"), "\x00", fresh("Second", "c"), 1)},
-		{"a new one", "Third", strings.Replace(figures, "## Faults", fresh("Third", "c")+"\n## Faults", 1)},
+		{"in the place of the old one, notes stay", "First", strings.Replace(cut(figures, "### First", "two lines.\n"), "\x00", fresh("First"), 1)},
+		{"the last of the chapter", "Second", strings.Replace(cut(figures, "### Second", "| y | 2 |\n"), "\x00", fresh("Second"), 1)},
+		{"a new one", "Third", strings.Replace(figures, "## Faults", fresh("Third")+"\n## Faults", 1)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := recorded(figures, tableOf(tt.title, "c"), "today.")
+			got, err := recorded(figures, tableOf(tt.title), "today.")
 			if err != nil {
 				t.Fatal(err)
 			}
 			if got != tt.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
 			}
-			again, err := recorded(got, tableOf(tt.title, "c"), "today.")
+			again, err := recorded(got, tableOf(tt.title), "today.")
 			if err != nil || again != got {
 				t.Errorf("a second time changes it (%v):\n%s", err, again)
 			}
 		})
 	}
-	if _, err := recorded("# Something else\n", tableOf("First", "c"), "today."); err == nil {
+	if _, err := recorded("# Something else\n", tableOf("First"), "today."); err == nil {
 		t.Error("a file without the chapter was taken")
 	}
 }
@@ -89,11 +89,11 @@ func TestRecordAtTheEndOfTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := record(path, tableOf("Third", "c"), "today."); err != nil {
+		if err := record(path, tableOf("Third"), "today."); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := os.ReadFile(path)
+	got, err := os.ReadFile(path) //nolint:gosec // in the test's own folder
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,7 +55,7 @@ func TestResultEncode(t *testing.T) {
 			for _, r := range []tasks.Result{
 				someResult(t, func(field int) bool { return field == i }, text),
 				someResult(t, func(field int) bool { return field != i }, text),
-				someResult(t, func(int) bool { return rand.IntN(2) == 0 }, text),
+				someResult(t, func(int) bool { return rand.IntN(2) == 0 }, text), //nolint:gosec // a test's choice
 			} {
 				if got, want := r.Encode(), likeJSON(t, r); !bytes.Equal(got, want) {
 					t.Fatalf("got\n%s\nwant\n%s", got, want)
