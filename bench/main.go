@@ -115,7 +115,7 @@ func (b *bench) parse(args []string) ([]measurement, error) {
 	flags.BoolVar(&b.quick, "quick", false, "small sizes: to see that a case works, not what it measures")
 	flags.BoolVar(&b.json, "json", false, "one JSON object a row in place of Markdown")
 	flags.BoolVar(&b.keep, "keep", false, "leave the folder with configurations and logs")
-	flags.IntVar(&b.runs, "runs", 0, "`times` that each row of seconds, churn, jitter and beside is measured (default 1; beside 3)")
+	flags.IntVar(&b.runs, "runs", 0, "`times` that each row is measured: of seconds, churn and jitter (default 1), beside and light (3), crowd, drain and ledger (5)")
 	flags.StringVar(&b.into, "into", "", "put each table into this `file`, in the place of the one with the same title")
 	flags.StringVar(&b.module, "module", "..", "the `folder` of wxcourier's main module")
 	flags.Usage = func() {

@@ -10,9 +10,10 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// The headers that our asynq tasks carry.
+// The headers that our asynq tasks may carry.
 const (
-	// HeaderEnqueuedAt holds the time of enqueuing, in RFC 3339 with nanoseconds.
+	// HeaderEnqueuedAt holds the time of enqueuing, in RFC 3339 with nanoseconds. Only a task
+	// that a plain asynq.Client enqueues has it: of a [Client]'s the ledger knows the time.
 	HeaderEnqueuedAt = "wxcourier-enqueued-at"
 	// HeaderTraceParent holds a W3C trace context, where the producer gave one.
 	HeaderTraceParent = "traceparent"
