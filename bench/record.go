@@ -79,6 +79,9 @@ func ending(last string) string {
 func behindTable(lines []string, from int) int {
 	inTable := func(s string) bool { return strings.HasPrefix(s, "|") }
 	at := find(lines, from, inTable)
+	if at == len(lines) { // there is no table: all of it is somebody's
+		return from
+	}
 	at = find(lines, at, func(s string) bool { return !inTable(s) })
 	next := find(lines, at, func(s string) bool { return s != "" })
 	if next == len(lines) || !strings.HasPrefix(lines[next], measuredMark) {

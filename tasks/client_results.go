@@ -32,7 +32,7 @@ func (c *Client) Result(ctx context.Context, app, id string) (Result, error) {
 	_, typ, _, _ := ParseQueue(record.Queue)
 	return Result{
 		ID: id, App: app, Type: typ, State: State(record.State),
-		Attempts: record.Attempts, Generation: record.Generation,
+		Attempts: record.Attempts, Generation: record.Generation, EnqueuedAt: record.Enqueued,
 	}, nil
 }
 

@@ -272,7 +272,8 @@ func TestWaitAndUnknownIDs(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if r, err := client.Wait(ctx, clientApp, "waits"); !errors.Is(err, context.DeadlineExceeded) || r.State != tasks.StateWaiting {
+	r, err := client.Wait(ctx, clientApp, "waits")
+	if !errors.Is(err, context.DeadlineExceeded) || r.State != tasks.StateWaiting || time.Since(r.EnqueuedAt).Abs() > time.Minute {
 		t.Errorf("wait in vain: %+v, %v", r, err)
 	}
 }

@@ -114,7 +114,8 @@ type Result struct {
 
 // Encode is the record as JSON, as json.Marshal writes it, but with nothing escaped that
 // need not be. There is one for every task, and reflection would take as long as several
-// other steps of its delivery together. Times must have a year of four digits.
+// other steps of its delivery together. A time that RFC 3339 cannot say, with a year of four
+// digits, is left out: nobody could read the record.
 func (r Result) Encode() []byte {
 	dst := make([]byte, 0, 512)
 	text := func(name, s string) {
@@ -129,9 +130,10 @@ func (r Result) Encode() []byte {
 		dst = strconv.AppendInt(append(dst, name...), int64(n), 10)
 	}
 	instant := func(name string, t time.Time) {
-		if !t.IsZero() {
+		t = wholeMinutes(t)
+		if year := t.Year(); !t.IsZero() && year >= 0 && year <= 9999 {
 			dst = append(append(dst, name...), '"')
-			dst = append(wholeMinutes(t).AppendFormat(dst, time.RFC3339Nano), '"')
+			dst = append(t.AppendFormat(dst, time.RFC3339Nano), '"')
 		}
 	}
 	text(`{"id":`, r.ID)

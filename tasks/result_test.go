@@ -65,6 +65,23 @@ func TestResultEncode(t *testing.T) {
 	}
 }
 
+// A time may come from somebody's header, and be in another year where it is written.
+func TestResultEncodeOddTimes(t *testing.T) {
+	for _, at := range []time.Time{
+		time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).In(time.FixedZone("", 8*3600)),
+		time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC).In(time.FixedZone("", -8*3600)),
+		time.Date(2026, 11, 21, 8, 0, 0, 0, time.FixedZone("", 8*3600+343)),
+	} {
+		var back tasks.Result
+		if err := json.Unmarshal(tasks.Result{ID: "a", EnqueuedAt: at}.Encode(), &back); err != nil || back.ID != "a" {
+			t.Errorf("%v: %+v, %v", at, back, err)
+		}
+		if readable := at.Year() == 2026; readable != back.EnqueuedAt.Equal(at) {
+			t.Errorf("%v was read back as %v", at, back.EnqueuedAt)
+		}
+	}
+}
+
 // What encoding/json escapes for JavaScript, or repairs, means the same when it is read.
 func TestResultEncodeIsReadBack(t *testing.T) {
 	for _, text := range []string{"\u2028 and \u2029", "cut \xe8\xae", "\x00"} {

@@ -149,9 +149,6 @@ func newBase(cfg Config) base {
 func (b base) endpoint(path Endpoint, query string) *url.URL {
 	u := *b.url
 	u.Path += string(path)
-	if u.RawPath != "" {
-		u.RawPath += string(path)
-	}
 	u.RawQuery = query
 	return &u
 }
@@ -175,9 +172,6 @@ func (o *outgoing) unfit(err error) error {
 	return &TransportError{Endpoint: o.endpoint, Op: "prepare", Err: o.hidden.err(err)}
 }
 
-// jsonHeader is that of all requests in JSON: net/http's own transport only reads it.
-var jsonHeader = headerOf(contentJSON)
-
 func headerOf(contentType string) http.Header {
 	h := http.Header{"User-Agent": {"wxcourier"}}
 	if contentType != "" {
@@ -199,14 +193,17 @@ type reply struct {
 // It asks the transport itself: an http.Client would follow redirects, which carries the
 // token elsewhere and sends the request twice, and write the URL into its errors.
 type exchanger struct {
-	transport http.RoundTripper
-	foreign   bool // not net/http's: who knows what it does to a request
-	timeout   time.Duration
+	transport  http.RoundTripper
+	timeout    time.Duration
+	jsonHeader http.Header // of all requests in JSON; nil when each has its own
 }
 
 func newExchanger(rt http.RoundTripper, timeout time.Duration) *exchanger {
-	_, own := rt.(*http.Transport)
-	return &exchanger{transport: rt, foreign: !own, timeout: timeout}
+	x := &exchanger{transport: rt, timeout: timeout}
+	if _, ok := rt.(*http.Transport); ok { // which only reads it; another one may write
+		x.jsonHeader = headerOf(contentJSON)
+	}
+	return x
 }
 
 // closeIdle closes the connections that no request is using, where the transport keeps any.
@@ -250,7 +247,7 @@ func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, er
 	if len(out.body) > 0 {
 		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(out.body)), int64(len(out.body))
 	}
-	if req.Header = jsonHeader; out.contentType != contentJSON || x.foreign {
+	if req.Header = x.jsonHeader; req.Header == nil || out.contentType != contentJSON {
 		req.Header = headerOf(out.contentType)
 	}
 	resp, err := x.transport.RoundTrip(req)

@@ -268,6 +268,45 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 	}
 }
 
+// scribe is a transport that writes into the requests it is given, which it must not.
+type scribe struct {
+	next  http.RoundTripper
+	found []string
+}
+
+func (s *scribe) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.found = append(s.found, r.Header.Get("X-Scribe"))
+	r.Header.Set("X-Scribe", "was here")
+	return s.next.RoundTrip(r)
+}
+
+// Requests share a header with net/http's own transport alone.
+func TestForeignTransportsHaveTheirOwnHeaders(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Get("Content-Type") + " " + r.Header.Get("User-Agent"); got != "application/json wxcourier" {
+			t.Errorf("the server got %q", got)
+		}
+		_, _ = io.WriteString(w, okAnswer)
+	}))
+	defer server.Close()
+	s := &scribe{next: newTransport()}
+	cfg := Config{BaseURL: server.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}
+	for _, c := range []*Client{
+		NewClient(cfg, &fixedTokens{token: testToken}, WithTransport(s)), NewClient(cfg, &fixedTokens{token: testToken}),
+	} {
+		for range 2 {
+			if _, err := c.Call(t.Context(), testApp, Request{Path: EndpointSubscribe, Body: []byte(testBody)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.CloseIdle()
+	}
+	s.next.(*http.Transport).CloseIdleConnections()
+	if len(s.found) != 2 || s.found[0] != "" || s.found[1] != "" {
+		t.Errorf("an earlier request's header came along: %q", s.found)
+	}
+}
+
 func TestNothingWritten(t *testing.T) {
 	var requests atomic.Int64
 	secure := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))

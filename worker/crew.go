@@ -16,6 +16,7 @@ type crew struct {
 type member struct {
 	next     chan func()   // its next work; closed when it is dismissed
 	finished chan struct{} // gets a token at the end of each
+	gone     bool          // its goroutine has ended, before finished had the last token
 }
 
 // do runs f on one of the crew, and waits for it. Whoever is not there is hired; there
@@ -39,15 +40,26 @@ func (c *crew) one() *member {
 	m := &member{next: make(chan func(), 1), finished: make(chan struct{}, 1)}
 	c.all.Go(func() {
 		for f := range m.next {
-			f()
-			m.finished <- struct{}{}
+			m.work(f)
 		}
 	})
 	return m
 }
 
+// work does one piece of work. A hook of an embedder's may end the goroutine in it, as a
+// test's Fatal does.
+func (m *member) work(f func()) {
+	m.gone = true
+	defer func() { m.finished <- struct{}{} }()
+	f()
+	m.gone = false
+}
+
 // release lets a member wait for more, or go when the crew was dismissed.
 func (c *crew) release(m *member) {
+	if m.gone {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.done {

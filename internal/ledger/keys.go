@@ -4,9 +4,9 @@
 // A task's record is the hash wxcourier:{<app>}:task:<id>, from its first run on, or from
 // when it is canceled or ends. Until then the task has a mark alone, a field of one of the
 // hashes wxcourier:{<app>}:waiting:<n>: there may be millions of them, and a key costs
-// Redis more than what a mark says. An id has a mark or a record, never both. All keys of
-// an app share its hash tag, so that each step below is one script on one slot, also on
-// Redis Cluster:
+// Redis more than what a mark says. An id has a mark or a record, not both, unless somebody
+// else's hand has spoiled the mark. All keys of an app share its hash tag, so that each step
+// below is one script on one slot, also on Redis Cluster:
 //
 //	Mark    the producer claims the id and its queue              scheduled, waiting
 //	Open    a runner takes the task, or learns why it may not     sending

@@ -37,7 +37,7 @@ local function read(mark) return string.match(mark, "^(%w+) (%S+) ?(%S*)$") end
 `
 
 // mayRead is what readMark reads, for Go.
-var mayRead = regexp.MustCompile(`^([0-9A-Za-z]+) (\S+?)(?: (\S+))?$`)
+var mayRead = regexp.MustCompile(`^([0-9A-Za-z]+) (\S+?)(?: (\S*))?$`)
 
 // enqueuedText is how marks and records write the time of enqueuing; 0 is not known.
 func enqueuedText(t time.Time) string { return strconv.FormatInt(max(t.UnixMicro(), 0), 36) }
