@@ -71,13 +71,12 @@ func (c *workerCommand) Run(p *program) error {
 	return replica.Run(p.ctx)
 }
 
-// collectLess makes a replica collect garbage less often: of the few megabytes that are in
-// use, it may keep two and a half times as many in place of two. Three times as many are 5 %
-// less CPU of a busy replica, and 10 MB more memory at 3,000 tasks a second; this is between
-// the two. $GOGC, where it is set, decides.
+// collectLess halves how often a replica collects garbage: of the few megabytes that are in
+// use, it may then keep three times as many in place of two. That is 5 % less CPU of a busy
+// replica, and 10 MB more memory at 3,000 tasks a second. $GOGC, where it is set, decides.
 func (p *program) collectLess() {
 	if !slices.ContainsFunc(p.env, func(entry string) bool { return strings.HasPrefix(entry, "GOGC=") }) {
-		debug.SetGCPercent(150)
+		debug.SetGCPercent(200)
 	}
 }
 
