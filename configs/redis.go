@@ -74,10 +74,9 @@ const (
 	poolSize    = 100
 	dialTimeout = 3 * time.Second
 	ioTimeout   = 4 * time.Second
-	// A command and its reply have some hundred bytes, a batch of them some ten thousand.
-	// go-redis' own buffers are four times these, and there are two for each connection.
-	bufferSize         = 8 << 10
-	pipelineBufferSize = 32 << 10
+	// A command and its reply have some hundred bytes. go-redis' own buffers are four times
+	// this, and there are two for each connection; those for pipelines stay as they are.
+	bufferSize = 8 << 10
 )
 
 // NewClient makes a client. It does no I/O. The caller closes it.
@@ -89,7 +88,6 @@ func (r Redis) NewClient() redis.UniversalClient {
 		DialTimeout: dialTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout,
 		ContextTimeoutEnabled: true,
 		ReadBufferSize:        bufferSize, WriteBufferSize: bufferSize,
-		PipelineReadBufferSize: pipelineBufferSize, PipelineWriteBufferSize: pipelineBufferSize,
 	}
 	if r.TLS {
 		options.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
