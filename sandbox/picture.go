@@ -15,6 +15,9 @@ import (
 // modules is the number of dark and light fields along each side of the drawn code.
 const modules = 25
 
+// jpegQuality keeps a code of the usual width near 10 KB.
+const jpegQuality = 30
+
 // keptPictures bounds how many drawings are kept: a caller may ask for any width.
 const keptPictures = 64
 
@@ -65,7 +68,7 @@ func (l look) draw() []byte {
 	} else {
 		img := image.NewGray(bounds)
 		l.paint(img.Pix, [2]uint8{0xff, 0})
-		err = jpeg.Encode(&buf, img, nil)
+		err = jpeg.Encode(&buf, img, &jpeg.Options{Quality: jpegQuality})
 	}
 	if err != nil {
 		panic(err) // a buffer takes everything

@@ -23,15 +23,11 @@ func TestEveryCodeCanBeProduced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		target := path + "?access_token=" + token
+		target, body := path+"?access_token="+token, goodBody(path, "o1")
 		switch path {
 		case pathToken:
 			target = path + "?grant_type=client_credential&appid=" + testApp + "&secret=x"
 		case pathStableToken:
-			target = path
-		}
-		body := goodBody(path, "o1")
-		if path == pathStableToken {
 			body = `{"grant_type":"client_credential","appid":"` + testApp + `","secret":"x"}`
 		}
 		a := ask(t, s, s.rows[path].method, target, body)
