@@ -26,8 +26,8 @@ const (
 type textRequest struct {
 	anonymous
 	Content string `json:"content"`
-	Version int    `json:"version"`
-	Scene   int    `json:"scene"`
+	Version number `json:"version"`
+	Scene   number `json:"scene"`
 	OpenID  string `json:"openid"`
 }
 
@@ -95,13 +95,54 @@ func answerTextCheck(s *Server, x *exchange) reply {
 	if x.fault.manner == mannerRisky {
 		found = verdict{"risky", labelIllegal}
 	}
-	mixed := scramble(x.serial)
 	return jsonReply(struct {
 		plainAnswer
 		Detail  []detail `json:"detail"`
 		TraceID string   `json:"trace_id"`
 		Result  verdict  `json:"result"`
-	}{plainAnswer{ErrMsg: "ok"}, []detail{{Strategy: "content_model", verdict: found, Prob: 90}}, fmt.Sprintf("%08x-%016x", x.at.Unix(), mixed), found})
+	}{plainAnswer{ErrMsg: "ok"}, []detail{{Strategy: "content_model", verdict: found, Prob: 90}}, traceID(x), found})
+}
+
+func traceID(x *exchange) string { return fmt.Sprintf("%08x-%016x", x.at.Unix(), scramble(x.serial)) }
+
+// mediaRequest is the body of media_check_async. Version 1 has neither scene nor openid.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/sec-center/sec-check/api_mediacheckasync.html
+type mediaRequest struct {
+	anonymous
+	MediaURL  string `json:"media_url"`
+	MediaType number `json:"media_type"` // 1 audio, 2 image
+	Version   number `json:"version"`
+	Scene     number `json:"scene"`
+	OpenID    string `json:"openid"`
+}
+
+func (q *mediaRequest) receiver() string { return q.OpenID }
+func (q *mediaRequest) carrier() string  { return q.OpenID }
+
+func (q *mediaRequest) check(*site) *refusal {
+	switch {
+	case !webAddress(q.MediaURL):
+		return refuse(40066)
+	case q.MediaType != 1 && q.MediaType != 2:
+		return refuse(40004)
+	case q.Version < 0 || q.Version > 2:
+		return refuse(40097)
+	case q.Version < 2:
+		return nil
+	case q.Scene < 1 || q.Scene > 4:
+		return refuse(40129)
+	case !validOpenID(q.OpenID):
+		return refuse(40003)
+	}
+	return nil
+}
+
+// answerMediaCheck gives the id under which WeChat pushes what it found; the sandbox pushes nothing.
+func answerMediaCheck(_ *Server, x *exchange) reply {
+	return jsonReply(struct {
+		plainAnswer
+		TraceID string `json:"trace_id"`
+	}{plainAnswer{ErrMsg: "ok"}, traceID(x)})
 }
 
 // imageRequest is the upload of img_sec_check.
@@ -127,7 +168,7 @@ func (q *imageRequest) carrier() string {
 
 func (q *imageRequest) check(*site) *refusal {
 	switch {
-	case len(q.data) == 0:
+	case len(q.data) == 0, q.fileName == "": // WeChat takes a part without a file name for a form field
 		return refuse(41005)
 	case len(q.data) > largestImage:
 		return refuse(40006)

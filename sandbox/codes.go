@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 )
 
@@ -38,10 +39,13 @@ func (d drawing) width() int {
 	return d.Width
 }
 
+func (d drawing) transparent() bool { return d.IsHyaline }
+
 // picture is a request that is answered by an image.
 type picture interface {
 	width() int
-	target() string // what the code leads to
+	transparent() bool // without a ground, which only PNG can be
+	target() string    // what the code leads to
 }
 
 // unlimitedRequest is the body of getwxacodeunlimit.
@@ -101,6 +105,8 @@ type qrCodeRequest struct {
 func (q *qrCodeRequest) carrier() string { return queryFault(q.Path) }
 func (q *qrCodeRequest) target() string  { return q.Path }
 
+func (q *qrCodeRequest) transparent() bool { return false } // is_hyaline is not among its fields
+
 func (q *qrCodeRequest) check(*site) *refusal {
 	if no := checkCodePath(q.Path, len(q.Path), longestQRPath); no != nil {
 		return no
@@ -127,5 +133,9 @@ func grantLimitedCode(s *Server, x *exchange) (no *refusal) {
 
 func answerPicture(s *Server, x *exchange) reply {
 	p, _ := x.req.(picture)
-	return reply{status: 200, contentType: "image/png", numUsed: x.numUsed, body: s.pictures.draw(p.width(), p.target())}
+	kind := "image/jpeg"
+	if p.transparent() {
+		kind = "image/png"
+	}
+	return reply{status: http.StatusOK, contentType: kind, numUsed: x.numUsed, body: s.pictures.draw(p)}
 }

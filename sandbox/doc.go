@@ -14,8 +14,11 @@
 //
 // Tokens of both families (/cgi-bin/token: each call makes a new one and the one before lives five minutes on;
 // /cgi-bin/stable_token: the same one while it is valid), subscribe, template, official-account subscribe, custom and uniform
-// messages, URL schemes and links, the three kinds of codes, the text and image checks, quota/get and clear_quota. The
-// documented limits hold per app: seconds and minutes in any sliding window, days by the calendar of Asia/Shanghai.
+// messages, URL schemes and links, NFC schemes, short links, the three kinds of codes, the text, image and media checks,
+// quota/get, clear_quota with a token and (v2) with the secret, rid/get, gettemplate, jscode2session, getuserphonenumber,
+// getliveinfo, and the daily visits and user portrait of /datacube. The documented limits hold per app: seconds and minutes
+// in any sliding window, days by the calendar of Asia/Shanghai. People, phone numbers, templates, rooms and figures are made
+// up, and the same each time. A request without Content-Length is answered 412, as by WeChat's front door.
 // Sources: the pages of https://developers.weixin.qq.com/miniprogram/dev/server/API/ and
 // https://developers.weixin.qq.com/doc/service/.
 //
@@ -33,8 +36,8 @@
 //	slow*       300 ms more                 badgateway  502 with an HTML page, not accepted
 //	unsubscribed* 43101   blocked* 43004    inactive* 45015   badopenid* 40003   risky* a check says risky
 //
-// Requests without an openid name a fault at the start of jump_wxa.query, query or scene ("busy-1" or "fault=busy&id=1"), or
-// as the parameter fault in the query of path; an image by its file name or by the text "sandbox:fault=<name>;" among its
+// Requests without an openid name a fault at the start of jump_wxa.query, query, scene, js_code or code ("busy-1" or
+// "fault=busy&id=1"), or as the parameter fault in the query of path or page_url; an image by its file name or by the text "sandbox:fault=<name>;" among its
 // bytes, where a decoder does not look (after the end of the picture).
 //
 // Rules made by [Server.AddFault] do the same for any call, at a rate, for an app, path, openid or template, and may answer

@@ -13,6 +13,9 @@ const (
 	pathStableToken  = "/cgi-bin/stable_token" //nolint:gosec // a path, not a credential
 	pathQuota        = "/cgi-bin/openapi/quota/get"
 	pathClearQuota   = "/cgi-bin/clear_quota"
+	pathClearQuotaV2 = "/cgi-bin/clear_quota/v2"
+	pathRID          = "/cgi-bin/openapi/rid/get"
+	pathTemplates    = "/wxaapi/newtmpl/gettemplate"
 	pathSubscribe    = "/cgi-bin/message/subscribe/send"
 	pathTemplate     = "/cgi-bin/message/template/send"
 	pathBizSubscribe = "/cgi-bin/message/subscribe/bizsend"
@@ -20,21 +23,29 @@ const (
 	pathUniform      = "/cgi-bin/message/wxopen/template/uniform_send"
 	pathScheme       = "/wxa/generatescheme"
 	pathURLLink      = "/wxa/generate_urllink"
+	pathNFCScheme    = "/wxa/generatenfcscheme"
+	pathShortLink    = "/wxa/genwxashortlink"
 	pathUnlimited    = "/wxa/getwxacodeunlimit"
 	pathCode         = "/wxa/getwxacode"
 	pathQRCode       = "/cgi-bin/wxaapp/createwxaqrcode"
 	pathTextCheck    = "/wxa/msg_sec_check"
 	pathImageCheck   = "/wxa/img_sec_check"
+	pathMediaCheck   = "/wxa/media_check_async"
+	pathSession      = "/sns/jscode2session"
+	pathPhone        = "/wxa/business/getuserphonenumber"
+	pathLive         = "/wxa/business/getliveinfo"
+	pathVisitTrend   = "/datacube/getweanalysisappiddailyvisittrend"
+	pathPortrait     = "/datacube/getweanalysisappiduserportrait"
 )
 
 // kind is what an endpoint is for, which decides what the ledger makes of it.
 type kind uint8
 
 const (
-	kindToken   kind = iota // gives out tokens; its bodies hold secrets and are not kept
-	kindAccount             // about the account: quotas
+	kindToken   kind = iota // gives out tokens
+	kindAccount             // about the account: quotas, templates
 	kindMessage             // reaches a person: twice is a duplicate
-	kindProduct             // gives something back: links, codes, checks
+	kindProduct             // gives something back: links, codes, checks, logins, figures
 )
 
 // endpoint is one row of the table: how its calls are read, whose they are, and what a good one does and answers.
@@ -42,6 +53,7 @@ type endpoint struct {
 	path     string
 	method   string
 	kind     kind
+	secret   bool // the request carries the app secret in place of a token: its body is not kept
 	serial   bool // one call to an openid at a time, 43108 otherwise
 	credits  bool // spends one acceptance of the person
 	decode   func(r *http.Request, body []byte) (request, *refusal)
@@ -53,25 +65,37 @@ type endpoint struct {
 func endpoints() []endpoint {
 	get, post := http.MethodGet, http.MethodPost
 	return []endpoint{
-		{path: pathToken, method: get, kind: kindToken, decode: decodeTokenQuery, identify: byCredentials, grant: grantClassic, answer: answerToken},
-		{path: pathStableToken, method: post, kind: kindToken, decode: decodeJSON[tokenRequest], identify: byCredentials, grant: grantStable, answer: answerToken},
+		{path: pathToken, method: get, kind: kindToken, secret: true, decode: decodeTokenQuery, identify: byCredentials, grant: grantClassic, answer: answerToken},
+		{path: pathStableToken, method: post, kind: kindToken, secret: true, decode: decodeJSON[tokenRequest], identify: byCredentials, grant: grantStable, answer: answerToken},
 		{path: pathQuota, method: post, kind: kindAccount, decode: decodeJSON[quotaRequest], identify: byToken, grant: grantQuota, answer: answerQuota},
 		{path: pathClearQuota, method: post, kind: kindAccount, decode: decodeJSON[clearRequest], identify: byToken, grant: grantClear, answer: answerOK},
+		{path: pathClearQuotaV2, method: post, kind: kindAccount, secret: true, decode: decodeClearSecret, identify: byCredentials, grant: grantClear, answer: answerOK},
+		{path: pathRID, method: post, kind: kindAccount, decode: decodeJSON[ridRequest], identify: byToken, grant: grantRID, answer: answerRID},
+		{path: pathTemplates, method: get, kind: kindAccount, decode: decodeBare, identify: byToken, answer: answerTemplates},
 
 		{path: pathSubscribe, method: post, kind: kindMessage, serial: true, credits: true, decode: decodeJSON[subscribeRequest], identify: byToken, grant: grantMessage, answer: answerMessageID},
 		{path: pathTemplate, method: post, kind: kindMessage, decode: decodeJSON[templateRequest], identify: byToken, grant: grantMessage, answer: answerMessageID},
-		{path: pathBizSubscribe, method: post, kind: kindMessage, credits: true, decode: decodeJSON[subscribeRequest], identify: byToken, grant: grantMessage, answer: answerOK},
+		{path: pathBizSubscribe, method: post, kind: kindMessage, credits: true, decode: decodeJSON[bizRequest], identify: byToken, grant: grantMessage, answer: answerMessageID},
 		{path: pathCustom, method: post, kind: kindMessage, decode: decodeJSON[customRequest], identify: byToken, answer: answerOK},
 		{path: pathUniform, method: post, kind: kindMessage, decode: decodeJSON[uniformRequest], identify: byToken, answer: answerOK},
 
 		{path: pathScheme, method: post, kind: kindProduct, decode: decodeJSON[schemeRequest], identify: byToken, answer: answerScheme},
 		{path: pathURLLink, method: post, kind: kindProduct, decode: decodeJSON[urlLinkRequest], identify: byToken, answer: answerURLLink},
+		{path: pathNFCScheme, method: post, kind: kindProduct, decode: decodeJSON[nfcRequest], identify: byToken, answer: answerScheme},
+		{path: pathShortLink, method: post, kind: kindProduct, decode: decodeJSON[shortLinkRequest], identify: byToken, grant: grantShortLink, answer: answerShortLink},
 		{path: pathUnlimited, method: post, kind: kindProduct, decode: decodeJSON[unlimitedRequest], identify: byToken, answer: answerPicture},
 		{path: pathCode, method: post, kind: kindProduct, decode: decodeJSON[codeRequest], identify: byToken, grant: grantLimitedCode, answer: answerPicture},
 		{path: pathQRCode, method: post, kind: kindProduct, decode: decodeJSON[qrCodeRequest], identify: byToken, grant: grantLimitedCode, answer: answerPicture},
 
 		{path: pathTextCheck, method: post, kind: kindProduct, decode: decodeJSON[textRequest], identify: byToken, answer: answerTextCheck},
 		{path: pathImageCheck, method: post, kind: kindProduct, decode: decodeImage, identify: byToken, answer: answerOK},
+		{path: pathMediaCheck, method: post, kind: kindProduct, decode: decodeJSON[mediaRequest], identify: byToken, answer: answerMediaCheck},
+
+		{path: pathSession, method: get, kind: kindProduct, secret: true, decode: decodeSession, identify: byCredentials, grant: grantSession, answer: answerSession},
+		{path: pathPhone, method: post, kind: kindProduct, decode: decodeJSON[phoneRequest], identify: byToken, grant: grantPhone, answer: answerPhone},
+		{path: pathVisitTrend, method: post, kind: kindProduct, decode: decodeJSON[trendRequest], identify: byToken, answer: answerTrend},
+		{path: pathPortrait, method: post, kind: kindProduct, decode: decodeJSON[portraitRequest], identify: byToken, answer: answerPortrait},
+		{path: pathLive, method: post, kind: kindProduct, decode: decodeJSON[liveRequest], identify: byToken, answer: answerLive},
 	}
 }
 
@@ -90,6 +114,13 @@ func (anonymous) receiver() string { return "" }
 func (anonymous) template() string { return "" }
 func (anonymous) carrier() string  { return "" }
 
+// bareRequest is a request that says all in its path.
+type bareRequest struct{ anonymous }
+
+func (bareRequest) check(*site) *refusal { return nil }
+
+func decodeBare(*http.Request, []byte) (request, *refusal) { return bareRequest{}, nil }
+
 // decodeJSON reads a body that must be one JSON object whose fields have the documented types.
 func decodeJSON[T any, P interface {
 	*T
@@ -107,6 +138,17 @@ func decodeJSON[T any, P interface {
 		return req, refuse(47001)
 	}
 	return req, nil
+}
+
+// number is an integer that may stand in quotes: some SDKs send it so, and WeChat takes it.
+type number int
+
+// UnmarshalJSON reads 2 and "2".
+func (n *number) UnmarshalJSON(text []byte) error {
+	if unquoted, quoted := bytes.CutPrefix(text, []byte{'"'}); quoted {
+		text = bytes.TrimSuffix(unquoted, []byte{'"'})
+	}
+	return json.Unmarshal(text, (*int)(n))
 }
 
 // escaped tells whether a JSON text has \uXXXX escapes, which some of WeChat's message endpoints show to people as they are.

@@ -1,9 +1,8 @@
 package sandbox
 
 import (
-	"bytes"
 	"fmt"
-	"image/png"
+	"image"
 	"strings"
 	"testing"
 	"time"
@@ -20,19 +19,19 @@ func TestEveryEndpointAcceptsAndRefuses(t *testing.T) {
 			if a := ask(t, s, method, path, ""); a.ErrCode != wrong || !strings.Contains(a.ErrMsg, " rid: ") {
 				t.Errorf("wrong method: %s", a.raw)
 			}
-			if row.kind < kindMessage {
+			if row.kind < kindMessage || row.secret {
 				return
 			}
-			if a := post(t, s, path, goodBody(path, "id=1")); strings.Contains(goodBodies()[path], `"touser"`) || path == pathTextCheck {
+			if a := post(t, s, path, goodBody(path, "id=1")); strings.Contains(goodBodies()[path], `"touser"`) || path == pathTextCheck || path == pathMediaCheck {
 				if a.ErrCode != 40003 {
 					t.Errorf("openid with a sign: %s", a.raw)
 				}
 			}
-			if a := post(t, s, path, goodBody(path, "o1")); a.status != 200 || a.ErrCode != 0 {
+			if a := post(t, New(Options{AllowUniform: true}), path, goodBody(path, "o1")); a.status != 200 || a.ErrCode != 0 {
 				t.Errorf("a good request: %.200s", a.raw)
 			}
 			bad := map[string]int{"": 44002, "no json": 47001, "[1]": 47001, "null": 47001, "{} {}": 47001, "{\"a\":\"\xff\"}": 47001, `{"touser":1,"jump_wxa":1,"path":1,"scene":"x","content":1}`: 47001}
-			if path == pathUnlimited || path == pathTextCheck {
+			if path == pathUnlimited || path == pathTextCheck || path == pathShortLink || goodBodiesBeside()[path] != "" {
 				delete(bad, `{"touser":1,"jump_wxa":1,"path":1,"scene":"x","content":1}`)
 			}
 			for body, code := range bad {
@@ -75,6 +74,12 @@ func TestRequestsRefused(t *testing.T) {
 		{pathBizSubscribe, `{"touser":"","template_id":"T"}`, 40003, ""},
 		{pathTemplate, `{"touser":"o1","template_id":" "}`, 40037, ""},
 		{pathTemplate, `{"touser":"o1","template_id":"T","data":{"thing01":{"value":"一二三四五六七八九十一二三四五六七八九十一"}}}`, 47003, "thing01.DATA is invalid"},
+		{pathTemplate, `{"touser":"o1","template_id":"T","data":{"keyword1":{"value":" "}}}`, 47003, `"data format error, keyword1.DATA is emtpy rid: `},
+		{pathSubscribe, `{"touser":"o1","template_id":"T","data":{"thing1":{"value":""}}}`, 47003, `"argument invalid! data.thing1.value is emtpy rid: `},
+		{pathSubscribe, `{"touser":"o1","template_id":"T","data":{"number1":{"value":"x"}}}`, 47003, `"argument invalid! data.number1.value invalid rid: `},
+		{pathBizSubscribe, `{"touser":"o1","template_id":"T","page":"https://example.com/a?b=1","data":{"thing1":{"value":"x"}}}`, 0, `"msgid":`},
+		{pathBizSubscribe, `{"touser":"o1","template_id":"T","page":"https://","data":{"thing1":{"value":"x"}}}`, 41030, ""},
+		{pathBizSubscribe, `{"touser":"o1","template_id":"T","page":"pages/gone","data":{"thing1":{"value":"x"}}}`, 41030, ""},
 		{pathTemplate, `{"touser":"o1","template_id":"T","miniprogram":{"appid":"x"},"data":{"first":{"value":"x"}}}`, 40013, ""},
 		{pathCustom, `{"touser":"","msgtype":"text","text":{"content":"x"}}`, 40003, ""},
 		{pathCustom, `{"touser":"o1","msgtype":"letter"}`, 40008, ""},
@@ -102,6 +107,16 @@ func TestRequestsRefused(t *testing.T) {
 		{pathURLLink, `{"query":"汉"}`, 40212, ""},
 		{pathURLLink, `{"expire_time":1}`, 85401, ""},
 		{pathURLLink, `{}`, 0, ""},
+		{pathNFCScheme, `{"jump_wxa":{}}`, 9800003, ""},
+		{pathNFCScheme, `{"model_id":"m","jump_wxa":{"path":"pages/gone"}}`, 40165, ""},
+		{pathNFCScheme, `{"model_id":"m","jump_wxa":{"query":"汉"}}`, 40212, ""},
+		{pathNFCScheme, `{"model_id":"m","jump_wxa":{"env_version":"x"}}`, 85402, ""},
+		{pathNFCScheme, `{"model_id":"m"}`, 0, `"openlink":"weixin://dl/business/?t=`},
+		{pathShortLink, `{}`, 40066, ""},
+		{pathShortLink, `{"page_url":"pages/gone"}`, 40066, ""},
+		{pathShortLink, `{"page_url":"pages/index/index?` + strings.Repeat("x", 1024) + `"}`, 40066, ""},
+		{pathShortLink, `{"page_url":"pages/index/index?a=1","page_title":"` + strings.Repeat("长", 21) + `"}`, 0, `"link":"#小程序://` + strings.Repeat("长", 20) + `.../`},
+		{pathShortLink, `{"page_url":"pages/index/index"}`, 0, `"link":"#小程序://小程序/`},
 		{pathUnlimited, `{"scene":"` + strings.Repeat("x", 33) + `"}`, 40169, ""},
 		{pathUnlimited, `{"scene":"a%20"}`, 40129, ""},
 		{pathUnlimited, `{"scene":"scancode_time=1"}`, 85096, ""},
@@ -125,7 +140,22 @@ func TestRequestsRefused(t *testing.T) {
 		{pathTextCheck, `{"content":"` + strings.Repeat("汉", 2501) + `","version":2,"scene":1,"openid":"o1"}`, 45002, ""},
 		{pathTextCheck, `{"content":"` + strings.Repeat("汉", 2500) + `","version":2,"scene":1,"openid":"o1"}`, 0, `"trace_id"`},
 		{pathTextCheck, `{"content":"` + strings.Repeat("x", 500_001) + `"}`, 45002, ""},
+		{pathTextCheck, `{"content":"x","version":"2","scene":"1","openid":"o1"}`, 0, `"trace_id"`},
+		{pathTextCheck, `{"content":"x","version":"3","scene":1,"openid":"o1"}`, 40097, ""},
+		{pathTextCheck, `{"content":"x","version":"two","scene":1,"openid":"o1"}`, 47001, ""},
+		{pathTextCheck, `{"content":"x","version":"2"2","scene":1,"openid":"o1"}`, 47001, ""},
+		{pathTextCheck, `{"content":"x","version":2.5,"scene":1,"openid":"o1"}`, 47001, ""},
+		{pathMediaCheck, `{"media_type":2}`, 40066, ""},
+		{pathMediaCheck, `{"media_url":"a.png","media_type":2}`, 40066, ""},
+		{pathMediaCheck, `{"media_url":"https://x/a.png"}`, 40004, ""},
+		{pathMediaCheck, `{"media_url":"https://x/a.png","media_type":3}`, 40004, ""},
+		{pathMediaCheck, `{"media_url":"https://x/a.png","media_type":1,"version":3}`, 40097, ""},
+		{pathMediaCheck, `{"media_url":"https://x/a.png","media_type":1,"version":2,"openid":"o1"}`, 40129, ""},
+		{pathMediaCheck, `{"media_url":"https://x/a.png","media_type":1,"version":2,"scene":1}`, 40003, ""},
+		{pathMediaCheck, `{"media_url":"https://x/a.png","media_type":1}`, 0, `"trace_id":"`},
 		{pathImageCheck, upload("a.png", ""), 41005, ""},
+		{pathImageCheck, upload("", tinyPNG), 41005, ""},
+		{pathImageCheck, strings.Replace(upload("a.png", tinyPNG), `; filename="a.png"`, "", 1), 41005, "media data missing"},
 		{pathImageCheck, upload("a.png", tinyPNG+strings.Repeat("x", 1<<20)), 40006, ""},
 		{pathImageCheck, upload("a.png", "plain text"), 40137, ""},
 		{pathImageCheck, "--b0und\nbroken", 47001, ""},
@@ -160,20 +190,56 @@ func TestUniform(t *testing.T) {
 }
 
 func TestPicturesHonourWidthAndRequest(t *testing.T) {
+	tests := []struct {
+		path, body string
+		width      int
+		format     string
+		leadsTo    string
+	}{
+		{pathUnlimited, `{"scene":"a=1"}`, 430, "jpeg", "?scene=a=1"},
+		{pathUnlimited, `{"scene":"a=2","width":280,"is_hyaline":false}`, 280, "jpeg", "?scene=a=2"},
+		{pathUnlimited, `{"scene":"a=3","width":1280}`, 1280, "jpeg", "?scene=a=3"},
+		{pathUnlimited, `{"scene":"a=4","is_hyaline":true}`, 430, "png", "?scene=a=4"},
+		{pathUnlimited, `{"scene":"a=5","check_path":false,"page":"` + strings.Repeat("汉", 20_000) + `"}`, 430, "jpeg", `\u6c49\u6c49`},
+		{pathCode, `{"path":"p?a=6"}`, 430, "jpeg", "p?a=6"},
+		{pathCode, `{"path":"p?a=7","width":300,"is_hyaline":true}`, 300, "png", "p?a=7"},
+		{pathQRCode, `{"path":"p?a=8"}`, 430, "jpeg", "p?a=8"},
+		{pathQRCode, `{"path":"p?a=9","is_hyaline":true}`, 430, "jpeg", "p?a=9"},
+	}
 	s := New(Options{})
-	for width, body := range map[int]string{430: `{"scene":"a=1"}`, 280: `{"scene":"a=2","width":280}`, 1280: `{"scene":"a=3","width":1280}`} {
-		a := post(t, s, pathUnlimited, body)
-		config, err := png.DecodeConfig(strings.NewReader(a.raw))
-		if err != nil || config.Width != width || config.Height != width || a.kind != "image/png" {
-			t.Errorf("%s: %s %dx%d %v", body, a.kind, config.Width, config.Height, err)
+	for _, tt := range tests {
+		a := post(t, s, tt.path, tt.body)
+		img, format, err := image.Decode(strings.NewReader(a.raw))
+		if err != nil || format != tt.format || a.kind != "image/"+tt.format {
+			t.Errorf("%.60s: %s %s %v, want %s", tt.body, a.kind, format, err, tt.format)
+			continue
 		}
-		if _, err := png.Decode(strings.NewReader(a.raw)); err != nil {
-			t.Errorf("%s: %v", body, err)
+		if size := img.Bounds().Size(); size.X != tt.width || size.Y != tt.width {
+			t.Errorf("%.60s: %v, want a width of %d", tt.body, size, tt.width)
 		}
-		scene := body[strings.Index(body, "a="):][:3]
-		if !bytes.Contains([]byte(a.raw), []byte("scene="+scene)) {
-			t.Errorf("%s: the picture does not say what it leads to", body)
+		light, dark := img.At(tt.width/modules*3/2, tt.width/modules*3/2), img.At(1, 1) // a corner's ring, and its border
+		if _, _, _, alpha := light.RGBA(); (alpha == 0) != (format == "png") {
+			t.Errorf("%.60s: the ground is %v", tt.body, light)
 		}
+		if r, g, b, alpha := dark.RGBA(); r+g+b > 3<<12 || alpha != 0xffff {
+			t.Errorf("%.60s: a dark field is %v", tt.body, dark)
+		}
+		if !strings.Contains(a.raw, tt.leadsTo) {
+			t.Errorf("%.60s: the picture does not say what it leads to", tt.body)
+		}
+	}
+}
+
+// Any width may be asked for; not all of them are kept.
+func TestKeptPicturesAreBounded(t *testing.T) {
+	s := New(Options{})
+	for i := range keptPictures + 5 {
+		if a := post(t, s, pathUnlimited, fmt.Sprintf(`{"scene":"a","width":%d}`, leastWidth+i)); a.kind != "image/jpeg" {
+			t.Fatalf("width %d: %s", leastWidth+i, a.raw)
+		}
+	}
+	if got := len(s.pictures.drawn); got != keptPictures {
+		t.Errorf("%d pictures are kept, want %d", got, keptPictures)
 	}
 }
 

@@ -37,6 +37,7 @@ type exchange struct {
 	msgID     int64
 	numUsed   int64
 	quota     quotaFigures
+	found     *Call // the call that a rid stands for
 }
 
 func (x *exchange) openid() string {
@@ -66,6 +67,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, row *endpoint) {
 
 // receive reads and decodes a request; all of that needs no lock.
 func (s *Server) receive(w http.ResponseWriter, r *http.Request, row *endpoint) (*exchange, error) {
+	if r.ContentLength < 0 {
+		return nil, errNoLength
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		return nil, err
@@ -78,7 +82,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, row *endpoint) 
 		}
 		return x, nil
 	}
-	if row.kind != kindToken {
+	if !row.secret {
 		x.tokenValue = r.URL.Query().Get("access_token")
 	}
 	x.req, x.flaw = row.decode(r, body)
@@ -88,7 +92,14 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, row *endpoint) 
 	return x, nil
 }
 
+// errNoLength means that a request does not say how long its body is (Transfer-Encoding: chunked).
+var errNoLength = errors.New("sandbox: a request without Content-Length")
+
 func answerUnread(w http.ResponseWriter, err error) {
+	if errors.Is(err, errNoLength) {
+		htmlReply(http.StatusPreconditionFailed, "412 Precondition Failed").write(w)
+		return
+	}
 	var tooLarge *http.MaxBytesError
 	if !errors.As(err, &tooLarge) {
 		panic(http.ErrAbortHandler) // the caller left in the middle of its request

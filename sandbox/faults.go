@@ -74,8 +74,8 @@ func FaultNames() []string {
 	return names
 }
 
-// Fault is a rule: which calls meet which fault. Empty fields match every call, except that only a rule with the path of a
-// token or quota endpoint reaches that.
+// Fault is a rule: which calls meet which fault. Empty fields match every call, except that only a rule with the path of an
+// endpoint about tokens, quotas, request ids or templates reaches that.
 type Fault struct {
 	ID       int     `json:"id"`                 // given by AddFault
 	Name     string  `json:"fault,omitempty"`    // one of FaultNames, or "" with an ErrCode

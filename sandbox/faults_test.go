@@ -10,11 +10,11 @@ import (
 // carriers is how each endpoint is told of a fault.
 func carriers(path, fault string) string {
 	switch path {
-	case pathScheme:
+	case pathScheme, pathNFCScheme:
 		return goodBody(path, fault+"-1=1")
 	case pathURLLink:
 		return goodBody(path, "fault="+fault+"&id=1")
-	case pathCode, pathQRCode:
+	case pathCode, pathQRCode, pathShortLink:
 		return goodBody(path, fault+"&id=1")
 	case pathImageCheck:
 		return upload("upload", tinyPNG+imageFaultMark+fault+";")

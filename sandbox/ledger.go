@@ -28,7 +28,8 @@ type Call struct {
 	Fault     string        `json:"fault,omitempty"`   // the fault that it met
 	Escaped   bool          `json:"escaped,omitempty"` // its body holds \uXXXX escapes
 	Size      int           `json:"size"`              // bytes of the body
-	Body      []byte        `json:"-"`                 // its first 4 KiB; nothing of token calls
+	Body      []byte        `json:"-"`                 // its first 4 KiB; nothing of calls that carry a secret
+	caller    string        // the address that the call came from
 }
 
 // Filter chooses calls; empty fields choose all.
@@ -98,6 +99,7 @@ func newLedger(opts Options) *ledger {
 func (l *ledger) enter(s *Server, x *exchange) {
 	c := Call{
 		At: x.at, Path: x.path, OpenID: x.openid(), Template: x.template(), Fault: x.fault.label, MsgID: x.msgID,
+		caller:    x.remote,
 		Delivered: x.accepted && !x.repeated && x.row.kind >= kindMessage, Repeated: x.repeated, Size: len(x.body),
 	}
 	if x.account != nil {
@@ -109,7 +111,7 @@ func (l *ledger) enter(s *Server, x *exchange) {
 	case !x.accepted:
 		c.ErrCode = Unanswered
 	}
-	if _, upload := x.req.(*imageRequest); x.row.kind != kindToken {
+	if _, upload := x.req.(*imageRequest); !x.row.secret {
 		c.Body = slices.Clone(x.body[:min(len(x.body), keptBody)])
 		c.Escaped = !upload && escaped(x.body)
 	}

@@ -21,6 +21,7 @@ type beyond struct{ second, minute, day, total refusal }
 func documentedLimits() []limitRow {
 	minuteOfCodes := refusal{45009, "api freq out of limit"} // the same code as a day's, on this endpoint for a minute
 	dayOfLinks := refusal{44993, errmsg(44993)}
+	totalOfLinks := refusal{85400, errmsg(85400)}
 	minuteOfChecks := refusal{44991, errmsg(44991)}
 	return []limitRow{
 		{name: pathToken, limit: Limit{PerDay: 2_000}},
@@ -31,10 +32,14 @@ func documentedLimits() []limitRow {
 		{name: pathScheme, limit: Limit{PerSecond: 100}},
 		{name: pathURLLink, limit: Limit{PerSecond: 100}},
 		{name: "links", members: []string{pathScheme, pathURLLink}, limit: Limit{PerDay: 500_000}, beyond: beyond{day: dayOfLinks}},
+		{name: pathNFCScheme, limit: Limit{PerSecond: 100, PerDay: 500_000}, beyond: beyond{day: dayOfLinks}},
+		{name: pathShortLink, limit: Limit{PerDay: 10_000_000, Total: 100_000}, beyond: beyond{total: totalOfLinks}}, // in all: permanent ones
 		{name: pathUnlimited, limit: Limit{PerMinute: 5_000}, beyond: beyond{minute: minuteOfCodes}},
 		{name: "qrcode", members: []string{pathCode, pathQRCode}, limit: Limit{Total: 100_000}},
 		{name: pathTextCheck, limit: Limit{PerMinute: 4_000, PerDay: 2_000_000}, beyond: beyond{minute: minuteOfChecks}},
 		{name: pathImageCheck, limit: Limit{PerMinute: 2_000, PerDay: 200_000}, beyond: beyond{minute: minuteOfChecks}},
+		{name: pathMediaCheck, limit: Limit{PerMinute: 2_000, PerDay: 200_000}, beyond: beyond{minute: minuteOfChecks}},
+		{name: pathLive, limit: Limit{PerDay: 100_000}},
 	}
 }
 

@@ -28,9 +28,11 @@ func TestDocumentedRates(t *testing.T) {
 	}{
 		{pathScheme, 100, time.Second, 44990, "second"},
 		{pathURLLink, 100, time.Second, 44990, "second"},
+		{pathNFCScheme, 100, time.Second, 44990, "second"},
 		{pathUnlimited, 5000, time.Minute, 45009, "api freq out of limit"},
 		{pathTextCheck, 4000, time.Minute, 44991, "minute"},
 		{pathImageCheck, 2000, time.Minute, 44991, "minute"},
+		{pathMediaCheck, 2000, time.Minute, 44991, "minute"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.path, func(t *testing.T) {
@@ -71,6 +73,10 @@ func TestDailyLimits(t *testing.T) {
 		{pathCustom, 500_000, 45009},
 		{pathScheme, 500_000, 44993},
 		{pathURLLink, 500_000, 44993},
+		{pathNFCScheme, 500_000, 44993},
+		{pathShortLink, 10_000_000, 45009},
+		{pathMediaCheck, 200_000, 45009},
+		{pathLive, 100_000, 45009},
 		{pathTextCheck, 2_000_000, 45009},
 		{pathImageCheck, 200_000, 45009},
 	}
@@ -120,6 +126,24 @@ func TestLimitedCodesCountEqualOnesOnce(t *testing.T) {
 		a := post(t, s, step.path, step.body)
 		if a.ErrCode != step.code || a.header.Get("Num-Used") != step.used {
 			t.Errorf("step %d: %d, Num-Used %s", i, a.ErrCode, a.header.Get("Num-Used"))
+		}
+	}
+}
+
+func TestPermanentShortLinksAreLimitedForGood(t *testing.T) {
+	s := New(Options{Limits: map[string]Limit{pathShortLink: {Total: 2}}})
+	for i, step := range []struct {
+		body string
+		code int
+	}{
+		{`{"page_url":"a","is_permanent":true}`, 0},
+		{`{"page_url":"a","is_permanent":true}`, 0},
+		{`{"page_url":"b","is_permanent":true}`, 0},
+		{`{"page_url":"c","is_permanent":true}`, 85400},
+		{`{"page_url":"c"}`, 0},
+	} {
+		if a := post(t, s, pathShortLink, step.body); a.ErrCode != step.code {
+			t.Errorf("step %d: %s, want %d", i, a.raw, step.code)
 		}
 	}
 }
@@ -199,6 +223,9 @@ func TestQuotaGetAndClear(t *testing.T) {
 	}
 	if a := post(t, s, pathClearQuota, `{"appid":"`+testApp+`"}`); a.ErrCode != 48006 {
 		t.Errorf("clearing 11 of a month: %s", a.raw)
+	}
+	if a := ask(t, s, "POST", pathClearQuotaV2+"?appid="+testApp+"&appsecret="+testSecret, ""); a.ErrCode != 48006 {
+		t.Errorf("clearing 12 of a month, with the secret: %s", a.raw)
 	}
 	clock.move(31 * 24 * time.Hour)
 	if a := post(t, s, pathClearQuota, `{"appid":"`+testApp+`"}`); a.ErrCode != 0 {

@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"cmp"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -10,6 +12,7 @@ const (
 	shortestExpiry = time.Minute
 	longestExpiry  = 30 * 24 * time.Hour
 	longestDays    = 30
+	longestTitle   = 20 // characters
 	queryLetters   = sceneLetters + "%"
 )
 
@@ -105,6 +108,68 @@ func answerURLLink(_ *Server, x *exchange) reply {
 		plainAnswer
 		URLLink string `json:"url_link"`
 	}{plainAnswer{ErrMsg: "ok"}, "https://wxaurl.cn/" + ticket(x.serial)})
+}
+
+// nfcRequest is the body of generatenfcscheme. Whether a model wants the sn of each device is not known here.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/url-scheme/api_generatenfcscheme.html
+type nfcRequest struct {
+	anonymous
+	Jump    target `json:"jump_wxa"`
+	ModelID string `json:"model_id"`
+	SN      string `json:"sn"`
+}
+
+func (q *nfcRequest) carrier() string { return q.Jump.Query }
+
+func (q *nfcRequest) check(v *site) *refusal {
+	if q.ModelID == "" {
+		return refuse(9800003)
+	}
+	return q.Jump.check(v)
+}
+
+// shortLinkRequest is the body of genwxashortlink.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/short-link/api_generateshortlink.html
+type shortLinkRequest struct {
+	anonymous
+	PageURL   string `json:"page_url"` // with its query
+	PageTitle string `json:"page_title"`
+	Permanent bool   `json:"is_permanent"`
+}
+
+func (q *shortLinkRequest) carrier() string { return queryFault(q.PageURL) }
+
+func (q *shortLinkRequest) check(v *site) *refusal {
+	if q.PageURL == "" || utf8.RuneCountInString(q.PageURL) > longestPath || !v.hasPage(q.PageURL) {
+		return refuse(40066)
+	}
+	return nil
+}
+
+// grantShortLink counts a permanent link.
+func grantShortLink(s *Server, x *exchange) *refusal {
+	q, _ := x.req.(*shortLinkRequest)
+	if !q.Permanent {
+		return nil
+	}
+	_, no := s.limits.takeTotal(x.account, x.row.path, s.hashOf(q.PageURL, q.PageTitle))
+	return no
+}
+
+func answerShortLink(_ *Server, x *exchange) reply {
+	q, _ := x.req.(*shortLinkRequest)
+	return jsonReply(struct {
+		plainAnswer
+		Link string `json:"link"`
+	}{plainAnswer{ErrMsg: "ok"}, "#小程序://" + cmp.Or(shortTitle(q.PageTitle), "小程序") + "/" + ticket(x.serial)})
+}
+
+// shortTitle is a title as a link shows it: at most 20 characters, and dots for the rest.
+func shortTitle(title string) string {
+	if letters := []rune(title); len(letters) > longestTitle {
+		return string(letters[:longestTitle]) + "..."
+	}
+	return title
 }
 
 // ticket is eleven letters and digits, different for each call.

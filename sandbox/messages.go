@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/json"
+	"net/url"
 	"strings"
 	"unicode/utf8"
 )
@@ -49,7 +50,7 @@ func (m *templated) checkAddress() *refusal {
 	return nil
 }
 
-// subscribeRequest is the body of subscribe/send and subscribe/bizsend.
+// subscribeRequest is the body of subscribe/send.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/
 type subscribeRequest struct {
 	templated
@@ -64,11 +65,29 @@ type program struct {
 	PagePath string `json:"pagepath"`
 }
 
-func (m *subscribeRequest) check(v *site) *refusal {
+func (m *subscribeRequest) check(v *site) *refusal { return m.checkWith(v, v.hasPage(m.Page)) }
+
+// bizRequest is the body of subscribe/bizsend, whose page is a web page: what it opens in a mini program stands in
+// miniprogram.
+// Source: https://developers.weixin.qq.com/doc/service/api/notify/notify/api_sendnewsubscribemsg.html
+type bizRequest struct{ subscribeRequest }
+
+func (m *bizRequest) check(v *site) *refusal {
+	return m.checkWith(v, webAddress(m.Page) || v.hasPage(m.Page))
+}
+
+// webAddress tells whether a text is the address of a web page.
+func webAddress(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && oneOf(u.Scheme, "http", "https")
+}
+
+// checkWith checks all of a message; goodPage tells what is known about its page.
+func (m *subscribeRequest) checkWith(v *site, goodPage bool) *refusal {
 	if no := m.checkAddress(); no != nil {
 		return no
 	}
-	if !v.hasPage(m.Page) {
+	if !goodPage {
 		return refuse(41030)
 	}
 	if !oneOf(m.State, "", "developer", "trial", "formal") {
@@ -77,7 +96,7 @@ func (m *subscribeRequest) check(v *site) *refusal {
 	if !oneOf(m.Lang, "", "zh_CN", "en_US", "zh_HK", "zh_TW") {
 		return &refusal{47003, "argument invalid! lang invalid"}
 	}
-	return v.values.checkData(m.Data, "argument invalid! data.%s.value %s")
+	return v.values.checkData(m.Data, valueFaults{"argument invalid! data.%s.value is emtpy", "argument invalid! data.%s.value invalid"})
 }
 
 // hasPage tells whether a page, given with or without a leading slash and parameters, is in the released mini program.
@@ -117,7 +136,7 @@ func (m *templateRequest) check(v *site) *refusal {
 	if m.MiniProgram != nil && m.MiniProgram.AppID != "" && !strings.HasPrefix(m.MiniProgram.AppID, "wx") {
 		return refuse(40013)
 	}
-	return v.values.checkData(m.Data, "data format error, %s.DATA is %s")
+	return v.values.checkData(m.Data, valueFaults{"data format error, %s.DATA is emtpy", "data format error, %s.DATA is invalid"})
 }
 
 // customRequest is the body of custom/send.

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"image"
 	"image/color"
+	"image/jpeg"
 	"image/png"
 	"strconv"
 	"sync"
@@ -14,40 +15,74 @@ import (
 // modules is the number of dark and light fields along each side of the drawn code.
 const modules = 25
 
-// pictures draws codes: one square pattern for each width, kept, since drawing costs more than all else in a call. What a
-// code leads to stands in its comment, so that a test can tell whose code it holds.
+// jpegQuality keeps a code of the usual width near 10 KB.
+const jpegQuality = 30
+
+// keptPictures bounds how many drawings are kept: a caller may ask for any width.
+const keptPictures = 64
+
+// pictures draws codes: one square pattern for each width and format, kept, since drawing costs more than all else in a
+// call. What a code leads to stands in its comment, so that a test can tell whose code it holds.
 type pictures struct {
-	mu      sync.Mutex
-	byWidth map[int][]byte
+	mu    sync.Mutex
+	drawn map[look][]byte
 }
 
-func (p *pictures) draw(width int, target string) []byte {
+// look is what two codes that look the same have in common.
+type look struct {
+	width       int
+	transparent bool
+}
+
+// draw is a JPEG, or a PNG where the code has no ground.
+func (p *pictures) draw(of picture) []byte {
+	form := look{of.width(), of.transparent()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	plain, ok := p.byWidth[width]
+	plain, ok := p.drawn[form]
 	if !ok {
-		if p.byWidth == nil {
-			p.byWidth = map[int][]byte{}
+		plain = form.draw()
+		if p.drawn == nil {
+			p.drawn = map[look][]byte{}
 		}
-		plain = drawCode(width)
-		p.byWidth[width] = plain
+		if len(p.drawn) < keptPictures {
+			p.drawn[form] = plain
+		}
 	}
-	return withComment(plain, target)
+	comment := strconv.QuoteToASCII(of.target())
+	if form.transparent {
+		return withPNGComment(plain, comment)
+	}
+	return withJPEGComment(plain, comment)
 }
 
-// drawCode is a PNG that looks like a QR code, and is none.
-func drawCode(width int) []byte {
-	img := image.NewPaletted(image.Rect(0, 0, width, width), color.Palette{color.White, color.Black})
-	for y := range width {
-		for x := range width {
-			img.Pix[y*img.Stride+x] = module(x*modules/width, y*modules/width)
-		}
-	}
+// draw is an image that looks like a QR code, and is none.
+func (l look) draw() []byte {
+	bounds := image.Rect(0, 0, l.width, l.width)
 	var buf bytes.Buffer
-	if err := png.Encode(&buf, img); err != nil {
-		panic(err) // a buffer takes everything, and the palette fits
+	var err error
+	if l.transparent {
+		img := image.NewPaletted(bounds, color.Palette{color.Transparent, color.Black})
+		l.paint(img.Pix, [2]uint8{0, 1})
+		err = png.Encode(&buf, img)
+	} else {
+		img := image.NewGray(bounds)
+		l.paint(img.Pix, [2]uint8{0xff, 0})
+		err = jpeg.Encode(&buf, img, &jpeg.Options{Quality: jpegQuality})
+	}
+	if err != nil {
+		panic(err) // a buffer takes everything
 	}
 	return buf.Bytes()
+}
+
+// paint sets each pixel to the value of a light or a dark field.
+func (l look) paint(pixels []uint8, shades [2]uint8) {
+	for y := range l.width {
+		for x := range l.width {
+			pixels[y*l.width+x] = shades[module(x*modules/l.width, y*modules/l.width)]
+		}
+	}
 }
 
 // module is 1 for a dark field: three corner squares, and a fixed speckle elsewhere.
@@ -70,15 +105,29 @@ func module(x, y int) uint8 {
 	return uint8(scramble(uint64(x*modules+y)) & 1) //nolint:gosec // coordinates are small and not negative
 }
 
-// withComment puts a text chunk behind the header of a PNG, which ends at a fixed place.
+// withPNGComment puts a text chunk behind the header of a PNG, which ends at a fixed place.
 // Source: https://www.w3.org/TR/png-3/#11tEXt
-func withComment(plain []byte, text string) []byte {
+func withPNGComment(plain []byte, text string) []byte {
 	const header = 8 + 4 + 4 + 13 + 4
-	chunk := append([]byte("tEXtComment\x00"), strconv.QuoteToASCII(text)...)
+	chunk := append([]byte("tEXtComment\x00"), text...)
 	out := make([]byte, 0, len(plain)+len(chunk)+8)
 	out = append(out, plain[:header]...)
 	out = binary.BigEndian.AppendUint32(out, uint32(len(chunk)-4)) //nolint:gosec // texts are bounded by the body's size
 	out = append(out, chunk...)
 	out = binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE(chunk))
+	return append(out, plain[header:]...)
+}
+
+// withJPEGComment puts a comment segment behind the first marker of a JPEG. The segment's length has two bytes, so that
+// the end of a longer text is left out.
+// Source: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, B.2.4.5
+func withJPEGComment(plain []byte, text string) []byte {
+	const header, longest = 2, 1<<16 - 1 - 2
+	text = text[:min(len(text), longest)]
+	out := make([]byte, 0, len(plain)+len(text)+4)
+	out = append(out, plain[:header]...)
+	out = append(out, 0xff, 0xfe)
+	out = binary.BigEndian.AppendUint16(out, uint16(len(text)+2)) //nolint:gosec // at most longest
+	out = append(out, text...)
 	return append(out, plain[header:]...)
 }

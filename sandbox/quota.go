@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"net/http"
 	"strings"
 	"time"
 )
@@ -74,9 +75,27 @@ type clearRequest struct {
 
 func (*clearRequest) check(*site) *refusal { return nil }
 
+// clearSecretRequest does the same with the app secret, for an app that has used up its calls for tokens.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_clearquotabyappsecret.html
+type clearSecretRequest struct {
+	clearRequest
+	Secret string `json:"appsecret"`
+}
+
+func (q *clearSecretRequest) credentials() credentials { return credentials{q.AppID, q.Secret, true} }
+
+// decodeClearSecret takes the app id and secret in the query, as WeChat's page shows it, or in a JSON body, as some SDKs
+// send it.
+func decodeClearSecret(r *http.Request, body []byte) (request, *refusal) {
+	if query := r.URL.Query(); query.Has("appid") || query.Has("appsecret") || len(body) == 0 {
+		return &clearSecretRequest{clearRequest{AppID: query.Get("appid")}, query.Get("appsecret")}, nil
+	}
+	return decodeJSON[clearSecretRequest](r, body)
+}
+
 func grantClear(_ *Server, x *exchange) *refusal {
 	a := x.account
-	if q, _ := x.req.(*clearRequest); q.AppID != a.id {
+	if q, ok := x.req.(*clearRequest); ok && q.AppID != a.id {
 		return refuse(40013)
 	}
 	if month := x.at.In(time.FixedZone("Asia/Shanghai", 8*3600)).Format("2006-01"); a.clearMonth != month {

@@ -140,10 +140,31 @@ func goodBodies() map[string]string {
 		pathCode:         `{"path":"pages/index/index?fault=%s"}`,
 		pathQRCode:       `{"path":"pages/index/index?fault=%s"}`,
 		pathTextCheck:    `{"content":"你好","version":2,"scene":2,"openid":"%s"}`,
+		pathNFCScheme:    `{"jump_wxa":{"path":"pages/index/index","query":"%s"},"model_id":"m1","sn":"s1"}`,
+		pathShortLink:    `{"page_url":"pages/index/index?fault=%s","page_title":"首页"}`,
 		pathImageCheck:   upload("%s", tinyPNG),
+		pathMediaCheck:   `{"media_url":"https://example.com/a.png","media_type":2,"version":2,"scene":1,"openid":"%s"}`,
+	}
+}
+
+// goodBodiesBeside are of those that have no place for a fault, or are good once. Their days are long past.
+func goodBodiesBeside() map[string]string {
+	return map[string]string{
+		pathPhone:      `{"code":"c1"}`,
+		pathVisitTrend: `{"begin_date":"20250101","end_date":"20250101"}`,
+		pathPortrait:   `{"begin_date":"20250101","end_date":"20250107"}`,
+		pathLive:       `{"start":0,"limit":10}`,
 	}
 }
 
 func goodBody(path, carrier string) string {
+	if body, ok := goodBodiesBeside()[path]; ok {
+		return body
+	}
 	return strings.Replace(goodBodies()[path], "%s", carrier, 1)
+}
+
+// loginQuery is a good request of jscode2session, behind its path.
+func loginQuery(code string) string {
+	return "?appid=" + testApp + "&secret=" + testSecret + "&grant_type=authorization_code&js_code=" + code
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ type site struct {
 	paths        map[string]bool // the endpoints
 	allowUniform bool
 	values       valueRules
+	rid          *regexp.Regexp // the form of a request id
 }
 
 // state is what a Reset forgets.
@@ -51,6 +53,7 @@ type state struct {
 	sending  map[uint64]struct{} // openids that are being sent to
 	credits  map[uint64]int      // subscriptions left, of those that were set or touched
 	sent     sentMessages
+	spent    sentMessages // codes of logins and phone numbers, which are good once; WeChat's die after five minutes
 	ledger   *ledger
 }
 
@@ -71,7 +74,7 @@ const maxAccounts = 1000
 func New(opts Options) *Server {
 	opts = opts.withDefaults()
 	s := &Server{opts: opts, rows: map[string]*endpoint{}, faults: map[string]faultRow{}, limits: newLimitBook(opts), seed: maphash.MakeSeed()}
-	s.site = &site{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules()}
+	s.site = &site{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules(), rid: newRIDPattern()}
 	if opts.Pages != nil {
 		s.site.pages = map[string]bool{}
 		for _, page := range opts.Pages {

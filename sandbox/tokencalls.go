@@ -19,34 +19,49 @@ type tokenRequest struct {
 
 func (*tokenRequest) check(*site) *refusal { return nil }
 
+func (q *tokenRequest) credentials() credentials {
+	return credentials{q.AppID, q.Secret, q.GrantType == "client_credential"}
+}
+
+// credentials are what a caller shows in place of a token.
+type credentials struct {
+	appID, secret string
+	granted       bool // the grant_type is the endpoint's, or it has none
+}
+
+// credentialed is a request that carries credentials.
+type credentialed interface{ credentials() credentials }
+
 func decodeTokenQuery(r *http.Request, _ []byte) (request, *refusal) {
 	q := r.URL.Query()
 	return &tokenRequest{GrantType: q.Get("grant_type"), AppID: q.Get("appid"), Secret: q.Get("secret")}, nil
 }
 
-// byCredentials finds out whose call of a token endpoint it is, from its app id and secret.
+// byCredentials finds out whose call it is from its app id and secret. WeChat asks for a listed address where it gives out
+// tokens.
 func byCredentials(s *Server, x *exchange) *refusal {
-	q, ok := x.req.(*tokenRequest)
+	req, ok := x.req.(credentialed)
 	if !ok || x.flaw != nil {
 		return x.flaw
 	}
+	shown := req.credentials()
 	switch {
-	case q.AppID == "":
+	case shown.appID == "":
 		return refuse(41002)
-	case q.Secret == "":
+	case shown.secret == "":
 		return refuse(41004)
-	case q.GrantType != "client_credential":
+	case !shown.granted:
 		return refuse(40002)
 	}
-	a, ok := s.account(q.AppID)
+	a, ok := s.account(shown.appID)
 	if !ok {
 		return refuse(40013)
 	}
 	x.account = a
-	if s.opts.Apps != nil && s.opts.Apps[q.AppID] != q.Secret {
+	if s.opts.Apps != nil && s.opts.Apps[shown.appID] != shown.secret {
 		return refuse(40125)
 	}
-	if s.state.blocked[""] || s.state.blocked[q.AppID] {
+	if x.row.kind == kindToken && (s.state.blocked[""] || s.state.blocked[shown.appID]) {
 		ip, _, err := net.SplitHostPort(x.remote)
 		if err != nil {
 			ip = x.remote

@@ -164,10 +164,10 @@ func TestTokenChecks(t *testing.T) {
 	unknown := strings.Repeat("a", 136)
 	for value, code := range map[string]int{"": 41001, "short": 40014, unknown + "%21": 40014, strings.Repeat("a", 513): 40014, unknown: 40001} {
 		for path := range s.rows {
-			if s.rows[path].kind == kindToken {
+			if s.rows[path].secret {
 				continue
 			}
-			if a := ask(t, s, "POST", path+"?access_token="+value, "{}"); a.ErrCode != code {
+			if a := ask(t, s, s.rows[path].method, path+"?access_token="+value, "{}"); a.ErrCode != code {
 				t.Errorf("%s with token %.10q: %s, want %d", path, value, a.raw, code)
 			}
 		}

@@ -63,23 +63,22 @@ func isDigit(r rune) bool  { return r >= '0' && r <= '9' }
 func isLetter(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' }
 func isSymbol(r rune) bool { return !isHan(r) && !isDigit(r) && !isLetter(r) }
 
-// checkData finds the first field, by name, whose value cannot stand; format takes the name and what is wrong with it.
-func (v valueRules) checkData(data map[string]dataValue, format string) *refusal {
+// valueFaults is how an endpoint words what is wrong with a field; %s is its name. "emtpy" is WeChat's spelling.
+type valueFaults struct{ empty, invalid string }
+
+// checkData finds the first field, by name, whose value cannot stand.
+func (v valueRules) checkData(data map[string]dataValue, faults valueFaults) *refusal {
 	if len(data) == 0 {
 		return &refusal{47003, "argument invalid! data is emtpy"}
 	}
 	for _, key := range slices.Sorted(maps.Keys(data)) {
 		text, ok := data[key].text()
-		problem := ""
 		switch {
 		case ok && strings.TrimSpace(text) == "":
-			problem = "is emtpy" // WeChat's spelling
+			return &refusal{47003, fmt.Sprintf(faults.empty, key)}
 		case !ok || !v.fits(key, text):
-			problem = "invalid"
-		default:
-			continue
+			return &refusal{47003, fmt.Sprintf(faults.invalid, key)}
 		}
-		return &refusal{47003, fmt.Sprintf(format, key, problem)}
 	}
 	return nil
 }

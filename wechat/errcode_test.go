@@ -55,18 +55,19 @@ func TestClassify(t *testing.T) {
 		{"", ClassPerUser, []int{43108}},
 		{"", ClassPerUserLong, []int{43117}},
 		{"", ClassConfig, []int{
-			40164, 61004, 45035, 40125, 40243, 41002, 41004, 50004, 50007,
+			40164, 61004, 45035, 40090, 40125, 40243, 41002, 41004, 50004, 50007,
 			89501, 89502, 89503, 89504, 89505, 89506, 89507,
 			40230, 40231, 40232, 40233, 40234, 40235, 40236, 40237, 40238, 40239,
 		}},
-		{"", ClassAccount, []int{48001, 48004, 50001, 50002, 85079, 85407, 85408}},
+		{"", ClassAccount, []int{48001, 48004, 50001, 50002, 85079, 85407, 85408, 43104, 61003, 61017, 61028, 42005, 41033}},
 		{"", ClassTemplate, []int{43107, 43116, 40249}},
 		{"", ClassRefused, []int{43101, 43004, 43019, 48002, 45015, 45047, 70000, 40226}},
 		{"", ClassRejected, []int{
 			40003, 40037, 47003, 45168, 45002, 45008, 41030, 40165, 40212, 40159, 40169, 40129, 40097, 40225, 40066,
-			43104, 61010, 87020, 40029, 40163, 45029, 85400, 85401, 85402, 85403, 85405, 41001, 43001, 43002, 43003, 44002, 47001,
+			61010, 87020, 40029, 40163, 45029, 85400, 85401, 85402, 85403, 85405, 41001, 43001, 43002, 43003, 44002, 47001,
+			47002, 41009, 45166, 40101, 41011, 45021,
 		}},
-		{"", ClassRetired, []int{45109, 45103}},
+		{"", ClassRetired, []int{45109, 45103, 46101}},
 		{"", ClassRisky, []int{87014}},
 		{"", ClassUnlisted, []int{1, 99999, -2}},
 
@@ -91,7 +92,27 @@ func TestClassify(t *testing.T) {
 		{EndpointTextCheck, ClassRejected, []int{40129, 43104}},
 		{EndpointTextCheck, ClassRefused, []int{61010}},
 		{EndpointImageCheck, ClassRisky, []int{87014}},
-		{EndpointUniform, ClassRetired, []int{45109, 45103}},
+		{EndpointUniform, ClassRetired, []int{45109, 45103, 46101}},
+		{EndpointUniform, ClassRejected, []int{41031, 41032, 41033, 41034, 41035}},
+		{EndpointMediaCheck, ClassRejected, []int{43104}},
+		{EndpointSubscribe, ClassAccount, []int{43104}},
+
+		// Codes that are met on one kind of endpoint.
+		{EndpointUnlimitedCode, ClassAccount, []int{45063}},
+		{EndpointCode, ClassAccount, []int{45063}},
+		{EndpointQRCode, ClassAccount, []int{45063}},
+		{EndpointUnlimitedCode, ClassRejected, []int{40184, 40189}},
+		{EndpointCode, ClassRejected, []int{40184, 40189}},
+		{EndpointQRCode, ClassRejected, []int{40184, 40189}},
+		{EndpointImageCheck, ClassRejected, []int{41005, 40006, 40137, 40009, 40005, 44001, 45001}},
+		{EndpointCustom, ClassAccount, []int{45087, 45094, 45501, 45093}},
+		{EndpointCustom, ClassRejected, []int{
+			41006, 46001, 40118, 40121, 40128, 45003, 45004, 45005, 45006, 45050, 45086, 45098, 45099, 40155, 61451, 61452, 65401,
+		}},
+		{EndpointCustom, ClassRefused, []int{45037}},
+		{EndpointTemplate, ClassRejected, []int{40166, 40034, 40035, 40038, 45012, 45013, 45014, 45051}},
+		{EndpointToken, ClassConfig, []int{40090}},
+		{EndpointStableToken, ClassConfig, []int{40090}},
 	}
 	for _, tt := range tests {
 		for _, code := range tt.codes {
@@ -119,6 +140,32 @@ func TestClassOfMessage(t *testing.T) {
 		if got := (&APIError{Endpoint: tt.ep, Code: tt.code, Msg: tt.msg}).Class(); got != tt.want {
 			t.Errorf("%s %d %q: %v, want %v", tt.ep, tt.code, tt.msg, got, tt.want)
 		}
+	}
+}
+
+// Each code that stops an app or an API says what an operator can do about it.
+func TestAdviceOfCodes(t *testing.T) {
+	for _, row := range Codes() {
+		stops := row.Class == ClassConfig || row.Class == ClassAccount
+		if got := Advice(&APIError{Endpoint: row.Endpoint, Code: row.Code}); (got != "") != stops {
+			t.Errorf("%s %d, of class %s: advice %q", row.Endpoint, row.Code, row.Class, got)
+		}
+	}
+	for code := range configAdvice {
+		if got := Classify(EndpointToken, code); got != ClassConfig {
+			t.Errorf("there is advice about %d as a mistake of the set-up; its class is %s", code, got)
+		}
+	}
+	for code := range accountAdvice {
+		if got := Classify("", code); got != ClassAccount {
+			t.Errorf("there is advice about %d as a lack of permission; its class is %s", code, got)
+		}
+	}
+	if got := Advice(&APIError{Endpoint: EndpointToken, Code: 40090}); got != adviceIP {
+		t.Errorf("advice about 40090: %q", got)
+	}
+	if got := Advice(&APIError{Endpoint: EndpointCode, Code: 45063}); !strings.Contains(got, "mini program") {
+		t.Errorf("advice about 45063: %q", got)
 	}
 }
 

@@ -1,0 +1,84 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ridLife is how long WeChat resolves a request id.
+const ridLife = 7 * 24 * time.Hour
+
+// ridRequest asks about a refused call by the request id at the end of its errmsg.
+// Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getridinfo.html
+type ridRequest struct {
+	anonymous
+	RID string `json:"rid"`
+}
+
+func (q *ridRequest) check(v *site) *refusal {
+	if !v.rid.MatchString(q.RID) {
+		return refuse(76002)
+	}
+	return nil
+}
+
+func newRIDPattern() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{8}){2}$`) }
+
+// grantRID finds the call among the kept ones. A rid begins with its time, so that one that is too old is told apart from
+// one that never was.
+func grantRID(s *Server, x *exchange) *refusal {
+	q, _ := x.req.(*ridRequest)
+	seconds, err := strconv.ParseInt(q.RID[:8], 16, 64)
+	if err != nil {
+		return refuse(76002)
+	}
+	if x.at.Sub(time.Unix(seconds, 0)) > ridLife {
+		return refuse(76004)
+	}
+	ring := s.state.ledger.ring
+	for i := range ring {
+		if !strings.HasSuffix(ring[i].ErrMsg, q.RID) {
+			continue
+		}
+		if ring[i].App != x.account.id {
+			return &refusal{76003, "could not query this rid"}
+		}
+		found := ring[i]
+		x.found = &found
+		return nil
+	}
+	return refuse(76001)
+}
+
+// ridFigures is what WeChat tells of a call. Its token is not among it.
+type ridFigures struct {
+	InvokeTime   int64  `json:"invoke_time"`
+	CostInMS     int64  `json:"cost_in_ms"`
+	RequestURL   string `json:"request_url"`
+	RequestBody  string `json:"request_body"`
+	ResponseBody string `json:"response_body"`
+	ClientIP     string `json:"client_ip"`
+}
+
+func answerRID(_ *Server, x *exchange) reply {
+	c := x.found
+	ip, _, err := net.SplitHostPort(c.caller)
+	if err != nil {
+		ip = c.caller
+	}
+	answered, err := json.Marshal(plainAnswer{c.ErrCode, c.ErrMsg})
+	if err != nil {
+		panic(err) // a number and a text encode
+	}
+	return jsonReply(struct {
+		plainAnswer
+		Request ridFigures `json:"request"`
+	}{plainAnswer{ErrMsg: "ok"}, ridFigures{
+		InvokeTime: c.At.Unix(), CostInMS: c.Took.Milliseconds(), RequestURL: c.Path + "?access_token=xxxxxxxx",
+		RequestBody: string(c.Body), ResponseBody: string(answered), ClientIP: ip,
+	}})
+}

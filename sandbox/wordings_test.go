@@ -1,0 +1,41 @@
+package sandbox
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// Each code that the code table knows can be asked for by its number, and has its wording.
+func TestEveryCodeCanBeProduced(t *testing.T) {
+	s := New(Options{})
+	token := stableToken(t, s)
+	for _, row := range wechat.Codes() {
+		if row.Class == wechat.ClassOK {
+			continue
+		}
+		path := string(row.Endpoint)
+		if !s.site.paths[path] {
+			path = pathCustom
+		}
+		id, err := s.AddFault(Fault{ErrCode: row.Code, Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		target, body := path+"?access_token="+token, goodBody(path, "o1")
+		switch path {
+		case pathToken:
+			target = path + "?grant_type=client_credential&appid=" + testApp + "&secret=x"
+		case pathStableToken:
+			body = `{"grant_type":"client_credential","appid":"` + testApp + `","secret":"x"}`
+		}
+		a := ask(t, s, s.rows[path].method, target, body)
+		if text, rid, found := strings.Cut(a.ErrMsg, " rid: "); a.ErrCode != row.Code || text == "" || text == "error" || rid == "" || !found {
+			t.Errorf("%s %d: %s", path, row.Code, a.raw)
+		}
+		if !s.RemoveFault(id) {
+			t.Fatalf("%s %d: the rule is gone", path, row.Code)
+		}
+	}
+}
