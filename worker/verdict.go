@@ -63,7 +63,7 @@ var rules = map[wechat.Class]rule{
 	wechat.ClassRetired:     {outcome: tasks.OutcomeRejected, reason: "retired_api"},
 	wechat.ClassTemplate:    {outcome: tasks.OutcomeRejected, reason: "template_held", stops: stopTemplate, wait: along(templateProbes)},
 	wechat.ClassBusy:        {counts: true, wait: along(retries)},
-	wechat.ClassUnlisted:    {counts: true, wait: along(retries), inARow: unlistedCode},
+	wechat.ClassUnlisted:    {counts: true, wait: along(retries), inARow: ReasonUnlistedCode},
 	wechat.ClassPerUser:     {wait: after(3 * time.Second)},
 	wechat.ClassPerUserLong: {wait: after(time.Hour)},
 	wechat.ClassRateSecond:  {reason: "rate_second", stops: stopLane, slows: ratelimit.PerSecond, wait: after(time.Second)},
@@ -78,7 +78,9 @@ var rules = map[wechat.Class]rule{
 const (
 	tokenUnavailable = "token_unavailable" //nolint:gosec // a word, no credential
 	tokenRejected    = "token_rejected"    //nolint:gosec // likewise
-	unlistedCode     = "unlisted_code"
+	// ReasonUnlistedCode is the reason of a hold on a lane that gets the same errcode again
+	// and again, which the code table does not list: the hold's code needs a row there.
+	ReasonUnlistedCode = "unlisted_code"
 )
 
 // suspicious is how many answers in a row, without a success between, hold a lane when each
