@@ -87,7 +87,7 @@ func TestWhatMetAHoldIsFirst(t *testing.T) {
 				r.refuse(sandbox.Fault{ErrCode: code, Count: 1})
 				r.submit(message("met", "a"))
 				r.submit(message("later", "b"))
-				r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 1}})
+				r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 20, Concurrency: 1}}) // one after the other
 				r.held(tasks.TypeSubscribe)
 				r.becomesPending(tasks.TypeSubscribe, 2)
 				r.unhold(tasks.TypeSubscribe)
