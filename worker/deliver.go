@@ -25,7 +25,7 @@ const (
 
 // deliver takes one task through the pipeline:
 //
-//	decode → app's hours → openid's turn → request (guards, image, token) → permit →
+//	decode → app's hours → probe → openid's turn → request (guards, image, token) → permit →
 //	open (settled? canceled? expired? fence) → OnSending → permit's instant →
 //	call → judge → record → settle
 //

@@ -117,7 +117,7 @@ func TestOperatorHoldStopsTheApp(t *testing.T) {
 		// Those that were in hand without a call have gone back: to the queue, or for a moment
 		// to the retry set where they found out before the hold was there.
 		r.standsStill()
-		waiting, _ := r.waiting(tasks.TypeSubscribe)
+		waiting, _ := r.waiting()
 		for _, p := range replicas {
 			redistest.Until(t, 20*time.Second, "the waiting tasks are counted", func() bool { return worker.WaitingForTest(p.Replica) == waiting })
 		}

@@ -32,20 +32,24 @@ func (r *rig) refuse(f sandbox.Fault) (id int) {
 	return id
 }
 
-// waiting is how many tasks of a type are pending, and how many wait for a retry.
-func (r *rig) waiting(typ string) (pending, retry int64) {
+// subscribeKeys is how asynq's keys of the queue of subscribe messages begin.
+func subscribeKeys() string {
+	return "asynq:{" + tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent) + "}:"
+}
+
+// waiting is how many subscribe messages are pending, and how many wait for a retry.
+func (r *rig) waiting() (pending, retry int64) {
 	r.t.Helper()
-	prefix := "asynq:{" + tasks.QueueName(app, typ, tasks.Urgent) + "}:"
+	prefix := subscribeKeys()
 	return r.rdb.LLen(r.t.Context(), prefix+"pending").Val(), r.rdb.ZCard(r.t.Context(), prefix+"retry").Val()
 }
 
-// becomesPending waits until so many tasks of a type are pending and nothing else.
-func (r *rig) becomesPending(typ string, n int64) {
+// becomesPending waits until so many subscribe messages are pending and none is elsewhere.
+func (r *rig) becomesPending(n int64) {
 	r.t.Helper()
-	active := "asynq:{" + tasks.QueueName(app, typ, tasks.Urgent) + "}:active"
 	redistest.Until(r.t, 10*time.Second, fmt.Sprintf("%d tasks are pending", n), func() bool {
-		pending, retry := r.waiting(typ)
-		return pending == n && retry == 0 && r.rdb.LLen(r.t.Context(), active).Val() == 0
+		pending, retry := r.waiting()
+		return pending == n && retry == 0 && r.rdb.LLen(r.t.Context(), subscribeKeys()+"active").Val() == 0
 	})
 }
 
@@ -59,7 +63,7 @@ func TestAReleaseMovesWhatMetTheHold(t *testing.T) {
 				p := r.replica(nil)
 				r.submit(message("met", "a"))
 				r.held(tasks.TypeSubscribe)
-				r.becomesPending(tasks.TypeSubscribe, 1)
+				r.becomesPending(1)
 				r.lanes(p, 0)
 				if got, err := r.client.Result(t.Context(), app, "met"); err != nil || got.State != tasks.StateWaiting {
 					t.Errorf("%+v, %v", got, err)
@@ -89,7 +93,7 @@ func TestWhatMetAHoldIsFirst(t *testing.T) {
 				r.submit(message("later", "b"))
 				r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 20, Concurrency: 1}}) // one after the other
 				r.held(tasks.TypeSubscribe)
-				r.becomesPending(tasks.TypeSubscribe, 2)
+				r.becomesPending(2)
 				r.unhold(tasks.TypeSubscribe)
 				met, later := r.outcome("met"), r.outcome("later")
 				if before := met.FinishedAt.Before(later.FinishedAt); before != (first == "met") {
@@ -121,7 +125,7 @@ func TestAnOperatorsHoldDuringACall(t *testing.T) {
 		r.replica(nil)
 		r.submit(message("one", "a"))
 		redistest.Until(t, 10*time.Second, "it is refused", func() bool { return r.wx.Count(sandbox.Filter{ErrCodes: []int{44990}}) == 1 })
-		r.becomesPending(tasks.TypeSubscribe, 1)
+		r.becomesPending(1)
 		want := ratelimit.Hold{
 			App: app, Scope: tasks.TypeSubscribe, Reason: "legal", By: "somebody@somewhere", Tries: 1,
 			Since: time.UnixMilli(since.UnixMilli()), Until: time.UnixMilli(until.UnixMilli()),
@@ -156,10 +160,10 @@ func TestWithoutAHoldATaskStaysAway(t *testing.T) {
 	}()
 	r.submit(message("one", "a"))
 	redistest.Until(t, 10*time.Second, "it waits for a retry", func() bool {
-		_, retry := r.waiting(tasks.TypeSubscribe)
+		_, retry := r.waiting()
 		return retry == 1
 	})
-	retries := r.rdb.ZRangeWithScores(t.Context(), "asynq:{"+tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent)+"}:retry", 0, -1).Val()
+	retries := r.rdb.ZRangeWithScores(t.Context(), subscribeKeys()+"retry", 0, -1).Val()
 	if due := time.Until(time.Unix(int64(retries[0].Score), 0)); due < 20*time.Second || due > 32*time.Second {
 		t.Errorf("it is due in %v", due)
 	}
@@ -285,7 +289,7 @@ func TestATokenRefusedEverywhereHoldsTheApp(t *testing.T) {
 		if hold := r.held(ratelimit.WholeApp); hold.Reason != "token_rejected" || hold.Code != 40001 {
 			t.Errorf("%+v", hold)
 		}
-		r.becomesPending(tasks.TypeSubscribe, 5)
+		r.becomesPending(5)
 		r.wx.ClearFaults()
 		r.unhold(ratelimit.WholeApp)
 		for i := range 5 {
@@ -363,8 +367,7 @@ func TestAnUnlistedCodeIsProbed(t *testing.T) {
 // standsStill waits until no task of the lane is in hand.
 func (r *rig) standsStill() {
 	r.t.Helper()
-	active := "asynq:{" + tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent) + "}:active"
 	redistest.Until(r.t, 10*time.Second, "nothing is in hand", func() bool {
-		return r.rdb.LLen(r.t.Context(), active).Val() == 0
+		return r.rdb.LLen(r.t.Context(), subscribeKeys()+"active").Val() == 0
 	})
 }
