@@ -49,23 +49,77 @@ type Hold struct {
 func holdKey(app, scope string) string { return "wxcourier:{" + app + "}:hold:" + scope }
 func holdsKey(app string) string       { return "wxcourier:{" + app + "}:holds" }
 
+// ReplicaPrefix begins the By of the holds that replicas set. All other holds are an
+// operator's: no replica's hold replaces one that is in force.
+const ReplicaPrefix = "worker "
+
 // Hold sets a hold and wakes the replicas. A hold that is in force and ends no earlier is
-// left as it is, and so is everything when h has ended already: then set is false. An
-// error with set true means that only the wake-up failed; the hold is in force, and
-// replicas meet it at their next look.
+// left as it is, so is an operator's by a replica's (see [ReplicaPrefix]), and everything
+// when h has ended already: then set is false. An error with set true means that only the
+// wake-up failed; the hold is in force, and replicas meet it at their next look.
 func (l *Limiter) Hold(ctx context.Context, h Hold) (set bool, err error) {
+	_, done, err := l.setHold(ctx, h, "at", millis(h.Until))
+	return done != holdLeft, err
+}
+
+// End says when a hold ends, by Redis' clock.
+type End struct {
+	Span  Span          // PerMinute: as [NextMinute], PerDay: as [EndOfDay]; "" is After
+	After time.Duration // counted from when the hold is set
+}
+
+// HoldEnding is [Limiter.Hold] for a replica, whose own clock may be wrong: Redis' clock
+// decides when the hold begins and ends, and h's Since and Until are not looked at. It
+// returns the hold of this scope that is in force then (h, or the one that it left; the
+// zero Hold is none), and whether h began it: none was in force before. An error beside a
+// hold means that only the wake-up failed.
+func (l *Limiter) HoldEnding(ctx context.Context, h Hold, end End) (inForce Hold, begun bool, err error) {
+	kind, ms := "after", (max(end.After, time.Millisecond) + time.Millisecond - 1).Milliseconds()
+	switch end.Span {
+	case PerMinute:
+		kind, ms = "minute", edge.Milliseconds()
+	case PerDay:
+		kind, ms = "day", edge.Milliseconds()
+	case PerSecond, Total:
+	}
+	h.Since = time.Time{}
+	inForce, done, err := l.setHold(ctx, h, kind, ms)
+	return inForce, done == holdBegun, err
+}
+
+// What the script does about a hold.
+const (
+	holdLeft     = iota // nothing: one is in force that stays, or h has ended already
+	holdReplaced        // set in the place of one that was in force
+	holdBegun           // set where none was in force
+)
+
+// setHold runs the script. The hold that it returns is zero where none is in force.
+func (l *Limiter) setHold(ctx context.Context, h Hold, kind string, ms int64) (inForce Hold, done int64, err error) {
 	if h.App == "" || h.Scope == "" {
-		return false, errors.New("hold: app and scope are required")
+		return Hold{}, holdLeft, errors.New("hold: app and scope are required")
+	}
+	failed := func(err error) (Hold, int64, error) {
+		return Hold{}, holdLeft, fmt.Errorf("hold %s of %s: %w", h.Scope, h.App, err)
 	}
 	reply, err := holdScript.Run(ctx, l.rdb, []string{holdKey(h.App, h.Scope), holdsKey(h.App)},
-		l.now(), h.Scope, h.Reason, h.Code, h.By, millis(h.Since), millis(h.Until), holdMemory.Milliseconds()).Int()
+		l.now(), h.Scope, h.Reason, h.Code, h.By, millis(h.Since), holdMemory.Milliseconds(), ReplicaPrefix, kind, ms).Slice()
 	if err != nil {
-		return false, fmt.Errorf("hold %s of %s: %w", h.Scope, h.App, err)
+		return failed(err)
 	}
-	if reply == 0 {
-		return false, nil
+	head, err := integers(reply[:min(2, len(reply))])
+	if err != nil || len(head) < 2 {
+		return failed(errors.Join(err, errors.New("the script's reply is too short")))
 	}
-	return true, l.wake(ctx, h.App)
+	if len(reply) > 2 {
+		if inForce, err = decodeHold(h.App, h.Scope, reply[2:]); err != nil {
+			return failed(err)
+		}
+	}
+	if head[0] == holdLeft {
+		return inForce, holdLeft, nil
+	}
+	return inForce, head[0], l.wake(ctx, h.App)
 }
 
 // Unhold lifts a hold and wakes the replicas. It tells whether one was in force; the

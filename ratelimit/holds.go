@@ -22,6 +22,12 @@ func (l *Limiter) HoldFor(ctx context.Context, app, scope string) (h Hold, activ
 	return holds[0], holds[0].activeAt(now), nil
 }
 
+// Held tells whether a hold is in force that stops all of a type: its own or its app's.
+func (l *Limiter) Held(ctx context.Context, app, typ string) (bool, error) {
+	now, holds, err := l.readHolds(ctx, app, []string{WholeApp, typ})
+	return slices.ContainsFunc(holds, func(h Hold) bool { return h.activeAt(now) }), err
+}
+
 // Holds lists the holds of some apps that are in force now, by app and scope. However many
 // apps there are, it asks at most three times, and once when nothing was held for an hour.
 func (l *Limiter) Holds(ctx context.Context, apps ...string) ([]Hold, error) {

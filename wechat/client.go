@@ -139,6 +139,8 @@ func (c *Client) withToken(ctx context.Context, app string, ep Endpoint, fn func
 	defer cancel()
 	renewed, renewErr := c.tokens.Renew(ctx, app, token)
 	switch {
+	case errors.Is(renewErr, ErrTokenRejected):
+		return tokenError(app, fmt.Errorf("%w (%w)", ErrTokenRejected, err))
 	case renewErr != nil:
 		return tokenError(app, renewErr)
 	case renewed.Value == token.Value:

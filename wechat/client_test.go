@@ -242,3 +242,21 @@ func TestClearQuota(t *testing.T) {
 		t.Errorf("asked with %s", f.bodies[0])
 	}
 }
+
+// sameAgain has no other token than the refused one.
+type sameAgain struct{ *fixedTokens }
+
+func (sameAgain) Renew(context.Context, string, Token) (Token, error) {
+	return Token{}, &TokenError{App: testApp, Err: ErrTokenRejected}
+}
+
+// TestARejectedTokenNamesTheRefusal: what WeChat said to the call is in the error, also
+// where no better token was to be had.
+func TestARejectedTokenNamesTheRefusal(t *testing.T) {
+	f := newFakeWeChat(t, `{"errcode":40001,"errmsg":"invalid credential rid: 1-2-3"}`)
+	_, err := f.client(t, sameAgain{&fixedTokens{token: testToken}}).Call(t.Context(), testApp, Request{Path: "/cgi-bin/message/custom/send", Body: []byte(`{}`)})
+	var apiErr *APIError
+	if !errors.Is(err, ErrTokenRejected) || !errors.As(err, &apiErr) || apiErr.Code != 40001 || apiErr.RID != "1-2-3" || Written(err) {
+		t.Errorf("got %v", err)
+	}
+}

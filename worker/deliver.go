@@ -25,7 +25,7 @@ const (
 
 // deliver takes one task through the pipeline:
 //
-//	decode → app's hours → openid's turn → request (guards, image, token) → permit →
+//	decode → app's hours → probe → openid's turn → request (guards, image, token) → permit →
 //	open (settled? canceled? expired? fence) → OnSending → permit's instant →
 //	call → judge → record → settle
 //
@@ -56,6 +56,11 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 		}
 		j.err = &guardError{reason: outside, delay: wait}
 	}
+	probed, err := r.probe(waiting, j)
+	if err != nil {
+		return r.notCalled(ctx, j, err.Error())
+	}
+	defer probed()
 	leave, err := r.turn(waiting, j)
 	if err != nil {
 		return notNow(crowdPause, "others send to the same person")
@@ -66,7 +71,7 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	}
 	if j.err == nil {
 		if permit, err = r.freshPermit(waiting, l, j, permit); err != nil {
-			return notNow(crowdPause, err.Error())
+			return r.notCalled(ctx, j, err.Error())
 		}
 	}
 	if asked.Err() != nil || waiting.Err() != nil {
@@ -199,7 +204,7 @@ func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
 		r.slow(ctx, j, v.slows)
 	}
 	if v.stops != stopNothing {
-		r.hold(ctx, j, v)
+		v = r.hold(ctx, j, v)
 	}
 	if v.learns {
 		r.learner.refused(j.App, j.Type)
@@ -243,8 +248,21 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	if err != nil {
 		return notNow(redisPause, "Redis did not answer")
 	}
+	if errors.Is(j.err, errNoPermit) && r.held(ctx, j) {
+		v.place = queueFront
+	}
 	r.log.Debug("handed back", j.attrs(slog.Duration("delay", v.delay), slog.Any("err", j.err))...)
-	return &handedBack{delay: v.delay, counts: v.counts, why: j.why(v)}
+	return &handedBack{delay: v.delay, counts: v.counts, why: j.why(v), place: v.place}
+}
+
+// notCalled hands back a task whose record says nothing yet of this run. Where its lane is
+// held it waits in its queue, and is the next to go; else it stays away for a moment.
+func (r *Replica) notCalled(ctx context.Context, j *job, why string) error {
+	back := &handedBack{delay: crowdPause, why: why}
+	if r.held(ctx, j) {
+		back.place = queueFront
+	}
+	return back
 }
 
 // insist repeats a step until Redis takes it or ctx ends. It says the first failure, and

@@ -114,8 +114,10 @@ func TestOperatorHoldStopsTheApp(t *testing.T) {
 		if before == n {
 			t.Skip("skipped: this machine was so slow that all was sent before the hold")
 		}
-		// Those that were in hand without a call have gone back, and are due later.
-		waiting := r.rdb.LLen(t.Context(), "asynq:{"+tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent)+"}:pending").Val()
+		// Those that were in hand without a call have gone back: to the queue, or for a moment
+		// to the retry set where they found out before the hold was there.
+		r.standsStill()
+		waiting, _ := r.waiting()
 		for _, p := range replicas {
 			redistest.Until(t, 20*time.Second, "the waiting tasks are counted", func() bool { return worker.WaitingForTest(p.Replica) == waiting })
 		}

@@ -63,31 +63,51 @@ func (j *job) scope(s stop) string {
 	return j.Type
 }
 
-// hold stops what the verdict stops, for all replicas.
-func (r *Replica) hold(ctx context.Context, j *job, v verdict) {
+// unheldPause bounds how long a task stays away whose hold could not be set: nothing but
+// its delay keeps it from being called again at once, and no release brings it back.
+const unheldPause = 30 * time.Second
+
+// hold stops what the verdict stops, for all replicas, and returns what that makes of the
+// verdict. A hold that ends later, or is an operator's, stays as it is.
+func (r *Replica) hold(ctx context.Context, j *job, v verdict) verdict {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
 	defer cancel()
-	now := time.Now()
 	h := ratelimit.Hold{
-		App: j.App, Scope: j.scope(v.stops), Reason: v.reason, Code: codeOf(j.err),
-		Since: now, Until: now.Add(v.delay), By: "worker " + r.id,
+		App: j.App, Scope: j.scope(v.stops), Reason: v.hold.reason, Code: codeOf(j.err),
+		By: ratelimit.ReplicaPrefix + r.id,
 	}
-	_, err := r.limiter.Hold(ctx, h)
+	inForce, begun, err := r.limiter.HoldEnding(ctx, h, v.hold.end)
 	r.templates.forget(j.App)
 	if err != nil {
 		r.log.Warn("a hold could not be set", j.attrs(slog.Any("err", err))...)
 	}
-	if r.said.first(h) {
-		r.log.Log(ctx, holdLevel(j.err, v), "held", j.attrs(slog.String("scope", h.Scope), slog.String("reason", h.Reason),
-			slog.Duration("delay", v.delay), slog.Any("err", j.err))...)
+	if inForce.Scope == "" {
+		v.delay = min(v.delay, unheldPause)
+		return v
 	}
+	h.Since = time.Now() // by the clock of the log
+	h.Until = h.Since.Add(v.hold.end.After)
+	if inForce.Reason == h.Reason && r.said.first(h) {
+		r.log.Log(ctx, holdLevel(j.err, v), "held", j.attrs(slog.String("scope", h.Scope), slog.String("reason", h.Reason),
+			slog.Int("errcode", h.Code), slog.Duration("delay", v.hold.end.After), slog.Any("err", j.err))...)
+	}
+	return v.met(begun)
+}
+
+// held tells whether a hold of a job's lane is in force. That Redis does not answer counts
+// as no.
+func (r *Replica) held(ctx context.Context, j *job) bool {
+	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	defer cancel()
+	held, err := r.limiter.Held(ctx, j.App, j.Type)
+	return err == nil && held
 }
 
 // holdLevel: a spent quota or a short slow-down is WeChat's normal business, and what is
 // wrong with a token was said by package wechat already. The rest is an operator's.
 func holdLevel(err error, v verdict) slog.Level {
 	var token *wechat.TokenError
-	if errors.As(err, &token) || v.stops == stopLane && v.delay <= time.Minute {
+	if errors.As(err, &token) || v.stops == stopLane && v.hold.end.After <= time.Minute {
 		return slog.LevelInfo
 	}
 	return slog.LevelWarn

@@ -15,6 +15,8 @@ import (
 // urgent ones pass bulk ones at once. Where a lane has several permits and free slots, it
 // takes as many tasks in one round trip, and answers asynq's next questions from them.
 //
+// asynq's retry of a task that is to wait in its queue puts it back there; see [requeue].
+//
 // Other calls of scripts that Redis knows share their round trips; see [sharing].
 type redisHook struct {
 	gates sync.Map // queue name → *gate
@@ -39,6 +41,9 @@ func (h *redisHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		if queue, ok := dequeues(cmd); ok {
 			return h.dequeue(ctx, queue, script, next)
+		}
+		if q, ok := requeues(cmd); ok {
+			return h.requeue(ctx, q, script, next)
 		}
 		if cmd.Name() == "eval" { // the script is not known to this Redis yet
 			return next(ctx, cmd)

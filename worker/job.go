@@ -175,6 +175,7 @@ type handedBack struct {
 	delay  time.Duration
 	counts bool
 	why    string
+	place  place // in the queue, delay means nothing
 }
 
 func (e *handedBack) Error() string { return e.why }
@@ -187,6 +188,9 @@ func notNow(delay time.Duration, why string) error { return &handedBack{delay: d
 func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 	var back *handedBack
 	if errors.As(err, &back) {
+		if back.place != retrySet {
+			return requeueDelay(back.place, time.Now())
+		}
 		if back.delay <= 0 {
 			return 0
 		}

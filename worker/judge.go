@@ -15,21 +15,20 @@ func (r *Replica) verdict(ctx context.Context, j *job) verdict {
 		err: j.err, repeat: j.spec.Repeat, doubt: j.opened.Doubt,
 		failed: j.failed, budget: r.cfg.Attempts, now: time.Now(),
 	}
+	r.sayUnlisted(j)
+	a.taken = r.takesToken(ctx, j)
+	a.inARow = r.suspects.judged(laneKey{j.App, j.Type}, a)
 	v := judge(a)
 	if v.stops == stopNothing {
 		return v
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
 	defer cancel()
-	hold, held, err := r.limiter.HoldFor(ctx, j.App, j.scope(v.stops))
-	switch {
-	case err != nil:
-		return v
-	case held: // by another run that met the same, or by an operator
-		v.delay = max(v.delay, time.Until(hold.Until))
+	before, held, err := r.limiter.HoldFor(ctx, j.App, j.scope(v.stops))
+	if err != nil || held || before.Reason != v.hold.reason {
 		return v
 	}
-	a.holds = hold.Tries
+	a.holds = before.Tries
 	return judge(a)
 }
 

@@ -76,6 +76,9 @@ type Replica struct {
 	turns     *turns
 	templates templates
 	said      said
+	suspects  suspects
+	checks    sync.Map // app → *tokenCheck
+	unlisted  unlistedCodes
 	nights    nights
 	learner   *learner
 	climbs    *climbs

@@ -17,8 +17,17 @@ type verdict struct {
 	delay   time.Duration  // until it comes back
 	counts  bool           // coming back uses up one of its attempts
 	stops   stop           // what stands still meanwhile
+	hold    hold           // how; of a verdict that stops something
 	slows   ratelimit.Span // the window whose pace was too fast for WeChat; "" for none
 	learns  bool           // WeChat is asked what its limit really is
+	place   place          // where it waits until it comes back
+}
+
+// hold is how a verdict stops something. Its end is reckoned by Redis' clock.
+type hold struct {
+	reason string
+	end    ratelimit.End
+	probe  bool // the attempt that begins it counts; those that only meet it do not
 }
 
 // stop is what a verdict holds: nothing, or all that the cause will refuse as well.
@@ -40,6 +49,8 @@ type rule struct {
 	slows   ratelimit.Span
 	learns  bool
 	wait    func(now time.Time, n int) time.Duration // n counts from 0: attempts, or holds in a row
+	ends    ratelimit.Span                           // the hold ends with this span, by Redis' clock; "": after wait
+	inARow  string                                   // the reason of the lane's hold to which so many such answers in a row lead; "": none
 }
 
 // rules says what the worker does about each class of answers: one row a class. What
@@ -52,19 +63,30 @@ var rules = map[wechat.Class]rule{
 	wechat.ClassRetired:     {outcome: tasks.OutcomeRejected, reason: "retired_api"},
 	wechat.ClassTemplate:    {outcome: tasks.OutcomeRejected, reason: "template_held", stops: stopTemplate, wait: along(templateProbes)},
 	wechat.ClassBusy:        {counts: true, wait: along(retries)},
-	wechat.ClassUnlisted:    {counts: true, wait: along(retries)},
+	wechat.ClassUnlisted:    {counts: true, wait: along(retries), inARow: ReasonUnlistedCode},
 	wechat.ClassPerUser:     {wait: after(3 * time.Second)},
 	wechat.ClassPerUserLong: {wait: after(time.Hour)},
 	wechat.ClassRateSecond:  {reason: "rate_second", stops: stopLane, slows: ratelimit.PerSecond, wait: after(time.Second)},
-	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, learns: true, wait: until(ratelimit.NextMinute)},
-	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, learns: true, wait: until(ratelimit.EndOfDay)},
-	wechat.ClassToken:       {reason: "token_rejected", stops: stopApp, wait: along(appProbes)},
+	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, learns: true, wait: until(ratelimit.NextMinute), ends: ratelimit.PerMinute},
+	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, learns: true, wait: until(ratelimit.EndOfDay), ends: ratelimit.PerDay},
+	wechat.ClassToken:       {reason: tokenRejected, stops: stopApp, wait: along(appProbes)},
 	wechat.ClassConfig:      {reason: "app_config", stops: stopApp, wait: along(appProbes)},
 	wechat.ClassAccount:     {reason: "capability", stops: stopLane, wait: along(capabilityProbes)},
 }
 
-// tokenUnavailable is the reason of the one hold that no class stands for.
-const tokenUnavailable = "token_unavailable" //nolint:gosec // a word, no credential
+// The reasons of holds that not only the row of a class names.
+const (
+	tokenUnavailable = "token_unavailable" //nolint:gosec // a word, no credential
+	tokenRejected    = "token_rejected"    //nolint:gosec // likewise
+	// ReasonUnlistedCode is the reason of a hold on a lane that gets the same errcode again
+	// and again, which the code table does not list: the hold's code needs a row there.
+	ReasonUnlistedCode = "unlisted_code"
+)
+
+// suspicious is how many answers in a row, without a success between, hold a lane when each
+// may be about its task alone: an unlisted code, or a token that WeChat refuses here and
+// takes elsewhere.
+const suspicious = 3
 
 // The schedules: how long the nth wait lasts. The total so far stands beside each line.
 // The last line is repeated.
@@ -105,6 +127,14 @@ var (
 		2 * time.Hour,    // 2 h 35 min
 		6 * time.Hour,    // 8 h 35 min
 	}
+	// laneProbes is for a lane that gets the same suspicious answer again and again.
+	laneProbes = []time.Duration{
+		1 * time.Minute,  // 1 min
+		5 * time.Minute,  // 6 min
+		15 * time.Minute, // 21 min
+		30 * time.Minute, // 51 min
+		1 * time.Hour,    // 1 h 51 min
+	}
 	// templateProbes is for a template that WeChat took away.
 	templateProbes = []time.Duration{
 		10 * time.Minute, // 10 min
@@ -138,6 +168,8 @@ type attempt struct {
 	failed int          // attempts that failed before this one
 	budget int          // attempts that may fail
 	holds  int          // how often this stop was held in a row before
+	inARow int          // suspicious answers of the lane in a row, this one included
+	taken  bool         // WeChat takes the token that it refused here for another API
 	now    time.Time
 }
 
@@ -170,6 +202,9 @@ func judge(a attempt) verdict {
 // no attempt: not they are at fault.
 func (a attempt) byToken(e *wechat.TokenError) verdict {
 	if errors.Is(e, wechat.ErrTokenRejected) {
+		if a.taken { // then the token is good, and the app has no trouble
+			return a.by(rule{counts: true, wait: along(retries), inARow: tokenRejected})
+		}
 		return a.by(rules[wechat.ClassToken])
 	}
 	var api *wechat.APIError
@@ -183,6 +218,19 @@ func (a attempt) byToken(e *wechat.TokenError) verdict {
 }
 
 func (a attempt) by(r rule) verdict {
+	v := a.alone(r)
+	switch {
+	case r.stops != stopNothing:
+		v.hold = hold{reason: r.reason, end: ratelimit.End{Span: r.ends, After: v.delay}}
+	case r.inARow != "" && a.inARow >= suspicious:
+		v.stops = stopLane
+		v.hold = hold{reason: r.inARow, end: ratelimit.End{After: along(laneProbes)(a.now, a.holds)}, probe: true}
+	}
+	return v
+}
+
+// alone applies a rule to the task, without what it stops beside it.
+func (a attempt) alone(r rule) verdict {
 	v := verdict{outcome: r.outcome, reason: r.reason, counts: r.counts, stops: r.stops, slows: r.slows, learns: r.learns}
 	n := a.holds
 	if r.counts {
@@ -193,6 +241,25 @@ func (a attempt) by(r rule) verdict {
 	}
 	if r.wait != nil {
 		v.delay = r.wait(a.now, n)
+	}
+	return v
+}
+
+// met is the verdict once a hold is in force: the task waits in its queue, where the end of
+// the hold or a release moves it at once. begun tells whether this verdict began the hold.
+//
+// A task that was refused for its pace is the next to go. Where the hold is probed, others
+// go first: should this task alone be at fault, the next probe shows it.
+func (v verdict) met(begun bool) verdict {
+	switch {
+	case v.hold.probe && !begun:
+		return verdict{place: queueBack}
+	case v.hold.probe || v.outcome != "" || v.counts:
+		return v
+	}
+	v.place = queueBack
+	if v.slows != "" || v.learns {
+		v.place = queueFront
 	}
 	return v
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/worker"
 )
 
 const paused = "asynq:{" + app + ":send:subscribe}:paused"
@@ -133,6 +134,31 @@ func TestReleaseEndsAWorkersHold(t *testing.T) {
 		if _, held, err := limiter.HoldFor(t.Context(), app, scope); held || err != nil {
 			t.Errorf("%s is still held, %v", scope, err)
 		}
+	}
+}
+
+// TestStatusNamesAnUnlistedCode: which code holds a lane, and that it needs a row.
+func TestStatusNamesAnUnlistedCode(t *testing.T) {
+	t.Chdir(t.TempDir())
+	mini, rdb := redistest.Mini(t)
+	env, _ := standOn(t, mini.Addr())
+	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
+	for scope, h := range map[string]ratelimit.Hold{
+		tasks.TypeCustom:    {Reason: worker.ReasonUnlistedCode, Code: 61999},
+		tasks.TypeSubscribe: {Reason: "quota_day", Code: 45009},
+	} {
+		h.App, h.Scope, h.By = app, scope, ratelimit.ReplicaPrefix+"r1"
+		if _, _, err := limiter.HoldEnding(t.Context(), h, ratelimit.End{After: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status := command(t, env, "", "status").stdout
+	if !regexp.MustCompile(app + ` +send:custom +unlisted code +61999 +\S+ \S+ +\S+ \S+ +worker r1`).MatchString(status) {
+		t.Errorf("status:\n%s", status)
+	}
+	mentions(t, "status", status, "errcode 61999 of "+app+" send:custom has no row in the code table")
+	if strings.Contains(status, "errcode 45009 of") {
+		t.Errorf("a listed code is said to be none:\n%s", status)
 	}
 }
 

@@ -152,8 +152,18 @@ func untilText(h ratelimit.Hold) string {
 	return "until " + h.Until.Local().Format(time.DateTime)
 }
 
-// writeHolds lists holds as a table.
+// writeHolds lists holds as a table, and below it the errcodes that the code table lacks.
 func writeHolds(w io.Writer, holds []ratelimit.Hold) {
+	writeHoldTable(w, holds)
+	for _, h := range holds {
+		if h.Reason == worker.ReasonUnlistedCode {
+			_, _ = fmt.Fprintf(w, "errcode %d of %s %s has no row in the code table of this version: tell the maintainers, or add one to wechat/errcode.go\n",
+				h.Code, h.App, scopeText(h.Scope))
+		}
+	}
+}
+
+func writeHoldTable(w io.Writer, holds []ratelimit.Hold) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer func() { _ = table.Flush() }()
 	_, _ = fmt.Fprintln(table, "APP\tHELD\tREASON\tERRCODE\tSINCE\tUNTIL\tBY")

@@ -22,7 +22,7 @@ type statusCommand struct {
 func (statusCommand) Help() string {
 	return `Shows the lanes that have anything in them or have used any of a limit, their limits, the hours and the holds, and the queues of apps that are not configured here.
 
-ACTIVE tasks are in the hands of a replica, RETRYING ones wait for another attempt or for the hours to open. ARCHIVED ones failed, or it is not known whether WeChat took them.
+ACTIVE tasks are in the hands of a replica, RETRYING ones wait for another attempt or for the hours to open; those that met a hold are WAITING. ARCHIVED ones failed, or it is not known whether WeChat took them.
 
 Of a limit that is CONFIGURED (or documented) and the one that WECHAT tells of, the lesser is kept. PACE is the part of it that is kept after WeChat refused calls as too fast; it climbs back by itself.
 

@@ -1,0 +1,162 @@
+package ratelimit
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+// refuse sets a hold as a replica does after a refusal.
+func refuse(t *testing.T, l *Limiter, reason string, end End) (inForce Hold, begun bool) {
+	t.Helper()
+	inForce, begun, err := l.HoldEnding(t.Context(), Hold{
+		App: testApp, Scope: "send:subscribe", Reason: reason, Code: 1, By: ReplicaPrefix + "r1",
+	}, end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inForce, begun
+}
+
+// TestARefusalLeavesAnOperatorsHold: it keeps reason, code, since, until and by, also where
+// the replica's hold would end later. Once it has ended, the replica's takes its place.
+func TestARefusalLeavesAnOperatorsHold(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		for name, lasts := range map[string]time.Duration{"without an end": 0, "30 days": 30 * 24 * time.Hour, "shorter than the replica's": time.Minute} {
+			t.Run(name, func(t *testing.T) {
+				l, start, clock := held(t, rdb)
+				want := Hold{App: testApp, Scope: "send:subscribe", Reason: "legal", By: "somebody@somewhere"}
+				if lasts > 0 {
+					want.Until = start.Add(lasts)
+				}
+				set(t, l, want)
+				want.Since, want.Tries = start, 1
+				*clock = start.Add(10 * time.Second)
+				for _, end := range []End{{After: time.Second}, {After: time.Hour}, {Span: PerMinute}, {Span: PerDay}} {
+					if got, begun := refuse(t, l, "refused", end); begun || !sameHold(got, want) {
+						t.Errorf("%+v: begun %v, in force is %+v", end, begun, got)
+					}
+				}
+				if h, active, err := l.HoldFor(t.Context(), testApp, "send:subscribe"); err != nil || !active || !sameHold(h, want) {
+					t.Errorf("recorded is %+v, %v, %v", h, active, err)
+				}
+				if lasts == time.Minute {
+					*clock = start.Add(time.Minute)
+					if got, begun := refuse(t, l, "quota_day", End{Span: PerDay}); !begun || got.Reason != "quota_day" || !got.Since.Equal(*clock) || got.Tries != 1 {
+						t.Errorf("after its end: begun %v, %+v", begun, got)
+					}
+				}
+				if _, err := l.Unhold(t.Context(), testApp, "send:subscribe"); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	})
+}
+
+// TestAShorterRefusalChangesNothing: a day's quota stays over a refusal for the second that
+// was under way, and takes the place of one that was there first.
+func TestAShorterRefusalChangesNothing(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, start, clock := held(t, rdb)
+		if _, begun := refuse(t, l, "rate_second", End{After: time.Second}); !begun {
+			t.Error("the first hold has not begun")
+		}
+		*clock = start.Add(100 * time.Millisecond)
+		day, begun := refuse(t, l, "quota_day", End{Span: PerDay})
+		if begun || day.Reason != "quota_day" || !day.Until.Equal(EndOfDay(start)) || !day.Since.Equal(*clock) {
+			t.Errorf("begun %v, %+v", begun, day)
+		}
+		*clock = start.Add(200 * time.Millisecond)
+		for _, end := range []End{{After: time.Second}, {Span: PerMinute}} {
+			if got, begun := refuse(t, l, "rate", end); begun || !sameHold(got, day) {
+				t.Errorf("%+v: begun %v, %+v", end, begun, got)
+			}
+		}
+	})
+}
+
+// TestAnotherReasonsTriesStartAgain: probing pauses grow by the trouble, not by all that
+// the lane was ever held for.
+func TestAnotherReasonsTriesStartAgain(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, start, clock := held(t, rdb)
+		for n := range 3 {
+			*clock = start.Add(time.Duration(n) * time.Minute)
+			refuse(t, l, "rate_second", End{After: time.Second})
+		}
+		*clock = start.Add(time.Hour)
+		if got, _ := refuse(t, l, "capability", End{After: time.Minute}); got.Tries != 1 {
+			t.Errorf("%d tries of a trouble that has just begun", got.Tries)
+		}
+	})
+}
+
+// TestRedisClockEndsAHold: since and until come from Redis' clock, which here is years away
+// from this machine's, and the ends of minutes and days are those of the calendar.
+func TestRedisClockEndsAHold(t *testing.T) {
+	instants := []time.Time{
+		time.Date(2031, 3, 1, 12, 0, 30, 250_500_000, Shanghai()),
+		time.Date(2031, 3, 1, 0, 0, 0, 0, Shanghai()),
+		time.Date(2031, 3, 1, 0, 0, 59, 999_999_000, Shanghai()),
+		time.Date(2031, 3, 1, 0, 1, 0, 0, Shanghai()),
+		time.Date(2031, 12, 31, 23, 59, 59, 999_000_000, Shanghai()),
+		time.Date(2015, 2, 28, 7, 59, 59, 0, Shanghai()), // midnight is near in UTC only
+	}
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		for i, now := range instants {
+			l := NewLimiter(rdb, DefaultConfig(), nil)
+			l.now = func() int64 { return now.UnixMicro() }
+			for end, want := range map[End]time.Time{
+				{Span: PerMinute}:                 NextMinute(now),
+				{Span: PerDay}:                    EndOfDay(now),
+				{After: 1500 * time.Millisecond}:  now.Add(1500 * time.Millisecond),
+				{After: time.Hour}:                now.Add(time.Hour),
+				{}:                                now.Add(time.Millisecond),
+				{After: time.Second, Span: Total}: now.Add(time.Second),
+			} {
+				h := Hold{
+					App: testApp, Scope: fmt.Sprint(i, end), Reason: "x", By: ReplicaPrefix + "r1",
+					Since: time.Now(), Until: time.Now(),
+				}
+				got, begun, err := l.HoldEnding(t.Context(), h, end)
+				if err != nil || !begun {
+					t.Fatalf("%v at %v: %v, begun %v", end, now, err, begun)
+				}
+				if late := got.Until.Sub(want); late < 0 || late > time.Millisecond {
+					t.Errorf("%v at %v ends at %v, want %v", end, now, got.Until, want)
+				}
+				if early := now.Sub(got.Since); early < 0 || early > time.Millisecond {
+					t.Errorf("%v at %v: since %v", end, now, got.Since)
+				}
+			}
+		}
+	})
+}
+
+// TestHeld: a hold of the type or of the app, while it is in force.
+func TestHeld(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		l, start, clock := held(t, rdb)
+		is := func(typ string, want bool) {
+			t.Helper()
+			if got, err := l.Held(t.Context(), testApp, typ); err != nil || got != want {
+				t.Errorf("%s: held %v, %v", typ, got, err)
+			}
+		}
+		is("send:subscribe", false)
+		set(t, l, Hold{App: testApp, Scope: TemplateScope("T1")})
+		is("send:subscribe", false)
+		set(t, l, Hold{App: testApp, Scope: "send:subscribe", Until: start.Add(time.Minute)})
+		is("send:subscribe", true)
+		is("send:custom", false)
+		*clock = start.Add(time.Minute)
+		is("send:subscribe", false)
+		set(t, l, Hold{App: testApp, Scope: WholeApp})
+		is("send:custom", true)
+	})
+}

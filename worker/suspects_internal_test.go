@@ -1,0 +1,97 @@
+package worker
+
+import (
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// TestSuspiciousAnswers: what may be about the task alone counts as its attempt, and holds
+// the lane when it comes again and again. A hold that the task only met costs it nothing.
+func TestSuspiciousAnswers(t *testing.T) {
+	const send = wechat.Endpoint("/cgi-bin/message/subscribe/send")
+	unlisted := error(&wechat.APIError{Endpoint: send, Code: 61999})
+	rejected := error(&wechat.TokenError{App: "wx", Err: fmt.Errorf("%w (%w)", wechat.ErrTokenRejected, &wechat.APIError{Endpoint: send, Code: 40001})})
+	for _, c := range []struct {
+		name    string
+		err     error
+		inARow  int
+		failed  int
+		outcome tasks.Outcome
+		counts  bool
+		reason  string // of the hold; "" for none
+	}{
+		{"an unlisted code", unlisted, 1, 0, "", true, ""},
+		{"again", unlisted, suspicious - 1, 0, "", true, ""},
+		{"and again", unlisted, suspicious, 0, "", true, ReasonUnlistedCode},
+		{"to the end", unlisted, suspicious, 7, tasks.OutcomeFailed, false, ReasonUnlistedCode},
+		{"a token that is taken elsewhere", rejected, 1, 0, "", true, ""},
+		{"and is refused again and again", rejected, suspicious + 1, 0, "", true, tokenRejected},
+		{"to the end of one task", rejected, 1, 7, tasks.OutcomeFailed, false, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := judge(attempt{err: c.err, repeat: tasks.Never, failed: c.failed, budget: 8, inARow: c.inARow, taken: true, now: time.Now()})
+			if v.outcome != c.outcome || v.counts != c.counts || v.hold.reason != c.reason || (v.stops == stopLane) != (c.reason != "") {
+				t.Errorf("verdict %+v", v)
+			}
+			if c.reason == "" {
+				return
+			}
+			if got := v.met(true); got.outcome != c.outcome || got.counts != c.counts || got.place != retrySet {
+				t.Errorf("the probe itself: %+v", got)
+			}
+			if got := v.met(false); got.outcome != "" || got.counts || got.place != queueBack {
+				t.Errorf("one that met the hold: %+v", got)
+			}
+		})
+	}
+}
+
+// TestWhatSpeaksAgainstALane: only answers of one code without a success between add up.
+func TestWhatSpeaksAgainstALane(t *testing.T) {
+	var s suspects
+	here, there := laneKey{"wx", "send:subscribe"}, laneKey{"wx", "send:custom"}
+	code := func(code int) error { return &wechat.APIError{Endpoint: "/cgi-bin/message/subscribe/send", Code: code} }
+	for i, step := range []struct {
+		lane      laneKey
+		err       error
+		want      int
+		suspected bool
+	}{
+		{here, code(61999), 1, false},
+		{here, code(61999), 2, false},
+		{there, code(61999), 1, false},
+		{there, nil, 0, false},
+		{here, io.ErrUnexpectedEOF, 0, false}, // no answer says nothing
+		{here, code(47003), 0, false},         // the request is wrong: neither
+		{here, code(61999), 3, true},
+		{here, code(45009), 0, true},
+		{here, code(61998), 1, false}, // another code
+		{here, code(61998), 2, false},
+		{here, code(43101), 0, false}, // the person's choice: the API works
+		{here, code(61998), 1, false},
+	} {
+		got := s.judged(step.lane, attempt{err: step.err, budget: 8, now: time.Now()})
+		if suspected := s.suspected(step.lane) != nil; got != step.want || suspected != step.suspected {
+			t.Errorf("step %d: %d in a row, suspected %v", i, got, suspected)
+		}
+	}
+}
+
+// TestTookToken: only an answer that shows the app known by its token clears the token.
+func TestTookToken(t *testing.T) {
+	api := func(code int) error { return &wechat.APIError{Endpoint: wechat.EndpointQuota, Code: code} }
+	for err, want := range map[error]bool{
+		nil: true, api(45009): true, api(48001): true,
+		api(-1): false, api(40001): false, api(61999): false, io.EOF: false,
+		&wechat.TokenError{App: "wx", Err: api(45009)}: false,
+	} {
+		if got := tookToken(err); got != want {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+}

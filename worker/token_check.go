@@ -1,0 +1,69 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// tokenCheck is the last look at whether an app's token, which WeChat refused for one API,
+// is good for another one.
+type tokenCheck struct {
+	mu    sync.Mutex
+	began time.Time // guarded by mu
+	taken bool      // guarded by mu
+}
+
+// takesToken tells whether WeChat refused the job's call for its token, but takes the
+// app's token for another API since: it asks for the quota of the job's API. Calls that
+// were refused at the same time share one answer. While the app is held WeChat is not
+// asked; the answer is no then.
+func (r *Replica) takesToken(ctx context.Context, j *job) bool {
+	if !j.called || !errors.Is(j.err, wechat.ErrTokenRejected) {
+		return false
+	}
+	refused := time.Now()
+	found, _ := r.checks.LoadOrStore(j.App, new(tokenCheck))
+	c, _ := found.(*tokenCheck)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.began.After(refused) {
+		return c.taken
+	}
+	if _, held, err := r.limiter.HoldFor(ctx, j.App, ratelimit.WholeApp); err != nil || held {
+		return false
+	}
+	c.began = time.Now()
+	_, err := r.wechat.Quota(ctx, j.App, wechat.Endpoint(j.spec.Path))
+	c.taken = tookToken(err)
+	if c.taken {
+		r.log.Info("WeChat refuses the token for one API and takes it for another", j.attrs(slog.Any("err", j.err))...)
+	}
+	return c.taken
+}
+
+// tookToken tells whether an answer shows that WeChat knows the app by its token. It is
+// careful: other errors may come before the token is looked at.
+func tookToken(err error) bool {
+	var (
+		api   *wechat.APIError
+		token *wechat.TokenError
+	)
+	switch {
+	case err == nil:
+		return true
+	case errors.As(err, &token) || !errors.As(err, &api):
+		return false
+	}
+	switch api.Class() {
+	case wechat.ClassAccount, wechat.ClassQuotaDay, wechat.ClassRateMinute, wechat.ClassRateSecond:
+		return true
+	default:
+		return false
+	}
+}
