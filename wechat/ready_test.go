@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -156,7 +157,13 @@ func TestNotReadyIsNotWritten(t *testing.T) {
 			}
 			before, asked := requests.Load(), 0
 			request.Ready = func(context.Context) error { asked++; return errNotReady }
-			_, err := c.Call(t.Context(), testApp, request)
+			// Its hook comes after ours, right before net/http goes on to write.
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+				if _, err := info.Conn.Write([]byte("x")); err == nil {
+					t.Error("the connection can be written to")
+				}
+			}})
+			_, err := c.Call(ctx, testApp, request)
 			var transportErr *TransportError
 			if !errors.As(err, &transportErr) || Written(err) || transportErr.Op != "wait" || !errors.Is(err, errNotReady) || asked != 1 {
 				t.Errorf("asked %d times: %#v", asked, err)
