@@ -73,7 +73,7 @@ type Replica struct {
 	fetcher   *http.Client
 	limiter   limiter
 	ledger    *ledger.Ledger
-	turns     *turns
+	receivers *receiverLocks
 	templates templates
 	said      said
 	nights    nights
@@ -126,7 +126,7 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
 		apps: make(map[string]App, len(parts.Apps)),
 		rdb:  parts.Redis, hook: newRedisHook(parts.Redis), wechat: parts.WeChat,
-		fetcher: newFetcher(parts.Attempt), ledger: ledger.New(parts.Redis, policy), turns: newTurns(),
+		fetcher: newFetcher(parts.Attempt), ledger: ledger.New(parts.Redis, policy), receivers: newReceiverLocks(),
 		now: time.Now, beside: newBeside(),
 	}
 	for _, app := range parts.Apps {
