@@ -11,15 +11,13 @@ import (
 const (
 	// receiverPatience is how long a task waits at most for its receiver in a slot.
 	receiverPatience = 2 * time.Second
+	// shortWait is how long more than two tasks may wait for one receiver.
+	shortWait = 100 * time.Millisecond
 	// assumedSend is how long a send to a receiver takes, until one has been measured.
 	assumedSend = 50 * time.Millisecond
 	// longestSend bounds what is measured: one call that hangs must not defer the tasks
 	// after it by hours.
 	longestSend = time.Second
-	// longestDeferral bounds how long a task is deferred for its receiver.
-	longestDeferral = 10 * time.Minute
-	// sweepReceivers is how often receivers are looked for that have no use any more.
-	sweepReceivers = 10 * time.Second
 )
 
 // errReceiverBusy says that a task may not wait for its receiver's lock.
@@ -28,38 +26,36 @@ var errReceiverBusy = errors.New("worker: others send to the same person")
 // receiverLocks lets one task of this replica at a time send to one receiver. WeChat
 // refuses a second message to an openid while the first is under way (43108).
 //
-// It also keeps a timetable of the tasks that were deferred because their receiver was
-// busy, so that each of them comes back about when it can be sent. The timetable is not
-// binding: a task that finds the lock free takes it.
+// It also keeps the tasks that were deferred as their receiver was busy, and recalls them
+// one after the other.
 type receiverLocks struct {
+	recall func(key string, n int) // has n deferred tasks of a receiver recalled, and does not wait for it
+
 	mu        sync.Mutex
 	receivers map[string]*receiver // guarded by mu, also what is in them
-	sweeper   *time.Timer          // guarded by mu; nil while no receiver has deferred tasks
+	deferred  int                  // guarded by mu; tasks of all receivers
+	closed    bool                 // guarded by mu; nothing more is recalled
 }
 
-// A receiver is known from its first Lock until no task uses its lock and its timetable has
-// passed.
+// A receiver is known from its first Lock until no task uses its lock or is deferred.
 type receiver struct {
 	users    int           // tasks that hold the lock or wait for it
 	unlocked chan struct{} // gets a token for a waiter at Unlock; nil until a task waits
 	lockedAt time.Time
 	send     time.Duration // how long the lock was held lately; 0 until the first Unlock
-	deferred time.Time     // when the last deferred task is expected to have been sent
+	deferred []deferral    // the oldest first
+	recaller *time.Timer   // nil while no task is deferred
 }
 
-func newReceiverLocks() *receiverLocks {
-	return &receiverLocks{receivers: make(map[string]*receiver)}
+func newReceiverLocks(recall func(key string, n int)) *receiverLocks {
+	return &receiverLocks{recall: recall, receivers: make(map[string]*receiver)}
 }
 
 // TryLock takes a receiver's lock where it is free. unlock ends it, once.
 func (l *receiverLocks) TryLock(key string) (unlock func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := l.receivers[key]
-	if r == nil {
-		r = new(receiver)
-		l.receivers[key] = r
-	}
+	r := l.receiver(key)
 	if r.users > 0 {
 		return nil, false
 	}
@@ -92,15 +88,21 @@ func (l *receiverLocks) Lock(ctx context.Context, key string, mayWait func(ahead
 	}
 }
 
+// receiver finds a receiver, which may be new. The caller holds mu.
+func (l *receiverLocks) receiver(key string) *receiver {
+	r := l.receivers[key]
+	if r == nil {
+		r = new(receiver)
+		l.receivers[key] = r
+	}
+	return r
+}
+
 // join adds a task to those that use a lock.
 func (l *receiverLocks) join(key string, mayWait func(ahead int, wait time.Duration) bool) (r *receiver, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r = l.receivers[key]
-	if r == nil {
-		r = new(receiver) // unlocked meanwhile
-		l.receivers[key] = r
-	}
+	r = l.receiver(key) // it may have been unlocked meanwhile
 	if r.users > 0 && !mayWait(r.users, time.Duration(r.users)*r.sendTime()) {
 		return nil, false
 	}
@@ -133,7 +135,12 @@ func (l *receiverLocks) leave(key string, r *receiver) {
 		return
 	}
 	r.unlocked = nil // a token in it is nobody's
-	if r.deferred.IsZero() || time.Now().After(r.deferred) {
+	l.forget(key, r)
+}
+
+// forget drops a receiver that is of no use any more. The caller holds mu.
+func (l *receiverLocks) forget(key string, r *receiver) {
+	if r.users == 0 && len(r.deferred) == 0 {
 		delete(l.receivers, key)
 	}
 }
@@ -145,61 +152,20 @@ func (r *receiver) sendTime() time.Duration {
 	return r.send
 }
 
-// Defer returns how long a task stays away whose receiver is busy: until those that use the
-// lock, and those that were deferred before, have been sent.
-func (l *receiverLocks) Defer(key string) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r := l.receivers[key]
-	if r == nil {
-		r = new(receiver)
-		l.receivers[key] = r
-	}
-	now := time.Now()
-	place := now.Add(time.Duration(r.users) * r.sendTime())
-	if r.deferred.After(place) {
-		place = r.deferred
-	}
-	if last := now.Add(longestDeferral); place.After(last) {
-		place = last
-	}
-	r.deferred = place.Add(r.sendTime())
-	if l.sweeper == nil {
-		l.sweeper = time.AfterFunc(sweepReceivers, l.sweep)
-	}
-	return place.Sub(now)
-}
-
-// sweep forgets the receivers whose timetables have passed.
-func (l *receiverLocks) sweep() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now, deferred := time.Now(), false
-	for key, r := range l.receivers {
-		if r.users == 0 && now.After(r.deferred) {
-			delete(l.receivers, key)
-		}
-		deferred = deferred || now.Before(r.deferred)
-	}
-	if l.sweeper = nil; deferred {
-		l.sweeper = time.AfterFunc(sweepReceivers, l.sweep)
-	}
-}
-
 // waitingRoom bounds how many of a lane's slots are held by tasks that wait for their
-// receivers. While half of the slots are free, a task may wait: no other receiver lacks
-// its slot. Beyond that, waiting tasks get a sixteenth of the slots, and those of one
-// receiver two of these: as many as keep it busy.
+// receivers: a sixteenth, unless half of the slots are free, so that no other receiver
+// lacks one. Two tasks wait for one receiver, as many as keep it busy, or more where they
+// wait for a moment only.
 type waitingRoom struct {
 	slots   int
 	waiting atomic.Int64
 }
 
 // enter takes a place where there is one, when busy slots of the lane are taken, the
-// task's own among them, and ahead tasks are before it at its receiver.
-func (w *waitingRoom) enter(busy, ahead int) bool {
+// task's own among them, and ahead tasks are before it at its receiver, for a time.
+func (w *waitingRoom) enter(busy, ahead int, wait time.Duration) bool {
 	n := int(w.waiting.Add(1))
-	if 2*busy <= w.slots || n <= w.slots/16 && ahead <= 2 {
+	if (ahead <= 2 || wait <= shortWait) && (2*busy <= w.slots || n <= w.slots/16) {
 		return true
 	}
 	w.leave()
@@ -230,7 +196,7 @@ func (r *Replica) lockReceiver(ctx context.Context, l *lane, j *job) (unlock fun
 	defer cancel()
 	entered := false
 	unlock, err = r.receivers.Lock(waiting, key, func(ahead int, wait time.Duration) bool {
-		entered = !j.capped() && wait <= receiverPatience && l.room.enter(int(l.active.Load()), ahead)
+		entered = !j.capped() && wait <= receiverPatience && l.room.enter(int(l.active.Load()), ahead, wait)
 		return entered || j.capped()
 	})
 	if entered {
@@ -242,7 +208,7 @@ func (r *Replica) lockReceiver(ctx context.Context, l *lane, j *job) (unlock fun
 	case ctx.Err() != nil:
 		return nil, notNow(redisPause, laneCloses)
 	}
-	delay := r.receivers.Defer(key)
+	delay := r.receivers.Defer(key, deferral{lane: l, queue: j.queue, task: j.TaskID(), since: time.Now()})
 	if !j.NotAfter.IsZero() { // its outcome does not wait longer than the task may
 		delay = min(delay, j.NotAfter.Sub(r.now())+time.Nanosecond)
 	}
