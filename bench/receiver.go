@@ -20,6 +20,7 @@ const (
 const (
 	receiverLatency = 50 * time.Millisecond
 	receiverSlots   = 64
+	receiverTail    = 10 * time.Second
 )
 
 // crowdedLane is one row: every so manieth task is for one of some busy receivers.
@@ -33,17 +34,17 @@ type crowdedLane struct {
 type receiverPace struct {
 	others float64 // tasks a second to others, from the first call to the last one
 	busy   float64 // the part of its possible calls that a busy receiver got meanwhile, the least of all
-	after  float64 // the same, in the 15 s after
+	after  float64 // the same, in the tail after, or until its tasks were done
 	runs   float64 // of a handler, for each call
 	stall  float64
 }
 
 func (b *bench) receiver(ctx context.Context, t *table) error {
-	n := sized(b, 8000, 2000)
+	n := sized(b, 6000, 2000)
 	t.title = "Many tasks to one receiver"
-	t.about = fmt.Sprintf("`send:subscribe` without a limit, one worker, %d slots, answers after %v, a backlog with %s tasks to a person each and, spread evenly among these, tasks to a few busy receivers. A receiver is sent to one at a time, so that it can get %.0f calls a second. *Others* are the tasks to the other people: from the first call to the last one. *Busy receiver* is the part of its possible calls that it got until the others were done, and in the 15 s after. Wanted: others at %.0f %% of their speed alone, busy receivers at %.0f %% of theirs.",
-		receiverSlots, receiverLatency, thousands(n), 1/receiverLatency.Seconds(), 100*wantOthers, 100*wantReceiver)
-	t.head = []string{"busy receivers", "others a second", "of that alone", "busy receiver", "in the 15 s after", "runs a call", "longest stall"}
+	t.about = fmt.Sprintf("`send:subscribe` without a limit, one worker, %d slots, answers after %v, a backlog with %s tasks to a person each and, spread evenly among these, tasks to a few busy receivers. A receiver is sent to one at a time, so that it can get %.0f calls a second. *Others* are the tasks to the other people: from the first call to the last one. *Busy receiver* is the part of its possible calls that it got until the others were done, and in the %.0f s after, or until it had no more tasks. Wanted: others at %.0f %% of their speed alone, less the slots that calls to busy receivers take, and busy receivers at %.0f %% of theirs.",
+		receiverSlots, receiverLatency, thousands(n), 1/receiverLatency.Seconds(), receiverTail.Seconds(), 100*wantOthers, 100*wantReceiver)
+	t.head = []string{"busy receivers", "others a second", "of that alone", "busy receiver", "in the time after", "runs a call", "longest stall"}
 	alone := 0.0
 	for _, c := range []crowdedLane{
 		{label: "none"},
@@ -66,7 +67,7 @@ func (b *bench) receiver(ctx context.Context, t *table) error {
 		if c.every == 0 {
 			alone = p.others
 		} else {
-			row[2], row[3], row[4] = percent(p.others/alone).atLeast(100*wantOthers), percent(p.busy).atLeast(100*wantReceiver), percent(p.after).atLeast(100*wantReceiver)
+			row[2], row[3], row[4] = percent(p.others/alone).atLeast(100*wantOthers*float64(receiverSlots-c.receivers)/receiverSlots), percent(p.busy).atLeast(100*wantReceiver), percent(p.after).atLeast(100*wantReceiver)
 		}
 		t.add(row...)
 	}
@@ -75,7 +76,6 @@ func (b *bench) receiver(ctx context.Context, t *table) error {
 
 // receiverOnce measures one backlog of n tasks to others, and those to busy receivers.
 func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p receiverPace, err error) {
-	const tail = 15 * time.Second
 	l, err := b.newLab(ctx, setup{apps: 1, latency: receiverLatency, limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: receiverSlots}}})
 	if err != nil {
 		return p, err
@@ -122,7 +122,7 @@ func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p recei
 		return p, err
 	}
 	if c.every > 0 {
-		err = pause(ctx, tail)
+		err = pause(ctx, receiverTail)
 	}
 	after, usageErr := l.usage(ctx)
 	all, listErr := l.arrivals()
@@ -135,11 +135,12 @@ func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p recei
 		r := receiverOf(a.Key)
 		times[r] = append(times[r], a.At)
 	}
-	return p.judge(times, tail), nil
+	return p.judge(times, (total-n)/max(1, c.receivers)), nil
 }
 
-// judge takes the rates from the arrivals: those of the others, then of each busy receiver.
-func (p receiverPace) judge(times [][]int64, tail time.Duration) receiverPace {
+// judge takes the rates from the arrivals: those of the others, then of each busy receiver,
+// which has so many tasks.
+func (p receiverPace) judge(times [][]int64, tasks int) receiverPace {
 	for _, one := range times {
 		slices.Sort(one)
 	}
@@ -149,7 +150,11 @@ func (p receiverPace) judge(times [][]int64, tail time.Duration) receiverPace {
 	p.busy, p.after = 1, 1
 	for _, one := range times[1:] {
 		p.busy = min(p.busy, shareOf(one, first, last, receiverLatency, 1))
-		p.after = min(p.after, shareOf(one, last, last+int64(tail), receiverLatency, 1))
+		end := last + int64(receiverTail)
+		if done := one[len(one)-1] + 1; len(one) >= tasks { // it had no more of them
+			end = done
+		}
+		p.after = min(p.after, shareOf(one, last, end, receiverLatency, 1))
 	}
 	return p
 }
