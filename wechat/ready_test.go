@@ -128,9 +128,12 @@ func TestNotReadyIsNotWritten(t *testing.T) {
 		secure, kept bool
 		foreign      bool
 	}{
-		{name: "new"}, {name: "kept", kept: true},
-		{name: "new, TLS", secure: true}, {name: "kept, TLS", secure: true, kept: true},
-		{name: "foreign", foreign: true}, {name: "foreign, kept", foreign: true, kept: true},
+		{name: "new"},
+		{name: "kept", kept: true},
+		{name: "new, TLS", secure: true},
+		{name: "kept, TLS", secure: true, kept: true},
+		{name: "foreign", foreign: true},
+		{name: "foreign, kept", foreign: true, kept: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := httptest.NewUnstartedServer(handler)

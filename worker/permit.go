@@ -60,9 +60,10 @@ func (r *Replica) useAtInstant(ctx context.Context, l *lane, j *job) error {
 // awaitInstant waits for the instant of a job's permit, or of another one when that is too
 // late, until ctx or the lane ends.
 func (r *Replica) awaitInstant(ctx context.Context, l *lane, j *job) error {
+	ctx, done := l.whileOpen(ctx)
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, permitPatience)
 	defer cancel()
-	defer context.AfterFunc(l.gate.ctx, cancel)()
 	if err := r.freshPermit(ctx, l, j); err != nil {
 		return err
 	}
