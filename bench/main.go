@@ -56,6 +56,8 @@ func cases() []measurement {
 		{"seconds", "100 a second: 1, 2, 4 and 8 workers, also beside a busy core", (*bench).seconds},
 		{"churn", "100 a second while workers come, go and are killed", (*bench).churn},
 		{"jitter", "100 a second over a network with 50 ms of jitter, at the default margin", (*bench).jitter},
+		{"cold", "100 a second where a new connection takes 40 or 100 ms to open", (*bench).cold},
+		{"receiver", "a lane some of whose tasks go to the same few people", (*bench).receiver},
 		{"minutes", "4,000 a minute over three minutes", (*bench).minutes},
 		{"midnight", "both limits over midnight, in simulated time", (*bench).midnight},
 		{"permits", "what a permit costs, and how much of a limit the limiters alone use", (*bench).permits},

@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"context"
 	"net"
 	"strconv"
 	"testing"
@@ -40,7 +41,7 @@ func BenchmarkCall(b *testing.B) {
 	}
 	c := NewClient(cfg, tokens)
 	defer c.CloseIdle()
-	request := Request{Path: EndpointSubscribe, Body: []byte(testBody)}
+	request := Request{Path: EndpointSubscribe, Body: []byte(testBody), Ready: func(context.Context) error { return nil }}
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := c.Prepare(b.Context(), testApp); err != nil {

@@ -26,7 +26,8 @@ type clientOptions struct{ transport http.RoundTripper }
 
 // WithTransport makes the Client use rt in place of its own pool of connections. With
 // a foreign transport every failure after a connection was had and the first header
-// handed over counts as written.
+// handed over counts as written. Unless rt is an [http.Transport] whose Protocols allow
+// HTTP/1 alone, Request.Ready is called before rt looks for a connection.
 func WithTransport(rt http.RoundTripper) ClientOption {
 	return func(o *clientOptions) { o.transport = rt }
 }
@@ -60,10 +61,15 @@ type Request struct {
 	// Media, when set, goes out instead: as the file of the multipart field "media".
 	Media     []byte
 	MediaType string // of Media, such as "image/png"; "" to tell it from the first bytes
-	// Again, when set, is called before the request is sent once more with a renewed
-	// token, within the attempt's timeout: it waits until the pace allows another call.
-	// Its error ends the attempt, which was not carried out, and is Call's as it is.
-	Again func(ctx context.Context) error
+	// Ready, when set, is called each time that the request is about to be written, with a
+	// connection in hand: it waits until the pace allows the call. So it is called again
+	// for the repetition with a renewed token, and when the connection turns out to be
+	// dead before anything was written on it. ctx ends with the attempt's timeout; the
+	// timeout of the exchange begins when Ready has returned.
+	//
+	// Its error ends the attempt: nothing more is written, the connection is closed, and
+	// Call returns a *TransportError that wraps it, with the Op "wait".
+	Ready func(ctx context.Context) error
 }
 
 // Prepare gets the app's token, so that the Call that follows does not wait for one. It
@@ -97,18 +103,12 @@ func (c *Client) token(ctx context.Context, app string, until time.Time) (Token,
 // the token renews it and sends the request once more (a request whose token is
 // refused was not carried out). Nothing else is ever sent twice.
 //
-// An error is one of *APIError, *AnswerError, *TransportError and *TokenError, or that of
-// Request.Again;
+// An error is one of *APIError, *AnswerError, *TransportError and *TokenError;
 // [Written] tells whether the request may have been carried out all the same. A risky
 // picture is an *APIError of ClassRisky.
 func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error) {
 	var answer Answer
 	err := c.withToken(ctx, app, r.Path, func(ctx context.Context, until time.Time, tokens ...Token) error {
-		if len(tokens) > 1 && r.Again != nil {
-			if err := r.Again(ctx); err != nil {
-				return err
-			}
-		}
 		rep, h, err := c.send(ctx, until, r, tokens)
 		if err != nil {
 			return err
@@ -189,6 +189,7 @@ func (c *Client) send(ctx context.Context, until time.Time, r Request, tokens []
 		contentType: contentJSON,
 		body:        r.Body,
 		hidden:      h,
+		ready:       r.Ready,
 	}
 	if r.Media != nil {
 		var err error

@@ -53,7 +53,7 @@ func (e *APIError) Class() Class {
 type TransportError struct {
 	Endpoint Endpoint
 	Written  bool   // some of the request may have reached the peer; false: surely none of it
-	Op       string // how far it came: "prepare", "connect", "send" or "receive"
+	Op       string // how far it came: "prepare", "connect", "wait", "send" or "receive"
 	Err      error  // never holds the URL: it would carry the token
 }
 

@@ -6,12 +6,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -49,91 +49,6 @@ func newTransport() *http.Transport {
 	}
 }
 
-// countingConn counts the bytes that the kernel has taken over.
-type countingConn struct {
-	net.Conn
-	written atomic.Int64
-}
-
-func (c *countingConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.written.Add(int64(n))
-	return n, err
-}
-
-// watch learns from httptrace how far one request came.
-type watch struct {
-	conn   atomic.Pointer[countingConn]
-	before atomic.Int64 // bytes on conn before this request
-	got    atomic.Bool  // there was a connection
-	reused atomic.Bool  // it had served other requests
-	began  atomic.Bool  // the first header was handed to the connection's buffer
-	wrote  atomic.Bool  // the whole request was written without an error
-	// earlier: bytes went out on a connection before this one. net/http may repeat a
-	// GET on another connection, of itself; it never does that to a POST.
-	earlier atomic.Bool
-}
-
-func (w *watch) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			if w.written() {
-				w.earlier.Store(true)
-			}
-			if conn := innermost(info.Conn); conn != nil {
-				w.before.Store(conn.written.Load())
-				w.conn.Store(conn)
-			}
-			w.reused.Store(info.Reused)
-			w.got.Store(true)
-		},
-		WroteHeaderField: func(string, []string) { w.began.Store(true) },
-		WroteHeaders:     func() { w.began.Store(true) },
-		WroteRequest:     func(info httptrace.WroteRequestInfo) { w.wrote.Store(info.Err == nil) },
-	}
-}
-
-// innermost finds the counted connection under TLS and proxies' TLS, nil when there
-// is none (a transport of the caller's own).
-func innermost(conn net.Conn) *countingConn {
-	for {
-		if counted, ok := conn.(*countingConn); ok {
-			return counted
-		}
-		outer, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			return nil
-		}
-		conn = outer.NetConn()
-	}
-}
-
-// written tells whether any of the request may have reached the peer. It is called
-// when the exchange has failed: net/http has then ended the connection's writer.
-// Sure of "no" are a request without a connection, one whose first header was never
-// handed over, and one of which the kernel took no byte.
-func (w *watch) written() bool {
-	if w.earlier.Load() {
-		return true
-	}
-	if !w.got.Load() || !w.began.Load() {
-		return false
-	}
-	conn := w.conn.Load()
-	return conn == nil || conn.written.Load() > w.before.Load()
-}
-
-// op names how far the request came, for people.
-func (w *watch) op() string {
-	switch {
-	case w.wrote.Load():
-		return "receive"
-	case w.got.Load():
-		return "send"
-	}
-	return "connect"
-}
-
 // base is where WeChat's endpoints are.
 type base struct {
 	url *url.URL
@@ -162,6 +77,7 @@ type outgoing struct {
 	contentType string
 	body        []byte
 	hidden      hidden
+	ready       func(context.Context) error // see [Request]; nil: it may be written at once
 }
 
 // contentJSON is the content type of nearly every request.
@@ -196,12 +112,15 @@ type exchanger struct {
 	transport  http.RoundTripper
 	timeout    time.Duration
 	jsonHeader http.Header // of all requests in JSON; nil when each has its own
+	admitsConn bool        // a request can be admitted when it has its connection
 }
 
 func newExchanger(rt http.RoundTripper, timeout time.Duration) *exchanger {
 	x := &exchanger{transport: rt, timeout: timeout}
-	if _, ok := rt.(*http.Transport); ok { // which only reads it; another one may write
-		x.jsonHeader = headerOf(contentJSON)
+	if t, ok := rt.(*http.Transport); ok {
+		x.jsonHeader = headerOf(contentJSON) // it only reads it; another one may write
+		// An HTTP/2 connection has other requests on it, and is not ours to close.
+		x.admitsConn = t.Protocols != nil && !t.Protocols.HTTP2() && !t.Protocols.UnencryptedHTTP2()
 	}
 	return x
 }
@@ -220,14 +139,26 @@ func (x *exchanger) closeIdle() {
 // from the pool. When surely nothing was written the request goes to another one;
 // each time round uses up one dead connection, so that this ends.
 func (x *exchanger) exchange(ctx context.Context, out outgoing) (reply, error) {
-	until := time.Now().Add(x.timeout)
-	if !out.until.IsZero() && out.until.Before(until) {
-		until = out.until
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	limit := time.AfterFunc(out.within(x.timeout), func() { cancel(context.DeadlineExceeded) })
+	defer limit.Stop()
+	var admit func() error
+	if out.ready != nil {
+		admit = func() error {
+			limit.Reset(out.within(math.MaxInt64))
+			err := out.ready(ctx)
+			if limit.Reset(out.within(x.timeout)); err == nil {
+				err = context.Cause(ctx)
+			}
+			if err != nil {
+				cancel(err) // net/http looks for no other connection
+			}
+			return err
+		}
 	}
-	ctx, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
 	for {
-		var w watch
+		w := watch{admit: admit}
 		rep, err := x.once(ctx, out, &w)
 		if err != nil && w.reused.Load() && !w.written() && ctx.Err() == nil {
 			continue
@@ -236,7 +167,21 @@ func (x *exchanger) exchange(ctx context.Context, out outgoing) (reply, error) {
 	}
 }
 
+// within is how long a step may last that has so much time for itself.
+func (o *outgoing) within(timeout time.Duration) time.Duration {
+	if o.until.IsZero() {
+		return timeout
+	}
+	return min(timeout, time.Until(o.until))
+}
+
 func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, error) {
+	if !x.admitsConn && w.admit != nil {
+		if err := w.admit(); err != nil {
+			return reply{}, &TransportError{Endpoint: out.endpoint, Op: "wait", Err: err}
+		}
+		w.admit = nil
+	}
 	// The URL is set by hand, where it would be parsed each time. So is the body: with
 	// GetBody net/http could repeat the request.
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.trace()), out.method, "", nil)
@@ -251,6 +196,9 @@ func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, er
 		req.Header = headerOf(out.contentType)
 	}
 	resp, err := x.transport.RoundTrip(req)
+	if w.refused != nil {
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: "wait", Err: w.refused}
+	}
 	if err != nil {
 		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: w.op(), Err: out.hidden.err(err)}
 	}

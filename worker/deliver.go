@@ -10,23 +10,19 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// How long a task waits in its handler, where it holds a slot and a lease. What takes
-// longer, it waits for outside.
-const (
-	turnPatience   = 2 * time.Second
-	permitPatience = time.Second
-	// crowdPause is how long it then stays away.
-	crowdPause = time.Second
-)
+// crowdPause is how long a task stays away that could not be sent now.
+const crowdPause = time.Second
+
+// laneCloses is why a task is handed back at once.
+const laneCloses = "the lane closes, or asynq took it back"
 
 // deliver takes one task through the pipeline:
 //
-//	decode → app's hours → probe → openid's turn → request (guards, image, token) → permit →
-//	open (settled? canceled? expired? fence) → OnSending → permit's instant →
+//	decode → app's hours → probe → receiver's lock → request (guards, image, token) → permit →
+//	open (settled? canceled? expired? fence) → OnSending → connection → permit's instant →
 //	call → judge → record → settle
 //
 // It decides nothing: open says whether the task may be sent, judge what an answer
@@ -43,41 +39,27 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	for _, p := range late {
 		r.limiter.release(ctx, p)
 	}
-	defer func() { r.limiter.release(ctx, permit) }()
-
 	j, err := newJob(asked, l, t)
 	if err != nil {
+		r.limiter.release(ctx, permit)
 		return r.discard(ctx, err)
 	}
-	if wait, rests := r.resting(j); rests {
+	j.permit, j.unlock = permit, func() {}
+	defer func() {
+		j.unlock()
+		r.limiter.release(ctx, j.permit)
+	}()
+	if err := r.prepare(asked, waiting, l, j); err != nil {
 		if !j.capped() {
-			r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outside))...)
-			return notNow(wait, outside) // its record stays as it is: it only waits
+			return err // its record stays as it is: it only waits
 		}
-		j.err = &guardError{reason: outside, delay: wait}
+		j.err = &guardError{reason: err.Error()} // asynq would archive it: it gets an outcome
 	}
-	probed, err := r.probe(waiting, j)
-	if err != nil {
-		return r.notCalled(ctx, j, err.Error())
+	opening := waiting
+	if j.capped() {
+		opening = ctx
 	}
-	defer probed()
-	leave, err := r.turn(waiting, j)
-	if err != nil {
-		return notNow(crowdPause, "others send to the same person")
-	}
-	defer leave()
-	if j.err == nil {
-		j.request, j.err = r.request(waiting, l, j)
-	}
-	if j.err == nil {
-		if permit, err = r.freshPermit(waiting, l, j, permit); err != nil {
-			return r.notCalled(ctx, j, err.Error())
-		}
-	}
-	if asked.Err() != nil || waiting.Err() != nil {
-		return notNow(redisPause, "the lane closes, or asynq took it back")
-	}
-	if err := r.open(waiting, j); err != nil {
+	if err := r.openInTurn(opening, l, j); err != nil {
 		return notNow(redisPause, "Redis did not answer")
 	}
 	if j.opened.What != ledger.Go {
@@ -87,79 +69,48 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 		j.err = r.announce(waiting, j)
 	}
 	if j.err == nil {
-		permit, j.err = r.instant(waiting, l, j, permit)
-	}
-	if j.err == nil {
-		permit = nil // used
-		j.answer, j.err = r.call(ctx, j)
+		j.answer, j.err = r.call(ctx, l, j)
 	}
 	return r.settle(ctx, j, r.verdict(ctx, j))
 }
 
-// turn waits for the turn of the task's receiver.
-func (r *Replica) turn(ctx context.Context, j *job) (leave func(), err error) {
-	if leave, ok := r.turns.try(j.turnKey()); ok {
-		return leave, nil
+// prepare gets all that a task needs before it is opened: the probe of a suspected lane, its
+// receiver's lock, its request and a permit. The error is a *handedBack; what else is wrong is the job's err.
+func (r *Replica) prepare(asked, waiting context.Context, l *lane, j *job) error {
+	if wait, rests := r.resting(j); rests {
+		r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outside))...)
+		return notNow(wait, outside)
 	}
-	ctx, cancel := context.WithTimeout(ctx, turnPatience)
-	defer cancel()
-	return r.turns.enter(ctx, j.turnKey())
-}
-
-// errNoPermit and errReserved say why a task has no permit.
-var (
-	errNoPermit = &guardError{reason: "no permit in time"}
-	errReserved = &guardError{reason: "what is left of the day is kept for urgent tasks"}
-)
-
-// freshPermit is the permit p, which may be nil, or another one when it has become too late
-// to use, or is kept for urgent tasks and the job is none. p is given back then.
-func (r *Replica) freshPermit(ctx context.Context, l *lane, j *job, p *ratelimit.Permit) (*ratelimit.Permit, error) {
-	mayUse := func(p *ratelimit.Permit) bool { return p.Bulk() || j.Priority != tasks.Bulk }
-	if p != nil && p.Fresh(time.Now()) && mayUse(p) {
-		return p, nil
+	probed, err := r.probe(waiting, j)
+	if err != nil {
+		return r.notCalled(waiting, j, err.Error())
 	}
-	r.limiter.release(ctx, p)
-	waiting, cancel := context.WithTimeout(ctx, permitPatience)
-	defer cancel()
-	fresh, err := l.pace.Acquire(waiting, nil)
-	switch {
-	case err != nil:
-		return nil, errNoPermit
-	case !mayUse(fresh):
-		r.limiter.release(ctx, fresh)
-		return nil, errReserved
+	j.unlock = probed
+	unlock, err := r.lockReceiver(waiting, l, j)
+	if err != nil {
+		return err
 	}
-	return fresh, nil
-}
-
-// instant waits for the permit's instant, right before the call. A permit that became
-// too late meanwhile is replaced; when that takes long, the task goes back to its queue.
-func (r *Replica) instant(ctx context.Context, l *lane, j *job, p *ratelimit.Permit) (*ratelimit.Permit, error) {
-	if now := time.Now(); !p.Fresh(now) || now.Before(p.At) {
-		var err error
-		if p, err = r.await(ctx, l, j, p); err != nil {
-			return p, err
+	j.unlock = func() { unlock(); probed() }
+	if j.request, j.err = r.request(waiting, j); j.err == nil {
+		if err := r.freshPermit(waiting, l, j); err != nil {
+			return r.notCalled(waiting, j, err.Error())
 		}
 	}
-	if wait, rests := r.resting(j); rests { // they closed meanwhile
-		return p, &guardError{reason: outside, delay: wait}
+	if asked.Err() != nil || waiting.Err() != nil {
+		return notNow(redisPause, laneCloses)
 	}
-	return p, nil
+	return nil
 }
 
-// await waits for the instant of a permit, or of another one when it became too late.
-func (r *Replica) await(ctx context.Context, l *lane, j *job, p *ratelimit.Permit) (*ratelimit.Permit, error) {
-	ctx, cancel := context.WithTimeout(ctx, permitPatience)
-	defer cancel()
-	fresh, err := r.freshPermit(ctx, l, j, p)
-	if err != nil {
-		return nil, err
+// openInTurn opens a task. One that another runner may still have, and that asynq would not
+// bring back, waits for that runner's end, or the lane's.
+func (r *Replica) openInTurn(ctx context.Context, l *lane, j *job) error {
+	for {
+		err := r.open(ctx, j)
+		if err != nil || j.opened.What != ledger.Busy || !j.capped() || !rest(l.gate.ctx, j.opened.Wait) {
+			return err
+		}
 	}
-	if fresh.Wait(ctx) != nil {
-		return fresh, errNoPermit
-	}
-	return fresh, nil
 }
 
 // open takes the task, or learns why it may not be sent. It asks until Redis answers,
@@ -170,7 +121,7 @@ func (r *Replica) open(ctx context.Context, j *job) error {
 		j.opened, err = r.ledger.Open(ctx, j.ref(), ledger.Opening{
 			Runner: j.runner, Queue: j.queue, Marked: j.marked,
 			Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
-			Expired: !j.NotAfter.IsZero() && r.now().After(j.NotAfter),
+			Expired: j.expired(r.now()),
 		})
 		return err
 	})
@@ -183,6 +134,9 @@ func (r *Replica) unsent(ctx context.Context, j *job) error {
 		r.log.Debug("already settled", j.attrs()...)
 		return nil
 	case ledger.Busy:
+		if j.capped() { // the other runner may replace it
+			return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "runner_lost"})
+		}
 		return notNow(j.opened.Wait, "another runner has it")
 	case ledger.Unknown:
 		return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "runner_lost"})
@@ -259,7 +213,7 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 // held it waits in its queue, and is the next to go; else it stays away for a moment.
 func (r *Replica) notCalled(ctx context.Context, j *job, why string) error {
 	back := &handedBack{delay: crowdPause, why: why}
-	if r.held(ctx, j) {
+	if r.held(context.WithoutCancel(ctx), j) {
 		back.place = queueFront
 	}
 	return back

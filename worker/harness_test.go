@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -42,6 +43,7 @@ type rig struct {
 	clock  func() time.Time // of hours and expiry; nil is time.Now
 	others []worker.App     // that replicas send for besides app
 	hooks  worker.Hooks
+	dials  http.RoundTripper // how replicas reach WeChat; nil is as usual
 }
 
 // lockedBuffer collects log lines from many goroutines.
@@ -133,7 +135,11 @@ func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.L
 	tokens := wechat.NewTokens(r.wechat, rdb, func(app string) (wechat.Credential, bool) {
 		return wechat.Credential{App: app, Secret: wechat.Secret(secret)}, true
 	}, wechat.WithLogger(log))
-	client := wechat.NewClient(r.wechat, tokens)
+	var opts []wechat.ClientOption
+	if r.dials != nil {
+		opts = append(opts, wechat.WithTransport(r.dials))
+	}
+	client := wechat.NewClient(r.wechat, tokens, opts...)
 	limiter := ratelimit.NewLimiter(rdb, r.pace, func(string) map[string]ratelimit.Limit { return limits })
 	p := &running{registry: prometheus.NewRegistry(), done: make(chan error, 1)}
 	replica, err := worker.New(r.config, worker.Parts{

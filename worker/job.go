@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -32,6 +33,8 @@ type job struct {
 	payload    []byte            // as asynq has it, for a redrive
 	headers    map[string]string // of asynq's, likewise
 
+	permit    *ratelimit.Permit // in hand; nil when there is none, or it was used
+	unlock    func()            // of the receiver's lock
 	request   wechat.Request
 	opened    ledger.Opened
 	announced bool // OnSending was told
@@ -96,8 +99,8 @@ func batchOf(payload []byte) string {
 
 func (j *job) ref() ledger.Ref { return ledger.Ref{App: j.App, ID: j.ID, Batch: j.Batch} }
 
-// turnKey is the person whom a message goes to; checks and links have no turns.
-func (j *job) turnKey() string {
+// receiverKey names the receiver whose lock a message takes; checks and links take none.
+func (j *job) receiverKey() string {
 	if j.spec.Kind != tasks.Message {
 		return ""
 	}
@@ -106,6 +109,9 @@ func (j *job) turnKey() string {
 	}
 	return j.App + " " + j.receiver
 }
+
+// expired tells whether the task's not_after has passed.
+func (j *job) expired(now time.Time) bool { return !j.NotAfter.IsZero() && now.After(j.NotAfter) }
 
 // attempts is how many runs called WeChat.
 func (j *job) attempts() int {

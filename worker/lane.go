@@ -39,6 +39,7 @@ type lane struct {
 	replica  *Replica
 	active   atomic.Int64 // handlers that are running
 	running  sync.Map     // the asynq ids of their tasks
+	room     waitingRoom  // of those that wait for their receivers
 
 	idle time.Time // the watcher's: since when there is nothing to do; zero while there is
 }
@@ -49,6 +50,7 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 	urgent := tasks.QueueName(app, typ, tasks.Urgent)
 	bulk := tasks.QueueName(app, typ, tasks.Bulk)
 	slots := r.limiter.Concurrency(app, typ)
+	l.room.slots = slots
 	l.gate = newGate([]string{urgent, bulk}, l.pace, func() int { return slots - int(l.active.Load()) })
 	r.hook.add(l.gate)
 	l.server = asynq.NewServerFromRedisClient(r.rdb, asynq.Config{

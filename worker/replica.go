@@ -73,7 +73,7 @@ type Replica struct {
 	fetcher   *http.Client
 	limiter   limiter
 	ledger    *ledger.Ledger
-	turns     *turns
+	receivers *receiverLocks
 	templates templates
 	said      said
 	suspects  suspects
@@ -129,12 +129,13 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
 		apps: make(map[string]App, len(parts.Apps)),
 		rdb:  parts.Redis, hook: newRedisHook(parts.Redis), wechat: parts.WeChat,
-		fetcher: newFetcher(parts.Attempt), ledger: ledger.New(parts.Redis, policy), turns: newTurns(),
+		fetcher: newFetcher(parts.Attempt), ledger: ledger.New(parts.Redis, policy),
 		now: time.Now, beside: newBeside(),
 	}
 	for _, app := range parts.Apps {
 		r.apps[app.ID] = app
 	}
+	r.receivers = newReceiverLocks(r.recallDeferred)
 	r.limiter = limiter{Limiter: parts.Limiter, log: r.log}
 	r.learner = newLearner(r)
 	r.climbs = newClimbs(r)
@@ -211,6 +212,7 @@ func (r *Replica) closeAll() {
 	all.Wait()
 	r.closing.Wait()
 	r.crew.dismiss() // before what deliveries begin beside themselves
+	r.receivers.close()
 	r.beside.close()
 	r.fetcher.CloseIdleConnections()
 }

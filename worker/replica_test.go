@@ -425,11 +425,11 @@ func TestNewerTypesWait(t *testing.T) {
 }
 
 // TestAHeldLaneHoldsNobodyElse: tasks of a held lane wait outside their handlers, and
-// leave their receiver's turn to other lanes.
+// leave their receiver's lock to other lanes.
 func TestAHeldLaneHoldsNobodyElse(t *testing.T) {
 	onEach(t, sandbox.Options{Latency: 100 * time.Millisecond}, func(t *testing.T, r *rig) {
 		r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 100}})
-		for i := range 10 { // the later ones wait for the turn of the person
+		for i := range 10 { // the later ones wait for the person's lock
 			r.submit(message(fmt.Sprintf("same%d", i), "somebody"))
 		}
 		r.outcome("same0")

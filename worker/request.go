@@ -36,9 +36,9 @@ func (r *Replica) guard(ctx context.Context, j *job) error {
 	return nil
 }
 
-// request makes all that a call needs ready, so that nothing is left to wait for between
-// the permit's instant and the call; unless a guard forbids it.
-func (r *Replica) request(ctx context.Context, l *lane, j *job) (wechat.Request, error) {
+// request makes all that a call needs ready, so that no more than a connection is left to
+// wait for before the permit's instant; unless a guard forbids it.
+func (r *Replica) request(ctx context.Context, j *job) (wechat.Request, error) {
 	if err := r.guard(ctx, j); err != nil {
 		return wechat.Request{}, err
 	}
@@ -49,14 +49,6 @@ func (r *Replica) request(ctx context.Context, l *lane, j *job) (wechat.Request,
 	if err := r.wechat.Prepare(ctx, j.App); err != nil {
 		r.metrics.noToken(j.App, j.spec.Path)
 		return wechat.Request{}, err
-	}
-	// What WeChat refused for its token counts as a call, and so does the repetition.
-	request.Again = func(ctx context.Context) error {
-		permit, err := r.await(ctx, l, j, nil)
-		if err != nil {
-			r.limiter.release(ctx, permit)
-		}
-		return err
 	}
 	return request, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -73,13 +74,17 @@ func (s *suspects) suspected(key laneKey) *suspicion {
 	return nil
 }
 
+// probePatience is how long a task waits for the probe before it, where it holds a slot and a
+// lease.
+const probePatience = 2 * time.Second
+
 // errProbed says why a task of a suspected lane was not called.
 var errProbed = errors.New("another task probes the lane")
 
 // probe lets the calls of a suspected lane through one at a time: the answer to the first
 // one tells what becomes of the others. Other lanes do not wait. done ends the probe.
 func (r *Replica) probe(ctx context.Context, j *job) (done func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, turnPatience)
+	ctx, cancel := context.WithTimeout(ctx, probePatience)
 	defer cancel()
 	key := laneKey{j.App, j.Type}
 	l := r.suspects.suspected(key)

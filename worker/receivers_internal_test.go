@@ -1,0 +1,177 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func always(int, time.Duration) bool { return true }
+
+// TestReceiverLocks: one task at a time has a receiver's lock, in the order of arrival;
+// another receiver's is free, and nothing is kept in the end.
+func TestReceiverLocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := newReceiverLocks(func(string, int) {})
+		unlock, err := locks.Lock(t.Context(), "a", always)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := locks.Lock(t.Context(), "b", always) // another person does not wait
+		if err != nil {
+			t.Fatal(err)
+		}
+		other()
+		locked := make(chan int)
+		for i := range 3 {
+			go func() {
+				unlock, err := locks.Lock(t.Context(), "a", always)
+				if err != nil {
+					t.Error(err)
+				}
+				locked <- i
+				unlock()
+			}()
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		gaveUp := make(chan error)
+		go func() {
+			_, err := locks.Lock(ctx, "a", always)
+			gaveUp <- err
+		}()
+		synctest.Wait()
+		select {
+		case <-locked:
+			t.Fatal("two have the lock")
+		default:
+		}
+		cancel()
+		if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+			t.Errorf("gave up with %v", err)
+		}
+		unlock()
+		for want := range 3 {
+			if got := <-locked; got != want {
+				t.Errorf("waiter %d has the lock, want %d", got, want)
+			}
+		}
+		synctest.Wait()
+		if len(locks.receivers) != 0 {
+			t.Errorf("%d receivers are kept", len(locks.receivers))
+		}
+	})
+}
+
+// TestDeferredTasksAreRecalledInTurn: tasks for one receiver whose sends take 20 ms are
+// recalled as fast as these go, the oldest first, so that one more than is sent is at
+// hand. Nothing is kept in the end.
+func TestDeferredTasksAreRecalledInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const send, n = 20 * time.Millisecond, 100
+		var locks *receiverLocks
+		arrived := make(chan deferral, n)
+		locks = newReceiverLocks(func(key string, n int) {
+			go func() { // it is called with the lock
+				for _, d := range locks.takeDeferred(key, n) {
+					arrived <- d
+				}
+			}()
+		})
+		unlock, _ := locks.TryLock("a")
+		for i := range n {
+			locks.Defer("a", deferral{task: fmt.Sprint(i), since: time.Now()})
+		}
+		time.Sleep(send)
+		unlock()
+		began, waiting := time.Now(), 0
+		for i := range n {
+			d := <-arrived
+			if d.task != fmt.Sprint(i) {
+				t.Fatalf("task %s came as number %d", d.task, i)
+			}
+			unlock, ok := locks.TryLock("a")
+			if !ok {
+				t.Fatalf("task %d finds the lock taken", i)
+			}
+			time.Sleep(send)
+			waiting = max(waiting, len(arrived))
+			unlock()
+		}
+		if took, most := time.Since(began), settledAfter+assumedSend+n*send*5/4; took > most {
+			t.Errorf("it took %v, at most %v", took, most)
+		}
+		if waiting > 3 {
+			t.Errorf("%d tasks waited for the receiver", waiting)
+		}
+		time.Sleep(time.Second)
+		locks.mu.Lock()
+		defer locks.mu.Unlock()
+		if len(locks.receivers) != 0 || locks.deferred != 0 {
+			t.Errorf("%d receivers and %d tasks are kept", len(locks.receivers), locks.deferred)
+		}
+	})
+}
+
+// TestDeferralsAreBounded: neither a call that hangs nor a long queue defers a task by
+// more than ten minutes, and no more tasks are kept than there is room for.
+func TestDeferralsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := newReceiverLocks(func(string, int) {})
+		defer locks.close()
+		unlock, _ := locks.TryLock("a")
+		locks.Defer("a", deferral{since: time.Now()})
+		time.Sleep(time.Minute) // the call hangs
+		unlock()
+		for i := range 5000 {
+			if d := locks.Defer("a", deferral{since: time.Now()}); d > min(longestDeferral, 2*time.Duration(i+2)*longestSend) {
+				t.Fatalf("place %d is in %v", i, d)
+			}
+		}
+		for range mostDeferred {
+			locks.Defer("a", deferral{})
+		}
+		if n := len(locks.receivers["a"].deferred); n != mostDeferred || locks.deferred != n {
+			t.Errorf("%d tasks are kept", n)
+		}
+	})
+}
+
+// TestWaitingRoom: with half of the slots free, tasks may wait for their receivers; beyond
+// that a sixteenth of the slots may hold such tasks.
+func TestWaitingRoom(t *testing.T) {
+	for _, tt := range []struct {
+		slots, busy, ahead int
+		wait               time.Duration
+		waiting            int
+		want               bool
+	}{
+		{64, 32, 2, time.Second, 31, true},
+		{64, 32, 3, time.Second, 0, false},
+		{64, 32, 30, 90 * time.Millisecond, 31, true},
+		{64, 33, 1, time.Second, 3, true},
+		{64, 33, 1, time.Second, 4, false},
+		{64, 64, 2, time.Second, 0, true},
+		{8, 4, 1, time.Second, 2, true},
+		{8, 5, 1, time.Second, 0, false},
+		{1, 1, 1, time.Second, 0, false},
+	} {
+		t.Run(fmt.Sprint(tt), func(t *testing.T) {
+			room := waitingRoom{slots: tt.slots}
+			room.waiting.Store(int64(tt.waiting))
+			got := room.enter(tt.busy, tt.ahead, tt.wait)
+			if got != tt.want {
+				t.Errorf("entered: %v", got)
+			}
+			if got {
+				room.leave()
+			}
+			if n := room.waiting.Load(); n != int64(tt.waiting) {
+				t.Errorf("%d are left", n)
+			}
+		})
+	}
+}
