@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// lookEvery is how often the watcher looks at all queues. A wake-up message makes
-	// it unnecessary; a queue that is fed by a plain asynq client is found by it.
+	// lookEvery is how often the watcher looks at queues. A wake-up message makes it
+	// unnecessary; a queue that is fed by a plain asynq client is found by it.
 	lookEvery = 500 * time.Millisecond
 	// dueSoon is how far ahead a delayed task opens its lane.
 	dueSoon = 2 * time.Second
@@ -30,11 +30,12 @@ type fleet struct {
 	replica *Replica
 	wakes   chan string // queue names, or "hold:<app>"
 	holds   holdings    // of run alone
+	index   *queueIndex // of run alone
 	said    repeats
 
 	mu    sync.RWMutex
 	lanes map[laneKey]*lane // guarded by mu; written by run alone
-	depth map[laneKey]int64 // guarded by mu; pending tasks at the last look
+	depth map[laneKey]int64 // guarded by mu; pending tasks as they were found last
 }
 
 // redisAway is said when a look fails, and once a minute as long as looks do.
@@ -44,7 +45,7 @@ type laneKey struct{ app, typ string }
 
 func newFleet(r *Replica) *fleet {
 	return &fleet{
-		replica: r, wakes: make(chan string, 1024), holds: newHoldings(),
+		replica: r, wakes: make(chan string, 1024), holds: newHoldings(), index: newQueueIndex(r.apps),
 		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
 	}
 }
@@ -59,6 +60,7 @@ func (f *fleet) run(ctx context.Context) {
 	slow := time.NewTicker(slowEvery)
 	defer slow.Stop()
 	f.lookAtHolds(ctx)
+	f.lookForQueues(ctx)
 	f.look(ctx)
 	for {
 		select {
@@ -73,6 +75,7 @@ func (f *fleet) run(ctx context.Context) {
 			f.lookAtHolds(ctx)
 		case <-ticker.C:
 			f.learn(ctx)
+			f.lookForQueues(ctx)
 			f.look(ctx)
 		}
 	}
@@ -109,9 +112,13 @@ func (f *fleet) wake(ctx context.Context, name string) {
 		}
 		return
 	}
-	app, typ, _, _ := tasks.ParseQueue(name)
+	app, typ, priority, _ := tasks.ParseQueue(name)
 	_, known := tasks.Lookup(typ) // a newer producer's types wait for newer replicas
-	if _, mine := f.replica.apps[app]; !known || !mine || f.holds.stop(laneKey{app, typ}) {
+	if _, mine := f.replica.apps[app]; !known || !mine {
+		return
+	}
+	f.index.add(queueRef{laneKey{app, typ}, priority})
+	if f.holds.stop(laneKey{app, typ}) {
 		return
 	}
 	if l := f.ensure(laneKey{app, typ}); l != nil {
@@ -121,10 +128,7 @@ func (f *fleet) wake(ctx context.Context, name string) {
 
 // ensure returns the lane, opening it if need be. It returns nil when that fails.
 func (f *fleet) ensure(key laneKey) *lane {
-	f.mu.RLock()
-	l := f.lanes[key]
-	f.mu.RUnlock()
-	if l != nil {
+	if l := f.lane(key); l != nil {
 		l.idle = time.Time{}
 		return l
 	}
@@ -157,44 +161,142 @@ func (f *fleet) depths() map[laneKey]int64 {
 	return maps.Clone(f.depth)
 }
 
-// look asks Redis where there is work, wakes and opens the lanes that have some, and
-// closes those that have had none for a while or are held.
-func (f *fleet) look(ctx context.Context) {
-	held, free := f.parted()
-	found, err := survey(ctx, f.replica.rdb, free, time.Now().Add(dueSoon))
+// lookForQueues learns which queues there are. What it cannot learn now, the next one does.
+func (f *fleet) lookForQueues(ctx context.Context) {
+	f.answers(ctx, f.index.refresh(ctx, f.replica.rdb, f.replica.apps))
+}
+
+// answers tells whether Redis has answered, and the log once when that changes.
+func (f *fleet) answers(ctx context.Context, err error) bool {
 	if err != nil {
 		if ctx.Err() == nil && f.said.due(redisAway, time.Now()) {
 			f.replica.log.Warn(redisAway, slog.Any("err", err))
 		}
-		return
+		return false
 	}
 	if f.said.over(redisAway) {
 		f.replica.log.Info("Redis answers again")
 	}
-	f.replica.looked.Store(true)
-	f.setDepth(held, found)
-	for key, w := range found {
-		if l := f.ensure(key); l != nil && w.pending > 0 {
-			l.gate.rouse()
-		}
-	}
-	f.closeHeld()
-	f.closeIdle(found)
+	return true
 }
 
-func (f *fleet) closeIdle(found map[laneKey]work) {
-	for key, l := range f.snapshot() {
-		if _, busy := found[key]; busy || l.active.Load() > 0 {
-			l.idle = time.Time{}
-			continue
+// look asks Redis where there is work: of the closed lanes some, those of the open ones
+// that sleep. It wakes and opens the lanes that have work, and closes those that have had
+// none for a while or are held.
+//
+// An open lane that is awake finds its tasks by itself, and asynq moves there what is due.
+func (f *fleet) look(ctx context.Context) {
+	now, open := time.Now(), f.snapshot()
+	var queues []queueRef
+	for _, q := range f.index.next(now) {
+		if open[q.lane] == nil && !f.holds.stop(q.lane) {
+			queues = append(queues, q)
 		}
-		if l.idle.IsZero() {
-			l.idle = time.Now()
-		}
-		if time.Since(l.idle) >= idleFor {
+	}
+	asleep, idle := atRest(open, now)
+	for _, key := range idle {
+		queues = append(queues, queuesOf(key)...)
+	}
+	found, err := survey(ctx, f.replica.rdb, queues)
+	var pending map[laneKey]bool
+	if err == nil {
+		pending, err = withPending(ctx, f.replica.rdb, asleep)
+	}
+	if !f.answers(ctx, err) {
+		f.index.again(queues)
+		return
+	}
+	f.replica.looked.Store(true)
+	f.openBusy(queues, found, open, now.Add(dueSoon))
+	f.wakeSleepers(asleep, pending)
+	f.closeHeld()
+	for _, key := range idle {
+		if l := open[key]; found[key].now(now.Add(dueSoon)) {
+			l.idle = time.Time{} // work of another replica's, or for later
+		} else if l.active.Load() == 0 && f.lane(key) == l {
+			f.index.later(key, found[key].due)
 			f.close(key, l)
 		}
 	}
+}
+
+// atRest returns the open lanes that wait for work, and those in which nothing has run for
+// a while.
+func atRest(open map[laneKey]*lane, now time.Time) (asleep, idle []laneKey) {
+	for key, l := range open {
+		if l.gate.asleep.Load() {
+			asleep = append(asleep, key)
+		}
+		switch {
+		case l.active.Load() > 0:
+			l.idle = time.Time{}
+		case l.idle.IsZero():
+			l.idle = now
+		case now.Sub(l.idle) >= idleFor:
+			idle = append(idle, key)
+		}
+	}
+	return asleep, idle
+}
+
+// openBusy opens the closed lanes that were found to have work, and keeps what was found.
+func (f *fleet) openBusy(asked []queueRef, found map[laneKey]work, open map[laneKey]*lane, soon time.Time) {
+	depth := make(map[laneKey]int64, len(asked))
+	for _, q := range asked {
+		w := found[q.lane]
+		depth[q.lane] = w.pending
+		if w != (work{}) {
+			f.index.add(q)
+		}
+		if open[q.lane] != nil {
+			continue
+		}
+		f.index.later(q.lane, w.due)
+		if w.now(soon) {
+			if l := f.ensure(q.lane); l != nil && w.pending > 0 {
+				l.gate.rouse()
+			}
+		}
+	}
+	f.setDepth(depth)
+}
+
+// wakeSleepers rouses the lanes that sleep although they have tasks pending: a plain asynq
+// client has told nobody.
+func (f *fleet) wakeSleepers(asleep []laneKey, pending map[laneKey]bool) {
+	none := make(map[laneKey]int64)
+	for _, key := range asleep {
+		l := f.lane(key)
+		switch {
+		case l == nil:
+		case pending[key]:
+			l.idle = time.Time{}
+			l.gate.rouse()
+		default:
+			none[key] = 0
+		}
+	}
+	f.setDepth(none)
+}
+
+// setDepth keeps how many tasks are pending in some lanes.
+func (f *fleet) setDepth(depth map[laneKey]int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, n := range depth {
+		if n > 0 {
+			f.depth[key] = n
+		} else {
+			delete(f.depth, key)
+		}
+	}
+}
+
+// lane returns an open lane; nil when it is closed.
+func (f *fleet) lane(key laneKey) *lane {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.lanes[key]
 }
 
 func (f *fleet) close(key laneKey, l *lane) {

@@ -86,13 +86,14 @@ func (l *learner) learn(ctx context.Context, app, typ string, o occasion) {
 	say := func(message string, err error) {
 		r.log.Debug(message, slog.String("app", app), slog.String("type", typ), slog.Any("err", err))
 	}
-	if _, held, err := r.limiter.HoldFor(ctx, app, ratelimit.WholeApp); err != nil || held {
-		return // an app that is held would not get an answer
-	}
 	key := quotaKey(app, typ, o)
-	mine, err := r.rdb.SetNX(ctx, key, "", o.every).Result()
+	mine, err := r.rdb.SetNX(ctx, key, "", o.every).Result() // first: most lanes that open need no more
 	if err != nil || !mine {
 		return // another replica has asked
+	}
+	if _, held, err := r.limiter.HoldFor(ctx, app, ratelimit.WholeApp); err != nil || held {
+		l.put(ctx, key, learnAgain) // an app that is held would not get an answer
+		return
 	}
 	spec, _ := tasks.Lookup(typ)
 	quota, err := r.wechat.Quota(ctx, app, wechat.Endpoint(spec.Path))

@@ -1,0 +1,303 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// longWait is how long a dequeue of asynq's may wait. asynq reckons the lease of what it
+	// gets from when it asked: one that asked long ago is told that there is nothing, and
+	// asks again at once.
+	longWait = 5 * time.Second
+	// mostInRound is how many tasks of all lanes a round trip takes at most. asynq starts
+	// them one after the other, and their leases run.
+	mostInRound = 128
+)
+
+// dequeuer answers the dequeues of one asynq server from the queues of many lanes. The
+// server has one queue, which exists only as a name; asynq asks for it again and again,
+// and the dequeuer asks in its place for the lanes that are ready: those with work to look
+// for, a free slot and a permit. They take turns, and share round trips. A task's message
+// names its real queue, so that asynq settles it there.
+//
+// A dequeue waits while no lane is ready. It holds no connection then.
+type dequeuer struct {
+	queue    string // of the server
+	pipeline func() redis.Pipeliner
+	wake     chan struct{} // holds one token when a gate has become ready, or at the end
+
+	mu       sync.Mutex
+	ready    []*gate          // guarded by mu; in the order in which they came
+	tasks    []prefetched     // guarded by mu; came with others, for asynq's next dequeues
+	noScript error            // guarded by mu; of a Redis that does not know the script: asynq is to send it whole
+	closed   bool             // guarded by mu
+	gates    map[string]*gate // guarded by mu; of the lanes, by queue
+}
+
+// prefetched is a dequeued task that asynq has not got yet.
+type prefetched struct {
+	message any // as the script replied
+	gate    *gate
+}
+
+func newDequeuer(queue string, pipeline func() redis.Pipeliner) *dequeuer {
+	return &dequeuer{queue: queue, pipeline: pipeline, wake: make(chan struct{}, 1), gates: make(map[string]*gate)}
+}
+
+// add has the dequeuer ask for a lane's queues, until the lane closes; then remove it.
+func (d *dequeuer) add(g *gate) {
+	d.mu.Lock()
+	for _, q := range g.queues {
+		d.gates[q.name] = g
+	}
+	d.mu.Unlock()
+	go g.run(d.offer)
+}
+
+// remove forgets a lane.
+func (d *dequeuer) remove(g *gate) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, q := range g.queues {
+		if d.gates[q.name] == g {
+			delete(d.gates, q.name)
+		}
+	}
+}
+
+// lanes returns the gates by queue.
+func (d *dequeuer) lanes() map[string]*gate {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make(map[string]*gate, len(d.gates))
+	for name, g := range d.gates {
+		all[name] = g
+	}
+	return all
+}
+
+// close ends the waiting of asynq's dequeues. The lanes have closed before.
+func (d *dequeuer) close() {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	signal(d.wake)
+}
+
+// offer lines a gate up, and waits until it was asked or its lane closes.
+func (d *dequeuer) offer(g *gate) {
+	d.mu.Lock()
+	d.ready = append(d.ready, g)
+	d.mu.Unlock()
+	signal(d.wake)
+	select {
+	case <-g.asked:
+	case <-g.ctx.Done():
+		d.mu.Lock()
+		i := slices.Index(d.ready, g)
+		if i >= 0 {
+			d.ready = slices.Delete(d.ready, i, i+1)
+		}
+		d.mu.Unlock()
+		if i < 0 {
+			<-g.asked
+		}
+	}
+}
+
+// dequeue answers a dequeue of asynq's.
+func (d *dequeuer) dequeue(ctx context.Context, cmd *redis.Cmd, next redis.ProcessHook) error {
+	if message, ok := d.pop(); ok {
+		cmd.SetVal(message)
+		return nil
+	}
+	patience := time.NewTimer(longWait)
+	defer patience.Stop()
+	for began := time.Now(); !d.isClosed() && time.Since(began) < longWait; {
+		if err := d.unknownScript(); err != nil && cmd.Name() == "evalsha" {
+			cmd.SetErr(err)
+			return err
+		}
+		gates := d.turn()
+		if len(gates) == 0 {
+			select {
+			case <-d.wake:
+			case <-patience.C:
+			}
+			continue
+		}
+		if err := d.ask(ctx, cmd, gates, next); err != nil {
+			cmd.SetErr(err)
+			return err
+		}
+		if message, ok := d.pop(); ok {
+			cmd.SetVal(message)
+			return nil
+		}
+	}
+	cmd.SetErr(redis.Nil) // as an empty queue answers
+	return redis.Nil
+}
+
+// pop returns the next task that was dequeued.
+func (d *dequeuer) pop() (message any, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.tasks) == 0 {
+		return nil, false
+	}
+	first := d.tasks[0]
+	d.tasks = d.tasks[1:]
+	first.gate.delivered()
+	return first.message, true
+}
+
+// turn takes the gates that have lined up.
+func (d *dequeuer) turn() []*gate {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	gates := d.ready
+	d.ready = nil
+	return gates
+}
+
+// unknownScript returns what a Redis said that does not know the script, once.
+func (d *dequeuer) unknownScript() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.noScript
+	d.noScript = nil
+	return err
+}
+
+func (d *dequeuer) isClosed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closed
+}
+
+// inquiry is what one lane asks in a round trip.
+type inquiry struct {
+	gate  *gate
+	queue int // of the gate
+	calls []dequeueOnce
+}
+
+// ask makes a round trip for the lanes whose turn it is, and keeps the tasks that it
+// brings. It returns an error when it brings none but an error.
+func (d *dequeuer) ask(ctx context.Context, cmd *redis.Cmd, gates []*gate, next redis.ProcessHook) error {
+	asked, left := d.inquire(ctx, cmd, gates)
+	if len(left) > 0 {
+		d.mu.Lock()
+		d.ready = slices.Concat(left, d.ready)
+		d.mu.Unlock()
+		signal(d.wake)
+	}
+	var calls []dequeueOnce
+	for _, q := range asked {
+		calls = append(calls, q.calls...)
+	}
+	switch {
+	case len(calls) == 0:
+		return nil
+	case len(calls) == 1: // alone, go-redis may send it again
+		_ = next(ctx, calls[0].Cmd)
+	default:
+		pipe := d.pipeline()
+		for _, c := range calls {
+			_ = pipe.Process(ctx, c)
+		}
+		_, _ = pipe.Exec(ctx) // each has its own error
+	}
+	return d.answered(asked)
+}
+
+// inquire collects the questions of the lanes, up to the size of a round trip. It returns
+// also the gates that had no room in it.
+func (d *dequeuer) inquire(ctx context.Context, cmd *redis.Cmd, gates []*gate) (asked []inquiry, left []*gate) {
+	now, size := time.Now(), 0
+	for i, g := range gates {
+		if size >= mostInRound {
+			return asked, gates[i:]
+		}
+		most := mostInRound - size
+		if cmd.Name() == "eval" {
+			most = 1 // the script whole
+		}
+		queue, n := g.question(now, most)
+		if n == 0 {
+			signal(g.asked)
+			continue
+		}
+		args := rename(cmd.Args(), d.queue, g.queues[queue].name)
+		calls := make([]dequeueOnce, n)
+		for j := range calls {
+			calls[j] = dequeueOnce{redis.NewCmd(ctx, args...)}
+		}
+		asked, size = append(asked, inquiry{g, queue, calls}), size+n
+	}
+	return asked, nil
+}
+
+// answered takes in the replies, and gives the gates back.
+func (d *dequeuer) answered(asked []inquiry) (failed error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, q := range asked {
+		got, last := 0, error(nil)
+		for _, c := range q.calls {
+			if err := c.Err(); err != nil {
+				if last == nil || errors.Is(last, redis.Nil) {
+					last = err // an error says more than an empty queue
+				}
+				continue
+			}
+			d.tasks = append(d.tasks, prefetched{c.Val(), q.gate})
+			got++
+		}
+		q.gate.dequeued(q.queue, len(q.calls), got, last)
+		switch {
+		case last == nil || errors.Is(last, redis.Nil):
+		case redis.HasErrorPrefix(last, "NOSCRIPT"):
+			d.noScript = last
+		default:
+			failed = last
+		}
+		signal(q.gate.asked)
+	}
+	if len(d.tasks) > 0 {
+		failed = nil
+	}
+	return failed
+}
+
+// dequeueOnce is a dequeue that go-redis does not send again when its reply was lost: each
+// time, a whole batch would be in nobody's hands until its leases end. The gate asks again.
+type dequeueOnce struct{ *redis.Cmd }
+
+// NoRetry tells go-redis so.
+func (dequeueOnce) NoRetry() bool { return true }
+
+// rename returns a script's arguments with the keys of one queue in the place of another's.
+func rename(args []any, from, to string) []any {
+	renamed := slices.Clone(args)
+	from, to = queuePrefix(from), queuePrefix(to)
+	for i := 3; i < len(args); i++ {
+		if text, ok := args[i].(string); ok {
+			if rest, ok := strings.CutPrefix(text, from); ok {
+				renamed[i] = to + rest
+			}
+		}
+	}
+	return renamed
+}
+
+// queuePrefix begins asynq's keys of a queue.
+func queuePrefix(queue string) string { return "asynq:{" + queue + "}:" }
