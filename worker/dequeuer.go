@@ -208,7 +208,7 @@ func (d *dequeuer) ask(ctx context.Context, cmd *redis.Cmd, gates []*gate, next 
 	case len(calls) == 0:
 		return nil
 	case len(calls) == 1: // alone, go-redis may send it again
-		_ = next(ctx, calls[0].Cmd)
+		calls[0].SetErr(next(ctx, calls[0].Cmd))
 	default:
 		pipe := d.pipeline()
 		for _, c := range calls {
