@@ -71,7 +71,7 @@ func (r Redis) Validate() error {
 // How connections are used. A replica has hundreds of slots, each of which spends most
 // of its time waiting for WeChat and not for Redis, so that they can share connections.
 const (
-	poolSize    = 90 // with what subscribes, a replica has less than 100 connections
+	poolSize    = 45 // a replica has two pools and some subscriptions: less than 100 connections
 	dialTimeout = 3 * time.Second
 	ioTimeout   = 4 * time.Second
 	// A command and its reply have some hundred bytes. go-redis' own buffers are four times
