@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -140,6 +143,11 @@ func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
 	if err != nil {
 		return err
 	}
+	after, err := l.usage(ctx)
+	if err != nil {
+		return err
+	}
+	b.say("  %d apps, commands a task: %s", apps, mostUsed(after.since(before), n))
 	all, err := l.arrivals()
 	if err != nil {
 		return err
@@ -189,4 +197,14 @@ func (l *lab) connections(ctx context.Context) (int, error) {
 		}
 	}
 	return 0, errors.New("INFO tells no connected_clients")
+}
+
+// mostUsed tells the commands that were used most, a task.
+func mostUsed(u usage, n int) string {
+	names := slices.SortedFunc(maps.Keys(u.calls), func(a, b string) int { return cmp.Compare(u.calls[b], u.calls[a]) })
+	var texts []string
+	for _, name := range names[:min(12, len(names))] {
+		texts = append(texts, fmt.Sprintf("%s %.1f", name, float64(u.calls[name])/float64(n)))
+	}
+	return strings.Join(texts, ", ")
 }

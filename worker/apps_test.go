@@ -43,7 +43,7 @@ func TestLanesShareConnections(t *testing.T) {
 	server := redistest.Start(t)
 	r := newRig(t, server.Addr(), knowing(apps))
 	r.many(apps)
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), PoolSize: 90, ClientName: "replica"})
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), PoolSize: 80, ClientName: "replica"})
 	t.Cleanup(func() { _ = rdb.Close() })
 	p := r.replicaOn(rdb, nil)
 	for i := range each {
