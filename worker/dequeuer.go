@@ -32,6 +32,7 @@ type dequeuer struct {
 	queue    string // of the server
 	pipeline func() redis.Pipeliner
 	wake     chan struct{} // holds one token when a gate has become ready, or at the end
+	load     admission
 
 	mu       sync.Mutex
 	ready    []*gate          // guarded by mu; in the order in which they came
@@ -48,11 +49,16 @@ type prefetched struct {
 }
 
 func newDequeuer(queue string, pipeline func() redis.Pipeliner) *dequeuer {
-	return &dequeuer{queue: queue, pipeline: pipeline, wake: make(chan struct{}, 1), gates: make(map[string]*gate)}
+	return &dequeuer{
+		queue: queue, pipeline: pipeline, wake: make(chan struct{}, 1),
+		load: admission{most: mostRecent}, gates: make(map[string]*gate),
+	}
 }
 
 // add has the dequeuer ask for a lane's queues, until the lane closes; then remove it.
 func (d *dequeuer) add(g *gate) {
+	g.load = &d.load
+	d.load.widen(g.free())
 	d.mu.Lock()
 	for _, q := range g.queues {
 		d.gates[q.name] = g
@@ -125,15 +131,13 @@ func (d *dequeuer) dequeue(ctx context.Context, cmd *redis.Cmd, next redis.Proce
 			cmd.SetErr(err)
 			return err
 		}
-		gates := d.turn()
+		room := d.load.room(time.Now())
+		gates := d.turn(room)
 		if len(gates) == 0 {
-			select {
-			case <-d.wake:
-			case <-patience.C:
-			}
+			d.await(room, patience)
 			continue
 		}
-		if err := d.ask(ctx, cmd, gates, next); err != nil {
+		if err := d.ask(ctx, cmd, gates, min(room, mostInRound), next); err != nil {
 			cmd.SetErr(err)
 			return err
 		}
@@ -155,12 +159,30 @@ func (d *dequeuer) pop() (message any, ok bool) {
 	}
 	first := d.tasks[0]
 	d.tasks = d.tasks[1:]
-	first.gate.delivered()
+	first.gate.delivered(d.load.begin(time.Now()))
 	return first.message, true
 }
 
-// turn takes the gates that have lined up.
-func (d *dequeuer) turn() []*gate {
+// await waits until a gate may be ready.
+func (d *dequeuer) await(room int, patience *time.Timer) {
+	var again <-chan time.Time
+	if room < 1 || d.load.waits() {
+		t := time.NewTimer(admitAgain)
+		defer t.Stop()
+		again = t.C
+	}
+	select {
+	case <-d.wake:
+	case <-again:
+	case <-patience.C:
+	}
+}
+
+// turn takes the gates that have lined up, when there is room for tasks.
+func (d *dequeuer) turn(room int) []*gate {
+	if room < 1 {
+		return nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	gates := d.ready
@@ -192,8 +214,8 @@ type inquiry struct {
 
 // ask makes a round trip for the lanes whose turn it is, and keeps the tasks that it
 // brings. It returns an error when it brings none but an error.
-func (d *dequeuer) ask(ctx context.Context, cmd *redis.Cmd, gates []*gate, next redis.ProcessHook) error {
-	asked, left := d.inquire(ctx, cmd, gates)
+func (d *dequeuer) ask(ctx context.Context, cmd *redis.Cmd, gates []*gate, most int, next redis.ProcessHook) error {
+	asked, left := d.inquire(ctx, cmd, gates, most)
 	if len(left) > 0 {
 		d.mu.Lock()
 		d.ready = slices.Concat(left, d.ready)
@@ -219,15 +241,15 @@ func (d *dequeuer) ask(ctx context.Context, cmd *redis.Cmd, gates []*gate, next 
 	return d.answered(asked)
 }
 
-// inquire collects the questions of the lanes, up to the size of a round trip. It returns
-// also the gates that had no room in it.
-func (d *dequeuer) inquire(ctx context.Context, cmd *redis.Cmd, gates []*gate) (asked []inquiry, left []*gate) {
+// inquire collects the questions of the lanes, for so many tasks at most. It returns also
+// the gates that had no room among them.
+func (d *dequeuer) inquire(ctx context.Context, cmd *redis.Cmd, gates []*gate, tasks int) (asked []inquiry, left []*gate) {
 	now, size := time.Now(), 0
 	for i, g := range gates {
-		if size >= mostInRound {
+		if size >= tasks {
 			return asked, gates[i:]
 		}
-		most := mostInRound - size
+		most := tasks - size
 		if cmd.Name() == "eval" {
 			most = 1 // the script whole
 		}

@@ -61,6 +61,7 @@ type gate struct {
 	queues []laneQueue // in the order in which they are asked: urgent, bulk
 	pace   pacer
 	free   func() int      // slots of the lane that are free
+	load   *admission      // of the asynq server; nil in tests of the gate alone
 	ctx    context.Context //nolint:containedctx // the lane's life: asynq dequeues with the background context
 	close  context.CancelFunc
 	work   chan struct{} // holds one token when a queue may have work
@@ -79,6 +80,7 @@ type gate struct {
 	mu         sync.Mutex
 	assigned   []*ratelimit.Permit // guarded by mu; of dequeued tasks whose handlers have not taken them
 	prefetched int                 // guarded by mu; dequeued tasks that asynq has not got yet
+	runs       []*run              // guarded by mu; of tasks that asynq got and no handler has
 }
 
 // laneQueue is one queue of a gate.
@@ -132,7 +134,7 @@ func (g *gate) run(offer func(*gate)) {
 // prepare waits until the lane can use a dequeue: there may be work, a slot is free and a
 // permit is held. It returns false when the lane closes.
 func (g *gate) prepare() bool {
-	for g.pause() && g.awaitWork() && g.awaitSlot() {
+	for g.pause() && g.awaitWork() && g.awaitSlot() && g.awaitRoom() {
 		g.dropLate(time.Now())
 		if len(g.held) > 0 {
 			return true
@@ -267,6 +269,10 @@ func (g *gate) awaitSlot() bool {
 	return true
 }
 
+// awaitRoom waits until the server's tasks are not too many. It returns false when the lane
+// closes.
+func (g *gate) awaitRoom() bool { return g.load == nil || g.load.await(g.ctx) }
+
 // dequeued takes note of what a question brought: got tasks of those that were asked for,
 // and the error of the others, redis.Nil where the queue had no more.
 func (g *gate) dequeued(queue, asked, got int, err error) {
@@ -306,11 +312,27 @@ func (g *gate) assign(tasks int) {
 	g.held = slices.Clone(g.held[n:])
 }
 
-// delivered takes note that asynq has got a prefetched task.
-func (g *gate) delivered() {
+// delivered takes note that asynq has got a prefetched task, whose run has begun.
+func (g *gate) delivered(r *run) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.prefetched--
+	g.runs = append(g.runs, r)
+}
+
+// handles takes note that a handler has begun, and returns what it calls at its end.
+func (g *gate) handles() (end func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.runs) == 0 {
+		return g.slotFreed
+	}
+	first := g.runs[0]
+	g.runs = g.runs[1:]
+	return func() {
+		g.load.end(first)
+		g.slotFreed()
+	}
 }
 
 // drained tells whether asynq has got all tasks that were dequeued, of a gate whose run

@@ -49,11 +49,12 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 func (l *lane) handle(ctx context.Context, t *asynq.Task) (err error) {
 	id, _ := asynq.GetTaskID(ctx)
 	l.active.Add(1)
+	ended := l.gate.handles()
 	l.running.Store(id, true)
 	defer func() {
 		l.running.Delete(id)
 		l.active.Add(-1)
-		l.gate.slotFreed()
+		ended()
 		if v := recover(); v != nil {
 			l.replica.log.Error("panic in a delivery", slog.String("app", l.app), slog.String("type", l.typ),
 				slog.String("panic", fmt.Sprintf("%T", v)), slog.String("stack", string(debug.Stack())))
