@@ -342,9 +342,9 @@ func TestALongWaitIsAskedAfresh(t *testing.T) {
 	})
 }
 
-// TestPrefetchedTasksAreHandedOut: what a lane has prefetched reaches asynq also after it
+// TestTakenAheadIsHandedOut: what a lane has prefetched reaches asynq also after it
 // closed, and nothing more does.
-func TestPrefetchedTasksAreHandedOut(t *testing.T) {
+func TestTakenAheadIsHandedOut(t *testing.T) {
 	t.Parallel()
 	rdb, hook, _ := sharingClient(t)
 	g := waitingGate(t, rdb, 4, manySlots)
