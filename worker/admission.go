@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// mostRecent is how many tasks of one asynq server may have begun within recently and be
-	// under way. Past it a replica gets behind: more tasks at once need memory, and their
-	// permits become too late, and none of them ends sooner.
-	mostRecent = 400
+	// mostPreparing is how many tasks of one asynq server may have begun recently and neither
+	// called WeChat nor ended. Past it a replica gets behind: more tasks at once need memory,
+	// their permits become too late, and none of them ends sooner.
+	mostPreparing = 128
 	// resumeAt is how few they must have become then: lanes go on many at a time, and share
 	// round trips.
-	resumeAt = mostRecent * 3 / 4
-	// recently is how old a run is that counts. What takes longer waits for WeChat, which may
-	// be slow for one app, and is no reason to let the others wait.
+	resumeAt = mostPreparing * 3 / 4
+	// recently is how old a run is that counts. What takes longer waits for something that
+	// may be slow for one app, and is no reason to let the others wait.
 	recently = time.Second
 	// admitAgain is how often a full server counts again, since runs become old by time alone.
 	admitAgain = 50 * time.Millisecond
@@ -25,10 +25,11 @@ const (
 // admission keeps an asynq server's lanes from beginning more tasks than the machine can
 // carry. One lane's own concurrency is not its concern.
 type admission struct {
+	most int
+
 	mu      sync.Mutex
-	most    int             // guarded by mu; runs that count
 	runs    []*run          // guarded by mu; in the order in which they began, the first one counts
-	counted int             // guarded by mu; of them those that have not ended
+	counted int             // guarded by mu; of them those that are not over
 	full    bool            // guarded by mu
 	waiting []chan struct{} // guarded by mu; lanes that wait to be admitted
 }
@@ -36,14 +37,7 @@ type admission struct {
 // run is a task that asynq got.
 type run struct {
 	began time.Time
-	over  bool // guarded by admission.mu; it has ended, or counts no more
-}
-
-// widen makes room for all tasks of a lane that has so many slots.
-func (a *admission) widen(slots int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.most = max(a.most, slots)
+	over  bool // guarded by admission.mu; it counts no more
 }
 
 // begin counts a run.
@@ -57,7 +51,7 @@ func (a *admission) begin(now time.Time) *run {
 	return r
 }
 
-// end counts it no more; nil is none.
+// end counts a run no more: it calls WeChat, or has ended. nil is none.
 func (a *admission) end(r *run) {
 	if r == nil {
 		return
@@ -82,7 +76,7 @@ func (a *admission) drop(r *run) {
 
 // admit lets lanes go on when there is room. The caller holds mu.
 func (a *admission) admit() {
-	if a.full && a.counted > a.most*resumeAt/mostRecent {
+	if a.full && a.counted > a.most*resumeAt/mostPreparing {
 		return
 	}
 	a.full = false

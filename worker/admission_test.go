@@ -12,7 +12,6 @@ import (
 func TestAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &admission{most: 8}
-		a.widen(4)
 		var runs []*run
 		for range 8 {
 			if a.room(time.Now()) < 1 || !a.await(t.Context()) {

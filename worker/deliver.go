@@ -86,6 +86,7 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	}
 	if j.err == nil {
 		permit = nil // used
+		l.calls(j)
 		j.answer, j.err = r.call(ctx, j)
 	}
 	return r.settle(ctx, j, r.verdict(ctx, j))

@@ -51,14 +51,13 @@ type prefetched struct {
 func newDequeuer(queue string, pipeline func() redis.Pipeliner) *dequeuer {
 	return &dequeuer{
 		queue: queue, pipeline: pipeline, wake: make(chan struct{}, 1),
-		load: admission{most: mostRecent}, gates: make(map[string]*gate),
+		load: admission{most: mostPreparing}, gates: make(map[string]*gate),
 	}
 }
 
 // add has the dequeuer ask for a lane's queues, until the lane closes; then remove it.
 func (d *dequeuer) add(g *gate) {
 	g.load = &d.load
-	d.load.widen(g.free())
 	d.mu.Lock()
 	for _, q := range g.queues {
 		d.gates[q.name] = g
@@ -76,6 +75,13 @@ func (d *dequeuer) remove(g *gate) {
 			delete(d.gates, q.name)
 		}
 	}
+}
+
+// serves tells whether a queue is one of its lanes'.
+func (d *dequeuer) serves(queue string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.gates[queue] != nil
 }
 
 // lanes returns the gates by queue.

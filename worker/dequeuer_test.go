@@ -161,13 +161,14 @@ func TestFanOut(t *testing.T) {
 }
 
 // commands counts what goes to Redis.
-type commands struct{ n int }
+type commands struct{ n, trips int }
 
 func (*commands) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (c *commands) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		c.n++
+		c.trips++
 		return next(ctx, cmd)
 	}
 }
@@ -175,6 +176,7 @@ func (c *commands) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (c *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		c.n += len(cmds)
+		c.trips++
 		return next(ctx, cmds)
 	}
 }

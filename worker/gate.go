@@ -320,19 +320,17 @@ func (g *gate) delivered(r *run) {
 	g.runs = append(g.runs, r)
 }
 
-// handles takes note that a handler has begun, and returns what it calls at its end.
-func (g *gate) handles() (end func()) {
+// handles takes note that a handler has begun. It returns the run, which is nil when the
+// task came another way.
+func (g *gate) handles() *run {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.runs) == 0 {
-		return g.slotFreed
+		return nil
 	}
 	first := g.runs[0]
 	g.runs = g.runs[1:]
-	return func() {
-		g.load.end(first)
-		g.slotFreed()
-	}
+	return first
 }
 
 // drained tells whether asynq has got all tasks that were dequeued, of a gate whose run

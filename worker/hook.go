@@ -24,6 +24,7 @@ type redisHook struct {
 type sharedQueue struct {
 	dequeuer *dequeuer
 	fanOut   *fanOut
+	leases   *leases
 }
 
 func newRedisHook(rdb redis.UniversalClient) *redisHook {
@@ -38,6 +39,9 @@ func (h *redisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 
 func (h *redisHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
+		if queue, ok := extendsLeases(cmd); ok {
+			return h.extend(ctx, queue, cmd, next)
+		}
 		script, ok := cmd.(*redis.Cmd)
 		if !ok || (cmd.Name() != "evalsha" && cmd.Name() != "eval") {
 			return next(ctx, cmd)
@@ -52,6 +56,18 @@ func (h *redisHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		return h.share.do(ctx, script, func() error { return next(ctx, cmd) })
 	}
+}
+
+// extend answers asynq's extension of the leases of a lane's queue.
+func (h *redisHook) extend(ctx context.Context, queue string, cmd redis.Cmder, next redis.ProcessHook) error {
+	if extends, ok := cmd.(*redis.IntCmd); ok {
+		for _, s := range h.servers.Range {
+			if s := s.(sharedQueue); s.dequeuer.serves(queue) { //nolint:forcetypeassert // nothing else is stored
+				return s.leases.extend(ctx, queue, extends, next)
+			}
+		}
+	}
+	return next(ctx, cmd)
 }
 
 // serve answers a script about a server's own queue.

@@ -26,7 +26,7 @@ type lane struct {
 	server   *laneServer
 	replica  *Replica
 	active   atomic.Int64 // handlers that are running
-	running  sync.Map     // the asynq ids of their tasks
+	running  sync.Map     // asynq's id of a task → *run
 
 	idle time.Time // the watcher's: since when no handler runs, or a look found other work; zero while one runs
 }
@@ -49,12 +49,13 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 func (l *lane) handle(ctx context.Context, t *asynq.Task) (err error) {
 	id, _ := asynq.GetTaskID(ctx)
 	l.active.Add(1)
-	ended := l.gate.handles()
-	l.running.Store(id, true)
+	begun := l.gate.handles()
+	l.running.Store(id, begun)
 	defer func() {
 		l.running.Delete(id)
 		l.active.Add(-1)
-		ended()
+		l.gate.load.end(begun)
+		l.gate.slotFreed()
 		if v := recover(); v != nil {
 			l.replica.log.Error("panic in a delivery", slog.String("app", l.app), slog.String("type", l.typ),
 				slog.String("panic", fmt.Sprintf("%T", v)), slog.String("stack", string(debug.Stack())))
@@ -62,6 +63,13 @@ func (l *lane) handle(ctx context.Context, t *asynq.Task) (err error) {
 		}
 	}()
 	return l.replica.deliver(ctx, l, t)
+}
+
+// calls notes that a task is about to call WeChat: it waits there, and needs little else.
+func (l *lane) calls(j *job) {
+	if found, ok := l.running.Load(j.TaskID()); ok {
+		l.gate.load.end(found.(*run)) //nolint:forcetypeassert // nothing else is stored
+	}
 }
 
 // expire ends a task that was past its deadline in asynq before it could run. Only a

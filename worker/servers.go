@@ -88,7 +88,7 @@ func (s *laneServers) newServer() *laneServer {
 	name := serverQueue + strconv.Itoa(s.started)
 	d := newDequeuer(name, r.rdb.Pipeline)
 	return &laneServer{
-		queue: sharedQueue{dequeuer: d, fanOut: newFanOut(r.rdb, d.lanes)},
+		queue: sharedQueue{dequeuer: d, fanOut: newFanOut(r.rdb, d.lanes), leases: newLeases(r.rdb.Pipeline)},
 		asynq: asynq.NewServerFromRedisClient(r.rdb, asynq.Config{
 			Concurrency:              serverSlots,
 			Queues:                   map[string]int{name: 1},
@@ -137,6 +137,10 @@ func (s *laneServers) handle(ctx context.Context, t *asynq.Task) (err error) {
 	if l == nil {
 		return notNow(0, "its lane has closed")
 	}
+	queue, _ := asynq.GetQueueName(ctx)
+	id, _ := asynq.GetTaskID(ctx)
+	l.server.queue.leases.begin(queue, id)
+	defer l.server.queue.leases.end(queue, id)
 	s.replica.crew.do(func() { err = l.handle(ctx, t) })
 	return err
 }

@@ -177,7 +177,7 @@ var popOne = redis.NewScript(`return redis.call("RPOPLPUSH", KEYS[1], KEYS[3])`)
 // serveLanes has the hook answer the dequeues from "lanes".
 func serveLanes(hook *redisHook, rdb redis.UniversalClient) *dequeuer {
 	d := newDequeuer("lanes", rdb.Pipeline)
-	hook.add(sharedQueue{d, newFanOut(rdb, d.lanes)})
+	hook.add(sharedQueue{d, newFanOut(rdb, d.lanes), newLeases(rdb.Pipeline)})
 	return d
 }
 
