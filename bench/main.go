@@ -64,6 +64,7 @@ func cases() []measurement {
 		{"pipeline", "1,000 a second through 8 workers: what a send costs", (*bench).pipeline},
 		{"tenants", "one app's tasks beside another app that is held, or has 100,000 tasks waiting", (*bench).tenants},
 		{"crowd", "a lane's pace while 504 others are held with tasks waiting", (*bench).crowd},
+		{"apps", "what a replica costs that has 100, 1,000 or 5,000 apps, idle and with ten tasks each", (*bench).apps},
 		{"idle", "what a replica costs that has nothing to do", (*bench).idle},
 		{"light", "from start to first call, the binary's size, and memory at 2,000 a second", (*bench).light},
 		{"latency", "from enqueue to the call, on an idle system", (*bench).latency},

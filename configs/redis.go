@@ -71,9 +71,12 @@ func (r Redis) Validate() error {
 // How connections are used. A replica has hundreds of slots, each of which spends most
 // of its time waiting for WeChat and not for Redis, so that they can share connections.
 const (
-	poolSize    = 100
-	dialTimeout = 3 * time.Second
-	ioTimeout   = 4 * time.Second
+	// A replica has two clients, each with this pool and one of go-redis' own for pipelines,
+	// and some subscriptions: less than 100 connections.
+	poolSize         = 35
+	pipelinePoolSize = 10
+	dialTimeout      = 3 * time.Second
+	ioTimeout        = 4 * time.Second
 	// A command and its reply have some hundred bytes. go-redis' own buffers are four times
 	// this, and there are two for each connection; those for pipelines stay as they are.
 	bufferSize = 8 << 10
@@ -84,7 +87,7 @@ func (r Redis) NewClient() redis.UniversalClient {
 	options := &redis.UniversalOptions{
 		Addrs: r.Addrs, MasterName: r.MasterName,
 		Username: r.Username, Password: r.Password.Reveal(), DB: r.DB,
-		ClientName: "wxcourier", PoolSize: poolSize,
+		ClientName: "wxcourier", PoolSize: poolSize, PipelinePoolSize: pipelinePoolSize,
 		DialTimeout: dialTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout,
 		ContextTimeoutEnabled: true,
 		ReadBufferSize:        bufferSize, WriteBufferSize: bufferSize,

@@ -58,6 +58,40 @@ func (l *Limiter) Holds(ctx context.Context, apps ...string) ([]Hold, error) {
 	return active, nil
 }
 
+// Recorded returns those of some apps that have hold records, also of holds that ended in
+// the last hour. Where few have any, it asks for hundreds of apps in one command.
+func (l *Limiter) Recorded(ctx context.Context, apps ...string) ([]string, error) {
+	_, cluster := l.rdb.(*redis.ClusterClient)
+	for _, size := range []int{500, 22, 1} { // apps that one EXISTS asks for, and again where any of them has records
+		if len(apps) == 0 || cluster && size > 1 { // on a cluster the keys of two apps may not meet
+			continue
+		}
+		blocks := slices.Collect(slices.Chunk(apps, size))
+		replies := make([]*redis.IntCmd, len(blocks))
+		_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, block := range blocks {
+				keys := make([]string, len(block))
+				for j, app := range block {
+					keys[j] = holdsKey(app)
+				}
+				replies[i] = p.Exists(ctx, keys...)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("hold records of %d apps: %w", len(apps), err)
+		}
+		var some []string
+		for i, block := range blocks {
+			if replies[i].Val() > 0 {
+				some = append(some, block...)
+			}
+		}
+		apps = some
+	}
+	return apps, nil
+}
+
 // holdsOf names some holds of an app.
 type holdsOf struct {
 	app    string

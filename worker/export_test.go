@@ -30,3 +30,6 @@ func WaitingForTest(r *Replica) (n int64) {
 // at its holds and held lanes.
 func LookForTest(ctx context.Context, r *Replica)        { r.fleet.look(ctx) }
 func LookAtHoldsForTest(ctx context.Context, r *Replica) { r.fleet.lookAtHolds(ctx) }
+
+// LookForQueuesForTest has such a replica learn which queues there are.
+func LookForQueuesForTest(ctx context.Context, r *Replica) { r.fleet.lookForQueues(ctx) }

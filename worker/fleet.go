@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// lookEvery is how often the watcher looks at all queues. A wake-up message makes
-	// it unnecessary; a queue that is fed by a plain asynq client is found by it.
+	// lookEvery is how often the watcher looks at queues. A wake-up message makes it
+	// unnecessary; a queue that is fed by a plain asynq client is found by it.
 	lookEvery = 500 * time.Millisecond
 	// dueSoon is how far ahead a delayed task opens its lane.
 	dueSoon = 2 * time.Second
@@ -30,11 +30,12 @@ type fleet struct {
 	replica *Replica
 	wakes   chan string // queue names, or "hold:<app>"
 	holds   holdings    // of run alone
+	index   *queueIndex // of run alone
 	said    repeats
 
 	mu    sync.RWMutex
 	lanes map[laneKey]*lane // guarded by mu; written by run alone
-	depth map[laneKey]int64 // guarded by mu; pending tasks at the last look
+	depth map[laneKey]int64 // guarded by mu; pending tasks as they were found last
 }
 
 // redisAway is said when a look fails, and once a minute as long as looks do.
@@ -44,7 +45,7 @@ type laneKey struct{ app, typ string }
 
 func newFleet(r *Replica) *fleet {
 	return &fleet{
-		replica: r, wakes: make(chan string, 1024), holds: newHoldings(),
+		replica: r, wakes: make(chan string, 1024), holds: newHoldings(), index: newQueueIndex(r.apps),
 		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
 	}
 }
@@ -59,6 +60,7 @@ func (f *fleet) run(ctx context.Context) {
 	slow := time.NewTicker(slowEvery)
 	defer slow.Stop()
 	f.lookAtHolds(ctx)
+	f.lookForQueues(ctx)
 	f.look(ctx)
 	for {
 		select {
@@ -73,6 +75,7 @@ func (f *fleet) run(ctx context.Context) {
 			f.lookAtHolds(ctx)
 		case <-ticker.C:
 			f.learn(ctx)
+			f.lookForQueues(ctx)
 			f.look(ctx)
 		}
 	}
@@ -109,9 +112,13 @@ func (f *fleet) wake(ctx context.Context, name string) {
 		}
 		return
 	}
-	app, typ, _, _ := tasks.ParseQueue(name)
+	app, typ, priority, _ := tasks.ParseQueue(name)
 	_, known := tasks.Lookup(typ) // a newer producer's types wait for newer replicas
-	if _, mine := f.replica.apps[app]; !known || !mine || f.holds.stop(laneKey{app, typ}) {
+	if _, mine := f.replica.apps[app]; !known || !mine {
+		return
+	}
+	f.index.add(queueRef{laneKey{app, typ}, priority})
+	if f.holds.stop(laneKey{app, typ}) {
 		return
 	}
 	if l := f.ensure(laneKey{app, typ}); l != nil {
@@ -121,10 +128,7 @@ func (f *fleet) wake(ctx context.Context, name string) {
 
 // ensure returns the lane, opening it if need be. It returns nil when that fails.
 func (f *fleet) ensure(key laneKey) *lane {
-	f.mu.RLock()
-	l := f.lanes[key]
-	f.mu.RUnlock()
-	if l != nil {
+	if l := f.lane(key); l != nil {
 		l.idle = time.Time{}
 		return l
 	}
@@ -157,44 +161,11 @@ func (f *fleet) depths() map[laneKey]int64 {
 	return maps.Clone(f.depth)
 }
 
-// look asks Redis where there is work, wakes and opens the lanes that have some, and
-// closes those that have had none for a while or are held.
-func (f *fleet) look(ctx context.Context) {
-	held, free := f.parted()
-	found, err := survey(ctx, f.replica.rdb, free, time.Now().Add(dueSoon))
-	if err != nil {
-		if ctx.Err() == nil && f.said.due(redisAway, time.Now()) {
-			f.replica.log.Warn(redisAway, slog.Any("err", err))
-		}
-		return
-	}
-	if f.said.over(redisAway) {
-		f.replica.log.Info("Redis answers again")
-	}
-	f.replica.looked.Store(true)
-	f.setDepth(held, found)
-	for key, w := range found {
-		if l := f.ensure(key); l != nil && w.pending > 0 {
-			l.gate.rouse()
-		}
-	}
-	f.closeHeld()
-	f.closeIdle(found)
-}
-
-func (f *fleet) closeIdle(found map[laneKey]work) {
-	for key, l := range f.snapshot() {
-		if _, busy := found[key]; busy || l.active.Load() > 0 {
-			l.idle = time.Time{}
-			continue
-		}
-		if l.idle.IsZero() {
-			l.idle = time.Now()
-		}
-		if time.Since(l.idle) >= idleFor {
-			f.close(key, l)
-		}
-	}
+// lane returns an open lane; nil when it is closed.
+func (f *fleet) lane(key laneKey) *lane {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.lanes[key]
 }
 
 func (f *fleet) close(key laneKey, l *lane) {

@@ -20,6 +20,16 @@ const (
 	// mirrorEvery is how often all holds are mirrored, changed or not. It is well within
 	// shownFor.
 	mirrorEvery = 30 * time.Second
+	// heldAtOnce is how many apps that have holds are read in one slow look, and
+	// pausesAtOnce of how many others the pauses are cleared up.
+	heldAtOnce   = 50
+	pausesAtOnce = 100
+	// measuredAtOnce is how many held lanes are looked at in one slow look that had nothing
+	// pending the time before.
+	measuredAtOnce = 5000
+	// recordsLast is how long an app that has no hold in force is read with those that have,
+	// since its records may be there.
+	recordsLast = time.Hour
 )
 
 // holdings is what the fleet knows of the holds that close lanes.
@@ -27,14 +37,24 @@ const (
 //	unread  a message or the clock says that an app's holds are not what they were;
 //	        learn reads them, and keeps the app here while Redis does not answer
 //	inForce as they were read last: those of whole apps and types that last
+//	records the apps that have records, ended ones too, and when they had a hold in force
+//
+// The slow look reads the apps with records in turn. Of the others it asks only whether
+// they have any.
 type holdings struct {
 	unread   map[string]bool
 	inForce  map[string][]ratelimit.Hold // by app
-	mirrored time.Time                   // all of them
+	records  map[string]time.Time        // by app
+	mirrored time.Time                   // those in force
+	cleared  time.Time                   // the pauses of some other apps
+
+	readTurn, clearTurn, measureTurn int // positions among the apps, and among the held lanes
 }
 
 func newHoldings() holdings {
-	return holdings{unread: make(map[string]bool), inForce: make(map[string][]ratelimit.Hold)}
+	return holdings{
+		unread: make(map[string]bool), inForce: make(map[string][]ratelimit.Hold), records: make(map[string]time.Time),
+	}
 }
 
 // stop tells whether a lane is held. Shortly before the hold's end ([dueSoon]) it is no
@@ -71,6 +91,11 @@ func (h holdings) take(apps []string, holds []ratelimit.Hold, now time.Time) (ne
 			news = append(news, app)
 		}
 		delete(h.unread, app)
+		if len(read[app]) > 0 || !same {
+			h.records[app] = now
+		} else if now.Sub(h.records[app]) > recordsLast {
+			delete(h.records, app)
+		}
 		h.inForce[app] = read[app]
 		if len(read[app]) == 0 {
 			delete(h.inForce, app)
@@ -87,57 +112,62 @@ func (f *fleet) learn(ctx context.Context) {
 	}
 }
 
-// lookAtHolds reads all holds and measures the held lanes: slowly, since what happens to
-// them is told by messages.
+// lookAtHolds reads holds and measures the held lanes: slowly, since what happens to them
+// is told by messages.
 func (f *fleet) lookAtHolds(ctx context.Context) {
-	f.read(ctx, slices.Sorted(maps.Keys(f.replica.apps)))
-	held, _ := f.parted()
-	if len(held) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	within, cancel := context.WithTimeout(ctx, redisAnswer)
 	defer cancel()
-	waiting, err := pendingOf(ctx, f.replica.rdb, held)
-	if err != nil {
-		return // the next look says so
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, key := range held {
-		delete(f.depth, key)
-		if n := waiting[key]; n > 0 {
-			f.depth[key] = n
+	var others []string
+	for _, app := range f.index.apps {
+		if _, known := f.holds.records[app]; !known {
+			others = append(others, app)
 		}
 	}
+	found, err := f.replica.limiter.Recorded(within, others...)
+	if err != nil {
+		f.unreadable(ctx, err)
+		return
+	}
+	known := slices.Sorted(maps.Keys(f.holds.records))
+	f.read(ctx, append(found, inTurn(known, heldAtOnce, &f.holds.readTurn)...))
+	f.mirror(ctx)
+	f.measureHeld(ctx)
+}
+
+// inTurn returns the next n of all, round and round.
+func inTurn[T any](all []T, n int, turn *int) []T {
+	if len(all) <= n {
+		return all
+	}
+	some := make([]T, n)
+	for i := range some {
+		some[i] = all[(*turn+i)%len(all)]
+	}
+	*turn = (*turn + n) % len(all)
+	return some
 }
 
 // read reads the holds of some apps, mirrors what is new, and has the lanes ask again:
 // after the mirror, or they would find their queues still paused.
 func (f *fleet) read(ctx context.Context, apps []string) {
-	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	if len(apps) == 0 {
+		return
+	}
+	within, cancel := context.WithTimeout(ctx, redisAnswer)
 	defer cancel()
-	holds, err := f.replica.limiter.Holds(ctx, apps...)
+	holds, err := f.replica.limiter.Holds(within, apps...)
 	if err != nil {
-		if ctx.Err() == nil {
-			f.replica.log.Debug("the holds could not be read", slog.Any("err", err))
-		}
+		f.unreadable(ctx, err)
 		return
 	}
 	news := f.holds.take(apps, holds, time.Now())
 	for _, app := range news {
+		f.index.hurry(app)
 		if len(f.holds.inForce[app]) > 0 {
-			f.replica.limiter.recall(ctx, app) // again, or for the first time where the message was lost
+			f.replica.limiter.recall(within, app) // again, or for the first time where the message was lost
 		}
 	}
-	stale, all := news, time.Since(f.holds.mirrored) >= mirrorEvery
-	if all = all && len(apps) == len(f.replica.apps); all {
-		stale = apps
-	}
-	switch err := Mirror(ctx, f.replica.rdb, stale, holds); {
-	case err == nil && all:
-		f.holds.mirrored = time.Now()
-	case err != nil:
-		f.replica.log.Debug("the holds could not be shown in asynq's queues", slog.Any("err", err))
+	if !f.show(within, news) {
 		for _, app := range news {
 			f.holds.unread[app] = true // to be tried again
 		}
@@ -149,32 +179,80 @@ func (f *fleet) read(ctx context.Context, apps []string) {
 	}
 }
 
-// parted is every lane that there may be: those that are held, and the others.
-func (f *fleet) parted() (held, free []laneKey) {
-	for _, key := range f.replica.laneKeys() {
-		if f.holds.stop(key) {
-			held = append(held, key)
-		} else {
-			free = append(free, key)
-		}
+func (f *fleet) unreadable(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		f.replica.log.Debug("the holds could not be read", slog.Any("err", err))
 	}
-	return held, free
 }
 
-// setDepth keeps what was found. Of held lanes it keeps what is known.
-func (f *fleet) setDepth(held []laneKey, found map[laneKey]work) {
-	depth := make(map[laneKey]int64, len(found)+len(held))
-	for key, w := range found {
-		depth[key] = w.pending
+// mirror shows the holds in force again, and clears up the pauses of some other apps: a
+// replica may have died between the end of a hold and its mirror.
+func (f *fleet) mirror(ctx context.Context) {
+	now := time.Now()
+	if now.Sub(f.holds.mirrored) >= mirrorEvery && f.show(ctx, slices.Collect(maps.Keys(f.holds.inForce))) {
+		f.holds.mirrored = now
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, key := range held {
-		if n, known := f.depth[key]; known {
-			depth[key] = n
+	turns := (len(f.index.apps) + pausesAtOnce - 1) / pausesAtOnce
+	if now.Sub(f.holds.cleared) < mirrorEvery/time.Duration(max(1, turns)) {
+		return
+	}
+	f.holds.cleared = now
+	some := slices.Clone(inTurn(f.index.apps, pausesAtOnce, &f.holds.clearTurn))
+	f.show(ctx, slices.DeleteFunc(some, func(app string) bool { return len(f.holds.inForce[app]) > 0 }))
+}
+
+// show mirrors the holds of some apps.
+func (f *fleet) show(ctx context.Context, apps []string) bool {
+	if len(apps) == 0 {
+		return true
+	}
+	var holds []ratelimit.Hold
+	for _, app := range apps {
+		holds = append(holds, f.holds.inForce[app]...)
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	defer cancel()
+	err := Mirror(ctx, f.replica.rdb, apps, holds)
+	if err != nil {
+		f.replica.log.Debug("the holds could not be shown in asynq's queues", slog.Any("err", err))
+	}
+	return err == nil
+}
+
+// measureHeld counts what waits in the held lanes, and in the open ones that are awake.
+func (f *fleet) measureHeld(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	defer cancel()
+	waiting := f.depths()
+	var lanes, others []laneKey
+	for app := range f.holds.inForce {
+		for _, typ := range f.index.types {
+			switch key := (laneKey{app, typ}); {
+			case !f.holds.stop(key):
+			case waiting[key] > 0:
+				lanes = append(lanes, key)
+			default:
+				others = append(others, key)
+			}
 		}
 	}
-	f.depth = depth
+	others = inTurn(others, measuredAtOnce, &f.holds.measureTurn)
+	pending, err := withPending(ctx, f.replica.rdb, others)
+	if err != nil {
+		return // the next look says so
+	}
+	lanes = slices.AppendSeq(lanes, maps.Keys(pending))
+	for key, l := range f.snapshot() {
+		if !l.gate.asleep.Load() {
+			lanes = append(lanes, key)
+		}
+	}
+	if len(lanes) == 0 {
+		return
+	}
+	if depth, err := pendingOf(ctx, f.replica.rdb, lanes); err == nil {
+		f.setDepth(depth)
+	}
 }
 
 // closeHeld closes the lanes that are held, once they have finished what is in hand.

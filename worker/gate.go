@@ -5,18 +5,12 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/ratelimit"
-)
-
-// The backoff bounds the pause after a dequeue that failed. asynq itself asks again
-// at once, and would spin for as long as Redis is away.
-const (
-	shortestBackoff = 50 * time.Millisecond
-	longestBackoff  = 2 * time.Second
 )
 
 // pacer is what a gate needs of the limiter.
@@ -34,50 +28,64 @@ type pacer interface {
 // mostAtOnce is how many tasks one round trip takes out of a queue at most.
 const mostAtOnce = 32
 
-// gate stands before the dequeues of one lane. asynq has one goroutine that dequeues:
-// it asks the urgent queue, and the bulk queue where that was empty, again and again.
-// For each question the hook calls pop, and where that has nothing pass, then, if it
-// passed, dequeued:
+// gate decides when one lane dequeues, and for how many tasks. Its goroutine, run, waits
+// for all that a dequeue needs; then it hands the gate to the [dequeuer] of its asynq
+// server, which asks Redis for many lanes at once:
 //
-//	pop           a task that came with an earlier one
-//	pass(urgent)  waits for work, then for a permit, which is then in hand, with as many
-//	              more as are there at once and find a free slot
-//	pass(bulk)    goes through with the same permits, but for those kept for urgent tasks
-//	dequeued      tasks: a permit goes to each handler, and the cycle begins again
-//	              nothing, in the last queue: the lane sleeps, and the permits go back
-//	              an error: the next pass(urgent) pauses first
+//	prepare   waits for work, a free slot and a permit, which is then held
+//	offer     the gate is the dequeuer's until it has been asked for
+//	question  the queue to ask and for how many tasks, as many as permits are at hand and
+//	          slots are free; the urgent queue first, and the bulk queue where that one
+//	          was empty, with the same permits but for those reserved for urgent tasks
+//	dequeued  tasks: a permit is assigned to each, and the cycle begins again
+//	          fewer than asked for, in the last queue: the lane sleeps, the permits go back
+//	          an error: the next prepare pauses first
 //
-// How many tasks are asked for at once doubles while the queue has them, and begins at
-// one again when it has fewer. It is no more than there are free slots, so that asynq
-// starts them at once: what is taken ahead does not wait with nobody extending its lease.
+// How many tasks a queue is asked for doubles while it has them, and begins at one again
+// when it has fewer. It is no more than there are free slots, so that asynq starts them at
+// once: a task that was prefetched has a lease that is not extended yet.
 //
-// take is the handlers' side; wake and close are everybody's.
+// take is the handlers' side; wake, rouse, slotFreed and close are for all goroutines.
 type gate struct {
-	queues []string // in the order in which asynq asks them: urgent, bulk
+	queues []laneQueue // in the order in which they are asked: urgent, bulk
 	pace   pacer
 	free   func() int      // slots of the lane that are free
+	load   *admission      // of the asynq server; nil in tests of the gate alone
 	ctx    context.Context //nolint:containedctx // the lane's life: asynq dequeues with the background context
 	close  context.CancelFunc
 	work   chan struct{} // holds one token when a queue may have work
 	again  chan struct{} // holds one token when the pace is to be asked again at once
+	slots  chan struct{} // holds one token when a slot has become free
+	asked  chan struct{} // gets one token when the dequeuer gives the gate back
+	done   chan struct{} // closed when run has returned
+	asleep atomic.Bool   // run waits for work
 
-	hand     []*ratelimit.Permit // of the dequeuing goroutine
-	atOnce   int                 // how many tasks to ask for
-	failures int                 // dequeues that failed in a row
-	look     bool                // the queues may have work
-	empty    bool                // the last queue that was asked had none
-	afresh   bool                // the first queue is to be asked anew, before the second
+	// Of run, and between offer and its return of the dequeuer.
+	held     []*ratelimit.Permit
+	next     int  // the queue that is asked next
+	failures int  // dequeues that failed in a row
+	look     bool // the queues may have work
 
-	mu      sync.Mutex
-	asking  bool                // guarded by mu; a dequeue that was let through is under way
-	granted []*ratelimit.Permit // guarded by mu; of dequeued tasks whose handlers have not taken them
-	ahead   []any               // guarded by mu; tasks that came with others, as the script replied
+	mu         sync.Mutex
+	assigned   []*ratelimit.Permit // guarded by mu; of dequeued tasks whose handlers have not taken them
+	prefetched int                 // guarded by mu; dequeued tasks that asynq has not got yet
+	runs       []*run              // guarded by mu; of tasks that asynq got and no handler has
+}
+
+// laneQueue is one queue of a gate.
+type laneQueue struct {
+	name   string
+	atOnce int // how many tasks to ask for
 }
 
 func newGate(queues []string, pace pacer, free func() int) *gate {
 	g := &gate{
-		queues: queues, pace: pace, free: free, look: true, atOnce: 1,
-		work: make(chan struct{}, 1), again: make(chan struct{}, 1),
+		pace: pace, free: free, look: true,
+		work: make(chan struct{}, 1), again: make(chan struct{}, 1), slots: make(chan struct{}, 1),
+		asked: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	for _, name := range queues {
+		g.queues = append(g.queues, laneQueue{name, 1})
 	}
 	g.ctx, g.close = context.WithCancel(context.Background())
 	return g
@@ -92,6 +100,9 @@ func (g *gate) wake() {
 	signal(g.again)
 }
 
+// slotFreed tells the gate that a handler has returned.
+func (g *gate) slotFreed() { signal(g.slots) }
+
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -99,70 +110,62 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// pass blocks until the queue may be asked: there may be work and a permit is in hand.
-// It returns for how many tasks; 0 when the lane closes, when the permit could not be
-// had, when bulk tasks may not have it, or when the question has become too old.
-func (g *gate) pass(queue string) int {
+// question returns which queue to ask, for how many tasks, at most most. n is 0 when there
+// is nothing to ask: the lane closes, the permits have become too late, or those that are
+// left are reserved for urgent tasks.
+func (g *gate) question(now time.Time, most int) (queue, n int) {
 	if g.ctx.Err() != nil {
-		g.putBack()
-		return 0
+		return 0, 0
 	}
-	if queue != g.queues[0] {
-		return g.begin(g.passBulk()) // the first queue was asked just now
+	g.dropLate(now)
+	if len(g.held) == 0 {
+		return 0, 0
 	}
-	began := time.Now()
-	if !g.pause() || !g.awaitWork() {
-		g.putBack()
-		return 0
-	}
-	g.dropLate(time.Now())
-	if len(g.hand) == 0 {
-		permit, err := g.pace.Acquire(g.ctx, g.again)
-		if err != nil {
-			g.failures++
-			return 0
+	most = max(1, min(most, g.room(now)))
+	if g.next > 0 {
+		n = min(most, g.queues[g.next].atOnce, g.bulkPermits())
+		if n == 0 { // its tasks stay pending until the day's next permits, or until the gate is woken
+			g.next, g.look = 0, false
 		}
-		g.hand = append(g.hand, permit)
+		return g.next, n
 	}
-	if time.Since(began) > longWait {
-		g.afresh = true
-		return 0
+	want := 0
+	for _, q := range g.queues {
+		want = max(want, min(most, q.atOnce))
 	}
-	most := max(1, min(g.atOnce, g.free()-g.undelivered()))
-	if more := most - len(g.hand); more > 0 {
-		g.hand = append(g.hand, g.pace.AtHand(g.ctx, more)...)
+	if more := want - len(g.held); more > 0 {
+		g.held = append(g.held, g.pace.AtHand(g.ctx, more)...)
 	}
-	return g.begin(min(most, len(g.hand)))
+	return 0, min(most, g.queues[0].atOnce, len(g.held))
 }
 
-// longWait is how long a question may have waited at the gate. asynq reckons the lease of
-// what it gets from when it asked: one that asked long ago is told that there is nothing,
-// and asks again at once. The permits stay in hand.
-const longWait = 5 * time.Second
-
-// begin notes that a dequeue goes out, unless the lane has closed meanwhile.
-func (g *gate) begin(n int) int {
-	g.mu.Lock()
-	closed := g.ctx.Err() != nil
-	g.asking = n > 0 && !closed
-	g.mu.Unlock()
-	if closed {
-		g.putBack()
-		return 0
+// bulkPermits counts the permits held that bulk tasks may have. Those that are reserved
+// for urgent tasks come last.
+func (g *gate) bulkPermits() int {
+	n := 0
+	for n < len(g.held) && g.held[n].Bulk() {
+		n++
 	}
 	return n
 }
 
-// undelivered counts the tasks that were dequeued and have not reached a handler.
-func (g *gate) undelivered() int {
+// room counts the slots that are free and have no dequeued task on its way to them. A
+// permit that no handler took in time says nothing: asynq could not run its task.
+func (g *gate) room(now time.Time) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.granted)
+	room := g.free()
+	for _, p := range g.assigned {
+		if p.Fresh(now) {
+			room--
+		}
+	}
+	return room
 }
 
-// dropLate gives back permits that stayed in hand for too long.
+// dropLate gives back permits that were held for too long.
 func (g *gate) dropLate(now time.Time) {
-	g.hand = slices.DeleteFunc(g.hand, func(p *ratelimit.Permit) bool {
+	g.held = slices.DeleteFunc(g.held, func(p *ratelimit.Permit) bool {
 		late := !p.Fresh(now)
 		if late {
 			g.pace.Release(g.ctx, p)
@@ -171,113 +174,75 @@ func (g *gate) dropLate(now time.Time) {
 	})
 }
 
-// passBulk tells for how many tasks the second queue may be asked with the permits that
-// the first had no use for. Left out, its tasks stay pending until the day's next permits
-// or somebody wakes the gate.
-func (g *gate) passBulk() int {
-	if g.afresh || len(g.hand) == 0 {
-		g.afresh = false
-		return 0
-	}
-	n := 0
-	for n < len(g.hand) && g.hand[n].Bulk() { // those that are kept for urgent tasks come last
-		n++
-	}
-	if n == 0 {
-		g.look = !g.empty
-	}
-	return n
-}
-
-// pause waits after failures, longer after each. It returns false when the lane closes.
-func (g *gate) pause() bool {
-	if g.failures == 0 {
-		return true
-	}
-	t := time.NewTimer(min(shortestBackoff<<min(g.failures-1, 10), longestBackoff))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-g.ctx.Done():
-		return false
-	}
-}
-
-func (g *gate) awaitWork() bool {
-	if g.look {
-		return true
-	}
-	g.putBack() // while it sleeps, another replica may use it
-	select {
-	case <-g.work:
-		g.look = true
-		return true
-	case <-g.ctx.Done():
-		return false
-	}
-}
-
-// pop is the next task that came with an earlier one, with its permit granted.
-func (g *gate) pop() (task any, ok bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.ahead) == 0 {
-		return nil, false
-	}
-	task, g.ahead = g.ahead[0], g.ahead[1:]
-	return task, true
-}
-
-// dequeued takes note of what the dequeue brought: the tasks beside the first one, of how
-// many that were asked for, and the first one's error.
-func (g *gate) dequeued(queue string, asked int, more []any, err error) {
-	g.grant(more, err == nil)
-	g.empty = errors.Is(err, redis.Nil)
-	switch {
-	case err == nil:
-		g.failures = 0
-		if g.atOnce = 1; len(more)+1 == asked {
-			g.atOnce = min(2*asked, mostAtOnce)
-		}
-	case g.empty:
-		g.failures, g.atOnce = 0, 1
-		if queue == g.queues[len(g.queues)-1] {
+// dequeued takes note of what a question brought: got tasks of those that were asked for,
+// and the error of the others, redis.Nil where the queue had no more.
+func (g *gate) dequeued(queue, asked, got int, err error) {
+	g.assign(got)
+	switch q := &g.queues[queue]; {
+	case got == asked:
+		g.failures, g.next = 0, 0
+		q.atOnce = min(2*asked, mostAtOnce)
+	case errors.Is(err, redis.Nil):
+		g.failures, q.atOnce = 0, 1
+		if g.next = (queue + 1) % len(g.queues); g.next == 0 {
 			g.look = false // all queues are empty or paused: sleep until woken
 		}
 	case redis.HasErrorPrefix(err, "NOSCRIPT"):
-		// asynq sends the script itself next; the permits stay in hand
+		// asynq sends the script itself next; the permits stay
 	default:
 		g.failures++
-		g.atOnce = 1
-		for len(g.hand) > 1 { // the next question is for one task
-			last := len(g.hand) - 1
-			g.pace.Release(g.ctx, g.hand[last])
-			g.hand = g.hand[:last]
+		g.next = 0
+		for i := range g.queues {
+			g.queues[i].atOnce = 1
+		}
+		for len(g.held) > 1 { // the next question is for one task
+			last := len(g.held) - 1
+			g.pace.Release(g.ctx, g.held[last])
+			g.held = g.held[:last]
 		}
 	}
 }
 
-// grant ends a dequeue. Where it brought something, permits in hand are passed on: one to
-// the handler of the task that asynq has now, and one to that of each that it gets ahead.
-func (g *gate) grant(ahead []any, some bool) {
+// assign passes permits on to the handlers of tasks that were dequeued.
+func (g *gate) assign(tasks int) {
+	n := min(tasks, len(g.held))
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.asking = false
-	if !some {
-		return
-	}
-	n := min(1+len(ahead), len(g.hand))
-	g.granted = append(g.granted, g.hand[:n]...)
-	g.ahead = append(g.ahead, ahead...)
-	g.hand = slices.Clone(g.hand[n:])
+	g.assigned = append(g.assigned, g.held[:n]...)
+	g.prefetched += tasks
+	g.held = slices.Clone(g.held[n:])
 }
 
-// drained tells whether asynq has all tasks that were dequeued, of a gate that is closed.
+// delivered takes note that asynq has got a prefetched task, whose run has begun.
+func (g *gate) delivered(r *run) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.prefetched--
+	g.runs = append(g.runs, r)
+}
+
+// handles takes note that a handler has begun. It returns the run, which is nil when the
+// task came another way.
+func (g *gate) handles() *run {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for len(g.runs) > 0 && time.Since(g.runs[0].began) >= recently {
+		g.runs = g.runs[1:] // counts no more; asynq could not run its task
+	}
+	if len(g.runs) == 0 {
+		return nil
+	}
+	first := g.runs[0]
+	g.runs = g.runs[1:]
+	return first
+}
+
+// drained tells whether asynq has got all tasks that were dequeued, of a gate whose run
+// has returned.
 func (g *gate) drained() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return !g.asking && len(g.ahead) == 0
+	return g.prefetched == 0
 }
 
 // take gives a handler the oldest permit that a task of the lane was dequeued with and
@@ -286,13 +251,14 @@ func (g *gate) drained() bool {
 func (g *gate) take(now time.Time) (p *ratelimit.Permit, late []*ratelimit.Permit) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i, p := range g.granted {
+	defer g.slotFreed() // until now the task counted twice, as assigned and as running
+	for i, p := range g.assigned {
 		if p.Fresh(now) {
-			late, g.granted = g.granted[:i], g.granted[i+1:]
+			late, g.assigned = g.assigned[:i], g.assigned[i+1:]
 			return p, late
 		}
 	}
-	late, g.granted = g.granted, nil
+	late, g.assigned = g.assigned, nil
 	return nil, late
 }
 
@@ -300,19 +266,19 @@ func (g *gate) take(now time.Time) (p *ratelimit.Permit, late []*ratelimit.Permi
 func (g *gate) clear() []*ratelimit.Permit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	all := g.granted
-	g.granted = nil
+	all := g.assigned
+	g.assigned = nil
 	return all
 }
 
 // putBack gives back all permits: the lane sleeps or closes.
 func (g *gate) putBack() {
-	if len(g.hand) == 0 {
+	if len(g.held) == 0 {
 		return
 	}
-	for _, p := range g.hand {
+	for _, p := range g.held {
 		g.pace.Release(g.ctx, p)
 	}
-	g.hand = nil
+	g.held = nil
 	g.pace.Rest(g.ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,17 +17,32 @@ import (
 // fakePace gives out permits as a test lets it.
 type fakePace struct {
 	permits  chan *ratelimit.Permit
-	err      error
 	mu       sync.Mutex
+	err      error // guarded by mu, as is all below
+	acquired int
 	released int
 }
 
+// recover lets the pace give permits out.
+func (p *fakePace) recover(permits ...*ratelimit.Permit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err, p.permits = nil, make(chan *ratelimit.Permit, len(permits))
+	for _, permit := range permits {
+		p.permits <- permit
+	}
+}
+
 func (p *fakePace) Acquire(ctx context.Context, _ <-chan struct{}) (*ratelimit.Permit, error) {
-	if p.err != nil {
-		return nil, p.err
+	p.mu.Lock()
+	p.acquired++
+	err, permits := p.err, p.permits
+	p.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
 	select {
-	case permit := <-p.permits:
+	case permit := <-permits:
 		return permit, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -56,11 +72,11 @@ func TestDequeuesIsKnownByItsKeys(t *testing.T) {
 	}
 	const q = "wx0123456789abcdef:send:subscribe"
 	keys := []any{"asynq:{" + q + "}:pending", "asynq:{" + q + "}:paused", "asynq:{" + q + "}:active", "asynq:{" + q + "}:lease"}
-	if got, ok := dequeues(dequeue("evalsha", keys...)); !ok || got != q {
-		t.Errorf("asynq's dequeue: %q, %v", got, ok)
-	}
-	if got, ok := dequeues(dequeue("eval", keys...)); !ok || got != q {
-		t.Errorf("asynq's dequeue, sent whole: %q, %v", got, ok)
+	for _, name := range []string{"evalsha", "eval"} {
+		cmd := dequeue(name, keys...)
+		if got, key, ok := scriptOf(cmd); !ok || got != q || key != "pending" || !dequeues(cmd, got) {
+			t.Errorf("asynq's dequeue by %s: %q, %q, %v", name, got, key, ok)
+		}
 	}
 	for _, other := range []redis.Cmder{
 		dequeue("evalsha", "asynq:{q}:active", "asynq:{q}:lease", "asynq:{q}:t:1"),
@@ -68,74 +84,92 @@ func TestDequeuesIsKnownByItsKeys(t *testing.T) {
 		redis.NewCmd(t.Context(), "get", "asynq:{q}:pending"),
 		redis.NewCmd(t.Context(), "ping"),
 	} {
-		if _, ok := dequeues(other); ok {
+		if got, _, ok := scriptOf(other); ok && dequeues(other, got) {
 			t.Errorf("taken for a dequeue: %v", other)
 		}
 	}
+}
+
+const (
+	urgent = 0 // the queues of a gate
+	bulk   = 1
+)
+
+// offered runs a gate, and returns what it asks each time that it is offered. The test
+// says what became of it by dequeued, and gives it back by asked.
+func offered(g *gate) <-chan [2]int {
+	questions := make(chan [2]int)
+	go g.run(func(g *gate) {
+		queue, n := g.question(time.Now(), mostInRound)
+		if n == 0 {
+			return
+		}
+		questions <- [2]int{queue, n}
+		<-g.asked
+	})
+	return questions
 }
 
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
 		g := newGate([]string{"urgent", "bulk"}, pace, manySlots)
-		opened := make(chan int)
-		ask := func(queue string) { go func() { opened <- g.pass(queue) }() }
-
-		ask("urgent")
-		synctest.Wait()
-		select {
-		case <-opened:
-			t.Fatal("the gate opened without a permit")
-		default:
+		questions := offered(g)
+		quiet := func(why string) {
+			t.Helper()
+			synctest.Wait()
+			select {
+			case q := <-questions:
+				t.Fatalf("%s: asks %v", why, q)
+			default:
+			}
 		}
+		answer := func(queue, got int, err error) {
+			g.dequeued(queue, 1, got, err)
+			g.asked <- struct{}{}
+		}
+		quiet("without a permit")
 		permit := &ratelimit.Permit{At: time.Now()}
 		pace.permits <- permit
-		if <-opened == 0 {
-			t.Fatal("the gate stayed closed with a permit")
+		if q := <-questions; q != [2]int{urgent, 1} {
+			t.Fatalf("asked %v with a permit", q)
 		}
-		g.dequeued("urgent", 1, nil, redis.Nil)
-		if g.pass("bulk") == 0 { // the same permit serves the second queue
-			t.Fatal("bulk was not asked")
+		answer(urgent, 0, redis.Nil)
+		if q := <-questions; q != [2]int{bulk, 1} { // the same permit serves the second queue
+			t.Fatalf("asked %v, want bulk", q)
 		}
-		g.dequeued("bulk", 1, nil, nil)
+		answer(bulk, 1, nil)
 		if got, late := g.take(time.Now()); got != permit || len(late) > 0 {
 			t.Fatalf("the handler got %v, %d late ones", got, len(late))
 		}
 
 		// Empty queues put the lane to sleep until it is woken, and its permit goes back.
-		pace.permits <- &ratelimit.Permit{}
-		if g.pass("urgent") == 0 {
-			t.Fatal("closed")
+		pace.permits <- &ratelimit.Permit{At: time.Now()}
+		for _, queue := range []int{urgent, bulk} {
+			if q := <-questions; q != [2]int{queue, 1} {
+				t.Fatalf("asked %v", q)
+			}
+			answer(queue, 0, redis.Nil)
 		}
-		g.dequeued("urgent", 1, nil, redis.Nil)
-		if g.pass("bulk") == 0 {
-			t.Fatal("closed")
-		}
-		g.dequeued("bulk", 1, nil, redis.Nil)
-		ask("urgent")
 		synctest.Wait()
 		if pace.released != 1 {
 			t.Errorf("%d permits went back", pace.released)
 		}
 		time.Sleep(time.Hour)
-		select {
-		case <-opened:
-			t.Fatal("a sleeping lane asked Redis")
-		default:
+		quiet("a sleeping lane")
+		if !g.asleep.Load() {
+			t.Error("it does not say that it sleeps")
 		}
 		g.wake()
 		pace.permits <- &ratelimit.Permit{At: time.Now()}
-		if <-opened != 0 {
-			t.Fatal("asynq's lease would be an hour old")
+		if q := <-questions; q != [2]int{urgent, 1} {
+			t.Fatalf("a woken lane asked %v", q)
 		}
-		if g.pass("urgent") == 0 {
-			t.Fatal("a woken lane stayed closed")
-		}
-
+		g.dequeued(urgent, 1, 0, redis.Nil)
 		g.close()
-		if g.pass("urgent")+g.pass("bulk") > 0 {
-			t.Error("a closed lane let a dequeue through")
-		}
+		g.asked <- struct{}{}
+		<-g.done
+		quiet("a closed lane")
 		if pace.released != 2 {
 			t.Errorf("a closing lane kept its permit: %d", pace.released)
 		}
@@ -144,28 +178,66 @@ func TestGate(t *testing.T) {
 
 func TestGateDoesNotSpinWhileRedisIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate([]string{"q"}, &fakePace{err: errors.New("Redis is away")}, manySlots)
-		start, asked := time.Now(), 0
-		for time.Since(start) < time.Minute {
-			g.pass("q")
-			asked++
-		}
-		if asked > 60 {
+		pace := &fakePace{err: errors.New("Redis is away")}
+		g := newGate([]string{"q"}, pace, manySlots)
+		questions := offered(g)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if asked := pace.acquired; asked < 10 || asked > 60 {
 			t.Errorf("asked %d times in a minute", asked)
 		}
-		g.pace = &fakePace{permits: make(chan *ratelimit.Permit, 1)}
-		g.pace.(*fakePace).permits <- &ratelimit.Permit{}
-		if g.pass("q") == 0 {
-			t.Error("it does not recover")
+		pace.recover(&ratelimit.Permit{At: time.Now().Add(time.Minute)})
+		if q := <-questions; q != [2]int{urgent, 1} {
+			t.Errorf("it does not recover: %v", q)
 		}
+		// Nor when a dequeue fails.
+		began := time.Now()
+		g.dequeued(urgent, 1, 0, errors.New("Redis is away"))
+		g.asked <- struct{}{}
+		if <-questions; time.Since(began) < longestBackoff/2 {
+			t.Errorf("it asks again after %v", time.Since(began))
+		}
+		g.close()
+		g.asked <- struct{}{}
+		<-g.done
+	})
+}
+
+// TestGateWaitsForASlot: a lane takes no task that no slot is free for.
+func TestGateWaitsForASlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pace := &fakePace{permits: make(chan *ratelimit.Permit, 8)}
+		for range 8 {
+			pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Hour)}
+		}
+		var free atomic.Int64
+		g := newGate([]string{"q"}, pace, func() int { return int(free.Load()) })
+		questions := offered(g)
+		synctest.Wait()
+		if pace.acquired > 0 {
+			t.Error("a permit waits for a slot")
+		}
+		free.Store(2)
+		g.slotFreed()
+		if q := <-questions; q[1] != 1 {
+			t.Errorf("asks for %d tasks at first", q[1])
+		}
+		g.dequeued(urgent, 1, 1, nil) // on its way to its slot: one is left of two
+		g.asked <- struct{}{}
+		if q := <-questions; q[1] != 1 {
+			t.Errorf("asks for %d tasks for one slot", q[1])
+		}
+		g.close()
+		g.asked <- struct{}{}
+		<-g.done
 	})
 }
 
 func TestNoScriptIsNoFailure(t *testing.T) {
 	g := newGate([]string{"q"}, &fakePace{}, manySlots)
-	g.hand = []*ratelimit.Permit{{}}
-	g.dequeued("q", 1, nil, redisError("NOSCRIPT No matching script."))
-	if g.failures != 0 || len(g.hand) != 1 {
+	g.held = []*ratelimit.Permit{{}}
+	g.dequeued(urgent, 1, 0, redisError("NOSCRIPT No matching script."))
+	if g.failures != 0 || len(g.held) != 1 {
 		t.Error("asynq sends the script next, with the same permit")
 	}
 }

@@ -114,7 +114,13 @@ type running struct {
 // replica starts a replica; it is stopped with the test.
 func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 	r.t.Helper()
-	p, closeParts := r.unstarted(r.newRedis(), limits)
+	return r.replicaOn(r.newRedis(), limits)
+}
+
+// replicaOn starts one on a client of its own.
+func (r *rig) replicaOn(rdb redis.UniversalClient, limits map[string]ratelimit.Limit) *running {
+	r.t.Helper()
+	p, closeParts := r.unstarted(rdb, limits)
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	go func() { p.done <- p.Run(ctx) }()

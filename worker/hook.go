@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -10,17 +9,24 @@ import (
 
 // redisHook is the go-redis hook that stands between asynq and Redis.
 //
-// It lets asynq's dequeue through only when the queue's lane has a permit in hand. Tasks
-// that wait for their pace therefore stay pending: they hold no slot and no lease, and
-// urgent ones pass bulk ones at once. Where a lane has several permits and free slots, it
-// takes as many tasks in one round trip, and answers asynq's next questions from them.
+// It answers the scripts with which asynq servers ask for tasks, and look after queues, from
+// the queues of the lanes: a [dequeuer] and a [fanOut] a server. It lets a dequeue through
+// only when the queue's lane has a permit. Tasks that wait for their pace therefore stay
+// pending: they hold no slot and no lease, and urgent ones pass bulk ones at once.
 //
 // asynq's retry of a task that is to wait in its queue puts it back there; see [requeue].
 //
 // Other calls of scripts that Redis knows share their round trips; see [sharing].
 type redisHook struct {
-	gates sync.Map // queue name → *gate
-	share sharing
+	servers sync.Map // name of an asynq server's queue → sharedQueue
+	share   sharing
+}
+
+// sharedQueue is what stands behind the queue of one asynq server.
+type sharedQueue struct {
+	dequeuer *dequeuer
+	fanOut   *fanOut
+	leases   *leases
 }
 
 func newRedisHook(rdb redis.UniversalClient) *redisHook {
@@ -35,12 +41,17 @@ func (h *redisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 
 func (h *redisHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
+		if queue, ok := extendsLeases(cmd); ok {
+			return h.extend(ctx, queue, cmd, next)
+		}
 		script, ok := cmd.(*redis.Cmd)
 		if !ok || (cmd.Name() != "evalsha" && cmd.Name() != "eval") {
 			return next(ctx, cmd)
 		}
-		if queue, ok := dequeues(cmd); ok {
-			return h.dequeue(ctx, queue, script, next)
+		if queue, key, ok := scriptOf(cmd); ok {
+			if found, shared := h.servers.Load(queue); shared {
+				return h.serve(ctx, found.(sharedQueue), queue, key, script, next) //nolint:forcetypeassert // nothing else is stored
+			}
 		}
 		if q, ok := requeues(cmd); ok {
 			return h.requeue(ctx, q, script, next)
@@ -52,92 +63,45 @@ func (h *redisHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// dequeue asks a queue for as many tasks as its gate has permits for.
-func (h *redisHook) dequeue(ctx context.Context, queue string, cmd *redis.Cmd, next redis.ProcessHook) error {
-	found, ok := h.gates.Load(queue)
-	if !ok {
-		return nothing(cmd)
-	}
-	g, _ := found.(*gate)
-	if task, ok := g.pop(); ok {
-		cmd.SetVal(task)
-		return nil
-	}
-	n := g.pass(queue)
-	switch {
-	case n == 0:
-		return nothing(cmd)
-	case n == 1 || cmd.Name() == "eval":
-		err := next(ctx, cmd)
-		g.dequeued(queue, 1, nil, err)
-		return err
-	}
-	copies := make([]dequeueOnce, n)
-	pipe := h.share.pipeline()
-	for i := range copies {
-		copies[i] = dequeueOnce{redis.NewCmd(ctx, cmd.Args()...)}
-		_ = pipe.Process(ctx, copies[i])
-	}
-	_, _ = pipe.Exec(ctx) // each has its own error
-	var more []any
-	for _, c := range copies[1:] {
-		if c.Err() == nil {
-			more = append(more, c.Val())
+// extend answers asynq's extension of the leases of a lane's queue.
+func (h *redisHook) extend(ctx context.Context, queue string, cmd redis.Cmder, next redis.ProcessHook) error {
+	if extends, ok := cmd.(*redis.IntCmd); ok {
+		for _, s := range h.servers.Range {
+			if s := s.(sharedQueue); s.dequeuer.serves(queue) { //nolint:forcetypeassert // nothing else is stored
+				return s.leases.extend(ctx, queue, extends, next)
+			}
 		}
 	}
-	first := copies[0]
-	if first.Err() != nil && len(more) > 0 { // asynq gets a task, whatever became of the first question
-		first.SetErr(nil)
-		first.SetVal(more[0])
-		more = more[1:]
-	}
-	g.dequeued(queue, n, more, first.Err())
-	cmd.SetVal(first.Val())
-	cmd.SetErr(first.Err())
-	return first.Err()
+	return next(ctx, cmd)
 }
 
-// dequeueOnce is a dequeue that go-redis does not send again when its reply was lost: each
-// time, a whole batch would be in nobody's hands until its leases end. The gate asks again.
-type dequeueOnce struct{ *redis.Cmd }
-
-// NoRetry tells go-redis so.
-func (dequeueOnce) NoRetry() bool { return true }
-
-// nothing answers as an empty queue does.
-func nothing(cmd redis.Cmder) error {
-	cmd.SetErr(redis.Nil)
-	return redis.Nil
-}
-
-func (h *redisHook) add(g *gate) {
-	for _, q := range g.queues {
-		h.gates.Store(q, g)
+// rouse tells the lane of a queue that it has a task again.
+func (h *redisHook) rouse(queue string) {
+	for _, s := range h.servers.Range {
+		s.(sharedQueue).dequeuer.rouse(queue) //nolint:forcetypeassert // nothing else is stored
 	}
 }
 
-func (h *redisHook) remove(g *gate) {
-	for _, q := range g.queues {
-		h.gates.CompareAndDelete(q, g)
+// serve answers a script about a server's own queue.
+func (h *redisHook) serve(ctx context.Context, s sharedQueue, queue, key string, cmd *redis.Cmd, next redis.ProcessHook) error {
+	switch {
+	case dequeues(cmd, queue):
+		return s.dequeuer.dequeue(ctx, cmd, next)
+	case key == keyScheduled, key == keyRetry, key == keyLease, key == keyCompleted:
+		return s.fanOut.run(ctx, queue, key, cmd)
+	default: // of an empty queue
+		return next(ctx, cmd)
 	}
 }
 
-// dequeues tells whether a command is asynq's dequeue script, and of which queue. The
-// script is known by its keys (pending, paused, active, lease), not by its hash, which
-// may change with asynq's next release.
-func dequeues(cmd redis.Cmder) (queue string, ok bool) {
+// add has the hook answer the scripts about a server's queue, until remove.
+func (h *redisHook) add(s sharedQueue) { h.servers.Store(s.dequeuer.queue, s) }
+
+func (h *redisHook) remove(s sharedQueue) { h.servers.CompareAndDelete(s.dequeuer.queue, s) }
+
+// dequeues tells whether a script call is asynq's dequeue from a queue. Its keys are
+// pending, paused, active, lease.
+func dequeues(cmd redis.Cmder, queue string) bool {
 	args := cmd.Args()
-	if len(args) < 7 || (cmd.Name() != "evalsha" && cmd.Name() != "eval") {
-		return "", false
-	}
-	pending, _ := args[3].(string)
-	paused, _ := args[4].(string)
-	queue, ok = strings.CutPrefix(pending, "asynq:{")
-	if !ok {
-		return "", false
-	}
-	if queue, ok = strings.CutSuffix(queue, "}:pending"); !ok {
-		return "", false
-	}
-	return queue, paused == "asynq:{"+queue+"}:paused"
+	return len(args) >= 7 && args[3] == queuePrefix(queue)+"pending" && args[4] == queuePrefix(queue)+"paused"
 }

@@ -17,61 +17,29 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-const (
-	// asynqPoll is asynq's pause between two looks at empty queues. The gate decides
-	// when there is something to look for; this only hands control back to it.
-	asynqPoll = time.Millisecond
-	// delayedPoll is how often asynq moves tasks that have become due to pending.
-	delayedPoll = time.Second
-	// asynqMargin is how much longer asynq's own patience at shutdown is than ours.
-	// Past it asynq hands back tasks that are still being sent; the process has ended
-	// before.
-	asynqMargin = 5 * time.Second
-)
-
-// A lane is one (app, type) on this replica: an asynq server of its own, with its own
-// queues, concurrency and permits. It is open from newLane to stop.
+// A lane is one (app, type) on this replica, with its own queues, concurrency and permits.
+// It shares an asynq server with others. It is open from openLane to stop.
 type lane struct {
 	app, typ string
 	gate     *gate
 	pace     *lanePace
-	server   *asynq.Server
+	server   *laneServer
 	replica  *Replica
 	active   atomic.Int64 // handlers that are running
-	running  sync.Map     // the asynq ids of their tasks
-	room     waitingRoom  // of those that wait for their receivers
+	running  sync.Map     // asynq's id of a task → *run
+	room     waitingRoom  // of tasks that wait for their receivers
 
-	idle time.Time // the watcher's: since when there is nothing to do; zero while there is
+	idle time.Time // the watcher's: since when no handler runs, or a look found other work; zero while one runs
 }
 
 // openLane starts a lane. It asks Redis nothing by itself.
 func (r *Replica) openLane(app, typ string) (*lane, error) {
 	l := &lane{app: app, typ: typ, replica: r, pace: &lanePace{limiter: r.limiter, app: app, typ: typ, waited: r.metrics.waitedFor(typ)}}
-	urgent := tasks.QueueName(app, typ, tasks.Urgent)
-	bulk := tasks.QueueName(app, typ, tasks.Bulk)
 	slots := r.limiter.Concurrency(app, typ)
 	l.room.slots = slots
-	l.gate = newGate([]string{urgent, bulk}, l.pace, func() int { return slots - int(l.active.Load()) })
-	r.hook.add(l.gate)
-	l.server = asynq.NewServerFromRedisClient(r.rdb, asynq.Config{
-		Concurrency:              slots,
-		Queues:                   map[string]int{urgent: 2, bulk: 1},
-		StrictPriority:           true,
-		TaskCheckInterval:        asynqPoll,
-		DelayedTaskCheckInterval: delayedPoll,
-		ShutdownTimeout:          r.cfg.ShutdownTimeout + asynqMargin,
-		RetryDelayFunc:           retryDelay,
-		IsFailure:                isFailure,
-		ErrorHandler:             asynq.ErrorHandlerFunc(l.expire),
-		Logger:                   asynqLog{r.log.With("app", app, "type", typ), &repeats{}},
-		LogLevel:                 asynq.InfoLevel,
-	})
-	err := l.server.Start(asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) (err error) {
-		r.crew.do(func() { err = l.handle(ctx, t) })
-		return err
-	}))
-	if err != nil {
-		r.hook.remove(l.gate)
+	l.gate = newGate([]string{tasks.QueueName(app, typ, tasks.Urgent), tasks.QueueName(app, typ, tasks.Bulk)}, l.pace,
+		func() int { return slots - int(l.active.Load()) })
+	if err := r.servers.join(l); err != nil {
 		return nil, fmt.Errorf("open the lane of %s %s: %w", app, typ, err)
 	}
 	r.learner.follow(l)
@@ -83,10 +51,13 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 func (l *lane) handle(ctx context.Context, t *asynq.Task) (err error) {
 	id, _ := asynq.GetTaskID(ctx)
 	l.active.Add(1)
-	l.running.Store(id, true)
+	begun := l.gate.handles()
+	l.running.Store(id, begun)
 	defer func() {
 		l.running.Delete(id)
 		l.active.Add(-1)
+		l.gate.load.end(begun)
+		l.gate.slotFreed()
 		if v := recover(); v != nil {
 			l.replica.log.Error("panic in a delivery", slog.String("app", l.app), slog.String("type", l.typ),
 				slog.String("panic", fmt.Sprintf("%T", v)), slog.String("stack", string(debug.Stack())))
@@ -94,6 +65,13 @@ func (l *lane) handle(ctx context.Context, t *asynq.Task) (err error) {
 		}
 	}()
 	return l.replica.deliver(ctx, l, t)
+}
+
+// calls notes that a task is about to call WeChat: it waits there, and needs little else.
+func (l *lane) calls(j *job) {
+	if found, ok := l.running.Load(j.TaskID()); ok {
+		l.gate.load.end(found.(*run)) //nolint:forcetypeassert // nothing else is stored
+	}
 }
 
 // expire ends a task that was past its deadline in asynq before it could run. Only a
@@ -114,21 +92,26 @@ func (l *lane) expire(ctx context.Context, t *asynq.Task, err error) {
 	}
 }
 
-// stop ends dequeuing at once. What is in flight goes on. What was taken ahead gets to its
+// stop ends dequeuing at once. What is in flight goes on. What was prefetched gets to its
 // handlers first, and they hand it back: asynq has no other way to return it.
 func (l *lane) stop() {
 	l.gate.close()
+	patience := time.NewTimer(l.replica.cfg.ShutdownTimeout)
+	defer patience.Stop()
+	select {
+	case <-l.gate.done:
+	case <-patience.C:
+		return
+	}
 	for began := time.Now(); !l.gate.drained() && time.Since(began) < l.replica.cfg.ShutdownTimeout; {
 		time.Sleep(asynqPoll)
 	}
-	l.server.Stop()
 }
 
-// shutdown ends a stopped lane when all that is in flight has ended.
+// shutdown leaves the server of a stopped lane, and gives back the permits that no handler
+// took.
 func (l *lane) shutdown() {
-	l.server.Shutdown()
-	l.replica.hook.remove(l.gate)
-	l.gate.putBack() // nobody dequeues any more
+	l.replica.servers.leave(l)
 	for _, p := range l.gate.clear() {
 		l.replica.limiter.release(l.gate.ctx, p)
 	}

@@ -86,13 +86,14 @@ func (l *learner) learn(ctx context.Context, app, typ string, o occasion) {
 	say := func(message string, err error) {
 		r.log.Debug(message, slog.String("app", app), slog.String("type", typ), slog.Any("err", err))
 	}
-	if _, held, err := r.limiter.HoldFor(ctx, app, ratelimit.WholeApp); err != nil || held {
-		return // an app that is held would not get an answer
-	}
 	key := quotaKey(app, typ, o)
-	mine, err := r.rdb.SetNX(ctx, key, "", o.every).Result()
+	mine, err := r.rdb.SetNX(ctx, key, "", o.every).Result() // first: most lanes that open need no more
 	if err != nil || !mine {
 		return // another replica has asked
+	}
+	if _, held, err := r.limiter.HoldFor(ctx, app, ratelimit.WholeApp); err != nil || held {
+		l.put(ctx, key, learnAgain) // an app that is held would not get an answer
+		return
 	}
 	spec, _ := tasks.Lookup(typ)
 	quota, err := r.wechat.Quota(ctx, app, wechat.Endpoint(spec.Path))
@@ -101,7 +102,7 @@ func (l *learner) learn(ctx context.Context, app, typ string, o occasion) {
 		l.put(ctx, key, afterFailure(err))
 		return
 	}
-	l.put(ctx, key, o.every)
+	l.rest(key, o.every)
 	if err := r.limiter.Learn(ctx, app, typ, learned(quota)); err != nil {
 		say("WeChat's limits could not be kept", err)
 	}
@@ -127,11 +128,16 @@ func (l *learner) claim(app, typ string, o occasion) bool {
 	return true
 }
 
+// rest keeps this replica from asking for a while.
+func (l *learner) rest(key string, pause time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next[key] = time.Now().Add(pause)
+}
+
 // put keeps all replicas from asking for a while.
 func (l *learner) put(ctx context.Context, key string, pause time.Duration) {
-	l.mu.Lock()
-	l.next[key] = time.Now().Add(pause)
-	l.mu.Unlock()
+	l.rest(key, pause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
 	defer cancel()
 	_ = l.replica.rdb.Expire(ctx, key, pause).Err() // else it stays as long as it was claimed for

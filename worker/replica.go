@@ -3,9 +3,10 @@
 // allows, and records one outcome for each task. Any number of replicas may share a
 // Redis.
 //
-// A replica has a lane for each (app, type) that has work: an asynq server with its own
-// queues and permits, so that no queue holds up another. Each task goes through one
-// straight pipeline, in deliver.go; what an answer means is in package wechat, what is
+// A replica has a lane for each (app, type) that has work, with its own queues, concurrency
+// and permits, so that no queue holds up another. The lanes share a few asynq servers:
+// however many there are, a replica has some connections to Redis. Each task goes through
+// one straight pipeline, in deliver.go; what an answer means is in package wechat, what is
 // done about it in verdict.go.
 //
 // What WeChat refuses for longer, or an operator stops, is held for all replicas: held
@@ -25,7 +26,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,7 +37,6 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
-	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -86,6 +85,7 @@ type Replica struct {
 	runs      atomic.Int64     // numbers the runs, for newRunner
 	metrics   *metrics
 	fleet     *fleet
+	servers   *laneServers
 
 	beside   *beside // what runs beside the lanes
 	crew     crew
@@ -140,6 +140,7 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r.learner = newLearner(r)
 	r.climbs = newClimbs(r)
 	r.templates.ask = r.limiter.HoldFor
+	r.servers = &laneServers{replica: r}
 	r.fleet = newFleet(r)
 	r.metrics = newMetrics(r)
 	if parts.Registry != nil {
@@ -149,18 +150,6 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	}
 	r.rdb.AddHook(r.hook)
 	return r, nil
-}
-
-// laneKeys is every lane that there may be: the configured apps × the catalog.
-func (r *Replica) laneKeys() []laneKey {
-	var keys []laneKey
-	for app := range r.apps {
-		for _, spec := range tasks.Catalog() {
-			keys = append(keys, laneKey{app, spec.Type})
-		}
-	}
-	slices.SortFunc(keys, func(a, b laneKey) int { return strings.Compare(a.app+a.typ, b.app+b.typ) })
-	return keys
 }
 
 // Ready tells whether the replica takes work: it has seen the queues, and is not
@@ -204,10 +193,11 @@ func (r *Replica) Run(ctx context.Context) error {
 func (r *Replica) closeAll() {
 	var all sync.WaitGroup
 	for _, l := range r.fleet.snapshot() {
-		all.Go(func() {
-			l.stop()
-			l.shutdown()
-		})
+		all.Go(l.stop)
+	}
+	all.Wait() // before any server ends: the tasks of all lanes get to their handlers
+	for _, l := range r.fleet.snapshot() {
+		all.Go(l.shutdown)
 	}
 	all.Wait()
 	r.closing.Wait()

@@ -98,8 +98,8 @@ func (h *redisHook) requeue(ctx context.Context, q requeue, cmd *redis.Cmd, next
 	}
 	cmd.SetVal(mine.Val())
 	cmd.SetErr(err)
-	if found, ok := h.gates.Load(q.queue); ok && err == nil {
-		found.(*gate).rouse() //nolint:forcetypeassert // nothing else is stored
+	if err == nil {
+		h.rouse(q.queue)
 	}
 	return err
 }

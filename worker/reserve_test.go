@@ -21,26 +21,32 @@ func TestGateKeepsTheReserve(t *testing.T) {
 	g := newGate([]string{"urgent", "bulk"}, &lanePace{
 		limiter: limiter{l, slog.New(slog.DiscardHandler)}, app: app, typ: typ, waited: func(time.Duration) {},
 	}, manySlots)
-	ask := func(urgent error) (bulk bool) {
+	ask := func(got int, err error) (asksBulk bool) {
 		t.Helper()
-		if g.pass("urgent") == 0 {
-			t.Fatal("the gate is closed to urgent tasks")
+		if !g.prepare() {
+			t.Fatal("the gate is closed")
 		}
-		g.dequeued("urgent", 1, nil, urgent)
-		return urgent != nil && g.pass("bulk") > 0
+		if queue, n := g.question(time.Now(), 1); queue != urgent || n != 1 {
+			t.Fatalf("asks queue %d for %d tasks", queue, n)
+		}
+		if g.dequeued(urgent, 1, got, err); got > 0 {
+			return false
+		}
+		queue, n := g.question(time.Now(), 1)
+		return queue == bulk && n > 0
 	}
-	if !ask(redis.Nil) {
+	if !ask(0, redis.Nil) {
 		t.Fatal("bulk was left out of the first part of the day")
 	}
-	g.dequeued("bulk", 1, nil, nil) // the first of three: 60 % of them are one
-	if ask(redis.Nil) {
+	g.dequeued(bulk, 1, 1, nil) // the first of three: 60 % of them are one
+	if ask(0, redis.Nil) {
 		t.Error("bulk was given of the reserve")
 	}
 	if g.look {
 		t.Error("with nothing urgent and no permit for bulk, the lane asks on and on")
 	}
 	g.wake()
-	ask(nil)
+	ask(1, nil)
 	if n := len(g.clear()); n != 2 {
 		t.Errorf("%d permits for the two tasks", n)
 	}

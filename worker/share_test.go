@@ -164,14 +164,22 @@ func TestADeadConnectionHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// dequeueAs asks the queue q as asynq does: the script with its four keys.
+// dequeueAs dequeues as an asynq server does whose queue is "lanes": by the script with its
+// four keys.
 func dequeueAs(rdb *redis.Client) (string, error) {
-	const p = "asynq:{q}:"
+	const p = "asynq:{lanes}:"
 	return popOne.Run(context.Background(), rdb, []string{p + "pending", p + "paused", p + "active", p + "lease"},
 		time.Now().Add(30*time.Second).Unix(), p+"t:").Text()
 }
 
 var popOne = redis.NewScript(`return redis.call("RPOPLPUSH", KEYS[1], KEYS[3])`)
+
+// serveLanes has the hook answer the dequeues from "lanes".
+func serveLanes(hook *redisHook, rdb redis.UniversalClient) *dequeuer {
+	d := newDequeuer("lanes", rdb.Pipeline)
+	hook.add(sharedQueue{d, newFanOut(rdb, d.lanes), newLeases(rdb.Pipeline)})
+	return d
+}
 
 // waitingGate is the gate of the queue q, in which n tasks wait: their numbers. It has
 // permits for more than those.
@@ -197,7 +205,8 @@ func TestTasksAreTakenTogether(t *testing.T) {
 	rdb, hook, count := sharingClient(t)
 	const n, slots = 60, 10
 	g := waitingGate(t, rdb, n, func() int { return slots })
-	hook.add(g)
+	d := serveLanes(hook, rdb)
+	d.add(g)
 	for i := range n {
 		task, err := dequeueAs(rdb)
 		if err != nil || task != fmt.Sprint(i) {
@@ -211,21 +220,27 @@ func TestTasksAreTakenTogether(t *testing.T) {
 	if alone, shared := count.alone.Load(), count.shared.Load(); alone != 1 || shared != 8 {
 		t.Errorf("%d round trips for one task and %d for several, want 1 and 8", alone, shared)
 	}
-	if _, err := dequeueAs(rdb); !errors.Is(err, redis.Nil) {
-		t.Errorf("an empty queue answered %v", err)
-	}
-	if g.atOnce != 1 {
-		t.Errorf("an empty queue is asked for %d tasks", g.atOnce)
+	redistest.Until(t, 5*time.Second, "the lane sleeps", g.asleep.Load)
+	if atOnce := g.queues[0].atOnce; atOnce != 1 {
+		t.Errorf("an empty queue is asked for %d tasks", atOnce)
 	}
 	g.close()
+	d.close()
+	if _, err := dequeueAs(rdb); !errors.Is(err, redis.Nil) {
+		t.Errorf("at the end it answered %v", err)
+	}
 }
 
 // slowPipelines holds a client's pipelines up.
-type slowPipelines struct{ trips }
+type slowPipelines struct {
+	trips
+	began chan<- struct{}
+}
 
 func (h *slowPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if cmds[0].Name() == "evalsha" {
+			h.began <- struct{}{}
 			<-h.gate
 		}
 		return next(ctx, cmds)
@@ -237,31 +252,33 @@ func (h *slowPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redi
 func TestACloseWaitsForTheReply(t *testing.T) {
 	t.Parallel()
 	rdb, hook, _ := sharingClient(t)
-	slow := &slowPipelines{trips{gate: make(chan struct{})}}
+	began := make(chan struct{}, 1)
+	slow := &slowPipelines{trips: trips{gate: make(chan struct{})}, began: began}
 	g := waitingGate(t, rdb, 3, manySlots)
-	hook.add(g)
-	close(slow.gate) // the first task comes alone
-	if _, err := dequeueAs(rdb); err != nil {
+	serveLanes(hook, rdb).add(g)
+	if _, err := dequeueAs(rdb); err != nil { // the first task comes alone
 		t.Fatal(err)
 	}
-	slow.gate = make(chan struct{})
 	rdb.AddHook(slow)
 	asked := make(chan error, 1)
 	go func() {
 		_, err := dequeueAs(rdb)
 		asked <- err
 	}()
-	redistest.Until(t, 5*time.Second, "it asks", func() bool { return !g.drained() })
+	<-began
 	g.close()
-	if g.drained() {
-		t.Fatal("drained, with a reply on its way")
+	select {
+	case <-g.done:
+		t.Fatal("it has ended, with a reply on its way")
+	default:
 	}
 	close(slow.gate)
 	if err := <-asked; err != nil {
 		t.Fatal(err)
 	}
+	<-g.done
 	if g.drained() {
-		t.Fatal("drained, with a task taken ahead")
+		t.Fatal("drained, with a task prefetched")
 	}
 	if task, err := dequeueAs(rdb); err != nil || task != "2" {
 		t.Errorf("%q, %v", task, err)
@@ -276,48 +293,69 @@ func TestAFailedBatchIsNotRepeated(t *testing.T) {
 	pace := &fakePace{permits: make(chan *ratelimit.Permit, 8)}
 	g := newGate([]string{"q"}, pace, manySlots)
 	for range 8 {
-		g.hand = append(g.hand, &ratelimit.Permit{At: time.Now().Add(time.Hour)})
+		g.held = append(g.held, &ratelimit.Permit{At: time.Now().Add(time.Hour)})
 	}
-	g.atOnce = 8
-	g.dequeued("q", 8, nil, errors.New("the connection broke"))
-	if len(g.hand) != 1 || pace.released != 7 || g.atOnce != 1 {
-		t.Errorf("%d permits in hand, %d given back, %d tasks to ask for", len(g.hand), pace.released, g.atOnce)
+	g.queues[0].atOnce = 8
+	g.dequeued(0, 8, 0, errors.New("the connection broke"))
+	if len(g.held) != 1 || pace.released != 7 || g.queues[0].atOnce != 1 {
+		t.Errorf("%d permits held, %d given back, %d tasks to ask for", len(g.held), pace.released, g.queues[0].atOnce)
 	}
 }
 
 // TestALongWaitIsAskedAfresh: asynq's lease of what it gets began when it asked. After a
-// long wait it is told that there is nothing, also by the second queue, and asks again.
+// long wait it is told that there is nothing, and asks again; urgent tasks come first then.
 func TestALongWaitIsAskedAfresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
 		g := newGate([]string{"urgent", "bulk"}, pace, manySlots)
 		time.AfterFunc(time.Minute, func() { pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Second)} })
-		if n := g.pass("urgent"); n != 0 {
-			t.Errorf("after a minute %d tasks may be taken with a lease of 30 s", n)
+		d := newDequeuer("lanes", nil)
+		d.add(g)
+		var last time.Time
+		reply := func(_ context.Context, cmd redis.Cmder) error {
+			if since := time.Since(last); since > longWait {
+				t.Errorf("a task is taken with a lease that began %v ago", since)
+			}
+			if key := cmd.Args()[3]; key != "asynq:{urgent}:pending" {
+				t.Errorf("%v passes urgent", key)
+			}
+			cmd.(*redis.Cmd).SetVal("task") //nolint:forcetypeassert // it is one
+			return nil
 		}
-		if n := g.pass("bulk"); n != 0 {
-			t.Error("bulk passes urgent")
+		for began := time.Now(); time.Since(began) < 2*time.Minute; {
+			last = time.Now()
+			const p = "asynq:{lanes}:"
+			cmd := redis.NewCmd(t.Context(), "evalsha", "sha", 4, p+"pending", p+"paused", p+"active", p+"lease", 1, p+"t:")
+			err := d.dequeue(t.Context(), cmd, reply)
+			if err == nil {
+				break
+			}
+			if since := time.Since(last); !errors.Is(err, redis.Nil) || since != longWait {
+				t.Errorf("%v after %v", err, since)
+			}
 		}
-		if n := g.pass("urgent"); n != 1 {
-			t.Errorf("asked again at once: %d", n)
+		if time.Since(last) > longWait || len(g.clear()) != 1 {
+			t.Error("the task has not come")
 		}
 		g.close()
+		<-g.done
 	})
 }
 
-// TestTakenAheadIsHandedOut: what a lane took ahead reaches asynq also after it closed.
+// TestTakenAheadIsHandedOut: what a lane has prefetched reaches asynq also after it
+// closed, and nothing more does.
 func TestTakenAheadIsHandedOut(t *testing.T) {
 	t.Parallel()
 	rdb, hook, _ := sharingClient(t)
-	g := waitingGate(t, rdb, 3, manySlots)
-	hook.add(g)
+	g := waitingGate(t, rdb, 4, manySlots)
+	serveLanes(hook, rdb).add(g)
 	for range 2 { // the second takes two
 		if _, err := dequeueAs(rdb); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if g.drained() {
-		t.Fatal("nothing was taken ahead")
+		t.Fatal("nothing was prefetched")
 	}
 	g.close()
 	if task, err := dequeueAs(rdb); err != nil || task != "2" {
@@ -328,5 +366,8 @@ func TestTakenAheadIsHandedOut(t *testing.T) {
 	}
 	if _, err := dequeueAs(rdb); !errors.Is(err, redis.Nil) {
 		t.Errorf("a closed lane took a task: %v", err)
+	}
+	if n := rdb.LLen(t.Context(), "asynq:{q}:pending").Val(); n != 1 {
+		t.Errorf("%d tasks wait, want the last one", n)
 	}
 }

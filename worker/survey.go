@@ -11,68 +11,89 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// work is what the queues of a lane hold.
-type work struct{ pending, active int64 }
+// work is what the queues of a lane hold: tasks that are pending and active, and when the
+// first one of the others is due; zero when there is none.
+type work struct {
+	pending, active int64
+	due             time.Time
+}
 
 // existsChunk is how many keys one EXISTS asks for.
 const existsChunk = 500
 
-// survey finds the lanes that have tasks pending or active, or due before a time. As
-// long as no queue holds anything, it costs one EXISTS for some sixty lanes; one that does
+// queueRef is one queue of a lane.
+type queueRef struct {
+	lane     laneKey
+	priority tasks.Priority
+}
+
+// queuesOf are both queues of a lane.
+func queuesOf(lane laneKey) []queueRef {
+	return []queueRef{{lane, tasks.Urgent}, {lane, tasks.Bulk}}
+}
+
+func (q queueRef) keys() queueKeys { return keysOf(q.lane, q.priority) }
+
+// survey finds the lanes whose queues have tasks, pending, active, or for later. As long as
+// no queue holds anything, it costs one EXISTS for some hundred queues; one that does
 // costs a question to each queue of its block.
-func survey(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey, due time.Time) (map[laneKey]work, error) {
-	queues := make([]queueKeys, 0, 2*len(lanes))
-	for _, lane := range lanes {
-		for _, p := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
-			queues = append(queues, keysOf(lane, p))
-		}
+func survey(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]work, error) {
+	filled, err := narrow(ctx, rdb, queues, func(q queueRef) []string { return q.keys().all() }, existsChunk/len(queueKeys{}.all()), 1)
+	if err != nil || len(filled) == 0 {
+		return nil, err
 	}
-	// In blocks first. On a cluster the keys of two queues may not meet in one command.
-	sizes := []int{existsChunk / len(queueKeys{}.all()), 1}
-	if _, cluster := rdb.(*redis.ClusterClient); cluster {
-		sizes = sizes[1:]
-	}
-	var err error
-	for _, size := range sizes {
-		if queues, err = nonEmpty(ctx, rdb, queues, size); err != nil || len(queues) == 0 {
-			return nil, err
-		}
-	}
-	return measure(ctx, rdb, queues, due)
+	return measure(ctx, rdb, filled)
 }
 
 // queueKeys are asynq's keys of one queue.
 type queueKeys struct {
-	lane                                laneKey
 	pending, active, scheduled, retried string
 }
 
 func keysOf(lane laneKey, p tasks.Priority) queueKeys {
 	prefix := "asynq:{" + tasks.QueueName(lane.app, lane.typ, p) + "}:"
-	return queueKeys{lane, prefix + "pending", prefix + "active", prefix + "scheduled", prefix + "retry"}
+	return queueKeys{prefix + "pending", prefix + "active", prefix + "scheduled", prefix + "retry"}
 }
 
 func (q queueKeys) all() []string { return []string{q.pending, q.active, q.scheduled, q.retried} }
 
-// nonEmpty leaves out the queues that hold nothing. It asks for so many in one command, and
-// keeps all of these where any holds something.
-func nonEmpty(ctx context.Context, rdb redis.UniversalClient, queues []queueKeys, atOnce int) ([]queueKeys, error) {
-	blocks := slices.Collect(slices.Chunk(queues, atOnce))
+// narrow leaves out the items that have none of their keys in Redis. It asks for blocks of
+// so many items in one command each, then for smaller blocks of those blocks that have
+// something. Blocks whose last size is not 1 stay whole.
+func narrow[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, sizes ...int) ([]T, error) {
+	if _, cluster := rdb.(*redis.ClusterClient); cluster { // the keys of two queues may not meet in one command
+		sizes = []int{1}
+	}
+	for _, size := range sizes {
+		if len(items) == 0 {
+			return nil, nil
+		}
+		var err error
+		if items, err = nonEmpty(ctx, rdb, items, keys, size); err != nil {
+			return nil, err
+		}
+	}
+	return items, nil
+}
+
+// nonEmpty leaves out the blocks that hold nothing.
+func nonEmpty[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, atOnce int) ([]T, error) {
+	blocks := slices.Collect(slices.Chunk(items, atOnce))
 	replies := make([]*redis.IntCmd, len(blocks))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, block := range blocks {
-			var keys []string
-			for _, q := range block {
-				keys = append(keys, q.all()...)
+			var all []string
+			for _, item := range block {
+				all = append(all, keys(item)...)
 			}
-			replies[i] = p.Exists(ctx, keys...)
+			replies[i] = p.Exists(ctx, all...)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look at the queues: %w", err)
 	}
-	var filled []queueKeys
+	var filled []T
 	for i, block := range blocks {
 		if replies[i].Val() > 0 {
 			filled = append(filled, block...)
@@ -81,7 +102,24 @@ func nonEmpty(ctx context.Context, rdb redis.UniversalClient, queues []queueKeys
 	return filled, nil
 }
 
-func measure(ctx context.Context, rdb redis.UniversalClient, queues []queueKeys, due time.Time) (map[laneKey]work, error) {
+// withPending finds the lanes that have tasks pending.
+func withPending(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey) (map[laneKey]bool, error) {
+	var queues []queueRef
+	for _, lane := range lanes {
+		queues = append(queues, queuesOf(lane)...)
+	}
+	filled, err := narrow(ctx, rdb, queues, func(q queueRef) []string { return []string{q.keys().pending} }, existsChunk, 1)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[laneKey]bool, len(filled))
+	for _, q := range filled {
+		found[q.lane] = true
+	}
+	return found, nil
+}
+
+func measure(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]work, error) {
 	type reply struct {
 		pending, active   *redis.IntCmd
 		scheduled, retrys *redis.ZSliceCmd
@@ -89,9 +127,10 @@ func measure(ctx context.Context, rdb redis.UniversalClient, queues []queueKeys,
 	replies := make([]reply, len(queues))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, q := range queues {
+			keys := q.keys()
 			replies[i] = reply{
-				p.LLen(ctx, q.pending), p.LLen(ctx, q.active),
-				p.ZRangeWithScores(ctx, q.scheduled, 0, 0), p.ZRangeWithScores(ctx, q.retried, 0, 0),
+				p.LLen(ctx, keys.pending), p.LLen(ctx, keys.active),
+				p.ZRangeWithScores(ctx, keys.scheduled, 0, 0), p.ZRangeWithScores(ctx, keys.retried, 0, 0),
 			}
 		}
 		return nil
@@ -101,18 +140,29 @@ func measure(ctx context.Context, rdb redis.UniversalClient, queues []queueKeys,
 	}
 	found := make(map[laneKey]work)
 	for i, q := range queues {
-		r := replies[i]
-		if r.pending.Val()+r.active.Val() == 0 && !isDue(r.scheduled.Val(), due) && !isDue(r.retrys.Val(), due) {
-			continue
-		}
-		w := found[q.lane]
+		r, w := replies[i], found[q.lane]
 		w.pending += r.pending.Val()
 		w.active += r.active.Val()
-		found[q.lane] = w
+		w.due = earlier(earlier(w.due, r.scheduled.Val()), r.retrys.Val())
+		if w != (work{}) {
+			found[q.lane] = w
+		}
 	}
 	return found, nil
 }
 
-func isDue(first []redis.Z, due time.Time) bool {
-	return len(first) > 0 && first[0].Score <= float64(due.Unix())
+// earlier returns the time of the first task, or t if that is earlier and not zero.
+func earlier(t time.Time, first []redis.Z) time.Time {
+	if len(first) == 0 {
+		return t
+	}
+	if due := time.Unix(int64(first[0].Score), 0); t.IsZero() || due.Before(t) {
+		return due
+	}
+	return t
+}
+
+// now tells whether there is something to do for a lane before a time.
+func (w work) now(until time.Time) bool {
+	return w.pending+w.active > 0 || !w.due.IsZero() && !w.due.After(until)
 }

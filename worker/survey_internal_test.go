@@ -23,7 +23,11 @@ func TestSurvey(t *testing.T) {
 				lanes = append(lanes, laneKey{fmt.Sprintf("wx%016x", i), spec.Type})
 			}
 		}
-		if found, err := survey(ctx, rdb, lanes, now); err != nil || len(found) != 0 {
+		var queues []queueRef
+		for _, lane := range lanes {
+			queues = append(queues, queuesOf(lane)...)
+		}
+		if found, err := survey(ctx, rdb, queues); err != nil || len(found) != 0 {
 			t.Fatalf("of nothing: %v, %v", found, err)
 		}
 		first, middle, late, last := lanes[0], lanes[len(lanes)/2], lanes[len(lanes)/2+1], lanes[len(lanes)-1]
@@ -39,10 +43,18 @@ func TestSurvey(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		found, err := survey(ctx, rdb, lanes, soon)
-		want := map[laneKey]work{first: {pending: 3}, middle: {active: 1}, last: {}}
+		found, err := survey(ctx, rdb, queues)
+		want := map[laneKey]work{
+			first: {pending: 3}, middle: {active: 1}, last: {due: time.Unix(now.Unix(), 0)},
+			late: {due: time.Unix(now.Add(time.Hour).Unix(), 0)},
+		}
 		if err != nil || !maps.Equal(found, want) {
 			t.Errorf("found %v, %v; want %v", found, err, want)
+		}
+		for lane, w := range found {
+			if busy := w.now(soon); busy != (lane != late) {
+				t.Errorf("%v has something to do now: %v", lane, busy)
+			}
 		}
 	})
 }

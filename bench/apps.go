@@ -1,0 +1,210 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// What a replica with many apps may cost.
+const (
+	appsIdleCommands = 25.0  // a second
+	appsIdleCPU      = 1.0   // per cent of one core
+	appsCommands     = 45.0  // a task
+	appsCPU          = 0.25  // ms a task
+	appsMemory       = 200.0 // MB
+	appsConnections  = 100.0 // to Redis
+)
+
+// perApp is how many tasks each app has in the case apps.
+const perApp = 10
+
+func (b *bench) apps(ctx context.Context, t *table) error {
+	span := sized(b, 30*time.Second, 5*time.Second)
+	t.title = "Many apps"
+	t.about = fmt.Sprintf("One worker. Idle: one lane of each app had a task and has closed again; over %.0f s. Delivering: %d tasks of `send:subscribe` for each app wait when the worker starts, without a limit, answers after 20 ms; the costs are those from before the start until all is settled, tokens and all. Connections are those of the worker to Redis, memory its `VmHWM`. Wanted: idle at most 25 commands a second and 1 %% of a core; at most 45 commands and 0.25 ms of processor time a task, 200 MB and 100 connections.", span.Seconds(), perApp)
+	t.head = []string{"apps", "does", "tasks a second", "Redis commands", "worker's CPU", "most connections", "peak memory"}
+	for _, apps := range sized(b, []int{100, 1000, 5000}, []int{100}) {
+		if err := b.appsIdle(ctx, t, apps, span); err != nil {
+			return fmt.Errorf("%d idle apps: %w", apps, err)
+		}
+	}
+	for _, apps := range sized(b, []int{1, 1000}, []int{100}) {
+		if err := b.appsBusy(ctx, t, apps, sized(b, 1000, 100)*perApp); err != nil {
+			return fmt.Errorf("%d busy apps: %w", apps, err)
+		}
+	}
+	return nil
+}
+
+func (b *bench) appsIdle(ctx context.Context, t *table, apps int, span time.Duration) error {
+	l, err := b.newLab(ctx, setup{apps: apps})
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if err := l.giveEach(ctx, apps, 1); err != nil {
+		return err
+	}
+	if err := l.startWorkers(1); err != nil {
+		return err
+	}
+	if err := l.arrived(apps, patience(apps, 100)); err != nil {
+		return err
+	}
+	if err := l.quiet(2 * closeAfter); err != nil {
+		return err
+	}
+	before, err := l.usage(ctx)
+	if err != nil {
+		return err
+	}
+	cpu, err := l.workerCPU()
+	if err != nil {
+		return err
+	}
+	began := monotonic()
+	if err := pause(ctx, span); err != nil {
+		return err
+	}
+	elapsed := seconds(monotonic() - began)
+	after, err := l.usage(ctx)
+	if err != nil {
+		return err
+	}
+	cpuAfter, err := l.workerCPU()
+	if err != nil {
+		return err
+	}
+	open, err := l.connections(ctx)
+	if err != nil {
+		return err
+	}
+	peak, err := l.workers[0].peakMemory()
+	if err != nil {
+		return err
+	}
+	t.add(whole(apps), "idle", "–",
+		num(float64(after.since(before).commands)/elapsed, 1, " a second").atMost(appsIdleCommands),
+		num(100*(cpuAfter-cpu).Seconds()/elapsed, 2, " % of a core").atMost(appsIdleCPU),
+		whole(open).atMost(appsConnections), megabytes(peak))
+	return nil
+}
+
+// appsBusy delivers n tasks, the same number for each app.
+func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
+	l, err := b.newLab(ctx, setup{apps: apps, latency: standInWait})
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if err := l.giveEach(ctx, apps, n/apps); err != nil {
+		return err
+	}
+	before, err := l.usage(ctx)
+	if err != nil {
+		return err
+	}
+	if err := l.startWorkers(1); err != nil {
+		return err
+	}
+	most, looks := 0, 0
+	err = until(ctx, patience(n, 100), fmt.Sprintf("%d tasks are settled", n), func() (bool, error) {
+		if err := l.troubled(); err != nil {
+			return false, err
+		}
+		open, err := l.connections(ctx)
+		if err != nil {
+			return false, err
+		}
+		most, looks = max(most, open), looks+1
+		arrived, err := l.count()
+		return arrived >= n, err
+	})
+	if err != nil {
+		return err
+	}
+	for i := range apps {
+		if err := l.settled(ctx, order{app: appID(i), typ: tasks.TypeSubscribe}, 30*time.Second); err != nil {
+			return err
+		}
+	}
+	spent, err := l.costSince(ctx, before, n)
+	if err != nil {
+		return err
+	}
+	after, err := l.usage(ctx)
+	if err != nil {
+		return err
+	}
+	b.say("  %d apps, commands a task: %s", apps, mostUsed(after.since(before), n))
+	all, err := l.arrivals()
+	if err != nil {
+		return err
+	}
+	peak, err := l.workers[0].peakMemory()
+	if err != nil {
+		return err
+	}
+	own := float64(looks+apps) / float64(n) // this program's questions: CLIENT LIST and LLEN
+	times := instants(all)
+	t.add(whole(apps), fmt.Sprintf("%d tasks", n), num(float64(n-1)/seconds(times[len(times)-1]-times[0]), 0, ""),
+		num(spent.commands-own, 1, " a task").atMost(appsCommands),
+		num(spent.workerCPU, 3, " ms a task").atMost(appsCPU), // seconds per 1,000 are milliseconds each
+		whole(most).atMost(appsConnections), megabytes(peak).atMost(appsMemory))
+	return nil
+}
+
+// giveEach enqueues as many tasks for each app.
+func (l *lab) giveEach(ctx context.Context, apps, n int) error {
+	for i := range apps {
+		some := make([]*asynq.Task, n)
+		for j := range some {
+			var err error
+			if some[j], _, err = l.task(order{app: appID(i), typ: tasks.TypeSubscribe}); err != nil {
+				return err
+			}
+		}
+		for _, answer := range l.client.EnqueueMany(ctx, some) {
+			if answer.Err != nil {
+				return answer.Err
+			}
+		}
+	}
+	return nil
+}
+
+// connections counts those of the workers to Redis: all that are not this program's own.
+func (l *lab) connections(ctx context.Context) (int, error) {
+	text, err := l.rdb.Info(ctx, "clients").Result()
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "connected_clients:"); ok {
+			open, err := strconv.Atoi(value)
+			return open - int(l.rdb.PoolStats().TotalConns), err
+		}
+	}
+	return 0, errors.New("INFO tells no connected_clients")
+}
+
+// mostUsed tells the commands that were used most, a task.
+func mostUsed(u usage, n int) string {
+	names := slices.SortedFunc(maps.Keys(u.calls), func(a, b string) int { return cmp.Compare(u.calls[b], u.calls[a]) })
+	var texts []string
+	for _, name := range names[:min(12, len(names))] {
+		texts = append(texts, fmt.Sprintf("%s %.1f", name, float64(u.calls[name])/float64(n)))
+	}
+	return strings.Join(texts, ", ")
+}

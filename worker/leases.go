@@ -1,0 +1,136 @@
+package worker
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// leases extends the leases of an asynq server's tasks. asynq does so every five seconds,
+// for one queue after the other, and begins and ends no task meanwhile: with hundreds of
+// queues and a distant Redis all lanes would stand still. At the first of these commands
+// the leases of all queues are extended in one round trip, and the others are answered
+// from its replies.
+type leases struct {
+	pipeline func() redis.Pipeliner
+
+	mu       sync.Mutex
+	running  map[string]map[string]bool // guarded by mu; the ids of tasks that have handlers, by queue
+	extended map[string]extension       // guarded by mu; by queue
+}
+
+// extension is what was extended for a queue.
+type extension struct {
+	at  time.Time
+	ids map[string]bool
+}
+
+// extensionLasts is how old the replies may be that asynq is answered from: its beats are
+// five seconds apart.
+const extensionLasts = 2 * time.Second
+
+func newLeases(pipeline func() redis.Pipeliner) *leases {
+	return &leases{pipeline: pipeline, running: make(map[string]map[string]bool), extended: make(map[string]extension)}
+}
+
+// begin notes that a task has a handler, and end that it has none.
+func (s *leases) begin(queue, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running[queue] == nil {
+		s.running[queue] = make(map[string]bool)
+	}
+	s.running[queue][id] = true
+}
+
+func (s *leases) end(queue, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.running[queue], id)
+	if len(s.running[queue]) == 0 {
+		delete(s.running, queue)
+	}
+}
+
+// extend answers asynq's command for one queue.
+func (s *leases) extend(ctx context.Context, queue string, cmd *redis.IntCmd, next redis.ProcessHook) error {
+	if s.covers(queue, cmd.Args()) {
+		cmd.SetVal(0) // nothing was added
+		return nil
+	}
+	s.extendOthers(ctx, queue, cmd.Args())
+	return next(ctx, cmd)
+}
+
+// covers tells whether all tasks of a command have been extended just now.
+func (s *leases) covers(queue string, args []any) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.extended[queue]
+	delete(s.extended, queue)
+	if time.Since(last.at) > extensionLasts {
+		return false
+	}
+	for i := 4; i < len(args); i += 2 {
+		id, _ := args[i].(string)
+		if !last.ids[id] {
+			return false
+		}
+	}
+	return true
+}
+
+// extendOthers extends the leases of the other queues as asynq will, to the same time.
+func (s *leases) extendOthers(ctx context.Context, queue string, args []any) {
+	now, ids := time.Now(), make(map[string]extension)
+	s.mu.Lock()
+	for name, running := range s.running {
+		if name == queue {
+			continue
+		}
+		e := extension{at: now, ids: make(map[string]bool, len(running))}
+		for id := range running {
+			e.ids[id] = true
+		}
+		ids[name] = e
+	}
+	s.mu.Unlock()
+	if len(ids) == 0 {
+		return
+	}
+	pipe := s.pipeline()
+	calls := make(map[string]*redis.Cmd, len(ids))
+	for name, e := range ids {
+		own := []any{"zadd", queuePrefix(name) + keyLease, "xx"}
+		for id := range e.ids {
+			own = append(own, args[3], id)
+		}
+		calls[name] = redis.NewCmd(ctx, own...)
+		_ = pipe.Process(ctx, calls[name])
+	}
+	_, _ = pipe.Exec(ctx) // each has its own error
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.extended = make(map[string]extension, len(ids))
+	for name, e := range ids {
+		if calls[name].Err() == nil { // else asynq asks for itself
+			s.extended[name] = e
+		}
+	}
+}
+
+// extendsLeases tells whether a command is asynq's extension of leases, and of which queue.
+func extendsLeases(cmd redis.Cmder) (queue string, ok bool) {
+	args := cmd.Args()
+	if len(args) < 5 || cmd.Name() != "zadd" || args[2] != "xx" {
+		return "", false
+	}
+	key, _ := args[1].(string)
+	if key, ok = strings.CutPrefix(key, "asynq:{"); !ok {
+		return "", false
+	}
+	return strings.CutSuffix(key, "}:"+keyLease)
+}

@@ -1,0 +1,130 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// inquiry is what one lane asks in a round trip.
+type inquiry struct {
+	gate  *gate
+	queue int // of the gate
+	calls []dequeueOnce
+}
+
+// ask makes a round trip for the lanes whose turn it is, and keeps the tasks that it
+// brings. It returns an error when it brings none but an error.
+func (d *dequeuer) ask(ctx context.Context, cmd *redis.Cmd, gates []*gate, most int, next redis.ProcessHook) error {
+	asked, left := d.inquire(ctx, cmd, gates, most)
+	if len(left) > 0 {
+		d.mu.Lock()
+		d.ready = slices.Concat(left, d.ready)
+		d.mu.Unlock()
+		signal(d.wake)
+	}
+	var calls []dequeueOnce
+	for _, q := range asked {
+		calls = append(calls, q.calls...)
+	}
+	switch {
+	case len(calls) == 0:
+		return nil
+	case len(calls) == 1: // alone, go-redis may send it again
+		calls[0].SetErr(next(ctx, calls[0].Cmd))
+	default:
+		pipe := d.pipeline()
+		for _, c := range calls {
+			_ = pipe.Process(ctx, c)
+		}
+		_, _ = pipe.Exec(ctx) // each has its own error
+	}
+	return d.answered(asked)
+}
+
+// inquire collects the questions of the lanes, for so many tasks at most. It returns also
+// the gates that had no room among them.
+func (d *dequeuer) inquire(ctx context.Context, cmd *redis.Cmd, gates []*gate, tasks int) (asked []inquiry, left []*gate) {
+	now, size := time.Now(), 0
+	for i, g := range gates {
+		if size >= tasks {
+			return asked, gates[i:]
+		}
+		most := tasks - size
+		if cmd.Name() == "eval" {
+			most = 1 // the script whole
+		}
+		queue, n := g.question(now, most)
+		if n == 0 {
+			signal(g.asked)
+			continue
+		}
+		args := rename(cmd.Args(), d.queue, g.queues[queue].name)
+		calls := make([]dequeueOnce, n)
+		for j := range calls {
+			calls[j] = dequeueOnce{redis.NewCmd(ctx, args...)}
+		}
+		asked, size = append(asked, inquiry{g, queue, calls}), size+n
+	}
+	return asked, nil
+}
+
+// answered takes in the replies, and gives the gates back.
+func (d *dequeuer) answered(asked []inquiry) (failed error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, q := range asked {
+		got, last := 0, error(nil)
+		for _, c := range q.calls {
+			if err := c.Err(); err != nil {
+				if last == nil || errors.Is(last, redis.Nil) {
+					last = err // an error says more than an empty queue
+				}
+				continue
+			}
+			d.tasks = append(d.tasks, prefetched{c.Val(), q.gate})
+			got++
+		}
+		q.gate.dequeued(q.queue, len(q.calls), got, last)
+		switch {
+		case last == nil || errors.Is(last, redis.Nil):
+		case redis.HasErrorPrefix(last, "NOSCRIPT"):
+			d.noScript = last
+		default:
+			failed = last
+		}
+		signal(q.gate.asked)
+	}
+	if len(d.tasks) > 0 {
+		failed = nil
+	}
+	return failed
+}
+
+// dequeueOnce is a dequeue that go-redis does not send again when its reply was lost: each
+// time, a whole batch would be in nobody's hands until its leases end. The gate asks again.
+type dequeueOnce struct{ *redis.Cmd }
+
+// NoRetry tells go-redis so.
+func (dequeueOnce) NoRetry() bool { return true }
+
+// rename returns a script's arguments with the keys of one queue in the place of another's.
+func rename(args []any, from, to string) []any {
+	renamed := slices.Clone(args)
+	from, to = queuePrefix(from), queuePrefix(to)
+	for i := 3; i < len(args); i++ {
+		if text, ok := args[i].(string); ok {
+			if rest, ok := strings.CutPrefix(text, from); ok {
+				renamed[i] = to + rest
+			}
+		}
+	}
+	return renamed
+}
+
+// queuePrefix begins asynq's keys of a queue.
+func queuePrefix(queue string) string { return "asynq:{" + queue + "}:" }
