@@ -35,10 +35,7 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	asked, waiting := ctx, l.gate.ctx
 	ctx = context.WithoutCancel(ctx)
 
-	permit, late := l.gate.take(time.Now()) // of this task or of another one of the lane
-	for _, p := range late {
-		r.limiter.release(ctx, p)
-	}
+	permit := r.assignedPermit(ctx, l)
 	j, err := newJob(asked, l, t)
 	if err != nil {
 		r.limiter.release(ctx, permit)
@@ -76,7 +73,8 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 }
 
 // prepare gets all that a task needs before it is opened: the probe of a suspected lane, its
-// receiver's lock, its request and a permit. The error is a *handedBack; what else is wrong is the job's err.
+// receiver's lock, its request and a permit. The error is a *handedBack; what else is wrong
+// is the job's err.
 func (r *Replica) prepare(asked, waiting context.Context, l *lane, j *job) error {
 	if wait, rests := r.resting(j); rests {
 		r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outside))...)

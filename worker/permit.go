@@ -18,6 +18,16 @@ var (
 	errReserved = &guardError{reason: "what is left of the day is kept for urgent tasks"}
 )
 
+// assignedPermit takes the permit that this task or another one of the lane was dequeued
+// with; nil when none is fresh. Those that have become too late are given back.
+func (r *Replica) assignedPermit(ctx context.Context, l *lane) *ratelimit.Permit {
+	permit, late := l.gate.take(time.Now())
+	for _, p := range late {
+		r.limiter.release(ctx, p)
+	}
+	return permit
+}
+
 // freshPermit replaces a job's permit where there is none, where it has become too late to
 // use, or where it is kept for urgent tasks and the job is none.
 func (r *Replica) freshPermit(ctx context.Context, l *lane, j *job) error {
