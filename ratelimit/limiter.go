@@ -113,7 +113,7 @@ func (l *Limiter) AtHand(ctx context.Context, app, typ string, n int) []*Permit 
 // Try asks Redis for one permit, past what was leased: over the holds and all windows of
 // the type, or none. An error means that Redis did not answer properly, and nothing else.
 func (l *Limiter) Try(ctx context.Context, app, typ string) (Decision, error) {
-	g, err := l.take(ctx, l.planFor(app, typ), 1)
+	g, err := l.take(ctx, l.planFor(app, typ), request{n: 1})
 	if err != nil {
 		return Decision{}, l.named(err, app, typ)
 	}

@@ -243,7 +243,7 @@ func (q *pool) ask(ctx context.Context) {
 	n := q.size
 	if q.limiter.background(ctx, func(ctx context.Context) {
 		defer close(ask.done)
-		g, err := q.limiter.take(ctx, q.limiter.planFor(q.app, q.typ), n)
+		g, err := q.limiter.take(ctx, q.limiter.planFor(q.app, q.typ), request{n: n, demand: maxPerSecond})
 		ask.err = q.limiter.named(err, q.app, q.typ)
 		q.answered(ctx, g)
 	}) {

@@ -257,7 +257,7 @@ func TestShares(t *testing.T) {
 					if i == len(tt.asked)-1 {
 						n = tt.n
 					}
-					got = len(k.take(now, now, who, p, n).instants)
+					got = len(k.take(now, now, who, p, allOf(n)).instants)
 				}
 				if got != tt.want {
 					t.Errorf("%d, want %d", got, tt.want)
