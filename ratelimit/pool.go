@@ -11,13 +11,17 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// How many permits a pool asks for at once. It begins with few, since most lanes have
-// little to do, and doubles with each block that was used up. The script grants no more
-// than the replica's share.
+// How many permits a pool asks for at once. It begins with one, since most lanes have
+// little to do, and goes on by demand: see [demand.next]. The script grants no more than
+// the lane's share.
 const (
-	firstBlock = 2
+	firstBlock = 4
 	mostBlock  = 512
 )
+
+// leastRenewed is the least block that is renewed before it has been used up. Below it
+// hardly anybody needs more, and asking takes as long as one round trip.
+const leastRenewed = 4
 
 // pool is the stock of one (app, type) on this replica: permits that were leased in a
 // block and wait for their instants. It asks Redis for the next block before the stock
@@ -32,8 +36,12 @@ type pool struct {
 	stock   []*Permit     // guarded by mu, as is all below; by instant
 	asking  *question     // under way; nil when none is
 	askFrom time.Time     // not to be asked before: what the last answer said
-	size    int           // of the next block
-	gap     time.Duration // between two instants of the last block; 0 when they have none
+	demand  demand        // what the lane can use
+	gap     time.Duration // the least distance of two instants; 0 when they have none
+	late    time.Duration // how late the permits of the last block may be used
+	span    time.Duration // between the first and the last instant of the last block
+	spread  bool          // the instants of the last block are spread out
+	rate    float64       // permits used a second, when the last block was asked for
 	pace    *rate.Limiter // keeps permits that are late together from leaving together
 	waiting int           // callers in next
 	resting bool          // nobody wants permits: those that come are given back
@@ -49,18 +57,23 @@ type question struct {
 }
 
 func newPool(l *Limiter, app, typ string) *pool {
-	return &pool{limiter: l, app: app, typ: typ, size: firstBlock, changed: make(chan struct{}), resting: true}
+	return &pool{limiter: l, app: app, typ: typ, changed: make(chan struct{}), resting: true}
 }
 
 // next waits for a permit until its instant is no further away than early. wake makes it
 // ask again at once when it was told to wait.
 func (q *pool) next(ctx context.Context, wake <-chan struct{}, early time.Duration) (*Permit, error) {
 	q.enter()
-	defer q.leave(ctx)
+	starving := false
+	defer func() { q.leave(ctx, starving) }()
 	for {
 		p, s := q.look(ctx, early)
 		if p != nil {
 			return p, nil
+		}
+		if !starving {
+			starving = true
+			q.starve()
 		}
 		woken, open, err := s.pause(ctx, wake)
 		if err != nil {
@@ -130,10 +143,20 @@ func (q *pool) enter() {
 	q.resting = false
 }
 
+// starve notes that a caller has to wait for its permit.
+func (q *pool) starve() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.demand.starve(time.Now())
+}
+
 // leave ends a caller's wait. The last one to give up leaves nothing behind.
-func (q *pool) leave(ctx context.Context) {
+func (q *pool) leave(ctx context.Context, starving bool) {
 	q.mu.Lock()
 	q.waiting--
+	if starving {
+		q.demand.feed(time.Now())
+	}
 	last := q.waiting == 0
 	q.mu.Unlock()
 	if last && ctx.Err() != nil {
@@ -186,6 +209,7 @@ func (q *pool) look(ctx context.Context, early time.Duration) (*Permit, spell) {
 		return nil, spell{until: now.Add(q.gap / catchUp), changed: q.changed}
 	}
 	q.stock = q.stock[1:]
+	q.demand.use(now, p.At)
 	return p, spell{}
 }
 
@@ -196,21 +220,18 @@ const (
 	bunch   = 5 * time.Millisecond
 )
 
-// renewAt is when the next block is to be asked for, of a stock that is not empty. The
-// first block is not renewed: most of the time nobody needs more.
+// renewAt is when the next block is to be asked for, of a stock that is not empty: shortly
+// before it ends, by its instants and by the rate at which permits were used. A small block
+// is not renewed: most of the time nobody needs more.
 func (q *pool) renewAt(now time.Time) time.Time {
-	far := now.Add(time.Hour)
-	if q.size <= 2*firstBlock {
-		return far
+	if q.rate == 0 || !q.spread && q.demand.granted < leastRenewed {
+		return now.Add(time.Hour)
 	}
-	last := q.stock[len(q.stock)-1].At
-	if q.gap == 0 {
-		if len(q.stock) > q.size/8 {
-			return far
-		}
-		return q.askFrom
+	last, end := q.stock[len(q.stock)-1].At, now.Add(lasts(len(q.stock), q.rate))
+	if q.spread || last.After(end) {
+		end = last
 	}
-	at := last.Add(-renewal)
+	at := end.Add(-renewIn(max(q.span, lasts(q.demand.granted, q.rate))))
 	if possible := last.Add(q.gap - ahead); possible.After(at) {
 		at = possible // before, there is no instant to be had
 	}
@@ -220,8 +241,12 @@ func (q *pool) renewAt(now time.Time) time.Time {
 	return at
 }
 
-// dropStale takes out the permits that nobody came for in time. Whoever lets them pass
-// needs smaller blocks.
+// lasts is how long n permits last at a rate.
+func lasts(n int, rate float64) time.Duration {
+	return time.Duration(float64(n) / rate * float64(time.Second))
+}
+
+// dropStale takes out the permits that nobody came for in time.
 func (q *pool) dropStale(now time.Time) {
 	n := 0
 	for n < len(q.stock) && !q.stock[n].Fresh(now) {
@@ -232,18 +257,23 @@ func (q *pool) dropStale(now time.Time) {
 	}
 	q.returns = append(q.returns, q.stock[:n]...)
 	q.stock = q.stock[n:]
-	if q.gap == 0 {
-		q.size = max(firstBlock, q.size/2)
-	}
+	q.demand.miss(n, now, q.spread)
 }
 
 // ask starts to ask for the next block, unless the limiter has been closed.
 func (q *pool) ask(ctx context.Context) {
 	ask := &question{done: make(chan struct{})}
-	n := q.size
+	now := time.Now()
+	wanted := q.demand.next(now, q.gap, q.late, q.spread)
+	if rate := q.demand.rate(now); rate > 0 {
+		q.rate = rate
+	}
+	if n := len(q.stock); n > 0 {
+		wanted.from = q.stock[n-1].instant
+	}
 	if q.limiter.background(ctx, func(ctx context.Context) {
 		defer close(ask.done)
-		g, err := q.limiter.take(ctx, q.limiter.planFor(q.app, q.typ), request{n: n, demand: maxPerSecond})
+		g, err := q.limiter.lease(ctx, q.limiter.planFor(q.app, q.typ), wanted)
 		ask.err = q.limiter.named(err, q.app, q.typ)
 		q.answered(ctx, g)
 	}) {
@@ -273,7 +303,9 @@ func (q *pool) answered(ctx context.Context, g *grant) {
 		p.pool, p.recalls = q, recalls
 	}
 	q.stock = append(q.stock, block...)
-	q.size = min(mostBlock, 2*len(block))
+	q.demand.grant(len(block), time.Now())
+	q.late, q.spread = g.late, g.spread > 0
+	q.span = block[len(block)-1].At.Sub(block[0].At)
 	q.setPace(g)
 	q.sweepIn(sweepAfter)
 }
@@ -333,6 +365,7 @@ func (q *pool) release(p *Permit, now time.Time) bool {
 	if q.resting || now.Sub(p.At) > sweepAfter || p.recalls != q.recalls.Load() {
 		return false
 	}
+	q.demand.unuse(now)
 	again := &Permit{At: p.At, lease: p.lease, pool: q, recalls: p.recalls, kept: p.kept, instant: p.instant, again: true}
 	q.sweepIn(sweepAfter)
 	if !p.Fresh(now) {
@@ -354,7 +387,7 @@ func (q *pool) signal() {
 // empty takes out the stock and begins anew.
 func (q *pool) empty() []*Permit {
 	stock := append(q.returns, q.stock...)
-	q.stock, q.returns, q.size, q.askFrom = nil, nil, firstBlock, time.Time{}
+	q.stock, q.returns, q.askFrom = nil, nil, time.Time{}
 	if q.sweeper != nil {
 		q.sweeper.Stop()
 		q.sweeper = nil
