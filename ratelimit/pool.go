@@ -11,9 +11,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// How many permits a pool asks for at once. It begins with one, since most lanes have
-// little to do, and goes on by demand: see [demand.next]. The script grants no more than
-// the lane's share.
+// How many permits a pool asks for at once: first a few, since most lanes have little to
+// do, then by demand (see [demand.next]). The script grants no more than the lane's share.
 const (
 	firstBlock = 4
 	mostBlock  = 512
@@ -303,6 +302,7 @@ func (q *pool) answered(ctx context.Context, g *grant) {
 		p.pool, p.recalls = q, recalls
 	}
 	q.stock = append(q.stock, block...)
+	slices.SortStableFunc(q.stock, byInstant) // a block may fill the gaps of the one before
 	q.demand.grant(len(block), time.Now())
 	q.late, q.spread = g.late, g.spread > 0
 	q.span = block[len(block)-1].At.Sub(block[0].At)
@@ -372,11 +372,13 @@ func (q *pool) release(p *Permit, now time.Time) bool {
 		q.returns = append(q.returns, again)
 		return true
 	}
-	i, _ := slices.BinarySearchFunc(q.stock, p.instant, func(s *Permit, at int64) int { return cmp.Compare(s.instant, at) })
+	i, _ := slices.BinarySearchFunc(q.stock, again, byInstant)
 	q.stock = slices.Insert(q.stock, i, again)
 	q.signal()
 	return true
 }
+
+func byInstant(a, b *Permit) int { return cmp.Compare(a.instant, b.instant) }
 
 // signal wakes whoever waits. The caller holds mu.
 func (q *pool) signal() {
