@@ -12,8 +12,8 @@ import (
 // granted in a few blocks.
 const mostPairs = 64
 
-// tally counts permits by a number that some of them share.
-type tally struct{ of, count int64 }
+// groupCount is how many permits have one number in common, such as their bucket.
+type groupCount struct{ of, count int64 }
 
 // giveBack undoes takes. Permits that were taken on the same terms go in one command. A
 // lane that rests is no longer counted among those that draw on the rows.
@@ -47,11 +47,11 @@ func (l *Limiter) giveBackBatch(ctx context.Context, batch []*Permit, rests bool
 	if rests {
 		id = l.laneID(g.plan)
 	}
-	buckets := tallied(batch, func(p *Permit) int64 { return p.instant / bucket.Microseconds() })
-	days := tallied(batch, func(p *Permit) int64 { return startOfCount(p.lease.now) })
+	buckets := countBy(batch, func(p *Permit) int64 { return p.instant / bucket.Microseconds() })
+	days := countBy(batch, func(p *Permit) int64 { return startOfCount(p.lease.now) })
 	total, run := len(batch), latestRun(batch)
 	for total > 0 || len(buckets) > 0 || len(days) > 0 {
-		var b, d []tally
+		var b, d []groupCount
 		b, buckets = split(buckets)
 		d, days = split(days)
 		args := []any{l.now(), id, bucket.Microseconds(), keep.Microseconds(), edge.Microseconds(), len(g.terms)}
@@ -73,34 +73,34 @@ func (l *Limiter) giveBackBatch(ctx context.Context, batch []*Permit, rests bool
 	return nil
 }
 
-func split(all []tally) (first, rest []tally) {
+func split(all []groupCount) (first, rest []groupCount) {
 	n := min(mostPairs, len(all))
 	return all[:n], all[n:]
 }
 
-// tallied counts permits by what of tells, in the order of the first of each.
-func tallied(batch []*Permit, of func(*Permit) int64) (all []tally) {
+// countBy counts permits by what of tells, in the order of the first of each.
+func countBy(batch []*Permit, of func(*Permit) int64) (all []groupCount) {
 	for _, p := range batch {
 		v := of(p)
-		i := slices.IndexFunc(all, func(t tally) bool { return t.of == v })
+		i := slices.IndexFunc(all, func(t groupCount) bool { return t.of == v })
 		if i < 0 {
-			i, all = len(all), append(all, tally{of: v})
+			i, all = len(all), append(all, groupCount{of: v})
 		}
 		all[i].count++
 	}
 	return all
 }
 
-// run is some instants at equal distances, of which a batch has the latest.
-type run struct {
+// instantRun is some instants at equal distances, of which a batch has the latest.
+type instantRun struct {
 	length int
 	step   int64 // µs
 }
 
 // latestRun is the longest run at the beginning of a batch, which is ordered from the
 // latest instant on.
-func latestRun(batch []*Permit) run {
-	r := run{length: 1}
+func latestRun(batch []*Permit) instantRun {
+	r := instantRun{length: 1}
 	for i := 1; i < len(batch); i++ {
 		step := batch[i-1].instant - batch[i].instant
 		if r.length > 1 && step != r.step {

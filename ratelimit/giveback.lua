@@ -35,7 +35,7 @@ local function lessen(key, field, n)
 end
 
 -- A lane that rests is no longer counted among those that draw on the row.
-local function leave(active, me)
+local function remove_lane(active, me)
   for _, member in ipairs(redis.call('ZRANGE', active, 0, -1)) do
     if string.match(member, '^%S+') == me then redis.call('ZREM', active, member) end
   end
@@ -43,7 +43,7 @@ end
 
 -- Frees the latest instants of a row: the whole run where it is as dense as the row allows,
 -- else the last one.
-local function free(state, spacing)
+local function free_instants(state, spacing)
   if run == 0 or spacing == 0 or num(redis.call('HGET', state, 'next')) ~= top + spacing then return end
   local freed = top
   if step == spacing then freed = top - (run - 1) * step end
@@ -84,11 +84,11 @@ end
 
 for i = 1, rows do
   local state, log, a = KEYS[3 * i - 2], KEYS[3 * i - 1], 6 + 7 * i
-  if ARGV[2] ~= '' then leave(KEYS[3 * i], ARGV[2]) end
+  if ARGV[2] ~= '' then remove_lane(KEYS[3 * i], ARGV[2]) end
   if num(redis.call('HGET', state, 'epoch')) == num(ARGV[a]) then
     -- Somebody may have taken since: then not even the same instant is the same, as the
     -- clock may have stepped back to it.
-    if num(redis.call('HGET', state, 'seq')) == num(ARGV[a + 1]) then free(state, num(ARGV[a + 3])) end
+    if num(redis.call('HGET', state, 'seq')) == num(ARGV[a + 1]) then free_instants(state, num(ARGV[a + 3])) end
     if num(ARGV[a + 4]) > 0 and num(redis.call('HGET', state, 'folded')) < num(ARGV[a + 2]) then
       for p = buckets, days - 2, 2 do minute(state, log, num(ARGV[p]), num(ARGV[p + 1])) end
     end

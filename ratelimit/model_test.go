@@ -118,10 +118,10 @@ func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int)
 	}
 	k := int64(len(demands))
 	if r.spacing > 0 && demand > 0 {
-		rate, scarce := fair(1e6/float64(r.spacing.Microseconds()), demands)
+		rate, contended := maxMinShare(1e6/float64(r.spacing.Microseconds()), demands)
 		n = min(n, int64(math.Floor(float64(stretch.Microseconds())*rate/1e6)))
-		if scarce && k > 1 {
-			s.step, s.sated = 1e6/rate/float64(r.spacing.Microseconds()), float64(demand) <= rate
+		if contended && k > 1 {
+			s.step, s.saturated = 1e6/rate/float64(r.spacing.Microseconds()), float64(demand) <= rate
 		}
 	}
 	if r.minute > 0 {

@@ -12,14 +12,14 @@ import (
 )
 
 // How many permits a pool asks for at once: first a few, since most lanes have little to
-// do, then by demand (see [demand.next]). The script grants no more than the lane's share.
+// do, then by demand (see [demandEstimator.nextRequest]). The script grants no more than the lane's share.
 const (
 	firstBlock = 4
 	mostBlock  = 512
 )
 
-// leastRenewed is the least block that is renewed before it has been used up. Below it
-// hardly anybody needs more, and asking takes as long as one round trip.
+// leastRenewed is the least block that is renewed before it has been used up. Most lanes
+// with a smaller one need no more, and others wait for one round trip.
 const leastRenewed = 4
 
 // pool is the stock of one (app, type) on this replica: permits that were leased in a
@@ -32,21 +32,21 @@ type pool struct {
 	recalls atomic.Int64 // raised by each recall: permits that were handed out before are stale
 
 	mu      sync.Mutex
-	stock   []*Permit     // guarded by mu, as is all below; by instant
-	asking  *question     // under way; nil when none is
-	askFrom time.Time     // not to be asked before: what the last answer said
-	demand  demand        // what the lane can use
-	gap     time.Duration // the least distance of two instants; 0 when they have none
-	late    time.Duration // how late the permits of the last block may be used
-	span    time.Duration // between the first and the last instant of the last block
-	spread  bool          // the instants of the last block are spread out
-	rate    float64       // permits used a second, when the last block was asked for
-	pace    *rate.Limiter // keeps permits that are late together from leaving together
-	waiting int           // callers in next
-	resting bool          // nobody wants permits: those that come are given back
-	changed chan struct{} // closed when the stock changed otherwise than by handing out
-	returns []*Permit     // came too late: to be given back, for what was counted with them
-	sweeper *time.Timer   // gives back what nobody came for; nil while there is nothing
+	stock   []*Permit       // guarded by mu, as is all below; by instant
+	asking  *question       // under way; nil when none is
+	askFrom time.Time       // not to be asked before: what the last answer said
+	demand  demandEstimator // what the lane can use
+	gap     time.Duration   // the least distance of two instants; 0 when they have none
+	late    time.Duration   // how late the permits of the last block may be used
+	span    time.Duration   // between the first and the last instant of the last block
+	spread  bool            // the instants of the last block are spread out
+	rate    float64         // permits used a second, when the last block was asked for
+	pace    *rate.Limiter   // keeps permits that are late together from leaving together
+	waiting int             // callers in next
+	resting bool            // nobody wants permits: those that come are given back
+	changed chan struct{}   // closed when the stock changed otherwise than by handing out
+	returns []*Permit       // came too late: to be given back, for what was counted with them
+	sweeper *time.Timer     // gives back what nobody came for; nil while there is nothing
 }
 
 // question is one block being asked for.
@@ -63,16 +63,16 @@ func newPool(l *Limiter, app, typ string) *pool {
 // ask again at once when it was told to wait.
 func (q *pool) next(ctx context.Context, wake <-chan struct{}, early time.Duration) (*Permit, error) {
 	q.enter()
-	starving := false
-	defer func() { q.leave(ctx, starving) }()
+	waited := false
+	defer func() { q.leave(ctx, waited) }()
 	for {
 		p, s := q.look(ctx, early)
 		if p != nil {
 			return p, nil
 		}
-		if !starving {
-			starving = true
-			q.starve()
+		if !waited {
+			waited = true
+			q.noteWait()
 		}
 		woken, open, err := s.pause(ctx, wake)
 		if err != nil {
@@ -142,19 +142,19 @@ func (q *pool) enter() {
 	q.resting = false
 }
 
-// starve notes that a caller has to wait for its permit.
-func (q *pool) starve() {
+// noteWait notes that a caller has to wait for its permit.
+func (q *pool) noteWait() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.demand.starve(time.Now())
+	q.demand.beginWait(time.Now())
 }
 
 // leave ends a caller's wait. The last one to give up leaves nothing behind.
-func (q *pool) leave(ctx context.Context, starving bool) {
+func (q *pool) leave(ctx context.Context, waited bool) {
 	q.mu.Lock()
 	q.waiting--
-	if starving {
-		q.demand.feed(time.Now())
+	if waited {
+		q.demand.endWait(time.Now())
 	}
 	last := q.waiting == 0
 	q.mu.Unlock()
@@ -208,7 +208,7 @@ func (q *pool) look(ctx context.Context, early time.Duration) (*Permit, spell) {
 		return nil, spell{until: now.Add(q.gap / catchUp), changed: q.changed}
 	}
 	q.stock = q.stock[1:]
-	q.demand.use(now, p.At)
+	q.demand.countUsed(now, p.At)
 	return p, spell{}
 }
 
@@ -226,11 +226,11 @@ func (q *pool) renewAt(now time.Time) time.Time {
 	if q.rate == 0 || !q.spread && q.demand.granted < leastRenewed {
 		return now.Add(time.Hour)
 	}
-	last, end := q.stock[len(q.stock)-1].At, now.Add(lasts(len(q.stock), q.rate))
+	last, end := q.stock[len(q.stock)-1].At, now.Add(durationOf(len(q.stock), q.rate))
 	if q.spread || last.After(end) {
 		end = last
 	}
-	at := end.Add(-renewIn(max(q.span, lasts(q.demand.granted, q.rate))))
+	at := end.Add(-renewalLead(max(q.span, durationOf(q.demand.granted, q.rate))))
 	if possible := last.Add(q.gap - ahead); possible.After(at) {
 		at = possible // before, there is no instant to be had
 	}
@@ -240,8 +240,8 @@ func (q *pool) renewAt(now time.Time) time.Time {
 	return at
 }
 
-// lasts is how long n permits last at a rate.
-func lasts(n int, rate float64) time.Duration {
+// durationOf is how long n permits last at a rate.
+func durationOf(n int, rate float64) time.Duration {
 	return time.Duration(float64(n) / rate * float64(time.Second))
 }
 
@@ -256,15 +256,15 @@ func (q *pool) dropStale(now time.Time) {
 	}
 	q.returns = append(q.returns, q.stock[:n]...)
 	q.stock = q.stock[n:]
-	q.demand.miss(n, now, q.spread)
+	q.demand.countStale(n, now, q.spread)
 }
 
 // ask starts to ask for the next block, unless the limiter has been closed.
 func (q *pool) ask(ctx context.Context) {
 	ask := &question{done: make(chan struct{})}
 	now := time.Now()
-	wanted := q.demand.next(now, q.gap, q.late, q.spread)
-	if rate := q.demand.rate(now); rate > 0 {
+	wanted := q.demand.nextRequest(now, q.gap, q.late, q.spread)
+	if rate := q.demand.useRate(now); rate > 0 {
 		q.rate = rate
 	}
 	if n := len(q.stock); n > 0 {
@@ -303,7 +303,7 @@ func (q *pool) answered(ctx context.Context, g *grant) {
 	}
 	q.stock = append(q.stock, block...)
 	slices.SortStableFunc(q.stock, byInstant) // a block may fill the gaps of the one before
-	q.demand.grant(len(block), time.Now())
+	q.demand.beginBlock(len(block), time.Now())
 	q.late, q.spread = g.late, g.spread > 0
 	q.span = block[len(block)-1].At.Sub(block[0].At)
 	q.setPace(g)
@@ -365,7 +365,7 @@ func (q *pool) release(p *Permit, now time.Time) bool {
 	if q.resting || now.Sub(p.At) > sweepAfter || p.recalls != q.recalls.Load() {
 		return false
 	}
-	q.demand.unuse(now)
+	q.demand.countReturned(now)
 	again := &Permit{At: p.At, lease: p.lease, pool: q, recalls: p.recalls, kept: p.kept, instant: p.instant, again: true}
 	q.sweepIn(sweepAfter)
 	if !p.Fresh(now) {

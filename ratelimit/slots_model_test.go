@@ -11,9 +11,9 @@ type slots struct {
 	next, origin, gap, after, first int64
 	taken                           map[int64]int64 // by cell; nil when no slot before next is free
 
-	perCell int64 // as are all below: of the take under way
-	step    float64
-	sated   bool
+	perCell   int64 // as are all below: of the take under way
+	step      float64
+	saturated bool
 }
 
 // load lets pass what has passed at now.
@@ -22,7 +22,7 @@ func (s *slots) load(spacing, now int64) {
 	if s.taken == nil || s.next <= now || s.gap != spacing || s.after != s.next {
 		s.origin, s.first, s.taken = max(now, s.next), 0, map[int64]int64{}
 	}
-	s.gap, s.perCell, s.step, s.sated = spacing, max(1, cell.Microseconds()/spacing), 0, false
+	s.gap, s.perCell, s.step, s.saturated = spacing, max(1, cell.Microseconds()/spacing), 0, false
 }
 
 // low is the first slot that is not over at now.
@@ -54,7 +54,7 @@ func (s *slots) pick(now, start int64) func() (slot, i int64, ok bool) {
 
 // start is pick from where a lane begins that holds instants up to from.
 func (s *slots) start(now, from int64) func() (slot, i int64, ok bool) {
-	if s.sated && from > now {
+	if s.saturated && from > now {
 		target := int64(math.Floor(float64(from-s.origin)/float64(s.gap) + s.step))
 		if _, _, ok := s.pick(now, target)(); ok {
 			return s.pick(now, target)
@@ -83,8 +83,8 @@ func (s *slots) save(now int64) {
 	}
 }
 
-// fair is the max-min fair share of the demand that comes first.
-func fair(rate float64, demands []int64) (share float64, scarce bool) {
+// maxMinShare is the max-min fair share of the demand that comes first.
+func maxMinShare(rate float64, demands []int64) (share float64, contended bool) {
 	mine, sum, left := float64(demands[0]), int64(0), rate
 	sorted := slices.Sorted(slices.Values(demands))
 	for _, d := range sorted {

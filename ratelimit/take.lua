@@ -175,7 +175,7 @@ end
 
 -- The demands of the other lanes that asked within the last second. A member without a
 -- demand, of an earlier version, wants all it can get.
-local function others(r)
+local function other_demands(r)
   local gone, demands, mine = {}, {}, me .. ' ' .. int(demand)
   local members = redis.call('ZRANGE', r.active, 0, -1, 'WITHSCORES')
   for i = 1, #members, 2 do
@@ -192,9 +192,10 @@ local function others(r)
   return demands
 end
 
--- The max-min fair share of a rate: who demands less than an equal part has its demand, and
--- the rest is shared by the others. Also tells whether all demands together exceed the rate.
-local function fair(rate, demands)
+-- The max-min fair share of a rate: a lane that demands less than an equal part gets its
+-- demand, and the other lanes share the rest equally. The second result tells whether all
+-- demands together exceed the rate.
+local function max_min_share(rate, demands)
   local sum, left = 0, rate
   table.sort(demands)
   for _, d in ipairs(demands) do sum = sum + d end
@@ -208,18 +209,18 @@ end
 
 -- A lane's share: of what the seconds have room for in the time of a block, and never more
 -- than a quarter of what is left of the longer windows, so that the last permits find those
--- who need them. A lane that has less than the whole pace while all want more than there is
--- has its instants spread out, so that it can use them one after the other.
+-- who need them. While the lanes together demand more than the pace, each has its instants
+-- spread out, so that it can use them one after the other.
 local function share(r)
-  local demands = others(r)
+  local demands = other_demands(r)
   local lanes, most = #demands + 1, n
   if r.spacing > 0 and demand > 0 then
     demands[lanes] = demand
-    local rate, scarce = fair(SECOND / r.spacing, demands)
+    local rate, contended = max_min_share(SECOND / r.spacing, demands)
     most = math.min(most, math.floor(block * rate / SECOND))
-    if scarce and lanes > 1 then
+    if contended and lanes > 1 then
       r.step = SECOND / rate / r.spacing
-      r.sated = demand <= rate
+      r.saturated = demand <= rate
     end
   end
   if r.minute > 0 then most = math.min(most, math.floor((r.minute - r.logged) / 4 / lanes)) end
@@ -298,7 +299,7 @@ end
 -- Begins with the earliest free slot; for a lane whose demand is met, after the instants
 -- that it has, where that is near enough.
 local function start_slots(r)
-  if r.sated and from > now then
+  if r.saturated and from > now then
     local target = math.floor((from - r.origin) / r.spacing + r.step)
     if slots(r, target)() then return slots(r, target) end
   end
