@@ -16,7 +16,6 @@ type need struct {
 	limit ratelimit.Limit
 	calls int
 	every time.Duration // between two tasks; 0: they wait when the worker starts
-
 }
 
 // longestScript is how long a script may keep Redis from all other clients.

@@ -39,8 +39,8 @@ func TestDemand(t *testing.T) {
 		{"no block is larger than the most", []block{{granted: 512, used: 512, span: ms}}, 0, lateAnyway, request{n: mostBlock, demand: 2925}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d, now, spread, got := demandEstimator{}, time.Now(), false, request{}
-			got = d.nextRequest(now, tt.gap, tt.late, spread)
+			d, now, spread := demandEstimator{}, time.Now(), false
+			got := d.nextRequest(now, tt.gap, tt.late, spread)
 			for _, b := range tt.blocks {
 				d.beginBlock(b.granted, now)
 				d.addWait(now, now.Add(b.waited))

@@ -25,6 +25,7 @@ type simResult struct {
 	takes int       // commands that asked for permits
 	backs int       // commands that gave some back
 	start int64     // µs
+	span  time.Duration
 }
 
 const (
@@ -35,7 +36,7 @@ const (
 // simulate runs lanes of one limit over a span of simulated time, each on a limiter of its
 // own, with the model in Redis' place.
 func simulate(t *testing.T, limit Limit, margin float64, span time.Duration, lanes ...simLane) (s simResult) {
-	s.uses = make([][]int64, len(lanes))
+	s.uses, s.span = make([][]int64, len(lanes)), span
 	synctest.Test(t, func(t *testing.T) {
 		s.start = time.Now().UnixMicro()
 		ctx, cancel := context.WithTimeout(t.Context(), span)
@@ -107,14 +108,14 @@ func (c simLane) work(ctx context.Context, l *Limiter, used func()) {
 }
 
 // perSecond is how many uses a second a lane had after the first two seconds.
-func (s simResult) perSecond(span time.Duration, lane int) float64 {
+func (s simResult) perSecond(lane int) float64 {
 	n := 0
 	for _, u := range s.uses[lane] {
 		if u >= s.start+2*secondMicros {
 			n++
 		}
 	}
-	return float64(n) / (span - 2*time.Second).Seconds()
+	return float64(n) / (s.span - 2*time.Second).Seconds()
 }
 
 func (s simResult) commandsAPermit() float64 {
@@ -158,15 +159,15 @@ func TestLanesShareByDemand(t *testing.T) {
 			most(t, 0, "second", uses, second, limit)
 			sum := 0.0
 			for i := range tt.lanes {
-				sum += s.perSecond(span, i)
+				sum += s.perSecond(i)
 			}
 			if sum < tt.all {
 				t.Errorf("%.0f a second, want at least %.0f", sum, tt.all)
 			}
-			if last := s.perSecond(span, len(tt.lanes)-1); last < tt.last {
+			if last := s.perSecond(len(tt.lanes) - 1); last < tt.last {
 				t.Errorf("the last lane has %.1f a second, want at least %.1f", last, tt.last)
 			}
-			t.Logf("%.0f a second, the last lane %.1f; %.3f commands a permit", sum, s.perSecond(span, len(tt.lanes)-1), s.commandsAPermit())
+			t.Logf("%.0f a second, the last lane %.1f; %.3f commands a permit", sum, s.perSecond(len(tt.lanes)-1), s.commandsAPermit())
 		})
 	}
 }
