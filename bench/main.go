@@ -61,6 +61,8 @@ func cases() []measurement {
 		{"minutes", "4,000 a minute over three minutes", (*bench).minutes},
 		{"midnight", "both limits over midnight, in simulated time", (*bench).midnight},
 		{"permits", "what a permit costs, and how much of a limit the limiters alone use", (*bench).permits},
+		{"demand", "what a permit costs where the limit is far above the demand, and the longest script", (*bench).demand},
+		{"unequal", "500 a second through a fast worker beside slow ones", (*bench).unequal},
 		{"pipeline", "1,000 a second through 8 workers: what a send costs", (*bench).pipeline},
 		{"tenants", "one app's tasks beside another app that is held, or has 100,000 tasks waiting", (*bench).tenants},
 		{"crowd", "a lane's pace while 504 others are held with tasks waiting", (*bench).crowd},

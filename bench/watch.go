@@ -13,7 +13,7 @@ import (
 
 // count is how many calls have arrived.
 func (l *lab) count() (n int, err error) {
-	text, err := l.ask("/bench/count")
+	text, err := l.ask(l.wechat + "/bench/count")
 	if err != nil {
 		return 0, err
 	}
@@ -21,16 +21,19 @@ func (l *lab) count() (n int, err error) {
 }
 
 // arrivals are all calls that have arrived.
-func (l *lab) arrivals() (all []arrival, err error) {
-	text, err := l.ask("/bench/arrivals")
+func (l *lab) arrivals() ([]arrival, error) { return l.arrivalsAt(l.wechat) }
+
+// arrivalsAt are those at one stand-in, by its URL.
+func (l *lab) arrivalsAt(standIn string) (all []arrival, err error) {
+	text, err := l.ask(standIn + "/bench/arrivals")
 	if err != nil {
 		return nil, err
 	}
 	return all, json.Unmarshal(text, &all)
 }
 
-func (l *lab) ask(path string) ([]byte, error) {
-	q, err := http.NewRequestWithContext(l.ctx, http.MethodGet, l.wechat+path, nil)
+func (l *lab) ask(url string) ([]byte, error) {
+	q, err := http.NewRequestWithContext(l.ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -86,6 +86,18 @@ func TestMistakes(t *testing.T) {
 			},
 		},
 		{
+			name: "limits of 0",
+			text: "apps:\n  - id: " + app + "\n    secret: x\n    limits:\n      send:template: {per_day: 0, per_second: ~}\n      links:\n        per_minute: \"0\"\n        total: -0\n        concurrency: 1\n",
+			env:  []string{"WXCOURIER_APPS_WX0123456789ABCDEF_LIMITS_SCHEME_GENERATE_PER_SECOND=0", "WXCOURIER_APPS_WX0123456789ABCDEF_LIMITS_QRCODE_TOTAL=000"},
+			want: []string{
+				"line 5: apps[0].limits.send:template.per_day: 0 is not a limit: leave the key out to keep the default, or write what WeChat grants; a limit cannot be lifted",
+				"line 7: apps[0].limits.links.per_minute: 0 is not a limit",
+				"line 8: apps[0].limits.links.total: 0 is not a limit",
+				"$WXCOURIER_APPS_WX0123456789ABCDEF_LIMITS_QRCODE_TOTAL: apps[0].limits.qrcode.total: 0 is not a limit",
+				"$WXCOURIER_APPS_WX0123456789ABCDEF_LIMITS_SCHEME_GENERATE_PER_SECOND: apps[0].limits.scheme:generate.per_second: 0 is not a limit",
+			},
+		},
+		{
 			name: "a limit of nothing",
 			text: "apps:\n  - id: " + app + "\n    secret: x\n    limits:\n      schem:generate: {per_second: 5}\n",
 			want: []string{"line 5: apps[0].limits.schem:generate: no such task type or group; the nearest is \"scheme:generate\""},

@@ -137,6 +137,26 @@ func (d *decoder) fields(v reflect.Value, n ast.Node, key string) {
 			continue
 		}
 		d.value(v.Field(index), member.Value, path)
+		if node := d.resolve(member.Value); node != nil && node.Type() != ast.NullType {
+			d.present(v, name, path)
+		}
+	}
+}
+
+// presentValidator is a part of the configuration that has wrong values which only their
+// presence makes wrong: left out, they mean the default.
+type presentValidator interface {
+	ValidatePresent(key string) error
+}
+
+// present reports what is wrong with a key that was set, unless that has been said.
+func (d *decoder) present(v reflect.Value, name, key string) {
+	part, ok := v.Interface().(presentValidator)
+	if !ok || d.wrong(key) {
+		return
+	}
+	if err := part.ValidatePresent(name); err != nil {
+		d.mistake(key, "%v", err)
 	}
 }
 

@@ -162,8 +162,10 @@ func (d *decoder) limitVariable(name, text, key string, app *App) bool {
 			if !strings.HasSuffix(name, "_"+variablePart("limits."+row.Name+"."+l.key)) {
 				continue
 			}
-			l.key = key + ".limits." + row.Name + "." + l.key
+			field := l.key
+			l.key = key + ".limits." + row.Name + "." + field
 			d.variable(name, text, l)
+			d.present(reflect.ValueOf(limit), field, l.key)
 			if app.Limits == nil {
 				app.Limits = make(map[string]ratelimit.Limit)
 			}

@@ -35,6 +35,7 @@ func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
 		planOf(0.05, Limit{PerSecond: 7, PerMinute: 60}, shared),
 		planOf(0, Limit{PerMinute: 50, PerDay: 300}, shared, Limit{Total: 5000}),
 		planOf(0.3, Limit{PerSecond: 1, PerDay: 100}),
+		planOf(0.05, Limit{PerSecond: 1000, PerMinute: 20_000}),
 	}
 	m, now, mono := newModel(), at(t, "2026-12-01T23:58:00+08:00"), int64(0)
 	var held []*Permit
@@ -59,21 +60,38 @@ func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
 		}
 		if len(held) > 0 && rnd.IntN(3) == 0 {
 			j := rnd.IntN(len(held))
-			k := min(len(held), j+1+rnd.IntN(5))
-			for _, p := range held[j:k] { // of different grants: one at a time
-				m.giveBack(now, []*Permit{p})
-				script.giveBack(now, []*Permit{p})
+			k := min(len(held), j+1+rnd.IntN(20))
+			for len(held) >= k && k > j { // those of one grant together
+				n := slices.IndexFunc(held[j:k], func(p *Permit) bool { return p.lease != held[j].lease })
+				if n < 0 {
+					n = k - j
+				}
+				m.giveBack(now, slices.Clone(held[j:j+n]))
+				script.giveBack(now, slices.Clone(held[j:j+n]))
+				held, k = slices.Delete(held, j, j+n), k-n
 			}
-			held = slices.Delete(held, j, k)
 			continue
 		}
-		p, n, who := plans[rnd.IntN(len(plans))], 1+rnd.IntN(9), []string{"a", "b", "c"}[rnd.IntN(3)]
-		want, got := m.take(now, mono, who, p, n), script.take(now, mono, who, p, n)
-		if !reflect.DeepEqual(answerOf(got), answerOf(want)) || !reflect.DeepEqual(got.terms, want.terms) || got.bulk != want.bulk {
+		p, who := plans[rnd.IntN(len(plans))], []string{"a", "b", "c"}[rnd.IntN(3)]
+		q := randomRequest(rnd, now)
+		want, got := m.take(now, mono, who, p, q), script.take(now, mono, who, p, q)
+		if !reflect.DeepEqual(answerOf(got), answerOf(want)) || !reflect.DeepEqual(got.terms, want.terms) || got.bulk != want.bulk || got.spread != want.spread {
 			t.Fatalf("step %d:\nscript %+v\nmodel  %+v", i, got, want)
 		}
 		held = append(held, (&Limiter{}).permits(got)...)
 	}
+}
+
+// randomRequest is mostly for few permits, of a lane that wants little or all.
+func randomRequest(rnd *rand.Rand, now int64) request {
+	q := request{n: 1 + rnd.IntN(9), demand: []int{0, 1 + rnd.IntN(9), rnd.IntN(600), maxPerSecond}[rnd.IntN(4)]}
+	if rnd.IntN(4) == 0 {
+		q.n = 1 + rnd.IntN(400)
+	}
+	if rnd.IntN(2) == 0 {
+		q.from = now + rnd.Int64N(aheadMicros)
+	}
+	return q
 }
 
 // randomPause is mostly short, sometimes hours, and sometimes a step back, in µs.

@@ -29,6 +29,10 @@ const (
 	// its bucket's end, which costs 0.1 s in 60 and never lets more through.
 	bucket = 100 * time.Millisecond
 
+	// cell is how finely a lane's instants are spread out, while several lanes want more than
+	// the pace has room for: what a cell's time has room for is divided among them.
+	cell = 10 * time.Millisecond
+
 	// cautious is how many permits of a lifetime's total one block holds at most: those of
 	// a replica that dies count as used, and these never come back.
 	cautious = 16
@@ -118,6 +122,20 @@ func lateness(seconds, minutes bool, margin float64) time.Duration {
 		late = min(late, max(lateLeast, time.Duration(slack/2*float64(second))))
 	}
 	return late
+}
+
+// startOfCount is the first instant that counts on the same days as one at a time in µs:
+// by the edges of midnight, see edge.
+func startOfCount(micros int64) int64 {
+	into := (micros + utcOffset*1_000_000) % day.Microseconds()
+	first := edge.Microseconds()
+	switch last := (day - edge).Microseconds(); {
+	case into < first:
+		first = 0
+	case into >= last:
+		first = last
+	}
+	return micros - into + first
 }
 
 // dateOf is the calendar date in China at a time in µs since 1970, as days since then.

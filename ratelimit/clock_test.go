@@ -74,19 +74,19 @@ func TestWithheldWindow(t *testing.T) {
 				eachKeeper(t, func(t *testing.T, k keeper) {
 					now, mono, p := at(t, noon), int64(0), planOf(0, limit)
 					for _, who := range []string{"a", "b"} {
-						k.take(now, mono, who, p, 1)
+						k.take(now, mono, who, p, allOf(1))
 					}
 					trouble(k, &now)
-					if g := k.take(now, mono, "a", p, 1); g.wait != wait {
+					if g := k.take(now, mono, "a", p, allOf(1)); g.wait != wait {
 						t.Fatalf("the first to ask waits %v, not %v", g.wait, wait)
 					}
 					now, mono = now+ms(500), mono+ms(500)
-					if g := k.take(now, mono, "b", p, 1); g.wait != max(0, wait-500*time.Millisecond) {
+					if g := k.take(now, mono, "b", p, allOf(1)); g.wait != max(0, wait-500*time.Millisecond) {
 						t.Errorf("the second waits %v", g.wait)
 					}
 					now, mono = now+wait.Microseconds(), mono+wait.Microseconds()
 					for _, who := range []string{"a", "b", "new"} {
-						if g := k.take(now, mono, who, p, 1); len(g.instants) != 1 {
+						if g := k.take(now, mono, who, p, allOf(1)); len(g.instants) != 1 {
 							t.Errorf("%s waits for %v after the window", who, g.wait)
 						}
 					}
@@ -101,16 +101,16 @@ func TestRegressedData(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		k := newScripted(t, rdb)
 		now, p := at(t, noon), planOf(0, Limit{PerSecond: 10})
-		k.take(now, 0, "a", p, 1)
+		k.take(now, 0, "a", p, allOf(1))
 		copied, err := rdb.HGetAll(t.Context(), stateKey(testApp, "a")).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
-		k.take(now, 0, "a", p, 3)
+		k.take(now, 0, "a", p, allOf(3))
 		if err := rdb.HSet(t.Context(), stateKey(testApp, "a"), copied).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if g := k.take(now, 0, "a", p, 1); g.wait != 2*second {
+		if g := k.take(now, 0, "a", p, allOf(1)); g.wait != 2*second {
 			t.Errorf("it waits %v", g.wait)
 		}
 	})
@@ -125,7 +125,7 @@ func TestLostLog(t *testing.T) {
 		if err := rdb.Del(t.Context(), logKey(testApp, "a")).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if g := k.take(now, now, "a", p, 1); g.wait < minute {
+		if g := k.take(now, now, "a", p, allOf(1)); g.wait < minute {
 			t.Errorf("it waits %v", g.wait)
 		}
 	})

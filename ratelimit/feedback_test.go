@@ -24,7 +24,7 @@ func TestFeedback(t *testing.T) {
 		gap := func() time.Duration {
 			t.Helper()
 			now += ms(5000)
-			g, err := l.take(t.Context(), l.planFor(testApp, links), 2)
+			g, err := l.take(t.Context(), l.planFor(testApp, links), allOf(2))
 			if err != nil || len(g.instants) != 2 {
 				t.Fatalf("%+v, %v", g, err)
 			}
@@ -96,7 +96,7 @@ func TestLearn(t *testing.T) {
 			Usage{Name: biz, Window: PerDay, Learned: 7, Factor: 1})
 		learn(biz, Learned{Calls: 50, Per: 10 * time.Second})
 		shows(biz, Usage{Name: biz, Window: PerSecond, Learned: 5, Factor: 1})
-		g, err := other.take(t.Context(), other.planFor(testApp, biz), 2)
+		g, err := other.take(t.Context(), other.planFor(testApp, biz), allOf(2))
 		if err != nil || len(g.instants) != 1 || g.terms[0].spacing < ms(200) || g.late > 30*time.Millisecond {
 			t.Errorf("not spaced: %+v, %v", g, err)
 		}

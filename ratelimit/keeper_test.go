@@ -15,7 +15,7 @@ const testApp = "wx0123456789abcdef"
 // keeper is what keeps the windows: the model, or the scripts on some Redis. now is Redis'
 // clock, mono that of the replica who asks.
 type keeper interface {
-	take(now, mono int64, who string, p plan, n int) *grant
+	take(now, mono int64, who string, p plan, q request) *grant
 	giveBack(now int64, permits []*Permit)
 	feedback(now int64, row string)
 	forget()
@@ -44,10 +44,10 @@ func (s *scripted) replica(who string) *Limiter {
 	return s.replicas[who]
 }
 
-func (s *scripted) take(now, mono int64, who string, p plan, n int) *grant {
+func (s *scripted) take(now, mono int64, who string, p plan, q request) *grant {
 	s.t.Helper()
 	s.clock, s.mono = now, mono
-	g, err := s.replica(who).take(s.t.Context(), p, n)
+	g, err := s.replica(who).take(s.t.Context(), p, q)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -86,6 +86,9 @@ func answerOf(g *grant) answer {
 	}
 	return a
 }
+
+// allOf asks for n permits, and for as many more as there are.
+func allOf(n int) request { return request{n: n, demand: maxPerSecond} }
 
 // eachKeeper runs fn against the model, miniredis and a real Redis.
 func eachKeeper(t *testing.T, fn func(t *testing.T, k keeper)) {
@@ -322,7 +325,7 @@ func TestWindows(t *testing.T) {
 func takeAll(k keeper, now int64, who string, p plan, n int) (answer, []*Permit) {
 	all, permits := answer{now: now}, []*Permit(nil)
 	for len(permits) < n {
-		g := k.take(now, now, who, p, n-len(permits))
+		g := k.take(now, now, who, p, allOf(n-len(permits)))
 		if len(g.instants) == 0 {
 			if len(permits) == 0 {
 				return answerOf(g), nil

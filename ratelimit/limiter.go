@@ -52,6 +52,10 @@ type Limiter struct {
 	now  func() int64
 	mono func() int64
 
+	// lease and undo are take and giveBack, but in tests that keep the windows in memory.
+	lease func(context.Context, plan, request) (*grant, error)
+	undo  func(ctx context.Context, permits []*Permit, rests bool) error
+
 	under sync.WaitGroup // what runs in the background
 
 	mu        sync.Mutex
@@ -83,6 +87,7 @@ func NewLimiter(rdb redis.UniversalClient, cfg Config, limits func(app string) m
 		pools: make(map[laneName]*pool), witnesses: make(map[string]*witness),
 	}
 	l.mono = func() int64 { return time.Since(l.start).Microseconds() }
+	l.lease, l.undo = l.take, l.giveBack
 	for _, o := range options {
 		o(l)
 	}
@@ -113,7 +118,7 @@ func (l *Limiter) AtHand(ctx context.Context, app, typ string, n int) []*Permit 
 // Try asks Redis for one permit, past what was leased: over the holds and all windows of
 // the type, or none. An error means that Redis did not answer properly, and nothing else.
 func (l *Limiter) Try(ctx context.Context, app, typ string) (Decision, error) {
-	g, err := l.take(ctx, l.planFor(app, typ), 1)
+	g, err := l.take(ctx, l.planFor(app, typ), request{n: 1})
 	if err != nil {
 		return Decision{}, l.named(err, app, typ)
 	}
@@ -249,7 +254,7 @@ func (l *Limiter) giveBackLater(ctx context.Context, permits []*Permit) {
 func (l *Limiter) giveBackWorthwhile(ctx context.Context, permits []*Permit, rests bool) error {
 	now := time.Now()
 	worth := slices.DeleteFunc(slices.Clone(permits), func(p *Permit) bool { return !p.worthGivingBack(now) })
-	return l.giveBack(ctx, worth, rests)
+	return l.undo(ctx, worth, rests)
 }
 
 func (l *Limiter) named(err error, app, typ string) error {

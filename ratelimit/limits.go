@@ -10,7 +10,8 @@ import (
 )
 
 // Limit is what may be sent of one type or group. Zero means that there is no such
-// limit; in an override it means that the default stays.
+// limit; in an override it means that the default stays, as a configuration says by leaving
+// the key out.
 type Limit struct {
 	PerSecond   int   `yaml:"per_second,omitempty" json:"per_second,omitempty"`   // calls in any sliding second
 	PerMinute   int   `yaml:"per_minute,omitempty" json:"per_minute,omitempty"`   // calls in any sliding minute
@@ -28,19 +29,26 @@ const (
 	maxConcurrency = 10_000
 )
 
-// Validate reports every field that is negative or impossibly large, by its YAML key.
-func (l Limit) Validate() error {
-	var errs []error
-	for _, f := range []struct {
-		key        string
-		value, max int64
-	}{
+// limitField is one field of a limit, by its YAML key.
+type limitField struct {
+	key        string
+	value, max int64
+}
+
+func (l Limit) fields() []limitField {
+	return []limitField{
 		{"per_second", int64(l.PerSecond), maxPerSecond},
 		{"per_minute", int64(l.PerMinute), maxPerMinute},
 		{"per_day", l.PerDay, maxCount},
 		{"total", l.Total, maxCount},
 		{"concurrency", int64(l.Concurrency), maxConcurrency},
-	} {
+	}
+}
+
+// Validate reports every field that is negative or impossibly large, by its YAML key.
+func (l Limit) Validate() error {
+	var errs []error
+	for _, f := range l.fields() {
 		if f.value < 0 {
 			errs = append(errs, fmt.Errorf("%s: %d is negative; leave it out to keep the default", f.key, f.value))
 		} else if f.value > f.max {
@@ -48,6 +56,17 @@ func (l Limit) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ValidatePresent reports a field, by its YAML key, that was set to 0: it would silently
+// mean the default. A limit cannot be lifted, only replaced by the figure that WeChat grants.
+func (l Limit) ValidatePresent(key string) error {
+	for _, f := range l.fields() {
+		if f.key == key && f.value == 0 {
+			return errors.New("0 is not a limit: leave the key out to keep the default, or write what WeChat grants; a limit cannot be lifted")
+		}
+	}
+	return nil
 }
 
 // over returns l with the fields that o sets.

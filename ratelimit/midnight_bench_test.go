@@ -46,7 +46,7 @@ func (n *night) pass(b *testing.B) {
 		if a.next >= end {
 			break
 		}
-		g := n.keeper.take(a.next, a.next, a.who, n.plan, a.size)
+		g := n.keeper.take(a.next, a.next, a.who, n.plan, allOf(a.size))
 		if len(g.instants) == 0 {
 			a.next += max(roundTrip, min(g.wait, askAgain).Microseconds())
 			continue

@@ -14,14 +14,17 @@ type model struct {
 }
 
 type modelRow struct {
-	epoch, seq, lost, folded        int64
-	next                            int64
+	epoch, seq, lost, folded int64
+	slots
 	log                             []modelBucket
 	date, used, tomorrow, yesterday int64
 	total                           int64
-	active                          map[string]int64
+	lanes                           map[string]modelLane
 	rowState                        // only what WeChat told, and the factor
 }
+
+// modelLane is when a lane asked last, and what it can use.
+type modelLane struct{ asked, demand int64 }
 
 type modelBucket struct{ bucket, count int64 }
 
@@ -45,7 +48,7 @@ func newModel() *model {
 
 func (m *model) row(name string) *modelRow {
 	if m.rows[name] == nil {
-		m.rows[name] = &modelRow{active: map[string]int64{}}
+		m.rows[name] = &modelRow{lanes: map[string]modelLane{}}
 	}
 	return m.rows[name]
 }
@@ -60,7 +63,7 @@ func (s *modelRow) logged() (sum int64) {
 // load lets pass what has passed at now. r tells the limits in force.
 func (s *modelRow) load(r pacedRow, now int64) {
 	if r.spacing > 0 {
-		s.next = min(s.next, now+aheadMicros+r.spacing.Microseconds())
+		s.slots.load(r.spacing.Microseconds(), now)
 	}
 	if r.minute > 0 && len(s.log) > 0 {
 		if s.log[len(s.log)-1].bucket > (now+2*aheadMicros)/bucketMicros {
@@ -99,17 +102,27 @@ func (s *modelRow) loadEpoch(m memory, leapt bool, now int64) {
 	}
 }
 
-// share is how many permits the replica may have at once.
-func (s *modelRow) share(r pacedRow, now int64, who string, n int64) int64 {
-	s.active[who] = now
-	for id, at := range s.active {
-		if at < now-secondMicros || at > now {
-			delete(s.active, id)
+// share is how many permits the lane may have at once.
+func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int) int64 {
+	if demand > 0 {
+		s.lanes[who] = modelLane{now, int64(demand)}
+	}
+	demands := []int64{int64(demand)}
+	for id, l := range s.lanes {
+		switch {
+		case l.asked < now-secondMicros || l.asked > now:
+			delete(s.lanes, id)
+		case id != who:
+			demands = append(demands, l.demand)
 		}
 	}
-	k := int64(len(s.active))
-	if r.spacing > 0 {
-		n = min(n, stretch.Microseconds()/r.spacing.Microseconds()/k)
+	k := int64(len(demands))
+	if r.spacing > 0 && demand > 0 {
+		rate, contended := maxMinShare(1e6/float64(r.spacing.Microseconds()), demands)
+		n = min(n, int64(math.Floor(float64(stretch.Microseconds())*rate/1e6)))
+		if contended && k > 1 {
+			s.step, s.saturated = 1e6/rate/float64(r.spacing.Microseconds()), float64(demand) <= rate
+		}
 	}
 	if r.minute > 0 {
 		n = min(n, (r.minute-s.logged())/4/k)
@@ -135,10 +148,12 @@ func (s *modelRow) nearMidnight(now int64) (late, early bool) {
 }
 
 // waits tells how long each window of the row has no room at now.
-func (s *modelRow) waits(r pacedRow, now int64) [4]int64 {
+func (s *modelRow) waits(r pacedRow, now int64, alone bool) [4]int64 {
 	var w [4]int64
 	if r.spacing > 0 {
-		w[0] = s.next - aheadMicros - now
+		if _, _, free := s.pick(now, 0)(); !alone || !free {
+			w[0] = s.slots.next - aheadMicros - now
+		}
 		if s.lost > 0 {
 			w[0] = max(w[0], s.lost+2*secondMicros-now)
 		}
@@ -176,9 +191,6 @@ func (s *modelRow) kept(r pacedRow, reserve float64, now int64) bool {
 }
 
 func (s *modelRow) count(r pacedRow, now, at int64) {
-	if r.spacing > 0 {
-		s.next = at + r.spacing.Microseconds()
-	}
 	if r.minute > 0 {
 		b := at / bucketMicros
 		if n := len(s.log); n > 0 && s.log[n-1].bucket >= b {
@@ -204,28 +216,28 @@ func (s *modelRow) count(r pacedRow, now, at int64) {
 
 // take is what the script does, around it what the limiter does. mono is the replica's
 // own clock.
-func (m *model) take(now, mono int64, who string, p plan, n int) *grant {
+func (m *model) take(now, mono int64, who string, p plan, q request) *grant {
 	if m.witnesses[who] == nil {
 		m.witnesses[who] = newWitness()
 	}
-	g, leapt := m.takeOnce(now, mono, who, p, n)
+	g, leapt := m.takeOnce(now, mono, who, p, q)
 	if leapt {
 		m.giveBack(now, (&Limiter{}).permits(g))
-		g, _ = m.takeOnce(now, mono, who, p, n)
+		g, _ = m.takeOnce(now, mono, who, p, q)
 	}
 	return g
 }
 
-func (m *model) takeOnce(now, mono int64, who string, p plan, n int) (g *grant, leapt bool) {
+func (m *model) takeOnce(now, mono int64, who string, p plan, q request) (g *grant, leapt bool) {
 	memories, leaps := m.witnesses[who].recall(p.rows)
-	g = m.script(now, who, p, n, memories, leaps)
+	g = m.script(now, who, p, q, memories, leaps)
 	leapt, g.lo = m.witnesses[who].note(leaps, mono, mono+1, g)
 	return g, leapt
 }
 
-func (m *model) script(now int64, who string, p plan, n int, memories []memory, leaps int64) *grant {
+func (m *model) script(now int64, who string, p plan, q request, memories []memory, leaps int64) *grant {
 	g, rows := &grant{plan: p, now: now}, slices.Clone(p.rows)
-	block := int64(n)
+	block, paced := int64(q.n), []int{}
 	for i := range rows {
 		s := m.row(rows[i].name)
 		var micros int64
@@ -233,29 +245,49 @@ func (m *model) script(now int64, who string, p plan, n int, memories []memory, 
 		rows[i].spacing = time.Duration(micros) * time.Microsecond
 		s.loadEpoch(memories[i], memories[i].leaps != leaps, now)
 		s.load(rows[i], now)
-		block = min(block, s.share(rows[i], now, who, block))
+		block = min(block, s.share(rows[i], now, who, block, q.demand))
+		if micros > 0 {
+			paced = append(paced, i)
+		}
+	}
+	var alone *slots // of the only row that has instants
+	var pick func() (slot, i int64, ok bool)
+	if len(paced) == 1 {
+		alone = &m.row(rows[paced[0]].name).slots
+		pick = alone.start(now, q.from)
 	}
 	for int64(len(g.instants)) < block {
 		var wait int64
 		at := now
 		for i, r := range rows {
-			for kind, w := range m.row(r.name).waits(r, now) {
+			for kind, w := range m.row(r.name).waits(r, now, alone != nil) {
 				if w > wait {
 					wait, g.window = w, p.rows[i].window(int64(kind+1))
 				}
 			}
 			if r.spacing > 0 {
-				at = max(at, m.row(r.name).next)
+				at = max(at, m.row(r.name).slots.next)
 			}
 		}
 		if wait > 0 {
 			g.wait = time.Duration(wait) * time.Microsecond
 			break
 		}
+		if alone != nil {
+			slot, i, ok := pick()
+			if !ok {
+				break
+			}
+			at = alone.take(slot, i)
+		}
 		kept := false
 		for _, r := range rows {
-			m.row(r.name).count(r, now, at)
-			kept = kept || m.row(r.name).kept(r, p.reserve, now)
+			s := m.row(r.name)
+			if alone == nil && r.spacing > 0 {
+				s.slots.next = at + r.spacing.Microseconds()
+			}
+			s.count(r, now, at)
+			kept = kept || s.kept(r, p.reserve, now)
 		}
 		g.instants = append(g.instants, at)
 		if !kept {
@@ -264,11 +296,19 @@ func (m *model) script(now int64, who string, p plan, n int, memories []memory, 
 	}
 	if len(g.instants) > 0 {
 		g.wait, g.window = 0, Window{}
+		if alone != nil {
+			g.spread = int64(math.Floor(alone.step * float64(alone.gap)))
+		}
 	}
 	for _, r := range rows {
 		s := m.row(r.name)
 		if len(g.instants) > 0 {
 			s.seq++
+		}
+		if alone != nil && r.spacing > 0 {
+			alone.save(now)
+		} else {
+			s.taken = nil
 		}
 		g.terms = append(g.terms, terms{s.epoch, s.seq, r.spacing.Microseconds(), r.minute, r.day})
 	}
@@ -288,8 +328,8 @@ func (m *model) giveBack(now int64, permits []*Permit) {
 }
 
 func (s *modelRow) giveBack(now int64, p *Permit, t terms, total int64) {
-	if s.seq == t.seq && t.spacing > 0 && s.next == p.instant+t.spacing {
-		s.next = p.instant
+	if s.seq == t.seq && t.spacing > 0 && s.slots.next == p.instant+t.spacing {
+		s.slots.next = p.instant
 	}
 	if own := p.instant / bucketMicros; t.minute > 0 && !p.old && t.seq > s.folded && free(own) > now {
 		i := slices.IndexFunc(s.log, func(b modelBucket) bool { return b.bucket >= own })

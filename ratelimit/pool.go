@@ -11,13 +11,16 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// How many permits a pool asks for at once. It begins with few, since most lanes have
-// little to do, and doubles with each block that was used up. The script grants no more
-// than the replica's share.
+// How many permits a pool asks for at once: first a few, since most lanes have little to
+// do, then by demand (see [demandEstimator.nextRequest]). The script grants no more than the lane's share.
 const (
-	firstBlock = 2
+	firstBlock = 4
 	mostBlock  = 512
 )
+
+// leastRenewed is the least block that is renewed before it has been used up. Most lanes
+// with a smaller one need no more, and others wait for one round trip.
+const leastRenewed = 4
 
 // pool is the stock of one (app, type) on this replica: permits that were leased in a
 // block and wait for their instants. It asks Redis for the next block before the stock
@@ -29,17 +32,21 @@ type pool struct {
 	recalls atomic.Int64 // raised by each recall: permits that were handed out before are stale
 
 	mu      sync.Mutex
-	stock   []*Permit     // guarded by mu, as is all below; by instant
-	asking  *question     // under way; nil when none is
-	askFrom time.Time     // not to be asked before: what the last answer said
-	size    int           // of the next block
-	gap     time.Duration // between two instants of the last block; 0 when they have none
-	pace    *rate.Limiter // keeps permits that are late together from leaving together
-	waiting int           // callers in next
-	resting bool          // nobody wants permits: those that come are given back
-	changed chan struct{} // closed when the stock changed otherwise than by handing out
-	returns []*Permit     // came too late: to be given back, for what was counted with them
-	sweeper *time.Timer   // gives back what nobody came for; nil while there is nothing
+	stock   []*Permit       // guarded by mu, as is all below; by instant
+	asking  *question       // under way; nil when none is
+	askFrom time.Time       // not to be asked before: what the last answer said
+	demand  demandEstimator // what the lane can use
+	gap     time.Duration   // the least distance of two instants; 0 when they have none
+	late    time.Duration   // how late the permits of the last block may be used
+	span    time.Duration   // between the first and the last instant of the last block
+	spread  bool            // the instants of the last block are spread out
+	rate    float64         // permits used a second, when the last block was asked for
+	pace    *rate.Limiter   // keeps permits that are late together from leaving together
+	waiting int             // callers in next
+	resting bool            // nobody wants permits: those that come are given back
+	changed chan struct{}   // closed when the stock changed otherwise than by handing out
+	returns []*Permit       // came too late: to be given back, for what was counted with them
+	sweeper *time.Timer     // gives back what nobody came for; nil while there is nothing
 }
 
 // question is one block being asked for.
@@ -49,18 +56,23 @@ type question struct {
 }
 
 func newPool(l *Limiter, app, typ string) *pool {
-	return &pool{limiter: l, app: app, typ: typ, size: firstBlock, changed: make(chan struct{}), resting: true}
+	return &pool{limiter: l, app: app, typ: typ, changed: make(chan struct{}), resting: true}
 }
 
 // next waits for a permit until its instant is no further away than early. wake makes it
 // ask again at once when it was told to wait.
 func (q *pool) next(ctx context.Context, wake <-chan struct{}, early time.Duration) (*Permit, error) {
 	q.enter()
-	defer q.leave(ctx)
+	waited := false
+	defer func() { q.leave(ctx, waited) }()
 	for {
 		p, s := q.look(ctx, early)
 		if p != nil {
 			return p, nil
+		}
+		if !waited {
+			waited = true
+			q.noteWait()
 		}
 		woken, open, err := s.pause(ctx, wake)
 		if err != nil {
@@ -130,10 +142,20 @@ func (q *pool) enter() {
 	q.resting = false
 }
 
+// noteWait notes that a caller has to wait for its permit.
+func (q *pool) noteWait() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.demand.beginWait(time.Now())
+}
+
 // leave ends a caller's wait. The last one to give up leaves nothing behind.
-func (q *pool) leave(ctx context.Context) {
+func (q *pool) leave(ctx context.Context, waited bool) {
 	q.mu.Lock()
 	q.waiting--
+	if waited {
+		q.demand.endWait(time.Now())
+	}
 	last := q.waiting == 0
 	q.mu.Unlock()
 	if last && ctx.Err() != nil {
@@ -186,6 +208,7 @@ func (q *pool) look(ctx context.Context, early time.Duration) (*Permit, spell) {
 		return nil, spell{until: now.Add(q.gap / catchUp), changed: q.changed}
 	}
 	q.stock = q.stock[1:]
+	q.demand.countUsed(now, p.At)
 	return p, spell{}
 }
 
@@ -196,21 +219,18 @@ const (
 	bunch   = 5 * time.Millisecond
 )
 
-// renewAt is when the next block is to be asked for, of a stock that is not empty. The
-// first block is not renewed: most of the time nobody needs more.
+// renewAt is when the next block is to be asked for, of a stock that is not empty: shortly
+// before it ends, by its instants and by the rate at which permits were used. A small block
+// is not renewed: most of the time nobody needs more.
 func (q *pool) renewAt(now time.Time) time.Time {
-	far := now.Add(time.Hour)
-	if q.size <= 2*firstBlock {
-		return far
+	if q.rate == 0 || !q.spread && q.demand.granted < leastRenewed {
+		return now.Add(time.Hour)
 	}
-	last := q.stock[len(q.stock)-1].At
-	if q.gap == 0 {
-		if len(q.stock) > q.size/8 {
-			return far
-		}
-		return q.askFrom
+	last, end := q.stock[len(q.stock)-1].At, now.Add(durationOf(len(q.stock), q.rate))
+	if q.spread || last.After(end) {
+		end = last
 	}
-	at := last.Add(-renewal)
+	at := end.Add(-renewalLead(max(q.span, durationOf(q.demand.granted, q.rate))))
 	if possible := last.Add(q.gap - ahead); possible.After(at) {
 		at = possible // before, there is no instant to be had
 	}
@@ -220,8 +240,12 @@ func (q *pool) renewAt(now time.Time) time.Time {
 	return at
 }
 
-// dropStale takes out the permits that nobody came for in time. Whoever lets them pass
-// needs smaller blocks.
+// durationOf is how long n permits last at a rate.
+func durationOf(n int, rate float64) time.Duration {
+	return time.Duration(float64(n) / rate * float64(time.Second))
+}
+
+// dropStale takes out the permits that nobody came for in time.
 func (q *pool) dropStale(now time.Time) {
 	n := 0
 	for n < len(q.stock) && !q.stock[n].Fresh(now) {
@@ -232,18 +256,23 @@ func (q *pool) dropStale(now time.Time) {
 	}
 	q.returns = append(q.returns, q.stock[:n]...)
 	q.stock = q.stock[n:]
-	if q.gap == 0 {
-		q.size = max(firstBlock, q.size/2)
-	}
+	q.demand.countStale(n, now, q.spread)
 }
 
 // ask starts to ask for the next block, unless the limiter has been closed.
 func (q *pool) ask(ctx context.Context) {
 	ask := &question{done: make(chan struct{})}
-	n := q.size
+	now := time.Now()
+	wanted := q.demand.nextRequest(now, q.gap, q.late, q.spread)
+	if rate := q.demand.useRate(now); rate > 0 {
+		q.rate = rate
+	}
+	if n := len(q.stock); n > 0 {
+		wanted.from = q.stock[n-1].instant
+	}
 	if q.limiter.background(ctx, func(ctx context.Context) {
 		defer close(ask.done)
-		g, err := q.limiter.take(ctx, q.limiter.planFor(q.app, q.typ), n)
+		g, err := q.limiter.lease(ctx, q.limiter.planFor(q.app, q.typ), wanted)
 		ask.err = q.limiter.named(err, q.app, q.typ)
 		q.answered(ctx, g)
 	}) {
@@ -273,7 +302,10 @@ func (q *pool) answered(ctx context.Context, g *grant) {
 		p.pool, p.recalls = q, recalls
 	}
 	q.stock = append(q.stock, block...)
-	q.size = min(mostBlock, 2*len(block))
+	slices.SortStableFunc(q.stock, byInstant) // a block may fill the gaps of the one before
+	q.demand.beginBlock(len(block), time.Now())
+	q.late, q.spread = g.late, g.spread > 0
+	q.span = block[len(block)-1].At.Sub(block[0].At)
 	q.setPace(g)
 	q.sweepIn(sweepAfter)
 }
@@ -333,17 +365,20 @@ func (q *pool) release(p *Permit, now time.Time) bool {
 	if q.resting || now.Sub(p.At) > sweepAfter || p.recalls != q.recalls.Load() {
 		return false
 	}
+	q.demand.countReturned(now)
 	again := &Permit{At: p.At, lease: p.lease, pool: q, recalls: p.recalls, kept: p.kept, instant: p.instant, again: true}
 	q.sweepIn(sweepAfter)
 	if !p.Fresh(now) {
 		q.returns = append(q.returns, again)
 		return true
 	}
-	i, _ := slices.BinarySearchFunc(q.stock, p.instant, func(s *Permit, at int64) int { return cmp.Compare(s.instant, at) })
+	i, _ := slices.BinarySearchFunc(q.stock, again, byInstant)
 	q.stock = slices.Insert(q.stock, i, again)
 	q.signal()
 	return true
 }
+
+func byInstant(a, b *Permit) int { return cmp.Compare(a.instant, b.instant) }
 
 // signal wakes whoever waits. The caller holds mu.
 func (q *pool) signal() {
@@ -354,7 +389,7 @@ func (q *pool) signal() {
 // empty takes out the stock and begins anew.
 func (q *pool) empty() []*Permit {
 	stock := append(q.returns, q.stock...)
-	q.stock, q.returns, q.size, q.askFrom = nil, nil, firstBlock, time.Time{}
+	q.stock, q.returns, q.askFrom = nil, nil, time.Time{}
 	if q.sweeper != nil {
 		q.sweeper.Stop()
 		q.sweeper = nil

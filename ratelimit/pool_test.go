@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -231,6 +232,67 @@ func TestBlocksGrowWithDemand(t *testing.T) {
 	}
 }
 
+// TestSharesByDemand has lanes of a limit of 1,000 tell their demands, and looks at the block
+// of the last one: how many permits, and how far apart.
+func TestSharesByDemand(t *testing.T) {
+	const all = maxPerSecond
+	for _, tt := range []struct {
+		name    string
+		demands []int
+		want    int   // permits
+		spread  int64 // µs between them
+	}{
+		{"what is left", []int{50, all}, 332, 1052},
+		{"what it wants", []int{all, 50}, 17, 20_000},
+		{"an equal part", []int{all, all, all}, 116, 3000},
+		{"an equal part of what two leave", []int{100, 300, all, all}, 105, 3333},
+		{"what it wants, since there is enough", []int{100, 300, 400}, 140, 0},
+		{"nobody else", []int{all}, 350, 0},
+		{"little", []int{all, 1}, 1, 1_000_000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			eachKeeper(t, func(t *testing.T, k keeper) {
+				now, p := at(t, noon), planOf(0, Limit{PerSecond: 1000})
+				var g *grant
+				for i, demand := range tt.demands {
+					n := 1
+					if i == len(tt.demands)-1 {
+						n = 999
+					}
+					g = k.take(now, now, string(rune('a'+i)), p, request{n: n, demand: demand})
+				}
+				if len(g.instants) != tt.want || g.spread != tt.spread {
+					t.Fatalf("%d permits, %d µs apart; want %d, %d µs apart", len(g.instants), g.spread, tt.want, tt.spread)
+				}
+				last := g.instants[len(g.instants)-1] - g.instants[0]
+				if due := max(tt.spread, 1000) * int64(tt.want-1); tt.want > 1 && (last-due > 2*cell.Microseconds() || due-last > 2*cell.Microseconds()) {
+					t.Errorf("spread over %d µs, want about %d", last, due)
+				}
+			})
+		})
+	}
+}
+
+// TestSpreadOutInstantsAreFilled: what one lane's instants leave free goes to the next one
+// that asks, and no slot to two.
+func TestSpreadOutInstantsAreFilled(t *testing.T) {
+	eachKeeper(t, func(t *testing.T, k keeper) {
+		now, p, all := at(t, noon), planOf(0, Limit{PerSecond: 1000}), []int64(nil)
+		for _, who := range []string{"a", "b", "a", "b", "a", "b", "a", "b"} {
+			all = append(all, k.take(now, now, who, p, allOf(999)).instants...)
+		}
+		slices.Sort(all)
+		for i := 1; i < len(all); i++ {
+			if apart := all[i] - all[i-1]; apart != 1000 {
+				t.Fatalf("instants %d and %d of %d are %d µs apart", i-1, i, len(all), apart)
+			}
+		}
+		if first, last := all[0]-now, all[len(all)-1]-now; first != 0 || last != aheadMicros {
+			t.Errorf("from %d to %d µs", first, last)
+		}
+	})
+}
+
 func TestShares(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -257,7 +319,7 @@ func TestShares(t *testing.T) {
 					if i == len(tt.asked)-1 {
 						n = tt.n
 					}
-					got = len(k.take(now, now, who, p, n).instants)
+					got = len(k.take(now, now, who, p, allOf(n)).instants)
 				}
 				if got != tt.want {
 					t.Errorf("%d, want %d", got, tt.want)

@@ -144,7 +144,11 @@ func (s *schedule) trouble(stepping bool) {
 }
 
 func (s *schedule) take(who string, n int) {
-	g := s.keeper.take(s.real+s.offset, s.real+s.skew[who], who, s.plan, n)
+	q := request{n: n, demand: []int{1, 5, 50, maxPerSecond}[s.rnd.IntN(4)]}
+	if n > 1 && s.rnd.IntN(2) == 0 {
+		q.from = s.real + s.offset + s.rnd.Int64N(aheadMicros)
+	}
+	g := s.keeper.take(s.real+s.offset, s.real+s.skew[who], who, s.plan, q)
 	if len(g.instants) == 0 && g.wait < minute+second && s.rnd.IntN(2) == 0 {
 		s.real += g.wait.Microseconds() // asks again as soon as it may
 	}

@@ -16,7 +16,7 @@ func BenchmarkAcquireInStock(b *testing.B) {
 	l := NewLimiter(rdb, DefaultConfig(), func(string) map[string]Limit {
 		return map[string]Limit{"send:template": {PerDay: maxCount}}
 	})
-	g, err := l.take(b.Context(), l.planFor(testApp, "send:template"), 1)
+	g, err := l.take(b.Context(), l.planFor(testApp, "send:template"), request{n: 1})
 	if err != nil || len(g.instants) != 1 {
 		b.Fatalf("%+v, %v", g, err)
 	}
@@ -44,7 +44,6 @@ func stockUp(q *pool, g *grant) {
 	endless.late = time.Hour
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.size = firstBlock // which is not renewed
 	for range 10_000 {
 		q.stock = append(q.stock, &Permit{At: time.Now(), lease: &endless, pool: q, recalls: q.recalls.Load(), instant: g.instants[0]})
 	}

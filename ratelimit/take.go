@@ -1,7 +1,6 @@
 package ratelimit
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ type grant struct {
 	now      int64   // Redis' clock, µs since 1970
 	instants []int64 // the same clock; never before now
 	bulk     int     // how many of them, from the first, bulk tasks may use
+	spread   int64   // µs between the instants of a lane that shares a scarce pace; 0: as close as they may be
 	wait     time.Duration
 	window   Window
 	hold     *Hold
@@ -55,27 +55,38 @@ func (g *grant) seq() int64 {
 	return g.terms[0].seq
 }
 
-// take asks for up to n permits in one round trip. When Redis' clock turns out to have
-// leapt it asks again, which has a window withheld.
-func (l *Limiter) take(ctx context.Context, p plan, n int) (*grant, error) {
-	g, leapt, err := l.takeOnce(ctx, p, n)
+// request is what a lane asks for.
+type request struct {
+	n      int   // permits, at most
+	demand int   // permits a second that the lane can use; 0: not to be shared with
+	from   int64 // the last instant that the lane holds, Redis' clock, µs; 0: none
+}
+
+// laneID names a lane of this replica among those that draw on the same rows.
+func (l *Limiter) laneID(p plan) string { return l.id + "/" + p.typ }
+
+// take asks for permits in one round trip. When Redis' clock turns out to have leapt it
+// asks again, which has a window withheld.
+func (l *Limiter) take(ctx context.Context, p plan, r request) (*grant, error) {
+	g, leapt, err := l.takeOnce(ctx, p, r)
 	if err != nil || !leapt {
 		return g, err
 	}
 	_ = l.giveBack(ctx, l.permits(g), false) // else they stay counted
-	g, leapt, err = l.takeOnce(ctx, p, n)
+	g, leapt, err = l.takeOnce(ctx, p, r)
 	if err == nil && leapt {
 		err = errors.New("the clock of Redis keeps leaping")
 	}
 	return g, err
 }
 
-func (l *Limiter) takeOnce(ctx context.Context, p plan, n int) (g *grant, leapt bool, err error) {
+func (l *Limiter) takeOnce(ctx context.Context, p plan, q request) (g *grant, leapt bool, err error) {
 	w := l.witnessOf(p.app)
 	memories, leaps := w.recall(p.rows)
 	args := []any{
-		l.now(), l.id, n, ahead.Microseconds(), stretch.Microseconds(),
+		l.now(), l.laneID(p), q.n, ahead.Microseconds(), stretch.Microseconds(),
 		bucket.Microseconds(), keep.Microseconds(), edge.Microseconds(), cautious,
+		q.demand, q.from, cell.Microseconds(),
 	}
 	for i, r := range p.rows {
 		m, leapt := memories[i], 0
@@ -110,8 +121,8 @@ func decodeGrant(p plan, scopes []string, reply []any) (*grant, error) {
 	}
 	g, rows := &grant{plan: p}, termsPerRow*len(p.rows)
 	switch {
-	case len(nums) > 3+rows && nums[0] == 1:
-		g.now, g.bulk, nums = nums[1], int(nums[2]), nums[3:]
+	case len(nums) > 4+rows && nums[0] == 1:
+		g.now, g.bulk, g.spread, nums = nums[1], int(nums[2]), nums[3], nums[4:]
 		g.instants = nums[rows:]
 	case len(nums) == 5+rows && nums[0] == 0 && nums[3] >= 1 && int(nums[3]) <= len(p.rows):
 		g.now, g.wait = nums[1], time.Duration(nums[2])*time.Microsecond
@@ -159,46 +170,4 @@ func (r pacedRow) window(kind int64) Window {
 	default:
 		return Window{r.name, Total, r.limit.Total}
 	}
-}
-
-// giveBack undoes takes. Permits that were taken on the same terms go in one command. A
-// replica that rests is no longer counted among those that draw on the rows.
-func (l *Limiter) giveBack(ctx context.Context, permits []*Permit, rests bool) error {
-	slices.SortFunc(permits, func(a, b *Permit) int {
-		return cmp.Or(cmp.Compare(b.lease.seq(), a.lease.seq()), cmp.Compare(b.instant, a.instant))
-	})
-	for len(permits) > 0 {
-		first := permits[0]
-		var batch, rest []*Permit
-		for _, p := range permits {
-			if p.sameTerms(first) {
-				batch = append(batch, p)
-			} else {
-				rest = append(rest, p)
-			}
-		}
-		if err := l.giveBackBatch(ctx, batch, rests); err != nil {
-			return fmt.Errorf("give back permits for %s of %s: %w", first.lease.plan.typ, first.lease.plan.app, err)
-		}
-		permits = rest
-	}
-	return nil
-}
-
-func (l *Limiter) giveBackBatch(ctx context.Context, batch []*Permit, rests bool) error {
-	g, id := batch[0].lease, ""
-	if rests {
-		id = l.id
-	}
-	args := []any{l.now(), id, bucket.Microseconds(), keep.Microseconds(), edge.Microseconds(), len(g.terms)}
-	for i, t := range g.terms {
-		if batch[0].old {
-			t.minute = 0
-		}
-		args = append(args, t.epoch, t.seq, batch[len(batch)-1].lease.terms[i].seq, t.spacing, t.minute, t.day, g.plan.rows[i].total)
-	}
-	for _, p := range batch {
-		args = append(args, p.instant, p.lease.now)
-	}
-	return l.runOnce(ctx, g.plan.keys(), args)
 }

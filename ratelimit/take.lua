@@ -2,26 +2,31 @@
 --
 -- KEYS  1 hold of the whole app   2 hold of the type
 --       then three a row: its state (a hash), the log of its minute (a list
---       "bucket:count"), the replicas that draw on it (a sorted set by when they asked)
--- ARGV  1 now, µs (0: Redis' own clock)   2 the replica's id   3 n   4 ahead, µs
+--       "bucket:count"), the lanes that draw on it (a sorted set of "id demand" by when
+--       they asked)
+-- ARGV  1 now, µs (0: Redis' own clock)   2 the lane's id   3 n   4 ahead, µs
 --       5 block, µs   6 bucket, µs   7 keep, µs   8 edge, µs   9 most of a lifetime at once
+--       10 the lane's demand, permits a second (0: it asks once and is not counted among
+--       the lanes)   11 the last instant that the lane holds, µs (0: none)   12 cell, µs
 --       then eight a row: spacing in µs, minute's allowance, day's limit, lifetime's limit
 --       (0: no such window), the part of the day's limit that bulk may use, and what the
 --       replica knows of the row: its epoch, its sequence, whether Redis' clock has leapt since
--- Reply {1, now, bulk, row…, instant…}      granted, at these instants of Redis' clock, µs;
---                                           the first `bulk` of them also for bulk tasks
+-- Reply {1, now, bulk, spread, row…, instant…}   granted, at these instants of Redis' clock, µs;
+--                                           the first `bulk` of them also for bulk tasks;
+--                                           spread: µs between them, 0 when not spread out
 --       {0, now, wait, row, window, row…}   nothing now; ask again after wait µs; which
 --                                           row (1…) and window (1 second … 4 lifetime) binds
 --       {2, now, hold, field, value…}       held, by the hold of KEYS[hold]
 --       where row… is five numbers a row: its epoch and sequence, and its spacing, minute's
 --       allowance and day's limit as they are in force
-local DAY, UTC8, SECOND = 86400000000, 28800000000, 1000000
+local DAY, UTC8, SECOND, INSATIABLE = 86400000000, 28800000000, 1000000, 1000000
 
 local function num(v) return tonumber(v) or 0 end
 local function int(v) return string.format('%.0f', v) end
 
 local now, me, n, ahead, block = num(ARGV[1]), ARGV[2], num(ARGV[3]), num(ARGV[4]), num(ARGV[5])
 local bucket, keep, edge, cautious = num(ARGV[6]), num(ARGV[7]), num(ARGV[8]), num(ARGV[9])
+local demand, from, cell = num(ARGV[10]), num(ARGV[11]), num(ARGV[12])
 if now == 0 then
   local t = redis.call('TIME')
   now = num(t[1]) * 1000000 + num(t[2])
@@ -83,6 +88,25 @@ local function load_second(r, v)
   if r.next > furthest then r.next, r.dirty = furthest, true end
 end
 
+-- Instants that were spread out leave slots free between them. The field `cells` tells how
+-- many slots of each cell, a run of slots, are taken: "origin spacing next first taken…",
+-- of the cells from the first on; those before it count as full. It holds as long as
+-- spacing and next do; without it every slot before next is taken.
+local function load_cells(r, v)
+  r.origin, r.first, r.cells = math.max(now, r.next), 0, {}
+  r.per_cell = math.max(1, math.floor(cell / r.spacing))
+  r.saved = v or ''
+  if r.next <= now or r.saved == '' then return end
+  local origin, gap, after, first, rest = string.match(v, '^(%d+) (%d+) (%d+) (%d+)(.*)$')
+  if num(gap) ~= r.spacing or num(after) ~= r.next then return end
+  r.origin, r.first = num(origin), num(first)
+  local i = r.first
+  for taken in string.gmatch(rest, '%d+') do
+    r.cells[i] = num(taken)
+    i = i + 1
+  end
+end
+
 -- Drops the buckets whose time has passed. After a step back of the clock, calls that
 -- seem to be of the future are put where the latest of them can be: one window withheld.
 -- A log that is gone while its sum is not was lost, and counts as of now. What was taken
@@ -139,44 +163,117 @@ local function full_day(r)
   return r.used >= r.day or (r.late and r.tomorrow >= r.day) or (r.early and r.yesterday >= r.day)
 end
 
--- Whether the part of the day's limit that bulk may use has been used.
-local function kept_day(r)
-  if r.day == 0 then return false end
+-- How many more calls the part of the day's limit has room for that bulk may use.
+local function bulk_day(r)
+  if r.day == 0 then return n end
   local most = math.floor(r.day * r.bulk + 1e-9)
-  return r.used > most or (r.late and r.tomorrow > most) or (r.early and r.yesterday > most)
+  local left = most - r.used
+  if r.late then left = math.min(left, most - r.tomorrow) end
+  if r.early then left = math.min(left, most - r.yesterday) end
+  return math.max(0, left)
 end
 
--- A replica's share: of what the windows have room for in the time of a block, and never
--- more than a quarter of what is left, so that the last permits find those who need them.
+-- The demands of the other lanes that asked within the last second. A member without a
+-- demand, of an earlier version, wants all it can get.
+local function other_demands(r)
+  local gone, demands, mine = {}, {}, me .. ' ' .. int(demand)
+  local members = redis.call('ZRANGE', r.active, 0, -1, 'WITHSCORES')
+  for i = 1, #members, 2 do
+    local id, wants = string.match(members[i], '^(%S+) ?(%d*)$')
+    local asked = num(members[i + 1])
+    if asked < now - SECOND or asked > now or (demand > 0 and id == me and members[i] ~= mine) then
+      if #gone < 1000 then gone[#gone + 1] = members[i] end
+    elseif id ~= me then
+      demands[#demands + 1] = tonumber(wants) or INSATIABLE
+    end
+  end
+  if #gone > 0 then redis.call('ZREM', r.active, unpack(gone)) end
+  if demand > 0 then redis.call('ZADD', r.active, int(now), mine) end
+  return demands
+end
+
+-- The max-min fair share of a rate: a lane that demands less than an equal part gets its
+-- demand, and the other lanes share the rest equally. The second result tells whether all
+-- demands together exceed the rate.
+local function max_min_share(rate, demands)
+  local sum, left = 0, rate
+  table.sort(demands)
+  for _, d in ipairs(demands) do sum = sum + d end
+  for i, d in ipairs(demands) do
+    local level = left / (#demands - i + 1)
+    if d > level then return math.min(level, demand), sum > rate end
+    left = left - d
+  end
+  return demand, sum > rate
+end
+
+-- A lane's share: of what the seconds have room for in the time of a block, and never more
+-- than a quarter of what is left of the longer windows, so that the last permits find those
+-- who need them. While the lanes together demand more than the pace, each has its instants
+-- spread out, so that it can use them one after the other.
 local function share(r)
-  redis.call('ZADD', r.active, int(now), me)
-  redis.call('ZREMRANGEBYSCORE', r.active, '-inf', '(' .. int(now - SECOND))
-  redis.call('ZREMRANGEBYSCORE', r.active, '(' .. int(now), '+inf')
-  local k, most = redis.call('ZCARD', r.active), n
-  if r.spacing > 0 then most = math.min(most, math.floor(block / r.spacing / k)) end
-  if r.minute > 0 then most = math.min(most, math.floor((r.minute - r.logged) / 4 / k)) end
-  if r.day > 0 then most = math.min(most, math.floor((r.day - r.used) / 4 / k)) end
-  if r.total > 0 then most = math.min(most, cautious, math.floor((r.total - r.spent) / 4 / k)) end
+  local demands = other_demands(r)
+  local lanes, most = #demands + 1, n
+  if r.spacing > 0 and demand > 0 then
+    demands[lanes] = demand
+    local rate, contended = max_min_share(SECOND / r.spacing, demands)
+    most = math.min(most, math.floor(block * rate / SECOND))
+    if contended and lanes > 1 then
+      r.step = SECOND / rate / r.spacing
+      r.saturated = demand <= rate
+    end
+  end
+  if r.minute > 0 then most = math.min(most, math.floor((r.minute - r.logged) / 4 / lanes)) end
+  if r.day > 0 then most = math.min(most, math.floor((r.day - r.used) / 4 / lanes)) end
+  if r.total > 0 then most = math.min(most, cautious, math.floor((r.total - r.spent) / 4 / lanes)) end
   return math.max(1, most)
 end
 
-local rows = {}
+local rows, paced, spaced = {}, 0, nil
 for i = 1, (#KEYS - 2) / 3 do
-  local k, a = 3 * i, 2 + 8 * i
+  local k, a = 3 * i, 5 + 8 * i
   local r = {state = KEYS[k], log = KEYS[k + 1], active = KEYS[k + 2], spacing = num(ARGV[a]),
-    minute = num(ARGV[a + 1]), day = num(ARGV[a + 2]), total = num(ARGV[a + 3]), bulk = num(ARGV[a + 4]),
+    minute = num(ARGV[a + 1]), day = num(ARGV[a + 2]), total = num(ARGV[a + 3]), bulk = num(ARGV[a + 4]), step = 0,
     known = num(ARGV[a + 5]), known_seq = num(ARGV[a + 6]), leapt = num(ARGV[a + 7]) > 0}
   local v = redis.call('HMGET', r.state, 'next', 'logged', 'date', 'used', 'tomorrow', 'yesterday', 'total',
-    'epoch', 'seq', 'lost', 'factor', 'slowed', 'learned_spacing', 'learned_minute', 'learned_day')
+    'epoch', 'seq', 'lost', 'factor', 'slowed', 'learned_spacing', 'learned_minute', 'learned_day', 'cells')
   load_limits(r, v[11], v[12], v[13], v[14], v[15])
   load_epoch(r, v[8], v[9], v[10])
-  if r.spacing > 0 then load_second(r, v[1]) end
+  if r.spacing > 0 then
+    load_second(r, v[1])
+    load_cells(r, v[16])
+    paced, spaced = paced + 1, r
+  end
   if r.minute > 0 then load_minute(r, v[2]) end
   if r.day > 0 then load_day(r, v[3], v[4], v[5], v[6]) end
   r.spent = num(v[7])
   rows[i] = r
 end
 for _, r in ipairs(rows) do n = math.min(n, share(r)) end
+if paced > 1 then spaced = nil end -- the slots of two rows do not meet: only what follows both is free
+
+-- Returns a function that returns the slot of the next permit, and its cell: the first that
+-- is free at or after its target. The targets begin at a slot and are a step apart; one that
+-- is met late moves the later ones.
+local function slots(r, target)
+  local low, high = math.max(0, math.ceil((now - r.origin) / r.spacing)), math.floor((now + ahead - r.origin) / r.spacing)
+  local i = math.max(math.floor(low / r.per_cell), r.first)
+  target = math.max(target, low)
+  return function()
+    i = math.max(i, math.floor(target / r.per_cell))
+    while i * r.per_cell <= high do
+      local taken = math.max(r.cells[i] or 0, low - i * r.per_cell)
+      if taken < r.per_cell then
+        local slot = i * r.per_cell + taken
+        if slot > high then return nil end
+        target = math.max(target, i * r.per_cell) + r.step
+        return slot, i
+      end
+      i = i + 1
+    end
+    return nil
+  end
+end
 
 -- The longest wait of all windows, 0 when each has room for one call.
 local function look()
@@ -186,7 +283,7 @@ local function look()
   end
   for i, r in ipairs(rows) do
     if r.spacing > 0 then
-      full(r.next - ahead - now, i, 1)
+      if r ~= spaced or not slots(r, 0)() then full(r.next - ahead - now, i, 1) end
       full(r.lost > 0 and r.lost + 2 * SECOND - now or 0, i, 1)
     end
     if r.minute > 0 then
@@ -199,50 +296,116 @@ local function look()
   return wait, row, window
 end
 
--- Counts one call at an instant. Buckets only grow: what comes for an earlier one than
--- the last counts in the last, which is later and so never too early.
-local function count(r, at)
-  r.dirty = true
-  if r.spacing > 0 then r.next = at + r.spacing end
-  if r.minute > 0 then
-    if r.logged == 0 then r.free = (math.floor(at / bucket) + 1) * bucket + keep end
-    r.logged = r.logged + 1
-    local b, a = math.max(math.floor(at / bucket), r.last), r.added
-    if #a > 0 and a[#a].bucket == b then
-      a[#a].count = a[#a].count + 1
-    else
-      a[#a + 1] = {bucket = b, count = 1}
-    end
+-- Begins with the earliest free slot; for a lane whose demand is met, after the instants
+-- that it has, where that is near enough.
+local function start_slots(r)
+  if r.saturated and from > now then
+    local target = math.floor((from - r.origin) / r.spacing + r.step)
+    if slots(r, target)() then return slots(r, target) end
   end
-  if r.day > 0 then
-    r.used = r.used + 1
-    if r.late then r.tomorrow = r.tomorrow + 1 end
-    if r.early then r.yesterday = r.yesterday + 1 end
-  end
-  if r.total > 0 then r.spent = r.spent + 1 end
+  return slots(r, 0)
 end
 
-local instants, bulk, wait, row, window = {}, 0, 0, 0, 0
-while #instants < n do
-  wait, row, window = look()
-  if wait > 0 then break end
-  local at, kept = now, false
+-- How many permits the windows of a row have room for.
+local function room(r)
+  local most = n
+  if r.minute > 0 then most = math.min(most, r.minute - r.logged) end
+  if r.day > 0 then
+    most = math.min(most, r.day - r.used)
+    if r.late then most = math.min(most, r.day - r.tomorrow) end
+    if r.early then most = math.min(most, r.day - r.yesterday) end
+  end
+  if r.total > 0 then most = math.min(most, r.total - r.spent) end
+  return most
+end
+
+-- Reserves the next instant, or tells that there is none near enough.
+local function reserve(pick)
+  if spaced then
+    local slot, i = pick()
+    if not slot then return nil end
+    spaced.cells[i] = slot - i * spaced.per_cell + 1
+    local at = spaced.origin + slot * spaced.spacing
+    spaced.next = math.max(spaced.next, at + spaced.spacing)
+    return at
+  end
+  local at = now
   for _, r in ipairs(rows) do
     if r.spacing > 0 then at = math.max(at, r.next) end
   end
+  if at > now + ahead then return nil end
   for _, r in ipairs(rows) do
-    count(r, at)
-    kept = kept or kept_day(r)
+    if r.spacing > 0 then r.next = at + r.spacing end
   end
-  instants[#instants + 1] = at
-  if not kept then bulk = #instants end
+  return at
+end
+
+-- Counts the calls at some instants. Buckets only grow: what comes for an earlier one than
+-- the last counts in the last, which is later and so never too early.
+local function count(r, instants)
+  r.dirty = true
+  if r.minute > 0 then
+    if r.logged == 0 then r.free = (math.floor(instants[1] / bucket) + 1) * bucket + keep end
+    r.logged = r.logged + #instants
+    for _, at in ipairs(instants) do
+      local b, a = math.max(math.floor(at / bucket), r.last), r.added
+      if #a > 0 and a[#a].bucket == b then
+        a[#a].count = a[#a].count + 1
+      else
+        a[#a + 1] = {bucket = b, count = 1}
+      end
+    end
+  end
+  if r.day > 0 then
+    r.used = r.used + #instants
+    if r.late then r.tomorrow = r.tomorrow + #instants end
+    if r.early then r.yesterday = r.yesterday + #instants end
+  end
+  if r.total > 0 then r.spent = r.spent + #instants end
+end
+
+local instants, bulk, spread = {}, 0, 0
+local wait, row, window = look()
+if wait == 0 then
+  for _, r in ipairs(rows) do n = math.min(n, room(r)) end
+  local pick = spaced and start_slots(spaced)
+  while #instants < n do
+    local at = reserve(pick)
+    if not at then break end
+    instants[#instants + 1] = at
+  end
+  bulk = #instants
+  for _, r in ipairs(rows) do
+    bulk = math.min(bulk, bulk_day(r))
+    count(r, instants)
+  end
+  if spaced and spaced.step > 0 then spread = math.floor(spaced.step * spaced.spacing) end
+end
+
+-- The cells as they are kept: those that are not over and have a free slot before next; or
+-- none when no slot before next is free.
+local function cells(r)
+  local ends = math.floor((r.next - r.origin) / r.spacing + 0.5) -- slots before next
+  local low = math.max(0, math.ceil((now - r.origin) / r.spacing))
+  local first, last = math.max(r.first, math.floor(low / r.per_cell)), math.floor((ends - 1) / r.per_cell)
+  local text, holes = {int(r.origin), int(r.spacing), int(r.next), int(first)}, false
+  for i = first, last do
+    local taken = r.cells[i] or 0
+    text[#text + 1] = int(taken)
+    if math.max(taken, low - i * r.per_cell) < math.min(r.per_cell, ends - i * r.per_cell) then holes = true end
+  end
+  return holes and table.concat(text, ' ') or ''
 end
 
 local function save(r)
   local set = {}
   local function put(field, v) set[#set + 1] = field; set[#set + 1] = int(v) end
   put('epoch', r.epoch); put('seq', r.seq); put('lost', r.lost)
-  if r.spacing > 0 then put('next', r.next) end
+  if r.spacing > 0 then
+    put('next', r.next)
+    local text = r == spaced and cells(r) or ''
+    if text ~= r.saved then set[#set + 1] = 'cells'; set[#set + 1] = text end
+  end
   if r.minute > 0 then
     put('logged', r.logged)
     for _, a in ipairs(r.added) do
@@ -261,7 +424,7 @@ local function save(r)
   redis.call('HSET', r.state, unpack(set))
 end
 
-local reply = {1, now, bulk}
+local reply = {1, now, bulk, spread}
 if #instants == 0 then reply = {0, now, wait, row, window} end
 for _, r in ipairs(rows) do
   if #instants > 0 then r.seq = r.seq + 1 end

@@ -13,7 +13,7 @@ type Usage struct {
 	Window  Span    `json:"window"`
 	Limit   int64   `json:"limit"`             // documented or configured, of which the margin is kept free; 0: none
 	Learned int64   `json:"learned,omitempty"` // what WeChat told; 0: nothing. The lesser of the two is kept
-	Used    int64   `json:"used"`              // of a second: the instants that are reserved ahead
+	Used    int64   `json:"used"`              // of a second: the instants up to the latest that is reserved
 	Factor  float64 `json:"factor"`            // the part of the pace that is kept after refusals; 1: all of it
 }
 
