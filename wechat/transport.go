@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -27,18 +28,25 @@ func newTransport() *http.Transport {
 	// written on it tell whether that request got out. HTTP/2 would also let a
 	// server's GOAWAY resend a request behind our back.
 	protocols.SetHTTP1(true)
-	return &http.Transport{
+	dial := func(ctx context.Context, network, addr string) (*countingConn, error) {
+		conn, err := dialer.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &countingConn{Conn: conn}, nil
+	}
+	t := &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, addr)
+			conn, err := dial(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
-			return &countingConn{Conn: conn}, nil
+			return &answerConn{Conn: conn}, nil
 		},
 		Protocols:           protocols,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: 5 * time.Second,
+		TLSHandshakeTimeout: handshakeTimeout,
 		// All connections of a busy client are to one host: the default of 2 idle
 		// ones would close and open nearly all of them all the time.
 		MaxIdleConns:        2048,
@@ -47,6 +55,40 @@ func newTransport() *http.Transport {
 		// an idle connection never loses a request to the close.
 		IdleConnTimeout: 45 * time.Second,
 	}
+	// TLS is done here, where no proxy is between: an answerConn belongs above it.
+	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		secure, err := handshake(ctx, conn, addr, t.TLSClientConfig)
+		if err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		return &answerConn{Conn: secure}, nil
+	}
+	return t
+}
+
+const handshakeTimeout = 5 * time.Second
+
+// handshake does TLS with the host of addr.
+func handshake(ctx context.Context, conn net.Conn, addr string, cfg *tls.Config) (*tls.Conn, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if cfg = cfg.Clone(); cfg.ServerName == "" {
+		cfg.ServerName = host
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	secure := tls.Client(conn, cfg)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return secure, nil
 }
 
 // countingConn counts the bytes that the kernel has taken over.
@@ -79,6 +121,9 @@ func (w *watch) trace() *httptrace.ClientTrace {
 		GotConn: func(info httptrace.GotConnInfo) {
 			if w.written() {
 				w.earlier.Store(true)
+			}
+			if conn, ok := info.Conn.(*answerConn); ok {
+				conn.expect()
 			}
 			if conn := innermost(info.Conn); conn != nil {
 				w.before.Store(conn.written.Load())
