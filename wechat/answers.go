@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/wxcourier/wxcourier/internal/printable"
 )
 
 // Answer is what WeChat said to a request that it took. Which fields are filled
@@ -226,13 +228,14 @@ var (
 // WeChat's own messages are a line long; what is longer is not worth keeping.
 const maxMessageBytes = 1024
 
-// message is errmsg as it may be shown, and WeChat's request id.
+// message is errmsg as it may be shown, in one line, and WeChat's request id. It goes into
+// logs, asynq's last error and tables on terminals.
 func (h hidden) message(errmsg string) (msg, rid string) {
 	if errmsg == "ok" { // as nearly always
 		return errmsg, ""
 	}
 	msg, rid = splitRID(errmsg)
-	return shorten(h.text(msg)), shorten(h.text(rid))
+	return printable.Escape(shorten(h.text(msg))), printable.Escape(shorten(h.text(rid)))
 }
 
 // shorten cuts s to maxMessageBytes, between two characters.

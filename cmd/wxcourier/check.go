@@ -10,6 +10,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/backlog"
+	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -40,7 +41,11 @@ func (f *findings) fail(what, format string, args ...any) {
 
 // line indents what has several lines.
 func (f *findings) line(mark, what, format string, args ...any) {
-	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "\n        ")
+	lines := strings.Split(fmt.Sprintf(format, args...), "\n")
+	for i := range lines {
+		lines[i] = printable.Escape(lines[i])
+	}
+	text := strings.Join(lines, "\n        ")
 	_, _ = fmt.Fprintf(f.p.stdout, "%s  %s: %s\n", mark, what, text)
 }
 
