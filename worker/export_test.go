@@ -30,3 +30,11 @@ func WaitingForTest(r *Replica) (n int64) {
 // at its holds and held lanes.
 func LookForTest(ctx context.Context, r *Replica)        { r.fleet.look(ctx) }
 func LookAtHoldsForTest(ctx context.Context, r *Replica) { r.fleet.lookAtHolds(ctx) }
+
+// SweepForTest makes a replica sweep at once and again and again, and hold what asynq does
+// not have for missing as soon as it was noted; call it before Run.
+func SweepForTest(r *Replica, retention time.Duration) {
+	s := r.sweeper
+	s.every = 5 * time.Millisecond
+	s.config.MinAge, s.config.Confirm, s.config.Retention, s.config.Pace = 0, 0, retention, nil
+}
