@@ -113,6 +113,12 @@ type running struct {
 func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 	r.t.Helper()
 	p, closeParts := r.unstarted(r.newRedis(), limits)
+	r.start(p, closeParts)
+	return p
+}
+
+// start runs a replica; it is stopped with the test.
+func (r *rig) start(p *running, closeParts func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	go func() { p.done <- p.Run(ctx) }()
@@ -123,7 +129,6 @@ func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 		}
 		closeParts()
 	})
-	return p
 }
 
 // unstarted makes a replica that does not run, and what closes its parts.
