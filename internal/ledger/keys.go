@@ -38,6 +38,8 @@ const waitingKeys = 16_384
 // WaitingKey is the hash that has the mark of a task while it waits for its first run: field
 // <id>, value see markText. Which of the app's hashes it is, is FNV-1a of the id.
 //
+// A field `?<id>` beside a mark notes since when asynq does not have the task, see missing.go.
+//
 // A field or a value of more than 64 bytes (hash-max-listpack-value) takes a hash out of
 // that one piece, with all that is in it, for as long as it has fields. Marks are shorter;
 // an id may have 128 characters, and costs more then.
