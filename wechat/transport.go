@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -28,21 +27,10 @@ func newTransport() *http.Transport {
 	// written on it tell whether that request got out. HTTP/2 would also let a
 	// server's GOAWAY resend a request behind our back.
 	protocols.SetHTTP1(true)
-	dial := func(ctx context.Context, network, addr string) (*countingConn, error) {
-		conn, err := dialer.DialContext(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return &countingConn{Conn: conn}, nil
-	}
 	t := &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dial(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return &answerConn{Conn: conn}, nil
+			return dialPlain(ctx, dialer, network, addr)
 		},
 		Protocols:           protocols,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
@@ -55,40 +43,10 @@ func newTransport() *http.Transport {
 		// an idle connection never loses a request to the close.
 		IdleConnTimeout: 45 * time.Second,
 	}
-	// TLS is done here, where no proxy is between: an answerConn belongs above it.
 	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		secure, err := handshake(ctx, conn, addr, t.TLSClientConfig)
-		if err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
-		return &answerConn{Conn: secure}, nil
+		return dialTLS(ctx, dialer, network, addr, t.TLSClientConfig)
 	}
 	return t
-}
-
-const handshakeTimeout = 5 * time.Second
-
-// handshake does TLS with the host of addr.
-func handshake(ctx context.Context, conn net.Conn, addr string, cfg *tls.Config) (*tls.Conn, error) {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, err
-	}
-	if cfg = cfg.Clone(); cfg.ServerName == "" {
-		cfg.ServerName = host
-	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	secure := tls.Client(conn, cfg)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("TLS handshake: %w", err)
-	}
-	return secure, nil
 }
 
 // countingConn counts the bytes that the kernel has taken over.

@@ -26,41 +26,6 @@ import (
 // with a question mark.
 func missingField(id string) string { return "?" + id }
 
-// KeyPattern is what the keys of apps match, for SCAN.
-const KeyPattern = "wxcourier:{wx*}:*"
-
-// KeyKind says what a key of an app holds.
-type KeyKind int
-
-// The kinds that ParseKey tells apart.
-const (
-	OtherKey   KeyKind = iota
-	MarksKey           // marks of waiting tasks, see WaitingKey
-	RecordKey          // the record of a task; the name is its id
-	BatchIDKey         // the ids of a batch; the name is the batch's
-)
-
-// ParseKey takes a key of an app apart.
-func ParseKey(key string) (app string, kind KeyKind, name string) {
-	rest, ok := strings.CutPrefix(key, "wxcourier:{")
-	app, rest, found := strings.Cut(rest, "}:")
-	if !ok || !found {
-		return "", OtherKey, ""
-	}
-	what, name, _ := strings.Cut(rest, ":")
-	switch what {
-	case "waiting":
-		return app, MarksKey, name
-	case "task":
-		return app, RecordKey, name
-	case "batch":
-		if batch, ok := strings.CutSuffix(name, ":ids"); ok {
-			return app, BatchIDKey, batch
-		}
-	}
-	return app, OtherKey, ""
-}
-
 // OpenTask is a task without an outcome, as its mark or its record has it.
 type OpenTask struct {
 	App, ID, Queue       string

@@ -430,6 +430,35 @@ func TestADeletedQueueComesBack(t *testing.T) {
 	})
 }
 
+// TestAllMastersOfACluster: the apps of a cluster are on several of them.
+func TestAllMastersOfACluster(t *testing.T) {
+	var addrs []string
+	for _, node := range redistest.StartMasters(t) {
+		addrs = append(addrs, node.Addr())
+	}
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
+	t.Cleanup(func() { _ = rdb.Close() })
+	l := ledger.New(rdb, ledger.Policy{Retention: retention, StreamMax: 100})
+	const n = 12
+	for i := range n {
+		ref := ledger.Ref{App: fmt.Sprintf("wx%016x", i), ID: "a", Batch: "b"}
+		if _, err := l.Mark(t.Context(), ref, ref.App+":send:subscribe", "waiting"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := reconcile.New(rdb, l, reconcile.Config{Repair: true, Retention: retention})
+	for pass, want := range []int{0, n} {
+		if got, err := r.Pass(t.Context()); err != nil || got.Missing != n || got.Ended != want {
+			t.Errorf("pass %d: %+v, %v", pass, got, err)
+		}
+	}
+	for i := range n {
+		if counts, err := l.Batch(t.Context(), fmt.Sprintf("wx%016x", i), "b"); err != nil || counts["done"] != 1 {
+			t.Errorf("app %d: %v, %v", i, counts, err)
+		}
+	}
+}
+
 // A pass tells how many commands it has sent, so that it can be slowed down: about one a hash
 // of marks.
 func TestAPassIsCheap(t *testing.T) {
