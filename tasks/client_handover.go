@@ -109,6 +109,23 @@ func again(app, id string, e ledger.Ended) *asynq.Task {
 		asynq.MaxRetry(MarkedRetry)) // it has a record, whoever enqueued it first
 }
 
+// queueSet is asynq's set of all queues.
+const queueSet = "asynq:queues"
+
+// taskInfo asks asynq for a task. A queue that was deleted in the asynq web UI is not in
+// asynq's set of queues, and a producer that knew it before does not put it back: asynq
+// says then that there is no such queue, whatever is in it.
+func (c *Client) taskInfo(ctx context.Context, queue, taskID string) (*asynq.TaskInfo, error) {
+	info, err := c.inspector.GetTaskInfo(queue, taskID)
+	if !errors.Is(err, asynq.ErrQueueNotFound) {
+		return info, err
+	}
+	if err := c.rdb.SAdd(ctx, queueSet, queue).Err(); err != nil {
+		return nil, err
+	}
+	return c.inspector.GetTaskInfo(queue, taskID)
+}
+
 // What became of asynq's copy of a task.
 type copyFate int
 
@@ -122,7 +139,7 @@ const (
 // soon is deleted, to be enqueued anew.
 func (c *Client) replaceCopy(ctx context.Context, app, id, queue string) (copyFate, error) {
 	taskID := Envelope{App: app, ID: id}.TaskID()
-	info, err := c.inspector.GetTaskInfo(queue, taskID)
+	info, err := c.taskInfo(ctx, queue, taskID)
 	if errors.Is(err, asynq.ErrTaskNotFound) {
 		return copyGone, nil
 	}

@@ -185,10 +185,13 @@ func (c *Client) holdsCopies(queue string) bool {
 }
 
 func (c *Client) untangleOne(ctx context.Context, s *submission) {
-	info, err := c.inspector.GetTaskInfo(s.queue, s.TaskID())
+	info, err := c.taskInfo(ctx, s.queue, s.TaskID())
 	switch {
 	case errors.Is(err, asynq.ErrTaskNotFound):
-		return // it has ended meanwhile
+		// It has ended meanwhile, or its archived copy was deleted. Enqueued again, it is
+		// sent only if it has no outcome.
+		c.post(ctx, []*parcel{&s.parcel})
+		return
 	case err != nil:
 		s.err = fmt.Errorf("look for an archived copy: %w", err)
 		return

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/wxcourier/wxcourier/internal/printable"
 )
 
 // Answer is what WeChat said to a request that it took. Which fields are filled
@@ -84,7 +86,8 @@ func unquote(raw []byte) string {
 	return ""
 }
 
-// status is the part that every JSON answer shares. Absent errcode means 0.
+// status is the part that every JSON answer shares. An absent errcode is no error; whether
+// the answer is a success then depends on what it carries, see Answer.missing.
 type status struct {
 	ErrCode number `json:"errcode"`
 	ErrMsg  text   `json:"errmsg"`
@@ -146,40 +149,14 @@ func decodeAnswer(rep reply, h hidden) (Answer, error) {
 		Msg:      msg,
 		RID:      rid,
 	}
-	if rep.endpoint == EndpointImageCheck {
-		// It answers 0 or 87014, without a result: 0 is its way to say "pass".
+	said := v.ErrCode.present || msg == "ok"
+	if said && a.Suggest == "" && passesV1(rep.endpoint, h.body) {
 		a.Suggest = "pass"
 	}
-	if missing := a.missing(v.ErrCode.present || v.ErrMsg != ""); missing != "" {
+	if missing := a.missing(said); missing != "" {
 		return Answer{}, rep.bad(missing)
 	}
 	return a, nil
-}
-
-// missing says what an answer lacks to be one of its endpoint's, "" when nothing.
-// Errcode may be absent where the thing that was asked for is there; but {} or a
-// gateway's {"message":"…"} is no success.
-func (a Answer) missing(hasStatus bool) string {
-	var want, got string
-	switch a.Endpoint {
-	case EndpointScheme, EndpointNFCScheme:
-		want, got = "openlink", a.OpenLink
-	case EndpointURLLink:
-		want, got = "url_link", a.URLLink
-	case EndpointShortLink:
-		want, got = "link", a.Link
-	case EndpointUnlimitedCode, EndpointCode, EndpointQRCode:
-		return "JSON without an error where an image was expected"
-	default:
-		if !hasStatus && a.MsgID == "" && a.TraceID == "" {
-			return "JSON that is not WeChat's: no errcode"
-		}
-		return ""
-	}
-	if got == "" {
-		return "no " + want + " in the answer"
-	}
-	return ""
 }
 
 // decode reads a JSON answer into v, whose status is st, and turns a bad answer
@@ -241,10 +218,6 @@ var imageMagics = []struct{ prefix, imageType string }{
 	{"GIF8", "image/gif"},
 }
 
-func givesImage(ep Endpoint) bool {
-	return ep == EndpointUnlimitedCode || ep == EndpointCode || ep == EndpointQRCode
-}
-
 // WeChat ends errmsg with " rid: 60a1b2c3-4d5e6f70-11223344"; older answers with
 // " hint: [AbC123]".
 var (
@@ -255,13 +228,14 @@ var (
 // WeChat's own messages are a line long; what is longer is not worth keeping.
 const maxMessageBytes = 1024
 
-// message is errmsg as it may be shown, and WeChat's request id.
+// message is errmsg as it may be shown, in one line, and WeChat's request id. It goes into
+// logs, asynq's last error and tables on terminals.
 func (h hidden) message(errmsg string) (msg, rid string) {
 	if errmsg == "ok" { // as nearly always
 		return errmsg, ""
 	}
 	msg, rid = splitRID(errmsg)
-	return shorten(h.text(msg)), shorten(h.text(rid))
+	return printable.Escape(shorten(h.text(msg))), printable.Escape(shorten(h.text(rid)))
 }
 
 // shorten cuts s to maxMessageBytes, between two characters.

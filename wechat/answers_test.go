@@ -27,13 +27,18 @@ func TestDecodeAnswer(t *testing.T) {
 		{"msgid null", EndpointTemplate, "", `{"errcode":0,"errmsg":"ok","msgid":null}`, Answer{Msg: "ok"}},
 		{"errcode as string", EndpointSubscribe, "", `{"errcode":"0","errmsg":"ok"}`, Answer{Msg: "ok"}},
 		{"errcode absent", EndpointScheme, "", `{"openlink":"weixin://dl/business/?t=1"}`, Answer{OpenLink: "weixin://dl/business/?t=1"}},
+		{"errcode absent, msgid there", EndpointTemplate, "", `{"msgid":7}`, Answer{MsgID: "7"}},
+		{"errcode absent, ok", EndpointBizSubscribe, "", `{"errmsg":"ok"}`, Answer{Msg: "ok"}},
+		{"errcode absent, ok with a rid", EndpointCustom, "", `{"errmsg":"ok rid: 1-2-3"}`, Answer{Msg: "ok", RID: "1-2-3"}},
+		{"errcode absent, a verdict", EndpointTextCheck, "", `{"result":{"suggest":"review","label":100}}`, Answer{Suggest: "review", Label: "100"}},
+		{"errmsg absent", EndpointCustom, "", `{"errcode":0}`, Answer{}},
+		{"a path without a row", "/wxa/other", "", `{"errcode":0}`, Answer{}},
 		{"rid on success", EndpointCustom, "", `{"errcode":0,"errmsg":"ok rid: 60a1b2c3-4d5e6f70-11223344"}`, Answer{Msg: "ok", RID: "60a1b2c3-4d5e6f70-11223344"}},
 		{"byte order mark and blanks", EndpointCustom, "", "\xef\xbb\xbf \n{\"errcode\":0,\"errmsg\":\"ok\"}\n", Answer{Msg: "ok"}},
 		{"JSON that says text/plain", EndpointURLLink, "text/plain", `{"errcode":0,"errmsg":"ok","url_link":"https://wxaurl.cn/a"}`, Answer{URLLink: "https://wxaurl.cn/a", Msg: "ok"}},
 		{"short link", EndpointShortLink, "", `{"errcode":0,"errmsg":"ok","link":"#小程序://a/b"}`, Answer{Link: "#小程序://a/b", Msg: "ok"}},
 		{"verdict, label as number", EndpointTextCheck, "", `{"errcode":0,"errmsg":"ok","result":{"suggest":"risky","label":20001},"trace_id":"t-1","detail":[]}`, Answer{Suggest: "risky", Label: "20001", TraceID: "t-1", Msg: "ok"}},
 		{"verdict, label as string", EndpointTextCheck, "", `{"errcode":0,"result":{"suggest":"pass","label":"100"},"trace_id":"t-1"}`, Answer{Suggest: "pass", Label: "100", TraceID: "t-1"}},
-		{"result of another type", EndpointTextCheck, "", `{"errcode":0,"errmsg":"ok","result":"pass"}`, Answer{Msg: "ok"}},
 		{"picture passed", EndpointImageCheck, "", `{"errcode":0,"errmsg":"ok"}`, Answer{Suggest: "pass", Msg: "ok"}},
 		{"jpeg", EndpointUnlimitedCode, "image/jpeg", jpegBytes, Answer{Image: []byte(jpegBytes), ImageType: "image/jpeg"}},
 		{"png that says JSON", EndpointCode, "application/json", pngBytes, Answer{Image: []byte(pngBytes), ImageType: "image/png"}},
@@ -123,6 +128,17 @@ func TestDecodeNoAnswer(t *testing.T) {
 		{"{}", EndpointCustom, 200, "", `{}`, "no errcode"},
 		{"an array", EndpointCustom, 200, "", `[]`, "neither"},
 		{"text", EndpointCustom, 200, "", "ok", "neither"},
+		{"errmsg without errcode", EndpointSubscribe, 200, "", `{"errmsg":"service unavailable"}`, "no errcode"},
+		{"errmsg without errcode, of a template", EndpointTemplate, 200, "", `{"errmsg":"service unavailable","msgid":0}`, "no errcode"},
+		{"errcode null", EndpointCustom, 200, "", `{"errcode":null,"errmsg":"service unavailable"}`, "no errcode"},
+		{"errcode empty", EndpointCustom, 200, "", `{"errcode":"","errmsg":""}`, "no errcode"},
+		{"a trace id for a message", EndpointCustom, 200, "", `{"trace_id":"t-1"}`, "no errcode"},
+		{"a msgid that the endpoint does not give", EndpointCustom, 200, "", `{"msgid":7}`, "no errcode"},
+		{"a path without a row", "/wxa/other", 200, "", `{"errmsg":"not found"}`, "no errcode"},
+		{"check without a result", EndpointTextCheck, 200, "", `{"errcode":0,"errmsg":"ok","trace_id":"t-1"}`, "no result.suggest"},
+		{"check with a result of another type", EndpointTextCheck, 200, "", `{"errcode":0,"errmsg":"ok","result":"pass"}`, "no result.suggest"},
+		{"image check without errcode", EndpointImageCheck, 200, "", `{"errmsg":"service unavailable"}`, "no errcode"},
+		{"media check without a trace id", EndpointMediaCheck, 200, "", `{"errcode":0,"errmsg":"ok"}`, "no trace_id"},
 		{"no link", EndpointScheme, 200, "", `{"errcode":0,"errmsg":"ok"}`, "no openlink"},
 		{"no URL link", EndpointURLLink, 200, "", `{"errcode":0,"errmsg":"ok"}`, "no url_link"},
 		{"no image", EndpointUnlimitedCode, 200, "", `{"errcode":0,"errmsg":"ok"}`, "image was expected"},
@@ -139,6 +155,30 @@ func TestDecodeNoAnswer(t *testing.T) {
 				t.Error("an answer came, and the request is called unwritten")
 			}
 		})
+	}
+}
+
+// Version 1 of the text check has no result: errcode 0 is its verdict. Which version answers,
+// the request says.
+func TestDecodeTextCheckByVersion(t *testing.T) {
+	for _, tt := range []struct {
+		request, body string
+		suggest       string // "" is no answer
+	}{
+		{`{"content":"x"}`, `{"errcode":0,"errmsg":"ok"}`, "pass"},
+		{`{"content":"x","version":1}`, `{"errcode":0}`, "pass"},
+		{`{"content":"x"}`, `{"errmsg":"ok"}`, "pass"},
+		{`{"content":"x"}`, `{"errmsg":"service unavailable"}`, ""},
+		{`{"content":"x","version":2,"scene":1,"openid":"o"}`, `{"errcode":0,"errmsg":"ok"}`, ""},
+		{`{"content":"x","version":"2","scene":1,"openid":"o"}`, `{"errcode":0,"errmsg":"ok"}`, ""},
+		{`{"content":"x","version":2}`, `{"errcode":0,"result":{"suggest":"risky","label":20001}}`, "risky"},
+		{`{"content":"x"}`, `{"errcode":0,"result":{"suggest":"risky","label":20001}}`, "risky"},
+	} {
+		got, err := decodeAnswer(reply{endpoint: EndpointTextCheck, status: 200, body: []byte(tt.body)}, hidden{body: []byte(tt.request)})
+		var answerErr *AnswerError
+		if got.Suggest != tt.suggest || (tt.suggest == "") != errors.As(err, &answerErr) {
+			t.Errorf("%s answered %s: %+v, %v", tt.request, tt.body, got, err)
+		}
 	}
 }
 

@@ -8,7 +8,9 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // hidden is what one request carried that no text about it may show. It costs
@@ -32,7 +34,8 @@ func (h hidden) err(err error) error { return newMasker(h.body, h.secrets...).er
 // request carried. IP addresses stay: in "invalid ip 1.2.3.4, not in whitelist" the
 // address is the caller's own, and what the operator has to act on.
 type masker struct {
-	literals []string // longest first
+	literals []string // hidden wherever they occur; longest first
+	words    []string // short ones, hidden where they stand alone; longest first
 }
 
 // newMasker knows the given secrets, as they are and as they look in a query, and
@@ -44,7 +47,9 @@ func newMasker(body []byte, secrets ...Secret) masker {
 		m.add(url.QueryEscape(s.Reveal()), 4)
 	}
 	m.addBody(body)
-	slices.SortFunc(m.literals, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	for _, list := range [][]string{m.literals, m.words} {
+		slices.SortFunc(list, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	}
 	return m
 }
 
@@ -59,12 +64,35 @@ func (m *masker) add(literal string, minBytes int) {
 var openFields = map[string]bool{
 	"template_id": true, "page": true, "pagepath": true, "path": true, "appid": true,
 	"msgtype": true, "lang": true, "miniprogram_state": true, "env_version": true,
-	"cgi_path": true,
+	"cgi_path": true, "version": true, "media_type": true, "width": true,
+	"expire_type": true, "expire_time": true, "expire_interval": true,
 }
 
-// Values shorter than this are hidden only in the fields that name a person: a word
-// such as "data" would take half of WeChat's own sentence with it.
+// Shorter values are hidden only where they stand alone, between characters that are
+// neither letters nor digits: "ata" would take a piece of WeChat's "data" with it. Values
+// outside ASCII are hidden everywhere, since Chinese has no such boundaries.
 const minHiddenValue = 6
+
+// Values of a single byte say nothing of a person, and occur by chance.
+const minHiddenWord = 2
+
+// ownWords are the short words of WeChat's own messages. A value that is one of them stays:
+// an operator needs the sentence, and the word tells nothing.
+var ownWords = wordSet(`a access all an api app appid are args array at be been body but by call can check code
+	color count data date day desc does empty emtpy errno error event exist failed field file for format from get has have
+	hint hour id in index info input int is it item json key lang less level limit link list long make max media min minute
+	miss mode more msg must name need no not null number of ok on once one only open openid or out over page param parse path
+	per phone post query reach refuse req retry rid risky same scene second send sent set short size some state string style
+	such system tag task text than that the thing this time title to token too type up uri url use used user valid value was
+	when with word wrong you your zero`)
+
+func wordSet(text string) map[string]bool {
+	set := make(map[string]bool)
+	for word := range strings.FieldsSeq(text) {
+		set[word] = true
+	}
+	return set
+}
 
 func (m *masker) addBody(body []byte) {
 	dec := json.NewDecoder(bytes.NewReader(body))
@@ -90,8 +118,35 @@ func (m *masker) addValue(field string, value any) {
 		case field == "touser" || field == "openid":
 			m.add(v, 3)
 		case !openFields[field]:
-			m.add(v, minHiddenValue)
+			m.addText(v)
 		}
+	case json.Number:
+		if !openFields[field] {
+			m.addText(v.String())
+			if f, err := v.Float64(); err == nil { // as other languages print it
+				m.addText(strconv.FormatFloat(f, 'f', -1, 64))
+				m.addText(strconv.FormatFloat(f, 'g', -1, 64))
+			}
+		}
+	}
+}
+
+// addText hides a value as it is, and as it looks inside JSON.
+func (m *masker) addText(v string) {
+	m.addLiteral(strings.TrimSpace(v))
+	if escaped, err := json.Marshal(v); err == nil {
+		if inner := string(escaped[1 : len(escaped)-1]); inner != v {
+			m.addLiteral(inner)
+		}
+	}
+}
+
+func (m *masker) addLiteral(v string) {
+	switch {
+	case len(v) >= minHiddenValue || strings.ContainsFunc(v, func(r rune) bool { return r >= utf8.RuneSelf }):
+		m.add(v, 1)
+	case len(v) >= minHiddenWord && !ownWords[strings.ToLower(v)]:
+		m.words = append(m.words, v)
 	}
 }
 
@@ -108,6 +163,9 @@ func (m masker) text(s string) string {
 	for _, literal := range m.literals {
 		s = strings.ReplaceAll(s, literal, redacted)
 	}
+	for _, word := range m.words {
+		s = hideWord(s, word)
+	}
 	s = secretParam.ReplaceAllString(s, "$1="+redacted)
 	s = userInfo.ReplaceAllString(s, "://"+redacted+"@")
 	return longRun.ReplaceAllStringFunc(s, func(run string) string {
@@ -117,6 +175,32 @@ func (m masker) text(s string) string {
 		}
 		return run
 	})
+}
+
+// hideWord hides word where no letter or digit is next to it.
+func hideWord(s, word string) string {
+	var b strings.Builder
+	for {
+		at := strings.Index(s, word)
+		if at < 0 {
+			b.WriteString(s)
+			return b.String()
+		}
+		end := at + len(word)
+		alone := (at == 0 || !alphanumeric(s[at-1]) || !alphanumeric(word[0])) &&
+			(end == len(s) || !alphanumeric(s[end]) || !alphanumeric(word[len(word)-1]))
+		b.WriteString(s[:at])
+		if alone {
+			b.WriteString(redacted)
+		} else {
+			b.WriteString(word)
+		}
+		s = s[end:]
+	}
+}
+
+func alphanumeric(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
 // err is an error that says the same without the URL (net/http puts it, with the

@@ -37,6 +37,46 @@ func TestHiddenText(t *testing.T) {
 	}
 }
 
+// Values of the request are hidden whatever their type and length, and WeChat's own words
+// stay.
+func TestHiddenValues(t *testing.T) {
+	tests := []struct{ name, value, in, want string }{
+		{"a phone number", `13800138000`, "invalid phone 13800138000", "invalid phone [redacted]"},
+		{"a phone number with an exponent", `1.3800138e10`, "phone 13800138000 or 1.3800138e+10", "phone [redacted] or [redacted]"},
+		{"a phone number in an echo", `13800138000`, `bad json {"value":13800138000}`, `bad json {"value":[redacted]}`},
+		{"a negative number", `-4711`, "value -4711 invalid", "value [redacted] invalid"},
+		{"a code", `"8341"`, "value 8341 is invalid", "value [redacted] is invalid"},
+		{"a code as a number", `8341`, "value:8341", "value:[redacted]"},
+		{"a code of letters", `"xQ7z"`, "'xQ7z' invalid", "'[redacted]' invalid"},
+		{"a short code", `42`, "value 42 invalid", "value [redacted] invalid"},
+		{"a code that is part of a longer number", `"8341"`, "call 183415 refused", "call 183415 refused"},
+		{"a code that is part of a field's name", `"g1"`, "data.thing1.value invalid", "data.thing1.value invalid"},
+		{"a name", `"Bob"`, "Bob's value", "[redacted]'s value"},
+		{"a name that begins a word", `"Bob"`, "Bobby", "Bobby"},
+		{"one Chinese character", `"张"`, "姓名张不合法", "姓名[redacted]不合法"},
+		{"blanks around", `" 8341 "`, "value 8341 invalid", "value [redacted] invalid"},
+		{"text with a quote", `"a\"b\"c"`, `echo "a\"b\"c"`, `echo "[redacted]"`},
+		{"text with a line end", `"1 Some St\nTown"`, `echo 1 Some St\nTown`, `echo [redacted]`},
+		{"in a list", `["8341",9352]`, "8341 9352", "[redacted] [redacted]"},
+		{"deep inside", `{"x":{"y":[{"z":"8341"}]}}`, "8341", "[redacted]"},
+		{"WeChat's own word", `"data"`, "data format error", "data format error"},
+		{"ok", `"ok"`, "not ok", "not ok"},
+		{"a single digit", `1`, "argument 1 invalid", "argument 1 invalid"},
+		{"true", `true`, "true is not allowed", "true is not allowed"},
+		{"nothing", `""`, "data.thing1.value is emtpy", "data.thing1.value is emtpy"},
+	}
+	for _, tt := range tests {
+		h := hidden{body: []byte(`{"touser":"o-1","template_id":"T1","data":{"thing1":{"value":` + tt.value + `}}}`)}
+		if got := h.text(tt.in); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	h := hidden{body: []byte(`{"content":"secret words","version":2,"scene":"2024","expire_time":1760000000}`)}
+	if got := h.text("expire_time 1760000000 or version 2 invalid, scene 2024"); got != "expire_time 1760000000 or version 2 invalid, scene [redacted]" {
+		t.Errorf("the service's own numbers: %q", got)
+	}
+}
+
 func TestHiddenErr(t *testing.T) {
 	h := hidden{secrets: []Secret{"s3cret"}}
 	inner := &url.Error{Op: "Post", URL: "https://h/?access_token=s3cret", Err: fmt.Errorf("s3cret: %w", context.Canceled)}

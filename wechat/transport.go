@@ -27,18 +27,14 @@ func newTransport() *http.Transport {
 	// written on it tell whether that request got out. HTTP/2 would also let a
 	// server's GOAWAY resend a request behind our back.
 	protocols.SetHTTP1(true)
-	return &http.Transport{
+	t := &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return &countingConn{Conn: conn}, nil
+			return dialPlain(ctx, dialer, network, addr)
 		},
 		Protocols:           protocols,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: 5 * time.Second,
+		TLSHandshakeTimeout: handshakeTimeout,
 		// All connections of a busy client are to one host: the default of 2 idle
 		// ones would close and open nearly all of them all the time.
 		MaxIdleConns:        2048,
@@ -47,6 +43,10 @@ func newTransport() *http.Transport {
 		// an idle connection never loses a request to the close.
 		IdleConnTimeout: 45 * time.Second,
 	}
+	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return dialTLS(ctx, dialer, network, addr, t.TLSClientConfig)
+	}
+	return t
 }
 
 // base is where WeChat's endpoints are.

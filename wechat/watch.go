@@ -45,6 +45,9 @@ func (w *watch) trace() *httptrace.ClientTrace {
 			if w.got.Store(false); !w.admits(info.Conn) {
 				return
 			}
+			if conn, ok := info.Conn.(*answerConn); ok {
+				conn.expect()
+			}
 			if conn := innermost(info.Conn); conn != nil {
 				w.before.Store(conn.written.Load())
 				w.conn.Store(conn)

@@ -121,6 +121,12 @@ func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 func (r *rig) replicaOn(rdb redis.UniversalClient, limits map[string]ratelimit.Limit) *running {
 	r.t.Helper()
 	p, closeParts := r.unstarted(rdb, limits)
+	r.start(p, closeParts)
+	return p
+}
+
+// start runs a replica; it is stopped with the test.
+func (r *rig) start(p *running, closeParts func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	go func() { p.done <- p.Run(ctx) }()
@@ -131,7 +137,6 @@ func (r *rig) replicaOn(rdb redis.UniversalClient, limits map[string]ratelimit.L
 		}
 		closeParts()
 	})
-	return p
 }
 
 // unstarted makes a replica that does not run, and what closes its parts.

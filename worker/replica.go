@@ -86,6 +86,7 @@ type Replica struct {
 	metrics   *metrics
 	fleet     *fleet
 	servers   *laneServers
+	sweeper   *sweeper
 
 	beside   *beside // what runs beside the lanes
 	crew     crew
@@ -101,6 +102,10 @@ const lostLimit = 3
 // deadMargin is how much longer than an attempt a runner may be silent before it is
 // held to be dead.
 const deadMargin = 30 * time.Second
+
+// DeadAfter is how long a run may say nothing before it is held to be dead, where an attempt
+// takes up to attempt.
+func DeadAfter(attempt time.Duration) time.Duration { return attempt + deadMargin }
 
 // New checks and joins the parts. It does no I/O.
 func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
@@ -123,7 +128,7 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	}
 	policy := ledger.Policy{
 		Retention: parts.Results.Retention, StreamMax: parts.Results.StreamMaxLen,
-		DeadAfter: parts.Attempt + deadMargin, LostLimit: lostLimit,
+		DeadAfter: DeadAfter(parts.Attempt), LostLimit: lostLimit,
 	}
 	r := &Replica{
 		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
@@ -142,6 +147,7 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r.templates.ask = r.limiter.HoldFor
 	r.servers = &laneServers{replica: r}
 	r.fleet = newFleet(r)
+	r.sweeper = newSweeper(r, policy.DeadAfter, policy.Retention)
 	r.metrics = newMetrics(r)
 	if parts.Registry != nil {
 		if err := r.metrics.register(parts.Registry); err != nil {
@@ -171,6 +177,12 @@ var ErrShutdownTimeout = errors.New("worker: not everything in hand was finished
 func (r *Replica) Run(ctx context.Context) error {
 	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.apps)))
 	done := make(chan struct{})
+	r.beside.do(func(life context.Context) {
+		sweep, end := context.WithCancel(life)
+		defer end()
+		defer context.AfterFunc(ctx, end)()
+		r.sweeper.run(sweep)
+	})
 	go func() {
 		defer close(done)
 		r.fleet.run(ctx)

@@ -10,16 +10,22 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/backlog"
+	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-type checkCommand struct{}
+type checkCommand struct {
+	Repair bool `help:"End the tasks that asynq does not have any more as canceled, and delete archived copies past results.retention."`
+}
 
 func (checkCommand) Help() string {
 	return `Tells line by line whether the configuration, Redis and the credentials of each app work, and what to do if not. It asks WeChat for a token of each app, the same one that workers use. The status is 1 when anything failed; warnings alone are no failure.
 
+It also looks for tasks that were deleted in the asynq web UI: nothing sends them, and their producers and batches wait for them. Without --repair nothing is changed. A task that was enqueued less than ten minutes ago is not looked for.
+
 Examples:
     wxcourier check
+    wxcourier check --repair
     wxcourier check -c wxcourier.yaml`
 }
 
@@ -40,7 +46,11 @@ func (f *findings) fail(what, format string, args ...any) {
 
 // line indents what has several lines.
 func (f *findings) line(mark, what, format string, args ...any) {
-	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "\n        ")
+	lines := strings.Split(fmt.Sprintf(format, args...), "\n")
+	for i := range lines {
+		lines[i] = printable.Escape(lines[i])
+	}
+	text := strings.Join(lines, "\n        ")
 	_, _ = fmt.Fprintf(f.p.stdout, "%s  %s: %s\n", mark, what, text)
 }
 
@@ -48,7 +58,7 @@ func (f *findings) line(mark, what, format string, args ...any) {
 func (c *checkCommand) Run(p *program) error {
 	f := &findings{p: p}
 	if cfg, ok := f.configuration(); ok {
-		if err := f.all(cfg); err != nil {
+		if err := f.all(cfg, c.Repair); err != nil {
 			return err
 		}
 	}
@@ -59,7 +69,7 @@ func (c *checkCommand) Run(p *program) error {
 }
 
 // all looks at what the configuration leads to.
-func (f *findings) all(cfg configs.Config) error {
+func (f *findings) all(cfg configs.Config, repair bool) error {
 	shared := cfg.Redis.Configured()
 	if !shared {
 		f.warn("redis", "none is configured: worker, enqueue and run (without --sandbox or --journal) need redis.addrs")
@@ -83,6 +93,7 @@ func (f *findings) all(cfg configs.Config) error {
 	f.apps(cfg, parts, shared)
 	if shared {
 		f.orphans(cfg, parts)
+		f.deleted(cfg, parts, repair)
 	}
 	return nil
 }

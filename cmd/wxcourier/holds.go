@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/worker"
@@ -140,10 +141,12 @@ func scopeText(scope string) string {
 	if scope == ratelimit.WholeApp {
 		return "all types"
 	}
-	return scope
+	return printable.Escape(scope)
 }
 
-func reasonText(h ratelimit.Hold) string { return strings.ReplaceAll(h.Reason, "_", " ") }
+func reasonText(h ratelimit.Hold) string {
+	return printable.Escape(strings.ReplaceAll(h.Reason, "_", " "))
+}
 
 func untilText(h ratelimit.Hold) string {
 	if h.Until.IsZero() {
@@ -177,7 +180,7 @@ func writeHoldTable(w io.Writer, holds []ratelimit.Hold) {
 			until = h.Until.Local().Format(time.DateTime)
 		}
 		_, _ = fmt.Fprintln(table, strings.Join([]string{
-			h.App, scopeText(h.Scope), reasonText(h), code, h.Since.Local().Format(time.DateTime), until, h.By,
+			h.App, scopeText(h.Scope), reasonText(h), code, h.Since.Local().Format(time.DateTime), until, printable.Escape(h.By),
 		}, "\t"))
 	}
 }

@@ -12,6 +12,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -23,6 +24,7 @@ import (
 func main() {
 	// Redis' errors come back from each call; the library's own log would say them again.
 	redis.SetLogger(silence{})
+	log.SetOutput(standardLog{os.Stderr})
 	m := Main{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Environ()}
 	os.Exit(m.Run(untilSignal(), os.Args[1:]))
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -23,9 +24,19 @@ type jsonLines struct {
 	err     error         // guarded by mu
 }
 
+// escapedJSON writes JSON that a terminal may show. Each Write is a whole value.
+type escapedJSON struct{ w io.Writer }
+
+func (e escapedJSON) Write(value []byte) (int, error) {
+	if _, err := e.w.Write(printable.EscapeJSON(value)); err != nil {
+		return 0, err
+	}
+	return len(value), nil
+}
+
 func newJSONLines(w io.Writer) *jsonLines {
 	buffer := bufio.NewWriterSize(w, 64<<10)
-	encoder := json.NewEncoder(buffer)
+	encoder := json.NewEncoder(escapedJSON{buffer}) // which writes value by value
 	encoder.SetEscapeHTML(false)
 	return &jsonLines{buffer: buffer, encoder: encoder}
 }

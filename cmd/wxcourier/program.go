@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -29,6 +30,7 @@ type Main struct {
 	Env    []string // as os.Environ gives it
 
 	journal []journal.Option // of the journals that it opens
+	confirm time.Duration    // of check --repair; 0 is repairConfirm
 }
 
 // commands is the command line.
@@ -65,6 +67,7 @@ type program struct {
 	flags   *commands
 	verbose bool // the command logs at info unless told otherwise
 	journal []journal.Option
+	confirm time.Duration
 }
 
 // A usageError is a command line or a configuration that cannot be carried out.
@@ -91,7 +94,7 @@ func (m *Main) Run(ctx context.Context, args []string) (status int) {
 			panic(p)
 		}
 	}()
-	p := &program{ctx: ctx, stdin: m.Stdin, stdout: m.Stdout, stderr: console.New(m.Stderr), env: m.Env, flags: &commands{}, journal: m.journal}
+	p := &program{ctx: ctx, stdin: m.Stdin, stdout: m.Stdout, stderr: console.New(m.Stderr), env: m.Env, flags: &commands{}, journal: m.journal, confirm: m.confirm}
 	parser, err := kong.New(p.flags,
 		kong.Name("wxcourier"),
 		kong.Description("Delivers WeChat work that must not be lost, doubled or throttled away.\n\nTry it: wxcourier run --sandbox examples/tasks.jsonl"),

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -213,11 +214,15 @@ func (s *csvSink) write(v any) error {
 	if err := s.header(); err != nil {
 		return err
 	}
-	return s.w.Write([]string{
+	row := []string{
 		stamp(r.FinishedAt, time.RFC3339), r.App, r.Type, r.ID, r.Batch, string(r.Outcome), strconv.Itoa(r.ErrCode), r.ErrMsg, r.RID,
 		strconv.Itoa(r.Attempts), r.MsgID, r.OpenLink, r.URLLink, r.Link, r.Image, r.Suggest, r.Label, r.TraceID, r.Reason, stamp(r.EnqueuedAt, time.RFC3339),
 		strconv.Itoa(r.Generation), string(r.Supersedes),
-	})
+	}
+	for i := range row {
+		row[i] = printable.Escape(row[i])
+	}
+	return s.w.Write(row)
 }
 
 func (s *csvSink) header() error {
@@ -260,7 +265,7 @@ func (s *tableSink) write(v any) error {
 }
 
 func (s *tableSink) line(cells ...any) error {
-	_, err := fmt.Fprintln(s.buffer, strings.TrimRight(fmt.Sprintf(tableRow, cells...), " "))
+	_, err := fmt.Fprintln(s.buffer, printable.Escape(strings.TrimRight(fmt.Sprintf(tableRow, cells...), " ")))
 	return err
 }
 

@@ -64,7 +64,7 @@ func (c *statusCommand) Run(p *program) error {
 		return err
 	}
 	if c.JSON {
-		encoder := json.NewEncoder(p.stdout)
+		encoder := json.NewEncoder(escapedJSON{p.stdout})
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(seen)

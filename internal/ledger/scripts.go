@@ -21,16 +21,24 @@ import "github.com/redis/go-redis/v9"
 var mark = redis.NewScript(readMark + `
 local n = #ARGV / 2
 local batch, ids = KEYS[2 * n + 1], {}
+local notes = {} -- that tasks are missing, which are about to be enqueued; see missing.go
 local function one(record, marks, id, mark)
-	local there = redis.call("EXISTS", record) == 1 -- most often not, and that is the cheapest question
+	local there, ended = redis.call("EXISTS", record) == 1 -- most often not, and that is the cheapest question
 	if there then
-		local known = redis.pcall("HMGET", record, "queue", "outcome")
+		local known = redis.pcall("HMGET", record, "queue", "outcome", "deleted", "missing")
 		if known.err then return "refused", known.err end
-		if known[2] then return "done", known[1] or "" end
-		if known[1] then return "marked", known[1] end
+		if known[2] and known[3] then
+			there, ended = false, record -- it never left, see endMissing: the id is free
+		elseif known[2] then
+			return "done", known[1] or ""
+		elseif known[1] then
+			if known[4] then notes[#notes + 1] = {record, "missing"} end
+			return "marked", known[1]
+		end
 	end
 	local written = redis.pcall("HSETNX", marks, id, mark)
 	if written ~= 1 then
+		notes[#notes + 1] = {marks, "?" .. id}
 		local stands = redis.pcall("HGET", marks, id) -- when memory is full, too
 		local _, queue = read(type(stands) == "string" and stands or "")
 		if queue then return "marked", queue end
@@ -40,6 +48,7 @@ local function one(record, marks, id, mark)
 		return "marked", queue
 	end
 	if there then redis.call("PERSIST", record) end
+	if ended then redis.call("DEL", ended) end
 	ids[#ids + 1] = id
 	return "new", ""
 end
@@ -47,6 +56,7 @@ local reply = {}
 for i = 1, n do
 	reply[2 * i - 1], reply[2 * i] = one(KEYS[2 * i - 1], KEYS[2 * i], ARGV[2 * i - 1], ARGV[2 * i])
 end
+for _, note in ipairs(notes) do redis.pcall("HDEL", note[1], note[2]) end
 if batch and #ids > 0 then
 	local counts = redis.call("HMGET", batch, "total", "done")
 	if tonumber(counts[2] or 0) >= tonumber(counts[1] or 0) then redis.call("HDEL", batch, "withdrawn") end
@@ -194,7 +204,10 @@ return 1
 //
 // Returns {"written", outcome, ""}, or {"kept", outcome, result}: what stands in the
 // record already.
-var settle = redis.NewScript(readMark + `
+var settle = redis.NewScript(readMark + settling)
+
+// settling is what settle does, for scripts that settle under a condition.
+const settling = `
 local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "fence", "queue")
 local outcome, result, fence = record[1], record[2], record[4]
 local mark = not record[5] and redis.call("HGET", KEYS[5], ARGV[12])
@@ -230,7 +243,7 @@ if KEYS[6] then
 	end
 end
 return {"written", ARGV[1], ""}
-`)
+`
 
 // keepBlob keeps the image of a check for a task that has not ended. The first image of
 // an id stays.

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+func TestCheckRepairsWhatWasDeleted(t *testing.T) {
+	mini, rdb := redistest.Mini(t)
+	env, _ := standOn(t, mini.Addr())
+	l := ledger.New(rdb, ledger.Policy{})
+	for _, id := range []string{"1", "2"} { // that asynq does not have
+		m := ledger.Marking{
+			Ref: ledger.Ref{App: app, ID: id, Batch: "sale"}, Queue: app + ":" + tasks.TypeSubscribe, State: "waiting",
+			Enqueued: time.Now().Add(-time.Hour),
+		}
+		if answer := l.MarkMany(t.Context(), []ledger.Marking{m})[0]; answer.Err != nil {
+			t.Fatal(answer.Err)
+		}
+	}
+	if got := command(t, env, line("waits", openid), "enqueue", "-"); got.status != 0 {
+		t.Fatal(got)
+	}
+	for range 2 { // a check changes nothing
+		got := command(t, env, "", "check")
+		mentions(t, "check", got.stdout, "warn  deleted tasks: 2 among 2 tasks without an outcome are not in asynq", "check --repair")
+	}
+	got := repaired(t, env)
+	mentions(t, "check --repair", got.stdout, "ok    deleted tasks: 2 tasks ended as canceled")
+	mentions(t, "check --repair", got.stderr, "2 tasks not in asynq; looking again in 1ms")
+	got = command(t, env, "", "results", "--json")
+	for _, id := range []string{"1", "2"} {
+		if r := got.results(t)[id]; r.Outcome != tasks.OutcomeCanceled || r.Reason != "deleted" || r.Batch != "sale" {
+			t.Errorf("%s: %+v", id, r)
+		}
+	}
+	mentions(t, "check", command(t, env, "", "check").stdout, "ok    deleted tasks: none among 0 tasks")
+}
+
+// repaired runs check --repair without its pause.
+func repaired(t *testing.T, env []string) ran {
+	t.Helper()
+	var stdout, stderr buffer
+	m := Main{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Env: env, confirm: time.Millisecond}
+	return ran{m.Run(t.Context(), []string{"check", "--repair"}), stdout.String(), stderr.String()}
+}

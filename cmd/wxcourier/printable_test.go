@@ -1,0 +1,77 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// TestNothingThatATerminalObeysIsPrinted: errmsg and reason may hold anything, in records of
+// an earlier version, too.
+func TestNothingThatATerminalObeysIsPrinted(t *testing.T) {
+	mini, rdb := redistest.Mini(t)
+	env, _ := standOn(t, mini.Addr())
+	const evil = "no\r\nFORGED accepted\x1b[2J\x1b]0;title\a\u009b31m\u202eevil\u2028\x7f"
+	r := tasks.Result{
+		ID: "1", App: app, Type: tasks.TypeSubscribe, State: tasks.StateDone, Outcome: tasks.OutcomeRejected, ErrCode: 47003,
+		ErrMsg: evil, RID: evil, Reason: evil, TraceID: evil, FinishedAt: time.Now(),
+	}
+	l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100})
+	if _, err := l.Settle(t.Context(), ledger.Ref{App: app, ID: "1"}, ledger.Ending{
+		Outcome: string(r.Outcome), Result: r.Encode(), Queue: app + ":" + r.Type,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := rdb.SAdd(t.Context(), ledger.AppsKey, app).Err(); err != nil {
+		t.Fatal(err)
+	}
+	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return nil })
+	if _, err := limiter.Hold(t.Context(), ratelimit.Hold{App: app, Scope: ratelimit.WholeApp, Reason: evil, By: evil}); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"results", "results --csv", "results --json", "status", "status --json", "check"} {
+		got := command(t, env, "", strings.Fields(args)...)
+		for _, c := range got.stdout + got.stderr {
+			if c != '\n' && unicode.IsControl(c) || c == '\u2028' || unicode.Is(unicode.Bidi_Control, c) {
+				t.Errorf("%s prints %U:\n%q", args, c, got.stdout+got.stderr)
+				break
+			}
+		}
+		for row := range strings.Lines(got.stdout) {
+			if strings.HasPrefix(row, "FORGED") {
+				t.Errorf("%s prints a forged line:\n%s", args, got.stdout)
+			}
+		}
+		switch args {
+		case "results", "results --csv":
+			mentions(t, args, got.stdout, `no\r\nFORGED accepted\x1b[2J`)
+		case "results --json":
+			if back := got.results(t)["1"]; back.ErrMsg != evil || back.Reason != evil {
+				t.Errorf("the JSON means %q", back.ErrMsg)
+			}
+		}
+	}
+}
+
+func TestTheStandardLoggerShowsNoBytesOfAConnection(t *testing.T) {
+	var b buffer
+	for _, line := range []string{
+		"2026/11/21 17:00:00 Unsolicited response received on idle HTTP channel starting with \"{\\\"access_token\\\":\\\"" + secret + "\\\"}\"; err=<nil>\n",
+		"2026/11/21 17:00:00 http: panic serving 127.0.0.1:1: \x1b[31m\n",
+	} {
+		if n, err := (standardLog{&b}).Write([]byte(line)); n != len(line) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	const want = "2026/11/21 17:00:00 Unsolicited response received on idle HTTP channel (its bytes are left out)\n" +
+		"2026/11/21 17:00:00 http: panic serving 127.0.0.1:1: \\x1b[31m\n"
+	if b.String() != want {
+		t.Errorf("%q", b.String())
+	}
+}

@@ -1,0 +1,73 @@
+// Package printable makes text that others wrote safe to print: on a terminal, in a table of
+// one line a row, in a log.
+package printable
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Escape returns s with each character that is not printed as itself written as in Go's
+// string literals: line ends and tabs, ESC and the other control characters, those that
+// change the direction of text, line and paragraph separators, and bytes that are not UTF-8.
+func Escape(s string) string {
+	if !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	b := make([]byte, 0, len(s)+16)
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			b = append(append(b, `\x`...), hex(s[0]>>4), hex(s[0]&15))
+		case hidden(r):
+			quoted := strconv.AppendQuoteRuneToASCII(nil, r)
+			b = append(b, quoted[1:len(quoted)-1]...)
+		default:
+			b = append(b, s[:size]...)
+		}
+		s = s[size:]
+	}
+	return string(b)
+}
+
+// EscapeJSON returns JSON that means the same and has no character in it that a terminal
+// obeys. encoding/json escapes those below U+0020, U+2028 and U+2029 alone.
+func EscapeJSON(text []byte) []byte {
+	var b []byte // nil until something is escaped
+	done := 0
+	for at := 0; at < len(text); {
+		r, size := utf8.DecodeRune(text[at:])
+		if r != '\n' && r != '\t' && r != '\r' && r != utf8.RuneError && hidden(r) {
+			b = append(b, text[done:at]...)
+			for _, unit := range units(r) {
+				b = append(b, '\\', 'u', hex(byte(unit>>12)), hex(byte(unit>>8&15)), hex(byte(unit>>4&15)), hex(byte(unit&15)))
+			}
+			done = at + size
+		}
+		at += size
+	}
+	if b == nil {
+		return text
+	}
+	return append(b, text[done:]...)
+}
+
+// units is r in UTF-16, as JSON escapes it.
+func units(r rune) []rune {
+	if r < 0x10000 {
+		return []rune{r}
+	}
+	r -= 0x10000
+	return []rune{0xd800 + r>>10, 0xdc00 + r&0x3ff}
+}
+
+// hidden tells whether r does not print as itself. Blanks other than the tab do; the joiner
+// of emoji (U+200D) does not stand alone.
+func hidden(r rune) bool {
+	return r == utf8.RuneError || !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r) && r != '\u200d'
+}
+
+func hex(digit byte) byte { return "0123456789abcdef"[digit] }

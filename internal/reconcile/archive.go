@@ -1,0 +1,147 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// asynq's layout: the set of all queues, a queue's archive (a sorted set of ids by the
+// second of archiving), and a task.
+const queueSet = "asynq:queues"
+
+func archiveKey(queue string) string { return "asynq:{" + queue + "}:archived" }
+
+func taskKey(queue, taskID string) string { return "asynq:{" + queue + "}:t:" + taskID }
+
+// copiesPage is how many archived copies are looked at at once.
+const copiesPage = 100
+
+// archives walks over the archives of the queues that are named like ours.
+func (p *pass) archives(ctx context.Context) error {
+	if err := p.listQueues(ctx); err != nil {
+		return err
+	}
+	queues, err := p.rdb.SMembers(ctx, queueSet).Result()
+	if err != nil {
+		return fmt.Errorf("list the queues: %w", err)
+	}
+	if err := p.pace(ctx, 1, 0); err != nil {
+		return err
+	}
+	slices.Sort(queues)
+	for _, queue := range queues {
+		if app, _, _, ok := tasks.ParseQueue(queue); ok {
+			if err := p.archive(ctx, app, queue); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// listQueues puts the queues that have tasks back into asynq's set. A producer that knew a
+// queue before it was deleted in the web UI goes on to enqueue into it, and does not.
+func (p *pass) listQueues(ctx context.Context) error {
+	if !p.cfg.Repair {
+		return nil
+	}
+	for some := range slices.Chunk(slices.Collect(maps.Keys(p.queues)), existsAtOnce) {
+		if err := p.rdb.SAdd(ctx, queueSet, anyOf(some)...).Err(); err != nil {
+			return fmt.Errorf("list the queues: %w", err)
+		}
+	}
+	return nil
+}
+
+func anyOf(texts []string) []any {
+	values := make([]any, len(texts))
+	for i, text := range texts {
+		values[i] = text
+	}
+	return values
+}
+
+// archive deletes the copies of a queue's archive whose task is not known any more and that
+// were archived longer ago than results are kept. A task that an operator archived by hand
+// while it waited has its mark, and stays: it has no outcome.
+func (p *pass) archive(ctx context.Context, app, queue string) error {
+	now, err := p.now(ctx)
+	if err != nil {
+		return err
+	}
+	before := now.Add(-p.cfg.Retention).Unix()
+	commands := 1
+	for kept := int64(0); ; {
+		copies, err := p.rdb.ZRangeArgs(ctx, redis.ZRangeArgs{
+			Key: archiveKey(queue), ByScore: true, Start: "-inf", Stop: strconv.FormatInt(before, 10), Offset: kept, Count: copiesPage,
+		}).Result()
+		if commands++; err != nil {
+			return fmt.Errorf("read the archive of %s: %w", queue, err)
+		}
+		if len(copies) == 0 {
+			return p.pace(ctx, commands, 0)
+		}
+		ids := make([]string, len(copies))
+		for i, taskID := range copies {
+			ids[i] = strings.TrimPrefix(taskID, app+":") // another id is kept by the ledger as it is
+		}
+		known, err := p.ledger.Knows(ctx, app, ids)
+		if commands += len(ids) / 10; err != nil {
+			return err
+		}
+		for i, taskID := range copies {
+			if known[i] {
+				kept++
+				continue
+			}
+			p.report.Archived++
+			deleted := false
+			if p.cfg.Repair {
+				if deleted, err = p.deleteCopy(ctx, queue, taskID, before); err != nil {
+					return err
+				}
+			}
+			if deleted {
+				p.report.Deleted++
+			} else {
+				kept++
+			}
+		}
+		if err := p.pace(ctx, commands, len(copies)); err != nil {
+			return err
+		}
+		commands = 0
+	}
+}
+
+// deleteArchived deletes an archived copy, if it is still that: its id may
+// have been enqueued again, or run from the web UI.
+//
+// KEYS[1] archive, KEYS[2] task. ARGV[1] id, ARGV[2] latest second of archiving
+//
+// Returns 1, or 0 when something else stands by now.
+var deleteArchived = redis.NewScript(`
+local at = redis.call("ZSCORE", KEYS[1], ARGV[1])
+if not at or tonumber(at) > tonumber(ARGV[2]) then return 0 end
+local state = redis.call("HGET", KEYS[2], "state")
+if state and state ~= "archived" then return 0 end
+redis.call("ZREM", KEYS[1], ARGV[1])
+redis.call("DEL", KEYS[2])
+return 1
+`)
+
+func (p *pass) deleteCopy(ctx context.Context, queue, taskID string, before int64) (bool, error) {
+	n, err := deleteArchived.Run(ctx, p.rdb, []string{archiveKey(queue), taskKey(queue, taskID)}, taskID, before).Int()
+	if err != nil {
+		return false, fmt.Errorf("delete an archived copy of %s: %w", queue, err)
+	}
+	return n == 1, nil
+}

@@ -1,0 +1,53 @@
+package wechat
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+)
+
+// dialPlain connects without TLS: to WeChat's stand-in, or to a proxy.
+func dialPlain(ctx context.Context, dialer *net.Dialer, network, addr string) (net.Conn, error) {
+	conn, err := dialer.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &answerConn{Conn: &countingConn{Conn: conn}}, nil
+}
+
+// dialTLS connects with TLS, where no proxy is between. net/http would do TLS by itself; an
+// answerConn belongs above it.
+func dialTLS(ctx context.Context, dialer *net.Dialer, network, addr string, cfg *tls.Config) (net.Conn, error) {
+	conn, err := dialer.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	secure, err := handshake(ctx, &countingConn{Conn: conn}, addr, cfg)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return &answerConn{Conn: secure}, nil
+}
+
+const handshakeTimeout = 5 * time.Second
+
+// handshake does TLS with the host of addr.
+func handshake(ctx context.Context, conn net.Conn, addr string, cfg *tls.Config) (*tls.Conn, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if cfg = cfg.Clone(); cfg.ServerName == "" {
+		cfg.ServerName = host
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	secure := tls.Client(conn, cfg)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return secure, nil
+}

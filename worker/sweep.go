@@ -1,0 +1,115 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/reconcile"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// sweepKey is the lease of the replica that sweeps. Private.
+const sweepKey = "wxcourier:sweep"
+
+// How a sweep goes by: one replica at a time, a few commands a second. With ten million
+// waiting tasks a pass takes some hours.
+const (
+	sweepEvery       = 5 * time.Minute // between two passes, and between two tries for the lease
+	sweepLease       = 3 * time.Minute
+	sweepCommands    = 4  // a second
+	sweepEndings     = 50 // tasks a second, each some commands
+	sweepLongestRest = sweepLease / 3
+)
+
+// errNotSweeper says that another replica has the lease by now.
+var errNotSweeper = errors.New("another replica sweeps")
+
+// sweeper ends tasks that were deleted in the asynq web UI and deletes archived copies past
+// the retention, see package reconcile.
+type sweeper struct {
+	replica *Replica
+	every   time.Duration
+	config  reconcile.Config
+	said    repeats
+}
+
+func newSweeper(r *Replica, deadAfter, retention time.Duration) *sweeper {
+	s := &sweeper{replica: r, every: sweepEvery}
+	s.config = reconcile.Config{
+		MinAge: reconcile.MinAge, Confirm: reconcile.Confirm, DeadAfter: deadAfter, Retention: retention,
+		Repair: true, Pace: s.pace, Ended: s.ended,
+	}
+	return s
+}
+
+// run sweeps until ctx ends.
+func (s *sweeper) run(ctx context.Context) {
+	reconciler := reconcile.New(s.replica.rdb, s.replica.ledger, s.config)
+	for rest(ctx, s.every) {
+		if s.hold(ctx) != nil {
+			continue
+		}
+		report, err := reconciler.Pass(ctx)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errNotSweeper) && s.said.due("sweep", time.Now()) {
+			s.replica.log.Warn("the queues could not be swept; the next sweep begins anew", slog.Any("err", err))
+		}
+		if report.Ended > 0 {
+			s.replica.log.Warn("tasks were deleted from asynq; they ended as canceled, or as unknown where a request may have been written",
+				slog.Int("tasks", report.Ended), slog.String("reason", reconcile.Reason))
+		}
+		if report.Deleted > 0 {
+			s.replica.log.Debug("archived copies past results.retention were deleted", slog.Int("copies", report.Deleted))
+		}
+	}
+}
+
+// holdSweep takes the lease, or renews it.
+//
+// KEYS[1] lease. ARGV[1] replica, ARGV[2] ms. Returns 1, or 0 when another replica has it.
+var holdSweep = redis.NewScript(`
+local holder = redis.call("GET", KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
+return 1
+`)
+
+func (s *sweeper) hold(ctx context.Context) error {
+	mine, err := holdSweep.Run(ctx, s.replica.rdb, []string{sweepKey}, s.replica.id, sweepLease.Milliseconds()).Bool()
+	if err != nil {
+		return err
+	}
+	if !mine {
+		return errNotSweeper
+	}
+	return nil
+}
+
+// pace waits as long as some commands shall take, and keeps the lease meanwhile.
+func (s *sweeper) pace(ctx context.Context, commands, ended int) error {
+	left := time.Duration(commands)*time.Second/sweepCommands + time.Duration(ended)*time.Second/sweepEndings
+	for left > 0 {
+		pause := min(left, sweepLongestRest)
+		if !rest(ctx, pause) {
+			return ctx.Err()
+		}
+		if left -= pause; pause < time.Second && left <= 0 {
+			return nil // the lease lasts for longer
+		}
+		if err := s.hold(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ended counts and tells an outcome as deliver does.
+func (s *sweeper) ended(result tasks.Result) {
+	s.replica.metrics.ended(result)
+	if s.replica.hooks.OnResult != nil {
+		s.replica.hooks.OnResult(result)
+	}
+}
