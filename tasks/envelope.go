@@ -109,6 +109,11 @@ func (e Envelope) Addressee() (receiver, template string) {
 // The error is a *[ValidationError] with all faults at once; the envelope is then
 // unchanged. Preparing twice changes nothing more.
 func (e *Envelope) Prepare(now time.Time) error {
+	return e.prepare(now, nil)
+}
+
+// prepare is Prepare, which also writes the task's digest where one is wanted.
+func (e *Envelope) prepare(now time.Time, digest *string) error {
 	c := checker{spec: lookup(e.Type), from: now}
 	c.envelope(e)
 	body := c.document(e.Body)
@@ -130,6 +135,9 @@ func (e *Envelope) Prepare(now time.Time) error {
 	if limit := c.spec.maxBody(); len(ready.Body) > limit {
 		c.faultAt("body", "%d bytes; at most %d are taken", len(ready.Body), limit)
 		return failure(c.faults)
+	}
+	if digest != nil {
+		*digest = ready.digestOf(c.spec, body.top())
 	}
 	if bytes.Equal(ready.Body, e.Body) { // as it came; often it has been through here
 		ready.Body = e.Body

@@ -41,7 +41,8 @@ type Option func(*draft)
 type draft struct {
 	Envelope
 	traceParent string
-	marked      bool // by the client
+	marked      bool   // by the client
+	digest      string // of what it sends; of a marked task
 }
 
 // ID sets the producer's idempotency key; without it one is made.
@@ -82,7 +83,11 @@ func (d *draft) task(now time.Time) (*asynq.Task, error) {
 			Problem: "not a W3C trace context: 00-<32 hex>-<16 hex>-<2 hex> is expected",
 		}}}
 	}
-	if err := d.Prepare(now); err != nil {
+	var digest *string
+	if d.marked {
+		digest = &d.digest
+	}
+	if err := d.prepare(now, digest); err != nil {
 		return nil, err
 	}
 	return d.prepared(now), nil

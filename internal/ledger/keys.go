@@ -14,6 +14,9 @@
 //	Settle  the one outcome: record, stream and batch counters    done
 //	PutBack an operator's redrive takes the outcome back          waiting
 //
+// A mark, and then the record, hold a digest of what the task sends, so that a producer who
+// uses the id for something else is told.
+//
 // Waiting tasks never expire. A settled record lives for the retention that Settle
 // was given; as long as it lives, its id is taken.
 package ledger

@@ -47,6 +47,8 @@ type Claim struct {
 	New   bool   // the id was free, and is now marked
 	Done  bool   // the id has an outcome
 	Queue string // the queue that the id is marked with
+	// Differs: the id is known with another digest. It is false where one of the two has none.
+	Differs bool
 }
 
 // Mark claims an id for a queue, in the state scheduled or waiting, as enqueued now. Calling
