@@ -14,6 +14,7 @@ import (
 // an object of the body and the name of a member, say what is wrong with that
 // member, and return it if it is there and of the right JSON type.
 type checker struct {
+	strict bool      // of an envelope as producers hand it over
 	spec   *Spec     // nil for an unknown type
 	from   time.Time // the earliest time at which the task can be sent
 	faults []FieldError
@@ -68,13 +69,22 @@ func (c *checker) envelope(e *Envelope) {
 	}
 }
 
+// The years that a time of the envelope may have. The first is before any message of
+// WeChat's, and behind the values that stand for no time elsewhere: the years 1, 1601, 1900
+// and 1970.
+const (
+	firstYear = 2000
+	lastYear  = 9998
+	yearFault = "the year %d is out of range: leave the field out where there is no such time"
+)
+
 func (c *checker) times(e *Envelope) {
 	for _, f := range [...]struct {
 		name string
 		time time.Time
 	}{{"process_at", e.ProcessAt}, {"not_after", e.NotAfter}} {
-		if year := f.time.UTC().Year(); year < 1 || year > 9998 {
-			c.faultAt(f.name, "the year %d is out of range", year)
+		if year := f.time.UTC().Year(); !f.time.IsZero() && (year < firstYear || year > lastYear) {
+			c.faultAt(f.name, yearFault, year)
 		}
 	}
 }

@@ -109,9 +109,18 @@ func (d *draft) prepared(now time.Time) *asynq.Task {
 		asynq.Timeout(handlerTimeout),
 	}
 	if !d.ProcessAt.IsZero() {
-		opts = append(opts, asynq.ProcessAt(d.ProcessAt))
+		opts = append(opts, asynq.ProcessAt(wholeSecond(d.ProcessAt, now)))
 	}
 	return asynq.NewTaskWithHeaders(d.Type, d.payload(), headers, opts...)
+}
+
+// wholeSecond rounds a time that is to come up to the next second: asynq keeps whole seconds
+// of it and cuts the rest off, which would send the task early.
+func wholeSecond(at, now time.Time) time.Time {
+	if whole := at.Truncate(time.Second); at.After(now) && whole.Before(at) {
+		return whole.Add(time.Second)
+	}
+	return at
 }
 
 // EnqueuedAt reads the time of enqueuing from a task's headers. It is zero for a task that

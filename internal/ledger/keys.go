@@ -56,7 +56,8 @@ func WaitingKey(app, id string) string {
 func StreamKey(app string) string { return "wxcourier:{" + app + "}:results" }
 
 // BatchKey is the hash of a batch's counters: total, done, one field an outcome,
-// `withdrawn` while the batch is taken back, and `withdrawals`, how often it was.
+// `withdrawn` while the batch is taken back, `withdrawals`, how often it was, and
+// `withdrawn_at`, when it last was.
 func BatchKey(app, batch string) string { return "wxcourier:{" + app + "}:batch:" + batch }
 
 // batchIDsKey is the set of the ids of a batch.

@@ -68,7 +68,8 @@ return reply
 // deduplicated for a while only (it is fenced), ARGV[4] ms for which a fenced request
 // may be repeated, ARGV[5] ms after which a runner is held to be dead, ARGV[6] 1 when
 // not_after has passed, ARGV[7] lost runs that end the task, ARGV[8] id, ARGV[9] 1 when
-// the producer is known to have made a mark
+// the producer is known to have made a mark, ARGV[10] ms since 1970 at which a task without
+// a mark was enqueued, 0 when not known
 //
 // Returns {what, ms, attempts, generation, since, doubt, enqueued}. what is go, settled,
 // busy (ms: look again then), unknown, forgotten, lost, canceled or expired. doubt is 1 when
@@ -89,6 +90,11 @@ return reply
 //
 // A batch's withdrawals are numbered; a redrive pardons its task those before it. That a
 // runner has the task shows that its redrive got as far as asynq.
+//
+// A task without a mark joins its batch here, which may be long after it was enqueued: the
+// last cancellation of the batch concerns it when it was enqueued before that, or at a time
+// that is not known. It concerns no task that is enqueued when the batch has ended, as mark
+// has it.
 var open = redis.NewScript(readMark + `
 local runner, graceMs, lostLimit = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[7])
 local fenced, repeatMs, expired = ARGV[3] == "1", tonumber(ARGV[4]), ARGV[6] == "1"
@@ -118,6 +124,14 @@ elseif not known then
 	if ARGV[9] == "1" then return answer("forgotten") end
 	redis.call("HSET", KEYS[1], "queue", ARGV[2], "generation", 0)
 	if KEYS[3] then
+		local batch = redis.call("HMGET", KEYS[3], "total", "done", "withdrawn_at")
+		local withdrawnAt = tonumber(batch[3] or -1)
+		if withdrawnAt >= tonumber(ARGV[10]) then
+			redis.call("HSET", KEYS[1], "canceled", 1)
+			canceled = 1
+		elseif withdrawnAt >= 0 and tonumber(batch[2] or 0) >= tonumber(batch[1] or 0) then
+			redis.call("HDEL", KEYS[3], "withdrawn")
+		end
 		redis.call("HINCRBY", KEYS[3], "total", 1)
 		redis.call("PERSIST", KEYS[3])
 		redis.call("SADD", KEYS[4], ARGV[8])
