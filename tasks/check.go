@@ -138,10 +138,11 @@ func (c *checker) want(v value, k kind, hint string) bool {
 	return false
 }
 
-// optional is the member if it is there and of the kind.
+// optional is the member if it is there and of the kind. An object counts as left out when
+// it says nothing, in whichever way an SDK writes that: see [value.zero].
 func (c *checker) optional(in value, name string, k kind) (value, bool) {
 	v := in.member(name)
-	if !v.present() {
+	if !v.present() || k == isObject && v.zero() {
 		return value{}, false
 	}
 	return v, c.want(v, k, k.hint())
@@ -149,11 +150,12 @@ func (c *checker) optional(in value, name string, k kind) (value, bool) {
 
 // required is optional, and a fault where the member is missing.
 func (c *checker) required(in value, name string, k kind, what string) (value, bool) {
-	if v := in.member(name); !v.present() {
+	v := in.member(name)
+	if !v.present() {
 		c.faultAt(join(in.path(), name), "required: %s", what)
 		return value{}, false
 	}
-	return c.optional(in, name, k)
+	return v, c.want(v, k, k.hint())
 }
 
 // hint is how to mend a value that should be of this kind.
@@ -243,10 +245,10 @@ func (c *checker) opaque(in value, name, what string) {
 	}
 }
 
-// word checks an optional string of a closed vocabulary.
+// word checks an optional string of a closed vocabulary. An empty one counts as left out.
 func (c *checker) word(in value, name string, words ...string) {
 	v, ok := c.optional(in, name, isText)
-	if !ok {
+	if !ok || v.zero() {
 		return
 	}
 	s := v.content()
