@@ -13,7 +13,8 @@ import (
 // file or the body of a request. It is strict about the envelope: an unknown field
 // is an error that suggests the nearest name, and so are a value of the wrong JSON
 // type, a key given twice, data after the object and bytes that are not UTF-8. A
-// null stands for a field left out. Whether values are allowed, and what is in the
+// null stands for a field left out, and a time of the year 1, which Go and others write for
+// none, is refused. Whether values are allowed, and what is in the
 // body, is [Envelope.Prepare]'s to check.
 //
 // The error is a *[ValidationError].

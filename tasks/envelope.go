@@ -42,7 +42,8 @@ type Envelope struct {
 	Body json.RawMessage `json:"body"`
 	// Priority is Urgent (the default) or Bulk.
 	Priority Priority `json:"priority,omitempty"`
-	// ProcessAt is the earliest time at which it may be sent.
+	// ProcessAt is the earliest time at which it may be sent. It is due when the second is
+	// over that this time is in. Its year is 2000 to 9998, as that of NotAfter.
 	ProcessAt time.Time `json:"process_at,omitzero"`
 	// NotAfter is the latest time at which it may be sent; later its outcome is
 	// OutcomeExpired.
