@@ -45,7 +45,8 @@
 //
 // # Control API
 //
-// All of it is also there over HTTP, in JSON; an error is a 4xx with {"error":"…"}.
+// All of it is also there over HTTP, in JSON; an error is a 4xx with {"error":"…"}. Where [Server.Handler] serves it, a browser
+// cannot call it for another website.
 //
 //	GET    /sandbox/calls?app=&path=&openid=&template=&errcode=&delivered=true&limit=   kept calls, oldest first
 //	GET    /sandbox/counts                       [{"app","path","errcode","calls","delivered"}]

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/httpguard"
 )
 
 // Server is the stand-in for WeChat. It is an http.Handler and safe for concurrent use.
@@ -121,18 +123,36 @@ func (s *Server) SetLatency(d time.Duration) {
 	s.state.latency = d
 }
 
-// ServeHTTP answers WeChat's endpoints and, under /sandbox/, the control API.
+// ServeHTTP answers WeChat's endpoints and, under /sandbox/, the control API, whoever asks; see [Server.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if row, ok := s.rows[r.URL.Path]; ok {
 		s.serve(w, r, row)
 		return
 	}
-	if strings.HasPrefix(r.URL.Path, "/sandbox/") {
+	if strings.HasPrefix(r.URL.Path, controlPrefix) {
 		s.control.ServeHTTP(w, r)
 		return
 	}
 	unknown := endpoint{path: "(unknown)", method: r.Method, decode: decodeNothing, identify: byNobody}
 	s.serve(w, r, &unknown)
+}
+
+// controlPrefix is what all paths of the control API begin with.
+const controlPrefix = "/sandbox/"
+
+// Handler is the server for a listener at an address such as "127.0.0.1:8090" or ":8090". Its control API refuses requests that
+// a browser sends for another website: those from another origin, and those for a host name that is not the listener's (on
+// the loopback: localhost and loopback addresses; elsewhere any IP address and any name without a dot), nor one of hosts.
+// WeChat's endpoints take any host name, since clients reach them by container and service names.
+func (s *Server) Handler(address string, hosts ...string) http.Handler {
+	guarded := httpguard.New(address, hosts...).Protect(s)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, controlPrefix) {
+			guarded.ServeHTTP(w, r)
+			return
+		}
+		s.ServeHTTP(w, r)
+	})
 }
 
 func decodeNothing(*http.Request, []byte) (request, *refusal) { return nil, refuse(40066) }
@@ -149,7 +169,7 @@ func (s *Server) Start() (url string, stop func()) {
 		panic(fmt.Sprintf("sandbox: cannot listen: %v", err))
 	}
 	server := &http.Server{
-		Handler:           s,
+		Handler:           s.Handler(listener.Addr().String()),
 		ReadHeaderTimeout: 30 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx }, // its end lets hanging calls go
 	}

@@ -14,6 +14,7 @@ import (
 // an object of the body and the name of a member, say what is wrong with that
 // member, and return it if it is there and of the right JSON type.
 type checker struct {
+	strict bool      // of an envelope as producers hand it over
 	spec   *Spec     // nil for an unknown type
 	from   time.Time // the earliest time at which the task can be sent
 	faults []FieldError
@@ -68,13 +69,22 @@ func (c *checker) envelope(e *Envelope) {
 	}
 }
 
+// The years that a time of the envelope may have. The first is before any message of
+// WeChat's, and behind the values that stand for no time elsewhere: the years 1, 1601, 1900
+// and 1970.
+const (
+	firstYear = 2000
+	lastYear  = 9998
+	yearFault = "the year %d is out of range: leave the field out where there is no such time"
+)
+
 func (c *checker) times(e *Envelope) {
 	for _, f := range [...]struct {
 		name string
 		time time.Time
 	}{{"process_at", e.ProcessAt}, {"not_after", e.NotAfter}} {
-		if year := f.time.UTC().Year(); year < 1 || year > 9998 {
-			c.faultAt(f.name, "the year %d is out of range", year)
+		if year := f.time.UTC().Year(); !f.time.IsZero() && (year < firstYear || year > lastYear) {
+			c.faultAt(f.name, yearFault, year)
 		}
 	}
 }
@@ -128,10 +138,11 @@ func (c *checker) want(v value, k kind, hint string) bool {
 	return false
 }
 
-// optional is the member if it is there and of the kind.
+// optional is the member if it is there and of the kind. An object counts as left out when
+// it says nothing, in whichever way an SDK writes that: see [value.zero].
 func (c *checker) optional(in value, name string, k kind) (value, bool) {
 	v := in.member(name)
-	if !v.present() {
+	if !v.present() || k == isObject && v.zero() {
 		return value{}, false
 	}
 	return v, c.want(v, k, k.hint())
@@ -139,11 +150,12 @@ func (c *checker) optional(in value, name string, k kind) (value, bool) {
 
 // required is optional, and a fault where the member is missing.
 func (c *checker) required(in value, name string, k kind, what string) (value, bool) {
-	if v := in.member(name); !v.present() {
+	v := in.member(name)
+	if !v.present() {
 		c.faultAt(join(in.path(), name), "required: %s", what)
 		return value{}, false
 	}
-	return c.optional(in, name, k)
+	return v, c.want(v, k, k.hint())
 }
 
 // hint is how to mend a value that should be of this kind.
@@ -233,10 +245,10 @@ func (c *checker) opaque(in value, name, what string) {
 	}
 }
 
-// word checks an optional string of a closed vocabulary.
+// word checks an optional string of a closed vocabulary. An empty one counts as left out.
 func (c *checker) word(in value, name string, words ...string) {
 	v, ok := c.optional(in, name, isText)
-	if !ok {
+	if !ok || v.zero() {
 		return
 	}
 	s := v.content()

@@ -58,7 +58,11 @@ func (c *checker) picture(body value) {
 	c.reserved(body)
 }
 
+// width: 0 leaves it to WeChat.
 func (c *checker) width(body value) {
+	if body.member("width").zero() {
+		return
+	}
 	c.integer(body, "width", 280, 1280, "pixels")
 }
 
@@ -66,7 +70,7 @@ func (c *checker) width(body value) {
 func (c *checker) colour(in value, name string) {
 	v := in.member(name)
 	switch {
-	case !v.present():
+	case v.zero():
 	case v.kind() == isText:
 		c.within(v, v.content(), 0, 255, "")
 	default:

@@ -22,12 +22,12 @@ const (
 func checkText(c *checker, body value) {
 	rule := textRule{}
 	switch version := body.member("version"); {
-	case version.present():
+	case !version.zero():
 		if n, ok := c.lenientInteger(body, "version", 1, 2); ok && n == 2 {
 			rule.runes = maxCheckedRunes
 			c.versionTwo(body)
 		}
-	case body.member("scene").present() || body.member("openid").present():
+	case !body.member("scene").zero() || !body.member("openid").zero():
 		c.faultAt("body.version", "required with scene and openid: 2")
 	}
 	c.filled(body, "content", rule, "the text to check")

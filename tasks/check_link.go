@@ -83,7 +83,7 @@ func (c *checker) expiry(body value) {
 		return
 	}
 	v := body.member("expire_time")
-	if !v.present() {
+	if v.zero() {
 		if expires && (hasKind || !body.member("expire_type").present()) {
 			c.faultAt("body.expire_time", "required when is_expire is true and expire_type is 0: the end as Unix time in seconds")
 		}

@@ -43,6 +43,9 @@ func (c *checker) templateMessage(in value) {
 	c.opaque(in, "template_id", templateIs)
 	c.text(in, "url", textRule{})
 	c.miniprogram(in)
+	if data := in.member("data"); data.kind() == isArray && data.zero() {
+		return // PHP's way to write an object without members
+	}
 	data, ok := c.required(in, "data", isObject, `the keywords, as {"thing1":{"value":"…"}}`)
 	if !ok {
 		return
@@ -52,7 +55,6 @@ func (c *checker) templateMessage(in value) {
 	}
 }
 
-// miniprogram: SDKs send the object with empty members where a message has none.
 func (c *checker) miniprogram(in value) {
 	if mini, ok := c.optional(in, "miniprogram", isObject); ok {
 		c.text(mini, "appid", textRule{})
@@ -139,6 +141,10 @@ func (c *checker) customContent(body value) {
 	if !ok {
 		return
 	}
+	if v.zero() {
+		c.fault(v, "empty: the kind of message, such as text")
+		return
+	}
 	msgtype := string(v.content())
 	faults := len(c.faults)
 	c.word(body, "msgtype", "text", "image", "voice", "video", "music", "news", "mpnews", "mpnewsarticle",
@@ -187,7 +193,7 @@ func (c *checker) list(in value, name string, most int, what string) {
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/uniform-message/sendUniformMessage.html
 func checkUniform(c *checker, body value) {
 	c.opaque(body, "touser", touserIs)
-	if !body.member("mp_template_msg").present() && !body.member("weapp_template_msg").present() {
+	if body.member("mp_template_msg").zero() && body.member("weapp_template_msg").zero() {
 		c.faultAt("body.mp_template_msg", "required: it holds appid, template_id, url, miniprogram and data")
 	}
 	c.optional(body, "weapp_template_msg", isObject)

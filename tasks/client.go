@@ -42,15 +42,22 @@ type Receipt struct {
 	Already bool `json:"already,omitempty"`
 	// Done, with Already: the task has its outcome; see [Client.Result].
 	Done bool `json:"done,omitempty"`
+	// Differs, with Already: the task that has the id has another body, and the body of
+	// this call is not sent. As a rule a producer gave two messages one id. The bodies are
+	// compared by a digest of the type and the body, in which the order of an object's
+	// members does not count; the other fields of the envelope are not compared. It is
+	// false for an id whose digest is not known: a plain asynq.Client or an older version
+	// enqueued it.
+	Differs bool `json:"differs,omitempty"`
 	// Warning is the catalog's about the task's type, or empty.
 	Warning string `json:"warning,omitempty"`
 }
 
 // Enqueue hands over a task that one of this package's constructors made. Enqueuing an
 // id again, while its task waits or its result is kept, sends nothing and says so in
-// the receipt. The error is a *[ValidationError] for a task that can never be sent,
-// wraps [ErrRedisFull], or is Redis' own; after one of Redis' it is safe to repeat the
-// call.
+// the receipt, with [Receipt.Differs] where the body is another one. The error is a
+// *[ValidationError] for a task that can never be sent, wraps [ErrIDInUse] or
+// [ErrRedisFull], or is Redis' own; after one of Redis' it is safe to repeat the call.
 func (c *Client) Enqueue(ctx context.Context, t *asynq.Task) (Receipt, error) {
 	d, err := draftOf(t)
 	if err != nil {

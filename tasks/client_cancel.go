@@ -38,6 +38,12 @@ func (c *Client) Cancel(ctx context.Context, app string, ids ...string) (Cancele
 
 // CancelBatch takes back all tasks of a batch that have not left yet, with one mark. It
 // returns how many had no outcome yet, or [ErrNotFound].
+//
+// A task that is enqueued while others of the batch have no outcome yet is taken back, too;
+// when all have one, the name may be used again. Of a task that a plain asynq.Client
+// enqueued, the batch learns only when a worker takes it: it is taken back when its header
+// [HeaderEnqueuedAt], by the producer's clock, is not after the cancellation, or is
+// missing.
 func (c *Client) CancelBatch(ctx context.Context, app, batch string) (int64, error) {
 	n, err := c.ledger.CancelBatch(ctx, app, batch)
 	if errors.Is(err, ledger.ErrNone) {

@@ -52,13 +52,26 @@ func (c *Client) enqueue(ctx context.Context, all []*submission) {
 		switch {
 		case errors.Is(s.err, asynq.ErrTaskIDConflict):
 			s.to.Receipt.Already = true
+			continue
 		case s.err != nil:
 			s.fail(s.err)
-		case s.forNow() && !awake[s.queue]:
+			continue
+		case s.to.Receipt.Differs:
+			c.replaces(ctx, s)
+		}
+		if s.forNow() && !awake[s.queue] {
 			awake[s.queue] = true
 			c.wake(ctx, s.queue)
 		}
 	}
+}
+
+// replaces notes that the body of this call is the one that is sent: an earlier call marked
+// the id for another body and did not enqueue it.
+func (c *Client) replaces(ctx context.Context, s *submission) {
+	s.to.Receipt.Differs = false
+	// Where this fails, the first body's digest stays, and a repetition is told that it differs.
+	_ = c.ledger.Redigest(ctx, s.App, s.ID, s.digest)
 }
 
 // known puts the apps of tasks into the set of apps, each once in the client's life.
@@ -88,16 +101,21 @@ func (c *Client) claim(ctx context.Context, all []*submission) []*submission {
 		}
 		markings[i] = ledger.Marking{
 			Ref: ledger.Ref{App: s.App, ID: s.ID, Batch: s.Batch}, Queue: s.Queue(), State: string(state), Enqueued: s.now,
+			Digest: s.digest,
 		}
 	}
 	open := all[:0:0]
 	for i, m := range c.ledger.MarkMany(ctx, markings) {
 		s := all[i]
-		if m.Err != nil {
-			s.fail(m.Err)
+		err := m.Err
+		if err == nil {
+			err = s.conflict(m.Queue)
+		}
+		if err != nil {
+			s.fail(err)
 			continue
 		}
-		s.to.Receipt = Receipt{App: s.App, ID: s.ID, Queue: m.Queue, Already: m.Done, Done: m.Done}
+		s.to.Receipt = Receipt{App: s.App, ID: s.ID, Queue: m.Queue, Already: m.Done, Done: m.Done, Differs: m.Differs}
 		if row := lookup(s.Type); row != nil {
 			s.to.Receipt.Warning = row.Warning
 		}
@@ -106,6 +124,15 @@ func (c *Client) claim(ctx context.Context, all []*submission) []*submission {
 		}
 	}
 	return open
+}
+
+// conflict is the error of a task whose id is known, in a queue of another type.
+func (s *submission) conflict(queue string) error {
+	_, typ, _, ok := ParseQueue(queue)
+	if !ok || typ == s.Type {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrIDInUse, typ)
 }
 
 // withBlobs moves the images of checks out of the payloads: asynq writes the payloads of

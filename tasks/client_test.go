@@ -83,6 +83,53 @@ func TestAMarkedTaskIsEnqueued(t *testing.T) {
 	})
 }
 
+// TestNotBeforeProcessAt: asynq keeps whole seconds. A task is due at the end of the second
+// that its process_at is in, and one whose process_at has passed is due at once.
+func TestNotBeforeProcessAt(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		client := tasks.NewClient(rdb)
+		queue := "asynq:{" + tasks.QueueName(clientApp, tasks.TypeSubscribe, tasks.Urgent) + "}:"
+		second := time.Now().Add(time.Hour).Truncate(time.Second)
+		for name, tt := range map[string]struct {
+			at   time.Time
+			want int64 // 0 is at once
+		}{
+			"whole": {second, second.Unix()}, "after": {second.Add(time.Nanosecond), second.Unix() + 1},
+			"last": {second.Add(time.Second - time.Nanosecond), second.Unix() + 1}, "past": {time.Now().Add(-time.Millisecond), 0},
+		} {
+			scheduled := func(way string) (tasks.Envelope, string) {
+				e := message(name + "-" + way)
+				e.ProcessAt = tt.at
+				return e, e.TaskID()
+			}
+			one, oneID := scheduled("single")
+			many, manyID := scheduled("pipelined")
+			foreign, foreignID := scheduled("plain")
+			if _, err := client.Submit(t.Context(), one); err != nil {
+				t.Fatal(err)
+			}
+			for _, answer := range client.SubmitMany(t.Context(), []tasks.Envelope{many, message(name + "-beside")}) {
+				if answer.Err != nil {
+					t.Fatal(answer.Err)
+				}
+			}
+			task, err := tasks.NewTask(foreign)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := asynq.NewClientFromRedisClient(rdb).EnqueueContext(t.Context(), task); err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range []string{oneID, manyID, foreignID} {
+				score, err := rdb.ZScore(t.Context(), queue+"scheduled", id).Result()
+				if due := int64(score); due != tt.want || errors.Is(err, redis.Nil) != (tt.want == 0) {
+					t.Errorf("%s: due at %d, not at %d (%v)", id, due, tt.want, err)
+				}
+			}
+		}
+	})
+}
+
 // forgotten takes what the ledger knows of a task away.
 func forgotten(t *testing.T, rdb redis.UniversalClient, id string) {
 	t.Helper()

@@ -13,7 +13,8 @@ import (
 // file or the body of a request. It is strict about the envelope: an unknown field
 // is an error that suggests the nearest name, and so are a value of the wrong JSON
 // type, a key given twice, data after the object and bytes that are not UTF-8. A
-// null stands for a field left out. Whether values are allowed, and what is in the
+// null stands for a field left out, and a time of the year 1, which Go and others write for
+// none, is refused. Whether values are allowed, and what is in the
 // body, is [Envelope.Prepare]'s to check.
 //
 // The error is a *[ValidationError].
@@ -57,7 +58,7 @@ var envelopeFields = [...]struct {
 }
 
 func decode(line []byte, strict bool) (Envelope, error) {
-	var c checker
+	c := checker{strict: strict}
 	var e Envelope
 	if len(line) > MaxLine {
 		c.faultAt("", "%d bytes; a task has at most %d", len(line), MaxLine)
@@ -74,13 +75,13 @@ func decode(line []byte, strict bool) (Envelope, error) {
 		return e, failure(c.faults)
 	}
 	for v := range doc.top().elements() {
-		c.field(&e, v, strict)
+		c.field(&e, v)
 	}
 	return e, failure(c.faults)
 }
 
 // field reads one member of an envelope.
-func (c *checker) field(e *Envelope, v value, strict bool) {
+func (c *checker) field(e *Envelope, v value) {
 	for i := range envelopeFields {
 		if f := &envelopeFields[i]; string(v.key()) == f.name {
 			if v.present() {
@@ -89,7 +90,7 @@ func (c *checker) field(e *Envelope, v value, strict bool) {
 			return
 		}
 	}
-	if strict {
+	if c.strict {
 		c.fault(v, "%s", unknownField(string(v.key())))
 	}
 }
@@ -121,8 +122,12 @@ func (c *checker) bool(v value) bool {
 
 func (c *checker) instant(v value) (t time.Time) {
 	const form = "an RFC 3339 time such as 2026-12-01T08:00:00+08:00"
-	if c.want(v, isText, form) && t.UnmarshalText(v.content()) != nil {
+	switch {
+	case !c.want(v, isText, form):
+	case t.UnmarshalText(v.content()) != nil:
 		c.fault(v, "must be %s", form)
+	case c.strict && t.IsZero(): // which would pass for a field that was left out
+		c.fault(v, yearFault, t.Year())
 	}
 	return t
 }

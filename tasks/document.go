@@ -81,6 +81,31 @@ func (v value) kind() kind {
 // present: there, and not null. A null stands for "left out" everywhere.
 func (v value) present() bool { return v.kind() > isNull }
 
+// zero tells whether the value says nothing: absent, null, "", 0, false, an empty array, or
+// an object of nothing else. SDKs send such values for fields that their caller left out:
+// Go structs without omitempty do, and PHP, whose empty map is [].
+func (v value) zero() bool {
+	switch v.kind() {
+	case isAbsent, isNull:
+		return true
+	case isBool:
+		return v.raw()[0] == 'f'
+	case isNumber:
+		return string(v.raw()) == "0"
+	case isText:
+		return len(v.raw()) == len(`""`)
+	case isArray:
+		return v.node().next == v.at+1
+	case isObject:
+	}
+	for member := range v.elements() {
+		if !member.zero() {
+			return false
+		}
+	}
+	return true
+}
+
 // raw is the value's JSON.
 func (v value) raw() []byte {
 	n := v.node()

@@ -42,7 +42,8 @@ type Envelope struct {
 	Body json.RawMessage `json:"body"`
 	// Priority is Urgent (the default) or Bulk.
 	Priority Priority `json:"priority,omitempty"`
-	// ProcessAt is the earliest time at which it may be sent.
+	// ProcessAt is the earliest time at which it may be sent. It is due when the second is
+	// over that this time is in. Its year is 2000 to 9998, as that of NotAfter.
 	ProcessAt time.Time `json:"process_at,omitzero"`
 	// NotAfter is the latest time at which it may be sent; later its outcome is
 	// OutcomeExpired.
@@ -109,6 +110,11 @@ func (e Envelope) Addressee() (receiver, template string) {
 // The error is a *[ValidationError] with all faults at once; the envelope is then
 // unchanged. Preparing twice changes nothing more.
 func (e *Envelope) Prepare(now time.Time) error {
+	return e.prepare(now, nil)
+}
+
+// prepare is Prepare, which also writes the task's digest where one is wanted.
+func (e *Envelope) prepare(now time.Time, digest *string) error {
 	c := checker{spec: lookup(e.Type), from: now}
 	c.envelope(e)
 	body := c.document(e.Body)
@@ -130,6 +136,9 @@ func (e *Envelope) Prepare(now time.Time) error {
 	if limit := c.spec.maxBody(); len(ready.Body) > limit {
 		c.faultAt("body", "%d bytes; at most %d are taken", len(ready.Body), limit)
 		return failure(c.faults)
+	}
+	if digest != nil {
+		*digest = ready.digestOf(c.spec, body.top())
 	}
 	if bytes.Equal(ready.Body, e.Body) { // as it came; often it has been through here
 		ready.Body = e.Body

@@ -83,6 +83,9 @@ func TestParseEnvelopeRefuses(t *testing.T) {
 		{`{"process_at":1764547200}`, "process_at", "must be a string, not a number: an RFC 3339 time such as"},
 		{`{"process_at":"2026-12-01 08:00:00"}`, "process_at", "must be an RFC 3339 time such as 2026-12-01T08:00:00+08:00"},
 		{`{"not_after":"2026-02-30T08:00:00Z"}`, "not_after", "must be an RFC 3339 time"},
+		{`{"not_after":"0001-01-01T00:00:00Z"}`, "not_after", "the year 1 is out of range: leave the field out"},
+		{`{"not_after":"0001-01-01T08:05:43+08:05:43"}`, "not_after", "must be an RFC 3339 time"},
+		{`{"process_at":"0001-01-01T08:00:00+08:00"}`, "process_at", "the year 1 is out of range"},
 
 		{`{"typ":"x"}`, "typ", `unknown field; did you mean "type"?`},
 		{`{"appid":"x"}`, "appid", `did you mean "app"?`},
@@ -159,6 +162,9 @@ func TestPrepareEnvelope(t *testing.T) {
 		{"batch", func(e *Envelope) { e.Batch = strings.Repeat("x", 65) }, "batch", "65 bytes; 1 to 64"},
 		{"priority", func(e *Envelope) { e.Priority = "low" }, "priority", `"low" is neither "urgent" nor "bulk"`},
 		{"times", func(e *Envelope) { e.ProcessAt, e.NotAfter = testNow.Add(time.Second), testNow }, "not_after", "before process_at"},
+		{"the zero of other languages", func(e *Envelope) { e.NotAfter = time.Unix(0, 0) }, "not_after", "the year 1970 is out of range"},
+		{"nearly no time", func(e *Envelope) { e.NotAfter = time.Time{}.Add(1) }, "not_after", "the year 1 is out of range"},
+		{"process_at of another epoch", func(e *Envelope) { e.ProcessAt = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC) }, "process_at", "the year 1900 is out of range"},
 		{"year", func(e *Envelope) { e.ProcessAt = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC) }, "process_at", "the year 10000 is out of range"},
 	}
 	for _, tt := range tests {
@@ -199,6 +205,10 @@ func TestDecodePayload(t *testing.T) {
 	_, err = DecodePayload([]byte(`{"type":"a:b"}`))
 	if want := "app: required; id: required; body: required"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+	// What is in Redis already means what it meant.
+	if e, err := DecodePayload([]byte(`{"type":"a:b","app":"wx0123456789abcdef","id":"x","body":{},"not_after":"0001-01-01T00:00:00Z"}`)); err != nil || !e.NotAfter.IsZero() {
+		t.Errorf("%+v, %v", e, err)
 	}
 	_, err = DecodePayload([]byte(`{"type":"a:b","app":7}`))
 	wantFault(t, err, "app", "must be a string")

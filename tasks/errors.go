@@ -1,8 +1,14 @@
 package tasks
 
 import (
+	"errors"
 	"strings"
 )
+
+// ErrIDInUse says that the id of a task belongs to a task of another type, which waits or
+// whose result is kept: nothing was enqueued. The error that wraps it names that type. An
+// id is unique within its app, not within its type.
+var ErrIDInUse = errors.New("tasks: the id belongs to a task of another type")
 
 // A FieldError is one fault of one task.
 type FieldError struct {

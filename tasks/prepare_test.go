@@ -149,6 +149,7 @@ var badBodies = []struct{ typ, body, path, says string }{
 
 	// customer-service messages
 	{TypeCustom, `{"touser":"o"}`, "body.msgtype", "required"},
+	{TypeCustom, `{"touser":"o","msgtype":""}`, "body.msgtype", "empty"},
 	{TypeCustom, `{"touser":"o","msgtype":"text"}`, "body.text", "required"},
 	{TypeCustom, `{"touser":"o","msgtype":"text","text":"secret text"}`, "body.text", "must be an object"},
 	{TypeCustom, `{"touser":"o","msgtype":"text","text":{"content":""}}`, "body.text.content", "empty"},
@@ -157,7 +158,7 @@ var badBodies = []struct{ typ, body, path, says string }{
 	{TypeCustom, `{"touser":"o","msgtype":"news","news":{"articles":[{},{}]}}`, "body.news.articles", "2 elements; WeChat takes 1"},
 	{TypeCustom, `{"touser":"o","msgtype":"msgmenu","msgmenu":{"list":[{},"secret"]}}`, "body.msgmenu.list[1]", "must be an object, not a string"},
 	{TypeCustom, `{"touser":"o","msgtype":"miniprogrampage","miniprogrampage":{"pagepath":"p"}}`, "body.miniprogrampage.thumb_media_id", "required"},
-	{TypeCustom, `{"touser":"o","msgtype":"text","text":{"content":"x"},"customservice":{}}`, "body.customservice.kf_account", "required"},
+	{TypeCustom, `{"touser":"o","msgtype":"text","text":{"content":"x"},"customservice":{"nick":"x"}}`, "body.customservice.kf_account", "required"},
 	{TypeCustom, `{"touser":"o","msgtype":"text","text":{"content":"x"},"aimsgcontext":{"is_ai_msg":2}}`, "body.aimsgcontext.is_ai_msg", "from 0 to 1"},
 
 	// links
@@ -170,7 +171,7 @@ var badBodies = []struct{ typ, body, path, says string }{
 	{TypeScheme, `{"jump_wxa":{"query":"id={1}"}}`, "body.jump_wxa.query", `"{" at character 4`},
 	{TypeURLLink, `{"query":"a|b"}`, "body.query", `"|" at character 2`},
 	{TypeURLLink, `{"path":"pages/index?x"}`, "body.path", `holds a "?"`},
-	{TypeURLLink, `{"cloud_base":{}}`, "body.cloud_base.env", "required"},
+	{TypeURLLink, `{"cloud_base":{"path":"p"}}`, "body.cloud_base.env", "required"},
 	{TypeURLLink, `{"cloud_base":{"env":"e","query":"a b"}}`, "body.cloud_base.query", "a space"},
 	{TypeScheme, `{"is_expire":"yes!"}`, "body.is_expire", "must be true or false, not a string: write it without quotes"},
 	{TypeScheme, `{"is_expire":true}`, "body.expire_time", "required when is_expire is true"},

@@ -41,7 +41,8 @@ type Option func(*draft)
 type draft struct {
 	Envelope
 	traceParent string
-	marked      bool // by the client
+	marked      bool   // by the client
+	digest      string // of what it sends; of a marked task
 }
 
 // ID sets the producer's idempotency key; without it one is made.
@@ -82,7 +83,11 @@ func (d *draft) task(now time.Time) (*asynq.Task, error) {
 			Problem: "not a W3C trace context: 00-<32 hex>-<16 hex>-<2 hex> is expected",
 		}}}
 	}
-	if err := d.Prepare(now); err != nil {
+	var digest *string
+	if d.marked {
+		digest = &d.digest
+	}
+	if err := d.prepare(now, digest); err != nil {
 		return nil, err
 	}
 	return d.prepared(now), nil
@@ -104,9 +109,18 @@ func (d *draft) prepared(now time.Time) *asynq.Task {
 		asynq.Timeout(handlerTimeout),
 	}
 	if !d.ProcessAt.IsZero() {
-		opts = append(opts, asynq.ProcessAt(d.ProcessAt))
+		opts = append(opts, asynq.ProcessAt(wholeSecond(d.ProcessAt, now)))
 	}
 	return asynq.NewTaskWithHeaders(d.Type, d.payload(), headers, opts...)
+}
+
+// wholeSecond rounds a time that is to come up to the next second: asynq keeps whole seconds
+// of it and cuts the rest off, which would send the task early.
+func wholeSecond(at, now time.Time) time.Time {
+	if whole := at.Truncate(time.Second); at.After(now) && whole.Before(at) {
+		return whole.Add(time.Second)
+	}
+	return at
 }
 
 // EnqueuedAt reads the time of enqueuing from a task's headers. It is zero for a task that

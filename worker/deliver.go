@@ -118,7 +118,7 @@ func (r *Replica) openInTurn(ctx context.Context, l *lane, j *job) error {
 func (r *Replica) open(ctx context.Context, j *job) error {
 	return r.insist(ctx, j, "the task could not be opened yet", func() (err error) {
 		j.opened, err = r.ledger.Open(ctx, j.ref(), ledger.Opening{
-			Runner: j.runner, Queue: j.queue, Marked: j.marked,
+			Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt,
 			Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
 			Expired: j.expired(r.now()),
 		})

@@ -86,7 +86,7 @@ func (l *lane) expire(ctx context.Context, t *asynq.Task, err error) {
 	if err != nil {
 		return
 	}
-	j.opened, err = l.replica.ledger.Open(ctx, j.ref(), ledger.Opening{Runner: j.runner, Queue: j.queue, Marked: j.marked, Expired: true})
+	j.opened, err = l.replica.ledger.Open(ctx, j.ref(), ledger.Opening{Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt, Expired: true})
 	if err == nil {
 		_ = l.replica.unsent(ctx, j) // asynq brings the task back, and finds it settled
 	}

@@ -83,6 +83,44 @@ func TestForeignClient(t *testing.T) {
 	})
 }
 
+// TestACanceledBatchAndAPlainClient: what it enqueues after all of a canceled batch has ended
+// is sent.
+func TestACanceledBatchAndAPlainClient(t *testing.T) {
+	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
+		r.replica(nil)
+		plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
+		defer func() { _ = plain.Close() }()
+		enqueue := func(id string) {
+			t.Helper()
+			e := message(id, id)
+			e.App, e.Batch = app, "daily"
+			task, err := tasks.NewTask(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := plain.EnqueueContext(t.Context(), task); err != nil {
+				t.Fatal(err)
+			}
+			redistest.Until(t, 10*time.Second, id+" has an outcome", func() bool {
+				got, err := r.client.Result(t.Context(), app, id)
+				return err == nil && got.Outcome != ""
+			})
+		}
+		enqueue("before")
+		if n, err := r.client.CancelBatch(t.Context(), app, "daily"); err != nil || n != 0 {
+			t.Fatalf("canceled %d, %v", n, err)
+		}
+		canceledAt := time.Now().Truncate(time.Millisecond)
+		redistest.Until(t, time.Second, "the millisecond of the cancellation is over", func() bool {
+			return time.Now().Truncate(time.Millisecond).After(canceledAt)
+		})
+		enqueue("after")
+		if got := r.outcome("after"); got.Outcome != tasks.OutcomeAccepted {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
 // TestPoisonedTasks: what cannot be decoded ends with one outcome in asynq's archive, and
 // the lane goes on.
 func TestPoisonedTasks(t *testing.T) {

@@ -11,20 +11,24 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/httpguard"
 	"github.com/wxcourier/wxcourier/internal/traffic"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/worker"
 )
 
 type devCommand struct {
-	Listen  string  `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the pages (default ${default})."`
-	Sandbox string  `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the stand-in for WeChat (default: a free port)."`
-	Redis   string  `placeholder:"ADDR" help:"Use the Redis at this address in place of one inside the process. All that waits there for a configured app goes to the sandbox: never name one that is in use."`
-	Rate    float64 `default:"3" placeholder:"N" help:"Sample tasks a second, 0 for none (default ${default})."`
+	Listen  string   `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the pages (default ${default})."`
+	Sandbox string   `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the stand-in for WeChat (default: a free port)."`
+	Redis   string   `placeholder:"ADDR" help:"Use the Redis at this address in place of one inside the process. All that waits there for a configured app goes to the sandbox: never name one that is in use."`
+	Host    []string `placeholder:"NAME" help:"Serve the pages by this host name, too."`
+	Rate    float64  `default:"3" placeholder:"N" help:"Sample tasks a second, 0 for none (default ${default})."`
 }
 
 func (devCommand) Help() string {
 	return `Runs Redis, a stand-in for WeChat, a worker and the asynq web UI inside one process, and keeps sample tasks going. Nothing is sent to anybody, and nothing is kept after exit. The apps of the configuration are served too, without their secrets, so that a service under development can enqueue into it.
+
+Other websites cannot command it through a browser: on the loopback the pages answer to localhost and loopback addresses, elsewhere to IP addresses and to names without a dot; --host adds a name.
 
 Examples:
     wxcourier dev
@@ -45,7 +49,7 @@ func (c *devCommand) Run(p *program) error {
 		return err
 	}
 	wx := sandbox.New(sandbox.Options{})
-	wxAddr, stopWeChat, err := p.serveSandbox(c.Sandbox, wx)
+	wxAddr, stopWeChat, err := p.serveSandbox(c.Sandbox, wx.Handler(c.Sandbox, c.Host...))
 	if err != nil {
 		return err
 	}
@@ -97,7 +101,7 @@ func (c *devCommand) serve(p *program, parts *parts) error {
 	mux.Handle("/monitor/", monitor)
 	page := welcome{Redis: parts.cfg.Redis.Address(), WeChat: parts.cfg.WeChat.BaseURL, Apps: apps}
 	mux.Handle("GET /{$}", page)
-	addr, stop, err := p.serve(c.Listen, mux)
+	addr, stop, err := p.serve(c.Listen, httpguard.New(c.Listen, c.Host...).Protect(mux))
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/wxcourier/wxcourier/internal/feed"
+	"github.com/wxcourier/wxcourier/internal/tally"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -19,7 +20,7 @@ type enqueueCommand struct {
 func (enqueueCommand) Help() string {
 	return `Hands the tasks over and returns; workers deliver them. It needs a configured Redis. Enqueuing an id again, while its task waits or its result is kept, sends nothing. A line without an id gets one that is made of its text, so that a broken-off command may be repeated.
 
-A bad line is told on standard error and skipped; the status is then 1.
+A bad line is told on standard error and skipped; the status is then 1. So is a line whose id belongs to a task of another type. A line whose id is enqueued already with another body is told, too, and not sent; with --json its receipt has "differs".
 
 Examples:
     wxcourier enqueue tasks.jsonl -c wxcourier.yaml
@@ -46,6 +47,7 @@ func (c *enqueueCommand) Run(p *program) error {
 	defer cancel(nil)
 	out := newJSONLines(p.stdout)
 	apps, warned := workerApps(cfg.Apps), make(map[string]bool)
+	others := differing{program: p, input: in.name}
 	counts, err := feed.Enqueue(ctx, taskfile.New(in), feed.Options{
 		Client: tasks.NewClient(rdb),
 		Admit: func(_ context.Context, app string) error {
@@ -60,6 +62,7 @@ func (c *enqueueCommand) Run(p *program) error {
 				warned[r.Warning] = true
 				p.say("%s:%d: warning: %s", in.name, line, r.Warning)
 			}
+			others.tell(line, r)
 			if c.JSON {
 				if err := out.write(r); err != nil {
 					cancel(fmt.Errorf("write the receipts: %w", err))
@@ -70,6 +73,7 @@ func (c *enqueueCommand) Run(p *program) error {
 			p.say("%s:%d: already enqueued: an earlier line has the id %s", in.name, line, e.ID)
 		},
 	})
+	others.rest()
 	if flushed := out.flush(); flushed != nil && context.Cause(ctx) == nil {
 		err = errors.Join(err, fmt.Errorf("write the receipts: %w", flushed))
 	}
@@ -93,6 +97,9 @@ func receiptText(c feed.Counts) string {
 	parts := []string{plural(c.Enqueued, "task") + " enqueued"}
 	if n := c.Already + c.Duplicates; n > 0 {
 		parts = append(parts, plural(n, "task")+" already enqueued")
+	}
+	if c.Differing > 0 {
+		parts = append(parts, tally.Number(c.Differing)+" of those with another body")
 	}
 	if c.Bad > 0 {
 		parts = append(parts, plural(c.Bad, "line")+" skipped as bad")

@@ -128,6 +128,7 @@ type job struct {
 	mu         sync.Mutex // guards what follows
 	tally      tally.Tally
 	warned     map[string]bool // types whose warning was told
+	others     differing
 	imageFails int
 	unclean    error // of a replica's Run
 }
@@ -223,6 +224,7 @@ func (j *job) drive(ctx context.Context) error {
 	reader := j.cfg.Redis.NewClient()
 	j.out = newJSONLines(j.program.stderr.Beside(j.program.stdout))
 	j.warned = make(map[string]bool)
+	j.others = differing{program: j.program, input: j.input.name}
 	options := feed.Options{
 		Client: j.parts.client, Admit: j.admit, Bad: j.bad, Enqueued: j.enqueued, Duplicate: j.duplicate,
 	}
@@ -245,6 +247,7 @@ func (j *job) drive(ctx context.Context) error {
 		j.record.finish()
 	}
 	j.progress.stop()
+	j.others.rest()
 	if err := j.out.flush(); err != nil {
 		return errors.Join(fed, fmt.Errorf("write the results: %w", err))
 	}

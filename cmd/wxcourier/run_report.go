@@ -30,8 +30,12 @@ func (p *program) badLine(name string, line int, err error) {
 	}
 }
 
-// enqueued tells of a type's warning once.
+// enqueued tells of a type's warning once, and of another body also to who asked for quiet:
+// a message is missing.
 func (j *job) enqueued(line int, r tasks.Receipt) {
+	j.mu.Lock()
+	j.others.tell(line, r)
+	j.mu.Unlock()
 	if r.Warning == "" || j.command.Quiet {
 		return
 	}
@@ -113,6 +117,7 @@ func (j *job) finish(ctx context.Context, fed error, took time.Duration) error {
 			{counts.Bad, "skipped as bad"},
 			{counts.Duplicates, "already enqueued by an earlier line"},
 			{counts.Already, "already enqueued before this run"},
+			{counts.Differing, "of those with another body"},
 			{counts.Ended, "ended before, as the journal says"},
 		} {
 			if part.n > 0 {

@@ -17,6 +17,7 @@ type sandboxCommand struct {
 	Latency  time.Duration `placeholder:"D" help:"Added to every answer, such as 50ms."`
 	Credits  int           `placeholder:"N" help:"Subscribe messages that each person accepts of each template before 43101. Default: endless."`
 	NoLimits bool          `help:"Without the documented limits."`
+	Host     []string      `placeholder:"NAME" help:"Let the control API under /sandbox/ be called by this host name, too."`
 }
 
 func (sandboxCommand) Help() string {
@@ -24,7 +25,7 @@ func (sandboxCommand) Help() string {
 
 An openid that starts with the name of a fault meets it: "busy-oAbc" -1 once, "unsubscribed-oAbc" 43101, "lost-oAbc" a connection reset after the message was accepted, "busy3-oAbc" the first three times. The faults: ` + strings.Join(sandbox.FaultNames(), ", ") + `.
 
-What it was asked is under /sandbox/counts, /sandbox/calls and /sandbox/duplicates.
+What it was asked is under /sandbox/counts, /sandbox/calls and /sandbox/duplicates. Other websites cannot command it through a browser: on the loopback, /sandbox/ answers to localhost and loopback addresses, elsewhere to IP addresses and to names without a dot, such as a container's; --host adds a name.
 
 Examples:
     wxcourier sandbox
@@ -37,7 +38,7 @@ func (c *sandboxCommand) Run(p *program) error {
 		return misuse("sandbox: --latency and --credits cannot be negative")
 	}
 	server := sandbox.New(sandbox.Options{Latency: c.Latency, Credits: c.Credits, NoLimits: c.NoLimits})
-	addr, stop, err := p.serveSandbox(c.Listen, server)
+	addr, stop, err := p.serveSandbox(c.Listen, server.Handler(c.Listen, c.Host...))
 	if err != nil {
 		return err
 	}
@@ -57,7 +58,7 @@ Nothing is sent to anybody. Ctrl-C ends it.`, url)
 }
 
 // serveSandbox serves a sandbox until stop is called, which lets its hanging calls go.
-func (p *program) serveSandbox(address string, server *sandbox.Server) (addr string, stop func(), err error) {
+func (p *program) serveSandbox(address string, server http.Handler) (addr string, stop func(), err error) {
 	listener, err := (&net.ListenConfig{}).Listen(p.ctx, "tcp", address)
 	if err != nil {
 		return "", nil, fmt.Errorf("listen on %s: %w", address, err)

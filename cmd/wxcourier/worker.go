@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -13,10 +14,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/httpguard"
 )
 
 type workerCommand struct {
-	Listen string `placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics on this address, such as :9090."`
+	Listen string   `placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics on this address, such as :9090."`
+	Host   []string `placeholder:"NAME" help:"With --listen on the loopback: serve these pages by this host name, too."`
 }
 
 func (workerCommand) Help() string {
@@ -60,7 +63,7 @@ func (c *workerCommand) Run(p *program) error {
 		return err
 	}
 	if c.Listen != "" {
-		addr, stop, err := p.serve(c.Listen, replica.Handler(parts.registry))
+		addr, stop, err := p.serve(c.Listen, c.guarded(replica.Handler(parts.registry)))
 		if err != nil {
 			return err
 		}
@@ -69,6 +72,16 @@ func (c *workerCommand) Run(p *program) error {
 	}
 	p.collectLess()
 	return replica.Run(p.ctx)
+}
+
+// guarded keeps other websites from reading the pages of a worker on the loopback. Elsewhere
+// Prometheus and orchestrators call it by names that are not known here, and a website that
+// read the metrics could change nothing.
+func (c *workerCommand) guarded(pages http.Handler) http.Handler {
+	if !httpguard.Loopback(c.Listen) {
+		return pages
+	}
+	return httpguard.New(c.Listen, c.Host...).Protect(pages)
 }
 
 // collectLess halves how often a replica collects garbage: of the few megabytes that are in

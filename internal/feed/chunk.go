@@ -119,7 +119,7 @@ func (e *enqueuer) try(ctx context.Context, chunk []taskfile.Item) ([]taskfile.I
 // tell passes the answer to a task on. It is false for an answer that is not the last.
 func (e *enqueuer) tell(item taskfile.Item, answer tasks.Submitted) bool {
 	var invalid *tasks.ValidationError
-	bad := errors.As(answer.Err, &invalid)
+	bad := errors.As(answer.Err, &invalid) || errors.Is(answer.Err, tasks.ErrIDInUse)
 	if answer.Err != nil && !bad {
 		return false
 	}
@@ -133,6 +133,9 @@ func (e *enqueuer) tell(item taskfile.Item, answer tasks.Submitted) bool {
 	e.note(func(c *Counts) {
 		if answer.Receipt.Already {
 			c.Already++
+			if answer.Receipt.Differs {
+				c.Differing++
+			}
 		} else {
 			c.Enqueued++
 		}

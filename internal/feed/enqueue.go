@@ -36,6 +36,7 @@ type Counts struct {
 	Duplicates int // whose task an earlier line has
 	Enqueued   int // handed over now
 	Already    int // handed over at another time
+	Differing  int // of Already, those that were handed over with another body
 	Ended      int // that Options.Ended knew
 }
 

@@ -8,19 +8,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// cancelBatch marks a batch as taken back, with the number of this withdrawal.
+// cancelBatch marks a batch as taken back, with the number of this withdrawal and, in ms of
+// the server's time, when it was.
 //
 // KEYS[1] batch. Returns the number of its tasks that had not ended, or -1 when there
 // is no such batch.
 var cancelBatch = redis.NewScript(`
 local r = redis.call("HMGET", KEYS[1], "total", "done")
 if not r[1] then return -1 end
-redis.call("HSET", KEYS[1], "withdrawn", redis.call("HINCRBY", KEYS[1], "withdrawals", 1))
+local t = redis.call("TIME")
+redis.call("HSET", KEYS[1], "withdrawn", redis.call("HINCRBY", KEYS[1], "withdrawals", 1),
+	"withdrawn_at", string.format("%d", t[1] * 1000 + math.floor(t[2] / 1000)))
 return tonumber(r[1]) - tonumber(r[2] or 0)
 `)
 
 // CancelBatch takes back all tasks of a batch that have not left yet, with one mark,
 // however many they are. It returns how many had not ended, or ErrNone.
+//
+// Tasks that join the batch while others of it are open are taken back, too. When all have
+// ended, the batch may be used again: what is enqueued from then on is sent.
 func (l *Ledger) CancelBatch(ctx context.Context, app, batch string) (int64, error) {
 	n, err := cancelBatch.Run(ctx, l.rdb, []string{BatchKey(app, batch)}).Int64()
 	if err != nil {
@@ -43,8 +49,8 @@ func (l *Ledger) Batch(ctx context.Context, app, batch string) (map[string]int64
 	}
 	counts := make(map[string]int64, len(fields))
 	for name, value := range fields {
-		if name == "withdrawn" || name == "withdrawals" {
-			continue // the mark of CancelBatch, and the number of the last one
+		if name == "withdrawn" || name == "withdrawals" || name == "withdrawn_at" {
+			continue // the mark of CancelBatch, and the number and the time of the last one
 		}
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil {

@@ -14,6 +14,9 @@
 //	Settle  the one outcome: record, stream and batch counters    done
 //	PutBack an operator's redrive takes the outcome back          waiting
 //
+// A mark, and then the record, hold a digest of what the task sends, so that a producer who
+// uses the id for something else is told.
+//
 // Waiting tasks never expire. A settled record lives for the retention that Settle
 // was given; as long as it lives, its id is taken.
 package ledger
@@ -58,7 +61,8 @@ func WaitingKey(app, id string) string {
 func StreamKey(app string) string { return "wxcourier:{" + app + "}:results" }
 
 // BatchKey is the hash of a batch's counters: total, done, one field an outcome,
-// `withdrawn` while the batch is taken back, and `withdrawals`, how often it was.
+// `withdrawn` while the batch is taken back, `withdrawals`, how often it was, and
+// `withdrawn_at`, when it last was.
 func BatchKey(app, batch string) string { return "wxcourier:{" + app + "}:batch:" + batch }
 
 // batchIDsKey is the set of the ids of a batch.

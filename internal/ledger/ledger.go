@@ -47,6 +47,8 @@ type Claim struct {
 	New   bool   // the id was free, and is now marked
 	Done  bool   // the id has an outcome
 	Queue string // the queue that the id is marked with
+	// Differs: the id is known with another digest. It is false where one of the two has none.
+	Differs bool
 }
 
 // Mark claims an id for a queue, in the state scheduled or waiting, as enqueued now. Calling
@@ -91,6 +93,8 @@ type Opening struct {
 	Dedupe  time.Duration // for which a fenced request may be repeated; 0: never
 	Expired bool          // not_after has passed
 	Marked  bool          // Mark was called for it: a task that is not known is lost
+	// Enqueued is when a task without a mark was enqueued; zero when not known.
+	Enqueued time.Time
 }
 
 // Opened is the answer.
@@ -109,7 +113,7 @@ type Opened struct {
 func (l *Ledger) Open(ctx context.Context, ref Ref, o Opening) (Opened, error) {
 	reply, err := open.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID)),
 		o.Runner, o.Queue, flag(o.Fenced), o.Dedupe.Milliseconds(), l.policy.DeadAfter.Milliseconds(),
-		flag(o.Expired), l.policy.LostLimit, ref.ID, flag(o.Marked)).Slice()
+		flag(o.Expired), l.policy.LostLimit, ref.ID, flag(o.Marked), millis(o.Enqueued)).Slice()
 	if err != nil {
 		return Opened{}, fmt.Errorf("open the task: %w", err)
 	}
@@ -239,6 +243,14 @@ func (l *Ledger) bytes(ctx context.Context, key string) ([]byte, error) {
 		return nil, fmt.Errorf("read the image: %w", err)
 	}
 	return b, nil
+}
+
+// millis is 0 for the zero time.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(t.UnixMilli(), 0)
 }
 
 func flag(b bool) int {

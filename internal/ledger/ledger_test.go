@@ -371,6 +371,55 @@ func TestABatchNameServesAgain(t *testing.T) {
 	})
 }
 
+// TestACanceledBatchOfAPlainClient: its tasks join the batch with their first run. Those that
+// were enqueued before the cancellation are taken back, also when all others have ended; those
+// that are enqueued later are not.
+func TestACanceledBatchOfAPlainClient(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, time.Minute)
+		ref := func(id string) ledger.Ref { return ledger.Ref{App: app, ID: id, Batch: "daily"} }
+		now := func() time.Time { return rdb.Time(ctx).Val() }
+		opened := func(id string, enqueued time.Time, want ledger.What) {
+			t.Helper()
+			o := opening("r" + id)
+			o.Enqueued = enqueued
+			for range 2 { // asked twice, as go-redis does
+				if got := must[ledger.Opened](t)(l.Open(ctx, ref(id), o)).What; got != want {
+					t.Errorf("%s: %s, not %s", id, got, want)
+				}
+			}
+		}
+		settled := func(id, outcome string) {
+			t.Helper()
+			must[ledger.Standing](t)(l.Settle(ctx, ref(id), ending(outcome)))
+		}
+		before := now().Add(-time.Minute)
+		opened("first", before, ledger.Go)
+		settled("first", "accepted")
+		if n := must[int64](t)(l.CancelBatch(ctx, app, "daily")); n != 0 {
+			t.Errorf("%d were open", n)
+		}
+		after := now().Add(time.Minute)
+		opened("before", before, ledger.Canceled)
+		opened("unknown", time.Time{}, ledger.Canceled)
+		opened("joins", after, ledger.Canceled)
+		for _, id := range []string{"before", "unknown", "joins"} {
+			settled(id, "canceled")
+		}
+		opened("after", after, ledger.Go)
+		opened("late", before, ledger.Canceled) // it was enqueued before, and only now got its turn
+		settled("late", "canceled")
+		settled("after", "accepted")
+		opened("again", after, ledger.Go)
+
+		must[int64](t)(l.CancelBatch(ctx, app, "daily"))
+		opened("again", after, ledger.Canceled)
+		if counts := must[map[string]int64](t)(l.Batch(ctx, app, "daily")); counts["total"] != 7 || len(counts) != 4 {
+			t.Errorf("batch %v", counts)
+		}
+	})
+}
+
 // TestNoImageForAnEndedTask: nobody would ever delete it.
 func TestNoImageForAnEndedTask(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {

@@ -13,15 +13,24 @@ import (
 )
 
 // A mark says that an id is taken by a task that waits for its first run: since when it is
-// enqueued, for which queue of its app, and whether it is due:
+// enqueued, for which queue of its app, whether it is due, and the digest of what it sends:
 //
-//	hk6bmopk5c send:subscribe[ scheduled]
+//	hk6bmopk5c send:subscribe[ [scheduled][#q3J_0b]]
 //
 // The time is in microseconds since 1970, base 36. It has at most 64 bytes, see WaitingKey.
+// State and digest share the third word, so that a build that knows no digests still reads
+// the time and the queue of a mark.
 func markText(m *Marking) string {
 	text := enqueuedText(m.Enqueued) + " " + shortQueue(m.App, m.Queue)
+	var third string
 	if m.State != waiting {
-		text += " " + m.State
+		third = m.State
+	}
+	if m.Digest != "" {
+		third += "#" + m.Digest
+	}
+	if third != "" {
+		text += " " + third
 	}
 	return text
 }
@@ -29,15 +38,15 @@ func markText(m *Marking) string {
 // waiting is the state that is not written: most tasks have it.
 const waiting = "waiting"
 
-// readMark is the beginning of the scripts that read marks. It returns the time, the queue
-// and the state ("" is waiting), or nothing for a text that no mark has: somebody else's
-// hand was there. The id is taken all the same.
+// readMark is the beginning of the scripts that read marks. It returns the time, the queue,
+// the state ("" is waiting) and the digest ("" is none), or nothing for a text that no mark
+// has: somebody else's hand was there. The id is taken all the same.
 const readMark = `
-local function read(mark) return string.match(mark, "^(%w+) (%S+) ?(%S*)$") end
+local function read(mark) return string.match(mark, "^(%w+) (%S+) ?([^%s#]*)#?(%S*)$") end
 `
 
 // mayRead is what readMark reads, for Go.
-var mayRead = regexp.MustCompile(`^([0-9A-Za-z]+) (\S+?)(?: (\S*))?$`)
+var mayRead = regexp.MustCompile(`^([0-9A-Za-z]+) (\S+?)(?: ([^\s#]*)#?(\S*))?$`)
 
 // enqueuedText is how marks and records write the time of enqueuing; 0 is not known.
 func enqueuedText(t time.Time) string { return strconv.FormatInt(max(t.UnixMicro(), 0), 36) }

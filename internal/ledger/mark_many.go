@@ -13,6 +13,9 @@ type Marking struct {
 	Ref
 	Queue, State string
 	Enqueued     time.Time // by the producer's clock; kept to the microsecond
+	// Digest stands for what the task sends: up to 8 letters, digits, - and _. A task of
+	// the same id with another digest is told so; an empty digest differs from none.
+	Digest string
 }
 
 // Marked is the answer to a Marking.
@@ -104,7 +107,7 @@ func pipelined(ctx context.Context, rdb redis.UniversalClient, groups []*group,
 
 func (g *group) read(markings []Marking, answers []Marked) {
 	reply, err := g.reply.StringSlice()
-	if err == nil && len(reply) != 2*len(g.places) {
+	if err == nil && len(reply) != 3*len(g.places) {
 		err = fmt.Errorf("a reply of %d parts", len(reply))
 	}
 	for i, at := range g.places {
@@ -112,15 +115,41 @@ func (g *group) read(markings []Marking, answers []Marked) {
 			answers[at].Err = fmt.Errorf("mark the task: %w", err)
 			continue
 		}
-		switch word, rest := reply[2*i], reply[2*i+1]; word {
+		switch word, rest, digest := reply[3*i], reply[3*i+1], reply[3*i+2]; word {
 		case "refused":
 			answers[at].Err = fmt.Errorf("mark the task: %w", refusal(rest))
 		case "new":
 			answers[at].Claim = Claim{New: true, Queue: fullQueue(g.app, markings[at].Queue)}
 		default:
-			answers[at].Claim = Claim{Done: word == "done", Queue: fullQueue(g.app, rest)}
+			mine := markings[at].Digest
+			answers[at].Claim = Claim{
+				Done: word == "done", Queue: fullQueue(g.app, rest),
+				Differs: digest != "" && mine != "" && digest != mine,
+			}
 		}
 	}
+}
+
+// redigest sets the digest of a task that is known, in its mark or its record.
+//
+// KEYS[1] record, KEYS[2] marks. ARGV[1] id, ARGV[2] digest
+var redigest = redis.NewScript(readMark + `
+local enqueued, queue, state = read(redis.call("HGET", KEYS[2], ARGV[1]) or "")
+if queue then
+	redis.call("HSET", KEYS[2], ARGV[1], enqueued .. " " .. queue .. " " .. state .. "#" .. ARGV[2])
+elseif redis.call("EXISTS", KEYS[1]) == 1 then
+	redis.call("HSET", KEYS[1], "digest", ARGV[2])
+end
+return 1
+`)
+
+// Redigest says that a task sends something else than its mark told: the first call under
+// its id broke off before it was enqueued.
+func (l *Ledger) Redigest(ctx context.Context, app, id, digest string) error {
+	if err := redigest.Run(ctx, l.rdb, []string{TaskKey(app, id), WaitingKey(app, id)}, id, digest).Err(); err != nil {
+		return fmt.Errorf("mark the task: %w", err)
+	}
+	return nil
 }
 
 // refusal is an error that Redis gave to a script; to go-redis it is as one of its own.

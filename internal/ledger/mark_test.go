@@ -58,12 +58,16 @@ func TestAMarkIsSmall(t *testing.T) {
 		l := newLedger(rdb, time.Minute)
 		later := marking("later")
 		later.State, later.Queue = "scheduled", app+":send:bizsubscribe:bulk"
+		digested, both := marking("digested"), later
+		digested.Digest, both.ID, both.Digest = "aB-_09", "both", "aB-_09"
 		for _, tt := range []struct {
 			ledger.Marking
 			want string
 		}{
 			{marking("1"), markedAt + " send:subscribe"},
 			{later, markedAt + " send:bizsubscribe:bulk scheduled"},
+			{digested, markedAt + " send:subscribe #aB-_09"},
+			{both, markedAt + " send:bizsubscribe:bulk scheduled#aB-_09"},
 		} {
 			if c := marked(t, l, tt.Marking); !c.New || c.Queue != tt.Queue {
 				t.Errorf("claim %+v", c)
@@ -139,6 +143,72 @@ func TestALifeFromMarkToMark(t *testing.T) {
 		rdb.Del(ctx, ledger.TaskKey(app, "1")) // as its retention does
 		if c := marked(t, l, first); !c.New {
 			t.Errorf("a claim after the retention: %+v", c)
+		}
+	})
+}
+
+// TestDigests: another digest under a known id is told wherever the task stands, and none
+// differs from an id without one.
+func TestDigests(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, time.Minute)
+		for _, digest := range []string{"", "first_"} {
+			m := marking("digest-" + digest)
+			m.Digest = digest
+			marked(t, l, m)
+			check := func(stage string) {
+				t.Helper()
+				for _, other := range []string{"", "first_", "second"} {
+					again := m
+					again.Digest = other
+					want := digest != "" && other == "second"
+					if c := marked(t, l, again); c.New || c.Differs != want || c.Queue != queue {
+						t.Errorf("%s, %q after %q: %+v", stage, other, digest, c)
+					}
+				}
+			}
+			check("marked")
+			must[ledger.Opened](t)(l.Open(ctx, m.Ref, opening("r")))
+			check("sending")
+			must[ledger.Standing](t)(l.Settle(ctx, m.Ref, kept("failed")))
+			check("done")
+			if !must[bool](t)(l.PutBack(ctx, m.Ref, must[ledger.Ended](t)(l.Ended(ctx, app, m.ID)))) {
+				t.Fatal("not put back")
+			}
+			check("put back")
+		}
+	})
+}
+
+// TestRedigest: of a mark, of a record, and of what is not known.
+func TestRedigest(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, l := t.Context(), newLedger(rdb, time.Minute)
+		redigest := func(digest string) {
+			t.Helper()
+			if err := l.Redigest(ctx, app, "1", digest); err != nil {
+				t.Error(err)
+			}
+		}
+		redigest("first_")
+		wantStands(t, rdb, "1")
+		m := marking("1")
+		m.State, m.Digest = "scheduled", "first_"
+		marked(t, l, m)
+		for _, open := range []bool{false, true} {
+			if open {
+				must[ledger.Opened](t)(l.Open(ctx, m.Ref, opening("r")))
+			}
+			for _, digest := range []string{"second", "first_"} {
+				redigest(digest)
+				again := m
+				if again.Digest = "second"; marked(t, l, again).Differs == (digest == "second") {
+					t.Errorf("open %v: it is not %s", open, digest)
+				}
+			}
+			if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.Queue != queue || (r.State == "scheduled") == open || !r.Enqueued.Equal(enqueued) {
+				t.Errorf("open %v: %+v", open, r)
+			}
 		}
 	})
 }
@@ -314,7 +384,7 @@ func TestMarksStaySmall(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	l := newLedger(rdb, time.Minute)
 	m := marking(strings.Repeat("x", 64))
-	m.Queue, m.State = app+":send:bizsubscribe:bulk", "scheduled"
+	m.Queue, m.State, m.Digest = app+":send:bizsubscribe:bulk", "scheduled", "aB-_0912"
 	marked(t, l, m)
 	key := ledger.WaitingKey(app, m.ID)
 	for i := range 511 {

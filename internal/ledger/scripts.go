@@ -13,11 +13,12 @@ import "github.com/redis/go-redis/v9"
 // batch (these two only with a batch, which is then that of all)
 // ARGV[2i-1] id, ARGV[2i] mark of the i-th
 //
-// Returns, flat, {"new" | "marked" | "done", queue} for each, with or without its app.
-// "marked" means that another call claimed it first, into the queue that is returned; for
-// "new" that is "". A mark that cannot be read gives way to this one. {"refused", error}
-// means that Redis did not want it: nothing of it is written then. (The error is text, since
-// go-redis loses its place in a reply that has an error inside.)
+// Returns, flat, {"new" | "marked" | "done", queue, digest} for each, the queue with or
+// without its app. "marked" means that another call claimed it first, into the queue that is
+// returned, with the digest ("" is none); for "new" both are "". A mark that cannot be read
+// gives way to this one. {"refused", error, ""} means that Redis did not want it: nothing of
+// it is written then. (The error is text, since go-redis loses its place in a reply that has
+// an error inside.)
 var mark = redis.NewScript(readMark + `
 local n = #ARGV / 2
 local batch, ids = KEYS[2 * n + 1], {}
@@ -25,36 +26,36 @@ local notes = {} -- that tasks are missing, which are about to be enqueued; see 
 local function one(record, marks, id, mark)
 	local there, ended = redis.call("EXISTS", record) == 1 -- most often not, and that is the cheapest question
 	if there then
-		local known = redis.pcall("HMGET", record, "queue", "outcome", "deleted", "missing")
-		if known.err then return "refused", known.err end
+		local known = redis.pcall("HMGET", record, "queue", "outcome", "deleted", "missing", "digest")
+		if known.err then return "refused", known.err, "" end
 		if known[2] and known[3] then
 			there, ended = false, record -- it never left, see endMissing: the id is free
 		elseif known[2] then
-			return "done", known[1] or ""
+			return "done", known[1] or "", known[5] or ""
 		elseif known[1] then
 			if known[4] then notes[#notes + 1] = {record, "missing"} end
-			return "marked", known[1]
+			return "marked", known[1], known[5] or ""
 		end
 	end
 	local written = redis.pcall("HSETNX", marks, id, mark)
 	if written ~= 1 then
 		notes[#notes + 1] = {marks, "?" .. id}
 		local stands = redis.pcall("HGET", marks, id) -- when memory is full, too
-		local _, queue = read(type(stands) == "string" and stands or "")
-		if queue then return "marked", queue end
+		local _, queue, _, digest = read(type(stands) == "string" and stands or "")
+		if queue then return "marked", queue, digest end
 		if written == 0 then written = redis.pcall("HSET", marks, id, mark) end
-		if type(written) == "table" then return "refused", written.err end
-		_, queue = read(mark)
-		return "marked", queue
+		if type(written) == "table" then return "refused", written.err, "" end
+		_, queue, _, digest = read(mark)
+		return "marked", queue, digest
 	end
 	if there then redis.call("PERSIST", record) end
 	if ended then redis.call("DEL", ended) end
 	ids[#ids + 1] = id
-	return "new", ""
+	return "new", "", ""
 end
 local reply = {}
 for i = 1, n do
-	reply[2 * i - 1], reply[2 * i] = one(KEYS[2 * i - 1], KEYS[2 * i], ARGV[2 * i - 1], ARGV[2 * i])
+	reply[3 * i - 2], reply[3 * i - 1], reply[3 * i] = one(KEYS[2 * i - 1], KEYS[2 * i], ARGV[2 * i - 1], ARGV[2 * i])
 end
 for _, note in ipairs(notes) do redis.pcall("HDEL", note[1], note[2]) end
 if batch and #ids > 0 then
@@ -77,7 +78,8 @@ return reply
 // deduplicated for a while only (it is fenced), ARGV[4] ms for which a fenced request
 // may be repeated, ARGV[5] ms after which a runner is held to be dead, ARGV[6] 1 when
 // not_after has passed, ARGV[7] lost runs that end the task, ARGV[8] id, ARGV[9] 1 when
-// the producer is known to have made a mark
+// the producer is known to have made a mark, ARGV[10] ms since 1970 at which a task without
+// a mark was enqueued, 0 when not known
 //
 // Returns {what, ms, attempts, generation, since, doubt, enqueued}. what is go, settled,
 // busy (ms: look again then), unknown, forgotten, lost, canceled or expired. doubt is 1 when
@@ -98,6 +100,11 @@ return reply
 //
 // A batch's withdrawals are numbered; a redrive pardons its task those before it. That a
 // runner has the task shows that its redrive got as far as asynq.
+//
+// A task without a mark joins its batch here, which may be long after it was enqueued: the
+// last cancellation of the batch concerns it when it was enqueued before that, or at a time
+// that is not known. It concerns no task that is enqueued when the batch has ended, as mark
+// has it.
 var open = redis.NewScript(readMark + `
 local runner, graceMs, lostLimit = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[7])
 local fenced, repeatMs, expired = ARGV[3] == "1", tonumber(ARGV[4]), ARGV[6] == "1"
@@ -120,12 +127,21 @@ end
 local function answer(what, ms) return {what, ms or 0, attempts, generation, now, first and 1 or 0, enqueued or ""} end
 
 if outcome then return answer("settled") end
+local digest, _
 if mark and not known then
-	enqueued, known = read(mark)
+	enqueued, known, _, digest = read(mark)
 elseif not known then
 	if ARGV[9] == "1" then return answer("forgotten") end
 	redis.call("HSET", KEYS[1], "queue", ARGV[2], "generation", 0)
 	if KEYS[3] then
+		local batch = redis.call("HMGET", KEYS[3], "total", "done", "withdrawn_at")
+		local withdrawnAt = tonumber(batch[3] or -1)
+		if withdrawnAt >= tonumber(ARGV[10]) then
+			redis.call("HSET", KEYS[1], "canceled", 1)
+			canceled = 1
+		elseif withdrawnAt >= 0 and tonumber(batch[2] or 0) >= tonumber(batch[1] or 0) then
+			redis.call("HDEL", KEYS[3], "withdrawn")
+		end
 		redis.call("HINCRBY", KEYS[3], "total", 1)
 		redis.call("PERSIST", KEYS[3])
 		redis.call("SADD", KEYS[4], ARGV[8])
@@ -156,6 +172,7 @@ end
 if mark then
 	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts,
 		"queue", known or ARGV[2], "enqueued", enqueued or "", fenced and "fence" or "state", fenced and fence or "sending")
+	if (digest or "") ~= "" then redis.call("HSET", KEYS[1], "digest", digest) end
 	redis.call("HDEL", KEYS[2], ARGV[8])
 elseif fenced then
 	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts, "fence", fence)
@@ -225,7 +242,9 @@ redis.call("HSET", KEYS[1], "outcome", ARGV[1], "result", ARGV[2], "state", "don
 if ARGV[9] ~= "" then redis.call("HSET", KEYS[1], "payload", ARGV[9], "headers", ARGV[10]) end
 if mark then
 	redis.call("HDEL", KEYS[5], ARGV[12])
-	if ARGV[9] ~= "" then redis.call("HSET", KEYS[1], "enqueued", (read(mark)) or "") end
+	local enqueued, _, _, digest = read(mark)
+	if ARGV[9] ~= "" then redis.call("HSET", KEYS[1], "enqueued", enqueued or "") end
+	if (digest or "") ~= "" then redis.call("HSET", KEYS[1], "digest", digest) end
 end
 redis.call("PEXPIRE", KEYS[1], ARGV[3])
 redis.call("XADD", KEYS[2], "MAXLEN", "~", ARGV[4], "*", "result", ARGV[2])
@@ -265,9 +284,10 @@ if r[2] then return "done" end
 if not r[1] then
 	local mark = redis.call("HGET", KEYS[2], ARGV[1])
 	if not mark then return "none" end
-	local enqueued, queue, state = read(mark)
+	local enqueued, queue, state, digest = read(mark)
 	if enqueued then
 		redis.call("HSET", KEYS[1], "canceled", 1, "queue", queue, "enqueued", enqueued, "state", state ~= "" and state or "waiting")
+		if digest ~= "" then redis.call("HSET", KEYS[1], "digest", digest) end
 		redis.call("HDEL", KEYS[2], ARGV[1])
 		return "canceled"
 	end -- else the task keeps what it has for a mark, which open judges

@@ -157,7 +157,8 @@ func finish(b *testing.B, rdb *redis.Client, i int) error {
 	l := ledger.New(rdb, ledger.Policy{Retention: 24 * time.Hour, StreamMax: memoryTasks, DeadAfter: time.Minute, LostLimit: 3})
 	e, _ := memoryBody(b, i, 350)
 	ref := ledger.Ref{App: memoryApp, ID: e.ID}
-	if _, err := l.Mark(b.Context(), ref, memoryQueue, "waiting"); err != nil {
+	marking := ledger.Marking{Ref: ref, Queue: memoryQueue, State: "waiting", Enqueued: time.Now(), Digest: "q3J_0b"}
+	if err := l.MarkMany(b.Context(), []ledger.Marking{marking})[0].Err; err != nil {
 		return err
 	}
 	opened, err := l.Open(b.Context(), ref, ledger.Opening{Runner: "bench-1", Queue: memoryQueue, Fenced: true, Marked: true})
