@@ -1,0 +1,74 @@
+package chaos
+
+import (
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+)
+
+// TestEveryButtonAtRandom: every button of asynqmon that changes something is pressed at
+// random, hundreds of times, while producers enqueue (some tasks twice), replicas are
+// killed, and WeChat is busy and breaks connections. When all queues are resumed, every
+// task has one outcome, but for those that were deleted there; no message was called for
+// twice; what is unknown was in flight when something broke; every replica is ready; no
+// log has a panic or a secret.
+func TestEveryButtonAtRandom(t *testing.T) {
+	t.Parallel()
+	n := actions(t, 600, 1)
+	rng := random(t)
+	lasts := time.Duration(n) * actEvery
+	server := redistest.Start(t)
+	w := newWorld(t, settings{
+		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: firstTasks + 2*n,
+		limits: assortedPace(firstTasks+n/2, lasts), attempts: attempts,
+	})
+	w.misbehave()
+	producers, operator := w.backlog(rng), w.presser(rng)
+	producers.add(firstTasks)
+	fleet := w.fleet(3, "--listen", "127.0.0.1:0", "--log-level", "debug")
+	w.underFire(fleet, n, func() {
+		if rng.IntN(2) == 0 {
+			producers.add(1)
+		}
+		if rng.IntN(10) == 0 {
+			for _, id := range producers.repeat(3) {
+				delete(operator.deleted, id)
+			}
+		}
+		operator.press()
+	})
+	operator.letGo()
+	w.settleWhen(fleet, 5*time.Minute, func() bool { return true })
+	operator.tell()
+	fleet.ready()
+	fleet.stop()
+	a := w.auditWith(producers.all, leeway{deleted: operator.deleted})
+	producers.tell(a, operator.deleted)
+	a.noDoubles()
+	a.noSecondCall()
+	a.unknownsWereInFlight()
+	fleet.logsAreClean()
+}
+
+// underFire acts n times, at equal intervals, while a replica is killed every two seconds
+// during the first third of the actions.
+func (w *world) underFire(f *fleet, n int, act func()) {
+	w.t.Helper()
+	kills, turns := time.NewTicker(killEvery), time.NewTicker(actEvery)
+	defer kills.Stop()
+	defer turns.Stop()
+	for i := 0; i < n; {
+		f.tend()
+		select {
+		case <-kills.C:
+			if i < n/3 {
+				f.kill()
+			}
+		case <-turns.C:
+			act()
+			i++
+		}
+	}
+}
