@@ -69,13 +69,13 @@ func assortment() []sent {
 		{app: mini, typ: tasks.TypeSubscribe, fault: "unsubscribed", ends: tasks.OutcomeRefused},
 		{app: mini, typ: tasks.TypeScheme},
 		{app: mini, typ: tasks.TypeTextCheck},
-		{app: mini, typ: tasks.TypeTextCheck, fault: "busy99", ends: tasks.OutcomeFailed},
+		{app: mini, typ: tasks.TypeTextCheck, fault: "busy9999", ends: tasks.OutcomeFailed},
 		{app: mini, typ: tasks.TypeSubscribe, plain: true},
 		{app: official, typ: tasks.TypeTemplate},
 		{app: official, typ: tasks.TypeTemplate, fault: "reset"},
 		{app: official, typ: tasks.TypeCustom},
 		{app: official, typ: tasks.TypeCustom, fault: "badopenid", ends: tasks.OutcomeRejected},
-		{app: official, typ: tasks.TypeCustom, fault: "busy99", ends: tasks.OutcomeFailed},
+		{app: official, typ: tasks.TypeCustom, fault: "busy9999", ends: tasks.OutcomeFailed},
 		{app: third, typ: tasks.TypeSubscribe},
 		{app: third, typ: tasks.TypeSubscribe, fault: "hangafter"},
 		{app: third, typ: tasks.TypeUnlimitedCode},
@@ -105,6 +105,7 @@ type backlog struct {
 	all       map[string]sent
 	envelopes []tasks.Envelope // of all that is not plain, for repetitions
 	batches   []string         // beside mainBatch
+	grouped   bool             // some plain tasks wait in a group, for an operator to run them
 }
 
 func (w *world) backlog(rng *rand.Rand, batches ...string) *backlog {
@@ -165,7 +166,7 @@ func (b *backlog) addPlain(e tasks.Envelope) (ends tasks.Outcome) {
 	options := []asynq.Option{asynq.Retention(time.Hour)}
 	switch b.rng.IntN(4) {
 	case 0:
-		if e.ProcessAt.IsZero() {
+		if b.grouped && e.ProcessAt.IsZero() {
 			options = []asynq.Option{asynq.Group(group)}
 		}
 	case 1:

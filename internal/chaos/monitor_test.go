@@ -26,6 +26,7 @@ func TestEveryButtonAtRandom(t *testing.T) {
 	})
 	w.misbehave()
 	producers, operator := w.backlog(rng), w.presser(rng)
+	producers.grouped = true
 	producers.add(firstTasks)
 	fleet := w.fleet(3, "--listen", "127.0.0.1:0", "--log-level", "debug")
 	w.underFire(fleet, n, func() {
