@@ -133,8 +133,8 @@ func (a *audit) inOrder(id string, outcome tasks.Outcome) bool {
 	return true
 }
 
-// arrivals: what is accepted was taken by WeChat, and a message that is not was never
-// delivered; how often it was is for noDoubles.
+// arrivals: WeChat took what is accepted, and no message that was canceled. noDoubles tells
+// which messages were delivered too often.
 func (a *audit) arrivals(id string, outcome tasks.Outcome) {
 	var taken, delivered int
 	for _, call := range a.calls[id] {
@@ -148,10 +148,13 @@ func (a *audit) arrivals(id string, outcome tasks.Outcome) {
 	if outcome == tasks.OutcomeAccepted && taken == 0 {
 		a.w.t.Errorf("%s is accepted, and WeChat never took it", id)
 	}
+	if spec, _ := tasks.Lookup(a.all[id].typ); spec.Kind != tasks.Message {
+		return
+	}
 	if outcome == tasks.OutcomeCanceled && taken > a.redrove[id] {
 		a.w.t.Errorf("%s is canceled, and WeChat took it%s", id, a.story(id))
 	}
-	if spec, _ := tasks.Lookup(a.all[id].typ); spec.Kind == tasks.Message && delivered > 1+a.redrove[id] {
+	if delivered > 1+a.redrove[id] {
 		a.doubles = append(a.doubles, id)
 	}
 }

@@ -17,8 +17,6 @@ import (
 
 // Of the tests in which operators act at random.
 const (
-	// actEvery is the time between two actions, in which the replicas go on.
-	actEvery = 40 * time.Millisecond
 	// firstTasks are enqueued before the first action.
 	firstTasks = 150
 	// attempts are few, so that some tasks end as failed while operators act.
@@ -104,15 +102,19 @@ type backlog struct {
 	plain     *asynq.Client // of a producer that does not know package tasks
 	all       map[string]sent
 	envelopes []tasks.Envelope // of all that is not plain, for repetitions
-	batches   []string         // beside mainBatch
+	split     bool             // half of the tasks are in batches of about twenty
 	grouped   bool             // some plain tasks wait in a group, for an operator to run them
 }
 
-func (w *world) backlog(rng *rand.Rand, batches ...string) *backlog {
-	b := &backlog{w: w, rng: rng, all: make(map[string]sent), batches: batches}
-	b.plain = asynq.NewClientFromRedisClient(w.rdb)
-	return b
+func (w *world) backlog(rng *rand.Rand) *backlog {
+	return &backlog{w: w, rng: rng, all: make(map[string]sent), plain: asynq.NewClientFromRedisClient(w.rdb)}
 }
+
+// batchOf names the batch of the nth task, where there are several.
+func batchOf(n int) string { return fmt.Sprintf("part-%d", n/40) }
+
+// anyBatch is one of the batches.
+func (b *backlog) anyBatch() string { return batchOf(b.rng.IntN(len(b.all))) }
 
 // add enqueues n new tasks: of all kinds, urgent and bulk, some for later.
 func (b *backlog) add(n int) {
@@ -121,8 +123,8 @@ func (b *backlog) add(n int) {
 	var fresh []tasks.Envelope
 	for range n {
 		id, row := fmt.Sprintf("task-%d", len(b.all)), rows[b.rng.IntN(len(rows))]
-		if len(b.batches) > 0 && !row.plain && b.rng.IntN(2) == 0 {
-			row.batch = b.batches[b.rng.IntN(len(b.batches))]
+		if b.split && !row.plain && b.rng.IntN(2) == 0 {
+			row.batch = batchOf(len(b.all))
 		}
 		e := tasks.Envelope{Type: row.typ, App: row.app, ID: id, Batch: row.batchName(), Body: row.body(id)}
 		if b.rng.IntN(3) == 0 {

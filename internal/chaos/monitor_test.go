@@ -8,6 +8,9 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
+// pressEvery is the time between two buttons, in which the replicas go on.
+const pressEvery = 40 * time.Millisecond
+
 // TestEveryButtonAtRandom: every button of asynqmon that changes something is pressed at
 // random, hundreds of times, while producers enqueue (some tasks twice), replicas are
 // killed, and WeChat is busy and breaks connections. When all queues are resumed, every
@@ -18,7 +21,7 @@ func TestEveryButtonAtRandom(t *testing.T) {
 	t.Parallel()
 	n := actions(t, 600, 1)
 	rng := random(t)
-	lasts := time.Duration(n) * actEvery
+	lasts := time.Duration(n) * pressEvery
 	server := redistest.Start(t)
 	w := newWorld(t, settings{
 		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: firstTasks + 2*n,
@@ -29,7 +32,7 @@ func TestEveryButtonAtRandom(t *testing.T) {
 	producers.grouped = true
 	producers.add(firstTasks)
 	fleet := w.fleet(3, "--listen", "127.0.0.1:0", "--log-level", "debug")
-	w.underFire(fleet, n, func() {
+	w.underFire(fleet, n, pressEvery, func() {
 		if rng.IntN(2) == 0 {
 			producers.add(1)
 		}
@@ -55,9 +58,9 @@ func TestEveryButtonAtRandom(t *testing.T) {
 
 // underFire acts n times, at equal intervals, while a replica is killed every two seconds
 // during the first third of the actions.
-func (w *world) underFire(f *fleet, n int, act func()) {
+func (w *world) underFire(f *fleet, n int, every time.Duration, act func()) {
 	w.t.Helper()
-	kills, turns := time.NewTicker(killEvery), time.NewTicker(actEvery)
+	kills, turns := time.NewTicker(killEvery), time.NewTicker(every)
 	defer kills.Stop()
 	defer turns.Stop()
 	for i := 0; i < n; {

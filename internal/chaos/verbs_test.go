@@ -21,19 +21,20 @@ import (
 // called for twice in a generation, and the batches' counters agree.
 func TestVerbsAtRandom(t *testing.T) {
 	t.Parallel()
-	n := actions(t, 100, 10)
+	n := actions(t, 120, 10)
 	rng := random(t)
 	server := redistest.Start(t)
 	w := newWorld(t, settings{
 		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: firstTasks + 20*n,
-		limits: assortedPace(firstTasks+3*n, time.Duration(n)*verbTakes), attempts: attempts,
+		limits: assortedPace(firstTasks+3*n, time.Duration(n)*commandEvery), attempts: attempts,
 	})
 	w.misbehave()
-	producers := w.backlog(rng, "part-1", "part-2", "part-3")
+	producers := w.backlog(rng)
 	operators := &operators{w: w, rng: rng, backlog: producers, canceled: make(map[string]bool), counts: make(map[string]int)}
+	producers.split = true
 	producers.add(firstTasks)
 	fleet := w.fleet(3, "--listen", "127.0.0.1:0", "--log-level", "debug")
-	w.underFire(fleet, n, func() {
+	w.underFire(fleet, n, commandEvery, func() {
 		producers.add(3)
 		if rng.IntN(4) == 0 {
 			producers.repeat(3)
@@ -52,8 +53,8 @@ func TestVerbsAtRandom(t *testing.T) {
 	fleet.logsAreClean()
 }
 
-// verbTakes is about what an operator's command takes.
-const verbTakes = 250 * time.Millisecond
+// commandEvery is the time between two rounds of commands.
+const commandEvery = 150 * time.Millisecond
 
 // operators run the program's own commands. They belong to the goroutine of the test.
 type operators struct {
@@ -115,8 +116,8 @@ func (o *operators) scope(app string) []string {
 
 func (o *operators) cancel(app string) []string {
 	args := []string{"cancel", "--app", app}
-	if o.rng.IntN(8) == 0 {
-		batch := o.backlog.batches[o.rng.IntN(len(o.backlog.batches))]
+	if o.rng.IntN(4) == 0 {
+		batch := o.backlog.anyBatch()
 		o.canceled[app+" "+batch] = true
 		return append(args, "--batch", batch)
 	}
@@ -131,7 +132,7 @@ func (o *operators) redrive(app string) []string {
 	args := []string{"redrive", "--app", app, "--outcome", "unknown,failed,rejected"}
 	switch o.rng.IntN(4) {
 	case 0:
-		args = append(args, "--batch", o.backlog.batches[o.rng.IntN(len(o.backlog.batches))])
+		args = append(args, "--batch", o.backlog.anyBatch())
 	case 1:
 		for _, id := range o.ids(app) {
 			args = append(args, "--id", id)
