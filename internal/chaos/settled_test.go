@@ -74,15 +74,21 @@ func (w *world) inAsynq() (moving, orphans int64, err error) {
 	queues, err := w.queues()
 	for _, q := range queues {
 		prefix := "asynq:{" + q + "}:"
-		lists := []*redis.IntCmd{
-			w.rdb.LLen(ctx, prefix+"pending"), w.rdb.LLen(ctx, prefix+"active"), w.rdb.ZCard(ctx, prefix+"lease"),
-			w.rdb.ZCard(ctx, prefix+"scheduled"), w.rdb.ZCard(ctx, prefix+"retry"),
-		}
+		var lists []*redis.IntCmd
+		var late *redis.IntCmd
+		_, failed := w.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { // what moves between two lists is seen once
+			lists = []*redis.IntCmd{
+				p.LLen(ctx, prefix+"pending"), p.LLen(ctx, prefix+"active"), p.ZCard(ctx, prefix+"lease"),
+				p.ZCard(ctx, prefix+"scheduled"), p.ZCard(ctx, prefix+"retry"),
+			}
+			late = p.ZCount(ctx, prefix+"lease", "-inf", strconv.FormatInt(time.Now().Unix()-31, 10))
+			return nil
+		})
+		err = errors.Join(err, failed)
 		for _, l := range lists {
-			moving, err = moving+l.Val(), errors.Join(err, l.Err())
+			moving += l.Val()
 		}
-		late := w.rdb.ZCount(ctx, prefix+"lease", "-inf", strconv.FormatInt(time.Now().Unix()-31, 10))
-		orphans, err = orphans+late.Val(), errors.Join(err, late.Err())
+		orphans += late.Val()
 	}
 	return moving, orphans, err
 }
