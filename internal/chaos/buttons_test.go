@@ -84,6 +84,9 @@ func buttons() []button {
 				one.method, one.path, whole.method = http.MethodDelete, at+"/{task_id}", http.MethodDelete
 				one.removes, several.removes, whole.removes = true, true, true
 			}
+			if whole.removes && list == "archived_tasks" {
+				whole.weight = oftenPressed // only a queue without an archive can be deleted
+			}
 			all = append(all, one, several, whole)
 		}
 	}
