@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -189,14 +188,11 @@ func (b *backlog) repeat(n int) (ids []string) {
 		again = append(again, b.envelopes[b.rng.IntN(len(b.envelopes))])
 	}
 	for i, s := range b.w.client.SubmitMany(b.w.t.Context(), again) {
-		switch {
-		case s.Err == nil:
-			ids = append(ids, again[i].ID)
-		case errors.Is(s.Err, asynq.ErrQueueNotFound):
-			b.w.t.Logf("%s was not enqueued again: %v", again[i].ID, s.Err)
-		default:
+		if s.Err != nil {
 			b.w.t.Errorf("%s was not enqueued again: %v", again[i].ID, s.Err)
+			continue
 		}
+		ids = append(ids, again[i].ID)
 	}
 	return ids
 }
