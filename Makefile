@@ -55,8 +55,8 @@ fuzz: ## each fuzz target for a few seconds (FUZZTIME=5s)
 		go test -run='^$$' -fuzz="^$${name#func }\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
 	done
 
-chaos: ## replicas, Redis and connections broken under 20,000 tasks (CHAOS_TASKS=20000; needs redis-server)
-	CHAOS_TASKS=$${CHAOS_TASKS:-20000} go test -count=1 -timeout 30m -v -run '^Test' ./internal/chaos
+chaos: ## break replicas, Redis, connections: CHAOS_TASKS=20000, CHAOS_ACTIONS=10000 at random by CHAOS_SEED (redis-server)
+	CHAOS_TASKS=$${CHAOS_TASKS:-20000} CHAOS_ACTIONS=$${CHAOS_ACTIONS:-10000} CHAOS_SEED=$${CHAOS_SEED:-$$RANDOM} go test -count=1 -timeout 30m -v -run '^Test' ./internal/chaos
 
 vuln: ## known vulnerabilities in what is called (govulncheck)
 	@check=$$(.ci/tool govulncheck golang.org/x/vuln/cmd/govulncheck $(GOVULNCHECK_VERSION)); \

@@ -1,8 +1,8 @@
 package chaos
 
 import (
+	"cmp"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -17,11 +17,22 @@ import (
 type audit struct {
 	w       *world
 	all     map[string]sent
+	leeway  leeway
 	results map[string][]tasks.Result // by id, as the streams tell
 	calls   map[string][]sandbox.Call // by id, the oldest first
 	fences  map[string]fence          // of tasks that ended as unknown
 	counts  map[tasks.Outcome]int
-	doubles []string // ids of messages that arrived more than once
+	batched map[string]map[string]int64 // by batch: what its counters must say
+	redrove map[string]int              // how often tasks were redriven, by id
+	doubles []string                    // ids of messages that arrived more than once in a generation
+}
+
+// leeway is what operators did to tasks, and what may have become of these therefore.
+type leeway struct {
+	deleted  map[string]bool // taken out of asynq: these may have no outcome
+	canceled map[string]bool // these may be canceled
+	redriven bool            // any task may have several generations, and one outcome of each
+	held     bool            // a template may be rejected since it was held
 }
 
 // fence is what a record says about the request that got no answer.
@@ -35,9 +46,16 @@ func (f fence) since() time.Time { return time.UnixMilli(f.Since) }
 // audit reads everything once, and checks all that holds whatever happens to Redis.
 func (w *world) audit(all map[string]sent) *audit {
 	w.t.Helper()
+	return w.auditWith(all, leeway{})
+}
+
+// auditWith is audit where operators did something.
+func (w *world) auditWith(all map[string]sent, l leeway) *audit {
+	w.t.Helper()
 	a := &audit{
-		w: w, all: all, results: make(map[string][]tasks.Result), calls: make(map[string][]sandbox.Call),
+		w: w, all: all, leeway: l, results: make(map[string][]tasks.Result), calls: make(map[string][]sandbox.Call),
 		fences: make(map[string]fence), counts: make(map[tasks.Outcome]int),
+		batched: make(map[string]map[string]int64), redrove: make(map[string]int),
 	}
 	for _, call := range w.wx.Calls(sandbox.Filter{}) {
 		if id := idPattern.FindString(string(call.Body)); id != "" {
@@ -63,26 +81,62 @@ func (w *world) audit(all map[string]sent) *audit {
 	return a
 }
 
-// oneOutcome: the record, the stream and WeChat agree on one outcome.
+// oneOutcome: the record, the stream and WeChat agree on one outcome, which the task may
+// have. Only what an operator deleted may have none.
 func (a *audit) oneOutcome(id string) {
 	t, task := a.w.t, a.all[id]
 	fields, err := a.w.rdb.HMGet(t.Context(), ledger.TaskKey(task.app, id), "state", "outcome", "run", "fence").Result()
 	must(t, err)
 	text := func(i int) string { s, _ := fields[i].(string); return s }
 	outcome := tasks.Outcome(text(1))
-	a.counts[outcome]++
-	if text(0) != "done" || outcome == "" || text(2) != "" {
-		t.Errorf("%s: the record says %v", id, fields)
+	a.count(task, outcome)
+	entries := a.results[id]
+	if outcome == "" && len(entries) == 0 && a.leeway.deleted[id] {
+		a.arrivals(id, "")
+		return
 	}
+	if text(0) != "done" || outcome == "" || text(2) != "" {
+		t.Errorf("%s: the record says %v%s", id, fields, a.story(id))
+	}
+	if !a.inOrder(id, outcome) {
+		return
+	}
+	a.arrivals(id, outcome)
+	if outcome == tasks.OutcomeUnknown {
+		var f fence
+		if err := json.Unmarshal([]byte(text(3)), &f); err != nil {
+			t.Errorf("%s is unknown, and its record has no fence: %v%s", id, err, a.story(id))
+		}
+		a.fences[id] = f
+	} else if !a.mayEnd(id, outcome) {
+		t.Errorf("%s: %s %s%s", id, outcome, entries[len(entries)-1].Reason, a.story(id))
+	}
+}
+
+// inOrder: the stream has one outcome of each generation, the record's last. Only unknown
+// may be superseded.
+func (a *audit) inOrder(id string, outcome tasks.Outcome) bool {
 	entries := a.results[id]
 	for i, e := range entries {
-		if i > 0 && e.Supersedes != tasks.OutcomeUnknown {
-			t.Errorf("%s has two outcomes: %s and %s", id, entries[0].Outcome, e.Outcome)
+		if i == 0 {
+			continue
+		}
+		again := a.leeway.redriven && e.Generation == entries[i-1].Generation+1
+		if e.Supersedes != tasks.OutcomeUnknown && !again {
+			a.w.t.Errorf("%s has two outcomes: %s and %s", id, entries[i-1].Outcome, e.Outcome)
 		}
 	}
 	if len(entries) == 0 || entries[len(entries)-1].Outcome != outcome {
-		t.Errorf("%s: the record says %s, the stream has %d entries: %+v", id, outcome, len(entries), entries)
+		a.w.t.Errorf("%s: the record says %s, the stream has %d entries: %+v", id, outcome, len(entries), entries)
+		return false
 	}
+	a.redrove[id] = entries[len(entries)-1].Generation
+	return true
+}
+
+// arrivals: WeChat took what is accepted, and no message that was canceled. noDoubles tells
+// which messages were delivered too often.
+func (a *audit) arrivals(id string, outcome tasks.Outcome) {
 	var taken, delivered int
 	for _, call := range a.calls[id] {
 		if call.Delivered || call.Repeated {
@@ -92,72 +146,135 @@ func (a *audit) oneOutcome(id string) {
 			delivered++
 		}
 	}
-	switch {
-	case outcome == tasks.OutcomeAccepted && taken == 0:
-		t.Errorf("%s is accepted, and WeChat never took it", id)
-	case outcome != tasks.OutcomeAccepted && outcome != tasks.OutcomeUnknown:
-		t.Errorf("%s: %s %s", id, outcome, entries[len(entries)-1].Reason)
-	case outcome == tasks.OutcomeUnknown:
-		var f fence
-		must(t, json.Unmarshal([]byte(text(3)), &f))
-		a.fences[id] = f
+	if outcome == tasks.OutcomeAccepted && taken == 0 {
+		a.w.t.Errorf("%s is accepted, and WeChat never took it", id)
 	}
-	if spec, _ := tasks.Lookup(task.typ); spec.Kind == tasks.Message && delivered > 1 {
+	if spec, _ := tasks.Lookup(a.all[id].typ); spec.Kind != tasks.Message {
+		return
+	}
+	if outcome == tasks.OutcomeCanceled && taken > a.redrove[id] {
+		a.w.t.Errorf("%s is canceled, and WeChat took it%s", id, a.story(id))
+	}
+	if delivered > 1+a.redrove[id] {
 		a.doubles = append(a.doubles, id)
 	}
 }
 
-// batches: the counters of the batch agree with the records.
-func (a *audit) batches() {
-	sums := make(map[string]int64)
-	for _, app := range []string{mini, official, third} {
-		counts, err := a.w.client.Batch(a.w.t.Context(), app, "chaos")
-		must(a.w.t, err)
-		for name, n := range counts {
-			sums[name] += n
+// mayEnd: beside unknown, a task ends as its kind does, as its operator wants, or as failed
+// when WeChat was too often busy.
+func (a *audit) mayEnd(id string, outcome tasks.Outcome) bool {
+	switch outcome {
+	case cmp.Or(a.all[id].ends, tasks.OutcomeAccepted):
+		return true
+	case tasks.OutcomeCanceled:
+		return a.leeway.canceled[id]
+	case tasks.OutcomeRejected:
+		entries := a.results[id]
+		return a.leeway.held && strings.HasPrefix(entries[len(entries)-1].Reason, "template_held")
+	case tasks.OutcomeFailed:
+		busy := 0
+		for _, call := range a.calls[id] {
+			if call.ErrCode == -1 {
+				busy++
+			}
 		}
+		return a.w.tries > 0 && busy >= a.w.tries
+	default:
+		return false
 	}
-	for name, want := range map[string]int{
-		"total": len(a.all), "done": len(a.all),
-		"accepted": a.counts[tasks.OutcomeAccepted], "unknown": a.counts[tasks.OutcomeUnknown],
-	} {
-		if sums[name] != int64(want) {
-			a.w.t.Errorf("the batch counts %d %s, want %d", sums[name], name, want)
+}
+
+// count adds a task to the outcomes, and to what its batch's counters must say.
+func (a *audit) count(task sent, outcome tasks.Outcome) {
+	a.counts[outcome]++
+	if task.plain {
+		return
+	}
+	want := a.batched[task.app+" "+task.batchName()]
+	if want == nil {
+		want = make(map[string]int64)
+		a.batched[task.app+" "+task.batchName()] = want
+	}
+	want["total"]++
+	if outcome != "" {
+		want["done"]++
+		want[string(outcome)]++
+	}
+}
+
+// batches: the counters of each batch agree with the records.
+func (a *audit) batches() {
+	for key, want := range a.batched {
+		app, batch, _ := strings.Cut(key, " ")
+		counts, err := a.w.client.Batch(a.w.t.Context(), app, batch)
+		must(a.w.t, err)
+		names := []string{"total", "done"}
+		for _, outcome := range tasks.Outcomes() {
+			names = append(names, string(outcome))
+		}
+		for _, name := range names {
+			if counts[name] != want[name] {
+				a.w.t.Errorf("batch %s of %s counts %d %s, want %d", batch, app, counts[name], name, want[name])
+			}
 		}
 	}
 }
 
-// nothingLeft: asynq keeps no task but those in its archive, and these are no accepted ones.
+// nothingLeft: asynq keeps no task but the failed and unknown ones in its archive, and what
+// a plain client's retention keeps.
 func (a *audit) nothingLeft() {
 	t := a.w.t
-	archived := make(map[string]bool)
-	for _, key := range a.w.keys("asynq:{*}:archived") {
-		ids, err := a.w.rdb.ZRange(t.Context(), key, 0, -1).Result()
-		must(t, err)
-		for _, id := range ids {
-			archived[strings.TrimSuffix(key, "archived")+"t:"+id] = true
-			_, short, _ := strings.Cut(id, ":")
-			if !slices.ContainsFunc(a.results[short], func(r tasks.Result) bool { return r.Outcome == tasks.OutcomeUnknown }) {
-				t.Errorf("asynq's archive has %s, which was never unknown", short)
+	kept := make(map[string]bool)
+	for _, set := range []string{"archived", "completed"} {
+		for _, key := range a.w.keys("asynq:{*}:" + set) {
+			ids, err := a.w.rdb.ZRange(t.Context(), key, 0, -1).Result()
+			must(t, err)
+			for _, id := range ids {
+				kept[strings.TrimSuffix(key, set)+"t:"+id] = true
+				_, short, _ := strings.Cut(id, ":")
+				if set == "archived" && !slices.ContainsFunc(a.results[short], func(r tasks.Result) bool {
+					return r.Outcome == tasks.OutcomeUnknown || r.Outcome == tasks.OutcomeFailed
+				}) {
+					t.Errorf("asynq's archive has %s, which was never unknown or failed%s", short, a.story(short))
+				}
 			}
 		}
 	}
 	for _, key := range a.w.keys("asynq:{*}:*") {
 		_, name, _ := strings.Cut(key, "}:")
 		switch kind, _, _ := strings.Cut(name, ":"); {
-		case kind == "t" && !archived[key], kind == "unique", kind == "paused",
+		case kind == "t" && !kept[key], kind == "unique", kind == "paused", kind == "g",
 			kind == "pending", kind == "active", kind == "lease", kind == "retry", kind == "scheduled":
 			t.Errorf("left over: %s", key)
 		}
 	}
 }
 
-// noDoubles: no message arrived more than once.
+// noSecondCall: no message was called for again once WeChat may have taken it, but for a
+// redrive, or for a template message, which WeChat drops the second time.
+func (a *audit) noSecondCall() {
+	for id, task := range a.all {
+		if spec, _ := tasks.Lookup(task.typ); spec.Kind != tasks.Message || spec.Repeat != tasks.Never {
+			continue
+		}
+		perhaps := 0 // calls that WeChat may have taken, as far as the caller can know
+		for _, call := range a.calls[id] {
+			if call.Delivered || !call.Answered || call.ErrCode == sandbox.Unanswered {
+				perhaps++
+			}
+		}
+		if perhaps > 1+a.redrove[id] {
+			a.w.t.Errorf("%s was called %d times although WeChat may have taken it: %s", id, perhaps, a.story(id))
+		}
+	}
+}
+
+// noDoubles: no message arrived more than once in a generation.
 func (a *audit) noDoubles() {
 	for _, id := range a.doubles {
 		a.w.t.Errorf("%s was delivered %d times: %s", id, len(a.calls[id]), a.story(id))
 	}
-	if d := a.w.wx.Duplicates(); len(d) > len(a.doubles) {
+	if d := a.w.wx.Duplicates(); !a.leeway.redriven && len(d) > len(a.doubles) {
 		a.w.t.Errorf("%d messages were delivered twice", len(d))
 	}
 }
@@ -174,64 +291,4 @@ func (a *audit) doublesWithin(from, to time.Time) {
 			}
 		}
 	}
-}
-
-// unknownsWereInFlight: each task that ended as unknown was under way when something
-// broke: its own connection, its replica, or what Redis kept.
-func (a *audit) unknownsWereInFlight() {
-	why := make(map[string]int)
-	for id, f := range a.fences {
-		if at := slices.IndexFunc(a.calls[id], func(c sandbox.Call) bool { return !c.Answered }); at >= 0 && a.calls[id][at].Fault != "" {
-			why["its connection broke"]++
-			continue
-		}
-		met := a.metBy(f)
-		if met == "" {
-			a.w.t.Errorf("%s is unknown, and nothing broke: %s", id, a.story(id))
-			continue
-		}
-		why[met]++
-	}
-	a.w.t.Logf("outcomes %v; unknown because of %v; doubled: %d", a.counts, why, len(a.doubles))
-}
-
-// unread is how long a command of a replica that has died may lie with Redis before it is
-// carried out.
-const unread = time.Second
-
-// metBy is the fault that a run met which began then.
-func (a *audit) metBy(f fence) string {
-	all := a.w.faults.list()
-	longest := attemptTimeout + time.Second
-	for _, one := range all {
-		if one.replica == "" { // while Redis was away, what is known could not be recorded
-			longest += one.to.Sub(one.from)
-		}
-	}
-	runner, _, _ := strings.Cut(f.Runner, "-")
-	for _, one := range all {
-		if (one.replica == "" || one.replica == runner) && !f.since().After(one.to.Add(unread)) && one.from.Sub(f.since()) < longest {
-			if one.replica == "" && !strings.Contains(one.what, "lost") {
-				continue // Redis kept everything: that is no excuse
-			}
-			return one.what
-		}
-	}
-	return ""
-}
-
-// story is what is known of a task, for a failure's message.
-func (a *audit) story(id string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "\n  results %+v\n  fence %+v\n", a.results[id], a.fences[id])
-	for _, c := range a.calls[id] {
-		fmt.Fprintf(&b, "  call at %s errcode %d delivered %t answered %t fault %q\n", c.At.Format(time.StampMilli), c.ErrCode, c.Delivered, c.Answered, c.Fault)
-	}
-	for _, f := range a.w.faults.list() {
-		if at := a.fences[id].Since; at != 0 && f.from.Sub(a.fences[id].since()).Abs() > time.Minute {
-			continue
-		}
-		fmt.Fprintf(&b, "  %s to %s: %s %s\n", f.from.Format(time.StampMilli), f.to.Format("05.000"), f.what, f.replica)
-	}
-	return b.String()
 }

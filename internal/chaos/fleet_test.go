@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"net/http"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/e2e"
+	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
 // A fault is something that was broken, from a time until another. What was under way
@@ -70,15 +72,16 @@ func (w *world) replica(args ...string) *replica {
 // an orchestrator does. It belongs to the goroutine of the test.
 type fleet struct {
 	w       *world
+	args    []string   // of the command worker
 	running []*replica // the oldest first
 	gone    []*replica
 }
 
-func (w *world) fleet(n int) *fleet {
+func (w *world) fleet(n int, args ...string) *fleet {
 	w.t.Helper()
-	f := &fleet{w: w}
+	f := &fleet{w: w, args: args}
 	for range n {
-		f.running = append(f.running, w.replica())
+		f.running = append(f.running, w.replica(args...))
 	}
 	return f
 }
@@ -133,7 +136,7 @@ func (f *fleet) tend() {
 
 func (f *fleet) replace(i int) {
 	f.gone = append(f.gone, f.running[i])
-	f.running = append(append(f.running[:i:i], f.running[i+1:]...), f.w.replica())
+	f.running = append(append(f.running[:i:i], f.running[i+1:]...), f.w.replica(f.args...))
 }
 
 // stop ends all replicas as a shutdown does.
@@ -153,6 +156,34 @@ func (f *fleet) logs() (all []string) {
 		all = append(all, r.log.String())
 	}
 	return all
+}
+
+// ready waits until every replica says that it is ready.
+func (f *fleet) ready() {
+	f.w.t.Helper()
+	for _, r := range f.running {
+		redistest.Until(f.w.t, 30*time.Second, "the replica is ready", func() bool { return r.probe(f.w.t.Context()) == http.StatusOK })
+	}
+}
+
+// logsAreClean: no replica panicked, and none wrote a secret, a token, an openid or a text.
+func (f *fleet) logsAreClean() {
+	f.w.t.Helper()
+	forbidden := []string{"panic", "goroutine ", secret, openidPrefix, textPrefix}
+	for _, app := range []string{mini, official, third} {
+		for _, token := range f.w.wx.Tokens(app) {
+			forbidden = append(forbidden, token.Value)
+		}
+	}
+	for _, log := range f.logs() {
+		for line := range strings.Lines(log) {
+			for _, word := range forbidden {
+				if strings.Contains(line, word) {
+					f.w.t.Errorf("a replica wrote %q: %s", word, line)
+				}
+			}
+		}
+	}
 }
 
 func tail(text string) string { return text[max(0, len(text)-4000):] }

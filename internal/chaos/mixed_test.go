@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,20 +12,32 @@ import (
 )
 
 // sent is a task of a test.
-type sent struct{ app, typ string }
+type sent struct {
+	app, typ string
+	batch    string        // "" is mainBatch
+	fault    string        // that its receiver's name asks the sandbox for, or ""
+	ends     tasks.Outcome // in place of accepted, or ""
+	plain    bool          // enqueued by asynq's own client: it has no mark and no batch
+}
+
+// mainBatch is the batch of tasks that name no other one.
+const mainBatch = "chaos"
+
+// batchName is the task's batch.
+func (s sent) batchName() string { return cmp.Or(s.batch, mainBatch) }
 
 // kinds is what a mix is made of, in tenths.
 var kinds = []sent{
-	{mini, tasks.TypeSubscribe},
-	{mini, tasks.TypeSubscribe},
-	{mini, tasks.TypeSubscribe},
-	{mini, tasks.TypeSubscribe},
-	{mini, tasks.TypeSubscribe},
-	{third, tasks.TypeSubscribe},
-	{official, tasks.TypeTemplate},
-	{official, tasks.TypeCustom},
-	{official, tasks.TypeCustom},
-	{mini, tasks.TypeScheme},
+	{app: mini, typ: tasks.TypeSubscribe},
+	{app: mini, typ: tasks.TypeSubscribe},
+	{app: mini, typ: tasks.TypeSubscribe},
+	{app: mini, typ: tasks.TypeSubscribe},
+	{app: mini, typ: tasks.TypeSubscribe},
+	{app: third, typ: tasks.TypeSubscribe},
+	{app: official, typ: tasks.TypeTemplate},
+	{app: official, typ: tasks.TypeCustom},
+	{app: official, typ: tasks.TypeCustom},
+	{app: mini, typ: tasks.TypeScheme},
 }
 
 // pace is the calls in a second that let n mixed tasks last for about so many seconds.
@@ -38,12 +51,20 @@ func pace(n, seconds int) map[string]int {
 	return limits
 }
 
+// What every receiver and every text of bodies begins with: none may reach a log.
+const (
+	openidPrefix = "otask-"
+	textPrefix   = "text-of-"
+)
+
 // bodies has the task's id in each message, so that WeChat's ledger tells which it was.
 var bodies = map[string]string{
-	tasks.TypeSubscribe: `{"touser":"o%[1]s","template_id":"T1","data":{"character_string1":{"value":"%[1]s"}}}`,
-	tasks.TypeTemplate:  `{"touser":"o%[1]s","template_id":"T1","data":{"thing1":{"value":"%[1]s"}}}`,
-	tasks.TypeCustom:    `{"touser":"o%[1]s","msgtype":"text","text":{"content":"%[1]s"}}`,
-	tasks.TypeScheme:    `{"jump_wxa":{"path":"pages/index/index","query":"id=%[1]s"},"is_expire":true,"expire_type":1,"expire_interval":30}`,
+	tasks.TypeSubscribe:     `{"touser":"o%[1]s","template_id":"T1","data":{"character_string1":{"value":"%[1]s"}}}`,
+	tasks.TypeTemplate:      `{"touser":"o%[1]s","template_id":"T1","data":{"thing1":{"value":"%[1]s"}}}`,
+	tasks.TypeCustom:        `{"touser":"o%[1]s","msgtype":"text","text":{"content":"text-of-%[1]s"}}`,
+	tasks.TypeScheme:        `{"jump_wxa":{"path":"pages/index/index","query":"id=%[1]s"},"is_expire":true,"expire_type":1,"expire_interval":30}`,
+	tasks.TypeTextCheck:     `{"openid":"o%[1]s","version":2,"scene":1,"content":"text-of-%[1]s"}`,
+	tasks.TypeUnlimitedCode: `{"scene":"id=%[1]s"}`,
 }
 
 var idPattern = regexp.MustCompile(`task-\d+`)
@@ -60,7 +81,7 @@ func (w *world) mixed(n int) (all map[string]sent, file string) {
 		if i%7 == 0 {
 			priority = tasks.Bulk
 		}
-		fmt.Fprintf(&lines, `{"type":%q,"app":%q,"id":%q,"priority":%q,"batch":"chaos","body":%s}`+"\n", k.typ, k.app, id, priority, fmt.Sprintf(bodies[k.typ], id))
+		fmt.Fprintf(&lines, `{"type":%q,"app":%q,"id":%q,"priority":%q,"batch":%q,"body":%s}`+"\n", k.typ, k.app, id, priority, mainBatch, fmt.Sprintf(bodies[k.typ], id))
 	}
 	file = filepath.Join(w.t.TempDir(), "tasks.jsonl")
 	must(w.t, os.WriteFile(file, []byte(lines.String()), 0o600))

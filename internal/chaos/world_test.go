@@ -1,8 +1,11 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +20,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/e2e"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/worker"
 )
 
 // The apps, each on another node of a cluster, and what all of them have for a secret.
@@ -40,6 +44,7 @@ const seed = 20260101
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(silence{})
+	log.SetOutput(io.Discard) // asynqmon's: it says of each task why a button did nothing
 	os.Exit(e2e.Run(m))
 }
 
@@ -56,6 +61,7 @@ type world struct {
 	rdb    redis.UniversalClient
 	client *tasks.Client
 	config string // the file
+	tries  int    // attempts that end a task as failed
 	faults faults
 }
 
@@ -66,6 +72,7 @@ type settings struct {
 	limits   map[string]int // calls in a second, by type
 	latency  time.Duration  // of WeChat; 0 is the usual one
 	shutdown time.Duration  // 0 is 10 s
+	attempts int            // before a task ends as failed; 0 is so many that none does
 }
 
 // size is how many tasks a test sends: usually, or a share of what CHAOS_TASKS says.
@@ -87,7 +94,7 @@ func size(t *testing.T, usually, share int) int {
 
 func newWorld(t *testing.T, s settings) *world {
 	t.Helper()
-	w := &world{t: t, redis: s.redis}
+	w := &world{t: t, redis: s.redis, tries: s.attempts}
 	if s.latency == 0 {
 		s.latency = latency
 	}
@@ -107,8 +114,8 @@ func newWorld(t *testing.T, s settings) *world {
 	for typ, n := range s.limits {
 		limits = append(limits, fmt.Sprintf("%q: {per_second: %d}", typ, n))
 	}
-	text := fmt.Sprintf("redis: {addrs: [\"%s\"], master_name: %q}\nwechat: {base_url: %q, timeout: %v, attempt_timeout: %v}\nworker: {shutdown_timeout: %v}\napps:\n",
-		strings.Join(s.redis.Addrs, `", "`), s.redis.MasterName, url, callTimeout, attemptTimeout, s.shutdown)
+	text := fmt.Sprintf("redis: {addrs: [\"%s\"], master_name: %q}\nwechat: {base_url: %q, timeout: %v, attempt_timeout: %v}\nworker: {shutdown_timeout: %v, attempts: %d}\napps:\n",
+		strings.Join(s.redis.Addrs, `", "`), s.redis.MasterName, url, callTimeout, attemptTimeout, s.shutdown, cmp.Or(s.attempts, worker.DefaultConfig().Attempts))
 	for _, app := range []string{mini, official, third} {
 		text += fmt.Sprintf("  - {id: %s, secret: %s, limits: {%s}}\n", app, secret, strings.Join(limits, ", "))
 	}

@@ -1,0 +1,98 @@
+package chaos
+
+import (
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// pressEvery is the time between two buttons, in which the replicas go on.
+const pressEvery = 40 * time.Millisecond
+
+// TestEveryButtonAtRandom: every button of asynqmon that changes something is pressed at
+// random, hundreds of times, while producers enqueue (some tasks twice), replicas are
+// killed, and WeChat is busy and breaks connections. When all queues are resumed, every
+// task has one outcome, and "wxcourier check --repair" ends as canceled those that were
+// deleted there; no message was called for twice; what is unknown was in flight when something broke; every replica is ready; no
+// log has a panic or a secret.
+func TestEveryButtonAtRandom(t *testing.T) {
+	t.Parallel()
+	n := actions(t, 600, 1)
+	rng := random(t)
+	lasts := time.Duration(n) * pressEvery
+	server := redistest.Start(t)
+	w := newWorld(t, settings{
+		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: firstTasks + 2*n,
+		limits: assortedPace(firstTasks+n/2, lasts), attempts: attempts,
+	})
+	w.misbehave()
+	producers, operator := w.backlog(rng), w.presser(rng)
+	producers.grouped = true
+	producers.add(firstTasks)
+	fleet := w.fleet(3, "--listen", "127.0.0.1:0", "--log-level", "debug")
+	w.underFire(fleet, n, pressEvery, func() {
+		if rng.IntN(2) == 0 {
+			producers.add(1)
+		}
+		if rng.IntN(10) == 0 {
+			for _, id := range producers.repeat(3) {
+				delete(operator.deleted, id)
+			}
+		}
+		operator.press()
+	})
+	operator.letGo()
+	w.settleWhen(fleet, 5*time.Minute, func() bool { return true })
+	operator.tell()
+	fleet.ready()
+	fleet.stop()
+	a := w.auditWith(producers.all, w.repair(producers.all, operator.deleted))
+	producers.tell(a, operator.deleted)
+	a.noDoubles()
+	a.noSecondCall()
+	a.unknownsWereInFlight()
+	fleet.logsAreClean()
+}
+
+// repair lets the program end the tasks that were deleted in asynqmon. Those of plain
+// clients had no mark, and may be forgotten.
+func (w *world) repair(all map[string]sent, deleted map[string]bool) leeway {
+	w.t.Helper()
+	w.output("check", "--repair")
+	l := leeway{canceled: deleted, deleted: make(map[string]bool)}
+	for id := range deleted {
+		task := all[id]
+		if l.deleted[id] = task.plain; task.plain {
+			continue
+		}
+		result, err := w.client.Result(w.t.Context(), task.app, id)
+		if err != nil || result.Outcome == "" || result.Outcome == tasks.OutcomeCanceled && result.Reason != "deleted" {
+			w.t.Errorf("%s was deleted in asynqmon, and after the repair it is %s %s %s (%v)", id, result.State, result.Outcome, result.Reason, err)
+		}
+	}
+	return l
+}
+
+// underFire acts n times, at equal intervals, while a replica is killed every two seconds
+// during the first third of the actions.
+func (w *world) underFire(f *fleet, n int, every time.Duration, act func()) {
+	w.t.Helper()
+	kills, turns := time.NewTicker(killEvery), time.NewTicker(every)
+	defer kills.Stop()
+	defer turns.Stop()
+	for i := 0; i < n; {
+		f.tend()
+		select {
+		case <-kills.C:
+			if i < n/3 {
+				f.kill()
+			}
+		case <-turns.C:
+			act()
+			i++
+		}
+	}
+}
