@@ -86,7 +86,7 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	}
 	if j.err == nil {
 		permit = nil // used
-		l.calls(j)
+		r.servers.waits(j)
 		j.answer, j.err = r.call(ctx, j)
 	}
 	return r.settle(ctx, j, r.verdict(ctx, j))
@@ -97,6 +97,7 @@ func (r *Replica) turn(ctx context.Context, j *job) (leave func(), err error) {
 	if leave, ok := r.turns.try(j.turnKey()); ok {
 		return leave, nil
 	}
+	r.servers.waits(j)
 	ctx, cancel := context.WithTimeout(ctx, turnPatience)
 	defer cancel()
 	return r.turns.enter(ctx, j.turnKey())
