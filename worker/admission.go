@@ -9,8 +9,8 @@ import (
 
 const (
 	// mostPreparing is how many tasks of one asynq server may have begun recently and neither
-	// wait for another system nor have ended. Past it a replica gets behind: more tasks at once need memory,
-	// their permits become too late, and none of them ends sooner.
+	// wait for another system nor have ended. Past it a replica gets behind: more tasks at
+	// once need memory, their permits become too late, and none of them ends sooner.
 	mostPreparing = 128
 	// resumeAt is how few they must have become then: lanes go on many at a time, and share
 	// round trips.
