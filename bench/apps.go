@@ -65,24 +65,7 @@ func (b *bench) appsIdle(ctx context.Context, t *table, apps int, span time.Dura
 	if err := l.quiet(2 * closeAfter); err != nil {
 		return err
 	}
-	before, err := l.usage(ctx)
-	if err != nil {
-		return err
-	}
-	cpu, err := l.workerCPU()
-	if err != nil {
-		return err
-	}
-	began := monotonic()
-	if err := pause(ctx, span); err != nil {
-		return err
-	}
-	elapsed := seconds(monotonic() - began)
-	after, err := l.usage(ctx)
-	if err != nil {
-		return err
-	}
-	cpuAfter, err := l.workerCPU()
+	used, busyFor, elapsed, err := l.idleFor(ctx, span)
 	if err != nil {
 		return err
 	}
@@ -95,8 +78,8 @@ func (b *bench) appsIdle(ctx context.Context, t *table, apps int, span time.Dura
 		return err
 	}
 	t.add(whole(apps), "idle", "–",
-		num(float64(after.since(before).commands)/elapsed, 1, " a second").atMost(appsIdleCommands),
-		num(100*(cpuAfter-cpu).Seconds()/elapsed, 2, " % of a core").atMost(appsIdleCPU),
+		num(float64(used.commands)/elapsed, 1, " a second").atMost(appsIdleCommands),
+		num(100*busyFor.Seconds()/elapsed, 2, " % of a core").atMost(appsIdleCPU),
 		whole(open).atMost(appsConnections), megabytes(peak))
 	return nil
 }

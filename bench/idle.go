@@ -47,36 +47,42 @@ func (b *bench) idleWith(ctx context.Context, t *table, apps int, span time.Dura
 	if err := l.quiet(closeAfter); err != nil {
 		return err
 	}
-	before, err := l.usage(ctx)
+	used, busyFor, elapsed, err := l.idleFor(ctx, span)
 	if err != nil {
 		return err
 	}
-	cpu, err := l.workerCPU()
-	if err != nil {
-		return err
-	}
-	began := monotonic()
-	if err := pause(ctx, span); err != nil {
-		return err
-	}
-	elapsed := seconds(monotonic() - began)
-	after, err := l.usage(ctx)
-	if err != nil {
-		return err
-	}
-	cpuAfter, err := l.workerCPU()
-	if err != nil {
-		return err
-	}
-	used := after.since(before)
 	commands := num(float64(used.commands)/elapsed, 1, "")
-	busy := num(100*(cpuAfter-cpu).Seconds()/elapsed, 2, " %")
+	busy := num(100*busyFor.Seconds()/elapsed, 2, " %")
 	lanes := apps * len(tasks.Catalog())
 	if lanes < 200 { // what is wanted is said of a hundred
 		commands, busy = commands.atMost(idleCommands), busy.atMost(idleCPU)
 	}
 	t.add(whole(apps), whole(lanes), commands, busy, num(100*used.cpu/elapsed, 2, " %"))
 	return nil
+}
+
+// idleFor waits, and tells what Redis and the workers have used meanwhile, and how many
+// seconds it took.
+func (l *lab) idleFor(ctx context.Context, span time.Duration) (used usage, workers time.Duration, elapsed float64, err error) {
+	before, err := l.usage(ctx)
+	if err != nil {
+		return usage{}, 0, 0, err
+	}
+	cpu, err := l.workerCPU()
+	if err != nil {
+		return usage{}, 0, 0, err
+	}
+	began := monotonic()
+	if err := pause(ctx, span); err != nil {
+		return usage{}, 0, 0, err
+	}
+	elapsed = seconds(monotonic() - began)
+	after, err := l.usage(ctx)
+	if err != nil {
+		return usage{}, 0, 0, err
+	}
+	cpuAfter, err := l.workerCPU()
+	return after.since(before), cpuAfter - cpu, elapsed, err
 }
 
 // ordersOf is two lanes of each app.

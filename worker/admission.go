@@ -9,8 +9,8 @@ import (
 
 const (
 	// mostPreparing is how many tasks of one asynq server may have begun recently and neither
-	// called WeChat nor ended. Past it a replica gets behind: more tasks at once need memory,
-	// their permits become too late, and none of them ends sooner.
+	// wait for another system nor have ended. Past it a replica gets behind: more tasks at
+	// once need memory, their permits become too late, and none of them ends sooner.
 	mostPreparing = 128
 	// resumeAt is how few they must have become then: lanes go on many at a time, and share
 	// round trips.
@@ -51,7 +51,7 @@ func (a *admission) begin(now time.Time) *run {
 	return r
 }
 
-// end counts a run no more: it calls WeChat, or has ended. nil is none.
+// end counts a run no more: it waits for another system, or has ended. nil is none.
 func (a *admission) end(r *run) {
 	if r == nil {
 		return

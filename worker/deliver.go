@@ -66,7 +66,7 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 		j.err = r.announce(waiting, j)
 	}
 	if j.err == nil {
-		l.calls(j)
+		r.servers.waits(j)
 		j.answer, j.err = r.call(ctx, l, j)
 	}
 	return r.settle(ctx, j, r.verdict(ctx, j))

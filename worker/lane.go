@@ -67,13 +67,6 @@ func (l *lane) handle(ctx context.Context, t *asynq.Task) (err error) {
 	return l.replica.deliver(ctx, l, t)
 }
 
-// calls notes that a task is about to call WeChat: it waits there, and needs little else.
-func (l *lane) calls(j *job) {
-	if found, ok := l.running.Load(j.TaskID()); ok {
-		l.gate.load.end(found.(*run)) //nolint:forcetypeassert // nothing else is stored
-	}
-}
-
 // expire ends a task that was past its deadline in asynq before it could run. Only a
 // producer that set asynq's Deadline or Timeout itself meets this.
 func (l *lane) expire(ctx context.Context, t *asynq.Task, err error) {

@@ -187,6 +187,7 @@ func (r *Replica) lockReceiver(ctx context.Context, l *lane, j *job) (unlock fun
 	if unlock, ok := r.receivers.TryLock(key); ok {
 		return unlock, nil
 	}
+	r.servers.waits(j)
 	r.limiter.release(ctx, j.permit)
 	j.permit = nil
 	waiting, cancel := ctx, func() {}

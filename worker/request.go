@@ -94,6 +94,7 @@ func (r *Replica) media(ctx context.Context, j *job) ([]byte, error) {
 		}
 		return media, nil
 	case body.MediaURL != "":
+		r.servers.waits(j)
 		return r.fetch(ctx, body.MediaURL)
 	default:
 		return body.Media, nil

@@ -159,3 +159,14 @@ func (s *laneServers) laneOf(ctx context.Context) *lane {
 	l, _ := found.(*lane)
 	return l
 }
+
+// waits notes that a task is about to wait for another system, WeChat as a rule, or for its
+// receiver, and needs little else: it makes room for the tasks of other lanes.
+func (s *laneServers) waits(j *job) {
+	found, _ := s.lanes.Load(j.queue)
+	if l, ok := found.(*lane); ok {
+		begun, _ := l.running.Load(j.TaskID())
+		r, _ := begun.(*run)
+		l.gate.load.end(r)
+	}
+}

@@ -15,8 +15,9 @@ import (
 const (
 	// checkWithin bounds the walk over all tasks of a check that repairs nothing.
 	checkWithin = 30 * time.Second
-	// repairConfirm is how long a repair waits between noting and ending: longer than a
-	// producer takes from the mark of a task to its queue.
+	// repairConfirm is how long a repair waits between noting and ending, and how old a task
+	// must be that it looks for: longer than a producer takes from the mark of a task to its
+	// queue.
 	repairConfirm = 15 * time.Second
 )
 
@@ -26,7 +27,7 @@ func (f *findings) deleted(cfg configs.Config, parts *parts, repair bool) {
 	l := ledger.New(parts.rdb, ledger.Policy{Retention: cfg.Results.Retention, StreamMax: cfg.Results.StreamMaxLen})
 	confirm := cmp.Or(f.p.confirm, repairConfirm)
 	r := reconcile.New(parts.rdb, l, reconcile.Config{
-		MinAge: reconcile.MinAge, Confirm: confirm, DeadAfter: worker.DeadAfter(cfg.WeChat.AttemptTimeout),
+		MinAge: confirm, Confirm: confirm, DeadAfter: worker.DeadAfter(cfg.WeChat.AttemptTimeout),
 		Retention: cfg.Results.Retention, Repair: repair,
 	})
 	ctx := f.p.ctx
