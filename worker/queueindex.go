@@ -11,11 +11,12 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// How many queues a look asks for at least, and in how many looks all queues come that are
-// known to exist.
+// How many of the queues that are known to exist a look asks for at least, in how many looks
+// all of them come, and how many of the others it sweeps through.
 const (
 	queuesPerLook = 2 * existsChunk / 4 // two EXISTS
 	looksPerTurn  = 10
+	sweptPerLook  = existsChunk / 4
 )
 
 const (
@@ -114,7 +115,7 @@ func (x *queueIndex) next(now time.Time) []queueRef {
 			}
 		}
 	}
-	some, others := max(queuesPerLook, (len(x.known)+looksPerTurn-1)/looksPerTurn), queuesPerLook
+	some, others := max(queuesPerLook, (len(x.known)+looksPerTurn-1)/looksPerTurn), sweptPerLook
 	if !x.started {
 		x.started, some, others = true, len(x.known), x.all()
 	}
