@@ -12,7 +12,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
-	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/internal/suggest"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -264,7 +264,7 @@ func join(key, name string) string {
 
 // unknown says what may have been meant.
 func unknown(name string, names []string) string {
-	if meant, ok := nearest.Name(name, names); ok {
+	if meant, ok := suggest.Name(name, names); ok {
 		return fmt.Sprintf("unknown key; did you mean %q?", meant)
 	}
 	return "unknown key; there are " + strings.Join(names, ", ")

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/internal/suggest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/worker"
 )
@@ -97,7 +97,7 @@ func (d *decoder) variable(name, text string, l leaf) {
 
 func (d *decoder) unknownVariable(name string, known []string) {
 	m := Mistake{Variable: name, Problem: "no key has this variable"}
-	if meant, ok := nearest.Name(name, known); ok {
+	if meant, ok := suggest.Name(name, known); ok {
 		m.Problem += "; did you mean $" + meant + "?"
 	}
 	d.mistakes = append(d.mistakes, m)

@@ -63,7 +63,7 @@ func (s swarm) run(b *testing.B, connect func() redis.UniversalClient) (uses []i
 		wg.Go(func() {
 			var calls sync.WaitGroup
 			for ctx.Err() == nil {
-				p, err := l.Ahead(ctx, testApp, s.typ, nil)
+				p, err := l.AcquireEarly(ctx, testApp, s.typ, nil)
 				if err != nil {
 					break
 				}

@@ -143,7 +143,7 @@ func (l *Limiter) Unhold(ctx context.Context, app, scope string) (lifted bool, e
 
 // wake tells all replicas to look again, this one at once.
 func (l *Limiter) wake(ctx context.Context, app string) error {
-	_ = l.Recall(ctx, app) // what cannot be given back stays counted; the hold stands
+	_ = l.Revoke(ctx, app) // what cannot be given back stays counted; the hold stands
 	if err := l.rdb.Publish(ctx, WakeChannel, HoldMessage+app).Err(); err != nil {
 		return fmt.Errorf("wake the replicas for %s: %w", app, err)
 	}

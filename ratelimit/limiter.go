@@ -103,15 +103,15 @@ func (l *Limiter) Acquire(ctx context.Context, app, typ string, wake <-chan stru
 	return l.poolOf(app, typ).next(ctx, wake, 0)
 }
 
-// Ahead is Acquire for a caller that has something to prepare: it returns up to 15 ms
+// AcquireEarly is Acquire for a caller that has something to prepare: it returns up to 15 ms
 // before the permit's instant. Call [Permit.Wait] before the call is made.
-func (l *Limiter) Ahead(ctx context.Context, app, typ string, wake <-chan struct{}) (*Permit, error) {
+func (l *Limiter) AcquireEarly(ctx context.Context, app, typ string, wake <-chan struct{}) (*Permit, error) {
 	return l.poolOf(app, typ).next(ctx, wake, headStart)
 }
 
-// AtHand is Ahead without the wait: the permits, at most n, that are leased already and
+// TryAcquire is Ahead without the wait: the permits, at most n, that are leased already and
 // whose instants are no further away than Ahead's. It may find none.
-func (l *Limiter) AtHand(ctx context.Context, app, typ string, n int) []*Permit {
+func (l *Limiter) TryAcquire(ctx context.Context, app, typ string, n int) []*Permit {
 	return l.poolOf(app, typ).atHand(ctx, n, headStart)
 }
 
@@ -144,17 +144,17 @@ func (l *Limiter) Release(ctx context.Context, p *Permit) error {
 	return l.giveBackWorthwhile(ctx, []*Permit{p}, false)
 }
 
-// Rest tells that nobody wants permits for the type: what was leased and not used is
+// ReturnUnused tells that nobody wants permits for the type: what was leased and not used is
 // given back at once. The next Acquire begins anew. It does nothing while an Acquire of
 // the type is waiting.
-func (l *Limiter) Rest(ctx context.Context, app, typ string) error {
+func (l *Limiter) ReturnUnused(ctx context.Context, app, typ string) error {
 	return l.poolOf(app, typ).rest(ctx)
 }
 
-// Recall gives back what was leased for an app and not used, and makes stale the permits
+// Revoke gives back what was leased for an app and not used, and makes stale the permits
 // that were handed out and not used ([Permit.Fresh]). Call it at the message that tells
 // of a hold ([HoldMessage]): what waits asks again, and learns of the hold.
-func (l *Limiter) Recall(ctx context.Context, app string) error {
+func (l *Limiter) Revoke(ctx context.Context, app string) error {
 	var errs []error
 	for _, q := range l.poolsOf(app) {
 		errs = append(errs, q.recall(ctx))

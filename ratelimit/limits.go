@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
 // Limit is what may be sent of one type or group. Zero means that there is no such
@@ -152,7 +152,7 @@ func ValidateLimits(overrides map[string]Limit) error {
 	for _, k := range keys {
 		if !slices.Contains(names, k) {
 			meant := ""
-			if name, ok := nearest.Name(k, names); ok {
+			if name, ok := suggest.Name(k, names); ok {
 				meant = fmt.Sprintf("; the nearest is %q", name)
 			}
 			errs = append(errs, fmt.Errorf("%q: no such task type or group%s (there are %s)", k, meant, strings.Join(names, ", ")))

@@ -42,7 +42,7 @@ func TestWhatIsNotUsedComesBack(t *testing.T) {
 		"it is closed": closed,
 		"its lane has nothing to do": func(t *testing.T, l *Limiter) {
 			for _, typ := range []string{links, mails} {
-				if err := l.Rest(t.Context(), testApp, typ); err != nil {
+				if err := l.ReturnUnused(t.Context(), testApp, typ); err != nil {
 					t.Error(err)
 				}
 			}
@@ -144,7 +144,7 @@ func TestHoldStopsWhatIsLeased(t *testing.T) {
 			set(t, other, Hold{App: testApp, Scope: WholeApp, Reason: "by hand"})
 			within := ahead + last.lease.late
 			if told {
-				if err := l.Recall(t.Context(), testApp); err != nil {
+				if err := l.Revoke(t.Context(), testApp); err != nil {
 					t.Fatal(err)
 				}
 				if last.Fresh(time.Now()) {
@@ -172,7 +172,7 @@ func TestReleasedPermitGoesToTheNext(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := overriding(rdb, map[string]Limit{links: {PerSecond: 2}})
 	acquire(t, l, links)
-	p, err := l.Ahead(t.Context(), testApp, links, nil)
+	p, err := l.AcquireEarly(t.Context(), testApp, links, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestAheadComesBeforeTheInstant(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := overriding(rdb, map[string]Limit{links: {PerSecond: 5}})
 	acquire(t, l, links)
-	p, err := l.Ahead(t.Context(), testApp, links, nil)
+	p, err := l.AcquireEarly(t.Context(), testApp, links, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,7 +91,7 @@ func (c simLane) work(ctx context.Context, l *Limiter, used func()) {
 			time.Sleep(time.Until(next))
 		}
 		free <- struct{}{}
-		p, err := l.Ahead(ctx, testApp, crowded, nil)
+		p, err := l.AcquireEarly(ctx, testApp, crowded, nil)
 		if err != nil {
 			return
 		}

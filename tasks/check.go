@@ -7,7 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
 // checker goes through one task and gathers what is wrong with it. Its methods take
@@ -94,7 +94,7 @@ func nearestType(typ string) string {
 	for i := range catalog {
 		types = append(types, catalog[i].Type)
 	}
-	if meant, ok := nearest.Name(typ, types); ok {
+	if meant, ok := suggest.Name(typ, types); ok {
 		return fmt.Sprintf("; did you mean %q?", meant)
 	}
 	return ""

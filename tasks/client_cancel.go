@@ -46,7 +46,7 @@ func (c *Client) Cancel(ctx context.Context, app string, ids ...string) (Cancele
 // missing.
 func (c *Client) CancelBatch(ctx context.Context, app, batch string) (int64, error) {
 	n, err := c.ledger.CancelBatch(ctx, app, batch)
-	if errors.Is(err, ledger.ErrNone) {
+	if errors.Is(err, ledger.ErrNotFound) {
 		return 0, ErrNotFound
 	}
 	return n, err

@@ -41,7 +41,7 @@ func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (f
 	for _, id := range ids {
 		e, err := c.ledger.Ended(ctx, app, id)
 		switch {
-		case err != nil && !errors.Is(err, ledger.ErrNone):
+		case err != nil && !errors.Is(err, ledger.ErrNotFound):
 			return finished, busy, err
 		case dryRun:
 			if e.Underway && e.Outcome == "" {

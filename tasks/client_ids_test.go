@@ -82,7 +82,7 @@ const subscribeQueue = clientApp + ":" + tasks.TypeSubscribe
 func runs(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
 	t.Helper()
 	l := ledger.New(rdb, ledger.Policy{DeadAfter: time.Minute, LostLimit: 3})
-	if o, err := l.Open(t.Context(), ref, ledger.Opening{Runner: "r", Queue: subscribeQueue, Marked: true}); err != nil || o.What != ledger.Go {
+	if o, err := l.Open(t.Context(), ref, ledger.OpenRequest{Runner: "r", Queue: subscribeQueue, Marked: true}); err != nil || o.Admission != ledger.Proceed {
 		t.Fatalf("opened %+v, %v", o, err)
 	}
 }

@@ -70,7 +70,7 @@ func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Red
 	}
 	e, err := c.ledger.Ended(ctx, app, id)
 	switch {
-	case errors.Is(err, ledger.ErrNone):
+	case errors.Is(err, ledger.ErrNotFound):
 		return RedriveUnmatched, nil
 	case err != nil:
 		return "", err
@@ -161,7 +161,7 @@ func (c *Client) endedInBatch(ctx context.Context, app string, want Redrive) ite
 		}
 		for cursor := uint64(0); ; {
 			ids, next, err := c.ledger.BatchEnded(ctx, ledger.Ref{App: app, Batch: want.Batch}, cursor, outcomes)
-			if errors.Is(err, ledger.ErrNone) {
+			if errors.Is(err, ledger.ErrNotFound) {
 				return
 			}
 			if err != nil {
@@ -184,7 +184,7 @@ func (c *Client) endedInBatch(ctx context.Context, app string, want Redrive) ite
 // most the last ten; or [ErrNotFound].
 func (c *Client) History(ctx context.Context, app, id string) ([]Result, error) {
 	e, err := c.ledger.Ended(ctx, app, id)
-	if errors.Is(err, ledger.ErrNone) {
+	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, ErrNotFound
 	}
 	if err != nil {

@@ -376,7 +376,7 @@ func TestCancelSaysHowMany(t *testing.T) {
 		d.submit(message("waits"))
 		d.end(message("ended"), tasks.OutcomeAccepted, 0)
 		d.submit(message("sending"))
-		opening := ledger.Opening{Runner: "r", Queue: message("").Queue(), Marked: true}
+		opening := ledger.OpenRequest{Runner: "r", Queue: message("").Queue(), Marked: true}
 		if _, err := d.ledger.Open(t.Context(), ledger.Ref{App: clientApp, ID: "sending"}, opening); err != nil {
 			t.Fatal(err)
 		}

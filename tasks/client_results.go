@@ -20,7 +20,7 @@ var ErrNotFound = errors.New("no such task")
 // returns [ErrNotFound] for an id that is not known.
 func (c *Client) Result(ctx context.Context, app, id string) (Result, error) {
 	record, err := c.ledger.Record(ctx, app, id)
-	if errors.Is(err, ledger.ErrNone) {
+	if errors.Is(err, ledger.ErrNotFound) {
 		return Result{}, ErrNotFound
 	}
 	if err != nil {
@@ -47,7 +47,7 @@ func decodeResult(b []byte) (Result, error) {
 // Image is the bytes of the code that a task asked for, or [ErrNotFound].
 func (c *Client) Image(ctx context.Context, app, id string) ([]byte, error) {
 	b, err := c.ledger.Image(ctx, app, id)
-	if errors.Is(err, ledger.ErrNone) {
+	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, ErrNotFound
 	}
 	return b, err
@@ -74,7 +74,7 @@ func (c *Client) Wait(ctx context.Context, app, id string) (Result, error) {
 // Batch is the counters of a batch: "total", "done" and one an outcome; or [ErrNotFound].
 func (c *Client) Batch(ctx context.Context, app, batch string) (map[string]int64, error) {
 	counts, err := c.ledger.Batch(ctx, app, batch)
-	if errors.Is(err, ledger.ErrNone) {
+	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, ErrNotFound
 	}
 	return counts, err

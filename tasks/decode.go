@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
 // ParseEnvelope reads one task from JSON, as producers hand it over: a line of a
@@ -101,7 +101,7 @@ func unknownField(name string) string {
 	for _, f := range envelopeFields {
 		known = append(known, f.name)
 	}
-	if meant, ok := nearest.Name(name, known); ok {
+	if meant, ok := suggest.Name(name, known); ok {
 		return fmt.Sprintf("unknown field; did you mean %q?", meant)
 	}
 	return "unknown field; an envelope has " + strings.Join(known, ", ") + ", and WeChat's own fields go inside body"

@@ -94,7 +94,7 @@ func TestACappedTaskOfAnotherRunner(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		book := ledger.New(r.rdb, ledger.Policy{DeadAfter: time.Minute, LostLimit: 3, Retention: time.Hour, StreamMax: 100})
 		ref, queue := ledger.Ref{App: app, ID: "taken"}, tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent)
-		if got, err := book.Open(t.Context(), ref, ledger.Opening{Runner: "another", Queue: queue, Fenced: true}); err != nil || got.What != ledger.Go {
+		if got, err := book.Open(t.Context(), ref, ledger.OpenRequest{Runner: "another", Queue: queue, Fenced: true}); err != nil || got.Admission != ledger.Proceed {
 			t.Fatal(got, err)
 		}
 		p := r.replica(nil)

@@ -59,7 +59,7 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	if err := r.openInTurn(opening, l, j); err != nil {
 		return notNow(redisPause, "Redis did not answer")
 	}
-	if j.opened.What != ledger.Go {
+	if j.opened.Admission != ledger.Proceed {
 		return r.unsent(ctx, j)
 	}
 	if j.err == nil {
@@ -106,7 +106,7 @@ func (r *Replica) prepare(asked, waiting context.Context, l *lane, j *job) error
 func (r *Replica) openInTurn(ctx context.Context, l *lane, j *job) error {
 	for {
 		err := r.open(ctx, j)
-		if err != nil || j.opened.What != ledger.Busy || !j.capped() || !rest(l.gate.ctx, j.opened.Wait) {
+		if err != nil || j.opened.Admission != ledger.Busy || !j.capped() || !rest(l.gate.ctx, j.opened.Wait) {
 			return err
 		}
 	}
@@ -117,7 +117,7 @@ func (r *Replica) openInTurn(ctx context.Context, l *lane, j *job) error {
 // only the same runner can tell that nothing was written.
 func (r *Replica) open(ctx context.Context, j *job) error {
 	return r.insist(ctx, j, "the task could not be opened yet", func() (err error) {
-		j.opened, err = r.ledger.Open(ctx, j.ref(), ledger.Opening{
+		j.opened, err = r.ledger.Open(ctx, j.ref(), ledger.OpenRequest{
 			Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt,
 			Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
 			Expired: j.expired(r.now()),
@@ -128,8 +128,8 @@ func (r *Replica) open(ctx context.Context, j *job) error {
 
 // unsent ends or hands back a task that may not be sent now.
 func (r *Replica) unsent(ctx context.Context, j *job) error {
-	switch j.opened.What {
-	case ledger.Settled, ledger.Go:
+	switch j.opened.Admission {
+	case ledger.Settled, ledger.Proceed:
 		r.log.Debug("already settled", j.attrs()...)
 		return nil
 	case ledger.Busy:
@@ -148,7 +148,7 @@ func (r *Replica) unsent(ctx context.Context, j *job) error {
 	case ledger.Expired:
 		return r.end(ctx, j, verdict{outcome: tasks.OutcomeExpired})
 	}
-	return fmt.Errorf("the ledger answered %q", j.opened.What)
+	return fmt.Errorf("the ledger answered %q", j.opened.Admission)
 }
 
 // settle carries the verdict on an attempt out.

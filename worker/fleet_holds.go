@@ -212,7 +212,7 @@ func (f *fleet) show(ctx context.Context, apps []string) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
 	defer cancel()
-	err := Mirror(ctx, f.replica.rdb, apps, holds)
+	err := SyncPauses(ctx, f.replica.rdb, apps, holds)
 	if err != nil {
 		f.replica.log.Debug("the holds could not be shown in asynq's queues", slog.Any("err", err))
 	}

@@ -37,7 +37,7 @@ func (l limiter) release(ctx context.Context, p *ratelimit.Permit) {
 func (l limiter) rest(ctx context.Context, app, typ string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
 	defer cancel()
-	if err := l.Rest(ctx, app, typ); err != nil {
+	if err := l.ReturnUnused(ctx, app, typ); err != nil {
 		l.log.Debug("leased permits could not be given back", slog.Any("err", err))
 	}
 }
@@ -46,7 +46,7 @@ func (l limiter) rest(ctx context.Context, app, typ string) {
 func (l limiter) recall(ctx context.Context, app string) {
 	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
 	defer cancel()
-	if err := l.Recall(ctx, app); err != nil {
+	if err := l.Revoke(ctx, app); err != nil {
 		l.log.Debug("leased permits could not be given back", slog.Any("err", err))
 	}
 }

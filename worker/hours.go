@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/internal/suggest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -51,7 +51,7 @@ func (h Hours) Validate() error {
 	for _, key := range h.Keys() {
 		if !slices.Contains(known, key) {
 			meant := ""
-			if name, ok := nearest.Name(key, known); ok {
+			if name, ok := suggest.Name(key, known); ok {
 				meant = fmt.Sprintf("; the nearest is %q", name)
 			}
 			errs = append(errs, fmt.Errorf("%q: no such task type%s (there are %s)", key, meant, strings.Join(known, ", ")))

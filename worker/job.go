@@ -36,7 +36,7 @@ type job struct {
 	permit    *ratelimit.Permit // in hand; nil when there is none, or it was used
 	unlock    func()            // of the receiver's lock
 	request   wechat.Request
-	opened    ledger.Opened
+	opened    ledger.OpenResult
 	announced bool // OnSending was told
 	called    bool // WeChat was called
 	answer    wechat.Answer
@@ -115,7 +115,7 @@ func (j *job) expired(now time.Time) bool { return !j.NotAfter.IsZero() && now.A
 
 // attempts is how many runs called WeChat.
 func (j *job) attempts() int {
-	if j.opened.What == ledger.Go && !j.called {
+	if j.opened.Admission == ledger.Proceed && !j.called {
 		return j.opened.Attempts - 1 // this one did not
 	}
 	return j.opened.Attempts

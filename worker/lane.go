@@ -79,7 +79,7 @@ func (l *lane) expire(ctx context.Context, t *asynq.Task, err error) {
 	if err != nil {
 		return
 	}
-	j.opened, err = l.replica.ledger.Open(ctx, j.ref(), ledger.Opening{Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt, Expired: true})
+	j.opened, err = l.replica.ledger.Open(ctx, j.ref(), ledger.OpenRequest{Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt, Expired: true})
 	if err == nil {
 		_ = l.replica.unsent(ctx, j) // asynq brings the task back, and finds it settled
 	}
@@ -119,7 +119,7 @@ type lanePace struct {
 
 func (p *lanePace) Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error) {
 	start := time.Now()
-	permit, err := p.limiter.Ahead(ctx, p.app, p.typ, wake)
+	permit, err := p.limiter.AcquireEarly(ctx, p.app, p.typ, wake)
 	if err == nil {
 		p.waited(time.Since(start))
 	}
@@ -128,7 +128,7 @@ func (p *lanePace) Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimi
 
 // AtHand returns permits that can be had without waiting.
 func (p *lanePace) AtHand(ctx context.Context, n int) []*ratelimit.Permit {
-	return p.limiter.AtHand(ctx, p.app, p.typ, n)
+	return p.limiter.TryAcquire(ctx, p.app, p.typ, n)
 }
 
 // Release gives back a permit that no task had use for.

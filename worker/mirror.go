@@ -26,14 +26,14 @@ var (
 	mirrorScript = redis.NewScript(mirrorSource)
 )
 
-// Mirror shows the holds that are in force for some apps in asynq's pause keys, for the
+// SyncPauses shows the holds that are in force for some apps in asynq's pause keys, for the
 // asynq web UI: a queue that is held is paused there by "wxcourier:<scope>", until the hold
 // ends. It takes away what no longer holds, and leaves alone what a person has paused.
 // holds are all of these apps, from [ratelimit.Limiter.Holds].
 //
 // Nothing rests on it: holds are enforced from their records. Replicas mirror by
 // themselves; who sets or lifts holds where no replica may run calls it, too.
-func Mirror(ctx context.Context, rdb redis.UniversalClient, apps []string, holds []ratelimit.Hold) error {
+func SyncPauses(ctx context.Context, rdb redis.UniversalClient, apps []string, holds []ratelimit.Hold) error {
 	pauses, err := readPauses(ctx, rdb, pausesOf(apps, holds, time.Now()))
 	if err != nil {
 		return fmt.Errorf("read the pauses of the queues: %w", err)

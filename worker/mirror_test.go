@@ -36,7 +36,7 @@ func mirror(t *testing.T, rdb redis.UniversalClient, holds ...ratelimit.Hold) {
 	for i := range holds {
 		holds[i].App = app
 	}
-	if err := worker.Mirror(t.Context(), rdb, []string{app}, holds); err != nil {
+	if err := worker.SyncPauses(t.Context(), rdb, []string{app}, holds); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -37,7 +37,7 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 	if err != nil {
 		return "", err
 	}
-	if !standing.Written && standing.Outcome == string(tasks.OutcomeUnknown) && j.opened.What == ledger.Go {
+	if !standing.Written && standing.Outcome == string(tasks.OutcomeUnknown) && j.opened.Admission == ledger.Proceed {
 		// Somebody gave this runner up, and its answer came after all.
 		result.Supersedes = tasks.OutcomeUnknown
 		ending.Result, ending.Replaces = result.Encode(), j.runner
@@ -60,7 +60,7 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 	return v.outcome, nil
 }
 
-func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (standing ledger.Standing, err error) {
+func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (standing ledger.SettleResult, err error) {
 	err = r.insist(ctx, j, "the outcome could not be recorded yet", func() (err error) {
 		standing, err = r.ledger.Settle(ctx, j.ref(), e)
 		return err

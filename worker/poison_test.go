@@ -61,14 +61,14 @@ func TestATaskThatKillsItsProcess(t *testing.T) {
 	now := time.Now()
 	for run := range 3 {
 		m.SetTime(now.Add(time.Duration(run) * 2 * time.Minute))
-		for id, want := range map[string]ledger.What{link: ledger.Go, text: ledger.Go} {
+		for id, want := range map[string]ledger.Admission{link: ledger.Proceed, text: ledger.Proceed} {
 			if id == text && run > 0 {
 				want = ledger.Unknown
 			}
-			opened, err := book.Open(t.Context(), ledger.Ref{App: app, ID: id}, ledger.Opening{
+			opened, err := book.Open(t.Context(), ledger.Ref{App: app, ID: id}, ledger.OpenRequest{
 				Runner: fmt.Sprintf("dead-%d", run), Fenced: id == text, Marked: true,
 			})
-			if err != nil || opened.What != want {
+			if err != nil || opened.Admission != want {
 				t.Fatalf("run %d of %s: %+v, %v", run, id, opened, err)
 			}
 		}

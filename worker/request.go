@@ -83,7 +83,7 @@ func (r *Replica) media(ctx context.Context, j *job) ([]byte, error) {
 	switch {
 	case body.MediaBlob != "":
 		media, err := r.ledger.Blob(ctx, j.App, j.ID)
-		if errors.Is(err, ledger.ErrNone) {
+		if errors.Is(err, ledger.ErrNotFound) {
 			return nil, &guardError{outcome: tasks.OutcomeFailed, reason: "media: gone from Redis"}
 		}
 		if err != nil {

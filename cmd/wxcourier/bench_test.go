@@ -25,7 +25,7 @@ func TestBench(t *testing.T) {
 	must(t, err)
 	cmd := exec.CommandContext(t.Context(), path, "bench", "--json", "--tasks", "200", "--latency", "1ms", "--limit", "100", "--redis", server.Addr()) //nolint:gosec // the test's own arguments
 	cmd.Dir = t.TempDir()
-	var stderr e2e.Said
+	var stderr e2e.Output
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -67,7 +67,7 @@ func TestBenchIsBrokenOff(t *testing.T) {
 	must(t, err)
 	cmd := exec.CommandContext(context.Background(), path, "bench", "--tasks", "100000", "--latency", "1s", "--redis", server.Addr()) //nolint:gosec // the test's own arguments
 	cmd.Dir = t.TempDir()
-	var said e2e.Said
+	var said e2e.Output
 	cmd.Stdout, cmd.Stderr = &said, &said
 	must(t, cmd.Start())
 	defer func() { _ = cmd.Process.Kill() }()

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -111,7 +111,7 @@ func canceledText(n tasks.Canceled) string {
 		text string
 	}{{n.Sending, "being sent now"}, {n.Done, "ended before"}, {n.Missing, "not known"}} {
 		if part.n > 0 {
-			parts = append(parts, tally.Number(part.n)+" "+part.text)
+			parts = append(parts, summary.Number(part.n)+" "+part.text)
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -29,6 +29,6 @@ func (d *differing) tell(line int, r tasks.Receipt) {
 // rest says how many lines were not named.
 func (d *differing) rest() {
 	if n := d.lines - mostDiffering; n > 0 {
-		d.program.say("%s: %s more not sent: their ids are already enqueued with other bodies", d.input, tally.Number(n))
+		d.program.say("%s: %s more not sent: their ids are already enqueued with other bodies", d.input, summary.Number(n))
 	}
 }

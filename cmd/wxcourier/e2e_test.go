@@ -32,11 +32,11 @@ func TestMain(m *testing.M) { os.Exit(e2e.Run(m)) }
 
 // world is a WeChat that misbehaves, a Redis, and a configuration that joins them.
 type world struct {
-	t        *testing.T
-	wx       *sandbox.Server
-	redis    *redistest.Server
-	config   string
-	e2e.Said // all that the programs wrote, on both streams
+	t          *testing.T
+	wx         *sandbox.Server
+	redis      *redistest.Server
+	config     string
+	e2e.Output // all that the programs wrote, on both streams
 }
 
 func newWorld(t *testing.T) *world {

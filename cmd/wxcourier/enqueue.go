@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/wxcourier/wxcourier/internal/feed"
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/ingest"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -48,7 +48,7 @@ func (c *enqueueCommand) Run(p *program) error {
 	out := newJSONLines(p.stdout)
 	apps, warned := workerApps(cfg.Apps), make(map[string]bool)
 	others := differing{program: p, input: in.name}
-	counts, err := feed.Enqueue(ctx, taskfile.New(in), feed.Options{
+	counts, err := ingest.Enqueue(ctx, taskfile.New(in), ingest.Options{
 		Client: tasks.NewClient(rdb),
 		Admit: func(_ context.Context, app string) error {
 			if knownApp(apps, app, "") != nil {
@@ -93,13 +93,13 @@ func (c *enqueueCommand) Run(p *program) error {
 }
 
 // receiptText sums the lines up.
-func receiptText(c feed.Counts) string {
+func receiptText(c ingest.Counts) string {
 	parts := []string{plural(c.Enqueued, "task") + " enqueued"}
 	if n := c.Already + c.Duplicates; n > 0 {
 		parts = append(parts, plural(n, "task")+" already enqueued")
 	}
 	if c.Differing > 0 {
-		parts = append(parts, tally.Number(c.Differing)+" of those with another body")
+		parts = append(parts, summary.Number(c.Differing)+" of those with another body")
 	}
 	if c.Bad > 0 {
 		parts = append(parts, plural(c.Bad, "line")+" skipped as bad")

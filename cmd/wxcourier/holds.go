@@ -11,8 +11,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/wxcourier/wxcourier/internal/nearest"
 	"github.com/wxcourier/wxcourier/internal/printable"
+	"github.com/wxcourier/wxcourier/internal/suggest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/worker"
@@ -55,7 +55,7 @@ func typeHint(typ string) string {
 	for _, spec := range tasks.Catalog() {
 		types = append(types, spec.Type)
 	}
-	if best, ok := nearest.Name(typ, types); ok {
+	if best, ok := suggest.Name(typ, types); ok {
 		return "did you mean " + best + "?"
 	}
 	return "there are " + strings.Join(types, ", ")
@@ -93,7 +93,7 @@ func (p *program) mirror(parts *parts, app string) {
 	defer cancel()
 	holds, err := parts.limiter.Holds(ctx, app)
 	if err == nil {
-		err = worker.Mirror(ctx, parts.rdb, []string{app}, holds)
+		err = worker.SyncPauses(ctx, parts.rdb, []string{app}, holds)
 	}
 	if err != nil {
 		p.say("note: the asynq web UI does not show it until a worker runs (%v)", err)
@@ -120,7 +120,7 @@ func knownAnywhere(p *program, parts *parts, app string) error {
 	}
 	slices.Sort(apps)
 	hint := "no app is known at all; add it to apps in " + p.where() + ", or set redis.addrs to the Redis of its workers"
-	if best, ok := nearest.Name(app, apps); ok {
+	if best, ok := suggest.Name(app, apps); ok {
 		hint = "did you mean " + best + "?"
 	} else if apps = slices.Compact(apps); len(apps) > 0 {
 		hint = "there are " + strings.Join(apps[:min(len(apps), 20)], ", ")

@@ -25,7 +25,7 @@ type journalRun struct {
 	env []string
 }
 
-func (r journalRun) start(stdout, stderr *e2e.Said) *exec.Cmd {
+func (r journalRun) start(stdout, stderr *e2e.Output) *exec.Cmd {
 	r.t.Helper()
 	path, err := e2e.Binary()
 	must(r.t, err)
@@ -96,7 +96,7 @@ func TestKilledRunWithAJournal(t *testing.T) {
 	printed := make(map[string]tasks.Result)
 	for kill := 1; kill <= 3; kill++ {
 		calls := wx.Count(sandbox.Filter{})
-		var stdout, stderr e2e.Said
+		var stdout, stderr e2e.Output
 		cmd := r.start(&stdout, &stderr)
 		redistest.Until(t, time.Minute, "calls are under way", func() bool { return wx.Count(sandbox.Filter{}) > calls+60 })
 		must(t, cmd.Process.Kill())
@@ -115,7 +115,7 @@ func TestKilledRunWithAJournal(t *testing.T) {
 		t.Error("no call was in flight")
 	}
 
-	var stdout, stderr e2e.Said
+	var stdout, stderr e2e.Output
 	if err := r.start(&stdout, &stderr).Wait(); err == nil {
 		t.Error("a run with unknown tasks ended well")
 	}
@@ -142,7 +142,7 @@ func TestKilledRunWithAJournal(t *testing.T) {
 	t.Logf("%d of %d tasks are unknown after three kills", unknown, n)
 
 	calls := wx.Count(sandbox.Filter{})
-	var last, lastErr e2e.Said
+	var last, lastErr e2e.Output
 	_ = r.start(&last, &lastErr).Wait()
 	if again := r.results(last.String()); len(again) != n || wx.Count(sandbox.Filter{}) != calls {
 		t.Errorf("the last run printed %d results and made %d calls\n%s", len(again), wx.Count(sandbox.Filter{})-calls, lastErr.String())

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -169,7 +169,7 @@ func (n redriven) text() string {
 		{n.Busy, "still in the hands of an earlier run"},
 	} {
 		if part.n > 0 {
-			parts = append(parts, tally.Number(part.n)+" "+part.text)
+			parts = append(parts, summary.Number(part.n)+" "+part.text)
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
-	"github.com/wxcourier/wxcourier/internal/feed"
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/ingest"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -65,7 +65,7 @@ func (c *runCommand) Run(p *program) error {
 		return err
 	}
 	defer in.close()
-	j := &job{command: c, program: p, input: in, cfg: cfg, apps: workerApps(cfg.Apps), window: windowRedis, images: c.Images}
+	j := &fileRun{command: c, program: p, input: in, cfg: cfg, apps: workerApps(cfg.Apps), window: windowRedis, images: c.Images}
 	if c.Journal != "" {
 		forget, err := j.remember()
 		if err != nil {
@@ -103,8 +103,8 @@ func (c *runCommand) possible(p *program, cfg configs.Config) error {
 	return nil
 }
 
-// job is one run.
-type job struct {
+// fileRun is one run.
+type fileRun struct {
 	command *runCommand
 	program *program
 	input   *input
@@ -116,7 +116,7 @@ type job struct {
 	record  *record // nil without --journal
 
 	parts    *parts
-	feed     *feed.Job
+	ingest   *ingest.Runner
 	out      *jsonLines
 	progress *progress
 	cancel   context.CancelCauseFunc // breaks the run off
@@ -126,7 +126,7 @@ type job struct {
 	stopRunning context.CancelFunc // begins the replicas' shutdown
 
 	mu         sync.Mutex // guards what follows
-	tally      tally.Tally
+	summary    summary.Summary
 	warned     map[string]bool // types whose warning was told
 	others     differing
 	imageFails int
@@ -134,10 +134,10 @@ type job struct {
 }
 
 // alone tells whether the Redis is inside this process.
-func (j *job) alone() bool { return j.command.Sandbox || j.record != nil }
+func (j *fileRun) alone() bool { return j.command.Sandbox || j.record != nil }
 
 // embed puts a Redis inside the process in place of a configured one.
-func (j *job) embed() (stop func(), err error) {
+func (j *fileRun) embed() (stop func(), err error) {
 	j.window = windowEmbedded
 	j.cfg.Results = embeddedResults()
 	stopRedis, err := startPrivate(&j.cfg)
@@ -159,7 +159,7 @@ func (j *job) embed() (stop func(), err error) {
 
 // rehearse puts a WeChat inside the process in place of the configured one. The tokens and
 // tasks of a rehearsal have no place in a Redis that others use, either.
-func (j *job) rehearse() (stop func()) {
+func (j *fileRun) rehearse() (stop func()) {
 	j.anyApp = len(j.apps) == 0
 	for i := range j.apps {
 		j.apps[i].Hours = nil // it wakes nobody, and is to end tonight
@@ -183,7 +183,7 @@ const (
 	indexMemory    = 128 // for each outcome of the journal, generously
 )
 
-func (j *job) run() (err error) {
+func (j *fileRun) run() (err error) {
 	ctx, cancel := context.WithCancelCause(j.program.ctx)
 	defer cancel(nil)
 	j.cancel = cancel
@@ -220,29 +220,29 @@ func (j *job) run() (err error) {
 }
 
 // drive feeds the stream and waits for the outcomes.
-func (j *job) drive(ctx context.Context) error {
+func (j *fileRun) drive(ctx context.Context) error {
 	reader := j.cfg.Redis.NewClient()
 	j.out = newJSONLines(j.program.stderr.Beside(j.program.stdout))
 	j.warned = make(map[string]bool)
 	j.others = differing{program: j.program, input: j.input.name}
-	options := feed.Options{
+	options := ingest.Options{
 		Client: j.parts.client, Admit: j.admit, Bad: j.bad, Enqueued: j.enqueued, Duplicate: j.duplicate,
 	}
 	if j.record != nil {
 		options.Ended = j.recall
 		j.record.start(j)
 	}
-	j.feed = feed.NewJob(feed.JobOptions{
+	j.ingest = ingest.NewRunner(ingest.RunnerOptions{
 		Options: options,
 		Reader:  tasks.NewClient(reader), StopReading: func() { _ = reader.Close() },
 		Window: j.window, Result: j.result, Trouble: j.trouble,
 	})
 	j.progress = newProgress(j)
 	j.progress.start(ctx)
-	fed := j.feed.Run(ctx, taskfile.New(j.input))
+	fed := j.ingest.Run(ctx, taskfile.New(j.input))
 	j.stopRunning()
 	j.replicas.Wait()
-	j.feed.Close(context.WithoutCancel(ctx))
+	j.ingest.Close(context.WithoutCancel(ctx))
 	if j.record != nil {
 		j.record.finish()
 	}
@@ -255,7 +255,7 @@ func (j *job) drive(ctx context.Context) error {
 }
 
 // startReplica starts a worker for some apps.
-func (j *job) startReplica(apps []worker.App) error {
+func (j *fileRun) startReplica(apps []worker.App) error {
 	replica, err := j.parts.replica(apps, nil)
 	if err != nil {
 		return err
@@ -275,7 +275,7 @@ func (j *job) startReplica(apps []worker.App) error {
 const mostApps = 500
 
 // admit tells whether tasks of an app can be sent.
-func (j *job) admit(_ context.Context, app string) error {
+func (j *fileRun) admit(_ context.Context, app string) error {
 	if !j.anyApp {
 		return knownApp(j.apps, app, j.program.where())
 	}

@@ -35,7 +35,7 @@ type recorded struct {
 const mostRecorded = 500
 
 // remember opens the journal.
-func (j *job) remember() (forget func(), err error) {
+func (j *fileRun) remember() (forget func(), err error) {
 	options := j.program.journal
 	if j.command.Sandbox {
 		options = append(slices.Clip(options), journal.ForRehearsal())
@@ -56,7 +56,7 @@ func (j *job) remember() (forget func(), err error) {
 	if n := kept.Torn(); n > 0 {
 		j.program.say("%s: warning: its last line was broken off while it was written; these %d bytes are dropped, and nothing that was sent is forgotten by it", j.command.Journal, n)
 	}
-	if n, m := kept.Ended(), kept.Unanswered(); !j.command.Quiet && n+m > 0 {
+	if n, m := kept.Ended(), kept.PendingRequests(); !j.command.Quiet && n+m > 0 {
 		j.program.say("%s: %s with an outcome, %s without an answer", j.command.Journal, plural(n, "task"), plural(m, "request"))
 	}
 	return func() {
@@ -67,7 +67,7 @@ func (j *job) remember() (forget func(), err error) {
 }
 
 // printsInto tells whether standard output is a file.
-func (j *job) printsInto(path string) bool {
+func (j *fileRun) printsInto(path string) bool {
 	stdout, ok := j.program.stdout.(*os.File)
 	if !ok {
 		return false
@@ -78,7 +78,7 @@ func (j *job) printsInto(path string) bool {
 }
 
 // hooks write down what is about to be sent. A journal that cannot be written ends the run.
-func (j *job) hooks() worker.Hooks {
+func (j *fileRun) hooks() worker.Hooks {
 	return worker.Hooks{
 		OnSending: func(ctx context.Context, s worker.Sending) error {
 			err := j.record.Sending(ctx, journal.Sending(s))
@@ -91,13 +91,13 @@ func (j *job) hooks() worker.Hooks {
 	}
 }
 
-func (j *job) journalTrouble(err error) {
+func (j *fileRun) journalTrouble(err error) {
 	j.cancel(fmt.Errorf("write the journal: %w: nothing more is sent; mend that, and give the same command again", err))
 }
 
 // recall is asked about each task before it is enqueued. An outcome that the journal has
 // is printed; a request without an answer is put into Redis, where the worker judges it.
-func (j *job) recall(ctx context.Context, e tasks.Envelope) (ended bool, err error) {
+func (j *fileRun) recall(ctx context.Context, e tasks.Envelope) (ended bool, err error) {
 	r, ended, err := j.record.Outcome(e.App, e.ID)
 	if err != nil {
 		return false, err
@@ -109,7 +109,7 @@ func (j *job) recall(ctx context.Context, e tasks.Envelope) (ended bool, err err
 		}
 		return true, nil
 	}
-	s, stands := j.record.Standing(e.App, e.ID)
+	s, stands := j.record.PendingRequest(e.App, e.ID)
 	if !stands {
 		return false, nil
 	}
@@ -121,7 +121,7 @@ func (j *job) recall(ctx context.Context, e tasks.Envelope) (ended bool, err err
 
 // restoreDay counts the calls of today into the day's limits. WeChat's own count replaces
 // it where that is higher.
-func (j *job) restoreDay(ctx context.Context) {
+func (j *fileRun) restoreDay(ctx context.Context) {
 	for _, c := range j.record.CallsToday() {
 		if err := j.parts.limiter.Learn(ctx, c.App, c.Type, ratelimit.Learned{UsedToday: c.N}); err != nil {
 			j.parts.log.Warn("the calls of earlier runs are not counted", "app", c.App, "type", c.Type, "err", err)
@@ -130,7 +130,7 @@ func (j *job) restoreDay(ctx context.Context) {
 }
 
 // start writes the results until finish, those that have come together at once.
-func (k *record) start(j *job) {
+func (k *record) start(j *fileRun) {
 	k.writer.Go(func() {
 		for first := range k.results {
 			batch := []recorded{first}
@@ -151,7 +151,7 @@ func (k *record) start(j *job) {
 
 // write writes results down and prints them: also when the journal is full, since that
 // leaves standard output as the only place that has them.
-func (k *record) write(j *job, batch []recorded) {
+func (k *record) write(j *fileRun, batch []recorded) {
 	keep := make([]tasks.Result, 0, len(batch))
 	for _, r := range batch {
 		if r.keep {

@@ -404,7 +404,7 @@ func TestTheDaysCallsAreRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer joined.close()
-	j := &job{record: &record{Journal: kept}, parts: joined}
+	j := &fileRun{record: &record{Journal: kept}, parts: joined}
 	j.restoreDay(t.Context())
 	usage, err := joined.limiter.Usage(t.Context(), app, tasks.TypeSubscribe)
 	if err != nil {

@@ -7,13 +7,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
 // progress keeps the person at the terminal, and whoever reads the output, up to date.
 type progress struct {
-	job   *job
+	job   *fileRun
 	total int   // lines of the input, 0 when not known
 	past  []int // results at the last ticks, for the rate
 	idle  time.Time
@@ -30,7 +30,7 @@ const (
 	pauseTold = 15 * time.Second
 )
 
-func newProgress(j *job) *progress {
+func newProgress(j *fileRun) *progress {
 	p := &progress{job: j, quit: make(chan struct{}), quiet: pauseTold}
 	if j.program.stderr.Terminal() && !j.command.Quiet {
 		p.total = j.input.countLines()
@@ -66,9 +66,9 @@ func (p *progress) tick(ctx context.Context) {
 		j.cancel(fmt.Errorf("write the results: %w", err))
 	}
 	j.mu.Lock()
-	ended, text := j.tally.Total(), p.text()
+	ended, text := j.summary.Total(), p.text()
 	j.mu.Unlock()
-	if len(p.past) > 0 && ended > p.past[len(p.past)-1] || j.feed.Pending() == 0 {
+	if len(p.past) > 0 && ended > p.past[len(p.past)-1] || j.ingest.Pending() == 0 {
 		p.idle, p.quiet = time.Now(), pauseTold
 	}
 	p.past = append(p.past, ended)
@@ -90,10 +90,10 @@ func (p *progress) tick(ctx context.Context) {
 
 // text is the status line. The job's lock is held.
 func (p *progress) text() string {
-	t := &p.job.tally
-	text := tally.Number(t.Total())
+	t := &p.job.summary
+	text := summary.Number(t.Total())
 	if p.total > 0 {
-		text += " of " + tally.Number(p.total)
+		text += " of " + summary.Number(p.total)
 	}
 	text += " tasks"
 	if n := len(p.past); n > 1 {
@@ -101,7 +101,7 @@ func (p *progress) text() string {
 	}
 	for _, outcome := range tasks.Outcomes() {
 		if n := t.Of(outcome); n > 0 {
-			text += fmt.Sprintf(" · %s %s", tally.Number(n), outcome)
+			text += fmt.Sprintf(" · %s %s", summary.Number(n), outcome)
 		}
 	}
 	return text
@@ -132,5 +132,5 @@ func (p *progress) explain(ctx context.Context) {
 	if len(holds) > 0 {
 		reason = "held: " + strings.Join(holds, "; ")
 	}
-	j.program.say("no result for %s; %s open; %s", rounded(time.Since(p.idle)).Round(time.Second), plural(j.feed.Pending(), "task"), reason)
+	j.program.say("no result for %s; %s open; %s", rounded(time.Since(p.idle)).Round(time.Second), plural(j.ingest.Pending(), "task"), reason)
 }

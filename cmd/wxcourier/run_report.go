@@ -7,14 +7,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/wxcourier/wxcourier/internal/feed"
+	"github.com/wxcourier/wxcourier/internal/ingest"
 	"github.com/wxcourier/wxcourier/internal/ledger"
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
 // bad tells of a line that is no task.
-func (j *job) bad(line int, err error) {
+func (j *fileRun) bad(line int, err error) {
 	j.program.badLine(j.input.name, line, err)
 }
 
@@ -32,7 +32,7 @@ func (p *program) badLine(name string, line int, err error) {
 
 // enqueued tells of a type's warning once, and of another body also to who asked for quiet:
 // a message is missing.
-func (j *job) enqueued(line int, r tasks.Receipt) {
+func (j *fileRun) enqueued(line int, r tasks.Receipt) {
 	j.mu.Lock()
 	j.others.tell(line, r)
 	j.mu.Unlock()
@@ -47,14 +47,14 @@ func (j *job) enqueued(line int, r tasks.Receipt) {
 	}
 }
 
-func (j *job) duplicate(line int, e tasks.Envelope) {
+func (j *fileRun) duplicate(line int, e tasks.Envelope) {
 	if !j.command.Quiet {
 		j.program.say("%s:%d: already enqueued: an earlier line has the id %s", j.input.name, line, e.ID)
 	}
 }
 
-func (j *job) trouble(err error) {
-	var lost *feed.LostError
+func (j *fileRun) trouble(err error) {
+	var lost *ingest.LostError
 	if errors.As(err, &lost) {
 		j.program.say("%v", err)
 		return
@@ -63,7 +63,7 @@ func (j *job) trouble(err error) {
 }
 
 // result takes one outcome.
-func (j *job) result(ctx context.Context, r tasks.Result) {
+func (j *fileRun) result(ctx context.Context, r tasks.Result) {
 	err := j.images.save(ctx, j.parts.client, r, j.record != nil)
 	if j.alone() {
 		j.forget(ctx, r)
@@ -79,16 +79,16 @@ func (j *job) result(ctx context.Context, r tasks.Result) {
 }
 
 // print prints and counts one outcome.
-func (j *job) print(r tasks.Result) {
+func (j *fileRun) print(r tasks.Result) {
 	if err := j.out.write(r); err != nil {
 		j.cancel(fmt.Errorf("write the results: %w", err))
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.tally.Add(r)
+	j.summary.Add(r)
 }
 
-func (j *job) imageTrouble(err error) {
+func (j *fileRun) imageTrouble(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.imageFails++
@@ -97,18 +97,18 @@ func (j *job) imageTrouble(err error) {
 
 // forget drops a record from the embedded Redis, which only this run reads: it grows
 // slow with them, and its memory is ours.
-func (j *job) forget(ctx context.Context, r tasks.Result) {
+func (j *fileRun) forget(ctx context.Context, r tasks.Result) {
 	_ = j.parts.rdb.Del(ctx, ledger.TaskKey(r.App, r.ID)).Err() // else it expires
 }
 
 // finish tells what became of the whole, and as what the run ends.
-func (j *job) finish(ctx context.Context, fed error, took time.Duration) error {
-	counts, left := j.feed.Counts(), j.feed.Pending()
+func (j *fileRun) finish(ctx context.Context, fed error, took time.Duration) error {
+	counts, left := j.ingest.Counts(), j.ingest.Pending()
 	if !j.command.Quiet {
-		if err := j.tally.Write(j.program.stderr); err != nil {
+		if err := j.summary.Write(j.program.stderr); err != nil {
 			return err
 		}
-		ended := j.tally.Total()
+		ended := j.summary.Total()
 		text := fmt.Sprintf("%s in %s (%.0f/s)", plural(ended, "task"), rounded(took), float64(ended-counts.Ended)/max(took.Seconds(), 0.001))
 		for _, part := range []struct {
 			n    int
@@ -133,15 +133,15 @@ func (j *job) finish(ctx context.Context, fed error, took time.Duration) error {
 		}
 	}
 	problem(counts.Bad, "line", "could not be sent")
-	problem(j.tally.Of(tasks.OutcomeFailed), "task", "failed")
-	problem(j.tally.Of(tasks.OutcomeUnknown), "task", "may or may not have reached WeChat")
-	problem(j.feed.Lost(), "task", "lost from Redis")
+	problem(j.summary.Of(tasks.OutcomeFailed), "task", "failed")
+	problem(j.summary.Of(tasks.OutcomeUnknown), "task", "may or may not have reached WeChat")
+	problem(j.ingest.Lost(), "task", "lost from Redis")
 	problem(j.imageFails, "image", "not written")
 	if j.record != nil {
 		problem(j.record.missing, "result", "not in the journal: keep standard output, since the same command sends these tasks again where that is harmless, and calls the others unknown")
 	}
 	if j.command.Strict {
-		other := j.tally.Total() - j.tally.Of(tasks.OutcomeAccepted) - j.tally.Of(tasks.OutcomeFailed) - j.tally.Of(tasks.OutcomeUnknown)
+		other := j.summary.Total() - j.summary.Of(tasks.OutcomeAccepted) - j.summary.Of(tasks.OutcomeFailed) - j.summary.Of(tasks.OutcomeUnknown)
 		problem(other, "task", "not accepted (--strict)")
 	}
 	if cause := context.Cause(ctx); cause != nil {
@@ -160,7 +160,7 @@ func (j *job) finish(ctx context.Context, fed error, took time.Duration) error {
 }
 
 // whereLeft says what happens to tasks that have no outcome yet.
-func (j *job) whereLeft() string {
+func (j *fileRun) whereLeft() string {
 	if j.record != nil {
 		return "not sent, or to be tried again: the same command goes on with them"
 	}
@@ -174,7 +174,7 @@ func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return tally.Number(n) + " " + noun + "s"
+	return summary.Number(n) + " " + noun + "s"
 }
 
 func rounded(d time.Duration) time.Duration {

@@ -21,7 +21,7 @@ func TestTheSecondSignalQuitsAtOnce(t *testing.T) {
 	must(t, err)
 	cmd := exec.CommandContext(context.Background(), path, "run", "--sandbox", "-") //nolint:gosec // the test's own binary
 	cmd.Dir = t.TempDir()
-	var stdout, stderr e2e.Said
+	var stdout, stderr e2e.Output
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	input, err := cmd.StdinPipe()
 	must(t, err)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/backlog"
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
@@ -161,7 +161,7 @@ func (o overview) writeLanes(w io.Writer) {
 		}
 		cells := []string{l.App, l.Type}
 		for _, n := range []int64{l.Waiting, l.Bulk, l.Scheduled, l.Retrying, l.Active, l.Archived} {
-			cells = append(cells, tally.Number(int(n)))
+			cells = append(cells, summary.Number(int(n)))
 		}
 		_, _ = fmt.Fprintln(table, strings.Join(append(cells, paused), "\t"))
 	}

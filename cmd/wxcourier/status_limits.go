@@ -7,7 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
@@ -38,9 +38,9 @@ func limitCells(u ratelimit.Usage) []string {
 		if n == 0 {
 			return "-"
 		}
-		return tally.Number(int(n))
+		return summary.Number(int(n))
 	}
-	used := tally.Number(int(u.Used)) + " of " + tally.Number(int(u.Effective()))
+	used := summary.Number(int(u.Used)) + " of " + summary.Number(int(u.Effective()))
 	return []string{string(u.Window), count(u.Limit), count(u.Learned), used, paceText(u)}
 }
 

@@ -42,7 +42,7 @@ func (f *faults) list() []fault {
 // replica is a process of the real program.
 type replica struct {
 	cmd  *exec.Cmd
-	log  e2e.Said
+	log  e2e.Output
 	done chan struct{} // closed when it has ended
 	err  error         // how, once done is closed
 }

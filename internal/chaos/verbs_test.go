@@ -160,7 +160,7 @@ func (o *operators) ids(app string) (ids []string) {
 
 // run runs a command to its end, or kills it when it takes longer than it may.
 func (o *operators) run(args []string, patience time.Duration) (ok bool) {
-	var said e2e.Said
+	var said e2e.Output
 	cmd := o.w.command(args...)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {

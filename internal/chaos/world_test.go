@@ -142,7 +142,7 @@ func (w *world) command(args ...string) *exec.Cmd {
 // output runs the real program to its end, and returns what it wrote to standard output.
 func (w *world) output(args ...string) string {
 	w.t.Helper()
-	var stdout, stderr e2e.Said
+	var stdout, stderr e2e.Output
 	cmd := w.command(args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -155,7 +155,7 @@ func (w *world) output(args ...string) string {
 // repeats a command that failed: what was enqueued is not enqueued again.
 func (w *world) enqueue(file string) {
 	for n := range 20 {
-		var stderr e2e.Said
+		var stderr e2e.Output
 		cmd := w.command("enqueue", file)
 		cmd.Stderr = &stderr
 		if err := cmd.Run(); err == nil {

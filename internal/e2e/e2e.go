@@ -41,21 +41,21 @@ func Run(m *testing.M) int {
 	return code
 }
 
-// Said is what processes write.
-type Said struct {
+// Output is what processes write.
+type Output struct {
 	mu sync.Mutex
 	b  bytes.Buffer // guarded by mu
 }
 
 // Write implements io.Writer.
-func (s *Said) Write(p []byte) (int, error) {
+func (s *Output) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.Write(p)
 }
 
 // String is all of it so far.
-func (s *Said) String() string {
+func (s *Output) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()

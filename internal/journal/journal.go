@@ -22,8 +22,8 @@ type Sending struct {
 	Since   time.Time `json:"since"`
 }
 
-// Standing is a Sending whose answer is not in the journal.
-type Standing struct {
+// PendingRequest is a Sending whose answer is not in the journal.
+type PendingRequest struct {
 	Sending
 	First time.Time // of the task's requests without an answer: Since, or that of an earlier one
 }
@@ -169,11 +169,11 @@ func (j *Journal) Torn() int64 { return j.seen.torn }
 // Ended is how many tasks had an outcome when the journal was opened.
 func (j *Journal) Ended() int { return len(j.seen.ended) }
 
-// Unanswered is how many tasks had a Standing when the journal was opened.
-func (j *Journal) Unanswered() int { return len(j.seen.standing) }
+// PendingRequests is how many tasks had a Standing when the journal was opened.
+func (j *Journal) PendingRequests() int { return len(j.seen.standing) }
 
-// Standing is the request of a task that had no answer when the journal was opened.
-func (j *Journal) Standing(app, id string) (Standing, bool) {
+// PendingRequest is the request of a task that had no answer when the journal was opened.
+func (j *Journal) PendingRequest(app, id string) (PendingRequest, bool) {
 	s, ok := j.seen.standing[keyOf(app, id)]
 	return s, ok
 }

@@ -77,8 +77,8 @@ func TestWhatIsReadBack(t *testing.T) {
 	}
 
 	j = reopen(t, path)
-	if j.Ended() != 2 || j.Unanswered() != 1 || j.Torn() != 0 {
-		t.Errorf("%d ended, %d unanswered, %d torn", j.Ended(), j.Unanswered(), j.Torn())
+	if j.Ended() != 2 || j.PendingRequests() != 1 || j.Torn() != 0 {
+		t.Errorf("%d ended, %d unanswered, %d torn", j.Ended(), j.PendingRequests(), j.Torn())
 	}
 	if r, ok, err := j.Outcome(app, "ended"); err != nil || !ok || r != ended {
 		t.Errorf("%+v, %v, %v", r, ok, err)
@@ -86,12 +86,12 @@ func TestWhatIsReadBack(t *testing.T) {
 	if _, ok, err := j.Outcome(app, "open"); ok || err != nil {
 		t.Errorf("open has an outcome: %v", err)
 	}
-	s, ok := j.Standing(app, "open")
+	s, ok := j.PendingRequest(app, "open")
 	if !ok || s.Attempt != 2 || !s.First.Equal(now.Add(-time.Minute)) || !s.Since.Equal(now) {
 		t.Errorf("%+v, %v", s, ok)
 	}
 	for _, id := range []string{"ended", "back", "late"} {
-		if _, ok := j.Standing(app, id); ok {
+		if _, ok := j.PendingRequest(app, id); ok {
 			t.Errorf("%s stands", id)
 		}
 	}
@@ -131,8 +131,8 @@ func TestTheEndIsTornAtEveryByte(t *testing.T) {
 		if complete {
 			lines, rest = lines+1, ""
 		}
-		if j.Torn() != int64(len(rest)) || j.Unanswered() != min(max(lines-1, 0), 1) || j.Ended() != max(lines-2, 0) {
-			t.Errorf("%d bytes, %d lines: %d torn, %d unanswered, %d ended", n, lines, j.Torn(), j.Unanswered(), j.Ended())
+		if j.Torn() != int64(len(rest)) || j.PendingRequests() != min(max(lines-1, 0), 1) || j.Ended() != max(lines-2, 0) {
+			t.Errorf("%d bytes, %d lines: %d torn, %d unanswered, %d ended", n, lines, j.Torn(), j.PendingRequests(), j.Ended())
 		}
 		must(t, j.Results([]tasks.Result{result("c", tasks.OutcomeAccepted)}))
 		must(t, j.Close())
@@ -300,8 +300,8 @@ func TestAFullDiskTakesNothingMore(t *testing.T) {
 		}
 		must(t, j.Close())
 		again := reopen(t, path)
-		if _, ok := again.Standing(app, "b"); ok || again.Unanswered() != 1 {
-			t.Errorf("%s: %d stand", fault.name, again.Unanswered())
+		if _, ok := again.PendingRequest(app, "b"); ok || again.PendingRequests() != 1 {
+			t.Errorf("%s: %d stand", fault.name, again.PendingRequests())
 		}
 	}
 }
@@ -317,8 +317,8 @@ func TestASendingThatIsGivenUpIsTakenBack(t *testing.T) {
 	}
 	close(d.gate)
 	must(t, j.Close())
-	if again := reopen(t, path); again.Unanswered() != 0 || !strings.Contains(content(t, path), `"sending"`) {
-		t.Errorf("%d stand\n%s", again.Unanswered(), content(t, path))
+	if again := reopen(t, path); again.PendingRequests() != 0 || !strings.Contains(content(t, path), `"sending"`) {
+		t.Errorf("%d stand\n%s", again.PendingRequests(), content(t, path))
 	}
 }
 

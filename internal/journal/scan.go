@@ -38,7 +38,7 @@ type appType struct{ app, typ string }
 // seen is what was in the file when it was opened.
 type seen struct {
 	ended    map[key]int64 // where the line of the last result begins
-	standing map[key]Standing
+	standing map[key]PendingRequest
 	today    map[appType]int64
 	torn     int64 // bytes of the line that was cut off
 	open     bool  // the last line is whole and has no end
@@ -47,7 +47,7 @@ type seen struct {
 // scan reads the file, and leaves in size where the last whole line ends.
 func (j *Journal) scan(size int64, now time.Time) error {
 	s := &j.seen
-	s.ended, s.standing, s.today = make(map[key]int64), make(map[key]Standing), make(map[appType]int64)
+	s.ended, s.standing, s.today = make(map[key]int64), make(map[key]PendingRequest), make(map[appType]int64)
 	r := bufio.NewReaderSize(io.NewSectionReader(j.file, 0, size), mostLine)
 	for n := 1; ; n++ {
 		text, err := r.ReadSlice('\n')
@@ -154,7 +154,7 @@ func (s *seen) sending(sending Sending, now time.Time) {
 	if _, ended := s.ended[k]; ended {
 		return // the first outcome stands
 	}
-	standing := Standing{Sending: sending, First: sending.Since}
+	standing := PendingRequest{Sending: sending, First: sending.Since}
 	if before, ok := s.standing[k]; ok {
 		standing.First = before.First
 	}

@@ -33,7 +33,7 @@ func (l *Ledger) CancelBatch(ctx context.Context, app, batch string) (int64, err
 		return 0, fmt.Errorf("cancel the batch: %w", err)
 	}
 	if n < 0 {
-		return 0, ErrNone
+		return 0, ErrNotFound
 	}
 	return n, nil
 }
@@ -45,7 +45,7 @@ func (l *Ledger) Batch(ctx context.Context, app, batch string) (map[string]int64
 		return nil, fmt.Errorf("read the batch: %w", err)
 	}
 	if len(fields) == 0 {
-		return nil, ErrNone
+		return nil, ErrNotFound
 	}
 	counts := make(map[string]int64, len(fields))
 	for name, value := range fields {

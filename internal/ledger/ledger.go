@@ -70,23 +70,23 @@ func fullQueue(app, queue string) string {
 	return app + ":" + queue
 }
 
-// What a runner is told when it opens a task.
-type What string
+// Admission a runner is told when it opens a task.
+type Admission string
 
 // The answers of Open.
 const (
-	Go        What = "go"        // send it
-	Settled   What = "settled"   // it has an outcome already
-	Busy      What = "busy"      // another runner may still have it: look again after Wait
-	Unknown   What = "unknown"   // it was written to WeChat, and may not be repeated
-	Forgotten What = "forgotten" // it has neither mark nor record: it may have ended long ago
-	Lost      What = "lost"      // too many runners died over it
-	Canceled  What = "canceled"  // it was taken back
-	Expired   What = "expired"   // not_after has passed
+	Proceed   Admission = "go"        // send it
+	Settled   Admission = "settled"   // it has an outcome already
+	Busy      Admission = "busy"      // another runner may still have it: look again after Wait
+	Unknown   Admission = "unknown"   // it was written to WeChat, and may not be repeated
+	Forgotten Admission = "forgotten" // it has neither mark nor record: it may have ended long ago
+	Lost      Admission = "lost"      // too many runners died over it
+	Canceled  Admission = "canceled"  // it was taken back
+	Expired   Admission = "expired"   // not_after has passed
 )
 
-// Opening is a request to send a task.
-type Opening struct {
+// OpenRequest is a request to send a task.
+type OpenRequest struct {
 	Runner  string        // unique to this run; no blanks
 	Queue   string        // asynq queue that the task came from
 	Fenced  bool          // the request is not safe to repeat, or only within Dedupe
@@ -97,9 +97,9 @@ type Opening struct {
 	Enqueued time.Time
 }
 
-// Opened is the answer.
-type Opened struct {
-	What       What
+// OpenResult is the answer.
+type OpenResult struct {
+	Admission  Admission
 	Wait       time.Duration // with Busy
 	Attempts   int           // runs of this task that called, this one included
 	Generation int           // 0, and one more for each redrive
@@ -110,21 +110,21 @@ type Opened struct {
 
 // Open takes a task for a runner, and raises its fence, or tells why the runner may
 // not have it.
-func (l *Ledger) Open(ctx context.Context, ref Ref, o Opening) (Opened, error) {
+func (l *Ledger) Open(ctx context.Context, ref Ref, o OpenRequest) (OpenResult, error) {
 	reply, err := open.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID)),
 		o.Runner, o.Queue, flag(o.Fenced), o.Dedupe.Milliseconds(), l.policy.DeadAfter.Milliseconds(),
 		flag(o.Expired), l.policy.LostLimit, ref.ID, flag(o.Marked), millis(o.Enqueued)).Slice()
 	if err != nil {
-		return Opened{}, fmt.Errorf("open the task: %w", err)
+		return OpenResult{}, fmt.Errorf("open the task: %w", err)
 	}
 	if len(reply) != 7 {
-		return Opened{}, fmt.Errorf("open the task: a reply of %d parts", len(reply))
+		return OpenResult{}, fmt.Errorf("open the task: a reply of %d parts", len(reply))
 	}
 	what, _ := reply[0].(string)
 	enqueued, _ := reply[6].(string)
 	n := func(i int) int64 { v, _ := reply[i].(int64); return v }
-	return Opened{
-		What: What(what), Wait: time.Duration(n(1)) * time.Millisecond,
+	return OpenResult{
+		Admission: Admission(what), Wait: time.Duration(n(1)) * time.Millisecond,
 		Attempts: int(n(2)), Generation: int(n(3)), Since: time.UnixMilli(n(4)), Doubt: n(5) == 1,
 		Enqueued: enqueuedTime(enqueued),
 	}, nil
@@ -160,8 +160,8 @@ type Ending struct {
 	Kept       Kept   // for a redrive; of the outcomes that one may replace, see Redrivable
 }
 
-// Standing is what the record says after Settle.
-type Standing struct {
+// SettleResult is what the record says after Settle.
+type SettleResult struct {
 	Written bool // by this call; otherwise an earlier outcome stands
 	Outcome string
 	Result  []byte
@@ -169,19 +169,19 @@ type Standing struct {
 
 // Settle writes the outcome, the stream entry, the batch's counters and the image in
 // one step. The first outcome wins, but for Ending.Replaces.
-func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (Standing, error) {
+func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (SettleResult, error) {
 	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID),
 		WaitingKey(ref.App, ref.ID))
 	payload, headers := e.kept()
 	reply, err := settle.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
 		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers, flag(e.NoBlob), ref.ID).StringSlice()
 	if err != nil {
-		return Standing{}, fmt.Errorf("record the outcome: %w", err)
+		return SettleResult{}, fmt.Errorf("record the outcome: %w", err)
 	}
 	if reply[0] == "written" {
-		return Standing{Written: true, Outcome: reply[1], Result: e.Result}, nil
+		return SettleResult{Written: true, Outcome: reply[1], Result: e.Result}, nil
 	}
-	s := Standing{Outcome: reply[1], Result: []byte(reply[2])}
+	s := SettleResult{Outcome: reply[1], Result: []byte(reply[2])}
 	// The very same result stands: this call wrote it, on a connection that broke
 	// before the answer came, and go-redis asked again.
 	s.Written = bytes.Equal(s.Result, e.Result)
@@ -196,12 +196,12 @@ type Record struct {
 	Enqueued              time.Time // before the end; zero when not known
 }
 
-// ErrNone says that there is no such record, or no longer.
-var ErrNone = errors.New("no such record")
+// ErrNotFound says that there is no such record, or no longer.
+var ErrNotFound = errors.New("no such record")
 
 // Record reads a task's record, or what its mark says, or ErrNone.
 func (l *Ledger) Record(ctx context.Context, app, id string) (Record, error) {
-	s, err := l.stand(ctx, app, id, "state", "outcome", "result", "attempts", "generation", "enqueued")
+	s, err := l.state(ctx, app, id, "state", "outcome", "result", "attempts", "generation", "enqueued")
 	if err != nil {
 		return Record{}, err
 	}
@@ -237,7 +237,7 @@ func (l *Ledger) Blob(ctx context.Context, app, id string) ([]byte, error) {
 func (l *Ledger) bytes(ctx context.Context, key string) ([]byte, error) {
 	b, err := l.rdb.Get(ctx, key).Bytes()
 	if errors.Is(err, redis.Nil) {
-		return nil, ErrNone
+		return nil, ErrNotFound
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the image: %w", err)

@@ -25,8 +25,8 @@ func newLedger(rdb redis.UniversalClient, deadAfter time.Duration) *ledger.Ledge
 	return ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100, DeadAfter: deadAfter, LostLimit: 3})
 }
 
-func opening(runner string) ledger.Opening {
-	return ledger.Opening{Runner: runner, Queue: queue, Fenced: true}
+func opening(runner string) ledger.OpenRequest {
+	return ledger.OpenRequest{Runner: runner, Queue: queue, Fenced: true}
 }
 
 func ending(outcome string) ledger.Ending {
@@ -83,7 +83,7 @@ func TestSettleOnce(t *testing.T) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		ref := ledger.Ref{App: app, ID: "1", Batch: "b"}
 		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting"))
-		if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("r1"))); o.What != ledger.Go || o.Attempts != 1 || o.Generation != 0 {
+		if o := must[ledger.OpenResult](t)(l.Open(ctx, ref, opening("r1"))); o.Admission != ledger.Proceed || o.Attempts != 1 || o.Generation != 0 {
 			t.Fatalf("opened %+v", o)
 		}
 		var written atomic.Int64
@@ -92,7 +92,7 @@ func TestSettleOnce(t *testing.T) {
 			runners.Go(func() {
 				e := ending("accepted")
 				e.Result = fmt.Appendf(nil, `{"outcome":"accepted","by":%d}`, i)
-				if must[ledger.Standing](t)(l.Settle(ctx, ref, e)).Written {
+				if must[ledger.SettleResult](t)(l.Settle(ctx, ref, e)).Written {
 					written.Add(1)
 				}
 			})
@@ -101,7 +101,7 @@ func TestSettleOnce(t *testing.T) {
 		if written.Load() != 1 || rdb.XLen(ctx, ledger.StreamKey(app)).Val() != 1 {
 			t.Errorf("%d outcomes written, %d stream entries", written.Load(), rdb.XLen(ctx, ledger.StreamKey(app)).Val())
 		}
-		s := must[ledger.Standing](t)(l.Settle(ctx, ref, ending("failed")))
+		s := must[ledger.SettleResult](t)(l.Settle(ctx, ref, ending("failed")))
 		if s.Written || s.Outcome != "accepted" || !strings.HasPrefix(string(s.Result), `{"outcome":"accepted"`) {
 			t.Errorf("a second outcome: %+v", s)
 		}
@@ -109,7 +109,7 @@ func TestSettleOnce(t *testing.T) {
 		if counts["accepted"] != 1 || counts["done"] != 1 || counts["failed"] != 0 {
 			t.Errorf("batch %v", counts)
 		}
-		if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("r2"))); o.What != ledger.Settled {
+		if o := must[ledger.OpenResult](t)(l.Open(ctx, ref, opening("r2"))); o.Admission != ledger.Settled {
 			t.Errorf("opened after the end: %+v", o)
 		}
 		if c := must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting")); !c.Done {
@@ -125,17 +125,17 @@ func TestSettleOnce(t *testing.T) {
 // the next runner hears.
 func TestOpen(t *testing.T) {
 	const dedupe = 10 * time.Minute
-	runOut := func(o ledger.Opening) ledger.Opening { o.Expired = true; return o }
-	within := func(o ledger.Opening) ledger.Opening { o.Dedupe = dedupe; return o }
-	bare := func(o ledger.Opening) ledger.Opening { o.Fenced = false; return o }
-	same := func(o ledger.Opening) ledger.Opening { return o }
-	type step = func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.Opening)
+	runOut := func(o ledger.OpenRequest) ledger.OpenRequest { o.Expired = true; return o }
+	within := func(o ledger.OpenRequest) ledger.OpenRequest { o.Dedupe = dedupe; return o }
+	bare := func(o ledger.OpenRequest) ledger.OpenRequest { o.Fenced = false; return o }
+	same := func(o ledger.OpenRequest) ledger.OpenRequest { return o }
+	type step = func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.OpenRequest)
 	runs := 0
 	deferred := func(notAccepted bool) step {
-		return func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.Opening) {
+		return func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.OpenRequest) {
 			runs++
 			o.Runner = fmt.Sprintf("run%d", runs)
-			if got := must[ledger.Opened](t)(l.Open(t.Context(), ref, o)); got.What != ledger.Go {
+			if got := must[ledger.OpenResult](t)(l.Open(t.Context(), ref, o)); got.Admission != ledger.Proceed {
 				t.Fatalf("the first run: %+v", got)
 			}
 			if err := l.Defer(t.Context(), ref, ledger.Deferral{Runner: o.Runner, State: "retrying", NotAccepted: notAccepted}); err != nil {
@@ -143,41 +143,41 @@ func TestOpen(t *testing.T) {
 			}
 		}
 	}
-	died := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.Opening) {
+	died := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, o ledger.OpenRequest) {
 		runs++
 		o.Runner = fmt.Sprintf("dead%d", runs)
-		must[ledger.Opened](t)(l.Open(t.Context(), ref, o))
+		must[ledger.OpenResult](t)(l.Open(t.Context(), ref, o))
 	}
-	cancel := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, _ ledger.Opening) {
+	cancel := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, _ ledger.OpenRequest) {
 		if c := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), ref.App, []string{ref.ID})); c[0] != ledger.CancelMarked {
 			t.Fatalf("canceled: %s", c)
 		}
 	}
-	cancelBatch := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, _ ledger.Opening) {
+	cancelBatch := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, _ ledger.OpenRequest) {
 		if n := must[int64](t)(l.CancelBatch(t.Context(), ref.App, ref.Batch)); n != 1 {
 			t.Fatalf("%d canceled", n)
 		}
 	}
 	for _, c := range []struct {
 		name      string
-		kind      func(ledger.Opening) ledger.Opening
+		kind      func(ledger.OpenRequest) ledger.OpenRequest
 		deadAfter time.Duration
 		before    []step
-		next      func(ledger.Opening) ledger.Opening
-		want      ledger.What
+		next      func(ledger.OpenRequest) ledger.OpenRequest
+		want      ledger.Admission
 	}{
-		{"first run", same, time.Hour, nil, same, ledger.Go},
-		{"after a known failure", same, time.Hour, []step{deferred(true)}, same, ledger.Go},
+		{"first run", same, time.Hour, nil, same, ledger.Proceed},
+		{"after a known failure", same, time.Hour, []step{deferred(true)}, same, ledger.Proceed},
 		{"after no answer, unsafe to repeat", same, time.Hour, []step{deferred(false)}, same, ledger.Unknown},
-		{"after no answer, deduplicated", within, time.Hour, []step{deferred(false)}, within, ledger.Go},
-		{"after no answer, deduplicated, too late to send", within, time.Hour, []step{deferred(false)}, func(o ledger.Opening) ledger.Opening { return runOut(within(o)) }, ledger.Unknown},
-		{"after no answer and a known failure, deduplicated, too late to send", within, time.Hour, []step{deferred(false), deferred(true)}, func(o ledger.Opening) ledger.Opening { return runOut(within(o)) }, ledger.Unknown},
-		{"after no answer, safe to repeat", bare, time.Hour, []step{deferred(false)}, bare, ledger.Go},
+		{"after no answer, deduplicated", within, time.Hour, []step{deferred(false)}, within, ledger.Proceed},
+		{"after no answer, deduplicated, too late to send", within, time.Hour, []step{deferred(false)}, func(o ledger.OpenRequest) ledger.OpenRequest { return runOut(within(o)) }, ledger.Unknown},
+		{"after no answer and a known failure, deduplicated, too late to send", within, time.Hour, []step{deferred(false), deferred(true)}, func(o ledger.OpenRequest) ledger.OpenRequest { return runOut(within(o)) }, ledger.Unknown},
+		{"after no answer, safe to repeat", bare, time.Hour, []step{deferred(false)}, bare, ledger.Proceed},
 		{"another runner is at it", same, time.Hour, []step{died}, same, ledger.Busy},
 		{"another runner is at it, safe to repeat", bare, time.Hour, []step{died}, bare, ledger.Busy},
 		{"another runner died over it", same, 0, []step{died}, same, ledger.Unknown},
 		{"another runner died over it, too late now", same, 0, []step{died}, runOut, ledger.Unknown},
-		{"another runner died over it, safe to repeat", bare, 0, []step{died}, bare, ledger.Go},
+		{"another runner died over it, safe to repeat", bare, 0, []step{died}, bare, ledger.Proceed},
 		{"three runners died over it", bare, 0, []step{died, died, died}, bare, ledger.Lost},
 		{"three runners died over it, deduplicated", within, 0, []step{died, died, died}, within, ledger.Unknown},
 		{"not_after passed", same, time.Hour, nil, runOut, ledger.Expired},
@@ -193,12 +193,12 @@ func TestOpen(t *testing.T) {
 				for _, before := range c.before {
 					before(t, l, ref, c.kind(opening("r1")))
 				}
-				got := must[ledger.Opened](t)(l.Open(t.Context(), ref, c.next(opening("r2"))))
-				if got.What != c.want {
-					t.Errorf("got %s, want %s", got.What, c.want)
+				got := must[ledger.OpenResult](t)(l.Open(t.Context(), ref, c.next(opening("r2"))))
+				if got.Admission != c.want {
+					t.Errorf("got %s, want %s", got.Admission, c.want)
 				}
-				if (got.What == ledger.Busy) != (got.Wait > 0) {
-					t.Errorf("%s with a wait of %v", got.What, got.Wait)
+				if (got.Admission == ledger.Busy) != (got.Wait > 0) {
+					t.Errorf("%s with a wait of %v", got.Admission, got.Wait)
 				}
 			})
 		})
@@ -210,12 +210,12 @@ func TestAskedTwice(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Hour), ledger.Ref{App: app, ID: "1"}
 		for range 2 {
-			if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("r1"))); o.What != ledger.Go || o.Attempts != 1 {
+			if o := must[ledger.OpenResult](t)(l.Open(ctx, ref, opening("r1"))); o.Admission != ledger.Proceed || o.Attempts != 1 {
 				t.Errorf("opened %+v", o)
 			}
 		}
 		for range 2 {
-			if s := must[ledger.Standing](t)(l.Settle(ctx, ref, ending("accepted"))); !s.Written {
+			if s := must[ledger.SettleResult](t)(l.Settle(ctx, ref, ending("accepted"))); !s.Written {
 				t.Errorf("settled %+v", s)
 			}
 		}
@@ -230,8 +230,8 @@ func TestARunWithoutACallIsNoAttempt(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Hour), ledger.Ref{App: app, ID: "1"}
 		for i := range 3 {
-			o := must[ledger.Opened](t)(l.Open(ctx, ref, opening(fmt.Sprintf("r%d", i))))
-			if o.What != ledger.Go || o.Attempts != 1 {
+			o := must[ledger.OpenResult](t)(l.Open(ctx, ref, opening(fmt.Sprintf("r%d", i))))
+			if o.Admission != ledger.Proceed || o.Attempts != 1 {
 				t.Errorf("opened %+v", o)
 			}
 			d := ledger.Deferral{Runner: fmt.Sprintf("r%d", i), State: "waiting", NotAccepted: true, NotCalled: true}
@@ -247,15 +247,15 @@ func TestOwnerReplacesUnknown(t *testing.T) {
 		ctx, l := t.Context(), newLedger(rdb, 0)
 		ref := ledger.Ref{App: app, ID: "1", Batch: "b"}
 		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting"))
-		must[ledger.Opened](t)(l.Open(ctx, ref, opening("owner")))
-		must[ledger.Standing](t)(l.Settle(ctx, ref, ending("unknown")))
+		must[ledger.OpenResult](t)(l.Open(ctx, ref, opening("owner")))
+		must[ledger.SettleResult](t)(l.Settle(ctx, ref, ending("unknown")))
 		late := ending("accepted")
 		late.Replaces = "somebody"
-		if s := must[ledger.Standing](t)(l.Settle(ctx, ref, late)); s.Written {
+		if s := must[ledger.SettleResult](t)(l.Settle(ctx, ref, late)); s.Written {
 			t.Error("somebody who does not own the fence replaced unknown")
 		}
 		late.Replaces = "owner"
-		if s := must[ledger.Standing](t)(l.Settle(ctx, ref, late)); !s.Written {
+		if s := must[ledger.SettleResult](t)(l.Settle(ctx, ref, late)); !s.Written {
 			t.Errorf("the owner could not replace unknown: %+v", s)
 		}
 		counts := must[map[string]int64](t)(l.Batch(ctx, app, "b"))
@@ -271,7 +271,7 @@ func TestStaleGenerationIsKept(t *testing.T) {
 		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting"))
 		old := ending("accepted")
 		old.Generation = 7
-		if s := must[ledger.Standing](t)(l.Settle(ctx, ref, old)); s.Written {
+		if s := must[ledger.SettleResult](t)(l.Settle(ctx, ref, old)); s.Written {
 			t.Error("the outcome of another generation was written")
 		}
 	})
@@ -288,11 +288,11 @@ func TestImagesAndBlobs(t *testing.T) {
 		}
 		e := ending("accepted")
 		e.Image = []byte{0x89, 'P', 0, 0xff}
-		must[ledger.Standing](t)(l.Settle(ctx, ref, e))
+		must[ledger.SettleResult](t)(l.Settle(ctx, ref, e))
 		if b := must[[]byte](t)(l.Image(ctx, app, "1")); !slices.Equal(b, e.Image) {
 			t.Errorf("image %v", b)
 		}
-		if _, err := l.Blob(ctx, app, "1"); !errors.Is(err, ledger.ErrNone) {
+		if _, err := l.Blob(ctx, app, "1"); !errors.Is(err, ledger.ErrNotFound) {
 			t.Errorf("the blob outlives its task: %v", err)
 		}
 	})
@@ -301,14 +301,14 @@ func TestImagesAndBlobs(t *testing.T) {
 func TestRecord(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
-		if _, err := l.Record(ctx, app, "1"); !errors.Is(err, ledger.ErrNone) {
+		if _, err := l.Record(ctx, app, "1"); !errors.Is(err, ledger.ErrNotFound) {
 			t.Errorf("no record: %v", err)
 		}
 		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "scheduled"))
 		if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.State != "scheduled" || r.Queue != queue || r.Generation != 0 {
 			t.Errorf("record %+v", r)
 		}
-		must[ledger.Opened](t)(l.Open(ctx, ref, opening("r1")))
+		must[ledger.OpenResult](t)(l.Open(ctx, ref, opening("r1")))
 		if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.State != "sending" || r.Attempts != 1 {
 			t.Errorf("record %+v", r)
 		}
@@ -321,10 +321,10 @@ func TestForeignTask(t *testing.T) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1", Batch: "b"}
 		late := opening("r1")
 		late.Expired = true
-		if o := must[ledger.Opened](t)(l.Open(ctx, ref, late)); o.What != ledger.Expired {
+		if o := must[ledger.OpenResult](t)(l.Open(ctx, ref, late)); o.Admission != ledger.Expired {
 			t.Fatalf("opened %+v", o)
 		}
-		must[ledger.Standing](t)(l.Settle(ctx, ref, ending("expired")))
+		must[ledger.SettleResult](t)(l.Settle(ctx, ref, ending("expired")))
 		if c := must[map[string]int64](t)(l.Batch(ctx, app, "b")); c["total"] != 1 || c["done"] != 1 {
 			t.Errorf("batch %v", c)
 		}
@@ -337,8 +337,8 @@ func TestForgottenTask(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		marked := opening("r1")
 		marked.Marked = true
-		o := must[ledger.Opened](t)(newLedger(rdb, time.Minute).Open(t.Context(), ledger.Ref{App: app, ID: "1"}, marked))
-		if o.What != ledger.Forgotten {
+		o := must[ledger.OpenResult](t)(newLedger(rdb, time.Minute).Open(t.Context(), ledger.Ref{App: app, ID: "1"}, marked))
+		if o.Admission != ledger.Forgotten {
 			t.Errorf("opened %+v", o)
 		}
 	})
@@ -350,8 +350,8 @@ func TestABatchNameServesAgain(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		ref := func(id string) ledger.Ref { return ledger.Ref{App: app, ID: id, Batch: "daily"} }
-		open := func(id string) ledger.What {
-			return must[ledger.Opened](t)(l.Open(ctx, ref(id), opening("r"+id))).What
+		open := func(id string) ledger.Admission {
+			return must[ledger.OpenResult](t)(l.Open(ctx, ref(id), opening("r"+id))).Admission
 		}
 		for _, id := range []string{"1", "2"} {
 			must[ledger.Claim](t)(l.Mark(ctx, ref(id), queue, "waiting"))
@@ -362,10 +362,10 @@ func TestABatchNameServesAgain(t *testing.T) {
 			if got := open(id); got != ledger.Canceled {
 				t.Errorf("%s: %s", id, got)
 			}
-			must[ledger.Standing](t)(l.Settle(ctx, ref(id), ending("canceled")))
+			must[ledger.SettleResult](t)(l.Settle(ctx, ref(id), ending("canceled")))
 		}
 		must[ledger.Claim](t)(l.Mark(ctx, ref("tomorrow"), queue, "waiting"))
-		if got := open("tomorrow"); got != ledger.Go {
+		if got := open("tomorrow"); got != ledger.Proceed {
 			t.Errorf("tomorrow: %s", got)
 		}
 	})
@@ -379,22 +379,22 @@ func TestACanceledBatchOfAPlainClient(t *testing.T) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		ref := func(id string) ledger.Ref { return ledger.Ref{App: app, ID: id, Batch: "daily"} }
 		now := func() time.Time { return rdb.Time(ctx).Val() }
-		opened := func(id string, enqueued time.Time, want ledger.What) {
+		opened := func(id string, enqueued time.Time, want ledger.Admission) {
 			t.Helper()
 			o := opening("r" + id)
 			o.Enqueued = enqueued
 			for range 2 { // asked twice, as go-redis does
-				if got := must[ledger.Opened](t)(l.Open(ctx, ref(id), o)).What; got != want {
+				if got := must[ledger.OpenResult](t)(l.Open(ctx, ref(id), o)).Admission; got != want {
 					t.Errorf("%s: %s, not %s", id, got, want)
 				}
 			}
 		}
 		settled := func(id, outcome string) {
 			t.Helper()
-			must[ledger.Standing](t)(l.Settle(ctx, ref(id), ending(outcome)))
+			must[ledger.SettleResult](t)(l.Settle(ctx, ref(id), ending(outcome)))
 		}
 		before := now().Add(-time.Minute)
-		opened("first", before, ledger.Go)
+		opened("first", before, ledger.Proceed)
 		settled("first", "accepted")
 		if n := must[int64](t)(l.CancelBatch(ctx, app, "daily")); n != 0 {
 			t.Errorf("%d were open", n)
@@ -406,11 +406,11 @@ func TestACanceledBatchOfAPlainClient(t *testing.T) {
 		for _, id := range []string{"before", "unknown", "joins"} {
 			settled(id, "canceled")
 		}
-		opened("after", after, ledger.Go)
+		opened("after", after, ledger.Proceed)
 		opened("late", before, ledger.Canceled) // it was enqueued before, and only now got its turn
 		settled("late", "canceled")
 		settled("after", "accepted")
-		opened("again", after, ledger.Go)
+		opened("again", after, ledger.Proceed)
 
 		must[int64](t)(l.CancelBatch(ctx, app, "daily"))
 		opened("again", after, ledger.Canceled)
@@ -424,11 +424,11 @@ func TestACanceledBatchOfAPlainClient(t *testing.T) {
 func TestNoImageForAnEndedTask(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
-		must[ledger.Standing](t)(l.Settle(ctx, ref, ending("accepted")))
+		must[ledger.SettleResult](t)(l.Settle(ctx, ref, ending("accepted")))
 		if err := l.PutBlob(ctx, app, "1", []byte("image")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.Blob(ctx, app, "1"); !errors.Is(err, ledger.ErrNone) {
+		if _, err := l.Blob(ctx, app, "1"); !errors.Is(err, ledger.ErrNotFound) {
 			t.Errorf("kept: %v", err)
 		}
 	})

@@ -63,9 +63,9 @@ func enqueuedTime(text string) time.Time {
 	return time.UnixMicro(us)
 }
 
-// standing is what is known of a task: its record's fields, or its mark where there is no
+// taskState is what is known of a task: its record's fields, or its mark where there is no
 // record yet.
-type standing struct {
+type taskState struct {
 	fields []string // of the record, in the order in which they were asked for; "" is none
 	queue  string   // in full; "" when not known
 	marked bool     // it has its mark alone
@@ -73,9 +73,9 @@ type standing struct {
 	since  string   // likewise: the time of enqueuing
 }
 
-// stand reads a task in one round trip, or returns ErrNone. The mark is read first: since it
+// state reads a task in one round trip, or returns ErrNone. The mark is read first: since it
 // moves to the record, a task that the mark does not know any more is in the record then.
-func (l *Ledger) stand(ctx context.Context, app, id string, fields ...string) (standing, error) {
+func (l *Ledger) state(ctx context.Context, app, id string, fields ...string) (taskState, error) {
 	var mark *redis.StringCmd
 	var record *redis.SliceCmd
 	_, _ = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
@@ -85,9 +85,9 @@ func (l *Ledger) stand(ctx context.Context, app, id string, fields ...string) (s
 	})
 	values, err := record.Result()
 	if err != nil {
-		return standing{}, fmt.Errorf("read the record: %w", err)
+		return taskState{}, fmt.Errorf("read the record: %w", err)
 	}
-	s := standing{fields: make([]string, len(values))}
+	s := taskState{fields: make([]string, len(values))}
 	for i, v := range values {
 		s.fields[i], _ = v.(string)
 	}
@@ -98,9 +98,9 @@ func (l *Ledger) stand(ctx context.Context, app, id string, fields ...string) (s
 	text, err := mark.Result()
 	switch {
 	case errors.Is(err, redis.Nil):
-		return standing{}, ErrNone
+		return taskState{}, ErrNotFound
 	case err != nil:
-		return standing{}, fmt.Errorf("read the mark: %w", err)
+		return taskState{}, fmt.Errorf("read the mark: %w", err)
 	}
 	s.marked, s.state = true, waiting
 	if parts := mayRead.FindStringSubmatch(text); parts != nil {

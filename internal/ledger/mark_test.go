@@ -109,7 +109,7 @@ func TestALifeFromMarkToMark(t *testing.T) {
 			for range 2 { // asked twice, as go-redis does
 				o := opening(fmt.Sprintf("r%d", run))
 				o.Marked = true
-				if got := must[ledger.Opened](t)(l.Open(ctx, first.Ref, o)); got.What != ledger.Go || got.Attempts != run+1 || !got.Enqueued.Equal(enqueued) {
+				if got := must[ledger.OpenResult](t)(l.Open(ctx, first.Ref, o)); got.Admission != ledger.Proceed || got.Attempts != run+1 || !got.Enqueued.Equal(enqueued) {
 					t.Errorf("opened %+v", got)
 				}
 			}
@@ -129,8 +129,8 @@ func TestALifeFromMarkToMark(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		must[ledger.Opened](t)(l.Open(ctx, first.Ref, opening("last")))
-		if s := must[ledger.Standing](t)(l.Settle(ctx, first.Ref, ending("accepted"))); !s.Written {
+		must[ledger.OpenResult](t)(l.Open(ctx, first.Ref, opening("last")))
+		if s := must[ledger.SettleResult](t)(l.Settle(ctx, first.Ref, ending("accepted"))); !s.Written {
 			t.Errorf("settled %+v", s)
 		}
 		if rdb.HExists(ctx, ledger.TaskKey(app, "1"), "enqueued").Val() {
@@ -168,9 +168,9 @@ func TestDigests(t *testing.T) {
 				}
 			}
 			check("marked")
-			must[ledger.Opened](t)(l.Open(ctx, m.Ref, opening("r")))
+			must[ledger.OpenResult](t)(l.Open(ctx, m.Ref, opening("r")))
 			check("sending")
-			must[ledger.Standing](t)(l.Settle(ctx, m.Ref, kept("failed")))
+			must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, kept("failed")))
 			check("done")
 			if !must[bool](t)(l.PutBack(ctx, m.Ref, must[ledger.Ended](t)(l.Ended(ctx, app, m.ID)))) {
 				t.Fatal("not put back")
@@ -197,7 +197,7 @@ func TestRedigest(t *testing.T) {
 		marked(t, l, m)
 		for _, open := range []bool{false, true} {
 			if open {
-				must[ledger.Opened](t)(l.Open(ctx, m.Ref, opening("r")))
+				must[ledger.OpenResult](t)(l.Open(ctx, m.Ref, opening("r")))
 			}
 			for _, digest := range []string{"second", "first_"} {
 				redigest(digest)
@@ -241,7 +241,7 @@ func TestMarksThatShareAHash(t *testing.T) {
 				t.Errorf("%d: %+v", i, answer)
 			}
 		}
-		must[ledger.Opened](t)(l.Open(t.Context(), ledger.Ref{App: app, ID: one}, opening("r")))
+		must[ledger.OpenResult](t)(l.Open(t.Context(), ledger.Ref{App: app, ID: one}, opening("r")))
 		wantStands(t, rdb, one, "record")
 		wantStands(t, rdb, two, "mark")
 		if met := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), app, []string{two})); met[0] != ledger.CancelMarked {
@@ -277,7 +277,7 @@ func TestACanceledTaskHasARecord(t *testing.T) {
 			}
 			o := opening("r")
 			o.Marked = true
-			if got := must[ledger.Opened](t)(l.Open(t.Context(), m.Ref, o)); got.What != ledger.Canceled || !got.Enqueued.Equal(enqueued) {
+			if got := must[ledger.OpenResult](t)(l.Open(t.Context(), m.Ref, o)); got.Admission != ledger.Canceled || !got.Enqueued.Equal(enqueued) {
 				t.Errorf("opened %+v", got)
 			}
 		}
@@ -296,7 +296,7 @@ func TestSettledWithoutARun(t *testing.T) {
 				late := opening("r")
 				late.Expired, late.Marked = true, true
 				for range 2 {
-					if got := must[ledger.Opened](t)(l.Open(t.Context(), m.Ref, late)); got.What != ledger.Expired || !got.Enqueued.Equal(enqueued) {
+					if got := must[ledger.OpenResult](t)(l.Open(t.Context(), m.Ref, late)); got.Admission != ledger.Expired || !got.Enqueued.Equal(enqueued) {
 						t.Errorf("opened %+v", got)
 					}
 				}
@@ -304,12 +304,12 @@ func TestSettledWithoutARun(t *testing.T) {
 			}
 			stale := ending("failed")
 			stale.Generation = 1
-			if s := must[ledger.Standing](t)(l.Settle(t.Context(), m.Ref, stale)); s.Written {
+			if s := must[ledger.SettleResult](t)(l.Settle(t.Context(), m.Ref, stale)); s.Written {
 				t.Error("the outcome of another generation was written")
 			}
 			wantStands(t, rdb, m.ID, "mark")
 			for range 2 {
-				if s := must[ledger.Standing](t)(l.Settle(t.Context(), m.Ref, ending("failed"))); !s.Written {
+				if s := must[ledger.SettleResult](t)(l.Settle(t.Context(), m.Ref, ending("failed"))); !s.Written {
 					t.Errorf("settled %+v", s)
 				}
 			}
@@ -330,12 +330,12 @@ func TestTheTimeOfEnqueuingOutlivesARedrive(t *testing.T) {
 			m := marking(fmt.Sprint(ran))
 			marked(t, l, m)
 			if ran {
-				must[ledger.Opened](t)(l.Open(ctx, m.Ref, opening("r")))
+				must[ledger.OpenResult](t)(l.Open(ctx, m.Ref, opening("r")))
 			}
 			for generation := range 3 {
 				e := kept("failed")
 				e.Generation = generation
-				must[ledger.Standing](t)(l.Settle(ctx, m.Ref, e))
+				must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, e))
 				if !must[bool](t)(l.PutBack(ctx, m.Ref, must[ledger.Ended](t)(l.Ended(ctx, app, m.ID)))) {
 					t.Fatal("not put back")
 				}
@@ -344,13 +344,13 @@ func TestTheTimeOfEnqueuingOutlivesARedrive(t *testing.T) {
 				}
 				o := opening(fmt.Sprintf("r%d", generation))
 				o.Marked = true
-				if got := must[ledger.Opened](t)(l.Open(ctx, m.Ref, o)); got.What != ledger.Go || !got.Enqueued.Equal(enqueued) {
+				if got := must[ledger.OpenResult](t)(l.Open(ctx, m.Ref, o)); got.Admission != ledger.Proceed || !got.Enqueued.Equal(enqueued) {
 					t.Errorf("ran %v, generation %d: %+v", ran, generation, got)
 				}
 			}
 			last := kept("accepted")
 			last.Generation = 3
-			must[ledger.Standing](t)(l.Settle(ctx, m.Ref, last))
+			must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, last))
 			if rdb.HExists(ctx, ledger.TaskKey(app, m.ID), "enqueued").Val() {
 				t.Error("it stays behind")
 			}
@@ -370,7 +370,7 @@ func TestLongIDs(t *testing.T) {
 			if got := rdb.HGet(t.Context(), ledger.WaitingKey(app, m.ID), m.ID).Val(); got != markedAt+" send:subscribe" {
 				t.Errorf("%d: the mark is %q", size, got)
 			}
-			if got := must[ledger.Opened](t)(l.Open(t.Context(), m.Ref, opening("r"))); got.What != ledger.Go || !got.Enqueued.Equal(enqueued) {
+			if got := must[ledger.OpenResult](t)(l.Open(t.Context(), m.Ref, opening("r"))); got.Admission != ledger.Proceed || !got.Enqueued.Equal(enqueued) {
 				t.Errorf("%d: opened %+v", size, got)
 			}
 			wantStands(t, rdb, m.ID, "record")
@@ -393,7 +393,7 @@ func TestMarksStaySmall(t *testing.T) {
 	if got := rdb.ObjectEncoding(t.Context(), key).Val(); got != "listpack" && got != "ziplist" {
 		t.Errorf("Redis keeps the marks as a %s", got)
 	}
-	if got := must[ledger.Opened](t)(l.Open(t.Context(), m.Ref, opening("r"))); got.What != ledger.Go {
+	if got := must[ledger.OpenResult](t)(l.Open(t.Context(), m.Ref, opening("r"))); got.Admission != ledger.Proceed {
 		t.Errorf("opened %+v", got)
 	}
 }
@@ -411,7 +411,7 @@ func TestAForeignHand(t *testing.T) {
 			o := opening("r")
 			o.Marked = true
 			m := spoiled("open")
-			if got := must[ledger.Opened](t)(l.Open(ctx, m.Ref, o)); got.What != ledger.Go || !got.Enqueued.IsZero() {
+			if got := must[ledger.OpenResult](t)(l.Open(ctx, m.Ref, o)); got.Admission != ledger.Proceed || !got.Enqueued.IsZero() {
 				t.Errorf("%q: opened %+v", text, got)
 			}
 			wantStands(t, rdb, m.ID, "record")
@@ -433,7 +433,7 @@ func TestAForeignHand(t *testing.T) {
 			}
 
 			m = spoiled("settle")
-			if s := must[ledger.Standing](t)(l.Settle(ctx, m.Ref, kept("failed"))); !s.Written {
+			if s := must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, kept("failed"))); !s.Written {
 				t.Errorf("%q: settled %+v", text, s)
 			}
 			wantStands(t, rdb, m.ID, "record")
@@ -442,10 +442,10 @@ func TestAForeignHand(t *testing.T) {
 			if met := must[[]ledger.Canceling](t)(l.Cancel(ctx, app, []string{m.ID})); met[0] != ledger.CancelMarked {
 				t.Errorf("%q: %v", text, met)
 			}
-			if got := must[ledger.Opened](t)(l.Open(ctx, m.Ref, o)); got.What != ledger.Canceled {
+			if got := must[ledger.OpenResult](t)(l.Open(ctx, m.Ref, o)); got.Admission != ledger.Canceled {
 				t.Errorf("%q: opened %+v", text, got)
 			}
-			if s := must[ledger.Standing](t)(l.Settle(ctx, m.Ref, ending("canceled"))); !s.Written {
+			if s := must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, ending("canceled"))); !s.Written {
 				t.Errorf("%q: settled %+v", text, s)
 			}
 			wantStands(t, rdb, m.ID, "record")
@@ -454,7 +454,7 @@ func TestAForeignHand(t *testing.T) {
 		for i, at := range []string{"zzzzzzzzzzzz", "zzzzzzzzzzzzzzzzzzzz", "0"} {
 			m := marking(fmt.Sprint("time-", i))
 			rdb.HSet(ctx, ledger.WaitingKey(app, m.ID), m.ID, at+" send:subscribe")
-			if got := must[ledger.Opened](t)(l.Open(ctx, m.Ref, opening("r"))); got.What != ledger.Go || !got.Enqueued.IsZero() {
+			if got := must[ledger.OpenResult](t)(l.Open(ctx, m.Ref, opening("r"))); got.Admission != ledger.Proceed || !got.Enqueued.IsZero() {
 				t.Errorf("%s: opened %+v", at, got)
 			}
 		}
@@ -475,7 +475,7 @@ func TestAForeignKey(t *testing.T) {
 			}
 		}
 		for _, id := range []string{"1", "2"} {
-			if _, err := l.Record(ctx, app, id); err == nil || errors.Is(err, ledger.ErrNone) {
+			if _, err := l.Record(ctx, app, id); err == nil || errors.Is(err, ledger.ErrNotFound) {
 				t.Errorf("record of %s: %v", id, err)
 			}
 			if _, err := l.Open(ctx, ledger.Ref{App: app, ID: id}, opening("r")); err == nil {
@@ -486,12 +486,12 @@ func TestAForeignKey(t *testing.T) {
 			}
 		}
 		// A task that has its record needs no mark.
-		must[ledger.Opened](t)(l.Open(ctx, ledger.Ref{App: app, ID: "3"}, opening("r")))
+		must[ledger.OpenResult](t)(l.Open(ctx, ledger.Ref{App: app, ID: "3"}, opening("r")))
 		rdb.Set(ctx, ledger.WaitingKey(app, "3"), "x", 0)
 		if r := must[ledger.Record](t)(l.Record(ctx, app, "3")); r.State != "sending" {
 			t.Errorf("record %+v", r)
 		}
-		if s := must[ledger.Standing](t)(l.Settle(ctx, ledger.Ref{App: app, ID: "3"}, ending("accepted"))); !s.Written {
+		if s := must[ledger.SettleResult](t)(l.Settle(ctx, ledger.Ref{App: app, ID: "3"}, ending("accepted"))); !s.Written {
 			t.Errorf("settled %+v", s)
 		}
 	})
@@ -542,7 +542,7 @@ func TestAFullRedisMarksNothing(t *testing.T) {
 	if n := must[map[string]int64](t)(l.Batch(ctx, app, "b"))["total"]; n != 1 {
 		t.Errorf("the batch counts %d", n)
 	}
-	if got := must[ledger.Opened](t)(l.Open(ctx, before.Ref, opening("r"))); got.What != ledger.Go || !got.Enqueued.Equal(enqueued) {
+	if got := must[ledger.OpenResult](t)(l.Open(ctx, before.Ref, opening("r"))); got.Admission != ledger.Proceed || !got.Enqueued.Equal(enqueued) {
 		t.Errorf("opened %+v", got)
 	}
 }
@@ -564,7 +564,7 @@ func TestManyMarks(t *testing.T) {
 			many = append(many, m)
 		}
 		marked(t, l, many[8])
-		must[ledger.Standing](t)(l.Settle(ctx, many[10].Ref, ending("accepted")))
+		must[ledger.SettleResult](t)(l.Settle(ctx, many[10].Ref, ending("accepted")))
 		for range 2 {
 			answers := l.MarkMany(ctx, many)
 			for i, answer := range answers {

@@ -243,7 +243,7 @@ func (l *Ledger) BatchOf(ctx context.Context, app string, ids, batches []string)
 			continue
 		}
 		counts, err := l.Batch(ctx, app, batch)
-		if commands++; err != nil && !errors.Is(err, ErrNone) {
+		if commands++; err != nil && !errors.Is(err, ErrNotFound) {
 			return nil, commands, err
 		}
 		if counts["done"] >= counts["total"] {

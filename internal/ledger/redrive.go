@@ -54,7 +54,7 @@ type Past struct {
 
 // Ended reads a record for a redrive, or ErrNone.
 func (l *Ledger) Ended(ctx context.Context, app, id string) (Ended, error) {
-	s, err := l.stand(ctx, app, id, "outcome", "result", "generation", "payload", "headers", "history", "redrive")
+	s, err := l.state(ctx, app, id, "outcome", "result", "generation", "payload", "headers", "history", "redrive")
 	if err != nil {
 		return Ended{}, err
 	}
@@ -180,7 +180,7 @@ func (l *Ledger) BatchEnded(ctx context.Context, ref Ref, cursor uint64, outcome
 		return nil, 0, fmt.Errorf("read the batch: %w", err)
 	}
 	if cursor == 0 && next == 0 && len(ids) == 0 {
-		return nil, 0, ErrNone
+		return nil, 0, ErrNotFound
 	}
 	records := make([]*redis.StringCmd, len(ids))
 	_, err = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {

@@ -25,8 +25,8 @@ func kept(outcome string) ledger.Ending {
 func endedAs(t *testing.T, l *ledger.Ledger, ref ledger.Ref, outcome string) ledger.Ended {
 	t.Helper()
 	must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue, "waiting"))
-	must[ledger.Opened](t)(l.Open(t.Context(), ref, opening("run-"+ref.ID)))
-	must[ledger.Standing](t)(l.Settle(t.Context(), ref, kept(outcome)))
+	must[ledger.OpenResult](t)(l.Open(t.Context(), ref, opening("run-"+ref.ID)))
+	must[ledger.SettleResult](t)(l.Settle(t.Context(), ref, kept(outcome)))
 	return must[ledger.Ended](t)(l.Ended(t.Context(), ref.App, ref.ID))
 }
 
@@ -73,7 +73,7 @@ func TestALaterOutcomeDropsThePayload(t *testing.T) {
 		endedAs(t, l, ref, "unknown")
 		late := kept("accepted")
 		late.Replaces = "run-1"
-		if s := must[ledger.Standing](t)(l.Settle(t.Context(), ref, late)); !s.Written {
+		if s := must[ledger.SettleResult](t)(l.Settle(t.Context(), ref, late)); !s.Written {
 			t.Fatalf("%+v", s)
 		}
 		if e := must[ledger.Ended](t)(l.Ended(t.Context(), app, "1")); len(e.Kept.Payload) > 0 || e.Kept.Headers != nil {
@@ -109,18 +109,18 @@ func TestPutBack(t *testing.T) {
 					t.Errorf("%s expires in %v", key, ttl)
 				}
 			}
-			if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("next"))); o.What != ledger.Go || o.Generation != 1 || o.Attempts != 1 || o.Doubt {
+			if o := must[ledger.OpenResult](t)(l.Open(ctx, ref, opening("next"))); o.Admission != ledger.Proceed || o.Generation != 1 || o.Attempts != 1 || o.Doubt {
 				t.Errorf("%s: opened %+v", outcome, o)
 			}
 			// The runner of the first generation comes back.
 			late := ending("accepted")
 			late.Replaces = "run-" + outcome
-			if s := must[ledger.Standing](t)(l.Settle(ctx, ref, late)); s.Written || s.Outcome != "" {
+			if s := must[ledger.SettleResult](t)(l.Settle(ctx, ref, late)); s.Written || s.Outcome != "" {
 				t.Errorf("%s: a late answer: %+v", outcome, s)
 			}
 			done := ending("accepted")
 			done.Generation = 1
-			if s := must[ledger.Standing](t)(l.Settle(ctx, ref, done)); !s.Written {
+			if s := must[ledger.SettleResult](t)(l.Settle(ctx, ref, done)); !s.Written {
 				t.Errorf("%s: settled %+v", outcome, s)
 			}
 			counts = must[map[string]int64](t)(l.Batch(ctx, app, ref.Batch))
@@ -143,18 +143,18 @@ func TestPutBackOnlyWhatWasSeen(t *testing.T) {
 			"its answer came": func(ref ledger.Ref, _ *ledger.Ended) {
 				late := ending("accepted")
 				late.Replaces = "run-" + ref.ID
-				must[ledger.Standing](t)(l.Settle(t.Context(), ref, late))
+				must[ledger.SettleResult](t)(l.Settle(t.Context(), ref, late))
 			},
 			"it ended anew": func(ref ledger.Ref, e *ledger.Ended) {
 				must[bool](t)(l.PutBack(t.Context(), ref, *e))
-				must[ledger.Opened](t)(l.Open(t.Context(), ref, opening("again")))
+				must[ledger.OpenResult](t)(l.Open(t.Context(), ref, opening("again")))
 				next := kept("unknown")
 				next.Generation = 1
-				must[ledger.Standing](t)(l.Settle(t.Context(), ref, next))
+				must[ledger.SettleResult](t)(l.Settle(t.Context(), ref, next))
 			},
 			"it is sent again": func(ref ledger.Ref, e *ledger.Ended) {
 				must[bool](t)(l.PutBack(t.Context(), ref, *e))
-				must[ledger.Opened](t)(l.Open(t.Context(), ref, opening("again")))
+				must[ledger.OpenResult](t)(l.Open(t.Context(), ref, opening("again")))
 			},
 			"its record is gone": func(ref ledger.Ref, _ *ledger.Ended) {
 				rdb.Del(t.Context(), ledger.TaskKey(app, ref.ID))
@@ -169,11 +169,11 @@ func TestPutBackOnlyWhatWasSeen(t *testing.T) {
 			}
 		}
 		bare := ledger.Ref{App: app, ID: "bare"}
-		must[ledger.Standing](t)(l.Settle(t.Context(), bare, ending("rejected")))
+		must[ledger.SettleResult](t)(l.Settle(t.Context(), bare, ending("rejected")))
 		if e := must[ledger.Ended](t)(l.Ended(t.Context(), app, "bare")); must[bool](t)(l.PutBack(t.Context(), bare, e)) {
 			t.Error("a task without a payload was put back")
 		}
-		if _, err := l.Ended(t.Context(), app, "nobody"); !errors.Is(err, ledger.ErrNone) {
+		if _, err := l.Ended(t.Context(), app, "nobody"); !errors.Is(err, ledger.ErrNotFound) {
 			t.Errorf("nobody: %v", err)
 		}
 	})
@@ -198,7 +198,7 @@ func TestRedrivesUnderWay(t *testing.T) {
 		if err := l.HandedOver(ctx, app, "handed", 1); err != nil {
 			t.Fatal(err)
 		}
-		must[ledger.Opened](t)(l.Open(ctx, refs["opened"], opening("r")))
+		must[ledger.OpenResult](t)(l.Open(ctx, refs["opened"], opening("r")))
 		for id, want := range map[string]bool{"handed": false, "opened": false, "broken": true} {
 			e := must[ledger.Ended](t)(l.Ended(ctx, app, id))
 			if got := must[bool](t)(l.IsUnderway(ctx, app, id)); got != want || e.Underway != want || (len(e.Kept.Payload) > 0) != want {
@@ -216,7 +216,7 @@ func TestHistoryIsCapped(t *testing.T) {
 			must[bool](t)(l.PutBack(ctx, ref, must[ledger.Ended](t)(l.Ended(ctx, app, "1"))))
 			next := kept("failed")
 			next.Generation = generation + 1
-			must[ledger.Standing](t)(l.Settle(ctx, ref, next))
+			must[ledger.SettleResult](t)(l.Settle(ctx, ref, next))
 		}
 		e := must[ledger.Ended](t)(l.Ended(ctx, app, "1"))
 		if len(e.History) != 10 || e.History[0].Generation != 3 || e.History[9].Generation != 12 || e.Generation != 13 {
@@ -240,10 +240,10 @@ func TestARedriveOutweighsACanceledBatch(t *testing.T) {
 			must[int64](t)(l.CancelBatch(ctx, app, "b"))
 		}
 		must[bool](t)(l.PutBack(ctx, ref, e))
-		if o := must[ledger.Opened](t)(l.Open(ctx, waits, opening("r"))); o.What != ledger.Canceled {
+		if o := must[ledger.OpenResult](t)(l.Open(ctx, waits, opening("r"))); o.Admission != ledger.Canceled {
 			t.Errorf("one that waited: %+v", o)
 		}
-		if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("r"))); o.What != ledger.Go {
+		if o := must[ledger.OpenResult](t)(l.Open(ctx, ref, opening("r"))); o.Admission != ledger.Proceed {
 			t.Errorf("redriven: %+v", o)
 		}
 		if err := l.Defer(ctx, ref, ledger.Deferral{Runner: "r", State: "waiting", NotAccepted: true, NotCalled: true}); err != nil {
@@ -252,7 +252,7 @@ func TestARedriveOutweighsACanceledBatch(t *testing.T) {
 		if n := must[int64](t)(l.CancelBatch(ctx, app, "b")); n != 2 {
 			t.Errorf("%d were open", n)
 		}
-		if o := must[ledger.Opened](t)(l.Open(ctx, ref, opening("r"))); o.What != ledger.Canceled {
+		if o := must[ledger.OpenResult](t)(l.Open(ctx, ref, opening("r"))); o.Admission != ledger.Canceled {
 			t.Errorf("canceled after its redrive: %+v", o)
 		}
 		if counts := must[map[string]int64](t)(l.Batch(ctx, app, "b")); counts["withdrawals"]+counts["withdrawn"] != 0 {
@@ -269,7 +269,7 @@ func TestBatchEnded(t *testing.T) {
 		for i := range 1500 { // several pages
 			id, outcome := fmt.Sprint(i), []string{"accepted", "failed", "rejected"}[i%3]
 			must[ledger.Claim](t)(l.Mark(t.Context(), ref(id), queue, "waiting"))
-			must[ledger.Standing](t)(l.Settle(t.Context(), ref(id), kept(outcome)))
+			must[ledger.SettleResult](t)(l.Settle(t.Context(), ref(id), kept(outcome)))
 			if outcome == "failed" {
 				want[id] = true
 			}
@@ -290,7 +290,7 @@ func TestBatchEnded(t *testing.T) {
 		if len(got) != len(want) {
 			t.Errorf("%d tasks, want %d", len(got), len(want))
 		}
-		if _, _, err := l.BatchEnded(t.Context(), ledger.Ref{App: app, Batch: "none"}, 0, []string{"failed"}); !errors.Is(err, ledger.ErrNone) {
+		if _, _, err := l.BatchEnded(t.Context(), ledger.Ref{App: app, Batch: "none"}, 0, []string{"failed"}); !errors.Is(err, ledger.ErrNotFound) {
 			t.Errorf("no batch: %v", err)
 		}
 	})
@@ -305,8 +305,8 @@ func TestCancelMany(t *testing.T) {
 			ids = append(ids, fmt.Sprint(i))
 			must[ledger.Claim](t)(l.Mark(ctx, ledger.Ref{App: app, ID: ids[i]}, queue, "waiting"))
 		}
-		must[ledger.Opened](t)(l.Open(ctx, ledger.Ref{App: app, ID: "3"}, opening("r")))
-		must[ledger.Standing](t)(l.Settle(ctx, ledger.Ref{App: app, ID: "700"}, ending("accepted")))
+		must[ledger.OpenResult](t)(l.Open(ctx, ledger.Ref{App: app, ID: "3"}, opening("r")))
+		must[ledger.SettleResult](t)(l.Settle(ctx, ledger.Ref{App: app, ID: "700"}, ending("accepted")))
 		ids[1199] = "nobody"
 		for range 2 {
 			if err := rdb.ScriptFlush(ctx).Err(); err != nil {

@@ -20,10 +20,10 @@ func TestRestoredRequests(t *testing.T) {
 			name   string
 			first  time.Duration // ago
 			dedupe time.Duration
-			want   ledger.What
+			want   ledger.Admission
 		}{
 			{"never", 0, 0, ledger.Unknown},
-			{"within its time", 5 * time.Minute, 10 * time.Minute, ledger.Go},
+			{"within its time", 5 * time.Minute, 10 * time.Minute, ledger.Proceed},
 			{"past its time", 11 * time.Minute, 10 * time.Minute, ledger.Unknown},
 		} {
 			ref := ledger.Ref{App: app, ID: tt.name[:4] + tt.dedupe.String() + tt.first.String()}
@@ -37,11 +37,11 @@ func TestRestoredRequests(t *testing.T) {
 			}
 			o := opening("new-1")
 			o.Dedupe, o.Marked = tt.dedupe, true
-			got := must[ledger.Opened](t)(l.Open(t.Context(), ref, o))
-			if got.What != tt.want || !got.Doubt || got.Enqueued.UnixMicro() != u.First.UnixMicro() {
+			got := must[ledger.OpenResult](t)(l.Open(t.Context(), ref, o))
+			if got.Admission != tt.want || !got.Doubt || got.Enqueued.UnixMicro() != u.First.UnixMicro() {
 				t.Errorf("%s: %+v", tt.name, got)
 			}
-			if tt.want == ledger.Go && got.Attempts != 3 {
+			if tt.want == ledger.Proceed && got.Attempts != 3 {
 				t.Errorf("%s: attempt %d", tt.name, got.Attempts)
 			}
 		}
@@ -59,7 +59,7 @@ func TestRestoreLeavesARecordAlone(t *testing.T) {
 			t.Error("a task that is marked got a record")
 		}
 		for range 2 { // marked, and opened before
-			if got := must[ledger.Opened](t)(l.Open(t.Context(), ref, opening("a"))); got.What != ledger.Go || got.Doubt {
+			if got := must[ledger.OpenResult](t)(l.Open(t.Context(), ref, opening("a"))); got.Admission != ledger.Proceed || got.Doubt {
 				t.Errorf("%+v", got)
 			}
 			if err := l.Restore(t.Context(), ref, ledger.Unanswered{Queue: queue, Attempts: 1, First: time.Now(), Since: time.Now()}); err != nil {

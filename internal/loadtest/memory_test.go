@@ -161,7 +161,7 @@ func finish(b *testing.B, rdb *redis.Client, i int) error {
 	if err := l.MarkMany(b.Context(), []ledger.Marking{marking})[0].Err; err != nil {
 		return err
 	}
-	opened, err := l.Open(b.Context(), ref, ledger.Opening{Runner: "bench-1", Queue: memoryQueue, Fenced: true, Marked: true})
+	opened, err := l.Open(b.Context(), ref, ledger.OpenRequest{Runner: "bench-1", Queue: memoryQueue, Fenced: true, Marked: true})
 	if err != nil {
 		return err
 	}

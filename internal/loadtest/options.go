@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/wxcourier/wxcourier/internal/nearest"
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/suggest"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -50,7 +50,7 @@ func (o Options) Validate() error {
 	var faults []error
 	number := func(flag string, value, least, most int, fix string) {
 		if value < least || value > most {
-			faults = append(faults, fmt.Errorf("%s: %s is not between %s and %s; %s", flag, tally.Number(value), tally.Number(least), tally.Number(most), fix))
+			faults = append(faults, fmt.Errorf("%s: %s is not between %s and %s; %s", flag, summary.Number(value), summary.Number(least), summary.Number(most), fix))
 		}
 	}
 	if o.Tasks != 0 {
@@ -80,7 +80,7 @@ func unknownType(typ string) error {
 	}
 	slices.Sort(names)
 	meant := ""
-	if name, ok := nearest.Name(typ, names); ok {
+	if name, ok := suggest.Name(typ, names); ok {
 		meant = fmt.Sprintf("; the nearest is %s", name)
 	}
 	return fmt.Errorf("--type: %q is no task type%s (there are %s)", typ, meant, strings.Join(names, ", "))
@@ -105,7 +105,7 @@ func (o *Options) fill() error {
 		}
 	}
 	if embedded && o.Tasks > embeddedMost {
-		return &UsageError{fmt.Errorf("--tasks: %s are too many for the embedded Redis, which takes %s; install redis-server, or name one with --redis", tally.Number(o.Tasks), tally.Number(embeddedMost))}
+		return &UsageError{fmt.Errorf("--tasks: %s are too many for the embedded Redis, which takes %s; install redis-server, or name one with --redis", summary.Number(o.Tasks), summary.Number(embeddedMost))}
 	}
 	return nil
 }

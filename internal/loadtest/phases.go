@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -41,7 +41,7 @@ func (r *run) enqueue(ctx context.Context) error {
 			}
 		}
 		done += size
-		r.options.Progress(fmt.Sprintf("enqueue: %s of %s tasks", tally.Number(done), tally.Number(r.options.Tasks)))
+		r.options.Progress(fmt.Sprintf("enqueue: %s of %s tasks", summary.Number(done), summary.Number(r.options.Tasks)))
 	}
 	p := &r.report.Enqueue
 	p.span(r.options.Tasks, time.Since(began))
@@ -187,7 +187,7 @@ func (r *run) produce(ctx context.Context, rate float64, count int) (time.Durati
 					return
 				}
 				if i%100 == 0 {
-					r.options.Progress(fmt.Sprintf("end to end: %s of %s tasks", tally.Number(i), tally.Number(count)))
+					r.options.Progress(fmt.Sprintf("end to end: %s of %s tasks", summary.Number(i), summary.Number(count)))
 				}
 			}
 		})
@@ -225,14 +225,14 @@ func (r *run) results(ctx context.Context, phase string, there, count int) error
 			return err
 		}
 		n -= there
-		r.options.Progress(fmt.Sprintf("%s: %s of %s tasks", phase, tally.Number(n), tally.Number(count)))
+		r.options.Progress(fmt.Sprintf("%s: %s of %s tasks", phase, summary.Number(n), summary.Number(count)))
 		switch {
 		case n >= count:
 			return nil
 		case n > last:
 			moved, last = time.Now(), n
 		case time.Since(moved) > stalled:
-			return fmt.Errorf("%s: no outcome for %v, with %s of %s; the workers said:\n%s", phase, stalled, tally.Number(n), tally.Number(count), r.workersSaid())
+			return fmt.Errorf("%s: no outcome for %v, with %s of %s; the workers said:\n%s", phase, stalled, summary.Number(n), summary.Number(count), r.workersSaid())
 		}
 		if err := r.alive(); err != nil {
 			return err

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -49,7 +49,7 @@ func (r Report) Write(w io.Writer) error {
 func (r Report) conditions(b *strings.Builder) {
 	limit := "no limit"
 	if r.Limit != nil {
-		limit = "a limit of " + tally.Number(*r.Limit) + " a second"
+		limit = "a limit of " + summary.Number(*r.Limit) + " a second"
 	}
 	fmt.Fprintf(b, "wxcourier %s on %s, %d CPUs\n", r.Version, r.System, r.CPUs)
 	fmt.Fprintf(b, "%s: %d × %d calls at once, answered after %v, %s\n", r.Type, r.Replicas, r.Concurrency, time.Duration(float64(r.Latency)*float64(time.Second)), limit)
@@ -85,13 +85,13 @@ func (r Report) remarks(b *strings.Builder) {
 	}{{"drain", r.Drain}, {"end to end", r.EndToEnd.Phase}} {
 		for _, o := range tasks.Outcomes() {
 			if n := p.phase.Outcomes[o]; n > 0 && o != tasks.OutcomeAccepted {
-				fmt.Fprintf(b, "%s: %s tasks ended as %s.\n", p.name, tally.Number(n), o)
+				fmt.Fprintf(b, "%s: %s tasks ended as %s.\n", p.name, summary.Number(n), o)
 			}
 		}
 	}
 }
 
-func whole(f Figure) string { return tally.Number(int(f + 0.5)) }
+func whole(f Figure) string { return summary.Number(int(f + 0.5)) }
 
 func short(f Figure) string { return strconv.FormatFloat(float64(f), 'f', 1, 64) }
 

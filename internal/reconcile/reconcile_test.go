@@ -189,7 +189,7 @@ func TestAProducerRepeatsBetweenThePasses(t *testing.T) {
 		ctx := s.t.Context()
 		s.submit("marked", "")
 		s.submit("run", "")
-		if _, err := s.ledger.Open(ctx, ledger.Ref{App: app, ID: "run"}, ledger.Opening{Runner: "r-1", Queue: queue, Marked: true}); err != nil {
+		if _, err := s.ledger.Open(ctx, ledger.Ref{App: app, ID: "run"}, ledger.OpenRequest{Runner: "r-1", Queue: queue, Marked: true}); err != nil {
 			s.t.Fatal(err)
 		}
 		if err := s.ledger.Defer(ctx, ledger.Ref{App: app, ID: "run"}, ledger.Deferral{Runner: "r-1", State: "retrying", NotAccepted: true}); err != nil {
@@ -266,7 +266,7 @@ func TestWhatIsNotMissing(t *testing.T) {
 	onEach(t, func(s *stage) {
 		ctx := s.t.Context()
 		s.submit("alive", "")
-		if _, err := s.ledger.Open(ctx, ledger.Ref{App: app, ID: "alive"}, ledger.Opening{Runner: "r-1", Queue: queue, Marked: true}); err != nil {
+		if _, err := s.ledger.Open(ctx, ledger.Ref{App: app, ID: "alive"}, ledger.OpenRequest{Runner: "r-1", Queue: queue, Marked: true}); err != nil {
 			s.t.Fatal(err)
 		}
 		s.deleteTask("alive")
@@ -307,7 +307,7 @@ func TestWhatIsNotMissing(t *testing.T) {
 func TestADeletedTaskInDoubtIsUnknown(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "")
-		if _, err := s.ledger.Open(s.t.Context(), ledger.Ref{App: app, ID: "a"}, ledger.Opening{Runner: "dead-1", Queue: queue, Marked: true, Fenced: true}); err != nil {
+		if _, err := s.ledger.Open(s.t.Context(), ledger.Ref{App: app, ID: "a"}, ledger.OpenRequest{Runner: "dead-1", Queue: queue, Marked: true, Fenced: true}); err != nil {
 			s.t.Fatal(err)
 		}
 		s.deleteTask("a")

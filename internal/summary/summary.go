@@ -1,9 +1,9 @@
-// Package tally counts results by type and outcome, and shows the counts as a table.
+// Package summary counts results by type and outcome, and shows the counts as a table.
 //
 //	var t tally.Tally
 //	t.Add(result)
 //	_ = t.Write(os.Stderr)
-package tally
+package summary
 
 import (
 	"fmt"
@@ -15,8 +15,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Tally is counts by type and outcome. The zero value is empty.
-type Tally struct {
+// Summary is counts by type and outcome. The zero value is empty.
+type Summary struct {
 	counts map[cell]int
 }
 
@@ -26,7 +26,7 @@ type cell struct {
 }
 
 // Add counts a result.
-func (t *Tally) Add(r tasks.Result) {
+func (t *Summary) Add(r tasks.Result) {
 	if t.counts == nil {
 		t.counts = make(map[cell]int)
 	}
@@ -34,7 +34,7 @@ func (t *Tally) Add(r tasks.Result) {
 }
 
 // Of is how many results had an outcome.
-func (t *Tally) Of(outcome tasks.Outcome) int {
+func (t *Summary) Of(outcome tasks.Outcome) int {
 	n := 0
 	for c, count := range t.counts {
 		if c.outcome == outcome {
@@ -45,7 +45,7 @@ func (t *Tally) Of(outcome tasks.Outcome) int {
 }
 
 // Total is how many results were counted.
-func (t *Tally) Total() int {
+func (t *Summary) Total() int {
 	n := 0
 	for _, count := range t.counts {
 		n += count
@@ -55,7 +55,7 @@ func (t *Tally) Total() int {
 
 // Write shows a row for each type and a column for each outcome that occurred, with
 // their sums. It writes nothing for an empty tally.
-func (t *Tally) Write(w io.Writer) error {
+func (t *Summary) Write(w io.Writer) error {
 	if len(t.counts) == 0 {
 		return nil
 	}

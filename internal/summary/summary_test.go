@@ -1,15 +1,15 @@
-package tally_test
+package summary_test
 
 import (
 	"os"
 	"testing"
 
-	"github.com/wxcourier/wxcourier/internal/tally"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-func ExampleTally_Write() {
-	var t tally.Tally
+func ExampleSummary_Write() {
+	var t summary.Summary
 	for range 1200 {
 		t.Add(tasks.Result{Type: tasks.TypeSubscribe, Outcome: tasks.OutcomeAccepted})
 	}
@@ -25,7 +25,7 @@ func ExampleTally_Write() {
 
 func TestNumber(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -100: "-100", -1000: "-1,000"} {
-		if got := tally.Number(n); got != want {
+		if got := summary.Number(n); got != want {
 			t.Errorf("Number(%d) = %q, want %q", n, got, want)
 		}
 	}

@@ -1,7 +1,7 @@
-// Package nearest guesses what a misspelt name was meant to be.
+// Package suggest guesses what a misspelt name was meant to be.
 //
-//	nearest.Name("adrs", []string{"addrs", "db", "tls"}) // "addrs", true
-package nearest
+//	suggest.Name("adrs", []string{"addrs", "db", "tls"}) // "addrs", true
+package suggest
 
 import "strings"
 

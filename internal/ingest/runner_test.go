@@ -1,4 +1,4 @@
-package feed
+package ingest
 
 import (
 	"context"
@@ -23,7 +23,7 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 	records := ledger.New(rdb, ledger.Policy{Retention: time.Minute, StreamMax: 1000})
 	reader := redis.NewClient(&redis.Options{Addr: mini.Addr()})
 	results, lost := 0, 0
-	job := NewJob(JobOptions{
+	job := NewRunner(RunnerOptions{
 		Options: Options{
 			Client: tasks.NewClient(rdb),
 			Admit:  func(context.Context, string) error { return nil },

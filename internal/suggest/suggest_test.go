@@ -1,9 +1,9 @@
-package nearest_test
+package suggest_test
 
 import (
 	"testing"
 
-	"github.com/wxcourier/wxcourier/internal/nearest"
+	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
 func TestName(t *testing.T) {
@@ -19,7 +19,7 @@ func TestName(t *testing.T) {
 		{"zzzzzz", "", false},
 		{"", "", false},
 	} {
-		got, ok := nearest.Name(tt.in, names)
+		got, ok := suggest.Name(tt.in, names)
 		if got != tt.want || ok != tt.ok {
 			t.Errorf("Name(%q) = %q, %v; want %q, %v", tt.in, got, ok, tt.want, tt.ok)
 		}

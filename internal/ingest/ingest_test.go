@@ -1,4 +1,4 @@
-package feed_test
+package ingest_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/wxcourier/wxcourier/internal/feed"
+	"github.com/wxcourier/wxcourier/internal/ingest"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
@@ -54,8 +54,8 @@ func newStand(t *testing.T) *stand {
 	}
 }
 
-func (s *stand) options() feed.Options {
-	return feed.Options{
+func (s *stand) options() ingest.Options {
+	return ingest.Options{
 		Client: tasks.NewClient(s.rdb),
 		Admit:  func(context.Context, string) error { return nil },
 		Bad: func(line int, _ error) {
@@ -68,9 +68,9 @@ func (s *stand) options() feed.Options {
 	}
 }
 
-func (s *stand) job(window int, o feed.Options) *feed.Job {
+func (s *stand) job(window int, o ingest.Options) *ingest.Runner {
 	reader := redis.NewClient(s.rdb.(*redis.Client).Options())
-	return feed.NewJob(feed.JobOptions{
+	return ingest.NewRunner(ingest.RunnerOptions{
 		Options: o, Window: window,
 		Reader: tasks.NewClient(reader), StopReading: func() { _ = reader.Close() },
 		Result: func(_ context.Context, r tasks.Result) {
@@ -103,7 +103,7 @@ func (s *stand) settle(id string) {
 }
 
 // settling makes a worker of the option Enqueued: it ends each task a moment later.
-func (s *stand) settling(o feed.Options) feed.Options {
+func (s *stand) settling(o ingest.Options) ingest.Options {
 	enqueued := make(chan string, 10_000)
 	var worker sync.WaitGroup
 	worker.Go(func() {
@@ -133,7 +133,7 @@ func TestAJobFollowsEachTask(t *testing.T) {
 		t.Fatal(err)
 	}
 	job.Close(t.Context())
-	want := feed.Counts{Lines: 303, Bad: 1, Duplicates: 2, Enqueued: 299, Already: 1}
+	want := ingest.Counts{Lines: 303, Bad: 1, Duplicates: 2, Enqueued: 299, Already: 1}
 	if got := job.Counts(); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
@@ -170,7 +170,7 @@ func TestAnAppThatIsNotAdmitted(t *testing.T) {
 	s := newStand(t)
 	o, asked := s.options(), 0
 	o.Admit = func(context.Context, string) error { asked++; return errors.New("not here") }
-	counts, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(3))), o)
+	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(3))), o)
 	if err != nil || counts.Bad != 3 || asked != 1 || len(s.bad) != 3 {
 		t.Errorf("%+v, %v, asked %d times", counts, err, asked)
 	}
@@ -179,7 +179,7 @@ func TestAnAppThatIsNotAdmitted(t *testing.T) {
 func TestBadBodiesAreTold(t *testing.T) {
 	s := newStand(t)
 	text := strings.Replace(lines(2), `"version":2`, `"version":3`, 1)
-	counts, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(text)), s.options())
+	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(text)), s.options())
 	if err != nil || counts.Bad != 1 || counts.Enqueued != 1 || s.bad[0] != 1 {
 		t.Errorf("%+v, %v, bad lines %v", counts, err, s.bad)
 	}
@@ -193,7 +193,7 @@ func TestRedisIsAwayForAMoment(t *testing.T) {
 		time.AfterFunc(300*time.Millisecond, func() { s.mini.SetError("") })
 	})
 	o.Admit = func(context.Context, string) error { away(); return nil }
-	counts, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(20))), o)
+	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(20))), o)
 	if err != nil || counts.Enqueued != 20 {
 		t.Errorf("%+v, %v", counts, err)
 	}
@@ -203,8 +203,8 @@ func TestRedisStaysAway(t *testing.T) {
 	s := newStand(t)
 	o := s.options()
 	o.Admit = func(context.Context, string) error { s.mini.SetError("MISCONF no disk"); return nil }
-	counts, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(100))), o)
-	if !errors.Is(err, feed.ErrBroken) || !strings.Contains(err.Error(), "line ") || counts.Enqueued != 0 {
+	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(100))), o)
+	if !errors.Is(err, ingest.ErrBroken) || !strings.Contains(err.Error(), "line ") || counts.Enqueued != 0 {
 		t.Errorf("%+v, %v", counts, err)
 	}
 }
@@ -216,7 +216,7 @@ func TestABrokenStream(t *testing.T) {
 	job := s.job(10, s.settling(s.options()))
 	err := job.Run(t.Context(), taskfile.New(r))
 	job.Close(t.Context())
-	if !errors.Is(err, feed.ErrBroken) || !errors.Is(err, broken) || len(s.results) != 2 {
+	if !errors.Is(err, ingest.ErrBroken) || !errors.Is(err, broken) || len(s.results) != 2 {
 		t.Errorf("%v, results %v", err, s.results)
 	}
 }
@@ -225,7 +225,7 @@ func TestTasksThatHaveEndedAreNotEnqueued(t *testing.T) {
 	s := newStand(t)
 	o := s.options()
 	o.Ended = func(_ context.Context, e tasks.Envelope) (bool, error) { return e.ID == "t1" || e.ID == "t3", nil }
-	counts, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(5))), o)
+	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(5))), o)
 	if err != nil || counts.Ended != 2 || counts.Enqueued != 3 || counts.Lines != 5 {
 		t.Errorf("%+v, %v", counts, err)
 	}
@@ -236,7 +236,7 @@ func TestTasksThatHaveEndedAreNotEnqueued(t *testing.T) {
 	}
 	broken := errors.New("the journal cannot be read")
 	o.Ended = func(context.Context, tasks.Envelope) (bool, error) { return false, broken }
-	if _, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(5))), o); !errors.Is(err, broken) || !errors.Is(err, feed.ErrBroken) || !strings.Contains(err.Error(), "line 1") {
+	if _, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(5))), o); !errors.Is(err, broken) || !errors.Is(err, ingest.ErrBroken) || !strings.Contains(err.Error(), "line 1") {
 		t.Errorf("%v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package feed
+package ingest
 
 import (
 	"context"
@@ -10,8 +10,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// JobOptions is what a Job needs besides Options.
-type JobOptions struct {
+// RunnerOptions is what a Job needs besides Options.
+type RunnerOptions struct {
 	Options
 	// Reader reads the results, beside Client. A read waits for results for up to a
 	// second; StopReading ends it at once (it closes the reader's connections).
@@ -25,9 +25,9 @@ type JobOptions struct {
 	Trouble func(err error)
 }
 
-// Job enqueues a stream and follows each task to its outcome. It serves one stream.
-type Job struct {
-	o       JobOptions
+// Runner enqueues a stream and follows each task to its outcome. It serves one stream.
+type Runner struct {
+	o       RunnerOptions
 	window  chan struct{}
 	pending *pending
 	run     enqueuer
@@ -44,9 +44,9 @@ type Job struct {
 	lost    int           // guarded by telling
 }
 
-// NewJob does no I/O.
-func NewJob(o JobOptions) *Job {
-	j := &Job{
+// NewRunner does no I/O.
+func NewRunner(o RunnerOptions) *Runner {
+	j := &Runner{
 		o: o, window: make(chan struct{}, o.Window), pending: newPending(),
 		from: make(map[string]tasks.Cursor), settled: make(chan struct{}, 1),
 		lookEvery: lookEvery, lookAfter: lookAfter,
@@ -60,17 +60,17 @@ func NewJob(o JobOptions) *Job {
 }
 
 // Counts is what became of the lines so far.
-func (j *Job) Counts() Counts {
+func (j *Runner) Counts() Counts {
 	j.run.mu.Lock()
 	defer j.run.mu.Unlock()
 	return j.run.counts
 }
 
 // Pending is how many tasks have no outcome yet.
-func (j *Job) Pending() int { return j.pending.count() }
+func (j *Runner) Pending() int { return j.pending.count() }
 
 // Lost is how many tasks have no outcome and never will, since their records are gone.
-func (j *Job) Lost() int {
+func (j *Runner) Lost() int {
 	j.telling.Lock()
 	defer j.telling.Unlock()
 	return j.lost
@@ -79,7 +79,7 @@ func (j *Job) Lost() int {
 // Run enqueues the stream, and returns when each of its tasks has an outcome, or when
 // ctx ends. The error is that of [Enqueue]; also then the tasks that were enqueued are
 // followed to their outcomes. Call Close when no more results can come.
-func (j *Job) Run(ctx context.Context, source *taskfile.Source) error {
+func (j *Runner) Run(ctx context.Context, source *taskfile.Source) error {
 	var checker sync.WaitGroup
 	checked, stop := context.WithCancel(ctx)
 	checker.Go(func() { j.checkOld(checked) })
@@ -96,7 +96,7 @@ func (j *Job) Run(ctx context.Context, source *taskfile.Source) error {
 }
 
 // Close ends the following. Results that were recorded before are told first.
-func (j *Job) Close(ctx context.Context) {
+func (j *Runner) Close(ctx context.Context) {
 	j.unfollow()
 	j.o.StopReading()
 	j.followers.Wait()
@@ -111,7 +111,7 @@ func (j *Job) Close(ctx context.Context) {
 }
 
 // admit follows the results of an app from before its first task is enqueued.
-func (j *Job) admit(ctx context.Context, app string) error {
+func (j *Runner) admit(ctx context.Context, app string) error {
 	if err := j.o.Admit(ctx, app); err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ const (
 
 // followApp tells the results of an app until Close. After an error it begins anew,
 // from where the app's results began: what was told before is no longer pending.
-func (j *Job) followApp(app string, from tasks.Cursor) {
+func (j *Runner) followApp(app string, from tasks.Cursor) {
 	pause := followPauseFirst
 	for j.follow.Err() == nil {
 		err := j.tellResults(j.follow, j.o.Reader, app, from, true)
@@ -147,7 +147,7 @@ func (j *Job) followApp(app string, from tasks.Cursor) {
 	}
 }
 
-func (j *Job) tellResults(ctx context.Context, client *tasks.Client, app string, from tasks.Cursor, follow bool) error {
+func (j *Runner) tellResults(ctx context.Context, client *tasks.Client, app string, from tasks.Cursor, follow bool) error {
 	for r, err := range client.Results(ctx, app, from, follow) {
 		if err != nil {
 			return err
@@ -158,7 +158,7 @@ func (j *Job) tellResults(ctx context.Context, client *tasks.Client, app string,
 }
 
 // tell passes a result on if its task is one of ours and was not told before.
-func (j *Job) tell(ctx context.Context, r tasks.Result) {
+func (j *Runner) tell(ctx context.Context, r tasks.Result) {
 	if !j.pending.remove(taskKey{r.App, r.ID}) {
 		return
 	}
@@ -169,7 +169,7 @@ func (j *Job) tell(ctx context.Context, r tasks.Result) {
 }
 
 // leave makes room in the window.
-func (j *Job) leave() {
+func (j *Runner) leave() {
 	<-j.window
 	select {
 	case j.settled <- struct{}{}:
@@ -178,7 +178,7 @@ func (j *Job) leave() {
 }
 
 // before waits for room in the window, and expects the task's result from then on.
-func (j *Job) before(ctx context.Context, e tasks.Envelope) bool {
+func (j *Runner) before(ctx context.Context, e tasks.Envelope) bool {
 	select {
 	case j.window <- struct{}{}:
 		j.pending.add(keyOf(e))
@@ -190,7 +190,7 @@ func (j *Job) before(ctx context.Context, e tasks.Envelope) bool {
 
 // after looks up what ended before it was enqueued here, and forgets what was not
 // enqueued.
-func (j *Job) after(e tasks.Envelope, r tasks.Receipt, err error) {
+func (j *Runner) after(e tasks.Envelope, r tasks.Receipt, err error) {
 	if err != nil {
 		if j.pending.remove(keyOf(e)) {
 			j.leave()
@@ -210,7 +210,7 @@ const (
 
 // checkOld looks up what has been pending for long. Results are learned from the app's
 // stream; should its cap cut one off before it was read, the task's record still has it.
-func (j *Job) checkOld(ctx context.Context) {
+func (j *Runner) checkOld(ctx context.Context) {
 	t := time.NewTicker(j.lookEvery)
 	defer t.Stop()
 	for {
@@ -229,7 +229,7 @@ func (j *Job) checkOld(ctx context.Context) {
 }
 
 // lookUp tells the outcome that a task's record has, if any.
-func (j *Job) lookUp(ctx context.Context, k taskKey) {
+func (j *Runner) lookUp(ctx context.Context, k taskKey) {
 	r, err := j.o.Client.Result(ctx, k.app, k.id)
 	switch {
 	case errors.Is(err, tasks.ErrNotFound):

@@ -1,4 +1,4 @@
-package feed_test
+package ingest_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/wxcourier/wxcourier/internal/feed"
+	"github.com/wxcourier/wxcourier/internal/ingest"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -27,7 +27,7 @@ func TestASlowStreamIsNotHeldBack(t *testing.T) {
 	r, w := io.Pipe()
 	ended := make(chan error)
 	go func() {
-		_, err := feed.Enqueue(t.Context(), taskfile.New(r), o)
+		_, err := ingest.Enqueue(t.Context(), taskfile.New(r), o)
 		ended <- err
 	}()
 	for i, line := range strings.SplitAfter(strings.TrimSpace(lines(3)), "\n") {
@@ -94,7 +94,7 @@ func TestTheRestOfAChunkIsRepeated(t *testing.T) {
 	o := s.options()
 	told := make(map[int]int)
 	o.Enqueued = func(line int, _ tasks.Receipt) { told[line]++ }
-	counts, err := feed.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(300))), o)
+	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(300))), o)
 	if err != nil || counts.Enqueued+counts.Already != 300 || len(told) != 300 {
 		t.Errorf("%+v, %v, %d lines told", counts, err, len(told))
 	}
