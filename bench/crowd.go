@@ -267,8 +267,8 @@ func (b *bench) examples() (map[string][]byte, error) {
 	return bodies, nil
 }
 
-// expectLanes fails unless the workers have so many lanes open: each is an asynq server,
-// which listens for what is cancelled.
+// expectLanes fails unless the workers run so many asynq servers, which listen for what is
+// cancelled: none without an open lane, one for each of the first four.
 func (l *lab) expectLanes(ctx context.Context, want int64) error {
 	const channel = "asynq:cancel"
 	listening, err := l.rdb.PubSubNumSub(ctx, channel).Result()
