@@ -189,7 +189,7 @@ func parseHead(block []byte) answerHead {
 		switch {
 		case bytes.EqualFold(name, []byte("Content-Length")):
 			n, err := strconv.ParseUint(string(value), 10, 63)
-			h.length, statements = int64(n), statements+1 //nolint:gosec // of 63 bits
+			h.length, statements = int64(n), statements+1
 			h.plain = h.plain && err == nil && statements == 1
 		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
 			h.chunked, statements = bytes.EqualFold(value, []byte("chunked")), statements+1

@@ -72,14 +72,11 @@ func (a Answer) missing(said bool) string {
 // the checks answers 0 or 87014 and has no result; 0 is its "pass". The image check has
 // version 1 alone; of the text check it is the version of a request that names no other.
 func passesV1(ep Endpoint, request []byte) bool {
-	switch ep {
-	case EndpointImageCheck:
-		return true
-	case EndpointTextCheck:
-		var v struct {
-			Version text `json:"version"`
-		}
-		return json.Unmarshal(bytes.TrimSpace(request), &v) == nil && (v.Version == "" || v.Version == "1")
+	if ep != EndpointTextCheck {
+		return ep == EndpointImageCheck
 	}
-	return false
+	var v struct {
+		Version text `json:"version"`
+	}
+	return json.Unmarshal(bytes.TrimSpace(request), &v) == nil && (v.Version == "" || v.Version == "1")
 }

@@ -3,6 +3,7 @@
 package printable
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
@@ -21,7 +22,7 @@ func Escape(s string) string {
 		r, size := utf8.DecodeRuneInString(s)
 		switch {
 		case r == utf8.RuneError && size == 1:
-			b = append(append(b, `\x`...), hex(s[0]>>4), hex(s[0]&15))
+			b = fmt.Appendf(b, `\x%02x`, s[0])
 		case hidden(r):
 			quoted := strconv.AppendQuoteRuneToASCII(nil, r)
 			b = append(b, quoted[1:len(quoted)-1]...)
@@ -43,7 +44,7 @@ func EscapeJSON(text []byte) []byte {
 		if r != '\n' && r != '\t' && r != '\r' && r != utf8.RuneError && hidden(r) {
 			b = append(b, text[done:at]...)
 			for _, unit := range units(r) {
-				b = append(b, '\\', 'u', hex(byte(unit>>12)), hex(byte(unit>>8&15)), hex(byte(unit>>4&15)), hex(byte(unit&15)))
+				b = fmt.Appendf(b, `\u%04x`, unit)
 			}
 			done = at + size
 		}
@@ -69,5 +70,3 @@ func units(r rune) []rune {
 func hidden(r rune) bool {
 	return r == utf8.RuneError || !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r) && r != '\u200d'
 }
-
-func hex(digit byte) byte { return "0123456789abcdef"[digit] }
