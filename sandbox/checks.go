@@ -31,10 +31,10 @@ type textRequest struct {
 	OpenID  string `json:"openid"`
 }
 
-func (q *textRequest) receiver() string { return q.OpenID }
-func (q *textRequest) carrier() string  { return q.OpenID }
+func (q *textRequest) receiver() string    { return q.OpenID }
+func (q *textRequest) faultSource() string { return q.OpenID }
 
-func (q *textRequest) check(*site) *refusal {
+func (q *textRequest) check(*checkEnv) *refusal {
 	if q.Content == "" {
 		return refuse(44004)
 	}
@@ -63,11 +63,11 @@ func (q *textRequest) check(*site) *refusal {
 func refuseRisky(x *exchange) *refusal {
 	switch q := x.req.(type) {
 	case *imageRequest:
-		if x.flaw == nil {
+		if x.bodyRefusal == nil {
 			return refuse(87014)
 		}
 	case *textRequest:
-		if x.flaw == nil && q.Version < 2 {
+		if x.bodyRefusal == nil && q.Version < 2 {
 			return refuse(87014)
 		}
 	}
@@ -92,7 +92,7 @@ func answerTextCheck(s *Server, x *exchange) reply {
 		return answerOK(s, x)
 	}
 	found := verdict{"pass", labelNormal}
-	if x.fault.manner == mannerRisky {
+	if x.fault.effect == effectRisky {
 		found = verdict{"risky", labelIllegal}
 	}
 	return jsonReply(struct {
@@ -116,10 +116,10 @@ type mediaRequest struct {
 	OpenID    string `json:"openid"`
 }
 
-func (q *mediaRequest) receiver() string { return q.OpenID }
-func (q *mediaRequest) carrier() string  { return q.OpenID }
+func (q *mediaRequest) receiver() string    { return q.OpenID }
+func (q *mediaRequest) faultSource() string { return q.OpenID }
 
-func (q *mediaRequest) check(*site) *refusal {
+func (q *mediaRequest) check(*checkEnv) *refusal {
 	switch {
 	case !webAddress(q.MediaURL):
 		return refuse(40066)
@@ -154,7 +154,7 @@ type imageRequest struct {
 
 // carrier is the file's name, or what stands behind the mark in the image's bytes, together with the image's size, so that
 // two images count apart.
-func (q *imageRequest) carrier() string {
+func (q *imageRequest) faultSource() string {
 	if name, _, _ := splitFault(q.fileName); name != "" {
 		return q.fileName
 	}
@@ -166,7 +166,7 @@ func (q *imageRequest) carrier() string {
 	return fmt.Sprintf("%s-%d", name, len(q.data))
 }
 
-func (q *imageRequest) check(*site) *refusal {
+func (q *imageRequest) check(*checkEnv) *refusal {
 	switch {
 	case len(q.data) == 0, q.fileName == "": // WeChat takes a part without a file name for a form field
 		return refuse(41005)

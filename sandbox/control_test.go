@@ -61,7 +61,7 @@ func TestControlAPI(t *testing.T) {
 		if strings.HasPrefix(target, "/cgi-bin/message") {
 			target += "?access_token=" + stableToken(t, s)
 		}
-		a := ask(t, s, step.method, target, step.body)
+		a := do(t, s, step.method, target, step.body)
 		if a.status != step.status || !strings.Contains(a.raw, step.has) {
 			t.Errorf("%s %s %s: %d %s; want %d %s", step.method, step.target, step.body, a.status, a.raw, step.status, step.has)
 		}
@@ -83,7 +83,7 @@ func TestDocumentationIsComplete(t *testing.T) {
 			t.Errorf("doc.go does not tell of the fault %s", name)
 		}
 	}
-	for pattern := range New(Options{}).controlActs() {
+	for pattern := range New(Options{}).controlRoutes() {
 		method, path, _ := strings.Cut(pattern, " ")
 		if path != "" && !strings.Contains(strings.Join(strings.Fields(string(text)), " "), method+" "+path) {
 			t.Errorf("doc.go does not tell of %s", pattern)

@@ -40,7 +40,7 @@ type trendRequest struct {
 	dateRange
 }
 
-func (q *trendRequest) check(v *site) *refusal { return q.dateRange.check(v.now(), 0) }
+func (q *trendRequest) check(env *checkEnv) *refusal { return q.dateRange.check(env.now(), 0) }
 
 // visits is one day.
 type visits struct {
@@ -56,7 +56,7 @@ type visits struct {
 
 func answerTrend(_ *Server, x *exchange) reply {
 	q, _ := x.req.(*trendRequest)
-	people := 100 + madeUp("visits", x.account.id, q.Begin)%10_000
+	people := 100 + madeUp("visits", x.app.id, q.Begin)%10_000
 	sessions := people + people/4
 	return jsonReply(map[string][]visits{"list": {{
 		RefDate: q.Begin, SessionCount: sessions, VisitPV: 3 * sessions, VisitUV: people, VisitUVNew: people / 10,
@@ -71,7 +71,9 @@ type portraitRequest struct {
 	dateRange
 }
 
-func (q *portraitRequest) check(v *site) *refusal { return q.dateRange.check(v.now(), 0, 6, 29) }
+func (q *portraitRequest) check(env *checkEnv) *refusal {
+	return q.dateRange.check(env.now(), 0, 6, 29)
+}
 
 // share is how many people have one property.
 type share struct {
@@ -119,7 +121,7 @@ func answerPortrait(_ *Server, x *exchange) reply {
 	if q.End != q.Begin {
 		date += "-" + q.End
 	}
-	people := 100 + madeUp("portrait", x.account.id, date)%10_000
+	people := 100 + madeUp("portrait", x.app.id, date)%10_000
 	return jsonReply(struct {
 		RefDate    string   `json:"ref_date"`
 		VisitUVNew portrait `json:"visit_uv_new"`

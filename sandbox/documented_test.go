@@ -78,10 +78,10 @@ func TestDocumentedExamples(t *testing.T) {
 func TestDocumentedTokenAnswers(t *testing.T) {
 	open, listed := New(Options{}), New(Options{Apps: map[string]string{testApp: testSecret}})
 	const query = "?grant_type=client_credential&appid=APPID&secret=APPSECRET"
-	if a := ask(t, open, "GET", pathToken+query, ""); a.Token == "" || a.Expires != 7200 {
+	if a := do(t, open, "GET", pathToken+query, ""); a.Token == "" || a.Expires != 7200 {
 		t.Errorf("token: %s", a.raw)
 	}
-	if a := ask(t, listed, "GET", pathToken+query, ""); a.ErrCode != 40013 || !strings.HasPrefix(a.ErrMsg, "invalid appid rid: ") {
+	if a := do(t, listed, "GET", pathToken+query, ""); a.ErrCode != 40013 || !strings.HasPrefix(a.ErrMsg, "invalid appid rid: ") {
 		t.Errorf("token of an unknown app: %s", a.raw)
 	}
 }

@@ -16,7 +16,7 @@ func TestEveryEndpointAcceptsAndRefuses(t *testing.T) {
 			if row.method == "GET" {
 				method, wrong = "POST", 43001
 			}
-			if a := ask(t, s, method, path, ""); a.ErrCode != wrong || !strings.Contains(a.ErrMsg, " rid: ") {
+			if a := do(t, s, method, path, ""); a.ErrCode != wrong || !strings.Contains(a.ErrMsg, " rid: ") {
 				t.Errorf("wrong method: %s", a.raw)
 			}
 			if row.kind < kindMessage || row.secret {
@@ -31,7 +31,7 @@ func TestEveryEndpointAcceptsAndRefuses(t *testing.T) {
 				t.Errorf("a good request: %.200s", a.raw)
 			}
 			bad := map[string]int{"": 44002, "no json": 47001, "[1]": 47001, "null": 47001, "{} {}": 47001, "{\"a\":\"\xff\"}": 47001, `{"touser":1,"jump_wxa":1,"path":1,"scene":"x","content":1}`: 47001}
-			if path == pathUnlimited || path == pathTextCheck || path == pathShortLink || goodBodiesBeside()[path] != "" {
+			if path == pathUnlimited || path == pathTextCheck || path == pathShortLink || otherGoodBodies()[path] != "" {
 				delete(bad, `{"touser":1,"jump_wxa":1,"path":1,"scene":"x","content":1}`)
 			}
 			for body, code := range bad {
@@ -47,12 +47,12 @@ func TestEveryEndpointAcceptsAndRefuses(t *testing.T) {
 			}
 		})
 	}
-	if a := ask(t, New(Options{}), "GET", "/cgi-bin/nothing", ""); a.ErrCode != 40066 {
+	if a := do(t, New(Options{}), "GET", "/cgi-bin/nothing", ""); a.ErrCode != 40066 {
 		t.Errorf("unknown path: %s", a.raw)
 	}
 }
 
-func TestRequestsRefused(t *testing.T) {
+func TestInvalidRequests(t *testing.T) {
 	clock := newClock()
 	unix := func(d time.Duration) string { return fmt.Sprint(clock.Now().Add(d).Unix()) }
 	scheme := func(jump, rest string) string { return `{"jump_wxa":{` + jump + `}` + rest + `}` }
@@ -189,7 +189,7 @@ func TestUniform(t *testing.T) {
 	}
 }
 
-func TestPicturesHonourWidthAndRequest(t *testing.T) {
+func TestPictures(t *testing.T) {
 	tests := []struct {
 		path, body string
 		width      int
@@ -231,7 +231,7 @@ func TestPicturesHonourWidthAndRequest(t *testing.T) {
 }
 
 // Any width may be asked for; not all of them are kept.
-func TestKeptPicturesAreBounded(t *testing.T) {
+func TestPictureCacheIsBounded(t *testing.T) {
 	s := New(Options{})
 	for i := range keptPictures + 5 {
 		if a := post(t, s, pathUnlimited, fmt.Sprintf(`{"scene":"a","width":%d}`, leastWidth+i)); a.kind != "image/jpeg" {
@@ -269,7 +269,7 @@ func TestCredits(t *testing.T) {
 	}
 }
 
-func TestClientMsgIDKeepsTheSecondAway(t *testing.T) {
+func TestClientMsgIDDeduplicates(t *testing.T) {
 	clock := newClock()
 	s := New(Options{Clock: clock.Now})
 	send := func(openid, id string) answer {

@@ -11,56 +11,56 @@ import (
 	"time"
 )
 
-// manner is how a fault goes about its business.
-type manner uint8
+// faultEffect is how a fault goes about its business.
+type faultEffect uint8
 
 const (
-	mannerNone       manner = iota
-	mannerRefuse            // answers an errcode
-	mannerRevoke            // answers 40001 and revokes the token
-	mannerSlow              // answers later
-	mannerRisky             // a check finds something
-	mannerHang              // not accepted, no answer
-	mannerReset             // not accepted, connection reset
-	mannerGarbage           // not accepted, 200 with a page
-	mannerBadGateway        // not accepted, 502 with a page
-	mannerLost              // accepted, connection reset
-	mannerHangAfter         // accepted, no answer
-	mannerCut               // accepted, half an answer
+	effectNone       faultEffect = iota
+	effectRefuse                 // answers an errcode
+	effectRevoke                 // answers 40001 and revokes the token
+	effectSlow                   // answers later
+	effectRisky                  // a check finds something
+	effectHang                   // not accepted, no answer
+	effectReset                  // not accepted, connection reset
+	effectGarbage                // not accepted, 200 with a page
+	effectBadGateway             // not accepted, 502 with a page
+	effectLost                   // accepted, connection reset
+	effectHangAfter              // accepted, no answer
+	effectCut                    // accepted, half an answer
 )
 
-// slowness is what "slow" adds to an answer.
-const slowness = 300 * time.Millisecond
+// slowDelay is what "slow" adds to an answer.
+const slowDelay = 300 * time.Millisecond
 
 // faultRow is one fault that can be asked for by its name.
 type faultRow struct {
 	name    string
-	manner  manner
+	effect  faultEffect
 	code    int  // of mannerRefuse
 	lasting bool // comes always, unless a number says how often
 }
 
 func faultRows() []faultRow {
 	return []faultRow{
-		{name: "busy", manner: mannerRefuse, code: -1},
-		{name: "concurrent", manner: mannerRefuse, code: 43108},
-		{name: "second", manner: mannerRefuse, code: 44990},
-		{name: "minute", manner: mannerRefuse, code: 45011},
-		{name: "day", manner: mannerRefuse, code: 45009},
-		{name: "token", manner: mannerRevoke, code: 40001},
-		{name: "slow", manner: mannerSlow, lasting: true},
-		{name: "hang", manner: mannerHang},
-		{name: "reset", manner: mannerReset},
-		{name: "lost", manner: mannerLost},
-		{name: "hangafter", manner: mannerHangAfter},
-		{name: "garbage", manner: mannerGarbage},
-		{name: "badgateway", manner: mannerBadGateway},
-		{name: "cut", manner: mannerCut},
-		{name: "unsubscribed", manner: mannerRefuse, code: 43101, lasting: true},
-		{name: "blocked", manner: mannerRefuse, code: 43004, lasting: true},
-		{name: "inactive", manner: mannerRefuse, code: 45015, lasting: true},
-		{name: "badopenid", manner: mannerRefuse, code: 40003, lasting: true},
-		{name: "risky", manner: mannerRisky, lasting: true},
+		{name: "busy", effect: effectRefuse, code: -1},
+		{name: "concurrent", effect: effectRefuse, code: 43108},
+		{name: "second", effect: effectRefuse, code: 44990},
+		{name: "minute", effect: effectRefuse, code: 45011},
+		{name: "day", effect: effectRefuse, code: 45009},
+		{name: "token", effect: effectRevoke, code: 40001},
+		{name: "slow", effect: effectSlow, lasting: true},
+		{name: "hang", effect: effectHang},
+		{name: "reset", effect: effectReset},
+		{name: "lost", effect: effectLost},
+		{name: "hangafter", effect: effectHangAfter},
+		{name: "garbage", effect: effectGarbage},
+		{name: "badgateway", effect: effectBadGateway},
+		{name: "cut", effect: effectCut},
+		{name: "unsubscribed", effect: effectRefuse, code: 43101, lasting: true},
+		{name: "blocked", effect: effectRefuse, code: 43004, lasting: true},
+		{name: "inactive", effect: effectRefuse, code: 45015, lasting: true},
+		{name: "badopenid", effect: effectRefuse, code: 40003, lasting: true},
+		{name: "risky", effect: effectRisky, lasting: true},
 	}
 }
 
@@ -103,13 +103,13 @@ func (s *Server) AddFault(f Fault) (int, error) {
 	case f.Name == "" && f.ErrCode == 0:
 		return 0, errors.New("sandbox: a fault needs a name or an errcode")
 	case f.Name == "":
-		row = faultRow{manner: mannerRefuse, code: f.ErrCode}
+		row = faultRow{effect: effectRefuse, code: f.ErrCode}
 	case !known:
 		return 0, fmt.Errorf("sandbox: no fault %q; there are %s", f.Name, strings.Join(FaultNames(), ", "))
 	case f.ErrCode != 0 || f.ErrMsg != "":
 		return 0, errors.New("sandbox: a fault has a name or an errcode, not both")
 	}
-	if f.Path != "" && !s.site.paths[f.Path] {
+	if f.Path != "" && !s.env.paths[f.Path] {
 		return 0, fmt.Errorf("sandbox: no endpoint %q", f.Path)
 	}
 	if f.Rate < 0 || f.Rate > 1 || f.Count < 0 {
@@ -154,16 +154,16 @@ func (s *Server) ClearFaults() {
 	s.state.rules = nil
 }
 
-// met is the fault that one call meets.
-type met struct {
+// activeFault is the fault that one call meets.
+type activeFault struct {
 	faultRow
 	label string // what the ledger shows
 	text  string // errmsg, where a rule gives one
 }
 
-func (s *Server) faultFor(x *exchange) met {
+func (s *Server) faultFor(x *exchange) activeFault {
 	if row, ok := s.namedFault(x); ok {
-		return met{faultRow: row, label: row.name}
+		return activeFault{faultRow: row, label: row.name}
 	}
 	st := s.state
 	for i, rule := range st.rules {
@@ -180,15 +180,15 @@ func (s *Server) faultFor(x *exchange) met {
 		if label == "" {
 			label = "errcode"
 		}
-		return met{faultRow: rule.row, label: label, text: rule.ErrMsg}
+		return activeFault{faultRow: rule.row, label: label, text: rule.ErrMsg}
 	}
-	return met{}
+	return activeFault{}
 }
 
 func (r *faultRule) matches(x *exchange) bool {
 	or := func(want, got string) bool { return want == "" || want == got }
 	reached := r.Path == x.row.path || r.Path == "" && (x.row.kind == kindMessage || x.row.kind == kindProduct)
-	return reached && or(r.App, x.account.id) && or(r.OpenID, x.openid()) && or(r.Template, x.template())
+	return reached && or(r.App, x.app.id) && or(r.OpenID, x.openid()) && or(r.Template, x.template())
 }
 
 // namedFault is the fault that the openid, or what stands in its place, asks for.
@@ -196,7 +196,7 @@ func (s *Server) namedFault(x *exchange) (faultRow, bool) {
 	if x.req == nil {
 		return faultRow{}, false
 	}
-	name, times, limited := splitFault(x.req.carrier())
+	name, times, limited := splitFault(x.req.faultSource())
 	row, ok := s.faults[name]
 	if !ok || row.lasting && !limited {
 		return row, ok
@@ -204,7 +204,7 @@ func (s *Server) namedFault(x *exchange) (faultRow, bool) {
 	if !limited {
 		times = 1
 	}
-	met := s.state.spoiled.add(s.hashOf(x.account.id, x.row.path, x.req.carrier()), false)
+	met := s.state.prefixFaultCalls.add(s.hashOf(x.app.id, x.row.path, x.req.faultSource()), false)
 	return row, int64(met.calls) <= int64(times)
 }
 

@@ -12,24 +12,24 @@ const maxDuplicates = 10_000
 
 // Call is one call that the sandbox was asked.
 type Call struct {
-	Seq       uint64        `json:"seq"` // 1 for the first
-	At        time.Time     `json:"at"`  // by the sandbox's clock
-	Took      time.Duration `json:"took_ns"`
-	App       string        `json:"app"` // "" where the token or app id was unknown
-	Path      string        `json:"path"`
-	OpenID    string        `json:"openid,omitempty"`
-	Template  string        `json:"template,omitempty"`
-	ErrCode   int           `json:"errcode"` // Unanswered where it was not accepted and nothing of WeChat's was answered
-	ErrMsg    string        `json:"errmsg,omitempty"`
-	MsgID     int64         `json:"msgid,omitempty,string"`
-	Delivered bool          `json:"delivered"`         // accepted with effect: the message arrives, the link exists
-	Repeated  bool          `json:"repeated"`          // answered ok, and kept from arriving twice by its client_msg_id
-	Answered  bool          `json:"answered"`          // a whole answer was written
-	Fault     string        `json:"fault,omitempty"`   // the fault that it met
-	Escaped   bool          `json:"escaped,omitempty"` // its body holds \uXXXX escapes
-	Size      int           `json:"size"`              // bytes of the body
-	Body      []byte        `json:"-"`                 // its first 4 KiB; nothing of calls that carry a secret
-	caller    string        // the address that the call came from
+	Seq        uint64        `json:"seq"` // 1 for the first
+	At         time.Time     `json:"at"`  // by the sandbox's clock
+	Took       time.Duration `json:"took_ns"`
+	App        string        `json:"app"` // "" where the token or app id was unknown
+	Path       string        `json:"path"`
+	OpenID     string        `json:"openid,omitempty"`
+	Template   string        `json:"template,omitempty"`
+	ErrCode    int           `json:"errcode"` // Unanswered where it was not accepted and nothing of WeChat's was answered
+	ErrMsg     string        `json:"errmsg,omitempty"`
+	MsgID      int64         `json:"msgid,omitempty,string"`
+	Delivered  bool          `json:"delivered"`         // accepted with effect: the message arrives, the link exists
+	Repeated   bool          `json:"repeated"`          // answered ok, and kept from arriving twice by its client_msg_id
+	Answered   bool          `json:"answered"`          // a whole answer was written
+	Fault      string        `json:"fault,omitempty"`   // the fault that it met
+	Escaped    bool          `json:"escaped,omitempty"` // its body holds \uXXXX escapes
+	Size       int           `json:"size"`              // bytes of the body
+	Body       []byte        `json:"-"`                 // its first 4 KiB; nothing of calls that carry a secret
+	remoteAddr string        // the address that the call came from
 }
 
 // Filter chooses calls; empty fields choose all.
@@ -72,42 +72,42 @@ type outcome struct {
 	errcode   int
 }
 
-// ledger remembers: counters for ever, tallies of the latest messages, and a ring of the latest calls.
-type ledger struct {
-	keep       int
+// callLog remembers: counters for ever, tallies of the latest messages, and a ring of the latest calls.
+type callLog struct {
+	capacity   int
 	ring       []Call
-	entered    uint64            // calls so far; call n stands at ring[(n-1) % keep]
-	places     map[uint64]uint64 // of calls that wait for their answer: serial to n
+	total      uint64            // calls so far; call n stands at ring[(n-1) % keep]
+	pending    map[uint64]uint64 // of calls that wait for their answer: serial to n
 	counts     map[outcome]*Tally
-	people     *tallies // calls and deliveries by (app, openid), and by that with the path or template
-	messages   *tallies // deliveries by app, path and body
+	recipients *recentCounts // calls and deliveries by (app, openid), and by that with the path or template
+	messages   *recentCounts // deliveries by app, path and body
 	duplicates map[uint64]*Duplicate
 }
 
-func newLedger(opts Options) *ledger {
-	return &ledger{
-		keep:       opts.KeepCalls,
-		places:     map[uint64]uint64{},
+func newCallLog(opts Options) *callLog {
+	return &callLog{
+		capacity:   opts.KeepCalls,
+		pending:    map[uint64]uint64{},
 		counts:     map[outcome]*Tally{},
-		people:     newTallies(3 * opts.KeepMessages),
-		messages:   newTallies(opts.KeepMessages),
+		recipients: newRecentCounts(3 * opts.KeepMessages),
+		messages:   newRecentCounts(opts.KeepMessages),
 		duplicates: map[uint64]*Duplicate{},
 	}
 }
 
-// enter writes a judged call down. The caller holds s.mu.
-func (l *ledger) enter(s *Server, x *exchange) {
+// record writes a judged call down. The caller holds s.mu.
+func (l *callLog) record(s *Server, x *exchange) {
 	c := Call{
 		At: x.at, Path: x.path, OpenID: x.openid(), Template: x.template(), Fault: x.fault.label, MsgID: x.msgID,
-		caller:    x.remote,
-		Delivered: x.accepted && !x.repeated && x.row.kind >= kindMessage, Repeated: x.repeated, Size: len(x.body),
+		remoteAddr: x.remote,
+		Delivered:  x.accepted && !x.repeated && x.row.kind >= kindMessage, Repeated: x.repeated, Size: len(x.body),
 	}
-	if x.account != nil {
-		c.App = x.account.id
+	if x.app != nil {
+		c.App = x.app.id
 	}
 	switch {
-	case x.no != nil:
-		c.ErrCode, c.ErrMsg = x.no.code, x.no.msg
+	case x.refusal != nil:
+		c.ErrCode, c.ErrMsg = x.refusal.code, x.refusal.msg
 	case !x.accepted:
 		c.ErrCode = Unanswered
 	}
@@ -116,14 +116,14 @@ func (l *ledger) enter(s *Server, x *exchange) {
 		c.Escaped = !upload && escaped(x.body)
 	}
 	l.count(outcome{c.App, x.row.path, c.ErrCode}, c.Delivered)
-	l.person(s, &c)
+	l.countRecipient(s, &c)
 	if c.Delivered && x.row.kind == kindMessage {
-		l.message(s.hashOf(c.App, c.Path, string(x.body)), &c)
+		l.countMessage(s.hashOf(c.App, c.Path, string(x.body)), &c)
 	}
-	l.store(x.serial, c)
+	l.add(x.serial, c)
 }
 
-func (l *ledger) count(key outcome, delivered bool) {
+func (l *callLog) count(key outcome, delivered bool) {
 	t := l.counts[key]
 	if t == nil {
 		t = &Tally{}
@@ -135,18 +135,18 @@ func (l *ledger) count(key outcome, delivered bool) {
 	}
 }
 
-func (l *ledger) person(s *Server, c *Call) {
+func (l *callLog) countRecipient(s *Server, c *Call) {
 	if c.App == "" || c.OpenID == "" {
 		return
 	}
-	l.people.add(s.hashOf(c.App, c.OpenID, ""), c.Delivered)
-	l.people.add(s.hashOf(c.App, c.OpenID, c.Path), c.Delivered)
+	l.recipients.add(s.hashOf(c.App, c.OpenID, ""), c.Delivered)
+	l.recipients.add(s.hashOf(c.App, c.OpenID, c.Path), c.Delivered)
 	if c.Template != "" {
-		l.people.add(s.hashOf(c.App, c.OpenID, c.Template), c.Delivered)
+		l.recipients.add(s.hashOf(c.App, c.OpenID, c.Template), c.Delivered)
 	}
 }
 
-func (l *ledger) message(key uint64, c *Call) {
+func (l *callLog) countMessage(key uint64, c *Call) {
 	times := int(l.messages.add(key, true).delivered)
 	if times < 2 {
 		return
@@ -158,30 +158,30 @@ func (l *ledger) message(key uint64, c *Call) {
 	}
 }
 
-func (l *ledger) store(serial uint64, c Call) {
-	l.entered++
-	c.Seq = l.entered
-	l.places[serial] = c.Seq
-	if len(l.ring) < l.keep {
+func (l *callLog) add(serial uint64, c Call) {
+	l.total++
+	c.Seq = l.total
+	l.pending[serial] = c.Seq
+	if len(l.ring) < l.capacity {
 		l.ring = append(l.ring, c)
 		return
 	}
-	l.ring[l.place(c.Seq)] = c
+	l.ring[l.slot(c.Seq)] = c
 }
 
-func (l *ledger) place(n uint64) int { return int((n - 1) % uint64(l.keep)) } //nolint:gosec // keep is positive
+func (l *callLog) slot(n uint64) int { return int((n - 1) % uint64(l.capacity)) } //nolint:gosec // keep is positive
 
-// settle ends a call's wait for its answer, and notes whether there was a whole one; later words about it do not count.
-func (s *Server) settle(x *exchange, took time.Duration, answered bool) {
+// recordAnswer ends a call's wait for its answer, and notes whether there was a whole one; later words about it do not count.
+func (s *Server) recordAnswer(x *exchange, took time.Duration, answered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.state.ledger
-	n, ok := l.places[x.serial]
+	l := s.state.log
+	n, ok := l.pending[x.serial]
 	if !ok {
 		return // settled, or a Reset came between
 	}
-	delete(l.places, x.serial)
-	if c := &l.ring[l.place(n)]; c.Seq == n {
+	delete(l.pending, x.serial)
+	if c := &l.ring[l.slot(n)]; c.Seq == n {
 		c.Answered, c.Took = answered, took
 	}
 }
@@ -190,10 +190,10 @@ func (s *Server) settle(x *exchange, took time.Duration, answered bool) {
 func (s *Server) Calls(f Filter) []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.state.ledger
+	l := s.state.log
 	var list []Call
-	for n := l.entered - uint64(len(l.ring)) + 1; n <= l.entered; n++ {
-		if c := &l.ring[l.place(n)]; f.matches(c) {
+	for n := l.total - uint64(len(l.ring)) + 1; n <= l.total; n++ {
+		if c := &l.ring[l.slot(n)]; f.matches(c) {
 			list = append(list, *c)
 		}
 	}
@@ -223,8 +223,8 @@ func (s *Server) Count(f Filter) int {
 func (s *Server) Counts() []Count {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]Count, 0, len(s.state.ledger.counts))
-	for key, t := range s.state.ledger.counts {
+	list := make([]Count, 0, len(s.state.log.counts))
+	for key, t := range s.state.log.counts {
 		list = append(list, Count{App: key.app, Path: key.path, ErrCode: key.errcode, Tally: *t})
 	}
 	slices.SortFunc(list, func(a, b Count) int {
@@ -238,7 +238,7 @@ func (s *Server) Counts() []Count {
 func (s *Server) Tally(app, openid, target string) Tally {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.state.ledger.people.get(s.hashOf(app, openid, target))
+	c := s.state.log.recipients.get(s.hashOf(app, openid, target))
 	return Tally{Calls: int(c.calls), Delivered: int(c.delivered)}
 }
 
@@ -252,8 +252,8 @@ func (s *Server) Delivered(app, openid, target string) int {
 func (s *Server) Duplicates() []Duplicate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]Duplicate, 0, len(s.state.ledger.duplicates))
-	for _, d := range s.state.ledger.duplicates {
+	list := make([]Duplicate, 0, len(s.state.log.duplicates))
+	for _, d := range s.state.log.duplicates {
 		list = append(list, *d)
 	}
 	slices.SortFunc(list, func(a, b Duplicate) int {
@@ -267,8 +267,8 @@ func (s *Server) Duplicates() []Duplicate {
 func (s *Server) Peak(app, path string) Peak {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a := s.state.accounts[app]; a != nil && a.arrived[path] != nil {
-		return a.arrived[path].peak
+	if a := s.state.apps[app]; a != nil && a.callWindows[path] != nil {
+		return a.callWindows[path].peak
 	}
 	return Peak{}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestLedgerAnswersQuestions(t *testing.T) {
+func TestCallLogQueries(t *testing.T) {
 	s := New(Options{KeepCalls: 4})
 	for i := range 3 {
 		post(t, s, pathSubscribe, goodBody(pathSubscribe, fmt.Sprintf("o%d", i)))
@@ -54,8 +54,8 @@ func TestLedgerAnswersQuestions(t *testing.T) {
 	}
 }
 
-func TestTalliesForgetTheOldest(t *testing.T) {
-	tallies := newTallies(10)
+func TestRecentCountsForgetTheOldest(t *testing.T) {
+	tallies := newRecentCounts(10)
 	for key := range uint64(100) {
 		tallies.add(key, true)
 		if key%2 == 0 {
@@ -70,7 +70,7 @@ func TestTalliesForgetTheOldest(t *testing.T) {
 	}
 }
 
-func TestSentMessagesForgetThemselves(t *testing.T) {
+func TestSentMessagesExpire(t *testing.T) {
 	var m sentMessages
 	at := newClock().Now()
 	for key := range uint64(10_000) {
@@ -99,7 +99,7 @@ func TestManyCalls(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc) //nolint:gosec // no heap is that large
 	}
-	before, begun := heap(), time.Now()
+	before, started := heap(), time.Now()
 	const callers = 16
 	var group sync.WaitGroup
 	for c := range callers {
@@ -112,7 +112,7 @@ func TestManyCalls(t *testing.T) {
 		})
 	}
 	group.Wait()
-	t.Logf("%d calls in %v, %d KB more", calls, time.Since(begun), (heap()-before)/1024)
+	t.Logf("%d calls in %v, %d KB more", calls, time.Since(started), (heap()-before)/1024)
 	if n := s.Count(Filter{Path: pathSubscribe, Delivered: true}); n != calls || len(s.Duplicates()) != 0 {
 		t.Errorf("%d of %d delivered, %d twice", n, calls, len(s.Duplicates()))
 	}

@@ -50,9 +50,9 @@ type target struct {
 	EnvVersion string `json:"env_version"`
 }
 
-func (t target) check(v *site) *refusal {
+func (t target) check(env *checkEnv) *refusal {
 	switch {
-	case strings.Contains(t.Path, "?"), !v.hasPage(t.Path):
+	case strings.Contains(t.Path, "?"), !env.hasPage(t.Path):
 		return refuse(40165)
 	case len(t.Query) > longestQuery, strings.Trim(t.Query, queryLetters) != "":
 		return refuse(40212)
@@ -70,13 +70,13 @@ type schemeRequest struct {
 	Jump target `json:"jump_wxa"`
 }
 
-func (q *schemeRequest) carrier() string { return q.Jump.Query }
+func (q *schemeRequest) faultSource() string { return q.Jump.Query }
 
-func (q *schemeRequest) check(v *site) *refusal {
-	if no := q.Jump.check(v); no != nil {
-		return no
+func (q *schemeRequest) check(env *checkEnv) *refusal {
+	if refused := q.Jump.check(env); refused != nil {
+		return refused
 	}
-	return q.expiry.check(v.now())
+	return q.expiry.check(env.now())
 }
 
 // urlLinkRequest is the body of generate_urllink.
@@ -87,13 +87,13 @@ type urlLinkRequest struct {
 	target
 }
 
-func (q *urlLinkRequest) carrier() string { return q.Query }
+func (q *urlLinkRequest) faultSource() string { return q.Query }
 
-func (q *urlLinkRequest) check(v *site) *refusal {
-	if no := q.target.check(v); no != nil {
-		return no
+func (q *urlLinkRequest) check(env *checkEnv) *refusal {
+	if refused := q.target.check(env); refused != nil {
+		return refused
 	}
-	return q.expiry.check(v.now())
+	return q.expiry.check(env.now())
 }
 
 func answerScheme(_ *Server, x *exchange) reply {
@@ -119,13 +119,13 @@ type nfcRequest struct {
 	SN      string `json:"sn"`
 }
 
-func (q *nfcRequest) carrier() string { return q.Jump.Query }
+func (q *nfcRequest) faultSource() string { return q.Jump.Query }
 
-func (q *nfcRequest) check(v *site) *refusal {
+func (q *nfcRequest) check(env *checkEnv) *refusal {
 	if q.ModelID == "" {
 		return refuse(9800003)
 	}
-	return q.Jump.check(v)
+	return q.Jump.check(env)
 }
 
 // shortLinkRequest is the body of genwxashortlink.
@@ -137,10 +137,10 @@ type shortLinkRequest struct {
 	Permanent bool   `json:"is_permanent"`
 }
 
-func (q *shortLinkRequest) carrier() string { return queryFault(q.PageURL) }
+func (q *shortLinkRequest) faultSource() string { return queryFault(q.PageURL) }
 
-func (q *shortLinkRequest) check(v *site) *refusal {
-	if q.PageURL == "" || utf8.RuneCountInString(q.PageURL) > longestPath || !v.hasPage(q.PageURL) {
+func (q *shortLinkRequest) check(env *checkEnv) *refusal {
+	if q.PageURL == "" || utf8.RuneCountInString(q.PageURL) > longestPath || !env.hasPage(q.PageURL) {
 		return refuse(40066)
 	}
 	return nil
@@ -152,8 +152,8 @@ func grantShortLink(s *Server, x *exchange) *refusal {
 	if !q.Permanent {
 		return nil
 	}
-	_, no := s.limits.takeTotal(x.account, x.row.path, s.hashOf(q.PageURL, q.PageTitle))
-	return no
+	_, refused := s.limits.countTotal(x.app, x.row.path, s.hashOf(q.PageURL, q.PageTitle))
+	return refused
 }
 
 func answerShortLink(_ *Server, x *exchange) reply {

@@ -20,7 +20,7 @@ const (
 	lastRoom     = 3 // rooms are numbered from 1
 )
 
-func (q *liveRequest) check(*site) *refusal {
+func (q *liveRequest) check(*checkEnv) *refusal {
 	switch {
 	case q.Start == nil, q.Limit == nil:
 		return refuse(47001)

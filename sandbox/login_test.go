@@ -14,7 +14,7 @@ type session struct {
 
 func login(t *testing.T, s *Server, code string) (session, answer) {
 	t.Helper()
-	a := ask(t, s, "GET", pathSession+loginQuery(code), "")
+	a := do(t, s, "GET", pathSession+loginQuery(code), "")
 	var got session
 	if err := json.Unmarshal([]byte(a.raw), &got); err != nil {
 		t.Fatalf("%s: %v", a.raw, err)
@@ -47,7 +47,7 @@ func TestSession(t *testing.T) {
 		"?grant_type=authorization_code&appid=" + testApp + "&secret=" + testSecret:                   41008,
 		"?js_code=%E6%B1%89&grant_type=authorization_code&appid=" + testApp + "&secret=" + testSecret: 40029,
 	} {
-		if a := ask(t, s, "GET", pathSession+query, ""); a.ErrCode != code {
+		if a := do(t, s, "GET", pathSession+query, ""); a.ErrCode != code {
 			t.Errorf("%s: %s, want %d", query, a.raw, code)
 		}
 	}
@@ -58,7 +58,7 @@ func TestSession(t *testing.T) {
 }
 
 // A fault stands at the start of the code; a login that was lost on its way back has used its code up.
-func TestFaultsOfLogins(t *testing.T) {
+func TestLoginFaults(t *testing.T) {
 	s := New(Options{})
 	if _, a := login(t, s, "busy-c1"); a.ErrCode != -1 {
 		t.Errorf("busy: %s", a.raw)
@@ -117,7 +117,7 @@ func TestSecretsAreNotKept(t *testing.T) {
 		if body == "" {
 			query = "?appid=" + testApp + "&appsecret=" + testSecret
 		}
-		if a := ask(t, s, "POST", pathClearQuotaV2+query, body); a.ErrCode != 0 {
+		if a := do(t, s, "POST", pathClearQuotaV2+query, body); a.ErrCode != 0 {
 			t.Errorf("clearing by %q%q: %s", query, body, a.raw)
 		}
 	}
@@ -134,7 +134,7 @@ func TestClearQuotaWithSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := func() int {
-		return ask(t, s, "GET", pathToken+"?grant_type=client_credential&appid="+testApp+"&secret="+testSecret, "").ErrCode
+		return do(t, s, "GET", pathToken+"?grant_type=client_credential&appid="+testApp+"&secret="+testSecret, "").ErrCode
 	}
 	if got := token(); got != 45009 {
 		t.Fatalf("token: %d", got)
@@ -145,11 +145,11 @@ func TestClearQuotaWithSecret(t *testing.T) {
 		"?appid=" + testApp:                      41004,
 		"":                                       41002,
 	} {
-		if a := ask(t, s, "POST", pathClearQuotaV2+query, ""); a.ErrCode != code {
+		if a := do(t, s, "POST", pathClearQuotaV2+query, ""); a.ErrCode != code {
 			t.Errorf("%q: %s, want %d", query, a.raw, code)
 		}
 	}
-	if a := ask(t, s, "POST", pathClearQuotaV2+"?appid="+testApp+"&appsecret="+testSecret, ""); a.ErrCode != 0 {
+	if a := do(t, s, "POST", pathClearQuotaV2+"?appid="+testApp+"&appsecret="+testSecret, ""); a.ErrCode != 0 {
 		t.Errorf("clearing: %s", a.raw)
 	}
 	if got := token(); got != 0 {

@@ -18,9 +18,9 @@ type addressed struct {
 	ToUser string `json:"touser"`
 }
 
-func (m *addressed) receiver() string { return m.ToUser }
-func (m *addressed) template() string { return "" }
-func (m *addressed) carrier() string  { return m.ToUser }
+func (m *addressed) receiver() string    { return m.ToUser }
+func (m *addressed) template() string    { return "" }
+func (m *addressed) faultSource() string { return m.ToUser }
 
 func validOpenID(openid string) bool {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -65,15 +65,17 @@ type program struct {
 	PagePath string `json:"pagepath"`
 }
 
-func (m *subscribeRequest) check(v *site) *refusal { return m.checkWith(v, v.hasPage(m.Page)) }
+func (m *subscribeRequest) check(env *checkEnv) *refusal {
+	return m.checkWith(env, env.hasPage(m.Page))
+}
 
 // bizRequest is the body of subscribe/bizsend, whose page is a web page: what it opens in a mini program stands in
 // miniprogram.
 // Source: https://developers.weixin.qq.com/doc/service/api/notify/notify/api_sendnewsubscribemsg.html
 type bizRequest struct{ subscribeRequest }
 
-func (m *bizRequest) check(v *site) *refusal {
-	return m.checkWith(v, webAddress(m.Page) || v.hasPage(m.Page))
+func (m *bizRequest) check(env *checkEnv) *refusal {
+	return m.checkWith(env, webAddress(m.Page) || env.hasPage(m.Page))
 }
 
 // webAddress tells whether a text is the address of a web page.
@@ -83,9 +85,9 @@ func webAddress(text string) bool {
 }
 
 // checkWith checks all of a message; goodPage tells what is known about its page.
-func (m *subscribeRequest) checkWith(v *site, goodPage bool) *refusal {
-	if no := m.checkAddress(); no != nil {
-		return no
+func (m *subscribeRequest) checkWith(env *checkEnv, goodPage bool) *refusal {
+	if refused := m.checkAddress(); refused != nil {
+		return refused
 	}
 	if !goodPage {
 		return refuse(41030)
@@ -96,11 +98,11 @@ func (m *subscribeRequest) checkWith(v *site, goodPage bool) *refusal {
 	if !oneOf(m.Lang, "", "zh_CN", "en_US", "zh_HK", "zh_TW") {
 		return &refusal{47003, "argument invalid! lang invalid"}
 	}
-	return v.values.checkData(m.Data, valueFaults{"argument invalid! data.%s.value is emtpy", "argument invalid! data.%s.value invalid"})
+	return env.values.checkData(m.Data, valueFaults{"argument invalid! data.%s.value is emtpy", "argument invalid! data.%s.value invalid"})
 }
 
 // hasPage tells whether a page, given with or without a leading slash and parameters, is in the released mini program.
-func (v *site) hasPage(page string) bool {
+func (env *checkEnv) hasPage(page string) bool {
 	if page == "" {
 		return true
 	}
@@ -108,7 +110,7 @@ func (v *site) hasPage(page string) bool {
 	if path == "" || strings.ContainsAny(path, " \t\r\n") || strings.Contains(path, "://") {
 		return false
 	}
-	return v.pages == nil || v.pages[path]
+	return env.pages == nil || env.pages[path]
 }
 
 func oneOf(value string, words ...string) bool {
@@ -129,14 +131,14 @@ type templateRequest struct {
 	ClientMsgID string   `json:"client_msg_id"`
 }
 
-func (m *templateRequest) check(v *site) *refusal {
-	if no := m.checkAddress(); no != nil {
-		return no
+func (m *templateRequest) check(env *checkEnv) *refusal {
+	if refused := m.checkAddress(); refused != nil {
+		return refused
 	}
 	if m.MiniProgram != nil && m.MiniProgram.AppID != "" && !strings.HasPrefix(m.MiniProgram.AppID, "wx") {
 		return refuse(40013)
 	}
-	return v.values.checkData(m.Data, valueFaults{"data format error, %s.DATA is emtpy", "data format error, %s.DATA is invalid"})
+	return env.values.checkData(m.Data, valueFaults{"data format error, %s.DATA is emtpy", "data format error, %s.DATA is invalid"})
 }
 
 // customRequest is the body of custom/send.
@@ -179,7 +181,7 @@ type media struct {
 	MediaID string `json:"media_id"`
 }
 
-func (m *customRequest) check(*site) *refusal {
+func (m *customRequest) check(*checkEnv) *refusal {
 	if !validOpenID(m.ToUser) {
 		return refuse(40003)
 	}
@@ -234,9 +236,9 @@ type uniformRequest struct {
 	} `json:"mp_template_msg"`
 }
 
-func (m *uniformRequest) check(v *site) *refusal {
+func (m *uniformRequest) check(env *checkEnv) *refusal {
 	switch {
-	case !v.allowUniform:
+	case !env.allowUniform:
 		return refuse(45109)
 	case !validOpenID(m.ToUser):
 		return refuse(40003)
@@ -253,7 +255,7 @@ func (m *uniformRequest) check(v *site) *refusal {
 // grantMessage spends a credit, keeps a second message of one client_msg_id away, and gives the message its id.
 func grantMessage(s *Server, x *exchange) *refusal {
 	if m, ok := x.req.(*templateRequest); ok && m.ClientMsgID != "" {
-		key := s.hashOf(x.account.id, m.ToUser, m.ClientMsgID)
+		key := s.hashOf(x.app.id, m.ToUser, m.ClientMsgID)
 		sent, repeated := s.state.sent.find(key, x.at)
 		if repeated {
 			x.repeated, x.msgID = true, sent.msgID
@@ -269,7 +271,7 @@ func grantMessage(s *Server, x *exchange) *refusal {
 }
 
 func (s *Server) spendCredit(x *exchange) bool {
-	key := s.hashOf(x.account.id, x.openid(), x.template())
+	key := s.hashOf(x.app.id, x.openid(), x.template())
 	left, known := s.state.credits[key]
 	switch {
 	case !known && s.opts.Credits <= 0, known && left < 0:

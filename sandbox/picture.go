@@ -25,25 +25,25 @@ const keptPictures = 64
 // call. What a code leads to stands in its comment, so that a test can tell whose code it holds.
 type pictures struct {
 	mu    sync.Mutex
-	drawn map[look][]byte
+	drawn map[pictureFormat][]byte
 }
 
-// look is what two codes that look the same have in common.
-type look struct {
+// pictureFormat is what two codes that look the same have in common.
+type pictureFormat struct {
 	width       int
 	transparent bool
 }
 
 // draw is a JPEG, or a PNG where the code has no ground.
 func (p *pictures) draw(of picture) []byte {
-	form := look{of.width(), of.transparent()}
+	form := pictureFormat{of.width(), of.transparent()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	plain, ok := p.drawn[form]
 	if !ok {
 		plain = form.draw()
 		if p.drawn == nil {
-			p.drawn = map[look][]byte{}
+			p.drawn = map[pictureFormat][]byte{}
 		}
 		if len(p.drawn) < keptPictures {
 			p.drawn[form] = plain
@@ -57,7 +57,7 @@ func (p *pictures) draw(of picture) []byte {
 }
 
 // draw is an image that looks like a QR code, and is none.
-func (l look) draw() []byte {
+func (l pictureFormat) draw() []byte {
 	bounds := image.Rect(0, 0, l.width, l.width)
 	var buf bytes.Buffer
 	var err error
@@ -77,7 +77,7 @@ func (l look) draw() []byte {
 }
 
 // paint sets each pixel to the value of a light or a dark field.
-func (l look) paint(pixels []uint8, shades [2]uint8) {
+func (l pictureFormat) paint(pixels []uint8, shades [2]uint8) {
 	for y := range l.width {
 		for x := range l.width {
 			pixels[y*l.width+x] = shades[module(x*modules/l.width, y*modules/l.width)]

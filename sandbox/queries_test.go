@@ -41,25 +41,25 @@ func TestRequestIDs(t *testing.T) {
 	if a, _ := ask(rid); a.ErrCode != 76004 {
 		t.Errorf("a rid of last week: %s", a.raw)
 	}
-	elsewhere := askAs(t, s, "wxffffffffffffffff", pathTemplate, body)
+	elsewhere := postAs(t, s, "wxffffffffffffffff", pathTemplate, body)
 	_, rid, _ = strings.Cut(elsewhere.ErrMsg, " rid: ")
 	if a, _ := ask(rid); a.ErrCode != 76003 {
 		t.Errorf("a rid of another app: %s", a.raw)
 	}
 }
 
-// askAs calls an endpoint as another app.
-func askAs(t *testing.T, s *Server, app, path, body string) answer {
+// postAs calls an endpoint as another app.
+func postAs(t *testing.T, s *Server, app, path, body string) answer {
 	t.Helper()
-	token := ask(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"`+app+`","secret":"x"}`).Token
-	return ask(t, s, s.rows[path].method, path+"?access_token="+token, body)
+	token := do(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"`+app+`","secret":"x"}`).Token
+	return do(t, s, s.rows[path].method, path+"?access_token="+token, body)
 }
 
 func TestTemplateList(t *testing.T) {
 	s := New(Options{})
 	list := func(app string) (ids []string) {
 		t.Helper()
-		a := askAs(t, s, app, pathTemplates, "")
+		a := postAs(t, s, app, pathTemplates, "")
 		var got struct {
 			Data []privateTemplate `json:"data"`
 		}
@@ -83,7 +83,7 @@ func TestTemplateList(t *testing.T) {
 	}
 }
 
-func TestFiguresAndRoomsRefused(t *testing.T) {
+func TestInvalidDatacubeAndLiveRequests(t *testing.T) {
 	clock := newClock() // 1 December 2026
 	for body, want := range map[string]struct{ trend, portrait int }{
 		`{"begin_date":"20261130","end_date":"20261130"}`:   {0, 0},

@@ -16,13 +16,13 @@ type quotaRequest struct {
 	CGIPath string `json:"cgi_path"`
 }
 
-func (q *quotaRequest) check(v *site) *refusal {
+func (q *quotaRequest) check(env *checkEnv) *refusal {
 	switch {
 	case strings.Contains(q.CGIPath, "://"):
 		return refuse(76003)
 	case strings.HasPrefix(q.CGIPath, "/sns/"):
 		return refuse(76022)
-	case !v.paths[q.CGIPath]:
+	case !env.paths[q.CGIPath]:
 		return refuse(76021)
 	}
 	return nil
@@ -50,7 +50,7 @@ func grantQuota(s *Server, x *exchange) *refusal {
 	q, _ := x.req.(*quotaRequest)
 	x.quota.ErrMsg = "ok"
 	for _, row := range s.limits.byPath[q.CGIPath] {
-		u := x.account.usageOf(row.name)
+		u := x.app.usageOf(row.name)
 		if row.limit.PerDay > 0 {
 			x.quota.Quota.DailyLimit, x.quota.Quota.Used = row.limit.PerDay, u.usedOn(shanghaiDay(x.at))
 			x.quota.Quota.Remain = max(0, x.quota.Quota.DailyLimit-x.quota.Quota.Used)
@@ -73,7 +73,7 @@ type clearRequest struct {
 	AppID string `json:"appid"`
 }
 
-func (*clearRequest) check(*site) *refusal { return nil }
+func (*clearRequest) check(*checkEnv) *refusal { return nil }
 
 // clearSecretRequest does the same with the app secret, for an app that has used up its calls for tokens.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_clearquotabyappsecret.html
@@ -94,7 +94,7 @@ func decodeClearSecret(r *http.Request, body []byte) (request, *refusal) {
 }
 
 func grantClear(_ *Server, x *exchange) *refusal {
-	a := x.account
+	a := x.app
 	if q, ok := x.req.(*clearRequest); ok && q.AppID != a.id {
 		return refuse(40013)
 	}

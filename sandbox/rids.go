@@ -19,8 +19,8 @@ type ridRequest struct {
 	RID string `json:"rid"`
 }
 
-func (q *ridRequest) check(v *site) *refusal {
-	if !v.rid.MatchString(q.RID) {
+func (q *ridRequest) check(env *checkEnv) *refusal {
+	if !env.rid.MatchString(q.RID) {
 		return refuse(76002)
 	}
 	return nil
@@ -39,16 +39,16 @@ func grantRID(s *Server, x *exchange) *refusal {
 	if x.at.Sub(time.Unix(seconds, 0)) > ridLife {
 		return refuse(76004)
 	}
-	ring := s.state.ledger.ring
+	ring := s.state.log.ring
 	for i := range ring {
 		if !strings.HasSuffix(ring[i].ErrMsg, q.RID) {
 			continue
 		}
-		if ring[i].App != x.account.id {
+		if ring[i].App != x.app.id {
 			return &refusal{76003, "could not query this rid"}
 		}
 		found := ring[i]
-		x.found = &found
+		x.foundCall = &found
 		return nil
 	}
 	return refuse(76001)
@@ -65,10 +65,10 @@ type ridFigures struct {
 }
 
 func answerRID(_ *Server, x *exchange) reply {
-	c := x.found
-	ip, _, err := net.SplitHostPort(c.caller)
+	c := x.foundCall
+	ip, _, err := net.SplitHostPort(c.remoteAddr)
 	if err != nil {
-		ip = c.caller
+		ip = c.remoteAddr
 	}
 	answered, err := json.Marshal(plainAnswer{c.ErrCode, c.ErrMsg})
 	if err != nil {

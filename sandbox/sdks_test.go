@@ -116,7 +116,7 @@ func TestRequestsWithoutLength(t *testing.T) {
 }
 
 // sdkSend sends a request with the sandbox's token; a length of -1 makes it chunked.
-func (o *overTheWire) sdkSend(t *testing.T, q sdkRequest, length int64) answer {
+func (o *startedSandbox) sdkSend(t *testing.T, q sdkRequest, length int64) answer {
 	t.Helper()
 	path, query, _ := strings.Cut(q.path, "?")
 	if query == "" {
@@ -138,5 +138,5 @@ func (o *overTheWire) sdkSend(t *testing.T, q sdkRequest, length int64) answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return read(t, res)
+	return readAnswer(t, res)
 }

@@ -20,8 +20,8 @@ type Server struct {
 	opts    Options
 	rows    map[string]*endpoint
 	faults  map[string]faultRow
-	limits  limitBook
-	site    *site
+	limits  limitTable
+	env     *checkEnv
 	control http.Handler
 	seed    maphash.Seed
 
@@ -32,8 +32,8 @@ type Server struct {
 	serial uint64 // of calls; goes on over a Reset
 }
 
-// site is what the checks of bodies go by.
-type site struct {
+// checkEnv is what the checks of bodies go by.
+type checkEnv struct {
 	now          func() time.Time
 	pages        map[string]bool // nil: every page exists
 	paths        map[string]bool // the endpoints
@@ -44,48 +44,48 @@ type site struct {
 
 // state is what a Reset forgets.
 type state struct {
-	accounts map[string]*account
-	tokens   map[string]*token
-	blocked  map[string]bool // callers of these apps; "" is all
-	latency  time.Duration
-	random   *rand.Rand
-	rules    []*faultRule
-	lastRule int
-	spoiled  *tallies            // calls that met a fault by a prefix
-	sending  map[uint64]struct{} // openids that are being sent to
-	credits  map[uint64]int      // subscriptions left, of those that were set or touched
-	sent     sentMessages
-	spent    sentMessages // codes of logins and phone numbers, which are good once; WeChat's die after five minutes
-	ledger   *ledger
+	apps             map[string]*appState
+	tokens           map[string]*token
+	blocked          map[string]bool // callers of these apps; "" is all
+	latency          time.Duration
+	random           *rand.Rand
+	rules            []*faultRule
+	lastRule         int
+	prefixFaultCalls *recentCounts       // calls that met a fault by a prefix
+	sendingTo        map[uint64]struct{} // openids that are being sent to
+	credits          map[uint64]int      // subscriptions left, of those that were set or touched
+	sent             sentMessages
+	redeemedCodes    sentMessages // codes of logins and phone numbers, which are good once; WeChat's die after five minutes
+	log              *callLog
 }
 
-// account is one app.
-type account struct {
-	id         string
-	tokens     tokenShelf
-	usage      map[string]*usage // by limit row
-	arrived    map[string]*slide // by path
-	clearMonth string            // the month that clears belongs to
-	clears     int
+// appState is one app.
+type appState struct {
+	id          string
+	tokens      appTokens
+	usage       map[string]*usage         // by limit row
+	callWindows map[string]*slidingWindow // by path
+	clearMonth  string                    // the month that clears belongs to
+	clears      int
 }
 
-// maxAccounts bounds what callers with invented app ids can make the sandbox remember.
-const maxAccounts = 1000
+// maxApps bounds what callers with invented app ids can make the sandbox remember.
+const maxApps = 1000
 
 // New makes a sandbox; it does no I/O.
 func New(opts Options) *Server {
 	opts = opts.withDefaults()
-	s := &Server{opts: opts, rows: map[string]*endpoint{}, faults: map[string]faultRow{}, limits: newLimitBook(opts), seed: maphash.MakeSeed()}
-	s.site = &site{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules(), rid: newRIDPattern()}
+	s := &Server{opts: opts, rows: map[string]*endpoint{}, faults: map[string]faultRow{}, limits: newLimitTable(opts), seed: maphash.MakeSeed()}
+	s.env = &checkEnv{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules(), rid: newRIDPattern()}
 	if opts.Pages != nil {
-		s.site.pages = map[string]bool{}
+		s.env.pages = map[string]bool{}
 		for _, page := range opts.Pages {
-			s.site.pages[strings.TrimPrefix(page, "/")] = true
+			s.env.pages[strings.TrimPrefix(page, "/")] = true
 		}
 	}
 	for _, row := range endpoints() {
 		s.rows[row.path] = &row
-		s.site.paths[row.path] = true
+		s.env.paths[row.path] = true
 	}
 	for _, row := range faultRows() {
 		s.faults[row.name] = row
@@ -97,15 +97,15 @@ func New(opts Options) *Server {
 
 func newState(opts Options) *state {
 	return &state{
-		accounts: map[string]*account{},
-		tokens:   map[string]*token{},
-		blocked:  map[string]bool{},
-		latency:  opts.Latency,
-		random:   newRandom(opts.Seed),
-		spoiled:  newTallies(opts.KeepMessages),
-		sending:  map[uint64]struct{}{},
-		credits:  map[uint64]int{},
-		ledger:   newLedger(opts),
+		apps:             map[string]*appState{},
+		tokens:           map[string]*token{},
+		blocked:          map[string]bool{},
+		latency:          opts.Latency,
+		random:           newRandom(opts.Seed),
+		prefixFaultCalls: newRecentCounts(opts.KeepMessages),
+		sendingTo:        map[uint64]struct{}{},
+		credits:          map[uint64]int{},
+		log:              newCallLog(opts),
 	}
 }
 
@@ -133,7 +133,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.control.ServeHTTP(w, r)
 		return
 	}
-	unknown := endpoint{path: "(unknown)", method: r.Method, decode: decodeNothing, identify: byNobody}
+	unknown := endpoint{path: "(unknown)", method: r.Method, decode: decodeNothing, identify: identifyNone}
 	s.serve(w, r, &unknown)
 }
 
@@ -157,7 +157,7 @@ func (s *Server) Handler(address string, hosts ...string) http.Handler {
 
 func decodeNothing(*http.Request, []byte) (request, *refusal) { return nil, refuse(40066) }
 
-func byNobody(_ *Server, x *exchange) *refusal { return x.flaw }
+func identifyNone(_ *Server, x *exchange) *refusal { return x.bodyRefusal }
 
 // Start serves the sandbox on a free port of 127.0.0.1, as httptest does, until stop is called. It panics when there is no
 // port to be had.
@@ -185,20 +185,20 @@ func (s *Server) Start() (url string, stop func()) {
 	})
 }
 
-// account finds an app, or makes it when any app will do. The caller holds s.mu.
-func (s *Server) account(id string) (*account, bool) {
-	if a, ok := s.state.accounts[id]; ok {
+// findApp finds an app, or makes it when any app will do. The caller holds s.mu.
+func (s *Server) findApp(id string) (*appState, bool) {
+	if a, ok := s.state.apps[id]; ok {
 		return a, true
 	}
-	if _, listed := s.opts.Apps[id]; !listed && (s.opts.Apps != nil || len(s.state.accounts) >= maxAccounts || len(id) > 64) {
+	if _, listed := s.opts.Apps[id]; !listed && (s.opts.Apps != nil || len(s.state.apps) >= maxApps || len(id) > 64) {
 		return nil, false
 	}
-	a := &account{id: id, tokens: newTokenShelf(), usage: map[string]*usage{}, arrived: map[string]*slide{}}
-	s.state.accounts[id] = a
+	a := &appState{id: id, tokens: newAppTokens(), usage: map[string]*usage{}, callWindows: map[string]*slidingWindow{}}
+	s.state.apps[id] = a
 	return a, true
 }
 
-func (a *account) usageOf(row string) *usage {
+func (a *appState) usageOf(row string) *usage {
 	u := a.usage[row]
 	if u == nil {
 		u = &usage{}
@@ -207,11 +207,11 @@ func (a *account) usageOf(row string) *usage {
 	return u
 }
 
-func (a *account) arrivals(path string) *slide {
-	w := a.arrived[path]
+func (a *appState) callWindow(path string) *slidingWindow {
+	w := a.callWindows[path]
 	if w == nil {
-		w = &slide{}
-		a.arrived[path] = w
+		w = &slidingWindow{}
+		a.callWindows[path] = w
 	}
 	return w
 }

@@ -8,34 +8,34 @@ type Tally struct {
 	Delivered int `json:"delivered"`
 }
 
-// tallies counts by key in bounded memory: when the newer half is full, the older half is forgotten. A key that is counted
+// recentCounts counts by key in bounded memory: when the newer half is full, the older half is forgotten. A key that is counted
 // again moves to the newer half.
-type tallies struct {
+type recentCounts struct {
 	half         int
-	newer, older map[uint64]compactTally
+	newer, older map[uint64]recentCount
 }
 
-type compactTally struct{ calls, delivered uint32 }
+type recentCount struct{ calls, delivered uint32 }
 
-func newTallies(keep int) *tallies {
-	return &tallies{half: max(1, keep/2), newer: map[uint64]compactTally{}}
+func newRecentCounts(keep int) *recentCounts {
+	return &recentCounts{half: max(1, keep/2), newer: map[uint64]recentCount{}}
 }
 
-func (t *tallies) get(key uint64) compactTally {
+func (t *recentCounts) get(key uint64) recentCount {
 	if c, ok := t.newer[key]; ok {
 		return c
 	}
 	return t.older[key]
 }
 
-func (t *tallies) add(key uint64, delivered bool) compactTally {
+func (t *recentCounts) add(key uint64, delivered bool) recentCount {
 	c := t.get(key)
 	c.calls++
 	if delivered {
 		c.delivered++
 	}
 	if len(t.newer) >= t.half {
-		t.newer, t.older = map[uint64]compactTally{}, t.newer
+		t.newer, t.older = map[uint64]recentCount{}, t.newer
 	}
 	t.newer[key] = c
 	return c

@@ -26,13 +26,13 @@ const (
 
 // token is one that was issued. Zero times mean "not so".
 type token struct {
-	app      string
-	family   Family
-	value    string
-	expires  time.Time
-	retires  time.Time // a newer one has taken its place, and it is good until then
-	replaced bool
-	revoked  bool
+	app       string
+	family    Family
+	value     string
+	expires   time.Time
+	graceEnds time.Time // a newer one has taken its place, and it is good until then
+	replaced  bool
+	revoked   bool
 }
 
 // IssuedToken describes a token that the sandbox gave out, so that a test can look for it where it must not be.
@@ -43,9 +43,9 @@ type IssuedToken struct {
 	Revoked   bool
 }
 
-func (t *token) fault(at time.Time) *refusal {
+func (t *token) check(at time.Time) *refusal {
 	switch {
-	case t.revoked, t.replaced && !at.Before(t.retires):
+	case t.revoked, t.replaced && !at.Before(t.graceEnds):
 		return refuse(40001)
 	case !at.Before(t.expires):
 		return refuse(42001)
@@ -54,31 +54,31 @@ func (t *token) fault(at time.Time) *refusal {
 	}
 }
 
-// tokenShelf holds the tokens of one app.
-type tokenShelf struct {
+// appTokens holds the tokens of one app.
+type appTokens struct {
 	all     []*token // the latest keptTokens, oldest first
 	current map[Family]*token
 	issued  map[Family]int
 	// Forced refreshes: when the last one took place, and how many on that day.
-	forcedAt time.Time
-	forced   int
+	forcedAt    time.Time
+	forcedToday int
 }
 
-func newTokenShelf() tokenShelf {
-	return tokenShelf{current: map[Family]*token{}, issued: map[Family]int{}}
+func newAppTokens() appTokens {
+	return appTokens{current: map[Family]*token{}, issued: map[Family]int{}}
 }
 
 // issue makes a token the current one of its family.
-func (st *state) issue(a *account, family Family, at time.Time) *token {
+func (st *state) issue(a *appState, family Family, at time.Time) *token {
 	t := &token{app: a.id, family: family, value: newTokenValue(), expires: at.Add(tokenLife)}
-	shelf := &a.tokens
-	shelf.current[family] = t
-	shelf.issued[family]++
-	if len(shelf.all) == keptTokens {
-		delete(st.tokens, shelf.all[0].value)
-		shelf.all = shelf.all[1:]
+	tokens := &a.tokens
+	tokens.current[family] = t
+	tokens.issued[family]++
+	if len(tokens.all) == keptTokens {
+		delete(st.tokens, tokens.all[0].value)
+		tokens.all = tokens.all[1:]
 	}
-	shelf.all = append(shelf.all, t)
+	tokens.all = append(tokens.all, t)
 	st.tokens[t.value] = t
 	return t
 }
@@ -91,30 +91,30 @@ func newTokenValue() string {
 }
 
 // classicToken is what each call of /cgi-bin/token does: a new token, and the last one has five minutes more.
-func (st *state) classicToken(a *account, at time.Time) *token {
+func (st *state) classicToken(a *appState, at time.Time) *token {
 	if last := a.tokens.current[Classic]; last != nil {
-		last.replaced, last.retires = true, at.Add(tokenOverlap)
+		last.replaced, last.graceEnds = true, at.Add(tokenOverlap)
 	}
 	return st.issue(a, Classic, at)
 }
 
 // stableToken is the current token while it has five minutes left. Near its end a new one takes over, and both are good for
 // five minutes. A forced refresh kills the current one at once, at most 20 times a day and not within 30 seconds of another.
-func (st *state) stableToken(a *account, force bool, at time.Time) (*token, *refusal) {
-	shelf := &a.tokens
-	current := shelf.current[Stable]
-	if current == nil || current.fault(at) != nil {
+func (st *state) stableToken(a *appState, force bool, at time.Time) (*token, *refusal) {
+	tokens := &a.tokens
+	current := tokens.current[Stable]
+	if current == nil || current.check(at) != nil {
 		return st.issue(a, Stable, at), nil
 	}
-	if force && at.Sub(shelf.forcedAt) >= forcePause {
-		if shanghaiDay(shelf.forcedAt) != shanghaiDay(at) {
-			shelf.forced = 0
+	if force && at.Sub(tokens.forcedAt) >= forcePause {
+		if shanghaiDay(tokens.forcedAt) != shanghaiDay(at) {
+			tokens.forcedToday = 0
 		}
-		if shelf.forced >= forcePerDay {
+		if tokens.forcedToday >= forcePerDay {
 			return nil, refuse(45009)
 		}
-		shelf.forced++
-		shelf.forcedAt = at
+		tokens.forcedToday++
+		tokens.forcedAt = at
 		current.revoked = true
 		return st.issue(a, Stable, at), nil
 	}
@@ -130,13 +130,13 @@ func (st *state) stableToken(a *account, force bool, at time.Time) (*token, *ref
 func (s *Server) Revoke(app string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.state.accounts[app]
+	a := s.state.apps[app]
 	if a == nil {
 		return 0
 	}
 	n, at := 0, s.opts.Clock()
 	for _, t := range a.tokens.all {
-		if t.fault(at) == nil {
+		if t.check(at) == nil {
 			n++
 		}
 		t.revoked = true
@@ -148,7 +148,7 @@ func (s *Server) Revoke(app string) int {
 func (s *Server) TokensIssued(app string, family Family) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a := s.state.accounts[app]; a != nil {
+	if a := s.state.apps[app]; a != nil {
 		return a.tokens.issued[family]
 	}
 	return 0
@@ -158,7 +158,7 @@ func (s *Server) TokensIssued(app string, family Family) int {
 func (s *Server) Tokens(app string) []IssuedToken {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.state.accounts[app]
+	a := s.state.apps[app]
 	if a == nil {
 		return nil
 	}

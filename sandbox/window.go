@@ -2,9 +2,9 @@ package sandbox
 
 import "time"
 
-// slide counts events in the last second and the last minute, exactly, and remembers the most that either ever held. It
+// slidingWindow counts events in the last second and the last minute, exactly, and remembers the most that either ever held. It
 // keeps eight bytes for each event of the last minute.
-type slide struct {
+type slidingWindow struct {
 	times  []int64 // Unix nanoseconds; a ring whose length is a power of two
 	next   uint64  // number of the coming event; event n stands at times[n % len]
 	minute uint64  // first event of the last minute
@@ -20,7 +20,7 @@ type Peak struct {
 }
 
 // advance drops what lies a whole second or minute back, and returns how many events the windows (now-span, now] hold.
-func (w *slide) advance(at time.Time) (inSecond, inMinute int) {
+func (w *slidingWindow) advance(at time.Time) (inSecond, inMinute int) {
 	now := max(at.UnixNano(), w.last) // a clock that was set back stands still
 	w.last = now
 	for w.minute < w.next && w.at(w.minute) <= now-int64(time.Minute) {
@@ -33,7 +33,7 @@ func (w *slide) advance(at time.Time) (inSecond, inMinute int) {
 	return int(w.next - w.second), int(w.next - w.minute) //nolint:gosec // bounded by the ring's length
 }
 
-func (w *slide) add(at time.Time) {
+func (w *slidingWindow) add(at time.Time) {
 	second, minute := w.advance(at)
 	if minute == len(w.times) {
 		w.grow()
@@ -44,11 +44,11 @@ func (w *slide) add(at time.Time) {
 	w.peak.Minute = max(w.peak.Minute, minute+1)
 }
 
-func (w *slide) at(n uint64) int64 {
+func (w *slidingWindow) at(n uint64) int64 {
 	return w.times[n&uint64(len(w.times)-1)] //nolint:gosec // called for stored events only
 }
 
-func (w *slide) grow() {
+func (w *slidingWindow) grow() {
 	wider := make([]int64, max(64, 2*len(w.times)))
 	for n := w.minute; n < w.next; n++ {
 		wider[n&uint64(len(wider)-1)] = w.at(n) //nolint:gosec // the length is positive

@@ -16,7 +16,7 @@ func TestEveryCodeCanBeProduced(t *testing.T) {
 			continue
 		}
 		path := string(row.Endpoint)
-		if !s.site.paths[path] {
+		if !s.env.paths[path] {
 			path = pathCustom
 		}
 		id, err := s.AddFault(Fault{ErrCode: row.Code, Path: path})
@@ -30,7 +30,7 @@ func TestEveryCodeCanBeProduced(t *testing.T) {
 		case pathStableToken:
 			body = `{"grant_type":"client_credential","appid":"` + testApp + `","secret":"x"}`
 		}
-		a := ask(t, s, s.rows[path].method, target, body)
+		a := do(t, s, s.rows[path].method, target, body)
 		if text, rid, found := strings.Cut(a.ErrMsg, " rid: "); a.ErrCode != row.Code || text == "" || text == "error" || rid == "" || !found {
 			t.Errorf("%s %d: %s", path, row.Code, a.raw)
 		}

@@ -125,18 +125,18 @@ func (c *checkResult) UnmarshalJSON(raw []byte) error {
 
 // decodeAnswer reads a reply to a business request: an Answer, an *APIError or an
 // *AnswerError.
-func decodeAnswer(rep reply, h hidden) (Answer, error) {
+func decodeAnswer(rep reply, sensitive sensitiveValues) (Answer, error) {
 	if imageType := imageType(rep); imageType != "" {
 		if !givesImage(rep.endpoint) {
-			return Answer{}, rep.bad("an image where JSON was expected")
+			return Answer{}, rep.answerError("an image where JSON was expected")
 		}
 		return Answer{Endpoint: rep.endpoint, Image: rep.body, ImageType: imageType}, nil
 	}
 	var v answerJSON
-	if err := rep.decode(&v, &v.status, h); err != nil {
+	if err := rep.decode(&v, &v.status, sensitive); err != nil {
 		return Answer{}, err
 	}
-	msg, rid := h.message(string(v.ErrMsg))
+	msg, rid := sensitive.message(string(v.ErrMsg))
 	a := Answer{
 		Endpoint: rep.endpoint,
 		MsgID:    v.MsgID.id(),
@@ -150,43 +150,43 @@ func decodeAnswer(rep reply, h hidden) (Answer, error) {
 		RID:      rid,
 	}
 	said := v.ErrCode.present || msg == "ok"
-	if said && a.Suggest == "" && passesV1(rep.endpoint, h.body) {
+	if said && a.Suggest == "" && errcodeIsVerdict(rep.endpoint, sensitive.body) {
 		a.Suggest = "pass"
 	}
 	if missing := a.missing(said); missing != "" {
-		return Answer{}, rep.bad(missing)
+		return Answer{}, rep.answerError(missing)
 	}
 	return a, nil
 }
 
 // decode reads a JSON answer into v, whose status is st, and turns a bad answer
 // into an *AnswerError and an errcode into an *APIError.
-func (r reply) decode(v any, st *status, h hidden) error {
+func (r reply) decode(v any, st *status, sensitive sensitiveValues) error {
 	body := bytes.TrimSpace(bytes.TrimPrefix(r.body, []byte("\xef\xbb\xbf")))
 	switch {
 	case r.status != 200:
-		return r.bad("not an answer of WeChat's")
+		return r.answerError("not an answer of WeChat's")
 	case len(body) == 0:
-		return r.bad("the answer is empty")
+		return r.answerError("the answer is empty")
 	case body[0] == '<':
-		return r.bad("HTML or XML where JSON was expected")
+		return r.answerError("HTML or XML where JSON was expected")
 	case body[0] != '{':
-		return r.bad("neither JSON nor an image")
+		return r.answerError("neither JSON nor an image")
 	}
 	if err := json.Unmarshal(body, v); err != nil {
 		if !json.Valid(body) {
-			return r.bad("the JSON is cut or broken")
+			return r.answerError("the JSON is cut or broken")
 		}
-		return r.bad("the JSON has a value of a wrong type")
+		return r.answerError("the JSON has a value of a wrong type")
 	}
 	if code := st.ErrCode.value; code != 0 {
-		msg, rid := h.message(string(st.ErrMsg))
+		msg, rid := sensitive.message(string(st.ErrMsg))
 		return &APIError{Endpoint: r.endpoint, Code: int(code), Msg: msg, RID: rid}
 	}
 	return nil
 }
 
-func (r reply) bad(reason string) error {
+func (r reply) answerError(reason string) error {
 	return &AnswerError{Endpoint: r.endpoint, Status: r.status, Reason: reason}
 }
 
@@ -230,12 +230,12 @@ const maxMessageBytes = 1024
 
 // message is errmsg as it may be shown, in one line, and WeChat's request id. It goes into
 // logs, asynq's last error and tables on terminals.
-func (h hidden) message(errmsg string) (msg, rid string) {
+func (sensitive sensitiveValues) message(errmsg string) (msg, rid string) {
 	if errmsg == "ok" { // as nearly always
 		return errmsg, ""
 	}
 	msg, rid = splitRID(errmsg)
-	return printable.Escape(shorten(h.text(msg))), printable.Escape(shorten(h.text(rid)))
+	return printable.Escape(shorten(sensitive.redact(msg))), printable.Escape(shorten(sensitive.redact(rid)))
 }
 
 // shorten cuts s to maxMessageBytes, between two characters.

@@ -47,7 +47,7 @@ func TestDecodeAnswer(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := decodeAnswer(reply{endpoint: tt.ep, status: 200, contentType: tt.contentType, body: []byte(tt.body)}, hidden{})
+			got, err := decodeAnswer(reply{endpoint: tt.ep, status: 200, contentType: tt.contentType, body: []byte(tt.body)}, sensitiveValues{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,7 +81,7 @@ func TestDecodeRefusal(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := decodeAnswer(reply{endpoint: tt.ep, status: 200, contentType: tt.contentType, body: []byte(tt.body)}, hidden{})
+			_, err := decodeAnswer(reply{endpoint: tt.ep, status: 200, contentType: tt.contentType, body: []byte(tt.body)}, sensitiveValues{})
 			var got *APIError
 			if !errors.As(err, &got) {
 				t.Fatalf("%v is no APIError", err)
@@ -96,14 +96,14 @@ func TestDecodeRefusal(t *testing.T) {
 
 func TestLongMessageIsShortened(t *testing.T) {
 	body := `{"errcode":47003,"errmsg":"` + strings.Repeat("订单", maxMessageBytes) + `"}`
-	_, err := decodeAnswer(reply{endpoint: EndpointSubscribe, status: 200, body: []byte(body)}, hidden{})
+	_, err := decodeAnswer(reply{endpoint: EndpointSubscribe, status: 200, body: []byte(body)}, sensitiveValues{})
 	var apiErr *APIError
 	if !errors.As(err, &apiErr) || len(apiErr.Msg) > maxMessageBytes+len("…") || !utf8.ValidString(apiErr.Msg) {
 		t.Errorf("%d bytes: %v", len(apiErr.Msg), err)
 	}
 }
 
-func TestDecodeNoAnswer(t *testing.T) {
+func TestDecodeInvalidAnswer(t *testing.T) {
 	tests := []struct {
 		name        string
 		ep          Endpoint
@@ -146,7 +146,7 @@ func TestDecodeNoAnswer(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := decodeAnswer(reply{endpoint: tt.ep, status: tt.status, contentType: tt.contentType, body: []byte(tt.body)}, hidden{})
+			_, err := decodeAnswer(reply{endpoint: tt.ep, status: tt.status, contentType: tt.contentType, body: []byte(tt.body)}, sensitiveValues{})
 			var got *AnswerError
 			if !errors.As(err, &got) || got.Status != tt.status || !strings.Contains(got.Reason, tt.want) {
 				t.Errorf("got %v, want an AnswerError of status %d with %q", err, tt.status, tt.want)
@@ -174,7 +174,7 @@ func TestDecodeTextCheckByVersion(t *testing.T) {
 		{`{"content":"x","version":2}`, `{"errcode":0,"result":{"suggest":"risky","label":20001}}`, "risky"},
 		{`{"content":"x"}`, `{"errcode":0,"result":{"suggest":"risky","label":20001}}`, "risky"},
 	} {
-		got, err := decodeAnswer(reply{endpoint: EndpointTextCheck, status: 200, body: []byte(tt.body)}, hidden{body: []byte(tt.request)})
+		got, err := decodeAnswer(reply{endpoint: EndpointTextCheck, status: 200, body: []byte(tt.body)}, sensitiveValues{body: []byte(tt.request)})
 		var answerErr *AnswerError
 		if got.Suggest != tt.suggest || (tt.suggest == "") != errors.As(err, &answerErr) {
 			t.Errorf("%s answered %s: %+v, %v", tt.request, tt.body, got, err)
@@ -197,7 +197,7 @@ func FuzzDecodeAnswer(f *testing.F) {
 	const token = "SECRET-TOKEN-OF-THE-FUZZER"
 	f.Fuzz(func(t *testing.T, ep uint8, contentType string, body []byte) {
 		rep := reply{endpoint: endpoints[int(ep)%len(endpoints)], status: 200, contentType: contentType, body: body}
-		answer, err := decodeAnswer(rep, hidden{secrets: []Secret{token}})
+		answer, err := decodeAnswer(rep, sensitiveValues{secrets: []Secret{token}})
 		if err == nil {
 			if answer.Endpoint != rep.endpoint {
 				t.Fatal("the answer has lost its endpoint")
@@ -218,6 +218,6 @@ func FuzzDecodeAnswer(f *testing.F) {
 		if strings.Contains(err.Error(), token) {
 			t.Fatal("the token is in the error")
 		}
-		_, _ = decodeQuota(rep, hidden{}) // it must not panic
+		_, _ = decodeQuota(rep, sensitiveValues{}) // it must not panic
 	})
 }

@@ -36,8 +36,8 @@ func BenchmarkCall(b *testing.B) {
 	}()
 	cfg := Config{BaseURL: "http://" + listener.Addr().String(), Timeout: 5 * time.Second, AttemptTimeout: 10 * time.Second}
 	tokens := NewTokens(cfg, nil, nil)
-	tokens.copies[testApp] = tokenCopy{
-		sharedToken: sharedToken{Token: Token{Value: testToken, ExpiresAt: time.Now().Add(time.Hour)}}, lookAt: time.Now().Add(time.Hour),
+	tokens.cache[testApp] = cachedToken{
+		sharedToken: sharedToken{Token: Token{Value: testToken, ExpiresAt: time.Now().Add(time.Hour)}}, recheckAt: time.Now().Add(time.Hour),
 	}
 	c := NewClient(cfg, tokens)
 	defer c.CloseIdle()
@@ -55,7 +55,7 @@ func BenchmarkCall(b *testing.B) {
 
 // BenchmarkDecodeAnswer is what an answer costs once it has been read.
 func BenchmarkDecodeAnswer(b *testing.B) {
-	secrets := hidden{secrets: []Secret{testToken, testSecret}, body: []byte(testBody)}
+	secrets := sensitiveValues{secrets: []Secret{testToken, testSecret}, body: []byte(testBody)}
 	for _, bb := range []struct {
 		name     string
 		endpoint Endpoint

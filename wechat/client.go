@@ -80,17 +80,17 @@ func (c *Client) Prepare(ctx context.Context, app string) error {
 }
 
 // token gets the app's token, by until at the latest. Its error is a *TokenError.
-func (c *Client) token(ctx context.Context, app string, until time.Time) (Token, error) {
+func (c *Client) token(ctx context.Context, app string, deadline time.Time) (Token, error) {
 	// As a rule it is there. Then nothing has to watch the time, which is a good part of
 	// what it would cost.
 	if source, ok := c.tokens.(interface {
-		atHand(app string) (Token, bool)
+		fromCache(app string) (Token, bool)
 	}); ok {
-		if token, ok := source.atHand(app); ok {
+		if token, ok := source.fromCache(app); ok {
 			return token, nil
 		}
 	}
-	ctx, cancel := context.WithDeadline(ctx, until)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	token, err := c.tokens.Token(ctx, app)
 	if err != nil {
@@ -108,12 +108,12 @@ func (c *Client) token(ctx context.Context, app string, until time.Time) (Token,
 // picture is an *APIError of ClassRisky.
 func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error) {
 	var answer Answer
-	err := c.withToken(ctx, app, r.Path, func(ctx context.Context, until time.Time, tokens ...Token) error {
-		rep, h, err := c.send(ctx, until, r, tokens)
+	err := c.withToken(ctx, app, r.Path, func(ctx context.Context, deadline time.Time, tokens ...Token) error {
+		rep, sensitive, err := c.send(ctx, deadline, r, tokens)
 		if err != nil {
 			return err
 		}
-		answer, err = decodeAnswer(rep, h)
+		answer, err = decodeAnswer(rep, sensitive)
 		return err
 	})
 	return answer, err
@@ -122,20 +122,20 @@ func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error
 // withToken runs fn with a token, once more with a renewed one when WeChat refused it,
 // all within the attempt's timeout: fn may take until until. The last of the tokens is the
 // one to use; the one before it is there to be hidden.
-func (c *Client) withToken(ctx context.Context, app string, ep Endpoint, fn func(ctx context.Context, until time.Time, tokens ...Token) error) error {
+func (c *Client) withToken(ctx context.Context, app string, ep Endpoint, fn func(ctx context.Context, deadline time.Time, tokens ...Token) error) error {
 	if err := ctx.Err(); err != nil {
 		return &TransportError{Endpoint: ep, Op: "prepare", Err: err}
 	}
-	until := time.Now().Add(c.attemptTimeout)
-	token, err := c.token(ctx, app, until)
+	deadline := time.Now().Add(c.attemptTimeout)
+	token, err := c.token(ctx, app, deadline)
 	if err != nil {
 		return err
 	}
-	err = fn(ctx, until, token)
+	err = fn(ctx, deadline, token)
 	if !tokenRefused(err) {
 		return err
 	}
-	ctx, cancel := context.WithDeadline(ctx, until)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	renewed, renewErr := c.tokens.Renew(ctx, app, token)
 	switch {
@@ -146,7 +146,7 @@ func (c *Client) withToken(ctx context.Context, app string, ep Endpoint, fn func
 	case renewed.Value == token.Value:
 		return tokenError(app, fmt.Errorf("%w (%w)", ErrTokenRejected, err))
 	}
-	err = fn(ctx, until, token, renewed)
+	err = fn(ctx, deadline, token, renewed)
 	if tokenRefused(err) {
 		return tokenError(app, fmt.Errorf("%w (%w)", ErrTokenRejected, err))
 	}
@@ -169,34 +169,34 @@ func tokenError(app string, err error) error {
 
 // send writes the request, with the last of the tokens, and reads the reply, without
 // judging it.
-func (c *Client) send(ctx context.Context, until time.Time, r Request, tokens []Token) (reply, hidden, error) {
-	h := hidden{body: r.Body}
+func (c *Client) send(ctx context.Context, deadline time.Time, r Request, tokens []Token) (reply, sensitiveValues, error) {
+	sensitive := sensitiveValues{body: r.Body}
 	for _, token := range tokens {
-		h.secrets = append(h.secrets, token.Value)
+		sensitive.secrets = append(sensitive.secrets, token.Value)
 	}
 	token := tokens[len(tokens)-1].Value.Reveal()
 	if !strings.HasPrefix(string(r.Path), "/") || strings.ContainsAny(string(r.Path), "?#% ") {
-		return reply{}, h, &TransportError{Endpoint: r.Path, Op: "prepare", Err: errors.New("the endpoint is not a plain path")}
+		return reply{}, sensitive, &TransportError{Endpoint: r.Path, Op: "prepare", Err: errors.New("the endpoint is not a plain path")}
 	}
-	if c.base.bad != nil {
-		return reply{}, h, &TransportError{Endpoint: r.Path, Op: "prepare", Err: h.err(c.base.bad)}
+	if c.base.err != nil {
+		return reply{}, sensitive, &TransportError{Endpoint: r.Path, Op: "prepare", Err: sensitive.redactErr(c.base.err)}
 	}
-	out := outgoing{
+	out := outgoingRequest{
 		endpoint:    r.Path,
 		method:      http.MethodPost,
 		url:         c.base.endpoint(r.Path, "access_token="+url.QueryEscape(token)),
-		until:       until,
+		deadline:    deadline,
 		contentType: contentJSON,
 		body:        r.Body,
-		hidden:      h,
+		sensitive:   sensitive,
 		ready:       r.Ready,
 	}
 	if r.Media != nil {
 		var err error
 		if out.body, out.contentType, err = multipartMedia(r.Media, r.MediaType); err != nil {
-			return reply{}, h, &TransportError{Endpoint: r.Path, Op: "prepare", Err: err}
+			return reply{}, sensitive, &TransportError{Endpoint: r.Path, Op: "prepare", Err: err}
 		}
 	}
 	rep, err := c.exchanger.exchange(ctx, out)
-	return rep, h, err
+	return rep, sensitive, err
 }

@@ -77,7 +77,7 @@ func TestCallResendsOnceForTheToken(t *testing.T) {
 				if !tt.want(err) {
 					t.Errorf("got %v", err)
 				}
-				wantUnseen(t, fmt.Sprint(err))
+				wantNoSecrets(t, fmt.Sprint(err))
 				if len(f.bodies) != tt.calls || tt.tokens.renews.Load() != 1 {
 					t.Errorf("%d calls and %d renewals, want %d and 1", len(f.bodies), tt.tokens.renews.Load(), tt.calls)
 				}
@@ -98,7 +98,7 @@ func TestCallResendsOnceForTheToken(t *testing.T) {
 	}
 }
 
-func TestCallOnce(t *testing.T) {
+func TestCallSendsOnce(t *testing.T) {
 	for _, answer := range []string{
 		`{"errcode":43101,"errmsg":"user refuse to accept the msg"}`, `{"errcode":-1,"errmsg":"system error"}`,
 		`{"errcode":45009,"errmsg":"reach max api daily quota limit"}`, `{"errcode":48001,"errmsg":"api unauthorized"}`, `<html>`, ``,
@@ -128,7 +128,7 @@ func TestCallWithoutToken(t *testing.T) {
 	}
 }
 
-func TestCallSendsBytesAsTheyAre(t *testing.T) {
+func TestCallSendsBodyUnchanged(t *testing.T) {
 	body := "{ \"content\" : \"<a href='x?a=1&b=2'>订单</a>\", \"n\":12345678901234567890 }"
 	f := newFakeWeChat(t, okAnswer)
 	answer, err := f.client(t, &fixedTokens{token: "a+b/c="}).Call(t.Context(), testApp, Request{Path: EndpointCustom, Body: []byte(body)})
@@ -243,18 +243,18 @@ func TestClearQuota(t *testing.T) {
 	}
 }
 
-// sameAgain has no other token than the refused one.
-type sameAgain struct{ *fixedTokens }
+// sameToken has no other token than the refused one.
+type sameToken struct{ *fixedTokens }
 
-func (sameAgain) Renew(context.Context, string, Token) (Token, error) {
+func (sameToken) Renew(context.Context, string, Token) (Token, error) {
 	return Token{}, &TokenError{App: testApp, Err: ErrTokenRejected}
 }
 
-// TestARejectedTokenNamesTheRefusal: what WeChat said to the call is in the error, also
+// TestRejectedTokenErrorKeepsAPIError: what WeChat said to the call is in the error, also
 // where no better token was to be had.
-func TestARejectedTokenNamesTheRefusal(t *testing.T) {
+func TestRejectedTokenErrorKeepsAPIError(t *testing.T) {
 	f := newFakeWeChat(t, `{"errcode":40001,"errmsg":"invalid credential rid: 1-2-3"}`)
-	_, err := f.client(t, sameAgain{&fixedTokens{token: testToken}}).Call(t.Context(), testApp, Request{Path: "/cgi-bin/message/custom/send", Body: []byte(`{}`)})
+	_, err := f.client(t, sameToken{&fixedTokens{token: testToken}}).Call(t.Context(), testApp, Request{Path: "/cgi-bin/message/custom/send", Body: []byte(`{}`)})
 	var apiErr *APIError
 	if !errors.Is(err, ErrTokenRejected) || !errors.As(err, &apiErr) || apiErr.Code != 40001 || apiErr.RID != "1-2-3" || Written(err) {
 		t.Errorf("got %v", err)

@@ -32,25 +32,25 @@ const (
 )
 
 func kinds() []kind {
-	values := `"phone":{"value":` + hostilePhone + `},"code":{"value":"` + hostileCode + `"},"thing":{"value":"` + testWords + `"}`
+	values := `"phone":{"value":` + hostilePhone + `},"code":{"value":"` + hostileCode + `"},"thing":{"value":"` + testText + `"}`
 	return []kind{
 		{"message", EndpointSubscribe, `{"touser":"` + testOpenID + `","data":{` + values + `}}`, `{"errcode":0,"errmsg":"ok","msgid":3395159288267931652}`},
-		{"link", EndpointScheme, `{"jump_wxa":{"query":"` + testWords + `"},` + values + `}`, `{"errcode":0,"errmsg":"ok","openlink":"weixin://dl/business/?t=1"}`},
-		{"code", EndpointUnlimitedCode, `{"scene":"` + testWords + `",` + values + `}`, jpegBytes},
-		{"check", EndpointTextCheck, `{"version":2,"openid":"` + testOpenID + `","content":"` + testWords + `",` + values + `}`, `{"errcode":0,"errmsg":"ok","result":{"suggest":"pass","label":100},"trace_id":"t-1"}`},
+		{"link", EndpointScheme, `{"jump_wxa":{"query":"` + testText + `"},` + values + `}`, `{"errcode":0,"errmsg":"ok","openlink":"weixin://dl/business/?t=1"}`},
+		{"code", EndpointUnlimitedCode, `{"scene":"` + testText + `",` + values + `}`, jpegBytes},
+		{"check", EndpointTextCheck, `{"version":2,"openid":"` + testOpenID + `","content":"` + testText + `",` + values + `}`, `{"errcode":0,"errmsg":"ok","result":{"suggest":"pass","label":100},"trace_id":"t-1"}`},
 	}
 }
 
 // What must come of a call.
 const (
-	accepted    = "accepted"
-	noAnswer    = "no answer"   // *AnswerError: whether WeChat carried it out is not known
-	unreachable = "unreachable" // *TransportError of a written request, likewise
+	accepted       = "accepted"
+	noAnswer       = "no answer"   // *AnswerError: whether WeChat carried it out is not known
+	connectionLost = "unreachable" // *TransportError of a written request, likewise
 )
 
 func apiError(code int) string { return fmt.Sprintf("errcode %d", code) }
 
-func comeOf(err error) string {
+func outcomeOf(err error) string {
 	var api *APIError
 	var answer *AnswerError
 	var transport *TransportError
@@ -62,7 +62,7 @@ func comeOf(err error) string {
 	case errors.As(err, &answer) && Written(err):
 		return noAnswer
 	case errors.As(err, &transport) && Written(err):
-		return unreachable
+		return connectionLost
 	}
 	return err.Error()
 }
@@ -140,7 +140,7 @@ func hostileStatuses(elsewhere string) []hostileRow {
 		}, want: accepted},
 		{name: "103 for ever", answer: func(ok, _ string) string {
 			return strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </"+strings.Repeat("x", 1000)+">\r\n\r\n", 20_000) + http200(ok)
-		}, want: unreachable},
+		}, want: connectionLost},
 	}
 }
 
@@ -221,9 +221,9 @@ func hostileFraming() []hostileRow {
 		{name: "redirect longer than its length", answer: func(_, echo string) string { return ofStatus(302, "Location: /")("", "") + echo }, want: noAnswer, linger: true},
 		{name: "error longer than its length", answer: func(_, echo string) string { return ofStatus(502)("", "") + follow(echo) }, want: noAnswer, linger: true},
 		{name: "shorter than its length", answer: func(ok, _ string) string { s := http200(ok); return s[:len(s)-1] }, want: noAnswer},
-		{name: "two lengths", answer: func(ok, echo string) string { return http200(ok, "Content-Length: 5") + echo }, want: unreachable},
+		{name: "two lengths", answer: func(ok, echo string) string { return http200(ok, "Content-Length: 5") + echo }, want: connectionLost},
 		{name: "the same length twice", answer: func(ok, echo string) string { return http200(ok, fmt.Sprintf("Content-Length: %d", len(ok))) + echo }, want: accepted, linger: true},
-		{name: "length that is no number", answer: func(ok, _ string) string { return http200(ok, "Content-Length: x") }, want: unreachable},
+		{name: "length that is no number", answer: func(ok, _ string) string { return http200(ok, "Content-Length: x") }, want: connectionLost},
 		{name: "length in a folded line", answer: func(ok, echo string) string {
 			return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length:\r\n %d\r\n\r\n%s", len(ok), ok) + echo
 		}, want: accepted, linger: true},
@@ -240,7 +240,7 @@ func hostileFraming() []hostileRow {
 		{name: "chunk shorter than its size", answer: func(ok, _ string) string {
 			return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n" + ok + "\r\n0\r\n\r\n"
 		}, want: noAnswer},
-		{name: "an encoding that nobody knows", answer: func(ok, echo string) string { return http200(ok, "Transfer-Encoding: rot13") + echo }, want: unreachable},
+		{name: "an encoding that nobody knows", answer: func(ok, echo string) string { return http200(ok, "Transfer-Encoding: rot13") + echo }, want: connectionLost},
 		{name: "HTTP/1.0", answer: func(ok, _ string) string { return strings.Replace(http200(ok), "1.1", "1.0", 1) }, want: accepted},
 		{name: "HTTP/1.0 that is kept", answer: func(ok, echo string) string {
 			return strings.Replace(http200(ok, "Connection: keep-alive"), "1.1", "1.0", 1) + echo
@@ -248,12 +248,12 @@ func hostileFraming() []hostileRow {
 		{name: "lines that end in LF", answer: func(ok, echo string) string { return strings.ReplaceAll(http200(ok), "\r\n", "\n") + echo }, want: accepted, except: map[string]string{"code": accepted}, linger: true},
 		{name: "kept, then closed", answer: func(ok, _ string) string { return http200(ok, "Connection: keep-alive") }, want: accepted},
 		{name: "closed, then more", answer: func(ok, echo string) string { return http200(ok, "Connection: close") + echo }, want: accepted, linger: true},
-		{name: "no HTTP", answer: func(_, echo string) string { return echo }, want: unreachable},
-		{name: "SSH", answer: func(_, _ string) string { return "SSH-2.0-OpenSSH_9.6\r\n" }, want: unreachable},
-		{name: "nothing", answer: func(_, _ string) string { return "" }, want: unreachable},
-		{name: "half a header", answer: func(_, echo string) string { return "HTTP/1.1 200 OK\r\nX: " + echo }, want: unreachable},
-		{name: "a header of 20 MB", answer: func(ok, _ string) string { return http200(ok, "X: "+strings.Repeat("x", 20<<20)) }, want: unreachable},
-		{name: "a header line without a colon", answer: func(ok, _ string) string { return http200(ok, "garbage") }, want: unreachable},
+		{name: "no HTTP", answer: func(_, echo string) string { return echo }, want: connectionLost},
+		{name: "SSH", answer: func(_, _ string) string { return "SSH-2.0-OpenSSH_9.6\r\n" }, want: connectionLost},
+		{name: "nothing", answer: func(_, _ string) string { return "" }, want: connectionLost},
+		{name: "half a header", answer: func(_, echo string) string { return "HTTP/1.1 200 OK\r\nX: " + echo }, want: connectionLost},
+		{name: "a header of 20 MB", answer: func(ok, _ string) string { return http200(ok, "X: "+strings.Repeat("x", 20<<20)) }, want: connectionLost},
+		{name: "a header line without a colon", answer: func(ok, _ string) string { return http200(ok, "garbage") }, want: connectionLost},
 	}
 }
 
@@ -329,11 +329,11 @@ func hostileCall(t *testing.T, row hostileRow, k kind) {
 	if w, ok := row.except[k.name]; ok {
 		want = w
 	}
-	if got := comeOf(err); got != want {
+	if got := outcomeOf(err); got != want {
 		t.Errorf("%s: %s (%v), want %s", k.name, got, err, want)
 	}
 	text := fmt.Sprintf("%v %+v", err, answer)
-	wantUnseen(t, text)
+	wantNoSecrets(t, text)
 	for _, secret := range []string{hostileCode, hostilePhone} {
 		if strings.Contains(text, secret) {
 			t.Errorf("%s: %s is in %s", k.name, secret, text)
@@ -354,9 +354,9 @@ func hostileCall(t *testing.T, row hostileRow, k kind) {
 // meet.
 func (row hostileRow) closesKept() bool { return !row.linger }
 
-// TestSurplusComesLate: bytes that follow an answer after a while, when its connection is
+// TestExcessBytesOnIdleConnection: bytes that follow an answer after a while, when its connection is
 // idle, end the connection, and are neither logged nor taken for the next answer.
-func TestSurplusComesLate(t *testing.T) {
+func TestExcessBytesOnIdleConnection(t *testing.T) {
 	logged := standardLog(t)
 	var conns atomic.Int64
 	read, closed := make(chan struct{}), make(chan struct{})
@@ -370,7 +370,7 @@ func TestSurplusComesLate(t *testing.T) {
 			writeOK(c)
 			if first {
 				<-read
-				_, _ = io.WriteString(c, http200(`{"errcode":0,"errmsg":"ok","msgid":666,"x":"`+testWords+`"}`))
+				_, _ = io.WriteString(c, http200(`{"errcode":0,"errmsg":"ok","msgid":666,"x":"`+testText+`"}`))
 				_, _ = io.Copy(io.Discard, r)
 				close(closed)
 				return
@@ -407,7 +407,7 @@ func TestSlowDrip(t *testing.T) {
 	for _, k := range kinds() {
 		started := time.Now()
 		_, err := testClient(t, url, 200*time.Millisecond).Call(t.Context(), testApp, Request{Path: k.endpoint, Body: []byte(k.body)})
-		if comeOf(err) != unreachable || !errors.Is(err, context.DeadlineExceeded) || time.Since(started) > 5*time.Second {
+		if outcomeOf(err) != connectionLost || !errors.Is(err, context.DeadlineExceeded) || time.Since(started) > 5*time.Second {
 			t.Errorf("%s: %v after %v", k.name, err, time.Since(started))
 		}
 	}

@@ -62,7 +62,7 @@ func (r *recorder) serve(t *testing.T, conn net.Conn) {
 }
 
 // WeChat answers 412 to a request that does not say how long its body is.
-func TestEveryRequestTellsItsLength(t *testing.T) {
+func TestEveryRequestHasContentLength(t *testing.T) {
 	r := newRecorder(t)
 	url := "http://" + r.Addr().String()
 	client := testClient(t, url, 5*time.Second)

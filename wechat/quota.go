@@ -31,12 +31,12 @@ func (c *Client) Quota(ctx context.Context, app string, path Endpoint) (Quota, e
 		return Quota{}, &TransportError{Endpoint: EndpointQuota, Op: "prepare", Err: err}
 	}
 	var quota Quota
-	err = c.withToken(ctx, app, EndpointQuota, func(ctx context.Context, until time.Time, tokens ...Token) error {
-		rep, h, err := c.send(ctx, until, Request{Path: EndpointQuota, Body: body}, tokens)
+	err = c.withToken(ctx, app, EndpointQuota, func(ctx context.Context, deadline time.Time, tokens ...Token) error {
+		rep, sensitive, err := c.send(ctx, deadline, Request{Path: EndpointQuota, Body: body}, tokens)
 		if err != nil {
 			return err
 		}
-		quota, err = decodeQuota(rep, h)
+		quota, err = decodeQuota(rep, sensitive)
 		return err
 	})
 	return quota, err
@@ -78,13 +78,13 @@ type quotaJSON struct {
 	ComponentRate rateJSON `json:"component_rate_limit"`
 }
 
-func decodeQuota(rep reply, h hidden) (Quota, error) {
+func decodeQuota(rep reply, sensitive sensitiveValues) (Quota, error) {
 	var v quotaJSON
-	if err := rep.decode(&v, &v.status, h); err != nil {
+	if err := rep.decode(&v, &v.status, sensitive); err != nil {
 		return Quota{}, err
 	}
 	if v.Quota == nil {
-		return Quota{}, rep.bad("no quota in the answer")
+		return Quota{}, rep.answerError("no quota in the answer")
 	}
 	q := Quota{
 		DailyLimit:    v.Quota.DailyLimit.value,

@@ -39,7 +39,7 @@ func bubbleClient(transport http.RoundTripper, tokens TokenSource) *Client {
 
 // A new connection takes 100 ms. Ready is asked when it is there, and the request leaves
 // when Ready says so; on the kept connection there is nothing to wait for.
-func TestReadyIsAskedWithAConnectionInHand(t *testing.T) {
+func TestReadyIsCalledOnceConnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var reads []time.Duration
@@ -54,10 +54,10 @@ func TestReadyIsAskedWithAConnectionInHand(t *testing.T) {
 			}
 		})
 		c := bubbleClient(transport, &fixedTokens{token: testToken})
-		var asked []time.Duration
+		var readyCalls []time.Duration
 		for range 2 {
 			_, err := c.Call(t.Context(), testApp, Request{Path: EndpointSubscribe, Body: []byte(testBody), Ready: func(context.Context) error {
-				asked = append(asked, time.Since(start))
+				readyCalls = append(readyCalls, time.Since(start))
 				time.Sleep(50 * time.Millisecond)
 				return nil
 			}})
@@ -68,15 +68,15 @@ func TestReadyIsAskedWithAConnectionInHand(t *testing.T) {
 		c.CloseIdle()
 		synctest.Wait()
 		want := [4]time.Duration{100 * time.Millisecond, 150 * time.Millisecond, 150 * time.Millisecond, 200 * time.Millisecond}
-		if len(asked) != 2 || len(reads) != 2 || [4]time.Duration{asked[0], reads[0], asked[1], reads[1]} != want {
-			t.Errorf("Ready was asked at %v, the server read at %v", asked, reads)
+		if len(readyCalls) != 2 || len(reads) != 2 || [4]time.Duration{readyCalls[0], reads[0], readyCalls[1], reads[1]} != want {
+			t.Errorf("Ready was asked at %v, the server read at %v", readyCalls, reads)
 		}
 	})
 }
 
 // What Ready takes is not taken from the answer's time, and the attempt's timeout bounds
 // it.
-func TestReadyHasItsOwnTime(t *testing.T) {
+func TestReadyDoesNotUseExchangeTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var served atomic.Int64
 		c := bubbleClient(slowDials(0, func(conn net.Conn) {
@@ -116,7 +116,7 @@ var errNotReady = errors.New("not ready")
 
 // What Ready refuses is not written: not on a new connection, not on a kept one, not over
 // TLS, not through a foreign transport, and not on another connection either.
-func TestNotReadyIsNotWritten(t *testing.T) {
+func TestReadyErrorPreventsWrite(t *testing.T) {
 	var requests atomic.Int64
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -148,7 +148,7 @@ func TestNotReadyIsNotWritten(t *testing.T) {
 			}
 			defer server.Close()
 			if tt.foreign {
-				rt = &scribe{next: transport}
+				rt = &headerWriter{next: transport}
 			}
 			c := NewClient(Config{BaseURL: server.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}, &fixedTokens{token: testToken}, WithTransport(rt))
 			defer transport.CloseIdleConnections()
@@ -158,8 +158,8 @@ func TestNotReadyIsNotWritten(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			before, asked := requests.Load(), 0
-			request.Ready = func(context.Context) error { asked++; return errNotReady }
+			before, readyCalls := requests.Load(), 0
+			request.Ready = func(context.Context) error { readyCalls++; return errNotReady }
 			// Its hook comes after ours, right before net/http goes on to write.
 			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 				if _, err := info.Conn.Write([]byte("x")); err == nil {
@@ -168,8 +168,8 @@ func TestNotReadyIsNotWritten(t *testing.T) {
 			}})
 			_, err := c.Call(ctx, testApp, request)
 			var transportErr *TransportError
-			if !errors.As(err, &transportErr) || Written(err) || transportErr.Op != "wait" || !errors.Is(err, errNotReady) || asked != 1 {
-				t.Errorf("asked %d times: %#v", asked, err)
+			if !errors.As(err, &transportErr) || Written(err) || transportErr.Op != "wait" || !errors.Is(err, errNotReady) || readyCalls != 1 {
+				t.Errorf("asked %d times: %#v", readyCalls, err)
 			}
 			request.Ready = func(context.Context) error { return nil }
 			if _, err := c.Call(t.Context(), testApp, request); err != nil {
@@ -184,12 +184,12 @@ func TestNotReadyIsNotWritten(t *testing.T) {
 
 // Each write has an asking of its own: the repetition with a renewed token, and the one
 // on another connection when the first was dead.
-func TestReadyIsAskedForEachWrite(t *testing.T) {
-	asked := 0
-	request := Request{Path: EndpointSubscribe, Body: []byte(testBody), Ready: func(context.Context) error { asked++; return nil }}
+func TestReadyIsCalledForEachWrite(t *testing.T) {
+	readyCalls := 0
+	request := Request{Path: EndpointSubscribe, Body: []byte(testBody), Ready: func(context.Context) error { readyCalls++; return nil }}
 	f := newFakeWeChat(t, `{"errcode":42001,"errmsg":"access_token expired"}`, okAnswer)
-	if _, err := f.client(t, &fixedTokens{token: testToken, renewed: "new-token"}).Call(t.Context(), testApp, request); err != nil || asked != 2 {
-		t.Errorf("a renewed token: asked %d times, %v", asked, err)
+	if _, err := f.client(t, &fixedTokens{token: testToken, renewed: "new-token"}).Call(t.Context(), testApp, request); err != nil || readyCalls != 2 {
+		t.Errorf("a renewed token: asked %d times, %v", readyCalls, err)
 	}
 
 	transport, dials := newTransport(), 0
@@ -204,9 +204,9 @@ func TestReadyIsAskedForEachWrite(t *testing.T) {
 	c := NewClient(Config{BaseURL: f.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}, &fixedTokens{token: testToken}, WithTransport(transport))
 	defer c.CloseIdle()
 	for i, want := range []int{1, 2} {
-		asked = 0
-		if _, err := c.Call(t.Context(), testApp, request); err != nil || asked != want {
-			t.Errorf("call %d of two, the second on a dead connection: asked %d times, %v", i+1, asked, err)
+		readyCalls = 0
+		if _, err := c.Call(t.Context(), testApp, request); err != nil || readyCalls != want {
+			t.Errorf("call %d of two, the second on a dead connection: asked %d times, %v", i+1, readyCalls, err)
 		}
 	}
 }

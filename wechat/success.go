@@ -68,10 +68,10 @@ func (a Answer) missing(said bool) string {
 	return ""
 }
 
-// passesV1 tells whether errcode 0 is the whole verdict of a content check. Version 1 of
+// errcodeIsVerdict tells whether errcode 0 is the whole verdict of a content check. Version 1 of
 // the checks answers 0 or 87014 and has no result; 0 is its "pass". The image check has
 // version 1 alone; of the text check it is the version of a request that names no other.
-func passesV1(ep Endpoint, request []byte) bool {
+func errcodeIsVerdict(ep Endpoint, request []byte) bool {
 	switch ep {
 	case EndpointImageCheck:
 		return true

@@ -14,7 +14,7 @@ import (
 const (
 	// A replica looks at Redis this often even while its own copy is good, so that it
 	// learns of a renewal that another replica made.
-	lookEvery = time.Minute
+	recheckInterval = time.Minute
 	// Tokens are refreshed this long before they expire, or a tenth of their life when
 	// that is less. WeChat itself renews a stable token in its last five minutes: asked
 	// earlier it would give the same one again.
@@ -42,19 +42,19 @@ type Tokens struct {
 	jitter      time.Duration
 	lockTTL     time.Duration // outlives a refresh, so that it ends only the lock of a dead replica
 
-	mu      sync.Mutex // guards what follows
-	copies  map[string]tokenCopy
-	flights map[flightKey]*flight
-	running sync.WaitGroup
-	closed  bool
+	mu        sync.Mutex // guards what follows
+	cache     map[string]cachedToken
+	refreshes map[refreshKey]*refreshCall
+	running   sync.WaitGroup
+	closed    bool
 }
 
 var _ TokenSource = (*Tokens)(nil)
 
-// tokenCopy is this process' copy of an app's token.
-type tokenCopy struct {
+// cachedToken is this process' copy of an app's token.
+type cachedToken struct {
 	sharedToken
-	lookAt time.Time // when to look at Redis again
+	recheckAt time.Time // when to look at Redis again
 }
 
 // TokensOption changes Tokens from their defaults.
@@ -82,12 +82,12 @@ func NewTokens(cfg Config, rdb redis.UniversalClient, credentials func(app strin
 		credentials: credentials,
 		store:       tokenStore{rdb: rdb},
 		fetcher:     newTokenFetcher(cfg),
-		reporter:    refreshReporter{said: make(map[string]string)},
+		reporter:    refreshReporter{lastCauses: make(map[string]string)},
 		now:         time.Now,
 		jitter:      rand.N(refreshJitter), //nolint:gosec // spreads load, guards nothing
 		lockTTL:     cfg.Timeout + 2*time.Second,
-		copies:      make(map[string]tokenCopy),
-		flights:     make(map[flightKey]*flight),
+		cache:       make(map[string]cachedToken),
+		refreshes:   make(map[refreshKey]*refreshCall),
 	}
 	for _, opt := range opts {
 		opt(t)
@@ -99,7 +99,7 @@ func NewTokens(cfg Config, rdb redis.UniversalClient, credentials func(app strin
 func (t *Tokens) Close() {
 	t.mu.Lock()
 	t.closed = true
-	for _, f := range t.flights {
+	for _, f := range t.refreshes {
 		f.cancel()
 	}
 	t.mu.Unlock()
@@ -110,60 +110,60 @@ func (t *Tokens) Close() {
 // Token returns the app's token: at once from this process' copy while that is valid,
 // else from Redis, else a new one. Its error is a *TokenError.
 func (t *Tokens) Token(ctx context.Context, app string) (Token, error) {
-	held, now := t.held(app), t.now()
-	if !held.validAt(now) {
-		return t.wait(ctx, flightKey{app: app})
+	current, now := t.cached(app), t.now()
+	if !current.validAt(now) {
+		return t.awaitRefresh(ctx, refreshKey{app: app})
 	}
-	if !now.Before(held.lookAt) {
+	if !now.Before(current.recheckAt) {
 		// Somebody has to look whether it is time to refresh, but nobody to wait for it.
-		if _, err := t.fly(ctx, flightKey{app: app}); err != nil {
+		if _, err := t.startRefresh(ctx, refreshKey{app: app}); err != nil {
 			return Token{}, &TokenError{App: app, Err: err}
 		}
 	}
-	return held.Token, nil
+	return current.Token, nil
 }
 
-// atHand returns the app's token where neither Redis nor WeChat has to be asked about it.
-func (t *Tokens) atHand(app string) (Token, bool) {
-	held, now := t.held(app), t.now()
-	return held.Token, held.validAt(now) && now.Before(held.lookAt)
+// fromCache returns the app's token where neither Redis nor WeChat has to be asked about it.
+func (t *Tokens) fromCache(app string) (Token, bool) {
+	current, now := t.cached(app), t.now()
+	return current.Token, current.validAt(now) && now.Before(current.recheckAt)
 }
 
-func (t *Tokens) held(app string) tokenCopy {
+func (t *Tokens) cached(app string) cachedToken {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.copies[app]
+	return t.cache[app]
 }
 
 // Renew returns a token other than the rejected one: the shared one when that is
 // another, else a new one. Its error is a *TokenError; it wraps ErrTokenRejected when
 // refreshing gives the rejected token again.
 func (t *Tokens) Renew(ctx context.Context, app string, rejected Token) (Token, error) {
-	held := t.held(app)
-	if held.Value != rejected.Value && held.validAt(t.now()) {
-		return held.Token, nil
+	current := t.cached(app)
+	if current.Value != rejected.Value && current.validAt(t.now()) {
+		return current.Token, nil
 	}
-	return t.wait(ctx, flightKey{app: app, rejected: rejected.Value})
+	return t.awaitRefresh(ctx, refreshKey{app: app, rejected: rejected.Value})
 }
 
-// flightKey names what a flight is for: the app's token, other than the rejected one.
-type flightKey struct {
+// refreshKey names what a flight is for: the app's token, other than the rejected one.
+type refreshKey struct {
 	app      string
 	rejected Secret
 }
 
-// flight is one look for a token, shared by all callers that want the same. Once done
+// refreshCall is one look for a token, shared by all callers that want the same. Once done
 // is closed, token and err stand.
-type flight struct {
+type refreshCall struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	token  Token
 	err    error
 }
 
-// wait joins the flight and waits for its end, or for the caller's.
-func (t *Tokens) wait(ctx context.Context, key flightKey) (Token, error) {
-	f, err := t.fly(ctx, key)
+// awaitRefresh joins the flight and waits for its end, or for the caller's.
+func (t *Tokens) awaitRefresh(ctx context.Context, key refreshKey) (Token, error) {
+	f, err := t.startRefresh(ctx, key)
 	if err != nil {
 		return Token{}, &TokenError{App: key.app, Err: err}
 	}
@@ -178,62 +178,62 @@ func (t *Tokens) wait(ctx context.Context, key flightKey) (Token, error) {
 	}
 }
 
-// fly joins the flight of that key, or starts it. A flight does not end with the caller
+// startRefresh joins the flight of that key, or starts it. A flight does not end with the caller
 // that started it, since others wait for it: it has a time limit of its own, and Close
 // ends it.
-func (t *Tokens) fly(ctx context.Context, key flightKey) (*flight, error) {
+func (t *Tokens) startRefresh(ctx context.Context, key refreshKey) (*refreshCall, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return nil, ErrClosed
 	}
-	if f, ok := t.flights[key]; ok {
+	if f, ok := t.refreshes[key]; ok {
 		return f, nil
 	}
 	// Long enough to wait for a dead replica's lock and then to refresh.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*t.lockTTL)
-	f := &flight{cancel: cancel, done: make(chan struct{})}
-	t.flights[key] = f
+	f := &refreshCall{cancel: cancel, done: make(chan struct{})}
+	t.refreshes[key] = f
 	t.running.Go(func() {
 		defer cancel()
-		found, err := t.obtain(ctx, key)
-		t.land(key, f, found, err)
+		found, err := t.loadOrRefresh(ctx, key)
+		t.finishRefresh(key, f, found, err)
 	})
 	return f, nil
 }
 
-// land records what a flight found and releases those who wait.
-func (t *Tokens) land(key flightKey, f *flight, found sharedToken, err error) {
+// finishRefresh records what a flight found and releases those who wait.
+func (t *Tokens) finishRefresh(key refreshKey, f *refreshCall, found sharedToken, err error) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.flights, key)
-	held := t.copies[key.app]
+	delete(t.refreshes, key)
+	current := t.cache[key.app]
 	switch {
-	case err == nil && (!held.validAt(now) || held.Value == key.rejected || !found.fetchedAt.Before(held.fetchedAt)):
-		t.copies[key.app] = tokenCopy{sharedToken: found, lookAt: t.nextLook(found, now)}
-	case held.validAt(now):
+	case err == nil && (!current.validAt(now) || current.Value == key.rejected || !found.fetchedAt.Before(current.fetchedAt)):
+		t.cache[key.app] = cachedToken{sharedToken: found, recheckAt: t.nextRecheck(found, now)}
+	case current.validAt(now):
 		// Nothing newer was found, or nothing at all: look again, but not at each call.
-		held.lookAt = now.Add(firstPause)
-		t.copies[key.app] = held
-		if held.Value != key.rejected {
-			found, err = held.sharedToken, nil
+		current.recheckAt = now.Add(firstBackoff)
+		t.cache[key.app] = current
+		if current.Value != key.rejected {
+			found, err = current.sharedToken, nil
 		}
 	}
 	f.token, f.err = found.Token, err
 	close(f.done)
 }
 
-// nextLook is when a copy wants to be looked after: when it is due for a refresh, at
+// nextRecheck is when a copy wants to be looked after: when it is due for a refresh, at
 // the latest after lookEvery. One that is overdue (another replica is on it, or failed)
 // is looked after soon.
-func (t *Tokens) nextLook(s sharedToken, now time.Time) time.Time {
+func (t *Tokens) nextRecheck(s sharedToken, now time.Time) time.Time {
 	due := s.dueAt(t.jitter)
 	switch {
 	case !due.After(now):
-		return now.Add(firstPause)
-	case due.Before(now.Add(lookEvery)):
+		return now.Add(firstBackoff)
+	case due.Before(now.Add(recheckInterval)):
 		return due
 	}
-	return now.Add(lookEvery)
+	return now.Add(recheckInterval)
 }

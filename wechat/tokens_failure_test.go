@@ -26,12 +26,12 @@ func TestFailedRefreshKeepsTheToken(t *testing.T) {
 							t.Errorf("got %v, %v", token, err)
 						}
 					})
-					r.settle(t)
+					r.waitIdle(t)
 				}
 				hold()
 				hold()
 				r.wantFetches(t, 2) // one refresh was tried, and nobody tries again at once
-				r.clock.Add(firstPause + time.Second)
+				r.clock.Add(firstBackoff + time.Second)
 				hold()
 				r.wantFetches(t, 3)
 				if r.result("kept") != 2 {
@@ -85,7 +85,7 @@ func TestConfigFailure(t *testing.T) {
 					if !strings.Contains(Advice(err), tt.advice) {
 						t.Errorf("the advice is %q", Advice(err))
 					}
-					wantUnseen(t, err.Error())
+					wantNoSecrets(t, err.Error())
 				})
 				r.wantFetches(t, 1)
 				if r.result("config") != 1 || strings.Count(r.log.String(), "level=WARN") != 1 {
@@ -94,7 +94,7 @@ func TestConfigFailure(t *testing.T) {
 				if strings.Contains(r.log.String(), "0123456789abcdef0123") {
 					t.Errorf("the secret is in the log:\n%s", r.log)
 				}
-				wantUnseen(t, r.log.String())
+				wantNoSecrets(t, r.log.String())
 
 				r.mu.Lock()
 				r.cred.Secret = testSecret
@@ -110,7 +110,7 @@ func TestConfigFailure(t *testing.T) {
 	}
 }
 
-func TestFailureIsToldOnceAndItsEnd(t *testing.T) {
+func TestRefreshFailureIsLoggedOnce(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	r := newReplicas(t, rdb, ModeStable, 1)
 	r.server.set(func() { r.server.refuse = `{"errcode":40164,"errmsg":"invalid ip 1.2.3.4"}` })
@@ -146,10 +146,10 @@ func TestRejectedTokenComesBack(t *testing.T) {
 		r.wantFetches(t, 2)
 		renew()
 		r.wantFetches(t, 2) // remembered
-		r.clock.Add(firstPause + time.Second)
+		r.clock.Add(firstBackoff + time.Second)
 		renew()
 		r.wantFetches(t, 3) // asked again, once
-		r.clock.Add(firstPause + time.Second)
+		r.clock.Add(firstBackoff + time.Second)
 		renew()
 		r.wantFetches(t, 3) // the pause has grown
 		if got := r.mustToken(t, r.tokens[1]); got.Value != token.Value {
@@ -170,7 +170,7 @@ func TestRejectedTokenComesBack(t *testing.T) {
 	})
 }
 
-func TestTokenAnswersThatAreNone(t *testing.T) {
+func TestInvalidTokenAnswers(t *testing.T) {
 	for _, answer := range []string{`{}`, `{"access_token":"x"}`, `{"access_token":"x","expires_in":0}`, `{"access_token":"x","expires_in":-5}`, `{"access_token":"x","expires_in":9223372036854775807}`, `{"expires_in":7200}`, `<html>`, ` `} {
 		_, rdb := redistest.Mini(t)
 		r := newReplicas(t, rdb, ModeStable, 1)
@@ -189,7 +189,7 @@ func TestTokenAnswersThatAreNone(t *testing.T) {
 	}
 }
 
-func TestFailureSurvivesRedis(t *testing.T) {
+func TestFailureRoundTripsThroughRedis(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	store := tokenStore{rdb}
 	until := time.UnixMilli(1_800_000_000_000)

@@ -39,14 +39,14 @@ func (f tokenFetcher) fetch(ctx context.Context, cred Credential, rejected Secre
 		AccessToken text   `json:"access_token"`
 		ExpiresIn   number `json:"expires_in"` // seconds; of a stable token what is left of them
 	}
-	if err := rep.decode(&v, &v.status, out.hidden); err != nil {
+	if err := rep.decode(&v, &v.status, out.sensitive); err != nil {
 		return sharedToken{}, err
 	}
 	switch {
 	case v.AccessToken == "":
-		return sharedToken{}, rep.bad("no access_token in the answer")
+		return sharedToken{}, rep.answerError("no access_token in the answer")
 	case v.ExpiresIn.value <= 0 || v.ExpiresIn.value > maxLifeSeconds:
-		return sharedToken{}, rep.bad("expires_in is not a number of seconds to come")
+		return sharedToken{}, rep.answerError("expires_in is not a number of seconds to come")
 	}
 	return sharedToken{
 		Token: Token{Value: Secret(v.AccessToken)},
@@ -67,25 +67,25 @@ func (c Credential) mode() string {
 }
 
 // request is what to ask, by the credential's mode.
-func (f tokenFetcher) request(cred Credential, rejected Secret) (outgoing, error) {
-	out := outgoing{method: http.MethodGet, hidden: hidden{secrets: []Secret{cred.Secret, rejected}}}
+func (f tokenFetcher) request(cred Credential, rejected Secret) (outgoingRequest, error) {
+	out := outgoingRequest{method: http.MethodGet, sensitive: sensitiveValues{secrets: []Secret{cred.Secret, rejected}}}
 	switch cred.mode() {
 	case ModeStable:
 		out.endpoint, out.method, out.contentType = EndpointStableToken, http.MethodPost, contentJSON
-		if f.base.bad != nil {
-			return out, out.unfit(f.base.bad)
+		if f.base.err != nil {
+			return out, out.prepareError(f.base.err)
 		}
 		body, err := json.Marshal(map[string]string{
 			"grant_type": "client_credential", "appid": cred.App, "secret": cred.Secret.Reveal(),
 		})
 		if err != nil {
-			return out, out.unfit(err)
+			return out, out.prepareError(err)
 		}
 		out.url, out.body = f.base.endpoint(EndpointStableToken, ""), body
 	case ModeClassic:
 		out.endpoint = EndpointToken
-		if f.base.bad != nil {
-			return out, out.unfit(f.base.bad)
+		if f.base.err != nil {
+			return out, out.prepareError(f.base.err)
 		}
 		out.url = f.base.endpoint(EndpointToken, url.Values{
 			"grant_type": {"client_credential"}, "appid": {cred.App}, "secret": {cred.Secret.Reveal()},
@@ -103,7 +103,7 @@ func (f tokenFetcher) request(cred Credential, rejected Secret) (outgoing, error
 		}
 		u.RawQuery = query.Encode()
 		out.url = u
-		out.hidden.secrets = append(out.hidden.secrets, secretsOf(u)...)
+		out.sensitive.secrets = append(out.sensitive.secrets, secretsOf(u)...)
 	default:
 		return out, &TransportError{Endpoint: EndpointToken, Op: "prepare", Err: errors.New("the token mode is none of stable, classic and external")}
 	}

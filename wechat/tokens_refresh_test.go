@@ -38,7 +38,7 @@ func TestOneRefreshForAll(t *testing.T) {
 				if r.result("ok") != 4 {
 					t.Errorf("results %v", r.results)
 				}
-				wantUnseen(t, r.log.String())
+				wantNoSecrets(t, r.log.String())
 			})
 		})
 	}
@@ -66,12 +66,12 @@ func TestRefreshAheadOfExpiry(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		r.settle(t)
-		r.clock.Add(firstPause) // when they look again
+		r.waitIdle(t)
+		r.clock.Add(firstBackoff) // when they look again
 		for _, tokens := range r.tokens {
 			r.mustToken(t, tokens)
 		}
-		r.settle(t)
+		r.waitIdle(t)
 		for i, tokens := range r.tokens {
 			if r.mustToken(t, tokens).Value == first.Value {
 				t.Errorf("replica %d still has the old token", i)
@@ -83,7 +83,7 @@ func TestRefreshAheadOfExpiry(t *testing.T) {
 
 // In its last five minutes WeChat may still give the same stable token, with less and
 // less life. It is asked again, but not all the time.
-func TestSameStableTokenIsNotHammered(t *testing.T) {
+func TestSameStableTokenIsRefetchedRarely(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		r := newReplicas(t, rdb, ModeStable, 2)
 		r.server.set(func() { r.server.life = 310 })
@@ -95,7 +95,7 @@ func TestSameStableTokenIsNotHammered(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			r.settle(t)
+			r.waitIdle(t)
 		}
 		if n := r.server.fetched(); n < 2 || n > 3 {
 			t.Errorf("%d token requests within 5 minutes, want 2 or 3", n)
@@ -112,7 +112,7 @@ func TestExternalTokens(t *testing.T) {
 	if _, err := r.tokens[0].Renew(t.Context(), testApp, token); err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"app=" + testApp + "&key=" + testWords, "app=" + testApp + "&key=" + testWords + "&rejected=" + tokenHash(token.Value)} {
+	for i, want := range []string{"app=" + testApp + "&key=" + testText, "app=" + testApp + "&key=" + testText + "&rejected=" + tokenHash(token.Value)} {
 		if r.server.queries[i] != want {
 			t.Errorf("asked with %s, want %s", r.server.queries[i], want)
 		}
@@ -125,12 +125,12 @@ func TestExternalTokens(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	r.clock.Add(time.Hour)
-	r.cred.URL = r.server.URL + "/external?key=" + testWords
+	r.cred.URL = r.server.URL + "/external?key=" + testText
 	_, err = r.tokens[0].Token(t.Context(), testApp)
 	if err == nil || Written(err) {
 		t.Errorf("got %v", err)
 	}
-	wantUnseen(t, err.Error()+r.log.String())
+	wantNoSecrets(t, err.Error()+r.log.String())
 }
 
 func TestLockOfADeadReplica(t *testing.T) {
@@ -197,7 +197,7 @@ func TestLateRefreshDoesNotOverwrite(t *testing.T) {
 	})
 }
 
-func TestRedisAway(t *testing.T) {
+func TestRedisUnavailable(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), MaxRetries: -1, DialerRetries: 1}) // it shall give up soon
 	t.Cleanup(func() { _ = rdb.Close() })
@@ -209,8 +209,8 @@ func TestRedisAway(t *testing.T) {
 		if got := r.mustToken(t, r.tokens[0]); got.Value != first.Value {
 			t.Error("another token")
 		}
-		r.settle(t)
-		r.clock.Add(2 * lookEvery)
+		r.waitIdle(t)
+		r.clock.Add(2 * recheckInterval)
 	}
 	_, err := r.tokens[1].Token(t.Context(), testApp)
 	var tokenErr *TokenError
@@ -231,7 +231,7 @@ func TestNoCredentials(t *testing.T) {
 	}
 }
 
-func TestCloseEndsFlights(t *testing.T) {
+func TestCloseCancelsRefreshes(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	r := newReplicas(t, rdb, ModeStable, 1)
 	reached := make(chan struct{})

@@ -27,7 +27,7 @@ func failKey(app string) string { return "wxcourier:{" + app + "}:token:fail" }
 const tokenKeyGrace = time.Minute
 
 // failures are forgotten this long after their pause, and the next counts as the first.
-const failureMemory = 5 * time.Minute
+const failureRetention = 5 * time.Minute
 
 // sharedToken is a token as all replicas see it.
 type sharedToken struct {
@@ -155,7 +155,7 @@ return 1
 `)
 
 func (s tokenStore) fail(ctx context.Context, app, owner string, f failure) error {
-	ttl := failurePause(f.tries) + failureMemory
+	ttl := failureBackoff(f.tries) + failureRetention
 	args := append([]any{owner, ttl.Milliseconds()}, f.fields()...)
 	if err := failScript.Run(ctx, s.rdb, []string{lockKey(app), failKey(app)}, args...).Err(); err != nil {
 		return fmt.Errorf("remember the failure in Redis: %w", err)

@@ -157,7 +157,7 @@ func newReplicas(t *testing.T, rdb redis.UniversalClient, mode string, n int) *r
 		log:     new(logBuffer),
 		results: make(map[string]int),
 	}
-	r.cred = Credential{App: testApp, Secret: testSecret, Mode: mode, URL: r.server.URL + "/external?key=" + testWords}
+	r.cred = Credential{App: testApp, Secret: testSecret, Mode: mode, URL: r.server.URL + "/external?key=" + testText}
 	for range n {
 		tokens := NewTokens(Config{BaseURL: r.server.URL, Timeout: 5 * time.Second, AttemptTimeout: 10 * time.Second}, rdb, r.credential,
 			WithClock(r.clock.Now),
@@ -217,13 +217,13 @@ func (r *replicas) wantFetches(t *testing.T, want int) {
 	}
 }
 
-// settle waits until nobody is looking for a token.
-func (r *replicas) settle(t *testing.T) {
+// waitIdle waits until nobody is looking for a token.
+func (r *replicas) waitIdle(t *testing.T) {
 	t.Helper()
 	redistest.Until(t, 10*time.Second, "no flight is under way", func() bool {
 		for _, tokens := range r.tokens {
 			tokens.mu.Lock()
-			n := len(tokens.flights)
+			n := len(tokens.refreshes)
 			tokens.mu.Unlock()
 			if n > 0 {
 				return false

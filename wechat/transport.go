@@ -52,7 +52,7 @@ func newTransport() *http.Transport {
 // base is where WeChat's endpoints are.
 type base struct {
 	url *url.URL
-	bad error // why there is no url
+	err error // why there is no url
 }
 
 func newBase(cfg Config) base {
@@ -68,24 +68,24 @@ func (b base) endpoint(path Endpoint, query string) *url.URL {
 	return &u
 }
 
-// outgoing is one HTTP request. Its url and body hold secrets; hidden knows them.
-type outgoing struct {
+// outgoingRequest is one HTTP request. Its url and body hold secrets; hidden knows them.
+type outgoingRequest struct {
 	endpoint    Endpoint
 	method      string
 	url         *url.URL
-	until       time.Time // when to give up, if that is before the exchanger's timeout; zero: never
+	deadline    time.Time // when to give up, if that is before the exchanger's timeout; zero: never
 	contentType string
 	body        []byte
-	hidden      hidden
+	sensitive   sensitiveValues
 	ready       func(context.Context) error // see [Request]; nil: it may be written at once
 }
 
 // contentJSON is the content type of nearly every request.
 const contentJSON = "application/json"
 
-// unfit says that the request could not be made.
-func (o *outgoing) unfit(err error) error {
-	return &TransportError{Endpoint: o.endpoint, Op: "prepare", Err: o.hidden.err(err)}
+// prepareError says that the request could not be made.
+func (o *outgoingRequest) prepareError(err error) error {
+	return &TransportError{Endpoint: o.endpoint, Op: "prepare", Err: o.sensitive.redactErr(err)}
 }
 
 func headerOf(contentType string) http.Header {
@@ -109,10 +109,10 @@ type reply struct {
 // It asks the transport itself: an http.Client would follow redirects, which carries the
 // token elsewhere and sends the request twice, and write the URL into its errors.
 type exchanger struct {
-	transport  http.RoundTripper
-	timeout    time.Duration
-	jsonHeader http.Header // of all requests in JSON; nil when each has its own
-	admitsConn bool        // a request can be admitted when it has its connection
+	transport   http.RoundTripper
+	timeout     time.Duration
+	jsonHeader  http.Header // of all requests in JSON; nil when each has its own
+	readyOnConn bool        // a request can be admitted when it has its connection
 }
 
 func newExchanger(rt http.RoundTripper, timeout time.Duration) *exchanger {
@@ -120,7 +120,7 @@ func newExchanger(rt http.RoundTripper, timeout time.Duration) *exchanger {
 	if t, ok := rt.(*http.Transport); ok {
 		x.jsonHeader = headerOf(contentJSON) // it only reads it; another one may write
 		// An HTTP/2 connection has other requests on it, and is not ours to close.
-		x.admitsConn = t.Protocols != nil && !t.Protocols.HTTP2() && !t.Protocols.UnencryptedHTTP2()
+		x.readyOnConn = t.Protocols != nil && !t.Protocols.HTTP2() && !t.Protocols.UnencryptedHTTP2()
 	}
 	return x
 }
@@ -138,17 +138,17 @@ func (x *exchanger) closeIdle() {
 // A kept-alive connection may have been closed by the server just when it was taken
 // from the pool. When surely nothing was written the request goes to another one;
 // each time round uses up one dead connection, so that this ends.
-func (x *exchanger) exchange(ctx context.Context, out outgoing) (reply, error) {
+func (x *exchanger) exchange(ctx context.Context, out outgoingRequest) (reply, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	limit := time.AfterFunc(out.within(x.timeout), func() { cancel(context.DeadlineExceeded) })
-	defer limit.Stop()
-	var admit func() error
+	timer := time.AfterFunc(out.stepTimeout(x.timeout), func() { cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
+	var ready func() error
 	if out.ready != nil {
-		admit = func() error {
-			limit.Reset(out.within(math.MaxInt64))
+		ready = func() error {
+			timer.Reset(out.stepTimeout(math.MaxInt64))
 			err := out.ready(ctx)
-			if limit.Reset(out.within(x.timeout)); err == nil {
+			if timer.Reset(out.stepTimeout(x.timeout)); err == nil {
 				err = context.Cause(ctx)
 			}
 			if err != nil {
@@ -158,8 +158,8 @@ func (x *exchanger) exchange(ctx context.Context, out outgoing) (reply, error) {
 		}
 	}
 	for {
-		w := watch{admit: admit}
-		rep, err := x.once(ctx, out, &w)
+		w := requestTrace{ready: ready}
+		rep, err := x.roundTrip(ctx, out, &w)
 		if err != nil && w.reused.Load() && !w.written() && ctx.Err() == nil {
 			continue
 		}
@@ -167,26 +167,26 @@ func (x *exchanger) exchange(ctx context.Context, out outgoing) (reply, error) {
 	}
 }
 
-// within is how long a step may last that has so much time for itself.
-func (o *outgoing) within(timeout time.Duration) time.Duration {
-	if o.until.IsZero() {
+// stepTimeout is how long a step may last that has so much time for itself.
+func (o *outgoingRequest) stepTimeout(timeout time.Duration) time.Duration {
+	if o.deadline.IsZero() {
 		return timeout
 	}
-	return min(timeout, time.Until(o.until))
+	return min(timeout, time.Until(o.deadline))
 }
 
-func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, error) {
-	if !x.admitsConn && w.admit != nil {
-		if err := w.admit(); err != nil {
+func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *requestTrace) (reply, error) {
+	if !x.readyOnConn && w.ready != nil {
+		if err := w.ready(); err != nil {
 			return reply{}, &TransportError{Endpoint: out.endpoint, Op: "wait", Err: err}
 		}
-		w.admit = nil
+		w.ready = nil
 	}
 	// The URL is set by hand, where it would be parsed each time. So is the body: with
 	// GetBody net/http could repeat the request.
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.trace()), out.method, "", nil)
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.clientTrace()), out.method, "", nil)
 	if err != nil {
-		return reply{}, out.unfit(err)
+		return reply{}, out.prepareError(err)
 	}
 	req.URL, req.Host = out.url, out.url.Host
 	if len(out.body) > 0 {
@@ -196,11 +196,11 @@ func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, er
 		req.Header = headerOf(out.contentType)
 	}
 	resp, err := x.transport.RoundTrip(req)
-	if w.refused != nil {
-		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: "wait", Err: w.refused}
+	if w.readyErr != nil {
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: "wait", Err: w.readyErr}
 	}
 	if err != nil {
-		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: w.op(), Err: out.hidden.err(err)}
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: w.op(), Err: out.sensitive.redactErr(err)}
 	}
 	defer func() { _ = resp.Body.Close() }() // it was read: nothing is left to go wrong
 	rep := reply{endpoint: out.endpoint, status: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}
@@ -209,7 +209,7 @@ func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, er
 	case err != nil && ctx.Err() != nil:
 		return reply{}, &TransportError{Endpoint: out.endpoint, Written: true, Op: "receive", Err: context.Cause(ctx)}
 	case err != nil && isTimeout(err):
-		return reply{}, &TransportError{Endpoint: out.endpoint, Written: true, Op: "receive", Err: out.hidden.err(err)}
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: true, Op: "receive", Err: out.sensitive.redactErr(err)}
 	case err != nil:
 		return reply{}, &AnswerError{Endpoint: out.endpoint, Status: rep.status, Reason: "the answer was cut"}
 	case len(rep.body) > maxAnswerBytes:

@@ -41,10 +41,10 @@ const (
 	testToken  = "TOKEN-that-nobody-may-see" //nolint:gosec // a test's own
 	testSecret = "SECRET-that-nobody-may-see"
 	testOpenID = "oPENID-that-nobody-may-see"
-	testWords  = "words-that-nobody-may-see"
+	testText   = "words-that-nobody-may-see"
 )
 
-const testBody = `{"touser":"` + testOpenID + `","data":{"thing1":{"value":"` + testWords + `"}}}`
+const testBody = `{"touser":"` + testOpenID + `","data":{"thing1":{"value":"` + testText + `"}}}`
 
 func testClient(t *testing.T, url string, timeout time.Duration) *Client {
 	t.Helper()
@@ -53,10 +53,10 @@ func testClient(t *testing.T, url string, timeout time.Duration) *Client {
 	return c
 }
 
-// wantUnseen fails when a text shows what nobody may see.
-func wantUnseen(t *testing.T, text string) {
+// wantNoSecrets fails when a text shows what nobody may see.
+func wantNoSecrets(t *testing.T, text string) {
 	t.Helper()
-	for _, secret := range []string{testToken, testSecret, testOpenID, testWords} {
+	for _, secret := range []string{testToken, testSecret, testOpenID, testText} {
 		if strings.Contains(text, secret) {
 			t.Errorf("%q is in: %s", secret, text)
 		}
@@ -160,14 +160,14 @@ func TestNoAnswerIsNeverResent(t *testing.T) {
 			if got := requests.Load(); got != tt.want {
 				t.Errorf("the server read %d requests, want %d", got, tt.want)
 			}
-			wantUnseen(t, err.Error())
+			wantNoSecrets(t, err.Error())
 		})
 	}
 }
 
 // A server that closes kept connections whenever it likes: a call may fail, but none
 // is ever read twice.
-func TestStaleConnectionsNeverDouble(t *testing.T) {
+func TestStaleConnectionsNeverRepeatARequest(t *testing.T) {
 	var mu sync.Mutex
 	seen := make(map[string]int)
 	url := rawServer(t, func(c net.Conn) {
@@ -268,20 +268,20 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 	}
 }
 
-// scribe is a transport that writes into the requests it is given, which it must not.
-type scribe struct {
-	next  http.RoundTripper
-	found []string
+// headerWriter is a transport that writes into the requests it is given, which it must not.
+type headerWriter struct {
+	next    http.RoundTripper
+	earlier []string
 }
 
-func (s *scribe) RoundTrip(r *http.Request) (*http.Response, error) {
-	s.found = append(s.found, r.Header.Get("X-Scribe"))
+func (s *headerWriter) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.earlier = append(s.earlier, r.Header.Get("X-Scribe"))
 	r.Header.Set("X-Scribe", "was here")
 	return s.next.RoundTrip(r)
 }
 
 // Requests share a header with net/http's own transport alone.
-func TestForeignTransportsHaveTheirOwnHeaders(t *testing.T) {
+func TestCustomTransportsGetTheirOwnHeaders(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if got := r.Header.Get("Content-Type") + " " + r.Header.Get("User-Agent"); got != "application/json wxcourier" {
 			t.Errorf("the server got %q", got)
@@ -289,7 +289,7 @@ func TestForeignTransportsHaveTheirOwnHeaders(t *testing.T) {
 		_, _ = io.WriteString(w, okAnswer)
 	}))
 	defer server.Close()
-	s := &scribe{next: newTransport()}
+	s := &headerWriter{next: newTransport()}
 	cfg := Config{BaseURL: server.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}
 	for _, c := range []*Client{
 		NewClient(cfg, &fixedTokens{token: testToken}, WithTransport(s)), NewClient(cfg, &fixedTokens{token: testToken}),
@@ -302,8 +302,8 @@ func TestForeignTransportsHaveTheirOwnHeaders(t *testing.T) {
 		c.CloseIdle()
 	}
 	s.next.(*http.Transport).CloseIdleConnections()
-	if len(s.found) != 2 || s.found[0] != "" || s.found[1] != "" {
-		t.Errorf("an earlier request's header came along: %q", s.found)
+	if len(s.earlier) != 2 || s.earlier[0] != "" || s.earlier[1] != "" {
+		t.Errorf("an earlier request's header came along: %q", s.earlier)
 	}
 }
 
@@ -335,7 +335,7 @@ func TestNothingWritten(t *testing.T) {
 			if !errors.As(err, &transportErr) || transportErr.Written || Written(err) || transportErr.Op != "connect" {
 				t.Errorf("got %#v, want a TransportError of which nothing was written", err)
 			}
-			wantUnseen(t, err.Error())
+			wantNoSecrets(t, err.Error())
 		})
 	}
 	t.Run("canceled before", func(t *testing.T) {
@@ -394,7 +394,7 @@ func TestTimeouts(t *testing.T) {
 			if !errors.As(err, &transportErr) || !transportErr.Written || transportErr.Op != tt.op || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v (%T), want a written TransportError in %s", err, err, tt.op)
 			}
-			wantUnseen(t, err.Error())
+			wantNoSecrets(t, err.Error())
 		})
 	}
 	t.Run("canceled while waiting", func(t *testing.T) {
@@ -446,7 +446,7 @@ func TestStrangeAnswers(t *testing.T) {
 			if !errors.As(err, &answerErr) || answerErr.Status != tt.status {
 				t.Errorf("got %v, want an AnswerError of status %d", err, tt.status)
 			}
-			wantUnseen(t, fmt.Sprint(err))
+			wantNoSecrets(t, fmt.Sprint(err))
 		})
 	}
 	if elsewhere.Load() != 0 {
@@ -454,7 +454,7 @@ func TestStrangeAnswers(t *testing.T) {
 	}
 }
 
-func TestConnectionsAreKept(t *testing.T) {
+func TestConnectionsAreReused(t *testing.T) {
 	var opened atomic.Int64
 	const atOnce = 100
 	var arrived sync.WaitGroup

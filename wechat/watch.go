@@ -18,69 +18,69 @@ func (c *countingConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// watch learns from httptrace how far one request came.
-type watch struct {
-	conn   atomic.Pointer[countingConn]
-	before atomic.Int64 // bytes on conn before this request
-	got    atomic.Bool  // there was a connection
-	reused atomic.Bool  // it had served other requests
-	began  atomic.Bool  // the first header was handed to the connection's buffer
-	wrote  atomic.Bool  // the whole request was written without an error
+// requestTrace learns from httptrace how far one request came.
+type requestTrace struct {
+	conn          atomic.Pointer[countingConn]
+	writtenBefore atomic.Int64 // bytes on conn before this request
+	gotConn       atomic.Bool  // there was a connection
+	reused        atomic.Bool  // it had served other requests
+	headerStarted atomic.Bool  // the first header was handed to the connection's buffer
+	wroteRequest  atomic.Bool  // the whole request was written without an error
 	// earlier: bytes went out on a connection before this one. net/http may repeat a
 	// GET on another connection, of itself; it never does that to a POST.
-	earlier atomic.Bool
+	earlierWrite atomic.Bool
 
-	admit   func() error // waits until the request may be written; nil: it may be
-	refused error        // of admit; nothing is written from then on
+	ready    func() error // waits until the request may be written; nil: it may be
+	readyErr error        // of admit; nothing is written from then on
 }
 
-func (w *watch) trace() *httptrace.ClientTrace {
+func (w *requestTrace) clientTrace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		// net/http calls it on the goroutine of the round trip, before it hands the
 		// request to the connection's writer.
 		GotConn: func(info httptrace.GotConnInfo) {
 			if w.written() {
-				w.earlier.Store(true)
+				w.earlierWrite.Store(true)
 			}
-			if w.got.Store(false); !w.admits(info.Conn) {
+			if w.gotConn.Store(false); !w.waitReady(info.Conn) {
 				return
 			}
 			if conn, ok := info.Conn.(*answerConn); ok {
-				conn.expect()
+				conn.expectAnswer()
 			}
-			if conn := innermost(info.Conn); conn != nil {
-				w.before.Store(conn.written.Load())
+			if conn := findCountingConn(info.Conn); conn != nil {
+				w.writtenBefore.Store(conn.written.Load())
 				w.conn.Store(conn)
 			}
 			w.reused.Store(info.Reused)
-			w.got.Store(true)
+			w.gotConn.Store(true)
 		},
-		WroteHeaderField: func(string, []string) { w.began.Store(true) },
-		WroteHeaders:     func() { w.began.Store(true) },
-		WroteRequest:     func(info httptrace.WroteRequestInfo) { w.wrote.Store(info.Err == nil) },
+		WroteHeaderField: func(string, []string) { w.headerStarted.Store(true) },
+		WroteHeaders:     func() { w.headerStarted.Store(true) },
+		WroteRequest:     func(info httptrace.WroteRequestInfo) { w.wroteRequest.Store(info.Err == nil) },
 	}
 }
 
-// admits waits until the request may be written on a connection. When it may not be,
+// waitReady waits until the request may be written on a connection. When it may not be,
 // admits closes the connection: net/http goes on to write all the same, and no context
 // keeps it from that.
-func (w *watch) admits(conn net.Conn) bool {
-	if w.refused == nil && w.admit != nil {
-		w.refused = w.admit()
+func (w *requestTrace) waitReady(conn net.Conn) bool {
+	if w.readyErr == nil && w.ready != nil {
+		w.readyErr = w.ready()
 	}
-	if w.refused == nil {
+	if w.readyErr == nil {
 		return true
 	}
-	if counted := innermost(conn); counted != nil {
+	if counted := findCountingConn(conn); counted != nil {
 		conn = counted // beneath TLS, whose own Close writes
 	}
 	_ = conn.Close()
 	return false
 }
 
-// innermost finds the counted connection under TLS and proxies' TLS, nil when there
+// findCountingConn finds the counted connection under TLS and proxies' TLS, nil when there
 // is none (a transport of the caller's own).
-func innermost(conn net.Conn) *countingConn {
+func findCountingConn(conn net.Conn) *countingConn {
 	for {
 		if counted, ok := conn.(*countingConn); ok {
 			return counted
@@ -97,23 +97,23 @@ func innermost(conn net.Conn) *countingConn {
 // when the exchange has failed: net/http has then ended the connection's writer.
 // Sure of "no" are a request without a connection, one whose first header was never
 // handed over, and one of which the kernel took no byte.
-func (w *watch) written() bool {
-	if w.earlier.Load() {
+func (w *requestTrace) written() bool {
+	if w.earlierWrite.Load() {
 		return true
 	}
-	if !w.got.Load() || !w.began.Load() {
+	if !w.gotConn.Load() || !w.headerStarted.Load() {
 		return false
 	}
 	conn := w.conn.Load()
-	return conn == nil || conn.written.Load() > w.before.Load()
+	return conn == nil || conn.written.Load() > w.writtenBefore.Load()
 }
 
 // op names how far the request came, for people.
-func (w *watch) op() string {
+func (w *requestTrace) op() string {
 	switch {
-	case w.wrote.Load():
+	case w.wroteRequest.Load():
 		return "receive"
-	case w.got.Load():
+	case w.gotConn.Load():
 		return "send"
 	}
 	return "connect"
