@@ -10,36 +10,36 @@ import (
 // maxDuplicates bounds the list of messages that were delivered more than once.
 const maxDuplicates = 10_000
 
-// Call is one call that the sandbox was asked.
+// Call is one call that the sandbox received.
 type Call struct {
-	Seq        uint64        `json:"seq"` // 1 for the first
+	Seq        uint64        `json:"seq"` // numbered from 1
 	At         time.Time     `json:"at"`  // by the sandbox's clock
 	Took       time.Duration `json:"took_ns"`
 	App        string        `json:"app"` // "" where the token or app id was unknown
 	Path       string        `json:"path"`
 	OpenID     string        `json:"openid,omitempty"`
 	Template   string        `json:"template,omitempty"`
-	ErrCode    int           `json:"errcode"` // Unanswered where it was not accepted and nothing of WeChat's was answered
+	ErrCode    int           `json:"errcode"` // Unanswered if it was not accepted and got no answer in WeChat's format
 	ErrMsg     string        `json:"errmsg,omitempty"`
 	MsgID      int64         `json:"msgid,omitempty,string"`
-	Delivered  bool          `json:"delivered"`         // accepted with effect: the message arrives, the link exists
-	Repeated   bool          `json:"repeated"`          // answered ok, and kept from arriving twice by its client_msg_id
-	Answered   bool          `json:"answered"`          // a whole answer was written
-	Fault      string        `json:"fault,omitempty"`   // the fault that it met
+	Delivered  bool          `json:"delivered"`         // accepted and carried out: the message arrives, the link exists
+	Repeated   bool          `json:"repeated"`          // answered ok, but not delivered again because of its client_msg_id
+	Answered   bool          `json:"answered"`          // a complete answer was written
+	Fault      string        `json:"fault,omitempty"`   // the fault that was injected
 	Escaped    bool          `json:"escaped,omitempty"` // its body holds \uXXXX escapes
 	Size       int           `json:"size"`              // bytes of the body
-	Body       []byte        `json:"-"`                 // its first 4 KiB; nothing of calls that carry a secret
-	remoteAddr string        // the address that the call came from
+	Body       []byte        `json:"-"`                 // its first 4 KiB; empty for calls that carry a secret
+	remoteAddr string        // of the client
 }
 
-// Filter chooses calls; empty fields choose all.
+// Filter selects calls; empty fields match all.
 type Filter struct {
 	App       string
 	Path      string
 	OpenID    string
 	Template  string
 	ErrCodes  []int // any of these
-	Delivered bool  // only these
+	Delivered bool  // only delivered calls
 }
 
 func (f Filter) matches(c *Call) bool {
@@ -48,15 +48,15 @@ func (f Filter) matches(c *Call) bool {
 		(len(f.ErrCodes) == 0 || slices.Contains(f.ErrCodes, c.ErrCode)) && (c.Delivered || !f.Delivered)
 }
 
-// Count is how many calls of an app to an endpoint had one outcome.
+// Count is the number of calls of an app to an endpoint with one errcode.
 type Count struct {
 	App     string `json:"app"`
-	Path    string `json:"path"` // "(unknown)" for what is no endpoint
+	Path    string `json:"path"` // "(unknown)" for paths without an endpoint
 	ErrCode int    `json:"errcode"`
 	Tally
 }
 
-// Duplicate is a message that reached a person more than once: the same body, byte for byte, on the same endpoint.
+// Duplicate is a message that was delivered more than once: byte for byte the same body on the same endpoint.
 type Duplicate struct {
 	App      string `json:"app"`
 	Path     string `json:"path"`
@@ -66,20 +66,20 @@ type Duplicate struct {
 	Body     string `json:"body"` // its first 4 KiB
 }
 
-// outcome is the key of the counters.
+// outcome is the key of callLog.counts.
 type outcome struct {
 	app, path string
 	errcode   int
 }
 
-// callLog remembers: counters for ever, tallies of the latest messages, and a ring of the latest calls.
+// callLog holds counters of all calls, counts of the latest messages, and a ring buffer of the latest calls.
 type callLog struct {
 	capacity   int
 	ring       []Call
-	total      uint64            // calls so far; call n stands at ring[(n-1) % keep]
-	pending    map[uint64]uint64 // of calls that wait for their answer: serial to n
+	total      uint64            // calls so far; call n is at ring[(n-1) % capacity]
+	pending    map[uint64]uint64 // calls without an answer yet: serial to n
 	counts     map[outcome]*Tally
-	recipients *recentCounts // calls and deliveries by (app, openid), and by that with the path or template
+	recipients *recentCounts // calls and deliveries by (app, openid), (app, openid, path) and (app, openid, template)
 	messages   *recentCounts // deliveries by app, path and body
 	duplicates map[uint64]*Duplicate
 }
@@ -95,7 +95,7 @@ func newCallLog(opts Options) *callLog {
 	}
 }
 
-// record writes a judged call down. The caller holds s.mu.
+// record adds a processed call. The caller holds s.mu.
 func (l *callLog) record(s *Server, x *exchange) {
 	c := Call{
 		At: x.at, Path: x.path, OpenID: x.openid(), Template: x.template(), Fault: x.fault.label, MsgID: x.msgID,
@@ -171,14 +171,14 @@ func (l *callLog) add(serial uint64, c Call) {
 
 func (l *callLog) slot(n uint64) int { return int((n - 1) % uint64(l.capacity)) } //nolint:gosec // keep is positive
 
-// recordAnswer ends a call's wait for its answer, and notes whether there was a whole one; later words about it do not count.
+// recordAnswer records how long a call took and whether a complete answer was written. Only the first record of a call counts.
 func (s *Server) recordAnswer(x *exchange, took time.Duration, answered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.state.log
 	n, ok := l.pending[x.serial]
 	if !ok {
-		return // settled, or a Reset came between
+		return // recorded already, or cleared by Reset
 	}
 	delete(l.pending, x.serial)
 	if c := &l.ring[l.slot(n)]; c.Seq == n {
@@ -186,7 +186,7 @@ func (s *Server) recordAnswer(x *exchange, took time.Duration, answered bool) {
 	}
 }
 
-// Calls lists the kept calls that a filter chooses, oldest first.
+// Calls returns the kept calls that match a filter, oldest first.
 func (s *Server) Calls(f Filter) []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,8 +200,8 @@ func (s *Server) Calls(f Filter) []Call {
 	return list
 }
 
-// Count says how many calls a filter chooses. It knows all calls as long as the filter has neither openid nor template, and
-// the kept ones otherwise; Tally knows more about people.
+// Count returns the number of calls that match a filter: of all calls if the filter has neither openid nor template, else of
+// the kept ones. Tally covers more calls of a person.
 func (s *Server) Count(f Filter) int {
 	if f.OpenID != "" || f.Template != "" {
 		return len(s.Calls(f))
@@ -219,7 +219,7 @@ func (s *Server) Count(f Filter) int {
 	return n
 }
 
-// Counts lists all calls by app, path and errcode, sorted.
+// Counts returns the number of calls by app, path and errcode, sorted.
 func (s *Server) Counts() []Count {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,8 +233,8 @@ func (s *Server) Counts() []Count {
 	return list
 }
 
-// Tally says how often a person was called for and reached: with the target "" by anything, else on that path or by that
-// template. It knows the latest Options.KeepMessages messages.
+// Tally counts the calls and deliveries to a person: all of them if target is "", else those on that path or with that
+// template. It covers the latest Options.KeepMessages messages.
 func (s *Server) Tally(app, openid, target string) Tally {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,13 +242,13 @@ func (s *Server) Tally(app, openid, target string) Tally {
 	return Tally{Calls: int(c.calls), Delivered: int(c.delivered)}
 }
 
-// Delivered is how often a person was reached; see Tally.
+// Delivered returns the number of deliveries to a person; see Tally.
 func (s *Server) Delivered(app, openid, target string) int {
 	return s.Tally(app, openid, target).Delivered
 }
 
-// Duplicates lists the messages that were delivered more than once, at most 10,000, sorted by app, path and openid. An equal
-// message that a business sends on purpose counts too: let the bodies of a test differ.
+// Duplicates returns the messages that were delivered more than once, at most 10,000, sorted by app, path and openid. It cannot
+// recognise messages that are repeated on purpose: tests should send bodies that differ.
 func (s *Server) Duplicates() []Duplicate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,8 +262,8 @@ func (s *Server) Duplicates() []Duplicate {
 	return list
 }
 
-// Peak is the most calls with a good token that an app made on an endpoint in any sliding second and minute, accepted or
-// not.
+// Peak returns the highest number of calls with a valid token that an app made on an endpoint in any sliding second and
+// minute, accepted or not.
 func (s *Server) Peak(app, path string) Peak {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,16 +7,16 @@ import (
 )
 
 const (
-	sceneLetters  = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&'()*+,/:;=?@-._~"
-	longestScene  = 32   // characters
-	longestPath   = 1024 // characters, getwxacode
-	longestQRPath = 128  // bytes, createwxaqrcode
-	defaultWidth  = 430  // pixels
-	leastWidth    = 280
-	greatestWidth = 1280
+	sceneLetters   = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&'()*+,/:;=?@-._~"
+	maxSceneChars  = 32   // characters
+	maxPathChars   = 1024 // characters, getwxacode
+	maxQRPathBytes = 128  // bytes, createwxaqrcode
+	defaultWidth   = 430  // pixels
+	minWidth       = 280
+	maxWidth       = 1280
 )
 
-// codeStyle is how a code looks.
+// codeStyle holds the fields for the appearance of a code.
 type codeStyle struct {
 	EnvVersion string         `json:"env_version"`
 	Width      int            `json:"width"`
@@ -26,7 +26,7 @@ type codeStyle struct {
 }
 
 func (d codeStyle) check() *refusal {
-	if !oneOf(d.EnvVersion, "", "release", "trial", "develop") || d.Width != 0 && (d.Width < leastWidth || d.Width > greatestWidth) {
+	if !oneOf(d.EnvVersion, "", "release", "trial", "develop") || d.Width != 0 && (d.Width < minWidth || d.Width > maxWidth) {
 		return refuse(40097)
 	}
 	return nil
@@ -41,11 +41,11 @@ func (d codeStyle) width() int {
 
 func (d codeStyle) transparent() bool { return d.IsHyaline }
 
-// picture is a request that is answered by an image.
+// picture is a request whose answer is an image.
 type picture interface {
 	width() int
-	transparent() bool // without a ground, which only PNG can be
-	target() string    // what the code leads to
+	transparent() bool // without a background, which requires PNG
+	target() string    // the page that the code opens
 }
 
 // unlimitedRequest is the body of getwxacodeunlimit.
@@ -55,7 +55,7 @@ type unlimitedRequest struct {
 	codeStyle
 	Scene     string `json:"scene"`
 	Page      string `json:"page"`
-	CheckPath *bool  `json:"check_path"` // nil is true
+	CheckPath *bool  `json:"check_path"` // nil means true
 }
 
 func (q *unlimitedRequest) faultSource() string { return q.Scene }
@@ -64,7 +64,7 @@ func (q *unlimitedRequest) target() string      { return q.Page + "?scene=" + q.
 func (q *unlimitedRequest) check(env *checkEnv) *refusal {
 	checkPath := q.CheckPath == nil || *q.CheckPath
 	switch {
-	case q.Scene == "", len([]rune(q.Scene)) > longestScene:
+	case q.Scene == "", len([]rune(q.Scene)) > maxSceneChars:
 		return refuse(40169)
 	case strings.Contains(q.Scene+q.Page, "scancode_time"):
 		return refuse(85096)
@@ -88,7 +88,7 @@ func (q *codeRequest) faultSource() string { return queryFault(q.Path) }
 func (q *codeRequest) target() string      { return q.Path }
 
 func (q *codeRequest) check(*checkEnv) *refusal {
-	if refused := checkCodePath(q.Path, len([]rune(q.Path)), longestPath); refused != nil {
+	if refused := checkCodePath(q.Path, len([]rune(q.Path)), maxPathChars); refused != nil {
 		return refused
 	}
 	return q.codeStyle.check()
@@ -108,15 +108,15 @@ func (q *qrCodeRequest) target() string      { return q.Path }
 func (q *qrCodeRequest) transparent() bool { return false } // is_hyaline is not among its fields
 
 func (q *qrCodeRequest) check(*checkEnv) *refusal {
-	if refused := checkCodePath(q.Path, len(q.Path), longestQRPath); refused != nil {
+	if refused := checkCodePath(q.Path, len(q.Path), maxQRPathBytes); refused != nil {
 		return refused
 	}
 	return q.codeStyle.check()
 }
 
-func checkCodePath(path string, length, most int) *refusal {
+func checkCodePath(path string, length, limit int) *refusal {
 	switch {
-	case length == 0, length > most:
+	case length == 0, length > limit:
 		return refuse(40159)
 	case strings.Contains(path, "scancode_time"):
 		return refuse(85096)
@@ -124,7 +124,7 @@ func checkCodePath(path string, length, most int) *refusal {
 	return nil
 }
 
-// grantLimitedCode counts a code of the two kinds that share a lifetime quota.
+// grantLimitedCode counts a code of the two endpoints that share a lifetime quota.
 func grantLimitedCode(s *Server, x *exchange) (refused *refusal) {
 	parameters := s.hashOf(x.row.path, fmt.Sprintf("%+v", x.req))
 	x.numUsed, refused = s.limits.countTotal(x.app, x.row.path, parameters)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// controlRoutes is what stands under /sandbox/: each row reads its parameters, does one thing and returns what to answer.
+// controlRoutes returns the routes of the control API. Each handler parses its parameters, acts and returns the answer.
 func (s *Server) controlRoutes() map[string]func(*http.Request) (any, error) {
 	return map[string]func(*http.Request) (any, error){
 		"GET /sandbox/calls":      s.controlCalls,
@@ -53,12 +53,12 @@ func controlUnknown(r *http.Request) (any, error) {
 	return nil, fmt.Errorf("the control API has no %s %s", r.Method, r.URL.Path)
 }
 
-// okReply is the answer of what only has an effect.
+// okReply is the answer to a request that returns no data.
 type okReply struct {
 	OK bool `json:"ok"`
 }
 
-// readControl decodes a body strictly: a misspelled name must not pass for a default.
+// readControl decodes a body strictly, so that a misspelled field is an error.
 func readControl(r *http.Request, into any) error {
 	decoder := json.NewDecoder(io.LimitReader(r.Body, maxBody))
 	decoder.DisallowUnknownFields()
@@ -68,7 +68,7 @@ func readControl(r *http.Request, into any) error {
 	return nil
 }
 
-// callWithBody adds the body as text to what a call shows of itself.
+// callWithBody is a Call with its body as text.
 type callWithBody struct {
 	Call
 	Text string `json:"body"`

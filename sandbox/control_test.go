@@ -68,7 +68,7 @@ func TestControlAPI(t *testing.T) {
 	}
 }
 
-// What the package's documentation lists must be what there is.
+// The package documentation lists every fault and every route of the control API.
 func TestDocumentationIsComplete(t *testing.T) {
 	text, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -80,13 +80,13 @@ func TestDocumentationIsComplete(t *testing.T) {
 			name += "*"
 		}
 		if !strings.Contains(string(text), name+" ") {
-			t.Errorf("doc.go does not tell of the fault %s", name)
+			t.Errorf("doc.go does not list the fault %s", name)
 		}
 	}
 	for pattern := range New(Options{}).controlRoutes() {
 		method, path, _ := strings.Cut(pattern, " ")
 		if path != "" && !strings.Contains(strings.Join(strings.Fields(string(text)), " "), method+" "+path) {
-			t.Errorf("doc.go does not tell of %s", pattern)
+			t.Errorf("doc.go does not list %s", pattern)
 		}
 	}
 }

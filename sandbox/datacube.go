@@ -5,17 +5,15 @@ import (
 	"time"
 )
 
-// The figures of an app's visits, which are made up.
-
 const datacubeDay = "20060102"
 
-// dateRange is which days are asked for, the last of them yesterday at the latest.
+// dateRange is the range of days in a request; its end is yesterday at the latest.
 type dateRange struct {
 	Begin string `json:"begin_date"`
 	End   string `json:"end_date"`
 }
 
-// check takes ranges whose last day lies so many days behind the first.
+// check accepts ranges whose end is one of the given numbers of days after the begin.
 func (d dateRange) check(now time.Time, spans ...int) *refusal {
 	begin, wrong := shanghaiDate(d.Begin)
 	end, alsoWrong := shanghaiDate(d.End)
@@ -42,7 +40,7 @@ type trendRequest struct {
 
 func (q *trendRequest) check(env *checkEnv) *refusal { return q.dateRange.check(env.now(), 0) }
 
-// visits is one day.
+// visits holds the made-up visits of one day.
 type visits struct {
 	RefDate         string  `json:"ref_date"`
 	SessionCount    uint64  `json:"session_cnt"`
@@ -75,14 +73,14 @@ func (q *portraitRequest) check(env *checkEnv) *refusal {
 	return q.dateRange.check(env.now(), 0, 6, 29)
 }
 
-// share is how many people have one property.
+// share is the number of users with one property.
 type share struct {
 	ID    int    `json:"id"`
 	Name  string `json:"name"`
 	Value uint64 `json:"value"`
 }
 
-// portrait is how the people of a time divide.
+// portrait divides the users of a period by their properties.
 type portrait struct {
 	Province  []share `json:"province"`
 	City      []share `json:"city"`

@@ -38,24 +38,24 @@ const (
 	pathPortrait     = "/datacube/getweanalysisappiduserportrait"
 )
 
-// kind is what an endpoint is for, which decides what the ledger makes of it.
+// kind is the purpose of an endpoint; the call log treats kinds differently.
 type kind uint8
 
 const (
-	kindToken   kind = iota // gives out tokens
-	kindAccount             // about the account: quotas, templates
-	kindMessage             // reaches a person: twice is a duplicate
-	kindProduct             // gives something back: links, codes, checks, logins, figures
+	kindToken   kind = iota // issues tokens
+	kindAccount             // concerns the account: quotas, templates
+	kindMessage             // reaches a person; the same message twice is a duplicate
+	kindProduct             // returns a product: links, codes, checks, logins, figures
 )
 
-// endpoint is one row of the table: how its calls are read, whose they are, and what a good one does and answers.
+// endpoint is one row of the endpoint table: how to decode a call, identify its app, carry it out and answer it.
 type endpoint struct {
 	path      string
 	method    string
 	kind      kind
-	secret    bool // the request carries the app secret in place of a token: its body is not kept
-	exclusive bool // one call to an openid at a time, 43108 otherwise
-	credits   bool // spends one acceptance of the person
+	secret    bool // the request has the app secret instead of a token: its body is not kept
+	exclusive bool // one call to an openid at a time, else 43108
+	credits   bool // uses up one subscription of the person
 	decode    func(r *http.Request, body []byte) (request, *refusal)
 	identify  func(*Server, *exchange) *refusal
 	grant     func(*Server, *exchange) *refusal // nil: nothing to do; called under the server's mutex
@@ -103,18 +103,18 @@ func endpoints() []endpoint {
 type request interface {
 	receiver() string    // the openid, or ""
 	template() string    // the template id, or ""
-	faultSource() string // the text whose start may name a fault
+	faultSource() string // the text that may start with a fault's name
 	check(*checkEnv) *refusal
 }
 
-// anonymous is a request that names neither a person nor a template.
+// anonymous is embedded in requests without an openid and a template.
 type anonymous struct{}
 
 func (anonymous) receiver() string    { return "" }
 func (anonymous) template() string    { return "" }
 func (anonymous) faultSource() string { return "" }
 
-// bareRequest is a request that says all in its path.
+// bareRequest is a request without parameters.
 type bareRequest struct{ anonymous }
 
 func (bareRequest) check(*checkEnv) *refusal { return nil }
@@ -140,10 +140,10 @@ func decodeJSON[T any, P interface {
 	return req, nil
 }
 
-// number is an integer that may stand in quotes: some SDKs send it so, and WeChat takes it.
+// number is an integer that may be a JSON string: some SDKs send strings, and WeChat accepts them.
 type number int
 
-// UnmarshalJSON reads 2 and "2".
+// UnmarshalJSON accepts 2 and "2".
 func (n *number) UnmarshalJSON(text []byte) error {
 	if unquoted, quoted := bytes.CutPrefix(text, []byte{'"'}); quoted {
 		text = bytes.TrimSuffix(unquoted, []byte{'"'})
@@ -151,7 +151,7 @@ func (n *number) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*int)(n))
 }
 
-// escaped tells whether a JSON text has \uXXXX escapes, which some of WeChat's message endpoints show to people as they are.
+// escaped reports whether a JSON text has \uXXXX escapes, which some of WeChat's message endpoints display unconverted.
 func escaped(body []byte) bool {
 	for {
 		i := bytes.IndexByte(body, '\\')
@@ -165,7 +165,7 @@ func escaped(body []byte) bool {
 	}
 }
 
-// plainAnswer is the answer that has nothing to add.
+// plainAnswer is an answer with errcode and errmsg only.
 type plainAnswer struct {
 	ErrCode int    `json:"errcode"`
 	ErrMsg  string `json:"errmsg"`

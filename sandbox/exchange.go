@@ -9,35 +9,36 @@ import (
 	"time"
 )
 
-// maxBody is more than any documented request needs (an image of 1 MB); beyond it WeChat's front door answers 413.
+// maxBody bounds a request body in bytes. The largest documented request has an image of 1 MB; WeChat's front-end servers
+// answer larger bodies with 413.
 const maxBody = 2 << 20
 
-// exchange is one call on its way through: received, judged, answered.
+// exchange is the state of one call: received, processed, answered.
 type exchange struct {
 	row           *endpoint
-	path          string // as it was called, which an unknown row does not say
+	path          string // as requested; row.path differs for an unknown path
 	remote        string
 	tokenValue    string
 	body          []byte
 	req           request  // nil when the method was wrong
-	methodRefusal *refusal // found before anybody looks at the token
-	bodyRefusal   *refusal // what is wrong with the body
+	methodRefusal *refusal // set for a wrong method, before the token is checked
+	bodyRefusal   *refusal // set for an invalid body
 
-	// Set by judge.
+	// Set by process.
 	at          time.Time
 	app         *appState
 	token       *token
 	tokenLeft   time.Duration
 	fault       activeFault
-	refusal     *refusal // the refusal, or nil when accepted or swallowed
+	refusal     *refusal // nil if the call was accepted, or a fault left it without a decision
 	accepted    bool
 	repeated    bool // accepted, but the person was sent the same message before
-	holdsOpenID bool // its openid is held
+	holdsOpenID bool // its openid is locked
 	serial      uint64
 	msgID       int64
 	numUsed     int64
 	quota       quotaFigures
-	foundCall   *Call // the call that a rid stands for
+	foundCall   *Call // the call that the requested rid identifies
 }
 
 func (x *exchange) openid() string {
@@ -54,7 +55,7 @@ func (x *exchange) template() string {
 	return x.req.template()
 }
 
-// serve is the way of every call.
+// serve handles a call.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, row *endpoint) {
 	x, err := s.receive(w, r, row)
 	if err != nil {
@@ -65,7 +66,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, row *endpoint) {
 	s.respond(w, r, x)
 }
 
-// receive reads and decodes a request; all of that needs no lock.
+// receive reads and decodes a request, without holding s.mu.
 func (s *Server) receive(w http.ResponseWriter, r *http.Request, row *endpoint) (*exchange, error) {
 	if r.ContentLength < 0 {
 		return nil, errNoLength
@@ -92,7 +93,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, row *endpoint) 
 	return x, nil
 }
 
-// errNoLength means that a request does not say how long its body is (Transfer-Encoding: chunked).
+// errNoLength means that a request has no Content-Length (Transfer-Encoding: chunked).
 var errNoLength = errors.New("sandbox: a request without Content-Length")
 
 func writeReadError(w http.ResponseWriter, err error) {
@@ -102,12 +103,12 @@ func writeReadError(w http.ResponseWriter, err error) {
 	}
 	var tooLarge *http.MaxBytesError
 	if !errors.As(err, &tooLarge) {
-		panic(http.ErrAbortHandler) // the caller left in the middle of its request
+		panic(http.ErrAbortHandler) // the client disconnected while sending
 	}
 	htmlReply(http.StatusRequestEntityTooLarge, "413 Request Entity Too Large").write(w)
 }
 
-// process decides about a call and enters it in the ledger, in one step.
+// process evaluates a call and records it in the call log, atomically.
 func (s *Server) process(x *exchange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,8 +124,8 @@ func (s *Server) process(x *exchange) {
 	st.log.record(s, x)
 }
 
-// evaluate goes through the reasons to refuse a call, in the order in which WeChat is taken to look at them: who calls, how
-// often, and then what.
+// evaluate checks the reasons to refuse a call, in the order that WeChat presumably uses: identity, limits, content. If there
+// is none it carries out the call.
 func (s *Server) evaluate(x *exchange) *refusal {
 	if x.methodRefusal != nil {
 		return x.methodRefusal
@@ -155,7 +156,7 @@ func (s *Server) evaluate(x *exchange) *refusal {
 	return nil
 }
 
-// applyFault applies a fault that keeps a call from being accepted; over says that it did.
+// applyFault applies a fault that keeps the call from being accepted; handled reports whether it did.
 func (s *Server) applyFault(x *exchange) (refused *refusal, handled bool) {
 	switch x.fault.effect {
 	case effectRefuse:
@@ -179,7 +180,7 @@ func (s *Server) applyFault(x *exchange) (refused *refusal, handled bool) {
 	return nil, false
 }
 
-// lockOpenID holds the receiver of a serial endpoint until the answer, or refuses because somebody else holds it.
+// lockOpenID locks the receiver of an exclusive endpoint until the answer, or returns 43108 if another call holds the lock.
 func (s *Server) lockOpenID(x *exchange) *refusal {
 	if !x.row.exclusive || s.opts.AllowConcurrent || x.openid() == "" {
 		return nil
@@ -203,11 +204,11 @@ func (s *Server) unlockOpenID(x *exchange) {
 	delete(s.state.sendingTo, s.hashOf(x.app.id, x.row.path, x.openid()))
 }
 
-// reply is what goes over the wire.
+// reply is an HTTP response.
 type reply struct {
 	status      int
 	contentType string
-	numUsed     int64 // of the codes whose number is limited; 0 is not shown
+	numUsed     int64 // header Num-Used, of codes with a lifetime quota; 0: no header
 	body        []byte
 }
 
@@ -216,7 +217,7 @@ func jsonReply(v any) reply {
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		panic(err) // only types of this package get here, and they encode
+		panic(err) // v is always one of this package's types, which encode
 	}
 	return reply{status: http.StatusOK, contentType: "application/json; encoding=utf-8", body: bytes.TrimSpace(buf.Bytes())}
 }

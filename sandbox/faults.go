@@ -11,33 +11,33 @@ import (
 	"time"
 )
 
-// faultEffect is how a fault goes about its business.
+// faultEffect is what a fault does to a call.
 type faultEffect uint8
 
 const (
 	effectNone       faultEffect = iota
-	effectRefuse                 // answers an errcode
-	effectRevoke                 // answers 40001 and revokes the token
-	effectSlow                   // answers later
-	effectRisky                  // a check finds something
+	effectRefuse                 // an errcode is returned
+	effectRevoke                 // 40001 is returned and the token revoked
+	effectSlow                   // the answer is delayed
+	effectRisky                  // a check finds risky content
 	effectHang                   // not accepted, no answer
 	effectReset                  // not accepted, connection reset
-	effectGarbage                // not accepted, 200 with a page
-	effectBadGateway             // not accepted, 502 with a page
+	effectGarbage                // not accepted, 200 with an HTML page
+	effectBadGateway             // not accepted, 502 with an HTML page
 	effectLost                   // accepted, connection reset
 	effectHangAfter              // accepted, no answer
-	effectCut                    // accepted, half an answer
+	effectCut                    // accepted, the answer is truncated
 )
 
-// slowDelay is what "slow" adds to an answer.
+// slowDelay is the delay that "slow" adds to an answer.
 const slowDelay = 300 * time.Millisecond
 
-// faultRow is one fault that can be asked for by its name.
+// faultRow is a fault that can be requested by name.
 type faultRow struct {
 	name    string
 	effect  faultEffect
-	code    int  // of mannerRefuse
-	lasting bool // comes always, unless a number says how often
+	code    int  // of effectRefuse
+	lasting bool // occurs on every call unless a count is given
 }
 
 func faultRows() []faultRow {
@@ -64,7 +64,7 @@ func faultRows() []faultRow {
 	}
 }
 
-// FaultNames lists the faults that openid prefixes and rules may name.
+// FaultNames returns the names of the faults, for openid prefixes and rules.
 func FaultNames() []string {
 	rows := faultRows()
 	names := make([]string, 0, len(rows))
@@ -74,29 +74,29 @@ func FaultNames() []string {
 	return names
 }
 
-// Fault is a rule: which calls meet which fault. Empty fields match every call, except that only a rule with the path of an
-// endpoint about tokens, quotas, request ids or templates reaches that.
+// Fault is a rule: which calls get which fault. Empty fields match every call, with one exception: the endpoints for tokens,
+// quotas, request ids and templates are matched only by a rule with their Path.
 type Fault struct {
-	ID       int     `json:"id"`                 // given by AddFault
+	ID       int     `json:"id"`                 // assigned by AddFault
 	Name     string  `json:"fault,omitempty"`    // one of FaultNames, or "" with an ErrCode
-	ErrCode  int     `json:"errcode,omitempty"`  // answered, when Name is ""
-	ErrMsg   string  `json:"errmsg,omitempty"`   // its text; "" takes WeChat's
+	ErrCode  int     `json:"errcode,omitempty"`  // returned when Name is ""
+	ErrMsg   string  `json:"errmsg,omitempty"`   // its text; "" means WeChat's wording
 	App      string  `json:"app,omitempty"`      // app id
 	Path     string  `json:"path,omitempty"`     // endpoint
 	OpenID   string  `json:"openid,omitempty"`   // receiver
 	Template string  `json:"template,omitempty"` // template id
-	Rate     float64 `json:"rate,omitempty"`     // share of the matching calls, above 0 up to 1; 0 is 1
-	Count    int     `json:"count,omitempty"`    // how many calls meet it; 0 is all, until it is removed
+	Rate     float64 `json:"rate,omitempty"`     // share of the matching calls, above 0 up to 1; 0 means 1
+	Count    int     `json:"count,omitempty"`    // how many calls get the fault; 0: all, until the rule is removed
 }
 
-// faultRule is a rule with what is left of it.
+// faultRule is a rule with its remaining count.
 type faultRule struct {
 	Fault
 	row  faultRow
-	left int // calls that it may still spoil; negative: no end
+	left int // calls that still get the fault; negative: unlimited
 }
 
-// AddFault adds a rule, after those that are there: the first that matches a call wins. It returns the rule's id.
+// AddFault appends a rule and returns its id. The first rule that matches a call applies.
 func (s *Server) AddFault(f Fault) (int, error) {
 	row, known := s.faults[f.Name]
 	switch {
@@ -105,15 +105,15 @@ func (s *Server) AddFault(f Fault) (int, error) {
 	case f.Name == "":
 		row = faultRow{effect: effectRefuse, code: f.ErrCode}
 	case !known:
-		return 0, fmt.Errorf("sandbox: no fault %q; there are %s", f.Name, strings.Join(FaultNames(), ", "))
+		return 0, fmt.Errorf("sandbox: unknown fault %q; there are %s", f.Name, strings.Join(FaultNames(), ", "))
 	case f.ErrCode != 0 || f.ErrMsg != "":
-		return 0, errors.New("sandbox: a fault has a name or an errcode, not both")
+		return 0, errors.New("sandbox: a fault takes a name or an errcode, not both")
 	}
 	if f.Path != "" && !s.env.paths[f.Path] {
-		return 0, fmt.Errorf("sandbox: no endpoint %q", f.Path)
+		return 0, fmt.Errorf("sandbox: unknown endpoint %q", f.Path)
 	}
 	if f.Rate < 0 || f.Rate > 1 || f.Count < 0 {
-		return 0, errors.New("sandbox: a fault's rate lies between 0 and 1, and its count is not negative")
+		return 0, errors.New("sandbox: a fault's rate must be between 0 and 1, and its count must not be negative")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +127,7 @@ func (s *Server) AddFault(f Fault) (int, error) {
 	return f.ID, nil
 }
 
-// Faults lists the rules that are not used up.
+// Faults returns the rules that are not used up.
 func (s *Server) Faults() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,7 +138,7 @@ func (s *Server) Faults() []Fault {
 	return list
 }
 
-// RemoveFault takes a rule away; false when there is none of that id.
+// RemoveFault removes a rule, and reports whether there was one with that id.
 func (s *Server) RemoveFault(id int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,18 +147,18 @@ func (s *Server) RemoveFault(id int) bool {
 	return len(s.state.rules) < before
 }
 
-// ClearFaults takes all rules away. Openid prefixes stay.
+// ClearFaults removes all rules. Openid prefixes keep working.
 func (s *Server) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.rules = nil
 }
 
-// activeFault is the fault that one call meets.
+// activeFault is the fault that one call gets.
 type activeFault struct {
 	faultRow
-	label string // what the ledger shows
-	text  string // errmsg, where a rule gives one
+	label string // its name in the call log
+	text  string // errmsg, if a rule sets one
 }
 
 func (s *Server) faultFor(x *exchange) activeFault {
@@ -191,7 +191,7 @@ func (r *faultRule) matches(x *exchange) bool {
 	return reached && or(r.App, x.app.id) && or(r.OpenID, x.openid()) && or(r.Template, x.template())
 }
 
-// namedFault is the fault that the openid, or what stands in its place, asks for.
+// namedFault returns the fault that the request's faultSource names, if the call is to get it.
 func (s *Server) namedFault(x *exchange) (faultRow, bool) {
 	if x.req == nil {
 		return faultRow{}, false
@@ -204,11 +204,11 @@ func (s *Server) namedFault(x *exchange) (faultRow, bool) {
 	if !limited {
 		times = 1
 	}
-	met := s.state.prefixFaultCalls.add(s.hashOf(x.app.id, x.row.path, x.req.faultSource()), false)
-	return row, int64(met.calls) <= int64(times)
+	seen := s.state.prefixFaultCalls.add(s.hashOf(x.app.id, x.row.path, x.req.faultSource()), false)
+	return row, int64(seen.calls) <= int64(times)
 }
 
-// splitFault reads "<name>[<n>]-…", or "fault=<name>[<n>]" up to a '&', a '-' or the end.
+// splitFault parses "<name>[<n>]-…", or "fault=<name>[<n>]" followed by '&', '-' or the end.
 func splitFault(text string) (name string, times int, limited bool) {
 	text, spelled := strings.CutPrefix(text, "fault=")
 	i := 0
@@ -227,7 +227,8 @@ func splitFault(text string) (name string, times int, limited bool) {
 	return text[:i], times, err == nil
 }
 
-// queryFault is the carrier of a page's path: the parameter fault of its query, and the path, so that paths count apart.
+// queryFault returns the faultSource of a page's path: the parameter fault of its query, with the path appended so that paths
+// count separately.
 func queryFault(path string) string {
 	_, query, _ := strings.Cut(path, "?")
 	values, err := url.ParseQuery(query)
@@ -238,5 +239,5 @@ func queryFault(path string) string {
 }
 
 func newRandom(seed uint64) *rand.Rand {
-	return rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // faults must be repeatable, and no secret is made of this
+	return rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // must be repeatable; not used for secrets
 }

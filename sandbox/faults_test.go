@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// faultyBody is how each endpoint is told of a fault.
+// faultyBody returns a body for the endpoint that names the fault.
 func faultyBody(path, fault string) string {
 	switch path {
 	case pathScheme, pathNFCScheme:
@@ -50,7 +50,7 @@ func TestRefusingFaults(t *testing.T) {
 					t.Errorf("%s, twice: %v, want %v", path, got, want)
 				}
 				if calls := s.Calls(Filter{Path: path}); calls[0].Fault != row.name || calls[0].Delivered || !calls[0].Answered || !calls[5].Delivered {
-					t.Errorf("%s: ledger %+v", path, calls)
+					t.Errorf("%s: call log %+v", path, calls)
 				}
 			}
 		})
@@ -82,7 +82,7 @@ func TestRiskyFault(t *testing.T) {
 		}
 	}
 	if a := post(t, s, pathCustom, faultyBody(pathCustom, "risky")); a.ErrCode != 0 {
-		t.Errorf("a message to somebody risky: %s", a.raw)
+		t.Errorf("a message to a risky openid: %s", a.raw)
 	}
 }
 
@@ -101,7 +101,7 @@ func TestSlowAndLatency(t *testing.T) {
 		t.Errorf("slow: %v", took)
 	}
 	if c := s.Calls(Filter{Path: pathCustom})[1]; c.Took < slowDelay || !c.Delivered {
-		t.Errorf("ledger: %+v", c)
+		t.Errorf("call log: %+v", c)
 	}
 }
 
@@ -129,14 +129,14 @@ func TestRules(t *testing.T) {
 		t.Errorf("template: %s", a.raw)
 	}
 	if !s.RemoveFault(banned) || s.RemoveFault(banned) {
-		t.Error("a rule can be removed once")
+		t.Error("RemoveFault did not succeed exactly once")
 	}
 	if a := post(t, s, pathBizSubscribe, goodBody(pathBizSubscribe, "o1")); a.ErrCode != 0 {
 		t.Errorf("after removing: %s", a.raw)
 	}
 	add(Fault{Name: "busy"})
 	if stableToken(t, s) == "" || post(t, s, pathQuota, `{"cgi_path":"/cgi-bin/token"}`).ErrCode != 0 {
-		t.Error("a rule without a path reaches tokens and quotas")
+		t.Error("a rule without a path matches tokens or quotas")
 	}
 	s.ClearFaults()
 	add(Fault{Name: "busy", Path: pathStableToken, Count: 1})
@@ -145,7 +145,7 @@ func TestRules(t *testing.T) {
 	}
 	for _, f := range []Fault{{}, {Name: "nonsense"}, {Name: "busy", ErrCode: 1}, {Name: "busy", Rate: 2}, {Name: "busy", Count: -1}, {Name: "busy", Path: "/x"}} {
 		if _, err := s.AddFault(f); err == nil {
-			t.Errorf("%+v is a rule", f)
+			t.Errorf("%+v was accepted as a rule", f)
 		}
 	}
 }
@@ -167,7 +167,7 @@ func TestRateIsRepeatable(t *testing.T) {
 		return busy
 	}
 	if one := run(7); !slices.Equal(one, run(7)) || slices.Equal(one, run(8)) {
-		t.Error("a seed does not decide what happens")
+		t.Error("the seed does not determine the faults")
 	}
 }
 
@@ -196,6 +196,6 @@ func TestSplitFault(t *testing.T) {
 		}
 	}
 	if _, ok := New(Options{}).faults[""]; ok {
-		t.Error("no name is a fault")
+		t.Error("the empty name is a fault")
 	}
 }

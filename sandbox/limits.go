@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// limitRow is one documented limit: which endpoints share it, how much it allows, and what WeChat answers beyond.
+// limitRow is one documented limit: the endpoints that share it, the calls it allows, and WeChat's answers when it is exceeded.
 type limitRow struct {
 	name     string // the path, or the name of a group of paths
 	members  []string
@@ -15,11 +15,11 @@ type limitRow struct {
 	refusals limitRefusals
 }
 
-// limitRefusals holds the refusals of a row, by window; a zero field takes the general code.
+// limitRefusals holds the refusals of a row, by window; a zero field means the general code.
 type limitRefusals struct{ second, minute, day, total refusal }
 
 func documentedLimits() []limitRow {
-	minuteOfCodes := refusal{45009, "api freq out of limit"} // the same code as a day's, on this endpoint for a minute
+	minuteOfCodes := refusal{45009, "api freq out of limit"} // on this endpoint the code of the daily quota stands for a minute limit
 	dayOfLinks := refusal{44993, errmsg(44993)}
 	totalOfLinks := refusal{85400, errmsg(85400)}
 	minuteOfChecks := refusal{44991, errmsg(44991)}
@@ -33,7 +33,7 @@ func documentedLimits() []limitRow {
 		{name: pathURLLink, limit: Limit{PerSecond: 100}},
 		{name: "links", members: []string{pathScheme, pathURLLink}, limit: Limit{PerDay: 500_000}, refusals: limitRefusals{day: dayOfLinks}},
 		{name: pathNFCScheme, limit: Limit{PerSecond: 100, PerDay: 500_000}, refusals: limitRefusals{day: dayOfLinks}},
-		{name: pathShortLink, limit: Limit{PerDay: 10_000_000, Total: 100_000}, refusals: limitRefusals{total: totalOfLinks}}, // in all: permanent ones
+		{name: pathShortLink, limit: Limit{PerDay: 10_000_000, Total: 100_000}, refusals: limitRefusals{total: totalOfLinks}}, // Total: permanent links
 		{name: pathUnlimited, limit: Limit{PerMinute: 5_000}, refusals: limitRefusals{minute: minuteOfCodes}},
 		{name: "qrcode", members: []string{pathCode, pathQRCode}, limit: Limit{Total: 100_000}},
 		{name: pathTextCheck, limit: Limit{PerMinute: 4_000, PerDay: 2_000_000}, refusals: limitRefusals{minute: minuteOfChecks}},
@@ -43,7 +43,7 @@ func documentedLimits() []limitRow {
 	}
 }
 
-// limitTable is the rows that hold in one sandbox.
+// limitTable holds the limits that apply in one sandbox.
 type limitTable struct {
 	rows   []*limitRow
 	byPath map[string][]*limitRow
@@ -87,12 +87,12 @@ func (b limitRefusals) withDefaults() limitRefusals {
 	return limitRefusals{second: or(b.second, 44990), minute: or(b.minute, 45011), day: or(b.day, 45009), total: or(b.total, 45029)}
 }
 
-// usage is what one app has used of one row.
+// usage is an app's use of one limitRow.
 type usage struct {
 	recent slidingWindow
 	day    int64 // the day that used belongs to
 	used   int64
-	// What counts for ever: those that were set by hand, and the parameters seen.
+	// The lifetime total: what SetQuota set, and the parameters seen.
 	base       int64
 	parameters map[uint64]struct{}
 }
@@ -106,7 +106,7 @@ func (u *usage) usedOn(day int64) int64 {
 
 func (u *usage) total() int64 { return u.base + int64(len(u.parameters)) }
 
-// count counts a call, or refuses it without counting it.
+// count adds a call to the limits of path, or returns a refusal without adding it.
 func (b limitTable) count(a *appState, path string, at time.Time) *refusal {
 	rows, day := b.byPath[path], shanghaiDay(at)
 	for _, row := range rows {
@@ -131,7 +131,7 @@ func (b limitTable) count(a *appState, path string, at time.Time) *refusal {
 	return nil
 }
 
-// countTotal counts a code for ever, unless one of equal parameters was counted, and returns how many are used.
+// countTotal adds a code or link to the lifetime total, unless one with equal parameters was added before. It returns the total.
 func (b limitTable) countTotal(a *appState, path string, parameters uint64) (int64, *refusal) {
 	for _, row := range b.byPath[path] {
 		if row.limit.Total == 0 {
@@ -152,14 +152,14 @@ func (b limitTable) countTotal(a *appState, path string, parameters uint64) (int
 	return 0, nil
 }
 
-// SetQuota makes an app look as if it had used so much today of the daily quota that holds for path, or so much of its
-// lifetime quota. It fails where neither limit holds.
+// SetQuota sets how much an app has used today of the daily quota of path, or of its lifetime quota. It fails if path has
+// neither.
 func (s *Server) SetQuota(app, path string, used int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a, ok := s.findApp(app)
 	if !ok {
-		return fmt.Errorf("sandbox: no app %q", app)
+		return fmt.Errorf("sandbox: unknown app %q", app)
 	}
 	set := false
 	for _, row := range s.limits.byPath[path] {
@@ -172,7 +172,7 @@ func (s *Server) SetQuota(app, path string, used int64) error {
 		}
 	}
 	if !set {
-		return fmt.Errorf("sandbox: no daily or lifetime limit holds for path %q", path)
+		return fmt.Errorf("sandbox: no daily or lifetime limit for path %q", path)
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func (s *Server) SetQuota(app, path string, used int64) error {
 // shanghaiDay numbers the calendar days of Asia/Shanghai (UTC+8, no daylight saving).
 func shanghaiDay(at time.Time) int64 { return (at.Unix() + 8*3600) / 86400 }
 
-// hashOf is one number for several strings, the same within one sandbox.
+// hashOf returns a hash of several strings, stable within one sandbox.
 func (s *Server) hashOf(parts ...string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(s.seed)

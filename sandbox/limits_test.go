@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// callEach sends n requests, each with its own scene or path, and returns how often each errcode came.
+// callEach sends n requests with different openids, scenes or paths, and returns the number of answers by errcode.
 func callEach(t *testing.T, s *Server, path string, n int) map[int]int {
 	t.Helper()
 	token, codes := stableToken(t, s), map[int]int{}
@@ -50,7 +50,7 @@ func TestDocumentedRates(t *testing.T) {
 				t.Errorf("just within the window: %v", got)
 			}
 			clock.move(1)
-			// The first half has slid out of the window, the second has not.
+			// The first half has left the window, the second has not.
 			if got := callEach(t, s, tt.path, half+1); got[0] != half || got[tt.code] != 1 {
 				t.Errorf("after the window: %v", got)
 			}
@@ -181,11 +181,11 @@ func TestLimitsOverridden(t *testing.T) {
 	}
 	for _, path := range []string{pathTemplate, "/cgi-bin/nothing"} {
 		if err := s.SetQuota(testApp, path, 1); err == nil {
-			t.Errorf("%s: a quota where none holds was set", path)
+			t.Errorf("%s: SetQuota succeeded although there is no quota", path)
 		}
 	}
 	if err := New(Options{Apps: map[string]string{}}).SetQuota(testApp, pathTemplate, 1); err == nil {
-		t.Error("a quota of an unknown app was set")
+		t.Error("SetQuota succeeded for an unknown app")
 	}
 }
 
@@ -233,7 +233,7 @@ func TestQuotaGetAndClear(t *testing.T) {
 	}
 }
 
-// The slide must agree with counting all pairs.
+// slidingWindow must agree with a count of all events.
 func TestSlidingWindowAgainstCounting(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a repeatable test
 	var w slidingWindow
@@ -263,6 +263,6 @@ func TestSlidingWindowAgainstCounting(t *testing.T) {
 	}
 	w.add(at.Add(-time.Hour))
 	if second, _ := w.advance(at); second < 2 {
-		t.Error("a clock that was set back emptied the window")
+		t.Error("setting the clock back emptied the window")
 	}
 }

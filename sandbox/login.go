@@ -6,7 +6,8 @@ import (
 	"net/http"
 )
 
-// A code of wx.login or of a phone button is good once. Any code is taken that looks like one; it decides what is answered.
+// A code of wx.login or of a phone button can be used once. The sandbox accepts any code with valid characters and derives the
+// answer from it.
 
 // sessionRequest is the query of jscode2session.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/user-login/api_code2session.html
@@ -31,12 +32,12 @@ func grantSession(s *Server, x *exchange) *refusal {
 	return s.redeemCode(x, q.code, 40163)
 }
 
-// redeemCode takes a code that was not used; used is the refusal of one that was.
+// redeemCode marks a code as used; used is the errcode for one that was used before.
 func (s *Server) redeemCode(x *exchange, code string, used int) *refusal {
 	switch {
 	case code == "":
 		return refuse(41008)
-	case !validOpenID(code): // the same letters, and no longer
+	case !validOpenID(code): // codes have the same characters and length limit
 		return refuse(40029)
 	}
 	key := s.hashOf(x.app.id, x.row.path, code)
@@ -47,7 +48,7 @@ func (s *Server) redeemCode(x *exchange, code string, used int) *refusal {
 	return nil
 }
 
-// answerSession has no errcode, as WeChat's has none.
+// answerSession returns no errcode on success, as WeChat does.
 func answerSession(_ *Server, x *exchange) reply {
 	q, _ := x.req.(*sessionRequest)
 	return jsonReply(struct {
@@ -71,7 +72,7 @@ func grantPhone(s *Server, x *exchange) *refusal {
 	return s.redeemCode(x, q.Code, 40029)
 }
 
-// phoneInfo is a number with where it comes from.
+// phoneInfo is a phone number with the app and time of the request.
 type phoneInfo struct {
 	PhoneNumber     string `json:"phoneNumber"`
 	PurePhoneNumber string `json:"purePhoneNumber"`

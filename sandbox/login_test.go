@@ -30,7 +30,7 @@ func TestSession(t *testing.T) {
 		t.Errorf("login: %s", a.raw)
 	}
 	if other, _ := login(t, s, "0a3Kfp1w3XYz"); other.OpenID == first.OpenID || other.Key == first.Key {
-		t.Error("two codes give one person")
+		t.Error("two codes give the same openid or key")
 	}
 	if _, a := login(t, s, "0a3Kfp1w3XYZ"); a.ErrCode != 40163 {
 		t.Errorf("code used twice: %s", a.raw)
@@ -53,11 +53,11 @@ func TestSession(t *testing.T) {
 	}
 	s.BlockIP(testApp, true)
 	if _, a := login(t, s, "c2"); a.ErrCode != 0 {
-		t.Errorf("a login from an address that is not listed: %s", a.raw)
+		t.Errorf("a login from an IP that is not on the whitelist: %s", a.raw)
 	}
 }
 
-// A fault stands at the start of the code; a login that was lost on its way back has used its code up.
+// The code names the fault. A login whose answer was lost has used up its code.
 func TestLoginFaults(t *testing.T) {
 	s := New(Options{})
 	if _, a := login(t, s, "busy-c1"); a.ErrCode != -1 {
@@ -74,7 +74,7 @@ func TestLoginFaults(t *testing.T) {
 	}
 	o := startSandbox(t, Options{})
 	if _, err := o.send(t.Context(), t, pathPhone, `{"code":"lost-c1"}`); err == nil {
-		t.Error("an answer that was lost has come")
+		t.Error("the fault lost did not suppress the answer")
 	}
 	if a, err := o.send(t.Context(), t, pathPhone, `{"code":"lost-c1"}`); err != nil || a.ErrCode != 40029 {
 		t.Errorf("after a lost answer: %s %v", a.raw, err)
@@ -108,7 +108,7 @@ func TestPhoneNumber(t *testing.T) {
 	}
 }
 
-// No secret is kept, wherever a request carries it.
+// Secrets are not kept, neither from the query nor from the body.
 func TestSecretsAreNotKept(t *testing.T) {
 	s := New(Options{})
 	login(t, s, "c1")

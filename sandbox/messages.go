@@ -7,10 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// firstMessageID is beyond 2^53, as WeChat's are, so that a caller who reads numbers as floating point loses digits.
+// firstMessageID exceeds 2^53, as WeChat's ids do, so that a client that parses numbers as floating point loses digits.
 const firstMessageID = 3395159288267931652
 
-// maxTextBytes is how long the text of a custom message may be.
+// maxTextBytes bounds the text of a custom message.
 const maxTextBytes = 2048
 
 // addressed is a message to one person.
@@ -69,8 +69,7 @@ func (m *subscribeRequest) check(env *checkEnv) *refusal {
 	return m.checkWith(env, env.hasPage(m.Page))
 }
 
-// bizRequest is the body of subscribe/bizsend, whose page is a web page: what it opens in a mini program stands in
-// miniprogram.
+// bizRequest is the body of subscribe/bizsend. Its page is a web page; a page of a mini program is in miniprogram.
 // Source: https://developers.weixin.qq.com/doc/service/api/notify/notify/api_sendnewsubscribemsg.html
 type bizRequest struct{ subscribeRequest }
 
@@ -78,13 +77,13 @@ func (m *bizRequest) check(env *checkEnv) *refusal {
 	return m.checkWith(env, webAddress(m.Page) || env.hasPage(m.Page))
 }
 
-// webAddress tells whether a text is the address of a web page.
+// webAddress reports whether a text is the URL of a web page.
 func webAddress(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Host != "" && oneOf(u.Scheme, "http", "https")
 }
 
-// checkWith checks all of a message; goodPage tells what is known about its page.
+// checkWith checks a message; goodPage is the result of checking its page.
 func (m *subscribeRequest) checkWith(env *checkEnv, goodPage bool) *refusal {
 	if refused := m.checkAddress(); refused != nil {
 		return refused
@@ -101,7 +100,7 @@ func (m *subscribeRequest) checkWith(env *checkEnv, goodPage bool) *refusal {
 	return env.values.checkData(m.Data, valueFaults{"argument invalid! data.%s.value is emtpy", "argument invalid! data.%s.value invalid"})
 }
 
-// hasPage tells whether a page, given with or without a leading slash and parameters, is in the released mini program.
+// hasPage reports whether a page is in the released mini program. A leading slash and parameters are ignored.
 func (env *checkEnv) hasPage(page string) bool {
 	if page == "" {
 		return true
@@ -252,7 +251,8 @@ func (m *uniformRequest) check(env *checkEnv) *refusal {
 	return nil
 }
 
-// grantMessage spends a credit, keeps a second message of one client_msg_id away, and gives the message its id.
+// grantMessage uses up a credit and assigns the message its id. A second message with the same client_msg_id gets the id of
+// the first and is not delivered.
 func grantMessage(s *Server, x *exchange) *refusal {
 	if m, ok := x.req.(*templateRequest); ok && m.ClientMsgID != "" {
 		key := s.hashOf(x.app.id, m.ToUser, m.ClientMsgID)
@@ -285,7 +285,7 @@ func (s *Server) spendCredit(x *exchange) bool {
 	return true
 }
 
-// SetCredits says how many more subscribe messages of a template a person accepts; negative: endless.
+// SetCredits sets how many more subscribe messages of a template a person accepts; negative: unlimited.
 func (s *Server) SetCredits(app, openid, template string, credits int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

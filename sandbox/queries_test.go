@@ -13,7 +13,7 @@ func TestRequestIDs(t *testing.T) {
 	const body = `{"touser":"","template_id":"T"}`
 	refused := post(t, s, pathTemplate, body)
 	_, rid, _ := strings.Cut(refused.ErrMsg, " rid: ")
-	ask := func(rid string) (answer, ridFigures) {
+	query := func(rid string) (answer, ridFigures) {
 		t.Helper()
 		a := post(t, s, pathRID, `{"rid":"`+rid+`"}`)
 		var got struct {
@@ -24,7 +24,7 @@ func TestRequestIDs(t *testing.T) {
 		}
 		return a, got.Request
 	}
-	a, got := ask(rid)
+	a, got := query(rid)
 	if a.ErrCode != 0 || got.InvokeTime != clock.Now().Unix() || got.RequestBody != body || got.ResponseBody != refused.raw || got.ClientIP == "" || !strings.Contains(got.RequestURL, pathTemplate) {
 		t.Errorf("%s: %+v", rid, got)
 	}
@@ -33,22 +33,22 @@ func TestRequestIDs(t *testing.T) {
 	}
 	const unknown = "-00000000-00000001"
 	for rid, code := range map[string]int{"": 76002, "x": 76002, rid[:8] + unknown: 76001, "00000001" + unknown: 76004} {
-		if a, _ := ask(rid); a.ErrCode != code {
+		if a, _ := query(rid); a.ErrCode != code {
 			t.Errorf("rid %q: %s, want %d", rid, a.raw, code)
 		}
 	}
 	clock.move(ridLife + time.Second)
-	if a, _ := ask(rid); a.ErrCode != 76004 {
+	if a, _ := query(rid); a.ErrCode != 76004 {
 		t.Errorf("a rid of last week: %s", a.raw)
 	}
 	elsewhere := postAs(t, s, "wxffffffffffffffff", pathTemplate, body)
 	_, rid, _ = strings.Cut(elsewhere.ErrMsg, " rid: ")
-	if a, _ := ask(rid); a.ErrCode != 76003 {
+	if a, _ := query(rid); a.ErrCode != 76003 {
 		t.Errorf("a rid of another app: %s", a.raw)
 	}
 }
 
-// postAs calls an endpoint as another app.
+// postAs calls an endpoint as the given app.
 func postAs(t *testing.T, s *Server, app, path, body string) answer {
 	t.Helper()
 	token := do(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"`+app+`","secret":"x"}`).Token
@@ -79,7 +79,7 @@ func TestTemplateList(t *testing.T) {
 		t.Errorf("%v, of another app %v", mine, others)
 	}
 	if got := list(testApp); got[0] != mine[0] || got[1] != mine[1] {
-		t.Errorf("asked again: %v, want %v", got, mine)
+		t.Errorf("second list: %v, want %v", got, mine)
 	}
 }
 

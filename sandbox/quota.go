@@ -10,7 +10,7 @@ import (
 // Source: https://developers.weixin.qq.com/doc/service/api/apimanage/api_clearquota.html
 const clearsPerMonth = 10
 
-// quotaRequest asks how much of an endpoint's quota is used.
+// quotaRequest is the body of quota/get.
 type quotaRequest struct {
 	anonymous
 	CGIPath string `json:"cgi_path"`
@@ -67,7 +67,7 @@ func grantQuota(s *Server, x *exchange) *refusal {
 
 func answerQuota(_ *Server, x *exchange) reply { return jsonReply(x.quota) }
 
-// clearRequest sets the day's counts of all endpoints back to zero.
+// clearRequest is the body of clear_quota, which resets today's counts of all endpoints to zero.
 type clearRequest struct {
 	anonymous
 	AppID string `json:"appid"`
@@ -75,7 +75,7 @@ type clearRequest struct {
 
 func (*clearRequest) check(*checkEnv) *refusal { return nil }
 
-// clearSecretRequest does the same with the app secret, for an app that has used up its calls for tokens.
+// clearSecretRequest is the body of clear_quota/v2, which takes the app secret, for an app without token calls left.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_clearquotabyappsecret.html
 type clearSecretRequest struct {
 	clearRequest
@@ -84,8 +84,8 @@ type clearSecretRequest struct {
 
 func (q *clearSecretRequest) credentials() credentials { return credentials{q.AppID, q.Secret, true} }
 
-// decodeClearSecret takes the app id and secret in the query, as WeChat's page shows it, or in a JSON body, as some SDKs
-// send it.
+// decodeClearSecret reads the app id and secret from the query, as on WeChat's page, or from a JSON body, as some SDKs send
+// it.
 func decodeClearSecret(r *http.Request, body []byte) (request, *refusal) {
 	if query := r.URL.Query(); query.Has("appid") || query.Has("appsecret") || len(body) == 0 {
 		return &clearSecretRequest{clearRequest{AppID: query.Get("appid")}, query.Get("appsecret")}, nil

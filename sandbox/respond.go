@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// respond gives a judged call its answer, or none.
+// respond writes the answer to a processed call, or injects its connection fault.
 func (s *Server) respond(w http.ResponseWriter, r *http.Request, x *exchange) {
 	started := time.Now()
 	defer func() { s.recordAnswer(x, time.Since(started), false) }()
@@ -31,12 +31,12 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if !s.delay(r.Context(), x) {
 		panic(http.ErrAbortHandler)
 	}
-	s.unlockOpenID(x) // before the answer, so that a caller who sends again at once does not meet its own last call
+	s.unlockOpenID(x) // before the answer, else the client's next call could get 43108
 	if x.accepted && x.fault.effect == effectCut {
 		answer.cut(w)
 		return
 	}
-	s.recordAnswer(x, time.Since(started), true) // before the caller can ask for it
+	s.recordAnswer(x, time.Since(started), true) // before the client can query the call log
 	answer.write(w)
 }
 
@@ -53,7 +53,7 @@ func (s *Server) buildReply(x *exchange) reply {
 	}
 }
 
-// delay lets the latency pass; false when the caller has gone.
+// delay waits for the latency; it returns false if the client disconnects.
 func (s *Server) delay(ctx context.Context, x *exchange) bool {
 	s.mu.Lock()
 	wait := s.state.latency
@@ -76,7 +76,7 @@ func (s *Server) delay(ctx context.Context, x *exchange) bool {
 
 func (p reply) write(w http.ResponseWriter) {
 	p.writeHeader(w)
-	_, _ = w.Write(p.body) // a caller who has gone is no business of ours
+	_, _ = w.Write(p.body) // fails only if the client has disconnected
 }
 
 func (p reply) writeHeader(w http.ResponseWriter) {
@@ -89,15 +89,15 @@ func (p reply) writeHeader(w http.ResponseWriter) {
 	w.WriteHeader(p.status)
 }
 
-// cut promises the whole body and ends the connection in its middle.
+// cut announces the whole body, writes half of it and closes the connection.
 func (p reply) cut(w http.ResponseWriter) {
 	p.writeHeader(w)
 	_, _ = w.Write(p.body[:len(p.body)/2])
-	_ = http.NewResponseController(w).Flush() // where it is not supported, nothing at all arrives
+	_ = http.NewResponseController(w).Flush() // if Flush is not supported, the client gets nothing
 	panic(http.ErrAbortHandler)
 }
 
-// reset ends the connection with a TCP reset; where that cannot be had (HTTP/2), with whatever the server has.
+// reset closes the connection with a TCP reset; if that is impossible (HTTP/2), it aborts the handler.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // ridLife is how long WeChat resolves a request id.
 const ridLife = 7 * 24 * time.Hour
 
-// ridRequest asks about a refused call by the request id at the end of its errmsg.
+// ridRequest is the body of rid/get: the request id at the end of an errmsg.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getridinfo.html
 type ridRequest struct {
 	anonymous
@@ -28,8 +28,8 @@ func (q *ridRequest) check(env *checkEnv) *refusal {
 
 func newRIDPattern() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{8}){2}$`) }
 
-// grantRID finds the call among the kept ones. A rid begins with its time, so that one that is too old is told apart from
-// one that never was.
+// grantRID finds the call among the kept ones. A rid starts with its time, which distinguishes an expired rid from an unknown
+// one.
 func grantRID(s *Server, x *exchange) *refusal {
 	q, _ := x.req.(*ridRequest)
 	seconds, err := strconv.ParseInt(q.RID[:8], 16, 64)
@@ -54,7 +54,7 @@ func grantRID(s *Server, x *exchange) *refusal {
 	return refuse(76001)
 }
 
-// ridFigures is what WeChat tells of a call. Its token is not among it.
+// ridFigures is WeChat's information about a call, without its token.
 type ridFigures struct {
 	InvokeTime   int64  `json:"invoke_time"`
 	CostInMS     int64  `json:"cost_in_ms"`
@@ -72,7 +72,7 @@ func answerRID(_ *Server, x *exchange) reply {
 	}
 	answered, err := json.Marshal(plainAnswer{c.ErrCode, c.ErrMsg})
 	if err != nil {
-		panic(err) // a number and a text encode
+		panic(err) // an int and a string always encode
 	}
 	return jsonReply(struct {
 		plainAnswer

@@ -17,7 +17,7 @@ const (
 	testSecret = "0123456789abcdef0123456789abcdef"
 )
 
-// fakeClock is a clock that stands still until it is moved.
+// fakeClock is a clock that only move and set change.
 type fakeClock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -45,7 +45,7 @@ func (c *fakeClock) set(at time.Time) {
 	c.now = at
 }
 
-// answer is an answer of the sandbox, read with care for large numbers.
+// answer is a decoded answer of the sandbox.
 type answer struct {
 	status  int
 	kind    string
@@ -99,13 +99,13 @@ func stableToken(t *testing.T, s *Server) string {
 	return a.Token
 }
 
-// post calls an endpoint with a good token.
+// post calls an endpoint with a valid token.
 func post(t *testing.T, s *Server, path, body string) answer {
 	t.Helper()
 	return do(t, s, "POST", path+"?access_token="+stableToken(t, s), body)
 }
 
-// waitFor waits for another goroutine to bring a condition about.
+// waitFor waits until condition is true, and fails the test after 10 s.
 func waitFor(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
@@ -115,7 +115,7 @@ func waitFor(t *testing.T, what string, condition func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }
@@ -126,7 +126,7 @@ func upload(fileName, content string) string {
 
 const tinyPNG = "\x89PNG\r\n\x1a\n..."
 
-// goodBodies is a request of each business endpoint that is accepted; %s is the place of an openid or another fault carrier.
+// goodBodies returns a valid body for each business endpoint; %s stands for the openid or another fault source.
 func goodBodies() map[string]string {
 	return map[string]string{
 		pathSubscribe:    `{"touser":"%s","template_id":"T1","page":"pages/index/index?a=1","data":{"thing1":{"value":"订单已发货"}}}`,
@@ -147,7 +147,8 @@ func goodBodies() map[string]string {
 	}
 }
 
-// otherGoodBodies are of those that have no place for a fault, or are good once. Their days are long past.
+// otherGoodBodies returns valid bodies for endpoints without a fault source, or with a code that can be used once. Their days are
+// long past.
 func otherGoodBodies() map[string]string {
 	return map[string]string{
 		pathPhone:      `{"code":"c1"}`,
@@ -157,14 +158,14 @@ func otherGoodBodies() map[string]string {
 	}
 }
 
-func goodBody(path, faultSource string) string {
+func goodBody(path, source string) string {
 	if body, ok := otherGoodBodies()[path]; ok {
 		return body
 	}
-	return strings.Replace(goodBodies()[path], "%s", faultSource, 1)
+	return strings.Replace(goodBodies()[path], "%s", source, 1)
 }
 
-// loginQuery is a good request of jscode2session, behind its path.
+// loginQuery returns the query of a valid jscode2session request.
 func loginQuery(code string) string {
 	return "?appid=" + testApp + "&secret=" + testSecret + "&grant_type=authorization_code&js_code=" + code
 }

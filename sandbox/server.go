@@ -15,7 +15,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 )
 
-// Server is the stand-in for WeChat. It is an http.Handler and safe for concurrent use.
+// Server is the fake WeChat. It is an http.Handler and safe for concurrent use.
 type Server struct {
 	opts    Options
 	rows    map[string]*endpoint
@@ -27,12 +27,12 @@ type Server struct {
 
 	pictures pictures
 
-	mu     sync.Mutex // guards what follows, and all that hangs on it
+	mu     sync.Mutex // guards the fields below and everything they point to
 	state  *state
-	serial uint64 // of calls; goes on over a Reset
+	serial uint64 // number of the latest call; Reset does not change it
 }
 
-// checkEnv is what the checks of bodies go by.
+// checkEnv is what the checks of request bodies depend on.
 type checkEnv struct {
 	now          func() time.Time
 	pages        map[string]bool // nil: every page exists
@@ -42,24 +42,24 @@ type checkEnv struct {
 	rid          *regexp.Regexp // the form of a request id
 }
 
-// state is what a Reset forgets.
+// state is cleared by Reset.
 type state struct {
 	apps             map[string]*appState
 	tokens           map[string]*token
-	blocked          map[string]bool // callers of these apps; "" is all
+	blocked          map[string]bool // by app: the caller's IP is not on its list; "" is all apps
 	latency          time.Duration
 	random           *rand.Rand
 	rules            []*faultRule
 	lastRule         int
-	prefixFaultCalls *recentCounts       // calls that met a fault by a prefix
-	sendingTo        map[uint64]struct{} // openids that are being sent to
-	credits          map[uint64]int      // subscriptions left, of those that were set or touched
+	prefixFaultCalls *recentCounts       // calls by a faultSource that names a fault
+	sendingTo        map[uint64]struct{} // locked openids, see lockOpenID
+	credits          map[uint64]int      // subscriptions left, if set by SetCredits or used
 	sent             sentMessages
-	redeemedCodes    sentMessages // codes of logins and phone numbers, which are good once; WeChat's die after five minutes
+	redeemedCodes    sentMessages // used codes of logins and phone numbers; WeChat's expire after five minutes
 	log              *callLog
 }
 
-// appState is one app.
+// appState is the state of one app.
 type appState struct {
 	id          string
 	tokens      appTokens
@@ -69,10 +69,10 @@ type appState struct {
 	clears      int
 }
 
-// maxApps bounds what callers with invented app ids can make the sandbox remember.
+// maxApps bounds the memory that clients with invented app ids can use.
 const maxApps = 1000
 
-// New makes a sandbox; it does no I/O.
+// New returns a sandbox; it does no I/O.
 func New(opts Options) *Server {
 	opts = opts.withDefaults()
 	s := &Server{opts: opts, rows: map[string]*endpoint{}, faults: map[string]faultRow{}, limits: newLimitTable(opts), seed: maphash.MakeSeed()}
@@ -109,21 +109,21 @@ func newState(opts Options) *state {
 	}
 }
 
-// Reset forgets tokens, quotas, credits, faults, blocked callers and the ledger, and sets the latency back.
+// Reset clears tokens, quotas, credits, faults, blocked IPs and the call log, and resets the latency.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state = newState(s.opts)
 }
 
-// SetLatency adds this much to every answer from now on.
+// SetLatency sets the delay of every answer from now on.
 func (s *Server) SetLatency(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.latency = d
 }
 
-// ServeHTTP answers WeChat's endpoints and, under /sandbox/, the control API, whoever asks; see [Server.Handler].
+// ServeHTTP serves WeChat's endpoints and, under /sandbox/, the control API, without access checks; see [Server.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if row, ok := s.rows[r.URL.Path]; ok {
 		s.serve(w, r, row)
@@ -137,13 +137,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.serve(w, r, &unknown)
 }
 
-// controlPrefix is what all paths of the control API begin with.
+// controlPrefix is the path prefix of the control API.
 const controlPrefix = "/sandbox/"
 
-// Handler is the server for a listener at an address such as "127.0.0.1:8090" or ":8090". Its control API refuses requests that
-// a browser sends for another website: those from another origin, and those for a host name that is not the listener's (on
-// the loopback: localhost and loopback addresses; elsewhere any IP address and any name without a dot), nor one of hosts.
-// WeChat's endpoints take any host name, since clients reach them by container and service names.
+// Handler returns the handler for a listener at an address such as "127.0.0.1:8090" or ":8090". Its control API rejects
+// requests that a browser sends for another website: those from another origin, and those for a host name that is neither the
+// listener's (on loopback: localhost and loopback addresses; elsewhere any IP address and any name without a dot) nor one of
+// hosts. WeChat's endpoints accept any host name, since clients use container and service names.
 func (s *Server) Handler(address string, hosts ...string) http.Handler {
 	guarded := httpguard.New(address, hosts...).Protect(s)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -159,8 +159,8 @@ func decodeNothing(*http.Request, []byte) (request, *refusal) { return nil, refu
 
 func identifyNone(_ *Server, x *exchange) *refusal { return x.bodyRefusal }
 
-// Start serves the sandbox on a free port of 127.0.0.1, as httptest does, until stop is called. It panics when there is no
-// port to be had.
+// Start serves the sandbox on a free port of 127.0.0.1, as httptest does, until stop is called. It panics if it cannot
+// listen.
 func (s *Server) Start() (url string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -171,12 +171,12 @@ func (s *Server) Start() (url string, stop func()) {
 	server := &http.Server{
 		Handler:           s.Handler(listener.Addr().String()),
 		ReadHeaderTimeout: 30 * time.Second,
-		BaseContext:       func(net.Listener) context.Context { return ctx }, // its end lets hanging calls go
+		BaseContext:       func(net.Listener) context.Context { return ctx }, // canceled by stop, which ends hanging calls
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = server.Serve(listener) // ends by Close
+		_ = server.Serve(listener) // returns after Close
 	}()
 	return "http://" + listener.Addr().String(), sync.OnceFunc(func() {
 		cancel()
@@ -185,7 +185,7 @@ func (s *Server) Start() (url string, stop func()) {
 	})
 }
 
-// findApp finds an app, or makes it when any app will do. The caller holds s.mu.
+// findApp returns the state of an app, and creates it if the options accept the app. The caller holds s.mu.
 func (s *Server) findApp(id string) (*appState, bool) {
 	if a, ok := s.state.apps[id]; ok {
 		return a, true

@@ -2,14 +2,14 @@ package sandbox
 
 import "time"
 
-// Tally is how often something was called, and how often that was accepted with effect.
+// Tally counts calls, and those among them that were delivered.
 type Tally struct {
 	Calls     int `json:"calls"`
 	Delivered int `json:"delivered"`
 }
 
-// recentCounts counts by key in bounded memory: when the newer half is full, the older half is forgotten. A key that is counted
-// again moves to the newer half.
+// recentCounts counts by key in bounded memory: when the newer half is full, it replaces the older half, whose keys are dropped. A
+// key that is counted again moves to the newer half.
 type recentCounts struct {
 	half         int
 	newer, older map[uint64]recentCount
@@ -41,14 +41,14 @@ func (t *recentCounts) add(key uint64, delivered bool) recentCount {
 	return c
 }
 
-// dedupeSpan is how long a client_msg_id keeps its second message away.
+// dedupeSpan is how long a client_msg_id suppresses a second message.
 // Source: https://developers.weixin.qq.com/doc/service/api/notify/template/api_sendtemplatemessage.html
 const dedupeSpan = 10 * time.Minute
 
-// sentMessages remembers the ids of messages for dedupeSpan, and forgets them within twice that.
+// sentMessages keeps the keys of messages for dedupeSpan, and drops them when newer ones replace them.
 type sentMessages struct {
 	newer, older map[uint64]sentMessage
-	since        time.Time // when newer was begun
+	since        time.Time // when newer was created
 }
 
 type sentMessage struct {
@@ -56,7 +56,7 @@ type sentMessage struct {
 	msgID int64
 }
 
-// find returns what was sent under the key within dedupeSpan.
+// find returns the message that was sent with the key within dedupeSpan.
 func (m *sentMessages) find(key uint64, at time.Time) (sentMessage, bool) {
 	sent, ok := m.newer[key]
 	if !ok {

@@ -1,6 +1,6 @@
 package sandbox
 
-// privateTemplate is a template that an account has chosen for its subscribe messages.
+// privateTemplate is a template in an account's list for subscribe messages.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/api_getmessagetemplatelist.html
 type privateTemplate struct {
 	ID      string          `json:"priTmplId"`
@@ -11,14 +11,14 @@ type privateTemplate struct {
 	Enums   []templateField `json:"keywordEnumValueList,omitempty"`
 }
 
-// templateField lists what a field of an enumerated type may hold.
+// templateField lists the values that a field of an enumerated type accepts.
 type templateField struct {
 	Values  []string `json:"enumValueList"`
 	Keyword string   `json:"keywordCode"`
 }
 
-// answerTemplates gives each account the same two templates under ids of its own. Messages may name any template, listed
-// here or not.
+// answerTemplates returns the same two templates for each app, with ids of its own. Messages may use any template, listed here
+// or not.
 func answerTemplates(_ *Server, x *exchange) reply {
 	return jsonReply(struct {
 		plainAnswer

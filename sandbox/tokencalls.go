@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// tokenRequest asks for a token: in the query of /cgi-bin/token, in the body of /cgi-bin/stable_token.
+// tokenRequest holds the parameters of a token request: the query of /cgi-bin/token, the body of /cgi-bin/stable_token.
 type tokenRequest struct {
 	anonymous
 	GrantType string `json:"grant_type"`
@@ -23,10 +23,10 @@ func (q *tokenRequest) credentials() credentials {
 	return credentials{q.AppID, q.Secret, q.GrantType == "client_credential"}
 }
 
-// credentials are what a caller shows in place of a token.
+// credentials identify an app without a token.
 type credentials struct {
 	appID, secret string
-	grantTypeOK   bool // the grant_type is the endpoint's, or it has none
+	grantTypeOK   bool // the grant_type is right, or the endpoint has none
 }
 
 // credentialed is a request that carries credentials.
@@ -37,8 +37,8 @@ func decodeTokenQuery(r *http.Request, _ []byte) (request, *refusal) {
 	return &tokenRequest{GrantType: q.Get("grant_type"), AppID: q.Get("appid"), Secret: q.Get("secret")}, nil
 }
 
-// identifyByCredentials finds out whose call it is from its app id and secret. WeChat asks for a listed address where it gives out
-// tokens.
+// identifyByCredentials identifies the app by its app id and secret. The token endpoints also check the caller's IP, as WeChat's
+// do.
 func identifyByCredentials(s *Server, x *exchange) *refusal {
 	req, ok := x.req.(credentialed)
 	if !ok || x.bodyRefusal != nil {
@@ -71,7 +71,7 @@ func identifyByCredentials(s *Server, x *exchange) *refusal {
 	return nil
 }
 
-// identifyByToken finds out whose call it is, from its access_token.
+// identifyByToken identifies the app by the access_token.
 func identifyByToken(s *Server, x *exchange) *refusal {
 	if x.tokenValue == "" {
 		return refuse(41001)

@@ -46,7 +46,7 @@ func TestCredentials(t *testing.T) {
 			}
 			for _, c := range s.Calls(Filter{}) {
 				if len(c.Body) > 0 {
-					t.Error("the ledger keeps a body with a secret")
+					t.Error("the call log keeps a body with a secret")
 				}
 			}
 		})
@@ -124,7 +124,7 @@ func TestStableTokens(t *testing.T) {
 		t.Errorf("in the last five minutes: the same %t, expires in %d", two.Token == one.Token, two.Expires)
 	}
 	if callWithToken(t, s, one.Token) != 0 || callWithToken(t, s, two.Token) != 0 {
-		t.Error("old and new are not both good")
+		t.Error("the old and the new token are not both valid")
 	}
 	clock.move(5 * time.Minute)
 	if got := callWithToken(t, s, one.Token); got != 42001 {
@@ -132,7 +132,7 @@ func TestStableTokens(t *testing.T) {
 	}
 	three := fetch("true")
 	if three.Token == two.Token || callWithToken(t, s, two.Token) != 40001 {
-		t.Error("a forced refresh left the old token good")
+		t.Error("the old token is valid after a forced refresh")
 	}
 	clock.move(29 * time.Second)
 	if fetch("true").Token != three.Token {
@@ -180,7 +180,7 @@ func TestTokenChecks(t *testing.T) {
 		t.Errorf("revoked token: %d", got)
 	}
 	if next := stableToken(t, s); next == token || callWithToken(t, s, next) != 0 {
-		t.Error("no good token after a revocation")
+		t.Error("no valid token after a revocation")
 	}
 	list := s.Tokens(testApp)
 	if len(list) != 2 || !list[0].Revoked || list[0].Value != token || list[1].Revoked {
@@ -204,6 +204,6 @@ func TestOldTokensAreForgotten(t *testing.T) {
 		do(t, s, "GET", pathToken+"?grant_type=client_credential&secret=x&appid="+app, "")
 	}
 	if len(s.state.apps) != maxApps {
-		t.Errorf("%d apps are remembered", len(s.state.apps))
+		t.Errorf("%d apps are kept", len(s.state.apps))
 	}
 }

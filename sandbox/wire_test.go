@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// startedSandbox is a started sandbox with a client that opens a connection for each call, so that no call is repeated by the
-// client on its own.
+// startedSandbox is a sandbox on a port, with a client that opens a connection for each call, so that the client never retries by
+// itself.
 type startedSandbox struct {
 	s          *Server
 	stop       func()
@@ -54,12 +54,12 @@ func (o *startedSandbox) send(ctx context.Context, t *testing.T, path, body stri
 	return readAnswer(t, res), nil
 }
 
-// Every fault of the connection, on every endpoint: what the caller meets and what the ledger holds.
+// Every connection fault on every endpoint: what the client observes and what the call log contains.
 func TestConnectionFaults(t *testing.T) {
 	tests := []struct {
 		name      string
 		delivered bool
-		met       func(answer, error) bool
+		check     func(answer, error) bool
 	}{
 		{"reset", false, func(_ answer, err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) }},
 		{"lost", true, func(_ answer, err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) }},
@@ -78,12 +78,12 @@ func TestConnectionFaults(t *testing.T) {
 			o := startSandbox(t, Options{AllowUniform: true})
 			for path := range goodBodies() {
 				a, err := o.send(t.Context(), t, path, faultyBody(path, tt.name))
-				if !tt.met(a, err) {
+				if !tt.check(a, err) {
 					t.Errorf("%s: %d %.80q %v", path, a.status, a.raw, err)
 				}
 				calls := o.s.Calls(Filter{Path: path})
 				if len(calls) != 1 || calls[0].Delivered != tt.delivered || calls[0].Fault != tt.name || (calls[0].ErrCode == Unanswered) == tt.delivered {
-					t.Errorf("%s: ledger %+v", path, calls)
+					t.Errorf("%s: call log %+v", path, calls)
 				}
 				if a, err := o.send(t.Context(), t, path, faultyBody(path, tt.name)); err != nil || a.status != 200 || a.ErrCode != 0 {
 					t.Errorf("%s, second call: %d %v", path, a.status, err)
@@ -118,7 +118,7 @@ func TestHangingFaults(t *testing.T) {
 			waitFor(t, "the call", func() bool { return o.s.Count(Filter{Path: pathSubscribe}) == 1 })
 			giveUp()
 			if err := <-failed; !errors.Is(err, context.Canceled) {
-				t.Errorf("the caller met %v", err)
+				t.Errorf("the client got %v", err)
 			}
 			waitFor(t, "the sandbox to notice", func() bool {
 				o.s.mu.Lock()
@@ -126,11 +126,11 @@ func TestHangingFaults(t *testing.T) {
 				return len(o.s.state.log.pending) == 0
 			})
 			if c := o.s.Calls(Filter{Path: pathSubscribe})[0]; c.Delivered != delivered || c.Answered {
-				t.Errorf("ledger %+v", c)
+				t.Errorf("call log %+v", c)
 			}
 		})
 	}
-	t.Run("stop lets go", func(t *testing.T) {
+	t.Run("stop ends the call", func(t *testing.T) {
 		o := startSandbox(t, Options{})
 		failed := make(chan error, 1)
 		go func() {
@@ -165,7 +165,7 @@ func TestConcurrentSendsToOneOpenID(t *testing.T) {
 			t.Errorf("allowed %t, at once: %d, want %d", allowed, got, during)
 		}
 		if send(pathSubscribe, "o2") != 0 || send(pathCustom, "o1") != 0 {
-			t.Error("another person, or another endpoint, is held up")
+			t.Error("another openid or endpoint is blocked")
 		}
 		giveUp()
 		if err := <-failed; err == nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// Each code that the code table knows can be asked for by its number, and has its wording.
+// A fault rule can produce each code of the code table, and each has a wording.
 func TestEveryCodeCanBeProduced(t *testing.T) {
 	s := New(Options{})
 	token := stableToken(t, s)
@@ -35,7 +35,7 @@ func TestEveryCodeCanBeProduced(t *testing.T) {
 			t.Errorf("%s %d: %s", path, row.Code, a.raw)
 		}
 		if !s.RemoveFault(id) {
-			t.Fatalf("%s %d: the rule is gone", path, row.Code)
+			t.Fatalf("%s %d: cannot remove the rule", path, row.Code)
 		}
 	}
 }

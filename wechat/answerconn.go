@@ -7,39 +7,39 @@ import (
 	"sync"
 )
 
-// answerConn is a client's connection that hands net/http the bytes of the expected answer
-// and no byte more.
+// answerConn is a client connection that passes only the bytes of the expected answer to
+// net/http.
 //
-// net/http writes what arrives on an idle connection to the standard logger, as text. An
-// answer that is longer than its Content-Length leaves such bytes behind, and they may hold
-// a token, an openid or a message. answerConn drops them and reports the end of the
-// connection in their place, which net/http takes as an ordinary close.
+// net/http logs bytes that arrive on an idle connection, as text, with the standard logger.
+// An answer longer than its Content-Length leaves such bytes behind, and they may contain a
+// token, an openid or a message. answerConn drops them and reports EOF instead, which
+// net/http treats as an ordinary close.
 //
-// It reads HTTP in plain text: it belongs above TLS. A connection that is written to without
-// expect (TLS of net/http's own, a proxy's CONNECT) is passed through unread.
+// It parses plain-text HTTP, so it wraps the TLS connection. A connection that is written to
+// without expectAnswer (net/http's own TLS, a proxy's CONNECT) is passed through unparsed.
 type answerConn struct {
 	net.Conn
 	mu       sync.Mutex
 	framing  framingParser // guarded by mu
-	buf      []byte        // of Read alone: read from Conn, and not handed out
-	readable int           // of Read alone: how much of in may be handed out
-	err      error         // of Read alone: Conn's, after in
+	buf      []byte        // used by Read only: read from Conn, not yet returned
+	readable int           // used by Read only: length of the prefix of buf that Read may return
+	err      error         // used by Read only: Conn's error, returned after buf
 }
 
-// answerBuffer is what a connection holds of an answer: most answers are shorter.
+// answerBuffer is the initial size of a connection's buffer in bytes; most answers are shorter.
 const answerBuffer = 2 << 10
 
-// maxHeaderBytes bounds the header of an answer. WeChat's have some hundred bytes.
+// maxHeaderBytes bounds the header of an answer. WeChat's headers have a few hundred bytes.
 const maxHeaderBytes = 256 << 10
 
-// expectAnswer says that a request is about to be written, so that an answer will follow.
+// expectAnswer announces a request: the next bytes read belong to its answer.
 func (c *answerConn) expectAnswer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.framing.expectAnswer()
 }
 
-// NetConn returns the connection underneath, as that of a *tls.Conn does.
+// NetConn returns the wrapped connection, like [tls.Conn.NetConn].
 func (c *answerConn) NetConn() net.Conn { return c.Conn }
 
 func (c *answerConn) Write(p []byte) (int, error) {
@@ -65,7 +65,7 @@ func (c *answerConn) Read(p []byte) (int, error) {
 		case phase == phaseMalformed:
 			return 0, io.ErrUnexpectedEOF
 		case phase == phaseExcess:
-			return 0, io.EOF // it is dropped with the connection
+			return 0, io.EOF // the excess is dropped with the connection
 		case c.err != nil:
 			return 0, c.err
 		case len(c.buf) > 0 || !c.directRead(&p, phase):
@@ -78,7 +78,7 @@ func (c *answerConn) Read(p []byte) (int, error) {
 	}
 }
 
-// directRead tells whether bytes may be read into p itself, and cuts p to what is expected.
+// directRead reports whether Read may bypass buf and read into p; it limits p to the bytes expected.
 func (c *answerConn) directRead(p *[]byte, at phase) bool {
 	if at != phaseBody && at != phasePassThrough && at != phaseUntilClose {
 		return false
@@ -91,7 +91,7 @@ func (c *answerConn) directRead(p *[]byte, at phase) bool {
 	return true
 }
 
-// countBody counts bytes of a body that were read past the framer.
+// countBody counts body bytes that Read passed on without the parser.
 func (c *answerConn) countBody(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,7 +102,7 @@ func (c *answerConn) countBody(n int) {
 	}
 }
 
-// fill reads once from the connection.
+// fill reads once from the connection into buf.
 func (c *answerConn) fill() {
 	if c.buf == nil {
 		c.buf = make([]byte, 0, answerBuffer)
@@ -114,7 +114,7 @@ func (c *answerConn) fill() {
 	c.buf, c.err = c.buf[:len(c.buf)+n], err
 }
 
-// parse lets the framer look at what has come, and returns the phase after it.
+// parse runs the parser over the unparsed part of buf and returns the phase reached.
 func (c *answerConn) parse() phase {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,7 +122,7 @@ func (c *answerConn) parse() phase {
 		from := c.readable
 		at, ok := c.framing.step(c.buf[from:])
 		if c.framing.addClose {
-			// The status line is there; the header goes on behind it.
+			// Insert the field right after the status line.
 			line := from + bytes.IndexByte(c.buf[from:], '\n') + 1
 			c.buf = append(c.buf[:line], append([]byte("Connection: close\r\n"), c.buf[line:]...)...)
 			at += len("Connection: close\r\n")
@@ -134,7 +134,7 @@ func (c *answerConn) parse() phase {
 		}
 	}
 	if c.err != nil && c.framing.phase.acceptsBytes() {
-		c.readable = len(c.buf) // a cut answer, as it came
+		c.readable = len(c.buf) // a truncated answer is passed on as it is
 	}
 	return c.framing.phase
 }

@@ -7,36 +7,35 @@ import (
 )
 
 // framingParser finds the end of each answer on a connection, by RFC 9112 section 6. Where
-// net/http could see another end than the framer (an answer without a length, of HTTP/1.0,
-// with two lengths), the framer has the connection closed after the answer; where it cannot
-// read on, it breaks the answer off.
+// net/http could find a different end (no length, two lengths, HTTP/1.0), the parser makes
+// net/http close the connection after the answer. It stops at malformed framing.
 type framingParser struct {
 	phase     phase
-	remaining int64 // of phaseBody and phaseChunk: bytes to come
-	// injects: the answer's header is to say that the connection is closed after it.
+	remaining int64 // in phaseBody and phaseChunkData: bytes still to come
+	// addClose requests that "Connection: close" be added to the answer's header.
 	addClose bool
 }
 
-// phase is what a connection is about to give.
+// phase is the part of an answer that a connection delivers next.
 type phase uint8
 
 const (
-	phaseUnused      phase = iota // nothing: nothing was written yet; expect or a Write leaves it
-	phasePassThrough              // whatever comes: it is not HTTP in plain text
-	phaseIdle                     // nothing: the answer is complete; expect leaves it
+	phaseUnused      phase = iota // nothing: nothing was written yet; ends with expectAnswer or Write
+	phasePassThrough              // anything: the connection does not carry plain-text HTTP
+	phaseIdle                     // nothing: the answer is complete; ends with expectAnswer
 	phaseHeader                   // a status line and a header
-	phaseBody                     // left bytes of a body
-	phaseChunkSize                // the line before a chunk
-	phaseChunkData                // left bytes of a chunk
-	phaseChunkEnd                 // the line end behind a chunk
-	phaseTrailer                  // the lines behind the last chunk
+	phaseBody                     // the remaining bytes of a body
+	phaseChunkSize                // the size line of a chunk
+	phaseChunkData                // the remaining bytes of a chunk
+	phaseChunkEnd                 // the line end after a chunk
+	phaseTrailer                  // the lines after the last chunk
 	phaseUntilClose               // a body that ends with the connection
 	phaseMalformed                // nothing: the answer is malformed
-	phaseExcess                   // nothing: more has come than the answer has
+	phaseExcess                   // nothing: bytes followed the end of the answer
 )
 
-// acceptsBytes tells whether bytes that come belong to an answer, or to what is passed
-// through.
+// acceptsBytes reports whether bytes received in this phase belong to an answer or are
+// passed through.
 func (p phase) acceptsBytes() bool {
 	switch p {
 	case phaseUnused, phaseIdle, phaseMalformed, phaseExcess:
@@ -52,8 +51,8 @@ func (f *framingParser) expectAnswer() {
 	}
 }
 
-// step returns how many of the next bytes belong to the answer. It is not ok when it needs
-// more bytes, or when there is nothing to take.
+// step returns how many of the next bytes belong to the answer. ok is false when the parser
+// needs more bytes or accepts none.
 func (f *framingParser) step(next []byte) (n int, ok bool) {
 	if len(next) == 0 {
 		return 0, false
@@ -76,7 +75,7 @@ func (f *framingParser) step(next []byte) (n int, ok bool) {
 	return 0, false
 }
 
-// fixedLength takes bytes of a known number.
+// fixedLength consumes up to f.remaining bytes and then enters the phase then.
 func (f *framingParser) fixedLength(next []byte, then phase) (int, bool) {
 	n := int(min(f.remaining, int64(len(next))))
 	if f.remaining -= int64(n); f.remaining > 0 {
@@ -86,7 +85,7 @@ func (f *framingParser) fixedLength(next []byte, then phase) (int, bool) {
 	return n, true
 }
 
-// chunkLine takes one line of a chunked body's framing.
+// chunkLine consumes one line of a chunked body's framing.
 func (f *framingParser) chunkLine(next []byte) (int, bool) {
 	end := bytes.IndexByte(next, '\n')
 	if end < 0 {
@@ -119,7 +118,7 @@ func (f *framingParser) chunkLine(next []byte) (int, bool) {
 	return end + 1, true
 }
 
-// header takes a status line and a header, as soon as they are there as a whole.
+// header consumes a status line and a header once they are complete.
 func (f *framingParser) header(next []byte) (int, bool) {
 	length := headerLength(next)
 	if length < 0 {
@@ -131,7 +130,7 @@ func (f *framingParser) header(next []byte) (int, bool) {
 	h := parseHeader(next[:length])
 	switch {
 	case h.status >= 100 && h.status <= 199 && h.status != 101:
-		return length, true // the answer is still to come
+		return length, true // informational: the final answer follows
 	case !h.unambiguous:
 		f.phase, f.addClose = phaseUntilClose, true
 	case h.status == 204 || h.status == 304:
@@ -142,15 +141,15 @@ func (f *framingParser) header(next []byte) (int, bool) {
 		f.phase = phaseIdle
 	case h.length > 0:
 		f.phase, f.remaining = phaseBody, h.length
-		f.addClose = int64(len(next)-length) > h.length // so that no request meets the surplus
+		f.addClose = int64(len(next)-length) > h.length // no later request may read the excess
 	default:
 		f.phase, f.addClose = phaseUntilClose, true
 	}
 	return length, true
 }
 
-// headerLength is the number of bytes up to and with the first empty line, -1 when it has not
-// come.
+// headerLength returns the number of bytes up to and including the first empty line, -1 if
+// there is none yet.
 func headerLength(b []byte) int {
 	for at := 0; ; {
 		end := bytes.IndexByte(b[at:], '\n')
@@ -164,12 +163,12 @@ func headerLength(b []byte) int {
 	}
 }
 
-// answerHeader is what a header says about the end of its answer.
+// answerHeader holds the fields that determine the length of an answer.
 type answerHeader struct {
 	status      int
-	length      int64 // -1 when not told
+	length      int64 // -1 if absent
 	chunked     bool
-	unambiguous bool // HTTP/1.1, with at most one clear statement of the length
+	unambiguous bool // HTTP/1.1 with at most one valid length
 }
 
 func parseHeader(block []byte) answerHeader {
@@ -182,7 +181,7 @@ func parseHeader(block []byte) answerHeader {
 	for statements := 0; len(rest) > 0; {
 		line, rest, _ = bytes.Cut(rest, []byte("\n"))
 		if len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
-			h.unambiguous = false // a folded line: it may belong to a length
+			h.unambiguous = false // a folded line, possibly of a length
 		}
 		name, value, _ := bytes.Cut(line, []byte(":"))
 		value = bytes.Trim(value, " \t\r")

@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// Quota is an app's quota of one API, as WeChat counts it. Its counts are up to 1 % off.
+// Quota is an app's quota of one API, as WeChat counts it. Counts may be off by up to 1 %.
 // https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getapiquota.html
 type Quota struct {
-	DailyLimit int64 // calls a natural day; 0: no such limit
+	DailyLimit int64 // calls per calendar day; 0: no such limit
 	Used       int64 // today
 	Remain     int64 // today
-	// Rate is the app's own limit over a short window, ComponentRate that of the
-	// third-party platform which the app is run through. Zero: no such limit.
+	// Rate is the app's own limit over a short window, ComponentRate the limit of the
+	// third-party platform that operates the app. Zero: no such limit.
 	Rate, ComponentRate RateLimit
 }
 
-// RateLimit is a number of calls within a span of time.
+// RateLimit is a number of calls per time window.
 type RateLimit struct {
 	Calls int64
 	Per   time.Duration // whole seconds
 }
 
-// Quota asks for the quota of an API, by its path; WeChat refuses paths with a host,
-// and those under /sns/.
+// Quota queries WeChat for the quota of an API, by its path. WeChat refuses paths with a
+// host, and those under /sns/.
 func (c *Client) Quota(ctx context.Context, app string, path Endpoint) (Quota, error) {
 	body, err := json.Marshal(map[string]string{"cgi_path": string(path)})
 	if err != nil {
@@ -42,8 +42,8 @@ func (c *Client) Quota(ctx context.Context, app string, path Endpoint) (Quota, e
 	return quota, err
 }
 
-// ClearQuota sets the day's use of all APIs of the app to zero. WeChat allows that ten
-// times a month, the console's button included.
+// ClearQuota resets the app's use of all APIs today to zero. WeChat allows this ten times a
+// month, including the button in its console.
 // https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_clearquota.html
 func (c *Client) ClearQuota(ctx context.Context, app string) error {
 	body, err := json.Marshal(map[string]string{"appid": app})
@@ -63,8 +63,8 @@ func (r rateJSON) limit() RateLimit {
 	return RateLimit{Calls: r.Calls.value, Per: time.Duration(r.Seconds.value) * time.Second}
 }
 
-// quotaJSON takes the rates from both places where they are found: beside "quota",
-// as the page has them, and inside.
+// quotaJSON accepts the rates in both places where WeChat sends them: next to "quota", as
+// documented, and inside it.
 type quotaJSON struct {
 	status
 	Quota *struct {

@@ -13,15 +13,15 @@ import (
 	"unicode/utf8"
 )
 
-// sensitiveValues is what one request carried that no text about it may show. It costs
-// nothing until there is such a text.
+// sensitiveValues holds the values of one request that must not appear in texts about it. The
+// redactor is built only when there is a text to redact.
 type sensitiveValues struct {
 	secrets []Secret
-	body    []byte // JSON; its values are hidden, see addBody
+	body    []byte // JSON; its values are redacted, see addBody
 }
 
 func (sensitive sensitiveValues) redact(s string) string {
-	if s == "" || s == "ok" { // nearly every answer
+	if s == "" || s == "ok" { // the common case
 		return s
 	}
 	return newRedactor(sensitive.body, sensitive.secrets...).redact(s)
@@ -31,17 +31,17 @@ func (sensitive sensitiveValues) redactErr(err error) error {
 	return newRedactor(sensitive.body, sensitive.secrets...).redactErr(err)
 }
 
-// redactor hides in a text what must not leave this package. The patterns catch what
-// looks like a secret or a person; the literals catch the rest: what this very
-// request carried. IP addresses stay: in "invalid ip 1.2.3.4, not in whitelist" the
-// address is the caller's own, and what the operator has to act on.
+// redactor removes secrets and personal data from a text. Patterns match what looks like a
+// secret or an openid; literals and words match the values of the request. IP addresses
+// stay: in "invalid ip 1.2.3.4, not in whitelist" the address is the caller's own, and the
+// operator needs it.
 type redactor struct {
-	literals []string // hidden wherever they occur; longest first
-	words    []string // short ones, hidden where they stand alone; longest first
+	literals []string // redacted wherever they occur; longest first
+	words    []string // redacted only as whole words, because they are short; longest first
 }
 
-// newRedactor knows the given secrets, as they are and as they look in a query, and
-// every value of the JSON body that may be a person's.
+// newRedactor returns a redactor for the given secrets, plain and URL-escaped, and for every
+// value of the JSON body that may be personal.
 func newRedactor(body []byte, secrets ...Secret) redactor {
 	var m redactor
 	for _, s := range secrets {
@@ -61,8 +61,8 @@ func (m *redactor) add(literal string, minBytes int) {
 	}
 }
 
-// Fields of the request bodies whose values are the service's own: they help to
-// understand an errmsg, and belong to nobody.
+// publicFields are fields of request bodies whose values are not personal and help to
+// understand an errmsg; they are not redacted.
 var publicFields = map[string]bool{
 	"template_id": true, "page": true, "pagepath": true, "path": true, "appid": true,
 	"msgtype": true, "lang": true, "miniprogram_state": true, "env_version": true,
@@ -70,16 +70,16 @@ var publicFields = map[string]bool{
 	"expire_type": true, "expire_time": true, "expire_interval": true,
 }
 
-// Shorter values are hidden only where they stand alone, between characters that are
-// neither letters nor digits: "ata" would take a piece of WeChat's "data" with it. Values
-// outside ASCII are hidden everywhere, since Chinese has no such boundaries.
+// minLiteralBytes: shorter values are redacted only as whole words, delimited by characters
+// that are neither letters nor digits; else "ata" would match within "data". Values outside
+// ASCII are redacted everywhere, since Chinese has no word boundaries.
 const minLiteralBytes = 6
 
-// Values of a single byte say nothing of a person, and occur by chance.
+// minWordBytes: a value of one byte is not personal and occurs by chance.
 const minWordBytes = 2
 
-// wechatWords are the short words of WeChat's own messages. A value that is one of them stays:
-// an operator needs the sentence, and the word tells nothing.
+// wechatWords are short words of WeChat's own messages. A value equal to one of them is not
+// redacted: the operator needs the sentence, and the word is not personal.
 var wechatWords = wordSet(`a access all an api app appid are args array at be been body but by call can check code
 	color count data date day desc does empty emtpy errno error event exist failed field file for format from get has have
 	hint hour id in index info input int is it item json key lang less level limit link list long make max media min minute
@@ -125,7 +125,7 @@ func (m *redactor) addValue(field string, value any) {
 	case json.Number:
 		if !publicFields[field] {
 			m.addText(v.String())
-			if f, err := v.Float64(); err == nil { // as other languages print it
+			if f, err := v.Float64(); err == nil { // as other languages format it
 				m.addText(strconv.FormatFloat(f, 'f', -1, 64))
 				m.addText(strconv.FormatFloat(f, 'g', -1, 64))
 			}
@@ -133,7 +133,7 @@ func (m *redactor) addValue(field string, value any) {
 	}
 }
 
-// addText hides a value as it is, and as it looks inside JSON.
+// addText adds a value, plain and as escaped in JSON.
 func (m *redactor) addText(v string) {
 	m.addLiteral(strings.TrimSpace(v))
 	if escaped, err := json.Marshal(v); err == nil {
@@ -160,7 +160,7 @@ var (
 	openID      = regexp.MustCompile(`^o[A-Za-z0-9_-]{25,31}$`)
 )
 
-// redact is s without any secret, openid or value of the request.
+// redact returns s with every secret, openid and value of the request replaced.
 func (m redactor) redact(s string) string {
 	for _, literal := range m.literals {
 		s = strings.ReplaceAll(s, literal, redacted)
@@ -171,7 +171,7 @@ func (m redactor) redact(s string) string {
 	s = secretParam.ReplaceAllString(s, "$1="+redacted)
 	s = userInfo.ReplaceAllString(s, "://"+redacted+"@")
 	return longRun.ReplaceAllStringFunc(s, func(run string) string {
-		// Tokens have more than 64 characters, template ids 43, a rid 26.
+		// Tokens have more than 64 characters, template ids 43, rids 26.
 		if len(run) > 64 || openID.MatchString(run) || appSecret.MatchString(run) {
 			return redacted
 		}
@@ -179,7 +179,7 @@ func (m redactor) redact(s string) string {
 	})
 }
 
-// redactWord hides word where no letter or digit is next to it.
+// redactWord replaces word where no letter or digit is next to it.
 func redactWord(s, word string) string {
 	var b strings.Builder
 	for {
@@ -205,8 +205,8 @@ func alphanumeric(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-// redactErr is an error that says the same without the URL (net/http puts it, with the
-// token in its query, before every error) and without anything else to hide.
+// redactErr returns err without the URL (net/http prepends it, with the token in its query)
+// and without other sensitive values.
 func (m redactor) redactErr(err error) error {
 	for {
 		var u *url.Error
@@ -221,8 +221,8 @@ func (m redactor) redactErr(err error) error {
 	return err
 }
 
-// redactedError keeps an error's identity but not its text. It does not unwrap: that
-// would give the text away.
+// redactedError keeps the identity of an error for errors.Is, with a redacted text. It has no
+// Unwrap, which would expose the original text.
 type redactedError struct {
 	text string
 	err  error

@@ -25,7 +25,7 @@ func TestRedactText(t *testing.T) {
 		{"any app secret", "bad 0123456789abcdef0123456789abcdef", "bad [redacted]"},
 		{"message text", "value 订单已发货 invalid", "value [redacted] invalid"},
 		{"a password in a URL", "proxy http://me:pw@proxy:3128", "proxy http://[redacted]@proxy:3128"},
-		{"the service's own", "TEMPLATE-1 pages/index/index", "TEMPLATE-1 pages/index/index"},
+		{"public fields", "TEMPLATE-1 pages/index/index", "TEMPLATE-1 pages/index/index"},
 		{"WeChat's own words", "argument invalid! data.thing1.value invalid", "argument invalid! data.thing1.value invalid"},
 		{"the caller's address", "invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist", "invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist"},
 		{"an app id and a rid", "wx0123456789abcdef 60a1b2c3-4d5e6f70-11223344", "wx0123456789abcdef 60a1b2c3-4d5e6f70-11223344"},
@@ -37,8 +37,8 @@ func TestRedactText(t *testing.T) {
 	}
 }
 
-// Values of the request are hidden whatever their type and length, and WeChat's own words
-// stay.
+// Values of the request are redacted whatever their type and length; WeChat's own words are
+// not.
 func TestRedactRequestValues(t *testing.T) {
 	tests := []struct{ name, value, in, want string }{
 		{"a phone number", `13800138000`, "invalid phone 13800138000", "invalid phone [redacted]"},
@@ -73,7 +73,7 @@ func TestRedactRequestValues(t *testing.T) {
 	}
 	sensitive := sensitiveValues{body: []byte(`{"content":"secret words","version":2,"scene":"2024","expire_time":1760000000}`)}
 	if got := sensitive.redact("expire_time 1760000000 or version 2 invalid, scene 2024"); got != "expire_time 1760000000 or version 2 invalid, scene [redacted]" {
-		t.Errorf("the service's own numbers: %q", got)
+		t.Errorf("numbers in public fields: %q", got)
 	}
 }
 
@@ -85,7 +85,7 @@ func TestRedactErr(t *testing.T) {
 		t.Errorf("the secret is in %v", err)
 	}
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("%v has lost its cause", err)
+		t.Errorf("%v does not match its cause", err)
 	}
 	plain := errors.New("connection refused")
 	if got := sensitive.redactErr(&url.Error{URL: "x", Err: plain}); got != plain { //nolint:errorlint // the very same

@@ -12,14 +12,14 @@ import (
 )
 
 func TestFailedRefreshKeepsTheToken(t *testing.T) {
-	for name, refuse := range map[string]string{"busy": `{"errcode":-1,"errmsg":"system error"}`, "no answer of WeChat's": `<html>`} {
+	for name, refuse := range map[string]string{"busy": `{"errcode":-1,"errmsg":"system error"}`, "not an answer from WeChat": `<html>`} {
 		t.Run(name, func(t *testing.T) {
 			redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 				r := newReplicas(t, rdb, ModeStable, 3)
 				first := r.mustToken(t, r.tokens[0])
 				r.server.set(func() { r.server.refuse = refuse })
 				r.clock.Add(2*time.Hour - 2*time.Minute) // due
-				hold := func() {
+				wantKept := func() {
 					t.Helper()
 					r.each(10, func(tokens *Tokens) {
 						if token, err := tokens.Token(t.Context(), testApp); err != nil || token.Value != first.Value {
@@ -28,22 +28,22 @@ func TestFailedRefreshKeepsTheToken(t *testing.T) {
 					})
 					r.waitIdle(t)
 				}
-				hold()
-				hold()
-				r.wantFetches(t, 2) // one refresh was tried, and nobody tries again at once
+				wantKept()
+				wantKept()
+				r.wantFetches(t, 2) // one refresh was tried; the others wait for its backoff
 				r.clock.Add(firstBackoff + time.Second)
-				hold()
+				wantKept()
 				r.wantFetches(t, 3)
 				if r.result("kept") != 2 {
 					t.Errorf("results %v", r.results)
 				}
 				if n := strings.Count(r.log.String(), "token refresh failed"); n == 0 || n > len(r.tokens) {
-					t.Errorf("told %d times:\n%s", n, r.log)
+					t.Errorf("logged %d times:\n%s", n, r.log)
 				}
 
-				r.clock.Add(3 * time.Minute) // it has run out
+				r.clock.Add(3 * time.Minute) // the token has expired
 				if _, err := r.tokens[0].Token(t.Context(), testApp); err == nil || Written(err) {
-					t.Errorf("no token, and no error: %v", err)
+					t.Errorf("an expired token and Redis' failure: %v", err)
 				}
 				r.server.set(func() { r.server.refuse = "" })
 				r.clock.Add(time.Minute)
@@ -145,15 +145,15 @@ func TestRejectedTokenComesBack(t *testing.T) {
 		renew()
 		r.wantFetches(t, 2)
 		renew()
-		r.wantFetches(t, 2) // remembered
+		r.wantFetches(t, 2) // the failure is stored
 		r.clock.Add(firstBackoff + time.Second)
 		renew()
-		r.wantFetches(t, 3) // asked again, once
+		r.wantFetches(t, 3) // one more request
 		r.clock.Add(firstBackoff + time.Second)
 		renew()
-		r.wantFetches(t, 3) // the pause has grown
+		r.wantFetches(t, 3) // the backoff has grown
 		if got := r.mustToken(t, r.tokens[1]); got.Value != token.Value {
-			t.Error("the token has gone, although nothing better is there")
+			t.Error("the token was dropped without a replacement")
 		}
 
 		r.clock.Add(time.Minute)
@@ -164,7 +164,7 @@ func TestRejectedTokenComesBack(t *testing.T) {
 		}
 		adopted, err := r.tokens[3].Renew(t.Context(), testApp, token)
 		if err != nil || adopted.Value != renewed.Value {
-			t.Errorf("got %v, %v: not the shared one", adopted, err)
+			t.Errorf("got %v, %v: not the shared token", adopted, err)
 		}
 		r.wantFetches(t, 4)
 	})
@@ -195,7 +195,7 @@ func TestFailureRoundTripsThroughRedis(t *testing.T) {
 	until := time.UnixMilli(1_800_000_000_000)
 	for _, err := range []error{
 		&APIError{Endpoint: EndpointToken, Code: 40164, Msg: "invalid ip", RID: "1-2-3"},
-		&AnswerError{Endpoint: EndpointToken, Status: 502, Reason: "not an answer of WeChat's"},
+		&AnswerError{Endpoint: EndpointToken, Status: 502, Reason: "not an answer from WeChat"},
 		&TransportError{Endpoint: EndpointToken, Op: "connect", Err: errors.New("connection refused")},
 		ErrTokenRejected,
 		errors.New("something else"),

@@ -7,14 +7,14 @@ import (
 	"sync"
 )
 
-// refreshReporter tells of refreshes: each failure once per app and cause, and when
-// it is over.
+// refreshReporter logs and counts refreshes. It logs a failure at level warn once per app and
+// cause, and then the recovery.
 type refreshReporter struct {
 	log  *slog.Logger // nil: slog.Default()
 	hook func(app, result string)
 
-	mu         sync.Mutex        // guards said
-	lastCauses map[string]string // by app: the cause that was last told
+	mu         sync.Mutex        // guards lastCauses
+	lastCauses map[string]string // by app: the cause that was last logged
 }
 
 func (r *refreshReporter) logger() *slog.Logger {
@@ -30,7 +30,7 @@ func (r *refreshReporter) result(app, result string) {
 	}
 }
 
-// succeeded tells of a refresh that worked.
+// succeeded reports a successful refresh.
 func (r *refreshReporter) succeeded(ctx context.Context, app string) {
 	r.result(app, "ok")
 	r.mu.Lock()
@@ -44,7 +44,7 @@ func (r *refreshReporter) succeeded(ctx context.Context, app string) {
 	r.logger().DebugContext(ctx, "token refreshed", "app", app)
 }
 
-// failed tells of a refresh that did not; kept: a token that is still valid stays in use.
+// failed reports a failed refresh; kept means that a token which is still valid stays in use.
 func (r *refreshReporter) failed(ctx context.Context, app string, err error, kept bool) {
 	cause, result := "error", "error"
 	var apiErr *APIError

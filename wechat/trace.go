@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// countingConn counts the bytes that the kernel has taken over.
+// countingConn counts the bytes that the kernel accepted for writing.
 type countingConn struct {
 	net.Conn
 	written atomic.Int64
@@ -18,26 +18,26 @@ func (c *countingConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// requestTrace learns from httptrace how far one request came.
+// requestTrace records, by httptrace, how much of one request was sent.
 type requestTrace struct {
 	conn          atomic.Pointer[countingConn]
 	writtenBefore atomic.Int64 // bytes on conn before this request
-	gotConn       atomic.Bool  // there was a connection
-	reused        atomic.Bool  // it had served other requests
-	headerStarted atomic.Bool  // the first header was handed to the connection's buffer
+	gotConn       atomic.Bool  // the request got a connection
+	reused        atomic.Bool  // the connection had served other requests
+	headerStarted atomic.Bool  // the first header field was written to the connection's buffer
 	wroteRequest  atomic.Bool  // the whole request was written without an error
-	// earlier: bytes went out on a connection before this one. net/http may repeat a
-	// GET on another connection, of itself; it never does that to a POST.
+	// earlierWrite: bytes were written on a previous connection. net/http may retry a GET
+	// on another connection by itself; it never does so with a POST.
 	earlierWrite atomic.Bool
 
-	ready    func() error // waits until the request may be written; nil: it may be
-	readyErr error        // of admit; nothing is written from then on
+	ready    func() error // waits until the request may be written; nil: no wait
+	readyErr error        // the error of ready; nothing is written after it
 }
 
 func (w *requestTrace) clientTrace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		// net/http calls it on the goroutine of the round trip, before it hands the
-		// request to the connection's writer.
+		// net/http calls GotConn on the goroutine of the round trip, before it passes
+		// the request to the connection's writer.
 		GotConn: func(info httptrace.GotConnInfo) {
 			if w.written() {
 				w.earlierWrite.Store(true)
@@ -61,9 +61,8 @@ func (w *requestTrace) clientTrace() *httptrace.ClientTrace {
 	}
 }
 
-// waitReady waits until the request may be written on a connection. When it may not be,
-// admits closes the connection: net/http goes on to write all the same, and no context
-// keeps it from that.
+// waitReady calls ready and reports whether the request may be written on conn. If not, it
+// closes conn: net/http would write the request even after its context ended.
 func (w *requestTrace) waitReady(conn net.Conn) bool {
 	if w.readyErr == nil && w.ready != nil {
 		w.readyErr = w.ready()
@@ -72,14 +71,14 @@ func (w *requestTrace) waitReady(conn net.Conn) bool {
 		return true
 	}
 	if counted := findCountingConn(conn); counted != nil {
-		conn = counted // beneath TLS, whose own Close writes
+		conn = counted // below TLS, whose Close writes an alert
 	}
 	_ = conn.Close()
 	return false
 }
 
-// findCountingConn finds the counted connection under TLS and proxies' TLS, nil when there
-// is none (a transport of the caller's own).
+// findCountingConn unwraps conn down to its countingConn; nil if there is none (with a
+// custom transport).
 func findCountingConn(conn net.Conn) *countingConn {
 	for {
 		if counted, ok := conn.(*countingConn); ok {
@@ -93,10 +92,10 @@ func findCountingConn(conn net.Conn) *countingConn {
 	}
 }
 
-// written tells whether any of the request may have reached the peer. It is called
-// when the exchange has failed: net/http has then ended the connection's writer.
-// Sure of "no" are a request without a connection, one whose first header was never
-// handed over, and one of which the kernel took no byte.
+// written reports whether part of the request may have reached the peer. It is called after
+// the exchange failed, when net/http has stopped the connection's writer. It is false for a
+// request that got no connection, whose first header field was never written, or of which
+// the kernel accepted no byte.
 func (w *requestTrace) written() bool {
 	if w.earlierWrite.Load() {
 		return true
@@ -108,7 +107,7 @@ func (w *requestTrace) written() bool {
 	return conn == nil || conn.written.Load() > w.writtenBefore.Load()
 }
 
-// op names how far the request came, for people.
+// op returns the step that failed, for error texts.
 func (w *requestTrace) op() string {
 	switch {
 	case w.wroteRequest.Load():

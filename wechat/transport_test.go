@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// fixedTokens always has a token, and always the next one after a refusal.
+// fixedTokens is a token source with one token and one renewed token.
 type fixedTokens struct {
 	token   string
 	renewed string
@@ -53,7 +53,7 @@ func testClient(t *testing.T, url string, timeout time.Duration) *Client {
 	return c
 }
 
-// wantNoSecrets fails when a text shows what nobody may see.
+// wantNoSecrets fails the test if text contains a secret of the test.
 func wantNoSecrets(t *testing.T, text string) {
 	t.Helper()
 	for _, secret := range []string{testToken, testSecret, testOpenID, testText} {
@@ -63,7 +63,7 @@ func wantNoSecrets(t *testing.T, text string) {
 	}
 }
 
-// rawServer accepts connections and hands each to serve.
+// rawServer accepts connections and calls serve with each.
 func rawServer(t *testing.T, serve func(net.Conn)) (url string) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -110,7 +110,7 @@ func TestNoAnswerIsNeverResent(t *testing.T) {
 	tests := []struct {
 		name string
 		url  func(t *testing.T, requests *atomic.Int64) string
-		want int64 // requests the server read whole
+		want int64 // requests that the server read completely
 	}{
 		{"closes instead of answering", func(t *testing.T, requests *atomic.Int64) string {
 			return rawServer(t, func(c net.Conn) {
@@ -165,8 +165,8 @@ func TestNoAnswerIsNeverResent(t *testing.T) {
 	}
 }
 
-// A server that closes kept connections whenever it likes: a call may fail, but none
-// is ever read twice.
+// The server closes kept connections without notice: a call may fail, but the server never
+// reads one twice.
 func TestStaleConnectionsNeverRepeatARequest(t *testing.T) {
 	var mu sync.Mutex
 	seen := make(map[string]int)
@@ -178,7 +178,7 @@ func TestStaleConnectionsNeverRepeatARequest(t *testing.T) {
 		mu.Lock()
 		seen[req.URL.Path]++
 		mu.Unlock()
-		writeOK(c) // promises to keep the connection, and closes it
+		writeOK(c) // announces a kept connection, and closes it
 	})
 	c := testClient(t, url, 5*time.Second)
 	failed := 0
@@ -187,11 +187,11 @@ func TestStaleConnectionsNeverRepeatARequest(t *testing.T) {
 		if err != nil {
 			failed++
 			if !Written(err) {
-				t.Errorf("call %d: %v: a dead connection that nothing was written to is not the caller's matter", i, err)
+				t.Errorf("call %d: %v: not retried although nothing was written", i, err)
 			}
 		}
 	}
-	t.Logf("%d of 300 calls met the close", failed)
+	t.Logf("%d of 300 calls failed", failed)
 	mu.Lock()
 	defer mu.Unlock()
 	for path, n := range seen {
@@ -201,7 +201,7 @@ func TestStaleConnectionsNeverRepeatARequest(t *testing.T) {
 	}
 }
 
-// Over TLS the bytes of the handshake are not taken for the request's.
+// Over TLS the bytes of the handshake do not count as written bytes of the request.
 func TestNoAnswerOverTLS(t *testing.T) {
 	var requests atomic.Int64
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -227,7 +227,7 @@ func TestNoAnswerOverTLS(t *testing.T) {
 	}
 }
 
-// deadWriter is a connection that takes no byte any more from its second request on.
+// deadWriter is a connection on which only the first write succeeds.
 type deadWriter struct {
 	net.Conn
 	writes *atomic.Int64
@@ -268,19 +268,20 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 	}
 }
 
-// headerWriter is a transport that writes into the requests it is given, which it must not.
+// headerWriter is a transport that modifies the requests it gets, which [http.RoundTripper]
+// forbids.
 type headerWriter struct {
 	next    http.RoundTripper
 	earlier []string
 }
 
 func (s *headerWriter) RoundTrip(r *http.Request) (*http.Response, error) {
-	s.earlier = append(s.earlier, r.Header.Get("X-Scribe"))
-	r.Header.Set("X-Scribe", "was here")
+	s.earlier = append(s.earlier, r.Header.Get("X-Modified"))
+	r.Header.Set("X-Modified", "was here")
 	return s.next.RoundTrip(r)
 }
 
-// Requests share a header with net/http's own transport alone.
+// With a custom transport requests do not share a header.
 func TestCustomTransportsGetTheirOwnHeaders(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if got := r.Header.Get("Content-Type") + " " + r.Header.Get("User-Agent"); got != "application/json wxcourier" {
@@ -303,7 +304,7 @@ func TestCustomTransportsGetTheirOwnHeaders(t *testing.T) {
 	}
 	s.next.(*http.Transport).CloseIdleConnections()
 	if len(s.earlier) != 2 || s.earlier[0] != "" || s.earlier[1] != "" {
-		t.Errorf("an earlier request's header came along: %q", s.earlier)
+		t.Errorf("requests have the header of an earlier request: %q", s.earlier)
 	}
 }
 
@@ -313,7 +314,7 @@ func TestNothingWritten(t *testing.T) {
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	secure.StartTLS()
 	defer secure.Close()
-	silent := rawServer(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }) // no TLS hello ever
+	silent := rawServer(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }) // never answers the TLS handshake
 	refusing := func() string {
 		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
@@ -333,7 +334,7 @@ func TestNothingWritten(t *testing.T) {
 			_, err := testClient(t, tt.url, 300*time.Millisecond).Call(t.Context(), testApp, Request{Path: EndpointSubscribe, Body: []byte(testBody)})
 			var transportErr *TransportError
 			if !errors.As(err, &transportErr) || transportErr.Written || Written(err) || transportErr.Op != "connect" {
-				t.Errorf("got %#v, want a TransportError of which nothing was written", err)
+				t.Errorf("got %#v, want an unwritten TransportError", err)
 			}
 			wantNoSecrets(t, err.Error())
 		})
@@ -353,7 +354,7 @@ func TestNothingWritten(t *testing.T) {
 		}
 	})
 	if n := requests.Load(); n != 0 {
-		t.Errorf("%d requests came through", n)
+		t.Errorf("%d requests reached the server", n)
 	}
 }
 
@@ -373,7 +374,7 @@ func TestTimeouts(t *testing.T) {
 		}
 		_, _ = r.ReadByte()
 	})
-	deaf := rawServer(t, func(c net.Conn) { // reads the head, never the body
+	deaf := rawServer(t, func(c net.Conn) { // never reads the body
 		r := bufio.NewReader(c)
 		_, _ = r.Peek(1)
 		<-t.Context().Done()
@@ -423,13 +424,13 @@ func TestStrangeAnswers(t *testing.T) {
 		status  int
 	}{
 		{"redirect", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, other.URL+r.URL.RequestURI(), http.StatusTemporaryRedirect) //nolint:gosec // the test asks whether it is followed
+			http.Redirect(w, r, other.URL+r.URL.RequestURI(), http.StatusTemporaryRedirect) //nolint:gosec // the test checks that it is not followed
 		}, 307},
 		{"bad gateway", func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusBadGateway)
 			_, _ = io.WriteString(w, "<html>"+r.URL.RequestURI()) //nolint:gosec // a test's own answer
 		}, 502},
-		{"cut", func(w http.ResponseWriter, _ *http.Request) {
+		{"truncated", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = io.WriteString(w, `{"errcode":0,`)
 		}, 200},
@@ -460,7 +461,7 @@ func TestConnectionsAreReused(t *testing.T) {
 	var arrived sync.WaitGroup
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		arrived.Done()
-		arrived.Wait() // all at once: each on its own connection
+		arrived.Wait() // concurrent, so each needs its own connection
 		_, _ = io.WriteString(w, okAnswer)
 	}))
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -483,9 +484,9 @@ func TestConnectionsAreReused(t *testing.T) {
 		}
 		calls.Wait()
 	}
-	// A connection goes back to the pool a moment after its answer was read, so that a
-	// few may be opened anew.
+	// A connection returns to the pool shortly after its answer was read, so a few new ones
+	// may be opened.
 	if n := opened.Load(); n > atOnce*3/2 {
-		t.Errorf("%d connections for %d calls at once, three times over", n, atOnce)
+		t.Errorf("%d connections for three rounds of %d concurrent calls", n, atOnce)
 	}
 }
