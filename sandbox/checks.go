@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	longestContent   = 2500    // characters, msg_sec_check version 2
-	longestContentV1 = 500_000 // bytes, version 1
-	largestImage     = 1 << 20 // bytes
-	imageFaultMark   = "sandbox:fault="
-	labelNormal      = 100
-	labelIllegal     = 20006
+	maxContentChars   = 2500    // characters, msg_sec_check version 2
+	maxContentBytesV1 = 500_000 // bytes, version 1
+	maxImageBytes     = 1 << 20 // bytes
+	imageFaultMark    = "sandbox:fault="
+	labelNormal       = 100
+	labelIllegal      = 20006
 )
 
-// textRequest is the body of msg_sec_check. Version 1 is content alone.
+// textRequest is the body of msg_sec_check. Version 1 has only content.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/sec-center/sec-check/api_msgseccheck.html
 type textRequest struct {
 	anonymous
@@ -31,16 +31,16 @@ type textRequest struct {
 	OpenID  string `json:"openid"`
 }
 
-func (q *textRequest) receiver() string { return q.OpenID }
-func (q *textRequest) carrier() string  { return q.OpenID }
+func (q *textRequest) receiver() string    { return q.OpenID }
+func (q *textRequest) faultSource() string { return q.OpenID }
 
-func (q *textRequest) check(*site) *refusal {
+func (q *textRequest) check(*checkEnv) *refusal {
 	if q.Content == "" {
 		return refuse(44004)
 	}
 	switch q.Version {
 	case 0, 1:
-		if len(q.Content) > longestContentV1 {
+		if len(q.Content) > maxContentBytesV1 {
 			return refuse(45002)
 		}
 		return nil
@@ -53,28 +53,28 @@ func (q *textRequest) check(*site) *refusal {
 		return refuse(40129)
 	case !validOpenID(q.OpenID):
 		return refuse(40003)
-	case utf8.RuneCountInString(q.Content) > longestContent:
+	case utf8.RuneCountInString(q.Content) > maxContentChars:
 		return refuse(45002)
 	}
 	return nil
 }
 
-// refuseRisky is how the checks of version 1 say that something is wrong with what they looked at; nil from the others.
+// refuseRisky returns 87014 for risky content from the checks of version 1, nil for other requests.
 func refuseRisky(x *exchange) *refusal {
 	switch q := x.req.(type) {
 	case *imageRequest:
-		if x.flaw == nil {
+		if x.bodyRefusal == nil {
 			return refuse(87014)
 		}
 	case *textRequest:
-		if x.flaw == nil && q.Version < 2 {
+		if x.bodyRefusal == nil && q.Version < 2 {
 			return refuse(87014)
 		}
 	}
 	return nil
 }
 
-// verdict is what one strategy, or all together, found.
+// verdict is the result of one strategy, or of the whole check.
 type verdict struct {
 	Suggest string `json:"suggest"`
 	Label   int    `json:"label"`
@@ -92,7 +92,7 @@ func answerTextCheck(s *Server, x *exchange) reply {
 		return answerOK(s, x)
 	}
 	found := verdict{"pass", labelNormal}
-	if x.fault.manner == mannerRisky {
+	if x.fault.effect == effectRisky {
 		found = verdict{"risky", labelIllegal}
 	}
 	return jsonReply(struct {
@@ -116,10 +116,10 @@ type mediaRequest struct {
 	OpenID    string `json:"openid"`
 }
 
-func (q *mediaRequest) receiver() string { return q.OpenID }
-func (q *mediaRequest) carrier() string  { return q.OpenID }
+func (q *mediaRequest) receiver() string    { return q.OpenID }
+func (q *mediaRequest) faultSource() string { return q.OpenID }
 
-func (q *mediaRequest) check(*site) *refusal {
+func (q *mediaRequest) check(*checkEnv) *refusal {
 	switch {
 	case !webAddress(q.MediaURL):
 		return refuse(40066)
@@ -137,7 +137,7 @@ func (q *mediaRequest) check(*site) *refusal {
 	return nil
 }
 
-// answerMediaCheck gives the id under which WeChat pushes what it found; the sandbox pushes nothing.
+// answerMediaCheck returns the trace_id of the push in which WeChat sends the verdict; the sandbox does not push.
 func answerMediaCheck(_ *Server, x *exchange) reply {
 	return jsonReply(struct {
 		plainAnswer
@@ -152,9 +152,9 @@ type imageRequest struct {
 	data     []byte
 }
 
-// carrier is the file's name, or what stands behind the mark in the image's bytes, together with the image's size, so that
-// two images count apart.
-func (q *imageRequest) carrier() string {
+// faultSource returns the file's name, or the fault named after the mark in the image's bytes together with the image's size,
+// so that two images count separately.
+func (q *imageRequest) faultSource() string {
 	if name, _, _ := splitFault(q.fileName); name != "" {
 		return q.fileName
 	}
@@ -166,11 +166,11 @@ func (q *imageRequest) carrier() string {
 	return fmt.Sprintf("%s-%d", name, len(q.data))
 }
 
-func (q *imageRequest) check(*site) *refusal {
+func (q *imageRequest) check(*checkEnv) *refusal {
 	switch {
-	case len(q.data) == 0, q.fileName == "": // WeChat takes a part without a file name for a form field
+	case len(q.data) == 0, q.fileName == "": // WeChat treats a part without a file name as a form field
 		return refuse(41005)
-	case len(q.data) > largestImage:
+	case len(q.data) > maxImageBytes:
 		return refuse(40006)
 	case !oneOf(http.DetectContentType(q.data), "image/png", "image/jpeg", "image/gif"):
 		return refuse(40137)

@@ -7,17 +7,17 @@ import (
 )
 
 const (
-	sceneLetters  = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&'()*+,/:;=?@-._~"
-	longestScene  = 32   // characters
-	longestPath   = 1024 // characters, getwxacode
-	longestQRPath = 128  // bytes, createwxaqrcode
-	defaultWidth  = 430  // pixels
-	leastWidth    = 280
-	greatestWidth = 1280
+	sceneLetters   = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&'()*+,/:;=?@-._~"
+	maxSceneChars  = 32   // characters
+	maxPathChars   = 1024 // characters, getwxacode
+	maxQRPathBytes = 128  // bytes, createwxaqrcode
+	defaultWidth   = 430  // pixels
+	minWidth       = 280
+	maxWidth       = 1280
 )
 
-// drawing is how a code looks.
-type drawing struct {
+// codeStyle holds the fields for the appearance of a code.
+type codeStyle struct {
 	EnvVersion string         `json:"env_version"`
 	Width      int            `json:"width"`
 	AutoColor  bool           `json:"auto_color"`
@@ -25,98 +25,98 @@ type drawing struct {
 	IsHyaline  bool           `json:"is_hyaline"`
 }
 
-func (d drawing) check() *refusal {
-	if !oneOf(d.EnvVersion, "", "release", "trial", "develop") || d.Width != 0 && (d.Width < leastWidth || d.Width > greatestWidth) {
+func (d codeStyle) check() *refusal {
+	if !oneOf(d.EnvVersion, "", "release", "trial", "develop") || d.Width != 0 && (d.Width < minWidth || d.Width > maxWidth) {
 		return refuse(40097)
 	}
 	return nil
 }
 
-func (d drawing) width() int {
+func (d codeStyle) width() int {
 	if d.Width == 0 {
 		return defaultWidth
 	}
 	return d.Width
 }
 
-func (d drawing) transparent() bool { return d.IsHyaline }
+func (d codeStyle) transparent() bool { return d.IsHyaline }
 
-// picture is a request that is answered by an image.
+// picture is a request whose answer is an image.
 type picture interface {
 	width() int
-	transparent() bool // without a ground, which only PNG can be
-	target() string    // what the code leads to
+	transparent() bool // without a background, which requires PNG
+	target() string    // the page that the code opens
 }
 
 // unlimitedRequest is the body of getwxacodeunlimit.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/qr-code/api_getunlimitedqrcode.html
 type unlimitedRequest struct {
 	anonymous
-	drawing
+	codeStyle
 	Scene     string `json:"scene"`
 	Page      string `json:"page"`
-	CheckPath *bool  `json:"check_path"` // nil is true
+	CheckPath *bool  `json:"check_path"` // nil means true
 }
 
-func (q *unlimitedRequest) carrier() string { return q.Scene }
-func (q *unlimitedRequest) target() string  { return q.Page + "?scene=" + q.Scene }
+func (q *unlimitedRequest) faultSource() string { return q.Scene }
+func (q *unlimitedRequest) target() string      { return q.Page + "?scene=" + q.Scene }
 
-func (q *unlimitedRequest) check(v *site) *refusal {
+func (q *unlimitedRequest) check(env *checkEnv) *refusal {
 	checkPath := q.CheckPath == nil || *q.CheckPath
 	switch {
-	case q.Scene == "", len([]rune(q.Scene)) > longestScene:
+	case q.Scene == "", len([]rune(q.Scene)) > maxSceneChars:
 		return refuse(40169)
 	case strings.Contains(q.Scene+q.Page, "scancode_time"):
 		return refuse(85096)
 	case strings.Trim(q.Scene, sceneLetters) != "":
 		return refuse(40129)
-	case checkPath && (strings.HasPrefix(q.Page, "/") || strings.Contains(q.Page, "?") || !v.hasPage(q.Page)):
+	case checkPath && (strings.HasPrefix(q.Page, "/") || strings.Contains(q.Page, "?") || !env.hasPage(q.Page)):
 		return refuse(41030)
 	}
-	return q.drawing.check()
+	return q.codeStyle.check()
 }
 
 // codeRequest is the body of getwxacode.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/qr-code/api_getqrcode.html
 type codeRequest struct {
 	anonymous
-	drawing
+	codeStyle
 	Path string `json:"path"`
 }
 
-func (q *codeRequest) carrier() string { return queryFault(q.Path) }
-func (q *codeRequest) target() string  { return q.Path }
+func (q *codeRequest) faultSource() string { return queryFault(q.Path) }
+func (q *codeRequest) target() string      { return q.Path }
 
-func (q *codeRequest) check(*site) *refusal {
-	if no := checkCodePath(q.Path, len([]rune(q.Path)), longestPath); no != nil {
-		return no
+func (q *codeRequest) check(*checkEnv) *refusal {
+	if refused := checkCodePath(q.Path, len([]rune(q.Path)), maxPathChars); refused != nil {
+		return refused
 	}
-	return q.drawing.check()
+	return q.codeStyle.check()
 }
 
 // qrCodeRequest is the body of createwxaqrcode.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/qr-code/api_createqrcode.html
 type qrCodeRequest struct {
 	anonymous
-	drawing
+	codeStyle
 	Path string `json:"path"`
 }
 
-func (q *qrCodeRequest) carrier() string { return queryFault(q.Path) }
-func (q *qrCodeRequest) target() string  { return q.Path }
+func (q *qrCodeRequest) faultSource() string { return queryFault(q.Path) }
+func (q *qrCodeRequest) target() string      { return q.Path }
 
 func (q *qrCodeRequest) transparent() bool { return false } // is_hyaline is not among its fields
 
-func (q *qrCodeRequest) check(*site) *refusal {
-	if no := checkCodePath(q.Path, len(q.Path), longestQRPath); no != nil {
-		return no
+func (q *qrCodeRequest) check(*checkEnv) *refusal {
+	if refused := checkCodePath(q.Path, len(q.Path), maxQRPathBytes); refused != nil {
+		return refused
 	}
-	return q.drawing.check()
+	return q.codeStyle.check()
 }
 
-func checkCodePath(path string, length, most int) *refusal {
+func checkCodePath(path string, length, limit int) *refusal {
 	switch {
-	case length == 0, length > most:
+	case length == 0, length > limit:
 		return refuse(40159)
 	case strings.Contains(path, "scancode_time"):
 		return refuse(85096)
@@ -124,11 +124,11 @@ func checkCodePath(path string, length, most int) *refusal {
 	return nil
 }
 
-// grantLimitedCode counts a code of the two kinds that share a lifetime quota.
-func grantLimitedCode(s *Server, x *exchange) (no *refusal) {
+// grantLimitedCode counts a code of the two endpoints that share a lifetime quota.
+func grantLimitedCode(s *Server, x *exchange) (refused *refusal) {
 	parameters := s.hashOf(x.row.path, fmt.Sprintf("%+v", x.req))
-	x.numUsed, no = s.limits.takeTotal(x.account, x.row.path, parameters)
-	return no
+	x.numUsed, refused = s.limits.countTotal(x.app, x.row.path, parameters)
+	return refused
 }
 
 func answerPicture(s *Server, x *exchange) reply {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// controlActs is what stands under /sandbox/: each row reads its parameters, does one thing and returns what to answer.
-func (s *Server) controlActs() map[string]func(*http.Request) (any, error) {
+// controlRoutes returns the routes of the control API. Each handler parses its parameters, acts and returns the answer.
+func (s *Server) controlRoutes() map[string]func(*http.Request) (any, error) {
 	return map[string]func(*http.Request) (any, error){
 		"GET /sandbox/calls":      s.controlCalls,
 		"GET /sandbox/counts":     func(*http.Request) (any, error) { return s.Counts(), nil },
@@ -27,14 +27,14 @@ func (s *Server) controlActs() map[string]func(*http.Request) (any, error) {
 		"POST /sandbox/credits":   s.controlCredits,
 		"POST /sandbox/latency":   s.controlLatency,
 		"POST /sandbox/ip":        s.controlIP,
-		"POST /sandbox/reset":     func(*http.Request) (any, error) { s.Reset(); return done{true}, nil },
+		"POST /sandbox/reset":     func(*http.Request) (any, error) { s.Reset(); return okReply{true}, nil },
 		"/sandbox/":               controlUnknown,
 	}
 }
 
 func (s *Server) controlAPI() http.Handler {
 	mux := http.NewServeMux()
-	for pattern, act := range s.controlActs() {
+	for pattern, act := range s.controlRoutes() {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := act(r)
 			if err != nil {
@@ -53,12 +53,12 @@ func controlUnknown(r *http.Request) (any, error) {
 	return nil, fmt.Errorf("the control API has no %s %s", r.Method, r.URL.Path)
 }
 
-// done is the answer of what only has an effect.
-type done struct {
+// okReply is the answer to a request that returns no data.
+type okReply struct {
 	OK bool `json:"ok"`
 }
 
-// readControl decodes a body strictly: a misspelled name must not pass for a default.
+// readControl decodes a body strictly, so that a misspelled field is an error.
 func readControl(r *http.Request, into any) error {
 	decoder := json.NewDecoder(io.LimitReader(r.Body, maxBody))
 	decoder.DisallowUnknownFields()
@@ -68,8 +68,8 @@ func readControl(r *http.Request, into any) error {
 	return nil
 }
 
-// shownCall adds the body as text to what a call shows of itself.
-type shownCall struct {
+// callWithBody is a Call with its body as text.
+type callWithBody struct {
 	Call
 	Text string `json:"body"`
 }
@@ -92,9 +92,9 @@ func (s *Server) controlCalls(r *http.Request) (any, error) {
 		}
 		calls = calls[max(0, len(calls)-limit):]
 	}
-	list := make([]shownCall, 0, len(calls))
+	list := make([]callWithBody, 0, len(calls))
 	for _, c := range calls {
-		list = append(list, shownCall{c, string(c.Body)})
+		list = append(list, callWithBody{c, string(c.Body)})
 	}
 	return list, nil
 }
@@ -127,12 +127,12 @@ func (s *Server) controlRemoveFaults(r *http.Request) (any, error) {
 	text := r.URL.Query().Get("id")
 	if text == "" {
 		s.ClearFaults()
-		return done{true}, nil
+		return okReply{true}, nil
 	}
 	if id, err := strconv.Atoi(text); err != nil || !s.RemoveFault(id) {
 		return nil, fmt.Errorf("no fault has the id %q", text)
 	}
-	return done{true}, nil
+	return okReply{true}, nil
 }
 
 func (s *Server) controlRevoke(r *http.Request) (any, error) {
@@ -154,7 +154,7 @@ func (s *Server) controlQuota(r *http.Request) (any, error) {
 	if err := readControl(r, &q); err != nil {
 		return nil, err
 	}
-	return done{true}, s.SetQuota(q.App, q.Path, q.Used)
+	return okReply{true}, s.SetQuota(q.App, q.Path, q.Used)
 }
 
 func (s *Server) controlCredits(r *http.Request) (any, error) {
@@ -168,7 +168,7 @@ func (s *Server) controlCredits(r *http.Request) (any, error) {
 		return nil, err
 	}
 	s.SetCredits(q.App, q.OpenID, q.Template, q.Credits)
-	return done{true}, nil
+	return okReply{true}, nil
 }
 
 func (s *Server) controlLatency(r *http.Request) (any, error) {
@@ -183,7 +183,7 @@ func (s *Server) controlLatency(r *http.Request) (any, error) {
 		return nil, errors.New(`latency must be a duration such as "50ms"`)
 	}
 	s.SetLatency(latency)
-	return done{true}, nil
+	return okReply{true}, nil
 }
 
 func (s *Server) controlIP(r *http.Request) (any, error) {
@@ -195,5 +195,5 @@ func (s *Server) controlIP(r *http.Request) (any, error) {
 		return nil, err
 	}
 	s.BlockIP(q.App, q.Blocked)
-	return done{true}, nil
+	return okReply{true}, nil
 }

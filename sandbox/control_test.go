@@ -61,14 +61,14 @@ func TestControlAPI(t *testing.T) {
 		if strings.HasPrefix(target, "/cgi-bin/message") {
 			target += "?access_token=" + stableToken(t, s)
 		}
-		a := ask(t, s, step.method, target, step.body)
+		a := do(t, s, step.method, target, step.body)
 		if a.status != step.status || !strings.Contains(a.raw, step.has) {
 			t.Errorf("%s %s %s: %d %s; want %d %s", step.method, step.target, step.body, a.status, a.raw, step.status, step.has)
 		}
 	}
 }
 
-// What the package's documentation lists must be what there is.
+// The package documentation lists every fault and every route of the control API.
 func TestDocumentationIsComplete(t *testing.T) {
 	text, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -80,13 +80,13 @@ func TestDocumentationIsComplete(t *testing.T) {
 			name += "*"
 		}
 		if !strings.Contains(string(text), name+" ") {
-			t.Errorf("doc.go does not tell of the fault %s", name)
+			t.Errorf("doc.go does not list the fault %s", name)
 		}
 	}
-	for pattern := range New(Options{}).controlActs() {
+	for pattern := range New(Options{}).controlRoutes() {
 		method, path, _ := strings.Cut(pattern, " ")
 		if path != "" && !strings.Contains(strings.Join(strings.Fields(string(text)), " "), method+" "+path) {
-			t.Errorf("doc.go does not tell of %s", pattern)
+			t.Errorf("doc.go does not list %s", pattern)
 		}
 	}
 }

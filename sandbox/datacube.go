@@ -5,17 +5,15 @@ import (
 	"time"
 )
 
-// The figures of an app's visits, which are made up.
-
 const datacubeDay = "20060102"
 
-// dateRange is which days are asked for, the last of them yesterday at the latest.
+// dateRange is the range of days in a request; its end is yesterday at the latest.
 type dateRange struct {
 	Begin string `json:"begin_date"`
 	End   string `json:"end_date"`
 }
 
-// check takes ranges whose last day lies so many days behind the first.
+// check accepts ranges whose end is one of the given numbers of days after the begin.
 func (d dateRange) check(now time.Time, spans ...int) *refusal {
 	begin, wrong := shanghaiDate(d.Begin)
 	end, alsoWrong := shanghaiDate(d.End)
@@ -40,9 +38,9 @@ type trendRequest struct {
 	dateRange
 }
 
-func (q *trendRequest) check(v *site) *refusal { return q.dateRange.check(v.now(), 0) }
+func (q *trendRequest) check(env *checkEnv) *refusal { return q.dateRange.check(env.now(), 0) }
 
-// visits is one day.
+// visits holds the made-up visits of one day.
 type visits struct {
 	RefDate         string  `json:"ref_date"`
 	SessionCount    uint64  `json:"session_cnt"`
@@ -56,7 +54,7 @@ type visits struct {
 
 func answerTrend(_ *Server, x *exchange) reply {
 	q, _ := x.req.(*trendRequest)
-	people := 100 + madeUp("visits", x.account.id, q.Begin)%10_000
+	people := 100 + madeUp("visits", x.app.id, q.Begin)%10_000
 	sessions := people + people/4
 	return jsonReply(map[string][]visits{"list": {{
 		RefDate: q.Begin, SessionCount: sessions, VisitPV: 3 * sessions, VisitUV: people, VisitUVNew: people / 10,
@@ -71,16 +69,18 @@ type portraitRequest struct {
 	dateRange
 }
 
-func (q *portraitRequest) check(v *site) *refusal { return q.dateRange.check(v.now(), 0, 6, 29) }
+func (q *portraitRequest) check(env *checkEnv) *refusal {
+	return q.dateRange.check(env.now(), 0, 6, 29)
+}
 
-// share is how many people have one property.
+// share is the number of users with one property.
 type share struct {
 	ID    int    `json:"id"`
 	Name  string `json:"name"`
 	Value uint64 `json:"value"`
 }
 
-// portrait is how the people of a time divide.
+// portrait divides the users of a period by their properties.
 type portrait struct {
 	Province  []share `json:"province"`
 	City      []share `json:"city"`
@@ -119,7 +119,7 @@ func answerPortrait(_ *Server, x *exchange) reply {
 	if q.End != q.Begin {
 		date += "-" + q.End
 	}
-	people := 100 + madeUp("portrait", x.account.id, date)%10_000
+	people := 100 + madeUp("portrait", x.app.id, date)%10_000
 	return jsonReply(struct {
 		RefDate    string   `json:"ref_date"`
 		VisitUVNew portrait `json:"visit_uv_new"`

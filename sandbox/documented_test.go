@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// The requests that WeChat's pages and well-known wrappers of its API show, sent as they stand there; only placeholders of
-// openids and template ids that the wrappers leave empty are filled in. The links among them expire in 2020 and 2022, so
-// that the clock stands shortly before.
+// The requests are examples from WeChat's pages and from well-known wrappers of its API, unchanged except for openids and
+// template ids that the wrappers leave empty. Some links expire in 2020 and 2022, so the clock is set shortly before.
 func TestDocumentedExamples(t *testing.T) {
 	shanghai := time.FixedZone("Asia/Shanghai", 8*3600)
 	at2020 := time.Date(2020, 11, 30, 10, 0, 0, 0, shanghai)
@@ -78,10 +77,10 @@ func TestDocumentedExamples(t *testing.T) {
 func TestDocumentedTokenAnswers(t *testing.T) {
 	open, listed := New(Options{}), New(Options{Apps: map[string]string{testApp: testSecret}})
 	const query = "?grant_type=client_credential&appid=APPID&secret=APPSECRET"
-	if a := ask(t, open, "GET", pathToken+query, ""); a.Token == "" || a.Expires != 7200 {
+	if a := do(t, open, "GET", pathToken+query, ""); a.Token == "" || a.Expires != 7200 {
 		t.Errorf("token: %s", a.raw)
 	}
-	if a := ask(t, listed, "GET", pathToken+query, ""); a.ErrCode != 40013 || !strings.HasPrefix(a.ErrMsg, "invalid appid rid: ") {
+	if a := do(t, listed, "GET", pathToken+query, ""); a.ErrCode != 40013 || !strings.HasPrefix(a.ErrMsg, "invalid appid rid: ") {
 		t.Errorf("token of an unknown app: %s", a.raw)
 	}
 }

@@ -38,86 +38,86 @@ const (
 	pathPortrait     = "/datacube/getweanalysisappiduserportrait"
 )
 
-// kind is what an endpoint is for, which decides what the ledger makes of it.
+// kind is the purpose of an endpoint; the call log treats kinds differently.
 type kind uint8
 
 const (
-	kindToken   kind = iota // gives out tokens
-	kindAccount             // about the account: quotas, templates
-	kindMessage             // reaches a person: twice is a duplicate
-	kindProduct             // gives something back: links, codes, checks, logins, figures
+	kindToken   kind = iota // issues tokens
+	kindAccount             // concerns the account: quotas, templates
+	kindMessage             // reaches a person; the same message twice is a duplicate
+	kindProduct             // returns a product: links, codes, checks, logins, figures
 )
 
-// endpoint is one row of the table: how its calls are read, whose they are, and what a good one does and answers.
+// endpoint is one row of the endpoint table: how to decode a call, identify its app, carry it out and answer it.
 type endpoint struct {
-	path     string
-	method   string
-	kind     kind
-	secret   bool // the request carries the app secret in place of a token: its body is not kept
-	serial   bool // one call to an openid at a time, 43108 otherwise
-	credits  bool // spends one acceptance of the person
-	decode   func(r *http.Request, body []byte) (request, *refusal)
-	identify func(*Server, *exchange) *refusal
-	grant    func(*Server, *exchange) *refusal // nil: nothing to do; called under the server's mutex
-	answer   func(*Server, *exchange) reply
+	path      string
+	method    string
+	kind      kind
+	secret    bool // the request has the app secret instead of a token: its body is not kept
+	exclusive bool // one call to an openid at a time, else 43108
+	credits   bool // uses up one subscription of the person
+	decode    func(r *http.Request, body []byte) (request, *refusal)
+	identify  func(*Server, *exchange) *refusal
+	grant     func(*Server, *exchange) *refusal // nil: nothing to do; called under the server's mutex
+	answer    func(*Server, *exchange) reply
 }
 
 func endpoints() []endpoint {
 	get, post := http.MethodGet, http.MethodPost
 	return []endpoint{
-		{path: pathToken, method: get, kind: kindToken, secret: true, decode: decodeTokenQuery, identify: byCredentials, grant: grantClassic, answer: answerToken},
-		{path: pathStableToken, method: post, kind: kindToken, secret: true, decode: decodeJSON[tokenRequest], identify: byCredentials, grant: grantStable, answer: answerToken},
-		{path: pathQuota, method: post, kind: kindAccount, decode: decodeJSON[quotaRequest], identify: byToken, grant: grantQuota, answer: answerQuota},
-		{path: pathClearQuota, method: post, kind: kindAccount, decode: decodeJSON[clearRequest], identify: byToken, grant: grantClear, answer: answerOK},
-		{path: pathClearQuotaV2, method: post, kind: kindAccount, secret: true, decode: decodeClearSecret, identify: byCredentials, grant: grantClear, answer: answerOK},
-		{path: pathRID, method: post, kind: kindAccount, decode: decodeJSON[ridRequest], identify: byToken, grant: grantRID, answer: answerRID},
-		{path: pathTemplates, method: get, kind: kindAccount, decode: decodeBare, identify: byToken, answer: answerTemplates},
+		{path: pathToken, method: get, kind: kindToken, secret: true, decode: decodeTokenQuery, identify: identifyByCredentials, grant: grantClassic, answer: answerToken},
+		{path: pathStableToken, method: post, kind: kindToken, secret: true, decode: decodeJSON[tokenRequest], identify: identifyByCredentials, grant: grantStable, answer: answerToken},
+		{path: pathQuota, method: post, kind: kindAccount, decode: decodeJSON[quotaRequest], identify: identifyByToken, grant: grantQuota, answer: answerQuota},
+		{path: pathClearQuota, method: post, kind: kindAccount, decode: decodeJSON[clearRequest], identify: identifyByToken, grant: grantClear, answer: answerOK},
+		{path: pathClearQuotaV2, method: post, kind: kindAccount, secret: true, decode: decodeClearSecret, identify: identifyByCredentials, grant: grantClear, answer: answerOK},
+		{path: pathRID, method: post, kind: kindAccount, decode: decodeJSON[ridRequest], identify: identifyByToken, grant: grantRID, answer: answerRID},
+		{path: pathTemplates, method: get, kind: kindAccount, decode: decodeBare, identify: identifyByToken, answer: answerTemplates},
 
-		{path: pathSubscribe, method: post, kind: kindMessage, serial: true, credits: true, decode: decodeJSON[subscribeRequest], identify: byToken, grant: grantMessage, answer: answerMessageID},
-		{path: pathTemplate, method: post, kind: kindMessage, decode: decodeJSON[templateRequest], identify: byToken, grant: grantMessage, answer: answerMessageID},
-		{path: pathBizSubscribe, method: post, kind: kindMessage, credits: true, decode: decodeJSON[bizRequest], identify: byToken, grant: grantMessage, answer: answerMessageID},
-		{path: pathCustom, method: post, kind: kindMessage, decode: decodeJSON[customRequest], identify: byToken, answer: answerOK},
-		{path: pathUniform, method: post, kind: kindMessage, decode: decodeJSON[uniformRequest], identify: byToken, answer: answerOK},
+		{path: pathSubscribe, method: post, kind: kindMessage, exclusive: true, credits: true, decode: decodeJSON[subscribeRequest], identify: identifyByToken, grant: grantMessage, answer: answerMessageID},
+		{path: pathTemplate, method: post, kind: kindMessage, decode: decodeJSON[templateRequest], identify: identifyByToken, grant: grantMessage, answer: answerMessageID},
+		{path: pathBizSubscribe, method: post, kind: kindMessage, credits: true, decode: decodeJSON[bizRequest], identify: identifyByToken, grant: grantMessage, answer: answerMessageID},
+		{path: pathCustom, method: post, kind: kindMessage, decode: decodeJSON[customRequest], identify: identifyByToken, answer: answerOK},
+		{path: pathUniform, method: post, kind: kindMessage, decode: decodeJSON[uniformRequest], identify: identifyByToken, answer: answerOK},
 
-		{path: pathScheme, method: post, kind: kindProduct, decode: decodeJSON[schemeRequest], identify: byToken, answer: answerScheme},
-		{path: pathURLLink, method: post, kind: kindProduct, decode: decodeJSON[urlLinkRequest], identify: byToken, answer: answerURLLink},
-		{path: pathNFCScheme, method: post, kind: kindProduct, decode: decodeJSON[nfcRequest], identify: byToken, answer: answerScheme},
-		{path: pathShortLink, method: post, kind: kindProduct, decode: decodeJSON[shortLinkRequest], identify: byToken, grant: grantShortLink, answer: answerShortLink},
-		{path: pathUnlimited, method: post, kind: kindProduct, decode: decodeJSON[unlimitedRequest], identify: byToken, answer: answerPicture},
-		{path: pathCode, method: post, kind: kindProduct, decode: decodeJSON[codeRequest], identify: byToken, grant: grantLimitedCode, answer: answerPicture},
-		{path: pathQRCode, method: post, kind: kindProduct, decode: decodeJSON[qrCodeRequest], identify: byToken, grant: grantLimitedCode, answer: answerPicture},
+		{path: pathScheme, method: post, kind: kindProduct, decode: decodeJSON[schemeRequest], identify: identifyByToken, answer: answerScheme},
+		{path: pathURLLink, method: post, kind: kindProduct, decode: decodeJSON[urlLinkRequest], identify: identifyByToken, answer: answerURLLink},
+		{path: pathNFCScheme, method: post, kind: kindProduct, decode: decodeJSON[nfcRequest], identify: identifyByToken, answer: answerScheme},
+		{path: pathShortLink, method: post, kind: kindProduct, decode: decodeJSON[shortLinkRequest], identify: identifyByToken, grant: grantShortLink, answer: answerShortLink},
+		{path: pathUnlimited, method: post, kind: kindProduct, decode: decodeJSON[unlimitedRequest], identify: identifyByToken, answer: answerPicture},
+		{path: pathCode, method: post, kind: kindProduct, decode: decodeJSON[codeRequest], identify: identifyByToken, grant: grantLimitedCode, answer: answerPicture},
+		{path: pathQRCode, method: post, kind: kindProduct, decode: decodeJSON[qrCodeRequest], identify: identifyByToken, grant: grantLimitedCode, answer: answerPicture},
 
-		{path: pathTextCheck, method: post, kind: kindProduct, decode: decodeJSON[textRequest], identify: byToken, answer: answerTextCheck},
-		{path: pathImageCheck, method: post, kind: kindProduct, decode: decodeImage, identify: byToken, answer: answerOK},
-		{path: pathMediaCheck, method: post, kind: kindProduct, decode: decodeJSON[mediaRequest], identify: byToken, answer: answerMediaCheck},
+		{path: pathTextCheck, method: post, kind: kindProduct, decode: decodeJSON[textRequest], identify: identifyByToken, answer: answerTextCheck},
+		{path: pathImageCheck, method: post, kind: kindProduct, decode: decodeImage, identify: identifyByToken, answer: answerOK},
+		{path: pathMediaCheck, method: post, kind: kindProduct, decode: decodeJSON[mediaRequest], identify: identifyByToken, answer: answerMediaCheck},
 
-		{path: pathSession, method: get, kind: kindProduct, secret: true, decode: decodeSession, identify: byCredentials, grant: grantSession, answer: answerSession},
-		{path: pathPhone, method: post, kind: kindProduct, decode: decodeJSON[phoneRequest], identify: byToken, grant: grantPhone, answer: answerPhone},
-		{path: pathVisitTrend, method: post, kind: kindProduct, decode: decodeJSON[trendRequest], identify: byToken, answer: answerTrend},
-		{path: pathPortrait, method: post, kind: kindProduct, decode: decodeJSON[portraitRequest], identify: byToken, answer: answerPortrait},
-		{path: pathLive, method: post, kind: kindProduct, decode: decodeJSON[liveRequest], identify: byToken, answer: answerLive},
+		{path: pathSession, method: get, kind: kindProduct, secret: true, decode: decodeSession, identify: identifyByCredentials, grant: grantSession, answer: answerSession},
+		{path: pathPhone, method: post, kind: kindProduct, decode: decodeJSON[phoneRequest], identify: identifyByToken, grant: grantPhone, answer: answerPhone},
+		{path: pathVisitTrend, method: post, kind: kindProduct, decode: decodeJSON[trendRequest], identify: identifyByToken, answer: answerTrend},
+		{path: pathPortrait, method: post, kind: kindProduct, decode: decodeJSON[portraitRequest], identify: identifyByToken, answer: answerPortrait},
+		{path: pathLive, method: post, kind: kindProduct, decode: decodeJSON[liveRequest], identify: identifyByToken, answer: answerLive},
 	}
 }
 
 // request is a decoded body.
 type request interface {
-	receiver() string // the openid, or ""
-	template() string // the template id, or ""
-	carrier() string  // the text whose start may name a fault
-	check(*site) *refusal
+	receiver() string    // the openid, or ""
+	template() string    // the template id, or ""
+	faultSource() string // the text that may start with a fault's name
+	check(*checkEnv) *refusal
 }
 
-// anonymous is a request that names neither a person nor a template.
+// anonymous is embedded in requests without an openid and a template.
 type anonymous struct{}
 
-func (anonymous) receiver() string { return "" }
-func (anonymous) template() string { return "" }
-func (anonymous) carrier() string  { return "" }
+func (anonymous) receiver() string    { return "" }
+func (anonymous) template() string    { return "" }
+func (anonymous) faultSource() string { return "" }
 
-// bareRequest is a request that says all in its path.
+// bareRequest is a request without parameters.
 type bareRequest struct{ anonymous }
 
-func (bareRequest) check(*site) *refusal { return nil }
+func (bareRequest) check(*checkEnv) *refusal { return nil }
 
 func decodeBare(*http.Request, []byte) (request, *refusal) { return bareRequest{}, nil }
 
@@ -140,10 +140,10 @@ func decodeJSON[T any, P interface {
 	return req, nil
 }
 
-// number is an integer that may stand in quotes: some SDKs send it so, and WeChat takes it.
+// number is an integer that may be a JSON string: some SDKs send strings, and WeChat accepts them.
 type number int
 
-// UnmarshalJSON reads 2 and "2".
+// UnmarshalJSON accepts 2 and "2".
 func (n *number) UnmarshalJSON(text []byte) error {
 	if unquoted, quoted := bytes.CutPrefix(text, []byte{'"'}); quoted {
 		text = bytes.TrimSuffix(unquoted, []byte{'"'})
@@ -151,7 +151,7 @@ func (n *number) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*int)(n))
 }
 
-// escaped tells whether a JSON text has \uXXXX escapes, which some of WeChat's message endpoints show to people as they are.
+// escaped reports whether a JSON text has \uXXXX escapes, which some of WeChat's message endpoints display unconverted.
 func escaped(body []byte) bool {
 	for {
 		i := bytes.IndexByte(body, '\\')
@@ -165,7 +165,7 @@ func escaped(body []byte) bool {
 	}
 }
 
-// plainAnswer is the answer that has nothing to add.
+// plainAnswer is an answer with errcode and errmsg only.
 type plainAnswer struct {
 	ErrCode int    `json:"errcode"`
 	ErrMsg  string `json:"errmsg"`

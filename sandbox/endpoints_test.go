@@ -16,7 +16,7 @@ func TestEveryEndpointAcceptsAndRefuses(t *testing.T) {
 			if row.method == "GET" {
 				method, wrong = "POST", 43001
 			}
-			if a := ask(t, s, method, path, ""); a.ErrCode != wrong || !strings.Contains(a.ErrMsg, " rid: ") {
+			if a := do(t, s, method, path, ""); a.ErrCode != wrong || !strings.Contains(a.ErrMsg, " rid: ") {
 				t.Errorf("wrong method: %s", a.raw)
 			}
 			if row.kind < kindMessage || row.secret {
@@ -24,14 +24,14 @@ func TestEveryEndpointAcceptsAndRefuses(t *testing.T) {
 			}
 			if a := post(t, s, path, goodBody(path, "id=1")); strings.Contains(goodBodies()[path], `"touser"`) || path == pathTextCheck || path == pathMediaCheck {
 				if a.ErrCode != 40003 {
-					t.Errorf("openid with a sign: %s", a.raw)
+					t.Errorf("openid with an invalid character: %s", a.raw)
 				}
 			}
 			if a := post(t, New(Options{AllowUniform: true}), path, goodBody(path, "o1")); a.status != 200 || a.ErrCode != 0 {
-				t.Errorf("a good request: %.200s", a.raw)
+				t.Errorf("a valid request: %.200s", a.raw)
 			}
 			bad := map[string]int{"": 44002, "no json": 47001, "[1]": 47001, "null": 47001, "{} {}": 47001, "{\"a\":\"\xff\"}": 47001, `{"touser":1,"jump_wxa":1,"path":1,"scene":"x","content":1}`: 47001}
-			if path == pathUnlimited || path == pathTextCheck || path == pathShortLink || goodBodiesBeside()[path] != "" {
+			if path == pathUnlimited || path == pathTextCheck || path == pathShortLink || otherGoodBodies()[path] != "" {
 				delete(bad, `{"touser":1,"jump_wxa":1,"path":1,"scene":"x","content":1}`)
 			}
 			for body, code := range bad {
@@ -43,16 +43,16 @@ func TestEveryEndpointAcceptsAndRefuses(t *testing.T) {
 				}
 			}
 			if a := post(t, s, path, strings.Repeat(" ", maxBody+1)); a.status != 413 || strings.HasPrefix(a.raw, "{") {
-				t.Errorf("a body beyond all bounds: %d %.60s", a.status, a.raw)
+				t.Errorf("a body larger than maxBody: %d %.60s", a.status, a.raw)
 			}
 		})
 	}
-	if a := ask(t, New(Options{}), "GET", "/cgi-bin/nothing", ""); a.ErrCode != 40066 {
+	if a := do(t, New(Options{}), "GET", "/cgi-bin/nothing", ""); a.ErrCode != 40066 {
 		t.Errorf("unknown path: %s", a.raw)
 	}
 }
 
-func TestRequestsRefused(t *testing.T) {
+func TestInvalidRequests(t *testing.T) {
 	clock := newClock()
 	unix := func(d time.Duration) string { return fmt.Sprint(clock.Now().Add(d).Unix()) }
 	scheme := func(jump, rest string) string { return `{"jump_wxa":{` + jump + `}` + rest + `}` }
@@ -189,7 +189,7 @@ func TestUniform(t *testing.T) {
 	}
 }
 
-func TestPicturesHonourWidthAndRequest(t *testing.T) {
+func TestPictures(t *testing.T) {
 	tests := []struct {
 		path, body string
 		width      int
@@ -217,29 +217,29 @@ func TestPicturesHonourWidthAndRequest(t *testing.T) {
 		if size := img.Bounds().Size(); size.X != tt.width || size.Y != tt.width {
 			t.Errorf("%.60s: %v, want a width of %d", tt.body, size, tt.width)
 		}
-		light, dark := img.At(tt.width/modules*3/2, tt.width/modules*3/2), img.At(1, 1) // a corner's ring, and its border
+		light, dark := img.At(tt.width/modules*3/2, tt.width/modules*3/2), img.At(1, 1) // a corner square's light ring, and its dark border
 		if _, _, _, alpha := light.RGBA(); (alpha == 0) != (format == "png") {
-			t.Errorf("%.60s: the ground is %v", tt.body, light)
+			t.Errorf("%.60s: the background is %v", tt.body, light)
 		}
 		if r, g, b, alpha := dark.RGBA(); r+g+b > 3<<12 || alpha != 0xffff {
-			t.Errorf("%.60s: a dark field is %v", tt.body, dark)
+			t.Errorf("%.60s: a dark module is %v", tt.body, dark)
 		}
 		if !strings.Contains(a.raw, tt.leadsTo) {
-			t.Errorf("%.60s: the picture does not say what it leads to", tt.body)
+			t.Errorf("%.60s: the image does not contain its target", tt.body)
 		}
 	}
 }
 
-// Any width may be asked for; not all of them are kept.
-func TestKeptPicturesAreBounded(t *testing.T) {
+// Clients may request any width; the cache keeps a bounded number.
+func TestPictureCacheIsBounded(t *testing.T) {
 	s := New(Options{})
 	for i := range keptPictures + 5 {
-		if a := post(t, s, pathUnlimited, fmt.Sprintf(`{"scene":"a","width":%d}`, leastWidth+i)); a.kind != "image/jpeg" {
-			t.Fatalf("width %d: %s", leastWidth+i, a.raw)
+		if a := post(t, s, pathUnlimited, fmt.Sprintf(`{"scene":"a","width":%d}`, minWidth+i)); a.kind != "image/jpeg" {
+			t.Fatalf("width %d: %s", minWidth+i, a.raw)
 		}
 	}
 	if got := len(s.pictures.drawn); got != keptPictures {
-		t.Errorf("%d pictures are kept, want %d", got, keptPictures)
+		t.Errorf("%d images are cached, want %d", got, keptPictures)
 	}
 }
 
@@ -256,12 +256,12 @@ func TestCredits(t *testing.T) {
 	}
 	s.SetCredits(testApp, "o1", "T1", 1)
 	if send(pathBizSubscribe, "o1") != 0 || send(pathBizSubscribe, "o1") != 43101 {
-		t.Error("a credit that was given is not there once")
+		t.Error("one credit did not allow exactly one message")
 	}
 	s.SetCredits(testApp, "o1", "T1", -5)
 	for range 3 {
 		if send(pathSubscribe, "o1") != 0 {
-			t.Error("endless credits have an end")
+			t.Error("unlimited credits were used up")
 		}
 	}
 	if got := s.Delivered(testApp, "o1", "T1"); got != 6 {
@@ -269,7 +269,7 @@ func TestCredits(t *testing.T) {
 	}
 }
 
-func TestClientMsgIDKeepsTheSecondAway(t *testing.T) {
+func TestClientMsgIDDeduplicates(t *testing.T) {
 	clock := newClock()
 	s := New(Options{Clock: clock.Now})
 	send := func(openid, id string) answer {
@@ -286,17 +286,17 @@ func TestClientMsgIDKeepsTheSecondAway(t *testing.T) {
 	send("o2", "a")
 	send("o1", "b")
 	if s.Delivered(testApp, "o2", "") != 1 || s.Delivered(testApp, "o1", "") != 2 {
-		t.Error("another openid or id was kept away")
+		t.Error("a message to another openid, or with another id, was suppressed")
 	}
 	clock.move(time.Second)
 	if later := send("o1", "a"); later.MsgID == one.MsgID || s.Delivered(testApp, "o1", "") != 3 {
-		t.Error("after ten minutes the id still counts")
+		t.Error("the id still suppresses messages after ten minutes")
 	}
 	if d := s.Duplicates(); len(d) != 1 || d[0].Times != 2 || d[0].OpenID != "o1" || d[0].Template != "T1" {
 		t.Errorf("duplicates: %+v", d)
 	}
 	calls := s.Calls(Filter{Path: pathTemplate})
 	if !calls[1].Repeated || calls[1].Delivered || calls[0].Repeated || !calls[0].Delivered {
-		t.Errorf("ledger: %+v", calls[:2])
+		t.Errorf("call log: %+v", calls[:2])
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/wxcourier/wxcourier/sandbox"
 )
 
-// notifier is a business service under test, cut down: it sends a subscribe message and tells the errcode.
+// notifier is a minimal business service under test: it sends a subscribe message and returns the errcode.
 type notifier struct{ baseURL, app, secret string }
 
 func (n notifier) call(path, body string) (answer struct {
@@ -39,7 +39,7 @@ func (n notifier) shipped(openid string) int {
 	return n.call("/cgi-bin/message/subscribe/send?access_token="+token, body).ErrCode
 }
 
-// A tester points the service at the sandbox, lets it send, and asks what arrived.
+// A test points the service at the sandbox, lets it send, and checks what arrived.
 func Example() {
 	wx := sandbox.New(sandbox.Options{
 		Apps:    map[string]string{"wx0123456789abcdef": "app-secret"},
@@ -65,7 +65,7 @@ func Example() {
 	// tokens issued: 1
 }
 
-// A rule spoils any share of the calls, whoever they are for.
+// A rule injects a fault into a share of all calls.
 func ExampleServer_AddFault() {
 	wx := sandbox.New(sandbox.Options{Seed: 1})
 	if _, err := wx.AddFault(sandbox.Fault{Name: "busy", Rate: 0.02}); err != nil {

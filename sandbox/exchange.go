@@ -9,35 +9,36 @@ import (
 	"time"
 )
 
-// maxBody is more than any documented request needs (an image of 1 MB); beyond it WeChat's front door answers 413.
+// maxBody bounds a request body in bytes. The largest documented request has an image of 1 MB; WeChat's front-end servers
+// answer larger bodies with 413.
 const maxBody = 2 << 20
 
-// exchange is one call on its way through: received, judged, answered.
+// exchange is the state of one call: received, processed, answered.
 type exchange struct {
-	row        *endpoint
-	path       string // as it was called, which an unknown row does not say
-	remote     string
-	tokenValue string
-	body       []byte
-	req        request  // nil when the method was wrong
-	early      *refusal // found before anybody looks at the token
-	flaw       *refusal // what is wrong with the body
+	row           *endpoint
+	path          string // as requested; row.path differs for an unknown path
+	remote        string
+	tokenValue    string
+	body          []byte
+	req           request  // nil when the method was wrong
+	methodRefusal *refusal // set for a wrong method, before the token is checked
+	bodyRefusal   *refusal // set for an invalid body
 
-	// Set by judge.
-	at        time.Time
-	account   *account
-	token     *token
-	tokenLeft time.Duration
-	fault     met
-	no        *refusal // the refusal, or nil when accepted or swallowed
-	accepted  bool
-	repeated  bool // accepted, but the person was sent the same message before
-	entered   bool // its openid is held
-	serial    uint64
-	msgID     int64
-	numUsed   int64
-	quota     quotaFigures
-	found     *Call // the call that a rid stands for
+	// Set by process.
+	at          time.Time
+	app         *appState
+	token       *token
+	tokenLeft   time.Duration
+	fault       activeFault
+	refusal     *refusal // nil if the call was accepted, or a fault left it without a decision
+	accepted    bool
+	repeated    bool // accepted, but the person was sent the same message before
+	holdsOpenID bool // its openid is locked
+	serial      uint64
+	msgID       int64
+	numUsed     int64
+	quota       quotaFigures
+	foundCall   *Call // the call that the requested rid identifies
 }
 
 func (x *exchange) openid() string {
@@ -54,18 +55,18 @@ func (x *exchange) template() string {
 	return x.req.template()
 }
 
-// serve is the way of every call.
+// serve handles a call.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, row *endpoint) {
 	x, err := s.receive(w, r, row)
 	if err != nil {
-		answerUnread(w, err)
+		writeReadError(w, err)
 		return
 	}
-	s.judge(x)
+	s.process(x)
 	s.respond(w, r, x)
 }
 
-// receive reads and decodes a request; all of that needs no lock.
+// receive reads and decodes a request, without holding s.mu.
 func (s *Server) receive(w http.ResponseWriter, r *http.Request, row *endpoint) (*exchange, error) {
 	if r.ContentLength < 0 {
 		return nil, errNoLength
@@ -76,138 +77,138 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, row *endpoint) 
 	}
 	x := &exchange{row: row, path: r.URL.Path, remote: r.RemoteAddr, body: body}
 	if r.Method != row.method {
-		x.early = refuse(43002)
+		x.methodRefusal = refuse(43002)
 		if row.method == http.MethodGet {
-			x.early = refuse(43001)
+			x.methodRefusal = refuse(43001)
 		}
 		return x, nil
 	}
 	if !row.secret {
 		x.tokenValue = r.URL.Query().Get("access_token")
 	}
-	x.req, x.flaw = row.decode(r, body)
-	if x.flaw == nil {
-		x.flaw = x.req.check(s.site)
+	x.req, x.bodyRefusal = row.decode(r, body)
+	if x.bodyRefusal == nil {
+		x.bodyRefusal = x.req.check(s.env)
 	}
 	return x, nil
 }
 
-// errNoLength means that a request does not say how long its body is (Transfer-Encoding: chunked).
+// errNoLength means that a request has no Content-Length (Transfer-Encoding: chunked).
 var errNoLength = errors.New("sandbox: a request without Content-Length")
 
-func answerUnread(w http.ResponseWriter, err error) {
+func writeReadError(w http.ResponseWriter, err error) {
 	if errors.Is(err, errNoLength) {
 		htmlReply(http.StatusPreconditionFailed, "412 Precondition Failed").write(w)
 		return
 	}
 	var tooLarge *http.MaxBytesError
 	if !errors.As(err, &tooLarge) {
-		panic(http.ErrAbortHandler) // the caller left in the middle of its request
+		panic(http.ErrAbortHandler) // the client disconnected while sending
 	}
 	htmlReply(http.StatusRequestEntityTooLarge, "413 Request Entity Too Large").write(w)
 }
 
-// judge decides about a call and enters it in the ledger, in one step.
-func (s *Server) judge(x *exchange) {
+// process evaluates a call and records it in the call log, atomically.
+func (s *Server) process(x *exchange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.state
 	s.serial++
 	x.serial, x.at = s.serial, s.opts.Clock()
-	if x.no = s.weigh(x); x.no != nil {
-		x.no = &refusal{x.no.code, x.no.msg + " rid: " + rid(x.at, x.serial)}
+	if x.refusal = s.evaluate(x); x.refusal != nil {
+		x.refusal = &refusal{x.refusal.code, x.refusal.msg + " rid: " + rid(x.at, x.serial)}
 	}
 	if x.token != nil {
 		x.tokenLeft = x.token.expires.Sub(x.at)
 	}
-	st.ledger.enter(s, x)
+	st.log.record(s, x)
 }
 
-// weigh goes through the reasons to refuse a call, in the order in which WeChat is taken to look at them: who calls, how
-// often, and then what.
-func (s *Server) weigh(x *exchange) *refusal {
-	if x.early != nil {
-		return x.early
+// evaluate checks the reasons to refuse a call, in the order that WeChat presumably uses: identity, limits, content. If there
+// is none it carries out the call.
+func (s *Server) evaluate(x *exchange) *refusal {
+	if x.methodRefusal != nil {
+		return x.methodRefusal
 	}
-	if no := x.row.identify(s, x); no != nil {
-		return no
+	if refused := x.row.identify(s, x); refused != nil {
+		return refused
 	}
-	x.account.arrivals(x.row.path).add(x.at)
-	if no := s.limits.take(x.account, x.row.path, x.at); no != nil {
-		return no
+	x.app.callWindow(x.row.path).add(x.at)
+	if refused := s.limits.count(x.app, x.row.path, x.at); refused != nil {
+		return refused
 	}
 	x.fault = s.faultFor(x)
-	if no, over := s.spoil(x); over {
-		return no
+	if refused, handled := s.applyFault(x); handled {
+		return refused
 	}
-	if no := s.enterOpenID(x); no != nil {
-		return no
+	if refused := s.lockOpenID(x); refused != nil {
+		return refused
 	}
-	if x.flaw != nil {
-		return x.flaw
+	if x.bodyRefusal != nil {
+		return x.bodyRefusal
 	}
 	if x.row.grant != nil {
-		if no := x.row.grant(s, x); no != nil {
-			return no
+		if refused := x.row.grant(s, x); refused != nil {
+			return refused
 		}
 	}
 	x.accepted = true
 	return nil
 }
 
-// spoil applies a fault that keeps a call from being accepted; over says that it did.
-func (s *Server) spoil(x *exchange) (no *refusal, over bool) {
-	switch x.fault.manner {
-	case mannerRefuse:
-		no = refuse(x.fault.code)
+// applyFault applies a fault that keeps the call from being accepted; handled reports whether it did.
+func (s *Server) applyFault(x *exchange) (refused *refusal, handled bool) {
+	switch x.fault.effect {
+	case effectRefuse:
+		refused = refuse(x.fault.code)
 		if x.fault.text != "" {
-			no.msg = x.fault.text
+			refused.msg = x.fault.text
 		}
-		return no, true
-	case mannerRevoke:
+		return refused, true
+	case effectRevoke:
 		if x.token != nil {
 			x.token.revoked = true
 		}
 		return refuse(40001), true
-	case mannerRisky:
-		no = refuseRisky(x)
-		return no, no != nil
-	case mannerHang, mannerReset, mannerGarbage, mannerBadGateway:
+	case effectRisky:
+		refused = refuseRisky(x)
+		return refused, refused != nil
+	case effectHang, effectReset, effectGarbage, effectBadGateway:
 		return nil, true
-	case mannerNone, mannerSlow, mannerLost, mannerHangAfter, mannerCut:
+	case effectNone, effectSlow, effectLost, effectHangAfter, effectCut:
 	}
 	return nil, false
 }
 
-// enterOpenID holds the receiver of a serial endpoint until the answer, or refuses because somebody else holds it.
-func (s *Server) enterOpenID(x *exchange) *refusal {
-	if !x.row.serial || s.opts.AllowConcurrent || x.openid() == "" {
+// lockOpenID locks the receiver of an exclusive endpoint until the answer, or returns 43108 if another call holds the lock.
+func (s *Server) lockOpenID(x *exchange) *refusal {
+	if !x.row.exclusive || s.opts.AllowConcurrent || x.openid() == "" {
 		return nil
 	}
-	key := s.hashOf(x.account.id, x.row.path, x.openid())
-	if _, busy := s.state.sending[key]; busy {
+	key := s.hashOf(x.app.id, x.row.path, x.openid())
+	if _, busy := s.state.sendingTo[key]; busy {
 		return refuse(43108)
 	}
-	s.state.sending[key] = struct{}{}
-	x.entered = true
+	s.state.sendingTo[key] = struct{}{}
+	x.holdsOpenID = true
 	return nil
 }
 
-func (s *Server) leaveOpenID(x *exchange) {
-	if !x.entered {
+func (s *Server) unlockOpenID(x *exchange) {
+	if !x.holdsOpenID {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x.entered = false
-	delete(s.state.sending, s.hashOf(x.account.id, x.row.path, x.openid()))
+	x.holdsOpenID = false
+	delete(s.state.sendingTo, s.hashOf(x.app.id, x.row.path, x.openid()))
 }
 
-// reply is what goes over the wire.
+// reply is an HTTP response.
 type reply struct {
 	status      int
 	contentType string
-	numUsed     int64 // of the codes whose number is limited; 0 is not shown
+	numUsed     int64 // header Num-Used, of codes with a lifetime quota; 0: no header
 	body        []byte
 }
 
@@ -216,7 +217,7 @@ func jsonReply(v any) reply {
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		panic(err) // only types of this package get here, and they encode
+		panic(err) // v is always one of this package's types, which encode
 	}
 	return reply{status: http.StatusOK, contentType: "application/json; encoding=utf-8", body: bytes.TrimSpace(buf.Bytes())}
 }

@@ -11,60 +11,60 @@ import (
 	"time"
 )
 
-// manner is how a fault goes about its business.
-type manner uint8
+// faultEffect is what a fault does to a call.
+type faultEffect uint8
 
 const (
-	mannerNone       manner = iota
-	mannerRefuse            // answers an errcode
-	mannerRevoke            // answers 40001 and revokes the token
-	mannerSlow              // answers later
-	mannerRisky             // a check finds something
-	mannerHang              // not accepted, no answer
-	mannerReset             // not accepted, connection reset
-	mannerGarbage           // not accepted, 200 with a page
-	mannerBadGateway        // not accepted, 502 with a page
-	mannerLost              // accepted, connection reset
-	mannerHangAfter         // accepted, no answer
-	mannerCut               // accepted, half an answer
+	effectNone       faultEffect = iota
+	effectRefuse                 // an errcode is returned
+	effectRevoke                 // 40001 is returned and the token revoked
+	effectSlow                   // the answer is delayed
+	effectRisky                  // a check finds risky content
+	effectHang                   // not accepted, no answer
+	effectReset                  // not accepted, connection reset
+	effectGarbage                // not accepted, 200 with an HTML page
+	effectBadGateway             // not accepted, 502 with an HTML page
+	effectLost                   // accepted, connection reset
+	effectHangAfter              // accepted, no answer
+	effectCut                    // accepted, the answer is truncated
 )
 
-// slowness is what "slow" adds to an answer.
-const slowness = 300 * time.Millisecond
+// slowDelay is the delay that "slow" adds to an answer.
+const slowDelay = 300 * time.Millisecond
 
-// faultRow is one fault that can be asked for by its name.
+// faultRow is a fault that can be requested by name.
 type faultRow struct {
 	name    string
-	manner  manner
-	code    int  // of mannerRefuse
-	lasting bool // comes always, unless a number says how often
+	effect  faultEffect
+	code    int  // of effectRefuse
+	lasting bool // occurs on every call unless a count is given
 }
 
 func faultRows() []faultRow {
 	return []faultRow{
-		{name: "busy", manner: mannerRefuse, code: -1},
-		{name: "concurrent", manner: mannerRefuse, code: 43108},
-		{name: "second", manner: mannerRefuse, code: 44990},
-		{name: "minute", manner: mannerRefuse, code: 45011},
-		{name: "day", manner: mannerRefuse, code: 45009},
-		{name: "token", manner: mannerRevoke, code: 40001},
-		{name: "slow", manner: mannerSlow, lasting: true},
-		{name: "hang", manner: mannerHang},
-		{name: "reset", manner: mannerReset},
-		{name: "lost", manner: mannerLost},
-		{name: "hangafter", manner: mannerHangAfter},
-		{name: "garbage", manner: mannerGarbage},
-		{name: "badgateway", manner: mannerBadGateway},
-		{name: "cut", manner: mannerCut},
-		{name: "unsubscribed", manner: mannerRefuse, code: 43101, lasting: true},
-		{name: "blocked", manner: mannerRefuse, code: 43004, lasting: true},
-		{name: "inactive", manner: mannerRefuse, code: 45015, lasting: true},
-		{name: "badopenid", manner: mannerRefuse, code: 40003, lasting: true},
-		{name: "risky", manner: mannerRisky, lasting: true},
+		{name: "busy", effect: effectRefuse, code: -1},
+		{name: "concurrent", effect: effectRefuse, code: 43108},
+		{name: "second", effect: effectRefuse, code: 44990},
+		{name: "minute", effect: effectRefuse, code: 45011},
+		{name: "day", effect: effectRefuse, code: 45009},
+		{name: "token", effect: effectRevoke, code: 40001},
+		{name: "slow", effect: effectSlow, lasting: true},
+		{name: "hang", effect: effectHang},
+		{name: "reset", effect: effectReset},
+		{name: "lost", effect: effectLost},
+		{name: "hangafter", effect: effectHangAfter},
+		{name: "garbage", effect: effectGarbage},
+		{name: "badgateway", effect: effectBadGateway},
+		{name: "cut", effect: effectCut},
+		{name: "unsubscribed", effect: effectRefuse, code: 43101, lasting: true},
+		{name: "blocked", effect: effectRefuse, code: 43004, lasting: true},
+		{name: "inactive", effect: effectRefuse, code: 45015, lasting: true},
+		{name: "badopenid", effect: effectRefuse, code: 40003, lasting: true},
+		{name: "risky", effect: effectRisky, lasting: true},
 	}
 }
 
-// FaultNames lists the faults that openid prefixes and rules may name.
+// FaultNames returns the names of the faults, for openid prefixes and rules.
 func FaultNames() []string {
 	rows := faultRows()
 	names := make([]string, 0, len(rows))
@@ -74,46 +74,46 @@ func FaultNames() []string {
 	return names
 }
 
-// Fault is a rule: which calls meet which fault. Empty fields match every call, except that only a rule with the path of an
-// endpoint about tokens, quotas, request ids or templates reaches that.
+// Fault is a rule: which calls get which fault. Empty fields match every call, with one exception: the endpoints for tokens,
+// quotas, request ids and templates are matched only by a rule with their Path.
 type Fault struct {
-	ID       int     `json:"id"`                 // given by AddFault
+	ID       int     `json:"id"`                 // assigned by AddFault
 	Name     string  `json:"fault,omitempty"`    // one of FaultNames, or "" with an ErrCode
-	ErrCode  int     `json:"errcode,omitempty"`  // answered, when Name is ""
-	ErrMsg   string  `json:"errmsg,omitempty"`   // its text; "" takes WeChat's
+	ErrCode  int     `json:"errcode,omitempty"`  // returned when Name is ""
+	ErrMsg   string  `json:"errmsg,omitempty"`   // its text; "" means WeChat's wording
 	App      string  `json:"app,omitempty"`      // app id
 	Path     string  `json:"path,omitempty"`     // endpoint
 	OpenID   string  `json:"openid,omitempty"`   // receiver
 	Template string  `json:"template,omitempty"` // template id
-	Rate     float64 `json:"rate,omitempty"`     // share of the matching calls, above 0 up to 1; 0 is 1
-	Count    int     `json:"count,omitempty"`    // how many calls meet it; 0 is all, until it is removed
+	Rate     float64 `json:"rate,omitempty"`     // share of the matching calls, above 0 up to 1; 0 means 1
+	Count    int     `json:"count,omitempty"`    // how many calls get the fault; 0: all, until the rule is removed
 }
 
-// faultRule is a rule with what is left of it.
+// faultRule is a rule with its remaining count.
 type faultRule struct {
 	Fault
 	row  faultRow
-	left int // calls that it may still spoil; negative: no end
+	left int // calls that still get the fault; negative: unlimited
 }
 
-// AddFault adds a rule, after those that are there: the first that matches a call wins. It returns the rule's id.
+// AddFault appends a rule and returns its id. The first rule that matches a call applies.
 func (s *Server) AddFault(f Fault) (int, error) {
 	row, known := s.faults[f.Name]
 	switch {
 	case f.Name == "" && f.ErrCode == 0:
 		return 0, errors.New("sandbox: a fault needs a name or an errcode")
 	case f.Name == "":
-		row = faultRow{manner: mannerRefuse, code: f.ErrCode}
+		row = faultRow{effect: effectRefuse, code: f.ErrCode}
 	case !known:
-		return 0, fmt.Errorf("sandbox: no fault %q; there are %s", f.Name, strings.Join(FaultNames(), ", "))
+		return 0, fmt.Errorf("sandbox: unknown fault %q; there are %s", f.Name, strings.Join(FaultNames(), ", "))
 	case f.ErrCode != 0 || f.ErrMsg != "":
-		return 0, errors.New("sandbox: a fault has a name or an errcode, not both")
+		return 0, errors.New("sandbox: a fault takes a name or an errcode, not both")
 	}
-	if f.Path != "" && !s.site.paths[f.Path] {
-		return 0, fmt.Errorf("sandbox: no endpoint %q", f.Path)
+	if f.Path != "" && !s.env.paths[f.Path] {
+		return 0, fmt.Errorf("sandbox: unknown endpoint %q", f.Path)
 	}
 	if f.Rate < 0 || f.Rate > 1 || f.Count < 0 {
-		return 0, errors.New("sandbox: a fault's rate lies between 0 and 1, and its count is not negative")
+		return 0, errors.New("sandbox: a fault's rate must be between 0 and 1, and its count must not be negative")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +127,7 @@ func (s *Server) AddFault(f Fault) (int, error) {
 	return f.ID, nil
 }
 
-// Faults lists the rules that are not used up.
+// Faults returns the rules that are not used up.
 func (s *Server) Faults() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,7 +138,7 @@ func (s *Server) Faults() []Fault {
 	return list
 }
 
-// RemoveFault takes a rule away; false when there is none of that id.
+// RemoveFault removes a rule, and reports whether there was one with that id.
 func (s *Server) RemoveFault(id int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,23 +147,23 @@ func (s *Server) RemoveFault(id int) bool {
 	return len(s.state.rules) < before
 }
 
-// ClearFaults takes all rules away. Openid prefixes stay.
+// ClearFaults removes all rules. Openid prefixes keep working.
 func (s *Server) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.rules = nil
 }
 
-// met is the fault that one call meets.
-type met struct {
+// activeFault is the fault that one call gets.
+type activeFault struct {
 	faultRow
-	label string // what the ledger shows
-	text  string // errmsg, where a rule gives one
+	label string // its name in the call log
+	text  string // errmsg, if a rule sets one
 }
 
-func (s *Server) faultFor(x *exchange) met {
+func (s *Server) faultFor(x *exchange) activeFault {
 	if row, ok := s.namedFault(x); ok {
-		return met{faultRow: row, label: row.name}
+		return activeFault{faultRow: row, label: row.name}
 	}
 	st := s.state
 	for i, rule := range st.rules {
@@ -180,23 +180,23 @@ func (s *Server) faultFor(x *exchange) met {
 		if label == "" {
 			label = "errcode"
 		}
-		return met{faultRow: rule.row, label: label, text: rule.ErrMsg}
+		return activeFault{faultRow: rule.row, label: label, text: rule.ErrMsg}
 	}
-	return met{}
+	return activeFault{}
 }
 
 func (r *faultRule) matches(x *exchange) bool {
 	or := func(want, got string) bool { return want == "" || want == got }
 	reached := r.Path == x.row.path || r.Path == "" && (x.row.kind == kindMessage || x.row.kind == kindProduct)
-	return reached && or(r.App, x.account.id) && or(r.OpenID, x.openid()) && or(r.Template, x.template())
+	return reached && or(r.App, x.app.id) && or(r.OpenID, x.openid()) && or(r.Template, x.template())
 }
 
-// namedFault is the fault that the openid, or what stands in its place, asks for.
+// namedFault returns the fault that the request's faultSource names, if the call is to get it.
 func (s *Server) namedFault(x *exchange) (faultRow, bool) {
 	if x.req == nil {
 		return faultRow{}, false
 	}
-	name, times, limited := splitFault(x.req.carrier())
+	name, times, limited := splitFault(x.req.faultSource())
 	row, ok := s.faults[name]
 	if !ok || row.lasting && !limited {
 		return row, ok
@@ -204,11 +204,11 @@ func (s *Server) namedFault(x *exchange) (faultRow, bool) {
 	if !limited {
 		times = 1
 	}
-	met := s.state.spoiled.add(s.hashOf(x.account.id, x.row.path, x.req.carrier()), false)
-	return row, int64(met.calls) <= int64(times)
+	seen := s.state.prefixFaultCalls.add(s.hashOf(x.app.id, x.row.path, x.req.faultSource()), false)
+	return row, int64(seen.calls) <= int64(times)
 }
 
-// splitFault reads "<name>[<n>]-…", or "fault=<name>[<n>]" up to a '&', a '-' or the end.
+// splitFault parses "<name>[<n>]-…", or "fault=<name>[<n>]" followed by '&', '-' or the end.
 func splitFault(text string) (name string, times int, limited bool) {
 	text, spelled := strings.CutPrefix(text, "fault=")
 	i := 0
@@ -227,7 +227,8 @@ func splitFault(text string) (name string, times int, limited bool) {
 	return text[:i], times, err == nil
 }
 
-// queryFault is the carrier of a page's path: the parameter fault of its query, and the path, so that paths count apart.
+// queryFault returns the faultSource of a page's path: the parameter fault of its query, with the path appended so that paths
+// count separately.
 func queryFault(path string) string {
 	_, query, _ := strings.Cut(path, "?")
 	values, err := url.ParseQuery(query)
@@ -238,5 +239,5 @@ func queryFault(path string) string {
 }
 
 func newRandom(seed uint64) *rand.Rand {
-	return rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // faults must be repeatable, and no secret is made of this
+	return rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // must be repeatable; not used for secrets
 }

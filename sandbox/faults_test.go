@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// carriers is how each endpoint is told of a fault.
-func carriers(path, fault string) string {
+// faultyBody returns a body for the endpoint that names the fault.
+func faultyBody(path, fault string) string {
 	switch path {
 	case pathScheme, pathNFCScheme:
 		return goodBody(path, fault+"-1=1")
@@ -25,7 +25,7 @@ func carriers(path, fault string) string {
 
 func TestRefusingFaults(t *testing.T) {
 	for _, row := range faultRows() {
-		if row.manner != mannerRefuse && row.manner != mannerRevoke {
+		if row.effect != effectRefuse && row.effect != effectRevoke {
 			continue
 		}
 		t.Run(row.name, func(t *testing.T) {
@@ -37,20 +37,20 @@ func TestRefusingFaults(t *testing.T) {
 				}
 				var got []int
 				for range 3 {
-					got = append(got, post(t, s, path, carriers(path, row.name)).ErrCode)
+					got = append(got, post(t, s, path, faultyBody(path, row.name)).ErrCode)
 				}
 				if !slices.Equal(got, want) {
 					t.Errorf("%s: %v, want %v", path, got, want)
 				}
 				got = nil
 				for range 3 {
-					got = append(got, post(t, s, path, carriers(path, row.name+"2")).ErrCode)
+					got = append(got, post(t, s, path, faultyBody(path, row.name+"2")).ErrCode)
 				}
 				if want = []int{row.code, row.code, 0}; !slices.Equal(got, want) {
 					t.Errorf("%s, twice: %v, want %v", path, got, want)
 				}
 				if calls := s.Calls(Filter{Path: path}); calls[0].Fault != row.name || calls[0].Delivered || !calls[0].Answered || !calls[5].Delivered {
-					t.Errorf("%s: ledger %+v", path, calls)
+					t.Errorf("%s: call log %+v", path, calls)
 				}
 			}
 		})
@@ -60,48 +60,48 @@ func TestRefusingFaults(t *testing.T) {
 func TestTokenFaultRevokes(t *testing.T) {
 	s := New(Options{})
 	one := stableToken(t, s)
-	if a := post(t, s, pathSubscribe, carriers(pathSubscribe, "token")); a.ErrCode != 40001 {
+	if a := post(t, s, pathSubscribe, faultyBody(pathSubscribe, "token")); a.ErrCode != 40001 {
 		t.Errorf("first call: %s", a.raw)
 	}
-	if use(t, s, one) != 40001 || stableToken(t, s) == one || s.TokensIssued(testApp, Stable) != 2 {
+	if callWithToken(t, s, one) != 40001 || stableToken(t, s) == one || s.TokensIssued(testApp, Stable) != 2 {
 		t.Error("the token was not revoked")
 	}
 }
 
 func TestRiskyFault(t *testing.T) {
 	s := New(Options{})
-	if a := post(t, s, pathTextCheck, carriers(pathTextCheck, "risky")); a.ErrCode != 0 || a.Result != (verdict{"risky", labelIllegal}) {
+	if a := post(t, s, pathTextCheck, faultyBody(pathTextCheck, "risky")); a.ErrCode != 0 || a.Result != (verdict{"risky", labelIllegal}) {
 		t.Errorf("text: %s", a.raw)
 	}
 	if a := post(t, s, pathTextCheck, `{"content":"x","openid":"risky-o1"}`); a.ErrCode != 87014 {
 		t.Errorf("text, version 1: %s", a.raw)
 	}
-	for _, body := range []string{carriers(pathImageCheck, "risky"), upload("risky-1.png", tinyPNG)} {
+	for _, body := range []string{faultyBody(pathImageCheck, "risky"), upload("risky-1.png", tinyPNG)} {
 		if a := post(t, s, pathImageCheck, body); a.ErrCode != 87014 {
 			t.Errorf("image: %s", a.raw)
 		}
 	}
-	if a := post(t, s, pathCustom, carriers(pathCustom, "risky")); a.ErrCode != 0 {
-		t.Errorf("a message to somebody risky: %s", a.raw)
+	if a := post(t, s, pathCustom, faultyBody(pathCustom, "risky")); a.ErrCode != 0 {
+		t.Errorf("a message to a risky openid: %s", a.raw)
 	}
 }
 
 func TestSlowAndLatency(t *testing.T) {
 	s := New(Options{})
 	s.SetLatency(20 * time.Millisecond)
-	begun := time.Now()
+	started := time.Now()
 	post(t, s, pathCustom, goodBody(pathCustom, "o1"))
-	if took := time.Since(begun); took < 40*time.Millisecond { // the token call waits too
+	if took := time.Since(started); took < 40*time.Millisecond { // the token call waits too
 		t.Errorf("with latency: %v", took)
 	}
 	s.SetLatency(0)
-	begun = time.Now()
-	post(t, s, pathCustom, carriers(pathCustom, "slow1"))
-	if took := time.Since(begun); took < slowness {
+	started = time.Now()
+	post(t, s, pathCustom, faultyBody(pathCustom, "slow1"))
+	if took := time.Since(started); took < slowDelay {
 		t.Errorf("slow: %v", took)
 	}
-	if c := s.Calls(Filter{Path: pathCustom})[1]; c.Took < slowness || !c.Delivered {
-		t.Errorf("ledger: %+v", c)
+	if c := s.Calls(Filter{Path: pathCustom})[1]; c.Took < slowDelay || !c.Delivered {
+		t.Errorf("call log: %+v", c)
 	}
 }
 
@@ -129,23 +129,23 @@ func TestRules(t *testing.T) {
 		t.Errorf("template: %s", a.raw)
 	}
 	if !s.RemoveFault(banned) || s.RemoveFault(banned) {
-		t.Error("a rule can be removed once")
+		t.Error("RemoveFault did not succeed exactly once")
 	}
 	if a := post(t, s, pathBizSubscribe, goodBody(pathBizSubscribe, "o1")); a.ErrCode != 0 {
 		t.Errorf("after removing: %s", a.raw)
 	}
 	add(Fault{Name: "busy"})
 	if stableToken(t, s) == "" || post(t, s, pathQuota, `{"cgi_path":"/cgi-bin/token"}`).ErrCode != 0 {
-		t.Error("a rule without a path reaches tokens and quotas")
+		t.Error("a rule without a path matches tokens or quotas")
 	}
 	s.ClearFaults()
 	add(Fault{Name: "busy", Path: pathStableToken, Count: 1})
-	if a := ask(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"x","secret":"y"}`); a.ErrCode != -1 {
+	if a := do(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"x","secret":"y"}`); a.ErrCode != -1 {
 		t.Errorf("a rule for tokens: %s", a.raw)
 	}
 	for _, f := range []Fault{{}, {Name: "nonsense"}, {Name: "busy", ErrCode: 1}, {Name: "busy", Rate: 2}, {Name: "busy", Count: -1}, {Name: "busy", Path: "/x"}} {
 		if _, err := s.AddFault(f); err == nil {
-			t.Errorf("%+v is a rule", f)
+			t.Errorf("%+v was accepted as a rule", f)
 		}
 	}
 }
@@ -159,7 +159,7 @@ func TestRateIsRepeatable(t *testing.T) {
 		token := stableToken(t, s)
 		var busy []bool
 		for range 1000 {
-			busy = append(busy, ask(t, s, "POST", pathCustom+"?access_token="+token, goodBody(pathCustom, "o1")).ErrCode == -1)
+			busy = append(busy, do(t, s, "POST", pathCustom+"?access_token="+token, goodBody(pathCustom, "o1")).ErrCode == -1)
 		}
 		if n := s.Count(Filter{ErrCodes: []int{-1}}); n < 150 || n > 250 {
 			t.Errorf("%d of 1000 at a rate of 0.2", n)
@@ -167,7 +167,7 @@ func TestRateIsRepeatable(t *testing.T) {
 		return busy
 	}
 	if one := run(7); !slices.Equal(one, run(7)) || slices.Equal(one, run(8)) {
-		t.Error("a seed does not decide what happens")
+		t.Error("the seed does not determine the faults")
 	}
 }
 
@@ -196,6 +196,6 @@ func TestSplitFault(t *testing.T) {
 		}
 	}
 	if _, ok := New(Options{}).faults[""]; ok {
-		t.Error("no name is a fault")
+		t.Error("the empty name is a fault")
 	}
 }

@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// limitRow is one documented limit: which endpoints share it, how much it allows, and what WeChat answers beyond.
+// limitRow is one documented limit: the endpoints that share it, the calls it allows, and WeChat's answers when it is exceeded.
 type limitRow struct {
-	name    string // the path, or the name of a group of paths
-	members []string
-	limit   Limit
-	beyond  beyond
+	name     string // the path, or the name of a group of paths
+	members  []string
+	limit    Limit
+	refusals limitRefusals
 }
 
-// beyond holds the refusals of a row, by window; a zero field takes the general code.
-type beyond struct{ second, minute, day, total refusal }
+// limitRefusals holds the refusals of a row, by window; a zero field means the general code.
+type limitRefusals struct{ second, minute, day, total refusal }
 
 func documentedLimits() []limitRow {
-	minuteOfCodes := refusal{45009, "api freq out of limit"} // the same code as a day's, on this endpoint for a minute
+	minuteOfCodes := refusal{45009, "api freq out of limit"} // on this endpoint the code of the daily quota stands for a minute limit
 	dayOfLinks := refusal{44993, errmsg(44993)}
 	totalOfLinks := refusal{85400, errmsg(85400)}
 	minuteOfChecks := refusal{44991, errmsg(44991)}
@@ -31,26 +31,26 @@ func documentedLimits() []limitRow {
 		{name: pathCustom, limit: Limit{PerDay: 500_000}},
 		{name: pathScheme, limit: Limit{PerSecond: 100}},
 		{name: pathURLLink, limit: Limit{PerSecond: 100}},
-		{name: "links", members: []string{pathScheme, pathURLLink}, limit: Limit{PerDay: 500_000}, beyond: beyond{day: dayOfLinks}},
-		{name: pathNFCScheme, limit: Limit{PerSecond: 100, PerDay: 500_000}, beyond: beyond{day: dayOfLinks}},
-		{name: pathShortLink, limit: Limit{PerDay: 10_000_000, Total: 100_000}, beyond: beyond{total: totalOfLinks}}, // in all: permanent ones
-		{name: pathUnlimited, limit: Limit{PerMinute: 5_000}, beyond: beyond{minute: minuteOfCodes}},
+		{name: "links", members: []string{pathScheme, pathURLLink}, limit: Limit{PerDay: 500_000}, refusals: limitRefusals{day: dayOfLinks}},
+		{name: pathNFCScheme, limit: Limit{PerSecond: 100, PerDay: 500_000}, refusals: limitRefusals{day: dayOfLinks}},
+		{name: pathShortLink, limit: Limit{PerDay: 10_000_000, Total: 100_000}, refusals: limitRefusals{total: totalOfLinks}}, // Total: permanent links
+		{name: pathUnlimited, limit: Limit{PerMinute: 5_000}, refusals: limitRefusals{minute: minuteOfCodes}},
 		{name: "qrcode", members: []string{pathCode, pathQRCode}, limit: Limit{Total: 100_000}},
-		{name: pathTextCheck, limit: Limit{PerMinute: 4_000, PerDay: 2_000_000}, beyond: beyond{minute: minuteOfChecks}},
-		{name: pathImageCheck, limit: Limit{PerMinute: 2_000, PerDay: 200_000}, beyond: beyond{minute: minuteOfChecks}},
-		{name: pathMediaCheck, limit: Limit{PerMinute: 2_000, PerDay: 200_000}, beyond: beyond{minute: minuteOfChecks}},
+		{name: pathTextCheck, limit: Limit{PerMinute: 4_000, PerDay: 2_000_000}, refusals: limitRefusals{minute: minuteOfChecks}},
+		{name: pathImageCheck, limit: Limit{PerMinute: 2_000, PerDay: 200_000}, refusals: limitRefusals{minute: minuteOfChecks}},
+		{name: pathMediaCheck, limit: Limit{PerMinute: 2_000, PerDay: 200_000}, refusals: limitRefusals{minute: minuteOfChecks}},
 		{name: pathLive, limit: Limit{PerDay: 100_000}},
 	}
 }
 
-// limitBook is the rows that hold in one sandbox.
-type limitBook struct {
+// limitTable holds the limits that apply in one sandbox.
+type limitTable struct {
 	rows   []*limitRow
 	byPath map[string][]*limitRow
 }
 
-func newLimitBook(opts Options) limitBook {
-	book := limitBook{byPath: map[string][]*limitRow{}}
+func newLimitTable(opts Options) limitTable {
+	book := limitTable{byPath: map[string][]*limitRow{}}
 	rows := documentedLimits()
 	for name := range opts.Limits {
 		if !slices.ContainsFunc(rows, func(r limitRow) bool { return r.name == name }) {
@@ -68,7 +68,7 @@ func newLimitBook(opts Options) limitBook {
 		if row.members == nil {
 			row.members = []string{row.name}
 		}
-		row.beyond = row.beyond.filled()
+		row.refusals = row.refusals.withDefaults()
 		book.rows = append(book.rows, &row)
 		for _, path := range row.members {
 			book.byPath[path] = append(book.byPath[path], &row)
@@ -77,22 +77,22 @@ func newLimitBook(opts Options) limitBook {
 	return book
 }
 
-func (b beyond) filled() beyond {
+func (b limitRefusals) withDefaults() limitRefusals {
 	or := func(r refusal, code int) refusal {
 		if r.code != 0 {
 			return r
 		}
 		return *refuse(code)
 	}
-	return beyond{second: or(b.second, 44990), minute: or(b.minute, 45011), day: or(b.day, 45009), total: or(b.total, 45029)}
+	return limitRefusals{second: or(b.second, 44990), minute: or(b.minute, 45011), day: or(b.day, 45009), total: or(b.total, 45029)}
 }
 
-// usage is what one app has used of one row.
+// usage is an app's use of one limitRow.
 type usage struct {
-	recent slide
+	recent slidingWindow
 	day    int64 // the day that used belongs to
 	used   int64
-	// What counts for ever: those that were set by hand, and the parameters seen.
+	// The lifetime total: what SetQuota set, and the parameters seen.
 	base       int64
 	parameters map[uint64]struct{}
 }
@@ -106,19 +106,19 @@ func (u *usage) usedOn(day int64) int64 {
 
 func (u *usage) total() int64 { return u.base + int64(len(u.parameters)) }
 
-// take counts a call, or refuses it without counting it.
-func (b limitBook) take(a *account, path string, at time.Time) *refusal {
+// count adds a call to the limits of path, or returns a refusal without adding it.
+func (b limitTable) count(a *appState, path string, at time.Time) *refusal {
 	rows, day := b.byPath[path], shanghaiDay(at)
 	for _, row := range rows {
 		u := a.usageOf(row.name)
 		second, minute := u.recent.advance(at)
 		switch {
 		case row.limit.PerSecond > 0 && second >= row.limit.PerSecond:
-			return &row.beyond.second
+			return &row.refusals.second
 		case row.limit.PerMinute > 0 && minute >= row.limit.PerMinute:
-			return &row.beyond.minute
+			return &row.refusals.minute
 		case row.limit.PerDay > 0 && u.usedOn(day) >= row.limit.PerDay:
-			return &row.beyond.day
+			return &row.refusals.day
 		}
 	}
 	for _, row := range rows {
@@ -131,8 +131,8 @@ func (b limitBook) take(a *account, path string, at time.Time) *refusal {
 	return nil
 }
 
-// takeTotal counts a code for ever, unless one of equal parameters was counted, and returns how many are used.
-func (b limitBook) takeTotal(a *account, path string, parameters uint64) (int64, *refusal) {
+// countTotal adds a code or link to the lifetime total, unless one with equal parameters was added before. It returns the total.
+func (b limitTable) countTotal(a *appState, path string, parameters uint64) (int64, *refusal) {
 	for _, row := range b.byPath[path] {
 		if row.limit.Total == 0 {
 			continue
@@ -140,7 +140,7 @@ func (b limitBook) takeTotal(a *account, path string, parameters uint64) (int64,
 		u := a.usageOf(row.name)
 		if _, seen := u.parameters[parameters]; !seen {
 			if u.total() >= row.limit.Total {
-				return u.total(), &row.beyond.total
+				return u.total(), &row.refusals.total
 			}
 			if u.parameters == nil {
 				u.parameters = map[uint64]struct{}{}
@@ -152,14 +152,14 @@ func (b limitBook) takeTotal(a *account, path string, parameters uint64) (int64,
 	return 0, nil
 }
 
-// SetQuota makes an app look as if it had used so much today of the daily quota that holds for path, or so much of its
-// lifetime quota. It fails where neither limit holds.
+// SetQuota sets how much an app has used today of the daily quota of path, or of its lifetime quota. It fails if path has
+// neither.
 func (s *Server) SetQuota(app, path string, used int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a, ok := s.account(app)
+	a, ok := s.findApp(app)
 	if !ok {
-		return fmt.Errorf("sandbox: no app %q", app)
+		return fmt.Errorf("sandbox: unknown app %q", app)
 	}
 	set := false
 	for _, row := range s.limits.byPath[path] {
@@ -172,7 +172,7 @@ func (s *Server) SetQuota(app, path string, used int64) error {
 		}
 	}
 	if !set {
-		return fmt.Errorf("sandbox: no daily or lifetime limit holds for path %q", path)
+		return fmt.Errorf("sandbox: no daily or lifetime limit for path %q", path)
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func (s *Server) SetQuota(app, path string, used int64) error {
 // shanghaiDay numbers the calendar days of Asia/Shanghai (UTC+8, no daylight saving).
 func shanghaiDay(at time.Time) int64 { return (at.Unix() + 8*3600) / 86400 }
 
-// hashOf is one number for several strings, the same within one sandbox.
+// hashOf returns a hash of several strings, stable within one sandbox.
 func (s *Server) hashOf(parts ...string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(s.seed)

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// spaced sends n requests, each with its own scene or path, and returns how often each errcode came.
-func spaced(t *testing.T, s *Server, path string, n int) map[int]int {
+// callEach sends n requests with different openids, scenes or paths, and returns the number of answers by errcode.
+func callEach(t *testing.T, s *Server, path string, n int) map[int]int {
 	t.Helper()
 	token, codes := stableToken(t, s), map[int]int{}
 	for i := range n {
-		codes[ask(t, s, "POST", path+"?access_token="+token, goodBody(path, fmt.Sprintf("o%d", i))).ErrCode]++
+		codes[do(t, s, "POST", path+"?access_token="+token, goodBody(path, fmt.Sprintf("o%d", i))).ErrCode]++
 	}
 	return codes
 }
@@ -39,19 +39,19 @@ func TestDocumentedRates(t *testing.T) {
 			clock := newClock()
 			s := New(Options{Clock: clock.Now})
 			half := tt.most / 2
-			first := spaced(t, s, tt.path, half)
+			first := callEach(t, s, tt.path, half)
 			clock.move(tt.window / 2)
-			second := spaced(t, s, tt.path, tt.most-half+3)
+			second := callEach(t, s, tt.path, tt.most-half+3)
 			if first[0] != half || second[0] != tt.most-half || second[tt.code] != 3 {
 				t.Fatalf("first half %v, second %v", first, second)
 			}
 			clock.move(tt.window/2 - 1)
-			if got := spaced(t, s, tt.path, 1); got[tt.code] != 1 {
+			if got := callEach(t, s, tt.path, 1); got[tt.code] != 1 {
 				t.Errorf("just within the window: %v", got)
 			}
 			clock.move(1)
-			// The first half has slid out of the window, the second has not.
-			if got := spaced(t, s, tt.path, half+1); got[0] != half || got[tt.code] != 1 {
+			// The first half has left the window, the second has not.
+			if got := callEach(t, s, tt.path, half+1); got[0] != half || got[tt.code] != 1 {
 				t.Errorf("after the window: %v", got)
 			}
 			peak := s.Peak(testApp, tt.path)
@@ -88,25 +88,25 @@ func TestDailyLimits(t *testing.T) {
 			if err := s.SetQuota(testApp, tt.path, tt.most-2); err != nil {
 				t.Fatal(err)
 			}
-			if got := spaced(t, s, tt.path, 3); got[0] != 2 || got[tt.code] != 1 {
+			if got := callEach(t, s, tt.path, 3); got[0] != 2 || got[tt.code] != 1 {
 				t.Errorf("at the end of the quota: %v", got)
 			}
 			clock.move(time.Second)
-			if got := spaced(t, s, tt.path, 3); got[0] != 3 {
+			if got := callEach(t, s, tt.path, 3); got[0] != 3 {
 				t.Errorf("on the next day: %v", got)
 			}
 		})
 	}
 }
 
-func TestLinksShareTheirDay(t *testing.T) {
+func TestLinksShareDailyQuota(t *testing.T) {
 	s := New(Options{Clock: newClock().Now, Limits: map[string]Limit{"links": {PerDay: 3}}})
-	if a, b := spaced(t, s, pathScheme, 2), spaced(t, s, pathURLLink, 2); a[0] != 2 || b[0] != 1 || b[44993] != 1 {
+	if a, b := callEach(t, s, pathScheme, 2), callEach(t, s, pathURLLink, 2); a[0] != 2 || b[0] != 1 || b[44993] != 1 {
 		t.Errorf("schemes %v, links %v", a, b)
 	}
 }
 
-func TestLimitedCodesCountEqualOnesOnce(t *testing.T) {
+func TestEqualLimitedCodesCountOnce(t *testing.T) {
 	s := New(Options{})
 	if err := s.SetQuota(testApp, pathQRCode, 99_998); err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestLimitedCodesCountEqualOnesOnce(t *testing.T) {
 	}
 }
 
-func TestPermanentShortLinksAreLimitedForGood(t *testing.T) {
+func TestPermanentShortLinkQuota(t *testing.T) {
 	s := New(Options{Limits: map[string]Limit{pathShortLink: {Total: 2}}})
 	for i, step := range []struct {
 		body string
@@ -155,37 +155,37 @@ func TestTokenQuotas(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []int{0, 45009} {
-		if a := ask(t, s, "GET", pathToken+"?grant_type=client_credential&secret=x&appid="+testApp, ""); a.ErrCode != want {
+		if a := do(t, s, "GET", pathToken+"?grant_type=client_credential&secret=x&appid="+testApp, ""); a.ErrCode != want {
 			t.Errorf("token: %s, want %d", a.raw, want)
 		}
 	}
 	body := `{"grant_type":"client_credential","appid":"` + testApp + `","secret":"x"}`
 	for range 10_000 {
-		ask(t, s, "POST", pathStableToken, body)
+		do(t, s, "POST", pathStableToken, body)
 	}
-	if a := ask(t, s, "POST", pathStableToken, body); a.ErrCode != 45011 {
+	if a := do(t, s, "POST", pathStableToken, body); a.ErrCode != 45011 {
 		t.Errorf("stable token 10,001 of a minute: %s", a.raw)
 	}
 }
 
 func TestLimitsOverridden(t *testing.T) {
 	s := New(Options{NoLimits: true, Limits: map[string]Limit{pathSubscribe: {PerSecond: 2}, pathBizSubscribe: {PerMinute: 1}}, Clock: newClock().Now})
-	if got := spaced(t, s, pathScheme, 150); got[0] != 150 {
+	if got := callEach(t, s, pathScheme, 150); got[0] != 150 {
 		t.Errorf("without limits: %v", got)
 	}
-	if got := spaced(t, s, pathSubscribe, 3); got[0] != 2 || got[44990] != 1 {
+	if got := callEach(t, s, pathSubscribe, 3); got[0] != 2 || got[44990] != 1 {
 		t.Errorf("two a second: %v", got)
 	}
-	if got := spaced(t, s, pathBizSubscribe, 2); got[0] != 1 || got[45011] != 1 {
+	if got := callEach(t, s, pathBizSubscribe, 2); got[0] != 1 || got[45011] != 1 {
 		t.Errorf("one a minute: %v", got)
 	}
 	for _, path := range []string{pathTemplate, "/cgi-bin/nothing"} {
 		if err := s.SetQuota(testApp, path, 1); err == nil {
-			t.Errorf("%s: a quota where none holds was set", path)
+			t.Errorf("%s: SetQuota succeeded although there is no quota", path)
 		}
 	}
 	if err := New(Options{Apps: map[string]string{}}).SetQuota(testApp, pathTemplate, 1); err == nil {
-		t.Error("a quota of an unknown app was set")
+		t.Error("SetQuota succeeded for an unknown app")
 	}
 }
 
@@ -201,7 +201,7 @@ func TestQuotaGetAndClear(t *testing.T) {
 		}
 		return f
 	}
-	if got := spaced(t, s, pathTemplate, 2); got[45009] != 1 {
+	if got := callEach(t, s, pathTemplate, 2); got[45009] != 1 {
 		t.Errorf("template: %v", got)
 	}
 	if f := figures(pathTemplate); f.Quota.DailyLimit != 100_000 || f.Quota.Used != 100_000 || f.Quota.Remain != 0 {
@@ -218,13 +218,13 @@ func TestQuotaGetAndClear(t *testing.T) {
 			t.Fatalf("clearing %d: %s", i+1, a.raw)
 		}
 	}
-	if got := spaced(t, s, pathTemplate, 1); got[0] != 1 {
+	if got := callEach(t, s, pathTemplate, 1); got[0] != 1 {
 		t.Errorf("after clearing: %v", got)
 	}
 	if a := post(t, s, pathClearQuota, `{"appid":"`+testApp+`"}`); a.ErrCode != 48006 {
 		t.Errorf("clearing 11 of a month: %s", a.raw)
 	}
-	if a := ask(t, s, "POST", pathClearQuotaV2+"?appid="+testApp+"&appsecret="+testSecret, ""); a.ErrCode != 48006 {
+	if a := do(t, s, "POST", pathClearQuotaV2+"?appid="+testApp+"&appsecret="+testSecret, ""); a.ErrCode != 48006 {
 		t.Errorf("clearing 12 of a month, with the secret: %s", a.raw)
 	}
 	clock.move(31 * 24 * time.Hour)
@@ -233,10 +233,10 @@ func TestQuotaGetAndClear(t *testing.T) {
 	}
 }
 
-// The slide must agree with counting all pairs.
-func TestSlideAgainstCounting(t *testing.T) {
+// slidingWindow must agree with a count of all events.
+func TestSlidingWindowAgainstCounting(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a repeatable test
-	var w slide
+	var w slidingWindow
 	var times []int64
 	at := newClock().Now()
 	var want Peak
@@ -263,6 +263,6 @@ func TestSlideAgainstCounting(t *testing.T) {
 	}
 	w.add(at.Add(-time.Hour))
 	if second, _ := w.advance(at); second < 2 {
-		t.Error("a clock that was set back emptied the window")
+		t.Error("setting the clock back emptied the window")
 	}
 }

@@ -8,17 +8,17 @@ import (
 )
 
 const (
-	longestQuery   = 1024 // characters
-	shortestExpiry = time.Minute
-	longestExpiry  = 30 * 24 * time.Hour
-	longestDays    = 30
-	longestTitle   = 20 // characters
-	queryLetters   = sceneLetters + "%"
+	maxQueryChars = 1024 // characters
+	minExpiry     = time.Minute
+	maxExpiry     = 30 * 24 * time.Hour
+	maxExpiryDays = 30
+	maxTitleChars = 20 // characters
+	queryLetters  = sceneLetters + "%"
 )
 
-// expiry is how long a link lives: until a time (0) or for so many days (1).
+// expiry is the lifetime of a link: until a time (type 0) or a number of days (type 1).
 type expiry struct {
-	IsExpire bool  `json:"is_expire"` // of older pages: asks for an expiry
+	IsExpire bool  `json:"is_expire"` // from older pages: requires an expiry
 	Type     int   `json:"expire_type"`
 	Time     int64 `json:"expire_time"`     // Unix seconds
 	Interval int   `json:"expire_interval"` // days
@@ -30,11 +30,11 @@ func (e expiry) check(now time.Time) *refusal {
 		if e.Time == 0 && !e.IsExpire {
 			return nil
 		}
-		if left := time.Unix(e.Time, 0).Sub(now); left <= shortestExpiry || left > longestExpiry {
+		if left := time.Unix(e.Time, 0).Sub(now); left <= minExpiry || left > maxExpiry {
 			return refuse(85401)
 		}
 	case 1:
-		if e.Interval < 1 || e.Interval > longestDays {
+		if e.Interval < 1 || e.Interval > maxExpiryDays {
 			return refuse(85401)
 		}
 	default:
@@ -43,18 +43,18 @@ func (e expiry) check(now time.Time) *refusal {
 	return nil
 }
 
-// target is a page of the mini program with its query.
+// target is a page of the mini program and its query.
 type target struct {
 	Path       string `json:"path"`
 	Query      string `json:"query"`
 	EnvVersion string `json:"env_version"`
 }
 
-func (t target) check(v *site) *refusal {
+func (t target) check(env *checkEnv) *refusal {
 	switch {
-	case strings.Contains(t.Path, "?"), !v.hasPage(t.Path):
+	case strings.Contains(t.Path, "?"), !env.hasPage(t.Path):
 		return refuse(40165)
-	case len(t.Query) > longestQuery, strings.Trim(t.Query, queryLetters) != "":
+	case len(t.Query) > maxQueryChars, strings.Trim(t.Query, queryLetters) != "":
 		return refuse(40212)
 	case !oneOf(t.EnvVersion, "", "release", "trial", "develop"):
 		return refuse(85402)
@@ -70,13 +70,13 @@ type schemeRequest struct {
 	Jump target `json:"jump_wxa"`
 }
 
-func (q *schemeRequest) carrier() string { return q.Jump.Query }
+func (q *schemeRequest) faultSource() string { return q.Jump.Query }
 
-func (q *schemeRequest) check(v *site) *refusal {
-	if no := q.Jump.check(v); no != nil {
-		return no
+func (q *schemeRequest) check(env *checkEnv) *refusal {
+	if refused := q.Jump.check(env); refused != nil {
+		return refused
 	}
-	return q.expiry.check(v.now())
+	return q.expiry.check(env.now())
 }
 
 // urlLinkRequest is the body of generate_urllink.
@@ -87,13 +87,13 @@ type urlLinkRequest struct {
 	target
 }
 
-func (q *urlLinkRequest) carrier() string { return q.Query }
+func (q *urlLinkRequest) faultSource() string { return q.Query }
 
-func (q *urlLinkRequest) check(v *site) *refusal {
-	if no := q.target.check(v); no != nil {
-		return no
+func (q *urlLinkRequest) check(env *checkEnv) *refusal {
+	if refused := q.target.check(env); refused != nil {
+		return refused
 	}
-	return q.expiry.check(v.now())
+	return q.expiry.check(env.now())
 }
 
 func answerScheme(_ *Server, x *exchange) reply {
@@ -110,7 +110,7 @@ func answerURLLink(_ *Server, x *exchange) reply {
 	}{plainAnswer{ErrMsg: "ok"}, "https://wxaurl.cn/" + ticket(x.serial)})
 }
 
-// nfcRequest is the body of generatenfcscheme. Whether a model wants the sn of each device is not known here.
+// nfcRequest is the body of generatenfcscheme. The sandbox does not know whether a model requires sn.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/url-scheme/api_generatenfcscheme.html
 type nfcRequest struct {
 	anonymous
@@ -119,13 +119,13 @@ type nfcRequest struct {
 	SN      string `json:"sn"`
 }
 
-func (q *nfcRequest) carrier() string { return q.Jump.Query }
+func (q *nfcRequest) faultSource() string { return q.Jump.Query }
 
-func (q *nfcRequest) check(v *site) *refusal {
+func (q *nfcRequest) check(env *checkEnv) *refusal {
 	if q.ModelID == "" {
 		return refuse(9800003)
 	}
-	return q.Jump.check(v)
+	return q.Jump.check(env)
 }
 
 // shortLinkRequest is the body of genwxashortlink.
@@ -137,23 +137,23 @@ type shortLinkRequest struct {
 	Permanent bool   `json:"is_permanent"`
 }
 
-func (q *shortLinkRequest) carrier() string { return queryFault(q.PageURL) }
+func (q *shortLinkRequest) faultSource() string { return queryFault(q.PageURL) }
 
-func (q *shortLinkRequest) check(v *site) *refusal {
-	if q.PageURL == "" || utf8.RuneCountInString(q.PageURL) > longestPath || !v.hasPage(q.PageURL) {
+func (q *shortLinkRequest) check(env *checkEnv) *refusal {
+	if q.PageURL == "" || utf8.RuneCountInString(q.PageURL) > maxPathChars || !env.hasPage(q.PageURL) {
 		return refuse(40066)
 	}
 	return nil
 }
 
-// grantShortLink counts a permanent link.
+// grantShortLink counts a permanent link towards the lifetime quota.
 func grantShortLink(s *Server, x *exchange) *refusal {
 	q, _ := x.req.(*shortLinkRequest)
 	if !q.Permanent {
 		return nil
 	}
-	_, no := s.limits.takeTotal(x.account, x.row.path, s.hashOf(q.PageURL, q.PageTitle))
-	return no
+	_, refused := s.limits.countTotal(x.app, x.row.path, s.hashOf(q.PageURL, q.PageTitle))
+	return refused
 }
 
 func answerShortLink(_ *Server, x *exchange) reply {
@@ -164,15 +164,15 @@ func answerShortLink(_ *Server, x *exchange) reply {
 	}{plainAnswer{ErrMsg: "ok"}, "#小程序://" + cmp.Or(shortTitle(q.PageTitle), "小程序") + "/" + ticket(x.serial)})
 }
 
-// shortTitle is a title as a link shows it: at most 20 characters, and dots for the rest.
+// shortTitle truncates a title to 20 characters and "...", as links show it.
 func shortTitle(title string) string {
-	if letters := []rune(title); len(letters) > longestTitle {
-		return string(letters[:longestTitle]) + "..."
+	if letters := []rune(title); len(letters) > maxTitleChars {
+		return string(letters[:maxTitleChars]) + "..."
 	}
 	return title
 }
 
-// ticket is eleven letters and digits, different for each call.
+// ticket returns eleven letters and digits, different for each call.
 func ticket(serial uint64) string {
 	const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	var out [11]byte

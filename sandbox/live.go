@@ -2,7 +2,7 @@ package sandbox
 
 import "time"
 
-// liveRequest is the body of getliveinfo: rooms, or the recordings of one.
+// liveRequest is the body of getliveinfo, for the list of rooms or the recordings of one.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/livebroadcast/studio-management/api_getliveinfo.html
 type liveRequest struct {
 	anonymous
@@ -20,7 +20,7 @@ const (
 	lastRoom     = 3 // rooms are numbered from 1
 )
 
-func (q *liveRequest) check(*site) *refusal {
+func (q *liveRequest) check(*checkEnv) *refusal {
 	switch {
 	case q.Start == nil, q.Limit == nil:
 		return refuse(47001)
@@ -34,7 +34,7 @@ func (q *liveRequest) check(*site) *refusal {
 	return nil
 }
 
-// liveRoom is a room of live broadcasts.
+// liveRoom is a live broadcast room.
 type liveRoom struct {
 	Name       string   `json:"name"`
 	RoomID     int64    `json:"roomid"`
@@ -44,18 +44,18 @@ type liveRoom struct {
 	StartTime  int64    `json:"start_time"`
 	EndTime    int64    `json:"end_time"`
 	AnchorName string   `json:"anchor_name"`
-	Goods      []string `json:"goods"` // none
+	Goods      []string `json:"goods"` // always empty
 	Type       int      `json:"live_type"`
 }
 
-// liveReplay is a recording.
+// liveReplay is a recording of a broadcast.
 type liveReplay struct {
 	ExpireTime string `json:"expire_time"`
 	CreateTime string `json:"create_time"`
 	MediaURL   string `json:"media_url"`
 }
 
-// liveRooms are an ended, an ongoing and a planned broadcast, around the middle of the day.
+// liveRooms returns an ended, an ongoing and a planned broadcast, yesterday, today and tomorrow at noon.
 func liveRooms(at time.Time) []liveRoom {
 	noon := (shanghaiDay(at)*24 + 4) * 3600 // 12 o'clock in Shanghai is 4 o'clock in UTC
 	rooms := make([]liveRoom, 0, lastRoom)

@@ -6,54 +6,55 @@ import (
 	"net/http"
 )
 
-// A code of wx.login or of a phone button is good once. Any code is taken that looks like one; it decides what is answered.
+// A code of wx.login or of a phone button can be used once. The sandbox accepts any code with valid characters and derives the
+// answer from it.
 
 // sessionRequest is the query of jscode2session.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/user-login/api_code2session.html
 type sessionRequest struct {
 	anonymous
-	shown credentials
+	creds credentials
 	code  string
 }
 
-func (q *sessionRequest) carrier() string          { return q.code }
-func (q *sessionRequest) credentials() credentials { return q.shown }
-func (q *sessionRequest) check(*site) *refusal     { return nil }
+func (q *sessionRequest) faultSource() string      { return q.code }
+func (q *sessionRequest) credentials() credentials { return q.creds }
+func (q *sessionRequest) check(*checkEnv) *refusal { return nil }
 
 func decodeSession(r *http.Request, _ []byte) (request, *refusal) {
 	query := r.URL.Query()
-	shown := credentials{query.Get("appid"), query.Get("secret"), query.Get("grant_type") == "authorization_code"}
-	return &sessionRequest{shown: shown, code: query.Get("js_code")}, nil
+	creds := credentials{query.Get("appid"), query.Get("secret"), query.Get("grant_type") == "authorization_code"}
+	return &sessionRequest{creds: creds, code: query.Get("js_code")}, nil
 }
 
 func grantSession(s *Server, x *exchange) *refusal {
 	q, _ := x.req.(*sessionRequest)
-	return s.spendCode(x, q.code, 40163)
+	return s.redeemCode(x, q.code, 40163)
 }
 
-// spendCode takes a code that was not used; used is the refusal of one that was.
-func (s *Server) spendCode(x *exchange, code string, used int) *refusal {
+// redeemCode marks a code as used; used is the errcode for one that was used before.
+func (s *Server) redeemCode(x *exchange, code string, used int) *refusal {
 	switch {
 	case code == "":
 		return refuse(41008)
-	case !validOpenID(code): // the same letters, and no longer
+	case !validOpenID(code): // codes have the same characters and length limit
 		return refuse(40029)
 	}
-	key := s.hashOf(x.account.id, x.row.path, code)
-	if _, again := s.state.spent.find(key, x.at); again {
+	key := s.hashOf(x.app.id, x.row.path, code)
+	if _, again := s.state.redeemedCodes.find(key, x.at); again {
 		return refuse(used)
 	}
-	s.state.spent.add(key, sentMessage{at: x.at})
+	s.state.redeemedCodes.add(key, sentMessage{at: x.at})
 	return nil
 }
 
-// answerSession has no errcode, as WeChat's has none.
+// answerSession returns no errcode on success, as WeChat does.
 func answerSession(_ *Server, x *exchange) reply {
 	q, _ := x.req.(*sessionRequest)
 	return jsonReply(struct {
 		SessionKey string `json:"session_key"`
 		OpenID     string `json:"openid"`
-	}{base64.StdEncoding.EncodeToString(madeUpBytes(16, "session", x.account.id, q.code)), "o" + madeUpName(27, "openid", x.account.id, q.code)})
+	}{base64.StdEncoding.EncodeToString(madeUpBytes(16, "session", x.app.id, q.code)), "o" + madeUpName(27, "openid", x.app.id, q.code)})
 }
 
 // phoneRequest is the body of getuserphonenumber.
@@ -63,15 +64,15 @@ type phoneRequest struct {
 	Code string `json:"code"`
 }
 
-func (q *phoneRequest) carrier() string      { return q.Code }
-func (q *phoneRequest) check(*site) *refusal { return nil }
+func (q *phoneRequest) faultSource() string      { return q.Code }
+func (q *phoneRequest) check(*checkEnv) *refusal { return nil }
 
 func grantPhone(s *Server, x *exchange) *refusal {
 	q, _ := x.req.(*phoneRequest)
-	return s.spendCode(x, q.Code, 40029)
+	return s.redeemCode(x, q.Code, 40029)
 }
 
-// phoneInfo is a number with where it comes from.
+// phoneInfo is a phone number with the app and time of the request.
 type phoneInfo struct {
 	PhoneNumber     string `json:"phoneNumber"`
 	PurePhoneNumber string `json:"purePhoneNumber"`
@@ -84,9 +85,9 @@ type phoneInfo struct {
 
 func answerPhone(_ *Server, x *exchange) reply {
 	q, _ := x.req.(*phoneRequest)
-	phone := fmt.Sprintf("138%08d", madeUp("phone", x.account.id, q.Code)%100_000_000)
+	phone := fmt.Sprintf("138%08d", madeUp("phone", x.app.id, q.Code)%100_000_000)
 	info := phoneInfo{PhoneNumber: phone, PurePhoneNumber: phone, CountryCode: "86"}
-	info.Watermark.Timestamp, info.Watermark.AppID = x.at.Unix(), x.account.id
+	info.Watermark.Timestamp, info.Watermark.AppID = x.at.Unix(), x.app.id
 	return jsonReply(struct {
 		plainAnswer
 		PhoneInfo phoneInfo `json:"phone_info"`

@@ -14,7 +14,7 @@ type session struct {
 
 func login(t *testing.T, s *Server, code string) (session, answer) {
 	t.Helper()
-	a := ask(t, s, "GET", pathSession+loginQuery(code), "")
+	a := do(t, s, "GET", pathSession+loginQuery(code), "")
 	var got session
 	if err := json.Unmarshal([]byte(a.raw), &got); err != nil {
 		t.Fatalf("%s: %v", a.raw, err)
@@ -30,7 +30,7 @@ func TestSession(t *testing.T) {
 		t.Errorf("login: %s", a.raw)
 	}
 	if other, _ := login(t, s, "0a3Kfp1w3XYz"); other.OpenID == first.OpenID || other.Key == first.Key {
-		t.Error("two codes give one person")
+		t.Error("two codes give the same openid or key")
 	}
 	if _, a := login(t, s, "0a3Kfp1w3XYZ"); a.ErrCode != 40163 {
 		t.Errorf("code used twice: %s", a.raw)
@@ -47,18 +47,18 @@ func TestSession(t *testing.T) {
 		"?grant_type=authorization_code&appid=" + testApp + "&secret=" + testSecret:                   41008,
 		"?js_code=%E6%B1%89&grant_type=authorization_code&appid=" + testApp + "&secret=" + testSecret: 40029,
 	} {
-		if a := ask(t, s, "GET", pathSession+query, ""); a.ErrCode != code {
+		if a := do(t, s, "GET", pathSession+query, ""); a.ErrCode != code {
 			t.Errorf("%s: %s, want %d", query, a.raw, code)
 		}
 	}
 	s.BlockIP(testApp, true)
 	if _, a := login(t, s, "c2"); a.ErrCode != 0 {
-		t.Errorf("a login from an address that is not listed: %s", a.raw)
+		t.Errorf("a login from an IP that is not on the whitelist: %s", a.raw)
 	}
 }
 
-// A fault stands at the start of the code; a login that was lost on its way back has used its code up.
-func TestFaultsOfLogins(t *testing.T) {
+// The code names the fault. A login whose answer was lost has used up its code.
+func TestLoginFaults(t *testing.T) {
 	s := New(Options{})
 	if _, a := login(t, s, "busy-c1"); a.ErrCode != -1 {
 		t.Errorf("busy: %s", a.raw)
@@ -74,7 +74,7 @@ func TestFaultsOfLogins(t *testing.T) {
 	}
 	o := startSandbox(t, Options{})
 	if _, err := o.send(t.Context(), t, pathPhone, `{"code":"lost-c1"}`); err == nil {
-		t.Error("an answer that was lost has come")
+		t.Error("the fault lost did not suppress the answer")
 	}
 	if a, err := o.send(t.Context(), t, pathPhone, `{"code":"lost-c1"}`); err != nil || a.ErrCode != 40029 {
 		t.Errorf("after a lost answer: %s %v", a.raw, err)
@@ -108,7 +108,7 @@ func TestPhoneNumber(t *testing.T) {
 	}
 }
 
-// No secret is kept, wherever a request carries it.
+// Secrets are not kept, neither from the query nor from the body.
 func TestSecretsAreNotKept(t *testing.T) {
 	s := New(Options{})
 	login(t, s, "c1")
@@ -117,7 +117,7 @@ func TestSecretsAreNotKept(t *testing.T) {
 		if body == "" {
 			query = "?appid=" + testApp + "&appsecret=" + testSecret
 		}
-		if a := ask(t, s, "POST", pathClearQuotaV2+query, body); a.ErrCode != 0 {
+		if a := do(t, s, "POST", pathClearQuotaV2+query, body); a.ErrCode != 0 {
 			t.Errorf("clearing by %q%q: %s", query, body, a.raw)
 		}
 	}
@@ -134,7 +134,7 @@ func TestClearQuotaWithSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := func() int {
-		return ask(t, s, "GET", pathToken+"?grant_type=client_credential&appid="+testApp+"&secret="+testSecret, "").ErrCode
+		return do(t, s, "GET", pathToken+"?grant_type=client_credential&appid="+testApp+"&secret="+testSecret, "").ErrCode
 	}
 	if got := token(); got != 45009 {
 		t.Fatalf("token: %d", got)
@@ -145,11 +145,11 @@ func TestClearQuotaWithSecret(t *testing.T) {
 		"?appid=" + testApp:                      41004,
 		"":                                       41002,
 	} {
-		if a := ask(t, s, "POST", pathClearQuotaV2+query, ""); a.ErrCode != code {
+		if a := do(t, s, "POST", pathClearQuotaV2+query, ""); a.ErrCode != code {
 			t.Errorf("%q: %s, want %d", query, a.raw, code)
 		}
 	}
-	if a := ask(t, s, "POST", pathClearQuotaV2+"?appid="+testApp+"&appsecret="+testSecret, ""); a.ErrCode != 0 {
+	if a := do(t, s, "POST", pathClearQuotaV2+"?appid="+testApp+"&appsecret="+testSecret, ""); a.ErrCode != 0 {
 		t.Errorf("clearing: %s", a.raw)
 	}
 	if got := token(); got != 0 {

@@ -6,7 +6,7 @@ import (
 	"hash/fnv"
 )
 
-// madeUp is a number for what the sandbox has to invent: the same for the same strings, in every sandbox.
+// madeUp returns a number for made-up data: the same for the same strings, in every sandbox.
 func madeUp(parts ...string) uint64 {
 	h := fnv.New64a()
 	for _, part := range parts {
@@ -16,7 +16,7 @@ func madeUp(parts ...string) uint64 {
 	return scramble(h.Sum64())
 }
 
-// madeUpBytes is n bytes of the same kind.
+// madeUpBytes returns n bytes, likewise.
 func madeUpBytes(n int, parts ...string) []byte {
 	out, from := make([]byte, 0, n+7), madeUp(parts...)
 	for len(out) < n {
@@ -26,7 +26,7 @@ func madeUpBytes(n int, parts ...string) []byte {
 	return out[:n]
 }
 
-// madeUpName is n letters, digits, '_' and '-'.
+// madeUpName returns n letters, digits, '_' and '-', likewise.
 func madeUpName(n int, parts ...string) string {
 	return base64.RawURLEncoding.EncodeToString(madeUpBytes(n, parts...))[:n]
 }

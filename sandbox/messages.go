@@ -7,10 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// firstMessageID is beyond 2^53, as WeChat's are, so that a caller who reads numbers as floating point loses digits.
+// firstMessageID exceeds 2^53, as WeChat's ids do, so that a client that parses numbers as floating point loses digits.
 const firstMessageID = 3395159288267931652
 
-// maxTextBytes is how long the text of a custom message may be.
+// maxTextBytes bounds the text of a custom message.
 const maxTextBytes = 2048
 
 // addressed is a message to one person.
@@ -18,9 +18,9 @@ type addressed struct {
 	ToUser string `json:"touser"`
 }
 
-func (m *addressed) receiver() string { return m.ToUser }
-func (m *addressed) template() string { return "" }
-func (m *addressed) carrier() string  { return m.ToUser }
+func (m *addressed) receiver() string    { return m.ToUser }
+func (m *addressed) template() string    { return "" }
+func (m *addressed) faultSource() string { return m.ToUser }
 
 func validOpenID(openid string) bool {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -65,27 +65,28 @@ type program struct {
 	PagePath string `json:"pagepath"`
 }
 
-func (m *subscribeRequest) check(v *site) *refusal { return m.checkWith(v, v.hasPage(m.Page)) }
+func (m *subscribeRequest) check(env *checkEnv) *refusal {
+	return m.checkWith(env, env.hasPage(m.Page))
+}
 
-// bizRequest is the body of subscribe/bizsend, whose page is a web page: what it opens in a mini program stands in
-// miniprogram.
+// bizRequest is the body of subscribe/bizsend. Its page is a web page; a page of a mini program is in miniprogram.
 // Source: https://developers.weixin.qq.com/doc/service/api/notify/notify/api_sendnewsubscribemsg.html
 type bizRequest struct{ subscribeRequest }
 
-func (m *bizRequest) check(v *site) *refusal {
-	return m.checkWith(v, webAddress(m.Page) || v.hasPage(m.Page))
+func (m *bizRequest) check(env *checkEnv) *refusal {
+	return m.checkWith(env, webAddress(m.Page) || env.hasPage(m.Page))
 }
 
-// webAddress tells whether a text is the address of a web page.
+// webAddress reports whether a text is the URL of a web page.
 func webAddress(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Host != "" && oneOf(u.Scheme, "http", "https")
 }
 
-// checkWith checks all of a message; goodPage tells what is known about its page.
-func (m *subscribeRequest) checkWith(v *site, goodPage bool) *refusal {
-	if no := m.checkAddress(); no != nil {
-		return no
+// checkWith checks a message; goodPage is the result of checking its page.
+func (m *subscribeRequest) checkWith(env *checkEnv, goodPage bool) *refusal {
+	if refused := m.checkAddress(); refused != nil {
+		return refused
 	}
 	if !goodPage {
 		return refuse(41030)
@@ -96,11 +97,11 @@ func (m *subscribeRequest) checkWith(v *site, goodPage bool) *refusal {
 	if !oneOf(m.Lang, "", "zh_CN", "en_US", "zh_HK", "zh_TW") {
 		return &refusal{47003, "argument invalid! lang invalid"}
 	}
-	return v.values.checkData(m.Data, valueFaults{"argument invalid! data.%s.value is emtpy", "argument invalid! data.%s.value invalid"})
+	return env.values.checkData(m.Data, valueFaults{"argument invalid! data.%s.value is emtpy", "argument invalid! data.%s.value invalid"})
 }
 
-// hasPage tells whether a page, given with or without a leading slash and parameters, is in the released mini program.
-func (v *site) hasPage(page string) bool {
+// hasPage reports whether a page is in the released mini program. A leading slash and parameters are ignored.
+func (env *checkEnv) hasPage(page string) bool {
 	if page == "" {
 		return true
 	}
@@ -108,7 +109,7 @@ func (v *site) hasPage(page string) bool {
 	if path == "" || strings.ContainsAny(path, " \t\r\n") || strings.Contains(path, "://") {
 		return false
 	}
-	return v.pages == nil || v.pages[path]
+	return env.pages == nil || env.pages[path]
 }
 
 func oneOf(value string, words ...string) bool {
@@ -129,14 +130,14 @@ type templateRequest struct {
 	ClientMsgID string   `json:"client_msg_id"`
 }
 
-func (m *templateRequest) check(v *site) *refusal {
-	if no := m.checkAddress(); no != nil {
-		return no
+func (m *templateRequest) check(env *checkEnv) *refusal {
+	if refused := m.checkAddress(); refused != nil {
+		return refused
 	}
 	if m.MiniProgram != nil && m.MiniProgram.AppID != "" && !strings.HasPrefix(m.MiniProgram.AppID, "wx") {
 		return refuse(40013)
 	}
-	return v.values.checkData(m.Data, valueFaults{"data format error, %s.DATA is emtpy", "data format error, %s.DATA is invalid"})
+	return env.values.checkData(m.Data, valueFaults{"data format error, %s.DATA is emtpy", "data format error, %s.DATA is invalid"})
 }
 
 // customRequest is the body of custom/send.
@@ -179,7 +180,7 @@ type media struct {
 	MediaID string `json:"media_id"`
 }
 
-func (m *customRequest) check(*site) *refusal {
+func (m *customRequest) check(*checkEnv) *refusal {
 	if !validOpenID(m.ToUser) {
 		return refuse(40003)
 	}
@@ -234,9 +235,9 @@ type uniformRequest struct {
 	} `json:"mp_template_msg"`
 }
 
-func (m *uniformRequest) check(v *site) *refusal {
+func (m *uniformRequest) check(env *checkEnv) *refusal {
 	switch {
-	case !v.allowUniform:
+	case !env.allowUniform:
 		return refuse(45109)
 	case !validOpenID(m.ToUser):
 		return refuse(40003)
@@ -250,10 +251,11 @@ func (m *uniformRequest) check(v *site) *refusal {
 	return nil
 }
 
-// grantMessage spends a credit, keeps a second message of one client_msg_id away, and gives the message its id.
+// grantMessage uses up a credit and assigns the message its id. A second message with the same client_msg_id gets the id of
+// the first and is not delivered.
 func grantMessage(s *Server, x *exchange) *refusal {
 	if m, ok := x.req.(*templateRequest); ok && m.ClientMsgID != "" {
-		key := s.hashOf(x.account.id, m.ToUser, m.ClientMsgID)
+		key := s.hashOf(x.app.id, m.ToUser, m.ClientMsgID)
 		sent, repeated := s.state.sent.find(key, x.at)
 		if repeated {
 			x.repeated, x.msgID = true, sent.msgID
@@ -269,7 +271,7 @@ func grantMessage(s *Server, x *exchange) *refusal {
 }
 
 func (s *Server) spendCredit(x *exchange) bool {
-	key := s.hashOf(x.account.id, x.openid(), x.template())
+	key := s.hashOf(x.app.id, x.openid(), x.template())
 	left, known := s.state.credits[key]
 	switch {
 	case !known && s.opts.Credits <= 0, known && left < 0:
@@ -283,7 +285,7 @@ func (s *Server) spendCredit(x *exchange) bool {
 	return true
 }
 
-// SetCredits says how many more subscribe messages of a template a person accepts; negative: endless.
+// SetCredits sets how many more subscribe messages of a template a person accepts; negative: unlimited.
 func (s *Server) SetCredits(app, openid, template string, credits int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

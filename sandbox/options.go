@@ -5,45 +5,45 @@ import "time"
 const (
 	defaultKeepCalls    = 10_000
 	defaultKeepMessages = 1_000_000
-	// keptBody bounds what a kept call holds of its body, so that the ring stays small with images too.
+	// keptBody bounds the part of the body that a kept call holds, so that images do not fill the memory.
 	keptBody = 4 << 10
 )
 
-// Options says how a sandbox behaves. The zero value is a WeChat with any app, the documented limits and endless
-// subscriptions.
+// Options configures a sandbox. The zero value accepts any app, with the documented limits and unlimited subscriptions.
 type Options struct {
 	// Apps maps app ids to their secrets; nil accepts any app id with any secret.
 	Apps map[string]string
-	// Clock is what tokens, limits and expiry go by; nil is time.Now. Latency passes in real time.
+	// Clock is the clock for tokens, limits and expiry; nil is time.Now. Latency is in real time.
 	Clock func() time.Time
-	// Seed makes the faults that come at a rate repeatable.
+	// Seed makes faults with a rate repeatable.
 	Seed uint64
-	// Latency is added to every answer. A call is accepted before it, so that a caller who gives up has sent its message.
+	// Latency is added to every answer. A call is accepted before the delay, so the message of a client that gives up is sent.
 	Latency time.Duration
 	// Limits replaces documented limits, by path ("/wxa/generatescheme") or group ("links", "qrcode").
 	Limits map[string]Limit
-	// NoLimits takes away every limit that Limits does not set.
+	// NoLimits removes every limit that Limits does not set.
 	NoLimits bool
-	// Credits is how many subscribe messages each person accepts of each template, before 43101; 0 or less: endless.
+	// Credits is how many subscribe messages of a template each person accepts before 43101; 0 or less: unlimited.
 	Credits int
-	// AllowConcurrent lets two subscribe messages be sent to one openid at once; WeChat answers 43108.
+	// AllowConcurrent allows concurrent subscribe messages to one openid; WeChat answers 43108.
 	AllowConcurrent bool
-	// AllowUniform keeps uniform_send alive as for an old grant; WeChat has retired it (45109).
+	// AllowUniform keeps uniform_send working, as for apps with an old grant; WeChat has retired it (45109).
 	AllowUniform bool
 	// Pages lists the pages of the released mini program, without a leading slash; nil: every page exists.
 	Pages []string
-	// KeepCalls is how many of the latest calls can be listed (10,000 when 0). Counters know all calls.
+	// KeepCalls is how many of the latest calls are kept (10,000 when 0). Counters include all calls.
 	KeepCalls int
-	// KeepMessages is about how many of the latest messages are watched for duplicates (1,000,000 when 0), at some 150 bytes.
+	// KeepMessages is approximately how many of the latest messages are checked for duplicates (1,000,000 when 0), at about
+	// 150 bytes each.
 	KeepMessages int
 }
 
-// Limit is what one app may call; a zero field is no limit.
+// Limit is the number of calls an app may make; zero: no limit.
 type Limit struct {
 	PerSecond int   // in any second
 	PerMinute int   // in any 60 seconds
 	PerDay    int64 // in a calendar day of Asia/Shanghai
-	Total     int64 // for ever; equal parameters count once
+	Total     int64 // lifetime total; equal parameters count once
 }
 
 func (o Options) withDefaults() Options {

@@ -12,38 +12,38 @@ import (
 	"sync"
 )
 
-// modules is the number of dark and light fields along each side of the drawn code.
+// modules is the number of modules (dark and light squares) along each side of the code.
 const modules = 25
 
 // jpegQuality keeps a code of the usual width near 10 KB.
 const jpegQuality = 30
 
-// keptPictures bounds how many drawings are kept: a caller may ask for any width.
+// keptPictures bounds the cached images: a client may request any width.
 const keptPictures = 64
 
-// pictures draws codes: one square pattern for each width and format, kept, since drawing costs more than all else in a
-// call. What a code leads to stands in its comment, so that a test can tell whose code it holds.
+// pictures draws codes: one square pattern for each width and format, cached because drawing is the most expensive part of a
+// call. The image's comment has the target of the code, so that a test can tell codes apart.
 type pictures struct {
 	mu    sync.Mutex
-	drawn map[look][]byte
+	drawn map[pictureFormat][]byte
 }
 
-// look is what two codes that look the same have in common.
-type look struct {
+// pictureFormat is the key of the image cache.
+type pictureFormat struct {
 	width       int
 	transparent bool
 }
 
-// draw is a JPEG, or a PNG where the code has no ground.
+// draw returns a JPEG, or a PNG if the background is transparent.
 func (p *pictures) draw(of picture) []byte {
-	form := look{of.width(), of.transparent()}
+	form := pictureFormat{of.width(), of.transparent()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	plain, ok := p.drawn[form]
 	if !ok {
 		plain = form.draw()
 		if p.drawn == nil {
-			p.drawn = map[look][]byte{}
+			p.drawn = map[pictureFormat][]byte{}
 		}
 		if len(p.drawn) < keptPictures {
 			p.drawn[form] = plain
@@ -56,8 +56,8 @@ func (p *pictures) draw(of picture) []byte {
 	return withJPEGComment(plain, comment)
 }
 
-// draw is an image that looks like a QR code, and is none.
-func (l look) draw() []byte {
+// draw returns an image that looks like a QR code but does not encode anything.
+func (l pictureFormat) draw() []byte {
 	bounds := image.Rect(0, 0, l.width, l.width)
 	var buf bytes.Buffer
 	var err error
@@ -71,13 +71,13 @@ func (l look) draw() []byte {
 		err = jpeg.Encode(&buf, img, &jpeg.Options{Quality: jpegQuality})
 	}
 	if err != nil {
-		panic(err) // a buffer takes everything
+		panic(err) // writing to a buffer does not fail
 	}
 	return buf.Bytes()
 }
 
-// paint sets each pixel to the value of a light or a dark field.
-func (l look) paint(pixels []uint8, shades [2]uint8) {
+// paint sets each pixel to the shade of its module: shades has light and dark.
+func (l pictureFormat) paint(pixels []uint8, shades [2]uint8) {
 	for y := range l.width {
 		for x := range l.width {
 			pixels[y*l.width+x] = shades[module(x*modules/l.width, y*modules/l.width)]
@@ -85,7 +85,7 @@ func (l look) paint(pixels []uint8, shades [2]uint8) {
 	}
 }
 
-// module is 1 for a dark field: three corner squares, and a fixed speckle elsewhere.
+// module returns 1 for a dark module: three corner squares, and a fixed pattern elsewhere.
 func module(x, y int) uint8 {
 	corner := func(x, y int) (inside bool, dark uint8) {
 		if x < 0 || y < 0 || x > 6 || y > 6 {
@@ -105,29 +105,29 @@ func module(x, y int) uint8 {
 	return uint8(scramble(uint64(x*modules+y)) & 1) //nolint:gosec // coordinates are small and not negative
 }
 
-// withPNGComment puts a text chunk behind the header of a PNG, which ends at a fixed place.
+// withPNGComment inserts a text chunk after the header of a PNG, which has a fixed length.
 // Source: https://www.w3.org/TR/png-3/#11tEXt
 func withPNGComment(plain []byte, text string) []byte {
 	const header = 8 + 4 + 4 + 13 + 4
 	chunk := append([]byte("tEXtComment\x00"), text...)
 	out := make([]byte, 0, len(plain)+len(chunk)+8)
 	out = append(out, plain[:header]...)
-	out = binary.BigEndian.AppendUint32(out, uint32(len(chunk)-4)) //nolint:gosec // texts are bounded by the body's size
+	out = binary.BigEndian.AppendUint32(out, uint32(len(chunk)-4)) //nolint:gosec // bounded by maxBody
 	out = append(out, chunk...)
 	out = binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE(chunk))
 	return append(out, plain[header:]...)
 }
 
-// withJPEGComment puts a comment segment behind the first marker of a JPEG. The segment's length has two bytes, so that
-// the end of a longer text is left out.
+// withJPEGComment inserts a comment segment after the first marker of a JPEG. The segment's length has two bytes; longer texts
+// are truncated.
 // Source: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, B.2.4.5
 func withJPEGComment(plain []byte, text string) []byte {
-	const header, longest = 2, 1<<16 - 1 - 2
-	text = text[:min(len(text), longest)]
+	const header, maxText = 2, 1<<16 - 1 - 2
+	text = text[:min(len(text), maxText)]
 	out := make([]byte, 0, len(plain)+len(text)+4)
 	out = append(out, plain[:header]...)
 	out = append(out, 0xff, 0xfe)
-	out = binary.BigEndian.AppendUint16(out, uint16(len(text)+2)) //nolint:gosec // at most longest
+	out = binary.BigEndian.AppendUint16(out, uint16(len(text)+2)) //nolint:gosec // at most maxText
 	out = append(out, text...)
 	return append(out, plain[header:]...)
 }

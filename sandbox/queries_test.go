@@ -13,7 +13,7 @@ func TestRequestIDs(t *testing.T) {
 	const body = `{"touser":"","template_id":"T"}`
 	refused := post(t, s, pathTemplate, body)
 	_, rid, _ := strings.Cut(refused.ErrMsg, " rid: ")
-	ask := func(rid string) (answer, ridFigures) {
+	query := func(rid string) (answer, ridFigures) {
 		t.Helper()
 		a := post(t, s, pathRID, `{"rid":"`+rid+`"}`)
 		var got struct {
@@ -24,7 +24,7 @@ func TestRequestIDs(t *testing.T) {
 		}
 		return a, got.Request
 	}
-	a, got := ask(rid)
+	a, got := query(rid)
 	if a.ErrCode != 0 || got.InvokeTime != clock.Now().Unix() || got.RequestBody != body || got.ResponseBody != refused.raw || got.ClientIP == "" || !strings.Contains(got.RequestURL, pathTemplate) {
 		t.Errorf("%s: %+v", rid, got)
 	}
@@ -33,33 +33,33 @@ func TestRequestIDs(t *testing.T) {
 	}
 	const unknown = "-00000000-00000001"
 	for rid, code := range map[string]int{"": 76002, "x": 76002, rid[:8] + unknown: 76001, "00000001" + unknown: 76004} {
-		if a, _ := ask(rid); a.ErrCode != code {
+		if a, _ := query(rid); a.ErrCode != code {
 			t.Errorf("rid %q: %s, want %d", rid, a.raw, code)
 		}
 	}
 	clock.move(ridLife + time.Second)
-	if a, _ := ask(rid); a.ErrCode != 76004 {
+	if a, _ := query(rid); a.ErrCode != 76004 {
 		t.Errorf("a rid of last week: %s", a.raw)
 	}
-	elsewhere := askAs(t, s, "wxffffffffffffffff", pathTemplate, body)
+	elsewhere := postAs(t, s, "wxffffffffffffffff", pathTemplate, body)
 	_, rid, _ = strings.Cut(elsewhere.ErrMsg, " rid: ")
-	if a, _ := ask(rid); a.ErrCode != 76003 {
+	if a, _ := query(rid); a.ErrCode != 76003 {
 		t.Errorf("a rid of another app: %s", a.raw)
 	}
 }
 
-// askAs calls an endpoint as another app.
-func askAs(t *testing.T, s *Server, app, path, body string) answer {
+// postAs calls an endpoint as the given app.
+func postAs(t *testing.T, s *Server, app, path, body string) answer {
 	t.Helper()
-	token := ask(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"`+app+`","secret":"x"}`).Token
-	return ask(t, s, s.rows[path].method, path+"?access_token="+token, body)
+	token := do(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"`+app+`","secret":"x"}`).Token
+	return do(t, s, s.rows[path].method, path+"?access_token="+token, body)
 }
 
 func TestTemplateList(t *testing.T) {
 	s := New(Options{})
 	list := func(app string) (ids []string) {
 		t.Helper()
-		a := askAs(t, s, app, pathTemplates, "")
+		a := postAs(t, s, app, pathTemplates, "")
 		var got struct {
 			Data []privateTemplate `json:"data"`
 		}
@@ -79,11 +79,11 @@ func TestTemplateList(t *testing.T) {
 		t.Errorf("%v, of another app %v", mine, others)
 	}
 	if got := list(testApp); got[0] != mine[0] || got[1] != mine[1] {
-		t.Errorf("asked again: %v, want %v", got, mine)
+		t.Errorf("second list: %v, want %v", got, mine)
 	}
 }
 
-func TestFiguresAndRoomsRefused(t *testing.T) {
+func TestInvalidDatacubeAndLiveRequests(t *testing.T) {
 	clock := newClock() // 1 December 2026
 	for body, want := range map[string]struct{ trend, portrait int }{
 		`{"begin_date":"20261130","end_date":"20261130"}`:   {0, 0},

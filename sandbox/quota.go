@@ -10,19 +10,19 @@ import (
 // Source: https://developers.weixin.qq.com/doc/service/api/apimanage/api_clearquota.html
 const clearsPerMonth = 10
 
-// quotaRequest asks how much of an endpoint's quota is used.
+// quotaRequest is the body of quota/get.
 type quotaRequest struct {
 	anonymous
 	CGIPath string `json:"cgi_path"`
 }
 
-func (q *quotaRequest) check(v *site) *refusal {
+func (q *quotaRequest) check(env *checkEnv) *refusal {
 	switch {
 	case strings.Contains(q.CGIPath, "://"):
 		return refuse(76003)
 	case strings.HasPrefix(q.CGIPath, "/sns/"):
 		return refuse(76022)
-	case !v.paths[q.CGIPath]:
+	case !env.paths[q.CGIPath]:
 		return refuse(76021)
 	}
 	return nil
@@ -50,7 +50,7 @@ func grantQuota(s *Server, x *exchange) *refusal {
 	q, _ := x.req.(*quotaRequest)
 	x.quota.ErrMsg = "ok"
 	for _, row := range s.limits.byPath[q.CGIPath] {
-		u := x.account.usageOf(row.name)
+		u := x.app.usageOf(row.name)
 		if row.limit.PerDay > 0 {
 			x.quota.Quota.DailyLimit, x.quota.Quota.Used = row.limit.PerDay, u.usedOn(shanghaiDay(x.at))
 			x.quota.Quota.Remain = max(0, x.quota.Quota.DailyLimit-x.quota.Quota.Used)
@@ -67,15 +67,15 @@ func grantQuota(s *Server, x *exchange) *refusal {
 
 func answerQuota(_ *Server, x *exchange) reply { return jsonReply(x.quota) }
 
-// clearRequest sets the day's counts of all endpoints back to zero.
+// clearRequest is the body of clear_quota, which resets today's counts of all endpoints to zero.
 type clearRequest struct {
 	anonymous
 	AppID string `json:"appid"`
 }
 
-func (*clearRequest) check(*site) *refusal { return nil }
+func (*clearRequest) check(*checkEnv) *refusal { return nil }
 
-// clearSecretRequest does the same with the app secret, for an app that has used up its calls for tokens.
+// clearSecretRequest is the body of clear_quota/v2, which takes the app secret, for an app without token calls left.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_clearquotabyappsecret.html
 type clearSecretRequest struct {
 	clearRequest
@@ -84,8 +84,8 @@ type clearSecretRequest struct {
 
 func (q *clearSecretRequest) credentials() credentials { return credentials{q.AppID, q.Secret, true} }
 
-// decodeClearSecret takes the app id and secret in the query, as WeChat's page shows it, or in a JSON body, as some SDKs
-// send it.
+// decodeClearSecret reads the app id and secret from the query, as on WeChat's page, or from a JSON body, as some SDKs send
+// it.
 func decodeClearSecret(r *http.Request, body []byte) (request, *refusal) {
 	if query := r.URL.Query(); query.Has("appid") || query.Has("appsecret") || len(body) == 0 {
 		return &clearSecretRequest{clearRequest{AppID: query.Get("appid")}, query.Get("appsecret")}, nil
@@ -94,7 +94,7 @@ func decodeClearSecret(r *http.Request, body []byte) (request, *refusal) {
 }
 
 func grantClear(_ *Server, x *exchange) *refusal {
-	a := x.account
+	a := x.app
 	if q, ok := x.req.(*clearRequest); ok && q.AppID != a.id {
 		return refuse(40013)
 	}

@@ -9,57 +9,57 @@ import (
 	"time"
 )
 
-// respond gives a judged call its answer, or none.
+// respond writes the answer to a processed call, or injects its connection fault.
 func (s *Server) respond(w http.ResponseWriter, r *http.Request, x *exchange) {
-	begun := time.Now()
-	defer func() { s.settle(x, time.Since(begun), false) }()
-	defer s.leaveOpenID(x)
-	if x.no == nil {
-		switch x.fault.manner {
-		case mannerHang, mannerHangAfter:
-			s.leaveOpenID(x)
+	started := time.Now()
+	defer func() { s.recordAnswer(x, time.Since(started), false) }()
+	defer s.unlockOpenID(x)
+	if x.refusal == nil {
+		switch x.fault.effect {
+		case effectHang, effectHangAfter:
+			s.unlockOpenID(x)
 			<-r.Context().Done()
 			panic(http.ErrAbortHandler)
-		case mannerReset, mannerLost:
-			s.leaveOpenID(x)
+		case effectReset, effectLost:
+			s.unlockOpenID(x)
 			reset(w)
 			return
-		case mannerNone, mannerRefuse, mannerRevoke, mannerSlow, mannerRisky, mannerGarbage, mannerBadGateway, mannerCut:
+		case effectNone, effectRefuse, effectRevoke, effectSlow, effectRisky, effectGarbage, effectBadGateway, effectCut:
 		}
 	}
-	answer := s.compose(x)
-	if !s.pause(r.Context(), x) {
+	answer := s.buildReply(x)
+	if !s.delay(r.Context(), x) {
 		panic(http.ErrAbortHandler)
 	}
-	s.leaveOpenID(x) // before the answer, so that a caller who sends again at once does not meet its own last call
-	if x.accepted && x.fault.manner == mannerCut {
+	s.unlockOpenID(x) // before the answer, else the client's next call could get 43108
+	if x.accepted && x.fault.effect == effectCut {
 		answer.cut(w)
 		return
 	}
-	s.settle(x, time.Since(begun), true) // before the caller can ask for it
+	s.recordAnswer(x, time.Since(started), true) // before the client can query the call log
 	answer.write(w)
 }
 
-func (s *Server) compose(x *exchange) reply {
+func (s *Server) buildReply(x *exchange) reply {
 	switch {
-	case x.no != nil:
-		return jsonReply(plainAnswer{x.no.code, x.no.msg})
+	case x.refusal != nil:
+		return jsonReply(plainAnswer{x.refusal.code, x.refusal.msg})
 	case x.accepted:
 		return x.row.answer(s, x)
-	case x.fault.manner == mannerBadGateway:
+	case x.fault.effect == effectBadGateway:
 		return htmlReply(http.StatusBadGateway, "502 Bad Gateway")
 	default:
 		return htmlReply(http.StatusOK, "Welcome")
 	}
 }
 
-// pause lets the latency pass; false when the caller has gone.
-func (s *Server) pause(ctx context.Context, x *exchange) bool {
+// delay waits for the latency; it returns false if the client disconnects.
+func (s *Server) delay(ctx context.Context, x *exchange) bool {
 	s.mu.Lock()
 	wait := s.state.latency
 	s.mu.Unlock()
-	if x.fault.manner == mannerSlow {
-		wait += slowness
+	if x.fault.effect == effectSlow {
+		wait += slowDelay
 	}
 	if wait <= 0 {
 		return true
@@ -75,11 +75,11 @@ func (s *Server) pause(ctx context.Context, x *exchange) bool {
 }
 
 func (p reply) write(w http.ResponseWriter) {
-	p.head(w)
-	_, _ = w.Write(p.body) // a caller who has gone is no business of ours
+	p.writeHeader(w)
+	_, _ = w.Write(p.body) // fails only if the client has disconnected
 }
 
-func (p reply) head(w http.ResponseWriter) {
+func (p reply) writeHeader(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", p.contentType)
 	h.Set("Content-Length", strconv.Itoa(len(p.body)))
@@ -89,15 +89,15 @@ func (p reply) head(w http.ResponseWriter) {
 	w.WriteHeader(p.status)
 }
 
-// cut promises the whole body and ends the connection in its middle.
+// cut announces the whole body, writes half of it and closes the connection.
 func (p reply) cut(w http.ResponseWriter) {
-	p.head(w)
+	p.writeHeader(w)
 	_, _ = w.Write(p.body[:len(p.body)/2])
-	_ = http.NewResponseController(w).Flush() // where it is not supported, nothing at all arrives
+	_ = http.NewResponseController(w).Flush() // if Flush is not supported, the client gets nothing
 	panic(http.ErrAbortHandler)
 }
 
-// reset ends the connection with a TCP reset; where that cannot be had (HTTP/2), with whatever the server has.
+// reset closes the connection with a TCP reset; if that is impossible (HTTP/2), it aborts the handler.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

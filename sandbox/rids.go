@@ -12,15 +12,15 @@ import (
 // ridLife is how long WeChat resolves a request id.
 const ridLife = 7 * 24 * time.Hour
 
-// ridRequest asks about a refused call by the request id at the end of its errmsg.
+// ridRequest is the body of rid/get: the request id at the end of an errmsg.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getridinfo.html
 type ridRequest struct {
 	anonymous
 	RID string `json:"rid"`
 }
 
-func (q *ridRequest) check(v *site) *refusal {
-	if !v.rid.MatchString(q.RID) {
+func (q *ridRequest) check(env *checkEnv) *refusal {
+	if !env.rid.MatchString(q.RID) {
 		return refuse(76002)
 	}
 	return nil
@@ -28,8 +28,8 @@ func (q *ridRequest) check(v *site) *refusal {
 
 func newRIDPattern() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{8}){2}$`) }
 
-// grantRID finds the call among the kept ones. A rid begins with its time, so that one that is too old is told apart from
-// one that never was.
+// grantRID finds the call among the kept ones. A rid starts with its time, which distinguishes an expired rid from an unknown
+// one.
 func grantRID(s *Server, x *exchange) *refusal {
 	q, _ := x.req.(*ridRequest)
 	seconds, err := strconv.ParseInt(q.RID[:8], 16, 64)
@@ -39,22 +39,22 @@ func grantRID(s *Server, x *exchange) *refusal {
 	if x.at.Sub(time.Unix(seconds, 0)) > ridLife {
 		return refuse(76004)
 	}
-	ring := s.state.ledger.ring
+	ring := s.state.log.ring
 	for i := range ring {
 		if !strings.HasSuffix(ring[i].ErrMsg, q.RID) {
 			continue
 		}
-		if ring[i].App != x.account.id {
+		if ring[i].App != x.app.id {
 			return &refusal{76003, "could not query this rid"}
 		}
 		found := ring[i]
-		x.found = &found
+		x.foundCall = &found
 		return nil
 	}
 	return refuse(76001)
 }
 
-// ridFigures is what WeChat tells of a call. Its token is not among it.
+// ridFigures is WeChat's information about a call, without its token.
 type ridFigures struct {
 	InvokeTime   int64  `json:"invoke_time"`
 	CostInMS     int64  `json:"cost_in_ms"`
@@ -65,14 +65,14 @@ type ridFigures struct {
 }
 
 func answerRID(_ *Server, x *exchange) reply {
-	c := x.found
-	ip, _, err := net.SplitHostPort(c.caller)
+	c := x.foundCall
+	ip, _, err := net.SplitHostPort(c.remoteAddr)
 	if err != nil {
-		ip = c.caller
+		ip = c.remoteAddr
 	}
 	answered, err := json.Marshal(plainAnswer{c.ErrCode, c.ErrMsg})
 	if err != nil {
-		panic(err) // a number and a text encode
+		panic(err) // an int and a string always encode
 	}
 	return jsonReply(struct {
 		plainAnswer

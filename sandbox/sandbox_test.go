@@ -17,35 +17,35 @@ const (
 	testSecret = "0123456789abcdef0123456789abcdef"
 )
 
-// movedClock is a clock that stands still until it is moved.
-type movedClock struct {
+// fakeClock is a clock that only move and set change.
+type fakeClock struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-func newClock() *movedClock {
-	return &movedClock{now: time.Date(2026, 12, 1, 12, 0, 0, 0, time.FixedZone("Asia/Shanghai", 8*3600))}
+func newClock() *fakeClock {
+	return &fakeClock{now: time.Date(2026, 12, 1, 12, 0, 0, 0, time.FixedZone("Asia/Shanghai", 8*3600))}
 }
 
-func (c *movedClock) Now() time.Time {
+func (c *fakeClock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-func (c *movedClock) move(d time.Duration) {
+func (c *fakeClock) move(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
 }
 
-func (c *movedClock) set(at time.Time) {
+func (c *fakeClock) set(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = at
 }
 
-// answer is an answer of the sandbox, read with care for large numbers.
+// answer is a decoded answer of the sandbox.
 type answer struct {
 	status  int
 	kind    string
@@ -62,8 +62,8 @@ type answer struct {
 	Result  verdict     `json:"result"`
 }
 
-// ask sends a request straight to the handler.
-func ask(t *testing.T, s *Server, method, target, body string) answer {
+// do sends a request straight to the handler.
+func do(t *testing.T, s *Server, method, target, body string) answer {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
 	if strings.HasPrefix(body, "--") {
@@ -71,10 +71,10 @@ func ask(t *testing.T, s *Server, method, target, body string) answer {
 	}
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
-	return read(t, w.Result())
+	return readAnswer(t, w.Result())
 }
 
-func read(t *testing.T, res *http.Response) answer {
+func readAnswer(t *testing.T, res *http.Response) answer {
 	t.Helper()
 	raw, err := io.ReadAll(res.Body)
 	_ = res.Body.Close()
@@ -92,20 +92,20 @@ func read(t *testing.T, res *http.Response) answer {
 
 func stableToken(t *testing.T, s *Server) string {
 	t.Helper()
-	a := ask(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"`+testApp+`","secret":"`+testSecret+`"}`)
+	a := do(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"`+testApp+`","secret":"`+testSecret+`"}`)
 	if a.Token == "" {
 		t.Fatalf("no token: %s", a.raw)
 	}
 	return a.Token
 }
 
-// post calls an endpoint with a good token.
+// post calls an endpoint with a valid token.
 func post(t *testing.T, s *Server, path, body string) answer {
 	t.Helper()
-	return ask(t, s, "POST", path+"?access_token="+stableToken(t, s), body)
+	return do(t, s, "POST", path+"?access_token="+stableToken(t, s), body)
 }
 
-// waitFor waits for another goroutine to bring a condition about.
+// waitFor waits until condition is true, and fails the test after 10 s.
 func waitFor(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
@@ -115,7 +115,7 @@ func waitFor(t *testing.T, what string, condition func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }
@@ -126,7 +126,7 @@ func upload(fileName, content string) string {
 
 const tinyPNG = "\x89PNG\r\n\x1a\n..."
 
-// goodBodies is a request of each business endpoint that is accepted; %s is the place of an openid or another fault carrier.
+// goodBodies returns a valid body for each business endpoint; %s stands for the openid or another fault source.
 func goodBodies() map[string]string {
 	return map[string]string{
 		pathSubscribe:    `{"touser":"%s","template_id":"T1","page":"pages/index/index?a=1","data":{"thing1":{"value":"订单已发货"}}}`,
@@ -147,8 +147,9 @@ func goodBodies() map[string]string {
 	}
 }
 
-// goodBodiesBeside are of those that have no place for a fault, or are good once. Their days are long past.
-func goodBodiesBeside() map[string]string {
+// otherGoodBodies returns valid bodies for endpoints without a fault source, or with a code that can be used once. Their days are
+// long past.
+func otherGoodBodies() map[string]string {
 	return map[string]string{
 		pathPhone:      `{"code":"c1"}`,
 		pathVisitTrend: `{"begin_date":"20250101","end_date":"20250101"}`,
@@ -157,14 +158,14 @@ func goodBodiesBeside() map[string]string {
 	}
 }
 
-func goodBody(path, carrier string) string {
-	if body, ok := goodBodiesBeside()[path]; ok {
+func goodBody(path, source string) string {
+	if body, ok := otherGoodBodies()[path]; ok {
 		return body
 	}
-	return strings.Replace(goodBodies()[path], "%s", carrier, 1)
+	return strings.Replace(goodBodies()[path], "%s", source, 1)
 }
 
-// loginQuery is a good request of jscode2session, behind its path.
+// loginQuery returns the query of a valid jscode2session request.
 func loginQuery(code string) string {
 	return "?appid=" + testApp + "&secret=" + testSecret + "&grant_type=authorization_code&js_code=" + code
 }

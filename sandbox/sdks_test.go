@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// sdkRequest is a request as a public SDK puts it on the wire: its path with what the SDK adds to it, and its body.
+// sdkRequest is a request as a public SDK sends it.
 type sdkRequest struct {
 	sdk         string
 	path        string // with a query where the SDK writes one of its own
@@ -25,8 +25,8 @@ const (
 	uploadOfTest = "multipart/form-data; boundary=b0und"
 )
 
-// sdkRequests holds what differs between SDKs: numbers in quotes, empty values, names that WeChat has dropped, the order of
-// fields, the content type, the shape of an upload.
+// sdkRequests returns requests that show the differences between SDKs: numbers as strings, empty values, fields that WeChat
+// dropped, the order of fields, the content type, the form of an upload.
 func sdkRequests() []sdkRequest {
 	return []sdkRequest{
 		{"WxJava", pathTextCheck, charsetJSON, `{"version":"2","openid":"oA","scene":1,"content":"你好"}`, 0, `"suggest":"pass"`},
@@ -81,12 +81,12 @@ func sdkRequests() []sdkRequest {
 
 		{"fastwego/miniprogram", pathImageCheck, uploadOfTest, upload("a.png", tinyPNG), 0, `"errmsg":"ok"`},
 		{"fastwego/miniprogram", pathTextCheck, tightJSON, `{"content":"你好"}`, 0, `"errmsg":"ok"`},
-		// A part whose Content-Disposition has no file name is a form field to WeChat.
+		// WeChat treats a part without a file name as a form field.
 		{"an SDK that names no file", pathImageCheck, uploadOfTest, strings.Replace(upload("", tinyPNG), `; filename=""`, "", 1), 41005, "media data missing rid: "},
 	}
 }
 
-// What public SDKs send is answered as WeChat answers it, over the wire.
+// The sandbox answers requests of public SDKs as WeChat does, over HTTP.
 func TestRequestsOfSDKs(t *testing.T) {
 	for _, tt := range sdkRequests() {
 		t.Run(tt.sdk+tt.path[:min(len(tt.path), 40)], func(t *testing.T) {
@@ -99,7 +99,7 @@ func TestRequestsOfSDKs(t *testing.T) {
 	}
 }
 
-// Clients that stream a body tell no length; WeChat's front door answers such a request before anything else looks at it.
+// Clients that stream a body send no Content-Length; WeChat's front-end servers reject such a request before it is processed.
 func TestRequestsWithoutLength(t *testing.T) {
 	o := startSandbox(t, Options{})
 	for _, tt := range sdkRequests() {
@@ -115,8 +115,8 @@ func TestRequestsWithoutLength(t *testing.T) {
 	}
 }
 
-// sdkSend sends a request with the sandbox's token; a length of -1 makes it chunked.
-func (o *overTheWire) sdkSend(t *testing.T, q sdkRequest, length int64) answer {
+// sdkSend sends a request with the sandbox's token; length -1 sends it chunked.
+func (o *startedSandbox) sdkSend(t *testing.T, q sdkRequest, length int64) answer {
 	t.Helper()
 	path, query, _ := strings.Cut(q.path, "?")
 	if query == "" {
@@ -138,5 +138,5 @@ func (o *overTheWire) sdkSend(t *testing.T, q sdkRequest, length int64) answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return read(t, res)
+	return readAnswer(t, res)
 }

@@ -15,25 +15,25 @@ import (
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 )
 
-// Server is the stand-in for WeChat. It is an http.Handler and safe for concurrent use.
+// Server is the fake WeChat. It is an http.Handler and safe for concurrent use.
 type Server struct {
 	opts    Options
 	rows    map[string]*endpoint
 	faults  map[string]faultRow
-	limits  limitBook
-	site    *site
+	limits  limitTable
+	env     *checkEnv
 	control http.Handler
 	seed    maphash.Seed
 
 	pictures pictures
 
-	mu     sync.Mutex // guards what follows, and all that hangs on it
+	mu     sync.Mutex // guards the fields below and everything they point to
 	state  *state
-	serial uint64 // of calls; goes on over a Reset
+	serial uint64 // number of the latest call; Reset does not change it
 }
 
-// site is what the checks of bodies go by.
-type site struct {
+// checkEnv is what the checks of request bodies depend on.
+type checkEnv struct {
 	now          func() time.Time
 	pages        map[string]bool // nil: every page exists
 	paths        map[string]bool // the endpoints
@@ -42,50 +42,50 @@ type site struct {
 	rid          *regexp.Regexp // the form of a request id
 }
 
-// state is what a Reset forgets.
+// state is cleared by Reset.
 type state struct {
-	accounts map[string]*account
-	tokens   map[string]*token
-	blocked  map[string]bool // callers of these apps; "" is all
-	latency  time.Duration
-	random   *rand.Rand
-	rules    []*faultRule
-	lastRule int
-	spoiled  *tallies            // calls that met a fault by a prefix
-	sending  map[uint64]struct{} // openids that are being sent to
-	credits  map[uint64]int      // subscriptions left, of those that were set or touched
-	sent     sentMessages
-	spent    sentMessages // codes of logins and phone numbers, which are good once; WeChat's die after five minutes
-	ledger   *ledger
+	apps             map[string]*appState
+	tokens           map[string]*token
+	blocked          map[string]bool // by app: the caller's IP is not on its list; "" is all apps
+	latency          time.Duration
+	random           *rand.Rand
+	rules            []*faultRule
+	lastRule         int
+	prefixFaultCalls *recentCounts       // calls by a faultSource that names a fault
+	sendingTo        map[uint64]struct{} // locked openids, see lockOpenID
+	credits          map[uint64]int      // subscriptions left, if set by SetCredits or used
+	sent             sentMessages
+	redeemedCodes    sentMessages // used codes of logins and phone numbers; WeChat's expire after five minutes
+	log              *callLog
 }
 
-// account is one app.
-type account struct {
-	id         string
-	tokens     tokenShelf
-	usage      map[string]*usage // by limit row
-	arrived    map[string]*slide // by path
-	clearMonth string            // the month that clears belongs to
-	clears     int
+// appState is the state of one app.
+type appState struct {
+	id          string
+	tokens      appTokens
+	usage       map[string]*usage         // by limit row
+	callWindows map[string]*slidingWindow // by path
+	clearMonth  string                    // the month that clears belongs to
+	clears      int
 }
 
-// maxAccounts bounds what callers with invented app ids can make the sandbox remember.
-const maxAccounts = 1000
+// maxApps bounds the memory that clients with invented app ids can use.
+const maxApps = 1000
 
-// New makes a sandbox; it does no I/O.
+// New returns a sandbox; it does no I/O.
 func New(opts Options) *Server {
 	opts = opts.withDefaults()
-	s := &Server{opts: opts, rows: map[string]*endpoint{}, faults: map[string]faultRow{}, limits: newLimitBook(opts), seed: maphash.MakeSeed()}
-	s.site = &site{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules(), rid: newRIDPattern()}
+	s := &Server{opts: opts, rows: map[string]*endpoint{}, faults: map[string]faultRow{}, limits: newLimitTable(opts), seed: maphash.MakeSeed()}
+	s.env = &checkEnv{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules(), rid: newRIDPattern()}
 	if opts.Pages != nil {
-		s.site.pages = map[string]bool{}
+		s.env.pages = map[string]bool{}
 		for _, page := range opts.Pages {
-			s.site.pages[strings.TrimPrefix(page, "/")] = true
+			s.env.pages[strings.TrimPrefix(page, "/")] = true
 		}
 	}
 	for _, row := range endpoints() {
 		s.rows[row.path] = &row
-		s.site.paths[row.path] = true
+		s.env.paths[row.path] = true
 	}
 	for _, row := range faultRows() {
 		s.faults[row.name] = row
@@ -97,33 +97,33 @@ func New(opts Options) *Server {
 
 func newState(opts Options) *state {
 	return &state{
-		accounts: map[string]*account{},
-		tokens:   map[string]*token{},
-		blocked:  map[string]bool{},
-		latency:  opts.Latency,
-		random:   newRandom(opts.Seed),
-		spoiled:  newTallies(opts.KeepMessages),
-		sending:  map[uint64]struct{}{},
-		credits:  map[uint64]int{},
-		ledger:   newLedger(opts),
+		apps:             map[string]*appState{},
+		tokens:           map[string]*token{},
+		blocked:          map[string]bool{},
+		latency:          opts.Latency,
+		random:           newRandom(opts.Seed),
+		prefixFaultCalls: newRecentCounts(opts.KeepMessages),
+		sendingTo:        map[uint64]struct{}{},
+		credits:          map[uint64]int{},
+		log:              newCallLog(opts),
 	}
 }
 
-// Reset forgets tokens, quotas, credits, faults, blocked callers and the ledger, and sets the latency back.
+// Reset clears tokens, quotas, credits, faults, blocked IPs and the call log, and resets the latency.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state = newState(s.opts)
 }
 
-// SetLatency adds this much to every answer from now on.
+// SetLatency sets the delay of every answer from now on.
 func (s *Server) SetLatency(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.latency = d
 }
 
-// ServeHTTP answers WeChat's endpoints and, under /sandbox/, the control API, whoever asks; see [Server.Handler].
+// ServeHTTP serves WeChat's endpoints and, under /sandbox/, the control API, without access checks; see [Server.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if row, ok := s.rows[r.URL.Path]; ok {
 		s.serve(w, r, row)
@@ -133,17 +133,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.control.ServeHTTP(w, r)
 		return
 	}
-	unknown := endpoint{path: "(unknown)", method: r.Method, decode: decodeNothing, identify: byNobody}
+	unknown := endpoint{path: "(unknown)", method: r.Method, decode: decodeNothing, identify: identifyNone}
 	s.serve(w, r, &unknown)
 }
 
-// controlPrefix is what all paths of the control API begin with.
+// controlPrefix is the path prefix of the control API.
 const controlPrefix = "/sandbox/"
 
-// Handler is the server for a listener at an address such as "127.0.0.1:8090" or ":8090". Its control API refuses requests that
-// a browser sends for another website: those from another origin, and those for a host name that is not the listener's (on
-// the loopback: localhost and loopback addresses; elsewhere any IP address and any name without a dot), nor one of hosts.
-// WeChat's endpoints take any host name, since clients reach them by container and service names.
+// Handler returns the handler for a listener at an address such as "127.0.0.1:8090" or ":8090". Its control API rejects
+// requests that a browser sends for another website: those from another origin, and those for a host name that is neither the
+// listener's (on loopback: localhost and loopback addresses; elsewhere any IP address and any name without a dot) nor one of
+// hosts. WeChat's endpoints accept any host name, since clients use container and service names.
 func (s *Server) Handler(address string, hosts ...string) http.Handler {
 	guarded := httpguard.New(address, hosts...).Protect(s)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -157,10 +157,10 @@ func (s *Server) Handler(address string, hosts ...string) http.Handler {
 
 func decodeNothing(*http.Request, []byte) (request, *refusal) { return nil, refuse(40066) }
 
-func byNobody(_ *Server, x *exchange) *refusal { return x.flaw }
+func identifyNone(_ *Server, x *exchange) *refusal { return x.bodyRefusal }
 
-// Start serves the sandbox on a free port of 127.0.0.1, as httptest does, until stop is called. It panics when there is no
-// port to be had.
+// Start serves the sandbox on a free port of 127.0.0.1, as httptest does, until stop is called. It panics if it cannot
+// listen.
 func (s *Server) Start() (url string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -171,12 +171,12 @@ func (s *Server) Start() (url string, stop func()) {
 	server := &http.Server{
 		Handler:           s.Handler(listener.Addr().String()),
 		ReadHeaderTimeout: 30 * time.Second,
-		BaseContext:       func(net.Listener) context.Context { return ctx }, // its end lets hanging calls go
+		BaseContext:       func(net.Listener) context.Context { return ctx }, // canceled by stop, which ends hanging calls
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = server.Serve(listener) // ends by Close
+		_ = server.Serve(listener) // returns after Close
 	}()
 	return "http://" + listener.Addr().String(), sync.OnceFunc(func() {
 		cancel()
@@ -185,20 +185,20 @@ func (s *Server) Start() (url string, stop func()) {
 	})
 }
 
-// account finds an app, or makes it when any app will do. The caller holds s.mu.
-func (s *Server) account(id string) (*account, bool) {
-	if a, ok := s.state.accounts[id]; ok {
+// findApp returns the state of an app, and creates it if the options accept the app. The caller holds s.mu.
+func (s *Server) findApp(id string) (*appState, bool) {
+	if a, ok := s.state.apps[id]; ok {
 		return a, true
 	}
-	if _, listed := s.opts.Apps[id]; !listed && (s.opts.Apps != nil || len(s.state.accounts) >= maxAccounts || len(id) > 64) {
+	if _, listed := s.opts.Apps[id]; !listed && (s.opts.Apps != nil || len(s.state.apps) >= maxApps || len(id) > 64) {
 		return nil, false
 	}
-	a := &account{id: id, tokens: newTokenShelf(), usage: map[string]*usage{}, arrived: map[string]*slide{}}
-	s.state.accounts[id] = a
+	a := &appState{id: id, tokens: newAppTokens(), usage: map[string]*usage{}, callWindows: map[string]*slidingWindow{}}
+	s.state.apps[id] = a
 	return a, true
 }
 
-func (a *account) usageOf(row string) *usage {
+func (a *appState) usageOf(row string) *usage {
 	u := a.usage[row]
 	if u == nil {
 		u = &usage{}
@@ -207,11 +207,11 @@ func (a *account) usageOf(row string) *usage {
 	return u
 }
 
-func (a *account) arrivals(path string) *slide {
-	w := a.arrived[path]
+func (a *appState) callWindow(path string) *slidingWindow {
+	w := a.callWindows[path]
 	if w == nil {
-		w = &slide{}
-		a.arrived[path] = w
+		w = &slidingWindow{}
+		a.callWindows[path] = w
 	}
 	return w
 }

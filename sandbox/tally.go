@@ -2,53 +2,53 @@ package sandbox
 
 import "time"
 
-// Tally is how often something was called, and how often that was accepted with effect.
+// Tally counts calls, and those among them that were delivered.
 type Tally struct {
 	Calls     int `json:"calls"`
 	Delivered int `json:"delivered"`
 }
 
-// tallies counts by key in bounded memory: when the newer half is full, the older half is forgotten. A key that is counted
-// again moves to the newer half.
-type tallies struct {
+// recentCounts counts by key in bounded memory: when the newer half is full, it replaces the older half, whose keys are dropped. A
+// key that is counted again moves to the newer half.
+type recentCounts struct {
 	half         int
-	newer, older map[uint64]compactTally
+	newer, older map[uint64]recentCount
 }
 
-type compactTally struct{ calls, delivered uint32 }
+type recentCount struct{ calls, delivered uint32 }
 
-func newTallies(keep int) *tallies {
-	return &tallies{half: max(1, keep/2), newer: map[uint64]compactTally{}}
+func newRecentCounts(keep int) *recentCounts {
+	return &recentCounts{half: max(1, keep/2), newer: map[uint64]recentCount{}}
 }
 
-func (t *tallies) get(key uint64) compactTally {
+func (t *recentCounts) get(key uint64) recentCount {
 	if c, ok := t.newer[key]; ok {
 		return c
 	}
 	return t.older[key]
 }
 
-func (t *tallies) add(key uint64, delivered bool) compactTally {
+func (t *recentCounts) add(key uint64, delivered bool) recentCount {
 	c := t.get(key)
 	c.calls++
 	if delivered {
 		c.delivered++
 	}
 	if len(t.newer) >= t.half {
-		t.newer, t.older = map[uint64]compactTally{}, t.newer
+		t.newer, t.older = map[uint64]recentCount{}, t.newer
 	}
 	t.newer[key] = c
 	return c
 }
 
-// dedupeSpan is how long a client_msg_id keeps its second message away.
+// dedupeSpan is how long a client_msg_id suppresses a second message.
 // Source: https://developers.weixin.qq.com/doc/service/api/notify/template/api_sendtemplatemessage.html
 const dedupeSpan = 10 * time.Minute
 
-// sentMessages remembers the ids of messages for dedupeSpan, and forgets them within twice that.
+// sentMessages keeps the keys of messages for dedupeSpan, and drops them when newer ones replace them.
 type sentMessages struct {
 	newer, older map[uint64]sentMessage
-	since        time.Time // when newer was begun
+	since        time.Time // when newer was created
 }
 
 type sentMessage struct {
@@ -56,7 +56,7 @@ type sentMessage struct {
 	msgID int64
 }
 
-// find returns what was sent under the key within dedupeSpan.
+// find returns the message that was sent with the key within dedupeSpan.
 func (m *sentMessages) find(key uint64, at time.Time) (sentMessage, bool) {
 	sent, ok := m.newer[key]
 	if !ok {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// tokenRequest asks for a token: in the query of /cgi-bin/token, in the body of /cgi-bin/stable_token.
+// tokenRequest holds the parameters of a token request: the query of /cgi-bin/token, the body of /cgi-bin/stable_token.
 type tokenRequest struct {
 	anonymous
 	GrantType string `json:"grant_type"`
@@ -17,16 +17,16 @@ type tokenRequest struct {
 	Force     bool   `json:"force_refresh"`
 }
 
-func (*tokenRequest) check(*site) *refusal { return nil }
+func (*tokenRequest) check(*checkEnv) *refusal { return nil }
 
 func (q *tokenRequest) credentials() credentials {
 	return credentials{q.AppID, q.Secret, q.GrantType == "client_credential"}
 }
 
-// credentials are what a caller shows in place of a token.
+// credentials identify an app without a token.
 type credentials struct {
 	appID, secret string
-	granted       bool // the grant_type is the endpoint's, or it has none
+	grantTypeOK   bool // the grant_type is right, or the endpoint has none
 }
 
 // credentialed is a request that carries credentials.
@@ -37,31 +37,31 @@ func decodeTokenQuery(r *http.Request, _ []byte) (request, *refusal) {
 	return &tokenRequest{GrantType: q.Get("grant_type"), AppID: q.Get("appid"), Secret: q.Get("secret")}, nil
 }
 
-// byCredentials finds out whose call it is from its app id and secret. WeChat asks for a listed address where it gives out
-// tokens.
-func byCredentials(s *Server, x *exchange) *refusal {
+// identifyByCredentials identifies the app by its app id and secret. The token endpoints also check the caller's IP, as WeChat's
+// do.
+func identifyByCredentials(s *Server, x *exchange) *refusal {
 	req, ok := x.req.(credentialed)
-	if !ok || x.flaw != nil {
-		return x.flaw
+	if !ok || x.bodyRefusal != nil {
+		return x.bodyRefusal
 	}
-	shown := req.credentials()
+	creds := req.credentials()
 	switch {
-	case shown.appID == "":
+	case creds.appID == "":
 		return refuse(41002)
-	case shown.secret == "":
+	case creds.secret == "":
 		return refuse(41004)
-	case !shown.granted:
+	case !creds.grantTypeOK:
 		return refuse(40002)
 	}
-	a, ok := s.account(shown.appID)
+	a, ok := s.findApp(creds.appID)
 	if !ok {
 		return refuse(40013)
 	}
-	x.account = a
-	if s.opts.Apps != nil && s.opts.Apps[shown.appID] != shown.secret {
+	x.app = a
+	if s.opts.Apps != nil && s.opts.Apps[creds.appID] != creds.secret {
 		return refuse(40125)
 	}
-	if x.row.kind == kindToken && (s.state.blocked[""] || s.state.blocked[shown.appID]) {
+	if x.row.kind == kindToken && (s.state.blocked[""] || s.state.blocked[creds.appID]) {
 		ip, _, err := net.SplitHostPort(x.remote)
 		if err != nil {
 			ip = x.remote
@@ -71,8 +71,8 @@ func byCredentials(s *Server, x *exchange) *refusal {
 	return nil
 }
 
-// byToken finds out whose call it is, from its access_token.
-func byToken(s *Server, x *exchange) *refusal {
+// identifyByToken identifies the app by the access_token.
+func identifyByToken(s *Server, x *exchange) *refusal {
 	if x.tokenValue == "" {
 		return refuse(41001)
 	}
@@ -83,8 +83,8 @@ func byToken(s *Server, x *exchange) *refusal {
 	if t == nil {
 		return refuse(40001)
 	}
-	x.account, x.token = s.state.accounts[t.app], t
-	return t.fault(x.at)
+	x.app, x.token = s.state.apps[t.app], t
+	return t.check(x.at)
 }
 
 func malformed(value string) bool {
@@ -93,14 +93,14 @@ func malformed(value string) bool {
 }
 
 func grantClassic(s *Server, x *exchange) *refusal {
-	x.token = s.state.classicToken(x.account, x.at)
+	x.token = s.state.classicToken(x.app, x.at)
 	return nil
 }
 
-func grantStable(s *Server, x *exchange) (no *refusal) {
+func grantStable(s *Server, x *exchange) (refused *refusal) {
 	q, _ := x.req.(*tokenRequest)
-	x.token, no = s.state.stableToken(x.account, q.Force, x.at)
-	return no
+	x.token, refused = s.state.stableToken(x.app, q.Force, x.at)
+	return refused
 }
 
 func answerToken(_ *Server, x *exchange) reply {

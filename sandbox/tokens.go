@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Family tells the two kinds of tokens apart; neither replaces the other.
+// Family is one of the two kinds of tokens; a new token of one does not replace one of the other.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-access-token/
 type Family string
 
@@ -18,24 +18,24 @@ const (
 
 const (
 	tokenLife    = 7200 * time.Second
-	tokenOverlap = 5 * time.Minute // how long an old and a new token are both good
+	tokenOverlap = 5 * time.Minute // how long an old and a new token are both valid
 	forcePause   = 30 * time.Second
 	forcePerDay  = 20
-	keptTokens   = 100 // per app; one that is older is unknown, which WeChat answers by 40001 too
+	keptTokens   = 100 // per app; an older one is unknown (40001)
 )
 
-// token is one that was issued. Zero times mean "not so".
+// token is an issued token.
 type token struct {
-	app      string
-	family   Family
-	value    string
-	expires  time.Time
-	retires  time.Time // a newer one has taken its place, and it is good until then
-	replaced bool
-	revoked  bool
+	app       string
+	family    Family
+	value     string
+	expires   time.Time
+	graceEnds time.Time // if replaced: valid until then
+	replaced  bool
+	revoked   bool
 }
 
-// IssuedToken describes a token that the sandbox gave out, so that a test can look for it where it must not be.
+// IssuedToken describes a token that the sandbox issued; a test can check that it appears in no log.
 type IssuedToken struct {
 	Family    Family
 	Value     string
@@ -43,9 +43,9 @@ type IssuedToken struct {
 	Revoked   bool
 }
 
-func (t *token) fault(at time.Time) *refusal {
+func (t *token) check(at time.Time) *refusal {
 	switch {
-	case t.revoked, t.replaced && !at.Before(t.retires):
+	case t.revoked, t.replaced && !at.Before(t.graceEnds):
 		return refuse(40001)
 	case !at.Before(t.expires):
 		return refuse(42001)
@@ -54,67 +54,68 @@ func (t *token) fault(at time.Time) *refusal {
 	}
 }
 
-// tokenShelf holds the tokens of one app.
-type tokenShelf struct {
+// appTokens holds the tokens of one app.
+type appTokens struct {
 	all     []*token // the latest keptTokens, oldest first
 	current map[Family]*token
 	issued  map[Family]int
-	// Forced refreshes: when the last one took place, and how many on that day.
-	forcedAt time.Time
-	forced   int
+	// Forced refreshes: the time of the last one, and their number on that day.
+	forcedAt    time.Time
+	forcedToday int
 }
 
-func newTokenShelf() tokenShelf {
-	return tokenShelf{current: map[Family]*token{}, issued: map[Family]int{}}
+func newAppTokens() appTokens {
+	return appTokens{current: map[Family]*token{}, issued: map[Family]int{}}
 }
 
-// issue makes a token the current one of its family.
-func (st *state) issue(a *account, family Family, at time.Time) *token {
+// issue creates a token and makes it the current one of its family.
+func (st *state) issue(a *appState, family Family, at time.Time) *token {
 	t := &token{app: a.id, family: family, value: newTokenValue(), expires: at.Add(tokenLife)}
-	shelf := &a.tokens
-	shelf.current[family] = t
-	shelf.issued[family]++
-	if len(shelf.all) == keptTokens {
-		delete(st.tokens, shelf.all[0].value)
-		shelf.all = shelf.all[1:]
+	tokens := &a.tokens
+	tokens.current[family] = t
+	tokens.issued[family]++
+	if len(tokens.all) == keptTokens {
+		delete(st.tokens, tokens.all[0].value)
+		tokens.all = tokens.all[1:]
 	}
-	shelf.all = append(shelf.all, t)
+	tokens.all = append(tokens.all, t)
 	st.tokens[t.value] = t
 	return t
 }
 
-// newTokenValue is as long as WeChat's are today, and of the same characters.
+// newTokenValue returns a value with the length and characters of WeChat's tokens today.
 func newTokenValue() string {
 	random := make([]byte, 99)
 	_, _ = rand.Read(random) // never fails
 	return "99_" + base64.RawURLEncoding.EncodeToString(random)
 }
 
-// classicToken is what each call of /cgi-bin/token does: a new token, and the last one has five minutes more.
-func (st *state) classicToken(a *account, at time.Time) *token {
+// classicToken issues a new token, as each call of /cgi-bin/token does; the previous one stays valid for five minutes.
+func (st *state) classicToken(a *appState, at time.Time) *token {
 	if last := a.tokens.current[Classic]; last != nil {
-		last.replaced, last.retires = true, at.Add(tokenOverlap)
+		last.replaced, last.graceEnds = true, at.Add(tokenOverlap)
 	}
 	return st.issue(a, Classic, at)
 }
 
-// stableToken is the current token while it has five minutes left. Near its end a new one takes over, and both are good for
-// five minutes. A forced refresh kills the current one at once, at most 20 times a day and not within 30 seconds of another.
-func (st *state) stableToken(a *account, force bool, at time.Time) (*token, *refusal) {
-	shelf := &a.tokens
-	current := shelf.current[Stable]
-	if current == nil || current.fault(at) != nil {
+// stableToken returns the current token while it has more than five minutes left. After that it issues a new one, and both are
+// valid for five minutes. A forced refresh revokes the current one at once, at most 20 times a day; within 30 seconds of
+// another it is ignored.
+func (st *state) stableToken(a *appState, force bool, at time.Time) (*token, *refusal) {
+	tokens := &a.tokens
+	current := tokens.current[Stable]
+	if current == nil || current.check(at) != nil {
 		return st.issue(a, Stable, at), nil
 	}
-	if force && at.Sub(shelf.forcedAt) >= forcePause {
-		if shanghaiDay(shelf.forcedAt) != shanghaiDay(at) {
-			shelf.forced = 0
+	if force && at.Sub(tokens.forcedAt) >= forcePause {
+		if shanghaiDay(tokens.forcedAt) != shanghaiDay(at) {
+			tokens.forcedToday = 0
 		}
-		if shelf.forced >= forcePerDay {
+		if tokens.forcedToday >= forcePerDay {
 			return nil, refuse(45009)
 		}
-		shelf.forced++
-		shelf.forcedAt = at
+		tokens.forcedToday++
+		tokens.forcedAt = at
 		current.revoked = true
 		return st.issue(a, Stable, at), nil
 	}
@@ -125,18 +126,18 @@ func (st *state) stableToken(a *account, force bool, at time.Time) (*token, *ref
 	return current, nil
 }
 
-// Revoke makes every token of an app that was issued so far answer 40001, and returns how many were good until then. The
-// next call of a token endpoint makes a new one.
+// Revoke revokes all tokens of an app, which then get 40001, and returns how many were valid. The next call of a token
+// endpoint issues a new one.
 func (s *Server) Revoke(app string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.state.accounts[app]
+	a := s.state.apps[app]
 	if a == nil {
 		return 0
 	}
 	n, at := 0, s.opts.Clock()
 	for _, t := range a.tokens.all {
-		if t.fault(at) == nil {
+		if t.check(at) == nil {
 			n++
 		}
 		t.revoked = true
@@ -144,21 +145,21 @@ func (s *Server) Revoke(app string) int {
 	return n
 }
 
-// TokensIssued says how many tokens of a family an app was given; a stable token that was answered twice counts once.
+// TokensIssued returns how many tokens of a family were issued to an app; a stable token that was returned twice counts once.
 func (s *Server) TokensIssued(app string, family Family) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a := s.state.accounts[app]; a != nil {
+	if a := s.state.apps[app]; a != nil {
 		return a.tokens.issued[family]
 	}
 	return 0
 }
 
-// Tokens lists the latest tokens of an app, oldest first, at most 100.
+// Tokens returns the latest tokens of an app, oldest first, at most 100.
 func (s *Server) Tokens(app string) []IssuedToken {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.state.accounts[app]
+	a := s.state.apps[app]
 	if a == nil {
 		return nil
 	}
@@ -169,7 +170,7 @@ func (s *Server) Tokens(app string) []IssuedToken {
 	return list
 }
 
-// BlockIP takes callers of an app ("": of every app) off its IP list: the token endpoints answer 40164.
+// BlockIP removes the caller's IP from the whitelist of an app ("": of every app): the token endpoints answer 40164.
 func (s *Server) BlockIP(app string, blocked bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

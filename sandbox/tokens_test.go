@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func listedServer(clock *movedClock) *Server {
+func newServerWithApps(clock *fakeClock) *Server {
 	return New(Options{Apps: map[string]string{testApp: testSecret, "wxffffffffffffffff": "x"}, Clock: clock.Now})
 }
 
@@ -39,14 +39,14 @@ func TestCredentials(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := listedServer(newClock())
-			a := ask(t, s, tt.method, tt.target, tt.body)
+			s := newServerWithApps(newClock())
+			a := do(t, s, tt.method, tt.target, tt.body)
 			if a.ErrCode != tt.code || (a.Token == "") != (tt.code != 0) {
 				t.Errorf("answer %s, want errcode %d", a.raw, tt.code)
 			}
 			for _, c := range s.Calls(Filter{}) {
 				if len(c.Body) > 0 {
-					t.Error("the ledger keeps a body with a secret")
+					t.Error("the call log keeps a body with a secret")
 				}
 			}
 		})
@@ -54,31 +54,31 @@ func TestCredentials(t *testing.T) {
 }
 
 func TestBlockedIP(t *testing.T) {
-	s := listedServer(newClock())
+	s := newServerWithApps(newClock())
 	body := `{"grant_type":"client_credential","appid":"` + testApp + `","secret":"` + testSecret + `"}`
 	for _, app := range []string{testApp, ""} {
 		s.BlockIP(app, true)
-		if a := ask(t, s, "POST", pathStableToken, body); a.ErrCode != 40164 || !strings.HasPrefix(a.ErrMsg, "invalid ip 192.0.2.1 ") {
+		if a := do(t, s, "POST", pathStableToken, body); a.ErrCode != 40164 || !strings.HasPrefix(a.ErrMsg, "invalid ip 192.0.2.1 ") {
 			t.Errorf("blocked %q: %s", app, a.raw)
 		}
 		s.BlockIP(app, false)
 	}
 	s.BlockIP("wxffffffffffffffff", true)
-	if a := ask(t, s, "POST", pathStableToken, body); a.Token == "" {
+	if a := do(t, s, "POST", pathStableToken, body); a.Token == "" {
 		t.Errorf("another app is blocked: %s", a.raw)
 	}
 }
 
-func use(t *testing.T, s *Server, token string) int {
+func callWithToken(t *testing.T, s *Server, token string) int {
 	t.Helper()
-	return ask(t, s, "POST", pathCustom+"?access_token="+token, goodBody(pathCustom, "o1")).ErrCode
+	return do(t, s, "POST", pathCustom+"?access_token="+token, goodBody(pathCustom, "o1")).ErrCode
 }
 
 func TestClassicTokens(t *testing.T) {
 	clock := newClock()
-	s := listedServer(clock)
+	s := newServerWithApps(clock)
 	fetch := func() string {
-		return ask(t, s, "GET", pathToken+"?grant_type=client_credential&appid="+testApp+"&secret="+testSecret, "").Token
+		return do(t, s, "GET", pathToken+"?grant_type=client_credential&appid="+testApp+"&secret="+testSecret, "").Token
 	}
 	one, stable := fetch(), stableToken(t, s)
 	clock.move(time.Hour)
@@ -89,7 +89,7 @@ func TestClassicTokens(t *testing.T) {
 	check := func(step string, want map[string]int) {
 		t.Helper()
 		for token, code := range want {
-			if got := use(t, s, token); got != code {
+			if got := callWithToken(t, s, token); got != code {
 				t.Errorf("%s: errcode %d, want %d", step, got, code)
 			}
 		}
@@ -109,9 +109,9 @@ func TestClassicTokens(t *testing.T) {
 
 func TestStableTokens(t *testing.T) {
 	clock := newClock()
-	s := listedServer(clock)
+	s := newServerWithApps(clock)
 	fetch := func(force string) answer {
-		return ask(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"`+testApp+`","secret":"`+testSecret+`","force_refresh":`+force+`}`)
+		return do(t, s, "POST", pathStableToken, `{"grant_type":"client_credential","appid":"`+testApp+`","secret":"`+testSecret+`","force_refresh":`+force+`}`)
 	}
 	one := fetch("false")
 	clock.move(time.Hour)
@@ -123,16 +123,16 @@ func TestStableTokens(t *testing.T) {
 	if two.Token == one.Token || two.Expires != 7200 {
 		t.Errorf("in the last five minutes: the same %t, expires in %d", two.Token == one.Token, two.Expires)
 	}
-	if use(t, s, one.Token) != 0 || use(t, s, two.Token) != 0 {
-		t.Error("old and new are not both good")
+	if callWithToken(t, s, one.Token) != 0 || callWithToken(t, s, two.Token) != 0 {
+		t.Error("the old and the new token are not both valid")
 	}
 	clock.move(5 * time.Minute)
-	if got := use(t, s, one.Token); got != 42001 {
+	if got := callWithToken(t, s, one.Token); got != 42001 {
 		t.Errorf("the old one after its end: %d", got)
 	}
 	three := fetch("true")
-	if three.Token == two.Token || use(t, s, two.Token) != 40001 {
-		t.Error("a forced refresh left the old token good")
+	if three.Token == two.Token || callWithToken(t, s, two.Token) != 40001 {
+		t.Error("the old token is valid after a forced refresh")
 	}
 	clock.move(29 * time.Second)
 	if fetch("true").Token != three.Token {
@@ -160,14 +160,14 @@ func TestStableTokens(t *testing.T) {
 }
 
 func TestTokenChecks(t *testing.T) {
-	s := listedServer(newClock())
+	s := newServerWithApps(newClock())
 	unknown := strings.Repeat("a", 136)
 	for value, code := range map[string]int{"": 41001, "short": 40014, unknown + "%21": 40014, strings.Repeat("a", 513): 40014, unknown: 40001} {
 		for path := range s.rows {
 			if s.rows[path].secret {
 				continue
 			}
-			if a := ask(t, s, s.rows[path].method, path+"?access_token="+value, "{}"); a.ErrCode != code {
+			if a := do(t, s, s.rows[path].method, path+"?access_token="+value, "{}"); a.ErrCode != code {
 				t.Errorf("%s with token %.10q: %s, want %d", path, value, a.raw, code)
 			}
 		}
@@ -176,11 +176,11 @@ func TestTokenChecks(t *testing.T) {
 	if n := s.Revoke(testApp); n != 1 {
 		t.Errorf("revoked %d", n)
 	}
-	if got := use(t, s, token); got != 40001 {
+	if got := callWithToken(t, s, token); got != 40001 {
 		t.Errorf("revoked token: %d", got)
 	}
-	if next := stableToken(t, s); next == token || use(t, s, next) != 0 {
-		t.Error("no good token after a revocation")
+	if next := stableToken(t, s); next == token || callWithToken(t, s, next) != 0 {
+		t.Error("no valid token after a revocation")
 	}
 	list := s.Tokens(testApp)
 	if len(list) != 2 || !list[0].Revoked || list[0].Value != token || list[1].Revoked {
@@ -194,16 +194,16 @@ func TestTokenChecks(t *testing.T) {
 func TestOldTokensAreForgotten(t *testing.T) {
 	s := New(Options{NoLimits: true})
 	for range keptTokens + 5 {
-		ask(t, s, "GET", pathToken+"?grant_type=client_credential&appid="+testApp+"&secret=x", "")
+		do(t, s, "GET", pathToken+"?grant_type=client_credential&appid="+testApp+"&secret=x", "")
 	}
 	if len(s.Tokens(testApp)) != keptTokens || len(s.state.tokens) != keptTokens || s.TokensIssued(testApp, Classic) != keptTokens+5 {
 		t.Errorf("%d listed, %d known, %d issued", len(s.Tokens(testApp)), len(s.state.tokens), s.TokensIssued(testApp, Classic))
 	}
-	for i := range maxAccounts + 5 {
+	for i := range maxApps + 5 {
 		app := "wx" + strings.Repeat("a", i%40) + strings.Repeat("b", i/40)
-		ask(t, s, "GET", pathToken+"?grant_type=client_credential&secret=x&appid="+app, "")
+		do(t, s, "GET", pathToken+"?grant_type=client_credential&secret=x&appid="+app, "")
 	}
-	if len(s.state.accounts) != maxAccounts {
-		t.Errorf("%d apps are remembered", len(s.state.accounts))
+	if len(s.state.apps) != maxApps {
+		t.Errorf("%d apps are kept", len(s.state.apps))
 	}
 }

@@ -11,18 +11,18 @@ import (
 	"unicode/utf8"
 )
 
-// valueRules says which values a template's fields take, by the type that a field's key starts with.
+// valueRules holds the values that a template's fields accept, by the type that a field's key starts with.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/api_sendmessage.html
 type valueRules struct {
 	key   *regexp.Regexp // splits "thing1" into its type and number
 	rules map[string]valueRule
 }
 
-// valueRule is one type: at most so many characters, and each or all of them such.
+// valueRule is the rule of one type: the maximum length, and conditions on each character or on the whole value.
 type valueRule struct {
-	most  int             // characters
-	each  func(rune) bool // nil: any character
-	whole func(string) bool
+	maxChars int
+	each     func(rune) bool   // nil: any character
+	whole    func(string) bool // nil: any value
 }
 
 func newValueRules() valueRules {
@@ -36,24 +36,24 @@ func newValueRules() valueRules {
 		return regexp.MustCompile(`^` + one + `( *~ *` + one + `)?$`).MatchString
 	}
 	return valueRules{key: regexp.MustCompile(`^([a-z_]+?)\d+$`), rules: map[string]valueRule{
-		"thing":            {most: 20},
-		"number":           {most: 32, whole: regexp.MustCompile(`^[+-]?\d+(\.\d+)?$`).MatchString},
-		"letter":           {most: 32, each: isLetter},
-		"symbol":           {most: 5, each: isSymbol},
-		"character_string": {most: 32, each: func(r rune) bool { return !isHan(r) }},
-		"time":             {most: 64, whole: span(time)},
-		"date":             {most: 64, whole: span(date)},
-		"amount":           {most: 32, whole: regexp.MustCompile(`^[^\d\s.]?\d{1,10}(\.\d+)?元?$`).MatchString},
-		"phone_number":     {most: 17, each: func(r rune) bool { return isDigit(r) || isSymbol(r) }},
-		"car_number":       {most: 8, whole: regexp.MustCompile(`^[\p{Han}A-Za-z0-9][A-Za-z0-9]*[\p{Han}A-Za-z0-9]?$`).MatchString},
-		"name":             {most: 20, each: func(r rune) bool { return !isDigit(r) }, whole: shortName},
-		"phrase":           {most: 5, each: isHan},
-		"const":            {most: 20},
-		"enum":             {most: 64},
+		"thing":            {maxChars: 20},
+		"number":           {maxChars: 32, whole: regexp.MustCompile(`^[+-]?\d+(\.\d+)?$`).MatchString},
+		"letter":           {maxChars: 32, each: isLetter},
+		"symbol":           {maxChars: 5, each: isSymbol},
+		"character_string": {maxChars: 32, each: func(r rune) bool { return !isHan(r) }},
+		"time":             {maxChars: 64, whole: span(time)},
+		"date":             {maxChars: 64, whole: span(date)},
+		"amount":           {maxChars: 32, whole: regexp.MustCompile(`^[^\d\s.]?\d{1,10}(\.\d+)?元?$`).MatchString},
+		"phone_number":     {maxChars: 17, each: func(r rune) bool { return isDigit(r) || isSymbol(r) }},
+		"car_number":       {maxChars: 8, whole: regexp.MustCompile(`^[\p{Han}A-Za-z0-9][A-Za-z0-9]*[\p{Han}A-Za-z0-9]?$`).MatchString},
+		"name":             {maxChars: 20, each: func(r rune) bool { return !isDigit(r) }, whole: shortName},
+		"phrase":           {maxChars: 5, each: isHan},
+		"const":            {maxChars: 20},
+		"enum":             {maxChars: 64},
 	}}
 }
 
-// shortName holds a name with Chinese characters to ten.
+// shortName reports whether a name with Chinese characters has at most ten characters.
 func shortName(name string) bool {
 	return !strings.ContainsFunc(name, isHan) || utf8.RuneCountInString(name) <= 10
 }
@@ -63,10 +63,11 @@ func isDigit(r rune) bool  { return r >= '0' && r <= '9' }
 func isLetter(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' }
 func isSymbol(r rune) bool { return !isHan(r) && !isDigit(r) && !isLetter(r) }
 
-// valueFaults is how an endpoint words what is wrong with a field; %s is its name. "emtpy" is WeChat's spelling.
+// valueFaults holds an endpoint's errmsg for an empty and an invalid field; %s is the field's name. "emtpy" is WeChat's
+// spelling.
 type valueFaults struct{ empty, invalid string }
 
-// checkData finds the first field, by name, whose value cannot stand.
+// checkData returns a refusal for the first field, by name, with an invalid value.
 func (v valueRules) checkData(data map[string]dataValue, faults valueFaults) *refusal {
 	if len(data) == 0 {
 		return &refusal{47003, "argument invalid! data is emtpy"}
@@ -83,7 +84,7 @@ func (v valueRules) checkData(data map[string]dataValue, faults valueFaults) *re
 	return nil
 }
 
-// fits tells whether a value obeys the rule of its field; a field whose type is not known takes anything.
+// fits reports whether a value satisfies the rule of its field; a field of an unknown type accepts anything.
 func (v valueRules) fits(key, text string) bool {
 	typed := v.key.FindStringSubmatch(key)
 	if typed == nil {
@@ -93,7 +94,7 @@ func (v valueRules) fits(key, text string) bool {
 	if !known {
 		return true
 	}
-	if utf8.RuneCountInString(text) > rule.most || strings.ContainsFunc(text, unicode.IsControl) {
+	if utf8.RuneCountInString(text) > rule.maxChars || strings.ContainsFunc(text, unicode.IsControl) {
 		return false
 	}
 	if rule.each != nil && strings.ContainsFunc(text, func(r rune) bool { return !rule.each(r) }) {
@@ -102,7 +103,7 @@ func (v valueRules) fits(key, text string) bool {
 	return rule.whole == nil || rule.whole(text)
 }
 
-// text is a value as WeChat shows it: a string, or a number or a truth value written out.
+// text returns a value as WeChat shows it: a string, or the text of a number or boolean.
 func (d dataValue) text() (string, bool) {
 	raw := string(d.Value)
 	switch {

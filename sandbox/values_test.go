@@ -30,12 +30,12 @@ func TestValueRules(t *testing.T) {
 	for _, tt := range tests {
 		for _, value := range strings.Split(tt.good, "|") {
 			if !rules.fits(tt.key, value) {
-				t.Errorf("%s: %q is refused", tt.key, value)
+				t.Errorf("%s: %q was refused", tt.key, value)
 			}
 		}
 		for _, value := range strings.Split(tt.bad, "|") {
 			if value != "" && rules.fits(tt.key, value) {
-				t.Errorf("%s: %q is taken", tt.key, value)
+				t.Errorf("%s: %q was accepted", tt.key, value)
 			}
 		}
 	}
@@ -48,7 +48,7 @@ func TestValueTexts(t *testing.T) {
 		}
 	}
 	if _, ok := (dataValue{[]byte(`["a"]`)}).text(); ok {
-		t.Error("a list is a text")
+		t.Error("text accepts a list")
 	}
 }
 
@@ -62,6 +62,6 @@ func TestEscaped(t *testing.T) {
 	post(t, s, pathCustom, `{"touser":"o1","msgtype":"text","text":{"content":"a \u0026 b"}}`)
 	post(t, s, pathCustom, `{"touser":"o1","msgtype":"text","text":{"content":"a & b"}}`)
 	if calls := s.Calls(Filter{Path: pathCustom}); !calls[0].Escaped || calls[1].Escaped || !calls[0].Delivered {
-		t.Errorf("ledger: %+v", calls)
+		t.Errorf("call log: %+v", calls)
 	}
 }

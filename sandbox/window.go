@@ -2,26 +2,26 @@ package sandbox
 
 import "time"
 
-// slide counts events in the last second and the last minute, exactly, and remembers the most that either ever held. It
-// keeps eight bytes for each event of the last minute.
-type slide struct {
+// slidingWindow counts the events of the last second and the last minute exactly, and records the highest counts. It uses eight
+// bytes for each event of the last minute.
+type slidingWindow struct {
 	times  []int64 // Unix nanoseconds; a ring whose length is a power of two
-	next   uint64  // number of the coming event; event n stands at times[n % len]
+	next   uint64  // number of the next event; event n is at times[n % len]
 	minute uint64  // first event of the last minute
 	second uint64  // first event of the last second
 	last   int64
 	peak   Peak
 }
 
-// Peak is the highest number of calls that any sliding second and any sliding minute held.
+// Peak is the highest number of calls in any sliding second and in any sliding minute.
 type Peak struct {
 	Second int `json:"second"`
 	Minute int `json:"minute"`
 }
 
-// advance drops what lies a whole second or minute back, and returns how many events the windows (now-span, now] hold.
-func (w *slide) advance(at time.Time) (inSecond, inMinute int) {
-	now := max(at.UnixNano(), w.last) // a clock that was set back stands still
+// advance drops expired events, and returns how many events are in the windows (now-span, now].
+func (w *slidingWindow) advance(at time.Time) (inSecond, inMinute int) {
+	now := max(at.UnixNano(), w.last) // time does not go back if the clock is set back
 	w.last = now
 	for w.minute < w.next && w.at(w.minute) <= now-int64(time.Minute) {
 		w.minute++
@@ -33,7 +33,7 @@ func (w *slide) advance(at time.Time) (inSecond, inMinute int) {
 	return int(w.next - w.second), int(w.next - w.minute) //nolint:gosec // bounded by the ring's length
 }
 
-func (w *slide) add(at time.Time) {
+func (w *slidingWindow) add(at time.Time) {
 	second, minute := w.advance(at)
 	if minute == len(w.times) {
 		w.grow()
@@ -44,11 +44,11 @@ func (w *slide) add(at time.Time) {
 	w.peak.Minute = max(w.peak.Minute, minute+1)
 }
 
-func (w *slide) at(n uint64) int64 {
+func (w *slidingWindow) at(n uint64) int64 {
 	return w.times[n&uint64(len(w.times)-1)] //nolint:gosec // called for stored events only
 }
 
-func (w *slide) grow() {
+func (w *slidingWindow) grow() {
 	wider := make([]int64, max(64, 2*len(w.times)))
 	for n := w.minute; n < w.next; n++ {
 		wider[n&uint64(len(wider)-1)] = w.at(n) //nolint:gosec // the length is positive

@@ -12,27 +12,27 @@ import (
 	"time"
 )
 
-// overTheWire is a started sandbox with a client that opens a connection for each call, so that no call is repeated by the
-// client on its own.
-type overTheWire struct {
+// startedSandbox is a sandbox on a port, with a client that opens a connection for each call, so that the client never retries by
+// itself.
+type startedSandbox struct {
 	s          *Server
 	stop       func()
 	url, token string
 	client     *http.Client
 }
 
-func startSandbox(t *testing.T, opts Options) *overTheWire {
+func startSandbox(t *testing.T, opts Options) *startedSandbox {
 	t.Helper()
 	s := New(opts)
 	url, stop := s.Start()
 	t.Cleanup(stop)
 	transport := &http.Transport{DisableKeepAlives: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &overTheWire{s, stop, url, stableToken(t, s), &http.Client{Transport: transport}}
+	return &startedSandbox{s, stop, url, stableToken(t, s), &http.Client{Transport: transport}}
 }
 
 // send returns the answer, or the error of the transport or of reading the body.
-func (o *overTheWire) send(ctx context.Context, t *testing.T, path, body string) (answer, error) {
+func (o *startedSandbox) send(ctx context.Context, t *testing.T, path, body string) (answer, error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url+path+"?access_token="+o.token, strings.NewReader(body))
 	if err != nil {
@@ -51,15 +51,15 @@ func (o *overTheWire) send(ctx context.Context, t *testing.T, path, body string)
 		return answer{status: res.StatusCode, raw: string(raw)}, err
 	}
 	res.Body = io.NopCloser(strings.NewReader(string(raw)))
-	return read(t, res), nil
+	return readAnswer(t, res), nil
 }
 
-// Every fault of the connection, on every endpoint: what the caller meets and what the ledger holds.
-func TestFaultsOfTheConnection(t *testing.T) {
+// Every connection fault on every endpoint: what the client observes and what the call log contains.
+func TestConnectionFaults(t *testing.T) {
 	tests := []struct {
 		name      string
 		delivered bool
-		met       func(answer, error) bool
+		check     func(answer, error) bool
 	}{
 		{"reset", false, func(_ answer, err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) }},
 		{"lost", true, func(_ answer, err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) }},
@@ -77,15 +77,15 @@ func TestFaultsOfTheConnection(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o := startSandbox(t, Options{AllowUniform: true})
 			for path := range goodBodies() {
-				a, err := o.send(t.Context(), t, path, carriers(path, tt.name))
-				if !tt.met(a, err) {
+				a, err := o.send(t.Context(), t, path, faultyBody(path, tt.name))
+				if !tt.check(a, err) {
 					t.Errorf("%s: %d %.80q %v", path, a.status, a.raw, err)
 				}
 				calls := o.s.Calls(Filter{Path: path})
 				if len(calls) != 1 || calls[0].Delivered != tt.delivered || calls[0].Fault != tt.name || (calls[0].ErrCode == Unanswered) == tt.delivered {
-					t.Errorf("%s: ledger %+v", path, calls)
+					t.Errorf("%s: call log %+v", path, calls)
 				}
-				if a, err := o.send(t.Context(), t, path, carriers(path, tt.name)); err != nil || a.status != 200 || a.ErrCode != 0 {
+				if a, err := o.send(t.Context(), t, path, faultyBody(path, tt.name)); err != nil || a.status != 200 || a.ErrCode != 0 {
 					t.Errorf("%s, second call: %d %v", path, a.status, err)
 				}
 			}
@@ -112,29 +112,29 @@ func TestHangingFaults(t *testing.T) {
 			ctx, giveUp := context.WithCancel(t.Context())
 			failed := make(chan error, 1)
 			go func() {
-				_, err := o.send(ctx, t, pathSubscribe, carriers(pathSubscribe, name))
+				_, err := o.send(ctx, t, pathSubscribe, faultyBody(pathSubscribe, name))
 				failed <- err
 			}()
 			waitFor(t, "the call", func() bool { return o.s.Count(Filter{Path: pathSubscribe}) == 1 })
 			giveUp()
 			if err := <-failed; !errors.Is(err, context.Canceled) {
-				t.Errorf("the caller met %v", err)
+				t.Errorf("the client got %v", err)
 			}
 			waitFor(t, "the sandbox to notice", func() bool {
 				o.s.mu.Lock()
 				defer o.s.mu.Unlock()
-				return len(o.s.state.ledger.places) == 0
+				return len(o.s.state.log.pending) == 0
 			})
 			if c := o.s.Calls(Filter{Path: pathSubscribe})[0]; c.Delivered != delivered || c.Answered {
-				t.Errorf("ledger %+v", c)
+				t.Errorf("call log %+v", c)
 			}
 		})
 	}
-	t.Run("stop lets go", func(t *testing.T) {
+	t.Run("stop ends the call", func(t *testing.T) {
 		o := startSandbox(t, Options{})
 		failed := make(chan error, 1)
 		go func() {
-			_, err := o.send(context.Background(), t, pathCustom, carriers(pathCustom, "hang"))
+			_, err := o.send(context.Background(), t, pathCustom, faultyBody(pathCustom, "hang"))
 			failed <- err
 		}()
 		waitFor(t, "the call", func() bool { return o.s.Count(Filter{Path: pathCustom}) == 1 })
@@ -146,11 +146,11 @@ func TestHangingFaults(t *testing.T) {
 	})
 }
 
-func TestSendingToOnePersonAtOnce(t *testing.T) {
+func TestConcurrentSendsToOneOpenID(t *testing.T) {
 	for allowed, during := range map[bool]int{false: 43108, true: 0} {
 		o := startSandbox(t, Options{AllowConcurrent: allowed})
 		send := func(path, openid string) int {
-			return ask(t, o.s, "POST", path+"?access_token="+o.token, goodBody(path, openid)).ErrCode
+			return do(t, o.s, "POST", path+"?access_token="+o.token, goodBody(path, openid)).ErrCode
 		}
 		o.s.SetLatency(time.Hour)
 		ctx, giveUp := context.WithCancel(t.Context())
@@ -165,7 +165,7 @@ func TestSendingToOnePersonAtOnce(t *testing.T) {
 			t.Errorf("allowed %t, at once: %d, want %d", allowed, got, during)
 		}
 		if send(pathSubscribe, "o2") != 0 || send(pathCustom, "o1") != 0 {
-			t.Error("another person, or another endpoint, is held up")
+			t.Error("another openid or endpoint is blocked")
 		}
 		giveUp()
 		if err := <-failed; err == nil {

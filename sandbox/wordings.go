@@ -1,7 +1,7 @@
 package sandbox
 
-// wordings are WeChat's, where they are known from its pages, from the enums of open SDKs or from answers that users show,
-// and short English elsewhere.
+// wordings holds WeChat's errmsg of each code, as known from its pages, the enums of open-source SDKs or answers that users
+// posted; other entries are short descriptions.
 // Source: https://developers.weixin.qq.com/doc/oplatform/developers/errCode/errCode.html
 var wordings = map[int]string{
 	-1:      "system error",

@@ -7,7 +7,7 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// Each code that the code table knows can be asked for by its number, and has its wording.
+// A fault rule can produce each code of the code table, and each has a wording.
 func TestEveryCodeCanBeProduced(t *testing.T) {
 	s := New(Options{})
 	token := stableToken(t, s)
@@ -16,7 +16,7 @@ func TestEveryCodeCanBeProduced(t *testing.T) {
 			continue
 		}
 		path := string(row.Endpoint)
-		if !s.site.paths[path] {
+		if !s.env.paths[path] {
 			path = pathCustom
 		}
 		id, err := s.AddFault(Fault{ErrCode: row.Code, Path: path})
@@ -30,12 +30,12 @@ func TestEveryCodeCanBeProduced(t *testing.T) {
 		case pathStableToken:
 			body = `{"grant_type":"client_credential","appid":"` + testApp + `","secret":"x"}`
 		}
-		a := ask(t, s, s.rows[path].method, target, body)
+		a := do(t, s, s.rows[path].method, target, body)
 		if text, rid, found := strings.Cut(a.ErrMsg, " rid: "); a.ErrCode != row.Code || text == "" || text == "error" || rid == "" || !found {
 			t.Errorf("%s %d: %s", path, row.Code, a.raw)
 		}
 		if !s.RemoveFault(id) {
-			t.Fatalf("%s %d: the rule is gone", path, row.Code)
+			t.Fatalf("%s %d: cannot remove the rule", path, row.Code)
 		}
 	}
 }

@@ -7,45 +7,45 @@ import (
 	"sync"
 )
 
-// answerConn is a client's connection that hands net/http the bytes of the expected answer
-// and no byte more.
+// answerConn is a client connection that passes only the bytes of the expected answer to
+// net/http.
 //
-// net/http writes what arrives on an idle connection to the standard logger, as text. An
-// answer that is longer than its Content-Length leaves such bytes behind, and they may hold
-// a token, an openid or a message. answerConn drops them and reports the end of the
-// connection in their place, which net/http takes as an ordinary close.
+// net/http logs bytes that arrive on an idle connection, as text, with the standard logger.
+// An answer longer than its Content-Length leaves such bytes behind, and they may contain a
+// token, an openid or a message. answerConn drops them and reports EOF instead, which
+// net/http treats as an ordinary close.
 //
-// It reads HTTP in plain text: it belongs above TLS. A connection that is written to without
-// expect (TLS of net/http's own, a proxy's CONNECT) is passed through unread.
+// It parses plain-text HTTP, so it wraps the TLS connection. A connection that is written to
+// without expectAnswer (net/http's own TLS, a proxy's CONNECT) is passed through unparsed.
 type answerConn struct {
 	net.Conn
-	mu     sync.Mutex
-	framer framer // guarded by mu
-	in     []byte // of Read alone: read from Conn, and not handed out
-	ready  int    // of Read alone: how much of in may be handed out
-	err    error  // of Read alone: Conn's, after in
+	mu       sync.Mutex
+	framing  framingParser // guarded by mu
+	buf      []byte        // used by Read only: read from Conn, not yet returned
+	readable int           // used by Read only: length of the prefix of buf that Read may return
+	err      error         // used by Read only: Conn's error, returned after buf
 }
 
-// answerBuffer is what a connection holds of an answer: most answers are shorter.
+// answerBuffer is the initial size of a connection's buffer in bytes; most answers are shorter.
 const answerBuffer = 2 << 10
 
-// maxHeadBytes bounds the header of an answer. WeChat's have some hundred bytes.
-const maxHeadBytes = 256 << 10
+// maxHeaderBytes bounds the header of an answer. WeChat's headers have a few hundred bytes.
+const maxHeaderBytes = 256 << 10
 
-// expect says that a request is about to be written, so that an answer will follow.
-func (c *answerConn) expect() {
+// expectAnswer announces a request: the next bytes read belong to its answer.
+func (c *answerConn) expectAnswer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.framer.expect()
+	c.framing.expectAnswer()
 }
 
-// NetConn returns the connection underneath, as that of a *tls.Conn does.
+// NetConn returns the wrapped connection, like [tls.Conn.NetConn].
 func (c *answerConn) NetConn() net.Conn { return c.Conn }
 
 func (c *answerConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
-	if c.framer.phase == phaseSilent {
-		c.framer.phase = phaseOpaque
+	if c.framing.phase == phaseUnused {
+		c.framing.phase = phasePassThrough
 	}
 	c.mu.Unlock()
 	return c.Conn.Write(p)
@@ -56,85 +56,85 @@ func (c *answerConn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		phase := c.advance()
+		phase := c.parse()
 		switch {
-		case c.ready > 0:
-			n := copy(p, c.in[:c.ready])
-			c.in, c.ready = append(c.in[:0], c.in[n:]...), c.ready-n
+		case c.readable > 0:
+			n := copy(p, c.buf[:c.readable])
+			c.buf, c.readable = append(c.buf[:0], c.buf[n:]...), c.readable-n
 			return n, nil
-		case phase == phaseBroken:
+		case phase == phaseMalformed:
 			return 0, io.ErrUnexpectedEOF
-		case phase == phaseSurplus:
-			return 0, io.EOF // it is dropped with the connection
+		case phase == phaseExcess:
+			return 0, io.EOF // the excess is dropped with the connection
 		case c.err != nil:
 			return 0, c.err
-		case len(c.in) > 0 || !c.direct(&p, phase):
+		case len(c.buf) > 0 || !c.directRead(&p, phase):
 			c.fill()
 			continue
 		}
 		n, err := c.Conn.Read(p)
-		c.took(n)
+		c.countBody(n)
 		return n, err
 	}
 }
 
-// direct tells whether bytes may be read into p itself, and cuts p to what is expected.
-func (c *answerConn) direct(p *[]byte, at phase) bool {
-	if at != phaseBody && at != phaseOpaque && at != phaseToClose {
+// directRead reports whether Read may bypass buf and read into p; it limits p to the bytes expected.
+func (c *answerConn) directRead(p *[]byte, at phase) bool {
+	if at != phaseBody && at != phasePassThrough && at != phaseUntilClose {
 		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if at == phaseBody {
-		*p = (*p)[:min(int64(len(*p)), c.framer.left)]
+		*p = (*p)[:min(int64(len(*p)), c.framing.remaining)]
 	}
 	return true
 }
 
-// took counts bytes of a body that were read past the framer.
-func (c *answerConn) took(n int) {
+// countBody counts body bytes that Read passed on without the parser.
+func (c *answerConn) countBody(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.framer.phase == phaseBody {
-		if c.framer.left -= int64(n); c.framer.left == 0 {
-			c.framer.phase = phaseIdle
+	if c.framing.phase == phaseBody {
+		if c.framing.remaining -= int64(n); c.framing.remaining == 0 {
+			c.framing.phase = phaseIdle
 		}
 	}
 }
 
-// fill reads once from the connection.
+// fill reads once from the connection into buf.
 func (c *answerConn) fill() {
-	if c.in == nil {
-		c.in = make([]byte, 0, answerBuffer)
+	if c.buf == nil {
+		c.buf = make([]byte, 0, answerBuffer)
 	}
-	if len(c.in) == cap(c.in) {
-		c.in = append(make([]byte, 0, 2*cap(c.in)), c.in...)
+	if len(c.buf) == cap(c.buf) {
+		c.buf = append(make([]byte, 0, 2*cap(c.buf)), c.buf...)
 	}
-	n, err := c.Conn.Read(c.in[len(c.in):cap(c.in)])
-	c.in, c.err = c.in[:len(c.in)+n], err
+	n, err := c.Conn.Read(c.buf[len(c.buf):cap(c.buf)])
+	c.buf, c.err = c.buf[:len(c.buf)+n], err
 }
 
-// advance lets the framer look at what has come, and returns the phase after it.
-func (c *answerConn) advance() phase {
+// parse runs the parser over the unparsed part of buf and returns the phase reached.
+func (c *answerConn) parse() phase {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		from := c.ready
-		at, ok := c.framer.step(c.in[from:])
-		if c.framer.injects {
-			// The status line is there; the header goes on behind it.
-			line := from + bytes.IndexByte(c.in[from:], '\n') + 1
-			c.in = append(c.in[:line], append([]byte("Connection: close\r\n"), c.in[line:]...)...)
+		from := c.readable
+		at, ok := c.framing.step(c.buf[from:])
+		if c.framing.addClose {
+			// Insert the field right after the status line.
+			line := from + bytes.IndexByte(c.buf[from:], '\n') + 1
+			c.buf = append(c.buf[:line], append([]byte("Connection: close\r\n"), c.buf[line:]...)...)
 			at += len("Connection: close\r\n")
-			c.framer.injects = false
+			c.framing.addClose = false
 		}
-		c.ready += at
+		c.readable += at
 		if !ok {
 			break
 		}
 	}
-	if c.err != nil && c.framer.phase.takesBytes() {
-		c.ready = len(c.in) // a cut answer, as it came
+	if c.err != nil && c.framing.phase.acceptsBytes() {
+		c.readable = len(c.buf) // a truncated answer is passed on as it is
 	}
-	return c.framer.phase
+	return c.framing.phase
 }

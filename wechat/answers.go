@@ -12,11 +12,11 @@ import (
 	"github.com/wxcourier/wxcourier/internal/printable"
 )
 
-// Answer is what WeChat said to a request that it took. Which fields are filled
-// depends on the endpoint.
+// Answer is WeChat's answer to a request that it accepted. The endpoint determines which
+// fields are set.
 type Answer struct {
 	Endpoint Endpoint
-	MsgID    string // of a message, exact (it exceeds 2^53); "" when WeChat gave none
+	MsgID    string // of a message, as a string because it exceeds 2^53; "" if WeChat returned none
 	OpenLink string // generatescheme, generatenfcscheme: weixin://dl/business/?t=…
 	URLLink  string // generate_urllink: https://wxaurl.cn/…
 	Link     string // genwxashortlink: #小程序://…
@@ -37,7 +37,7 @@ type number struct {
 	present bool
 }
 
-// UnmarshalJSON takes 40001, "40001", "" and null.
+// UnmarshalJSON accepts 40001, "40001", "" and null.
 func (n *number) UnmarshalJSON(raw []byte) error {
 	s := unquote(raw)
 	if s == "" && (raw[0] == '"' || raw[0] == 'n') {
@@ -51,8 +51,8 @@ func (n *number) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// text is a value that WeChat writes as a string or as a number, digit for digit.
-// A value of any other type is taken as absent.
+// text is a value that WeChat writes as a string or as a number; a number keeps its digits.
+// A value of any other type counts as absent.
 type text string
 
 func (t *text) UnmarshalJSON(raw []byte) error {
@@ -60,7 +60,7 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// id is text whose 0 means that there is none.
+// id returns the text, or "" for 0, which WeChat sends when there is no id.
 func (t text) id() string {
 	if t == "0" {
 		return ""
@@ -68,7 +68,7 @@ func (t text) id() string {
 	return string(t)
 }
 
-// unquote gives a JSON string's text, a number as it stands, "" for anything else.
+// unquote returns the text of a JSON string, the digits of a number, "" for anything else.
 func unquote(raw []byte) string {
 	switch c := raw[0]; {
 	case c == '"':
@@ -86,8 +86,8 @@ func unquote(raw []byte) string {
 	return ""
 }
 
-// status is the part that every JSON answer shares. An absent errcode is no error; whether
-// the answer is a success then depends on what it carries, see Answer.missing.
+// status holds the fields that every JSON answer shares. An absent errcode is not an error:
+// whether the answer is a success then depends on its other fields, see Answer.missing.
 type status struct {
 	ErrCode number `json:"errcode"`
 	ErrMsg  text   `json:"errmsg"`
@@ -103,7 +103,8 @@ type answerJSON struct {
 	Result   checkResult `json:"result"`
 }
 
-// checkResult is msg_sec_check's verdict. A result that is no object is taken as absent.
+// checkResult is the verdict of msg_sec_check. A result that is not an object counts as
+// absent.
 type checkResult struct {
 	Suggest text
 	Label   text
@@ -123,20 +124,20 @@ func (c *checkResult) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// decodeAnswer reads a reply to a business request: an Answer, an *APIError or an
+// decodeAnswer decodes the reply to a business request. Its error is an *APIError or an
 // *AnswerError.
-func decodeAnswer(rep reply, h hidden) (Answer, error) {
+func decodeAnswer(rep reply, sensitive sensitiveValues) (Answer, error) {
 	if imageType := imageType(rep); imageType != "" {
 		if !givesImage(rep.endpoint) {
-			return Answer{}, rep.bad("an image where JSON was expected")
+			return Answer{}, rep.answerError("an image where JSON was expected")
 		}
 		return Answer{Endpoint: rep.endpoint, Image: rep.body, ImageType: imageType}, nil
 	}
 	var v answerJSON
-	if err := rep.decode(&v, &v.status, h); err != nil {
+	if err := rep.decode(&v, &v.status, sensitive); err != nil {
 		return Answer{}, err
 	}
-	msg, rid := h.message(string(v.ErrMsg))
+	msg, rid := sensitive.message(string(v.ErrMsg))
 	a := Answer{
 		Endpoint: rep.endpoint,
 		MsgID:    v.MsgID.id(),
@@ -149,51 +150,51 @@ func decodeAnswer(rep reply, h hidden) (Answer, error) {
 		Msg:      msg,
 		RID:      rid,
 	}
-	said := v.ErrCode.present || msg == "ok"
-	if said && a.Suggest == "" && passesV1(rep.endpoint, h.body) {
+	explicitOK := v.ErrCode.present || msg == "ok"
+	if explicitOK && a.Suggest == "" && errcodeIsVerdict(rep.endpoint, sensitive.body) {
 		a.Suggest = "pass"
 	}
-	if missing := a.missing(said); missing != "" {
-		return Answer{}, rep.bad(missing)
+	if missing := a.missing(explicitOK); missing != "" {
+		return Answer{}, rep.answerError(missing)
 	}
 	return a, nil
 }
 
-// decode reads a JSON answer into v, whose status is st, and turns a bad answer
-// into an *AnswerError and an errcode into an *APIError.
-func (r reply) decode(v any, st *status, h hidden) error {
+// decode unmarshals a JSON answer into v, whose status is st. It returns an *AnswerError for
+// an invalid answer and an *APIError for an errcode other than 0.
+func (r reply) decode(v any, st *status, sensitive sensitiveValues) error {
 	body := bytes.TrimSpace(bytes.TrimPrefix(r.body, []byte("\xef\xbb\xbf")))
 	switch {
 	case r.status != 200:
-		return r.bad("not an answer of WeChat's")
+		return r.answerError("not an answer from WeChat")
 	case len(body) == 0:
-		return r.bad("the answer is empty")
+		return r.answerError("the answer is empty")
 	case body[0] == '<':
-		return r.bad("HTML or XML where JSON was expected")
+		return r.answerError("HTML or XML where JSON was expected")
 	case body[0] != '{':
-		return r.bad("neither JSON nor an image")
+		return r.answerError("neither JSON nor an image")
 	}
 	if err := json.Unmarshal(body, v); err != nil {
 		if !json.Valid(body) {
-			return r.bad("the JSON is cut or broken")
+			return r.answerError("the JSON is truncated or malformed")
 		}
-		return r.bad("the JSON has a value of a wrong type")
+		return r.answerError("the JSON has a value of the wrong type")
 	}
 	if code := st.ErrCode.value; code != 0 {
-		msg, rid := h.message(string(st.ErrMsg))
+		msg, rid := sensitive.message(string(st.ErrMsg))
 		return &APIError{Endpoint: r.endpoint, Code: int(code), Msg: msg, RID: rid}
 	}
 	return nil
 }
 
-func (r reply) bad(reason string) error {
+func (r reply) answerError(reason string) error {
 	return &AnswerError{Endpoint: r.endpoint, Status: r.status, Reason: reason}
 }
 
-// imageType is the type of the picture that the reply is, "" when it is none. The
-// first bytes decide: the content type of an error in JSON has been seen to say
-// image/jpeg, and a picture's to say nothing. An unknown kind of picture is believed
-// to its content type.
+// imageType returns the media type of the reply's image, "" if the reply is not an image.
+// The first bytes decide, because Content-Type is unreliable: image/jpeg has been seen on
+// errors in JSON, and no type at all on images. For an image format not in imageMagics the
+// Content-Type counts.
 func imageType(r reply) string {
 	if r.status != 200 || len(r.body) == 0 {
 		return ""
@@ -218,27 +219,27 @@ var imageMagics = []struct{ prefix, imageType string }{
 	{"GIF8", "image/gif"},
 }
 
-// WeChat ends errmsg with " rid: 60a1b2c3-4d5e6f70-11223344"; older answers with
-// " hint: [AbC123]".
+// WeChat appends " rid: 60a1b2c3-4d5e6f70-11223344" to errmsg; older answers have
+// " hint: [AbC123]" instead.
 var (
 	ridAtEnd  = regexp.MustCompile(`[ ,]*\brid: *([0-9A-Za-z]+(?:-[0-9A-Za-z]+)*)\s*$`)
 	hintAtEnd = regexp.MustCompile(`[ ,]*\bhint: *\[([^\]]*)\]\s*$`)
 )
 
-// WeChat's own messages are a line long; what is longer is not worth keeping.
+// maxMessageBytes bounds a stored errmsg; WeChat's own messages are one line long.
 const maxMessageBytes = 1024
 
-// message is errmsg as it may be shown, in one line, and WeChat's request id. It goes into
-// logs, asynq's last error and tables on terminals.
-func (h hidden) message(errmsg string) (msg, rid string) {
-	if errmsg == "ok" { // as nearly always
+// message splits errmsg into the redacted text, on one line, and WeChat's request id. The
+// result goes into logs, asynq's last error and tables on terminals.
+func (sensitive sensitiveValues) message(errmsg string) (msg, rid string) {
+	if errmsg == "ok" { // the common case
 		return errmsg, ""
 	}
 	msg, rid = splitRID(errmsg)
-	return printable.Escape(shorten(h.text(msg))), printable.Escape(shorten(h.text(rid)))
+	return printable.Escape(shorten(sensitive.redact(msg))), printable.Escape(shorten(sensitive.redact(rid)))
 }
 
-// shorten cuts s to maxMessageBytes, between two characters.
+// shorten truncates s to maxMessageBytes at a character boundary.
 func shorten(s string) string {
 	if len(s) <= maxMessageBytes {
 		return s

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// BenchmarkCall is one call on a kept connection, with the token at hand, to a server that
-// reads a request and writes an answer and does nothing else.
+// BenchmarkCall measures one call on a kept connection with a cached token. The server only
+// reads the request and writes the answer.
 func BenchmarkCall(b *testing.B) {
 	const answer = `{"errcode":0,"errmsg":"ok","msgid":3395159288267931652}`
 	whole := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(answer)) + "\r\n\r\n" + answer)
@@ -24,7 +24,7 @@ func BenchmarkCall(b *testing.B) {
 			return
 		}
 		defer func() { _ = conn.Close() }()
-		request := make([]byte, 4096) // one piece of data holds it whole
+		request := make([]byte, 4096) // one read returns the whole request
 		for {
 			if _, err := conn.Read(request); err != nil {
 				return
@@ -36,8 +36,8 @@ func BenchmarkCall(b *testing.B) {
 	}()
 	cfg := Config{BaseURL: "http://" + listener.Addr().String(), Timeout: 5 * time.Second, AttemptTimeout: 10 * time.Second}
 	tokens := NewTokens(cfg, nil, nil)
-	tokens.copies[testApp] = tokenCopy{
-		sharedToken: sharedToken{Token: Token{Value: testToken, ExpiresAt: time.Now().Add(time.Hour)}}, lookAt: time.Now().Add(time.Hour),
+	tokens.cache[testApp] = cachedToken{
+		sharedToken: sharedToken{Token: Token{Value: testToken, ExpiresAt: time.Now().Add(time.Hour)}}, recheckAt: time.Now().Add(time.Hour),
 	}
 	c := NewClient(cfg, tokens)
 	defer c.CloseIdle()
@@ -53,9 +53,9 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// BenchmarkDecodeAnswer is what an answer costs once it has been read.
+// BenchmarkDecodeAnswer measures decoding an answer that was read.
 func BenchmarkDecodeAnswer(b *testing.B) {
-	secrets := hidden{secrets: []Secret{testToken, testSecret}, body: []byte(testBody)}
+	secrets := sensitiveValues{secrets: []Secret{testToken, testSecret}, body: []byte(testBody)}
 	for _, bb := range []struct {
 		name     string
 		endpoint Endpoint
@@ -66,7 +66,7 @@ func BenchmarkDecodeAnswer(b *testing.B) {
 		{"link", EndpointScheme, `{"errcode":0,"errmsg":"ok","openlink":"weixin://dl/business/?t=XTSkBZlzqmn"}`, false},
 		{"check", EndpointTextCheck, `{"errcode":0,"errmsg":"ok","result":{"suggest":"pass","label":100},"detail":[{"strategy":"content_model","errcode":0,"suggest":"pass","label":100,"prob":90}],"trace_id":"60ae120f-371d5872-7941a05b"}`, false},
 		{"refused", EndpointSubscribe, `{"errcode":43101,"errmsg":"user refuse to accept the msg rid: 66a1b2c3-1234abcd-5678ef90"}`, true},
-		{"no JSON", EndpointSubscribe, `<html><body>502 Bad Gateway</body></html>`, true},
+		{"not JSON", EndpointSubscribe, `<html><body>502 Bad Gateway</body></html>`, true},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			rep := reply{endpoint: bb.endpoint, status: 200, contentType: "application/json; encoding=utf-8", body: []byte(bb.body)}

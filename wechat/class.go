@@ -1,31 +1,31 @@
 package wechat
 
-// Class is what a code of WeChat's means for the work at hand. It says what
-// happened, not what to do about it.
+// Class is the meaning of a WeChat errcode for a caller. It says what happened, not what to
+// do about it.
 type Class uint8
 
 // The classes, in the order in which the code table lists them.
 const (
 	// ClassUnlisted: the code table has no row for this code.
 	ClassUnlisted Class = iota
-	// ClassOK: WeChat took the request.
+	// ClassOK: WeChat accepted the request.
 	ClassOK
-	// ClassToken: the access token was refused, nothing else was looked at.
+	// ClassToken: the access token was refused; the rest of the request was not examined.
 	ClassToken
-	// ClassBusy: WeChat is busy or failed for a moment; the request was not carried out.
+	// ClassBusy: WeChat is busy or failed temporarily; the request was not carried out.
 	ClassBusy
 	// ClassRateSecond: too many calls within a second.
 	ClassRateSecond
 	// ClassRateMinute: too many calls within a minute.
 	ClassRateMinute
-	// ClassQuotaDay: the day's quota of the endpoint is spent.
+	// ClassQuotaDay: the daily quota of the endpoint is used up.
 	ClassQuotaDay
 	// ClassPerUser: another message to the same openid is being sent at this moment.
 	ClassPerUser
-	// ClassPerUserLong: this openid got too many messages; WeChat publishes no numbers.
+	// ClassPerUserLong: this openid got too many messages; WeChat does not publish the limit.
 	ClassPerUserLong
-	// ClassConfig: the app's own set-up is wrong: its secret, its IP list, its state.
-	// No request of the app can succeed until somebody mends it.
+	// ClassConfig: the app's configuration is wrong: its secret, its IP list, its state.
+	// Every request of the app fails until an operator corrects it.
 	ClassConfig
 	// ClassAccount: the app may not use this endpoint: no permission, banned, not released.
 	ClassAccount
@@ -33,7 +33,7 @@ const (
 	ClassTemplate
 	// ClassRefused: the person's choice or state: not subscribed, not following, inactive.
 	ClassRefused
-	// ClassRejected: the request is wrong, and will be wrong each time.
+	// ClassRejected: the request is wrong; repeating it gives the same error.
 	ClassRejected
 	// ClassRisky: the checked content is risky. A verdict, not a failure.
 	ClassRisky
@@ -41,7 +41,7 @@ const (
 	ClassRetired
 )
 
-// String is the class as a metric label or log value: "rate_minute".
+// String returns the class as a metric label or log value, such as "rate_minute".
 func (c Class) String() string {
 	switch c {
 	case ClassOK:
@@ -80,7 +80,7 @@ func (c Class) String() string {
 	return "unlisted"
 }
 
-// Classes lists every class, in the order of the code table.
+// Classes returns every class, in the order of the code table.
 func Classes() []Class {
 	list := make([]Class, 0, ClassRetired+1)
 	for c := ClassUnlisted; c <= ClassRetired; c++ {

@@ -7,19 +7,19 @@ import (
 
 // CodeRow is one row of the code table.
 type CodeRow struct {
-	Endpoint Endpoint // "" for a default row: what the code means where no row names the endpoint
+	Endpoint Endpoint // "" for a default row, which applies where no row names the endpoint
 	Code     int
 	Class    Class
 	Meaning  string
-	Source   string // the WeChat page that says so, "SDK enum: …", or "user reports: …"
+	Source   string // the WeChat page that documents it, "SDK enum: …", or "user reports: …"
 }
 
 // Codes returns a copy of the whole code table: default rows first, then the rows
 // of single endpoints.
 func Codes() []CodeRow { return slices.Concat(defaultRows, endpointRows) }
 
-// Classify tells what a code means on an endpoint: its own row, else the code's
-// default row, else ClassUnlisted.
+// Classify returns the class of a code on an endpoint: that of the endpoint's own row, else
+// that of the code's default row, else ClassUnlisted.
 func Classify(ep Endpoint, code int) Class {
 	rows := codeIndex()
 	if row, ok := rows[codeKey{ep, code}]; ok {
@@ -33,7 +33,7 @@ type codeKey struct {
 	code     int
 }
 
-// codeIndex is the table by its key, made once on first use.
+// codeIndex returns the code table indexed by key, built on first use.
 var codeIndex = sync.OnceValue(func() map[codeKey]CodeRow {
 	index := make(map[codeKey]CodeRow, len(defaultRows)+len(endpointRows))
 	for _, row := range Codes() {

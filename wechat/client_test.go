@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// fakeWeChat answers each call with the next of its answers, the last one for ever.
+// fakeWeChat answers the calls with answers in turn, and repeats the last one.
 type fakeWeChat struct {
 	*httptest.Server
 	mu      sync.Mutex
@@ -58,13 +58,13 @@ func TestCallResendsOnceForTheToken(t *testing.T) {
 			calls   int
 			want    func(error) bool
 		}{
-			{"and is taken", []string{refusal, okAnswer}, &fixedTokens{token: testToken, renewed: "new+/=token"}, 2, func(err error) bool { return err == nil }},
-			{"and is refused again", []string{refusal}, &fixedTokens{token: testToken, renewed: "new-token"}, 2, func(err error) bool {
+			{"new token accepted", []string{refusal, okAnswer}, &fixedTokens{token: testToken, renewed: "new+/=token"}, 2, func(err error) bool { return err == nil }},
+			{"new token refused", []string{refusal}, &fixedTokens{token: testToken, renewed: "new-token"}, 2, func(err error) bool {
 				var apiErr *APIError
 				return errors.Is(err, ErrTokenRejected) && errors.As(err, &apiErr) && apiErr.RID == "1-2-3"
 			}},
-			{"not with the same token", []string{refusal}, &fixedTokens{token: testToken, renewed: testToken}, 1, func(err error) bool { return errors.Is(err, ErrTokenRejected) }},
-			{"and fails otherwise", []string{refusal, `{"errcode":43101}`}, &fixedTokens{token: testToken, renewed: "new-token"}, 2, func(err error) bool {
+			{"same token again", []string{refusal}, &fixedTokens{token: testToken, renewed: testToken}, 1, func(err error) bool { return errors.Is(err, ErrTokenRejected) }},
+			{"another error after the resend", []string{refusal, `{"errcode":43101}`}, &fixedTokens{token: testToken, renewed: "new-token"}, 2, func(err error) bool {
 				var apiErr *APIError
 				var tokenErr *TokenError
 				return errors.As(err, &apiErr) && apiErr.Code == 43101 && !errors.As(err, &tokenErr)
@@ -77,7 +77,7 @@ func TestCallResendsOnceForTheToken(t *testing.T) {
 				if !tt.want(err) {
 					t.Errorf("got %v", err)
 				}
-				wantUnseen(t, fmt.Sprint(err))
+				wantNoSecrets(t, fmt.Sprint(err))
 				if len(f.bodies) != tt.calls || tt.tokens.renews.Load() != 1 {
 					t.Errorf("%d calls and %d renewals, want %d and 1", len(f.bodies), tt.tokens.renews.Load(), tt.calls)
 				}
@@ -91,14 +91,14 @@ func TestCallResendsOnceForTheToken(t *testing.T) {
 				}
 				var tokenErr *TokenError
 				if errors.As(err, &tokenErr) && Written(err) {
-					t.Error("a refused token counts as written")
+					t.Error("Written is true although WeChat refused the token")
 				}
 			})
 		}
 	}
 }
 
-func TestCallOnce(t *testing.T) {
+func TestCallSendsOnce(t *testing.T) {
 	for _, answer := range []string{
 		`{"errcode":43101,"errmsg":"user refuse to accept the msg"}`, `{"errcode":-1,"errmsg":"system error"}`,
 		`{"errcode":45009,"errmsg":"reach max api daily quota limit"}`, `{"errcode":48001,"errmsg":"api unauthorized"}`, `<html>`, ``,
@@ -124,11 +124,11 @@ func TestCallWithoutToken(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if len(f.bodies) != 0 {
-		t.Error("called without a token")
+		t.Error("the request was sent without a token")
 	}
 }
 
-func TestCallSendsBytesAsTheyAre(t *testing.T) {
+func TestCallSendsBodyUnchanged(t *testing.T) {
 	body := "{ \"content\" : \"<a href='x?a=1&b=2'>订单</a>\", \"n\":12345678901234567890 }"
 	f := newFakeWeChat(t, okAnswer)
 	answer, err := f.client(t, &fixedTokens{token: "a+b/c="}).Call(t.Context(), testApp, Request{Path: EndpointCustom, Body: []byte(body)})
@@ -136,7 +136,7 @@ func TestCallSendsBytesAsTheyAre(t *testing.T) {
 		t.Fatal(answer, err)
 	}
 	if f.bodies[0] != body || f.tokens[0] != "a+b/c=" || f.heads[0].Get("Content-Type") != "application/json" {
-		t.Errorf("it came as %s with %q, %v", f.bodies[0], f.tokens[0], f.heads[0])
+		t.Errorf("received %s with token %q, header %v", f.bodies[0], f.tokens[0], f.heads[0])
 	}
 }
 
@@ -150,7 +150,7 @@ func TestCallUploadsMedia(t *testing.T) {
 			}
 			media, err := io.ReadAll(file)
 			if err != nil || string(media) != pngBytes || head.Filename != "media.png" || head.Header.Get("Content-Type") != "image/png" || r.ContentLength <= 0 {
-				t.Errorf("came as %q, %v, %v", media, head, err)
+				t.Errorf("received %q, %v, %v", media, head, err)
 			}
 			_, _ = io.WriteString(w, `{"errcode":87014,"errmsg":"risky content rid: 1-2-3"}`)
 		}))
@@ -164,7 +164,7 @@ func TestCallUploadsMedia(t *testing.T) {
 	}
 	_, err := testClient(t, "http://127.0.0.1:1", time.Second).Call(t.Context(), testApp, Request{Path: EndpointImageCheck, Media: []byte("text")})
 	if err == nil || Written(err) {
-		t.Errorf("no picture: %v", err)
+		t.Errorf("media that is not an image: %v", err)
 	}
 }
 
@@ -199,12 +199,12 @@ func TestQuota(t *testing.T) {
 		want         Quota
 	}{
 		{
-			"rates beside",
+			"rates next to quota",
 			`{"errcode":0,"errmsg":"ok","quota":{"daily_limit":500000,"used":12,"remain":499988},"rate_limit":{"call_count":100,"refresh_second":1},"component_rate_limit":{"call_count":5000,"refresh_second":60}}`,
 			Quota{500000, 12, 499988, RateLimit{100, time.Second}, RateLimit{5000, time.Minute}},
 		},
 		{
-			"rates inside, numbers as strings",
+			"rates inside quota, numbers as strings",
 			`{"errcode":"0","quota":{"daily_limit":"500000","used":"12","remain":"499988","rate_limit":{"call_count":"100","refresh_second":"1"}}}`,
 			Quota{500000, 12, 499988, RateLimit{100, time.Second}, RateLimit{}},
 		},
@@ -217,7 +217,7 @@ func TestQuota(t *testing.T) {
 				t.Errorf("got %+v, %v, want %+v", got, err, tt.want)
 			}
 			if f.bodies[1] != `{"cgi_path":"/cgi-bin/message/subscribe/send"}` {
-				t.Errorf("asked with %s", f.bodies[1])
+				t.Errorf("the request has the body %s", f.bodies[1])
 			}
 		})
 	}
@@ -239,22 +239,22 @@ func TestClearQuota(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if f.bodies[0] != `{"appid":"`+testApp+`"}` {
-		t.Errorf("asked with %s", f.bodies[0])
+		t.Errorf("the request has the body %s", f.bodies[0])
 	}
 }
 
-// sameAgain has no other token than the refused one.
-type sameAgain struct{ *fixedTokens }
+// sameToken is a token source that has only the refused token.
+type sameToken struct{ *fixedTokens }
 
-func (sameAgain) Renew(context.Context, string, Token) (Token, error) {
+func (sameToken) Renew(context.Context, string, Token) (Token, error) {
 	return Token{}, &TokenError{App: testApp, Err: ErrTokenRejected}
 }
 
-// TestARejectedTokenNamesTheRefusal: what WeChat said to the call is in the error, also
-// where no better token was to be had.
-func TestARejectedTokenNamesTheRefusal(t *testing.T) {
+// TestRejectedTokenErrorKeepsAPIError checks that the error wraps WeChat's answer to the call
+// when no other token is available.
+func TestRejectedTokenErrorKeepsAPIError(t *testing.T) {
 	f := newFakeWeChat(t, `{"errcode":40001,"errmsg":"invalid credential rid: 1-2-3"}`)
-	_, err := f.client(t, sameAgain{&fixedTokens{token: testToken}}).Call(t.Context(), testApp, Request{Path: "/cgi-bin/message/custom/send", Body: []byte(`{}`)})
+	_, err := f.client(t, sameToken{&fixedTokens{token: testToken}}).Call(t.Context(), testApp, Request{Path: "/cgi-bin/message/custom/send", Body: []byte(`{}`)})
 	var apiErr *APIError
 	if !errors.Is(err, ErrTokenRejected) || !errors.As(err, &apiErr) || apiErr.Code != 40001 || apiErr.RID != "1-2-3" || Written(err) {
 		t.Errorf("got %v", err)

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// WriteCodeTable writes the code table as Markdown, grouped by class: the table of
-// the README, which a test compares with this.
+// WriteCodeTable writes the code table as Markdown, grouped by class. The README contains
+// this table; a test compares the two.
 func WriteCodeTable(w io.Writer) error {
 	rows := Codes()
 	slices.SortFunc(rows, func(a, b CodeRow) int {
@@ -28,8 +28,8 @@ func WriteCodeTable(w io.Writer) error {
 	return err
 }
 
-// where names the endpoint of a row, "elsewhere" where other rows name endpoints
-// for the same code, "everywhere" where none does.
+// where returns the row's endpoint, or for a default row "elsewhere" if endpointRows has rows
+// for the same code and "everywhere" if not.
 func where(row CodeRow) string {
 	if row.Endpoint != "" {
 		return "`" + string(row.Endpoint) + "`"

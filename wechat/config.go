@@ -7,13 +7,12 @@ import (
 	"time"
 )
 
-// Config tells where WeChat is and how long to wait for it.
+// Config holds the address of WeChat's API and the timeouts of calls.
 type Config struct {
 	// BaseURL is the scheme and host of the API, without a path. Default
-	// https://api.weixin.qq.com; api2.weixin.qq.com is WeChat's own fallback host,
-	// and a sandbox has an address of its own.
+	// https://api.weixin.qq.com. api2.weixin.qq.com is WeChat's own fallback host.
 	BaseURL string `yaml:"base_url"`
-	// Timeout bounds one HTTP exchange: connecting, writing, reading the answer.
+	// Timeout bounds one HTTP exchange: connecting, writing and reading the answer.
 	// Default 10s.
 	Timeout time.Duration `yaml:"timeout"`
 	// AttemptTimeout bounds a whole attempt: fetching a token, the exchange, and a
@@ -21,7 +20,7 @@ type Config struct {
 	AttemptTimeout time.Duration `yaml:"attempt_timeout"`
 }
 
-// DefaultConfig is the real service with the default timeouts.
+// DefaultConfig returns a Config for WeChat's servers with the default timeouts.
 func DefaultConfig() Config {
 	return Config{
 		BaseURL:        "https://api.weixin.qq.com",
@@ -30,7 +29,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate reports every mistake at once, each with its key.
+// Validate returns every mistake at once, each with its key.
 func (c Config) Validate() error {
 	var errs []error
 	if err := checkBaseURL(c.BaseURL); err != nil {
@@ -47,8 +46,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// checkBaseURL wants scheme and host alone: the endpoints bring the path, and an
-// address with a user or a query would carry a secret into every error.
+// checkBaseURL allows only scheme and host: the endpoints provide the path, and a user or
+// query in the address would put a secret into every error.
 func checkBaseURL(s string) error {
 	u, err := url.Parse(s)
 	switch {

@@ -19,7 +19,7 @@ func TestConfigValidate(t *testing.T) {
 		want []string
 	}{
 		{"all wrong at once", Config{}, []string{"base_url:", "timeout:", "attempt_timeout:"}},
-		{"too short an attempt", Config{"https://api2.weixin.qq.com/", 10 * time.Second, time.Second}, []string{"attempt_timeout: 1s is shorter than timeout (10s)"}},
+		{"attempt_timeout too short", Config{"https://api2.weixin.qq.com/", 10 * time.Second, time.Second}, []string{"attempt_timeout: 1s is shorter than timeout (10s)"}},
 		{"a path", Config{"https://api.weixin.qq.com/cgi-bin", time.Second, time.Second}, []string{"base_url:"}},
 		{"a user", Config{"https://me:hunter2@api.weixin.qq.com", time.Second, time.Second}, []string{"base_url:"}},
 		{"no scheme", Config{"api.weixin.qq.com", time.Second, time.Second}, []string{"base_url:"}},
@@ -48,13 +48,13 @@ func TestConfigValidate(t *testing.T) {
 
 func TestSecretPrintsNothing(t *testing.T) {
 	s := Secret("hunter2hunter2")
-	held := struct {
+	value := struct {
 		S Secret
 		P *Secret
 	}{s, &s}
 	var log strings.Builder
-	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "s", s, "held", held)
-	asJSON, err := json.Marshal(held)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "s", s, "value", value)
+	asJSON, err := json.Marshal(value)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestSecretPrintsNothing(t *testing.T) {
 	}
 	for _, out := range all {
 		if strings.Contains(out, "hunter2") || strings.Contains(out, fmt.Sprintf("%x", "hunter2")) {
-			t.Errorf("the secret shows in %s", out)
+			t.Errorf("the secret is in %s", out)
 		}
 	}
 	if s.Reveal() != "hunter2hunter2" || Secret("").String() != "" {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// dialPlain connects without TLS: to WeChat's stand-in, or to a proxy.
+// dialPlain connects without TLS: to a sandbox or a proxy.
 func dialPlain(ctx context.Context, dialer *net.Dialer, network, addr string) (net.Conn, error) {
 	conn, err := dialer.DialContext(ctx, network, addr)
 	if err != nil {
@@ -17,8 +17,8 @@ func dialPlain(ctx context.Context, dialer *net.Dialer, network, addr string) (n
 	return &answerConn{Conn: &countingConn{Conn: conn}}, nil
 }
 
-// dialTLS connects with TLS, where no proxy is between. net/http would do TLS by itself; an
-// answerConn belongs above it.
+// dialTLS connects with TLS when no proxy is in between. It does the handshake itself, not
+// net/http, because answerConn must wrap the TLS connection.
 func dialTLS(ctx context.Context, dialer *net.Dialer, network, addr string, cfg *tls.Config) (net.Conn, error) {
 	conn, err := dialer.DialContext(ctx, network, addr)
 	if err != nil {
@@ -34,7 +34,7 @@ func dialTLS(ctx context.Context, dialer *net.Dialer, network, addr string, cfg 
 
 const handshakeTimeout = 5 * time.Second
 
-// handshake does TLS with the host of addr.
+// handshake performs the TLS handshake with the host of addr.
 func handshake(ctx context.Context, conn net.Conn, addr string, cfg *tls.Config) (*tls.Conn, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -1,15 +1,13 @@
-// Package wechat speaks WeChat's (微信) server API: it calls endpoints with a
-// shared access token, decodes what comes back however it comes, and says what
-// happened in errors that carry facts. It decides nothing about retrying: that
-// belongs to the caller, who learns from an error
+// Package wechat is a client of WeChat's (微信) server API. It calls endpoints with a shared
+// access token, decodes answers in all the formats that WeChat uses, and returns errors that
+// state what happened. Retrying is left to the caller. An error tells the caller
 //
-//   - what WeChat said, and what that means on this endpoint ([APIError], [Classify]);
-//   - whether the request may have reached WeChat at all ([Written]), which tells
-//     a send that may be repeated from one that may not;
-//   - whether it failed for want of a token ([TokenError]).
+//   - WeChat's errcode and its meaning on this endpoint ([APIError], [Classify]);
+//   - whether the request may have reached WeChat ([Written]), and so whether a send may be
+//     repeated;
+//   - whether the call failed because there was no token ([TokenError]).
 //
-// Tokens are shared by all replicas through Redis ([Tokens]), one refresh serves
-// all of them.
+// All replicas share tokens through Redis ([Tokens]); one refresh serves all of them.
 //
 //	tokens := wechat.NewTokens(cfg, rdb, credentials)
 //	defer tokens.Close()
@@ -19,6 +17,5 @@
 //		Body: []byte(`{"jump_wxa":{"path":"pages/index/index"}}`),
 //	})
 //
-// No token, app secret, openid or message text appears in an error or a log line
-// of this package.
+// Errors and log lines of this package contain no token, app secret, openid or message text.
 package wechat

@@ -1,15 +1,15 @@
 package wechat
 
-// Endpoint is the path of an API of WeChat's, such as "/wxa/generatescheme". Any
-// path may be called; the constants are those that this package knows more about.
+// Endpoint is the path of a WeChat API, such as "/wxa/generatescheme". Any path may be
+// called; this package has additional rules for some of the constants.
 type Endpoint string
 
-// The token endpoints. They are called by Tokens alone.
+// The token endpoints. Only Tokens calls them.
 const (
 	EndpointToken       Endpoint = "/cgi-bin/token"        //nolint:gosec // a path, no credential
 	EndpointStableToken Endpoint = "/cgi-bin/stable_token" //nolint:gosec // a path, no credential
-	// EndpointExternal stands in errors for the service that hands out tokens in
-	// the mode "external"; it is no path of WeChat's.
+	// EndpointExternal names the token service of ModeExternal in errors; it is not a path
+	// of WeChat's.
 	EndpointExternal Endpoint = "(external token service)"
 )
 

@@ -1,8 +1,8 @@
 package wechat
 
-// Where the rows come from. WeChat publishes a short global list, and each endpoint's
-// page has its own; the rest is known from the enums of open SDKs and from what users
-// report in WeChat's community.
+// Sources of the rows. WeChat publishes a short global list, and each endpoint's page has its
+// own; other codes come from the enums of open-source SDKs and from user reports in WeChat's
+// community.
 const (
 	pageGlobal      = "https://developers.weixin.qq.com/doc/oplatform/developers/errCode/errCode.html"
 	pageToken       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-access-token/api_getaccesstoken.html" //nolint:gosec // a page, no credential
@@ -37,7 +37,7 @@ const (
 	usersHost     = "user reports: WeChat community, on retired API hosts"
 )
 
-// defaultRows say what a code means wherever no row of endpointRows names the endpoint.
+// defaultRows give the meaning of a code on every endpoint without a row in endpointRows.
 var defaultRows = []CodeRow{
 	{"", 0, ClassOK, "ok", pageGlobal},
 

@@ -1,7 +1,7 @@
 package wechat
 
-// endpointRows say what a code means on one endpoint, where that differs from the
-// default in class or in meaning.
+// endpointRows give the meaning of a code on one endpoint, where class or meaning differs from
+// the default row.
 var endpointRows = []CodeRow{
 	{EndpointToken, 40001, ClassConfig, "app secret wrong, or of another app", pageToken},
 	{EndpointToken, 40002, ClassConfig, "grant_type invalid", pageToken},
@@ -17,10 +17,10 @@ var endpointRows = []CodeRow{
 
 	{EndpointSubscribe, 41030, ClassRejected, "page is wrong, or not in the released version", pageSubscribe},
 
-	// Where the body names another mini program, an appid that is wrong is the body's.
+	// On endpoints whose body names another mini program, 40013 refers to that appid.
 	{EndpointTemplate, 40013, ClassRejected, "appid of the mini program is not bound to the account", pageTemplate},
 	{EndpointTemplate, 43100, ClassBusy, "template changed too often, or left the library", usersTemplate},
-	// (The page of bizsend lists no codes; its field is the template message's.)
+	// The page of bizsend lists no codes; its miniprogram field is that of template messages.
 	{EndpointBizSubscribe, 40013, ClassRejected, "appid of the mini program is not bound to the account", pageTemplate},
 	{EndpointTemplateSubscribe, 40013, ClassRejected, "appid of the mini program is not bound to the account", pageOneTime},
 	{EndpointUniform, 40013, ClassRejected, "appid of the mini program or account is not bound", enumMA},

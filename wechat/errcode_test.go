@@ -22,7 +22,7 @@ func TestCodeTable(t *testing.T) {
 			defaults[row.Code] = true
 		}
 		if got := Classify(row.Endpoint, row.Code); got != row.Class || got == ClassUnlisted {
-			t.Errorf("Classify(%q, %d) = %v, the row says %v", row.Endpoint, row.Code, got, row.Class)
+			t.Errorf("Classify(%q, %d) = %v, the row has %v", row.Endpoint, row.Code, got, row.Class)
 		}
 		if row.Meaning == "" || strings.ContainsAny(row.Meaning, "|\n") {
 			t.Errorf("%s %d: meaning %q does not fit a table", row.Endpoint, row.Code, row.Meaning)
@@ -71,7 +71,7 @@ func TestClassify(t *testing.T) {
 		{"", ClassRisky, []int{87014}},
 		{"", ClassUnlisted, []int{1, 99999, -2}},
 
-		// The same code means another thing elsewhere.
+		// A code with different meanings on different endpoints.
 		{EndpointToken, ClassConfig, []int{40001, 40002, 40013, 40125, 40164, 40243, 41002, 41004, 50004, 50007, 89503}},
 		{EndpointStableToken, ClassConfig, []int{40001, 40002, 40013, 40125, 40164, 41002, 41004, 43002, 89503, 89506, 89507}},
 		{EndpointStableToken, ClassQuotaDay, []int{45009}},
@@ -97,7 +97,7 @@ func TestClassify(t *testing.T) {
 		{EndpointMediaCheck, ClassRejected, []int{43104}},
 		{EndpointSubscribe, ClassAccount, []int{43104}},
 
-		// Codes that are met on one kind of endpoint.
+		// Codes that occur on one kind of endpoint only.
 		{EndpointUnlimitedCode, ClassAccount, []int{45063}},
 		{EndpointCode, ClassAccount, []int{45063}},
 		{EndpointQRCode, ClassAccount, []int{45063}},
@@ -133,7 +133,7 @@ func TestClassOfMessage(t *testing.T) {
 		{EndpointSubscribe, 45009, "reach max api daily quota limit", ClassQuotaDay},
 		{EndpointSubscribe, 45009, "reach max api minute quota limit", ClassRateMinute},
 		{EndpointScheme, 44993, "more than 100 per second", ClassRateSecond},
-		{EndpointUnlimitedCode, 45009, "reach max api daily quota limit", ClassRateMinute}, // never widened
+		{EndpointUnlimitedCode, 45009, "reach max api daily quota limit", ClassRateMinute}, // the errmsg never lengthens the window
 		{EndpointSubscribe, 43101, "just a minute", ClassRefused},
 	}
 	for _, tt := range tests {
@@ -143,7 +143,7 @@ func TestClassOfMessage(t *testing.T) {
 	}
 }
 
-// Each code that stops an app or an API says what an operator can do about it.
+// There is advice for each code that stops an app or an API, and for no other.
 func TestAdviceOfCodes(t *testing.T) {
 	for _, row := range Codes() {
 		stops := row.Class == ClassConfig || row.Class == ClassAccount
@@ -153,12 +153,12 @@ func TestAdviceOfCodes(t *testing.T) {
 	}
 	for code := range configAdvice {
 		if got := Classify(EndpointToken, code); got != ClassConfig {
-			t.Errorf("there is advice about %d as a mistake of the set-up; its class is %s", code, got)
+			t.Errorf("configAdvice has %d, whose class is %s", code, got)
 		}
 	}
 	for code := range accountAdvice {
 		if got := Classify("", code); got != ClassAccount {
-			t.Errorf("there is advice about %d as a lack of permission; its class is %s", code, got)
+			t.Errorf("accountAdvice has %d, whose class is %s", code, got)
 		}
 	}
 	if got := Advice(&APIError{Endpoint: EndpointToken, Code: 40090}); got != adviceIP {
@@ -178,7 +178,7 @@ func TestClassLabels(t *testing.T) {
 		seen[c.String()] = true
 	}
 	if got := Class(200).String(); got != "unlisted" {
-		t.Errorf("an impossible class is %q", got)
+		t.Errorf("an undefined class is %q", got)
 	}
 }
 

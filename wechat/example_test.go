@@ -15,7 +15,7 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// A stand-in for WeChat, for the examples.
+// exampleWeChat starts a fake WeChat for the examples.
 func exampleWeChat() *httptest.Server {
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch wechat.Endpoint(r.URL.Path) {
@@ -69,7 +69,7 @@ func Example() {
 	// 43101 refused 60a1b2c3-4d5e6f70-11223344
 }
 
-// The same code may mean something else on another endpoint.
+// The meaning of a code may depend on the endpoint.
 func ExampleClassify() {
 	fmt.Println(wechat.Classify(wechat.EndpointSubscribe, 45009))
 	fmt.Println(wechat.Classify(wechat.EndpointUnlimitedCode, 45009))
@@ -82,8 +82,8 @@ func ExampleClassify() {
 	// config
 }
 
-// A send that has surely not been written may be repeated; one that may have been
-// written could reach the person twice.
+// A send that was certainly not written may be repeated. Repeating one that may have been
+// written could deliver the message twice.
 func ExampleWritten() {
 	refused := &wechat.TransportError{Endpoint: wechat.EndpointCustom, Op: "connect", Err: errors.New("connection refused")}
 	lost := &wechat.TransportError{Endpoint: wechat.EndpointCustom, Op: "receive", Written: true, Err: errors.New("EOF")}

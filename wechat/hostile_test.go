@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// A kind of endpoint is one that answers a success in its own way.
+// kind is a kind of endpoint, by what it returns on success.
 type kind struct {
 	name     string
 	endpoint Endpoint
@@ -32,25 +32,25 @@ const (
 )
 
 func kinds() []kind {
-	values := `"phone":{"value":` + hostilePhone + `},"code":{"value":"` + hostileCode + `"},"thing":{"value":"` + testWords + `"}`
+	values := `"phone":{"value":` + hostilePhone + `},"code":{"value":"` + hostileCode + `"},"thing":{"value":"` + testText + `"}`
 	return []kind{
 		{"message", EndpointSubscribe, `{"touser":"` + testOpenID + `","data":{` + values + `}}`, `{"errcode":0,"errmsg":"ok","msgid":3395159288267931652}`},
-		{"link", EndpointScheme, `{"jump_wxa":{"query":"` + testWords + `"},` + values + `}`, `{"errcode":0,"errmsg":"ok","openlink":"weixin://dl/business/?t=1"}`},
-		{"code", EndpointUnlimitedCode, `{"scene":"` + testWords + `",` + values + `}`, jpegBytes},
-		{"check", EndpointTextCheck, `{"version":2,"openid":"` + testOpenID + `","content":"` + testWords + `",` + values + `}`, `{"errcode":0,"errmsg":"ok","result":{"suggest":"pass","label":100},"trace_id":"t-1"}`},
+		{"link", EndpointScheme, `{"jump_wxa":{"query":"` + testText + `"},` + values + `}`, `{"errcode":0,"errmsg":"ok","openlink":"weixin://dl/business/?t=1"}`},
+		{"code", EndpointUnlimitedCode, `{"scene":"` + testText + `",` + values + `}`, jpegBytes},
+		{"check", EndpointTextCheck, `{"version":2,"openid":"` + testOpenID + `","content":"` + testText + `",` + values + `}`, `{"errcode":0,"errmsg":"ok","result":{"suggest":"pass","label":100},"trace_id":"t-1"}`},
 	}
 }
 
-// What must come of a call.
+// The outcomes of a call.
 const (
-	accepted    = "accepted"
-	noAnswer    = "no answer"   // *AnswerError: whether WeChat carried it out is not known
-	unreachable = "unreachable" // *TransportError of a written request, likewise
+	accepted       = "accepted"
+	noAnswer       = "no answer"       // *AnswerError: whether WeChat carried it out is not known
+	connectionLost = "connection lost" // *TransportError of a written request, likewise
 )
 
 func apiError(code int) string { return fmt.Sprintf("errcode %d", code) }
 
-func comeOf(err error) string {
+func outcomeOf(err error) string {
 	var api *APIError
 	var answer *AnswerError
 	var transport *TransportError
@@ -62,23 +62,23 @@ func comeOf(err error) string {
 	case errors.As(err, &answer) && Written(err):
 		return noAnswer
 	case errors.As(err, &transport) && Written(err):
-		return unreachable
+		return connectionLost
 	}
 	return err.Error()
 }
 
-// hostileRow is one odd answer.
+// hostileRow is one malformed or unusual answer.
 type hostileRow struct {
 	name string
-	// answer is the whole answer in HTTP, to a request that carried echo, of a kind whose
-	// success is ok.
+	// answer returns the whole HTTP answer. ok is the body of a success, echo the text of
+	// the request.
 	answer func(ok, echo string) string
 	want   string
-	except map[string]string // by kind of endpoint, where it differs
+	except map[string]string // by kind of endpoint, where the outcome differs
 	linger bool              // the server waits for the client to close the connection
 }
 
-// http200 is an answer of status 200 with a body and its length.
+// http200 returns an HTTP answer of status 200 with Content-Length.
 func http200(body string, header ...string) string {
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s", len(body), joined(header), body)
 }
@@ -109,7 +109,7 @@ func zipped(text string) string {
 	return b.String()
 }
 
-// hostileRows lists odd answers by what is odd about them.
+// hostileRows returns all rows.
 func hostileRows(elsewhere string) []hostileRow {
 	return slices.Concat(hostileStatuses(elsewhere), hostileBodies(), hostileCodes(), hostileFraming())
 }
@@ -140,7 +140,7 @@ func hostileStatuses(elsewhere string) []hostileRow {
 		}, want: accepted},
 		{name: "103 for ever", answer: func(ok, _ string) string {
 			return strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </"+strings.Repeat("x", 1000)+">\r\n\r\n", 20_000) + http200(ok)
-		}, want: unreachable},
+		}, want: connectionLost},
 	}
 }
 
@@ -149,7 +149,7 @@ func hostileBodies() []hostileRow {
 		{name: "HTML", answer: body("<!DOCTYPE html><html>sign in</html>"), want: noAnswer},
 		{name: "empty", answer: body(""), want: noAnswer},
 		{name: "blanks", answer: body(" \r\n\t"), want: noAnswer},
-		{name: "cut JSON", answer: body(`{"errcode":0,"errm`), want: noAnswer},
+		{name: "truncated JSON", answer: body(`{"errcode":0,"errm`), want: noAnswer},
 		{name: "trailing garbage", answer: body(`{"errcode":0,"errmsg":"ok"}garbage`), want: noAnswer},
 		{name: "two answers", answer: body(`{"errcode":0}{"errcode":40003}`), want: noAnswer},
 		{name: "an array", answer: body(`[{"errcode":0}]`), want: noAnswer},
@@ -158,24 +158,24 @@ func hostileBodies() []hostileRow {
 		{name: "a NUL", answer: body("{\"errcode\":0,\"errmsg\":\"o\x00k\"}"), want: noAnswer},
 		{name: "only NULs", answer: body(strings.Repeat("\x00", 100)), want: noAnswer},
 		{name: "nested 10,000 deep", answer: body(strings.Repeat(`{"result":`, 10_000) + "1" + strings.Repeat("}", 10_000)), want: noAnswer},
-		{name: "nested 10,000 deep in a field of no concern", answer: body(`{"x":` + strings.Repeat(`[`, 10_001) + strings.Repeat("]", 10_001) + "}"), want: noAnswer},
+		{name: "nested 10,000 deep in an unknown field", answer: body(`{"x":` + strings.Repeat(`[`, 10_001) + strings.Repeat("]", 10_001) + "}"), want: noAnswer},
 		{name: "10 MB", answer: body(`{"errcode":0,"errmsg":"` + strings.Repeat("x", 10<<20) + `"}`), want: noAnswer},
-		{name: "gzip that nobody asked for", answer: func(ok, _ string) string { return http200(zipped(ok)) }, want: noAnswer},
+		{name: "gzip without Content-Encoding", answer: func(ok, _ string) string { return http200(zipped(ok)) }, want: noAnswer},
 		{name: "gzip", answer: func(ok, _ string) string { return http200(zipped(ok), "Content-Encoding: gzip") }, want: accepted},
-		{name: "garbage that says gzip", answer: func(ok, _ string) string { return http200(ok, "Content-Encoding: gzip") }, want: noAnswer},
-		{name: "cut gzip", answer: func(ok, _ string) string { z := zipped(ok); return http200(z[:len(z)-6], "Content-Encoding: gzip") }, want: noAnswer},
+		{name: "Content-Encoding gzip, body not gzip", answer: func(ok, _ string) string { return http200(ok, "Content-Encoding: gzip") }, want: noAnswer},
+		{name: "truncated gzip", answer: func(ok, _ string) string { z := zipped(ok); return http200(z[:len(z)-6], "Content-Encoding: gzip") }, want: noAnswer},
 		{name: "a byte order mark", answer: func(ok, _ string) string { return http200("\ufeff" + ok) }, want: accepted, except: map[string]string{"code": noAnswer}},
 		{name: "UTF-16", answer: body("\xff\xfe{\x00\"\x00e\x00"), want: noAnswer},
 		{name: "wrong charset", answer: func(ok, _ string) string { return http200(ok, "Content-Type: text/plain; charset=gbk") }, want: accepted},
 		{name: "GBK in errmsg", answer: body("{\"errcode\":40003,\"errmsg\":\"\xb6\xa9\xb5\xa5\"}"), want: apiError(40003)},
-		{name: "an image that is none", answer: func(_, _ string) string { return http200("not an image", "Content-Type: image/jpeg") }, want: noAnswer, except: map[string]string{"code": accepted}},
-		{name: "JSON that says image", answer: func(_, _ string) string {
+		{name: "Content-Type image, body not an image", answer: func(_, _ string) string { return http200("not an image", "Content-Type: image/jpeg") }, want: noAnswer, except: map[string]string{"code": accepted}},
+		{name: "JSON with Content-Type image", answer: func(_, _ string) string {
 			return http200(`{"errcode":40003,"errmsg":"invalid openid"}`, "Content-Type: image/jpeg")
 		}, want: apiError(40003)},
 		{name: "errmsg alone", answer: body(`{"errmsg":"service unavailable"}`), want: noAnswer},
 		{name: "a gateway's JSON", answer: body(`{"code":0,"message":"success","data":null}`), want: noAnswer},
 		{name: "{}", answer: body(`{}`), want: noAnswer},
-		{name: "success without what it gives", answer: body(`{"errcode":0,"errmsg":"ok"}`), want: noAnswer, except: map[string]string{"message": accepted}},
+		{name: "success without its result field", answer: body(`{"errcode":0,"errmsg":"ok"}`), want: noAnswer, except: map[string]string{"message": accepted}},
 	}
 }
 
@@ -206,7 +206,8 @@ func hostileCodes() []hostileRow {
 }
 
 func hostileFraming() []hostileRow {
-	// follow is what an attacker would like to be taken for the next answer.
+	// follow returns a second answer, which an attacker wants the client to take for the
+	// answer to the next request.
 	follow := func(echo string) string { return http200(`{"errcode":0,"errmsg":` + quoted(echo) + `,"msgid":666}`) }
 	longer := func(ok, echo string) string { return http200(ok) + `{"echo":"` + echo + `"}` }
 	chunked := func(ok string) string {
@@ -214,16 +215,16 @@ func hostileFraming() []hostileRow {
 	}
 	return []hostileRow{
 		{name: "longer than its length", answer: longer, want: accepted, linger: true},
-		{name: "another answer behind it", answer: func(ok, echo string) string { return http200(ok) + follow(echo) }, want: accepted, linger: true},
+		{name: "followed by another answer", answer: func(ok, echo string) string { return http200(ok) + follow(echo) }, want: accepted, linger: true},
 		{name: "length 0 and a body", answer: func(_, echo string) string { return http200("") + echo }, want: noAnswer, linger: true},
 		{name: "204 and a body", answer: func(_, echo string) string { return ofStatus(204)("", "") + echo }, want: noAnswer, linger: true},
 		{name: "304 and a body", answer: func(_, echo string) string { return ofStatus(304)("", "") + echo }, want: noAnswer, linger: true},
 		{name: "redirect longer than its length", answer: func(_, echo string) string { return ofStatus(302, "Location: /")("", "") + echo }, want: noAnswer, linger: true},
 		{name: "error longer than its length", answer: func(_, echo string) string { return ofStatus(502)("", "") + follow(echo) }, want: noAnswer, linger: true},
 		{name: "shorter than its length", answer: func(ok, _ string) string { s := http200(ok); return s[:len(s)-1] }, want: noAnswer},
-		{name: "two lengths", answer: func(ok, echo string) string { return http200(ok, "Content-Length: 5") + echo }, want: unreachable},
+		{name: "two lengths", answer: func(ok, echo string) string { return http200(ok, "Content-Length: 5") + echo }, want: connectionLost},
 		{name: "the same length twice", answer: func(ok, echo string) string { return http200(ok, fmt.Sprintf("Content-Length: %d", len(ok))) + echo }, want: accepted, linger: true},
-		{name: "length that is no number", answer: func(ok, _ string) string { return http200(ok, "Content-Length: x") }, want: unreachable},
+		{name: "length that is not a number", answer: func(ok, _ string) string { return http200(ok, "Content-Length: x") }, want: connectionLost},
 		{name: "length in a folded line", answer: func(ok, echo string) string {
 			return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length:\r\n %d\r\n\r\n%s", len(ok), ok) + echo
 		}, want: accepted, linger: true},
@@ -232,35 +233,35 @@ func hostileFraming() []hostileRow {
 		}, want: noAnswer},
 		{name: "no length", answer: func(ok, _ string) string { return "HTTP/1.1 200 OK\r\n\r\n" + ok }, want: accepted},
 		{name: "chunked", answer: func(ok, _ string) string { return chunked(ok) + "0\r\n\r\n" }, want: accepted},
-		{name: "chunked, and more behind it", answer: func(ok, echo string) string { return chunked(ok) + "0\r\nX: y\r\n\r\n" + echo }, want: accepted, linger: true},
-		{name: "chunked, and another answer behind it", answer: func(ok, echo string) string { return chunked(ok) + "0\r\n\r\n" + follow(echo) }, want: accepted, linger: true},
+		{name: "chunked, followed by more bytes", answer: func(ok, echo string) string { return chunked(ok) + "0\r\nX: y\r\n\r\n" + echo }, want: accepted, linger: true},
+		{name: "chunked, followed by another answer", answer: func(ok, echo string) string { return chunked(ok) + "0\r\n\r\n" + follow(echo) }, want: accepted, linger: true},
 		{name: "chunked without an end", answer: func(ok, _ string) string { return chunked(ok) }, want: noAnswer},
-		{name: "chunked with a size that is none", answer: func(ok, _ string) string { return chunked(ok) + "zz\r\n\r\n" }, want: noAnswer},
+		{name: "chunked with an invalid size", answer: func(ok, _ string) string { return chunked(ok) + "zz\r\n\r\n" }, want: noAnswer},
 		{name: "chunked with a negative size", answer: func(ok, _ string) string { return chunked(ok) + "-1\r\n\r\n" }, want: noAnswer},
 		{name: "chunk shorter than its size", answer: func(ok, _ string) string {
 			return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n" + ok + "\r\n0\r\n\r\n"
 		}, want: noAnswer},
-		{name: "an encoding that nobody knows", answer: func(ok, echo string) string { return http200(ok, "Transfer-Encoding: rot13") + echo }, want: unreachable},
+		{name: "an unknown transfer encoding", answer: func(ok, echo string) string { return http200(ok, "Transfer-Encoding: rot13") + echo }, want: connectionLost},
 		{name: "HTTP/1.0", answer: func(ok, _ string) string { return strings.Replace(http200(ok), "1.1", "1.0", 1) }, want: accepted},
-		{name: "HTTP/1.0 that is kept", answer: func(ok, echo string) string {
+		{name: "HTTP/1.0 with keep-alive", answer: func(ok, echo string) string {
 			return strings.Replace(http200(ok, "Connection: keep-alive"), "1.1", "1.0", 1) + echo
 		}, want: accepted, linger: true},
 		{name: "lines that end in LF", answer: func(ok, echo string) string { return strings.ReplaceAll(http200(ok), "\r\n", "\n") + echo }, want: accepted, except: map[string]string{"code": accepted}, linger: true},
-		{name: "kept, then closed", answer: func(ok, _ string) string { return http200(ok, "Connection: keep-alive") }, want: accepted},
-		{name: "closed, then more", answer: func(ok, echo string) string { return http200(ok, "Connection: close") + echo }, want: accepted, linger: true},
-		{name: "no HTTP", answer: func(_, echo string) string { return echo }, want: unreachable},
-		{name: "SSH", answer: func(_, _ string) string { return "SSH-2.0-OpenSSH_9.6\r\n" }, want: unreachable},
-		{name: "nothing", answer: func(_, _ string) string { return "" }, want: unreachable},
-		{name: "half a header", answer: func(_, echo string) string { return "HTTP/1.1 200 OK\r\nX: " + echo }, want: unreachable},
-		{name: "a header of 20 MB", answer: func(ok, _ string) string { return http200(ok, "X: "+strings.Repeat("x", 20<<20)) }, want: unreachable},
-		{name: "a header line without a colon", answer: func(ok, _ string) string { return http200(ok, "garbage") }, want: unreachable},
+		{name: "keep-alive, then closed", answer: func(ok, _ string) string { return http200(ok, "Connection: keep-alive") }, want: accepted},
+		{name: "close, then more bytes", answer: func(ok, echo string) string { return http200(ok, "Connection: close") + echo }, want: accepted, linger: true},
+		{name: "not HTTP", answer: func(_, echo string) string { return echo }, want: connectionLost},
+		{name: "SSH", answer: func(_, _ string) string { return "SSH-2.0-OpenSSH_9.6\r\n" }, want: connectionLost},
+		{name: "nothing", answer: func(_, _ string) string { return "" }, want: connectionLost},
+		{name: "half a header", answer: func(_, echo string) string { return "HTTP/1.1 200 OK\r\nX: " + echo }, want: connectionLost},
+		{name: "a header of 20 MB", answer: func(ok, _ string) string { return http200(ok, "X: "+strings.Repeat("x", 20<<20)) }, want: connectionLost},
+		{name: "a header line without a colon", answer: func(ok, _ string) string { return http200(ok, "garbage") }, want: connectionLost},
 	}
 }
 
 func quoted(s string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"` }
 
-// hostileServer gives an odd answer to its first request and a good one to the others. gone
-// ends when the client has closed the first connection.
+// hostileServer answers its first request with row and the others with a success. It closes
+// gone when the first connection has ended.
 type hostileServer struct {
 	row   hostileRow
 	kind  kind
@@ -282,7 +283,7 @@ func (s *hostileServer) serve(c net.Conn) {
 		}
 		_, _ = io.WriteString(c, s.row.answer(s.kind.ok, req.URL.RequestURI()+" "+string(sent)))
 		if s.row.linger {
-			_, _ = io.Copy(io.Discard, r) // until the client has seen what was too much
+			_, _ = io.Copy(io.Discard, r) // until the client closes the connection
 		}
 		close(s.gone)
 		return
@@ -298,9 +299,9 @@ func standardLog(t *testing.T) *logBuffer {
 	return b
 }
 
-// TestHostileAnswers: whatever WeChat, or what stands in its place, answers, a call ends as
-// its row says, follows no redirect, shows no secret, leaves nothing for the next call and
-// writes nothing to the standard logger.
+// TestHostileAnswers checks for each answer that the call ends with the outcome of its row,
+// follows no redirect, exposes no secret, does not affect the next call and writes nothing to
+// the standard logger.
 func TestHostileAnswers(t *testing.T) {
 	logged := standardLog(t)
 	var redirected atomic.Int64
@@ -329,11 +330,11 @@ func hostileCall(t *testing.T, row hostileRow, k kind) {
 	if w, ok := row.except[k.name]; ok {
 		want = w
 	}
-	if got := comeOf(err); got != want {
+	if got := outcomeOf(err); got != want {
 		t.Errorf("%s: %s (%v), want %s", k.name, got, err, want)
 	}
 	text := fmt.Sprintf("%v %+v", err, answer)
-	wantUnseen(t, text)
+	wantNoSecrets(t, text)
 	for _, secret := range []string{hostileCode, hostilePhone} {
 		if strings.Contains(text, secret) {
 			t.Errorf("%s: %s is in %s", k.name, secret, text)
@@ -342,21 +343,21 @@ func hostileCall(t *testing.T, row hostileRow, k kind) {
 	select {
 	case <-s.gone:
 	case <-time.After(10 * time.Second):
-		t.Fatalf("%s: the connection with the surplus is still open", k.name)
+		t.Fatalf("%s: the connection with the excess bytes is still open", k.name)
 	}
 	next, err := client.Call(t.Context(), testApp, Request{Path: k.endpoint, Body: []byte(k.body)})
 	if err != nil && !row.closesKept() || next.MsgID == "666" {
-		t.Errorf("%s: the call after it: %+v, %v", k.name, next, err)
+		t.Errorf("%s: the next call: %+v, %v", k.name, next, err)
 	}
 }
 
-// closesKept: the server closes a connection that it seemed to keep, which the next call may
-// meet.
+// closesKept reports whether the server closes a kept connection, on which the next call may
+// then fail.
 func (row hostileRow) closesKept() bool { return !row.linger }
 
-// TestSurplusComesLate: bytes that follow an answer after a while, when its connection is
-// idle, end the connection, and are neither logged nor taken for the next answer.
-func TestSurplusComesLate(t *testing.T) {
+// TestExcessBytesOnIdleConnection checks that bytes which arrive on an idle connection close
+// it, and are neither logged nor taken for the next answer.
+func TestExcessBytesOnIdleConnection(t *testing.T) {
 	logged := standardLog(t)
 	var conns atomic.Int64
 	read, closed := make(chan struct{}), make(chan struct{})
@@ -370,7 +371,7 @@ func TestSurplusComesLate(t *testing.T) {
 			writeOK(c)
 			if first {
 				<-read
-				_, _ = io.WriteString(c, http200(`{"errcode":0,"errmsg":"ok","msgid":666,"x":"`+testWords+`"}`))
+				_, _ = io.WriteString(c, http200(`{"errcode":0,"errmsg":"ok","msgid":666,"x":"`+testText+`"}`))
 				_, _ = io.Copy(io.Discard, r)
 				close(closed)
 				return
@@ -393,21 +394,21 @@ func TestSurplusComesLate(t *testing.T) {
 	}
 }
 
-// TestSlowDrip: an answer that comes byte by byte takes no longer than the timeout.
+// TestSlowDrip checks that an answer sent byte by byte ends at the timeout.
 func TestSlowDrip(t *testing.T) {
 	url := rawServer(t, func(c net.Conn) {
 		if _, err := readRequest(bufio.NewReader(c)); err != nil {
 			return
 		}
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-		for err := error(nil); err == nil; time.Sleep(time.Millisecond) { // the drip itself
+		for err := error(nil); err == nil; time.Sleep(time.Millisecond) { // one byte per millisecond
 			_, err = io.WriteString(c, " ")
 		}
 	})
 	for _, k := range kinds() {
 		started := time.Now()
 		_, err := testClient(t, url, 200*time.Millisecond).Call(t.Context(), testApp, Request{Path: k.endpoint, Body: []byte(k.body)})
-		if comeOf(err) != unreachable || !errors.Is(err, context.DeadlineExceeded) || time.Since(started) > 5*time.Second {
+		if outcomeOf(err) != connectionLost || !errors.Is(err, context.DeadlineExceeded) || time.Since(started) > 5*time.Second {
 			t.Errorf("%s: %v after %v", k.name, err, time.Since(started))
 		}
 	}

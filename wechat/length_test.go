@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// recorder is an HTTP server that keeps the requests as the bytes that came.
+// recorder is an HTTP server that records the bytes of its requests.
 type recorder struct {
 	net.Listener
 	requests chan []byte
@@ -44,11 +44,11 @@ func newRecorder(t *testing.T) *recorder {
 	return r
 }
 
-// serve answers one request with what every endpoint gives when all is well.
+// serve answers one request with an answer that is a success on every endpoint.
 func (r *recorder) serve(t *testing.T, conn net.Conn) {
 	defer func() { _ = conn.Close() }()
-	var came bytes.Buffer
-	request, err := http.ReadRequest(bufio.NewReader(io.TeeReader(conn, &came)))
+	var received bytes.Buffer
+	request, err := http.ReadRequest(bufio.NewReader(io.TeeReader(conn, &received)))
 	if err == nil {
 		_, err = io.Copy(io.Discard, request.Body)
 	}
@@ -56,13 +56,13 @@ func (r *recorder) serve(t *testing.T, conn net.Conn) {
 		t.Errorf("read the request: %v", err)
 		return
 	}
-	r.requests <- came.Bytes()
+	r.requests <- received.Bytes()
 	const answer = `{"errcode":0,"errmsg":"ok","access_token":"t","expires_in":7200,"quota":{}}`
 	_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(answer), answer)
 }
 
-// WeChat answers 412 to a request that does not say how long its body is.
-func TestEveryRequestTellsItsLength(t *testing.T) {
+// WeChat answers 412 to a request without Content-Length.
+func TestEveryRequestHasContentLength(t *testing.T) {
 	r := newRecorder(t)
 	url := "http://" + r.Addr().String()
 	client := testClient(t, url, 5*time.Second)
@@ -98,10 +98,10 @@ func TestEveryRequestTellsItsLength(t *testing.T) {
 			if err := tt.send(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			came := <-r.requests
-			head, body, _ := bytes.Cut(came, []byte("\r\n\r\n"))
+			received := <-r.requests
+			head, body, _ := bytes.Cut(received, []byte("\r\n\r\n"))
 			if want := fmt.Sprintf("\r\nContent-Length: %d\r\n", len(body)); !strings.Contains(string(head)+"\r\n", want) || bytes.Contains(head, []byte("Transfer-Encoding")) {
-				t.Errorf("%d bytes came with\n%s", len(body), head)
+				t.Errorf("a body of %d bytes has the header\n%s", len(body), head)
 			}
 		})
 	}

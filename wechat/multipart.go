@@ -12,15 +12,15 @@ import (
 
 var imageMediaType = regexp.MustCompile(`^image/[a-z0-9.+-]+$`)
 
-// multipartMedia is the form that img_sec_check takes: one file in the field "media".
-// It wants a file name, and judges by the content.
+// multipartMedia builds the form that img_sec_check requires: one file in the field "media".
+// The part must have a file name; WeChat detects the format from the content.
 // https://developers.weixin.qq.com/miniprogram/dev/server/API/sec-center/sec-check/api_imgseccheck.html
 func multipartMedia(media []byte, mediaType string) (body []byte, contentType string, err error) {
 	if mediaType == "" {
 		mediaType = http.DetectContentType(media)
 	}
 	if !imageMediaType.MatchString(mediaType) {
-		return nil, "", fmt.Errorf("media type %q is not image/…", mediaType)
+		return nil, "", fmt.Errorf("media type %q is not an image type", mediaType)
 	}
 	name := "media." + strings.TrimPrefix(mediaType, "image/")
 	var buf bytes.Buffer

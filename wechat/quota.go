@@ -6,44 +6,44 @@ import (
 	"time"
 )
 
-// Quota is an app's quota of one API, as WeChat counts it. Its counts are up to 1 % off.
+// Quota is an app's quota of one API, as WeChat counts it. Counts may be off by up to 1 %.
 // https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getapiquota.html
 type Quota struct {
-	DailyLimit int64 // calls a natural day; 0: no such limit
+	DailyLimit int64 // calls per calendar day; 0: no such limit
 	Used       int64 // today
 	Remain     int64 // today
-	// Rate is the app's own limit over a short window, ComponentRate that of the
-	// third-party platform which the app is run through. Zero: no such limit.
+	// Rate is the app's own limit over a short window, ComponentRate the limit of the
+	// third-party platform that operates the app. Zero: no such limit.
 	Rate, ComponentRate RateLimit
 }
 
-// RateLimit is a number of calls within a span of time.
+// RateLimit is a number of calls per time window.
 type RateLimit struct {
 	Calls int64
 	Per   time.Duration // whole seconds
 }
 
-// Quota asks for the quota of an API, by its path; WeChat refuses paths with a host,
-// and those under /sns/.
+// Quota queries WeChat for the quota of an API, by its path. WeChat refuses paths with a
+// host, and those under /sns/.
 func (c *Client) Quota(ctx context.Context, app string, path Endpoint) (Quota, error) {
 	body, err := json.Marshal(map[string]string{"cgi_path": string(path)})
 	if err != nil {
 		return Quota{}, &TransportError{Endpoint: EndpointQuota, Op: "prepare", Err: err}
 	}
 	var quota Quota
-	err = c.withToken(ctx, app, EndpointQuota, func(ctx context.Context, until time.Time, tokens ...Token) error {
-		rep, h, err := c.send(ctx, until, Request{Path: EndpointQuota, Body: body}, tokens)
+	err = c.withToken(ctx, app, EndpointQuota, func(ctx context.Context, deadline time.Time, tokens ...Token) error {
+		rep, sensitive, err := c.send(ctx, deadline, Request{Path: EndpointQuota, Body: body}, tokens)
 		if err != nil {
 			return err
 		}
-		quota, err = decodeQuota(rep, h)
+		quota, err = decodeQuota(rep, sensitive)
 		return err
 	})
 	return quota, err
 }
 
-// ClearQuota sets the day's use of all APIs of the app to zero. WeChat allows that ten
-// times a month, the console's button included.
+// ClearQuota resets the app's use of all APIs today to zero. WeChat allows this ten times a
+// month, including the button in its console.
 // https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_clearquota.html
 func (c *Client) ClearQuota(ctx context.Context, app string) error {
 	body, err := json.Marshal(map[string]string{"appid": app})
@@ -63,8 +63,8 @@ func (r rateJSON) limit() RateLimit {
 	return RateLimit{Calls: r.Calls.value, Per: time.Duration(r.Seconds.value) * time.Second}
 }
 
-// quotaJSON takes the rates from both places where they are found: beside "quota",
-// as the page has them, and inside.
+// quotaJSON accepts the rates in both places where WeChat sends them: next to "quota", as
+// documented, and inside it.
 type quotaJSON struct {
 	status
 	Quota *struct {
@@ -78,13 +78,13 @@ type quotaJSON struct {
 	ComponentRate rateJSON `json:"component_rate_limit"`
 }
 
-func decodeQuota(rep reply, h hidden) (Quota, error) {
+func decodeQuota(rep reply, sensitive sensitiveValues) (Quota, error) {
 	var v quotaJSON
-	if err := rep.decode(&v, &v.status, h); err != nil {
+	if err := rep.decode(&v, &v.status, sensitive); err != nil {
 		return Quota{}, err
 	}
 	if v.Quota == nil {
-		return Quota{}, rep.bad("no quota in the answer")
+		return Quota{}, rep.answerError("no quota in the answer")
 	}
 	q := Quota{
 		DailyLimit:    v.Quota.DailyLimit.value,

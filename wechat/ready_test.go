@@ -16,12 +16,11 @@ import (
 	"time"
 )
 
-// slowDials is a transport whose connections each take a while to open, and then lead to
-// serve.
+// slowDials returns a transport whose dials take a while; serve runs on the server's end.
 func slowDials(took time.Duration, serve func(net.Conn)) *http.Transport {
 	transport := newTransport()
 	transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
-		time.Sleep(took) // of a bubble's clock
+		time.Sleep(took) // synctest's clock
 		client, server := net.Pipe()
 		go func() {
 			defer func() { _ = server.Close() }()
@@ -32,14 +31,14 @@ func slowDials(took time.Duration, serve func(net.Conn)) *http.Transport {
 	return transport
 }
 
-// bubbleClient is a client for a bubble of synctest.
+// bubbleClient returns a client for a synctest bubble.
 func bubbleClient(transport http.RoundTripper, tokens TokenSource) *Client {
 	return NewClient(Config{BaseURL: "http://wechat.invalid", Timeout: 10 * time.Second, AttemptTimeout: 15 * time.Second}, tokens, WithTransport(transport))
 }
 
-// A new connection takes 100 ms. Ready is asked when it is there, and the request leaves
-// when Ready says so; on the kept connection there is nothing to wait for.
-func TestReadyIsAskedWithAConnectionInHand(t *testing.T) {
+// A new connection takes 100 ms. Ready is called when it is open, and the request is written
+// when Ready returns; on the kept connection Ready is called at once.
+func TestReadyIsCalledOnceConnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var reads []time.Duration
@@ -54,10 +53,10 @@ func TestReadyIsAskedWithAConnectionInHand(t *testing.T) {
 			}
 		})
 		c := bubbleClient(transport, &fixedTokens{token: testToken})
-		var asked []time.Duration
+		var readyCalls []time.Duration
 		for range 2 {
 			_, err := c.Call(t.Context(), testApp, Request{Path: EndpointSubscribe, Body: []byte(testBody), Ready: func(context.Context) error {
-				asked = append(asked, time.Since(start))
+				readyCalls = append(readyCalls, time.Since(start))
 				time.Sleep(50 * time.Millisecond)
 				return nil
 			}})
@@ -68,15 +67,15 @@ func TestReadyIsAskedWithAConnectionInHand(t *testing.T) {
 		c.CloseIdle()
 		synctest.Wait()
 		want := [4]time.Duration{100 * time.Millisecond, 150 * time.Millisecond, 150 * time.Millisecond, 200 * time.Millisecond}
-		if len(asked) != 2 || len(reads) != 2 || [4]time.Duration{asked[0], reads[0], asked[1], reads[1]} != want {
-			t.Errorf("Ready was asked at %v, the server read at %v", asked, reads)
+		if len(readyCalls) != 2 || len(reads) != 2 || [4]time.Duration{readyCalls[0], reads[0], readyCalls[1], reads[1]} != want {
+			t.Errorf("Ready was called at %v, the server read at %v", readyCalls, reads)
 		}
 	})
 }
 
-// What Ready takes is not taken from the answer's time, and the attempt's timeout bounds
-// it.
-func TestReadyHasItsOwnTime(t *testing.T) {
+// The time that Ready takes does not count towards the exchange's timeout; the attempt's
+// timeout bounds it.
+func TestReadyDoesNotUseExchangeTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var served atomic.Int64
 		c := bubbleClient(slowDials(0, func(conn net.Conn) {
@@ -100,9 +99,9 @@ func TestReadyHasItsOwnTime(t *testing.T) {
 		if took := time.Since(began); took != 15*time.Second || Written(err) {
 			t.Errorf("Ready ended after %v: %v", took, err)
 		}
-		err = call(func(context.Context) error { time.Sleep(time.Minute); return nil }) // does not look at ctx
+		err = call(func(context.Context) error { time.Sleep(time.Minute); return nil }) // ignores ctx
 		if Written(err) || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Ready outlasted the attempt: %v", err)
+			t.Errorf("Ready returned after the end of the attempt: %v", err)
 		}
 		c.CloseIdle()
 		synctest.Wait()
@@ -114,9 +113,9 @@ func TestReadyHasItsOwnTime(t *testing.T) {
 
 var errNotReady = errors.New("not ready")
 
-// What Ready refuses is not written: not on a new connection, not on a kept one, not over
-// TLS, not through a foreign transport, and not on another connection either.
-func TestNotReadyIsNotWritten(t *testing.T) {
+// After an error from Ready the request is not written: on a new connection, a kept one, over
+// TLS, through a custom transport, or on a second connection.
+func TestReadyErrorPreventsWrite(t *testing.T) {
 	var requests atomic.Int64
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -126,14 +125,14 @@ func TestNotReadyIsNotWritten(t *testing.T) {
 	for _, tt := range []struct {
 		name         string
 		secure, kept bool
-		foreign      bool
+		custom       bool
 	}{
 		{name: "new"},
 		{name: "kept", kept: true},
 		{name: "new, TLS", secure: true},
 		{name: "kept, TLS", secure: true, kept: true},
-		{name: "foreign", foreign: true},
-		{name: "foreign, kept", foreign: true, kept: true},
+		{name: "custom transport", custom: true},
+		{name: "custom transport, kept", custom: true, kept: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := httptest.NewUnstartedServer(handler)
@@ -147,8 +146,8 @@ func TestNotReadyIsNotWritten(t *testing.T) {
 				transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
 			}
 			defer server.Close()
-			if tt.foreign {
-				rt = &scribe{next: transport}
+			if tt.custom {
+				rt = &headerWriter{next: transport}
 			}
 			c := NewClient(Config{BaseURL: server.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}, &fixedTokens{token: testToken}, WithTransport(rt))
 			defer transport.CloseIdleConnections()
@@ -158,9 +157,9 @@ func TestNotReadyIsNotWritten(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			before, asked := requests.Load(), 0
-			request.Ready = func(context.Context) error { asked++; return errNotReady }
-			// Its hook comes after ours, right before net/http goes on to write.
+			before, readyCalls := requests.Load(), 0
+			request.Ready = func(context.Context) error { readyCalls++; return errNotReady }
+			// This hook runs after the client's own, right before net/http writes.
 			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 				if _, err := info.Conn.Write([]byte("x")); err == nil {
 					t.Error("the connection can be written to")
@@ -168,28 +167,28 @@ func TestNotReadyIsNotWritten(t *testing.T) {
 			}})
 			_, err := c.Call(ctx, testApp, request)
 			var transportErr *TransportError
-			if !errors.As(err, &transportErr) || Written(err) || transportErr.Op != "wait" || !errors.Is(err, errNotReady) || asked != 1 {
-				t.Errorf("asked %d times: %#v", asked, err)
+			if !errors.As(err, &transportErr) || Written(err) || transportErr.Op != "wait" || !errors.Is(err, errNotReady) || readyCalls != 1 {
+				t.Errorf("Ready was called %d times: %#v", readyCalls, err)
 			}
 			request.Ready = func(context.Context) error { return nil }
 			if _, err := c.Call(t.Context(), testApp, request); err != nil {
 				t.Errorf("the next call: %v", err)
 			}
 			if n := requests.Load() - before; n != 1 {
-				t.Errorf("the server read %d requests, want that of the next call alone", n)
+				t.Errorf("the server read %d requests, want only the next call's", n)
 			}
 		})
 	}
 }
 
-// Each write has an asking of its own: the repetition with a renewed token, and the one
-// on another connection when the first was dead.
-func TestReadyIsAskedForEachWrite(t *testing.T) {
-	asked := 0
-	request := Request{Path: EndpointSubscribe, Body: []byte(testBody), Ready: func(context.Context) error { asked++; return nil }}
+// Ready is called before each write: also before the resend with a renewed token, and before
+// the retry on another connection when the first was dead.
+func TestReadyIsCalledForEachWrite(t *testing.T) {
+	readyCalls := 0
+	request := Request{Path: EndpointSubscribe, Body: []byte(testBody), Ready: func(context.Context) error { readyCalls++; return nil }}
 	f := newFakeWeChat(t, `{"errcode":42001,"errmsg":"access_token expired"}`, okAnswer)
-	if _, err := f.client(t, &fixedTokens{token: testToken, renewed: "new-token"}).Call(t.Context(), testApp, request); err != nil || asked != 2 {
-		t.Errorf("a renewed token: asked %d times, %v", asked, err)
+	if _, err := f.client(t, &fixedTokens{token: testToken, renewed: "new-token"}).Call(t.Context(), testApp, request); err != nil || readyCalls != 2 {
+		t.Errorf("a renewed token: Ready was called %d times, %v", readyCalls, err)
 	}
 
 	transport, dials := newTransport(), 0
@@ -204,9 +203,9 @@ func TestReadyIsAskedForEachWrite(t *testing.T) {
 	c := NewClient(Config{BaseURL: f.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}, &fixedTokens{token: testToken}, WithTransport(transport))
 	defer c.CloseIdle()
 	for i, want := range []int{1, 2} {
-		asked = 0
-		if _, err := c.Call(t.Context(), testApp, request); err != nil || asked != want {
-			t.Errorf("call %d of two, the second on a dead connection: asked %d times, %v", i+1, asked, err)
+		readyCalls = 0
+		if _, err := c.Call(t.Context(), testApp, request); err != nil || readyCalls != want {
+			t.Errorf("call %d of two, the second on a dead connection: Ready was called %d times, %v", i+1, readyCalls, err)
 		}
 	}
 }

@@ -13,35 +13,37 @@ import (
 	"unicode/utf8"
 )
 
-// hidden is what one request carried that no text about it may show. It costs
-// nothing until there is such a text.
-type hidden struct {
+// sensitiveValues holds the values of one request that must not appear in texts about it. The
+// redactor is built only when there is a text to redact.
+type sensitiveValues struct {
 	secrets []Secret
-	body    []byte // JSON; its values are hidden, see addBody
+	body    []byte // JSON; its values are redacted, see addBody
 }
 
-func (h hidden) text(s string) string {
-	if s == "" || s == "ok" { // nearly every answer
+func (sensitive sensitiveValues) redact(s string) string {
+	if s == "" || s == "ok" { // the common case
 		return s
 	}
-	return newMasker(h.body, h.secrets...).text(s)
+	return newRedactor(sensitive.body, sensitive.secrets...).redact(s)
 }
 
-func (h hidden) err(err error) error { return newMasker(h.body, h.secrets...).err(err) }
-
-// masker hides in a text what must not leave this package. The patterns catch what
-// looks like a secret or a person; the literals catch the rest: what this very
-// request carried. IP addresses stay: in "invalid ip 1.2.3.4, not in whitelist" the
-// address is the caller's own, and what the operator has to act on.
-type masker struct {
-	literals []string // hidden wherever they occur; longest first
-	words    []string // short ones, hidden where they stand alone; longest first
+func (sensitive sensitiveValues) redactErr(err error) error {
+	return newRedactor(sensitive.body, sensitive.secrets...).redactErr(err)
 }
 
-// newMasker knows the given secrets, as they are and as they look in a query, and
-// every value of the JSON body that may be a person's.
-func newMasker(body []byte, secrets ...Secret) masker {
-	var m masker
+// redactor removes secrets and personal data from a text. Patterns match what looks like a
+// secret or an openid; literals and words match the values of the request. IP addresses
+// stay: in "invalid ip 1.2.3.4, not in whitelist" the address is the caller's own, and the
+// operator needs it.
+type redactor struct {
+	literals []string // redacted wherever they occur; longest first
+	words    []string // redacted only as whole words, because they are short; longest first
+}
+
+// newRedactor returns a redactor for the given secrets, plain and URL-escaped, and for every
+// value of the JSON body that may be personal.
+func newRedactor(body []byte, secrets ...Secret) redactor {
+	var m redactor
 	for _, s := range secrets {
 		m.add(s.Reveal(), 4)
 		m.add(url.QueryEscape(s.Reveal()), 4)
@@ -53,32 +55,32 @@ func newMasker(body []byte, secrets ...Secret) masker {
 	return m
 }
 
-func (m *masker) add(literal string, minBytes int) {
+func (m *redactor) add(literal string, minBytes int) {
 	if len(literal) >= minBytes {
 		m.literals = append(m.literals, literal)
 	}
 }
 
-// Fields of the request bodies whose values are the service's own: they help to
-// understand an errmsg, and belong to nobody.
-var openFields = map[string]bool{
+// publicFields are fields of request bodies whose values are not personal and help to
+// understand an errmsg; they are not redacted.
+var publicFields = map[string]bool{
 	"template_id": true, "page": true, "pagepath": true, "path": true, "appid": true,
 	"msgtype": true, "lang": true, "miniprogram_state": true, "env_version": true,
 	"cgi_path": true, "version": true, "media_type": true, "width": true,
 	"expire_type": true, "expire_time": true, "expire_interval": true,
 }
 
-// Shorter values are hidden only where they stand alone, between characters that are
-// neither letters nor digits: "ata" would take a piece of WeChat's "data" with it. Values
-// outside ASCII are hidden everywhere, since Chinese has no such boundaries.
-const minHiddenValue = 6
+// minLiteralBytes: shorter values are redacted only as whole words, delimited by characters
+// that are neither letters nor digits; else "ata" would match within "data". Values outside
+// ASCII are redacted everywhere, since Chinese has no word boundaries.
+const minLiteralBytes = 6
 
-// Values of a single byte say nothing of a person, and occur by chance.
-const minHiddenWord = 2
+// minWordBytes: a value of one byte is not personal and occurs by chance.
+const minWordBytes = 2
 
-// ownWords are the short words of WeChat's own messages. A value that is one of them stays:
-// an operator needs the sentence, and the word tells nothing.
-var ownWords = wordSet(`a access all an api app appid are args array at be been body but by call can check code
+// wechatWords are short words of WeChat's own messages. A value equal to one of them is not
+// redacted: the operator needs the sentence, and the word is not personal.
+var wechatWords = wordSet(`a access all an api app appid are args array at be been body but by call can check code
 	color count data date day desc does empty emtpy errno error event exist failed field file for format from get has have
 	hint hour id in index info input int is it item json key lang less level limit link list long make max media min minute
 	miss mode more msg must name need no not null number of ok on once one only open openid or out over page param parse path
@@ -94,7 +96,7 @@ func wordSet(text string) map[string]bool {
 	return set
 }
 
-func (m *masker) addBody(body []byte) {
+func (m *redactor) addBody(body []byte) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.UseNumber()
 	var value any
@@ -103,7 +105,7 @@ func (m *masker) addBody(body []byte) {
 	}
 }
 
-func (m *masker) addValue(field string, value any) {
+func (m *redactor) addValue(field string, value any) {
 	switch v := value.(type) {
 	case map[string]any:
 		for k, inner := range v {
@@ -117,13 +119,13 @@ func (m *masker) addValue(field string, value any) {
 		switch {
 		case field == "touser" || field == "openid":
 			m.add(v, 3)
-		case !openFields[field]:
+		case !publicFields[field]:
 			m.addText(v)
 		}
 	case json.Number:
-		if !openFields[field] {
+		if !publicFields[field] {
 			m.addText(v.String())
-			if f, err := v.Float64(); err == nil { // as other languages print it
+			if f, err := v.Float64(); err == nil { // as other languages format it
 				m.addText(strconv.FormatFloat(f, 'f', -1, 64))
 				m.addText(strconv.FormatFloat(f, 'g', -1, 64))
 			}
@@ -131,8 +133,8 @@ func (m *masker) addValue(field string, value any) {
 	}
 }
 
-// addText hides a value as it is, and as it looks inside JSON.
-func (m *masker) addText(v string) {
+// addText adds a value, plain and as escaped in JSON.
+func (m *redactor) addText(v string) {
 	m.addLiteral(strings.TrimSpace(v))
 	if escaped, err := json.Marshal(v); err == nil {
 		if inner := string(escaped[1 : len(escaped)-1]); inner != v {
@@ -141,11 +143,11 @@ func (m *masker) addText(v string) {
 	}
 }
 
-func (m *masker) addLiteral(v string) {
+func (m *redactor) addLiteral(v string) {
 	switch {
-	case len(v) >= minHiddenValue || strings.ContainsFunc(v, func(r rune) bool { return r >= utf8.RuneSelf }):
+	case len(v) >= minLiteralBytes || strings.ContainsFunc(v, func(r rune) bool { return r >= utf8.RuneSelf }):
 		m.add(v, 1)
-	case len(v) >= minHiddenWord && !ownWords[strings.ToLower(v)]:
+	case len(v) >= minWordBytes && !wechatWords[strings.ToLower(v)]:
 		m.words = append(m.words, v)
 	}
 }
@@ -158,18 +160,18 @@ var (
 	openID      = regexp.MustCompile(`^o[A-Za-z0-9_-]{25,31}$`)
 )
 
-// text is s without any secret, openid or value of the request.
-func (m masker) text(s string) string {
+// redact returns s with every secret, openid and value of the request replaced.
+func (m redactor) redact(s string) string {
 	for _, literal := range m.literals {
 		s = strings.ReplaceAll(s, literal, redacted)
 	}
 	for _, word := range m.words {
-		s = hideWord(s, word)
+		s = redactWord(s, word)
 	}
 	s = secretParam.ReplaceAllString(s, "$1="+redacted)
 	s = userInfo.ReplaceAllString(s, "://"+redacted+"@")
 	return longRun.ReplaceAllStringFunc(s, func(run string) string {
-		// Tokens have more than 64 characters, template ids 43, a rid 26.
+		// Tokens have more than 64 characters, template ids 43, rids 26.
 		if len(run) > 64 || openID.MatchString(run) || appSecret.MatchString(run) {
 			return redacted
 		}
@@ -177,8 +179,8 @@ func (m masker) text(s string) string {
 	})
 }
 
-// hideWord hides word where no letter or digit is next to it.
-func hideWord(s, word string) string {
+// redactWord replaces word where no letter or digit is next to it.
+func redactWord(s, word string) string {
 	var b strings.Builder
 	for {
 		at := strings.Index(s, word)
@@ -203,9 +205,9 @@ func alphanumeric(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-// err is an error that says the same without the URL (net/http puts it, with the
-// token in its query, before every error) and without anything else to hide.
-func (m masker) err(err error) error {
+// redactErr returns err without the URL (net/http prepends it, with the token in its query)
+// and without other sensitive values.
+func (m redactor) redactErr(err error) error {
 	for {
 		var u *url.Error
 		if !errors.As(err, &u) {
@@ -213,18 +215,18 @@ func (m masker) err(err error) error {
 		}
 		err = u.Err
 	}
-	if clean := m.text(err.Error()); clean != err.Error() {
-		return &maskedError{text: clean, err: err}
+	if clean := m.redact(err.Error()); clean != err.Error() {
+		return &redactedError{text: clean, err: err}
 	}
 	return err
 }
 
-// maskedError keeps an error's identity but not its text. It does not unwrap: that
-// would give the text away.
-type maskedError struct {
+// redactedError keeps the identity of an error for errors.Is, with a redacted text. It has no
+// Unwrap, which would expose the original text.
+type redactedError struct {
 	text string
 	err  error
 }
 
-func (e *maskedError) Error() string        { return e.text }
-func (e *maskedError) Is(target error) bool { return errors.Is(e.err, target) }
+func (e *redactedError) Error() string        { return e.text }
+func (e *redactedError) Is(target error) bool { return errors.Is(e.err, target) }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-func TestHiddenText(t *testing.T) {
-	h := hidden{
+func TestRedactText(t *testing.T) {
+	sensitive := sensitiveValues{
 		secrets: []Secret{"tok/en+1"},
 		body:    []byte(`{"touser":"o-1","template_id":"TEMPLATE-1","page":"pages/index/index","data":{"thing1":{"value":"订单已发货"},"name2":{"value":"Bob"}}}`),
 	}
@@ -25,21 +25,21 @@ func TestHiddenText(t *testing.T) {
 		{"any app secret", "bad 0123456789abcdef0123456789abcdef", "bad [redacted]"},
 		{"message text", "value 订单已发货 invalid", "value [redacted] invalid"},
 		{"a password in a URL", "proxy http://me:pw@proxy:3128", "proxy http://[redacted]@proxy:3128"},
-		{"the service's own", "TEMPLATE-1 pages/index/index", "TEMPLATE-1 pages/index/index"},
+		{"public fields", "TEMPLATE-1 pages/index/index", "TEMPLATE-1 pages/index/index"},
 		{"WeChat's own words", "argument invalid! data.thing1.value invalid", "argument invalid! data.thing1.value invalid"},
 		{"the caller's address", "invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist", "invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist"},
 		{"an app id and a rid", "wx0123456789abcdef 60a1b2c3-4d5e6f70-11223344", "wx0123456789abcdef 60a1b2c3-4d5e6f70-11223344"},
 	}
 	for _, tt := range tests {
-		if got := h.text(tt.in); got != tt.want {
+		if got := sensitive.redact(tt.in); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
 }
 
-// Values of the request are hidden whatever their type and length, and WeChat's own words
-// stay.
-func TestHiddenValues(t *testing.T) {
+// Values of the request are redacted whatever their type and length; WeChat's own words are
+// not.
+func TestRedactRequestValues(t *testing.T) {
 	tests := []struct{ name, value, in, want string }{
 		{"a phone number", `13800138000`, "invalid phone 13800138000", "invalid phone [redacted]"},
 		{"a phone number with an exponent", `1.3800138e10`, "phone 13800138000 or 1.3800138e+10", "phone [redacted] or [redacted]"},
@@ -66,29 +66,29 @@ func TestHiddenValues(t *testing.T) {
 		{"nothing", `""`, "data.thing1.value is emtpy", "data.thing1.value is emtpy"},
 	}
 	for _, tt := range tests {
-		h := hidden{body: []byte(`{"touser":"o-1","template_id":"T1","data":{"thing1":{"value":` + tt.value + `}}}`)}
-		if got := h.text(tt.in); got != tt.want {
+		sensitive := sensitiveValues{body: []byte(`{"touser":"o-1","template_id":"T1","data":{"thing1":{"value":` + tt.value + `}}}`)}
+		if got := sensitive.redact(tt.in); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
-	h := hidden{body: []byte(`{"content":"secret words","version":2,"scene":"2024","expire_time":1760000000}`)}
-	if got := h.text("expire_time 1760000000 or version 2 invalid, scene 2024"); got != "expire_time 1760000000 or version 2 invalid, scene [redacted]" {
-		t.Errorf("the service's own numbers: %q", got)
+	sensitive := sensitiveValues{body: []byte(`{"content":"secret words","version":2,"scene":"2024","expire_time":1760000000}`)}
+	if got := sensitive.redact("expire_time 1760000000 or version 2 invalid, scene 2024"); got != "expire_time 1760000000 or version 2 invalid, scene [redacted]" {
+		t.Errorf("numbers in public fields: %q", got)
 	}
 }
 
-func TestHiddenErr(t *testing.T) {
-	h := hidden{secrets: []Secret{"s3cret"}}
+func TestRedactErr(t *testing.T) {
+	sensitive := sensitiveValues{secrets: []Secret{"s3cret"}}
 	inner := &url.Error{Op: "Post", URL: "https://h/?access_token=s3cret", Err: fmt.Errorf("s3cret: %w", context.Canceled)}
-	err := h.err(fmt.Errorf("outer: %w", &url.Error{Op: "Get", URL: "x?secret=s3cret", Err: inner}))
+	err := sensitive.redactErr(fmt.Errorf("outer: %w", &url.Error{Op: "Get", URL: "x?secret=s3cret", Err: inner}))
 	if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err.Error()), "s3cret") {
 		t.Errorf("the secret is in %v", err)
 	}
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("%v has lost its cause", err)
+		t.Errorf("%v does not match its cause", err)
 	}
 	plain := errors.New("connection refused")
-	if got := h.err(&url.Error{URL: "x", Err: plain}); got != plain { //nolint:errorlint // the very same
+	if got := sensitive.redactErr(&url.Error{URL: "x", Err: plain}); got != plain { //nolint:errorlint // the very same
 		t.Errorf("got %v", got)
 	}
 }

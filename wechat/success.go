@@ -6,33 +6,33 @@ import (
 	"slices"
 )
 
-// successRow says what an endpoint's answer to a request that WeChat took carries beside
-// errcode 0. An answer that says neither errcode 0 nor errmsg "ok" is a success only if it
-// carries that; see Answer.missing.
+// successRow names the field that an endpoint returns on success besides errcode 0. An answer
+// with neither errcode 0 nor errmsg "ok" is a success only if it has that field; see
+// Answer.missing.
 type successRow struct {
 	endpoint Endpoint
-	field    string              // as the answer names it
-	value    func(Answer) string // "" when the answer does not carry it
-	// required: an answer without the field is no answer, whatever its errcode, since the
-	// field is what the caller asked for.
+	field    string              // its name in the answer
+	value    func(Answer) string // "" if the answer does not have it
+	// required: without the field the answer is invalid, even with errcode 0, because the
+	// field is the result of the call.
 	required bool
 }
 
-// The rows, by WeChat's page of each endpoint. An endpoint without a row answers errcode
-// and errmsg alone: bizsend, custom/send, uniform_send, template/subscribe, clear_quota.
-// The endpoints that answer an image are in givesImage.
+// successRows follow WeChat's page of each endpoint. An endpoint without a row returns only
+// errcode and errmsg: bizsend, custom/send, uniform_send, template/subscribe, clear_quota.
+// givesImage lists the endpoints that return an image.
 var successRows = []successRow{
-	// subscribe/send is documented without msgid and gives one; template/send is
-	// documented with it. Errcode 0 alone is WeChat's word for both.
+	// subscribe/send is documented without msgid and returns one; template/send is
+	// documented with it. Errcode 0 alone means success for both.
 	{EndpointSubscribe, "msgid", func(a Answer) string { return a.MsgID }, false},
 	{EndpointTemplate, "msgid", func(a Answer) string { return a.MsgID }, false},
 	{EndpointScheme, "openlink", func(a Answer) string { return a.OpenLink }, true},
 	{EndpointNFCScheme, "openlink", func(a Answer) string { return a.OpenLink }, true},
 	{EndpointURLLink, "url_link", func(a Answer) string { return a.URLLink }, true},
 	{EndpointShortLink, "link", func(a Answer) string { return a.Link }, true},
-	// Version 2 answers a result; version 1 does not, see passesV1.
+	// Version 2 returns a result; version 1 does not, see errcodeIsVerdict.
 	{EndpointTextCheck, "result.suggest", func(a Answer) string { return a.Suggest }, true},
-	// The verdict follows in a push that names the trace_id.
+	// The verdict arrives later in a push with the trace_id.
 	{EndpointMediaCheck, "trace_id", func(a Answer) string { return a.TraceID }, true},
 }
 
@@ -44,34 +44,34 @@ func successRowOf(ep Endpoint) (successRow, bool) {
 	return successRows[i], true
 }
 
-// givesImage tells whether the endpoint answers the bytes of an image.
+// givesImage reports whether the endpoint returns the bytes of an image.
 func givesImage(ep Endpoint) bool {
 	return ep == EndpointUnlimitedCode || ep == EndpointCode || ep == EndpointQRCode
 }
 
-// missing says what an answer lacks to be a success of its endpoint, "" when nothing. said
-// tells whether the answer says errcode 0 or errmsg "ok".
-func (a Answer) missing(said bool) string {
+// missing returns why the answer is not a success of its endpoint, "" if it is one.
+// explicitOK reports whether the answer has errcode 0 or errmsg "ok".
+func (a Answer) missing(explicitOK bool) string {
 	if givesImage(a.Endpoint) {
 		return "JSON without an error where an image was expected"
 	}
 	row, ok := successRowOf(a.Endpoint)
-	carries := ok && row.value(a) != ""
+	hasField := ok && row.value(a) != ""
 	switch {
-	case carries:
+	case hasField:
 		return ""
 	case ok && row.required:
 		return "no " + row.field + " in the answer"
-	case !said:
-		return "JSON that is not WeChat's: no errcode"
+	case !explicitOK:
+		return "not an answer from WeChat: no errcode"
 	}
 	return ""
 }
 
-// passesV1 tells whether errcode 0 is the whole verdict of a content check. Version 1 of
-// the checks answers 0 or 87014 and has no result; 0 is its "pass". The image check has
-// version 1 alone; of the text check it is the version of a request that names no other.
-func passesV1(ep Endpoint, request []byte) bool {
+// errcodeIsVerdict reports whether errcode 0 is the whole verdict of a content check. Version 1
+// of the checks returns 0 or 87014 and no result; 0 means "pass". The image check has only
+// version 1; the text check uses it when the request names no other version.
+func errcodeIsVerdict(ep Endpoint, request []byte) bool {
 	if ep != EndpointTextCheck {
 		return ep == EndpointImageCheck
 	}

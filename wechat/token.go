@@ -5,38 +5,38 @@ import (
 	"time"
 )
 
-// Token is an access token and the time from which it is surely of no more use.
+// Token is an access token and the time at which it expires.
 type Token struct {
 	Value     Secret
 	ExpiresAt time.Time
 }
 
-// TokenSource hands out access tokens. [Tokens] is the one for production.
+// TokenSource provides access tokens. [Tokens] is the implementation for production.
 type TokenSource interface {
-	// Token returns a token that WeChat should accept.
+	// Token returns a token that is valid as far as the source knows.
 	Token(ctx context.Context, app string) (Token, error)
-	// Renew returns a token other than the one that WeChat has just refused, or an
-	// error that wraps ErrTokenRejected when there is none.
+	// Renew returns a token other than the one that WeChat has just refused, or an error
+	// that wraps ErrTokenRejected if there is none.
 	Renew(ctx context.Context, app string, rejected Token) (Token, error)
 }
 
 // The ways to get a token.
 const (
-	// ModeStable calls /cgi-bin/stable_token in normal mode, which hands every caller
-	// the same token while it is valid. The default, and right for several replicas:
+	// ModeStable calls /cgi-bin/stable_token in normal mode, which returns the same token
+	// to every caller while it is valid. It is the default, and suits several replicas:
 	// https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-access-token/api_getstableaccesstoken.html
 	ModeStable = "stable"
-	// ModeClassic calls /cgi-bin/token, which makes a new token each time and ends
-	// the previous one five minutes later:
+	// ModeClassic calls /cgi-bin/token, which issues a new token each time and
+	// invalidates the previous one five minutes later:
 	// https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-access-token/api_getaccesstoken.html
 	ModeClassic = "classic"
-	// ModeExternal asks a token service of your own: GET <url>?app=A, and after WeChat
-	// refused a token also &rejected=<SHA-256 of that token in hex>. The answer is
-	// WeChat's own: {"access_token":"…","expires_in":7200}.
+	// ModeExternal calls a token service of your own: GET <url>?app=A, and after WeChat
+	// refused a token also &rejected=<SHA-256 of that token in hex>. The answer has
+	// WeChat's format: {"access_token":"…","expires_in":7200}.
 	ModeExternal = "external"
 )
 
-// Credential is what it takes to get a token for an app.
+// Credential holds what is needed to get a token for an app.
 type Credential struct {
 	App    string
 	Secret Secret // not needed in ModeExternal

@@ -12,27 +12,27 @@ import (
 )
 
 const (
-	// A replica looks at Redis this often even while its own copy is good, so that it
-	// learns of a renewal that another replica made.
-	lookEvery = time.Minute
-	// Tokens are refreshed this long before they expire, or a tenth of their life when
-	// that is less. WeChat itself renews a stable token in its last five minutes: asked
-	// earlier it would give the same one again.
+	// A replica rereads Redis this often even while its cached token is valid, to find a
+	// token that another replica fetched.
+	recheckInterval = time.Minute
+	// Tokens are refreshed this long before they expire, or a tenth of their lifetime if
+	// that is less. WeChat renews a stable token only in its last five minutes; earlier it
+	// returns the same one.
 	refreshAhead = 4*time.Minute + 30*time.Second
-	// How much of refreshAhead each replica gives away at random, so that one of them
-	// comes first and the others find its result.
+	// Each replica shortens refreshAhead by a random part of this, so that one refreshes
+	// first and the others find its result.
 	refreshJitter = time.Minute
 )
 
-// Tokens is the TokenSource that all replicas share through Redis: the token of an app
-// is in the hash wxcourier:{<app>}:token (value, expires_at_ms, fetched_at_ms, mode),
-// and a copy of it in each process. One replica refreshes it, ahead of its expiry;
-// however many replicas and calls meet a stale one, it is refreshed once.
+// Tokens is a TokenSource that all replicas share through Redis. The token of an app is in the
+// hash wxcourier:{<app>}:token (value, expires_at_ms, fetched_at_ms, mode); each process
+// caches it. One replica refreshes it before it expires. A stale token is refreshed once,
+// regardless of how many replicas and calls find it stale.
 //
-// A refresh that fails leaves a token that is still valid in use. Failures are
-// remembered in Redis for some seconds, more each time, during which nobody asks again.
-// When Redis is away a valid copy is still used; without one there is no token, since
-// asking WeChat from each process for itself would end the others' tokens or the quota.
+// When a refresh fails, a token that is still valid stays in use. The failure is stored in
+// Redis, and no replica requests a token during its backoff, which grows with each failure.
+// When Redis is unavailable, a valid cached token is used; without one there is no token:
+// requests by each process would invalidate the tokens of the others or use up the quota.
 type Tokens struct {
 	credentials func(app string) (Credential, bool)
 	store       tokenStore
@@ -40,54 +40,54 @@ type Tokens struct {
 	reporter    refreshReporter
 	now         func() time.Time
 	jitter      time.Duration
-	lockTTL     time.Duration // outlives a refresh, so that it ends only the lock of a dead replica
+	lockTTL     time.Duration // longer than a refresh takes, so that only the lock of a dead replica expires
 
-	mu      sync.Mutex // guards what follows
-	copies  map[string]tokenCopy
-	flights map[flightKey]*flight
-	running sync.WaitGroup
-	closed  bool
+	mu        sync.Mutex // guards the fields below
+	cache     map[string]cachedToken
+	refreshes map[refreshKey]*refreshCall
+	running   sync.WaitGroup
+	closed    bool
 }
 
 var _ TokenSource = (*Tokens)(nil)
 
-// tokenCopy is this process' copy of an app's token.
-type tokenCopy struct {
+// cachedToken is a shared token as cached in this process.
+type cachedToken struct {
 	sharedToken
-	lookAt time.Time // when to look at Redis again
+	recheckAt time.Time // when to read Redis again
 }
 
-// TokensOption changes Tokens from their defaults.
+// TokensOption overrides a default of Tokens.
 type TokensOption func(*Tokens)
 
-// WithLogger sets where refresh failures and recoveries are told; default [slog.Default].
+// WithLogger sets the logger for refresh failures and recoveries; default [slog.Default].
 func WithLogger(log *slog.Logger) TokensOption {
 	return func(t *Tokens) { t.reporter.log = log }
 }
 
-// WithClock sets the clock by which tokens expire; default [time.Now].
+// WithClock sets the clock that token expiry is based on; default [time.Now].
 func WithClock(now func() time.Time) TokensOption { return func(t *Tokens) { t.now = now } }
 
-// WithOnRefresh sets a function that is told of every refresh, for metrics. The result
-// is "ok", "kept" (it failed, the token in use is still valid), "config" (it failed for
-// the app's own set-up) or "error".
+// WithOnRefresh sets a function that is called after every refresh, for metrics. The result is
+// "ok", "kept" (it failed, and the token in use is still valid), "config" (it failed because
+// of the app's configuration) or "error".
 func WithOnRefresh(hook func(app, result string)) TokensOption {
 	return func(t *Tokens) { t.reporter.hook = hook }
 }
 
-// NewTokens makes the shared token source of a valid cfg. It does no I/O. Credentials
-// are looked up at each refresh, so that they may change.
+// NewTokens returns the shared token source for a valid cfg. It does no I/O. Credentials are
+// looked up at each refresh, so they may change.
 func NewTokens(cfg Config, rdb redis.UniversalClient, credentials func(app string) (Credential, bool), opts ...TokensOption) *Tokens {
 	t := &Tokens{
 		credentials: credentials,
 		store:       tokenStore{rdb: rdb},
 		fetcher:     newTokenFetcher(cfg),
-		reporter:    refreshReporter{said: make(map[string]string)},
+		reporter:    refreshReporter{lastCauses: make(map[string]string)},
 		now:         time.Now,
-		jitter:      rand.N(refreshJitter), //nolint:gosec // spreads load, guards nothing
+		jitter:      rand.N(refreshJitter), //nolint:gosec // spreads load, not security
 		lockTTL:     cfg.Timeout + 2*time.Second,
-		copies:      make(map[string]tokenCopy),
-		flights:     make(map[flightKey]*flight),
+		cache:       make(map[string]cachedToken),
+		refreshes:   make(map[refreshKey]*refreshCall),
 	}
 	for _, opt := range opts {
 		opt(t)
@@ -95,145 +95,146 @@ func NewTokens(cfg Config, rdb redis.UniversalClient, credentials func(app strin
 	return t
 }
 
-// Close ends the refreshes under way and waits for them. Afterwards there are no tokens.
+// Close cancels the refreshes in progress and waits for them. Afterwards no token is
+// requested any more.
 func (t *Tokens) Close() {
 	t.mu.Lock()
 	t.closed = true
-	for _, f := range t.flights {
-		f.cancel()
+	for _, call := range t.refreshes {
+		call.cancel()
 	}
 	t.mu.Unlock()
 	t.running.Wait()
 	t.fetcher.exchanger.closeIdle()
 }
 
-// Token returns the app's token: at once from this process' copy while that is valid,
-// else from Redis, else a new one. Its error is a *TokenError.
+// Token returns the app's token: from the cache while it is valid, else from Redis, else a new
+// one. Its error is a *TokenError.
 func (t *Tokens) Token(ctx context.Context, app string) (Token, error) {
-	held, now := t.held(app), t.now()
-	if !held.validAt(now) {
-		return t.wait(ctx, flightKey{app: app})
+	current, now := t.cached(app), t.now()
+	if !current.validAt(now) {
+		return t.awaitRefresh(ctx, refreshKey{app: app})
 	}
-	if !now.Before(held.lookAt) {
-		// Somebody has to look whether it is time to refresh, but nobody to wait for it.
-		if _, err := t.fly(ctx, flightKey{app: app}); err != nil {
+	if !now.Before(current.recheckAt) {
+		// Check in the background whether the token is due for a refresh.
+		if _, err := t.startRefresh(ctx, refreshKey{app: app}); err != nil {
 			return Token{}, &TokenError{App: app, Err: err}
 		}
 	}
-	return held.Token, nil
+	return current.Token, nil
 }
 
-// atHand returns the app's token where neither Redis nor WeChat has to be asked about it.
-func (t *Tokens) atHand(app string) (Token, bool) {
-	held, now := t.held(app), t.now()
-	return held.Token, held.validAt(now) && now.Before(held.lookAt)
+// fromCache returns the app's cached token, and whether it can be used without reading Redis.
+func (t *Tokens) fromCache(app string) (Token, bool) {
+	current, now := t.cached(app), t.now()
+	return current.Token, current.validAt(now) && now.Before(current.recheckAt)
 }
 
-func (t *Tokens) held(app string) tokenCopy {
+func (t *Tokens) cached(app string) cachedToken {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.copies[app]
+	return t.cache[app]
 }
 
-// Renew returns a token other than the rejected one: the shared one when that is
-// another, else a new one. Its error is a *TokenError; it wraps ErrTokenRejected when
-// refreshing gives the rejected token again.
+// Renew returns a token other than the rejected one: the shared one if it differs, else a new
+// one. Its error is a *TokenError; it wraps ErrTokenRejected if a refresh returns the rejected
+// token again.
 func (t *Tokens) Renew(ctx context.Context, app string, rejected Token) (Token, error) {
-	held := t.held(app)
-	if held.Value != rejected.Value && held.validAt(t.now()) {
-		return held.Token, nil
+	current := t.cached(app)
+	if current.Value != rejected.Value && current.validAt(t.now()) {
+		return current.Token, nil
 	}
-	return t.wait(ctx, flightKey{app: app, rejected: rejected.Value})
+	return t.awaitRefresh(ctx, refreshKey{app: app, rejected: rejected.Value})
 }
 
-// flightKey names what a flight is for: the app's token, other than the rejected one.
-type flightKey struct {
+// refreshKey identifies a refresh: it gets the app's token, but not the rejected one.
+type refreshKey struct {
 	app      string
 	rejected Secret
 }
 
-// flight is one look for a token, shared by all callers that want the same. Once done
-// is closed, token and err stand.
-type flight struct {
+// refreshCall is a token refresh in progress or completed, shared by all callers with the same
+// key. token and err are set before done is closed.
+type refreshCall struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	token  Token
 	err    error
 }
 
-// wait joins the flight and waits for its end, or for the caller's.
-func (t *Tokens) wait(ctx context.Context, key flightKey) (Token, error) {
-	f, err := t.fly(ctx, key)
+// awaitRefresh starts or joins the refresh for key and waits until it ends or ctx does.
+func (t *Tokens) awaitRefresh(ctx context.Context, key refreshKey) (Token, error) {
+	call, err := t.startRefresh(ctx, key)
 	if err != nil {
 		return Token{}, &TokenError{App: key.app, Err: err}
 	}
 	select {
-	case <-f.done:
-		if f.err != nil {
-			return Token{}, &TokenError{App: key.app, Err: f.err}
+	case <-call.done:
+		if call.err != nil {
+			return Token{}, &TokenError{App: key.app, Err: call.err}
 		}
-		return f.token, nil
+		return call.token, nil
 	case <-ctx.Done():
 		return Token{}, &TokenError{App: key.app, Err: fmt.Errorf("waiting for a token: %w", ctx.Err())}
 	}
 }
 
-// fly joins the flight of that key, or starts it. A flight does not end with the caller
-// that started it, since others wait for it: it has a time limit of its own, and Close
-// ends it.
-func (t *Tokens) fly(ctx context.Context, key flightKey) (*flight, error) {
+// startRefresh starts the refresh for key, or returns the one in progress. A refresh does not
+// end with the context of the caller that started it, because other callers may wait for it.
+// It has its own timeout, and Close cancels it.
+func (t *Tokens) startRefresh(ctx context.Context, key refreshKey) (*refreshCall, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return nil, ErrClosed
 	}
-	if f, ok := t.flights[key]; ok {
-		return f, nil
+	if call, ok := t.refreshes[key]; ok {
+		return call, nil
 	}
-	// Long enough to wait for a dead replica's lock and then to refresh.
+	// Long enough to wait for the lock of a dead replica to expire and then to refresh.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*t.lockTTL)
-	f := &flight{cancel: cancel, done: make(chan struct{})}
-	t.flights[key] = f
+	call := &refreshCall{cancel: cancel, done: make(chan struct{})}
+	t.refreshes[key] = call
 	t.running.Go(func() {
 		defer cancel()
-		found, err := t.obtain(ctx, key)
-		t.land(key, f, found, err)
+		found, err := t.loadOrRefresh(ctx, key)
+		t.finishRefresh(key, call, found, err)
 	})
-	return f, nil
+	return call, nil
 }
 
-// land records what a flight found and releases those who wait.
-func (t *Tokens) land(key flightKey, f *flight, found sharedToken, err error) {
+// finishRefresh caches the result of a refresh and wakes the callers that wait for it.
+func (t *Tokens) finishRefresh(key refreshKey, call *refreshCall, found sharedToken, err error) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.flights, key)
-	held := t.copies[key.app]
+	delete(t.refreshes, key)
+	current := t.cache[key.app]
 	switch {
-	case err == nil && (!held.validAt(now) || held.Value == key.rejected || !found.fetchedAt.Before(held.fetchedAt)):
-		t.copies[key.app] = tokenCopy{sharedToken: found, lookAt: t.nextLook(found, now)}
-	case held.validAt(now):
-		// Nothing newer was found, or nothing at all: look again, but not at each call.
-		held.lookAt = now.Add(firstPause)
-		t.copies[key.app] = held
-		if held.Value != key.rejected {
-			found, err = held.sharedToken, nil
+	case err == nil && (!current.validAt(now) || current.Value == key.rejected || !found.fetchedAt.Before(current.fetchedAt)):
+		t.cache[key.app] = cachedToken{sharedToken: found, recheckAt: t.nextRecheck(found, now)}
+	case current.validAt(now):
+		// No newer token: keep the cached one, and read Redis again after a pause.
+		current.recheckAt = now.Add(firstBackoff)
+		t.cache[key.app] = current
+		if current.Value != key.rejected {
+			found, err = current.sharedToken, nil
 		}
 	}
-	f.token, f.err = found.Token, err
-	close(f.done)
+	call.token, call.err = found.Token, err
+	close(call.done)
 }
 
-// nextLook is when a copy wants to be looked after: when it is due for a refresh, at
-// the latest after lookEvery. One that is overdue (another replica is on it, or failed)
-// is looked after soon.
-func (t *Tokens) nextLook(s sharedToken, now time.Time) time.Time {
+// nextRecheck returns when to read Redis again: when the token is due for a refresh, but at
+// most recheckInterval from now; if it is overdue (another replica is refreshing it or has
+// failed), after firstBackoff.
+func (t *Tokens) nextRecheck(s sharedToken, now time.Time) time.Time {
 	due := s.dueAt(t.jitter)
 	switch {
 	case !due.After(now):
-		return now.Add(firstPause)
-	case due.Before(now.Add(lookEvery)):
+		return now.Add(firstBackoff)
+	case due.Before(now.Add(recheckInterval)):
 		return due
 	}
-	return now.Add(lookEvery)
+	return now.Add(recheckInterval)
 }

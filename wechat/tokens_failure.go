@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// failure is a refresh that failed, as all replicas remember it. Its texts have been
-// masked before they come here.
+// failure describes a failed refresh as stored in Redis for all replicas. Its texts are
+// already redacted.
 type failure struct {
-	kind     string // one of the failure kinds, "" when there is none
+	kind     string // one of the constants below, "" if there is no failure
 	endpoint Endpoint
 	code     int    // of an *APIError; the HTTP status of an *AnswerError
 	text     string // errmsg, reason or error text
 	rid      string
 	op       string // of a *TransportError
-	rejected string // tokenHash of the token that came back although it was rejected
+	rejected string // tokenHash of the rejected token that the refresh returned again
 	tries    int64  // failures in a row
 	until    time.Time
 }
@@ -28,7 +28,7 @@ const (
 	failedOther     = "other"
 )
 
-// newFailure describes err, but for its tries and until.
+// newFailure converts err to a failure without tries and until.
 func newFailure(err error, rejected Secret) failure {
 	var apiErr *APIError
 	var answerErr *AnswerError
@@ -46,7 +46,7 @@ func newFailure(err error, rejected Secret) failure {
 	return failure{kind: failedOther, text: err.Error()}
 }
 
-// err is the remembered error, as the same type.
+// err returns the stored error with its original type.
 func (f failure) err() error {
 	switch f.kind {
 	case failedRejected:
@@ -61,8 +61,8 @@ func (f failure) err() error {
 	return errors.New(f.text)
 }
 
-// inForce tells whether nobody is to ask for a token now. That a token was rejected
-// and came back stops only those who have that same token rejected.
+// inForce reports whether the failure forbids requesting a token now. A failure of kind
+// failedRejected only applies to callers with the same rejected token.
 func (f failure) inForce(now time.Time, rejected Secret) bool {
 	if f.kind == "" || !now.Before(f.until) {
 		return false
@@ -70,7 +70,7 @@ func (f failure) inForce(now time.Time, rejected Secret) bool {
 	return f.kind != failedRejected || f.rejected == tokenHash(rejected)
 }
 
-// fields are the hash in Redis.
+// fields returns the fields and values of the hash in Redis.
 func (f failure) fields() []any {
 	return []any{
 		"kind", f.kind, "endpoint", string(f.endpoint), "code", f.code, "text", f.text, "rid", f.rid,
@@ -78,7 +78,7 @@ func (f failure) fields() []any {
 	}
 }
 
-// failureOf reads the hash back; a field that cannot be read is zero.
+// failureOf parses the hash; a field that cannot be parsed is zero.
 func failureOf(fields map[string]string) failure {
 	code, _ := strconv.Atoi(fields["code"])
 	tries, _ := strconv.ParseInt(fields["tries"], 10, 64)

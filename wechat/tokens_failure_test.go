@@ -12,38 +12,38 @@ import (
 )
 
 func TestFailedRefreshKeepsTheToken(t *testing.T) {
-	for name, refuse := range map[string]string{"busy": `{"errcode":-1,"errmsg":"system error"}`, "no answer of WeChat's": `<html>`} {
+	for name, refuse := range map[string]string{"busy": `{"errcode":-1,"errmsg":"system error"}`, "not an answer from WeChat": `<html>`} {
 		t.Run(name, func(t *testing.T) {
 			redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 				r := newReplicas(t, rdb, ModeStable, 3)
 				first := r.mustToken(t, r.tokens[0])
 				r.server.set(func() { r.server.refuse = refuse })
 				r.clock.Add(2*time.Hour - 2*time.Minute) // due
-				hold := func() {
+				wantKept := func() {
 					t.Helper()
 					r.each(10, func(tokens *Tokens) {
 						if token, err := tokens.Token(t.Context(), testApp); err != nil || token.Value != first.Value {
 							t.Errorf("got %v, %v", token, err)
 						}
 					})
-					r.settle(t)
+					r.waitIdle(t)
 				}
-				hold()
-				hold()
-				r.wantFetches(t, 2) // one refresh was tried, and nobody tries again at once
-				r.clock.Add(firstPause + time.Second)
-				hold()
+				wantKept()
+				wantKept()
+				r.wantFetches(t, 2) // one refresh was tried; the others wait for its backoff
+				r.clock.Add(firstBackoff + time.Second)
+				wantKept()
 				r.wantFetches(t, 3)
 				if r.result("kept") != 2 {
 					t.Errorf("results %v", r.results)
 				}
 				if n := strings.Count(r.log.String(), "token refresh failed"); n == 0 || n > len(r.tokens) {
-					t.Errorf("told %d times:\n%s", n, r.log)
+					t.Errorf("logged %d times:\n%s", n, r.log)
 				}
 
-				r.clock.Add(3 * time.Minute) // it has run out
+				r.clock.Add(3 * time.Minute) // the token has expired
 				if _, err := r.tokens[0].Token(t.Context(), testApp); err == nil || Written(err) {
-					t.Errorf("no token, and no error: %v", err)
+					t.Errorf("an expired token and Redis' failure: %v", err)
 				}
 				r.server.set(func() { r.server.refuse = "" })
 				r.clock.Add(time.Minute)
@@ -85,7 +85,7 @@ func TestConfigFailure(t *testing.T) {
 					if !strings.Contains(Advice(err), tt.advice) {
 						t.Errorf("the advice is %q", Advice(err))
 					}
-					wantUnseen(t, err.Error())
+					wantNoSecrets(t, err.Error())
 				})
 				r.wantFetches(t, 1)
 				if r.result("config") != 1 || strings.Count(r.log.String(), "level=WARN") != 1 {
@@ -94,7 +94,7 @@ func TestConfigFailure(t *testing.T) {
 				if strings.Contains(r.log.String(), "0123456789abcdef0123") {
 					t.Errorf("the secret is in the log:\n%s", r.log)
 				}
-				wantUnseen(t, r.log.String())
+				wantNoSecrets(t, r.log.String())
 
 				r.mu.Lock()
 				r.cred.Secret = testSecret
@@ -110,7 +110,7 @@ func TestConfigFailure(t *testing.T) {
 	}
 }
 
-func TestFailureIsToldOnceAndItsEnd(t *testing.T) {
+func TestRefreshFailureIsLoggedOnce(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	r := newReplicas(t, rdb, ModeStable, 1)
 	r.server.set(func() { r.server.refuse = `{"errcode":40164,"errmsg":"invalid ip 1.2.3.4"}` })
@@ -145,15 +145,15 @@ func TestRejectedTokenComesBack(t *testing.T) {
 		renew()
 		r.wantFetches(t, 2)
 		renew()
-		r.wantFetches(t, 2) // remembered
-		r.clock.Add(firstPause + time.Second)
+		r.wantFetches(t, 2) // the failure is stored
+		r.clock.Add(firstBackoff + time.Second)
 		renew()
-		r.wantFetches(t, 3) // asked again, once
-		r.clock.Add(firstPause + time.Second)
+		r.wantFetches(t, 3) // one more request
+		r.clock.Add(firstBackoff + time.Second)
 		renew()
-		r.wantFetches(t, 3) // the pause has grown
+		r.wantFetches(t, 3) // the backoff has grown
 		if got := r.mustToken(t, r.tokens[1]); got.Value != token.Value {
-			t.Error("the token has gone, although nothing better is there")
+			t.Error("the token was dropped without a replacement")
 		}
 
 		r.clock.Add(time.Minute)
@@ -164,13 +164,13 @@ func TestRejectedTokenComesBack(t *testing.T) {
 		}
 		adopted, err := r.tokens[3].Renew(t.Context(), testApp, token)
 		if err != nil || adopted.Value != renewed.Value {
-			t.Errorf("got %v, %v: not the shared one", adopted, err)
+			t.Errorf("got %v, %v: not the shared token", adopted, err)
 		}
 		r.wantFetches(t, 4)
 	})
 }
 
-func TestTokenAnswersThatAreNone(t *testing.T) {
+func TestInvalidTokenAnswers(t *testing.T) {
 	for _, answer := range []string{`{}`, `{"access_token":"x"}`, `{"access_token":"x","expires_in":0}`, `{"access_token":"x","expires_in":-5}`, `{"access_token":"x","expires_in":9223372036854775807}`, `{"expires_in":7200}`, `<html>`, ` `} {
 		_, rdb := redistest.Mini(t)
 		r := newReplicas(t, rdb, ModeStable, 1)
@@ -189,13 +189,13 @@ func TestTokenAnswersThatAreNone(t *testing.T) {
 	}
 }
 
-func TestFailureSurvivesRedis(t *testing.T) {
+func TestFailureRoundTripsThroughRedis(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	store := tokenStore{rdb}
 	until := time.UnixMilli(1_800_000_000_000)
 	for _, err := range []error{
 		&APIError{Endpoint: EndpointToken, Code: 40164, Msg: "invalid ip", RID: "1-2-3"},
-		&AnswerError{Endpoint: EndpointToken, Status: 502, Reason: "not an answer of WeChat's"},
+		&AnswerError{Endpoint: EndpointToken, Status: 502, Reason: "not an answer from WeChat"},
 		&TransportError{Endpoint: EndpointToken, Op: "connect", Err: errors.New("connection refused")},
 		ErrTokenRejected,
 		errors.New("something else"),

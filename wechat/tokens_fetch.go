@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// tokenFetcher asks for a token, in each of the three ways.
+// tokenFetcher requests tokens, in each of the three modes.
 type tokenFetcher struct {
 	base      base
 	exchanger *exchanger
@@ -22,9 +22,8 @@ func newTokenFetcher(cfg Config) tokenFetcher {
 	}
 }
 
-// fetch gets a token for the app. Its expiry is left to the caller, who knows when it
-// was asked for. The token that WeChat rejected, if any, is for a token service of the
-// user's own: WeChat's endpoints need not know it.
+// fetch requests a token for the app. The caller sets its ExpiresAt, from the time of the
+// request. The rejected token, if any, is sent only to the token service of ModeExternal.
 func (f tokenFetcher) fetch(ctx context.Context, cred Credential, rejected Secret) (sharedToken, error) {
 	out, err := f.request(cred, rejected)
 	if err != nil {
@@ -37,16 +36,16 @@ func (f tokenFetcher) fetch(ctx context.Context, cred Credential, rejected Secre
 	var v struct {
 		status
 		AccessToken text   `json:"access_token"`
-		ExpiresIn   number `json:"expires_in"` // seconds; of a stable token what is left of them
+		ExpiresIn   number `json:"expires_in"` // seconds; of a stable token the remaining ones
 	}
-	if err := rep.decode(&v, &v.status, out.hidden); err != nil {
+	if err := rep.decode(&v, &v.status, out.sensitive); err != nil {
 		return sharedToken{}, err
 	}
 	switch {
 	case v.AccessToken == "":
-		return sharedToken{}, rep.bad("no access_token in the answer")
+		return sharedToken{}, rep.answerError("no access_token in the answer")
 	case v.ExpiresIn.value <= 0 || v.ExpiresIn.value > maxLifeSeconds:
-		return sharedToken{}, rep.bad("expires_in is not a number of seconds to come")
+		return sharedToken{}, rep.answerError("expires_in is out of range")
 	}
 	return sharedToken{
 		Token: Token{Value: Secret(v.AccessToken)},
@@ -55,8 +54,8 @@ func (f tokenFetcher) fetch(ctx context.Context, cred Credential, rejected Secre
 	}, nil
 }
 
-// maxLifeSeconds is far beyond WeChat's two hours; it keeps a nonsense number from
-// overflowing a duration.
+// maxLifeSeconds is far above WeChat's two hours; it keeps an absurd value from overflowing
+// time.Duration.
 const maxLifeSeconds = 30 * 24 * 3600
 
 func (c Credential) mode() string {
@@ -66,26 +65,26 @@ func (c Credential) mode() string {
 	return c.Mode
 }
 
-// request is what to ask, by the credential's mode.
-func (f tokenFetcher) request(cred Credential, rejected Secret) (outgoing, error) {
-	out := outgoing{method: http.MethodGet, hidden: hidden{secrets: []Secret{cred.Secret, rejected}}}
+// request builds the HTTP request for the credential's mode.
+func (f tokenFetcher) request(cred Credential, rejected Secret) (outgoingRequest, error) {
+	out := outgoingRequest{method: http.MethodGet, sensitive: sensitiveValues{secrets: []Secret{cred.Secret, rejected}}}
 	switch cred.mode() {
 	case ModeStable:
 		out.endpoint, out.method, out.contentType = EndpointStableToken, http.MethodPost, contentJSON
-		if f.base.bad != nil {
-			return out, out.unfit(f.base.bad)
+		if f.base.err != nil {
+			return out, out.prepareError(f.base.err)
 		}
 		body, err := json.Marshal(map[string]string{
 			"grant_type": "client_credential", "appid": cred.App, "secret": cred.Secret.Reveal(),
 		})
 		if err != nil {
-			return out, out.unfit(err)
+			return out, out.prepareError(err)
 		}
 		out.url, out.body = f.base.endpoint(EndpointStableToken, ""), body
 	case ModeClassic:
 		out.endpoint = EndpointToken
-		if f.base.bad != nil {
-			return out, out.unfit(f.base.bad)
+		if f.base.err != nil {
+			return out, out.prepareError(f.base.err)
 		}
 		out.url = f.base.endpoint(EndpointToken, url.Values{
 			"grant_type": {"client_credential"}, "appid": {cred.App}, "secret": {cred.Secret.Reveal()},
@@ -103,14 +102,14 @@ func (f tokenFetcher) request(cred Credential, rejected Secret) (outgoing, error
 		}
 		u.RawQuery = query.Encode()
 		out.url = u
-		out.hidden.secrets = append(out.hidden.secrets, secretsOf(u)...)
+		out.sensitive.secrets = append(out.sensitive.secrets, secretsOf(u)...)
 	default:
-		return out, &TransportError{Endpoint: EndpointToken, Op: "prepare", Err: errors.New("the token mode is none of stable, classic and external")}
+		return out, &TransportError{Endpoint: EndpointToken, Op: "prepare", Err: errors.New("the token mode is not stable, classic or external")}
 	}
 	return out, nil
 }
 
-// secretsOf lists what of a token service's URL may be a key to it.
+// secretsOf returns the parts of a token service's URL that may be credentials.
 func secretsOf(u *url.URL) []Secret {
 	var secrets []Secret
 	if password, ok := u.User.Password(); ok {

@@ -9,29 +9,29 @@ import (
 	"time"
 )
 
-// failurePauses is how long nobody asks for a token after the 1st, 2nd … failure in a
-// row. A refresh under a running call waits for nothing: the call fails at once with
-// the remembered error.
-var failurePauses = []time.Duration{ // running total
-	firstPause,       //  2 s
+// failureBackoffs holds how long no token is requested after the 1st, 2nd … consecutive
+// failure. A call that needs a token meanwhile does not wait: it fails at once with the
+// stored error.
+var failureBackoffs = []time.Duration{ // running total
+	firstBackoff,     //  2 s
 	4 * time.Second,  //  6 s
 	8 * time.Second,  // 14 s
 	15 * time.Second, // 29 s
-	30 * time.Second, // 59 s, and so on by the half minute
+	30 * time.Second, // 59 s, then every 30 s
 }
 
-const firstPause = 2 * time.Second
+const firstBackoff = 2 * time.Second
 
-func failurePause(tries int64) time.Duration {
-	return failurePauses[min(max(tries, 1), int64(len(failurePauses)))-1]
+func failureBackoff(tries int64) time.Duration {
+	return failureBackoffs[min(max(tries, 1), int64(len(failureBackoffs)))-1]
 }
 
-// lockPolls is how long to wait before looking again whether the replica that holds
-// the lock has finished.
-var lockPolls = []time.Duration{10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond}
+// lockPollIntervals holds the waits between checks whether the replica that holds the lock has
+// finished; the last one repeats.
+var lockPollIntervals = []time.Duration{10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond}
 
-// obtain finds a token for the key, in Redis or by refreshing it under the lock.
-func (t *Tokens) obtain(ctx context.Context, key flightKey) (sharedToken, error) {
+// loadOrRefresh returns a token for key: from Redis, or refreshed while holding the Redis lock.
+func (t *Tokens) loadOrRefresh(ctx context.Context, key refreshKey) (sharedToken, error) {
 	owner := rand.Text()
 	for poll := 0; ; poll++ {
 		shared, failed, err := t.store.load(ctx, key.app)
@@ -64,86 +64,86 @@ func (t *Tokens) obtain(ctx context.Context, key flightKey) (sharedToken, error)
 			if done || err != nil {
 				return found, err
 			}
-		case usable: // another replica is refreshing it ahead of time
+		case usable: // another replica is refreshing it before it expires
 			return shared, nil
 		default:
-			if err := pause(ctx, lockPolls[min(poll, len(lockPolls)-1)]); err != nil {
+			if err := sleep(ctx, lockPollIntervals[min(poll, len(lockPollIntervals)-1)]); err != nil {
 				return sharedToken{}, err
 			}
 		}
 	}
 }
 
-// refreshLocked refreshes the token with the lock in hand, and gives the lock back. It
-// is not done when another replica was faster, or when the lock was lost meanwhile:
-// what is in Redis then has to be looked at again.
-func (t *Tokens) refreshLocked(ctx context.Context, key flightKey, cred Credential, owner string) (done bool, found sharedToken, err error) {
-	before, failed, err := t.store.load(ctx, key.app)
+// refreshLocked refreshes the token while holding the Redis lock, and releases the lock. done
+// is false if another replica was faster or the lock expired meanwhile; the caller must then
+// read Redis again.
+func (t *Tokens) refreshLocked(ctx context.Context, key refreshKey, cred Credential, owner string) (done bool, found sharedToken, err error) {
+	stored, failed, err := t.store.load(ctx, key.app)
 	if err != nil {
 		return true, sharedToken{}, err
 	}
 	started := t.now()
-	usable := before.validAt(started) && before.Value != key.rejected
-	if usable && started.Before(before.dueAt(t.jitter)) || failed.inForce(started, key.rejected) {
+	usable := stored.validAt(started) && stored.Value != key.rejected
+	if usable && started.Before(stored.dueAt(t.jitter)) || failed.inForce(started, key.rejected) {
 		return false, sharedToken{}, t.store.unlock(ctx, key.app, owner)
 	}
-	fresh, err := t.fetcher.fetch(ctx, cred, key.rejected)
-	fresh.fetchedAt = started
-	fresh.ExpiresAt = started.Add(fresh.life) // by the start: WeChat counted from later on
-	if err == nil && key.rejected != "" && fresh.Value == key.rejected {
+	fetched, err := t.fetcher.fetch(ctx, cred, key.rejected)
+	fetched.fetchedAt = started
+	fetched.ExpiresAt = started.Add(fetched.life) // from the start of the request; WeChat's own count starts later
+	if err == nil && key.rejected != "" && fetched.Value == key.rejected {
 		err = ErrTokenRejected
 	}
 	if err != nil {
-		return t.refreshFailed(ctx, refreshFailure{key: key, owner: owner, before: before, usable: usable, failed: failed, err: err})
+		return t.refreshFailed(ctx, refreshFailure{key: key, owner: owner, stored: stored, usable: usable, previous: failed, err: err})
 	}
-	saved, err := t.store.save(ctx, key.app, owner, fresh)
+	saved, err := t.store.save(ctx, key.app, owner, fetched)
 	if err != nil {
-		// The token is good all the same; the lock ends by itself.
-		t.reporter.ok(ctx, key.app)
-		return true, fresh, nil //nolint:nilerr // losing a token because Redis is away would lose the only good one
+		// The token is valid although it was not stored; the lock expires by itself.
+		t.reporter.succeeded(ctx, key.app)
+		return true, fetched, nil //nolint:nilerr // the fetched token may be the only valid one
 	}
 	if !saved {
 		return false, sharedToken{}, nil
 	}
-	t.reporter.ok(ctx, key.app)
-	return true, fresh, nil
+	t.reporter.succeeded(ctx, key.app)
+	return true, fetched, nil
 }
 
-// refreshFailure is what there is to know when a refresh has failed.
+// refreshFailure holds the circumstances of a failed refresh.
 type refreshFailure struct {
-	key    flightKey
-	owner  string
-	before sharedToken // what was in Redis
-	usable bool        // before can still be used
-	failed failure     // the previous failure
-	err    error
+	key      refreshKey
+	owner    string
+	stored   sharedToken // the token in Redis
+	usable   bool        // stored can still be used
+	previous failure     // the failure in Redis
+	err      error
 }
 
-// refreshFailed remembers the failure for all replicas, and keeps a token that is
-// still good in use.
+// refreshFailed stores the failure for all replicas. It returns the stored token if that is
+// still valid.
 func (t *Tokens) refreshFailed(ctx context.Context, f refreshFailure) (done bool, found sharedToken, err error) {
 	if ctx.Err() != nil && !errors.Is(f.err, ErrTokenRejected) {
-		// Cut short from our side: that says nothing about the token endpoint.
+		// Canceled by this process: not a failure of the token endpoint.
 		unlock, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		return true, sharedToken{}, errors.Join(f.err, t.store.unlock(unlock, f.key.app, f.owner))
 	}
-	tries := f.failed.tries + 1
+	tries := f.previous.tries + 1
 	remembered := newFailure(f.err, f.key.rejected)
 	remembered.tries = tries
-	remembered.until = t.now().Add(failurePause(tries))
+	remembered.until = t.now().Add(failureBackoff(tries))
 	t.reporter.failed(ctx, f.key.app, f.err, f.usable)
 	if err := t.store.fail(ctx, f.key.app, f.owner, remembered); err != nil {
 		f.err = errors.Join(f.err, err)
 	}
 	if f.usable {
-		return true, f.before, nil
+		return true, f.stored, nil
 	}
 	return true, sharedToken{}, f.err
 }
 
-// pause waits, or returns early with the context's error.
-func pause(ctx context.Context, d time.Duration) error {
+// sleep waits for d, or returns the context's error if ctx ends first.
+func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -154,7 +154,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// tokenHash stands for a token where the token itself must not be: its SHA-256 in hex.
+// tokenHash returns the SHA-256 of a token in hex, for places where the token must not appear.
 func tokenHash(s Secret) string {
 	if s == "" {
 		return ""

@@ -38,7 +38,7 @@ func TestOneRefreshForAll(t *testing.T) {
 				if r.result("ok") != 4 {
 					t.Errorf("results %v", r.results)
 				}
-				wantUnseen(t, r.log.String())
+				wantNoSecrets(t, r.log.String())
 			})
 		})
 	}
@@ -54,24 +54,24 @@ func TestRefreshAheadOfExpiry(t *testing.T) {
 		for _, tokens := range r.tokens {
 			r.mustToken(t, tokens)
 		}
-		r.clock.Add(2*time.Hour - refreshAhead - time.Second) // not due yet, for no replica
+		r.clock.Add(2*time.Hour - refreshAhead - time.Second) // not due yet on any replica
 		for _, tokens := range r.tokens {
 			r.mustToken(t, tokens)
 		}
 		r.wantFetches(t, 1)
 
-		r.clock.Add(2 * time.Minute) // due, for all
+		r.clock.Add(2 * time.Minute) // due on every replica
 		r.each(20, func(tokens *Tokens) {
 			if token, err := tokens.Token(t.Context(), testApp); err != nil || token.Value == "" {
 				t.Error(err)
 			}
 		})
-		r.settle(t)
-		r.clock.Add(firstPause) // when they look again
+		r.waitIdle(t)
+		r.clock.Add(firstBackoff) // when they read Redis again
 		for _, tokens := range r.tokens {
 			r.mustToken(t, tokens)
 		}
-		r.settle(t)
+		r.waitIdle(t)
 		for i, tokens := range r.tokens {
 			if r.mustToken(t, tokens).Value == first.Value {
 				t.Errorf("replica %d still has the old token", i)
@@ -81,9 +81,9 @@ func TestRefreshAheadOfExpiry(t *testing.T) {
 	})
 }
 
-// In its last five minutes WeChat may still give the same stable token, with less and
-// less life. It is asked again, but not all the time.
-func TestSameStableTokenIsNotHammered(t *testing.T) {
+// In its last five minutes WeChat may still return the same stable token, with a shorter
+// lifetime each time. It is requested again, but rarely.
+func TestSameStableTokenIsRefetchedRarely(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		r := newReplicas(t, rdb, ModeStable, 2)
 		r.server.set(func() { r.server.life = 310 })
@@ -95,7 +95,7 @@ func TestSameStableTokenIsNotHammered(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			r.settle(t)
+			r.waitIdle(t)
 		}
 		if n := r.server.fetched(); n < 2 || n > 3 {
 			t.Errorf("%d token requests within 5 minutes, want 2 or 3", n)
@@ -112,9 +112,9 @@ func TestExternalTokens(t *testing.T) {
 	if _, err := r.tokens[0].Renew(t.Context(), testApp, token); err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"app=" + testApp + "&key=" + testWords, "app=" + testApp + "&key=" + testWords + "&rejected=" + tokenHash(token.Value)} {
+	for i, want := range []string{"app=" + testApp + "&key=" + testText, "app=" + testApp + "&key=" + testText + "&rejected=" + tokenHash(token.Value)} {
 		if r.server.queries[i] != want {
-			t.Errorf("asked with %s, want %s", r.server.queries[i], want)
+			t.Errorf("the request has the query %s, want %s", r.server.queries[i], want)
 		}
 	}
 	r.cred.URL = "nothing"
@@ -125,12 +125,12 @@ func TestExternalTokens(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	r.clock.Add(time.Hour)
-	r.cred.URL = r.server.URL + "/external?key=" + testWords
+	r.cred.URL = r.server.URL + "/external?key=" + testText
 	_, err = r.tokens[0].Token(t.Context(), testApp)
 	if err == nil || Written(err) {
 		t.Errorf("got %v", err)
 	}
-	wantUnseen(t, err.Error()+r.log.String())
+	wantNoSecrets(t, err.Error()+r.log.String())
 }
 
 func TestLockOfADeadReplica(t *testing.T) {
@@ -160,7 +160,7 @@ func TestLockOfADeadReplica(t *testing.T) {
 			_, err := r.tokens[0].Token(ctx, testApp)
 			gaveUp <- err
 		}()
-		cancel() // a caller that leaves does not take the others' flight with it
+		cancel() // canceling one caller does not cancel the refresh
 		if err := <-gaveUp; !errors.Is(err, context.Canceled) || Written(err) {
 			t.Errorf("got %v", err)
 		}
@@ -171,15 +171,15 @@ func TestLockOfADeadReplica(t *testing.T) {
 	})
 }
 
-// A refresh that took longer than its lock must not overwrite the newer token that
-// another replica got meanwhile.
+// A refresh that took longer than the lock's TTL must not overwrite the newer token that
+// another replica stored meanwhile.
 func TestLateRefreshDoesNotOverwrite(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		r := newReplicas(t, rdb, ModeClassic, 1)
 		var once sync.Once
 		r.server.set(func() {
 			r.server.before = func() {
-				once.Do(func() { // the lock goes to another, who is done before we are
+				once.Do(func() { // another replica takes the lock and finishes first
 					store := tokenStore{rdb}
 					if err := rdb.Set(t.Context(), lockKey(testApp), "another", 0).Err(); err != nil {
 						t.Error(err)
@@ -197,20 +197,20 @@ func TestLateRefreshDoesNotOverwrite(t *testing.T) {
 	})
 }
 
-func TestRedisAway(t *testing.T) {
+func TestRedisUnavailable(t *testing.T) {
 	m, _ := redistest.Mini(t)
-	rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), MaxRetries: -1, DialerRetries: 1}) // it shall give up soon
+	rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), MaxRetries: -1, DialerRetries: 1}) // fail fast
 	t.Cleanup(func() { _ = rdb.Close() })
 	r := newReplicas(t, rdb, ModeStable, 2)
 	first := r.mustToken(t, r.tokens[0])
 	m.Close()
-	r.clock.Add(time.Hour) // it would look at Redis now
+	r.clock.Add(time.Hour) // due to read Redis again
 	for range 3 {
 		if got := r.mustToken(t, r.tokens[0]); got.Value != first.Value {
-			t.Error("another token")
+			t.Error("not the cached token")
 		}
-		r.settle(t)
-		r.clock.Add(2 * lookEvery)
+		r.waitIdle(t)
+		r.clock.Add(2 * recheckInterval)
 	}
 	_, err := r.tokens[1].Token(t.Context(), testApp)
 	var tokenErr *TokenError
@@ -231,7 +231,7 @@ func TestNoCredentials(t *testing.T) {
 	}
 }
 
-func TestCloseEndsFlights(t *testing.T) {
+func TestCloseCancelsRefreshes(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	r := newReplicas(t, rdb, ModeStable, 1)
 	reached := make(chan struct{})

@@ -7,14 +7,14 @@ import (
 	"sync"
 )
 
-// refreshReporter tells of refreshes: each failure once per app and cause, and when
-// it is over.
+// refreshReporter logs and counts refreshes. It logs a failure at level warn once per app and
+// cause, and then the recovery.
 type refreshReporter struct {
 	log  *slog.Logger // nil: slog.Default()
 	hook func(app, result string)
 
-	mu   sync.Mutex        // guards said
-	said map[string]string // by app: the cause that was last told
+	mu         sync.Mutex        // guards lastCauses
+	lastCauses map[string]string // by app: the cause that was last logged
 }
 
 func (r *refreshReporter) logger() *slog.Logger {
@@ -30,12 +30,12 @@ func (r *refreshReporter) result(app, result string) {
 	}
 }
 
-// ok tells of a refresh that worked.
-func (r *refreshReporter) ok(ctx context.Context, app string) {
+// succeeded reports a successful refresh.
+func (r *refreshReporter) succeeded(ctx context.Context, app string) {
 	r.result(app, "ok")
 	r.mu.Lock()
-	cause, failing := r.said[app]
-	delete(r.said, app)
+	cause, failing := r.lastCauses[app]
+	delete(r.lastCauses, app)
 	r.mu.Unlock()
 	if failing {
 		r.logger().InfoContext(ctx, "token refresh works again", "app", app, "cause", cause)
@@ -44,7 +44,7 @@ func (r *refreshReporter) ok(ctx context.Context, app string) {
 	r.logger().DebugContext(ctx, "token refreshed", "app", app)
 }
 
-// failed tells of a refresh that did not; kept: a token that is still valid stays in use.
+// failed reports a failed refresh; kept means that a token which is still valid stays in use.
 func (r *refreshReporter) failed(ctx context.Context, app string, err error, kept bool) {
 	cause, result := "error", "error"
 	var apiErr *APIError
@@ -64,8 +64,8 @@ func (r *refreshReporter) failed(ctx context.Context, app string, err error, kep
 	r.result(app, result)
 
 	r.mu.Lock()
-	known := r.said[app] == cause
-	r.said[app] = cause
+	known := r.lastCauses[app] == cause
+	r.lastCauses[app] = cause
 	r.mu.Unlock()
 	if known {
 		r.logger().DebugContext(ctx, "token refresh failed again", "app", app, "err", err)

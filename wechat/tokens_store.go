@@ -10,44 +10,46 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The Redis keys of an app's token. They share the app's hash tag, so that one script
-// may touch them all on a cluster.
+// The Redis keys of an app's token share the app's hash tag, so that one script can use all of
+// them on a cluster.
 
-// tokenKey is the token itself, a hash: value, expires_at_ms, fetched_at_ms (Unix
+// tokenKey returns the key of the token, a hash: value, expires_at_ms, fetched_at_ms (Unix
 // time, by the clock of the replica that fetched it) and mode.
 func tokenKey(app string) string { return "wxcourier:{" + app + "}:token" }
 
-// lockKey holds the name of the flight that is refreshing the token, with a TTL.
+// lockKey returns the key of the refresh lock. Its value is the owner, a random text of one
+// refresh; it has a TTL.
 func lockKey(app string) string { return "wxcourier:{" + app + "}:token:lock" }
 
-// failKey is the last failure, a hash: see failure.
+// failKey returns the key of the last failure, a hash: see failure.
 func failKey(app string) string { return "wxcourier:{" + app + "}:token:fail" }
 
-// The token key outlives the token by this much, for a look at what was last there.
+// tokenKeyGrace is how long the token key outlives the token, for inspection.
 const tokenKeyGrace = time.Minute
 
-// failures are forgotten this long after their pause, and the next counts as the first.
-const failureMemory = 5 * time.Minute
+// failureRetention is how long a failure is kept after its backoff; a later failure counts as
+// the first.
+const failureRetention = 5 * time.Minute
 
-// sharedToken is a token as all replicas see it.
+// sharedToken is a token as stored in Redis.
 type sharedToken struct {
 	Token
 	fetchedAt time.Time
-	life      time.Duration // what WeChat gave it when it was fetched
+	life      time.Duration // its lifetime when it was fetched
 	mode      string
 }
 
 func (s sharedToken) validAt(now time.Time) bool { return s.Value != "" && now.Before(s.ExpiresAt) }
 
-// dueAt is when the token is to be refreshed.
+// dueAt returns when the token is due for a refresh.
 func (s sharedToken) dueAt(jitter time.Duration) time.Time {
 	return s.ExpiresAt.Add(-min(refreshAhead-jitter, s.life/10))
 }
 
-// tokenStore is what Tokens keeps in Redis.
+// tokenStore reads and writes the state of Tokens in Redis.
 type tokenStore struct{ rdb redis.UniversalClient }
 
-// load reads the token and the last failure; either may be zero.
+// load returns the token and the last failure; either may be zero.
 func (s tokenStore) load(ctx context.Context, app string) (sharedToken, failure, error) {
 	var token, fail *redis.MapStringStringCmd
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -67,7 +69,7 @@ func (s tokenStore) load(ctx context.Context, app string) (sharedToken, failure,
 	return shared, failureOf(fail.Val()), nil
 }
 
-// unixMilli reads a time; what is no number is long ago.
+// unixMilli parses Unix milliseconds; anything but a number gives the zero time.
 func unixMilli(s string) time.Time {
 	ms, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
@@ -76,8 +78,8 @@ func unixMilli(s string) time.Time {
 	return time.UnixMilli(ms)
 }
 
-// lock takes the app's refresh lock for owner, if nobody has it. It ends by itself
-// after ttl: its owner may die.
+// lock acquires the app's refresh lock for owner, and reports whether it was free. The lock
+// expires after ttl, in case its owner dies.
 func (s tokenStore) lock(ctx context.Context, app, owner string, ttl time.Duration) (bool, error) {
 	err := s.rdb.SetArgs(ctx, lockKey(app), owner, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
 	switch {
@@ -89,9 +91,9 @@ func (s tokenStore) lock(ctx context.Context, app, owner string, ttl time.Durati
 	return true, nil
 }
 
-// unlockScript gives the lock back, if it is still the owner's.
+// unlockScript releases the lock if the owner still holds it.
 //
-// KEYS[1] lock key; ARGV[1] owner. Output: 1 given back, 0 not ours.
+// KEYS[1] lock key; ARGV[1] owner. Output: 1 released, 0 held by another.
 var unlockScript = redis.NewScript(`
 if redis.call("GET", KEYS[1]) == ARGV[1] then
   return redis.call("DEL", KEYS[1])
@@ -106,9 +108,9 @@ func (s tokenStore) unlock(ctx context.Context, app, owner string) error {
 	return nil
 }
 
-// saveScript stores a new token, forgets the failures and gives the lock back, if the
-// lock is still the owner's; else a newer token may be there, which an older one must
-// not overwrite. That a token was rejected stays known while it is still the token.
+// saveScript stores a new token, deletes the failure and releases the lock, if the owner still
+// holds the lock. If not, it does nothing, because a newer token may be stored. A failure of
+// kind "rejected" stays while it is about the stored token.
 //
 // KEYS[1] token key, KEYS[2] lock key, KEYS[3] failure key
 // ARGV[1] owner, ARGV[2] value, ARGV[3] expires_at_ms, ARGV[4] fetched_at_ms,
@@ -138,11 +140,11 @@ func (s tokenStore) save(ctx context.Context, app, owner string, t sharedToken) 
 	return saved, nil
 }
 
-// failScript remembers a failure and gives the lock back, if it is still the owner's.
+// failScript stores a failure and releases the lock, if the owner still holds the lock.
 //
 // KEYS[1] lock key, KEYS[2] failure key
 // ARGV[1] owner, ARGV[2] the key's TTL in ms, ARGV[3…] fields and values
-// Output: 1 remembered, 0 the lock was lost
+// Output: 1 stored, 0 the lock was lost
 var failScript = redis.NewScript(`
 if redis.call("GET", KEYS[1]) ~= ARGV[1] then
   return 0
@@ -155,10 +157,10 @@ return 1
 `)
 
 func (s tokenStore) fail(ctx context.Context, app, owner string, f failure) error {
-	ttl := failurePause(f.tries) + failureMemory
+	ttl := failureBackoff(f.tries) + failureRetention
 	args := append([]any{owner, ttl.Milliseconds()}, f.fields()...)
 	if err := failScript.Run(ctx, s.rdb, []string{lockKey(app), failKey(app)}, args...).Err(); err != nil {
-		return fmt.Errorf("remember the failure in Redis: %w", err)
+		return fmt.Errorf("store the failure in Redis: %w", err)
 	}
 	return nil
 }

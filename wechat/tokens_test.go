@@ -17,8 +17,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// tokenServer is a WeChat with its token rules: a classic token is new each time, a
-// stable or external one stays the same until it is revoked.
+// tokenServer is a fake WeChat with its token rules: each request for a classic token issues a
+// new one; a stable or external token stays the same until it is revoked.
 type tokenServer struct {
 	*httptest.Server
 	mu      sync.Mutex
@@ -26,8 +26,8 @@ type tokenServer struct {
 	serial  int
 	valid   string
 	life    int
-	refuse  string // the answer to token requests instead of a token
-	before  func() // runs in each token request, without the lock
+	refuse  string // when set, the answer to token requests
+	before  func() // called in each token request, without mu held
 	queries []string
 }
 
@@ -100,7 +100,7 @@ func (s *tokenServer) fetched() int {
 	return s.fetches
 }
 
-// clock is a clock that stands until it is moved.
+// clock is a fake clock that only Add advances.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -118,7 +118,7 @@ func (c *clock) Add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// logBuffer is a log that may be read while it is written.
+// logBuffer is a buffer for logs that is safe for concurrent use.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -136,7 +136,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// replicas are several Tokens of one Redis and one WeChat.
+// replicas are several Tokens that share a Redis and a WeChat.
 type replicas struct {
 	server  *tokenServer
 	rdb     redis.UniversalClient
@@ -157,7 +157,7 @@ func newReplicas(t *testing.T, rdb redis.UniversalClient, mode string, n int) *r
 		log:     new(logBuffer),
 		results: make(map[string]int),
 	}
-	r.cred = Credential{App: testApp, Secret: testSecret, Mode: mode, URL: r.server.URL + "/external?key=" + testWords}
+	r.cred = Credential{App: testApp, Secret: testSecret, Mode: mode, URL: r.server.URL + "/external?key=" + testText}
 	for range n {
 		tokens := NewTokens(Config{BaseURL: r.server.URL, Timeout: 5 * time.Second, AttemptTimeout: 10 * time.Second}, rdb, r.credential,
 			WithClock(r.clock.Now),
@@ -185,7 +185,7 @@ func (r *replicas) result(name string) int {
 	return r.results[name]
 }
 
-// each runs fn in m goroutines for each replica, all starting together.
+// each runs fn in m goroutines per replica, all started together.
 func (r *replicas) each(m int, fn func(*Tokens)) {
 	start := make(chan struct{})
 	var running sync.WaitGroup
@@ -217,13 +217,13 @@ func (r *replicas) wantFetches(t *testing.T, want int) {
 	}
 }
 
-// settle waits until nobody is looking for a token.
-func (r *replicas) settle(t *testing.T) {
+// waitIdle waits until no refresh is in progress.
+func (r *replicas) waitIdle(t *testing.T) {
 	t.Helper()
-	redistest.Until(t, 10*time.Second, "no flight is under way", func() bool {
+	redistest.Until(t, 10*time.Second, "no refresh is in progress", func() bool {
 		for _, tokens := range r.tokens {
 			tokens.mu.Lock()
-			n := len(tokens.flights)
+			n := len(tokens.refreshes)
 			tokens.mu.Unlock()
 			if n > 0 {
 				return false

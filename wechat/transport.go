@@ -15,17 +15,17 @@ import (
 	"time"
 )
 
-// maxAnswerBytes bounds an answer. The largest that WeChat gives, the picture of a
-// QR code, stays under 1 MB.
+// maxAnswerBytes bounds the body of an answer. WeChat's largest, the image of a QR code,
+// stays under 1 MB.
 const maxAnswerBytes = 4 << 20
 
-// newTransport is the one pool of connections of a Client.
+// newTransport returns the connection pool of a Client.
 func newTransport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	protocols := new(http.Protocols)
-	// HTTP/1 alone: one request has the connection to itself, so that the bytes
-	// written on it tell whether that request got out. HTTP/2 would also let a
-	// server's GOAWAY resend a request behind our back.
+	// Only HTTP/1: a connection carries one request at a time, so the bytes written on
+	// it show whether the request was sent. With HTTP/2, net/http would also resend
+	// requests by itself after a GOAWAY.
 	protocols.SetHTTP1(true)
 	t := &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
@@ -35,12 +35,12 @@ func newTransport() *http.Transport {
 		Protocols:           protocols,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: handshakeTimeout,
-		// All connections of a busy client are to one host: the default of 2 idle
-		// ones would close and open nearly all of them all the time.
+		// All connections go to one host: with the default of 2 idle connections a
+		// busy client would keep closing and reopening nearly all of them.
 		MaxIdleConns:        2048,
 		MaxIdleConnsPerHost: 1024,
-		// Shorter than what servers commonly keep (60 to 75 s): the side that closes
-		// an idle connection never loses a request to the close.
+		// Shorter than the idle timeout of common servers (60 to 75 s): if the client
+		// closes first, no request is lost to a closing server.
 		IdleConnTimeout: 45 * time.Second,
 	}
 	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -49,10 +49,10 @@ func newTransport() *http.Transport {
 	return t
 }
 
-// base is where WeChat's endpoints are.
+// base is the base URL of WeChat's endpoints.
 type base struct {
 	url *url.URL
-	bad error // why there is no url
+	err error // why url could not be parsed
 }
 
 func newBase(cfg Config) base {
@@ -60,7 +60,7 @@ func newBase(cfg Config) base {
 	return base{u, err}
 }
 
-// endpoint is the URL of a plain path.
+// endpoint returns the URL of a path.
 func (b base) endpoint(path Endpoint, query string) *url.URL {
 	u := *b.url
 	u.Path += string(path)
@@ -68,24 +68,24 @@ func (b base) endpoint(path Endpoint, query string) *url.URL {
 	return &u
 }
 
-// outgoing is one HTTP request. Its url and body hold secrets; hidden knows them.
-type outgoing struct {
+// outgoingRequest is one HTTP request. Its url and body contain the secrets listed in sensitive.
+type outgoingRequest struct {
 	endpoint    Endpoint
 	method      string
 	url         *url.URL
-	until       time.Time // when to give up, if that is before the exchanger's timeout; zero: never
+	deadline    time.Time // of the attempt; zero: only the exchanger's timeout applies
 	contentType string
 	body        []byte
-	hidden      hidden
-	ready       func(context.Context) error // see [Request]; nil: it may be written at once
+	sensitive   sensitiveValues
+	ready       func(context.Context) error // see [Request]; nil: no wait
 }
 
 // contentJSON is the content type of nearly every request.
 const contentJSON = "application/json"
 
-// unfit says that the request could not be made.
-func (o *outgoing) unfit(err error) error {
-	return &TransportError{Endpoint: o.endpoint, Op: "prepare", Err: o.hidden.err(err)}
+// prepareError returns the error for a request that could not be built.
+func (o *outgoingRequest) prepareError(err error) error {
+	return &TransportError{Endpoint: o.endpoint, Op: "prepare", Err: o.sensitive.redactErr(err)}
 }
 
 func headerOf(contentType string) http.Header {
@@ -96,7 +96,7 @@ func headerOf(contentType string) http.Header {
 	return h
 }
 
-// reply is one whole answer.
+// reply is one complete HTTP response.
 type reply struct {
 	endpoint    Endpoint
 	status      int
@@ -104,62 +104,63 @@ type reply struct {
 	body        []byte
 }
 
-// exchanger does HTTP exchanges, each within its timeout.
+// exchanger performs HTTP exchanges, each within its timeout.
 //
-// It asks the transport itself: an http.Client would follow redirects, which carries the
-// token elsewhere and sends the request twice, and write the URL into its errors.
+// It uses the transport directly: an http.Client would follow redirects, which sends the
+// request twice and the token to another host, and would put the URL into its errors.
 type exchanger struct {
-	transport  http.RoundTripper
-	timeout    time.Duration
-	jsonHeader http.Header // of all requests in JSON; nil when each has its own
-	admitsConn bool        // a request can be admitted when it has its connection
+	transport   http.RoundTripper
+	timeout     time.Duration
+	jsonHeader  http.Header // shared by all JSON requests; nil: each request has its own
+	readyOnConn bool        // Request.Ready can be called once there is a connection
 }
 
 func newExchanger(rt http.RoundTripper, timeout time.Duration) *exchanger {
 	x := &exchanger{transport: rt, timeout: timeout}
 	if t, ok := rt.(*http.Transport); ok {
-		x.jsonHeader = headerOf(contentJSON) // it only reads it; another one may write
-		// An HTTP/2 connection has other requests on it, and is not ours to close.
-		x.admitsConn = t.Protocols != nil && !t.Protocols.HTTP2() && !t.Protocols.UnencryptedHTTP2()
+		x.jsonHeader = headerOf(contentJSON) // http.Transport only reads it; another transport may write to it
+		// waitReady may close the connection, which an HTTP/2 connection shares with
+		// other requests.
+		x.readyOnConn = t.Protocols != nil && !t.Protocols.HTTP2() && !t.Protocols.UnencryptedHTTP2()
 	}
 	return x
 }
 
-// closeIdle closes the connections that no request is using, where the transport keeps any.
+// closeIdle closes the idle connections, if the transport keeps any.
 func (x *exchanger) closeIdle() {
-	if keeps, ok := x.transport.(interface{ CloseIdleConnections() }); ok {
-		keeps.CloseIdleConnections()
+	if closer, ok := x.transport.(interface{ CloseIdleConnections() }); ok {
+		closer.CloseIdleConnections()
 	}
 }
 
-// exchange sends the request and reads the answer to its end. A failure is a
-// *TransportError or an *AnswerError.
+// exchange sends the request and reads the whole answer. Its error is a *TransportError or an
+// *AnswerError.
 //
-// A kept-alive connection may have been closed by the server just when it was taken
-// from the pool. When surely nothing was written the request goes to another one;
-// each time round uses up one dead connection, so that this ends.
-func (x *exchanger) exchange(ctx context.Context, out outgoing) (reply, error) {
+// The server may close a kept-alive connection just when it is taken from the pool. If
+// certainly nothing was written, exchange retries on another connection. Each retry removes a
+// dead connection from the pool, so the loop ends.
+func (x *exchanger) exchange(ctx context.Context, out outgoingRequest) (reply, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	limit := time.AfterFunc(out.within(x.timeout), func() { cancel(context.DeadlineExceeded) })
-	defer limit.Stop()
-	var admit func() error
+	timer := time.AfterFunc(out.stepTimeout(x.timeout), func() { cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
+	var ready func() error
 	if out.ready != nil {
-		admit = func() error {
-			limit.Reset(out.within(math.MaxInt64))
+		ready = func() error {
+			timer.Reset(out.stepTimeout(math.MaxInt64))
 			err := out.ready(ctx)
-			if limit.Reset(out.within(x.timeout)); err == nil {
+			if timer.Reset(out.stepTimeout(x.timeout)); err == nil {
 				err = context.Cause(ctx)
 			}
 			if err != nil {
-				cancel(err) // net/http looks for no other connection
+				cancel(err) // keeps net/http from trying another connection
 			}
 			return err
 		}
 	}
 	for {
-		w := watch{admit: admit}
-		rep, err := x.once(ctx, out, &w)
+		w := requestTrace{ready: ready}
+		rep, err := x.roundTrip(ctx, out, &w)
 		if err != nil && w.reused.Load() && !w.written() && ctx.Err() == nil {
 			continue
 		}
@@ -167,26 +168,26 @@ func (x *exchanger) exchange(ctx context.Context, out outgoing) (reply, error) {
 	}
 }
 
-// within is how long a step may last that has so much time for itself.
-func (o *outgoing) within(timeout time.Duration) time.Duration {
-	if o.until.IsZero() {
+// stepTimeout returns the timeout of a step, limited by the time left until the deadline.
+func (o *outgoingRequest) stepTimeout(timeout time.Duration) time.Duration {
+	if o.deadline.IsZero() {
 		return timeout
 	}
-	return min(timeout, time.Until(o.until))
+	return min(timeout, time.Until(o.deadline))
 }
 
-func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, error) {
-	if !x.admitsConn && w.admit != nil {
-		if err := w.admit(); err != nil {
+func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *requestTrace) (reply, error) {
+	if !x.readyOnConn && w.ready != nil {
+		if err := w.ready(); err != nil {
 			return reply{}, &TransportError{Endpoint: out.endpoint, Op: "wait", Err: err}
 		}
-		w.admit = nil
+		w.ready = nil
 	}
-	// The URL is set by hand, where it would be parsed each time. So is the body: with
-	// GetBody net/http could repeat the request.
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.trace()), out.method, "", nil)
+	// The URL is set here to avoid parsing it again, and the body to leave out GetBody,
+	// with which net/http could repeat the request.
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.clientTrace()), out.method, "", nil)
 	if err != nil {
-		return reply{}, out.unfit(err)
+		return reply{}, out.prepareError(err)
 	}
 	req.URL, req.Host = out.url, out.url.Host
 	if len(out.body) > 0 {
@@ -196,29 +197,29 @@ func (x *exchanger) once(ctx context.Context, out outgoing, w *watch) (reply, er
 		req.Header = headerOf(out.contentType)
 	}
 	resp, err := x.transport.RoundTrip(req)
-	if w.refused != nil {
-		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: "wait", Err: w.refused}
+	if w.readyErr != nil {
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: "wait", Err: w.readyErr}
 	}
 	if err != nil {
-		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: w.op(), Err: out.hidden.err(err)}
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: w.op(), Err: out.sensitive.redactErr(err)}
 	}
-	defer func() { _ = resp.Body.Close() }() // it was read: nothing is left to go wrong
+	defer func() { _ = resp.Body.Close() }() // the body was read; its error does not matter
 	rep := reply{endpoint: out.endpoint, status: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}
 	rep.body, err = readAnswer(resp)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return reply{}, &TransportError{Endpoint: out.endpoint, Written: true, Op: "receive", Err: context.Cause(ctx)}
 	case err != nil && isTimeout(err):
-		return reply{}, &TransportError{Endpoint: out.endpoint, Written: true, Op: "receive", Err: out.hidden.err(err)}
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: true, Op: "receive", Err: out.sensitive.redactErr(err)}
 	case err != nil:
-		return reply{}, &AnswerError{Endpoint: out.endpoint, Status: rep.status, Reason: "the answer was cut"}
+		return reply{}, &AnswerError{Endpoint: out.endpoint, Status: rep.status, Reason: "the answer was truncated"}
 	case len(rep.body) > maxAnswerBytes:
 		return reply{}, &AnswerError{Endpoint: out.endpoint, Status: rep.status, Reason: "the answer is larger than 4 MB"}
 	}
 	return rep, nil
 }
 
-// readAnswer reads an answer to its end, or some bytes more than it may have.
+// readAnswer reads the body, up to one byte more than maxAnswerBytes.
 func readAnswer(resp *http.Response) ([]byte, error) {
 	if n := resp.ContentLength; n > 0 && n <= maxAnswerBytes {
 		body := make([]byte, n)

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// fixedTokens always has a token, and always the next one after a refusal.
+// fixedTokens is a token source with one token and one renewed token.
 type fixedTokens struct {
 	token   string
 	renewed string
@@ -41,10 +41,10 @@ const (
 	testToken  = "TOKEN-that-nobody-may-see" //nolint:gosec // a test's own
 	testSecret = "SECRET-that-nobody-may-see"
 	testOpenID = "oPENID-that-nobody-may-see"
-	testWords  = "words-that-nobody-may-see"
+	testText   = "words-that-nobody-may-see"
 )
 
-const testBody = `{"touser":"` + testOpenID + `","data":{"thing1":{"value":"` + testWords + `"}}}`
+const testBody = `{"touser":"` + testOpenID + `","data":{"thing1":{"value":"` + testText + `"}}}`
 
 func testClient(t *testing.T, url string, timeout time.Duration) *Client {
 	t.Helper()
@@ -53,17 +53,17 @@ func testClient(t *testing.T, url string, timeout time.Duration) *Client {
 	return c
 }
 
-// wantUnseen fails when a text shows what nobody may see.
-func wantUnseen(t *testing.T, text string) {
+// wantNoSecrets fails the test if text contains a secret of the test.
+func wantNoSecrets(t *testing.T, text string) {
 	t.Helper()
-	for _, secret := range []string{testToken, testSecret, testOpenID, testWords} {
+	for _, secret := range []string{testToken, testSecret, testOpenID, testText} {
 		if strings.Contains(text, secret) {
 			t.Errorf("%q is in: %s", secret, text)
 		}
 	}
 }
 
-// rawServer accepts connections and hands each to serve.
+// rawServer accepts connections and calls serve with each.
 func rawServer(t *testing.T, serve func(net.Conn)) (url string) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -110,7 +110,7 @@ func TestNoAnswerIsNeverResent(t *testing.T) {
 	tests := []struct {
 		name string
 		url  func(t *testing.T, requests *atomic.Int64) string
-		want int64 // requests the server read whole
+		want int64 // requests that the server read completely
 	}{
 		{"closes instead of answering", func(t *testing.T, requests *atomic.Int64) string {
 			return rawServer(t, func(c net.Conn) {
@@ -160,14 +160,14 @@ func TestNoAnswerIsNeverResent(t *testing.T) {
 			if got := requests.Load(); got != tt.want {
 				t.Errorf("the server read %d requests, want %d", got, tt.want)
 			}
-			wantUnseen(t, err.Error())
+			wantNoSecrets(t, err.Error())
 		})
 	}
 }
 
-// A server that closes kept connections whenever it likes: a call may fail, but none
-// is ever read twice.
-func TestStaleConnectionsNeverDouble(t *testing.T) {
+// The server closes kept connections without notice: a call may fail, but the server never
+// reads one twice.
+func TestStaleConnectionsNeverRepeatARequest(t *testing.T) {
 	var mu sync.Mutex
 	seen := make(map[string]int)
 	url := rawServer(t, func(c net.Conn) {
@@ -178,7 +178,7 @@ func TestStaleConnectionsNeverDouble(t *testing.T) {
 		mu.Lock()
 		seen[req.URL.Path]++
 		mu.Unlock()
-		writeOK(c) // promises to keep the connection, and closes it
+		writeOK(c) // announces a kept connection, and closes it
 	})
 	c := testClient(t, url, 5*time.Second)
 	failed := 0
@@ -187,11 +187,11 @@ func TestStaleConnectionsNeverDouble(t *testing.T) {
 		if err != nil {
 			failed++
 			if !Written(err) {
-				t.Errorf("call %d: %v: a dead connection that nothing was written to is not the caller's matter", i, err)
+				t.Errorf("call %d: %v: not retried although nothing was written", i, err)
 			}
 		}
 	}
-	t.Logf("%d of 300 calls met the close", failed)
+	t.Logf("%d of 300 calls failed", failed)
 	mu.Lock()
 	defer mu.Unlock()
 	for path, n := range seen {
@@ -201,7 +201,7 @@ func TestStaleConnectionsNeverDouble(t *testing.T) {
 	}
 }
 
-// Over TLS the bytes of the handshake are not taken for the request's.
+// Over TLS the bytes of the handshake do not count as written bytes of the request.
 func TestNoAnswerOverTLS(t *testing.T) {
 	var requests atomic.Int64
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -227,7 +227,7 @@ func TestNoAnswerOverTLS(t *testing.T) {
 	}
 }
 
-// deadWriter is a connection that takes no byte any more from its second request on.
+// deadWriter is a connection on which only the first write succeeds.
 type deadWriter struct {
 	net.Conn
 	writes *atomic.Int64
@@ -268,20 +268,21 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 	}
 }
 
-// scribe is a transport that writes into the requests it is given, which it must not.
-type scribe struct {
-	next  http.RoundTripper
-	found []string
+// headerWriter is a transport that modifies the requests it gets, which [http.RoundTripper]
+// forbids.
+type headerWriter struct {
+	next    http.RoundTripper
+	earlier []string
 }
 
-func (s *scribe) RoundTrip(r *http.Request) (*http.Response, error) {
-	s.found = append(s.found, r.Header.Get("X-Scribe"))
-	r.Header.Set("X-Scribe", "was here")
+func (s *headerWriter) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.earlier = append(s.earlier, r.Header.Get("X-Modified"))
+	r.Header.Set("X-Modified", "was here")
 	return s.next.RoundTrip(r)
 }
 
-// Requests share a header with net/http's own transport alone.
-func TestForeignTransportsHaveTheirOwnHeaders(t *testing.T) {
+// With a custom transport requests do not share a header.
+func TestCustomTransportsGetTheirOwnHeaders(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if got := r.Header.Get("Content-Type") + " " + r.Header.Get("User-Agent"); got != "application/json wxcourier" {
 			t.Errorf("the server got %q", got)
@@ -289,7 +290,7 @@ func TestForeignTransportsHaveTheirOwnHeaders(t *testing.T) {
 		_, _ = io.WriteString(w, okAnswer)
 	}))
 	defer server.Close()
-	s := &scribe{next: newTransport()}
+	s := &headerWriter{next: newTransport()}
 	cfg := Config{BaseURL: server.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}
 	for _, c := range []*Client{
 		NewClient(cfg, &fixedTokens{token: testToken}, WithTransport(s)), NewClient(cfg, &fixedTokens{token: testToken}),
@@ -302,8 +303,8 @@ func TestForeignTransportsHaveTheirOwnHeaders(t *testing.T) {
 		c.CloseIdle()
 	}
 	s.next.(*http.Transport).CloseIdleConnections()
-	if len(s.found) != 2 || s.found[0] != "" || s.found[1] != "" {
-		t.Errorf("an earlier request's header came along: %q", s.found)
+	if len(s.earlier) != 2 || s.earlier[0] != "" || s.earlier[1] != "" {
+		t.Errorf("requests have the header of an earlier request: %q", s.earlier)
 	}
 }
 
@@ -313,7 +314,7 @@ func TestNothingWritten(t *testing.T) {
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	secure.StartTLS()
 	defer secure.Close()
-	silent := rawServer(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }) // no TLS hello ever
+	silent := rawServer(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }) // never answers the TLS handshake
 	refusing := func() string {
 		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
@@ -333,9 +334,9 @@ func TestNothingWritten(t *testing.T) {
 			_, err := testClient(t, tt.url, 300*time.Millisecond).Call(t.Context(), testApp, Request{Path: EndpointSubscribe, Body: []byte(testBody)})
 			var transportErr *TransportError
 			if !errors.As(err, &transportErr) || transportErr.Written || Written(err) || transportErr.Op != "connect" {
-				t.Errorf("got %#v, want a TransportError of which nothing was written", err)
+				t.Errorf("got %#v, want an unwritten TransportError", err)
 			}
-			wantUnseen(t, err.Error())
+			wantNoSecrets(t, err.Error())
 		})
 	}
 	t.Run("canceled before", func(t *testing.T) {
@@ -353,7 +354,7 @@ func TestNothingWritten(t *testing.T) {
 		}
 	})
 	if n := requests.Load(); n != 0 {
-		t.Errorf("%d requests came through", n)
+		t.Errorf("%d requests reached the server", n)
 	}
 }
 
@@ -373,7 +374,7 @@ func TestTimeouts(t *testing.T) {
 		}
 		_, _ = r.ReadByte()
 	})
-	deaf := rawServer(t, func(c net.Conn) { // reads the head, never the body
+	deaf := rawServer(t, func(c net.Conn) { // never reads the body
 		r := bufio.NewReader(c)
 		_, _ = r.Peek(1)
 		<-t.Context().Done()
@@ -394,7 +395,7 @@ func TestTimeouts(t *testing.T) {
 			if !errors.As(err, &transportErr) || !transportErr.Written || transportErr.Op != tt.op || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v (%T), want a written TransportError in %s", err, err, tt.op)
 			}
-			wantUnseen(t, err.Error())
+			wantNoSecrets(t, err.Error())
 		})
 	}
 	t.Run("canceled while waiting", func(t *testing.T) {
@@ -423,13 +424,13 @@ func TestStrangeAnswers(t *testing.T) {
 		status  int
 	}{
 		{"redirect", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, other.URL+r.URL.RequestURI(), http.StatusTemporaryRedirect) //nolint:gosec // the test asks whether it is followed
+			http.Redirect(w, r, other.URL+r.URL.RequestURI(), http.StatusTemporaryRedirect) //nolint:gosec // the test checks that it is not followed
 		}, 307},
 		{"bad gateway", func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusBadGateway)
 			_, _ = io.WriteString(w, "<html>"+r.URL.RequestURI()) //nolint:gosec // a test's own answer
 		}, 502},
-		{"cut", func(w http.ResponseWriter, _ *http.Request) {
+		{"truncated", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = io.WriteString(w, `{"errcode":0,`)
 		}, 200},
@@ -446,7 +447,7 @@ func TestStrangeAnswers(t *testing.T) {
 			if !errors.As(err, &answerErr) || answerErr.Status != tt.status {
 				t.Errorf("got %v, want an AnswerError of status %d", err, tt.status)
 			}
-			wantUnseen(t, fmt.Sprint(err))
+			wantNoSecrets(t, fmt.Sprint(err))
 		})
 	}
 	if elsewhere.Load() != 0 {
@@ -454,13 +455,13 @@ func TestStrangeAnswers(t *testing.T) {
 	}
 }
 
-func TestConnectionsAreKept(t *testing.T) {
+func TestConnectionsAreReused(t *testing.T) {
 	var opened atomic.Int64
 	const atOnce = 100
 	var arrived sync.WaitGroup
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		arrived.Done()
-		arrived.Wait() // all at once: each on its own connection
+		arrived.Wait() // concurrent, so each needs its own connection
 		_, _ = io.WriteString(w, okAnswer)
 	}))
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -483,9 +484,9 @@ func TestConnectionsAreKept(t *testing.T) {
 		}
 		calls.Wait()
 	}
-	// A connection goes back to the pool a moment after its answer was read, so that a
-	// few may be opened anew.
+	// A connection returns to the pool shortly after its answer was read, so a few new ones
+	// may be opened.
 	if n := opened.Load(); n > atOnce*3/2 {
-		t.Errorf("%d connections for %d calls at once, three times over", n, atOnce)
+		t.Errorf("%d connections for three rounds of %d concurrent calls", n, atOnce)
 	}
 }

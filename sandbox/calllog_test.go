@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestLedgerAnswersQuestions(t *testing.T) {
+func TestCallLogQueries(t *testing.T) {
 	s := New(Options{KeepCalls: 4})
 	for i := range 3 {
 		post(t, s, pathSubscribe, goodBody(pathSubscribe, fmt.Sprintf("o%d", i)))
@@ -50,27 +50,27 @@ func TestLedgerAnswersQuestions(t *testing.T) {
 	}
 	s.Reset()
 	if len(s.Counts()) != 0 || s.Calls(Filter{}) != nil || s.Tally(testApp, "o1", "").Calls != 0 || s.TokensIssued(testApp, Stable) != 0 {
-		t.Error("a Reset left something")
+		t.Error("Reset left some state")
 	}
 }
 
-func TestTalliesForgetTheOldest(t *testing.T) {
-	tallies := newTallies(10)
+func TestRecentCountsForgetTheOldest(t *testing.T) {
+	counts := newRecentCounts(10)
 	for key := range uint64(100) {
-		tallies.add(key, true)
+		counts.add(key, true)
 		if key%2 == 0 {
-			tallies.add(1000, true) // kept alive by being counted
+			counts.add(1000, true) // counted again, so it is kept
 		}
 	}
-	if got := tallies.get(1000); got.delivered != 50 {
+	if got := counts.get(1000); got.delivered != 50 {
 		t.Errorf("a key in use: %+v", got)
 	}
-	if tallies.get(0).calls != 0 || tallies.get(99).calls != 1 || len(tallies.newer)+len(tallies.older) > 10 {
-		t.Error("the oldest are not forgotten")
+	if counts.get(0).calls != 0 || counts.get(99).calls != 1 || len(counts.newer)+len(counts.older) > 10 {
+		t.Error("the oldest keys were not dropped")
 	}
 }
 
-func TestSentMessagesForgetThemselves(t *testing.T) {
+func TestSentMessagesExpire(t *testing.T) {
 	var m sentMessages
 	at := newClock().Now()
 	for key := range uint64(10_000) {
@@ -78,14 +78,14 @@ func TestSentMessagesForgetThemselves(t *testing.T) {
 		at = at.Add(time.Second)
 	}
 	if n := len(m.newer) + len(m.older); n > 1200 {
-		t.Errorf("%d ids are remembered", n)
+		t.Errorf("%d ids are kept", n)
 	}
 	if _, ok := m.find(9_999, at); !ok {
-		t.Error("the last one is forgotten")
+		t.Error("the last id was dropped")
 	}
 }
 
-// Many calls by many callers: nothing is lost, and memory keeps to the ring.
+// Many concurrent calls: all are counted, and the kept calls bound the memory.
 func TestManyCalls(t *testing.T) {
 	calls := 100_000
 	if testing.Short() {
@@ -97,9 +97,9 @@ func TestManyCalls(t *testing.T) {
 		var m runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc) //nolint:gosec // no heap is that large
+		return int64(m.HeapAlloc) //nolint:gosec // fits in an int64
 	}
-	before, begun := heap(), time.Now()
+	before, started := heap(), time.Now()
 	const callers = 16
 	var group sync.WaitGroup
 	for c := range callers {
@@ -112,12 +112,12 @@ func TestManyCalls(t *testing.T) {
 		})
 	}
 	group.Wait()
-	t.Logf("%d calls in %v, %d KB more", calls, time.Since(begun), (heap()-before)/1024)
+	t.Logf("%d calls in %v, heap grew by %d KB", calls, time.Since(started), (heap()-before)/1024)
 	if n := s.Count(Filter{Path: pathSubscribe, Delivered: true}); n != calls || len(s.Duplicates()) != 0 {
 		t.Errorf("%d of %d delivered, %d twice", n, calls, len(s.Duplicates()))
 	}
 	if grown := heap() - before; grown > 64<<20 {
-		t.Errorf("%d MB more", grown>>20)
+		t.Errorf("the heap grew by %d MB", grown>>20)
 	}
 	if s.Peak(testApp, pathSubscribe).Minute < min(calls, 1000) {
 		t.Errorf("peak %+v", s.Peak(testApp, pathSubscribe))
