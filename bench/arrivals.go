@@ -14,8 +14,8 @@ type arrival struct {
 	Key int    `json:"key"` // the task's number, from the request's body
 }
 
-// of picks the arrivals of an app; "" is all of them.
-func of(all []arrival, app string) []arrival {
+// arrivalsOf picks the arrivals of an app; "" is all of them.
+func arrivalsOf(all []arrival, app string) []arrival {
 	var some []arrival
 	for _, a := range all {
 		if app == "" || a.App == app {
@@ -44,10 +44,10 @@ func distinct(all []arrival) int {
 	return len(keys)
 }
 
-// densest is the most of the sorted times in any sliding span that is open at its end,
+// maxInWindow is the most of the sorted times in any sliding span that is open at its end,
 // and how many of them were over the limit: at each, more than limit had come in the span
 // that it ended.
-func densest(times []int64, span time.Duration, limit int) (most, over int) {
+func maxInWindow(times []int64, span time.Duration, limit int) (most, over int) {
 	first := 0
 	for i, t := range times {
 		for t-times[first] >= int64(span) {
@@ -62,8 +62,8 @@ func densest(times []int64, span time.Duration, limit int) (most, over int) {
 	return most, over
 }
 
-// between are the sorted times t with from ≤ t < to.
-func between(times []int64, from, to int64) []int64 {
+// inSpan are the sorted times t with from ≤ t < to.
+func inSpan(times []int64, from, to int64) []int64 {
 	lo := sort.Search(len(times), func(i int) bool { return times[i] >= from })
 	hi := sort.Search(len(times), func(i int) bool { return times[i] >= to })
 	return times[lo:max(lo, hi)]
@@ -76,7 +76,7 @@ func shareOf(times []int64, from, to int64, span time.Duration, limit int) float
 	if to <= from {
 		return 0
 	}
-	return float64(len(between(times, from, to))) / (float64(to-from) / float64(span) * float64(limit))
+	return float64(len(inSpan(times, from, to))) / (float64(to-from) / float64(span) * float64(limit))
 }
 
 // middleShare is shareOf without the first and the last second: what ramps up and what

@@ -29,7 +29,7 @@ func TestDensest(t *testing.T) {
 		{"evenly at the limit", evenly(1000, 10*time.Millisecond), 100, 100, 0},
 		{"evenly over it", evenly(1000, 10*time.Millisecond), 99, 100, 901},
 	} {
-		if most, over := densest(tt.times, time.Second, tt.limit); most != tt.most || over != tt.over {
+		if most, over := maxInWindow(tt.times, time.Second, tt.limit); most != tt.most || over != tt.over {
 			t.Errorf("%s: most %d and over %d; want %d and %d", tt.name, most, over, tt.most, tt.over)
 		}
 	}
@@ -71,7 +71,7 @@ func TestDistinct(t *testing.T) {
 	if n := distinct(all); n != 2 {
 		t.Errorf("%d distinct tasks, want 2", n)
 	}
-	if n := len(of(all, "a")); n != 2 {
+	if n := len(arrivalsOf(all, "a")); n != 2 {
 		t.Errorf("%d arrivals of a, want 2", n)
 	}
 }

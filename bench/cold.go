@@ -45,15 +45,15 @@ func startColdProxy(ctx context.Context, target string, opening time.Duration, c
 			if err != nil {
 				return // closed
 			}
-			p.running.Go(func() { p.join(tls.Server(conn, config)) })
+			p.running.Go(func() { p.serve(tls.Server(conn, config)) })
 		}
 	})
 	return p, nil
 }
 
-// join opens a connection, and connects it with the target until one of them, or the
+// serve opens a connection, and connects it with the target until one of them, or the
 // proxy, ends.
-func (p *coldProxy) join(client *tls.Conn) {
+func (p *coldProxy) serve(client *tls.Conn) {
 	defer func() { _ = client.Close() }()
 	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", p.target)
 	if err != nil {
@@ -63,8 +63,8 @@ func (p *coldProxy) join(client *tls.Conn) {
 	if pause(p.ctx, p.opening) != nil || client.HandshakeContext(p.ctx) != nil {
 		return
 	}
-	p.note(server, true)
-	defer p.note(server, false)
+	p.track(server, true)
+	defer p.track(server, false)
 	defer context.AfterFunc(p.ctx, func() { _, _ = client.Close(), server.Close() })()
 	var ways sync.WaitGroup
 	ways.Go(func() { pipe(server, client) })
@@ -72,7 +72,7 @@ func (p *coldProxy) join(client *tls.Conn) {
 	ways.Wait()
 }
 
-func (p *coldProxy) note(conn net.Conn, open bool) {
+func (p *coldProxy) track(conn net.Conn, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if delete(p.open, conn); open {
@@ -96,7 +96,7 @@ func pipe(to, from net.Conn) {
 }
 
 func (b *bench) cold(ctx context.Context, t *table) error {
-	n := sized(b, 1500, 400)
+	n := sizeFor(b, 1500, 400)
 	t.title = "Cold connections"
 	t.about = fmt.Sprintf("100 a second, the default margin of 0.05, answers after 20 ms, through a proxy on which a new TLS connection takes a while to open and an open one waits for nothing: a backlog of %s, and then the same again, after all connections were closed while they were idle. Wanted: no call over the limit; the most that this margin lets through is 95 %%.", thousands(n))
 	t.head = []string{"case", "share of the limit", "most in a second", "calls over", "start to first call", "longest stall"}
@@ -105,7 +105,7 @@ func (b *bench) cold(ctx context.Context, t *table) error {
 		workers int
 	}{{0, 1}, {40 * time.Millisecond, 1}, {100 * time.Millisecond, 1}, {100 * time.Millisecond, 4}} {
 		if err := b.coldOnce(ctx, t, c.opening, c.workers, n); err != nil {
-			return fmt.Errorf("%v, %s: %w", c.opening, counted(c.workers), err)
+			return fmt.Errorf("%v, %s: %w", c.opening, workersText(c.workers), err)
 		}
 	}
 	return nil
@@ -113,7 +113,7 @@ func (b *bench) cold(ctx context.Context, t *table) error {
 
 // coldOnce measures a backlog, and a second one after all connections were closed.
 func (b *bench) coldOnce(ctx context.Context, t *table, opening time.Duration, workers, n int) error {
-	s := setup{apps: 1, latency: standInWait}
+	s := labConfig{apps: 1, latency: standInLatency}
 	l, err := b.newLab(ctx, s)
 	if err != nil {
 		return err
@@ -133,15 +133,15 @@ func (b *bench) coldOnce(ctx context.Context, t *table, opening time.Duration, w
 		stalls := watchStalls(ctx)
 		began := monotonic()
 		if i == 0 {
-			err = l.startTrusting(workers)
+			err = l.startWorkersWithCert(workers)
 		} else {
 			p.closeAll()
 			err = l.backlog(ctx, o, n)
 		}
 		if err == nil {
-			err = l.arrived((i+1)*n, patience(n, perSecond))
+			err = l.waitForCalls((i+1)*n, timeLimit(n, perSecond))
 		}
-		stall := stalls.end()
+		stall := stalls.stop()
 		if err != nil {
 			return err
 		}
@@ -149,11 +149,11 @@ func (b *bench) coldOnce(ctx context.Context, t *table, opening time.Duration, w
 		if err != nil {
 			return err
 		}
-		var f finish
-		f.judge(race{backlog: n, limit: perSecond}, all[i*n:], began)
-		label = fmt.Sprintf("%v, %s%s", opening, counted(workers), label)
-		b.say("  %s: share %.4f, peak %d, over %d, longest stall %.1f ms", label, f.share, f.peak, f.over, stall)
-		t.add(label, percent(f.share), whole(f.peak), whole(f.over).atMost(0), num(f.ramp, 2, " s"), millis(stall))
+		var f paceResult
+		f.fill(paceCase{backlog: n, limit: perSecond}, all[i*n:], began)
+		label = fmt.Sprintf("%v, %s%s", opening, workersText(workers), label)
+		b.logf("  %s: share %.4f, peak %d, over %d, longest stall %.1f ms", label, f.share, f.peak, f.over, stall)
+		t.add(label, percent(f.share), whole(f.peak), whole(f.over).atMost(0), num(f.firstCall, 2, " s"), millis(stall))
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (b *bench) coldOnce(ctx context.Context, t *table, opening time.Duration, w
 func (l *lab) certFile() string { return filepath.Join(l.dir, "proxy.pem") }
 
 // behindColdProxy puts a proxy between workers that trust it and the stand-in.
-func (l *lab) behindColdProxy(s setup, opening time.Duration) (*coldProxy, error) {
+func (l *lab) behindColdProxy(s labConfig, opening time.Duration) (*coldProxy, error) {
 	known := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1
 	defer known.Close()
 	encoded := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: known.Certificate().Raw})
@@ -173,11 +173,11 @@ func (l *lab) behindColdProxy(s setup, opening time.Duration) (*coldProxy, error
 	if err != nil {
 		return nil, err
 	}
-	return p, os.WriteFile(l.config, []byte(s.yaml(l.near, "https://"+p.listener.Addr().String())), 0o600)
+	return p, os.WriteFile(l.config, []byte(s.yaml(l.workerRedis, "https://"+p.listener.Addr().String())), 0o600)
 }
 
-// startTrusting starts n workers that trust the lab's proxy.
-func (l *lab) startTrusting(n int) error {
+// startWorkersWithCert starts n workers that trust the lab's proxy.
+func (l *lab) startWorkersWithCert(n int) error {
 	for range n {
 		if err := l.startWorker("env", "SSL_CERT_FILE="+l.certFile(), l.bench.binary, "worker", "-c", l.config); err != nil {
 			return err

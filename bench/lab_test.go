@@ -18,7 +18,7 @@ import (
 // What a lab writes as the workers' configuration is one.
 func TestSetupLoads(t *testing.T) {
 	limits := map[string]ratelimit.Limit{tasks.TypeScheme: {PerSecond: 1000, Concurrency: 7}}
-	s := setup{apps: 3, margin: 0.02, limits: limits}
+	s := labConfig{apps: 3, margin: 0.02, limits: limits}
 	path := filepath.Join(t.TempDir(), "wxcourier.yaml")
 	if err := os.WriteFile(path, []byte(s.yaml("127.0.0.1:6379", "http://127.0.0.1:80")), 0o600); err != nil {
 		t.Fatal(err)
@@ -106,10 +106,10 @@ func TestTableShowsMisses(t *testing.T) {
 
 // The line of /proc/<pid>/status, and a status without it: that of a process that has ended.
 func TestHighWater(t *testing.T) {
-	if n, err := highWater("Name:\twxcourier\nVmPeak:\t 1300000 kB\nVmHWM:\t   45056 kB\nVmRSS:\t   40000 kB\n"); n != 45056<<10 || err != nil {
+	if n, err := parseVmHWM("Name:\twxcourier\nVmPeak:\t 1300000 kB\nVmHWM:\t   45056 kB\nVmRSS:\t   40000 kB\n"); n != 45056<<10 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
-	if n, err := highWater("Name:\twxcourier\nState:\tZ (zombie)\n"); err == nil {
+	if n, err := parseVmHWM("Name:\twxcourier\nState:\tZ (zombie)\n"); err == nil {
 		t.Errorf("%d bytes of a process that has none", n)
 	}
 }

@@ -23,9 +23,9 @@ import (
 
 // The program's parts in other processes.
 const (
-	partStandIn = "stand-in"
-	partSpin    = "spin"
-	partPlain   = "plain-worker"
+	modeStandIn = "stand-in"
+	modeSpin    = "spin"
+	modePlain   = "plain-worker"
 )
 
 // bench is one run of the program.
@@ -43,16 +43,16 @@ type bench struct {
 	status io.Writer
 }
 
-// measurement is one case: it fills a table.
-type measurement struct {
+// benchCase is one case: it fills a table.
+type benchCase struct {
 	name string
 	help string
 	run  func(b *bench, ctx context.Context, t *table) error
 }
 
 // cases are all of them, in the order of "all".
-func cases() []measurement {
-	return []measurement{
+func cases() []benchCase {
+	return []benchCase{
 		{"seconds", "100 a second: 1, 2, 4 and 8 workers, also beside a busy core", (*bench).seconds},
 		{"churn", "100 a second while workers come, go and are killed", (*bench).churn},
 		{"jitter", "100 a second over a network with 50 ms of jitter, at the default margin", (*bench).jitter},
@@ -91,14 +91,14 @@ func main() {
 func start(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		switch args[0] {
-		case partStandIn:
+		case modeStandIn:
 			return serveStandIn(ctx, args[1:], os.Stdout)
-		case partSpin:
+		case modeSpin:
 			spin(ctx)
 			return nil
-		case partReplica:
+		case modeReplica:
 			return runReplica(ctx, args[1:], os.Stdout)
-		case partPlain:
+		case modePlain:
 			return runPlainWorker(ctx, args[1:], os.Stdout)
 		}
 	}
@@ -110,12 +110,12 @@ func start(ctx context.Context, args []string) error {
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	defer func() { _ = b.cleanUp() }()
+	defer func() { _ = b.cleanup() }()
 	return b.measure(ctx, wanted)
 }
 
 // parse reads the command line.
-func (b *bench) parse(args []string) ([]measurement, error) {
+func (b *bench) parse(args []string) ([]benchCase, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.BoolVar(&b.quick, "quick", false, "small sizes: to see that a case works, not what it measures")
 	flags.BoolVar(&b.json, "json", false, "one JSON object a row in place of Markdown")
@@ -134,7 +134,7 @@ func (b *bench) parse(args []string) ([]measurement, error) {
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
-	var wanted []measurement
+	var wanted []benchCase
 	for _, name := range flags.Args() {
 		found := false
 		for _, c := range cases() {
@@ -168,28 +168,28 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	b.binary = filepath.Join(b.dir, "wxcourier")
-	b.say("building wxcourier")
+	b.logf("building wxcourier")
 	// As the Makefile and the Dockerfile build it.
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.binary, "./cmd/wxcourier") //nolint:gosec // our own folder
 	build.Dir = b.module
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		_ = b.cleanUp()
+		_ = b.cleanup()
 		return fmt.Errorf("build wxcourier in %s: %w\n%s", b.module, err, out)
 	}
 	return nil
 }
 
-func (b *bench) cleanUp() error {
+func (b *bench) cleanup() error {
 	if b.keep {
-		b.say("logs are in %s", b.dir)
+		b.logf("logs are in %s", b.dir)
 		return os.Remove(b.binary)
 	}
 	return os.RemoveAll(b.dir)
 }
 
 // measure runs the cases. One that breaks down does not keep the others from running.
-func (b *bench) measure(ctx context.Context, wanted []measurement) error {
+func (b *bench) measure(ctx context.Context, wanted []benchCase) error {
 	if !b.json {
 		if _, err := fmt.Fprintf(b.out, "Measured %s\n\n", b.conditions()); err != nil {
 			return err
@@ -199,12 +199,12 @@ func (b *bench) measure(ctx context.Context, wanted []measurement) error {
 	missed := 0
 	for _, c := range wanted {
 		began, conditions := time.Now(), b.conditions()
-		b.say("%s: %s", c.name, c.help)
+		b.logf("%s: %s", c.name, c.help)
 		t := &table{name: c.name}
 		err := c.run(b, ctx, t)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
-			b.say("%s FAILED: %v", c.name, err)
+			b.logf("%s FAILED: %v", c.name, err)
 		}
 		if len(t.rows) > 0 { // also of a case that broke down: what it had measured
 			errs = append(errs, b.show(t))
@@ -213,32 +213,32 @@ func (b *bench) measure(ctx context.Context, wanted []measurement) error {
 			errs = append(errs, record(b.into, t, conditions))
 		}
 		missed += t.missed()
-		b.say("%s took %v", c.name, time.Since(began).Round(time.Second))
+		b.logf("%s took %v", c.name, time.Since(began).Round(time.Second))
 		if ctx.Err() != nil {
 			break
 		}
 	}
 	if missed > 0 {
-		b.say("%d figures are not what is wanted (bold)", missed)
+		b.logf("%d figures are not what is wanted (bold)", missed)
 	}
 	return errors.Join(errs...)
 }
 
-// say tells what is going on.
-func (b *bench) say(format string, args ...any) {
+// logf tells what is going on.
+func (b *bench) logf(format string, args ...any) {
 	_, _ = fmt.Fprintf(b.status, time.Now().Format(time.TimeOnly)+" "+strings.TrimSpace(format)+"\n", args...)
 }
 
-// sized picks a size.
-func sized[T any](b *bench, full, quick T) T {
+// sizeFor picks a size.
+func sizeFor[T any](b *bench, full, quick T) T {
 	if b.quick {
 		return quick
 	}
 	return full
 }
 
-// repeats is how often a row is measured.
-func (b *bench) repeats(usual int) int {
+// runsOf is how often a row is measured.
+func (b *bench) runsOf(usual int) int {
 	switch {
 	case b.runs > 0:
 		return b.runs

@@ -39,18 +39,18 @@ func isRateLimited(err error) bool {
 
 // The two ways of telling asynq when a task should come back.
 const (
-	backRandom = "random" // the wiki's: 0 to 9 whole seconds
-	backExact  = "exact"  // when redis_rate says that there will be room
+	retryRandom = "random" // the wiki's: 0 to 9 whole seconds
+	retryExact  = "exact"  // when redis_rate says that there will be room
 )
 
 // plainWorker handles tasks that way.
 type plainWorker struct {
-	limiter *redis_rate.Limiter
-	limit   redis_rate.Limit
-	back    string
-	base    string
-	client  *http.Client
-	paths   map[string]string // by task type
+	limiter   *redis_rate.Limiter
+	limit     redis_rate.Limit
+	retryMode string
+	base      string
+	client    *http.Client
+	paths     map[string]string // by task type
 }
 
 func (p *plainWorker) handle(ctx context.Context, t *asynq.Task) error {
@@ -67,7 +67,7 @@ func (p *plainWorker) handle(ctx context.Context, t *asynq.Task) error {
 	}
 	if room.Allowed == 0 {
 		retryIn := room.RetryAfter
-		if p.back == backRandom {
+		if p.retryMode == retryRandom {
 			retryIn = time.Duration(rand.IntN(10)) * time.Second //nolint:gosec // as the wiki has it
 		}
 		return &rateLimitError{retryIn}
@@ -92,11 +92,11 @@ func (p *plainWorker) call(ctx context.Context, e tasks.Envelope) error {
 
 // runPlainWorker is the program's part as such a worker, until ctx ends.
 func runPlainWorker(ctx context.Context, args []string, _ io.Writer) error {
-	flags := flag.NewFlagSet(partPlain, flag.ContinueOnError)
+	flags := flag.NewFlagSet(modePlain, flag.ContinueOnError)
 	addr := flags.String("redis", "", "host:port")
 	base := flags.String("base", "", "the stand-in's URL")
 	limit := flags.Int("limit", perSecond, "calls a second and app; 0: there is no limit")
-	back := flags.String("back", backRandom, "when a task comes back: random or exact")
+	back := flags.String("back", retryRandom, "when a task comes back: random or exact")
 	concurrency := flags.Int("concurrency", 64, "handlers at the same time")
 	queues := flags.String("queues", "", "their names, with commas between them")
 	if err := flags.Parse(args); err != nil {
@@ -106,8 +106,8 @@ func runPlainWorker(ctx context.Context, args []string, _ io.Writer) error {
 	defer func() { _ = rdb.Close() }()
 	transport := &http.Transport{MaxIdleConnsPerHost: *concurrency}
 	p := &plainWorker{
-		limit: redis_rate.PerSecond(*limit),
-		back:  *back, base: *base, client: &http.Client{Transport: transport}, paths: make(map[string]string),
+		limit:     redis_rate.PerSecond(*limit),
+		retryMode: *back, base: *base, client: &http.Client{Transport: transport}, paths: make(map[string]string),
 	}
 	if *limit > 0 {
 		p.limiter = redis_rate.NewLimiter(rdb)

@@ -22,11 +22,11 @@ type process struct {
 	cmd      *exec.Cmd
 	log      string // the file that has what it says
 	done     chan struct{}
-	expected atomic.Bool // its end was asked for
+	stopping atomic.Bool // its end was asked for
 }
 
-// stopWithin is how long a process has for ending by itself.
-const stopWithin = 30 * time.Second
+// stopTimeout is how long a process has for ending by itself.
+const stopTimeout = 30 * time.Second
 
 // startProcess starts a program, which is killed when ctx ends. What it says goes into the
 // file log; stdout, when given, gets its standard output instead.
@@ -54,29 +54,29 @@ func startProcess(ctx context.Context, log string, stdout io.Writer, command ...
 
 // stop asks a process to end, and kills it when it does not.
 func (p *process) stop() error {
-	p.expected.Store(true)
+	p.stopping.Store(true)
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
 		return nil
-	case <-time.After(stopWithin):
+	case <-time.After(stopTimeout):
 		p.kill()
-		return fmt.Errorf("%s had to be killed: it did not end in %v", p.name, stopWithin)
+		return fmt.Errorf("%s had to be killed: it did not end in %v", p.name, stopTimeout)
 	}
 }
 
 // kill ends a process at once.
 func (p *process) kill() {
-	p.expected.Store(true)
+	p.stopping.Store(true)
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// died is the error of a process that has ended though nobody asked it to; nil of others.
-func (p *process) died() error {
+// exitError is the error of a process that has ended though nobody asked it to; nil of others.
+func (p *process) exitError() error {
 	select {
 	case <-p.done:
-		if p.expected.Load() {
+		if p.stopping.Load() {
 			return nil
 		}
 		return fmt.Errorf("%s ended by itself (%v); it said:\n%s", p.name, p.cmd.ProcessState, tail(p.log, 10))
@@ -120,11 +120,11 @@ func (p *process) peakMemory() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return highWater(string(text))
+	return parseVmHWM(string(text))
 }
 
-// highWater reads VmHWM, which counts in 1,024 bytes, out of /proc/<pid>/status.
-func highWater(status string) (int64, error) {
+// parseVmHWM reads VmHWM, which counts in 1,024 bytes, out of /proc/<pid>/status.
+func parseVmHWM(status string) (int64, error) {
 	for line := range strings.Lines(status) {
 		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
 			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)

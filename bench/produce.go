@@ -15,8 +15,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// enqueuers is how many goroutines enqueue a backlog.
-const enqueuers = 32
+// enqueueParallelism is how many goroutines enqueue a backlog.
+const enqueueParallelism = 32
 
 // order is what to enqueue.
 type order struct {
@@ -54,7 +54,7 @@ func (l *lab) task(o order) (*asynq.Task, int, error) {
 
 // backlog enqueues n tasks as fast as it can.
 func (l *lab) backlog(ctx context.Context, o order, n int) error {
-	return each(n, func() error {
+	return repeatParallel(n, func() error {
 		t, _, err := l.task(o)
 		if err == nil {
 			_, err = l.client.Enqueue(ctx, t)
@@ -63,13 +63,13 @@ func (l *lab) backlog(ctx context.Context, o order, n int) error {
 	})
 }
 
-// each does something n times, by some goroutines.
-func each(n int, do func() error) error {
-	errs := make([]error, enqueuers)
+// repeatParallel does something n times, by some goroutines.
+func repeatParallel(n int, do func() error) error {
+	errs := make([]error, enqueueParallelism)
 	var all sync.WaitGroup
-	for i := range enqueuers {
+	for i := range enqueueParallelism {
 		all.Go(func() {
-			for j := i; j < n && errs[i] == nil; j += enqueuers {
+			for j := i; j < n && errs[i] == nil; j += enqueueParallelism {
 				errs[i] = do()
 			}
 		})
@@ -88,8 +88,8 @@ type sample struct {
 // sender hands one task over, and tells its number.
 type sender func(ctx context.Context) (key int, err error)
 
-// ours enqueues with tasks.Client, round and round the orders.
-func (l *lab) ours(orders ...order) sender {
+// clientSender enqueues with tasks.Client, round and round the orders.
+func (l *lab) clientSender(orders ...order) sender {
 	next := 0
 	return func(ctx context.Context) (int, error) {
 		t, key, err := l.task(orders[next%len(orders)])
@@ -101,8 +101,8 @@ func (l *lab) ours(orders ...order) sender {
 	}
 }
 
-// foreign enqueues with a plain asynq client, which wakes nobody.
-func (l *lab) foreign(orders ...order) sender {
+// asynqSender enqueues with a plain asynq client, which wakes nobody.
+func (l *lab) asynqSender(orders ...order) sender {
 	client := asynq.NewClientFromRedisClient(l.rdb)
 	next := 0
 	return func(ctx context.Context) (int, error) {
@@ -115,9 +115,9 @@ func (l *lab) foreign(orders ...order) sender {
 	}
 }
 
-// trickle sends n tasks, each some time after the one before whatever that took, and tells
+// sendAtIntervals sends n tasks, each some time after the one before whatever that took, and tells
 // when each was sent.
-func trickle(ctx context.Context, n int, gap func() time.Duration, send sender) ([]sample, error) {
+func sendAtIntervals(ctx context.Context, n int, gap func() time.Duration, send sender) ([]sample, error) {
 	samples := make([]sample, 0, n)
 	due := time.Now()
 	for range n {
@@ -135,15 +135,15 @@ func trickle(ctx context.Context, n int, gap func() time.Duration, send sender) 
 	return samples, nil
 }
 
-// every is the same gap each time.
-func every(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+// constantGap is the same gap each time.
+func constantGap(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
 
-// delays waits until all samples have arrived, a minute at most, and tells how long each
+// waitForDelays waits until all samples have arrived, a minute at most, and tells how long each
 // took, in milliseconds.
-func (l *lab) delays(samples []sample) ([]float64, error) {
+func (l *lab) waitForDelays(samples []sample) ([]float64, error) {
 	var delays []float64
-	err := until(l.ctx, time.Minute, "all timed tasks arrive", func() (bool, error) {
-		if err := l.troubled(); err != nil {
+	err := waitUntil(l.ctx, time.Minute, "all timed tasks arrive", func() (bool, error) {
+		if err := l.checkProcesses(); err != nil {
 			return false, err
 		}
 		all, err := l.arrivals()
@@ -153,7 +153,7 @@ func (l *lab) delays(samples []sample) ([]float64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %d of %d did", err, len(delays), len(samples))
 	}
-	l.bench.say("  the slowest of %d: %s", len(delays), slowest(samples, delays))
+	l.bench.logf("  the slowest of %d: %s", len(delays), slowest(samples, delays))
 	return delays, nil
 }
 

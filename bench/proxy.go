@@ -41,12 +41,12 @@ func (p *jitterProxy) accept() {
 		if err != nil {
 			return // closed
 		}
-		p.running.Go(func() { p.join(client) })
+		p.running.Go(func() { p.serve(client) })
 	}
 }
 
-// join connects a client with the target until one of them, or the proxy, ends.
-func (p *jitterProxy) join(client net.Conn) {
+// serve connects a client with the target until one of them, or the proxy, ends.
+func (p *jitterProxy) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
 	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", p.target)
 	if err != nil {
@@ -56,20 +56,20 @@ func (p *jitterProxy) join(client net.Conn) {
 	stop := context.AfterFunc(p.ctx, func() { _, _ = client.Close(), server.Close() })
 	defer stop()
 	var ways sync.WaitGroup
-	ways.Go(func() { p.pass(server, client) })
-	ways.Go(func() { p.pass(client, server) })
+	ways.Go(func() { p.forward(server, client) })
+	ways.Go(func() { p.forward(client, server) })
 	ways.Wait()
 }
 
-// piece is data on its way.
-type piece struct {
+// chunk is data on its way.
+type chunk struct {
 	data []byte
 	due  time.Time
 }
 
-// pass carries data from one end to the other, late. When one side ends, so does the other.
-func (p *jitterProxy) pass(to, from net.Conn) {
-	way := make(chan piece, 256)
+// forward carries data from one end to the other, late. When one side ends, so does the other.
+func (p *jitterProxy) forward(to, from net.Conn) {
+	way := make(chan chunk, 256)
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		defer func() { _ = to.Close() }()
@@ -87,7 +87,7 @@ func (p *jitterProxy) pass(to, from net.Conn) {
 		n, err := from.Read(buffer)
 		if n > 0 {
 			late := p.delay + rand.N(p.jitter+1) //nolint:gosec // a delay is no secret
-			way <- piece{buffer[:n], time.Now().Add(late)}
+			way <- chunk{buffer[:n], time.Now().Add(late)}
 		}
 		if err != nil {
 			return

@@ -23,15 +23,15 @@ const (
 	receiverTail    = 10 * time.Second
 )
 
-// crowdedLane is one row: every so manieth task is for one of some busy receivers.
-type crowdedLane struct {
+// receiverCase is one row: every so manieth task is for one of some busy receivers.
+type receiverCase struct {
 	label     string
 	every     int // 0: none is
 	receivers int
 }
 
-// receiverPace is what came of one.
-type receiverPace struct {
+// receiverResult is what came of one.
+type receiverResult struct {
 	others float64 // tasks a second to others, from the first call to the last one
 	busy   float64 // the part of its possible calls that a busy receiver got meanwhile, the least of all
 	after  float64 // the same, in the tail after, or until its tasks were done
@@ -40,28 +40,28 @@ type receiverPace struct {
 }
 
 func (b *bench) receiver(ctx context.Context, t *table) error {
-	n := sized(b, 6000, 2000)
+	n := sizeFor(b, 6000, 2000)
 	t.title = "Many tasks to one receiver"
 	t.about = fmt.Sprintf("`send:subscribe` without a limit, one worker, %d slots, answers after %v, a backlog with %s tasks to a person each and, spread evenly among these, tasks to a few busy receivers. A receiver is sent to one at a time, so that it can get %.0f calls a second. *Others* are the tasks to the other people: from the first call to the last one. *Busy receiver* is the part of its possible calls that it got until the others were done, and in the %.0f s after, or until it had no more tasks. Wanted: others at %.0f %% of their speed alone, less the slots that calls to busy receivers take, and busy receivers at %.0f %% of theirs.",
 		receiverSlots, receiverLatency, thousands(n), 1/receiverLatency.Seconds(), receiverTail.Seconds(), 100*wantOthers, 100*wantReceiver)
 	t.head = []string{"busy receivers", "others a second", "of that alone", "busy receiver", "in the time after", "runs a call", "longest stall"}
 	alone := 0.0
-	for _, c := range []crowdedLane{
+	for _, c := range []receiverCase{
 		{label: "none"},
 		{label: "one, every tenth task", every: 10, receivers: 1},
 		{label: "one, every second task", every: 2, receivers: 1},
 		{label: "ten, every second task", every: 2, receivers: 10},
 	} {
-		var all []receiverPace
-		for range b.repeats(1) {
+		var all []receiverResult
+		for range b.runsOf(1) {
 			p, err := b.receiverOnce(ctx, c, n)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.label, err)
 			}
-			b.say("  %s: others %.0f a second, busy receiver %.3f, after %.3f, %.2f runs a call, longest stall %.1f ms", c.label, p.others, p.busy, p.after, p.runs, p.stall)
+			b.logf("  %s: others %.0f a second, busy receiver %.3f, after %.3f, %.2f runs a call, longest stall %.1f ms", c.label, p.others, p.busy, p.after, p.runs, p.stall)
 			all = append(all, p)
 		}
-		slices.SortFunc(all, func(a, b receiverPace) int { return int(a.others - b.others) })
+		slices.SortFunc(all, func(a, b receiverResult) int { return int(a.others - b.others) })
 		p := all[(len(all)-1)/2]
 		row := []any{c.label, num(p.others, 0, ""), any("–"), any("–"), any("–"), num(p.runs, 2, ""), millis(p.stall)}
 		if c.every == 0 {
@@ -75,8 +75,8 @@ func (b *bench) receiver(ctx context.Context, t *table) error {
 }
 
 // receiverOnce measures one backlog of n tasks to others, and those to busy receivers.
-func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p receiverPace, err error) {
-	l, err := b.newLab(ctx, setup{apps: 1, latency: receiverLatency, limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: receiverSlots}}})
+func (b *bench) receiverOnce(ctx context.Context, c receiverCase, n int) (p receiverResult, err error) {
+	l, err := b.newLab(ctx, labConfig{apps: 1, latency: receiverLatency, limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: receiverSlots}}})
 	if err != nil {
 		return p, err
 	}
@@ -92,7 +92,7 @@ func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p recei
 		}
 		return 1 + key/c.every%c.receivers
 	}
-	if err := each(total, func() error { return l.enqueueTo(ctx, receiverOf) }); err != nil {
+	if err := repeatParallel(total, func() error { return l.enqueueTo(ctx, receiverOf) }); err != nil {
 		return p, err
 	}
 	before, err := l.usage(ctx)
@@ -100,12 +100,12 @@ func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p recei
 		return p, err
 	}
 	stalls := watchStalls(ctx)
-	defer stalls.end()
+	defer stalls.stop()
 	if err := l.startWorkers(1); err != nil {
 		return p, err
 	}
 	var all []arrival
-	err = until(ctx, patience(n, 40), "all tasks to others arrive", func() (bool, error) {
+	err = waitUntil(ctx, timeLimit(n, 40), "all tasks to others arrive", func() (bool, error) {
 		if all, err = l.arrivals(); err != nil {
 			return false, err
 		}
@@ -115,9 +115,9 @@ func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p recei
 				others++
 			}
 		}
-		return others >= n, l.troubled()
+		return others >= n, l.checkProcesses()
 	})
-	p.stall = stalls.end()
+	p.stall = stalls.stop()
 	if err != nil {
 		return p, err
 	}
@@ -135,12 +135,12 @@ func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p recei
 		r := receiverOf(a.Key)
 		times[r] = append(times[r], a.At)
 	}
-	return p.judge(times, (total-n)/max(1, c.receivers)), nil
+	return p.fill(times, (total-n)/max(1, c.receivers)), nil
 }
 
-// judge takes the rates from the arrivals: those of the others, then of each busy receiver,
+// fill takes the rates from the arrivals: those of the others, then of each busy receiver,
 // which has so many tasks.
-func (p receiverPace) judge(times [][]int64, tasks int) receiverPace {
+func (p receiverResult) fill(times [][]int64, tasks int) receiverResult {
 	for _, one := range times {
 		slices.Sort(one)
 	}

@@ -64,20 +64,20 @@ func TestRecorded(t *testing.T) {
 		{"a new one", "Third", strings.Replace(figures, "## Faults", fresh("Third")+"\n## Faults", 1)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := recorded(figures, tableOf(tt.title), "today.")
+			got, err := insertTable(figures, tableOf(tt.title), "today.")
 			if err != nil {
 				t.Fatal(err)
 			}
 			if got != tt.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
 			}
-			again, err := recorded(got, tableOf(tt.title), "today.")
+			again, err := insertTable(got, tableOf(tt.title), "today.")
 			if err != nil || again != got {
 				t.Errorf("a second time changes it (%v):\n%s", err, again)
 			}
 		})
 	}
-	if _, err := recorded("# Something else\n", tableOf("First"), "today."); err == nil {
+	if _, err := insertTable("# Something else\n", tableOf("First"), "today."); err == nil {
 		t.Error("a file without the chapter was taken")
 	}
 }

@@ -17,8 +17,8 @@ type figure struct {
 	value  float64
 	digits int
 	unit   string
-	least  *float64 // nil: any
-	most   *float64
+	min    *float64 // nil: any
+	max    *float64
 }
 
 func num(v float64, digits int, unit string) figure {
@@ -27,12 +27,12 @@ func num(v float64, digits int, unit string) figure {
 func whole[T ~int | ~int64](n T) figure   { return figure{value: float64(n)} }
 func percent(share float64) figure        { return num(100*share, 1, " %") }
 func millis(v float64) figure             { return num(v, 1, " ms") }
-func (f figure) atLeast(v float64) figure { f.least = &v; return f }
-func (f figure) atMost(v float64) figure  { f.most = &v; return f }
+func (f figure) atLeast(v float64) figure { f.min = &v; return f }
+func (f figure) atMost(v float64) figure  { f.max = &v; return f }
 
 // met tells whether the figure is what it must be.
 func (f figure) met() bool {
-	return (f.least == nil || f.value >= *f.least) && (f.most == nil || f.value <= *f.most)
+	return (f.min == nil || f.value >= *f.min) && (f.max == nil || f.value <= *f.max)
 }
 
 // String writes a figure that misses what it must be in bold.

@@ -44,7 +44,7 @@ func (s *standIn) handler() http.Handler {
 	for path, answer := range answers() {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { s.call(w, r, answer) })
 	}
-	mux.HandleFunc("GET /bench/arrivals", s.list)
+	mux.HandleFunc("GET /bench/arrivals", s.writeArrivals)
 	mux.HandleFunc("GET /bench/count", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -85,8 +85,8 @@ func (s *standIn) call(w http.ResponseWriter, r *http.Request, answer string) {
 	_, _ = io.WriteString(w, answer)
 }
 
-// list shows the arrivals as JSON.
-func (s *standIn) list(w http.ResponseWriter, _ *http.Request) {
+// writeArrivals shows the arrivals as JSON.
+func (s *standIn) writeArrivals(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	all := s.arrivals[:len(s.arrivals):len(s.arrivals)] // what is appended later lies beyond
 	s.mu.Unlock()
@@ -116,7 +116,7 @@ func keyOf(body []byte) int {
 // serveStandIn is the program's part as a stand-in: it says its URL on standard output,
 // and serves until ctx ends.
 func serveStandIn(ctx context.Context, args []string, out io.Writer) error {
-	flags := flag.NewFlagSet(partStandIn, flag.ContinueOnError)
+	flags := flag.NewFlagSet(modeStandIn, flag.ContinueOnError)
 	latency := flags.Duration("latency", 0, "before each answer")
 	token := flags.Duration("token", 0, "before each answer with a token")
 	if err := flags.Parse(args); err != nil {

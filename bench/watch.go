@@ -13,7 +13,7 @@ import (
 
 // count is how many calls have arrived.
 func (l *lab) count() (n int, err error) {
-	text, err := l.ask(l.wechat + "/bench/count")
+	text, err := l.get(l.wechat + "/bench/count")
 	if err != nil {
 		return 0, err
 	}
@@ -25,14 +25,14 @@ func (l *lab) arrivals() ([]arrival, error) { return l.arrivalsAt(l.wechat) }
 
 // arrivalsAt are those at one stand-in, by its URL.
 func (l *lab) arrivalsAt(standIn string) (all []arrival, err error) {
-	text, err := l.ask(standIn + "/bench/arrivals")
+	text, err := l.get(standIn + "/bench/arrivals")
 	if err != nil {
 		return nil, err
 	}
 	return all, json.Unmarshal(text, &all)
 }
 
-func (l *lab) ask(url string) ([]byte, error) {
+func (l *lab) get(url string) ([]byte, error) {
 	q, err := http.NewRequestWithContext(l.ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -48,10 +48,10 @@ func (l *lab) ask(url string) ([]byte, error) {
 // pollEvery is how often a lab looks whether something has happened.
 const pollEvery = 100 * time.Millisecond
 
-// arrived waits until n calls have arrived.
-func (l *lab) arrived(n int, within time.Duration) error {
-	return until(l.ctx, within, fmt.Sprintf("%d calls arrive", n), func() (bool, error) {
-		if err := l.troubled(); err != nil {
+// waitForCalls waits until n calls have arrived.
+func (l *lab) waitForCalls(n int, within time.Duration) error {
+	return waitUntil(l.ctx, within, fmt.Sprintf("%d calls arrive", n), func() (bool, error) {
+		if err := l.checkProcesses(); err != nil {
 			return false, err
 		}
 		got, err := l.count()
@@ -59,8 +59,8 @@ func (l *lab) arrived(n int, within time.Duration) error {
 	})
 }
 
-// until waits for a condition.
-func until(ctx context.Context, within time.Duration, what string, met func() (bool, error)) error {
+// waitUntil waits for a condition.
+func waitUntil(ctx context.Context, within time.Duration, what string, met func() (bool, error)) error {
 	deadline := time.Now().Add(within)
 	for {
 		ok, err := met()
@@ -88,8 +88,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// accepts tells whether anything listens on an address.
-func accepts(ctx context.Context, addr string) bool {
+// isListening tells whether anything listens on an address.
+func isListening(ctx context.Context, addr string) bool {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err == nil {
 		_ = conn.Close()
