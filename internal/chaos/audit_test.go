@@ -15,20 +15,20 @@ import (
 
 // audit compares what was recorded of each task with what WeChat's ledger says.
 type audit struct {
-	w       *world
-	all     map[string]sent
-	leeway  leeway
-	results map[string][]tasks.Result // by id, as the streams tell
-	calls   map[string][]sandbox.Call // by id, the oldest first
-	fences  map[string]fence          // of tasks that ended as unknown
-	counts  map[tasks.Outcome]int
-	batched map[string]map[string]int64 // by batch: what its counters must say
-	redrove map[string]int              // how often tasks were redriven, by id
-	doubles []string                    // ids of messages that arrived more than once in a generation
+	w          *world
+	all        map[string]testTask
+	allowed    interventions
+	results    map[string][]tasks.Result // by id, as the streams tell
+	calls      map[string][]sandbox.Call // by id, the oldest first
+	fences     map[string]fence          // of tasks that ended as unknown
+	counts     map[tasks.Outcome]int
+	batched    map[string]map[string]int64 // by batch: what its counters must say
+	redrove    map[string]int              // how often tasks were redriven, by id
+	duplicates []string                    // ids of messages that arrived more than once in a generation
 }
 
-// leeway is what operators did to tasks, and what may have become of these therefore.
-type leeway struct {
+// interventions is what operators did to tasks, and what may have become of these therefore.
+type interventions struct {
 	deleted  map[string]bool // taken out of asynq: these may have no outcome
 	canceled map[string]bool // these may be canceled
 	redriven bool            // any task may have several generations, and one outcome of each
@@ -44,16 +44,16 @@ type fence struct {
 func (f fence) since() time.Time { return time.UnixMilli(f.Since) }
 
 // audit reads everything once, and checks all that holds whatever happens to Redis.
-func (w *world) audit(all map[string]sent) *audit {
+func (w *world) audit(all map[string]testTask) *audit {
 	w.t.Helper()
-	return w.auditWith(all, leeway{})
+	return w.auditWith(all, interventions{})
 }
 
 // auditWith is audit where operators did something.
-func (w *world) auditWith(all map[string]sent, l leeway) *audit {
+func (w *world) auditWith(all map[string]testTask, l interventions) *audit {
 	w.t.Helper()
 	a := &audit{
-		w: w, all: all, leeway: l, results: make(map[string][]tasks.Result), calls: make(map[string][]sandbox.Call),
+		w: w, all: all, allowed: l, results: make(map[string][]tasks.Result), calls: make(map[string][]sandbox.Call),
 		fences: make(map[string]fence), counts: make(map[tasks.Outcome]int),
 		batched: make(map[string]map[string]int64), redrove: make(map[string]int),
 	}
@@ -91,12 +91,12 @@ func (a *audit) oneOutcome(id string) {
 	outcome := tasks.Outcome(text(1))
 	a.count(task, outcome)
 	entries := a.results[id]
-	if outcome == "" && len(entries) == 0 && a.leeway.deleted[id] {
+	if outcome == "" && len(entries) == 0 && a.allowed.deleted[id] {
 		a.arrivals(id, "")
 		return
 	}
 	if text(0) != "done" || outcome == "" || text(2) != "" {
-		t.Errorf("%s: the record says %v%s", id, fields, a.story(id))
+		t.Errorf("%s: the record says %v%s", id, fields, a.history(id))
 	}
 	if !a.inOrder(id, outcome) {
 		return
@@ -105,11 +105,11 @@ func (a *audit) oneOutcome(id string) {
 	if outcome == tasks.OutcomeUnknown {
 		var f fence
 		if err := json.Unmarshal([]byte(text(3)), &f); err != nil {
-			t.Errorf("%s is unknown, and its record has no fence: %v%s", id, err, a.story(id))
+			t.Errorf("%s is unknown, and its record has no fence: %v%s", id, err, a.history(id))
 		}
 		a.fences[id] = f
 	} else if !a.mayEnd(id, outcome) {
-		t.Errorf("%s: %s %s%s", id, outcome, entries[len(entries)-1].Reason, a.story(id))
+		t.Errorf("%s: %s %s%s", id, outcome, entries[len(entries)-1].Reason, a.history(id))
 	}
 }
 
@@ -121,7 +121,7 @@ func (a *audit) inOrder(id string, outcome tasks.Outcome) bool {
 		if i == 0 {
 			continue
 		}
-		again := a.leeway.redriven && e.Generation == entries[i-1].Generation+1
+		again := a.allowed.redriven && e.Generation == entries[i-1].Generation+1
 		if e.Supersedes != tasks.OutcomeUnknown && !again {
 			a.w.t.Errorf("%s has two outcomes: %s and %s", id, entries[i-1].Outcome, e.Outcome)
 		}
@@ -153,10 +153,10 @@ func (a *audit) arrivals(id string, outcome tasks.Outcome) {
 		return
 	}
 	if outcome == tasks.OutcomeCanceled && taken > a.redrove[id] {
-		a.w.t.Errorf("%s is canceled, and WeChat took it%s", id, a.story(id))
+		a.w.t.Errorf("%s is canceled, and WeChat took it%s", id, a.history(id))
 	}
 	if delivered > 1+a.redrove[id] {
-		a.doubles = append(a.doubles, id)
+		a.duplicates = append(a.duplicates, id)
 	}
 }
 
@@ -164,13 +164,13 @@ func (a *audit) arrivals(id string, outcome tasks.Outcome) {
 // when WeChat was too often busy.
 func (a *audit) mayEnd(id string, outcome tasks.Outcome) bool {
 	switch outcome {
-	case cmp.Or(a.all[id].ends, tasks.OutcomeAccepted):
+	case cmp.Or(a.all[id].outcome, tasks.OutcomeAccepted):
 		return true
 	case tasks.OutcomeCanceled:
-		return a.leeway.canceled[id]
+		return a.allowed.canceled[id]
 	case tasks.OutcomeRejected:
 		entries := a.results[id]
-		return a.leeway.held && strings.HasPrefix(entries[len(entries)-1].Reason, "template_held")
+		return a.allowed.held && strings.HasPrefix(entries[len(entries)-1].Reason, "template_held")
 	case tasks.OutcomeFailed:
 		busy := 0
 		for _, call := range a.calls[id] {
@@ -185,7 +185,7 @@ func (a *audit) mayEnd(id string, outcome tasks.Outcome) bool {
 }
 
 // count adds a task to the outcomes, and to what its batch's counters must say.
-func (a *audit) count(task sent, outcome tasks.Outcome) {
+func (a *audit) count(task testTask, outcome tasks.Outcome) {
 	a.counts[outcome]++
 	if task.plain {
 		return
@@ -235,7 +235,7 @@ func (a *audit) nothingLeft() {
 				if set == "archived" && !slices.ContainsFunc(a.results[short], func(r tasks.Result) bool {
 					return r.Outcome == tasks.OutcomeUnknown || r.Outcome == tasks.OutcomeFailed
 				}) {
-					t.Errorf("asynq's archive has %s, which was never unknown or failed%s", short, a.story(short))
+					t.Errorf("asynq's archive has %s, which was never unknown or failed%s", short, a.history(short))
 				}
 			}
 		}
@@ -264,28 +264,28 @@ func (a *audit) noSecondCall() {
 			}
 		}
 		if perhaps > 1+a.redrove[id] {
-			a.w.t.Errorf("%s was called %d times although WeChat may have taken it: %s", id, perhaps, a.story(id))
+			a.w.t.Errorf("%s was called %d times although WeChat may have taken it: %s", id, perhaps, a.history(id))
 		}
 	}
 }
 
-// noDoubles: no message arrived more than once in a generation.
-func (a *audit) noDoubles() {
-	for _, id := range a.doubles {
-		a.w.t.Errorf("%s was delivered %d times: %s", id, len(a.calls[id]), a.story(id))
+// noDuplicates: no message arrived more than once in a generation.
+func (a *audit) noDuplicates() {
+	for _, id := range a.duplicates {
+		a.w.t.Errorf("%s was delivered %d times: %s", id, len(a.calls[id]), a.history(id))
 	}
-	if d := a.w.wx.Duplicates(); !a.leeway.redriven && len(d) > len(a.doubles) {
+	if d := a.w.wx.Duplicates(); !a.allowed.redriven && len(d) > len(a.duplicates) {
 		a.w.t.Errorf("%d messages were delivered twice", len(d))
 	}
 }
 
-// doublesWithin: only messages that first arrived in a span of time arrived again.
-func (a *audit) doublesWithin(from, to time.Time) {
-	for _, id := range a.doubles {
+// duplicatesWithin: only messages that first arrived in a span of time arrived again.
+func (a *audit) duplicatesWithin(from, to time.Time) {
+	for _, id := range a.duplicates {
 		for _, call := range a.calls[id] {
 			if call.Delivered {
 				if call.At.Before(from) || call.At.After(to) {
-					a.w.t.Errorf("%s was doubled, and first arrived %v after the span began: %s", id, call.At.Sub(from), a.story(id))
+					a.w.t.Errorf("%s was doubled, and first arrived %v after the span began: %s", id, call.At.Sub(from), a.history(id))
 				}
 				break
 			}

@@ -12,12 +12,12 @@ import (
 // killEvery is how often a replica dies.
 const killEvery = 2 * time.Second
 
-// seconds is for how long n tasks are sent, when nothing breaks: at most so many in one.
-func seconds(n, most int) int { return max(16, n/most) }
+// sendSeconds is for how long n tasks are sent, when nothing breaks: at most so many in one.
+func sendSeconds(n, most int) int { return max(16, n/most) }
 
-// misbehave lets WeChat answer -1 to 2 of 100 calls, and break 1 of 100 connections when
+// injectFaults lets WeChat answer -1 to 2 of 100 calls, and break 1 of 100 connections when
 // it has taken the message.
-func (w *world) misbehave() {
+func (w *world) injectFaults() {
 	w.t.Helper()
 	for name, rate := range map[string]float64{"busy": 0.02, "lost": 0.01} {
 		if _, err := w.wx.AddFault(sandbox.Fault{Name: name, Rate: rate}); err != nil {
@@ -34,8 +34,8 @@ func TestChaos(t *testing.T) {
 	t.Parallel()
 	n := size(t, 600, 1)
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	w := newWorld(t, settings{redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, seconds(n, 150))})
-	w.misbehave()
+	w := newWorld(t, settings{redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: limitsFor(n, sendSeconds(n, 150))})
+	w.injectFaults()
 	all, file := w.mixed(n)
 	fleet := w.fleet(4)
 	enqueued := make(chan struct{})
@@ -60,7 +60,7 @@ func TestChaos(t *testing.T) {
 	ticker := time.NewTicker(killEvery)
 	defer ticker.Stop()
 	for next := 0; w.sends() < n*9/10 || next < len(steps); {
-		fleet.tend()
+		fleet.restartEnded()
 		if next < len(steps) && w.sends() >= steps[next].after {
 			steps[next].step()
 			next++
@@ -75,13 +75,13 @@ func TestChaos(t *testing.T) {
 	w.settle(fleet, n, 5*time.Minute)
 	fleet.stop()
 	a := w.audit(all)
-	a.noDoubles()
+	a.noDuplicates()
 	a.unknownsWereInFlight()
 }
 
-// heldBack is how long Redis may keep what it has answered for out of its file while the disk
+// aofDelay is how long Redis may keep what it has answered for out of its file while the disk
 // is busy with what came before (flushAppendOnlyFile in its aof.c).
-const heldBack = 2 * time.Second
+const aofDelay = 2 * time.Second
 
 // TestPowerCut: Redis with `appendfsync everysec` loses its last second, as in a power
 // failure. Every task still has one outcome; only messages of that second may arrive
@@ -90,8 +90,8 @@ func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	n := size(t, 300, 10)
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0")
-	w := newWorld(t, settings{redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, seconds(n, 50))})
-	w.misbehave()
+	w := newWorld(t, settings{redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: limitsFor(n, sendSeconds(n, 50))})
+	w.injectFaults()
 	all, file := w.mixed(n)
 	w.enqueue(file)
 	fleet := w.fleet(2)
@@ -102,12 +102,12 @@ func TestPowerCut(t *testing.T) {
 	server.PowerCut(written)
 	cut := time.Now()
 	server.Restart()
-	lost := mark.Add(-heldBack)
+	lost := mark.Add(-aofDelay)
 	w.faults.add(fault{what: "Redis lost its last second", from: lost, to: time.Now()})
 
 	w.settle(fleet, n, 5*time.Minute)
 	fleet.stop()
 	a := w.audit(all)
-	a.doublesWithin(lost, cut)
+	a.duplicatesWithin(lost, cut)
 	a.unknownsWereInFlight()
 }

@@ -27,8 +27,8 @@ func TestCluster(t *testing.T) {
 	for _, node := range nodes {
 		addrs = append(addrs, node.Addr())
 	}
-	w := newWorld(t, settings{redis: configs.Redis{Addrs: addrs}, tasks: n, limits: pace(n, max(5, n/100)), latency: 50 * time.Millisecond})
-	w.misbehave()
+	w := newWorld(t, settings{redis: configs.Redis{Addrs: addrs}, tasks: n, limits: limitsFor(n, max(5, n/100)), latency: 50 * time.Millisecond})
+	w.injectFaults()
 	all, file := w.mixed(n)
 	fleet := w.fleet(2)
 	w.enqueue(file)
@@ -36,7 +36,7 @@ func TestCluster(t *testing.T) {
 	w.wx.Revoke(mini)
 	w.settle(fleet, n, 3*time.Minute)
 	a := w.audit(all)
-	a.noDoubles()
+	a.noDuplicates()
 	a.unknownsWereInFlight()
 	for _, node := range nodes {
 		if keys := node.Client(t).DBSize(t.Context()).Val(); keys == 0 {

@@ -10,9 +10,9 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// lag is how far the replica may be behind when its master dies. On one machine it is
+// replicationLag is how far the replica may be behind when its master dies. On one machine it is
 // milliseconds; how long the machine lets a process wait counts, too.
-const lag = time.Second
+const replicationLag = time.Second
 
 // TestFailover: the master of a Redis with a replica and a sentinel dies. The replica
 // takes over, the workers find it by themselves, and every task has one outcome. What
@@ -23,9 +23,9 @@ func TestFailover(t *testing.T) {
 	pair := redistest.StartFailover(t, "--appendonly", "yes", "--appendfsync", "everysec")
 	w := newWorld(t, settings{
 		redis: configs.Redis{Addrs: []string{pair.Sentinel.Addr()}, MasterName: redistest.MasterName},
-		tasks: n, limits: pace(n, seconds(n, 50)),
+		tasks: n, limits: limitsFor(n, sendSeconds(n, 50)),
 	})
-	w.misbehave()
+	w.injectFaults()
 	all, file := w.mixed(n)
 	w.enqueue(file)
 	pair.InStep() // what a producer was promised is on both
@@ -37,7 +37,7 @@ func TestFailover(t *testing.T) {
 	redistest.Until(t, time.Minute, "the replica is the master", func() bool {
 		return w.rdb.Set(t.Context(), "chaos:probe", "v", time.Minute).Err() == nil
 	})
-	w.faults.add(fault{what: "Redis failed over, and lost what the replica had not got", from: killed.Add(-lag), to: time.Now()})
+	w.faults.add(fault{what: "Redis failed over, and lost what the replica had not got", from: killed.Add(-replicationLag), to: time.Now()})
 	t.Logf("no Redis for %v", time.Since(killed).Round(10*time.Millisecond))
 	pair.Over()
 	pair.Master.Restart() // the sentinel makes it a replica, within some ten seconds
@@ -49,6 +49,6 @@ func TestFailover(t *testing.T) {
 		return redis.HasErrorPrefix(old.Set(t.Context(), "chaos:probe", "v", time.Minute).Err(), "READONLY")
 	})
 	a := w.audit(all)
-	a.doublesWithin(killed.Add(-lag), killed)
+	a.duplicatesWithin(killed.Add(-replicationLag), killed)
 	a.unknownsWereInFlight()
 }

@@ -118,9 +118,9 @@ func (f *fleet) end(r *replica) {
 	}
 }
 
-// tend starts replicas again that ended by themselves, which they may only do at their
+// restartEnded starts replicas again that ended by themselves, which they may only do at their
 // start, when Redis is not there.
-func (f *fleet) tend() {
+func (f *fleet) restartEnded() {
 	f.w.t.Helper()
 	for i, r := range f.running {
 		select {

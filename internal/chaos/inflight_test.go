@@ -18,22 +18,22 @@ func (a *audit) unknownsWereInFlight() {
 			why["its connection broke"]++
 			continue
 		}
-		met := a.metBy(f)
+		met := a.faultDuring(f)
 		if met == "" {
-			a.w.t.Errorf("%s is unknown, and nothing broke: %s", id, a.story(id))
+			a.w.t.Errorf("%s is unknown, and nothing broke: %s", id, a.history(id))
 			continue
 		}
 		why[met]++
 	}
-	a.w.t.Logf("outcomes %v; unknown because of %v; doubled: %d", a.counts, why, len(a.doubles))
+	a.w.t.Logf("outcomes %v; unknown because of %v; doubled: %d", a.counts, why, len(a.duplicates))
 }
 
-// unread is how long a command of a replica that has died may lie with Redis before it is
+// commandDelay is how long a command of a replica that has died may lie with Redis before it is
 // carried out.
-const unread = time.Second
+const commandDelay = time.Second
 
-// metBy is the fault that a run met which began then.
-func (a *audit) metBy(f fence) string {
+// faultDuring is the fault that a run met which began then.
+func (a *audit) faultDuring(f fence) string {
 	all := a.w.faults.list()
 	longest := attemptTimeout + time.Second
 	for _, one := range all {
@@ -43,7 +43,7 @@ func (a *audit) metBy(f fence) string {
 	}
 	runner, _, _ := strings.Cut(f.Runner, "-")
 	for _, one := range all {
-		if (one.replica == "" || one.replica == runner) && !f.since().After(one.to.Add(unread)) && one.from.Sub(f.since()) < longest {
+		if (one.replica == "" || one.replica == runner) && !f.since().After(one.to.Add(commandDelay)) && one.from.Sub(f.since()) < longest {
 			if one.replica == "" && !strings.Contains(one.what, "lost") {
 				continue // Redis kept everything: that is no excuse
 			}
@@ -53,8 +53,8 @@ func (a *audit) metBy(f fence) string {
 	return ""
 }
 
-// story is what is known of a task, for a failure's message.
-func (a *audit) story(id string) string {
+// history is what is known of a task, for a failure's message.
+func (a *audit) history(id string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n  results %+v\n  fence %+v\n", a.results[id], a.fences[id])
 	for _, c := range a.calls[id] {

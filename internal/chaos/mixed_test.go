@@ -11,12 +11,12 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// sent is a task of a test.
-type sent struct {
+// testTask is a task of a test.
+type testTask struct {
 	app, typ string
 	batch    string        // "" is mainBatch
 	fault    string        // that its receiver's name asks the sandbox for, or ""
-	ends     tasks.Outcome // in place of accepted, or ""
+	outcome  tasks.Outcome // in place of accepted, or ""
 	plain    bool          // enqueued by asynq's own client: it has no mark and no batch
 }
 
@@ -24,10 +24,10 @@ type sent struct {
 const mainBatch = "chaos"
 
 // batchName is the task's batch.
-func (s sent) batchName() string { return cmp.Or(s.batch, mainBatch) }
+func (s testTask) batchName() string { return cmp.Or(s.batch, mainBatch) }
 
-// kinds is what a mix is made of, in tenths.
-var kinds = []sent{
+// mixedKinds is what a mix is made of, in tenths.
+var mixedKinds = []testTask{
 	{app: mini, typ: tasks.TypeSubscribe},
 	{app: mini, typ: tasks.TypeSubscribe},
 	{app: mini, typ: tasks.TypeSubscribe},
@@ -40,10 +40,10 @@ var kinds = []sent{
 	{app: mini, typ: tasks.TypeScheme},
 }
 
-// pace is the calls in a second that let n mixed tasks last for about so many seconds.
-func pace(n, seconds int) map[string]int {
+// limitsFor is the calls in a second that let n mixed tasks last for about so many seconds.
+func limitsFor(n, seconds int) map[string]int {
 	limits := make(map[string]int)
-	for _, k := range kinds {
+	for _, k := range mixedKinds {
 		if k.app != third { // a limit holds for each app
 			limits[k.typ] += n/10/seconds + 1
 		}
@@ -70,12 +70,12 @@ var bodies = map[string]string{
 var idPattern = regexp.MustCompile(`task-\d+`)
 
 // mixed writes a file of n tasks.
-func (w *world) mixed(n int) (all map[string]sent, file string) {
+func (w *world) mixed(n int) (all map[string]testTask, file string) {
 	w.t.Helper()
-	all = make(map[string]sent, n)
+	all = make(map[string]testTask, n)
 	var lines strings.Builder
 	for i := range n {
-		id, k := fmt.Sprintf("task-%d", i), kinds[i%len(kinds)]
+		id, k := fmt.Sprintf("task-%d", i), mixedKinds[i%len(mixedKinds)]
 		all[id] = k
 		priority := tasks.Urgent
 		if i%7 == 0 {

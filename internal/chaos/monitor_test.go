@@ -26,14 +26,14 @@ func TestEveryButtonAtRandom(t *testing.T) {
 	server := redistest.Start(t)
 	w := newWorld(t, settings{
 		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: firstTasks + 2*n,
-		limits: assortedPace(firstTasks+n/2, lasts), attempts: attempts,
+		limits: limitsForMix(firstTasks+n/2, lasts), attempts: attempts,
 	})
-	w.misbehave()
-	producers, operator := w.backlog(rng), w.presser(rng)
+	w.injectFaults()
+	producers, operator := w.producer(rng), w.buttonPresser(rng)
 	producers.grouped = true
 	producers.add(firstTasks)
 	fleet := w.fleet(3, "--listen", "127.0.0.1:0", "--log-level", "debug")
-	w.underFire(fleet, n, pressEvery, func() {
+	w.actUnderFaults(fleet, n, pressEvery, func() {
 		if rng.IntN(2) == 0 {
 			producers.add(1)
 		}
@@ -44,14 +44,14 @@ func TestEveryButtonAtRandom(t *testing.T) {
 		}
 		operator.press()
 	})
-	operator.letGo()
+	operator.resumeAll()
 	w.settleWhen(fleet, 5*time.Minute, func() bool { return true })
-	operator.tell()
+	operator.logCounts()
 	fleet.ready()
 	fleet.stop()
 	a := w.auditWith(producers.all, w.repair(producers.all, operator.deleted))
-	producers.tell(a, operator.deleted)
-	a.noDoubles()
+	producers.logOutcomes(a, operator.deleted)
+	a.noDuplicates()
 	a.noSecondCall()
 	a.unknownsWereInFlight()
 	fleet.logsAreClean()
@@ -59,10 +59,10 @@ func TestEveryButtonAtRandom(t *testing.T) {
 
 // repair lets the program end the tasks that were deleted in asynqmon. Those of plain
 // clients had no mark, and may be forgotten.
-func (w *world) repair(all map[string]sent, deleted map[string]bool) leeway {
+func (w *world) repair(all map[string]testTask, deleted map[string]bool) interventions {
 	w.t.Helper()
 	w.output("check", "--repair")
-	l := leeway{canceled: deleted, deleted: make(map[string]bool)}
+	l := interventions{canceled: deleted, deleted: make(map[string]bool)}
 	for id := range deleted {
 		task := all[id]
 		if l.deleted[id] = task.plain; task.plain {
@@ -76,15 +76,15 @@ func (w *world) repair(all map[string]sent, deleted map[string]bool) leeway {
 	return l
 }
 
-// underFire acts n times, at equal intervals, while a replica is killed every two seconds
+// actUnderFaults acts n times, at equal intervals, while a replica is killed every two seconds
 // during the first third of the actions.
-func (w *world) underFire(f *fleet, n int, every time.Duration, act func()) {
+func (w *world) actUnderFaults(f *fleet, n int, every time.Duration, act func()) {
 	w.t.Helper()
 	kills, turns := time.NewTicker(killEvery), time.NewTicker(every)
 	defer kills.Stop()
 	defer turns.Stop()
 	for i := 0; i < n; {
-		f.tend()
+		f.restartEnded()
 		select {
 		case <-kills.C:
 			if i < n/3 {

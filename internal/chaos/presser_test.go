@@ -16,16 +16,16 @@ import (
 	"github.com/wxcourier/wxcourier/configs"
 )
 
-// presser presses asynqmon's buttons. It belongs to the goroutine of the test.
-type presser struct {
-	w       *world
-	rng     *rand.Rand
-	monitor http.Handler
-	removed *removals
-	next    []button
-	deleted map[string]bool // tasks that it took out of asynq, and nobody put back
-	pressed map[string]int  // by button
-	worked  map[string]int  // likewise: those that changed something
+// buttonPresser presses asynqmon's buttons. It belongs to the goroutine of the test.
+type buttonPresser struct {
+	w         *world
+	rng       *rand.Rand
+	monitor   http.Handler
+	removed   *removals
+	next      []button
+	deleted   map[string]bool // tasks that it took out of asynq, and nobody put back
+	pressed   map[string]int  // by button
+	effective map[string]int  // likewise: those that changed something
 }
 
 // removals is a go-redis hook that tells which tasks a script of asynq's took out of a
@@ -75,14 +75,14 @@ func (m monitorRedis) MakeRedisClient() any {
 	return rdb
 }
 
-func (w *world) presser(rng *rand.Rand) *presser {
+func (w *world) buttonPresser(rng *rand.Rand) *buttonPresser {
 	w.t.Helper()
 	removed := &removals{rdb: w.rdb}
 	monitor := asynqmon.New(asynqmon.Options{RootPath: "/monitor", RedisConnOpt: monitorRedis{w.redis, removed}})
 	w.t.Cleanup(func() { _ = monitor.Close() })
-	p := &presser{
+	p := &buttonPresser{
 		w: w, rng: rng, monitor: monitor, removed: removed,
-		deleted: make(map[string]bool), pressed: make(map[string]int), worked: make(map[string]int),
+		deleted: make(map[string]bool), pressed: make(map[string]int), effective: make(map[string]int),
 	}
 	for _, i := range rng.Perm(len(buttons())) { // each one once, before chance rules
 		p.next = append(p.next, buttons()[i])
@@ -91,7 +91,7 @@ func (w *world) presser(rng *rand.Rand) *presser {
 }
 
 // press presses the next button.
-func (p *presser) press() {
+func (p *buttonPresser) press() {
 	p.w.t.Helper()
 	if len(p.next) == 0 {
 		for _, b := range buttons() {
@@ -102,12 +102,12 @@ func (p *presser) press() {
 	b := p.next[0]
 	p.next = p.next[1:]
 	queue, ids := p.target(b)
-	p.on(b, queue, ids)
+	p.click(b, queue, ids)
 }
 
 // target chooses a queue, and tasks of the button's list in it. Sometimes, as when a page
 // is old, the tasks are not on that list.
-func (p *presser) target(b button) (queue string, ids []string) {
+func (p *buttonPresser) target(b button) (queue string, ids []string) {
 	p.w.t.Helper()
 	queues, err := p.w.queues()
 	must(p.w.t, err)
@@ -168,8 +168,8 @@ func (w *world) empty(queue string) bool {
 	return len(w.listed(queue, activeTasks)) == 0
 }
 
-// on presses a button, and takes down what it removed.
-func (p *presser) on(b button, queue string, ids []string) {
+// click presses a button, and takes down what it removed.
+func (p *buttonPresser) click(b button, queue string, ids []string) {
 	p.w.t.Helper()
 	first := ""
 	if len(ids) > 0 {
@@ -189,7 +189,7 @@ func (p *presser) on(b button, queue string, ids []string) {
 	p.pressed[b.String()]++
 	switch answer.Code {
 	case http.StatusOK, http.StatusNoContent:
-		p.took(b, ids, answer)
+		p.record(b, ids, answer)
 	case http.StatusNotFound, http.StatusBadRequest, http.StatusInternalServerError: // nothing to be done there
 		if text := answer.Body.String(); text == "" || strings.Contains(text, "page not found") {
 			p.w.t.Errorf("%s: %d %q", b, answer.Code, text)
@@ -210,8 +210,8 @@ type monitorAnswer struct {
 	CanceledIDs []string `json:"canceled_ids"`
 }
 
-// took takes down what a button has changed, and above all which tasks it removed.
-func (p *presser) took(b button, ids []string, answer *httptest.ResponseRecorder) {
+// record takes down what a button has changed, and above all which tasks it removed.
+func (p *buttonPresser) record(b button, ids []string, answer *httptest.ResponseRecorder) {
 	p.w.t.Helper()
 	changed := monitorAnswer{Scheduled: 1} // one task or one queue
 	if answer.Code == http.StatusOK {
@@ -229,13 +229,13 @@ func (p *presser) took(b button, ids []string, answer *httptest.ResponseRecorder
 	}
 	if changed.Deleted+changed.Scheduled+changed.Archived+
 		len(changed.DeletedIDs)+len(changed.PendingIDs)+len(changed.ArchivedIDs)+len(changed.CanceledIDs) > 0 {
-		p.worked[b.String()]++
+		p.effective[b.String()]++
 	}
 }
 
-// letGo resumes every queue and runs everything that an operator has put away. A queue that
+// resumeAll resumes every queue and runs everything that an operator has put away. A queue that
 // was deleted is listed again first, as it is when the next producer starts.
-func (p *presser) letGo() {
+func (p *buttonPresser) resumeAll() {
 	p.w.t.Helper()
 	queues, err := p.w.queues()
 	must(p.w.t, err)
@@ -243,24 +243,24 @@ func (p *presser) letGo() {
 	for _, b := range buttons() {
 		if strings.HasSuffix(b.path, ":resume") || strings.HasSuffix(b.path, ":run_all") {
 			for _, queue := range queues {
-				p.on(b, queue, nil)
+				p.click(b, queue, nil)
 			}
 		}
 	}
 }
 
-// tell says how often each button was pressed, and fails when one never was, or none of a
+// logCounts says how often each button was pressed, and fails when one never was, or none of a
 // kind did anything.
-func (p *presser) tell() {
+func (p *buttonPresser) logCounts() {
 	p.w.t.Helper()
 	kinds := make(map[string]int)
 	for _, b := range buttons() {
 		name := b.String()
-		p.w.t.Logf("%5d pressed, %5d worked: %s", p.pressed[name], p.worked[name], name)
+		p.w.t.Logf("%5d pressed, %5d worked: %s", p.pressed[name], p.effective[name], name)
 		if p.pressed[name] == 0 {
 			p.w.t.Errorf("%s was never pressed", name)
 		}
-		kinds[b.kind()] += p.worked[name]
+		kinds[b.kind()] += p.effective[name]
 	}
 	for kind, worked := range kinds {
 		if worked == 0 {

@@ -39,7 +39,7 @@ func TestRollingRestart(t *testing.T) {
 	n := size(t, 300, 10)
 	server := redistest.Start(t, "--appendonly", "yes")
 	w := newWorld(t, settings{
-		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, seconds(n, 50)), latency: time.Second,
+		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: limitsFor(n, sendSeconds(n, 50)), latency: time.Second,
 	})
 	all, file := w.mixed(n)
 	replicas := make([]*replica, 3)
@@ -54,7 +54,7 @@ func TestRollingRestart(t *testing.T) {
 		replicas[i] = w.replica("--listen", "127.0.0.1:0")
 		redistest.Until(t, 30*time.Second, "the new replica is ready", func() bool { return replicas[i].probe(t.Context()) == http.StatusOK })
 		redistest.Until(t, 30*time.Second, "sending goes on", func() bool { return w.sends() > called })
-		old.leaves(t)
+		old.shutDown(t)
 	}
 	if w.ended() >= int64(n) {
 		t.Error("all was sent before the last replica was replaced: this test shows nothing")
@@ -63,14 +63,14 @@ func TestRollingRestart(t *testing.T) {
 	w.settle(f, n, 3*time.Minute)
 	f.stop()
 	a := w.audit(all)
-	a.noDoubles()
+	a.noDuplicates()
 	if a.counts[tasks.OutcomeUnknown] > 0 || a.counts[tasks.OutcomeAccepted] != n {
 		t.Errorf("outcomes %v", a.counts)
 	}
 }
 
-// leaves ends a replica by SIGTERM: it is not ready from then on, and ends in order.
-func (r *replica) leaves(t *testing.T) {
+// shutDown ends a replica by SIGTERM: it is not ready from then on, and ends in order.
+func (r *replica) shutDown(t *testing.T) {
 	t.Helper()
 	must(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	said503 := false
@@ -104,7 +104,7 @@ func TestShutdownWhileRedisHangs(t *testing.T) {
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	const shutdown = 4 * time.Second
 	w := newWorld(t, settings{
-		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, 4), latency: 500 * time.Millisecond, shutdown: shutdown,
+		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: limitsFor(n, 4), latency: 500 * time.Millisecond, shutdown: shutdown,
 	})
 	all, file := w.mixed(n)
 	w.enqueue(file)
@@ -133,6 +133,6 @@ func TestShutdownWhileRedisHangs(t *testing.T) {
 	w.settle(fleet, n, 5*time.Minute)
 	fleet.stop()
 	a := w.audit(all)
-	a.noDoubles()
+	a.noDuplicates()
 	a.unknownsWereInFlight()
 }

@@ -106,7 +106,7 @@ func (w *world) settleWhen(f *fleet, within time.Duration, ended func() bool) {
 	w.t.Helper()
 	var rolled time.Time
 	for deadline := time.Now().Add(within); ; time.Sleep(200 * time.Millisecond) {
-		f.tend()
+		f.restartEnded()
 		moving, orphans, err := w.inAsynq()
 		if err == nil && moving == 0 && ended() {
 			return

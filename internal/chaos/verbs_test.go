@@ -26,28 +26,28 @@ func TestVerbsAtRandom(t *testing.T) {
 	server := redistest.Start(t)
 	w := newWorld(t, settings{
 		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: firstTasks + 20*n,
-		limits: assortedPace(firstTasks+3*n, time.Duration(n)*commandEvery), attempts: attempts,
+		limits: limitsForMix(firstTasks+3*n, time.Duration(n)*commandEvery), attempts: attempts,
 	})
-	w.misbehave()
-	producers := w.backlog(rng)
-	operators := &operators{w: w, rng: rng, backlog: producers, canceled: make(map[string]bool), counts: make(map[string]int)}
+	w.injectFaults()
+	producers := w.producer(rng)
+	operators := &operators{w: w, rng: rng, producer: producers, canceled: make(map[string]bool), counts: make(map[string]int)}
 	producers.split = true
 	producers.add(firstTasks)
 	fleet := w.fleet(3, "--listen", "127.0.0.1:0", "--log-level", "debug")
-	w.underFire(fleet, n, commandEvery, func() {
+	w.actUnderFaults(fleet, n, commandEvery, func() {
 		producers.add(3)
 		if rng.IntN(4) == 0 {
 			producers.repeat(3)
 		}
 		operators.act()
 	})
-	operators.letGo()
+	operators.releaseAll()
 	w.settleWhen(fleet, 5*time.Minute, func() bool { return true })
 	fleet.ready()
 	fleet.stop()
-	a := w.auditWith(producers.all, leeway{canceled: operators.mayBeCanceled(), redriven: true, held: true})
-	operators.tell()
-	a.noDoubles()
+	a := w.auditWith(producers.all, interventions{canceled: operators.mayBeCanceled(), redriven: true, held: true})
+	operators.logCounts()
+	a.noDuplicates()
 	a.noSecondCall()
 	a.unknownsWereInFlight()
 	fleet.logsAreClean()
@@ -60,7 +60,7 @@ const commandEvery = 150 * time.Millisecond
 type operators struct {
 	w        *world
 	rng      *rand.Rand
-	backlog  *backlog
+	producer *producer
 	canceled map[string]bool // by id, or by "<app> <batch>"
 
 	mu     sync.Mutex
@@ -108,7 +108,7 @@ func (o *operators) scope(app string) []string {
 	case 1:
 		args = append(args, "--template", "T1")
 	default:
-		rows := assortment()
+		rows := taskMix()
 		args = append(args, "--type", rows[o.rng.IntN(len(rows))].typ)
 	}
 	return args
@@ -117,7 +117,7 @@ func (o *operators) scope(app string) []string {
 func (o *operators) cancel(app string) []string {
 	args := []string{"cancel", "--app", app}
 	if o.rng.IntN(4) == 0 {
-		batch := o.backlog.anyBatch()
+		batch := o.producer.anyBatch()
 		o.canceled[app+" "+batch] = true
 		return append(args, "--batch", batch)
 	}
@@ -132,7 +132,7 @@ func (o *operators) redrive(app string) []string {
 	args := []string{"redrive", "--app", app, "--outcome", "unknown,failed,rejected"}
 	switch o.rng.IntN(4) {
 	case 0:
-		args = append(args, "--batch", o.backlog.anyBatch())
+		args = append(args, "--batch", o.producer.anyBatch())
 	case 1:
 		for _, id := range o.ids(app) {
 			args = append(args, "--id", id)
@@ -146,12 +146,12 @@ func (o *operators) redrive(app string) []string {
 // ids chooses some tasks of an app, the latest with more chance than the others.
 func (o *operators) ids(app string) (ids []string) {
 	for len(ids) < 3 {
-		n := len(o.backlog.all)
+		n := len(o.producer.all)
 		if o.rng.IntN(2) == 0 {
 			n -= max(n-30, 0)
 		}
-		id := fmt.Sprintf("task-%d", len(o.backlog.all)-1-o.rng.IntN(n))
-		if o.backlog.all[id].app == app {
+		id := fmt.Sprintf("task-%d", len(o.producer.all)-1-o.rng.IntN(n))
+		if o.producer.all[id].app == app {
 			ids = append(ids, id)
 		}
 	}
@@ -198,8 +198,8 @@ func (o *operators) verdict(cmd *exec.Cmd, args []string, said string) bool {
 	return false
 }
 
-// letGo releases everything, and finishes the redrives that were killed.
-func (o *operators) letGo() {
+// releaseAll releases everything, and finishes the redrives that were killed.
+func (o *operators) releaseAll() {
 	o.w.t.Helper()
 	for _, app := range []string{mini, official, third} {
 		o.run([]string{"release", "--app", app}, 0)
@@ -216,16 +216,16 @@ func (o *operators) letGo() {
 // mayBeCanceled lists the tasks that somebody wanted to cancel.
 func (o *operators) mayBeCanceled() map[string]bool {
 	all := make(map[string]bool)
-	for id, task := range o.backlog.all {
+	for id, task := range o.producer.all {
 		all[id] = o.canceled[id] || o.canceled[task.app+" "+task.batchName()]
 	}
 	return all
 }
 
-// tell says what was done, and fails where a verb did nothing.
-func (o *operators) tell() {
+// logCounts says what was done, and fails where a verb did nothing.
+func (o *operators) logCounts() {
 	o.w.t.Helper()
-	o.w.t.Logf("%d tasks, %d calls, %d replicas killed, commands %v", len(o.backlog.all), o.w.sends(), len(o.w.faults.list()), o.counts)
+	o.w.t.Logf("%d tasks, %d calls, %d replicas killed, commands %v", len(o.producer.all), o.w.sends(), len(o.w.faults.list()), o.counts)
 	for _, verb := range []string{"hold", "release", "cancel", "redrive"} {
 		if o.counts[verb] == 0 {
 			o.w.t.Errorf("%s was never run to its end", verb)

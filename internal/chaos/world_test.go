@@ -43,15 +43,15 @@ const (
 const seed = 20260101
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(silence{})
+	redis.SetLogger(discardLogger{})
 	log.SetOutput(io.Discard) // asynqmon's: it says of each task why a button did nothing
 	os.Exit(e2e.Run(m))
 }
 
-// silence is go-redis' log: its errors come back from each call.
-type silence struct{}
+// discardLogger is go-redis' log: its errors come back from each call.
+type discardLogger struct{}
 
-func (silence) Printf(context.Context, string, ...any) {}
+func (discardLogger) Printf(context.Context, string, ...any) {}
 
 // world is a WeChat that counts, a Redis, and a configuration that joins them.
 type world struct {
