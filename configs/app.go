@@ -53,9 +53,9 @@ func (a App) Credential() wechat.Credential {
 	return wechat.Credential{App: a.ID, Secret: a.Secret, Mode: a.Token.Mode, URL: a.Token.URL}
 }
 
-// replaced drops what the value of key, which was just set, stands in for: a secret
+// dropAlternative drops what the value of key, which was just set, stands in for: a secret
 // from the environment outweighs a file that is named in the configuration.
-func (a *App) replaced(key string) {
+func (a *App) dropAlternative(key string) {
 	switch {
 	case strings.HasSuffix(key, ".secret"):
 		a.SecretFile = ""
@@ -83,7 +83,7 @@ func (d *decoder) checkApps(apps []App) {
 		d.checkToken(key, app)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
 		hours := maps.Clone(app.Hours)
-		maps.DeleteFunc(hours, func(name, _ string) bool { return d.wrong(key + ".hours." + name) }) // not even a text
+		maps.DeleteFunc(hours, func(name, _ string) bool { return d.hasMistake(key + ".hours." + name) }) // not even a text
 		d.entryFaults(key+".hours", hours.Validate())
 		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { // a NaN is a mistake, too
 			d.mistake(key+".reserve_urgent", "%v is outside of 0 ≤ reserve_urgent < 1 (0.2 keeps the last fifth of a day's limit for urgent tasks)", r)
@@ -100,7 +100,7 @@ func (d *decoder) checkApps(apps []App) {
 func (d *decoder) checkToken(key string, app App) {
 	switch app.Token.Mode {
 	case "", wechat.ModeStable, wechat.ModeClassic:
-		if app.Secret == "" && !d.wrong(key+".secret_file") {
+		if app.Secret == "" && !d.hasMistake(key+".secret_file") {
 			d.mistake(key+".secret", "required: set secret, secret_file or $%s%s_SECRET", appsPrefix, strings.ToUpper(app.ID))
 		}
 		if app.Token.URL != "" {
@@ -116,8 +116,8 @@ func (d *decoder) checkToken(key string, app App) {
 	}
 }
 
-// wrong tells whether a mistake was noted about a key.
-func (d *decoder) wrong(key string) bool {
+// hasMistake tells whether a mistake was noted about a key.
+func (d *decoder) hasMistake(key string) bool {
 	for _, m := range d.mistakes {
 		if m.Key == key {
 			return true

@@ -138,7 +138,7 @@ func (d *decoder) fields(v reflect.Value, n ast.Node, key string) {
 		}
 		d.value(v.Field(index), member.Value, path)
 		if node := d.resolve(member.Value); node != nil && node.Type() != ast.NullType {
-			d.present(v, name, path)
+			d.validatePresent(v, name, path)
 		}
 	}
 }
@@ -149,10 +149,10 @@ type presentValidator interface {
 	ValidatePresent(key string) error
 }
 
-// present reports what is wrong with a key that was set, unless that has been said.
-func (d *decoder) present(v reflect.Value, name, key string) {
+// validatePresent reports what is wrong with a key that was set, unless that has been said.
+func (d *decoder) validatePresent(v reflect.Value, name, key string) {
 	part, ok := v.Interface().(presentValidator)
-	if !ok || d.wrong(key) {
+	if !ok || d.hasMistake(key) {
 		return
 	}
 	if err := part.ValidatePresent(name); err != nil {

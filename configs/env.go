@@ -124,7 +124,7 @@ func (d *decoder) appVariable(name, rest, text string, cfg *Config) {
 		if part == variablePart(l.key) {
 			l.key = key + "." + l.key
 			d.variable(name, text, l)
-			app.replaced(l.key)
+			app.dropAlternative(l.key)
 			return
 		}
 		known = append(known, appsPrefix+id+"_"+variablePart(l.key))
@@ -165,7 +165,7 @@ func (d *decoder) limitVariable(name, text, key string, app *App) bool {
 			field := l.key
 			l.key = key + ".limits." + row.Name + "." + field
 			d.variable(name, text, l)
-			d.present(reflect.ValueOf(limit), field, l.key)
+			d.validatePresent(reflect.ValueOf(limit), field, l.key)
 			if app.Limits == nil {
 				app.Limits = make(map[string]ratelimit.Limit)
 			}

@@ -43,7 +43,7 @@ func (c *benchCommand) Run(p *program) error {
 		Progress: p.stderr.Status,
 	}
 	if err := options.Validate(); err != nil {
-		return benchMisuse(err)
+		return benchError(err)
 	}
 	cfg, err := p.configuration()
 	if err != nil {
@@ -52,13 +52,13 @@ func (c *benchCommand) Run(p *program) error {
 	if options.Self, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this program's own file: %w", err)
 	}
-	if options.Place, err = loadtest.Find(p.ctx, c.Redis, cfg.Redis); err != nil {
-		return benchMisuse(err)
+	if options.Target, err = loadtest.FindRedis(p.ctx, c.Redis, cfg.Redis); err != nil {
+		return benchError(err)
 	}
-	defer options.Place.Close()
+	defer options.Target.Close()
 	report, err := c.measure(p, options)
 	if err != nil {
-		return benchMisuse(err)
+		return benchError(err)
 	}
 	if c.JSON {
 		out := json.NewEncoder(p.stdout)
@@ -70,23 +70,23 @@ func (c *benchCommand) Run(p *program) error {
 
 func (c *benchCommand) measure(p *program, options loadtest.Options) (loadtest.Report, error) {
 	defer p.stderr.Status("")
-	place := options.Place.Redis
+	place := options.Target.Redis
 	rdb := place.NewClient()
 	defer func() { _ = rdb.Close() }()
-	if err := reach(p.ctx, place, rdb); err != nil {
+	if err := pingRedis(p.ctx, place, rdb); err != nil {
 		return loadtest.Report{}, err
 	}
-	if options.Place.Kind == loadtest.Embedded {
-		p.say("There is no redis-server here: the figures are those of the embedded Redis.")
+	if options.Target.Kind == loadtest.Embedded {
+		p.notef("There is no redis-server here: the figures are those of the embedded Redis.")
 	}
 	return loadtest.Run(p.ctx, options)
 }
 
-// benchMisuse tells a wrong command line from a failure.
-func benchMisuse(err error) error {
+// benchError tells a wrong command line from a failure.
+func benchError(err error) error {
 	var usage *loadtest.UsageError
 	if errors.As(err, &usage) {
-		return misuse("bench: %s", strings.ReplaceAll(err.Error(), "\n", "\nbench: "))
+		return usageErrorf("bench: %s", strings.ReplaceAll(err.Error(), "\n", "\nbench: "))
 	}
 	return fmt.Errorf("bench: %w", err)
 }

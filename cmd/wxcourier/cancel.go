@@ -37,12 +37,12 @@ func (c *cancelCommand) Run(p *program) error {
 		return err
 	}
 	if c.Batch != "" && !tasks.ValidBatch(c.Batch) {
-		return misuse("--batch: %q is not a name of a batch", c.Batch)
+		return usageErrorf("--batch: %q is not a name of a batch", c.Batch)
 	}
 	if err := validIDs(c.ID); err != nil {
 		return err
 	}
-	client, closeClient, err := p.producer("cancel")
+	client, closeClient, err := p.taskClient("cancel")
 	if err != nil {
 		return err
 	}
@@ -117,14 +117,14 @@ func canceledText(n tasks.Canceled) string {
 	return strings.Join(parts, ", ")
 }
 
-// producer joins what a command needs that only looks at tasks and moves them.
-func (p *program) producer(command string) (client *tasks.Client, closeRedis func(), err error) {
+// taskClient joins what a command needs that only looks at tasks and moves them.
+func (p *program) taskClient(command string) (client *tasks.Client, closeRedis func(), err error) {
 	cfg, err := p.needRedis(command)
 	if err != nil {
 		return nil, nil, err
 	}
 	rdb := cfg.Redis.NewClient()
-	if err := reach(p.ctx, cfg.Redis, rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
 		_ = rdb.Close()
 		return nil, nil, err
 	}

@@ -58,7 +58,7 @@ func (f *findings) line(mark, what, format string, args ...any) {
 func (c *checkCommand) Run(p *program) error {
 	f := &findings{p: p}
 	if cfg, ok := f.configuration(); ok {
-		if err := f.all(cfg, c.Repair); err != nil {
+		if err := f.checkAll(cfg, c.Repair); err != nil {
 			return err
 		}
 	}
@@ -68,18 +68,18 @@ func (c *checkCommand) Run(p *program) error {
 	return nil
 }
 
-// all looks at what the configuration leads to.
-func (f *findings) all(cfg configs.Config, repair bool) error {
+// checkAll looks at what the configuration leads to.
+func (f *findings) checkAll(cfg configs.Config, repair bool) error {
 	shared := cfg.Redis.Configured()
 	if !shared {
 		f.warn("redis", "none is configured: worker, enqueue and run (without --sandbox or --journal) need redis.addrs")
-		stop, err := startPrivate(&cfg) // tokens need some place
+		stop, err := startProtected(&cfg) // tokens need some place
 		if err != nil {
 			return err
 		}
 		defer stop()
 	}
-	parts, err := join(cfg, f.p.logger(), configured(cfg.Apps))
+	parts, err := newParts(cfg, f.p.logger(), credentialsOf(cfg.Apps))
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (f *findings) configuration() (configs.Config, bool) {
 
 // redis tells whether Redis can be used.
 func (f *findings) redis(cfg configs.Config, parts *parts) bool {
-	if err := reach(f.p.ctx, cfg.Redis, parts.rdb); err != nil {
+	if err := pingRedis(f.p.ctx, cfg.Redis, parts.rdb); err != nil {
 		f.fail("redis", "%v", err)
 		return false
 	}
@@ -163,7 +163,7 @@ func atLeast62(version string) bool {
 }
 
 func (f *findings) redisSettings(cfg configs.Config, parts *parts) {
-	policy, err := setting(f.p.ctx, parts.rdb, "maxmemory-policy")
+	policy, err := redisSetting(f.p.ctx, parts.rdb, "maxmemory-policy")
 	switch {
 	case err != nil:
 		f.warn("redis maxmemory-policy", "it is not told; see to it that it is noeviction")
@@ -174,7 +174,7 @@ func (f *findings) redisSettings(cfg configs.Config, parts *parts) {
 	default:
 		f.fail("redis maxmemory-policy", "%s: with its memory full, Redis would throw tasks away\nset it to noeviction, or allow it with redis.allow_eviction: true", policy)
 	}
-	switch aof, err := setting(f.p.ctx, parts.rdb, "appendonly"); {
+	switch aof, err := redisSetting(f.p.ctx, parts.rdb, "appendonly"); {
 	case err != nil:
 		f.warn("redis appendonly", "it is not told; with it on, a crash of Redis loses a second of tasks at most")
 	case aof == "yes":
@@ -187,7 +187,7 @@ func (f *findings) redisSettings(cfg configs.Config, parts *parts) {
 
 // appendfsync tells how much a power failure takes away.
 func (f *findings) appendfsync(parts *parts) {
-	switch fsync, err := setting(f.p.ctx, parts.rdb, "appendfsync"); {
+	switch fsync, err := redisSetting(f.p.ctx, parts.rdb, "appendfsync"); {
 	case err != nil:
 		f.warn("redis appendfsync", "it is not told; with always, a power failure loses nothing")
 	case fsync == "always":
@@ -221,7 +221,7 @@ func (f *findings) app(cfg configs.Config, parts *parts, app configs.App) {
 	if _, err := parts.tokens.Token(ctx, app.ID); err != nil {
 		advice := wechat.Advice(err)
 		if advice == "" {
-			advice = transient(cfg, err)
+			advice = transientAdvice(cfg, err)
 		}
 		f.fail(what, "%v\n%s", err, advice)
 	} else {
@@ -242,8 +242,8 @@ func (f *findings) app(cfg configs.Config, parts *parts, app configs.App) {
 	}
 }
 
-// transient is the advice where nothing about the app is wrong.
-func transient(cfg configs.Config, err error) string {
+// transientAdvice is the advice where nothing about the app is wrong.
+func transientAdvice(cfg configs.Config, err error) string {
 	var transport *wechat.TransportError
 	var answer *wechat.AnswerError
 	switch {

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// checkWithin bounds the walk over all tasks of a check that repairs nothing.
-	checkWithin = 30 * time.Second
+	// checkTimeout bounds the walk over all tasks of a check that repairs nothing.
+	checkTimeout = 30 * time.Second
 	// repairConfirm is how long a repair waits between noting and ending, and how old a task
 	// must be that it looks for: longer than a producer takes from the mark of a task to its
 	// queue.
@@ -33,12 +33,12 @@ func (f *findings) deleted(cfg configs.Config, parts *parts, repair bool) {
 	ctx := f.p.ctx
 	if !repair {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, checkWithin)
+		ctx, cancel = context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
 	}
 	report, err := r.Pass(ctx)
 	if err == nil && repair && report.Missing > 0 {
-		f.p.say("%s not in asynq; looking again in %v before they are ended", plural(report.Missing, "task"), confirm)
+		f.p.notef("%s not in asynq; looking again in %v before they are ended", plural(report.Missing, "task"), confirm)
 		copies := report.Deleted
 		if err = pause(ctx, confirm); err == nil {
 			report, err = r.Pass(ctx)
@@ -50,13 +50,13 @@ func (f *findings) deleted(cfg configs.Config, parts *parts, repair bool) {
 		f.fail("deleted tasks", "%v", err)
 		return
 	}
-	f.tellDeleted(report, partly, repair)
+	f.reportDeleted(report, partly, repair)
 }
 
-func (f *findings) tellDeleted(report reconcile.Report, partly, repair bool) {
+func (f *findings) reportDeleted(report reconcile.Report, partly, repair bool) {
 	looked := plural(report.Looked, "task") + " without an outcome"
 	if partly {
-		looked = "the first " + looked + ", as many as were looked at in " + checkWithin.String()
+		looked = "the first " + looked + ", as many as were looked at in " + checkTimeout.String()
 	}
 	switch {
 	case report.Missing == 0:

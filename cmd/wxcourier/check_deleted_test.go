@@ -12,7 +12,7 @@ import (
 
 func TestCheckRepairsWhatWasDeleted(t *testing.T) {
 	mini, rdb := redistest.Mini(t)
-	env, _ := standOn(t, mini.Addr())
+	env, _ := newEnvOn(t, mini.Addr())
 	l := ledger.New(rdb, ledger.Policy{})
 	for _, id := range []string{"1", "2"} { // that asynq does not have
 		m := ledger.Marking{
@@ -30,7 +30,7 @@ func TestCheckRepairsWhatWasDeleted(t *testing.T) {
 		got := command(t, env, "", "check")
 		mentions(t, "check", got.stdout, "warn  deleted tasks: 2 among 2 tasks without an outcome are not in asynq", "check --repair")
 	}
-	got := repaired(t, env)
+	got := runRepair(t, env)
 	mentions(t, "check --repair", got.stdout, "ok    deleted tasks: 2 tasks ended as canceled")
 	mentions(t, "check --repair", got.stderr, "2 tasks not in asynq; looking again in 1ms")
 	got = command(t, env, "", "results", "--json")
@@ -42,10 +42,10 @@ func TestCheckRepairsWhatWasDeleted(t *testing.T) {
 	mentions(t, "check", command(t, env, "", "check").stdout, "ok    deleted tasks: none among 0 tasks")
 }
 
-// repaired runs check --repair without its pause.
-func repaired(t *testing.T, env []string) ran {
+// runRepair runs check --repair without its pause.
+func runRepair(t *testing.T, env []string) commandResult {
 	t.Helper()
 	var stdout, stderr buffer
 	m := Main{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Env: env, confirm: time.Millisecond}
-	return ran{m.Run(t.Context(), []string{"check", "--repair"}), stdout.String(), stderr.String()}
+	return commandResult{m.Run(t.Context(), []string{"check", "--repair"}), stdout.String(), stderr.String()}
 }

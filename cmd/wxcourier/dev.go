@@ -42,7 +42,7 @@ const maxSampleRate = 200
 func (c *devCommand) Run(p *program) error {
 	p.verbose = true
 	if c.Rate < 0 || c.Rate > maxSampleRate {
-		return misuse("dev: --rate %v is not between 0 and %d", c.Rate, maxSampleRate)
+		return usageErrorf("dev: --rate %v is not between 0 and %d", c.Rate, maxSampleRate)
 	}
 	cfg, err := p.configuration()
 	if err != nil {
@@ -54,18 +54,18 @@ func (c *devCommand) Run(p *program) error {
 		return err
 	}
 	defer stopWeChat()
-	cfg.WeChat.BaseURL = "http://" + reachable(wxAddr)
+	cfg.WeChat.BaseURL = "http://" + dialAddress(wxAddr)
 	stopRedis, err := c.redis(&cfg)
 	if err != nil {
 		return err
 	}
 	defer stopRedis()
-	parts, err := join(cfg, p.logger(), anySecret)
+	parts, err := newParts(cfg, p.logger(), sandboxCredential)
 	if err != nil {
 		return err
 	}
 	defer parts.close()
-	if err := reach(p.ctx, cfg.Redis, parts.rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, parts.rdb); err != nil {
 		return err
 	}
 	return c.serve(p, parts)
@@ -78,7 +78,7 @@ func (c *devCommand) redis(cfg *configs.Config) (stop func(), err error) {
 	}
 	cfg.Redis = configs.Redis{Addrs: []string{c.Redis}}
 	if err := cfg.Redis.Validate(); err != nil {
-		return nil, misuse("dev: --redis: %v", err)
+		return nil, usageErrorf("dev: --redis: %v", err)
 	}
 	return func() {}, nil
 }
@@ -112,14 +112,14 @@ func (c *devCommand) serve(p *program, parts *parts) error {
 	defer cancel()
 	var sender sync.WaitGroup
 	defer sender.Wait()
-	sender.Go(func() { c.send(ctx, parts) })
+	sender.Go(func() { c.sendSamples(ctx, parts) })
 	return replica.Run(ctx)
 }
 
 // announce prints where everything is.
 func (p *program) announce(addr string, page welcome) {
-	url := "http://" + reachable(addr)
-	p.say(`Start page  %[1]s/
+	url := "http://" + dialAddress(addr)
+	p.notef(`Start page  %[1]s/
 Queues      %[1]s/monitor     (the asynq web UI)
 Metrics     %[1]s/metrics
 WeChat      %[2]s   (a stand-in; %[2]s/sandbox/counts tells what it was asked)
@@ -127,13 +127,13 @@ Redis       %[3]s
 Nothing is sent to anybody. Ctrl-C ends it.`, url, page.WeChat, page.Redis)
 	if host, _, err := net.SplitHostPort(addr); err == nil {
 		if ip := net.ParseIP(host); ip != nil && !ip.IsLoopback() {
-			p.say("Whoever reaches %s can change the queues: these pages ask for no password.", addr)
+			p.notef("Whoever reaches %s can change the queues: these pages ask for no password.", addr)
 		}
 	}
 }
 
-// send keeps sample tasks going.
-func (c *devCommand) send(ctx context.Context, parts *parts) {
+// sendSamples keeps sample tasks going.
+func (c *devCommand) sendSamples(ctx context.Context, parts *parts) {
 	if c.Rate == 0 {
 		return
 	}

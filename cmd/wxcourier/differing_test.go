@@ -10,7 +10,7 @@ import (
 // another type, by both commands that enqueue. Many of them are named in part.
 func TestLinesOfKnownIDs(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	later := func(text string) string {
 		return strings.ReplaceAll(text, `"body"`, `"process_at":"2099-01-01T00:00:00Z","body"`)
 	}
@@ -32,7 +32,7 @@ func TestLinesOfKnownIDs(t *testing.T) {
 	}
 
 	many, others := "", ""
-	for i := range mostDiffering + 5 {
+	for i := range maxNamedConflicts + 5 {
 		many += line(fmt.Sprint("m", i), openid)
 		others += line(fmt.Sprint("m", i), "another-"+openid)
 	}
@@ -40,7 +40,7 @@ func TestLinesOfKnownIDs(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	run := command(t, env, others+link, "run", "-q", "-")
-	if run.status != statusFailed || strings.Count(run.stderr, "another body is already enqueued") != mostDiffering {
+	if run.status != statusFailed || strings.Count(run.stderr, "another body is already enqueued") != maxNamedConflicts {
 		t.Errorf("run: %+v", run)
 	}
 	mentions(t, "run", run.stderr, "stdin: 5 more not sent", "stdin:26: enqueue a: tasks: the id belongs to a task of another type")

@@ -40,19 +40,19 @@ func (c *enqueueCommand) Run(p *program) error {
 	defer in.close()
 	rdb := cfg.Redis.NewClient()
 	defer func() { _ = rdb.Close() }()
-	if err := reach(p.ctx, cfg.Redis, rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(p.ctx)
 	defer cancel(nil)
 	out := newJSONLines(p.stdout)
 	apps, warned := workerApps(cfg.Apps), make(map[string]bool)
-	others := differing{program: p, input: in.name}
+	others := bodyConflicts{program: p, input: in.name}
 	counts, err := ingest.Enqueue(ctx, taskfile.New(in), ingest.Options{
 		Client: tasks.NewClient(rdb),
 		Admit: func(_ context.Context, app string) error {
 			if knownApp(apps, app, "") != nil {
-				p.say("note: app %s is not configured here; its tasks wait for a worker that has its secret", app)
+				p.notef("note: app %s is not configured here; its tasks wait for a worker that has its secret", app)
 			}
 			return nil
 		},
@@ -60,9 +60,9 @@ func (c *enqueueCommand) Run(p *program) error {
 		Enqueued: func(line int, r tasks.Receipt) {
 			if r.Warning != "" && !warned[r.Warning] {
 				warned[r.Warning] = true
-				p.say("%s:%d: warning: %s", in.name, line, r.Warning)
+				p.notef("%s:%d: warning: %s", in.name, line, r.Warning)
 			}
-			others.tell(line, r)
+			others.add(line, r)
 			if c.JSON {
 				if err := out.write(r); err != nil {
 					cancel(fmt.Errorf("write the receipts: %w", err))
@@ -70,10 +70,10 @@ func (c *enqueueCommand) Run(p *program) error {
 			}
 		},
 		Duplicate: func(line int, e tasks.Envelope) {
-			p.say("%s:%d: already enqueued: an earlier line has the id %s", in.name, line, e.ID)
+			p.notef("%s:%d: already enqueued: an earlier line has the id %s", in.name, line, e.ID)
 		},
 	})
-	others.rest()
+	others.logRest()
 	if flushed := out.flush(); flushed != nil && context.Cause(ctx) == nil {
 		err = errors.Join(err, fmt.Errorf("write the receipts: %w", flushed))
 	}

@@ -22,24 +22,24 @@ const (
 	openid = "oPerson"
 )
 
-// ran is what a command left behind.
-type ran struct {
+// commandResult is what a command left behind.
+type commandResult struct {
 	status         int
 	stdout, stderr string
 }
 
 // command runs the program in this process, in an empty folder, until it is done.
-func command(t *testing.T, env []string, stdin string, args ...string) ran {
+func command(t *testing.T, env []string, stdin string, args ...string) commandResult {
 	t.Helper()
 	return commandUntil(t.Context(), t, env, stdin, args...)
 }
 
-func commandUntil(ctx context.Context, t *testing.T, env []string, stdin string, args ...string) ran {
+func commandUntil(ctx context.Context, t *testing.T, env []string, stdin string, args ...string) commandResult {
 	t.Helper()
 	var stdout, stderr buffer
 	m := Main{Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr, Env: env}
 	status := m.Run(ctx, args)
-	r := ran{status, stdout.String(), stderr.String()}
+	r := commandResult{status, stdout.String(), stderr.String()}
 	for _, hidden := range []string{secret, openid} {
 		if strings.Contains(r.stdout+r.stderr, hidden) {
 			t.Errorf("%q is told:\n%s%s", hidden, r.stdout, r.stderr)
@@ -82,7 +82,7 @@ func (b *buffer) String() string {
 }
 
 // results decodes the lines of standard output, by id.
-func (r ran) results(t *testing.T) map[string]tasks.Result {
+func (r commandResult) results(t *testing.T) map[string]tasks.Result {
 	t.Helper()
 	all := make(map[string]tasks.Result)
 	d := json.NewDecoder(strings.NewReader(r.stdout))
@@ -116,7 +116,7 @@ func line(id, to string) string {
 		`","template_id":"T1","data":{"thing1":{"value":"订单 & 发货"}}}}` + "\n"
 }
 
-func fileOf(t *testing.T, text string) string {
+func writeTasks(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tasks.jsonl")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -125,14 +125,14 @@ func fileOf(t *testing.T, text string) string {
 	return path
 }
 
-// stand is a Redis and a WeChat, and the environment that points to them.
-func stand(t *testing.T) (env []string, wx *sandbox.Server) {
+// newEnv is a Redis and a WeChat, and the environment that points to them.
+func newEnv(t *testing.T) (env []string, wx *sandbox.Server) {
 	t.Helper()
 	mini, _ := redistest.Mini(t)
-	return standOn(t, mini.Addr())
+	return newEnvOn(t, mini.Addr())
 }
 
-func standOn(t *testing.T, redisAddr string) (env []string, wx *sandbox.Server) {
+func newEnvOn(t *testing.T, redisAddr string) (env []string, wx *sandbox.Server) {
 	t.Helper()
 	wx = sandbox.New(sandbox.Options{Apps: map[string]string{app: secret}})
 	url, stop := wx.Start()

@@ -12,8 +12,8 @@ type healthcheckCommand struct {
 	URL string `arg:"" optional:"" default:"http://127.0.0.1:9090/readyz" help:"What to ask (default ${default})."`
 }
 
-// probePatience bounds a probe; container runtimes give it 30 s by default.
-const probePatience = 3 * time.Second
+// probeTimeout bounds a probe; container runtimes give it 30 s by default.
+const probeTimeout = 3 * time.Second
 
 func (healthcheckCommand) Help() string {
 	return `Asks a worker's /readyz, for container runtimes whose images have no shell and no curl: status 0 when it is ready, 1 when it is not.
@@ -25,11 +25,11 @@ Examples:
 
 // Run asks once.
 func (c *healthcheckCommand) Run(p *program) error {
-	ctx, cancel := context.WithTimeout(p.ctx, probePatience)
+	ctx, cancel := context.WithTimeout(p.ctx, probeTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
 	if err != nil {
-		return misuse("healthcheck: %v", err)
+		return usageErrorf("healthcheck: %v", err)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {

@@ -47,21 +47,21 @@ func (c *holdCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if len(c.Reason) > longestWord || strings.ContainsFunc(c.Reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return misuse("--reason: it must be one line of at most %d bytes, without control characters", longestWord)
+	if len(c.Reason) > maxTextLen || strings.ContainsFunc(c.Reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return usageErrorf("--reason: it must be one line of at most %d bytes, without control characters", maxTextLen)
 	}
-	parts, err := p.holdParts("hold")
+	parts, err := p.connect("hold")
 	if err != nil {
 		return err
 	}
 	defer parts.close()
-	if err := knownAnywhere(p, parts, c.App); err != nil {
+	if err := requireKnownApp(p, parts, c.App); err != nil {
 		return err
 	}
 	set, err := parts.limiter.Hold(p.ctx, ratelimit.Hold{
 		App: c.App, Scope: scope, Reason: cmp.Or(c.Reason, "operator"), Until: until, By: operator(),
 	})
-	if err := p.unheard(set, err); err != nil {
+	if err := p.ignorePublishError(set, err); err != nil {
 		return err
 	}
 	hold, held, err := parts.limiter.HoldFor(p.ctx, c.App, scope)
@@ -73,7 +73,7 @@ func (c *holdCommand) Run(p *program) error {
 	case !held: // it has ended or was released meanwhile
 		return errors.New("the hold has ended already, or was released by somebody else")
 	}
-	p.mirror(parts, c.App)
+	p.syncPauses(parts, c.App)
 	if c.JSON {
 		return p.printJSON(holdReceipt{set, hold})
 	}
@@ -92,10 +92,10 @@ func (c *holdCommand) until(now time.Time) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, c.Until)
 	if err != nil {
-		return time.Time{}, misuse("--until: %q is not a time such as 2026-12-01T08:00:00+08:00", c.Until)
+		return time.Time{}, usageErrorf("--until: %q is not a time such as 2026-12-01T08:00:00+08:00", c.Until)
 	}
 	if !at.After(now) {
-		return time.Time{}, misuse("--until: %s has passed; it is %s now", c.Until, now.Format(time.RFC3339))
+		return time.Time{}, usageErrorf("--until: %s has passed; it is %s now", c.Until, now.Format(time.RFC3339))
 	}
 	return at, nil
 }

@@ -21,7 +21,7 @@ const paused = "asynq:{" + app + ":send:subscribe}:paused"
 func TestHoldAndRelease(t *testing.T) {
 	t.Chdir(t.TempDir())
 	server := redistest.Start(t)
-	env, wx := standOn(t, server.Addr())
+	env, wx := newEnvOn(t, server.Addr())
 	rdb := server.Client(t)
 	_, stderr, stop := background(t, env, "worker")
 	redistest.Until(t, 10*time.Second, "the worker starts", func() bool { return strings.Contains(stderr.String(), "worker started") })
@@ -78,7 +78,7 @@ func TestHoldAndRelease(t *testing.T) {
 func TestHoldWithoutAWorker(t *testing.T) {
 	t.Chdir(t.TempDir())
 	mini, rdb := redistest.Mini(t)
-	env, _ := standOn(t, mini.Addr())
+	env, _ := newEnvOn(t, mini.Addr())
 	byHand := "asynq:{" + app + ":send:custom}:paused"
 	if err := rdb.Set(t.Context(), byHand, "1764000000", 0).Err(); err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func TestHoldWithoutAWorker(t *testing.T) {
 func TestReleaseEndsAWorkersHold(t *testing.T) {
 	t.Chdir(t.TempDir())
 	mini, rdb := redistest.Mini(t)
-	env, _ := standOn(t, mini.Addr())
+	env, _ := newEnvOn(t, mini.Addr())
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
 	for scope, args := range map[string]string{
 		tasks.TypeSubscribe: "--type send:subscribe", ratelimit.TemplateScope("T1"): "--template T1",
@@ -141,7 +141,7 @@ func TestReleaseEndsAWorkersHold(t *testing.T) {
 func TestStatusNamesAnUnlistedCode(t *testing.T) {
 	t.Chdir(t.TempDir())
 	mini, rdb := redistest.Mini(t)
-	env, _ := standOn(t, mini.Addr())
+	env, _ := newEnvOn(t, mini.Addr())
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
 	for scope, h := range map[string]ratelimit.Hold{
 		tasks.TypeCustom:    {Reason: worker.ReasonUnlistedCode, Code: 61999},
@@ -165,7 +165,7 @@ func TestStatusNamesAnUnlistedCode(t *testing.T) {
 // TestAHeldTemplateIsNotCalled: tasks of a template that an operator holds end rejected.
 func TestAHeldTemplateIsNotCalled(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	if got := command(t, env, "", "hold", "--app", app, "--template", "T1"); got.status != statusDone {
 		t.Fatalf("%+v", got)
 	}
@@ -185,7 +185,7 @@ func TestAHeldTemplateIsNotCalled(t *testing.T) {
 
 func TestHoldOfAnUnknownApp(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	slip := app[:len(app)-1] + "0"
 	for _, name := range []string{"hold", "release"} {
 		got := command(t, env, "", name, "--app", slip)

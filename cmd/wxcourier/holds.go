@@ -26,24 +26,24 @@ type holdScope struct {
 	Template *string `xor:"scope" placeholder:"ID" help:"Only this message template."`
 }
 
-// longestWord bounds a template's id and a reason, in bytes.
-const longestWord = 200
+// maxTextLen bounds a template's id and a reason, in bytes.
+const maxTextLen = 200
 
 // name is the scope as hold records have it.
 func (s holdScope) name() (string, error) {
 	if !tasks.ValidApp(s.App) {
-		return "", misuse(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, s.App)
+		return "", usageErrorf(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, s.App)
 	}
 	switch {
 	case s.Type != nil:
 		if _, ok := tasks.Lookup(*s.Type); !ok {
-			return "", misuse("--type: there is no task type %q; %s", *s.Type, typeHint(*s.Type))
+			return "", usageErrorf("--type: there is no task type %q; %s", *s.Type, typeHint(*s.Type))
 		}
 		return *s.Type, nil
 	case s.Template != nil:
 		id := *s.Template
-		if id == "" || len(id) > longestWord || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return "", misuse("--template: %q is not a template's id; copy it from the template list of the app's console, with no spaces", id)
+		if id == "" || len(id) > maxTextLen || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return "", usageErrorf("--template: %q is not a template's id; copy it from the template list of the app's console, with no spaces", id)
 		}
 		return ratelimit.TemplateScope(id), nil
 	}
@@ -61,42 +61,42 @@ func typeHint(typ string) string {
 	return "there are " + strings.Join(types, ", ")
 }
 
-// holdParts joins what hold and release need.
-func (p *program) holdParts(command string) (*parts, error) {
+// connect joins what hold and release need.
+func (p *program) connect(command string) (*parts, error) {
 	cfg, err := p.needRedis(command)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := join(cfg, p.logger(), configured(cfg.Apps))
+	parts, err := newParts(cfg, p.logger(), credentialsOf(cfg.Apps))
 	if err != nil {
 		return nil, err
 	}
-	if err := reach(p.ctx, cfg.Redis, parts.rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, parts.rdb); err != nil {
 		parts.close()
 		return nil, err
 	}
 	return parts, nil
 }
 
-// unheard passes an error on, unless only the message to the replicas failed.
-func (p *program) unheard(done bool, err error) error {
+// ignorePublishError passes an error on, unless only the message to the replicas failed.
+func (p *program) ignorePublishError(done bool, err error) error {
 	if err != nil && done {
-		p.say("note: the workers could not be told at once; they see it within some seconds (%v)", err)
+		p.notef("note: the workers could not be told at once; they see it within some seconds (%v)", err)
 		return nil
 	}
 	return err
 }
 
-// mirror shows the app's holds in asynq's queues. Where it fails, the workers do it.
-func (p *program) mirror(parts *parts, app string) {
-	ctx, cancel := context.WithTimeout(p.ctx, redisPatience)
+// syncPauses shows the app's holds in asynq's queues. Where it fails, the workers do it.
+func (p *program) syncPauses(parts *parts, app string) {
+	ctx, cancel := context.WithTimeout(p.ctx, redisTimeout)
 	defer cancel()
 	holds, err := parts.limiter.Holds(ctx, app)
 	if err == nil {
 		err = worker.SyncPauses(ctx, parts.rdb, []string{app}, holds)
 	}
 	if err != nil {
-		p.say("note: the asynq web UI does not show it until a worker runs (%v)", err)
+		p.notef("note: the asynq web UI does not show it until a worker runs (%v)", err)
 	}
 }
 
@@ -105,9 +105,9 @@ func (p *program) printJSON(v any) error {
 	return errors.Join(out.write(v), out.flush())
 }
 
-// knownAnywhere refuses an app that nobody has configured or enqueued for: a slip of the
+// requireKnownApp refuses an app that nobody has configured or enqueued for: a slip of the
 // hand that would hold nothing.
-func knownAnywhere(p *program, parts *parts, app string) error {
+func requireKnownApp(p *program, parts *parts, app string) error {
 	apps, err := parts.client.Apps(p.ctx)
 	if err != nil {
 		return err
@@ -119,7 +119,7 @@ func knownAnywhere(p *program, parts *parts, app string) error {
 		return nil
 	}
 	slices.Sort(apps)
-	hint := "no app is known at all; add it to apps in " + p.where() + ", or set redis.addrs to the Redis of its workers"
+	hint := "no app is known at all; add it to apps in " + p.configName() + ", or set redis.addrs to the Redis of its workers"
 	if best, ok := suggest.Name(app, apps); ok {
 		hint = "did you mean " + best + "?"
 	} else if apps = slices.Compact(apps); len(apps) > 0 {

@@ -22,7 +22,7 @@ func closedNow() string {
 
 func TestHoursAreShownAndKept(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	hours := closedNow()
 	env = append(env, "WXCOURIER_APPS_"+strings.ToUpper(app)+"_HOURS_SEND="+hours, "WXCOURIER_APPS_"+strings.ToUpper(app)+"_HOURS_CODE=00:00-24:00")
 	now := line("goes", openid)

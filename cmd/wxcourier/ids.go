@@ -16,7 +16,7 @@ const idForm = "1 to 128 of the characters A-Z a-z 0-9 . _ ~ -"
 func validIDs(ids []string) error {
 	for _, id := range ids {
 		if !tasks.ValidID(id) { // a - is one in form
-			return misuse("--id: %q is not an id: %s", id, idForm)
+			return usageErrorf("--id: %q is not an id: %s", id, idForm)
 		}
 	}
 	return nil
@@ -26,7 +26,7 @@ func validIDs(ids []string) error {
 type idReader struct {
 	program *program
 	bad     int // lines that are no ids; they were told and skipped
-	failed  error
+	readErr error
 }
 
 // all yields the values of --id; for a - among them, the lines of standard input.
@@ -57,19 +57,19 @@ func (r *idReader) lines(yield func(string) bool) bool {
 		case id == "":
 		case !tasks.ValidID(id):
 			r.bad++
-			r.program.say("stdin:%d: not an id: %s", n, idForm)
+			r.program.notef("stdin:%d: not an id: %s", n, idForm)
 		case !yield(id):
 			return false
 		}
 	}
-	r.failed = lines.Err()
-	return r.failed == nil
+	r.readErr = lines.Err()
+	return r.readErr == nil
 }
 
 // err is what went wrong while reading.
 func (r *idReader) err() error {
-	if r.failed != nil {
-		return fmt.Errorf("read the ids: %w", r.failed)
+	if r.readErr != nil {
+		return fmt.Errorf("read the ids: %w", r.readErr)
 	}
 	if r.bad > 0 {
 		return errors.New(plural(r.bad, "line") + " skipped: no ids")

@@ -70,8 +70,8 @@ func (in *input) countLines() int {
 // interruptible reads from r until ctx ends, also while r has nothing to give: a read
 // from a pipe cannot be broken off. The goroutine that is left in it ends with the pipe.
 func interruptible(ctx context.Context, r io.Reader) io.Reader {
-	pieces, out := make(chan []byte), &pieceReader{ctx: ctx}
-	out.pieces = pieces
+	pieces, out := make(chan []byte), &chunkReader{ctx: ctx}
+	out.chunks = pieces
 	go func() {
 		defer close(pieces)
 		for {
@@ -91,26 +91,26 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 	return out
 }
 
-type pieceReader struct {
+type chunkReader struct {
 	ctx    context.Context //nolint:containedctx // io.Reader takes none
-	pieces <-chan []byte
-	rest   []byte
+	chunks <-chan []byte
+	unread []byte
 	err    error
 }
 
-func (r *pieceReader) Read(p []byte) (int, error) {
-	for len(r.rest) == 0 {
+func (r *chunkReader) Read(p []byte) (int, error) {
+	for len(r.unread) == 0 {
 		select {
-		case piece, ok := <-r.pieces:
+		case piece, ok := <-r.chunks:
 			if !ok {
 				return 0, cmp.Or(r.err, r.ctx.Err())
 			}
-			r.rest = piece
+			r.unread = piece
 		case <-r.ctx.Done():
 			return 0, r.ctx.Err()
 		}
 	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
+	n := copy(p, r.unread)
+	r.unread = r.unread[n:]
 	return n, nil
 }

@@ -23,19 +23,19 @@ import (
 
 func main() {
 	// Redis' errors come back from each call; the library's own log would say them again.
-	redis.SetLogger(silence{})
-	log.SetOutput(standardLog{os.Stderr})
+	redis.SetLogger(discardLogger{})
+	log.SetOutput(stdLogWriter{os.Stderr})
 	m := Main{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Environ()}
 	os.Exit(m.Run(untilSignal(), os.Args[1:]))
 }
 
-type silence struct{}
+type discardLogger struct{}
 
-func (silence) Printf(context.Context, string, ...any) {}
+func (discardLogger) Printf(context.Context, string, ...any) {}
 
-// sameSignal is within what a second signal is the first one again: whoever runs the
+// repeatedSignal is within what a second signal is the first one again: whoever runs the
 // program by another one may pass on what the terminal has sent to both.
-const sameSignal = 500 * time.Millisecond
+const repeatedSignal = 500 * time.Millisecond
 
 // untilSignal ends with the first SIGINT or SIGTERM. A second one ends the process.
 func untilSignal() context.Context {
@@ -45,7 +45,7 @@ func untilSignal() context.Context {
 	go func() {
 		<-signals
 		stop()
-		for first := time.Now(); time.Since(first) < sameSignal; {
+		for first := time.Now(); time.Since(first) < repeatedSignal; {
 			<-signals
 		}
 		_, _ = fmt.Fprintln(os.Stderr, "\nwxcourier: second signal: quitting at once")

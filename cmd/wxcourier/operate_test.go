@@ -20,7 +20,7 @@ import (
 
 func TestFromEnqueueToResults(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	text := line("a", openid) + line("b", "unsubscribed-"+openid) + line("a", openid) + "nonsense\n" +
 		strings.Replace(line("c", openid), `"body"`, `"process_at":"2099-01-01T00:00:00Z","body"`, 1)
 
@@ -73,7 +73,7 @@ func checkResults(t *testing.T, env []string) {
 
 func TestResultsFollow(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	stdout, stderr, stop := background(t, env, "results", "--follow", "--json")
 	if got := command(t, env, line("a", openid), "run", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)
@@ -86,7 +86,7 @@ func TestResultsFollow(t *testing.T) {
 
 func TestStatusAsJSONWithOrphans(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	other := strings.Replace(line("b", openid), app, "wxfedcba9876543210", 1)
 	if got := command(t, env, line("a", openid)+other, "enqueue", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)
@@ -108,7 +108,7 @@ func TestStatusAsJSONWithOrphans(t *testing.T) {
 func TestCheck(t *testing.T) {
 	t.Chdir(t.TempDir())
 	server := redistest.Start(t, "--appendonly", "yes")
-	env, wx := standOn(t, server.Addr())
+	env, wx := newEnvOn(t, server.Addr())
 	good := command(t, env, "", "check")
 	if good.status != statusDone {
 		t.Errorf("%+v", good)
@@ -131,7 +131,7 @@ func TestCheck(t *testing.T) {
 
 func TestCheckWithoutRedis(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	wrong := append(env[1:2:2], "WXCOURIER_APPS_"+strings.ToUpper(app)+"_SECRET=not-"+secret)
 	got := command(t, wrong, "", "check")
 	if got.status != statusFailed {
@@ -148,7 +148,7 @@ func TestCheckWithoutRedis(t *testing.T) {
 func TestAWorkerRefusesARedisThatEvicts(t *testing.T) {
 	t.Chdir(t.TempDir())
 	server := redistest.Start(t, "--maxmemory-policy", "allkeys-lru")
-	env, _ := standOn(t, server.Addr())
+	env, _ := newEnvOn(t, server.Addr())
 	got := command(t, env, "", "worker")
 	if got.status != statusFailed {
 		t.Errorf("%+v", got)
@@ -167,7 +167,7 @@ func TestAWorkerRefusesAClusterThatEvicts(t *testing.T) {
 	if err := nodes[2].Client(t).ConfigSet(t.Context(), "maxmemory-policy", "volatile-ttl").Err(); err != nil {
 		t.Fatal(err)
 	}
-	env, _ := standOn(t, nodes[0].Addr()+","+nodes[1].Addr())
+	env, _ := newEnvOn(t, nodes[0].Addr()+","+nodes[1].Addr())
 	got := command(t, env, "", "worker")
 	if got.status != statusFailed {
 		t.Errorf("%+v", got)
@@ -177,7 +177,7 @@ func TestAWorkerRefusesAClusterThatEvicts(t *testing.T) {
 
 func TestAWorkerListens(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	_, stderr, stop := background(t, env, "worker", "--listen", "127.0.0.1:0", "--log-format", "json")
 	var addr string
 	redistest.Until(t, 10*time.Second, "it listens", func() bool {

@@ -16,7 +16,7 @@ import (
 // an earlier version, too.
 func TestNothingThatATerminalObeysIsPrinted(t *testing.T) {
 	mini, rdb := redistest.Mini(t)
-	env, _ := standOn(t, mini.Addr())
+	env, _ := newEnvOn(t, mini.Addr())
 	const evil = "no\r\nFORGED accepted\x1b[2J\x1b]0;title\a\u009b31m\u202eevil\u2028\x7f"
 	r := tasks.Result{
 		ID: "1", App: app, Type: tasks.TypeSubscribe, State: tasks.StateDone, Outcome: tasks.OutcomeRejected, ErrCode: 47003,
@@ -65,7 +65,7 @@ func TestTheStandardLoggerShowsNoBytesOfAConnection(t *testing.T) {
 		"2026/11/21 17:00:00 Unsolicited response received on idle HTTP channel starting with \"{\\\"access_token\\\":\\\"" + secret + "\\\"}\"; err=<nil>\n",
 		"2026/11/21 17:00:00 http: panic serving 127.0.0.1:1: \x1b[31m\n",
 	} {
-		if n, err := (standardLog{&b}).Write([]byte(line)); n != len(line) || err != nil {
+		if n, err := (stdLogWriter{&b}).Write([]byte(line)); n != len(line) || err != nil {
 			t.Fatal(n, err)
 		}
 	}

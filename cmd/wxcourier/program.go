@@ -75,12 +75,12 @@ type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }
 
-func misuse(format string, args ...any) error {
+func usageErrorf(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// exited is what kong's Exit is turned into: it would end the process.
-type exited int
+// exitCode is what kong's Exit is turned into: it would end the process.
+type exitCode int
 
 // Run runs the program with its arguments (without its name) until it is done or ctx
 // ends. It returns the exit status: 0 done, 1 failed, 2 usage.
@@ -88,7 +88,7 @@ func (m *Main) Run(ctx context.Context, args []string) (status int) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
-		case exited:
+		case exitCode:
 			status = int(p)
 		default:
 			panic(p)
@@ -99,7 +99,7 @@ func (m *Main) Run(ctx context.Context, args []string) (status int) {
 		kong.Name("wxcourier"),
 		kong.Description("Delivers WeChat work that must not be lost, doubled or throttled away.\n\nTry it: wxcourier run --sandbox examples/tasks.jsonl"),
 		kong.Writers(m.Stdout, m.Stderr),
-		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.Exit(func(code int) { panic(exitCode(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.ShortUsageOnError(),
 	)
@@ -136,15 +136,15 @@ func (p *program) configuration() (configs.Config, error) {
 		if errors.As(err, &mistakes) {
 			return cfg, err
 		}
-		return cfg, misuse("%v", err)
+		return cfg, usageErrorf("%v", err)
 	}
 	return cfg, nil
 }
 
 func (p *program) configFile() string { return configs.Find(p.flags.Config, p.env) }
 
-// where names the place in which the configuration is to be changed.
-func (p *program) where() string {
+// configName names the place in which the configuration is to be changed.
+func (p *program) configName() string {
 	if path := p.configFile(); path != "" {
 		return path
 	}
@@ -167,7 +167,7 @@ func (p *program) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.stderr, options))
 }
 
-// say tells the person at the terminal something.
-func (p *program) say(format string, args ...any) {
+// notef tells the person at the terminal something.
+func (p *program) notef(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.stderr, format+"\n", args...)
 }

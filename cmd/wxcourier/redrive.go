@@ -58,23 +58,23 @@ func notRedrivable(outcome tasks.Outcome) string {
 	return ""
 }
 
-// want reads the command line.
-func (c *redriveCommand) want(now time.Time) (want tasks.Redrive, err error) {
+// filter reads the command line.
+func (c *redriveCommand) filter(now time.Time) (want tasks.Redrive, err error) {
 	for _, name := range c.Outcome {
 		outcome := tasks.Outcome(name)
 		if !slices.Contains(tasks.Outcomes(), outcome) {
-			return want, misuse("--outcome: %q is none of %v", name, tasks.Redrivable())
+			return want, usageErrorf("--outcome: %q is none of %v", name, tasks.Redrivable())
 		}
 		if !slices.Contains(tasks.Redrivable(), outcome) {
-			return want, misuse("--outcome: %s cannot be redriven: %s. %v can", name, notRedrivable(outcome), tasks.Redrivable())
+			return want, usageErrorf("--outcome: %s cannot be redriven: %s. %v can", name, notRedrivable(outcome), tasks.Redrivable())
 		}
 		want.Outcomes = append(want.Outcomes, outcome)
 	}
 	if c.Batch != "" && !tasks.ValidBatch(c.Batch) {
-		return want, misuse("--batch: %q is not a name of a batch", c.Batch)
+		return want, usageErrorf("--batch: %q is not a name of a batch", c.Batch)
 	}
 	if c.Limit < 0 {
-		return want, misuse("--limit: %d is no number of tasks", c.Limit)
+		return want, usageErrorf("--limit: %d is no number of tasks", c.Limit)
 	}
 	want.ErrCodes, want.Batch, want.DryRun = c.ErrCode, c.Batch, c.DryRun
 	want.Since, err = sinceTime(c.Since, now)
@@ -93,9 +93,9 @@ func (c *redriveCommand) apps(p *program) ([]string, error) {
 	}
 	switch {
 	case len(apps) == 0:
-		return nil, misuse("redrive: no app is configured; name one with --app")
+		return nil, usageErrorf("redrive: no app is configured; name one with --app")
 	case len(apps) > 1 && len(c.ID) > 0:
-		return nil, misuse("--id: an id belongs to one app; name it with --app")
+		return nil, usageErrorf("--id: an id belongs to one app; name it with --app")
 	}
 	return apps, nil
 }
@@ -109,7 +109,7 @@ func idsOf(apps []configs.App) (ids []string) {
 
 // Run puts tasks back.
 func (c *redriveCommand) Run(p *program) error {
-	want, err := c.want(time.Now())
+	want, err := c.filter(time.Now())
 	if err != nil {
 		return err
 	}
@@ -117,12 +117,12 @@ func (c *redriveCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	client, closeClient, err := p.producer("redrive")
+	client, closeClient, err := p.taskClient("redrive")
 	if err != nil {
 		return err
 	}
 	defer closeClient()
-	r := &redriving{program: p, client: client, want: want, left: -1, counts: redriven{DryRun: c.DryRun}}
+	r := &redriveRun{program: p, client: client, filter: want, left: -1, counts: redriveCounts{DryRun: c.DryRun}}
 	if c.Limit > 0 {
 		r.left = c.Limit
 	}
@@ -138,11 +138,11 @@ func (c *redriveCommand) Run(p *program) error {
 	} else {
 		_, shown = fmt.Fprintln(p.stdout, r.counts.text())
 	}
-	return errors.Join(p.unlessInterrupted(err), shown, r.counts.busy())
+	return errors.Join(p.unlessInterrupted(err), shown, r.counts.busyError())
 }
 
-// redriven is what a redrive met.
-type redriven struct {
+// redriveCounts is what a redrive met.
+type redriveCounts struct {
 	Redriven  int  `json:"redriven"`   // wait again
 	Resumed   int  `json:"resumed"`    // wait again: an earlier redrive was broken off over them
 	Unmatched int  `json:"unmatched"`  // not, or no longer, what was asked for
@@ -152,7 +152,7 @@ type redriven struct {
 	DryRun    bool `json:"dry_run"`
 }
 
-func (n redriven) text() string {
+func (n redriveCounts) text() string {
 	done := " put back"
 	if n.DryRun {
 		done = " would be put back"
@@ -175,40 +175,40 @@ func (n redriven) text() string {
 	return strings.Join(parts, ", ")
 }
 
-func (n redriven) busy() error {
+func (n redriveCounts) busyError() error {
 	if n.Busy == 0 {
 		return nil
 	}
 	return errors.New(plural(n.Busy, "task") + " could not be handed over yet; repeat the command in a minute")
 }
 
-// redriving is one run of redrive.
-type redriving struct {
+// redriveRun is one run of redrive.
+type redriveRun struct {
 	program *program
 	client  *tasks.Client
-	want    tasks.Redrive
+	filter  tasks.Redrive
 	left    int // tasks that may still be put back; negative for any number
-	counts  redriven
+	counts  redriveCounts
 }
 
-// redriveRound is how many tasks are taken up before the person at the terminal hears of
+// redriveBatchSize is how many tasks are taken up before the person at the terminal hears of
 // it, and atOnce how many of them are under way together.
 const (
-	redriveRound = 512
-	atOnce       = 16
+	redriveBatchSize   = 512
+	redriveParallelism = 16
 )
 
 // app puts the tasks of an app back: those that are named, or else those that are found.
-func (r *redriving) app(app string, named []string) error {
+func (r *redriveRun) app(app string, named []string) error {
 	ctx := r.program.ctx
-	resumed, busy, err := r.client.FinishRedrives(ctx, app, r.want.DryRun)
+	resumed, busy, err := r.client.FinishRedrives(ctx, app, r.filter.DryRun)
 	r.counts.Resumed += resumed
 	r.counts.Busy += len(busy)
 	if err != nil {
 		return err
 	}
 	ids := idReader{program: r.program}
-	source := r.client.RedriveCandidates(ctx, app, r.want)
+	source := r.client.RedriveCandidates(ctx, app, r.filter)
 	if len(named) > 0 {
 		source = withoutErrors(ids.all(named))
 	}
@@ -216,7 +216,7 @@ func (r *redriving) app(app string, named []string) error {
 	defer stop()
 	for more := true; more && r.left != 0; {
 		var round []string
-		for more && len(round) < redriveRound && len(round) != r.left {
+		for more && len(round) < redriveBatchSize && len(round) != r.left {
 			id, err, ok := next()
 			if err != nil {
 				return err
@@ -225,7 +225,7 @@ func (r *redriving) app(app string, named []string) error {
 				round = append(round, id)
 			}
 		}
-		if err := r.round(app, round); err != nil {
+		if err := r.redriveBatch(app, round); err != nil {
 			return err
 		}
 	}
@@ -238,8 +238,8 @@ func withoutErrors(ids iter.Seq[string]) iter.Seq2[string, error] {
 	}
 }
 
-// round redrives some tasks, several at once.
-func (r *redriving) round(app string, ids []string) error {
+// redriveBatch redrives some tasks, several at once.
+func (r *redriveRun) redriveBatch(app string, ids []string) error {
 	var (
 		mu    sync.Mutex
 		first error
@@ -247,13 +247,13 @@ func (r *redriving) round(app string, ids []string) error {
 	)
 	failed := func() bool { mu.Lock(); defer mu.Unlock(); return first != nil }
 	next := make(chan string)
-	for range min(atOnce, len(ids)) {
+	for range min(redriveParallelism, len(ids)) {
 		all.Go(func() {
 			for id := range next {
 				if failed() {
 					continue
 				}
-				done, err := r.client.Redrive(r.program.ctx, app, id, r.want)
+				done, err := r.client.Redrive(r.program.ctx, app, id, r.filter)
 				mu.Lock()
 				if r.count(done); first == nil {
 					first = err
@@ -271,7 +271,7 @@ func (r *redriving) round(app string, ids []string) error {
 	return first
 }
 
-func (r *redriving) count(done tasks.Redriven) {
+func (r *redriveRun) count(done tasks.Redriven) {
 	switch done {
 	case tasks.RedriveDone:
 		r.counts.Redriven++

@@ -14,7 +14,7 @@ import (
 // again, and they are put back.
 func TestRedriveCommand(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	fault, err := wx.AddFault(sandbox.Fault{ErrCode: 47001, App: app})
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestRedriveCommand(t *testing.T) {
 
 func TestCancelCommand(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	var text, ids strings.Builder
 	for i := range 40 {
 		text.WriteString(line(fmt.Sprintf("m%d", i), fmt.Sprintf("%s%d", openid, i)))

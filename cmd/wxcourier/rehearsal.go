@@ -28,9 +28,9 @@ func startEmbedded(cfg *configs.Config) (stop func(), err error) {
 	return server.Close, nil
 }
 
-// startPrivate is startEmbedded for a Redis that holds real tokens: it lets in this
+// startProtected is startEmbedded for a Redis that holds real tokens: it lets in this
 // process alone.
-func startPrivate(cfg *configs.Config) (stop func(), err error) {
+func startProtected(cfg *configs.Config) (stop func(), err error) {
 	server, err := embedded.Start()
 	if err != nil {
 		return nil, err
@@ -48,8 +48,8 @@ func startSandbox(cfg *configs.Config, options sandbox.Options) (stop func()) {
 	return stop
 }
 
-// anySecret is what apps have in the sandbox, which takes any: no real secret, and no
+// sandboxCredential is what apps have in the sandbox, which takes any: no real secret, and no
 // token service, is asked for there.
-func anySecret(app string) (wechat.Credential, bool) {
+func sandboxCredential(app string) (wechat.Credential, bool) {
 	return wechat.Credential{App: app, Secret: "sandbox"}, true
 }

@@ -33,7 +33,7 @@ func (c *releaseCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	parts, err := p.holdParts("release")
+	parts, err := p.connect("release")
 	if err != nil {
 		return err
 	}
@@ -43,15 +43,15 @@ func (c *releaseCommand) Run(p *program) error {
 		return err
 	}
 	if !held {
-		if err := knownAnywhere(p, parts, c.App); err != nil {
+		if err := requireKnownApp(p, parts, c.App); err != nil {
 			return err
 		}
 	}
 	released, err := parts.limiter.Unhold(p.ctx, c.App, scope)
-	if err := p.unheard(released, err); err != nil {
+	if err := p.ignorePublishError(released, err); err != nil {
 		return err
 	}
-	p.mirror(parts, c.App)
+	p.syncPauses(parts, c.App)
 	receipt := releaseReceipt{Released: released, App: c.App, Scope: scope}
 	if held && released {
 		receipt.Hold = &hold

@@ -56,7 +56,7 @@ func (c *resultsCommand) Run(p *program) error {
 	rdb := cfg.Redis.NewClient()
 	closeRedis := sync.OnceFunc(func() { _ = rdb.Close() })
 	defer closeRedis()
-	if err := reach(p.ctx, cfg.Redis, rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
 		return err
 	}
 	defer context.AfterFunc(p.ctx, closeRedis)() // a read that waits for results ends with its connection
@@ -79,12 +79,12 @@ func (c *resultsCommand) Run(p *program) error {
 func (c *resultsCommand) valid() error {
 	for _, outcome := range c.Outcome {
 		if !slices.Contains(tasks.Outcomes(), tasks.Outcome(outcome)) {
-			return misuse("--outcome: %q is none of %v", outcome, tasks.Outcomes())
+			return usageErrorf("--outcome: %q is none of %v", outcome, tasks.Outcomes())
 		}
 	}
 	for _, typ := range c.Type {
 		if _, ok := tasks.Lookup(typ); !ok {
-			return misuse("--type: there is no task type %q", typ)
+			return usageErrorf("--type: there is no task type %q", typ)
 		}
 	}
 	return validApps(c.App)
@@ -93,7 +93,7 @@ func (c *resultsCommand) valid() error {
 func validApps(apps []string) error {
 	for _, app := range apps {
 		if !tasks.ValidApp(app) {
-			return misuse(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app)
+			return usageErrorf(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app)
 		}
 	}
 	return nil
@@ -117,7 +117,7 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, misuse("--since: %q is neither a duration such as 90m nor a time such as 2026-12-01T08:00:00+08:00", text)
+		return time.Time{}, usageErrorf("--since: %q is neither a duration such as 90m nor a time such as 2026-12-01T08:00:00+08:00", text)
 	}
 	return at, nil
 }

@@ -54,7 +54,7 @@ func (c *runCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if err := c.possible(p, cfg); err != nil {
+	if err := c.validate(p, cfg); err != nil {
 		return err
 	}
 	if err := c.Images.prepare(); err != nil {
@@ -65,40 +65,40 @@ func (c *runCommand) Run(p *program) error {
 		return err
 	}
 	defer in.close()
-	j := &fileRun{command: c, program: p, input: in, cfg: cfg, apps: workerApps(cfg.Apps), window: windowRedis, images: c.Images}
+	f := &fileRun{command: c, program: p, input: in, cfg: cfg, apps: workerApps(cfg.Apps), window: windowRedis, images: c.Images}
 	if c.Journal != "" {
-		forget, err := j.remember()
+		forget, err := f.openJournal()
 		if err != nil {
 			return err
 		}
 		defer forget()
 	}
-	if j.alone() {
-		stop, err := j.embed()
+	if f.usesEmbedded() {
+		stop, err := f.useEmbedded()
 		if err != nil {
 			return err
 		}
 		defer stop()
 	}
 	if c.Sandbox {
-		defer j.rehearse()()
+		defer f.useSandbox()()
 	}
-	return j.run()
+	return f.run()
 }
 
-// possible refuses what could not end well.
-func (c *runCommand) possible(p *program, cfg configs.Config) error {
+// validate refuses what could not end well.
+func (c *runCommand) validate(p *program, cfg configs.Config) error {
 	switch {
 	case c.Journal == "-":
-		return misuse("--journal - : a journal is read again by the next run; name a file, such as tasks.journal")
+		return usageErrorf("--journal - : a journal is read again by the next run; name a file, such as tasks.journal")
 	case c.Sandbox:
 		return nil
 	case !cfg.Redis.Configured() && c.Journal == "":
-		return misuse("run sends to WeChat and needs something that remembers it: after a broken-off run, a repeated one would send everything twice.\nGive --journal FILE, set redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the file with --sandbox, which sends nothing.", p.where())
+		return usageErrorf("run sends to WeChat and needs something that remembers it: after a broken-off run, a repeated one would send everything twice.\nGive --journal FILE, set redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the file with --sandbox, which sends nothing.", p.configName())
 	case cfg.Redis.Configured() && c.Journal != "":
-		return misuse("--journal is for a run without a Redis, and redis.addrs is set (in %s or $WXCOURIER_REDIS_ADDRS): that Redis remembers what was sent, and the same command continues with it.\nLeave out --journal, or redis.addrs.", p.where())
+		return usageErrorf("--journal is for a run without a Redis, and redis.addrs is set (in %s or $WXCOURIER_REDIS_ADDRS): that Redis remembers what was sent, and the same command continues with it.\nLeave out --journal, or redis.addrs.", p.configName())
 	case len(cfg.Apps) == 0:
-		return misuse("no app is configured.\nAdd apps with their ids and secrets to %s (or set $WXCOURIER_APPS_<APPID>_SECRET), or try the file with --sandbox.", p.where())
+		return usageErrorf("no app is configured.\nAdd apps with their ids and secrets to %s (or set $WXCOURIER_APPS_<APPID>_SECRET), or try the file with --sandbox.", p.configName())
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ type fileRun struct {
 	anyApp  bool
 	window  int
 	images  imageFolder
-	record  *record // nil without --journal
+	journal *runJournal // nil without --journal
 
 	parts    *parts
 	ingest   *ingest.Runner
@@ -125,28 +125,28 @@ type fileRun struct {
 	running     context.Context    //nolint:containedctx // the life of the replicas, which begin with their apps
 	stopRunning context.CancelFunc // begins the replicas' shutdown
 
-	mu         sync.Mutex // guards what follows
-	summary    summary.Summary
-	warned     map[string]bool // types whose warning was told
-	others     differing
-	imageFails int
-	unclean    error // of a replica's Run
+	mu          sync.Mutex // guards what follows
+	summary     summary.Summary
+	warned      map[string]bool // types whose warning was told
+	conflicts   bodyConflicts
+	imageErrors int
+	replicaErr  error // of a replica's Run
 }
 
-// alone tells whether the Redis is inside this process.
-func (j *fileRun) alone() bool { return j.command.Sandbox || j.record != nil }
+// usesEmbedded tells whether the Redis is inside this process.
+func (f *fileRun) usesEmbedded() bool { return f.command.Sandbox || f.journal != nil }
 
-// embed puts a Redis inside the process in place of a configured one.
-func (j *fileRun) embed() (stop func(), err error) {
-	j.window = windowEmbedded
-	j.cfg.Results = embeddedResults()
-	stopRedis, err := startPrivate(&j.cfg)
+// useEmbedded puts a Redis inside the process in place of a configured one.
+func (f *fileRun) useEmbedded() (stop func(), err error) {
+	f.window = windowEmbedded
+	f.cfg.Results = embeddedResults()
+	stopRedis, err := startProtected(&f.cfg)
 	if err != nil {
 		return nil, err
 	}
 	memory := int64(embeddedMemory)
-	if j.record != nil {
-		memory += int64(j.record.Ended()) * indexMemory
+	if f.journal != nil {
+		memory += int64(f.journal.Ended()) * indexMemory
 	}
 	limit := debug.SetMemoryLimit(memory)
 	percent := debug.SetGCPercent(embeddedGC)
@@ -157,21 +157,21 @@ func (j *fileRun) embed() (stop func(), err error) {
 	}, nil
 }
 
-// rehearse puts a WeChat inside the process in place of the configured one. The tokens and
+// useSandbox puts a WeChat inside the process in place of the configured one. The tokens and
 // tasks of a rehearsal have no place in a Redis that others use, either.
-func (j *fileRun) rehearse() (stop func()) {
-	j.anyApp = len(j.apps) == 0
-	for i := range j.apps {
-		j.apps[i].Hours = nil // it wakes nobody, and is to end tonight
+func (f *fileRun) useSandbox() (stop func()) {
+	f.anyApp = len(f.apps) == 0
+	for i := range f.apps {
+		f.apps[i].Hours = nil // it wakes nobody, and is to end tonight
 	}
 	// Nobody can ask this sandbox what it was asked, so it need not remember it.
-	stop = startSandbox(&j.cfg, sandbox.Options{KeepCalls: 1, KeepMessages: 1})
-	if !j.command.Quiet {
+	stop = startSandbox(&f.cfg, sandbox.Options{KeepCalls: 1, KeepMessages: 1})
+	if !f.command.Quiet {
 		kept := "nothing is kept after exit"
-		if j.record != nil {
+		if f.journal != nil {
 			kept = "only the journal is kept after exit"
 		}
-		j.program.say("Redis and WeChat are inside this process: nothing is sent to anybody, and %s.", kept)
+		f.program.notef("Redis and WeChat are inside this process: nothing is sent to anybody, and %s.", kept)
 	}
 	return stop
 }
@@ -183,110 +183,110 @@ const (
 	indexMemory    = 128 // for each outcome of the journal, generously
 )
 
-func (j *fileRun) run() (err error) {
-	ctx, cancel := context.WithCancelCause(j.program.ctx)
+func (f *fileRun) run() (err error) {
+	ctx, cancel := context.WithCancelCause(f.program.ctx)
 	defer cancel(nil)
-	j.cancel = cancel
-	credentials := anySecret
-	if !j.command.Sandbox {
-		credentials = configured(j.cfg.Apps)
+	f.cancel = cancel
+	credentials := sandboxCredential
+	if !f.command.Sandbox {
+		credentials = credentialsOf(f.cfg.Apps)
 	}
-	if j.parts, err = join(j.cfg, j.program.logger(), credentials); err != nil {
+	if f.parts, err = newParts(f.cfg, f.program.logger(), credentials); err != nil {
 		return err
 	}
-	defer j.parts.close()
-	if err := reach(ctx, j.cfg.Redis, j.parts.rdb); err != nil {
+	defer f.parts.close()
+	if err := pingRedis(ctx, f.cfg.Redis, f.parts.rdb); err != nil {
 		return err
 	}
-	if j.record != nil {
-		j.parts.hooks = j.hooks()
-		j.restoreDay(ctx)
+	if f.journal != nil {
+		f.parts.hooks = f.hooks()
+		f.restoreDay(ctx)
 	}
-	if !j.alone() {
-		if err := keepsEverything(ctx, j.cfg.Redis, j.parts.rdb, j.parts.log); err != nil {
+	if !f.usesEmbedded() {
+		if err := checkEviction(ctx, f.cfg.Redis, f.parts.rdb, f.parts.log); err != nil {
 			return err
 		}
 	}
-	j.running, j.stopRunning = context.WithCancel(context.WithoutCancel(ctx))
-	defer j.stopRunning()
-	if !j.anyApp {
-		if err := j.startReplica(j.apps); err != nil {
+	f.running, f.stopRunning = context.WithCancel(context.WithoutCancel(ctx))
+	defer f.stopRunning()
+	if !f.anyApp {
+		if err := f.startReplica(f.apps); err != nil {
 			return err
 		}
 	}
 	started := time.Now()
-	fed := j.drive(ctx)
-	return j.finish(ctx, fed, time.Since(started))
+	fed := f.ingestAll(ctx)
+	return f.finish(ctx, fed, time.Since(started))
 }
 
-// drive feeds the stream and waits for the outcomes.
-func (j *fileRun) drive(ctx context.Context) error {
-	reader := j.cfg.Redis.NewClient()
-	j.out = newJSONLines(j.program.stderr.Beside(j.program.stdout))
-	j.warned = make(map[string]bool)
-	j.others = differing{program: j.program, input: j.input.name}
+// ingestAll feeds the stream and waits for the outcomes.
+func (f *fileRun) ingestAll(ctx context.Context) error {
+	reader := f.cfg.Redis.NewClient()
+	f.out = newJSONLines(f.program.stderr.Beside(f.program.stdout))
+	f.warned = make(map[string]bool)
+	f.conflicts = bodyConflicts{program: f.program, input: f.input.name}
 	options := ingest.Options{
-		Client: j.parts.client, Admit: j.admit, Bad: j.bad, Enqueued: j.enqueued, Duplicate: j.duplicate,
+		Client: f.parts.client, Admit: f.admit, Bad: f.bad, Enqueued: f.enqueued, Duplicate: f.duplicate,
 	}
-	if j.record != nil {
-		options.Ended = j.recall
-		j.record.start(j)
+	if f.journal != nil {
+		options.Ended = f.checkJournal
+		f.journal.start(f)
 	}
-	j.ingest = ingest.NewRunner(ingest.RunnerOptions{
+	f.ingest = ingest.NewRunner(ingest.RunnerOptions{
 		Options: options,
 		Reader:  tasks.NewClient(reader), StopReading: func() { _ = reader.Close() },
-		Window: j.window, Result: j.result, Trouble: j.trouble,
+		Window: f.window, Result: f.result, Trouble: f.readError,
 	})
-	j.progress = newProgress(j)
-	j.progress.start(ctx)
-	fed := j.ingest.Run(ctx, taskfile.New(j.input))
-	j.stopRunning()
-	j.replicas.Wait()
-	j.ingest.Close(context.WithoutCancel(ctx))
-	if j.record != nil {
-		j.record.finish()
+	f.progress = newProgress(f)
+	f.progress.start(ctx)
+	fed := f.ingest.Run(ctx, taskfile.New(f.input))
+	f.stopRunning()
+	f.replicas.Wait()
+	f.ingest.Close(context.WithoutCancel(ctx))
+	if f.journal != nil {
+		f.journal.finish()
 	}
-	j.progress.stop()
-	j.others.rest()
-	if err := j.out.flush(); err != nil {
+	f.progress.stop()
+	f.conflicts.logRest()
+	if err := f.out.flush(); err != nil {
 		return errors.Join(fed, fmt.Errorf("write the results: %w", err))
 	}
 	return fed
 }
 
 // startReplica starts a worker for some apps.
-func (j *fileRun) startReplica(apps []worker.App) error {
-	replica, err := j.parts.replica(apps, nil)
+func (f *fileRun) startReplica(apps []worker.App) error {
+	replica, err := f.parts.replica(apps, nil)
 	if err != nil {
 		return err
 	}
-	j.replicas.Go(func() {
-		if err := replica.Run(j.running); err != nil {
-			j.mu.Lock()
-			defer j.mu.Unlock()
-			j.unclean = errors.Join(j.unclean, err)
+	f.replicas.Go(func() {
+		if err := replica.Run(f.running); err != nil {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.replicaErr = errors.Join(f.replicaErr, err)
 		}
 	})
 	return nil
 }
 
-// mostApps bounds the apps of a rehearsal: each is met for the first time in the file,
+// maxSandboxApps bounds the apps of a rehearsal: each is met for the first time in the file,
 // and gets a worker of its own then.
-const mostApps = 500
+const maxSandboxApps = 500
 
 // admit tells whether tasks of an app can be sent.
-func (j *fileRun) admit(_ context.Context, app string) error {
-	if !j.anyApp {
-		return knownApp(j.apps, app, j.program.where())
+func (f *fileRun) admit(_ context.Context, app string) error {
+	if !f.anyApp {
+		return knownApp(f.apps, app, f.program.configName())
 	}
-	if len(j.apps) == mostApps {
-		return fmt.Errorf("app: %s is one more than the %d that a rehearsal serves", app, mostApps)
+	if len(f.apps) == maxSandboxApps {
+		return fmt.Errorf("app: %s is one more than the %d that a rehearsal serves", app, maxSandboxApps)
 	}
 	one := worker.App{ID: app}
-	j.mu.Lock()
-	j.apps = append(j.apps, one)
-	j.mu.Unlock()
-	return j.startReplica([]worker.App{one})
+	f.mu.Lock()
+	f.apps = append(f.apps, one)
+	f.mu.Unlock()
+	return f.startReplica([]worker.App{one})
 }
 
 func knownApp(apps []worker.App, app, where string) error {

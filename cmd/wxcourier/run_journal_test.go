@@ -22,8 +22,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// alone is a WeChat, and the environment of a program that has no Redis.
-func alone(t *testing.T) (env []string, wx *sandbox.Server) {
+// newEnvWithoutRedis is a WeChat, and the environment of a program that has no Redis.
+func newEnvWithoutRedis(t *testing.T) (env []string, wx *sandbox.Server) {
 	t.Helper()
 	wx = sandbox.New(sandbox.Options{Apps: map[string]string{app: secret}})
 	url, stop := wx.Start()
@@ -40,12 +40,12 @@ func lines(n int) string {
 	return text.String()
 }
 
-func official(id, to string) string {
+func templateLine(id, to string) string {
 	return strings.Replace(line(id, to), tasks.TypeSubscribe, tasks.TypeTemplate, 1)
 }
 
-// journalled is the lines of a journal, by what they say, and by id.
-func journalled(t *testing.T, path string) map[string]map[string]int {
+// journalLines is the lines of a journal, by what they say, and by id.
+func journalLines(t *testing.T, path string) map[string]map[string]int {
 	t.Helper()
 	text, err := os.ReadFile(path) //nolint:gosec // the test's own file
 	if err != nil {
@@ -73,7 +73,7 @@ func journalled(t *testing.T, path string) map[string]map[string]int {
 }
 
 func TestARunWithAJournalIsRepeated(t *testing.T) {
-	env, wx := alone(t)
+	env, wx := newEnvWithoutRedis(t)
 	text := lines(20) + line("no", "unsubscribed-"+openid) + `{"type":"scheme:generate","app":"` + app + `","body":{"jump_wxa":{"path":"pages/index/index"}}}` + "\n"
 	first := command(t, env, text, "run", "--journal", "j", "-")
 	second := command(t, env, text+line("new", openid+"new"), "run", "--journal", "j", "-")
@@ -96,14 +96,14 @@ func TestARunWithAJournalIsRepeated(t *testing.T) {
 	if n := wx.Count(sandbox.Filter{Path: "/wxa/generatescheme"}); n != 1 {
 		t.Errorf("%d links were made", n)
 	}
-	got := journalled(t, "j")
+	got := journalLines(t, "j")
 	if len(got["sending"]) != 22 || len(got["result"]) != 23 || got["result"]["t0"] != 1 {
 		t.Errorf("%d sendings, %d results", len(got["sending"]), len(got["result"]))
 	}
 }
 
 func TestRequestsWithoutAnAnswer(t *testing.T) {
-	env, wx := alone(t)
+	env, wx := newEnvWithoutRedis(t)
 	now := time.Now()
 	sending := func(id, typ string, ago time.Duration) string {
 		return fmt.Sprintf(`{"sending":{"app":%q,"id":%q,"type":%q,"attempt":1,"since":%q}}`+"\n", app, id, typ, now.Add(-ago).Format(time.RFC3339Nano))
@@ -118,7 +118,7 @@ func TestRequestsWithoutAnAnswer(t *testing.T) {
 	if err := os.WriteFile("j", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got := command(t, env, line("message", openid+"1")+official("recent", openid+"2")+official("old", openid+"3")+line("refused", openid+"4")+line("fresh", openid+"5"),
+	got := command(t, env, line("message", openid+"1")+templateLine("recent", openid+"2")+templateLine("old", openid+"3")+line("refused", openid+"4")+line("fresh", openid+"5"),
 		"run", "--journal", "j", "-")
 	if got.status != statusFailed {
 		t.Errorf("status %d", got.status)
@@ -147,7 +147,7 @@ func TestRequestsWithoutAnAnswer(t *testing.T) {
 }
 
 func TestAnInterruptedRunGoesOn(t *testing.T) {
-	env, wx := alone(t)
+	env, wx := newEnvWithoutRedis(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	// One is done, one waits for another attempt, and one for tomorrow.
@@ -174,13 +174,13 @@ func TestAnInterruptedRunGoesOn(t *testing.T) {
 	}
 }
 
-// filling is a disk on which some bytes still fit. It counts.
-type filling struct {
+// limitedDisk is a disk on which some bytes still fit. It counts.
+type limitedDisk struct {
 	journal.File
 	room, syncs, lines *atomic.Int64
 }
 
-func (f filling) WriteAt(p []byte, at int64) (int, error) {
+func (f limitedDisk) WriteAt(p []byte, at int64) (int, error) {
 	f.lines.Add(int64(strings.Count(string(p), "\n")))
 	if left := f.room.Add(-int64(len(p))); left < 0 {
 		n, _ := f.File.WriteAt(p[:max(0, int64(len(p))+left)], at)
@@ -189,34 +189,34 @@ func (f filling) WriteAt(p []byte, at int64) (int, error) {
 	return f.File.WriteAt(p, at)
 }
 
-func (f filling) Sync() error {
+func (f limitedDisk) Sync() error {
 	f.syncs.Add(1)
 	return f.File.Sync()
 }
 
-func newFilling(room int64) filling {
-	f := filling{room: &atomic.Int64{}, syncs: &atomic.Int64{}, lines: &atomic.Int64{}}
+func newLimitedDisk(room int64) limitedDisk {
+	f := limitedDisk{room: &atomic.Int64{}, syncs: &atomic.Int64{}, lines: &atomic.Int64{}}
 	f.room.Store(room)
 	return f
 }
 
-func (f filling) option() journal.Option {
+func (f limitedDisk) option() journal.Option {
 	return journal.WithFile(func(file journal.File) journal.File { f.File = file; return f })
 }
 
 func TestAFullDiskEndsTheRun(t *testing.T) {
-	env, wx := alone(t)
+	env, wx := newEnvWithoutRedis(t)
 	text := lines(400)
 	var stdout, stderr buffer
-	disk := newFilling(20 << 10)
+	disk := newLimitedDisk(20 << 10)
 	m := Main{Stdin: strings.NewReader(text), Stdout: &stdout, Stderr: &stderr, Env: env, journal: []journal.Option{disk.option()}}
 	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "-"}); status != statusFailed {
 		t.Errorf("status %d", status)
 	}
 	mentions(t, "the message", stderr.String(), "write the journal: no space left on device: nothing more is sent", "without an outcome")
-	first := ran{stdout: stdout.String()}.results(t)
+	first := commandResult{stdout: stdout.String()}.results(t)
 	sent := wx.Count(sandbox.Filter{Delivered: true})
-	kept := journalled(t, "j")
+	kept := journalLines(t, "j")
 	if sent == 0 || sent == 400 || len(first) != sent {
 		t.Errorf("%d were sent, %d printed", sent, len(first))
 	}
@@ -243,14 +243,14 @@ func TestAFullDiskEndsTheRun(t *testing.T) {
 	}
 }
 
-// checked is a standard output that looks whether what is printed is in the journal.
-type checked struct {
+// journalCheckingWriter is a standard output that looks whether what is printed is in the journal.
+type journalCheckingWriter struct {
 	t    *testing.T
 	path string
 	seen *buffer
 }
 
-func (c checked) Write(p []byte) (int, error) {
+func (c journalCheckingWriter) Write(p []byte) (int, error) {
 	kept, err := os.ReadFile(c.path)
 	if err != nil {
 		c.t.Error(err)
@@ -264,12 +264,12 @@ func (c checked) Write(p []byte) (int, error) {
 }
 
 func TestResultsAreKeptBeforeTheyArePrinted(t *testing.T) {
-	env, wx := alone(t)
+	env, wx := newEnvWithoutRedis(t)
 	wx.SetLatency(5 * time.Millisecond)
 	var stdout, stderr buffer
-	disk := newFilling(1 << 30)
+	disk := newLimitedDisk(1 << 30)
 	m := Main{
-		Stdin: strings.NewReader(lines(1000)), Stdout: checked{t, "j", &stdout}, Stderr: &stderr, Env: env,
+		Stdin: strings.NewReader(lines(1000)), Stdout: journalCheckingWriter{t, "j", &stdout}, Stderr: &stderr, Env: env,
 		journal: []journal.Option{disk.option()},
 	}
 	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "--strict", "-"}); status != statusDone || strings.Count(stdout.String(), "\n") != 1000 {
@@ -282,7 +282,7 @@ func TestResultsAreKeptBeforeTheyArePrinted(t *testing.T) {
 }
 
 func TestJournalsThatAreRefused(t *testing.T) {
-	env, wx := alone(t)
+	env, wx := newEnvWithoutRedis(t)
 	open, err := journal.Open("open")
 	if err != nil {
 		t.Fatal(err)
@@ -344,7 +344,7 @@ func TestARehearsalWithAJournal(t *testing.T) {
 
 // A code whose image could not be written is made again by the next run.
 func TestAnImageThatCouldNotBeWritten(t *testing.T) {
-	env, wx := alone(t)
+	env, wx := newEnvWithoutRedis(t)
 	code := `{"type":"code:unlimited","app":"` + app + `","id":"code","body":{"scene":"a=1"}}` + "\n"
 	for _, name := range []string{".png", ".jpg"} { // where a file cannot be
 		if err := os.MkdirAll("codes/"+app+"-code"+name, 0o700); err != nil {
@@ -368,7 +368,7 @@ func TestAnImageThatCouldNotBeWritten(t *testing.T) {
 }
 
 func TestAJournalIsNoStandardOutput(t *testing.T) {
-	env, wx := alone(t)
+	env, wx := newEnvWithoutRedis(t)
 	file, err := os.Create("j")
 	if err != nil {
 		t.Fatal(err)
@@ -384,7 +384,7 @@ func TestAJournalIsNoStandardOutput(t *testing.T) {
 
 // The embedded Redis has forgotten how much of the day's limit earlier runs have used.
 func TestTheDaysCallsAreRestored(t *testing.T) {
-	env, _ := alone(t)
+	env, _ := newEnvWithoutRedis(t)
 	if got := command(t, env, lines(7), "run", "--journal", "j", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)
 	}
@@ -394,18 +394,18 @@ func TestTheDaysCallsAreRestored(t *testing.T) {
 	}
 	defer func() { _ = kept.Close() }()
 	cfg := configs.Default()
-	stop, err := startPrivate(&cfg)
+	stop, err := startProtected(&cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stop()
-	joined, err := join(cfg, slog.New(slog.DiscardHandler), anySecret)
+	joined, err := newParts(cfg, slog.New(slog.DiscardHandler), sandboxCredential)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer joined.close()
-	j := &fileRun{record: &record{Journal: kept}, parts: joined}
-	j.restoreDay(t.Context())
+	f := &fileRun{journal: &runJournal{Journal: kept}, parts: joined}
+	f.restoreDay(t.Context())
 	usage, err := joined.limiter.Usage(t.Context(), app, tasks.TypeSubscribe)
 	if err != nil {
 		t.Fatal(err)

@@ -73,7 +73,7 @@ func TestBadLinesAreToldAndSkipped(t *testing.T) {
 		"\x00\xff\x80\n" + // 10
 		line("unsub", "unsubscribed-"+openid) + // 11
 		line("good-2", openid) // 12
-	file := fileOf(t, text)
+	file := writeTasks(t, text)
 	got := command(t, nil, "", "run", "--sandbox", file)
 	if got.status != statusFailed {
 		t.Errorf("status %d", got.status)
@@ -99,11 +99,11 @@ func TestBadLinesAreToldAndSkipped(t *testing.T) {
 
 func TestEmptyAndBinaryFiles(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if got := command(t, nil, "", "run", "--sandbox", fileOf(t, "")); got.status != statusDone || got.stdout != "" {
+	if got := command(t, nil, "", "run", "--sandbox", writeTasks(t, "")); got.status != statusDone || got.stdout != "" {
 		t.Errorf("an empty file: %+v", got)
 	}
 	binary := bytes.Repeat([]byte("\x89PNG\r\n\x1a\n\x00\x01"), 50)
-	if got := command(t, nil, "", "run", "--sandbox", fileOf(t, string(binary))); got.status != statusFailed || got.stdout != "" {
+	if got := command(t, nil, "", "run", "--sandbox", writeTasks(t, string(binary))); got.status != statusFailed || got.stdout != "" {
 		t.Errorf("a binary file: status %d, %q", got.status, got.stdout)
 	}
 }
@@ -156,12 +156,12 @@ func TestManyAppsInARehearsal(t *testing.T) {
 
 func TestARunThatIsRepeatedSendsNothing(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	anonymous := strings.Replace(line("x", "oC"), `"id":"x",`, "", 1)
 	text := line("a", "oA") + line("b", "unsubscribed-oB") + anonymous
 	first := command(t, env, text, "run", "-")
 	second := command(t, env, text, "run", "-")
-	for name, got := range map[string]ran{"first": first, "second": second} {
+	for name, got := range map[string]commandResult{"first": first, "second": second} {
 		if got.status != statusDone || len(got.results(t)) != 3 {
 			t.Errorf("%s: %+v", name, got)
 		}
@@ -178,7 +178,7 @@ func TestARunThatIsRepeatedSendsNothing(t *testing.T) {
 func TestARunLearnsWhatOthersDeliver(t *testing.T) {
 	t.Chdir(t.TempDir())
 	server := redistest.Start(t)
-	env, wx := standOn(t, server.Addr())
+	env, wx := newEnvOn(t, server.Addr())
 	_, stderr, stop := background(t, env, "worker", "--listen", "127.0.0.1:0")
 	redistest.Until(t, 10*time.Second, "the worker listens", func() bool { return strings.Contains(stderr.String(), "listening") })
 	var text strings.Builder
@@ -224,17 +224,17 @@ func TestInterruptedRun(t *testing.T) {
 	mentions(t, "the message", stderr.String(), "interrupted", "1 task without an outcome", "1 task in")
 }
 
-// full is an output that takes no more.
-type full struct{}
+// fullWriter is an output that takes no more.
+type fullWriter struct{}
 
 var errFull = errors.New("no space left")
 
-func (full) Write([]byte) (int, error) { return 0, errFull }
+func (fullWriter) Write([]byte) (int, error) { return 0, errFull }
 
 func TestOutputThatCannotBeWritten(t *testing.T) {
 	t.Chdir(t.TempDir())
 	var stderr buffer
-	m := Main{Stdin: strings.NewReader(line("a", openid)), Stdout: full{}, Stderr: &stderr}
+	m := Main{Stdin: strings.NewReader(line("a", openid)), Stdout: fullWriter{}, Stderr: &stderr}
 	if status := m.Run(t.Context(), []string{"run", "--sandbox", "-"}); status != statusFailed {
 		t.Errorf("status %d", status)
 	}

@@ -35,7 +35,7 @@ Examples:
 // Run serves until the process is told to stop.
 func (c *sandboxCommand) Run(p *program) error {
 	if c.Latency < 0 || c.Credits < 0 {
-		return misuse("sandbox: --latency and --credits cannot be negative")
+		return usageErrorf("sandbox: --latency and --credits cannot be negative")
 	}
 	server := sandbox.New(sandbox.Options{Latency: c.Latency, Credits: c.Credits, NoLimits: c.NoLimits})
 	addr, stop, err := p.serveSandbox(c.Listen, server.Handler(c.Listen, c.Host...))
@@ -43,8 +43,8 @@ func (c *sandboxCommand) Run(p *program) error {
 		return err
 	}
 	defer stop()
-	url := "http://" + reachable(addr)
-	p.say(`A stand-in for WeChat listens on %[1]s
+	url := "http://" + dialAddress(addr)
+	p.notef(`A stand-in for WeChat listens on %[1]s
 Point wxcourier, or any other client, at it:
 
     wechat:
@@ -79,8 +79,8 @@ func (p *program) serveSandbox(address string, server http.Handler) (addr string
 	}, nil
 }
 
-// reachable is an address that a client on this machine can call.
-func reachable(addr string) string {
+// dialAddress is an address that a client on this machine can call.
+func dialAddress(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return addr

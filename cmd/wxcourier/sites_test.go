@@ -38,8 +38,8 @@ func (r request) status(t *testing.T) int {
 	return response.StatusCode
 }
 
-// announced waits until a command says where something is.
-func announced(t *testing.T, stderr *buffer, pattern string) string {
+// waitForAddress waits until a command says where something is.
+func waitForAddress(t *testing.T, stderr *buffer, pattern string) string {
 	t.Helper()
 	var found []string
 	redistest.Until(t, 10*time.Second, pattern+" is announced", func() bool {
@@ -56,7 +56,7 @@ const evil = "evil.example"
 func TestDevObeysNoOtherSite(t *testing.T) {
 	t.Chdir(t.TempDir())
 	_, stderr, stop := background(t, nil, "dev", "--listen", "127.0.0.1:0", "--rate", "50", "--host", "dev.example")
-	url, wx := strings.TrimSuffix(announced(t, stderr, `Start page +(\S+)`), "/"), announced(t, stderr, `WeChat +(\S+)`)
+	url, wx := strings.TrimSuffix(waitForAddress(t, stderr, `Start page +(\S+)`), "/"), waitForAddress(t, stderr, `WeChat +(\S+)`)
 	var queue string
 	redistest.Until(t, 20*time.Second, "a queue is there", func() bool {
 		_, queues := get(t, url+"/monitor/api/queues")
@@ -107,7 +107,7 @@ func TestSandboxObeysNoOtherSite(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for listen, container := range map[string]int{"127.0.0.1:0": 403, ":0": 200} {
 		_, stderr, stop := background(t, nil, "sandbox", "--listen", listen, "--host", "wechat.example")
-		url := announced(t, stderr, `(http://[0-9.]+:[0-9]+)`)
+		url := waitForAddress(t, stderr, `(http://[0-9.]+:[0-9]+)`)
 		for host, want := range map[string]int{"": 200, evil: 403, "wechat.example:8090": 200, "wechat:8090": container, "10.0.0.7:8090": container} {
 			if got := (request{method: "POST", url: url + "/sandbox/latency", host: host, body: `{"latency":"0s"}`}).status(t); got != want {
 				t.Errorf("%s, host %q: %d, want %d", listen, host, got, want)
@@ -126,10 +126,10 @@ func TestSandboxObeysNoOtherSite(t *testing.T) {
 // Prometheus and probes call it.
 func TestAWorkersPagesByOtherNames(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	for listen, want := range map[string]int{"127.0.0.1:0": 403, ":0": 200} {
 		_, stderr, stop := background(t, env, "worker", "--listen", listen, "--log-format", "json")
-		addr := announced(t, stderr, `"addr":"([^"]+)"`)
+		addr := waitForAddress(t, stderr, `"addr":"([^"]+)"`)
 		url := "http://127.0.0.1" + addr[strings.LastIndex(addr, ":"):] + "/metrics"
 		for host, status := range map[string]int{"": 200, "worker.prod.svc.cluster.local:9090": want} {
 			if got := (request{method: "GET", url: url, host: host}).status(t); got != status {

@@ -51,15 +51,15 @@ func (c *statusCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	parts, err := join(cfg, p.logger(), configured(cfg.Apps))
+	parts, err := newParts(cfg, p.logger(), credentialsOf(cfg.Apps))
 	if err != nil {
 		return err
 	}
 	defer parts.close()
-	if err := reach(p.ctx, cfg.Redis, parts.rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, parts.rdb); err != nil {
 		return err
 	}
-	seen, err := c.look(p, parts)
+	seen, err := c.overview(p, parts)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (c *statusCommand) Run(p *program) error {
 	return seen.write(p.stdout)
 }
 
-func (c *statusCommand) look(p *program, parts *parts) (overview, error) {
+func (c *statusCommand) overview(p *program, parts *parts) (overview, error) {
 	seen := overview{Lanes: []laneStatus{}, Hours: []hoursStatus{}, Holds: []ratelimit.Hold{}, Orphans: []backlog.Lane{}}
 	var apps []string
 	for _, app := range parts.cfg.Apps {

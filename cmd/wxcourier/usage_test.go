@@ -116,7 +116,7 @@ func TestVersion(t *testing.T) {
 
 func TestRedisThatIsNotThere(t *testing.T) {
 	t.Chdir(t.TempDir())
-	file := fileOf(t, line("a", "o"))
+	file := writeTasks(t, line("a", "o"))
 	env := []string{"WXCOURIER_REDIS_ADDRS=127.0.0.1:1", "WXCOURIER_APPS_WX0123456789ABCDEF_SECRET=" + secret}
 	for _, args := range []string{"worker", "run " + file, "enqueue " + file, "results", "status", "cancel --app " + app + " --id a", "redrive --outcome failed", "check"} {
 		t.Run(args, func(t *testing.T) {

@@ -36,11 +36,11 @@ type parts struct {
 	hooks    worker.Hooks // of the replicas
 }
 
-// join makes the parts. It does no I/O. Credentials, when nil, are the configured ones.
-func join(cfg configs.Config, log *slog.Logger, credentials func(app string) (wechat.Credential, bool)) (*parts, error) {
+// newParts makes the parts. It does no I/O. Credentials, when nil, are the configured ones.
+func newParts(cfg configs.Config, log *slog.Logger, credentials func(app string) (wechat.Credential, bool)) (*parts, error) {
 	p := &parts{cfg: cfg, log: log, credentials: credentials, rdb: cfg.Redis.NewClient()}
 	if p.credentials == nil {
-		p.credentials = configured(cfg.Apps)
+		p.credentials = credentialsOf(cfg.Apps)
 	}
 	p.client = tasks.NewClient(p.rdb)
 	p.registry = prometheus.NewRegistry()
@@ -57,7 +57,7 @@ func join(cfg configs.Config, log *slog.Logger, credentials func(app string) (we
 
 // close gives everything back.
 func (p *parts) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), redisPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	if err := p.limiter.Close(ctx); err != nil {
 		p.log.Debug("leased permits could not be given back", "err", err)
@@ -67,7 +67,7 @@ func (p *parts) close() {
 	_ = p.rdb.Close()
 }
 
-func configured(apps []configs.App) func(string) (wechat.Credential, bool) {
+func credentialsOf(apps []configs.App) func(string) (wechat.Credential, bool) {
 	byID := make(map[string]wechat.Credential, len(apps))
 	for _, app := range apps {
 		byID[app.ID] = app.Credential()
@@ -133,12 +133,12 @@ func (r *replica) Run(ctx context.Context) error {
 	return err
 }
 
-// redisPatience bounds the wait for a Redis that does not answer at the start.
-const redisPatience = 3 * time.Second
+// redisTimeout bounds the wait for a Redis that does not answer at the start.
+const redisTimeout = 3 * time.Second
 
-// reach says whether Redis answers, and what to do if not.
-func reach(ctx context.Context, cfg configs.Redis, rdb redis.UniversalClient) error {
-	ctx, cancel := context.WithTimeout(ctx, redisPatience)
+// pingRedis says whether Redis answers, and what to do if not.
+func pingRedis(ctx context.Context, cfg configs.Redis, rdb redis.UniversalClient) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	answer := make(chan error, 1)
 	go func() { answer <- rdb.Ping(ctx).Err() }() // which may outlast ctx while it dials

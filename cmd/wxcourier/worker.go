@@ -40,17 +40,17 @@ func (c *workerCommand) Run(p *program) error {
 		return err
 	}
 	if len(cfg.Apps) == 0 {
-		return misuse("worker: no app is configured, so that there is nothing to send for.\nAdd apps with their ids and secrets to %s, or set $WXCOURIER_APPS_<APPID>_SECRET.", p.where())
+		return usageErrorf("worker: no app is configured, so that there is nothing to send for.\nAdd apps with their ids and secrets to %s, or set $WXCOURIER_APPS_<APPID>_SECRET.", p.configName())
 	}
-	parts, err := join(cfg, p.logger(), configured(cfg.Apps))
+	parts, err := newParts(cfg, p.logger(), credentialsOf(cfg.Apps))
 	if err != nil {
 		return err
 	}
 	defer parts.close()
-	if err := reach(p.ctx, cfg.Redis, parts.rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, parts.rdb); err != nil {
 		return err
 	}
-	if err := keepsEverything(p.ctx, cfg.Redis, parts.rdb, parts.log); err != nil {
+	if err := checkEviction(p.ctx, cfg.Redis, parts.rdb, parts.log); err != nil {
 		return err
 	}
 	for _, app := range cfg.Apps {
@@ -63,31 +63,31 @@ func (c *workerCommand) Run(p *program) error {
 		return err
 	}
 	if c.Listen != "" {
-		addr, stop, err := p.serve(c.Listen, c.guarded(replica.Handler(parts.registry)))
+		addr, stop, err := p.serve(c.Listen, c.protect(replica.Handler(parts.registry)))
 		if err != nil {
 			return err
 		}
 		defer stop()
 		parts.log.Info("listening", slog.String("addr", addr))
 	}
-	p.collectLess()
+	p.raiseGCPercent()
 	return replica.Run(p.ctx)
 }
 
-// guarded keeps other websites from reading the pages of a worker on the loopback. Elsewhere
+// protect keeps other websites from reading the pages of a worker on the loopback. Elsewhere
 // Prometheus and orchestrators call it by names that are not known here, and a website that
 // read the metrics could change nothing.
-func (c *workerCommand) guarded(pages http.Handler) http.Handler {
+func (c *workerCommand) protect(pages http.Handler) http.Handler {
 	if !httpguard.Loopback(c.Listen) {
 		return pages
 	}
 	return httpguard.New(c.Listen, c.Host...).Protect(pages)
 }
 
-// collectLess halves how often a replica collects garbage: of the few megabytes that are in
+// raiseGCPercent halves how often a replica collects garbage: of the few megabytes that are in
 // use, it may then keep three times as many in place of two. That is 5 % less CPU of a busy
 // replica, and 10 MB more memory at 3,000 tasks a second. $GOGC, where it is set, decides.
-func (p *program) collectLess() {
+func (p *program) raiseGCPercent() {
 	if !slices.ContainsFunc(p.env, func(entry string) bool { return strings.HasPrefix(entry, "GOGC=") }) {
 		debug.SetGCPercent(200)
 	}
@@ -97,15 +97,15 @@ func (p *program) collectLess() {
 func (p *program) needRedis(command string) (configs.Config, error) {
 	cfg, err := p.configuration()
 	if err == nil && !cfg.Redis.Configured() {
-		err = misuse("%s: no Redis is configured.\nSet redis.addrs in %s, or $WXCOURIER_REDIS_ADDRS=host:6379.", command, p.where())
+		err = usageErrorf("%s: no Redis is configured.\nSet redis.addrs in %s, or $WXCOURIER_REDIS_ADDRS=host:6379.", command, p.configName())
 	}
 	return cfg, err
 }
 
-// keepsEverything refuses a Redis that throws keys away when its memory is full: they
+// checkEviction refuses a Redis that throws keys away when its memory is full: they
 // are tasks.
-func keepsEverything(ctx context.Context, cfg configs.Redis, rdb redis.UniversalClient, log *slog.Logger) error {
-	policy, err := setting(ctx, rdb, "maxmemory-policy")
+func checkEviction(ctx context.Context, cfg configs.Redis, rdb redis.UniversalClient, log *slog.Logger) error {
+	policy, err := redisSetting(ctx, rdb, "maxmemory-policy")
 	switch {
 	case err != nil:
 		log.Warn("this Redis does not tell its settings; see to it that maxmemory-policy is noeviction, or tasks may get lost", "err", err)
@@ -118,17 +118,17 @@ func keepsEverything(ctx context.Context, cfg configs.Redis, rdb redis.Universal
 	return nil
 }
 
-// setting reads one of Redis' settings. Hosted ones often forbid it. Where the masters of
+// redisSetting reads one of Redis' settings. Hosted ones often forbid it. Where the masters of
 // a cluster differ in it, it is all that they say.
-func setting(ctx context.Context, rdb redis.UniversalClient, name string) (string, error) {
+func redisSetting(ctx context.Context, rdb redis.UniversalClient, name string) (string, error) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
-		return settingOf(ctx, rdb, name)
+		return nodeSetting(ctx, rdb, name)
 	}
 	var mu sync.Mutex
 	var values []string
 	err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-		value, err := settingOf(ctx, node, name)
+		value, err := nodeSetting(ctx, node, name)
 		mu.Lock()
 		defer mu.Unlock()
 		values = append(values, value)
@@ -138,7 +138,7 @@ func setting(ctx context.Context, rdb redis.UniversalClient, name string) (strin
 	return strings.Join(slices.Compact(values), " and "), err
 }
 
-func settingOf(ctx context.Context, rdb redis.Cmdable, name string) (string, error) {
+func nodeSetting(ctx context.Context, rdb redis.Cmdable, name string) (string, error) {
 	values, err := rdb.ConfigGet(ctx, name).Result()
 	if err != nil {
 		return "", err

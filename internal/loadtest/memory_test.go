@@ -66,7 +66,7 @@ func memoryOf(b *testing.B, rdb *redis.Client, fill func(i int) error) float64 {
 
 func usedMemory(b *testing.B, rdb *redis.Client) int64 {
 	b.Helper()
-	m, err := readMeter(context.WithoutCancel(b.Context()), rdb)
+	m, err := readRedisStats(context.WithoutCancel(b.Context()), rdb)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func BenchmarkMemory(b *testing.B) {
 			}
 			b.Run(name, func(b *testing.B) {
 				for b.Loop() {
-					asynqAlone, ours := waitingByAsynq(b, size, listpack), waitingByUs(b, size, listpack)
+					asynqAlone, ours := waitingByAsynq(b, size, listpack), waitingByClient(b, size, listpack)
 					b.ReportMetric(asynqAlone, "asynq-bytes")
 					b.ReportMetric(ours, "wxcourier-bytes")
 					b.ReportMetric(ours/asynqAlone, "ratio")
@@ -140,7 +140,7 @@ func waitingByAsynq(b *testing.B, size int, listpack bool) float64 {
 	})
 }
 
-func waitingByUs(b *testing.B, size int, listpack bool) float64 {
+func waitingByClient(b *testing.B, size int, listpack bool) float64 {
 	b.Helper()
 	rdb := memoryRedis(b, listpack)
 	client := tasks.NewClient(rdb)

@@ -10,9 +10,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// meter is what Redis tells of itself at one moment. A field is -1 where it does not
+// redisStats is what Redis tells of itself at one moment. A field is -1 where it does not
 // tell: the embedded Redis knows no more than the commands.
-type meter struct {
+type redisStats struct {
 	version  string
 	cluster  bool
 	commands int64         // since its start, also those inside of scripts
@@ -20,8 +20,8 @@ type meter struct {
 	memory   int64         // bytes
 }
 
-func readMeter(ctx context.Context, rdb redis.UniversalClient) (meter, error) {
-	m := meter{commands: -1, cpu: -1, memory: -1}
+func readRedisStats(ctx context.Context, rdb redis.UniversalClient) (redisStats, error) {
+	m := redisStats{commands: -1, cpu: -1, memory: -1}
 	info, err := rdb.Info(ctx).Result()
 	if err != nil {
 		if redis.HasErrorPrefix(err, "ERR") { // asked, and not understood

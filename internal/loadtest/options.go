@@ -14,8 +14,8 @@ import (
 
 // Options is what to measure.
 type Options struct {
-	Self  string // path of the wxcourier binary, which the children are
-	Place *Place // where the tasks wait
+	Self   string  // path of the wxcourier binary, which the children are
+	Target *Target // where the tasks wait
 
 	Tasks       int           // to enqueue and drain; 0: as many as suit the place and the limit
 	Type        string        // of the tasks
@@ -32,16 +32,16 @@ type Options struct {
 const (
 	SteadyTime = 10 * time.Second
 
-	mostTasks       = 10_000_000
-	mostReplicas    = 64
-	mostConcurrency = 10_000
-	mostLimit       = 100_000
-	mostLatency     = 5 * time.Second // half of what a worker waits for
+	maxTasks       = 10_000_000
+	maxReplicas    = 64
+	maxConcurrency = 10_000
+	maxLimit       = 100_000
+	maxLatency     = 5 * time.Second // half of what a worker waits for
 
-	manyTasks       = 20_000 // the default
-	embeddedTasks   = 1000   // the default in the embedded Redis
-	embeddedMost    = 5000   // with more, its lists grow slow and the figures mean nothing
-	limitedDuration = 20 * time.Second
+	defaultTasks         = 20_000 // the default
+	defaultEmbeddedTasks = 1000   // the default in the embedded Redis
+	maxEmbeddedTasks     = 5000   // with more, its lists grow slow and the figures mean nothing
+	limitedDrain         = 20 * time.Second
 )
 
 // Validate tells all faults at once, each with the flag of the command line that sets it,
@@ -54,15 +54,15 @@ func (o Options) Validate() error {
 		}
 	}
 	if o.Tasks != 0 {
-		number("--tasks", o.Tasks, 1, mostTasks, "leave it out for a number that suits")
+		number("--tasks", o.Tasks, 1, maxTasks, "leave it out for a number that suits")
 	}
-	number("--replicas", o.Replicas, 1, mostReplicas, "one or two a core are enough")
-	number("--concurrency", o.Concurrency, 1, mostConcurrency, "rate × latency is what is needed")
+	number("--replicas", o.Replicas, 1, maxReplicas, "one or two a core are enough")
+	number("--concurrency", o.Concurrency, 1, maxConcurrency, "rate × latency is what is needed")
 	if o.Limit != 0 {
-		number("--limit", o.Limit, 1, mostLimit, "leave it out for no limit")
+		number("--limit", o.Limit, 1, maxLimit, "leave it out for no limit")
 	}
-	if o.Latency < 0 || o.Latency > mostLatency {
-		faults = append(faults, fmt.Errorf("--latency: %v is not between 0s and %v; WeChat takes 30ms to 200ms", o.Latency, mostLatency))
+	if o.Latency < 0 || o.Latency > maxLatency {
+		faults = append(faults, fmt.Errorf("--latency: %v is not between 0s and %v; WeChat takes 30ms to 200ms", o.Latency, maxLatency))
 	}
 	if _, ok := tasks.Lookup(o.Type); !ok {
 		faults = append(faults, unknownType(o.Type))
@@ -86,26 +86,26 @@ func unknownType(typ string) error {
 	return fmt.Errorf("--type: %q is no task type%s (there are %s)", typ, meant, strings.Join(names, ", "))
 }
 
-// fill sets what was left out.
-func (o *Options) fill() error {
+// setDefaults sets what was left out.
+func (o *Options) setDefaults() error {
 	if o.Steady == 0 {
 		o.Steady = SteadyTime
 	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
-	embedded := o.Place.Kind == Embedded
+	embedded := o.Target.Kind == Embedded
 	if o.Tasks == 0 {
-		o.Tasks = manyTasks
+		o.Tasks = defaultTasks
 		if embedded {
-			o.Tasks = embeddedTasks
+			o.Tasks = defaultEmbeddedTasks
 		}
 		if o.Limit > 0 { // a backlog of twenty seconds shows a limit as well as one of an hour
-			o.Tasks = min(o.Tasks, max(o.Limit*int(limitedDuration.Seconds()), 2))
+			o.Tasks = min(o.Tasks, max(o.Limit*int(limitedDrain.Seconds()), 2))
 		}
 	}
-	if embedded && o.Tasks > embeddedMost {
-		return &UsageError{fmt.Errorf("--tasks: %s are too many for the embedded Redis, which takes %s; install redis-server, or name one with --redis", summary.Number(o.Tasks), summary.Number(embeddedMost))}
+	if embedded && o.Tasks > maxEmbeddedTasks {
+		return &UsageError{fmt.Errorf("--tasks: %s are too many for the embedded Redis, which takes %s; install redis-server, or name one with --redis", summary.Number(o.Tasks), summary.Number(maxEmbeddedTasks))}
 	}
 	return nil
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-func good() Options {
-	return Options{Type: tasks.TypeSubscribe, Replicas: 1, Concurrency: 64, Place: &Place{Kind: Started}}
+func validOptions() Options {
+	return Options{Type: tasks.TypeSubscribe, Replicas: 1, Concurrency: 64, Target: &Target{Kind: Started}}
 }
 
 func TestAllFaultsAreToldAtOnce(t *testing.T) {
-	if err := good().Validate(); err != nil {
+	if err := validOptions().Validate(); err != nil {
 		t.Fatal(err)
 	}
 	err := Options{Tasks: -1, Type: "send:subscrib", Latency: time.Hour, Limit: -1, Concurrency: -1}.Validate()
@@ -37,17 +37,17 @@ func TestDefaultsSuitThePlace(t *testing.T) {
 		tasks, limit int
 		want         int // -1: refused
 	}{
-		{Started, 0, 0, manyTasks},
+		{Started, 0, 0, defaultTasks},
 		{Started, 123, 10, 123},
 		{Started, 0, 100, 2000},
-		{Embedded, 0, 0, embeddedTasks},
+		{Embedded, 0, 0, defaultEmbeddedTasks},
 		{Embedded, 0, 10, 200},
-		{Embedded, embeddedMost + 1, 0, -1},
-		{Named, embeddedMost + 1, 0, embeddedMost + 1},
+		{Embedded, maxEmbeddedTasks + 1, 0, -1},
+		{Named, maxEmbeddedTasks + 1, 0, maxEmbeddedTasks + 1},
 	} {
-		o := good()
-		o.Place, o.Tasks, o.Limit = &Place{Kind: tt.kind}, tt.tasks, tt.limit
-		err := o.fill()
+		o := validOptions()
+		o.Target, o.Tasks, o.Limit = &Target{Kind: tt.kind}, tt.tasks, tt.limit
+		err := o.setDefaults()
 		if (tt.want < 0) != (err != nil) || err == nil && o.Tasks != tt.want {
 			t.Errorf("%+v: %d tasks, %v", tt, o.Tasks, err)
 		}
@@ -93,7 +93,7 @@ func TestChildrenLearnOfNoApp(t *testing.T) {
 }
 
 func TestQuantile(t *testing.T) {
-	s := &seen{}
+	s := &resultSet{}
 	if s.quantile(0.5).known() {
 		t.Error("a quantile of nothing")
 	}
@@ -127,7 +127,7 @@ func TestSteadyRate(t *testing.T) {
 }
 
 func TestReportForms(t *testing.T) {
-	o := good()
+	o := validOptions()
 	o.Limit = 100
 	r := newReport(o, "7.0.15")
 	r.Drain.Rate, r.Drain.Tasks = 96.12345, 12345

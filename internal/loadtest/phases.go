@@ -14,23 +14,23 @@ import (
 )
 
 const (
-	chunk     = 1000                  // tasks of one SubmitMany
-	spare     = 1000                  // results that the stream keeps beyond those of the run
-	poll      = 50 * time.Millisecond // between two looks at the number of results
-	stalled   = time.Minute           // without a result: something is wrong
-	producers = 64                    // enqueue at the same time, end to end
+	submitBatch  = 1000                  // tasks of one SubmitMany
+	streamSlack  = 1000                  // results that the stream keeps beyond those of the run
+	resultPoll   = 50 * time.Millisecond // between two looks at the number of results
+	stallTimeout = time.Minute           // without a result: something is wrong
+	producers    = 64                    // enqueue at the same time, end to end
 )
 
 // enqueue fills the queue, which nobody drains yet.
 func (r *run) enqueue(ctx context.Context) error {
-	before, err := readMeter(ctx, r.rdb)
+	before, err := readRedisStats(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
 	cpu, known := ownCPU()
 	began := time.Now()
 	for done := 0; done < r.options.Tasks; {
-		size := min(chunk, r.options.Tasks-done)
+		size := min(submitBatch, r.options.Tasks-done)
 		envelopes := make([]tasks.Envelope, size)
 		for i := range envelopes {
 			envelopes[i] = r.envelope("bench", done+i)
@@ -53,14 +53,14 @@ func (r *run) enqueue(ctx context.Context) error {
 
 // drain starts the workers and waits for the last outcome.
 func (r *run) drain(ctx context.Context) error {
-	before, err := readMeter(ctx, r.rdb)
+	before, err := readRedisStats(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
-	if err := r.startWorkers(ctx, r.options.Tasks+spare); err != nil {
+	if err := r.startWorkers(ctx, r.options.Tasks+streamSlack); err != nil {
 		return err
 	}
-	if err := r.results(ctx, "drain", 0, r.options.Tasks); err != nil {
+	if err := r.waitForResults(ctx, "drain", 0, r.options.Tasks); err != nil {
 		return err
 	}
 	p := &r.report.Drain
@@ -68,7 +68,7 @@ func (r *run) drain(ctx context.Context) error {
 		return err
 	}
 	p.workers(r.stopWorkers(), r.options.Tasks)
-	seen, err := r.read(ctx, "")
+	seen, err := r.readResults(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (r *run) steadyRate() float64 {
 func (r *run) endToEnd(ctx context.Context) error {
 	rate := r.steadyRate()
 	count := max(int(rate*r.options.Steady.Seconds()), 1)
-	if err := r.startWorkers(ctx, r.options.Tasks+count+2*spare); err != nil {
+	if err := r.startWorkers(ctx, r.options.Tasks+count+2*streamSlack); err != nil {
 		return err
 	}
 	if err := r.warmUp(ctx); err != nil {
@@ -111,12 +111,12 @@ func (r *run) endToEnd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before, err := readMeter(ctx, r.rdb)
+	before, err := readRedisStats(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
 	cpu, known := ownCPU()
-	there, err := r.recorded(ctx)
+	there, err := r.resultCount(ctx)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (r *run) endToEnd(ctx context.Context) error {
 		return err
 	}
 	used, ok := ownCPU()
-	if err := r.results(ctx, "end to end", there, count); err != nil {
+	if err := r.waitForResults(ctx, "end to end", there, count); err != nil {
 		return err
 	}
 	p := &r.report.EndToEnd
@@ -133,7 +133,7 @@ func (r *run) endToEnd(ctx context.Context) error {
 		return err
 	}
 	p.workers(r.stopWorkers(), count)
-	seen, err := r.read(ctx, from)
+	seen, err := r.readResults(ctx, from)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (r *run) endToEnd(ctx context.Context) error {
 // warmUp has each replica's token, lane and connections made before anything counts.
 func (r *run) warmUp(ctx context.Context) error {
 	r.options.Progress("end to end: the workers start")
-	ctx, cancel := context.WithTimeout(ctx, childStart)
+	ctx, cancel := context.WithTimeout(ctx, childStartTimeout)
 	defer cancel()
 	for i := range 10 * r.options.Replicas {
 		e := r.envelope("warm", i)
@@ -157,7 +157,7 @@ func (r *run) warmUp(ctx context.Context) error {
 			return fmt.Errorf("enqueue: %w", err)
 		}
 		if _, err := r.client.Wait(ctx, r.app, e.ID); err != nil {
-			return errors.Join(r.alive(), fmt.Errorf("no outcome of the first tasks: %w", err))
+			return errors.Join(r.checkChildren(), fmt.Errorf("no outcome of the first tasks: %w", err))
 		}
 	}
 	return nil
@@ -207,8 +207,8 @@ func sleepUntil(ctx context.Context, due time.Time) bool {
 	}
 }
 
-// recorded is how many results there are.
-func (r *run) recorded(ctx context.Context) (int, error) {
+// resultCount is how many results there are.
+func (r *run) resultCount(ctx context.Context) (int, error) {
 	n, err := r.rdb.XLen(ctx, ledger.StreamKey(r.app)).Result()
 	if err != nil {
 		return 0, fmt.Errorf("count the results: %w", err)
@@ -216,11 +216,11 @@ func (r *run) recorded(ctx context.Context) (int, error) {
 	return int(n), nil
 }
 
-// results waits until there are count results more than there were.
-func (r *run) results(ctx context.Context, phase string, there, count int) error {
+// waitForResults waits until there are count results more than there were.
+func (r *run) waitForResults(ctx context.Context, phase string, there, count int) error {
 	moved, last := time.Now(), 0
 	for {
-		n, err := r.recorded(ctx)
+		n, err := r.resultCount(ctx)
 		if err != nil {
 			return err
 		}
@@ -231,23 +231,23 @@ func (r *run) results(ctx context.Context, phase string, there, count int) error
 			return nil
 		case n > last:
 			moved, last = time.Now(), n
-		case time.Since(moved) > stalled:
-			return fmt.Errorf("%s: no outcome for %v, with %s of %s; the workers said:\n%s", phase, stalled, summary.Number(n), summary.Number(count), r.workersSaid())
+		case time.Since(moved) > stallTimeout:
+			return fmt.Errorf("%s: no outcome for %v, with %s of %s; the workers said:\n%s", phase, stallTimeout, summary.Number(n), summary.Number(count), r.workerOutput())
 		}
-		if err := r.alive(); err != nil {
+		if err := r.checkChildren(); err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(poll):
+		case <-time.After(resultPoll):
 		}
 	}
 }
 
-func (r *run) workersSaid() string {
+func (r *run) workerOutput() string {
 	for _, p := range r.workers {
-		if text := p.said.String(); text != "" {
+		if text := p.output.String(); text != "" {
 			return text
 		}
 	}

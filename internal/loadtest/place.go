@@ -20,8 +20,8 @@ const (
 	Embedded   Kind = "embedded"   // inside this process
 )
 
-// Place is the Redis of a run. Close it at the end.
-type Place struct {
+// Target is the Redis of a run. Close it at the end.
+type Target struct {
 	Redis configs.Redis
 	Kind  Kind
 
@@ -29,34 +29,34 @@ type Place struct {
 }
 
 // Close ends what Find started.
-func (p *Place) Close() {
+func (p *Target) Close() {
 	if p.close != nil {
 		p.close()
 	}
 }
 
-// private tells whether the place holds nothing but this run's data, and ends with it.
-func (p *Place) private() bool { return p.Kind == Started || p.Kind == Embedded }
+// ephemeral tells whether the place holds nothing but this run's data, and ends with it.
+func (p *Target) ephemeral() bool { return p.Kind == Started || p.Kind == Embedded }
 
-// Find decides on a Redis: the named one, else the configured one, else a redis-server
+// FindRedis decides on a Redis: the named one, else the configured one, else a redis-server
 // that it starts, else the embedded one.
-func Find(ctx context.Context, named string, configured configs.Redis) (*Place, error) {
+func FindRedis(ctx context.Context, named string, configured configs.Redis) (*Target, error) {
 	if named != "" {
 		r := configs.Redis{Addrs: []string{named}}
 		if err := r.Validate(); err != nil {
 			return nil, &UsageError{fmt.Errorf("--redis: %q is not host:port, such as 127.0.0.1:6379", named)}
 		}
-		return &Place{Redis: r, Kind: Named}, nil
+		return &Target{Redis: r, Kind: Named}, nil
 	}
 	if configured.Configured() {
 		if len(configured.Addrs) > 1 && configured.MasterName == "" {
 			return nil, &UsageError{errors.New("redis.addrs names a cluster, whose figures are those of its nodes; name a single Redis with --redis")}
 		}
-		return &Place{Redis: configured, Kind: Configured}, nil
+		return &Target{Redis: configured, Kind: Configured}, nil
 	}
 	server, err := StartServer(ctx)
 	if err == nil {
-		return &Place{Redis: configs.Redis{Addrs: []string{server.Addr}}, Kind: Started, close: server.Close}, nil
+		return &Target{Redis: configs.Redis{Addrs: []string{server.Addr}}, Kind: Started, close: server.Close}, nil
 	}
 	if !errors.Is(err, ErrNoServer) {
 		return nil, err
@@ -65,5 +65,5 @@ func Find(ctx context.Context, named string, configured configs.Redis) (*Place, 
 	if err != nil {
 		return nil, err
 	}
-	return &Place{Redis: configs.Redis{Addrs: []string{inside.Addr()}}, Kind: Embedded, close: inside.Close}, nil
+	return &Target{Redis: configs.Redis{Addrs: []string{inside.Addr()}}, Kind: Embedded, close: inside.Close}, nil
 }

@@ -19,11 +19,11 @@ func TestFindPrefersWhatIsNamed(t *testing.T) {
 		{"named:6379", configured, configs.Redis{Addrs: []string{"named:6379"}}, Named},
 		{"", configured, configured, Configured},
 	} {
-		place, err := Find(t.Context(), tt.named, tt.conf)
+		place, err := FindRedis(t.Context(), tt.named, tt.conf)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if place.Kind != tt.kind || place.private() || place.Redis.Address() != tt.want.Address() || place.Redis.DB != tt.want.DB {
+		if place.Kind != tt.kind || place.ephemeral() || place.Redis.Address() != tt.want.Address() || place.Redis.DB != tt.want.DB {
 			t.Errorf("%q: %+v", tt.named, place)
 		}
 		place.Close()
@@ -35,7 +35,7 @@ func TestFindRefuses(t *testing.T) {
 		"nowhere": {},
 		"":        {Addrs: []string{"a:1", "b:1"}},
 	} {
-		_, err := Find(t.Context(), named, configured)
+		_, err := FindRedis(t.Context(), named, configured)
 		var usage *UsageError
 		if !errors.As(err, &usage) || !strings.Contains(err.Error(), "--redis") {
 			t.Errorf("%q: %v", named, err)
@@ -46,17 +46,17 @@ func TestFindRefuses(t *testing.T) {
 // TestFindFallsBack: a path without redis-server leaves the embedded Redis.
 func TestFindFallsBack(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	place, err := Find(t.Context(), "", configs.Redis{})
+	place, err := FindRedis(t.Context(), "", configs.Redis{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer place.Close()
 	rdb := place.Redis.NewClient()
 	defer func() { _ = rdb.Close() }()
-	if place.Kind != Embedded || !place.private() || rdb.Ping(t.Context()).Err() != nil {
+	if place.Kind != Embedded || !place.ephemeral() || rdb.Ping(t.Context()).Err() != nil {
 		t.Errorf("%+v", place)
 	}
-	m, err := readMeter(t.Context(), rdb)
+	m, err := readRedisStats(t.Context(), rdb)
 	if err != nil || m.memory != -1 || m.cpu != -1 {
 		t.Errorf("its figures: %+v, %v", m, err)
 	}
@@ -72,7 +72,7 @@ func TestServerEndsWithItsData(t *testing.T) {
 	}
 	rdb := (configs.Redis{Addrs: []string{server.Addr}}).NewClient()
 	defer func() { _ = rdb.Close() }()
-	m, err := readMeter(t.Context(), rdb)
+	m, err := readRedisStats(t.Context(), rdb)
 	if err != nil || m.commands <= 0 || m.cpu <= 0 || m.memory <= 0 || m.version == "" || m.cluster {
 		t.Errorf("its figures: %+v, %v", m, err)
 	}

@@ -23,22 +23,22 @@ type command struct {
 
 // process is a child that runs until stop.
 type process struct {
-	name string
-	cmd  *exec.Cmd
-	said *tail
-	done chan struct{} // closed when it has ended
-	err  error         // of its end; set before done is closed
+	name   string
+	cmd    *exec.Cmd
+	output *tail
+	done   chan struct{} // closed when it has ended
+	err    error         // of its end; set before done is closed
 }
 
-// patience is what a child has to end by itself. A worker may have calls in hand.
-const patience = 30 * time.Second
+// stopTimeout is what a child has to end by itself. A worker may have calls in hand.
+const stopTimeout = 30 * time.Second
 
 // start starts a program. It does not end with ctx, but with stop: what it has in hand
 // is finished then.
 func start(ctx context.Context, c command) (*process, error) {
-	p := &process{name: c.name, said: &tail{changed: make(chan struct{})}, done: make(chan struct{})}
+	p := &process{name: c.name, output: &tail{changed: make(chan struct{})}, done: make(chan struct{})}
 	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), c.path, c.args...) //nolint:gosec // this program, or the redis-server on the path
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = c.env, p.said, p.said
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = c.env, p.output, p.output
 	p.cmd.Dir, p.cmd.SysProcAttr = c.dir, apart()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.name, err)
@@ -56,7 +56,7 @@ func (p *process) stop() {
 	p.interrupt()
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(stopTimeout):
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
@@ -69,9 +69,9 @@ func (p *process) interrupt() {
 	}
 }
 
-// ended is the error of a child that should still run.
-func (p *process) ended() error {
-	text := p.said.String()
+// exitError is the error of a child that should still run.
+func (p *process) exitError() error {
+	text := p.output.String()
 	if text != "" {
 		text = "; it said:\n" + text
 	}
@@ -90,7 +90,7 @@ type usage struct {
 	peak int64 // resident bytes of the largest; 0 where the system does not tell
 }
 
-func (u usage) and(o usage) usage { return usage{u.cpu + o.cpu, max(u.peak, o.peak)} }
+func (u usage) add(o usage) usage { return usage{u.cpu + o.cpu, max(u.peak, o.peak)} }
 
 // tail is the end of what a child says.
 type tail struct {
@@ -116,11 +116,11 @@ func (t *tail) Write(p []byte) (int, error) {
 
 // String is what is kept, in whole lines where there are several.
 func (t *tail) String() string {
-	text, _ := t.look()
+	text, _ := t.snapshot()
 	return strings.TrimSpace(text)
 }
 
-func (t *tail) look() (string, <-chan struct{}) {
+func (t *tail) snapshot() (string, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(t.text), t.changed

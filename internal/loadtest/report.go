@@ -87,7 +87,7 @@ type Latency struct {
 func newReport(o Options, redisVersion string) Report {
 	r := Report{
 		Version: buildinfo.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(),
-		Redis: Redis{Kind: o.Place.Kind, Address: o.Place.Redis.Address(), Version: redisVersion},
+		Redis: Redis{Kind: o.Target.Kind, Address: o.Target.Redis.Address(), Version: redisVersion},
 		Type:  o.Type, Tasks: o.Tasks, Replicas: o.Replicas, Concurrency: o.Concurrency,
 		Latency: Figure(o.Latency.Seconds()), SandboxCPU: unknown,
 		Enqueue: newPhase(), Drain: newPhase(),
@@ -121,8 +121,8 @@ func (p *Phase) workers(u usage, n int) {
 }
 
 // redis compares Redis' figures with those from before, for n tasks.
-func (p *Phase) redis(ctx context.Context, rdb redis.UniversalClient, before meter, n int) error {
-	after, err := readMeter(ctx, rdb)
+func (p *Phase) redis(ctx context.Context, rdb redis.UniversalClient, before redisStats, n int) error {
+	after, err := readRedisStats(ctx, rdb)
 	if err != nil {
 		return err
 	}

@@ -26,18 +26,18 @@ type run struct {
 	rdb     redis.UniversalClient
 	client  *tasks.Client
 
-	sandbox *process
-	wechat  string     // the sandbox's address
-	workers []*process // that run now
-	pids    []int      // of all workers so far
-	report  Report
+	sandbox    *process
+	sandboxURL string     // the sandbox's address
+	workers    []*process // that run now
+	pids       []int      // of all workers so far
+	report     Report
 }
 
-// sweepTime bounds the cleaning up, which takes some µs a task.
-const sweepTime = 5 * time.Minute
+// sweepTimeout bounds the cleaning up, which takes some µs a task.
+const sweepTimeout = 5 * time.Minute
 
-// ErrBrokenOff says that ctx ended before all was measured.
-var ErrBrokenOff = errors.New("broken off")
+// ErrInterrupted says that ctx ended before all was measured.
+var ErrInterrupted = errors.New("broken off")
 
 // Run measures. The error is a *UsageError for options that cannot be carried out, and
 // ErrBrokenOff when ctx ended; what was begun is ended and taken away in any case.
@@ -45,33 +45,33 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err := o.Validate(); err != nil {
 		return Report{}, err
 	}
-	if err := o.fill(); err != nil {
+	if err := o.setDefaults(); err != nil {
 		return Report{}, err
 	}
-	r := &run{options: o, rdb: o.Place.Redis.NewClient()}
+	r := &run{options: o, rdb: o.Target.Redis.NewClient()}
 	defer func() { _ = r.rdb.Close() }()
-	err := r.begin(ctx)
+	err := r.setUp(ctx)
 	if err != nil {
 		return Report{}, err
 	}
 	err = r.phases(ctx)
 	if ctx.Err() != nil {
-		err = ErrBrokenOff
+		err = ErrInterrupted
 	}
-	if left := r.end(ctx); left != nil {
+	if left := r.cleanUp(ctx); left != nil {
 		err = errors.Join(err, left)
 	}
 	return r.report, err
 }
 
-// begin does what leaves no trace in Redis yet.
-func (r *run) begin(ctx context.Context) error {
-	m, err := readMeter(ctx, r.rdb)
+// setUp does what leaves no trace in Redis yet.
+func (r *run) setUp(ctx context.Context) error {
+	m, err := readRedisStats(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
 	if m.cluster {
-		return &UsageError{fmt.Errorf("--redis: %s is a node of a cluster, whose figures are those of all its nodes; name a single Redis", r.options.Place.Redis.Address())}
+		return &UsageError{fmt.Errorf("--redis: %s is a node of a cluster, whose figures are those of all its nodes; name a single Redis", r.options.Target.Redis.Address())}
 	}
 	digits := make([]byte, 8)
 	_, _ = rand.Read(digits) // it never fails
@@ -98,8 +98,8 @@ func (r *run) phases(ctx context.Context) error {
 	return nil
 }
 
-// end takes everything away, also when ctx has ended.
-func (r *run) end(ctx context.Context) error {
+// cleanUp takes everything away, also when ctx has ended.
+func (r *run) cleanUp(ctx context.Context) error {
 	r.options.Progress("cleaning up")
 	r.stopWorkers()
 	if r.sandbox != nil {
@@ -108,18 +108,18 @@ func (r *run) end(ctx context.Context) error {
 		r.report.SandboxCPU = per100k(r.sandbox.usage().cpu, delivered)
 	}
 	_ = os.RemoveAll(r.dir)
-	if r.options.Place.private() {
+	if r.options.Target.ephemeral() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sweepTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sweepTimeout)
 	defer cancel()
 	return sweep(ctx, r.rdb, r.app, r.pids)
 }
 
-var listens = regexp.MustCompile(`listens on (http://[^\s]+)`)
+var listenPattern = regexp.MustCompile(`listens on (http://[^\s]+)`)
 
-// childStart is within what a child must be there.
-const childStart = 30 * time.Second
+// childStartTimeout is within what a child must be there.
+const childStartTimeout = 30 * time.Second
 
 // startSandbox starts the stand-in for WeChat, and learns its address from what it says.
 func (r *run) startSandbox(ctx context.Context) (err error) {
@@ -132,17 +132,17 @@ func (r *run) startSandbox(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	late := time.After(childStart)
+	late := time.After(childStartTimeout)
 	for {
-		said, more := r.sandbox.said.look()
-		if found := listens.FindStringSubmatch(said); found != nil {
-			r.wechat = found[1]
+		said, more := r.sandbox.output.snapshot()
+		if found := listenPattern.FindStringSubmatch(said); found != nil {
+			r.sandboxURL = found[1]
 			return nil
 		}
 		select {
 		case <-more:
 		case <-r.sandbox.done:
-			return r.sandbox.ended()
+			return r.sandbox.exitError()
 		case <-late:
 			return errors.New("the stand-in for WeChat does not start")
 		case <-ctx.Done():
@@ -153,7 +153,7 @@ func (r *run) startSandbox(ctx context.Context) (err error) {
 
 // startWorkers starts the replicas. streamMax is how many results are to be kept.
 func (r *run) startWorkers(ctx context.Context, streamMax int) error {
-	config, err := r.settings(streamMax)
+	config, err := r.writeConfig(streamMax)
 	if err != nil {
 		return err
 	}
@@ -181,18 +181,18 @@ func (r *run) stopWorkers() usage {
 	}
 	for _, p := range r.workers {
 		p.stop()
-		all = all.and(p.usage())
+		all = all.add(p.usage())
 	}
 	r.workers = nil
 	return all
 }
 
-// alive is an error when a child has ended.
-func (r *run) alive() error {
+// checkChildren is an error when a child has ended.
+func (r *run) checkChildren() error {
 	for _, p := range append(r.workers[:len(r.workers):len(r.workers)], r.sandbox) {
 		select {
 		case <-p.done:
-			return p.ended()
+			return p.exitError()
 		default:
 		}
 	}

@@ -30,13 +30,13 @@ func options(t *testing.T, addr string) loadtest.Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	place, err := loadtest.Find(t.Context(), addr, configs.Redis{})
+	place, err := loadtest.FindRedis(t.Context(), addr, configs.Redis{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(place.Close)
 	return loadtest.Options{
-		Self: path, Place: place, Tasks: 300, Type: tasks.TypeSubscribe, Latency: time.Millisecond,
+		Self: path, Target: place, Tasks: 300, Type: tasks.TypeSubscribe, Latency: time.Millisecond,
 		Replicas: 2, Concurrency: 8, Steady: 300 * time.Millisecond,
 	}
 }
@@ -160,7 +160,7 @@ func TestBrokenOffLeavesNothing(t *testing.T) {
 					met.Do(func() { reached = true; cancel() })
 				}
 			}
-			if _, err := loadtest.Run(ctx, o); !errors.Is(err, loadtest.ErrBrokenOff) {
+			if _, err := loadtest.Run(ctx, o); !errors.Is(err, loadtest.ErrInterrupted) {
 				t.Errorf("%v", err)
 			}
 			if !reached {

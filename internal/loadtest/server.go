@@ -63,16 +63,16 @@ func startServer(ctx context.Context, path string) (*Server, error) {
 		_ = os.RemoveAll(dir)
 		return nil, err
 	}
-	if err := s.answers(ctx); err != nil {
+	if err := s.waitUntilReady(ctx); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// answers waits for the server's first answer. It asks for what only our own server
+// waitUntilReady waits for the server's first answer. It asks for what only our own server
 // says: another one may have taken the port.
-func (s *Server) answers(ctx context.Context) error {
+func (s *Server) waitUntilReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, serverStart)
 	defer cancel()
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
@@ -83,7 +83,7 @@ func (s *Server) answers(ctx context.Context) error {
 		}
 		select {
 		case <-s.process.done:
-			return s.process.ended()
+			return s.process.exitError()
 		case <-ctx.Done():
 			return fmt.Errorf("redis-server does not answer at %s: %w", s.Addr, ctx.Err())
 		case <-time.After(serverPoll):

@@ -13,9 +13,9 @@ import (
 
 // Beyond any rate: an override of zero would leave the documented limit.
 const (
-	endlessSecond = 100_000
-	endlessMinute = 6_000_000
-	endlessCount  = 1_000_000_000_000
+	unlimitedPerSecond = 100_000
+	unlimitedPerMinute = 6_000_000
+	unlimitedCount     = 1_000_000_000_000
 )
 
 // limitsFor replaces the documented limits of a type by the chosen one: what is measured
@@ -28,16 +28,16 @@ func limitsFor(typ string, perSecond, concurrency int) map[string]ratelimit.Limi
 		}
 		var l ratelimit.Limit
 		if row.Limit.PerSecond > 0 {
-			l.PerSecond = endlessSecond
+			l.PerSecond = unlimitedPerSecond
 		}
 		if row.Limit.PerMinute > 0 {
-			l.PerMinute = endlessMinute
+			l.PerMinute = unlimitedPerMinute
 		}
 		if row.Limit.PerDay > 0 {
-			l.PerDay = endlessCount
+			l.PerDay = unlimitedCount
 		}
 		if row.Limit.Total > 0 {
-			l.Total = endlessCount
+			l.Total = unlimitedCount
 		}
 		if row.Name == typ {
 			l.Concurrency = concurrency
@@ -50,16 +50,16 @@ func limitsFor(typ string, perSecond, concurrency int) map[string]ratelimit.Limi
 	return limits
 }
 
-// settings writes a worker's configuration, which JSON is, too. It holds the password of
+// writeConfig writes a worker's configuration, which JSON is, too. It holds the password of
 // Redis, and so is for this user alone.
-func (r *run) settings(streamMax int) (path string, err error) {
-	place := r.options.Place.Redis
+func (r *run) writeConfig(streamMax int) (path string, err error) {
+	place := r.options.Target.Redis
 	text, err := json.Marshal(map[string]any{
 		"redis": map[string]any{
 			"addrs": place.Addrs, "master_name": place.MasterName, "username": place.Username,
 			"password": place.Password.Reveal(), "db": place.DB, "tls": place.TLS, "allow_eviction": place.AllowEviction,
 		},
-		"wechat":  map[string]any{"base_url": r.wechat},
+		"wechat":  map[string]any{"base_url": r.sandboxURL},
 		"results": map[string]any{"stream_max_len": streamMax},
 		"apps": []any{map[string]any{
 			"id": r.app, "secret": "bench",
