@@ -5,18 +5,17 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// maxNamedConflicts is how many lines are named: a file whose ids all differ shall not bury
-// everything else.
+// maxNamedConflicts is how many lines are printed one by one; the rest are counted.
 const maxNamedConflicts = 20
 
-// bodyConflicts tells of lines whose ids are known with other bodies.
+// bodyConflicts reports lines whose id was enqueued before with another body.
 type bodyConflicts struct {
 	program *program
 	input   string
 	lines   int
 }
 
-// add names a line, where it is one.
+// add reports the line if r says that its body differs.
 func (d *bodyConflicts) add(line int, r tasks.Receipt) {
 	if !r.Differs {
 		return
@@ -26,7 +25,7 @@ func (d *bodyConflicts) add(line int, r tasks.Receipt) {
 	}
 }
 
-// logRest says how many lines were not named.
+// logRest prints how many lines add did not name.
 func (d *bodyConflicts) logRest() {
 	if n := d.lines - maxNamedConflicts; n > 0 {
 		d.program.notef("%s: %s more not sent: their ids are already enqueued with other bodies", d.input, summary.Number(n))

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestLinesOfKnownIDs: a line with another body under a known id is named, as is one of
-// another type, by both commands that enqueue. Many of them are named in part.
-func TestLinesOfKnownIDs(t *testing.T) {
+// TestLinesWithConflictingBodies: enqueue and run report a line whose id was enqueued with
+// another body or another type. Of many such lines they name the first maxNamedConflicts.
+func TestLinesWithConflictingBodies(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env, _ := newEnv(t)
 	later := func(text string) string {

@@ -10,12 +10,12 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// request is one that a browser, or another program, sends.
+// request is an HTTP request as a browser or another program sends it.
 type request struct {
 	method, url, host, origin, site, body string
 }
 
-// status is what the server answers.
+// status sends the request and returns the status code.
 func (r request) status(t *testing.T) int {
 	t.Helper()
 	sent, err := http.NewRequestWithContext(t.Context(), r.method, r.url, strings.NewReader(r.body))
@@ -38,11 +38,12 @@ func (r request) status(t *testing.T) int {
 	return response.StatusCode
 }
 
-// waitForAddress waits until a command says where something is.
+// waitForAddress waits until a command prints a line that matches pattern, and returns its first
+// group.
 func waitForAddress(t *testing.T, stderr *buffer, pattern string) string {
 	t.Helper()
 	var found []string
-	redistest.Until(t, 10*time.Second, pattern+" is announced", func() bool {
+	redistest.Until(t, 10*time.Second, pattern+" is printed", func() bool {
 		found = regexp.MustCompile(pattern).FindStringSubmatch(stderr.String())
 		return found != nil
 	})
@@ -51,9 +52,9 @@ func waitForAddress(t *testing.T, stderr *buffer, pattern string) string {
 
 const evil = "evil.example"
 
-// TestDevObeysNoOtherSite: neither a page of another origin nor one whose name was let point
-// here can command dev or read it; its own pages and programs can.
-func TestDevObeysNoOtherSite(t *testing.T) {
+// TestDevRefusesOtherSites: neither a page of another origin nor one whose host name resolves to
+// this server (DNS rebinding) can change or read dev; its own pages and local programs can.
+func TestDevRefusesOtherSites(t *testing.T) {
 	t.Chdir(t.TempDir())
 	_, stderr, stop := background(t, nil, "dev", "--listen", "127.0.0.1:0", "--rate", "50", "--host", "dev.example")
 	url, wx := strings.TrimSuffix(waitForAddress(t, stderr, `Start page +(\S+)`), "/"), waitForAddress(t, stderr, `WeChat +(\S+)`)
@@ -101,9 +102,9 @@ func TestDevObeysNoOtherSite(t *testing.T) {
 	}
 }
 
-// TestSandboxObeysNoOtherSite: the command guards its control API, by the address that it was
-// given.
-func TestSandboxObeysNoOtherSite(t *testing.T) {
+// TestSandboxRefusesOtherSites: the accepted host names of the control API depend on the listen
+// address.
+func TestSandboxRefusesOtherSites(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for listen, container := range map[string]int{"127.0.0.1:0": 403, ":0": 200} {
 		_, stderr, stop := background(t, nil, "sandbox", "--listen", listen, "--host", "wechat.example")
@@ -122,9 +123,9 @@ func TestSandboxObeysNoOtherSite(t *testing.T) {
 	}
 }
 
-// TestAWorkersPagesByOtherNames: on the loopback only by its own; elsewhere by any, as
-// Prometheus and probes call it.
-func TestAWorkersPagesByOtherNames(t *testing.T) {
+// TestWorkerPagesByHostName: on a loopback address a worker accepts only loopback names; otherwise
+// any name, since Prometheus and probes use names that it does not know.
+func TestWorkerPagesByHostName(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env, _ := newEnv(t)
 	for listen, want := range map[string]int{"127.0.0.1:0": 403, ":0": 200} {

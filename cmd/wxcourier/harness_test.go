@@ -22,13 +22,14 @@ const (
 	openid = "oPerson"
 )
 
-// commandResult is what a command left behind.
+// commandResult is the exit status and the output of a command.
 type commandResult struct {
 	status         int
 	stdout, stderr string
 }
 
-// command runs the program in this process, in an empty folder, until it is done.
+// command runs the program in this process to its end. It fails the test when the output holds
+// the secret or the openid.
 func command(t *testing.T, env []string, stdin string, args ...string) commandResult {
 	t.Helper()
 	return commandUntil(t.Context(), t, env, stdin, args...)
@@ -42,13 +43,14 @@ func commandUntil(ctx context.Context, t *testing.T, env []string, stdin string,
 	r := commandResult{status, stdout.String(), stderr.String()}
 	for _, hidden := range []string{secret, openid} {
 		if strings.Contains(r.stdout+r.stderr, hidden) {
-			t.Errorf("%q is told:\n%s%s", hidden, r.stdout, r.stderr)
+			t.Errorf("%q was printed:\n%s%s", hidden, r.stdout, r.stderr)
 		}
 	}
 	return r
 }
 
-// background runs the program beside the test; stop ends it as the first signal does.
+// background runs the program in a goroutine; stop ends it as the first signal does, and returns
+// its exit status.
 func background(t *testing.T, env []string, args ...string) (stdout, stderr *buffer, stop func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -63,7 +65,7 @@ func background(t *testing.T, env []string, args ...string) (stdout, stderr *buf
 	return stdout, stderr, stop
 }
 
-// buffer is a bytes.Buffer for several goroutines.
+// buffer is a bytes.Buffer that is safe for concurrent use.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -100,17 +102,17 @@ func (r commandResult) results(t *testing.T) map[string]tasks.Result {
 	}
 }
 
-// mentions checks that each of some texts is in another.
+// mentions checks that text contains each of the wanted texts.
 func mentions(t *testing.T, where, text string, wanted ...string) {
 	t.Helper()
 	for _, want := range wanted {
 		if !strings.Contains(text, want) {
-			t.Errorf("%s does not say %q:\n%s", where, want, text)
+			t.Errorf("%s does not contain %q:\n%s", where, want, text)
 		}
 	}
 }
 
-// line is a task of a message to somebody.
+// line is the JSON line of a send:subscribe task to a receiver.
 func line(id, to string) string {
 	return `{"type":"send:subscribe","app":"` + app + `","id":"` + id + `","body":{"touser":"` + to +
 		`","template_id":"T1","data":{"thing1":{"value":"订单 & 发货"}}}}` + "\n"
@@ -125,7 +127,7 @@ func writeTasks(t *testing.T, text string) string {
 	return path
 }
 
-// newEnv is a Redis and a WeChat, and the environment that points to them.
+// newEnv starts a Redis and a sandbox, and returns the environment that points to them.
 func newEnv(t *testing.T) (env []string, wx *sandbox.Server) {
 	t.Helper()
 	mini, _ := redistest.Mini(t)

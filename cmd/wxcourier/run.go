@@ -18,22 +18,22 @@ import (
 )
 
 type runCommand struct {
-	File    string      `arg:"" help:"JSON Lines, one task a line; - is standard input."`
-	Sandbox bool        `help:"Send to a WeChat inside this process: nothing reaches anybody. A configured Redis is left alone."`
-	Strict  bool        `help:"Exit with 1 unless every task was accepted."`
+	File    string      `arg:"" help:"JSON Lines, one task per line; - is standard input."`
+	Sandbox bool        `help:"Send to a stand-in for WeChat inside this process: no messages are sent. A configured Redis is not used."`
+	Strict  bool        `help:"Exit with 1 unless every task is accepted."`
 	Images  imageFolder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
-	Journal string      `placeholder:"FILE" help:"Without a Redis: keep in FILE what was sent and how it ended, so that the same command can continue."`
-	Quiet   bool        `short:"q" help:"No progress and no summary."`
+	Journal string      `placeholder:"FILE" help:"Without a Redis: record requests and results in FILE, so that the same command can continue."`
+	Quiet   bool        `short:"q" help:"Print no progress and no summary."`
 }
 
 func (runCommand) Help() string {
-	return `Enqueues each line, delivers it with a worker inside this process, and prints one result for each task to standard output, as JSON Lines in the order in which they ended. A line that is no task is told on standard error and skipped. The status is 0 when each line has an outcome, and 1 when there were bad lines or tasks that failed or whose outcome is unknown.
+	return `Enqueues each line, delivers it with a worker inside this process, and prints one result per task to standard output, as JSON Lines in the order in which the tasks end. An invalid line is reported on standard error and skipped. The exit status is 0 when every line has an outcome, and 1 when there were invalid lines or tasks that failed or whose outcome is unknown.
 
-Without --sandbox it needs something that remembers what was sent: a configured Redis, or --journal FILE. Then a run that was broken off is continued by the same command, and nothing is sent twice.
+Without --sandbox it requires a record of what was sent: a configured Redis, or --journal FILE. Then the same command continues an interrupted run, and nothing is sent twice.
 
-With a journal the Redis is inside this process. Tasks that have an outcome in the journal are not sent; their results are printed again, so that standard output is complete each time. A task whose request was under way when the run broke off is sent again where that is harmless (links, codes, checks, and template messages within ten minutes); any other ends as unknown. To send a task again that has ended, give its line another id. The journal holds ids and results; not kept are bodies, the images of codes (use --images), attempts that WeChat refused for now, and the use of limits but for the day's, as far as the journal tells it. One run at a time has a journal; it may serve several files.
+With --journal the Redis is inside this process. Tasks with an outcome in the journal are not sent; their results are printed again, so that the output is complete each time. A task whose request was in flight when the run was interrupted is sent again where that is harmless (links, codes, checks, and template messages within ten minutes); otherwise it ends as unknown. To send an ended task again, give its line another id. The journal holds ids and results. It does not hold bodies, images of codes (use --images), attempts that WeChat refused temporarily, or the use of limits except the daily ones, as far as the journal shows it. Only one run at a time can use a journal; one journal can serve several files.
 
-A task with process_at is waited for. Ctrl-C finishes what is in hand and leaves the rest; a second one quits at once.
+The run waits for tasks with process_at. Ctrl-C finishes the tasks in flight and leaves the rest; a second Ctrl-C quits at once.
 
 Examples:
     wxcourier run --sandbox examples/tasks.jsonl
@@ -42,13 +42,14 @@ Examples:
     generate-tasks | wxcourier run --sandbox --images codes -`
 }
 
-// How many tasks may be without an outcome. The embedded Redis grows slow with a backlog.
+// The maximum number of enqueued tasks without an outcome. A backlog slows the embedded Redis
+// down.
 const (
 	windowEmbedded = 1000
 	windowRedis    = 10_000
 )
 
-// Run does the whole job.
+// Run enqueues and delivers the file.
 func (c *runCommand) Run(p *program) error {
 	cfg, err := p.configuration()
 	if err != nil {
@@ -67,11 +68,11 @@ func (c *runCommand) Run(p *program) error {
 	defer in.close()
 	f := &fileRun{command: c, program: p, input: in, cfg: cfg, apps: workerApps(cfg.Apps), window: windowRedis, images: c.Images}
 	if c.Journal != "" {
-		forget, err := f.openJournal()
+		closeJournal, err := f.openJournal()
 		if err != nil {
 			return err
 		}
-		defer forget()
+		defer closeJournal()
 	}
 	if f.usesEmbedded() {
 		stop, err := f.useEmbedded()
@@ -86,30 +87,30 @@ func (c *runCommand) Run(p *program) error {
 	return f.run()
 }
 
-// validate refuses what could not end well.
+// validate returns a usage error for combinations that cannot work or could send tasks twice.
 func (c *runCommand) validate(p *program, cfg configs.Config) error {
 	switch {
 	case c.Journal == "-":
-		return usageErrorf("--journal - : a journal is read again by the next run; name a file, such as tasks.journal")
+		return usageErrorf("--journal -: the next run reads the journal again; name a file, such as tasks.journal")
 	case c.Sandbox:
 		return nil
 	case !cfg.Redis.Configured() && c.Journal == "":
-		return usageErrorf("run sends to WeChat and needs something that remembers it: after a broken-off run, a repeated one would send everything twice.\nGive --journal FILE, set redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the file with --sandbox, which sends nothing.", p.configName())
+		return usageErrorf("run sends to WeChat and requires a record of what was sent; without one, repeating an interrupted run would send everything twice.\nUse --journal FILE, set redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the file with --sandbox, which sends no messages.", p.configName())
 	case cfg.Redis.Configured() && c.Journal != "":
-		return usageErrorf("--journal is for a run without a Redis, and redis.addrs is set (in %s or $WXCOURIER_REDIS_ADDRS): that Redis remembers what was sent, and the same command continues with it.\nLeave out --journal, or redis.addrs.", p.configName())
+		return usageErrorf("--journal is for a run without a Redis, but redis.addrs is set (in %s or $WXCOURIER_REDIS_ADDRS): that Redis records what was sent, and the same command continues with it.\nLeave out --journal or redis.addrs.", p.configName())
 	case len(cfg.Apps) == 0:
 		return usageErrorf("no app is configured.\nAdd apps with their ids and secrets to %s (or set $WXCOURIER_APPS_<APPID>_SECRET), or try the file with --sandbox.", p.configName())
 	}
 	return nil
 }
 
-// fileRun is one run.
+// fileRun is one execution of run.
 type fileRun struct {
 	command *runCommand
 	program *program
 	input   *input
 	cfg     configs.Config
-	apps    []worker.App // that there are credentials for; with anyApp those that were met
+	apps    []worker.App // that have credentials; with anyApp, those found in the file so far
 	anyApp  bool
 	window  int
 	images  imageFolder
@@ -119,24 +120,24 @@ type fileRun struct {
 	ingest   *ingest.Runner
 	out      *jsonLines
 	progress *progress
-	cancel   context.CancelCauseFunc // breaks the run off
+	cancel   context.CancelCauseFunc // ends the run with a cause
 
 	replicas    sync.WaitGroup
-	running     context.Context    //nolint:containedctx // the life of the replicas, which begin with their apps
-	stopRunning context.CancelFunc // begins the replicas' shutdown
+	running     context.Context    //nolint:containedctx // of the replicas, which start with their apps
+	stopRunning context.CancelFunc // starts the replicas' shutdown
 
-	mu          sync.Mutex // guards what follows
+	mu          sync.Mutex // guards the fields below
 	summary     summary.Summary
-	warned      map[string]bool // types whose warning was told
+	warned      map[string]bool // warnings that were printed
 	conflicts   bodyConflicts
 	imageErrors int
-	replicaErr  error // of a replica's Run
+	replicaErr  error // of the replicas' Run
 }
 
-// usesEmbedded tells whether the Redis is inside this process.
+// usesEmbedded reports whether the Redis is inside this process.
 func (f *fileRun) usesEmbedded() bool { return f.command.Sandbox || f.journal != nil }
 
-// useEmbedded puts a Redis inside the process in place of a configured one.
+// useEmbedded starts a Redis inside the process and uses it in place of a configured one.
 func (f *fileRun) useEmbedded() (stop func(), err error) {
 	f.window = windowEmbedded
 	f.cfg.Results = embeddedResults()
@@ -157,30 +158,30 @@ func (f *fileRun) useEmbedded() (stop func(), err error) {
 	}, nil
 }
 
-// useSandbox puts a WeChat inside the process in place of the configured one. The tokens and
-// tasks of a rehearsal have no place in a Redis that others use, either.
+// useSandbox starts a sandbox inside the process and uses it in place of WeChat. (With --sandbox
+// the Redis is inside the process as well: a shared one must not hold such tasks and tokens.)
 func (f *fileRun) useSandbox() (stop func()) {
 	f.anyApp = len(f.apps) == 0
 	for i := range f.apps {
-		f.apps[i].Hours = nil // it wakes nobody, and is to end tonight
+		f.apps[i].Hours = nil // no messages are sent, so no hours apply
 	}
-	// Nobody can ask this sandbox what it was asked, so it need not remember it.
+	// Nothing reads the calls of this sandbox, so it need not keep them.
 	stop = startSandbox(&f.cfg, sandbox.Options{KeepCalls: 1, KeepMessages: 1})
 	if !f.command.Quiet {
 		kept := "nothing is kept after exit"
 		if f.journal != nil {
 			kept = "only the journal is kept after exit"
 		}
-		f.program.notef("Redis and WeChat are inside this process: nothing is sent to anybody, and %s.", kept)
+		f.program.notef("Redis and WeChat run inside this process: no messages are sent, and %s.", kept)
 	}
 	return stop
 }
 
-// The embedded Redis lives in this process' memory, and runs Lua in it: much garbage.
+// The embedded Redis uses this process' memory and runs Lua in it, which makes much garbage.
 const (
 	embeddedMemory = 256 << 20
 	embeddedGC     = 300
-	indexMemory    = 128 // for each outcome of the journal, generously
+	indexMemory    = 128 // bytes per outcome in the journal, an upper bound
 )
 
 func (f *fileRun) run() (err error) {
@@ -215,11 +216,11 @@ func (f *fileRun) run() (err error) {
 		}
 	}
 	started := time.Now()
-	fed := f.ingestAll(ctx)
-	return f.finish(ctx, fed, time.Since(started))
+	err = f.ingestAll(ctx)
+	return f.finish(ctx, err, time.Since(started))
 }
 
-// ingestAll feeds the stream and waits for the outcomes.
+// ingestAll enqueues the input and waits until every task has an outcome.
 func (f *fileRun) ingestAll(ctx context.Context) error {
 	reader := f.cfg.Redis.NewClient()
 	f.out = newJSONLines(f.program.stderr.Beside(f.program.stdout))
@@ -239,7 +240,7 @@ func (f *fileRun) ingestAll(ctx context.Context) error {
 	})
 	f.progress = newProgress(f)
 	f.progress.start(ctx)
-	fed := f.ingest.Run(ctx, taskfile.New(f.input))
+	err := f.ingest.Run(ctx, taskfile.New(f.input))
 	f.stopRunning()
 	f.replicas.Wait()
 	f.ingest.Close(context.WithoutCancel(ctx))
@@ -248,13 +249,13 @@ func (f *fileRun) ingestAll(ctx context.Context) error {
 	}
 	f.progress.stop()
 	f.conflicts.logRest()
-	if err := f.out.flush(); err != nil {
-		return errors.Join(fed, fmt.Errorf("write the results: %w", err))
+	if flushErr := f.out.flush(); flushErr != nil {
+		return errors.Join(err, fmt.Errorf("write the results: %w", flushErr))
 	}
-	return fed
+	return err
 }
 
-// startReplica starts a worker for some apps.
+// startReplica starts a replica for the apps.
 func (f *fileRun) startReplica(apps []worker.App) error {
 	replica, err := f.parts.replica(apps, nil)
 	if err != nil {
@@ -270,17 +271,17 @@ func (f *fileRun) startReplica(apps []worker.App) error {
 	return nil
 }
 
-// maxSandboxApps bounds the apps of a rehearsal: each is met for the first time in the file,
-// and gets a worker of its own then.
+// maxSandboxApps is the maximum number of apps of a run with --sandbox and no configured apps: each
+// app gets a replica of its own when it first occurs in the file.
 const maxSandboxApps = 500
 
-// admit tells whether tasks of an app can be sent.
+// admit returns an error when tasks of the app cannot be sent.
 func (f *fileRun) admit(_ context.Context, app string) error {
 	if !f.anyApp {
 		return knownApp(f.apps, app, f.program.configName())
 	}
 	if len(f.apps) == maxSandboxApps {
-		return fmt.Errorf("app: %s is one more than the %d that a rehearsal serves", app, maxSandboxApps)
+		return fmt.Errorf("app: %s exceeds the maximum of %d apps with --sandbox", app, maxSandboxApps)
 	}
 	one := worker.App{ID: app}
 	f.mu.Lock()

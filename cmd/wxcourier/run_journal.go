@@ -15,27 +15,27 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// runJournal is the journal of a run, and the results on their way into it: they are printed
-// once they are there.
+// runJournal is the journal of a run, and the results that wait to be written to it. A result is
+// printed after it was written.
 type runJournal struct {
 	*journal.Journal
 	results   chan journalResult
 	writer    sync.WaitGroup
-	unwritten int // results that were printed and are not in the journal; of the writer
+	unwritten int // results that were printed but not written; used by the writer alone, until it has ended
 }
 
-// journalResult is a result. One without keep is not written into the journal, so that the
-// next run makes its image again.
+// journalResult is a result. Without keep it is not written to the journal, so that the next run
+// makes its image again.
 type journalResult struct {
 	tasks.Result
 	keep bool
 }
 
-// maxJournalBatch is how many results share a write at most.
+// maxJournalBatch is the maximum number of results per write.
 const maxJournalBatch = 500
 
-// openJournal opens the journal.
-func (f *fileRun) openJournal() (forget func(), err error) {
+// openJournal opens the journal of --journal.
+func (f *fileRun) openJournal() (closeJournal func(), err error) {
 	options := f.program.journal
 	if f.command.Sandbox {
 		options = append(slices.Clip(options), journal.ForRehearsal())
@@ -50,11 +50,11 @@ func (f *fileRun) openJournal() (forget func(), err error) {
 	}
 	if f.stdoutIs(f.command.Journal) {
 		_ = kept.Close()
-		return nil, usageErrorf("--journal: standard output goes into %s, too; a journal is a file of its own", f.command.Journal)
+		return nil, usageErrorf("--journal: standard output goes to %s as well; use a separate file for the journal", f.command.Journal)
 	}
 	f.journal = &runJournal{Journal: kept, results: make(chan journalResult, maxJournalBatch)}
 	if n := kept.Torn(); n > 0 {
-		f.program.notef("%s: warning: its last line was broken off while it was written; these %d bytes are dropped, and nothing that was sent is forgotten by it", f.command.Journal, n)
+		f.program.notef("%s: warning: the last line is incomplete; its %d bytes are dropped, which loses no record of a sent request", f.command.Journal, n)
 	}
 	if n, m := kept.Ended(), kept.PendingRequests(); !f.command.Quiet && n+m > 0 {
 		f.program.notef("%s: %s with an outcome, %s without an answer", f.command.Journal, plural(n, "task"), plural(m, "request"))
@@ -66,7 +66,7 @@ func (f *fileRun) openJournal() (forget func(), err error) {
 	}, nil
 }
 
-// stdoutIs tells whether standard output is a file.
+// stdoutIs reports whether standard output is the file at path.
 func (f *fileRun) stdoutIs(path string) bool {
 	stdout, ok := f.program.stdout.(*os.File)
 	if !ok {
@@ -77,7 +77,8 @@ func (f *fileRun) stdoutIs(path string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// hooks write down what is about to be sent. A journal that cannot be written ends the run.
+// hooks returns worker hooks that write each request to the journal before it is sent. A write
+// error ends the run.
 func (f *fileRun) hooks() worker.Hooks {
 	return worker.Hooks{
 		OnSending: func(ctx context.Context, s worker.Sending) error {
@@ -92,11 +93,12 @@ func (f *fileRun) hooks() worker.Hooks {
 }
 
 func (f *fileRun) journalError(err error) {
-	f.cancel(fmt.Errorf("write the journal: %w: nothing more is sent; mend that, and give the same command again", err))
+	f.cancel(fmt.Errorf("write the journal: %w: sending has stopped; fix the cause and repeat the command", err))
 }
 
-// checkJournal is asked about each task before it is enqueued. An outcome that the journal has
-// is printed; a request without an answer is put into Redis, where the worker judges it.
+// checkJournal is called for each task before it is enqueued. It returns true, and prints the
+// result, when the journal has its outcome. A request without an answer is restored in Redis,
+// where the worker decides what to do about it.
 func (f *fileRun) checkJournal(ctx context.Context, e tasks.Envelope) (ended bool, err error) {
 	r, ended, err := f.journal.Outcome(e.App, e.ID)
 	if err != nil {
@@ -105,12 +107,12 @@ func (f *fileRun) checkJournal(ctx context.Context, e tasks.Envelope) (ended boo
 	if ended {
 		f.print(r)
 		if !f.images.has(r) {
-			f.imageError(fmt.Errorf("the image of task %s is not kept in the journal, and not in %s: give its line another id to have the code made again", r.ID, f.images))
+			f.imageError(fmt.Errorf("the image of task %s is not in %s, and the journal keeps no images: give its line another id to make the code again", r.ID, f.images))
 		}
 		return true, nil
 	}
-	s, stands := f.journal.PendingRequest(e.App, e.ID)
-	if !stands {
+	s, pending := f.journal.PendingRequest(e.App, e.ID)
+	if !pending {
 		return false, nil
 	}
 	return false, ledger.New(f.parts.rdb, ledger.Policy{}).Restore(ctx, ledger.Ref{App: e.App, ID: e.ID}, ledger.Unanswered{
@@ -119,17 +121,17 @@ func (f *fileRun) checkJournal(ctx context.Context, e tasks.Envelope) (ended boo
 	})
 }
 
-// restoreDay counts the calls of today into the day's limits. WeChat's own count replaces
-// it where that is higher.
+// restoreDay adds today's calls in the journal to the use of the daily limits. WeChat's own count
+// replaces it where that is higher.
 func (f *fileRun) restoreDay(ctx context.Context) {
 	for _, c := range f.journal.CallsToday() {
 		if err := f.parts.limiter.Learn(ctx, c.App, c.Type, ratelimit.Learned{UsedToday: c.N}); err != nil {
-			f.parts.log.Warn("the calls of earlier runs are not counted", "app", c.App, "type", c.Type, "err", err)
+			f.parts.log.Warn("the calls of earlier runs could not be counted", "app", c.App, "type", c.Type, "err", err)
 		}
 	}
 }
 
-// start writes the results until finish, those that have come together at once.
+// start starts the writer, which writes results in batches until finish is called.
 func (k *runJournal) start(f *fileRun) {
 	k.writer.Go(func() {
 		for first := range k.results {
@@ -149,8 +151,8 @@ func (k *runJournal) start(f *fileRun) {
 	})
 }
 
-// write writes results down and prints them: also when the journal is full, since that
-// leaves standard output as the only place that has them.
+// write writes results to the journal and prints them. It prints them also when the write failed:
+// then standard output is the only place that has them.
 func (k *runJournal) write(f *fileRun, batch []journalResult) {
 	keep := make([]tasks.Result, 0, len(batch))
 	for _, r := range batch {

@@ -22,7 +22,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// newEnvWithoutRedis is a WeChat, and the environment of a program that has no Redis.
+// newEnvWithoutRedis starts a sandbox and returns an environment that names no Redis.
 func newEnvWithoutRedis(t *testing.T) (env []string, wx *sandbox.Server) {
 	t.Helper()
 	wx = sandbox.New(sandbox.Options{Apps: map[string]string{app: secret}})
@@ -44,7 +44,8 @@ func templateLine(id, to string) string {
 	return strings.Replace(line(id, to), tasks.TypeSubscribe, tasks.TypeTemplate, 1)
 }
 
-// journalLines is the lines of a journal, by what they say, and by id.
+// journalLines counts the lines of a journal by kind (sending, returned, result) and by id. It
+// fails the test when the journal holds the openid, the secret or a text.
 func journalLines(t *testing.T, path string) map[string]map[string]int {
 	t.Helper()
 	text, err := os.ReadFile(path) //nolint:gosec // the test's own file
@@ -60,7 +61,7 @@ func journalLines(t *testing.T, path string) map[string]map[string]int {
 	for l := range strings.Lines(string(text)) {
 		var parts map[string]struct{ ID string }
 		if json.Unmarshal([]byte(l), &parts) != nil {
-			continue // the header, or what is torn
+			continue // the header, or an incomplete line
 		}
 		for what, part := range parts {
 			if all[what] == nil {
@@ -72,7 +73,7 @@ func journalLines(t *testing.T, path string) map[string]map[string]int {
 	return all
 }
 
-func TestARunWithAJournalIsRepeated(t *testing.T) {
+func TestRepeatedRunWithJournal(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
 	text := lines(20) + line("no", "unsubscribed-"+openid) + `{"type":"scheme:generate","app":"` + app + `","body":{"jump_wxa":{"path":"pages/index/index"}}}` + "\n"
 	first := command(t, env, text, "run", "--journal", "j", "-")
@@ -89,7 +90,7 @@ func TestARunWithAJournalIsRepeated(t *testing.T) {
 			t.Errorf("%s: first %+v, then %+v", id, r, after[id])
 		}
 	}
-	mentions(t, "the second run", second.stderr, "22 tasks with an outcome", "22 lines ended before, as the journal says")
+	mentions(t, "the second run", second.stderr, "22 tasks with an outcome", "22 lines already ended according to the journal")
 	if n := wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 22 {
 		t.Errorf("%d messages were sent", n)
 	}
@@ -123,7 +124,7 @@ func TestRequestsWithoutAnAnswer(t *testing.T) {
 	if got.status != statusFailed {
 		t.Errorf("status %d", got.status)
 	}
-	mentions(t, "standard error", got.stderr, "j: warning: its last line was broken off", "4 requests without an answer", "2 tasks may or may not have reached WeChat")
+	mentions(t, "standard error", got.stderr, "j: warning: the last line is incomplete", "4 requests without an answer", "2 tasks may or may not have reached WeChat")
 	results := got.results(t)
 	for id, want := range map[string]struct {
 		outcome  tasks.Outcome
@@ -146,11 +147,11 @@ func TestRequestsWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedRunGoesOn(t *testing.T) {
+func TestInterruptedRunContinues(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	// One is done, one waits for another attempt, and one for tomorrow.
+	// a ends, b waits for a retry, and c for tomorrow.
 	text := line("a", openid) + line("b", "busy-"+openid+"b") + strings.Replace(line("c", openid+"c"), `"body"`, `"process_at":"`+time.Now().Add(24*time.Hour).Format(time.RFC3339)+`","body"`, 1)
 	var stdout, stderr buffer
 	m := Main{Stdin: strings.NewReader(text), Stdout: &stdout, Stderr: &stderr, Env: env}
@@ -163,7 +164,7 @@ func TestAnInterruptedRunGoesOn(t *testing.T) {
 	if status := <-done; status != statusFailed {
 		t.Errorf("status %d", status)
 	}
-	mentions(t, "the message", stderr.String(), "interrupted", "2 tasks without an outcome", "the same command goes on with them")
+	mentions(t, "the message", stderr.String(), "interrupted", "2 tasks without an outcome", "repeat the command to continue")
 
 	got := command(t, env, line("a", openid)+line("b", openid+"b")+line("c", openid+"c"), "run", "--journal", "j", "--strict", "-")
 	if got.status != statusDone || len(got.results(t)) != 3 {
@@ -174,7 +175,7 @@ func TestAnInterruptedRunGoesOn(t *testing.T) {
 	}
 }
 
-// limitedDisk is a disk on which some bytes still fit. It counts.
+// limitedDisk is a file on a disk that has room for some bytes more. It counts syncs and lines.
 type limitedDisk struct {
 	journal.File
 	room, syncs, lines *atomic.Int64
@@ -204,7 +205,7 @@ func (f limitedDisk) option() journal.Option {
 	return journal.WithFile(func(file journal.File) journal.File { f.File = file; return f })
 }
 
-func TestAFullDiskEndsTheRun(t *testing.T) {
+func TestFullDiskEndsRun(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
 	text := lines(400)
 	var stdout, stderr buffer
@@ -213,7 +214,7 @@ func TestAFullDiskEndsTheRun(t *testing.T) {
 	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "-"}); status != statusFailed {
 		t.Errorf("status %d", status)
 	}
-	mentions(t, "the message", stderr.String(), "write the journal: no space left on device: nothing more is sent", "without an outcome")
+	mentions(t, "the message", stderr.String(), "write the journal: no space left on device: sending has stopped", "without an outcome")
 	first := commandResult{stdout: stdout.String()}.results(t)
 	sent := wx.Count(sandbox.Filter{Delivered: true})
 	kept := journalLines(t, "j")
@@ -243,7 +244,8 @@ func TestAFullDiskEndsTheRun(t *testing.T) {
 	}
 }
 
-// journalCheckingWriter is a standard output that looks whether what is printed is in the journal.
+// journalCheckingWriter is a standard output that fails the test when a printed result is not in
+// the journal.
 type journalCheckingWriter struct {
 	t    *testing.T
 	path string
@@ -257,13 +259,13 @@ func (c journalCheckingWriter) Write(p []byte) (int, error) {
 	}
 	for l := range strings.Lines(string(p)) {
 		if !strings.Contains(string(kept), strings.TrimSpace(l)) {
-			c.t.Errorf("printed, and not in the journal: %s", l)
+			c.t.Errorf("printed, but not in the journal: %s", l)
 		}
 	}
 	return c.seen.Write(p)
 }
 
-func TestResultsAreKeptBeforeTheyArePrinted(t *testing.T) {
+func TestResultsAreJournaledBeforePrinted(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
 	wx.SetLatency(5 * time.Millisecond)
 	var stdout, stderr buffer
@@ -281,7 +283,7 @@ func TestResultsAreKeptBeforeTheyArePrinted(t *testing.T) {
 	}
 }
 
-func TestJournalsThatAreRefused(t *testing.T) {
+func TestRefusedJournals(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
 	open, err := journal.Open("open")
 	if err != nil {
@@ -318,7 +320,7 @@ func TestJournalsThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestARehearsalWithAJournal(t *testing.T) {
+func TestSandboxRunWithJournal(t *testing.T) {
 	t.Chdir(t.TempDir())
 	code := `{"type":"code:unlimited","app":"` + app + `","id":"code","body":{"scene":"a=1"}}` + "\n"
 	text := line("a", openid) + code
@@ -339,14 +341,14 @@ func TestARehearsalWithAJournal(t *testing.T) {
 	if third.status != statusFailed || len(third.results(t)) != 2 {
 		t.Errorf("%+v", third)
 	}
-	mentions(t, "the message", third.stderr, "the image of task code is not kept in the journal")
+	mentions(t, "the message", third.stderr, "the image of task code is not in codes")
 }
 
 // A code whose image could not be written is made again by the next run.
-func TestAnImageThatCouldNotBeWritten(t *testing.T) {
+func TestImageWriteError(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
 	code := `{"type":"code:unlimited","app":"` + app + `","id":"code","body":{"scene":"a=1"}}` + "\n"
-	for _, name := range []string{".png", ".jpg"} { // where a file cannot be
+	for _, name := range []string{".png", ".jpg"} { // a folder in place of the file
 		if err := os.MkdirAll("codes/"+app+"-code"+name, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -367,7 +369,7 @@ func TestAnImageThatCouldNotBeWritten(t *testing.T) {
 	}
 }
 
-func TestAJournalIsNoStandardOutput(t *testing.T) {
+func TestJournalMustNotBeStandardOutput(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
 	file, err := os.Create("j")
 	if err != nil {
@@ -379,11 +381,12 @@ func TestAJournalIsNoStandardOutput(t *testing.T) {
 	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "-"}); status != statusUsage || wx.Count(sandbox.Filter{}) != 0 {
 		t.Errorf("status %d\n%s", status, &stderr)
 	}
-	mentions(t, "the message", stderr.String(), "a file of its own")
+	mentions(t, "the message", stderr.String(), "use a separate file")
 }
 
-// The embedded Redis has forgotten how much of the day's limit earlier runs have used.
-func TestTheDaysCallsAreRestored(t *testing.T) {
+// The use of the daily limits by earlier runs is restored from the journal: the embedded Redis of
+// each run starts empty.
+func TestDailyCallsAreRestored(t *testing.T) {
 	env, _ := newEnvWithoutRedis(t)
 	if got := command(t, env, lines(7), "run", "--journal", "j", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)

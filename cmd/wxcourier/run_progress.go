@@ -11,13 +11,13 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// progress keeps the person at the terminal, and whoever reads the output, up to date.
+// progress updates the status line and flushes the results, every tickInterval.
 type progress struct {
 	run          *fileRun
-	total        int   // lines of the input, 0 when not known
-	samples      []int // results at the last ticks, for the rate
+	total        int   // lines of the input; 0: unknown
+	samples      []int // numbers of results at the last ticks, for the rate
 	lastResult   time.Time
-	explainAfter time.Duration // after which a pause is explained
+	explainAfter time.Duration // time without a result after which the reason is printed
 
 	quit    chan struct{}
 	running sync.WaitGroup
@@ -26,7 +26,7 @@ type progress struct {
 const (
 	tickInterval = 200 * time.Millisecond
 	rateWindow   = 3 * time.Second
-	// A pause of this length is explained, and again each time that it has doubled.
+	// After this time without a result the reason is printed, and again each time it has doubled.
 	firstExplanation = 15 * time.Second
 )
 
@@ -79,7 +79,7 @@ func (p *progress) tick(ctx context.Context) {
 		return
 	}
 	if ctx.Err() != nil {
-		text = "finishing what is in hand … " + text
+		text = "finishing the tasks in flight … " + text
 	}
 	f.program.stderr.Status(text)
 	if time.Since(p.lastResult) > p.explainAfter {
@@ -88,7 +88,7 @@ func (p *progress) tick(ctx context.Context) {
 	}
 }
 
-// text is the status line. The job's lock is held.
+// text returns the status line. The caller holds the run's mutex.
 func (p *progress) text() string {
 	t := &p.run.summary
 	text := summary.Number(t.Total())
@@ -107,7 +107,7 @@ func (p *progress) text() string {
 	return text
 }
 
-// explain says why nothing ends.
+// explain prints why no task has ended for a while.
 func (p *progress) explain(ctx context.Context) {
 	f := p.run
 	f.mu.Lock()
@@ -117,7 +117,7 @@ func (p *progress) explain(ctx context.Context) {
 	for _, app := range apps {
 		list, err := f.parts.limiter.Holds(ctx, app.ID)
 		if err != nil {
-			continue // Redis is away, which the log says
+			continue // Redis is unreachable, which is logged elsewhere
 		}
 		for _, h := range list {
 			holds = append(holds, holdText(h))
@@ -128,9 +128,9 @@ func (p *progress) explain(ctx context.Context) {
 			}
 		}
 	}
-	reason := "they wait for their time, for a retry or for room in a limit"
+	reason := "waiting for process_at, for a retry or for a limit"
 	if len(holds) > 0 {
 		reason = "held: " + strings.Join(holds, "; ")
 	}
-	f.program.notef("no result for %s; %s open; %s", rounded(time.Since(p.lastResult)).Round(time.Second), plural(f.ingest.Pending(), "task"), reason)
+	f.program.notef("no result for %s; %s unfinished; %s", rounded(time.Since(p.lastResult)).Round(time.Second), plural(f.ingest.Pending(), "task"), reason)
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// bad tells of a line that is no task.
+// bad reports an invalid line.
 func (f *fileRun) bad(line int, err error) {
 	f.program.badLine(f.input.name, line, err)
 }
 
-// badLine tells each fault of a line on a line of its own.
+// badLine prints each fault of an invalid line on a line of its own.
 func (p *program) badLine(name string, line int, err error) {
 	var invalid *tasks.ValidationError
 	if !errors.As(err, &invalid) {
@@ -30,8 +30,8 @@ func (p *program) badLine(name string, line int, err error) {
 	}
 }
 
-// enqueued tells of a type's warning once, and of another body also to who asked for quiet:
-// a message is missing.
+// enqueued prints each warning once. A conflicting body is reported even with --quiet, since that
+// message is not sent.
 func (f *fileRun) enqueued(line int, r tasks.Receipt) {
 	f.mu.Lock()
 	f.conflicts.add(line, r)
@@ -62,7 +62,7 @@ func (f *fileRun) readError(err error) {
 	f.parts.log.Warn("the results cannot be read at the moment", "err", err)
 }
 
-// result takes one outcome.
+// result handles one outcome.
 func (f *fileRun) result(ctx context.Context, r tasks.Result) {
 	err := f.images.save(ctx, f.parts.client, r, f.journal != nil)
 	if f.usesEmbedded() {
@@ -95,14 +95,14 @@ func (f *fileRun) imageError(err error) {
 	f.program.notef("%v", err)
 }
 
-// deleteRecord drops a record from the embedded Redis, which only this run reads: it grows
-// slow with them, and its memory is ours.
+// deleteRecord deletes a task's record from the embedded Redis, which only this run uses: records
+// take memory and slow it down.
 func (f *fileRun) deleteRecord(ctx context.Context, r tasks.Result) {
-	_ = f.parts.rdb.Del(ctx, ledger.TaskKey(r.App, r.ID)).Err() // else it expires
+	_ = f.parts.rdb.Del(ctx, ledger.TaskKey(r.App, r.ID)).Err() // on an error it expires later
 }
 
-// finish tells what became of the whole, and as what the run ends.
-func (f *fileRun) finish(ctx context.Context, fed error, took time.Duration) error {
+// finish prints the summary and returns the error of the run; err is that of ingestAll.
+func (f *fileRun) finish(ctx context.Context, err error, took time.Duration) error {
 	counts, left := f.ingest.Counts(), f.ingest.Pending()
 	if !f.command.Quiet {
 		if err := f.summary.Write(f.program.stderr); err != nil {
@@ -110,18 +110,18 @@ func (f *fileRun) finish(ctx context.Context, fed error, took time.Duration) err
 		}
 		ended := f.summary.Total()
 		text := fmt.Sprintf("%s in %s (%.0f/s)", plural(ended, "task"), rounded(took), float64(ended-counts.Ended)/max(took.Seconds(), 0.001))
-		for _, part := range []struct {
+		for _, count := range []struct {
 			n    int
 			what string
 		}{
-			{counts.Bad, "skipped as bad"},
+			{counts.Bad, "skipped as invalid"},
 			{counts.Duplicates, "already enqueued by an earlier line"},
 			{counts.Already, "already enqueued before this run"},
-			{counts.Differing, "of those with another body"},
-			{counts.Ended, "ended before, as the journal says"},
+			{counts.Differing, "of those with a different body"},
+			{counts.Ended, "already ended according to the journal"},
 		} {
-			if part.n > 0 {
-				text += fmt.Sprintf("; %s %s", plural(part.n, "line"), part.what)
+			if count.n > 0 {
+				text += fmt.Sprintf("; %s %s", plural(count.n, "line"), count.what)
 			}
 		}
 		f.program.notef("%s", text)
@@ -138,7 +138,7 @@ func (f *fileRun) finish(ctx context.Context, fed error, took time.Duration) err
 	problem(f.ingest.Lost(), "task", "lost from Redis")
 	problem(f.imageErrors, "image", "not written")
 	if f.journal != nil {
-		problem(f.journal.unwritten, "result", "not in the journal: keep standard output, since the same command sends these tasks again where that is harmless, and calls the others unknown")
+		problem(f.journal.unwritten, "result", "not in the journal: keep standard output, since the same command sends these tasks again where that is harmless and reports the others as unknown")
 	}
 	if f.command.Strict {
 		other := f.summary.Total() - f.summary.Of(tasks.OutcomeAccepted) - f.summary.Of(tasks.OutcomeFailed) - f.summary.Of(tasks.OutcomeUnknown)
@@ -146,7 +146,7 @@ func (f *fileRun) finish(ctx context.Context, fed error, took time.Duration) err
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		if !errors.Is(cause, context.Canceled) {
-			fed = errors.Join(fed, cause)
+			err = errors.Join(err, cause)
 		}
 		problems = append([]string{"interrupted"}, problems...)
 	}
@@ -154,20 +154,20 @@ func (f *fileRun) finish(ctx context.Context, fed error, took time.Duration) err
 		problems = append(problems, plural(left, "task")+" without an outcome, "+f.unfinishedText())
 	}
 	if len(problems) > 0 {
-		fed = errors.Join(fed, errors.New(strings.Join(problems, "; ")))
+		err = errors.Join(err, errors.New(strings.Join(problems, "; ")))
 	}
-	return errors.Join(fed, f.replicaErr)
+	return errors.Join(err, f.replicaErr)
 }
 
-// unfinishedText says what happens to tasks that have no outcome yet.
+// unfinishedText describes what happens to tasks that have no outcome yet.
 func (f *fileRun) unfinishedText() string {
 	if f.journal != nil {
-		return "not sent, or to be tried again: the same command goes on with them"
+		return "not sent, or waiting for a retry: repeat the command to continue"
 	}
 	if f.command.Sandbox {
-		return "gone with the Redis inside this process"
+		return "lost with the Redis inside this process"
 	}
-	return "still in Redis: the workers there send them, or the same command again"
+	return "still in Redis: workers deliver them, or repeat the command"
 }
 
 func plural(n int, noun string) string {

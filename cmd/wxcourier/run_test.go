@@ -18,7 +18,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-func TestRehearsalOfEveryType(t *testing.T) {
+func TestSandboxRunOfEveryType(t *testing.T) {
 	t.Chdir(t.TempDir())
 	var text strings.Builder
 	var want []string
@@ -59,7 +59,7 @@ func TestRehearsalOfEveryType(t *testing.T) {
 	}
 }
 
-func TestBadLinesAreToldAndSkipped(t *testing.T) {
+func TestBadLinesAreReportedAndSkipped(t *testing.T) {
 	t.Chdir(t.TempDir())
 	text := line("good-1", openid) + // 1
 		"\n" + // 2
@@ -91,9 +91,9 @@ func TestBadLinesAreToldAndSkipped(t *testing.T) {
 	for _, n := range []int{3, 4, 5, 8, 9, 10} {
 		mentions(t, "standard error", got.stderr, file+":"+strconv.Itoa(n)+": ")
 	}
-	mentions(t, "standard error", got.stderr, file+":6: already enqueued", `send:subscribe`, `did you mean "app"`, "6 lines skipped as bad", "1 line already enqueued by an earlier line", "6 lines could not be sent")
+	mentions(t, "standard error", got.stderr, file+":6: already enqueued", `send:subscribe`, `did you mean "app"`, "6 lines skipped as invalid", "1 line already enqueued by an earlier line", "6 lines could not be sent")
 	if strings.Contains(got.stderr, file+":2:") || strings.Contains(got.stderr, file+":12:") {
-		t.Errorf("good or blank lines are told:\n%s", got.stderr)
+		t.Errorf("good or blank lines are reported:\n%s", got.stderr)
 	}
 }
 
@@ -121,7 +121,7 @@ func TestStrict(t *testing.T) {
 	mentions(t, "the message", got.stderr, "1 task not accepted")
 }
 
-func TestAnUnknownOutcomeFails(t *testing.T) {
+func TestUnknownOutcomeFails(t *testing.T) {
 	t.Chdir(t.TempDir())
 	got := command(t, nil, line("a", "lost-"+openid), "run", "--sandbox", "-")
 	if got.status != statusFailed || got.results(t)["a"].Outcome != tasks.OutcomeUnknown {
@@ -130,7 +130,7 @@ func TestAnUnknownOutcomeFails(t *testing.T) {
 	mentions(t, "the message", got.stderr, "1 task may or may not have reached WeChat")
 }
 
-func TestARehearsalKeepsToTheConfiguredApps(t *testing.T) {
+func TestSandboxRunServesConfiguredApps(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env := []string{"WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret, "WXCOURIER_REDIS_ADDRS=127.0.0.1:1"}
 	other := strings.Replace(line("b", openid), app, "wxfedcba9876543210", 1)
@@ -141,7 +141,7 @@ func TestARehearsalKeepsToTheConfiguredApps(t *testing.T) {
 	mentions(t, "the message", got.stderr, "stdin:2: app: wxfedcba9876543210 is not configured")
 }
 
-func TestManyAppsInARehearsal(t *testing.T) {
+func TestSandboxRunWithManyApps(t *testing.T) {
 	t.Chdir(t.TempDir())
 	var text strings.Builder
 	for i := range 60 {
@@ -154,7 +154,7 @@ func TestManyAppsInARehearsal(t *testing.T) {
 	}
 }
 
-func TestARunThatIsRepeatedSendsNothing(t *testing.T) {
+func TestRepeatedRunSendsNothing(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env, wx := newEnv(t)
 	anonymous := strings.Replace(line("x", "oC"), `"id":"x",`, "", 1)
@@ -175,7 +175,7 @@ func TestARunThatIsRepeatedSendsNothing(t *testing.T) {
 	}
 }
 
-func TestARunLearnsWhatOthersDeliver(t *testing.T) {
+func TestRunReportsTasksDeliveredByOthers(t *testing.T) {
 	t.Chdir(t.TempDir())
 	server := redistest.Start(t)
 	env, wx := newEnvOn(t, server.Addr())
@@ -206,7 +206,7 @@ func TestInterruptedRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = input.Close() }()
-	// The first message gets through, the second waits for another attempt, and there is more to come.
+	// The first message is accepted, the second waits for a retry, and the input stays open.
 	if _, err := feed.WriteString(line("a", openid) + line("b", "busy9-"+openid)); err != nil {
 		t.Fatal(err)
 	}
@@ -224,14 +224,14 @@ func TestInterruptedRun(t *testing.T) {
 	mentions(t, "the message", stderr.String(), "interrupted", "1 task without an outcome", "1 task in")
 }
 
-// fullWriter is an output that takes no more.
+// fullWriter is an output on which every write fails.
 type fullWriter struct{}
 
 var errFull = errors.New("no space left")
 
 func (fullWriter) Write([]byte) (int, error) { return 0, errFull }
 
-func TestOutputThatCannotBeWritten(t *testing.T) {
+func TestOutputWriteError(t *testing.T) {
 	t.Chdir(t.TempDir())
 	var stderr buffer
 	m := Main{Stdin: strings.NewReader(line("a", openid)), Stdout: fullWriter{}, Stderr: &stderr}
@@ -241,7 +241,7 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 	mentions(t, "the message", stderr.String(), "write the results: no space left")
 }
 
-func TestResultsKeepWhatJSONNeedNotEscape(t *testing.T) {
+func TestResultsHaveNoNeedlessEscapes(t *testing.T) {
 	t.Chdir(t.TempDir())
 	got := command(t, nil, `{"type":"scheme:generate","app":"`+app+`","id":"a","body":{"jump_wxa":{"path":"pages/index/index","query":"a=1&b=2"}}}`, "run", "--sandbox", "-")
 	if got.status != statusDone || strings.Contains(got.stdout, `\u00`) || !strings.Contains(got.stdout, `"openlink":"weixin://`) {
