@@ -27,7 +27,7 @@ func TestLinesWithConflictingBodies(t *testing.T) {
 	mentions(t, "enqueue", got.stderr, "stdin:1: not sent: a task with the id b and another body is already enqueued",
 		"stdin:2: enqueue a: tasks: the id belongs to a task of another type: send:subscribe", "1 line could not be enqueued")
 	summary := command(t, env, text, "enqueue", "-")
-	if summary.stdout != "0 tasks enqueued, 1 task already enqueued, 1 of those with another body, 1 line skipped as bad\n" {
+	if summary.stdout != "0 tasks enqueued, 1 task already enqueued, 1 of those with a different body, 1 line skipped as invalid\n" {
 		t.Errorf("enqueue: %q", summary.stdout)
 	}
 
@@ -44,5 +44,5 @@ func TestLinesWithConflictingBodies(t *testing.T) {
 		t.Errorf("run: %+v", run)
 	}
 	mentions(t, "run", run.stderr, "stdin: 5 more not sent", "stdin:26: enqueue a: tasks: the id belongs to a task of another type")
-	mentions(t, "the summary", command(t, env, others, "run", "-").stderr, "25 lines of those with another body")
+	mentions(t, "the summary", command(t, env, others, "run", "-").stderr, "25 lines of those with a different body")
 }

@@ -22,10 +22,10 @@ import (
 
 // Two apps. Their secrets must not appear in any output.
 const (
-	mini         = "wx00000000000000a1"
-	templateLine = "wx00000000000000b2"
-	miniSecret   = "mini-secret-6f1d0c" //nolint:gosec // the sandbox's
-	officSecret  = "official-secret-93ab7e"
+	mini        = "wx00000000000000a1"
+	official    = "wx00000000000000b2"
+	miniSecret  = "mini-secret-6f1d0c" //nolint:gosec // the sandbox's
+	officSecret = "official-secret-93ab7e"
 )
 
 func TestMain(m *testing.M) { os.Exit(e2e.Run(m)) }
@@ -41,7 +41,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, redis: redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")}
-	w.wx = sandbox.New(sandbox.Options{Apps: map[string]string{mini: miniSecret, templateLine: officSecret}, Latency: 5 * time.Millisecond})
+	w.wx = sandbox.New(sandbox.Options{Apps: map[string]string{mini: miniSecret, official: officSecret}, Latency: 5 * time.Millisecond})
 	url, stop := w.wx.Start()
 	t.Cleanup(stop)
 	w.config = filepath.Join(t.TempDir(), "wxcourier.yaml")
@@ -54,7 +54,7 @@ worker: {shutdown_timeout: 10s}
 apps:
   - {id: %s, secret: %s}
   - {id: %s, secret_file: %q}
-`, w.redis.Addr(), url, mini, miniSecret, templateLine, secretFile), 0o600))
+`, w.redis.Addr(), url, mini, miniSecret, official, secretFile), 0o600))
 	return w
 }
 
@@ -112,18 +112,18 @@ func mixed(n int) map[string]want {
 		delivered       int
 	}{
 		{tasks.TypeSubscribe, mini, "", tasks.OutcomeAccepted, 0, 1},
-		{tasks.TypeTemplate, templateLine, "", tasks.OutcomeAccepted, 0, 1},
-		{tasks.TypeCustom, templateLine, "", tasks.OutcomeAccepted, 0, 1},
+		{tasks.TypeTemplate, official, "", tasks.OutcomeAccepted, 0, 1},
+		{tasks.TypeCustom, official, "", tasks.OutcomeAccepted, 0, 1},
 		{tasks.TypeSubscribe, mini, "unsubscribed-", tasks.OutcomeRefused, 1, 0},
 		{tasks.TypeSubscribe, mini, "busy-", tasks.OutcomeAccepted, 2, 1},
 		{tasks.TypeSubscribe, mini, "lost-", tasks.OutcomeUnknown, 1, 1},
 		{tasks.TypeSubscribe, mini, "reset-", tasks.OutcomeUnknown, 1, 0},
-		{tasks.TypeTemplate, templateLine, "lost-", tasks.OutcomeAccepted, 0, 1},
-		{tasks.TypeCustom, templateLine, "hangafter-", tasks.OutcomeUnknown, 1, 1},
+		{tasks.TypeTemplate, official, "lost-", tasks.OutcomeAccepted, 0, 1},
+		{tasks.TypeCustom, official, "hangafter-", tasks.OutcomeUnknown, 1, 1},
 		{tasks.TypeSubscribe, mini, "BAD", tasks.OutcomeRejected, 1, 0},
 		{tasks.TypeTextCheck, mini, "reset-", tasks.OutcomeAccepted, 0, 1},
 		{tasks.TypeSubscribe, mini, "concurrent-", tasks.OutcomeAccepted, 2, 1},
-		{tasks.TypeCustom, templateLine, "inactive-", tasks.OutcomeRefused, 1, 0},
+		{tasks.TypeCustom, official, "inactive-", tasks.OutcomeRefused, 1, 0},
 		{tasks.TypeSubscribe, mini, "garbage-", tasks.OutcomeUnknown, 1, 0},
 		{tasks.TypeScheme, mini, "", tasks.OutcomeAccepted, 0, 0},
 		{tasks.TypeUnlimitedCode, mini, "", tasks.OutcomeAccepted, 0, 0},
@@ -170,7 +170,7 @@ func TestFourHundredTasks(t *testing.T) {
 	w.enqueue(all)
 	redistest.Until(t, time.Minute, "100 calls were made", func() bool { return w.wx.Count(sandbox.Filter{}) > 100 })
 	w.wx.Revoke(mini)
-	w.wx.Revoke(templateLine)
+	w.wx.Revoke(official)
 
 	results := w.results(all, 2*time.Minute)
 	for id, want := range all {
@@ -197,7 +197,7 @@ func TestFourHundredTasks(t *testing.T) {
 			t.Errorf("a replica ended with %v", err)
 		}
 	}
-	for _, app := range []string{mini, templateLine} {
+	for _, app := range []string{mini, official} {
 		if n := w.wx.TokensIssued(app, sandbox.Stable); n > 2 {
 			t.Errorf("%s: %d tokens were issued", app, n)
 		}
@@ -303,7 +303,7 @@ func (w *world) permanentFailuresAreCalledOnce() {
 func (w *world) nothingLeaks() {
 	w.t.Helper()
 	hidden := []string{miniSecret, officSecret, "A & B", "订单", "你好"}
-	for _, app := range []string{mini, templateLine} {
+	for _, app := range []string{mini, official} {
 		for _, token := range w.wx.Tokens(app) {
 			hidden = append(hidden, token.Value)
 		}
