@@ -109,7 +109,7 @@ func TestMistakes(t *testing.T) {
 			want: []string{
 				`line 5: apps[0].hours.sned:*: no such task type; the nearest is "send:*"`,
 				`line 6: apps[0].hours.send:custom: "8" is not a time of the day; write it with two digits each, like 08:00`,
-				`line 7: apps[0].hours.*: one value is expected, not a list or a mapping`,
+				`line 7: apps[0].hours.*: expected a single value, not a list or a mapping`,
 				`$WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_CODE: apps[0].hours.code:*: "22:00" is not a span of the day; write it like 08:00-22:00`,
 				`$WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_SEN: no configuration key has this variable; did you mean $WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_SEND?`,
 			},

@@ -70,10 +70,10 @@ func (c *benchCommand) Run(p *program) error {
 
 func (c *benchCommand) measure(p *program, options loadtest.Options) (loadtest.Report, error) {
 	defer p.stderr.Status("")
-	place := options.Target.Redis
-	rdb := place.NewClient()
+	target := options.Target.Redis
+	rdb := target.NewClient()
 	defer func() { _ = rdb.Close() }()
-	if err := pingRedis(p.ctx, place, rdb); err != nil {
+	if err := pingRedis(p.ctx, target, rdb); err != nil {
 		return loadtest.Report{}, err
 	}
 	if options.Target.Kind == loadtest.Embedded {

@@ -9,14 +9,14 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// resultSet is what a phase's results say.
+// resultSet summarizes the results of a phase.
 type resultSet struct {
-	first, last time.Time // that a task finished at
+	first, last time.Time // finishing times
 	took        []float64 // seconds from enqueuing to the outcome, of each
 	outcomes    map[tasks.Outcome]int
 }
 
-// readResults reads all results behind a cursor.
+// readResults reads all results after a cursor.
 func (r *run) readResults(ctx context.Context, from tasks.Cursor) (*resultSet, error) {
 	s := &resultSet{outcomes: make(map[tasks.Outcome]int)}
 	for result, err := range r.client.Results(ctx, r.app, from, false) {
@@ -42,7 +42,7 @@ func (s *resultSet) add(r tasks.Result) {
 
 func (s *resultSet) count() int { return len(s.took) }
 
-// quantile is the least value that a share q of the sorted ones does not exceed.
+// quantile returns the q-quantile of the latencies (nearest rank).
 func (s *resultSet) quantile(q float64) Figure {
 	if len(s.took) == 0 {
 		return unknown

@@ -9,14 +9,14 @@ import (
 	"github.com/wxcourier/wxcourier/internal/embedded"
 )
 
-// Kind says where a Redis came from.
+// Kind is the origin of a Redis.
 type Kind string
 
-// The kinds of place.
+// The kinds of target.
 const (
 	Named      Kind = "named"      // on the command line
 	Configured Kind = "configured" // in the configuration
-	Started    Kind = "started"    // a redis-server of our own
+	Started    Kind = "started"    // a redis-server started for the run
 	Embedded   Kind = "embedded"   // inside this process
 )
 
@@ -28,18 +28,18 @@ type Target struct {
 	close func()
 }
 
-// Close ends what Find started.
+// Close stops the Redis that FindRedis started, if any.
 func (p *Target) Close() {
 	if p.close != nil {
 		p.close()
 	}
 }
 
-// ephemeral tells whether the place holds nothing but this run's data, and ends with it.
+// ephemeral reports whether the target holds only this run's data and ends with it.
 func (p *Target) ephemeral() bool { return p.Kind == Started || p.Kind == Embedded }
 
-// FindRedis decides on a Redis: the named one, else the configured one, else a redis-server
-// that it starts, else the embedded one.
+// FindRedis returns the named Redis, else the configured one, else a redis-server that it starts,
+// else the embedded one.
 func FindRedis(ctx context.Context, named string, configured configs.Redis) (*Target, error) {
 	if named != "" {
 		r := configs.Redis{Addrs: []string{named}}
@@ -50,7 +50,7 @@ func FindRedis(ctx context.Context, named string, configured configs.Redis) (*Ta
 	}
 	if configured.Configured() {
 		if len(configured.Addrs) > 1 && configured.MasterName == "" {
-			return nil, &UsageError{errors.New("redis.addrs names a cluster, whose figures are those of its nodes; name a single Redis with --redis")}
+			return nil, &UsageError{errors.New("redis.addrs is a cluster, whose figures are spread over its nodes; give a single Redis with --redis")}
 		}
 		return &Target{Redis: configured, Kind: Configured}, nil
 	}

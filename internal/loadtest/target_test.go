@@ -8,7 +8,7 @@ import (
 	"github.com/wxcourier/wxcourier/configs"
 )
 
-func TestFindPrefersWhatIsNamed(t *testing.T) {
+func TestFindRedisOrder(t *testing.T) {
 	configured := configs.Redis{Addrs: []string{"configured:6379"}, DB: 3}
 	for _, tt := range []struct {
 		named string
@@ -19,18 +19,18 @@ func TestFindPrefersWhatIsNamed(t *testing.T) {
 		{"named:6379", configured, configs.Redis{Addrs: []string{"named:6379"}}, Named},
 		{"", configured, configured, Configured},
 	} {
-		place, err := FindRedis(t.Context(), tt.named, tt.conf)
+		target, err := FindRedis(t.Context(), tt.named, tt.conf)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if place.Kind != tt.kind || place.ephemeral() || place.Redis.Address() != tt.want.Address() || place.Redis.DB != tt.want.DB {
-			t.Errorf("%q: %+v", tt.named, place)
+		if target.Kind != tt.kind || target.ephemeral() || target.Redis.Address() != tt.want.Address() || target.Redis.DB != tt.want.DB {
+			t.Errorf("%q: %+v", tt.named, target)
 		}
-		place.Close()
+		target.Close()
 	}
 }
 
-func TestFindRefuses(t *testing.T) {
+func TestFindRedisErrors(t *testing.T) {
 	for named, configured := range map[string]configs.Redis{
 		"nowhere": {},
 		"":        {Addrs: []string{"a:1", "b:1"}},
@@ -43,18 +43,18 @@ func TestFindRefuses(t *testing.T) {
 	}
 }
 
-// TestFindFallsBack: a path without redis-server leaves the embedded Redis.
-func TestFindFallsBack(t *testing.T) {
+// TestFindRedisFallsBack: without a redis-server on the PATH the embedded Redis is used.
+func TestFindRedisFallsBack(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	place, err := FindRedis(t.Context(), "", configs.Redis{})
+	target, err := FindRedis(t.Context(), "", configs.Redis{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer place.Close()
-	rdb := place.Redis.NewClient()
+	defer target.Close()
+	rdb := target.Redis.NewClient()
 	defer func() { _ = rdb.Close() }()
-	if place.Kind != Embedded || !place.ephemeral() || rdb.Ping(t.Context()).Err() != nil {
-		t.Errorf("%+v", place)
+	if target.Kind != Embedded || !target.ephemeral() || rdb.Ping(t.Context()).Err() != nil {
+		t.Errorf("%+v", target)
 	}
 	m, err := readRedisStats(t.Context(), rdb)
 	if err != nil || m.memory != -1 || m.cpu != -1 {
@@ -62,7 +62,7 @@ func TestFindFallsBack(t *testing.T) {
 	}
 }
 
-func TestServerEndsWithItsData(t *testing.T) {
+func TestServerClose(t *testing.T) {
 	server, err := StartServer(t.Context())
 	if errors.Is(err, ErrNoServer) {
 		t.Skip("skipped: redis-server is not installed")
@@ -78,6 +78,6 @@ func TestServerEndsWithItsData(t *testing.T) {
 	}
 	server.Close()
 	if err := rdb.Ping(t.Context()).Err(); err == nil {
-		t.Error("it still answers")
+		t.Error("the server still answers")
 	}
 }
