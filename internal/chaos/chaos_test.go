@@ -9,14 +9,14 @@ import (
 	"github.com/wxcourier/wxcourier/sandbox"
 )
 
-// killEvery is how often a replica dies.
+// killEvery is the interval at which a replica is killed.
 const killEvery = 2 * time.Second
 
-// sendSeconds is for how long n tasks are sent, when nothing breaks: at most so many in one.
+// sendSeconds returns how long sending n tasks takes without faults, at most `most` per second.
 func sendSeconds(n, most int) int { return max(16, n/most) }
 
-// injectFaults lets WeChat answer -1 to 2 of 100 calls, and break 1 of 100 connections when
-// it has taken the message.
+// injectFaults makes WeChat answer -1 to 2 % of the calls, and break 1 % of the connections after it
+// accepted the message.
 func (w *world) injectFaults() {
 	w.t.Helper()
 	for name, rate := range map[string]float64{"busy": 0.02, "lost": 0.01} {
@@ -26,10 +26,10 @@ func (w *world) injectFaults() {
 	}
 }
 
-// TestChaos: four replicas, of which one is killed every two seconds, a Redis that is
-// killed twice and takes its time to load its data, a token that is revoked, a WeChat
-// that is busy and breaks connections. Every task has one outcome, no message arrives
-// twice, what is unknown was in flight when something broke, and asynq has nothing left.
+// TestChaos: one of four replicas is killed every two seconds, Redis is killed twice and reloads its
+// data, the tokens are revoked, and WeChat is busy and breaks connections. Every task has one
+// outcome, no message arrives twice, tasks that ended as unknown were in flight during a fault, and
+// nothing is left in asynq.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	n := size(t, 600, 1)
@@ -79,13 +79,12 @@ func TestChaos(t *testing.T) {
 	a.unknownsWereInFlight()
 }
 
-// aofDelay is how long Redis may keep what it has answered for out of its file while the disk
-// is busy with what came before (flushAppendOnlyFile in its aof.c).
+// aofDelay is how long Redis may delay the write of acknowledged commands to its file while an earlier
+// fsync is running (flushAppendOnlyFile in its aof.c).
 const aofDelay = 2 * time.Second
 
-// TestPowerCut: Redis with `appendfsync everysec` loses its last second, as in a power
-// failure. Every task still has one outcome; only messages of that second may arrive
-// twice, and they are counted.
+// TestPowerCut: Redis with `appendfsync everysec` loses its last second, as in a power failure. Every
+// task has one outcome; only messages sent in that second may arrive twice.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	n := size(t, 300, 10)
@@ -95,7 +94,7 @@ func TestPowerCut(t *testing.T) {
 	all, file := w.mixed(n)
 	w.enqueue(file)
 	fleet := w.fleet(2)
-	redistest.Until(t, time.Minute, "half of it is called", func() bool { return w.sends() > n/2 })
+	redistest.Until(t, time.Minute, "half of the calls were made", func() bool { return w.sends() > n/2 })
 
 	mark, written := time.Now(), server.Written()
 	redistest.Until(t, 10*time.Second, "a second has passed", func() bool { return time.Since(mark) > time.Second })

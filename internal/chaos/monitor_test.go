@@ -9,15 +9,14 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// pressEvery is the time between two buttons, in which the replicas go on.
+// pressEvery is the interval between two presses.
 const pressEvery = 40 * time.Millisecond
 
-// TestEveryButtonAtRandom: every button of asynqmon that changes something is pressed at
-// random, hundreds of times, while producers enqueue (some tasks twice), replicas are
-// killed, and WeChat is busy and breaks connections. When all queues are resumed, every
-// task has one outcome, and "wxcourier check --repair" ends as canceled those that were
-// deleted there; no message was called for twice; what is unknown was in flight when something broke; every replica is ready; no
-// log has a panic or a secret.
+// TestEveryButtonAtRandom presses the buttons of asynqmon at random, hundreds of times, while
+// producers enqueue (some tasks twice), replicas are killed, and WeChat is busy and breaks
+// connections. After all queues are resumed, every task has one outcome, and "wxcourier check
+// --repair" has ended deleted tasks as canceled. No message was sent twice, tasks that ended as
+// unknown were in flight during a fault, every replica is ready, and no log has a panic or a secret.
 func TestEveryButtonAtRandom(t *testing.T) {
 	t.Parallel()
 	n := actions(t, 600, 1)
@@ -57,8 +56,8 @@ func TestEveryButtonAtRandom(t *testing.T) {
 	fleet.logsAreClean()
 }
 
-// repair lets the program end the tasks that were deleted in asynqmon. Those of plain
-// clients had no mark, and may be forgotten.
+// repair runs check --repair, which ends the tasks deleted in asynqmon, and returns the allowed
+// outcomes. Tasks of plain asynq clients have no mark and may end without an outcome.
 func (w *world) repair(all map[string]testTask, deleted map[string]bool) interventions {
 	w.t.Helper()
 	w.output("check", "--repair")
@@ -70,19 +69,19 @@ func (w *world) repair(all map[string]testTask, deleted map[string]bool) interve
 		}
 		result, err := w.client.Result(w.t.Context(), task.app, id)
 		if err != nil || result.Outcome == "" || result.Outcome == tasks.OutcomeCanceled && result.Reason != "deleted" {
-			w.t.Errorf("%s was deleted in asynqmon, and after the repair it is %s %s %s (%v)", id, result.State, result.Outcome, result.Reason, err)
+			w.t.Errorf("%s was deleted in asynqmon; after the repair it is %s %s %s (%v)", id, result.State, result.Outcome, result.Reason, err)
 		}
 	}
 	return l
 }
 
-// actUnderFaults acts n times, at equal intervals, while a replica is killed every two seconds
-// during the first third of the actions.
+// actUnderFaults calls act n times at equal intervals. During the first third a replica is killed
+// every two seconds.
 func (w *world) actUnderFaults(f *fleet, n int, every time.Duration, act func()) {
 	w.t.Helper()
-	kills, turns := time.NewTicker(killEvery), time.NewTicker(every)
+	kills, acts := time.NewTicker(killEvery), time.NewTicker(every)
 	defer kills.Stop()
-	defer turns.Stop()
+	defer acts.Stop()
 	for i := 0; i < n; {
 		f.restartEnded()
 		select {
@@ -90,7 +89,7 @@ func (w *world) actUnderFaults(f *fleet, n int, every time.Duration, act func())
 			if i < n/3 {
 				f.kill()
 			}
-		case <-turns.C:
+		case <-acts.C:
 			act()
 			i++
 		}

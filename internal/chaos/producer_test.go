@@ -14,17 +14,17 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Of the tests in which operators act at random.
+// For the tests in which operators act at random.
 const (
 	// firstTasks are enqueued before the first action.
 	firstTasks = 150
-	// attempts are few, so that some tasks end as failed while operators act.
+	// attempts is low, so that some tasks end as failed while operators act.
 	attempts = 3
 	// group is the asynq group of some plain tasks.
 	group = "g"
 )
 
-// actions is how many actions a test makes: usually, or a share of what CHAOS_ACTIONS says.
+// actions returns the number of actions of a test: usually, or CHAOS_ACTIONS / share if that is more.
 func actions(t *testing.T, usually, share int) int {
 	t.Helper()
 	if testing.Short() {
@@ -33,17 +33,16 @@ func actions(t *testing.T, usually, share int) int {
 	return max(usually, environment(t, "CHAOS_ACTIONS", 0)/share)
 }
 
-// random returns the generator that chooses the actions. CHAOS_SEED sets its seed. The
-// actions come in the same order for the same seed; which tasks they meet depends on how
-// fast the replicas are.
+// random returns the generator that chooses the actions. CHAOS_SEED sets its seed. The same seed
+// gives the same sequence of actions; which tasks they affect depends on the replicas' speed.
 func random(t *testing.T) *rand.Rand {
 	t.Helper()
 	s := environment(t, "CHAOS_SEED", seed)
 	t.Logf("CHAOS_SEED=%d", s)
-	return rand.New(rand.NewPCG(uint64(s), uint64(s))) //nolint:gosec // it must be repeatable, and no secret is made of this
+	return rand.New(rand.NewPCG(uint64(s), uint64(s))) //nolint:gosec // must be repeatable; not used for secrets
 }
 
-// environment reads a positive number.
+// environment reads a positive number from an environment variable; otherwise is the default.
 func environment(t *testing.T, name string, otherwise int) int {
 	t.Helper()
 	text := os.Getenv(name)
@@ -57,7 +56,7 @@ func environment(t *testing.T, name string, otherwise int) int {
 	return n
 }
 
-// taskMix is what a backlog is made of: every kind of task and every way to end.
+// taskMix returns the kinds of tasks to choose from: every type and every way to end.
 func taskMix() []testTask {
 	return []testTask{
 		{app: mini, typ: tasks.TypeSubscribe},
@@ -83,7 +82,7 @@ func taskMix() []testTask {
 	}
 }
 
-// limitsForMix is the calls in a second that let n assorted tasks last for about so long.
+// limitsForMix returns limits, in calls per second by type, with which n tasks of taskMix take about that long.
 func limitsForMix(n int, last time.Duration) map[string]int {
 	rows := taskMix()
 	limits := make(map[string]int)
@@ -93,29 +92,28 @@ func limitsForMix(n int, last time.Duration) map[string]int {
 	return limits
 }
 
-// producer is what producers enqueue while operators act. It belongs to the goroutine of
-// the test.
+// producer enqueues tasks while operators act. It is not safe for concurrent use.
 type producer struct {
 	w           *world
 	rng         *rand.Rand
-	asynqClient *asynq.Client // of a producer that does not know package tasks
+	asynqClient *asynq.Client // of a producer without package tasks
 	all         map[string]testTask
-	envelopes   []tasks.Envelope // of all that is not plain, for repetitions
+	envelopes   []tasks.Envelope // of the tasks that are not plain, for repeat
 	split       bool             // half of the tasks are in batches of about twenty
-	grouped     bool             // some plain tasks wait in a group, for an operator to run them
+	grouped     bool             // some plain tasks wait in a group until an operator runs them
 }
 
 func (w *world) producer(rng *rand.Rand) *producer {
 	return &producer{w: w, rng: rng, all: make(map[string]testTask), asynqClient: asynq.NewClientFromRedisClient(w.rdb)}
 }
 
-// batchOf names the batch of the nth task, where there are several.
+// batchOf returns the name of the nth task's batch, when split is set.
 func batchOf(n int) string { return fmt.Sprintf("part-%d", n/40) }
 
-// anyBatch is one of the batches.
+// anyBatch returns one of the batches at random.
 func (b *producer) anyBatch() string { return batchOf(b.rng.IntN(len(b.all))) }
 
-// add enqueues n new tasks: of all kinds, urgent and bulk, some for later.
+// add enqueues n new tasks of random kinds and priorities, some with process_at.
 func (b *producer) add(n int) {
 	b.w.t.Helper()
 	rows := taskMix()
@@ -147,7 +145,7 @@ func (b *producer) add(n int) {
 	}
 }
 
-// body is the task's body, whose receiver meets its fault.
+// body returns the task's body; its receiver triggers the task's fault.
 func (s testTask) body(id string) []byte {
 	body := fmt.Sprintf(bodies[s.typ], id)
 	if s.fault != "" {
@@ -156,9 +154,8 @@ func (s testTask) body(id string) []byte {
 	return []byte(body)
 }
 
-// addPlain enqueues as a producer does that has nothing but asynq: into a group, with a
-// retention, or with a payload that cannot be decoded. It returns how the task ends, when
-// that is not accepted.
+// addPlain enqueues a task with asynq's client alone: in a group, with a retention, or with a
+// payload that cannot be decoded. It returns the expected outcome, or "" for accepted.
 func (b *producer) addPlain(e tasks.Envelope) (ends tasks.Outcome) {
 	b.w.t.Helper()
 	e.Batch = ""
@@ -179,8 +176,8 @@ func (b *producer) addPlain(e tasks.Envelope) (ends tasks.Outcome) {
 	return ends
 }
 
-// repeat enqueues some earlier tasks once more, as a producer does that had no answer. It
-// returns their ids.
+// repeat enqueues some earlier tasks again, as a producer does after a timeout. It returns their
+// ids.
 func (b *producer) repeat(n int) (ids []string) {
 	b.w.t.Helper()
 	var again []tasks.Envelope

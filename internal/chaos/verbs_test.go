@@ -14,11 +14,10 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestVerbsAtRandom: hold, release, cancel and redrive of the real program, at random, several
-// at the same time, some of them killed at their work, while producers enqueue, replicas
-// are killed, and WeChat is busy and breaks connections. When everything is released, every
-// task has one outcome of each generation, what is canceled was not sent, no message was
-// called for twice in a generation, and the batches' counters agree.
+// TestVerbsAtRandom runs the commands hold, release, cancel and redrive at random, several at once and
+// some of them killed, while producers enqueue, replicas are killed, and WeChat is busy and breaks
+// connections. After everything is released, every task has one outcome per generation, canceled
+// tasks were not sent, no message was sent twice in a generation, and the batches' counters agree.
 func TestVerbsAtRandom(t *testing.T) {
 	t.Parallel()
 	n := actions(t, 120, 10)
@@ -56,7 +55,7 @@ func TestVerbsAtRandom(t *testing.T) {
 // commandEvery is the time between two rounds of commands.
 const commandEvery = 150 * time.Millisecond
 
-// operators run the program's own commands. They belong to the goroutine of the test.
+// operators run commands of the program.
 type operators struct {
 	w        *world
 	rng      *rand.Rand
@@ -67,21 +66,21 @@ type operators struct {
 	counts map[string]int // by verb, and by "<verb> killed"; guarded by mu
 }
 
-// act runs up to three commands at the same time, and kills some of them.
+// act runs up to three commands concurrently, and kills some of them.
 func (o *operators) act() {
 	o.w.t.Helper()
 	var all sync.WaitGroup
 	for range 1 + o.rng.IntN(3) {
-		args, patience := o.command(), time.Duration(0)
+		args, killAfter := o.command(), time.Duration(0)
 		if o.rng.IntN(4) == 0 {
-			patience = time.Duration(5+o.rng.IntN(40)) * time.Millisecond
+			killAfter = time.Duration(5+o.rng.IntN(40)) * time.Millisecond
 		}
-		all.Go(func() { o.run(args, patience) })
+		all.Go(func() { o.run(args, killAfter) })
 	}
 	all.Wait()
 }
 
-// command chooses what an operator does.
+// command chooses a command with its arguments.
 func (o *operators) command() []string {
 	app := []string{mini, official, third}[o.rng.IntN(3)]
 	switch o.rng.IntN(6) {
@@ -100,7 +99,7 @@ func (o *operators) command() []string {
 	}
 }
 
-// scope chooses what is held or released.
+// scope chooses the scope of a hold or release.
 func (o *operators) scope(app string) []string {
 	args := []string{"--app", app}
 	switch o.rng.IntN(4) {
@@ -143,7 +142,7 @@ func (o *operators) redrive(app string) []string {
 	return args
 }
 
-// ids chooses some tasks of an app, the latest with more chance than the others.
+// ids chooses some tasks of an app, preferring recent ones.
 func (o *operators) ids(app string) (ids []string) {
 	for len(ids) < 3 {
 		n := len(o.producer.all)
@@ -158,18 +157,19 @@ func (o *operators) ids(app string) (ids []string) {
 	return ids
 }
 
-// run runs a command to its end, or kills it when it takes longer than it may.
-func (o *operators) run(args []string, patience time.Duration) (ok bool) {
-	var said e2e.Output
+// run runs a command and reports whether it succeeded. It kills the command after killAfter, if that
+// is not 0.
+func (o *operators) run(args []string, killAfter time.Duration) (ok bool) {
+	var output e2e.Output
 	cmd := o.w.command(args...)
-	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		o.w.t.Errorf("%v: %v", args, err)
 		return false
 	}
 	what := args[0]
-	if patience > 0 {
-		timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	if killAfter > 0 {
+		timer := time.AfterFunc(killAfter, func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()
 		what += " with a deadline"
 	}
@@ -177,28 +177,28 @@ func (o *operators) run(args []string, patience time.Duration) (ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.counts[what]++
-	return o.verdict(cmd, args, said.String())
+	return o.verdict(cmd, args, output.String())
 }
 
-// verdict tells whether a command did what it should; one that was killed, or that says
-// that it is to be repeated, did not.
-func (o *operators) verdict(cmd *exec.Cmd, args []string, said string) bool {
+// verdict reports whether a command succeeded, and fails the test on an unexpected error. A command
+// that was killed or must be repeated has not succeeded.
+func (o *operators) verdict(cmd *exec.Cmd, args []string, output string) bool {
 	switch code := cmd.ProcessState.ExitCode(); {
 	case code == 0:
 		return true
 	case code == -1: // killed
 		o.counts[args[0]+" killed"]++
-	case code == 1 && args[0] == "redrive" && strings.Contains(said, "repeat the command"):
+	case code == 1 && args[0] == "redrive" && strings.Contains(output, "repeat the command"):
 		o.counts["redrive to be repeated"]++
-	case code == 1 && args[0] == "cancel" && strings.Contains(said, "has no batch"):
-	case code == 1 && args[0] == "hold" && strings.Contains(said, "released by somebody else"):
+	case code == 1 && args[0] == "cancel" && strings.Contains(output, "has no batch"):
+	case code == 1 && args[0] == "hold" && strings.Contains(output, "released by another operator"):
 	default:
-		o.w.t.Errorf("%v: status %d\n%s", args, code, said)
+		o.w.t.Errorf("%v: status %d\n%s", args, code, output)
 	}
 	return false
 }
 
-// releaseAll releases everything, and finishes the redrives that were killed.
+// releaseAll releases everything, and completes the redrives that were killed.
 func (o *operators) releaseAll() {
 	o.w.t.Helper()
 	for _, app := range []string{mini, official, third} {
@@ -207,13 +207,13 @@ func (o *operators) releaseAll() {
 		for typ := range bodies {
 			o.run([]string{"release", "--app", app, "--type", typ}, 0)
 		}
-		redistest.Until(o.w.t, 2*time.Minute, "no redrive is under way", func() bool {
+		redistest.Until(o.w.t, 2*time.Minute, "all redrives are complete", func() bool {
 			return o.run([]string{"redrive", "--app", app, "--outcome", "unknown", "--errcode", "99999"}, 0)
 		})
 	}
 }
 
-// mayBeCanceled lists the tasks that somebody wanted to cancel.
+// mayBeCanceled returns the tasks that a command tried to cancel.
 func (o *operators) mayBeCanceled() map[string]bool {
 	all := make(map[string]bool)
 	for id, task := range o.producer.all {
@@ -222,7 +222,7 @@ func (o *operators) mayBeCanceled() map[string]bool {
 	return all
 }
 
-// logCounts says what was done, and fails where a verb did nothing.
+// logCounts logs the number of commands, and fails when a verb was never run without a deadline.
 func (o *operators) logCounts() {
 	o.w.t.Helper()
 	o.w.t.Logf("%d tasks, %d calls, %d replicas killed, commands %v", len(o.producer.all), o.w.sends(), len(o.w.faults.list()), o.counts)
