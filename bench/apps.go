@@ -16,7 +16,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What a replica with many apps may cost.
+// Targets for a replica with many apps.
 const (
 	appsIdleCommands = 25.0  // a second
 	appsIdleCPU      = 1.0   // per cent of one core
@@ -26,7 +26,7 @@ const (
 	appsConnections  = 100.0 // to Redis
 )
 
-// tasksPerApp is how many tasks each app has in the case apps.
+// tasksPerApp is the number of tasks of each app in the case apps.
 const tasksPerApp = 10
 
 func (b *bench) apps(ctx context.Context, t *table) error {
@@ -84,7 +84,7 @@ func (b *bench) appsIdle(ctx context.Context, t *table, apps int, span time.Dura
 	return nil
 }
 
-// appsBusy delivers n tasks, the same number for each app.
+// appsBusy delivers n tasks, n/apps of each app.
 func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
 	l, err := b.newLab(ctx, labConfig{apps: apps, latency: standInLatency})
 	if err != nil {
@@ -101,7 +101,7 @@ func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
 	if err := l.startWorkers(1); err != nil {
 		return err
 	}
-	most, looks := 0, 0
+	peakConnections, polls := 0, 0
 	err = waitUntil(ctx, timeLimit(n, 100), fmt.Sprintf("%d tasks are settled", n), func() (bool, error) {
 		if err := l.checkProcesses(); err != nil {
 			return false, err
@@ -110,7 +110,7 @@ func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
 		if err != nil {
 			return false, err
 		}
-		most, looks = max(most, open), looks+1
+		peakConnections, polls = max(peakConnections, open), polls+1
 		arrived, err := l.count()
 		return arrived >= n, err
 	})
@@ -139,16 +139,16 @@ func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
 	if err != nil {
 		return err
 	}
-	own := float64(looks+apps) / float64(n) // this program's questions: CLIENT LIST and LLEN
+	own := float64(polls+apps) / float64(n) // commands of this program: INFO and LLEN
 	times := instants(all)
 	t.add(whole(apps), fmt.Sprintf("%d tasks", n), num(float64(n-1)/seconds(times[len(times)-1]-times[0]), 0, ""),
 		num(spent.commands-own, 1, " a task").atMost(appsCommands),
 		num(spent.workerCPU, 3, " ms a task").atMost(appsCPU), // seconds per 1,000 are milliseconds each
-		whole(most).atMost(appsConnections), megabytes(peak).atMost(appsMemory))
+		whole(peakConnections).atMost(appsConnections), megabytes(peak).atMost(appsMemory))
 	return nil
 }
 
-// enqueueForEach enqueues as many tasks for each app.
+// enqueueForEach enqueues n tasks for each app.
 func (l *lab) enqueueForEach(ctx context.Context, apps, n int) error {
 	for i := range apps {
 		some := make([]*asynq.Task, n)
@@ -167,7 +167,8 @@ func (l *lab) enqueueForEach(ctx context.Context, apps, n int) error {
 	return nil
 }
 
-// connections counts those of the workers to Redis: all that are not this program's own.
+// connections returns the number of the workers' connections to Redis: all except those of this
+// program.
 func (l *lab) connections(ctx context.Context) (int, error) {
 	text, err := l.rdb.Info(ctx, "clients").Result()
 	if err != nil {
@@ -179,10 +180,10 @@ func (l *lab) connections(ctx context.Context) (int, error) {
 			return open - int(l.rdb.PoolStats().TotalConns), err
 		}
 	}
-	return 0, errors.New("INFO tells no connected_clients")
+	return 0, errors.New("INFO has no connected_clients")
 }
 
-// topCommands tells the commands that were used most, a task.
+// topCommands lists the most frequent commands with their number per task.
 func topCommands(u usage, n int) string {
 	names := slices.SortedFunc(maps.Keys(u.calls), func(a, b string) int { return cmp.Compare(u.calls[b], u.calls[a]) })
 	var texts []string

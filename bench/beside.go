@@ -9,14 +9,14 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// variant is one way of keeping a limit.
+// variant is a worker implementation that keeps a limit.
 type variant struct {
 	label string
-	start func(l *lab) error // one worker
+	start func(l *lab) error // starts one worker
 	send  func(l *lab, orders ...order) sender
 }
 
-// besideWorkers is how many workers each has.
+// besideWorkers is the number of workers of each variant.
 const besideWorkers = 2
 
 func (b *bench) beside(ctx context.Context, t *table) error {
@@ -29,7 +29,7 @@ func (b *bench) beside(ctx context.Context, t *table) error {
 		"second app p50", "second app p99", "longest stall",
 	}, costHead()...)
 	all := []variant{
-		{"wxcourier", (*lab).startWorker1, (*lab).clientSender},
+		{"wxcourier", (*lab).startOneWorker, (*lab).clientSender},
 		{"wiki pattern, back in 0–9 s as there", startPlain(retryRandom), (*lab).asynqSender},
 		{"wiki pattern, back when redis_rate says", startPlain(retryExact), (*lab).asynqSender},
 	}
@@ -50,7 +50,7 @@ func (b *bench) beside(ctx context.Context, t *table) error {
 	return nil
 }
 
-func (l *lab) startWorker1() error { return l.startWorkers(1) }
+func (l *lab) startOneWorker() error { return l.startWorkers(1) }
 
 func startPlain(back string) func(l *lab) error {
 	return func(l *lab) error {
@@ -60,15 +60,15 @@ func startPlain(back string) func(l *lab) error {
 	}
 }
 
-// besideResult is what came of one contender's run.
+// besideResult is the result of one run of a variant.
 type besideResult struct {
 	share      float64
 	took       float64 // seconds from the first call of the first app to its last
 	peak, over int
-	wasted     float64 // runs without a call, per call
+	wasted     float64 // handler runs without a call, per call
 	cost       cost
 	p50, p99   float64 // of the second app, ms
-	stall      float64 // the longest of this program's, ms
+	stall      float64 // longest stall of this program, ms
 }
 
 func (b *bench) besideOnce(ctx context.Context, c variant, n, timed int) (besideResult, error) {
@@ -108,7 +108,7 @@ func (b *bench) besideOnce(ctx context.Context, c variant, n, timed int) (beside
 	return r, err
 }
 
-// repeat does something n times, by one goroutine.
+// repeat calls do n times, until an error.
 func repeat(n int, do func() error) error {
 	for range n {
 		if err := do(); err != nil {
@@ -124,7 +124,7 @@ func (l *lab) besideResult(ctx context.Context, before usage, samples []sample) 
 		return r, err
 	}
 	r.p50, r.p99 = median(delays), quantile(delays, 0.99)
-	// The last answers are on their way, and asynq is told about them after that.
+	// Wait for the last answers, and for asynq to finish their tasks.
 	if err := l.idle(time.Second); err != nil {
 		return r, err
 	}
@@ -143,8 +143,8 @@ func (l *lab) besideResult(ctx context.Context, before usage, samples []sample) 
 	r.share = middleShare(times, perSecond)
 	r.took = seconds(times[len(times)-1] - times[0])
 	r.peak, r.over = maxInWindow(times, time.Second, perSecond)
-	// Each of asynq's scripts that end a run removes its task from the list of active
-	// ones, by LREM, and nothing else does.
+	// Each asynq script that ends a run removes the task from the active list with LREM. Nothing
+	// else uses LREM.
 	r.wasted = (float64(after.since(before).calls["lrem"]) - calls) / calls
 	return r, nil
 }

@@ -15,24 +15,24 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// wantCrowdShare is the part of its pace that a lane must keep beside the crowd.
+// wantCrowdShare is the share of its pace that a lane must keep next to other lanes.
 const wantCrowdShare = 0.95
 
 const (
-	// crowdApps × the catalog are the lanes of the crowd.
+	// crowdApps is the number of other apps; each has a lane per task type.
 	crowdApps = 42
-	// crowdTasks is how many tasks wait in each of them.
+	// crowdTasks is the number of tasks that wait in each of their lanes.
 	crowdTasks = 20
 )
 
-// neighborSet is what the worker has beside the app whose lane is measured.
+// neighborSet is the other apps of the worker, apart from the one that is measured.
 type neighborSet struct {
 	label string
 	apps  int
-	tasks int // that wait in each lane of theirs, which is held; 0: none do, and nothing is
+	tasks int // waiting in each of their lanes, which are held; 0: none waiting, none held
 }
 
-// crowdLane is a lane whose pace is measured.
+// crowdLane is the lane that is measured.
 type crowdLane struct {
 	label string
 	typ   string
@@ -42,12 +42,12 @@ type crowdLane struct {
 	setup labConfig
 }
 
-// laneResult is what came of one drain of it.
+// laneResult is the result of draining a crowdLane once.
 type laneResult struct {
-	rate  float64 // tasks a second, from the first call to the last one
+	rate  float64 // tasks per second, from the first to the last call
 	share float64 // of the limit
 	peak  int     // most arrivals in a sliding second
-	stall float64 // the longest of this program's, ms
+	stall float64 // longest stall of this program, ms
 	cost  cost
 }
 
@@ -55,7 +55,7 @@ func (b *bench) crowd(ctx context.Context, t *table) error {
 	n, few := sizeFor(b, 60_000, 5000), sizeFor(b, 3000, 500)
 	types := len(tasks.Catalog())
 	t.title = "A lane beside 504 others that are held"
-	t.about = fmt.Sprintf("One worker; app A drains `send:subscribe` (no limit, instant answers, 50 slots, a backlog of %s, medians of %d), or `scheme:generate` (100 a second, `pace.margin: 0.02`, answers after 20 ms, a backlog of %s). Beside it the worker has no other app, or %d without a task, or the same %d with %d tasks waiting in each of their %d lanes, urgent and bulk in turn: half of these apps are held whole, of the other half each type. A is held too until the worker has come to rest, and measured from its release on. What it keeps of its pace alone is the median of the rounds' ratios. Wanted: at least 95 %% of A's pace alone, and of its limit's share.",
+	t.about = fmt.Sprintf("One worker; app A drains `send:subscribe` (no limit, instant answers, 50 slots, a backlog of %s, medians of %d), or `scheme:generate` (100 a second, `pace.margin: 0.02`, answers after 20 ms, a backlog of %s). Beside it the worker has no other app, or %d without a task, or the same %d with %d tasks waiting in each of their %d lanes, urgent and bulk in turn: half of these apps are held whole, of the other half each type. A is also held until the worker is idle, and measured from its release on. *Of that alone* is the median of the rounds' ratios. Wanted: at least 95 %% of A's pace alone, and of its limit's share.",
 		thousands(n), b.runsOf(5), thousands(few), crowdApps, crowdApps, crowdTasks, crowdApps*types)
 	t.head = append([]string{"lane", "beside it", "tasks a second", "of that alone", "share of the limit", "most in a second", "longest stall"}, costHead()...)
 	for _, s := range []crowdLane{
@@ -71,35 +71,35 @@ func (b *bench) crowd(ctx context.Context, t *table) error {
 	return nil
 }
 
-// measureCrowdLane measures a lane in each company, round and round, now forwards, now backwards.
+// measureCrowdLane measures a lane next to each neighbor set, in rounds of alternating order.
 func (b *bench) measureCrowdLane(ctx context.Context, t *table, s crowdLane) error {
-	companies := []neighborSet{
+	sets := []neighborSet{
 		{label: "nothing"},
 		{label: fmt.Sprintf("%d apps without tasks", crowdApps), apps: crowdApps},
 		{label: fmt.Sprintf("%d apps, %d tasks waiting, held", crowdApps, crowdApps*len(tasks.Catalog())*crowdTasks), apps: crowdApps, tasks: crowdTasks},
 	}
-	paces := make([][]laneResult, len(companies))
+	results := make([][]laneResult, len(sets))
 	for run := range s.runs {
-		for step := range companies {
+		for step := range sets {
 			i := step
 			if run%2 == 1 {
-				i = len(companies) - 1 - step
+				i = len(sets) - 1 - step
 			}
-			p, err := b.crowdOnce(ctx, s, companies[i])
+			p, err := b.crowdOnce(ctx, s, sets[i])
 			if err != nil {
-				return fmt.Errorf("beside %s: %w", companies[i].label, err)
+				return fmt.Errorf("beside %s: %w", sets[i].label, err)
 			}
 			b.logf("  run %d, %s, beside %s: %.0f a second, share %.4f, peak %d, CPU %.3f s a 1,000, %.1f commands a send, longest stall %.1f ms",
-				run+1, s.label, companies[i].label, p.rate, p.share, p.peak, p.cost.workerCPU, p.cost.commands, p.stall)
-			paces[i] = append(paces[i], p)
+				run+1, s.label, sets[i].label, p.rate, p.share, p.peak, p.cost.workerCPU, p.cost.commands, p.stall)
+			results[i] = append(results[i], p)
 		}
 	}
-	alone := medianLaneResult(paces[0])
-	for i, c := range companies {
-		p := medianLaneResult(paces[i])
-		var ratios []float64 // by round: a machine that slows down meanwhile slows all of one
-		for run, q := range paces[i] {
-			ratios = append(ratios, q.rate/paces[0][run].rate)
+	alone := medianLaneResult(results[0])
+	for i, c := range sets {
+		p := medianLaneResult(results[i])
+		var ratios []float64 // per round, so that a slowdown of the machine affects both
+		for run, q := range results[i] {
+			ratios = append(ratios, q.rate/results[0][run].rate)
 		}
 		of, share := num(median(ratios), 3, ""), any("–")
 		if i > 0 {
@@ -114,7 +114,7 @@ func (b *bench) measureCrowdLane(ctx context.Context, t *table, s crowdLane) err
 	return nil
 }
 
-// medianLaneResult is the median of each figure; the peak and the stall are the worst.
+// medianLaneResult returns the median of each figure, and the maximum of peak and stall.
 func medianLaneResult(all []laneResult) laneResult {
 	var worst laneResult
 	var rates, shares []float64
@@ -126,7 +126,7 @@ func medianLaneResult(all []laneResult) laneResult {
 	return laneResult{median(rates), median(shares), worst.peak, worst.stall, medianCost(costs)}
 }
 
-// crowdOnce drains the lane once, in a company.
+// crowdOnce drains the lane once next to a neighbor set.
 func (b *bench) crowdOnce(ctx context.Context, s crowdLane, c neighborSet) (p laneResult, err error) {
 	s.setup.apps = 1 + c.apps
 	l, err := b.newLab(ctx, s.setup)
@@ -153,8 +153,8 @@ func (b *bench) crowdOnce(ctx context.Context, s crowdLane, c neighborSet) (p la
 	return p, l.expectNeighborsWaiting(ctx, c)
 }
 
-// drainReleased releases the app of a worker at rest, and measures until its tasks are
-// delivered and settled.
+// drainReleased releases the held app of an idle worker, and measures until its tasks are delivered
+// and settled.
 func (l *lab) drainReleased(ctx context.Context, o order, s crowdLane) (p laneResult, err error) {
 	before, err := l.usage(ctx)
 	if err != nil {
@@ -184,9 +184,9 @@ func (l *lab) drainReleased(ctx context.Context, o order, s crowdLane) (p laneRe
 	if p.cost, err = l.costSince(ctx, before, len(all)); err != nil {
 		return p, err
 	}
-	p.cost.workerCPU -= 1000 * cpu.Seconds() / float64(len(all)) // of the start, and of coming to rest
+	p.cost.workerCPU -= 1000 * cpu.Seconds() / float64(len(all)) // less the start and the idle phase before the release
 	if n := len(arrivalsOf(all, o.app)); n != len(all) {
-		return p, fmt.Errorf("%d calls of apps that are held", len(all)-n)
+		return p, fmt.Errorf("%d calls for held apps", len(all)-n)
 	}
 	times := instants(all)
 	p.rate = float64(len(all)-1) / seconds(times[len(times)-1]-times[0])
@@ -197,7 +197,7 @@ func (l *lab) drainReleased(ctx context.Context, o order, s crowdLane) (p laneRe
 	return p, nil
 }
 
-// enqueueNeighbors has tasks of all types wait for a company's apps, and holds these.
+// enqueueNeighbors holds the apps of a neighbor set and enqueues tasks of all types for them.
 func (l *lab) enqueueNeighbors(ctx context.Context, c neighborSet) error {
 	if c.tasks == 0 {
 		return nil
@@ -229,7 +229,7 @@ func (l *lab) enqueueNeighbors(ctx context.Context, c neighborSet) error {
 	return nil
 }
 
-// heldScopes is what is held of the n-th app of the crowd: all at once, or each type.
+// heldScopes returns the scopes to hold of the n-th other app: the whole app, or each type.
 func heldScopes(n int) []string {
 	if n%2 == 0 {
 		return []string{ratelimit.WholeApp}
@@ -241,10 +241,10 @@ func heldScopes(n int) []string {
 	return scopes
 }
 
-// examples are a body of each type: the first one in the main module's examples.
+// examples returns a body of each type: the first one in the main module's examples.
 func (b *bench) examples() (map[string][]byte, error) {
 	path := filepath.Join(b.module, "examples", "tasks.jsonl")
-	text, err := os.ReadFile(path) //nolint:gosec // the folder is the caller's to name
+	text, err := os.ReadFile(path) //nolint:gosec // the folder given by -module
 	if err != nil {
 		return nil, err
 	}
@@ -267,18 +267,18 @@ func (b *bench) examples() (map[string][]byte, error) {
 	return bodies, nil
 }
 
-// expectLanes fails unless the workers have so many lanes open: each is an asynq server,
-// which listens for what is cancelled.
+// expectLanes returns an error unless the workers have so many lanes open. Each lane is an asynq
+// server, which subscribes to asynq's cancellation channel.
 func (l *lab) expectLanes(ctx context.Context, want int64) error {
 	const channel = "asynq:cancel"
-	listening, err := l.rdb.PubSubNumSub(ctx, channel).Result()
-	if n := listening[channel]; err == nil && n != want {
-		err = fmt.Errorf("%d lanes are open, and %d should be", n, want)
+	subscribers, err := l.rdb.PubSubNumSub(ctx, channel).Result()
+	if n := subscribers[channel]; err == nil && n != want {
+		err = fmt.Errorf("%d lanes are open, want %d", n, want)
 	}
 	return err
 }
 
-// expectNeighborsWaiting fails unless all of a company's tasks wait as before.
+// expectNeighborsWaiting returns an error unless all tasks of a neighbor set still wait.
 func (l *lab) expectNeighborsWaiting(ctx context.Context, c neighborSet) error {
 	var replies []*redis.IntCmd
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -299,7 +299,7 @@ func (l *lab) expectNeighborsWaiting(ctx context.Context, c neighborSet) error {
 		got += int(r.Val())
 	}
 	if got != want {
-		return fmt.Errorf("%d tasks of the held apps wait, and %d should", got, want)
+		return fmt.Errorf("%d tasks of the held apps wait, want %d", got, want)
 	}
 	return nil
 }

@@ -9,22 +9,22 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// demandCase is one measurement of a lane whose limit is far above what it uses.
+// demandCase is a measurement of a lane whose limit is far above its use.
 type demandCase struct {
 	label string
 	typ   string
 	limit ratelimit.Limit
 	calls int
-	every time.Duration // between two tasks; 0: they wait when the worker starts
+	every time.Duration // interval between tasks; 0: all are enqueued before the worker starts
 }
 
-// maxScript is how long a script may keep Redis from all other clients.
+// maxScript is the maximum time for which a script may block Redis.
 const maxScript = 5.0 // ms
 
 func (b *bench) demand(ctx context.Context, t *table) error {
 	timed, drained := sizeFor(b, 1000, 100), sizeFor(b, 30_000, 3000)
 	t.title = "A limit far above the demand"
-	t.about = fmt.Sprintf("One worker, `pace.margin: 0.02`, answers after 20 ms. One task each 20 ms, %s of them, or a backlog of %s. The longest script is Redis' own slow log's, in which the machine's stalls are; wanted: at most %.0f ms. The first row, without a limit, is what a send costs without the pace.", thousands(timed), thousands(drained), maxScript)
+	t.about = fmt.Sprintf("One worker, `pace.margin: 0.02`, answers after 20 ms. One task each 20 ms, %s of them, or a backlog of %s. The longest script is from Redis' slow log, which includes the machine's stalls; wanted: at most %.0f ms. The first row, without a limit, shows the cost of a send without the pace.", thousands(timed), thousands(drained), maxScript)
 	t.head = append([]string{"case", "calls a second", "longest script", "longest stall"}, costHead()...)
 	for _, n := range []demandCase{
 		{"50 a second, no limit", tasks.TypeSubscribe, ratelimit.Limit{}, timed, 20 * time.Millisecond},
@@ -41,7 +41,7 @@ func (b *bench) demand(ctx context.Context, t *table) error {
 	return nil
 }
 
-// demandOnce measures one lane.
+// demandOnce measures one case and adds its row.
 func (b *bench) demandOnce(ctx context.Context, t *table, n demandCase) error {
 	n.limit.Concurrency = 256
 	l, err := b.newLab(ctx, labConfig{apps: 1, margin: lowMargin, latency: standInLatency, limits: map[string]ratelimit.Limit{n.typ: n.limit}})
@@ -95,10 +95,10 @@ func (b *bench) demandOnce(ctx context.Context, t *table, n demandCase) error {
 	return nil
 }
 
-// slowlogThreshold is how long a script must take to be looked at, µs.
+// slowlogThreshold is the minimum duration of a script in Redis' slow log, µs.
 const slowlogThreshold = "200"
 
-// watchScripts has Redis note the scripts that take long.
+// watchScripts configures Redis' slow log for longestScript.
 func (l *lab) watchScripts(ctx context.Context) error {
 	for key, value := range map[string]string{"slowlog-log-slower-than": slowlogThreshold, "slowlog-max-len": "100000"} {
 		if err := l.rdb.ConfigSet(ctx, key, value).Err(); err != nil {
@@ -108,11 +108,11 @@ func (l *lab) watchScripts(ctx context.Context) error {
 	return l.rdb.SlowLogReset(ctx).Err()
 }
 
-// longestScript is how long the longest script took since, in milliseconds; 0 when none
-// was worth a note.
+// longestScript returns the duration of the longest script since watchScripts in milliseconds; 0 when
+// none is in the slow log.
 func (l *lab) longestScript(ctx context.Context) (ms float64, err error) {
-	noted, err := l.rdb.SlowLogGet(ctx, -1).Result()
-	for _, n := range noted {
+	entries, err := l.rdb.SlowLogGet(ctx, -1).Result()
+	for _, n := range entries {
 		if len(n.Args) > 0 && (n.Args[0] == "evalsha" || n.Args[0] == "eval") {
 			ms = max(ms, float64(n.Duration.Microseconds())/1000)
 		}

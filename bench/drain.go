@@ -9,23 +9,22 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What a lane must reach beside a plain asynq worker that makes the same calls, without
-// fence or ledger.
+// Targets relative to a plain asynq worker that makes the same calls without fence or ledger.
 const (
 	wantDrainRate    = 1.3
 	wantDrainCPU     = 0.8
 	wantDrainRateFar = 5.0
 )
 
-// drainCase is one comparison of workers that drain a backlog without any limit.
+// drainCase is a comparison of workers that drain a backlog without a limit.
 type drainCase struct {
 	label      string
 	tasks      int
 	slots      int
 	latency    time.Duration
-	redisDelay time.Duration // of Redis, one way
-	wantRate   float64       // wanted
-	wantCPU    float64       // wanted; 0: any
+	redisDelay time.Duration // one-way delay between workers and Redis
+	wantRate   float64       // target ratio
+	wantCPU    float64       // target ratio; 0: none
 }
 
 func (b *bench) drain(ctx context.Context, t *table) error {
@@ -62,19 +61,19 @@ func (b *bench) measureDrain(ctx context.Context, t *table, d drainCase, runs in
 			rates[i], costs[i] = append(rates[i], rate), append(costs[i], spent)
 		}
 	}
-	theirs, ours := medianCost(costs[0]), medianCost(costs[1])
-	cpu := num(ours.workerCPU/theirs.workerCPU, 2, "")
+	plainCost, ownCost := medianCost(costs[0]), medianCost(costs[1])
+	cpu := num(ownCost.workerCPU/plainCost.workerCPU, 2, "")
 	if d.wantCPU > 0 {
 		cpu = cpu.atMost(d.wantCPU)
 	}
 	t.add(d.label, num(median(rates[0]), 0, ""), num(median(rates[1]), 0, ""),
 		num(median(rates[1])/median(rates[0]), 2, "").atLeast(d.wantRate),
-		num(theirs.workerCPU, 3, " s"), num(ours.workerCPU, 3, " s"), cpu,
-		num(theirs.redisCPU, 3, " s"), num(ours.redisCPU, 3, " s"), num(theirs.commands, 1, ""), num(ours.commands, 1, ""))
+		num(plainCost.workerCPU, 3, " s"), num(ownCost.workerCPU, 3, " s"), cpu,
+		num(plainCost.redisCPU, 3, " s"), num(ownCost.redisCPU, 3, " s"), num(plainCost.commands, 1, ""), num(ownCost.commands, 1, ""))
 	return nil
 }
 
-// drainOnce is one run: tasks a second, and what they cost.
+// drainOnce drains a backlog once. It returns tasks per second and their cost.
 func (b *bench) drainOnce(ctx context.Context, d drainCase, plain bool) (float64, cost, error) {
 	l, err := b.newLab(ctx, labConfig{
 		apps: 1, latency: d.latency, redisDelay: d.redisDelay,
@@ -85,12 +84,12 @@ func (b *bench) drainOnce(ctx context.Context, d drainCase, plain bool) (float64
 	}
 	defer l.close()
 	o := order{app: appID(0), typ: tasks.TypeSubscribe}
-	send := l.clientSender
+	newSender := l.clientSender
 	if plain {
-		send = l.asynqSender
+		newSender = l.asynqSender
 	}
-	hand := send(o)
-	if err := repeat(d.tasks, func() error { _, err := hand(ctx); return err }); err != nil {
+	send := newSender(o)
+	if err := repeat(d.tasks, func() error { _, err := send(ctx); return err }); err != nil {
 		return 0, cost{}, err
 	}
 	before, err := l.usage(ctx)
@@ -109,8 +108,8 @@ func (b *bench) drainOnce(ctx context.Context, d drainCase, plain bool) (float64
 	return l.waitUntilDrained(ctx, before, d.tasks)
 }
 
-// waitUntilDrained waits until n tasks have been delivered and settled. It returns how many there
-// were a second, and what they cost.
+// waitUntilDrained waits until n tasks are delivered and settled. It returns tasks per second and
+// their cost.
 func (l *lab) waitUntilDrained(ctx context.Context, before usage, n int) (float64, cost, error) {
 	if err := l.waitForCalls(n, timeLimit(n, 200)); err != nil {
 		return 0, cost{}, err
@@ -130,8 +129,8 @@ func (l *lab) waitUntilDrained(ctx context.Context, before usage, n int) (float6
 	return float64(len(all)-1) / seconds(times[len(times)-1]-times[0]), spent, nil
 }
 
-// waitUntilSettled waits until asynq has none of a lane's tasks in hand: what follows the last call
-// costs as well.
+// waitUntilSettled waits until no task of a lane is active in asynq, so that the cost after the last
+// call is included.
 func (l *lab) waitUntilSettled(ctx context.Context, o order, within time.Duration) error {
 	active := "asynq:{" + tasks.QueueName(o.app, o.typ, tasks.Urgent) + "}:active"
 	return waitUntil(ctx, within, "all is settled", func() (bool, error) {

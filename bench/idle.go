@@ -9,20 +9,20 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What an idle replica may cost.
+// Targets for an idle replica.
 const (
 	idleCommands = 60.0 // a second
 	idleCPU      = 1.0  // per cent of one core
 )
 
-// laneCloseTime is longer than it takes a lane without work to close.
+// laneCloseTime is longer than the time after which an idle lane closes.
 const laneCloseTime = 8 * time.Second
 
 func (b *bench) idle(ctx context.Context, t *table) error {
 	span := sizeFor(b, 20*time.Second, 5*time.Second)
 	types := len(tasks.Catalog())
 	t.title = "A replica that has nothing to do"
-	t.about = fmt.Sprintf("One worker, %d task types; two lanes of each app had a task and have closed again. Over %.0f s, Redis' own count of commands (those of this program taken off) and the processor time of the worker. Wanted for 100 lanes: at most 60 commands a second and 1 %% of a core.", types, span.Seconds())
+	t.about = fmt.Sprintf("One worker, %d task types; two lanes of each app had a task and have closed again. Over %.0f s, Redis' own count of commands (less those of this program) and the processor time of the worker. Wanted for 100 lanes: at most 60 commands a second and 1 %% of a core.", types, span.Seconds())
 	t.head = []string{"apps", "lanes", "Redis commands a second", "worker's CPU, of one core", "Redis' CPU, of one core"}
 	for _, apps := range []int{9, 42} {
 		if err := b.idleOnce(ctx, t, apps, span); err != nil {
@@ -54,15 +54,15 @@ func (b *bench) idleOnce(ctx context.Context, t *table, apps int, span time.Dura
 	commands := num(float64(used.commands)/elapsed, 1, "")
 	busy := num(100*busyFor.Seconds()/elapsed, 2, " %")
 	lanes := apps * len(tasks.Catalog())
-	if lanes < 200 { // what is wanted is said of a hundred
+	if lanes < 200 { // the targets are for about 100 lanes
 		commands, busy = commands.atMost(idleCommands), busy.atMost(idleCPU)
 	}
 	t.add(whole(apps), whole(lanes), commands, busy, num(100*used.cpu/elapsed, 2, " %"))
 	return nil
 }
 
-// measureIdle waits, and tells what Redis and the workers have used meanwhile, and how many
-// seconds it took.
+// measureIdle waits for span. It returns the usage of Redis, the CPU time of the workers and the
+// elapsed seconds.
 func (l *lab) measureIdle(ctx context.Context, span time.Duration) (used usage, workers time.Duration, elapsed float64, err error) {
 	before, err := l.usage(ctx)
 	if err != nil {
@@ -72,11 +72,11 @@ func (l *lab) measureIdle(ctx context.Context, span time.Duration) (used usage, 
 	if err != nil {
 		return usage{}, 0, 0, err
 	}
-	began := monotonic()
+	start := monotonic()
 	if err := pause(ctx, span); err != nil {
 		return usage{}, 0, 0, err
 	}
-	elapsed = seconds(monotonic() - began)
+	elapsed = seconds(monotonic() - start)
 	after, err := l.usage(ctx)
 	if err != nil {
 		return usage{}, 0, 0, err
@@ -85,7 +85,7 @@ func (l *lab) measureIdle(ctx context.Context, span time.Duration) (used usage, 
 	return after.since(before), cpuAfter - cpu, elapsed, err
 }
 
-// ordersOf is two lanes of each app.
+// ordersOf returns orders for two lanes of each app.
 func ordersOf(apps int) []order {
 	var orders []order
 	for n := range apps {
@@ -96,7 +96,7 @@ func ordersOf(apps int) []order {
 	return orders
 }
 
-// What the way from enqueue to the call may take on an idle system, in milliseconds.
+// Targets for the latency from enqueue to the call on an idle system, in milliseconds.
 const (
 	wantLatencyMedian = 5.0
 	wantLatencyP99    = 40.0
@@ -106,25 +106,25 @@ const (
 // latencyCase is one row of the case latency.
 type latencyCase struct {
 	label      string
-	apps       int // two lanes each
+	apps       int // with two lanes each
 	plainAsynq bool
 	gap        func() time.Duration
 }
 
 func (b *bench) latency(ctx context.Context, t *table) error {
 	n := sizeFor(b, 200, 20)
-	// Round and round 2 × 9 lanes, each of which has closed when its turn comes again.
+	// 2 × 9 lanes in turn, so that each has closed before its next task.
 	const apps, lanes = 9, 18
-	asleep := constantGap(laneCloseTime / lanes)
-	awake := func() time.Duration { return 50*time.Millisecond + rand.N(100*time.Millisecond) } //nolint:gosec // a pause is no secret
+	closedGap := constantGap(laneCloseTime / lanes)
+	openGap := func() time.Duration { return 50*time.Millisecond + rand.N(100*time.Millisecond) } //nolint:gosec // a pause is no secret
 	t.title = "From enqueue to the call"
-	t.about = fmt.Sprintf("One worker with nothing else to do; %d tasks one at a time, timed from before the enqueuing to the arrival at the server. An open lane gets a task every 50 to 150 ms; of the closed ones there are %d in turn, each with %.0f s between two tasks (a lane closes after 5 s). Wanted with `tasks.Client`: p50 at most 5 ms, p99 at most 40 ms; with a foreign asynq client, which wakes nobody: at most 1 s.", n, lanes, laneCloseTime.Seconds())
+	t.about = fmt.Sprintf("One worker with nothing else to do; %d tasks one at a time, timed from before the enqueuing to the arrival at the server. An open lane gets a task every 50 to 150 ms; of the closed ones there are %d in turn, each with %.0f s between two tasks (a lane closes after 5 s). Wanted with `tasks.Client`: p50 at most 5 ms, p99 at most 40 ms; with a plain asynq client, which sends no wake-up: at most 1 s.", n, lanes, laneCloseTime.Seconds())
 	t.head = []string{"case", "p50", "p99", "most", "longest stall"}
 	for _, w := range []latencyCase{
-		{"`tasks.Client`, open lane", 1, false, awake},
-		{"`tasks.Client`, closed lanes", apps, false, asleep},
-		{"`asynq.Client`, open lane", 1, true, awake},
-		{"`asynq.Client`, closed lanes", apps, true, asleep},
+		{"`tasks.Client`, open lane", 1, false, openGap},
+		{"`tasks.Client`, closed lanes", apps, false, closedGap},
+		{"`asynq.Client`, open lane", 1, true, openGap},
+		{"`asynq.Client`, closed lanes", apps, true, closedGap},
 	} {
 		delays, stall, err := b.latencyOnce(ctx, w, n)
 		if err != nil {
@@ -141,7 +141,7 @@ func (b *bench) latency(ctx context.Context, t *table) error {
 	return nil
 }
 
-// latencyOnce times n tasks of one kind. It tells the longest stall, too.
+// latencyOnce measures the latency of n tasks in milliseconds. It also returns the longest stall.
 func (b *bench) latencyOnce(ctx context.Context, w latencyCase, n int) (delays []float64, stall float64, err error) {
 	l, err := b.newLab(ctx, labConfig{apps: w.apps})
 	if err != nil {

@@ -12,14 +12,14 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What "light" means.
+// Targets of the case light.
 const (
 	lightStart  = 300.0 // ms, from a process' start to its first call
 	lightBinary = 40.0  // MB
-	lightMemory = 60.0  // MB, of a worker that delivers lightRate
+	lightMemory = 60.0  // MB, for a worker that delivers lightRate
 	lightRate   = 2000  // tasks a second
-	lightLimit  = 2041  // of which quietMargin leaves lightRate
-	lightSlots  = 256   // lightRate × 80 ms are 160 calls under way
+	lightLimit  = 2041  // with lowMargin this gives lightRate
+	lightSlots  = 256   // lightRate × 80 ms is 160 concurrent calls
 )
 
 func (b *bench) light(ctx context.Context, t *table) error {
@@ -52,7 +52,7 @@ func (b *bench) light(ctx context.Context, t *table) error {
 
 func megabytes(n int64) figure { return num(float64(n)/1e6, 1, " MB") }
 
-// firstCalls adds the row of the starts.
+// firstCalls measures the starts and adds their row.
 func (b *bench) firstCalls(ctx context.Context, t *table, starts int) error {
 	var took []float64
 	for range starts {
@@ -67,7 +67,7 @@ func (b *bench) firstCalls(ctx context.Context, t *table, starts int) error {
 	return nil
 }
 
-// firstCall starts a worker that has no token yet, in milliseconds to its first call.
+// firstCall starts a worker without a cached token, and returns the milliseconds to its first call.
 func (b *bench) firstCall(ctx context.Context) (float64, error) {
 	l, err := b.newLab(ctx, labConfig{apps: 1, latency: standInLatency})
 	if err != nil {
@@ -77,7 +77,7 @@ func (b *bench) firstCall(ctx context.Context) (float64, error) {
 	if err := l.backlog(ctx, order{app: appID(0), typ: tasks.TypeSubscribe}, 1); err != nil {
 		return 0, err
 	}
-	began := monotonic()
+	start := monotonic()
 	if err := l.startWorkers(1); err != nil {
 		return 0, err
 	}
@@ -88,19 +88,20 @@ func (b *bench) firstCall(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return 1000 * seconds(all[0].At-began), nil
+	return 1000 * seconds(all[0].At-start), nil
 }
 
-// memoryCase is what a worker delivers while its memory is watched.
+// memoryCase is the load of a worker whose memory is measured.
 type memoryCase struct {
 	label     string
 	tasks     int
 	latency   time.Duration
 	limited   bool // to lightRate
-	meanwhile bool // enqueued at lightRate while it delivers, and not before
+	meanwhile bool // enqueued at lightRate while the worker runs, not before
 }
 
-// memory adds a row. What a rate costs says nothing about a worker that was slower.
+// memory measures a case and adds its row. With limited, the row also checks the rate: a slower
+// worker would need less memory.
 func (b *bench) memory(ctx context.Context, t *table, d memoryCase, runs int) error {
 	var peaks, rates []float64
 	for run := range runs {
@@ -119,8 +120,8 @@ func (b *bench) memory(ctx context.Context, t *table, d memoryCase, runs int) er
 	return nil
 }
 
-// measureMemory has a worker deliver. It tells the most bytes that were resident, and the tasks a
-// second from the first call to the last one.
+// measureMemory runs a worker on a memoryCase. It returns its peak resident memory in bytes, and the
+// tasks per second from the first to the last call.
 func (b *bench) measureMemory(ctx context.Context, d memoryCase) (peak int64, rate float64, err error) {
 	s := labConfig{apps: 1, latency: d.latency, limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: 50}}}
 	if d.limited {
@@ -160,11 +161,12 @@ func (b *bench) measureMemory(ctx context.Context, d memoryCase) (peak int64, ra
 	return peak, float64(len(times)-1) / seconds(times[len(times)-1]-times[0]), err
 }
 
-// enqueueBatch is how many tasks handfuls enqueues at once: one by one they would not come at
-// lightRate from one goroutine, beside a worker that takes a whole core.
+// enqueueBatch is the number of tasks per call of batchSender. One by one, a single goroutine could not
+// enqueue at lightRate next to a worker that uses a whole core.
 const enqueueBatch = 20
 
-// batchSender enqueues several tasks each time; the number is that of the last one.
+// batchSender returns a sender that enqueues enqueueBatch tasks per call, and returns the number of
+// the last one.
 func (l *lab) batchSender(o order) sender {
 	return func(ctx context.Context) (last int, err error) {
 		some := make([]*asynq.Task, enqueueBatch)

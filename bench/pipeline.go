@@ -9,13 +9,13 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// pipelineLimit is the limit of the case pipeline, and of scheme:generate in it.
+// pipelineLimit is the limit of scheme:generate per second in the case pipeline.
 const pipelineLimit = 1000
 
 func (b *bench) pipeline(ctx context.Context, t *table) error {
 	n := sizeFor(b, 20_000, 3000)
 	t.title = "What a send costs"
-	t.about = fmt.Sprintf("`scheme:generate` with a limit of 1,000 a second that this machine need not reach, a backlog of %s, answers after 20 ms, all the way from the queue to the recorded outcome. Enqueuing is not in it. Commands inside of scripts count.", thousands(n))
+	t.about = fmt.Sprintf("`scheme:generate` with a limit of 1,000 a second that the machine need not reach, a backlog of %s, answers after 20 ms, from the queue to the recorded outcome. Enqueuing is not included; commands inside scripts are.", thousands(n))
 	t.head = append([]string{"case", "calls a second", "most in a second"}, costHead()...)
 	for _, workers := range sizeFor(b, []int{1, 8}, []int{8}) {
 		l, err := b.newLab(ctx, labConfig{

@@ -269,7 +269,7 @@ func (a *audit) noSecondCall() {
 	}
 }
 
-// noDuplicates: no message arrived more than once in a generation.
+// noDuplicates checks that no message arrived more than once in a generation.
 func (a *audit) noDuplicates() {
 	for _, id := range a.duplicates {
 		a.w.t.Errorf("%s was delivered %d times: %s", id, len(a.calls[id]), a.history(id))
@@ -279,7 +279,7 @@ func (a *audit) noDuplicates() {
 	}
 }
 
-// duplicatesWithin: only messages that first arrived in a span of time arrived again.
+// duplicatesWithin checks that only messages that first arrived in a time span arrived again.
 func (a *audit) duplicatesWithin(from, to time.Time) {
 	for _, id := range a.duplicates {
 		for _, call := range a.calls[id] {

@@ -12,7 +12,7 @@ import (
 // killEvery is the interval at which a replica is killed.
 const killEvery = 2 * time.Second
 
-// sendSeconds returns how long sending n tasks takes without faults, at most `most` per second.
+// sendSeconds returns the seconds that sending n tasks takes without faults, at most `most` per second.
 func sendSeconds(n, most int) int { return max(16, n/most) }
 
 // injectFaults makes WeChat answer -1 to 2 % of the calls, and break 1 % of the connections after it
