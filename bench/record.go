@@ -8,14 +8,15 @@ import (
 	"strings"
 )
 
-// recordHeading is the chapter of the file of figures that this program's tables stand in.
+// recordHeading is the heading of the chapter that contains this program's tables.
 const recordHeading = "## The pace, and what it costs"
 
-// measuredPrefix begins the line below a table that says when and on what it was measured.
+// measuredPrefix is the beginning of the paragraph below a table with the conditions of its
+// measurement.
 const measuredPrefix = "Measured "
 
-// record puts a table in the place of its earlier one in a file of figures, such as
-// BENCHMARKS.md. What somebody wrote below a table stays.
+// record writes a table to a file such as BENCHMARKS.md, in place of the earlier one with the same
+// title. Text below the table and its conditions is kept.
 func record(path string, t *table, conditions string) error {
 	old, err := os.ReadFile(path) //nolint:gosec // the user's own file
 	if err != nil {
@@ -25,7 +26,7 @@ func record(path string, t *table, conditions string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	// By another file, so that a full disk does not cost the figures that are there.
+	// Write a new file and rename it, so that a full disk does not destroy the old one.
 	next, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -41,13 +42,13 @@ func record(path string, t *table, conditions string) error {
 	return err
 }
 
-// insertTable is the text of the file with the table in it: in the place of the one with the
-// same title, or at the end of the chapter.
+// insertTable returns text with the table in it: in place of the one with the same title, or at the
+// end of the chapter.
 func insertTable(text string, t *table, conditions string) (string, error) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	begin := indexLine(lines, 0, func(s string) bool { return s == recordHeading })
 	if begin == len(lines) {
-		return "", fmt.Errorf("it has no chapter %q", recordHeading)
+		return "", fmt.Errorf("no chapter %q", recordHeading)
 	}
 	end := indexLine(lines, begin+1, func(s string) bool { return strings.HasPrefix(s, "## ") })
 	from := begin + indexLine(lines[begin:end], 0, func(s string) bool { return s == "### "+t.title })
@@ -75,11 +76,11 @@ func newlineAfter(last string) string {
 	return "\n"
 }
 
-// afterTable is the first line behind a section's table and its conditions.
+// afterTable returns the index of the first line after a section's table and its conditions.
 func afterTable(lines []string, from int) int {
 	inTable := func(s string) bool { return strings.HasPrefix(s, "|") }
 	at := indexLine(lines, from, inTable)
-	if at == len(lines) { // there is no table: all of it is somebody's
+	if at == len(lines) { // no table: keep all of the text
 		return from
 	}
 	at = indexLine(lines, at, func(s string) bool { return !inTable(s) })
@@ -90,10 +91,11 @@ func afterTable(lines []string, from int) int {
 	return indexLine(lines, next, func(s string) bool { return s == "" })
 }
 
-// indexLine is the first line from a place on that fits; len(lines) when none does.
-func indexLine(lines []string, from int, fits func(string) bool) int {
+// indexLine returns the index of the first line, from an index on, for which match is true;
+// len(lines) when there is none.
+func indexLine(lines []string, from int, match func(string) bool) int {
 	for i := from; i < len(lines); i++ {
-		if fits(lines[i]) {
+		if match(lines[i]) {
 			return i
 		}
 	}

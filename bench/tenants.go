@@ -11,15 +11,14 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// tenantCase is what app A is doing while app B's tasks are timed.
+// tenantCase is the state of app A while the latency of app B's tasks is measured.
 type tenantCase struct {
 	label   string
-	backlog int  // of A, bulk
-	held    bool // A is
+	backlog int  // bulk tasks of A
+	held    bool // whether A is held
 }
 
-// maxTenantDelay is how much later the 99th of a hundred of B's tasks may arrive because of
-// A, in milliseconds.
+// maxTenantDelay is the maximum increase of B's p99 latency because of A, in milliseconds.
 const maxTenantDelay = 50
 
 // tenantGap is the time between two of B's tasks.
@@ -28,7 +27,7 @@ const tenantGap = 50 * time.Millisecond
 func (b *bench) tenants(ctx context.Context, t *table) error {
 	waiting, timed := sizeFor(b, 100_000, 5000), sizeFor(b, 600, 100)
 	t.title = "An app beside another one that waits"
-	t.about = fmt.Sprintf("2 workers; `scheme:generate`, 100 a second for each app, default margin. App B is given one task every 50 ms, %d in all; timed from before `Client.Enqueue` to the arrival at the server. App A has nothing, %s bulk tasks that wait for its limit, or the same while it is held. Wanted: because of A, B's p99 is at most 50 ms more than it is alone.", timed, thousands(waiting))
+	t.about = fmt.Sprintf("2 workers; `scheme:generate`, 100 a second for each app, default margin. App B is given one task every 50 ms, %d in all; timed from before `Client.Enqueue` to the arrival at the server. App A has nothing, %s bulk tasks that wait for its limit, or the same while it is held. Wanted: B's p99 is at most 50 ms higher than alone.", timed, thousands(waiting))
 	t.head = []string{"app A", "B p50", "B p99", "B most", "p99 more than alone", "A's share of its limit", "longest stall"}
 	alone := 0.0
 	for _, c := range []tenantCase{
@@ -56,14 +55,14 @@ func (b *bench) tenants(ctx context.Context, t *table) error {
 	return nil
 }
 
-// tenantResult is what came of it.
+// tenantResult is the result of a tenantCase.
 type tenantResult struct {
 	delays []float64 // of B's tasks, ms
-	share  float64   // of A's limit, meanwhile
-	stall  float64   // the longest of this program's, ms
+	share  float64   // of A's limit that A used in that time
+	stall  float64   // longest stall of this program, ms
 }
 
-// tenantsOnce times B's tasks.
+// tenantsOnce measures the latency of timed tasks of B.
 func (b *bench) tenantsOnce(ctx context.Context, c tenantCase, timed int) (u tenantResult, err error) {
 	l, err := b.newLab(ctx, labConfig{apps: 2, latency: standInLatency})
 	if err != nil {
@@ -100,18 +99,18 @@ func (b *bench) tenantsOnce(ctx context.Context, c tenantCase, timed int) (u ten
 	return u, err
 }
 
-// hold stops an app or one of its types, as an operator would.
+// hold holds an app or one of its types, as an operator would.
 func hold(ctx context.Context, rdb redis.UniversalClient, app, scope string) error {
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
 	_, err := limiter.Hold(ctx, ratelimit.Hold{App: app, Scope: scope, Reason: "operator", By: "bench"})
 	return err
 }
 
-// settleTime is how long a lab rests between its first calls and a measurement.
+// settleTime is the pause between warm-up calls and a measurement.
 const settleTime = 3 * time.Second
 
-// warmUp has each order delivered once: the workers run, they have a token of each app, and
-// each queue was used before. Then it lets everything settle.
+// warmUp delivers one task of each order, so that the workers run, have each app's token and know each
+// queue. Then it waits for settleTime.
 func (l *lab) warmUp(orders ...order) error {
 	samples, err := sendAtIntervals(l.ctx, len(orders), constantGap(time.Millisecond), l.clientSender(orders...))
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// unequalLimit is a second's limit that one worker reaches on a small machine.
+// unequalLimit is a limit per second that one worker reaches on a small machine.
 const unequalLimit = 500
 
-// workerMix is some workers: fast ones with 64 slots, and slow ones with one.
+// workerMix is a number of fast workers with 64 slots, and of slow workers with one.
 type workerMix struct {
 	fast, slow int
 	backlog    int
@@ -24,10 +24,10 @@ type workerMix struct {
 
 func (m workerMix) label() string { return fmt.Sprintf("%d fast, %d slow", m.fast, m.slow) }
 
-// unequalResult is what came of a team's backlog.
+// unequalResult is the result of a workerMix.
 type unequalResult struct {
 	times []int64
-	slow  float64 // calls a second of each slow worker
+	slow  float64 // calls per second and slow worker
 	stall float64 // ms
 	cost  cost
 }
@@ -35,7 +35,7 @@ type unequalResult struct {
 func (b *bench) unequal(ctx context.Context, t *table) error {
 	n := sizeFor(b, 10_000, 3000)
 	t.title = "Workers that are not alike"
-	t.about = fmt.Sprintf("`scheme:generate`, %d a second, a backlog of %s, `pace.margin: 0.02`, answers after 20 ms. A fast worker has 64 slots, a slow one has one. Each kind calls a stand-in of its own. Wanted: at least 95 %% of the limit, no call over it, and for a slow worker beside fast ones at least 80 %% of what it has alone.", unequalLimit, thousands(n))
+	t.about = fmt.Sprintf("`scheme:generate`, %d a second, a backlog of %s, `pace.margin: 0.02`, answers after 20 ms. A fast worker has 64 slots, a slow one has one. Each kind calls its own stand-in. Wanted: at least 95 %% of the limit, no call over it, and for a slow worker next to fast ones at least 80 %% of its rate alone.", unequalLimit, thousands(n))
 	t.head = append([]string{"workers", "share of the limit", "most in a second", "calls over", "a slow worker's calls a second", "longest stall"}, costHead()...)
 	alone := math.NaN()
 	for _, m := range []workerMix{{slow: 1, backlog: n / 20}, {fast: 1, backlog: n}, {fast: 1, slow: 1, backlog: n}, {fast: 1, slow: 3, backlog: n}} {
@@ -58,7 +58,7 @@ func (b *bench) unequal(ctx context.Context, t *table) error {
 	return nil
 }
 
-// unequalOnce measures one team.
+// unequalOnce measures a workerMix.
 func (b *bench) unequalOnce(ctx context.Context, m workerMix) (r unequalResult, err error) {
 	s := labConfig{apps: 1, margin: lowMargin, latency: standInLatency, limits: map[string]ratelimit.Limit{tasks.TypeScheme: {PerSecond: unequalLimit}}}
 	l, err := b.newLab(ctx, s)
@@ -103,8 +103,7 @@ func (b *bench) unequalOnce(ctx context.Context, m workerMix) (r unequalResult, 
 	return r, err
 }
 
-// startSlow starts slow workers, which call another stand-in than the others, and returns
-// its address.
+// startSlow starts n slow workers with a stand-in of their own, and returns its URL.
 func (l *lab) startSlow(s labConfig, n int) (string, error) {
 	fast := l.wechat
 	defer func() { l.wechat = fast }()

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// count is how many calls have arrived.
+// count returns the number of calls that have arrived.
 func (l *lab) count() (n int, err error) {
 	text, err := l.get(l.wechat + "/bench/count")
 	if err != nil {
@@ -20,10 +20,10 @@ func (l *lab) count() (n int, err error) {
 	return strconv.Atoi(string(text))
 }
 
-// arrivals are all calls that have arrived.
+// arrivals returns all calls that have arrived.
 func (l *lab) arrivals() ([]arrival, error) { return l.arrivalsAt(l.wechat) }
 
-// arrivalsAt are those at one stand-in, by its URL.
+// arrivalsAt returns the calls at the stand-in with this URL.
 func (l *lab) arrivalsAt(standIn string) (all []arrival, err error) {
 	text, err := l.get(standIn + "/bench/arrivals")
 	if err != nil {
@@ -45,7 +45,7 @@ func (l *lab) get(url string) ([]byte, error) {
 	return io.ReadAll(answer.Body)
 }
 
-// pollEvery is how often a lab looks whether something has happened.
+// pollEvery is the interval at which conditions are checked.
 const pollEvery = 100 * time.Millisecond
 
 // waitForCalls waits until n calls have arrived.
@@ -59,7 +59,8 @@ func (l *lab) waitForCalls(n int, within time.Duration) error {
 	})
 }
 
-// waitUntil waits for a condition.
+// waitUntil waits until met returns true or an error. what names the condition in the error of a
+// timeout.
 func waitUntil(ctx context.Context, within time.Duration, what string, met func() (bool, error)) error {
 	deadline := time.Now().Add(within)
 	for {
@@ -68,7 +69,7 @@ func waitUntil(ctx context.Context, within time.Duration, what string, met func(
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("not within %v: %s", within, what)
+			return fmt.Errorf("timeout after %v: %s", within, what)
 		}
 		if err := pause(ctx, pollEvery); err != nil {
 			return err
@@ -76,7 +77,7 @@ func waitUntil(ctx context.Context, within time.Duration, what string, met func(
 	}
 }
 
-// pause waits for a time, or for ctx' end, which is an error.
+// pause waits for d. It returns an error when ctx ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -88,7 +89,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// isListening tells whether anything listens on an address.
+// isListening reports whether a connection to an address succeeds.
 func isListening(ctx context.Context, addr string) bool {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err == nil {
