@@ -62,7 +62,7 @@ func (b *bench) appsIdle(ctx context.Context, t *table, apps int, span time.Dura
 	if err := l.waitForCalls(apps, timeLimit(apps, 100)); err != nil {
 		return err
 	}
-	if err := l.idle(2 * laneCloseTime); err != nil {
+	if err := l.waitFor(2 * laneCloseTime); err != nil {
 		return err
 	}
 	used, busyFor, elapsed, err := l.measureIdle(ctx, span)

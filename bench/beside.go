@@ -103,7 +103,7 @@ func (b *bench) besideOnce(ctx context.Context, c variant, n, timed int) (beside
 	if err := l.waitForCalls(n+timed, timeLimit(n, perSecond)); err != nil {
 		return besideResult{}, err
 	}
-	r, err := l.besideResult(ctx, before, samples)
+	r, err := l.measureBeside(ctx, before, samples)
 	r.stall = stalls.stop()
 	return r, err
 }
@@ -118,14 +118,14 @@ func repeat(n int, do func() error) error {
 	return nil
 }
 
-func (l *lab) besideResult(ctx context.Context, before usage, samples []sample) (r besideResult, err error) {
+func (l *lab) measureBeside(ctx context.Context, before usage, samples []sample) (r besideResult, err error) {
 	delays, err := l.waitForDelays(samples)
 	if err != nil {
 		return r, err
 	}
 	r.p50, r.p99 = median(delays), quantile(delays, 0.99)
 	// Wait for the last answers, and for asynq to finish their tasks.
-	if err := l.idle(time.Second); err != nil {
+	if err := l.waitFor(time.Second); err != nil {
 		return r, err
 	}
 	after, err := l.usage(ctx)

@@ -141,7 +141,7 @@ func (b *bench) crowdOnce(ctx context.Context, s crowdLane, c neighborSet) (p la
 	if err := l.startWorkers(1); err != nil {
 		return p, err
 	}
-	if err := l.idle(laneCloseTime); err != nil {
+	if err := l.waitFor(laneCloseTime); err != nil {
 		return p, err
 	}
 	if err := l.expectLanes(ctx, 0); err != nil {

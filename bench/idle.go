@@ -44,7 +44,7 @@ func (b *bench) idleOnce(ctx context.Context, t *table, apps int, span time.Dura
 	if err := l.warmUp(ordersOf(apps)...); err != nil {
 		return err
 	}
-	if err := l.idle(laneCloseTime); err != nil {
+	if err := l.waitFor(laneCloseTime); err != nil {
 		return err
 	}
 	used, busyFor, elapsed, err := l.measureIdle(ctx, span)
@@ -159,7 +159,7 @@ func (b *bench) latencyOnce(ctx context.Context, w latencyCase, n int) (delays [
 		return nil, 0, err
 	}
 	if w.apps > 1 {
-		if err := l.idle(laneCloseTime); err != nil {
+		if err := l.waitFor(laneCloseTime); err != nil {
 			return nil, 0, err
 		}
 	}

@@ -42,7 +42,7 @@ func (b *bench) minutesOnce(ctx context.Context, t *table, workers, spans int) e
 	}
 	span := time.Duration(spans) * time.Minute
 	// The next minute's permits come at most 200 ms late; allow more for a busy machine.
-	if err := l.idle(span + 3*time.Second); err != nil {
+	if err := l.waitFor(span + 3*time.Second); err != nil {
 		return err
 	}
 	all, err := l.arrivals()
@@ -61,8 +61,8 @@ func (b *bench) minutesOnce(ctx context.Context, t *table, workers, spans int) e
 	return nil
 }
 
-// idle waits for span. It only checks each second that all processes still run.
-func (l *lab) idle(span time.Duration) error {
+// waitFor waits for span. It only checks each second that all processes still run.
+func (l *lab) waitFor(span time.Duration) error {
 	for end := time.Now().Add(span); time.Now().Before(end); {
 		if err := pause(l.ctx, time.Second); err != nil {
 			return err

@@ -119,5 +119,5 @@ func (l *lab) warmUp(orders ...order) error {
 	if _, err := l.waitForDelays(samples); err != nil {
 		return err
 	}
-	return l.idle(settleTime)
+	return l.waitFor(settleTime)
 }
