@@ -48,7 +48,7 @@ func notRedrivable(outcome tasks.Outcome) string {
 	case tasks.OutcomeAccepted:
 		return "WeChat accepted it; for a second message enqueue a new task"
 	case tasks.OutcomeRefused:
-		return "the person refused it; enqueue a new task when that changes"
+		return "the person's choice or state prevents it; when that changes, enqueue a new task"
 	case tasks.OutcomeExpired:
 		return "its not_after has passed; enqueue a new task"
 	case tasks.OutcomeCanceled:
