@@ -2,20 +2,20 @@
 
 FROM golang:1.26 AS build
 WORKDIR /src
-# The modules first: they change less often than the code.
+# Modules first: they change less often than the code, so their layer is cached.
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod \
     go mod download
-# With .git, so that the binary knows which commit it is (`wxcourier version`).
+# Includes .git, so that `wxcourier version` prints the commit.
 COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod \
     --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /wxcourier ./cmd/wxcourier
 
-# Nothing but the binary, CA certificates and time zones: no shell, no package manager.
+# Only the binary, CA certificates and time zones: no shell, no package manager.
 FROM gcr.io/distroless/static:nonroot
 COPY --from=build /wxcourier /wxcourier
-# By number, so that Kubernetes can tell that it is not root (runAsNonRoot).
+# A numeric user, so that Kubernetes can verify that it is not root (runAsNonRoot).
 USER 65532:65532
 EXPOSE 9090
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/wxcourier", "healthcheck"]

@@ -1,20 +1,20 @@
-# What a change must pass is `make ci`; .ci/run runs it on a bare machine.
+# `make ci` runs all checks that a change must pass; .ci/run runs it on a bare machine.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# One way of building for all steps, so that they share the build cache.
+# The same build flags for all steps, so that they share the build cache.
 export CGO_ENABLED := 0
 export GOFLAGS := $(GOFLAGS) -trimpath
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.8.0
 FUZZTIME ?= 5s
-# What the binary may have, in bytes: 40 MB.
+# The maximum size of the binary, in bytes: 40 MB.
 BINARY_MOST ?= 40000000
 
-# The steps of `make ci`, in this order: the cheap ones first.
+# The steps of `make ci`, cheap ones first.
 CI_STEPS := tidy-check vet lint bench-check build example test race fuzz vuln
 
 .PHONY: help build test race vet lint fmt fuzz chaos vuln tables cover example bench bench-check microbench tidy-check ci clean
@@ -27,14 +27,14 @@ build: ## a static binary, bin/wxcourier, of 40 MB at most
 	@bin/wxcourier version
 	@size=$$(wc -c <bin/wxcourier); echo "build: bin/wxcourier has $$size bytes"; \
 	if [ "$$size" -gt "$(BINARY_MOST)" ]; then \
-		echo "build: that is more than $(BINARY_MOST): what was it that came in? (go version -m bin/wxcourier)" >&2; exit 1; \
+		echo "build: more than $(BINARY_MOST) bytes: look for a new dependency (go version -m bin/wxcourier)" >&2; exit 1; \
 	fi
 
-test: ## the tests, as the README says
+test: ## all tests
 	go test ./...
 
-# With -short: what a test repeats at length, or asks of the built binary, shows nothing
-# more here than in `make test`.
+# With -short: long repetitions and tests of the built binary find nothing here that `make test`
+# does not.
 race: ## the tests with the race detector, in random order (needs a C compiler)
 	CGO_ENABLED=1 go test -race -shuffle=on -short ./...
 
@@ -55,10 +55,10 @@ fuzz: ## each fuzz target for a few seconds (FUZZTIME=5s)
 		go test -run='^$$' -fuzz="^$${name#func }\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
 	done
 
-chaos: ## break replicas, Redis, connections: CHAOS_TASKS=20000, CHAOS_ACTIONS=10000 at random by CHAOS_SEED (redis-server)
+chaos: ## fault injection tests: CHAOS_TASKS=20000, CHAOS_ACTIONS=10000 chosen by CHAOS_SEED (needs redis-server)
 	CHAOS_TASKS=$${CHAOS_TASKS:-20000} CHAOS_ACTIONS=$${CHAOS_ACTIONS:-10000} CHAOS_SEED=$${CHAOS_SEED:-$$RANDOM} go test -count=1 -timeout 30m -v -run '^Test' ./internal/chaos
 
-vuln: ## known vulnerabilities in what is called (govulncheck)
+vuln: ## known vulnerabilities in called code (govulncheck)
 	@check=$$(.ci/tool govulncheck golang.org/x/vuln/cmd/govulncheck $(GOVULNCHECK_VERSION)); \
 	out=$$(mktemp); trap 'rm -f "$$out"' EXIT; status=0; \
 	"$$check" ./... >"$$out" 2>&1 || status=$$?; \
@@ -67,21 +67,21 @@ vuln: ## known vulnerabilities in what is called (govulncheck)
 		echo 'vuln: NOT CHECKED: the vulnerability database cannot be reached from here'; \
 	else exit $$status; fi
 
-tables: ## write the generated tables of README.md and README.zh-CN.md anew
+tables: ## regenerate the tables of README.md and README.zh-CN.md
 	README_UPDATE=1 go test -count=1 -run '^TestTables$$' ./internal/readme
 
-cover: ## the share of statements that tests run; coverage.out for go tool cover
+cover: ## test coverage of statements; coverage.out for go tool cover
 	go test -coverpkg=./... -coverprofile=coverage.out ./...
 	@go tool cover -func=coverage.out | tail -n 1
 
-example: ## the README's first command: one outcome for each line of the example
+example: ## the README's first command: one outcome per line of the example
 	@out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
 	go run ./cmd/wxcourier run --sandbox examples/tasks.jsonl >"$$out"; \
 	tasks=$$(grep -c . examples/tasks.jsonl); outcomes=$$(grep -c '"outcome":"[a-z]' "$$out"); \
 	echo "example: $$tasks tasks, $$outcomes outcomes"; \
 	[ "$$tasks" -eq "$$outcomes" ]
 
-bench: ## measure the pace and the cost on a quiet machine, some 40 minutes, into BENCHMARKS.md (BENCH="-quick seconds")
+bench: ## measure pace and cost on an idle machine, about 40 minutes, into BENCHMARKS.md (BENCH="-quick seconds")
 	cd bench && go run . $(or $(BENCH),-into ../BENCHMARKS.md all)
 
 # Before and after a change:
@@ -91,7 +91,7 @@ microbench: ## benchmarks of the inner loops, for benchstat: microbench.txt (COU
 	go test -run '^$$' -bench 'ParseEnvelope|DecodePayload|Prepare|Encode|Judge|Call|DecodeAnswer|AcquireInStock' \
 		-benchmem -count $(or $(COUNT),10) ./tasks ./worker ./wechat ./ratelimit | tee microbench.txt
 
-# Its own module: ./... of the main one does not reach it.
+# A module of its own, which ./... of the main module does not include.
 bench-check: ## vet, tests and tidiness of the module in bench/
 	cd bench && go mod tidy -diff && go vet ./... && go test ./...
 
@@ -99,12 +99,12 @@ tidy-check: ## go.mod and go.sum are as go mod tidy leaves them
 	go mod tidy -diff
 	go mod verify
 
-ci: ## all that a change must pass, each step with its time
+ci: ## all checks that a change must pass, each with its time
 	@start=$$SECONDS; for step in $(CI_STEPS); do \
 		began=$$SECONDS; echo "== $$step"; \
 		$(MAKE) --no-print-directory "$$step" || { echo "== $$step FAILED after $$((SECONDS - began)) s"; exit 1; }; \
 		echo "== $$step passed in $$((SECONDS - began)) s"; \
 	done; echo "== ci passed in $$((SECONDS - start)) s"
 
-clean: ## remove what the other targets made
+clean: ## remove the files that other targets make
 	rm -rf bin dist coverage.out microbench.txt

@@ -16,7 +16,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What a replica with many apps may cost.
+// Targets for a replica with many apps.
 const (
 	appsIdleCommands = 25.0  // a second
 	appsIdleCPU      = 1.0   // per cent of one core
@@ -26,21 +26,21 @@ const (
 	appsConnections  = 100.0 // to Redis
 )
 
-// perApp is how many tasks each app has in the case apps.
-const perApp = 10
+// tasksPerApp is the number of tasks of each app in the case apps.
+const tasksPerApp = 10
 
 func (b *bench) apps(ctx context.Context, t *table) error {
-	span := sized(b, 30*time.Second, 5*time.Second)
+	span := sizeFor(b, 30*time.Second, 5*time.Second)
 	t.title = "Many apps"
-	t.about = fmt.Sprintf("One worker. Idle: one lane of each app had a task and has closed again; over %.0f s. Delivering: %d tasks of `send:subscribe` for each app wait when the worker starts, without a limit, answers after 20 ms; the costs are those from before the start until all is settled, tokens and all. Connections are those of the worker to Redis, memory its `VmHWM`. Wanted: idle at most 25 commands a second and 1 %% of a core; at most 45 commands and 0.25 ms of processor time a task, 200 MB and 100 connections.", span.Seconds(), perApp)
+	t.about = fmt.Sprintf("One worker. Idle: one lane of each app had a task and has closed again; over %.0f s. Delivering: %d tasks of `send:subscribe` for each app wait when the worker starts, without a limit, answers after 20 ms; the costs are those from before the start until all is settled, tokens and all. Connections are those of the worker to Redis, memory its `VmHWM`. Wanted: idle at most 25 commands a second and 1 %% of a core; at most 45 commands and 0.25 ms of processor time a task, 200 MB and 100 connections.", span.Seconds(), tasksPerApp)
 	t.head = []string{"apps", "does", "tasks a second", "Redis commands", "worker's CPU", "most connections", "peak memory"}
-	for _, apps := range sized(b, []int{100, 1000, 5000}, []int{100}) {
+	for _, apps := range sizeFor(b, []int{100, 1000, 5000}, []int{100}) {
 		if err := b.appsIdle(ctx, t, apps, span); err != nil {
 			return fmt.Errorf("%d idle apps: %w", apps, err)
 		}
 	}
-	for _, apps := range sized(b, []int{1, 1000}, []int{100}) {
-		if err := b.appsBusy(ctx, t, apps, sized(b, 1000, 100)*perApp); err != nil {
+	for _, apps := range sizeFor(b, []int{1, 1000}, []int{100}) {
+		if err := b.appsBusy(ctx, t, apps, sizeFor(b, 1000, 100)*tasksPerApp); err != nil {
 			return fmt.Errorf("%d busy apps: %w", apps, err)
 		}
 	}
@@ -48,24 +48,24 @@ func (b *bench) apps(ctx context.Context, t *table) error {
 }
 
 func (b *bench) appsIdle(ctx context.Context, t *table, apps int, span time.Duration) error {
-	l, err := b.newLab(ctx, setup{apps: apps})
+	l, err := b.newLab(ctx, labConfig{apps: apps})
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	if err := l.giveEach(ctx, apps, 1); err != nil {
+	if err := l.enqueueForEach(ctx, apps, 1); err != nil {
 		return err
 	}
 	if err := l.startWorkers(1); err != nil {
 		return err
 	}
-	if err := l.arrived(apps, patience(apps, 100)); err != nil {
+	if err := l.waitForCalls(apps, timeLimit(apps, 100)); err != nil {
 		return err
 	}
-	if err := l.quiet(2 * closeAfter); err != nil {
+	if err := l.waitFor(2 * laneCloseTime); err != nil {
 		return err
 	}
-	used, busyFor, elapsed, err := l.idleFor(ctx, span)
+	used, busyFor, elapsed, err := l.measureIdle(ctx, span)
 	if err != nil {
 		return err
 	}
@@ -84,14 +84,14 @@ func (b *bench) appsIdle(ctx context.Context, t *table, apps int, span time.Dura
 	return nil
 }
 
-// appsBusy delivers n tasks, the same number for each app.
+// appsBusy delivers n tasks, n/apps of each app.
 func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
-	l, err := b.newLab(ctx, setup{apps: apps, latency: standInWait})
+	l, err := b.newLab(ctx, labConfig{apps: apps, latency: standInLatency})
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	if err := l.giveEach(ctx, apps, n/apps); err != nil {
+	if err := l.enqueueForEach(ctx, apps, n/apps); err != nil {
 		return err
 	}
 	before, err := l.usage(ctx)
@@ -101,16 +101,16 @@ func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
 	if err := l.startWorkers(1); err != nil {
 		return err
 	}
-	most, looks := 0, 0
-	err = until(ctx, patience(n, 100), fmt.Sprintf("%d tasks are settled", n), func() (bool, error) {
-		if err := l.troubled(); err != nil {
+	peakConnections, polls := 0, 0
+	err = waitUntil(ctx, timeLimit(n, 100), fmt.Sprintf("%d tasks are settled", n), func() (bool, error) {
+		if err := l.checkProcesses(); err != nil {
 			return false, err
 		}
 		open, err := l.connections(ctx)
 		if err != nil {
 			return false, err
 		}
-		most, looks = max(most, open), looks+1
+		peakConnections, polls = max(peakConnections, open), polls+1
 		arrived, err := l.count()
 		return arrived >= n, err
 	})
@@ -118,7 +118,7 @@ func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
 		return err
 	}
 	for i := range apps {
-		if err := l.settled(ctx, order{app: appID(i), typ: tasks.TypeSubscribe}, 30*time.Second); err != nil {
+		if err := l.waitUntilSettled(ctx, order{app: appID(i), typ: tasks.TypeSubscribe}, 30*time.Second); err != nil {
 			return err
 		}
 	}
@@ -130,7 +130,7 @@ func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
 	if err != nil {
 		return err
 	}
-	b.say("  %d apps, commands a task: %s", apps, mostUsed(after.since(before), n))
+	b.logf("  %d apps, commands a task: %s", apps, topCommands(after.since(before), n))
 	all, err := l.arrivals()
 	if err != nil {
 		return err
@@ -139,17 +139,17 @@ func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
 	if err != nil {
 		return err
 	}
-	own := float64(looks+apps) / float64(n) // this program's questions: CLIENT LIST and LLEN
+	own := float64(polls+apps) / float64(n) // commands of this program: INFO and LLEN
 	times := instants(all)
 	t.add(whole(apps), fmt.Sprintf("%d tasks", n), num(float64(n-1)/seconds(times[len(times)-1]-times[0]), 0, ""),
 		num(spent.commands-own, 1, " a task").atMost(appsCommands),
 		num(spent.workerCPU, 3, " ms a task").atMost(appsCPU), // seconds per 1,000 are milliseconds each
-		whole(most).atMost(appsConnections), megabytes(peak).atMost(appsMemory))
+		whole(peakConnections).atMost(appsConnections), megabytes(peak).atMost(appsMemory))
 	return nil
 }
 
-// giveEach enqueues as many tasks for each app.
-func (l *lab) giveEach(ctx context.Context, apps, n int) error {
+// enqueueForEach enqueues n tasks for each app.
+func (l *lab) enqueueForEach(ctx context.Context, apps, n int) error {
 	for i := range apps {
 		some := make([]*asynq.Task, n)
 		for j := range some {
@@ -167,7 +167,8 @@ func (l *lab) giveEach(ctx context.Context, apps, n int) error {
 	return nil
 }
 
-// connections counts those of the workers to Redis: all that are not this program's own.
+// connections returns the number of the workers' connections to Redis: all except those of this
+// program.
 func (l *lab) connections(ctx context.Context) (int, error) {
 	text, err := l.rdb.Info(ctx, "clients").Result()
 	if err != nil {
@@ -179,11 +180,11 @@ func (l *lab) connections(ctx context.Context) (int, error) {
 			return open - int(l.rdb.PoolStats().TotalConns), err
 		}
 	}
-	return 0, errors.New("INFO tells no connected_clients")
+	return 0, errors.New("INFO has no connected_clients")
 }
 
-// mostUsed tells the commands that were used most, a task.
-func mostUsed(u usage, n int) string {
+// topCommands lists the most frequent commands with their number per task.
+func topCommands(u usage, n int) string {
 	names := slices.SortedFunc(maps.Keys(u.calls), func(a, b string) int { return cmp.Compare(u.calls[b], u.calls[a]) })
 	var texts []string
 	for _, name := range names[:min(12, len(names))] {

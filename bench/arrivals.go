@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// arrival is one call as the stand-in saw it.
+// arrival is one call at the stand-in.
 type arrival struct {
-	At  int64  `json:"at"`  // by monotonic, when the head of the request had been read
-	App string `json:"app"` // by its token
-	Key int    `json:"key"` // the task's number, from the request's body
+	At  int64  `json:"at"`  // monotonic time after the request header was read
+	App string `json:"app"` // from the access token
+	Key int    `json:"key"` // the task's number, from the request body
 }
 
-// of picks the arrivals of an app; "" is all of them.
-func of(all []arrival, app string) []arrival {
+// arrivalsOf returns the arrivals of an app; of all apps for "".
+func arrivalsOf(all []arrival, app string) []arrival {
 	var some []arrival
 	for _, a := range all {
 		if app == "" || a.App == app {
@@ -25,7 +25,7 @@ func of(all []arrival, app string) []arrival {
 	return some
 }
 
-// instants are the arrivals' times, sorted.
+// instants returns the times of the arrivals, sorted.
 func instants(all []arrival) []int64 {
 	times := make([]int64, len(all))
 	for i, a := range all {
@@ -35,7 +35,7 @@ func instants(all []arrival) []int64 {
 	return times
 }
 
-// distinct counts the tasks that arrived, however often each did.
+// distinct returns the number of different tasks that arrived.
 func distinct(all []arrival) int {
 	keys := make(map[int]bool, len(all))
 	for _, a := range all {
@@ -44,10 +44,9 @@ func distinct(all []arrival) int {
 	return len(keys)
 }
 
-// densest is the most of the sorted times in any sliding span that is open at its end,
-// and how many of them were over the limit: at each, more than limit had come in the span
-// that it ended.
-func densest(times []int64, span time.Duration, limit int) (most, over int) {
+// maxInWindow returns the maximum number of the sorted times in any sliding half-open span, and how
+// many times were over the limit: those that end a span with more than limit times.
+func maxInWindow(times []int64, span time.Duration, limit int) (most, over int) {
 	first := 0
 	for i, t := range times {
 		for t-times[first] >= int64(span) {
@@ -62,25 +61,24 @@ func densest(times []int64, span time.Duration, limit int) (most, over int) {
 	return most, over
 }
 
-// between are the sorted times t with from ≤ t < to.
-func between(times []int64, from, to int64) []int64 {
+// inSpan returns the sorted times t with from ≤ t < to.
+func inSpan(times []int64, from, to int64) []int64 {
 	lo := sort.Search(len(times), func(i int) bool { return times[i] >= from })
 	hi := sort.Search(len(times), func(i int) bool { return times[i] >= to })
 	return times[lo:max(lo, hi)]
 }
 
-// shareOf is the part of a limit per span that was used from one time to another: the
-// calls in between over the calls that the limit allows for as long. It is 0 where there
-// is no time in between.
+// shareOf returns the share of a limit per span that was used between two times: the calls in between
+// divided by the calls that the limit allows in that time. It is 0 when to ≤ from.
 func shareOf(times []int64, from, to int64, span time.Duration, limit int) float64 {
 	if to <= from {
 		return 0
 	}
-	return float64(len(between(times, from, to))) / (float64(to-from) / float64(span) * float64(limit))
+	return float64(len(inSpan(times, from, to))) / (float64(to-from) / float64(span) * float64(limit))
 }
 
-// middleShare is shareOf without the first and the last second: what ramps up and what
-// runs out is no matter of the pace.
+// middleShare is shareOf without the first and the last second, which the ramp-up and the end of the
+// backlog distort.
 func middleShare(times []int64, limit int) float64 {
 	if len(times) == 0 {
 		return 0
@@ -88,8 +86,7 @@ func middleShare(times []int64, limit int) float64 {
 	return shareOf(times, times[0]+int64(time.Second), times[len(times)-1]-int64(time.Second), time.Second, limit)
 }
 
-// quantile is the smallest value that a part q of the values does not exceed (nearest
-// rank). It is NaN for none.
+// quantile returns the q-quantile of the values (nearest rank), or NaN for no values.
 func quantile(values []float64, q float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -99,5 +96,5 @@ func quantile(values []float64, q float64) float64 {
 	return sorted[max(rank, 1)-1]
 }
 
-// median is the middle one of the values, of an even number the lower one of the two.
+// median returns the middle value, or the lower of the two middle values.
 func median(values []float64) float64 { return quantile(values, 0.5) }

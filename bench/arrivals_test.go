@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// evenly are n times, each gap after the one before.
+// evenly returns n times at intervals of gap.
 func evenly(n int, gap time.Duration) []int64 {
 	times := make([]int64, n)
 	for i := range times {
@@ -24,12 +24,12 @@ func TestDensest(t *testing.T) {
 	}{
 		{"none", nil, 1, 0, 0},
 		{"one", []int64{5}, 1, 1, 0},
-		{"a second apart is not within one", evenly(3, time.Second), 1, 1, 0},
-		{"a little less is", evenly(3, time.Second-1), 1, 2, 2},
+		{"one second apart", evenly(3, time.Second), 1, 1, 0},
+		{"less than a second apart", evenly(3, time.Second-1), 1, 2, 2},
 		{"evenly at the limit", evenly(1000, 10*time.Millisecond), 100, 100, 0},
 		{"evenly over it", evenly(1000, 10*time.Millisecond), 99, 100, 901},
 	} {
-		if most, over := densest(tt.times, time.Second, tt.limit); most != tt.most || over != tt.over {
+		if most, over := maxInWindow(tt.times, time.Second, tt.limit); most != tt.most || over != tt.over {
 			t.Errorf("%s: most %d and over %d; want %d and %d", tt.name, most, over, tt.most, tt.over)
 		}
 	}
@@ -46,7 +46,7 @@ func TestMiddleShare(t *testing.T) {
 		{"too short for a middle", evenly(100, 10*time.Millisecond), 0},
 		{"all of it", evenly(1001, 10*time.Millisecond), 1},
 		{"half of it", slow, 0.5},
-		{"what ramps up does not count", append([]int64{-int64(time.Second) - 1}, slow...), 0.5},
+		{"the ramp-up does not count", append([]int64{-int64(time.Second) - 1}, slow...), 0.5},
 	} {
 		if got := middleShare(tt.times, 100); math.Abs(got-tt.want) > 0.002 {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
@@ -62,7 +62,7 @@ func TestQuantile(t *testing.T) {
 		}
 	}
 	if !math.IsNaN(quantile(nil, 0.5)) {
-		t.Error("the quantile of nothing is something")
+		t.Error("the quantile of no values is not NaN")
 	}
 }
 
@@ -71,7 +71,7 @@ func TestDistinct(t *testing.T) {
 	if n := distinct(all); n != 2 {
 		t.Errorf("%d distinct tasks, want 2", n)
 	}
-	if n := len(of(all, "a")); n != 2 {
+	if n := len(arrivalsOf(all, "a")); n != 2 {
 		t.Errorf("%d arrivals of a, want 2", n)
 	}
 }

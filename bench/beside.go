@@ -9,107 +9,107 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// contender is one way of keeping a limit.
-type contender struct {
+// variant is a worker implementation that keeps a limit.
+type variant struct {
 	label string
-	start func(l *lab) error // one worker
+	start func(l *lab) error // starts one worker
 	send  func(l *lab, orders ...order) sender
 }
 
-// contenders is how many workers each has.
-const contenders = 2
+// besideWorkers is the number of workers of each variant.
+const besideWorkers = 2
 
 func (b *bench) beside(ctx context.Context, t *table) error {
-	n, timed := sized(b, 3000, 500), sized(b, 400, 60)
-	runs := b.repeats(3)
+	n, timed := sizeFor(b, 3000, 500), sizeFor(b, 400, 60)
+	runs := b.runsOf(3)
 	t.title = "Beside asynq's wiki pattern"
-	t.about = fmt.Sprintf("The pattern of asynq's wiki (a handler without room returns a `RateLimitError`, `RetryDelayFunc` brings the task back, `IsFailure` leaves it out) with redis_rate's `PerSecond(100)`, and wxcourier at `pace.margin: 0.02`: %d workers of 64 slots, the same Redis, server, task and backlog of %s, answers after 20 ms; a second app gets a task every 50 ms, %d in all. Medians of %d, one of each in turn; the peak and the calls over are the worst. A wasted run is one that a worker took from the queue and ended without a call.", contenders, thousands(n), timed, runs)
+	t.about = fmt.Sprintf("The pattern of asynq's wiki (a handler without room returns a `RateLimitError`, `RetryDelayFunc` brings the task back, `IsFailure` leaves it out) with redis_rate's `PerSecond(100)`, and wxcourier at `pace.margin: 0.02`: %d workers of 64 slots, the same Redis, server, task and backlog of %s, answers after 20 ms; a second app gets a task every 50 ms, %d in all. Medians of %d, one of each in turn; the peak and the calls over are the worst. A wasted run is one that a worker took from the queue and ended without a call.", besideWorkers, thousands(n), timed, runs)
 	t.head = append([]string{
 		"case", "share of the limit", "all sent after", "most in a second", "calls over", "wasted runs a send",
 		"second app p50", "second app p99", "longest stall",
 	}, costHead()...)
-	all := []contender{
-		{"wxcourier", (*lab).startOurs, (*lab).ours},
-		{"wiki pattern, back in 0–9 s as there", startPlain(backRandom), (*lab).foreign},
-		{"wiki pattern, back when redis_rate says", startPlain(backExact), (*lab).foreign},
+	all := []variant{
+		{"wxcourier", (*lab).startOneWorker, (*lab).clientSender},
+		{"wiki pattern, back in 0–9 s as there", startPlain(retryRandom), (*lab).asynqSender},
+		{"wiki pattern, back when redis_rate says", startPlain(retryExact), (*lab).asynqSender},
 	}
-	results := make([][]comparison, len(all))
+	results := make([][]besideResult, len(all))
 	for run := range runs {
 		for i, c := range all {
-			r, err := b.compare(ctx, c, n, timed)
+			r, err := b.besideOnce(ctx, c, n, timed)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.label, err)
 			}
-			b.say("  run %d, %s: share %.4f, peak %d, wasted %.2f, all after %.1f s, p99 %.1f ms", run+1, c.label, r.share, r.peak, r.wasted, r.took, r.p99)
+			b.logf("  run %d, %s: share %.4f, peak %d, wasted %.2f, all after %.1f s, p99 %.1f ms", run+1, c.label, r.share, r.peak, r.wasted, r.took, r.p99)
 			results[i] = append(results[i], r)
 		}
 	}
 	for i, c := range all {
-		addComparison(t, c.label, results[i])
+		addBesideRow(t, c.label, results[i])
 	}
 	return nil
 }
 
-func (l *lab) startOurs() error { return l.startWorkers(1) }
+func (l *lab) startOneWorker() error { return l.startWorkers(1) }
 
 func startPlain(back string) func(l *lab) error {
 	return func(l *lab) error {
 		queues := tasks.QueueName(appID(0), tasks.TypeScheme, tasks.Urgent) + "," + tasks.QueueName(appID(1), tasks.TypeScheme, tasks.Urgent)
-		return l.startWorker(l.bench.self, partPlain, "-redis", l.redis, "-base", l.wechat, "-back", back,
+		return l.startWorker(l.bench.self, modePlain, "-redis", l.redis, "-base", l.wechat, "-back", back,
 			"-limit", fmt.Sprint(perSecond), "-concurrency", "64", "-queues", queues)
 	}
 }
 
-// comparison is what came of one contender's run.
-type comparison struct {
+// besideResult is the result of one run of a variant.
+type besideResult struct {
 	share      float64
 	took       float64 // seconds from the first call of the first app to its last
 	peak, over int
-	wasted     float64 // runs without a call, per call
+	wasted     float64 // handler runs without a call, per call
 	cost       cost
 	p50, p99   float64 // of the second app, ms
-	stall      float64 // the longest of this program's, ms
+	stall      float64 // longest stall of this program, ms
 }
 
-func (b *bench) compare(ctx context.Context, c contender, n, timed int) (comparison, error) {
-	l, err := b.newLab(ctx, setup{apps: 2, margin: quietMargin, latency: standInWait})
+func (b *bench) besideOnce(ctx context.Context, c variant, n, timed int) (besideResult, error) {
+	l, err := b.newLab(ctx, labConfig{apps: 2, margin: lowMargin, latency: standInLatency})
 	if err != nil {
-		return comparison{}, err
+		return besideResult{}, err
 	}
 	defer l.close()
 	first, second := order{app: appID(0), typ: tasks.TypeScheme}, order{app: appID(1), typ: tasks.TypeScheme}
 	send := c.send(l, first)
-	if err := each1(n, func() error { _, err := send(ctx); return err }); err != nil {
-		return comparison{}, err
+	if err := repeat(n, func() error { _, err := send(ctx); return err }); err != nil {
+		return besideResult{}, err
 	}
 	before, err := l.usage(ctx)
 	if err != nil {
-		return comparison{}, err
+		return besideResult{}, err
 	}
 	stalls := watchStalls(ctx)
-	defer stalls.end()
-	for range contenders {
+	defer stalls.stop()
+	for range besideWorkers {
 		if err := c.start(l); err != nil {
-			return comparison{}, err
+			return besideResult{}, err
 		}
 	}
-	if err := l.arrived(1, time.Minute); err != nil {
-		return comparison{}, err
+	if err := l.waitForCalls(1, time.Minute); err != nil {
+		return besideResult{}, err
 	}
-	samples, err := trickle(ctx, timed, every(timedGap), c.send(l, second))
+	samples, err := sendAtIntervals(ctx, timed, constantGap(tenantGap), c.send(l, second))
 	if err != nil {
-		return comparison{}, err
+		return besideResult{}, err
 	}
-	if err := l.arrived(n+timed, patience(n, perSecond)); err != nil {
-		return comparison{}, err
+	if err := l.waitForCalls(n+timed, timeLimit(n, perSecond)); err != nil {
+		return besideResult{}, err
 	}
-	r, err := l.compared(ctx, before, samples)
-	r.stall = stalls.end()
+	r, err := l.measureBeside(ctx, before, samples)
+	r.stall = stalls.stop()
 	return r, err
 }
 
-// each1 does something n times, by one goroutine.
-func each1(n int, do func() error) error {
+// repeat calls do n times, until an error.
+func repeat(n int, do func() error) error {
 	for range n {
 		if err := do(); err != nil {
 			return err
@@ -118,14 +118,14 @@ func each1(n int, do func() error) error {
 	return nil
 }
 
-func (l *lab) compared(ctx context.Context, before usage, samples []sample) (r comparison, err error) {
-	delays, err := l.delays(samples)
+func (l *lab) measureBeside(ctx context.Context, before usage, samples []sample) (r besideResult, err error) {
+	delays, err := l.waitForDelays(samples)
 	if err != nil {
 		return r, err
 	}
 	r.p50, r.p99 = median(delays), quantile(delays, 0.99)
-	// The last answers are on their way, and asynq is told about them after that.
-	if err := l.quiet(time.Second); err != nil {
+	// Wait for the last answers, and for asynq to finish their tasks.
+	if err := l.waitFor(time.Second); err != nil {
 		return r, err
 	}
 	after, err := l.usage(ctx)
@@ -139,18 +139,18 @@ func (l *lab) compared(ctx context.Context, before usage, samples []sample) (r c
 	if r.cost, err = l.costSince(ctx, before, len(all)); err != nil {
 		return r, err
 	}
-	times, calls := instants(of(all, appID(0))), float64(len(all))
+	times, calls := instants(arrivalsOf(all, appID(0))), float64(len(all))
 	r.share = middleShare(times, perSecond)
 	r.took = seconds(times[len(times)-1] - times[0])
-	r.peak, r.over = densest(times, time.Second, perSecond)
-	// Each of asynq's scripts that end a run removes its task from the list of active
-	// ones, by LREM, and nothing else does.
+	r.peak, r.over = maxInWindow(times, time.Second, perSecond)
+	// Each asynq script that ends a run removes the task from the active list with LREM. Nothing
+	// else uses LREM.
 	r.wasted = (float64(after.since(before).calls["lrem"]) - calls) / calls
 	return r, nil
 }
 
-func addComparison(t *table, label string, all []comparison) {
-	mid := func(of func(comparison) float64) float64 {
+func addBesideRow(t *table, label string, all []besideResult) {
+	mid := func(of func(besideResult) float64) float64 {
 		var values []float64
 		for _, r := range all {
 			values = append(values, of(r))
@@ -163,12 +163,12 @@ func addComparison(t *table, label string, all []comparison) {
 	}
 	cells := []any{
 		label,
-		percent(mid(func(r comparison) float64 { return r.share })),
-		num(mid(func(r comparison) float64 { return r.took }), 1, " s"),
+		percent(mid(func(r besideResult) float64 { return r.share })),
+		num(mid(func(r besideResult) float64 { return r.took }), 1, " s"),
 		whole(peak), whole(over),
-		num(math.Max(0, mid(func(r comparison) float64 { return r.wasted })), 2, ""),
-		millis(mid(func(r comparison) float64 { return r.p50 })),
-		millis(mid(func(r comparison) float64 { return r.p99 })), millis(stall),
+		num(math.Max(0, mid(func(r besideResult) float64 { return r.wasted })), 2, ""),
+		millis(mid(func(r besideResult) float64 { return r.p50 })),
+		millis(mid(func(r besideResult) float64 { return r.p99 })), millis(stall),
 	}
 	t.add(append(cells, medianCost(costs).cells()...)...)
 }

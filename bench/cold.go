@@ -17,20 +17,20 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// coldProxy passes TLS connections on to an address in plain. Each new connection takes a
-// while to open, as a handshake over a long way does; one that is open waits for nothing.
+// coldProxy forwards TLS connections to an address in plain text. It delays the opening of each
+// connection, like a handshake over a long distance, but not the data.
 type coldProxy struct {
 	target   string
 	opening  time.Duration
 	listener net.Listener
 	running  sync.WaitGroup
-	ctx      context.Context //nolint:containedctx // the proxy's life: its connections end with it
+	ctx      context.Context //nolint:containedctx // its end closes the proxy and its connections
 
 	mu   sync.Mutex
 	open map[net.Conn]bool // guarded by mu
 }
 
-// startColdProxy runs a proxy until ctx ends; then wait for running.
+// startColdProxy starts a proxy that runs until ctx ends; then wait for p.running.
 func startColdProxy(ctx context.Context, target string, opening time.Duration, cert tls.Certificate) (*coldProxy, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,15 +45,15 @@ func startColdProxy(ctx context.Context, target string, opening time.Duration, c
 			if err != nil {
 				return // closed
 			}
-			p.running.Go(func() { p.join(tls.Server(conn, config)) })
+			p.running.Go(func() { p.serve(tls.Server(conn, config)) })
 		}
 	})
 	return p, nil
 }
 
-// join opens a connection, and connects it with the target until one of them, or the
-// proxy, ends.
-func (p *coldProxy) join(client *tls.Conn) {
+// serve opens a client's connection after the delay and forwards it to the target until either side,
+// or the proxy, closes.
+func (p *coldProxy) serve(client *tls.Conn) {
 	defer func() { _ = client.Close() }()
 	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", p.target)
 	if err != nil {
@@ -63,16 +63,16 @@ func (p *coldProxy) join(client *tls.Conn) {
 	if pause(p.ctx, p.opening) != nil || client.HandshakeContext(p.ctx) != nil {
 		return
 	}
-	p.note(server, true)
-	defer p.note(server, false)
+	p.track(server, true)
+	defer p.track(server, false)
 	defer context.AfterFunc(p.ctx, func() { _, _ = client.Close(), server.Close() })()
-	var ways sync.WaitGroup
-	ways.Go(func() { pipe(server, client) })
-	ways.Go(func() { pipe(client, server) })
-	ways.Wait()
+	var directions sync.WaitGroup
+	directions.Go(func() { pipe(server, client) })
+	directions.Go(func() { pipe(client, server) })
+	directions.Wait()
 }
 
-func (p *coldProxy) note(conn net.Conn, open bool) {
+func (p *coldProxy) track(conn net.Conn, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if delete(p.open, conn); open {
@@ -80,7 +80,7 @@ func (p *coldProxy) note(conn net.Conn, open bool) {
 	}
 }
 
-// closeAll closes the connections that are open.
+// closeAll closes all open connections.
 func (p *coldProxy) closeAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,23 +89,23 @@ func (p *coldProxy) closeAll() {
 	}
 }
 
-// pipe carries data until one end closes, and closes the other.
+// pipe copies data until one side closes, and then closes both.
 func pipe(to, from net.Conn) {
 	defer func() { _, _ = to.Close(), from.Close() }()
-	_, _ = io.Copy(to, from) // its error is an end like any other
+	_, _ = io.Copy(to, from) // an error ends the connection like EOF
 }
 
 func (b *bench) cold(ctx context.Context, t *table) error {
-	n := sized(b, 1500, 400)
+	n := sizeFor(b, 1500, 400)
 	t.title = "Cold connections"
-	t.about = fmt.Sprintf("100 a second, the default margin of 0.05, answers after 20 ms, through a proxy on which a new TLS connection takes a while to open and an open one waits for nothing: a backlog of %s, and then the same again, after all connections were closed while they were idle. Wanted: no call over the limit; the most that this margin lets through is 95 %%.", thousands(n))
+	t.about = fmt.Sprintf("100 a second, the default margin of 0.05, answers after 20 ms, through a proxy that delays the opening of TLS connections, but not their data: a backlog of %s, and then the same again after all connections were closed while idle. Wanted: no call over the limit; this margin lets at most 95 %% through.", thousands(n))
 	t.head = []string{"case", "share of the limit", "most in a second", "calls over", "start to first call", "longest stall"}
 	for _, c := range []struct {
 		opening time.Duration
 		workers int
 	}{{0, 1}, {40 * time.Millisecond, 1}, {100 * time.Millisecond, 1}, {100 * time.Millisecond, 4}} {
 		if err := b.coldOnce(ctx, t, c.opening, c.workers, n); err != nil {
-			return fmt.Errorf("%v, %s: %w", c.opening, counted(c.workers), err)
+			return fmt.Errorf("%v, %s: %w", c.opening, workersText(c.workers), err)
 		}
 	}
 	return nil
@@ -113,7 +113,7 @@ func (b *bench) cold(ctx context.Context, t *table) error {
 
 // coldOnce measures a backlog, and a second one after all connections were closed.
 func (b *bench) coldOnce(ctx context.Context, t *table, opening time.Duration, workers, n int) error {
-	s := setup{apps: 1, latency: standInWait}
+	s := labConfig{apps: 1, latency: standInLatency}
 	l, err := b.newLab(ctx, s)
 	if err != nil {
 		return err
@@ -131,17 +131,17 @@ func (b *bench) coldOnce(ctx context.Context, t *table, opening time.Duration, w
 	}
 	for i, label := range []string{"", ", closed while idle"} {
 		stalls := watchStalls(ctx)
-		began := monotonic()
+		start := monotonic()
 		if i == 0 {
-			err = l.startTrusting(workers)
+			err = l.startWorkersWithCert(workers)
 		} else {
 			p.closeAll()
 			err = l.backlog(ctx, o, n)
 		}
 		if err == nil {
-			err = l.arrived((i+1)*n, patience(n, perSecond))
+			err = l.waitForCalls((i+1)*n, timeLimit(n, perSecond))
 		}
-		stall := stalls.end()
+		stall := stalls.stop()
 		if err != nil {
 			return err
 		}
@@ -149,35 +149,36 @@ func (b *bench) coldOnce(ctx context.Context, t *table, opening time.Duration, w
 		if err != nil {
 			return err
 		}
-		var f finish
-		f.judge(race{backlog: n, limit: perSecond}, all[i*n:], began)
-		label = fmt.Sprintf("%v, %s%s", opening, counted(workers), label)
-		b.say("  %s: share %.4f, peak %d, over %d, longest stall %.1f ms", label, f.share, f.peak, f.over, stall)
-		t.add(label, percent(f.share), whole(f.peak), whole(f.over).atMost(0), num(f.ramp, 2, " s"), millis(stall))
+		var f paceResult
+		f.fill(paceCase{backlog: n, limit: perSecond}, all[i*n:], start)
+		label = fmt.Sprintf("%v, %s%s", opening, workersText(workers), label)
+		b.logf("  %s: share %.4f, peak %d, over %d, longest stall %.1f ms", label, f.share, f.peak, f.over, stall)
+		t.add(label, percent(f.share), whole(f.peak), whole(f.over).atMost(0), num(f.firstCall, 2, " s"), millis(stall))
 	}
 	return nil
 }
 
-// certFile is the certificate of a lab's proxy, for workers.
+// certFile returns the path of the proxy's certificate.
 func (l *lab) certFile() string { return filepath.Join(l.dir, "proxy.pem") }
 
-// behindColdProxy puts a proxy between workers that trust it and the stand-in.
-func (l *lab) behindColdProxy(s setup, opening time.Duration) (*coldProxy, error) {
-	known := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1
-	defer known.Close()
-	encoded := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: known.Certificate().Raw})
+// behindColdProxy starts a proxy in front of the stand-in, and writes its certificate and a worker
+// configuration that uses it.
+func (l *lab) behindColdProxy(s labConfig, opening time.Duration) (*coldProxy, error) {
+	tlsServer := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1
+	defer tlsServer.Close()
+	encoded := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tlsServer.Certificate().Raw})
 	if err := os.WriteFile(l.certFile(), encoded, 0o600); err != nil {
 		return nil, err
 	}
-	p, err := startColdProxy(l.ctx, strings.TrimPrefix(l.wechat, "http://"), opening, known.TLS.Certificates[0])
+	p, err := startColdProxy(l.ctx, strings.TrimPrefix(l.wechat, "http://"), opening, tlsServer.TLS.Certificates[0])
 	if err != nil {
 		return nil, err
 	}
-	return p, os.WriteFile(l.config, []byte(s.yaml(l.near, "https://"+p.listener.Addr().String())), 0o600)
+	return p, os.WriteFile(l.config, []byte(s.yaml(l.workerRedis, "https://"+p.listener.Addr().String())), 0o600)
 }
 
-// startTrusting starts n workers that trust the lab's proxy.
-func (l *lab) startTrusting(n int) error {
+// startWorkersWithCert starts n workers that trust the proxy's certificate.
+func (l *lab) startWorkersWithCert(n int) error {
 	for range n {
 		if err := l.startWorker("env", "SSL_CERT_FILE="+l.certFile(), l.bench.binary, "worker", "-c", l.config); err != nil {
 			return err

@@ -2,16 +2,16 @@ package main
 
 import "context"
 
-// cost is what Redis and the workers spent on calls.
+// cost is the resource usage of Redis and the workers per call.
 type cost struct {
-	commands  float64 // Redis' per call, with those inside of scripts
-	evalsha   float64 // of them EVALSHA, which clients alone send
+	commands  float64 // of Redis per call, including those inside scripts
+	evalsha   float64 // of them EVALSHA, which only clients send
 	redisCPU  float64 // seconds per 1,000 calls
 	workerCPU float64 // the same, of all workers
 }
 
-// costSince is what so many calls have cost since an earlier reading, which was taken
-// before there were workers.
+// costSince returns the cost of so many calls since an earlier reading, which must be from before the
+// workers' start.
 func (l *lab) costSince(ctx context.Context, before usage, calls int) (cost, error) {
 	after, err := l.usage(ctx)
 	if err != nil {
@@ -28,7 +28,7 @@ func (l *lab) costSince(ctx context.Context, before usage, calls int) (cost, err
 	}, nil
 }
 
-// costHead are the columns of cells.
+// costHead returns the column headings of cells.
 func costHead() []string {
 	return []string{"Redis commands a send", "of them EVALSHA", "Redis CPU a 1,000", "workers' CPU a 1,000"}
 }
@@ -37,7 +37,7 @@ func (c cost) cells() []any {
 	return []any{num(c.commands, 1, ""), num(c.evalsha, 2, ""), num(c.redisCPU, 2, " s"), num(c.workerCPU, 2, " s")}
 }
 
-// medianCost is the median of each.
+// medianCost returns the median of each field.
 func medianCost(all []cost) cost {
 	mid := func(of func(cost) float64) float64 {
 		values := make([]float64, len(all))

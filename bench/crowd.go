@@ -15,119 +15,119 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// wantBeside is the part of its pace that a lane must keep beside the crowd.
-const wantBeside = 0.95
+// wantCrowdShare is the share of its pace that a lane must keep next to other lanes.
+const wantCrowdShare = 0.95
 
 const (
-	// crowdApps × the catalog are the lanes of the crowd.
+	// crowdApps is the number of other apps; each has a lane per task type.
 	crowdApps = 42
-	// crowdTasks is how many tasks wait in each of them.
+	// crowdTasks is the number of tasks that wait in each of their lanes.
 	crowdTasks = 20
 )
 
-// company is what the worker has beside the app whose lane is measured.
-type company struct {
+// neighborSet is the other apps of the worker, apart from the one that is measured.
+type neighborSet struct {
 	label string
 	apps  int
-	tasks int // that wait in each lane of theirs, which is held; 0: none do, and nothing is
+	tasks int // waiting in each of their lanes, which are held; 0: none waiting, none held
 }
 
-// soloist is a lane whose pace is measured.
-type soloist struct {
+// crowdLane is the lane that is measured.
+type crowdLane struct {
 	label string
 	typ   string
 	tasks int
 	limit int // a second; 0: none
 	runs  int
-	setup setup
+	setup labConfig
 }
 
-// pace is what came of one drain of it.
-type pace struct {
-	rate  float64 // tasks a second, from the first call to the last one
+// laneResult is the result of draining a crowdLane once.
+type laneResult struct {
+	rate  float64 // tasks per second, from the first to the last call
 	share float64 // of the limit
 	peak  int     // most arrivals in a sliding second
-	stall float64 // the longest of this program's, ms
+	stall float64 // longest stall of this program, ms
 	cost  cost
 }
 
 func (b *bench) crowd(ctx context.Context, t *table) error {
-	n, few := sized(b, 60_000, 5000), sized(b, 3000, 500)
+	n, few := sizeFor(b, 60_000, 5000), sizeFor(b, 3000, 500)
 	types := len(tasks.Catalog())
 	t.title = "A lane beside 504 others that are held"
-	t.about = fmt.Sprintf("One worker; app A drains `send:subscribe` (no limit, instant answers, 50 slots, a backlog of %s, medians of %d), or `scheme:generate` (100 a second, `pace.margin: 0.02`, answers after 20 ms, a backlog of %s). Beside it the worker has no other app, or %d without a task, or the same %d with %d tasks waiting in each of their %d lanes, urgent and bulk in turn: half of these apps are held whole, of the other half each type. A is held too until the worker has come to rest, and measured from its release on. What it keeps of its pace alone is the median of the rounds' ratios. Wanted: at least 95 %% of A's pace alone, and of its limit's share.",
-		thousands(n), b.repeats(5), thousands(few), crowdApps, crowdApps, crowdTasks, crowdApps*types)
+	t.about = fmt.Sprintf("One worker; app A drains `send:subscribe` (no limit, instant answers, 50 slots, a backlog of %s, medians of %d), or `scheme:generate` (100 a second, `pace.margin: 0.02`, answers after 20 ms, a backlog of %s). Beside it the worker has no other app, or %d without a task, or the same %d with %d tasks waiting in each of their %d lanes, urgent and bulk in turn: half of these apps are held whole, of the other half each type. A is also held until the worker is idle, and measured from its release on. *Of that alone* is the median of the rounds' ratios. Wanted: at least 95 %% of A's pace alone, and of its limit's share.",
+		thousands(n), b.runsOf(5), thousands(few), crowdApps, crowdApps, crowdTasks, crowdApps*types)
 	t.head = append([]string{"lane", "beside it", "tasks a second", "of that alone", "share of the limit", "most in a second", "longest stall"}, costHead()...)
-	for _, s := range []soloist{
-		{label: "no limit", typ: tasks.TypeSubscribe, tasks: n, runs: b.repeats(5), setup: setup{
+	for _, s := range []crowdLane{
+		{label: "no limit", typ: tasks.TypeSubscribe, tasks: n, runs: b.runsOf(5), setup: labConfig{
 			limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: 50}},
 		}},
-		{label: "100 a second", typ: tasks.TypeScheme, tasks: few, limit: perSecond, runs: b.repeats(1), setup: setup{margin: quietMargin, latency: standInWait}},
+		{label: "100 a second", typ: tasks.TypeScheme, tasks: few, limit: perSecond, runs: b.runsOf(1), setup: labConfig{margin: lowMargin, latency: standInLatency}},
 	} {
-		if err := b.accompanied(ctx, t, s); err != nil {
+		if err := b.measureCrowdLane(ctx, t, s); err != nil {
 			return fmt.Errorf("%s: %w", s.label, err)
 		}
 	}
 	return nil
 }
 
-// accompanied measures a lane in each company, round and round, now forwards, now backwards.
-func (b *bench) accompanied(ctx context.Context, t *table, s soloist) error {
-	companies := []company{
+// measureCrowdLane measures a lane next to each neighbor set, in rounds of alternating order.
+func (b *bench) measureCrowdLane(ctx context.Context, t *table, s crowdLane) error {
+	sets := []neighborSet{
 		{label: "nothing"},
 		{label: fmt.Sprintf("%d apps without tasks", crowdApps), apps: crowdApps},
 		{label: fmt.Sprintf("%d apps, %d tasks waiting, held", crowdApps, crowdApps*len(tasks.Catalog())*crowdTasks), apps: crowdApps, tasks: crowdTasks},
 	}
-	paces := make([][]pace, len(companies))
+	results := make([][]laneResult, len(sets))
 	for run := range s.runs {
-		for step := range companies {
+		for step := range sets {
 			i := step
 			if run%2 == 1 {
-				i = len(companies) - 1 - step
+				i = len(sets) - 1 - step
 			}
-			p, err := b.besideOnce(ctx, s, companies[i])
+			p, err := b.crowdOnce(ctx, s, sets[i])
 			if err != nil {
-				return fmt.Errorf("beside %s: %w", companies[i].label, err)
+				return fmt.Errorf("beside %s: %w", sets[i].label, err)
 			}
-			b.say("  run %d, %s, beside %s: %.0f a second, share %.4f, peak %d, CPU %.3f s a 1,000, %.1f commands a send, longest stall %.1f ms",
-				run+1, s.label, companies[i].label, p.rate, p.share, p.peak, p.cost.workerCPU, p.cost.commands, p.stall)
-			paces[i] = append(paces[i], p)
+			b.logf("  run %d, %s, beside %s: %.0f a second, share %.4f, peak %d, CPU %.3f s a 1,000, %.1f commands a send, longest stall %.1f ms",
+				run+1, s.label, sets[i].label, p.rate, p.share, p.peak, p.cost.workerCPU, p.cost.commands, p.stall)
+			results[i] = append(results[i], p)
 		}
 	}
-	alone := medianPace(paces[0])
-	for i, c := range companies {
-		p := medianPace(paces[i])
-		var ratios []float64 // by round: a machine that slows down meanwhile slows all of one
-		for run, q := range paces[i] {
-			ratios = append(ratios, q.rate/paces[0][run].rate)
+	alone := medianLaneResult(results[0])
+	for i, c := range sets {
+		p := medianLaneResult(results[i])
+		var ratios []float64 // per round, so that a slowdown of the machine affects both
+		for run, q := range results[i] {
+			ratios = append(ratios, q.rate/results[0][run].rate)
 		}
 		of, share := num(median(ratios), 3, ""), any("–")
 		if i > 0 {
-			of = of.atLeast(wantBeside)
+			of = of.atLeast(wantCrowdShare)
 		}
 		peak := whole(p.peak)
 		if s.limit > 0 {
-			share, peak = percent(p.share).atLeast(100*wantBeside*alone.share), peak.atMost(float64(s.limit))
+			share, peak = percent(p.share).atLeast(100*wantCrowdShare*alone.share), peak.atMost(float64(s.limit))
 		}
 		t.add(append([]any{s.label, c.label, num(p.rate, 0, ""), of, share, peak, millis(p.stall)}, p.cost.cells()...)...)
 	}
 	return nil
 }
 
-// medianPace is the median of each figure; the peak and the stall are the worst.
-func medianPace(all []pace) pace {
-	var worst pace
+// medianLaneResult returns the median of each figure, and the maximum of peak and stall.
+func medianLaneResult(all []laneResult) laneResult {
+	var worst laneResult
 	var rates, shares []float64
 	var costs []cost
 	for _, p := range all {
 		rates, shares, costs = append(rates, p.rate), append(shares, p.share), append(costs, p.cost)
 		worst.peak, worst.stall = max(worst.peak, p.peak), max(worst.stall, p.stall)
 	}
-	return pace{median(rates), median(shares), worst.peak, worst.stall, medianCost(costs)}
+	return laneResult{median(rates), median(shares), worst.peak, worst.stall, medianCost(costs)}
 }
 
-// besideOnce drains the lane once, in a company.
-func (b *bench) besideOnce(ctx context.Context, s soloist, c company) (p pace, err error) {
+// crowdOnce drains the lane once next to a neighbor set.
+func (b *bench) crowdOnce(ctx context.Context, s crowdLane, c neighborSet) (p laneResult, err error) {
 	s.setup.apps = 1 + c.apps
 	l, err := b.newLab(ctx, s.setup)
 	if err != nil {
@@ -135,13 +135,13 @@ func (b *bench) besideOnce(ctx context.Context, s soloist, c company) (p pace, e
 	}
 	defer l.close()
 	o := order{app: appID(0), typ: s.typ}
-	if err := errors.Join(l.gather(ctx, c), hold(ctx, l.rdb, o.app, ratelimit.WholeApp), l.backlog(ctx, o, s.tasks)); err != nil {
+	if err := errors.Join(l.enqueueNeighbors(ctx, c), hold(ctx, l.rdb, o.app, ratelimit.WholeApp), l.backlog(ctx, o, s.tasks)); err != nil {
 		return p, err
 	}
 	if err := l.startWorkers(1); err != nil {
 		return p, err
 	}
-	if err := l.quiet(closeAfter); err != nil {
+	if err := l.waitFor(laneCloseTime); err != nil {
 		return p, err
 	}
 	if err := l.expectLanes(ctx, 0); err != nil {
@@ -150,12 +150,12 @@ func (b *bench) besideOnce(ctx context.Context, s soloist, c company) (p pace, e
 	if p, err = l.drainReleased(ctx, o, s); err != nil {
 		return p, err
 	}
-	return p, l.stillThere(ctx, c)
+	return p, l.expectNeighborsWaiting(ctx, c)
 }
 
-// drainReleased releases the app of a worker at rest, and measures until its tasks are
-// delivered and settled.
-func (l *lab) drainReleased(ctx context.Context, o order, s soloist) (p pace, err error) {
+// drainReleased releases the held app of an idle worker, and measures until its tasks are delivered
+// and settled.
+func (l *lab) drainReleased(ctx context.Context, o order, s crowdLane) (p laneResult, err error) {
 	before, err := l.usage(ctx)
 	if err != nil {
 		return p, err
@@ -165,16 +165,16 @@ func (l *lab) drainReleased(ctx context.Context, o order, s soloist) (p pace, er
 		return p, err
 	}
 	stalls := watchStalls(ctx)
-	defer stalls.end()
+	defer stalls.stop()
 	limiter := ratelimit.NewLimiter(l.rdb, ratelimit.DefaultConfig(), nil)
 	if _, err := limiter.Unhold(ctx, o.app, ratelimit.WholeApp); err != nil {
 		return p, err
 	}
-	if err := l.arrived(s.tasks, patience(s.tasks, perSecond)); err != nil {
+	if err := l.waitForCalls(s.tasks, timeLimit(s.tasks, perSecond)); err != nil {
 		return p, err
 	}
-	p.stall = stalls.end()
-	if err := l.settled(ctx, o, 30*time.Second); err != nil {
+	p.stall = stalls.stop()
+	if err := l.waitUntilSettled(ctx, o, 30*time.Second); err != nil {
 		return p, err
 	}
 	all, err := l.arrivals()
@@ -184,21 +184,21 @@ func (l *lab) drainReleased(ctx context.Context, o order, s soloist) (p pace, er
 	if p.cost, err = l.costSince(ctx, before, len(all)); err != nil {
 		return p, err
 	}
-	p.cost.workerCPU -= 1000 * cpu.Seconds() / float64(len(all)) // of the start, and of coming to rest
-	if n := len(of(all, o.app)); n != len(all) {
-		return p, fmt.Errorf("%d calls of apps that are held", len(all)-n)
+	p.cost.workerCPU -= 1000 * cpu.Seconds() / float64(len(all)) // less the start and the idle phase before the release
+	if n := len(arrivalsOf(all, o.app)); n != len(all) {
+		return p, fmt.Errorf("%d calls for held apps", len(all)-n)
 	}
 	times := instants(all)
 	p.rate = float64(len(all)-1) / seconds(times[len(times)-1]-times[0])
-	p.peak, _ = densest(times, time.Second, s.limit)
+	p.peak, _ = maxInWindow(times, time.Second, s.limit)
 	if s.limit > 0 {
 		p.share = middleShare(times, s.limit)
 	}
 	return p, nil
 }
 
-// gather has tasks of all types wait for a company's apps, and holds these.
-func (l *lab) gather(ctx context.Context, c company) error {
+// enqueueNeighbors holds the apps of a neighbor set and enqueues tasks of all types for them.
+func (l *lab) enqueueNeighbors(ctx context.Context, c neighborSet) error {
 	if c.tasks == 0 {
 		return nil
 	}
@@ -229,7 +229,7 @@ func (l *lab) gather(ctx context.Context, c company) error {
 	return nil
 }
 
-// heldScopes is what is held of the n-th app of the crowd: all at once, or each type.
+// heldScopes returns the scopes to hold of the n-th other app: the whole app, or each type.
 func heldScopes(n int) []string {
 	if n%2 == 0 {
 		return []string{ratelimit.WholeApp}
@@ -241,10 +241,10 @@ func heldScopes(n int) []string {
 	return scopes
 }
 
-// examples are a body of each type: the first one in the main module's examples.
+// examples returns a body of each type: the first one in the main module's examples.
 func (b *bench) examples() (map[string][]byte, error) {
 	path := filepath.Join(b.module, "examples", "tasks.jsonl")
-	text, err := os.ReadFile(path) //nolint:gosec // the folder is the caller's to name
+	text, err := os.ReadFile(path) //nolint:gosec // the folder given by -module
 	if err != nil {
 		return nil, err
 	}
@@ -267,19 +267,19 @@ func (b *bench) examples() (map[string][]byte, error) {
 	return bodies, nil
 }
 
-// expectLanes fails unless the workers run so many asynq servers, which listen for what is
-// cancelled: none without an open lane, one for each of the first four.
+// expectLanes returns an error unless the workers run want asynq servers, which subscribe to
+// asynq's cancellation channel: none without an open lane, one for each of the first four.
 func (l *lab) expectLanes(ctx context.Context, want int64) error {
 	const channel = "asynq:cancel"
-	listening, err := l.rdb.PubSubNumSub(ctx, channel).Result()
-	if n := listening[channel]; err == nil && n != want {
-		err = fmt.Errorf("%d lanes are open, and %d should be", n, want)
+	subscribers, err := l.rdb.PubSubNumSub(ctx, channel).Result()
+	if n := subscribers[channel]; err == nil && n != want {
+		err = fmt.Errorf("%d asynq servers run, want %d", n, want)
 	}
 	return err
 }
 
-// stillThere fails unless all of a company's tasks wait as before.
-func (l *lab) stillThere(ctx context.Context, c company) error {
+// expectNeighborsWaiting returns an error unless all tasks of a neighbor set still wait.
+func (l *lab) expectNeighborsWaiting(ctx context.Context, c neighborSet) error {
 	var replies []*redis.IntCmd
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for n := range c.apps {
@@ -299,7 +299,7 @@ func (l *lab) stillThere(ctx context.Context, c company) error {
 		got += int(r.Val())
 	}
 	if got != want {
-		return fmt.Errorf("%d tasks of the held apps wait, and %d should", got, want)
+		return fmt.Errorf("%d tasks of the held apps wait, want %d", got, want)
 	}
 	return nil
 }

@@ -9,24 +9,24 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// need is one measurement of a lane whose limit is far above what it uses.
-type need struct {
+// demandCase is a measurement of a lane whose limit is far above its use.
+type demandCase struct {
 	label string
 	typ   string
 	limit ratelimit.Limit
 	calls int
-	every time.Duration // between two tasks; 0: they wait when the worker starts
+	every time.Duration // interval between tasks; 0: all are enqueued before the worker starts
 }
 
-// longestScript is how long a script may keep Redis from all other clients.
-const longestScript = 5.0 // ms
+// maxScript is the maximum time for which a script may block Redis.
+const maxScript = 5.0 // ms
 
 func (b *bench) demand(ctx context.Context, t *table) error {
-	timed, drained := sized(b, 1000, 100), sized(b, 30_000, 3000)
+	timed, drained := sizeFor(b, 1000, 100), sizeFor(b, 30_000, 3000)
 	t.title = "A limit far above the demand"
-	t.about = fmt.Sprintf("One worker, `pace.margin: 0.02`, answers after 20 ms. One task each 20 ms, %s of them, or a backlog of %s. The longest script is Redis' own slow log's, in which the machine's stalls are; wanted: at most %.0f ms. The first row, without a limit, is what a send costs without the pace.", thousands(timed), thousands(drained), longestScript)
+	t.about = fmt.Sprintf("One worker, `pace.margin: 0.02`, answers after 20 ms. One task each 20 ms, %s of them, or a backlog of %s. The longest script is from Redis' slow log, which includes the machine's stalls; wanted: at most %.0f ms. The first row, without a limit, shows the cost of a send without the pace.", thousands(timed), thousands(drained), maxScript)
 	t.head = append([]string{"case", "calls a second", "longest script", "longest stall"}, costHead()...)
-	for _, n := range []need{
+	for _, n := range []demandCase{
 		{"50 a second, no limit", tasks.TypeSubscribe, ratelimit.Limit{}, timed, 20 * time.Millisecond},
 		{"50 a second of 1,000", tasks.TypeScheme, ratelimit.Limit{PerSecond: 1000}, timed, 20 * time.Millisecond},
 		{"50 a second of 100,000", tasks.TypeScheme, ratelimit.Limit{PerSecond: 100_000}, timed, 20 * time.Millisecond},
@@ -34,17 +34,17 @@ func (b *bench) demand(ctx context.Context, t *table) error {
 		{"a backlog of 100,000 a second", tasks.TypeScheme, ratelimit.Limit{PerSecond: 100_000}, drained, 0},
 		{"a backlog of 1,000,000 a minute", tasks.TypeTextCheck, ratelimit.Limit{PerMinute: 1_000_000}, drained, 0},
 	} {
-		if err := b.need(ctx, t, n); err != nil {
+		if err := b.demandOnce(ctx, t, n); err != nil {
 			return fmt.Errorf("%s: %w", n.label, err)
 		}
 	}
 	return nil
 }
 
-// need measures one lane.
-func (b *bench) need(ctx context.Context, t *table, n need) error {
+// demandOnce measures one case and adds its row.
+func (b *bench) demandOnce(ctx context.Context, t *table, n demandCase) error {
 	n.limit.Concurrency = 256
-	l, err := b.newLab(ctx, setup{apps: 1, margin: quietMargin, latency: standInWait, limits: map[string]ratelimit.Limit{n.typ: n.limit}})
+	l, err := b.newLab(ctx, labConfig{apps: 1, margin: lowMargin, latency: standInLatency, limits: map[string]ratelimit.Limit{n.typ: n.limit}})
 	if err != nil {
 		return err
 	}
@@ -63,16 +63,16 @@ func (b *bench) need(ctx context.Context, t *table, n need) error {
 		return err
 	}
 	stalls := watchStalls(ctx)
-	defer stalls.end()
+	defer stalls.stop()
 	if err := l.startWorkers(1); err != nil {
 		return err
 	}
 	if n.every > 0 {
-		if _, err := trickle(ctx, n.calls, every(n.every), l.ours(o)); err != nil {
+		if _, err := sendAtIntervals(ctx, n.calls, constantGap(n.every), l.clientSender(o)); err != nil {
 			return err
 		}
 	}
-	if err := l.arrived(n.calls, patience(n.calls, 100)); err != nil {
+	if err := l.waitForCalls(n.calls, timeLimit(n.calls, 100)); err != nil {
 		return err
 	}
 	spent, err := l.costSince(ctx, before, n.calls)
@@ -90,17 +90,17 @@ func (b *bench) need(ctx context.Context, t *table, n need) error {
 	times := instants(all)
 	t.add(append([]any{
 		n.label, num(float64(len(times)-1)/seconds(times[len(times)-1]-times[0]), 0, ""),
-		millis(longest).atMost(longestScript), millis(stalls.end()),
+		millis(longest).atMost(maxScript), millis(stalls.stop()),
 	}, spent.cells()...)...)
 	return nil
 }
 
-// scriptsFrom is how long a script must take to be looked at, µs.
-const scriptsFrom = "200"
+// slowlogThreshold is the minimum duration of a script in Redis' slow log, µs.
+const slowlogThreshold = "200"
 
-// watchScripts has Redis note the scripts that take long.
+// watchScripts configures Redis' slow log for longestScript.
 func (l *lab) watchScripts(ctx context.Context) error {
-	for key, value := range map[string]string{"slowlog-log-slower-than": scriptsFrom, "slowlog-max-len": "100000"} {
+	for key, value := range map[string]string{"slowlog-log-slower-than": slowlogThreshold, "slowlog-max-len": "100000"} {
 		if err := l.rdb.ConfigSet(ctx, key, value).Err(); err != nil {
 			return err
 		}
@@ -108,11 +108,11 @@ func (l *lab) watchScripts(ctx context.Context) error {
 	return l.rdb.SlowLogReset(ctx).Err()
 }
 
-// longestScript is how long the longest script took since, in milliseconds; 0 when none
-// was worth a note.
+// longestScript returns the duration of the longest script since watchScripts in milliseconds; 0 when
+// none is in the slow log.
 func (l *lab) longestScript(ctx context.Context) (ms float64, err error) {
-	noted, err := l.rdb.SlowLogGet(ctx, -1).Result()
-	for _, n := range noted {
+	entries, err := l.rdb.SlowLogGet(ctx, -1).Result()
+	for _, n := range entries {
 		if len(n.Args) > 0 && (n.Args[0] == "evalsha" || n.Args[0] == "eval") {
 			ms = max(ms, float64(n.Duration.Microseconds())/1000)
 		}

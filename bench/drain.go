@@ -9,75 +9,74 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What a lane must reach beside a plain asynq worker that makes the same calls, without
-// fence or ledger.
+// Targets relative to a plain asynq worker that makes the same calls without fence or ledger.
 const (
-	wantFaster = 1.3
-	wantCPU    = 0.8
-	wantFar    = 5.0
+	wantDrainRate    = 1.3
+	wantDrainCPU     = 0.8
+	wantDrainRateFar = 5.0
 )
 
-// drainage is one comparison of workers that drain a backlog without any limit.
-type drainage struct {
-	label   string
-	tasks   int
-	slots   int
-	latency time.Duration
-	far     time.Duration // of Redis, one way
-	faster  float64       // wanted
-	cpu     float64       // wanted; 0: any
+// drainCase is a comparison of workers that drain a backlog without a limit.
+type drainCase struct {
+	label      string
+	tasks      int
+	slots      int
+	latency    time.Duration
+	redisDelay time.Duration // one-way delay between workers and Redis
+	wantRate   float64       // target ratio
+	wantCPU    float64       // target ratio; 0: none
 }
 
 func (b *bench) drain(ctx context.Context, t *table) error {
-	n, few := sized(b, 30_000, 5000), sized(b, 6000, 1500)
-	runs := b.repeats(5)
+	n, few := sizeFor(b, 30_000, 5000), sizeFor(b, 6000, 1500)
+	runs := b.runsOf(5)
 	t.title = "Drain, beside a plain asynq worker"
 	t.about = fmt.Sprintf("`send:subscribe` without a limit, one worker process each: wxcourier with fence, ledger, permits and verdicts, and an asynq server with default settings whose handler decodes the payload and makes the same POST. Tasks a second from the first call to the last one at the server. Medians of %d runs, one of each in turn; the ratios are those of the medians.", runs)
 	t.head = []string{
 		"case", "asynq", "wxcourier", "ratio", "asynq's CPU a 1,000", "wxcourier's CPU a 1,000", "ratio",
 		"Redis CPU a 1,000, asynq", "wxcourier", "Redis commands a send, asynq", "wxcourier",
 	}
-	for _, d := range []drainage{
-		{label: "instant answers, 50 slots", tasks: n, slots: 50, faster: wantFaster, cpu: wantCPU},
-		{label: "answers after 30 ms, 1,000 slots", tasks: n, slots: 1000, latency: 30 * time.Millisecond, faster: wantFaster, cpu: wantCPU},
-		{label: "instant answers, 50 slots, Redis 1 ms away", tasks: few, slots: 50, far: 500 * time.Microsecond, faster: wantFar},
+	for _, d := range []drainCase{
+		{label: "instant answers, 50 slots", tasks: n, slots: 50, wantRate: wantDrainRate, wantCPU: wantDrainCPU},
+		{label: "answers after 30 ms, 1,000 slots", tasks: n, slots: 1000, latency: 30 * time.Millisecond, wantRate: wantDrainRate, wantCPU: wantDrainCPU},
+		{label: "instant answers, 50 slots, Redis 1 ms away", tasks: few, slots: 50, redisDelay: 500 * time.Microsecond, wantRate: wantDrainRateFar},
 	} {
-		if err := b.drainBoth(ctx, t, d, runs); err != nil {
+		if err := b.measureDrain(ctx, t, d, runs); err != nil {
 			return fmt.Errorf("%s: %w", d.label, err)
 		}
 	}
 	return nil
 }
 
-func (b *bench) drainBoth(ctx context.Context, t *table, d drainage, runs int) error {
+func (b *bench) measureDrain(ctx context.Context, t *table, d drainCase, runs int) error {
 	var rates [2][]float64
 	var costs [2][]cost
 	for run := range runs {
 		for i, plain := range []bool{true, false} {
-			rate, spent, err := b.drainOne(ctx, d, plain)
+			rate, spent, err := b.drainOnce(ctx, d, plain)
 			if err != nil {
 				return err
 			}
-			b.say("  run %d, %s, %s: %.0f a second, CPU %.3f s a 1,000", run+1, d.label, []string{"asynq", "wxcourier"}[i], rate, spent.workerCPU)
+			b.logf("  run %d, %s, %s: %.0f a second, CPU %.3f s a 1,000", run+1, d.label, []string{"asynq", "wxcourier"}[i], rate, spent.workerCPU)
 			rates[i], costs[i] = append(rates[i], rate), append(costs[i], spent)
 		}
 	}
-	theirs, ours := medianCost(costs[0]), medianCost(costs[1])
-	cpu := num(ours.workerCPU/theirs.workerCPU, 2, "")
-	if d.cpu > 0 {
-		cpu = cpu.atMost(d.cpu)
+	plainCost, ownCost := medianCost(costs[0]), medianCost(costs[1])
+	cpu := num(ownCost.workerCPU/plainCost.workerCPU, 2, "")
+	if d.wantCPU > 0 {
+		cpu = cpu.atMost(d.wantCPU)
 	}
 	t.add(d.label, num(median(rates[0]), 0, ""), num(median(rates[1]), 0, ""),
-		num(median(rates[1])/median(rates[0]), 2, "").atLeast(d.faster),
-		num(theirs.workerCPU, 3, " s"), num(ours.workerCPU, 3, " s"), cpu,
-		num(theirs.redisCPU, 3, " s"), num(ours.redisCPU, 3, " s"), num(theirs.commands, 1, ""), num(ours.commands, 1, ""))
+		num(median(rates[1])/median(rates[0]), 2, "").atLeast(d.wantRate),
+		num(plainCost.workerCPU, 3, " s"), num(ownCost.workerCPU, 3, " s"), cpu,
+		num(plainCost.redisCPU, 3, " s"), num(ownCost.redisCPU, 3, " s"), num(plainCost.commands, 1, ""), num(ownCost.commands, 1, ""))
 	return nil
 }
 
-// drainOne is one run: tasks a second, and what they cost.
-func (b *bench) drainOne(ctx context.Context, d drainage, plain bool) (float64, cost, error) {
-	l, err := b.newLab(ctx, setup{
-		apps: 1, latency: d.latency, far: d.far,
+// drainOnce drains a backlog once. It returns tasks per second and their cost.
+func (b *bench) drainOnce(ctx context.Context, d drainCase, plain bool) (float64, cost, error) {
+	l, err := b.newLab(ctx, labConfig{
+		apps: 1, latency: d.latency, redisDelay: d.redisDelay,
 		limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: d.slots}},
 	})
 	if err != nil {
@@ -85,12 +84,12 @@ func (b *bench) drainOne(ctx context.Context, d drainage, plain bool) (float64, 
 	}
 	defer l.close()
 	o := order{app: appID(0), typ: tasks.TypeSubscribe}
-	send := l.ours
+	newSender := l.clientSender
 	if plain {
-		send = l.foreign
+		newSender = l.asynqSender
 	}
-	hand := send(o)
-	if err := each1(d.tasks, func() error { _, err := hand(ctx); return err }); err != nil {
+	send := newSender(o)
+	if err := repeat(d.tasks, func() error { _, err := send(ctx); return err }); err != nil {
 		return 0, cost{}, err
 	}
 	before, err := l.usage(ctx)
@@ -98,7 +97,7 @@ func (b *bench) drainOne(ctx context.Context, d drainage, plain bool) (float64, 
 		return 0, cost{}, err
 	}
 	if plain {
-		err = l.startWorker(b.self, partPlain, "-redis", l.near, "-base", l.wechat, "-limit", "0",
+		err = l.startWorker(b.self, modePlain, "-redis", l.workerRedis, "-base", l.wechat, "-limit", "0",
 			"-concurrency", fmt.Sprint(d.slots), "-queues", tasks.QueueName(o.app, o.typ, tasks.Urgent))
 	} else {
 		err = l.startWorkers(1)
@@ -106,20 +105,20 @@ func (b *bench) drainOne(ctx context.Context, d drainage, plain bool) (float64, 
 	if err != nil {
 		return 0, cost{}, err
 	}
-	return l.drained(ctx, before, d.tasks)
+	return l.waitUntilDrained(ctx, before, d.tasks)
 }
 
-// drained waits until n tasks have been delivered and settled. It returns how many there
-// were a second, and what they cost.
-func (l *lab) drained(ctx context.Context, before usage, n int) (float64, cost, error) {
-	if err := l.arrived(n, patience(n, 200)); err != nil {
+// waitUntilDrained waits until n tasks are delivered and settled. It returns tasks per second and
+// their cost.
+func (l *lab) waitUntilDrained(ctx context.Context, before usage, n int) (float64, cost, error) {
+	if err := l.waitForCalls(n, timeLimit(n, 200)); err != nil {
 		return 0, cost{}, err
 	}
 	all, err := l.arrivals()
 	if err != nil {
 		return 0, cost{}, err
 	}
-	if err := l.settled(ctx, order{app: appID(0), typ: tasks.TypeSubscribe}, 30*time.Second); err != nil {
+	if err := l.waitUntilSettled(ctx, order{app: appID(0), typ: tasks.TypeSubscribe}, 30*time.Second); err != nil {
 		return 0, cost{}, err
 	}
 	spent, err := l.costSince(ctx, before, len(all))
@@ -130,11 +129,11 @@ func (l *lab) drained(ctx context.Context, before usage, n int) (float64, cost, 
 	return float64(len(all)-1) / seconds(times[len(times)-1]-times[0]), spent, nil
 }
 
-// settled waits until asynq has none of a lane's tasks in hand: what follows the last call
-// costs as well.
-func (l *lab) settled(ctx context.Context, o order, within time.Duration) error {
+// waitUntilSettled waits until no task of a lane is active in asynq, so that the cost after the last
+// call is included.
+func (l *lab) waitUntilSettled(ctx context.Context, o order, within time.Duration) error {
 	active := "asynq:{" + tasks.QueueName(o.app, o.typ, tasks.Urgent) + "}:active"
-	return until(ctx, within, "all is settled", func() (bool, error) {
+	return waitUntil(ctx, within, "all is settled", func() (bool, error) {
 		n, err := l.rdb.LLen(ctx, active).Result()
 		return n == 0, err
 	})

@@ -9,31 +9,31 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What an idle replica may cost.
+// Targets for an idle replica.
 const (
 	idleCommands = 60.0 // a second
 	idleCPU      = 1.0  // per cent of one core
 )
 
-// closeAfter is longer than it takes a lane without work to close.
-const closeAfter = 8 * time.Second
+// laneCloseTime is longer than the time after which an idle lane closes.
+const laneCloseTime = 8 * time.Second
 
 func (b *bench) idle(ctx context.Context, t *table) error {
-	span := sized(b, 20*time.Second, 5*time.Second)
+	span := sizeFor(b, 20*time.Second, 5*time.Second)
 	types := len(tasks.Catalog())
 	t.title = "A replica that has nothing to do"
-	t.about = fmt.Sprintf("One worker, %d task types; two lanes of each app had a task and have closed again. Over %.0f s, Redis' own count of commands (those of this program taken off) and the processor time of the worker. Wanted for 100 lanes: at most 60 commands a second and 1 %% of a core.", types, span.Seconds())
+	t.about = fmt.Sprintf("One worker, %d task types; two lanes of each app had a task and have closed again. Over %.0f s, Redis' own count of commands (less those of this program) and the processor time of the worker. Wanted for 100 lanes: at most 60 commands a second and 1 %% of a core.", types, span.Seconds())
 	t.head = []string{"apps", "lanes", "Redis commands a second", "worker's CPU, of one core", "Redis' CPU, of one core"}
 	for _, apps := range []int{9, 42} {
-		if err := b.idleWith(ctx, t, apps, span); err != nil {
+		if err := b.idleOnce(ctx, t, apps, span); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *bench) idleWith(ctx context.Context, t *table, apps int, span time.Duration) error {
-	l, err := b.newLab(ctx, setup{apps: apps})
+func (b *bench) idleOnce(ctx context.Context, t *table, apps int, span time.Duration) error {
+	l, err := b.newLab(ctx, labConfig{apps: apps})
 	if err != nil {
 		return err
 	}
@@ -41,29 +41,29 @@ func (b *bench) idleWith(ctx context.Context, t *table, apps int, span time.Dura
 	if err := l.startWorkers(1); err != nil {
 		return err
 	}
-	if err := l.warm(ordersOf(apps)...); err != nil {
+	if err := l.warmUp(ordersOf(apps)...); err != nil {
 		return err
 	}
-	if err := l.quiet(closeAfter); err != nil {
+	if err := l.waitFor(laneCloseTime); err != nil {
 		return err
 	}
-	used, busyFor, elapsed, err := l.idleFor(ctx, span)
+	used, busyFor, elapsed, err := l.measureIdle(ctx, span)
 	if err != nil {
 		return err
 	}
 	commands := num(float64(used.commands)/elapsed, 1, "")
 	busy := num(100*busyFor.Seconds()/elapsed, 2, " %")
 	lanes := apps * len(tasks.Catalog())
-	if lanes < 200 { // what is wanted is said of a hundred
+	if lanes < 200 { // the targets are for about 100 lanes
 		commands, busy = commands.atMost(idleCommands), busy.atMost(idleCPU)
 	}
 	t.add(whole(apps), whole(lanes), commands, busy, num(100*used.cpu/elapsed, 2, " %"))
 	return nil
 }
 
-// idleFor waits, and tells what Redis and the workers have used meanwhile, and how many
-// seconds it took.
-func (l *lab) idleFor(ctx context.Context, span time.Duration) (used usage, workers time.Duration, elapsed float64, err error) {
+// measureIdle waits for span. It returns the usage of Redis, the CPU time of the workers and the
+// elapsed seconds.
+func (l *lab) measureIdle(ctx context.Context, span time.Duration) (used usage, workers time.Duration, elapsed float64, err error) {
 	before, err := l.usage(ctx)
 	if err != nil {
 		return usage{}, 0, 0, err
@@ -72,11 +72,11 @@ func (l *lab) idleFor(ctx context.Context, span time.Duration) (used usage, work
 	if err != nil {
 		return usage{}, 0, 0, err
 	}
-	began := monotonic()
+	start := monotonic()
 	if err := pause(ctx, span); err != nil {
 		return usage{}, 0, 0, err
 	}
-	elapsed = seconds(monotonic() - began)
+	elapsed = seconds(monotonic() - start)
 	after, err := l.usage(ctx)
 	if err != nil {
 		return usage{}, 0, 0, err
@@ -85,7 +85,7 @@ func (l *lab) idleFor(ctx context.Context, span time.Duration) (used usage, work
 	return after.since(before), cpuAfter - cpu, elapsed, err
 }
 
-// ordersOf is two lanes of each app.
+// ordersOf returns orders for two lanes of each app.
 func ordersOf(apps int) []order {
 	var orders []order
 	for n := range apps {
@@ -96,54 +96,54 @@ func ordersOf(apps int) []order {
 	return orders
 }
 
-// What the way from enqueue to the call may take on an idle system, in milliseconds.
+// Targets for the latency from enqueue to the call on an idle system, in milliseconds.
 const (
-	wayMedian  = 5.0
-	wayMost    = 40.0
-	wayForeign = 1000.0
+	wantLatencyMedian = 5.0
+	wantLatencyP99    = 40.0
+	wantLatencyAsynq  = 1000.0
 )
 
-// way is one row of the case latency.
-type way struct {
-	label   string
-	apps    int // two lanes each
-	foreign bool
-	gap     func() time.Duration
+// latencyCase is one row of the case latency.
+type latencyCase struct {
+	label      string
+	apps       int // with two lanes each
+	plainAsynq bool
+	gap        func() time.Duration
 }
 
 func (b *bench) latency(ctx context.Context, t *table) error {
-	n := sized(b, 200, 20)
-	// Round and round 2 × 9 lanes, each of which has closed when its turn comes again.
+	n := sizeFor(b, 200, 20)
+	// 2 × 9 lanes in turn, so that each has closed before its next task.
 	const apps, lanes = 9, 18
-	asleep := every(closeAfter / lanes)
-	awake := func() time.Duration { return 50*time.Millisecond + rand.N(100*time.Millisecond) } //nolint:gosec // a pause is no secret
+	closedGap := constantGap(laneCloseTime / lanes)
+	openGap := func() time.Duration { return 50*time.Millisecond + rand.N(100*time.Millisecond) } //nolint:gosec // a pause is no secret
 	t.title = "From enqueue to the call"
-	t.about = fmt.Sprintf("One worker with nothing else to do; %d tasks one at a time, timed from before the enqueuing to the arrival at the server. An open lane gets a task every 50 to 150 ms; of the closed ones there are %d in turn, each with %.0f s between two tasks (a lane closes after 5 s). Wanted with `tasks.Client`: p50 at most 5 ms, p99 at most 40 ms; with a foreign asynq client, which wakes nobody: at most 1 s.", n, lanes, closeAfter.Seconds())
+	t.about = fmt.Sprintf("One worker with nothing else to do; %d tasks one at a time, timed from before the enqueuing to the arrival at the server. An open lane gets a task every 50 to 150 ms; of the closed ones there are %d in turn, each with %.0f s between two tasks (a lane closes after 5 s). Wanted with `tasks.Client`: p50 at most 5 ms, p99 at most 40 ms; with a plain asynq client, which sends no wake-up: at most 1 s.", n, lanes, laneCloseTime.Seconds())
 	t.head = []string{"case", "p50", "p99", "most", "longest stall"}
-	for _, w := range []way{
-		{"`tasks.Client`, open lane", 1, false, awake},
-		{"`tasks.Client`, closed lanes", apps, false, asleep},
-		{"`asynq.Client`, open lane", 1, true, awake},
-		{"`asynq.Client`, closed lanes", apps, true, asleep},
+	for _, w := range []latencyCase{
+		{"`tasks.Client`, open lane", 1, false, openGap},
+		{"`tasks.Client`, closed lanes", apps, false, closedGap},
+		{"`asynq.Client`, open lane", 1, true, openGap},
+		{"`asynq.Client`, closed lanes", apps, true, closedGap},
 	} {
-		delays, stall, err := b.time(ctx, w, n)
+		delays, stall, err := b.latencyOnce(ctx, w, n)
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.label, err)
 		}
 		p50, p99, most := millis(median(delays)), millis(quantile(delays, 0.99)), millis(quantile(delays, 1))
-		if w.foreign {
-			p99 = p99.atMost(wayForeign)
+		if w.plainAsynq {
+			p99 = p99.atMost(wantLatencyAsynq)
 		} else {
-			p50, p99 = p50.atMost(wayMedian), p99.atMost(wayMost)
+			p50, p99 = p50.atMost(wantLatencyMedian), p99.atMost(wantLatencyP99)
 		}
 		t.add(w.label, p50, p99, most, millis(stall))
 	}
 	return nil
 }
 
-// time times n tasks of one kind. It tells the longest stall, too.
-func (b *bench) time(ctx context.Context, w way, n int) (delays []float64, stall float64, err error) {
-	l, err := b.newLab(ctx, setup{apps: w.apps})
+// latencyOnce measures the latency of n tasks in milliseconds. It also returns the longest stall.
+func (b *bench) latencyOnce(ctx context.Context, w latencyCase, n int) (delays []float64, stall float64, err error) {
+	l, err := b.newLab(ctx, labConfig{apps: w.apps})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -155,25 +155,25 @@ func (b *bench) time(ctx context.Context, w way, n int) (delays []float64, stall
 	if w.apps == 1 {
 		orders = orders[:1]
 	}
-	if err := l.warm(orders...); err != nil {
+	if err := l.warmUp(orders...); err != nil {
 		return nil, 0, err
 	}
 	if w.apps > 1 {
-		if err := l.quiet(closeAfter); err != nil {
+		if err := l.waitFor(laneCloseTime); err != nil {
 			return nil, 0, err
 		}
 	}
-	send := l.ours(orders...)
-	if w.foreign {
-		send = l.foreign(orders...)
+	send := l.clientSender(orders...)
+	if w.plainAsynq {
+		send = l.asynqSender(orders...)
 	}
 	stalls := watchStalls(ctx)
-	defer stalls.end()
-	samples, err := trickle(ctx, n, w.gap, send)
-	stall = stalls.end()
+	defer stalls.stop()
+	samples, err := sendAtIntervals(ctx, n, w.gap, send)
+	stall = stalls.stop()
 	if err != nil {
 		return nil, 0, err
 	}
-	delays, err = l.delays(samples)
+	delays, err = l.waitForDelays(samples)
 	return delays, stall, err
 }

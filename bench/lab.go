@@ -21,45 +21,45 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// setup is what a lab is to be like.
-type setup struct {
-	apps    int
-	margin  float64                    // 0: the program's default
-	limits  map[string]ratelimit.Limit // of every app; those that are left out keep their defaults
-	latency time.Duration              // of the stand-in's answers
-	token   time.Duration              // of its answers with a token, when longer
-	jitter  time.Duration              // of the network in between; 0: there is no proxy
-	far     time.Duration              // how far Redis is from the workers, one way; 0: there is no proxy
+// labConfig configures a lab.
+type labConfig struct {
+	apps       int
+	margin     float64                    // 0: the program's default
+	limits     map[string]ratelimit.Limit // of every app; omitted ones keep their defaults
+	latency    time.Duration              // of the stand-in's answers
+	token      time.Duration              // latency of the token endpoint, if longer
+	jitter     time.Duration              // of the network between workers and stand-in; 0: no proxy
+	redisDelay time.Duration              // one-way delay between workers and Redis; 0: no proxy
 }
 
-// lab is one measurement's own world: a Redis, a stand-in for WeChat, and the workers,
-// each in a process of its own. Nothing of a lab is left for the next one.
+// lab is the environment of one measurement: a Redis, a stand-in for WeChat, and workers, each in its
+// own process. Each measurement gets a new one.
 type lab struct {
-	bench   *bench
-	dir     string
-	config  string
-	redis   string // host:port
-	near    string // what the workers know as Redis' address
-	wechat  string // the stand-in's URL
-	rdb     *redis.Client
-	client  *tasks.Client
-	ctx     context.Context //nolint:containedctx // the lab's life: its processes end with it
-	cancel  context.CancelFunc
-	proxies []*jitterProxy
-	keys    atomic.Int64 // numbers the tasks
-	others  []*process   // Redis, the stand-in, the spinner
+	bench       *bench
+	dir         string
+	config      string
+	redis       string // host:port
+	workerRedis string // the address of Redis for the workers, perhaps a proxy's
+	wechat      string // the stand-in's URL
+	rdb         *redis.Client
+	client      *tasks.Client
+	ctx         context.Context //nolint:containedctx // its end kills the lab's processes
+	cancel      context.CancelFunc
+	proxies     []*jitterProxy
+	keys        atomic.Int64 // the number of the latest task
+	helpers     []*process   // Redis, the stand-in, the spinner
 
 	mu      sync.Mutex
-	workers []*process // guarded by mu; those that run
-	taken   []*process // guarded by mu; those that were ended on purpose
+	workers []*process // guarded by mu; running
+	stopped []*process // guarded by mu; stopped or killed by the case
 	started int        // guarded by mu
 }
 
-// appID is the n-th app.
+// appID returns the id of the n-th app.
 func appID(n int) string { return fmt.Sprintf("wx%016x", n+1) }
 
-// newLab sets a lab up; close it.
-func (b *bench) newLab(ctx context.Context, s setup) (l *lab, err error) {
+// newLab starts a lab without workers. The caller closes it.
+func (b *bench) newLab(ctx context.Context, s labConfig) (l *lab, err error) {
 	l = &lab{bench: b}
 	ctx, cancel := context.WithCancel(ctx)
 	l.ctx, l.cancel = ctx, cancel
@@ -86,17 +86,17 @@ func (b *bench) newLab(ctx context.Context, s setup) (l *lab, err error) {
 		}
 		base = "http://" + addr
 	}
-	l.near = l.redis
-	if s.far > 0 {
-		if l.near, err = l.proxied(l.redis, s.far, 0); err != nil {
+	l.workerRedis = l.redis
+	if s.redisDelay > 0 {
+		if l.workerRedis, err = l.proxied(l.redis, s.redisDelay, 0); err != nil {
 			return l, err
 		}
 	}
 	l.config = filepath.Join(l.dir, "wxcourier.yaml")
-	return l, os.WriteFile(l.config, []byte(s.yaml(l.near, base)), 0o600)
+	return l, os.WriteFile(l.config, []byte(s.yaml(l.workerRedis, base)), 0o600)
 }
 
-// proxied is the address of a proxy before another one.
+// proxied starts a proxy in front of target and returns its address.
 func (l *lab) proxied(target string, delay, jitter time.Duration) (string, error) {
 	p, err := startProxy(l.ctx, target, delay, jitter)
 	if err != nil {
@@ -106,8 +106,8 @@ func (l *lab) proxied(target string, delay, jitter time.Duration) (string, error
 	return p.addr(), nil
 }
 
-// yaml is the workers' configuration.
-func (s setup) yaml(redisAddr, wechatURL string) string {
+// yaml returns the workers' configuration.
+func (s labConfig) yaml(redisAddr, wechatURL string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "redis: {addrs: [%q]}\nwechat: {base_url: %q}\n", redisAddr, wechatURL)
 	if s.margin > 0 {
@@ -116,7 +116,7 @@ func (s setup) yaml(redisAddr, wechatURL string) string {
 	b.WriteString("apps:\n")
 	limits, err := json.Marshal(s.limits) // JSON is YAML, and the names are the same
 	if err != nil {
-		panic(err) // a map of numbers
+		panic(err) // cannot happen for a map of numbers
 	}
 	for n := range s.apps {
 		fmt.Fprintf(&b, "  - id: %s\n    secret: bench\n", appID(n))
@@ -127,11 +127,11 @@ func (s setup) yaml(redisAddr, wechatURL string) string {
 	return b.String()
 }
 
-// close ends everything and forgets it.
+// close kills all processes and deletes the lab's files.
 func (l *lab) close() {
-	l.cancel() // kills what still runs
+	l.cancel() // kills the running processes
 	l.mu.Lock()
-	all := slices.Concat(l.others, l.workers, l.taken)
+	all := slices.Concat(l.helpers, l.workers, l.stopped)
 	l.mu.Unlock()
 	for _, p := range all {
 		p.kill()
@@ -149,8 +149,8 @@ func (l *lab) close() {
 
 func (l *lab) logFile(name string) string { return filepath.Join(l.dir, name+".log") }
 
-// startRedis starts a redis-server that keeps nothing. Between the search for a free port
-// and its use somebody else may take it: then there is another one.
+// startRedis starts a redis-server without persistence. Another process may take the free port before
+// the server does; then startRedis tries another port.
 func (l *lab) startRedis() error {
 	var last error
 	for range 3 {
@@ -165,11 +165,11 @@ func (l *lab) startRedis() error {
 			return err
 		}
 		rdb := redis.NewClient(&redis.Options{Addr: addr})
-		last = until(l.ctx, 10*time.Second, "redis-server answers", func() (bool, error) {
-			return accepts(l.ctx, addr) && rdb.Ping(l.ctx).Err() == nil, p.died()
+		last = waitUntil(l.ctx, 10*time.Second, "redis-server answers", func() (bool, error) {
+			return isListening(l.ctx, addr) && rdb.Ping(l.ctx).Err() == nil, p.exitError()
 		})
 		if last == nil {
-			l.redis, l.rdb, l.others = addr, rdb, append(l.others, p)
+			l.redis, l.rdb, l.helpers = addr, rdb, append(l.helpers, p)
 			return nil
 		}
 		p.kill()
@@ -178,30 +178,30 @@ func (l *lab) startRedis() error {
 	return last
 }
 
-func (l *lab) startStandIn(s setup) error {
+func (l *lab) startStandIn(s labConfig) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = r.Close() }()
-	p, err := startProcess(l.ctx, l.logFile("standin"), w, l.bench.self, partStandIn, "-latency", s.latency.String(), "-token", max(s.latency, s.token).String())
+	p, err := startProcess(l.ctx, l.logFile("standin"), w, l.bench.self, modeStandIn, "-latency", s.latency.String(), "-token", max(s.latency, s.token).String())
 	_ = w.Close()
 	if err != nil {
 		return err
 	}
-	l.others = append(l.others, p)
+	l.helpers = append(l.helpers, p)
 	l.wechat, err = firstLine(r, 10*time.Second)
 	if err != nil {
-		return fmt.Errorf("the stand-in does not start: %w\n%s", err, tail(p.log, 5))
+		return fmt.Errorf("the stand-in did not start: %w\n%s", err, tail(p.log, 5))
 	}
 	return nil
 }
 
-// keepCoreBusy runs something that needs one core all the time.
+// keepCoreBusy starts a process that keeps one core busy.
 func (l *lab) keepCoreBusy() error {
-	p, err := startProcess(l.ctx, l.logFile("spin"), nil, l.bench.self, partSpin)
+	p, err := startProcess(l.ctx, l.logFile("spin"), nil, l.bench.self, modeSpin)
 	if err == nil {
-		l.others = append(l.others, p)
+		l.helpers = append(l.helpers, p)
 	}
 	return err
 }
@@ -227,33 +227,33 @@ func (l *lab) startWorker(command ...string) error {
 	return err
 }
 
-// takeWorker takes the worker that has run the longest out of those that must run.
-func (l *lab) takeWorker() *process {
+// takeOldestWorker moves the oldest worker from l.workers to l.stopped and returns it. The
+// caller ends it.
+func (l *lab) takeOldestWorker() *process {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.workers[0]
 	l.workers = l.workers[1:]
-	l.taken = append(l.taken, p)
+	l.stopped = append(l.stopped, p)
 	return p
 }
 
-// troubled is the error of a process that has died.
-func (l *lab) troubled() error {
+// checkProcesses returns an error when a process exited unexpectedly.
+func (l *lab) checkProcesses() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var errs []error
-	for _, p := range slices.Concat(l.others, l.workers) {
-		errs = append(errs, p.died())
+	for _, p := range slices.Concat(l.helpers, l.workers) {
+		errs = append(errs, p.exitError())
 	}
 	return errors.Join(errs...)
 }
 
-// workerCPU is the processor time that the workers have used so far, those that were ended
-// on purpose as well.
+// workerCPU returns the CPU time of all workers so far, including stopped ones.
 func (l *lab) workerCPU() (sum time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range slices.Concat(l.taken, l.workers) {
+	for _, p := range slices.Concat(l.stopped, l.workers) {
 		d, err := p.cpu()
 		if err != nil {
 			return 0, err

@@ -15,10 +15,10 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What a lab writes as the workers' configuration is one.
-func TestSetupLoads(t *testing.T) {
+// A lab's configuration file loads.
+func TestLabConfigLoads(t *testing.T) {
 	limits := map[string]ratelimit.Limit{tasks.TypeScheme: {PerSecond: 1000, Concurrency: 7}}
-	s := setup{apps: 3, margin: 0.02, limits: limits}
+	s := labConfig{apps: 3, margin: 0.02, limits: limits}
 	path := filepath.Join(t.TempDir(), "wxcourier.yaml")
 	if err := os.WriteFile(path, []byte(s.yaml("127.0.0.1:6379", "http://127.0.0.1:80")), 0o600); err != nil {
 		t.Fatal(err)
@@ -28,11 +28,11 @@ func TestSetupLoads(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(cfg.Apps) != 3 || cfg.Apps[2].ID != appID(2) || cfg.Pace.Margin != 0.02 || cfg.Apps[1].Limits[tasks.TypeScheme] != limits[tasks.TypeScheme] {
-		t.Errorf("it says something else: %+v, %+v", cfg.Pace, cfg.Apps)
+		t.Errorf("loaded %+v, %+v", cfg.Pace, cfg.Apps)
 	}
 }
 
-// The proxy delays what passes, at most by its jitter and some time more, and keeps its order.
+// The proxy keeps the order of the data.
 func TestProxyKeepsOrder(t *testing.T) {
 	echo, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -66,12 +66,12 @@ func TestProxyKeepsOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Error("what came back is something else than what was sent")
+		t.Error("the echoed data differs from the data sent")
 	}
 	_ = conn.Close()
 }
 
-// The lines of Go's benchmark format.
+// parseBench reads Go's benchmark format.
 func TestParseBench(t *testing.T) {
 	lines := parseBench([]byte("goos: linux\nBenchmarkPermits/1000/s×8-2 \t 1\t 10 ns/op\t 0.034 commands/permit\t 97.9 %used\nPASS\n"))
 	if len(lines) != 1 || lines[0].name != "1000/s×8" || lines[0].figures["%used"] != 97.9 || lines[0].figures["commands/permit"] != 0.034 {
@@ -79,7 +79,7 @@ func TestParseBench(t *testing.T) {
 	}
 }
 
-// A figure that is not what it must be is bold in Markdown, and named in JSON.
+// A figure that misses its target is bold in Markdown, and listed in JSON.
 func TestTableShowsMisses(t *testing.T) {
 	table := &table{name: "x", title: "X", about: "About.", head: []string{"case", "share", "over"}}
 	table.add("good", percent(0.98).atLeast(97.5), whole(0).atMost(0))
@@ -104,17 +104,17 @@ func TestTableShowsMisses(t *testing.T) {
 	}
 }
 
-// The line of /proc/<pid>/status, and a status without it: that of a process that has ended.
-func TestHighWater(t *testing.T) {
-	if n, err := highWater("Name:\twxcourier\nVmPeak:\t 1300000 kB\nVmHWM:\t   45056 kB\nVmRSS:\t   40000 kB\n"); n != 45056<<10 || err != nil {
+// The status of a running process, and of one that has exited, which has no VmHWM.
+func TestParseVmHWM(t *testing.T) {
+	if n, err := parseVmHWM("Name:\twxcourier\nVmPeak:\t 1300000 kB\nVmHWM:\t   45056 kB\nVmRSS:\t   40000 kB\n"); n != 45056<<10 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
-	if n, err := highWater("Name:\twxcourier\nState:\tZ (zombie)\n"); err == nil {
-		t.Errorf("%d bytes of a process that has none", n)
+	if n, err := parseVmHWM("Name:\twxcourier\nState:\tZ (zombie)\n"); err == nil {
+		t.Errorf("%d bytes from a status without VmHWM", n)
 	}
 }
 
-// A body of each type is there for the crowd, and half of its apps are held whole.
+// There is a body of each type for the case crowd, and half of its apps are held as a whole.
 func TestCrowd(t *testing.T) {
 	b := &bench{module: ".."}
 	bodies, err := b.examples()
@@ -132,18 +132,18 @@ func TestCrowd(t *testing.T) {
 		case len(scopes) == 1 && scopes[0] == ratelimit.WholeApp:
 			whole++
 		case len(scopes) != len(tasks.Catalog()):
-			t.Errorf("of app %d are held %v", n, scopes)
+			t.Errorf("app %d: held scopes %v", n, scopes)
 		}
 	}
 	if 2*whole != crowdApps {
-		t.Errorf("%d of %d apps are held whole", whole, crowdApps)
+		t.Errorf("%d of %d apps are held as a whole", whole, crowdApps)
 	}
 }
 
 func TestThousands(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 100_000: "100,000", 1_002_003: "1,002,003"} {
 		if got := thousands(n); got != want {
-			t.Errorf("%d is written %s, want %s", n, got, want)
+			t.Errorf("thousands(%d) is %s, want %s", n, got, want)
 		}
 	}
 }

@@ -12,18 +12,18 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What "light" means.
+// Targets of the case light.
 const (
 	lightStart  = 300.0 // ms, from a process' start to its first call
 	lightBinary = 40.0  // MB
-	lightMemory = 60.0  // MB, of a worker that delivers lightRate
+	lightMemory = 60.0  // MB, for a worker that delivers lightRate
 	lightRate   = 2000  // tasks a second
-	lightLimit  = 2041  // of which quietMargin leaves lightRate
-	lightSlots  = 256   // lightRate × 80 ms are 160 calls under way
+	lightLimit  = 2041  // with lowMargin this gives lightRate
+	lightSlots  = 256   // lightRate × 80 ms is 160 concurrent calls
 )
 
 func (b *bench) light(ctx context.Context, t *table) error {
-	starts, span, runs := sized(b, 10, 2), sized(b, 15*time.Second, 3*time.Second), b.repeats(3)
+	starts, span, runs := sizeFor(b, 10, 2), sizeFor(b, 15*time.Second, 3*time.Second), b.runsOf(3)
 	t.title = "Start, size and memory"
 	t.about = fmt.Sprintf("The binary as `make build` and the Dockerfile make it. Start to first call: one task of `send:subscribe` waits; from before the process is started to the arrival at the server, the app's token fetched on the way, answers after 20 ms; %d starts, the file in the page cache. Memory: the most that was resident (`VmHWM`), %d runs each: `send:subscribe`, limited to 2,000 a second (`per_second: %d`, `pace.margin: 0.02`), %d slots, for %.0f s, with the tasks enqueued before, or meanwhile by 20; and without a limit, instant answers, 50 slots. Wanted: at most 300 ms, 40 MB, and 60 MB at 2,000 a second. 1 MB is 1,000,000 bytes.",
 		starts, runs, lightLimit, lightSlots, span.Seconds())
@@ -37,7 +37,7 @@ func (b *bench) light(ctx context.Context, t *table) error {
 	}
 	t.add("size of the binary", megabytes(binary.Size()).atMost(lightBinary), "–", "–")
 	n := lightRate * int(span.Seconds())
-	for _, d := range []burden{
+	for _, d := range []memoryCase{
 		{label: "memory, 2,000 a second, answers after 20 ms", tasks: n, latency: 20 * time.Millisecond, limited: true},
 		{label: "memory, 2,000 a second, answers after 80 ms", tasks: n, latency: 80 * time.Millisecond, limited: true},
 		{label: "memory, 2,000 a second, answers after 80 ms, enqueued meanwhile", tasks: n, latency: 80 * time.Millisecond, limited: true, meanwhile: true},
@@ -52,7 +52,7 @@ func (b *bench) light(ctx context.Context, t *table) error {
 
 func megabytes(n int64) figure { return num(float64(n)/1e6, 1, " MB") }
 
-// firstCalls adds the row of the starts.
+// firstCalls measures the starts and adds their row.
 func (b *bench) firstCalls(ctx context.Context, t *table, starts int) error {
 	var took []float64
 	for range starts {
@@ -60,16 +60,16 @@ func (b *bench) firstCalls(ctx context.Context, t *table, starts int) error {
 		if err != nil {
 			return err
 		}
-		b.say("  start to first call: %.1f ms", ms)
+		b.logf("  start to first call: %.1f ms", ms)
 		took = append(took, ms)
 	}
 	t.add("start to first call", millis(median(took)).atMost(lightStart), millis(quantile(took, 1)).atMost(lightStart), "–")
 	return nil
 }
 
-// firstCall starts a worker that has no token yet, in milliseconds to its first call.
+// firstCall starts a worker without a cached token, and returns the milliseconds to its first call.
 func (b *bench) firstCall(ctx context.Context) (float64, error) {
-	l, err := b.newLab(ctx, setup{apps: 1, latency: standInWait})
+	l, err := b.newLab(ctx, labConfig{apps: 1, latency: standInLatency})
 	if err != nil {
 		return 0, err
 	}
@@ -77,38 +77,39 @@ func (b *bench) firstCall(ctx context.Context) (float64, error) {
 	if err := l.backlog(ctx, order{app: appID(0), typ: tasks.TypeSubscribe}, 1); err != nil {
 		return 0, err
 	}
-	began := monotonic()
+	start := monotonic()
 	if err := l.startWorkers(1); err != nil {
 		return 0, err
 	}
-	if err := l.arrived(1, 30*time.Second); err != nil {
+	if err := l.waitForCalls(1, 30*time.Second); err != nil {
 		return 0, err
 	}
 	all, err := l.arrivals()
 	if err != nil {
 		return 0, err
 	}
-	return 1000 * seconds(all[0].At-began), nil
+	return 1000 * seconds(all[0].At-start), nil
 }
 
-// burden is what a worker delivers while its memory is watched.
-type burden struct {
+// memoryCase is the load of a worker whose memory is measured.
+type memoryCase struct {
 	label     string
 	tasks     int
 	latency   time.Duration
 	limited   bool // to lightRate
-	meanwhile bool // enqueued at lightRate while it delivers, and not before
+	meanwhile bool // enqueued at lightRate while the worker runs, not before
 }
 
-// memory adds a row. What a rate costs says nothing about a worker that was slower.
-func (b *bench) memory(ctx context.Context, t *table, d burden, runs int) error {
+// memory measures a case and adds its row. With limited, the row also checks the rate: a slower
+// worker would need less memory.
+func (b *bench) memory(ctx context.Context, t *table, d memoryCase, runs int) error {
 	var peaks, rates []float64
 	for run := range runs {
-		peak, rate, err := b.bear(ctx, d)
+		peak, rate, err := b.measureMemory(ctx, d)
 		if err != nil {
 			return err
 		}
-		b.say("  run %d, %s: %.1f MB at %.0f a second", run+1, d.label, float64(peak)/1e6, rate)
+		b.logf("  run %d, %s: %.1f MB at %.0f a second", run+1, d.label, float64(peak)/1e6, rate)
 		peaks, rates = append(peaks, float64(peak)), append(rates, rate)
 	}
 	mid, worst, rate := megabytes(int64(median(peaks))), megabytes(int64(quantile(peaks, 1))), num(quantile(rates, 0), 0, "")
@@ -119,12 +120,12 @@ func (b *bench) memory(ctx context.Context, t *table, d burden, runs int) error 
 	return nil
 }
 
-// bear has a worker deliver. It tells the most bytes that were resident, and the tasks a
-// second from the first call to the last one.
-func (b *bench) bear(ctx context.Context, d burden) (peak int64, rate float64, err error) {
-	s := setup{apps: 1, latency: d.latency, limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: 50}}}
+// measureMemory runs a worker on a memoryCase. It returns its peak resident memory in bytes, and the
+// tasks per second from the first to the last call.
+func (b *bench) measureMemory(ctx context.Context, d memoryCase) (peak int64, rate float64, err error) {
+	s := labConfig{apps: 1, latency: d.latency, limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: 50}}}
 	if d.limited {
-		s.margin, s.limits = quietMargin, map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: lightLimit, Concurrency: lightSlots}}
+		s.margin, s.limits = lowMargin, map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: lightLimit, Concurrency: lightSlots}}
 	}
 	l, err := b.newLab(ctx, s)
 	if err != nil {
@@ -141,14 +142,14 @@ func (b *bench) bear(ctx context.Context, d burden) (peak int64, rate float64, e
 		return 0, 0, err
 	}
 	if d.meanwhile {
-		if _, err := trickle(ctx, d.tasks/handful, every(handful*time.Second/lightRate), l.handfuls(o)); err != nil {
+		if _, err := sendAtIntervals(ctx, d.tasks/enqueueBatch, constantGap(enqueueBatch*time.Second/lightRate), l.batchSender(o)); err != nil {
 			return 0, 0, err
 		}
 	}
-	if err := l.arrived(d.tasks, patience(d.tasks, 200)); err != nil {
+	if err := l.waitForCalls(d.tasks, timeLimit(d.tasks, 200)); err != nil {
 		return 0, 0, err
 	}
-	if err := l.settled(ctx, o, 30*time.Second); err != nil {
+	if err := l.waitUntilSettled(ctx, o, 30*time.Second); err != nil {
 		return 0, 0, err
 	}
 	all, err := l.arrivals()
@@ -160,14 +161,15 @@ func (b *bench) bear(ctx context.Context, d burden) (peak int64, rate float64, e
 	return peak, float64(len(times)-1) / seconds(times[len(times)-1]-times[0]), err
 }
 
-// handful is how many tasks handfuls enqueues at once: one by one they would not come at
-// lightRate from one goroutine, beside a worker that takes a whole core.
-const handful = 20
+// enqueueBatch is the number of tasks per call of batchSender. One by one, a single goroutine could not
+// enqueue at lightRate next to a worker that uses a whole core.
+const enqueueBatch = 20
 
-// handfuls enqueues several tasks each time; the number is that of the last one.
-func (l *lab) handfuls(o order) sender {
+// batchSender returns a sender that enqueues enqueueBatch tasks per call, and returns the number of
+// the last one.
+func (l *lab) batchSender(o order) sender {
 	return func(ctx context.Context) (last int, err error) {
-		some := make([]*asynq.Task, handful)
+		some := make([]*asynq.Task, enqueueBatch)
 		for i := range some {
 			if some[i], last, err = l.task(o); err != nil {
 				return last, err

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// The limiters alone, without the pipeline around them, are measured by the benchmarks of
-// package ratelimit: only there can the clock be moved.
+// The limiters without the delivery pipeline are measured by benchmarks in package ratelimit, which
+// can control the clock.
 
 func (b *bench) permits(ctx context.Context, t *table) error {
 	t.title = "Permits: their cost, and the limiters alone"
@@ -21,7 +21,7 @@ func (b *bench) permits(ctx context.Context, t *table) error {
 	lines, err := b.goBench(ctx, "Permits")
 	for _, l := range lines {
 		if _, ok := l.figures["%used"]; !ok {
-			continue // without a second's limit there is no share
+			continue // without a limit per second there is no share
 		}
 		cost := num(l.figures["commands/permit"], 3, "")
 		limit, _ := strconv.ParseFloat(strings.SplitN(l.name, "/", 2)[0], 64)
@@ -36,11 +36,11 @@ func (b *bench) permits(ctx context.Context, t *table) error {
 
 func (b *bench) midnight(ctx context.Context, t *table) error {
 	t.title = "Over midnight"
-	t.about = "`BenchmarkMidnight` of package ratelimit: 8 limiters ask the scripts on a real Redis for all they can get, in simulated time, from 23:57 to 00:03 in China, `pace.margin: 0.02`. Calls are counted at the instants of their permits. Wanted: at least 97.5 % of the limit, none over it, and on neither day more than the day's limit; a spent day's successor starts two seconds after midnight, since WeChat's clock may be behind."
+	t.about = "`BenchmarkMidnight` of package ratelimit: 8 limiters request as many permits as possible from the scripts on a real Redis, in simulated time, from 23:57 to 00:03 in China, `pace.margin: 0.02`. Calls are counted at the instants of their permits. Wanted: at least 97.5 % of the limit, none over it, and on neither day more than the day's limit; after a spent day the next one starts two seconds after midnight, since WeChat's clock may be behind."
 	t.head = []string{"case", "share of the limit", "most in a window", "calls over", "first day", "second day", "first call after midnight"}
 	lines, err := b.goBench(ctx, "Midnight")
 	for _, l := range lines {
-		share := num(math.NaN(), 1, " %") // where the day, not the pace, bounds it
+		share := num(math.NaN(), 1, " %") // bounded by the daily limit, not by the pace
 		if used, ok := l.figures["%used"]; ok {
 			share = num(used, 1, " %").atLeast(100 * wantShare)
 		}
@@ -50,15 +50,15 @@ func (b *bench) midnight(ctx context.Context, t *table) error {
 	return err
 }
 
-// benchLine is one line that a Go benchmark writes.
+// benchLine is a line of output of a Go benchmark.
 type benchLine struct {
-	name    string // without what stands before the first slash
+	name    string // after the first slash
 	figures map[string]float64
 }
 
 // goBench runs a benchmark of package ratelimit once.
 func (b *bench) goBench(ctx context.Context, name string) ([]benchLine, error) {
-	run := exec.CommandContext(ctx, "go", "test", "-run", "-", "-bench", "^Benchmark"+name+"$", "-benchtime", "1x", "./ratelimit") //nolint:gosec // a name of ours
+	run := exec.CommandContext(ctx, "go", "test", "-run", "-", "-bench", "^Benchmark"+name+"$", "-benchtime", "1x", "./ratelimit") //nolint:gosec // a constant name
 	run.Dir = b.module
 	out, err := run.CombinedOutput()
 	if err != nil {
@@ -71,8 +71,8 @@ func (b *bench) goBench(ctx context.Context, name string) ([]benchLine, error) {
 	return lines, nil
 }
 
-// parseBench reads the lines of Go's benchmark format: a name, the count of rounds, and
-// then values with their units.
+// parseBench parses Go's benchmark format: a name, the number of iterations, and values with their
+// units.
 func parseBench(out []byte) (lines []benchLine) {
 	scanner := bufio.NewScanner(bytes.NewReader(out))
 	for scanner.Scan() {
@@ -82,7 +82,7 @@ func parseBench(out []byte) (lines []benchLine) {
 		}
 		_, name, _ := strings.Cut(fields[0], "/")
 		if dash := strings.LastIndexByte(name, '-'); dash > 0 {
-			name = name[:dash] // GOMAXPROCS
+			name = name[:dash] // remove GOMAXPROCS
 		}
 		l := benchLine{name: strings.ReplaceAll(name, "_", " "), figures: make(map[string]float64)}
 		for i := 2; i+1 < len(fields); i += 2 {

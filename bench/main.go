@@ -1,6 +1,6 @@
-// Command bench measures what wxcourier promises about its pace and its cost: real worker
-// processes, a real Redis, and a stand-in for WeChat that notes when each call arrives.
-// README.md says what each case measures, and how.
+// Command bench measures the pace and the cost of wxcourier with real worker processes, a real Redis,
+// and a stand-in for WeChat that records the arrival time of each call. README.md describes what
+// each case measures, and how.
 //
 //	go run . -quick seconds
 //	go run . -into ../BENCHMARKS.md all
@@ -21,11 +21,11 @@ import (
 	"time"
 )
 
-// The program's parts in other processes.
+// The modes in which the program runs itself as a child process: the first argument.
 const (
-	partStandIn = "stand-in"
-	partSpin    = "spin"
-	partPlain   = "plain-worker"
+	modeStandIn = "stand-in"
+	modeSpin    = "spin"
+	modePlain   = "plain-worker"
 )
 
 // bench is one run of the program.
@@ -33,8 +33,8 @@ type bench struct {
 	quick  bool
 	json   bool
 	keep   bool
-	runs   int    // 0: as often as the case wants
-	into   string // the file that tables are recorded in; "": none
+	runs   int    // 0: the case's default
+	into   string // the file to record tables in; "": none
 	module string
 	binary string // wxcourier, built from module
 	self   string // this program
@@ -43,36 +43,36 @@ type bench struct {
 	status io.Writer
 }
 
-// measurement is one case: it fills a table.
-type measurement struct {
+// benchCase is a case on the command line. Its run fills a table.
+type benchCase struct {
 	name string
 	help string
 	run  func(b *bench, ctx context.Context, t *table) error
 }
 
-// cases are all of them, in the order of "all".
-func cases() []measurement {
-	return []measurement{
-		{"seconds", "100 a second: 1, 2, 4 and 8 workers, also beside a busy core", (*bench).seconds},
-		{"churn", "100 a second while workers come, go and are killed", (*bench).churn},
+// cases returns all cases in the order of "all".
+func cases() []benchCase {
+	return []benchCase{
+		{"seconds", "100 a second: 1, 2, 4 and 8 workers, also with one core busy", (*bench).seconds},
+		{"churn", "100 a second while workers are stopped, killed and replaced", (*bench).churn},
 		{"jitter", "100 a second over a network with 50 ms of jitter, at the default margin", (*bench).jitter},
 		{"cold", "100 a second where a new connection takes 40 or 100 ms to open", (*bench).cold},
-		{"receiver", "a lane some of whose tasks go to the same few people", (*bench).receiver},
+		{"receiver", "a lane in which some tasks go to the same few people", (*bench).receiver},
 		{"minutes", "4,000 a minute over three minutes", (*bench).minutes},
 		{"midnight", "both limits over midnight, in simulated time", (*bench).midnight},
-		{"permits", "what a permit costs, and how much of a limit the limiters alone use", (*bench).permits},
-		{"demand", "what a permit costs where the limit is far above the demand, and the longest script", (*bench).demand},
-		{"unequal", "500 a second through a fast worker beside slow ones", (*bench).unequal},
-		{"pipeline", "1,000 a second through 8 workers: what a send costs", (*bench).pipeline},
-		{"tenants", "one app's tasks beside another app that is held, or has 100,000 tasks waiting", (*bench).tenants},
-		{"crowd", "a lane's pace while 504 others are held with tasks waiting", (*bench).crowd},
-		{"apps", "what a replica costs that has 100, 1,000 or 5,000 apps, idle and with ten tasks each", (*bench).apps},
-		{"idle", "what a replica costs that has nothing to do", (*bench).idle},
-		{"light", "from start to first call, the binary's size, and memory at 2,000 a second", (*bench).light},
-		{"latency", "from enqueue to the call, on an idle system", (*bench).latency},
-		{"drain", "a backlog without a limit, beside a plain asynq worker that makes the same calls", (*bench).drain},
-		{"ledger", "what fence and ledger cost", (*bench).ledger},
-		{"beside", "wxcourier beside asynq's wiki pattern with redis_rate", (*bench).beside},
+		{"permits", "the cost of a permit, and the share of a limit that the limiters alone use", (*bench).permits},
+		{"demand", "the cost of a permit when the limit is far above the demand, and the longest script", (*bench).demand},
+		{"unequal", "500 a second through a fast worker and slow ones", (*bench).unequal},
+		{"pipeline", "1,000 a second through 8 workers: the cost of a send", (*bench).pipeline},
+		{"tenants", "the latency of one app while another has 100,000 tasks waiting, or is held", (*bench).tenants},
+		{"crowd", "the pace of a lane while 504 others are held with tasks waiting", (*bench).crowd},
+		{"apps", "the cost of a replica with 100, 1,000 or 5,000 apps, idle and with ten tasks each", (*bench).apps},
+		{"idle", "the cost of an idle replica", (*bench).idle},
+		{"light", "the time from start to first call, the size of the binary, and memory at 2,000 a second", (*bench).light},
+		{"latency", "the latency from enqueue to the call on an idle system", (*bench).latency},
+		{"drain", "a backlog without a limit, compared with a plain asynq worker that makes the same calls", (*bench).drain},
+		{"ledger", "the cost of fence and ledger", (*bench).ledger},
+		{"beside", "wxcourier compared with asynq's wiki pattern with redis_rate", (*bench).beside},
 	}
 }
 
@@ -91,14 +91,14 @@ func main() {
 func start(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		switch args[0] {
-		case partStandIn:
+		case modeStandIn:
 			return serveStandIn(ctx, args[1:], os.Stdout)
-		case partSpin:
+		case modeSpin:
 			spin(ctx)
 			return nil
-		case partReplica:
+		case modeReplica:
 			return runReplica(ctx, args[1:], os.Stdout)
-		case partPlain:
+		case modePlain:
 			return runPlainWorker(ctx, args[1:], os.Stdout)
 		}
 	}
@@ -110,18 +110,18 @@ func start(ctx context.Context, args []string) error {
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	defer func() { _ = b.cleanUp() }()
+	defer func() { _ = b.cleanup() }()
 	return b.measure(ctx, wanted)
 }
 
-// parse reads the command line.
-func (b *bench) parse(args []string) ([]measurement, error) {
+// parse parses the flags and returns the wanted cases.
+func (b *bench) parse(args []string) ([]benchCase, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.BoolVar(&b.quick, "quick", false, "small sizes: to see that a case works, not what it measures")
-	flags.BoolVar(&b.json, "json", false, "one JSON object a row in place of Markdown")
-	flags.BoolVar(&b.keep, "keep", false, "leave the folder with configurations and logs")
-	flags.IntVar(&b.runs, "runs", 0, "`times` that each row is measured: of seconds, churn and jitter (default 1), beside and light (3), crowd, drain and ledger (5)")
-	flags.StringVar(&b.into, "into", "", "put each table into this `file`, in the place of the one with the same title")
+	flags.BoolVar(&b.quick, "quick", false, "small sizes: to test a case, not to measure")
+	flags.BoolVar(&b.json, "json", false, "print one JSON object per row in place of Markdown")
+	flags.BoolVar(&b.keep, "keep", false, "keep the folder with configurations and logs")
+	flags.IntVar(&b.runs, "runs", 0, "`times` to measure each row of seconds, churn and jitter (default 1), beside and light (3), crowd, drain and ledger (5)")
+	flags.StringVar(&b.into, "into", "", "write each table to this `file`, in place of the one with the same title")
 	flags.StringVar(&b.module, "module", "..", "the `folder` of wxcourier's main module")
 	flags.Usage = func() {
 		_, _ = fmt.Fprintln(flags.Output(), "bench [flags] case…\n\nThe cases, or all:")
@@ -134,7 +134,7 @@ func (b *bench) parse(args []string) ([]measurement, error) {
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
-	var wanted []measurement
+	var wanted []benchCase
 	for _, name := range flags.Args() {
 		found := false
 		for _, c := range cases() {
@@ -143,7 +143,7 @@ func (b *bench) parse(args []string) ([]measurement, error) {
 			}
 		}
 		if !found {
-			return nil, fmt.Errorf("there is no case %q; see bench -help (flags stand before the cases)", name)
+			return nil, fmt.Errorf("unknown case %q; see bench -help (flags come before the cases)", name)
 		}
 	}
 	if len(wanted) == 0 {
@@ -151,15 +151,15 @@ func (b *bench) parse(args []string) ([]measurement, error) {
 		return nil, flag.ErrHelp
 	}
 	if b.quick && b.into != "" {
-		return nil, errors.New("-into: the figures of -quick are not worth recording; leave one of the two out")
+		return nil, errors.New("-into records no figures of -quick; remove one of the two")
 	}
 	return wanted, nil
 }
 
-// prepare builds wxcourier, once for all cases.
+// prepare builds wxcourier once for all cases.
 func (b *bench) prepare(ctx context.Context) (err error) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
-		return fmt.Errorf("redis-server is needed: %w", err)
+		return fmt.Errorf("redis-server is required: %w", err)
 	}
 	if b.self, err = os.Executable(); err != nil {
 		return err
@@ -168,28 +168,28 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	b.binary = filepath.Join(b.dir, "wxcourier")
-	b.say("building wxcourier")
-	// As the Makefile and the Dockerfile build it.
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.binary, "./cmd/wxcourier") //nolint:gosec // our own folder
+	b.logf("building wxcourier")
+	// With the flags of the Makefile and the Dockerfile.
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.binary, "./cmd/wxcourier") //nolint:gosec // the folder given by -module
 	build.Dir = b.module
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		_ = b.cleanUp()
+		_ = b.cleanup()
 		return fmt.Errorf("build wxcourier in %s: %w\n%s", b.module, err, out)
 	}
 	return nil
 }
 
-func (b *bench) cleanUp() error {
+func (b *bench) cleanup() error {
 	if b.keep {
-		b.say("logs are in %s", b.dir)
+		b.logf("logs are in %s", b.dir)
 		return os.Remove(b.binary)
 	}
 	return os.RemoveAll(b.dir)
 }
 
-// measure runs the cases. One that breaks down does not keep the others from running.
-func (b *bench) measure(ctx context.Context, wanted []measurement) error {
+// measure runs the cases. When one fails, the others still run.
+func (b *bench) measure(ctx context.Context, wanted []benchCase) error {
 	if !b.json {
 		if _, err := fmt.Fprintf(b.out, "Measured %s\n\n", b.conditions()); err != nil {
 			return err
@@ -198,47 +198,47 @@ func (b *bench) measure(ctx context.Context, wanted []measurement) error {
 	var errs []error
 	missed := 0
 	for _, c := range wanted {
-		began, conditions := time.Now(), b.conditions()
-		b.say("%s: %s", c.name, c.help)
+		start, conditions := time.Now(), b.conditions()
+		b.logf("%s: %s", c.name, c.help)
 		t := &table{name: c.name}
 		err := c.run(b, ctx, t)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
-			b.say("%s FAILED: %v", c.name, err)
+			b.logf("%s FAILED: %v", c.name, err)
 		}
-		if len(t.rows) > 0 { // also of a case that broke down: what it had measured
+		if len(t.rows) > 0 { // also the rows of a case that failed later
 			errs = append(errs, b.show(t))
 		}
 		if b.into != "" && err == nil {
 			errs = append(errs, record(b.into, t, conditions))
 		}
 		missed += t.missed()
-		b.say("%s took %v", c.name, time.Since(began).Round(time.Second))
+		b.logf("%s took %v", c.name, time.Since(start).Round(time.Second))
 		if ctx.Err() != nil {
 			break
 		}
 	}
 	if missed > 0 {
-		b.say("%d figures are not what is wanted (bold)", missed)
+		b.logf("%d figures miss their targets (bold)", missed)
 	}
 	return errors.Join(errs...)
 }
 
-// say tells what is going on.
-func (b *bench) say(format string, args ...any) {
+// logf prints a progress message to standard error.
+func (b *bench) logf(format string, args ...any) {
 	_, _ = fmt.Fprintf(b.status, time.Now().Format(time.TimeOnly)+" "+strings.TrimSpace(format)+"\n", args...)
 }
 
-// sized picks a size.
-func sized[T any](b *bench, full, quick T) T {
+// sizeFor returns full, or quick with -quick.
+func sizeFor[T any](b *bench, full, quick T) T {
 	if b.quick {
 		return quick
 	}
 	return full
 }
 
-// repeats is how often a row is measured.
-func (b *bench) repeats(usual int) int {
+// runsOf returns how often to measure a row; usual is the case's default.
+func (b *bench) runsOf(usual int) int {
 	switch {
 	case b.runs > 0:
 		return b.runs

@@ -9,129 +9,129 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What the cases of the pace share.
+// Constants of the cases about the pace.
 const (
-	perSecond   = 100 // scheme:generate's documented limit
-	standInWait = 20 * time.Millisecond
-	quietMargin = 0.02 // loopback is a quiet network
+	perSecond      = 100 // scheme:generate's documented limit
+	standInLatency = 20 * time.Millisecond
+	lowMargin      = 0.02 // enough on loopback, which has little jitter
 )
 
-// race is one measurement of a second's limit: so many workers drain a backlog.
-type race struct {
+// paceCase is a measurement of a limit per second: a number of workers drain a backlog.
+type paceCase struct {
 	label   string
 	workers int
 	backlog int
 	limit   int // a second
 	busy    bool
-	setup   setup
-	churn   time.Duration // how long workers come and go; 0: not at all
+	setup   labConfig
+	churn   time.Duration // how long workers are replaced; 0: they are not
 }
 
-// finish is what came of a race.
-type finish struct {
-	share   float64 // of the limit, in the middle
-	peak    int     // most arrivals in a sliding second
-	over    int     // arrivals beyond the limit in the second that they ended
-	ramp    float64 // seconds from the workers' start to the first arrival
-	missing int     // tasks that did not arrive while it was measured
-	repeats int     // arrivals beyond the first of each task
-	stall   float64 // the longest of this program's, ms
-	cost    cost
+// paceResult is the result of a paceCase.
+type paceResult struct {
+	share     float64 // of the limit, without the first and the last second
+	peak      int     // maximum arrivals in a sliding second
+	over      int     // arrivals over the limit
+	firstCall float64 // seconds from the workers' start to the first arrival
+	missing   int     // tasks that did not arrive during the measurement
+	repeats   int     // repeated arrivals of the same task
+	stall     float64 // longest stall of this program, ms
+	cost      cost
 }
 
-// wantShare is the part of a limit that must be used.
+// The shares of a limit that must be used.
 const (
 	wantShare      = 0.975
 	wantShareChurn = 0.90
 )
 
 func (b *bench) seconds(ctx context.Context, t *table) error {
-	n := sized(b, 3000, 600)
+	n := sizeFor(b, 3000, 600)
 	t.title = "A limit of 100 a second"
 	t.about = fmt.Sprintf("`scheme:generate`, a backlog of %s, answers after 20 ms, `pace.margin: 0.02`. Wanted: at least 97.5 %% of the limit, and no call over it in any sliding second at the server. The share is that of the calls between the first arrival plus a second and the last one minus a second.", thousands(n))
-	raceHead(t)
+	setPaceHead(t)
 	for _, busy := range []bool{false, true} {
-		for _, workers := range sized(b, []int{1, 2, 4, 8}, []int{1, 4}) {
-			label := counted(workers)
+		for _, workers := range sizeFor(b, []int{1, 2, 4, 8}, []int{1, 4}) {
+			label := workersText(workers)
 			if busy {
 				label += ", one core busy"
 			}
-			r := race{
+			r := paceCase{
 				label: label, workers: workers, backlog: n, limit: perSecond, busy: busy,
-				setup: setup{apps: 1, margin: quietMargin, latency: standInWait},
+				setup: labConfig{apps: 1, margin: lowMargin, latency: standInLatency},
 			}
-			if err := b.race(ctx, t, r, wantShare); err != nil {
+			if err := b.measurePace(ctx, t, r, wantShare); err != nil {
 				return err
 			}
 		}
 	}
-	// The first calls of all wait for the app's token, and must not leave together then.
-	return b.race(ctx, t, race{
+	// The first calls wait for the app's token, and must not all be sent at once when it arrives.
+	return b.measurePace(ctx, t, paceCase{
 		label: "4 workers, the token takes 200 ms", workers: 4, backlog: n, limit: perSecond,
-		setup: setup{apps: 1, margin: quietMargin, latency: standInWait, token: 200 * time.Millisecond},
+		setup: labConfig{apps: 1, margin: lowMargin, latency: standInLatency, token: 200 * time.Millisecond},
 	}, wantShare)
 }
 
 func (b *bench) churn(ctx context.Context, t *table) error {
-	span := sized(b, 30*time.Second, 8*time.Second)
+	span := sizeFor(b, 30*time.Second, 8*time.Second)
 	t.title = "Workers that come, go and are killed"
-	t.about = fmt.Sprintf("100 a second, `pace.margin: 0.02`, 4 workers. Over %.0f s, every 2 s the oldest one is ended, in turn by SIGKILL and by SIGTERM, and another one starts. Wanted: at least 90 %% of the limit, and no call over it. What was in flight in a killed worker comes again a minute later, and is missing here.", span.Seconds())
-	raceHead(t)
-	return b.race(ctx, t, race{
+	t.about = fmt.Sprintf("100 a second, `pace.margin: 0.02`, 4 workers. Over %.0f s, every 2 s the oldest one is ended, in turn by SIGKILL and by SIGTERM, and another one starts. Wanted: at least 90 %% of the limit, and no call over it. Calls in flight in a killed worker are repeated a minute later, and are missing here.", span.Seconds())
+	setPaceHead(t)
+	return b.measurePace(ctx, t, paceCase{
 		label: "4 workers, one replaced every 2 s", workers: 4, limit: perSecond, churn: span,
 		backlog: perSecond * int(span.Seconds()+15),
-		setup:   setup{apps: 1, margin: quietMargin, latency: standInWait},
+		setup:   labConfig{apps: 1, margin: lowMargin, latency: standInLatency},
 	}, wantShareChurn)
 }
 
 func (b *bench) jitter(ctx context.Context, t *table) error {
-	n := sized(b, 3000, 600)
+	n := sizeFor(b, 3000, 600)
 	t.title = "50 ms of jitter in the network"
-	t.about = fmt.Sprintf("100 a second, a backlog of %s, the default margin of 0.05. A proxy holds back all that workers and server write to each other, each time between 0 and 50 ms at random, in the same order. Wanted: no call over the limit; the most that this margin lets through is 95 %%.", thousands(n))
-	raceHead(t)
-	for _, workers := range sized(b, []int{1, 4}, []int{2}) {
-		r := race{
-			label: counted(workers), workers: workers, backlog: n, limit: perSecond,
-			setup: setup{apps: 1, latency: standInWait, jitter: 50 * time.Millisecond},
+	t.about = fmt.Sprintf("100 a second, a backlog of %s, the default margin of 0.05. A proxy delays each write between workers and server by 0 to 50 ms at random, in order. Wanted: no call over the limit; this margin lets at most 95 %% through.", thousands(n))
+	setPaceHead(t)
+	for _, workers := range sizeFor(b, []int{1, 4}, []int{2}) {
+		r := paceCase{
+			label: workersText(workers), workers: workers, backlog: n, limit: perSecond,
+			setup: labConfig{apps: 1, latency: standInLatency, jitter: 50 * time.Millisecond},
 		}
-		if err := b.race(ctx, t, r, 0); err != nil {
+		if err := b.measurePace(ctx, t, r, 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func raceHead(t *table) {
+func setPaceHead(t *table) {
 	t.head = append([]string{"case", "share of the limit", "most in a second", "calls over", "start to first call", "missing", "repeated", "longest stall"}, costHead()...)
 }
 
-// race runs a race as often as is wanted, and adds its row: the median of the shares, the
-// worst of all else.
-func (b *bench) race(ctx context.Context, t *table, r race, want float64) error {
-	var worst finish
+// measurePace measures a case and adds its row: the median of the shares, the worst of the other
+// figures.
+func (b *bench) measurePace(ctx context.Context, t *table, r paceCase, want float64) error {
+	var worst paceResult
 	var shares []float64
 	var costs []cost
-	for range b.repeats(1) {
-		f, err := b.run(ctx, r)
+	for range b.runsOf(1) {
+		f, err := b.paceOnce(ctx, r)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.label, err)
 		}
-		b.say("  %s: share %.4f, peak %d, over %d, first call after %.2f s, longest stall %.1f ms", r.label, f.share, f.peak, f.over, f.ramp, f.stall)
+		b.logf("  %s: share %.4f, peak %d, over %d, first call after %.2f s, longest stall %.1f ms", r.label, f.share, f.peak, f.over, f.firstCall, f.stall)
 		shares, costs = append(shares, f.share), append(costs, f.cost)
-		worst = finish{
-			peak: max(worst.peak, f.peak), over: worst.over + f.over, ramp: max(worst.ramp, f.ramp),
+		worst = paceResult{
+			peak: max(worst.peak, f.peak), over: worst.over + f.over, firstCall: max(worst.firstCall, f.firstCall),
 			missing: worst.missing + f.missing, repeats: worst.repeats + f.repeats, stall: max(worst.stall, f.stall),
 		}
 	}
 	t.add(append([]any{
 		r.label, percent(median(shares)).atLeast(100 * want), whole(worst.peak), whole(worst.over).atMost(0),
-		num(worst.ramp, 2, " s"), whole(worst.missing), whole(worst.repeats), millis(worst.stall),
+		num(worst.firstCall, 2, " s"), whole(worst.missing), whole(worst.repeats), millis(worst.stall),
 	}, medianCost(costs).cells()...)...)
 	return nil
 }
 
-// run is one race.
-func (b *bench) run(ctx context.Context, r race) (f finish, err error) {
+// paceOnce runs a case once.
+func (b *bench) paceOnce(ctx context.Context, r paceCase) (f paceResult, err error) {
 	l, err := b.newLab(ctx, r.setup)
 	if err != nil {
 		return f, err
@@ -149,91 +149,92 @@ func (b *bench) run(ctx context.Context, r race) (f finish, err error) {
 	if err != nil {
 		return f, err
 	}
-	began, stalls := monotonic(), watchStalls(ctx)
-	defer stalls.end()
+	start, stalls := monotonic(), watchStalls(ctx)
+	defer stalls.stop()
 	if err := l.startWorkers(r.workers); err != nil {
 		return f, err
 	}
 	if r.churn > 0 {
-		err = l.comeAndGo(r.churn)
+		err = l.replaceWorkers(r.churn)
 	} else {
-		err = l.arrived(r.backlog, patience(r.backlog, r.limit))
+		err = l.waitForCalls(r.backlog, timeLimit(r.backlog, r.limit))
 	}
 	if err != nil {
 		return f, err
 	}
-	f.stall = stalls.end()
+	f.stall = stalls.stop()
 	all, err := l.arrivals()
 	if err != nil || len(all) == 0 {
 		return f, errors.Join(err, fmt.Errorf("%d calls arrived", len(all)))
 	}
-	f.judge(r, all, began)
+	f.fill(r, all, start)
 	f.cost, err = l.costSince(ctx, before, len(all))
 	return f, err
 }
 
-// judge tells what the arrivals show of a race whose workers began at a time.
-func (f *finish) judge(r race, all []arrival, began int64) {
+// fill sets the figures that follow from the arrivals; the workers were started at start.
+func (f *paceResult) fill(r paceCase, all []arrival, start int64) {
 	times := instants(all)
-	f.share, f.ramp = middleShare(times, r.limit), seconds(times[0]-began)
-	f.peak, f.over = densest(times, time.Second, r.limit)
+	f.share, f.firstCall = middleShare(times, r.limit), seconds(times[0]-start)
+	f.peak, f.over = maxInWindow(times, time.Second, r.limit)
 	f.repeats = len(all) - distinct(all)
-	if r.churn == 0 { // else the backlog is longer than the race
+	if r.churn == 0 { // else the backlog outlasts the measurement
 		f.missing = r.backlog - distinct(all)
 	}
 }
 
-// patience is how long a backlog may take: three times what it should, and a while for
-// the start.
-func patience(backlog, perSecond int) time.Duration {
+// timeLimit returns the maximum time for a backlog: three times the expected time, and 30 s for the
+// start.
+func timeLimit(backlog, perSecond int) time.Duration {
 	return 30*time.Second + 3*time.Duration(backlog)*time.Second/time.Duration(perSecond)
 }
 
-// changeEvery is how often comeAndGo changes the workers.
-const changeEvery = 2 * time.Second
+// replaceEvery is the interval of replaceWorkers.
+const replaceEvery = 2 * time.Second
 
-// comeAndGo replaces one worker after the other for some time.
-func (l *lab) comeAndGo(span time.Duration) error {
-	if err := l.arrived(1, 30*time.Second); err != nil {
+// replaceWorkers replaces the oldest worker every replaceEvery, for span. It kills and stops them in
+// turn.
+func (l *lab) replaceWorkers(span time.Duration) error {
+	if err := l.waitForCalls(1, 30*time.Second); err != nil {
 		return err
 	}
 	end := time.Now().Add(span)
-	var leaving []chan error
+	var exits []chan error
 	for n := 0; time.Now().Before(end); n++ {
-		if err := pause(l.ctx, changeEvery); err != nil {
+		if err := pause(l.ctx, replaceEvery); err != nil {
 			return err
 		}
-		if p := l.takeWorker(); n%2 == 0 {
+		if p := l.takeOldestWorker(); n%2 == 0 {
 			p.kill()
 		} else {
-			ended := make(chan error, 1)
-			go func() { ended <- p.stop() }()
-			leaving = append(leaving, ended)
+			exited := make(chan error, 1)
+			go func() { exited <- p.stop() }()
+			exits = append(exits, exited)
 		}
 		if err := l.startWorkers(1); err != nil {
 			return err
 		}
-		if err := l.troubled(); err != nil {
+		if err := l.checkProcesses(); err != nil {
 			return err
 		}
 	}
-	for _, ended := range leaving {
-		if err := <-ended; err != nil {
+	for _, exited := range exits {
+		if err := <-exited; err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// counted writes 1 worker, 2 workers.
-func counted(n int) string {
+// workersText returns "1 worker", "2 workers" …
+func workersText(n int) string {
 	if n == 1 {
 		return "1 worker"
 	}
 	return fmt.Sprintf("%d workers", n)
 }
 
-// thousands writes 3000 as 3,000.
+// thousands formats 3000 as "3,000".
 func thousands(n int) string {
 	if n < 1000 {
 		return fmt.Sprint(n)

@@ -9,23 +9,23 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// thousandAtOnce is the limit of the case pipeline, and of scheme:generate in it.
-const thousandAtOnce = 1000
+// pipelineLimit is the limit of scheme:generate per second in the case pipeline.
+const pipelineLimit = 1000
 
 func (b *bench) pipeline(ctx context.Context, t *table) error {
-	n := sized(b, 20_000, 3000)
+	n := sizeFor(b, 20_000, 3000)
 	t.title = "What a send costs"
-	t.about = fmt.Sprintf("`scheme:generate` with a limit of 1,000 a second that this machine need not reach, a backlog of %s, answers after 20 ms, all the way from the queue to the recorded outcome. Enqueuing is not in it. Commands inside of scripts count.", thousands(n))
+	t.about = fmt.Sprintf("`scheme:generate` with a limit of 1,000 a second that the machine need not reach, a backlog of %s, answers after 20 ms, from the queue to the recorded outcome. Enqueuing is not included; commands inside scripts are.", thousands(n))
 	t.head = append([]string{"case", "calls a second", "most in a second"}, costHead()...)
-	for _, workers := range sized(b, []int{1, 8}, []int{8}) {
-		l, err := b.newLab(ctx, setup{
-			apps: 1, margin: quietMargin, latency: standInWait,
-			limits: map[string]ratelimit.Limit{tasks.TypeScheme: {PerSecond: thousandAtOnce}},
+	for _, workers := range sizeFor(b, []int{1, 8}, []int{8}) {
+		l, err := b.newLab(ctx, labConfig{
+			apps: 1, margin: lowMargin, latency: standInLatency,
+			limits: map[string]ratelimit.Limit{tasks.TypeScheme: {PerSecond: pipelineLimit}},
 		})
 		if err != nil {
 			return err
 		}
-		err = l.costs(ctx, t, workers, n)
+		err = l.pipelineOnce(ctx, t, workers, n)
 		l.close()
 		if err != nil {
 			return err
@@ -34,7 +34,7 @@ func (b *bench) pipeline(ctx context.Context, t *table) error {
 	return nil
 }
 
-func (l *lab) costs(ctx context.Context, t *table, workers, n int) error {
+func (l *lab) pipelineOnce(ctx context.Context, t *table, workers, n int) error {
 	if err := l.backlog(ctx, order{app: appID(0), typ: tasks.TypeScheme}, n); err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (l *lab) costs(ctx context.Context, t *table, workers, n int) error {
 	if err := l.startWorkers(workers); err != nil {
 		return err
 	}
-	if err := l.arrived(n, patience(n, 100)); err != nil {
+	if err := l.waitForCalls(n, timeLimit(n, 100)); err != nil {
 		return err
 	}
 	all, err := l.arrivals()
@@ -57,9 +57,9 @@ func (l *lab) costs(ctx context.Context, t *table, workers, n int) error {
 		return err
 	}
 	times := instants(all)
-	peak, _ := densest(times, time.Second, thousandAtOnce)
+	peak, _ := maxInWindow(times, time.Second, pipelineLimit)
 	t.add(append([]any{
-		counted(workers), num(float64(len(all))/seconds(times[len(times)-1]-times[0]), 0, ""), whole(peak).atMost(thousandAtOnce),
+		workersText(workers), num(float64(len(all))/seconds(times[len(times)-1]-times[0]), 0, ""), whole(peak).atMost(pipelineLimit),
 	}, spent.cells()...)...)
 	return nil
 }

@@ -20,12 +20,11 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What most would write first: the pattern of asynq's wiki
-// (https://github.com/hibiken/asynq/wiki/Rate-Limiting), with redis_rate in place of the
-// limiter of one process, since there are several. A handler that finds no room returns a
-// rateLimitError; asynq brings the task back after its retryIn, and counts no failure.
+// The pattern of asynq's wiki (https://github.com/hibiken/asynq/wiki/Rate-Limiting), with redis_rate
+// in place of the wiki's in-process limiter, since there are several processes. A handler over the
+// limit returns a rateLimitError; asynq retries the task after retryIn and counts no failure.
 
-// rateLimitError says that there is no room now.
+// rateLimitError is returned by a handler over the limit.
 type rateLimitError struct{ retryIn time.Duration }
 
 func (e *rateLimitError) Error() string {
@@ -37,20 +36,20 @@ func isRateLimited(err error) bool {
 	return errors.As(err, &limited)
 }
 
-// The two ways of telling asynq when a task should come back.
+// The ways to choose when asynq retries a rate-limited task.
 const (
-	backRandom = "random" // the wiki's: 0 to 9 whole seconds
-	backExact  = "exact"  // when redis_rate says that there will be room
+	retryRandom = "random" // as in the wiki: 0 to 9 whole seconds
+	retryExact  = "exact"  // redis_rate's RetryAfter
 )
 
-// plainWorker handles tasks that way.
+// plainWorker is a handler for tasks. Without a limiter it has no limit.
 type plainWorker struct {
-	limiter *redis_rate.Limiter
-	limit   redis_rate.Limit
-	back    string
-	base    string
-	client  *http.Client
-	paths   map[string]string // by task type
+	limiter   *redis_rate.Limiter
+	limit     redis_rate.Limit
+	retryMode string
+	base      string
+	client    *http.Client
+	paths     map[string]string // by task type
 }
 
 func (p *plainWorker) handle(ctx context.Context, t *asynq.Task) error {
@@ -61,21 +60,21 @@ func (p *plainWorker) handle(ctx context.Context, t *asynq.Task) error {
 	if p.limiter == nil {
 		return p.call(ctx, e)
 	}
-	room, err := p.limiter.Allow(ctx, e.App, p.limit)
+	decision, err := p.limiter.Allow(ctx, e.App, p.limit)
 	if err != nil {
 		return err
 	}
-	if room.Allowed == 0 {
-		retryIn := room.RetryAfter
-		if p.back == backRandom {
-			retryIn = time.Duration(rand.IntN(10)) * time.Second //nolint:gosec // as the wiki has it
+	if decision.Allowed == 0 {
+		retryIn := decision.RetryAfter
+		if p.retryMode == retryRandom {
+			retryIn = time.Duration(rand.IntN(10)) * time.Second //nolint:gosec // as in the wiki
 		}
 		return &rateLimitError{retryIn}
 	}
 	return p.call(ctx, e)
 }
 
-// call is what the handler is for.
+// call makes the POST of a task.
 func (p *plainWorker) call(ctx context.Context, e tasks.Envelope) error {
 	q, err := http.NewRequestWithContext(ctx, http.MethodPost, p.base+p.paths[e.Type]+"?access_token="+tokenPrefix+e.App, bytes.NewReader(e.Body))
 	if err != nil {
@@ -90,15 +89,15 @@ func (p *plainWorker) call(ctx context.Context, e tasks.Envelope) error {
 	return err
 }
 
-// runPlainWorker is the program's part as such a worker, until ctx ends.
+// runPlainWorker runs an asynq server with a plainWorker until ctx ends.
 func runPlainWorker(ctx context.Context, args []string, _ io.Writer) error {
-	flags := flag.NewFlagSet(partPlain, flag.ContinueOnError)
+	flags := flag.NewFlagSet(modePlain, flag.ContinueOnError)
 	addr := flags.String("redis", "", "host:port")
 	base := flags.String("base", "", "the stand-in's URL")
-	limit := flags.Int("limit", perSecond, "calls a second and app; 0: there is no limit")
-	back := flags.String("back", backRandom, "when a task comes back: random or exact")
-	concurrency := flags.Int("concurrency", 64, "handlers at the same time")
-	queues := flags.String("queues", "", "their names, with commas between them")
+	limit := flags.Int("limit", perSecond, "calls per second and app; 0: no limit")
+	back := flags.String("back", retryRandom, "when to retry a task: random or exact")
+	concurrency := flags.Int("concurrency", 64, "concurrent handlers")
+	queues := flags.String("queues", "", "queue names, separated by commas")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -106,8 +105,8 @@ func runPlainWorker(ctx context.Context, args []string, _ io.Writer) error {
 	defer func() { _ = rdb.Close() }()
 	transport := &http.Transport{MaxIdleConnsPerHost: *concurrency}
 	p := &plainWorker{
-		limit: redis_rate.PerSecond(*limit),
-		back:  *back, base: *base, client: &http.Client{Transport: transport}, paths: make(map[string]string),
+		limit:     redis_rate.PerSecond(*limit),
+		retryMode: *back, base: *base, client: &http.Client{Transport: transport}, paths: make(map[string]string),
 	}
 	if *limit > 0 {
 		p.limiter = redis_rate.NewLimiter(rdb)

@@ -16,28 +16,28 @@ import (
 	"time"
 )
 
-// process is a program that a lab runs.
+// process is a child process of a lab.
 type process struct {
 	name     string
 	cmd      *exec.Cmd
-	log      string // the file that has what it says
+	log      string // path of its output
 	done     chan struct{}
-	expected atomic.Bool // its end was asked for
+	stopping atomic.Bool // stop or kill was called
 }
 
-// stopWithin is how long a process has for ending by itself.
-const stopWithin = 30 * time.Second
+// stopTimeout is the time that a process has to exit after SIGTERM.
+const stopTimeout = 30 * time.Second
 
-// startProcess starts a program, which is killed when ctx ends. What it says goes into the
-// file log; stdout, when given, gets its standard output instead.
+// startProcess starts a program, which is killed when ctx ends. Its output is appended to the file log;
+// its standard output goes to stdout instead if that is not nil.
 func startProcess(ctx context.Context, log string, stdout io.Writer, command ...string) (*process, error) {
-	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // in our own folder
+	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // in the lab's folder
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = file.Close() }() // the process has its own
+	defer func() { _ = file.Close() }() // the process has its own copy
 	p := &process{name: command[0], log: log, done: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, command[0], command[1:]...) //nolint:gosec // our own programs
+	p.cmd = exec.CommandContext(ctx, command[0], command[1:]...) //nolint:gosec // programs of this module and redis-server
 	p.cmd.Stdout, p.cmd.Stderr = file, file
 	if stdout != nil {
 		p.cmd.Stdout = stdout
@@ -47,46 +47,46 @@ func startProcess(ctx context.Context, log string, stdout io.Writer, command ...
 	}
 	go func() {
 		defer close(p.done)
-		_ = p.cmd.Wait() // how it ended is in its ProcessState
+		_ = p.cmd.Wait() // the result is in ProcessState
 	}()
 	return p, nil
 }
 
-// stop asks a process to end, and kills it when it does not.
+// stop sends SIGTERM, and kills the process after stopTimeout.
 func (p *process) stop() error {
-	p.expected.Store(true)
+	p.stopping.Store(true)
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
 		return nil
-	case <-time.After(stopWithin):
+	case <-time.After(stopTimeout):
 		p.kill()
-		return fmt.Errorf("%s had to be killed: it did not end in %v", p.name, stopWithin)
+		return fmt.Errorf("%s was killed: it did not exit within %v", p.name, stopTimeout)
 	}
 }
 
-// kill ends a process at once.
+// kill kills the process and waits for it.
 func (p *process) kill() {
-	p.expected.Store(true)
+	p.stopping.Store(true)
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// died is the error of a process that has ended though nobody asked it to; nil of others.
-func (p *process) died() error {
+// exitError returns an error when the process exited without stop or kill, else nil.
+func (p *process) exitError() error {
 	select {
 	case <-p.done:
-		if p.expected.Load() {
+		if p.stopping.Load() {
 			return nil
 		}
-		return fmt.Errorf("%s ended by itself (%v); it said:\n%s", p.name, p.cmd.ProcessState, tail(p.log, 10))
+		return fmt.Errorf("%s exited unexpectedly (%v); its output:\n%s", p.name, p.cmd.ProcessState, tail(p.log, 10))
 	default:
 		return nil
 	}
 }
 
-// cpu is the processor time that a process has used so far, as /proc/<pid>/stat has it,
-// which counts in hundredths of a second. Of one that has ended it is all that it used.
+// cpu returns the CPU time of the process so far, from /proc/<pid>/stat with a resolution of 10 ms, or
+// its total CPU time after its exit.
 func (p *process) cpu() (time.Duration, error) {
 	select {
 	case <-p.done:
@@ -97,8 +97,8 @@ func (p *process) cpu() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The name, in parentheses, may hold spaces. Behind it the third field comes first;
-	// user and system time are the fields 14 and 15.
+	// The second field, the name in parentheses, may contain spaces, so parse from the third field on.
+	// User and system time are fields 14 and 15.
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(fields) < 13 {
 		return 0, errors.New("/proc/<pid>/stat is too short")
@@ -114,17 +114,17 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }
 
-// peakMemory is the most bytes of a process that runs which were resident at one time.
+// peakMemory returns the peak resident memory of a running process, in bytes.
 func (p *process) peakMemory() (int64, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/status")
 	if err != nil {
 		return 0, err
 	}
-	return highWater(string(text))
+	return parseVmHWM(string(text))
 }
 
-// highWater reads VmHWM, which counts in 1,024 bytes, out of /proc/<pid>/status.
-func highWater(status string) (int64, error) {
+// parseVmHWM returns VmHWM of /proc/<pid>/status in bytes. The file has it in KiB.
+func parseVmHWM(status string) (int64, error) {
 	for line := range strings.Lines(status) {
 		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
 			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
@@ -134,9 +134,9 @@ func highWater(status string) (int64, error) {
 	return 0, errors.New("/proc/<pid>/status has no VmHWM")
 }
 
-// tail is the end of a file.
+// tail returns the last lines of a file.
 func tail(path string, lines int) string {
-	text, err := os.ReadFile(path) //nolint:gosec // a log of ours
+	text, err := os.ReadFile(path) //nolint:gosec // a log of the lab
 	if err != nil {
 		return err.Error()
 	}
@@ -144,27 +144,26 @@ func tail(path string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// firstLine runs read on what a process writes first.
+// firstLine reads the first line that a process writes, within a time.
 func firstLine(r io.Reader, within time.Duration) (string, error) {
 	type answer struct {
 		line string
 		err  error
 	}
-	got := make(chan answer, 1)
+	lines := make(chan answer, 1)
 	go func() {
 		line, err := bufio.NewReader(r).ReadString('\n')
-		got <- answer{strings.TrimSpace(line), err}
+		lines <- answer{strings.TrimSpace(line), err}
 	}()
 	select {
-	case a := <-got:
+	case a := <-lines:
 		return a.line, a.err
 	case <-time.After(within):
-		return "", errors.New("it said nothing in time")
+		return "", errors.New("no output in time")
 	}
 }
 
-// spin keeps one core busy until ctx ends: the program's part as the other work on a
-// machine.
+// spin keeps one core busy until ctx ends.
 func spin(ctx context.Context) {
 	n := uint64(1)
 	for ctx.Err() == nil {

@@ -15,18 +15,18 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// enqueuers is how many goroutines enqueue a backlog.
-const enqueuers = 32
+// enqueueParallelism is the number of goroutines that enqueue a backlog.
+const enqueueParallelism = 32
 
-// order is what to enqueue.
+// order is the kind of tasks to enqueue.
 type order struct {
 	app  string
 	typ  string
 	bulk bool
 }
 
-// task makes the next task of an order. Its number is in the body, where the stand-in
-// finds it.
+// task makes the next task of an order and returns its number, which the stand-in reads from the
+// body.
 func (l *lab) task(o order) (*asynq.Task, int, error) {
 	key := int(l.keys.Add(1))
 	text := fmt.Sprintf("k=%d", key)
@@ -52,9 +52,9 @@ func (l *lab) task(o order) (*asynq.Task, int, error) {
 	return t, key, err
 }
 
-// backlog enqueues n tasks as fast as it can.
+// backlog enqueues n tasks as fast as possible.
 func (l *lab) backlog(ctx context.Context, o order, n int) error {
-	return each(n, func() error {
+	return repeatParallel(n, func() error {
 		t, _, err := l.task(o)
 		if err == nil {
 			_, err = l.client.Enqueue(ctx, t)
@@ -63,13 +63,13 @@ func (l *lab) backlog(ctx context.Context, o order, n int) error {
 	})
 }
 
-// each does something n times, by some goroutines.
-func each(n int, do func() error) error {
-	errs := make([]error, enqueuers)
+// repeatParallel calls do n times from enqueueParallelism goroutines.
+func repeatParallel(n int, do func() error) error {
+	errs := make([]error, enqueueParallelism)
 	var all sync.WaitGroup
-	for i := range enqueuers {
+	for i := range enqueueParallelism {
 		all.Go(func() {
-			for j := i; j < n && errs[i] == nil; j += enqueuers {
+			for j := i; j < n && errs[i] == nil; j += enqueueParallelism {
 				errs[i] = do()
 			}
 		})
@@ -78,18 +78,18 @@ func each(n int, do func() error) error {
 	return errors.Join(errs...)
 }
 
-// sample is one task whose way is timed.
+// sample is a task whose latency is measured.
 type sample struct {
 	key  int
-	sent int64 // right before it was enqueued, by monotonic
-	took int64 // that the enqueuing took
+	sent int64 // monotonic time before the enqueuing
+	took int64 // duration of the enqueuing, ns
 }
 
-// sender hands one task over, and tells its number.
+// sender enqueues a task and returns its number.
 type sender func(ctx context.Context) (key int, err error)
 
-// ours enqueues with tasks.Client, round and round the orders.
-func (l *lab) ours(orders ...order) sender {
+// clientSender returns a sender that uses tasks.Client, with the orders in turn.
+func (l *lab) clientSender(orders ...order) sender {
 	next := 0
 	return func(ctx context.Context) (int, error) {
 		t, key, err := l.task(orders[next%len(orders)])
@@ -101,8 +101,8 @@ func (l *lab) ours(orders ...order) sender {
 	}
 }
 
-// foreign enqueues with a plain asynq client, which wakes nobody.
-func (l *lab) foreign(orders ...order) sender {
+// asynqSender returns a sender that uses a plain asynq client, which sends no wake-up.
+func (l *lab) asynqSender(orders ...order) sender {
 	client := asynq.NewClientFromRedisClient(l.rdb)
 	next := 0
 	return func(ctx context.Context) (int, error) {
@@ -115,9 +115,9 @@ func (l *lab) foreign(orders ...order) sender {
 	}
 }
 
-// trickle sends n tasks, each some time after the one before whatever that took, and tells
-// when each was sent.
-func trickle(ctx context.Context, n int, gap func() time.Duration, send sender) ([]sample, error) {
+// sendAtIntervals sends n tasks at intervals of gap, independent of how long the enqueuing takes, and
+// returns a sample of each.
+func sendAtIntervals(ctx context.Context, n int, gap func() time.Duration, send sender) ([]sample, error) {
 	samples := make([]sample, 0, n)
 	due := time.Now()
 	for range n {
@@ -135,15 +135,15 @@ func trickle(ctx context.Context, n int, gap func() time.Duration, send sender) 
 	return samples, nil
 }
 
-// every is the same gap each time.
-func every(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+// constantGap returns a gap that is always d.
+func constantGap(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
 
-// delays waits until all samples have arrived, a minute at most, and tells how long each
-// took, in milliseconds.
-func (l *lab) delays(samples []sample) ([]float64, error) {
+// waitForDelays waits until all samples have arrived, for at most a minute. It returns the delay of each
+// in milliseconds.
+func (l *lab) waitForDelays(samples []sample) ([]float64, error) {
 	var delays []float64
-	err := until(l.ctx, time.Minute, "all timed tasks arrive", func() (bool, error) {
-		if err := l.troubled(); err != nil {
+	err := waitUntil(l.ctx, time.Minute, "all timed tasks arrive", func() (bool, error) {
+		if err := l.checkProcesses(); err != nil {
 			return false, err
 		}
 		all, err := l.arrivals()
@@ -151,13 +151,13 @@ func (l *lab) delays(samples []sample) ([]float64, error) {
 		return len(delays) == len(samples), err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %d of %d did", err, len(delays), len(samples))
+		return nil, fmt.Errorf("%w: %d of %d arrived", err, len(delays), len(samples))
 	}
-	l.bench.say("  the slowest of %d: %s", len(delays), slowest(samples, delays))
+	l.bench.logf("  the slowest of %d: %s", len(delays), slowest(samples, delays))
 	return delays, nil
 }
 
-// slowest tells of the samples that took the longest: for whoever looks for the reason.
+// slowest describes the slowest samples, to help to find the cause.
 func slowest(samples []sample, delays []float64) string {
 	order := make([]int, len(delays))
 	for i := range order {
@@ -171,7 +171,8 @@ func slowest(samples []sample, delays []float64) string {
 	return strings.Join(texts, ", ")
 }
 
-// match finds the first arrival of each sample.
+// match returns the delay of the first arrival of each sample, in milliseconds. Samples that have not
+// arrived are left out.
 func match(samples []sample, all []arrival) []float64 {
 	first := make(map[int]int64, len(all))
 	for _, a := range all {

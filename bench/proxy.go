@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// jitterProxy passes TCP connections on to an address, and holds each piece of data back
-// for a fixed time and a random one up to jitter, in both directions. Within one direction of a
-// connection the order stays. A connection that is made waits for nothing.
+// jitterProxy forwards TCP connections to an address. It delays each chunk of data by delay plus a
+// random time up to jitter, in both directions, and keeps the order. It does not delay the opening
+// of connections.
 type jitterProxy struct {
 	target   string
 	delay    time.Duration
 	jitter   time.Duration
 	listener net.Listener
 	running  sync.WaitGroup
-	ctx      context.Context //nolint:containedctx // the proxy's life: its connections end with it
+	ctx      context.Context //nolint:containedctx // its end closes the proxy and its connections
 }
 
-// startProxy runs a proxy until ctx ends; then wait for running.
+// startProxy starts a proxy that runs until ctx ends; then wait for p.running.
 func startProxy(ctx context.Context, target string, delay, jitter time.Duration) (*jitterProxy, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -41,12 +41,12 @@ func (p *jitterProxy) accept() {
 		if err != nil {
 			return // closed
 		}
-		p.running.Go(func() { p.join(client) })
+		p.running.Go(func() { p.serve(client) })
 	}
 }
 
-// join connects a client with the target until one of them, or the proxy, ends.
-func (p *jitterProxy) join(client net.Conn) {
+// serve forwards a client's connection to the target until either side, or the proxy, closes.
+func (p *jitterProxy) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
 	server, err := (&net.Dialer{}).DialContext(p.ctx, "tcp", p.target)
 	if err != nil {
@@ -55,39 +55,40 @@ func (p *jitterProxy) join(client net.Conn) {
 	defer func() { _ = server.Close() }()
 	stop := context.AfterFunc(p.ctx, func() { _, _ = client.Close(), server.Close() })
 	defer stop()
-	var ways sync.WaitGroup
-	ways.Go(func() { p.pass(server, client) })
-	ways.Go(func() { p.pass(client, server) })
-	ways.Wait()
+	var directions sync.WaitGroup
+	directions.Go(func() { p.forward(server, client) })
+	directions.Go(func() { p.forward(client, server) })
+	directions.Wait()
 }
 
-// piece is data on its way.
-type piece struct {
+// chunk is data with the time to write it.
+type chunk struct {
 	data []byte
 	due  time.Time
 }
 
-// pass carries data from one end to the other, late. When one side ends, so does the other.
-func (p *jitterProxy) pass(to, from net.Conn) {
-	way := make(chan piece, 256)
+// forward copies data from one side to the other with the delay. When one side closes, it closes the
+// other.
+func (p *jitterProxy) forward(to, from net.Conn) {
+	chunks := make(chan chunk, 256)
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		defer func() { _ = to.Close() }()
-		for x := range way {
-			time.Sleep(time.Until(x.due))
-			if _, err := to.Write(x.data); err != nil {
-				_ = from.Close() // ends the reading below
+		for c := range chunks {
+			time.Sleep(time.Until(c.due))
+			if _, err := to.Write(c.data); err != nil {
+				_ = from.Close() // ends the read loop below
 			}
 		}
 	})
 	defer writer.Wait()
-	defer close(way)
+	defer close(chunks)
 	for {
 		buffer := make([]byte, 16<<10)
 		n, err := from.Read(buffer)
 		if n > 0 {
-			late := p.delay + rand.N(p.jitter+1) //nolint:gosec // a delay is no secret
-			way <- piece{buffer[:n], time.Now().Add(late)}
+			wait := p.delay + rand.N(p.jitter+1) //nolint:gosec // not used for secrets
+			chunks <- chunk{buffer[:n], time.Now().Add(wait)}
 		}
 		if err != nil {
 			return

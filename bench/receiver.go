@@ -11,10 +11,10 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// What is wanted of a lane some of whose tasks go to the same few people.
+// Targets for a lane in which some tasks go to the same few people.
 const (
-	wantOthers   = 0.90 // of the speed that the other tasks have alone
-	wantReceiver = 0.80 // of the calls that a busy receiver can get, one after the other
+	wantOthers   = 0.90 // of the rate of the other tasks alone
+	wantReceiver = 0.80 // of the calls that a busy receiver can get one after the other
 )
 
 const (
@@ -23,45 +23,45 @@ const (
 	receiverTail    = 10 * time.Second
 )
 
-// crowdedLane is one row: every so manieth task is for one of some busy receivers.
-type crowdedLane struct {
+// receiverCase is a row: every n-th task goes to one of the busy receivers.
+type receiverCase struct {
 	label     string
-	every     int // 0: none is
+	every     int // n; 0: no busy receivers
 	receivers int
 }
 
-// receiverPace is what came of one.
-type receiverPace struct {
-	others float64 // tasks a second to others, from the first call to the last one
-	busy   float64 // the part of its possible calls that a busy receiver got meanwhile, the least of all
-	after  float64 // the same, in the tail after, or until its tasks were done
-	runs   float64 // of a handler, for each call
+// receiverResult is the result of a receiverCase.
+type receiverResult struct {
+	others float64 // tasks per second to others, from the first to the last call
+	busy   float64 // share of its possible calls that a busy receiver got in that time, the minimum of all
+	after  float64 // the same in receiverTail after that, or until its tasks were done
+	runs   float64 // handler runs per call
 	stall  float64
 }
 
 func (b *bench) receiver(ctx context.Context, t *table) error {
-	n := sized(b, 6000, 2000)
+	n := sizeFor(b, 6000, 2000)
 	t.title = "Many tasks to one receiver"
-	t.about = fmt.Sprintf("`send:subscribe` without a limit, one worker, %d slots, answers after %v, a backlog with %s tasks to a person each and, spread evenly among these, tasks to a few busy receivers. A receiver is sent to one at a time, so that it can get %.0f calls a second. *Others* are the tasks to the other people: from the first call to the last one. *Busy receiver* is the part of its possible calls that it got until the others were done, and in the %.0f s after, or until it had no more tasks. Wanted: others at %.0f %% of their speed alone, less the slots that calls to busy receivers take, and busy receivers at %.0f %% of theirs.",
+	t.about = fmt.Sprintf("`send:subscribe` without a limit, one worker, %d slots, answers after %v, a backlog with %s tasks to a person each and, spread evenly among these, tasks to a few busy receivers. Messages to a receiver are sent one at a time, so it can get %.0f calls a second. *Others* are the tasks to the other people, from the first to the last call. *Busy receiver* is the share of its possible calls that it got until the others were done, and in the %.0f s after that, or until its tasks were done. Wanted: others at %.0f %% of their rate alone, less the slots that calls to busy receivers take, and busy receivers at %.0f %% of theirs.",
 		receiverSlots, receiverLatency, thousands(n), 1/receiverLatency.Seconds(), receiverTail.Seconds(), 100*wantOthers, 100*wantReceiver)
 	t.head = []string{"busy receivers", "others a second", "of that alone", "busy receiver", "in the time after", "runs a call", "longest stall"}
 	alone := 0.0
-	for _, c := range []crowdedLane{
+	for _, c := range []receiverCase{
 		{label: "none"},
 		{label: "one, every tenth task", every: 10, receivers: 1},
 		{label: "one, every second task", every: 2, receivers: 1},
 		{label: "ten, every second task", every: 2, receivers: 10},
 	} {
-		var all []receiverPace
-		for range b.repeats(1) {
+		var all []receiverResult
+		for range b.runsOf(1) {
 			p, err := b.receiverOnce(ctx, c, n)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.label, err)
 			}
-			b.say("  %s: others %.0f a second, busy receiver %.3f, after %.3f, %.2f runs a call, longest stall %.1f ms", c.label, p.others, p.busy, p.after, p.runs, p.stall)
+			b.logf("  %s: others %.0f a second, busy receiver %.3f, after %.3f, %.2f runs a call, longest stall %.1f ms", c.label, p.others, p.busy, p.after, p.runs, p.stall)
 			all = append(all, p)
 		}
-		slices.SortFunc(all, func(a, b receiverPace) int { return int(a.others - b.others) })
+		slices.SortFunc(all, func(a, b receiverResult) int { return int(a.others - b.others) })
 		p := all[(len(all)-1)/2]
 		row := []any{c.label, num(p.others, 0, ""), any("–"), any("–"), any("–"), num(p.runs, 2, ""), millis(p.stall)}
 		if c.every == 0 {
@@ -74,9 +74,9 @@ func (b *bench) receiver(ctx context.Context, t *table) error {
 	return nil
 }
 
-// receiverOnce measures one backlog of n tasks to others, and those to busy receivers.
-func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p receiverPace, err error) {
-	l, err := b.newLab(ctx, setup{apps: 1, latency: receiverLatency, limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: receiverSlots}}})
+// receiverOnce measures a backlog of n tasks to others plus those to busy receivers.
+func (b *bench) receiverOnce(ctx context.Context, c receiverCase, n int) (p receiverResult, err error) {
+	l, err := b.newLab(ctx, labConfig{apps: 1, latency: receiverLatency, limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: receiverSlots}}})
 	if err != nil {
 		return p, err
 	}
@@ -85,14 +85,14 @@ func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p recei
 	if c.every > 0 {
 		total = n * c.every / (c.every - 1)
 	}
-	// receiverOf is whom the task of a number is for: 0 is somebody else.
+	// receiverOf returns the busy receiver of a task by its number; 0: another receiver.
 	receiverOf := func(key int) int {
 		if c.every == 0 || key%c.every != 0 {
 			return 0
 		}
 		return 1 + key/c.every%c.receivers
 	}
-	if err := each(total, func() error { return l.enqueueTo(ctx, receiverOf) }); err != nil {
+	if err := repeatParallel(total, func() error { return l.enqueueTo(ctx, receiverOf) }); err != nil {
 		return p, err
 	}
 	before, err := l.usage(ctx)
@@ -100,12 +100,12 @@ func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p recei
 		return p, err
 	}
 	stalls := watchStalls(ctx)
-	defer stalls.end()
+	defer stalls.stop()
 	if err := l.startWorkers(1); err != nil {
 		return p, err
 	}
 	var all []arrival
-	err = until(ctx, patience(n, 40), "all tasks to others arrive", func() (bool, error) {
+	err = waitUntil(ctx, timeLimit(n, 40), "all tasks to others arrive", func() (bool, error) {
 		if all, err = l.arrivals(); err != nil {
 			return false, err
 		}
@@ -115,9 +115,9 @@ func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p recei
 				others++
 			}
 		}
-		return others >= n, l.troubled()
+		return others >= n, l.checkProcesses()
 	})
-	p.stall = stalls.end()
+	p.stall = stalls.stop()
 	if err != nil {
 		return p, err
 	}
@@ -135,12 +135,12 @@ func (b *bench) receiverOnce(ctx context.Context, c crowdedLane, n int) (p recei
 		r := receiverOf(a.Key)
 		times[r] = append(times[r], a.At)
 	}
-	return p.judge(times, (total-n)/max(1, c.receivers)), nil
+	return p.fill(times, (total-n)/max(1, c.receivers)), nil
 }
 
-// judge takes the rates from the arrivals: those of the others, then of each busy receiver,
-// which has so many tasks.
-func (p receiverPace) judge(times [][]int64, tasks int) receiverPace {
+// fill sets the rates from the arrival times: times[0] of the others, then of each busy receiver, which
+// has so many tasks.
+func (p receiverResult) fill(times [][]int64, tasks int) receiverResult {
 	for _, one := range times {
 		slices.Sort(one)
 	}
@@ -151,7 +151,7 @@ func (p receiverPace) judge(times [][]int64, tasks int) receiverPace {
 	for _, one := range times[1:] {
 		p.busy = min(p.busy, shareOf(one, first, last, receiverLatency, 1))
 		end := last + int64(receiverTail)
-		if done := one[len(one)-1] + 1; len(one) >= tasks { // it had no more of them
+		if done := one[len(one)-1] + 1; len(one) >= tasks { // all its tasks are done
 			end = done
 		}
 		p.after = min(p.after, shareOf(one, last, end, receiverLatency, 1))
@@ -159,7 +159,7 @@ func (p receiverPace) judge(times [][]int64, tasks int) receiverPace {
 	return p
 }
 
-// enqueueTo enqueues a message to the receiver of its number.
+// enqueueTo enqueues a message whose receiver depends on the task's number.
 func (l *lab) enqueueTo(ctx context.Context, receiverOf func(key int) int) error {
 	key := int(l.keys.Add(1))
 	to := fmt.Sprintf("oBench%d", key)

@@ -8,24 +8,25 @@ import (
 	"strings"
 )
 
-// place is the chapter of the file of figures that this program's tables stand in.
-const place = "## The pace, and what it costs"
+// recordHeading is the heading of the chapter that contains this program's tables.
+const recordHeading = "## The pace, and what it costs"
 
-// measuredMark begins the line below a table that says when and on what it was measured.
-const measuredMark = "Measured "
+// measuredPrefix is the beginning of the paragraph below a table with the conditions of its
+// measurement.
+const measuredPrefix = "Measured "
 
-// record puts a table in the place of its earlier one in a file of figures, such as
-// BENCHMARKS.md. What somebody wrote below a table stays.
+// record writes a table to a file such as BENCHMARKS.md, in place of the earlier one with the same
+// title. Text below the table and its conditions is kept.
 func record(path string, t *table, conditions string) error {
 	old, err := os.ReadFile(path) //nolint:gosec // the user's own file
 	if err != nil {
 		return err
 	}
-	text, err := recorded(string(old), t, conditions)
+	text, err := insertTable(string(old), t, conditions)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	// By another file, so that a full disk does not cost the figures that are there.
+	// Write a new file and rename it, so that a full disk does not destroy the old one.
 	next, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -41,59 +42,60 @@ func record(path string, t *table, conditions string) error {
 	return err
 }
 
-// recorded is the text of the file with the table in it: in the place of the one with the
-// same title, or at the end of the chapter.
-func recorded(text string, t *table, conditions string) (string, error) {
+// insertTable returns text with the table in it: in place of the one with the same title, or at the
+// end of the chapter.
+func insertTable(text string, t *table, conditions string) (string, error) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	begin := find(lines, 0, func(s string) bool { return s == place })
+	begin := indexLine(lines, 0, func(s string) bool { return s == recordHeading })
 	if begin == len(lines) {
-		return "", fmt.Errorf("it has no chapter %q", place)
+		return "", fmt.Errorf("no chapter %q", recordHeading)
 	}
-	end := find(lines, begin+1, func(s string) bool { return strings.HasPrefix(s, "## ") })
-	from := begin + find(lines[begin:end], 0, func(s string) bool { return s == "### "+t.title })
+	end := indexLine(lines, begin+1, func(s string) bool { return strings.HasPrefix(s, "## ") })
+	from := begin + indexLine(lines[begin:end], 0, func(s string) bool { return s == "### "+t.title })
 	to := from
 	if from < end {
-		section := from + 1 + find(lines[from+1:end], 0, func(s string) bool { return strings.HasPrefix(s, "### ") })
-		to = behindTable(lines[:section], from+1)
+		section := from + 1 + indexLine(lines[from+1:end], 0, func(s string) bool { return strings.HasPrefix(s, "### ") })
+		to = afterTable(lines[:section], from+1)
 	}
 	var b strings.Builder
 	if err := t.markdown(&b); err != nil {
 		return "", err
 	}
-	fresh := "#" + strings.TrimRight(b.String(), "\n") + "\n\n" + wrap(measuredMark+conditions, 92)
+	fresh := "#" + strings.TrimRight(b.String(), "\n") + "\n\n" + wrap(measuredPrefix+conditions, 92)
 	if to < len(lines) {
 		fresh += "\n"
 	}
 	before, after := strings.Join(lines[:from], "\n"), strings.Join(lines[to:], "\n")
-	return strings.TrimRight(before, "\n") + "\n\n" + fresh + "\n" + strings.TrimPrefix(after, "\n") + ending(after), nil
+	return strings.TrimRight(before, "\n") + "\n\n" + fresh + "\n" + strings.TrimPrefix(after, "\n") + newlineAfter(after), nil
 }
 
-func ending(last string) string {
+func newlineAfter(last string) string {
 	if last == "" {
 		return ""
 	}
 	return "\n"
 }
 
-// behindTable is the first line behind a section's table and its conditions.
-func behindTable(lines []string, from int) int {
+// afterTable returns the index of the first line after a section's table and its conditions.
+func afterTable(lines []string, from int) int {
 	inTable := func(s string) bool { return strings.HasPrefix(s, "|") }
-	at := find(lines, from, inTable)
-	if at == len(lines) { // there is no table: all of it is somebody's
+	at := indexLine(lines, from, inTable)
+	if at == len(lines) { // no table: keep all of the text
 		return from
 	}
-	at = find(lines, at, func(s string) bool { return !inTable(s) })
-	next := find(lines, at, func(s string) bool { return s != "" })
-	if next == len(lines) || !strings.HasPrefix(lines[next], measuredMark) {
+	at = indexLine(lines, at, func(s string) bool { return !inTable(s) })
+	next := indexLine(lines, at, func(s string) bool { return s != "" })
+	if next == len(lines) || !strings.HasPrefix(lines[next], measuredPrefix) {
 		return at
 	}
-	return find(lines, next, func(s string) bool { return s == "" })
+	return indexLine(lines, next, func(s string) bool { return s == "" })
 }
 
-// find is the first line from a place on that fits; len(lines) when none does.
-func find(lines []string, from int, fits func(string) bool) int {
+// indexLine returns the index of the first line, from an index on, for which match is true;
+// len(lines) when there is none.
+func indexLine(lines []string, from int, match func(string) bool) int {
 	for i := from; i < len(lines); i++ {
-		if fits(lines[i]) {
+		if match(lines[i]) {
 			return i
 		}
 	}

@@ -30,7 +30,7 @@ Old about.
 Measured long ago,
 on two lines.
 
-A note of somebody's.
+A note.
 
 ### Second
 
@@ -49,7 +49,7 @@ func tableOf(title string) *table {
 	return t
 }
 
-func TestRecorded(t *testing.T) {
+func TestInsertTable(t *testing.T) {
 	fresh := func(title string) string {
 		return "### " + title + "\n\nNew about.\n\n| case | a |\n|---|---|\n| c | 7 |\n\nMeasured today.\n"
 	}
@@ -59,30 +59,30 @@ func TestRecorded(t *testing.T) {
 		return a + "\x00" + b
 	}
 	for _, tt := range []struct{ name, title, want string }{
-		{"in the place of the old one, notes stay", "First", strings.Replace(cut(figures, "### First", "two lines.\n"), "\x00", fresh("First"), 1)},
-		{"the last of the chapter", "Second", strings.Replace(cut(figures, "### Second", "| y | 2 |\n"), "\x00", fresh("Second"), 1)},
+		{"in place of the old one, notes are kept", "First", strings.Replace(cut(figures, "### First", "two lines.\n"), "\x00", fresh("First"), 1)},
+		{"the last one of the chapter", "Second", strings.Replace(cut(figures, "### Second", "| y | 2 |\n"), "\x00", fresh("Second"), 1)},
 		{"a new one", "Third", strings.Replace(figures, "## Faults", fresh("Third")+"\n## Faults", 1)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := recorded(figures, tableOf(tt.title), "today.")
+			got, err := insertTable(figures, tableOf(tt.title), "today.")
 			if err != nil {
 				t.Fatal(err)
 			}
 			if got != tt.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
 			}
-			again, err := recorded(got, tableOf(tt.title), "today.")
+			again, err := insertTable(got, tableOf(tt.title), "today.")
 			if err != nil || again != got {
 				t.Errorf("a second time changes it (%v):\n%s", err, again)
 			}
 		})
 	}
-	if _, err := recorded("# Something else\n", tableOf("First"), "today."); err == nil {
-		t.Error("a file without the chapter was taken")
+	if _, err := insertTable("# Something else\n", tableOf("First"), "today."); err == nil {
+		t.Error("no error for a file without the chapter")
 	}
 }
 
-func TestRecordAtTheEndOfTheFile(t *testing.T) {
+func TestRecordAtEndOfFile(t *testing.T) {
 	text, _, _ := strings.Cut(figures, "\n## Faults")
 	path := filepath.Join(t.TempDir(), "figures.md")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -98,7 +98,7 @@ func TestRecordAtTheEndOfTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := strings.Count(string(got), "### Third"); n != 1 || !strings.HasSuffix(string(got), "Measured today.\n") {
-		t.Errorf("%d sections, and the end is not that of the table:\n%s", n, got)
+		t.Errorf("%d sections, or the file does not end with the table:\n%s", n, got)
 	}
 	if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// usage is what a Redis has done so far.
+// usage holds figures of Redis since its start.
 type usage struct {
-	commands int64            // all, with those inside of scripts
-	calls    map[string]int64 // of them, by command
+	commands int64            // all, including those inside scripts
+	calls    map[string]int64 // by command
 	cpu      float64          // seconds
 }
 
-// usage reads it. Each reading costs Redis one command, which the next one counts.
+// usage reads INFO. Each reading is one command, which the next reading counts.
 func (l *lab) usage(ctx context.Context) (usage, error) {
 	text, err := l.rdb.Info(ctx, "everything").Result()
 	if err != nil {
@@ -39,13 +39,13 @@ func (l *lab) usage(ctx context.Context) (usage, error) {
 			u.calls[command], err = strconv.ParseInt(count, 10, 64)
 		}
 		if err != nil {
-			return usage{}, fmt.Errorf("INFO says %q: %w", line, err)
+			return usage{}, fmt.Errorf("INFO has %q: %w", line, err)
 		}
 	}
 	return u, nil
 }
 
-// since is what was done between two readings, less the reading itself.
+// since returns the difference of two readings, without the reading itself.
 func (u usage) since(before usage) usage {
 	d := usage{commands: u.commands - before.commands - 1, cpu: u.cpu - before.cpu, calls: make(map[string]int64)}
 	for name, n := range u.calls {

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// figure is a number of a table: its value, how it is written, and what it must be.
+// figure is a number in a table, with its format and its target.
 type figure struct {
 	value  float64
 	digits int
 	unit   string
-	least  *float64 // nil: any
-	most   *float64
+	min    *float64 // target; nil: none
+	max    *float64
 }
 
 func num(v float64, digits int, unit string) figure {
@@ -27,15 +27,15 @@ func num(v float64, digits int, unit string) figure {
 func whole[T ~int | ~int64](n T) figure   { return figure{value: float64(n)} }
 func percent(share float64) figure        { return num(100*share, 1, " %") }
 func millis(v float64) figure             { return num(v, 1, " ms") }
-func (f figure) atLeast(v float64) figure { f.least = &v; return f }
-func (f figure) atMost(v float64) figure  { f.most = &v; return f }
+func (f figure) atLeast(v float64) figure { f.min = &v; return f }
+func (f figure) atMost(v float64) figure  { f.max = &v; return f }
 
-// met tells whether the figure is what it must be.
+// met reports whether the figure meets its target.
 func (f figure) met() bool {
-	return (f.least == nil || f.value >= *f.least) && (f.most == nil || f.value <= *f.most)
+	return (f.min == nil || f.value >= *f.min) && (f.max == nil || f.value <= *f.max)
 }
 
-// String writes a figure that misses what it must be in bold.
+// String formats the figure; in bold when it misses its target.
 func (f figure) String() string {
 	if math.IsNaN(f.value) {
 		return "–"
@@ -47,18 +47,18 @@ func (f figure) String() string {
 	return text
 }
 
-// table is what a case shows.
+// table is the result of a case.
 type table struct {
 	name  string
 	title string
-	about string // one paragraph: what was done, and what is wanted
+	about string // one paragraph: what was measured, and the targets
 	head  []string
 	rows  [][]any // of strings and figures
 }
 
 func (t *table) add(cells ...any) { t.rows = append(t.rows, cells) }
 
-// missed counts the figures that are not what they must be.
+// missed returns the number of figures that miss their targets.
 func (t *table) missed() (n int) {
 	for _, row := range t.rows {
 		for _, cell := range row {
@@ -86,7 +86,7 @@ func (t *table) markdown(w io.Writer) error {
 	return err
 }
 
-// json writes one line a row: the columns' names and their values, with the case.
+// json writes one JSON object per row: the case, and the values by column.
 func (t *table) json(w io.Writer) error {
 	for _, row := range t.rows {
 		line := map[string]any{"case": t.name}
@@ -112,7 +112,7 @@ func (t *table) json(w io.Writer) error {
 	return nil
 }
 
-// wrap breaks a text into lines.
+// wrap breaks a text into lines of at most width bytes.
 func wrap(text string, width int) string {
 	var b strings.Builder
 	n := 0
@@ -132,14 +132,14 @@ func wrap(text string, width int) string {
 	return b.String()
 }
 
-// conditions is what a reader must know about a run, in one line.
+// conditions describes the machine and the time of a run in one line.
 func (b *bench) conditions() string {
 	load := "?"
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
 		load, _, _ = strings.Cut(string(text), " ")
 	}
 	server := "?"
-	if out, err := exec.Command("redis-server", "--version").Output(); err == nil { //nolint:noctx // tells its version and ends
+	if out, err := exec.Command("redis-server", "--version").Output(); err == nil { //nolint:noctx // prints the version and exits
 		for _, field := range strings.Fields(string(out)) {
 			if v, ok := strings.CutPrefix(field, "v="); ok {
 				server = v
@@ -154,7 +154,7 @@ func (b *bench) conditions() string {
 		time.Now().Format(time.DateOnly), runtime.NumCPU(), load, runtime.Version(), server, runtime.GOOS, runtime.GOARCH, sizes)
 }
 
-// show writes a case's table.
+// show prints the table of a case.
 func (b *bench) show(t *table) error {
 	if b.json {
 		return t.json(b.out)

@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// stalls watches how late this program's own timer fires: what the machine kept from the
-// program for so long, it may have kept from the workers and from the stand-in as well.
-type stalls struct {
-	stop    context.CancelFunc
+// stallWatch measures how late a timer of this program fires. While the machine stalls this program,
+// it may also stall the workers and the stand-in.
+type stallWatch struct {
+	cancel  context.CancelFunc
 	watcher sync.WaitGroup
-	longest time.Duration // by the watcher alone until end
+	longest time.Duration // used by the watcher alone until stop
 }
 
-// stallTick is how often it looks.
+// stallTick is the interval of the timer.
 const stallTick = 5 * time.Millisecond
 
-func watchStalls(ctx context.Context) *stalls {
+func watchStalls(ctx context.Context) *stallWatch {
 	ctx, stop := context.WithCancel(ctx)
-	s := &stalls{stop: stop}
+	s := &stallWatch{cancel: stop}
 	s.watcher.Go(func() {
 		for {
 			due := time.Now().Add(stallTick)
@@ -32,9 +32,9 @@ func watchStalls(ctx context.Context) *stalls {
 	return s
 }
 
-// end ends the watching, and tells the longest stall, in milliseconds.
-func (s *stalls) end() float64 {
-	s.stop()
+// stop stops the watcher and returns the longest stall in milliseconds. It may be called twice.
+func (s *stallWatch) stop() float64 {
+	s.cancel()
 	s.watcher.Wait()
 	return float64(s.longest) / float64(time.Millisecond)
 }

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// standIn answers like WeChat after a fixed latency, never refuses, and notes when each
-// call arrived. It does next to nothing else: the sandbox checks and remembers much more,
-// and would compete with the workers for the machine.
+// standIn is a stand-in for WeChat that accepts every call after a fixed latency and records its
+// arrival time. It does little else: the sandbox validates and records more, and would compete with
+// the workers for the CPU.
 type standIn struct {
 	latency   time.Duration
 	tokenWait time.Duration // of the token endpoint
@@ -26,10 +26,10 @@ type standIn struct {
 	arrivals []arrival // guarded by mu
 }
 
-// tokenPrefix and the app's id are the token of an app.
+// tokenPrefix followed by the app's id is the token of an app.
 const tokenPrefix = "bench-"
 
-// answers are the bodies for a success, by endpoint.
+// answers returns the body of a success by endpoint.
 func answers() map[string]string {
 	return map[string]string{
 		"/wxa/generatescheme":             `{"errcode":0,"errmsg":"ok","openlink":"weixin://dl/business/?t=bench"}`,
@@ -44,7 +44,7 @@ func (s *standIn) handler() http.Handler {
 	for path, answer := range answers() {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { s.call(w, r, answer) })
 	}
-	mux.HandleFunc("GET /bench/arrivals", s.list)
+	mux.HandleFunc("GET /bench/arrivals", s.writeArrivals)
 	mux.HandleFunc("GET /bench/count", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -69,10 +69,10 @@ func (s *standIn) token(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *standIn) call(w http.ResponseWriter, r *http.Request, answer string) {
-	at := monotonic() // first of all: what follows takes its time
+	at := monotonic() // first, before the work below takes time
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	if err != nil {
-		return // the caller is gone
+		return // the caller has disconnected
 	}
 	app := strings.TrimPrefix(r.URL.Query().Get("access_token"), tokenPrefix)
 	s.mu.Lock()
@@ -85,21 +85,21 @@ func (s *standIn) call(w http.ResponseWriter, r *http.Request, answer string) {
 	_, _ = io.WriteString(w, answer)
 }
 
-// list shows the arrivals as JSON.
-func (s *standIn) list(w http.ResponseWriter, _ *http.Request) {
+// writeArrivals writes the arrivals as JSON.
+func (s *standIn) writeArrivals(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
-	all := s.arrivals[:len(s.arrivals):len(s.arrivals)] // what is appended later lies beyond
+	all := s.arrivals[:len(s.arrivals):len(s.arrivals)] // later appends do not change these
 	s.mu.Unlock()
 	_ = json.NewEncoder(w).Encode(all)
 }
 
-// keyMark stands before a task's number in its body.
+// keyMark precedes the task's number in a body.
 const keyMark = `"k=`
 
-// keyOf reads a task's number from the body of its call; -1 where there is none.
+// keyOf returns the task's number in the body of a call; -1 when there is none.
 func keyOf(body []byte) int {
-	_, rest, found := bytes.Cut(body, []byte(keyMark))
-	digits, _, closed := bytes.Cut(rest, []byte(`"`))
+	_, after, found := bytes.Cut(body, []byte(keyMark))
+	digits, _, closed := bytes.Cut(after, []byte(`"`))
 	if !found || !closed || len(digits) == 0 {
 		return -1
 	}
@@ -113,12 +113,11 @@ func keyOf(body []byte) int {
 	return n
 }
 
-// serveStandIn is the program's part as a stand-in: it says its URL on standard output,
-// and serves until ctx ends.
+// serveStandIn runs a stand-in until ctx ends. It prints its URL to out.
 func serveStandIn(ctx context.Context, args []string, out io.Writer) error {
-	flags := flag.NewFlagSet(partStandIn, flag.ContinueOnError)
-	latency := flags.Duration("latency", 0, "before each answer")
-	token := flags.Duration("token", 0, "before each answer with a token")
+	flags := flag.NewFlagSet(modeStandIn, flag.ContinueOnError)
+	latency := flags.Duration("latency", 0, "delay of each answer")
+	token := flags.Duration("token", 0, "delay of each answer with a token")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -11,32 +11,31 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// tenancy is what app A is doing while app B's tasks are timed.
-type tenancy struct {
+// tenantCase is the state of app A while the latency of app B's tasks is measured.
+type tenantCase struct {
 	label   string
-	backlog int  // of A, bulk
-	held    bool // A is
+	backlog int  // bulk tasks of A
+	held    bool // whether A is held
 }
 
-// delayOfOther is how much later the 99th of a hundred of B's tasks may arrive because of
-// A, in milliseconds.
-const delayOfOther = 50
+// maxTenantDelay is the maximum increase of B's p99 latency because of A, in milliseconds.
+const maxTenantDelay = 50
 
-// timedGap is the time between two of B's tasks.
-const timedGap = 50 * time.Millisecond
+// tenantGap is the time between two of B's tasks.
+const tenantGap = 50 * time.Millisecond
 
 func (b *bench) tenants(ctx context.Context, t *table) error {
-	waiting, timed := sized(b, 100_000, 5000), sized(b, 600, 100)
+	waiting, timed := sizeFor(b, 100_000, 5000), sizeFor(b, 600, 100)
 	t.title = "An app beside another one that waits"
-	t.about = fmt.Sprintf("2 workers; `scheme:generate`, 100 a second for each app, default margin. App B is given one task every 50 ms, %d in all; timed from before `Client.Enqueue` to the arrival at the server. App A has nothing, %s bulk tasks that wait for its limit, or the same while it is held. Wanted: because of A, B's p99 is at most 50 ms more than it is alone.", timed, thousands(waiting))
+	t.about = fmt.Sprintf("2 workers; `scheme:generate`, 100 a second for each app, default margin. App B is given one task every 50 ms, %d in all; timed from before `Client.Enqueue` to the arrival at the server. App A has nothing, %s bulk tasks that wait for its limit, or the same while it is held. Wanted: B's p99 is at most 50 ms higher than alone.", timed, thousands(waiting))
 	t.head = []string{"app A", "B p50", "B p99", "B most", "p99 more than alone", "A's share of its limit", "longest stall"}
 	alone := 0.0
-	for _, c := range []tenancy{
+	for _, c := range []tenantCase{
 		{label: "nothing"},
 		{label: thousands(waiting) + " waiting", backlog: waiting},
 		{label: thousands(waiting) + " waiting, held", backlog: waiting, held: true},
 	} {
-		u, err := b.beneath(ctx, c, timed)
+		u, err := b.tenantsOnce(ctx, c, timed)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.label, err)
 		}
@@ -45,7 +44,7 @@ func (b *bench) tenants(ctx context.Context, t *table) error {
 		if c.backlog == 0 {
 			alone = p99
 		} else {
-			more = millis(p99 - alone).atMost(delayOfOther)
+			more = millis(p99 - alone).atMost(maxTenantDelay)
 		}
 		var ofA any = "–"
 		if c.backlog > 0 && !c.held {
@@ -56,16 +55,16 @@ func (b *bench) tenants(ctx context.Context, t *table) error {
 	return nil
 }
 
-// neighbours is what came of it.
-type neighbours struct {
+// tenantResult is the result of a tenantCase.
+type tenantResult struct {
 	delays []float64 // of B's tasks, ms
-	share  float64   // of A's limit, meanwhile
-	stall  float64   // the longest of this program's, ms
+	share  float64   // of A's limit that A used in that time
+	stall  float64   // longest stall of this program, ms
 }
 
-// beneath times B's tasks.
-func (b *bench) beneath(ctx context.Context, c tenancy, timed int) (u neighbours, err error) {
-	l, err := b.newLab(ctx, setup{apps: 2, latency: standInWait})
+// tenantsOnce measures the latency of timed tasks of B.
+func (b *bench) tenantsOnce(ctx context.Context, c tenantCase, timed int) (u tenantResult, err error) {
+	l, err := b.newLab(ctx, labConfig{apps: 2, latency: standInLatency})
 	if err != nil {
 		return u, err
 	}
@@ -81,44 +80,44 @@ func (b *bench) beneath(ctx context.Context, c tenancy, timed int) (u neighbours
 	if err := l.startWorkers(2); err != nil {
 		return u, err
 	}
-	if err := l.warm(order{app: appID(1), typ: tasks.TypeScheme}); err != nil {
+	if err := l.warmUp(order{app: appID(1), typ: tasks.TypeScheme}); err != nil {
 		return u, err
 	}
 	from, stalls := monotonic(), watchStalls(ctx)
-	defer stalls.end()
-	samples, err := trickle(ctx, timed, every(timedGap), l.ours(order{app: appID(1), typ: tasks.TypeScheme}))
+	defer stalls.stop()
+	samples, err := sendAtIntervals(ctx, timed, constantGap(tenantGap), l.clientSender(order{app: appID(1), typ: tasks.TypeScheme}))
 	if err != nil {
 		return u, err
 	}
 	to := monotonic()
-	u.stall = stalls.end()
-	if u.delays, err = l.delays(samples); err != nil {
+	u.stall = stalls.stop()
+	if u.delays, err = l.waitForDelays(samples); err != nil {
 		return u, err
 	}
 	all, err := l.arrivals()
-	u.share = shareOf(instants(of(all, appID(0))), from, to, time.Second, perSecond)
+	u.share = shareOf(instants(arrivalsOf(all, appID(0))), from, to, time.Second, perSecond)
 	return u, err
 }
 
-// hold stops an app or one of its types, as an operator would.
+// hold holds an app or one of its types, as an operator would.
 func hold(ctx context.Context, rdb redis.UniversalClient, app, scope string) error {
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
 	_, err := limiter.Hold(ctx, ratelimit.Hold{App: app, Scope: scope, Reason: "operator", By: "bench"})
 	return err
 }
 
-// settleFor is how long a lab rests between its first calls and a measurement.
-const settleFor = 3 * time.Second
+// settleTime is the pause between warm-up calls and a measurement.
+const settleTime = 3 * time.Second
 
-// warm has each order delivered once: the workers run, they have a token of each app, and
-// each queue was used before. Then it lets everything settle.
-func (l *lab) warm(orders ...order) error {
-	samples, err := trickle(l.ctx, len(orders), every(time.Millisecond), l.ours(orders...))
+// warmUp delivers one task of each order, so that the workers run, have each app's token and know each
+// queue. Then it waits for settleTime.
+func (l *lab) warmUp(orders ...order) error {
+	samples, err := sendAtIntervals(l.ctx, len(orders), constantGap(time.Millisecond), l.clientSender(orders...))
 	if err != nil {
 		return err
 	}
-	if _, err := l.delays(samples); err != nil {
+	if _, err := l.waitForDelays(samples); err != nil {
 		return err
 	}
-	return l.quiet(settleFor)
+	return l.waitFor(settleTime)
 }

@@ -13,33 +13,33 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// unequalLimit is a second's limit that one worker reaches on a small machine.
+// unequalLimit is a limit per second that one worker reaches on a small machine.
 const unequalLimit = 500
 
-// team is some workers: fast ones with 64 slots, and slow ones with one.
-type team struct {
+// workerMix is a number of fast workers with 64 slots, and of slow workers with one.
+type workerMix struct {
 	fast, slow int
 	backlog    int
 }
 
-func (m team) label() string { return fmt.Sprintf("%d fast, %d slow", m.fast, m.slow) }
+func (m workerMix) label() string { return fmt.Sprintf("%d fast, %d slow", m.fast, m.slow) }
 
-// result is what came of a team's backlog.
-type result struct {
+// unequalResult is the result of a workerMix.
+type unequalResult struct {
 	times []int64
-	slow  float64 // calls a second of each slow worker
+	slow  float64 // calls per second and slow worker
 	stall float64 // ms
 	cost  cost
 }
 
 func (b *bench) unequal(ctx context.Context, t *table) error {
-	n := sized(b, 10_000, 3000)
+	n := sizeFor(b, 10_000, 3000)
 	t.title = "Workers that are not alike"
-	t.about = fmt.Sprintf("`scheme:generate`, %d a second, a backlog of %s, `pace.margin: 0.02`, answers after 20 ms. A fast worker has 64 slots, a slow one has one. Each kind calls a stand-in of its own. Wanted: at least 95 %% of the limit, no call over it, and for a slow worker beside fast ones at least 80 %% of what it has alone.", unequalLimit, thousands(n))
+	t.about = fmt.Sprintf("`scheme:generate`, %d a second, a backlog of %s, `pace.margin: 0.02`, answers after 20 ms. A fast worker has 64 slots, a slow one has one. Each kind calls its own stand-in. Wanted: at least 95 %% of the limit, no call over it, and for a slow worker next to fast ones at least 80 %% of its rate alone.", unequalLimit, thousands(n))
 	t.head = append([]string{"workers", "share of the limit", "most in a second", "calls over", "a slow worker's calls a second", "longest stall"}, costHead()...)
 	alone := math.NaN()
-	for _, m := range []team{{slow: 1, backlog: n / 20}, {fast: 1, backlog: n}, {fast: 1, slow: 1, backlog: n}, {fast: 1, slow: 3, backlog: n}} {
-		r, err := b.teamwork(ctx, m)
+	for _, m := range []workerMix{{slow: 1, backlog: n / 20}, {fast: 1, backlog: n}, {fast: 1, slow: 1, backlog: n}, {fast: 1, slow: 3, backlog: n}} {
+		r, err := b.unequalOnce(ctx, m)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.label(), err)
 		}
@@ -52,15 +52,15 @@ func (b *bench) unequal(ctx context.Context, t *table) error {
 		default:
 			share, each = share.atLeast(95), each.atLeast(0.8*alone)
 		}
-		peak, over := densest(r.times, time.Second, unequalLimit)
+		peak, over := maxInWindow(r.times, time.Second, unequalLimit)
 		t.add(append([]any{m.label(), share, whole(peak), whole(over).atMost(0), each, millis(r.stall)}, r.cost.cells()...)...)
 	}
 	return nil
 }
 
-// teamwork measures one team.
-func (b *bench) teamwork(ctx context.Context, m team) (r result, err error) {
-	s := setup{apps: 1, margin: quietMargin, latency: standInWait, limits: map[string]ratelimit.Limit{tasks.TypeScheme: {PerSecond: unequalLimit}}}
+// unequalOnce measures a workerMix.
+func (b *bench) unequalOnce(ctx context.Context, m workerMix) (r unequalResult, err error) {
+	s := labConfig{apps: 1, margin: lowMargin, latency: standInLatency, limits: map[string]ratelimit.Limit{tasks.TypeScheme: {PerSecond: unequalLimit}}}
 	l, err := b.newLab(ctx, s)
 	if err != nil {
 		return r, err
@@ -74,7 +74,7 @@ func (b *bench) teamwork(ctx context.Context, m team) (r result, err error) {
 		return r, err
 	}
 	stalls := watchStalls(ctx)
-	defer stalls.end()
+	defer stalls.stop()
 	slowURL, err := l.startSlow(s, m.slow)
 	if err != nil {
 		return r, err
@@ -83,8 +83,8 @@ func (b *bench) teamwork(ctx context.Context, m team) (r result, err error) {
 		return r, err
 	}
 	var fast, slow []arrival
-	err = until(ctx, patience(m.backlog, 20), "all calls arrive", func() (bool, error) {
-		if err := l.troubled(); err != nil {
+	err = waitUntil(ctx, timeLimit(m.backlog, 20), "all calls arrive", func() (bool, error) {
+		if err := l.checkProcesses(); err != nil {
 			return false, err
 		}
 		var errFast, errSlow error
@@ -95,7 +95,7 @@ func (b *bench) teamwork(ctx context.Context, m team) (r result, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.times, r.slow, r.stall = instants(append(fast, slow...)), math.NaN(), stalls.end()
+	r.times, r.slow, r.stall = instants(append(fast, slow...)), math.NaN(), stalls.stop()
 	if m.slow > 0 {
 		r.slow = middleShare(instants(slow), 1) / float64(m.slow)
 	}
@@ -103,9 +103,8 @@ func (b *bench) teamwork(ctx context.Context, m team) (r result, err error) {
 	return r, err
 }
 
-// startSlow starts slow workers, which call another stand-in than the others, and returns
-// its address.
-func (l *lab) startSlow(s setup, n int) (string, error) {
+// startSlow starts n slow workers with a stand-in of their own, and returns its URL.
+func (l *lab) startSlow(s labConfig, n int) (string, error) {
 	fast := l.wechat
 	defer func() { l.wechat = fast }()
 	if err := l.startStandIn(s); err != nil {
@@ -113,7 +112,7 @@ func (l *lab) startSlow(s setup, n int) (string, error) {
 	}
 	s.limits = map[string]ratelimit.Limit{tasks.TypeScheme: {PerSecond: unequalLimit, Concurrency: 1}}
 	config := filepath.Join(l.dir, "slow.yaml")
-	if err := os.WriteFile(config, []byte(s.yaml(l.near, l.wechat)), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(s.yaml(l.workerRedis, l.wechat)), 0o600); err != nil {
 		return "", err
 	}
 	for range n {

@@ -23,24 +23,24 @@ type App struct {
 	ID string `yaml:"id"`
 	// Secret is the app secret.
 	Secret wechat.Secret `yaml:"secret"`
-	// SecretFile names a file that holds the secret, in its place.
+	// SecretFile is the path of a file with the secret, used in place of Secret.
 	SecretFile string `yaml:"secret_file"`
-	// Token says where the app's access tokens come from.
+	// Token is the source of the app's access tokens.
 	Token Token `yaml:"token"`
 	// Limits replaces documented limits, by task type or group.
 	Limits map[string]ratelimit.Limit `yaml:"limits"`
-	// ReserveUrgent is the part of each day's limit that is kept for urgent tasks: with
-	// 0.2, bulk tasks stop when a fifth is left. 0 ≤ reserve_urgent < 1.
+	// ReserveUrgent is the share of each daily limit reserved for urgent tasks: with 0.2, bulk
+	// tasks stop when a fifth is left. 0 ≤ reserve_urgent < 1.
 	ReserveUrgent float64 `yaml:"reserve_urgent"`
-	// Hours keeps tasks out of the night: by task type, kind ("send:*") or "*", the span of
-	// the day in which they may be sent, such as 08:00-22:00 (Asia/Shanghai).
+	// Hours is the time of day at which tasks may be sent, such as 08:00-22:00 (Asia/Shanghai), by
+	// task type, kind ("send:*") or "*".
 	Hours worker.Hours `yaml:"hours"`
-	// OnlyOpenIDs, when set, lets messages reach these people alone; those to anybody
-	// else end as rejected.
+	// OnlyOpenIDs, when set, are the only receivers of messages; messages to anyone else end as
+	// rejected.
 	OnlyOpenIDs []string `yaml:"only_openids"`
 }
 
-// Token says where access tokens come from.
+// Token is the source of an app's access tokens.
 type Token struct {
 	// Mode is "stable" (the default), "classic" or "external".
 	Mode string `yaml:"mode"`
@@ -48,14 +48,14 @@ type Token struct {
 	URL string `yaml:"url"`
 }
 
-// Credential is what package wechat needs to get a token.
+// Credential returns what package wechat needs to get a token.
 func (a App) Credential() wechat.Credential {
 	return wechat.Credential{App: a.ID, Secret: a.Secret, Mode: a.Token.Mode, URL: a.Token.URL}
 }
 
-// replaced drops what the value of key, which was just set, stands in for: a secret
-// from the environment outweighs a file that is named in the configuration.
-func (a *App) replaced(key string) {
+// dropAlternative clears the secret or the secret_file, whichever the variable that was just set
+// replaces: a secret from the environment takes precedence over a file of the configuration.
+func (a *App) dropAlternative(key string) {
 	switch {
 	case strings.HasSuffix(key, ".secret"):
 		a.SecretFile = ""
@@ -76,16 +76,16 @@ func (d *decoder) checkApps(apps []App) {
 		case !tasks.ValidApp(app.ID):
 			d.mistake(key+".id", `%q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app.ID)
 		case twice:
-			d.mistake(key+".id", "%s is configured twice; it is %s too", app.ID, appKey(earlier))
+			d.mistake(key+".id", "%s is configured twice; the first is %s", app.ID, appKey(earlier))
 		default:
 			first[app.ID] = i
 		}
 		d.checkToken(key, app)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
 		hours := maps.Clone(app.Hours)
-		maps.DeleteFunc(hours, func(name, _ string) bool { return d.wrong(key + ".hours." + name) }) // not even a text
+		maps.DeleteFunc(hours, func(name, _ string) bool { return d.hasMistake(key + ".hours." + name) }) // not a string: already reported
 		d.entryFaults(key+".hours", hours.Validate())
-		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { // a NaN is a mistake, too
+		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { // also false for NaN
 			d.mistake(key+".reserve_urgent", "%v is outside of 0 ≤ reserve_urgent < 1 (0.2 keeps the last fifth of a day's limit for urgent tasks)", r)
 		}
 		for j, openid := range app.OnlyOpenIDs {
@@ -96,15 +96,15 @@ func (d *decoder) checkApps(apps []App) {
 	}
 }
 
-// checkToken checks that a token can be had in the app's mode.
+// checkToken checks that the configuration has what the app's token mode requires.
 func (d *decoder) checkToken(key string, app App) {
 	switch app.Token.Mode {
 	case "", wechat.ModeStable, wechat.ModeClassic:
-		if app.Secret == "" && !d.wrong(key+".secret_file") {
+		if app.Secret == "" && !d.hasMistake(key+".secret_file") {
 			d.mistake(key+".secret", "required: set secret, secret_file or $%s%s_SECRET", appsPrefix, strings.ToUpper(app.ID))
 		}
 		if app.Token.URL != "" {
-			d.mistake(key+".token.url", "only the token mode external has a url")
+			d.mistake(key+".token.url", "only the token mode external uses a url")
 		}
 	case wechat.ModeExternal:
 		u, err := url.Parse(app.Token.URL)
@@ -112,12 +112,12 @@ func (d *decoder) checkToken(key string, app App) {
 			d.mistake(key+".token.url", "required with the token mode external: the http(s) address of your token service")
 		}
 	default:
-		d.mistake(key+".token.mode", "%q is none of stable, classic and external", app.Token.Mode)
+		d.mistake(key+".token.mode", "%q is not one of stable, classic and external", app.Token.Mode)
 	}
 }
 
-// wrong tells whether a mistake was noted about a key.
-func (d *decoder) wrong(key string) bool {
+// hasMistake reports whether a mistake was recorded for a key.
+func (d *decoder) hasMistake(key string) bool {
 	for _, m := range d.mistakes {
 		if m.Key == key {
 			return true
@@ -126,7 +126,7 @@ func (d *decoder) wrong(key string) bool {
 	return false
 }
 
-// entryFaults takes over the faults of a mapping, each of the form `"name": problem`.
+// entryFaults records the faults of a mapping, each of the form `"name": problem`.
 func (d *decoder) entryFaults(key string, err error) {
 	for _, fault := range flatten(err) {
 		text := fault.Error()
@@ -140,7 +140,7 @@ func (d *decoder) entryFaults(key string, err error) {
 	}
 }
 
-// secretFiles reads the secrets that are kept in files.
+// secretFiles reads the secrets that are in files.
 func (d *decoder) secretFiles(cfg *Config) {
 	d.secretFile("redis.password_file", cfg.Redis.PasswordFile, &cfg.Redis.Password)
 	for i := range cfg.Apps {
@@ -148,16 +148,16 @@ func (d *decoder) secretFiles(cfg *Config) {
 	}
 }
 
-// maxSecret is far more than a secret has: a larger file is another one by mistake.
+// maxSecret is the maximum size of a secret file, in bytes. A larger file is probably the wrong one.
 const maxSecret = 4 << 10
 
-// secretFile reads one secret. The newline that editors put at the end is no part of it.
+// secretFile reads one secret. A newline at the end is not part of it.
 func (d *decoder) secretFile(key, path string, into *wechat.Secret) {
 	if path == "" {
 		return
 	}
 	if *into != "" {
-		d.mistake(key, "set together with %s: keep one of the two", strings.TrimSuffix(key, "_file"))
+		d.mistake(key, "set together with %s: remove one of the two", strings.TrimSuffix(key, "_file"))
 		return
 	}
 	text, err := readSecret(path)

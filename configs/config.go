@@ -21,7 +21,7 @@ type Config struct {
 	Apps    []App                `yaml:"apps"`
 }
 
-// Default is what holds where nothing else is said: no Redis and no apps.
+// Default returns the defaults: no Redis and no apps.
 func Default() Config {
 	return Config{
 		WeChat:  wechat.DefaultConfig(),
@@ -31,15 +31,14 @@ func Default() Config {
 	}
 }
 
-// DefaultFile is the file that is read when none is named, where it exists.
+// DefaultFile is the file that is read when no other is named and it exists.
 const DefaultFile = "wxcourier.yaml"
 
-// PathVariable is the variable of the environment that names the file.
+// PathVariable is the environment variable with the path of the file.
 const PathVariable = "WXCOURIER_CONFIG"
 
-// Find decides which file to read: the named one, else the one that the environment
-// names, else DefaultFile in the working folder where it exists. Otherwise it is "",
-// which means the defaults.
+// Find returns the path of the file to read: the named one, else that of PathVariable, else
+// DefaultFile when it exists in the working directory, else "", which means the defaults.
 func Find(named string, environ []string) string {
 	if named != "" {
 		return named
@@ -55,9 +54,9 @@ func Find(named string, environ []string) string {
 	return ""
 }
 
-// Load reads the file at path (none when it is ""), then the environment in the form
-// of os.Environ, then the files that hold secrets, and checks the whole. The error is
-// an *[Error] with all mistakes, or says why the file cannot be read.
+// Load reads the file at path (none for ""), then the environment in the form of os.Environ, then
+// the secret files, and validates the result. The error is an *[Error] with all mistakes, or that
+// of reading the file.
 func Load(path string, environ []string) (Config, error) {
 	cfg := Default()
 	d := newDecoder()
@@ -77,7 +76,7 @@ func Load(path string, environ []string) (Config, error) {
 	return cfg, nil
 }
 
-// check adds what the parts have to say about their sections.
+// check validates all sections and the rules between them.
 func (d *decoder) check(cfg Config) {
 	d.section("redis", cfg.Redis.Validate())
 	d.section("wechat", cfg.WeChat.Validate())
@@ -85,13 +84,13 @@ func (d *decoder) check(cfg Config) {
 	d.section("worker", cfg.Worker.Validate())
 	d.section("results", cfg.Results.Validate())
 	if cfg.Worker.ShutdownTimeout <= cfg.WeChat.AttemptTimeout {
-		d.mistake("worker.shutdown_timeout", "%v must exceed wechat.attempt_timeout (%v), or a shutdown breaks off attempts",
+		d.mistake("worker.shutdown_timeout", "%v must exceed wechat.attempt_timeout (%v), or a shutdown interrupts attempts",
 			cfg.Worker.ShutdownTimeout, cfg.WeChat.AttemptTimeout)
 	}
 	d.checkApps(cfg.Apps)
 }
 
-// section takes over the faults of one part, each of the form "key: problem".
+// section records the faults of one section, each of the form "key: problem".
 func (d *decoder) section(name string, err error) {
 	for _, fault := range flatten(err) {
 		key, problem, found := strings.Cut(fault.Error(), ": ")
@@ -103,7 +102,7 @@ func (d *decoder) section(name string, err error) {
 	}
 }
 
-// flatten takes joined errors apart.
+// flatten returns the parts of joined errors.
 func flatten(err error) []error {
 	if err == nil {
 		return nil

@@ -27,7 +27,7 @@ func TestMistakes(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
 		env        []string
-		want       []string // each mistake, as it is told
+		want       []string // the texts of the mistakes
 	}{
 		{
 			name: "five at once",
@@ -37,28 +37,28 @@ func TestMistakes(t *testing.T) {
 				`line 3: redis.db: "first" is not a whole number`,
 				`line 5: wechat.timeout: "10" is not a duration; write a number with its unit, such as 500ms, 15s or 24h`,
 				`line 7: worker.attempts: 0 is not between 1 and 100`,
-				`line 12: apps[0].token.mode: "stabel" is none of stable, classic and external`,
+				`line 12: apps[0].token.mode: "stabel" is not one of stable, classic and external`,
 			},
 		},
 		{
 			name: "a section that is no section",
 			text: "redis: 127.0.0.1:6379\n",
-			want: []string{"line 1: redis: keys and values are expected here, each on a line of its own"},
+			want: []string{"line 1: redis: expected keys and values, each on its own line"},
 		},
 		{
 			name: "a list that is none",
 			text: "redis:\n  addrs: 127.0.0.1:6379\n",
-			want: []string{`line 2: redis.addrs: a list is expected: ["a", "b"], or one "- " line an entry`},
+			want: []string{`line 2: redis.addrs: expected a list: ["a", "b"], or one "- " line per entry`},
 		},
 		{
 			name: "an unknown section, with nothing near",
 			text: "gateway:\n  listen: :80\n",
-			want: []string{"line 1: gateway: unknown key; there are redis, wechat, pace, worker, results, apps"},
+			want: []string{"line 1: gateway: unknown key; the keys are redis, wechat, pace, worker, results, apps"},
 		},
 		{
 			name: "an address with a password",
 			text: "redis:\n  addrs: [\"redis://:" + hidden + "@h:6379/0\"]\n",
-			want: []string{"line 2: redis.addrs[0]: is not host:port, such as 127.0.0.1:6379; the password has a key of its own"},
+			want: []string{"line 2: redis.addrs[0]: is not host:port, such as 127.0.0.1:6379; the password goes in redis.password"},
 		},
 		{
 			name: "apps",
@@ -67,9 +67,9 @@ func TestMistakes(t *testing.T) {
 				"line 2: apps[0].id: required: the app id, such as wx0123456789abcdef",
 				`line 3: apps[1].id: "WX12" is not an app id: "wx" and 16 of the characters 0-9 and a-f`,
 				"line 5: apps[2].secret: required: set secret, secret_file or $WXCOURIER_APPS_WX0123456789ABCDEF_SECRET",
-				"line 6: apps[3].id: wx0123456789abcdef is configured twice; it is apps[2] too",
+				"line 6: apps[3].id: wx0123456789abcdef is configured twice; the first is apps[2]",
 				"line 8: apps[3].token.url: required with the token mode external: the http(s) address of your token service",
-				"line 11: apps[4].token.url: only the token mode external has a url",
+				"line 11: apps[4].token.url: only the token mode external uses a url",
 			},
 		},
 		{
@@ -109,9 +109,9 @@ func TestMistakes(t *testing.T) {
 			want: []string{
 				`line 5: apps[0].hours.sned:*: no such task type; the nearest is "send:*"`,
 				`line 6: apps[0].hours.send:custom: "8" is not a time of the day; write it with two digits each, like 08:00`,
-				`line 7: apps[0].hours.*: one value is expected, not a list or a mapping`,
+				`line 7: apps[0].hours.*: expected a single value, not a list or a mapping`,
 				`$WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_CODE: apps[0].hours.code:*: "22:00" is not a span of the day; write it like 08:00-22:00`,
-				`$WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_SEN: no key has this variable; did you mean $WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_SEND?`,
+				`$WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_SEN: no configuration key has this variable; did you mean $WXCOURIER_APPS_WX0123456789ABCDEF_HOURS_SEND?`,
 			},
 		},
 		{
@@ -127,12 +127,12 @@ func TestMistakes(t *testing.T) {
 		{
 			name: "two documents",
 			text: "redis:\n  db: 1\n---\nredis:\n  db: 2\n",
-			want: []string{"line 4: a second YAML document: the configuration is one"},
+			want: []string{"line 4: a second YAML document: only one is allowed"},
 		},
 		{
 			name: "timeouts that contradict each other",
 			text: "wechat:\n  attempt_timeout: 30s\n",
-			want: []string{"worker.shutdown_timeout: 25s must exceed wechat.attempt_timeout (30s), or a shutdown breaks off attempts"},
+			want: []string{"worker.shutdown_timeout: 25s must exceed wechat.attempt_timeout (30s), or a shutdown interrupts attempts"},
 		},
 		{
 			name: "the environment",
@@ -142,8 +142,8 @@ func TestMistakes(t *testing.T) {
 			},
 			want: []string{
 				"$WXCOURIER_APPS_WX0123456789ABCDEF: write $WXCOURIER_APPS_<APPID>_SECRET, or another key of an app after its id",
-				"$WXCOURIER_APPS_WX0123456789ABCDEF_SECRT: no key has this variable; did you mean $WXCOURIER_APPS_WX0123456789ABCDEF_SECRET?",
-				"$WXCOURIER_REDIS_ADRS: no key has this variable; did you mean $WXCOURIER_REDIS_ADDRS?",
+				"$WXCOURIER_APPS_WX0123456789ABCDEF_SECRT: no configuration key has this variable; did you mean $WXCOURIER_APPS_WX0123456789ABCDEF_SECRET?",
+				"$WXCOURIER_REDIS_ADRS: no configuration key has this variable; did you mean $WXCOURIER_REDIS_ADDRS?",
 				`$WXCOURIER_WORKER_ATTEMPTS: worker.attempts: "many" is not a whole number`,
 			},
 		},
@@ -156,7 +156,7 @@ func TestMistakes(t *testing.T) {
 			name: "secret files",
 			text: "redis:\n  password: " + hidden + "\n  password_file: /nowhere/a\napps:\n  - id: " + app + "\n    secret_file: /nowhere/b\n",
 			want: []string{
-				"line 3: redis.password_file: set together with redis.password: keep one of the two",
+				"line 3: redis.password_file: set together with redis.password: remove one of the two",
 				"line 6: apps[0].secret_file: cannot read the secret: open /nowhere/b: no such file or directory",
 			},
 		},
@@ -176,13 +176,13 @@ func TestMistakes(t *testing.T) {
 				}
 			}
 			if strings.Contains(err.Error(), hidden) {
-				t.Errorf("a secret is told:\n%v", err)
+				t.Errorf("the error contains a secret:\n%v", err)
 			}
 		})
 	}
 }
 
-func TestTheEnvironmentOutweighsTheFile(t *testing.T) {
+func TestEnvironmentOverridesFile(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	write(t, secret, "from the file\r\n")
 	path := file(t, "redis:\n  addrs: [a:1]\nwechat:\n  timeout: 7s\napps:\n  - id: wx0123456789abcdef\n    secret_file: /nowhere\n    limits:\n      links: {per_day: 5}\n    hours:\n      \"send:*\": 08:00-22:00\n      \"scheme:*\": 01:00-02:00\n")
@@ -196,7 +196,7 @@ func TestTheEnvironmentOutweighsTheFile(t *testing.T) {
 		"WXCOURIER_APPS_WX1111111111111111_HOURS=07:00-23:00",
 		"WXCOURIER_APPS_wx1111111111111111_SECRET_FILE=" + secret, "WXCOURIER_APPS_wx1111111111111111_TOKEN_MODE=classic",
 		"WXCOURIER_APPS_WX1111111111111111_ONLY_OPENIDS=a,b",
-		// What Kubernetes and Docker set for services of these names.
+		// Set by Kubernetes and Docker for services named wxcourier and wxcourier-redis.
 		"WXCOURIER_SERVICE_HOST=10.0.0.1", "WXCOURIER_PORT=tcp://10.0.0.1:80", "WXCOURIER_PORT_80_TCP_ADDR=10.0.0.1",
 		"WXCOURIER_REDIS_SERVICE_PORT_REDIS=6379", "WXCOURIER_REDIS_PORT_6379_TCP=tcp://10.0.0.2:6379",
 	})
@@ -224,17 +224,17 @@ func TestTheEnvironmentOutweighsTheFile(t *testing.T) {
 	}
 }
 
-func TestSecretFilesThatHoldNoSecret(t *testing.T) {
+func TestInvalidSecretFiles(t *testing.T) {
 	for name, text := range map[string]string{"empty": "\n", "two lines": "a\nb\n", "huge": strings.Repeat("x", maxSecret+1), "NUL": "a\x00"} {
 		path := filepath.Join(t.TempDir(), "secret")
 		write(t, path, text)
 		if secret, err := readSecret(path); err == nil {
-			t.Errorf("%s: %d bytes were taken", name, len(secret))
+			t.Errorf("%s: accepted as a secret of %d bytes", name, len(secret))
 		}
 	}
 }
 
-func TestYAMLOfManyKinds(t *testing.T) {
+func TestYAMLForms(t *testing.T) {
 	cfg, err := Load(file(t, "redis:\n  password: 0123\n  addrs:\n    - &a 'h:1'\n    - *a\nwechat: ~\nworker:\n  attempts: \"9\"\napps:\n  - id: wx0123456789abcdef\n    secret: |\n      s\n"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -269,7 +269,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestNewClientReachesWhatIsConfigured(t *testing.T) {
+func TestNewClientType(t *testing.T) {
 	for name, r := range map[string]Redis{
 		"*redis.Client":        {Addrs: []string{"127.0.0.1:1"}, DB: 3},
 		"*redis.ClusterClient": {Addrs: []string{"127.0.0.1:1", "127.0.0.1:2"}},

@@ -16,16 +16,15 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// decoder fills a Config by reflection over the yaml tags of its parts. It works on
-// the syntax tree, since a decoder that stops at the first fault, or forgets the
-// lines, cannot report all mistakes at once.
+// decoder fills a Config by reflection over the yaml tags of its parts. It works on the syntax tree,
+// so that it can report all mistakes at once with their lines.
 type decoder struct {
-	from     map[string]origin // where the value of a key came from
+	from     map[string]origin // of each key that was set
 	anchors  map[string]ast.Node
 	mistakes []Mistake
 }
 
-// origin is a place; the zero value is the defaults.
+// origin is the place where a key was set; the zero value means that it has its default.
 type origin struct {
 	line     int
 	variable string
@@ -48,7 +47,7 @@ func (d *decoder) file(text []byte, cfg *Config) {
 			continue
 		}
 		if seen {
-			d.mistakes = append(d.mistakes, Mistake{Line: line(doc.Body), Problem: "a second YAML document: the configuration is one"})
+			d.mistakes = append(d.mistakes, Mistake{Line: line(doc.Body), Problem: "a second YAML document: only one is allowed"})
 			return
 		}
 		seen = true
@@ -56,8 +55,8 @@ func (d *decoder) file(text []byte, cfg *Config) {
 	}
 }
 
-// syntax reports a text that is not YAML. The parser's own message would show the
-// lines around the place, and with them secrets.
+// syntax reports invalid YAML. It does not use the parser's full message, which quotes the lines
+// around the error and may contain secrets.
 func (d *decoder) syntax(err error) {
 	var located interface {
 		GetMessage() string
@@ -80,7 +79,7 @@ func line(n ast.Node) int {
 	return 0
 }
 
-// value decodes a node into v. A null leaves what is there.
+// value decodes a node into v. A null leaves v unchanged.
 func (d *decoder) value(v reflect.Value, n ast.Node, key string) {
 	n = d.resolve(n)
 	if n == nil || n.Type() == ast.NullType {
@@ -98,21 +97,21 @@ func (d *decoder) value(v reflect.Value, n ast.Node, key string) {
 	}
 }
 
-// resolve looks through anchors, aliases and tags.
+// resolve returns the node behind anchors, aliases and tags.
 func (d *decoder) resolve(n ast.Node) ast.Node {
 	switch node := n.(type) {
 	case *ast.AnchorNode:
 		d.anchors[node.Name.String()] = node.Value
 		return d.resolve(node.Value)
 	case *ast.AliasNode:
-		return d.anchors[node.Value.String()] // holds no anchor that is not resolved: it came before
+		return d.anchors[node.Value.String()] // already resolved: the anchor comes first
 	case *ast.TagNode:
 		return d.resolve(node.Value)
 	}
 	return n
 }
 
-// members lists the entries of a mapping.
+// members returns the entries of a mapping.
 func (d *decoder) members(n ast.Node, key string) []*ast.MappingValueNode {
 	switch node := n.(type) {
 	case *ast.MappingNode:
@@ -121,7 +120,7 @@ func (d *decoder) members(n ast.Node, key string) []*ast.MappingValueNode {
 		return []*ast.MappingValueNode{node}
 	}
 	d.from[key] = origin{line: line(n)}
-	d.mistake(key, "keys and values are expected here, each on a line of its own")
+	d.mistake(key, "expected keys and values, each on its own line")
 	return nil
 }
 
@@ -138,21 +137,21 @@ func (d *decoder) fields(v reflect.Value, n ast.Node, key string) {
 		}
 		d.value(v.Field(index), member.Value, path)
 		if node := d.resolve(member.Value); node != nil && node.Type() != ast.NullType {
-			d.present(v, name, path)
+			d.validatePresent(v, name, path)
 		}
 	}
 }
 
-// presentValidator is a part of the configuration that has wrong values which only their
-// presence makes wrong: left out, they mean the default.
+// presentValidator is implemented by parts of the configuration in which a value is invalid only
+// when its key is present, such as 0 for a limit: without the key it means the default.
 type presentValidator interface {
 	ValidatePresent(key string) error
 }
 
-// present reports what is wrong with a key that was set, unless that has been said.
-func (d *decoder) present(v reflect.Value, name, key string) {
+// validatePresent validates a key that was set, unless it has a mistake already.
+func (d *decoder) validatePresent(v reflect.Value, name, key string) {
 	part, ok := v.Interface().(presentValidator)
-	if !ok || d.wrong(key) {
+	if !ok || d.hasMistake(key) {
 		return
 	}
 	if err := part.ValidatePresent(name); err != nil {
@@ -176,7 +175,7 @@ func (d *decoder) entries(v reflect.Value, n ast.Node, key string) {
 func (d *decoder) items(v reflect.Value, n ast.Node, key string) {
 	list, ok := n.(*ast.SequenceNode)
 	if !ok {
-		d.mistake(key, `a list is expected: ["a", "b"], or one "- " line an entry`)
+		d.mistake(key, `expected a list: ["a", "b"], or one "- " line per entry`)
 		return
 	}
 	items := reflect.MakeSlice(v.Type(), len(list.Values), len(list.Values))
@@ -201,7 +200,7 @@ func (d *decoder) scalar(v reflect.Value, n ast.Node, key string) {
 	case ast.ScalarNode:
 		text = node.GetToken().Value
 	default:
-		d.mistake(key, "one value is expected, not a list or a mapping")
+		d.mistake(key, "expected a single value, not a list or a mapping")
 		return
 	}
 	if err := set(v, text); err != nil {
@@ -209,7 +208,7 @@ func (d *decoder) scalar(v reflect.Value, n ast.Node, key string) {
 	}
 }
 
-// set reads a scalar from its text, which is from the file or the environment.
+// set parses the text of a scalar, from the file or the environment, into v.
 func set(v reflect.Value, text string) error {
 	if v.Type() == reflect.TypeFor[time.Duration]() {
 		value, err := time.ParseDuration(text)
@@ -222,7 +221,7 @@ func set(v reflect.Value, text string) error {
 	switch v.Kind() {
 	case reflect.String:
 		if v.Type() == reflect.TypeFor[wechat.Secret]() {
-			text = strings.TrimRight(text, "\r\n") // of a YAML block
+			text = strings.TrimRight(text, "\r\n") // a YAML block scalar ends with a newline
 		}
 		v.SetString(text)
 	case reflect.Bool:
@@ -262,15 +261,15 @@ func join(key, name string) string {
 	return key + "." + name
 }
 
-// unknown says what may have been meant.
+// unknown returns the problem text for an unknown key, with the nearest known one.
 func unknown(name string, names []string) string {
 	if meant, ok := suggest.Name(name, names); ok {
 		return fmt.Sprintf("unknown key; did you mean %q?", meant)
 	}
-	return "unknown key; there are " + strings.Join(names, ", ")
+	return "unknown key; the keys are " + strings.Join(names, ", ")
 }
 
-// fieldSet is the keys that a struct has.
+// fieldSet is the keys of a struct, with the index of each field.
 type fieldSet struct {
 	names []string
 	index map[string]int

@@ -16,8 +16,8 @@ const (
 	appsPrefix     = variablePrefix + "APPS_"
 )
 
-// serviceLink is the shape of the variables that Kubernetes and Docker set by
-// themselves for a service whose name starts with "wxcourier":
+// serviceLink matches the variables that Kubernetes and Docker set for a service whose name starts
+// with "wxcourier":
 // https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 var serviceLink = regexp.MustCompile(`^WXCOURIER_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
@@ -48,14 +48,14 @@ func (d *decoder) environment(environ []string, cfg *Config) {
 	}
 }
 
-// A leaf is a key with one value or a list of texts.
+// A leaf is a key whose value is a scalar or a list of strings.
 type leaf struct {
 	key   string
 	value reflect.Value
 }
 
-// leavesOf lists the leaves under v, which is addressable. Maps and lists of structs
-// have none: which entries there are is not known.
+// leavesOf returns the leaves under v, which must be addressable. Maps and lists of structs have
+// none, since their entries are not known in advance.
 func leavesOf(v reflect.Value, key string) []leaf {
 	if v.Kind() != reflect.Struct {
 		textList := v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.String
@@ -72,7 +72,7 @@ func leavesOf(v reflect.Value, key string) []leaf {
 	return all
 }
 
-// variablePart is a key as a part of a variable's name.
+// variablePart returns the form of a key in a variable's name.
 func variablePart(key string) string {
 	return strings.ToUpper(strings.NewReplacer(".", "_", ":", "_").Replace(key))
 }
@@ -96,15 +96,15 @@ func (d *decoder) variable(name, text string, l leaf) {
 }
 
 func (d *decoder) unknownVariable(name string, known []string) {
-	m := Mistake{Variable: name, Problem: "no key has this variable"}
+	m := Mistake{Variable: name, Problem: "no configuration key has this variable"}
 	if meant, ok := suggest.Name(name, known); ok {
 		m.Problem += "; did you mean $" + meant + "?"
 	}
 	d.mistakes = append(d.mistakes, m)
 }
 
-// appVariable sets a key of the app that the variable names, and adds the app if need
-// be. rest is the name after appsPrefix.
+// appVariable sets a key of the app that the variable names, and adds the app when it is missing.
+// rest is the name after appsPrefix.
 func (d *decoder) appVariable(name, rest, text string, cfg *Config) {
 	id, part, found := strings.Cut(rest, "_")
 	if !found || part == "" {
@@ -124,7 +124,7 @@ func (d *decoder) appVariable(name, rest, text string, cfg *Config) {
 		if part == variablePart(l.key) {
 			l.key = key + "." + l.key
 			d.variable(name, text, l)
-			app.replaced(l.key)
+			app.dropAlternative(l.key)
 			return
 		}
 		known = append(known, appsPrefix+id+"_"+variablePart(l.key))
@@ -144,7 +144,7 @@ func (d *decoder) appVariable(name, rest, text string, cfg *Config) {
 	d.unknownVariable(name, known)
 }
 
-// appAt is the place of the app in the configuration; it is added when it is not there.
+// appAt returns the index of the app in the configuration, and adds the app when it is missing.
 func appAt(cfg *Config, id string) int {
 	i := slices.IndexFunc(cfg.Apps, func(a App) bool { return a.ID == id })
 	if i < 0 {
@@ -165,7 +165,7 @@ func (d *decoder) limitVariable(name, text, key string, app *App) bool {
 			field := l.key
 			l.key = key + ".limits." + row.Name + "." + field
 			d.variable(name, text, l)
-			d.present(reflect.ValueOf(limit), field, l.key)
+			d.validatePresent(reflect.ValueOf(limit), field, l.key)
 			if app.Limits == nil {
 				app.Limits = make(map[string]ratelimit.Limit)
 			}
@@ -176,8 +176,8 @@ func (d *decoder) limitVariable(name, text, key string, app *App) bool {
 	return false
 }
 
-// hoursPart is a key of the hours as a part of a variable's name, which has no "*": the
-// kind alone stands for all its types, nothing for all types.
+// hoursPart returns the form of an hours key in a variable's name. It has no "*": HOURS_SEND stands
+// for "send:*" and HOURS for "*".
 func hoursPart(hours string) string {
 	return strings.TrimSuffix(variablePart("hours."+strings.TrimSuffix(hours, "*")), "_")
 }

@@ -9,13 +9,13 @@ import (
 
 // A Mistake is one thing that is wrong with the configuration.
 type Mistake struct {
-	Key      string // "apps[1].token.mode"; "" when it is about the file as a whole
-	Line     int    // in the file, 0 when it is not from there
-	Variable string // of the environment, "" when it is not from there
-	Problem  string // what is wrong, and what would be right; never a secret
+	Key      string // such as "apps[1].token.mode"; "": the whole file
+	Line     int    // in the file; 0: not from the file
+	Variable string // of the environment; "": not from the environment
+	Problem  string // the problem and the remedy; never a secret
 }
 
-// String is the mistake with its place.
+// String returns the mistake with its place.
 func (m Mistake) String() string {
 	var b strings.Builder
 	switch {
@@ -30,9 +30,9 @@ func (m Mistake) String() string {
 	return b.String() + m.Problem
 }
 
-// Error is all mistakes of a configuration.
+// Error holds all mistakes of a configuration.
 type Error struct {
-	Path     string // the file, "" for none
+	Path     string // of the file; "": none
 	Mistakes []Mistake
 }
 
@@ -54,7 +54,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// mistake notes what is wrong with a key, with the place that the key's value came from.
+// mistake records a problem with a key, and the place where the key, or else its parent, was set.
 func (d *decoder) mistake(key, format string, args ...any) {
 	m := Mistake{Key: key, Problem: fmt.Sprintf(format, args...)}
 	from := d.from[key]
@@ -66,7 +66,7 @@ func (d *decoder) mistake(key, format string, args ...any) {
 	d.mistakes = append(d.mistakes, m)
 }
 
-// sorted lists the mistakes in the order of the file, then the others.
+// sorted returns the mistakes in the order of the file, then those of the environment.
 func (d *decoder) sorted() []Mistake {
 	slices.SortStableFunc(d.mistakes, func(a, b Mistake) int {
 		return cmp.Or(

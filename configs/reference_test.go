@@ -9,17 +9,17 @@ import (
 	"testing"
 )
 
-func TestTheReferenceIsTheDefaults(t *testing.T) {
+func TestReferenceHasDefaults(t *testing.T) {
 	cfg, err := Load("wxcourier.yaml", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := Default(); !reflect.DeepEqual(cfg, want) {
-		t.Errorf("wxcourier.yaml says\n%+v\nthe defaults are\n%+v", cfg, want)
+		t.Errorf("wxcourier.yaml has\n%+v\nthe defaults are\n%+v", cfg, want)
 	}
 }
 
-func TestTheReferenceHasEveryKey(t *testing.T) {
+func TestReferenceHasEveryKey(t *testing.T) {
 	text, err := os.ReadFile("wxcourier.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -36,8 +36,8 @@ func TestTheReferenceHasEveryKey(t *testing.T) {
 	}
 }
 
-// The apps of the reference are commented out; they must load when they are not.
-func TestTheReferencesAppsLoad(t *testing.T) {
+// The apps of the reference are commented out. They must load when uncommented.
+func TestReferenceAppsLoad(t *testing.T) {
 	text, err := os.ReadFile("wxcourier.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -12,22 +12,22 @@ import (
 )
 
 type benchCommand struct {
-	Tasks       int           `placeholder:"N" help:"Tasks to enqueue and drain. Default: 20,000; less with --limit, and in the embedded Redis."`
-	Type        string        `default:"send:subscribe" placeholder:"TYPE" help:"Their type (default ${default})."`
-	Latency     time.Duration `default:"30ms" placeholder:"D" help:"What WeChat takes to answer (default ${default})."`
-	Limit       int           `placeholder:"N" help:"Calls a second that WeChat allows. Default: as many as the machine makes."`
+	Tasks       int           `placeholder:"N" help:"Tasks to enqueue and drain. Default: 20,000; fewer with --limit and with the embedded Redis."`
+	Type        string        `default:"send:subscribe" placeholder:"TYPE" help:"Task type (default ${default})."`
+	Latency     time.Duration `default:"30ms" placeholder:"D" help:"Response time of WeChat (default ${default})."`
+	Limit       int           `placeholder:"N" help:"Calls per second that WeChat allows. Default: no limit."`
 	Replicas    int           `default:"1" placeholder:"N" help:"Worker processes (default ${default})."`
-	Concurrency int           `default:"64" placeholder:"N" help:"Calls under way at the same time, in each of them (default ${default})."`
-	Redis       string        `placeholder:"ADDR" help:"Use the Redis at this address. Default: the configured one, else a redis-server that is started for this, else one inside the process."`
+	Concurrency int           `default:"64" placeholder:"N" help:"Concurrent calls per worker process (default ${default})."`
+	Redis       string        `placeholder:"ADDR" help:"Use the Redis at this address. Default: the configured one, else a redis-server started for this run, else one inside the process."`
 	JSON        bool          `name:"json" help:"Print the figures as JSON."`
 }
 
 func (benchCommand) Help() string {
-	return `Measures what a deployment would do on this machine: how fast tasks are enqueued and drained, what they cost in CPU, memory and Redis commands, and how long they take at a steady rate. The workers are processes of this program, WeChat is a stand-in: nothing is sent to anybody.
+	return `Measures how a deployment performs on this machine: the rates at which tasks are enqueued and drained, their cost in CPU, memory and Redis commands, and the latency at a steady rate. The workers are processes of this program and WeChat is a stand-in: no messages are sent.
 
-It works for an app id that it makes up, beside whatever else a shared Redis holds, and takes away at the end, also after Ctrl-C, all that it has put there. It loads that Redis all the while.
+The run uses a random app id, so it can share a Redis with other data. At its end, also after Ctrl-C, it deletes all its keys. It puts a heavy load on that Redis.
 
-Fewer than some ten thousand tasks measure the start of the processes rather than their work. Other work on the machine, and the stand-in itself, take from the figures.
+With fewer than about 10,000 tasks, the start of the processes dominates the figures. Other programs on the machine, and the stand-in itself, lower them.
 
 Examples:
     wxcourier bench
@@ -36,14 +36,14 @@ Examples:
     wxcourier bench --redis 10.0.0.5:6379 --json > figures.json`
 }
 
-// Run measures and prints.
+// Run runs the load test and prints its report.
 func (c *benchCommand) Run(p *program) error {
 	options := loadtest.Options{
 		Tasks: c.Tasks, Type: c.Type, Latency: c.Latency, Limit: c.Limit, Replicas: c.Replicas, Concurrency: c.Concurrency,
 		Progress: p.stderr.Status,
 	}
 	if err := options.Validate(); err != nil {
-		return benchMisuse(err)
+		return benchError(err)
 	}
 	cfg, err := p.configuration()
 	if err != nil {
@@ -52,13 +52,13 @@ func (c *benchCommand) Run(p *program) error {
 	if options.Self, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this program's own file: %w", err)
 	}
-	if options.Place, err = loadtest.Find(p.ctx, c.Redis, cfg.Redis); err != nil {
-		return benchMisuse(err)
+	if options.Target, err = loadtest.FindRedis(p.ctx, c.Redis, cfg.Redis); err != nil {
+		return benchError(err)
 	}
-	defer options.Place.Close()
+	defer options.Target.Close()
 	report, err := c.measure(p, options)
 	if err != nil {
-		return benchMisuse(err)
+		return benchError(err)
 	}
 	if c.JSON {
 		out := json.NewEncoder(p.stdout)
@@ -70,23 +70,23 @@ func (c *benchCommand) Run(p *program) error {
 
 func (c *benchCommand) measure(p *program, options loadtest.Options) (loadtest.Report, error) {
 	defer p.stderr.Status("")
-	place := options.Place.Redis
-	rdb := place.NewClient()
+	target := options.Target.Redis
+	rdb := target.NewClient()
 	defer func() { _ = rdb.Close() }()
-	if err := reach(p.ctx, place, rdb); err != nil {
+	if err := pingRedis(p.ctx, target, rdb); err != nil {
 		return loadtest.Report{}, err
 	}
-	if options.Place.Kind == loadtest.Embedded {
-		p.say("There is no redis-server here: the figures are those of the embedded Redis.")
+	if options.Target.Kind == loadtest.Embedded {
+		p.notef("redis-server is not installed: the figures are for the embedded Redis.")
 	}
 	return loadtest.Run(p.ctx, options)
 }
 
-// benchMisuse tells a wrong command line from a failure.
-func benchMisuse(err error) error {
+// benchError turns a *loadtest.UsageError into a usage error, and wraps any other error.
+func benchError(err error) error {
 	var usage *loadtest.UsageError
 	if errors.As(err, &usage) {
-		return misuse("bench: %s", strings.ReplaceAll(err.Error(), "\n", "\nbench: "))
+		return usageErrorf("bench: %s", strings.ReplaceAll(err.Error(), "\n", "\nbench: "))
 	}
 	return fmt.Errorf("bench: %w", err)
 }

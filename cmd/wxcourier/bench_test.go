@@ -14,7 +14,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestBench runs the real program against a Redis that it is told of.
+// TestBench runs the real program against a Redis given by --redis.
 func TestBench(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: its last phase takes ten seconds")
@@ -54,12 +54,12 @@ func TestBench(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	if stderr.String() != "" {
-		t.Errorf("it said\n%s", stderr.String())
+		t.Errorf("standard error:\n%s", stderr.String())
 	}
 }
 
-// TestBenchIsBrokenOff by the signal that Ctrl-C is.
-func TestBenchIsBrokenOff(t *testing.T) {
+// TestBenchInterrupted sends SIGINT, as Ctrl-C does: bench exits with 1 and leaves no keys.
+func TestBenchInterrupted(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -67,18 +67,18 @@ func TestBenchIsBrokenOff(t *testing.T) {
 	must(t, err)
 	cmd := exec.CommandContext(context.Background(), path, "bench", "--tasks", "100000", "--latency", "1s", "--redis", server.Addr()) //nolint:gosec // the test's own arguments
 	cmd.Dir = t.TempDir()
-	var said e2e.Output
-	cmd.Stdout, cmd.Stderr = &said, &said
+	var output e2e.Output
+	cmd.Stdout, cmd.Stderr = &output, &output
 	must(t, cmd.Start())
 	defer func() { _ = cmd.Process.Kill() }()
 	redistest.Until(t, 30*time.Second, "tasks are enqueued", func() bool { return rdb.DBSize(t.Context()).Val() > 1000 })
 	must(t, cmd.Process.Signal(syscall.SIGINT))
 	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(said.String(), "broken off") {
-		t.Errorf("%v\n%s", err, said.String())
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(output.String(), "interrupted") {
+		t.Errorf("%v\n%s", err, output.String())
 	}
 	if keys := rdb.Keys(t.Context(), "*").Val(); len(keys) > 0 {
-		t.Errorf("it left %d keys, such as %s", len(keys), keys[0])
+		t.Errorf("%d keys left, such as %s", len(keys), keys[0])
 	}
 }
 

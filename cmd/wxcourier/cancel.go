@@ -12,15 +12,15 @@ import (
 
 type cancelCommand struct {
 	App   string   `required:"" placeholder:"ID" help:"The app of the tasks."`
-	ID    []string `name:"id" required:"" xor:"what" placeholder:"ID" help:"These tasks; - reads ids from standard input, one a line."`
-	Batch string   `required:"" xor:"what" placeholder:"NAME" help:"All tasks of this batch, however many."`
-	JSON  bool     `help:"As JSON."`
+	ID    []string `name:"id" required:"" xor:"what" placeholder:"ID" help:"Ids of the tasks; - reads ids from standard input, one per line."`
+	Batch string   `required:"" xor:"what" placeholder:"NAME" help:"All tasks of this batch."`
+	JSON  bool     `help:"Print the counts as JSON."`
 }
 
 func (cancelCommand) Help() string {
-	return `Takes back tasks that have not left yet. They are marked, and end as canceled when their turn comes; what is being sent right now ends as canceled only if WeChat does not take it. Where an earlier request got no answer, the outcome is unknown instead.
+	return `Cancels tasks that have not been sent. Canceled tasks are marked, and end as canceled when a worker reaches them. A task that is being sent ends as canceled only if WeChat does not accept it. A task whose earlier request got no answer ends as unknown instead.
 
-It says how many it met in which state, and may be repeated. A batch is taken back with one mark, which tasks that join it later share until the batch has ended.
+The command prints how many tasks it found in which state; repeating it is safe. Canceling a batch sets one mark on the batch, which also applies to tasks added to the batch before it ends.
 
 Examples:
     wxcourier cancel --app wx0123456789abcdef --id order-42-shipped
@@ -28,21 +28,21 @@ Examples:
     wxcourier cancel --app wx0123456789abcdef --id - < ids.txt`
 }
 
-// cancelChunk is how many ids are canceled before the person at the terminal hears of it.
+// cancelChunk is the number of ids canceled per call; the progress line is updated after each.
 const cancelChunk = 5000
 
-// Run takes tasks back.
+// Run cancels the named tasks or the batch.
 func (c *cancelCommand) Run(p *program) error {
 	if err := validApps([]string{c.App}); err != nil {
 		return err
 	}
 	if c.Batch != "" && !tasks.ValidBatch(c.Batch) {
-		return misuse("--batch: %q is not a name of a batch", c.Batch)
+		return usageErrorf("--batch: %q is not a valid batch name", c.Batch)
 	}
 	if err := validIDs(c.ID); err != nil {
 		return err
 	}
-	client, closeClient, err := p.producer("cancel")
+	client, closeClient, err := p.taskClient("cancel")
 	if err != nil {
 		return err
 	}
@@ -67,22 +67,22 @@ func (c *cancelCommand) batch(p *program, client *tasks.Client) error {
 	if err != nil {
 		return err
 	}
-	text := plural(int(open), "task") + " had not ended: what has not left will not be sent"
+	text := plural(int(open), "unfinished task") + " canceled; those not yet sent will not be"
 	if done := counts["done"]; done > 0 {
-		text += "; " + plural(int(done), "task") + " had ended"
+		text += "; " + plural(int(done), "task") + " had already ended"
 	}
 	return c.show(p, map[string]int64{"open": open, "done": counts["done"]}, text)
 }
 
-// ids cancels the tasks that are named, each once.
+// ids cancels the named tasks, each once.
 func (c *cancelCommand) ids(p *program, client *tasks.Client) (sum tasks.Canceled, err error) {
-	chunk, told := make([]string, 0, cancelChunk), 0
+	chunk, done := make([]string, 0, cancelChunk), 0
 	cancel := func() error {
 		n, err := client.Cancel(p.ctx, c.App, chunk...)
 		sum.Taken, sum.Sending, sum.Done, sum.Missing = sum.Taken+n.Taken, sum.Sending+n.Sending, sum.Done+n.Done, sum.Missing+n.Missing
-		told += len(chunk)
+		done += len(chunk)
 		chunk = chunk[:0]
-		p.stderr.Status(plural(told, "task"))
+		p.stderr.Status(plural(done, "task"))
 		return err
 	}
 	ids := idReader{program: p}
@@ -106,35 +106,36 @@ func (c *cancelCommand) show(p *program, counts any, text string) error {
 
 func canceledText(n tasks.Canceled) string {
 	parts := []string{plural(n.Taken, "task") + " will not be sent"}
-	for _, part := range []struct {
+	for _, count := range []struct {
 		n    int
 		text string
-	}{{n.Sending, "being sent now"}, {n.Done, "ended before"}, {n.Missing, "not known"}} {
-		if part.n > 0 {
-			parts = append(parts, summary.Number(part.n)+" "+part.text)
+	}{{n.Sending, "being sent now"}, {n.Done, "already ended"}, {n.Missing, "not found"}} {
+		if count.n > 0 {
+			parts = append(parts, summary.Number(count.n)+" "+count.text)
 		}
 	}
 	return strings.Join(parts, ", ")
 }
 
-// producer joins what a command needs that only looks at tasks and moves them.
-func (p *program) producer(command string) (client *tasks.Client, closeRedis func(), err error) {
+// taskClient returns a client for commands that only read and move tasks. It checks first that
+// Redis answers; the caller calls closeRedis.
+func (p *program) taskClient(command string) (client *tasks.Client, closeRedis func(), err error) {
 	cfg, err := p.needRedis(command)
 	if err != nil {
 		return nil, nil, err
 	}
 	rdb := cfg.Redis.NewClient()
-	if err := reach(p.ctx, cfg.Redis, rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
 		_ = rdb.Close()
 		return nil, nil, err
 	}
 	return tasks.NewClient(rdb), func() { _ = rdb.Close() }, nil
 }
 
-// unlessInterrupted says of a command that a signal broke off that it may be repeated.
+// unlessInterrupted returns err, or after a signal an error that says how to continue.
 func (p *program) unlessInterrupted(err error) error {
 	if p.ctx.Err() != nil {
-		return errors.New("interrupted; the same command does the rest")
+		return errors.New("interrupted; repeat the command to finish")
 	}
 	return err
 }

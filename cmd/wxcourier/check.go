@@ -15,13 +15,13 @@ import (
 )
 
 type checkCommand struct {
-	Repair bool `help:"End the tasks that asynq does not have any more as canceled, and delete archived copies past results.retention."`
+	Repair bool `help:"End tasks that asynq no longer has as canceled, and delete archived copies older than results.retention."`
 }
 
 func (checkCommand) Help() string {
-	return `Tells line by line whether the configuration, Redis and the credentials of each app work, and what to do if not. It asks WeChat for a token of each app, the same one that workers use. The status is 1 when anything failed; warnings alone are no failure.
+	return `Checks the configuration, Redis and the credentials of each app, and prints one line per check with advice on failures. For each app it fetches the token that workers use from WeChat. The exit status is 1 when a check failed; warnings do not count.
 
-It also looks for tasks that were deleted in the asynq web UI: nothing sends them, and their producers and batches wait for them. Without --repair nothing is changed. A task that was enqueued less than ten minutes ago is not looked for.
+It also searches for tasks that were deleted in the asynq web UI: no worker sends them, and their producers and batches keep waiting. Without --repair nothing is changed. Tasks enqueued less than 15 seconds ago are not examined.
 
 Examples:
     wxcourier check
@@ -29,7 +29,7 @@ Examples:
     wxcourier check -c wxcourier.yaml`
 }
 
-// findings writes a line for each thing that was looked at.
+// findings prints one line per check and counts the failures.
 type findings struct {
 	p      *program
 	failed int
@@ -44,7 +44,7 @@ func (f *findings) fail(what, format string, args ...any) {
 	f.line("FAIL", what, format, args...)
 }
 
-// line indents what has several lines.
+// line prints one finding; the further lines of a text are indented.
 func (f *findings) line(mark, what, format string, args ...any) {
 	lines := strings.Split(fmt.Sprintf(format, args...), "\n")
 	for i := range lines {
@@ -54,11 +54,11 @@ func (f *findings) line(mark, what, format string, args ...any) {
 	_, _ = fmt.Fprintf(f.p.stdout, "%s  %s: %s\n", mark, what, text)
 }
 
-// Run looks at everything that a worker needs.
+// Run checks everything that a worker needs.
 func (c *checkCommand) Run(p *program) error {
 	f := &findings{p: p}
 	if cfg, ok := f.configuration(); ok {
-		if err := f.all(cfg, c.Repair); err != nil {
+		if err := f.checkAll(cfg, c.Repair); err != nil {
 			return err
 		}
 	}
@@ -68,25 +68,25 @@ func (c *checkCommand) Run(p *program) error {
 	return nil
 }
 
-// all looks at what the configuration leads to.
-func (f *findings) all(cfg configs.Config, repair bool) error {
+// checkAll checks Redis, the apps and, in a shared Redis, orphaned queues and deleted tasks.
+func (f *findings) checkAll(cfg configs.Config, repair bool) error {
 	shared := cfg.Redis.Configured()
 	if !shared {
-		f.warn("redis", "none is configured: worker, enqueue and run (without --sandbox or --journal) need redis.addrs")
-		stop, err := startPrivate(&cfg) // tokens need some place
+		f.warn("redis", "not configured: worker, enqueue and run (without --sandbox or --journal) need redis.addrs")
+		stop, err := startProtected(&cfg) // tokens are stored in Redis
 		if err != nil {
 			return err
 		}
 		defer stop()
 	}
-	parts, err := join(cfg, f.p.logger(), configured(cfg.Apps))
+	parts, err := newParts(cfg, f.p.logger(), credentialsOf(cfg.Apps))
 	if err != nil {
 		return err
 	}
 	defer parts.close()
 	if shared && !f.redis(cfg, parts) {
 		if len(cfg.Apps) > 0 {
-			f.warn("apps", "their credentials were not tried: tokens are kept in Redis")
+			f.warn("apps", "their credentials were not checked: tokens are stored in Redis")
 		}
 		return nil
 	}
@@ -104,27 +104,27 @@ func (f *findings) configuration() (configs.Config, bool) {
 		f.fail("configuration", "%v", err)
 		return cfg, false
 	}
-	source := "defaults and the environment; there is no " + configs.DefaultFile + " here"
+	source := "defaults and the environment; no " + configs.DefaultFile + " in this folder"
 	if path := f.p.configFile(); path != "" {
 		source = path
 	}
 	f.ok("configuration", "%s, %s", source, plural(len(cfg.Apps), "app"))
 	if genuine := wechat.DefaultConfig().BaseURL; cfg.WeChat.BaseURL != genuine {
-		f.warn("wechat.base_url", "%s is not %s: nothing reaches WeChat's users unless it passes it on", cfg.WeChat.BaseURL, genuine)
+		f.warn("wechat.base_url", "%s is not %s: messages reach users only if that server forwards them", cfg.WeChat.BaseURL, genuine)
 	}
 	return cfg, true
 }
 
-// redis tells whether Redis can be used.
+// redis checks Redis and reports whether it is usable.
 func (f *findings) redis(cfg configs.Config, parts *parts) bool {
-	if err := reach(f.p.ctx, cfg.Redis, parts.rdb); err != nil {
+	if err := pingRedis(f.p.ctx, cfg.Redis, parts.rdb); err != nil {
 		f.fail("redis", "%v", err)
 		return false
 	}
 	failed := f.failed
 	f.redisVersion(cfg, parts)
 	if err := parts.rdb.Eval(f.p.ctx, `return redis.call("TIME")[1]`, []string{"wxcourier:check"}).Err(); err != nil {
-		f.fail("redis scripts", "%v\nwxcourier needs EVAL and EVALSHA: allow them to its user", err)
+		f.fail("redis scripts", "%v\nwxcourier needs EVAL and EVALSHA: allow them for its Redis user", err)
 	} else {
 		f.ok("redis scripts", "run")
 	}
@@ -137,9 +137,9 @@ func (f *findings) redisVersion(cfg configs.Config, parts *parts) {
 	version := infoField(info, "redis_version")
 	switch {
 	case err != nil || version == "":
-		f.warn("redis", "%s answers, but does not tell its version; 6.2 or later is needed", cfg.Redis.Address())
+		f.warn("redis", "%s answers, but does not report its version; 6.2 or later is required", cfg.Redis.Address())
 	case !atLeast62(version):
-		f.fail("redis", "%s is Redis %s; 6.2 or later is needed", cfg.Redis.Address(), version)
+		f.fail("redis", "%s is Redis %s; 6.2 or later is required", cfg.Redis.Address(), version)
 	default:
 		f.ok("redis", "%s is Redis %s", cfg.Redis.Address(), version)
 	}
@@ -163,51 +163,51 @@ func atLeast62(version string) bool {
 }
 
 func (f *findings) redisSettings(cfg configs.Config, parts *parts) {
-	policy, err := setting(f.p.ctx, parts.rdb, "maxmemory-policy")
+	policy, err := redisSetting(f.p.ctx, parts.rdb, "maxmemory-policy")
 	switch {
 	case err != nil:
-		f.warn("redis maxmemory-policy", "it is not told; see to it that it is noeviction")
+		f.warn("redis maxmemory-policy", "cannot be read; make sure that it is noeviction")
 	case policy == "noeviction":
 		f.ok("redis maxmemory-policy", "noeviction")
 	case cfg.Redis.AllowEviction:
-		f.warn("redis maxmemory-policy", "%s, which redis.allow_eviction allows: with its memory full, Redis throws tasks away", policy)
+		f.warn("redis maxmemory-policy", "%s, allowed by redis.allow_eviction: when its memory is full, Redis evicts tasks", policy)
 	default:
-		f.fail("redis maxmemory-policy", "%s: with its memory full, Redis would throw tasks away\nset it to noeviction, or allow it with redis.allow_eviction: true", policy)
+		f.fail("redis maxmemory-policy", "%s: when its memory is full, Redis would evict tasks\nset it to noeviction, or allow it with redis.allow_eviction: true", policy)
 	}
-	switch aof, err := setting(f.p.ctx, parts.rdb, "appendonly"); {
+	switch aof, err := redisSetting(f.p.ctx, parts.rdb, "appendonly"); {
 	case err != nil:
-		f.warn("redis appendonly", "it is not told; with it on, a crash of Redis loses a second of tasks at most")
+		f.warn("redis appendonly", "cannot be read; when it is on, a crash of Redis loses at most about one second of tasks")
 	case aof == "yes":
 		f.ok("redis appendonly", "yes")
 		f.appendfsync(parts)
 	default:
-		f.warn("redis appendonly", "%s: a crash of Redis loses the tasks since its last snapshot; set it to yes to keep them", aof)
+		f.warn("redis appendonly", "%s: a crash of Redis loses all tasks since its last snapshot; set it to yes", aof)
 	}
 }
 
-// appendfsync tells how much a power failure takes away.
+// appendfsync reports how much data a power failure loses.
 func (f *findings) appendfsync(parts *parts) {
-	switch fsync, err := setting(f.p.ctx, parts.rdb, "appendfsync"); {
+	switch fsync, err := redisSetting(f.p.ctx, parts.rdb, "appendfsync"); {
 	case err != nil:
-		f.warn("redis appendfsync", "it is not told; with always, a power failure loses nothing")
+		f.warn("redis appendfsync", "cannot be read; with always, a power failure loses nothing")
 	case fsync == "always":
-		f.ok("redis appendfsync", "always: a power failure loses nothing that was confirmed")
+		f.ok("redis appendfsync", "always: a power failure loses nothing that Redis acknowledged")
 	case fsync == "everysec":
-		f.ok("redis appendfsync", "everysec: a power failure may lose the last second or two, and messages of that time may then arrive twice; always loses none, and is slower")
+		f.ok("redis appendfsync", "everysec: a power failure may lose the last second or two, and messages sent in that time may arrive twice; always loses nothing, but is slower")
 	default:
-		f.warn("redis appendfsync", "%s: a power failure loses what the system had not written yet; set it to everysec or always", fsync)
+		f.warn("redis appendfsync", "%s: a power failure loses all data not yet written to disk; set it to everysec or always", fsync)
 	}
 }
 
-// apps tells for each app whether a token can be had. Redis is shared when it is the
-// configured one.
+// apps checks for each app that it can get a token. shared is whether Redis is the configured
+// one, and not private to this process.
 func (f *findings) apps(cfg configs.Config, parts *parts, shared bool) {
 	if len(cfg.Apps) == 0 {
-		f.warn("apps", "none is configured: a worker has nothing to send for")
+		f.warn("apps", "none is configured: a worker has nothing to send")
 	}
 	for _, app := range cfg.Apps {
 		if app.Token.Mode == wechat.ModeClassic && !shared {
-			f.warn("app "+app.ID, "its credentials were not tried: without the Redis that shares its token, a new classic token would end the one in use")
+			f.warn("app "+app.ID, "its credentials were not checked: without the shared Redis, fetching a classic token would invalidate the one in use")
 			continue
 		}
 		f.app(cfg, parts, app)
@@ -221,14 +221,14 @@ func (f *findings) app(cfg configs.Config, parts *parts, app configs.App) {
 	if _, err := parts.tokens.Token(ctx, app.ID); err != nil {
 		advice := wechat.Advice(err)
 		if advice == "" {
-			advice = transient(cfg, err)
+			advice = transientAdvice(cfg, err)
 		}
 		f.fail(what, "%v\n%s", err, advice)
 	} else {
-		f.ok(what, "its credentials give a token")
+		f.ok(what, "got a token with its credentials")
 	}
 	if len(app.OnlyOpenIDs) > 0 {
-		f.warn(what, "only_openids lets messages reach %s alone; those to anybody else are rejected", plural(len(app.OnlyOpenIDs), "person"))
+		f.warn(what, "only_openids is set: messages to anyone but %s are rejected", plural(len(app.OnlyOpenIDs), "person"))
 	}
 	for _, h := range hoursOf(app.ID, app.Hours, time.Now()) {
 		f.ok("hours", "%s", h.text())
@@ -242,15 +242,15 @@ func (f *findings) app(cfg configs.Config, parts *parts, app configs.App) {
 	}
 }
 
-// transient is the advice where nothing about the app is wrong.
-func transient(cfg configs.Config, err error) string {
+// transientAdvice returns the advice for errors that are not about the app.
+func transientAdvice(cfg configs.Config, err error) string {
 	var transport *wechat.TransportError
 	var answer *wechat.AnswerError
 	switch {
 	case errors.As(err, &transport):
-		return "no connection to " + cfg.WeChat.BaseURL + ": look at the network, the proxy ($HTTPS_PROXY) and wechat.base_url"
+		return "no connection to " + cfg.WeChat.BaseURL + ": check the network, the proxy ($HTTPS_PROXY) and wechat.base_url"
 	case errors.As(err, &answer):
-		return "what answers at " + cfg.WeChat.BaseURL + " is not WeChat: look at the proxy ($HTTPS_PROXY), the token service and wechat.base_url"
+		return "the server at " + cfg.WeChat.BaseURL + " is not WeChat: check the proxy ($HTTPS_PROXY), the token service and wechat.base_url"
 	}
 	return "try again in a minute"
 }
@@ -267,7 +267,7 @@ func (f *findings) orphans(cfg configs.Config, parts *parts) {
 	}
 	for _, lane := range lanes {
 		if n := lane.Waiting + lane.Bulk + lane.Scheduled + lane.Retrying; !known[lane.App] && n > 0 {
-			f.warn("queue "+lane.App+":"+lane.Type, "%s, and the app is not configured here", plural(int(n), "task"))
+			f.warn("queue "+lane.App+":"+lane.Type, "%s, but the app is not configured here", plural(int(n), "task"))
 		}
 	}
 }

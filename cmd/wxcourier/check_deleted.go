@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// checkWithin bounds the walk over all tasks of a check that repairs nothing.
-	checkWithin = 30 * time.Second
-	// repairConfirm is how long a repair waits between noting and ending, and how old a task
-	// must be that it looks for: longer than a producer takes from the mark of a task to its
-	// queue.
+	// checkTimeout bounds the scan of all tasks in a check without --repair.
+	checkTimeout = 30 * time.Second
+	// repairConfirm is the time between the two passes of a repair, and the minimum age of the
+	// tasks that it examines. It exceeds the time that a producer takes between marking a task
+	// and enqueuing it.
 	repairConfirm = 15 * time.Second
 )
 
-// deleted tells of tasks that the ledger has and asynq has not, and of archived copies past
-// the retention, and with repair ends and deletes them.
+// deleted reports tasks that are in the ledger but not in asynq, and archived copies older than
+// the retention. With repair it ends the tasks and deletes the copies.
 func (f *findings) deleted(cfg configs.Config, parts *parts, repair bool) {
 	l := ledger.New(parts.rdb, ledger.Policy{Retention: cfg.Results.Retention, StreamMax: cfg.Results.StreamMaxLen})
 	confirm := cmp.Or(f.p.confirm, repairConfirm)
@@ -33,12 +33,12 @@ func (f *findings) deleted(cfg configs.Config, parts *parts, repair bool) {
 	ctx := f.p.ctx
 	if !repair {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, checkWithin)
+		ctx, cancel = context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
 	}
 	report, err := r.Pass(ctx)
 	if err == nil && repair && report.Missing > 0 {
-		f.p.say("%s not in asynq; looking again in %v before they are ended", plural(report.Missing, "task"), confirm)
+		f.p.notef("%s not in asynq; checking again in %v before ending them", plural(report.Missing, "task"), confirm)
 		copies := report.Deleted
 		if err = pause(ctx, confirm); err == nil {
 			report, err = r.Pass(ctx)
@@ -50,30 +50,30 @@ func (f *findings) deleted(cfg configs.Config, parts *parts, repair bool) {
 		f.fail("deleted tasks", "%v", err)
 		return
 	}
-	f.tellDeleted(report, partly, repair)
+	f.reportDeleted(report, partly, repair)
 }
 
-func (f *findings) tellDeleted(report reconcile.Report, partly, repair bool) {
-	looked := plural(report.Looked, "task") + " without an outcome"
+func (f *findings) reportDeleted(report reconcile.Report, partly, repair bool) {
+	examined := plural(report.Looked, "task") + " without an outcome"
 	if partly {
-		looked = "the first " + looked + ", as many as were looked at in " + checkWithin.String()
+		examined = "the first " + examined + " (stopped after " + checkTimeout.String() + ")"
 	}
 	switch {
 	case report.Missing == 0:
-		f.ok("deleted tasks", "none among %s", looked)
+		f.ok("deleted tasks", "none among %s", examined)
 	case repair && report.Ended == report.Missing:
 		f.ok("deleted tasks", "%s ended as canceled, reason deleted (as unknown where a request may have been written)", plural(report.Ended, "task"))
 	case repair:
-		f.warn("deleted tasks", "%d of %s ended; repeat the command for the others", report.Ended, plural(report.Missing, "task"))
+		f.warn("deleted tasks", "%d of %s ended; repeat the command to end the rest", report.Ended, plural(report.Missing, "task"))
 	default:
 		f.warn("deleted tasks", "%d among %s are not in asynq: they were deleted there, or their producer died before it enqueued them\n"+
-			"workers end them as canceled within hours; wxcourier check --repair does at once", report.Missing, looked)
+			"workers end them as canceled within hours; wxcourier check --repair does so at once", report.Missing, examined)
 	}
 	switch {
 	case report.Deleted > 0:
-		f.ok("archived copies", "%d past results.retention deleted", report.Deleted)
+		f.ok("archived copies", "%d older than results.retention deleted", report.Deleted)
 	case report.Archived > 0:
-		f.warn("archived copies", "%d in asynq are past results.retention; workers delete them within hours, wxcourier check --repair at once", report.Archived)
+		f.warn("archived copies", "%d in asynq are older than results.retention; workers delete them within hours, wxcourier check --repair at once", report.Archived)
 	}
 }
 

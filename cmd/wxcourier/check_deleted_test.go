@@ -10,11 +10,11 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-func TestCheckRepairsWhatWasDeleted(t *testing.T) {
+func TestCheckRepairsDeletedTasks(t *testing.T) {
 	mini, rdb := redistest.Mini(t)
-	env, _ := standOn(t, mini.Addr())
+	env, _ := newEnvOn(t, mini.Addr())
 	l := ledger.New(rdb, ledger.Policy{})
-	for _, id := range []string{"1", "2"} { // that asynq does not have
+	for _, id := range []string{"1", "2"} { // in the ledger, not in asynq
 		m := ledger.Marking{
 			Ref: ledger.Ref{App: app, ID: id, Batch: "sale"}, Queue: app + ":" + tasks.TypeSubscribe, State: "waiting",
 			Enqueued: time.Now().Add(-time.Hour),
@@ -30,9 +30,9 @@ func TestCheckRepairsWhatWasDeleted(t *testing.T) {
 		got := command(t, env, "", "check")
 		mentions(t, "check", got.stdout, "warn  deleted tasks: 2 among 2 tasks without an outcome are not in asynq", "check --repair")
 	}
-	got := repaired(t, env)
+	got := runRepair(t, env)
 	mentions(t, "check --repair", got.stdout, "ok    deleted tasks: 2 tasks ended as canceled")
-	mentions(t, "check --repair", got.stderr, "2 tasks not in asynq; looking again in 1ms")
+	mentions(t, "check --repair", got.stderr, "2 tasks not in asynq; checking again in 1ms")
 	got = command(t, env, "", "results", "--json")
 	for _, id := range []string{"1", "2"} {
 		if r := got.results(t)[id]; r.Outcome != tasks.OutcomeCanceled || r.Reason != "deleted" || r.Batch != "sale" {
@@ -42,10 +42,10 @@ func TestCheckRepairsWhatWasDeleted(t *testing.T) {
 	mentions(t, "check", command(t, env, "", "check").stdout, "ok    deleted tasks: none among 0 tasks")
 }
 
-// repaired runs check --repair without its pause.
-func repaired(t *testing.T, env []string) ran {
+// runRepair runs check --repair with a confirmation time of 1 ms.
+func runRepair(t *testing.T, env []string) commandResult {
 	t.Helper()
 	var stdout, stderr buffer
 	m := Main{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Env: env, confirm: time.Millisecond}
-	return ran{m.Run(t.Context(), []string{"check", "--repair"}), stdout.String(), stderr.String()}
+	return commandResult{m.Run(t.Context(), []string{"check", "--repair"}), stdout.String(), stderr.String()}
 }

@@ -18,31 +18,31 @@ import (
 )
 
 type devCommand struct {
-	Listen  string   `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the pages (default ${default})."`
+	Listen  string   `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address to serve the pages on (default ${default})."`
 	Sandbox string   `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the stand-in for WeChat (default: a free port)."`
-	Redis   string   `placeholder:"ADDR" help:"Use the Redis at this address in place of one inside the process. All that waits there for a configured app goes to the sandbox: never name one that is in use."`
-	Host    []string `placeholder:"NAME" help:"Serve the pages by this host name, too."`
-	Rate    float64  `default:"3" placeholder:"N" help:"Sample tasks a second, 0 for none (default ${default})."`
+	Redis   string   `placeholder:"ADDR" help:"Use the Redis at this address instead of one inside the process. All tasks that wait there for a configured app are sent to the sandbox: never use a production Redis."`
+	Host    []string `placeholder:"NAME" help:"Also accept requests for this host name."`
+	Rate    float64  `default:"3" placeholder:"N" help:"Sample tasks per second; 0 disables them (default ${default})."`
 }
 
 func (devCommand) Help() string {
-	return `Runs Redis, a stand-in for WeChat, a worker and the asynq web UI inside one process, and keeps sample tasks going. Nothing is sent to anybody, and nothing is kept after exit. The apps of the configuration are served too, without their secrets, so that a service under development can enqueue into it.
+	return `Runs Redis, a stand-in for WeChat, a worker and the asynq web UI in one process, and enqueues sample tasks. No messages are sent, and nothing is kept after exit. Tasks of the configured apps are delivered too, without using their secrets, so that a service under development can enqueue here.
 
-Other websites cannot command it through a browser: on the loopback the pages answer to localhost and loopback addresses, elsewhere to IP addresses and to names without a dot; --host adds a name.
+Requests from other websites are refused. On a loopback address the pages accept the host names localhost and loopback addresses; otherwise IP addresses and names without a dot. --host adds a name.
 
 Examples:
     wxcourier dev
     wxcourier dev --rate 0 --listen 127.0.0.1:9000`
 }
 
-// maxSampleRate is about what the embedded Redis keeps up with.
+// maxSampleRate is about the rate that the embedded Redis sustains, in tasks per second.
 const maxSampleRate = 200
 
-// Run runs until the process is told to stop.
+// Run runs until ctx ends.
 func (c *devCommand) Run(p *program) error {
 	p.verbose = true
 	if c.Rate < 0 || c.Rate > maxSampleRate {
-		return misuse("dev: --rate %v is not between 0 and %d", c.Rate, maxSampleRate)
+		return usageErrorf("dev: --rate %v is not between 0 and %d", c.Rate, maxSampleRate)
 	}
 	cfg, err := p.configuration()
 	if err != nil {
@@ -54,31 +54,31 @@ func (c *devCommand) Run(p *program) error {
 		return err
 	}
 	defer stopWeChat()
-	cfg.WeChat.BaseURL = "http://" + reachable(wxAddr)
+	cfg.WeChat.BaseURL = "http://" + dialAddress(wxAddr)
 	stopRedis, err := c.redis(&cfg)
 	if err != nil {
 		return err
 	}
 	defer stopRedis()
-	parts, err := join(cfg, p.logger(), anySecret)
+	parts, err := newParts(cfg, p.logger(), sandboxCredential)
 	if err != nil {
 		return err
 	}
 	defer parts.close()
-	if err := reach(p.ctx, cfg.Redis, parts.rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, parts.rdb); err != nil {
 		return err
 	}
 	return c.serve(p, parts)
 }
 
-// redis points the configuration at the named Redis, or at a new one in the process.
+// redis points the configuration at the Redis of --redis, or at a new one in the process.
 func (c *devCommand) redis(cfg *configs.Config) (stop func(), err error) {
 	if c.Redis == "" {
 		return startEmbedded(cfg)
 	}
 	cfg.Redis = configs.Redis{Addrs: []string{c.Redis}}
 	if err := cfg.Redis.Validate(); err != nil {
-		return nil, misuse("dev: --redis: %v", err)
+		return nil, usageErrorf("dev: --redis: %v", err)
 	}
 	return func() {}, nil
 }
@@ -112,28 +112,28 @@ func (c *devCommand) serve(p *program, parts *parts) error {
 	defer cancel()
 	var sender sync.WaitGroup
 	defer sender.Wait()
-	sender.Go(func() { c.send(ctx, parts) })
+	sender.Go(func() { c.sendSamples(ctx, parts) })
 	return replica.Run(ctx)
 }
 
-// announce prints where everything is.
+// announce prints the addresses of the pages, WeChat and Redis.
 func (p *program) announce(addr string, page welcome) {
-	url := "http://" + reachable(addr)
-	p.say(`Start page  %[1]s/
+	url := "http://" + dialAddress(addr)
+	p.notef(`Start page  %[1]s/
 Queues      %[1]s/monitor     (the asynq web UI)
 Metrics     %[1]s/metrics
-WeChat      %[2]s   (a stand-in; %[2]s/sandbox/counts tells what it was asked)
+WeChat      %[2]s   (a stand-in; %[2]s/sandbox/counts lists its calls)
 Redis       %[3]s
-Nothing is sent to anybody. Ctrl-C ends it.`, url, page.WeChat, page.Redis)
+No messages are sent. Press Ctrl-C to stop.`, url, page.WeChat, page.Redis)
 	if host, _, err := net.SplitHostPort(addr); err == nil {
 		if ip := net.ParseIP(host); ip != nil && !ip.IsLoopback() {
-			p.say("Whoever reaches %s can change the queues: these pages ask for no password.", addr)
+			p.notef("Warning: the pages at %s need no password; anyone who can reach them can change the queues.", addr)
 		}
 	}
 }
 
-// send keeps sample tasks going.
-func (c *devCommand) send(ctx context.Context, parts *parts) {
+// sendSamples enqueues c.Rate sample tasks per second until ctx ends.
+func (c *devCommand) sendSamples(ctx context.Context, parts *parts) {
 	if c.Rate == 0 {
 		return
 	}
@@ -151,7 +151,7 @@ func (c *devCommand) send(ctx context.Context, parts *parts) {
 	}
 }
 
-// asynqRedis gives asynq's own tools a Redis client each: they close theirs.
+// asynqRedis makes a Redis client for each of asynq's tools, since each closes its client.
 type asynqRedis struct{ configs.Redis }
 
 // MakeRedisClient implements asynq.RedisConnOpt.

@@ -33,21 +33,21 @@ pre { background: #f4f4f4; padding: .8rem; overflow-x: auto } code { font-size: 
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } pre { background: #262626 } a { color: #8bf } }
 </style>
 <h1>wxcourier dev</h1>
-<p>Redis, a worker and a stand-in for WeChat run in this process. Nothing is sent to anybody, and nothing is kept after exit.</p>
+<p>Redis, a worker and a stand-in for WeChat run in this process. No messages are sent, and nothing is kept after exit.</p>
 <ul>
-<li><a href="/monitor">Queues</a>: the asynq web UI. Pause one and see that the others go on.</li>
+<li><a href="/monitor">Queues</a>: the asynq web UI. Pause one queue: the others continue.</li>
 <li><a href="/metrics">Metrics</a> for Prometheus, <a href="/healthz">health</a>, <a href="/readyz">readiness</a>.</li>
-<li><a href="{{.WeChat}}/sandbox/counts">What WeChat was asked</a>, and <a href="{{.WeChat}}/sandbox/duplicates">what reached somebody twice</a>: nothing should.</li>
+<li><a href="{{.WeChat}}/sandbox/counts">Calls to WeChat</a>, and <a href="{{.WeChat}}/sandbox/duplicates">messages delivered twice</a> (always empty).</li>
 </ul>
 <h2>Try</h2>
 <p>Enqueue a task of your own:</p>
 <pre><code>echo '{"type":"send:custom","app":"{{(index .Apps 0).ID}}","body":{"touser":"oMe","msgtype":"text","text":{"content":"Hello"}}}' |
   WXCOURIER_REDIS_ADDRS={{.Redis}} wxcourier enqueue -</code></pre>
-<p>See how tasks end:</p>
+<p>Follow the results:</p>
 <pre><code>WXCOURIER_REDIS_ADDRS={{.Redis}} wxcourier results --follow</code></pre>
-<p>Make WeChat busy for its next 20 calls:</p>
+<p>Let WeChat answer the next 20 calls with "busy":</p>
 <pre><code>curl -d '{"fault":"busy","count":20}' {{.WeChat}}/sandbox/faults</code></pre>
-<p>A Go service enqueues with <code>tasks.NewClient</code>, or with any asynq client, at <code>{{.Redis}}</code>. Apps that are served here:</p>
+<p>A Go service enqueues with <code>tasks.NewClient</code>, or with any asynq client, at <code>{{.Redis}}</code>. Apps served here:</p>
 <ul>{{range .Apps}}<li><code>{{.ID}}</code></li>{{end}}</ul>
 </html>
 `

@@ -20,7 +20,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Two apps, each with a secret that must appear nowhere.
+// Two apps. Their secrets must not appear in any output.
 const (
 	mini        = "wx00000000000000a1"
 	official    = "wx00000000000000b2"
@@ -30,13 +30,13 @@ const (
 
 func TestMain(m *testing.M) { os.Exit(e2e.Run(m)) }
 
-// world is a WeChat that misbehaves, a Redis, and a configuration that joins them.
+// world is a sandbox, a Redis, and a configuration that points to both.
 type world struct {
 	t          *testing.T
 	wx         *sandbox.Server
 	redis      *redistest.Server
 	config     string
-	e2e.Output // all that the programs wrote, on both streams
+	e2e.Output // standard output and standard error of all programs
 }
 
 func newWorld(t *testing.T) *world {
@@ -65,7 +65,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// start starts the real program. Its output is kept.
+// start starts the built program; its output goes to w.Output.
 func (w *world) start(args ...string) *exec.Cmd {
 	w.t.Helper()
 	path, err := e2e.Binary()
@@ -77,7 +77,7 @@ func (w *world) start(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// exec runs the real program to its end and returns what it wrote to standard output.
+// exec runs the built program to its end and returns its standard output.
 func (w *world) exec(args ...string) string {
 	w.t.Helper()
 	path, err := e2e.Binary()
@@ -93,7 +93,7 @@ func (w *world) exec(args ...string) string {
 	return out.String()
 }
 
-// want is a task and how it must end.
+// want is a task and its expected end.
 type want struct {
 	line      string
 	outcome   tasks.Outcome
@@ -103,7 +103,7 @@ type want struct {
 	delivered int
 }
 
-// mixed makes n tasks over both apps, a share of them for people who meet a fault.
+// mixed makes n tasks for both apps; some receivers trigger a fault of the sandbox.
 func mixed(n int) map[string]want {
 	kinds := []struct {
 		typ, app, fault string
@@ -153,9 +153,9 @@ func mixed(n int) map[string]want {
 	return all
 }
 
-// TestFourHundredTasks: 400 mixed tasks through the real program, three replicas and a
-// real Redis, against a WeChat that is busy, resets, hangs up after accepting, refuses,
-// and revokes the token mid-way.
+// TestFourHundredTasks: the built program with three replicas and a real Redis delivers 400
+// mixed tasks, while WeChat is busy, resets connections, hangs after accepting, refuses
+// messages and revokes the token half-way.
 func TestFourHundredTasks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -168,7 +168,7 @@ func TestFourHundredTasks(t *testing.T) {
 		replicas = append(replicas, w.start("worker", "--log-level", "debug"))
 	}
 	w.enqueue(all)
-	redistest.Until(t, time.Minute, "half of it is called", func() bool { return w.wx.Count(sandbox.Filter{}) > 100 })
+	redistest.Until(t, time.Minute, "100 calls were made", func() bool { return w.wx.Count(sandbox.Filter{}) > 100 })
 	w.wx.Revoke(mini)
 	w.wx.Revoke(official)
 
@@ -199,7 +199,7 @@ func TestFourHundredTasks(t *testing.T) {
 	}
 	for _, app := range []string{mini, official} {
 		if n := w.wx.TokensIssued(app, sandbox.Stable); n > 2 {
-			t.Errorf("%s: %d tokens were asked for", app, n)
+			t.Errorf("%s: %d tokens were issued", app, n)
 		}
 	}
 	if d := w.wx.Duplicates(); len(d) > 0 {
@@ -208,8 +208,8 @@ func TestFourHundredTasks(t *testing.T) {
 	w.nothingLeaks()
 }
 
-// TestKilledReplica: a replica dies by kill -9 with requests under way. Every task ends,
-// none is delivered twice, and what was in flight is unknown at the worst.
+// TestKilledReplica: a replica is killed with SIGKILL while requests are in flight. Every task
+// ends, none is delivered twice, and only tasks in flight may end as unknown.
 func TestKilledReplica(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -247,7 +247,7 @@ func TestKilledReplica(t *testing.T) {
 	}
 }
 
-// enqueue hands all lines over with the program's own command.
+// enqueue enqueues all lines with `wxcourier enqueue`.
 func (w *world) enqueue(all map[string]want) {
 	w.t.Helper()
 	var lines bytes.Buffer
@@ -259,7 +259,7 @@ func (w *world) enqueue(all map[string]want) {
 	w.exec("enqueue", file)
 }
 
-// results waits until every task has its outcome, and returns them as `results` tells.
+// results waits until every task has an outcome, and returns them as `results` prints them.
 func (w *world) results(all map[string]want, within time.Duration) map[string]tasks.Result {
 	w.t.Helper()
 	deadline := time.Now().Add(within)
@@ -291,15 +291,15 @@ func (w *world) permanentFailuresAreCalledOnce() {
 	}
 	for openid, n := range seen {
 		if n != 1 {
-			w.t.Errorf("%s was refused for good %d times", openid, n)
+			w.t.Errorf("%s was called %d times after a permanent error", openid, n)
 		}
 	}
 	if len(seen) != 50 {
-		w.t.Errorf("%d people were refused for good, want 50", len(seen))
+		w.t.Errorf("%d people got a permanent error, want 50", len(seen))
 	}
 }
 
-// nothingLeaks reads all that the programs wrote, results and debug logs.
+// nothingLeaks checks that results and debug logs hold no secret, token, openid or text.
 func (w *world) nothingLeaks() {
 	w.t.Helper()
 	hidden := []string{miniSecret, officSecret, "A & B", "订单", "你好"}
@@ -314,7 +314,7 @@ func (w *world) nothingLeaks() {
 	for lines.Scan() {
 		for _, h := range hidden {
 			if strings.Contains(lines.Text(), h) {
-				w.t.Fatalf("it must not be written, but was: %s", lines.Text())
+				w.t.Fatalf("%q was written: %s", h, lines.Text())
 			}
 		}
 	}

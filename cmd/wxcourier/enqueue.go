@@ -13,21 +13,21 @@ import (
 )
 
 type enqueueCommand struct {
-	File string `arg:"" help:"JSON Lines, one task a line; - is standard input."`
+	File string `arg:"" help:"JSON Lines, one task per line; - is standard input."`
 	JSON bool   `help:"Print a receipt for each task, as JSON Lines."`
 }
 
 func (enqueueCommand) Help() string {
-	return `Hands the tasks over and returns; workers deliver them. It needs a configured Redis. Enqueuing an id again, while its task waits or its result is kept, sends nothing. A line without an id gets one that is made of its text, so that a broken-off command may be repeated.
+	return `Enqueues the tasks of a file and returns; workers deliver them. It requires a configured Redis. Enqueuing an id again has no effect while its task waits or its result is kept. A line without an id gets one derived from its text, so that an interrupted command can be repeated.
 
-A bad line is told on standard error and skipped; the status is then 1. So is a line whose id belongs to a task of another type. A line whose id is enqueued already with another body is told, too, and not sent; with --json its receipt has "differs".
+An invalid line, or one whose id belongs to a task of another type, is reported on standard error and skipped; the exit status is then 1. A line whose id is already enqueued with another body is also reported and not sent; with --json its receipt has "differs".
 
 Examples:
     wxcourier enqueue tasks.jsonl -c wxcourier.yaml
     wxcourier enqueue --json - < tasks.jsonl`
 }
 
-// Run enqueues a stream.
+// Run enqueues a file or standard input.
 func (c *enqueueCommand) Run(p *program) error {
 	cfg, err := p.needRedis("enqueue")
 	if err != nil {
@@ -40,19 +40,19 @@ func (c *enqueueCommand) Run(p *program) error {
 	defer in.close()
 	rdb := cfg.Redis.NewClient()
 	defer func() { _ = rdb.Close() }()
-	if err := reach(p.ctx, cfg.Redis, rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(p.ctx)
 	defer cancel(nil)
 	out := newJSONLines(p.stdout)
 	apps, warned := workerApps(cfg.Apps), make(map[string]bool)
-	others := differing{program: p, input: in.name}
+	conflicts := bodyConflicts{program: p, input: in.name}
 	counts, err := ingest.Enqueue(ctx, taskfile.New(in), ingest.Options{
 		Client: tasks.NewClient(rdb),
 		Admit: func(_ context.Context, app string) error {
 			if knownApp(apps, app, "") != nil {
-				p.say("note: app %s is not configured here; its tasks wait for a worker that has its secret", app)
+				p.notef("note: app %s is not configured here; its tasks wait for a worker that has its credentials", app)
 			}
 			return nil
 		},
@@ -60,9 +60,9 @@ func (c *enqueueCommand) Run(p *program) error {
 		Enqueued: func(line int, r tasks.Receipt) {
 			if r.Warning != "" && !warned[r.Warning] {
 				warned[r.Warning] = true
-				p.say("%s:%d: warning: %s", in.name, line, r.Warning)
+				p.notef("%s:%d: warning: %s", in.name, line, r.Warning)
 			}
-			others.tell(line, r)
+			conflicts.add(line, r)
 			if c.JSON {
 				if err := out.write(r); err != nil {
 					cancel(fmt.Errorf("write the receipts: %w", err))
@@ -70,10 +70,10 @@ func (c *enqueueCommand) Run(p *program) error {
 			}
 		},
 		Duplicate: func(line int, e tasks.Envelope) {
-			p.say("%s:%d: already enqueued: an earlier line has the id %s", in.name, line, e.ID)
+			p.notef("%s:%d: already enqueued: an earlier line has the id %s", in.name, line, e.ID)
 		},
 	})
-	others.rest()
+	conflicts.logRest()
 	if flushed := out.flush(); flushed != nil && context.Cause(ctx) == nil {
 		err = errors.Join(err, fmt.Errorf("write the receipts: %w", flushed))
 	}
@@ -82,7 +82,7 @@ func (c *enqueueCommand) Run(p *program) error {
 	}
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, context.Canceled):
-		err = errors.Join(err, errors.New("interrupted; the same command enqueues the rest"))
+		err = errors.Join(err, errors.New("interrupted; repeat the command to enqueue the rest"))
 	case cause != nil:
 		err = errors.Join(err, cause)
 	}
@@ -92,17 +92,17 @@ func (c *enqueueCommand) Run(p *program) error {
 	return err
 }
 
-// receiptText sums the lines up.
+// receiptText summarizes the counts in one line.
 func receiptText(c ingest.Counts) string {
 	parts := []string{plural(c.Enqueued, "task") + " enqueued"}
 	if n := c.Already + c.Duplicates; n > 0 {
 		parts = append(parts, plural(n, "task")+" already enqueued")
 	}
 	if c.Differing > 0 {
-		parts = append(parts, summary.Number(c.Differing)+" of those with another body")
+		parts = append(parts, summary.Number(c.Differing)+" of those with a different body")
 	}
 	if c.Bad > 0 {
-		parts = append(parts, plural(c.Bad, "line")+" skipped as bad")
+		parts = append(parts, plural(c.Bad, "line")+" skipped as invalid")
 	}
 	return strings.Join(parts, ", ")
 }

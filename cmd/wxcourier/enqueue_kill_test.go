@@ -14,9 +14,9 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// TestKilledEnqueueGoesOn: an enqueue that was killed in the middle of its file, and is
-// repeated, has enqueued each line once, equal lines and lines without ids too.
-func TestKilledEnqueueGoesOn(t *testing.T) {
+// TestKilledEnqueueCanBeRepeated: enqueue is killed half-way through its file and repeated.
+// Each line is enqueued once, also equal lines without ids.
+func TestKilledEnqueueCanBeRepeated(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it runs the built program")
 	}
@@ -43,11 +43,11 @@ func TestKilledEnqueueGoesOn(t *testing.T) {
 
 	first := enqueue()
 	must(t, first.Start())
-	redistest.Until(t, 30*time.Second, "it is in the middle", func() bool { return pending() > 500 })
+	redistest.Until(t, 30*time.Second, "500 tasks are enqueued", func() bool { return pending() > 500 })
 	_ = first.Process.Kill()
 	_ = first.Wait()
 	if got := pending(); got >= n {
-		t.Fatalf("it had enqueued all %d before it was killed: the test shows nothing", got)
+		t.Fatalf("all %d tasks were enqueued before the kill: the test is inconclusive", got)
 	}
 	if out, err := enqueue().CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

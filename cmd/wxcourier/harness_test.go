@@ -22,33 +22,35 @@ const (
 	openid = "oPerson"
 )
 
-// ran is what a command left behind.
-type ran struct {
+// commandResult is the exit status and the output of a command.
+type commandResult struct {
 	status         int
 	stdout, stderr string
 }
 
-// command runs the program in this process, in an empty folder, until it is done.
-func command(t *testing.T, env []string, stdin string, args ...string) ran {
+// command runs the program in this process to its end. It fails the test when the output holds
+// the secret or the openid.
+func command(t *testing.T, env []string, stdin string, args ...string) commandResult {
 	t.Helper()
 	return commandUntil(t.Context(), t, env, stdin, args...)
 }
 
-func commandUntil(ctx context.Context, t *testing.T, env []string, stdin string, args ...string) ran {
+func commandUntil(ctx context.Context, t *testing.T, env []string, stdin string, args ...string) commandResult {
 	t.Helper()
 	var stdout, stderr buffer
 	m := Main{Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr, Env: env}
 	status := m.Run(ctx, args)
-	r := ran{status, stdout.String(), stderr.String()}
+	r := commandResult{status, stdout.String(), stderr.String()}
 	for _, hidden := range []string{secret, openid} {
 		if strings.Contains(r.stdout+r.stderr, hidden) {
-			t.Errorf("%q is told:\n%s%s", hidden, r.stdout, r.stderr)
+			t.Errorf("%q was printed:\n%s%s", hidden, r.stdout, r.stderr)
 		}
 	}
 	return r
 }
 
-// background runs the program beside the test; stop ends it as the first signal does.
+// background runs the program in a goroutine; stop ends it as the first signal does, and returns
+// its exit status.
 func background(t *testing.T, env []string, args ...string) (stdout, stderr *buffer, stop func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -63,7 +65,7 @@ func background(t *testing.T, env []string, args ...string) (stdout, stderr *buf
 	return stdout, stderr, stop
 }
 
-// buffer is a bytes.Buffer for several goroutines.
+// buffer is a bytes.Buffer that is safe for concurrent use.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -82,7 +84,7 @@ func (b *buffer) String() string {
 }
 
 // results decodes the lines of standard output, by id.
-func (r ran) results(t *testing.T) map[string]tasks.Result {
+func (r commandResult) results(t *testing.T) map[string]tasks.Result {
 	t.Helper()
 	all := make(map[string]tasks.Result)
 	d := json.NewDecoder(strings.NewReader(r.stdout))
@@ -100,23 +102,23 @@ func (r ran) results(t *testing.T) map[string]tasks.Result {
 	}
 }
 
-// mentions checks that each of some texts is in another.
+// mentions checks that text contains each of the wanted texts.
 func mentions(t *testing.T, where, text string, wanted ...string) {
 	t.Helper()
 	for _, want := range wanted {
 		if !strings.Contains(text, want) {
-			t.Errorf("%s does not say %q:\n%s", where, want, text)
+			t.Errorf("%s does not contain %q:\n%s", where, want, text)
 		}
 	}
 }
 
-// line is a task of a message to somebody.
+// line is the JSON line of a send:subscribe task to a receiver.
 func line(id, to string) string {
 	return `{"type":"send:subscribe","app":"` + app + `","id":"` + id + `","body":{"touser":"` + to +
 		`","template_id":"T1","data":{"thing1":{"value":"订单 & 发货"}}}}` + "\n"
 }
 
-func fileOf(t *testing.T, text string) string {
+func writeTasks(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tasks.jsonl")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -125,14 +127,14 @@ func fileOf(t *testing.T, text string) string {
 	return path
 }
 
-// stand is a Redis and a WeChat, and the environment that points to them.
-func stand(t *testing.T) (env []string, wx *sandbox.Server) {
+// newEnv starts a Redis and a sandbox, and returns the environment that points to them.
+func newEnv(t *testing.T) (env []string, wx *sandbox.Server) {
 	t.Helper()
 	mini, _ := redistest.Mini(t)
-	return standOn(t, mini.Addr())
+	return newEnvOn(t, mini.Addr())
 }
 
-func standOn(t *testing.T, redisAddr string) (env []string, wx *sandbox.Server) {
+func newEnvOn(t *testing.T, redisAddr string) (env []string, wx *sandbox.Server) {
 	t.Helper()
 	wx = sandbox.New(sandbox.Options{Apps: map[string]string{app: secret}})
 	url, stop := wx.Start()

@@ -9,27 +9,27 @@ import (
 )
 
 type healthcheckCommand struct {
-	URL string `arg:"" optional:"" default:"http://127.0.0.1:9090/readyz" help:"What to ask (default ${default})."`
+	URL string `arg:"" optional:"" default:"http://127.0.0.1:9090/readyz" help:"URL to request (default ${default})."`
 }
 
-// probePatience bounds a probe; container runtimes give it 30 s by default.
-const probePatience = 3 * time.Second
+// probeTimeout bounds a probe; container runtimes allow 30 s by default.
+const probeTimeout = 3 * time.Second
 
 func (healthcheckCommand) Help() string {
-	return `Asks a worker's /readyz, for container runtimes whose images have no shell and no curl: status 0 when it is ready, 1 when it is not.
+	return `Requests a worker's /readyz: exit status 0 when the worker is ready, 1 when it is not. For container images without a shell and curl.
 
 Examples:
     wxcourier healthcheck
     wxcourier healthcheck http://127.0.0.1:9090/healthz`
 }
 
-// Run asks once.
+// Run makes one request.
 func (c *healthcheckCommand) Run(p *program) error {
-	ctx, cancel := context.WithTimeout(p.ctx, probePatience)
+	ctx, cancel := context.WithTimeout(p.ctx, probeTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
 	if err != nil {
-		return misuse("healthcheck: %v", err)
+		return usageErrorf("healthcheck: %v", err)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
@@ -39,6 +39,6 @@ func (c *healthcheckCommand) Run(p *program) error {
 	if response.StatusCode == http.StatusOK {
 		return nil
 	}
-	why, _ := io.ReadAll(io.LimitReader(response.Body, 200))
-	return fmt.Errorf("not healthy: %s: %s", response.Status, why)
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 200))
+	return fmt.Errorf("not healthy: %s: %s", response.Status, body)
 }

@@ -15,15 +15,15 @@ import (
 
 type holdCommand struct {
 	holdScope
-	Until  string `placeholder:"TIME" help:"When it ends by itself, such as 2026-12-01T08:00:00+08:00. Default: when it is released."`
-	Reason string `placeholder:"TEXT" default:"operator" help:"Why, for people: shown by status."`
+	Until  string `placeholder:"TIME" help:"Time at which the hold ends, such as 2026-12-01T08:00:00+08:00. Default: until it is released."`
+	Reason string `placeholder:"TEXT" default:"operator" help:"Reason to show in status."`
 	JSON   bool   `help:"Print the hold in force, as JSON."`
 }
 
 func (holdCommand) Help() string {
-	return `Stops an app, one of its task types or one of its templates, for all replicas at once. What is being sent is finished. Tasks of a held app or type wait, and can still be enqueued; those of a held template end as rejected, with the reason template_held.
+	return `Stops an app, one of its task types or one of its templates on all replicas at once. Calls in flight are finished. Tasks of a held app or type wait, and can still be enqueued; tasks of a held template end as rejected, with the reason template_held.
 
-A hold that ends later stays as it is. It is shown by status, in the metrics, and as a pause of its queues in the asynq web UI.
+An existing hold is never shortened. Holds are shown by status, in the metrics, and as paused queues in the asynq web UI.
 
 Examples:
     wxcourier hold --app wx0123456789abcdef --reason "campaign stopped by legal"
@@ -31,9 +31,9 @@ Examples:
     wxcourier hold --app wx0123456789abcdef --template pQ3PZ4XHMSKJOGtmAdBKlQ1cMVfLdKDNk8yBdXAMPLE`
 }
 
-// holdReceipt is what hold prints with --json: the hold in force.
+// holdReceipt is the output of hold --json: the hold in force.
 type holdReceipt struct {
-	Set bool `json:"set"` // false: it was in force already, and ends no earlier
+	Set bool `json:"set"` // false: a hold that ends no earlier was in force
 	ratelimit.Hold
 }
 
@@ -47,21 +47,21 @@ func (c *holdCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if len(c.Reason) > longestWord || strings.ContainsFunc(c.Reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return misuse("--reason: it must be one line of at most %d bytes, without control characters", longestWord)
+	if len(c.Reason) > maxTextLen || strings.ContainsFunc(c.Reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return usageErrorf("--reason: must be one line of at most %d bytes, without control characters", maxTextLen)
 	}
-	parts, err := p.holdParts("hold")
+	parts, err := p.connect("hold")
 	if err != nil {
 		return err
 	}
 	defer parts.close()
-	if err := knownAnywhere(p, parts, c.App); err != nil {
+	if err := requireKnownApp(p, parts, c.App); err != nil {
 		return err
 	}
 	set, err := parts.limiter.Hold(p.ctx, ratelimit.Hold{
 		App: c.App, Scope: scope, Reason: cmp.Or(c.Reason, "operator"), Until: until, By: operator(),
 	})
-	if err := p.unheard(set, err); err != nil {
+	if err := p.ignorePublishError(set, err); err != nil {
 		return err
 	}
 	hold, held, err := parts.limiter.HoldFor(p.ctx, c.App, scope)
@@ -69,38 +69,38 @@ func (c *holdCommand) Run(p *program) error {
 	case err != nil:
 		return err
 	case !held && !set:
-		return fmt.Errorf("nothing is held: by Redis' clock %s has passed; compare the clock of this machine with it", c.Until)
-	case !held: // it has ended or was released meanwhile
-		return errors.New("the hold has ended already, or was released by somebody else")
+		return fmt.Errorf("not held: %s has passed by the clock of Redis; compare the clocks of this machine and of Redis", c.Until)
+	case !held: // ended or released in the meantime
+		return errors.New("the hold has already ended, or was released by another operator")
 	}
-	p.mirror(parts, c.App)
+	p.syncPauses(parts, c.App)
 	if c.JSON {
 		return p.printJSON(holdReceipt{set, hold})
 	}
-	word := "Held: "
+	prefix := "Held: "
 	if !set {
-		word = "Already held: "
+		prefix = "Already held: "
 	}
-	_, err = fmt.Fprintln(p.stdout, word+holdText(hold)+", by "+hold.By)
+	_, err = fmt.Fprintln(p.stdout, prefix+holdText(hold)+", by "+hold.By)
 	return err
 }
 
-// until is when the hold ends; zero: when it is released.
+// until returns when the hold ends; zero: only when it is released.
 func (c *holdCommand) until(now time.Time) (time.Time, error) {
 	if c.Until == "" {
 		return time.Time{}, nil
 	}
 	at, err := time.Parse(time.RFC3339, c.Until)
 	if err != nil {
-		return time.Time{}, misuse("--until: %q is not a time such as 2026-12-01T08:00:00+08:00", c.Until)
+		return time.Time{}, usageErrorf("--until: %q is not a time such as 2026-12-01T08:00:00+08:00", c.Until)
 	}
 	if !at.After(now) {
-		return time.Time{}, misuse("--until: %s has passed; it is %s now", c.Until, now.Format(time.RFC3339))
+		return time.Time{}, usageErrorf("--until: %s has passed; the time is %s", c.Until, now.Format(time.RFC3339))
 	}
 	return at, nil
 }
 
-// operator is who runs the program, as user@host.
+// operator returns the user of this process as user@host.
 func operator() string {
 	name := fmt.Sprintf("uid %d", os.Getuid())
 	if u, err := user.Current(); err == nil && u.Username != "" {

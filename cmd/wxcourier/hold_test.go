@@ -16,12 +16,12 @@ import (
 
 const paused = "asynq:{" + app + ":send:subscribe}:paused"
 
-// TestHoldAndRelease: a held app sends nothing, in a worker that runs and in one that
-// starts later; released, it sends all.
+// TestHoldAndRelease: for a held app, neither a running worker nor one started later sends
+// anything; after the release all tasks are sent.
 func TestHoldAndRelease(t *testing.T) {
 	t.Chdir(t.TempDir())
 	server := redistest.Start(t)
-	env, wx := standOn(t, server.Addr())
+	env, wx := newEnvOn(t, server.Addr())
 	rdb := server.Client(t)
 	_, stderr, stop := background(t, env, "worker")
 	redistest.Until(t, 10*time.Second, "the worker starts", func() bool { return strings.Contains(stderr.String(), "worker started") })
@@ -30,13 +30,13 @@ func TestHoldAndRelease(t *testing.T) {
 	if got.status != statusDone {
 		t.Fatalf("%+v", got)
 	}
-	mentions(t, "hold", got.stdout, "Held: "+app+" all types: stopped by legal, until lifted, by ", "@")
+	mentions(t, "hold", got.stdout, "Held: "+app+" all types: stopped by legal, until released, by ", "@")
 	again := command(t, env, "", "hold", "--app", app, "--until", time.Now().Add(time.Hour).Format(time.RFC3339))
 	if again.status != statusDone {
 		t.Errorf("%+v", again)
 	}
-	mentions(t, "a second hold", again.stdout, "Already held: ", "stopped by legal, until lifted")
-	pausedBy := func(want string) { // a replica that starts may be behind for a moment
+	mentions(t, "a second hold", again.stdout, "Already held: ", "stopped by legal, until released")
+	pausedBy := func(want string) { // a replica that has just started syncs the pauses after a moment
 		t.Helper()
 		redistest.Until(t, 10*time.Second, "paused by "+want, func() bool { return rdb.Get(t.Context(), paused).Val() == want })
 	}
@@ -46,9 +46,9 @@ func TestHoldAndRelease(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	status := command(t, env, "", "status")
-	mentions(t, "status", status.stdout, "Holds:", "stopped by legal", "until lifted")
+	mentions(t, "status", status.stdout, "Holds:", "stopped by legal", "until released")
 	if !regexp.MustCompile(app + ` +send:subscribe +2 .* all types`).MatchString(status.stdout) {
-		t.Errorf("status does not say that the lane is paused by the hold:\n%s", status.stdout)
+		t.Errorf("status does not show the lane as paused by the hold:\n%s", status.stdout)
 	}
 	if code := stop(); code != statusDone {
 		t.Errorf("worker: status %d\n%s", code, stderr)
@@ -73,12 +73,12 @@ func TestHoldAndRelease(t *testing.T) {
 	}
 }
 
-// TestHoldWithoutAWorker: hold and release show themselves in asynq's queues without a
-// worker, and a pause by hand stays as it is.
-func TestHoldWithoutAWorker(t *testing.T) {
+// TestHoldWithoutWorker: hold and release pause and resume asynq's queues when no worker runs,
+// and leave a pause set by hand alone.
+func TestHoldWithoutWorker(t *testing.T) {
 	t.Chdir(t.TempDir())
 	mini, rdb := redistest.Mini(t)
-	env, _ := standOn(t, mini.Addr())
+	env, _ := newEnvOn(t, mini.Addr())
 	byHand := "asynq:{" + app + ":send:custom}:paused"
 	if err := rdb.Set(t.Context(), byHand, "1764000000", 0).Err(); err != nil {
 		t.Fatal(err)
@@ -108,11 +108,11 @@ func TestHoldWithoutAWorker(t *testing.T) {
 	}
 }
 
-// TestReleaseEndsAWorkersHold: also one of a type and of a template.
-func TestReleaseEndsAWorkersHold(t *testing.T) {
+// TestReleaseEndsWorkerHold: release ends holds of a type and of a template set by a worker.
+func TestReleaseEndsWorkerHold(t *testing.T) {
 	t.Chdir(t.TempDir())
 	mini, rdb := redistest.Mini(t)
-	env, _ := standOn(t, mini.Addr())
+	env, _ := newEnvOn(t, mini.Addr())
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
 	for scope, args := range map[string]string{
 		tasks.TypeSubscribe: "--type send:subscribe", ratelimit.TemplateScope("T1"): "--template T1",
@@ -126,7 +126,7 @@ func TestReleaseEndsAWorkersHold(t *testing.T) {
 			t.Errorf("status:\n%s", status.stdout)
 		}
 		longer := command(t, env, "", append([]string{"hold", "--app", app, "--reason", "by a person"}, strings.Fields(args)...)...)
-		mentions(t, "hold over a worker's", longer.stdout, "Held: ", "by a person, until lifted", "@")
+		mentions(t, "hold over a worker's", longer.stdout, "Held: ", "by a person, until released", "@")
 		got := command(t, env, "", append([]string{"release", "--app", app}, strings.Fields(args)...)...)
 		if got.status != statusDone || !strings.HasPrefix(got.stdout, "Released: "+app+" "+scope) {
 			t.Errorf("%+v", got)
@@ -137,11 +137,12 @@ func TestReleaseEndsAWorkersHold(t *testing.T) {
 	}
 }
 
-// TestStatusNamesAnUnlistedCode: which code holds a lane, and that it needs a row.
-func TestStatusNamesAnUnlistedCode(t *testing.T) {
+// TestStatusNamesUnlistedCode: status names a code that holds a lane and has no row in the code
+// table.
+func TestStatusNamesUnlistedCode(t *testing.T) {
 	t.Chdir(t.TempDir())
 	mini, rdb := redistest.Mini(t)
-	env, _ := standOn(t, mini.Addr())
+	env, _ := newEnvOn(t, mini.Addr())
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
 	for scope, h := range map[string]ratelimit.Hold{
 		tasks.TypeCustom:    {Reason: worker.ReasonUnlistedCode, Code: 61999},
@@ -158,14 +159,14 @@ func TestStatusNamesAnUnlistedCode(t *testing.T) {
 	}
 	mentions(t, "status", status, "errcode 61999 of "+app+" send:custom has no row in the code table")
 	if strings.Contains(status, "errcode 45009 of") {
-		t.Errorf("a listed code is said to be none:\n%s", status)
+		t.Errorf("a listed code is reported as unlisted:\n%s", status)
 	}
 }
 
-// TestAHeldTemplateIsNotCalled: tasks of a template that an operator holds end rejected.
-func TestAHeldTemplateIsNotCalled(t *testing.T) {
+// TestHeldTemplateIsRejected: tasks of a held template end as rejected, without a call.
+func TestHeldTemplateIsRejected(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	if got := command(t, env, "", "hold", "--app", app, "--template", "T1"); got.status != statusDone {
 		t.Fatalf("%+v", got)
 	}
@@ -183,18 +184,18 @@ func TestAHeldTemplateIsNotCalled(t *testing.T) {
 	}
 }
 
-func TestHoldOfAnUnknownApp(t *testing.T) {
+func TestHoldOfUnknownApp(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
-	slip := app[:len(app)-1] + "0"
+	env, _ := newEnv(t)
+	typo := app[:len(app)-1] + "0"
 	for _, name := range []string{"hold", "release"} {
-		got := command(t, env, "", name, "--app", slip)
+		got := command(t, env, "", name, "--app", typo)
 		if got.status != statusFailed || got.stdout != "" {
 			t.Errorf("%+v", got)
 		}
-		mentions(t, name, got.stderr, slip, "did you mean "+app)
+		mentions(t, name, got.stderr, typo, "did you mean "+app)
 	}
-	// What another configuration's workers send for can be held from here.
+	// An app that is only in another configuration can be held from here.
 	const other = "wxfedcba9876543210"
 	if got := command(t, env, strings.Replace(line("a", openid), app, other, 1), "enqueue", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)

@@ -18,32 +18,32 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// holdScope names what is held. Type and Template are nil when they were not given: an
-// empty one is a mistake, and must not mean the whole app.
+// holdScope selects what to hold. Type and Template are nil when not given; an empty one is an
+// error, since it must not mean the whole app.
 type holdScope struct {
 	App      string  `required:"" placeholder:"ID" help:"The app."`
 	Type     *string `xor:"scope" placeholder:"TYPE" help:"Only this task type."`
 	Template *string `xor:"scope" placeholder:"ID" help:"Only this message template."`
 }
 
-// longestWord bounds a template's id and a reason, in bytes.
-const longestWord = 200
+// maxTextLen is the maximum length of a template id and of a reason, in bytes.
+const maxTextLen = 200
 
-// name is the scope as hold records have it.
+// name returns the scope in the form of hold records.
 func (s holdScope) name() (string, error) {
 	if !tasks.ValidApp(s.App) {
-		return "", misuse(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, s.App)
+		return "", usageErrorf(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, s.App)
 	}
 	switch {
 	case s.Type != nil:
 		if _, ok := tasks.Lookup(*s.Type); !ok {
-			return "", misuse("--type: there is no task type %q; %s", *s.Type, typeHint(*s.Type))
+			return "", usageErrorf("--type: there is no task type %q; %s", *s.Type, typeHint(*s.Type))
 		}
 		return *s.Type, nil
 	case s.Template != nil:
 		id := *s.Template
-		if id == "" || len(id) > longestWord || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return "", misuse("--template: %q is not a template's id; copy it from the template list of the app's console, with no spaces", id)
+		if id == "" || len(id) > maxTextLen || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return "", usageErrorf("--template: %q is not a template id; copy it, without spaces, from the template list of the app's console", id)
 		}
 		return ratelimit.TemplateScope(id), nil
 	}
@@ -58,45 +58,47 @@ func typeHint(typ string) string {
 	if best, ok := suggest.Name(typ, types); ok {
 		return "did you mean " + best + "?"
 	}
-	return "there are " + strings.Join(types, ", ")
+	return "the types are " + strings.Join(types, ", ")
 }
 
-// holdParts joins what hold and release need.
-func (p *program) holdParts(command string) (*parts, error) {
+// connect makes the parts for hold and release, and checks that Redis answers.
+func (p *program) connect(command string) (*parts, error) {
 	cfg, err := p.needRedis(command)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := join(cfg, p.logger(), configured(cfg.Apps))
+	parts, err := newParts(cfg, p.logger(), credentialsOf(cfg.Apps))
 	if err != nil {
 		return nil, err
 	}
-	if err := reach(p.ctx, cfg.Redis, parts.rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, parts.rdb); err != nil {
 		parts.close()
 		return nil, err
 	}
 	return parts, nil
 }
 
-// unheard passes an error on, unless only the message to the replicas failed.
-func (p *program) unheard(done bool, err error) error {
+// ignorePublishError returns err, unless the change was made (done) and only the message to the
+// replicas failed; that is printed as a note.
+func (p *program) ignorePublishError(done bool, err error) error {
 	if err != nil && done {
-		p.say("note: the workers could not be told at once; they see it within some seconds (%v)", err)
+		p.notef("note: the workers could not be notified; they see the change within some seconds (%v)", err)
 		return nil
 	}
 	return err
 }
 
-// mirror shows the app's holds in asynq's queues. Where it fails, the workers do it.
-func (p *program) mirror(parts *parts, app string) {
-	ctx, cancel := context.WithTimeout(p.ctx, redisPatience)
+// syncPauses pauses asynq's queues according to the app's holds. If it fails, the workers do it
+// later.
+func (p *program) syncPauses(parts *parts, app string) {
+	ctx, cancel := context.WithTimeout(p.ctx, redisTimeout)
 	defer cancel()
 	holds, err := parts.limiter.Holds(ctx, app)
 	if err == nil {
 		err = worker.SyncPauses(ctx, parts.rdb, []string{app}, holds)
 	}
 	if err != nil {
-		p.say("note: the asynq web UI does not show it until a worker runs (%v)", err)
+		p.notef("note: the asynq web UI shows this only once a worker runs (%v)", err)
 	}
 }
 
@@ -105,9 +107,9 @@ func (p *program) printJSON(v any) error {
 	return errors.Join(out.write(v), out.flush())
 }
 
-// knownAnywhere refuses an app that nobody has configured or enqueued for: a slip of the
-// hand that would hold nothing.
-func knownAnywhere(p *program, parts *parts, app string) error {
+// requireKnownApp returns an error for an app that is neither configured nor was ever enqueued
+// for: probably a typo.
+func requireKnownApp(p *program, parts *parts, app string) error {
 	apps, err := parts.client.Apps(p.ctx)
 	if err != nil {
 		return err
@@ -119,16 +121,16 @@ func knownAnywhere(p *program, parts *parts, app string) error {
 		return nil
 	}
 	slices.Sort(apps)
-	hint := "no app is known at all; add it to apps in " + p.where() + ", or set redis.addrs to the Redis of its workers"
+	hint := "no app is known; add it to apps in " + p.configName() + ", or set redis.addrs to the Redis of its workers"
 	if best, ok := suggest.Name(app, apps); ok {
 		hint = "did you mean " + best + "?"
 	} else if apps = slices.Compact(apps); len(apps) > 0 {
-		hint = "there are " + strings.Join(apps[:min(len(apps), 20)], ", ")
+		hint = "the known apps are " + strings.Join(apps[:min(len(apps), 20)], ", ")
 	}
 	return fmt.Errorf("--app: %s is not configured here, and nothing was ever enqueued for it; %s", app, hint)
 }
 
-// holdText tells of a hold in one line.
+// holdText describes a hold in one line.
 func holdText(h ratelimit.Hold) string {
 	text := fmt.Sprintf("%s %s: %s", h.App, scopeText(h.Scope), reasonText(h))
 	if h.Code != 0 {
@@ -150,17 +152,17 @@ func reasonText(h ratelimit.Hold) string {
 
 func untilText(h ratelimit.Hold) string {
 	if h.Until.IsZero() {
-		return "until lifted"
+		return "until released"
 	}
 	return "until " + h.Until.Local().Format(time.DateTime)
 }
 
-// writeHolds lists holds as a table, and below it the errcodes that the code table lacks.
+// writeHolds prints holds as a table, and below it the errcodes missing in the code table.
 func writeHolds(w io.Writer, holds []ratelimit.Hold) {
 	writeHoldTable(w, holds)
 	for _, h := range holds {
 		if h.Reason == worker.ReasonUnlistedCode {
-			_, _ = fmt.Fprintf(w, "errcode %d of %s %s has no row in the code table of this version: tell the maintainers, or add one to wechat/errcode.go\n",
+			_, _ = fmt.Fprintf(w, "errcode %d of %s %s has no row in the code table of this version: report it to the maintainers, or add a row to wechat/errcode.go\n",
 				h.Code, h.App, scopeText(h.Scope))
 		}
 	}

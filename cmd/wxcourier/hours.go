@@ -14,7 +14,7 @@ type hoursStatus struct {
 	Types   string    `json:"types"` // a type, a kind ("send:*") or "*"
 	Hours   string    `json:"hours"`
 	Open    bool      `json:"open"`
-	OpensAt time.Time `json:"opens_at,omitzero"` // while it is not open
+	OpensAt time.Time `json:"opens_at,omitzero"` // when not open
 }
 
 func hoursOf(app string, hours worker.Hours, now time.Time) []hoursStatus {
@@ -30,7 +30,7 @@ func hoursOf(app string, hours worker.Hours, now time.Time) []hoursStatus {
 	return all
 }
 
-// text tells of an entry in one line.
+// text describes an entry in one line.
 func (h hoursStatus) text() string {
 	state := "open"
 	if !h.Open {

@@ -14,15 +14,15 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// closedNow are hours that open in two hours.
+// closedNow returns hours that open two hours from now.
 func closedNow() string {
 	now := time.Now().In(ratelimit.Shanghai())
 	return now.Add(2*time.Hour).Format("15:04") + "-" + now.Add(3*time.Hour).Format("15:04")
 }
 
-func TestHoursAreShownAndKept(t *testing.T) {
+func TestHoursAreShownAndEnforced(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	hours := closedNow()
 	env = append(env, "WXCOURIER_APPS_"+strings.ToUpper(app)+"_HOURS_SEND="+hours, "WXCOURIER_APPS_"+strings.ToUpper(app)+"_HOURS_CODE=00:00-24:00")
 	now := line("goes", openid)
@@ -51,8 +51,8 @@ func TestHoursAreShownAndKept(t *testing.T) {
 	}
 }
 
-// A rehearsal sends to nobody: it does not wait for the morning.
-func TestARehearsalHasNoHours(t *testing.T) {
+// A run with --sandbox sends no messages, so it ignores the hours.
+func TestSandboxRunIgnoresHours(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env := []string{"WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret, "WXCOURIER_APPS_" + strings.ToUpper(app) + "_HOURS=" + closedNow()}
 	got := command(t, env, line("a", openid), "run", "--sandbox", "-")
@@ -61,7 +61,7 @@ func TestARehearsalHasNoHours(t *testing.T) {
 	}
 }
 
-func TestLimitsAreSideBySide(t *testing.T) {
+func TestStatusLimitsTable(t *testing.T) {
 	links := ratelimit.Usage{Name: "links", Window: ratelimit.PerDay, Limit: 500_000, Used: 1234, Factor: 1}
 	o := overview{Lanes: []laneStatus{
 		{backlog.Lane{App: app, Type: "scheme:generate"}, []ratelimit.Usage{

@@ -12,24 +12,24 @@ import (
 
 const idForm = "1 to 128 of the characters A-Z a-z 0-9 . _ ~ -"
 
-// validIDs looks at the values of --id.
+// validIDs checks the values of --id.
 func validIDs(ids []string) error {
 	for _, id := range ids {
-		if !tasks.ValidID(id) { // a - is one in form
-			return misuse("--id: %q is not an id: %s", id, idForm)
+		if !tasks.ValidID(id) { // "-" passes as well
+			return usageErrorf("--id: %q is not an id: %s", id, idForm)
 		}
 	}
 	return nil
 }
 
-// idReader reads the ids that a command line names, each once.
+// idReader yields the ids given by --id and on standard input, each once.
 type idReader struct {
 	program *program
-	bad     int // lines that are no ids; they were told and skipped
-	failed  error
+	bad     int // lines that are not ids; they were reported and skipped
+	readErr error
 }
 
-// all yields the values of --id; for a - among them, the lines of standard input.
+// all yields the values of --id; in place of "-", the lines of standard input.
 func (r *idReader) all(named []string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		seen := make(map[string]bool)
@@ -48,7 +48,7 @@ func (r *idReader) all(named []string) iter.Seq[string] {
 	}
 }
 
-// lines reads standard input; false is to go no further.
+// lines reads standard input. It returns false when yield did or reading failed.
 func (r *idReader) lines(yield func(string) bool) bool {
 	lines := bufio.NewScanner(interruptible(r.program.ctx, r.program.stdin))
 	for n := 1; lines.Scan(); n++ {
@@ -57,22 +57,22 @@ func (r *idReader) lines(yield func(string) bool) bool {
 		case id == "":
 		case !tasks.ValidID(id):
 			r.bad++
-			r.program.say("stdin:%d: not an id: %s", n, idForm)
+			r.program.notef("stdin:%d: not an id: %s", n, idForm)
 		case !yield(id):
 			return false
 		}
 	}
-	r.failed = lines.Err()
-	return r.failed == nil
+	r.readErr = lines.Err()
+	return r.readErr == nil
 }
 
-// err is what went wrong while reading.
+// err returns the error of the reading, if any; lines that are not ids are one.
 func (r *idReader) err() error {
-	if r.failed != nil {
-		return fmt.Errorf("read the ids: %w", r.failed)
+	if r.readErr != nil {
+		return fmt.Errorf("read the ids: %w", r.readErr)
 	}
 	if r.bad > 0 {
-		return errors.New(plural(r.bad, "line") + " skipped: no ids")
+		return errors.New(plural(r.bad, "line") + " skipped: not ids")
 	}
 	return nil
 }

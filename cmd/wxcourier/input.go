@@ -10,7 +10,7 @@ import (
 	"os"
 )
 
-// input is the stream of tasks that a command line names.
+// input is the file or standard input with the tasks.
 type input struct {
 	io.Reader
 	name  string // for messages: the file's name, or "stdin"
@@ -33,8 +33,8 @@ func (p *program) open(file string) (*input, error) {
 	return &input{Reader: f, name: file, close: func() { _ = f.Close() }}, nil
 }
 
-// countLines tells how many lines a regular file has, and 0 for any other stream: what
-// is read from that is gone.
+// countLines returns the number of lines of a regular file, and 0 for any other input, which can
+// be read only once.
 func (in *input) countLines() int {
 	f, ok := in.Reader.(*os.File)
 	if !ok {
@@ -43,13 +43,13 @@ func (in *input) countLines() int {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return 0
 	}
-	n, open := 0, false // open: the last line has no end
+	n, open := 0, false // open: the last line has no newline
 	buffer := make([]byte, 256<<10)
 	for {
 		size, err := f.Read(buffer)
-		if piece := buffer[:size]; size > 0 {
-			n += bytes.Count(piece, []byte("\n"))
-			open = !bytes.HasSuffix(piece, []byte("\n"))
+		if chunk := buffer[:size]; size > 0 {
+			n += bytes.Count(chunk, []byte("\n"))
+			open = !bytes.HasSuffix(chunk, []byte("\n"))
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
@@ -67,23 +67,23 @@ func (in *input) countLines() int {
 	return n
 }
 
-// interruptible reads from r until ctx ends, also while r has nothing to give: a read
-// from a pipe cannot be broken off. The goroutine that is left in it ends with the pipe.
+// interruptible returns a reader of r whose Read returns when ctx ends, also while r blocks: a
+// read from a pipe cannot be canceled. The goroutine that blocks in r ends with the pipe.
 func interruptible(ctx context.Context, r io.Reader) io.Reader {
-	pieces, out := make(chan []byte), &pieceReader{ctx: ctx}
-	out.pieces = pieces
+	chunks, out := make(chan []byte), &chunkReader{ctx: ctx}
+	out.chunks = chunks
 	go func() {
-		defer close(pieces)
+		defer close(chunks)
 		for {
 			buffer := make([]byte, 64<<10)
 			n, err := r.Read(buffer)
 			select {
-			case pieces <- buffer[:n]:
+			case chunks <- buffer[:n]:
 			case <-ctx.Done():
 				return
 			}
 			if err != nil {
-				out.err = err // seen after the channel is closed
+				out.err = err // read only after the channel is closed
 				return
 			}
 		}
@@ -91,26 +91,26 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 	return out
 }
 
-type pieceReader struct {
+type chunkReader struct {
 	ctx    context.Context //nolint:containedctx // io.Reader takes none
-	pieces <-chan []byte
-	rest   []byte
+	chunks <-chan []byte
+	unread []byte
 	err    error
 }
 
-func (r *pieceReader) Read(p []byte) (int, error) {
-	for len(r.rest) == 0 {
+func (r *chunkReader) Read(p []byte) (int, error) {
+	for len(r.unread) == 0 {
 		select {
-		case piece, ok := <-r.pieces:
+		case chunk, ok := <-r.chunks:
 			if !ok {
 				return 0, cmp.Or(r.err, r.ctx.Err())
 			}
-			r.rest = piece
+			r.unread = chunk
 		case <-r.ctx.Done():
 			return 0, r.ctx.Err()
 		}
 	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
+	n := copy(p, r.unread)
+	r.unread = r.unread[n:]
 	return n, nil
 }

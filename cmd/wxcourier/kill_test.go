@@ -18,7 +18,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// journalRun is the real program with a journal, in a folder, against a WeChat.
+// journalRun runs the built program with a journal, in a folder of its own.
 type journalRun struct {
 	t   *testing.T
 	dir string
@@ -36,7 +36,7 @@ func (r journalRun) start(stdout, stderr *e2e.Output) *exec.Cmd {
 	return cmd
 }
 
-// results decodes what a run has printed; the last line may be cut off.
+// results decodes the output of a run by id; the last line may be incomplete.
 func (r journalRun) results(text string) map[string]tasks.Result {
 	r.t.Helper()
 	all := make(map[string]tasks.Result)
@@ -49,7 +49,7 @@ func (r journalRun) results(text string) map[string]tasks.Result {
 	return all
 }
 
-// unanswered is the ids of the journal's requests without an answer.
+// unanswered returns the ids of the journal's requests without an answer.
 func (r journalRun) unanswered() map[string]bool {
 	r.t.Helper()
 	text, err := os.ReadFile(filepath.Join(r.dir, "tasks.journal"))
@@ -72,9 +72,9 @@ func (r journalRun) unanswered() map[string]bool {
 	return open
 }
 
-// TestKilledRunWithAJournal: the run dies by kill -9 with calls in flight, more than once,
-// and is repeated until it is through.
-func TestKilledRunWithAJournal(t *testing.T) {
+// TestKilledRunWithJournal: a run is killed three times with SIGKILL while calls are in flight,
+// and repeated until it completes.
+func TestKilledRunWithJournal(t *testing.T) {
 	t.Parallel()
 	wx := sandbox.New(sandbox.Options{Apps: map[string]string{mini: miniSecret}, Latency: 150 * time.Millisecond})
 	url, stop := wx.Start()
@@ -117,7 +117,7 @@ func TestKilledRunWithAJournal(t *testing.T) {
 
 	var stdout, stderr e2e.Output
 	if err := r.start(&stdout, &stderr).Wait(); err == nil {
-		t.Error("a run with unknown tasks ended well")
+		t.Error("a run with unknown tasks exited with 0")
 	}
 	results, unknown := r.results(stdout.String()), 0
 	for i := range n {

@@ -1,12 +1,12 @@
-// Command wxcourier delivers WeChat work that must not be lost, doubled or throttled
-// away: it drains tasks from Redis through WeChat's server API, at the pace that WeChat
-// allows, and records one outcome for each.
+// Command wxcourier delivers WeChat messages and other WeChat API calls without losing or
+// doubling them: it drains tasks from Redis through WeChat's server API, within WeChat's
+// limits, and records one outcome for each task.
 //
-//	wxcourier run --sandbox examples/tasks.jsonl   # the whole job, with nothing installed
+//	wxcourier run --sandbox examples/tasks.jsonl   # enqueue and deliver a file, with nothing installed
 //	wxcourier worker -c wxcourier.yaml             # one of any number of replicas
 //
-// Each subcommand is a file of this folder; wiring.go joins the parts, program.go is
-// what they all run in.
+// Each subcommand has a file in this folder. wiring.go puts the parts together; program.go
+// holds what all subcommands share.
 package main
 
 import (
@@ -22,22 +22,23 @@ import (
 )
 
 func main() {
-	// Redis' errors come back from each call; the library's own log would say them again.
-	redis.SetLogger(silence{})
-	log.SetOutput(standardLog{os.Stderr})
+	// go-redis returns its errors from each call; its own log would repeat them.
+	redis.SetLogger(discardLogger{})
+	log.SetOutput(stdLogWriter{os.Stderr})
 	m := Main{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Environ()}
 	os.Exit(m.Run(untilSignal(), os.Args[1:]))
 }
 
-type silence struct{}
+type discardLogger struct{}
 
-func (silence) Printf(context.Context, string, ...any) {}
+func (discardLogger) Printf(context.Context, string, ...any) {}
 
-// sameSignal is within what a second signal is the first one again: whoever runs the
-// program by another one may pass on what the terminal has sent to both.
-const sameSignal = 500 * time.Millisecond
+// repeatedSignal is the time after the first signal in which further signals are ignored: a
+// parent process may forward the signal that the terminal sent to both.
+const repeatedSignal = 500 * time.Millisecond
 
-// untilSignal ends with the first SIGINT or SIGTERM. A second one ends the process.
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. A second one ends the
+// process.
 func untilSignal() context.Context {
 	ctx, stop := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
@@ -45,7 +46,7 @@ func untilSignal() context.Context {
 	go func() {
 		<-signals
 		stop()
-		for first := time.Now(); time.Since(first) < sameSignal; {
+		for first := time.Now(); time.Since(first) < repeatedSignal; {
 			<-signals
 		}
 		_, _ = fmt.Fprintln(os.Stderr, "\nwxcourier: second signal: quitting at once")

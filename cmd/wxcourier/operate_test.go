@@ -20,7 +20,7 @@ import (
 
 func TestFromEnqueueToResults(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	text := line("a", openid) + line("b", "unsubscribed-"+openid) + line("a", openid) + "nonsense\n" +
 		strings.Replace(line("c", openid), `"body"`, `"process_at":"2099-01-01T00:00:00Z","body"`, 1)
 
@@ -30,7 +30,7 @@ func TestFromEnqueueToResults(t *testing.T) {
 	}
 	mentions(t, "enqueue", got.stderr, "stdin:3: already enqueued", "stdin:4: not valid JSON", "1 line could not be enqueued")
 	again := command(t, env, text, "enqueue", "-")
-	if again.stdout != "0 tasks enqueued, 4 tasks already enqueued, 1 line skipped as bad\n" {
+	if again.stdout != "0 tasks enqueued, 4 tasks already enqueued, 1 line skipped as invalid\n" {
 		t.Errorf("enqueued again: %q", again.stdout)
 	}
 	status := command(t, env, "", "status")
@@ -51,7 +51,7 @@ func TestFromEnqueueToResults(t *testing.T) {
 	checkResults(t, env)
 }
 
-// checkResults looks at the forms and filters of results; a was accepted, b refused.
+// checkResults checks the output formats and filters of results; a was accepted, b refused.
 func checkResults(t *testing.T, env []string) {
 	t.Helper()
 	table := command(t, env, "", "results")
@@ -73,7 +73,7 @@ func checkResults(t *testing.T, env []string) {
 
 func TestResultsFollow(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	stdout, stderr, stop := background(t, env, "results", "--follow", "--json")
 	if got := command(t, env, line("a", openid), "run", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)
@@ -86,7 +86,7 @@ func TestResultsFollow(t *testing.T) {
 
 func TestStatusAsJSONWithOrphans(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	other := strings.Replace(line("b", openid), app, "wxfedcba9876543210", 1)
 	if got := command(t, env, line("a", openid)+other, "enqueue", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)
@@ -108,7 +108,7 @@ func TestStatusAsJSONWithOrphans(t *testing.T) {
 func TestCheck(t *testing.T) {
 	t.Chdir(t.TempDir())
 	server := redistest.Start(t, "--appendonly", "yes")
-	env, wx := standOn(t, server.Addr())
+	env, wx := newEnvOn(t, server.Addr())
 	good := command(t, env, "", "check")
 	if good.status != statusDone {
 		t.Errorf("%+v", good)
@@ -131,24 +131,24 @@ func TestCheck(t *testing.T) {
 
 func TestCheckWithoutRedis(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	wrong := append(env[1:2:2], "WXCOURIER_APPS_"+strings.ToUpper(app)+"_SECRET=not-"+secret)
 	got := command(t, wrong, "", "check")
 	if got.status != statusFailed {
 		t.Errorf("%+v", got)
 	}
-	mentions(t, "check", got.stdout, "warn  redis: none is configured", "FAIL  app "+app, "secret")
+	mentions(t, "check", got.stdout, "warn  redis: not configured", "FAIL  app "+app, "secret")
 	classic := command(t, append(wrong, "WXCOURIER_APPS_"+strings.ToUpper(app)+"_TOKEN_MODE=classic"), "", "check")
 	if classic.status != statusDone {
 		t.Errorf("%+v", classic)
 	}
-	mentions(t, "check", classic.stdout, "warn  app "+app+": its credentials were not tried")
+	mentions(t, "check", classic.stdout, "warn  app "+app+": its credentials were not checked")
 }
 
-func TestAWorkerRefusesARedisThatEvicts(t *testing.T) {
+func TestWorkerRefusesRedisWithEviction(t *testing.T) {
 	t.Chdir(t.TempDir())
 	server := redistest.Start(t, "--maxmemory-policy", "allkeys-lru")
-	env, _ := standOn(t, server.Addr())
+	env, _ := newEnvOn(t, server.Addr())
 	got := command(t, env, "", "worker")
 	if got.status != statusFailed {
 		t.Errorf("%+v", got)
@@ -161,13 +161,13 @@ func TestAWorkerRefusesARedisThatEvicts(t *testing.T) {
 	}
 }
 
-func TestAWorkerRefusesAClusterThatEvicts(t *testing.T) {
+func TestWorkerRefusesClusterWithEviction(t *testing.T) {
 	t.Chdir(t.TempDir())
 	nodes := redistest.StartMasters(t)
 	if err := nodes[2].Client(t).ConfigSet(t.Context(), "maxmemory-policy", "volatile-ttl").Err(); err != nil {
 		t.Fatal(err)
 	}
-	env, _ := standOn(t, nodes[0].Addr()+","+nodes[1].Addr())
+	env, _ := newEnvOn(t, nodes[0].Addr()+","+nodes[1].Addr())
 	got := command(t, env, "", "worker")
 	if got.status != statusFailed {
 		t.Errorf("%+v", got)
@@ -175,9 +175,9 @@ func TestAWorkerRefusesAClusterThatEvicts(t *testing.T) {
 	mentions(t, "the message", got.stderr, "noeviction and volatile-ttl", "redis.allow_eviction")
 }
 
-func TestAWorkerListens(t *testing.T) {
+func TestWorkerListens(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	_, stderr, stop := background(t, env, "worker", "--listen", "127.0.0.1:0", "--log-format", "json")
 	var addr string
 	redistest.Until(t, 10*time.Second, "it listens", func() bool {
@@ -195,7 +195,7 @@ func TestAWorkerListens(t *testing.T) {
 		t.Errorf("healthcheck: %+v", got)
 	}
 	if got := command(t, nil, "", "healthcheck", "http://"+addr+"/nothing"); got.status != statusFailed || !strings.Contains(got.stderr, "404") {
-		t.Errorf("healthcheck of what is not there: %+v", got)
+		t.Errorf("healthcheck of a missing page: %+v", got)
 	}
 	_, metrics := get(t, "http://"+addr+"/metrics")
 	mentions(t, "the metrics", metrics, "wxcourier_build_info", "go_goroutines", "process_")
@@ -287,7 +287,7 @@ func get(t *testing.T, url string) (status int, body string) {
 	return response.StatusCode, string(text)
 }
 
-// rendered opens a page in headless Chromium, lets its scripts run, and looks for a text.
+// rendered checks that a page, with its scripts run in headless Chromium, contains a text.
 func rendered(t *testing.T, url, text string) {
 	t.Helper()
 	chromium, err := exec.LookPath("chromium")
@@ -307,6 +307,6 @@ func rendered(t *testing.T, url, text string) {
 		t.Errorf("%s in chromium: %v", url, err)
 	}
 	if !strings.Contains(string(page), text) {
-		t.Errorf("%s, rendered, does not say %q:\n%.2000s", url, text, page)
+		t.Errorf("%s, rendered, does not contain %q:\n%.2000s", url, text, page)
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// jsonLines writes values as JSON Lines. It is safe for concurrent use; after the first
-// error it writes nothing more.
+// jsonLines writes values as JSON Lines. It is safe for concurrent use. After the first error it
+// writes nothing more.
 type jsonLines struct {
 	mu      sync.Mutex
 	buffer  *bufio.Writer // guarded by mu
@@ -24,7 +24,8 @@ type jsonLines struct {
 	err     error         // guarded by mu
 }
 
-// escapedJSON writes JSON that a terminal may show. Each Write is a whole value.
+// escapedJSON writes JSON with terminal control characters escaped. Each Write must be a whole
+// value.
 type escapedJSON struct{ w io.Writer }
 
 func (e escapedJSON) Write(value []byte) (int, error) {
@@ -36,7 +37,7 @@ func (e escapedJSON) Write(value []byte) (int, error) {
 
 func newJSONLines(w io.Writer) *jsonLines {
 	buffer := bufio.NewWriterSize(w, 64<<10)
-	encoder := json.NewEncoder(escapedJSON{buffer}) // which writes value by value
+	encoder := json.NewEncoder(escapedJSON{buffer}) // Encode makes one Write per value
 	encoder.SetEscapeHTML(false)
 	return &jsonLines{buffer: buffer, encoder: encoder}
 }
@@ -59,7 +60,7 @@ func (l *jsonLines) flush() error {
 	return l.err
 }
 
-// imageFolder is where the images of codes are written to; "" is nowhere.
+// imageFolder is the folder that images of codes are written to; with "" none are written.
 type imageFolder string
 
 func (dir imageFolder) prepare() error {
@@ -67,12 +68,12 @@ func (dir imageFolder) prepare() error {
 		return nil
 	}
 	if err := os.MkdirAll(string(dir), 0o755); err != nil { //nolint:gosec // pictures for others to look at
-		return fmt.Errorf("make the folder of images: %w", err)
+		return fmt.Errorf("make the folder for images: %w", err)
 	}
 	return nil
 }
 
-// suffixes of images, by their type.
+// suffixes returns the file name suffixes of images by media type.
 func suffixes() map[string]string {
 	return map[string]string{"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}
 }
@@ -81,7 +82,7 @@ func (dir imageFolder) name(r tasks.Result, suffix string) string {
 	return filepath.Join(string(dir), r.App+"-"+r.ID+suffix)
 }
 
-// has tells whether the image that belongs to a result is there, if one does.
+// has reports whether the image of a result exists; true for a result without one.
 func (dir imageFolder) has(r tasks.Result) bool {
 	if dir == "" || r.Image == "" {
 		return true
@@ -95,9 +96,9 @@ func (dir imageFolder) has(r tasks.Result) bool {
 	return err == nil
 }
 
-// save writes the image that belongs to a result, if one does: DIR/<app>-<id>.png. With
-// lasting it is on disk then.
-func (dir imageFolder) save(ctx context.Context, client *tasks.Client, r tasks.Result, lasting bool) error {
+// save writes the image of a result, if it has one, to DIR/<app>-<id>.png. With fsync the file is
+// synced to disk.
+func (dir imageFolder) save(ctx context.Context, client *tasks.Client, r tasks.Result, fsync bool) error {
 	if dir == "" || r.Image == "" {
 		return nil
 	}
@@ -108,19 +109,19 @@ func (dir imageFolder) save(ctx context.Context, client *tasks.Client, r tasks.R
 	if err != nil {
 		return fmt.Errorf("read the image of task %s: %w", r.ID, err)
 	}
-	if err := writeImage(dir.name(r, suffixes()[tasks.ImageType(image)]), image, lasting); err != nil {
+	if err := writeImage(dir.name(r, suffixes()[tasks.ImageType(image)]), image, fsync); err != nil {
 		return fmt.Errorf("write the image of task %s: %w", r.ID, err)
 	}
 	return nil
 }
 
-func writeImage(name string, image []byte, lasting bool) error {
+func writeImage(name string, image []byte, fsync bool) error {
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644) //nolint:gosec // a picture for others to look at
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(image)
-	if err == nil && lasting {
+	if err == nil && fsync {
 		err = file.Sync()
 	}
 	return errors.Join(err, file.Close())

@@ -12,11 +12,11 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// TestNothingThatATerminalObeysIsPrinted: errmsg and reason may hold anything, in records of
-// an earlier version, too.
-func TestNothingThatATerminalObeysIsPrinted(t *testing.T) {
+// TestNoControlCharactersArePrinted: errmsg and reason may hold any characters, also in records of
+// an earlier version.
+func TestNoControlCharactersArePrinted(t *testing.T) {
 	mini, rdb := redistest.Mini(t)
-	env, _ := standOn(t, mini.Addr())
+	env, _ := newEnvOn(t, mini.Addr())
 	const evil = "no\r\nFORGED accepted\x1b[2J\x1b]0;title\a\u009b31m\u202eevil\u2028\x7f"
 	r := tasks.Result{
 		ID: "1", App: app, Type: tasks.TypeSubscribe, State: tasks.StateDone, Outcome: tasks.OutcomeRejected, ErrCode: 47003,
@@ -53,23 +53,23 @@ func TestNothingThatATerminalObeysIsPrinted(t *testing.T) {
 			mentions(t, args, got.stdout, `no\r\nFORGED accepted\x1b[2J`)
 		case "results --json":
 			if back := got.results(t)["1"]; back.ErrMsg != evil || back.Reason != evil {
-				t.Errorf("the JSON means %q", back.ErrMsg)
+				t.Errorf("the JSON decodes to %q", back.ErrMsg)
 			}
 		}
 	}
 }
 
-func TestTheStandardLoggerShowsNoBytesOfAConnection(t *testing.T) {
+func TestStdLogOmitsConnectionBytes(t *testing.T) {
 	var b buffer
 	for _, line := range []string{
 		"2026/11/21 17:00:00 Unsolicited response received on idle HTTP channel starting with \"{\\\"access_token\\\":\\\"" + secret + "\\\"}\"; err=<nil>\n",
 		"2026/11/21 17:00:00 http: panic serving 127.0.0.1:1: \x1b[31m\n",
 	} {
-		if n, err := (standardLog{&b}).Write([]byte(line)); n != len(line) || err != nil {
+		if n, err := (stdLogWriter{&b}).Write([]byte(line)); n != len(line) || err != nil {
 			t.Fatal(n, err)
 		}
 	}
-	const want = "2026/11/21 17:00:00 Unsolicited response received on idle HTTP channel (its bytes are left out)\n" +
+	const want = "2026/11/21 17:00:00 Unsolicited response received on idle HTTP channel (its bytes are omitted)\n" +
 		"2026/11/21 17:00:00 http: panic serving 127.0.0.1:1: \\x1b[31m\n"
 	if b.String() != want {
 		t.Errorf("%q", b.String())

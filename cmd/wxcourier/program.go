@@ -15,49 +15,49 @@ import (
 	"github.com/wxcourier/wxcourier/internal/journal"
 )
 
-// The exit statuses.
+// Exit statuses.
 const (
 	statusDone   = 0
 	statusFailed = 1
 	statusUsage  = 2
 )
 
-// Main is the program, apart from the process that it runs in.
+// Main is the program without the process that runs it, so that tests can run it too.
 type Main struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
 	Env    []string // as os.Environ gives it
 
-	journal []journal.Option // of the journals that it opens
-	confirm time.Duration    // of check --repair; 0 is repairConfirm
+	journal []journal.Option // for the journals that run opens
+	confirm time.Duration    // of check --repair; 0: repairConfirm
 }
 
-// commands is the command line.
+// commands is the command line, as kong parses it.
 type commands struct {
 	Config    string `short:"c" placeholder:"FILE" help:"Configuration file. Default: $$WXCOURIER_CONFIG, else ./wxcourier.yaml where it exists, else the defaults."`
 	LogLevel  string `enum:"debug,info,warn,error," default:"" placeholder:"LEVEL" help:"debug, info, warn or error. Default: info for worker and dev, warn for the others."`
 	LogFormat string `enum:"text,json" default:"text" help:"text or json."`
 
-	Run     runCommand     `cmd:"" help:"Enqueue a file, deliver it and print one result for each task."`
+	Run     runCommand     `cmd:"" help:"Enqueue a file, deliver it and print one result per task."`
 	Dev     devCommand     `cmd:"" help:"Try everything in one process: Redis, WeChat, a worker and the asynq web UI."`
-	Worker  workerCommand  `cmd:"" help:"Run a replica that delivers what is enqueued."`
-	Enqueue enqueueCommand `cmd:"" help:"Hand the tasks of a file over to the workers."`
-	Results resultsCommand `cmd:"" help:"List how tasks ended."`
-	Status  statusCommand  `cmd:"" help:"Show what waits, what is held and how much of each limit is used."`
-	Cancel  cancelCommand  `cmd:"" help:"Take back tasks that have not been sent."`
-	Redrive redriveCommand `cmd:"" help:"Put ended tasks back, under the same ids."`
+	Worker  workerCommand  `cmd:"" help:"Run a replica that delivers enqueued tasks."`
+	Enqueue enqueueCommand `cmd:"" help:"Enqueue the tasks of a file for the workers."`
+	Results resultsCommand `cmd:"" help:"List the results of ended tasks."`
+	Status  statusCommand  `cmd:"" help:"Show waiting tasks, holds and the use of each limit."`
+	Cancel  cancelCommand  `cmd:"" help:"Cancel tasks that have not been sent."`
+	Redrive redriveCommand `cmd:"" help:"Enqueue ended tasks again, under the same ids."`
 	Hold    holdCommand    `cmd:"" help:"Stop an app, a task type or a template."`
 	Release releaseCommand `cmd:"" help:"End a hold."`
 	Check   checkCommand   `cmd:"" help:"Check the configuration, Redis and each app's credentials."`
 	Sandbox sandboxCommand `cmd:"" help:"Serve a stand-in for WeChat's server API."`
-	Bench   benchCommand   `cmd:"" help:"Measure on this machine what a deployment would do and cost."`
+	Bench   benchCommand   `cmd:"" help:"Measure the speed and cost of a deployment on this machine."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 
-	Healthcheck healthcheckCommand `cmd:"" help:"Ask a worker whether it is ready, for container runtimes."`
+	Healthcheck healthcheckCommand `cmd:"" help:"Check whether a worker is ready, for container runtimes."`
 }
 
-// program is what a command runs in.
+// program is the environment that a command runs in: streams, flags, configuration.
 type program struct {
 	ctx     context.Context //nolint:containedctx // the life of the process, which kong's Run cannot pass as a parameter
 	stdin   io.Reader
@@ -65,22 +65,22 @@ type program struct {
 	stderr  *console.Console
 	env     []string
 	flags   *commands
-	verbose bool // the command logs at info unless told otherwise
+	verbose bool // log at info by default
 	journal []journal.Option
 	confirm time.Duration
 }
 
-// A usageError is a command line or a configuration that cannot be carried out.
+// A usageError is an error in the command line or the configuration; the exit status is 2.
 type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }
 
-func misuse(format string, args ...any) error {
+func usageErrorf(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// exited is what kong's Exit is turned into: it would end the process.
-type exited int
+// exitCode is the value that kong's Exit panics with, in place of ending the process.
+type exitCode int
 
 // Run runs the program with its arguments (without its name) until it is done or ctx
 // ends. It returns the exit status: 0 done, 1 failed, 2 usage.
@@ -88,7 +88,7 @@ func (m *Main) Run(ctx context.Context, args []string) (status int) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
-		case exited:
+		case exitCode:
 			status = int(p)
 		default:
 			panic(p)
@@ -97,14 +97,14 @@ func (m *Main) Run(ctx context.Context, args []string) (status int) {
 	p := &program{ctx: ctx, stdin: m.Stdin, stdout: m.Stdout, stderr: console.New(m.Stderr), env: m.Env, flags: &commands{}, journal: m.journal, confirm: m.confirm}
 	parser, err := kong.New(p.flags,
 		kong.Name("wxcourier"),
-		kong.Description("Delivers WeChat work that must not be lost, doubled or throttled away.\n\nTry it: wxcourier run --sandbox examples/tasks.jsonl"),
+		kong.Description("Delivers WeChat messages and API calls: none lost, none doubled, within WeChat's limits.\n\nTry it: wxcourier run --sandbox examples/tasks.jsonl"),
 		kong.Writers(m.Stdout, m.Stderr),
-		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.Exit(func(code int) { panic(exitCode(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.ShortUsageOnError(),
 	)
 	if err != nil {
-		panic(err) // the structs above are not what kong takes: a test finds it
+		panic(err) // an error in the structs above, which every test finds
 	}
 	call, err := parser.Parse(args)
 	if err != nil {
@@ -114,7 +114,7 @@ func (m *Main) Run(ctx context.Context, args []string) (status int) {
 	return p.status(call.Run(p))
 }
 
-// status says what went wrong, and as what the process exits.
+// status prints the error and returns the exit status.
 func (p *program) status(err error) int {
 	if err == nil {
 		return statusDone
@@ -128,7 +128,7 @@ func (p *program) status(err error) int {
 	return statusFailed
 }
 
-// configuration loads what --config and the environment say.
+// configuration loads the file and the environment. Its errors are usage errors.
 func (p *program) configuration() (configs.Config, error) {
 	cfg, err := configs.Load(p.configFile(), p.env)
 	if err != nil {
@@ -136,22 +136,22 @@ func (p *program) configuration() (configs.Config, error) {
 		if errors.As(err, &mistakes) {
 			return cfg, err
 		}
-		return cfg, misuse("%v", err)
+		return cfg, usageErrorf("%v", err)
 	}
 	return cfg, nil
 }
 
 func (p *program) configFile() string { return configs.Find(p.flags.Config, p.env) }
 
-// where names the place in which the configuration is to be changed.
-func (p *program) where() string {
+// configName returns the name of the configuration file for messages, also when there is none yet.
+func (p *program) configName() string {
 	if path := p.configFile(); path != "" {
 		return path
 	}
 	return configs.DefaultFile
 }
 
-// logger writes to standard error.
+// logger returns a logger that writes to standard error.
 func (p *program) logger() *slog.Logger {
 	level := slog.LevelWarn
 	if p.verbose {
@@ -167,7 +167,7 @@ func (p *program) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.stderr, options))
 }
 
-// say tells the person at the terminal something.
-func (p *program) say(format string, args ...any) {
+// notef prints a line to standard error.
+func (p *program) notef(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.stderr, format+"\n", args...)
 }

@@ -16,25 +16,25 @@ import (
 )
 
 type redriveCommand struct {
-	Outcome []string `required:"" placeholder:"NAME" help:"Put back what ended so: unknown, failed, rejected. With unknown you accept that a person may get a message twice."`
-	ErrCode []int    `name:"errcode" placeholder:"N" help:"Only these codes of WeChat's."`
-	App     []string `placeholder:"ID" help:"Only these apps. Default: all that are configured."`
+	Outcome []string `required:"" placeholder:"NAME" help:"Redrive tasks with these outcomes: unknown, failed, rejected. With unknown you accept that a person may get a message twice."`
+	ErrCode []int    `name:"errcode" placeholder:"N" help:"Only these error codes of WeChat."`
+	App     []string `placeholder:"ID" help:"Only these apps. Default: all configured apps."`
 	Batch   string   `placeholder:"NAME" help:"Only this batch."`
-	ID      []string `name:"id" placeholder:"ID" help:"Only these tasks of one app; - reads ids from standard input, one a line."`
-	Since   string   `placeholder:"TIME" help:"Only what ended since then: a duration such as 90m, or a time such as 2026-12-01T08:00:00+08:00."`
-	Limit   int      `placeholder:"N" help:"Put no more than N tasks back."`
-	DryRun  bool     `help:"Only say how many there are."`
-	JSON    bool     `help:"As JSON."`
+	ID      []string `name:"id" placeholder:"ID" help:"Only these tasks of one app; - reads ids from standard input, one per line."`
+	Since   string   `placeholder:"TIME" help:"Only tasks that ended since then: a duration such as 90m, or a time such as 2026-12-01T08:00:00+08:00."`
+	Limit   int      `placeholder:"N" help:"Redrive at most N tasks."`
+	DryRun  bool     `help:"Only print the counts; change nothing."`
+	JSON    bool     `help:"Print the counts as JSON."`
 }
 
 func (redriveCommand) Help() string {
-	return `Puts ended tasks back under the same ids, once what made them fail has been mended. They are sent as they were enqueued, in a new generation; the old outcome is kept in the task's history. It may be repeated: what was put back has no outcome that could be taken back again. Each run first finishes what an earlier one left half done.
+	return `Enqueues ended tasks again under the same ids, after the cause of their failure was fixed. The bodies are sent unchanged, in a new generation; the old outcome is kept in the task's history. Repeating the command is safe: a task that waits again has no outcome and does not match. Each run first completes the redrives that an interrupted run left unfinished.
 
-Results tell which tasks there are, as far as results.stream_max_len reaches back; a batch (--batch) and ids (--id) do without. Tasks whose not_after has passed are left alone.
+The tasks are found in the results, as far back as results.stream_max_len reaches; --batch and --id do not need the results. Tasks whose not_after has passed are skipped.
 
---outcome unknown: WeChat may have taken the message, and nobody knows. To redrive it is your decision that a second one is better than none. Only a template message is safe, and for ten minutes: WeChat drops what comes again with the same client_msg_id.
+--outcome unknown: WeChat may or may not have accepted the message. Redriving it means that a duplicate is better than no message. Only template messages are safe, for ten minutes: WeChat drops a repetition with the same client_msg_id.
 
-Tasks of a batch that was canceled are put back and sent, too: the later decision counts.
+Tasks of a canceled batch are redriven and sent as well: the later command wins.
 
 Examples:
     wxcourier redrive --outcome rejected --errcode 40037 --since 2h --dry-run
@@ -42,46 +42,46 @@ Examples:
     wxcourier redrive --outcome unknown --app wx0123456789abcdef --id order-42-shipped`
 }
 
-// notRedrivable is why an outcome stands.
+// notRedrivable returns why tasks with this outcome cannot be redriven; "" when they can.
 func notRedrivable(outcome tasks.Outcome) string {
 	switch outcome {
 	case tasks.OutcomeAccepted:
-		return "WeChat took it; a second message needs a task of its own"
+		return "WeChat accepted it; for a second message enqueue a new task"
 	case tasks.OutcomeRefused:
-		return "the person's choice stands; when it changes, enqueue a new task"
+		return "the person's choice or state prevents it; when that changes, enqueue a new task"
 	case tasks.OutcomeExpired:
 		return "its not_after has passed; enqueue a new task"
 	case tasks.OutcomeCanceled:
-		return "it was taken back; enqueue a new task"
+		return "it was canceled; enqueue a new task"
 	case tasks.OutcomeRejected, tasks.OutcomeFailed, tasks.OutcomeUnknown:
 	}
 	return ""
 }
 
-// want reads the command line.
-func (c *redriveCommand) want(now time.Time) (want tasks.Redrive, err error) {
+// filter validates the flags and returns them as a filter.
+func (c *redriveCommand) filter(now time.Time) (filter tasks.Redrive, err error) {
 	for _, name := range c.Outcome {
 		outcome := tasks.Outcome(name)
 		if !slices.Contains(tasks.Outcomes(), outcome) {
-			return want, misuse("--outcome: %q is none of %v", name, tasks.Redrivable())
+			return filter, usageErrorf("--outcome: %q is not one of %v", name, tasks.Redrivable())
 		}
 		if !slices.Contains(tasks.Redrivable(), outcome) {
-			return want, misuse("--outcome: %s cannot be redriven: %s. %v can", name, notRedrivable(outcome), tasks.Redrivable())
+			return filter, usageErrorf("--outcome: %s cannot be redriven: %s. %v can", name, notRedrivable(outcome), tasks.Redrivable())
 		}
-		want.Outcomes = append(want.Outcomes, outcome)
+		filter.Outcomes = append(filter.Outcomes, outcome)
 	}
 	if c.Batch != "" && !tasks.ValidBatch(c.Batch) {
-		return want, misuse("--batch: %q is not a name of a batch", c.Batch)
+		return filter, usageErrorf("--batch: %q is not a valid batch name", c.Batch)
 	}
 	if c.Limit < 0 {
-		return want, misuse("--limit: %d is no number of tasks", c.Limit)
+		return filter, usageErrorf("--limit: %d is negative", c.Limit)
 	}
-	want.ErrCodes, want.Batch, want.DryRun = c.ErrCode, c.Batch, c.DryRun
-	want.Since, err = sinceTime(c.Since, now)
-	return want, errors.Join(err, validApps(c.App), validIDs(c.ID))
+	filter.ErrCodes, filter.Batch, filter.DryRun = c.ErrCode, c.Batch, c.DryRun
+	filter.Since, err = sinceTime(c.Since, now)
+	return filter, errors.Join(err, validApps(c.App), validIDs(c.ID))
 }
 
-// apps are those that the command is about.
+// apps returns the apps of --app, or all configured ones.
 func (c *redriveCommand) apps(p *program) ([]string, error) {
 	cfg, err := p.needRedis("redrive")
 	if err != nil {
@@ -93,9 +93,9 @@ func (c *redriveCommand) apps(p *program) ([]string, error) {
 	}
 	switch {
 	case len(apps) == 0:
-		return nil, misuse("redrive: no app is configured; name one with --app")
+		return nil, usageErrorf("redrive: no app is configured; name one with --app")
 	case len(apps) > 1 && len(c.ID) > 0:
-		return nil, misuse("--id: an id belongs to one app; name it with --app")
+		return nil, usageErrorf("--id: an id belongs to one app; name it with --app")
 	}
 	return apps, nil
 }
@@ -107,9 +107,9 @@ func idsOf(apps []configs.App) (ids []string) {
 	return ids
 }
 
-// Run puts tasks back.
+// Run redrives tasks.
 func (c *redriveCommand) Run(p *program) error {
-	want, err := c.want(time.Now())
+	filter, err := c.filter(time.Now())
 	if err != nil {
 		return err
 	}
@@ -117,12 +117,12 @@ func (c *redriveCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	client, closeClient, err := p.producer("redrive")
+	client, closeClient, err := p.taskClient("redrive")
 	if err != nil {
 		return err
 	}
 	defer closeClient()
-	r := &redriving{program: p, client: client, want: want, left: -1, counts: redriven{DryRun: c.DryRun}}
+	r := &redriveRun{program: p, client: client, filter: filter, left: -1, counts: redriveCounts{DryRun: c.DryRun}}
 	if c.Limit > 0 {
 		r.left = c.Limit
 	}
@@ -138,94 +138,94 @@ func (c *redriveCommand) Run(p *program) error {
 	} else {
 		_, shown = fmt.Fprintln(p.stdout, r.counts.text())
 	}
-	return errors.Join(p.unlessInterrupted(err), shown, r.counts.busy())
+	return errors.Join(p.unlessInterrupted(err), shown, r.counts.busyError())
 }
 
-// redriven is what a redrive met.
-type redriven struct {
-	Redriven  int  `json:"redriven"`   // wait again
-	Resumed   int  `json:"resumed"`    // wait again: an earlier redrive was broken off over them
-	Unmatched int  `json:"unmatched"`  // not, or no longer, what was asked for
-	Expired   int  `json:"expired"`    // past their not_after: left alone
-	NoPayload int  `json:"no_payload"` // it is not known what they were: left alone
-	Busy      int  `json:"busy"`       // a run that had them has not ended: to be repeated
+// redriveCounts counts tasks by what redrive did with them.
+type redriveCounts struct {
+	Redriven  int  `json:"redriven"`   // waiting again
+	Resumed   int  `json:"resumed"`    // waiting again: completed for an interrupted redrive
+	Unmatched int  `json:"unmatched"`  // do not match the filter, or no longer
+	Expired   int  `json:"expired"`    // not_after has passed: skipped
+	NoPayload int  `json:"no_payload"` // payload no longer kept: skipped
+	Busy      int  `json:"busy"`       // still owned by an earlier run: repeat the command
 	DryRun    bool `json:"dry_run"`
 }
 
-func (n redriven) text() string {
-	done := " put back"
+func (n redriveCounts) text() string {
+	done := " redriven"
 	if n.DryRun {
-		done = " would be put back"
+		done = " would be redriven"
 	}
 	parts := []string{plural(n.Redriven, "task") + done}
-	for _, part := range []struct {
+	for _, count := range []struct {
 		n    int
 		text string
 	}{
 		{n.Resumed, "of an earlier redrive" + done},
-		{n.Unmatched, "did not match, or no longer"},
-		{n.Expired, "left alone, past not_after"},
-		{n.NoPayload, "left alone, their payload is not kept"},
-		{n.Busy, "still in the hands of an earlier run"},
+		{n.Unmatched, "did not match"},
+		{n.Expired, "skipped: not_after has passed"},
+		{n.NoPayload, "skipped: payload no longer kept"},
+		{n.Busy, "still owned by an earlier run"},
 	} {
-		if part.n > 0 {
-			parts = append(parts, summary.Number(part.n)+" "+part.text)
+		if count.n > 0 {
+			parts = append(parts, summary.Number(count.n)+" "+count.text)
 		}
 	}
 	return strings.Join(parts, ", ")
 }
 
-func (n redriven) busy() error {
+func (n redriveCounts) busyError() error {
 	if n.Busy == 0 {
 		return nil
 	}
-	return errors.New(plural(n.Busy, "task") + " could not be handed over yet; repeat the command in a minute")
+	return errors.New(plural(n.Busy, "task") + " could not be redriven yet; repeat the command in a minute")
 }
 
-// redriving is one run of redrive.
-type redriving struct {
+// redriveRun is one run of redrive.
+type redriveRun struct {
 	program *program
 	client  *tasks.Client
-	want    tasks.Redrive
-	left    int // tasks that may still be put back; negative for any number
-	counts  redriven
+	filter  tasks.Redrive
+	left    int // tasks that may still be redriven; negative: no limit
+	counts  redriveCounts
 }
 
-// redriveRound is how many tasks are taken up before the person at the terminal hears of
-// it, and atOnce how many of them are under way together.
+// Tasks are redriven in batches of redriveBatchSize; the progress line is updated after each.
+// redriveParallelism of them are processed concurrently.
 const (
-	redriveRound = 512
-	atOnce       = 16
+	redriveBatchSize   = 512
+	redriveParallelism = 16
 )
 
-// app puts the tasks of an app back: those that are named, or else those that are found.
-func (r *redriving) app(app string, named []string) error {
+// app redrives tasks of an app: the named ones, or else those that match the filter.
+func (r *redriveRun) app(app string, named []string) error {
 	ctx := r.program.ctx
-	resumed, busy, err := r.client.FinishRedrives(ctx, app, r.want.DryRun)
+	resumed, busy, err := r.client.FinishRedrives(ctx, app, r.filter.DryRun)
 	r.counts.Resumed += resumed
 	r.counts.Busy += len(busy)
 	if err != nil {
 		return err
 	}
 	ids := idReader{program: r.program}
-	source := r.client.RedriveCandidates(ctx, app, r.want)
+	source := r.client.RedriveCandidates(ctx, app, r.filter)
 	if len(named) > 0 {
 		source = withoutErrors(ids.all(named))
 	}
 	next, stop := iter.Pull2(source)
 	defer stop()
 	for more := true; more && r.left != 0; {
-		var round []string
-		for more && len(round) < redriveRound && len(round) != r.left {
+		var batch []string
+		for more && len(batch) < redriveBatchSize && len(batch) != r.left {
 			id, err, ok := next()
 			if err != nil {
 				return err
 			}
 			if more = ok; ok && !slices.Contains(busy, id) {
-				round = append(round, id)
+				batch = append(batch, id)
 			}
 		}
-		if err := r.round(app, round); err != nil {
+		if err := r.redriveBatch(app, batch); err != nil {
 			return err
 		}
 	}
@@ -238,8 +238,8 @@ func withoutErrors(ids iter.Seq[string]) iter.Seq2[string, error] {
 	}
 }
 
-// round redrives some tasks, several at once.
-func (r *redriving) round(app string, ids []string) error {
+// redriveBatch redrives tasks concurrently and returns the first error.
+func (r *redriveRun) redriveBatch(app string, ids []string) error {
 	var (
 		mu    sync.Mutex
 		first error
@@ -247,13 +247,13 @@ func (r *redriving) round(app string, ids []string) error {
 	)
 	failed := func() bool { mu.Lock(); defer mu.Unlock(); return first != nil }
 	next := make(chan string)
-	for range min(atOnce, len(ids)) {
+	for range min(redriveParallelism, len(ids)) {
 		all.Go(func() {
 			for id := range next {
 				if failed() {
 					continue
 				}
-				done, err := r.client.Redrive(r.program.ctx, app, id, r.want)
+				done, err := r.client.Redrive(r.program.ctx, app, id, r.filter)
 				mu.Lock()
 				if r.count(done); first == nil {
 					first = err
@@ -271,7 +271,7 @@ func (r *redriving) round(app string, ids []string) error {
 	return first
 }
 
-func (r *redriving) count(done tasks.Redriven) {
+func (r *redriveRun) count(done tasks.Redriven) {
 	switch done {
 	case tasks.RedriveDone:
 		r.counts.Redriven++

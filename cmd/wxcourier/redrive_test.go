@@ -10,11 +10,10 @@ import (
 	"github.com/wxcourier/wxcourier/sandbox"
 )
 
-// TestRedriveCommand: a template was deleted, messages were rejected for it, it is there
-// again, and they are put back.
+// TestRedriveCommand: messages are rejected while a fault is on, and redriven after it is off.
 func TestRedriveCommand(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	fault, err := wx.AddFault(sandbox.Fault{ErrCode: 47001, App: app})
 	if err != nil {
 		t.Fatal(err)
@@ -43,21 +42,21 @@ func TestRedriveCommand(t *testing.T) {
 			t.Errorf("redrive %v: %+v, want %s", args, got, want)
 		}
 	}
-	redrive("31 tasks would be put back", "--outcome", "rejected", "--dry-run")
-	redrive("0 tasks would be put back", "--outcome", "unknown,failed", "--dry-run")
-	redrive("0 tasks would be put back", "--outcome", "rejected", "--errcode", "40037", "--dry-run")
-	redrive("0 tasks put back", "--outcome", "rejected", "--since", "2099-01-01T00:00:00Z")
-	redrive("0 tasks put back", "--outcome", "rejected", "--app", "wxfedcba9876543210")
-	redrive("1 task put back", "--outcome", "rejected", "--batch", "spring")
-	redrive("2 tasks put back, 1 did not match, or no longer", "--outcome", "rejected", "--id", "m3", "--id", "m4", "--id", "nobody")
+	redrive("31 tasks would be redriven", "--outcome", "rejected", "--dry-run")
+	redrive("0 tasks would be redriven", "--outcome", "unknown,failed", "--dry-run")
+	redrive("0 tasks would be redriven", "--outcome", "rejected", "--errcode", "40037", "--dry-run")
+	redrive("0 tasks redriven", "--outcome", "rejected", "--since", "2099-01-01T00:00:00Z")
+	redrive("0 tasks redriven", "--outcome", "rejected", "--app", "wxfedcba9876543210")
+	redrive("1 task redriven", "--outcome", "rejected", "--batch", "spring")
+	redrive("2 tasks redriven, 1 did not match", "--outcome", "rejected", "--id", "m3", "--id", "m4", "--id", "nobody")
 	redrive(`{"redriven":7,"resumed":0,"unmatched":0,"expired":0,"no_payload":0,"busy":0,"dry_run":false}`,
 		"--outcome", "rejected,unknown", "--errcode", "47001", "--since", "1h", "--limit", "7", "--json", "--id", "m10",
 		"--id", "m11", "--id", "m12", "--id", "m13", "--id", "m14", "--id", "m15", "--id", "m16", "--id", "m17")
 	ended(10, "--outcome", "accepted")
 	got := command(t, env, "", "redrive", "--outcome", "rejected")
-	mentions(t, "redrive", got.stdout, "21 tasks put back, 10 did not match, or no longer")
+	mentions(t, "redrive", got.stdout, "21 tasks redriven, 10 did not match")
 	ended(31, "--outcome", "accepted")
-	redrive("0 tasks put back, 31 did not match, or no longer", "--outcome", "rejected")
+	redrive("0 tasks redriven, 31 did not match", "--outcome", "rejected")
 
 	for id, r := range command(t, env, "", "results", "--json", "--outcome", "accepted").results(t) {
 		if r.Generation != 1 || r.Attempts != 1 {
@@ -76,7 +75,7 @@ func TestRedriveCommand(t *testing.T) {
 
 func TestCancelCommand(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	var text, ids strings.Builder
 	for i := range 40 {
 		text.WriteString(line(fmt.Sprintf("m%d", i), fmt.Sprintf("%s%d", openid, i)))
@@ -88,11 +87,11 @@ func TestCancelCommand(t *testing.T) {
 	}
 	for range 2 {
 		got := command(t, env, ids.String()+"\n m3 \nnobody\n", "cancel", "--app", app, "--id", "-")
-		if got.status != statusDone || got.stdout != "40 tasks will not be sent, 1 not known\n" {
+		if got.status != statusDone || got.stdout != "40 tasks will not be sent, 1 not found\n" {
 			t.Errorf("by standard input: %+v", got)
 		}
 		got = command(t, env, "", "cancel", "--app", app, "--batch", "spring")
-		if got.status != statusDone || got.stdout != "1 task had not ended: what has not left will not be sent\n" {
+		if got.status != statusDone || got.stdout != "1 unfinished task canceled; those not yet sent will not be\n" {
 			t.Errorf("by batch: %+v", got)
 		}
 	}
@@ -114,6 +113,6 @@ func TestCancelCommand(t *testing.T) {
 	if n := wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 0 {
 		t.Errorf("%d calls", n)
 	}
-	mentions(t, "afterwards", command(t, env, "", "cancel", "--app", app, "--id", "m0").stdout, "0 tasks will not be sent, 1 ended before")
+	mentions(t, "afterwards", command(t, env, "", "cancel", "--app", app, "--id", "m0").stdout, "0 tasks will not be sent, 1 already ended")
 	mentions(t, "afterwards", command(t, env, "", "cancel", "--app", app, "--batch", "spring", "--json").stdout, `{"done":1,"open":0}`)
 }

@@ -8,32 +8,32 @@ import (
 
 type releaseCommand struct {
 	holdScope
-	JSON bool `help:"Print what was released, as JSON."`
+	JSON bool `help:"Print the released hold as JSON."`
 }
 
 func (releaseCommand) Help() string {
-	return `Ends a hold that "wxcourier hold" or a worker has set, with the very scope that status shows: that of an app does not end those of its types. What waits goes on at its usual pace. Where the cause has not gone, the worker meets it again and holds again. Repeating the command does no harm.
+	return `Ends a hold that "wxcourier hold" or a worker has set. The scope must be the one that status shows: releasing an app does not release its types. Waiting tasks continue at their usual pace. If the cause persists, the worker sets the hold again. Repeating the command is safe.
 
 Examples:
     wxcourier release --app wx0123456789abcdef
     wxcourier release --app wx0123456789abcdef --type send:subscribe`
 }
 
-// releaseReceipt is what release prints with --json.
+// releaseReceipt is the output of release --json.
 type releaseReceipt struct {
 	Released bool            `json:"released"` // false: nothing was held
 	App      string          `json:"app"`
 	Scope    string          `json:"scope"`
-	Hold     *ratelimit.Hold `json:"hold,omitempty"` // what was released
+	Hold     *ratelimit.Hold `json:"hold,omitempty"` // the released hold
 }
 
-// Run lifts a hold.
+// Run ends a hold.
 func (c *releaseCommand) Run(p *program) error {
 	scope, err := c.name()
 	if err != nil {
 		return err
 	}
-	parts, err := p.holdParts("release")
+	parts, err := p.connect("release")
 	if err != nil {
 		return err
 	}
@@ -43,15 +43,15 @@ func (c *releaseCommand) Run(p *program) error {
 		return err
 	}
 	if !held {
-		if err := knownAnywhere(p, parts, c.App); err != nil {
+		if err := requireKnownApp(p, parts, c.App); err != nil {
 			return err
 		}
 	}
 	released, err := parts.limiter.Unhold(p.ctx, c.App, scope)
-	if err := p.unheard(released, err); err != nil {
+	if err := p.ignorePublishError(released, err); err != nil {
 		return err
 	}
-	p.mirror(parts, c.App)
+	p.syncPauses(parts, c.App)
 	receipt := releaseReceipt{Released: released, App: c.App, Scope: scope}
 	if held && released {
 		receipt.Hold = &hold

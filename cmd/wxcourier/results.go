@@ -20,16 +20,16 @@ type resultsCommand struct {
 	Type    []string    `placeholder:"TYPE" help:"Only these task types."`
 	Batch   string      `placeholder:"NAME" help:"Only this batch."`
 	Outcome []string    `placeholder:"NAME" help:"Only these outcomes: accepted, refused, rejected, expired, failed, unknown, canceled."`
-	ErrCode []int       `name:"errcode" placeholder:"N" help:"Only these codes of WeChat's."`
+	ErrCode []int       `name:"errcode" placeholder:"N" help:"Only these error codes of WeChat."`
 	Since   string      `placeholder:"TIME" help:"Only results since then: a duration such as 90m, or a time such as 2026-12-01T08:00:00+08:00."`
-	Follow  bool        `short:"f" help:"Go on with new results until interrupted."`
-	JSON    bool        `xor:"format" help:"As JSON Lines."`
-	CSV     bool        `name:"csv" xor:"format" help:"As CSV with a header."`
+	Follow  bool        `short:"f" help:"Continue with new results until interrupted."`
+	JSON    bool        `xor:"format" help:"Print JSON Lines."`
+	CSV     bool        `name:"csv" xor:"format" help:"Print CSV with a header."`
 	Images  imageFolder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
 }
 
 func (resultsCommand) Help() string {
-	return `Lists how tasks ended, app by app, the oldest first, as far as results.stream_max_len reaches back.
+	return `Lists the results of ended tasks by app, oldest first, as far back as results.stream_max_len reaches.
 
 Examples:
     wxcourier results --since 1h --outcome failed,unknown
@@ -56,10 +56,10 @@ func (c *resultsCommand) Run(p *program) error {
 	rdb := cfg.Redis.NewClient()
 	closeRedis := sync.OnceFunc(func() { _ = rdb.Close() })
 	defer closeRedis()
-	if err := reach(p.ctx, cfg.Redis, rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
 		return err
 	}
-	defer context.AfterFunc(p.ctx, closeRedis)() // a read that waits for results ends with its connection
+	defer context.AfterFunc(p.ctx, closeRedis)() // ends a read that waits for results
 	client := tasks.NewClient(rdb)
 	apps := c.App
 	if len(apps) == 0 {
@@ -75,16 +75,16 @@ func (c *resultsCommand) Run(p *program) error {
 	return l.list(slices.Compact(apps), from)
 }
 
-// valid refuses a filter that nothing could pass.
+// valid returns a usage error for a filter that no result can match.
 func (c *resultsCommand) valid() error {
 	for _, outcome := range c.Outcome {
 		if !slices.Contains(tasks.Outcomes(), tasks.Outcome(outcome)) {
-			return misuse("--outcome: %q is none of %v", outcome, tasks.Outcomes())
+			return usageErrorf("--outcome: %q is not one of %v", outcome, tasks.Outcomes())
 		}
 	}
 	for _, typ := range c.Type {
 		if _, ok := tasks.Lookup(typ); !ok {
-			return misuse("--type: there is no task type %q", typ)
+			return usageErrorf("--type: there is no task type %q", typ)
 		}
 	}
 	return validApps(c.App)
@@ -93,7 +93,7 @@ func (c *resultsCommand) valid() error {
 func validApps(apps []string) error {
 	for _, app := range apps {
 		if !tasks.ValidApp(app) {
-			return misuse(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app)
+			return usageErrorf(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app)
 		}
 	}
 	return nil
@@ -107,7 +107,7 @@ func (c *resultsCommand) since(now time.Time) (tasks.Cursor, error) {
 	return tasks.Since(at), nil
 }
 
-// sinceTime reads --since: a time, or how long ago; "" is the zero time.
+// sinceTime parses --since: a time, or a duration before now; "" is the zero time.
 func sinceTime(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -117,7 +117,7 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, misuse("--since: %q is neither a duration such as 90m nor a time such as 2026-12-01T08:00:00+08:00", text)
+		return time.Time{}, usageErrorf("--since: %q is neither a duration such as 90m nor a time such as 2026-12-01T08:00:00+08:00", text)
 	}
 	return at, nil
 }
@@ -136,11 +136,11 @@ type listing struct {
 	sink    sink
 	ctx     context.Context //nolint:containedctx // of the command
 
-	mu   sync.Mutex // one result at a time
+	mu   sync.Mutex // serializes show
 	errs []error    // guarded by mu: images that could not be written
 }
 
-// list shows the apps one after the other, or all at once while it follows.
+// list prints the results of the apps one after the other; with --follow, concurrently.
 func (l *listing) list(apps []string, from tasks.Cursor) error {
 	var all sync.WaitGroup
 	failed := make([]error, len(apps))
@@ -187,7 +187,7 @@ func (l *listing) show(r tasks.Result) error {
 	return nil
 }
 
-// A sink is a form of output.
+// A sink writes results in one output format.
 type sink interface {
 	write(v any) error
 	flush() error
@@ -203,7 +203,7 @@ func (c *resultsCommand) sink(p *program) sink {
 	return &tableSink{jsonLines: newJSONLines(p.stdout)}
 }
 
-// csvSink writes a header and a row a result.
+// csvSink writes a header and one row per result.
 type csvSink struct {
 	w     *csv.Writer
 	begun bool
@@ -245,7 +245,7 @@ func (s *csvSink) flush() error {
 	return s.w.Error()
 }
 
-// tableSink writes columns of fixed widths, which serve results of any number.
+// tableSink writes columns of fixed widths, so that it need not know all results first.
 type tableSink struct {
 	*jsonLines
 	begun bool
@@ -269,7 +269,7 @@ func (s *tableSink) line(cells ...any) error {
 	return err
 }
 
-// detail is what matters most about a result.
+// detail returns the most important fields of a result.
 func detail(r tasks.Result) string {
 	generation := ""
 	if r.Generation > 0 {

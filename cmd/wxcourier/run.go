@@ -18,22 +18,22 @@ import (
 )
 
 type runCommand struct {
-	File    string      `arg:"" help:"JSON Lines, one task a line; - is standard input."`
-	Sandbox bool        `help:"Send to a WeChat inside this process: nothing reaches anybody. A configured Redis is left alone."`
-	Strict  bool        `help:"Exit with 1 unless every task was accepted."`
+	File    string      `arg:"" help:"JSON Lines, one task per line; - is standard input."`
+	Sandbox bool        `help:"Send to a stand-in for WeChat inside this process: no messages are sent. A configured Redis is not used."`
+	Strict  bool        `help:"Exit with 1 unless every task is accepted."`
 	Images  imageFolder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
-	Journal string      `placeholder:"FILE" help:"Without a Redis: keep in FILE what was sent and how it ended, so that the same command can continue."`
-	Quiet   bool        `short:"q" help:"No progress and no summary."`
+	Journal string      `placeholder:"FILE" help:"Without a Redis: record requests and results in FILE, so that the same command can continue."`
+	Quiet   bool        `short:"q" help:"Print no progress and no summary."`
 }
 
 func (runCommand) Help() string {
-	return `Enqueues each line, delivers it with a worker inside this process, and prints one result for each task to standard output, as JSON Lines in the order in which they ended. A line that is no task is told on standard error and skipped. The status is 0 when each line has an outcome, and 1 when there were bad lines or tasks that failed or whose outcome is unknown.
+	return `Enqueues each line, delivers it with a worker inside this process, and prints one result per task to standard output, as JSON Lines in the order in which the tasks end. An invalid line is reported on standard error and skipped. The exit status is 0 when every line has an outcome, and 1 when there were invalid lines or tasks that failed or whose outcome is unknown.
 
-Without --sandbox it needs something that remembers what was sent: a configured Redis, or --journal FILE. Then a run that was broken off is continued by the same command, and nothing is sent twice.
+Without --sandbox it requires a record of what was sent: a configured Redis, or --journal FILE. Then the same command continues an interrupted run, and nothing is sent twice.
 
-With a journal the Redis is inside this process. Tasks that have an outcome in the journal are not sent; their results are printed again, so that standard output is complete each time. A task whose request was under way when the run broke off is sent again where that is harmless (links, codes, checks, and template messages within ten minutes); any other ends as unknown. To send a task again that has ended, give its line another id. The journal holds ids and results; not kept are bodies, the images of codes (use --images), attempts that WeChat refused for now, and the use of limits but for the day's, as far as the journal tells it. One run at a time has a journal; it may serve several files.
+With --journal the Redis is inside this process. Tasks with an outcome in the journal are not sent; their results are printed again, so that the output is complete each time. A task whose request was in flight when the run was interrupted is sent again where that is harmless (links, codes, checks, and template messages within ten minutes); otherwise it ends as unknown. To send an ended task again, give its line another id. The journal holds ids and results. It does not hold bodies, images of codes (use --images), attempts that WeChat refused temporarily, or the use of limits except the daily ones, as far as the journal shows it. Only one run at a time can use a journal; one journal can serve several files.
 
-A task with process_at is waited for. Ctrl-C finishes what is in hand and leaves the rest; a second one quits at once.
+The run waits for tasks with process_at. Ctrl-C finishes the tasks in flight and leaves the rest; a second Ctrl-C quits at once.
 
 Examples:
     wxcourier run --sandbox examples/tasks.jsonl
@@ -42,19 +42,20 @@ Examples:
     generate-tasks | wxcourier run --sandbox --images codes -`
 }
 
-// How many tasks may be without an outcome. The embedded Redis grows slow with a backlog.
+// The maximum number of enqueued tasks without an outcome. A backlog slows the embedded Redis
+// down.
 const (
 	windowEmbedded = 1000
 	windowRedis    = 10_000
 )
 
-// Run does the whole job.
+// Run enqueues and delivers the file.
 func (c *runCommand) Run(p *program) error {
 	cfg, err := p.configuration()
 	if err != nil {
 		return err
 	}
-	if err := c.possible(p, cfg); err != nil {
+	if err := c.validate(p, cfg); err != nil {
 		return err
 	}
 	if err := c.Images.prepare(); err != nil {
@@ -65,88 +66,88 @@ func (c *runCommand) Run(p *program) error {
 		return err
 	}
 	defer in.close()
-	j := &fileRun{command: c, program: p, input: in, cfg: cfg, apps: workerApps(cfg.Apps), window: windowRedis, images: c.Images}
+	f := &fileRun{command: c, program: p, input: in, cfg: cfg, apps: workerApps(cfg.Apps), window: windowRedis, images: c.Images}
 	if c.Journal != "" {
-		forget, err := j.remember()
+		closeJournal, err := f.openJournal()
 		if err != nil {
 			return err
 		}
-		defer forget()
+		defer closeJournal()
 	}
-	if j.alone() {
-		stop, err := j.embed()
+	if f.usesEmbedded() {
+		stop, err := f.useEmbedded()
 		if err != nil {
 			return err
 		}
 		defer stop()
 	}
 	if c.Sandbox {
-		defer j.rehearse()()
+		defer f.useSandbox()()
 	}
-	return j.run()
+	return f.run()
 }
 
-// possible refuses what could not end well.
-func (c *runCommand) possible(p *program, cfg configs.Config) error {
+// validate returns a usage error for combinations that cannot work or could send tasks twice.
+func (c *runCommand) validate(p *program, cfg configs.Config) error {
 	switch {
 	case c.Journal == "-":
-		return misuse("--journal - : a journal is read again by the next run; name a file, such as tasks.journal")
+		return usageErrorf("--journal -: the next run reads the journal again; name a file, such as tasks.journal")
 	case c.Sandbox:
 		return nil
 	case !cfg.Redis.Configured() && c.Journal == "":
-		return misuse("run sends to WeChat and needs something that remembers it: after a broken-off run, a repeated one would send everything twice.\nGive --journal FILE, set redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the file with --sandbox, which sends nothing.", p.where())
+		return usageErrorf("run sends to WeChat and requires a record of what was sent; without one, repeating an interrupted run would send everything twice.\nUse --journal FILE, set redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the file with --sandbox, which sends no messages.", p.configName())
 	case cfg.Redis.Configured() && c.Journal != "":
-		return misuse("--journal is for a run without a Redis, and redis.addrs is set (in %s or $WXCOURIER_REDIS_ADDRS): that Redis remembers what was sent, and the same command continues with it.\nLeave out --journal, or redis.addrs.", p.where())
+		return usageErrorf("--journal is for a run without a Redis, but redis.addrs is set (in %s or $WXCOURIER_REDIS_ADDRS): that Redis records what was sent, and the same command continues with it.\nLeave out --journal or redis.addrs.", p.configName())
 	case len(cfg.Apps) == 0:
-		return misuse("no app is configured.\nAdd apps with their ids and secrets to %s (or set $WXCOURIER_APPS_<APPID>_SECRET), or try the file with --sandbox.", p.where())
+		return usageErrorf("no app is configured.\nAdd apps with their ids and secrets to %s (or set $WXCOURIER_APPS_<APPID>_SECRET), or try the file with --sandbox.", p.configName())
 	}
 	return nil
 }
 
-// fileRun is one run.
+// fileRun is one execution of run.
 type fileRun struct {
 	command *runCommand
 	program *program
 	input   *input
 	cfg     configs.Config
-	apps    []worker.App // that there are credentials for; with anyApp those that were met
+	apps    []worker.App // that have credentials; with anyApp, those found in the file so far
 	anyApp  bool
 	window  int
 	images  imageFolder
-	record  *record // nil without --journal
+	journal *runJournal // nil without --journal
 
 	parts    *parts
 	ingest   *ingest.Runner
 	out      *jsonLines
 	progress *progress
-	cancel   context.CancelCauseFunc // breaks the run off
+	cancel   context.CancelCauseFunc // ends the run with a cause
 
 	replicas    sync.WaitGroup
-	running     context.Context    //nolint:containedctx // the life of the replicas, which begin with their apps
-	stopRunning context.CancelFunc // begins the replicas' shutdown
+	running     context.Context    //nolint:containedctx // of the replicas, which start with their apps
+	stopRunning context.CancelFunc // starts the replicas' shutdown
 
-	mu         sync.Mutex // guards what follows
-	summary    summary.Summary
-	warned     map[string]bool // types whose warning was told
-	others     differing
-	imageFails int
-	unclean    error // of a replica's Run
+	mu          sync.Mutex // guards the fields below
+	summary     summary.Summary
+	warned      map[string]bool // warnings that were printed
+	conflicts   bodyConflicts
+	imageErrors int
+	replicaErr  error // of the replicas' Run
 }
 
-// alone tells whether the Redis is inside this process.
-func (j *fileRun) alone() bool { return j.command.Sandbox || j.record != nil }
+// usesEmbedded reports whether the Redis is inside this process.
+func (f *fileRun) usesEmbedded() bool { return f.command.Sandbox || f.journal != nil }
 
-// embed puts a Redis inside the process in place of a configured one.
-func (j *fileRun) embed() (stop func(), err error) {
-	j.window = windowEmbedded
-	j.cfg.Results = embeddedResults()
-	stopRedis, err := startPrivate(&j.cfg)
+// useEmbedded starts a Redis inside the process and uses it in place of a configured one.
+func (f *fileRun) useEmbedded() (stop func(), err error) {
+	f.window = windowEmbedded
+	f.cfg.Results = embeddedResults()
+	stopRedis, err := startProtected(&f.cfg)
 	if err != nil {
 		return nil, err
 	}
 	memory := int64(embeddedMemory)
-	if j.record != nil {
-		memory += int64(j.record.Ended()) * indexMemory
+	if f.journal != nil {
+		memory += int64(f.journal.Ended()) * indexMemory
 	}
 	limit := debug.SetMemoryLimit(memory)
 	percent := debug.SetGCPercent(embeddedGC)
@@ -157,136 +158,136 @@ func (j *fileRun) embed() (stop func(), err error) {
 	}, nil
 }
 
-// rehearse puts a WeChat inside the process in place of the configured one. The tokens and
-// tasks of a rehearsal have no place in a Redis that others use, either.
-func (j *fileRun) rehearse() (stop func()) {
-	j.anyApp = len(j.apps) == 0
-	for i := range j.apps {
-		j.apps[i].Hours = nil // it wakes nobody, and is to end tonight
+// useSandbox starts a sandbox inside the process and uses it in place of WeChat. (With --sandbox
+// the Redis is inside the process as well: a shared one must not hold such tasks and tokens.)
+func (f *fileRun) useSandbox() (stop func()) {
+	f.anyApp = len(f.apps) == 0
+	for i := range f.apps {
+		f.apps[i].Hours = nil // no messages are sent, so no hours apply
 	}
-	// Nobody can ask this sandbox what it was asked, so it need not remember it.
-	stop = startSandbox(&j.cfg, sandbox.Options{KeepCalls: 1, KeepMessages: 1})
-	if !j.command.Quiet {
+	// Nothing reads the calls of this sandbox, so it need not keep them.
+	stop = startSandbox(&f.cfg, sandbox.Options{KeepCalls: 1, KeepMessages: 1})
+	if !f.command.Quiet {
 		kept := "nothing is kept after exit"
-		if j.record != nil {
+		if f.journal != nil {
 			kept = "only the journal is kept after exit"
 		}
-		j.program.say("Redis and WeChat are inside this process: nothing is sent to anybody, and %s.", kept)
+		f.program.notef("Redis and WeChat run inside this process: no messages are sent, and %s.", kept)
 	}
 	return stop
 }
 
-// The embedded Redis lives in this process' memory, and runs Lua in it: much garbage.
+// The embedded Redis uses this process' memory and runs Lua in it, which makes much garbage.
 const (
 	embeddedMemory = 256 << 20
 	embeddedGC     = 300
-	indexMemory    = 128 // for each outcome of the journal, generously
+	indexMemory    = 128 // bytes per outcome in the journal, an upper bound
 )
 
-func (j *fileRun) run() (err error) {
-	ctx, cancel := context.WithCancelCause(j.program.ctx)
+func (f *fileRun) run() (err error) {
+	ctx, cancel := context.WithCancelCause(f.program.ctx)
 	defer cancel(nil)
-	j.cancel = cancel
-	credentials := anySecret
-	if !j.command.Sandbox {
-		credentials = configured(j.cfg.Apps)
+	f.cancel = cancel
+	credentials := sandboxCredential
+	if !f.command.Sandbox {
+		credentials = credentialsOf(f.cfg.Apps)
 	}
-	if j.parts, err = join(j.cfg, j.program.logger(), credentials); err != nil {
+	if f.parts, err = newParts(f.cfg, f.program.logger(), credentials); err != nil {
 		return err
 	}
-	defer j.parts.close()
-	if err := reach(ctx, j.cfg.Redis, j.parts.rdb); err != nil {
+	defer f.parts.close()
+	if err := pingRedis(ctx, f.cfg.Redis, f.parts.rdb); err != nil {
 		return err
 	}
-	if j.record != nil {
-		j.parts.hooks = j.hooks()
-		j.restoreDay(ctx)
+	if f.journal != nil {
+		f.parts.hooks = f.hooks()
+		f.restoreDay(ctx)
 	}
-	if !j.alone() {
-		if err := keepsEverything(ctx, j.cfg.Redis, j.parts.rdb, j.parts.log); err != nil {
+	if !f.usesEmbedded() {
+		if err := checkEviction(ctx, f.cfg.Redis, f.parts.rdb, f.parts.log); err != nil {
 			return err
 		}
 	}
-	j.running, j.stopRunning = context.WithCancel(context.WithoutCancel(ctx))
-	defer j.stopRunning()
-	if !j.anyApp {
-		if err := j.startReplica(j.apps); err != nil {
+	f.running, f.stopRunning = context.WithCancel(context.WithoutCancel(ctx))
+	defer f.stopRunning()
+	if !f.anyApp {
+		if err := f.startReplica(f.apps); err != nil {
 			return err
 		}
 	}
 	started := time.Now()
-	fed := j.drive(ctx)
-	return j.finish(ctx, fed, time.Since(started))
+	err = f.ingestAll(ctx)
+	return f.finish(ctx, err, time.Since(started))
 }
 
-// drive feeds the stream and waits for the outcomes.
-func (j *fileRun) drive(ctx context.Context) error {
-	reader := j.cfg.Redis.NewClient()
-	j.out = newJSONLines(j.program.stderr.Beside(j.program.stdout))
-	j.warned = make(map[string]bool)
-	j.others = differing{program: j.program, input: j.input.name}
+// ingestAll enqueues the input and waits until every task has an outcome.
+func (f *fileRun) ingestAll(ctx context.Context) error {
+	reader := f.cfg.Redis.NewClient()
+	f.out = newJSONLines(f.program.stderr.Beside(f.program.stdout))
+	f.warned = make(map[string]bool)
+	f.conflicts = bodyConflicts{program: f.program, input: f.input.name}
 	options := ingest.Options{
-		Client: j.parts.client, Admit: j.admit, Bad: j.bad, Enqueued: j.enqueued, Duplicate: j.duplicate,
+		Client: f.parts.client, Admit: f.admit, Bad: f.bad, Enqueued: f.enqueued, Duplicate: f.duplicate,
 	}
-	if j.record != nil {
-		options.Ended = j.recall
-		j.record.start(j)
+	if f.journal != nil {
+		options.Ended = f.checkJournal
+		f.journal.start(f)
 	}
-	j.ingest = ingest.NewRunner(ingest.RunnerOptions{
+	f.ingest = ingest.NewRunner(ingest.RunnerOptions{
 		Options: options,
 		Reader:  tasks.NewClient(reader), StopReading: func() { _ = reader.Close() },
-		Window: j.window, Result: j.result, Trouble: j.trouble,
+		Window: f.window, Result: f.result, Trouble: f.readError,
 	})
-	j.progress = newProgress(j)
-	j.progress.start(ctx)
-	fed := j.ingest.Run(ctx, taskfile.New(j.input))
-	j.stopRunning()
-	j.replicas.Wait()
-	j.ingest.Close(context.WithoutCancel(ctx))
-	if j.record != nil {
-		j.record.finish()
+	f.progress = newProgress(f)
+	f.progress.start(ctx)
+	err := f.ingest.Run(ctx, taskfile.New(f.input))
+	f.stopRunning()
+	f.replicas.Wait()
+	f.ingest.Close(context.WithoutCancel(ctx))
+	if f.journal != nil {
+		f.journal.finish()
 	}
-	j.progress.stop()
-	j.others.rest()
-	if err := j.out.flush(); err != nil {
-		return errors.Join(fed, fmt.Errorf("write the results: %w", err))
+	f.progress.stop()
+	f.conflicts.logRest()
+	if flushErr := f.out.flush(); flushErr != nil {
+		return errors.Join(err, fmt.Errorf("write the results: %w", flushErr))
 	}
-	return fed
+	return err
 }
 
-// startReplica starts a worker for some apps.
-func (j *fileRun) startReplica(apps []worker.App) error {
-	replica, err := j.parts.replica(apps, nil)
+// startReplica starts a replica for the apps.
+func (f *fileRun) startReplica(apps []worker.App) error {
+	replica, err := f.parts.replica(apps, nil)
 	if err != nil {
 		return err
 	}
-	j.replicas.Go(func() {
-		if err := replica.Run(j.running); err != nil {
-			j.mu.Lock()
-			defer j.mu.Unlock()
-			j.unclean = errors.Join(j.unclean, err)
+	f.replicas.Go(func() {
+		if err := replica.Run(f.running); err != nil {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.replicaErr = errors.Join(f.replicaErr, err)
 		}
 	})
 	return nil
 }
 
-// mostApps bounds the apps of a rehearsal: each is met for the first time in the file,
-// and gets a worker of its own then.
-const mostApps = 500
+// maxSandboxApps is the maximum number of apps of a run with --sandbox and no configured apps: each
+// app gets a replica of its own when it first occurs in the file.
+const maxSandboxApps = 500
 
-// admit tells whether tasks of an app can be sent.
-func (j *fileRun) admit(_ context.Context, app string) error {
-	if !j.anyApp {
-		return knownApp(j.apps, app, j.program.where())
+// admit returns an error when tasks of the app cannot be sent.
+func (f *fileRun) admit(_ context.Context, app string) error {
+	if !f.anyApp {
+		return knownApp(f.apps, app, f.program.configName())
 	}
-	if len(j.apps) == mostApps {
-		return fmt.Errorf("app: %s is one more than the %d that a rehearsal serves", app, mostApps)
+	if len(f.apps) == maxSandboxApps {
+		return fmt.Errorf("app: %s exceeds the maximum of %d apps with --sandbox", app, maxSandboxApps)
 	}
 	one := worker.App{ID: app}
-	j.mu.Lock()
-	j.apps = append(j.apps, one)
-	j.mu.Unlock()
-	return j.startReplica([]worker.App{one})
+	f.mu.Lock()
+	f.apps = append(f.apps, one)
+	f.mu.Unlock()
+	return f.startReplica([]worker.App{one})
 }
 
 func knownApp(apps []worker.App, app, where string) error {

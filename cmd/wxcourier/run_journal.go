@@ -15,60 +15,60 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// record is the journal of a run, and the results on their way into it: they are printed
-// once they are there.
-type record struct {
+// runJournal is the journal of a run, and the results that wait to be written to it. A result is
+// printed after it was written.
+type runJournal struct {
 	*journal.Journal
-	results chan recorded
-	writer  sync.WaitGroup
-	missing int // results that were printed and are not in the journal; of the writer
+	results   chan journalResult
+	writer    sync.WaitGroup
+	unwritten int // results that were printed but not written; used by the writer alone, until it has ended
 }
 
-// recorded is a result. One without keep is not written into the journal, so that the
-// next run makes its image again.
-type recorded struct {
+// journalResult is a result. Without keep it is not written to the journal, so that the next run
+// makes its image again.
+type journalResult struct {
 	tasks.Result
 	keep bool
 }
 
-// mostRecorded is how many results share a write at most.
-const mostRecorded = 500
+// maxJournalBatch is the maximum number of results per write.
+const maxJournalBatch = 500
 
-// remember opens the journal.
-func (j *fileRun) remember() (forget func(), err error) {
-	options := j.program.journal
-	if j.command.Sandbox {
+// openJournal opens the journal of --journal.
+func (f *fileRun) openJournal() (closeJournal func(), err error) {
+	options := f.program.journal
+	if f.command.Sandbox {
 		options = append(slices.Clip(options), journal.ForRehearsal())
 	}
-	kept, err := journal.Open(j.command.Journal, options...)
+	kept, err := journal.Open(f.command.Journal, options...)
 	var foreign *journal.ForeignError
 	if errors.As(err, &foreign) {
-		return nil, misuse("--journal: %v", err)
+		return nil, usageErrorf("--journal: %v", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if j.printsInto(j.command.Journal) {
+	if f.stdoutIs(f.command.Journal) {
 		_ = kept.Close()
-		return nil, misuse("--journal: standard output goes into %s, too; a journal is a file of its own", j.command.Journal)
+		return nil, usageErrorf("--journal: standard output goes to %s as well; use a separate file for the journal", f.command.Journal)
 	}
-	j.record = &record{Journal: kept, results: make(chan recorded, mostRecorded)}
+	f.journal = &runJournal{Journal: kept, results: make(chan journalResult, maxJournalBatch)}
 	if n := kept.Torn(); n > 0 {
-		j.program.say("%s: warning: its last line was broken off while it was written; these %d bytes are dropped, and nothing that was sent is forgotten by it", j.command.Journal, n)
+		f.program.notef("%s: warning: the last line is incomplete; its %d bytes are dropped, which loses no record of a sent request", f.command.Journal, n)
 	}
-	if n, m := kept.Ended(), kept.PendingRequests(); !j.command.Quiet && n+m > 0 {
-		j.program.say("%s: %s with an outcome, %s without an answer", j.command.Journal, plural(n, "task"), plural(m, "request"))
+	if n, m := kept.Ended(), kept.PendingRequests(); !f.command.Quiet && n+m > 0 {
+		f.program.notef("%s: %s with an outcome, %s without an answer", f.command.Journal, plural(n, "task"), plural(m, "request"))
 	}
 	return func() {
 		if err := kept.Close(); err != nil {
-			j.program.say("%v", err)
+			f.program.notef("%v", err)
 		}
 	}, nil
 }
 
-// printsInto tells whether standard output is a file.
-func (j *fileRun) printsInto(path string) bool {
-	stdout, ok := j.program.stdout.(*os.File)
+// stdoutIs reports whether standard output is the file at path.
+func (f *fileRun) stdoutIs(path string) bool {
+	stdout, ok := f.program.stdout.(*os.File)
 	if !ok {
 		return false
 	}
@@ -77,64 +77,66 @@ func (j *fileRun) printsInto(path string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// hooks write down what is about to be sent. A journal that cannot be written ends the run.
-func (j *fileRun) hooks() worker.Hooks {
+// hooks returns worker hooks that write each request to the journal before it is sent. A write
+// error ends the run.
+func (f *fileRun) hooks() worker.Hooks {
 	return worker.Hooks{
 		OnSending: func(ctx context.Context, s worker.Sending) error {
-			err := j.record.Sending(ctx, journal.Sending(s))
+			err := f.journal.Sending(ctx, journal.Sending(s))
 			if err != nil && ctx.Err() == nil {
-				j.journalTrouble(err)
+				f.journalError(err)
 			}
 			return err
 		},
-		OnReturned: func(s worker.Sending) { j.record.Returned(s.App, s.ID) },
+		OnReturned: func(s worker.Sending) { f.journal.Returned(s.App, s.ID) },
 	}
 }
 
-func (j *fileRun) journalTrouble(err error) {
-	j.cancel(fmt.Errorf("write the journal: %w: nothing more is sent; mend that, and give the same command again", err))
+func (f *fileRun) journalError(err error) {
+	f.cancel(fmt.Errorf("write the journal: %w: sending has stopped; fix the cause and repeat the command", err))
 }
 
-// recall is asked about each task before it is enqueued. An outcome that the journal has
-// is printed; a request without an answer is put into Redis, where the worker judges it.
-func (j *fileRun) recall(ctx context.Context, e tasks.Envelope) (ended bool, err error) {
-	r, ended, err := j.record.Outcome(e.App, e.ID)
+// checkJournal is called for each task before it is enqueued. It returns true, and prints the
+// result, when the journal has its outcome. A request without an answer is restored in Redis,
+// where the worker decides what to do about it.
+func (f *fileRun) checkJournal(ctx context.Context, e tasks.Envelope) (ended bool, err error) {
+	r, ended, err := f.journal.Outcome(e.App, e.ID)
 	if err != nil {
 		return false, err
 	}
 	if ended {
-		j.print(r)
-		if !j.images.has(r) {
-			j.imageTrouble(fmt.Errorf("the image of task %s is not kept in the journal, and not in %s: give its line another id to have the code made again", r.ID, j.images))
+		f.print(r)
+		if !f.images.has(r) {
+			f.imageError(fmt.Errorf("the image of task %s is not in %s, and the journal keeps no images: give its line another id to make the code again", r.ID, f.images))
 		}
 		return true, nil
 	}
-	s, stands := j.record.PendingRequest(e.App, e.ID)
-	if !stands {
+	s, pending := f.journal.PendingRequest(e.App, e.ID)
+	if !pending {
 		return false, nil
 	}
-	return false, ledger.New(j.parts.rdb, ledger.Policy{}).Restore(ctx, ledger.Ref{App: e.App, ID: e.ID}, ledger.Unanswered{
+	return false, ledger.New(f.parts.rdb, ledger.Policy{}).Restore(ctx, ledger.Ref{App: e.App, ID: e.ID}, ledger.Unanswered{
 		Queue: tasks.QueueName(s.App, s.Type, e.Priority), State: string(tasks.StateWaiting),
 		Attempts: s.Attempt, First: s.First, Since: s.Since,
 	})
 }
 
-// restoreDay counts the calls of today into the day's limits. WeChat's own count replaces
-// it where that is higher.
-func (j *fileRun) restoreDay(ctx context.Context) {
-	for _, c := range j.record.CallsToday() {
-		if err := j.parts.limiter.Learn(ctx, c.App, c.Type, ratelimit.Learned{UsedToday: c.N}); err != nil {
-			j.parts.log.Warn("the calls of earlier runs are not counted", "app", c.App, "type", c.Type, "err", err)
+// restoreDay adds today's calls in the journal to the use of the daily limits. WeChat's own count
+// replaces it where that is higher.
+func (f *fileRun) restoreDay(ctx context.Context) {
+	for _, c := range f.journal.CallsToday() {
+		if err := f.parts.limiter.Learn(ctx, c.App, c.Type, ratelimit.Learned{UsedToday: c.N}); err != nil {
+			f.parts.log.Warn("the calls of earlier runs could not be counted", "app", c.App, "type", c.Type, "err", err)
 		}
 	}
 }
 
-// start writes the results until finish, those that have come together at once.
-func (k *record) start(j *fileRun) {
+// start starts the writer, which writes results in batches until finish is called.
+func (k *runJournal) start(f *fileRun) {
 	k.writer.Go(func() {
 		for first := range k.results {
-			batch := []recorded{first}
-			for more := true; more && len(batch) < mostRecorded; {
+			batch := []journalResult{first}
+			for more := true; more && len(batch) < maxJournalBatch; {
 				select {
 				case r, ok := <-k.results:
 					if more = ok; ok {
@@ -144,14 +146,14 @@ func (k *record) start(j *fileRun) {
 					more = false
 				}
 			}
-			k.write(j, batch)
+			k.write(f, batch)
 		}
 	})
 }
 
-// write writes results down and prints them: also when the journal is full, since that
-// leaves standard output as the only place that has them.
-func (k *record) write(j *fileRun, batch []recorded) {
+// write writes results to the journal and prints them. It prints them also when the write failed:
+// then standard output is the only place that has them.
+func (k *runJournal) write(f *fileRun, batch []journalResult) {
 	keep := make([]tasks.Result, 0, len(batch))
 	for _, r := range batch {
 		if r.keep {
@@ -159,16 +161,16 @@ func (k *record) write(j *fileRun, batch []recorded) {
 		}
 	}
 	if err := k.Results(keep); err != nil {
-		k.missing += len(keep)
-		j.journalTrouble(err)
+		k.unwritten += len(keep)
+		f.journalError(err)
 	}
 	for _, r := range batch {
-		j.print(r.Result)
+		f.print(r.Result)
 	}
 }
 
 // finish waits until all results are written and printed.
-func (k *record) finish() {
+func (k *runJournal) finish() {
 	close(k.results)
 	k.writer.Wait()
 }

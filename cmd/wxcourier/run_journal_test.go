@@ -22,8 +22,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// alone is a WeChat, and the environment of a program that has no Redis.
-func alone(t *testing.T) (env []string, wx *sandbox.Server) {
+// newEnvWithoutRedis starts a sandbox and returns an environment that names no Redis.
+func newEnvWithoutRedis(t *testing.T) (env []string, wx *sandbox.Server) {
 	t.Helper()
 	wx = sandbox.New(sandbox.Options{Apps: map[string]string{app: secret}})
 	url, stop := wx.Start()
@@ -40,12 +40,13 @@ func lines(n int) string {
 	return text.String()
 }
 
-func official(id, to string) string {
+func templateLine(id, to string) string {
 	return strings.Replace(line(id, to), tasks.TypeSubscribe, tasks.TypeTemplate, 1)
 }
 
-// journalled is the lines of a journal, by what they say, and by id.
-func journalled(t *testing.T, path string) map[string]map[string]int {
+// journalLines counts the lines of a journal by kind (sending, returned, result) and by id. It
+// fails the test when the journal holds the openid, the secret or a text.
+func journalLines(t *testing.T, path string) map[string]map[string]int {
 	t.Helper()
 	text, err := os.ReadFile(path) //nolint:gosec // the test's own file
 	if err != nil {
@@ -60,7 +61,7 @@ func journalled(t *testing.T, path string) map[string]map[string]int {
 	for l := range strings.Lines(string(text)) {
 		var parts map[string]struct{ ID string }
 		if json.Unmarshal([]byte(l), &parts) != nil {
-			continue // the header, or what is torn
+			continue // the header, or an incomplete line
 		}
 		for what, part := range parts {
 			if all[what] == nil {
@@ -72,8 +73,8 @@ func journalled(t *testing.T, path string) map[string]map[string]int {
 	return all
 }
 
-func TestARunWithAJournalIsRepeated(t *testing.T) {
-	env, wx := alone(t)
+func TestRepeatedRunWithJournal(t *testing.T) {
+	env, wx := newEnvWithoutRedis(t)
 	text := lines(20) + line("no", "unsubscribed-"+openid) + `{"type":"scheme:generate","app":"` + app + `","body":{"jump_wxa":{"path":"pages/index/index"}}}` + "\n"
 	first := command(t, env, text, "run", "--journal", "j", "-")
 	second := command(t, env, text+line("new", openid+"new"), "run", "--journal", "j", "-")
@@ -89,21 +90,21 @@ func TestARunWithAJournalIsRepeated(t *testing.T) {
 			t.Errorf("%s: first %+v, then %+v", id, r, after[id])
 		}
 	}
-	mentions(t, "the second run", second.stderr, "22 tasks with an outcome", "22 lines ended before, as the journal says")
+	mentions(t, "the second run", second.stderr, "22 tasks with an outcome", "22 lines already ended according to the journal")
 	if n := wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 22 {
 		t.Errorf("%d messages were sent", n)
 	}
 	if n := wx.Count(sandbox.Filter{Path: "/wxa/generatescheme"}); n != 1 {
 		t.Errorf("%d links were made", n)
 	}
-	got := journalled(t, "j")
+	got := journalLines(t, "j")
 	if len(got["sending"]) != 22 || len(got["result"]) != 23 || got["result"]["t0"] != 1 {
 		t.Errorf("%d sendings, %d results", len(got["sending"]), len(got["result"]))
 	}
 }
 
 func TestRequestsWithoutAnAnswer(t *testing.T) {
-	env, wx := alone(t)
+	env, wx := newEnvWithoutRedis(t)
 	now := time.Now()
 	sending := func(id, typ string, ago time.Duration) string {
 		return fmt.Sprintf(`{"sending":{"app":%q,"id":%q,"type":%q,"attempt":1,"since":%q}}`+"\n", app, id, typ, now.Add(-ago).Format(time.RFC3339Nano))
@@ -118,12 +119,12 @@ func TestRequestsWithoutAnAnswer(t *testing.T) {
 	if err := os.WriteFile("j", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got := command(t, env, line("message", openid+"1")+official("recent", openid+"2")+official("old", openid+"3")+line("refused", openid+"4")+line("fresh", openid+"5"),
+	got := command(t, env, line("message", openid+"1")+templateLine("recent", openid+"2")+templateLine("old", openid+"3")+line("refused", openid+"4")+line("fresh", openid+"5"),
 		"run", "--journal", "j", "-")
 	if got.status != statusFailed {
 		t.Errorf("status %d", got.status)
 	}
-	mentions(t, "standard error", got.stderr, "j: warning: its last line was broken off", "4 requests without an answer", "2 tasks may or may not have reached WeChat")
+	mentions(t, "standard error", got.stderr, "j: warning: the last line is incomplete", "4 requests without an answer", "2 tasks may or may not have reached WeChat")
 	results := got.results(t)
 	for id, want := range map[string]struct {
 		outcome  tasks.Outcome
@@ -146,11 +147,11 @@ func TestRequestsWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedRunGoesOn(t *testing.T) {
-	env, wx := alone(t)
+func TestInterruptedRunContinues(t *testing.T) {
+	env, wx := newEnvWithoutRedis(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	// One is done, one waits for another attempt, and one for tomorrow.
+	// a ends, b waits for a retry, and c for tomorrow.
 	text := line("a", openid) + line("b", "busy-"+openid+"b") + strings.Replace(line("c", openid+"c"), `"body"`, `"process_at":"`+time.Now().Add(24*time.Hour).Format(time.RFC3339)+`","body"`, 1)
 	var stdout, stderr buffer
 	m := Main{Stdin: strings.NewReader(text), Stdout: &stdout, Stderr: &stderr, Env: env}
@@ -163,7 +164,7 @@ func TestAnInterruptedRunGoesOn(t *testing.T) {
 	if status := <-done; status != statusFailed {
 		t.Errorf("status %d", status)
 	}
-	mentions(t, "the message", stderr.String(), "interrupted", "2 tasks without an outcome", "the same command goes on with them")
+	mentions(t, "the message", stderr.String(), "interrupted", "2 tasks without an outcome", "repeat the command to continue")
 
 	got := command(t, env, line("a", openid)+line("b", openid+"b")+line("c", openid+"c"), "run", "--journal", "j", "--strict", "-")
 	if got.status != statusDone || len(got.results(t)) != 3 {
@@ -174,13 +175,13 @@ func TestAnInterruptedRunGoesOn(t *testing.T) {
 	}
 }
 
-// filling is a disk on which some bytes still fit. It counts.
-type filling struct {
+// limitedDisk is a file on a disk that has room for some bytes more. It counts syncs and lines.
+type limitedDisk struct {
 	journal.File
 	room, syncs, lines *atomic.Int64
 }
 
-func (f filling) WriteAt(p []byte, at int64) (int, error) {
+func (f limitedDisk) WriteAt(p []byte, at int64) (int, error) {
 	f.lines.Add(int64(strings.Count(string(p), "\n")))
 	if left := f.room.Add(-int64(len(p))); left < 0 {
 		n, _ := f.File.WriteAt(p[:max(0, int64(len(p))+left)], at)
@@ -189,34 +190,34 @@ func (f filling) WriteAt(p []byte, at int64) (int, error) {
 	return f.File.WriteAt(p, at)
 }
 
-func (f filling) Sync() error {
+func (f limitedDisk) Sync() error {
 	f.syncs.Add(1)
 	return f.File.Sync()
 }
 
-func newFilling(room int64) filling {
-	f := filling{room: &atomic.Int64{}, syncs: &atomic.Int64{}, lines: &atomic.Int64{}}
+func newLimitedDisk(room int64) limitedDisk {
+	f := limitedDisk{room: &atomic.Int64{}, syncs: &atomic.Int64{}, lines: &atomic.Int64{}}
 	f.room.Store(room)
 	return f
 }
 
-func (f filling) option() journal.Option {
+func (f limitedDisk) option() journal.Option {
 	return journal.WithFile(func(file journal.File) journal.File { f.File = file; return f })
 }
 
-func TestAFullDiskEndsTheRun(t *testing.T) {
-	env, wx := alone(t)
+func TestFullDiskEndsRun(t *testing.T) {
+	env, wx := newEnvWithoutRedis(t)
 	text := lines(400)
 	var stdout, stderr buffer
-	disk := newFilling(20 << 10)
+	disk := newLimitedDisk(20 << 10)
 	m := Main{Stdin: strings.NewReader(text), Stdout: &stdout, Stderr: &stderr, Env: env, journal: []journal.Option{disk.option()}}
 	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "-"}); status != statusFailed {
 		t.Errorf("status %d", status)
 	}
-	mentions(t, "the message", stderr.String(), "write the journal: no space left on device: nothing more is sent", "without an outcome")
-	first := ran{stdout: stdout.String()}.results(t)
+	mentions(t, "the message", stderr.String(), "write the journal: no space left on device: sending has stopped", "without an outcome")
+	first := commandResult{stdout: stdout.String()}.results(t)
 	sent := wx.Count(sandbox.Filter{Delivered: true})
-	kept := journalled(t, "j")
+	kept := journalLines(t, "j")
 	if sent == 0 || sent == 400 || len(first) != sent {
 		t.Errorf("%d were sent, %d printed", sent, len(first))
 	}
@@ -243,33 +244,34 @@ func TestAFullDiskEndsTheRun(t *testing.T) {
 	}
 }
 
-// checked is a standard output that looks whether what is printed is in the journal.
-type checked struct {
+// journalCheckingWriter is a standard output that fails the test when a printed result is not in
+// the journal.
+type journalCheckingWriter struct {
 	t    *testing.T
 	path string
 	seen *buffer
 }
 
-func (c checked) Write(p []byte) (int, error) {
+func (c journalCheckingWriter) Write(p []byte) (int, error) {
 	kept, err := os.ReadFile(c.path)
 	if err != nil {
 		c.t.Error(err)
 	}
 	for l := range strings.Lines(string(p)) {
 		if !strings.Contains(string(kept), strings.TrimSpace(l)) {
-			c.t.Errorf("printed, and not in the journal: %s", l)
+			c.t.Errorf("printed, but not in the journal: %s", l)
 		}
 	}
 	return c.seen.Write(p)
 }
 
-func TestResultsAreKeptBeforeTheyArePrinted(t *testing.T) {
-	env, wx := alone(t)
+func TestResultsAreJournaledBeforePrinted(t *testing.T) {
+	env, wx := newEnvWithoutRedis(t)
 	wx.SetLatency(5 * time.Millisecond)
 	var stdout, stderr buffer
-	disk := newFilling(1 << 30)
+	disk := newLimitedDisk(1 << 30)
 	m := Main{
-		Stdin: strings.NewReader(lines(1000)), Stdout: checked{t, "j", &stdout}, Stderr: &stderr, Env: env,
+		Stdin: strings.NewReader(lines(1000)), Stdout: journalCheckingWriter{t, "j", &stdout}, Stderr: &stderr, Env: env,
 		journal: []journal.Option{disk.option()},
 	}
 	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "--strict", "-"}); status != statusDone || strings.Count(stdout.String(), "\n") != 1000 {
@@ -281,8 +283,8 @@ func TestResultsAreKeptBeforeTheyArePrinted(t *testing.T) {
 	}
 }
 
-func TestJournalsThatAreRefused(t *testing.T) {
-	env, wx := alone(t)
+func TestRefusedJournals(t *testing.T) {
+	env, wx := newEnvWithoutRedis(t)
 	open, err := journal.Open("open")
 	if err != nil {
 		t.Fatal(err)
@@ -318,7 +320,7 @@ func TestJournalsThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestARehearsalWithAJournal(t *testing.T) {
+func TestSandboxRunWithJournal(t *testing.T) {
 	t.Chdir(t.TempDir())
 	code := `{"type":"code:unlimited","app":"` + app + `","id":"code","body":{"scene":"a=1"}}` + "\n"
 	text := line("a", openid) + code
@@ -339,14 +341,14 @@ func TestARehearsalWithAJournal(t *testing.T) {
 	if third.status != statusFailed || len(third.results(t)) != 2 {
 		t.Errorf("%+v", third)
 	}
-	mentions(t, "the message", third.stderr, "the image of task code is not kept in the journal")
+	mentions(t, "the message", third.stderr, "the image of task code is not in codes")
 }
 
 // A code whose image could not be written is made again by the next run.
-func TestAnImageThatCouldNotBeWritten(t *testing.T) {
-	env, wx := alone(t)
+func TestImageWriteError(t *testing.T) {
+	env, wx := newEnvWithoutRedis(t)
 	code := `{"type":"code:unlimited","app":"` + app + `","id":"code","body":{"scene":"a=1"}}` + "\n"
-	for _, name := range []string{".png", ".jpg"} { // where a file cannot be
+	for _, name := range []string{".png", ".jpg"} { // a folder in place of the file
 		if err := os.MkdirAll("codes/"+app+"-code"+name, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -367,8 +369,8 @@ func TestAnImageThatCouldNotBeWritten(t *testing.T) {
 	}
 }
 
-func TestAJournalIsNoStandardOutput(t *testing.T) {
-	env, wx := alone(t)
+func TestJournalMustNotBeStandardOutput(t *testing.T) {
+	env, wx := newEnvWithoutRedis(t)
 	file, err := os.Create("j")
 	if err != nil {
 		t.Fatal(err)
@@ -379,12 +381,13 @@ func TestAJournalIsNoStandardOutput(t *testing.T) {
 	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "-"}); status != statusUsage || wx.Count(sandbox.Filter{}) != 0 {
 		t.Errorf("status %d\n%s", status, &stderr)
 	}
-	mentions(t, "the message", stderr.String(), "a file of its own")
+	mentions(t, "the message", stderr.String(), "use a separate file")
 }
 
-// The embedded Redis has forgotten how much of the day's limit earlier runs have used.
-func TestTheDaysCallsAreRestored(t *testing.T) {
-	env, _ := alone(t)
+// The use of the daily limits by earlier runs is restored from the journal: the embedded Redis of
+// each run starts empty.
+func TestDailyCallsAreRestored(t *testing.T) {
+	env, _ := newEnvWithoutRedis(t)
 	if got := command(t, env, lines(7), "run", "--journal", "j", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)
 	}
@@ -394,18 +397,18 @@ func TestTheDaysCallsAreRestored(t *testing.T) {
 	}
 	defer func() { _ = kept.Close() }()
 	cfg := configs.Default()
-	stop, err := startPrivate(&cfg)
+	stop, err := startProtected(&cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stop()
-	joined, err := join(cfg, slog.New(slog.DiscardHandler), anySecret)
+	joined, err := newParts(cfg, slog.New(slog.DiscardHandler), sandboxCredential)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer joined.close()
-	j := &fileRun{record: &record{Journal: kept}, parts: joined}
-	j.restoreDay(t.Context())
+	f := &fileRun{journal: &runJournal{Journal: kept}, parts: joined}
+	f.restoreDay(t.Context())
 	usage, err := joined.limiter.Usage(t.Context(), app, tasks.TypeSubscribe)
 	if err != nil {
 		t.Fatal(err)

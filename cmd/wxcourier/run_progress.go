@@ -11,37 +11,37 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// progress keeps the person at the terminal, and whoever reads the output, up to date.
+// progress updates the status line and flushes the results, every tickInterval.
 type progress struct {
-	job   *fileRun
-	total int   // lines of the input, 0 when not known
-	past  []int // results at the last ticks, for the rate
-	idle  time.Time
-	quiet time.Duration // after which a pause is explained
+	run          *fileRun
+	total        int   // lines of the input; 0: unknown
+	samples      []int // numbers of results at the last ticks, for the rate
+	lastResult   time.Time
+	explainAfter time.Duration // time without a result after which the reason is printed
 
 	quit    chan struct{}
 	running sync.WaitGroup
 }
 
 const (
-	tick     = 200 * time.Millisecond
-	rateOver = 3 * time.Second
-	// A pause of this length is explained, and again each time that it has doubled.
-	pauseTold = 15 * time.Second
+	tickInterval = 200 * time.Millisecond
+	rateWindow   = 3 * time.Second
+	// After this time without a result the reason is printed, and again each time it has doubled.
+	firstExplanation = 15 * time.Second
 )
 
-func newProgress(j *fileRun) *progress {
-	p := &progress{job: j, quit: make(chan struct{}), quiet: pauseTold}
-	if j.program.stderr.Terminal() && !j.command.Quiet {
-		p.total = j.input.countLines()
+func newProgress(f *fileRun) *progress {
+	p := &progress{run: f, quit: make(chan struct{}), explainAfter: firstExplanation}
+	if f.program.stderr.Terminal() && !f.command.Quiet {
+		p.total = f.input.countLines()
 	}
 	return p
 }
 
 func (p *progress) start(ctx context.Context) {
-	p.idle = time.Now()
+	p.lastResult = time.Now()
 	p.running.Go(func() {
-		t := time.NewTicker(tick)
+		t := time.NewTicker(tickInterval)
 		defer t.Stop()
 		for {
 			select {
@@ -57,47 +57,47 @@ func (p *progress) start(ctx context.Context) {
 func (p *progress) stop() {
 	close(p.quit)
 	p.running.Wait()
-	p.job.program.stderr.Status("")
+	p.run.program.stderr.Status("")
 }
 
 func (p *progress) tick(ctx context.Context) {
-	j := p.job
-	if err := j.out.flush(); err != nil {
-		j.cancel(fmt.Errorf("write the results: %w", err))
+	f := p.run
+	if err := f.out.flush(); err != nil {
+		f.cancel(fmt.Errorf("write the results: %w", err))
 	}
-	j.mu.Lock()
-	ended, text := j.summary.Total(), p.text()
-	j.mu.Unlock()
-	if len(p.past) > 0 && ended > p.past[len(p.past)-1] || j.ingest.Pending() == 0 {
-		p.idle, p.quiet = time.Now(), pauseTold
+	f.mu.Lock()
+	ended, text := f.summary.Total(), p.text()
+	f.mu.Unlock()
+	if len(p.samples) > 0 && ended > p.samples[len(p.samples)-1] || f.ingest.Pending() == 0 {
+		p.lastResult, p.explainAfter = time.Now(), firstExplanation
 	}
-	p.past = append(p.past, ended)
-	if most := int(rateOver / tick); len(p.past) > most {
-		p.past = p.past[len(p.past)-most:]
+	p.samples = append(p.samples, ended)
+	if most := int(rateWindow / tickInterval); len(p.samples) > most {
+		p.samples = p.samples[len(p.samples)-most:]
 	}
-	if j.command.Quiet {
+	if f.command.Quiet {
 		return
 	}
 	if ctx.Err() != nil {
-		text = "finishing what is in hand … " + text
+		text = "finishing the tasks in flight … " + text
 	}
-	j.program.stderr.Status(text)
-	if time.Since(p.idle) > p.quiet {
-		p.quiet *= 2
+	f.program.stderr.Status(text)
+	if time.Since(p.lastResult) > p.explainAfter {
+		p.explainAfter *= 2
 		p.explain(ctx)
 	}
 }
 
-// text is the status line. The job's lock is held.
+// text returns the status line. The caller holds the run's mutex.
 func (p *progress) text() string {
-	t := &p.job.summary
+	t := &p.run.summary
 	text := summary.Number(t.Total())
 	if p.total > 0 {
 		text += " of " + summary.Number(p.total)
 	}
 	text += " tasks"
-	if n := len(p.past); n > 1 {
-		text += fmt.Sprintf(" · %.0f/s", float64(t.Total()-p.past[0])/(time.Duration(n)*tick).Seconds())
+	if n := len(p.samples); n > 1 {
+		text += fmt.Sprintf(" · %.0f/s", float64(t.Total()-p.samples[0])/(time.Duration(n)*tickInterval).Seconds())
 	}
 	for _, outcome := range tasks.Outcomes() {
 		if n := t.Of(outcome); n > 0 {
@@ -107,17 +107,17 @@ func (p *progress) text() string {
 	return text
 }
 
-// explain says why nothing ends.
+// explain prints why no task has ended for a while.
 func (p *progress) explain(ctx context.Context) {
-	j := p.job
-	j.mu.Lock()
-	apps := j.apps
-	j.mu.Unlock()
+	f := p.run
+	f.mu.Lock()
+	apps := f.apps
+	f.mu.Unlock()
 	var holds []string
 	for _, app := range apps {
-		list, err := j.parts.limiter.Holds(ctx, app.ID)
+		list, err := f.parts.limiter.Holds(ctx, app.ID)
 		if err != nil {
-			continue // Redis is away, which the log says
+			continue // Redis is unreachable, which is logged elsewhere
 		}
 		for _, h := range list {
 			holds = append(holds, holdText(h))
@@ -128,9 +128,9 @@ func (p *progress) explain(ctx context.Context) {
 			}
 		}
 	}
-	reason := "they wait for their time, for a retry or for room in a limit"
+	reason := "waiting for process_at, for a retry or for a limit"
 	if len(holds) > 0 {
 		reason = "held: " + strings.Join(holds, "; ")
 	}
-	j.program.say("no result for %s; %s open; %s", rounded(time.Since(p.idle)).Round(time.Second), plural(j.ingest.Pending(), "task"), reason)
+	f.program.notef("no result for %s; %s unfinished; %s", rounded(time.Since(p.lastResult)).Round(time.Second), plural(f.ingest.Pending(), "task"), reason)
 }

@@ -13,118 +13,118 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// bad tells of a line that is no task.
-func (j *fileRun) bad(line int, err error) {
-	j.program.badLine(j.input.name, line, err)
+// bad reports an invalid line.
+func (f *fileRun) bad(line int, err error) {
+	f.program.badLine(f.input.name, line, err)
 }
 
-// badLine tells each fault of a line on a line of its own.
+// badLine prints each fault of an invalid line on a line of its own.
 func (p *program) badLine(name string, line int, err error) {
 	var invalid *tasks.ValidationError
 	if !errors.As(err, &invalid) {
-		p.say("%s:%d: %v", name, line, err)
+		p.notef("%s:%d: %v", name, line, err)
 		return
 	}
 	for _, fault := range invalid.Fields {
-		p.say("%s:%d: %s", name, line, fault)
+		p.notef("%s:%d: %s", name, line, fault)
 	}
 }
 
-// enqueued tells of a type's warning once, and of another body also to who asked for quiet:
-// a message is missing.
-func (j *fileRun) enqueued(line int, r tasks.Receipt) {
-	j.mu.Lock()
-	j.others.tell(line, r)
-	j.mu.Unlock()
-	if r.Warning == "" || j.command.Quiet {
+// enqueued prints each warning once. A conflicting body is reported even with --quiet, since that
+// message is not sent.
+func (f *fileRun) enqueued(line int, r tasks.Receipt) {
+	f.mu.Lock()
+	f.conflicts.add(line, r)
+	f.mu.Unlock()
+	if r.Warning == "" || f.command.Quiet {
 		return
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if !j.warned[r.Warning] {
-		j.warned[r.Warning] = true
-		j.program.say("%s:%d: warning: %s", j.input.name, line, r.Warning)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.warned[r.Warning] {
+		f.warned[r.Warning] = true
+		f.program.notef("%s:%d: warning: %s", f.input.name, line, r.Warning)
 	}
 }
 
-func (j *fileRun) duplicate(line int, e tasks.Envelope) {
-	if !j.command.Quiet {
-		j.program.say("%s:%d: already enqueued: an earlier line has the id %s", j.input.name, line, e.ID)
+func (f *fileRun) duplicate(line int, e tasks.Envelope) {
+	if !f.command.Quiet {
+		f.program.notef("%s:%d: already enqueued: an earlier line has the id %s", f.input.name, line, e.ID)
 	}
 }
 
-func (j *fileRun) trouble(err error) {
+func (f *fileRun) readError(err error) {
 	var lost *ingest.LostError
 	if errors.As(err, &lost) {
-		j.program.say("%v", err)
+		f.program.notef("%v", err)
 		return
 	}
-	j.parts.log.Warn("the results cannot be read at the moment", "err", err)
+	f.parts.log.Warn("the results cannot be read at the moment", "err", err)
 }
 
-// result takes one outcome.
-func (j *fileRun) result(ctx context.Context, r tasks.Result) {
-	err := j.images.save(ctx, j.parts.client, r, j.record != nil)
-	if j.alone() {
-		j.forget(ctx, r)
+// result handles one outcome.
+func (f *fileRun) result(ctx context.Context, r tasks.Result) {
+	err := f.images.save(ctx, f.parts.client, r, f.journal != nil)
+	if f.usesEmbedded() {
+		f.deleteRecord(ctx, r)
 	}
 	if err != nil {
-		j.imageTrouble(err)
+		f.imageError(err)
 	}
-	if j.record != nil {
-		j.record.results <- recorded{r, err == nil}
+	if f.journal != nil {
+		f.journal.results <- journalResult{r, err == nil}
 		return
 	}
-	j.print(r)
+	f.print(r)
 }
 
 // print prints and counts one outcome.
-func (j *fileRun) print(r tasks.Result) {
-	if err := j.out.write(r); err != nil {
-		j.cancel(fmt.Errorf("write the results: %w", err))
+func (f *fileRun) print(r tasks.Result) {
+	if err := f.out.write(r); err != nil {
+		f.cancel(fmt.Errorf("write the results: %w", err))
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.summary.Add(r)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.summary.Add(r)
 }
 
-func (j *fileRun) imageTrouble(err error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.imageFails++
-	j.program.say("%v", err)
+func (f *fileRun) imageError(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.imageErrors++
+	f.program.notef("%v", err)
 }
 
-// forget drops a record from the embedded Redis, which only this run reads: it grows
-// slow with them, and its memory is ours.
-func (j *fileRun) forget(ctx context.Context, r tasks.Result) {
-	_ = j.parts.rdb.Del(ctx, ledger.TaskKey(r.App, r.ID)).Err() // else it expires
+// deleteRecord deletes a task's record from the embedded Redis, which only this run uses: records
+// take memory and slow it down.
+func (f *fileRun) deleteRecord(ctx context.Context, r tasks.Result) {
+	_ = f.parts.rdb.Del(ctx, ledger.TaskKey(r.App, r.ID)).Err() // on an error it expires later
 }
 
-// finish tells what became of the whole, and as what the run ends.
-func (j *fileRun) finish(ctx context.Context, fed error, took time.Duration) error {
-	counts, left := j.ingest.Counts(), j.ingest.Pending()
-	if !j.command.Quiet {
-		if err := j.summary.Write(j.program.stderr); err != nil {
+// finish prints the summary and returns the error of the run; err is that of ingestAll.
+func (f *fileRun) finish(ctx context.Context, err error, took time.Duration) error {
+	counts, left := f.ingest.Counts(), f.ingest.Pending()
+	if !f.command.Quiet {
+		if err := f.summary.Write(f.program.stderr); err != nil {
 			return err
 		}
-		ended := j.summary.Total()
+		ended := f.summary.Total()
 		text := fmt.Sprintf("%s in %s (%.0f/s)", plural(ended, "task"), rounded(took), float64(ended-counts.Ended)/max(took.Seconds(), 0.001))
-		for _, part := range []struct {
+		for _, count := range []struct {
 			n    int
 			what string
 		}{
-			{counts.Bad, "skipped as bad"},
+			{counts.Bad, "skipped as invalid"},
 			{counts.Duplicates, "already enqueued by an earlier line"},
 			{counts.Already, "already enqueued before this run"},
-			{counts.Differing, "of those with another body"},
-			{counts.Ended, "ended before, as the journal says"},
+			{counts.Differing, "of those with a different body"},
+			{counts.Ended, "already ended according to the journal"},
 		} {
-			if part.n > 0 {
-				text += fmt.Sprintf("; %s %s", plural(part.n, "line"), part.what)
+			if count.n > 0 {
+				text += fmt.Sprintf("; %s %s", plural(count.n, "line"), count.what)
 			}
 		}
-		j.program.say("%s", text)
+		f.program.notef("%s", text)
 	}
 	var problems []string
 	problem := func(n int, what, tail string) {
@@ -133,41 +133,41 @@ func (j *fileRun) finish(ctx context.Context, fed error, took time.Duration) err
 		}
 	}
 	problem(counts.Bad, "line", "could not be sent")
-	problem(j.summary.Of(tasks.OutcomeFailed), "task", "failed")
-	problem(j.summary.Of(tasks.OutcomeUnknown), "task", "may or may not have reached WeChat")
-	problem(j.ingest.Lost(), "task", "lost from Redis")
-	problem(j.imageFails, "image", "not written")
-	if j.record != nil {
-		problem(j.record.missing, "result", "not in the journal: keep standard output, since the same command sends these tasks again where that is harmless, and calls the others unknown")
+	problem(f.summary.Of(tasks.OutcomeFailed), "task", "failed")
+	problem(f.summary.Of(tasks.OutcomeUnknown), "task", "may or may not have reached WeChat")
+	problem(f.ingest.Lost(), "task", "lost from Redis")
+	problem(f.imageErrors, "image", "not written")
+	if f.journal != nil {
+		problem(f.journal.unwritten, "result", "not in the journal: keep standard output, since the same command sends these tasks again where that is harmless and reports the others as unknown")
 	}
-	if j.command.Strict {
-		other := j.summary.Total() - j.summary.Of(tasks.OutcomeAccepted) - j.summary.Of(tasks.OutcomeFailed) - j.summary.Of(tasks.OutcomeUnknown)
+	if f.command.Strict {
+		other := f.summary.Total() - f.summary.Of(tasks.OutcomeAccepted) - f.summary.Of(tasks.OutcomeFailed) - f.summary.Of(tasks.OutcomeUnknown)
 		problem(other, "task", "not accepted (--strict)")
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		if !errors.Is(cause, context.Canceled) {
-			fed = errors.Join(fed, cause)
+			err = errors.Join(err, cause)
 		}
 		problems = append([]string{"interrupted"}, problems...)
 	}
 	if left > 0 {
-		problems = append(problems, plural(left, "task")+" without an outcome, "+j.whereLeft())
+		problems = append(problems, plural(left, "task")+" without an outcome, "+f.unfinishedText())
 	}
 	if len(problems) > 0 {
-		fed = errors.Join(fed, errors.New(strings.Join(problems, "; ")))
+		err = errors.Join(err, errors.New(strings.Join(problems, "; ")))
 	}
-	return errors.Join(fed, j.unclean)
+	return errors.Join(err, f.replicaErr)
 }
 
-// whereLeft says what happens to tasks that have no outcome yet.
-func (j *fileRun) whereLeft() string {
-	if j.record != nil {
-		return "not sent, or to be tried again: the same command goes on with them"
+// unfinishedText describes what happens to tasks that have no outcome yet.
+func (f *fileRun) unfinishedText() string {
+	if f.journal != nil {
+		return "not sent, or waiting for a retry: repeat the command to continue"
 	}
-	if j.command.Sandbox {
-		return "gone with the Redis inside this process"
+	if f.command.Sandbox {
+		return "lost with the Redis inside this process"
 	}
-	return "still in Redis: the workers there send them, or the same command again"
+	return "still in Redis: workers deliver them, or repeat the command"
 }
 
 func plural(n int, noun string) string {

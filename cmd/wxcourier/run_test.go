@@ -18,7 +18,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-func TestRehearsalOfEveryType(t *testing.T) {
+func TestSandboxRunOfEveryType(t *testing.T) {
 	t.Chdir(t.TempDir())
 	var text strings.Builder
 	var want []string
@@ -59,7 +59,7 @@ func TestRehearsalOfEveryType(t *testing.T) {
 	}
 }
 
-func TestBadLinesAreToldAndSkipped(t *testing.T) {
+func TestBadLinesAreReportedAndSkipped(t *testing.T) {
 	t.Chdir(t.TempDir())
 	text := line("good-1", openid) + // 1
 		"\n" + // 2
@@ -73,7 +73,7 @@ func TestBadLinesAreToldAndSkipped(t *testing.T) {
 		"\x00\xff\x80\n" + // 10
 		line("unsub", "unsubscribed-"+openid) + // 11
 		line("good-2", openid) // 12
-	file := fileOf(t, text)
+	file := writeTasks(t, text)
 	got := command(t, nil, "", "run", "--sandbox", file)
 	if got.status != statusFailed {
 		t.Errorf("status %d", got.status)
@@ -91,19 +91,19 @@ func TestBadLinesAreToldAndSkipped(t *testing.T) {
 	for _, n := range []int{3, 4, 5, 8, 9, 10} {
 		mentions(t, "standard error", got.stderr, file+":"+strconv.Itoa(n)+": ")
 	}
-	mentions(t, "standard error", got.stderr, file+":6: already enqueued", `send:subscribe`, `did you mean "app"`, "6 lines skipped as bad", "1 line already enqueued by an earlier line", "6 lines could not be sent")
+	mentions(t, "standard error", got.stderr, file+":6: already enqueued", `send:subscribe`, `did you mean "app"`, "6 lines skipped as invalid", "1 line already enqueued by an earlier line", "6 lines could not be sent")
 	if strings.Contains(got.stderr, file+":2:") || strings.Contains(got.stderr, file+":12:") {
-		t.Errorf("good or blank lines are told:\n%s", got.stderr)
+		t.Errorf("good or blank lines are reported:\n%s", got.stderr)
 	}
 }
 
 func TestEmptyAndBinaryFiles(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if got := command(t, nil, "", "run", "--sandbox", fileOf(t, "")); got.status != statusDone || got.stdout != "" {
+	if got := command(t, nil, "", "run", "--sandbox", writeTasks(t, "")); got.status != statusDone || got.stdout != "" {
 		t.Errorf("an empty file: %+v", got)
 	}
 	binary := bytes.Repeat([]byte("\x89PNG\r\n\x1a\n\x00\x01"), 50)
-	if got := command(t, nil, "", "run", "--sandbox", fileOf(t, string(binary))); got.status != statusFailed || got.stdout != "" {
+	if got := command(t, nil, "", "run", "--sandbox", writeTasks(t, string(binary))); got.status != statusFailed || got.stdout != "" {
 		t.Errorf("a binary file: status %d, %q", got.status, got.stdout)
 	}
 }
@@ -121,7 +121,7 @@ func TestStrict(t *testing.T) {
 	mentions(t, "the message", got.stderr, "1 task not accepted")
 }
 
-func TestAnUnknownOutcomeFails(t *testing.T) {
+func TestUnknownOutcomeFails(t *testing.T) {
 	t.Chdir(t.TempDir())
 	got := command(t, nil, line("a", "lost-"+openid), "run", "--sandbox", "-")
 	if got.status != statusFailed || got.results(t)["a"].Outcome != tasks.OutcomeUnknown {
@@ -130,7 +130,7 @@ func TestAnUnknownOutcomeFails(t *testing.T) {
 	mentions(t, "the message", got.stderr, "1 task may or may not have reached WeChat")
 }
 
-func TestARehearsalKeepsToTheConfiguredApps(t *testing.T) {
+func TestSandboxRunServesConfiguredApps(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env := []string{"WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret, "WXCOURIER_REDIS_ADDRS=127.0.0.1:1"}
 	other := strings.Replace(line("b", openid), app, "wxfedcba9876543210", 1)
@@ -141,7 +141,7 @@ func TestARehearsalKeepsToTheConfiguredApps(t *testing.T) {
 	mentions(t, "the message", got.stderr, "stdin:2: app: wxfedcba9876543210 is not configured")
 }
 
-func TestManyAppsInARehearsal(t *testing.T) {
+func TestSandboxRunWithManyApps(t *testing.T) {
 	t.Chdir(t.TempDir())
 	var text strings.Builder
 	for i := range 60 {
@@ -154,14 +154,14 @@ func TestManyAppsInARehearsal(t *testing.T) {
 	}
 }
 
-func TestARunThatIsRepeatedSendsNothing(t *testing.T) {
+func TestRepeatedRunSendsNothing(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, wx := stand(t)
+	env, wx := newEnv(t)
 	anonymous := strings.Replace(line("x", "oC"), `"id":"x",`, "", 1)
 	text := line("a", "oA") + line("b", "unsubscribed-oB") + anonymous
 	first := command(t, env, text, "run", "-")
 	second := command(t, env, text, "run", "-")
-	for name, got := range map[string]ran{"first": first, "second": second} {
+	for name, got := range map[string]commandResult{"first": first, "second": second} {
 		if got.status != statusDone || len(got.results(t)) != 3 {
 			t.Errorf("%s: %+v", name, got)
 		}
@@ -175,10 +175,10 @@ func TestARunThatIsRepeatedSendsNothing(t *testing.T) {
 	}
 }
 
-func TestARunLearnsWhatOthersDeliver(t *testing.T) {
+func TestRunReportsTasksDeliveredByOthers(t *testing.T) {
 	t.Chdir(t.TempDir())
 	server := redistest.Start(t)
-	env, wx := standOn(t, server.Addr())
+	env, wx := newEnvOn(t, server.Addr())
 	_, stderr, stop := background(t, env, "worker", "--listen", "127.0.0.1:0")
 	redistest.Until(t, 10*time.Second, "the worker listens", func() bool { return strings.Contains(stderr.String(), "listening") })
 	var text strings.Builder
@@ -206,7 +206,7 @@ func TestInterruptedRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = input.Close() }()
-	// The first message gets through, the second waits for another attempt, and there is more to come.
+	// The first message is accepted, the second waits for a retry, and the input stays open.
 	if _, err := feed.WriteString(line("a", openid) + line("b", "busy9-"+openid)); err != nil {
 		t.Fatal(err)
 	}
@@ -224,24 +224,24 @@ func TestInterruptedRun(t *testing.T) {
 	mentions(t, "the message", stderr.String(), "interrupted", "1 task without an outcome", "1 task in")
 }
 
-// full is an output that takes no more.
-type full struct{}
+// fullWriter is an output on which every write fails.
+type fullWriter struct{}
 
 var errFull = errors.New("no space left")
 
-func (full) Write([]byte) (int, error) { return 0, errFull }
+func (fullWriter) Write([]byte) (int, error) { return 0, errFull }
 
-func TestOutputThatCannotBeWritten(t *testing.T) {
+func TestOutputWriteError(t *testing.T) {
 	t.Chdir(t.TempDir())
 	var stderr buffer
-	m := Main{Stdin: strings.NewReader(line("a", openid)), Stdout: full{}, Stderr: &stderr}
+	m := Main{Stdin: strings.NewReader(line("a", openid)), Stdout: fullWriter{}, Stderr: &stderr}
 	if status := m.Run(t.Context(), []string{"run", "--sandbox", "-"}); status != statusFailed {
 		t.Errorf("status %d", status)
 	}
 	mentions(t, "the message", stderr.String(), "write the results: no space left")
 }
 
-func TestResultsKeepWhatJSONNeedNotEscape(t *testing.T) {
+func TestResultsHaveNoNeedlessEscapes(t *testing.T) {
 	t.Chdir(t.TempDir())
 	got := command(t, nil, `{"type":"scheme:generate","app":"`+app+`","id":"a","body":{"jump_wxa":{"path":"pages/index/index","query":"a=1&b=2"}}}`, "run", "--sandbox", "-")
 	if got.status != statusDone || strings.Contains(got.stdout, `\u00`) || !strings.Contains(got.stdout, `"openlink":"weixin://`) {

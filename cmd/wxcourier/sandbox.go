@@ -14,28 +14,28 @@ import (
 
 type sandboxCommand struct {
 	Listen   string        `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Address to serve on (default ${default})."`
-	Latency  time.Duration `placeholder:"D" help:"Added to every answer, such as 50ms."`
-	Credits  int           `placeholder:"N" help:"Subscribe messages that each person accepts of each template before 43101. Default: endless."`
-	NoLimits bool          `help:"Without the documented limits."`
-	Host     []string      `placeholder:"NAME" help:"Let the control API under /sandbox/ be called by this host name, too."`
+	Latency  time.Duration `placeholder:"D" help:"Delay of every answer, such as 50ms."`
+	Credits  int           `placeholder:"N" help:"Subscribe messages that each person accepts per template before 43101. Default: unlimited."`
+	NoLimits bool          `help:"Do not enforce the documented limits."`
+	Host     []string      `placeholder:"NAME" help:"Also accept requests to the control API under /sandbox/ for this host name."`
 }
 
 func (sandboxCommand) Help() string {
-	return `Serves a stand-in for WeChat's server API: tokens, messages, links, codes and content checks, with the documented limits. It takes any app id with any secret, and sends nothing to anybody.
+	return `Serves a stand-in for WeChat's server API: tokens, messages, links, codes and content checks, with the documented limits. It accepts any app id with any secret, and sends no messages.
 
-An openid that starts with the name of a fault meets it: "busy-oAbc" -1 once, "unsubscribed-oAbc" 43101, "lost-oAbc" a connection reset after the message was accepted, "busy3-oAbc" the first three times. The faults: ` + strings.Join(sandbox.FaultNames(), ", ") + `.
+An openid that starts with the name of a fault triggers it: "busy-oAbc" answers -1 once, "busy3-oAbc" three times, "unsubscribed-oAbc" 43101, "lost-oAbc" resets the connection after the message was accepted. The faults: ` + strings.Join(sandbox.FaultNames(), ", ") + `.
 
-What it was asked is under /sandbox/counts, /sandbox/calls and /sandbox/duplicates. Other websites cannot command it through a browser: on the loopback, /sandbox/ answers to localhost and loopback addresses, elsewhere to IP addresses and to names without a dot, such as a container's; --host adds a name.
+/sandbox/counts, /sandbox/calls and /sandbox/duplicates report the calls so far. Requests to /sandbox/ from other websites are refused. On a loopback address it accepts the host names localhost and loopback addresses; otherwise IP addresses and names without a dot, such as a container's. --host adds a name.
 
 Examples:
     wxcourier sandbox
     wxcourier sandbox --listen :8090 --latency 80ms --credits 1`
 }
 
-// Run serves until the process is told to stop.
+// Run serves until ctx ends.
 func (c *sandboxCommand) Run(p *program) error {
 	if c.Latency < 0 || c.Credits < 0 {
-		return misuse("sandbox: --latency and --credits cannot be negative")
+		return usageErrorf("sandbox: --latency and --credits cannot be negative")
 	}
 	server := sandbox.New(sandbox.Options{Latency: c.Latency, Credits: c.Credits, NoLimits: c.NoLimits})
 	addr, stop, err := p.serveSandbox(c.Listen, server.Handler(c.Listen, c.Host...))
@@ -43,21 +43,21 @@ func (c *sandboxCommand) Run(p *program) error {
 		return err
 	}
 	defer stop()
-	url := "http://" + reachable(addr)
-	p.say(`A stand-in for WeChat listens on %[1]s
+	url := "http://" + dialAddress(addr)
+	p.notef(`A stand-in for WeChat listens on %[1]s
 Point wxcourier, or any other client, at it:
 
     wechat:
       base_url: %[1]s
 
-or set $WXCOURIER_WECHAT_BASE_URL to that address. What it was asked is under
+or set $WXCOURIER_WECHAT_BASE_URL to that address. The calls so far:
 %[1]s/sandbox/counts
-Nothing is sent to anybody. Ctrl-C ends it.`, url)
+No messages are sent. Press Ctrl-C to stop.`, url)
 	<-p.ctx.Done()
 	return nil
 }
 
-// serveSandbox serves a sandbox until stop is called, which lets its hanging calls go.
+// serveSandbox serves a sandbox until stop is called; stop also ends calls that hang.
 func (p *program) serveSandbox(address string, server http.Handler) (addr string, stop func(), err error) {
 	listener, err := (&net.ListenConfig{}).Listen(p.ctx, "tcp", address)
 	if err != nil {
@@ -69,7 +69,7 @@ func (p *program) serveSandbox(address string, server http.Handler) (addr string
 	go func() {
 		defer close(done)
 		if err := s.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			p.logger().Error("the sandbox broke down", "err", err)
+			p.logger().Error("the sandbox failed", "err", err)
 		}
 	}()
 	return listener.Addr().String(), func() {
@@ -79,8 +79,8 @@ func (p *program) serveSandbox(address string, server http.Handler) (addr string
 	}, nil
 }
 
-// reachable is an address that a client on this machine can call.
-func reachable(addr string) string {
+// dialAddress returns the address of a listener for clients on this machine.
+func dialAddress(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return addr

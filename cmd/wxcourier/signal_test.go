@@ -13,9 +13,9 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// The first signal finishes what is in hand, which a call that hangs draws out; the
-// second ends the process.
-func TestTheSecondSignalQuitsAtOnce(t *testing.T) {
+// After the first signal the run waits for its tasks in flight, here a call that hangs; the second
+// signal ends the process.
+func TestSecondSignalQuitsAtOnce(t *testing.T) {
 	t.Parallel()
 	path, err := e2e.Binary()
 	must(t, err)
@@ -30,14 +30,14 @@ func TestTheSecondSignalQuitsAtOnce(t *testing.T) {
 	task := `{"type":"send:subscribe","app":"wx0123456789abcdef","id":"ID","body":{"touser":"PERSON","template_id":"T1","data":{"thing1":{"value":"x"}}}}` + "\n"
 	_, err = input.Write([]byte(strings.NewReplacer("ID", "hangs", "PERSON", "hang-o").Replace(task) + strings.NewReplacer("ID", "ends", "PERSON", "o").Replace(task)))
 	must(t, err)
-	redistest.Until(t, 20*time.Second, "one task ended, and the other is in hand", func() bool { return strings.Contains(stdout.String(), `"id":"ends"`) })
+	redistest.Until(t, 20*time.Second, "one task ended, and the other is in flight", func() bool { return strings.Contains(stdout.String(), `"id":"ends"`) })
 
 	must(t, cmd.Process.Signal(syscall.SIGTERM))
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	select {
 	case err := <-done:
-		t.Fatalf("the first signal did not let it finish: %v\n%s", err, stderr.String())
+		t.Fatalf("the process ended after the first signal: %v\n%s", err, stderr.String())
 	case <-time.After(700 * time.Millisecond): // far less than the hanging call takes, and not the same signal twice
 	}
 	must(t, cmd.Process.Signal(syscall.SIGTERM))
@@ -45,12 +45,12 @@ func TestTheSecondSignalQuitsAtOnce(t *testing.T) {
 	select {
 	case err := <-done:
 		if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-			t.Errorf("it ended with %v", err)
+			t.Errorf("the process ended with %v", err)
 		}
 	case <-time.After(3 * time.Second):
-		t.Error("the second signal did not end it")
+		t.Error("the second signal did not end the process")
 	}
 	if !strings.Contains(stderr.String(), "second signal") {
-		t.Errorf("it said\n%s", stderr.String())
+		t.Errorf("standard error:\n%s", stderr.String())
 	}
 }

@@ -16,15 +16,15 @@ import (
 
 type statusCommand struct {
 	App  []string `placeholder:"ID" help:"Only these apps. Default: all that are configured or have queues."`
-	JSON bool     `help:"As JSON."`
+	JSON bool     `help:"Print JSON."`
 }
 
 func (statusCommand) Help() string {
-	return `Shows the lanes that have anything in them or have used any of a limit, their limits, the hours and the holds, and the queues of apps that are not configured here.
+	return `Shows the lanes that hold tasks or have used part of a limit, their limits, the hours, the holds, and the queues of apps that are not configured here.
 
-ACTIVE tasks are in the hands of a replica, RETRYING ones wait for another attempt or for the hours to open; those that met a hold are WAITING. ARCHIVED ones failed, or it is not known whether WeChat took them.
+ACTIVE tasks are being processed by a replica. RETRYING tasks wait for another attempt or for the hours to open; held tasks are WAITING. ARCHIVED tasks failed or ended as unknown.
 
-Of a limit that is CONFIGURED (or documented) and the one that WECHAT tells of, the lesser is kept. PACE is the part of it that is kept after WeChat refused calls as too fast; it climbs back by itself.
+The effective limit is the lower of CONFIGURED (or documented) and WECHAT, the one that WeChat reports. PACE is the share of it in use after WeChat refused calls as too fast; it recovers by itself.
 
 Examples:
     wxcourier status
@@ -37,29 +37,29 @@ type laneStatus struct {
 	Windows []ratelimit.Usage `json:"windows,omitempty"`
 }
 
-// overview is what status shows.
+// overview is the output of status.
 type overview struct {
 	Lanes   []laneStatus     `json:"lanes"`
 	Hours   []hoursStatus    `json:"hours"`
 	Holds   []ratelimit.Hold `json:"holds"`
-	Orphans []backlog.Lane   `json:"orphans"` // of apps that have no credentials here
+	Orphans []backlog.Lane   `json:"orphans"` // of apps that are not configured here
 }
 
-// Run shows the state of the queues.
+// Run prints the state of lanes, limits, hours and holds.
 func (c *statusCommand) Run(p *program) error {
 	cfg, err := p.needRedis("status")
 	if err != nil {
 		return err
 	}
-	parts, err := join(cfg, p.logger(), configured(cfg.Apps))
+	parts, err := newParts(cfg, p.logger(), credentialsOf(cfg.Apps))
 	if err != nil {
 		return err
 	}
 	defer parts.close()
-	if err := reach(p.ctx, cfg.Redis, parts.rdb); err != nil {
+	if err := pingRedis(p.ctx, cfg.Redis, parts.rdb); err != nil {
 		return err
 	}
-	seen, err := c.look(p, parts)
+	seen, err := c.overview(p, parts)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (c *statusCommand) Run(p *program) error {
 	return seen.write(p.stdout)
 }
 
-func (c *statusCommand) look(p *program, parts *parts) (overview, error) {
+func (c *statusCommand) overview(p *program, parts *parts) (overview, error) {
 	seen := overview{Lanes: []laneStatus{}, Hours: []hoursStatus{}, Holds: []ratelimit.Hold{}, Orphans: []backlog.Lane{}}
 	var apps []string
 	for _, app := range parts.cfg.Apps {
@@ -108,7 +108,7 @@ func (c *statusCommand) look(p *program, parts *parts) (overview, error) {
 	return seen, err
 }
 
-// holds are those of the configured apps, and of all others that were enqueued for.
+// holds returns the holds of the configured apps and of all apps with enqueued tasks.
 func (c *statusCommand) holds(p *program, parts *parts, configured []string) ([]ratelimit.Hold, error) {
 	known, err := parts.client.Apps(p.ctx)
 	if err != nil {
@@ -123,7 +123,7 @@ func (c *statusCommand) holds(p *program, parts *parts, configured []string) ([]
 
 func (o overview) write(w io.Writer) error {
 	if len(o.Lanes) == 0 {
-		_, _ = fmt.Fprintln(w, "Nothing waits, and no limit was used.")
+		_, _ = fmt.Fprintln(w, "No tasks are waiting, and no limit was used.")
 	} else {
 		o.writeLanes(w)
 		o.writeLimits(w)
@@ -139,7 +139,7 @@ func (o overview) write(w io.Writer) error {
 		writeHolds(w, o.Holds)
 	}
 	if len(o.Orphans) > 0 {
-		_, _ = fmt.Fprintln(w, "\nQueues of apps that are not configured here; nothing here delivers them:")
+		_, _ = fmt.Fprintln(w, "\nQueues of apps that are not configured here; workers with this configuration do not deliver them:")
 		for _, l := range o.Orphans {
 			_, _ = fmt.Fprintf(w, "  %s %s: %s\n", l.App, l.Type, plural(int(l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active), "task"))
 		}

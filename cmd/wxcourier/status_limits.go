@@ -11,8 +11,8 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// writeLimits writes what is configured, what WeChat tells and what is used of each window
-// side by side. Lanes that share one show it once.
+// writeLimits prints the configured limit, WeChat's limit and the use of each window. A window
+// that several lanes share is printed once.
 func (o overview) writeLimits(w io.Writer) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer func() { _ = table.Flush() }()
@@ -32,7 +32,7 @@ func (o overview) writeLimits(w io.Writer) {
 	}
 }
 
-// limitCells are the cells of one window.
+// limitCells returns the cells of one window.
 func limitCells(u ratelimit.Usage) []string {
 	count := func(n int64) string {
 		if n == 0 {
@@ -44,7 +44,7 @@ func limitCells(u ratelimit.Usage) []string {
 	return []string{string(u.Window), count(u.Limit), count(u.Learned), used, paceText(u)}
 }
 
-// paceText is the part of its pace that a window keeps. A day and a lifetime have none.
+// paceText returns the pace factor of a window; "-" for day and total, which have none.
 func paceText(u ratelimit.Usage) string {
 	switch {
 	case u.Window == ratelimit.PerDay || u.Window == ratelimit.Total:

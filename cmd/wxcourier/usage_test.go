@@ -33,11 +33,11 @@ func TestUsage(t *testing.T) {
 		{"a time that is none", []string{redis}, "results --since yesterday", []string{"yesterday", "90m"}},
 		{"an outcome that is none", []string{redis}, "results --outcome lost", []string{"lost", "accepted"}},
 		{"redrive without an outcome", []string{redis, apps}, "redrive", []string{"--outcome"}},
-		{"redrive of what was accepted", []string{redis, apps}, "redrive --outcome accepted", []string{"accepted cannot be redriven", "WeChat took it", "unknown failed rejected"}},
+		{"redrive of what was accepted", []string{redis, apps}, "redrive --outcome accepted", []string{"accepted cannot be redriven", "WeChat accepted it", "unknown failed rejected"}},
 		{"redrive of what was refused", []string{redis, apps}, "redrive --outcome failed,refused", []string{"refused cannot be redriven", "choice"}},
 		{"redrive of what has expired", []string{redis, apps}, "redrive --outcome expired", []string{"not_after"}},
-		{"redrive of what was canceled", []string{redis, apps}, "redrive --outcome canceled", []string{"taken back"}},
-		{"redrive of an outcome that is none", []string{redis, apps}, "redrive --outcome lost", []string{`"lost" is none`}},
+		{"redrive of what was canceled", []string{redis, apps}, "redrive --outcome canceled", []string{"it was canceled"}},
+		{"redrive of an outcome that is none", []string{redis, apps}, "redrive --outcome lost", []string{`"lost" is not one`}},
 		{"redrive since no time", []string{redis, apps}, "redrive --outcome failed --since yesterday", []string{"yesterday", "90m"}},
 		{"redrive of no app", []string{redis}, "redrive --outcome failed", []string{"no app is configured", "--app"}},
 		{"redrive of an id of two apps", []string{redis}, "redrive --outcome failed --id a --app wx0123456789abcdef --app wx0123456789abcde0", []string{"--id", "--app"}},
@@ -69,7 +69,7 @@ func TestUsage(t *testing.T) {
 			got := command(t, tt.env, "", strings.Fields(tt.args)...)
 			wantStatus, text := statusUsage, got.stderr
 			if strings.HasPrefix(tt.args, "check") {
-				wantStatus, text = statusFailed, got.stdout // check tells what it finds, and goes on
+				wantStatus, text = statusFailed, got.stdout // check prints its findings and continues
 			} else if got.stdout != "" {
 				t.Errorf("standard output: %q", got.stdout)
 			}
@@ -81,7 +81,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-func TestFiveMistakesAreToldAtOnce(t *testing.T) {
+func TestAllMistakesAreReportedAtOnce(t *testing.T) {
 	t.Chdir(t.TempDir())
 	text := "redis:\n  adrs: [x]\n  db: -1\nwechat:\n  timeout: soon\npace:\n  margin: 2\napps:\n  - id: wx1\n    secret: " + secret + "\n"
 	if err := os.WriteFile("wxcourier.yaml", []byte(text), 0o600); err != nil {
@@ -94,7 +94,7 @@ func TestFiveMistakesAreToldAtOnce(t *testing.T) {
 	mentions(t, "the message", got.stderr, "5 mistakes", "redis.adrs", "redis.db", "wechat.timeout", "pace.margin", "apps[0].id")
 }
 
-func TestHelpIsNoMistake(t *testing.T) {
+func TestHelpExitsWithZero(t *testing.T) {
 	for _, name := range []string{"", "run", "dev", "worker", "enqueue", "results", "status", "hold", "release", "cancel", "redrive", "check", "sandbox", "version"} {
 		got := command(t, nil, "", append(strings.Fields(name), "--help")...)
 		if got.status != statusDone || got.stderr != "" {
@@ -114,9 +114,9 @@ func TestVersion(t *testing.T) {
 	mentions(t, "version", got.stdout, runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)
 }
 
-func TestRedisThatIsNotThere(t *testing.T) {
+func TestUnreachableRedis(t *testing.T) {
 	t.Chdir(t.TempDir())
-	file := fileOf(t, line("a", "o"))
+	file := writeTasks(t, line("a", "o"))
 	env := []string{"WXCOURIER_REDIS_ADDRS=127.0.0.1:1", "WXCOURIER_APPS_WX0123456789ABCDEF_SECRET=" + secret}
 	for _, args := range []string{"worker", "run " + file, "enqueue " + file, "results", "status", "cancel --app " + app + " --id a", "redrive --outcome failed", "check"} {
 		t.Run(args, func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestRedisThatIsNotThere(t *testing.T) {
 	}
 }
 
-func TestInputThatCannotBeRead(t *testing.T) {
+func TestUnreadableInput(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, path := range []string{"missing.jsonl", "."} {
 		got := command(t, nil, "", "run", "--sandbox", path)

@@ -21,7 +21,7 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// parts is everything between Redis and WeChat, joined by one configuration.
+// parts is everything between Redis and WeChat, made from one configuration.
 type parts struct {
 	cfg         configs.Config
 	log         *slog.Logger
@@ -36,11 +36,11 @@ type parts struct {
 	hooks    worker.Hooks // of the replicas
 }
 
-// join makes the parts. It does no I/O. Credentials, when nil, are the configured ones.
-func join(cfg configs.Config, log *slog.Logger, credentials func(app string) (wechat.Credential, bool)) (*parts, error) {
+// newParts makes the parts. It does no I/O. With nil credentials it uses the configured ones.
+func newParts(cfg configs.Config, log *slog.Logger, credentials func(app string) (wechat.Credential, bool)) (*parts, error) {
 	p := &parts{cfg: cfg, log: log, credentials: credentials, rdb: cfg.Redis.NewClient()}
 	if p.credentials == nil {
-		p.credentials = configured(cfg.Apps)
+		p.credentials = credentialsOf(cfg.Apps)
 	}
 	p.client = tasks.NewClient(p.rdb)
 	p.registry = prometheus.NewRegistry()
@@ -55,19 +55,19 @@ func join(cfg configs.Config, log *slog.Logger, credentials func(app string) (we
 	return p, nil
 }
 
-// close gives everything back.
+// close returns leased permits and closes all connections.
 func (p *parts) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), redisPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	if err := p.limiter.Close(ctx); err != nil {
-		p.log.Debug("leased permits could not be given back", "err", err)
+		p.log.Debug("leased permits could not be returned", "err", err)
 	}
 	p.tokens.Close()
 	p.wechat.CloseIdle()
 	_ = p.rdb.Close()
 }
 
-func configured(apps []configs.App) func(string) (wechat.Credential, bool) {
+func credentialsOf(apps []configs.App) func(string) (wechat.Credential, bool) {
 	byID := make(map[string]wechat.Credential, len(apps))
 	for _, app := range apps {
 		byID[app.ID] = app.Credential()
@@ -108,7 +108,7 @@ type replica struct {
 	rdb redis.UniversalClient
 }
 
-// replica makes a replica. Only one replica of a process may have the registry.
+// replica makes a replica. Only one replica per process may register its metrics.
 func (p *parts) replica(apps []worker.App, registry prometheus.Registerer) (*replica, error) {
 	rdb := p.cfg.Redis.NewClient()
 	r, err := worker.New(p.cfg.Worker, worker.Parts{
@@ -123,8 +123,8 @@ func (p *parts) replica(apps []worker.App, registry prometheus.Registerer) (*rep
 	return &replica{Replica: r, rdb: rdb}, nil
 }
 
-// Run runs the replica until ctx ends, and closes its Redis client; but not when work is
-// still in hand: what asynq does with a closed client then, it does not survive.
+// Run runs the replica until ctx ends and then closes its Redis client. After a shutdown timeout
+// the client stays open: tasks are still in flight, and asynq does not survive a closed client.
 func (r *replica) Run(ctx context.Context) error {
 	err := r.Replica.Run(ctx)
 	if !errors.Is(err, worker.ErrShutdownTimeout) {
@@ -133,15 +133,15 @@ func (r *replica) Run(ctx context.Context) error {
 	return err
 }
 
-// redisPatience bounds the wait for a Redis that does not answer at the start.
-const redisPatience = 3 * time.Second
+// redisTimeout bounds the first ping of Redis, and the clean-up at the end.
+const redisTimeout = 3 * time.Second
 
-// reach says whether Redis answers, and what to do if not.
-func reach(ctx context.Context, cfg configs.Redis, rdb redis.UniversalClient) error {
-	ctx, cancel := context.WithTimeout(ctx, redisPatience)
+// pingRedis checks that Redis answers; its error includes advice.
+func pingRedis(ctx context.Context, cfg configs.Redis, rdb redis.UniversalClient) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	answer := make(chan error, 1)
-	go func() { answer <- rdb.Ping(ctx).Err() }() // which may outlast ctx while it dials
+	go func() { answer <- rdb.Ping(ctx).Err() }() // may outlast ctx while it dials
 	var err error
 	select {
 	case err = <-answer:
@@ -159,21 +159,21 @@ func redisAdvice(err error) string {
 	var network net.Error
 	switch {
 	case redis.HasErrorPrefix(err, "NOAUTH"), redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "ERR invalid password"):
-		return "set redis.username and redis.password (or redis.password_file) as that Redis wants them"
+		return "set redis.username and redis.password (or redis.password_file) as that Redis requires"
 	case redis.HasErrorPrefix(err, "LOADING"):
-		return "it is reading its data after a start: try again when it has done so"
+		return "it is loading its data after a start: try again when it has finished"
 	case redis.HasErrorPrefix(err, "NOPERM"):
 		return "give the user of redis.username all commands and keys"
 	case errors.As(err, &dns):
-		return "the host name in redis.addrs is not known here"
+		return "the host name in redis.addrs cannot be resolved"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
-		return "nothing answers there: compare redis.addrs with where Redis listens, look at the firewall, and set redis.tls if it wants TLS"
+		return "no answer: compare redis.addrs with the address of Redis, check the firewall, and set redis.tls if it requires TLS"
 	}
-	return "start it, or set redis.addrs to where it listens"
+	return "start it, or set redis.addrs to its address"
 }
 
-// serve serves a handler beside the work until stop is called. The address may have the
-// port 0; addr is the one that was taken.
+// serve serves a handler in the background until stop is called. With port 0 in address, addr
+// has the port that was chosen.
 func (p *program) serve(address string, handler http.Handler) (addr string, stop func(), err error) {
 	listener, err := (&net.ListenConfig{}).Listen(p.ctx, "tcp", address)
 	if err != nil {
@@ -183,7 +183,7 @@ func (p *program) serve(address string, handler http.Handler) (addr string, stop
 	var server sync.WaitGroup
 	server.Go(func() {
 		if err := worker.Serve(ctx, listener, handler); err != nil {
-			p.logger().Error("the listener broke down", "err", err)
+			p.logger().Error("the listener failed", "err", err)
 		}
 	})
 	return listener.Addr().String(), func() { cancel(); server.Wait() }, nil

@@ -13,47 +13,47 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// audit compares what was recorded of each task with what WeChat's ledger says.
+// audit compares the record of each task with the calls that the sandbox received.
 type audit struct {
-	w       *world
-	all     map[string]sent
-	leeway  leeway
-	results map[string][]tasks.Result // by id, as the streams tell
-	calls   map[string][]sandbox.Call // by id, the oldest first
-	fences  map[string]fence          // of tasks that ended as unknown
-	counts  map[tasks.Outcome]int
-	batched map[string]map[string]int64 // by batch: what its counters must say
-	redrove map[string]int              // how often tasks were redriven, by id
-	doubles []string                    // ids of messages that arrived more than once in a generation
+	w          *world
+	all        map[string]testTask
+	allowed    interventions
+	results    map[string][]tasks.Result // by id, from the result streams
+	calls      map[string][]sandbox.Call // by id, oldest first
+	fences     map[string]fence          // of tasks that ended as unknown
+	counts     map[tasks.Outcome]int
+	batched    map[string]map[string]int64 // by batch: the expected counters
+	redrove    map[string]int              // number of redrives, by id
+	duplicates []string                    // ids of messages that arrived more than once in a generation
 }
 
-// leeway is what operators did to tasks, and what may have become of these therefore.
-type leeway struct {
-	deleted  map[string]bool // taken out of asynq: these may have no outcome
-	canceled map[string]bool // these may be canceled
-	redriven bool            // any task may have several generations, and one outcome of each
-	held     bool            // a template may be rejected since it was held
+// interventions are the operators' actions that widen the allowed outcomes of tasks.
+type interventions struct {
+	deleted  map[string]bool // by id: deleted in asynq; may have no outcome
+	canceled map[string]bool // by id: may be canceled
+	redriven bool            // tasks may have several generations, with one outcome each
+	held     bool            // tasks may be rejected because their template was held
 }
 
-// fence is what a record says about the request that got no answer.
+// fence is the field of a record about a request without an answer.
 type fence struct {
 	Runner string `json:"runner"`
-	Since  int64  `json:"since"` // Redis' time in ms
+	Since  int64  `json:"since"` // Redis' clock, ms
 }
 
 func (f fence) since() time.Time { return time.UnixMilli(f.Since) }
 
-// audit reads everything once, and checks all that holds whatever happens to Redis.
-func (w *world) audit(all map[string]sent) *audit {
+// audit checks everything that must hold whatever happens to Redis.
+func (w *world) audit(all map[string]testTask) *audit {
 	w.t.Helper()
-	return w.auditWith(all, leeway{})
+	return w.auditWith(all, interventions{})
 }
 
-// auditWith is audit where operators did something.
-func (w *world) auditWith(all map[string]sent, l leeway) *audit {
+// auditWith is audit after interventions of operators.
+func (w *world) auditWith(all map[string]testTask, l interventions) *audit {
 	w.t.Helper()
 	a := &audit{
-		w: w, all: all, leeway: l, results: make(map[string][]tasks.Result), calls: make(map[string][]sandbox.Call),
+		w: w, all: all, allowed: l, results: make(map[string][]tasks.Result), calls: make(map[string][]sandbox.Call),
 		fences: make(map[string]fence), counts: make(map[tasks.Outcome]int),
 		batched: make(map[string]map[string]int64), redrove: make(map[string]int),
 	}
@@ -73,7 +73,7 @@ func (w *world) auditWith(all map[string]sent, l leeway) *audit {
 	}
 	for id := range a.results {
 		if _, known := all[id]; !known {
-			w.t.Errorf("the stream has %q, which nobody enqueued", id)
+			w.t.Errorf("the stream has %q, which was never enqueued", id)
 		}
 	}
 	a.batches()
@@ -81,8 +81,8 @@ func (w *world) auditWith(all map[string]sent, l leeway) *audit {
 	return a
 }
 
-// oneOutcome: the record, the stream and WeChat agree on one outcome, which the task may
-// have. Only what an operator deleted may have none.
+// oneOutcome checks that the record, the stream and the calls agree on one outcome, and that it is
+// allowed. Only tasks that an operator deleted may have none.
 func (a *audit) oneOutcome(id string) {
 	t, task := a.w.t, a.all[id]
 	fields, err := a.w.rdb.HMGet(t.Context(), ledger.TaskKey(task.app, id), "state", "outcome", "run", "fence").Result()
@@ -91,12 +91,12 @@ func (a *audit) oneOutcome(id string) {
 	outcome := tasks.Outcome(text(1))
 	a.count(task, outcome)
 	entries := a.results[id]
-	if outcome == "" && len(entries) == 0 && a.leeway.deleted[id] {
+	if outcome == "" && len(entries) == 0 && a.allowed.deleted[id] {
 		a.arrivals(id, "")
 		return
 	}
 	if text(0) != "done" || outcome == "" || text(2) != "" {
-		t.Errorf("%s: the record says %v%s", id, fields, a.story(id))
+		t.Errorf("%s: the record has %v%s", id, fields, a.history(id))
 	}
 	if !a.inOrder(id, outcome) {
 		return
@@ -105,37 +105,37 @@ func (a *audit) oneOutcome(id string) {
 	if outcome == tasks.OutcomeUnknown {
 		var f fence
 		if err := json.Unmarshal([]byte(text(3)), &f); err != nil {
-			t.Errorf("%s is unknown, and its record has no fence: %v%s", id, err, a.story(id))
+			t.Errorf("%s is unknown, but its record has no fence: %v%s", id, err, a.history(id))
 		}
 		a.fences[id] = f
 	} else if !a.mayEnd(id, outcome) {
-		t.Errorf("%s: %s %s%s", id, outcome, entries[len(entries)-1].Reason, a.story(id))
+		t.Errorf("%s: %s %s%s", id, outcome, entries[len(entries)-1].Reason, a.history(id))
 	}
 }
 
-// inOrder: the stream has one outcome of each generation, the record's last. Only unknown
-// may be superseded.
+// inOrder checks that the stream has one outcome per generation, and that the last one is the
+// record's. Only unknown may be superseded.
 func (a *audit) inOrder(id string, outcome tasks.Outcome) bool {
 	entries := a.results[id]
 	for i, e := range entries {
 		if i == 0 {
 			continue
 		}
-		again := a.leeway.redriven && e.Generation == entries[i-1].Generation+1
-		if e.Supersedes != tasks.OutcomeUnknown && !again {
+		redriven := a.allowed.redriven && e.Generation == entries[i-1].Generation+1
+		if e.Supersedes != tasks.OutcomeUnknown && !redriven {
 			a.w.t.Errorf("%s has two outcomes: %s and %s", id, entries[i-1].Outcome, e.Outcome)
 		}
 	}
 	if len(entries) == 0 || entries[len(entries)-1].Outcome != outcome {
-		a.w.t.Errorf("%s: the record says %s, the stream has %d entries: %+v", id, outcome, len(entries), entries)
+		a.w.t.Errorf("%s: the record has %s, the stream has %d entries: %+v", id, outcome, len(entries), entries)
 		return false
 	}
 	a.redrove[id] = entries[len(entries)-1].Generation
 	return true
 }
 
-// arrivals: WeChat took what is accepted, and no message that was canceled. noDoubles tells
-// which messages were delivered too often.
+// arrivals checks that WeChat accepted each accepted task and no canceled message. It collects the
+// duplicates for noDuplicates.
 func (a *audit) arrivals(id string, outcome tasks.Outcome) {
 	var taken, delivered int
 	for _, call := range a.calls[id] {
@@ -147,30 +147,30 @@ func (a *audit) arrivals(id string, outcome tasks.Outcome) {
 		}
 	}
 	if outcome == tasks.OutcomeAccepted && taken == 0 {
-		a.w.t.Errorf("%s is accepted, and WeChat never took it", id)
+		a.w.t.Errorf("%s is accepted, but WeChat never accepted it", id)
 	}
 	if spec, _ := tasks.Lookup(a.all[id].typ); spec.Kind != tasks.Message {
 		return
 	}
 	if outcome == tasks.OutcomeCanceled && taken > a.redrove[id] {
-		a.w.t.Errorf("%s is canceled, and WeChat took it%s", id, a.story(id))
+		a.w.t.Errorf("%s is canceled, but WeChat accepted it%s", id, a.history(id))
 	}
 	if delivered > 1+a.redrove[id] {
-		a.doubles = append(a.doubles, id)
+		a.duplicates = append(a.duplicates, id)
 	}
 }
 
-// mayEnd: beside unknown, a task ends as its kind does, as its operator wants, or as failed
-// when WeChat was too often busy.
+// mayEnd reports whether an outcome other than unknown is allowed: the expected one of the task, one
+// that an intervention caused, or failed when WeChat was busy too often.
 func (a *audit) mayEnd(id string, outcome tasks.Outcome) bool {
 	switch outcome {
-	case cmp.Or(a.all[id].ends, tasks.OutcomeAccepted):
+	case cmp.Or(a.all[id].outcome, tasks.OutcomeAccepted):
 		return true
 	case tasks.OutcomeCanceled:
-		return a.leeway.canceled[id]
+		return a.allowed.canceled[id]
 	case tasks.OutcomeRejected:
 		entries := a.results[id]
-		return a.leeway.held && strings.HasPrefix(entries[len(entries)-1].Reason, "template_held")
+		return a.allowed.held && strings.HasPrefix(entries[len(entries)-1].Reason, "template_held")
 	case tasks.OutcomeFailed:
 		busy := 0
 		for _, call := range a.calls[id] {
@@ -184,8 +184,8 @@ func (a *audit) mayEnd(id string, outcome tasks.Outcome) bool {
 	}
 }
 
-// count adds a task to the outcomes, and to what its batch's counters must say.
-func (a *audit) count(task sent, outcome tasks.Outcome) {
+// count adds a task to the outcomes, and to the expected counters of its batch.
+func (a *audit) count(task testTask, outcome tasks.Outcome) {
 	a.counts[outcome]++
 	if task.plain {
 		return
@@ -202,7 +202,7 @@ func (a *audit) count(task sent, outcome tasks.Outcome) {
 	}
 }
 
-// batches: the counters of each batch agree with the records.
+// batches checks that the counters of each batch agree with the records.
 func (a *audit) batches() {
 	for key, want := range a.batched {
 		app, batch, _ := strings.Cut(key, " ")
@@ -220,8 +220,8 @@ func (a *audit) batches() {
 	}
 }
 
-// nothingLeft: asynq keeps no task but the failed and unknown ones in its archive, and what
-// a plain client's retention keeps.
+// nothingLeft checks that asynq holds only the failed and unknown tasks in its archive, and the
+// completed tasks with a retention.
 func (a *audit) nothingLeft() {
 	t := a.w.t
 	kept := make(map[string]bool)
@@ -235,7 +235,7 @@ func (a *audit) nothingLeft() {
 				if set == "archived" && !slices.ContainsFunc(a.results[short], func(r tasks.Result) bool {
 					return r.Outcome == tasks.OutcomeUnknown || r.Outcome == tasks.OutcomeFailed
 				}) {
-					t.Errorf("asynq's archive has %s, which was never unknown or failed%s", short, a.story(short))
+					t.Errorf("asynq's archive has %s, which was never unknown or failed%s", short, a.history(short))
 				}
 			}
 		}
@@ -250,42 +250,42 @@ func (a *audit) nothingLeft() {
 	}
 }
 
-// noSecondCall: no message was called for again once WeChat may have taken it, but for a
-// redrive, or for a template message, which WeChat drops the second time.
+// noSecondCall checks that no message was sent again after WeChat may have accepted it, except by a
+// redrive, or as a template message, whose repetition WeChat drops.
 func (a *audit) noSecondCall() {
 	for id, task := range a.all {
 		if spec, _ := tasks.Lookup(task.typ); spec.Kind != tasks.Message || spec.Repeat != tasks.Never {
 			continue
 		}
-		perhaps := 0 // calls that WeChat may have taken, as far as the caller can know
+		maybe := 0 // calls that WeChat may have accepted, as far as the caller can know
 		for _, call := range a.calls[id] {
 			if call.Delivered || !call.Answered || call.ErrCode == sandbox.Unanswered {
-				perhaps++
+				maybe++
 			}
 		}
-		if perhaps > 1+a.redrove[id] {
-			a.w.t.Errorf("%s was called %d times although WeChat may have taken it: %s", id, perhaps, a.story(id))
+		if maybe > 1+a.redrove[id] {
+			a.w.t.Errorf("%s was sent %d times although WeChat may have accepted it: %s", id, maybe, a.history(id))
 		}
 	}
 }
 
-// noDoubles: no message arrived more than once in a generation.
-func (a *audit) noDoubles() {
-	for _, id := range a.doubles {
-		a.w.t.Errorf("%s was delivered %d times: %s", id, len(a.calls[id]), a.story(id))
+// noDuplicates checks that no message arrived more than once in a generation.
+func (a *audit) noDuplicates() {
+	for _, id := range a.duplicates {
+		a.w.t.Errorf("%s was delivered %d times: %s", id, len(a.calls[id]), a.history(id))
 	}
-	if d := a.w.wx.Duplicates(); !a.leeway.redriven && len(d) > len(a.doubles) {
+	if d := a.w.wx.Duplicates(); !a.allowed.redriven && len(d) > len(a.duplicates) {
 		a.w.t.Errorf("%d messages were delivered twice", len(d))
 	}
 }
 
-// doublesWithin: only messages that first arrived in a span of time arrived again.
-func (a *audit) doublesWithin(from, to time.Time) {
-	for _, id := range a.doubles {
+// duplicatesWithin checks that only messages that first arrived in a time span arrived again.
+func (a *audit) duplicatesWithin(from, to time.Time) {
+	for _, id := range a.duplicates {
 		for _, call := range a.calls[id] {
 			if call.Delivered {
 				if call.At.Before(from) || call.At.After(to) {
-					a.w.t.Errorf("%s was doubled, and first arrived %v after the span began: %s", id, call.At.Sub(from), a.story(id))
+					a.w.t.Errorf("%s was doubled, and first arrived %v after the span began: %s", id, call.At.Sub(from), a.history(id))
 				}
 				break
 			}

@@ -14,15 +14,15 @@ import (
 	"testing"
 )
 
-// button is one route of asynqmon's API that changes something.
+// button is a route of asynqmon's API that changes something.
 type button struct {
 	method, path string // as asynqmon registers it, below /api
-	list         string // the tasks that it acts on: a part of the path, or "" for a whole queue
-	removes      bool   // it takes tasks out of asynq
-	weight       int    // how often it is pressed, compared with the others
+	list         string // the task list in the path; "": acts on a whole queue
+	removes      bool   // deletes tasks from asynq
+	weight       int    // relative frequency of presses
 }
 
-// String names the button as the audit prints it.
+// String returns the method and the path.
 func (b button) String() string { return b.method + " " + b.path }
 
 const (
@@ -30,7 +30,7 @@ const (
 	activeTasks = "active_tasks"
 )
 
-// kind is what the button does: pause, run, delete …
+// kind returns the effect of the button: pause, run, delete …
 func (b button) kind() string {
 	if b.method == http.MethodDelete && b.list == "" {
 		return deleteQueue
@@ -42,14 +42,13 @@ func (b button) kind() string {
 	return strings.TrimSuffix(strings.TrimPrefix(verb, "batch_"), "_all")
 }
 
-// How often a button is pressed: those that empty a whole list are rare, so that the
-// others find tasks.
+// Weights of buttons. Those that empty a whole list are rare, so that the others find tasks.
 const (
 	oftenPressed  = 8
 	rarelyPressed = 1
 )
 
-// taskLists are asynqmon's lists of tasks, with the verbs that each of them offers.
+// taskLists returns asynqmon's task lists with the verbs of each.
 func taskLists() map[string][]string {
 	return map[string][]string{
 		"pending_tasks":                    {"delete", "archive"},
@@ -61,8 +60,8 @@ func taskLists() map[string][]string {
 	}
 }
 
-// buttons lists every button: those of queues and of active tasks, and each verb of each
-// list for one task, for several and for all.
+// buttons returns every button: those of queues and of active tasks, and each verb of each list for
+// one task, for several and for all.
 func buttons() []button {
 	const queue = "/queues/{qname}"
 	all := []button{
@@ -93,9 +92,9 @@ func buttons() []button {
 	return all
 }
 
-// TestButtonsAreAll: the table has exactly the routes of asynqmon that change something,
-// as its source registers them. A new release of asynqmon cannot bring one unnoticed.
-func TestButtonsAreAll(t *testing.T) {
+// TestButtonsAreComplete compares buttons with the routes that asynqmon's source registers, so that a
+// new release of asynqmon cannot add one unnoticed.
+func TestButtonsAreComplete(t *testing.T) {
 	t.Parallel()
 	routes := monitorRoutes(t)
 	var have []string
@@ -126,16 +125,16 @@ func monitorRoutes(t *testing.T) (routes []string) {
 	must(t, err)
 	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(dir)), "*.go"))
 	must(t, err)
-	unread := 0 // registrations whose methods are not known
+	unknown := 0 // registrations whose methods are not known
 	for _, name := range files {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
 		must(t, err)
 		ast.Inspect(file, func(n ast.Node) bool {
 			if _, ok := callOf(n, "HandleFunc"); ok {
-				unread++
+				unknown++
 			}
 			if path, methods, ok := registration(n); ok {
-				unread--
+				unknown--
 				for _, method := range methods {
 					if method != http.MethodGet {
 						routes = append(routes, method+" "+path)
@@ -145,13 +144,13 @@ func monitorRoutes(t *testing.T) (routes []string) {
 			return true
 		})
 	}
-	if unread != 0 || len(routes) == 0 {
-		t.Fatalf("asynqmon's source has %d routes with an unknown method, and these that change something: %v", unread, routes)
+	if unknown != 0 || len(routes) == 0 {
+		t.Fatalf("asynqmon's source has %d routes with an unknown method, and these that change something: %v", unknown, routes)
 	}
 	return routes
 }
 
-// registration reads api.HandleFunc(path, …).Methods(method, …).
+// registration parses api.HandleFunc(path, …).Methods(method, …).
 func registration(n ast.Node) (path string, methods []string, ok bool) {
 	outer, ok := callOf(n, "Methods")
 	if !ok {

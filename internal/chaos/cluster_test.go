@@ -16,9 +16,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// TestCluster: everything that the program does works on a Redis Cluster of three
-// masters: enqueuing, pace, tokens, delivery, retries, images, holds, cancelling, status,
-// results and check.
+// TestCluster runs all functions on a Redis Cluster of three masters: enqueuing, pace, tokens,
+// delivery, retries, images, holds, canceling, status, results and check.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	n := size(t, 300, 10)
@@ -27,16 +26,16 @@ func TestCluster(t *testing.T) {
 	for _, node := range nodes {
 		addrs = append(addrs, node.Addr())
 	}
-	w := newWorld(t, settings{redis: configs.Redis{Addrs: addrs}, tasks: n, limits: pace(n, max(5, n/100)), latency: 50 * time.Millisecond})
-	w.misbehave()
+	w := newWorld(t, settings{redis: configs.Redis{Addrs: addrs}, tasks: n, limits: limitsFor(n, max(5, n/100)), latency: 50 * time.Millisecond})
+	w.injectFaults()
 	all, file := w.mixed(n)
 	fleet := w.fleet(2)
 	w.enqueue(file)
-	redistest.Until(t, time.Minute, "half of it is called", func() bool { return w.sends() > n/2 })
+	redistest.Until(t, time.Minute, "half of the calls were made", func() bool { return w.sends() > n/2 })
 	w.wx.Revoke(mini)
 	w.settle(fleet, n, 3*time.Minute)
 	a := w.audit(all)
-	a.noDoubles()
+	a.noDuplicates()
 	a.unknownsWereInFlight()
 	for _, node := range nodes {
 		if keys := node.Client(t).DBSize(t.Context()).Val(); keys == 0 {
@@ -54,7 +53,7 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// images: a code's picture comes, and a picture that is checked goes, by keys of their own.
+// images checks types whose images have keys of their own: a code and an image check.
 func (w *world) images() {
 	w.t.Helper()
 	spec, _ := tasks.Lookup(tasks.TypeImageCheck)
@@ -68,11 +67,11 @@ func (w *world) images() {
 		}
 	}
 	if image, err := w.client.Image(w.t.Context(), mini, "code"); err != nil || len(image) == 0 {
-		w.t.Errorf("the picture: %d bytes, %v", len(image), err)
+		w.t.Errorf("the image: %d bytes, %v", len(image), err)
 	}
 }
 
-// outcome submits a task and waits for its end.
+// outcome submits a task and waits for its result.
 func (w *world) outcome(e tasks.Envelope) tasks.Result {
 	w.t.Helper()
 	_, err := w.client.Submit(w.t.Context(), e)
@@ -90,8 +89,8 @@ func (w *world) wait(app, id string) (result tasks.Result) {
 	return result
 }
 
-// holdAndCancel: a hold reaches all replicas, a batch that is canceled meanwhile is not
-// sent, and what is released goes on at once.
+// holdAndCancel checks that a hold applies to all replicas, that a batch canceled during the hold is
+// not sent, and that delivery continues after the release.
 func (w *world) holdAndCancel() {
 	t, ctx := w.t, w.t.Context()
 	t.Helper()
@@ -122,16 +121,16 @@ func (w *world) holdAndCancel() {
 	_, err = limiter.Unhold(ctx, third, ratelimit.WholeApp)
 	must(t, err)
 	if got := w.wait(third, "kept-0"); got.Outcome != tasks.OutcomeAccepted {
-		t.Errorf("what was not canceled: %+v", got)
+		t.Errorf("a task that was not canceled: %+v", got)
 	}
 	for i := range 5 {
 		if got := w.wait(third, fmt.Sprintf("taken-back-%d", i)); got.Outcome != tasks.OutcomeCanceled {
-			t.Errorf("what was canceled: %+v", got)
+			t.Errorf("a canceled task: %+v", got)
 		}
 	}
 }
 
-// commandsAnswer: the program's own commands find all of it.
+// commandsAnswer checks the output of results, check and run.
 func (w *world) commandsAnswer(n int) {
 	w.t.Helper()
 	results := make(map[string]bool)
@@ -144,11 +143,11 @@ func (w *world) commandsAnswer(n int) {
 		w.t.Errorf("results lists %d tasks of %d", len(results), n)
 	}
 	if text := w.output("check"); strings.Contains(text, "FAIL") || !strings.Contains(text, "ok    redis maxmemory-policy: noeviction") {
-		w.t.Errorf("check says\n%s", text)
+		w.t.Errorf("check prints\n%s", text)
 	}
 	file := filepath.Join(w.t.TempDir(), "one.jsonl")
 	must(w.t, os.WriteFile(file, []byte(`{"type":"send:subscribe","app":"`+mini+`","id":"by-run","body":`+fmt.Sprintf(bodies[tasks.TypeSubscribe], "by-run")+"}\n"), 0o600))
 	if text := w.output("run", file); !strings.Contains(text, `"outcome":"accepted"`) {
-		w.t.Errorf("run says\n%s", text)
+		w.t.Errorf("run prints\n%s", text)
 	}
 }

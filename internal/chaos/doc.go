@@ -1,7 +1,7 @@
-// Package chaos holds the tests that break things on purpose: replicas of the real
-// program are killed, Redis is killed, loses what it had not written, fails over or is a
-// cluster, WeChat breaks connections, and operators press every button of the asynq web UI
-// and run commands at random, while a sandbox counts what arrives.
+// Package chaos holds the fault injection tests. They kill replicas of the built program, kill Redis,
+// let it lose unwritten data or fail over, run on a cluster, break connections to WeChat, and press
+// the buttons of the asynq web UI and run operator commands at random. A sandbox records the
+// messages that arrive.
 //
 //	go test ./internal/chaos                                     # hundreds of tasks and actions, with a fixed seed
 //	CHAOS_TASKS=20000 CHAOS_ACTIONS=10000 go test -timeout 30m …  # the full size: make chaos

@@ -10,37 +10,37 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// lag is how far the replica may be behind when its master dies. On one machine it is
-// milliseconds; how long the machine lets a process wait counts, too.
-const lag = time.Second
+// replicationLag is the maximum lag of the replica when its master is killed. On one machine it is
+// milliseconds, plus the time that the processes wait for the CPU.
+const replicationLag = time.Second
 
-// TestFailover: the master of a Redis with a replica and a sentinel dies. The replica
-// takes over, the workers find it by themselves, and every task has one outcome. What
-// the replica had not got yet is lost: only messages of that moment may arrive twice.
+// TestFailover: the master of a Redis with a replica and a sentinel is killed. The replica becomes the
+// master, the workers find it through the sentinel, and every task has one outcome. Unreplicated
+// writes are lost: only messages sent in that moment may arrive twice.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	n := size(t, 300, 10)
 	pair := redistest.StartFailover(t, "--appendonly", "yes", "--appendfsync", "everysec")
 	w := newWorld(t, settings{
 		redis: configs.Redis{Addrs: []string{pair.Sentinel.Addr()}, MasterName: redistest.MasterName},
-		tasks: n, limits: pace(n, seconds(n, 50)),
+		tasks: n, limits: limitsFor(n, sendSeconds(n, 50)),
 	})
-	w.misbehave()
+	w.injectFaults()
 	all, file := w.mixed(n)
 	w.enqueue(file)
-	pair.InStep() // what a producer was promised is on both
+	pair.InStep() // acknowledged tasks are on both
 	fleet := w.fleet(2)
-	redistest.Until(t, time.Minute, "half of it is called", func() bool { return w.sends() > n/2 })
+	redistest.Until(t, time.Minute, "half of the calls were made", func() bool { return w.sends() > n/2 })
 
 	killed := time.Now()
 	pair.Master.Kill()
 	redistest.Until(t, time.Minute, "the replica is the master", func() bool {
 		return w.rdb.Set(t.Context(), "chaos:probe", "v", time.Minute).Err() == nil
 	})
-	w.faults.add(fault{what: "Redis failed over, and lost what the replica had not got", from: killed.Add(-lag), to: time.Now()})
-	t.Logf("no Redis for %v", time.Since(killed).Round(10*time.Millisecond))
+	w.faults.add(fault{what: "Redis failed over, and lost unreplicated writes", from: killed.Add(-replicationLag), to: time.Now()})
+	t.Logf("Redis was unavailable for %v", time.Since(killed).Round(10*time.Millisecond))
 	pair.Over()
-	pair.Master.Restart() // the sentinel makes it a replica, within some ten seconds
+	pair.Master.Restart() // the sentinel makes it a replica within about ten seconds
 
 	w.settle(fleet, n, 5*time.Minute)
 	fleet.stop()
@@ -49,6 +49,6 @@ func TestFailover(t *testing.T) {
 		return redis.HasErrorPrefix(old.Set(t.Context(), "chaos:probe", "v", time.Minute).Err(), "READONLY")
 	})
 	a := w.audit(all)
-	a.doublesWithin(killed.Add(-lag), killed)
+	a.duplicatesWithin(killed.Add(-replicationLag), killed)
 	a.unknownsWereInFlight()
 }

@@ -13,15 +13,14 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// A fault is something that was broken, from a time until another. What was under way
-// then may end as unknown.
+// A fault is an injected fault with its time span. Tasks in flight during it may end as unknown.
 type fault struct {
 	what     string
 	from, to time.Time
-	replica  string // that died; "" when it was not one of them
+	replica  string // the killed replica; "": another fault
 }
 
-// faults is all that was broken.
+// faults is the list of all injected faults.
 type faults struct {
 	mu  sync.Mutex
 	all []fault // guarded by mu
@@ -39,15 +38,15 @@ func (f *faults) list() []fault {
 	return append([]fault(nil), f.all...)
 }
 
-// replica is a process of the real program.
+// replica is a process of the built program.
 type replica struct {
 	cmd  *exec.Cmd
 	log  e2e.Output
-	done chan struct{} // closed when it has ended
-	err  error         // how, once done is closed
+	done chan struct{} // closed when the process has exited
+	err  error         // of Wait; set before done is closed
 }
 
-// id is the name that the replica gave itself, or "" when it has not come that far.
+// id returns the replica's id from its log; "" before it has started.
 func (r *replica) id() string {
 	if found := regexp.MustCompile(`worker started" replica=(\w+)`).FindStringSubmatch(r.log.String()); found != nil {
 		return found[1]
@@ -68,12 +67,12 @@ func (w *world) replica(args ...string) *replica {
 	return r
 }
 
-// fleet keeps a number of replicas running. One that ends by itself is started again, as
-// an orchestrator does. It belongs to the goroutine of the test.
+// fleet keeps a number of replicas running, and restarts those that exit by themselves, as an
+// orchestrator does. It is not safe for concurrent use.
 type fleet struct {
 	w       *world
 	args    []string   // of the command worker
-	running []*replica // the oldest first
+	running []*replica // oldest first
 	gone    []*replica
 }
 
@@ -86,7 +85,7 @@ func (w *world) fleet(n int, args ...string) *fleet {
 	return f
 }
 
-// kill ends the oldest replica by SIGKILL and starts another one.
+// kill kills the oldest replica with SIGKILL and starts a new one.
 func (f *fleet) kill() {
 	f.w.t.Helper()
 	victim := f.running[0]
@@ -97,7 +96,7 @@ func (f *fleet) kill() {
 	f.replace(0)
 }
 
-// roll ends the oldest replica by SIGTERM and starts another one.
+// roll stops the oldest replica with SIGTERM and starts a new one.
 func (f *fleet) roll() {
 	f.w.t.Helper()
 	oldest := f.running[0]
@@ -111,22 +110,22 @@ func (f *fleet) end(r *replica) {
 	select {
 	case <-r.done:
 	case <-time.After(30 * time.Second):
-		f.w.t.Fatalf("a replica does not end\n%s", r.log.String())
+		f.w.t.Fatalf("a replica does not exit\n%s", r.log.String())
 	}
 	if r.err != nil {
-		f.w.t.Errorf("a replica ended with %v\n%s", r.err, tail(r.log.String()))
+		f.w.t.Errorf("a replica exited with %v\n%s", r.err, tail(r.log.String()))
 	}
 }
 
-// tend starts replicas again that ended by themselves, which they may only do at their
-// start, when Redis is not there.
-func (f *fleet) tend() {
+// restartEnded restarts replicas that exited by themselves. That is allowed only at their start, when
+// Redis is unreachable.
+func (f *fleet) restartEnded() {
 	f.w.t.Helper()
 	for i, r := range f.running {
 		select {
 		case <-r.done:
 			if r.id() != "" || !strings.Contains(r.log.String(), "Redis") {
-				f.w.t.Fatalf("a replica ended by itself: %v\n%s", r.err, tail(r.log.String()))
+				f.w.t.Fatalf("a replica exited by itself: %v\n%s", r.err, tail(r.log.String()))
 			}
 			f.replace(i)
 		default:
@@ -139,7 +138,7 @@ func (f *fleet) replace(i int) {
 	f.running = append(append(f.running[:i:i], f.running[i+1:]...), f.w.replica(f.args...))
 }
 
-// stop ends all replicas as a shutdown does.
+// stop stops all replicas with SIGTERM.
 func (f *fleet) stop() {
 	f.w.t.Helper()
 	for _, r := range f.running {
@@ -150,7 +149,7 @@ func (f *fleet) stop() {
 	}
 }
 
-// logs is all that all replicas wrote.
+// logs returns the output of each replica so far.
 func (f *fleet) logs() (all []string) {
 	for _, r := range append(append([]*replica(nil), f.gone...), f.running...) {
 		all = append(all, r.log.String())
@@ -158,7 +157,7 @@ func (f *fleet) logs() (all []string) {
 	return all
 }
 
-// ready waits until every replica says that it is ready.
+// ready waits until every replica is ready.
 func (f *fleet) ready() {
 	f.w.t.Helper()
 	for _, r := range f.running {
@@ -166,7 +165,7 @@ func (f *fleet) ready() {
 	}
 }
 
-// logsAreClean: no replica panicked, and none wrote a secret, a token, an openid or a text.
+// logsAreClean checks that no replica panicked or wrote a secret, a token, an openid or a text.
 func (f *fleet) logsAreClean() {
 	f.w.t.Helper()
 	forbidden := []string{"panic", "goroutine ", secret, openidPrefix, textPrefix}

@@ -9,8 +9,8 @@ import (
 	"github.com/wxcourier/wxcourier/sandbox"
 )
 
-// unknownsWereInFlight: each task that ended as unknown was under way when something
-// broke: its own connection, its replica, or what Redis kept.
+// unknownsWereInFlight checks that each task that ended as unknown was in flight during a fault: of
+// its connection, of its replica, or of Redis.
 func (a *audit) unknownsWereInFlight() {
 	why := make(map[string]int)
 	for id, f := range a.fences {
@@ -18,34 +18,33 @@ func (a *audit) unknownsWereInFlight() {
 			why["its connection broke"]++
 			continue
 		}
-		met := a.metBy(f)
+		met := a.faultDuring(f)
 		if met == "" {
-			a.w.t.Errorf("%s is unknown, and nothing broke: %s", id, a.story(id))
+			a.w.t.Errorf("%s is unknown without a fault: %s", id, a.history(id))
 			continue
 		}
 		why[met]++
 	}
-	a.w.t.Logf("outcomes %v; unknown because of %v; doubled: %d", a.counts, why, len(a.doubles))
+	a.w.t.Logf("outcomes %v; unknown because of %v; duplicates: %d", a.counts, why, len(a.duplicates))
 }
 
-// unread is how long a command of a replica that has died may lie with Redis before it is
-// carried out.
-const unread = time.Second
+// commandDelay is how long Redis may take to execute a command that a killed replica had sent.
+const commandDelay = time.Second
 
-// metBy is the fault that a run met which began then.
-func (a *audit) metBy(f fence) string {
+// faultDuring returns the fault during which the fence's run was in flight; "" for none.
+func (a *audit) faultDuring(f fence) string {
 	all := a.w.faults.list()
 	longest := attemptTimeout + time.Second
 	for _, one := range all {
-		if one.replica == "" { // while Redis was away, what is known could not be recorded
+		if one.replica == "" { // while Redis was unreachable, known outcomes could not be recorded
 			longest += one.to.Sub(one.from)
 		}
 	}
 	runner, _, _ := strings.Cut(f.Runner, "-")
 	for _, one := range all {
-		if (one.replica == "" || one.replica == runner) && !f.since().After(one.to.Add(unread)) && one.from.Sub(f.since()) < longest {
+		if (one.replica == "" || one.replica == runner) && !f.since().After(one.to.Add(commandDelay)) && one.from.Sub(f.since()) < longest {
 			if one.replica == "" && !strings.Contains(one.what, "lost") {
-				continue // Redis kept everything: that is no excuse
+				continue // Redis lost nothing, so this fault does not explain it
 			}
 			return one.what
 		}
@@ -53,8 +52,8 @@ func (a *audit) metBy(f fence) string {
 	return ""
 }
 
-// story is what is known of a task, for a failure's message.
-func (a *audit) story(id string) string {
+// history returns the results, fence and calls of a task, and the faults around it, for failure messages.
+func (a *audit) history(id string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n  results %+v\n  fence %+v\n", a.results[id], a.fences[id])
 	for _, c := range a.calls[id] {

@@ -11,23 +11,23 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// sent is a task of a test.
-type sent struct {
+// testTask is a task of a test.
+type testTask struct {
 	app, typ string
 	batch    string        // "" is mainBatch
-	fault    string        // that its receiver's name asks the sandbox for, or ""
-	ends     tasks.Outcome // in place of accepted, or ""
-	plain    bool          // enqueued by asynq's own client: it has no mark and no batch
+	fault    string        // triggered by its receiver's name; "": none
+	outcome  tasks.Outcome // expected; "" is accepted
+	plain    bool          // enqueued by asynq's client: it has no mark and no batch
 }
 
-// mainBatch is the batch of tasks that name no other one.
+// mainBatch is the default batch.
 const mainBatch = "chaos"
 
-// batchName is the task's batch.
-func (s sent) batchName() string { return cmp.Or(s.batch, mainBatch) }
+// batchName returns the task's batch.
+func (s testTask) batchName() string { return cmp.Or(s.batch, mainBatch) }
 
-// kinds is what a mix is made of, in tenths.
-var kinds = []sent{
+// mixedKinds is the composition of mixed, one tenth each.
+var mixedKinds = []testTask{
 	{app: mini, typ: tasks.TypeSubscribe},
 	{app: mini, typ: tasks.TypeSubscribe},
 	{app: mini, typ: tasks.TypeSubscribe},
@@ -40,24 +40,25 @@ var kinds = []sent{
 	{app: mini, typ: tasks.TypeScheme},
 }
 
-// pace is the calls in a second that let n mixed tasks last for about so many seconds.
-func pace(n, seconds int) map[string]int {
+// limitsFor returns limits, in calls per second by type, with which n tasks of mixed take about that many
+// seconds.
+func limitsFor(n, seconds int) map[string]int {
 	limits := make(map[string]int)
-	for _, k := range kinds {
-		if k.app != third { // a limit holds for each app
+	for _, k := range mixedKinds {
+		if k.app != third { // limits are per app
 			limits[k.typ] += n/10/seconds + 1
 		}
 	}
 	return limits
 }
 
-// What every receiver and every text of bodies begins with: none may reach a log.
+// Prefixes of all receivers and texts in bodies. They must not appear in logs.
 const (
 	openidPrefix = "otask-"
 	textPrefix   = "text-of-"
 )
 
-// bodies has the task's id in each message, so that WeChat's ledger tells which it was.
+// bodies contain the task's id, so that the sandbox's calls can be matched to tasks.
 var bodies = map[string]string{
 	tasks.TypeSubscribe:     `{"touser":"o%[1]s","template_id":"T1","data":{"character_string1":{"value":"%[1]s"}}}`,
 	tasks.TypeTemplate:      `{"touser":"o%[1]s","template_id":"T1","data":{"thing1":{"value":"%[1]s"}}}`,
@@ -69,13 +70,13 @@ var bodies = map[string]string{
 
 var idPattern = regexp.MustCompile(`task-\d+`)
 
-// mixed writes a file of n tasks.
-func (w *world) mixed(n int) (all map[string]sent, file string) {
+// mixed writes a file with n tasks.
+func (w *world) mixed(n int) (all map[string]testTask, file string) {
 	w.t.Helper()
-	all = make(map[string]sent, n)
+	all = make(map[string]testTask, n)
 	var lines strings.Builder
 	for i := range n {
-		id, k := fmt.Sprintf("task-%d", i), kinds[i%len(kinds)]
+		id, k := fmt.Sprintf("task-%d", i), mixedKinds[i%len(mixedKinds)]
 		all[id] = k
 		priority := tasks.Urgent
 		if i%7 == 0 {

@@ -9,15 +9,14 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// pressEvery is the time between two buttons, in which the replicas go on.
+// pressEvery is the interval between two presses.
 const pressEvery = 40 * time.Millisecond
 
-// TestEveryButtonAtRandom: every button of asynqmon that changes something is pressed at
-// random, hundreds of times, while producers enqueue (some tasks twice), replicas are
-// killed, and WeChat is busy and breaks connections. When all queues are resumed, every
-// task has one outcome, and "wxcourier check --repair" ends as canceled those that were
-// deleted there; no message was called for twice; what is unknown was in flight when something broke; every replica is ready; no
-// log has a panic or a secret.
+// TestEveryButtonAtRandom presses the buttons of asynqmon at random, hundreds of times, while
+// producers enqueue (some tasks twice), replicas are killed, and WeChat is busy and breaks
+// connections. After all queues are resumed, every task has one outcome, and "wxcourier check
+// --repair" has ended deleted tasks as canceled. No message was sent twice, tasks that ended as
+// unknown were in flight during a fault, every replica is ready, and no log has a panic or a secret.
 func TestEveryButtonAtRandom(t *testing.T) {
 	t.Parallel()
 	n := actions(t, 600, 1)
@@ -26,14 +25,14 @@ func TestEveryButtonAtRandom(t *testing.T) {
 	server := redistest.Start(t)
 	w := newWorld(t, settings{
 		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: firstTasks + 2*n,
-		limits: assortedPace(firstTasks+n/2, lasts), attempts: attempts,
+		limits: limitsForMix(firstTasks+n/2, lasts), attempts: attempts,
 	})
-	w.misbehave()
-	producers, operator := w.backlog(rng), w.presser(rng)
+	w.injectFaults()
+	producers, operator := w.producer(rng), w.buttonPresser(rng)
 	producers.grouped = true
 	producers.add(firstTasks)
 	fleet := w.fleet(3, "--listen", "127.0.0.1:0", "--log-level", "debug")
-	w.underFire(fleet, n, pressEvery, func() {
+	w.actUnderFaults(fleet, n, pressEvery, func() {
 		if rng.IntN(2) == 0 {
 			producers.add(1)
 		}
@@ -44,25 +43,25 @@ func TestEveryButtonAtRandom(t *testing.T) {
 		}
 		operator.press()
 	})
-	operator.letGo()
+	operator.resumeAll()
 	w.settleWhen(fleet, 5*time.Minute, func() bool { return true })
-	operator.tell()
+	operator.logCounts()
 	fleet.ready()
 	fleet.stop()
 	a := w.auditWith(producers.all, w.repair(producers.all, operator.deleted))
-	producers.tell(a, operator.deleted)
-	a.noDoubles()
+	producers.logOutcomes(a, operator.deleted)
+	a.noDuplicates()
 	a.noSecondCall()
 	a.unknownsWereInFlight()
 	fleet.logsAreClean()
 }
 
-// repair lets the program end the tasks that were deleted in asynqmon. Those of plain
-// clients had no mark, and may be forgotten.
-func (w *world) repair(all map[string]sent, deleted map[string]bool) leeway {
+// repair runs check --repair, which ends the tasks deleted in asynqmon, and returns the allowed
+// outcomes. Tasks of plain asynq clients have no mark and may end without an outcome.
+func (w *world) repair(all map[string]testTask, deleted map[string]bool) interventions {
 	w.t.Helper()
 	w.output("check", "--repair")
-	l := leeway{canceled: deleted, deleted: make(map[string]bool)}
+	l := interventions{canceled: deleted, deleted: make(map[string]bool)}
 	for id := range deleted {
 		task := all[id]
 		if l.deleted[id] = task.plain; task.plain {
@@ -70,27 +69,27 @@ func (w *world) repair(all map[string]sent, deleted map[string]bool) leeway {
 		}
 		result, err := w.client.Result(w.t.Context(), task.app, id)
 		if err != nil || result.Outcome == "" || result.Outcome == tasks.OutcomeCanceled && result.Reason != "deleted" {
-			w.t.Errorf("%s was deleted in asynqmon, and after the repair it is %s %s %s (%v)", id, result.State, result.Outcome, result.Reason, err)
+			w.t.Errorf("%s was deleted in asynqmon; after the repair it is %s %s %s (%v)", id, result.State, result.Outcome, result.Reason, err)
 		}
 	}
 	return l
 }
 
-// underFire acts n times, at equal intervals, while a replica is killed every two seconds
-// during the first third of the actions.
-func (w *world) underFire(f *fleet, n int, every time.Duration, act func()) {
+// actUnderFaults calls act n times at equal intervals. During the first third a replica is killed
+// every two seconds.
+func (w *world) actUnderFaults(f *fleet, n int, every time.Duration, act func()) {
 	w.t.Helper()
-	kills, turns := time.NewTicker(killEvery), time.NewTicker(every)
+	kills, acts := time.NewTicker(killEvery), time.NewTicker(every)
 	defer kills.Stop()
-	defer turns.Stop()
+	defer acts.Stop()
 	for i := 0; i < n; {
-		f.tend()
+		f.restartEnded()
 		select {
 		case <-kills.C:
 			if i < n/3 {
 				f.kill()
 			}
-		case <-turns.C:
+		case <-acts.C:
 			act()
 			i++
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// probe is what a replica's /readyz answers: 0 when nobody listens.
+// probe returns the status of a replica's /readyz; 0 when it does not listen.
 func (r *replica) probe(ctx context.Context) int {
 	found := regexp.MustCompile(`msg=listening addr=(\S+)`).FindStringSubmatch(r.log.String())
 	if found == nil {
@@ -31,15 +31,15 @@ func (r *replica) probe(ctx context.Context) int {
 	return response.StatusCode
 }
 
-// TestRollingRestart: three replicas are replaced one after the other by SIGTERM, while
-// they send. Each says that it is not ready before it goes, finishes what it has in hand
-// and ends with status 0. Nothing is doubled, and nothing is unknown.
+// TestRollingRestart: three replicas are replaced one after the other with SIGTERM while they send.
+// Each reports that it is not ready, finishes its tasks in flight and exits with status 0. No task
+// is duplicated or unknown.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	n := size(t, 300, 10)
 	server := redistest.Start(t, "--appendonly", "yes")
 	w := newWorld(t, settings{
-		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, seconds(n, 50)), latency: time.Second,
+		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: limitsFor(n, sendSeconds(n, 50)), latency: time.Second,
 	})
 	all, file := w.mixed(n)
 	replicas := make([]*replica, 3)
@@ -54,57 +54,57 @@ func TestRollingRestart(t *testing.T) {
 		replicas[i] = w.replica("--listen", "127.0.0.1:0")
 		redistest.Until(t, 30*time.Second, "the new replica is ready", func() bool { return replicas[i].probe(t.Context()) == http.StatusOK })
 		redistest.Until(t, 30*time.Second, "sending goes on", func() bool { return w.sends() > called })
-		old.leaves(t)
+		old.shutDown(t)
 	}
 	if w.ended() >= int64(n) {
-		t.Error("all was sent before the last replica was replaced: this test shows nothing")
+		t.Error("all was sent before the last replica was replaced: the test is inconclusive")
 	}
 	f := &fleet{w: w, running: replicas}
 	w.settle(f, n, 3*time.Minute)
 	f.stop()
 	a := w.audit(all)
-	a.noDoubles()
+	a.noDuplicates()
 	if a.counts[tasks.OutcomeUnknown] > 0 || a.counts[tasks.OutcomeAccepted] != n {
 		t.Errorf("outcomes %v", a.counts)
 	}
 }
 
-// leaves ends a replica by SIGTERM: it is not ready from then on, and ends in order.
-func (r *replica) leaves(t *testing.T) {
+// shutDown stops a replica with SIGTERM, and checks that it is not ready from then on and exits
+// without an error.
+func (r *replica) shutDown(t *testing.T) {
 	t.Helper()
 	must(t, r.cmd.Process.Signal(syscall.SIGTERM))
-	said503 := false
+	unready := false
 	for {
 		select {
 		case <-r.done:
 			if r.err != nil {
-				t.Errorf("it ended with %v\n%s", r.err, tail(r.log.String()))
+				t.Errorf("it exited with %v\n%s", r.err, tail(r.log.String()))
 			}
-			if !said503 {
-				t.Error("it ended without having said that it is not ready")
+			if !unready {
+				t.Error("it exited without reporting that it is not ready")
 			}
 			return
 		default:
 		}
 		switch code := r.probe(t.Context()); {
 		case code == http.StatusServiceUnavailable:
-			said503 = true
-		case code == http.StatusOK && said503:
-			t.Error("ready again after it was not")
+			unready = true
+		case code == http.StatusOK && unready:
+			t.Error("ready again after it was not ready")
 		}
 	}
 }
 
-// TestShutdownWhileRedisHangs: a replica that is asked to stop while Redis says nothing
-// ends all the same, with status 1, when worker.shutdown_timeout is up. What it had in
-// hand ends once, by another replica.
+// TestShutdownWhileRedisHangs: a replica that gets SIGTERM while Redis does not answer exits with
+// status 1 after worker.shutdown_timeout. Another replica ends its tasks in flight, each once.
 func TestShutdownWhileRedisHangs(t *testing.T) {
 	t.Parallel()
 	n := size(t, 40, 1000)
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	const shutdown = 4 * time.Second
 	w := newWorld(t, settings{
-		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: pace(n, 4), latency: 500 * time.Millisecond, shutdown: shutdown,
+		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: n, limits: limitsFor(n, 4), latency: 500 * time.Millisecond, shutdown: shutdown,
 	})
 	all, file := w.mixed(n)
 	w.enqueue(file)
@@ -117,22 +117,22 @@ func TestShutdownWhileRedisHangs(t *testing.T) {
 	select {
 	case <-hung.done:
 		if took := time.Since(from); took < shutdown/2 {
-			t.Errorf("it ended after %v: it cannot have waited for what it had in hand", took)
+			t.Errorf("it exited after %v, without waiting for its tasks in flight", took)
 		} else {
-			t.Logf("it ended after %v", took.Round(10*time.Millisecond))
+			t.Logf("it exited after %v", took.Round(10*time.Millisecond))
 		}
 		if code := hung.cmd.ProcessState.ExitCode(); code != 1 {
 			t.Errorf("status %d\n%s", code, tail(hung.log.String()))
 		}
 	case <-time.After(3 * shutdown):
-		t.Errorf("it does not end\n%s", tail(hung.log.String()))
+		t.Errorf("it does not exit\n%s", tail(hung.log.String()))
 	}
 	thaw()
-	w.faults.add(fault{what: "a replica ended while Redis hung", from: from, to: time.Now(), replica: hung.id()})
+	w.faults.add(fault{what: "a replica exited while Redis hung", from: from, to: time.Now(), replica: hung.id()})
 	fleet.replace(0)
 	w.settle(fleet, n, 5*time.Minute)
 	fleet.stop()
 	a := w.audit(all)
-	a.noDoubles()
+	a.noDuplicates()
 	a.unknownsWereInFlight()
 }

@@ -14,11 +14,10 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestVerbsAtRandom: hold, release, cancel and redrive of the real program, at random, several
-// at the same time, some of them killed at their work, while producers enqueue, replicas
-// are killed, and WeChat is busy and breaks connections. When everything is released, every
-// task has one outcome of each generation, what is canceled was not sent, no message was
-// called for twice in a generation, and the batches' counters agree.
+// TestVerbsAtRandom runs the commands hold, release, cancel and redrive at random, several at once and
+// some of them killed, while producers enqueue, replicas are killed, and WeChat is busy and breaks
+// connections. After everything is released, every task has one outcome per generation, canceled
+// tasks were not sent, no message was sent twice in a generation, and the batches' counters agree.
 func TestVerbsAtRandom(t *testing.T) {
 	t.Parallel()
 	n := actions(t, 120, 10)
@@ -26,28 +25,28 @@ func TestVerbsAtRandom(t *testing.T) {
 	server := redistest.Start(t)
 	w := newWorld(t, settings{
 		redis: configs.Redis{Addrs: []string{server.Addr()}}, tasks: firstTasks + 20*n,
-		limits: assortedPace(firstTasks+3*n, time.Duration(n)*commandEvery), attempts: attempts,
+		limits: limitsForMix(firstTasks+3*n, time.Duration(n)*commandEvery), attempts: attempts,
 	})
-	w.misbehave()
-	producers := w.backlog(rng)
-	operators := &operators{w: w, rng: rng, backlog: producers, canceled: make(map[string]bool), counts: make(map[string]int)}
+	w.injectFaults()
+	producers := w.producer(rng)
+	operators := &operators{w: w, rng: rng, producer: producers, canceled: make(map[string]bool), counts: make(map[string]int)}
 	producers.split = true
 	producers.add(firstTasks)
 	fleet := w.fleet(3, "--listen", "127.0.0.1:0", "--log-level", "debug")
-	w.underFire(fleet, n, commandEvery, func() {
+	w.actUnderFaults(fleet, n, commandEvery, func() {
 		producers.add(3)
 		if rng.IntN(4) == 0 {
 			producers.repeat(3)
 		}
 		operators.act()
 	})
-	operators.letGo()
+	operators.releaseAll()
 	w.settleWhen(fleet, 5*time.Minute, func() bool { return true })
 	fleet.ready()
 	fleet.stop()
-	a := w.auditWith(producers.all, leeway{canceled: operators.mayBeCanceled(), redriven: true, held: true})
-	operators.tell()
-	a.noDoubles()
+	a := w.auditWith(producers.all, interventions{canceled: operators.mayBeCanceled(), redriven: true, held: true})
+	operators.logCounts()
+	a.noDuplicates()
 	a.noSecondCall()
 	a.unknownsWereInFlight()
 	fleet.logsAreClean()
@@ -56,32 +55,32 @@ func TestVerbsAtRandom(t *testing.T) {
 // commandEvery is the time between two rounds of commands.
 const commandEvery = 150 * time.Millisecond
 
-// operators run the program's own commands. They belong to the goroutine of the test.
+// operators run commands of the program.
 type operators struct {
 	w        *world
 	rng      *rand.Rand
-	backlog  *backlog
+	producer *producer
 	canceled map[string]bool // by id, or by "<app> <batch>"
 
 	mu     sync.Mutex
 	counts map[string]int // by verb, and by "<verb> killed"; guarded by mu
 }
 
-// act runs up to three commands at the same time, and kills some of them.
+// act runs up to three commands concurrently, and kills some of them.
 func (o *operators) act() {
 	o.w.t.Helper()
 	var all sync.WaitGroup
 	for range 1 + o.rng.IntN(3) {
-		args, patience := o.command(), time.Duration(0)
+		args, killAfter := o.command(), time.Duration(0)
 		if o.rng.IntN(4) == 0 {
-			patience = time.Duration(5+o.rng.IntN(40)) * time.Millisecond
+			killAfter = time.Duration(5+o.rng.IntN(40)) * time.Millisecond
 		}
-		all.Go(func() { o.run(args, patience) })
+		all.Go(func() { o.run(args, killAfter) })
 	}
 	all.Wait()
 }
 
-// command chooses what an operator does.
+// command chooses a command with its arguments.
 func (o *operators) command() []string {
 	app := []string{mini, official, third}[o.rng.IntN(3)]
 	switch o.rng.IntN(6) {
@@ -100,7 +99,7 @@ func (o *operators) command() []string {
 	}
 }
 
-// scope chooses what is held or released.
+// scope chooses the scope of a hold or release.
 func (o *operators) scope(app string) []string {
 	args := []string{"--app", app}
 	switch o.rng.IntN(4) {
@@ -108,7 +107,7 @@ func (o *operators) scope(app string) []string {
 	case 1:
 		args = append(args, "--template", "T1")
 	default:
-		rows := assortment()
+		rows := taskMix()
 		args = append(args, "--type", rows[o.rng.IntN(len(rows))].typ)
 	}
 	return args
@@ -117,7 +116,7 @@ func (o *operators) scope(app string) []string {
 func (o *operators) cancel(app string) []string {
 	args := []string{"cancel", "--app", app}
 	if o.rng.IntN(4) == 0 {
-		batch := o.backlog.anyBatch()
+		batch := o.producer.anyBatch()
 		o.canceled[app+" "+batch] = true
 		return append(args, "--batch", batch)
 	}
@@ -132,7 +131,7 @@ func (o *operators) redrive(app string) []string {
 	args := []string{"redrive", "--app", app, "--outcome", "unknown,failed,rejected"}
 	switch o.rng.IntN(4) {
 	case 0:
-		args = append(args, "--batch", o.backlog.anyBatch())
+		args = append(args, "--batch", o.producer.anyBatch())
 	case 1:
 		for _, id := range o.ids(app) {
 			args = append(args, "--id", id)
@@ -143,33 +142,34 @@ func (o *operators) redrive(app string) []string {
 	return args
 }
 
-// ids chooses some tasks of an app, the latest with more chance than the others.
+// ids chooses some tasks of an app, preferring recent ones.
 func (o *operators) ids(app string) (ids []string) {
 	for len(ids) < 3 {
-		n := len(o.backlog.all)
+		n := len(o.producer.all)
 		if o.rng.IntN(2) == 0 {
 			n -= max(n-30, 0)
 		}
-		id := fmt.Sprintf("task-%d", len(o.backlog.all)-1-o.rng.IntN(n))
-		if o.backlog.all[id].app == app {
+		id := fmt.Sprintf("task-%d", len(o.producer.all)-1-o.rng.IntN(n))
+		if o.producer.all[id].app == app {
 			ids = append(ids, id)
 		}
 	}
 	return ids
 }
 
-// run runs a command to its end, or kills it when it takes longer than it may.
-func (o *operators) run(args []string, patience time.Duration) (ok bool) {
-	var said e2e.Output
+// run runs a command and reports whether it succeeded. It kills the command after killAfter, if that
+// is not 0.
+func (o *operators) run(args []string, killAfter time.Duration) (ok bool) {
+	var output e2e.Output
 	cmd := o.w.command(args...)
-	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		o.w.t.Errorf("%v: %v", args, err)
 		return false
 	}
 	what := args[0]
-	if patience > 0 {
-		timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	if killAfter > 0 {
+		timer := time.AfterFunc(killAfter, func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()
 		what += " with a deadline"
 	}
@@ -177,29 +177,29 @@ func (o *operators) run(args []string, patience time.Duration) (ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.counts[what]++
-	return o.verdict(cmd, args, said.String())
+	return o.verdict(cmd, args, output.String())
 }
 
-// verdict tells whether a command did what it should; one that was killed, or that says
-// that it is to be repeated, did not.
-func (o *operators) verdict(cmd *exec.Cmd, args []string, said string) bool {
+// verdict reports whether a command succeeded, and fails the test on an unexpected error. A command
+// that was killed or must be repeated has not succeeded.
+func (o *operators) verdict(cmd *exec.Cmd, args []string, output string) bool {
 	switch code := cmd.ProcessState.ExitCode(); {
 	case code == 0:
 		return true
 	case code == -1: // killed
 		o.counts[args[0]+" killed"]++
-	case code == 1 && args[0] == "redrive" && strings.Contains(said, "repeat the command"):
+	case code == 1 && args[0] == "redrive" && strings.Contains(output, "repeat the command"):
 		o.counts["redrive to be repeated"]++
-	case code == 1 && args[0] == "cancel" && strings.Contains(said, "has no batch"):
-	case code == 1 && args[0] == "hold" && strings.Contains(said, "released by somebody else"):
+	case code == 1 && args[0] == "cancel" && strings.Contains(output, "has no batch"):
+	case code == 1 && args[0] == "hold" && strings.Contains(output, "released by another operator"):
 	default:
-		o.w.t.Errorf("%v: status %d\n%s", args, code, said)
+		o.w.t.Errorf("%v: status %d\n%s", args, code, output)
 	}
 	return false
 }
 
-// letGo releases everything, and finishes the redrives that were killed.
-func (o *operators) letGo() {
+// releaseAll releases everything, and completes the redrives that were killed.
+func (o *operators) releaseAll() {
 	o.w.t.Helper()
 	for _, app := range []string{mini, official, third} {
 		o.run([]string{"release", "--app", app}, 0)
@@ -207,25 +207,25 @@ func (o *operators) letGo() {
 		for typ := range bodies {
 			o.run([]string{"release", "--app", app, "--type", typ}, 0)
 		}
-		redistest.Until(o.w.t, 2*time.Minute, "no redrive is under way", func() bool {
+		redistest.Until(o.w.t, 2*time.Minute, "all redrives are complete", func() bool {
 			return o.run([]string{"redrive", "--app", app, "--outcome", "unknown", "--errcode", "99999"}, 0)
 		})
 	}
 }
 
-// mayBeCanceled lists the tasks that somebody wanted to cancel.
+// mayBeCanceled returns the tasks that a command tried to cancel.
 func (o *operators) mayBeCanceled() map[string]bool {
 	all := make(map[string]bool)
-	for id, task := range o.backlog.all {
+	for id, task := range o.producer.all {
 		all[id] = o.canceled[id] || o.canceled[task.app+" "+task.batchName()]
 	}
 	return all
 }
 
-// tell says what was done, and fails where a verb did nothing.
-func (o *operators) tell() {
+// logCounts logs the number of commands, and fails when a verb was never run without a deadline.
+func (o *operators) logCounts() {
 	o.w.t.Helper()
-	o.w.t.Logf("%d tasks, %d calls, %d replicas killed, commands %v", len(o.backlog.all), o.w.sends(), len(o.w.faults.list()), o.counts)
+	o.w.t.Logf("%d tasks, %d calls, %d replicas killed, commands %v", len(o.producer.all), o.w.sends(), len(o.w.faults.list()), o.counts)
 	for _, verb := range []string{"hold", "release", "cancel", "redrive"} {
 		if o.counts[verb] == 0 {
 			o.w.t.Errorf("%s was never run to its end", verb)

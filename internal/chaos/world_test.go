@@ -23,7 +23,7 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// The apps, each on another node of a cluster, and what all of them have for a secret.
+// The apps, each on another node of a cluster, and their common secret.
 const (
 	mini     = "wx00000000000000a1"
 	official = "wx00000000000000b2"
@@ -31,51 +31,50 @@ const (
 	secret   = "the-secret-of-all-apps"
 )
 
-// How long the programs wait for WeChat; so short that runs which died are soon known to
-// be dead.
+// Timeouts of the program and latency of WeChat. They are short, so that dead runs are soon detected.
 const (
 	callTimeout    = 2 * time.Second
 	attemptTimeout = 3 * time.Second
 	latency        = 250 * time.Millisecond
 )
 
-// seed makes WeChat's faults come in the same order each time.
+// seed of the sandbox's random faults.
 const seed = 20260101
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(silence{})
-	log.SetOutput(io.Discard) // asynqmon's: it says of each task why a button did nothing
+	redis.SetLogger(discardLogger{})
+	log.SetOutput(io.Discard) // asynqmon logs each task that a button did not affect
 	os.Exit(e2e.Run(m))
 }
 
-// silence is go-redis' log: its errors come back from each call.
-type silence struct{}
+// discardLogger discards go-redis' log: its errors are returned from each call.
+type discardLogger struct{}
 
-func (silence) Printf(context.Context, string, ...any) {}
+func (discardLogger) Printf(context.Context, string, ...any) {}
 
-// world is a WeChat that counts, a Redis, and a configuration that joins them.
+// world is a sandbox, a Redis client, and a configuration that points to both.
 type world struct {
 	t      *testing.T
 	wx     *sandbox.Server
 	redis  configs.Redis
 	rdb    redis.UniversalClient
 	client *tasks.Client
-	config string // the file
-	tries  int    // attempts that end a task as failed
+	config string // path of the configuration file
+	tries  int    // attempts after which a task ends as failed
 	faults faults
 }
 
-// settings is how a world differs from others.
+// settings configures a world.
 type settings struct {
 	redis    configs.Redis
 	tasks    int
-	limits   map[string]int // calls in a second, by type
-	latency  time.Duration  // of WeChat; 0 is the usual one
-	shutdown time.Duration  // 0 is 10 s
-	attempts int            // before a task ends as failed; 0 is so many that none does
+	limits   map[string]int // calls per second, by type
+	latency  time.Duration  // of WeChat; 0: latency
+	shutdown time.Duration  // shutdown_timeout; 0: 10 s
+	attempts int            // before a task ends as failed; 0: the default, which no task reaches
 }
 
-// size is how many tasks a test sends: usually, or a share of what CHAOS_TASKS says.
+// size returns the number of tasks of a test: usually, or CHAOS_TASKS / share if that is more.
 func size(t *testing.T, usually, share int) int {
 	t.Helper()
 	if testing.Short() {
@@ -131,7 +130,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// command is the real program, not yet started.
+// command returns a command of the built program, not yet started.
 func (w *world) command(args ...string) *exec.Cmd {
 	w.t.Helper()
 	path, err := e2e.Binary()
@@ -139,7 +138,7 @@ func (w *world) command(args ...string) *exec.Cmd {
 	return exec.CommandContext(context.Background(), path, append([]string{args[0], "--config", w.config}, args[1:]...)...) //nolint:gosec // the test's own arguments
 }
 
-// output runs the real program to its end, and returns what it wrote to standard output.
+// output runs the built program to its end and returns its standard output.
 func (w *world) output(args ...string) string {
 	w.t.Helper()
 	var stdout, stderr e2e.Output
@@ -151,8 +150,8 @@ func (w *world) output(args ...string) string {
 	return stdout.String()
 }
 
-// enqueue hands a file over with the program's own command. As a producer should, it
-// repeats a command that failed: what was enqueued is not enqueued again.
+// enqueue enqueues a file with the enqueue command. It repeats a command that failed, as a producer
+// should: tasks are not enqueued twice.
 func (w *world) enqueue(file string) {
 	for n := range 20 {
 		var stderr e2e.Output
@@ -162,9 +161,9 @@ func (w *world) enqueue(file string) {
 			return
 		}
 		w.t.Logf("enqueue failed, repeated (%d): %s", n+1, firstLine(stderr.String()))
-		time.Sleep(500 * time.Millisecond) // what a supervisor's restart takes
+		time.Sleep(500 * time.Millisecond) // as a supervisor's restart takes
 	}
-	w.t.Error("the tasks could not be enqueued") // no FailNow: it may run beside the test
+	w.t.Error("the tasks could not be enqueued") // no FailNow: it may run in another goroutine
 }
 
 func firstLine(text string) string {
@@ -172,7 +171,7 @@ func firstLine(text string) string {
 	return line
 }
 
-// sends counts the calls for messages, links and codes so far.
+// sends returns the number of calls so far, without those for tokens.
 func (w *world) sends() (n int) {
 	for _, c := range w.wx.Counts() {
 		if !strings.Contains(c.Path, "token") {

@@ -1,17 +1,17 @@
-// Package loadtest measures what a deployment costs and gives, on the machine that it
-// runs on: processes of this program are the stand-in for WeChat and the workers, and
-// the caller is the producer.
+// Package loadtest measures the throughput, latency and cost of a deployment on this machine. The
+// workers and the stand-in for WeChat are child processes of the same program; the caller is the
+// producer.
 //
-//	place, err := loadtest.Find(ctx, "", configs.Redis{})
+//	target, err := loadtest.FindRedis(ctx, "", configs.Redis{})
 //	…
-//	defer place.Close()
-//	report, err := loadtest.Run(ctx, loadtest.Options{Self: path, Place: place, Tasks: 20_000, …})
+//	defer target.Close()
+//	report, err := loadtest.Run(ctx, loadtest.Options{Self: path, Target: target, Tasks: 20_000, …})
 //
-// A run is three phases: enqueue fills the queue while nobody drains it, drain starts the
-// workers and waits for the last outcome, and end to end offers a steady rate that they
-// keep up with, which is where latency means something. Each of the last two has workers
-// of its own, so that what a process used in its life belongs to one phase.
+// A run has three phases. Enqueue fills the queue while no worker runs. Drain starts the workers and
+// waits for the last outcome. End to end offers tasks at a steady rate that the workers sustain, and
+// measures latency. Each of the last two phases starts its own workers, so that the resource usage
+// of a process belongs to one phase.
 //
-// All that a run leaves in Redis carries an app id that nobody owns, and is taken away
-// at its end, also when the run is broken off.
+// All keys of a run contain a random app id. They are deleted at its end, also when it is
+// interrupted.
 package loadtest

@@ -21,10 +21,10 @@ const (
 	memoryQueue = memoryApp + ":send:subscribe"
 )
 
-// memoryBody makes a task whose payload has a number of bytes.
+// memoryBody makes a task whose payload has size bytes.
 func memoryBody(tb testing.TB, i, size int) (tasks.Envelope, []byte) {
 	tb.Helper()
-	e := tasks.Envelope{Type: tasks.TypeSubscribe, App: memoryApp, ID: fmt.Sprintf("order-%06d-shipped", i), Priority: tasks.Urgent} // which the client would add
+	e := tasks.Envelope{Type: tasks.TypeSubscribe, App: memoryApp, ID: fmt.Sprintf("order-%06d-shipped", i), Priority: tasks.Urgent} // as the client sets it
 	body := func(n int) []byte {
 		return fmt.Appendf(nil, `{"touser":"oBench%022d","template_id":"shipping","page":"pages/order/order?from=%s","data":{"thing1":{"value":"订单已发货"}}}`, i, strings.Repeat("x", n))
 	}
@@ -41,7 +41,7 @@ func memoryBody(tb testing.TB, i, size int) (tasks.Envelope, []byte) {
 	}
 }
 
-// memoryOf is what a Redis holds more after fill than before it, a task.
+// memoryOf returns the growth of Redis' memory per task over memoryTasks calls of fill, in bytes.
 func memoryOf(b *testing.B, rdb *redis.Client, fill func(i int) error) float64 {
 	b.Helper()
 	before := usedMemory(b, rdb)
@@ -66,14 +66,15 @@ func memoryOf(b *testing.B, rdb *redis.Client, fill func(i int) error) float64 {
 
 func usedMemory(b *testing.B, rdb *redis.Client) int64 {
 	b.Helper()
-	m, err := readMeter(context.WithoutCancel(b.Context()), rdb)
+	m, err := readRedisStats(context.WithoutCancel(b.Context()), rdb)
 	if err != nil {
 		b.Fatal(err)
 	}
 	return m.memory
 }
 
-// memoryRedis is an empty redis-server, warmed up: clients and scripts are not tasks.
+// memoryRedis starts an empty redis-server with open client connections, which would otherwise count
+// as memory of the tasks.
 func memoryRedis(b *testing.B, listpack bool) *redis.Client {
 	b.Helper()
 	server, err := StartServer(b.Context())
@@ -91,10 +92,10 @@ func memoryRedis(b *testing.B, listpack bool) *redis.Client {
 	return rdb
 }
 
-// BenchmarkMemory shows what a task costs in Redis, in bytes: by asynq alone, by
-// tasks.Client with the same payload and id, and after its end. Redis' memory comes in
-// steps of a quarter, which several sizes of payload even out. "listpack" is a Redis
-// whose setting hash-max-listpack-value is 1024, which keeps asynq's tasks in one piece.
+// BenchmarkMemory measures the bytes per task in Redis: enqueued by asynq alone, enqueued by
+// tasks.Client with the same payload and id, and after its end. Redis allocates in size classes that
+// differ by up to a quarter, which several payload sizes average out. "listpack" is a Redis with
+// hash-max-listpack-value 1024, which stores each asynq task as one listpack.
 //
 //	go test -run - -bench Memory -benchtime 1x ./internal/loadtest
 func BenchmarkMemory(b *testing.B) {
@@ -106,7 +107,7 @@ func BenchmarkMemory(b *testing.B) {
 			}
 			b.Run(name, func(b *testing.B) {
 				for b.Loop() {
-					asynqAlone, ours := waitingByAsynq(b, size, listpack), waitingByUs(b, size, listpack)
+					asynqAlone, ours := waitingByAsynq(b, size, listpack), waitingByClient(b, size, listpack)
 					b.ReportMetric(asynqAlone, "asynq-bytes")
 					b.ReportMetric(ours, "wxcourier-bytes")
 					b.ReportMetric(ours/asynqAlone, "ratio")
@@ -140,7 +141,7 @@ func waitingByAsynq(b *testing.B, size int, listpack bool) float64 {
 	})
 }
 
-func waitingByUs(b *testing.B, size int, listpack bool) float64 {
+func waitingByClient(b *testing.B, size int, listpack bool) float64 {
 	b.Helper()
 	rdb := memoryRedis(b, listpack)
 	client := tasks.NewClient(rdb)

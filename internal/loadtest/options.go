@@ -12,40 +12,39 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Options is what to measure.
+// Options configures a run.
 type Options struct {
-	Self  string // path of the wxcourier binary, which the children are
-	Place *Place // where the tasks wait
+	Self   string  // path of the wxcourier binary, run as child processes
+	Target *Target // the Redis of the run
 
-	Tasks       int           // to enqueue and drain; 0: as many as suit the place and the limit
+	Tasks       int           // to enqueue and drain; 0: a default for the target and the limit
 	Type        string        // of the tasks
 	Latency     time.Duration // of each answer of the stand-in for WeChat
-	Limit       int           // calls a second that "WeChat" allows; 0: none
+	Limit       int           // calls a second that the stand-in for WeChat allows; 0: no limit
 	Replicas    int           // worker processes
-	Concurrency int           // calls under way in one of them
-	Steady      time.Duration // how long end to end lasts; 0: SteadyTime
+	Concurrency int           // concurrent calls per worker process
+	Steady      time.Duration // duration of end to end; 0: SteadyTime
 
-	Progress func(text string) // told what is under way, or nil
+	Progress func(text string) // called with a progress text; may be nil
 }
 
 // Bounds and defaults.
 const (
 	SteadyTime = 10 * time.Second
 
-	mostTasks       = 10_000_000
-	mostReplicas    = 64
-	mostConcurrency = 10_000
-	mostLimit       = 100_000
-	mostLatency     = 5 * time.Second // half of what a worker waits for
+	maxTasks       = 10_000_000
+	maxReplicas    = 64
+	maxConcurrency = 10_000
+	maxLimit       = 100_000
+	maxLatency     = 5 * time.Second // half of a worker's timeout
 
-	manyTasks       = 20_000 // the default
-	embeddedTasks   = 1000   // the default in the embedded Redis
-	embeddedMost    = 5000   // with more, its lists grow slow and the figures mean nothing
-	limitedDuration = 20 * time.Second
+	defaultTasks         = 20_000 // the default
+	defaultEmbeddedTasks = 1000   // the default in the embedded Redis
+	maxEmbeddedTasks     = 5000   // with more, its long lists slow it down and distort the figures
+	limitedDrain         = 20 * time.Second
 )
 
-// Validate tells all faults at once, each with the flag of the command line that sets it,
-// in a *UsageError.
+// Validate returns a *UsageError with all faults, each with its command line flag.
 func (o Options) Validate() error {
 	var faults []error
 	number := func(flag string, value, least, most int, fix string) {
@@ -54,15 +53,15 @@ func (o Options) Validate() error {
 		}
 	}
 	if o.Tasks != 0 {
-		number("--tasks", o.Tasks, 1, mostTasks, "leave it out for a number that suits")
+		number("--tasks", o.Tasks, 1, maxTasks, "omit it for a suitable default")
 	}
-	number("--replicas", o.Replicas, 1, mostReplicas, "one or two a core are enough")
-	number("--concurrency", o.Concurrency, 1, mostConcurrency, "rate × latency is what is needed")
+	number("--replicas", o.Replicas, 1, maxReplicas, "one or two per core are enough")
+	number("--concurrency", o.Concurrency, 1, maxConcurrency, "rate × latency is sufficient")
 	if o.Limit != 0 {
-		number("--limit", o.Limit, 1, mostLimit, "leave it out for no limit")
+		number("--limit", o.Limit, 1, maxLimit, "omit it for no limit")
 	}
-	if o.Latency < 0 || o.Latency > mostLatency {
-		faults = append(faults, fmt.Errorf("--latency: %v is not between 0s and %v; WeChat takes 30ms to 200ms", o.Latency, mostLatency))
+	if o.Latency < 0 || o.Latency > maxLatency {
+		faults = append(faults, fmt.Errorf("--latency: %v is not between 0s and %v; WeChat takes 30ms to 200ms", o.Latency, maxLatency))
 	}
 	if _, ok := tasks.Lookup(o.Type); !ok {
 		faults = append(faults, unknownType(o.Type))
@@ -83,37 +82,38 @@ func unknownType(typ string) error {
 	if name, ok := suggest.Name(typ, names); ok {
 		meant = fmt.Sprintf("; the nearest is %s", name)
 	}
-	return fmt.Errorf("--type: %q is no task type%s (there are %s)", typ, meant, strings.Join(names, ", "))
+	return fmt.Errorf("--type: %q is not a task type%s (the types are %s)", typ, meant, strings.Join(names, ", "))
 }
 
-// fill sets what was left out.
-func (o *Options) fill() error {
+// setDefaults fills in omitted options. It returns an error when the embedded Redis cannot hold so
+// many tasks.
+func (o *Options) setDefaults() error {
 	if o.Steady == 0 {
 		o.Steady = SteadyTime
 	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
-	embedded := o.Place.Kind == Embedded
+	embedded := o.Target.Kind == Embedded
 	if o.Tasks == 0 {
-		o.Tasks = manyTasks
+		o.Tasks = defaultTasks
 		if embedded {
-			o.Tasks = embeddedTasks
+			o.Tasks = defaultEmbeddedTasks
 		}
-		if o.Limit > 0 { // a backlog of twenty seconds shows a limit as well as one of an hour
-			o.Tasks = min(o.Tasks, max(o.Limit*int(limitedDuration.Seconds()), 2))
+		if o.Limit > 0 { // 20 s of work are enough to measure a limit
+			o.Tasks = min(o.Tasks, max(o.Limit*int(limitedDrain.Seconds()), 2))
 		}
 	}
-	if embedded && o.Tasks > embeddedMost {
-		return &UsageError{fmt.Errorf("--tasks: %s are too many for the embedded Redis, which takes %s; install redis-server, or name one with --redis", summary.Number(o.Tasks), summary.Number(embeddedMost))}
+	if embedded && o.Tasks > maxEmbeddedTasks {
+		return &UsageError{fmt.Errorf("--tasks: %s is too many for the embedded Redis, which takes at most %s; install redis-server, or give a Redis with --redis", summary.Number(o.Tasks), summary.Number(maxEmbeddedTasks))}
 	}
 	return nil
 }
 
-// UsageError is options that cannot be carried out.
+// UsageError is an error in the options.
 type UsageError struct{ Err error }
 
 func (e *UsageError) Error() string { return e.Err.Error() }
 
-// Unwrap gives the fault.
+// Unwrap returns the fault.
 func (e *UsageError) Unwrap() error { return e.Err }

@@ -11,12 +11,12 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-func good() Options {
-	return Options{Type: tasks.TypeSubscribe, Replicas: 1, Concurrency: 64, Place: &Place{Kind: Started}}
+func validOptions() Options {
+	return Options{Type: tasks.TypeSubscribe, Replicas: 1, Concurrency: 64, Target: &Target{Kind: Started}}
 }
 
-func TestAllFaultsAreToldAtOnce(t *testing.T) {
-	if err := good().Validate(); err != nil {
+func TestValidateReportsAllFaults(t *testing.T) {
+	if err := validOptions().Validate(); err != nil {
 		t.Fatal(err)
 	}
 	err := Options{Tasks: -1, Type: "send:subscrib", Latency: time.Hour, Limit: -1, Concurrency: -1}.Validate()
@@ -26,37 +26,37 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 	}
 	for _, want := range []string{"--tasks: -1", "--type:", "nearest is send:subscribe", "--latency: 1h0m0s", "--limit: -1", "--replicas: 0", "--concurrency: -1"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not said:\n%v", want, err)
+			t.Errorf("no %q in\n%v", want, err)
 		}
 	}
 }
 
-func TestDefaultsSuitThePlace(t *testing.T) {
+func TestSetDefaults(t *testing.T) {
 	for _, tt := range []struct {
 		kind         Kind
 		tasks, limit int
 		want         int // -1: refused
 	}{
-		{Started, 0, 0, manyTasks},
+		{Started, 0, 0, defaultTasks},
 		{Started, 123, 10, 123},
 		{Started, 0, 100, 2000},
-		{Embedded, 0, 0, embeddedTasks},
+		{Embedded, 0, 0, defaultEmbeddedTasks},
 		{Embedded, 0, 10, 200},
-		{Embedded, embeddedMost + 1, 0, -1},
-		{Named, embeddedMost + 1, 0, embeddedMost + 1},
+		{Embedded, maxEmbeddedTasks + 1, 0, -1},
+		{Named, maxEmbeddedTasks + 1, 0, maxEmbeddedTasks + 1},
 	} {
-		o := good()
-		o.Place, o.Tasks, o.Limit = &Place{Kind: tt.kind}, tt.tasks, tt.limit
-		err := o.fill()
+		o := validOptions()
+		o.Target, o.Tasks, o.Limit = &Target{Kind: tt.kind}, tt.tasks, tt.limit
+		err := o.setDefaults()
 		if (tt.want < 0) != (err != nil) || err == nil && o.Tasks != tt.want {
 			t.Errorf("%+v: %d tasks, %v", tt, o.Tasks, err)
 		}
 	}
 }
 
-// TestNoDocumentedLimitIsLeft: for each type, all windows that WeChat documents are out of
-// reach, but for the limit that was asked for.
-func TestNoDocumentedLimitIsLeft(t *testing.T) {
+// TestLimitsForLiftsDocumentedLimits: for each type, limitsFor overrides every documented window, and
+// sets perSecond if given.
+func TestLimitsForLiftsDocumentedLimits(t *testing.T) {
 	for _, spec := range tasks.Catalog() {
 		limits := limitsFor(spec.Type, 0, 7)
 		if err := ratelimit.ValidateLimits(limits); err != nil {
@@ -85,7 +85,7 @@ func TestNoDocumentedLimitIsLeft(t *testing.T) {
 	}
 }
 
-func TestChildrenLearnOfNoApp(t *testing.T) {
+func TestChildEnvOmitsConfiguration(t *testing.T) {
 	got := childEnv([]string{"PATH=/bin", "WXCOURIER_APPS_WX0123456789ABCDEF_SECRET=s", "WXCOURIER_CONFIG=c", "HOME=/"})
 	if strings.Join(got, " ") != "PATH=/bin HOME=/" {
 		t.Errorf("%q", got)
@@ -93,7 +93,7 @@ func TestChildrenLearnOfNoApp(t *testing.T) {
 }
 
 func TestQuantile(t *testing.T) {
-	s := &seen{}
+	s := &resultSet{}
 	if s.quantile(0.5).known() {
 		t.Error("a quantile of nothing")
 	}
@@ -114,8 +114,8 @@ func TestSteadyRate(t *testing.T) {
 		want    float64
 	}{
 		{1000, 0, 500},
-		{95, 100, 90},    // the limit bounded it
-		{400, 1000, 200}, // the machine did
+		{95, 100, 90},    // bounded by the limit
+		{400, 1000, 200}, // bounded by the machine
 		{unknown, 0, 1},
 	} {
 		r := &run{options: Options{Limit: tt.limit}}
@@ -127,7 +127,7 @@ func TestSteadyRate(t *testing.T) {
 }
 
 func TestReportForms(t *testing.T) {
-	o := good()
+	o := validOptions()
 	o.Limit = 100
 	r := newReport(o, "7.0.15")
 	r.Drain.Rate, r.Drain.Tasks = 96.12345, 12345
@@ -145,12 +145,12 @@ func TestReportForms(t *testing.T) {
 	if err := r.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"12,345", "a limit of 100 a second", "Redis 7.0.15", "drain: 5 tasks ended as failed."} {
+	for _, want := range []string{"12,345", "limit 100 per second", "Redis 7.0.15", "drain: 5 tasks ended as failed."} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
 	}
 	if strings.Contains(b.String(), "p99") || strings.Contains(b.String(), "NaN") {
-		t.Errorf("a figure that is not known is shown:\n%s", b.String())
+		t.Errorf("an unknown figure is shown:\n%s", b.String())
 	}
 }

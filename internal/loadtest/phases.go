@@ -14,23 +14,23 @@ import (
 )
 
 const (
-	chunk     = 1000                  // tasks of one SubmitMany
-	spare     = 1000                  // results that the stream keeps beyond those of the run
-	poll      = 50 * time.Millisecond // between two looks at the number of results
-	stalled   = time.Minute           // without a result: something is wrong
-	producers = 64                    // enqueue at the same time, end to end
+	submitBatch  = 1000                  // tasks per SubmitMany
+	streamSlack  = 1000                  // results that the stream keeps in addition to those of the run
+	resultPoll   = 50 * time.Millisecond // interval of counting the results
+	stallTimeout = time.Minute           // maximum time without a result
+	producers    = 64                    // concurrent producers of end to end
 )
 
-// enqueue fills the queue, which nobody drains yet.
+// enqueue fills the queue while no worker runs.
 func (r *run) enqueue(ctx context.Context) error {
-	before, err := readMeter(ctx, r.rdb)
+	before, err := readRedisStats(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
 	cpu, known := ownCPU()
 	began := time.Now()
 	for done := 0; done < r.options.Tasks; {
-		size := min(chunk, r.options.Tasks-done)
+		size := min(submitBatch, r.options.Tasks-done)
 		envelopes := make([]tasks.Envelope, size)
 		for i := range envelopes {
 			envelopes[i] = r.envelope("bench", done+i)
@@ -53,14 +53,14 @@ func (r *run) enqueue(ctx context.Context) error {
 
 // drain starts the workers and waits for the last outcome.
 func (r *run) drain(ctx context.Context) error {
-	before, err := readMeter(ctx, r.rdb)
+	before, err := readRedisStats(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
-	if err := r.startWorkers(ctx, r.options.Tasks+spare); err != nil {
+	if err := r.startWorkers(ctx, r.options.Tasks+streamSlack); err != nil {
 		return err
 	}
-	if err := r.results(ctx, "drain", 0, r.options.Tasks); err != nil {
+	if err := r.waitForResults(ctx, "drain", 0, r.options.Tasks); err != nil {
 		return err
 	}
 	p := &r.report.Drain
@@ -68,13 +68,13 @@ func (r *run) drain(ctx context.Context) error {
 		return err
 	}
 	p.workers(r.stopWorkers(), r.options.Tasks)
-	seen, err := r.read(ctx, "")
+	results, err := r.readResults(ctx, "")
 	if err != nil {
 		return err
 	}
-	p.Outcomes = seen.outcomes
-	p.span(seen.count(), seen.last.Sub(seen.first))
-	if p.Tasks > 1 { // the first outcome begins the time, and so does not count
+	p.Outcomes = results.outcomes
+	p.span(results.count(), results.last.Sub(results.first))
+	if p.Tasks > 1 { // the time starts at the first outcome, which therefore does not count
 		p.Rate *= Figure(p.Tasks-1) / Figure(p.Tasks)
 	}
 	if r.options.Limit > 0 {
@@ -83,8 +83,8 @@ func (r *run) drain(ctx context.Context) error {
 	return nil
 }
 
-// steadyRate is what the workers keep up with: half of what they drained, or nine tenths
-// of a limit if that is what bounded them.
+// steadyRate returns a rate that the workers sustain: half of the drain rate, or nine tenths of the
+// limit if the limit bounded the drain.
 func (r *run) steadyRate() float64 {
 	if !r.report.Drain.Rate.known() { // of a single task
 		return 1
@@ -96,12 +96,12 @@ func (r *run) steadyRate() float64 {
 	return max(drained/2, 1)
 }
 
-// endToEnd offers a steady rate to workers that are there and awake, and looks at how
-// long each task took.
+// endToEnd offers tasks at a steady rate to workers that are warmed up, and measures the latency of
+// each.
 func (r *run) endToEnd(ctx context.Context) error {
 	rate := r.steadyRate()
 	count := max(int(rate*r.options.Steady.Seconds()), 1)
-	if err := r.startWorkers(ctx, r.options.Tasks+count+2*spare); err != nil {
+	if err := r.startWorkers(ctx, r.options.Tasks+count+2*streamSlack); err != nil {
 		return err
 	}
 	if err := r.warmUp(ctx); err != nil {
@@ -111,12 +111,12 @@ func (r *run) endToEnd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before, err := readMeter(ctx, r.rdb)
+	before, err := readRedisStats(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
 	cpu, known := ownCPU()
-	there, err := r.recorded(ctx)
+	initial, err := r.resultCount(ctx)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (r *run) endToEnd(ctx context.Context) error {
 		return err
 	}
 	used, ok := ownCPU()
-	if err := r.results(ctx, "end to end", there, count); err != nil {
+	if err := r.waitForResults(ctx, "end to end", initial, count); err != nil {
 		return err
 	}
 	p := &r.report.EndToEnd
@@ -133,23 +133,24 @@ func (r *run) endToEnd(ctx context.Context) error {
 		return err
 	}
 	p.workers(r.stopWorkers(), count)
-	seen, err := r.read(ctx, from)
+	results, err := r.readResults(ctx, from)
 	if err != nil {
 		return err
 	}
-	p.Outcomes, p.Offered = seen.outcomes, Figure(rate)
-	p.span(seen.count(), produced)
-	p.P50, p.P99, p.Slowest = seen.quantile(0.50), seen.quantile(0.99), seen.quantile(1)
+	p.Outcomes, p.Offered = results.outcomes, Figure(rate)
+	p.span(results.count(), produced)
+	p.P50, p.P99, p.Slowest = results.quantile(0.50), results.quantile(0.99), results.quantile(1)
 	if known && ok {
 		p.ProducerCPU = per100k(used-cpu, count)
 	}
 	return nil
 }
 
-// warmUp has each replica's token, lane and connections made before anything counts.
+// warmUp sends some tasks before the measurement, so that each replica has its token, lane and
+// connections.
 func (r *run) warmUp(ctx context.Context) error {
 	r.options.Progress("end to end: the workers start")
-	ctx, cancel := context.WithTimeout(ctx, childStart)
+	ctx, cancel := context.WithTimeout(ctx, childStartTimeout)
 	defer cancel()
 	for i := range 10 * r.options.Replicas {
 		e := r.envelope("warm", i)
@@ -157,14 +158,14 @@ func (r *run) warmUp(ctx context.Context) error {
 			return fmt.Errorf("enqueue: %w", err)
 		}
 		if _, err := r.client.Wait(ctx, r.app, e.ID); err != nil {
-			return errors.Join(r.alive(), fmt.Errorf("no outcome of the first tasks: %w", err))
+			return errors.Join(r.checkChildren(), fmt.Errorf("the first tasks have no outcome: %w", err))
 		}
 	}
 	return nil
 }
 
-// produce enqueues a number of tasks, each at its own time whatever the earlier ones
-// took, and tells how long that lasted.
+// produce enqueues count tasks at a fixed rate, independent of how long earlier ones take, and
+// returns the duration.
 func (r *run) produce(ctx context.Context, rate float64, count int) (time.Duration, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -207,8 +208,8 @@ func sleepUntil(ctx context.Context, due time.Time) bool {
 	}
 }
 
-// recorded is how many results there are.
-func (r *run) recorded(ctx context.Context) (int, error) {
+// resultCount returns the number of results in the stream.
+func (r *run) resultCount(ctx context.Context) (int, error) {
 	n, err := r.rdb.XLen(ctx, ledger.StreamKey(r.app)).Result()
 	if err != nil {
 		return 0, fmt.Errorf("count the results: %w", err)
@@ -216,40 +217,40 @@ func (r *run) recorded(ctx context.Context) (int, error) {
 	return int(n), nil
 }
 
-// results waits until there are count results more than there were.
-func (r *run) results(ctx context.Context, phase string, there, count int) error {
-	moved, last := time.Now(), 0
+// waitForResults waits until there are count results more than initial.
+func (r *run) waitForResults(ctx context.Context, phase string, initial, count int) error {
+	progressed, last := time.Now(), 0
 	for {
-		n, err := r.recorded(ctx)
+		n, err := r.resultCount(ctx)
 		if err != nil {
 			return err
 		}
-		n -= there
+		n -= initial
 		r.options.Progress(fmt.Sprintf("%s: %s of %s tasks", phase, summary.Number(n), summary.Number(count)))
 		switch {
 		case n >= count:
 			return nil
 		case n > last:
-			moved, last = time.Now(), n
-		case time.Since(moved) > stalled:
-			return fmt.Errorf("%s: no outcome for %v, with %s of %s; the workers said:\n%s", phase, stalled, summary.Number(n), summary.Number(count), r.workersSaid())
+			progressed, last = time.Now(), n
+		case time.Since(progressed) > stallTimeout:
+			return fmt.Errorf("%s: no outcome for %v, with %s of %s; output of the workers:\n%s", phase, stallTimeout, summary.Number(n), summary.Number(count), r.workerOutput())
 		}
-		if err := r.alive(); err != nil {
+		if err := r.checkChildren(); err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(poll):
+		case <-time.After(resultPoll):
 		}
 	}
 }
 
-func (r *run) workersSaid() string {
+func (r *run) workerOutput() string {
 	for _, p := range r.workers {
-		if text := p.said.String(); text != "" {
+		if text := p.output.String(); text != "" {
 			return text
 		}
 	}
-	return "nothing"
+	return "none"
 }

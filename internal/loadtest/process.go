@@ -11,34 +11,35 @@ import (
 	"time"
 )
 
-// command is a program to start. It reads nothing, and what it says is kept for the case
-// that it ends too early.
+// command is a program to start. It gets no input; the end of its output is kept for error
+// messages.
 type command struct {
 	name string // for messages
 	path string
 	args []string
-	env  []string // nil: ours
-	dir  string   // that it runs in; "": ours
+	env  []string // nil: that of this process
+	dir  string   // working directory; "": that of this process
 }
 
-// process is a child that runs until stop.
+// process is a child process that runs until stop.
 type process struct {
-	name string
-	cmd  *exec.Cmd
-	said *tail
-	done chan struct{} // closed when it has ended
-	err  error         // of its end; set before done is closed
+	name   string
+	cmd    *exec.Cmd
+	output *tail
+	done   chan struct{} // closed when it has exited
+	err    error         // of Wait; set before done is closed
 }
 
-// patience is what a child has to end by itself. A worker may have calls in hand.
-const patience = 30 * time.Second
+// stopTimeout is the time that a child has to exit after a signal. A worker may have calls in
+// flight.
+const stopTimeout = 30 * time.Second
 
-// start starts a program. It does not end with ctx, but with stop: what it has in hand
-// is finished then.
+// start starts a program. The end of ctx does not stop it; stop does, so that it can finish its
+// tasks in flight.
 func start(ctx context.Context, c command) (*process, error) {
-	p := &process{name: c.name, said: &tail{changed: make(chan struct{})}, done: make(chan struct{})}
+	p := &process{name: c.name, output: &tail{changed: make(chan struct{})}, done: make(chan struct{})}
 	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), c.path, c.args...) //nolint:gosec // this program, or the redis-server on the path
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = c.env, p.said, p.said
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = c.env, p.output, p.output
 	p.cmd.Dir, p.cmd.SysProcAttr = c.dir, apart()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.name, err)
@@ -50,49 +51,49 @@ func start(ctx context.Context, c command) (*process, error) {
 	return p, nil
 }
 
-// stop asks the child to end and waits for it. It ends one that does not listen. Stopping
-// twice is no error.
+// stop interrupts the child and waits for it; after stopTimeout it kills the child. It may be called
+// twice.
 func (p *process) stop() {
 	p.interrupt()
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(stopTimeout):
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
 }
 
-// interrupt asks the child to end.
+// interrupt sends the child an interrupt.
 func (p *process) interrupt() {
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-		_ = p.cmd.Process.Kill() // it has ended, or the system has no such signal
+		_ = p.cmd.Process.Kill() // the child has exited, or the system has no such signal
 	}
 }
 
-// ended is the error of a child that should still run.
-func (p *process) ended() error {
-	text := p.said.String()
+// exitError returns the error for a child that exited too early.
+func (p *process) exitError() error {
+	text := p.output.String()
 	if text != "" {
-		text = "; it said:\n" + text
+		text = "; its output:\n" + text
 	}
-	return fmt.Errorf("%s ended too early (%v)%s", p.name, p.cmd.ProcessState, text)
+	return fmt.Errorf("%s exited too early (%v)%s", p.name, p.cmd.ProcessState, text)
 }
 
-// usage is what an ended child has used.
+// usage returns the resource usage of a child that has exited.
 func (p *process) usage() usage {
 	state := p.cmd.ProcessState
 	return usage{cpu: state.UserTime() + state.SystemTime(), peak: peakOf(state)}
 }
 
-// usage is what processes have used.
+// usage is the resource usage of processes.
 type usage struct {
 	cpu  time.Duration
-	peak int64 // resident bytes of the largest; 0 where the system does not tell
+	peak int64 // peak resident bytes of the largest process; 0: unknown
 }
 
-func (u usage) and(o usage) usage { return usage{u.cpu + o.cpu, max(u.peak, o.peak)} }
+func (u usage) add(o usage) usage { return usage{u.cpu + o.cpu, max(u.peak, o.peak)} }
 
-// tail is the end of what a child says.
+// tail keeps the end of a child's output.
 type tail struct {
 	mu      sync.Mutex
 	text    []byte        // guarded by mu
@@ -114,13 +115,13 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is what is kept, in whole lines where there are several.
+// String returns the kept output.
 func (t *tail) String() string {
-	text, _ := t.look()
+	text, _ := t.snapshot()
 	return strings.TrimSpace(text)
 }
 
-func (t *tail) look() (string, <-chan struct{}) {
+func (t *tail) snapshot() (string, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(t.text), t.changed

@@ -14,12 +14,12 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Figure is a measured number, or unknown: then it is null in JSON.
+// Figure is a measured number, or unknown, which is null in JSON.
 type Figure float64
 
 var unknown = Figure(math.NaN())
 
-// MarshalJSON keeps four significant digits: there is no more truth in it.
+// MarshalJSON writes four significant digits; the measurements are not more precise.
 func (f Figure) MarshalJSON() ([]byte, error) {
 	if !f.known() {
 		return []byte("null"), nil
@@ -30,7 +30,7 @@ func (f Figure) MarshalJSON() ([]byte, error) {
 
 func (f Figure) known() bool { return !math.IsNaN(float64(f)) && !math.IsInf(float64(f), 0) }
 
-// Report is what a run has measured, and under which conditions.
+// Report holds the conditions and the results of a run.
 type Report struct {
 	Version     string  `json:"version"`
 	System      string  `json:"system"`
@@ -45,37 +45,37 @@ type Report struct {
 	Enqueue     Phase   `json:"enqueue"`
 	Drain       Phase   `json:"drain"`
 	EndToEnd    Latency `json:"end_to_end"`
-	// SandboxCPU is the stand-in's, which a real WeChat does not take from the machine.
+	// SandboxCPU is the CPU time of the stand-in, which a real WeChat does not use.
 	SandboxCPU Figure `json:"sandbox_cpu_seconds_per_100k"`
 }
 
-// Redis says which one it was.
+// Redis describes the Redis of the run.
 type Redis struct {
 	Kind    Kind   `json:"kind"`
 	Address string `json:"address"`
 	Version string `json:"version,omitempty"`
 }
 
-// Phase is what one phase has measured. What a phase does not measure, or the system does
-// not tell, is null.
+// Phase holds the results of one phase. A figure that the phase does not measure, or the system does
+// not report, is null.
 type Phase struct {
 	Tasks   int    `json:"tasks"`
 	Seconds Figure `json:"seconds"`
 	Rate    Figure `json:"tasks_per_second"`
 
 	ProducerCPU Figure `json:"producer_cpu_seconds_per_100k"`
-	WorkerCPU   Figure `json:"worker_cpu_seconds_per_100k"` // of all replicas, from their start to their end
-	WorkerPeak  Figure `json:"worker_peak_bytes"`           // resident, of the largest replica
+	WorkerCPU   Figure `json:"worker_cpu_seconds_per_100k"` // of all replicas, from start to exit
+	WorkerPeak  Figure `json:"worker_peak_bytes"`           // peak resident memory of the largest replica
 
-	RedisCommands Figure `json:"redis_commands_per_task"` // also those inside of scripts
+	RedisCommands Figure `json:"redis_commands_per_task"` // including those inside scripts
 	RedisCPU      Figure `json:"redis_cpu_seconds_per_100k"`
-	RedisMemory   Figure `json:"redis_memory_bytes_per_task"` // more at the end of the phase than at its beginning
+	RedisMemory   Figure `json:"redis_memory_bytes_per_task"` // growth over the phase
 
 	LimitUsed Figure                `json:"limit_used"` // share
 	Outcomes  map[tasks.Outcome]int `json:"outcomes,omitempty"`
 }
 
-// Latency is a phase at a steady rate.
+// Latency holds the results of a phase at a steady rate.
 type Latency struct {
 	Phase
 	Offered Figure `json:"offered_per_second"`
@@ -87,7 +87,7 @@ type Latency struct {
 func newReport(o Options, redisVersion string) Report {
 	r := Report{
 		Version: buildinfo.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(),
-		Redis: Redis{Kind: o.Place.Kind, Address: o.Place.Redis.Address(), Version: redisVersion},
+		Redis: Redis{Kind: o.Target.Kind, Address: o.Target.Redis.Address(), Version: redisVersion},
 		Type:  o.Type, Tasks: o.Tasks, Replicas: o.Replicas, Concurrency: o.Concurrency,
 		Latency: Figure(o.Latency.Seconds()), SandboxCPU: unknown,
 		Enqueue: newPhase(), Drain: newPhase(),
@@ -120,9 +120,9 @@ func (p *Phase) workers(u usage, n int) {
 	}
 }
 
-// redis compares Redis' figures with those from before, for n tasks.
-func (p *Phase) redis(ctx context.Context, rdb redis.UniversalClient, before meter, n int) error {
-	after, err := readMeter(ctx, rdb)
+// redis sets the Redis figures of a phase with n tasks; before was read at its start.
+func (p *Phase) redis(ctx context.Context, rdb redis.UniversalClient, before redisStats, n int) error {
+	after, err := readRedisStats(ctx, rdb)
 	if err != nil {
 		return err
 	}

@@ -17,71 +17,71 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// run is one measurement.
+// run is the state of one load test.
 type run struct {
 	options Options
-	app     string // made up: nobody's
+	app     string // random
 	body    string // of each task; OPENID stands for the receiver
 	dir     string // of the workers' configuration
 	rdb     redis.UniversalClient
 	client  *tasks.Client
 
-	sandbox *process
-	wechat  string     // the sandbox's address
-	workers []*process // that run now
-	pids    []int      // of all workers so far
-	report  Report
+	sandbox    *process
+	sandboxURL string     // the sandbox's address
+	workers    []*process // running
+	pids       []int      // of all workers so far
+	report     Report
 }
 
-// sweepTime bounds the cleaning up, which takes some µs a task.
-const sweepTime = 5 * time.Minute
+// sweepTimeout bounds the deletion of keys, which takes a few µs per task.
+const sweepTimeout = 5 * time.Minute
 
-// ErrBrokenOff says that ctx ended before all was measured.
-var ErrBrokenOff = errors.New("broken off")
+// ErrInterrupted is returned when ctx ends before the run is complete.
+var ErrInterrupted = errors.New("interrupted")
 
-// Run measures. The error is a *UsageError for options that cannot be carried out, and
-// ErrBrokenOff when ctx ended; what was begun is ended and taken away in any case.
+// Run runs a load test. The error is a *UsageError for invalid options, and ErrInterrupted when ctx
+// ended. In any case Run stops all processes and deletes all keys that it made.
 func Run(ctx context.Context, o Options) (Report, error) {
 	if err := o.Validate(); err != nil {
 		return Report{}, err
 	}
-	if err := o.fill(); err != nil {
+	if err := o.setDefaults(); err != nil {
 		return Report{}, err
 	}
-	r := &run{options: o, rdb: o.Place.Redis.NewClient()}
+	r := &run{options: o, rdb: o.Target.Redis.NewClient()}
 	defer func() { _ = r.rdb.Close() }()
-	err := r.begin(ctx)
+	err := r.setUp(ctx)
 	if err != nil {
 		return Report{}, err
 	}
 	err = r.phases(ctx)
 	if ctx.Err() != nil {
-		err = ErrBrokenOff
+		err = ErrInterrupted
 	}
-	if left := r.end(ctx); left != nil {
-		err = errors.Join(err, left)
+	if cleanErr := r.cleanUp(ctx); cleanErr != nil {
+		err = errors.Join(err, cleanErr)
 	}
 	return r.report, err
 }
 
-// begin does what leaves no trace in Redis yet.
-func (r *run) begin(ctx context.Context) error {
-	m, err := readMeter(ctx, r.rdb)
+// setUp prepares the run. It writes nothing to Redis.
+func (r *run) setUp(ctx context.Context) error {
+	m, err := readRedisStats(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
 	if m.cluster {
-		return &UsageError{fmt.Errorf("--redis: %s is a node of a cluster, whose figures are those of all its nodes; name a single Redis", r.options.Place.Redis.Address())}
+		return &UsageError{fmt.Errorf("--redis: %s is a node of a cluster, whose figures are spread over its nodes; give a single Redis", r.options.Target.Redis.Address())}
 	}
 	digits := make([]byte, 8)
-	_, _ = rand.Read(digits) // it never fails
+	_, _ = rand.Read(digits) // never fails
 	r.app = "wx" + hex.EncodeToString(digits)
 	r.client = tasks.NewClient(r.rdb)
 	spec, _ := tasks.Lookup(r.options.Type)
 	r.body = spec.Example
 	r.report = newReport(r.options, m.version)
 	if r.dir, err = os.MkdirTemp("", "wxcourier-bench"); err != nil {
-		return fmt.Errorf("make a folder for the workers' configuration: %w", err)
+		return fmt.Errorf("create a folder for the workers' configuration: %w", err)
 	}
 	return nil
 }
@@ -98,8 +98,8 @@ func (r *run) phases(ctx context.Context) error {
 	return nil
 }
 
-// end takes everything away, also when ctx has ended.
-func (r *run) end(ctx context.Context) error {
+// cleanUp stops all processes and deletes all keys of the run, also when ctx has ended.
+func (r *run) cleanUp(ctx context.Context) error {
 	r.options.Progress("cleaning up")
 	r.stopWorkers()
 	if r.sandbox != nil {
@@ -108,20 +108,20 @@ func (r *run) end(ctx context.Context) error {
 		r.report.SandboxCPU = per100k(r.sandbox.usage().cpu, delivered)
 	}
 	_ = os.RemoveAll(r.dir)
-	if r.options.Place.private() {
+	if r.options.Target.ephemeral() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sweepTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sweepTimeout)
 	defer cancel()
 	return sweep(ctx, r.rdb, r.app, r.pids)
 }
 
-var listens = regexp.MustCompile(`listens on (http://[^\s]+)`)
+var listenPattern = regexp.MustCompile(`listens on (http://[^\s]+)`)
 
-// childStart is within what a child must be there.
-const childStart = 30 * time.Second
+// childStartTimeout is the time that a child has to start.
+const childStartTimeout = 30 * time.Second
 
-// startSandbox starts the stand-in for WeChat, and learns its address from what it says.
+// startSandbox starts the stand-in for WeChat and reads its address from its output.
 func (r *run) startSandbox(ctx context.Context) (err error) {
 	r.sandbox, err = start(ctx, command{
 		name: "the stand-in for WeChat", path: r.options.Self,
@@ -132,28 +132,28 @@ func (r *run) startSandbox(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	late := time.After(childStart)
+	timeout := time.After(childStartTimeout)
 	for {
-		said, more := r.sandbox.said.look()
-		if found := listens.FindStringSubmatch(said); found != nil {
-			r.wechat = found[1]
+		output, changed := r.sandbox.output.snapshot()
+		if found := listenPattern.FindStringSubmatch(output); found != nil {
+			r.sandboxURL = found[1]
 			return nil
 		}
 		select {
-		case <-more:
+		case <-changed:
 		case <-r.sandbox.done:
-			return r.sandbox.ended()
-		case <-late:
-			return errors.New("the stand-in for WeChat does not start")
+			return r.sandbox.exitError()
+		case <-timeout:
+			return errors.New("the stand-in for WeChat did not start in time")
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// startWorkers starts the replicas. streamMax is how many results are to be kept.
+// startWorkers starts the replicas. streamMax is their results.stream_max_len.
 func (r *run) startWorkers(ctx context.Context, streamMax int) error {
-	config, err := r.settings(streamMax)
+	config, err := r.writeConfig(streamMax)
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (r *run) startWorkers(ctx context.Context, streamMax int) error {
 	return nil
 }
 
-// stopWorkers ends the replicas and tells what they have used.
+// stopWorkers stops the replicas and returns their resource usage.
 func (r *run) stopWorkers() usage {
 	var all usage
 	for _, p := range r.workers {
@@ -181,26 +181,26 @@ func (r *run) stopWorkers() usage {
 	}
 	for _, p := range r.workers {
 		p.stop()
-		all = all.and(p.usage())
+		all = all.add(p.usage())
 	}
 	r.workers = nil
 	return all
 }
 
-// alive is an error when a child has ended.
-func (r *run) alive() error {
+// checkChildren returns an error when a child has exited.
+func (r *run) checkChildren() error {
 	for _, p := range append(r.workers[:len(r.workers):len(r.workers)], r.sandbox) {
 		select {
 		case <-p.done:
-			return p.ended()
+			return p.exitError()
 		default:
 		}
 	}
 	return nil
 }
 
-// envelope is the task of a number. Each has a receiver of its own: messages to one
-// person wait for each other.
+// envelope returns the i-th task. Each task has its own receiver, since messages to one person are
+// sent one at a time.
 func (r *run) envelope(kind string, i int) tasks.Envelope {
 	openid := fmt.Sprintf("oBench%022d", i)
 	return tasks.Envelope{

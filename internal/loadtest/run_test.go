@@ -23,26 +23,26 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(e2e.Run(m)) }
 
-// options are those of a short run on a Redis that others use too.
+// options returns the options of a short run on a shared Redis.
 func options(t *testing.T, addr string) loadtest.Options {
 	t.Helper()
 	path, err := e2e.Binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	place, err := loadtest.Find(t.Context(), addr, configs.Redis{})
+	target, err := loadtest.FindRedis(t.Context(), addr, configs.Redis{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(place.Close)
+	t.Cleanup(target.Close)
 	return loadtest.Options{
-		Self: path, Place: place, Tasks: 300, Type: tasks.TypeSubscribe, Latency: time.Millisecond,
+		Self: path, Target: target, Tasks: 300, Type: tasks.TypeSubscribe, Latency: time.Millisecond,
 		Replicas: 2, Concurrency: 8, Steady: 300 * time.Millisecond,
 	}
 }
 
-// strangers are another app's data, which a run must leave alone.
-func strangers(t *testing.T, rdb redis.UniversalClient) {
+// otherAppData writes data of another app, which a run must not change.
+func otherAppData(t *testing.T, rdb redis.UniversalClient) {
 	t.Helper()
 	client := tasks.NewClient(rdb)
 	for i := range 50 {
@@ -57,7 +57,7 @@ func strangers(t *testing.T, rdb redis.UniversalClient) {
 	rdb.Set(t.Context(), "somebody:else", 1, 0)
 }
 
-// content is each key with what it holds.
+// content returns the dump of each key.
 func content(t *testing.T, rdb redis.UniversalClient) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
@@ -67,9 +67,9 @@ func content(t *testing.T, rdb redis.UniversalClient) map[string]string {
 	}
 	for _, key := range keys {
 		switch key {
-		case "asynq:servers", "asynq:workers": // asynq writes them in passing, also empty
+		case "asynq:servers", "asynq:workers": // asynq also writes them empty
 			continue
-		case "asynq:queues", "wxcourier:apps": // whose order is Redis' own
+		case "asynq:queues", "wxcourier:apps": // sets, whose order varies
 			members := rdb.SMembers(t.Context(), key).Val()
 			slices.Sort(members)
 			all[key] = strings.Join(members, " ")
@@ -85,12 +85,12 @@ func unchanged(t *testing.T, rdb redis.UniversalClient, before map[string]string
 	after := content(t, rdb)
 	for key := range after {
 		if _, there := before[key]; !there {
-			t.Errorf("it left %s", key)
+			t.Errorf("the run left %s", key)
 		}
 	}
 	for key, value := range before {
 		if after[key] != value {
-			t.Errorf("it changed %s", key)
+			t.Errorf("the run changed %s", key)
 		}
 	}
 	for _, set := range []string{"asynq:servers", "asynq:workers"} {
@@ -103,7 +103,7 @@ func unchanged(t *testing.T, rdb redis.UniversalClient, before map[string]string
 func TestRunMeasuresAndLeavesNothing(t *testing.T) {
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	strangers(t, rdb)
+	otherAppData(t, rdb)
 	before := content(t, rdb)
 	report, err := loadtest.Run(t.Context(), options(t, server.Addr()))
 	if err != nil {
@@ -117,7 +117,7 @@ func TestRunMeasuresAndLeavesNothing(t *testing.T) {
 	if end.Tasks < 1 || end.Outcomes[tasks.OutcomeAccepted] != end.Tasks {
 		t.Errorf("end to end: %+v", end)
 	}
-	// Latency is more than the stand-in's, and the quantiles are in order.
+	// The latency exceeds that of the stand-in, and the quantiles are in order.
 	if end.P50 < 0.001 || end.P99 < end.P50 || end.Slowest < end.P99 {
 		t.Errorf("p50 %v, p99 %v, slowest %v", end.P50, end.P99, end.Slowest)
 	}
@@ -127,24 +127,24 @@ func TestRunMeasuresAndLeavesNothing(t *testing.T) {
 		"sandbox": report.SandboxCPU, "Redis commands": report.Drain.RedisCommands, "Redis memory": report.Enqueue.RedisMemory,
 		"peak": report.Drain.WorkerPeak,
 	} {
-		if !(value > 0) { // a NaN is none, too
+		if !(value > 0) { // also false for NaN
 			t.Errorf("%s: %v", name, value)
 		}
 	}
 	if peak := report.Drain.WorkerPeak; peak < 5<<20 || peak > 1<<30 {
 		t.Errorf("a worker of %v bytes", peak)
 	}
-	if report.Drain.RedisCommands < 5 { // asynq alone needs more
+	if report.Drain.RedisCommands < 5 { // asynq alone uses more
 		t.Errorf("%v Redis commands a task", report.Drain.RedisCommands)
 	}
 	unchanged(t, rdb, before)
 }
 
-// TestBrokenOffLeavesNothing: in each phase.
-func TestBrokenOffLeavesNothing(t *testing.T) {
+// TestInterruptedRunLeavesNothing interrupts a run in each phase.
+func TestInterruptedRunLeavesNothing(t *testing.T) {
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	strangers(t, rdb)
+	otherAppData(t, rdb)
 	before := content(t, rdb)
 	for _, phase := range []string{"enqueue: ", "drain: ", "end to end: the", "end to end: 0"} {
 		t.Run(phase, func(t *testing.T) {
@@ -153,14 +153,14 @@ func TestBrokenOffLeavesNothing(t *testing.T) {
 			o := options(t, server.Addr())
 			o.Steady = time.Hour
 			o.Tasks = 2000
-			var met sync.Once
+			var once sync.Once
 			reached := false
 			o.Progress = func(text string) {
 				if strings.HasPrefix(text, phase) {
-					met.Do(func() { reached = true; cancel() })
+					once.Do(func() { reached = true; cancel() })
 				}
 			}
-			if _, err := loadtest.Run(ctx, o); !errors.Is(err, loadtest.ErrBrokenOff) {
+			if _, err := loadtest.Run(ctx, o); !errors.Is(err, loadtest.ErrInterrupted) {
 				t.Errorf("%v", err)
 			}
 			if !reached {
@@ -171,8 +171,8 @@ func TestBrokenOffLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestALimitIsUsed: what is drained keeps to it, and the report says how much of it.
-func TestALimitIsUsed(t *testing.T) {
+// TestLimitIsUsed: the drain stays within the limit, and the report has the used share.
+func TestLimitIsUsed(t *testing.T) {
 	o := options(t, redistest.Start(t).Addr())
 	o.Limit, o.Tasks = 100, 200
 	report, err := loadtest.Run(t.Context(), o)
@@ -187,13 +187,13 @@ func TestALimitIsUsed(t *testing.T) {
 	}
 }
 
-// TestAWorkerThatCannotStart is told with its own words.
-func TestAWorkerThatCannotStart(t *testing.T) {
+// TestWorkerThatCannotStart: the error contains the worker's output.
+func TestWorkerThatCannotStart(t *testing.T) {
 	server := redistest.Start(t, "--maxmemory-policy", "allkeys-lru")
 	rdb := server.Client(t)
 	before := content(t, rdb)
 	_, err := loadtest.Run(t.Context(), options(t, server.Addr()))
-	if err == nil || !strings.Contains(err.Error(), "ended too early") || !strings.Contains(err.Error(), "maxmemory-policy") {
+	if err == nil || !strings.Contains(err.Error(), "exited too early") || !strings.Contains(err.Error(), "maxmemory-policy") {
 		t.Errorf("%v", err)
 	}
 	unchanged(t, rdb, before)

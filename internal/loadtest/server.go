@@ -12,10 +12,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ErrNoServer says that there is no redis-server on this machine.
-var ErrNoServer = errors.New("redis-server is not installed here")
+// ErrNoServer is returned when redis-server is not installed.
+var ErrNoServer = errors.New("loadtest: redis-server is not installed")
 
-// Server is a redis-server of our own: on a free loopback port, and without persistence.
+// Server is a redis-server started by this process, on a free loopback port, without persistence.
 type Server struct {
 	Addr string
 
@@ -24,13 +24,12 @@ type Server struct {
 }
 
 const (
-	serverTries = 3 // another program may take the port that was found free
+	serverTries = 3 // another program may take the free port before the server does
 	serverStart = 10 * time.Second
 	serverPoll  = 20 * time.Millisecond
 )
 
-// StartServer starts the redis-server that stands on the path, or returns ErrNoServer.
-// Close ends it.
+// StartServer starts the redis-server on the PATH, or returns ErrNoServer. Close stops it.
 func StartServer(ctx context.Context) (*Server, error) {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -63,16 +62,16 @@ func startServer(ctx context.Context, path string) (*Server, error) {
 		_ = os.RemoveAll(dir)
 		return nil, err
 	}
-	if err := s.answers(ctx); err != nil {
+	if err := s.waitUntilReady(ctx); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// answers waits for the server's first answer. It asks for what only our own server
-// says: another one may have taken the port.
-func (s *Server) answers(ctx context.Context) error {
+// waitUntilReady waits for the server's first answer. It compares the server's folder with s.dir,
+// since another server may have taken the port.
+func (s *Server) waitUntilReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, serverStart)
 	defer cancel()
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
@@ -83,7 +82,7 @@ func (s *Server) answers(ctx context.Context) error {
 		}
 		select {
 		case <-s.process.done:
-			return s.process.ended()
+			return s.process.exitError()
 		case <-ctx.Done():
 			return fmt.Errorf("redis-server does not answer at %s: %w", s.Addr, ctx.Err())
 		case <-time.After(serverPoll):
@@ -91,14 +90,14 @@ func (s *Server) answers(ctx context.Context) error {
 	}
 }
 
-// sameFile tells whether two paths are one folder, whose name may have links in it.
+// sameFile reports whether two paths are the same folder, also through symbolic links.
 func sameFile(a, b string) bool {
 	first, errA := os.Stat(a)
 	second, errB := os.Stat(b)
 	return errA == nil && errB == nil && os.SameFile(first, second)
 }
 
-// Close ends the server and drops its data.
+// Close stops the server and deletes its data.
 func (s *Server) Close() {
 	s.process.stop()
 	_ = os.RemoveAll(s.dir)

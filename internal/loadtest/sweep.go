@@ -14,7 +14,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
-// asynq's sets, which are shared by all who use the Redis.
+// asynq's sets, which all apps in a Redis share.
 const (
 	asynqQueues  = "asynq:queues"
 	asynqServers = "asynq:servers"
@@ -23,8 +23,8 @@ const (
 
 const sweepPage = 1000
 
-// sweep takes away all that a run left in Redis, and nothing else: what bears the app's
-// id, and the servers that the given processes of this machine have announced.
+// sweep deletes the keys of a run, and nothing else: those with the app's id, and the entries of the
+// asynq servers with the given process ids on this machine.
 func sweep(ctx context.Context, rdb redis.UniversalClient, app string, pids []int) error {
 	var faults []error
 	for _, pattern := range []string{"wxcourier:{" + app + "}:*", "asynq:{" + app + ":*"} {
@@ -36,7 +36,7 @@ func sweep(ctx context.Context, rdb redis.UniversalClient, app string, pids []in
 		sweepServers(ctx, rdb, pids),
 	)
 	if err := errors.Join(faults...); err != nil {
-		return fmt.Errorf("take away the keys of app %s: %w", app, err)
+		return fmt.Errorf("delete the keys of app %s: %w", app, err)
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func sweepQueues(ctx context.Context, rdb redis.UniversalClient, app string) err
 	return rdb.SRem(ctx, asynqQueues, ours).Err()
 }
 
-// sweepServers forgets workers that did not end by themselves.
+// sweepServers deletes the entries of workers that were killed.
 func sweepServers(ctx context.Context, rdb redis.UniversalClient, pids []int) error {
 	host, err := os.Hostname()
 	if err != nil {

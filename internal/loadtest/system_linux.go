@@ -2,8 +2,8 @@ package loadtest
 
 import "syscall"
 
-// apart keeps a child from the terminal's Ctrl-C, which it is told of in its turn, and
-// ends it should this process die.
+// apart starts a child in its own process group, so that the terminal's Ctrl-C does not reach it,
+// and has it terminated when this process dies.
 func apart() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }

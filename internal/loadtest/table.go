@@ -13,7 +13,7 @@ import (
 
 const tableRow = "%-36s%12s%12s%12s\n"
 
-// Write shows the report as a table for people.
+// Write writes the report as a table for people.
 func (r Report) Write(w io.Writer) error {
 	var b strings.Builder
 	r.conditions(&b)
@@ -31,15 +31,15 @@ func (r Report) Write(w io.Writer) error {
 		}
 	}
 	row("tasks", whole, Figure(e.Tasks), Figure(d.Tasks), Figure(l.Tasks))
-	row("tasks a second", whole, e.Rate, d.Rate, l.Rate)
-	row("share of the limit that was used", percent, unknown, d.LimitUsed, unknown)
+	row("tasks per second", whole, e.Rate, d.Rate, l.Rate)
+	row("share of the limit used", percent, unknown, d.LimitUsed, unknown)
 	row("p50 from enqueue to outcome", seconds, unknown, unknown, l.P50)
 	row("p99 from enqueue to outcome", seconds, unknown, unknown, l.P99)
 	row("CPU s per 100,000: producer", short, e.ProducerCPU, unknown, l.ProducerCPU)
 	row("CPU s per 100,000: workers", short, unknown, d.WorkerCPU, l.WorkerCPU)
 	row("CPU s per 100,000: Redis", short, e.RedisCPU, d.RedisCPU, l.RedisCPU)
-	row("Redis commands a task", short, e.RedisCommands, d.RedisCommands, l.RedisCommands)
-	row("Redis memory a task, bytes more", whole, e.RedisMemory, d.RedisMemory, l.RedisMemory)
+	row("Redis commands per task", short, e.RedisCommands, d.RedisCommands, l.RedisCommands)
+	row("Redis memory growth per task, bytes", whole, e.RedisMemory, d.RedisMemory, l.RedisMemory)
 	row("peak memory of a worker, MB", megabytes, unknown, d.WorkerPeak, l.WorkerPeak)
 	r.remarks(&b)
 	_, err := io.WriteString(w, b.String())
@@ -49,27 +49,27 @@ func (r Report) Write(w io.Writer) error {
 func (r Report) conditions(b *strings.Builder) {
 	limit := "no limit"
 	if r.Limit != nil {
-		limit = "a limit of " + summary.Number(*r.Limit) + " a second"
+		limit = "limit " + summary.Number(*r.Limit) + " per second"
 	}
 	fmt.Fprintf(b, "wxcourier %s on %s, %d CPUs\n", r.Version, r.System, r.CPUs)
-	fmt.Fprintf(b, "%s: %d × %d calls at once, answered after %v, %s\n", r.Type, r.Replicas, r.Concurrency, time.Duration(float64(r.Latency)*float64(time.Second)), limit)
+	fmt.Fprintf(b, "%s: %d × %d concurrent calls, answered after %v, %s\n", r.Type, r.Replicas, r.Concurrency, time.Duration(float64(r.Latency)*float64(time.Second)), limit)
 	version := r.Redis.Version
 	if version != "" {
 		version = " " + version
 	}
 	fmt.Fprintf(b, "Redis%s at %s, %s\n\n", version, r.Redis.Address, map[Kind]string{
-		Named: "as named", Configured: "as configured", Started: "started for this run, without persistence",
-		Embedded: "the embedded one: rates and the producer's CPU are its own, and no measure of a real Redis",
+		Named: "from --redis", Configured: "from the configuration", Started: "started for this run, without persistence",
+		Embedded: "embedded: rates and the producer's CPU include it, and do not apply to a real Redis",
 	}[r.Redis.Kind])
 }
 
-// remarks says what is needed to read the table rightly.
+// remarks writes notes on how to read the table.
 func (r Report) remarks(b *strings.Builder) {
 	b.WriteString("\n")
 	if l := r.EndToEnd; l.Offered.known() {
-		fmt.Fprintf(b, "End to end offered %s tasks a second.", whole(l.Offered))
+		fmt.Fprintf(b, "End to end offered %s tasks per second.", whole(l.Offered))
 		if l.Rate.known() && l.Rate < 0.95*l.Offered {
-			b.WriteString(" The producer did not keep up with that: the machine is too small for it.")
+			b.WriteString(" The producer did not reach that rate: the machine is too slow.")
 		}
 		b.WriteString("\n")
 	}
@@ -77,7 +77,7 @@ func (r Report) remarks(b *strings.Builder) {
 		fmt.Fprintf(b, "The stand-in for WeChat used %s CPU s per 100,000 on this machine.\n", short(r.SandboxCPU))
 	}
 	if r.Redis.Kind == Named || r.Redis.Kind == Configured {
-		b.WriteString("Redis' figures are those of all its clients: others count in.\n")
+		b.WriteString("The figures of Redis include its other clients.\n")
 	}
 	for _, p := range []struct {
 		name  string

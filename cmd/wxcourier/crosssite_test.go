@@ -10,12 +10,12 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// request is one that a browser, or another program, sends.
+// request is an HTTP request as a browser or another program sends it.
 type request struct {
 	method, url, host, origin, site, body string
 }
 
-// status is what the server answers.
+// status sends the request and returns the status code.
 func (r request) status(t *testing.T) int {
 	t.Helper()
 	sent, err := http.NewRequestWithContext(t.Context(), r.method, r.url, strings.NewReader(r.body))
@@ -38,11 +38,12 @@ func (r request) status(t *testing.T) int {
 	return response.StatusCode
 }
 
-// announced waits until a command says where something is.
-func announced(t *testing.T, stderr *buffer, pattern string) string {
+// waitForAddress waits until a command prints a line that matches pattern, and returns its first
+// group.
+func waitForAddress(t *testing.T, stderr *buffer, pattern string) string {
 	t.Helper()
 	var found []string
-	redistest.Until(t, 10*time.Second, pattern+" is announced", func() bool {
+	redistest.Until(t, 10*time.Second, pattern+" is printed", func() bool {
 		found = regexp.MustCompile(pattern).FindStringSubmatch(stderr.String())
 		return found != nil
 	})
@@ -51,12 +52,12 @@ func announced(t *testing.T, stderr *buffer, pattern string) string {
 
 const evil = "evil.example"
 
-// TestDevObeysNoOtherSite: neither a page of another origin nor one whose name was let point
-// here can command dev or read it; its own pages and programs can.
-func TestDevObeysNoOtherSite(t *testing.T) {
+// TestDevRefusesOtherSites: neither a page of another origin nor one whose host name resolves to
+// this server (DNS rebinding) can change or read dev; its own pages and local programs can.
+func TestDevRefusesOtherSites(t *testing.T) {
 	t.Chdir(t.TempDir())
 	_, stderr, stop := background(t, nil, "dev", "--listen", "127.0.0.1:0", "--rate", "50", "--host", "dev.example")
-	url, wx := strings.TrimSuffix(announced(t, stderr, `Start page +(\S+)`), "/"), announced(t, stderr, `WeChat +(\S+)`)
+	url, wx := strings.TrimSuffix(waitForAddress(t, stderr, `Start page +(\S+)`), "/"), waitForAddress(t, stderr, `WeChat +(\S+)`)
 	var queue string
 	redistest.Until(t, 20*time.Second, "a queue is there", func() bool {
 		_, queues := get(t, url+"/monitor/api/queues")
@@ -101,13 +102,13 @@ func TestDevObeysNoOtherSite(t *testing.T) {
 	}
 }
 
-// TestSandboxObeysNoOtherSite: the command guards its control API, by the address that it was
-// given.
-func TestSandboxObeysNoOtherSite(t *testing.T) {
+// TestSandboxRefusesOtherSites: the accepted host names of the control API depend on the listen
+// address.
+func TestSandboxRefusesOtherSites(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for listen, container := range map[string]int{"127.0.0.1:0": 403, ":0": 200} {
 		_, stderr, stop := background(t, nil, "sandbox", "--listen", listen, "--host", "wechat.example")
-		url := announced(t, stderr, `(http://[0-9.]+:[0-9]+)`)
+		url := waitForAddress(t, stderr, `(http://[0-9.]+:[0-9]+)`)
 		for host, want := range map[string]int{"": 200, evil: 403, "wechat.example:8090": 200, "wechat:8090": container, "10.0.0.7:8090": container} {
 			if got := (request{method: "POST", url: url + "/sandbox/latency", host: host, body: `{"latency":"0s"}`}).status(t); got != want {
 				t.Errorf("%s, host %q: %d, want %d", listen, host, got, want)
@@ -122,14 +123,14 @@ func TestSandboxObeysNoOtherSite(t *testing.T) {
 	}
 }
 
-// TestAWorkersPagesByOtherNames: on the loopback only by its own; elsewhere by any, as
-// Prometheus and probes call it.
-func TestAWorkersPagesByOtherNames(t *testing.T) {
+// TestWorkerPagesByHostName: on a loopback address a worker accepts only loopback names; otherwise
+// any name, since Prometheus and probes use names that it does not know.
+func TestWorkerPagesByHostName(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	for listen, want := range map[string]int{"127.0.0.1:0": 403, ":0": 200} {
 		_, stderr, stop := background(t, env, "worker", "--listen", listen, "--log-format", "json")
-		addr := announced(t, stderr, `"addr":"([^"]+)"`)
+		addr := waitForAddress(t, stderr, `"addr":"([^"]+)"`)
 		url := "http://127.0.0.1" + addr[strings.LastIndex(addr, ":"):] + "/metrics"
 		for host, status := range map[string]int{"": 200, "worker.prod.svc.cluster.local:9090": want} {
 			if got := (request{method: "GET", url: url, host: host}).status(t); got != status {

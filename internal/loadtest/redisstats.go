@@ -10,24 +10,24 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// meter is what Redis tells of itself at one moment. A field is -1 where it does not
-// tell: the embedded Redis knows no more than the commands.
-type meter struct {
+// redisStats holds figures of Redis' INFO at one moment. A field that INFO lacks is -1: the embedded
+// Redis reports only the commands.
+type redisStats struct {
 	version  string
 	cluster  bool
-	commands int64         // since its start, also those inside of scripts
+	commands int64         // since its start, including those inside scripts
 	cpu      time.Duration // since its start
 	memory   int64         // bytes
 }
 
-func readMeter(ctx context.Context, rdb redis.UniversalClient) (meter, error) {
-	m := meter{commands: -1, cpu: -1, memory: -1}
+func readRedisStats(ctx context.Context, rdb redis.UniversalClient) (redisStats, error) {
+	m := redisStats{commands: -1, cpu: -1, memory: -1}
 	info, err := rdb.Info(ctx).Result()
 	if err != nil {
-		if redis.HasErrorPrefix(err, "ERR") { // asked, and not understood
+		if redis.HasErrorPrefix(err, "ERR") { // the server has no INFO
 			return m, nil
 		}
-		return m, fmt.Errorf("ask Redis for its figures: %w", err)
+		return m, fmt.Errorf("read INFO of Redis: %w", err)
 	}
 	fields := make(map[string]string)
 	for line := range strings.Lines(info) {

@@ -11,14 +11,14 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// embeddedResults keeps the embedded Redis small and quick. The stream need not hold more
-// than the results of the open tasks: each is read within moments.
+// embeddedResults keeps the embedded Redis small and fast. The stream holds little more than the
+// results of the unfinished tasks, since each result is read at once.
 func embeddedResults() worker.ResultsConfig {
 	return worker.ResultsConfig{Retention: 2 * time.Minute, StreamMaxLen: windowEmbedded + windowEmbedded/4}
 }
 
-// startEmbedded starts a Redis inside the process and points the configuration at it. It
-// is open to whoever can reach the loopback.
+// startEmbedded starts a Redis inside the process and points the configuration at it. Any process
+// on this machine can connect to it.
 func startEmbedded(cfg *configs.Config) (stop func(), err error) {
 	server, err := embedded.Start()
 	if err != nil {
@@ -28,9 +28,8 @@ func startEmbedded(cfg *configs.Config) (stop func(), err error) {
 	return server.Close, nil
 }
 
-// startPrivate is startEmbedded for a Redis that holds real tokens: it lets in this
-// process alone.
-func startPrivate(cfg *configs.Config) (stop func(), err error) {
+// startProtected is startEmbedded with a random password, for a Redis that holds real tokens.
+func startProtected(cfg *configs.Config) (stop func(), err error) {
 	server, err := embedded.Start()
 	if err != nil {
 		return nil, err
@@ -48,8 +47,8 @@ func startSandbox(cfg *configs.Config, options sandbox.Options) (stop func()) {
 	return stop
 }
 
-// anySecret is what apps have in the sandbox, which takes any: no real secret, and no
-// token service, is asked for there.
-func anySecret(app string) (wechat.Credential, bool) {
+// sandboxCredential returns the credentials of an app for the sandbox, which accepts any secret.
+// So no real secret and no token service is used.
+func sandboxCredential(app string) (wechat.Credential, bool) {
 	return wechat.Credential{App: app, Secret: "sandbox"}, true
 }

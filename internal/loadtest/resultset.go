@@ -9,16 +9,16 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// seen is what a phase's results say.
-type seen struct {
-	first, last time.Time // that a task finished at
+// resultSet summarizes the results of a phase.
+type resultSet struct {
+	first, last time.Time // finishing times
 	took        []float64 // seconds from enqueuing to the outcome, of each
 	outcomes    map[tasks.Outcome]int
 }
 
-// read reads all results behind a cursor.
-func (r *run) read(ctx context.Context, from tasks.Cursor) (*seen, error) {
-	s := &seen{outcomes: make(map[tasks.Outcome]int)}
+// readResults reads all results after a cursor.
+func (r *run) readResults(ctx context.Context, from tasks.Cursor) (*resultSet, error) {
+	s := &resultSet{outcomes: make(map[tasks.Outcome]int)}
 	for result, err := range r.client.Results(ctx, r.app, from, false) {
 		if err != nil {
 			return nil, err
@@ -29,7 +29,7 @@ func (r *run) read(ctx context.Context, from tasks.Cursor) (*seen, error) {
 	return s, ctx.Err()
 }
 
-func (s *seen) add(r tasks.Result) {
+func (s *resultSet) add(r tasks.Result) {
 	if s.first.IsZero() || r.FinishedAt.Before(s.first) {
 		s.first = r.FinishedAt
 	}
@@ -40,10 +40,10 @@ func (s *seen) add(r tasks.Result) {
 	s.outcomes[r.Outcome]++
 }
 
-func (s *seen) count() int { return len(s.took) }
+func (s *resultSet) count() int { return len(s.took) }
 
-// quantile is the least value that a share q of the sorted ones does not exceed.
-func (s *seen) quantile(q float64) Figure {
+// quantile returns the q-quantile of the latencies (nearest rank).
+func (s *resultSet) quantile(q float64) Figure {
 	if len(s.took) == 0 {
 		return unknown
 	}

@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-// TestLinesOfKnownIDs: a line with another body under a known id is named, as is one of
-// another type, by both commands that enqueue. Many of them are named in part.
-func TestLinesOfKnownIDs(t *testing.T) {
+// TestLinesWithConflictingBodies: enqueue and run report a line whose id was enqueued with
+// another body or another type. Of many such lines they name the first maxNamedConflicts.
+func TestLinesWithConflictingBodies(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env, _ := stand(t)
+	env, _ := newEnv(t)
 	later := func(text string) string {
 		return strings.ReplaceAll(text, `"body"`, `"process_at":"2099-01-01T00:00:00Z","body"`)
 	}
@@ -27,12 +27,12 @@ func TestLinesOfKnownIDs(t *testing.T) {
 	mentions(t, "enqueue", got.stderr, "stdin:1: not sent: a task with the id b and another body is already enqueued",
 		"stdin:2: enqueue a: tasks: the id belongs to a task of another type: send:subscribe", "1 line could not be enqueued")
 	summary := command(t, env, text, "enqueue", "-")
-	if summary.stdout != "0 tasks enqueued, 1 task already enqueued, 1 of those with another body, 1 line skipped as bad\n" {
+	if summary.stdout != "0 tasks enqueued, 1 task already enqueued, 1 of those with a different body, 1 line skipped as invalid\n" {
 		t.Errorf("enqueue: %q", summary.stdout)
 	}
 
 	many, others := "", ""
-	for i := range mostDiffering + 5 {
+	for i := range maxNamedConflicts + 5 {
 		many += line(fmt.Sprint("m", i), openid)
 		others += line(fmt.Sprint("m", i), "another-"+openid)
 	}
@@ -40,9 +40,9 @@ func TestLinesOfKnownIDs(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	run := command(t, env, others+link, "run", "-q", "-")
-	if run.status != statusFailed || strings.Count(run.stderr, "another body is already enqueued") != mostDiffering {
+	if run.status != statusFailed || strings.Count(run.stderr, "another body is already enqueued") != maxNamedConflicts {
 		t.Errorf("run: %+v", run)
 	}
 	mentions(t, "run", run.stderr, "stdin: 5 more not sent", "stdin:26: enqueue a: tasks: the id belongs to a task of another type")
-	mentions(t, "the summary", command(t, env, others, "run", "-").stderr, "25 lines of those with another body")
+	mentions(t, "the summary", command(t, env, others, "run", "-").stderr, "25 lines of those with a different body")
 }

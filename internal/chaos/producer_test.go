@@ -14,17 +14,17 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Of the tests in which operators act at random.
+// For the tests in which operators act at random.
 const (
 	// firstTasks are enqueued before the first action.
 	firstTasks = 150
-	// attempts are few, so that some tasks end as failed while operators act.
+	// attempts is low, so that some tasks end as failed while operators act.
 	attempts = 3
 	// group is the asynq group of some plain tasks.
 	group = "g"
 )
 
-// actions is how many actions a test makes: usually, or a share of what CHAOS_ACTIONS says.
+// actions returns the number of actions of a test: usually, or CHAOS_ACTIONS / share if that is more.
 func actions(t *testing.T, usually, share int) int {
 	t.Helper()
 	if testing.Short() {
@@ -33,17 +33,16 @@ func actions(t *testing.T, usually, share int) int {
 	return max(usually, environment(t, "CHAOS_ACTIONS", 0)/share)
 }
 
-// random returns the generator that chooses the actions. CHAOS_SEED sets its seed. The
-// actions come in the same order for the same seed; which tasks they meet depends on how
-// fast the replicas are.
+// random returns the generator that chooses the actions. CHAOS_SEED sets its seed. The same seed
+// gives the same sequence of actions; which tasks they affect depends on the replicas' speed.
 func random(t *testing.T) *rand.Rand {
 	t.Helper()
 	s := environment(t, "CHAOS_SEED", seed)
 	t.Logf("CHAOS_SEED=%d", s)
-	return rand.New(rand.NewPCG(uint64(s), uint64(s))) //nolint:gosec // it must be repeatable, and no secret is made of this
+	return rand.New(rand.NewPCG(uint64(s), uint64(s))) //nolint:gosec // must be repeatable; not used for secrets
 }
 
-// environment reads a positive number.
+// environment reads a positive number from an environment variable; otherwise is the default.
 func environment(t *testing.T, name string, otherwise int) int {
 	t.Helper()
 	text := os.Getenv(name)
@@ -57,22 +56,22 @@ func environment(t *testing.T, name string, otherwise int) int {
 	return n
 }
 
-// assortment is what a backlog is made of: every kind of task and every way to end.
-func assortment() []sent {
-	return []sent{
+// taskMix returns the kinds of tasks to choose from: every type and every way to end.
+func taskMix() []testTask {
+	return []testTask{
 		{app: mini, typ: tasks.TypeSubscribe},
 		{app: mini, typ: tasks.TypeSubscribe},
 		{app: mini, typ: tasks.TypeSubscribe, fault: "lost"},
-		{app: mini, typ: tasks.TypeSubscribe, fault: "unsubscribed", ends: tasks.OutcomeRefused},
+		{app: mini, typ: tasks.TypeSubscribe, fault: "unsubscribed", outcome: tasks.OutcomeRefused},
 		{app: mini, typ: tasks.TypeScheme},
 		{app: mini, typ: tasks.TypeTextCheck},
-		{app: mini, typ: tasks.TypeTextCheck, fault: "busy9999", ends: tasks.OutcomeFailed},
+		{app: mini, typ: tasks.TypeTextCheck, fault: "busy9999", outcome: tasks.OutcomeFailed},
 		{app: mini, typ: tasks.TypeSubscribe, plain: true},
 		{app: official, typ: tasks.TypeTemplate},
 		{app: official, typ: tasks.TypeTemplate, fault: "reset"},
 		{app: official, typ: tasks.TypeCustom},
-		{app: official, typ: tasks.TypeCustom, fault: "badopenid", ends: tasks.OutcomeRejected},
-		{app: official, typ: tasks.TypeCustom, fault: "busy9999", ends: tasks.OutcomeFailed},
+		{app: official, typ: tasks.TypeCustom, fault: "badopenid", outcome: tasks.OutcomeRejected},
+		{app: official, typ: tasks.TypeCustom, fault: "busy9999", outcome: tasks.OutcomeFailed},
 		{app: third, typ: tasks.TypeSubscribe},
 		{app: third, typ: tasks.TypeSubscribe, fault: "hangafter"},
 		{app: third, typ: tasks.TypeUnlimitedCode},
@@ -83,9 +82,9 @@ func assortment() []sent {
 	}
 }
 
-// assortedPace is the calls in a second that let n assorted tasks last for about so long.
-func assortedPace(n int, last time.Duration) map[string]int {
-	rows := assortment()
+// limitsForMix returns limits, in calls per second by type, with which n tasks of taskMix take about that long.
+func limitsForMix(n int, last time.Duration) map[string]int {
+	rows := taskMix()
 	limits := make(map[string]int)
 	for _, row := range rows {
 		limits[row.typ] += int(float64(n)/float64(len(rows))/last.Seconds()) + 1
@@ -93,32 +92,31 @@ func assortedPace(n int, last time.Duration) map[string]int {
 	return limits
 }
 
-// backlog is what producers enqueue while operators act. It belongs to the goroutine of
-// the test.
-type backlog struct {
-	w         *world
-	rng       *rand.Rand
-	plain     *asynq.Client // of a producer that does not know package tasks
-	all       map[string]sent
-	envelopes []tasks.Envelope // of all that is not plain, for repetitions
-	split     bool             // half of the tasks are in batches of about twenty
-	grouped   bool             // some plain tasks wait in a group, for an operator to run them
+// producer enqueues tasks while operators act. It is not safe for concurrent use.
+type producer struct {
+	w           *world
+	rng         *rand.Rand
+	asynqClient *asynq.Client // of a producer without package tasks
+	all         map[string]testTask
+	envelopes   []tasks.Envelope // of the tasks that are not plain, for repeat
+	split       bool             // half of the tasks are in batches of about twenty
+	grouped     bool             // some plain tasks wait in a group until an operator runs them
 }
 
-func (w *world) backlog(rng *rand.Rand) *backlog {
-	return &backlog{w: w, rng: rng, all: make(map[string]sent), plain: asynq.NewClientFromRedisClient(w.rdb)}
+func (w *world) producer(rng *rand.Rand) *producer {
+	return &producer{w: w, rng: rng, all: make(map[string]testTask), asynqClient: asynq.NewClientFromRedisClient(w.rdb)}
 }
 
-// batchOf names the batch of the nth task, where there are several.
+// batchOf returns the name of the nth task's batch, when split is set.
 func batchOf(n int) string { return fmt.Sprintf("part-%d", n/40) }
 
-// anyBatch is one of the batches.
-func (b *backlog) anyBatch() string { return batchOf(b.rng.IntN(len(b.all))) }
+// anyBatch returns one of the batches at random.
+func (b *producer) anyBatch() string { return batchOf(b.rng.IntN(len(b.all))) }
 
-// add enqueues n new tasks: of all kinds, urgent and bulk, some for later.
-func (b *backlog) add(n int) {
+// add enqueues n new tasks of random kinds and priorities, some with process_at.
+func (b *producer) add(n int) {
 	b.w.t.Helper()
-	rows := assortment()
+	rows := taskMix()
 	var fresh []tasks.Envelope
 	for range n {
 		id, row := fmt.Sprintf("task-%d", len(b.all)), rows[b.rng.IntN(len(rows))]
@@ -133,7 +131,7 @@ func (b *backlog) add(n int) {
 			e.ProcessAt = time.Now().Add(time.Duration(2+b.rng.IntN(20)) * time.Second)
 		}
 		if row.plain {
-			row.ends = b.addPlain(e)
+			row.outcome = b.addPlain(e)
 		} else {
 			fresh = append(fresh, e)
 		}
@@ -147,8 +145,8 @@ func (b *backlog) add(n int) {
 	}
 }
 
-// body is the task's body, whose receiver meets its fault.
-func (s sent) body(id string) []byte {
+// body returns the task's body; its receiver triggers the task's fault.
+func (s testTask) body(id string) []byte {
 	body := fmt.Sprintf(bodies[s.typ], id)
 	if s.fault != "" {
 		body = strings.Replace(body, `"o`+id, `"`+s.fault+`-o`+id, 1)
@@ -156,10 +154,9 @@ func (s sent) body(id string) []byte {
 	return []byte(body)
 }
 
-// addPlain enqueues as a producer does that has nothing but asynq: into a group, with a
-// retention, or with a payload that cannot be decoded. It returns how the task ends, when
-// that is not accepted.
-func (b *backlog) addPlain(e tasks.Envelope) (ends tasks.Outcome) {
+// addPlain enqueues a task with asynq's client alone: in a group, with a retention, or with a
+// payload that cannot be decoded. It returns the expected outcome, or "" for accepted.
+func (b *producer) addPlain(e tasks.Envelope) (ends tasks.Outcome) {
 	b.w.t.Helper()
 	e.Batch = ""
 	task, err := tasks.NewTask(e)
@@ -174,14 +171,14 @@ func (b *backlog) addPlain(e tasks.Envelope) (ends tasks.Outcome) {
 		ends = tasks.OutcomeFailed
 		task = asynq.NewTask(e.Type, []byte(`{"id":"`+e.ID+`"}`), asynq.Queue(e.Queue()), asynq.TaskID(e.TaskID()))
 	}
-	_, err = b.plain.EnqueueContext(b.w.t.Context(), task, options...)
+	_, err = b.asynqClient.EnqueueContext(b.w.t.Context(), task, options...)
 	must(b.w.t, err)
 	return ends
 }
 
-// repeat enqueues some earlier tasks once more, as a producer does that had no answer. It
-// returns their ids.
-func (b *backlog) repeat(n int) (ids []string) {
+// repeat enqueues some earlier tasks again, as a producer does after a timeout. It returns their
+// ids.
+func (b *producer) repeat(n int) (ids []string) {
 	b.w.t.Helper()
 	var again []tasks.Envelope
 	for range min(n, len(b.envelopes)) {
@@ -197,8 +194,8 @@ func (b *backlog) repeat(n int) (ids []string) {
 	return ids
 }
 
-// tell says how the backlog ended: what operators left of it.
-func (b *backlog) tell(a *audit, deleted map[string]bool) {
+// logOutcomes says how the backlog ended: what operators left of it.
+func (b *producer) logOutcomes(a *audit, deleted map[string]bool) {
 	waiting := 0
 	for id := range deleted {
 		if len(a.results[id]) == 0 {

@@ -13,7 +13,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// keys lists the keys of a pattern, on all nodes of a cluster.
+// keys returns the keys that match a pattern, on all nodes of a cluster.
 func (w *world) keys(pattern string) []string {
 	w.t.Helper()
 	var (
@@ -43,7 +43,7 @@ func (w *world) keys(pattern string) []string {
 	return slices.Compact(all)
 }
 
-// ended is how many tasks have an outcome.
+// ended returns the number of tasks with an outcome.
 func (w *world) ended() (n int64) {
 	for _, app := range []string{mini, official, third} {
 		counts, err := w.client.Batch(w.t.Context(), app, mainBatch)
@@ -54,8 +54,7 @@ func (w *world) ended() (n int64) {
 	return n
 }
 
-// queues lists the queues that asynq knows, and those of the tests' own tasks that are
-// missing there since an operator deleted them.
+// queues returns asynq's queues, and those of the tests' tasks that an operator deleted.
 func (w *world) queues() ([]string, error) {
 	all, err := w.rdb.SMembers(w.t.Context(), "asynq:queues").Result()
 	for _, app := range []string{mini, official, third} {
@@ -67,16 +66,16 @@ func (w *world) queues() ([]string, error) {
 	return slices.Compact(all), err
 }
 
-// inAsynq is how many tasks asynq moves, and how many of them a dead replica has left
-// to those that start.
-func (w *world) inAsynq() (moving, orphans int64, err error) {
+// inAsynq returns the number of unfinished tasks in asynq, and how many of them have an expired
+// lease, because their replica died.
+func (w *world) inAsynq() (unfinished, orphans int64, err error) {
 	ctx := w.t.Context()
 	queues, err := w.queues()
 	for _, q := range queues {
 		prefix := "asynq:{" + q + "}:"
 		var lists []*redis.IntCmd
 		var late *redis.IntCmd
-		_, failed := w.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { // what moves between two lists is seen once
+		_, failed := w.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { // so that a task that moves between lists counts once
 			lists = []*redis.IntCmd{
 				p.LLen(ctx, prefix+"pending"), p.LLen(ctx, prefix+"active"), p.ZCard(ctx, prefix+"lease"),
 				p.ZCard(ctx, prefix+"scheduled"), p.ZCard(ctx, prefix+"retry"),
@@ -86,29 +85,29 @@ func (w *world) inAsynq() (moving, orphans int64, err error) {
 		})
 		err = errors.Join(err, failed)
 		for _, l := range lists {
-			moving += l.Val()
+			unfinished += l.Val()
 		}
 		orphans += late.Val()
 	}
-	return moving, orphans, err
+	return unfinished, orphans, err
 }
 
-// settle waits until n tasks have an outcome and asynq has nothing in hand. A replica
-// looks for what dead ones left when it starts, and once a minute; so that a test need
-// not wait for the minute, replicas are rolled when there is something to be found.
+// settle waits until n tasks have an outcome and asynq has no unfinished tasks. Replicas recover
+// tasks with expired leases at their start and once a minute; settle rolls a replica when there are
+// such tasks, to save the minute.
 func (w *world) settle(f *fleet, n int, within time.Duration) {
 	w.t.Helper()
 	w.settleWhen(f, within, func() bool { return w.ended() >= int64(n) })
 }
 
-// settleWhen is settle with another condition than a number of outcomes.
+// settleWhen is settle with another condition in place of the number of outcomes.
 func (w *world) settleWhen(f *fleet, within time.Duration, ended func() bool) {
 	w.t.Helper()
 	var rolled time.Time
 	for deadline := time.Now().Add(within); ; time.Sleep(200 * time.Millisecond) {
-		f.tend()
-		moving, orphans, err := w.inAsynq()
-		if err == nil && moving == 0 && ended() {
+		f.restartEnded()
+		unfinished, orphans, err := w.inAsynq()
+		if err == nil && unfinished == 0 && ended() {
 			return
 		}
 		if err == nil && orphans > 0 && time.Since(rolled) > 5*time.Second {
@@ -116,7 +115,7 @@ func (w *world) settleWhen(f *fleet, within time.Duration, ended func() bool) {
 			rolled = time.Now()
 		}
 		if time.Now().After(deadline) {
-			w.t.Fatalf("after %v %d tasks have an outcome, and asynq moves %d (%v)\n%s", within, w.ended(), moving, err, w.output("status"))
+			w.t.Fatalf("after %v %d tasks have an outcome, and asynq has %d unfinished (%v)\n%s", within, w.ended(), unfinished, err, w.output("status"))
 		}
 	}
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// Beyond any rate: an override of zero would leave the documented limit.
+// Limits that no run reaches. Zero would not work: it means the documented limit.
 const (
-	endlessSecond = 100_000
-	endlessMinute = 6_000_000
-	endlessCount  = 1_000_000_000_000
+	unlimitedPerSecond = 100_000
+	unlimitedPerMinute = 6_000_000
+	unlimitedCount     = 1_000_000_000_000
 )
 
-// limitsFor replaces the documented limits of a type by the chosen one: what is measured
-// is this machine, and not what WeChat grants.
+// limitsFor returns limits of an app that lift the documented ones of a type, except for perSecond
+// (0: none): the run measures this machine, and not WeChat's limits.
 func limitsFor(typ string, perSecond, concurrency int) map[string]ratelimit.Limit {
 	limits := make(map[string]ratelimit.Limit)
 	for _, row := range ratelimit.Defaults() {
@@ -28,16 +28,16 @@ func limitsFor(typ string, perSecond, concurrency int) map[string]ratelimit.Limi
 		}
 		var l ratelimit.Limit
 		if row.Limit.PerSecond > 0 {
-			l.PerSecond = endlessSecond
+			l.PerSecond = unlimitedPerSecond
 		}
 		if row.Limit.PerMinute > 0 {
-			l.PerMinute = endlessMinute
+			l.PerMinute = unlimitedPerMinute
 		}
 		if row.Limit.PerDay > 0 {
-			l.PerDay = endlessCount
+			l.PerDay = unlimitedCount
 		}
 		if row.Limit.Total > 0 {
-			l.Total = endlessCount
+			l.Total = unlimitedCount
 		}
 		if row.Name == typ {
 			l.Concurrency = concurrency
@@ -50,16 +50,16 @@ func limitsFor(typ string, perSecond, concurrency int) map[string]ratelimit.Limi
 	return limits
 }
 
-// settings writes a worker's configuration, which JSON is, too. It holds the password of
-// Redis, and so is for this user alone.
-func (r *run) settings(streamMax int) (path string, err error) {
-	place := r.options.Place.Redis
+// writeConfig writes the workers' configuration and returns its path. JSON is valid YAML. The file
+// holds the password of Redis, so only this user may read it.
+func (r *run) writeConfig(streamMax int) (path string, err error) {
+	target := r.options.Target.Redis
 	text, err := json.Marshal(map[string]any{
 		"redis": map[string]any{
-			"addrs": place.Addrs, "master_name": place.MasterName, "username": place.Username,
-			"password": place.Password.Reveal(), "db": place.DB, "tls": place.TLS, "allow_eviction": place.AllowEviction,
+			"addrs": target.Addrs, "master_name": target.MasterName, "username": target.Username,
+			"password": target.Password.Reveal(), "db": target.DB, "tls": target.TLS, "allow_eviction": target.AllowEviction,
 		},
-		"wechat":  map[string]any{"base_url": r.wechat},
+		"wechat":  map[string]any{"base_url": r.sandboxURL},
 		"results": map[string]any{"stream_max_len": streamMax},
 		"apps": []any{map[string]any{
 			"id": r.app, "secret": "bench",
@@ -76,11 +76,11 @@ func (r *run) settings(streamMax int) (path string, err error) {
 	return path, nil
 }
 
-// variablePrefix begins the names of all variables that configure wxcourier.
+// variablePrefix is the prefix of all environment variables of wxcourier.
 const variablePrefix = "WXCOURIER_"
 
-// childEnv is our environment without what configures wxcourier: a child must not learn
-// of real apps and their secrets.
+// childEnv returns environ without the variables of wxcourier, so that children do not get real apps
+// and secrets.
 func childEnv(environ []string) []string {
 	return slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
 		return strings.HasPrefix(entry, variablePrefix)

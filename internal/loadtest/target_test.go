@@ -8,7 +8,7 @@ import (
 	"github.com/wxcourier/wxcourier/configs"
 )
 
-func TestFindPrefersWhatIsNamed(t *testing.T) {
+func TestFindRedisOrder(t *testing.T) {
 	configured := configs.Redis{Addrs: []string{"configured:6379"}, DB: 3}
 	for _, tt := range []struct {
 		named string
@@ -19,23 +19,23 @@ func TestFindPrefersWhatIsNamed(t *testing.T) {
 		{"named:6379", configured, configs.Redis{Addrs: []string{"named:6379"}}, Named},
 		{"", configured, configured, Configured},
 	} {
-		place, err := Find(t.Context(), tt.named, tt.conf)
+		target, err := FindRedis(t.Context(), tt.named, tt.conf)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if place.Kind != tt.kind || place.private() || place.Redis.Address() != tt.want.Address() || place.Redis.DB != tt.want.DB {
-			t.Errorf("%q: %+v", tt.named, place)
+		if target.Kind != tt.kind || target.ephemeral() || target.Redis.Address() != tt.want.Address() || target.Redis.DB != tt.want.DB {
+			t.Errorf("%q: %+v", tt.named, target)
 		}
-		place.Close()
+		target.Close()
 	}
 }
 
-func TestFindRefuses(t *testing.T) {
+func TestFindRedisErrors(t *testing.T) {
 	for named, configured := range map[string]configs.Redis{
 		"nowhere": {},
 		"":        {Addrs: []string{"a:1", "b:1"}},
 	} {
-		_, err := Find(t.Context(), named, configured)
+		_, err := FindRedis(t.Context(), named, configured)
 		var usage *UsageError
 		if !errors.As(err, &usage) || !strings.Contains(err.Error(), "--redis") {
 			t.Errorf("%q: %v", named, err)
@@ -43,26 +43,26 @@ func TestFindRefuses(t *testing.T) {
 	}
 }
 
-// TestFindFallsBack: a path without redis-server leaves the embedded Redis.
-func TestFindFallsBack(t *testing.T) {
+// TestFindRedisFallsBack: without a redis-server on the PATH the embedded Redis is used.
+func TestFindRedisFallsBack(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	place, err := Find(t.Context(), "", configs.Redis{})
+	target, err := FindRedis(t.Context(), "", configs.Redis{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer place.Close()
-	rdb := place.Redis.NewClient()
+	defer target.Close()
+	rdb := target.Redis.NewClient()
 	defer func() { _ = rdb.Close() }()
-	if place.Kind != Embedded || !place.private() || rdb.Ping(t.Context()).Err() != nil {
-		t.Errorf("%+v", place)
+	if target.Kind != Embedded || !target.ephemeral() || rdb.Ping(t.Context()).Err() != nil {
+		t.Errorf("%+v", target)
 	}
-	m, err := readMeter(t.Context(), rdb)
+	m, err := readRedisStats(t.Context(), rdb)
 	if err != nil || m.memory != -1 || m.cpu != -1 {
 		t.Errorf("its figures: %+v, %v", m, err)
 	}
 }
 
-func TestServerEndsWithItsData(t *testing.T) {
+func TestServerClose(t *testing.T) {
 	server, err := StartServer(t.Context())
 	if errors.Is(err, ErrNoServer) {
 		t.Skip("skipped: redis-server is not installed")
@@ -72,12 +72,12 @@ func TestServerEndsWithItsData(t *testing.T) {
 	}
 	rdb := (configs.Redis{Addrs: []string{server.Addr}}).NewClient()
 	defer func() { _ = rdb.Close() }()
-	m, err := readMeter(t.Context(), rdb)
+	m, err := readRedisStats(t.Context(), rdb)
 	if err != nil || m.commands <= 0 || m.cpu <= 0 || m.memory <= 0 || m.version == "" || m.cluster {
 		t.Errorf("its figures: %+v, %v", m, err)
 	}
 	server.Close()
 	if err := rdb.Ping(t.Context()).Err(); err == nil {
-		t.Error("it still answers")
+		t.Error("the server still answers")
 	}
 }

@@ -11,28 +11,28 @@ import (
 	"time"
 )
 
-// count is how many calls have arrived.
+// count returns the number of calls that have arrived.
 func (l *lab) count() (n int, err error) {
-	text, err := l.ask(l.wechat + "/bench/count")
+	text, err := l.get(l.wechat + "/bench/count")
 	if err != nil {
 		return 0, err
 	}
 	return strconv.Atoi(string(text))
 }
 
-// arrivals are all calls that have arrived.
+// arrivals returns all calls that have arrived.
 func (l *lab) arrivals() ([]arrival, error) { return l.arrivalsAt(l.wechat) }
 
-// arrivalsAt are those at one stand-in, by its URL.
+// arrivalsAt returns the calls at the stand-in with this URL.
 func (l *lab) arrivalsAt(standIn string) (all []arrival, err error) {
-	text, err := l.ask(standIn + "/bench/arrivals")
+	text, err := l.get(standIn + "/bench/arrivals")
 	if err != nil {
 		return nil, err
 	}
 	return all, json.Unmarshal(text, &all)
 }
 
-func (l *lab) ask(url string) ([]byte, error) {
+func (l *lab) get(url string) ([]byte, error) {
 	q, err := http.NewRequestWithContext(l.ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -45,13 +45,13 @@ func (l *lab) ask(url string) ([]byte, error) {
 	return io.ReadAll(answer.Body)
 }
 
-// pollEvery is how often a lab looks whether something has happened.
+// pollEvery is the interval at which conditions are checked.
 const pollEvery = 100 * time.Millisecond
 
-// arrived waits until n calls have arrived.
-func (l *lab) arrived(n int, within time.Duration) error {
-	return until(l.ctx, within, fmt.Sprintf("%d calls arrive", n), func() (bool, error) {
-		if err := l.troubled(); err != nil {
+// waitForCalls waits until n calls have arrived.
+func (l *lab) waitForCalls(n int, within time.Duration) error {
+	return waitUntil(l.ctx, within, fmt.Sprintf("%d calls arrive", n), func() (bool, error) {
+		if err := l.checkProcesses(); err != nil {
 			return false, err
 		}
 		got, err := l.count()
@@ -59,8 +59,9 @@ func (l *lab) arrived(n int, within time.Duration) error {
 	})
 }
 
-// until waits for a condition.
-func until(ctx context.Context, within time.Duration, what string, met func() (bool, error)) error {
+// waitUntil waits until met returns true or an error. what names the condition in the error of a
+// timeout.
+func waitUntil(ctx context.Context, within time.Duration, what string, met func() (bool, error)) error {
 	deadline := time.Now().Add(within)
 	for {
 		ok, err := met()
@@ -68,7 +69,7 @@ func until(ctx context.Context, within time.Duration, what string, met func() (b
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("not within %v: %s", within, what)
+			return fmt.Errorf("timeout after %v: %s", within, what)
 		}
 		if err := pause(ctx, pollEvery); err != nil {
 			return err
@@ -76,7 +77,7 @@ func until(ctx context.Context, within time.Duration, what string, met func() (b
 	}
 }
 
-// pause waits for a time, or for ctx' end, which is an error.
+// pause waits for d. It returns an error when ctx ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -88,8 +89,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// accepts tells whether anything listens on an address.
-func accepts(ctx context.Context, addr string) bool {
+// isListening reports whether a connection to an address succeeds.
+func isListening(ctx context.Context, addr string) bool {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err == nil {
 		_ = conn.Close()

@@ -17,27 +17,27 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// partReplica is the program's part as a replica with or without its ledger.
-const partReplica = "replica"
+// modeReplica runs the program as a replica with or without its ledger.
+const modeReplica = "replica"
 
-// wantLedger is how much CPU fence and ledger may add.
+// wantLedger is the maximum ratio of CPU with and without fence and ledger.
 const wantLedger = 1.25
 
 func (b *bench) ledger(ctx context.Context, t *table) error {
-	n := sized(b, 30_000, 5000)
-	runs := b.repeats(5)
+	n := sizeFor(b, 30_000, 5000)
+	runs := b.runsOf(5)
 	t.title = "What fence and ledger cost"
-	t.about = fmt.Sprintf("The same replica twice, `send:subscribe` without a limit, instant answers, 50 slots, a backlog of %s: once as it is, and once with a Redis client that answers the ledger's two scripts (open with its fence, and settle) by itself. Medians of %d runs, one of each in turn. Wanted: at most 25 %% more CPU of the worker.", thousands(n), runs)
+	t.about = fmt.Sprintf("The same replica twice, `send:subscribe` without a limit, instant answers, 50 slots, a backlog of %s: once as it is, and once with a Redis client that answers the ledger's two scripts (open with its fence, and settle) itself. Medians of %d runs, one of each in turn. Wanted: at most 25 %% more CPU of the worker.", thousands(n), runs)
 	t.head = []string{"case", "tasks a second", "worker's CPU a 1,000", "Redis CPU a 1,000", "both"}
 	var costs [2][]cost
 	var rates [2][]float64
 	for run := range runs {
 		for i, without := range []bool{true, false} {
-			rate, spent, err := b.ledgerOne(ctx, n, without)
+			rate, spent, err := b.ledgerOnce(ctx, n, without)
 			if err != nil {
 				return err
 			}
-			b.say("  run %d, without %v: %.0f a second, CPU %.3f s a 1,000", run+1, without, rate, spent.workerCPU)
+			b.logf("  run %d, without %v: %.0f a second, CPU %.3f s a 1,000", run+1, without, rate, spent.workerCPU)
 			rates[i], costs[i] = append(rates[i], rate), append(costs[i], spent)
 		}
 	}
@@ -52,8 +52,8 @@ func (b *bench) ledger(ctx context.Context, t *table) error {
 	return nil
 }
 
-func (b *bench) ledgerOne(ctx context.Context, n int, without bool) (float64, cost, error) {
-	l, err := b.newLab(ctx, setup{apps: 1})
+func (b *bench) ledgerOnce(ctx context.Context, n int, without bool) (float64, cost, error) {
+	l, err := b.newLab(ctx, labConfig{apps: 1})
 	if err != nil {
 		return 0, cost{}, err
 	}
@@ -65,25 +65,25 @@ func (b *bench) ledgerOne(ctx context.Context, n int, without bool) (float64, co
 	if err != nil {
 		return 0, cost{}, err
 	}
-	if err := l.startWorker(b.self, partReplica, "-redis", l.redis, "-base", l.wechat, fmt.Sprintf("-without=%v", without)); err != nil {
+	if err := l.startWorker(b.self, modeReplica, "-redis", l.redis, "-base", l.wechat, fmt.Sprintf("-without=%v", without)); err != nil {
 		return 0, cost{}, err
 	}
-	return l.drained(ctx, before, n)
+	return l.waitUntilDrained(ctx, before, n)
 }
 
-// runReplica is the program's part as a replica, until ctx ends.
+// runReplica runs a replica until ctx ends.
 func runReplica(ctx context.Context, args []string, _ io.Writer) error {
-	flags := flag.NewFlagSet(partReplica, flag.ContinueOnError)
+	flags := flag.NewFlagSet(modeReplica, flag.ContinueOnError)
 	addr := flags.String("redis", "", "host:port")
 	base := flags.String("base", "", "the stand-in's URL")
-	without := flags.Bool("without", false, "answer for the ledger, in place of Redis")
+	without := flags.Bool("without", false, "answer the ledger's scripts in the client, without Redis")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	rdb := redis.NewClient(&redis.Options{Addr: *addr})
 	defer func() { _ = rdb.Close() }()
 	if *without {
-		rdb.AddHook(noLedger{}) // before the replica's own hook: outside of it
+		rdb.AddHook(noLedger{}) // before the replica's own hook, so that it wraps that
 	}
 	shared := redis.NewClient(&redis.Options{Addr: *addr})
 	defer func() { _ = shared.Close() }()
@@ -106,8 +106,8 @@ func runReplica(ctx context.Context, args []string, _ io.Writer) error {
 	return replica.Run(ctx)
 }
 
-// noLedger answers the ledger's scripts on a task's record: that it may be sent, and that
-// its outcome is written. They are told apart by how many keys they have.
+// noLedger is a go-redis hook that answers the ledger's scripts on a task's record without Redis:
+// open with "may be sent" and settle with "written". It distinguishes them by their number of keys.
 type noLedger struct{}
 
 func (noLedger) DialHook(next redis.DialHook) redis.DialHook { return next }

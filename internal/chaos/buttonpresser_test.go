@@ -16,23 +16,23 @@ import (
 	"github.com/wxcourier/wxcourier/configs"
 )
 
-// presser presses asynqmon's buttons. It belongs to the goroutine of the test.
-type presser struct {
-	w       *world
-	rng     *rand.Rand
-	monitor http.Handler
-	removed *removals
-	next    []button
-	deleted map[string]bool // tasks that it took out of asynq, and nobody put back
-	pressed map[string]int  // by button
-	worked  map[string]int  // likewise: those that changed something
+// buttonPresser presses asynqmon's buttons. It is not safe for concurrent use.
+type buttonPresser struct {
+	w         *world
+	rng       *rand.Rand
+	monitor   http.Handler
+	removed   *removals
+	next      []button
+	deleted   map[string]bool // by id: deleted from asynq and not enqueued again
+	pressed   map[string]int  // by button
+	effective map[string]int  // by button: presses that changed something
 }
 
-// removals is a go-redis hook that tells which tasks a script of asynq's took out of a
-// list. The script itself answers only how many. Both are read in one transaction.
+// removals is a go-redis hook that records which tasks an asynq script removes from a list. The
+// script returns only their number. The list is read in the same transaction.
 type removals struct {
 	rdb redis.UniversalClient
-	on  bool // a button is pressed that removes a whole list
+	on  bool // while a button that deletes a whole list is pressed
 	ids []string
 }
 
@@ -54,7 +54,7 @@ func (r *removals) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			list = pipe.LRange(ctx, key, 0, -1)
 		}
 		_ = pipe.Process(ctx, cmd)
-		_, _ = pipe.Exec(ctx) // each has its own error
+		_, _ = pipe.Exec(ctx) // each command has its own error
 		if cmd.Err() == nil {
 			r.ids = append(r.ids, list.Val()...)
 		}
@@ -75,23 +75,23 @@ func (m monitorRedis) MakeRedisClient() any {
 	return rdb
 }
 
-func (w *world) presser(rng *rand.Rand) *presser {
+func (w *world) buttonPresser(rng *rand.Rand) *buttonPresser {
 	w.t.Helper()
 	removed := &removals{rdb: w.rdb}
 	monitor := asynqmon.New(asynqmon.Options{RootPath: "/monitor", RedisConnOpt: monitorRedis{w.redis, removed}})
 	w.t.Cleanup(func() { _ = monitor.Close() })
-	p := &presser{
+	p := &buttonPresser{
 		w: w, rng: rng, monitor: monitor, removed: removed,
-		deleted: make(map[string]bool), pressed: make(map[string]int), worked: make(map[string]int),
+		deleted: make(map[string]bool), pressed: make(map[string]int), effective: make(map[string]int),
 	}
-	for _, i := range rng.Perm(len(buttons())) { // each one once, before chance rules
+	for _, i := range rng.Perm(len(buttons())) { // each button once, before the random ones
 		p.next = append(p.next, buttons()[i])
 	}
 	return p
 }
 
-// press presses the next button.
-func (p *presser) press() {
+// press presses the next button on a random target.
+func (p *buttonPresser) press() {
 	p.w.t.Helper()
 	if len(p.next) == 0 {
 		for _, b := range buttons() {
@@ -102,12 +102,12 @@ func (p *presser) press() {
 	b := p.next[0]
 	p.next = p.next[1:]
 	queue, ids := p.target(b)
-	p.on(b, queue, ids)
+	p.click(b, queue, ids)
 }
 
-// target chooses a queue, and tasks of the button's list in it. Sometimes, as when a page
-// is old, the tasks are not on that list.
-func (p *presser) target(b button) (queue string, ids []string) {
+// target chooses a queue, and tasks of the button's list in it. Sometimes the tasks are from another
+// list, as when a page is outdated.
+func (p *buttonPresser) target(b button) (queue string, ids []string) {
 	p.w.t.Helper()
 	queues, err := p.w.queues()
 	must(p.w.t, err)
@@ -119,7 +119,7 @@ func (p *presser) target(b button) (queue string, ids []string) {
 		queue = queues[i]
 		if b.kind() == deleteQueue {
 			if p.w.rdb.SIsMember(p.w.t.Context(), "asynq:queues", queue).Val() && p.w.empty(queue) {
-				break // asynqmon deletes no other one
+				break // asynqmon refuses all others
 			}
 			continue
 		}
@@ -140,7 +140,7 @@ func (p *presser) target(b button) (queue string, ids []string) {
 	return queue, ids[:min(len(ids), 1+p.rng.IntN(5))]
 }
 
-// listed is which tasks are on one of asynqmon's lists.
+// listed returns the ids on one of asynqmon's lists.
 func (w *world) listed(queue, list string) (ids []string) {
 	w.t.Helper()
 	key := "asynq:{" + queue + "}:"
@@ -157,7 +157,7 @@ func (w *world) listed(queue, list string) (ids []string) {
 	return ids
 }
 
-// empty tells whether a queue has no tasks, but for completed ones.
+// empty reports whether a queue has no tasks except completed ones.
 func (w *world) empty(queue string) bool {
 	w.t.Helper()
 	for list := range taskLists() {
@@ -168,8 +168,8 @@ func (w *world) empty(queue string) bool {
 	return len(w.listed(queue, activeTasks)) == 0
 }
 
-// on presses a button, and takes down what it removed.
-func (p *presser) on(b button, queue string, ids []string) {
+// click presses a button and records its effect.
+func (p *buttonPresser) click(b button, queue string, ids []string) {
 	p.w.t.Helper()
 	first := ""
 	if len(ids) > 0 {
@@ -189,8 +189,8 @@ func (p *presser) on(b button, queue string, ids []string) {
 	p.pressed[b.String()]++
 	switch answer.Code {
 	case http.StatusOK, http.StatusNoContent:
-		p.took(b, ids, answer)
-	case http.StatusNotFound, http.StatusBadRequest, http.StatusInternalServerError: // nothing to be done there
+		p.record(b, ids, answer)
+	case http.StatusNotFound, http.StatusBadRequest, http.StatusInternalServerError: // the button had no effect
 		if text := answer.Body.String(); text == "" || strings.Contains(text, "page not found") {
 			p.w.t.Errorf("%s: %d %q", b, answer.Code, text)
 		}
@@ -199,7 +199,7 @@ func (p *presser) on(b button, queue string, ids []string) {
 	}
 }
 
-// monitorAnswer is what asynqmon answers to a button that changed several tasks.
+// monitorAnswer is asynqmon's response to a button that changes several tasks.
 type monitorAnswer struct {
 	Deleted     int      `json:"deleted"`
 	Scheduled   int      `json:"scheduled"`
@@ -210,8 +210,8 @@ type monitorAnswer struct {
 	CanceledIDs []string `json:"canceled_ids"`
 }
 
-// took takes down what a button has changed, and above all which tasks it removed.
-func (p *presser) took(b button, ids []string, answer *httptest.ResponseRecorder) {
+// record records whether a button changed something, and which tasks it deleted.
+func (p *buttonPresser) record(b button, ids []string, answer *httptest.ResponseRecorder) {
 	p.w.t.Helper()
 	changed := monitorAnswer{Scheduled: 1} // one task or one queue
 	if answer.Code == http.StatusOK {
@@ -221,7 +221,7 @@ func (p *presser) took(b button, ids []string, answer *httptest.ResponseRecorder
 		changed.DeletedIDs = ids[:1]
 	}
 	if changed.Deleted != len(p.removed.ids) {
-		p.w.t.Errorf("%s: %d tasks were removed, and %d seen", b, changed.Deleted, len(p.removed.ids))
+		p.w.t.Errorf("%s: asynqmon reports %d deleted tasks, the hook saw %d", b, changed.Deleted, len(p.removed.ids))
 	}
 	for _, id := range append(changed.DeletedIDs, p.removed.ids...) {
 		_, short, _ := strings.Cut(id, ":")
@@ -229,13 +229,13 @@ func (p *presser) took(b button, ids []string, answer *httptest.ResponseRecorder
 	}
 	if changed.Deleted+changed.Scheduled+changed.Archived+
 		len(changed.DeletedIDs)+len(changed.PendingIDs)+len(changed.ArchivedIDs)+len(changed.CanceledIDs) > 0 {
-		p.worked[b.String()]++
+		p.effective[b.String()]++
 	}
 }
 
-// letGo resumes every queue and runs everything that an operator has put away. A queue that
-// was deleted is listed again first, as it is when the next producer starts.
-func (p *presser) letGo() {
+// resumeAll resumes every queue and runs all archived and grouped tasks. Deleted queues are first added
+// to asynq's set again, as the next producer would do.
+func (p *buttonPresser) resumeAll() {
 	p.w.t.Helper()
 	queues, err := p.w.queues()
 	must(p.w.t, err)
@@ -243,28 +243,28 @@ func (p *presser) letGo() {
 	for _, b := range buttons() {
 		if strings.HasSuffix(b.path, ":resume") || strings.HasSuffix(b.path, ":run_all") {
 			for _, queue := range queues {
-				p.on(b, queue, nil)
+				p.click(b, queue, nil)
 			}
 		}
 	}
 }
 
-// tell says how often each button was pressed, and fails when one never was, or none of a
-// kind did anything.
-func (p *presser) tell() {
+// logCounts logs the presses of each button. It fails when a button was never pressed, or when no
+// button of a kind had an effect.
+func (p *buttonPresser) logCounts() {
 	p.w.t.Helper()
 	kinds := make(map[string]int)
 	for _, b := range buttons() {
 		name := b.String()
-		p.w.t.Logf("%5d pressed, %5d worked: %s", p.pressed[name], p.worked[name], name)
+		p.w.t.Logf("%5d pressed, %5d effective: %s", p.pressed[name], p.effective[name], name)
 		if p.pressed[name] == 0 {
 			p.w.t.Errorf("%s was never pressed", name)
 		}
-		kinds[b.kind()] += p.worked[name]
+		kinds[b.kind()] += p.effective[name]
 	}
-	for kind, worked := range kinds {
-		if worked == 0 {
-			p.w.t.Errorf("%q never changed anything: this test does not show what it does", kind)
+	for kind, effective := range kinds {
+		if effective == 0 {
+			p.w.t.Errorf("%q never changed anything: the test is inconclusive", kind)
 		}
 	}
 }
