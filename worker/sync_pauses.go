@@ -21,7 +21,7 @@ import (
 const shownFor = 2 * time.Minute
 
 var (
-	//go:embed mirror.lua
+	//go:embed sync_pauses.lua
 	mirrorSource string
 	mirrorScript = redis.NewScript(mirrorSource)
 )
