@@ -11,8 +11,8 @@ import (
 // ended, and does not wait for those that take long.
 func TestAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &admission{most: 8}
-		var runs []*run
+		a := &admission{limit: 8}
+		var runs []*startedTask
 		for range 8 {
 			if a.room(time.Now()) < 1 || !a.await(t.Context()) {
 				t.Fatal("it is not full")
@@ -51,14 +51,14 @@ func TestAdmission(t *testing.T) {
 		if a.room(time.Now()) != 0 {
 			t.Error("it is full again")
 		}
-		time.Sleep(recently) // all of them take long
+		time.Sleep(preparingFor) // all of them take long
 		if room := a.room(time.Now()); room != 8 {
 			t.Errorf("room for %d tasks beside slow ones", room)
 		}
 		if !<-admitted {
 			t.Error("not admitted")
 		}
-		if a.waits() || len(a.runs) > 0 {
+		if a.hasWaiting() || len(a.started) > 0 {
 			t.Error("something is left")
 		}
 		a.end(runs[1]) // late

@@ -19,15 +19,15 @@ import (
 // appNumber is one of many apps.
 func appNumber(n int) string { return fmt.Sprintf("wx%016x", n+1) }
 
-// many makes the replicas of a rig send for n other apps.
-func (r *rig) many(n int) {
+// addApps makes the replicas of a rig send for n other apps.
+func (r *rig) addApps(n int) {
 	for i := range n {
 		r.others = append(r.others, worker.App{ID: appNumber(i)})
 	}
 }
 
-// knowing is a WeChat that knows many apps.
-func knowing(n int) sandbox.Options {
+// manyApps is a WeChat that knows many apps.
+func manyApps(n int) sandbox.Options {
 	apps := map[string]string{app: secret}
 	for i := range n {
 		apps[appNumber(i)] = secret
@@ -41,8 +41,8 @@ func TestLanesShareConnections(t *testing.T) {
 	t.Parallel()
 	const apps, each = 120, 3
 	server := redistest.Start(t)
-	r := newRig(t, server.Addr(), knowing(apps))
-	r.many(apps)
+	r := newRig(t, server.Addr(), manyApps(apps))
+	r.addApps(apps)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), PoolSize: 80, ClientName: "replica"})
 	t.Cleanup(func() { _ = rdb.Close() })
 	p := r.replicaOn(rdb, nil)
@@ -91,14 +91,14 @@ func TestLanesShareConnections(t *testing.T) {
 	}
 }
 
-// TestManyIdleAppsAskLittle: 5,000 apps with an empty queue each cost at most 25 commands a
+// TestManyIdleAppsCostFewCommands: 5,000 apps with an empty queue each cost at most 25 commands a
 // second, holds and all.
-func TestManyIdleAppsAskLittle(t *testing.T) {
+func TestManyIdleAppsCostFewCommands(t *testing.T) {
 	t.Parallel()
 	const apps, span = 5000, 10 * time.Second
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), noOptions)
-	r.many(apps)
+	r.addApps(apps)
 	for i := range apps {
 		if err := r.rdb.SAdd(t.Context(), "asynq:queues", tasks.QueueName(appNumber(i), tasks.TypeSubscribe, tasks.Urgent)).Err(); err != nil {
 			t.Fatal(err)
@@ -112,10 +112,10 @@ func TestManyIdleAppsAskLittle(t *testing.T) {
 	look := func() {
 		for i := range int(span / (500 * time.Millisecond)) {
 			if i%10 == 0 {
-				worker.LookAtHoldsForTest(ctx, p.Replica)
+				worker.PollHoldsForTest(ctx, p.Replica)
 			}
-			worker.LookForQueuesForTest(ctx, p.Replica)
-			worker.LookForTest(ctx, p.Replica)
+			worker.RefreshQueuesForTest(ctx, p.Replica)
+			worker.PollForTest(ctx, p.Replica)
 		}
 	}
 	look() // the first one looks at all
@@ -127,11 +127,11 @@ func TestManyIdleAppsAskLittle(t *testing.T) {
 	}
 }
 
-// TestALostQueueSetStrandsNoTask: a plain asynq client wakes nobody, and the set of the
+// TestTasksAreFoundWithoutTheQueueSet: a plain asynq client wakes nobody, and the set of the
 // queues does not have its queue.
-func TestALostQueueSetStrandsNoTask(t *testing.T) {
-	onEach(t, knowing(100), func(t *testing.T, r *rig) {
-		r.many(100)
+func TestTasksAreFoundWithoutTheQueueSet(t *testing.T) {
+	onEach(t, manyApps(100), func(t *testing.T, r *rig) {
+		r.addApps(100)
 		last := appNumber(99)
 		plain := asynq.NewClientFromRedisClient(r.rdb)
 		enqueue := func(id string) {
@@ -173,9 +173,9 @@ func TestALostQueueSetStrandsNoTask(t *testing.T) {
 	})
 }
 
-// TestADeadReplicasTasksComeBack: two lanes have a task whose replica has died, and whose
+// TestTasksOfADeadReplicaAreRecovered: two lanes have a task whose replica has died, and whose
 // lease ended long ago.
-func TestADeadReplicasTasksComeBack(t *testing.T) {
+func TestTasksOfADeadReplicaAreRecovered(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		ids := map[string]string{"subscribe": tasks.TypeSubscribe, "custom": tasks.TypeCustom}
 		for id, typ := range ids {
@@ -199,9 +199,9 @@ func TestADeadReplicasTasksComeBack(t *testing.T) {
 	})
 }
 
-// TestATaskForLaterComesInTime: in open lanes, of which each server has several, and in one
+// TestScheduledTasksRunInTime: in open lanes, of which each server has several, and in one
 // that closes meanwhile.
-func TestATaskForLaterComesInTime(t *testing.T) {
+func TestScheduledTasksRunInTime(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		p := r.replica(nil)
 		redistest.Until(t, 10*time.Second, "it has seen the queues", p.Ready)

@@ -10,47 +10,47 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// suspects counts the answers of each lane that may be about single tasks or about all of
+// breakers counts the answers of each lane that may be about single tasks or about all of
 // the lane: those whose rule has inARow. A success between two of them begins the count anew.
 // It knows this replica's answers alone.
-type suspects struct {
+type breakers struct {
 	mu    sync.Mutex
-	lanes map[laneKey]*suspicion // guarded by mu
+	lanes map[laneKey]*breaker // guarded by mu
 }
 
-// suspicion is what speaks against a lane.
-type suspicion struct {
+// breaker is what speaks against a lane.
+type breaker struct {
 	code   int           // WeChat's, of the last answer
-	inARow int           // guarded by suspects.mu
+	consecutive int           // guarded by suspects.mu
 	probe  chan struct{} // holds a token while a call of a suspected lane is under way
 }
 
-// judged takes an attempt into account, and returns how many such answers there were in a
+// record takes an attempt into account, and returns how many such answers there were in a
 // row; 0 when this was none.
-func (s *suspects) judged(key laneKey, a attempt) int {
+func (s *breakers) record(key laneKey, a attempt) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case a.works():
+	case a.apiWorks():
 		delete(s.lanes, key)
 		return 0
-	case !a.suspicious():
+	case !a.countsForBreaker():
 		return 0
 	}
 	l := s.lanes[key]
 	if l == nil || l.code != codeOf(a.err) {
-		l = &suspicion{code: codeOf(a.err), probe: make(chan struct{}, 1)}
+		l = &breaker{code: codeOf(a.err), probe: make(chan struct{}, 1)}
 	}
-	l.inARow++
+	l.consecutive++
 	if s.lanes == nil {
-		s.lanes = make(map[laneKey]*suspicion)
+		s.lanes = make(map[laneKey]*breaker)
 	}
 	s.lanes[key] = l
-	return l.inARow
+	return l.consecutive
 }
 
-// works tells whether an answer shows that the API works for the app.
-func (a attempt) works() bool {
+// apiWorks tells whether an answer shows that the API works for the app.
+func (a attempt) apiWorks() bool {
 	var api *wechat.APIError
 	if a.err == nil {
 		return true
@@ -58,25 +58,25 @@ func (a attempt) works() bool {
 	return errors.As(a.err, &api) && (api.Class() == wechat.ClassRefused || api.Class() == wechat.ClassRisky)
 }
 
-// suspicious tells whether enough such answers in a row hold the lane.
-func (a attempt) suspicious() bool {
-	a.inARow = suspicious
+// countsForBreaker tells whether enough such answers in a row hold the lane.
+func (a attempt) countsForBreaker() bool {
+	a.consecutive = breakerThreshold
 	return judge(a).hold.probe
 }
 
-// suspected returns what speaks against a lane; nil when it is not enough.
-func (s *suspects) suspected(key laneKey) *suspicion {
+// tripped returns what speaks against a lane; nil when it is not enough.
+func (s *breakers) tripped(key laneKey) *breaker {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l := s.lanes[key]; l != nil && l.inARow >= suspicious {
+	if l := s.lanes[key]; l != nil && l.consecutive >= breakerThreshold {
 		return l
 	}
 	return nil
 }
 
-// probePatience is how long a task waits for the probe before it, where it holds a slot and a
+// probeTimeout is how long a task waits for the probe before it, where it holds a slot and a
 // lease.
-const probePatience = 2 * time.Second
+const probeTimeout = 2 * time.Second
 
 // errProbed says why a task of a suspected lane was not called.
 var errProbed = errors.New("another task probes the lane")
@@ -84,10 +84,10 @@ var errProbed = errors.New("another task probes the lane")
 // probe lets the calls of a suspected lane through one at a time: the answer to the first
 // one tells what becomes of the others. Other lanes do not wait. done ends the probe.
 func (r *Replica) probe(ctx context.Context, j *job) (done func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, probePatience)
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	key := laneKey{j.App, j.Type}
-	l := r.suspects.suspected(key)
+	l := r.breakers.tripped(key)
 	if l == nil {
 		return func() {}, nil
 	}
@@ -98,7 +98,7 @@ func (r *Replica) probe(ctx context.Context, j *job) (done func(), err error) {
 	}
 	done = func() { <-l.probe }
 	switch {
-	case r.suspects.suspected(key) != l: // the one before went well
+	case r.breakers.tripped(key) != l: // the one before went well
 		done()
 		return func() {}, nil
 	case r.held(ctx, j): // it did not
@@ -111,35 +111,35 @@ func (r *Replica) probe(ctx context.Context, j *job) (done func(), err error) {
 // unlistedCodes remembers which codes without a row in the code table were logged.
 type unlistedCodes struct {
 	mu   sync.Mutex
-	said map[unlistedAt]bool // guarded by mu
+	logged map[unlistedCode]bool // guarded by mu
 }
 
-type unlistedAt struct {
+type unlistedCode struct {
 	endpoint wechat.Endpoint
 	code     int
 }
 
-// mostUnlisted bounds the memory: an endpoint that answers at random is logged so often.
-const mostUnlisted = 1000
+// maxUnlisted bounds the memory: an endpoint that answers at random is logged so often.
+const maxUnlisted = 1000
 
-// first tells whether a code was not logged before for its endpoint.
-func (u *unlistedCodes) first(at unlistedAt) bool {
+// shouldLog tells whether a code was not logged before for its endpoint.
+func (u *unlistedCodes) shouldLog(at unlistedCode) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.said[at] || len(u.said) >= mostUnlisted {
+	if u.logged[at] || len(u.logged) >= maxUnlisted {
 		return false
 	}
-	if u.said == nil {
-		u.said = make(map[unlistedAt]bool)
+	if u.logged == nil {
+		u.logged = make(map[unlistedCode]bool)
 	}
-	u.said[at] = true
+	u.logged[at] = true
 	return true
 }
 
-// sayUnlisted logs a code that the code table has no row for, once for each endpoint.
-func (r *Replica) sayUnlisted(j *job) {
+// logUnlisted logs a code that the code table has no row for, once for each endpoint.
+func (r *Replica) logUnlisted(j *job) {
 	var api *wechat.APIError
-	if !errors.As(j.err, &api) || api.Class() != wechat.ClassUnlisted || !r.unlisted.first(unlistedAt{api.Endpoint, api.Code}) {
+	if !errors.As(j.err, &api) || api.Class() != wechat.ClassUnlisted || !r.unlisted.shouldLog(unlistedCode{api.Endpoint, api.Code}) {
 		return
 	}
 	r.log.Warn("an errcode has no row in the code table; tell the maintainers, or add one",

@@ -38,7 +38,7 @@ func (r *Replica) call(ctx context.Context, l *lane, j *job) (answer wechat.Answ
 	}
 	var guard *guardError
 	if !errors.As(err, &guard) { // else the pace held it back
-		r.metrics.called(j.App, j.spec.Path, err, time.Since(started))
+		r.metrics.countCall(j.App, j.spec.Path, err, time.Since(started))
 	}
 	return answer, err
 }

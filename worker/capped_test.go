@@ -88,9 +88,9 @@ func TestCappedTasksEndWithTheLane(t *testing.T) {
 	})
 }
 
-// TestACappedTaskOfAnotherRunner: another runner may have the task, and asynq would not
+// TestACappedTaskWaitsForItsOtherRunner: another runner may have the task, and asynq would not
 // bring it back. It waits for that runner, and ends as unknown when the replica stops.
-func TestACappedTaskOfAnotherRunner(t *testing.T) {
+func TestACappedTaskWaitsForItsOtherRunner(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		book := ledger.New(r.rdb, ledger.Policy{DeadAfter: time.Minute, LostLimit: 3, Retention: time.Hour, StreamMax: 100})
 		ref, queue := ledger.Ref{App: app, ID: "taken"}, tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent)

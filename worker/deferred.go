@@ -13,12 +13,12 @@ const (
 	// takes. A task is recalled settledAfter it was deferred, when asynq has surely put it
 	// away.
 	recallEvery  = 10 * time.Millisecond
-	settledAfter = 100 * time.Millisecond
-	// mostDeferred bounds the deferred tasks that are kept, some 10 MB. Others come back
+	recallAfter = 100 * time.Millisecond
+	// maxDeferred bounds the deferred tasks that are kept, some 10 MB. Others come back
 	// by asynq's retry set alone.
-	mostDeferred = 100_000
-	// longestDeferral bounds how long a task stays in the retry set.
-	longestDeferral = 10 * time.Minute
+	maxDeferred = 100_000
+	// maxDeferral bounds how long a task stays in the retry set.
+	maxDeferral = 10 * time.Minute
 )
 
 // deferral is a task that went back to asynq's retry set, as its receiver was busy.
@@ -36,15 +36,15 @@ func (l *receiverLocks) Defer(key string, d deferral) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.receiver(key)
-	delay := min(2*time.Duration(r.users+len(r.deferred))*r.sendTime()+2*time.Second, longestDeferral)
-	if l.deferred >= mostDeferred || l.closed {
+	delay := min(2*time.Duration(r.users+len(r.deferred))*r.sendTime()+2*time.Second, maxDeferral)
+	if l.deferred >= maxDeferred || l.closed {
 		l.forget(key, r)
 		return delay
 	}
 	l.deferred++
 	r.deferred = append(r.deferred, d)
-	if r.recaller == nil {
-		r.recaller = time.AfterFunc(settledAfter, func() { l.recallNext(key, r) })
+	if r.recallTimer == nil {
+		r.recallTimer = time.AfterFunc(recallAfter, func() { l.recallNext(key, r) })
 	}
 	return delay
 }
@@ -55,12 +55,12 @@ func (l *receiverLocks) recallNext(key string, r *receiver) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(r.deferred) == 0 || l.closed {
-		r.recaller = nil
+		r.recallTimer = nil
 		return
 	}
 	send := r.sendTime()
 	every := max(send, recallEvery)
-	r.recaller.Reset(every)
+	r.recallTimer.Reset(every)
 	if n := 1 + int((every+send-1)/send) - r.users; n > 0 {
 		l.recall(key, n)
 	}
@@ -74,7 +74,7 @@ func (l *receiverLocks) takeDeferred(key string, n int) []deferral {
 	if r == nil || l.closed {
 		return nil
 	}
-	due := time.Now().Add(-settledAfter)
+	due := time.Now().Add(-recallAfter)
 	n = min(n, len(r.deferred))
 	for i, d := range r.deferred[:n] {
 		if d.since.After(due) {
@@ -97,8 +97,8 @@ func (l *receiverLocks) close() {
 	defer l.mu.Unlock()
 	l.closed = true
 	for _, r := range l.receivers {
-		if r.recaller != nil {
-			r.recaller.Stop()
+		if r.recallTimer != nil {
+			r.recallTimer.Stop()
 		}
 	}
 }
@@ -120,8 +120,8 @@ return 1
 // recallDeferred brings n deferred tasks of a receiver back, in the background. Those that
 // have come back by themselves are left out, and those of lanes that have closed.
 func (r *Replica) recallDeferred(key string, n int) {
-	r.beside.do(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	r.background.Go(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 		defer cancel()
 		for n > 0 {
 			taken := r.receivers.takeDeferred(key, n)
@@ -139,7 +139,7 @@ func (r *Replica) recallDeferred(key string, n int) {
 					return
 				}
 				if n -= moved; moved > 0 {
-					d.lane.gate.rouse()
+					d.lane.gate.wake()
 				}
 			}
 		}

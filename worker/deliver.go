@@ -13,11 +13,11 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// crowdPause is how long a task stays away that could not be sent now.
-const crowdPause = time.Second
+// shortDelay is how long a task stays away that could not be sent now.
+const shortDelay = time.Second
 
-// laneCloses is why a task is handed back at once.
-const laneCloses = "the lane closes, or asynq took it back"
+// laneClosing is why a task is handed back at once.
+const laneClosing = "the lane closes, or asynq took it back"
 
 // deliver takes one task through the pipeline:
 //
@@ -56,17 +56,17 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	if j.capped() {
 		opening = ctx
 	}
-	if err := r.openInTurn(opening, l, j); err != nil {
-		return notNow(redisPause, "Redis did not answer")
+	if err := r.openOrWait(opening, l, j); err != nil {
+		return retryLater(redisRetryDelay, "Redis did not answer")
 	}
 	if j.opened.Admission != ledger.Proceed {
 		return r.unsent(ctx, j)
 	}
 	if j.err == nil {
-		j.err = r.announce(waiting, j)
+		j.err = r.notifySending(waiting, j)
 	}
 	if j.err == nil {
-		r.servers.waits(j)
+		r.servers.donePreparing(j)
 		j.answer, j.err = r.call(ctx, l, j)
 	}
 	return r.settle(ctx, j, r.verdict(ctx, j))
@@ -76,9 +76,9 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 // receiver's lock, its request and a permit. The error is a *handedBack; what else is wrong
 // is the job's err.
 func (r *Replica) prepare(asked, waiting context.Context, l *lane, j *job) error {
-	if wait, rests := r.resting(j); rests {
-		r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outside))...)
-		return notNow(wait, outside)
+	if wait, rests := r.hoursWait(j); rests {
+		r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outsideHours))...)
+		return retryLater(wait, outsideHours)
 	}
 	probed, err := r.probe(waiting, j)
 	if err != nil {
@@ -96,17 +96,17 @@ func (r *Replica) prepare(asked, waiting context.Context, l *lane, j *job) error
 		}
 	}
 	if asked.Err() != nil || waiting.Err() != nil {
-		return notNow(redisPause, laneCloses)
+		return retryLater(redisRetryDelay, laneClosing)
 	}
 	return nil
 }
 
-// openInTurn opens a task. One that another runner may still have, and that asynq would not
+// openOrWait opens a task. One that another runner may still have, and that asynq would not
 // bring back, waits for that runner's end, or the lane's.
-func (r *Replica) openInTurn(ctx context.Context, l *lane, j *job) error {
+func (r *Replica) openOrWait(ctx context.Context, l *lane, j *job) error {
 	for {
 		err := r.open(ctx, j)
-		if err != nil || j.opened.Admission != ledger.Busy || !j.capped() || !rest(l.gate.ctx, j.opened.Wait) {
+		if err != nil || j.opened.Admission != ledger.Busy || !j.capped() || !sleep(l.gate.ctx, j.opened.Wait) {
 			return err
 		}
 	}
@@ -116,7 +116,7 @@ func (r *Replica) openInTurn(ctx context.Context, l *lane, j *job) error {
 // or the lane closes: a question whose answer was lost may have raised the fence, and
 // only the same runner can tell that nothing was written.
 func (r *Replica) open(ctx context.Context, j *job) error {
-	return r.insist(ctx, j, "the task could not be opened yet", func() (err error) {
+	return r.retryRedis(ctx, j, "the task could not be opened yet", func() (err error) {
 		j.opened, err = r.ledger.Open(ctx, j.ref(), ledger.OpenRequest{
 			Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt,
 			Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
@@ -136,7 +136,7 @@ func (r *Replica) unsent(ctx context.Context, j *job) error {
 		if j.capped() { // the other runner may replace it
 			return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "runner_lost"})
 		}
-		return notNow(j.opened.Wait, "another runner has it")
+		return retryLater(j.opened.Wait, "another runner has it")
 	case ledger.Unknown:
 		return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "runner_lost"})
 	case ledger.Forgotten:
@@ -154,7 +154,7 @@ func (r *Replica) unsent(ctx context.Context, j *job) error {
 // settle carries the verdict on an attempt out.
 func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
 	if v.slows != "" {
-		r.slow(ctx, j, v.slows)
+		r.lowerPace(ctx, j, v.slows)
 	}
 	if v.stops != stopNothing {
 		v = r.hold(ctx, j, v)
@@ -173,10 +173,10 @@ func (r *Replica) end(ctx context.Context, j *job, v verdict) error {
 	outcome, err := r.record(ctx, j, v)
 	if errors.Is(err, errRedriven) {
 		r.log.Warn("its outcome came too late: the task was redriven", j.attrs(slog.String("outcome", string(v.outcome)))...)
-		return notNow(0, err.Error())
+		return retryLater(0, err.Error())
 	}
 	if err != nil {
-		return notNow(redisPause, "the outcome could not be recorded")
+		return retryLater(redisRetryDelay, "the outcome could not be recorded")
 	}
 	if outcome == tasks.OutcomeFailed || outcome == tasks.OutcomeUnknown {
 		return fmt.Errorf("%s: %s: %w", outcome, v.reason, asynq.SkipRetry)
@@ -192,14 +192,14 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	if v.counts {
 		state = tasks.StateRetrying
 	}
-	r.returned(j)
-	err := r.insist(ctx, j, "the task could not be handed back yet", func() error {
+	r.notifyReturned(j)
+	err := r.retryRedis(ctx, j, "the task could not be handed back yet", func() error {
 		return r.ledger.Defer(ctx, j.ref(), ledger.Deferral{
 			Runner: j.runner, State: string(state), NotAccepted: !noAnswer(j.err), NotCalled: !j.called,
 		})
 	})
 	if err != nil {
-		return notNow(redisPause, "Redis did not answer")
+		return retryLater(redisRetryDelay, "Redis did not answer")
 	}
 	if errors.Is(j.err, errNoPermit) && r.held(ctx, j) {
 		v.place = queueFront
@@ -211,26 +211,26 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 // notCalled hands back a task whose record says nothing yet of this run. Where its lane is
 // held it waits in its queue, and is the next to go; else it stays away for a moment.
 func (r *Replica) notCalled(ctx context.Context, j *job, why string) error {
-	back := &handedBack{delay: crowdPause, why: why}
+	back := &handedBack{delay: shortDelay, why: why}
 	if r.held(context.WithoutCancel(ctx), j) {
 		back.place = queueFront
 	}
 	return back
 }
 
-// insist repeats a step until Redis takes it or ctx ends. It says the first failure, and
+// retryRedis repeats a step until Redis takes it or ctx ends. It says the first failure, and
 // one a minute of those that go on.
-func (r *Replica) insist(ctx context.Context, j *job, trouble string, step func() error) error {
+func (r *Replica) retryRedis(ctx context.Context, j *job, trouble string, step func() error) error {
 	for n := 0; ; n++ {
 		err := step()
 		if err == nil {
 			return nil
 		}
-		if n%int(time.Minute/redisPause) == 0 {
+		if n%int(time.Minute/redisRetryDelay) == 0 {
 			r.log.Warn(trouble, j.attrs(slog.Any("err", err))...)
 		}
 		select {
-		case <-time.After(redisPause):
+		case <-time.After(redisRetryDelay):
 		case <-ctx.Done():
 			return err
 		}

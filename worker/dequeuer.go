@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	// longWait is how long a dequeue of asynq's may wait. asynq reckons the lease of what it
+	// maxDequeueWait is how long a dequeue of asynq's may wait. asynq reckons the lease of what it
 	// gets from when it asked: one that asked long ago is told that there is nothing, and
 	// asks again at once.
-	longWait = 5 * time.Second
-	// mostInRound is how many tasks of all lanes a round trip takes at most. asynq starts
+	maxDequeueWait = 5 * time.Second
+	// maxPerRoundTrip is how many tasks of all lanes a round trip takes at most. asynq starts
 	// them one after the other, and their leases run.
-	mostInRound = 128
+	maxPerRoundTrip = 128
 )
 
 // dequeuer answers the dequeues of one asynq server from the queues of many lanes. The
@@ -29,8 +29,8 @@ const (
 type dequeuer struct {
 	queue    string // of the server
 	pipeline func() redis.Pipeliner
-	wake     chan struct{} // holds one token when a gate has become ready, or at the end
-	load     admission
+	gateReady     chan struct{} // holds one token when a gate has become ready, or at the end
+	admission     admission
 
 	mu       sync.Mutex
 	ready    []*gate          // guarded by mu; in the order in which they came
@@ -48,14 +48,14 @@ type prefetched struct {
 
 func newDequeuer(queue string, pipeline func() redis.Pipeliner) *dequeuer {
 	return &dequeuer{
-		queue: queue, pipeline: pipeline, wake: make(chan struct{}, 1),
-		load: admission{most: mostPreparing}, gates: make(map[string]*gate),
+		queue: queue, pipeline: pipeline, gateReady: make(chan struct{}, 1),
+		admission: admission{limit: maxPreparing}, gates: make(map[string]*gate),
 	}
 }
 
 // add has the dequeuer ask for a lane's queues, until the lane closes; then remove it.
 func (d *dequeuer) add(g *gate) {
-	g.load = &d.load
+	g.admission = &d.admission
 	d.mu.Lock()
 	for _, q := range g.queues {
 		d.gates[q.name] = g
@@ -82,13 +82,13 @@ func (d *dequeuer) serves(queue string) bool {
 	return d.gates[queue] != nil
 }
 
-// rouse tells a queue's gate, where it is one of its lanes', that the queue has work.
-func (d *dequeuer) rouse(queue string) {
+// wakeLane tells a queue's gate, where it is one of its lanes', that the queue has work.
+func (d *dequeuer) wakeLane(queue string) {
 	d.mu.Lock()
 	g := d.gates[queue]
 	d.mu.Unlock()
 	if g != nil {
-		g.rouse()
+		g.wake()
 	}
 }
 
@@ -108,7 +108,7 @@ func (d *dequeuer) close() {
 	d.mu.Lock()
 	d.closed = true
 	d.mu.Unlock()
-	signal(d.wake)
+	signal(d.gateReady)
 }
 
 // offer lines a gate up, and waits until it was asked or its lane closes.
@@ -116,9 +116,9 @@ func (d *dequeuer) offer(g *gate) {
 	d.mu.Lock()
 	d.ready = append(d.ready, g)
 	d.mu.Unlock()
-	signal(d.wake)
+	signal(d.gateReady)
 	select {
-	case <-g.asked:
+	case <-g.returned:
 	case <-g.ctx.Done():
 		d.mu.Lock()
 		i := slices.Index(d.ready, g)
@@ -127,7 +127,7 @@ func (d *dequeuer) offer(g *gate) {
 		}
 		d.mu.Unlock()
 		if i < 0 {
-			<-g.asked
+			<-g.returned
 		}
 	}
 }
@@ -138,20 +138,20 @@ func (d *dequeuer) dequeue(ctx context.Context, cmd *redis.Cmd, next redis.Proce
 		cmd.SetVal(message)
 		return nil
 	}
-	patience := time.NewTimer(longWait)
+	patience := time.NewTimer(maxDequeueWait)
 	defer patience.Stop()
-	for began := time.Now(); !d.isClosed() && time.Since(began) < longWait; {
-		if err := d.unknownScript(); err != nil && cmd.Name() == "evalsha" {
+	for began := time.Now(); !d.isClosed() && time.Since(began) < maxDequeueWait; {
+		if err := d.takeNoScript(); err != nil && cmd.Name() == "evalsha" {
 			cmd.SetErr(err)
 			return err
 		}
-		room := d.load.room(time.Now())
-		gates := d.turn(room)
+		room := d.admission.room(time.Now())
+		gates := d.takeReady(room)
 		if len(gates) == 0 {
 			d.await(room, patience)
 			continue
 		}
-		if err := d.ask(ctx, cmd, gates, min(room, mostInRound), next); err != nil {
+		if err := d.roundTrip(ctx, cmd, gates, min(room, maxPerRoundTrip), next); err != nil {
 			cmd.SetErr(err)
 			return err
 		}
@@ -173,27 +173,27 @@ func (d *dequeuer) pop() (message any, ok bool) {
 	}
 	first := d.tasks[0]
 	d.tasks = d.tasks[1:]
-	first.gate.delivered(d.load.begin(time.Now()))
+	first.gate.passedToAsynq(d.admission.begin(time.Now()))
 	return first.message, true
 }
 
 // await waits until a gate may be ready.
 func (d *dequeuer) await(room int, patience *time.Timer) {
 	var again <-chan time.Time
-	if room < 1 || d.load.waits() {
-		t := time.NewTimer(admitAgain)
+	if room < 1 || d.admission.hasWaiting() {
+		t := time.NewTimer(recountEvery)
 		defer t.Stop()
 		again = t.C
 	}
 	select {
-	case <-d.wake:
+	case <-d.gateReady:
 	case <-again:
 	case <-patience.C:
 	}
 }
 
-// turn takes the gates that have lined up, when there is room for tasks.
-func (d *dequeuer) turn(room int) []*gate {
+// takeReady takes the gates that have lined up, when there is room for tasks.
+func (d *dequeuer) takeReady(room int) []*gate {
 	if room < 1 {
 		return nil
 	}
@@ -204,8 +204,8 @@ func (d *dequeuer) turn(room int) []*gate {
 	return gates
 }
 
-// unknownScript returns what a Redis said that does not know the script, once.
-func (d *dequeuer) unknownScript() error {
+// takeNoScript returns what a Redis said that does not know the script, once.
+func (d *dequeuer) takeNoScript() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := d.noScript

@@ -31,7 +31,7 @@ func openGate(t *testing.T, rdb *redis.Client, queue string, n int) *gate {
 // and ten of them share a round trip.
 func TestLanesTakeTurns(t *testing.T) {
 	t.Parallel()
-	rdb, hook, count := sharingClient(t)
+	rdb, hook, count := hookedClient(t)
 	if err := popOne.Load(t.Context(), rdb).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestLanesTakeTurns(t *testing.T) {
 		if _, err := dequeueAs(rdb); err != nil {
 			t.Fatalf("task %d: %v", i, err)
 		}
-		busy.take(time.Now())
+		busy.takePermit(time.Now())
 	}
 	for i := range lanes {
 		g := openGate(t, rdb, fmt.Sprint("small", i), few)
@@ -66,7 +66,7 @@ func TestLanesTakeTurns(t *testing.T) {
 			got++
 		}
 		for _, g := range gates {
-			g.take(time.Now())
+			g.takePermit(time.Now())
 		}
 	}
 	if trips := count.shared.Load() + count.alone.Load() - before; got < lanes*few || taken > 300 || trips > 8 {
@@ -77,10 +77,10 @@ func TestLanesTakeTurns(t *testing.T) {
 	}
 }
 
-// TestAScriptThatRedisForgot: asynq is told, sends the script whole, and no lane pauses.
-func TestAScriptThatRedisForgot(t *testing.T) {
+// TestDequeueAfterAScriptFlush: asynq is told, sends the script whole, and no lane pauses.
+func TestDequeueAfterAScriptFlush(t *testing.T) {
 	t.Parallel()
-	rdb, hook, _ := sharingClient(t)
+	rdb, hook, _ := hookedClient(t)
 	d := serveLanes(hook, rdb)
 	g := openGate(t, rdb, "q", 8)
 	d.add(g)
@@ -93,7 +93,7 @@ func TestAScriptThatRedisForgot(t *testing.T) {
 		if task, err := dequeueAs(rdb); err != nil || task != fmt.Sprint("q", i) {
 			t.Fatalf("task %d: %q, %v", i, task, err)
 		}
-		g.take(time.Now())
+		g.takePermit(time.Now())
 	}
 	g.close()
 	if <-g.done; g.failures > 0 {

@@ -7,7 +7,7 @@ import (
 )
 
 // TrustForTest makes a replica trust the certificate of a test's own image host.
-func TrustForTest(r *Replica, c *http.Client) { r.fetcher.Transport = c.Transport }
+func TrustForTest(r *Replica, c *http.Client) { r.mediaClient.Transport = c.Transport }
 
 // NewRunnerForTest names a run.
 func NewRunnerForTest(r *Replica) string { return r.newRunner() }
@@ -26,13 +26,13 @@ func WaitingForTest(r *Replica) (n int64) {
 	return n
 }
 
-// LookForTest looks at the lanes of a replica that does not run, and LookAtHoldsForTest
+// PollForTest looks at the lanes of a replica that does not run, and LookAtHoldsForTest
 // at its holds and held lanes.
-func LookForTest(ctx context.Context, r *Replica)        { r.fleet.look(ctx) }
-func LookAtHoldsForTest(ctx context.Context, r *Replica) { r.fleet.lookAtHolds(ctx) }
+func PollForTest(ctx context.Context, r *Replica)        { r.fleet.poll(ctx) }
+func PollHoldsForTest(ctx context.Context, r *Replica) { r.fleet.pollHolds(ctx) }
 
-// LookForQueuesForTest has such a replica learn which queues there are.
-func LookForQueuesForTest(ctx context.Context, r *Replica) { r.fleet.lookForQueues(ctx) }
+// RefreshQueuesForTest has such a replica learn which queues there are.
+func RefreshQueuesForTest(ctx context.Context, r *Replica) { r.fleet.refreshQueues(ctx) }
 
 // SweepForTest makes a replica sweep at once and again and again, and hold what asynq does
 // not have for missing as soon as it was noted; call it before Run.

@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// lookEvery is how often the watcher looks at queues. A wake-up message makes it
+	// pollEvery is how often the watcher looks at queues. A wake-up message makes it
 	// unnecessary; a queue that is fed by a plain asynq client is found by it.
-	lookEvery = 500 * time.Millisecond
+	pollEvery = 500 * time.Millisecond
 	// dueSoon is how far ahead a delayed task opens its lane.
 	dueSoon = 2 * time.Second
-	// idleFor is how long a lane must have had nothing to do before it closes.
-	idleFor = 5 * time.Second
+	// idleTimeout is how long a lane must have had nothing to do before it closes.
+	idleTimeout = 5 * time.Second
 )
 
 // fleet is all lanes of a replica: it opens those that have work, and closes those
@@ -29,9 +29,9 @@ const (
 type fleet struct {
 	replica *Replica
 	wakes   chan string // queue names, or "hold:<app>"
-	holds   holdings    // of run alone
+	holds   holdCache    // of run alone
 	index   *queueIndex // of run alone
-	said    repeats
+	throttle    logThrottle
 
 	mu    sync.RWMutex
 	lanes map[laneKey]*lane // guarded by mu; written by run alone
@@ -45,7 +45,7 @@ type laneKey struct{ app, typ string }
 
 func newFleet(r *Replica) *fleet {
 	return &fleet{
-		replica: r, wakes: make(chan string, 1024), holds: newHoldings(), index: newQueueIndex(r.apps),
+		replica: r, wakes: make(chan string, 1024), holds: newHoldCache(), index: newQueueIndex(r.apps),
 		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
 	}
 }
@@ -55,13 +55,13 @@ func (f *fleet) run(ctx context.Context) {
 	var listener sync.WaitGroup
 	listener.Go(func() { f.listen(ctx) })
 	defer listener.Wait()
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
-	slow := time.NewTicker(slowEvery)
+	slow := time.NewTicker(pollHoldsEvery)
 	defer slow.Stop()
-	f.lookAtHolds(ctx)
-	f.lookForQueues(ctx)
-	f.look(ctx)
+	f.pollHolds(ctx)
+	f.refreshQueues(ctx)
+	f.poll(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -69,14 +69,14 @@ func (f *fleet) run(ctx context.Context) {
 		case name := <-f.wakes:
 			f.wake(ctx, name)
 			if len(f.wakes) == 0 { // many holds at once are read together
-				f.learn(ctx)
+				f.readChangedHolds(ctx)
 			}
 		case <-slow.C:
-			f.lookAtHolds(ctx)
+			f.pollHolds(ctx)
 		case <-ticker.C:
-			f.learn(ctx)
-			f.lookForQueues(ctx)
-			f.look(ctx)
+			f.readChangedHolds(ctx)
+			f.refreshQueues(ctx)
+			f.poll(ctx)
 		}
 	}
 }
@@ -105,8 +105,8 @@ func (f *fleet) listen(ctx context.Context) {
 
 func (f *fleet) wake(ctx context.Context, name string) {
 	if app, ok := strings.CutPrefix(name, ratelimit.HoldMessage); ok {
-		f.replica.limiter.recall(ctx, app)
-		f.replica.templates.forget(app)
+		f.replica.limiter.revoke(ctx, app)
+		f.replica.templateHolds.forget(app)
 		if _, mine := f.replica.apps[app]; mine {
 			f.holds.unread[app] = true
 		}
@@ -118,18 +118,18 @@ func (f *fleet) wake(ctx context.Context, name string) {
 		return
 	}
 	f.index.add(queueRef{laneKey{app, typ}, priority})
-	if f.holds.stop(laneKey{app, typ}) {
+	if f.holds.held(laneKey{app, typ}) {
 		return
 	}
 	if l := f.ensure(laneKey{app, typ}); l != nil {
-		l.gate.rouse()
+		l.gate.wake()
 	}
 }
 
 // ensure returns the lane, opening it if need be. It returns nil when that fails.
 func (f *fleet) ensure(key laneKey) *lane {
 	if l := f.lane(key); l != nil {
-		l.idle = time.Time{}
+		l.idleSince = time.Time{}
 		return l
 	}
 	l, err := f.replica.openLane(key.app, key.typ)

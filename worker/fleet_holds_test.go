@@ -91,7 +91,7 @@ func TestHeldLaneOpensAtTheEnd(t *testing.T) {
 		if got.Outcome != tasks.OutcomeAccepted || got.FinishedAt.Before(until) {
 			t.Errorf("%s at %v, held until %v", got.Outcome, got.FinishedAt, until)
 		}
-		shows(t, r.rdb, tasks.TypeSubscribe, "")
+		pausedBy(t, r.rdb, tasks.TypeSubscribe, "")
 	})
 }
 
@@ -116,7 +116,7 @@ func TestOperatorHoldStopsTheApp(t *testing.T) {
 		}
 		// Those that were in hand without a call have gone back: to the queue, or for a moment
 		// to the retry set where they found out before the hold was there.
-		r.standsStill()
+		r.becomesIdle()
 		waiting, _ := r.waiting()
 		for _, p := range replicas {
 			redistest.Until(t, 20*time.Second, "the waiting tasks are counted", func() bool { return worker.WaitingForTest(p.Replica) == waiting })
@@ -138,9 +138,9 @@ func TestOperatorHoldStopsTheApp(t *testing.T) {
 	})
 }
 
-// TestALostHoldMessage: a record that nobody was told of, and its end, are found all the
+// TestAHoldIsFoundWithoutItsMessage: a record that nobody was told of, and its end, are found all the
 // same.
-func TestALostHoldMessage(t *testing.T) {
+func TestAHoldIsFoundWithoutItsMessage(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		p := r.replica(nil)
 		r.submit(message("first", "a"))
@@ -202,10 +202,10 @@ func (c *counter) count(do func()) (commands, trips int64) {
 	return c.commands.Load() - commands, c.trips.Load() - trips
 }
 
-// TestHeldLanesAskLittle: 600 lanes have waiting, held tasks. The look that is made twice
+// TestHeldLanesCostFewCommands: 600 lanes have waiting, held tasks. The look that is made twice
 // a second costs as if there were none; the slow one two short commands a lane; none is
 // open. Held by their types, which costs more than by their apps.
-func TestHeldLanesAskLittle(t *testing.T) {
+func TestHeldLanesCostFewCommands(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), noOptions)
 	const apps = 50
@@ -229,12 +229,12 @@ func TestHeldLanesAskLittle(t *testing.T) {
 	p, closeParts := r.unstarted(rdb, nil)
 	defer closeParts()
 	ctx := t.Context()
-	worker.LookAtHoldsForTest(ctx, p.Replica) // the first one mirrors, too
-	commands, trips := asked.count(func() { worker.LookForTest(ctx, p.Replica) })
+	worker.PollHoldsForTest(ctx, p.Replica) // the first one mirrors, too
+	commands, trips := asked.count(func() { worker.PollForTest(ctx, p.Replica) })
 	if commands > 2 || trips > 2 {
 		t.Errorf("a look at %d held lanes: %d commands in %d round trips", lanes, commands, trips)
 	}
-	commands, trips = asked.count(func() { worker.LookAtHoldsForTest(ctx, p.Replica) })
+	commands, trips = asked.count(func() { worker.PollHoldsForTest(ctx, p.Replica) })
 	if most := int64(2*lanes + 3*apps); commands > most || trips > 5 {
 		t.Errorf("a slow look at %d held lanes: %d commands, at most %d, in %d round trips", lanes, commands, most, trips)
 	}
@@ -246,9 +246,9 @@ func TestHeldLanesAskLittle(t *testing.T) {
 	}
 }
 
-// TestOneBusyLaneAsksLittle: of 612 lanes one has a task, for later. A look asks no lane
+// TestOneScheduledTaskCostsFewCommands: of 612 lanes one has a task, for later. A look asks no lane
 // that is in no block with it.
-func TestOneBusyLaneAsksLittle(t *testing.T) {
+func TestOneScheduledTaskCostsFewCommands(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), noOptions)
 	for i := range 50 {
@@ -261,7 +261,7 @@ func TestOneBusyLaneAsksLittle(t *testing.T) {
 	rdb.AddHook(asked)
 	p, closeParts := r.unstarted(rdb, nil)
 	defer closeParts()
-	commands, trips := asked.count(func() { worker.LookForTest(t.Context(), p.Replica) })
+	commands, trips := asked.count(func() { worker.PollForTest(t.Context(), p.Replica) })
 	if commands > 150 || trips > 3 {
 		t.Errorf("a look: %d commands in %d round trips", commands, trips)
 	}

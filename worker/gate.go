@@ -20,13 +20,13 @@ import (
 // the lane has nothing to do.
 type pacer interface {
 	Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error)
-	AtHand(ctx context.Context, n int) []*ratelimit.Permit
+	TryAcquire(ctx context.Context, n int) []*ratelimit.Permit
 	Release(ctx context.Context, p *ratelimit.Permit)
-	Rest(ctx context.Context)
+	ReturnUnused(ctx context.Context)
 }
 
-// mostAtOnce is how many tasks one round trip takes out of a queue at most.
-const mostAtOnce = 32
+// maxPerQueue is how many tasks one round trip takes out of a queue at most.
+const maxPerQueue = 32
 
 // gate decides when one lane dequeues, and for how many tasks. Its goroutine, run, waits
 // for all that a dequeue needs; then it hands the gate to the [dequeuer] of its asynq
@@ -50,26 +50,26 @@ type gate struct {
 	queues []laneQueue // in the order in which they are asked: urgent, bulk
 	pace   pacer
 	free   func() int      // slots of the lane that are free
-	load   *admission      // of the asynq server; nil in tests of the gate alone
+	admission   *admission      // of the asynq server; nil in tests of the gate alone
 	ctx    context.Context //nolint:containedctx // the lane's life: asynq dequeues with the background context
 	close  context.CancelFunc
 	work   chan struct{} // holds one token when a queue may have work
-	again  chan struct{} // holds one token when the pace is to be asked again at once
+	recheckPace  chan struct{} // holds one token when the pace is to be asked again at once
 	slots  chan struct{} // holds one token when a slot has become free
-	asked  chan struct{} // gets one token when the dequeuer gives the gate back
+	returned  chan struct{} // gets one token when the dequeuer gives the gate back
 	done   chan struct{} // closed when run has returned
 	asleep atomic.Bool   // run waits for work
 
 	// Of run, and between offer and its return of the dequeuer.
 	held     []*ratelimit.Permit
-	next     int  // the queue that is asked next
+	nextQueue     int  // the queue that is asked next
 	failures int  // dequeues that failed in a row
-	look     bool // the queues may have work
+	mayHaveWork     bool // the queues may have work
 
 	mu         sync.Mutex
 	assigned   []*ratelimit.Permit // guarded by mu; of dequeued tasks whose handlers have not taken them
 	prefetched int                 // guarded by mu; dequeued tasks that asynq has not got yet
-	runs       []*run              // guarded by mu; of tasks that asynq got and no handler has
+	started       []*startedTask              // guarded by mu; of tasks that asynq got and no handler has
 }
 
 // laneQueue is one queue of a gate.
@@ -80,9 +80,9 @@ type laneQueue struct {
 
 func newGate(queues []string, pace pacer, free func() int) *gate {
 	g := &gate{
-		pace: pace, free: free, look: true,
-		work: make(chan struct{}, 1), again: make(chan struct{}, 1), slots: make(chan struct{}, 1),
-		asked: make(chan struct{}, 1), done: make(chan struct{}),
+		pace: pace, free: free, mayHaveWork: true,
+		work: make(chan struct{}, 1), recheckPace: make(chan struct{}, 1), slots: make(chan struct{}, 1),
+		returned: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	for _, name := range queues {
 		g.queues = append(g.queues, laneQueue{name, 1})
@@ -91,13 +91,13 @@ func newGate(queues []string, pace pacer, free func() int) *gate {
 	return g
 }
 
-// rouse tells the gate that a queue may have work.
-func (g *gate) rouse() { signal(g.work) }
+// wake tells the gate that a queue may have work.
+func (g *gate) wake() { signal(g.work) }
 
-// wake tells the gate that a queue may have work, or that a hold may have ended.
-func (g *gate) wake() {
+// recheck tells the gate that a queue may have work, or that a hold may have ended.
+func (g *gate) recheck() {
 	signal(g.work)
-	signal(g.again)
+	signal(g.recheckPace)
 }
 
 // slotFreed tells the gate that a handler has returned.
@@ -110,10 +110,10 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// question returns which queue to ask, for how many tasks, at most most. n is 0 when there
+// nextDequeue returns which queue to ask, for how many tasks, at most most. n is 0 when there
 // is nothing to ask: the lane closes, the permits have become too late, or those that are
 // left are reserved for urgent tasks.
-func (g *gate) question(now time.Time, most int) (queue, n int) {
+func (g *gate) nextDequeue(now time.Time, most int) (queue, n int) {
 	if g.ctx.Err() != nil {
 		return 0, 0
 	}
@@ -121,20 +121,20 @@ func (g *gate) question(now time.Time, most int) (queue, n int) {
 	if len(g.held) == 0 {
 		return 0, 0
 	}
-	most = max(1, min(most, g.room(now)))
-	if g.next > 0 {
-		n = min(most, g.queues[g.next].atOnce, g.bulkPermits())
+	most = max(1, min(most, g.freeSlots(now)))
+	if g.nextQueue > 0 {
+		n = min(most, g.queues[g.nextQueue].atOnce, g.bulkPermits())
 		if n == 0 { // its tasks stay pending until the day's next permits, or until the gate is woken
-			g.next, g.look = 0, false
+			g.nextQueue, g.mayHaveWork = 0, false
 		}
-		return g.next, n
+		return g.nextQueue, n
 	}
 	want := 0
 	for _, q := range g.queues {
 		want = max(want, min(most, q.atOnce))
 	}
 	if more := want - len(g.held); more > 0 {
-		g.held = append(g.held, g.pace.AtHand(g.ctx, more)...)
+		g.held = append(g.held, g.pace.TryAcquire(g.ctx, more)...)
 	}
 	return 0, min(most, g.queues[0].atOnce, len(g.held))
 }
@@ -149,9 +149,9 @@ func (g *gate) bulkPermits() int {
 	return n
 }
 
-// room counts the slots that are free and have no dequeued task on its way to them. A
+// freeSlots counts the slots that are free and have no dequeued task on its way to them. A
 // permit that no handler took in time says nothing: asynq could not run its task.
-func (g *gate) room(now time.Time) int {
+func (g *gate) freeSlots(now time.Time) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	room := g.free()
@@ -180,18 +180,18 @@ func (g *gate) dequeued(queue, asked, got int, err error) {
 	g.assign(got)
 	switch q := &g.queues[queue]; {
 	case got == asked:
-		g.failures, g.next = 0, 0
-		q.atOnce = min(2*asked, mostAtOnce)
+		g.failures, g.nextQueue = 0, 0
+		q.atOnce = min(2*asked, maxPerQueue)
 	case errors.Is(err, redis.Nil):
 		g.failures, q.atOnce = 0, 1
-		if g.next = (queue + 1) % len(g.queues); g.next == 0 {
-			g.look = false // all queues are empty or paused: sleep until woken
+		if g.nextQueue = (queue + 1) % len(g.queues); g.nextQueue == 0 {
+			g.mayHaveWork = false // all queues are empty or paused: sleep until woken
 		}
 	case redis.HasErrorPrefix(err, "NOSCRIPT"):
 		// asynq sends the script itself next; the permits stay
 	default:
 		g.failures++
-		g.next = 0
+		g.nextQueue = 0
 		for i := range g.queues {
 			g.queues[i].atOnce = 1
 		}
@@ -213,27 +213,27 @@ func (g *gate) assign(tasks int) {
 	g.held = slices.Clone(g.held[n:])
 }
 
-// delivered takes note that asynq has got a prefetched task, whose run has begun.
-func (g *gate) delivered(r *run) {
+// passedToAsynq takes note that asynq has got a prefetched task, whose run has begun.
+func (g *gate) passedToAsynq(r *startedTask) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.prefetched--
-	g.runs = append(g.runs, r)
+	g.started = append(g.started, r)
 }
 
-// handles takes note that a handler has begun. It returns the run, which is nil when the
+// handlerStarted takes note that a handler has begun. It returns the run, which is nil when the
 // task came another way.
-func (g *gate) handles() *run {
+func (g *gate) handlerStarted() *startedTask {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for len(g.runs) > 0 && time.Since(g.runs[0].began) >= recently {
-		g.runs = g.runs[1:] // counts no more; asynq could not run its task
+	for len(g.started) > 0 && time.Since(g.started[0].began) >= preparingFor {
+		g.started = g.started[1:] // counts no more; asynq could not run its task
 	}
-	if len(g.runs) == 0 {
+	if len(g.started) == 0 {
 		return nil
 	}
-	first := g.runs[0]
-	g.runs = g.runs[1:]
+	first := g.started[0]
+	g.started = g.started[1:]
 	return first
 }
 
@@ -245,10 +245,10 @@ func (g *gate) drained() bool {
 	return g.prefetched == 0
 }
 
-// take gives a handler the oldest permit that a task of the lane was dequeued with and
+// takePermit gives a handler the oldest permit that a task of the lane was dequeued with and
 // that may still be used. Those before it are too late, and the caller's to give back:
 // asynq may also have dequeued what it could not run.
-func (g *gate) take(now time.Time) (p *ratelimit.Permit, late []*ratelimit.Permit) {
+func (g *gate) takePermit(now time.Time) (p *ratelimit.Permit, late []*ratelimit.Permit) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	defer g.slotFreed() // until now the task counted twice, as assigned and as running
@@ -262,8 +262,8 @@ func (g *gate) take(now time.Time) (p *ratelimit.Permit, late []*ratelimit.Permi
 	return nil, late
 }
 
-// clear takes all permits that no handler has taken.
-func (g *gate) clear() []*ratelimit.Permit {
+// takeAssigned takes all permits that no handler has taken.
+func (g *gate) takeAssigned() []*ratelimit.Permit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	all := g.assigned
@@ -271,8 +271,8 @@ func (g *gate) clear() []*ratelimit.Permit {
 	return all
 }
 
-// putBack gives back all permits: the lane sleeps or closes.
-func (g *gate) putBack() {
+// releaseHeld gives back all permits: the lane sleeps or closes.
+func (g *gate) releaseHeld() {
 	if len(g.held) == 0 {
 		return
 	}
@@ -280,5 +280,5 @@ func (g *gate) putBack() {
 		g.pace.Release(g.ctx, p)
 	}
 	g.held = nil
-	g.pace.Rest(g.ctx)
+	g.pace.ReturnUnused(g.ctx)
 }

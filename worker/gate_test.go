@@ -49,14 +49,14 @@ func (p *fakePace) Acquire(ctx context.Context, _ <-chan struct{}) (*ratelimit.P
 	}
 }
 
-func (p *fakePace) AtHand(_ context.Context, n int) (more []*ratelimit.Permit) {
+func (p *fakePace) TryAcquire(_ context.Context, n int) (more []*ratelimit.Permit) {
 	for len(more) < n && len(p.permits) > 0 {
 		more = append(more, <-p.permits)
 	}
 	return more
 }
 
-func (*fakePace) Rest(context.Context) {}
+func (*fakePace) ReturnUnused(context.Context) {}
 
 func (p *fakePace) Release(context.Context, *ratelimit.Permit) {
 	p.mu.Lock()
@@ -66,7 +66,7 @@ func (p *fakePace) Release(context.Context, *ratelimit.Permit) {
 
 func manySlots() int { return 64 }
 
-func TestDequeuesIsKnownByItsKeys(t *testing.T) {
+func TestIsDequeue(t *testing.T) {
 	dequeue := func(name string, keys ...any) redis.Cmder {
 		return redis.NewCmd(t.Context(), append([]any{name, "sha", len(keys)}, append(keys, "1764000000", "asynq:{q}:t:")...)...)
 	}
@@ -74,7 +74,7 @@ func TestDequeuesIsKnownByItsKeys(t *testing.T) {
 	keys := []any{"asynq:{" + q + "}:pending", "asynq:{" + q + "}:paused", "asynq:{" + q + "}:active", "asynq:{" + q + "}:lease"}
 	for _, name := range []string{"evalsha", "eval"} {
 		cmd := dequeue(name, keys...)
-		if got, key, ok := scriptOf(cmd); !ok || got != q || key != "pending" || !dequeues(cmd, got) {
+		if got, key, ok := parseScript(cmd); !ok || got != q || key != "pending" || !isDequeue(cmd, got) {
 			t.Errorf("asynq's dequeue by %s: %q, %q, %v", name, got, key, ok)
 		}
 	}
@@ -84,7 +84,7 @@ func TestDequeuesIsKnownByItsKeys(t *testing.T) {
 		redis.NewCmd(t.Context(), "get", "asynq:{q}:pending"),
 		redis.NewCmd(t.Context(), "ping"),
 	} {
-		if got, _, ok := scriptOf(other); ok && dequeues(other, got) {
+		if got, _, ok := parseScript(other); ok && isDequeue(other, got) {
 			t.Errorf("taken for a dequeue: %v", other)
 		}
 	}
@@ -95,17 +95,17 @@ const (
 	bulk   = 1
 )
 
-// offered runs a gate, and returns what it asks each time that it is offered. The test
+// runGate runs a gate, and returns what it asks each time that it is offered. The test
 // says what became of it by dequeued, and gives it back by asked.
-func offered(g *gate) <-chan [2]int {
+func runGate(g *gate) <-chan [2]int {
 	questions := make(chan [2]int)
 	go g.run(func(g *gate) {
-		queue, n := g.question(time.Now(), mostInRound)
+		queue, n := g.nextDequeue(time.Now(), maxPerRoundTrip)
 		if n == 0 {
 			return
 		}
 		questions <- [2]int{queue, n}
-		<-g.asked
+		<-g.returned
 	})
 	return questions
 }
@@ -114,7 +114,7 @@ func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
 		g := newGate([]string{"urgent", "bulk"}, pace, manySlots)
-		questions := offered(g)
+		questions := runGate(g)
 		quiet := func(why string) {
 			t.Helper()
 			synctest.Wait()
@@ -126,7 +126,7 @@ func TestGate(t *testing.T) {
 		}
 		answer := func(queue, got int, err error) {
 			g.dequeued(queue, 1, got, err)
-			g.asked <- struct{}{}
+			g.returned <- struct{}{}
 		}
 		quiet("without a permit")
 		permit := &ratelimit.Permit{At: time.Now()}
@@ -139,7 +139,7 @@ func TestGate(t *testing.T) {
 			t.Fatalf("asked %v, want bulk", q)
 		}
 		answer(bulk, 1, nil)
-		if got, late := g.take(time.Now()); got != permit || len(late) > 0 {
+		if got, late := g.takePermit(time.Now()); got != permit || len(late) > 0 {
 			t.Fatalf("the handler got %v, %d late ones", got, len(late))
 		}
 
@@ -160,14 +160,14 @@ func TestGate(t *testing.T) {
 		if !g.asleep.Load() {
 			t.Error("it does not say that it sleeps")
 		}
-		g.wake()
+		g.recheck()
 		pace.permits <- &ratelimit.Permit{At: time.Now()}
 		if q := <-questions; q != [2]int{urgent, 1} {
 			t.Fatalf("a woken lane asked %v", q)
 		}
 		g.dequeued(urgent, 1, 0, redis.Nil)
 		g.close()
-		g.asked <- struct{}{}
+		g.returned <- struct{}{}
 		<-g.done
 		quiet("a closed lane")
 		if pace.released != 2 {
@@ -180,7 +180,7 @@ func TestGateDoesNotSpinWhileRedisIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{err: errors.New("Redis is away")}
 		g := newGate([]string{"q"}, pace, manySlots)
-		questions := offered(g)
+		questions := runGate(g)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if asked := pace.acquired; asked < 10 || asked > 60 {
@@ -193,12 +193,12 @@ func TestGateDoesNotSpinWhileRedisIsAway(t *testing.T) {
 		// Nor when a dequeue fails.
 		began := time.Now()
 		g.dequeued(urgent, 1, 0, errors.New("Redis is away"))
-		g.asked <- struct{}{}
-		if <-questions; time.Since(began) < longestBackoff/2 {
+		g.returned <- struct{}{}
+		if <-questions; time.Since(began) < maxBackoff/2 {
 			t.Errorf("it asks again after %v", time.Since(began))
 		}
 		g.close()
-		g.asked <- struct{}{}
+		g.returned <- struct{}{}
 		<-g.done
 	})
 }
@@ -212,7 +212,7 @@ func TestGateWaitsForASlot(t *testing.T) {
 		}
 		var free atomic.Int64
 		g := newGate([]string{"q"}, pace, func() int { return int(free.Load()) })
-		questions := offered(g)
+		questions := runGate(g)
 		synctest.Wait()
 		if pace.acquired > 0 {
 			t.Error("a permit waits for a slot")
@@ -223,12 +223,12 @@ func TestGateWaitsForASlot(t *testing.T) {
 			t.Errorf("asks for %d tasks at first", q[1])
 		}
 		g.dequeued(urgent, 1, 1, nil) // on its way to its slot: one is left of two
-		g.asked <- struct{}{}
+		g.returned <- struct{}{}
 		if q := <-questions; q[1] != 1 {
 			t.Errorf("asks for %d tasks for one slot", q[1])
 		}
 		g.close()
-		g.asked <- struct{}{}
+		g.returned <- struct{}{}
 		<-g.done
 	})
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// redisAnswer bounds what is said to Redis beside the pipeline.
-const redisAnswer = 3 * time.Second
+// redisTimeout bounds what is said to Redis beside the pipeline.
+const redisTimeout = 3 * time.Second
 
 // limiter is the shared limiter as the worker uses it.
 type limiter struct {
@@ -26,25 +26,25 @@ func (l limiter) release(ctx context.Context, p *ratelimit.Permit) {
 	if p == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
 	if err := l.Release(ctx, p); err != nil {
 		l.log.Debug("a permit could not be given back", slog.Any("err", err))
 	}
 }
 
-// rest gives back what was leased for a lane that has nothing to do.
-func (l limiter) rest(ctx context.Context, app, typ string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
+// returnUnused gives back what was leased for a lane that has nothing to do.
+func (l limiter) returnUnused(ctx context.Context, app, typ string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
 	if err := l.ReturnUnused(ctx, app, typ); err != nil {
 		l.log.Debug("leased permits could not be given back", slog.Any("err", err))
 	}
 }
 
-// recall gives back what was leased for an app: a hold was set or lifted.
-func (l limiter) recall(ctx context.Context, app string) {
-	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+// revoke gives back what was leased for an app: a hold was set or lifted.
+func (l limiter) revoke(ctx context.Context, app string) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	if err := l.Revoke(ctx, app); err != nil {
 		l.log.Debug("leased permits could not be given back", slog.Any("err", err))
@@ -70,14 +70,14 @@ const unheldPause = 30 * time.Second
 // hold stops what the verdict stops, for all replicas, and returns what that makes of the
 // verdict. A hold that ends later, or is an operator's, stays as it is.
 func (r *Replica) hold(ctx context.Context, j *job, v verdict) verdict {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
 	h := ratelimit.Hold{
 		App: j.App, Scope: j.scope(v.stops), Reason: v.hold.reason, Code: codeOf(j.err),
 		By: ratelimit.ReplicaPrefix + r.id,
 	}
 	inForce, begun, err := r.limiter.HoldEnding(ctx, h, v.hold.end)
-	r.templates.forget(j.App)
+	r.templateHolds.forget(j.App)
 	if err != nil {
 		r.log.Warn("a hold could not be set", j.attrs(slog.Any("err", err))...)
 	}
@@ -87,17 +87,17 @@ func (r *Replica) hold(ctx context.Context, j *job, v verdict) verdict {
 	}
 	h.Since = time.Now() // by the clock of the log
 	h.Until = h.Since.Add(v.hold.end.After)
-	if inForce.Reason == h.Reason && r.said.first(h) {
+	if inForce.Reason == h.Reason && r.loggedHolds.shouldLog(h) {
 		r.log.Log(ctx, holdLevel(j.err, v), "held", j.attrs(slog.String("scope", h.Scope), slog.String("reason", h.Reason),
 			slog.Int("errcode", h.Code), slog.Duration("delay", v.hold.end.After), slog.Any("err", j.err))...)
 	}
-	return v.met(begun)
+	return v.underHold(begun)
 }
 
 // held tells whether a hold of a job's lane is in force. That Redis does not answer counts
 // as no.
 func (r *Replica) held(ctx context.Context, j *job) bool {
-	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	held, err := r.limiter.Held(ctx, j.App, j.Type)
 	return err == nil && held
@@ -113,15 +113,15 @@ func holdLevel(err error, v verdict) slog.Level {
 	return slog.LevelWarn
 }
 
-// said remembers which holds were logged: calls under way at the same time all meet
+// loggedHolds remembers which holds were logged: calls under way at the same time all meet
 // the same refusal.
-type said struct {
+type loggedHolds struct {
 	mu    sync.Mutex
 	until map[string]time.Time // guarded by mu; by app and scope
 }
 
-// first tells whether no hold of this app and scope was logged that is still in force.
-func (s *said) first(h ratelimit.Hold) bool {
+// shouldLog tells whether no hold of this app and scope was logged that is still in force.
+func (s *loggedHolds) shouldLog(h ratelimit.Hold) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := h.App + " " + h.Scope

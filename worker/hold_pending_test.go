@@ -53,9 +53,9 @@ func (r *rig) becomesPending(n int64) {
 	})
 }
 
-// TestAReleaseMovesWhatMetTheHold: the task that met the day's end waits in its queue, and
+// TestUnholdResumesTheRefusedTask: the task that met the day's end waits in its queue, and
 // leaves as soon as the hold is lifted. Its attempt does not count.
-func TestAReleaseMovesWhatMetTheHold(t *testing.T) {
+func TestUnholdResumesTheRefusedTask(t *testing.T) {
 	for _, code := range []int{45009, 48001} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			onEach(t, noOptions, func(t *testing.T, r *rig) {
@@ -82,9 +82,9 @@ func TestAReleaseMovesWhatMetTheHold(t *testing.T) {
 	}
 }
 
-// TestWhatMetAHoldIsFirst: a task that was refused for its pace goes before those that came
+// TestOrderAfterAHold: a task that was refused for its pace goes before those that came
 // later; one that probed a lane goes behind them.
-func TestWhatMetAHoldIsFirst(t *testing.T) {
+func TestOrderAfterAHold(t *testing.T) {
 	for code, first := range map[int]string{45009: "met", 48001: "later"} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			onEach(t, noOptions, func(t *testing.T, r *rig) {
@@ -140,9 +140,9 @@ func TestAnOperatorsHoldDuringACall(t *testing.T) {
 	})
 }
 
-// TestWithoutAHoldATaskStaysAway: Redis takes no hold. What WeChat refused until midnight
+// TestTaskIsDelayedWhenTheHoldCannotBeSet: Redis takes no hold. What WeChat refused until midnight
 // comes back within half a minute, but not at once.
-func TestWithoutAHoldATaskStaysAway(t *testing.T) {
+func TestTaskIsDelayedWhenTheHoldCannotBeSet(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), noOptions)
 	r.refuse(sandbox.Fault{ErrCode: 45009, Count: 1})
@@ -190,9 +190,9 @@ func (noHolds) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// TestHoldsGoByRedisClock: a replica that is behind Redis holds as long as one that is ahead
+// TestHoldsUseTheClockOfRedis: a replica that is behind Redis holds as long as one that is ahead
 // of it.
-func TestHoldsGoByRedisClock(t *testing.T) {
+func TestHoldsUseTheClockOfRedis(t *testing.T) {
 	for name, skew := range map[string]time.Duration{"behind": 2 * time.Second, "ahead": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -331,14 +331,14 @@ func TestAnUnlistedCodeIsProbed(t *testing.T) {
 			t.Errorf("%+v", hold)
 		}
 		for tries := 2; tries < 5; tries++ {
-			r.standsStill()
+			r.becomesIdle()
 			before := calls()
 			r.endHold(tasks.TypeSubscribe)
 			redistest.Until(t, 10*time.Second, "it is held again", func() bool {
 				h, active, err := r.limiter().HoldFor(t.Context(), app, tasks.TypeSubscribe)
 				return err == nil && active && h.Tries == tries
 			})
-			r.standsStill()
+			r.becomesIdle()
 			if probes := calls() - before; probes != 1 {
 				t.Errorf("%d calls probed the lane", probes)
 			}
@@ -364,8 +364,8 @@ func TestAnUnlistedCodeIsProbed(t *testing.T) {
 	})
 }
 
-// standsStill waits until no task of the lane is in hand.
-func (r *rig) standsStill() {
+// becomesIdle waits until no task of the lane is in hand.
+func (r *rig) becomesIdle() {
 	r.t.Helper()
 	redistest.Until(r.t, 10*time.Second, "nothing is in hand", func() bool {
 		return r.rdb.LLen(r.t.Context(), subscribeKeys()+"active").Val() == 0

@@ -44,8 +44,8 @@ func (j *job) sending() Sending {
 	return Sending{App: j.App, ID: j.ID, Type: j.Type, Attempt: j.opened.Attempts, Since: j.opened.Since}
 }
 
-// announce tells of a request that is fenced.
-func (r *Replica) announce(ctx context.Context, j *job) error {
+// notifySending tells of a request that is fenced.
+func (r *Replica) notifySending(ctx context.Context, j *job) error {
 	if r.hooks.OnSending == nil || j.spec.Repeat == tasks.Always {
 		return nil
 	}
@@ -53,13 +53,13 @@ func (r *Replica) announce(ctx context.Context, j *job) error {
 		r.log.Debug("OnSending forbids it", j.attrs(slog.Any("err", err))...)
 		return &guardError{reason: "OnSending forbids it for now"}
 	}
-	j.announced = true
+	j.notified = true
 	return nil
 }
 
-// returned takes back what announce told, when WeChat surely did not take it.
-func (r *Replica) returned(j *job) {
-	if j.announced && !j.opened.Doubt && !noAnswer(j.err) && r.hooks.OnReturned != nil {
+// notifyReturned takes back what announce told, when WeChat surely did not take it.
+func (r *Replica) notifyReturned(j *job) {
+	if j.notified && !j.opened.Doubt && !noAnswer(j.err) && r.hooks.OnReturned != nil {
 		r.hooks.OnReturned(j.sending())
 	}
 }

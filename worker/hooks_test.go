@@ -16,28 +16,28 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// told is what the hooks of a rig were told, by task.
-type told struct {
+// hookCalls is what the hooks of a rig were told, by task.
+type hookCalls struct {
 	mu sync.Mutex
-	of map[string][]string // guarded by mu
+	byTask map[string][]string // guarded by mu
 }
 
-func (l *told) add(id, what string) {
+func (l *hookCalls) add(id, what string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.of == nil {
-		l.of = make(map[string][]string)
+	if l.byTask == nil {
+		l.byTask = make(map[string][]string)
 	}
-	l.of[id] = append(l.of[id], what)
+	l.byTask[id] = append(l.byTask[id], what)
 }
 
-func (l *told) about(id string) []string {
+func (l *hookCalls) of(id string) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.of[id])
+	return slices.Clone(l.byTask[id])
 }
 
-func (l *told) hooks() worker.Hooks {
+func (l *hookCalls) hooks() worker.Hooks {
 	return worker.Hooks{
 		OnSending: func(_ context.Context, s worker.Sending) error {
 			l.add(s.ID, "sending "+strings.Repeat("i", s.Attempt))
@@ -48,9 +48,9 @@ func (l *told) hooks() worker.Hooks {
 	}
 }
 
-func TestWhatHooksAreTold(t *testing.T) {
+func TestHookCalls(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
-		var l told
+		var l hookCalls
 		r.hooks = l.hooks()
 		r.replica(nil)
 		template := func(id, openid string) tasks.Envelope {
@@ -70,7 +70,7 @@ func TestWhatHooksAreTold(t *testing.T) {
 			"link":  "accepted",                        // it may be repeated
 		} {
 			r.outcome(id)
-			redistest.Until(t, 10*time.Second, id+" is told as "+want, func() bool { return strings.Join(l.about(id), ", ") == want })
+			redistest.Until(t, 10*time.Second, id+" is told as "+want, func() bool { return strings.Join(l.of(id), ", ") == want })
 		}
 	})
 }
@@ -79,7 +79,7 @@ func TestWhatHooksAreTold(t *testing.T) {
 // nothing is.
 func TestOnSendingComesFirst(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
-		var l told
+		var l hookCalls
 		r.hooks = l.hooks()
 		failures := make(chan error, 2)
 		failures <- errors.New("the disk is full")
@@ -108,6 +108,6 @@ func TestOnSendingComesFirst(t *testing.T) {
 		if n := r.wx.Count(sandbox.Filter{OpenID: "o1"}); n != 1 {
 			t.Errorf("%d calls", n)
 		}
-		redistest.Until(t, 10*time.Second, "the result is told", func() bool { return strings.Join(l.about("a"), ", ") == "accepted" })
+		redistest.Until(t, 10*time.Second, "the result is told", func() bool { return strings.Join(l.of("a"), ", ") == "accepted" })
 	})
 }

@@ -33,8 +33,8 @@ func TestHoursOpen(t *testing.T) {
 	}
 }
 
-// TestTheMostSpecificHoursHold: of a type, its kind and all types, in this order.
-func TestTheMostSpecificHoursHold(t *testing.T) {
+// TestTheMostSpecificHoursApply: of a type, its kind and all types, in this order.
+func TestTheMostSpecificHoursApply(t *testing.T) {
 	hours := Hours{"send:custom": "00:00-24:00", "send:*": "08:00-22:00", "scheme:*": "01:00-02:00"}
 	night := timeOf(t, "2026-12-01T23:00:00+08:00")
 	for typ, want := range map[string]bool{
@@ -53,7 +53,7 @@ func TestTheMostSpecificHoursHold(t *testing.T) {
 	}
 }
 
-func TestHoursTellWhatIsWrong(t *testing.T) {
+func TestHoursValidate(t *testing.T) {
 	for text, want := range map[string]string{
 		"08:00":        `"08:00" is not a span of the day; write it like 08:00-22:00`,
 		"8:00-22:00":   `"8:00" is not a time of the day; write it with two digits each, like 08:00`,
@@ -85,16 +85,16 @@ func TestHoursTellWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestEveryNightIsSaidOnce: also when several replicas' worth of tasks meet it.
-func TestEveryNightIsSaidOnce(t *testing.T) {
-	var n nights
+// TestClosedHoursAreLoggedOnce: also when several replicas' worth of tasks meet it.
+func TestClosedHoursAreLoggedOnce(t *testing.T) {
+	var n loggedHours
 	key, morning := laneKey{"wx", "send:custom"}, timeOf(t, "2026-12-01T08:00:00+08:00")
 	for i, want := range []bool{true, false, false} {
-		if got := n.first(key, morning); got != want {
+		if got := n.shouldLog(key, morning); got != want {
 			t.Errorf("task %d: %v", i, got)
 		}
 	}
-	if !n.first(laneKey{"wx", "send:template"}, morning) || !n.first(key, morning.AddDate(0, 0, 1)) {
+	if !n.shouldLog(laneKey{"wx", "send:template"}, morning) || !n.shouldLog(key, morning.AddDate(0, 0, 1)) {
 		t.Error("another lane, or the next night, is not said")
 	}
 }

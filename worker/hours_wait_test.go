@@ -26,8 +26,8 @@ func clockAt(t *testing.T, text string) func() time.Time {
 	return func() time.Time { return at.Add(time.Since(started)) }
 }
 
-// rests waits until a task of a lane is in asynq's retry set.
-func (r *rig) rests(typ, id string) *asynq.TaskInfo {
+// waitsForHours waits until a task of a lane is in asynq's retry set.
+func (r *rig) waitsForHours(typ, id string) *asynq.TaskInfo {
 	r.t.Helper()
 	inspector := asynq.NewInspectorFromRedisClient(r.rdb)
 	var info *asynq.TaskInfo
@@ -39,17 +39,17 @@ func (r *rig) rests(typ, id string) *asynq.TaskInfo {
 	return info
 }
 
-// TestTheNight: what comes at night is handed back until the morning as if nothing had
+// TestTasksWaitOutsideHours: what comes at night is handed back until the morning as if nothing had
 // happened. What ignores the hours goes, what expires before the morning ends in time, and
 // other types go on.
-func TestTheNight(t *testing.T) {
+func TestTasksWaitOutsideHours(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.hours = worker.Hours{"send:*": "08:00-22:00"}
 		r.clock = clockAt(t, "2026-12-01 23:00:00")
 		p := r.replica(nil)
 		for _, id := range []string{"sleeps", "sleeps-too"} {
 			r.submit(message(id, id))
-			info := r.rests(tasks.TypeSubscribe, id)
+			info := r.waitsForHours(tasks.TypeSubscribe, id)
 			if wait := time.Until(info.NextProcessAt); wait < 9*time.Hour-time.Minute || wait > 9*time.Hour+2*time.Second {
 				t.Errorf("%s waits %v, nine hours are left of the night", id, wait)
 			}
@@ -87,12 +87,12 @@ func TestTheNight(t *testing.T) {
 		if err := p.stop(); err != nil {
 			t.Error(err)
 		}
-		r.givenBack(tasks.TypeSubscribe, 1)
+		r.usedToday(tasks.TypeSubscribe, 1)
 	})
 }
 
-// givenBack checks how much of a type's day is used.
-func (r *rig) givenBack(typ string, want int64) {
+// usedToday checks how much of a type's day is used.
+func (r *rig) usedToday(typ string, want int64) {
 	r.t.Helper()
 	usage, err := r.limiter().Usage(r.t.Context(), app, typ)
 	if err != nil || len(usage) != 1 || usage[0].Window != ratelimit.PerDay || usage[0].Used != want {
@@ -100,8 +100,8 @@ func (r *rig) givenBack(typ string, want int64) {
 	}
 }
 
-// TestTheMorning: what rests goes by itself when the hours open, and not before.
-func TestTheMorning(t *testing.T) {
+// TestTasksAreSentWhenTheHoursOpen: what rests goes by itself when the hours open, and not before.
+func TestTasksAreSentWhenTheHoursOpen(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.hours = worker.Hours{"send:*": "08:00-22:00"}
 		r.clock = clockAt(t, "2026-12-01 07:59:57")
@@ -134,7 +134,7 @@ func TestTheHoursCloseBeforeTheCall(t *testing.T) {
 		}
 		r.replica(nil)
 		r.submit(message("too-late", "a"))
-		info := r.rests(tasks.TypeSubscribe, "too-late")
+		info := r.waitsForHours(tasks.TypeSubscribe, "too-late")
 		if wait := time.Until(info.NextProcessAt); wait < 10*time.Hour-time.Minute || info.Retried != 0 {
 			t.Errorf("it waits %v, after %d retries", wait, info.Retried)
 		}
@@ -148,15 +148,15 @@ func TestTheHoursCloseBeforeTheCall(t *testing.T) {
 	})
 }
 
-// TestATaskThatCannotWaitEnds: asynq would archive it rather than bring it back in the
+// TestACappedTaskOutsideHoursFails: asynq would archive it rather than bring it back in the
 // morning; it has an outcome.
-func TestATaskThatCannotWaitEnds(t *testing.T) {
+func TestACappedTaskOutsideHoursFails(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), sandbox.Options{})
 	r.hours = worker.Hours{"send:subscribe": "08:00-22:00"}
 	r.clock = clockAt(t, "2026-12-01 23:00:00")
 	r.replica(nil)
-	r.endsCapped("a")
+	r.failsCapped("a")
 	if n := r.wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 0 {
 		t.Errorf("%d calls at night", n)
 	}

@@ -37,20 +37,20 @@ type job struct {
 	unlock    func()            // of the receiver's lock
 	request   wechat.Request
 	opened    ledger.OpenResult
-	announced bool // OnSending was told
+	notified bool // OnSending was told
 	called    bool // WeChat was called
 	answer    wechat.Answer
 	err       error // of the request or the call
 }
 
-// undecodable is a task that no attempt can be made for.
-type undecodable struct {
+// undecodableError is a task that no attempt can be made for.
+type undecodableError struct {
 	app, typ, id, batch, queue string
 	why                        error
 }
 
-func (e *undecodable) Error() string { return fmt.Sprintf("the task cannot be decoded: %v", e.why) }
-func (e *undecodable) Unwrap() error { return e.why }
+func (e *undecodableError) Error() string { return fmt.Sprintf("the task cannot be decoded: %v", e.why) }
+func (e *undecodableError) Unwrap() error { return e.why }
 
 func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 	queue, _ := asynq.GetQueueName(ctx)
@@ -63,7 +63,7 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 		payload: t.Payload(), headers: t.Headers(),
 	}
 	bad := func(err error) (*job, error) {
-		return nil, &undecodable{
+		return nil, &undecodableError{
 			app: l.app, typ: l.typ, id: strings.TrimPrefix(taskID, l.app+":"), batch: batchOf(t.Payload()), queue: queue, why: err,
 		}
 	}
@@ -152,7 +152,7 @@ func (e *guardError) Error() string { return "not sent: " + e.reason }
 func (e *guardError) verdict() verdict {
 	v := verdict{outcome: e.outcome, reason: e.reason}
 	if e.outcome == "" {
-		v.delay = cmp.Or(e.delay, crowdPause)
+		v.delay = cmp.Or(e.delay, shortDelay)
 	}
 	return v
 }
@@ -186,8 +186,8 @@ type handedBack struct {
 
 func (e *handedBack) Error() string { return e.why }
 
-// notNow hands a task back without fault of its own.
-func notNow(delay time.Duration, why string) error { return &handedBack{delay: delay, why: why} }
+// retryLater hands a task back without fault of its own.
+func retryLater(delay time.Duration, why string) error { return &handedBack{delay: delay, why: why} }
 
 // retryDelay is asynq's RetryDelayFunc. asynq keeps whole seconds and cuts the rest
 // off; up to one second more makes sure that no task is back early.

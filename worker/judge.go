@@ -15,14 +15,14 @@ func (r *Replica) verdict(ctx context.Context, j *job) verdict {
 		err: j.err, repeat: j.spec.Repeat, doubt: j.opened.Doubt,
 		failed: j.failed, budget: r.cfg.Attempts, now: time.Now(),
 	}
-	r.sayUnlisted(j)
-	a.taken = r.takesToken(ctx, j)
-	a.inARow = r.suspects.judged(laneKey{j.App, j.Type}, a)
+	r.logUnlisted(j)
+	a.tokenWorks = r.tokenWorksElsewhere(ctx, j)
+	a.consecutive = r.breakers.record(laneKey{j.App, j.Type}, a)
 	v := judge(a)
 	if v.stops == stopNothing {
 		return v
 	}
-	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	before, held, err := r.limiter.HoldFor(ctx, j.App, j.scope(v.stops))
 	if err != nil || held || before.Reason != v.hold.reason {

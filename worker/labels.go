@@ -22,7 +22,7 @@ func holdLabels(scope string) string {
 // reasonLabel keeps the label `reason` a closed set: operators write what they like.
 func reasonLabel(reason string) string {
 	for _, r := range rules {
-		if r.reason == reason || r.inARow == reason {
+		if r.reason == reason || r.tripReason == reason {
 			return reason
 		}
 	}

@@ -27,16 +27,16 @@ type lane struct {
 	replica  *Replica
 	active   atomic.Int64 // handlers that are running
 	running  sync.Map     // asynq's id of a task → *run
-	room     waitingRoom  // of tasks that wait for their receivers
+	receiverWaits     receiverWaitLimit  // of tasks that wait for their receivers
 
-	idle time.Time // the watcher's: since when no handler runs, or a look found other work; zero while one runs
+	idleSince time.Time // the watcher's: since when no handler runs, or a look found other work; zero while one runs
 }
 
 // openLane starts a lane. It asks Redis nothing by itself.
 func (r *Replica) openLane(app, typ string) (*lane, error) {
-	l := &lane{app: app, typ: typ, replica: r, pace: &lanePace{limiter: r.limiter, app: app, typ: typ, waited: r.metrics.waitedFor(typ)}}
+	l := &lane{app: app, typ: typ, replica: r, pace: &lanePace{limiter: r.limiter, app: app, typ: typ, waited: r.metrics.permitWaitObserver(typ)}}
 	slots := r.limiter.Concurrency(app, typ)
-	l.room.slots = slots
+	l.receiverWaits.slots = slots
 	l.gate = newGate([]string{tasks.QueueName(app, typ, tasks.Urgent), tasks.QueueName(app, typ, tasks.Bulk)}, l.pace,
 		func() int { return slots - int(l.active.Load()) })
 	if err := r.servers.join(l); err != nil {
@@ -51,12 +51,12 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 func (l *lane) handle(ctx context.Context, t *asynq.Task) (err error) {
 	id, _ := asynq.GetTaskID(ctx)
 	l.active.Add(1)
-	begun := l.gate.handles()
+	begun := l.gate.handlerStarted()
 	l.running.Store(id, begun)
 	defer func() {
 		l.running.Delete(id)
 		l.active.Add(-1)
-		l.gate.load.end(begun)
+		l.gate.admission.end(begun)
 		l.gate.slotFreed()
 		if v := recover(); v != nil {
 			l.replica.log.Error("panic in a delivery", slog.String("app", l.app), slog.String("type", l.typ),
@@ -105,7 +105,7 @@ func (l *lane) stop() {
 // took.
 func (l *lane) shutdown() {
 	l.replica.servers.leave(l)
-	for _, p := range l.gate.clear() {
+	for _, p := range l.gate.takeAssigned() {
 		l.replica.limiter.release(l.gate.ctx, p)
 	}
 }
@@ -126,8 +126,8 @@ func (p *lanePace) Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimi
 	return permit, err
 }
 
-// AtHand returns permits that can be had without waiting.
-func (p *lanePace) AtHand(ctx context.Context, n int) []*ratelimit.Permit {
+// TryAcquire returns permits that can be had without waiting.
+func (p *lanePace) TryAcquire(ctx context.Context, n int) []*ratelimit.Permit {
 	return p.limiter.TryAcquire(ctx, p.app, p.typ, n)
 }
 
@@ -136,8 +136,8 @@ func (p *lanePace) Release(ctx context.Context, permit *ratelimit.Permit) {
 	p.limiter.release(ctx, permit)
 }
 
-// Rest gives back what was leased for a lane that goes to sleep or closes.
-func (p *lanePace) Rest(ctx context.Context) { p.limiter.rest(ctx, p.app, p.typ) }
+// ReturnUnused gives back what was leased for a lane that goes to sleep or closes.
+func (p *lanePace) ReturnUnused(ctx context.Context) { p.limiter.returnUnused(ctx, p.app, p.typ) }
 
 // whileOpen is a context for what runs beside the deliveries: it ends with the lane, too.
 func (l *lane) whileOpen(ctx context.Context) (context.Context, func()) {

@@ -89,10 +89,10 @@ func TestAHigherLimitChangesNothing(t *testing.T) {
 	})
 }
 
-// TestWhatOthersUsedIsLearned: of the day's quota of 30 another system has used 25. Five
+// TestUsageOfOtherSystemsIsLearned: of the day's quota of 30 another system has used 25. Five
 // messages go, the rest waits without having been refused. The lane opens at night, so
 // that nothing is sent before WeChat has told.
-func TestWhatOthersUsedIsLearned(t *testing.T) {
+func TestUsageOfOtherSystemsIsLearned(t *testing.T) {
 	onEach(t, sandbox.Options{Limits: map[string]sandbox.Limit{subscribePath: {PerDay: 30}}}, func(t *testing.T, r *rig) {
 		awayFromMidnight(t)
 		if err := r.wx.SetQuota(app, subscribePath, 25); err != nil {
@@ -101,7 +101,7 @@ func TestWhatOthersUsedIsLearned(t *testing.T) {
 		r.hours, r.clock = worker.Hours{"send:subscribe": "08:00-22:00"}, clockAt(t, "2026-12-01 23:00:00")
 		r.replica(nil)
 		r.submit(message("first", "first"))
-		r.rests(tasks.TypeSubscribe, "first")
+		r.waitsForHours(tasks.TypeSubscribe, "first")
 		r.learned(tasks.TypeSubscribe, ratelimit.PerDay)
 		for i := range 20 {
 			e := message(fmt.Sprintf("m%d", i), fmt.Sprintf("o%d", i))
@@ -137,9 +137,9 @@ func awayFromMidnight(t *testing.T) {
 	}
 }
 
-// TestOneReplicaAsksForAll: once for each API, however many replicas and lanes there are,
+// TestOneReplicaQueriesForAll: once for each API, however many replicas and lanes there are,
 // and also when lanes open again.
-func TestOneReplicaAsksForAll(t *testing.T) {
+func TestOneReplicaQueriesForAll(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		for range 3 {
 			r.replica(nil)
@@ -167,9 +167,9 @@ func TestOneReplicaAsksForAll(t *testing.T) {
 	})
 }
 
-// TestARefusalIsLearnedFrom: another system uses up the day after the lane has opened.
+// TestARefusalTriggersAQuery: another system uses up the day after the lane has opened.
 // WeChat's refusal leads to one more question, and its answer is kept.
-func TestARefusalIsLearnedFrom(t *testing.T) {
+func TestARefusalTriggersAQuery(t *testing.T) {
 	onEach(t, sandbox.Options{Limits: map[string]sandbox.Limit{subscribePath: {PerDay: 50}}}, func(t *testing.T, r *rig) {
 		awayFromMidnight(t)
 		r.replica(nil)
@@ -204,9 +204,9 @@ func TestARefusalIsLearnedFrom(t *testing.T) {
 	})
 }
 
-// TestWeChatDoesNotTell: an API that quota/get does not know is not asked about for a day;
+// TestARefusedQuotaQueryHoldsNothing: an API that quota/get does not know is not asked about for a day;
 // nothing is held, and nobody is alarmed.
-func TestWeChatDoesNotTell(t *testing.T) {
+func TestARefusedQuotaQueryHoldsNothing(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		if _, err := r.wx.AddFault(sandbox.Fault{ErrCode: 76021, Path: quotaPath}); err != nil {
 			t.Fatal(err)
@@ -230,8 +230,8 @@ func TestWeChatDoesNotTell(t *testing.T) {
 	})
 }
 
-// TestASlowedPaceIsShown: in the metrics, together with the limit that is kept.
-func TestASlowedPaceIsShown(t *testing.T) {
+// TestALoweredPaceIsInTheMetrics: in the metrics, together with the limit that is kept.
+func TestALoweredPaceIsInTheMetrics(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), sandbox.Options{Limits: map[string]sandbox.Limit{subscribePath: {PerSecond: 50}}})
 	p := r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 100}})
@@ -246,8 +246,8 @@ func TestASlowedPaceIsShown(t *testing.T) {
 	})
 }
 
-// TestTheWayBackIsSaid: when a pace that was lowered has climbed back.
-func TestTheWayBackIsSaid(t *testing.T) {
+// TestPaceRecoveryIsLogged: when a pace that was lowered has climbed back.
+func TestPaceRecoveryIsLogged(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("skipped: -short, a pace climbs in steps of ten seconds")

@@ -28,9 +28,9 @@ type extension struct {
 	ids map[string]bool
 }
 
-// extensionLasts is how old the replies may be that asynq is answered from: its beats are
+// extensionTTL is how old the replies may be that asynq is answered from: its beats are
 // five seconds apart.
-const extensionLasts = 2 * time.Second
+const extensionTTL = 2 * time.Second
 
 func newLeases(pipeline func() redis.Pipeliner) *leases {
 	return &leases{pipeline: pipeline, running: make(map[string]map[string]bool), extended: make(map[string]extension)}
@@ -71,7 +71,7 @@ func (s *leases) covers(queue string, args []any) bool {
 	defer s.mu.Unlock()
 	last := s.extended[queue]
 	delete(s.extended, queue)
-	if time.Since(last.at) > extensionLasts {
+	if time.Since(last.at) > extensionTTL {
 		return false
 	}
 	for i := 4; i < len(args); i += 2 {
@@ -122,8 +122,8 @@ func (s *leases) extendOthers(ctx context.Context, queue string, args []any) {
 	}
 }
 
-// extendsLeases tells whether a command is asynq's extension of leases, and of which queue.
-func extendsLeases(cmd redis.Cmder) (queue string, ok bool) {
+// parseExtendLeases tells whether a command is asynq's extension of leases, and of which queue.
+func parseExtendLeases(cmd redis.Cmder) (queue string, ok bool) {
 	args := cmd.Args()
 	if len(args) < 5 || cmd.Name() != "zadd" || args[2] != "xx" {
 		return "", false

@@ -22,7 +22,7 @@ func TestLeasesAreExtendedTogether(t *testing.T) {
 		name := func(i int) string { return fmt.Sprint("q", i) }
 		for i := range queues {
 			g := newGate([]string{name(i)}, &fakePace{}, manySlots)
-			g.look = false
+			g.mayHaveWork = false
 			d.add(g)
 			defer g.close()
 			own.begin(name(i), "a")

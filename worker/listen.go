@@ -37,7 +37,7 @@ func (r *Replica) ready(ctx context.Context) error {
 	if r.draining.Load() {
 		return errors.New("shutting down")
 	}
-	if !r.looked.Load() {
+	if !r.polled.Load() {
 		return errors.New("starting: the queues were not seen yet")
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)

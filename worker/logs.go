@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// sayAgain is how long a complaint that goes on is not repeated in the log.
-const sayAgain = time.Minute
+// logAgainAfter is how long a complaint that goes on is not repeated in the log.
+const logAgainAfter = time.Minute
 
-// repeats remembers what was said, so that an hour without Redis is told in some lines
+// logThrottle remembers what was said, so that an hour without Redis is told in some lines
 // and not in thousands. The zero value has said nothing.
-type repeats struct {
+type logThrottle struct {
 	mu   sync.Mutex
 	last map[string]time.Time // guarded by mu; by kind of complaint
 }
 
-// due tells whether a complaint of this kind was not made for sayAgain.
-func (r *repeats) due(kind string, now time.Time) bool {
+// allow tells whether a complaint of this kind was not made for sayAgain.
+func (r *logThrottle) allow(kind string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if last, said := r.last[kind]; said && now.Sub(last) < sayAgain {
+	if last, said := r.last[kind]; said && now.Sub(last) < logAgainAfter {
 		return false
 	}
 	if r.last == nil {
@@ -32,8 +32,8 @@ func (r *repeats) due(kind string, now time.Time) bool {
 	return true
 }
 
-// over forgets a complaint, and tells whether it had been made.
-func (r *repeats) over(kind string) bool {
+// reset forgets a complaint, and tells whether it had been made.
+func (r *logThrottle) reset(kind string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_, said := r.last[kind]
@@ -46,7 +46,7 @@ func (r *repeats) over(kind string) bool {
 // second while Redis is away is passed on once a minute.
 type asynqLog struct {
 	log  *slog.Logger
-	said *repeats
+	throttle *logThrottle
 }
 
 func (l asynqLog) Debug(args ...any) { l.log.Debug("asynq: " + fmt.Sprint(args...)) }
@@ -56,7 +56,7 @@ func (l asynqLog) Error(args ...any) {
 	text := fmt.Sprint(args...)
 	kind, _, _ := strings.Cut(text, ":")
 	kind, _, _ = strings.Cut(kind, "[") // the ids of tasks
-	if l.said.due(kind, time.Now()) {
+	if l.throttle.allow(kind, time.Now()) {
 		l.log.Warn("asynq: " + text)
 	}
 }

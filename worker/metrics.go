@@ -65,10 +65,10 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	return nil
 }
 
-// noToken counts a call that got no further than its token.
-func (m *metrics) noToken(app, api string) { m.calls.WithLabelValues(app, api, labelNoToken).Inc() }
+// countNoToken counts a call that got no further than its token.
+func (m *metrics) countNoToken(app, api string) { m.calls.WithLabelValues(app, api, labelNoToken).Inc() }
 
-func (m *metrics) called(app, api string, err error, took time.Duration) {
+func (m *metrics) countCall(app, api string, err error, took time.Duration) {
 	m.calls.WithLabelValues(app, api, classOf(err)).Inc()
 	m.callTime.WithLabelValues(api).Observe(took.Seconds())
 }
@@ -97,14 +97,14 @@ func classOf(err error) string {
 	}
 }
 
-func (m *metrics) ended(result tasks.Result) {
+func (m *metrics) countOutcome(result tasks.Result) {
 	m.outcomes.WithLabelValues(result.App, result.Type, string(result.Outcome)).Inc()
 	if !result.EnqueuedAt.IsZero() && result.Generation == 0 { // a redrive waited for an operator
 		m.delivery.WithLabelValues(result.Type).Observe(result.FinishedAt.Sub(result.EnqueuedAt).Seconds())
 	}
 }
 
-func (m *metrics) waitedFor(typ string) func(time.Duration) {
+func (m *metrics) permitWaitObserver(typ string) func(time.Duration) {
 	spec, _ := tasks.Lookup(typ)
 	observer := m.permitWait.WithLabelValues(spec.Path)
 	return func(d time.Duration) { observer.Observe(d.Seconds()) }

@@ -14,8 +14,8 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// redisPause is how long a task or a write waits for a Redis that did not answer.
-const redisPause = time.Second
+// redisRetryDelay is how long a task or a write waits for a Redis that did not answer.
+const redisRetryDelay = time.Second
 
 // errRedriven says that the task was given up and redriven while this run had it. What it
 // learned belongs to a generation that has ended; its copy in asynq may be the one that
@@ -52,7 +52,7 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 		r.log.Warn("an earlier outcome stands", j.attrs(slog.String("outcome", standing.Outcome))...)
 		return tasks.Outcome(standing.Outcome), nil
 	}
-	r.metrics.ended(result)
+	r.metrics.countOutcome(result)
 	r.logOutcome(ctx, j, v)
 	if r.hooks.OnResult != nil {
 		r.hooks.OnResult(result)
@@ -61,7 +61,7 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 }
 
 func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (standing ledger.SettleResult, err error) {
-	err = r.insist(ctx, j, "the outcome could not be recorded yet", func() (err error) {
+	err = r.retryRedis(ctx, j, "the outcome could not be recorded yet", func() (err error) {
 		standing, err = r.ledger.Settle(ctx, j.ref(), e)
 		return err
 	})
@@ -105,7 +105,7 @@ func (j *job) result(v verdict) tasks.Result {
 // discard ends a task that cannot be decoded: one outcome, one log line, and asynq's
 // archive, where an operator finds the payload.
 func (r *Replica) discard(ctx context.Context, cause error) error {
-	var bad *undecodable
+	var bad *undecodableError
 	if !errors.As(cause, &bad) {
 		return fmt.Errorf("%w: %w", cause, asynq.SkipRetry)
 	}

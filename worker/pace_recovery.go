@@ -9,10 +9,10 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// slow lowers the pace of a type for all replicas, as its documented pace was too fast
+// lowerPace lowers the pace of a type for all replicas, as its documented pace was too fast
 // for WeChat: another system shares the app. It climbs back by itself.
-func (r *Replica) slow(ctx context.Context, j *job, span ratelimit.Span) {
-	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+func (r *Replica) lowerPace(ctx context.Context, j *job, span ratelimit.Span) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	factor, err := r.limiter.Feedback(ctx, j.App, j.Type, span)
 	if err != nil {
@@ -21,37 +21,37 @@ func (r *Replica) slow(ctx context.Context, j *job, span ratelimit.Span) {
 	}
 	r.log.Info("too fast for WeChat", j.attrs(slog.String("window", string(span)), slog.Float64("factor", factor))...)
 	if factor < 1 {
-		r.climbs.watch(laneKey{j.App, j.Type})
+		r.recovery.watch(laneKey{j.App, j.Type})
 	}
 }
 
-// climbStep is how often a pace that was lowered grows.
-const climbStep = 10 * time.Second
+// recoveryStep is how often a pace that was lowered grows.
+const recoveryStep = 10 * time.Second
 
-// climbs watches the paces that this replica lowered, to say when they are back: no call
+// paceRecovery watches the paces that this replica lowered, to say when they are back: no call
 // and no answer tells of that.
-type climbs struct {
+type paceRecovery struct {
 	replica *Replica
 	mu      sync.Mutex
 	watched map[laneKey]int // guarded by mu; how often the pace was lowered meanwhile
 }
 
-func newClimbs(r *Replica) *climbs {
-	return &climbs{replica: r, watched: make(map[laneKey]int)}
+func newPaceRecovery(r *Replica) *paceRecovery {
+	return &paceRecovery{replica: r, watched: make(map[laneKey]int)}
 }
 
 // watch says when the pace of a lane is back at its limit, once however often it was
 // lowered until then.
-func (c *climbs) watch(key laneKey) {
+func (c *paceRecovery) watch(key laneKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.watched[key]++
 	if c.watched[key] > 1 {
 		return
 	}
-	c.replica.beside.do(func(ctx context.Context) {
-		for rest(ctx, climbStep) {
-			if c.back(ctx, key) {
+	c.replica.background.Go(func(ctx context.Context) {
+		for sleep(ctx, recoveryStep) {
+			if c.recovered(ctx, key) {
 				c.replica.log.Info("back at full pace", slog.String("app", key.app), slog.String("type", key.typ))
 				return
 			}
@@ -59,12 +59,12 @@ func (c *climbs) watch(key laneKey) {
 	})
 }
 
-// back tells whether the pace of a lane is back, and ends its watch then.
-func (c *climbs) back(ctx context.Context, key laneKey) bool {
+// recovered tells whether the pace of a lane is back, and ends its watch then.
+func (c *paceRecovery) recovered(ctx context.Context, key laneKey) bool {
 	c.mu.Lock()
 	lowered := c.watched[key]
 	c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	usage, err := c.replica.limiter.Usage(ctx, key.app, key.typ)
 	if err != nil || paceFactor(usage) < 1 {

@@ -8,9 +8,9 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// permitPatience is how long a task waits for a permit in its handler, where it holds a slot
+// permitTimeout is how long a task waits for a permit in its handler, where it holds a slot
 // and a lease. What takes longer, it waits for outside.
-const permitPatience = time.Second
+const permitTimeout = time.Second
 
 // errNoPermit and errReserved say why a task has no permit.
 var (
@@ -21,7 +21,7 @@ var (
 // assignedPermit takes the permit that this task or another one of the lane was dequeued
 // with; nil when none is fresh. Those that have become too late are given back.
 func (r *Replica) assignedPermit(ctx context.Context, l *lane) *ratelimit.Permit {
-	permit, late := l.gate.take(time.Now())
+	permit, late := l.gate.takePermit(time.Now())
 	for _, p := range late {
 		r.limiter.release(ctx, p)
 	}
@@ -37,7 +37,7 @@ func (r *Replica) freshPermit(ctx context.Context, l *lane, j *job) error {
 	}
 	r.limiter.release(ctx, j.permit)
 	j.permit = nil
-	waiting, cancel := context.WithTimeout(ctx, permitPatience)
+	waiting, cancel := context.WithTimeout(ctx, permitTimeout)
 	defer cancel()
 	fresh, err := l.pace.Acquire(waiting, nil)
 	if err != nil {
@@ -60,8 +60,8 @@ func (r *Replica) useAtInstant(ctx context.Context, l *lane, j *job) error {
 			return err
 		}
 	}
-	if wait, rests := r.resting(j); rests { // they closed meanwhile
-		return &guardError{reason: outside, delay: wait}
+	if wait, rests := r.hoursWait(j); rests { // they closed meanwhile
+		return &guardError{reason: outsideHours, delay: wait}
 	}
 	j.permit = nil
 	return nil
@@ -72,7 +72,7 @@ func (r *Replica) useAtInstant(ctx context.Context, l *lane, j *job) error {
 func (r *Replica) awaitInstant(ctx context.Context, l *lane, j *job) error {
 	ctx, done := l.whileOpen(ctx)
 	defer done()
-	ctx, cancel := context.WithTimeout(ctx, permitPatience)
+	ctx, cancel := context.WithTimeout(ctx, permitTimeout)
 	defer cancel()
 	if err := r.freshPermit(ctx, l, j); err != nil {
 		return err

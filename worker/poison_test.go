@@ -20,9 +20,9 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// one checks that a task has one outcome in the stream, and one line at level warn or
+// endsOnce checks that a task has one outcome in the stream, and one line at level warn or
 // above in the log.
-func (r *rig) one(id string) {
+func (r *rig) endsOnce(id string) {
 	r.t.Helper()
 	n := 0
 	for result, err := range r.client.Results(r.t.Context(), app, "", false) {
@@ -81,8 +81,8 @@ func TestATaskThatKillsItsProcess(t *testing.T) {
 	if got := r.outcome(text); got.Outcome != tasks.OutcomeUnknown || got.Reason != "runner_lost" {
 		t.Errorf("%+v", got)
 	}
-	r.one(link)
-	r.one(text)
+	r.endsOnce(link)
+	r.endsOnce(text)
 	if n := r.wx.Count(sandbox.Filter{Path: sendPath}) + r.wx.Count(sandbox.Filter{Path: spec.Path}); n != 0 {
 		t.Errorf("%d calls", n)
 	}
@@ -129,16 +129,16 @@ func TestAnEndlessAnswer(t *testing.T) {
 		if got := r.outcome("good"); got.Outcome != tasks.OutcomeAccepted {
 			t.Errorf("the lane: %+v", got)
 		}
-		r.one("endless")
+		r.endsOnce("endless")
 		if n := written.Load(); n > 50<<20 {
 			t.Errorf("%d bytes of the answer were taken", n)
 		}
 	})
 }
 
-// TestAPanicEndsNothing: what an embedding service's hook breaks costs neither the outcome
+// TestAPanicInAHookLosesNothing: what an embedding service's hook breaks costs neither the outcome
 // nor the lane.
-func TestAPanicEndsNothing(t *testing.T) {
+func TestAPanicInAHookLosesNothing(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.hooks = worker.Hooks{OnResult: func(got tasks.Result) {
 			if got.ID == "panics" {

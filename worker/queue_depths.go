@@ -11,9 +11,9 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// work is what the queues of a lane hold: tasks that are pending and active, and when the
+// laneDepth is what the queues of a lane hold: tasks that are pending and active, and when the
 // first one of the others is due; zero when there is none.
-type work struct {
+type laneDepth struct {
 	pending, active int64
 	due             time.Time
 }
@@ -34,15 +34,15 @@ func queuesOf(lane laneKey) []queueRef {
 
 func (q queueRef) keys() queueKeys { return keysOf(q.lane, q.priority) }
 
-// survey finds the lanes whose queues have tasks, pending, active, or for later. As long as
+// queueDepths finds the lanes whose queues have tasks, pending, active, or for later. As long as
 // no queue holds anything, it costs one EXISTS for some hundred queues; one that does
 // costs a question to each queue of its block.
-func survey(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]work, error) {
-	filled, err := narrow(ctx, rdb, queues, func(q queueRef) []string { return q.keys().all() }, existsChunk/len(queueKeys{}.all()), 1)
+func queueDepths(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]laneDepth, error) {
+	filled, err := filterExisting(ctx, rdb, queues, func(q queueRef) []string { return q.keys().all() }, existsChunk/len(queueKeys{}.all()), 1)
 	if err != nil || len(filled) == 0 {
 		return nil, err
 	}
-	return measure(ctx, rdb, filled)
+	return readDepths(ctx, rdb, filled)
 }
 
 // queueKeys are asynq's keys of one queue.
@@ -57,10 +57,10 @@ func keysOf(lane laneKey, p tasks.Priority) queueKeys {
 
 func (q queueKeys) all() []string { return []string{q.pending, q.active, q.scheduled, q.retried} }
 
-// narrow leaves out the items that have none of their keys in Redis. It asks for blocks of
+// filterExisting leaves out the items that have none of their keys in Redis. It asks for blocks of
 // so many items in one command each, then for smaller blocks of those blocks that have
 // something. Blocks whose last size is not 1 stay whole.
-func narrow[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, sizes ...int) ([]T, error) {
+func filterExisting[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, sizes ...int) ([]T, error) {
 	if _, cluster := rdb.(*redis.ClusterClient); cluster { // the keys of two queues may not meet in one command
 		sizes = []int{1}
 	}
@@ -69,15 +69,15 @@ func narrow[T any](ctx context.Context, rdb redis.UniversalClient, items []T, ke
 			return nil, nil
 		}
 		var err error
-		if items, err = nonEmpty(ctx, rdb, items, keys, size); err != nil {
+		if items, err = nonEmptyBlocks(ctx, rdb, items, keys, size); err != nil {
 			return nil, err
 		}
 	}
 	return items, nil
 }
 
-// nonEmpty leaves out the blocks that hold nothing.
-func nonEmpty[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, atOnce int) ([]T, error) {
+// nonEmptyBlocks leaves out the blocks that hold nothing.
+func nonEmptyBlocks[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, atOnce int) ([]T, error) {
 	blocks := slices.Collect(slices.Chunk(items, atOnce))
 	replies := make([]*redis.IntCmd, len(blocks))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -102,13 +102,13 @@ func nonEmpty[T any](ctx context.Context, rdb redis.UniversalClient, items []T, 
 	return filled, nil
 }
 
-// withPending finds the lanes that have tasks pending.
-func withPending(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey) (map[laneKey]bool, error) {
+// lanesWithPending finds the lanes that have tasks pending.
+func lanesWithPending(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey) (map[laneKey]bool, error) {
 	var queues []queueRef
 	for _, lane := range lanes {
 		queues = append(queues, queuesOf(lane)...)
 	}
-	filled, err := narrow(ctx, rdb, queues, func(q queueRef) []string { return []string{q.keys().pending} }, existsChunk, 1)
+	filled, err := filterExisting(ctx, rdb, queues, func(q queueRef) []string { return []string{q.keys().pending} }, existsChunk, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func withPending(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey
 	return found, nil
 }
 
-func measure(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]work, error) {
+func readDepths(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]laneDepth, error) {
 	type reply struct {
 		pending, active   *redis.IntCmd
 		scheduled, retrys *redis.ZSliceCmd
@@ -138,13 +138,13 @@ func measure(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) 
 	if err != nil {
 		return nil, fmt.Errorf("look at the queues: %w", err)
 	}
-	found := make(map[laneKey]work)
+	found := make(map[laneKey]laneDepth)
 	for i, q := range queues {
 		r, w := replies[i], found[q.lane]
 		w.pending += r.pending.Val()
 		w.active += r.active.Val()
 		w.due = earlier(earlier(w.due, r.scheduled.Val()), r.retrys.Val())
-		if w != (work{}) {
+		if w != (laneDepth{}) {
 			found[q.lane] = w
 		}
 	}
@@ -162,7 +162,7 @@ func earlier(t time.Time, first []redis.Z) time.Time {
 	return t
 }
 
-// now tells whether there is something to do for a lane before a time.
-func (w work) now(until time.Time) bool {
+// hasWorkBy tells whether there is something to do for a lane before a time.
+func (w laneDepth) hasWorkBy(until time.Time) bool {
 	return w.pending+w.active > 0 || !w.due.IsZero() && !w.due.After(until)
 }

@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// receiverPatience is how long a task waits at most for its receiver in a slot.
-	receiverPatience = 2 * time.Second
+	// receiverTimeout is how long a task waits at most for its receiver in a slot.
+	receiverTimeout = 2 * time.Second
 	// shortWait is how long more than two tasks may wait for one receiver.
 	shortWait = 100 * time.Millisecond
-	// assumedSend is how long a send to a receiver takes, until one has been measured.
-	assumedSend = 50 * time.Millisecond
-	// longestSend bounds what is measured: one call that hangs must not defer the tasks
+	// defaultSendTime is how long a send to a receiver takes, until one has been measured.
+	defaultSendTime = 50 * time.Millisecond
+	// maxSendTime bounds what is measured: one call that hangs must not defer the tasks
 	// after it by hours.
-	longestSend = time.Second
+	maxSendTime = time.Second
 )
 
 // errReceiverBusy says that a task may not wait for its receiver's lock.
@@ -42,9 +42,9 @@ type receiver struct {
 	users    int           // tasks that hold the lock or wait for it
 	unlocked chan struct{} // gets a token for a waiter at Unlock; nil until a task waits
 	lockedAt time.Time
-	send     time.Duration // how long the lock was held lately; 0 until the first Unlock
+	avgSend     time.Duration // how long the lock was held lately; 0 until the first Unlock
 	deferred []deferral    // the oldest first
-	recaller *time.Timer   // nil while no task is deferred
+	recallTimer *time.Timer   // nil while no task is deferred
 }
 
 func newReceiverLocks(recall func(key string, n int)) *receiverLocks {
@@ -119,11 +119,11 @@ func (l *receiverLocks) join(key string, mayWait func(ahead int, wait time.Durat
 func (l *receiverLocks) unlock(key string, r *receiver) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	took := min(time.Since(r.lockedAt), longestSend)
-	if r.send == 0 {
-		r.send = took
+	took := min(time.Since(r.lockedAt), maxSendTime)
+	if r.avgSend == 0 {
+		r.avgSend = took
 	}
-	r.send += (took - r.send) / 4
+	r.avgSend += (took - r.avgSend) / 4
 	if l.leave(key, r); r.users > 0 {
 		r.unlocked <- struct{}{} // all that are left wait
 	}
@@ -146,33 +146,33 @@ func (l *receiverLocks) forget(key string, r *receiver) {
 }
 
 func (r *receiver) sendTime() time.Duration {
-	if r.send == 0 {
-		return assumedSend
+	if r.avgSend == 0 {
+		return defaultSendTime
 	}
-	return r.send
+	return r.avgSend
 }
 
-// waitingRoom bounds how many of a lane's slots are held by tasks that wait for their
+// receiverWaitLimit bounds how many of a lane's slots are held by tasks that wait for their
 // receivers: a sixteenth, unless half of the slots are free, so that no other receiver
 // lacks one. Two tasks wait for one receiver, as many as keep it busy, or more where they
 // wait for a moment only.
-type waitingRoom struct {
+type receiverWaitLimit struct {
 	slots   int
 	waiting atomic.Int64
 }
 
-// enter takes a place where there is one, when busy slots of the lane are taken, the
+// acquire takes a place where there is one, when busy slots of the lane are taken, the
 // task's own among them, and ahead tasks are before it at its receiver, for a time.
-func (w *waitingRoom) enter(busy, ahead int, wait time.Duration) bool {
+func (w *receiverWaitLimit) acquire(busy, ahead int, wait time.Duration) bool {
 	n := int(w.waiting.Add(1))
 	if (ahead <= 2 || wait <= shortWait) && (2*busy <= w.slots || n <= w.slots/16) {
 		return true
 	}
-	w.leave()
+	w.release()
 	return false
 }
 
-func (w *waitingRoom) leave() { w.waiting.Add(-1) }
+func (w *receiverWaitLimit) release() { w.waiting.Add(-1) }
 
 // lockReceiver takes the lock of a job's receiver, which may take a while. Meanwhile
 // another task may use the job's permit. The error is a *handedBack.
@@ -187,31 +187,31 @@ func (r *Replica) lockReceiver(ctx context.Context, l *lane, j *job) (unlock fun
 	if unlock, ok := r.receivers.TryLock(key); ok {
 		return unlock, nil
 	}
-	r.servers.waits(j)
+	r.servers.donePreparing(j)
 	r.limiter.release(ctx, j.permit)
 	j.permit = nil
 	waiting, cancel := ctx, func() {}
 	if !j.capped() {
-		waiting, cancel = context.WithTimeout(ctx, receiverPatience)
+		waiting, cancel = context.WithTimeout(ctx, receiverTimeout)
 	}
 	defer cancel()
 	entered := false
 	unlock, err = r.receivers.Lock(waiting, key, func(ahead int, wait time.Duration) bool {
-		entered = !j.capped() && wait <= receiverPatience && l.room.enter(int(l.active.Load()), ahead, wait)
+		entered = !j.capped() && wait <= receiverTimeout && l.receiverWaits.acquire(int(l.active.Load()), ahead, wait)
 		return entered || j.capped()
 	})
 	if entered {
-		l.room.leave()
+		l.receiverWaits.release()
 	}
 	switch {
 	case err == nil:
 		return unlock, nil
 	case ctx.Err() != nil:
-		return nil, notNow(redisPause, laneCloses)
+		return nil, retryLater(redisRetryDelay, laneClosing)
 	}
 	delay := r.receivers.Defer(key, deferral{lane: l, queue: j.queue, task: j.TaskID(), since: time.Now()})
 	if !j.NotAfter.IsZero() { // its outcome does not wait longer than the task may
 		delay = min(delay, j.NotAfter.Sub(r.now())+time.Nanosecond)
 	}
-	return nil, notNow(delay, errReceiverBusy.Error())
+	return nil, retryLater(delay, errReceiverBusy.Error())
 }

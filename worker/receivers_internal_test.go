@@ -101,7 +101,7 @@ func TestDeferredTasksAreRecalledInTurn(t *testing.T) {
 			waiting = max(waiting, len(arrived))
 			unlock()
 		}
-		if took, most := time.Since(began), settledAfter+assumedSend+n*send*5/4; took > most {
+		if took, most := time.Since(began), recallAfter+defaultSendTime+n*send*5/4; took > most {
 			t.Errorf("it took %v, at most %v", took, most)
 		}
 		if waiting > 3 {
@@ -127,22 +127,22 @@ func TestDeferralsAreBounded(t *testing.T) {
 		time.Sleep(time.Minute) // the call hangs
 		unlock()
 		for i := range 5000 {
-			if d := locks.Defer("a", deferral{since: time.Now()}); d > min(longestDeferral, 2*time.Duration(i+2)*longestSend) {
+			if d := locks.Defer("a", deferral{since: time.Now()}); d > min(maxDeferral, 2*time.Duration(i+2)*maxSendTime) {
 				t.Fatalf("place %d is in %v", i, d)
 			}
 		}
-		for range mostDeferred {
+		for range maxDeferred {
 			locks.Defer("a", deferral{})
 		}
-		if n := len(locks.receivers["a"].deferred); n != mostDeferred || locks.deferred != n {
+		if n := len(locks.receivers["a"].deferred); n != maxDeferred || locks.deferred != n {
 			t.Errorf("%d tasks are kept", n)
 		}
 	})
 }
 
-// TestWaitingRoom: with half of the slots free, tasks may wait for their receivers; beyond
+// TestReceiverWaitLimit: with half of the slots free, tasks may wait for their receivers; beyond
 // that a sixteenth of the slots may hold such tasks.
-func TestWaitingRoom(t *testing.T) {
+func TestReceiverWaitLimit(t *testing.T) {
 	for _, tt := range []struct {
 		slots, busy, ahead int
 		wait               time.Duration
@@ -160,14 +160,14 @@ func TestWaitingRoom(t *testing.T) {
 		{1, 1, 1, time.Second, 0, false},
 	} {
 		t.Run(fmt.Sprint(tt), func(t *testing.T) {
-			room := waitingRoom{slots: tt.slots}
+			room := receiverWaitLimit{slots: tt.slots}
 			room.waiting.Store(int64(tt.waiting))
-			got := room.enter(tt.busy, tt.ahead, tt.wait)
+			got := room.acquire(tt.busy, tt.ahead, tt.wait)
 			if got != tt.want {
 				t.Errorf("entered: %v", got)
 			}
 			if got {
-				room.leave()
+				room.release()
 			}
 			if n := room.waiting.Load(); n != int64(tt.waiting) {
 				t.Errorf("%d are left", n)

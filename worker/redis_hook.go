@@ -19,7 +19,7 @@ import (
 // Other calls of scripts that Redis knows share their round trips; see [sharing].
 type redisHook struct {
 	servers sync.Map // name of an asynq server's queue → sharedQueue
-	share   sharing
+	batcher   scriptBatcher
 }
 
 // sharedQueue is what stands behind the queue of one asynq server.
@@ -30,7 +30,7 @@ type sharedQueue struct {
 }
 
 func newRedisHook(rdb redis.UniversalClient) *redisHook {
-	return &redisHook{share: sharing{pipeline: rdb.Pipeline}}
+	return &redisHook{batcher: scriptBatcher{pipeline: rdb.Pipeline}}
 }
 
 func (h *redisHook) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -41,25 +41,25 @@ func (h *redisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 
 func (h *redisHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if queue, ok := extendsLeases(cmd); ok {
+		if queue, ok := parseExtendLeases(cmd); ok {
 			return h.extend(ctx, queue, cmd, next)
 		}
 		script, ok := cmd.(*redis.Cmd)
 		if !ok || (cmd.Name() != "evalsha" && cmd.Name() != "eval") {
 			return next(ctx, cmd)
 		}
-		if queue, key, ok := scriptOf(cmd); ok {
+		if queue, key, ok := parseScript(cmd); ok {
 			if found, shared := h.servers.Load(queue); shared {
 				return h.serve(ctx, found.(sharedQueue), queue, key, script, next) //nolint:forcetypeassert // nothing else is stored
 			}
 		}
-		if q, ok := requeues(cmd); ok {
+		if q, ok := parseRequeue(cmd); ok {
 			return h.requeue(ctx, q, script, next)
 		}
 		if cmd.Name() == "eval" { // the script is not known to this Redis yet
 			return next(ctx, cmd)
 		}
-		return h.share.do(ctx, script, func() error { return next(ctx, cmd) })
+		return h.batcher.do(ctx, script, func() error { return next(ctx, cmd) })
 	}
 }
 
@@ -75,17 +75,17 @@ func (h *redisHook) extend(ctx context.Context, queue string, cmd redis.Cmder, n
 	return next(ctx, cmd)
 }
 
-// rouse tells the lane of a queue that it has a task again.
-func (h *redisHook) rouse(queue string) {
+// wakeLane tells the lane of a queue that it has a task again.
+func (h *redisHook) wakeLane(queue string) {
 	for _, s := range h.servers.Range {
-		s.(sharedQueue).dequeuer.rouse(queue) //nolint:forcetypeassert // nothing else is stored
+		s.(sharedQueue).dequeuer.wakeLane(queue) //nolint:forcetypeassert // nothing else is stored
 	}
 }
 
 // serve answers a script about a server's own queue.
 func (h *redisHook) serve(ctx context.Context, s sharedQueue, queue, key string, cmd *redis.Cmd, next redis.ProcessHook) error {
 	switch {
-	case dequeues(cmd, queue):
+	case isDequeue(cmd, queue):
 		return s.dequeuer.dequeue(ctx, cmd, next)
 	case key == keyScheduled, key == keyRetry, key == keyLease, key == keyCompleted:
 		return s.fanOut.run(ctx, queue, key, cmd)
@@ -99,9 +99,9 @@ func (h *redisHook) add(s sharedQueue) { h.servers.Store(s.dequeuer.queue, s) }
 
 func (h *redisHook) remove(s sharedQueue) { h.servers.CompareAndDelete(s.dequeuer.queue, s) }
 
-// dequeues tells whether a script call is asynq's dequeue from a queue. Its keys are
+// isDequeue tells whether a script call is asynq's dequeue from a queue. Its keys are
 // pending, paused, active, lease.
-func dequeues(cmd redis.Cmder, queue string) bool {
+func isDequeue(cmd redis.Cmder, queue string) bool {
 	args := cmd.Args()
 	return len(args) >= 7 && args[3] == queuePrefix(queue)+"pending" && args[4] == queuePrefix(queue)+"paused"
 }

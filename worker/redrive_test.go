@@ -18,8 +18,8 @@ import (
 
 func redriveOf(outcomes ...tasks.Outcome) tasks.Redrive { return tasks.Redrive{Outcomes: outcomes} }
 
-// again waits for the outcome of a task's second generation.
-func (r *rig) again(id string) tasks.Result {
+// redriven waits for the outcome of a task's second generation.
+func (r *rig) redriven(id string) tasks.Result {
 	r.t.Helper()
 	got := r.outcome(id)
 	if got.Generation != 1 {
@@ -57,7 +57,7 @@ func TestRejectedIsRedriven(t *testing.T) {
 			if err != nil || done != tasks.RedriveDone {
 				t.Fatalf("%s: %s, %v", id, done, err)
 			}
-			got := r.again(id)
+			got := r.redriven(id)
 			if got.Outcome != tasks.OutcomeAccepted || got.Attempts != 1 || got.EnqueuedAt.IsZero() || !got.EnqueuedAt.Equal(first[id].EnqueuedAt) {
 				t.Errorf("%s: %+v", id, got)
 			}
@@ -103,7 +103,7 @@ func TestUnknownIsRedriven(t *testing.T) {
 		if put.Load() == 0 {
 			t.Error("nobody put it back")
 		}
-		if got := r.again("one"); got.Outcome != tasks.OutcomeAccepted {
+		if got := r.redriven("one"); got.Outcome != tasks.OutcomeAccepted {
 			t.Errorf("%+v", got)
 		}
 		if done, err := r.client.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown)); err != nil || done != tasks.RedriveUnmatched {
@@ -127,7 +127,7 @@ func TestATemplateRedriveIsNoSecondMessage(t *testing.T) {
 		if done, err := r.client.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown)); err != nil || done != tasks.RedriveDone {
 			t.Fatalf("%s, %v", done, err)
 		}
-		if got := r.again("one"); got.Outcome != tasks.OutcomeAccepted || r.wx.Delivered(app, "lost-b", "") != 1 {
+		if got := r.redriven("one"); got.Outcome != tasks.OutcomeAccepted || r.wx.Delivered(app, "lost-b", "") != 1 {
 			t.Errorf("%+v, delivered %d times", got, r.wx.Delivered(app, "lost-b", ""))
 		}
 	})
@@ -159,7 +159,7 @@ func TestARunThatWasRedrivenMeanwhile(t *testing.T) {
 		if err != nil || done != tasks.RedriveDone {
 			t.Errorf("%s, %v", done, err)
 		}
-		if got := r.again("one"); got.Outcome != tasks.OutcomeAccepted || got.Supersedes != "" {
+		if got := r.redriven("one"); got.Outcome != tasks.OutcomeAccepted || got.Supersedes != "" {
 			t.Errorf("%+v", got)
 		}
 		if n := r.wx.Delivered(app, "a", ""); n != 2 {
@@ -168,8 +168,8 @@ func TestARunThatWasRedrivenMeanwhile(t *testing.T) {
 	})
 }
 
-// TestWhatCannotBeDecodedIsNotRedriven: it never will be.
-func TestWhatCannotBeDecodedIsNotRedriven(t *testing.T) {
+// TestUndecodableTasksAreNotRedriven: it never will be.
+func TestUndecodableTasksAreNotRedriven(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), sandbox.Options{})
 	r.replica(nil)

@@ -69,18 +69,18 @@ type Replica struct {
 	rdb       redis.UniversalClient
 	hook      *redisHook
 	wechat    *wechat.Client
-	fetcher   *http.Client
+	mediaClient   *http.Client
 	limiter   limiter
 	ledger    *ledger.Ledger
 	receivers *receiverLocks
-	templates templates
-	said      said
-	suspects  suspects
-	checks    sync.Map // app → *tokenCheck
+	templateHolds templateHolds
+	loggedHolds      loggedHolds
+	breakers  breakers
+	tokenChecks    sync.Map // app → *tokenCheck
 	unlisted  unlistedCodes
-	nights    nights
+	loggedHours    loggedHours
 	learner   *learner
-	climbs    *climbs
+	recovery    *paceRecovery
 	now       func() time.Time // what hours and expiry go by
 	runs      atomic.Int64     // numbers the runs, for newRunner
 	metrics   *metrics
@@ -88,10 +88,10 @@ type Replica struct {
 	servers   *laneServers
 	sweeper   *sweeper
 
-	beside   *beside // what runs beside the lanes
-	crew     crew
+	background   *background // what runs beside the lanes
+	pool     workerPool
 	closing  sync.WaitGroup // lanes that close while the replica runs
-	looked   atomic.Bool    // the queues were looked at once
+	polled   atomic.Bool    // the queues were looked at once
 	draining atomic.Bool    // no more work is taken
 }
 
@@ -134,8 +134,8 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
 		apps: make(map[string]App, len(parts.Apps)),
 		rdb:  parts.Redis, hook: newRedisHook(parts.Redis), wechat: parts.WeChat,
-		fetcher: newFetcher(parts.Attempt), ledger: ledger.New(parts.Redis, policy),
-		now: time.Now, beside: newBeside(),
+		mediaClient: newMediaClient(parts.Attempt), ledger: ledger.New(parts.Redis, policy),
+		now: time.Now, background: newBackground(),
 	}
 	for _, app := range parts.Apps {
 		r.apps[app.ID] = app
@@ -143,8 +143,8 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r.receivers = newReceiverLocks(r.recallDeferred)
 	r.limiter = limiter{Limiter: parts.Limiter, log: r.log}
 	r.learner = newLearner(r)
-	r.climbs = newClimbs(r)
-	r.templates.ask = r.limiter.HoldFor
+	r.recovery = newPaceRecovery(r)
+	r.templateHolds.lookup = r.limiter.HoldFor
 	r.servers = &laneServers{replica: r}
 	r.fleet = newFleet(r)
 	r.sweeper = newSweeper(r, policy.DeadAfter, policy.Retention)
@@ -160,7 +160,7 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 
 // Ready tells whether the replica takes work: it has seen the queues, and is not
 // shutting down.
-func (r *Replica) Ready() bool { return r.looked.Load() && !r.draining.Load() }
+func (r *Replica) Ready() bool { return r.polled.Load() && !r.draining.Load() }
 
 // newRunner names a run: no two runs of any replica share a name.
 func (r *Replica) newRunner() string {
@@ -177,7 +177,7 @@ var ErrShutdownTimeout = errors.New("worker: not everything in hand was finished
 func (r *Replica) Run(ctx context.Context) error {
 	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.apps)))
 	done := make(chan struct{})
-	r.beside.do(func(life context.Context) {
+	r.background.Go(func(life context.Context) {
 		sweep, end := context.WithCancel(life)
 		defer end()
 		defer context.AfterFunc(ctx, end)()
@@ -213,8 +213,8 @@ func (r *Replica) closeAll() {
 	}
 	all.Wait()
 	r.closing.Wait()
-	r.crew.dismiss() // before what deliveries begin beside themselves
+	r.pool.stop() // before what deliveries begin beside themselves
 	r.receivers.close()
-	r.beside.close()
-	r.fetcher.CloseIdleConnections()
+	r.background.close()
+	r.mediaClient.CloseIdleConnections()
 }

@@ -21,9 +21,9 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// TestShutdownFinishesWhatIsInHand: a request under way is finished and recorded, what
+// TestShutdownFinishesCallsInFlight: a request under way is finished and recorded, what
 // waits is handed back, nothing is unknown, nothing is sent twice.
-func TestShutdownFinishesWhatIsInHand(t *testing.T) {
+func TestShutdownFinishesCallsInFlight(t *testing.T) {
 	onEach(t, sandbox.Options{Latency: 300 * time.Millisecond}, func(t *testing.T, r *rig) {
 		const n = 150
 		first := r.replica(nil)
@@ -160,9 +160,9 @@ func TestPoisonedTasks(t *testing.T) {
 	})
 }
 
-// TestAResultSaysWhenItsTaskWasEnqueued: whoever enqueued it, and however it ended. One whose
+// TestResultsHaveTheEnqueueTime: whoever enqueued it, and however it ended. One whose
 // mark is lost has an outcome, too.
-func TestAResultSaysWhenItsTaskWasEnqueued(t *testing.T) {
+func TestResultsHaveTheEnqueueTime(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
 		defer func() { _ = plain.Close() }()
@@ -255,8 +255,8 @@ func TestRedisComesBack(t *testing.T) {
 	t.Logf("outcomes %v", ended)
 }
 
-// TestIdleLanesAskNothing: lanes without work are closed, and dequeue nothing.
-func TestIdleLanesAskNothing(t *testing.T) {
+// TestIdleLanesDequeueNothing: lanes without work are closed, and dequeue nothing.
+func TestIdleLanesDequeueNothing(t *testing.T) {
 	server := redistest.Start(t)
 	r := newRig(t, server.Addr(), sandbox.Options{})
 	r.replica(nil)
@@ -377,7 +377,7 @@ func TestImages(t *testing.T) {
 	})
 }
 
-func TestNewTellsWhatIsWrong(t *testing.T) {
+func TestNewReportsAllMistakes(t *testing.T) {
 	_, err := worker.New(worker.Config{ShutdownTimeout: time.Millisecond, Attempts: 0}, worker.Parts{}, worker.Hooks{})
 	if err == nil || !strings.Contains(err.Error(), "shutdown_timeout") || !strings.Contains(err.Error(), "attempts") {
 		t.Errorf("not all mistakes: %v", err)
@@ -462,9 +462,9 @@ func TestNewerTypesWait(t *testing.T) {
 	})
 }
 
-// TestAHeldLaneHoldsNobodyElse: tasks of a held lane wait outside their handlers, and
+// TestAHeldLaneDoesNotBlockOthers: tasks of a held lane wait outside their handlers, and
 // leave their receiver's lock to other lanes.
-func TestAHeldLaneHoldsNobodyElse(t *testing.T) {
+func TestAHeldLaneDoesNotBlockOthers(t *testing.T) {
 	onEach(t, sandbox.Options{Latency: 100 * time.Millisecond}, func(t *testing.T, r *rig) {
 		r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 100}})
 		for i := range 10 { // the later ones wait for the person's lock
@@ -482,9 +482,9 @@ func TestAHeldLaneHoldsNobodyElse(t *testing.T) {
 	})
 }
 
-// endsCapped enqueues a message by a plain asynq client that allows no retry, and waits for
+// failsCapped enqueues a message by a plain asynq client that allows no retry, and waits for
 // its outcome: it would have had to wait.
-func (r *rig) endsCapped(to string) {
+func (r *rig) failsCapped(to string) {
 	r.t.Helper()
 	task, err := tasks.NewSubscribeTask(app, tasks.SubscribePayload{
 		ToUser: to, TemplateID: "T1", Data: map[string]tasks.Value{"thing1": {Value: "x"}},
@@ -508,13 +508,13 @@ func (r *rig) endsCapped(to string) {
 func TestRetryLimitOfAPlainClient(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(_ *testing.T, r *rig) {
 		r.replica(nil)
-		r.endsCapped("busy-a")
+		r.failsCapped("busy-a")
 	})
 }
 
-// TestRunsHaveNamesOfTheirOwn: also when lanes close and open again; a second question of
+// TestRunnerNamesAreUnique: also when lanes close and open again; a second question of
 // one name is taken for the first one repeated.
-func TestRunsHaveNamesOfTheirOwn(t *testing.T) {
+func TestRunnerNamesAreUnique(t *testing.T) {
 	seen := make(map[string]bool)
 	for range 3 {
 		m, _ := redistest.Mini(t)

@@ -30,7 +30,7 @@ func (r *Replica) guard(ctx context.Context, j *job) error {
 	if j.template == "" {
 		return nil
 	}
-	if reason, held := r.templates.held(ctx, j.App, j.template); held {
+	if reason, held := r.templateHolds.held(ctx, j.App, j.template); held {
 		return &guardError{outcome: tasks.OutcomeRejected, reason: "template_held: " + reason}
 	}
 	return nil
@@ -47,7 +47,7 @@ func (r *Replica) request(ctx context.Context, j *job) (wechat.Request, error) {
 		return wechat.Request{}, err
 	}
 	if err := r.wechat.Prepare(ctx, j.App); err != nil {
-		r.metrics.noToken(j.App, j.spec.Path)
+		r.metrics.countNoToken(j.App, j.spec.Path)
 		return wechat.Request{}, err
 	}
 	return request, nil
@@ -94,8 +94,8 @@ func (r *Replica) media(ctx context.Context, j *job) ([]byte, error) {
 		}
 		return media, nil
 	case body.MediaURL != "":
-		r.servers.waits(j)
-		return r.fetch(ctx, body.MediaURL)
+		r.servers.donePreparing(j)
+		return r.fetchMedia(ctx, body.MediaURL)
 	default:
 		return body.Media, nil
 	}
@@ -107,15 +107,15 @@ type mediaError struct{ err error }
 func (e *mediaError) Error() string { return fmt.Sprintf("media: %v", e.err) }
 func (e *mediaError) Unwrap() error { return e.err }
 
-// newFetcher follows no redirect: the allowed host answers itself, or not at all.
-func newFetcher(timeout time.Duration) *http.Client {
+// newMediaClient follows no redirect: the allowed host answers itself, or not at all.
+func newMediaClient(timeout time.Duration) *http.Client {
 	return &http.Client{
 		Timeout:       timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-func (r *Replica) fetch(ctx context.Context, raw string) ([]byte, error) {
+func (r *Replica) fetchMedia(ctx context.Context, raw string) ([]byte, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "https" || !slices.Contains(r.cfg.MediaHosts, u.Host) {
 		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: "media: the host is not in worker.media_hosts"}
@@ -124,7 +124,7 @@ func (r *Replica) fetch(ctx context.Context, raw string) ([]byte, error) {
 	if err != nil {
 		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: "media: the URL is malformed"}
 	}
-	resp, err := r.fetcher.Do(req)
+	resp, err := r.mediaClient.Do(req)
 	if err != nil {
 		return nil, &mediaError{err: withoutURL(err)}
 	}

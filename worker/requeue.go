@@ -49,9 +49,9 @@ type requeue struct {
 	at               int64 // a time before 1970
 }
 
-// requeues tells whether a command is asynq's retry script for a task that goes back to its
+// parseRequeue tells whether a command is asynq's retry script for a task that goes back to its
 // queue. Like the dequeue, the script is known by its keys (task, active, lease, retry, …).
-func requeues(cmd redis.Cmder) (requeue, bool) {
+func parseRequeue(cmd redis.Cmder) (requeue, bool) {
 	const keys, firstKey = 8, 3
 	args := cmd.Args()
 	if len(args) < firstKey+keys+3 || args[2] != keys {
@@ -91,7 +91,7 @@ func (q requeue) command(ctx context.Context, name, script string) *redis.Cmd {
 // about an error is right here, too: it repeats the call as long as its lease lasts.
 func (h *redisHook) requeue(ctx context.Context, q requeue, cmd *redis.Cmd, next redis.ProcessHook) error {
 	mine := q.command(ctx, "evalsha", requeueScript.Hash())
-	err := h.share.do(ctx, mine, func() error { return next(ctx, mine) })
+	err := h.batcher.do(ctx, mine, func() error { return next(ctx, mine) })
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		mine = q.command(ctx, "eval", requeueSource)
 		err = next(ctx, mine)
@@ -99,7 +99,7 @@ func (h *redisHook) requeue(ctx context.Context, q requeue, cmd *redis.Cmd, next
 	cmd.SetVal(mine.Val())
 	cmd.SetErr(err)
 	if err == nil {
-		h.rouse(q.queue)
+		h.wakeLane(q.queue)
 	}
 	return err
 }

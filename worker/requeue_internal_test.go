@@ -17,7 +17,7 @@ type onlyRequeues struct{ *redisHook }
 
 func (h onlyRequeues) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if q, ok := requeues(cmd); ok {
+		if q, ok := parseRequeue(cmd); ok {
 			script, _ := cmd.(*redis.Cmd)
 			return h.requeue(ctx, q, script, next)
 		}

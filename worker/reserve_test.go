@@ -26,13 +26,13 @@ func TestGateKeepsTheReserve(t *testing.T) {
 		if !g.prepare() {
 			t.Fatal("the gate is closed")
 		}
-		if queue, n := g.question(time.Now(), 1); queue != urgent || n != 1 {
+		if queue, n := g.nextDequeue(time.Now(), 1); queue != urgent || n != 1 {
 			t.Fatalf("asks queue %d for %d tasks", queue, n)
 		}
 		if g.dequeued(urgent, 1, got, err); got > 0 {
 			return false
 		}
-		queue, n := g.question(time.Now(), 1)
+		queue, n := g.nextDequeue(time.Now(), 1)
 		return queue == bulk && n > 0
 	}
 	if !ask(0, redis.Nil) {
@@ -42,12 +42,12 @@ func TestGateKeepsTheReserve(t *testing.T) {
 	if ask(0, redis.Nil) {
 		t.Error("bulk was given of the reserve")
 	}
-	if g.look {
+	if g.mayHaveWork {
 		t.Error("with nothing urgent and no permit for bulk, the lane asks on and on")
 	}
-	g.wake()
+	g.recheck()
 	ask(1, nil)
-	if n := len(g.clear()); n != 2 {
+	if n := len(g.takeAssigned()); n != 2 {
 		t.Errorf("%d permits for the two tasks", n)
 	}
 	g.close()

@@ -10,22 +10,22 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// inquiry is what one lane asks in a round trip.
-type inquiry struct {
+// laneDequeue is what one lane asks in a round trip.
+type laneDequeue struct {
 	gate  *gate
 	queue int // of the gate
 	calls []dequeueOnce
 }
 
-// ask makes a round trip for the lanes whose turn it is, and keeps the tasks that it
+// roundTrip makes a round trip for the lanes whose turn it is, and keeps the tasks that it
 // brings. It returns an error when it brings none but an error.
-func (d *dequeuer) ask(ctx context.Context, cmd *redis.Cmd, gates []*gate, most int, next redis.ProcessHook) error {
-	asked, left := d.inquire(ctx, cmd, gates, most)
+func (d *dequeuer) roundTrip(ctx context.Context, cmd *redis.Cmd, gates []*gate, most int, next redis.ProcessHook) error {
+	asked, left := d.collect(ctx, cmd, gates, most)
 	if len(left) > 0 {
 		d.mu.Lock()
 		d.ready = slices.Concat(left, d.ready)
 		d.mu.Unlock()
-		signal(d.wake)
+		signal(d.gateReady)
 	}
 	var calls []dequeueOnce
 	for _, q := range asked {
@@ -43,12 +43,12 @@ func (d *dequeuer) ask(ctx context.Context, cmd *redis.Cmd, gates []*gate, most 
 		}
 		_, _ = pipe.Exec(ctx) // each has its own error
 	}
-	return d.answered(asked)
+	return d.handleReplies(asked)
 }
 
-// inquire collects the questions of the lanes, for so many tasks at most. It returns also
+// collect collects the questions of the lanes, for so many tasks at most. It returns also
 // the gates that had no room among them.
-func (d *dequeuer) inquire(ctx context.Context, cmd *redis.Cmd, gates []*gate, tasks int) (asked []inquiry, left []*gate) {
+func (d *dequeuer) collect(ctx context.Context, cmd *redis.Cmd, gates []*gate, tasks int) (asked []laneDequeue, left []*gate) {
 	now, size := time.Now(), 0
 	for i, g := range gates {
 		if size >= tasks {
@@ -58,23 +58,23 @@ func (d *dequeuer) inquire(ctx context.Context, cmd *redis.Cmd, gates []*gate, t
 		if cmd.Name() == "eval" {
 			most = 1 // the script whole
 		}
-		queue, n := g.question(now, most)
+		queue, n := g.nextDequeue(now, most)
 		if n == 0 {
-			signal(g.asked)
+			signal(g.returned)
 			continue
 		}
-		args := rename(cmd.Args(), d.queue, g.queues[queue].name)
+		args := replaceQueue(cmd.Args(), d.queue, g.queues[queue].name)
 		calls := make([]dequeueOnce, n)
 		for j := range calls {
 			calls[j] = dequeueOnce{redis.NewCmd(ctx, args...)}
 		}
-		asked, size = append(asked, inquiry{g, queue, calls}), size+n
+		asked, size = append(asked, laneDequeue{g, queue, calls}), size+n
 	}
 	return asked, nil
 }
 
-// answered takes in the replies, and gives the gates back.
-func (d *dequeuer) answered(asked []inquiry) (failed error) {
+// handleReplies takes in the replies, and gives the gates back.
+func (d *dequeuer) handleReplies(asked []laneDequeue) (failed error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, q := range asked {
@@ -97,7 +97,7 @@ func (d *dequeuer) answered(asked []inquiry) (failed error) {
 		default:
 			failed = last
 		}
-		signal(q.gate.asked)
+		signal(q.gate.returned)
 	}
 	if len(d.tasks) > 0 {
 		failed = nil
@@ -112,8 +112,8 @@ type dequeueOnce struct{ *redis.Cmd }
 // NoRetry tells go-redis so.
 func (dequeueOnce) NoRetry() bool { return true }
 
-// rename returns a script's arguments with the keys of one queue in the place of another's.
-func rename(args []any, from, to string) []any {
+// replaceQueue returns a script's arguments with the keys of one queue in the place of another's.
+func replaceQueue(args []any, from, to string) []any {
 	renamed := slices.Clone(args)
 	from, to = queuePrefix(from), queuePrefix(to)
 	for i := 3; i < len(args); i++ {

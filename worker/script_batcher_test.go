@@ -45,9 +45,9 @@ func (h *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// sharingClient is a client with the replica's hook, and beneath it a count of what
+// hookedClient is a client with the replica's hook, and beneath it a count of what
 // really goes out.
-func sharingClient(t *testing.T) (*redis.Client, *redisHook, *trips) {
+func hookedClient(t *testing.T) (*redis.Client, *redisHook, *trips) {
 	t.Helper()
 	m, _ := redistest.Mini(t)
 	rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
@@ -62,11 +62,11 @@ var double = redis.NewScript(`
 if ARGV[1] == "bad" then return redis.error_reply("ERR bad") end
 return tonumber(ARGV[1]) * 2`)
 
-// TestSharedRoundTrips: what comes while a call is under way leaves together after it,
+// TestScriptsShareRoundTrips: what comes while a call is under way leaves together after it,
 // and each caller gets its own answer or error.
-func TestSharedRoundTrips(t *testing.T) {
+func TestScriptsShareRoundTrips(t *testing.T) {
 	t.Parallel()
-	rdb, hook, count := sharingClient(t)
+	rdb, hook, count := hookedClient(t)
 	if err := double.Load(t.Context(), rdb).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -87,26 +87,26 @@ func TestSharedRoundTrips(t *testing.T) {
 		})
 	}
 	redistest.Until(t, 5*time.Second, "all wait for the first", func() bool {
-		hook.share.mu.Lock()
-		defer hook.share.mu.Unlock()
-		return len(hook.share.queue) == callers-1
+		hook.batcher.mu.Lock()
+		defer hook.batcher.mu.Unlock()
+		return len(hook.batcher.waiting) == callers-1
 	})
 	close(count.gate)
 	all.Wait()
 	if count.alone.Load() != 1 || count.shared.Load() != 1 {
 		t.Errorf("%d calls alone and %d together, want 1 and 1", count.alone.Load(), count.shared.Load())
 	}
-	if hook.share.carriers != 0 || len(hook.share.queue) > 0 {
+	if hook.batcher.inFlight != 0 || len(hook.batcher.waiting) > 0 {
 		t.Error("the next call would wait for ever")
 	}
 }
 
-// TestASharerMayGiveUp: a caller whose context ends while it waits goes, and the others'
+// TestABatchedCallMayBeCanceled: a caller whose context ends while it waits goes, and the others'
 // calls are made.
-func TestASharerMayGiveUp(t *testing.T) {
+func TestABatchedCallMayBeCanceled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var s sharing
+		var s scriptBatcher
 		free := make(chan struct{})
 		first := make(chan error, 1)
 		go func() {
@@ -125,28 +125,28 @@ func TestASharerMayGiveUp(t *testing.T) {
 		if err := <-first; err != nil {
 			t.Error(err)
 		}
-		if s.carriers != 0 || len(s.queue) > 0 {
+		if s.inFlight != 0 || len(s.waiting) > 0 {
 			t.Error("somebody is still waited for")
 		}
 	})
 }
 
-// TestADeadConnectionHoldsUpNobody: calls do not wait for one that gets no answer.
-func TestADeadConnectionHoldsUpNobody(t *testing.T) {
+// TestADeadConnectionBlocksNoOtherCall: calls do not wait for one that gets no answer.
+func TestADeadConnectionBlocksNoOtherCall(t *testing.T) {
 	t.Parallel()
-	rdb, hook, _ := sharingClient(t)
+	rdb, hook, _ := hookedClient(t)
 	if err := double.Load(t.Context(), rdb).Err(); err != nil {
 		t.Fatal(err)
 	}
 	dead := make(chan struct{})
 	var stuck sync.WaitGroup
 	stuck.Go(func() {
-		_ = hook.share.do(context.Background(), redis.NewCmd(context.Background(), "evalsha"), func() error { <-dead; return nil })
+		_ = hook.batcher.do(context.Background(), redis.NewCmd(context.Background(), "evalsha"), func() error { <-dead; return nil })
 	})
 	redistest.Until(t, 5*time.Second, "a call is under way", func() bool {
-		hook.share.mu.Lock()
-		defer hook.share.mu.Unlock()
-		return hook.share.carriers == 1
+		hook.batcher.mu.Lock()
+		defer hook.batcher.mu.Unlock()
+		return hook.batcher.inFlight == 1
 	})
 	var all sync.WaitGroup
 	for i := range 20 {
@@ -159,8 +159,8 @@ func TestADeadConnectionHoldsUpNobody(t *testing.T) {
 	all.Wait() // or the test hangs
 	close(dead)
 	stuck.Wait()
-	if hook.share.carriers != 0 {
-		t.Errorf("%d round trips are still counted", hook.share.carriers)
+	if hook.batcher.inFlight != 0 {
+		t.Errorf("%d round trips are still counted", hook.batcher.inFlight)
 	}
 }
 
@@ -198,11 +198,11 @@ func waitingGate(t *testing.T, rdb *redis.Client, n int, free func() int) *gate 
 	return newGate([]string{"q"}, pace, free)
 }
 
-// TestTasksAreTakenTogether: a lane with permits and free slots doubles what it takes in
+// TestTasksAreDequeuedInBatches: a lane with permits and free slots doubles what it takes in
 // one round trip, never past either, and hands out all of it with a permit each.
-func TestTasksAreTakenTogether(t *testing.T) {
+func TestTasksAreDequeuedInBatches(t *testing.T) {
 	t.Parallel()
-	rdb, hook, count := sharingClient(t)
+	rdb, hook, count := hookedClient(t)
 	const n, slots = 60, 10
 	g := waitingGate(t, rdb, n, func() int { return slots })
 	d := serveLanes(hook, rdb)
@@ -212,7 +212,7 @@ func TestTasksAreTakenTogether(t *testing.T) {
 		if err != nil || task != fmt.Sprint(i) {
 			t.Fatalf("task %d: %q, %v", i, task, err)
 		}
-		if p, _ := g.take(time.Now()); p == nil {
+		if p, _ := g.takePermit(time.Now()); p == nil {
 			t.Fatalf("task %d has no permit", i)
 		}
 	}
@@ -251,7 +251,7 @@ func (h *slowPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redi
 // way is not drained before asynq has them all.
 func TestACloseWaitsForTheReply(t *testing.T) {
 	t.Parallel()
-	rdb, hook, _ := sharingClient(t)
+	rdb, hook, _ := hookedClient(t)
 	began := make(chan struct{}, 1)
 	slow := &slowPipelines{trips: trips{gate: make(chan struct{})}, began: began}
 	g := waitingGate(t, rdb, 3, manySlots)
@@ -302,9 +302,9 @@ func TestAFailedBatchIsNotRepeated(t *testing.T) {
 	}
 }
 
-// TestALongWaitIsAskedAfresh: asynq's lease of what it gets began when it asked. After a
+// TestALongDequeueEndsEmpty: asynq's lease of what it gets began when it asked. After a
 // long wait it is told that there is nothing, and asks again; urgent tasks come first then.
-func TestALongWaitIsAskedAfresh(t *testing.T) {
+func TestALongDequeueEndsEmpty(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
 		g := newGate([]string{"urgent", "bulk"}, pace, manySlots)
@@ -313,7 +313,7 @@ func TestALongWaitIsAskedAfresh(t *testing.T) {
 		d.add(g)
 		var last time.Time
 		reply := func(_ context.Context, cmd redis.Cmder) error {
-			if since := time.Since(last); since > longWait {
+			if since := time.Since(last); since > maxDequeueWait {
 				t.Errorf("a task is taken with a lease that began %v ago", since)
 			}
 			if key := cmd.Args()[3]; key != "asynq:{urgent}:pending" {
@@ -330,11 +330,11 @@ func TestALongWaitIsAskedAfresh(t *testing.T) {
 			if err == nil {
 				break
 			}
-			if since := time.Since(last); !errors.Is(err, redis.Nil) || since != longWait {
+			if since := time.Since(last); !errors.Is(err, redis.Nil) || since != maxDequeueWait {
 				t.Errorf("%v after %v", err, since)
 			}
 		}
-		if time.Since(last) > longWait || len(g.clear()) != 1 {
+		if time.Since(last) > maxDequeueWait || len(g.takeAssigned()) != 1 {
 			t.Error("the task has not come")
 		}
 		g.close()
@@ -342,11 +342,11 @@ func TestALongWaitIsAskedAfresh(t *testing.T) {
 	})
 }
 
-// TestTakenAheadIsHandedOut: what a lane has prefetched reaches asynq also after it
+// TestPrefetchedTasksAreHandedOutAfterClose: what a lane has prefetched reaches asynq also after it
 // closed, and nothing more does.
-func TestTakenAheadIsHandedOut(t *testing.T) {
+func TestPrefetchedTasksAreHandedOutAfterClose(t *testing.T) {
 	t.Parallel()
-	rdb, hook, _ := sharingClient(t)
+	rdb, hook, _ := hookedClient(t)
 	g := waitingGate(t, rdb, 4, manySlots)
 	serveLanes(hook, rdb).add(g)
 	for range 2 { // the second takes two

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// mostServers is how many asynq servers a replica runs at most. Each costs a connection
+	// maxServers is how many asynq servers a replica runs at most. Each costs a connection
 	// to Redis, some goroutines and five commands every five seconds.
-	mostServers = 4
+	maxServers = 4
 	// serverSlots is an asynq server's concurrency: more than its lanes fill, whose own
 	// concurrency their gates keep.
 	serverSlots = 1 << 14
@@ -57,7 +57,7 @@ func (s *laneServers) join(l *lane) error {
 	for _, q := range l.gate.queues {
 		s.lanes.Store(q.name, l)
 	}
-	if len(s.running) == mostServers {
+	if len(s.running) == maxServers {
 		l.server = s.running[0]
 		for _, other := range s.running {
 			if other.lanes < l.server.lanes {
@@ -98,7 +98,7 @@ func (s *laneServers) newServer() *laneServer {
 			RetryDelayFunc:           retryDelay,
 			IsFailure:                isFailure,
 			ErrorHandler:             asynq.ErrorHandlerFunc(s.failed),
-			Logger:                   asynqLog{r.log, &repeats{}},
+			Logger:                   asynqLog{r.log, &logThrottle{}},
 			LogLevel:                 asynq.InfoLevel,
 		}),
 	}
@@ -118,12 +118,12 @@ func (s *laneServers) leave(l *lane) {
 	}
 	s.mu.Unlock()
 	if last {
-		s.end(l.server)
+		s.stop(l.server)
 	}
 }
 
-// end ends a server when all that is in flight has ended. Its lanes have stopped.
-func (s *laneServers) end(server *laneServer) {
+// stop ends a server when all that is in flight has ended. Its lanes have stopped.
+func (s *laneServers) stop(server *laneServer) {
 	server.queue.dequeuer.close()
 	server.asynq.Stop()
 	server.asynq.Shutdown()
@@ -135,13 +135,13 @@ func (s *laneServers) end(server *laneServer) {
 func (s *laneServers) handle(ctx context.Context, t *asynq.Task) (err error) {
 	l := s.laneOf(ctx)
 	if l == nil {
-		return notNow(0, "its lane has closed")
+		return retryLater(0, "its lane has closed")
 	}
 	queue, _ := asynq.GetQueueName(ctx)
 	id, _ := asynq.GetTaskID(ctx)
 	l.server.queue.leases.begin(queue, id)
 	defer l.server.queue.leases.end(queue, id)
-	s.replica.crew.do(func() { err = l.handle(ctx, t) })
+	s.replica.pool.run(func() { err = l.handle(ctx, t) })
 	return err
 }
 
@@ -160,13 +160,13 @@ func (s *laneServers) laneOf(ctx context.Context) *lane {
 	return l
 }
 
-// waits notes that a task is about to wait for another system, WeChat as a rule, or for its
+// donePreparing notes that a task is about to wait for another system, WeChat as a rule, or for its
 // receiver, and needs little else: it makes room for the tasks of other lanes.
-func (s *laneServers) waits(j *job) {
+func (s *laneServers) donePreparing(j *job) {
 	found, _ := s.lanes.Load(j.queue)
 	if l, ok := found.(*lane); ok {
 		begun, _ := l.running.Load(j.TaskID())
-		r, _ := begun.(*run)
-		l.gate.load.end(r)
+		r, _ := begun.(*startedTask)
+		l.gate.admission.end(r)
 	}
 }

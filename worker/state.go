@@ -15,11 +15,11 @@ import (
 // stateCollector reads what is a state rather than an event when Prometheus asks.
 type stateCollector struct {
 	replica                                      *Replica
-	waiting, active, used, limit, pace, heldDesc *prometheus.Desc
+	waiting, active, used, limit, pace, holds *prometheus.Desc
 }
 
-// collectWithin bounds what one scrape asks Redis.
-const collectWithin = 2 * time.Second
+// collectTimeout bounds what one scrape asks Redis.
+const collectTimeout = 2 * time.Second
 
 func newStateCollector(r *Replica) *stateCollector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
@@ -32,20 +32,20 @@ func newStateCollector(r *Replica) *stateCollector {
 		used:     desc("wxcourier_quota_used", "Calls counted in a window, over all replicas.", "app", "api", "window"),
 		limit:    desc("wxcourier_quota_limit", "Calls allowed in a window: what is configured, or what WeChat told where that is less.", "app", "api", "window"),
 		pace:     desc("wxcourier_pace_factor", "Part of the pace that is kept after refusals; 1 is all of it.", "app", "api"),
-		heldDesc: desc("wxcourier_hold", "1 while a lane, an app or a template is held.", "app", "type", "reason"),
+		holds: desc("wxcourier_hold", "1 while a lane, an app or a template is held.", "app", "type", "reason"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.waiting, c.active, c.used, c.limit, c.pace, c.heldDesc} {
+	for _, d := range []*prometheus.Desc{c.waiting, c.active, c.used, c.limit, c.pace, c.holds} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), collectWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
 	r := c.replica
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
@@ -76,7 +76,7 @@ func (c *stateCollector) collectHolds(ctx context.Context, gauge func(*prometheu
 		labels := [3]string{h.App, holdLabels(h.Scope), reasonLabel(h.Reason)}
 		if !seen[labels] {
 			seen[labels] = true
-			gauge(c.heldDesc, 1, labels[:]...)
+			gauge(c.holds, 1, labels[:]...)
 		}
 	}
 }

@@ -20,9 +20,9 @@ const sweepKey = "wxcourier:sweep"
 const (
 	sweepEvery       = 5 * time.Minute // between two passes, and between two tries for the lease
 	sweepLease       = 3 * time.Minute
-	sweepCommands    = 4  // a second
-	sweepEndings     = 50 // tasks a second, each some commands
-	sweepLongestRest = sweepLease / 3
+	commandsPerSecond    = 4  // a second
+	endingsPerSecond     = 50 // tasks a second, each some commands
+	maxSweepPause = sweepLease / 3
 )
 
 // errNotSweeper says that another replica has the lease by now.
@@ -34,7 +34,7 @@ type sweeper struct {
 	replica *Replica
 	every   time.Duration
 	config  reconcile.Config
-	said    repeats
+	throttle    logThrottle
 }
 
 func newSweeper(r *Replica, deadAfter, retention time.Duration) *sweeper {
@@ -49,12 +49,12 @@ func newSweeper(r *Replica, deadAfter, retention time.Duration) *sweeper {
 // run sweeps until ctx ends.
 func (s *sweeper) run(ctx context.Context) {
 	reconciler := reconcile.New(s.replica.rdb, s.replica.ledger, s.config)
-	for rest(ctx, s.every) {
-		if s.hold(ctx) != nil {
+	for sleep(ctx, s.every) {
+		if s.renewLease(ctx) != nil {
 			continue
 		}
 		report, err := reconciler.Pass(ctx)
-		if err != nil && ctx.Err() == nil && !errors.Is(err, errNotSweeper) && s.said.due("sweep", time.Now()) {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errNotSweeper) && s.throttle.allow("sweep", time.Now()) {
 			s.replica.log.Warn("the queues could not be swept; the next sweep begins anew", slog.Any("err", err))
 		}
 		if report.Ended > 0 {
@@ -67,18 +67,18 @@ func (s *sweeper) run(ctx context.Context) {
 	}
 }
 
-// holdSweep takes the lease, or renews it.
+// sweepLeaseScript takes the lease, or renews it.
 //
 // KEYS[1] lease. ARGV[1] replica, ARGV[2] ms. Returns 1, or 0 when another replica has it.
-var holdSweep = redis.NewScript(`
+var sweepLeaseScript = redis.NewScript(`
 local holder = redis.call("GET", KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
 return 1
 `)
 
-func (s *sweeper) hold(ctx context.Context) error {
-	mine, err := holdSweep.Run(ctx, s.replica.rdb, []string{sweepKey}, s.replica.id, sweepLease.Milliseconds()).Bool()
+func (s *sweeper) renewLease(ctx context.Context) error {
+	mine, err := sweepLeaseScript.Run(ctx, s.replica.rdb, []string{sweepKey}, s.replica.id, sweepLease.Milliseconds()).Bool()
 	if err != nil {
 		return err
 	}
@@ -90,16 +90,16 @@ func (s *sweeper) hold(ctx context.Context) error {
 
 // pace waits as long as some commands shall take, and keeps the lease meanwhile.
 func (s *sweeper) pace(ctx context.Context, commands, ended int) error {
-	left := time.Duration(commands)*time.Second/sweepCommands + time.Duration(ended)*time.Second/sweepEndings
+	left := time.Duration(commands)*time.Second/commandsPerSecond + time.Duration(ended)*time.Second/endingsPerSecond
 	for left > 0 {
-		pause := min(left, sweepLongestRest)
-		if !rest(ctx, pause) {
+		pause := min(left, maxSweepPause)
+		if !sleep(ctx, pause) {
 			return ctx.Err()
 		}
 		if left -= pause; pause < time.Second && left <= 0 {
 			return nil // the lease lasts for longer
 		}
-		if err := s.hold(ctx); err != nil {
+		if err := s.renewLease(ctx); err != nil {
 			return err
 		}
 	}
@@ -108,7 +108,7 @@ func (s *sweeper) pace(ctx context.Context, commands, ended int) error {
 
 // ended counts and tells an outcome as deliver does.
 func (s *sweeper) ended(result tasks.Result) {
-	s.replica.metrics.ended(result)
+	s.replica.metrics.countOutcome(result)
 	if s.replica.hooks.OnResult != nil {
 		s.replica.hooks.OnResult(result)
 	}

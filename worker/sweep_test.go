@@ -13,9 +13,9 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// TestASweepEndsWhatWasDeleted: the producer that waits for it is told, and so are the hooks;
+// TestASweepEndsDeletedTasks: the producer that waits for it is told, and so are the hooks;
 // the queue that was deleted serves again.
-func TestASweepEndsWhatWasDeleted(t *testing.T) {
+func TestASweepEndsDeletedTasks(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		var told atomic.Int64
 		r.hooks = worker.Hooks{OnResult: func(got tasks.Result) {

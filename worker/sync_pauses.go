@@ -16,14 +16,14 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// shownFor is how long the pause of a hold without an end is shown, unless it is mirrored
+// pauseTTL is how long the pause of a hold without an end is shown, unless it is mirrored
 // again: a crash of all replicas must not pause a queue for ever.
-const shownFor = 2 * time.Minute
+const pauseTTL = 2 * time.Minute
 
 var (
 	//go:embed sync_pauses.lua
-	mirrorSource string
-	mirrorScript = redis.NewScript(mirrorSource)
+	syncPauseSource string
+	syncPauseScript = redis.NewScript(syncPauseSource)
 )
 
 // SyncPauses shows the holds that are in force for some apps in asynq's pause keys, for the
@@ -38,13 +38,13 @@ func SyncPauses(ctx context.Context, rdb redis.UniversalClient, apps []string, h
 	if err != nil {
 		return fmt.Errorf("read the pauses of the queues: %w", err)
 	}
-	pauses = slices.DeleteFunc(pauses, pause.settled)
+	pauses = slices.DeleteFunc(pauses, pause.upToDate)
 	if len(pauses) == 0 {
 		return nil
 	}
-	err = writePauses(ctx, rdb, pauses, mirrorScript.EvalSha)
+	err = writePauses(ctx, rdb, pauses, syncPauseScript.EvalSha)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		err = writePauses(ctx, rdb, pauses, mirrorScript.Eval)
+		err = writePauses(ctx, rdb, pauses, syncPauseScript.Eval)
 	}
 	if err != nil {
 		return fmt.Errorf("show the holds in the queues: %w", err)
@@ -52,37 +52,37 @@ func SyncPauses(ctx context.Context, rdb redis.UniversalClient, apps []string, h
 	return nil
 }
 
-// lasts tells whether a hold goes on for so long that lanes close for it and queues are
+// closesLanes tells whether a hold goes on for so long that lanes close for it and queues are
 // shown as paused. What ends soon, the gates wait for.
-func lasts(h ratelimit.Hold, now time.Time) bool {
+func closesLanes(h ratelimit.Hold, now time.Time) bool {
 	return h.Until.IsZero() || h.Until.Sub(now) > dueSoon
 }
 
-// stands tells whether a hold stops all of a type.
-func stands(h ratelimit.Hold, key laneKey) bool {
+// coversLane tells whether a hold stops all of a type.
+func coversLane(h ratelimit.Hold, key laneKey) bool {
 	return h.App == key.app && (h.Scope == ratelimit.WholeApp || h.Scope == key.typ)
 }
 
 // pause is asynq's pause key of a queue: what is there, and what is to be there.
 type pause struct {
 	key  string
-	was  string          // "" for none
+	current  string          // "" for none
 	hold *ratelimit.Hold // that it is to show; nil for none
 }
 
-// settled tells whether there is nothing to write. What is ours and stays is written
+// upToDate tells whether there is nothing to write. What is ours and stays is written
 // again, for its end may be another one.
-func (p pause) settled() bool {
-	if p.was == "" {
+func (p pause) upToDate() bool {
+	if p.current == "" {
 		return p.hold == nil
 	}
-	return !strings.HasPrefix(p.was, backlog.HoldMark)
+	return !strings.HasPrefix(p.current, backlog.HoldMark)
 }
 
 // pausesOf are the pauses of all queues of the apps. Of two holds the one that ends last
 // is shown.
 func pausesOf(apps []string, holds []ratelimit.Hold, now time.Time) []pause {
-	holds = slices.DeleteFunc(slices.Clone(holds), func(h ratelimit.Hold) bool { return !lasts(h, now) })
+	holds = slices.DeleteFunc(slices.Clone(holds), func(h ratelimit.Hold) bool { return !closesLanes(h, now) })
 	byApp := make(map[string][]ratelimit.Hold)
 	for _, h := range holds {
 		byApp[h.App] = append(byApp[h.App], h)
@@ -90,7 +90,7 @@ func pausesOf(apps []string, holds []ratelimit.Hold, now time.Time) []pause {
 	var pauses []pause
 	for _, app := range apps {
 		for _, spec := range tasks.Catalog() {
-			hold := longest(byApp[app], laneKey{app, spec.Type})
+			hold := longestHold(byApp[app], laneKey{app, spec.Type})
 			for _, priority := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
 				pauses = append(pauses, pause{key: "asynq:{" + tasks.QueueName(app, spec.Type, priority) + "}:paused", hold: hold})
 			}
@@ -99,11 +99,11 @@ func pausesOf(apps []string, holds []ratelimit.Hold, now time.Time) []pause {
 	return pauses
 }
 
-// longest is the hold of a lane that ends last; nil when there is none.
-func longest(holds []ratelimit.Hold, key laneKey) *ratelimit.Hold {
+// longestHold is the hold of a lane that ends last; nil when there is none.
+func longestHold(holds []ratelimit.Hold, key laneKey) *ratelimit.Hold {
 	var last *ratelimit.Hold
 	for _, h := range holds {
-		if stands(h, key) && (last == nil || !last.Until.IsZero() && (h.Until.IsZero() || h.Until.After(last.Until))) {
+		if coversLane(h, key) && (last == nil || !last.Until.IsZero() && (h.Until.IsZero() || h.Until.After(last.Until))) {
 			last = &h
 		}
 	}
@@ -125,7 +125,7 @@ func readPauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause) 
 			return nil, err
 		}
 		for i, v := range values {
-			chunk[i].was, _ = v.(string)
+			chunk[i].current, _ = v.(string)
 		}
 	}
 	return pauses, nil
@@ -146,7 +146,7 @@ func getPauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause) (
 		if err := r.Err(); err != nil && !errors.Is(err, redis.Nil) {
 			return nil, err
 		}
-		pauses[i].was = r.Val()
+		pauses[i].current = r.Val()
 	}
 	return pauses, nil
 }
@@ -164,7 +164,7 @@ func writePauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause,
 					until = p.hold.Until.UnixMilli()
 				}
 			}
-			how(ctx, to, []string{p.key}, backlog.HoldMark, value, until, shownFor.Milliseconds())
+			how(ctx, to, []string{p.key}, backlog.HoldMark, value, until, pauseTTL.Milliseconds())
 		}
 		return nil
 	})

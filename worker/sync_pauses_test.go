@@ -21,8 +21,8 @@ func pauseKeys(typ string) []string {
 	}
 }
 
-// shows checks what both queues of a lane are paused by; "" is not at all.
-func shows(t *testing.T, rdb redis.UniversalClient, typ, want string) {
+// pausedBy checks what both queues of a lane are paused by; "" is not at all.
+func pausedBy(t *testing.T, rdb redis.UniversalClient, typ, want string) {
 	t.Helper()
 	for _, key := range pauseKeys(typ) {
 		if got := rdb.Get(t.Context(), key).Val(); got != want {
@@ -31,7 +31,7 @@ func shows(t *testing.T, rdb redis.UniversalClient, typ, want string) {
 	}
 }
 
-func mirror(t *testing.T, rdb redis.UniversalClient, holds ...ratelimit.Hold) {
+func syncPauses(t *testing.T, rdb redis.UniversalClient, holds ...ratelimit.Hold) {
 	t.Helper()
 	for i := range holds {
 		holds[i].App = app
@@ -48,7 +48,7 @@ func onEachServer(t *testing.T, fn func(t *testing.T, rdb redis.UniversalClient)
 	t.Run("cluster", func(t *testing.T) { fn(t, redistest.StartCluster(t)) })
 }
 
-func TestMirrorShowsTheHoldThatEndsLast(t *testing.T) {
+func TestTheHoldThatEndsLastIsShown(t *testing.T) {
 	onEachServer(t, func(t *testing.T, rdb redis.UniversalClient) {
 		in := func(d time.Duration) time.Time { return time.Now().Add(d) }
 		whole := func(until time.Time) ratelimit.Hold {
@@ -71,9 +71,9 @@ func TestMirrorShowsTheHoldThatEndsLast(t *testing.T) {
 		} {
 			t.Log("case", i)
 			for range 2 { // repeating it changes nothing
-				mirror(t, rdb, tt.holds...)
-				shows(t, rdb, tasks.TypeCustom, tt.custom)
-				shows(t, rdb, tasks.TypeSubscribe, tt.another)
+				syncPauses(t, rdb, tt.holds...)
+				pausedBy(t, rdb, tasks.TypeCustom, tt.custom)
+				pausedBy(t, rdb, tasks.TypeSubscribe, tt.another)
 			}
 		}
 	})
@@ -93,7 +93,7 @@ func TestAPauseEndsWithItsHold(t *testing.T) {
 			{time.Time{}, 2 * time.Minute},
 			{time.Now().Add(3 * time.Hour), 3 * time.Hour},
 		} {
-			mirror(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp, Until: tt.until})
+			syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp, Until: tt.until})
 			if ttl := rdb.PTTL(t.Context(), key).Val(); ttl > tt.most || ttl < tt.most*9/10 {
 				t.Errorf("until %v: it expires in %v", tt.until, ttl)
 			}
@@ -101,28 +101,28 @@ func TestAPauseEndsWithItsHold(t *testing.T) {
 	})
 }
 
-// TestACrashPausesNotForEver: nobody mirrors again, and nobody releases.
-func TestACrashPausesNotForEver(t *testing.T) {
+// TestPausesExpireAfterACrash: nobody mirrors again, and nobody releases.
+func TestPausesExpireAfterACrash(t *testing.T) {
 	mini, rdb := redistest.Mini(t)
-	mirror(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
-	shows(t, rdb, tasks.TypeCustom, "wxcourier:*")
+	syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
+	pausedBy(t, rdb, tasks.TypeCustom, "wxcourier:*")
 	mini.FastForward(time.Minute)
-	mirror(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
+	syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
 	mini.FastForward(time.Minute + time.Second)
-	shows(t, rdb, tasks.TypeCustom, "wxcourier:*") // it was mirrored again
+	pausedBy(t, rdb, tasks.TypeCustom, "wxcourier:*") // it was mirrored again
 	mini.FastForward(time.Minute)
-	shows(t, rdb, tasks.TypeCustom, "")
+	pausedBy(t, rdb, tasks.TypeCustom, "")
 }
 
-// TestAPauseByHandStays: holds and their ends leave it alone, whatever was there first.
-func TestAPauseByHandStays(t *testing.T) {
+// TestAnOperatorsPauseStays: holds and their ends leave it alone, whatever was there first.
+func TestAnOperatorsPauseStays(t *testing.T) {
 	onEachServer(t, func(t *testing.T, rdb redis.UniversalClient) {
 		key := pauseKeys(tasks.TypeCustom)[0]
 		if err := rdb.Set(t.Context(), key, "1764000000", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 		for _, holds := range [][]ratelimit.Hold{{{Scope: ratelimit.WholeApp}}, {{Scope: tasks.TypeCustom, Until: time.Now().Add(time.Hour)}}, nil} {
-			mirror(t, rdb, holds...)
+			syncPauses(t, rdb, holds...)
 			if v, ttl := rdb.Get(t.Context(), key).Val(), rdb.PTTL(t.Context(), key).Val(); v != "1764000000" || ttl >= 0 {
 				t.Errorf("with %d holds it is %q and expires in %v", len(holds), v, ttl)
 			}
@@ -130,9 +130,9 @@ func TestAPauseByHandStays(t *testing.T) {
 	})
 }
 
-// TestReplicasMirror: a replica shows the holds that it finds when it starts and those
+// TestReplicasSyncPauses: a replica shows the holds that it finds when it starts and those
 // that are set later, takes them away when they are lifted, and clears up after others.
-func TestReplicasMirror(t *testing.T) {
+func TestReplicasSyncPauses(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		shown := func(typ, want string) {
 			t.Helper()

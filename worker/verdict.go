@@ -50,7 +50,7 @@ type rule struct {
 	learns  bool
 	wait    func(now time.Time, n int) time.Duration // n counts from 0: attempts, or holds in a row
 	ends    ratelimit.Span                           // the hold ends with this span, by Redis' clock; "": after wait
-	inARow  string                                   // the reason of the lane's hold to which so many such answers in a row lead; "": none
+	tripReason  string                                   // the reason of the lane's hold to which so many such answers in a row lead; "": none
 }
 
 // rules says what the worker does about each class of answers: one row a class. What
@@ -61,17 +61,17 @@ var rules = map[wechat.Class]rule{
 	wechat.ClassRefused:     {outcome: tasks.OutcomeRefused},
 	wechat.ClassRejected:    {outcome: tasks.OutcomeRejected},
 	wechat.ClassRetired:     {outcome: tasks.OutcomeRejected, reason: "retired_api"},
-	wechat.ClassTemplate:    {outcome: tasks.OutcomeRejected, reason: "template_held", stops: stopTemplate, wait: along(templateProbes)},
-	wechat.ClassBusy:        {counts: true, wait: along(retries)},
-	wechat.ClassUnlisted:    {counts: true, wait: along(retries), inARow: ReasonUnlistedCode},
+	wechat.ClassTemplate:    {outcome: tasks.OutcomeRejected, reason: "template_held", stops: stopTemplate, wait: backoff(templateProbes)},
+	wechat.ClassBusy:        {counts: true, wait: backoff(retries)},
+	wechat.ClassUnlisted:    {counts: true, wait: backoff(retries), tripReason: ReasonUnlistedCode},
 	wechat.ClassPerUser:     {wait: after(3 * time.Second)},
 	wechat.ClassPerUserLong: {wait: after(time.Hour)},
 	wechat.ClassRateSecond:  {reason: "rate_second", stops: stopLane, slows: ratelimit.PerSecond, wait: after(time.Second)},
 	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, learns: true, wait: until(ratelimit.NextMinute), ends: ratelimit.PerMinute},
 	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, learns: true, wait: until(ratelimit.EndOfDay), ends: ratelimit.PerDay},
-	wechat.ClassToken:       {reason: tokenRejected, stops: stopApp, wait: along(appProbes)},
-	wechat.ClassConfig:      {reason: "app_config", stops: stopApp, wait: along(appProbes)},
-	wechat.ClassAccount:     {reason: "capability", stops: stopLane, wait: along(capabilityProbes)},
+	wechat.ClassToken:       {reason: tokenRejected, stops: stopApp, wait: backoff(appProbes)},
+	wechat.ClassConfig:      {reason: "app_config", stops: stopApp, wait: backoff(appProbes)},
+	wechat.ClassAccount:     {reason: "capability", stops: stopLane, wait: backoff(capabilityProbes)},
 }
 
 // The reasons of holds that not only the row of a class names.
@@ -83,10 +83,10 @@ const (
 	ReasonUnlistedCode = "unlisted_code"
 )
 
-// suspicious is how many answers in a row, without a success between, hold a lane when each
+// breakerThreshold is how many answers in a row, without a success between, hold a lane when each
 // may be about its task alone: an unlisted code, or a token that WeChat refuses here and
 // takes elsewhere.
-const suspicious = 3
+const breakerThreshold = 3
 
 // The schedules: how long the nth wait lasts. The total so far stands beside each line.
 // The last line is repeated.
@@ -143,7 +143,7 @@ var (
 	}
 )
 
-func along(schedule []time.Duration) func(time.Time, int) time.Duration {
+func backoff(schedule []time.Duration) func(time.Time, int) time.Duration {
 	return func(_ time.Time, n int) time.Duration {
 		return jitter(schedule[min(max(n, 0), len(schedule)-1)])
 	}
@@ -168,8 +168,8 @@ type attempt struct {
 	failed int          // attempts that failed before this one
 	budget int          // attempts that may fail
 	holds  int          // how often this stop was held in a row before
-	inARow int          // suspicious answers of the lane in a row, this one included
-	taken  bool         // WeChat takes the token that it refused here for another API
+	consecutive int          // suspicious answers of the lane in a row, this one included
+	tokenWorks  bool         // WeChat takes the token that it refused here for another API
 	now    time.Time
 }
 
@@ -182,55 +182,55 @@ func judge(a attempt) verdict {
 	)
 	switch {
 	case a.err == nil:
-		return a.by(rules[wechat.ClassOK])
+		return a.apply(rules[wechat.ClassOK])
 	case errors.As(a.err, &guard):
 		return guard.verdict()
 	case errors.As(a.err, &token):
-		return a.byToken(token)
+		return a.tokenVerdict(token)
 	case errors.As(a.err, &api):
-		return a.by(rules[api.Class()])
+		return a.apply(rules[api.Class()])
 	}
 	// Unreachable, or no answer.
-	v := a.by(rules[wechat.ClassBusy])
+	v := a.apply(rules[wechat.ClassBusy])
 	if a.repeat == tasks.Never && noAnswer(a.err) {
 		return verdict{outcome: tasks.OutcomeUnknown, reason: "no_answer"}
 	}
 	return v
 }
 
-// byToken judges an attempt that had no token to call with. Such tasks stay, and use up
+// tokenVerdict judges an attempt that had no token to call with. Such tasks stay, and use up
 // no attempt: not they are at fault.
-func (a attempt) byToken(e *wechat.TokenError) verdict {
+func (a attempt) tokenVerdict(e *wechat.TokenError) verdict {
 	if errors.Is(e, wechat.ErrTokenRejected) {
-		if a.taken { // then the token is good, and the app has no trouble
-			return a.by(rule{counts: true, wait: along(retries), inARow: tokenRejected})
+		if a.tokenWorks { // then the token is good, and the app has no trouble
+			return a.apply(rule{counts: true, wait: backoff(retries), tripReason: tokenRejected})
 		}
-		return a.by(rules[wechat.ClassToken])
+		return a.apply(rules[wechat.ClassToken])
 	}
 	var api *wechat.APIError
 	if errors.As(e.Err, &api) {
 		if r := rules[api.Class()]; r.stops != stopNothing {
 			r.stops, r.slows, r.learns = stopApp, "", false // a token that is out of quota stops all of the app's types
-			return a.by(r)
+			return a.apply(r)
 		}
 	}
-	return a.by(rule{reason: tokenUnavailable, stops: stopApp, wait: along(tokenWaits)})
+	return a.apply(rule{reason: tokenUnavailable, stops: stopApp, wait: backoff(tokenWaits)})
 }
 
-func (a attempt) by(r rule) verdict {
-	v := a.alone(r)
+func (a attempt) apply(r rule) verdict {
+	v := a.applyToTask(r)
 	switch {
 	case r.stops != stopNothing:
 		v.hold = hold{reason: r.reason, end: ratelimit.End{Span: r.ends, After: v.delay}}
-	case r.inARow != "" && a.inARow >= suspicious:
+	case r.tripReason != "" && a.consecutive >= breakerThreshold:
 		v.stops = stopLane
-		v.hold = hold{reason: r.inARow, end: ratelimit.End{After: along(laneProbes)(a.now, a.holds)}, probe: true}
+		v.hold = hold{reason: r.tripReason, end: ratelimit.End{After: backoff(laneProbes)(a.now, a.holds)}, probe: true}
 	}
 	return v
 }
 
-// alone applies a rule to the task, without what it stops beside it.
-func (a attempt) alone(r rule) verdict {
+// applyToTask applies a rule to the task, without what it stops beside it.
+func (a attempt) applyToTask(r rule) verdict {
 	v := verdict{outcome: r.outcome, reason: r.reason, counts: r.counts, stops: r.stops, slows: r.slows, learns: r.learns}
 	n := a.holds
 	if r.counts {
@@ -245,12 +245,12 @@ func (a attempt) alone(r rule) verdict {
 	return v
 }
 
-// met is the verdict once a hold is in force: the task waits in its queue, where the end of
+// underHold is the verdict once a hold is in force: the task waits in its queue, where the end of
 // the hold or a release moves it at once. begun tells whether this verdict began the hold.
 //
 // A task that was refused for its pace is the next to go. Where the hold is probed, others
 // go first: should this task alone be at fault, the next probe shows it.
-func (v verdict) met(begun bool) verdict {
+func (v verdict) underHold(begun bool) verdict {
 	switch {
 	case v.hold.probe && !begun:
 		return verdict{place: queueBack}

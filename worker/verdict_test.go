@@ -131,9 +131,9 @@ func TestProbesGrow(t *testing.T) {
 	}
 }
 
-// TestWhatAsynqIsTold: only what counts raises asynq's count, and no task is back early
+// TestRetryDelayAndIsFailure: only what counts raises asynq's count, and no task is back early
 // although asynq cuts the time to whole seconds.
-func TestWhatAsynqIsTold(t *testing.T) {
+func TestRetryDelayAndIsFailure(t *testing.T) {
 	counted := fmt.Errorf("w: %w", &handedBack{delay: 1500 * time.Millisecond, counts: true})
 	for _, c := range []struct {
 		name    string
@@ -142,7 +142,7 @@ func TestWhatAsynqIsTold(t *testing.T) {
 		early   time.Duration
 	}{
 		{"a failed attempt", counted, true, 1500 * time.Millisecond},
-		{"held back", notNow(time.Second, "?"), false, time.Second},
+		{"held back", retryLater(time.Second, "?"), false, time.Second},
 		{"a lost lease", asynq.ErrLeaseExpired, false, 0},
 	} {
 		if isFailure(c.err) != c.failure {

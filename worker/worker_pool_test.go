@@ -8,15 +8,15 @@ import (
 	"testing/synctest"
 )
 
-func TestCrew(t *testing.T) {
+func TestWorkerPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var c crew
+		var c workerPool
 		var done atomic.Int64
 		var callers sync.WaitGroup
 		for range 50 {
 			callers.Go(func() {
 				for range 20 {
-					c.do(func() { done.Add(1) })
+					c.run(func() { done.Add(1) })
 				}
 			})
 		}
@@ -31,10 +31,10 @@ func TestCrew(t *testing.T) {
 		// Work that is under way when the crew is dismissed comes to its end.
 		begun, finish := make(chan struct{}), make(chan struct{})
 		callers.Go(func() {
-			c.do(func() { close(begun); <-finish; done.Add(1) })
+			c.run(func() { close(begun); <-finish; done.Add(1) })
 		})
 		<-begun
-		callers.Go(c.dismiss)
+		callers.Go(c.stop)
 		synctest.Wait()
 		close(finish)
 		callers.Wait() // and no goroutine stays: the bubble would not end
@@ -45,17 +45,17 @@ func TestCrew(t *testing.T) {
 }
 
 // Work that ends its goroutine, as a test's Fatal in a hook does, holds up nobody.
-func TestCrewLosesAMember(t *testing.T) {
+func TestWorkerPoolReplacesAnExitedGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var c crew
+		var c workerPool
 		for range 3 {
-			c.do(runtime.Goexit)
+			c.run(runtime.Goexit)
 			ran := false
-			c.do(func() { ran = true })
+			c.run(func() { ran = true })
 			if !ran {
 				t.Error("the next work was not done")
 			}
 		}
-		c.dismiss()
+		c.stop()
 	})
 }
