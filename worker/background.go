@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// background owns the goroutines that run beside the lanes. None of them is needed to deliver:
-// at the end they are broken off and waited for.
+// background runs the goroutines that no delivery depends on: the sweep, quota queries,
+// recalls of deferred tasks. Shutdown cancels them and waits for them.
 type background struct {
-	ctx     context.Context //nolint:containedctx // the life of what runs here
-	cancel     context.CancelFunc
+	ctx     context.Context //nolint:containedctx // the lifetime of the goroutines
+	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
 
@@ -20,19 +20,19 @@ func newBackground() *background {
 	return b
 }
 
-// Go runs a function until it returns; it must do so soon after ctx ends.
+// Go runs a function in a goroutine. The function must return soon after ctx ends.
 func (b *background) Go(run func(ctx context.Context)) {
 	b.running.Go(func() { run(b.ctx) })
 }
 
-// close breaks everything off and waits for it. The lanes and the crew have ended before:
-// they are what begins something.
+// close cancels all goroutines and waits for them. The lanes and the worker pool must have
+// stopped before, since they call Go.
 func (b *background) close() {
 	b.cancel()
 	b.running.Wait()
 }
 
-// sleep waits, and returns false when ctx ends first.
+// sleep waits for d. It returns false when ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

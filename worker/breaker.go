@@ -20,9 +20,9 @@ type breakers struct {
 
 // breaker is what speaks against a lane.
 type breaker struct {
-	code   int           // WeChat's, of the last answer
+	code        int           // WeChat's, of the last answer
 	consecutive int           // guarded by suspects.mu
-	probe  chan struct{} // holds a token while a call of a suspected lane is under way
+	probe       chan struct{} // holds a token while a call of a suspected lane is under way
 }
 
 // record takes an attempt into account, and returns how many such answers there were in a
@@ -110,7 +110,7 @@ func (r *Replica) probe(ctx context.Context, j *job) (done func(), err error) {
 
 // unlistedCodes remembers which codes without a row in the code table were logged.
 type unlistedCodes struct {
-	mu   sync.Mutex
+	mu     sync.Mutex
 	logged map[unlistedCode]bool // guarded by mu
 }
 

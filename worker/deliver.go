@@ -13,10 +13,10 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// shortDelay is how long a task stays away that could not be sent now.
+// shortDelay is the delay of a task that cannot be sent for the moment.
 const shortDelay = time.Second
 
-// laneClosing is why a task is handed back at once.
+// laneClosing is the reason for handing a task back when its lane closes.
 const laneClosing = "the lane closes, or asynq took it back"
 
 // deliver takes one task through the pipeline:
@@ -25,13 +25,12 @@ const laneClosing = "the lane closes, or asynq took it back"
 //	open (settled? canceled? expired? fence) → OnSending → connection → permit's instant →
 //	call → judge → record → settle
 //
-// It decides nothing: open says whether the task may be sent, judge what an answer
-// means for it. What it returns tells asynq to forget the task (nil), to bring it back
-// (*handedBack) or to archive it (asynq.SkipRetry).
+// It holds no policy: open decides whether the task may be sent, judge decides what follows
+// from the answer. asynq deletes the task when deliver returns nil, retries it after a
+// *handedBack, and archives it after asynq.SkipRetry.
 func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
-	// All waiting ends with the lane. What follows an attempt outlives asynq's context
-	// too: an operator's "cancel" there, or a lost lease, must not turn an answer that is
-	// in hand into an unknown one.
+	// All waits end when the lane closes. The steps after an attempt outlive asynq's context:
+	// a "cancel" in its web UI, or a lost lease, must not make a known answer unknown.
 	asked, waiting := ctx, l.gate.ctx
 	ctx = context.WithoutCancel(ctx)
 
@@ -48,9 +47,9 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	}()
 	if err := r.prepare(asked, waiting, l, j); err != nil {
 		if !j.capped() {
-			return err // its record stays as it is: it only waits
+			return err // the record is unchanged: the task only waits
 		}
-		j.err = &guardError{reason: err.Error()} // asynq would archive it: it gets an outcome
+		j.err = &guardError{reason: err.Error()} // asynq would archive the task: it ends with an outcome
 	}
 	opening := waiting
 	if j.capped() {
@@ -72,9 +71,9 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	return r.settle(ctx, j, r.verdict(ctx, j))
 }
 
-// prepare gets all that a task needs before it is opened: the probe of a suspected lane, its
-// receiver's lock, its request and a permit. The error is a *handedBack; what else is wrong
-// is the job's err.
+// prepare acquires what a task needs before open: the probe of a lane whose breaker is
+// tripped, the receiver's lock, the request and a permit. It returns a *handedBack; other
+// errors are stored in j.err.
 func (r *Replica) prepare(asked, waiting context.Context, l *lane, j *job) error {
 	if wait, rests := r.hoursWait(j); rests {
 		r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outsideHours))...)
@@ -101,8 +100,8 @@ func (r *Replica) prepare(asked, waiting context.Context, l *lane, j *job) error
 	return nil
 }
 
-// openOrWait opens a task. One that another runner may still have, and that asynq would not
-// bring back, waits for that runner's end, or the lane's.
+// openOrWait opens a task. A capped task that another runner may still have waits until that
+// runner has ended or the lane closes.
 func (r *Replica) openOrWait(ctx context.Context, l *lane, j *job) error {
 	for {
 		err := r.open(ctx, j)
@@ -112,9 +111,9 @@ func (r *Replica) openOrWait(ctx context.Context, l *lane, j *job) error {
 	}
 }
 
-// open takes the task, or learns why it may not be sent. It asks until Redis answers,
-// or the lane closes: a question whose answer was lost may have raised the fence, and
-// only the same runner can tell that nothing was written.
+// open claims the task in the ledger, or finds out why it may not be sent. It repeats the
+// call until Redis answers or the lane closes: a call whose reply was lost may have raised
+// the fence, and only the same runner knows that no request was written.
 func (r *Replica) open(ctx context.Context, j *job) error {
 	return r.retryRedis(ctx, j, "the task could not be opened yet", func() (err error) {
 		j.opened, err = r.ledger.Open(ctx, j.ref(), ledger.OpenRequest{
@@ -133,7 +132,7 @@ func (r *Replica) unsent(ctx context.Context, j *job) error {
 		r.log.Debug("already settled", j.attrs()...)
 		return nil
 	case ledger.Busy:
-		if j.capped() { // the other runner may replace it
+		if j.capped() { // the other runner may replace this outcome
 			return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "runner_lost"})
 		}
 		return retryLater(j.opened.Wait, "another runner has it")
@@ -151,7 +150,7 @@ func (r *Replica) unsent(ctx context.Context, j *job) error {
 	return fmt.Errorf("the ledger answered %q", j.opened.Admission)
 }
 
-// settle carries the verdict on an attempt out.
+// settle carries out the verdict on an attempt.
 func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
 	if v.slows != "" {
 		r.lowerPace(ctx, j, v.slows)
@@ -168,7 +167,8 @@ func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
 	return r.end(ctx, j, v)
 }
 
-// end records an outcome, and tells asynq what to do with its copy.
+// end records an outcome, and returns the error that makes asynq delete, retry or archive
+// its copy.
 func (r *Replica) end(ctx context.Context, j *job, v verdict) error {
 	outcome, err := r.record(ctx, j, v)
 	if errors.Is(err, errRedriven) {
@@ -184,6 +184,8 @@ func (r *Replica) end(ctx context.Context, j *job, v verdict) error {
 	return nil
 }
 
+// handBack returns a task to asynq for another attempt. A capped task fails instead.
+// handBack returns a task to asynq for another attempt. A capped task fails instead.
 func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	if j.capped() {
 		return r.end(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "retries_capped"})
@@ -208,8 +210,8 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	return &handedBack{delay: v.delay, counts: v.counts, why: j.why(v), place: v.place}
 }
 
-// notCalled hands back a task whose record says nothing yet of this run. Where its lane is
-// held it waits in its queue, and is the next to go; else it stays away for a moment.
+// notCalled hands back a task that has not been opened. It goes to the front of its queue
+// where its lane is held, and otherwise comes back after shortDelay.
 func (r *Replica) notCalled(ctx context.Context, j *job, why string) error {
 	back := &handedBack{delay: shortDelay, why: why}
 	if r.held(context.WithoutCancel(ctx), j) {
@@ -218,8 +220,8 @@ func (r *Replica) notCalled(ctx context.Context, j *job, why string) error {
 	return back
 }
 
-// retryRedis repeats a step until Redis takes it or ctx ends. It says the first failure, and
-// one a minute of those that go on.
+// retryRedis repeats a step until it succeeds or ctx ends. It logs the first failure, and
+// then one a minute.
 func (r *Replica) retryRedis(ctx context.Context, j *job, trouble string, step func() error) error {
 	for n := 0; ; n++ {
 		err := step()

@@ -28,7 +28,7 @@ func WaitingForTest(r *Replica) (n int64) {
 
 // PollForTest looks at the lanes of a replica that does not run, and LookAtHoldsForTest
 // at its holds and held lanes.
-func PollForTest(ctx context.Context, r *Replica)        { r.fleet.poll(ctx) }
+func PollForTest(ctx context.Context, r *Replica)      { r.fleet.poll(ctx) }
 func PollHoldsForTest(ctx context.Context, r *Replica) { r.fleet.pollHolds(ctx) }
 
 // RefreshQueuesForTest has such a replica learn which queues there are.

@@ -14,39 +14,41 @@ import (
 )
 
 const (
-	// pollHoldsEvery is how often all holds are read and held lanes are looked at. Messages
-	// make it unnecessary, unless one was lost.
+	// pollHoldsEvery is the interval of [fleet.pollHolds]. Messages report each change of a
+	// hold; polling makes up for lost ones.
 	pollHoldsEvery = 5 * time.Second
-	// syncPausesEvery is how often all holds are mirrored, changed or not. It is well within
-	// shownFor.
+	// syncPausesEvery is how often the pauses of all holds are written again, changed or
+	// not. It is well below pauseTTL.
 	syncPausesEvery = 30 * time.Second
-	// readPerPoll is how many apps that have holds are read in one slow look, and
-	// pausesAtOnce of how many others the pauses are cleared up.
-	readPerPoll   = 50
+	// readPerPoll is how many apps with hold records one poll reads, and clearedPerPoll of
+	// how many other apps it deletes stale pauses.
+	readPerPoll    = 50
 	clearedPerPoll = 100
-	// countedPerPoll is how many held lanes are looked at in one slow look that had nothing
-	// pending the time before.
+	// countedPerPoll is of how many held lanes without pending tasks one poll counts the
+	// tasks again.
 	countedPerPoll = 5000
-	// keepRecords is how long an app that has no hold in force is read with those that have,
-	// since its records may be there.
+	// keepRecords is how long an app without a hold in force still counts as one with
+	// records, since the records of ended holds may exist.
 	keepRecords = time.Hour
 )
 
 // holdCache is what the fleet knows of the holds that close lanes.
 //
-//	unread  a message or the clock says that an app's holds are not what they were;
-//	        learn reads them, and keeps the app here while Redis does not answer
-//	inForce as they were read last: those of whole apps and types that last
-//	records the apps that have records, ended ones too, and when they had a hold in force
+//	unread   apps whose holds have changed, by a message or by time; readChangedHolds
+//	         reads them, and retries while Redis does not answer
+//	inForce  the holds of whole apps and of types when they were last read, without those
+//	         that end soon
+//	records  the apps that have hold records, in force or ended, and when they last had a
+//	         hold in force
 //
-// The slow look reads the apps with records in turn. Of the others it asks only whether
-// they have any.
+// pollHolds reads the apps with records, some at a time. Of the other apps it only checks
+// whether they have records.
 type holdCache struct {
-	unread   map[string]bool
-	inForce  map[string][]ratelimit.Hold // by app
-	records  map[string]time.Time        // by app
-	syncedAt time.Time                   // those in force
-	clearedAt  time.Time                   // the pauses of some other apps
+	unread    map[string]bool
+	inForce   map[string][]ratelimit.Hold // by app
+	records   map[string]time.Time        // by app
+	syncedAt  time.Time                   // when the pauses of the holds in force were written
+	clearedAt time.Time                   // when the pauses of some other apps were deleted
 
 	readPos, clearPos, countPos int // positions among the apps, and among the held lanes
 }
@@ -57,13 +59,14 @@ func newHoldCache() holdCache {
 	}
 }
 
-// held tells whether a lane is held. Shortly before the hold's end ([dueSoon]) it is no
-// more: then it opens, and its gate waits for the end as it does for any permit.
+// held reports whether a lane is held. It returns false from dueSoon before the hold's end:
+// the lane opens then, and its gate waits for the end as for any permit.
 func (h holdCache) held(key laneKey) bool {
 	return slices.ContainsFunc(h.inForce[key.app], func(h ratelimit.Hold) bool { return coversLane(h, key) })
 }
 
-// expire drops the holds that end soon, and has what they leave behind cleared up.
+// expire drops the holds that end soon, and marks their apps as unread, so that their
+// pauses are deleted.
 func (h holdCache) expire(now time.Time) {
 	for app, holds := range h.inForce {
 		left := slices.DeleteFunc(slices.Clone(holds), func(h ratelimit.Hold) bool { return !closesLanes(h, now) })
@@ -74,7 +77,8 @@ func (h holdCache) expire(now time.Time) {
 	}
 }
 
-// update takes in what was read of some apps, and returns those for which it is news.
+// update stores the holds that were read of some apps. It returns the apps whose holds have
+// changed or that were marked as unread.
 func (h holdCache) update(apps []string, holds []ratelimit.Hold, now time.Time) (news []string) {
 	read := make(map[string][]ratelimit.Hold)
 	for _, hold := range holds {
@@ -104,7 +108,7 @@ func (h holdCache) update(apps []string, holds []ratelimit.Hold, now time.Time) 
 	return news
 }
 
-// readChangedHolds reads the holds of the apps that something has happened to.
+// readChangedHolds reads the holds of the apps that are marked as unread.
 func (f *fleet) readChangedHolds(ctx context.Context) {
 	f.holds.expire(time.Now())
 	if len(f.holds.unread) > 0 {
@@ -112,8 +116,8 @@ func (f *fleet) readChangedHolds(ctx context.Context) {
 	}
 }
 
-// pollHolds reads holds and measures the held lanes: slowly, since what happens to them
-// is told by messages.
+// pollHolds reads holds, writes their pauses and counts the tasks of held lanes. It runs
+// seldom, since messages report the changes.
 func (f *fleet) pollHolds(ctx context.Context) {
 	within, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -134,7 +138,8 @@ func (f *fleet) pollHolds(ctx context.Context) {
 	f.countHeld(ctx)
 }
 
-// rotate returns the next n of all, round and round.
+// rotate returns the next n of all, and starts again after the last one. turn is the
+// position that it keeps between calls.
 func rotate[T any](all []T, n int, turn *int) []T {
 	if len(all) <= n {
 		return all
@@ -147,8 +152,9 @@ func rotate[T any](all []T, n int, turn *int) []T {
 	return some
 }
 
-// readHolds reads the holds of some apps, mirrors what is new, and has the lanes ask again:
-// after the mirror, or they would find their queues still paused.
+// readHolds reads the holds of some apps, writes the pauses of those that changed, and then
+// makes their lanes check again. In another order the lanes would find their queues still
+// paused.
 func (f *fleet) readHolds(ctx context.Context, apps []string) {
 	if len(apps) == 0 {
 		return
@@ -164,12 +170,12 @@ func (f *fleet) readHolds(ctx context.Context, apps []string) {
 	for _, app := range news {
 		f.index.expedite(app)
 		if len(f.holds.inForce[app]) > 0 {
-			f.replica.limiter.revoke(within, app) // again, or for the first time where the message was lost
+			f.replica.limiter.revoke(within, app) // wake did so already, unless the message was lost
 		}
 	}
 	if !f.syncPauses(within, news) {
 		for _, app := range news {
-			f.holds.unread[app] = true // to be tried again
+			f.holds.unread[app] = true // retry
 		}
 	}
 	for key, l := range f.snapshot() {
@@ -185,8 +191,8 @@ func (f *fleet) logUnreadable(ctx context.Context, err error) {
 	}
 }
 
-// syncAllPauses shows the holds in force again, and clears up the pauses of some other apps: a
-// replica may have died between the end of a hold and its mirror.
+// syncAllPauses writes the pauses of all holds in force, and deletes those of some other
+// apps: a replica may have died between the end of a hold and the delete of its pauses.
 func (f *fleet) syncAllPauses(ctx context.Context) {
 	now := time.Now()
 	if now.Sub(f.holds.syncedAt) >= syncPausesEvery && f.syncPauses(ctx, slices.Collect(maps.Keys(f.holds.inForce))) {
@@ -201,7 +207,7 @@ func (f *fleet) syncAllPauses(ctx context.Context) {
 	f.syncPauses(ctx, slices.DeleteFunc(some, func(app string) bool { return len(f.holds.inForce[app]) > 0 }))
 }
 
-// syncPauses mirrors the holds of some apps.
+// syncPauses writes the pauses of some apps. It reports whether that succeeded.
 func (f *fleet) syncPauses(ctx context.Context, apps []string) bool {
 	if len(apps) == 0 {
 		return true
@@ -219,7 +225,7 @@ func (f *fleet) syncPauses(ctx context.Context, apps []string) bool {
 	return err == nil
 }
 
-// countHeld counts what waits in the held lanes, and in the open ones that are awake.
+// countHeld counts the pending tasks of held lanes, and of open lanes that are awake.
 func (f *fleet) countHeld(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -239,7 +245,7 @@ func (f *fleet) countHeld(ctx context.Context) {
 	others = rotate(others, countedPerPoll, &f.holds.countPos)
 	pending, err := lanesWithPending(ctx, f.replica.rdb, others)
 	if err != nil {
-		return // the next look says so
+		return // the next poll logs it
 	}
 	lanes = slices.AppendSeq(lanes, maps.Keys(pending))
 	for key, l := range f.snapshot() {
@@ -255,7 +261,7 @@ func (f *fleet) countHeld(ctx context.Context) {
 	}
 }
 
-// closeHeld closes the lanes that are held, once they have finished what is in hand.
+// closeHeld closes the lanes that are held and have no running handlers.
 func (f *fleet) closeHeld() {
 	for key, l := range f.snapshot() {
 		if l.active.Load() == 0 && f.holds.held(key) {
@@ -264,7 +270,7 @@ func (f *fleet) closeHeld() {
 	}
 }
 
-// pendingCounts counts the pending tasks of some lanes.
+// pendingCounts returns the numbers of pending tasks of some lanes.
 func pendingCounts(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey) (map[laneKey]int64, error) {
 	type reply struct{ urgent, bulk *redis.IntCmd }
 	replies := make([]reply, len(lanes))

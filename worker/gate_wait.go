@@ -2,19 +2,19 @@ package worker
 
 import "time"
 
-// The backoff bounds the pause after a dequeue that failed. asynq itself asks again
-// at once, and would spin for as long as Redis is away.
+// The bounds of the pause after a failed dequeue. asynq itself repeats a dequeue at once,
+// and would spin while Redis is away.
 const (
 	minBackoff = 50 * time.Millisecond
-	maxBackoff  = 2 * time.Second
+	maxBackoff = 2 * time.Second
 )
 
-// recheckSlots is how long a gate waits for a handler's end before it counts the free slots
-// again: permits that were assigned become too late by time alone.
+// recheckSlots is how often a gate without free slots counts them again: an assigned permit
+// stops counting when it is too late to use.
 const recheckSlots = time.Second
 
-// run prepares dequeues and offers them until the lane closes. offer returns when the
-// dequeuer has asked the gate, or will not.
+// run prepares the gate and offers it to the dequeuer, again and again until the lane
+// closes. offer returns when the dequeuer has returned the gate, or the lane closes.
 func (g *gate) run(offer func(*gate)) {
 	defer close(g.done)
 	for g.prepare() {
@@ -23,15 +23,15 @@ func (g *gate) run(offer func(*gate)) {
 	g.releaseHeld()
 }
 
-// prepare waits until the lane can use a dequeue: there may be work, a slot is free and a
-// permit is held. It returns false when the lane closes.
+// prepare waits until the lane can dequeue: it may have work, and has a free slot and a
+// permit. It returns false when the lane closes.
 func (g *gate) prepare() bool {
 	for g.pause() && g.awaitWork() && g.awaitSlot() && g.awaitAdmission() {
 		g.dropLate(time.Now())
 		if len(g.held) > 0 {
 			return true
 		}
-		g.nextQueue = 0 // the wait may be long, and urgent tasks come first
+		g.nextQueue = 0 // urgent tasks may arrive during the wait
 		permit, err := g.pace.Acquire(g.ctx, g.recheckPace)
 		if err == nil {
 			g.held = append(g.held, permit)
@@ -42,7 +42,8 @@ func (g *gate) prepare() bool {
 	return false
 }
 
-// pause waits after failures, longer after each. It returns false when the lane closes.
+// pause waits after failures, with exponential backoff. It returns false when the lane
+// closes.
 func (g *gate) pause() bool {
 	if g.failures == 0 {
 		return g.ctx.Err() == nil
@@ -68,7 +69,7 @@ func (g *gate) awaitWork() bool {
 		return true
 	default:
 	}
-	g.releaseHeld() // while it sleeps, another replica may use them
+	g.releaseHeld() // other replicas may use the permits
 	g.asleep.Store(true)
 	defer g.asleep.Store(false)
 	select {
@@ -83,7 +84,7 @@ func (g *gate) awaitWork() bool {
 // awaitSlot waits until a slot is free. It returns false when the lane closes.
 func (g *gate) awaitSlot() bool {
 	for g.freeSlots(time.Now()) < 1 {
-		g.nextQueue = 0 // the wait may be long, and urgent tasks come first
+		g.nextQueue = 0 // urgent tasks may arrive during the wait
 		again := time.NewTimer(recheckSlots)
 		select {
 		case <-g.slots:
@@ -97,6 +98,6 @@ func (g *gate) awaitSlot() bool {
 	return true
 }
 
-// awaitAdmission waits until the server's tasks are not too many. It returns false when the lane
-// closes.
+// awaitAdmission waits while the asynq server prepares too many tasks. It returns false when
+// the lane closes.
 func (g *gate) awaitAdmission() bool { return g.admission == nil || g.admission.await(g.ctx) }

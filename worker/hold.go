@@ -11,17 +11,17 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// redisTimeout bounds what is said to Redis beside the pipeline.
+// redisTimeout bounds a call to Redis outside of the delivery pipeline.
 const redisTimeout = 3 * time.Second
 
-// limiter is the shared limiter as the worker uses it.
+// limiter is the shared limiter with the worker's timeouts. Its methods log errors.
 type limiter struct {
 	*ratelimit.Limiter
 	log *slog.Logger
 }
 
-// release gives back a permit that was not used; nil is none. One that cannot be given
-// back is lost until its window has passed; that costs pace, not correctness.
+// release returns an unused permit, which may be nil. A permit that cannot be returned is
+// lost until its window ends: that costs pace, not correctness.
 func (l limiter) release(ctx context.Context, p *ratelimit.Permit) {
 	if p == nil {
 		return
@@ -33,7 +33,7 @@ func (l limiter) release(ctx context.Context, p *ratelimit.Permit) {
 	}
 }
 
-// returnUnused gives back what was leased for a lane that has nothing to do.
+// returnUnused returns the permits that were leased for a lane, which has no work.
 func (l limiter) returnUnused(ctx context.Context, app, typ string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
@@ -42,7 +42,7 @@ func (l limiter) returnUnused(ctx context.Context, app, typ string) {
 	}
 }
 
-// revoke gives back what was leased for an app: a hold was set or lifted.
+// revoke returns the permits that were leased for an app, since a hold was set or lifted.
 func (l limiter) revoke(ctx context.Context, app string) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -51,7 +51,7 @@ func (l limiter) revoke(ctx context.Context, app string) {
 	}
 }
 
-// scope is the name of what a verdict stops, as hold records have it.
+// scope returns the scope of the hold that a verdict sets.
 func (j *job) scope(s stop) string {
 	switch s {
 	case stopApp:
@@ -63,12 +63,12 @@ func (j *job) scope(s stop) string {
 	return j.Type
 }
 
-// unheldPause bounds how long a task stays away whose hold could not be set: nothing but
-// its delay keeps it from being called again at once, and no release brings it back.
+// unheldPause bounds the delay of a task whose hold could not be set. Only the delay keeps
+// the task from being called again at once, and no end of a hold shortens it.
 const unheldPause = 30 * time.Second
 
-// hold stops what the verdict stops, for all replicas, and returns what that makes of the
-// verdict. A hold that ends later, or is an operator's, stays as it is.
+// hold sets the hold of a verdict, for all replicas, and returns the verdict under that
+// hold. It does not change a hold that ends later, nor an operator's.
 func (r *Replica) hold(ctx context.Context, j *job, v verdict) verdict {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
@@ -85,7 +85,7 @@ func (r *Replica) hold(ctx context.Context, j *job, v verdict) verdict {
 		v.delay = min(v.delay, unheldPause)
 		return v
 	}
-	h.Since = time.Now() // by the clock of the log
+	h.Since = time.Now() // loggedHolds uses the clock of the log
 	h.Until = h.Since.Add(v.hold.end.After)
 	if inForce.Reason == h.Reason && r.loggedHolds.shouldLog(h) {
 		r.log.Log(ctx, holdLevel(j.err, v), "held", j.attrs(slog.String("scope", h.Scope), slog.String("reason", h.Reason),
@@ -94,8 +94,8 @@ func (r *Replica) hold(ctx context.Context, j *job, v verdict) verdict {
 	return v.underHold(begun)
 }
 
-// held tells whether a hold of a job's lane is in force. That Redis does not answer counts
-// as no.
+// held reports whether a hold of a job's lane is in force. It returns false where Redis does
+// not answer.
 func (r *Replica) held(ctx context.Context, j *job) bool {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -103,8 +103,9 @@ func (r *Replica) held(ctx context.Context, j *job) bool {
 	return err == nil && held
 }
 
-// holdLevel: a spent quota or a short slow-down is WeChat's normal business, and what is
-// wrong with a token was said by package wechat already. The rest is an operator's.
+// holdLevel returns the level at which a hold is logged: info for short lane holds, and for
+// token errors, which package wechat has logged already; warn for what an operator should
+// look at.
 func holdLevel(err error, v verdict) slog.Level {
 	var token *wechat.TokenError
 	if errors.As(err, &token) || v.stops == stopLane && v.hold.end.After <= time.Minute {
@@ -113,14 +114,14 @@ func holdLevel(err error, v verdict) slog.Level {
 	return slog.LevelWarn
 }
 
-// loggedHolds remembers which holds were logged: calls under way at the same time all meet
-// the same refusal.
+// loggedHolds remembers which holds were logged, since concurrent calls get the same
+// refusal.
 type loggedHolds struct {
 	mu    sync.Mutex
 	until map[string]time.Time // guarded by mu; by app and scope
 }
 
-// shouldLog tells whether no hold of this app and scope was logged that is still in force.
+// shouldLog reports whether no hold of this app and scope was logged that is still in force.
 func (s *loggedHolds) shouldLog(h ratelimit.Hold) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

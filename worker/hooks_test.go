@@ -18,7 +18,7 @@ import (
 
 // hookCalls is what the hooks of a rig were told, by task.
 type hookCalls struct {
-	mu sync.Mutex
+	mu     sync.Mutex
 	byTask map[string][]string // guarded by mu
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// verdict judges the attempt of a job. How long something is held depends on how often
-// it was held in a row.
+// verdict judges the attempt of a job. The length of a hold depends on how many holds of the
+// same scope and reason there were in a row.
 func (r *Replica) verdict(ctx context.Context, j *job) verdict {
 	a := attempt{
 		err: j.err, repeat: j.spec.Repeat, doubt: j.opened.Doubt,
@@ -32,6 +32,7 @@ func (r *Replica) verdict(ctx context.Context, j *job) verdict {
 	return judge(a)
 }
 
+// codeOf returns WeChat's errcode, or 0.
 func codeOf(err error) int {
 	var api *wechat.APIError
 	if errors.As(err, &api) {

@@ -8,21 +8,22 @@ import (
 	"time"
 )
 
-// logAgainAfter is how long a complaint that goes on is not repeated in the log.
+// logAgainAfter is the shortest interval between two log lines of one kind.
 const logAgainAfter = time.Minute
 
-// logThrottle remembers what was said, so that an hour without Redis is told in some lines
-// and not in thousands. The zero value has said nothing.
+// logThrottle limits repeated log lines, so that an hour without Redis costs some lines and
+// not thousands. The zero value is ready to use.
 type logThrottle struct {
 	mu   sync.Mutex
-	last map[string]time.Time // guarded by mu; by kind of complaint
+	last map[string]time.Time // guarded by mu; by kind of line
 }
 
-// allow tells whether a complaint of this kind was not made for sayAgain.
+// allow reports whether a line of this kind may be logged: the last one was at least
+// logAgainAfter ago.
 func (r *logThrottle) allow(kind string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if last, said := r.last[kind]; said && now.Sub(last) < logAgainAfter {
+	if last, logged := r.last[kind]; logged && now.Sub(last) < logAgainAfter {
 		return false
 	}
 	if r.last == nil {
@@ -32,20 +33,20 @@ func (r *logThrottle) allow(kind string, now time.Time) bool {
 	return true
 }
 
-// reset forgets a complaint, and tells whether it had been made.
+// reset forgets a kind of line, and reports whether one had been logged.
 func (r *logThrottle) reset(kind string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, said := r.last[kind]
+	_, logged := r.last[kind]
 	delete(r.last, kind)
-	return said
+	return logged
 }
 
-// asynqLog passes asynq's own log on, two levels quieter for its chatter: what it calls
-// info is a lane that opens, what it calls a warning is a retry. What it repeats every
-// second while Redis is away is passed on once a minute.
+// asynqLog forwards asynq's log at lower levels: its info lines report servers that start
+// and stop, its warnings report retries; both are logged at debug. An error that asynq
+// repeats every second while Redis is away is logged once a minute, at warn.
 type asynqLog struct {
-	log  *slog.Logger
+	log      *slog.Logger
 	throttle *logThrottle
 }
 

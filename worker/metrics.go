@@ -66,7 +66,9 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 }
 
 // countNoToken counts a call that got no further than its token.
-func (m *metrics) countNoToken(app, api string) { m.calls.WithLabelValues(app, api, labelNoToken).Inc() }
+func (m *metrics) countNoToken(app, api string) {
+	m.calls.WithLabelValues(app, api, labelNoToken).Inc()
+}
 
 func (m *metrics) countCall(app, api string, err error, took time.Duration) {
 	m.calls.WithLabelValues(app, api, classOf(err)).Inc()

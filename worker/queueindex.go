@@ -25,7 +25,7 @@ const (
 	// rereadSetAfter is how often the set is read although its size is the same, or at most when
 	// it is large.
 	rereadSetAfter = 30 * time.Second
-	largeSet = 10_000
+	largeSet       = 10_000
 )
 
 // queueIndex decides which queues a look asks for. There may be a hundred thousand: all apps
@@ -37,15 +37,15 @@ type queueIndex struct {
 	apps  []string // sorted
 	types []string
 
-	known   []queueRef // that exist or existed
-	isKnown      map[queueRef]bool
-	size    int64                 // of the set when it was read
-	readAt    time.Time             // when it was
-	knownPos    int                   // of known
-	sweepPos   int                   // of all
-	started bool                  // all were looked at once
-	pollNext    map[queueRef]bool     // to be looked at next
-	due     map[laneKey]time.Time // when the first delayed task of a closed lane is due
+	known    []queueRef // that exist or existed
+	isKnown  map[queueRef]bool
+	size     int64                 // of the set when it was read
+	readAt   time.Time             // when it was
+	knownPos int                   // of known
+	sweepPos int                   // of all
+	started  bool                  // all were looked at once
+	pollNext map[queueRef]bool     // to be looked at next
+	due      map[laneKey]time.Time // when the first delayed task of a closed lane is due
 }
 
 func newQueueIndex(apps map[string]App) *queueIndex {

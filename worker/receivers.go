@@ -39,11 +39,11 @@ type receiverLocks struct {
 
 // A receiver is known from its first Lock until no task uses its lock or is deferred.
 type receiver struct {
-	users    int           // tasks that hold the lock or wait for it
-	unlocked chan struct{} // gets a token for a waiter at Unlock; nil until a task waits
-	lockedAt time.Time
+	users       int           // tasks that hold the lock or wait for it
+	unlocked    chan struct{} // gets a token for a waiter at Unlock; nil until a task waits
+	lockedAt    time.Time
 	avgSend     time.Duration // how long the lock was held lately; 0 until the first Unlock
-	deferred []deferral    // the oldest first
+	deferred    []deferral    // the oldest first
 	recallTimer *time.Timer   // nil while no task is deferred
 }
 

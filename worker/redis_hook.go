@@ -7,22 +7,23 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// redisHook is the go-redis hook that stands between asynq and Redis.
+// redisHook is the go-redis hook between the asynq servers and Redis.
 //
-// It answers the scripts with which asynq servers ask for tasks, and look after queues, from
-// the queues of the lanes: a [dequeuer] and a [fanOut] a server. It lets a dequeue through
-// only when the queue's lane has a permit. Tasks that wait for their pace therefore stay
-// pending: they hold no slot and no lease, and urgent ones pass bulk ones at once.
+// It answers the scripts with which an asynq server dequeues tasks and maintains its queue
+// from the queues of the server's lanes, by a [dequeuer] and a [fanOut] each. A dequeue is
+// sent only when the queue's lane has a permit. Tasks that wait for a permit therefore stay
+// pending: they hold no slot and no lease, and urgent tasks pass bulk tasks at once.
 //
-// asynq's retry of a task that is to wait in its queue puts it back there; see [requeue].
+// It turns asynq's retry of a task that should wait in its queue into a requeue; see
+// [requeue].
 //
-// Other calls of scripts that Redis knows share their round trips; see [sharing].
+// Other script calls by hash share round trips; see [scriptBatcher].
 type redisHook struct {
 	servers sync.Map // name of an asynq server's queue → sharedQueue
-	batcher   scriptBatcher
+	batcher scriptBatcher
 }
 
-// sharedQueue is what stands behind the queue of one asynq server.
+// sharedQueue answers the commands about the queue of one asynq server.
 type sharedQueue struct {
 	dequeuer *dequeuer
 	fanOut   *fanOut
@@ -56,14 +57,14 @@ func (h *redisHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if q, ok := parseRequeue(cmd); ok {
 			return h.requeue(ctx, q, script, next)
 		}
-		if cmd.Name() == "eval" { // the script is not known to this Redis yet
+		if cmd.Name() == "eval" { // asynq sends the whole script after a NOSCRIPT
 			return next(ctx, cmd)
 		}
 		return h.batcher.do(ctx, script, func() error { return next(ctx, cmd) })
 	}
 }
 
-// extend answers asynq's extension of the leases of a lane's queue.
+// extend answers asynq's command that extends the leases of a lane's queue.
 func (h *redisHook) extend(ctx context.Context, queue string, cmd redis.Cmder, next redis.ProcessHook) error {
 	if extends, ok := cmd.(*redis.IntCmd); ok {
 		for _, s := range h.servers.Range {
@@ -75,7 +76,7 @@ func (h *redisHook) extend(ctx context.Context, queue string, cmd redis.Cmder, n
 	return next(ctx, cmd)
 }
 
-// wakeLane tells the lane of a queue that it has a task again.
+// wakeLane wakes the lane of a queue that has a task again.
 func (h *redisHook) wakeLane(queue string) {
 	for _, s := range h.servers.Range {
 		s.(sharedQueue).dequeuer.wakeLane(queue) //nolint:forcetypeassert // nothing else is stored
@@ -89,18 +90,18 @@ func (h *redisHook) serve(ctx context.Context, s sharedQueue, queue, key string,
 		return s.dequeuer.dequeue(ctx, cmd, next)
 	case key == keyScheduled, key == keyRetry, key == keyLease, key == keyCompleted:
 		return s.fanOut.run(ctx, queue, key, cmd)
-	default: // of an empty queue
+	default: // the server's own queue is empty, so the script does nothing
 		return next(ctx, cmd)
 	}
 }
 
-// add has the hook answer the scripts about a server's queue, until remove.
+// add makes the hook answer the scripts about a server's queue, until remove.
 func (h *redisHook) add(s sharedQueue) { h.servers.Store(s.dequeuer.queue, s) }
 
 func (h *redisHook) remove(s sharedQueue) { h.servers.CompareAndDelete(s.dequeuer.queue, s) }
 
-// isDequeue tells whether a script call is asynq's dequeue from a queue. Its keys are
-// pending, paused, active, lease.
+// isDequeue reports whether a script call is asynq's dequeue from a queue. The keys of that
+// script are pending, paused, active, lease.
 func isDequeue(cmd redis.Cmder, queue string) bool {
 	args := cmd.Args()
 	return len(args) >= 7 && args[3] == queuePrefix(queue)+"pending" && args[4] == queuePrefix(queue)+"paused"

@@ -61,38 +61,38 @@ type Parts struct {
 
 // Replica is one worker replica. See New.
 type Replica struct {
-	cfg       Config
-	hooks     Hooks
-	log       *slog.Logger
-	id        string
-	apps      map[string]App
-	rdb       redis.UniversalClient
-	hook      *redisHook
-	wechat    *wechat.Client
+	cfg           Config
+	hooks         Hooks
+	log           *slog.Logger
+	id            string
+	apps          map[string]App
+	rdb           redis.UniversalClient
+	hook          *redisHook
+	wechat        *wechat.Client
 	mediaClient   *http.Client
-	limiter   limiter
-	ledger    *ledger.Ledger
-	receivers *receiverLocks
+	limiter       limiter
+	ledger        *ledger.Ledger
+	receivers     *receiverLocks
 	templateHolds templateHolds
-	loggedHolds      loggedHolds
-	breakers  breakers
-	tokenChecks    sync.Map // app → *tokenCheck
-	unlisted  unlistedCodes
-	loggedHours    loggedHours
-	learner   *learner
-	recovery    *paceRecovery
-	now       func() time.Time // what hours and expiry go by
-	runs      atomic.Int64     // numbers the runs, for newRunner
-	metrics   *metrics
-	fleet     *fleet
-	servers   *laneServers
-	sweeper   *sweeper
+	loggedHolds   loggedHolds
+	breakers      breakers
+	tokenChecks   sync.Map // app → *tokenCheck
+	unlisted      unlistedCodes
+	loggedHours   loggedHours
+	learner       *learner
+	recovery      *paceRecovery
+	now           func() time.Time // what hours and expiry go by
+	runs          atomic.Int64     // numbers the runs, for newRunner
+	metrics       *metrics
+	fleet         *fleet
+	servers       *laneServers
+	sweeper       *sweeper
 
-	background   *background // what runs beside the lanes
-	pool     workerPool
-	closing  sync.WaitGroup // lanes that close while the replica runs
-	polled   atomic.Bool    // the queues were looked at once
-	draining atomic.Bool    // no more work is taken
+	background *background // what runs beside the lanes
+	pool       workerPool
+	closing    sync.WaitGroup // lanes that close while the replica runs
+	polled     atomic.Bool    // the queues were looked at once
+	draining   atomic.Bool    // no more work is taken
 }
 
 // lostLimit is how many runs of one task may die before it ends: a task that kills its

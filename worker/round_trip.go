@@ -10,15 +10,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// laneDequeue is what one lane asks in a round trip.
+// laneDequeue is one lane's part of a round trip.
 type laneDequeue struct {
 	gate  *gate
-	queue int // of the gate
+	queue int // the index among the gate's queues
 	calls []dequeueOnce
 }
 
-// roundTrip makes a round trip for the lanes whose turn it is, and keeps the tasks that it
-// brings. It returns an error when it brings none but an error.
+// roundTrip dequeues from the queues of some gates at once, and keeps the tasks in d.tasks.
+// It returns an error only when it got no task.
 func (d *dequeuer) roundTrip(ctx context.Context, cmd *redis.Cmd, gates []*gate, most int, next redis.ProcessHook) error {
 	asked, left := d.collect(ctx, cmd, gates, most)
 	if len(left) > 0 {
@@ -34,7 +34,7 @@ func (d *dequeuer) roundTrip(ctx context.Context, cmd *redis.Cmd, gates []*gate,
 	switch {
 	case len(calls) == 0:
 		return nil
-	case len(calls) == 1: // alone, go-redis may send it again
+	case len(calls) == 1: // go-redis may send a single dequeue again
 		calls[0].SetErr(next(ctx, calls[0].Cmd))
 	default:
 		pipe := d.pipeline()
@@ -46,8 +46,8 @@ func (d *dequeuer) roundTrip(ctx context.Context, cmd *redis.Cmd, gates []*gate,
 	return d.handleReplies(asked)
 }
 
-// collect collects the questions of the lanes, for so many tasks at most. It returns also
-// the gates that had no room among them.
+// collect makes the dequeues of the gates, for at most so many tasks. left are the gates
+// that must wait for the next round trip.
 func (d *dequeuer) collect(ctx context.Context, cmd *redis.Cmd, gates []*gate, tasks int) (asked []laneDequeue, left []*gate) {
 	now, size := time.Now(), 0
 	for i, g := range gates {
@@ -56,7 +56,7 @@ func (d *dequeuer) collect(ctx context.Context, cmd *redis.Cmd, gates []*gate, t
 		}
 		most := tasks - size
 		if cmd.Name() == "eval" {
-			most = 1 // the script whole
+			most = 1 // the command carries the whole script
 		}
 		queue, n := g.nextDequeue(now, most)
 		if n == 0 {
@@ -73,7 +73,7 @@ func (d *dequeuer) collect(ctx context.Context, cmd *redis.Cmd, gates []*gate, t
 	return asked, nil
 }
 
-// handleReplies takes in the replies, and gives the gates back.
+// handleReplies keeps the dequeued tasks, and returns the gates to their goroutines.
 func (d *dequeuer) handleReplies(asked []laneDequeue) (failed error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -82,7 +82,7 @@ func (d *dequeuer) handleReplies(asked []laneDequeue) (failed error) {
 		for _, c := range q.calls {
 			if err := c.Err(); err != nil {
 				if last == nil || errors.Is(last, redis.Nil) {
-					last = err // an error says more than an empty queue
+					last = err // an error takes precedence over an empty queue
 				}
 				continue
 			}
@@ -105,14 +105,16 @@ func (d *dequeuer) handleReplies(asked []laneDequeue) (failed error) {
 	return failed
 }
 
-// dequeueOnce is a dequeue that go-redis does not send again when its reply was lost: each
-// time, a whole batch would be in nobody's hands until its leases end. The gate asks again.
+// dequeueOnce is a dequeue that go-redis does not send again when its reply was lost. Each
+// repetition of a batch could leave more tasks active without a handler until their leases
+// expire. The gate dequeues again by itself.
 type dequeueOnce struct{ *redis.Cmd }
 
-// NoRetry tells go-redis so.
+// NoRetry implements the optional interface of go-redis commands.
 func (dequeueOnce) NoRetry() bool { return true }
 
-// replaceQueue returns a script's arguments with the keys of one queue in the place of another's.
+// replaceQueue returns the arguments of a script call with the keys of queue from replaced
+// by those of queue to.
 func replaceQueue(args []any, from, to string) []any {
 	renamed := slices.Clone(args)
 	from, to = queuePrefix(from), queuePrefix(to)
@@ -126,5 +128,5 @@ func replaceQueue(args []any, from, to string) []any {
 	return renamed
 }
 
-// queuePrefix begins asynq's keys of a queue.
+// queuePrefix returns the prefix of asynq's keys of a queue.
 func queuePrefix(queue string) string { return "asynq:{" + queue + "}:" }

@@ -29,17 +29,17 @@ const (
 // trip is under way at a time, unless it is overdue.
 type scriptBatcher struct {
 	pipeline func() redis.Pipeliner
-	calls   sync.Pool // there is one for nearly each call
+	calls    sync.Pool // there is one for nearly each call
 
 	mu       sync.Mutex
-	inFlight int      // guarded by mu: round trips under way
-	waiting    []*batchedCall // guarded by mu: who waits for the next one
+	inFlight int            // guarded by mu: round trips under way
+	waiting  []*batchedCall // guarded by mu: who waits for the next one
 }
 
 // batchedCall is one call that waits for its round trip. Its caller does not go before the call
 // has been made, or was taken out of the queue.
 type batchedCall struct {
-	cmd  *redis.Cmd
+	cmd   *redis.Cmd
 	ready chan struct{} // gets a token when cmd has its reply, or when lead is set
 	leads bool          // it carries the next batch itself
 }

@@ -18,11 +18,11 @@ const sweepKey = "wxcourier:sweep"
 // How a sweep goes by: one replica at a time, a few commands a second. With ten million
 // waiting tasks a pass takes some hours.
 const (
-	sweepEvery       = 5 * time.Minute // between two passes, and between two tries for the lease
-	sweepLease       = 3 * time.Minute
-	commandsPerSecond    = 4  // a second
-	endingsPerSecond     = 50 // tasks a second, each some commands
-	maxSweepPause = sweepLease / 3
+	sweepEvery        = 5 * time.Minute // between two passes, and between two tries for the lease
+	sweepLease        = 3 * time.Minute
+	commandsPerSecond = 4  // a second
+	endingsPerSecond  = 50 // tasks a second, each some commands
+	maxSweepPause     = sweepLease / 3
 )
 
 // errNotSweeper says that another replica has the lease by now.
@@ -31,10 +31,10 @@ var errNotSweeper = errors.New("another replica sweeps")
 // sweeper ends tasks that were deleted in the asynq web UI and deletes archived copies past
 // the retention, see package reconcile.
 type sweeper struct {
-	replica *Replica
-	every   time.Duration
-	config  reconcile.Config
-	throttle    logThrottle
+	replica  *Replica
+	every    time.Duration
+	config   reconcile.Config
+	throttle logThrottle
 }
 
 func newSweeper(r *Replica, deadAfter, retention time.Duration) *sweeper {

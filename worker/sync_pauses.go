@@ -65,9 +65,9 @@ func coversLane(h ratelimit.Hold, key laneKey) bool {
 
 // pause is asynq's pause key of a queue: what is there, and what is to be there.
 type pause struct {
-	key  string
-	current  string          // "" for none
-	hold *ratelimit.Hold // that it is to show; nil for none
+	key     string
+	current string          // "" for none
+	hold    *ratelimit.Hold // that it is to show; nil for none
 }
 
 // upToDate tells whether there is nothing to write. What is ours and stays is written

@@ -20,7 +20,7 @@ const maxTemplates = 1000
 type templateHolds struct {
 	lookup func(ctx context.Context, app, scope string) (ratelimit.Hold, bool, error)
 
-	mu   sync.Mutex
+	mu     sync.Mutex
 	cached map[string]map[string]cachedHold // guarded by mu; by app and template
 }
 

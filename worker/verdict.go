@@ -42,15 +42,15 @@ const (
 
 // A rule is the part of a verdict that a class of answers decides.
 type rule struct {
-	outcome tasks.Outcome
-	reason  string
-	counts  bool
-	stops   stop
-	slows   ratelimit.Span
-	learns  bool
-	wait    func(now time.Time, n int) time.Duration // n counts from 0: attempts, or holds in a row
-	ends    ratelimit.Span                           // the hold ends with this span, by Redis' clock; "": after wait
-	tripReason  string                                   // the reason of the lane's hold to which so many such answers in a row lead; "": none
+	outcome    tasks.Outcome
+	reason     string
+	counts     bool
+	stops      stop
+	slows      ratelimit.Span
+	learns     bool
+	wait       func(now time.Time, n int) time.Duration // n counts from 0: attempts, or holds in a row
+	ends       ratelimit.Span                           // the hold ends with this span, by Redis' clock; "": after wait
+	tripReason string                                   // the reason of the lane's hold to which so many such answers in a row lead; "": none
 }
 
 // rules says what the worker does about each class of answers: one row a class. What
@@ -162,15 +162,15 @@ func jitter(d time.Duration) time.Duration { return d + rand.N(d/5+1) } //nolint
 
 // attempt is what judge looks at.
 type attempt struct {
-	err    error        // of the call; nil is WeChat's 0
-	repeat tasks.Repeat // whether the request may be repeated after no answer
-	doubt  bool         // an earlier request got no answer, and may have been taken
-	failed int          // attempts that failed before this one
-	budget int          // attempts that may fail
-	holds  int          // how often this stop was held in a row before
+	err         error        // of the call; nil is WeChat's 0
+	repeat      tasks.Repeat // whether the request may be repeated after no answer
+	doubt       bool         // an earlier request got no answer, and may have been taken
+	failed      int          // attempts that failed before this one
+	budget      int          // attempts that may fail
+	holds       int          // how often this stop was held in a row before
 	consecutive int          // suspicious answers of the lane in a row, this one included
 	tokenWorks  bool         // WeChat takes the token that it refused here for another API
-	now    time.Time
+	now         time.Time
 }
 
 // judge turns what happened into what to do. It is total: every error has a verdict.

@@ -2,25 +2,25 @@ package worker
 
 import "sync"
 
-// workerPool runs deliveries on goroutines that stay. A delivery goes deep, into net/http and
-// go-redis, and a new goroutine's stack would be grown and copied several times for each;
-// asynq makes a new one for every task.
+// workerPool runs deliveries on goroutines that it reuses. asynq starts a goroutine for
+// each task, and the deep calls into net/http and go-redis would grow and copy its stack
+// several times.
 type workerPool struct {
-	mu   sync.Mutex
-	idle []*poolWorker // guarded by mu; who waits for work, the latest last
-	stopped bool      // guarded by mu
-	running  sync.WaitGroup
+	mu      sync.Mutex
+	idle    []*poolWorker // guarded by mu; the one that became idle last is reused first
+	stopped bool          // guarded by mu
+	running sync.WaitGroup
 }
 
-// poolWorker is one of the crew.
+// poolWorker is one goroutine of the pool.
 type poolWorker struct {
-	next     chan func()   // its next work; closed when it is dismissed
-	finished chan struct{} // gets a token at the end of each
-	exited     bool          // its goroutine has ended, before finished had the last token
+	next     chan func()   // functions to run; closed to stop the goroutine
+	finished chan struct{} // gets a token after each function
+	exited   bool          // the function ended the goroutine; read after finished
 }
 
-// run runs f on one of the crew, and waits for it. Whoever is not there is hired; there
-// are never more than run at the same time.
+// run runs f on a goroutine of the pool and waits for it. It starts a goroutine when none
+// is idle, so the pool never exceeds the peak concurrency.
 func (c *workerPool) run(f func()) {
 	m := c.acquire()
 	m.next <- f
@@ -28,7 +28,7 @@ func (c *workerPool) run(f func()) {
 	c.release(m)
 }
 
-// acquire is a member that has nothing to do.
+// acquire returns an idle worker, or a new one.
 func (c *workerPool) acquire() *poolWorker {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,8 +46,8 @@ func (c *workerPool) acquire() *poolWorker {
 	return m
 }
 
-// run does one piece of work. A hook of an embedder's may end the goroutine in it, as a
-// test's Fatal does.
+// run runs one function. A hook of an embedding service may end the goroutine in it, as
+// testing.T.Fatal does.
 func (m *poolWorker) run(f func()) {
 	m.exited = true
 	defer func() { m.finished <- struct{}{} }()
@@ -55,7 +55,7 @@ func (m *poolWorker) run(f func()) {
 	m.exited = false
 }
 
-// release lets a member wait for more, or go when the crew was dismissed.
+// release makes a worker idle, or stops it when the pool has been stopped.
 func (c *workerPool) release(m *poolWorker) {
 	if m.exited {
 		return
@@ -69,7 +69,7 @@ func (c *workerPool) release(m *poolWorker) {
 	c.idle = append(c.idle, m)
 }
 
-// stop ends the crew when its work is done.
+// stop stops the goroutines, each after the function that it runs, and waits for them.
 func (c *workerPool) stop() {
 	c.mu.Lock()
 	c.stopped = true
