@@ -10,23 +10,24 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// breakers counts the answers of each lane that may be about single tasks or about all of
-// the lane: those whose rule has inARow. A success between two of them begins the count anew.
-// It knows this replica's answers alone.
+// breakers are the circuit breakers of the lanes. They count the answers whose cause may be
+// a single task or the whole lane: those whose rule has a tripReason. A success or another
+// errcode resets the count. Only the answers to this replica count.
 type breakers struct {
 	mu    sync.Mutex
 	lanes map[laneKey]*breaker // guarded by mu
 }
 
-// breaker is what speaks against a lane.
+// breaker is the circuit breaker of one lane. It trips at breakerThreshold answers; then the
+// lane makes one call at a time, the probe.
 type breaker struct {
-	code        int           // WeChat's, of the last answer
-	consecutive int           // guarded by suspects.mu
-	probe       chan struct{} // holds a token while a call of a suspected lane is under way
+	code        int           // WeChat's errcode of the answers, or 0
+	consecutive int           // guarded by breakers.mu; such answers in a row
+	probe       chan struct{} // holds a token while a probe is under way
 }
 
-// record takes an attempt into account, and returns how many such answers there were in a
-// row; 0 when this was none.
+// record counts an attempt. It returns the number of such answers in a row, or 0 when this
+// answer does not count.
 func (s *breakers) record(key laneKey, a attempt) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,7 +50,7 @@ func (s *breakers) record(key laneKey, a attempt) int {
 	return l.consecutive
 }
 
-// apiWorks tells whether an answer shows that the API works for the app.
+// apiWorks reports whether an answer shows that the API works for the app.
 func (a attempt) apiWorks() bool {
 	var api *wechat.APIError
 	if a.err == nil {
@@ -58,13 +59,13 @@ func (a attempt) apiWorks() bool {
 	return errors.As(a.err, &api) && (api.Class() == wechat.ClassRefused || api.Class() == wechat.ClassRisky)
 }
 
-// countsForBreaker tells whether enough such answers in a row hold the lane.
+// countsForBreaker reports whether breakerThreshold such answers in a row hold the lane.
 func (a attempt) countsForBreaker() bool {
 	a.consecutive = breakerThreshold
 	return judge(a).hold.probe
 }
 
-// tripped returns what speaks against a lane; nil when it is not enough.
+// tripped returns the breaker of a lane if it has tripped, else nil.
 func (s *breakers) tripped(key laneKey) *breaker {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,15 +75,15 @@ func (s *breakers) tripped(key laneKey) *breaker {
 	return nil
 }
 
-// probeTimeout is how long a task waits for the probe before it, where it holds a slot and a
-// lease.
+// probeTimeout bounds the wait for another task's probe, during which a task holds a slot
+// and a lease.
 const probeTimeout = 2 * time.Second
 
-// errProbed says why a task of a suspected lane was not called.
+// errProbed is the reason why a task of a lane with a tripped breaker was not called.
 var errProbed = errors.New("another task probes the lane")
 
-// probe lets the calls of a suspected lane through one at a time: the answer to the first
-// one tells what becomes of the others. Other lanes do not wait. done ends the probe.
+// probe serializes the calls of a lane whose breaker has tripped. The answer to the first
+// call decides whether the others follow or the lane is held. done ends the probe.
 func (r *Replica) probe(ctx context.Context, j *job) (done func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -98,17 +99,17 @@ func (r *Replica) probe(ctx context.Context, j *job) (done func(), err error) {
 	}
 	done = func() { <-l.probe }
 	switch {
-	case r.breakers.tripped(key) != l: // the one before went well
+	case r.breakers.tripped(key) != l: // the probe before succeeded
 		done()
 		return func() {}, nil
-	case r.held(ctx, j): // it did not
+	case r.held(ctx, j): // the probe before failed
 		done()
 		return nil, errProbed
 	}
 	return done, nil
 }
 
-// unlistedCodes remembers which codes without a row in the code table were logged.
+// unlistedCodes remembers which errcodes without a row in the code table were logged.
 type unlistedCodes struct {
 	mu     sync.Mutex
 	logged map[unlistedCode]bool // guarded by mu
@@ -119,10 +120,10 @@ type unlistedCode struct {
 	code     int
 }
 
-// maxUnlisted bounds the memory: an endpoint that answers at random is logged so often.
+// maxUnlisted bounds the remembered codes. Further codes are not logged.
 const maxUnlisted = 1000
 
-// shouldLog tells whether a code was not logged before for its endpoint.
+// shouldLog reports whether a code was not logged before for its endpoint.
 func (u *unlistedCodes) shouldLog(at unlistedCode) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -136,7 +137,7 @@ func (u *unlistedCodes) shouldLog(at unlistedCode) bool {
 	return true
 }
 
-// logUnlisted logs a code that the code table has no row for, once for each endpoint.
+// logUnlisted logs an errcode that has no row in the code table, once for each endpoint.
 func (r *Replica) logUnlisted(j *job) {
 	var api *wechat.APIError
 	if !errors.As(j.err, &api) || api.Class() != wechat.ClassUnlisted || !r.unlisted.shouldLog(unlistedCode{api.Endpoint, api.Code}) {

@@ -75,7 +75,7 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 // tripped, the receiver's lock, the request and a permit. It returns a *handedBack; other
 // errors are stored in j.err.
 func (r *Replica) prepare(asked, waiting context.Context, l *lane, j *job) error {
-	if wait, rests := r.hoursWait(j); rests {
+	if wait, closed := r.hoursWait(j); closed {
 		r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outsideHours))...)
 		return retryLater(wait, outsideHours)
 	}

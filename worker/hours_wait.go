@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// outsideHours is why a task is handed back at night.
+// outsideHours is the reason for handing a task back, and a log message.
 const outsideHours = "outside of the app's hours"
 
-// hoursWait tells whether a task has to wait for its app's hours, and for how long: until
-// they open, or until the task expires, so that its outcome does not wait for the morning.
-// One that has expired does not wait: it ends as it comes.
-func (r *Replica) hoursWait(j *job) (wait time.Duration, rests bool) {
+// hoursWait reports whether a task must wait for its app's hours, and how long: until they
+// open, or until the task expires, so that its outcome is recorded at that time. A task that
+// has expired does not wait.
+func (r *Replica) hoursWait(j *job) (wait time.Duration, closed bool) {
 	if j.IgnoreHours {
 		return 0, false
 	}
@@ -31,12 +31,14 @@ func (r *Replica) hoursWait(j *job) (wait time.Duration, rests bool) {
 	return at.Sub(now), true
 }
 
-// loggedHours remembers until when a lane was said to rest: it is said once, not once a task.
+// loggedHours remembers for which opening time the wait of a lane was logged, so that it is
+// logged once and not for each task.
 type loggedHours struct {
 	mu    sync.Mutex
 	until map[laneKey]time.Time // guarded by mu
 }
 
+// shouldLog reports whether a wait until this opening time was not logged yet.
 func (n *loggedHours) shouldLog(key laneKey, until time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// metrics are the replica's Prometheus metrics. All labels are from closed sets: apps,
-// types, endpoints, outcomes, classes. Never a person, never a message.
+// metrics are the replica's Prometheus metrics. All labels are from closed sets (apps,
+// types, endpoints, outcomes, classes), never an openid or a message.
 type metrics struct {
 	calls      *prometheus.CounterVec
 	callTime   *prometheus.HistogramVec
@@ -65,7 +65,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	return nil
 }
 
-// countNoToken counts a call that got no further than its token.
+// countNoToken counts a call that was not made for lack of a token.
 func (m *metrics) countNoToken(app, api string) {
 	m.calls.WithLabelValues(app, api, labelNoToken).Inc()
 }
@@ -78,7 +78,8 @@ func (m *metrics) countCall(app, api string, err error, took time.Duration) {
 // labelNoToken is the class of a call that got no token.
 const labelNoToken = "no_token"
 
-// classOf is the label of an answer: WeChat's class, or why there was none.
+// classOf returns the label `class` of a call: the class of WeChat's answer, or why there was
+// no answer.
 func classOf(err error) string {
 	var (
 		api       *wechat.APIError
@@ -101,7 +102,7 @@ func classOf(err error) string {
 
 func (m *metrics) countOutcome(result tasks.Result) {
 	m.outcomes.WithLabelValues(result.App, result.Type, string(result.Outcome)).Inc()
-	if !result.EnqueuedAt.IsZero() && result.Generation == 0 { // a redrive waited for an operator
+	if !result.EnqueuedAt.IsZero() && result.Generation == 0 { // the time of a redrive includes the wait for an operator
 		m.delivery.WithLabelValues(result.Type).Observe(result.FinishedAt.Sub(result.EnqueuedAt).Seconds())
 	}
 }
@@ -112,8 +113,8 @@ func (m *metrics) permitWaitObserver(typ string) func(time.Duration) {
 	return func(d time.Duration) { observer.Observe(d.Seconds()) }
 }
 
-// TokenRefreshes registers the count of token refreshes and returns the hook for
-// wechat.WithOnRefresh. Tokens are made before the replica that uses them.
+// TokenRefreshes registers the counter of token refreshes, and returns the hook for
+// wechat.WithOnRefresh. It is no method of Replica, since the tokens are made first.
 func TokenRefreshes(reg prometheus.Registerer) (hook func(app, result string), err error) {
 	refreshes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxcourier_token_refreshes_total", Help: "Token refreshes, by result: ok, kept, config or error.",

@@ -9,8 +9,8 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// lowerPace lowers the pace of a type for all replicas, as its documented pace was too fast
-// for WeChat: another system shares the app. It climbs back by itself.
+// lowerPace lowers the pace of a type for all replicas, after WeChat refused a call for its
+// pace: another system may use the same app. The limiter raises the pace again by itself.
 func (r *Replica) lowerPace(ctx context.Context, j *job, span ratelimit.Span) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -25,23 +25,23 @@ func (r *Replica) lowerPace(ctx context.Context, j *job, span ratelimit.Span) {
 	}
 }
 
-// recoveryStep is how often a pace that was lowered grows.
+// recoveryStep is the interval in which the limiter raises a lowered pace.
 const recoveryStep = 10 * time.Second
 
-// paceRecovery watches the paces that this replica lowered, to say when they are back: no call
-// and no answer tells of that.
+// paceRecovery logs when the paces that this replica lowered have recovered. It polls the
+// limiter, since no call reports that.
 type paceRecovery struct {
 	replica *Replica
 	mu      sync.Mutex
-	watched map[laneKey]int // guarded by mu; how often the pace was lowered meanwhile
+	watched map[laneKey]int // guarded by mu; how often the pace was lowered since it was full
 }
 
 func newPaceRecovery(r *Replica) *paceRecovery {
 	return &paceRecovery{replica: r, watched: make(map[laneKey]int)}
 }
 
-// watch says when the pace of a lane is back at its limit, once however often it was
-// lowered until then.
+// watch logs when the pace of a lane is full again. It logs once, even where the pace is
+// lowered several times until then.
 func (c *paceRecovery) watch(key laneKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,7 +59,7 @@ func (c *paceRecovery) watch(key laneKey) {
 	})
 }
 
-// recovered tells whether the pace of a lane is back, and ends its watch then.
+// recovered reports whether the pace of a lane is full again, and if so, ends the watch.
 func (c *paceRecovery) recovered(ctx context.Context, key laneKey) bool {
 	c.mu.Lock()
 	lowered := c.watched[key]
@@ -73,13 +73,14 @@ func (c *paceRecovery) recovered(ctx context.Context, key laneKey) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.watched[key] != lowered {
-		return false // lowered again since it was asked
+		return false // lowered again since the query
 	}
 	delete(c.watched, key)
 	return true
 }
 
-// paceFactor is the part of its pace that a type keeps: the least of its windows'.
+// paceFactor returns the factor by which a type's pace is lowered, from 0 to 1: the least of
+// its windows.
 func paceFactor(usage []ratelimit.Usage) float64 {
 	factor := 1.0
 	for _, u := range usage {

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// refreshQueues learns which queues there are. What it cannot learn now, the next one does.
+// refreshQueues reads which queues exist. After an error the next call tries again.
 func (f *fleet) refreshQueues(ctx context.Context) {
 	f.redisAnswers(ctx, f.index.refresh(ctx, f.replica.rdb, f.replica.apps))
 }
 
-// redisAnswers tells whether Redis has answered, and the log once when that changes.
+// redisAnswers reports whether err is nil. It logs when Redis stops and starts to answer.
 func (f *fleet) redisAnswers(ctx context.Context, err error) bool {
 	if err != nil {
 		if ctx.Err() == nil && f.throttle.allow(redisAway, time.Now()) {
@@ -25,11 +25,11 @@ func (f *fleet) redisAnswers(ctx context.Context, err error) bool {
 	return true
 }
 
-// poll asks Redis where there is work: of the closed lanes some, those of the open ones
-// that sleep. It wakes and opens the lanes that have work, and closes those that have had
-// none for a while or are held.
+// poll reads from Redis which lanes have work: some of the closed lanes, and the open lanes
+// that sleep or are idle. It opens or wakes lanes that have work, and closes lanes that have
+// been idle for idleTimeout or are held.
 //
-// An open lane that is awake finds its tasks by itself, and asynq moves there what is due.
+// An open lane that is awake finds its tasks by itself, and asynq forwards its delayed tasks.
 func (f *fleet) poll(ctx context.Context) {
 	now, open := time.Now(), f.snapshot()
 	var queues []queueRef
@@ -57,7 +57,7 @@ func (f *fleet) poll(ctx context.Context) {
 	f.closeHeld()
 	for _, key := range idle {
 		if l := open[key]; found[key].hasWorkBy(now.Add(dueSoon)) {
-			l.idleSince = time.Time{} // work of another replica's, or for later
+			l.idleSince = time.Time{} // another replica has the work, or it is due soon
 		} else if l.active.Load() == 0 && f.lane(key) == l {
 			f.index.pollAt(key, found[key].due)
 			f.close(key, l)
@@ -65,8 +65,8 @@ func (f *fleet) poll(ctx context.Context) {
 	}
 }
 
-// idleLanes returns the open lanes that wait for work, and those in which nothing has run for
-// a while.
+// idleLanes returns the open lanes whose gates sleep, and those that have run no handler for
+// idleTimeout.
 func idleLanes(open map[laneKey]*lane, now time.Time) (asleep, idle []laneKey) {
 	for key, l := range open {
 		if l.gate.asleep.Load() {
@@ -84,7 +84,7 @@ func idleLanes(open map[laneKey]*lane, now time.Time) (asleep, idle []laneKey) {
 	return asleep, idle
 }
 
-// openBusy opens the closed lanes that were found to have work, and keeps what was found.
+// openBusy opens the closed lanes that have work, and stores the numbers of pending tasks.
 func (f *fleet) openBusy(asked []queueRef, found map[laneKey]laneDepth, open map[laneKey]*lane, soon time.Time) {
 	depth := make(map[laneKey]int64, len(asked))
 	for _, q := range asked {
@@ -106,8 +106,8 @@ func (f *fleet) openBusy(asked []queueRef, found map[laneKey]laneDepth, open map
 	f.setDepth(depth)
 }
 
-// wakeSleeping rouses the lanes that sleep although they have tasks pending: a plain asynq
-// client has told nobody.
+// wakeSleeping wakes the lanes that sleep and have pending tasks: a plain asynq client sends
+// no wake-up message.
 func (f *fleet) wakeSleeping(asleep []laneKey, pending map[laneKey]bool) {
 	none := make(map[laneKey]int64)
 	for _, key := range asleep {
@@ -124,7 +124,7 @@ func (f *fleet) wakeSleeping(asleep []laneKey, pending map[laneKey]bool) {
 	f.setDepth(none)
 }
 
-// setDepth keeps how many tasks are pending in some lanes.
+// setDepth stores the numbers of pending tasks of some lanes.
 func (f *fleet) setDepth(depth map[laneKey]int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -11,14 +11,14 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// laneDepth is what the queues of a lane hold: tasks that are pending and active, and when the
-// first one of the others is due; zero when there is none.
+// laneDepth counts the tasks in the queues of a lane: pending, active, and when the first
+// delayed task is due; zero when there is none.
 type laneDepth struct {
 	pending, active int64
 	due             time.Time
 }
 
-// existsChunk is how many keys one EXISTS asks for.
+// existsChunk bounds the keys of one EXISTS or MGET.
 const existsChunk = 500
 
 // queueRef is one queue of a lane.
@@ -27,16 +27,16 @@ type queueRef struct {
 	priority tasks.Priority
 }
 
-// queuesOf are both queues of a lane.
+// queuesOf returns both queues of a lane.
 func queuesOf(lane laneKey) []queueRef {
 	return []queueRef{{lane, tasks.Urgent}, {lane, tasks.Bulk}}
 }
 
 func (q queueRef) keys() queueKeys { return keysOf(q.lane, q.priority) }
 
-// queueDepths finds the lanes whose queues have tasks, pending, active, or for later. As long as
-// no queue holds anything, it costs one EXISTS for some hundred queues; one that does
-// costs a question to each queue of its block.
+// queueDepths returns the depths of the lanes whose queues have tasks: pending, active or
+// delayed. Empty queues cost one EXISTS for some hundred of them. A queue with tasks costs
+// one more EXISTS for each queue of its block.
 func queueDepths(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]laneDepth, error) {
 	filled, err := filterExisting(ctx, rdb, queues, func(q queueRef) []string { return q.keys().all() }, existsChunk/len(queueKeys{}.all()), 1)
 	if err != nil || len(filled) == 0 {
@@ -50,6 +50,7 @@ type queueKeys struct {
 	pending, active, scheduled, retried string
 }
 
+// keysOf returns the keys of one queue.
 func keysOf(lane laneKey, p tasks.Priority) queueKeys {
 	prefix := "asynq:{" + tasks.QueueName(lane.app, lane.typ, p) + "}:"
 	return queueKeys{prefix + "pending", prefix + "active", prefix + "scheduled", prefix + "retry"}
@@ -57,11 +58,11 @@ func keysOf(lane laneKey, p tasks.Priority) queueKeys {
 
 func (q queueKeys) all() []string { return []string{q.pending, q.active, q.scheduled, q.retried} }
 
-// filterExisting leaves out the items that have none of their keys in Redis. It asks for blocks of
-// so many items in one command each, then for smaller blocks of those blocks that have
-// something. Blocks whose last size is not 1 stay whole.
+// filterExisting returns the items of which Redis has at least one key. It checks blocks of
+// items by one EXISTS each, then smaller blocks of those blocks that exist, by the sizes
+// given. Where the last size is not 1, all items of an existing block are returned.
 func filterExisting[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, sizes ...int) ([]T, error) {
-	if _, cluster := rdb.(*redis.ClusterClient); cluster { // the keys of two queues may not meet in one command
+	if _, cluster := rdb.(*redis.ClusterClient); cluster { // a command may not have keys of two queues
 		sizes = []int{1}
 	}
 	for _, size := range sizes {
@@ -76,7 +77,7 @@ func filterExisting[T any](ctx context.Context, rdb redis.UniversalClient, items
 	return items, nil
 }
 
-// nonEmptyBlocks leaves out the blocks that hold nothing.
+// nonEmptyBlocks returns the items of the blocks of which Redis has at least one key.
 func nonEmptyBlocks[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, atOnce int) ([]T, error) {
 	blocks := slices.Collect(slices.Chunk(items, atOnce))
 	replies := make([]*redis.IntCmd, len(blocks))
@@ -102,7 +103,7 @@ func nonEmptyBlocks[T any](ctx context.Context, rdb redis.UniversalClient, items
 	return filled, nil
 }
 
-// lanesWithPending finds the lanes that have tasks pending.
+// lanesWithPending returns the lanes that have pending tasks.
 func lanesWithPending(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey) (map[laneKey]bool, error) {
 	var queues []queueRef
 	for _, lane := range lanes {
@@ -119,10 +120,11 @@ func lanesWithPending(ctx context.Context, rdb redis.UniversalClient, lanes []la
 	return found, nil
 }
 
+// readDepths counts the tasks of some queues, by lane.
 func readDepths(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]laneDepth, error) {
 	type reply struct {
-		pending, active   *redis.IntCmd
-		scheduled, retrys *redis.ZSliceCmd
+		pending, active  *redis.IntCmd
+		scheduled, retry *redis.ZSliceCmd
 	}
 	replies := make([]reply, len(queues))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -143,7 +145,7 @@ func readDepths(ctx context.Context, rdb redis.UniversalClient, queues []queueRe
 		r, w := replies[i], found[q.lane]
 		w.pending += r.pending.Val()
 		w.active += r.active.Val()
-		w.due = earlier(earlier(w.due, r.scheduled.Val()), r.retrys.Val())
+		w.due = earlier(earlier(w.due, r.scheduled.Val()), r.retry.Val())
 		if w != (laneDepth{}) {
 			found[q.lane] = w
 		}
@@ -151,7 +153,7 @@ func readDepths(ctx context.Context, rdb redis.UniversalClient, queues []queueRe
 	return found, nil
 }
 
-// earlier returns the time of the first task, or t if that is earlier and not zero.
+// earlier returns the due time of the first task, or t where t is earlier and not zero.
 func earlier(t time.Time, first []redis.Z) time.Time {
 	if len(first) == 0 {
 		return t
@@ -162,7 +164,8 @@ func earlier(t time.Time, first []redis.Z) time.Time {
 	return t
 }
 
-// hasWorkBy tells whether there is something to do for a lane before a time.
+// hasWorkBy reports whether a lane has pending or active tasks, or a delayed task that is due
+// by a time.
 func (w laneDepth) hasWorkBy(until time.Time) bool {
 	return w.pending+w.active > 0 || !w.due.IsZero() && !w.due.After(until)
 }

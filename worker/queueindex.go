@@ -11,40 +11,41 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// How many of the queues that are known to exist a look asks for at least, in how many looks
-// all of them come, and how many of the others it sweeps through.
 const (
-	queuesPerPoll = 2 * existsChunk / 4 // two EXISTS
-	pollsPerPass  = 10
-	sweptPerPoll  = existsChunk / 4
+	// queuesPerPoll is the minimum of known queues that one poll checks: two EXISTS.
+	queuesPerPoll = 2 * existsChunk / 4
+	// pollsPerPass is in how many polls all known queues are checked.
+	pollsPerPass = 10
+	// sweptPerPoll is how many of all possible queues one poll checks: one EXISTS.
+	sweptPerPoll = existsChunk / 4
 )
 
 const (
 	// allQueuesKey is asynq's set of all queue names.
 	allQueuesKey = "asynq:queues"
-	// rereadSetAfter is how often the set is read although its size is the same, or at most when
-	// it is large.
+	// rereadSetAfter is the age at which the set is read again although its size has not
+	// changed. A set above largeSet is read at most every sixth of it.
 	rereadSetAfter = 30 * time.Second
 	largeSet       = 10_000
 )
 
-// queueIndex decides which queues a look asks for. There may be a hundred thousand: all apps
-// × all types × two. Of those only the ones exist that tasks were enqueued in; asynq has a
-// set of them. These are looked at in turn, all of them within five seconds and twice a
-// second when they are few. The others are swept through in minutes: a set that is lost
-// strands no task.
+// queueIndex decides which queues a poll checks. There may be a hundred thousand: all apps ×
+// all types × two. Only queues in which tasks were enqueued exist; asynq keeps a set of
+// them. All of these known queues are checked within five seconds, or twice a second when
+// they are few. All possible queues are checked within minutes, so that tasks are found even
+// where the set was lost.
 type queueIndex struct {
 	apps  []string // sorted
 	types []string
 
-	known    []queueRef // that exist or existed
+	known    []queueRef // queues that exist or existed
 	isKnown  map[queueRef]bool
-	size     int64                 // of the set when it was read
-	readAt   time.Time             // when it was
-	knownPos int                   // of known
-	sweepPos int                   // of all
-	started  bool                  // all were looked at once
-	pollNext map[queueRef]bool     // to be looked at next
+	size     int64                 // of the set at readAt
+	readAt   time.Time             // when the set was read
+	knownPos int                   // position in known
+	sweepPos int                   // position among all possible queues
+	started  bool                  // next has returned all queues once
+	pollNext map[queueRef]bool     // returned by the next call of next
 	due      map[laneKey]time.Time // when the first delayed task of a closed lane is due
 }
 
@@ -61,7 +62,7 @@ func newQueueIndex(apps map[string]App) *queueIndex {
 	return x
 }
 
-// add takes a queue into those that are looked at often, and has it looked at next.
+// add adds a queue to the known ones, to be checked in the next poll.
 func (x *queueIndex) add(q queueRef) {
 	if !x.isKnown[q] {
 		x.isKnown[q] = true
@@ -70,7 +71,7 @@ func (x *queueIndex) add(q queueRef) {
 	}
 }
 
-// expedite has an app's queues looked at next.
+// expedite adds all queues of an app to the next poll.
 func (x *queueIndex) expedite(app string) {
 	for _, typ := range x.types {
 		for _, q := range queuesOf(laneKey{app, typ}) {
@@ -79,21 +80,22 @@ func (x *queueIndex) expedite(app string) {
 	}
 }
 
-// pollAt has a closed lane looked at again when its first delayed task is due; zero is none.
+// pollAt schedules a check of a closed lane for when its first delayed task is due. It
+// ignores the zero time.
 func (x *queueIndex) pollAt(lane laneKey, due time.Time) {
 	if old, known := x.due[lane]; !due.IsZero() && (!known || due.Before(old)) {
 		x.due[lane] = due
 	}
 }
 
-// total counts the queues that there may be, and queue is the i-th of them.
+// total returns the number of possible queues; queue returns the i-th of them.
 func (x *queueIndex) total() int { return 2 * len(x.apps) * len(x.types) }
 
 func (x *queueIndex) queue(i int) queueRef {
 	return queuesOf(laneKey{x.apps[i/2/len(x.types)], x.types[i/2%len(x.types)]})[i%2]
 }
 
-// next returns the queues to look at now. The first time, these are all.
+// next returns the queues to check in this poll. The first call returns all queues.
 func (x *queueIndex) next(now time.Time) []queueRef {
 	taken := make(map[queueRef]bool)
 	var queues []queueRef
@@ -130,14 +132,15 @@ func (x *queueIndex) next(now time.Time) []queueRef {
 	return queues
 }
 
-// retry has queues looked at next that a look got no answer about.
+// retry adds queues to the next poll, after a poll that failed.
 func (x *queueIndex) retry(queues []queueRef) {
 	for _, q := range queues {
 		x.pollNext[q] = true
 	}
 }
 
-// refresh reads asynq's set when it has changed. mine tells of which apps.
+// refresh reads asynq's set when its size has changed or it was last read long ago. mine are
+// the replica's apps.
 func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient, mine map[string]App) error {
 	if !x.readAt.IsZero() {
 		size, err := rdb.SCard(ctx, allQueuesKey).Result()

@@ -10,41 +10,42 @@ import (
 )
 
 const (
-	// maxBatch is how many calls share a round trip at most: a reply of that many is
-	// read before the next caller is served.
+	// maxBatch bounds the calls of one round trip: all replies of a batch are read before
+	// any caller gets its reply.
 	maxBatch = 256
-	// overdue is how long a round trip may take before the next one no longer waits for
-	// it, as when its connection is dead and nobody has noticed yet.
+	// overdue is how long the waiting calls wait for a round trip before they start another
+	// one: its connection may be dead.
 	overdue = 50 * time.Millisecond
-	// maxInFlight is how many round trips may then be under way.
+	// maxInFlight bounds the concurrent round trips when some are overdue.
 	maxInFlight = 8
 )
 
-// scriptBatcher lets the script calls that a replica's tasks make at the same time share round
-// trips: fences, outcomes, and what asynq says when a task is done. A call that is alone
-// leaves at once; those that come while one is under way leave together after it. So
-// nothing waits for company, and a slow or distant Redis makes the batches larger.
+// scriptBatcher sends concurrent script calls of a replica's tasks in shared round trips:
+// fences, outcomes, and asynq's scripts at the end of a task. A call is sent at once when no
+// round trip is in flight; calls that arrive during a round trip are sent together after it.
+// No call waits in order to fill a batch, and batches grow with the latency of Redis.
 //
-// Whoever comes first carries the others: there is no goroutine of its own. One round
-// trip is under way at a time, unless it is overdue.
+// It has no goroutine: the first waiting caller sends the batch. One round trip is in flight
+// at a time, unless it is overdue.
 type scriptBatcher struct {
 	pipeline func() redis.Pipeliner
-	calls    sync.Pool // there is one for nearly each call
+	calls    sync.Pool // of *batchedCall
 
 	mu       sync.Mutex
-	inFlight int            // guarded by mu: round trips under way
-	waiting  []*batchedCall // guarded by mu: who waits for the next one
+	inFlight int            // guarded by mu; round trips in flight
+	waiting  []*batchedCall // guarded by mu; calls for the next round trip
 }
 
-// batchedCall is one call that waits for its round trip. Its caller does not go before the call
-// has been made, or was taken out of the queue.
+// batchedCall is a call that waits for a round trip. Its caller returns only when the call
+// has its reply or was removed from waiting.
 type batchedCall struct {
 	cmd   *redis.Cmd
-	ready chan struct{} // gets a token when cmd has its reply, or when lead is set
-	leads bool          // it carries the next batch itself
+	ready chan struct{} // gets a token when cmd has its reply, or when leads is set
+	leads bool          // its caller sends the next batch
 }
 
-// do sends a script call, with others if there are any. alone sends it by itself.
+// do sends a script call, alone or in a batch, and returns its error. alone sends it by
+// itself.
 func (s *scriptBatcher) do(ctx context.Context, cmd *redis.Cmd, alone func() error) error {
 	s.mu.Lock()
 	if s.inFlight == 0 {
@@ -71,9 +72,9 @@ func (s *scriptBatcher) do(ctx context.Context, cmd *redis.Cmd, alone func() err
 	return cmd.Err()
 }
 
-// await waits until the rider's call has been made, or is to be made by it. It is false
-// when ctx ended first. The first in the queue sees to it that an overdue round trip does
-// not keep the queue waiting.
+// await waits until a call has its reply, or its caller must send the next batch (r.leads).
+// It returns false when ctx ends first. The first waiting call starts another round trip
+// when the one in flight is overdue.
 func (s *scriptBatcher) await(ctx context.Context, r *batchedCall, first bool) bool {
 	var late <-chan time.Time
 	if first {
@@ -95,29 +96,30 @@ func (s *scriptBatcher) await(ctx context.Context, r *batchedCall, first bool) b
 			if s.remove(r, false) {
 				return false
 			}
-			<-r.ready // it is being carried, or is to carry others
+			<-r.ready // the call is being sent, or must send the batch
 			return true
 		}
 	}
 }
 
-// remove takes a rider out of the queue, to carry the next batch or because its caller gave
-// up. It is false when that is too late, or when there are carriers enough.
-func (s *scriptBatcher) remove(r *batchedCall, toCarry bool) bool {
+// remove removes a call from waiting, because its caller gave up or, with toFlush, in order
+// to send the next batch. It returns false when the call is no longer waiting, and with
+// toFlush when maxInFlight round trips are in flight.
+func (s *scriptBatcher) remove(r *batchedCall, toFlush bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.Index(s.waiting, r)
-	if i < 0 || toCarry && s.inFlight >= maxInFlight {
+	if i < 0 || toFlush && s.inFlight >= maxInFlight {
 		return false
 	}
 	s.waiting = slices.Delete(s.waiting, i, i+1)
-	if toCarry {
+	if toFlush {
 		s.inFlight++
 	}
 	return true
 }
 
-// finish ends a round trip: the first who waits carries the next batch.
+// finish ends a round trip, and makes the first waiting call lead the next batch.
 func (s *scriptBatcher) finish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +133,7 @@ func (s *scriptBatcher) finish() {
 	next.ready <- struct{}{}
 }
 
-// flush sends the leader's call with all that wait.
+// flush sends the leader's call together with the waiting calls.
 func (s *scriptBatcher) flush(ctx context.Context, leader *batchedCall) {
 	defer s.finish()
 	s.mu.Lock()
@@ -140,12 +142,12 @@ func (s *scriptBatcher) flush(ctx context.Context, leader *batchedCall) {
 	s.waiting = slices.Delete(s.waiting, 0, n)
 	s.mu.Unlock()
 	pipe := s.pipeline()
-	ctx = context.WithoutCancel(ctx) // the others' lives do not hang on the leader's
+	ctx = context.WithoutCancel(ctx) // the end of the leader's ctx must not fail the others
 	for _, r := range batch {
 		_ = pipe.Process(ctx, r.cmd)
 	}
 	_, _ = pipe.Exec(ctx) // each call has its own error
 	for _, r := range batch[1:] {
-		r.ready <- struct{}{} // from here on it is its caller's again
+		r.ready <- struct{}{} // from here on the caller owns r
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// stateCollector reads what is a state rather than an event when Prometheus asks.
+// stateCollector collects the gauges, whose values it reads at each scrape.
 type stateCollector struct {
 	replica                                   *Replica
 	waiting, active, used, limit, pace, holds *prometheus.Desc
 }
 
-// collectTimeout bounds what one scrape asks Redis.
+// collectTimeout bounds the calls to Redis of one scrape.
 const collectTimeout = 2 * time.Second
 
 func newStateCollector(r *Replica) *stateCollector {
@@ -54,7 +54,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	lanes := r.fleet.snapshot()
 	for key, n := range r.fleet.depths() {
 		gauge(c.waiting, float64(n), key.app, key.typ)
-		if lanes[key] == nil { // held: how much of its limits is used may be the reason
+		if lanes[key] == nil { // a held lane: its usage may show why
 			c.collectUsage(ctx, key, gauge)
 		}
 	}
@@ -69,7 +69,7 @@ func (c *stateCollector) collectHolds(ctx context.Context, gauge func(*prometheu
 	r := c.replica
 	holds, err := r.limiter.Holds(ctx, slices.Collect(maps.Keys(r.apps))...)
 	if err != nil {
-		return // Redis is away; the other metrics still tell something
+		return // Redis does not answer; collect the other metrics
 	}
 	seen := make(map[[3]string]bool)
 	for _, h := range holds {
@@ -87,8 +87,8 @@ func (c *stateCollector) collectUsage(ctx context.Context, key laneKey, gauge fu
 	if err != nil {
 		return
 	}
-	// A type may have a window of its own and share one of the same span: the one with
-	// the least room counts.
+	// A type may have a window of its own and share one of the same span; report the one
+	// with the least quota left.
 	tightest := make(map[ratelimit.Span]ratelimit.Usage)
 	for _, u := range usage {
 		if t, ok := tightest[u.Window]; !ok || u.Effective()-u.Used < t.Effective()-t.Used {

@@ -12,24 +12,24 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// sweepKey is the lease of the replica that sweeps. Private.
+// sweepKey is the key of the lease of the replica that sweeps. Private.
 const sweepKey = "wxcourier:sweep"
 
-// How a sweep goes by: one replica at a time, a few commands a second. With ten million
-// waiting tasks a pass takes some hours.
+// One replica sweeps at a time, with a few commands a second. With ten million waiting tasks
+// a pass takes some hours.
 const (
-	sweepEvery        = 5 * time.Minute // between two passes, and between two tries for the lease
+	sweepEvery        = 5 * time.Minute // between two passes, and between two attempts to get the lease
 	sweepLease        = 3 * time.Minute
-	commandsPerSecond = 4  // a second
-	endingsPerSecond  = 50 // tasks a second, each some commands
-	maxSweepPause     = sweepLease / 3
+	commandsPerSecond = 4
+	endingsPerSecond  = 50             // tasks that are ended, each by some commands
+	maxSweepPause     = sweepLease / 3 // between two renewals of the lease
 )
 
-// errNotSweeper says that another replica has the lease by now.
+// errNotSweeper means that another replica has the lease.
 var errNotSweeper = errors.New("another replica sweeps")
 
-// sweeper ends tasks that were deleted in the asynq web UI and deletes archived copies past
-// the retention, see package reconcile.
+// sweeper ends tasks that were deleted in the asynq web UI, and deletes archived copies past
+// the retention; see package reconcile.
 type sweeper struct {
 	replica  *Replica
 	every    time.Duration
@@ -46,7 +46,7 @@ func newSweeper(r *Replica, deadAfter, retention time.Duration) *sweeper {
 	return s
 }
 
-// run sweeps until ctx ends.
+// run makes passes until ctx ends, while this replica has the lease.
 func (s *sweeper) run(ctx context.Context) {
 	reconciler := reconcile.New(s.replica.rdb, s.replica.ledger, s.config)
 	for sleep(ctx, s.every) {
@@ -67,7 +67,7 @@ func (s *sweeper) run(ctx context.Context) {
 	}
 }
 
-// sweepLeaseScript takes the lease, or renews it.
+// sweepLeaseScript takes or renews the lease.
 //
 // KEYS[1] lease. ARGV[1] replica, ARGV[2] ms. Returns 1, or 0 when another replica has it.
 var sweepLeaseScript = redis.NewScript(`
@@ -77,6 +77,7 @@ redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
 return 1
 `)
 
+// renewLease takes or renews the lease. It returns errNotSweeper when another replica has it.
 func (s *sweeper) renewLease(ctx context.Context) error {
 	mine, err := sweepLeaseScript.Run(ctx, s.replica.rdb, []string{sweepKey}, s.replica.id, sweepLease.Milliseconds()).Bool()
 	if err != nil {
@@ -88,7 +89,8 @@ func (s *sweeper) renewLease(ctx context.Context) error {
 	return nil
 }
 
-// pace waits as long as some commands shall take, and keeps the lease meanwhile.
+// pace waits for as long as so many commands and ended tasks may take, and renews the lease
+// meanwhile.
 func (s *sweeper) pace(ctx context.Context, commands, ended int) error {
 	left := time.Duration(commands)*time.Second/commandsPerSecond + time.Duration(ended)*time.Second/endingsPerSecond
 	for left > 0 {
@@ -97,7 +99,7 @@ func (s *sweeper) pace(ctx context.Context, commands, ended int) error {
 			return ctx.Err()
 		}
 		if left -= pause; pause < time.Second && left <= 0 {
-			return nil // the lease lasts for longer
+			return nil // too short to renew the lease
 		}
 		if err := s.renewLease(ctx); err != nil {
 			return err
@@ -106,7 +108,7 @@ func (s *sweeper) pace(ctx context.Context, commands, ended int) error {
 	return nil
 }
 
-// ended counts and tells an outcome as deliver does.
+// ended counts an outcome and calls OnResult, as deliver does.
 func (s *sweeper) ended(result tasks.Result) {
 	s.replica.metrics.countOutcome(result)
 	if s.replica.hooks.OnResult != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// pauseTTL is how long the pause of a hold without an end is shown, unless it is mirrored
-// again: a crash of all replicas must not pause a queue for ever.
+// pauseTTL is the expiry of the pause of a hold without an end. Replicas renew the pause;
+// after a crash of all replicas it must not stay for ever.
 const pauseTTL = 2 * time.Minute
 
 var (
@@ -26,13 +26,14 @@ var (
 	syncPauseScript = redis.NewScript(syncPauseSource)
 )
 
-// SyncPauses shows the holds that are in force for some apps in asynq's pause keys, for the
-// asynq web UI: a queue that is held is paused there by "wxcourier:<scope>", until the hold
-// ends. It takes away what no longer holds, and leaves alone what a person has paused.
-// holds are all of these apps, from [ratelimit.Limiter.Holds].
+// SyncPauses writes the holds in force of some apps to asynq's pause keys, for the asynq web
+// UI: the key of a held queue is "wxcourier:<scope>" and expires when the hold ends. It
+// deletes keys of holds that have ended, and does not change other pauses, which a person
+// set. holds must be all holds of these apps, from [ratelimit.Limiter.Holds].
 //
-// Nothing rests on it: holds are enforced from their records. Replicas mirror by
-// themselves; who sets or lifts holds where no replica may run calls it, too.
+// Holds are enforced from their records, so no delivery depends on these keys. Replicas call
+// SyncPauses by themselves; a program that sets or lifts holds calls it, too, since no
+// replica may be running.
 func SyncPauses(ctx context.Context, rdb redis.UniversalClient, apps []string, holds []ratelimit.Hold) error {
 	pauses, err := readPauses(ctx, rdb, pausesOf(apps, holds, time.Now()))
 	if err != nil {
@@ -52,26 +53,27 @@ func SyncPauses(ctx context.Context, rdb redis.UniversalClient, apps []string, h
 	return nil
 }
 
-// closesLanes tells whether a hold goes on for so long that lanes close for it and queues are
-// shown as paused. What ends soon, the gates wait for.
+// closesLanes reports whether a hold ends later than dueSoon, so that its lanes close and
+// their queues are shown as paused. For a shorter hold the lanes stay open, and their gates
+// wait for its end.
 func closesLanes(h ratelimit.Hold, now time.Time) bool {
 	return h.Until.IsZero() || h.Until.Sub(now) > dueSoon
 }
 
-// coversLane tells whether a hold stops all of a type.
+// coversLane reports whether a hold stops a lane.
 func coversLane(h ratelimit.Hold, key laneKey) bool {
 	return h.App == key.app && (h.Scope == ratelimit.WholeApp || h.Scope == key.typ)
 }
 
-// pause is asynq's pause key of a queue: what is there, and what is to be there.
+// pause is asynq's pause key of a queue, with its current value and the hold to write there.
 type pause struct {
 	key     string
 	current string          // "" for none
-	hold    *ratelimit.Hold // that it is to show; nil for none
+	hold    *ratelimit.Hold // nil for none
 }
 
-// upToDate tells whether there is nothing to write. What is ours and stays is written
-// again, for its end may be another one.
+// upToDate reports whether there is nothing to write. A pause of a hold that stays is
+// written again, since the hold's end may have changed.
 func (p pause) upToDate() bool {
 	if p.current == "" {
 		return p.hold == nil
@@ -79,8 +81,8 @@ func (p pause) upToDate() bool {
 	return !strings.HasPrefix(p.current, backlog.HoldMark)
 }
 
-// pausesOf are the pauses of all queues of the apps. Of two holds the one that ends last
-// is shown.
+// pausesOf returns the pauses of all queues of the apps. A queue under several holds shows
+// the one that ends last.
 func pausesOf(apps []string, holds []ratelimit.Hold, now time.Time) []pause {
 	holds = slices.DeleteFunc(slices.Clone(holds), func(h ratelimit.Hold) bool { return !closesLanes(h, now) })
 	byApp := make(map[string][]ratelimit.Hold)
@@ -99,7 +101,7 @@ func pausesOf(apps []string, holds []ratelimit.Hold, now time.Time) []pause {
 	return pauses
 }
 
-// longestHold is the hold of a lane that ends last; nil when there is none.
+// longestHold returns the hold of a lane that ends last; nil when there is none.
 func longestHold(holds []ratelimit.Hold, key laneKey) *ratelimit.Hold {
 	var last *ratelimit.Hold
 	for _, h := range holds {
@@ -110,9 +112,9 @@ func longestHold(holds []ratelimit.Hold, key laneKey) *ratelimit.Hold {
 	return last
 }
 
-// readPauses looks at what is there.
+// readPauses reads the current values of the pauses.
 func readPauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause) ([]pause, error) {
-	if _, cluster := rdb.(*redis.ClusterClient); cluster { // the keys of two queues may not meet in one command
+	if _, cluster := rdb.(*redis.ClusterClient); cluster { // a command may not have keys of two queues
 		return getPauses(ctx, rdb, pauses)
 	}
 	for chunk := range slices.Chunk(pauses, existsChunk) {
@@ -131,6 +133,7 @@ func readPauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause) 
 	return pauses, nil
 }
 
+// getPauses reads the current values by one GET a key, for Redis Cluster.
 func getPauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause) ([]pause, error) {
 	replies := make([]*redis.StringCmd, len(pauses))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -151,7 +154,7 @@ func getPauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause) (
 	return pauses, nil
 }
 
-// writePauses sends the script for each; how is by its hash, or whole.
+// writePauses sends the script for each pause. how is the script's Eval or EvalSha.
 func writePauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause,
 	how func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd,
 ) error {

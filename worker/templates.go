@@ -8,30 +8,30 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// templateCacheTTL is how long a replica believes what it saw of a template's hold. The message
-// that tells of a hold makes it look again at once; this is for one that was lost.
+// templateCacheTTL is how long a replica caches whether a template is held. The message
+// about a hold clears the cache at once; the TTL is for messages that are lost.
 const templateCacheTTL = time.Second
 
-// maxTemplates bounds the memory of an app's templates. WeChat allows an app some dozens.
+// maxTemplates bounds the cached templates of an app. WeChat allows an app some dozens.
 const maxTemplates = 1000
 
-// templateHolds remembers for a moment which message templates are held, so that not every
-// message asks Redis.
+// templateHolds caches which message templates are held, so that not every message costs a
+// call to Redis.
 type templateHolds struct {
 	lookup func(ctx context.Context, app, scope string) (ratelimit.Hold, bool, error)
 
 	mu     sync.Mutex
-	cached map[string]map[string]cachedHold // guarded by mu; by app and template
+	cached map[string]map[string]cachedHold // guarded by mu; app → template → hold
 }
 
 type cachedHold struct {
 	held   bool
 	reason string
-	until  time.Time // it is believed
+	until  time.Time // the entry is valid
 }
 
-// held tells whether a template is held, and why. That Redis does not answer counts as
-// no: the hold spares WeChat calls, it does not protect people.
+// held reports whether a template is held, and why. It returns false where Redis does not
+// answer: the hold only saves calls that WeChat would refuse.
 func (t *templateHolds) held(ctx context.Context, app, id string) (reason string, held bool) {
 	t.mu.Lock()
 	s, ok := t.cached[app][id]
@@ -55,7 +55,7 @@ func (t *templateHolds) held(ctx context.Context, app, id string) (reason string
 	return hold.Reason, held
 }
 
-// forget makes the next message of an app look again: a hold was set or lifted.
+// forget clears the cache of an app, since a hold was set or lifted.
 func (t *templateHolds) forget(app string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -11,18 +11,18 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// tokenCheck is the last look at whether an app's token, which WeChat refused for one API,
-// is good for another one.
+// tokenCheck is the last check whether WeChat takes an app's token, which it refused for one
+// API, for another API.
 type tokenCheck struct {
 	mu    sync.Mutex
 	began time.Time // guarded by mu
-	works bool      // guarded by mu
+	works bool      // guarded by mu; WeChat took the token
 }
 
-// tokenWorksElsewhere tells whether WeChat refused the job's call for its token, but takes the
-// app's token for another API since: it asks for the quota of the job's API. Calls that
-// were refused at the same time share one answer. While the app is held WeChat is not
-// asked; the answer is no then.
+// tokenWorksElsewhere reports whether WeChat refused the job's call for its token, but takes
+// the app's token for another API: it calls quota/get for the job's API. Calls that were
+// refused at the same time share one check. It returns false without a call while the app
+// is held.
 func (r *Replica) tokenWorksElsewhere(ctx context.Context, j *job) bool {
 	if !j.called || !errors.Is(j.err, wechat.ErrTokenRejected) {
 		return false
@@ -47,8 +47,8 @@ func (r *Replica) tokenWorksElsewhere(ctx context.Context, j *job) bool {
 	return c.works
 }
 
-// showsTokenWorks tells whether an answer shows that WeChat knows the app by its token. It is
-// careful: other errors may come before the token is looked at.
+// showsTokenWorks reports whether an answer shows that WeChat took the token. It returns
+// false for errors that WeChat may return before it checks the token.
 func showsTokenWorks(err error) bool {
 	var (
 		api   *wechat.APIError
