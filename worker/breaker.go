@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -80,7 +79,7 @@ func (s *breakers) tripped(key laneKey) *breaker {
 const probeTimeout = 2 * time.Second
 
 // errProbed is the reason why a task of a lane with a tripped breaker was not called.
-var errProbed = errors.New("another task probes the lane")
+var errProbed = errors.New("worker: another task probes the lane")
 
 // probe serializes the calls of a lane whose breaker has tripped. The answer to the first
 // call decides whether the others follow or the lane is held. done ends the probe.
@@ -107,42 +106,4 @@ func (r *Replica) probe(ctx context.Context, j *job) (done func(), err error) {
 		return nil, errProbed
 	}
 	return done, nil
-}
-
-// unlistedCodes remembers which errcodes without a row in the code table were logged.
-type unlistedCodes struct {
-	mu     sync.Mutex
-	logged map[unlistedCode]bool // guarded by mu
-}
-
-type unlistedCode struct {
-	endpoint wechat.Endpoint
-	code     int
-}
-
-// maxUnlisted bounds the remembered codes. Further codes are not logged.
-const maxUnlisted = 1000
-
-// shouldLog reports whether a code was not logged before for its endpoint.
-func (u *unlistedCodes) shouldLog(at unlistedCode) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.logged[at] || len(u.logged) >= maxUnlisted {
-		return false
-	}
-	if u.logged == nil {
-		u.logged = make(map[unlistedCode]bool)
-	}
-	u.logged[at] = true
-	return true
-}
-
-// logUnlisted logs an errcode that has no row in the code table, once for each endpoint.
-func (r *Replica) logUnlisted(j *job) {
-	var api *wechat.APIError
-	if !errors.As(j.err, &api) || api.Class() != wechat.ClassUnlisted || !r.unlisted.shouldLog(unlistedCode{api.Endpoint, api.Code}) {
-		return
-	}
-	r.log.Warn("an errcode has no row in the code table; tell the maintainers, or add one",
-		j.attrs(slog.String("api", string(api.Endpoint)), slog.Int("errcode", api.Code), slog.Any("err", j.err))...)
 }

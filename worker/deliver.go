@@ -17,7 +17,7 @@ import (
 const shortDelay = time.Second
 
 // laneClosing is the reason for handing a task back when its lane closes.
-const laneClosing = "the lane closes, or asynq took it back"
+const laneClosing = "the lane is closing, or asynq canceled the run"
 
 // deliver takes one task through the pipeline:
 //
@@ -31,11 +31,11 @@ const laneClosing = "the lane closes, or asynq took it back"
 func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	// All waits end when the lane closes. The steps after an attempt outlive asynq's context:
 	// a "cancel" in its web UI, or a lost lease, must not make a known answer unknown.
-	asked, waiting := ctx, l.gate.ctx
+	taskCtx, laneCtx := ctx, l.gate.ctx
 	ctx = context.WithoutCancel(ctx)
 
 	permit := r.assignedPermit(ctx, l)
-	j, err := newJob(asked, l, t)
+	j, err := newJob(taskCtx, l, t)
 	if err != nil {
 		r.limiter.release(ctx, permit)
 		return r.discard(ctx, err)
@@ -45,24 +45,24 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 		j.unlock()
 		r.limiter.release(ctx, j.permit)
 	}()
-	if err := r.prepare(asked, waiting, l, j); err != nil {
+	if err := r.prepare(taskCtx, laneCtx, l, j); err != nil {
 		if !j.capped() {
 			return err // the record is unchanged: the task only waits
 		}
 		j.err = &guardError{reason: err.Error()} // asynq would archive the task: it ends with an outcome
 	}
-	opening := waiting
+	openCtx := laneCtx
 	if j.capped() {
-		opening = ctx
+		openCtx = ctx
 	}
-	if err := r.openOrWait(opening, l, j); err != nil {
+	if err := r.openOrWait(openCtx, l, j); err != nil {
 		return retryLater(redisRetryDelay, "Redis did not answer")
 	}
 	if j.opened.Admission != ledger.Proceed {
 		return r.unsent(ctx, j)
 	}
 	if j.err == nil {
-		j.err = r.notifySending(waiting, j)
+		j.err = r.notifySending(laneCtx, j)
 	}
 	if j.err == nil {
 		r.servers.donePreparing(j)
@@ -74,27 +74,27 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 // prepare acquires what a task needs before open: the probe of a lane whose breaker is
 // tripped, the receiver's lock, the request and a permit. It returns a *handedBack; other
 // errors are stored in j.err.
-func (r *Replica) prepare(asked, waiting context.Context, l *lane, j *job) error {
+func (r *Replica) prepare(taskCtx, laneCtx context.Context, l *lane, j *job) error {
 	if wait, closed := r.hoursWait(j); closed {
 		r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outsideHours))...)
 		return retryLater(wait, outsideHours)
 	}
-	probed, err := r.probe(waiting, j)
+	probed, err := r.probe(laneCtx, j)
 	if err != nil {
-		return r.notCalled(waiting, j, err.Error())
+		return r.notCalled(laneCtx, j, err.Error())
 	}
 	j.unlock = probed
-	unlock, err := r.lockReceiver(waiting, l, j)
+	unlock, err := r.lockReceiver(laneCtx, l, j)
 	if err != nil {
 		return err
 	}
 	j.unlock = func() { unlock(); probed() }
-	if j.request, j.err = r.request(waiting, j); j.err == nil {
-		if err := r.freshPermit(waiting, l, j); err != nil {
-			return r.notCalled(waiting, j, err.Error())
+	if j.request, j.err = r.request(laneCtx, j); j.err == nil {
+		if err := r.freshPermit(laneCtx, l, j); err != nil {
+			return r.notCalled(laneCtx, j, err.Error())
 		}
 	}
-	if asked.Err() != nil || waiting.Err() != nil {
+	if taskCtx.Err() != nil || laneCtx.Err() != nil {
 		return retryLater(redisRetryDelay, laneClosing)
 	}
 	return nil
@@ -172,7 +172,7 @@ func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
 func (r *Replica) end(ctx context.Context, j *job, v verdict) error {
 	outcome, err := r.record(ctx, j, v)
 	if errors.Is(err, errRedriven) {
-		r.log.Warn("its outcome came too late: the task was redriven", j.attrs(slog.String("outcome", string(v.outcome)))...)
+		r.log.Warn("the outcome is dropped: the task was redriven during the run", j.attrs(slog.String("outcome", string(v.outcome)))...)
 		return retryLater(0, err.Error())
 	}
 	if err != nil {

@@ -140,8 +140,8 @@ func (d *dequeuer) dequeue(ctx context.Context, cmd *redis.Cmd, next redis.Proce
 		cmd.SetVal(message)
 		return nil
 	}
-	patience := time.NewTimer(maxDequeueWait)
-	defer patience.Stop()
+	timeout := time.NewTimer(maxDequeueWait)
+	defer timeout.Stop()
 	for began := time.Now(); !d.isClosed() && time.Since(began) < maxDequeueWait; {
 		if err := d.takeNoScript(); err != nil && cmd.Name() == "evalsha" {
 			cmd.SetErr(err)
@@ -150,7 +150,7 @@ func (d *dequeuer) dequeue(ctx context.Context, cmd *redis.Cmd, next redis.Proce
 		room := d.admission.room(time.Now())
 		gates := d.takeReady(room)
 		if len(gates) == 0 {
-			d.await(room, patience)
+			d.await(room, timeout)
 			continue
 		}
 		if err := d.roundTrip(ctx, cmd, gates, min(room, maxPerRoundTrip), next); err != nil {
@@ -180,7 +180,7 @@ func (d *dequeuer) pop() (message any, ok bool) {
 }
 
 // await waits until a gate may be ready.
-func (d *dequeuer) await(room int, patience *time.Timer) {
+func (d *dequeuer) await(room int, timeout *time.Timer) {
 	var again <-chan time.Time
 	if room < 1 || d.admission.hasWaiting() {
 		t := time.NewTimer(recountEvery)
@@ -190,7 +190,7 @@ func (d *dequeuer) await(room int, patience *time.Timer) {
 	select {
 	case <-d.gateReady:
 	case <-again:
-	case <-patience.C:
+	case <-timeout.C:
 	}
 }
 

@@ -220,7 +220,7 @@ func (f *fleet) syncPauses(ctx context.Context, apps []string) bool {
 	defer cancel()
 	err := SyncPauses(ctx, f.replica.rdb, apps, holds)
 	if err != nil {
-		f.replica.log.Debug("the holds could not be shown in asynq's queues", slog.Any("err", err))
+		f.replica.log.Debug("the pauses of asynq's queues could not be written", slog.Any("err", err))
 	}
 	return err == nil
 }

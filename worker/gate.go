@@ -112,10 +112,10 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// nextDequeue returns the queue to dequeue from, and for how many tasks, at most most. n is
+// nextDequeue returns the queue to dequeue from, and for how many tasks, at most limit. n is
 // 0 when the lane closes, when the permits are too late to use, and when those that are left are
 // reserved for urgent tasks.
-func (g *gate) nextDequeue(now time.Time, most int) (queue, n int) {
+func (g *gate) nextDequeue(now time.Time, limit int) (queue, n int) {
 	if g.ctx.Err() != nil {
 		return 0, 0
 	}
@@ -123,9 +123,9 @@ func (g *gate) nextDequeue(now time.Time, most int) (queue, n int) {
 	if len(g.held) == 0 {
 		return 0, 0
 	}
-	most = max(1, min(most, g.freeSlots(now)))
+	limit = max(1, min(limit, g.freeSlots(now)))
 	if g.nextQueue > 0 {
-		n = min(most, g.queues[g.nextQueue].atOnce, g.bulkPermits())
+		n = min(limit, g.queues[g.nextQueue].atOnce, g.bulkPermits())
 		if n == 0 { // bulk tasks stay pending until the gate is woken
 			g.nextQueue, g.mayHaveWork = 0, false
 		}
@@ -133,12 +133,12 @@ func (g *gate) nextDequeue(now time.Time, most int) (queue, n int) {
 	}
 	want := 0
 	for _, q := range g.queues {
-		want = max(want, min(most, q.atOnce))
+		want = max(want, min(limit, q.atOnce))
 	}
 	if more := want - len(g.held); more > 0 {
 		g.held = append(g.held, g.pace.TryAcquire(g.ctx, more)...)
 	}
-	return 0, min(most, g.queues[0].atOnce, len(g.held))
+	return 0, min(limit, g.queues[0].atOnce, len(g.held))
 }
 
 // bulkPermits counts the held permits that bulk tasks may use. Those that are reserved for
@@ -176,14 +176,14 @@ func (g *gate) dropLate(now time.Time) {
 	})
 }
 
-// dequeued handles the result of a dequeue of asked tasks: how many it got, and the error of
+// dequeued handles the result of a dequeue of requested tasks: how many it got, and the error of
 // the others, redis.Nil where the queue had no more.
-func (g *gate) dequeued(queue, asked, got int, err error) {
+func (g *gate) dequeued(queue, requested, got int, err error) {
 	g.assign(got)
 	switch q := &g.queues[queue]; {
-	case got == asked:
+	case got == requested:
 		g.failures, g.nextQueue = 0, 0
-		q.atOnce = min(2*asked, maxPerQueue)
+		q.atOnce = min(2*requested, maxPerQueue)
 	case errors.Is(err, redis.Nil):
 		g.failures, q.atOnce = 0, 1
 		if g.nextQueue = (queue + 1) % len(g.queues); g.nextQueue == 0 {

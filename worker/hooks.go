@@ -49,8 +49,8 @@ func (r *Replica) notifySending(ctx context.Context, j *job) error {
 		return nil
 	}
 	if err := r.hooks.OnSending(ctx, j.sending()); err != nil {
-		r.log.Debug("OnSending forbids it", j.attrs(slog.Any("err", err))...)
-		return &guardError{reason: "OnSending forbids it for now"}
+		r.log.Debug("OnSending returned an error", j.attrs(slog.Any("err", err))...)
+		return &guardError{reason: "OnSending returned an error"}
 	}
 	j.notified = true
 	return nil

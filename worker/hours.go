@@ -138,7 +138,7 @@ func parseMinute(text string) (int, error) {
 	case errH != nil || errM != nil:
 		return 0, fmt.Errorf("%q is not a time of the day; write it with two digits each, like 08:00", text)
 	case m > 59 || h*60+m > dayMinutes:
-		return 0, fmt.Errorf("%q is no time of the day: they go from 00:00 to 24:00", text)
+		return 0, fmt.Errorf("%q is not a time of the day; it must be from 00:00 to 24:00", text)
 	}
 	return int(h*60 + m), nil
 }

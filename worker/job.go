@@ -75,10 +75,10 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 		return bad(err)
 	}
 	if j.App != l.app || j.Type != l.typ {
-		return bad(fmt.Errorf("it is for another queue than %s", queue))
+		return bad(fmt.Errorf("it belongs to another queue than %s", queue))
 	}
 	if j.TaskID() != taskID {
-		return bad(errors.New("its id is not the one that asynq has for it"))
+		return bad(errors.New("its id differs from its task id in asynq"))
 	}
 	spec, ok := tasks.Lookup(j.Type)
 	if !ok {

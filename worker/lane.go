@@ -90,11 +90,11 @@ func (l *lane) expire(ctx context.Context, t *asynq.Task, err error) {
 // has no other way to return a task.
 func (l *lane) stop() {
 	l.gate.close()
-	patience := time.NewTimer(l.replica.cfg.ShutdownTimeout)
-	defer patience.Stop()
+	timeout := time.NewTimer(l.replica.cfg.ShutdownTimeout)
+	defer timeout.Stop()
 	select {
 	case <-l.gate.done:
-	case <-patience.C:
+	case <-timeout.C:
 		return
 	}
 	for began := time.Now(); !l.gate.drained() && time.Since(began) < l.replica.cfg.ShutdownTimeout; {

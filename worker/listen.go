@@ -38,7 +38,7 @@ func (r *Replica) ready(ctx context.Context) error {
 		return errors.New("shutting down")
 	}
 	if !r.polled.Load() {
-		return errors.New("starting: the queues were not seen yet")
+		return errors.New("starting: the queues have not been read yet")
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

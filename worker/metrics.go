@@ -46,7 +46,7 @@ func newMetrics(r *Replica) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
 		}, []string{"api"}),
 		build: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "wxcourier_build_info", Help: "Always 1; the labels say what runs.",
+			Name: "wxcourier_build_info", Help: "Always 1; the labels are the versions.",
 		}, []string{"version", "goversion"}),
 		state: newStateCollector(r),
 	}

@@ -21,7 +21,7 @@ const redisRetryDelay = time.Second
 // errRedriven means that the task was ended as unknown and redriven during this run. The
 // outcome of this run belongs to an earlier generation and is dropped. asynq's copy of the
 // task must stay: the next generation may need it.
-var errRedriven = errors.New("it was redriven meanwhile")
+var errRedriven = errors.New("worker: the task was redriven during the run")
 
 // record writes the outcome to the ledger. It retries until it succeeds: an outcome that is
 // known must not be lost while Redis is away. It returns the outcome in the record, which
@@ -50,7 +50,7 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 		return "", errRedriven
 	}
 	if !standing.Written {
-		r.log.Warn("an earlier outcome stands", j.attrs(slog.String("outcome", standing.Outcome))...)
+		r.log.Warn("the outcome is dropped: the task has an earlier one", j.attrs(slog.String("outcome", standing.Outcome))...)
 		return tasks.Outcome(standing.Outcome), nil
 	}
 	r.metrics.countOutcome(result)

@@ -15,7 +15,7 @@ const permitTimeout = time.Second
 // The reasons why a task has no permit.
 var (
 	errNoPermit = &guardError{reason: "no permit in time"}
-	errReserved = &guardError{reason: "what is left of the day is kept for urgent tasks"}
+	errReserved = &guardError{reason: "the rest of the day's quota is reserved for urgent tasks"}
 )
 
 // assignedPermit takes a permit that the gate assigned to this task or to another one of the

@@ -92,7 +92,7 @@ func nonEmptyBlocks[T any](ctx context.Context, rdb redis.UniversalClient, items
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look at the queues: %w", err)
+		return nil, fmt.Errorf("check the queues: %w", err)
 	}
 	var filled []T
 	for i, block := range blocks {
@@ -138,7 +138,7 @@ func readDepths(ctx context.Context, rdb redis.UniversalClient, queues []queueRe
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look at the queues: %w", err)
+		return nil, fmt.Errorf("read the queues: %w", err)
 	}
 	found := make(map[laneKey]laneDepth)
 	for i, q := range queues {

@@ -145,7 +145,7 @@ func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient, min
 	if !x.readAt.IsZero() {
 		size, err := rdb.SCard(ctx, allQueuesKey).Result()
 		if err != nil {
-			return fmt.Errorf("look at the queues: %w", err)
+			return fmt.Errorf("count the queues: %w", err)
 		}
 		old := time.Since(x.readAt) >= rereadSetAfter
 		if size == x.size && !old || size > largeSet && time.Since(x.readAt) < rereadSetAfter/6 {

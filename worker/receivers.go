@@ -21,7 +21,7 @@ const (
 )
 
 // errReceiverBusy means that too many tasks wait for the receiver's lock already.
-var errReceiverBusy = errors.New("worker: others send to the same person")
+var errReceiverBusy = errors.New("worker: the receiver is busy with other tasks")
 
 // receiverLocks serializes this replica's sends to each receiver. WeChat refuses a message
 // to an openid while another one is under way (43108).

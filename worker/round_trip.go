@@ -19,8 +19,8 @@ type laneDequeue struct {
 
 // roundTrip dequeues from the queues of some gates at once, and keeps the tasks in d.tasks.
 // It returns an error only when it got no task.
-func (d *dequeuer) roundTrip(ctx context.Context, cmd *redis.Cmd, gates []*gate, most int, next redis.ProcessHook) error {
-	asked, left := d.collect(ctx, cmd, gates, most)
+func (d *dequeuer) roundTrip(ctx context.Context, cmd *redis.Cmd, gates []*gate, limit int, next redis.ProcessHook) error {
+	dequeues, left := d.collect(ctx, cmd, gates, limit)
 	if len(left) > 0 {
 		d.mu.Lock()
 		d.ready = slices.Concat(left, d.ready)
@@ -28,7 +28,7 @@ func (d *dequeuer) roundTrip(ctx context.Context, cmd *redis.Cmd, gates []*gate,
 		signal(d.gateReady)
 	}
 	var calls []dequeueOnce
-	for _, q := range asked {
+	for _, q := range dequeues {
 		calls = append(calls, q.calls...)
 	}
 	switch {
@@ -43,22 +43,22 @@ func (d *dequeuer) roundTrip(ctx context.Context, cmd *redis.Cmd, gates []*gate,
 		}
 		_, _ = pipe.Exec(ctx) // each has its own error
 	}
-	return d.handleReplies(asked)
+	return d.handleReplies(dequeues)
 }
 
 // collect makes the dequeues of the gates, for at most so many tasks. left are the gates
 // that must wait for the next round trip.
-func (d *dequeuer) collect(ctx context.Context, cmd *redis.Cmd, gates []*gate, tasks int) (asked []laneDequeue, left []*gate) {
+func (d *dequeuer) collect(ctx context.Context, cmd *redis.Cmd, gates []*gate, tasks int) (dequeues []laneDequeue, left []*gate) {
 	now, size := time.Now(), 0
 	for i, g := range gates {
 		if size >= tasks {
-			return asked, gates[i:]
+			return dequeues, gates[i:]
 		}
-		most := tasks - size
+		limit := tasks - size
 		if cmd.Name() == "eval" {
-			most = 1 // the command carries the whole script
+			limit = 1 // the command carries the whole script
 		}
-		queue, n := g.nextDequeue(now, most)
+		queue, n := g.nextDequeue(now, limit)
 		if n == 0 {
 			signal(g.returned)
 			continue
@@ -68,16 +68,16 @@ func (d *dequeuer) collect(ctx context.Context, cmd *redis.Cmd, gates []*gate, t
 		for j := range calls {
 			calls[j] = dequeueOnce{redis.NewCmd(ctx, args...)}
 		}
-		asked, size = append(asked, laneDequeue{g, queue, calls}), size+n
+		dequeues, size = append(dequeues, laneDequeue{g, queue, calls}), size+n
 	}
-	return asked, nil
+	return dequeues, nil
 }
 
 // handleReplies keeps the dequeued tasks, and returns the gates to their goroutines.
-func (d *dequeuer) handleReplies(asked []laneDequeue) (failed error) {
+func (d *dequeuer) handleReplies(dequeues []laneDequeue) (failed error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, q := range asked {
+	for _, q := range dequeues {
 		got, last := 0, error(nil)
 		for _, c := range q.calls {
 			if err := c.Err(); err != nil {

@@ -30,8 +30,8 @@ func newStateCollector(r *Replica) *stateCollector {
 		waiting: desc("wxcourier_lane_waiting", "Pending tasks of a lane, over all replicas.", "app", "type"),
 		active:  desc("wxcourier_lane_active", "Tasks in flight on this replica.", "app", "type"),
 		used:    desc("wxcourier_quota_used", "Calls counted in a window, over all replicas.", "app", "api", "window"),
-		limit:   desc("wxcourier_quota_limit", "Calls allowed in a window: what is configured, or what WeChat told where that is less.", "app", "api", "window"),
-		pace:    desc("wxcourier_pace_factor", "Part of the pace that is kept after refusals; 1 is all of it.", "app", "api"),
+		limit:   desc("wxcourier_quota_limit", "Calls allowed in a window: the configured limit, or WeChat's where that is lower.", "app", "api", "window"),
+		pace:    desc("wxcourier_pace_factor", "Factor by which the pace is lowered after refusals; 1 is full pace.", "app", "api"),
 		holds:   desc("wxcourier_hold", "1 while a lane, an app or a template is held.", "app", "type", "reason"),
 	}
 }

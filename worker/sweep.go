@@ -55,7 +55,7 @@ func (s *sweeper) run(ctx context.Context) {
 		}
 		report, err := reconciler.Pass(ctx)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, errNotSweeper) && s.throttle.allow("sweep", time.Now()) {
-			s.replica.log.Warn("the queues could not be swept; the next sweep begins anew", slog.Any("err", err))
+			s.replica.log.Warn("the sweep failed; the next one starts from the beginning", slog.Any("err", err))
 		}
 		if report.Ended > 0 {
 			s.replica.log.Warn("tasks were deleted from asynq; they ended as canceled, or as unknown where a request may have been written",

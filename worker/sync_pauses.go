@@ -48,7 +48,7 @@ func SyncPauses(ctx context.Context, rdb redis.UniversalClient, apps []string, h
 		err = writePauses(ctx, rdb, pauses, syncPauseScript.Eval)
 	}
 	if err != nil {
-		return fmt.Errorf("show the holds in the queues: %w", err)
+		return fmt.Errorf("write the pauses of the queues: %w", err)
 	}
 	return nil
 }

@@ -48,9 +48,9 @@ type rule struct {
 	stops      stop
 	slows      ratelimit.Span
 	learns     bool
-	wait       func(now time.Time, n int) time.Duration // n counts from 0: attempts, or holds in a row
-	ends       ratelimit.Span                           // the hold ends with this span, by Redis' clock; "": after wait
-	tripReason string                                   // the reason of the lane's hold to which so many such answers in a row lead; "": none
+	wait       func(now time.Time, n int) time.Duration // n is the number of failed attempts, or of holds in a row, from 0
+	ends       ratelimit.Span                           // the hold ends with this span, by Redis' clock; "": it ends after wait
+	tripReason string                                   // the answers trip the lane's breaker, with a hold for this reason; "": they do not
 }
 
 // rules defines what the worker does about each class of answers, one row a class. Package
