@@ -16,17 +16,17 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// appNumber is one of many apps.
+// appNumber returns the id of the nth of many apps.
 func appNumber(n int) string { return fmt.Sprintf("wx%016x", n+1) }
 
-// addApps makes the replicas of a rig send for n other apps.
+// addApps makes the replicas of a rig send for n more apps.
 func (r *rig) addApps(n int) {
 	for i := range n {
 		r.others = append(r.others, worker.App{ID: appNumber(i)})
 	}
 }
 
-// manyApps is a WeChat that knows many apps.
+// manyApps returns the options of a WeChat with n more apps.
 func manyApps(n int) sandbox.Options {
 	apps := map[string]string{app: secret}
 	for i := range n {
@@ -35,8 +35,8 @@ func manyApps(n int) sandbox.Options {
 	return sandbox.Options{Apps: apps, Latency: 300 * time.Millisecond}
 }
 
-// TestLanesShareConnections: 240 lanes are open and have tasks in hand; the replica has less
-// than a hundred connections, and some asynq servers. Shutdown leaves none of them.
+// TestLanesShareConnections: with 240 open lanes that have running handlers, a replica has
+// less than a hundred connections and at most four asynq servers, which shutdown stops.
 func TestLanesShareConnections(t *testing.T) {
 	t.Parallel()
 	const apps, each = 120, 3
@@ -56,7 +56,7 @@ func TestLanesShareConnections(t *testing.T) {
 		}
 	}
 	most := 0
-	redistest.Until(t, 30*time.Second, "all are delivered", func() bool {
+	redistest.Until(t, 30*time.Second, "all messages are delivered", func() bool {
 		clients, err := r.rdb.ClientList(t.Context()).Result()
 		if err != nil {
 			t.Fatal(err)
@@ -68,7 +68,7 @@ func TestLanesShareConnections(t *testing.T) {
 		t.Errorf("%d lanes are open", open)
 	}
 	if most == 0 || most >= 100 {
-		t.Errorf("%d connections", most)
+		t.Errorf("%d connections, want less than 100", most)
 	}
 	inspector := asynq.NewInspectorFromRedisClient(r.rdb)
 	if servers, err := inspector.Servers(); err != nil || len(servers) == 0 || len(servers) > 4 {
@@ -78,12 +78,12 @@ func TestLanesShareConnections(t *testing.T) {
 		t.Error(err)
 	}
 	if servers, err := inspector.Servers(); err != nil || len(servers) > 0 {
-		t.Errorf("%d asynq servers after the end, %v", len(servers), err)
+		t.Errorf("%d asynq servers after the shutdown, %v", len(servers), err)
 	}
 	queues, err := inspector.Queues()
 	for _, name := range queues {
 		if _, _, _, ok := tasks.ParseQueue(name); !ok {
-			t.Errorf("asynq knows a queue %q", name)
+			t.Errorf("asynq's set has the queue %q", name)
 		}
 	}
 	if err != nil {
@@ -91,8 +91,8 @@ func TestLanesShareConnections(t *testing.T) {
 	}
 }
 
-// TestManyIdleAppsCostFewCommands: 5,000 apps with an empty queue each cost at most 25 commands a
-// second, holds and all.
+// TestManyIdleAppsCostFewCommands: 5,000 apps with an empty queue each cost at most 25
+// commands a second, including those for holds.
 func TestManyIdleAppsCostFewCommands(t *testing.T) {
 	t.Parallel()
 	const apps, span = 5000, 10 * time.Second
@@ -104,12 +104,12 @@ func TestManyIdleAppsCostFewCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rdb, asked := r.newRedis(), &counter{}
-	rdb.AddHook(asked)
+	rdb, sent := r.newRedis(), &counter{}
+	rdb.AddHook(sent)
 	p, closeParts := r.unstarted(rdb, nil)
 	defer closeParts()
 	ctx := t.Context()
-	look := func() {
+	poll := func() {
 		for i := range int(span / (500 * time.Millisecond)) {
 			if i%10 == 0 {
 				worker.PollHoldsForTest(ctx, p.Replica)
@@ -118,8 +118,8 @@ func TestManyIdleAppsCostFewCommands(t *testing.T) {
 			worker.PollForTest(ctx, p.Replica)
 		}
 	}
-	look() // the first one looks at all
-	if commands, _ := asked.count(look); commands > int64(25*span.Seconds()) {
+	poll() // the first poll checks all queues
+	if commands, _ := sent.count(poll); commands > int64(25*span.Seconds()) {
 		t.Errorf("%d commands in %v", commands, span)
 	}
 	if n := worker.OpenLanesForTest(p.Replica); n != 0 {
@@ -127,8 +127,8 @@ func TestManyIdleAppsCostFewCommands(t *testing.T) {
 	}
 }
 
-// TestTasksAreFoundWithoutTheQueueSet: a plain asynq client wakes nobody, and the set of the
-// queues does not have its queue.
+// TestTasksAreFoundWithoutTheQueueSet: a plain asynq client sends no wake-up message, and
+// asynq's set of queues lacks the task's queue.
 func TestTasksAreFoundWithoutTheQueueSet(t *testing.T) {
 	onEach(t, manyApps(100), func(t *testing.T, r *rig) {
 		r.addApps(100)
@@ -146,35 +146,35 @@ func TestTasksAreFoundWithoutTheQueueSet(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		enqueue("first") // from now on the client does not tell the set
+		enqueue("first") // later tasks of this client do not update the set
 		if err := r.rdb.Del(t.Context(), "asynq:queues").Err(); err != nil {
 			t.Fatal(err)
 		}
 		p := r.replica(nil)
-		ends := func(id string) {
+		accepted := func(id string) {
 			t.Helper()
 			redistest.Until(t, 30*time.Second, id+" has an outcome", func() bool {
 				got, err := r.client.Result(t.Context(), last, id)
 				return err == nil && got.Outcome == tasks.OutcomeAccepted
 			})
 		}
-		ends("first") // the first look is at all queues
+		accepted("first") // the first poll checks all queues
 		r.lanes(p, 0)
 		if err := p.stop(); err != nil {
 			t.Fatal(err)
 		}
 		p = r.replica(nil)
-		redistest.Until(t, 10*time.Second, "it has seen the queues", p.Ready)
+		redistest.Until(t, 10*time.Second, "the replica has polled the queues", p.Ready)
 		enqueue("second")
-		ends("second")
+		accepted("second")
 		if known := r.rdb.Exists(t.Context(), "asynq:queues").Val(); known > 0 {
-			t.Error("the set was there")
+			t.Error("the set exists: the test shows nothing")
 		}
 	})
 }
 
-// TestTasksOfADeadReplicaAreRecovered: two lanes have a task whose replica has died, and whose
-// lease ended long ago.
+// TestTasksOfADeadReplicaAreRecovered: two lanes each have an active task whose lease has
+// expired.
 func TestTasksOfADeadReplicaAreRecovered(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		ids := map[string]string{"subscribe": tasks.TypeSubscribe, "custom": tasks.TypeCustom}
@@ -199,12 +199,12 @@ func TestTasksOfADeadReplicaAreRecovered(t *testing.T) {
 	})
 }
 
-// TestScheduledTasksRunInTime: in open lanes, of which each server has several, and in one
-// that closes meanwhile.
+// TestScheduledTasksRunInTime: in an open lane that shares its server, and in one that closes
+// until the task is due.
 func TestScheduledTasksRunInTime(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		p := r.replica(nil)
-		redistest.Until(t, 10*time.Second, "it has seen the queues", p.Ready)
+		redistest.Until(t, 10*time.Second, "the replica has polled the queues", p.Ready)
 		due := time.Now().Add(3 * time.Second).Truncate(time.Second)
 		far := due.Add(6 * time.Second)
 		later := func(typ, id string, at time.Time) {

@@ -10,8 +10,8 @@ import (
 )
 
 // breakers are the circuit breakers of the lanes. They count the answers whose cause may be
-// a single task or the whole lane: those whose rule has a tripReason. A success or another
-// errcode resets the count. Only the answers to this replica count.
+// a single task or the whole lane: those whose rule has a tripReason. A success, or such an
+// answer with another errcode, resets the count. Each replica counts its own answers.
 type breakers struct {
 	mu    sync.Mutex
 	lanes map[laneKey]*breaker // guarded by mu
