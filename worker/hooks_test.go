@@ -16,10 +16,10 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// hookCalls is what the hooks of a rig were told, by task.
+// hookCalls records the calls of the hooks of a rig.
 type hookCalls struct {
 	mu     sync.Mutex
-	byTask map[string][]string // guarded by mu
+	byTask map[string][]string // guarded by mu; by task id
 }
 
 func (l *hookCalls) add(id, what string) {
@@ -66,17 +66,17 @@ func TestHookCalls(t *testing.T) {
 			"plain": "sending i, accepted",
 			"busy":  "sending i, returned i, sending ii, accepted",
 			"lost":  "sending i, unknown",
-			"again": "sending i, sending ii, accepted", // the first may have been taken
-			"link":  "accepted",                        // it may be repeated
+			"again": "sending i, sending ii, accepted", // WeChat may have taken the first request
+			"link":  "accepted",                        // repeating it is safe, so OnSending is not called
 		} {
 			r.outcome(id)
-			redistest.Until(t, 10*time.Second, id+" is told as "+want, func() bool { return strings.Join(l.of(id), ", ") == want })
+			redistest.Until(t, 10*time.Second, id+": the calls are "+want, func() bool { return strings.Join(l.of(id), ", ") == want })
 		}
 	})
 }
 
-// When OnSending is called, the fence stands and nothing is written; while it fails,
-// nothing is.
+// TestOnSendingComesFirst: OnSending is called after the fence was set and before the request
+// is written. While it fails, no request is written.
 func TestOnSendingComesFirst(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		var l hookCalls
@@ -90,7 +90,7 @@ func TestOnSendingComesFirst(t *testing.T) {
 				t.Errorf("%+v, fence %q, %v", s, fence, err)
 			}
 			if n := r.wx.Count(sandbox.Filter{OpenID: "o1"}); n != 0 {
-				t.Errorf("%d calls before", n)
+				t.Errorf("%d calls before OnSending", n)
 			}
 			select {
 			case err := <-failures:
@@ -108,6 +108,6 @@ func TestOnSendingComesFirst(t *testing.T) {
 		if n := r.wx.Count(sandbox.Filter{OpenID: "o1"}); n != 1 {
 			t.Errorf("%d calls", n)
 		}
-		redistest.Until(t, 10*time.Second, "the result is told", func() bool { return strings.Join(l.of("a"), ", ") == "accepted" })
+		redistest.Until(t, 10*time.Second, "OnResult is called", func() bool { return strings.Join(l.of("a"), ", ") == "accepted" })
 	})
 }

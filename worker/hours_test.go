@@ -33,7 +33,7 @@ func TestHoursOpen(t *testing.T) {
 	}
 }
 
-// TestTheMostSpecificHoursApply: of a type, its kind and all types, in this order.
+// TestTheMostSpecificHoursApply: those of the type, then of its kind, then of all types.
 func TestTheMostSpecificHoursApply(t *testing.T) {
 	hours := Hours{"send:custom": "00:00-24:00", "send:*": "08:00-22:00", "scheme:*": "01:00-02:00"}
 	night := timeOf(t, "2026-12-01T23:00:00+08:00")
@@ -46,10 +46,10 @@ func TestTheMostSpecificHoursApply(t *testing.T) {
 	}
 	hours[AnyType] = "08:00-22:00"
 	if _, open := hours.Opens("code:wxacode", night); open {
-		t.Error("the hours of all types do not hold")
+		t.Error("the hours of all types do not apply")
 	}
 	if _, open := Hours(nil).Opens("send:custom", night); !open {
-		t.Error("without hours it rests")
+		t.Error("closed without hours")
 	}
 }
 
@@ -80,7 +80,7 @@ func TestHoursValidate(t *testing.T) {
 		`"snd:*": no such task type; the nearest is "send:*"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%v\ndoes not say %s", err, want)
+			t.Errorf("%v\ndoes not contain %s", err, want)
 		}
 	}
 }
@@ -95,7 +95,7 @@ func TestClosedHoursAreLoggedOnce(t *testing.T) {
 		}
 	}
 	if !n.shouldLog(laneKey{"wx", "send:template"}, morning) || !n.shouldLog(key, morning.AddDate(0, 0, 1)) {
-		t.Error("another lane, or the next night, is not said")
+		t.Error("another lane, or the next opening time, is not logged")
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// pauseKeys are asynq's pause keys of a lane.
+// pauseKeys returns asynq's pause keys of a lane.
 func pauseKeys(typ string) []string {
 	return []string{
 		"asynq:{" + tasks.QueueName(app, typ, tasks.Urgent) + "}:paused",
@@ -21,7 +21,7 @@ func pauseKeys(typ string) []string {
 	}
 }
 
-// pausedBy checks what both queues of a lane are paused by; "" is not at all.
+// pausedBy checks the values of both pause keys of a lane; "" means not paused.
 func pausedBy(t *testing.T, rdb redis.UniversalClient, typ, want string) {
 	t.Helper()
 	for _, key := range pauseKeys(typ) {
@@ -31,6 +31,7 @@ func pausedBy(t *testing.T, rdb redis.UniversalClient, typ, want string) {
 	}
 }
 
+// syncPauses calls SyncPauses for app.
 func syncPauses(t *testing.T, rdb redis.UniversalClient, holds ...ratelimit.Hold) {
 	t.Helper()
 	for i := range holds {
@@ -67,10 +68,10 @@ func TestTheHoldThatEndsLastIsShown(t *testing.T) {
 			{[]ratelimit.Hold{whole(time.Time{}), custom(in(time.Hour))}, "wxcourier:*", "wxcourier:*"},
 			{[]ratelimit.Hold{{Scope: ratelimit.TemplateScope("T1")}}, "", ""},
 			{[]ratelimit.Hold{whole(in(time.Hour))}, "wxcourier:*", "wxcourier:*"},
-			{[]ratelimit.Hold{whole(in(time.Second))}, "", ""}, // it ends soon: the gates wait for it
+			{[]ratelimit.Hold{whole(in(time.Second))}, "", ""}, // the hold ends soon: the gates wait for its end
 		} {
 			t.Log("case", i)
-			for range 2 { // repeating it changes nothing
+			for range 2 { // a repetition changes nothing
 				syncPauses(t, rdb, tt.holds...)
 				pausedBy(t, rdb, tasks.TypeCustom, tt.custom)
 				pausedBy(t, rdb, tasks.TypeSubscribe, tt.another)
@@ -79,8 +80,8 @@ func TestTheHoldThatEndsLastIsShown(t *testing.T) {
 	})
 }
 
-// TestAPauseEndsWithItsHold: it has the hold's end, also one that has changed, and that of
-// a hold without an end expires unless it is mirrored again.
+// TestAPauseEndsWithItsHold: a pause expires at the end of its hold, also after that end was
+// changed. The pause of a hold without an end expires after pauseTTL unless it is renewed.
 func TestAPauseEndsWithItsHold(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		key := pauseKeys(tasks.TypeCustom)[1]
@@ -95,13 +96,13 @@ func TestAPauseEndsWithItsHold(t *testing.T) {
 		} {
 			syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp, Until: tt.until})
 			if ttl := rdb.PTTL(t.Context(), key).Val(); ttl > tt.most || ttl < tt.most*9/10 {
-				t.Errorf("until %v: it expires in %v", tt.until, ttl)
+				t.Errorf("until %v: the pause expires in %v", tt.until, ttl)
 			}
 		}
 	})
 }
 
-// TestPausesExpireAfterACrash: nobody mirrors again, and nobody releases.
+// TestPausesExpireAfterACrash: a pause that no replica renews or deletes expires.
 func TestPausesExpireAfterACrash(t *testing.T) {
 	mini, rdb := redistest.Mini(t)
 	syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
@@ -109,12 +110,12 @@ func TestPausesExpireAfterACrash(t *testing.T) {
 	mini.FastForward(time.Minute)
 	syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
 	mini.FastForward(time.Minute + time.Second)
-	pausedBy(t, rdb, tasks.TypeCustom, "wxcourier:*") // it was mirrored again
+	pausedBy(t, rdb, tasks.TypeCustom, "wxcourier:*") // it was renewed
 	mini.FastForward(time.Minute)
 	pausedBy(t, rdb, tasks.TypeCustom, "")
 }
 
-// TestAnOperatorsPauseStays: holds and their ends leave it alone, whatever was there first.
+// TestAnOperatorsPauseStays: neither holds nor their ends change a pause that an operator set.
 func TestAnOperatorsPauseStays(t *testing.T) {
 	onEachServer(t, func(t *testing.T, rdb redis.UniversalClient) {
 		key := pauseKeys(tasks.TypeCustom)[0]
@@ -124,14 +125,14 @@ func TestAnOperatorsPauseStays(t *testing.T) {
 		for _, holds := range [][]ratelimit.Hold{{{Scope: ratelimit.WholeApp}}, {{Scope: tasks.TypeCustom, Until: time.Now().Add(time.Hour)}}, nil} {
 			syncPauses(t, rdb, holds...)
 			if v, ttl := rdb.Get(t.Context(), key).Val(), rdb.PTTL(t.Context(), key).Val(); v != "1764000000" || ttl >= 0 {
-				t.Errorf("with %d holds it is %q and expires in %v", len(holds), v, ttl)
+				t.Errorf("with %d holds the pause is %q and expires in %v", len(holds), v, ttl)
 			}
 		}
 	})
 }
 
-// TestReplicasSyncPauses: a replica shows the holds that it finds when it starts and those
-// that are set later, takes them away when they are lifted, and clears up after others.
+// TestReplicasSyncPauses: a replica writes the pauses of the holds at its start and of later
+// ones, deletes them when the holds are lifted, and deletes stale pauses of other processes.
 func TestReplicasSyncPauses(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		shown := func(typ, want string) {
@@ -145,7 +146,7 @@ func TestReplicasSyncPauses(t *testing.T) {
 				return true
 			})
 		}
-		for _, key := range pauseKeys(tasks.TypeScheme) { // left by a release that broke off
+		for _, key := range pauseKeys(tasks.TypeScheme) { // stale: left by a process that crashed
 			if err := r.rdb.Set(t.Context(), key, "wxcourier:scheme:generate", time.Hour).Err(); err != nil {
 				t.Fatal(err)
 			}
