@@ -10,8 +10,9 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// TestBreakerVerdicts: what may be about the task alone counts as its attempt, and holds
-// the lane when it comes again and again. A hold that the task only met costs it nothing.
+// TestBreakerVerdicts: an answer whose cause may be the task alone counts as a failed attempt,
+// and holds the lane at breakerThreshold such answers. A task that got its answer after
+// another one set the hold loses no attempt.
 func TestBreakerVerdicts(t *testing.T) {
 	const send = wechat.Endpoint("/cgi-bin/message/subscribe/send")
 	unlisted := error(&wechat.APIError{Endpoint: send, Code: 61999})
@@ -45,44 +46,44 @@ func TestBreakerVerdicts(t *testing.T) {
 				t.Errorf("the probe itself: %+v", got)
 			}
 			if got := v.underHold(false); got.outcome != "" || got.counts || got.place != queueBack {
-				t.Errorf("one that met the hold: %+v", got)
+				t.Errorf("a task under the hold of another one: %+v", got)
 			}
 		})
 	}
 }
 
-// TestBreakerCount: only answers of one code without a success between add up.
+// TestBreakerCount: only answers with the same errcode, without a success between, add up.
 func TestBreakerCount(t *testing.T) {
 	var s breakers
 	here, there := laneKey{"wx", "send:subscribe"}, laneKey{"wx", "send:custom"}
 	code := func(code int) error { return &wechat.APIError{Endpoint: "/cgi-bin/message/subscribe/send", Code: code} }
 	for i, step := range []struct {
-		lane      laneKey
-		err       error
-		want      int
-		suspected bool
+		lane    laneKey
+		err     error
+		want    int
+		tripped bool
 	}{
 		{here, code(61999), 1, false},
 		{here, code(61999), 2, false},
 		{there, code(61999), 1, false},
 		{there, nil, 0, false},
-		{here, io.ErrUnexpectedEOF, 0, false}, // no answer says nothing
-		{here, code(47003), 0, false},         // the request is wrong: neither
+		{here, io.ErrUnexpectedEOF, 0, false}, // no answer: does not count
+		{here, code(47003), 0, false},         // the request is wrong: does not count
 		{here, code(61999), 3, true},
 		{here, code(45009), 0, true},
 		{here, code(61998), 1, false}, // another code
 		{here, code(61998), 2, false},
-		{here, code(43101), 0, false}, // the person's choice: the API works
+		{here, code(43101), 0, false}, // the receiver's choice: the API works
 		{here, code(61998), 1, false},
 	} {
 		got := s.record(step.lane, attempt{err: step.err, budget: 8, now: time.Now()})
-		if suspected := s.tripped(step.lane) != nil; got != step.want || suspected != step.suspected {
-			t.Errorf("step %d: %d in a row, suspected %v", i, got, suspected)
+		if tripped := s.tripped(step.lane) != nil; got != step.want || tripped != step.tripped {
+			t.Errorf("step %d: %d in a row, tripped %v", i, got, tripped)
 		}
 	}
 }
 
-// TestShowsTokenWorks: only an answer that shows the app known by its token clears the token.
+// TestShowsTokenWorks: only answers that WeChat gives after it has checked the token count.
 func TestShowsTokenWorks(t *testing.T) {
 	api := func(code int) error { return &wechat.APIError{Endpoint: wechat.EndpointQuota, Code: code} }
 	for err, want := range map[error]bool{

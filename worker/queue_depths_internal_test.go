@@ -12,8 +12,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Of more lanes than one question has room for, those with work are found wherever they
-// stand, and no others.
+// TestQueueDepths: among more lanes than fit into one EXISTS, those with work are found at any
+// position, and no others.
 func TestQueueDepths(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, now := t.Context(), time.Now()
@@ -28,7 +28,7 @@ func TestQueueDepths(t *testing.T) {
 			queues = append(queues, queuesOf(lane)...)
 		}
 		if found, err := queueDepths(ctx, rdb, queues); err != nil || len(found) != 0 {
-			t.Fatalf("of nothing: %v, %v", found, err)
+			t.Fatalf("without tasks: %v, %v", found, err)
 		}
 		first, middle, late, last := lanes[0], lanes[len(lanes)/2], lanes[len(lanes)/2+1], lanes[len(lanes)-1]
 		soon := now.Add(time.Second)
@@ -53,7 +53,7 @@ func TestQueueDepths(t *testing.T) {
 		}
 		for lane, w := range found {
 			if busy := w.hasWorkBy(soon); busy != (lane != late) {
-				t.Errorf("%v has something to do now: %v", lane, busy)
+				t.Errorf("%v has work now: %v", lane, busy)
 			}
 		}
 	})

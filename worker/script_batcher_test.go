@@ -16,17 +16,17 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// trips counts the round trips of a client, and can hold single commands up.
+// trips counts the round trips of a client, and can block single commands.
 type trips struct {
 	alone, shared atomic.Int64
-	gate          chan struct{} // nil: open
+	gate          chan struct{} // single commands wait until it is closed; nil: no wait
 }
 
 func (*trips) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (h *trips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if cmd.Name() == "evalsha" { // and no greeting of a new connection
+		if cmd.Name() == "evalsha" { // not the commands that open a connection
 			h.alone.Add(1)
 			if h.gate != nil {
 				<-h.gate
@@ -45,8 +45,8 @@ func (h *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// hookedClient is a client with the replica's hook, and beneath it a count of what
-// really goes out.
+// hookedClient returns a client with the replica's hook, and below that hook one that counts
+// the round trips.
 func hookedClient(t *testing.T) (*redis.Client, *redisHook, *trips) {
 	t.Helper()
 	m, _ := redistest.Mini(t)
@@ -62,8 +62,8 @@ var double = redis.NewScript(`
 if ARGV[1] == "bad" then return redis.error_reply("ERR bad") end
 return tonumber(ARGV[1]) * 2`)
 
-// TestScriptsShareRoundTrips: what comes while a call is under way leaves together after it,
-// and each caller gets its own answer or error.
+// TestScriptsShareRoundTrips: calls that arrive during a round trip are sent together after
+// it, and each caller gets its own reply or error.
 func TestScriptsShareRoundTrips(t *testing.T) {
 	t.Parallel()
 	rdb, hook, count := hookedClient(t)
@@ -77,7 +77,7 @@ func TestScriptsShareRoundTrips(t *testing.T) {
 		all.Go(func() {
 			if i == 7 {
 				if err := double.Run(t.Context(), rdb, nil, "bad").Err(); err == nil || err.Error() != "ERR bad" {
-					t.Errorf("its own error: %v", err)
+					t.Errorf("the error of a failing script: %v", err)
 				}
 				return
 			}
@@ -86,7 +86,7 @@ func TestScriptsShareRoundTrips(t *testing.T) {
 			}
 		})
 	}
-	redistest.Until(t, 5*time.Second, "all wait for the first", func() bool {
+	redistest.Until(t, 5*time.Second, "all calls wait for the first", func() bool {
 		hook.batcher.mu.Lock()
 		defer hook.batcher.mu.Unlock()
 		return len(hook.batcher.waiting) == callers-1
@@ -97,12 +97,12 @@ func TestScriptsShareRoundTrips(t *testing.T) {
 		t.Errorf("%d calls alone and %d together, want 1 and 1", count.alone.Load(), count.shared.Load())
 	}
 	if hook.batcher.inFlight != 0 || len(hook.batcher.waiting) > 0 {
-		t.Error("the next call would wait for ever")
+		t.Errorf("left: %d round trips, %d waiting calls", hook.batcher.inFlight, len(hook.batcher.waiting))
 	}
 }
 
-// TestABatchedCallMayBeCanceled: a caller whose context ends while it waits goes, and the others'
-// calls are made.
+// TestABatchedCallMayBeCanceled: a caller whose context ends while it waits returns, and the
+// other calls are made.
 func TestABatchedCallMayBeCanceled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -119,19 +119,19 @@ func TestABatchedCallMayBeCanceled(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		if err := <-second; !errors.Is(err, context.Canceled) {
-			t.Errorf("gave up with %v", err)
+			t.Errorf("the canceled call returned %v", err)
 		}
 		close(free)
 		if err := <-first; err != nil {
 			t.Error(err)
 		}
 		if s.inFlight != 0 || len(s.waiting) > 0 {
-			t.Error("somebody is still waited for")
+			t.Errorf("left: %d round trips, %d waiting calls", s.inFlight, len(s.waiting))
 		}
 	})
 }
 
-// TestADeadConnectionBlocksNoOtherCall: calls do not wait for one that gets no answer.
+// TestADeadConnectionBlocksNoOtherCall: calls do not wait for a call that gets no reply.
 func TestADeadConnectionBlocksNoOtherCall(t *testing.T) {
 	t.Parallel()
 	rdb, hook, _ := hookedClient(t)
@@ -156,7 +156,7 @@ func TestADeadConnectionBlocksNoOtherCall(t *testing.T) {
 			}
 		})
 	}
-	all.Wait() // or the test hangs
+	all.Wait()
 	close(dead)
 	stuck.Wait()
 	if hook.batcher.inFlight != 0 {
@@ -164,8 +164,8 @@ func TestADeadConnectionBlocksNoOtherCall(t *testing.T) {
 	}
 }
 
-// dequeueAs dequeues as an asynq server does whose queue is "lanes": by the script with its
-// four keys.
+// dequeueAs sends the dequeue of an asynq server whose queue is "lanes": a script with the
+// same four keys.
 func dequeueAs(rdb *redis.Client) (string, error) {
 	const p = "asynq:{lanes}:"
 	return popOne.Run(context.Background(), rdb, []string{p + "pending", p + "paused", p + "active", p + "lease"},
@@ -174,15 +174,15 @@ func dequeueAs(rdb *redis.Client) (string, error) {
 
 var popOne = redis.NewScript(`return redis.call("RPOPLPUSH", KEYS[1], KEYS[3])`)
 
-// serveLanes has the hook answer the dequeues from "lanes".
+// serveLanes makes the hook answer the dequeues from "lanes".
 func serveLanes(hook *redisHook, rdb redis.UniversalClient) *dequeuer {
 	d := newDequeuer("lanes", rdb.Pipeline)
 	hook.add(sharedQueue{d, newFanOut(rdb, d.lanes), newLeases(rdb.Pipeline)})
 	return d
 }
 
-// waitingGate is the gate of the queue q, in which n tasks wait: their numbers. It has
-// permits for more than those.
+// waitingGate returns the gate of the queue q with n pending tasks, named by their numbers,
+// and permits for more than those.
 func waitingGate(t *testing.T, rdb *redis.Client, n int, free func() int) *gate {
 	t.Helper()
 	if err := popOne.Load(t.Context(), rdb).Err(); err != nil {
@@ -198,8 +198,8 @@ func waitingGate(t *testing.T, rdb *redis.Client, n int, free func() int) *gate 
 	return newGate([]string{"q"}, pace, free)
 }
 
-// TestTasksAreDequeuedInBatches: a lane with permits and free slots doubles what it takes in
-// one round trip, never past either, and hands out all of it with a permit each.
+// TestTasksAreDequeuedInBatches: a lane doubles the tasks of a round trip up to its free slots
+// and permits, and all tasks get a permit each.
 func TestTasksAreDequeuedInBatches(t *testing.T) {
 	t.Parallel()
 	rdb, hook, count := hookedClient(t)
@@ -216,22 +216,22 @@ func TestTasksAreDequeuedInBatches(t *testing.T) {
 			t.Fatalf("task %d has no permit", i)
 		}
 	}
-	// 1, 2, 4, 8, and then the ten slots: 10, 10, 10, 10, 5.
+	// 1, 2, 4, 8, and then, for ten slots, 10, 10, 10, 10, 5.
 	if alone, shared := count.alone.Load(), count.shared.Load(); alone != 1 || shared != 8 {
 		t.Errorf("%d round trips for one task and %d for several, want 1 and 8", alone, shared)
 	}
 	redistest.Until(t, 5*time.Second, "the lane sleeps", g.asleep.Load)
 	if atOnce := g.queues[0].atOnce; atOnce != 1 {
-		t.Errorf("an empty queue is asked for %d tasks", atOnce)
+		t.Errorf("the next dequeue from an empty queue is for %d tasks", atOnce)
 	}
 	g.close()
 	d.close()
 	if _, err := dequeueAs(rdb); !errors.Is(err, redis.Nil) {
-		t.Errorf("at the end it answered %v", err)
+		t.Errorf("a dequeue after close returned %v", err)
 	}
 }
 
-// slowPipelines holds a client's pipelines up.
+// slowPipelines blocks a client's pipelines.
 type slowPipelines struct {
 	trips
 	began chan<- struct{}
@@ -247,8 +247,8 @@ func (h *slowPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redi
 	}
 }
 
-// TestACloseWaitsForTheReply: a lane that closes while a reply with several tasks is on its
-// way is not drained before asynq has them all.
+// TestACloseWaitsForTheReply: a lane that closes during a round trip for several tasks is not
+// drained until all of them were passed to asynq.
 func TestACloseWaitsForTheReply(t *testing.T) {
 	t.Parallel()
 	rdb, hook, _ := hookedClient(t)
@@ -260,25 +260,25 @@ func TestACloseWaitsForTheReply(t *testing.T) {
 		t.Fatal(err)
 	}
 	rdb.AddHook(slow)
-	asked := make(chan error, 1)
+	returned := make(chan error, 1)
 	go func() {
 		_, err := dequeueAs(rdb)
-		asked <- err
+		returned <- err
 	}()
 	<-began
 	g.close()
 	select {
 	case <-g.done:
-		t.Fatal("it has ended, with a reply on its way")
+		t.Fatal("the gate's goroutine returned before the reply")
 	default:
 	}
 	close(slow.gate)
-	if err := <-asked; err != nil {
+	if err := <-returned; err != nil {
 		t.Fatal(err)
 	}
 	<-g.done
 	if g.drained() {
-		t.Fatal("drained, with a task prefetched")
+		t.Fatal("drained with a prefetched task")
 	}
 	if task, err := dequeueAs(rdb); err != nil || task != "2" {
 		t.Errorf("%q, %v", task, err)
@@ -288,7 +288,8 @@ func TestACloseWaitsForTheReply(t *testing.T) {
 	}
 }
 
-// TestAFailedBatchIsNotRepeated: after an error one task is asked for, with one permit.
+// TestAFailedBatchIsNotRepeated: after an error the next dequeue is for one task, and the gate
+// keeps one permit.
 func TestAFailedBatchIsNotRepeated(t *testing.T) {
 	pace := &fakePace{permits: make(chan *ratelimit.Permit, 8)}
 	g := newGate([]string{"q"}, pace, manySlots)
@@ -298,12 +299,12 @@ func TestAFailedBatchIsNotRepeated(t *testing.T) {
 	g.queues[0].atOnce = 8
 	g.dequeued(0, 8, 0, errors.New("the connection broke"))
 	if len(g.held) != 1 || pace.released != 7 || g.queues[0].atOnce != 1 {
-		t.Errorf("%d permits held, %d given back, %d tasks to ask for", len(g.held), pace.released, g.queues[0].atOnce)
+		t.Errorf("%d permits held, %d returned, %d tasks to dequeue", len(g.held), pace.released, g.queues[0].atOnce)
 	}
 }
 
-// TestALongDequeueEndsEmpty: asynq's lease of what it gets began when it asked. After a
-// long wait it is told that there is nothing, and asks again; urgent tasks come first then.
+// TestALongDequeueEndsEmpty: asynq computes a task's lease when it sends the dequeue. A dequeue
+// that waits too long returns empty, and asynq repeats it; the urgent queue is first again.
 func TestALongDequeueEndsEmpty(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
@@ -314,10 +315,10 @@ func TestALongDequeueEndsEmpty(t *testing.T) {
 		var last time.Time
 		reply := func(_ context.Context, cmd redis.Cmder) error {
 			if since := time.Since(last); since > maxDequeueWait {
-				t.Errorf("a task is taken with a lease that began %v ago", since)
+				t.Errorf("a task was dequeued with a lease that began %v ago", since)
 			}
 			if key := cmd.Args()[3]; key != "asynq:{urgent}:pending" {
-				t.Errorf("%v passes urgent", key)
+				t.Errorf("dequeued from %v, want the urgent queue", key)
 			}
 			cmd.(*redis.Cmd).SetVal("task") //nolint:forcetypeassert // it is one
 			return nil
@@ -335,21 +336,21 @@ func TestALongDequeueEndsEmpty(t *testing.T) {
 			}
 		}
 		if time.Since(last) > maxDequeueWait || len(g.takeAssigned()) != 1 {
-			t.Error("the task has not come")
+			t.Error("the task was not dequeued")
 		}
 		g.close()
 		<-g.done
 	})
 }
 
-// TestPrefetchedTasksAreHandedOutAfterClose: what a lane has prefetched reaches asynq also after it
-// closed, and nothing more does.
+// TestPrefetchedTasksAreHandedOutAfterClose: the prefetched tasks of a closed lane are passed
+// to asynq, and no others are dequeued.
 func TestPrefetchedTasksAreHandedOutAfterClose(t *testing.T) {
 	t.Parallel()
 	rdb, hook, _ := hookedClient(t)
 	g := waitingGate(t, rdb, 4, manySlots)
 	serveLanes(hook, rdb).add(g)
-	for range 2 { // the second takes two
+	for range 2 { // the second dequeue gets two tasks
 		if _, err := dequeueAs(rdb); err != nil {
 			t.Fatal(err)
 		}
@@ -362,12 +363,12 @@ func TestPrefetchedTasksAreHandedOutAfterClose(t *testing.T) {
 		t.Errorf("after the close: %q, %v", task, err)
 	}
 	if !g.drained() {
-		t.Error("something is left")
+		t.Error("not drained")
 	}
 	if _, err := dequeueAs(rdb); !errors.Is(err, redis.Nil) {
-		t.Errorf("a closed lane took a task: %v", err)
+		t.Errorf("a closed lane dequeued a task: %v", err)
 	}
 	if n := rdb.LLen(t.Context(), "asynq:{q}:pending").Val(); n != 1 {
-		t.Errorf("%d tasks wait, want the last one", n)
+		t.Errorf("%d tasks are pending, want the last one", n)
 	}
 }

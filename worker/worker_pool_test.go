@@ -22,13 +22,13 @@ func TestWorkerPool(t *testing.T) {
 		}
 		callers.Wait()
 		if n := done.Load(); n != 1000 {
-			t.Errorf("%d of 1,000 were done", n)
+			t.Errorf("%d of 1,000 functions ran", n)
 		}
 		if n := len(c.idle); n < 1 || n > 50 {
-			t.Errorf("%d are waiting for work", n)
+			t.Errorf("%d idle workers", n)
 		}
 
-		// Work that is under way when the crew is dismissed comes to its end.
+		// A function that runs when the pool is stopped finishes.
 		begun, finish := make(chan struct{}), make(chan struct{})
 		callers.Go(func() {
 			c.run(func() { close(begun); <-finish; done.Add(1) })
@@ -37,14 +37,15 @@ func TestWorkerPool(t *testing.T) {
 		callers.Go(c.stop)
 		synctest.Wait()
 		close(finish)
-		callers.Wait() // and no goroutine stays: the bubble would not end
+		callers.Wait() // the bubble of synctest ends only when no goroutine is left
 		if n := done.Load(); n != 1001 {
-			t.Errorf("the last one was not done: %d", n)
+			t.Errorf("the last function did not finish: %d", n)
 		}
 	})
 }
 
-// Work that ends its goroutine, as a test's Fatal in a hook does, holds up nobody.
+// TestWorkerPoolReplacesAnExitedGoroutine: after a function that ends its goroutine, as
+// testing.T.Fatal in a hook does, the pool runs further functions.
 func TestWorkerPoolReplacesAnExitedGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c workerPool
@@ -53,7 +54,7 @@ func TestWorkerPoolReplacesAnExitedGoroutine(t *testing.T) {
 			ran := false
 			c.run(func() { ran = true })
 			if !ran {
-				t.Error("the next work was not done")
+				t.Error("the next function did not run")
 			}
 		}
 		c.stop()
