@@ -50,11 +50,11 @@ func (h Hours) Validate() error {
 	var errs []error
 	for _, key := range h.Keys() {
 		if !slices.Contains(known, key) {
-			meant := ""
+			hint := ""
 			if name, ok := suggest.Name(key, known); ok {
-				meant = fmt.Sprintf("; the nearest is %q", name)
+				hint = fmt.Sprintf("; the nearest is %q", name)
 			}
-			errs = append(errs, fmt.Errorf("%q: no such task type%s (there are %s)", key, meant, strings.Join(known, ", ")))
+			errs = append(errs, fmt.Errorf("%q: no such task type%s (there are %s)", key, hint, strings.Join(known, ", ")))
 		}
 		if _, err := parseDaily(h[key]); err != nil {
 			errs = append(errs, fmt.Errorf("%q: %w", key, err))

@@ -34,7 +34,7 @@ type job struct {
 	headers    map[string]string // asynq's headers, likewise
 
 	permit   *ratelimit.Permit // nil when there is none, or it was used
-	unlock   func()            // of the receiver's lock
+	unlock   func()            // unlocks the receiver and ends the probe
 	request  wechat.Request
 	opened   ledger.OpenResult
 	notified bool // OnSending was called

@@ -34,24 +34,24 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 		NoBlob: j.Type != tasks.TypeImageCheck,
 		Kept:   ledger.Kept{Payload: j.payload, Headers: j.headers},
 	}
-	standing, err := r.settleRecord(ctx, j, ending)
+	settled, err := r.settleRecord(ctx, j, ending)
 	if err != nil {
 		return "", err
 	}
-	if !standing.Written && standing.Outcome == string(tasks.OutcomeUnknown) && j.opened.Admission == ledger.Proceed {
+	if !settled.Written && settled.Outcome == string(tasks.OutcomeUnknown) && j.opened.Admission == ledger.Proceed {
 		// Another runner held this one to be dead, and ended the task as unknown.
 		result.Supersedes = tasks.OutcomeUnknown
 		ending.Result, ending.Replaces = result.Encode(), j.runner
-		if standing, err = r.settleRecord(ctx, j, ending); err != nil {
+		if settled, err = r.settleRecord(ctx, j, ending); err != nil {
 			return "", err
 		}
 	}
-	if !standing.Written && standing.Outcome == "" {
+	if !settled.Written && settled.Outcome == "" {
 		return "", errRedriven
 	}
-	if !standing.Written {
-		r.log.Warn("the outcome is dropped: the task has an earlier one", j.attrs(slog.String("outcome", standing.Outcome))...)
-		return tasks.Outcome(standing.Outcome), nil
+	if !settled.Written {
+		r.log.Warn("the outcome is dropped: the task has an earlier one", j.attrs(slog.String("outcome", settled.Outcome))...)
+		return tasks.Outcome(settled.Outcome), nil
 	}
 	r.metrics.countOutcome(result)
 	r.logOutcome(ctx, j, v)
@@ -61,12 +61,12 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 	return v.outcome, nil
 }
 
-func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (standing ledger.SettleResult, err error) {
+func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (settled ledger.SettleResult, err error) {
 	err = r.retryRedis(ctx, j, "the outcome could not be recorded yet", func() (err error) {
-		standing, err = r.ledger.Settle(ctx, j.ref(), e)
+		settled, err = r.ledger.Settle(ctx, j.ref(), e)
 		return err
 	})
-	return standing, err
+	return settled, err
 }
 
 func (j *job) result(v verdict) tasks.Result {
