@@ -24,7 +24,7 @@ const (
 	// allQueuesKey is asynq's set of all queue names.
 	allQueuesKey = "asynq:queues"
 	// rereadSetAfter is the age at which the set is read again although its size has not
-	// changed. A set above largeSet is read at most every sixth of it.
+	// changed. A set above largeSet is read at most once in a sixth of it.
 	rereadSetAfter = 30 * time.Second
 	largeSet       = 10_000
 )

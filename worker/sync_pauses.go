@@ -54,7 +54,7 @@ func SyncPauses(ctx context.Context, rdb redis.UniversalClient, apps []string, h
 }
 
 // closesLanes reports whether a hold ends later than dueSoon, so that its lanes close and
-// their queues are shown as paused. For a shorter hold the lanes stay open, and their gates
+// their queues are shown as paused. For one that ends sooner the lanes stay open, and their gates
 // wait for its end.
 func closesLanes(h ratelimit.Hold, now time.Time) bool {
 	return h.Until.IsZero() || h.Until.Sub(now) > dueSoon
