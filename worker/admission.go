@@ -8,107 +8,107 @@ import (
 )
 
 const (
-	// mostPreparing is how many tasks of one asynq server may have begun recently and neither
-	// wait for another system nor have ended. Past it a replica gets behind: more tasks at
-	// once need memory, their permits become too late, and none of them ends sooner.
-	mostPreparing = 128
-	// resumeAt is how few they must have become then: lanes go on many at a time, and share
-	// round trips.
-	resumeAt = mostPreparing * 3 / 4
-	// recently is how old a run is that counts. What takes longer waits for something that
-	// may be slow for one app, and is no reason to let the others wait.
-	recently = time.Second
-	// admitAgain is how often a full server counts again, since runs become old by time alone.
-	admitAgain = 50 * time.Millisecond
+	// maxPreparing bounds the tasks of one asynq server that started recently and neither
+	// wait for another system nor have ended. More of them only need more memory and use
+	// their permits too late; none ends sooner.
+	maxPreparing = 128
+	// resumePreparing is the low-water mark at which a full server admits lanes again.
+	// Many lanes then continue together and share round trips.
+	resumePreparing = maxPreparing * 3 / 4
+	// preparingFor is how long a started task counts. One that takes longer waits for
+	// something that may be slow for its app alone, and must not delay the other apps.
+	preparingFor = time.Second
+	// recountEvery is how often a full server counts again: tasks stop counting by age, too.
+	recountEvery = 50 * time.Millisecond
 )
 
-// admission keeps an asynq server's lanes from beginning more tasks than the machine can
-// carry. One lane's own concurrency is not its concern.
+// admission limits how many tasks all lanes of one asynq server prepare at the same time.
+// The concurrency of a single lane is limited by its [gate].
 type admission struct {
-	most int
+	limit int
 
-	mu      sync.Mutex
-	runs    []*run          // guarded by mu; in the order in which they began, the first one counts
-	counted int             // guarded by mu; of them those that are not over
-	full    bool            // guarded by mu
-	waiting []chan struct{} // guarded by mu; lanes that wait to be admitted
+	mu        sync.Mutex
+	started   []*startedTask  // guarded by mu; the oldest first, and that one is not over
+	preparing int             // guarded by mu; how many of started are not over
+	full      bool            // guarded by mu; from limit down to the low-water mark
+	waiting   []chan struct{} // guarded by mu; one for each lane that waits in await
 }
 
-// run is a task that asynq got.
-type run struct {
+// startedTask is a task that was passed to asynq.
+type startedTask struct {
 	began time.Time
-	over  bool // guarded by admission.mu; it counts no more
+	over  bool // guarded by admission.mu; no longer counted
 }
 
-// begin counts a run.
-func (a *admission) begin(now time.Time) *run {
+// begin counts a task that starts at now.
+func (a *admission) begin(now time.Time) *startedTask {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r := &run{began: now}
-	a.runs = append(a.runs, r)
-	a.counted++
-	a.full = a.full || a.counted >= a.most
+	r := &startedTask{began: now}
+	a.started = append(a.started, r)
+	a.preparing++
+	a.full = a.full || a.preparing >= a.limit
 	return r
 }
 
-// end counts a run no more: it waits for another system, or has ended. nil is none.
-func (a *admission) end(r *run) {
+// end stops counting a task, which has ended or waits for another system. r may be nil.
+func (a *admission) end(r *startedTask) {
 	if r == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.drop(r)
+	a.remove(r)
 	a.admit()
 }
 
-// drop ends a run. The caller holds mu.
-func (a *admission) drop(r *run) {
+// remove stops counting a task. The caller holds mu.
+func (a *admission) remove(r *startedTask) {
 	if !r.over {
 		r.over = true
-		a.counted--
+		a.preparing--
 	}
-	for len(a.runs) > 0 && a.runs[0].over {
-		a.runs[0] = nil
-		a.runs = a.runs[1:]
+	for len(a.started) > 0 && a.started[0].over {
+		a.started[0] = nil
+		a.started = a.started[1:]
 	}
 }
 
-// admit lets lanes go on when there is room. The caller holds mu.
+// admit wakes as many waiting lanes as there is room for. The caller holds mu.
 func (a *admission) admit() {
-	if a.full && a.counted > a.most*resumeAt/mostPreparing {
+	if a.full && a.preparing > a.limit*resumePreparing/maxPreparing {
 		return
 	}
 	a.full = false
-	n := min(len(a.waiting), a.most-a.counted)
+	n := min(len(a.waiting), a.limit-a.preparing)
 	for _, next := range a.waiting[:n] {
 		close(next)
 	}
 	a.waiting = a.waiting[n:]
 }
 
-// room returns how many tasks may begin.
+// room returns how many more tasks may start.
 func (a *admission) room(now time.Time) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for len(a.runs) > 0 && now.Sub(a.runs[0].began) >= recently {
-		a.drop(a.runs[0])
+	for len(a.started) > 0 && now.Sub(a.started[0].began) >= preparingFor {
+		a.remove(a.started[0])
 	}
 	a.admit()
 	if a.full {
 		return 0
 	}
-	return a.most - a.counted
+	return a.limit - a.preparing
 }
 
-// waits tells whether lanes wait to be admitted.
-func (a *admission) waits() bool {
+// hasWaiting reports whether a lane waits in await.
+func (a *admission) hasWaiting() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.waiting) > 0
 }
 
-// await waits until a lane may get ready for a dequeue. It returns false when ctx ends.
+// await waits until a lane may prepare a dequeue. It returns false when ctx ends first.
 func (a *admission) await(ctx context.Context) bool {
 	a.mu.Lock()
 	if !a.full && len(a.waiting) == 0 {

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// TestAdmission: a server that has begun too many tasks lets its lanes wait until some have
-// ended, and does not wait for those that take long.
+// TestAdmission: lanes wait while a server prepares too many tasks, until enough of them have
+// ended. Tasks that take long do not count.
 func TestAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &admission{most: 8}
-		var runs []*run
+		a := &admission{limit: 8}
+		var runs []*startedTask
 		for range 8 {
 			if a.room(time.Now()) < 1 || !a.await(t.Context()) {
-				t.Fatal("it is not full")
+				t.Fatal("full too early")
 			}
 			runs = append(runs, a.begin(time.Now()))
 		}
@@ -27,17 +27,17 @@ func TestAdmission(t *testing.T) {
 		go func() { admitted <- a.await(ctx) }()
 		synctest.Wait()
 		if room := a.room(time.Now()); room != 0 || len(admitted) > 0 {
-			t.Fatalf("room for %d tasks, %d lanes go on", room, len(admitted))
+			t.Fatalf("full: room for %d tasks, %d lanes admitted", room, len(admitted))
 		}
 		cancel()
 		if <-admitted {
-			t.Error("a lane that closes goes on")
+			t.Error("a canceled lane was admitted")
 		}
 		a.end(runs[0])
 		a.end(runs[0])
 		a.end(nil)
 		if room := a.room(time.Now()); room != 0 {
-			t.Errorf("room for %d tasks above the low mark", room)
+			t.Errorf("room for %d tasks above the low-water mark", room)
 		}
 		a.end(runs[5])
 		for range 2 {
@@ -49,21 +49,21 @@ func TestAdmission(t *testing.T) {
 			a.begin(time.Now())
 		}
 		if a.room(time.Now()) != 0 {
-			t.Error("it is full again")
+			t.Error("not full again")
 		}
-		time.Sleep(recently) // all of them take long
+		time.Sleep(preparingFor) // now all tasks take long
 		if room := a.room(time.Now()); room != 8 {
-			t.Errorf("room for %d tasks beside slow ones", room)
+			t.Errorf("room for %d tasks while only slow ones run, want 8", room)
 		}
 		if !<-admitted {
 			t.Error("not admitted")
 		}
-		if a.waits() || len(a.runs) > 0 {
-			t.Error("something is left")
+		if a.hasWaiting() || len(a.started) > 0 {
+			t.Errorf("left: %d tasks, waiting lanes: %v", len(a.started), a.hasWaiting())
 		}
-		a.end(runs[1]) // late
+		a.end(runs[1]) // no longer counted: changes nothing
 		if room := a.room(time.Now()); room != 8 {
-			t.Errorf("room for %d tasks", room)
+			t.Errorf("room for %d tasks, want 8", room)
 		}
 	})
 }

@@ -16,18 +16,18 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// appNumber is one of many apps.
+// appNumber returns the id of the nth of many apps.
 func appNumber(n int) string { return fmt.Sprintf("wx%016x", n+1) }
 
-// many makes the replicas of a rig send for n other apps.
-func (r *rig) many(n int) {
+// addApps makes the replicas of a rig send for n more apps.
+func (r *rig) addApps(n int) {
 	for i := range n {
 		r.others = append(r.others, worker.App{ID: appNumber(i)})
 	}
 }
 
-// knowing is a WeChat that knows many apps.
-func knowing(n int) sandbox.Options {
+// manyApps returns the options of a WeChat with n more apps.
+func manyApps(n int) sandbox.Options {
 	apps := map[string]string{app: secret}
 	for i := range n {
 		apps[appNumber(i)] = secret
@@ -35,14 +35,14 @@ func knowing(n int) sandbox.Options {
 	return sandbox.Options{Apps: apps, Latency: 300 * time.Millisecond}
 }
 
-// TestLanesShareConnections: 240 lanes are open and have tasks in hand; the replica has less
-// than a hundred connections, and some asynq servers. Shutdown leaves none of them.
+// TestLanesShareConnections: with 240 open lanes that have running handlers, a replica has
+// less than a hundred connections and at most four asynq servers, which shutdown stops.
 func TestLanesShareConnections(t *testing.T) {
 	t.Parallel()
 	const apps, each = 120, 3
 	server := redistest.Start(t)
-	r := newRig(t, server.Addr(), knowing(apps))
-	r.many(apps)
+	r := newRig(t, server.Addr(), manyApps(apps))
+	r.addApps(apps)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), PoolSize: 80, ClientName: "replica"})
 	t.Cleanup(func() { _ = rdb.Close() })
 	p := r.replicaOn(rdb, nil)
@@ -56,7 +56,7 @@ func TestLanesShareConnections(t *testing.T) {
 		}
 	}
 	most := 0
-	redistest.Until(t, 30*time.Second, "all are delivered", func() bool {
+	redistest.Until(t, 30*time.Second, "all messages are delivered", func() bool {
 		clients, err := r.rdb.ClientList(t.Context()).Result()
 		if err != nil {
 			t.Fatal(err)
@@ -68,7 +68,7 @@ func TestLanesShareConnections(t *testing.T) {
 		t.Errorf("%d lanes are open", open)
 	}
 	if most == 0 || most >= 100 {
-		t.Errorf("%d connections", most)
+		t.Errorf("%d connections, want less than 100", most)
 	}
 	inspector := asynq.NewInspectorFromRedisClient(r.rdb)
 	if servers, err := inspector.Servers(); err != nil || len(servers) == 0 || len(servers) > 4 {
@@ -78,12 +78,12 @@ func TestLanesShareConnections(t *testing.T) {
 		t.Error(err)
 	}
 	if servers, err := inspector.Servers(); err != nil || len(servers) > 0 {
-		t.Errorf("%d asynq servers after the end, %v", len(servers), err)
+		t.Errorf("%d asynq servers after the shutdown, %v", len(servers), err)
 	}
 	queues, err := inspector.Queues()
 	for _, name := range queues {
 		if _, _, _, ok := tasks.ParseQueue(name); !ok {
-			t.Errorf("asynq knows a queue %q", name)
+			t.Errorf("asynq's set has the queue %q", name)
 		}
 	}
 	if err != nil {
@@ -91,35 +91,35 @@ func TestLanesShareConnections(t *testing.T) {
 	}
 }
 
-// TestManyIdleAppsAskLittle: 5,000 apps with an empty queue each cost at most 25 commands a
-// second, holds and all.
-func TestManyIdleAppsAskLittle(t *testing.T) {
+// TestManyIdleAppsCostFewCommands: 5,000 apps with an empty queue each cost at most 25
+// commands a second, including those for holds.
+func TestManyIdleAppsCostFewCommands(t *testing.T) {
 	t.Parallel()
 	const apps, span = 5000, 10 * time.Second
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), noOptions)
-	r.many(apps)
+	r.addApps(apps)
 	for i := range apps {
 		if err := r.rdb.SAdd(t.Context(), "asynq:queues", tasks.QueueName(appNumber(i), tasks.TypeSubscribe, tasks.Urgent)).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	rdb, asked := r.newRedis(), &counter{}
-	rdb.AddHook(asked)
+	rdb, sent := r.newRedis(), &counter{}
+	rdb.AddHook(sent)
 	p, closeParts := r.unstarted(rdb, nil)
 	defer closeParts()
 	ctx := t.Context()
-	look := func() {
+	poll := func() {
 		for i := range int(span / (500 * time.Millisecond)) {
 			if i%10 == 0 {
-				worker.LookAtHoldsForTest(ctx, p.Replica)
+				worker.PollHoldsForTest(ctx, p.Replica)
 			}
-			worker.LookForQueuesForTest(ctx, p.Replica)
-			worker.LookForTest(ctx, p.Replica)
+			worker.RefreshQueuesForTest(ctx, p.Replica)
+			worker.PollForTest(ctx, p.Replica)
 		}
 	}
-	look() // the first one looks at all
-	if commands, _ := asked.count(look); commands > int64(25*span.Seconds()) {
+	poll() // the first poll checks all queues
+	if commands, _ := sent.count(poll); commands > int64(25*span.Seconds()) {
 		t.Errorf("%d commands in %v", commands, span)
 	}
 	if n := worker.OpenLanesForTest(p.Replica); n != 0 {
@@ -127,11 +127,11 @@ func TestManyIdleAppsAskLittle(t *testing.T) {
 	}
 }
 
-// TestALostQueueSetStrandsNoTask: a plain asynq client wakes nobody, and the set of the
-// queues does not have its queue.
-func TestALostQueueSetStrandsNoTask(t *testing.T) {
-	onEach(t, knowing(100), func(t *testing.T, r *rig) {
-		r.many(100)
+// TestTasksAreFoundWithoutTheQueueSet: a plain asynq client sends no wake-up message, and
+// asynq's set of queues lacks the task's queue.
+func TestTasksAreFoundWithoutTheQueueSet(t *testing.T) {
+	onEach(t, manyApps(100), func(t *testing.T, r *rig) {
+		r.addApps(100)
 		last := appNumber(99)
 		plain := asynq.NewClientFromRedisClient(r.rdb)
 		enqueue := func(id string) {
@@ -146,36 +146,36 @@ func TestALostQueueSetStrandsNoTask(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		enqueue("first") // from now on the client does not tell the set
+		enqueue("first") // later tasks of this client do not update the set
 		if err := r.rdb.Del(t.Context(), "asynq:queues").Err(); err != nil {
 			t.Fatal(err)
 		}
 		p := r.replica(nil)
-		ends := func(id string) {
+		accepted := func(id string) {
 			t.Helper()
 			redistest.Until(t, 30*time.Second, id+" has an outcome", func() bool {
 				got, err := r.client.Result(t.Context(), last, id)
 				return err == nil && got.Outcome == tasks.OutcomeAccepted
 			})
 		}
-		ends("first") // the first look is at all queues
+		accepted("first") // the first poll checks all queues
 		r.lanes(p, 0)
 		if err := p.stop(); err != nil {
 			t.Fatal(err)
 		}
 		p = r.replica(nil)
-		redistest.Until(t, 10*time.Second, "it has seen the queues", p.Ready)
+		redistest.Until(t, 10*time.Second, "the replica has polled the queues", p.Ready)
 		enqueue("second")
-		ends("second")
+		accepted("second")
 		if known := r.rdb.Exists(t.Context(), "asynq:queues").Val(); known > 0 {
-			t.Error("the set was there")
+			t.Error("the set exists: the test shows nothing")
 		}
 	})
 }
 
-// TestADeadReplicasTasksComeBack: two lanes have a task whose replica has died, and whose
-// lease ended long ago.
-func TestADeadReplicasTasksComeBack(t *testing.T) {
+// TestTasksOfADeadReplicaAreRecovered: two lanes each have an active task whose lease has
+// expired.
+func TestTasksOfADeadReplicaAreRecovered(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		ids := map[string]string{"subscribe": tasks.TypeSubscribe, "custom": tasks.TypeCustom}
 		for id, typ := range ids {
@@ -199,12 +199,12 @@ func TestADeadReplicasTasksComeBack(t *testing.T) {
 	})
 }
 
-// TestATaskForLaterComesInTime: in open lanes, of which each server has several, and in one
-// that closes meanwhile.
-func TestATaskForLaterComesInTime(t *testing.T) {
+// TestScheduledTasksRunInTime: in an open lane that shares its server, and in one that closes
+// until the task is due.
+func TestScheduledTasksRunInTime(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		p := r.replica(nil)
-		redistest.Until(t, 10*time.Second, "it has seen the queues", p.Ready)
+		redistest.Until(t, 10*time.Second, "the replica has polled the queues", p.Ready)
 		due := time.Now().Add(3 * time.Second).Truncate(time.Second)
 		far := due.Add(6 * time.Second)
 		later := func(typ, id string, at time.Time) {

@@ -10,7 +10,7 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// BenchmarkJudge is what becomes of an attempt, without Redis: once a delivery.
+// BenchmarkJudge measures judge, which runs once for each delivery.
 func BenchmarkJudge(b *testing.B) {
 	endpoint := wechat.EndpointSubscribe
 	for _, bb := range []struct {

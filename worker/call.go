@@ -10,8 +10,8 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// call makes the attempt. A panic in it becomes an error: whether anything was written
-// is not known then.
+// call makes the attempt. It turns a panic into a *panicError, since the request may or
+// may not have been written by then.
 func (r *Replica) call(ctx context.Context, l *lane, j *job) (answer wechat.Answer, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -34,11 +34,11 @@ func (r *Replica) call(ctx context.Context, l *lane, j *job) (answer wechat.Answ
 	answer, err = r.wechat.Call(ctx, j.App, j.request)
 	var token *wechat.TokenError
 	if errors.As(err, &token) && !errors.Is(err, wechat.ErrTokenRejected) {
-		j.called = false // it got no further than the token
+		j.called = false // there was no token to call with
 	}
 	var guard *guardError
-	if !errors.As(err, &guard) { // else the pace held it back
-		r.metrics.called(j.App, j.spec.Path, err, time.Since(started))
+	if !errors.As(err, &guard) { // a guardError: nothing was written, for lack of a permit
+		r.metrics.countCall(j.App, j.spec.Path, err, time.Since(started))
 	}
 	return answer, err
 }

@@ -14,8 +14,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// enqueueCapped enqueues messages to one person by a plain asynq client that allows no
-// retry.
+// enqueueCapped enqueues messages to one openid by a plain asynq client, with MaxRetry 0.
 func (r *rig) enqueueCapped(to string, ids ...string) {
 	r.t.Helper()
 	plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
@@ -33,7 +32,8 @@ func (r *rig) enqueueCapped(to string, ids ...string) {
 	}
 }
 
-// ended waits for the outcome of a plain client's task, for which Client.Wait has no mark.
+// ended waits for the outcome of a task of a plain client. Client.Wait needs a mark, which
+// such a task does not have.
 func (r *rig) ended(id string) (got tasks.Result) {
 	r.t.Helper()
 	redistest.Until(r.t, 20*time.Second, id+" has an outcome", func() bool {
@@ -44,8 +44,8 @@ func (r *rig) ended(id string) (got tasks.Result) {
 	return got
 }
 
-// TestCappedTasksWaitForTheirReceiver: asynq would archive what is handed back; all of ten
-// messages to one person are sent, one after the other.
+// TestCappedTasksWaitForTheirReceiver: asynq would archive tasks that are handed back, so all
+// ten messages to one openid wait in their handlers and are sent one after the other.
 func TestCappedTasksWaitForTheirReceiver(t *testing.T) {
 	onEach(t, sandbox.Options{Latency: 300 * time.Millisecond}, func(t *testing.T, r *rig) {
 		var ids []string
@@ -62,14 +62,14 @@ func TestCappedTasksWaitForTheirReceiver(t *testing.T) {
 	})
 }
 
-// TestCappedTasksEndWithTheLane: those that wait for their receiver when the replica stops
-// have an outcome.
+// TestCappedTasksEndWithTheLane: capped tasks that wait for their receiver when the replica
+// stops end with an outcome.
 func TestCappedTasksEndWithTheLane(t *testing.T) {
 	onEach(t, sandbox.Options{Latency: 800 * time.Millisecond}, func(t *testing.T, r *rig) {
 		p := r.replica(nil)
 		r.enqueueCapped("somebody", "first", "second", "third")
 		active := "asynq:{" + tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent) + "}:active"
-		redistest.Until(t, 10*time.Second, "all are in their handlers", func() bool {
+		redistest.Until(t, 10*time.Second, "all handlers have started", func() bool {
 			return r.rdb.LLen(t.Context(), active).Val() == 3
 		})
 		if err := p.stop(); err != nil {
@@ -88,9 +88,9 @@ func TestCappedTasksEndWithTheLane(t *testing.T) {
 	})
 }
 
-// TestACappedTaskOfAnotherRunner: another runner may have the task, and asynq would not
-// bring it back. It waits for that runner, and ends as unknown when the replica stops.
-func TestACappedTaskOfAnotherRunner(t *testing.T) {
+// TestACappedTaskWaitsForItsOtherRunner: the ledger has another runner for a capped task. The
+// task waits for that runner, and ends as unknown when the replica stops.
+func TestACappedTaskWaitsForItsOtherRunner(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		book := ledger.New(r.rdb, ledger.Policy{DeadAfter: time.Minute, LostLimit: 3, Retention: time.Hour, StreamMax: 100})
 		ref, queue := ledger.Ref{App: app, ID: "taken"}, tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent)
@@ -99,11 +99,11 @@ func TestACappedTaskOfAnotherRunner(t *testing.T) {
 		}
 		p := r.replica(nil)
 		r.enqueueCapped("somebody", "taken")
-		redistest.Until(t, 10*time.Second, "it is in its handler", func() bool {
+		redistest.Until(t, 10*time.Second, "the handler has started", func() bool {
 			return r.rdb.LLen(t.Context(), "asynq:{"+queue+"}:active").Val() == 1
 		})
 		if got, err := r.client.Result(t.Context(), app, "taken"); err == nil && got.Outcome != "" {
-			t.Errorf("it ended at once: %s %s", got.Outcome, got.Reason)
+			t.Errorf("the task ended at once: %s %s", got.Outcome, got.Reason)
 		}
 		if err := p.stop(); err != nil {
 			t.Error(err)
@@ -112,7 +112,7 @@ func TestACappedTaskOfAnotherRunner(t *testing.T) {
 			t.Errorf("%s %s", got.Outcome, got.Reason)
 		}
 		if n := r.wx.Delivered(app, "somebody", ""); n != 0 {
-			t.Error("it was sent")
+			t.Error("the message was sent")
 		}
 	})
 }

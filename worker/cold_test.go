@@ -14,15 +14,14 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// coldNetwork is a network on which a new connection takes a while to open, as it does over
-// TLS to a server far away.
+// coldNetwork delays the opening of connections, as TLS to a distant server does.
 type coldNetwork struct {
 	opening time.Duration
 	mu      sync.Mutex
 	conns   []net.Conn // guarded by mu
 }
 
-// transport is as the client's own, on this network.
+// transport returns a transport like the client's own, on this network.
 func (n *coldNetwork) transport() *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -40,7 +39,7 @@ func (n *coldNetwork) dial(ctx context.Context, network, addr string) (net.Conn,
 	return conn, err
 }
 
-// closeAll closes the connections, and returns how many there were.
+// closeAll closes the connections, and returns their number.
 func (n *coldNetwork) closeAll() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -52,8 +51,9 @@ func (n *coldNetwork) closeAll() int {
 	return open
 }
 
-// TestColdConnectionsKeepThePace: connections take 40 or 100 ms to open. Calls that need a
-// new one do not meet those after them, at the start and when idle connections were closed.
+// TestColdConnectionsKeepThePace: connections take 40 or 100 ms to open. Calls that wait for a
+// new connection do not exceed the limit together with the calls after them, neither at the
+// start nor after idle connections were closed.
 func TestColdConnectionsKeepThePace(t *testing.T) {
 	for _, opening := range []time.Duration{40 * time.Millisecond, 100 * time.Millisecond} {
 		t.Run(opening.String(), func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestColdConnectionsKeepThePace(t *testing.T) {
 					}
 				}
 				if open := cold.closeAll(); open < 2 {
-					t.Errorf("%d connections were opened: nothing was cold", open)
+					t.Errorf("%d connections were opened: the test shows nothing", open)
 				}
 			}
 			if peak := r.wx.Peak(app, "/wxa/generatescheme"); peak.Second > perSecond {

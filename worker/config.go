@@ -10,17 +10,17 @@ import (
 // Config is the section `worker` of the configuration.
 type Config struct {
 	// ShutdownTimeout bounds a shutdown. It must exceed wechat.attempt_timeout, and be
-	// less than what the platform grants (Kubernetes: 30 s). Default 25 s.
+	// less than the grace period of the platform (Kubernetes: 30 s). Default 25 s.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
-	// Attempts is how often a task is tried before transient errors end it as
-	// "failed". Waiting for quota is no attempt. Default 8.
+	// Attempts is how many attempts may fail with transient errors before the task ends
+	// as "failed". Waiting for quota is not an attempt. Default 8.
 	Attempts int `yaml:"attempts"`
-	// MediaHosts are the hosts that images to check may be fetched from (host or
+	// MediaHosts lists the hosts from which the images of checks may be fetched (host or
 	// host:port, https only). Default none.
 	MediaHosts []string `yaml:"media_hosts"`
 }
 
-// DefaultConfig is what holds where nothing else is said.
+// DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{ShutdownTimeout: 25 * time.Second, Attempts: 8}
 }
@@ -44,15 +44,15 @@ func (c Config) Validate() error {
 
 // ResultsConfig is the section `results` of the configuration.
 type ResultsConfig struct {
-	// Retention is how long a task's record is kept after its outcome. As long as it is
-	// kept, its id is taken. Default 24 h.
+	// Retention is how long a task's record is kept after its outcome. Until it expires,
+	// no other task can have its id. Default 24 h.
 	Retention time.Duration `yaml:"retention"`
 	// StreamMaxLen caps each app's stream of results, in entries; Redis trims it
 	// approximately. Default 100,000.
 	StreamMaxLen int64 `yaml:"stream_max_len"`
 }
 
-// DefaultResultsConfig is what holds where nothing else is said.
+// DefaultResultsConfig returns the defaults.
 func DefaultResultsConfig() ResultsConfig {
 	return ResultsConfig{Retention: 24 * time.Hour, StreamMaxLen: 100_000}
 }

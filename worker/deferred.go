@@ -9,19 +9,19 @@ import (
 )
 
 const (
-	// recallEvery is how often deferred tasks are looked at, at least as long as a send
-	// takes. A task is recalled settledAfter it was deferred, when asynq has surely put it
-	// away.
-	recallEvery  = 10 * time.Millisecond
-	settledAfter = 100 * time.Millisecond
-	// mostDeferred bounds the deferred tasks that are kept, some 10 MB. Others come back
-	// by asynq's retry set alone.
-	mostDeferred = 100_000
-	// longestDeferral bounds how long a task stays in the retry set.
-	longestDeferral = 10 * time.Minute
+	// recallEvery is the shortest interval between two recalls of one receiver's tasks.
+	recallEvery = 10 * time.Millisecond
+	// recallAfter is the age from which a deferred task is recalled. asynq has surely
+	// written it to its retry set by then.
+	recallAfter = 100 * time.Millisecond
+	// maxDeferred bounds the deferred tasks that are kept in memory, to some 10 MB. Others
+	// come back when their delay in asynq's retry set ends.
+	maxDeferred = 100_000
+	// maxDeferral bounds the delay of a task in the retry set.
+	maxDeferral = 10 * time.Minute
 )
 
-// deferral is a task that went back to asynq's retry set, as its receiver was busy.
+// deferral is a task that goes back to asynq's retry set because its receiver is busy.
 type deferral struct {
 	lane  *lane
 	queue string
@@ -29,44 +29,45 @@ type deferral struct {
 	since time.Time
 }
 
-// Defer keeps a task to be recalled, and returns for how long it goes into asynq's retry
-// set. That is for the case that it is not recalled, as its replica has ended: twice as
-// long as the tasks before it should take, and two seconds.
+// Defer remembers a task for a recall, and returns its delay in asynq's retry set: twice
+// the time that the tasks before it should take, plus two seconds. The delay matters only
+// when the task is not recalled, for instance because its replica has ended.
 func (l *receiverLocks) Defer(key string, d deferral) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.receiver(key)
-	delay := min(2*time.Duration(r.users+len(r.deferred))*r.sendTime()+2*time.Second, longestDeferral)
-	if l.deferred >= mostDeferred || l.closed {
+	delay := min(2*time.Duration(r.users+len(r.deferred))*r.sendTime()+2*time.Second, maxDeferral)
+	if l.deferred >= maxDeferred || l.closed {
 		l.forget(key, r)
 		return delay
 	}
 	l.deferred++
 	r.deferred = append(r.deferred, d)
-	if r.recaller == nil {
-		r.recaller = time.AfterFunc(settledAfter, func() { l.recallNext(key, r) })
+	if r.recallTimer == nil {
+		r.recallTimer = time.AfterFunc(recallAfter, func() { l.recallNext(key, r) })
 	}
 	return delay
 }
 
-// recallNext has as many deferred tasks of a receiver recalled as keep it busy until the
-// next look.
+// recallNext recalls as many deferred tasks of a receiver as keep it busy until the next
+// recall.
 func (l *receiverLocks) recallNext(key string, r *receiver) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(r.deferred) == 0 || l.closed {
-		r.recaller = nil
+		r.recallTimer = nil
 		return
 	}
 	send := r.sendTime()
 	every := max(send, recallEvery)
-	r.recaller.Reset(every)
+	r.recallTimer.Reset(every)
 	if n := 1 + int((every+send-1)/send) - r.users; n > 0 {
 		l.recall(key, n)
 	}
 }
 
-// takeDeferred takes out up to n deferred tasks of a receiver, the oldest first.
+// takeDeferred removes and returns up to n deferred tasks of a receiver, the oldest first.
+// It leaves those that are younger than recallAfter.
 func (l *receiverLocks) takeDeferred(key string, n int) []deferral {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,7 +75,7 @@ func (l *receiverLocks) takeDeferred(key string, n int) []deferral {
 	if r == nil || l.closed {
 		return nil
 	}
-	due := time.Now().Add(-settledAfter)
+	due := time.Now().Add(-recallAfter)
 	n = min(n, len(r.deferred))
 	for i, d := range r.deferred[:n] {
 		if d.since.After(due) {
@@ -91,25 +92,25 @@ func (l *receiverLocks) takeDeferred(key string, n int) []deferral {
 	return taken
 }
 
-// close ends all recalling.
+// close stops all recalls.
 func (l *receiverLocks) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
 	for _, r := range l.receivers {
-		if r.recaller != nil {
-			r.recaller.Stop()
+		if r.recallTimer != nil {
+			r.recallTimer.Stop()
 		}
 	}
 }
 
-// runRetry moves a task from asynq's retry set to the head of its queue, where it was
-// before it was deferred.
+// runRetry moves a task from asynq's retry set to the head of its queue, so that it is the
+// next one that is dequeued.
 //
 // KEYS[1] retry set, KEYS[2] pending list, KEYS[3] task
-// ARGV[1] id, ARGV[2] now in ns, as asynq keeps it
+// ARGV[1] id, ARGV[2] now, ns since 1970, as asynq stores it
 //
-// Returns 1, or 0 when it is not in the retry set.
+// Returns 1, or 0 when the task is not in the retry set.
 var runRetry = redis.NewScript(`
 if redis.call("ZREM", KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call("RPUSH", KEYS[2], ARGV[1])
@@ -117,11 +118,11 @@ redis.call("HSET", KEYS[3], "state", "pending", "pending_since", ARGV[2])
 return 1
 `)
 
-// recallDeferred brings n deferred tasks of a receiver back, in the background. Those that
-// have come back by themselves are left out, and those of lanes that have closed.
+// recallDeferred moves n deferred tasks of a receiver back to their queues, in the
+// background. It skips tasks that have come back by themselves and those of closed lanes.
 func (r *Replica) recallDeferred(key string, n int) {
-	r.beside.do(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	r.background.Go(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 		defer cancel()
 		for n > 0 {
 			taken := r.receivers.takeDeferred(key, n)
@@ -130,16 +131,16 @@ func (r *Replica) recallDeferred(key string, n int) {
 			}
 			for _, d := range taken {
 				if d.lane.gate.ctx.Err() != nil {
-					continue // it would wait there for as long as the lane is held
+					continue // in the queue it would wait until the hold ends
 				}
 				prefix := "asynq:{" + d.queue + "}:"
 				moved, err := runRetry.Run(ctx, r.rdb, []string{prefix + "retry", prefix + "pending", prefix + "t:" + d.task}, d.task, time.Now().UnixNano()).Int()
 				if err != nil {
-					r.log.Debug("a deferred task could not be recalled", slog.Any("err", err)) // it comes back by itself
+					r.log.Debug("a deferred task could not be recalled", slog.Any("err", err)) // it comes back when its delay ends
 					return
 				}
 				if n -= moved; moved > 0 {
-					d.lane.gate.rouse()
+					d.lane.gate.wake()
 				}
 			}
 		}

@@ -13,11 +13,11 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// crowdPause is how long a task stays away that could not be sent now.
-const crowdPause = time.Second
+// shortDelay is the delay of a task that cannot be sent for the moment.
+const shortDelay = time.Second
 
-// laneCloses is why a task is handed back at once.
-const laneCloses = "the lane closes, or asynq took it back"
+// laneClosing is the reason for handing a task back when its lane closes.
+const laneClosing = "the lane is closing, or asynq canceled the run"
 
 // deliver takes one task through the pipeline:
 //
@@ -25,18 +25,17 @@ const laneCloses = "the lane closes, or asynq took it back"
 //	open (settled? canceled? expired? fence) → OnSending → connection → permit's instant →
 //	call → judge → record → settle
 //
-// It decides nothing: open says whether the task may be sent, judge what an answer
-// means for it. What it returns tells asynq to forget the task (nil), to bring it back
-// (*handedBack) or to archive it (asynq.SkipRetry).
+// It holds no policy: open decides whether the task may be sent, judge decides what follows
+// from the answer. asynq deletes the task when deliver returns nil, retries it after a
+// *handedBack, and archives it after asynq.SkipRetry.
 func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
-	// All waiting ends with the lane. What follows an attempt outlives asynq's context
-	// too: an operator's "cancel" there, or a lost lease, must not turn an answer that is
-	// in hand into an unknown one.
-	asked, waiting := ctx, l.gate.ctx
+	// All waits end when the lane closes. The steps after an attempt outlive asynq's context:
+	// a "cancel" in its web UI, or a lost lease, must not make a known answer unknown.
+	taskCtx, laneCtx := ctx, l.gate.ctx
 	ctx = context.WithoutCancel(ctx)
 
 	permit := r.assignedPermit(ctx, l)
-	j, err := newJob(asked, l, t)
+	j, err := newJob(taskCtx, l, t)
 	if err != nil {
 		r.limiter.release(ctx, permit)
 		return r.discard(ctx, err)
@@ -46,77 +45,77 @@ func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 		j.unlock()
 		r.limiter.release(ctx, j.permit)
 	}()
-	if err := r.prepare(asked, waiting, l, j); err != nil {
+	if err := r.prepare(taskCtx, laneCtx, l, j); err != nil {
 		if !j.capped() {
-			return err // its record stays as it is: it only waits
+			return err // the record is unchanged: the task only waits
 		}
-		j.err = &guardError{reason: err.Error()} // asynq would archive it: it gets an outcome
+		j.err = &guardError{reason: err.Error()} // asynq would archive the task: it ends with an outcome
 	}
-	opening := waiting
+	openCtx := laneCtx
 	if j.capped() {
-		opening = ctx
+		openCtx = ctx
 	}
-	if err := r.openInTurn(opening, l, j); err != nil {
-		return notNow(redisPause, "Redis did not answer")
+	if err := r.openOrWait(openCtx, l, j); err != nil {
+		return retryLater(redisRetryDelay, "Redis did not answer")
 	}
 	if j.opened.Admission != ledger.Proceed {
 		return r.unsent(ctx, j)
 	}
 	if j.err == nil {
-		j.err = r.announce(waiting, j)
+		j.err = r.notifySending(laneCtx, j)
 	}
 	if j.err == nil {
-		r.servers.waits(j)
+		r.servers.donePreparing(j)
 		j.answer, j.err = r.call(ctx, l, j)
 	}
 	return r.settle(ctx, j, r.verdict(ctx, j))
 }
 
-// prepare gets all that a task needs before it is opened: the probe of a suspected lane, its
-// receiver's lock, its request and a permit. The error is a *handedBack; what else is wrong
-// is the job's err.
-func (r *Replica) prepare(asked, waiting context.Context, l *lane, j *job) error {
-	if wait, rests := r.resting(j); rests {
-		r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outside))...)
-		return notNow(wait, outside)
+// prepare acquires what a task needs before open: the probe of a lane whose breaker is
+// tripped, the receiver's lock, the request and a permit. It returns a *handedBack; other
+// errors are stored in j.err.
+func (r *Replica) prepare(taskCtx, laneCtx context.Context, l *lane, j *job) error {
+	if wait, closed := r.hoursWait(j); closed {
+		r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outsideHours))...)
+		return retryLater(wait, outsideHours)
 	}
-	probed, err := r.probe(waiting, j)
+	probed, err := r.probe(laneCtx, j)
 	if err != nil {
-		return r.notCalled(waiting, j, err.Error())
+		return r.notCalled(laneCtx, j, err.Error())
 	}
 	j.unlock = probed
-	unlock, err := r.lockReceiver(waiting, l, j)
+	unlock, err := r.lockReceiver(laneCtx, l, j)
 	if err != nil {
 		return err
 	}
 	j.unlock = func() { unlock(); probed() }
-	if j.request, j.err = r.request(waiting, j); j.err == nil {
-		if err := r.freshPermit(waiting, l, j); err != nil {
-			return r.notCalled(waiting, j, err.Error())
+	if j.request, j.err = r.request(laneCtx, j); j.err == nil {
+		if err := r.freshPermit(laneCtx, l, j); err != nil {
+			return r.notCalled(laneCtx, j, err.Error())
 		}
 	}
-	if asked.Err() != nil || waiting.Err() != nil {
-		return notNow(redisPause, laneCloses)
+	if taskCtx.Err() != nil || laneCtx.Err() != nil {
+		return retryLater(redisRetryDelay, laneClosing)
 	}
 	return nil
 }
 
-// openInTurn opens a task. One that another runner may still have, and that asynq would not
-// bring back, waits for that runner's end, or the lane's.
-func (r *Replica) openInTurn(ctx context.Context, l *lane, j *job) error {
+// openOrWait opens a task. A capped task that another runner may still have waits until that
+// runner has ended or the lane closes.
+func (r *Replica) openOrWait(ctx context.Context, l *lane, j *job) error {
 	for {
 		err := r.open(ctx, j)
-		if err != nil || j.opened.Admission != ledger.Busy || !j.capped() || !rest(l.gate.ctx, j.opened.Wait) {
+		if err != nil || j.opened.Admission != ledger.Busy || !j.capped() || !sleep(l.gate.ctx, j.opened.Wait) {
 			return err
 		}
 	}
 }
 
-// open takes the task, or learns why it may not be sent. It asks until Redis answers,
-// or the lane closes: a question whose answer was lost may have raised the fence, and
-// only the same runner can tell that nothing was written.
+// open claims the task in the ledger, or finds out why it may not be sent. It repeats the
+// call until Redis answers or the lane closes: a call whose reply was lost may have raised
+// the fence, and only the same runner knows that no request was written.
 func (r *Replica) open(ctx context.Context, j *job) error {
-	return r.insist(ctx, j, "the task could not be opened yet", func() (err error) {
+	return r.retryRedis(ctx, j, "the task could not be opened yet", func() (err error) {
 		j.opened, err = r.ledger.Open(ctx, j.ref(), ledger.OpenRequest{
 			Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt,
 			Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
@@ -133,10 +132,10 @@ func (r *Replica) unsent(ctx context.Context, j *job) error {
 		r.log.Debug("already settled", j.attrs()...)
 		return nil
 	case ledger.Busy:
-		if j.capped() { // the other runner may replace it
+		if j.capped() { // the other runner may replace this outcome
 			return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "runner_lost"})
 		}
-		return notNow(j.opened.Wait, "another runner has it")
+		return retryLater(j.opened.Wait, "another runner has it")
 	case ledger.Unknown:
 		return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "runner_lost"})
 	case ledger.Forgotten:
@@ -151,10 +150,10 @@ func (r *Replica) unsent(ctx context.Context, j *job) error {
 	return fmt.Errorf("the ledger answered %q", j.opened.Admission)
 }
 
-// settle carries the verdict on an attempt out.
+// settle carries out the verdict on an attempt.
 func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
 	if v.slows != "" {
-		r.slow(ctx, j, v.slows)
+		r.lowerPace(ctx, j, v.slows)
 	}
 	if v.stops != stopNothing {
 		v = r.hold(ctx, j, v)
@@ -168,15 +167,16 @@ func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
 	return r.end(ctx, j, v)
 }
 
-// end records an outcome, and tells asynq what to do with its copy.
+// end records an outcome, and returns the error that makes asynq delete, retry or archive
+// its copy.
 func (r *Replica) end(ctx context.Context, j *job, v verdict) error {
 	outcome, err := r.record(ctx, j, v)
 	if errors.Is(err, errRedriven) {
-		r.log.Warn("its outcome came too late: the task was redriven", j.attrs(slog.String("outcome", string(v.outcome)))...)
-		return notNow(0, err.Error())
+		r.log.Warn("the outcome is dropped: the task was redriven during the run", j.attrs(slog.String("outcome", string(v.outcome)))...)
+		return retryLater(0, err.Error())
 	}
 	if err != nil {
-		return notNow(redisPause, "the outcome could not be recorded")
+		return retryLater(redisRetryDelay, "the outcome could not be recorded")
 	}
 	if outcome == tasks.OutcomeFailed || outcome == tasks.OutcomeUnknown {
 		return fmt.Errorf("%s: %s: %w", outcome, v.reason, asynq.SkipRetry)
@@ -184,6 +184,8 @@ func (r *Replica) end(ctx context.Context, j *job, v verdict) error {
 	return nil
 }
 
+// handBack returns a task to asynq for another attempt. A capped task fails instead.
+// handBack returns a task to asynq for another attempt. A capped task fails instead.
 func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	if j.capped() {
 		return r.end(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "retries_capped"})
@@ -192,14 +194,14 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	if v.counts {
 		state = tasks.StateRetrying
 	}
-	r.returned(j)
-	err := r.insist(ctx, j, "the task could not be handed back yet", func() error {
+	r.notifyReturned(j)
+	err := r.retryRedis(ctx, j, "the task could not be handed back yet", func() error {
 		return r.ledger.Defer(ctx, j.ref(), ledger.Deferral{
 			Runner: j.runner, State: string(state), NotAccepted: !noAnswer(j.err), NotCalled: !j.called,
 		})
 	})
 	if err != nil {
-		return notNow(redisPause, "Redis did not answer")
+		return retryLater(redisRetryDelay, "Redis did not answer")
 	}
 	if errors.Is(j.err, errNoPermit) && r.held(ctx, j) {
 		v.place = queueFront
@@ -208,29 +210,29 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	return &handedBack{delay: v.delay, counts: v.counts, why: j.why(v), place: v.place}
 }
 
-// notCalled hands back a task whose record says nothing yet of this run. Where its lane is
-// held it waits in its queue, and is the next to go; else it stays away for a moment.
+// notCalled hands back a task that has not been opened. It goes to the front of its queue
+// where its lane is held, and otherwise comes back after shortDelay.
 func (r *Replica) notCalled(ctx context.Context, j *job, why string) error {
-	back := &handedBack{delay: crowdPause, why: why}
+	back := &handedBack{delay: shortDelay, why: why}
 	if r.held(context.WithoutCancel(ctx), j) {
 		back.place = queueFront
 	}
 	return back
 }
 
-// insist repeats a step until Redis takes it or ctx ends. It says the first failure, and
-// one a minute of those that go on.
-func (r *Replica) insist(ctx context.Context, j *job, trouble string, step func() error) error {
+// retryRedis repeats a step until it succeeds or ctx ends. It logs the first failure, and
+// then one a minute.
+func (r *Replica) retryRedis(ctx context.Context, j *job, trouble string, step func() error) error {
 	for n := 0; ; n++ {
 		err := step()
 		if err == nil {
 			return nil
 		}
-		if n%int(time.Minute/redisPause) == 0 {
+		if n%int(time.Minute/redisRetryDelay) == 0 {
 			r.log.Warn(trouble, j.attrs(slog.Any("err", err))...)
 		}
 		select {
-		case <-time.After(redisPause):
+		case <-time.After(redisRetryDelay):
 		case <-ctx.Done():
 			return err
 		}

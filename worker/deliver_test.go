@@ -11,7 +11,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// TestEveryTypeIsDelivered takes the catalog's example of each type to its outcome.
+// TestEveryTypeIsDelivered delivers the catalog's example of each type.
 func TestEveryTypeIsDelivered(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.replica(nil)
@@ -54,7 +54,7 @@ func TestEveryTypeIsDelivered(t *testing.T) {
 	})
 }
 
-// TestOutcomes gives a message to people whom WeChat answers in each of its ways.
+// TestOutcomes sends tasks to openids for which the sandbox gives each kind of answer.
 func TestOutcomes(t *testing.T) {
 	cases := []struct {
 		typ, openid string
@@ -105,7 +105,7 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
-// addressed is a task of a type for an openid.
+// addressed returns a task of a type for an openid.
 func addressed(typ, id, openid string) tasks.Envelope {
 	bodies := map[string]string{
 		tasks.TypeSubscribe: `{"touser":%q,"template_id":"T1","data":{"thing1":{"value":"订单&已发货"}}}`,
@@ -116,30 +116,32 @@ func addressed(typ, id, openid string) tasks.Envelope {
 	return tasks.Envelope{Type: typ, ID: id, Body: fmt.Appendf(nil, bodies[typ], openid)}
 }
 
-// noLeak fails when a secret, a token, an openid or a text got into the log or asynq.
+// noLeak checks that the log contains no secret, token, openid or text of a message, and
+// that bodies were sent without escapes.
 func noLeak(t *testing.T, r *rig) {
 	t.Helper()
-	said := r.log.String()
+	text := r.log.String()
 	for _, call := range r.wx.Calls(sandbox.Filter{}) {
 		if call.Escaped {
 			t.Errorf("%s: a body with escapes: %s", call.Path, call.Body)
 		}
-		if call.OpenID != "" && strings.Contains(said, call.OpenID) {
-			t.Errorf("an openid is in the log: %s", line(said, call.OpenID))
+		if call.OpenID != "" && strings.Contains(text, call.OpenID) {
+			t.Errorf("an openid is in the log: %s", line(text, call.OpenID))
 		}
 	}
 	for _, token := range r.wx.Tokens(app) {
-		if strings.Contains(said, token.Value) {
-			t.Errorf("a token is in the log: %s", line(said, token.Value))
+		if strings.Contains(text, token.Value) {
+			t.Errorf("a token is in the log: %s", line(text, token.Value))
 		}
 	}
-	for _, text := range []string{secret, "已发货", "待检测"} {
-		if strings.Contains(said, text) {
-			t.Errorf("a secret or a text is in the log: %s", line(said, text))
+	for _, private := range []string{secret, "已发货", "待检测"} {
+		if strings.Contains(text, private) {
+			t.Errorf("a secret or a text is in the log: %s", line(text, private))
 		}
 	}
 }
 
+// line returns the line of s that contains part.
 func line(s, part string) string {
 	for l := range strings.Lines(s) {
 		if strings.Contains(l, part) {
@@ -184,17 +186,17 @@ func TestExpiredAndCanceledAreNotSent(t *testing.T) {
 func TestAnIDIsSentOnce(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		if first := r.submit(message("one", "a")); first.Already {
-			t.Error("a new id is answered: already")
+			t.Error("a new id was reported as already enqueued")
 		}
 		bulk := message("one", "a")
 		bulk.Priority = tasks.Bulk // asynq's ids are unique within one queue only
 		if again := r.submit(bulk); !again.Already || again.Done {
-			t.Errorf("a waiting id: %+v", again)
+			t.Errorf("the id of a waiting task: %+v", again)
 		}
 		r.replica(nil)
 		r.outcome("one")
 		if again := r.submit(message("one", "a")); !again.Already || !again.Done {
-			t.Errorf("an ended id: %+v", again)
+			t.Errorf("the id of an ended task: %+v", again)
 		}
 		if n := r.wx.Delivered(app, "a", ""); n != 1 {
 			t.Errorf("delivered %d times", n)
@@ -216,12 +218,12 @@ func TestStagingGuard(t *testing.T) {
 		t.Errorf("the customer: %+v", got)
 	}
 	if n := r.wx.Delivered(app, "customer", ""); n != 0 {
-		t.Error("the customer got it")
+		t.Error("the customer got a message")
 	}
 }
 
-// TestStaleToken: N calls meet a token that was revoked; each resends at once, and one
-// refresh serves them all.
+// TestStaleToken: 30 calls use a token that was revoked. Each call is resent at once, after
+// one refresh for all of them.
 func TestStaleToken(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.replica(nil)

@@ -10,52 +10,52 @@ import (
 )
 
 const (
-	// longWait is how long a dequeue of asynq's may wait. asynq reckons the lease of what it
-	// gets from when it asked: one that asked long ago is told that there is nothing, and
-	// asks again at once.
-	longWait = 5 * time.Second
-	// mostInRound is how many tasks of all lanes a round trip takes at most. asynq starts
-	// them one after the other, and their leases run.
-	mostInRound = 128
+	// maxDequeueWait bounds the wait of a dequeue. asynq computes the lease of the task
+	// before it sends the dequeue, so a late reply would carry a lease that has partly
+	// expired. The dequeue returns empty instead, and asynq repeats it at once.
+	maxDequeueWait = 5 * time.Second
+	// maxPerRoundTrip bounds the tasks that one round trip dequeues for all lanes. asynq
+	// starts them one after the other while their leases run.
+	maxPerRoundTrip = 128
 )
 
 // dequeuer answers the dequeues of one asynq server from the queues of many lanes. The
-// server has one queue, which exists only as a name; asynq asks for it again and again,
-// and the dequeuer asks in its place for the lanes that are ready: those with work to look
-// for, a free slot and a permit. They take turns, and share round trips. A task's message
-// names its real queue, so that asynq settles it there.
+// server has a single queue, which exists only as a name. For each of its dequeues the
+// dequeuer sends dequeues from the queues of the lanes that are ready: those that may have
+// work, and have a free slot and a permit. The lanes share round trips, first come first
+// served. The message of a task names its real queue, so asynq settles the task there.
 //
-// A dequeue waits while no lane is ready. It holds no connection then.
+// A dequeue waits while no lane is ready. It holds no connection meanwhile.
 type dequeuer struct {
-	queue    string // of the server
-	pipeline func() redis.Pipeliner
-	wake     chan struct{} // holds one token when a gate has become ready, or at the end
-	load     admission
+	queue     string // the name of the server's queue
+	pipeline  func() redis.Pipeliner
+	gateReady chan struct{} // holds one token when a gate has become ready, or after close
+	admission admission
 
 	mu       sync.Mutex
-	ready    []*gate          // guarded by mu; in the order in which they came
-	tasks    []prefetched     // guarded by mu; came with others, for asynq's next dequeues
-	noScript error            // guarded by mu; of a Redis that does not know the script: asynq is to send it whole
+	ready    []*gate          // guarded by mu; in the order of offer
+	tasks    []prefetched     // guarded by mu; for the next dequeues of asynq
+	noScript error            // guarded by mu; a NOSCRIPT reply, which makes asynq send the script itself
 	closed   bool             // guarded by mu
-	gates    map[string]*gate // guarded by mu; of the lanes, by queue
+	gates    map[string]*gate // guarded by mu; by the queues of the lanes
 }
 
-// prefetched is a dequeued task that asynq has not got yet.
+// prefetched is a dequeued task that has not been passed to asynq yet.
 type prefetched struct {
-	message any // as the script replied
+	message any // the reply of asynq's script
 	gate    *gate
 }
 
 func newDequeuer(queue string, pipeline func() redis.Pipeliner) *dequeuer {
 	return &dequeuer{
-		queue: queue, pipeline: pipeline, wake: make(chan struct{}, 1),
-		load: admission{most: mostPreparing}, gates: make(map[string]*gate),
+		queue: queue, pipeline: pipeline, gateReady: make(chan struct{}, 1),
+		admission: admission{limit: maxPreparing}, gates: make(map[string]*gate),
 	}
 }
 
-// add has the dequeuer ask for a lane's queues, until the lane closes; then remove it.
+// add starts dequeuing from a lane's queues. Call remove when the lane has closed.
 func (d *dequeuer) add(g *gate) {
-	g.load = &d.load
+	g.admission = &d.admission
 	d.mu.Lock()
 	for _, q := range g.queues {
 		d.gates[q.name] = g
@@ -64,7 +64,7 @@ func (d *dequeuer) add(g *gate) {
 	go g.run(d.offer)
 }
 
-// remove forgets a lane.
+// remove removes the queues of a lane.
 func (d *dequeuer) remove(g *gate) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -75,24 +75,25 @@ func (d *dequeuer) remove(g *gate) {
 	}
 }
 
-// serves tells whether a queue is one of its lanes'.
+// serves reports whether a queue belongs to one of the server's lanes.
 func (d *dequeuer) serves(queue string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.gates[queue] != nil
 }
 
-// rouse tells a queue's gate, where it is one of its lanes', that the queue has work.
-func (d *dequeuer) rouse(queue string) {
+// wakeLane wakes the gate of a queue that has work, where the queue belongs to one of the
+// server's lanes.
+func (d *dequeuer) wakeLane(queue string) {
 	d.mu.Lock()
 	g := d.gates[queue]
 	d.mu.Unlock()
 	if g != nil {
-		g.rouse()
+		g.wake()
 	}
 }
 
-// lanes returns the gates by queue.
+// lanes returns a copy of the gates by queue.
 func (d *dequeuer) lanes() map[string]*gate {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -103,22 +104,23 @@ func (d *dequeuer) lanes() map[string]*gate {
 	return all
 }
 
-// close ends the waiting of asynq's dequeues. The lanes have closed before.
+// close ends the waits of asynq's dequeues. The lanes must have closed before.
 func (d *dequeuer) close() {
 	d.mu.Lock()
 	d.closed = true
 	d.mu.Unlock()
-	signal(d.wake)
+	signal(d.gateReady)
 }
 
-// offer lines a gate up, and waits until it was asked or its lane closes.
+// offer adds a gate to those that are ready, and waits until the dequeuer has returned it
+// or its lane closes.
 func (d *dequeuer) offer(g *gate) {
 	d.mu.Lock()
 	d.ready = append(d.ready, g)
 	d.mu.Unlock()
-	signal(d.wake)
+	signal(d.gateReady)
 	select {
-	case <-g.asked:
+	case <-g.returned:
 	case <-g.ctx.Done():
 		d.mu.Lock()
 		i := slices.Index(d.ready, g)
@@ -127,31 +129,31 @@ func (d *dequeuer) offer(g *gate) {
 		}
 		d.mu.Unlock()
 		if i < 0 {
-			<-g.asked
+			<-g.returned
 		}
 	}
 }
 
-// dequeue answers a dequeue of asynq's.
+// dequeue answers one dequeue of asynq.
 func (d *dequeuer) dequeue(ctx context.Context, cmd *redis.Cmd, next redis.ProcessHook) error {
 	if message, ok := d.pop(); ok {
 		cmd.SetVal(message)
 		return nil
 	}
-	patience := time.NewTimer(longWait)
-	defer patience.Stop()
-	for began := time.Now(); !d.isClosed() && time.Since(began) < longWait; {
-		if err := d.unknownScript(); err != nil && cmd.Name() == "evalsha" {
+	timeout := time.NewTimer(maxDequeueWait)
+	defer timeout.Stop()
+	for began := time.Now(); !d.isClosed() && time.Since(began) < maxDequeueWait; {
+		if err := d.takeNoScript(); err != nil && cmd.Name() == "evalsha" {
 			cmd.SetErr(err)
 			return err
 		}
-		room := d.load.room(time.Now())
-		gates := d.turn(room)
+		room := d.admission.room(time.Now())
+		gates := d.takeReady(room)
 		if len(gates) == 0 {
-			d.await(room, patience)
+			d.await(room, timeout)
 			continue
 		}
-		if err := d.ask(ctx, cmd, gates, min(room, mostInRound), next); err != nil {
+		if err := d.roundTrip(ctx, cmd, gates, min(room, maxPerRoundTrip), next); err != nil {
 			cmd.SetErr(err)
 			return err
 		}
@@ -160,11 +162,11 @@ func (d *dequeuer) dequeue(ctx context.Context, cmd *redis.Cmd, next redis.Proce
 			return nil
 		}
 	}
-	cmd.SetErr(redis.Nil) // as an empty queue answers
+	cmd.SetErr(redis.Nil) // the reply of an empty queue
 	return redis.Nil
 }
 
-// pop returns the next task that was dequeued.
+// pop removes and returns the first prefetched task.
 func (d *dequeuer) pop() (message any, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -173,27 +175,27 @@ func (d *dequeuer) pop() (message any, ok bool) {
 	}
 	first := d.tasks[0]
 	d.tasks = d.tasks[1:]
-	first.gate.delivered(d.load.begin(time.Now()))
+	first.gate.passedToAsynq(d.admission.begin(time.Now()))
 	return first.message, true
 }
 
 // await waits until a gate may be ready.
-func (d *dequeuer) await(room int, patience *time.Timer) {
+func (d *dequeuer) await(room int, timeout *time.Timer) {
 	var again <-chan time.Time
-	if room < 1 || d.load.waits() {
-		t := time.NewTimer(admitAgain)
+	if room < 1 || d.admission.hasWaiting() {
+		t := time.NewTimer(recountEvery)
 		defer t.Stop()
 		again = t.C
 	}
 	select {
-	case <-d.wake:
+	case <-d.gateReady:
 	case <-again:
-	case <-patience.C:
+	case <-timeout.C:
 	}
 }
 
-// turn takes the gates that have lined up, when there is room for tasks.
-func (d *dequeuer) turn(room int) []*gate {
+// takeReady removes and returns the gates that are ready, when there is room for tasks.
+func (d *dequeuer) takeReady(room int) []*gate {
 	if room < 1 {
 		return nil
 	}
@@ -204,8 +206,8 @@ func (d *dequeuer) turn(room int) []*gate {
 	return gates
 }
 
-// unknownScript returns what a Redis said that does not know the script, once.
-func (d *dequeuer) unknownScript() error {
+// takeNoScript returns a NOSCRIPT reply, and forgets it.
+func (d *dequeuer) takeNoScript() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := d.noScript

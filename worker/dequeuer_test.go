@@ -12,7 +12,7 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// openGate is the gate of a queue in which n tasks wait, with permits for all of them.
+// openGate returns the gate of a queue with n pending tasks, with permits for all of them.
 func openGate(t *testing.T, rdb *redis.Client, queue string, n int) *gate {
 	t.Helper()
 	pace := &fakePace{permits: make(chan *ratelimit.Permit, 3*n)}
@@ -27,11 +27,11 @@ func openGate(t *testing.T, rdb *redis.Client, queue string, n int) *gate {
 	return newGate([]string{queue}, pace, manySlots)
 }
 
-// TestLanesTakeTurns: a lane with many tasks leaves the others of its server their turns,
-// and ten of them share a round trip.
+// TestLanesTakeTurns: a lane with many tasks does not starve ten other lanes of its server,
+// which share round trips.
 func TestLanesTakeTurns(t *testing.T) {
 	t.Parallel()
-	rdb, hook, count := sharingClient(t)
+	rdb, hook, count := hookedClient(t)
 	if err := popOne.Load(t.Context(), rdb).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -40,18 +40,18 @@ func TestLanesTakeTurns(t *testing.T) {
 	busy := openGate(t, rdb, "busy", 2000)
 	d.add(busy)
 	gates := []*gate{busy}
-	for i := range 200 { // the busy lane takes as many at once as it may
+	for i := range 200 { // until the busy lane dequeues maxPerQueue tasks at once
 		if _, err := dequeueAs(rdb); err != nil {
 			t.Fatalf("task %d: %v", i, err)
 		}
-		busy.take(time.Now())
+		busy.takePermit(time.Now())
 	}
 	for i := range lanes {
 		g := openGate(t, rdb, fmt.Sprint("small", i), few)
 		d.add(g)
 		gates = append(gates, g)
 	}
-	redistest.Until(t, 5*time.Second, "all are ready", func() bool {
+	redistest.Until(t, 5*time.Second, "all gates are ready", func() bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		return len(d.ready) == lanes+1
@@ -66,7 +66,7 @@ func TestLanesTakeTurns(t *testing.T) {
 			got++
 		}
 		for _, g := range gates {
-			g.take(time.Now())
+			g.takePermit(time.Now())
 		}
 	}
 	if trips := count.shared.Load() + count.alone.Load() - before; got < lanes*few || taken > 300 || trips > 8 {
@@ -77,10 +77,11 @@ func TestLanesTakeTurns(t *testing.T) {
 	}
 }
 
-// TestAScriptThatRedisForgot: asynq is told, sends the script whole, and no lane pauses.
-func TestAScriptThatRedisForgot(t *testing.T) {
+// TestDequeueAfterAScriptFlush: asynq gets the NOSCRIPT reply and sends the script itself; the
+// gate counts no failure.
+func TestDequeueAfterAScriptFlush(t *testing.T) {
 	t.Parallel()
-	rdb, hook, _ := sharingClient(t)
+	rdb, hook, _ := hookedClient(t)
 	d := serveLanes(hook, rdb)
 	g := openGate(t, rdb, "q", 8)
 	d.add(g)
@@ -93,7 +94,7 @@ func TestAScriptThatRedisForgot(t *testing.T) {
 		if task, err := dequeueAs(rdb); err != nil || task != fmt.Sprint("q", i) {
 			t.Fatalf("task %d: %q, %v", i, task, err)
 		}
-		g.take(time.Now())
+		g.takePermit(time.Now())
 	}
 	g.close()
 	if <-g.done; g.failures > 0 {
@@ -101,8 +102,8 @@ func TestAScriptThatRedisForgot(t *testing.T) {
 	}
 }
 
-// TestFanOut: a script about a server's queue runs for the queues of its lanes that have
-// something, and asynq gets the sum or all of the lists.
+// TestFanOut: a script about a server's queue runs for the queues of its lanes that have the
+// script's key, and returns the sum of the numbers or all lists.
 func TestFanOut(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx := t.Context()
@@ -147,20 +148,20 @@ func TestFanOut(t *testing.T) {
 		select {
 		case <-gates["q8"].work:
 		default:
-			t.Error("the lane with a task that is due now is not woken")
+			t.Error("the lane of a task that has become due was not woken")
 		}
-		asked := &commands{}
-		rdb.AddHook(asked)
+		sent := &commands{}
+		rdb.AddHook(sent)
 		for range 10 {
 			run(members, keyCompleted)
 		}
-		if asked.n > 20 {
-			t.Errorf("%d commands to find nothing in 600 queues ten times", asked.n)
+		if sent.n > 20 {
+			t.Errorf("%d commands for ten runs over 600 empty queues", sent.n)
 		}
 	})
 }
 
-// commands counts what goes to Redis.
+// commands counts the commands and round trips to Redis.
 type commands struct{ n, trips int }
 
 func (*commands) DialHook(next redis.DialHook) redis.DialHook { return next }

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// TrustForTest makes a replica trust the certificate of a test's own image host.
-func TrustForTest(r *Replica, c *http.Client) { r.fetcher.Transport = c.Transport }
+// TrustForTest makes a replica trust the certificate of a test's image host.
+func TrustForTest(r *Replica, c *http.Client) { r.mediaClient.Transport = c.Transport }
 
-// NewRunnerForTest names a run.
+// NewRunnerForTest returns the name of a new run.
 func NewRunnerForTest(r *Replica) string { return r.newRunner() }
 
-// SetClockForTest replaces the clock that hours and expiry go by; call it before Run.
+// SetClockForTest replaces the clock of hours and expiry; call it before Run.
 func SetClockForTest(r *Replica, now func() time.Time) { r.now = now }
 
-// OpenLanesForTest counts the lanes that are open.
+// OpenLanesForTest counts the open lanes.
 func OpenLanesForTest(r *Replica) int { return len(r.fleet.snapshot()) }
 
-// WaitingForTest counts the pending tasks that the replica knows of.
+// WaitingForTest returns the number of pending tasks at the replica's last poll.
 func WaitingForTest(r *Replica) (n int64) {
 	for _, d := range r.fleet.depths() {
 		n += d
@@ -26,16 +26,16 @@ func WaitingForTest(r *Replica) (n int64) {
 	return n
 }
 
-// LookForTest looks at the lanes of a replica that does not run, and LookAtHoldsForTest
-// at its holds and held lanes.
-func LookForTest(ctx context.Context, r *Replica)        { r.fleet.look(ctx) }
-func LookAtHoldsForTest(ctx context.Context, r *Replica) { r.fleet.lookAtHolds(ctx) }
+// PollForTest polls the lanes of a replica that does not run, and PollHoldsForTest its holds
+// and held lanes.
+func PollForTest(ctx context.Context, r *Replica)      { r.fleet.poll(ctx) }
+func PollHoldsForTest(ctx context.Context, r *Replica) { r.fleet.pollHolds(ctx) }
 
-// LookForQueuesForTest has such a replica learn which queues there are.
-func LookForQueuesForTest(ctx context.Context, r *Replica) { r.fleet.lookForQueues(ctx) }
+// RefreshQueuesForTest makes such a replica read which queues exist.
+func RefreshQueuesForTest(ctx context.Context, r *Replica) { r.fleet.refreshQueues(ctx) }
 
-// SweepForTest makes a replica sweep at once and again and again, and hold what asynq does
-// not have for missing as soon as it was noted; call it before Run.
+// SweepForTest makes a replica sweep without pauses, and end a task that asynq lacks in the
+// first pass that confirms it; call it before Run.
 func SweepForTest(r *Replica, retention time.Duration) {
 	s := r.sweeper
 	s.every = 5 * time.Millisecond

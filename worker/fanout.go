@@ -11,31 +11,32 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// fanOut runs the scripts of asynq's forwarder, recoverer and janitor, which name a
+// fanOut runs the scripts of asynq's forwarder, recoverer and janitor, which name the
 // server's own queue, for the queues of the lanes that share the server. Most queues have
-// nothing to forward, recover or clean: those cost a part of one EXISTS.
+// nothing to forward, recover or delete; such a queue costs one key of an EXISTS.
 type fanOut struct {
 	rdb   redis.UniversalClient
 	lanes func() map[string]*gate // the gates by queue
 
 	mu    sync.Mutex
-	known map[string]*occupied // guarded by mu; by the end of a key
+	known map[string]*nonEmptyQueues // guarded by mu; by the suffix of the key
 }
 
-// occupied are the queues whose key was there when all were looked at last.
-type occupied struct {
+// nonEmptyQueues are the queues that had a key when it was last looked up.
+type nonEmptyQueues struct {
 	queues map[string]bool
 	since  time.Time
 }
 
-// lookAfresh is how long a queue whose key was there is asked by the script itself.
-const lookAfresh = 30 * time.Second
+// recheckEvery is how long the script runs for a queue whose key existed before EXISTS
+// checks the key again.
+const recheckEvery = 30 * time.Second
 
 func newFanOut(rdb redis.UniversalClient, lanes func() map[string]*gate) *fanOut {
-	return &fanOut{rdb: rdb, lanes: lanes, known: make(map[string]*occupied)}
+	return &fanOut{rdb: rdb, lanes: lanes, known: make(map[string]*nonEmptyQueues)}
 }
 
-// The ends of the keys that the scripts begin with.
+// The suffixes of the first keys of the scripts.
 const (
 	keyScheduled = "scheduled"
 	keyRetry     = "retry"
@@ -43,12 +44,12 @@ const (
 	keyCompleted = "completed"
 )
 
-// run answers a script about the server's queue with the replies for all queues: the sum
-// of numbers, or the joined lists. A queue that tasks were forwarded in is dequeued from
-// at once.
+// run answers a script about the server's queue with the replies for all queues: the sum of
+// numbers, or the concatenated lists. It wakes the lanes of queues in which tasks were
+// forwarded to pending.
 func (f *fanOut) run(ctx context.Context, queue, key string, cmd *redis.Cmd) error {
 	gates := f.lanes()
-	queues, err := f.occupied(ctx, key, slices.Sorted(maps.Keys(gates)))
+	queues, err := f.queuesWith(ctx, key, slices.Sorted(maps.Keys(gates)))
 	if err != nil {
 		cmd.SetErr(err)
 		return err
@@ -56,7 +57,7 @@ func (f *fanOut) run(ctx context.Context, queue, key string, cmd *redis.Cmd) err
 	calls := make([]*redis.Cmd, len(queues))
 	pipe := f.rdb.Pipeline()
 	for i, name := range queues {
-		calls[i] = redis.NewCmd(ctx, rename(cmd.Args(), queue, name)...)
+		calls[i] = redis.NewCmd(ctx, replaceQueue(cmd.Args(), queue, name)...)
 		_ = pipe.Process(ctx, calls[i])
 	}
 	if len(calls) > 0 {
@@ -66,7 +67,7 @@ func (f *fanOut) run(ctx context.Context, queue, key string, cmd *redis.Cmd) err
 	for i, c := range calls {
 		if c.Err() != nil {
 			if err == nil || !redis.HasErrorPrefix(err, "NOSCRIPT") {
-				err = c.Err() // that a script is unknown is what asynq must hear
+				err = c.Err() // a NOSCRIPT takes precedence: asynq then sends the script
 			}
 			continue
 		}
@@ -74,7 +75,7 @@ func (f *fanOut) run(ctx context.Context, queue, key string, cmd *redis.Cmd) err
 		case int64:
 			sum += reply
 			if g := gates[queues[i]]; reply > 0 && key != keyCompleted {
-				g.rouse()
+				g.wake()
 			}
 		case []any:
 			list = append(list, reply...)
@@ -91,13 +92,13 @@ func (f *fanOut) run(ctx context.Context, queue, key string, cmd *redis.Cmd) err
 	return err
 }
 
-// occupied returns the queues that have a key.
-func (f *fanOut) occupied(ctx context.Context, key string, queues []string) ([]string, error) {
+// queuesWith returns the queues that have a key, or had it within recheckEvery.
+func (f *fanOut) queuesWith(ctx context.Context, key string, queues []string) ([]string, error) {
 	f.mu.Lock()
 	last := f.known[key]
 	f.mu.Unlock()
-	if last == nil || time.Since(last.since) > lookAfresh {
-		last = &occupied{since: time.Now()}
+	if last == nil || time.Since(last.since) > recheckEvery {
+		last = &nonEmptyQueues{since: time.Now()}
 	}
 	var some, others []string
 	for _, q := range queues {
@@ -107,12 +108,12 @@ func (f *fanOut) occupied(ctx context.Context, key string, queues []string) ([]s
 			others = append(others, q)
 		}
 	}
-	others, err := narrow(ctx, f.rdb, others, func(q string) []string { return []string{queuePrefix(q) + key} }, existsChunk, 22, 1)
+	others, err := filterExisting(ctx, f.rdb, others, func(q string) []string { return []string{queuePrefix(q) + key} }, existsChunk, 22, 1)
 	if err != nil {
 		return nil, err
 	}
 	some = append(some, others...)
-	now := &occupied{queues: make(map[string]bool, len(some)), since: last.since}
+	now := &nonEmptyQueues{queues: make(map[string]bool, len(some)), since: last.since}
 	for _, q := range some {
 		now.queues[q] = true
 	}
@@ -122,10 +123,10 @@ func (f *fanOut) occupied(ctx context.Context, key string, queues []string) ([]s
 	return some, nil
 }
 
-// scriptOf tells of which queue a script call is, and with which of the queue's keys it
-// begins. asynq's scripts are known by their keys and not by their hashes, which may
-// change with asynq's next release.
-func scriptOf(cmd redis.Cmder) (queue, key string, ok bool) {
+// parseScript returns the queue of a script call of asynq, and the suffix of its first key.
+// It recognizes the scripts by their keys and not by their hashes, which may change with
+// the next release of asynq.
+func parseScript(cmd redis.Cmder) (queue, key string, ok bool) {
 	args := cmd.Args()
 	if len(args) < 5 || (cmd.Name() != "evalsha" && cmd.Name() != "eval") {
 		return "", "", false

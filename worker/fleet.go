@@ -14,75 +14,76 @@ import (
 )
 
 const (
-	// lookEvery is how often the watcher looks at queues. A wake-up message makes it
-	// unnecessary; a queue that is fed by a plain asynq client is found by it.
-	lookEvery = 500 * time.Millisecond
-	// dueSoon is how far ahead a delayed task opens its lane.
+	// pollEvery is the interval of [fleet.poll]. Wake-up messages are faster; polling finds
+	// the tasks of plain asynq clients, which send none.
+	pollEvery = 500 * time.Millisecond
+	// dueSoon is how long before a delayed task is due its lane opens.
 	dueSoon = 2 * time.Second
-	// idleFor is how long a lane must have had nothing to do before it closes.
-	idleFor = 5 * time.Second
+	// idleTimeout is how long a lane stays open without work.
+	idleTimeout = 5 * time.Second
 )
 
-// fleet is all lanes of a replica: it opens those that have work, and closes those
-// that have none or are held. One goroutine, run, owns it; others only ask it to wake a
-// lane.
+// fleet is the set of all lanes of a replica. It opens lanes that have work, and closes
+// lanes that have none or are held. Its goroutine, run, owns the fields; other goroutines
+// only send to wakes and read copies.
 type fleet struct {
-	replica *Replica
-	wakes   chan string // queue names, or "hold:<app>"
-	holds   holdings    // of run alone
-	index   *queueIndex // of run alone
-	said    repeats
+	replica  *Replica
+	wakes    chan string // queue names, or "hold:<app>"
+	holds    holdCache   // owned by run
+	index    *queueIndex // owned by run
+	throttle logThrottle
 
 	mu    sync.RWMutex
-	lanes map[laneKey]*lane // guarded by mu; written by run alone
-	depth map[laneKey]int64 // guarded by mu; pending tasks as they were found last
+	lanes map[laneKey]*lane // guarded by mu; written by run only
+	depth map[laneKey]int64 // guarded by mu; pending tasks at the last poll, where not 0
 }
 
-// redisAway is said when a look fails, and once a minute as long as looks do.
+// redisAway is logged when a poll fails, and then once a minute until one succeeds.
 const redisAway = "Redis does not answer; nothing is sent meanwhile"
 
 type laneKey struct{ app, typ string }
 
 func newFleet(r *Replica) *fleet {
 	return &fleet{
-		replica: r, wakes: make(chan string, 1024), holds: newHoldings(), index: newQueueIndex(r.apps),
+		replica: r, wakes: make(chan string, 1024), holds: newHoldCache(), index: newQueueIndex(r.apps),
 		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
 	}
 }
 
-// run watches until ctx ends. The lanes stay open: shutdown closes them.
+// run opens and closes lanes until ctx ends. The lanes that are open then stay so:
+// [Replica.closeAll] closes them.
 func (f *fleet) run(ctx context.Context) {
 	var listener sync.WaitGroup
 	listener.Go(func() { f.listen(ctx) })
 	defer listener.Wait()
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
-	slow := time.NewTicker(slowEvery)
+	slow := time.NewTicker(pollHoldsEvery)
 	defer slow.Stop()
-	f.lookAtHolds(ctx)
-	f.lookForQueues(ctx)
-	f.look(ctx)
+	f.pollHolds(ctx)
+	f.refreshQueues(ctx)
+	f.poll(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case name := <-f.wakes:
 			f.wake(ctx, name)
-			if len(f.wakes) == 0 { // many holds at once are read together
-				f.learn(ctx)
+			if len(f.wakes) == 0 { // read the holds of many messages together
+				f.readChangedHolds(ctx)
 			}
 		case <-slow.C:
-			f.lookAtHolds(ctx)
+			f.pollHolds(ctx)
 		case <-ticker.C:
-			f.learn(ctx)
-			f.lookForQueues(ctx)
-			f.look(ctx)
+			f.readChangedHolds(ctx)
+			f.refreshQueues(ctx)
+			f.poll(ctx)
 		}
 	}
 }
 
-// listen passes the wake-up messages on. go-redis subscribes again after a lost
-// connection; what was said meanwhile, the next look finds.
+// listen forwards the wake-up messages to wakes. go-redis subscribes again after a lost
+// connection; polling makes up for messages that are lost meanwhile.
 func (f *fleet) listen(ctx context.Context) {
 	sub := f.replica.rdb.Subscribe(ctx, ledger.WakeChannel)
 	defer func() { _ = sub.Close() }()
@@ -97,16 +98,20 @@ func (f *fleet) listen(ctx context.Context) {
 			}
 			select {
 			case f.wakes <- m.Payload:
-			default: // so many wake-ups at once: the next look finds them all
+			default: // wakes is full: polling finds the work
 			}
 		}
 	}
 }
 
+// wake handles a wake-up message: it wakes or opens the lane of a queue, or marks the holds
+// of an app as changed.
+// wake handles a wake-up message: it wakes or opens the lane of a queue, or marks the holds
+// of an app as changed.
 func (f *fleet) wake(ctx context.Context, name string) {
 	if app, ok := strings.CutPrefix(name, ratelimit.HoldMessage); ok {
-		f.replica.limiter.recall(ctx, app)
-		f.replica.templates.forget(app)
+		f.replica.limiter.revoke(ctx, app)
+		f.replica.templateHolds.forget(app)
 		if _, mine := f.replica.apps[app]; mine {
 			f.holds.unread[app] = true
 		}
@@ -118,18 +123,18 @@ func (f *fleet) wake(ctx context.Context, name string) {
 		return
 	}
 	f.index.add(queueRef{laneKey{app, typ}, priority})
-	if f.holds.stop(laneKey{app, typ}) {
+	if f.holds.held(laneKey{app, typ}) {
 		return
 	}
 	if l := f.ensure(laneKey{app, typ}); l != nil {
-		l.gate.rouse()
+		l.gate.wake()
 	}
 }
 
-// ensure returns the lane, opening it if need be. It returns nil when that fails.
+// ensure returns the lane, and opens it where it is closed. It returns nil when that fails.
 func (f *fleet) ensure(key laneKey) *lane {
 	if l := f.lane(key); l != nil {
-		l.idle = time.Time{}
+		l.idleSince = time.Time{}
 		return l
 	}
 	l, err := f.replica.openLane(key.app, key.typ)
@@ -143,7 +148,7 @@ func (f *fleet) ensure(key laneKey) *lane {
 	return l
 }
 
-// snapshot is a copy of the open lanes.
+// snapshot returns a copy of the open lanes.
 func (f *fleet) snapshot() map[laneKey]*lane {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -154,7 +159,7 @@ func (f *fleet) snapshot() map[laneKey]*lane {
 	return open
 }
 
-// depths is a copy of the pending tasks of the lanes that have some.
+// depths returns a copy of the numbers of pending tasks.
 func (f *fleet) depths() map[laneKey]int64 {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -169,7 +174,7 @@ func (f *fleet) lane(key laneKey) *lane {
 }
 
 func (f *fleet) close(key laneKey, l *lane) {
-	l.stop() // here, not below: the next lane of this name must be the only one that dequeues
+	l.stop() // before the delete: no two lanes of one key may dequeue
 	f.mu.Lock()
 	delete(f.lanes, key)
 	f.mu.Unlock()

@@ -14,59 +14,62 @@ import (
 )
 
 const (
-	// slowEvery is how often all holds are read and held lanes are looked at. Messages
-	// make it unnecessary, unless one was lost.
-	slowEvery = 5 * time.Second
-	// mirrorEvery is how often all holds are mirrored, changed or not. It is well within
-	// shownFor.
-	mirrorEvery = 30 * time.Second
-	// heldAtOnce is how many apps that have holds are read in one slow look, and
-	// pausesAtOnce of how many others the pauses are cleared up.
-	heldAtOnce   = 50
-	pausesAtOnce = 100
-	// measuredAtOnce is how many held lanes are looked at in one slow look that had nothing
-	// pending the time before.
-	measuredAtOnce = 5000
-	// recordsLast is how long an app that has no hold in force is read with those that have,
-	// since its records may be there.
-	recordsLast = time.Hour
+	// pollHoldsEvery is the interval of [fleet.pollHolds]. Messages report each change of a
+	// hold; polling makes up for lost ones.
+	pollHoldsEvery = 5 * time.Second
+	// syncPausesEvery is how often the pauses of all holds are written again, changed or
+	// not. It is well below pauseTTL.
+	syncPausesEvery = 30 * time.Second
+	// readPerPoll is how many apps with hold records one poll reads, and clearedPerPoll of
+	// how many other apps it deletes stale pauses.
+	readPerPoll    = 50
+	clearedPerPoll = 100
+	// countedPerPoll is of how many held lanes without pending tasks one poll counts the
+	// tasks again.
+	countedPerPoll = 5000
+	// keepRecords is how long an app without a hold in force still counts as one with
+	// records, since the records of ended holds may exist.
+	keepRecords = time.Hour
 )
 
-// holdings is what the fleet knows of the holds that close lanes.
+// holdCache is what the fleet knows of the holds that close lanes.
 //
-//	unread  a message or the clock says that an app's holds are not what they were;
-//	        learn reads them, and keeps the app here while Redis does not answer
-//	inForce as they were read last: those of whole apps and types that last
-//	records the apps that have records, ended ones too, and when they had a hold in force
+//	unread   apps whose holds have changed, by a message or by time; readChangedHolds
+//	         reads them, and retries while Redis does not answer
+//	inForce  the holds of whole apps and of types when they were last read, without those
+//	         that end soon
+//	records  the apps that have hold records, in force or ended, and when they last had a
+//	         hold in force
 //
-// The slow look reads the apps with records in turn. Of the others it asks only whether
-// they have any.
-type holdings struct {
-	unread   map[string]bool
-	inForce  map[string][]ratelimit.Hold // by app
-	records  map[string]time.Time        // by app
-	mirrored time.Time                   // those in force
-	cleared  time.Time                   // the pauses of some other apps
+// pollHolds reads the apps with records, some at a time. Of the other apps it only checks
+// whether they have records.
+type holdCache struct {
+	unread    map[string]bool
+	inForce   map[string][]ratelimit.Hold // by app
+	records   map[string]time.Time        // by app
+	syncedAt  time.Time                   // when the pauses of the holds in force were written
+	clearedAt time.Time                   // when the pauses of some other apps were deleted
 
-	readTurn, clearTurn, measureTurn int // positions among the apps, and among the held lanes
+	readPos, clearPos, countPos int // positions among the apps, and among the held lanes
 }
 
-func newHoldings() holdings {
-	return holdings{
+func newHoldCache() holdCache {
+	return holdCache{
 		unread: make(map[string]bool), inForce: make(map[string][]ratelimit.Hold), records: make(map[string]time.Time),
 	}
 }
 
-// stop tells whether a lane is held. Shortly before the hold's end ([dueSoon]) it is no
-// more: then it opens, and its gate waits for the end as it does for any permit.
-func (h holdings) stop(key laneKey) bool {
-	return slices.ContainsFunc(h.inForce[key.app], func(h ratelimit.Hold) bool { return stands(h, key) })
+// held reports whether a lane is held. It returns false from dueSoon before the hold's end:
+// the lane opens then, and its gate waits for the end as for any permit.
+func (h holdCache) held(key laneKey) bool {
+	return slices.ContainsFunc(h.inForce[key.app], func(h ratelimit.Hold) bool { return coversLane(h, key) })
 }
 
-// expire drops the holds that end soon, and has what they leave behind cleared up.
-func (h holdings) expire(now time.Time) {
+// expire drops the holds that end soon, and marks their apps as unread, so that their
+// pauses are deleted.
+func (h holdCache) expire(now time.Time) {
 	for app, holds := range h.inForce {
-		left := slices.DeleteFunc(slices.Clone(holds), func(h ratelimit.Hold) bool { return !lasts(h, now) })
+		left := slices.DeleteFunc(slices.Clone(holds), func(h ratelimit.Hold) bool { return !closesLanes(h, now) })
 		if len(left) < len(holds) {
 			h.inForce[app] = left
 			h.unread[app] = true
@@ -74,12 +77,13 @@ func (h holdings) expire(now time.Time) {
 	}
 }
 
-// take takes in what was read of some apps, and returns those for which it is news.
-func (h holdings) take(apps []string, holds []ratelimit.Hold, now time.Time) (news []string) {
+// update stores the holds that were read of some apps. It returns the apps whose holds have
+// changed or that were marked as unread.
+func (h holdCache) update(apps []string, holds []ratelimit.Hold, now time.Time) (news []string) {
 	read := make(map[string][]ratelimit.Hold)
 	for _, hold := range holds {
 		_, typed := tasks.Lookup(hold.Scope)
-		if lasts(hold, now) && (typed || hold.Scope == ratelimit.WholeApp) {
+		if closesLanes(hold, now) && (typed || hold.Scope == ratelimit.WholeApp) {
 			read[hold.App] = append(read[hold.App], hold)
 		}
 	}
@@ -93,7 +97,7 @@ func (h holdings) take(apps []string, holds []ratelimit.Hold, now time.Time) (ne
 		delete(h.unread, app)
 		if len(read[app]) > 0 || !same {
 			h.records[app] = now
-		} else if now.Sub(h.records[app]) > recordsLast {
+		} else if now.Sub(h.records[app]) > keepRecords {
 			delete(h.records, app)
 		}
 		h.inForce[app] = read[app]
@@ -104,18 +108,18 @@ func (h holdings) take(apps []string, holds []ratelimit.Hold, now time.Time) (ne
 	return news
 }
 
-// learn reads the holds of the apps that something has happened to.
-func (f *fleet) learn(ctx context.Context) {
+// readChangedHolds reads the holds of the apps that are marked as unread.
+func (f *fleet) readChangedHolds(ctx context.Context) {
 	f.holds.expire(time.Now())
 	if len(f.holds.unread) > 0 {
-		f.read(ctx, slices.Sorted(maps.Keys(f.holds.unread)))
+		f.readHolds(ctx, slices.Sorted(maps.Keys(f.holds.unread)))
 	}
 }
 
-// lookAtHolds reads holds and measures the held lanes: slowly, since what happens to them
-// is told by messages.
-func (f *fleet) lookAtHolds(ctx context.Context) {
-	within, cancel := context.WithTimeout(ctx, redisAnswer)
+// pollHolds reads holds, writes their pauses and counts the tasks of held lanes. It runs
+// seldom, since messages report the changes.
+func (f *fleet) pollHolds(ctx context.Context) {
+	within, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	var others []string
 	for _, app := range f.index.apps {
@@ -125,17 +129,18 @@ func (f *fleet) lookAtHolds(ctx context.Context) {
 	}
 	found, err := f.replica.limiter.Recorded(within, others...)
 	if err != nil {
-		f.unreadable(ctx, err)
+		f.logUnreadable(ctx, err)
 		return
 	}
 	known := slices.Sorted(maps.Keys(f.holds.records))
-	f.read(ctx, append(found, inTurn(known, heldAtOnce, &f.holds.readTurn)...))
-	f.mirror(ctx)
-	f.measureHeld(ctx)
+	f.readHolds(ctx, append(found, rotate(known, readPerPoll, &f.holds.readPos)...))
+	f.syncAllPauses(ctx)
+	f.countHeld(ctx)
 }
 
-// inTurn returns the next n of all, round and round.
-func inTurn[T any](all []T, n int, turn *int) []T {
+// rotate returns the next n of all, and starts again after the last one. turn is the
+// position that it keeps between calls.
+func rotate[T any](all []T, n int, turn *int) []T {
 	if len(all) <= n {
 		return all
 	}
@@ -147,62 +152,63 @@ func inTurn[T any](all []T, n int, turn *int) []T {
 	return some
 }
 
-// read reads the holds of some apps, mirrors what is new, and has the lanes ask again:
-// after the mirror, or they would find their queues still paused.
-func (f *fleet) read(ctx context.Context, apps []string) {
+// readHolds reads the holds of some apps, writes the pauses of those that changed, and then
+// makes their lanes check again. In another order the lanes would find their queues still
+// paused.
+func (f *fleet) readHolds(ctx context.Context, apps []string) {
 	if len(apps) == 0 {
 		return
 	}
-	within, cancel := context.WithTimeout(ctx, redisAnswer)
+	within, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	holds, err := f.replica.limiter.Holds(within, apps...)
 	if err != nil {
-		f.unreadable(ctx, err)
+		f.logUnreadable(ctx, err)
 		return
 	}
-	news := f.holds.take(apps, holds, time.Now())
+	news := f.holds.update(apps, holds, time.Now())
 	for _, app := range news {
-		f.index.hurry(app)
+		f.index.expedite(app)
 		if len(f.holds.inForce[app]) > 0 {
-			f.replica.limiter.recall(within, app) // again, or for the first time where the message was lost
+			f.replica.limiter.revoke(within, app) // wake did so already, unless the message was lost
 		}
 	}
-	if !f.show(within, news) {
+	if !f.syncPauses(within, news) {
 		for _, app := range news {
-			f.holds.unread[app] = true // to be tried again
+			f.holds.unread[app] = true // retry
 		}
 	}
 	for key, l := range f.snapshot() {
 		if slices.Contains(news, key.app) {
-			l.gate.wake()
+			l.gate.recheck()
 		}
 	}
 }
 
-func (f *fleet) unreadable(ctx context.Context, err error) {
+func (f *fleet) logUnreadable(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		f.replica.log.Debug("the holds could not be read", slog.Any("err", err))
 	}
 }
 
-// mirror shows the holds in force again, and clears up the pauses of some other apps: a
-// replica may have died between the end of a hold and its mirror.
-func (f *fleet) mirror(ctx context.Context) {
+// syncAllPauses writes the pauses of all holds in force, and deletes those of some other
+// apps: a replica may have died between the end of a hold and the delete of its pauses.
+func (f *fleet) syncAllPauses(ctx context.Context) {
 	now := time.Now()
-	if now.Sub(f.holds.mirrored) >= mirrorEvery && f.show(ctx, slices.Collect(maps.Keys(f.holds.inForce))) {
-		f.holds.mirrored = now
+	if now.Sub(f.holds.syncedAt) >= syncPausesEvery && f.syncPauses(ctx, slices.Collect(maps.Keys(f.holds.inForce))) {
+		f.holds.syncedAt = now
 	}
-	turns := (len(f.index.apps) + pausesAtOnce - 1) / pausesAtOnce
-	if now.Sub(f.holds.cleared) < mirrorEvery/time.Duration(max(1, turns)) {
+	turns := (len(f.index.apps) + clearedPerPoll - 1) / clearedPerPoll
+	if now.Sub(f.holds.clearedAt) < syncPausesEvery/time.Duration(max(1, turns)) {
 		return
 	}
-	f.holds.cleared = now
-	some := slices.Clone(inTurn(f.index.apps, pausesAtOnce, &f.holds.clearTurn))
-	f.show(ctx, slices.DeleteFunc(some, func(app string) bool { return len(f.holds.inForce[app]) > 0 }))
+	f.holds.clearedAt = now
+	some := slices.Clone(rotate(f.index.apps, clearedPerPoll, &f.holds.clearPos))
+	f.syncPauses(ctx, slices.DeleteFunc(some, func(app string) bool { return len(f.holds.inForce[app]) > 0 }))
 }
 
-// show mirrors the holds of some apps.
-func (f *fleet) show(ctx context.Context, apps []string) bool {
+// syncPauses writes the pauses of some apps. It reports whether that succeeded.
+func (f *fleet) syncPauses(ctx context.Context, apps []string) bool {
 	if len(apps) == 0 {
 		return true
 	}
@@ -210,25 +216,25 @@ func (f *fleet) show(ctx context.Context, apps []string) bool {
 	for _, app := range apps {
 		holds = append(holds, f.holds.inForce[app]...)
 	}
-	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	err := SyncPauses(ctx, f.replica.rdb, apps, holds)
 	if err != nil {
-		f.replica.log.Debug("the holds could not be shown in asynq's queues", slog.Any("err", err))
+		f.replica.log.Debug("the pauses of asynq's queues could not be written", slog.Any("err", err))
 	}
 	return err == nil
 }
 
-// measureHeld counts what waits in the held lanes, and in the open ones that are awake.
-func (f *fleet) measureHeld(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+// countHeld counts the pending tasks of held lanes, and of open lanes that are awake.
+func (f *fleet) countHeld(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	waiting := f.depths()
 	var lanes, others []laneKey
 	for app := range f.holds.inForce {
 		for _, typ := range f.index.types {
 			switch key := (laneKey{app, typ}); {
-			case !f.holds.stop(key):
+			case !f.holds.held(key):
 			case waiting[key] > 0:
 				lanes = append(lanes, key)
 			default:
@@ -236,10 +242,10 @@ func (f *fleet) measureHeld(ctx context.Context) {
 			}
 		}
 	}
-	others = inTurn(others, measuredAtOnce, &f.holds.measureTurn)
-	pending, err := withPending(ctx, f.replica.rdb, others)
+	others = rotate(others, countedPerPoll, &f.holds.countPos)
+	pending, err := lanesWithPending(ctx, f.replica.rdb, others)
 	if err != nil {
-		return // the next look says so
+		return // the next poll logs it
 	}
 	lanes = slices.AppendSeq(lanes, maps.Keys(pending))
 	for key, l := range f.snapshot() {
@@ -250,22 +256,22 @@ func (f *fleet) measureHeld(ctx context.Context) {
 	if len(lanes) == 0 {
 		return
 	}
-	if depth, err := pendingOf(ctx, f.replica.rdb, lanes); err == nil {
+	if depth, err := pendingCounts(ctx, f.replica.rdb, lanes); err == nil {
 		f.setDepth(depth)
 	}
 }
 
-// closeHeld closes the lanes that are held, once they have finished what is in hand.
+// closeHeld closes the lanes that are held and have no running handlers.
 func (f *fleet) closeHeld() {
 	for key, l := range f.snapshot() {
-		if l.active.Load() == 0 && f.holds.stop(key) {
+		if l.active.Load() == 0 && f.holds.held(key) {
 			f.close(key, l)
 		}
 	}
 }
 
-// pendingOf counts the pending tasks of some lanes.
-func pendingOf(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey) (map[laneKey]int64, error) {
+// pendingCounts returns the numbers of pending tasks of some lanes.
+func pendingCounts(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey) (map[laneKey]int64, error) {
 	type reply struct{ urgent, bulk *redis.IntCmd }
 	replies := make([]reply, len(lanes))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {

@@ -16,10 +16,10 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// noOptions is a WeChat that behaves.
+// noOptions are the options of a WeChat without faults or limits.
 var noOptions = sandbox.Options{}
 
-// hold sets a hold as an operator does.
+// hold sets an operator's hold.
 func (r *rig) hold(h ratelimit.Hold) {
 	r.t.Helper()
 	h.App, h.Reason, h.By = app, "operator", "somebody@somewhere"
@@ -28,6 +28,7 @@ func (r *rig) hold(h ratelimit.Hold) {
 	}
 }
 
+// unhold lifts a hold.
 func (r *rig) unhold(scope string) {
 	r.t.Helper()
 	if lifted, err := r.limiter().Unhold(r.t.Context(), app, scope); err != nil || !lifted {
@@ -35,6 +36,7 @@ func (r *rig) unhold(scope string) {
 	}
 }
 
+// lanes waits until so many lanes are open.
 func (r *rig) lanes(p *running, want int) {
 	r.t.Helper()
 	redistest.Until(r.t, 20*time.Second, fmt.Sprintf("%d lanes are open", want), func() bool {
@@ -42,8 +44,9 @@ func (r *rig) lanes(p *running, want int) {
 	})
 }
 
-// TestHeldLaneCloses: a lane that is held closes although tasks wait, stays so while more
-// come, and is still measured; the other lanes go on. It opens when the hold is lifted.
+// TestHeldLaneCloses: a held lane closes, stays closed although tasks are enqueued, and its
+// pending tasks are still counted. Other lanes are not affected. The lane opens when the
+// hold is lifted.
 func TestHeldLaneCloses(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		p := r.replica(nil)
@@ -76,7 +79,7 @@ func TestHeldLaneCloses(t *testing.T) {
 	})
 }
 
-// TestHeldLaneOpensAtTheEnd: nobody lifts the hold, its time ends; nothing is sent before.
+// TestHeldLaneOpensAtTheEnd: a lane opens when its hold expires, and sends nothing before.
 func TestHeldLaneOpensAtTheEnd(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		until := time.Now().Add(4 * time.Second)
@@ -91,11 +94,12 @@ func TestHeldLaneOpensAtTheEnd(t *testing.T) {
 		if got.Outcome != tasks.OutcomeAccepted || got.FinishedAt.Before(until) {
 			t.Errorf("%s at %v, held until %v", got.Outcome, got.FinishedAt, until)
 		}
-		shows(t, r.rdb, tasks.TypeSubscribe, "")
+		pausedBy(t, r.rdb, tasks.TypeSubscribe, "")
 	})
 }
 
-// TestOperatorHoldStopsTheApp: all lanes of two replicas stop, and resume at the pace.
+// TestOperatorHoldStopsTheApp: all lanes of two replicas stop, and continue within the limit
+// when the hold is lifted.
 func TestOperatorHoldStopsTheApp(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		const perSecond, n = 20, 60
@@ -114,9 +118,9 @@ func TestOperatorHoldStopsTheApp(t *testing.T) {
 		if before == n {
 			t.Skip("skipped: this machine was so slow that all was sent before the hold")
 		}
-		// Those that were in hand without a call have gone back: to the queue, or for a moment
-		// to the retry set where they found out before the hold was there.
-		r.standsStill()
+		// Tasks whose handlers had not called WeChat were handed back to the queue, or to the
+		// retry set where that was before the hold.
+		r.becomesIdle()
 		waiting, _ := r.waiting()
 		for _, p := range replicas {
 			redistest.Until(t, 20*time.Second, "the waiting tasks are counted", func() bool { return worker.WaitingForTest(p.Replica) == waiting })
@@ -130,17 +134,17 @@ func TestOperatorHoldStopsTheApp(t *testing.T) {
 				t.Errorf("m%d: %s after %d attempts", i, got.Outcome, got.Attempts)
 			}
 		}
-		// TestPaceIsKept is strict; here a burst is looked for, and a busy machine may bring
-		// single calls late.
+		// TestPaceIsKept is strict. This check only detects a burst, since single calls may be
+		// late on a busy machine.
 		if peak := r.wx.Peak(app, "/cgi-bin/message/subscribe/send"); peak.Second > perSecond*5/4 {
 			t.Errorf("%d calls in one second, %d are allowed", peak.Second, perSecond)
 		}
 	})
 }
 
-// TestALostHoldMessage: a record that nobody was told of, and its end, are found all the
-// same.
-func TestALostHoldMessage(t *testing.T) {
+// TestAHoldIsFoundWithoutItsMessage: polling finds a hold record that was set, and then
+// deleted, without a message.
+func TestAHoldIsFoundWithoutItsMessage(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		p := r.replica(nil)
 		r.submit(message("first", "a"))
@@ -168,8 +172,7 @@ func TestALostHoldMessage(t *testing.T) {
 	})
 }
 
-// counter counts what goes to Redis, commands and round trips, without what opens a
-// connection.
+// counter counts the commands and round trips to Redis, without those that open a connection.
 type counter struct{ commands, trips atomic.Int64 }
 
 func (c *counter) sent(cmds ...redis.Cmder) {
@@ -202,10 +205,10 @@ func (c *counter) count(do func()) (commands, trips int64) {
 	return c.commands.Load() - commands, c.trips.Load() - trips
 }
 
-// TestHeldLanesAskLittle: 600 lanes have waiting, held tasks. The look that is made twice
-// a second costs as if there were none; the slow one two short commands a lane; none is
-// open. Held by their types, which costs more than by their apps.
-func TestHeldLanesAskLittle(t *testing.T) {
+// TestHeldLanesCostFewCommands: 600 lanes have pending tasks and are held by their types,
+// which costs more than holds of whole apps. The poll of the queues, twice a second, costs as
+// much as without tasks; the poll of the holds costs two short commands for each lane.
+func TestHeldLanesCostFewCommands(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), noOptions)
 	const apps = 50
@@ -224,31 +227,31 @@ func TestHeldLanesAskLittle(t *testing.T) {
 			}
 		}
 	}
-	rdb, asked := r.newRedis(), &counter{}
-	rdb.AddHook(asked)
+	rdb, sent := r.newRedis(), &counter{}
+	rdb.AddHook(sent)
 	p, closeParts := r.unstarted(rdb, nil)
 	defer closeParts()
 	ctx := t.Context()
-	worker.LookAtHoldsForTest(ctx, p.Replica) // the first one mirrors, too
-	commands, trips := asked.count(func() { worker.LookForTest(ctx, p.Replica) })
+	worker.PollHoldsForTest(ctx, p.Replica) // the first call also writes the pauses
+	commands, trips := sent.count(func() { worker.PollForTest(ctx, p.Replica) })
 	if commands > 2 || trips > 2 {
-		t.Errorf("a look at %d held lanes: %d commands in %d round trips", lanes, commands, trips)
+		t.Errorf("a poll with %d held lanes: %d commands in %d round trips", lanes, commands, trips)
 	}
-	commands, trips = asked.count(func() { worker.LookAtHoldsForTest(ctx, p.Replica) })
+	commands, trips = sent.count(func() { worker.PollHoldsForTest(ctx, p.Replica) })
 	if most := int64(2*lanes + 3*apps); commands > most || trips > 5 {
-		t.Errorf("a slow look at %d held lanes: %d commands, at most %d, in %d round trips", lanes, commands, most, trips)
+		t.Errorf("a poll of the holds of %d lanes: %d commands, want at most %d, in %d round trips", lanes, commands, most, trips)
 	}
 	if n := worker.WaitingForTest(p.Replica); n != int64(lanes) {
-		t.Errorf("%d tasks are said to wait in %d lanes", n, lanes)
+		t.Errorf("%d pending tasks were counted in %d lanes", n, lanes)
 	}
 	if n := worker.OpenLanesForTest(p.Replica); n != 0 {
 		t.Errorf("%d lanes are open", n)
 	}
 }
 
-// TestOneBusyLaneAsksLittle: of 612 lanes one has a task, for later. A look asks no lane
-// that is in no block with it.
-func TestOneBusyLaneAsksLittle(t *testing.T) {
+// TestOneScheduledTaskCostsFewCommands: one of 612 lanes has a scheduled task. A poll checks
+// single queues only in the block of that lane.
+func TestOneScheduledTaskCostsFewCommands(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), noOptions)
 	for i := range 50 {
@@ -257,12 +260,12 @@ func TestOneBusyLaneAsksLittle(t *testing.T) {
 	later := message("later", "a")
 	later.ProcessAt = time.Now().Add(time.Hour)
 	r.submit(later)
-	rdb, asked := r.newRedis(), &counter{}
-	rdb.AddHook(asked)
+	rdb, sent := r.newRedis(), &counter{}
+	rdb.AddHook(sent)
 	p, closeParts := r.unstarted(rdb, nil)
 	defer closeParts()
-	commands, trips := asked.count(func() { worker.LookForTest(t.Context(), p.Replica) })
+	commands, trips := sent.count(func() { worker.PollForTest(t.Context(), p.Replica) })
 	if commands > 150 || trips > 3 {
-		t.Errorf("a look: %d commands in %d round trips", commands, trips)
+		t.Errorf("a poll: %d commands in %d round trips", commands, trips)
 	}
 }

@@ -13,76 +13,78 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// pacer is what a gate needs of the limiter.
+// pacer is the part of the limiter that a gate uses.
 //
-// Acquire may return a permit shortly before its instant. AtHand returns more of the same
-// without waiting, at most n. Release takes one back, Rest also what else was leased:
-// the lane has nothing to do.
+// Acquire waits for a permit, which it may return shortly before the permit's instant.
+// TryAcquire returns up to n more without waiting. Release returns an unused permit;
+// ReturnUnused returns all that was leased for the lane, which has no work.
 type pacer interface {
 	Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error)
-	AtHand(ctx context.Context, n int) []*ratelimit.Permit
+	TryAcquire(ctx context.Context, n int) []*ratelimit.Permit
 	Release(ctx context.Context, p *ratelimit.Permit)
-	Rest(ctx context.Context)
+	ReturnUnused(ctx context.Context)
 }
 
-// mostAtOnce is how many tasks one round trip takes out of a queue at most.
-const mostAtOnce = 32
+// maxPerQueue bounds the tasks that one round trip dequeues from one queue.
+const maxPerQueue = 32
 
-// gate decides when one lane dequeues, and for how many tasks. Its goroutine, run, waits
-// for all that a dequeue needs; then it hands the gate to the [dequeuer] of its asynq
-// server, which asks Redis for many lanes at once:
+// gate decides when one lane dequeues, and how many tasks. Its goroutine, run, waits until
+// the lane can dequeue; then it offers the gate to the [dequeuer] of its asynq server, which
+// dequeues for many lanes in one round trip:
 //
-//	prepare   waits for work, a free slot and a permit, which is then held
-//	offer     the gate is the dequeuer's until it has been asked for
-//	question  the queue to ask and for how many tasks, as many as permits are at hand and
-//	          slots are free; the urgent queue first, and the bulk queue where that one
-//	          was empty, with the same permits but for those reserved for urgent tasks
-//	dequeued  tasks: a permit is assigned to each, and the cycle begins again
-//	          fewer than asked for, in the last queue: the lane sleeps, the permits go back
-//	          an error: the next prepare pauses first
+//	prepare      waits for work, a free slot and a permit, and holds the permit
+//	offer        the dequeuer owns the gate until it returns it
+//	nextDequeue  the queue and the number of tasks, as many as there are permits without
+//	             a wait and free slots; the urgent queue first, then, where it was empty,
+//	             the bulk queue, with the permits that are not reserved for urgent tasks
+//	dequeued     tasks: each is assigned a permit, and the cycle starts again
+//	             fewer tasks than requested, in the last queue: the lane sleeps and
+//	             returns its permits
+//	             an error: the next prepare pauses first
 //
-// How many tasks a queue is asked for doubles while it has them, and begins at one again
-// when it has fewer. It is no more than there are free slots, so that asynq starts them at
-// once: a task that was prefetched has a lease that is not extended yet.
+// The number of tasks doubles while a queue has as many, and falls back to one when it has
+// fewer. It does not exceed the free slots, so that asynq starts the tasks at once: the
+// lease of a prefetched task is not extended.
 //
-// take is the handlers' side; wake, rouse, slotFreed and close are for all goroutines.
+// takePermit is for the handlers; wake, recheck, slotFreed and close may be called from any
+// goroutine.
 type gate struct {
-	queues []laneQueue // in the order in which they are asked: urgent, bulk
-	pace   pacer
-	free   func() int      // slots of the lane that are free
-	load   *admission      // of the asynq server; nil in tests of the gate alone
-	ctx    context.Context //nolint:containedctx // the lane's life: asynq dequeues with the background context
-	close  context.CancelFunc
-	work   chan struct{} // holds one token when a queue may have work
-	again  chan struct{} // holds one token when the pace is to be asked again at once
-	slots  chan struct{} // holds one token when a slot has become free
-	asked  chan struct{} // gets one token when the dequeuer gives the gate back
-	done   chan struct{} // closed when run has returned
-	asleep atomic.Bool   // run waits for work
+	queues      []laneQueue // in strict priority: urgent, bulk
+	pace        pacer
+	free        func() int      // returns the free slots of the lane
+	admission   *admission      // of the asynq server; nil in tests of the gate alone
+	ctx         context.Context //nolint:containedctx // the lane's lifetime: asynq dequeues with the background context
+	close       context.CancelFunc
+	work        chan struct{} // holds one token when a queue may have work
+	recheckPace chan struct{} // holds one token when Acquire should check the limits again at once
+	slots       chan struct{} // holds one token when a slot has become free
+	returned    chan struct{} // gets one token when the dequeuer returns the gate
+	done        chan struct{} // closed when run has returned
+	asleep      atomic.Bool   // run waits for work
 
-	// Of run, and between offer and its return of the dequeuer.
-	held     []*ratelimit.Permit
-	next     int  // the queue that is asked next
-	failures int  // dequeues that failed in a row
-	look     bool // the queues may have work
+	// Owned by run, and by the dequeuer from offer until it returns the gate.
+	held        []*ratelimit.Permit
+	nextQueue   int  // the index of the queue to dequeue from next
+	failures    int  // failures in a row
+	mayHaveWork bool // the queues may have work
 
 	mu         sync.Mutex
-	assigned   []*ratelimit.Permit // guarded by mu; of dequeued tasks whose handlers have not taken them
-	prefetched int                 // guarded by mu; dequeued tasks that asynq has not got yet
-	runs       []*run              // guarded by mu; of tasks that asynq got and no handler has
+	assigned   []*ratelimit.Permit // guarded by mu; for dequeued tasks whose handlers have not taken them yet
+	prefetched int                 // guarded by mu; dequeued tasks that were not passed to asynq yet
+	started    []*startedTask      // guarded by mu; tasks that were passed to asynq and have no handler yet
 }
 
 // laneQueue is one queue of a gate.
 type laneQueue struct {
 	name   string
-	atOnce int // how many tasks to ask for
+	atOnce int // how many tasks to dequeue
 }
 
 func newGate(queues []string, pace pacer, free func() int) *gate {
 	g := &gate{
-		pace: pace, free: free, look: true,
-		work: make(chan struct{}, 1), again: make(chan struct{}, 1), slots: make(chan struct{}, 1),
-		asked: make(chan struct{}, 1), done: make(chan struct{}),
+		pace: pace, free: free, mayHaveWork: true,
+		work: make(chan struct{}, 1), recheckPace: make(chan struct{}, 1), slots: make(chan struct{}, 1),
+		returned: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	for _, name := range queues {
 		g.queues = append(g.queues, laneQueue{name, 1})
@@ -91,29 +93,29 @@ func newGate(queues []string, pace pacer, free func() int) *gate {
 	return g
 }
 
-// rouse tells the gate that a queue may have work.
-func (g *gate) rouse() { signal(g.work) }
+// wake signals that a queue may have work.
+func (g *gate) wake() { signal(g.work) }
 
-// wake tells the gate that a queue may have work, or that a hold may have ended.
-func (g *gate) wake() {
+// recheck signals that a queue may have work, or that a hold may have ended.
+func (g *gate) recheck() {
 	signal(g.work)
-	signal(g.again)
+	signal(g.recheckPace)
 }
 
-// slotFreed tells the gate that a handler has returned.
+// slotFreed signals that a handler has returned.
 func (g *gate) slotFreed() { signal(g.slots) }
 
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
-	default: // it knows already
+	default: // a token is there already
 	}
 }
 
-// question returns which queue to ask, for how many tasks, at most most. n is 0 when there
-// is nothing to ask: the lane closes, the permits have become too late, or those that are
-// left are reserved for urgent tasks.
-func (g *gate) question(now time.Time, most int) (queue, n int) {
+// nextDequeue returns the queue to dequeue from, and for how many tasks, at most limit. n is
+// 0 when the lane closes, when the permits are too late to use, and when those that are left are
+// reserved for urgent tasks.
+func (g *gate) nextDequeue(now time.Time, limit int) (queue, n int) {
 	if g.ctx.Err() != nil {
 		return 0, 0
 	}
@@ -121,26 +123,26 @@ func (g *gate) question(now time.Time, most int) (queue, n int) {
 	if len(g.held) == 0 {
 		return 0, 0
 	}
-	most = max(1, min(most, g.room(now)))
-	if g.next > 0 {
-		n = min(most, g.queues[g.next].atOnce, g.bulkPermits())
-		if n == 0 { // its tasks stay pending until the day's next permits, or until the gate is woken
-			g.next, g.look = 0, false
+	limit = max(1, min(limit, g.freeSlots(now)))
+	if g.nextQueue > 0 {
+		n = min(limit, g.queues[g.nextQueue].atOnce, g.bulkPermits())
+		if n == 0 { // bulk tasks stay pending until the gate is woken
+			g.nextQueue, g.mayHaveWork = 0, false
 		}
-		return g.next, n
+		return g.nextQueue, n
 	}
 	want := 0
 	for _, q := range g.queues {
-		want = max(want, min(most, q.atOnce))
+		want = max(want, min(limit, q.atOnce))
 	}
 	if more := want - len(g.held); more > 0 {
-		g.held = append(g.held, g.pace.AtHand(g.ctx, more)...)
+		g.held = append(g.held, g.pace.TryAcquire(g.ctx, more)...)
 	}
-	return 0, min(most, g.queues[0].atOnce, len(g.held))
+	return 0, min(limit, g.queues[0].atOnce, len(g.held))
 }
 
-// bulkPermits counts the permits held that bulk tasks may have. Those that are reserved
-// for urgent tasks come last.
+// bulkPermits counts the held permits that bulk tasks may use. Those that are reserved for
+// urgent tasks come last in held.
 func (g *gate) bulkPermits() int {
 	n := 0
 	for n < len(g.held) && g.held[n].Bulk() {
@@ -149,9 +151,9 @@ func (g *gate) bulkPermits() int {
 	return n
 }
 
-// room counts the slots that are free and have no dequeued task on its way to them. A
-// permit that no handler took in time says nothing: asynq could not run its task.
-func (g *gate) room(now time.Time) int {
+// freeSlots counts the free slots without those of dequeued tasks whose handlers have not
+// started. It ignores assigned permits that are too late to use: asynq did not run their tasks.
+func (g *gate) freeSlots(now time.Time) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	room := g.free()
@@ -163,7 +165,7 @@ func (g *gate) room(now time.Time) int {
 	return room
 }
 
-// dropLate gives back permits that were held for too long.
+// dropLate returns the held permits that are too late to use.
 func (g *gate) dropLate(now time.Time) {
 	g.held = slices.DeleteFunc(g.held, func(p *ratelimit.Permit) bool {
 		late := !p.Fresh(now)
@@ -174,28 +176,28 @@ func (g *gate) dropLate(now time.Time) {
 	})
 }
 
-// dequeued takes note of what a question brought: got tasks of those that were asked for,
-// and the error of the others, redis.Nil where the queue had no more.
-func (g *gate) dequeued(queue, asked, got int, err error) {
+// dequeued handles the result of a dequeue of requested tasks: how many it got, and the error of
+// the others, redis.Nil where the queue had no more.
+func (g *gate) dequeued(queue, requested, got int, err error) {
 	g.assign(got)
 	switch q := &g.queues[queue]; {
-	case got == asked:
-		g.failures, g.next = 0, 0
-		q.atOnce = min(2*asked, mostAtOnce)
+	case got == requested:
+		g.failures, g.nextQueue = 0, 0
+		q.atOnce = min(2*requested, maxPerQueue)
 	case errors.Is(err, redis.Nil):
 		g.failures, q.atOnce = 0, 1
-		if g.next = (queue + 1) % len(g.queues); g.next == 0 {
-			g.look = false // all queues are empty or paused: sleep until woken
+		if g.nextQueue = (queue + 1) % len(g.queues); g.nextQueue == 0 {
+			g.mayHaveWork = false // all queues are empty or paused: sleep until woken
 		}
 	case redis.HasErrorPrefix(err, "NOSCRIPT"):
-		// asynq sends the script itself next; the permits stay
+		// asynq sends the script next; the gate keeps its permits
 	default:
 		g.failures++
-		g.next = 0
+		g.nextQueue = 0
 		for i := range g.queues {
 			g.queues[i].atOnce = 1
 		}
-		for len(g.held) > 1 { // the next question is for one task
+		for len(g.held) > 1 { // the next dequeue is for one task
 			last := len(g.held) - 1
 			g.pace.Release(g.ctx, g.held[last])
 			g.held = g.held[:last]
@@ -203,7 +205,7 @@ func (g *gate) dequeued(queue, asked, got int, err error) {
 	}
 }
 
-// assign passes permits on to the handlers of tasks that were dequeued.
+// assign moves held permits to the tasks that were dequeued.
 func (g *gate) assign(tasks int) {
 	n := min(tasks, len(g.held))
 	g.mu.Lock()
@@ -213,45 +215,44 @@ func (g *gate) assign(tasks int) {
 	g.held = slices.Clone(g.held[n:])
 }
 
-// delivered takes note that asynq has got a prefetched task, whose run has begun.
-func (g *gate) delivered(r *run) {
+// passedToAsynq counts a prefetched task that was passed to asynq.
+func (g *gate) passedToAsynq(r *startedTask) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.prefetched--
-	g.runs = append(g.runs, r)
+	g.started = append(g.started, r)
 }
 
-// handles takes note that a handler has begun. It returns the run, which is nil when the
-// task came another way.
-func (g *gate) handles() *run {
+// handlerStarted returns the startedTask of a handler that starts; nil when there is none.
+func (g *gate) handlerStarted() *startedTask {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for len(g.runs) > 0 && time.Since(g.runs[0].began) >= recently {
-		g.runs = g.runs[1:] // counts no more; asynq could not run its task
+	for len(g.started) > 0 && time.Since(g.started[0].began) >= preparingFor {
+		g.started = g.started[1:] // admission no longer counts it; asynq did not run it
 	}
-	if len(g.runs) == 0 {
+	if len(g.started) == 0 {
 		return nil
 	}
-	first := g.runs[0]
-	g.runs = g.runs[1:]
+	first := g.started[0]
+	g.started = g.started[1:]
 	return first
 }
 
-// drained tells whether asynq has got all tasks that were dequeued, of a gate whose run
-// has returned.
+// drained reports whether all dequeued tasks were passed to asynq. The gate's run must have
+// returned.
 func (g *gate) drained() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.prefetched == 0
 }
 
-// take gives a handler the oldest permit that a task of the lane was dequeued with and
-// that may still be used. Those before it are too late, and the caller's to give back:
-// asynq may also have dequeued what it could not run.
-func (g *gate) take(now time.Time) (p *ratelimit.Permit, late []*ratelimit.Permit) {
+// takePermit returns the oldest assigned permit that may still be used, or nil. late are the
+// ones before it that may not, left by tasks that asynq did not run; the caller returns them to
+// the limiter.
+func (g *gate) takePermit(now time.Time) (p *ratelimit.Permit, late []*ratelimit.Permit) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	defer g.slotFreed() // until now the task counted twice, as assigned and as running
+	defer g.slotFreed() // the task counted twice so far, as assigned and as running
 	for i, p := range g.assigned {
 		if p.Fresh(now) {
 			late, g.assigned = g.assigned[:i], g.assigned[i+1:]
@@ -262,8 +263,8 @@ func (g *gate) take(now time.Time) (p *ratelimit.Permit, late []*ratelimit.Permi
 	return nil, late
 }
 
-// clear takes all permits that no handler has taken.
-func (g *gate) clear() []*ratelimit.Permit {
+// takeAssigned removes and returns the permits that no handler has taken.
+func (g *gate) takeAssigned() []*ratelimit.Permit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	all := g.assigned
@@ -271,8 +272,8 @@ func (g *gate) clear() []*ratelimit.Permit {
 	return all
 }
 
-// putBack gives back all permits: the lane sleeps or closes.
-func (g *gate) putBack() {
+// releaseHeld returns all held permits, since the lane sleeps or closes.
+func (g *gate) releaseHeld() {
 	if len(g.held) == 0 {
 		return
 	}
@@ -280,5 +281,5 @@ func (g *gate) putBack() {
 		g.pace.Release(g.ctx, p)
 	}
 	g.held = nil
-	g.pace.Rest(g.ctx)
+	g.pace.ReturnUnused(g.ctx)
 }

@@ -14,16 +14,16 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// fakePace gives out permits as a test lets it.
+// fakePace is a pacer that returns the permits that a test sends, or an error.
 type fakePace struct {
 	permits  chan *ratelimit.Permit
 	mu       sync.Mutex
-	err      error // guarded by mu, as is all below
+	err      error // guarded by mu, like the fields below
 	acquired int
 	released int
 }
 
-// recover lets the pace give permits out.
+// recover ends the error, and makes some permits available.
 func (p *fakePace) recover(permits ...*ratelimit.Permit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -49,14 +49,14 @@ func (p *fakePace) Acquire(ctx context.Context, _ <-chan struct{}) (*ratelimit.P
 	}
 }
 
-func (p *fakePace) AtHand(_ context.Context, n int) (more []*ratelimit.Permit) {
+func (p *fakePace) TryAcquire(_ context.Context, n int) (more []*ratelimit.Permit) {
 	for len(more) < n && len(p.permits) > 0 {
 		more = append(more, <-p.permits)
 	}
 	return more
 }
 
-func (*fakePace) Rest(context.Context) {}
+func (*fakePace) ReturnUnused(context.Context) {}
 
 func (p *fakePace) Release(context.Context, *ratelimit.Permit) {
 	p.mu.Lock()
@@ -66,7 +66,7 @@ func (p *fakePace) Release(context.Context, *ratelimit.Permit) {
 
 func manySlots() int { return 64 }
 
-func TestDequeuesIsKnownByItsKeys(t *testing.T) {
+func TestIsDequeue(t *testing.T) {
 	dequeue := func(name string, keys ...any) redis.Cmder {
 		return redis.NewCmd(t.Context(), append([]any{name, "sha", len(keys)}, append(keys, "1764000000", "asynq:{q}:t:")...)...)
 	}
@@ -74,7 +74,7 @@ func TestDequeuesIsKnownByItsKeys(t *testing.T) {
 	keys := []any{"asynq:{" + q + "}:pending", "asynq:{" + q + "}:paused", "asynq:{" + q + "}:active", "asynq:{" + q + "}:lease"}
 	for _, name := range []string{"evalsha", "eval"} {
 		cmd := dequeue(name, keys...)
-		if got, key, ok := scriptOf(cmd); !ok || got != q || key != "pending" || !dequeues(cmd, got) {
+		if got, key, ok := parseScript(cmd); !ok || got != q || key != "pending" || !isDequeue(cmd, got) {
 			t.Errorf("asynq's dequeue by %s: %q, %q, %v", name, got, key, ok)
 		}
 	}
@@ -84,28 +84,29 @@ func TestDequeuesIsKnownByItsKeys(t *testing.T) {
 		redis.NewCmd(t.Context(), "get", "asynq:{q}:pending"),
 		redis.NewCmd(t.Context(), "ping"),
 	} {
-		if got, _, ok := scriptOf(other); ok && dequeues(other, got) {
-			t.Errorf("taken for a dequeue: %v", other)
+		if got, _, ok := parseScript(other); ok && isDequeue(other, got) {
+			t.Errorf("recognized as a dequeue: %v", other)
 		}
 	}
 }
 
 const (
-	urgent = 0 // the queues of a gate
+	urgent = 0 // indexes of a gate's queues
 	bulk   = 1
 )
 
-// offered runs a gate, and returns what it asks each time that it is offered. The test
-// says what became of it by dequeued, and gives it back by asked.
-func offered(g *gate) <-chan [2]int {
+// runGate runs a gate, and sends the result of nextDequeue (queue and number) each time that
+// the gate is offered. The test calls dequeued with the result, and returns the gate by
+// sending to g.returned.
+func runGate(g *gate) <-chan [2]int {
 	questions := make(chan [2]int)
 	go g.run(func(g *gate) {
-		queue, n := g.question(time.Now(), mostInRound)
+		queue, n := g.nextDequeue(time.Now(), maxPerRoundTrip)
 		if n == 0 {
 			return
 		}
 		questions <- [2]int{queue, n}
-		<-g.asked
+		<-g.returned
 	})
 	return questions
 }
@@ -114,64 +115,64 @@ func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
 		g := newGate([]string{"urgent", "bulk"}, pace, manySlots)
-		questions := offered(g)
+		questions := runGate(g)
 		quiet := func(why string) {
 			t.Helper()
 			synctest.Wait()
 			select {
 			case q := <-questions:
-				t.Fatalf("%s: asks %v", why, q)
+				t.Fatalf("%s: it dequeues %v", why, q)
 			default:
 			}
 		}
 		answer := func(queue, got int, err error) {
 			g.dequeued(queue, 1, got, err)
-			g.asked <- struct{}{}
+			g.returned <- struct{}{}
 		}
 		quiet("without a permit")
 		permit := &ratelimit.Permit{At: time.Now()}
 		pace.permits <- permit
 		if q := <-questions; q != [2]int{urgent, 1} {
-			t.Fatalf("asked %v with a permit", q)
+			t.Fatalf("with a permit: dequeue %v", q)
 		}
 		answer(urgent, 0, redis.Nil)
 		if q := <-questions; q != [2]int{bulk, 1} { // the same permit serves the second queue
-			t.Fatalf("asked %v, want bulk", q)
+			t.Fatalf("dequeue %v, want bulk", q)
 		}
 		answer(bulk, 1, nil)
-		if got, late := g.take(time.Now()); got != permit || len(late) > 0 {
-			t.Fatalf("the handler got %v, %d late ones", got, len(late))
+		if got, late := g.takePermit(time.Now()); got != permit || len(late) > 0 {
+			t.Fatalf("the handler got %v, and %d permits that are too late", got, len(late))
 		}
 
-		// Empty queues put the lane to sleep until it is woken, and its permit goes back.
+		// After empty queues the lane sleeps until it is woken, and its permit is returned.
 		pace.permits <- &ratelimit.Permit{At: time.Now()}
 		for _, queue := range []int{urgent, bulk} {
 			if q := <-questions; q != [2]int{queue, 1} {
-				t.Fatalf("asked %v", q)
+				t.Fatalf("dequeue %v", q)
 			}
 			answer(queue, 0, redis.Nil)
 		}
 		synctest.Wait()
 		if pace.released != 1 {
-			t.Errorf("%d permits went back", pace.released)
+			t.Errorf("%d permits were returned, want 1", pace.released)
 		}
 		time.Sleep(time.Hour)
 		quiet("a sleeping lane")
 		if !g.asleep.Load() {
-			t.Error("it does not say that it sleeps")
+			t.Error("asleep is not set")
 		}
-		g.wake()
+		g.recheck()
 		pace.permits <- &ratelimit.Permit{At: time.Now()}
 		if q := <-questions; q != [2]int{urgent, 1} {
-			t.Fatalf("a woken lane asked %v", q)
+			t.Fatalf("a woken lane: dequeue %v", q)
 		}
 		g.dequeued(urgent, 1, 0, redis.Nil)
 		g.close()
-		g.asked <- struct{}{}
+		g.returned <- struct{}{}
 		<-g.done
 		quiet("a closed lane")
 		if pace.released != 2 {
-			t.Errorf("a closing lane kept its permit: %d", pace.released)
+			t.Errorf("a closing lane kept its permit: %d were returned", pace.released)
 		}
 	})
 }
@@ -180,30 +181,30 @@ func TestGateDoesNotSpinWhileRedisIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{err: errors.New("Redis is away")}
 		g := newGate([]string{"q"}, pace, manySlots)
-		questions := offered(g)
+		questions := runGate(g)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if asked := pace.acquired; asked < 10 || asked > 60 {
-			t.Errorf("asked %d times in a minute", asked)
+		if n := pace.acquired; n < 10 || n > 60 {
+			t.Errorf("%d calls of Acquire in a minute", n)
 		}
 		pace.recover(&ratelimit.Permit{At: time.Now().Add(time.Minute)})
 		if q := <-questions; q != [2]int{urgent, 1} {
-			t.Errorf("it does not recover: %v", q)
+			t.Errorf("after the recovery: dequeue %v", q)
 		}
-		// Nor when a dequeue fails.
+		// A failed dequeue is followed by a pause, too.
 		began := time.Now()
 		g.dequeued(urgent, 1, 0, errors.New("Redis is away"))
-		g.asked <- struct{}{}
-		if <-questions; time.Since(began) < longestBackoff/2 {
-			t.Errorf("it asks again after %v", time.Since(began))
+		g.returned <- struct{}{}
+		if <-questions; time.Since(began) < maxBackoff/2 {
+			t.Errorf("the next dequeue came after %v", time.Since(began))
 		}
 		g.close()
-		g.asked <- struct{}{}
+		g.returned <- struct{}{}
 		<-g.done
 	})
 }
 
-// TestGateWaitsForASlot: a lane takes no task that no slot is free for.
+// TestGateWaitsForASlot: a lane dequeues no more tasks than it has free slots.
 func TestGateWaitsForASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 8)}
@@ -212,23 +213,23 @@ func TestGateWaitsForASlot(t *testing.T) {
 		}
 		var free atomic.Int64
 		g := newGate([]string{"q"}, pace, func() int { return int(free.Load()) })
-		questions := offered(g)
+		questions := runGate(g)
 		synctest.Wait()
 		if pace.acquired > 0 {
-			t.Error("a permit waits for a slot")
+			t.Error("the gate acquired a permit without a free slot")
 		}
 		free.Store(2)
 		g.slotFreed()
 		if q := <-questions; q[1] != 1 {
-			t.Errorf("asks for %d tasks at first", q[1])
+			t.Errorf("the first dequeue is for %d tasks, want 1", q[1])
 		}
-		g.dequeued(urgent, 1, 1, nil) // on its way to its slot: one is left of two
-		g.asked <- struct{}{}
+		g.dequeued(urgent, 1, 1, nil) // its handler has not started: one of two slots is left
+		g.returned <- struct{}{}
 		if q := <-questions; q[1] != 1 {
-			t.Errorf("asks for %d tasks for one slot", q[1])
+			t.Errorf("dequeue of %d tasks for one free slot", q[1])
 		}
 		g.close()
-		g.asked <- struct{}{}
+		g.returned <- struct{}{}
 		<-g.done
 	})
 }
@@ -238,11 +239,11 @@ func TestNoScriptIsNoFailure(t *testing.T) {
 	g.held = []*ratelimit.Permit{{}}
 	g.dequeued(urgent, 1, 0, redisError("NOSCRIPT No matching script."))
 	if g.failures != 0 || len(g.held) != 1 {
-		t.Error("asynq sends the script next, with the same permit")
+		t.Errorf("%d failures, %d permits; want none and the same permit", g.failures, len(g.held))
 	}
 }
 
-// redisError is an error as the server says it.
+// redisError is an error reply of Redis.
 type redisError string
 
 func (e redisError) Error() string { return string(e) }

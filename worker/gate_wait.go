@@ -2,37 +2,37 @@ package worker
 
 import "time"
 
-// The backoff bounds the pause after a dequeue that failed. asynq itself asks again
-// at once, and would spin for as long as Redis is away.
+// The bounds of the pause after a failed dequeue. asynq itself repeats a dequeue at once,
+// and would spin while Redis is away.
 const (
-	shortestBackoff = 50 * time.Millisecond
-	longestBackoff  = 2 * time.Second
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 2 * time.Second
 )
 
-// slotPatience is how long a gate waits for a handler's end before it counts the free slots
-// again: permits that were assigned become too late by time alone.
-const slotPatience = time.Second
+// recheckSlots is how often a gate without free slots counts them again: an assigned permit
+// stops counting when it is too late to use.
+const recheckSlots = time.Second
 
-// run prepares dequeues and offers them until the lane closes. offer returns when the
-// dequeuer has asked the gate, or will not.
+// run prepares the gate and offers it to the dequeuer, again and again until the lane
+// closes. offer returns when the dequeuer has returned the gate, or the lane closes.
 func (g *gate) run(offer func(*gate)) {
 	defer close(g.done)
 	for g.prepare() {
 		offer(g)
 	}
-	g.putBack()
+	g.releaseHeld()
 }
 
-// prepare waits until the lane can use a dequeue: there may be work, a slot is free and a
-// permit is held. It returns false when the lane closes.
+// prepare waits until the lane can dequeue: it may have work, and has a free slot and a
+// permit. It returns false when the lane closes.
 func (g *gate) prepare() bool {
-	for g.pause() && g.awaitWork() && g.awaitSlot() && g.awaitRoom() {
+	for g.pause() && g.awaitWork() && g.awaitSlot() && g.awaitAdmission() {
 		g.dropLate(time.Now())
 		if len(g.held) > 0 {
 			return true
 		}
-		g.next = 0 // the wait may be long, and urgent tasks come first
-		permit, err := g.pace.Acquire(g.ctx, g.again)
+		g.nextQueue = 0 // urgent tasks may arrive during the wait
+		permit, err := g.pace.Acquire(g.ctx, g.recheckPace)
 		if err == nil {
 			g.held = append(g.held, permit)
 			return g.ctx.Err() == nil
@@ -42,12 +42,13 @@ func (g *gate) prepare() bool {
 	return false
 }
 
-// pause waits after failures, longer after each. It returns false when the lane closes.
+// pause waits after failures, with exponential backoff. It returns false when the lane
+// closes.
 func (g *gate) pause() bool {
 	if g.failures == 0 {
 		return g.ctx.Err() == nil
 	}
-	t := time.NewTimer(min(shortestBackoff<<min(g.failures-1, 10), longestBackoff))
+	t := time.NewTimer(min(minBackoff<<min(g.failures-1, 10), maxBackoff))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -59,21 +60,21 @@ func (g *gate) pause() bool {
 
 // awaitWork waits until a queue may have work. It returns false when the lane closes.
 func (g *gate) awaitWork() bool {
-	if g.look {
+	if g.mayHaveWork {
 		return true
 	}
 	select {
 	case <-g.work:
-		g.look = true
+		g.mayHaveWork = true
 		return true
 	default:
 	}
-	g.putBack() // while it sleeps, another replica may use them
+	g.releaseHeld() // other replicas may use the permits
 	g.asleep.Store(true)
 	defer g.asleep.Store(false)
 	select {
 	case <-g.work:
-		g.look = true
+		g.mayHaveWork = true
 		return true
 	case <-g.ctx.Done():
 		return false
@@ -82,9 +83,9 @@ func (g *gate) awaitWork() bool {
 
 // awaitSlot waits until a slot is free. It returns false when the lane closes.
 func (g *gate) awaitSlot() bool {
-	for g.room(time.Now()) < 1 {
-		g.next = 0 // the wait may be long, and urgent tasks come first
-		again := time.NewTimer(slotPatience)
+	for g.freeSlots(time.Now()) < 1 {
+		g.nextQueue = 0 // urgent tasks may arrive during the wait
+		again := time.NewTimer(recheckSlots)
 		select {
 		case <-g.slots:
 		case <-again.C:
@@ -97,6 +98,6 @@ func (g *gate) awaitSlot() bool {
 	return true
 }
 
-// awaitRoom waits until the server's tasks are not too many. It returns false when the lane
-// closes.
-func (g *gate) awaitRoom() bool { return g.load == nil || g.load.await(g.ctx) }
+// awaitAdmission waits while the asynq server prepares too many tasks. It returns false when
+// the lane closes.
+func (g *gate) awaitAdmission() bool { return g.admission == nil || g.admission.await(g.ctx) }

@@ -26,7 +26,7 @@ const (
 	secret = "s3cr3t-0123456789abcdef"
 )
 
-// A rig is a WeChat, a Redis and a producer; replicas are started on it.
+// A rig has a WeChat sandbox, a Redis and a producer. Its methods start replicas.
 type rig struct {
 	t      *testing.T
 	addr   string // of Redis
@@ -41,9 +41,9 @@ type rig struct {
 	only   []string
 	hours  worker.Hours
 	clock  func() time.Time // of hours and expiry; nil is time.Now
-	others []worker.App     // that replicas send for besides app
+	others []worker.App     // apps of the replicas besides app
 	hooks  worker.Hooks
-	dials  http.RoundTripper // how replicas reach WeChat; nil is as usual
+	dials  http.RoundTripper // the transport to WeChat; nil is the client's own
 }
 
 // lockedBuffer collects log lines from many goroutines.
@@ -111,13 +111,13 @@ type running struct {
 	done     chan error
 }
 
-// replica starts a replica; it is stopped with the test.
+// replica starts a replica, which is stopped at the end of the test.
 func (r *rig) replica(limits map[string]ratelimit.Limit) *running {
 	r.t.Helper()
 	return r.replicaOn(r.newRedis(), limits)
 }
 
-// replicaOn starts one on a client of its own.
+// replicaOn starts a replica on a Redis client.
 func (r *rig) replicaOn(rdb redis.UniversalClient, limits map[string]ratelimit.Limit) *running {
 	r.t.Helper()
 	p, closeParts := r.unstarted(rdb, limits)
@@ -125,7 +125,7 @@ func (r *rig) replicaOn(rdb redis.UniversalClient, limits map[string]ratelimit.L
 	return p
 }
 
-// start runs a replica; it is stopped with the test.
+// start runs a replica, which is stopped at the end of the test.
 func (r *rig) start(p *running, closeParts func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
@@ -139,7 +139,7 @@ func (r *rig) start(p *running, closeParts func()) {
 	})
 }
 
-// unstarted makes a replica that does not run, and what closes its parts.
+// unstarted returns a replica that does not run, and a function that closes its parts.
 func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.Limit) (*running, func()) {
 	r.t.Helper()
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -173,7 +173,7 @@ func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.L
 	}
 }
 
-// stop ends the replica and waits for it.
+// stop stops the replica and waits for it.
 func (p *running) stop() error {
 	p.cancel()
 	err := <-p.done
@@ -181,6 +181,7 @@ func (p *running) stop() error {
 	return err
 }
 
+// submit enqueues a task, for app where it names none.
 func (r *rig) submit(e tasks.Envelope) tasks.Receipt {
 	r.t.Helper()
 	if e.App == "" {
@@ -193,7 +194,7 @@ func (r *rig) submit(e tasks.Envelope) tasks.Receipt {
 	return receipt
 }
 
-// message is a subscribe message to an openid, with its id as text.
+// message returns a subscribe message to an openid, with the id as its text.
 func message(id, openid string) tasks.Envelope {
 	return tasks.Envelope{
 		Type: tasks.TypeSubscribe, ID: id,
@@ -201,7 +202,7 @@ func message(id, openid string) tasks.Envelope {
 	}
 }
 
-// outcome waits for the end of a task.
+// outcome waits for the outcome of a task.
 func (r *rig) outcome(id string) tasks.Result {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)

@@ -19,7 +19,7 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// refuse has the next n subscribe messages answered by a code; 0 is all.
+// refuse adds a fault to the sandbox, for subscribe messages where it names no path.
 func (r *rig) refuse(f sandbox.Fault) (id int) {
 	r.t.Helper()
 	if f.Path == "" {
@@ -32,19 +32,20 @@ func (r *rig) refuse(f sandbox.Fault) (id int) {
 	return id
 }
 
-// subscribeKeys is how asynq's keys of the queue of subscribe messages begin.
+// subscribeKeys returns the prefix of asynq's keys of the queue of subscribe messages.
 func subscribeKeys() string {
 	return "asynq:{" + tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent) + "}:"
 }
 
-// waiting is how many subscribe messages are pending, and how many wait for a retry.
+// waiting returns the numbers of subscribe messages that are pending and in the retry set.
 func (r *rig) waiting() (pending, retry int64) {
 	r.t.Helper()
 	prefix := subscribeKeys()
 	return r.rdb.LLen(r.t.Context(), prefix+"pending").Val(), r.rdb.ZCard(r.t.Context(), prefix+"retry").Val()
 }
 
-// becomesPending waits until so many subscribe messages are pending and none is elsewhere.
+// becomesPending waits until so many subscribe messages are pending, and none is active or in
+// the retry set.
 func (r *rig) becomesPending(n int64) {
 	r.t.Helper()
 	redistest.Until(r.t, 10*time.Second, fmt.Sprintf("%d tasks are pending", n), func() bool {
@@ -53,9 +54,9 @@ func (r *rig) becomesPending(n int64) {
 	})
 }
 
-// TestAReleaseMovesWhatMetTheHold: the task that met the day's end waits in its queue, and
-// leaves as soon as the hold is lifted. Its attempt does not count.
-func TestAReleaseMovesWhatMetTheHold(t *testing.T) {
+// TestUnholdResumesTheRefusedTask: a task that was refused for the day's quota, or for a
+// missing capability, waits in its queue, and is sent as soon as the hold is lifted.
+func TestUnholdResumesTheRefusedTask(t *testing.T) {
 	for _, code := range []int{45009, 48001} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			onEach(t, noOptions, func(t *testing.T, r *rig) {
@@ -68,23 +69,23 @@ func TestAReleaseMovesWhatMetTheHold(t *testing.T) {
 				if got, err := r.client.Result(t.Context(), app, "met"); err != nil || got.State != tasks.StateWaiting {
 					t.Errorf("%+v, %v", got, err)
 				}
-				released := time.Now()
+				lifted := time.Now()
 				r.unhold(tasks.TypeSubscribe)
 				got := r.outcome("met")
 				if got.Outcome != tasks.OutcomeAccepted || got.Attempts != 2 {
 					t.Errorf("%s %s after %d attempts", got.Outcome, got.Reason, got.Attempts)
 				}
-				if took := got.FinishedAt.Sub(released); took > 3*time.Second { // a second, on a machine that is not busy
-					t.Errorf("it left %v after the release", took)
+				if took := got.FinishedAt.Sub(lifted); took > 3*time.Second { // a second, on a machine that is not busy
+					t.Errorf("the task was sent %v after the hold was lifted", took)
 				}
 			})
 		})
 	}
 }
 
-// TestWhatMetAHoldIsFirst: a task that was refused for its pace goes before those that came
-// later; one that probed a lane goes behind them.
-func TestWhatMetAHoldIsFirst(t *testing.T) {
+// TestOrderAfterAHold: a task that was refused for its pace is sent before the tasks that
+// were enqueued later; a task that probed a lane is sent after them.
+func TestOrderAfterAHold(t *testing.T) {
 	for code, first := range map[int]string{45009: "met", 48001: "later"} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			onEach(t, noOptions, func(t *testing.T, r *rig) {
@@ -104,14 +105,14 @@ func TestWhatMetAHoldIsFirst(t *testing.T) {
 	}
 }
 
-// TestAnOperatorsHoldDuringACall: the call is answered 44990 when the lane is held for 30
-// days already. The operator's hold stays, and its release is what brings the task back.
+// TestAnOperatorsHoldDuringACall: an operator holds the lane for 30 days during a call that is
+// answered 44990. The operator's hold is not changed, and the task is sent when it is lifted.
 func TestAnOperatorsHoldDuringACall(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		r.refuse(sandbox.Fault{ErrCode: 44990, Count: 1})
 		since, until := time.Now().Add(-time.Minute), time.Now().Add(30*24*time.Hour)
 		var once sync.Once
-		r.hooks.OnSending = func(ctx context.Context, _ worker.Sending) (err error) { // its message is still on its way
+		r.hooks.OnSending = func(ctx context.Context, _ worker.Sending) (err error) { // sets the hold without a message
 			once.Do(func() {
 				_, err = r.rdb.TxPipelined(ctx, func(tx redis.Pipeliner) error {
 					tx.HSet(ctx, "wxcourier:{"+app+"}:hold:"+tasks.TypeSubscribe, "reason", "legal", "code", 0,
@@ -124,7 +125,7 @@ func TestAnOperatorsHoldDuringACall(t *testing.T) {
 		}
 		r.replica(nil)
 		r.submit(message("one", "a"))
-		redistest.Until(t, 10*time.Second, "it is refused", func() bool { return r.wx.Count(sandbox.Filter{ErrCodes: []int{44990}}) == 1 })
+		redistest.Until(t, 10*time.Second, "the call is refused", func() bool { return r.wx.Count(sandbox.Filter{ErrCodes: []int{44990}}) == 1 })
 		r.becomesPending(1)
 		want := ratelimit.Hold{
 			App: app, Scope: tasks.TypeSubscribe, Reason: "legal", By: "somebody@somewhere", Tries: 1,
@@ -140,9 +141,9 @@ func TestAnOperatorsHoldDuringACall(t *testing.T) {
 	})
 }
 
-// TestWithoutAHoldATaskStaysAway: Redis takes no hold. What WeChat refused until midnight
-// comes back within half a minute, but not at once.
-func TestWithoutAHoldATaskStaysAway(t *testing.T) {
+// TestTaskIsDelayedWhenTheHoldCannotBeSet: Redis refuses to set the hold. A task that WeChat
+// refused until midnight is retried after about half a minute.
+func TestTaskIsDelayedWhenTheHoldCannotBeSet(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), noOptions)
 	r.refuse(sandbox.Fault{ErrCode: 45009, Count: 1})
@@ -159,20 +160,20 @@ func TestWithoutAHoldATaskStaysAway(t *testing.T) {
 		}
 	}()
 	r.submit(message("one", "a"))
-	redistest.Until(t, 10*time.Second, "it waits for a retry", func() bool {
+	redistest.Until(t, 10*time.Second, "the task is in the retry set", func() bool {
 		_, retry := r.waiting()
 		return retry == 1
 	})
 	retries := r.rdb.ZRangeWithScores(t.Context(), subscribeKeys()+"retry", 0, -1).Val()
 	if due := time.Until(time.Unix(int64(retries[0].Score), 0)); due < 20*time.Second || due > 32*time.Second {
-		t.Errorf("it is due in %v", due)
+		t.Errorf("the task is due in %v", due)
 	}
 	if n := r.wx.Count(sandbox.Filter{Path: subscribePath}); n != 1 {
 		t.Errorf("%d calls", n)
 	}
 }
 
-// noHolds refuses the script that sets holds, as a Redis does that is out of memory.
+// noHolds fails the script that sets holds, as a Redis without memory does.
 type noHolds struct{}
 
 func (noHolds) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -190,9 +191,9 @@ func (noHolds) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// TestHoldsGoByRedisClock: a replica that is behind Redis holds as long as one that is ahead
-// of it.
-func TestHoldsGoByRedisClock(t *testing.T) {
+// TestHoldsUseTheClockOfRedis: a hold has the same length whether the replica's clock is
+// behind that of Redis or ahead of it.
+func TestHoldsUseTheClockOfRedis(t *testing.T) {
 	for name, skew := range map[string]time.Duration{"behind": 2 * time.Second, "ahead": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -221,7 +222,7 @@ func TestHoldsGoByRedisClock(t *testing.T) {
 }
 
 // TestABadTaskHoldsNoApp: WeChat refuses the token for one message and takes it for all
-// others. The app is not held, the attempts count, and the task fails.
+// others. The app is not held; the attempts of the message count, and it fails.
 func TestABadTaskHoldsNoApp(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		r.config.Attempts = 2
@@ -258,8 +259,8 @@ func TestABadTaskHoldsNoApp(t *testing.T) {
 	})
 }
 
-// TestARefusedTokenHoldsItsLane: WeChat takes the token for every API but one. Only that
-// one's lane is held.
+// TestARefusedTokenHoldsItsLane: WeChat takes the token for every API but one. Only the lane
+// of that API is held.
 func TestARefusedTokenHoldsItsLane(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		r.refuse(sandbox.Fault{ErrCode: 40001})
@@ -278,7 +279,8 @@ func TestARefusedTokenHoldsItsLane(t *testing.T) {
 	})
 }
 
-// TestATokenRefusedEverywhereHoldsTheApp: no API takes it. No task loses an attempt.
+// TestATokenRefusedEverywhereHoldsTheApp: no API takes the token. The app is held, and no
+// attempt counts as failed.
 func TestATokenRefusedEverywhereHoldsTheApp(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		for _, path := range []string{subscribePath, quotaPath} {
@@ -300,7 +302,7 @@ func TestATokenRefusedEverywhereHoldsTheApp(t *testing.T) {
 	})
 }
 
-// endHold ends a hold as its time does, and keeps its tries.
+// endHold makes a hold expire. Its record keeps the tries.
 func (r *rig) endHold(scope string) {
 	r.t.Helper()
 	record := "wxcourier:{" + app + "}:hold:" + scope
@@ -312,9 +314,9 @@ func (r *rig) endHold(scope string) {
 	}
 }
 
-// TestAnUnlistedCodeIsProbed: a lane that gets the same unlisted code again and again is
-// held, and probed by one call at a time. A backlog loses no attempts by it, the log names
-// the code once, and a success ends it.
+// TestAnUnlistedCodeIsProbed: a lane that gets the same unlisted code several times in a row
+// is held, and probed by one call at a time. The tasks of a backlog do not fail by it, the
+// log reports the missing row once, and the lane continues after a success.
 func TestAnUnlistedCodeIsProbed(t *testing.T) {
 	const unlisted, n = 61999, 40
 	if wechat.Classify(subscribePath, unlisted) != wechat.ClassUnlisted {
@@ -331,14 +333,14 @@ func TestAnUnlistedCodeIsProbed(t *testing.T) {
 			t.Errorf("%+v", hold)
 		}
 		for tries := 2; tries < 5; tries++ {
-			r.standsStill()
+			r.becomesIdle()
 			before := calls()
 			r.endHold(tasks.TypeSubscribe)
-			redistest.Until(t, 10*time.Second, "it is held again", func() bool {
+			redistest.Until(t, 10*time.Second, "the lane is held again", func() bool {
 				h, active, err := r.limiter().HoldFor(t.Context(), app, tasks.TypeSubscribe)
 				return err == nil && active && h.Tries == tries
 			})
-			r.standsStill()
+			r.becomesIdle()
 			if probes := calls() - before; probes != 1 {
 				t.Errorf("%d calls probed the lane", probes)
 			}
@@ -351,8 +353,8 @@ func TestAnUnlistedCodeIsProbed(t *testing.T) {
 		if warned := strings.Count(r.log.String(), fmt.Sprintf("errcode=%d", unlisted)); warned == 0 {
 			t.Error("the log does not name the code")
 		}
-		if said := strings.Count(r.log.String(), "has no row in the code table"); said != 1 {
-			t.Errorf("it is said %d times that the code has no row", said)
+		if n := strings.Count(r.log.String(), "has no row in the code table"); n != 1 {
+			t.Errorf("the missing row was logged %d times, want 1", n)
 		}
 		r.wx.ClearFaults()
 		r.unhold(tasks.TypeSubscribe)
@@ -364,10 +366,10 @@ func TestAnUnlistedCodeIsProbed(t *testing.T) {
 	})
 }
 
-// standsStill waits until no task of the lane is in hand.
-func (r *rig) standsStill() {
+// becomesIdle waits until no subscribe message is active.
+func (r *rig) becomesIdle() {
 	r.t.Helper()
-	redistest.Until(r.t, 10*time.Second, "nothing is in hand", func() bool {
+	redistest.Until(r.t, 10*time.Second, "no task is active", func() bool {
 		return r.rdb.LLen(r.t.Context(), subscribeKeys()+"active").Val() == 0
 	})
 }

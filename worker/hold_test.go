@@ -12,6 +12,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
+// limiter returns a limiter of the test's own.
 func (r *rig) limiter() *ratelimit.Limiter {
 	return ratelimit.NewLimiter(r.rdb, ratelimit.DefaultConfig(), nil)
 }
@@ -28,8 +29,8 @@ func (r *rig) held(scope string) ratelimit.Hold {
 	return hold
 }
 
-// TestDayQuotaHoldsTheLane: the lane stands until midnight, its tasks stay and use up no
-// attempt; another lane goes on; when the hold is lifted, they go.
+// TestDayQuotaHoldsTheLane: the lane is held until midnight; its tasks wait without attempts,
+// and are sent when the hold is lifted. Another lane is not affected.
 func TestDayQuotaHoldsTheLane(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.replica(nil)
@@ -49,7 +50,7 @@ func TestDayQuotaHoldsTheLane(t *testing.T) {
 			t.Errorf("another lane: %s", got.Outcome)
 		}
 		if n := r.wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 1 {
-			t.Errorf("%d calls on a held lane, want the one that met the quota", n)
+			t.Errorf("%d calls on a held lane, want only the refused one", n)
 		}
 		got, err := r.client.Result(t.Context(), app, "waits3")
 		if err != nil || got.State != tasks.StateWaiting || got.Attempts != 0 {
@@ -76,8 +77,8 @@ func TestSecondLimitSlowsOnly(t *testing.T) {
 	}
 }
 
-// TestWrongSecretHoldsTheApp: the app stands, it is said once, no task loses an attempt,
-// and all goes on by itself when the secret is right.
+// TestWrongSecretHoldsTheApp: the app is held, the log reports it once, and no attempt counts.
+// The tasks are sent without further action when the cause is corrected.
 func TestWrongSecretHoldsTheApp(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.wx.BlockIP(app, true)
@@ -89,7 +90,7 @@ func TestWrongSecretHoldsTheApp(t *testing.T) {
 		if hold.Code != 40164 || hold.Reason != "app_config" {
 			t.Errorf("hold %+v", hold)
 		}
-		redistest.Until(t, 10*time.Second, "it is said", func() bool { return strings.Contains(r.log.String(), "40164") })
+		redistest.Until(t, 10*time.Second, "the error is logged", func() bool { return strings.Contains(r.log.String(), "40164") })
 		r.wx.BlockIP(app, false)
 		for i := range 20 {
 			if got := r.outcome(fmt.Sprintf("m%d", i)); got.Outcome != tasks.OutcomeAccepted || got.Attempts != 1 {
@@ -97,14 +98,14 @@ func TestWrongSecretHoldsTheApp(t *testing.T) {
 			}
 		}
 		if n := strings.Count(r.log.String(), "level=WARN"); n != 1 {
-			t.Errorf("said %d times", n)
+			t.Errorf("%d warnings, want 1", n)
 		}
 		noLeak(t, r)
 	})
 }
 
-// TestBannedTemplateIsNotCalledAgain: the task that met the ban and those after it end
-// rejected, with one call in all; other templates go on.
+// TestBannedTemplateIsNotCalledAgain: the task whose template is banned and later tasks with
+// that template end rejected, after a single call. Other templates are not affected.
 func TestBannedTemplateIsNotCalledAgain(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), sandbox.Options{})
@@ -131,8 +132,8 @@ func TestBannedTemplateIsNotCalledAgain(t *testing.T) {
 	}
 }
 
-// TestPaceIsKept: three replicas share a limit, and no sliding second at WeChat holds
-// more calls than it allows.
+// TestPaceIsKept: three replicas share a limit, and no sliding second has more calls than the
+// limit allows.
 func TestPaceIsKept(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		const perSecond, n = 40, 80

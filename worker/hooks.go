@@ -8,27 +8,26 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Hooks tells an embedding service what happens. Each may be nil. They are called from
-// many goroutines at once, and a task waits meanwhile: they must not block for long.
+// Hooks are functions of an embedding service that a replica calls. Each may be nil. They
+// are called from many goroutines at once, and must not block for long, since a task waits
+// for each call.
 //
-// Between OnSending and what ends it, OnReturned or OnResult, a request of the task may
-// be on its way. A service that keeps both, before they return, knows after a crash which
-// tasks those were, even where Redis has lost them.
+// Between OnSending and the OnReturned or OnResult that follows it, a request of the task
+// may be under way. A service that stores each call before it returns can list those tasks
+// after a crash, even where Redis has lost them.
 type Hooks struct {
-	// OnResult is called for each outcome that this replica recorded, after it is in
-	// Redis.
+	// OnResult is called for each outcome that this replica recorded, after Redis has it.
 	OnResult func(tasks.Result)
 
 	// OnSending is called before a request is written that is not safe to repeat, or only
 	// for a while (tasks.Never, tasks.Deduped), and after the task is marked in Redis as
-	// being sent. Its error keeps the request from being written: the task goes back to
-	// its queue, comes again about a second later, and no attempt is counted. ctx ends
-	// when the lane closes.
+	// being sent. When it returns an error the request is not written: the task is retried
+	// about a second later, and no attempt is counted. ctx ends when the lane closes.
 	OnSending func(ctx context.Context, s Sending) error
 
-	// OnReturned is called when WeChat surely did not take the request that OnSending
-	// told of last: it was not written, or refused for now. The task is to be sent again,
-	// and OnSending called for it again. It is not called for a task of which an earlier
+	// OnReturned is called when WeChat certainly did not take the request of the last
+	// OnSending: it was not written, or was refused for now. The task will be sent again,
+	// after another OnSending. OnReturned is not called for a task of which an earlier
 	// request got no answer.
 	OnReturned func(s Sending)
 }
@@ -36,30 +35,31 @@ type Hooks struct {
 // Sending is a request that is about to be written.
 type Sending struct {
 	App, ID, Type string
-	Attempt       int       // runs of the task that called WeChat, this one included
-	Since         time.Time // Redis' time, when the task was marked
+	Attempt       int       // runs of the task that called WeChat, including this one
+	Since         time.Time // when the task was marked as being sent, by Redis' clock
 }
 
 func (j *job) sending() Sending {
 	return Sending{App: j.App, ID: j.ID, Type: j.Type, Attempt: j.opened.Attempts, Since: j.opened.Since}
 }
 
-// announce tells of a request that is fenced.
-func (r *Replica) announce(ctx context.Context, j *job) error {
+// notifySending calls OnSending for a request that is fenced.
+func (r *Replica) notifySending(ctx context.Context, j *job) error {
 	if r.hooks.OnSending == nil || j.spec.Repeat == tasks.Always {
 		return nil
 	}
 	if err := r.hooks.OnSending(ctx, j.sending()); err != nil {
-		r.log.Debug("OnSending forbids it", j.attrs(slog.Any("err", err))...)
-		return &guardError{reason: "OnSending forbids it for now"}
+		r.log.Debug("OnSending returned an error", j.attrs(slog.Any("err", err))...)
+		return &guardError{reason: "OnSending returned an error"}
 	}
-	j.announced = true
+	j.notified = true
 	return nil
 }
 
-// returned takes back what announce told, when WeChat surely did not take it.
-func (r *Replica) returned(j *job) {
-	if j.announced && !j.opened.Doubt && !noAnswer(j.err) && r.hooks.OnReturned != nil {
+// notifyReturned calls OnReturned after OnSending, where WeChat certainly did not take the
+// request.
+func (r *Replica) notifyReturned(j *job) {
+	if j.notified && !j.opened.Doubt && !noAnswer(j.err) && r.hooks.OnReturned != nil {
 		r.hooks.OnReturned(j.sending())
 	}
 }

@@ -16,28 +16,28 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// told is what the hooks of a rig were told, by task.
-type told struct {
-	mu sync.Mutex
-	of map[string][]string // guarded by mu
+// hookCalls records the calls of the hooks of a rig.
+type hookCalls struct {
+	mu     sync.Mutex
+	byTask map[string][]string // guarded by mu; by task id
 }
 
-func (l *told) add(id, what string) {
+func (l *hookCalls) add(id, what string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.of == nil {
-		l.of = make(map[string][]string)
+	if l.byTask == nil {
+		l.byTask = make(map[string][]string)
 	}
-	l.of[id] = append(l.of[id], what)
+	l.byTask[id] = append(l.byTask[id], what)
 }
 
-func (l *told) about(id string) []string {
+func (l *hookCalls) of(id string) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.of[id])
+	return slices.Clone(l.byTask[id])
 }
 
-func (l *told) hooks() worker.Hooks {
+func (l *hookCalls) hooks() worker.Hooks {
 	return worker.Hooks{
 		OnSending: func(_ context.Context, s worker.Sending) error {
 			l.add(s.ID, "sending "+strings.Repeat("i", s.Attempt))
@@ -48,9 +48,9 @@ func (l *told) hooks() worker.Hooks {
 	}
 }
 
-func TestWhatHooksAreTold(t *testing.T) {
+func TestHookCalls(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
-		var l told
+		var l hookCalls
 		r.hooks = l.hooks()
 		r.replica(nil)
 		template := func(id, openid string) tasks.Envelope {
@@ -66,20 +66,20 @@ func TestWhatHooksAreTold(t *testing.T) {
 			"plain": "sending i, accepted",
 			"busy":  "sending i, returned i, sending ii, accepted",
 			"lost":  "sending i, unknown",
-			"again": "sending i, sending ii, accepted", // the first may have been taken
-			"link":  "accepted",                        // it may be repeated
+			"again": "sending i, sending ii, accepted", // WeChat may have taken the first request
+			"link":  "accepted",                        // repeating it is safe, so OnSending is not called
 		} {
 			r.outcome(id)
-			redistest.Until(t, 10*time.Second, id+" is told as "+want, func() bool { return strings.Join(l.about(id), ", ") == want })
+			redistest.Until(t, 10*time.Second, id+": the calls are "+want, func() bool { return strings.Join(l.of(id), ", ") == want })
 		}
 	})
 }
 
-// When OnSending is called, the fence stands and nothing is written; while it fails,
-// nothing is.
+// TestOnSendingComesFirst: OnSending is called after the fence was set and before the request
+// is written. While it fails, no request is written.
 func TestOnSendingComesFirst(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
-		var l told
+		var l hookCalls
 		r.hooks = l.hooks()
 		failures := make(chan error, 2)
 		failures <- errors.New("the disk is full")
@@ -90,7 +90,7 @@ func TestOnSendingComesFirst(t *testing.T) {
 				t.Errorf("%+v, fence %q, %v", s, fence, err)
 			}
 			if n := r.wx.Count(sandbox.Filter{OpenID: "o1"}); n != 0 {
-				t.Errorf("%d calls before", n)
+				t.Errorf("%d calls before OnSending", n)
 			}
 			select {
 			case err := <-failures:
@@ -108,6 +108,6 @@ func TestOnSendingComesFirst(t *testing.T) {
 		if n := r.wx.Count(sandbox.Filter{OpenID: "o1"}); n != 1 {
 			t.Errorf("%d calls", n)
 		}
-		redistest.Until(t, 10*time.Second, "the result is told", func() bool { return strings.Join(l.about("a"), ", ") == "accepted" })
+		redistest.Until(t, 10*time.Second, "OnResult is called", func() bool { return strings.Join(l.of("a"), ", ") == "accepted" })
 	})
 }

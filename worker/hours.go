@@ -16,14 +16,14 @@ import (
 // Hours are the times of day at which an app's tasks may be sent, in Asia/Shanghai:
 // "08:00-22:00" from eight until just before ten, "22:00-02:00" over midnight,
 // "00:00-24:00" always. The key is a task type ("send:subscribe"), a kind ("send:*") or
-// "*" for all types; the most specific one that fits a type holds. Types that none fits
-// are sent at any time.
+// "*" for all types; the most specific key that matches a type applies. Types that no key
+// matches are sent at any time.
 type Hours map[string]string
 
-// AnyType is the key of [Hours] that fits every type.
+// AnyType is the key of [Hours] that matches every type.
 const AnyType = "*"
 
-// HoursKeys are the keys that [Hours] may have: the types, the kinds and [AnyType].
+// HoursKeys returns the keys that [Hours] may have: the types, the kinds and [AnyType].
 func HoursKeys() []string {
 	var keys []string
 	for _, spec := range tasks.Catalog() {
@@ -37,24 +37,24 @@ func HoursKeys() []string {
 	return append(keys, AnyType)
 }
 
-// kindKey is the key that fits all types of the kind of one of them: "send:*".
+// kindKey returns the key for all types of the kind of typ, such as "send:*".
 func kindKey(typ string) string {
 	kind, _, _ := strings.Cut(typ, ":")
 	return kind + ":*"
 }
 
-// Validate reports every mistake, in the order of the keys: a key that fits no type (with
-// the nearest one that does), and hours that cannot be read.
+// Validate reports all mistakes, in the order of the keys: a key that matches no type (with
+// the most similar key), and a value that is no span of the day.
 func (h Hours) Validate() error {
 	known := HoursKeys()
 	var errs []error
 	for _, key := range h.Keys() {
 		if !slices.Contains(known, key) {
-			meant := ""
+			hint := ""
 			if name, ok := suggest.Name(key, known); ok {
-				meant = fmt.Sprintf("; the nearest is %q", name)
+				hint = fmt.Sprintf("; the nearest is %q", name)
 			}
-			errs = append(errs, fmt.Errorf("%q: no such task type%s (there are %s)", key, meant, strings.Join(known, ", ")))
+			errs = append(errs, fmt.Errorf("%q: no such task type%s (there are %s)", key, hint, strings.Join(known, ", ")))
 		}
 		if _, err := parseDaily(h[key]); err != nil {
 			errs = append(errs, fmt.Errorf("%q: %w", key, err))
@@ -63,7 +63,7 @@ func (h Hours) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Keys are the keys, in order.
+// Keys returns the sorted keys.
 func (h Hours) Keys() []string {
 	keys := make([]string, 0, len(h))
 	for key := range h {
@@ -73,8 +73,8 @@ func (h Hours) Keys() []string {
 	return keys
 }
 
-// Opens tells whether a type may be sent at now, and if not, from when on. It takes a key
-// in place of a type, too. The hours are expected to be valid.
+// Opens reports whether a type may be sent at now, and if not, when its hours open next. A
+// key may stand in place of the type. The hours must be valid.
 func (h Hours) Opens(typ string, now time.Time) (at time.Time, open bool) {
 	d, limited := h.of(typ)
 	if !limited {
@@ -83,7 +83,7 @@ func (h Hours) Opens(typ string, now time.Time) (at time.Time, open bool) {
 	return d.opens(now)
 }
 
-// of is the most specific hours of a type.
+// of returns the most specific hours of a type.
 func (h Hours) of(typ string) (d daily, limited bool) {
 	if len(h) == 0 {
 		return daily{}, false
@@ -97,12 +97,12 @@ func (h Hours) of(typ string) (d daily, limited bool) {
 	return daily{}, false
 }
 
-// daily is a span of each day. It may go over midnight: then it ends before it begins.
+// daily is a span of each day. A span over midnight has to < from.
 type daily struct{ from, to int } // minutes since midnight; 0 ≤ from < 1440, 0 < to ≤ 1440
 
 const dayMinutes = 24 * 60
 
-// parseDaily reads "08:00-22:00".
+// parseDaily parses "08:00-22:00".
 func parseDaily(text string) (daily, error) {
 	begin, end, found := strings.Cut(text, "-")
 	if !found {
@@ -138,12 +138,12 @@ func parseMinute(text string) (int, error) {
 	case errH != nil || errM != nil:
 		return 0, fmt.Errorf("%q is not a time of the day; write it with two digits each, like 08:00", text)
 	case m > 59 || h*60+m > dayMinutes:
-		return 0, fmt.Errorf("%q is no time of the day: they go from 00:00 to 24:00", text)
+		return 0, fmt.Errorf("%q is not a time of the day; it must be from 00:00 to 24:00", text)
 	}
 	return int(h*60 + m), nil
 }
 
-// opens tells whether now is within the span, and if not, when it begins next.
+// opens reports whether now is within the span, and if not, when the span begins next.
 func (d daily) opens(now time.Time) (at time.Time, open bool) {
 	local := now.In(ratelimit.Shanghai())
 	minute := local.Hour()*60 + local.Minute()
@@ -157,7 +157,7 @@ func (d daily) opens(now time.Time) (at time.Time, open bool) {
 	}
 	day := local.Day()
 	if minute >= d.from {
-		day++ // today's span has ended
+		day++ // the span of today has ended
 	}
 	return time.Date(local.Year(), local.Month(), day, 0, d.from, 0, 0, local.Location()), false
 }

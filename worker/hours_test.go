@@ -33,8 +33,8 @@ func TestHoursOpen(t *testing.T) {
 	}
 }
 
-// TestTheMostSpecificHoursHold: of a type, its kind and all types, in this order.
-func TestTheMostSpecificHoursHold(t *testing.T) {
+// TestTheMostSpecificHoursApply: those of the type, then of its kind, then of all types.
+func TestTheMostSpecificHoursApply(t *testing.T) {
 	hours := Hours{"send:custom": "00:00-24:00", "send:*": "08:00-22:00", "scheme:*": "01:00-02:00"}
 	night := timeOf(t, "2026-12-01T23:00:00+08:00")
 	for typ, want := range map[string]bool{
@@ -46,21 +46,21 @@ func TestTheMostSpecificHoursHold(t *testing.T) {
 	}
 	hours[AnyType] = "08:00-22:00"
 	if _, open := hours.Opens("code:wxacode", night); open {
-		t.Error("the hours of all types do not hold")
+		t.Error("the hours of all types do not apply")
 	}
 	if _, open := Hours(nil).Opens("send:custom", night); !open {
-		t.Error("without hours it rests")
+		t.Error("closed without hours")
 	}
 }
 
-func TestHoursTellWhatIsWrong(t *testing.T) {
+func TestHoursValidate(t *testing.T) {
 	for text, want := range map[string]string{
 		"08:00":        `"08:00" is not a span of the day; write it like 08:00-22:00`,
 		"8:00-22:00":   `"8:00" is not a time of the day; write it with two digits each, like 08:00`,
 		"08:00-22":     `"22" is not a time of the day; write it with two digits each, like 08:00`,
 		"08:00-+1:00":  `"+1:00" is not a time of the day; write it with two digits each, like 08:00`,
-		"08:60-22:00":  `"08:60" is no time of the day: they go from 00:00 to 24:00`,
-		"08:00-24:01":  `"24:01" is no time of the day: they go from 00:00 to 24:00`,
+		"08:60-22:00":  `"08:60" is not a time of the day; it must be from 00:00 to 24:00`,
+		"08:00-24:01":  `"24:01" is not a time of the day; it must be from 00:00 to 24:00`,
 		"08:00-08:00":  `"08:00-08:00" opens and closes at the same minute; 00:00-24:00 is always`,
 		"24:00-08:00":  `"24:00-08:00" opens at 24:00, the end of the day; its beginning is 00:00`,
 		"08:00–22:00":  `"08:00–22:00" is not a span of the day; write it like 08:00-22:00`,
@@ -80,22 +80,22 @@ func TestHoursTellWhatIsWrong(t *testing.T) {
 		`"snd:*": no such task type; the nearest is "send:*"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%v\ndoes not say %s", err, want)
+			t.Errorf("%v\ndoes not contain %s", err, want)
 		}
 	}
 }
 
-// TestEveryNightIsSaidOnce: also when several replicas' worth of tasks meet it.
-func TestEveryNightIsSaidOnce(t *testing.T) {
-	var n nights
+// TestClosedHoursAreLoggedOnce: also when several replicas' worth of tasks meet it.
+func TestClosedHoursAreLoggedOnce(t *testing.T) {
+	var n loggedHours
 	key, morning := laneKey{"wx", "send:custom"}, timeOf(t, "2026-12-01T08:00:00+08:00")
 	for i, want := range []bool{true, false, false} {
-		if got := n.first(key, morning); got != want {
+		if got := n.shouldLog(key, morning); got != want {
 			t.Errorf("task %d: %v", i, got)
 		}
 	}
-	if !n.first(laneKey{"wx", "send:template"}, morning) || !n.first(key, morning.AddDate(0, 0, 1)) {
-		t.Error("another lane, or the next night, is not said")
+	if !n.shouldLog(laneKey{"wx", "send:template"}, morning) || !n.shouldLog(key, morning.AddDate(0, 0, 1)) {
+		t.Error("another lane, or the next opening time, is not logged")
 	}
 }
 

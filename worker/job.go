@@ -18,39 +18,42 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// A job is one run of one task: what came from asynq, and what became of it.
+// A job is one run of one task: the task as it came from asynq, and the state of the run.
 type job struct {
 	tasks.Envelope
 	spec       tasks.Spec
-	receiver   string // the openid that the body is for, or ""
-	template   string // the template that it uses, or ""
+	receiver   string // the openid in the body, or ""
+	template   string // the template id in the body, or ""
 	queue      string
 	runner     string            // unique to this run
-	failed     int               // attempts that failed before, as asynq counts them
-	retries    int               // asynq's limit of them
-	marked     bool              // its producer marked it
-	enqueuedAt time.Time         // as a header says it; of a marked task, opened does
-	payload    []byte            // as asynq has it, for a redrive
-	headers    map[string]string // of asynq's, likewise
+	failed     int               // attempts that failed before, by asynq's retry count
+	retries    int               // asynq's MaxRetry
+	marked     bool              // the producer marked the task in the ledger
+	enqueuedAt time.Time         // from a header; zero for a marked task, whose time is in opened
+	payload    []byte            // asynq's payload, kept for a redrive
+	headers    map[string]string // asynq's headers, likewise
 
-	permit    *ratelimit.Permit // in hand; nil when there is none, or it was used
-	unlock    func()            // of the receiver's lock
-	request   wechat.Request
-	opened    ledger.OpenResult
-	announced bool // OnSending was told
-	called    bool // WeChat was called
-	answer    wechat.Answer
-	err       error // of the request or the call
+	permit   *ratelimit.Permit // nil when there is none, or it was used
+	unlock   func()            // unlocks the receiver and ends the probe
+	request  wechat.Request
+	opened   ledger.OpenResult
+	notified bool // OnSending was called
+	called   bool // WeChat was called
+	answer   wechat.Answer
+	err      error // of the request or the call
 }
 
-// undecodable is a task that no attempt can be made for.
-type undecodable struct {
+// undecodableError describes a task whose payload cannot be decoded, so that no attempt is
+// possible.
+type undecodableError struct {
 	app, typ, id, batch, queue string
 	why                        error
 }
 
-func (e *undecodable) Error() string { return fmt.Sprintf("the task cannot be decoded: %v", e.why) }
-func (e *undecodable) Unwrap() error { return e.why }
+func (e *undecodableError) Error() string {
+	return fmt.Sprintf("the task cannot be decoded: %v", e.why)
+}
+func (e *undecodableError) Unwrap() error { return e.why }
 
 func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 	queue, _ := asynq.GetQueueName(ctx)
@@ -63,7 +66,7 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 		payload: t.Payload(), headers: t.Headers(),
 	}
 	bad := func(err error) (*job, error) {
-		return nil, &undecodable{
+		return nil, &undecodableError{
 			app: l.app, typ: l.typ, id: strings.TrimPrefix(taskID, l.app+":"), batch: batchOf(t.Payload()), queue: queue, why: err,
 		}
 	}
@@ -72,10 +75,10 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 		return bad(err)
 	}
 	if j.App != l.app || j.Type != l.typ {
-		return bad(fmt.Errorf("it is for another queue than %s", queue))
+		return bad(fmt.Errorf("it belongs to another queue than %s", queue))
 	}
 	if j.TaskID() != taskID {
-		return bad(errors.New("its id is not the one that asynq has for it"))
+		return bad(errors.New("its id differs from its task id in asynq"))
 	}
 	spec, ok := tasks.Lookup(j.Type)
 	if !ok {
@@ -86,7 +89,7 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 	return j, nil
 }
 
-// batchOf reads what it can of a payload that cannot be decoded, for the counters.
+// batchOf returns the batch in a payload that cannot be decoded, or "", for the counters.
 func batchOf(payload []byte) string {
 	var e struct {
 		Batch string `json:"batch"`
@@ -99,7 +102,8 @@ func batchOf(payload []byte) string {
 
 func (j *job) ref() ledger.Ref { return ledger.Ref{App: j.App, ID: j.ID, Batch: j.Batch} }
 
-// receiverKey names the receiver whose lock a message takes; checks and links take none.
+// receiverKey returns the name of the lock that a message takes; "" for checks and links,
+// which take none.
 func (j *job) receiverKey() string {
 	if j.spec.Kind != tasks.Message {
 		return ""
@@ -110,19 +114,19 @@ func (j *job) receiverKey() string {
 	return j.App + " " + j.receiver
 }
 
-// expired tells whether the task's not_after has passed.
+// expired reports whether the task's not_after has passed.
 func (j *job) expired(now time.Time) bool { return !j.NotAfter.IsZero() && now.After(j.NotAfter) }
 
-// attempts is how many runs called WeChat.
+// attempts returns how many runs of the task called WeChat.
 func (j *job) attempts() int {
 	if j.opened.Admission == ledger.Proceed && !j.called {
-		return j.opened.Attempts - 1 // this one did not
+		return j.opened.Attempts - 1 // open counted this run, which did not
 	}
 	return j.opened.Attempts
 }
 
-// capped tells whether asynq would archive the task rather than bring it back. Only a
-// producer that set asynq's MaxRetry itself meets this.
+// capped reports whether asynq would archive the task instead of retrying it. That happens
+// only where the producer set asynq's MaxRetry itself.
 func (j *job) capped() bool { return j.failed >= j.retries }
 
 func (j *job) attrs(more ...any) []any {
@@ -132,7 +136,7 @@ func (j *job) attrs(more ...any) []any {
 	}, more...)
 }
 
-// why is what asynq keeps as the task's last error; it is shown in the asynq web UI.
+// why returns the text that asynq stores as the task's last error, for its web UI.
 func (j *job) why(v verdict) string {
 	if j.err != nil {
 		return j.err.Error()
@@ -140,11 +144,11 @@ func (j *job) why(v verdict) string {
 	return v.reason
 }
 
-// guardError says that a task must not be sent, before any call: never, or not now.
+// guardError means that a task must not be sent, now or ever. No request was written.
 type guardError struct {
-	outcome tasks.Outcome // "" is not now
+	outcome tasks.Outcome // the task's end; "" when it may be sent later
 	reason  string
-	delay   time.Duration // of "not now"; 0 is crowdPause
+	delay   time.Duration // until the task may be sent; 0 means shortDelay
 }
 
 func (e *guardError) Error() string { return "not sent: " + e.reason }
@@ -152,18 +156,18 @@ func (e *guardError) Error() string { return "not sent: " + e.reason }
 func (e *guardError) verdict() verdict {
 	v := verdict{outcome: e.outcome, reason: e.reason}
 	if e.outcome == "" {
-		v.delay = cmp.Or(e.delay, crowdPause)
+		v.delay = cmp.Or(e.delay, shortDelay)
 	}
 	return v
 }
 
-// panicError stands for a panic; the value is not kept, it may hold anything.
+// panicError stands for a panic. It leaves out the value, which may contain a secret.
 type panicError struct{}
 
 func (*panicError) Error() string { return "panic in a delivery" }
 
-// noAnswer tells whether WeChat may have taken the request although it did not say so.
-// It is total; what it does not know, it holds possible.
+// noAnswer reports whether WeChat may have taken the request without an answer. It returns
+// true for errors that it does not know.
 func noAnswer(err error) bool {
 	var (
 		api   *wechat.APIError
@@ -176,21 +180,22 @@ func noAnswer(err error) bool {
 	return wechat.Written(err)
 }
 
-// handedBack tells asynq to bring a task back after a delay.
+// handedBack is the error that makes asynq retry a task after a delay, or put it back into
+// its queue.
 type handedBack struct {
-	delay  time.Duration
-	counts bool
+	delay  time.Duration // ignored unless place is retrySet
+	counts bool          // asynq counts a failed attempt
 	why    string
-	place  place // in the queue, delay means nothing
+	place  place
 }
 
 func (e *handedBack) Error() string { return e.why }
 
-// notNow hands a task back without fault of its own.
-func notNow(delay time.Duration, why string) error { return &handedBack{delay: delay, why: why} }
+// retryLater returns the error that makes asynq retry a task, without counting an attempt.
+func retryLater(delay time.Duration, why string) error { return &handedBack{delay: delay, why: why} }
 
-// retryDelay is asynq's RetryDelayFunc. asynq keeps whole seconds and cuts the rest
-// off; up to one second more makes sure that no task is back early.
+// retryDelay is asynq's RetryDelayFunc. asynq truncates the time of the retry to whole
+// seconds; retryDelay adds up to one second, so that no task comes back early.
 func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 	var back *handedBack
 	if errors.As(err, &back) {
@@ -203,13 +208,13 @@ func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 		return back.delay + time.Second - time.Nanosecond
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return time.Hour // past its deadline in asynq; expire has ended it
+		return time.Hour // asynq's deadline has passed; lane.expire ended the task
 	}
-	return 0 // a lost lease: the record says when its runner is dead
+	return 0 // the lease was lost: the record decides when the runner counts as dead
 }
 
-// isFailure is asynq's IsFailure: only what counts raises asynq's own retry count,
-// which is the count of our attempts.
+// isFailure is asynq's IsFailure. asynq's retry count is our count of failed attempts, so
+// only errors that count raise it.
 func isFailure(err error) bool {
 	var back *handedBack
 	return errors.As(err, &back) && back.counts

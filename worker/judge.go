@@ -8,21 +8,21 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// verdict judges the attempt of a job. How long something is held depends on how often
-// it was held in a row.
+// verdict judges the attempt of a job. The length of a hold depends on how many holds of the
+// same scope and reason there were in a row.
 func (r *Replica) verdict(ctx context.Context, j *job) verdict {
 	a := attempt{
 		err: j.err, repeat: j.spec.Repeat, doubt: j.opened.Doubt,
 		failed: j.failed, budget: r.cfg.Attempts, now: time.Now(),
 	}
-	r.sayUnlisted(j)
-	a.taken = r.takesToken(ctx, j)
-	a.inARow = r.suspects.judged(laneKey{j.App, j.Type}, a)
+	r.logUnlisted(j)
+	a.tokenWorks = r.tokenWorksElsewhere(ctx, j)
+	a.consecutive = r.breakers.record(laneKey{j.App, j.Type}, a)
 	v := judge(a)
 	if v.stops == stopNothing {
 		return v
 	}
-	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	before, held, err := r.limiter.HoldFor(ctx, j.App, j.scope(v.stops))
 	if err != nil || held || before.Reason != v.hold.reason {
@@ -32,6 +32,7 @@ func (r *Replica) verdict(ctx context.Context, j *job) verdict {
 	return judge(a)
 }
 
+// codeOf returns WeChat's errcode, or 0.
 func codeOf(err error) int {
 	var api *wechat.APIError
 	if errors.As(err, &api) {

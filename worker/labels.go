@@ -7,8 +7,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// holdLabels is the label `type` of a hold's scope: a type of the catalog, "*" for the
-// whole app, "template" for any template (their ids are no closed set).
+// holdLabels returns the metric label `type` of a hold's scope: a type of the catalog, "*"
+// for the whole app, "template" for any template, whose ids are no closed set.
 func holdLabels(scope string) string {
 	if _, ok := tasks.Lookup(scope); ok || scope == ratelimit.WholeApp {
 		return scope
@@ -19,10 +19,11 @@ func holdLabels(scope string) string {
 	return "other"
 }
 
-// reasonLabel keeps the label `reason` a closed set: operators write what they like.
+// reasonLabel returns the metric label `reason` of a hold. Reasons that operators wrote
+// become "operator", so that the labels are a closed set.
 func reasonLabel(reason string) string {
 	for _, r := range rules {
-		if r.reason == reason || r.inARow == reason {
+		if r.reason == reason || r.tripReason == reason {
 			return reason
 		}
 	}

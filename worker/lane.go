@@ -18,25 +18,25 @@ import (
 )
 
 // A lane is one (app, type) on this replica, with its own queues, concurrency and permits.
-// It shares an asynq server with others. It is open from openLane to stop.
+// It shares an asynq server with other lanes. It is open from openLane to stop.
 type lane struct {
-	app, typ string
-	gate     *gate
-	pace     *lanePace
-	server   *laneServer
-	replica  *Replica
-	active   atomic.Int64 // handlers that are running
-	running  sync.Map     // asynq's id of a task → *run
-	room     waitingRoom  // of tasks that wait for their receivers
+	app, typ      string
+	gate          *gate
+	pace          *lanePace
+	server        *laneServer
+	replica       *Replica
+	active        atomic.Int64      // handlers that are running
+	running       sync.Map          // asynq's task id → *startedTask
+	receiverWaits receiverWaitLimit // slots of tasks that wait for their receivers
 
-	idle time.Time // the watcher's: since when no handler runs, or a look found other work; zero while one runs
+	idleSince time.Time // owned by fleet.run: the first poll without a running handler or other work; else zero
 }
 
-// openLane starts a lane. It asks Redis nothing by itself.
+// openLane opens a lane. It does no I/O by itself.
 func (r *Replica) openLane(app, typ string) (*lane, error) {
-	l := &lane{app: app, typ: typ, replica: r, pace: &lanePace{limiter: r.limiter, app: app, typ: typ, waited: r.metrics.waitedFor(typ)}}
+	l := &lane{app: app, typ: typ, replica: r, pace: &lanePace{limiter: r.limiter, app: app, typ: typ, waited: r.metrics.permitWaitObserver(typ)}}
 	slots := r.limiter.Concurrency(app, typ)
-	l.room.slots = slots
+	l.receiverWaits.slots = slots
 	l.gate = newGate([]string{tasks.QueueName(app, typ, tasks.Urgent), tasks.QueueName(app, typ, tasks.Bulk)}, l.pace,
 		func() int { return slots - int(l.active.Load()) })
 	if err := r.servers.join(l); err != nil {
@@ -46,17 +46,17 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 	return l, nil
 }
 
-// handle runs one task. A panic that gets here is a fault of ours; the fence tells the
-// next run what may have happened.
+// handle runs one task. A panic here is a bug of this package or of a hook; the fence keeps
+// the next run from sending the task twice.
 func (l *lane) handle(ctx context.Context, t *asynq.Task) (err error) {
 	id, _ := asynq.GetTaskID(ctx)
 	l.active.Add(1)
-	begun := l.gate.handles()
+	begun := l.gate.handlerStarted()
 	l.running.Store(id, begun)
 	defer func() {
 		l.running.Delete(id)
 		l.active.Add(-1)
-		l.gate.load.end(begun)
+		l.gate.admission.end(begun)
 		l.gate.slotFreed()
 		if v := recover(); v != nil {
 			l.replica.log.Error("panic in a delivery", slog.String("app", l.app), slog.String("type", l.typ),
@@ -67,8 +67,8 @@ func (l *lane) handle(ctx context.Context, t *asynq.Task) (err error) {
 	return l.replica.deliver(ctx, l, t)
 }
 
-// expire ends a task that was past its deadline in asynq before it could run. Only a
-// producer that set asynq's Deadline or Timeout itself meets this.
+// expire ends a task whose deadline in asynq passed before it could run. That happens only
+// where the producer set asynq's Deadline or Timeout itself.
 func (l *lane) expire(ctx context.Context, t *asynq.Task, err error) {
 	id, _ := asynq.GetTaskID(ctx)
 	if _, runs := l.running.Load(id); runs || !errors.Is(err, context.DeadlineExceeded) {
@@ -81,19 +81,20 @@ func (l *lane) expire(ctx context.Context, t *asynq.Task, err error) {
 	}
 	j.opened, err = l.replica.ledger.Open(ctx, j.ref(), ledger.OpenRequest{Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt, Expired: true})
 	if err == nil {
-		_ = l.replica.unsent(ctx, j) // asynq brings the task back, and finds it settled
+		_ = l.replica.unsent(ctx, j) // asynq retries the task, which is then settled
 	}
 }
 
-// stop ends dequeuing at once. What is in flight goes on. What was prefetched gets to its
-// handlers first, and they hand it back: asynq has no other way to return it.
+// stop ends the lane's dequeues at once, without waiting for handlers that run. It waits
+// until the prefetched tasks have been passed to asynq, whose handlers hand them back: asynq
+// has no other way to return a task.
 func (l *lane) stop() {
 	l.gate.close()
-	patience := time.NewTimer(l.replica.cfg.ShutdownTimeout)
-	defer patience.Stop()
+	timeout := time.NewTimer(l.replica.cfg.ShutdownTimeout)
+	defer timeout.Stop()
 	select {
 	case <-l.gate.done:
-	case <-patience.C:
+	case <-timeout.C:
 		return
 	}
 	for began := time.Now(); !l.gate.drained() && time.Since(began) < l.replica.cfg.ShutdownTimeout; {
@@ -101,11 +102,11 @@ func (l *lane) stop() {
 	}
 }
 
-// shutdown leaves the server of a stopped lane, and gives back the permits that no handler
+// shutdown removes a stopped lane from its server, and returns the permits that no handler
 // took.
 func (l *lane) shutdown() {
 	l.replica.servers.leave(l)
-	for _, p := range l.gate.clear() {
+	for _, p := range l.gate.takeAssigned() {
 		l.replica.limiter.release(l.gate.ctx, p)
 	}
 }
@@ -126,20 +127,20 @@ func (p *lanePace) Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimi
 	return permit, err
 }
 
-// AtHand returns permits that can be had without waiting.
-func (p *lanePace) AtHand(ctx context.Context, n int) []*ratelimit.Permit {
+// TryAcquire returns up to n permits without waiting.
+func (p *lanePace) TryAcquire(ctx context.Context, n int) []*ratelimit.Permit {
 	return p.limiter.TryAcquire(ctx, p.app, p.typ, n)
 }
 
-// Release gives back a permit that no task had use for.
+// Release returns an unused permit.
 func (p *lanePace) Release(ctx context.Context, permit *ratelimit.Permit) {
 	p.limiter.release(ctx, permit)
 }
 
-// Rest gives back what was leased for a lane that goes to sleep or closes.
-func (p *lanePace) Rest(ctx context.Context) { p.limiter.rest(ctx, p.app, p.typ) }
+// ReturnUnused returns the permits that were leased for the lane, which sleeps or closes.
+func (p *lanePace) ReturnUnused(ctx context.Context) { p.limiter.returnUnused(ctx, p.app, p.typ) }
 
-// whileOpen is a context for what runs beside the deliveries: it ends with the lane, too.
+// whileOpen returns a context that ends with ctx or when the lane closes.
 func (l *lane) whileOpen(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(l.gate.ctx, cancel)

@@ -12,162 +12,162 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// learner asks WeChat for the limits that it keeps for an app, and hands them to the
-// limiter. It asks seldom, since quota/get is limited itself, and in the background: what
-// it learns makes the pace better, and no delivery waits for it or fails by it.
+// learner queries WeChat's quota/get for the limits of an app, and passes them to the
+// limiter. It queries seldom, since quota/get has a limit itself, and in the background: no
+// delivery waits for a query or fails with it.
 //
-// What quota/get tells is about one API, so it is kept for the row of the type alone. A
-// group (links, qrcode) keeps its own window beside it.
+// quota/get reports the limits of one API, so they apply to the row of the type alone. A
+// group (links, qrcode) has its own window in addition.
 type learner struct {
 	replica *Replica
 	mu      sync.Mutex
-	next    map[string]time.Time // guarded by mu; by key in Redis: nobody asks before
+	next    map[string]time.Time // guarded by mu; by key in Redis: the time of the next query of this replica
 }
 
 func newLearner(r *Replica) *learner {
 	return &learner{replica: r, next: make(map[string]time.Time)}
 }
 
-// occasion is a reason to ask, and how often all replicas together may do so for it.
-type occasion struct {
-	suffix string // of the key in Redis that says that it was asked
-	every  time.Duration
+// trigger is a reason to query.
+type trigger struct {
+	suffix string        // of the key in Redis that marks the query
+	every  time.Duration // the interval between queries of all replicas together
 }
 
-// The occasions. A lane that stays open asks again and again: a limit that WeChat has
-// raised would otherwise never be learned by a lane that has it used up every day.
+// The triggers. A lane that stays open queries every hour. Otherwise a lane that uses up its
+// quota every day, and is therefore always open, would never learn that WeChat raised it.
 var (
-	laneOpen  = occasion{"", time.Hour}
-	onRefusal = occasion{":refused", 10 * time.Minute}
+	laneOpen  = trigger{"", time.Hour}
+	onRefusal = trigger{":refused", 10 * time.Minute}
 )
 
 const (
-	learnWithin   = 20 * time.Second // one question, with its token
-	learnAgain    = 5 * time.Minute  // after a question that failed, or that others asked
-	learnTomorrow = 24 * time.Hour   // after an answer that will be the same for long
+	queryTimeout  = 20 * time.Second // bounds one query, with its token
+	queryAgain    = 5 * time.Minute  // after a query that failed, or that another replica made
+	queryTomorrow = 24 * time.Hour   // after an error that will not change soon
 )
 
-// quotaKey marks a question as asked: an empty string that expires when the next may be
-// asked. Private.
-func quotaKey(app, typ string, o occasion) string {
+// quotaKey returns the key that marks a query as made: an empty string that expires when
+// the next query is allowed. Private.
+func quotaKey(app, typ string, o trigger) string {
 	return "wxcourier:{" + app + "}:quota:" + typ + o.suffix
 }
 
-// follow learns the limits of a lane as long as it is open.
+// follow queries the limits of a lane, again and again while the lane is open.
 func (l *learner) follow(lane *lane) {
-	l.replica.beside.do(func(ctx context.Context) {
+	l.replica.background.Go(func(ctx context.Context) {
 		open, done := lane.whileOpen(ctx)
 		defer done()
 		for {
-			l.learn(ctx, lane.app, lane.typ, laneOpen) // its answer is for others, too
-			if !rest(open, l.wait(lane.app, lane.typ, laneOpen)) {
+			l.learn(ctx, lane.app, lane.typ, laneOpen) // not bound to the lane: the limits serve all replicas
+			if !sleep(open, l.wait(lane.app, lane.typ, laneOpen)) {
 				return
 			}
 		}
 	})
 }
 
-// refused learns the limits of a type anew, since WeChat refused to go on.
+// refused queries the limits of a type again, since WeChat refused a call for its quota.
 func (l *learner) refused(app, typ string) {
 	if l.wait(app, typ, onRefusal) > 0 {
-		return // as after nearly all refusals: calls under way meet the same one
+		return // the common case: concurrent calls get the same refusal
 	}
-	l.replica.beside.do(func(ctx context.Context) { l.learn(ctx, app, typ, onRefusal) })
+	l.replica.background.Go(func(ctx context.Context) { l.learn(ctx, app, typ, onRefusal) })
 }
 
-// learn asks once, if it is time.
-func (l *learner) learn(ctx context.Context, app, typ string, o occasion) {
+// learn queries once, unless it is too early.
+func (l *learner) learn(ctx context.Context, app, typ string, o trigger) {
 	if !l.claim(app, typ, o) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, learnWithin)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	r := l.replica
-	say := func(message string, err error) {
+	debug := func(message string, err error) {
 		r.log.Debug(message, slog.String("app", app), slog.String("type", typ), slog.Any("err", err))
 	}
 	key := quotaKey(app, typ, o)
-	mine, err := r.rdb.SetNX(ctx, key, "", o.every).Result() // first: most lanes that open need no more
+	mine, err := r.rdb.SetNX(ctx, key, "", o.every).Result() // the cheapest check first
 	if err != nil || !mine {
-		return // another replica has asked
+		return // another replica made the query
 	}
 	if _, held, err := r.limiter.HoldFor(ctx, app, ratelimit.WholeApp); err != nil || held {
-		l.put(ctx, key, learnAgain) // an app that is held would not get an answer
+		l.postponeAll(ctx, key, queryAgain) // WeChat would not answer for a held app
 		return
 	}
 	spec, _ := tasks.Lookup(typ)
 	quota, err := r.wechat.Quota(ctx, app, wechat.Endpoint(spec.Path))
 	if err != nil {
-		say("WeChat does not tell its limits", err)
-		l.put(ctx, key, afterFailure(err))
+		debug("WeChat's limits could not be queried", err)
+		l.postponeAll(ctx, key, afterFailure(err))
 		return
 	}
-	l.rest(key, o.every)
+	l.postpone(key, o.every)
 	if err := r.limiter.Learn(ctx, app, typ, learned(quota)); err != nil {
-		say("WeChat's limits could not be kept", err)
+		debug("WeChat's limits could not be stored", err)
 	}
 }
 
-// wait is how long nobody asks.
-func (l *learner) wait(app, typ string, o occasion) time.Duration {
+// wait returns how long until the next query is allowed.
+func (l *learner) wait(app, typ string, o trigger) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return max(0, time.Until(l.next[quotaKey(app, typ, o)]))
 }
 
-// claim tells whether this replica may ask now, and then keeps it from asking again
-// before long.
-func (l *learner) claim(app, typ string, o occasion) bool {
+// claim reports whether this replica may query now, and if so, allows the next query only
+// after queryAgain.
+func (l *learner) claim(app, typ string, o trigger) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := quotaKey(app, typ, o)
 	if time.Now().Before(l.next[key]) {
 		return false
 	}
-	l.next[key] = time.Now().Add(learnAgain)
+	l.next[key] = time.Now().Add(queryAgain)
 	return true
 }
 
-// rest keeps this replica from asking for a while.
-func (l *learner) rest(key string, pause time.Duration) {
+// postpone allows this replica's next query only after a pause.
+func (l *learner) postpone(key string, pause time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.next[key] = time.Now().Add(pause)
 }
 
-// put keeps all replicas from asking for a while.
-func (l *learner) put(ctx context.Context, key string, pause time.Duration) {
-	l.rest(key, pause)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisAnswer)
+// postponeAll allows the next query of all replicas only after a pause.
+func (l *learner) postponeAll(ctx context.Context, key string, pause time.Duration) {
+	l.postpone(key, pause)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
-	_ = l.replica.rdb.Expire(ctx, key, pause).Err() // else it stays as long as it was claimed for
+	_ = l.replica.rdb.Expire(ctx, key, pause).Err() // on an error the key keeps its first expiry
 }
 
-// afterFailure is how long nobody asks after an error: WeChat that does not know the API
-// here (76021), does not tell (76022) or has told enough today will not do so soon.
+// afterFailure returns the pause after an error. It is long where WeChat does not know the
+// API in quota/get (76021), refuses the query (76022), or has spent the day's queries.
 func afterFailure(err error) time.Duration {
 	var api *wechat.APIError
 	if errors.As(err, &api) {
 		switch api.Class() {
 		case wechat.ClassRejected, wechat.ClassRetired, wechat.ClassAccount, wechat.ClassQuotaDay:
-			return learnTomorrow
+			return queryTomorrow
 		default:
 		}
 	}
-	return learnAgain
+	return queryAgain
 }
 
-// learned is what an answer says in the limiter's terms. A daily limit of 0 is none. Of
-// the quota that remains nothing is believed: an answer without it would stop the type for
+// learned converts an answer to the limiter's terms. A daily limit of 0 means none. It
+// ignores the remaining quota, because an answer without that field would stop the type for
 // the day.
 func learned(q wechat.Quota) ratelimit.Learned {
-	rate := lesser(q.Rate, q.ComponentRate)
+	rate := stricter(q.Rate, q.ComponentRate)
 	return ratelimit.Learned{PerDay: q.DailyLimit, UsedToday: q.Used, Calls: rate.Calls, Per: rate.Per}
 }
 
-// lesser is one limit that keeps both. Two of different spans are kept by calls that are
-// spaced out as the slower one demands: they hold in any span.
-func lesser(a, b wechat.RateLimit) wechat.RateLimit {
+// stricter returns one limit that satisfies both. For limits of different spans that is the
+// larger spacing between two calls, which satisfies both in any span.
+func stricter(a, b wechat.RateLimit) wechat.RateLimit {
 	switch {
 	case a.Calls <= 0 || a.Per <= 0:
 		return b

@@ -9,7 +9,7 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-func TestWhatAQuotaSays(t *testing.T) {
+func TestLearnedLimits(t *testing.T) {
 	minute, second := time.Minute, time.Second
 	for _, tt := range []struct {
 		name  string
@@ -45,19 +45,19 @@ func TestWhatAQuotaSays(t *testing.T) {
 	}
 }
 
-func TestHowLongNobodyAsks(t *testing.T) {
+func TestQueryPauseAfterFailure(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
 		want time.Duration
 	}{
-		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: 76021}, learnTomorrow},
-		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: 76022}, learnTomorrow},
-		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: 48001}, learnTomorrow},
-		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: 45009}, learnTomorrow},
-		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: -1}, learnAgain},
-		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: 40164}, learnAgain},
-		{&wechat.TokenError{Err: wechat.ErrTokenRejected}, learnAgain},
-		{errors.New("cut off"), learnAgain},
+		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: 76021}, queryTomorrow},
+		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: 76022}, queryTomorrow},
+		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: 48001}, queryTomorrow},
+		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: 45009}, queryTomorrow},
+		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: -1}, queryAgain},
+		{&wechat.APIError{Endpoint: wechat.EndpointQuota, Code: 40164}, queryAgain},
+		{&wechat.TokenError{Err: wechat.ErrTokenRejected}, queryAgain},
+		{errors.New("cut off"), queryAgain},
 	} {
 		if got := afterFailure(tt.err); got != tt.want {
 			t.Errorf("%v: %v", tt.err, got)

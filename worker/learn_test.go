@@ -20,7 +20,7 @@ const (
 	quotaPath     = "/cgi-bin/openapi/quota/get"
 )
 
-// learned waits until WeChat's limit of a window is known.
+// learned waits until WeChat's limit of a window is stored, and returns the usage.
 func (r *rig) learned(typ string, span ratelimit.Span) ratelimit.Usage {
 	r.t.Helper()
 	var found ratelimit.Usage
@@ -42,12 +42,12 @@ func (r *rig) submitMany(n int) {
 	}
 }
 
-// TestALowerLimitIsLearned: WeChat allows less a second than is configured. Once that is
-// known no call is refused.
+// TestALowerLimitIsLearned: WeChat allows fewer calls a second than configured. After that is
+// learned, no call is refused.
 func TestALowerLimitIsLearned(t *testing.T) {
 	onEach(t, sandbox.Options{Limits: map[string]sandbox.Limit{subscribePath: {PerSecond: 20}}}, func(t *testing.T, r *rig) {
 		limits := map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 200}}
-		r.pace.Margin = 0.25 // for a machine that is busy with other tests
+		r.pace.Margin = 0.25 // the machine is busy with other tests
 		r.replica(limits)
 		r.replica(limits)
 		r.submit(message("first", "first"))
@@ -70,7 +70,8 @@ func TestALowerLimitIsLearned(t *testing.T) {
 	})
 }
 
-// TestAHigherLimitChangesNothing: WeChat allows more than is configured.
+// TestAHigherLimitChangesNothing: WeChat allows more calls than configured; the configured
+// limit applies.
 func TestAHigherLimitChangesNothing(t *testing.T) {
 	onEach(t, sandbox.Options{Limits: map[string]sandbox.Limit{subscribePath: {PerSecond: 1000}}}, func(t *testing.T, r *rig) {
 		r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 20}})
@@ -89,10 +90,10 @@ func TestAHigherLimitChangesNothing(t *testing.T) {
 	})
 }
 
-// TestWhatOthersUsedIsLearned: of the day's quota of 30 another system has used 25. Five
-// messages go, the rest waits without having been refused. The lane opens at night, so
-// that nothing is sent before WeChat has told.
-func TestWhatOthersUsedIsLearned(t *testing.T) {
+// TestUsageOfOtherSystemsIsLearned: another system has used 25 of the day's quota of 30. Five
+// messages are sent; the others wait without being refused. The lane opens outside the app's
+// hours, so that no message is sent before the query.
+func TestUsageOfOtherSystemsIsLearned(t *testing.T) {
 	onEach(t, sandbox.Options{Limits: map[string]sandbox.Limit{subscribePath: {PerDay: 30}}}, func(t *testing.T, r *rig) {
 		awayFromMidnight(t)
 		if err := r.wx.SetQuota(app, subscribePath, 25); err != nil {
@@ -101,7 +102,7 @@ func TestWhatOthersUsedIsLearned(t *testing.T) {
 		r.hours, r.clock = worker.Hours{"send:subscribe": "08:00-22:00"}, clockAt(t, "2026-12-01 23:00:00")
 		r.replica(nil)
 		r.submit(message("first", "first"))
-		r.rests(tasks.TypeSubscribe, "first")
+		r.waitsForHours(tasks.TypeSubscribe, "first")
 		r.learned(tasks.TypeSubscribe, ratelimit.PerDay)
 		for i := range 20 {
 			e := message(fmt.Sprintf("m%d", i), fmt.Sprintf("o%d", i))
@@ -117,10 +118,10 @@ func TestWhatOthersUsedIsLearned(t *testing.T) {
 			return n
 		}
 		redistest.Until(t, 20*time.Second, "the day is used up", func() bool { return accepted() == 5 })
-		r.submit(addressed(tasks.TypeCustom, "another-lane", "b")) // the clock of what must not happen
+		r.submit(addressed(tasks.TypeCustom, "another-lane", "b")) // its delivery shows that time has passed
 		r.outcome("another-lane")
 		if n := r.wx.Count(sandbox.Filter{Path: subscribePath}); n != 5 {
-			t.Errorf("%d calls, five are left of the day", n)
+			t.Errorf("%d calls, want the five that are left of the quota", n)
 		}
 		if holds, err := r.limiter().Holds(t.Context(), app); err != nil || len(holds) > 0 {
 			t.Errorf("held: %v, %v", holds, err)
@@ -128,8 +129,8 @@ func TestWhatOthersUsedIsLearned(t *testing.T) {
 	})
 }
 
-// awayFromMidnight skips a test of a day's quota when the day is about to change, in which
-// nobody knows the day of what WeChat counted.
+// awayFromMidnight skips a test of a day's quota around midnight in China, when a call may
+// count for either day.
 func awayFromMidnight(t *testing.T) {
 	t.Helper()
 	if now := time.Now().In(ratelimit.Shanghai()); now.Hour() == 23 && now.Minute() == 59 || now.Hour() == 0 && now.Minute() == 0 {
@@ -137,9 +138,9 @@ func awayFromMidnight(t *testing.T) {
 	}
 }
 
-// TestOneReplicaAsksForAll: once for each API, however many replicas and lanes there are,
-// and also when lanes open again.
-func TestOneReplicaAsksForAll(t *testing.T) {
+// TestOneReplicaQueriesForAll: there is one query for each API, whatever the number of replicas
+// and lanes, and no other one when lanes open again.
+func TestOneReplicaQueriesForAll(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		for range 3 {
 			r.replica(nil)
@@ -154,22 +155,22 @@ func TestOneReplicaAsksForAll(t *testing.T) {
 			r.learned(typ, ratelimit.PerDay)
 			ttl := r.rdb.TTL(t.Context(), "wxcourier:{"+app+"}:quota:"+typ).Val()
 			if ttl < 59*time.Minute || ttl > time.Hour {
-				t.Errorf("%s may be asked for again in %v", typ, ttl)
+				t.Errorf("the next query for %s is allowed in %v", typ, ttl)
 			}
 		}
 		late := r.replica(nil)
-		redistest.Until(t, 10*time.Second, "it has looked", late.Ready)
+		redistest.Until(t, 10*time.Second, "the replica has polled the queues", late.Ready)
 		r.submit(message("later", "later"))
 		r.outcome("later")
 		if n := r.wx.Count(sandbox.Filter{Path: quotaPath}); n != 2 {
-			t.Errorf("asked %d times for two APIs", n)
+			t.Errorf("%d queries for two APIs", n)
 		}
 	})
 }
 
-// TestARefusalIsLearnedFrom: another system uses up the day after the lane has opened.
-// WeChat's refusal leads to one more question, and its answer is kept.
-func TestARefusalIsLearnedFrom(t *testing.T) {
+// TestARefusalTriggersAQuery: another system uses up the day's quota after the lane has
+// opened. WeChat's refusal leads to one more query, whose answer is stored.
+func TestARefusalTriggersAQuery(t *testing.T) {
 	onEach(t, sandbox.Options{Limits: map[string]sandbox.Limit{subscribePath: {PerDay: 50}}}, func(t *testing.T, r *rig) {
 		awayFromMidnight(t)
 		r.replica(nil)
@@ -181,7 +182,7 @@ func TestARefusalIsLearnedFrom(t *testing.T) {
 		}
 		r.submit(message("refused", "refused"))
 		r.held(tasks.TypeSubscribe)
-		redistest.Until(t, 10*time.Second, "it is known that the day is used up", func() bool {
+		redistest.Until(t, 10*time.Second, "the used quota is learned", func() bool {
 			return r.learned(tasks.TypeSubscribe, ratelimit.PerDay).Used >= 50
 		})
 		if _, err := r.limiter().Unhold(t.Context(), app, tasks.TypeSubscribe); err != nil {
@@ -190,23 +191,23 @@ func TestARefusalIsLearnedFrom(t *testing.T) {
 		r.submit(addressed(tasks.TypeCustom, "another-lane", "b"))
 		r.outcome("another-lane")
 		if n := r.wx.Count(sandbox.Filter{Path: subscribePath}); n != 2 {
-			t.Errorf("%d calls, the second was refused for the day", n)
+			t.Errorf("%d calls, want 2, the second refused", n)
 		}
-		asked := 0
+		queries := 0
 		for _, call := range r.wx.Calls(sandbox.Filter{Path: quotaPath}) {
 			if strings.Contains(string(call.Body), subscribePath) {
-				asked++
+				queries++
 			}
 		}
-		if asked != 2 {
-			t.Errorf("asked %d times", asked)
+		if queries != 2 {
+			t.Errorf("%d queries, want 2", queries)
 		}
 	})
 }
 
-// TestWeChatDoesNotTell: an API that quota/get does not know is not asked about for a day;
-// nothing is held, and nobody is alarmed.
-func TestWeChatDoesNotTell(t *testing.T) {
+// TestARefusedQuotaQueryHoldsNothing: for an API that quota/get does not know, the next query
+// is a day later; nothing is held, and the log has no warning.
+func TestARefusedQuotaQueryHoldsNothing(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		if _, err := r.wx.AddFault(sandbox.Fault{ErrCode: 76021, Path: quotaPath}); err != nil {
 			t.Fatal(err)
@@ -216,7 +217,7 @@ func TestWeChatDoesNotTell(t *testing.T) {
 		if got := r.outcome("one"); got.Outcome != tasks.OutcomeAccepted {
 			t.Errorf("%+v", got)
 		}
-		redistest.Until(t, 10*time.Second, "it is left alone for a day", func() bool {
+		redistest.Until(t, 10*time.Second, "the next query is a day later", func() bool {
 			ttl := r.rdb.TTL(t.Context(), "wxcourier:{"+app+"}:quota:"+tasks.TypeSubscribe).Val()
 			return ttl > 23*time.Hour
 		})
@@ -230,14 +231,14 @@ func TestWeChatDoesNotTell(t *testing.T) {
 	})
 }
 
-// TestASlowedPaceIsShown: in the metrics, together with the limit that is kept.
-func TestASlowedPaceIsShown(t *testing.T) {
+// TestALoweredPaceIsInTheMetrics: the metrics have the pace factor and the learned limit.
+func TestALoweredPaceIsInTheMetrics(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), sandbox.Options{Limits: map[string]sandbox.Limit{subscribePath: {PerSecond: 50}}})
 	p := r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 100}})
 	r.submit(message("fast", "second-a"))
 	labels := `{api="` + subscribePath + `",app="` + app + `"`
-	redistest.Until(t, 20*time.Second, "the metrics show it", func() bool {
+	redistest.Until(t, 20*time.Second, "the metrics have the factor and the limit", func() bool {
 		w := httptest.NewRecorder()
 		p.Handler(p.registry).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
 		text := w.Body.String()
@@ -246,11 +247,11 @@ func TestASlowedPaceIsShown(t *testing.T) {
 	})
 }
 
-// TestTheWayBackIsSaid: when a pace that was lowered has climbed back.
-func TestTheWayBackIsSaid(t *testing.T) {
+// TestPaceRecoveryIsLogged: the log reports once that a lowered pace is full again.
+func TestPaceRecoveryIsLogged(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("skipped: -short, a pace climbs in steps of ten seconds")
+		t.Skip("skipped: -short, a pace recovers in steps of ten seconds")
 	}
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), sandbox.Options{})
@@ -258,12 +259,12 @@ func TestTheWayBackIsSaid(t *testing.T) {
 	r.submit(message("fast", "second-a"))
 	r.outcome("fast")
 	if strings.Contains(r.log.String(), "back at full pace") {
-		t.Fatal("said too early")
+		t.Fatal("logged too early")
 	}
-	redistest.Until(t, 3*time.Minute, "it is said", func() bool {
+	redistest.Until(t, 3*time.Minute, "the recovery is logged", func() bool {
 		return strings.Contains(r.log.String(), `msg="back at full pace" app=`+app+" type="+tasks.TypeSubscribe)
 	})
 	if n := strings.Count(r.log.String(), "back at full pace"); n != 1 {
-		t.Errorf("said %d times", n)
+		t.Errorf("logged %d times, want 1", n)
 	}
 }

@@ -10,33 +10,33 @@ import (
 )
 
 // leases extends the leases of an asynq server's tasks. asynq does so every five seconds,
-// for one queue after the other, and begins and ends no task meanwhile: with hundreds of
-// queues and a distant Redis all lanes would stand still. At the first of these commands
-// the leases of all queues are extended in one round trip, and the others are answered
-// from its replies.
+// for one queue after the other, and starts and ends no task meanwhile: with hundreds of
+// queues and a slow Redis all lanes would stop. At the first of these commands leases
+// extends the leases of all queues in one round trip, and then answers the other commands
+// without Redis.
 type leases struct {
 	pipeline func() redis.Pipeliner
 
 	mu       sync.Mutex
-	running  map[string]map[string]bool // guarded by mu; the ids of tasks that have handlers, by queue
+	running  map[string]map[string]bool // guarded by mu; queue → ids of tasks that have handlers
 	extended map[string]extension       // guarded by mu; by queue
 }
 
-// extension is what was extended for a queue.
+// extension records which leases of a queue were extended, and when.
 type extension struct {
 	at  time.Time
 	ids map[string]bool
 }
 
-// extensionLasts is how old the replies may be that asynq is answered from: its beats are
-// five seconds apart.
-const extensionLasts = 2 * time.Second
+// extensionTTL is how long an extension may answer asynq's command. It is less than asynq's
+// interval of five seconds.
+const extensionTTL = 2 * time.Second
 
 func newLeases(pipeline func() redis.Pipeliner) *leases {
 	return &leases{pipeline: pipeline, running: make(map[string]map[string]bool), extended: make(map[string]extension)}
 }
 
-// begin notes that a task has a handler, and end that it has none.
+// begin records that a task has a handler; end removes it.
 func (s *leases) begin(queue, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,20 +58,20 @@ func (s *leases) end(queue, id string) {
 // extend answers asynq's command for one queue.
 func (s *leases) extend(ctx context.Context, queue string, cmd *redis.IntCmd, next redis.ProcessHook) error {
 	if s.covers(queue, cmd.Args()) {
-		cmd.SetVal(0) // nothing was added
+		cmd.SetVal(0) // ZADD XX adds nothing
 		return nil
 	}
 	s.extendOthers(ctx, queue, cmd.Args())
 	return next(ctx, cmd)
 }
 
-// covers tells whether all tasks of a command have been extended just now.
+// covers reports whether all leases of a command were extended within extensionTTL.
 func (s *leases) covers(queue string, args []any) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last := s.extended[queue]
 	delete(s.extended, queue)
-	if time.Since(last.at) > extensionLasts {
+	if time.Since(last.at) > extensionTTL {
 		return false
 	}
 	for i := 4; i < len(args); i += 2 {
@@ -83,7 +83,7 @@ func (s *leases) covers(queue string, args []any) bool {
 	return true
 }
 
-// extendOthers extends the leases of the other queues as asynq will, to the same time.
+// extendOthers extends the leases of the other queues, to the same time as asynq's command.
 func (s *leases) extendOthers(ctx context.Context, queue string, args []any) {
 	now, ids := time.Now(), make(map[string]extension)
 	s.mu.Lock()
@@ -116,14 +116,15 @@ func (s *leases) extendOthers(ctx context.Context, queue string, args []any) {
 	defer s.mu.Unlock()
 	s.extended = make(map[string]extension, len(ids))
 	for name, e := range ids {
-		if calls[name].Err() == nil { // else asynq asks for itself
+		if calls[name].Err() == nil { // on an error asynq's own command decides
 			s.extended[name] = e
 		}
 	}
 }
 
-// extendsLeases tells whether a command is asynq's extension of leases, and of which queue.
-func extendsLeases(cmd redis.Cmder) (queue string, ok bool) {
+// parseExtendLeases returns the queue of asynq's command that extends leases; ok is false
+// for other commands.
+func parseExtendLeases(cmd redis.Cmder) (queue string, ok bool) {
 	args := cmd.Args()
 	if len(args) < 5 || cmd.Name() != "zadd" || args[2] != "xx" {
 		return "", false

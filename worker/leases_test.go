@@ -10,8 +10,8 @@ import (
 )
 
 // TestLeasesAreExtendedTogether: asynq extends the leases of 50 queues one after the other,
-// in two round trips. Of a task that began meanwhile, and of a lease that is gone, asynq's
-// own command decides.
+// which costs two round trips. asynq's own command is sent for a task that started since, and
+// for a lease that is gone.
 func TestLeasesAreExtendedTogether(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		const queues = 50
@@ -22,7 +22,7 @@ func TestLeasesAreExtendedTogether(t *testing.T) {
 		name := func(i int) string { return fmt.Sprint("q", i) }
 		for i := range queues {
 			g := newGate([]string{name(i)}, &fakePace{}, manySlots)
-			g.look = false
+			g.mayHaveWork = false
 			d.add(g)
 			defer g.close()
 			own.begin(name(i), "a")
@@ -30,9 +30,9 @@ func TestLeasesAreExtendedTogether(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		asked := &commands{}
+		sent := &commands{}
 		rdb.AddHook(hook)
-		rdb.AddHook(asked)
+		rdb.AddHook(sent)
 		extend := func(i int, ids ...string) {
 			t.Helper()
 			var zs []redis.Z
@@ -46,12 +46,12 @@ func TestLeasesAreExtendedTogether(t *testing.T) {
 		if _, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error { return p.Ping(ctx).Err() }); err != nil { // opens the connection
 			t.Fatal(err)
 		}
-		asked.trips = 0
+		sent.trips = 0
 		for i := range queues {
 			extend(i, "a")
 		}
-		if asked.trips != 2 {
-			t.Errorf("%d round trips for %d queues", asked.trips, queues)
+		if sent.trips != 2 {
+			t.Errorf("%d round trips for %d queues", sent.trips, queues)
 		}
 		lease := func(i int, id string) float64 { return rdb.ZScore(ctx, "asynq:{"+name(i)+"}:lease", id).Val() }
 		for i := range queues {
@@ -64,7 +64,7 @@ func TestLeasesAreExtendedTogether(t *testing.T) {
 		own.begin(name(1), "b")
 		extend(1, "a", "b") // b is not among those that were extended together
 		if lease(1, "b") != 100 {
-			t.Error("a task that began meanwhile lost its lease")
+			t.Error("the lease of a task that started since was not extended")
 		}
 		if n := rdb.ZCard(ctx, "asynq:{"+name(2)+"}:lease").Val(); n != 2 {
 			t.Errorf("%d leases", n)

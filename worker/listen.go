@@ -12,10 +12,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Handler serves what an orchestrator and Prometheus ask of a replica:
+// Handler returns the HTTP handler for an orchestrator and Prometheus:
 //
 //	/healthz  200 while the process lives
-//	/readyz   200 while it takes work and Redis answers; 503 otherwise
+//	/readyz   200 while the replica takes work and Redis answers; 503 otherwise
 //	/metrics  the metrics of the gatherer
 func (r *Replica) Handler(g prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
@@ -37,8 +37,8 @@ func (r *Replica) ready(ctx context.Context) error {
 	if r.draining.Load() {
 		return errors.New("shutting down")
 	}
-	if !r.looked.Load() {
-		return errors.New("starting: the queues were not seen yet")
+	if !r.polled.Load() {
+		return errors.New("starting: the queues have not been read yet")
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -48,8 +48,8 @@ func (r *Replica) ready(ctx context.Context) error {
 	return nil
 }
 
-// Serve serves a handler on an address until ctx ends. It returns the error that kept
-// it from listening, or nil.
+// Serve serves a handler on a listener until ctx ends. It returns an error when serving ends
+// earlier.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })

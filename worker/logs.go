@@ -8,21 +8,22 @@ import (
 	"time"
 )
 
-// sayAgain is how long a complaint that goes on is not repeated in the log.
-const sayAgain = time.Minute
+// logAgainAfter is the shortest interval between two log lines of one kind.
+const logAgainAfter = time.Minute
 
-// repeats remembers what was said, so that an hour without Redis is told in some lines
-// and not in thousands. The zero value has said nothing.
-type repeats struct {
+// logThrottle limits repeated log lines, so that an hour without Redis costs some lines and
+// not thousands. The zero value is ready to use.
+type logThrottle struct {
 	mu   sync.Mutex
-	last map[string]time.Time // guarded by mu; by kind of complaint
+	last map[string]time.Time // guarded by mu; by kind of line
 }
 
-// due tells whether a complaint of this kind was not made for sayAgain.
-func (r *repeats) due(kind string, now time.Time) bool {
+// allow reports whether a line of this kind may be logged: the last one was at least
+// logAgainAfter ago.
+func (r *logThrottle) allow(kind string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if last, said := r.last[kind]; said && now.Sub(last) < sayAgain {
+	if last, logged := r.last[kind]; logged && now.Sub(last) < logAgainAfter {
 		return false
 	}
 	if r.last == nil {
@@ -32,21 +33,21 @@ func (r *repeats) due(kind string, now time.Time) bool {
 	return true
 }
 
-// over forgets a complaint, and tells whether it had been made.
-func (r *repeats) over(kind string) bool {
+// reset forgets a kind of line, and reports whether one had been logged.
+func (r *logThrottle) reset(kind string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, said := r.last[kind]
+	_, logged := r.last[kind]
 	delete(r.last, kind)
-	return said
+	return logged
 }
 
-// asynqLog passes asynq's own log on, two levels quieter for its chatter: what it calls
-// info is a lane that opens, what it calls a warning is a retry. What it repeats every
-// second while Redis is away is passed on once a minute.
+// asynqLog forwards asynq's log at lower levels: its info lines report servers that start
+// and stop, its warnings report retries; both are logged at debug. An error that asynq
+// repeats every second while Redis is away is logged once a minute, at warn.
 type asynqLog struct {
-	log  *slog.Logger
-	said *repeats
+	log      *slog.Logger
+	throttle *logThrottle
 }
 
 func (l asynqLog) Debug(args ...any) { l.log.Debug("asynq: " + fmt.Sprint(args...)) }
@@ -56,7 +57,7 @@ func (l asynqLog) Error(args ...any) {
 	text := fmt.Sprint(args...)
 	kind, _, _ := strings.Cut(text, ":")
 	kind, _, _ = strings.Cut(kind, "[") // the ids of tasks
-	if l.said.due(kind, time.Now()) {
+	if l.throttle.allow(kind, time.Now()) {
 		l.log.Warn("asynq: " + text)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// metrics are the replica's Prometheus metrics. All labels are from closed sets: apps,
-// types, endpoints, outcomes, classes. Never a person, never a message.
+// metrics are the replica's Prometheus metrics. All labels are from closed sets (apps,
+// types, endpoints, outcomes, classes), never an openid or a message.
 type metrics struct {
 	calls      *prometheus.CounterVec
 	callTime   *prometheus.HistogramVec
@@ -46,7 +46,7 @@ func newMetrics(r *Replica) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
 		}, []string{"api"}),
 		build: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "wxcourier_build_info", Help: "Always 1; the labels say what runs.",
+			Name: "wxcourier_build_info", Help: "Always 1; the labels are the versions.",
 		}, []string{"version", "goversion"}),
 		state: newStateCollector(r),
 	}
@@ -65,10 +65,12 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	return nil
 }
 
-// noToken counts a call that got no further than its token.
-func (m *metrics) noToken(app, api string) { m.calls.WithLabelValues(app, api, labelNoToken).Inc() }
+// countNoToken counts a call that was not made for lack of a token.
+func (m *metrics) countNoToken(app, api string) {
+	m.calls.WithLabelValues(app, api, labelNoToken).Inc()
+}
 
-func (m *metrics) called(app, api string, err error, took time.Duration) {
+func (m *metrics) countCall(app, api string, err error, took time.Duration) {
 	m.calls.WithLabelValues(app, api, classOf(err)).Inc()
 	m.callTime.WithLabelValues(api).Observe(took.Seconds())
 }
@@ -76,7 +78,8 @@ func (m *metrics) called(app, api string, err error, took time.Duration) {
 // labelNoToken is the class of a call that got no token.
 const labelNoToken = "no_token"
 
-// classOf is the label of an answer: WeChat's class, or why there was none.
+// classOf returns the label `class` of a call: the class of WeChat's answer, or why there was
+// no answer.
 func classOf(err error) string {
 	var (
 		api       *wechat.APIError
@@ -97,21 +100,21 @@ func classOf(err error) string {
 	}
 }
 
-func (m *metrics) ended(result tasks.Result) {
+func (m *metrics) countOutcome(result tasks.Result) {
 	m.outcomes.WithLabelValues(result.App, result.Type, string(result.Outcome)).Inc()
-	if !result.EnqueuedAt.IsZero() && result.Generation == 0 { // a redrive waited for an operator
+	if !result.EnqueuedAt.IsZero() && result.Generation == 0 { // the time of a redrive includes the wait for an operator
 		m.delivery.WithLabelValues(result.Type).Observe(result.FinishedAt.Sub(result.EnqueuedAt).Seconds())
 	}
 }
 
-func (m *metrics) waitedFor(typ string) func(time.Duration) {
+func (m *metrics) permitWaitObserver(typ string) func(time.Duration) {
 	spec, _ := tasks.Lookup(typ)
 	observer := m.permitWait.WithLabelValues(spec.Path)
 	return func(d time.Duration) { observer.Observe(d.Seconds()) }
 }
 
-// TokenRefreshes registers the count of token refreshes and returns the hook for
-// wechat.WithOnRefresh. Tokens are made before the replica that uses them.
+// TokenRefreshes registers the counter of token refreshes, and returns the hook for
+// wechat.WithOnRefresh. It is no method of Replica, since the tokens are made first.
 func TokenRefreshes(reg prometheus.Registerer) (hook func(app, result string), err error) {
 	refreshes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxcourier_token_refreshes_total", Help: "Token refreshes, by result: ok, kept, config or error.",

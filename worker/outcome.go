@@ -14,17 +14,18 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// redisPause is how long a task or a write waits for a Redis that did not answer.
-const redisPause = time.Second
+// redisRetryDelay is the delay before a task or a write is tried again after Redis did not
+// answer.
+const redisRetryDelay = time.Second
 
-// errRedriven says that the task was given up and redriven while this run had it. What it
-// learned belongs to a generation that has ended; its copy in asynq may be the one that
-// the next generation needs.
-var errRedriven = errors.New("it was redriven meanwhile")
+// errRedriven means that the task was ended as unknown and redriven during this run. The
+// outcome of this run belongs to an earlier generation and is dropped. asynq's copy of the
+// task must stay: the next generation may need it.
+var errRedriven = errors.New("worker: the task was redriven during the run")
 
-// record writes the outcome to the ledger, and tries for as long as it takes: an
-// outcome that is known must not be lost because Redis is away for a moment. It
-// returns what the record says now, which may be an earlier outcome.
+// record writes the outcome to the ledger. It retries until it succeeds: an outcome that is
+// known must not be lost while Redis is away. It returns the outcome in the record, which
+// may be an earlier one.
 func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome, error) {
 	result := j.result(v)
 	ending := ledger.Ending{
@@ -33,26 +34,26 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 		NoBlob: j.Type != tasks.TypeImageCheck,
 		Kept:   ledger.Kept{Payload: j.payload, Headers: j.headers},
 	}
-	standing, err := r.settleRecord(ctx, j, ending)
+	settled, err := r.settleRecord(ctx, j, ending)
 	if err != nil {
 		return "", err
 	}
-	if !standing.Written && standing.Outcome == string(tasks.OutcomeUnknown) && j.opened.Admission == ledger.Proceed {
-		// Somebody gave this runner up, and its answer came after all.
+	if !settled.Written && settled.Outcome == string(tasks.OutcomeUnknown) && j.opened.Admission == ledger.Proceed {
+		// Another runner held this one to be dead, and ended the task as unknown.
 		result.Supersedes = tasks.OutcomeUnknown
 		ending.Result, ending.Replaces = result.Encode(), j.runner
-		if standing, err = r.settleRecord(ctx, j, ending); err != nil {
+		if settled, err = r.settleRecord(ctx, j, ending); err != nil {
 			return "", err
 		}
 	}
-	if !standing.Written && standing.Outcome == "" {
+	if !settled.Written && settled.Outcome == "" {
 		return "", errRedriven
 	}
-	if !standing.Written {
-		r.log.Warn("an earlier outcome stands", j.attrs(slog.String("outcome", standing.Outcome))...)
-		return tasks.Outcome(standing.Outcome), nil
+	if !settled.Written {
+		r.log.Warn("the outcome is dropped: the task has an earlier one", j.attrs(slog.String("outcome", settled.Outcome))...)
+		return tasks.Outcome(settled.Outcome), nil
 	}
-	r.metrics.ended(result)
+	r.metrics.countOutcome(result)
 	r.logOutcome(ctx, j, v)
 	if r.hooks.OnResult != nil {
 		r.hooks.OnResult(result)
@@ -60,12 +61,12 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 	return v.outcome, nil
 }
 
-func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (standing ledger.SettleResult, err error) {
-	err = r.insist(ctx, j, "the outcome could not be recorded yet", func() (err error) {
-		standing, err = r.ledger.Settle(ctx, j.ref(), e)
+func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (settled ledger.SettleResult, err error) {
+	err = r.retryRedis(ctx, j, "the outcome could not be recorded yet", func() (err error) {
+		settled, err = r.ledger.Settle(ctx, j.ref(), e)
 		return err
 	})
-	return standing, err
+	return settled, err
 }
 
 func (j *job) result(v verdict) tasks.Result {
@@ -90,7 +91,7 @@ func (j *job) result(v verdict) tasks.Result {
 		guard *guardError
 	)
 	switch {
-	case errors.As(j.err, &guard): // the reason says it all
+	case errors.As(j.err, &guard): // the reason is complete
 	case errors.As(j.err, &api):
 		res.ErrCode, res.ErrMsg, res.RID = api.Code, api.Msg, api.RID
 		if api.Class() == wechat.ClassRisky {
@@ -102,10 +103,10 @@ func (j *job) result(v verdict) tasks.Result {
 	return res
 }
 
-// discard ends a task that cannot be decoded: one outcome, one log line, and asynq's
-// archive, where an operator finds the payload.
+// discard ends a task that cannot be decoded. It records one outcome and writes one log
+// line; asynq archives the task, so that an operator can read the payload.
 func (r *Replica) discard(ctx context.Context, cause error) error {
-	var bad *undecodable
+	var bad *undecodableError
 	if !errors.As(cause, &bad) {
 		return fmt.Errorf("%w: %w", cause, asynq.SkipRetry)
 	}
@@ -117,15 +118,15 @@ func (r *Replica) discard(ctx context.Context, cause error) error {
 	return r.end(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "undecodable"})
 }
 
-// logOutcome says an outcome as loudly as it surprises: an accepted message is nothing
-// to talk about, an unknown one is an operator's business.
+// logOutcome logs an outcome, at a level from debug for an accepted task to warn for one
+// that an operator should look at.
 func (r *Replica) logOutcome(ctx context.Context, j *job, v verdict) {
 	level := slog.LevelDebug
 	switch v.outcome {
 	case tasks.OutcomeUnknown, tasks.OutcomeFailed:
 		level = slog.LevelWarn
 		if v.reason == "undecodable" {
-			level = slog.LevelDebug // discard has said it
+			level = slog.LevelDebug // discard has logged it
 		}
 	case tasks.OutcomeRejected:
 		level = slog.LevelInfo
@@ -135,7 +136,7 @@ func (r *Replica) logOutcome(ctx context.Context, j *job, v verdict) {
 		}
 	}
 	if !r.log.Enabled(ctx, level) {
-		return // as for nearly every task
+		return // the common case
 	}
 	r.log.Log(ctx, level, string(v.outcome), j.attrs(slog.Any("err", j.err), slog.String("reason", v.reason))...)
 }

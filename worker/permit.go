@@ -8,28 +8,29 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// permitPatience is how long a task waits for a permit in its handler, where it holds a slot
-// and a lease. What takes longer, it waits for outside.
-const permitPatience = time.Second
+// permitTimeout bounds the wait for a permit in a handler, where the task holds a slot and a
+// lease. After it the task goes back to its queue.
+const permitTimeout = time.Second
 
-// errNoPermit and errReserved say why a task has no permit.
+// The reasons why a task has no permit.
 var (
 	errNoPermit = &guardError{reason: "no permit in time"}
-	errReserved = &guardError{reason: "what is left of the day is kept for urgent tasks"}
+	errReserved = &guardError{reason: "the rest of the day's quota is reserved for urgent tasks"}
 )
 
-// assignedPermit takes the permit that this task or another one of the lane was dequeued
-// with; nil when none is fresh. Those that have become too late are given back.
+// assignedPermit takes a permit that the gate assigned to this task or to another one of the
+// lane; nil when none may still be used. It returns the permits that are too late to use to
+// the limiter.
 func (r *Replica) assignedPermit(ctx context.Context, l *lane) *ratelimit.Permit {
-	permit, late := l.gate.take(time.Now())
+	permit, late := l.gate.takePermit(time.Now())
 	for _, p := range late {
 		r.limiter.release(ctx, p)
 	}
 	return permit
 }
 
-// freshPermit replaces a job's permit where there is none, where it has become too late to
-// use, or where it is kept for urgent tasks and the job is none.
+// freshPermit acquires a permit for a job that has none, or whose permit is too late to use,
+// or reserved for urgent tasks while the job is bulk.
 func (r *Replica) freshPermit(ctx context.Context, l *lane, j *job) error {
 	mayUse := func(p *ratelimit.Permit) bool { return p.Bulk() || j.Priority != tasks.Bulk }
 	if p := j.permit; p != nil && p.Fresh(time.Now()) && mayUse(p) {
@@ -37,7 +38,7 @@ func (r *Replica) freshPermit(ctx context.Context, l *lane, j *job) error {
 	}
 	r.limiter.release(ctx, j.permit)
 	j.permit = nil
-	waiting, cancel := context.WithTimeout(ctx, permitPatience)
+	waiting, cancel := context.WithTimeout(ctx, permitTimeout)
 	defer cancel()
 	fresh, err := l.pace.Acquire(waiting, nil)
 	if err != nil {
@@ -49,30 +50,30 @@ func (r *Replica) freshPermit(ctx context.Context, l *lane, j *job) error {
 	return nil
 }
 
-// useAtInstant waits for the instant of a job's permit, and uses it up. It is called with a
-// connection in hand, right before the request is written, once for each time that it is:
-// what WeChat refused for its token counts as a call, and so does the repetition. A permit
-// that has become too late meanwhile, as a new connection took its time, is replaced; when
-// that takes long, the task goes back to its queue.
+// useAtInstant waits for the instant of a job's permit, and uses the permit up. The client
+// calls it when it has a connection, right before each write of the request: a call that
+// WeChat refused for its token counts, and so does its repetition. A permit that is too late
+// to use, because opening the connection took long, is replaced; the task goes back to its
+// queue when that takes longer than permitTimeout.
 func (r *Replica) useAtInstant(ctx context.Context, l *lane, j *job) error {
 	if p, now := j.permit, time.Now(); p == nil || !p.Fresh(now) || now.Before(p.At) {
 		if err := r.awaitInstant(ctx, l, j); err != nil {
 			return err
 		}
 	}
-	if wait, rests := r.resting(j); rests { // they closed meanwhile
-		return &guardError{reason: outside, delay: wait}
+	if wait, closed := r.hoursWait(j); closed { // the hours closed since prepare
+		return &guardError{reason: outsideHours, delay: wait}
 	}
 	j.permit = nil
 	return nil
 }
 
-// awaitInstant waits for the instant of a job's permit, or of another one when that is too
-// late, until ctx or the lane ends.
+// awaitInstant waits for the instant of a job's permit, which it replaces where that is too
+// late to use. It gives up after permitTimeout, or when ctx ends or the lane closes.
 func (r *Replica) awaitInstant(ctx context.Context, l *lane, j *job) error {
 	ctx, done := l.whileOpen(ctx)
 	defer done()
-	ctx, cancel := context.WithTimeout(ctx, permitPatience)
+	ctx, cancel := context.WithTimeout(ctx, permitTimeout)
 	defer cancel()
 	if err := r.freshPermit(ctx, l, j); err != nil {
 		return err

@@ -20,9 +20,9 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// one checks that a task has one outcome in the stream, and one line at level warn or
-// above in the log.
-func (r *rig) one(id string) {
+// endsOnce checks that a task has one outcome in the stream, and one log line at level warn
+// or above.
+func (r *rig) endsOnce(id string) {
 	r.t.Helper()
 	n := 0
 	for result, err := range r.client.Results(r.t.Context(), app, "", false) {
@@ -47,8 +47,9 @@ func (r *rig) one(id string) {
 	}
 }
 
-// TestATaskThatKillsItsProcess: two runs of it died, and so did the third: it ends, and
-// kills no fourth process. A message ends when its first run died: it may have been sent.
+// TestATaskThatKillsItsProcess: after three runs that died a task ends as failed, so that it
+// does not crash a fourth process. A message ends as unknown after the first such run, since
+// it may have been sent.
 func TestATaskThatKillsItsProcess(t *testing.T) {
 	t.Parallel()
 	m, rdb := redistest.Mini(t)
@@ -81,19 +82,19 @@ func TestATaskThatKillsItsProcess(t *testing.T) {
 	if got := r.outcome(text); got.Outcome != tasks.OutcomeUnknown || got.Reason != "runner_lost" {
 		t.Errorf("%+v", got)
 	}
-	r.one(link)
-	r.one(text)
+	r.endsOnce(link)
+	r.endsOnce(text)
 	if n := r.wx.Count(sandbox.Filter{Path: sendPath}) + r.wx.Count(sandbox.Filter{Path: spec.Path}); n != 0 {
 		t.Errorf("%d calls", n)
 	}
 	r.submit(message("good", "o"))
 	if got := r.outcome("good"); got.Outcome != tasks.OutcomeAccepted {
-		t.Errorf("the lane: %+v", got)
+		t.Errorf("another task of the lane: %+v", got)
 	}
 }
 
-// TestAnEndlessAnswer: 100 MB come where WeChat says some bytes. Little of it is read,
-// nobody knows whether the message was taken, and the lane goes on.
+// TestAnEndlessAnswer: a proxy sends 100 MB in place of WeChat's answer. The client reads
+// little of it, the task ends as unknown, and the lane continues.
 func TestAnEndlessAnswer(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		var written atomic.Int64
@@ -127,18 +128,18 @@ func TestAnEndlessAnswer(t *testing.T) {
 		}
 		r.submit(message("good", "o"))
 		if got := r.outcome("good"); got.Outcome != tasks.OutcomeAccepted {
-			t.Errorf("the lane: %+v", got)
+			t.Errorf("another task of the lane: %+v", got)
 		}
-		r.one("endless")
+		r.endsOnce("endless")
 		if n := written.Load(); n > 50<<20 {
-			t.Errorf("%d bytes of the answer were taken", n)
+			t.Errorf("%d bytes of the answer were read", n)
 		}
 	})
 }
 
-// TestAPanicEndsNothing: what an embedding service's hook breaks costs neither the outcome
-// nor the lane.
-func TestAPanicEndsNothing(t *testing.T) {
+// TestAPanicInAHookLosesNothing: after a panic in OnResult the task keeps its outcome and the
+// lane continues. The log does not contain the value of the panic.
+func TestAPanicInAHookLosesNothing(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.hooks = worker.Hooks{OnResult: func(got tasks.Result) {
 			if got.ID == "panics" {
@@ -154,11 +155,11 @@ func TestAPanicEndsNothing(t *testing.T) {
 			}
 		}
 		queue := "asynq:{" + tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent) + "}:"
-		redistest.Until(t, 30*time.Second, "asynq has nothing left of it", func() bool {
+		redistest.Until(t, 30*time.Second, "asynq has deleted the task", func() bool {
 			return r.rdb.Exists(t.Context(), queue+"t:"+app+":panics", queue+"active", queue+"retry").Val() == 0
 		})
 		if n := strings.Count(r.log.String(), "panic in a delivery"); n != 1 || strings.Contains(r.log.String(), "openid-of-somebody") {
-			t.Errorf("%d log lines of the panic, or its value is told:\n%s", n, r.log)
+			t.Errorf("%d log lines of the panic, or its value is in the log:\n%s", n, r.log)
 		}
 		if n := r.wx.Count(sandbox.Filter{Path: sendPath, Delivered: true}); n != 2 {
 			t.Errorf("%d delivered", n)

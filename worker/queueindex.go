@@ -11,45 +11,46 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// How many of the queues that are known to exist a look asks for at least, in how many looks
-// all of them come, and how many of the others it sweeps through.
 const (
-	queuesPerLook = 2 * existsChunk / 4 // two EXISTS
-	looksPerTurn  = 10
-	sweptPerLook  = existsChunk / 4
+	// queuesPerPoll is the minimum of known queues that one poll checks: two EXISTS.
+	queuesPerPoll = 2 * existsChunk / 4
+	// pollsPerPass is in how many polls all known queues are checked.
+	pollsPerPass = 10
+	// sweptPerPoll is how many of all possible queues one poll checks: one EXISTS.
+	sweptPerPoll = existsChunk / 4
 )
 
 const (
-	// queueSet is asynq's set of all queue names.
-	queueSet = "asynq:queues"
-	// setEvery is how often the set is read although its size is the same, or at most when
-	// it is large.
-	setEvery = 30 * time.Second
-	setLarge = 10_000
+	// allQueuesKey is asynq's set of all queue names.
+	allQueuesKey = "asynq:queues"
+	// rereadSetAfter is the age at which the set is read again although its size has not
+	// changed. A set above largeSet is read at most once in a sixth of it.
+	rereadSetAfter = 30 * time.Second
+	largeSet       = 10_000
 )
 
-// queueIndex decides which queues a look asks for. There may be a hundred thousand: all apps
-// × all types × two. Of those only the ones exist that tasks were enqueued in; asynq has a
-// set of them. These are looked at in turn, all of them within five seconds and twice a
-// second when they are few. The others are swept through in minutes: a set that is lost
-// strands no task.
+// queueIndex decides which queues a poll checks. There may be a hundred thousand: all apps ×
+// all types × two. Only queues in which tasks were enqueued exist; asynq keeps a set of
+// them. All of these known queues are checked within five seconds, or twice a second when
+// they are few. All possible queues are checked within minutes, so that tasks are found even
+// where the set was lost.
 type queueIndex struct {
 	apps  []string // sorted
 	types []string
 
-	known   []queueRef // that exist or existed
-	at      map[queueRef]bool
-	size    int64                 // of the set when it was read
-	read    time.Time             // when it was
-	turn    int                   // of known
-	sweep   int                   // of all
-	started bool                  // all were looked at once
-	soon    map[queueRef]bool     // to be looked at next
-	due     map[laneKey]time.Time // when the first delayed task of a closed lane is due
+	known    []queueRef // queues that exist or existed
+	isKnown  map[queueRef]bool
+	size     int64                 // of the set at readAt
+	readAt   time.Time             // when the set was read
+	knownPos int                   // position in known
+	sweepPos int                   // position among all possible queues
+	started  bool                  // next has returned all queues once
+	pollNext map[queueRef]bool     // returned by the next call of next
+	due      map[laneKey]time.Time // when the first delayed task of a closed lane is due
 }
 
 func newQueueIndex(apps map[string]App) *queueIndex {
-	x := &queueIndex{at: make(map[queueRef]bool), soon: make(map[queueRef]bool), due: make(map[laneKey]time.Time)}
+	x := &queueIndex{isKnown: make(map[queueRef]bool), pollNext: make(map[queueRef]bool), due: make(map[laneKey]time.Time)}
 	for app := range apps {
 		x.apps = append(x.apps, app)
 	}
@@ -61,39 +62,40 @@ func newQueueIndex(apps map[string]App) *queueIndex {
 	return x
 }
 
-// add takes a queue into those that are looked at often, and has it looked at next.
+// add adds a queue to the known ones, to be checked in the next poll.
 func (x *queueIndex) add(q queueRef) {
-	if !x.at[q] {
-		x.at[q] = true
+	if !x.isKnown[q] {
+		x.isKnown[q] = true
 		x.known = append(x.known, q)
-		x.soon[q] = true
+		x.pollNext[q] = true
 	}
 }
 
-// hurry has an app's queues looked at next.
-func (x *queueIndex) hurry(app string) {
+// expedite adds all queues of an app to the next poll.
+func (x *queueIndex) expedite(app string) {
 	for _, typ := range x.types {
 		for _, q := range queuesOf(laneKey{app, typ}) {
-			x.soon[q] = true
+			x.pollNext[q] = true
 		}
 	}
 }
 
-// later has a closed lane looked at again when its first delayed task is due; zero is none.
-func (x *queueIndex) later(lane laneKey, due time.Time) {
+// pollAt schedules a check of a closed lane for when its first delayed task is due. It
+// ignores the zero time.
+func (x *queueIndex) pollAt(lane laneKey, due time.Time) {
 	if old, known := x.due[lane]; !due.IsZero() && (!known || due.Before(old)) {
 		x.due[lane] = due
 	}
 }
 
-// all counts the queues that there may be, and queue is the i-th of them.
-func (x *queueIndex) all() int { return 2 * len(x.apps) * len(x.types) }
+// total returns the number of possible queues; queue returns the i-th of them.
+func (x *queueIndex) total() int { return 2 * len(x.apps) * len(x.types) }
 
 func (x *queueIndex) queue(i int) queueRef {
 	return queuesOf(laneKey{x.apps[i/2/len(x.types)], x.types[i/2%len(x.types)]})[i%2]
 }
 
-// next returns the queues to look at now. The first time, these are all.
+// next returns the queues to check in this poll. The first call returns all queues.
 func (x *queueIndex) next(now time.Time) []queueRef {
 	taken := make(map[queueRef]bool)
 	var queues []queueRef
@@ -103,10 +105,10 @@ func (x *queueIndex) next(now time.Time) []queueRef {
 			queues = append(queues, q)
 		}
 	}
-	for q := range x.soon {
+	for q := range x.pollNext {
 		take(q)
 	}
-	clear(x.soon)
+	clear(x.pollNext)
 	for lane, due := range x.due {
 		if !due.After(now.Add(dueSoon)) {
 			delete(x.due, lane)
@@ -115,41 +117,42 @@ func (x *queueIndex) next(now time.Time) []queueRef {
 			}
 		}
 	}
-	some, others := max(queuesPerLook, (len(x.known)+looksPerTurn-1)/looksPerTurn), sweptPerLook
+	some, others := max(queuesPerPoll, (len(x.known)+pollsPerPass-1)/pollsPerPass), sweptPerPoll
 	if !x.started {
-		x.started, some, others = true, len(x.known), x.all()
+		x.started, some, others = true, len(x.known), x.total()
 	}
 	for range min(some, len(x.known)) {
-		x.turn = (x.turn + 1) % len(x.known)
-		take(x.known[x.turn])
+		x.knownPos = (x.knownPos + 1) % len(x.known)
+		take(x.known[x.knownPos])
 	}
-	for range min(others, x.all()) {
-		x.sweep = (x.sweep + 1) % x.all()
-		take(x.queue(x.sweep))
+	for range min(others, x.total()) {
+		x.sweepPos = (x.sweepPos + 1) % x.total()
+		take(x.queue(x.sweepPos))
 	}
 	return queues
 }
 
-// again has queues looked at next that a look got no answer about.
-func (x *queueIndex) again(queues []queueRef) {
+// retry adds queues to the next poll, after a poll that failed.
+func (x *queueIndex) retry(queues []queueRef) {
 	for _, q := range queues {
-		x.soon[q] = true
+		x.pollNext[q] = true
 	}
 }
 
-// refresh reads asynq's set when it has changed. mine tells of which apps.
+// refresh reads asynq's set when its size has changed or it was last read long ago. mine are
+// the replica's apps.
 func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient, mine map[string]App) error {
-	if !x.read.IsZero() {
-		size, err := rdb.SCard(ctx, queueSet).Result()
+	if !x.readAt.IsZero() {
+		size, err := rdb.SCard(ctx, allQueuesKey).Result()
 		if err != nil {
-			return fmt.Errorf("look at the queues: %w", err)
+			return fmt.Errorf("count the queues: %w", err)
 		}
-		old := time.Since(x.read) >= setEvery
-		if size == x.size && !old || size > setLarge && time.Since(x.read) < setEvery/6 {
+		old := time.Since(x.readAt) >= rereadSetAfter
+		if size == x.size && !old || size > largeSet && time.Since(x.readAt) < rereadSetAfter/6 {
 			return nil
 		}
 	}
-	names, err := rdb.SMembers(ctx, queueSet).Result()
+	names, err := rdb.SMembers(ctx, allQueuesKey).Result()
 	if err != nil {
 		return fmt.Errorf("list the queues: %w", err)
 	}
@@ -163,6 +166,6 @@ func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient, min
 			}
 		}
 	}
-	x.size, x.read = int64(len(names)), time.Now()
+	x.size, x.readAt = int64(len(names)), time.Now()
 	return nil
 }

@@ -9,49 +9,49 @@ import (
 )
 
 const (
-	// receiverPatience is how long a task waits at most for its receiver in a slot.
-	receiverPatience = 2 * time.Second
-	// shortWait is how long more than two tasks may wait for one receiver.
+	// receiverTimeout bounds the wait for a receiver's lock in a slot.
+	receiverTimeout = 2 * time.Second
+	// shortWait is the longest wait at which more than two tasks may wait for one receiver.
 	shortWait = 100 * time.Millisecond
-	// assumedSend is how long a send to a receiver takes, until one has been measured.
-	assumedSend = 50 * time.Millisecond
-	// longestSend bounds what is measured: one call that hangs must not defer the tasks
-	// after it by hours.
-	longestSend = time.Second
+	// defaultSendTime is the assumed length of a send, until one has been measured.
+	defaultSendTime = 50 * time.Millisecond
+	// maxSendTime caps the measured length of a send: one call that hangs must not defer the
+	// tasks after it by hours.
+	maxSendTime = time.Second
 )
 
-// errReceiverBusy says that a task may not wait for its receiver's lock.
-var errReceiverBusy = errors.New("worker: others send to the same person")
+// errReceiverBusy means that too many tasks wait for the receiver's lock already.
+var errReceiverBusy = errors.New("worker: the receiver is busy with other tasks")
 
-// receiverLocks lets one task of this replica at a time send to one receiver. WeChat
-// refuses a second message to an openid while the first is under way (43108).
+// receiverLocks serializes this replica's sends to each receiver. WeChat refuses a message
+// to an openid while another one is under way (43108).
 //
-// It also keeps the tasks that were deferred as their receiver was busy, and recalls them
-// one after the other.
+// It also remembers the tasks that were deferred because their receiver was busy, and
+// recalls them one after the other.
 type receiverLocks struct {
-	recall func(key string, n int) // has n deferred tasks of a receiver recalled, and does not wait for it
+	recall func(key string, n int) // recalls n deferred tasks of a receiver; must not block
 
 	mu        sync.Mutex
-	receivers map[string]*receiver // guarded by mu, also what is in them
-	deferred  int                  // guarded by mu; tasks of all receivers
-	closed    bool                 // guarded by mu; nothing more is recalled
+	receivers map[string]*receiver // guarded by mu, with all fields of the receivers
+	deferred  int                  // guarded by mu; deferred tasks of all receivers
+	closed    bool                 // guarded by mu; no more recalls
 }
 
-// A receiver is known from its first Lock until no task uses its lock or is deferred.
+// A receiver is kept from its first Lock until no task uses its lock or is deferred.
 type receiver struct {
-	users    int           // tasks that hold the lock or wait for it
-	unlocked chan struct{} // gets a token for a waiter at Unlock; nil until a task waits
-	lockedAt time.Time
-	send     time.Duration // how long the lock was held lately; 0 until the first Unlock
-	deferred []deferral    // the oldest first
-	recaller *time.Timer   // nil while no task is deferred
+	users       int           // tasks that hold the lock or wait for it
+	unlocked    chan struct{} // gets a token for a waiter at unlock; nil until a task waits
+	lockedAt    time.Time
+	avgSend     time.Duration // moving average of how long the lock was held; 0 until the first unlock
+	deferred    []deferral    // the oldest first
+	recallTimer *time.Timer   // nil while no task is deferred
 }
 
 func newReceiverLocks(recall func(key string, n int)) *receiverLocks {
 	return &receiverLocks{recall: recall, receivers: make(map[string]*receiver)}
 }
 
-// TryLock takes a receiver's lock where it is free. unlock ends it, once.
+// TryLock takes a receiver's lock where it is free. The caller calls unlock once.
 func (l *receiverLocks) TryLock(key string) (unlock func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -63,9 +63,9 @@ func (l *receiverLocks) TryLock(key string) (unlock func(), ok bool) {
 	return func() { l.unlock(key, r) }, true
 }
 
-// Lock waits for a receiver's lock. Where it is not free, mayWait is asked first: ahead is
-// how many tasks hold the lock or wait for it, and wait how long they will take. The error
-// is errReceiverBusy then, or that of ctx when ctx ends first.
+// Lock waits for a receiver's lock. Where the lock is taken it calls mayWait first, with the
+// number of tasks that hold the lock or wait for it, and the time that they will take. It
+// returns errReceiverBusy when mayWait returns false, and ctx.Err() when ctx ends first.
 func (l *receiverLocks) Lock(ctx context.Context, key string, mayWait func(ahead int, wait time.Duration) bool) (unlock func(), err error) {
 	if unlock, ok := l.TryLock(key); ok {
 		return unlock, nil
@@ -88,7 +88,7 @@ func (l *receiverLocks) Lock(ctx context.Context, key string, mayWait func(ahead
 	}
 }
 
-// receiver finds a receiver, which may be new. The caller holds mu.
+// receiver returns a receiver, and adds it where it is new. The caller holds mu.
 func (l *receiverLocks) receiver(key string) *receiver {
 	r := l.receivers[key]
 	if r == nil {
@@ -98,11 +98,11 @@ func (l *receiverLocks) receiver(key string) *receiver {
 	return r
 }
 
-// join adds a task to those that use a lock.
+// join adds a task to the users of a lock, unless mayWait returns false.
 func (l *receiverLocks) join(key string, mayWait func(ahead int, wait time.Duration) bool) (r *receiver, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r = l.receiver(key) // it may have been unlocked meanwhile
+	r = l.receiver(key) // the lock may be free by now
 	if r.users > 0 && !mayWait(r.users, time.Duration(r.users)*r.sendTime()) {
 		return nil, false
 	}
@@ -115,30 +115,30 @@ func (l *receiverLocks) join(key string, mayWait func(ahead int, wait time.Durat
 	return r, true
 }
 
-// unlock passes the lock on to a task that waits.
+// unlock hands the lock to the next waiter, if there is one.
 func (l *receiverLocks) unlock(key string, r *receiver) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	took := min(time.Since(r.lockedAt), longestSend)
-	if r.send == 0 {
-		r.send = took
+	took := min(time.Since(r.lockedAt), maxSendTime)
+	if r.avgSend == 0 {
+		r.avgSend = took
 	}
-	r.send += (took - r.send) / 4
+	r.avgSend += (took - r.avgSend) / 4
 	if l.leave(key, r); r.users > 0 {
-		r.unlocked <- struct{}{} // all that are left wait
+		r.unlocked <- struct{}{} // the remaining users are waiters
 	}
 }
 
-// leave ends one use of a receiver's lock. The caller holds mu.
+// leave removes one user of a lock. The caller holds mu.
 func (l *receiverLocks) leave(key string, r *receiver) {
 	if r.users--; r.users > 0 {
 		return
 	}
-	r.unlocked = nil // a token in it is nobody's
+	r.unlocked = nil // drops the token that a canceled waiter did not take
 	l.forget(key, r)
 }
 
-// forget drops a receiver that is of no use any more. The caller holds mu.
+// forget deletes a receiver without users and deferred tasks. The caller holds mu.
 func (l *receiverLocks) forget(key string, r *receiver) {
 	if r.users == 0 && len(r.deferred) == 0 {
 		delete(l.receivers, key)
@@ -146,39 +146,40 @@ func (l *receiverLocks) forget(key string, r *receiver) {
 }
 
 func (r *receiver) sendTime() time.Duration {
-	if r.send == 0 {
-		return assumedSend
+	if r.avgSend == 0 {
+		return defaultSendTime
 	}
-	return r.send
+	return r.avgSend
 }
 
-// waitingRoom bounds how many of a lane's slots are held by tasks that wait for their
-// receivers: a sixteenth, unless half of the slots are free, so that no other receiver
-// lacks one. Two tasks wait for one receiver, as many as keep it busy, or more where they
-// wait for a moment only.
-type waitingRoom struct {
+// receiverWaitLimit bounds the slots of a lane that tasks hold while they wait for their
+// receivers, so that tasks for other receivers find a slot: a sixteenth of the slots, or any
+// while half of the slots are free. At most two tasks wait for one receiver, which is enough
+// to keep it busy, or more where the wait is at most shortWait.
+type receiverWaitLimit struct {
 	slots   int
 	waiting atomic.Int64
 }
 
-// enter takes a place where there is one, when busy slots of the lane are taken, the
-// task's own among them, and ahead tasks are before it at its receiver, for a time.
-func (w *waitingRoom) enter(busy, ahead int, wait time.Duration) bool {
+// acquire reports whether a task may wait in its slot; if so, the caller calls release. busy
+// slots of the lane are taken, including the task's own, and ahead tasks are before it at
+// its receiver, for the duration wait.
+func (w *receiverWaitLimit) acquire(busy, ahead int, wait time.Duration) bool {
 	n := int(w.waiting.Add(1))
 	if (ahead <= 2 || wait <= shortWait) && (2*busy <= w.slots || n <= w.slots/16) {
 		return true
 	}
-	w.leave()
+	w.release()
 	return false
 }
 
-func (w *waitingRoom) leave() { w.waiting.Add(-1) }
+func (w *receiverWaitLimit) release() { w.waiting.Add(-1) }
 
-// lockReceiver takes the lock of a job's receiver, which may take a while. Meanwhile
-// another task may use the job's permit. The error is a *handedBack.
+// lockReceiver takes the lock of a job's receiver. Before a wait it returns the job's
+// permit, so that another task may use it. The error is a *handedBack.
 //
-// A task that asynq would not bring back waits as long as the lane is open. One that has
-// expired is not sent, and needs no lock.
+// A capped task waits as long as the lane is open. A task that has expired will not be sent,
+// and needs no lock.
 func (r *Replica) lockReceiver(ctx context.Context, l *lane, j *job) (unlock func(), err error) {
 	key := j.receiverKey()
 	if key == "" || j.expired(r.now()) {
@@ -187,31 +188,31 @@ func (r *Replica) lockReceiver(ctx context.Context, l *lane, j *job) (unlock fun
 	if unlock, ok := r.receivers.TryLock(key); ok {
 		return unlock, nil
 	}
-	r.servers.waits(j)
+	r.servers.donePreparing(j)
 	r.limiter.release(ctx, j.permit)
 	j.permit = nil
 	waiting, cancel := ctx, func() {}
 	if !j.capped() {
-		waiting, cancel = context.WithTimeout(ctx, receiverPatience)
+		waiting, cancel = context.WithTimeout(ctx, receiverTimeout)
 	}
 	defer cancel()
 	entered := false
 	unlock, err = r.receivers.Lock(waiting, key, func(ahead int, wait time.Duration) bool {
-		entered = !j.capped() && wait <= receiverPatience && l.room.enter(int(l.active.Load()), ahead, wait)
+		entered = !j.capped() && wait <= receiverTimeout && l.receiverWaits.acquire(int(l.active.Load()), ahead, wait)
 		return entered || j.capped()
 	})
 	if entered {
-		l.room.leave()
+		l.receiverWaits.release()
 	}
 	switch {
 	case err == nil:
 		return unlock, nil
 	case ctx.Err() != nil:
-		return nil, notNow(redisPause, laneCloses)
+		return nil, retryLater(redisRetryDelay, laneClosing)
 	}
 	delay := r.receivers.Defer(key, deferral{lane: l, queue: j.queue, task: j.TaskID(), since: time.Now()})
-	if !j.NotAfter.IsZero() { // its outcome does not wait longer than the task may
+	if !j.NotAfter.IsZero() { // the outcome "expired" must not wait for a longer delay
 		delay = min(delay, j.NotAfter.Sub(r.now())+time.Nanosecond)
 	}
-	return nil, notNow(delay, errReceiverBusy.Error())
+	return nil, retryLater(delay, errReceiverBusy.Error())
 }

@@ -11,8 +11,8 @@ import (
 
 func always(int, time.Duration) bool { return true }
 
-// TestReceiverLocks: one task at a time has a receiver's lock, in the order of arrival;
-// another receiver's is free, and nothing is kept in the end.
+// TestReceiverLocks: one task at a time has a receiver's lock, in the order of the calls.
+// Locks of different receivers are independent, and no receiver is kept at the end.
 func TestReceiverLocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := newReceiverLocks(func(string, int) {})
@@ -20,7 +20,7 @@ func TestReceiverLocks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		other, err := locks.Lock(t.Context(), "b", always) // another person does not wait
+		other, err := locks.Lock(t.Context(), "b", always) // another receiver: no wait
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,12 +46,12 @@ func TestReceiverLocks(t *testing.T) {
 		synctest.Wait()
 		select {
 		case <-locked:
-			t.Fatal("two have the lock")
+			t.Fatal("two tasks have the lock")
 		default:
 		}
 		cancel()
 		if err := <-gaveUp; !errors.Is(err, context.Canceled) {
-			t.Errorf("gave up with %v", err)
+			t.Errorf("a canceled Lock returned %v", err)
 		}
 		unlock()
 		for want := range 3 {
@@ -66,16 +66,16 @@ func TestReceiverLocks(t *testing.T) {
 	})
 }
 
-// TestDeferredTasksAreRecalledInTurn: tasks for one receiver whose sends take 20 ms are
-// recalled as fast as these go, the oldest first, so that one more than is sent is at
-// hand. Nothing is kept in the end.
+// TestDeferredTasksAreRecalledInTurn: the sends to one receiver take 20 ms. Its deferred tasks
+// are recalled at that pace, the oldest first, so that about one task waits while another is
+// sent. Nothing is kept at the end.
 func TestDeferredTasksAreRecalledInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const send, n = 20 * time.Millisecond, 100
 		var locks *receiverLocks
 		arrived := make(chan deferral, n)
 		locks = newReceiverLocks(func(key string, n int) {
-			go func() { // it is called with the lock
+			go func() { // the caller holds the mutex
 				for _, d := range locks.takeDeferred(key, n) {
 					arrived <- d
 				}
@@ -91,17 +91,17 @@ func TestDeferredTasksAreRecalledInTurn(t *testing.T) {
 		for i := range n {
 			d := <-arrived
 			if d.task != fmt.Sprint(i) {
-				t.Fatalf("task %s came as number %d", d.task, i)
+				t.Fatalf("task %s was recalled as number %d", d.task, i)
 			}
 			unlock, ok := locks.TryLock("a")
 			if !ok {
-				t.Fatalf("task %d finds the lock taken", i)
+				t.Fatalf("task %d: the lock is taken", i)
 			}
 			time.Sleep(send)
 			waiting = max(waiting, len(arrived))
 			unlock()
 		}
-		if took, most := time.Since(began), settledAfter+assumedSend+n*send*5/4; took > most {
+		if took, most := time.Since(began), recallAfter+defaultSendTime+n*send*5/4; took > most {
 			t.Errorf("it took %v, at most %v", took, most)
 		}
 		if waiting > 3 {
@@ -116,8 +116,8 @@ func TestDeferredTasksAreRecalledInTurn(t *testing.T) {
 	})
 }
 
-// TestDeferralsAreBounded: neither a call that hangs nor a long queue defers a task by
-// more than ten minutes, and no more tasks are kept than there is room for.
+// TestDeferralsAreBounded: no delay exceeds maxDeferral, even after a call that hangs or with
+// many tasks, and at most maxDeferred tasks are kept.
 func TestDeferralsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := newReceiverLocks(func(string, int) {})
@@ -127,22 +127,22 @@ func TestDeferralsAreBounded(t *testing.T) {
 		time.Sleep(time.Minute) // the call hangs
 		unlock()
 		for i := range 5000 {
-			if d := locks.Defer("a", deferral{since: time.Now()}); d > min(longestDeferral, 2*time.Duration(i+2)*longestSend) {
-				t.Fatalf("place %d is in %v", i, d)
+			if d := locks.Defer("a", deferral{since: time.Now()}); d > min(maxDeferral, 2*time.Duration(i+2)*maxSendTime) {
+				t.Fatalf("the delay of task %d is %v", i, d)
 			}
 		}
-		for range mostDeferred {
+		for range maxDeferred {
 			locks.Defer("a", deferral{})
 		}
-		if n := len(locks.receivers["a"].deferred); n != mostDeferred || locks.deferred != n {
+		if n := len(locks.receivers["a"].deferred); n != maxDeferred || locks.deferred != n {
 			t.Errorf("%d tasks are kept", n)
 		}
 	})
 }
 
-// TestWaitingRoom: with half of the slots free, tasks may wait for their receivers; beyond
-// that a sixteenth of the slots may hold such tasks.
-func TestWaitingRoom(t *testing.T) {
+// TestReceiverWaitLimit: while half of the slots are free, any number of tasks may wait for
+// their receivers; otherwise a sixteenth of the slots.
+func TestReceiverWaitLimit(t *testing.T) {
 	for _, tt := range []struct {
 		slots, busy, ahead int
 		wait               time.Duration
@@ -160,17 +160,17 @@ func TestWaitingRoom(t *testing.T) {
 		{1, 1, 1, time.Second, 0, false},
 	} {
 		t.Run(fmt.Sprint(tt), func(t *testing.T) {
-			room := waitingRoom{slots: tt.slots}
+			room := receiverWaitLimit{slots: tt.slots}
 			room.waiting.Store(int64(tt.waiting))
-			got := room.enter(tt.busy, tt.ahead, tt.wait)
+			got := room.acquire(tt.busy, tt.ahead, tt.wait)
 			if got != tt.want {
-				t.Errorf("entered: %v", got)
+				t.Errorf("acquired: %v", got)
 			}
 			if got {
-				room.leave()
+				room.release()
 			}
 			if n := room.waiting.Load(); n != int64(tt.waiting) {
-				t.Errorf("%d are left", n)
+				t.Errorf("%d tasks wait after release", n)
 			}
 		})
 	}

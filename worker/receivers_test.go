@@ -10,9 +10,9 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// TestABusyReceiverHoldsNoSlots: 60 messages to one person stand before 60 to others, in a
-// lane of 16 slots. The others are sent meanwhile, and then the rest to the one, one after
-// the other, without a pause of seconds.
+// TestABusyReceiverHoldsNoSlots: in a lane of 16 slots, 60 messages to one openid are enqueued
+// before 60 messages to others. The messages to the others do not wait for them, and the
+// messages to the one openid follow each other without pauses of seconds.
 func TestABusyReceiverHoldsNoSlots(t *testing.T) {
 	const latency, n = 100 * time.Millisecond, 60
 	onEach(t, sandbox.Options{Latency: latency}, func(t *testing.T, r *rig) {
@@ -28,7 +28,7 @@ func TestABusyReceiverHoldsNoSlots(t *testing.T) {
 			r.outcome(fmt.Sprintf("m%d", i))
 		}
 		if sent := r.wx.Delivered(app, "busybody", ""); sent > n/2 {
-			t.Errorf("%d of %d messages to one person were sent before 60 to others", sent, n)
+			t.Errorf("%d of %d messages to one openid were sent before 60 to others", sent, n)
 		}
 		for i := range n {
 			if got := r.outcome(fmt.Sprintf("busy%d", i)); got.Outcome != tasks.OutcomeAccepted || got.Attempts != 1 {
@@ -36,7 +36,7 @@ func TestABusyReceiverHoldsNoSlots(t *testing.T) {
 			}
 		}
 		if took, most := time.Since(began), 2*n*latency; took > most {
-			t.Errorf("%d messages to one person took %v, at most %v", n, took, most)
+			t.Errorf("%d messages to one openid took %v, want at most %v", n, took, most)
 		}
 		if d := r.wx.Duplicates(); len(d) > 0 {
 			t.Errorf("delivered twice: %+v", d)

@@ -18,8 +18,8 @@ import (
 
 func redriveOf(outcomes ...tasks.Outcome) tasks.Redrive { return tasks.Redrive{Outcomes: outcomes} }
 
-// again waits for the outcome of a task's second generation.
-func (r *rig) again(id string) tasks.Result {
+// redriven waits for the outcome of a task's second generation.
+func (r *rig) redriven(id string) tasks.Result {
 	r.t.Helper()
 	got := r.outcome(id)
 	if got.Generation != 1 {
@@ -28,8 +28,8 @@ func (r *rig) again(id string) tasks.Result {
 	return got
 }
 
-// TestRejectedIsRedriven after the cause has been mended: each type's body, and the image
-// of a check, are what they were.
+// TestRejectedIsRedriven: after the cause is corrected, rejected tasks of all types are
+// redriven with the same body, and a check with the same image.
 func TestRejectedIsRedriven(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		if _, err := r.wx.AddFault(sandbox.Fault{ErrCode: 47001, App: app}); err != nil {
@@ -40,7 +40,7 @@ func TestRejectedIsRedriven(t *testing.T) {
 		ids := map[string]string{}
 		for _, spec := range tasks.Catalog() {
 			if spec.Warning != "" {
-				continue // retired: rejected whatever happens
+				continue // retired: always rejected
 			}
 			id := strings.ReplaceAll(spec.Type, ":", "-")
 			ids[id] = spec.Path
@@ -57,12 +57,12 @@ func TestRejectedIsRedriven(t *testing.T) {
 			if err != nil || done != tasks.RedriveDone {
 				t.Fatalf("%s: %s, %v", id, done, err)
 			}
-			got := r.again(id)
+			got := r.redriven(id)
 			if got.Outcome != tasks.OutcomeAccepted || got.Attempts != 1 || got.EnqueuedAt.IsZero() || !got.EnqueuedAt.Equal(first[id].EnqueuedAt) {
 				t.Errorf("%s: %+v", id, got)
 			}
 			calls := r.wx.Calls(sandbox.Filter{Path: path})
-			if len(calls) != 2 || !bytes.Equal(calls[0].Body, calls[1].Body) && path != "/wxa/img_sec_check" { // multipart draws a boundary
+			if len(calls) != 2 || !bytes.Equal(calls[0].Body, calls[1].Body) && path != "/wxa/img_sec_check" { // the multipart boundary is random
 				t.Errorf("%s: calls %+v", id, calls)
 			}
 			past, err := r.client.History(t.Context(), app, id)
@@ -77,8 +77,8 @@ func TestRejectedIsRedriven(t *testing.T) {
 	})
 }
 
-// TestUnknownIsRedriven: the operator accepts a second message, and gets one, however
-// many redrive it at once.
+// TestUnknownIsRedriven: ten concurrent redrives of an unknown message, whose receiver may get
+// it twice, lead to one more message.
 func TestUnknownIsRedriven(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.replica(nil)
@@ -101,13 +101,13 @@ func TestUnknownIsRedriven(t *testing.T) {
 		}
 		operators.Wait()
 		if put.Load() == 0 {
-			t.Error("nobody put it back")
+			t.Error("no redrive succeeded")
 		}
-		if got := r.again("one"); got.Outcome != tasks.OutcomeAccepted {
+		if got := r.redriven("one"); got.Outcome != tasks.OutcomeAccepted {
 			t.Errorf("%+v", got)
 		}
 		if done, err := r.client.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown)); err != nil || done != tasks.RedriveUnmatched {
-			t.Errorf("afterwards: %s, %v", done, err)
+			t.Errorf("a redrive of an accepted task: %s, %v", done, err)
 		}
 		if n := r.wx.Delivered(app, "lost-a", ""); n != 2 {
 			t.Errorf("delivered %d times", n)
@@ -115,7 +115,7 @@ func TestUnknownIsRedriven(t *testing.T) {
 	})
 }
 
-// TestATemplateRedriveIsNoSecondMessage: WeChat drops it by its client_msg_id.
+// TestATemplateRedriveIsNoSecondMessage: WeChat drops the second message by its client_msg_id.
 func TestATemplateRedriveIsNoSecondMessage(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.config.Attempts = 1
@@ -127,14 +127,14 @@ func TestATemplateRedriveIsNoSecondMessage(t *testing.T) {
 		if done, err := r.client.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown)); err != nil || done != tasks.RedriveDone {
 			t.Fatalf("%s, %v", done, err)
 		}
-		if got := r.again("one"); got.Outcome != tasks.OutcomeAccepted || r.wx.Delivered(app, "lost-b", "") != 1 {
+		if got := r.redriven("one"); got.Outcome != tasks.OutcomeAccepted || r.wx.Delivered(app, "lost-b", "") != 1 {
 			t.Errorf("%+v, delivered %d times", got, r.wx.Delivered(app, "lost-b", ""))
 		}
 	})
 }
 
-// TestARunThatWasRedrivenMeanwhile: it was held to be dead, its task was redriven, and its
-// answer comes after all. It settles nothing, and takes nothing away.
+// TestARunThatWasRedrivenMeanwhile: a run counted as dead and its task was redriven when its
+// answer arrives. It changes neither the record nor asynq's copy of the task.
 func TestARunThatWasRedrivenMeanwhile(t *testing.T) {
 	onEach(t, sandbox.Options{Latency: 700 * time.Millisecond}, func(t *testing.T, r *rig) {
 		receipt := r.submit(message("one", "a"))
@@ -159,7 +159,7 @@ func TestARunThatWasRedrivenMeanwhile(t *testing.T) {
 		if err != nil || done != tasks.RedriveDone {
 			t.Errorf("%s, %v", done, err)
 		}
-		if got := r.again("one"); got.Outcome != tasks.OutcomeAccepted || got.Supersedes != "" {
+		if got := r.redriven("one"); got.Outcome != tasks.OutcomeAccepted || got.Supersedes != "" {
 			t.Errorf("%+v", got)
 		}
 		if n := r.wx.Delivered(app, "a", ""); n != 2 {
@@ -168,8 +168,8 @@ func TestARunThatWasRedrivenMeanwhile(t *testing.T) {
 	})
 }
 
-// TestWhatCannotBeDecodedIsNotRedriven: it never will be.
-func TestWhatCannotBeDecodedIsNotRedriven(t *testing.T) {
+// TestUndecodableTasksAreNotRedriven: the record of such a task keeps no payload.
+func TestUndecodableTasksAreNotRedriven(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), sandbox.Options{})
 	r.replica(nil)
@@ -180,7 +180,7 @@ func TestWhatCannotBeDecodedIsNotRedriven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	redistest.Until(t, 10*time.Second, "it has an outcome", func() bool {
+	redistest.Until(t, 10*time.Second, "the task has an outcome", func() bool {
 		got, err := r.client.Result(t.Context(), app, "bad")
 		return err == nil && got.Outcome == tasks.OutcomeFailed
 	})

@@ -1,22 +1,22 @@
-// Package worker is one replica of the delivery worker. It drains the queues of the
-// apps it has credentials for through WeChat's server API, at the pace that WeChat
-// allows, and records one outcome for each task. Any number of replicas may share a
-// Redis.
+// Package worker implements one replica of the delivery worker. It sends the tasks of the
+// apps it has credentials for through WeChat's server API, at the pace that WeChat allows,
+// and records one outcome for each task. Any number of replicas may share a Redis.
 //
 // A replica has a lane for each (app, type) that has work, with its own queues, concurrency
-// and permits, so that no queue holds up another. The lanes share a few asynq servers:
-// however many there are, a replica has some connections to Redis. Each task goes through
-// one straight pipeline, in deliver.go; what an answer means is in package wechat, what is
-// done about it in verdict.go.
+// and permits, so that no queue blocks another. All lanes share a few asynq servers, so the
+// number of connections to Redis does not grow with the number of lanes. Each task goes
+// through one straight pipeline, in deliver.go. Package wechat defines what an answer means,
+// and verdict.go what the worker does about it.
 //
-// What WeChat refuses for longer, or an operator stops, is held for all replicas: held
-// lanes close until the hold ends, and asynq's pause keys show it ([Mirror]). [Hours] keep
-// an app's tasks out of the night, and the limits that WeChat tells are kept where they
-// are lower than those that are configured.
+// A hold stops a lane, an app or a template for all replicas, after WeChat refused calls for
+// longer or an operator stopped them. Held lanes close until the hold ends, and asynq's
+// pause keys show the hold ([SyncPauses]). [Hours] restrict the times of day at which an
+// app's tasks are sent. Limits that WeChat reports apply where they are lower than the
+// configured ones.
 //
 //	replica, err := worker.New(cfg, worker.Parts{Redis: rdb, WeChat: client, Apps: apps, …}, worker.Hooks{})
 //	…
-//	err = replica.Run(ctx) // until ctx ends; then it finishes what is in hand
+//	err = replica.Run(ctx) // until ctx ends and the calls in flight have finished
 package worker
 
 import (
@@ -43,71 +43,70 @@ import (
 // App is an app that a replica sends for.
 type App struct {
 	ID          string
-	OnlyOpenIDs []string // when set, a message to anybody else ends rejected, reason "staging"
-	Hours       Hours    // when its tasks may be sent; at any time where it says nothing
+	OnlyOpenIDs []string // when set, a message to another openid ends rejected, reason "staging"
+	Hours       Hours    // when tasks may be sent; types without hours at any time
 }
 
-// Parts is what a replica is made of. All but Logger and Registry are required.
+// Parts are the dependencies of a replica. All but Logger and Registry are required.
 type Parts struct {
-	Redis    redis.UniversalClient // the replica's own: New adds a hook to it; close it after Run, unless that returned ErrShutdownTimeout
+	Redis    redis.UniversalClient // used by this replica only: New adds a hook to it; close it after Run, unless Run returned ErrShutdownTimeout
 	WeChat   *wechat.Client
 	Limiter  *ratelimit.Limiter
 	Apps     []App
 	Results  ResultsConfig
-	Attempt  time.Duration         // the bound of one attempt, as WeChat's client has it
+	Attempt  time.Duration         // the timeout of one attempt, as configured in WeChat
 	Logger   *slog.Logger          // default: slog.Default()
-	Registry prometheus.Registerer // default: metrics are kept, and shown to nobody
+	Registry prometheus.Registerer // nil: metrics are recorded, not exported
 }
 
-// Replica is one worker replica. See New.
+// Replica is one worker replica. Create it with New.
 type Replica struct {
-	cfg       Config
-	hooks     Hooks
-	log       *slog.Logger
-	id        string
-	apps      map[string]App
-	rdb       redis.UniversalClient
-	hook      *redisHook
-	wechat    *wechat.Client
-	fetcher   *http.Client
-	limiter   limiter
-	ledger    *ledger.Ledger
-	receivers *receiverLocks
-	templates templates
-	said      said
-	suspects  suspects
-	checks    sync.Map // app → *tokenCheck
-	unlisted  unlistedCodes
-	nights    nights
-	learner   *learner
-	climbs    *climbs
-	now       func() time.Time // what hours and expiry go by
-	runs      atomic.Int64     // numbers the runs, for newRunner
-	metrics   *metrics
-	fleet     *fleet
-	servers   *laneServers
-	sweeper   *sweeper
+	cfg           Config
+	hooks         Hooks
+	log           *slog.Logger
+	id            string
+	apps          map[string]App
+	rdb           redis.UniversalClient
+	hook          *redisHook
+	wechat        *wechat.Client
+	mediaClient   *http.Client
+	limiter       limiter
+	ledger        *ledger.Ledger
+	receivers     *receiverLocks
+	templateHolds templateHolds
+	loggedHolds   loggedHolds
+	breakers      breakers
+	tokenChecks   sync.Map // app → *tokenCheck
+	unlisted      unlistedCodes
+	loggedHours   loggedHours
+	learner       *learner
+	recovery      *paceRecovery
+	now           func() time.Time // the clock of hours and expiry
+	runs          atomic.Int64     // counts the runs, for newRunner
+	metrics       *metrics
+	fleet         *fleet
+	servers       *laneServers
+	sweeper       *sweeper
 
-	beside   *beside // what runs beside the lanes
-	crew     crew
-	closing  sync.WaitGroup // lanes that close while the replica runs
-	looked   atomic.Bool    // the queues were looked at once
-	draining atomic.Bool    // no more work is taken
+	background *background // goroutines besides those of the lanes
+	pool       workerPool
+	closing    sync.WaitGroup // lanes that close while the replica runs
+	polled     atomic.Bool    // the queues were polled at least once
+	draining   atomic.Bool    // Run's ctx has ended
 }
 
-// lostLimit is how many runs of one task may die before it ends: a task that kills its
-// process must not kill all of them.
+// lostLimit is how many runs of one task may die before the task ends: a task that crashes
+// its process must not crash all replicas.
 const lostLimit = 3
 
-// deadMargin is how much longer than an attempt a runner may be silent before it is
-// held to be dead.
+// deadMargin is how much longer than an attempt a run may be silent before it counts as dead.
 const deadMargin = 30 * time.Second
 
-// DeadAfter is how long a run may say nothing before it is held to be dead, where an attempt
-// takes up to attempt.
+// DeadAfter returns how long a run may be silent before it counts as dead, where attempt is
+// the timeout of one attempt.
 func DeadAfter(attempt time.Duration) time.Duration { return attempt + deadMargin }
 
-// New checks and joins the parts. It does no I/O.
+// New creates a replica, and reports invalid configuration and missing parts. It does no I/O.
 func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	if err := errors.Join(cfg.Validate(), parts.Results.Validate()); err != nil {
 		return nil, err
@@ -134,8 +133,8 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
 		apps: make(map[string]App, len(parts.Apps)),
 		rdb:  parts.Redis, hook: newRedisHook(parts.Redis), wechat: parts.WeChat,
-		fetcher: newFetcher(parts.Attempt), ledger: ledger.New(parts.Redis, policy),
-		now: time.Now, beside: newBeside(),
+		mediaClient: newMediaClient(parts.Attempt), ledger: ledger.New(parts.Redis, policy),
+		now: time.Now, background: newBackground(),
 	}
 	for _, app := range parts.Apps {
 		r.apps[app.ID] = app
@@ -143,8 +142,8 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r.receivers = newReceiverLocks(r.recallDeferred)
 	r.limiter = limiter{Limiter: parts.Limiter, log: r.log}
 	r.learner = newLearner(r)
-	r.climbs = newClimbs(r)
-	r.templates.ask = r.limiter.HoldFor
+	r.recovery = newPaceRecovery(r)
+	r.templateHolds.lookup = r.limiter.HoldFor
 	r.servers = &laneServers{replica: r}
 	r.fleet = newFleet(r)
 	r.sweeper = newSweeper(r, policy.DeadAfter, policy.Retention)
@@ -158,27 +157,27 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	return r, nil
 }
 
-// Ready tells whether the replica takes work: it has seen the queues, and is not
+// Ready reports whether the replica takes work: it has polled the queues, and is not
 // shutting down.
-func (r *Replica) Ready() bool { return r.looked.Load() && !r.draining.Load() }
+func (r *Replica) Ready() bool { return r.polled.Load() && !r.draining.Load() }
 
-// newRunner names a run: no two runs of any replica share a name.
+// newRunner returns a name for a run that no other run of any replica has.
 func (r *Replica) newRunner() string {
 	return r.id + "-" + strconv.FormatInt(r.runs.Add(1), 10)
 }
 
-// ErrShutdownTimeout says that attempts were still under way when the time for a
-// shutdown was up. Their tasks come back when their leases expire. End the process then,
-// and leave the Redis client open: asynq still uses it.
-var ErrShutdownTimeout = errors.New("worker: not everything in hand was finished in time")
+// ErrShutdownTimeout means that attempts were still under way after Config.ShutdownTimeout.
+// Their tasks are retried when their leases expire. The process should exit then, without
+// closing the Redis client, which asynq still uses.
+var ErrShutdownTimeout = errors.New("worker: shutdown timed out")
 
-// Run takes and delivers tasks until ctx ends. Then it takes no more, finishes what is
-// in hand, and returns: nil, or ErrShutdownTimeout.
+// Run delivers tasks until ctx ends. Then it dequeues no more, and returns nil when the calls
+// in flight have finished, or ErrShutdownTimeout.
 func (r *Replica) Run(ctx context.Context) error {
 	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.apps)))
 	done := make(chan struct{})
-	r.beside.do(func(life context.Context) {
-		sweep, end := context.WithCancel(life)
+	r.background.Go(func(lifetime context.Context) {
+		sweep, end := context.WithCancel(lifetime)
 		defer end()
 		defer context.AfterFunc(ctx, end)()
 		r.sweeper.run(sweep)
@@ -191,7 +190,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	<-ctx.Done()
 	r.draining.Store(true)
 	for _, l := range r.fleet.snapshot() {
-		l.gate.close() // at once: the fleet may be waiting for a Redis that hangs
+		l.gate.close() // do not wait for the fleet, which may wait for a Redis that hangs
 	}
 	select {
 	case <-done:
@@ -202,19 +201,20 @@ func (r *Replica) Run(ctx context.Context) error {
 	}
 }
 
+// closeAll closes all lanes, waits for their handlers, and then stops the goroutines.
 func (r *Replica) closeAll() {
 	var all sync.WaitGroup
 	for _, l := range r.fleet.snapshot() {
 		all.Go(l.stop)
 	}
-	all.Wait() // before any server ends: the tasks of all lanes get to their handlers
+	all.Wait() // before any server stops: the prefetched tasks of all lanes need handlers
 	for _, l := range r.fleet.snapshot() {
 		all.Go(l.shutdown)
 	}
 	all.Wait()
 	r.closing.Wait()
-	r.crew.dismiss() // before what deliveries begin beside themselves
+	r.pool.stop() // before background: deliveries start goroutines there
 	r.receivers.close()
-	r.beside.close()
-	r.fetcher.CloseIdleConnections()
+	r.background.close()
+	r.mediaClient.CloseIdleConnections()
 }

@@ -21,9 +21,9 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// TestShutdownFinishesWhatIsInHand: a request under way is finished and recorded, what
-// waits is handed back, nothing is unknown, nothing is sent twice.
-func TestShutdownFinishesWhatIsInHand(t *testing.T) {
+// TestShutdownFinishesCallsInFlight: calls in flight finish and their outcomes are recorded,
+// waiting tasks are handed back, no outcome is unknown and no message is sent twice.
+func TestShutdownFinishesCallsInFlight(t *testing.T) {
 	onEach(t, sandbox.Options{Latency: 300 * time.Millisecond}, func(t *testing.T, r *rig) {
 		const n = 150
 		first := r.replica(nil)
@@ -37,11 +37,11 @@ func TestShutdownFinishesWhatIsInHand(t *testing.T) {
 			t.Fatal(err)
 		}
 		if first.Ready() {
-			t.Error("ready after the end")
+			t.Error("ready after the shutdown")
 		}
 		queue := tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent)
 		if left := r.rdb.LLen(t.Context(), "asynq:{"+queue+"}:active").Val(); left != 0 {
-			t.Errorf("%d tasks are left in nobody's hands until their leases end", left)
+			t.Errorf("%d tasks are active without a handler until their leases expire", left)
 		}
 		r.replica(nil)
 		for i := range n {
@@ -58,7 +58,7 @@ func TestShutdownFinishesWhatIsInHand(t *testing.T) {
 	})
 }
 
-// TestForeignClient: a service that uses a plain asynq.Client is served as well.
+// TestForeignClient: tasks of a plain asynq.Client are delivered and counted in their batch.
 func TestForeignClient(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.replica(nil)
@@ -73,7 +73,7 @@ func TestForeignClient(t *testing.T) {
 		if _, err := plain.EnqueueContext(t.Context(), task); err != nil {
 			t.Fatal(err)
 		}
-		redistest.Until(t, 10*time.Second, "it has an outcome", func() bool {
+		redistest.Until(t, 10*time.Second, "the task has an outcome", func() bool {
 			got, err := r.client.Result(t.Context(), app, "foreign")
 			return err == nil && got.Outcome == tasks.OutcomeAccepted
 		})
@@ -83,8 +83,8 @@ func TestForeignClient(t *testing.T) {
 	})
 }
 
-// TestACanceledBatchAndAPlainClient: what it enqueues after all of a canceled batch has ended
-// is sent.
+// TestACanceledBatchAndAPlainClient: a task that a plain client adds to a canceled batch, all
+// of whose tasks have ended, is sent.
 func TestACanceledBatchAndAPlainClient(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.replica(nil)
@@ -121,8 +121,8 @@ func TestACanceledBatchAndAPlainClient(t *testing.T) {
 	})
 }
 
-// TestPoisonedTasks: what cannot be decoded ends with one outcome in asynq's archive, and
-// the lane goes on.
+// TestPoisonedTasks: tasks that cannot be decoded end with one outcome each, asynq archives
+// them, and the lane continues.
 func TestPoisonedTasks(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.replica(nil)
@@ -141,7 +141,7 @@ func TestPoisonedTasks(t *testing.T) {
 		}
 		r.submit(message("good", "a"))
 		if got := r.outcome("good"); got.Outcome != tasks.OutcomeAccepted {
-			t.Errorf("the lane: %+v", got)
+			t.Errorf("another task of the lane: %+v", got)
 		}
 		inspector := asynq.NewInspectorFromRedisClient(r.rdb)
 		for _, id := range []string{"not-json", "no-body", "other-id"} {
@@ -160,9 +160,9 @@ func TestPoisonedTasks(t *testing.T) {
 	})
 }
 
-// TestAResultSaysWhenItsTaskWasEnqueued: whoever enqueued it, and however it ended. One whose
-// mark is lost has an outcome, too.
-func TestAResultSaysWhenItsTaskWasEnqueued(t *testing.T) {
+// TestResultsHaveTheEnqueueTime: for all producers and outcomes. A task whose mark was lost
+// ends with an outcome, but without that time.
+func TestResultsHaveTheEnqueueTime(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		plain := asynq.NewClient(asynq.RedisClientOpt{Addr: r.addr})
 		defer func() { _ = plain.Close() }()
@@ -175,7 +175,7 @@ func TestAResultSaysWhenItsTaskWasEnqueued(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := r.rdb.HDel(t.Context(), ledger.WaitingKey(app, "lost"), "lost").Val(); n != 1 {
-			t.Fatal("it has no mark")
+			t.Fatal("the task has no mark")
 		}
 		if _, err := ledger.New(r.rdb, ledger.Policy{}).Mark(t.Context(), ledger.Ref{App: app, ID: "bad"}, queue, "waiting"); err != nil {
 			t.Fatal(err)
@@ -211,11 +211,11 @@ func TestAResultSaysWhenItsTaskWasEnqueued(t *testing.T) {
 	})
 }
 
-// TestRedisComesBack: a replica outlives a restart of Redis, and loses nothing.
+// TestRedisComesBack: a replica continues after a restart of Redis, and loses no task.
 func TestRedisComesBack(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("skipped: -short, it may wait for lost leases")
+		t.Skip("skipped: -short, it may wait for leases to expire")
 	}
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	r := newRig(t, server.Addr(), sandbox.Options{Latency: 20 * time.Millisecond})
@@ -255,8 +255,8 @@ func TestRedisComesBack(t *testing.T) {
 	t.Logf("outcomes %v", ended)
 }
 
-// TestIdleLanesAskNothing: lanes without work are closed, and dequeue nothing.
-func TestIdleLanesAskNothing(t *testing.T) {
+// TestIdleLanesDequeueNothing: lanes without work send no dequeues.
+func TestIdleLanesDequeueNothing(t *testing.T) {
 	server := redistest.Start(t)
 	r := newRig(t, server.Addr(), sandbox.Options{})
 	r.replica(nil)
@@ -275,14 +275,14 @@ func TestIdleLanesAskNothing(t *testing.T) {
 		return n
 	}
 	before := count(dequeues())
-	// Another lane works meanwhile; its outcome is the clock of this test.
+	// The outcomes of another lane show that time has passed.
 	for i := range 5 {
 		id := fmt.Sprintf("c%d", i)
 		r.submit(addressed(tasks.TypeCustom, id, id))
 		r.outcome(id)
 	}
-	if asked := count(dequeues()) - before; asked > 25 {
-		t.Errorf("%d dequeues for five tasks", asked)
+	if n := count(dequeues()) - before; n > 25 {
+		t.Errorf("%d dequeues for five tasks", n)
 	}
 }
 
@@ -305,7 +305,7 @@ func TestMetricsAndHealth(t *testing.T) {
 		}
 	}
 	var text string
-	redistest.Until(t, 3*time.Second, "the lane gave back the permit that it had no use for", func() bool {
+	redistest.Until(t, 3*time.Second, "the lane has returned its unused permit", func() bool {
 		_, text = get("/metrics")
 		return strings.Contains(text, `window="day"} 2`)
 	})
@@ -336,8 +336,8 @@ func TestMetricsAndHealth(t *testing.T) {
 	}
 }
 
-// TestImages: a check's image travels beside the payload, from the payload of a plain
-// asynq client, or from an allowed host.
+// TestImages: the image of a check is in the payload, or is fetched from an allowed host. No
+// image stays in Redis after its task.
 func TestImages(t *testing.T) {
 	host := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch req.URL.Path {
@@ -372,12 +372,12 @@ func TestImages(t *testing.T) {
 			}
 		}
 		if keys := r.rdb.Keys(t.Context(), "wxcourier:*:blob:*").Val(); len(keys) > 0 {
-			t.Errorf("images outlive their tasks: %v", keys)
+			t.Errorf("images of ended tasks: %v", keys)
 		}
 	})
 }
 
-func TestNewTellsWhatIsWrong(t *testing.T) {
+func TestNewReportsAllMistakes(t *testing.T) {
 	_, err := worker.New(worker.Config{ShutdownTimeout: time.Millisecond, Attempts: 0}, worker.Parts{}, worker.Hooks{})
 	if err == nil || !strings.Contains(err.Error(), "shutdown_timeout") || !strings.Contains(err.Error(), "attempts") {
 		t.Errorf("not all mistakes: %v", err)
@@ -388,12 +388,12 @@ func TestNewTellsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestRedisFreezes: Redis stands still while answers come, for longer than a lease
-// lives. What WeChat said is recorded all the same.
+// TestRedisFreezes: Redis freezes for longer than a lease while calls are under way. WeChat's
+// answers are recorded afterwards.
 func TestRedisFreezes(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("skipped: -short, it waits for a lease to run out")
+		t.Skip("skipped: -short, it waits for a lease to expire")
 	}
 	server := redistest.Start(t)
 	r := newRig(t, server.Addr(), sandbox.Options{Latency: 500 * time.Millisecond})
@@ -418,7 +418,8 @@ func TestRedisFreezes(t *testing.T) {
 	}
 }
 
-// TestDeadlineOfAPlainClient: asynq gives up on a task before it runs; it has an outcome.
+// TestDeadlineOfAPlainClient: a task whose deadline in asynq has passed before it runs ends
+// with an outcome.
 func TestDeadlineOfAPlainClient(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		p := r.replica(nil)
@@ -433,17 +434,17 @@ func TestDeadlineOfAPlainClient(t *testing.T) {
 		if _, err := plain.EnqueueContext(t.Context(), task, asynq.Deadline(time.Now().Add(-time.Minute))); err != nil {
 			t.Fatal(err)
 		}
-		redistest.Until(t, 10*time.Second, "it has an outcome", func() bool {
+		redistest.Until(t, 10*time.Second, "the task has an outcome", func() bool {
 			got, err := r.client.Result(t.Context(), app, "late")
 			return err == nil && got.Outcome == tasks.OutcomeExpired
 		})
 		if err := p.stop(); err != nil {
-			t.Errorf("the shutdown waits for a handler that never ran: %v", err)
+			t.Errorf("the shutdown, with a handler that never ran: %v", err)
 		}
 	})
 }
 
-// TestNewerTypesWait: a replica leaves the types of a newer producer to newer replicas.
+// TestNewerTypesWait: a replica does not dequeue tasks of types that it does not know.
 func TestNewerTypesWait(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.replica(nil)
@@ -462,12 +463,12 @@ func TestNewerTypesWait(t *testing.T) {
 	})
 }
 
-// TestAHeldLaneHoldsNobodyElse: tasks of a held lane wait outside their handlers, and
-// leave their receiver's lock to other lanes.
-func TestAHeldLaneHoldsNobodyElse(t *testing.T) {
+// TestAHeldLaneDoesNotBlockOthers: tasks of a held lane do not wait in their handlers, so
+// other lanes can take their receiver's lock.
+func TestAHeldLaneDoesNotBlockOthers(t *testing.T) {
 	onEach(t, sandbox.Options{Latency: 100 * time.Millisecond}, func(t *testing.T, r *rig) {
 		r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 100}})
-		for i := range 10 { // the later ones wait for the person's lock
+		for i := range 10 { // the later ones wait for the receiver's lock
 			r.submit(message(fmt.Sprintf("same%d", i), "somebody"))
 		}
 		r.outcome("same0")
@@ -482,9 +483,9 @@ func TestAHeldLaneHoldsNobodyElse(t *testing.T) {
 	})
 }
 
-// endsCapped enqueues a message by a plain asynq client that allows no retry, and waits for
-// its outcome: it would have had to wait.
-func (r *rig) endsCapped(to string) {
+// failsCapped enqueues a message by a plain asynq client, with MaxRetry 0, and waits until it
+// fails for that reason.
+func (r *rig) failsCapped(to string) {
 	r.t.Helper()
 	task, err := tasks.NewSubscribeTask(app, tasks.SubscribePayload{
 		ToUser: to, TemplateID: "T1", Data: map[string]tasks.Value{"thing1": {Value: "x"}},
@@ -497,24 +498,24 @@ func (r *rig) endsCapped(to string) {
 	if _, err := plain.EnqueueContext(r.t.Context(), task, asynq.MaxRetry(0)); err != nil {
 		r.t.Fatal(err)
 	}
-	redistest.Until(r.t, 10*time.Second, "it has an outcome", func() bool {
+	redistest.Until(r.t, 10*time.Second, "the task has an outcome", func() bool {
 		got, err := r.client.Result(r.t.Context(), app, "capped")
 		return err == nil && got.Outcome == tasks.OutcomeFailed && strings.HasPrefix(got.Reason, "retries_capped")
 	})
 }
 
-// TestRetryLimitOfAPlainClient: asynq would archive a task that only waits; it has an
-// outcome.
+// TestRetryLimitOfAPlainClient: a capped task that would have to be retried ends with an
+// outcome, since asynq would archive it.
 func TestRetryLimitOfAPlainClient(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(_ *testing.T, r *rig) {
 		r.replica(nil)
-		r.endsCapped("busy-a")
+		r.failsCapped("busy-a")
 	})
 }
 
-// TestRunsHaveNamesOfTheirOwn: also when lanes close and open again; a second question of
-// one name is taken for the first one repeated.
-func TestRunsHaveNamesOfTheirOwn(t *testing.T) {
+// TestRunnerNamesAreUnique: across replicas, too. The ledger takes a second open by the same
+// runner for a repetition of the first.
+func TestRunnerNamesAreUnique(t *testing.T) {
 	seen := make(map[string]bool)
 	for range 3 {
 		m, _ := redistest.Mini(t)

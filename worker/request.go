@@ -21,7 +21,7 @@ import (
 // maxMedia is the largest image that WeChat checks, in bytes (img_sec_check).
 const maxMedia = 1 << 20
 
-// guard holds back what must not be sent whatever WeChat would say to it.
+// guard returns a *guardError for a task that must not be sent, whatever WeChat would answer.
 func (r *Replica) guard(ctx context.Context, j *job) error {
 	allowed := r.apps[j.App].OnlyOpenIDs
 	if len(allowed) > 0 && j.receiver != "" && !slices.Contains(allowed, j.receiver) {
@@ -30,14 +30,14 @@ func (r *Replica) guard(ctx context.Context, j *job) error {
 	if j.template == "" {
 		return nil
 	}
-	if reason, held := r.templates.held(ctx, j.App, j.template); held {
+	if reason, held := r.templateHolds.held(ctx, j.App, j.template); held {
 		return &guardError{outcome: tasks.OutcomeRejected, reason: "template_held: " + reason}
 	}
 	return nil
 }
 
-// request makes all that a call needs ready, so that no more than a connection is left to
-// wait for before the permit's instant; unless a guard forbids it.
+// request prepares the content and the token of a call, so that only a connection is missing
+// before the permit's instant.
 func (r *Replica) request(ctx context.Context, j *job) (wechat.Request, error) {
 	if err := r.guard(ctx, j); err != nil {
 		return wechat.Request{}, err
@@ -47,13 +47,13 @@ func (r *Replica) request(ctx context.Context, j *job) (wechat.Request, error) {
 		return wechat.Request{}, err
 	}
 	if err := r.wechat.Prepare(ctx, j.App); err != nil {
-		r.metrics.noToken(j.App, j.spec.Path)
+		r.metrics.countNoToken(j.App, j.spec.Path)
 		return wechat.Request{}, err
 	}
 	return request, nil
 }
 
-// content is what goes out: the body byte for byte as it was enqueued, or an image.
+// content returns the request: the body byte for byte as it was enqueued, or an image.
 func (r *Replica) content(ctx context.Context, j *job) (wechat.Request, error) {
 	request := wechat.Request{Path: wechat.Endpoint(j.spec.Path), Body: j.Body}
 	if !j.spec.Multipart {
@@ -73,8 +73,8 @@ func (r *Replica) content(ctx context.Context, j *job) (wechat.Request, error) {
 	return request, nil
 }
 
-// media is the image of a check: in the payload, in Redis beside it, or on a host that
-// the configuration allows.
+// media returns the image of a check: from the payload, from Redis, or from a host that the
+// configuration allows.
 func (r *Replica) media(ctx context.Context, j *job) ([]byte, error) {
 	var body tasks.ImageCheckPayload
 	if err := json.Unmarshal(j.Body, &body); err != nil {
@@ -94,28 +94,30 @@ func (r *Replica) media(ctx context.Context, j *job) ([]byte, error) {
 		}
 		return media, nil
 	case body.MediaURL != "":
-		r.servers.waits(j)
-		return r.fetch(ctx, body.MediaURL)
+		r.servers.donePreparing(j)
+		return r.fetchMedia(ctx, body.MediaURL)
 	default:
 		return body.Media, nil
 	}
 }
 
-// mediaError says that an image could not be had this time; nothing was sent.
+// mediaError means that an image could not be read this time. No request was written.
 type mediaError struct{ err error }
 
 func (e *mediaError) Error() string { return fmt.Sprintf("media: %v", e.err) }
 func (e *mediaError) Unwrap() error { return e.err }
 
-// newFetcher follows no redirect: the allowed host answers itself, or not at all.
-func newFetcher(timeout time.Duration) *http.Client {
+// newMediaClient returns the HTTP client that fetches images. It follows no redirects, since
+// they could lead to a host that is not allowed.
+func newMediaClient(timeout time.Duration) *http.Client {
 	return &http.Client{
 		Timeout:       timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-func (r *Replica) fetch(ctx context.Context, raw string) ([]byte, error) {
+// fetchMedia fetches an image of at most maxMedia+1 bytes.
+func (r *Replica) fetchMedia(ctx context.Context, raw string) ([]byte, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "https" || !slices.Contains(r.cfg.MediaHosts, u.Host) {
 		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: "media: the host is not in worker.media_hosts"}
@@ -124,7 +126,7 @@ func (r *Replica) fetch(ctx context.Context, raw string) ([]byte, error) {
 	if err != nil {
 		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: "media: the URL is malformed"}
 	}
-	resp, err := r.fetcher.Do(req)
+	resp, err := r.mediaClient.Do(req)
 	if err != nil {
 		return nil, &mediaError{err: withoutURL(err)}
 	}
@@ -142,7 +144,7 @@ func (r *Replica) fetch(ctx context.Context, raw string) ([]byte, error) {
 	return media, nil
 }
 
-// withoutURL drops the URL from an error of net/http: it may carry a signature.
+// withoutURL removes the URL, which may contain a signature, from an error of net/http.
 func withoutURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {

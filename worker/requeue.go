@@ -10,30 +10,30 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// place is where a task waits that was handed back.
+// place is where a handed-back task waits.
 type place uint8
 
 const (
-	retrySet   place = iota // in asynq's retry set, until its delay has passed
-	queueFront              // in its queue, at once, and is the next to go
-	queueBack               // in its queue, at once, behind all others
+	retrySet   place = iota // in asynq's retry set, until its delay ends
+	queueFront              // in its queue, as the next task
+	queueBack               // in its queue, behind all other tasks
 )
 
-// asynq has no way for a handler to put its task back into the queue: it can only name a
-// delay, and the task goes to the retry set. So a delay into the time before 1970, which no
-// task is ever due at, stands for the queue: the hook sees it in asynq's retry script, and
-// sends its own script in that one's place. Should the hook ever fail to recognize the
-// script, the task is due at once.
+// A handler of asynq cannot put its task back into the queue; it can only return a delay,
+// and asynq moves the task to the retry set. A delay that ends before 1970 therefore stands
+// for the queue: redisHook recognizes it in asynq's retry script, and sends its own script
+// instead. If it ever fails to recognize the script, the task is due at once.
 //
-// The instant is drawn at random from a range of its own for each place. It is the same however
-// often asynq repeats the script of a run, and tells a repetition from a later run.
+// The instant is random, from one range for each place. It is the same whenever asynq
+// repeats the script of one run, and differs between runs, so the script can detect a
+// repetition.
 const (
 	frontBefore = 0              // Unix seconds
 	backBefore  = -2_000_000_000 // likewise
-	instants    = 1_000_000_000  // how many there are of each
+	instants    = 1_000_000_000  // size of each range
 )
 
-// requeueDelay is the delay that stands for a place in the queue.
+// requeueDelay returns the delay that stands for a place in the queue.
 func requeueDelay(p place, now time.Time) time.Duration {
 	at := int64(frontBefore)
 	if p == queueBack {
@@ -46,12 +46,13 @@ func requeueDelay(p place, now time.Time) time.Duration {
 // requeue is a task that goes back to its queue.
 type requeue struct {
 	queue, task, key string
-	at               int64 // a time before 1970
+	at               int64 // Unix seconds, negative; identifies the run and the place
 }
 
-// requeues tells whether a command is asynq's retry script for a task that goes back to its
-// queue. Like the dequeue, the script is known by its keys (task, active, lease, retry, …).
-func requeues(cmd redis.Cmder) (requeue, bool) {
+// parseRequeue returns the requeue that asynq's retry script stands for; ok is false for
+// other commands. Like the dequeue, it recognizes the script by its keys (task, active,
+// lease, retry, …).
+func parseRequeue(cmd redis.Cmder) (requeue, bool) {
 	const keys, firstKey = 8, 3
 	args := cmd.Args()
 	if len(args) < firstKey+keys+3 || args[2] != keys {
@@ -78,7 +79,8 @@ var (
 	requeueScript = redis.NewScript(requeueSource)
 )
 
-// command is the call of the script, by its hash or whole.
+// command returns the call of the script: name is "evalsha" with the hash, or "eval" with the
+// source.
 func (q requeue) command(ctx context.Context, name, script string) *redis.Cmd {
 	push, prefix := "RPUSH", "asynq:{"+q.queue+"}:"
 	if q.at < backBefore {
@@ -87,11 +89,11 @@ func (q requeue) command(ctx context.Context, name, script string) *redis.Cmd {
 	return redis.NewCmd(ctx, name, script, 4, q.key, prefix+"active", prefix+"lease", prefix+"pending", q.task, q.at, push)
 }
 
-// requeue answers asynq's retry script: the task goes back to its queue. What asynq does
-// about an error is right here, too: it repeats the call as long as its lease lasts.
+// requeue puts the task back into its queue, and answers asynq's retry script. After an
+// error asynq repeats the script until the task's lease ends, as for a retry.
 func (h *redisHook) requeue(ctx context.Context, q requeue, cmd *redis.Cmd, next redis.ProcessHook) error {
 	mine := q.command(ctx, "evalsha", requeueScript.Hash())
-	err := h.share.do(ctx, mine, func() error { return next(ctx, mine) })
+	err := h.batcher.do(ctx, mine, func() error { return next(ctx, mine) })
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		mine = q.command(ctx, "eval", requeueSource)
 		err = next(ctx, mine)
@@ -99,7 +101,7 @@ func (h *redisHook) requeue(ctx context.Context, q requeue, cmd *redis.Cmd, next
 	cmd.SetVal(mine.Val())
 	cmd.SetErr(err)
 	if err == nil {
-		h.rouse(q.queue)
+		h.wakeLane(q.queue)
 	}
 	return err
 }

@@ -1,11 +1,11 @@
--- Puts an active task back into its queue, as asynq's own requeue does. What asynq would
--- write into its message (the error, the time) is left out: nothing has failed.
+-- Puts an active task back into its queue, as asynq's own requeue does. It does not write an
+-- error or a time into the message, since nothing has failed.
 --
 -- KEYS  1 asynq:{<queue>}:t:<task id> (a hash)   2 …:active (a list)   3 …:lease (a sorted
 --       set)   4 …:pending (a list; its tail is the next to go)
--- ARGV  1 task id   2 a number of this run alone   3 RPUSH: to be the next, LPUSH: behind all
--- Reply OK, also where this run's task was put back already and the reply was lost; an
---       error where the task is not active any more
+-- ARGV  1 task id   2 a number that identifies the run   3 RPUSH: to the front, LPUSH: to the back
+-- Reply OK, also for a repetition, whose first reply was lost; an error when the task is no
+--       longer active
 if redis.call('HGET', KEYS[1], 'requeued') == ARGV[2] then return redis.status_reply('OK') end
 if redis.call('LREM', KEYS[2], 0, ARGV[1]) == 0 then return redis.error_reply('NOT FOUND') end
 redis.call('ZREM', KEYS[3], ARGV[1])

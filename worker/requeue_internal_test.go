@@ -17,7 +17,7 @@ type onlyRequeues struct{ *redisHook }
 
 func (h onlyRequeues) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if q, ok := requeues(cmd); ok {
+		if q, ok := parseRequeue(cmd); ok {
 			script, _ := cmd.(*redis.Cmd)
 			return h.requeue(ctx, q, script, next)
 		}
@@ -25,8 +25,8 @@ func (h onlyRequeues) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// TestAHandedBackTaskIsInItsQueue: asynq itself hands the task back. It is the next one or
-// the last one to run, and asynq counts no failure.
+// TestAHandedBackTaskIsInItsQueue: a task that its handler hands back through asynq runs next
+// or last, by its place, and asynq counts no failure.
 func TestAHandedBackTaskIsInItsQueue(t *testing.T) {
 	t.Parallel()
 	for name, redisOf := range map[string]func(t *testing.T) redis.UniversalClient{
@@ -42,11 +42,11 @@ func TestAHandedBackTaskIsInItsQueue(t *testing.T) {
 				rdb := redisOf(t)
 				rdb.AddHook(onlyRequeues{newRedisHook(rdb)})
 				if got := runOrder(t, rdb, tt.queue, where); got != tt.order {
-					t.Errorf("they ran as %s, want %s", got, tt.order)
+					t.Errorf("the tasks ran as %s, want %s", got, tt.order)
 				}
 				for _, set := range []string{"retry", "active", "lease", "pending", "failed"} {
 					if rdb.Exists(t.Context(), "asynq:{"+tt.queue+"}:"+set).Val() != 0 {
-						t.Errorf("asynq has something left in %s", set)
+						t.Errorf("asynq's key %s is not empty", set)
 					}
 				}
 			})
@@ -54,8 +54,8 @@ func TestAHandedBackTaskIsInItsQueue(t *testing.T) {
 	}
 }
 
-// runOrder lets asynq run the tasks a, b and c one by one, a of which is handed back once,
-// and returns the order of the runs.
+// runOrder lets asynq run the tasks a, b and c one after the other, hands a back once, and
+// returns the order of the runs.
 func runOrder(t *testing.T, rdb redis.UniversalClient, queue string, where place) string {
 	client := asynq.NewClientFromRedisClient(rdb)
 	for _, id := range []string{"a", "b", "c"} {
@@ -97,8 +97,9 @@ func runOrder(t *testing.T, rdb redis.UniversalClient, queue string, where place
 	return strings.Join(order, " ")
 }
 
-// TestARequeueWhoseReplyWasLost: repeated, it changes nothing, even where another replica
-// has the task already. A later run's has its own number. A task that is gone stays so.
+// TestARequeueWhoseReplyWasLost: a repetition changes nothing, even after another replica has
+// dequeued the task. A requeue of a later run has another number. A task that was deleted is
+// not created again.
 func TestARequeueWhoseReplyWasLost(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		const prefix = "asynq:{q}:"
@@ -152,8 +153,8 @@ func TestARequeueWhoseReplyWasLost(t *testing.T) {
 	})
 }
 
-// TestRequeueDelays: each place has its own instants before 1970, however late asynq adds
-// the delay to its clock.
+// TestRequeueDelays: each place has its own range of instants before 1970, also when asynq
+// adds the delay to its clock some seconds later.
 func TestRequeueDelays(t *testing.T) {
 	now := time.Now()
 	for range 1000 {

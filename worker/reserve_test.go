@@ -11,7 +11,8 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// TestGateKeepsTheReserve: with the last part of the day, only urgent tasks are asked for.
+// TestGateKeepsTheReserve: when only the reserved part of the day's quota is left, the gate
+// dequeues urgent tasks only.
 func TestGateKeepsTheReserve(t *testing.T) {
 	const app, typ = "wx0123456789abcdef", "send:template"
 	_, rdb := redistest.Mini(t)
@@ -21,33 +22,33 @@ func TestGateKeepsTheReserve(t *testing.T) {
 	g := newGate([]string{"urgent", "bulk"}, &lanePace{
 		limiter: limiter{l, slog.New(slog.DiscardHandler)}, app: app, typ: typ, waited: func(time.Duration) {},
 	}, manySlots)
-	ask := func(got int, err error) (asksBulk bool) {
+	dequeue := func(got int, err error) (bulkNext bool) {
 		t.Helper()
 		if !g.prepare() {
 			t.Fatal("the gate is closed")
 		}
-		if queue, n := g.question(time.Now(), 1); queue != urgent || n != 1 {
-			t.Fatalf("asks queue %d for %d tasks", queue, n)
+		if queue, n := g.nextDequeue(time.Now(), 1); queue != urgent || n != 1 {
+			t.Fatalf("dequeues %d tasks from queue %d", n, queue)
 		}
 		if g.dequeued(urgent, 1, got, err); got > 0 {
 			return false
 		}
-		queue, n := g.question(time.Now(), 1)
+		queue, n := g.nextDequeue(time.Now(), 1)
 		return queue == bulk && n > 0
 	}
-	if !ask(0, redis.Nil) {
-		t.Fatal("bulk was left out of the first part of the day")
+	if !dequeue(0, redis.Nil) {
+		t.Fatal("bulk was skipped although no reserve was touched")
 	}
-	g.dequeued(bulk, 1, 1, nil) // the first of three: 60 % of them are one
-	if ask(0, redis.Nil) {
-		t.Error("bulk was given of the reserve")
+	g.dequeued(bulk, 1, 1, nil) // the first of three calls: 60 % of three, rounded down, is one
+	if dequeue(0, redis.Nil) {
+		t.Error("bulk got a permit of the reserve")
 	}
-	if g.look {
-		t.Error("with nothing urgent and no permit for bulk, the lane asks on and on")
+	if g.mayHaveWork {
+		t.Error("the lane does not sleep without urgent tasks and without a permit for bulk")
 	}
-	g.wake()
-	ask(1, nil)
-	if n := len(g.clear()); n != 2 {
+	g.recheck()
+	dequeue(1, nil)
+	if n := len(g.takeAssigned()); n != 2 {
 		t.Errorf("%d permits for the two tasks", n)
 	}
 	g.close()

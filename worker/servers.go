@@ -11,53 +11,52 @@ import (
 )
 
 const (
-	// mostServers is how many asynq servers a replica runs at most. Each costs a connection
-	// to Redis, some goroutines and five commands every five seconds.
-	mostServers = 4
-	// serverSlots is an asynq server's concurrency: more than its lanes fill, whose own
-	// concurrency their gates keep.
+	// maxServers bounds the asynq servers of a replica. Each costs a connection to Redis,
+	// some goroutines and five commands every five seconds.
+	maxServers = 4
+	// serverSlots is an asynq server's concurrency, more than its lanes need: the gates
+	// limit the concurrency of each lane.
 	serverSlots = 1 << 14
-	// serverQueue begins the name of the one queue of an asynq server, which is never in
-	// Redis; see [dequeuer]. asynqmon shows it on its page of the servers.
+	// serverQueue is the prefix of the name of an asynq server's only queue, which does not
+	// exist in Redis; see [dequeuer]. asynqmon shows the name on its page of the servers.
 	serverQueue = "wxcourier-lanes-"
-	// asynqPoll is asynq's pause between two looks at an empty queue. The dequeuer decides
-	// when there is something to look for; this only hands control back to it.
+	// asynqPoll is asynq's pause after a dequeue from an empty queue. It is short because
+	// the dequeuer already waits until there may be work.
 	asynqPoll = time.Millisecond
 	// delayedPoll is how often asynq moves tasks that have become due to pending.
 	delayedPoll = time.Second
-	// asynqMargin is how much longer asynq's own patience at shutdown is than ours.
-	// Past it asynq hands back tasks that are still being sent; the process has ended
-	// before.
+	// asynqMargin is how much longer asynq's shutdown timeout is than ours. At its timeout
+	// asynq would requeue tasks that are still being sent; the process has exited by then.
 	asynqMargin = 5 * time.Second
 )
 
-// laneServers are the asynq servers that the lanes of a replica share. One starts when a
-// lane needs it, and ends with the last of its lanes.
+// laneServers are the asynq servers that the lanes of a replica share. A server starts with
+// its first lane and stops with its last.
 type laneServers struct {
 	replica *Replica
-	lanes   sync.Map // queue → *lane, of those that are open
+	lanes   sync.Map // queue → *lane, for the open lanes
 
 	mu      sync.Mutex
 	running []*laneServer // guarded by mu
-	started int           // guarded by mu; numbers the servers
+	started int           // guarded by mu; servers started so far, for their names
 }
 
-// laneServer is one of them.
+// laneServer is one asynq server.
 type laneServer struct {
 	asynq *asynq.Server
 	queue sharedQueue
 	lanes int // guarded by laneServers.mu
 }
 
-// join has a server dequeue for a lane: a new one while there are few, else the one with
-// the fewest lanes.
+// join adds a lane to a server: to a new one while there are less than maxServers, else to
+// the one with the fewest lanes.
 func (s *laneServers) join(l *lane) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range l.gate.queues {
 		s.lanes.Store(q.name, l)
 	}
-	if len(s.running) == mostServers {
+	if len(s.running) == maxServers {
 		l.server = s.running[0]
 		for _, other := range s.running {
 			if other.lanes < l.server.lanes {
@@ -70,7 +69,7 @@ func (s *laneServers) join(l *lane) error {
 	}
 	l.server = s.newServer()
 	l.server.lanes++
-	l.server.queue.dequeuer.add(l.gate) // before the start: then asynq recovers lost tasks at once
+	l.server.queue.dequeuer.add(l.gate) // before the start, when asynq recovers tasks with expired leases
 	s.replica.hook.add(l.server.queue)
 	if err := l.server.asynq.Start(asynq.HandlerFunc(s.handle)); err != nil {
 		s.replica.hook.remove(l.server.queue)
@@ -98,13 +97,13 @@ func (s *laneServers) newServer() *laneServer {
 			RetryDelayFunc:           retryDelay,
 			IsFailure:                isFailure,
 			ErrorHandler:             asynq.ErrorHandlerFunc(s.failed),
-			Logger:                   asynqLog{r.log, &repeats{}},
+			Logger:                   asynqLog{r.log, &logThrottle{}},
 			LogLevel:                 asynq.InfoLevel,
 		}),
 	}
 }
 
-// leave ends a lane's share in its server; the last one ends the server.
+// leave removes a lane from its server, and stops the server after the last lane.
 func (s *laneServers) leave(l *lane) {
 	for _, q := range l.gate.queues {
 		s.lanes.CompareAndDelete(q.name, l)
@@ -118,41 +117,42 @@ func (s *laneServers) leave(l *lane) {
 	}
 	s.mu.Unlock()
 	if last {
-		s.end(l.server)
+		s.stop(l.server)
 	}
 }
 
-// end ends a server when all that is in flight has ended. Its lanes have stopped.
-func (s *laneServers) end(server *laneServer) {
+// stop stops a server, and waits for its handlers. Its lanes must have stopped.
+func (s *laneServers) stop(server *laneServer) {
 	server.queue.dequeuer.close()
 	server.asynq.Stop()
 	server.asynq.Shutdown()
 	s.replica.hook.remove(server.queue)
 }
 
-// handle runs a task in its lane. The lane may have closed since it was dequeued; then it
-// comes back.
+// handle runs a task in its lane. It hands the task back when the lane has closed since the
+// dequeue.
 func (s *laneServers) handle(ctx context.Context, t *asynq.Task) (err error) {
 	l := s.laneOf(ctx)
 	if l == nil {
-		return notNow(0, "its lane has closed")
+		return retryLater(0, "its lane has closed")
 	}
 	queue, _ := asynq.GetQueueName(ctx)
 	id, _ := asynq.GetTaskID(ctx)
 	l.server.queue.leases.begin(queue, id)
 	defer l.server.queue.leases.end(queue, id)
-	s.replica.crew.do(func() { err = l.handle(ctx, t) })
+	s.replica.pool.run(func() { err = l.handle(ctx, t) })
 	return err
 }
 
-// failed hears of the runs that failed, and of tasks that asynq did not run.
+// failed is asynq's ErrorHandler: asynq calls it after failed runs, and for tasks that it did
+// not run.
 func (s *laneServers) failed(ctx context.Context, t *asynq.Task, err error) {
 	if l := s.laneOf(ctx); l != nil {
 		l.expire(ctx, t, err)
 	}
 }
 
-// laneOf returns the lane of a task; nil when it is not open.
+// laneOf returns the lane of a task; nil when the lane is closed.
 func (s *laneServers) laneOf(ctx context.Context) *lane {
 	queue, _ := asynq.GetQueueName(ctx)
 	found, _ := s.lanes.Load(queue)
@@ -160,13 +160,14 @@ func (s *laneServers) laneOf(ctx context.Context) *lane {
 	return l
 }
 
-// waits notes that a task is about to wait for another system, WeChat as a rule, or for its
-// receiver, and needs little else: it makes room for the tasks of other lanes.
-func (s *laneServers) waits(j *job) {
+// donePreparing stops counting a task in the admission of its server. The task is about to
+// wait for its receiver or for another system, mostly WeChat, so tasks of other lanes may
+// start.
+func (s *laneServers) donePreparing(j *job) {
 	found, _ := s.lanes.Load(j.queue)
 	if l, ok := found.(*lane); ok {
 		begun, _ := l.running.Load(j.TaskID())
-		r, _ := begun.(*run)
-		l.gate.load.end(r)
+		r, _ := begun.(*startedTask)
+		l.gate.admission.end(r)
 	}
 }

@@ -12,40 +12,40 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// stateCollector reads what is a state rather than an event when Prometheus asks.
+// stateCollector collects the gauges, whose values it reads at each scrape.
 type stateCollector struct {
-	replica                                      *Replica
-	waiting, active, used, limit, pace, heldDesc *prometheus.Desc
+	replica                                   *Replica
+	waiting, active, used, limit, pace, holds *prometheus.Desc
 }
 
-// collectWithin bounds what one scrape asks Redis.
-const collectWithin = 2 * time.Second
+// collectTimeout bounds the calls to Redis of one scrape.
+const collectTimeout = 2 * time.Second
 
 func newStateCollector(r *Replica) *stateCollector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &stateCollector{
-		replica:  r,
-		waiting:  desc("wxcourier_lane_waiting", "Pending tasks of a lane, over all replicas.", "app", "type"),
-		active:   desc("wxcourier_lane_active", "Tasks in flight on this replica.", "app", "type"),
-		used:     desc("wxcourier_quota_used", "Calls counted in a window, over all replicas.", "app", "api", "window"),
-		limit:    desc("wxcourier_quota_limit", "Calls allowed in a window: what is configured, or what WeChat told where that is less.", "app", "api", "window"),
-		pace:     desc("wxcourier_pace_factor", "Part of the pace that is kept after refusals; 1 is all of it.", "app", "api"),
-		heldDesc: desc("wxcourier_hold", "1 while a lane, an app or a template is held.", "app", "type", "reason"),
+		replica: r,
+		waiting: desc("wxcourier_lane_waiting", "Pending tasks of a lane, over all replicas.", "app", "type"),
+		active:  desc("wxcourier_lane_active", "Tasks in flight on this replica.", "app", "type"),
+		used:    desc("wxcourier_quota_used", "Calls counted in a window, over all replicas.", "app", "api", "window"),
+		limit:   desc("wxcourier_quota_limit", "Calls allowed in a window: the configured limit, or WeChat's where that is lower.", "app", "api", "window"),
+		pace:    desc("wxcourier_pace_factor", "Factor by which the pace is lowered after refusals; 1 is full pace.", "app", "api"),
+		holds:   desc("wxcourier_hold", "1 while a lane, an app or a template is held.", "app", "type", "reason"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.waiting, c.active, c.used, c.limit, c.pace, c.heldDesc} {
+	for _, d := range []*prometheus.Desc{c.waiting, c.active, c.used, c.limit, c.pace, c.holds} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), collectWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
 	r := c.replica
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
@@ -54,7 +54,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	lanes := r.fleet.snapshot()
 	for key, n := range r.fleet.depths() {
 		gauge(c.waiting, float64(n), key.app, key.typ)
-		if lanes[key] == nil { // held: how much of its limits is used may be the reason
+		if lanes[key] == nil { // a held lane: its usage may show why
 			c.collectUsage(ctx, key, gauge)
 		}
 	}
@@ -69,14 +69,14 @@ func (c *stateCollector) collectHolds(ctx context.Context, gauge func(*prometheu
 	r := c.replica
 	holds, err := r.limiter.Holds(ctx, slices.Collect(maps.Keys(r.apps))...)
 	if err != nil {
-		return // Redis is away; the other metrics still tell something
+		return // Redis does not answer; collect the other metrics
 	}
 	seen := make(map[[3]string]bool)
 	for _, h := range holds {
 		labels := [3]string{h.App, holdLabels(h.Scope), reasonLabel(h.Reason)}
 		if !seen[labels] {
 			seen[labels] = true
-			gauge(c.heldDesc, 1, labels[:]...)
+			gauge(c.holds, 1, labels[:]...)
 		}
 	}
 }
@@ -87,8 +87,8 @@ func (c *stateCollector) collectUsage(ctx context.Context, key laneKey, gauge fu
 	if err != nil {
 		return
 	}
-	// A type may have a window of its own and share one of the same span: the one with
-	// the least room counts.
+	// A type may have a window of its own and share one of the same span; report the one
+	// with the least quota left.
 	tightest := make(map[ratelimit.Span]ratelimit.Usage)
 	for _, u := range usage {
 		if t, ok := tightest[u.Window]; !ok || u.Effective()-u.Used < t.Effective()-t.Used {

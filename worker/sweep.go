@@ -12,29 +12,29 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// sweepKey is the lease of the replica that sweeps. Private.
+// sweepKey is the key of the lease of the replica that sweeps. Private.
 const sweepKey = "wxcourier:sweep"
 
-// How a sweep goes by: one replica at a time, a few commands a second. With ten million
-// waiting tasks a pass takes some hours.
+// One replica sweeps at a time, with a few commands a second. With ten million waiting tasks
+// a pass takes some hours.
 const (
-	sweepEvery       = 5 * time.Minute // between two passes, and between two tries for the lease
-	sweepLease       = 3 * time.Minute
-	sweepCommands    = 4  // a second
-	sweepEndings     = 50 // tasks a second, each some commands
-	sweepLongestRest = sweepLease / 3
+	sweepEvery        = 5 * time.Minute // between two passes, and between two attempts to get the lease
+	sweepLease        = 3 * time.Minute
+	commandsPerSecond = 4
+	endingsPerSecond  = 50             // tasks that are ended, each by some commands
+	maxSweepPause     = sweepLease / 3 // between two renewals of the lease
 )
 
-// errNotSweeper says that another replica has the lease by now.
+// errNotSweeper means that another replica has the lease.
 var errNotSweeper = errors.New("another replica sweeps")
 
-// sweeper ends tasks that were deleted in the asynq web UI and deletes archived copies past
-// the retention, see package reconcile.
+// sweeper ends tasks that were deleted in the asynq web UI, and deletes archived copies past
+// the retention; see package reconcile.
 type sweeper struct {
-	replica *Replica
-	every   time.Duration
-	config  reconcile.Config
-	said    repeats
+	replica  *Replica
+	every    time.Duration
+	config   reconcile.Config
+	throttle logThrottle
 }
 
 func newSweeper(r *Replica, deadAfter, retention time.Duration) *sweeper {
@@ -46,16 +46,16 @@ func newSweeper(r *Replica, deadAfter, retention time.Duration) *sweeper {
 	return s
 }
 
-// run sweeps until ctx ends.
+// run makes passes until ctx ends, while this replica has the lease.
 func (s *sweeper) run(ctx context.Context) {
 	reconciler := reconcile.New(s.replica.rdb, s.replica.ledger, s.config)
-	for rest(ctx, s.every) {
-		if s.hold(ctx) != nil {
+	for sleep(ctx, s.every) {
+		if s.renewLease(ctx) != nil {
 			continue
 		}
 		report, err := reconciler.Pass(ctx)
-		if err != nil && ctx.Err() == nil && !errors.Is(err, errNotSweeper) && s.said.due("sweep", time.Now()) {
-			s.replica.log.Warn("the queues could not be swept; the next sweep begins anew", slog.Any("err", err))
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errNotSweeper) && s.throttle.allow("sweep", time.Now()) {
+			s.replica.log.Warn("the sweep failed; the next one starts from the beginning", slog.Any("err", err))
 		}
 		if report.Ended > 0 {
 			s.replica.log.Warn("tasks were deleted from asynq; they ended as canceled, or as unknown where a request may have been written",
@@ -67,18 +67,19 @@ func (s *sweeper) run(ctx context.Context) {
 	}
 }
 
-// holdSweep takes the lease, or renews it.
+// sweepLeaseScript takes or renews the lease.
 //
 // KEYS[1] lease. ARGV[1] replica, ARGV[2] ms. Returns 1, or 0 when another replica has it.
-var holdSweep = redis.NewScript(`
+var sweepLeaseScript = redis.NewScript(`
 local holder = redis.call("GET", KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
 return 1
 `)
 
-func (s *sweeper) hold(ctx context.Context) error {
-	mine, err := holdSweep.Run(ctx, s.replica.rdb, []string{sweepKey}, s.replica.id, sweepLease.Milliseconds()).Bool()
+// renewLease takes or renews the lease. It returns errNotSweeper when another replica has it.
+func (s *sweeper) renewLease(ctx context.Context) error {
+	mine, err := sweepLeaseScript.Run(ctx, s.replica.rdb, []string{sweepKey}, s.replica.id, sweepLease.Milliseconds()).Bool()
 	if err != nil {
 		return err
 	}
@@ -88,27 +89,28 @@ func (s *sweeper) hold(ctx context.Context) error {
 	return nil
 }
 
-// pace waits as long as some commands shall take, and keeps the lease meanwhile.
+// pace waits for as long as so many commands and ended tasks may take, and renews the lease
+// meanwhile.
 func (s *sweeper) pace(ctx context.Context, commands, ended int) error {
-	left := time.Duration(commands)*time.Second/sweepCommands + time.Duration(ended)*time.Second/sweepEndings
+	left := time.Duration(commands)*time.Second/commandsPerSecond + time.Duration(ended)*time.Second/endingsPerSecond
 	for left > 0 {
-		pause := min(left, sweepLongestRest)
-		if !rest(ctx, pause) {
+		pause := min(left, maxSweepPause)
+		if !sleep(ctx, pause) {
 			return ctx.Err()
 		}
 		if left -= pause; pause < time.Second && left <= 0 {
-			return nil // the lease lasts for longer
+			return nil // too short to renew the lease
 		}
-		if err := s.hold(ctx); err != nil {
+		if err := s.renewLease(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ended counts and tells an outcome as deliver does.
+// ended counts an outcome and calls OnResult, as deliver does.
 func (s *sweeper) ended(result tasks.Result) {
-	s.replica.metrics.ended(result)
+	s.replica.metrics.countOutcome(result)
 	if s.replica.hooks.OnResult != nil {
 		s.replica.hooks.OnResult(result)
 	}

@@ -13,14 +13,14 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// TestASweepEndsWhatWasDeleted: the producer that waits for it is told, and so are the hooks;
-// the queue that was deleted serves again.
-func TestASweepEndsWhatWasDeleted(t *testing.T) {
+// TestASweepEndsDeletedTasks: a task that was deleted in asynq ends as canceled, for its
+// producer and for OnResult. Its id can be enqueued again, although its queue was deleted, too.
+func TestASweepEndsDeletedTasks(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
-		var told atomic.Int64
+		var ended atomic.Int64
 		r.hooks = worker.Hooks{OnResult: func(got tasks.Result) {
 			if got.ID == "deleted" && got.Outcome == tasks.OutcomeCanceled {
-				told.Add(1)
+				ended.Add(1)
 			}
 		}}
 		later := message("deleted", "oPerson")
@@ -39,7 +39,7 @@ func TestASweepEndsWhatWasDeleted(t *testing.T) {
 		if got := r.outcome("deleted"); got.Outcome != tasks.OutcomeCanceled || got.Reason != "deleted" || got.Batch != "sale" {
 			t.Errorf("%+v", got)
 		}
-		redistest.Until(t, 5*time.Second, "the hook is told", func() bool { return told.Load() == 1 })
+		redistest.Until(t, 5*time.Second, "OnResult is called", func() bool { return ended.Load() == 1 })
 		now := message("deleted", "oPerson")
 		if again := r.submit(now); again.Already {
 			t.Errorf("repeated: %+v", again)

@@ -8,56 +8,56 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// seenFor is how long a replica believes what it saw of a template's hold. The message
-// that tells of a hold makes it look again at once; this is for one that was lost.
-const seenFor = time.Second
+// templateCacheTTL is how long a replica caches whether a template is held. The message
+// about a hold clears the cache at once; the TTL is for messages that are lost.
+const templateCacheTTL = time.Second
 
-// mostSeen bounds the memory of an app's templates. WeChat allows an app some dozens.
-const mostSeen = 1000
+// maxTemplates bounds the cached templates of an app. WeChat allows an app some dozens.
+const maxTemplates = 1000
 
-// templates remembers for a moment which message templates are held, so that not every
-// message asks Redis.
-type templates struct {
-	ask func(ctx context.Context, app, scope string) (ratelimit.Hold, bool, error)
+// templateHolds caches which message templates are held, so that not every message costs a
+// call to Redis.
+type templateHolds struct {
+	lookup func(ctx context.Context, app, scope string) (ratelimit.Hold, bool, error)
 
-	mu   sync.Mutex
-	seen map[string]map[string]sighting // guarded by mu; by app and template
+	mu     sync.Mutex
+	cached map[string]map[string]cachedHold // guarded by mu; app → template → hold
 }
 
-type sighting struct {
+type cachedHold struct {
 	held   bool
 	reason string
-	until  time.Time // it is believed
+	until  time.Time // the entry is valid
 }
 
-// held tells whether a template is held, and why. That Redis does not answer counts as
-// no: the hold spares WeChat calls, it does not protect people.
-func (t *templates) held(ctx context.Context, app, id string) (reason string, held bool) {
+// held reports whether a template is held, and why. It returns false where Redis does not
+// answer: the hold only saves calls that WeChat would refuse.
+func (t *templateHolds) held(ctx context.Context, app, id string) (reason string, held bool) {
 	t.mu.Lock()
-	s, ok := t.seen[app][id]
+	s, ok := t.cached[app][id]
 	t.mu.Unlock()
 	if ok && time.Now().Before(s.until) {
 		return s.reason, s.held
 	}
-	hold, held, err := t.ask(ctx, app, ratelimit.TemplateScope(id))
+	hold, held, err := t.lookup(ctx, app, ratelimit.TemplateScope(id))
 	if err != nil {
 		return "", false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.seen == nil {
-		t.seen = make(map[string]map[string]sighting)
+	if t.cached == nil {
+		t.cached = make(map[string]map[string]cachedHold)
 	}
-	if t.seen[app] == nil || len(t.seen[app]) >= mostSeen {
-		t.seen[app] = make(map[string]sighting)
+	if t.cached[app] == nil || len(t.cached[app]) >= maxTemplates {
+		t.cached[app] = make(map[string]cachedHold)
 	}
-	t.seen[app][id] = sighting{held: held, reason: hold.Reason, until: time.Now().Add(seenFor)}
+	t.cached[app][id] = cachedHold{held: held, reason: hold.Reason, until: time.Now().Add(templateCacheTTL)}
 	return hold.Reason, held
 }
 
-// forget makes the next message of an app look again: a hold was set or lifted.
-func (t *templates) forget(app string) {
+// forget clears the cache of an app, since a hold was set or lifted.
+func (t *templateHolds) forget(app string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.seen, app)
+	delete(t.cached, app)
 }

@@ -11,45 +11,45 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// tokenCheck is the last look at whether an app's token, which WeChat refused for one API,
-// is good for another one.
+// tokenCheck is the last check whether WeChat takes an app's token, which it refused for one
+// API, for another API.
 type tokenCheck struct {
 	mu    sync.Mutex
 	began time.Time // guarded by mu
-	taken bool      // guarded by mu
+	works bool      // guarded by mu; WeChat took the token
 }
 
-// takesToken tells whether WeChat refused the job's call for its token, but takes the
-// app's token for another API since: it asks for the quota of the job's API. Calls that
-// were refused at the same time share one answer. While the app is held WeChat is not
-// asked; the answer is no then.
-func (r *Replica) takesToken(ctx context.Context, j *job) bool {
+// tokenWorksElsewhere reports whether WeChat refused the job's call for its token, but takes
+// the app's token for another API: it calls quota/get for the job's API. Calls that were
+// refused at the same time share one check. It returns false without a call while the app
+// is held.
+func (r *Replica) tokenWorksElsewhere(ctx context.Context, j *job) bool {
 	if !j.called || !errors.Is(j.err, wechat.ErrTokenRejected) {
 		return false
 	}
 	refused := time.Now()
-	found, _ := r.checks.LoadOrStore(j.App, new(tokenCheck))
+	found, _ := r.tokenChecks.LoadOrStore(j.App, new(tokenCheck))
 	c, _ := found.(*tokenCheck)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.began.After(refused) {
-		return c.taken
+		return c.works
 	}
 	if _, held, err := r.limiter.HoldFor(ctx, j.App, ratelimit.WholeApp); err != nil || held {
 		return false
 	}
 	c.began = time.Now()
 	_, err := r.wechat.Quota(ctx, j.App, wechat.Endpoint(j.spec.Path))
-	c.taken = tookToken(err)
-	if c.taken {
+	c.works = showsTokenWorks(err)
+	if c.works {
 		r.log.Info("WeChat refuses the token for one API and takes it for another", j.attrs(slog.Any("err", j.err))...)
 	}
-	return c.taken
+	return c.works
 }
 
-// tookToken tells whether an answer shows that WeChat knows the app by its token. It is
-// careful: other errors may come before the token is looked at.
-func tookToken(err error) bool {
+// showsTokenWorks reports whether an answer shows that WeChat took the token. It returns
+// false for errors that WeChat may return before it checks the token.
+func showsTokenWorks(err error) bool {
 	var (
 		api   *wechat.APIError
 		token *wechat.TokenError

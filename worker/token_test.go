@@ -11,9 +11,9 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// TestATokenThatTakesLongBunchesNothing: calls neither wait together for a token that has
-// to be fetched, nor are repeated together after one that was refused.
-func TestATokenThatTakesLongBunchesNothing(t *testing.T) {
+// TestASlowTokenCausesNoBurst: neither calls that wait for a token to be fetched nor calls that
+// are repeated after a refused token exceed the limit together.
+func TestASlowTokenCausesNoBurst(t *testing.T) {
 	const limit, n = 50, 90
 	onEach(t, sandbox.Options{Latency: 900 * time.Millisecond}, func(t *testing.T, r *rig) {
 		r.wechat.Timeout, r.wechat.AttemptTimeout = 3*time.Second, 6*time.Second

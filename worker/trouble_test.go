@@ -22,21 +22,21 @@ import (
 
 const sendPath = "/cgi-bin/message/subscribe/send"
 
-// A trouble is something that happens to Redis, and how it ends.
+// A trouble is a fault of Redis.
 type trouble struct {
 	name   string
 	server []string // options of redis-server
 	begin  func(t *testing.T, s *stage)
 	end    func(t *testing.T, s *stage)
-	stands bool   // nothing may be sent while it lasts
-	says   string // what the log has of it
+	stops  bool   // no request may be sent during the fault
+	logs   string // a text that the log must contain
 }
 
-// stage is where a trouble happens.
+// stage is a rig whose replicas reach Redis through a proxy.
 type stage struct {
 	*rig
 	server *redistest.Server
-	rdb    redis.UniversalClient // past the proxy
+	rdb    redis.UniversalClient // without the proxy
 	proxy  *proxy
 	stop   chan struct{}
 	done   sync.WaitGroup
@@ -59,26 +59,26 @@ func follow(host, port string) func(*testing.T, *stage) {
 }
 
 var troubles = []trouble{
-	{name: "out of memory", begin: set("maxmemory", "1"), end: set("maxmemory", "0"), stands: true, says: "OOM command not allowed"},
-	{name: "read only", begin: follow("127.0.0.1", "1"), end: follow("no", "one"), stands: true, says: "READONLY"},
-	{name: "without its replicas", begin: set("min-replicas-to-write", "1"), end: set("min-replicas-to-write", "0"), stands: true, says: "NOREPLICAS"},
+	{name: "out of memory", begin: set("maxmemory", "1"), end: set("maxmemory", "0"), stops: true, logs: "OOM command not allowed"},
+	{name: "read only", begin: follow("127.0.0.1", "1"), end: follow("no", "one"), stops: true, logs: "READONLY"},
+	{name: "without its replicas", begin: set("min-replicas-to-write", "1"), end: set("min-replicas-to-write", "0"), stops: true, logs: "NOREPLICAS"},
 	{name: "slow", begin: func(_ *testing.T, s *stage) { s.proxy.delay.Store(int64(300 * time.Millisecond)) }, end: func(_ *testing.T, s *stage) { s.proxy.delay.Store(0) }},
 	{name: "a storm of lost connections", begin: storm, end: func(_ *testing.T, s *stage) { close(s.stop); s.done.Wait() }},
 	{
 		name: "away", server: []string{"--appendonly", "yes", "--appendfsync", "always"},
 		begin: func(_ *testing.T, s *stage) { s.server.Kill() }, end: func(_ *testing.T, s *stage) { s.server.Restart() },
-		stands: true, says: "Redis does not answer",
+		stops: true, logs: "Redis does not answer",
 	},
 	{
 		name:   "loading",
 		server: []string{"--appendonly", "yes", "--appendfsync", "always", "--key-load-delay", "100"},
 		begin:  loading,
-		end:    func(_ *testing.T, s *stage) { s.done.Wait() }, says: "LOADING",
+		end:    func(_ *testing.T, s *stage) { s.done.Wait() }, logs: "LOADING",
 	},
 }
 
-// loading restarts Redis with so many keys that it answers LOADING for some seconds: it
-// looks at its clients once in 1024 commands that it reads from its file.
+// loading restarts Redis with so many keys that it replies LOADING for some seconds: while it
+// loads, it serves its clients once in 1024 commands of its file.
 func loading(t *testing.T, s *stage) {
 	_, err := s.rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 		for i := range 30_000 {
@@ -93,7 +93,7 @@ func loading(t *testing.T, s *stage) {
 	s.done.Go(s.server.Restart)
 }
 
-// storm breaks all connections, again and again.
+// storm closes all connections every 50 ms.
 func storm(t *testing.T, s *stage) {
 	s.done.Go(func() {
 		for {
@@ -108,19 +108,19 @@ func storm(t *testing.T, s *stage) {
 	})
 }
 
-// leasesOut is when a task whose dequeue got no answer may be found by a replica that
-// starts: asynq's lease, and as long again.
+// leasesOut is the age at which a replica that starts may recover a task whose dequeue got no
+// reply: twice asynq's lease.
 const leasesOut = 61 * time.Second
 
-// lasting is for how long a trouble goes on.
+// lasting is the length of a fault.
 const lasting = 3 * time.Second
 
-// TestRedisInTrouble: whatever Redis does for a while, nothing is lost and nothing is
-// doubled, the replicas neither spin nor flood the log, and all goes on by itself.
+// TestRedisInTrouble: with each fault of Redis no task is lost or sent twice, the replicas
+// neither spin nor flood the log, and they recover without further action.
 func TestRedisInTrouble(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("skipped: -short, troubles take their time")
+		t.Skip("skipped: -short, each fault takes seconds")
 	}
 	for _, trouble := range troubles {
 		t.Run(trouble.name, func(t *testing.T) {
@@ -133,6 +133,7 @@ func TestRedisInTrouble(t *testing.T) {
 	}
 }
 
+// play enqueues messages, lets the fault happen, and waits for the outcomes.
 func (tr trouble) play(t *testing.T, s *stage) {
 	const n = 200
 	for i := range n {
@@ -148,48 +149,48 @@ func (tr trouble) play(t *testing.T, s *stage) {
 
 func (s *stage) sent() int { return s.wx.Count(sandbox.Filter{Path: sendPath}) }
 
-// happen lets the trouble pass, and checks that the replicas bear it quietly.
+// happen begins and ends the fault, and checks the calls, the commands and the log meanwhile.
 func (tr trouble) happen(t *testing.T, s *stage) {
 	lines, commands := strings.Count(s.log.String(), "\n"), s.commands(t)
 	began := time.Now()
 	lasts := func(d time.Duration) {
-		redistest.Until(t, time.Minute, "the trouble has lasted", func() bool { return time.Since(began) > d })
+		redistest.Until(t, time.Minute, "the fault has lasted", func() bool { return time.Since(began) > d })
 	}
 	tr.begin(t, s)
-	lasts(lasting / 2) // by then what was in hand has ended
+	lasts(lasting / 2) // by then the calls in flight have ended
 	before := s.sent()
 	lasts(lasting)
-	if more := s.sent() - before; tr.stands && more > 0 {
-		t.Errorf("%d calls that could not be accounted for", more)
+	if more := s.sent() - before; tr.stops && more > 0 {
+		t.Errorf("%d calls whose outcomes could not be recorded", more)
 	}
 	tr.end(t, s)
 	took := time.Since(began).Seconds()
-	asked := s.commands(t) - commands // negative after a restart, which begins the count anew
-	said := strings.Split(s.log.String(), "\n")[lines:]
-	t.Logf("in %.1f s: %d log lines, %d Redis commands", took, len(said), asked)
-	if len(said) > 400 {
-		t.Errorf("%d log lines in %.1f s:\n%s", len(said), took, strings.Join(said[:40], "\n"))
+	sent := s.commands(t) - commands // negative after a restart, which resets the count
+	logged := strings.Split(s.log.String(), "\n")[lines:]
+	t.Logf("in %.1f s: %d log lines, %d Redis commands", took, len(logged), sent)
+	if len(logged) > 400 {
+		t.Errorf("%d log lines in %.1f s:\n%s", len(logged), took, strings.Join(logged[:40], "\n"))
 	}
-	if tr.stands && asked > int(600*took) {
-		t.Errorf("%d commands in %.1f s: it spins", asked, took)
+	if tr.stops && sent > int(600*took) {
+		t.Errorf("%d commands in %.1f s: the replicas spin", sent, took)
 	}
-	text := strings.Join(said, "\n")
+	text := strings.Join(logged, "\n")
 	if n := strings.Count(text, "Redis does not answer"); n > 2 {
-		t.Errorf("two replicas said %d times that Redis is away", n)
+		t.Errorf("two replicas logged %d times that Redis does not answer", n)
 	}
-	if !strings.Contains(text, tr.says) {
-		t.Errorf("the log does not say %q", tr.says)
+	if !strings.Contains(text, tr.logs) {
+		t.Errorf("the log does not contain %q", tr.logs)
 	}
 }
 
-// allAccepted waits for all outcomes, and checks that each message arrived once.
+// allAccepted waits for all outcomes, and checks that each message was delivered once.
 func (s *stage) allAccepted(t *testing.T, n int, limits map[string]ratelimit.Limit) {
 	ended := time.Now()
 	for i := range n {
 		id := fmt.Sprintf("m%d", i)
 		redistest.Until(t, 3*time.Minute, id+" has an outcome", func() bool {
 			if time.Since(ended) > leasesOut {
-				s.replica(limits) // it looks at once for what lost its runner, the others once a minute
+				s.replica(limits) // a new replica recovers tasks at once, the others once a minute
 				ended = time.Now()
 			}
 			got, err := s.client.Result(t.Context(), app, id)
@@ -207,8 +208,8 @@ func (s *stage) allAccepted(t *testing.T, n int, limits map[string]ratelimit.Lim
 	}
 }
 
-// commands counts what Redis was asked, what it refused included; 0 while it does not
-// tell.
+// commands returns the number of commands that Redis got, including refused ones; 0 while it
+// does not answer.
 func (s *stage) commands(t *testing.T) (n int) {
 	for _, found := range regexp.MustCompile(`(?:[:,]calls|rejected_calls)=(\d+)`).FindAllStringSubmatch(s.rdb.Info(t.Context(), "commandstats").Val(), -1) {
 		calls, _ := strconv.Atoi(found[1])
@@ -217,7 +218,7 @@ func (s *stage) commands(t *testing.T) (n int) {
 	return n
 }
 
-// proxy stands between the replicas and Redis, and delays what Redis says.
+// proxy is a TCP proxy to Redis that delays the replies.
 type proxy struct {
 	addr  string
 	delay atomic.Int64 // time.Duration
@@ -249,7 +250,7 @@ func newProxy(t *testing.T, to string) *proxy {
 	return p
 }
 
-// pass copies one direction until either end closes.
+// pass copies one direction until either connection closes.
 func (p *proxy) pass(to, from net.Conn, slowly bool) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	if !slowly {

@@ -10,27 +10,27 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// A verdict is what becomes of a task after an attempt, or instead of one.
+// A verdict decides what happens to a task after an attempt, or instead of one.
 type verdict struct {
-	outcome tasks.Outcome  // it ends so; "" sends it back for later
-	reason  string         // a word of ours that explains an outcome or a hold
-	delay   time.Duration  // until it comes back
-	counts  bool           // coming back uses up one of its attempts
-	stops   stop           // what stands still meanwhile
-	hold    hold           // how; of a verdict that stops something
+	outcome tasks.Outcome  // the task ends with it; "": the task is retried
+	reason  string         // explains an outcome or a hold
+	delay   time.Duration  // until the retry
+	counts  bool           // the attempt counts as failed
+	stops   stop           // what is held
+	hold    hold           // the hold, unless stops is stopNothing
 	slows   ratelimit.Span // the window whose pace was too fast for WeChat; "" for none
-	learns  bool           // WeChat is asked what its limit really is
-	place   place          // where it waits until it comes back
+	learns  bool           // query WeChat's limit again
+	place   place          // where the task waits for the retry
 }
 
-// hold is how a verdict stops something. Its end is reckoned by Redis' clock.
+// hold describes the hold that a verdict sets. Its end is computed by Redis' clock.
 type hold struct {
 	reason string
 	end    ratelimit.End
-	probe  bool // the attempt that begins it counts; those that only meet it do not
+	probe  bool // of a breaker: only the attempt that sets the hold counts as failed
 }
 
-// stop is what a verdict holds: nothing, or all that the cause will refuse as well.
+// stop is the scope of the hold that a verdict sets.
 type stop uint8
 
 const (
@@ -40,62 +40,61 @@ const (
 	stopTemplate      // one template of the app
 )
 
-// A rule is the part of a verdict that a class of answers decides.
+// A rule is the part of a verdict that depends only on the class of the answer.
 type rule struct {
-	outcome tasks.Outcome
-	reason  string
-	counts  bool
-	stops   stop
-	slows   ratelimit.Span
-	learns  bool
-	wait    func(now time.Time, n int) time.Duration // n counts from 0: attempts, or holds in a row
-	ends    ratelimit.Span                           // the hold ends with this span, by Redis' clock; "": after wait
-	inARow  string                                   // the reason of the lane's hold to which so many such answers in a row lead; "": none
+	outcome    tasks.Outcome
+	reason     string
+	counts     bool
+	stops      stop
+	slows      ratelimit.Span
+	learns     bool
+	wait       func(now time.Time, n int) time.Duration // n is the number of failed attempts, or of holds in a row, from 0
+	ends       ratelimit.Span                           // the hold ends with this span, by Redis' clock; "": it ends after wait
+	tripReason string                                   // the answers trip the lane's breaker, with a hold for this reason; "": they do not
 }
 
-// rules says what the worker does about each class of answers: one row a class. What
-// each code means is not decided here, but in package wechat.
+// rules defines what the worker does about each class of answers, one row a class. Package
+// wechat defines the class of each code.
 var rules = map[wechat.Class]rule{
 	wechat.ClassOK:          {outcome: tasks.OutcomeAccepted},
 	wechat.ClassRisky:       {outcome: tasks.OutcomeAccepted},
 	wechat.ClassRefused:     {outcome: tasks.OutcomeRefused},
 	wechat.ClassRejected:    {outcome: tasks.OutcomeRejected},
 	wechat.ClassRetired:     {outcome: tasks.OutcomeRejected, reason: "retired_api"},
-	wechat.ClassTemplate:    {outcome: tasks.OutcomeRejected, reason: "template_held", stops: stopTemplate, wait: along(templateProbes)},
-	wechat.ClassBusy:        {counts: true, wait: along(retries)},
-	wechat.ClassUnlisted:    {counts: true, wait: along(retries), inARow: ReasonUnlistedCode},
+	wechat.ClassTemplate:    {outcome: tasks.OutcomeRejected, reason: "template_held", stops: stopTemplate, wait: backoff(templateProbes)},
+	wechat.ClassBusy:        {counts: true, wait: backoff(retries)},
+	wechat.ClassUnlisted:    {counts: true, wait: backoff(retries), tripReason: ReasonUnlistedCode},
 	wechat.ClassPerUser:     {wait: after(3 * time.Second)},
 	wechat.ClassPerUserLong: {wait: after(time.Hour)},
 	wechat.ClassRateSecond:  {reason: "rate_second", stops: stopLane, slows: ratelimit.PerSecond, wait: after(time.Second)},
 	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, learns: true, wait: until(ratelimit.NextMinute), ends: ratelimit.PerMinute},
 	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, learns: true, wait: until(ratelimit.EndOfDay), ends: ratelimit.PerDay},
-	wechat.ClassToken:       {reason: tokenRejected, stops: stopApp, wait: along(appProbes)},
-	wechat.ClassConfig:      {reason: "app_config", stops: stopApp, wait: along(appProbes)},
-	wechat.ClassAccount:     {reason: "capability", stops: stopLane, wait: along(capabilityProbes)},
+	wechat.ClassToken:       {reason: tokenRejected, stops: stopApp, wait: backoff(appProbes)},
+	wechat.ClassConfig:      {reason: "app_config", stops: stopApp, wait: backoff(appProbes)},
+	wechat.ClassAccount:     {reason: "capability", stops: stopLane, wait: backoff(capabilityProbes)},
 }
 
-// The reasons of holds that not only the row of a class names.
+// Reasons of holds that are used outside of rules, too.
 const (
-	tokenUnavailable = "token_unavailable" //nolint:gosec // a word, no credential
+	tokenUnavailable = "token_unavailable" //nolint:gosec // no credential
 	tokenRejected    = "token_rejected"    //nolint:gosec // likewise
-	// ReasonUnlistedCode is the reason of a hold on a lane that gets the same errcode again
-	// and again, which the code table does not list: the hold's code needs a row there.
+	// ReasonUnlistedCode is the reason of a hold on a lane that got the same errcode several
+	// times in a row, and the code table has no row for it. The hold's code needs a row.
 	ReasonUnlistedCode = "unlisted_code"
 )
 
-// suspicious is how many answers in a row, without a success between, hold a lane when each
-// may be about its task alone: an unlisted code, or a token that WeChat refuses here and
-// takes elsewhere.
-const suspicious = 3
+// breakerThreshold is how many answers in a row trip a lane's breaker, where the cause of
+// each may be its task alone: an unlisted code, or a token that WeChat refuses for this API
+// and takes for another.
+const breakerThreshold = 3
 
-// The schedules: how long the nth wait lasts. The total so far stands beside each line.
-// The last line is repeated.
+// The schedules: the length of the nth wait, with the running total beside each line. The
+// last line is repeated.
 var (
-	// retries is for answers that say "not now" and for a WeChat that cannot be
-	// reached. With the default of eight attempts the last of them is made after
-	// 1 h 45 min.
+	// retries is for temporary errors of WeChat, and for a WeChat that cannot be reached.
+	// With the default of eight attempts the last attempt is made after 1 h 45 min.
 	retries = []time.Duration{
-		5 * time.Second,  // 5 s: less than that is asking the same busy server
+		5 * time.Second,  // 5 s: a shorter wait would meet the same busy server
 		15 * time.Second, // 20 s
 		1 * time.Minute,  // 1 min 20 s
 		3 * time.Minute,  // 4 min 20 s
@@ -103,7 +102,7 @@ var (
 		30 * time.Minute, // 44 min 20 s
 		1 * time.Hour,    // 1 h 44 min 20 s
 	}
-	// appProbes is for an app that gets no token: somebody has to mend it.
+	// appProbes is for an app that gets no token until an operator corrects its settings.
 	appProbes = []time.Duration{
 		10 * time.Second, // 10 s
 		30 * time.Second, // 40 s
@@ -127,7 +126,7 @@ var (
 		2 * time.Hour,    // 2 h 35 min
 		6 * time.Hour,    // 8 h 35 min
 	}
-	// laneProbes is for a lane that gets the same suspicious answer again and again.
+	// laneProbes is for a lane whose breaker has tripped.
 	laneProbes = []time.Duration{
 		1 * time.Minute,  // 1 min
 		5 * time.Minute,  // 6 min
@@ -143,37 +142,40 @@ var (
 	}
 )
 
-func along(schedule []time.Duration) func(time.Time, int) time.Duration {
+// backoff returns a wait function that follows a schedule, with jitter.
+func backoff(schedule []time.Duration) func(time.Time, int) time.Duration {
 	return func(_ time.Time, n int) time.Duration {
 		return jitter(schedule[min(max(n, 0), len(schedule)-1)])
 	}
 }
 
+// after returns a wait function of constant length, with jitter.
 func after(d time.Duration) func(time.Time, int) time.Duration {
 	return func(time.Time, int) time.Duration { return jitter(d) }
 }
 
+// until returns a wait function that waits until the end of a span.
 func until(end func(time.Time) time.Time) func(time.Time, int) time.Duration {
 	return func(now time.Time, _ int) time.Duration { return end(now).Sub(now) }
 }
 
-// jitter adds up to a fifth, so that what failed together does not come back together.
+// jitter adds up to a fifth, so that tasks that failed together are not retried together.
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/5+1) } //nolint:gosec // no secret
 
-// attempt is what judge looks at.
+// attempt is the input of judge.
 type attempt struct {
-	err    error        // of the call; nil is WeChat's 0
-	repeat tasks.Repeat // whether the request may be repeated after no answer
-	doubt  bool         // an earlier request got no answer, and may have been taken
-	failed int          // attempts that failed before this one
-	budget int          // attempts that may fail
-	holds  int          // how often this stop was held in a row before
-	inARow int          // suspicious answers of the lane in a row, this one included
-	taken  bool         // WeChat takes the token that it refused here for another API
-	now    time.Time
+	err         error        // of the call; nil for errcode 0
+	repeat      tasks.Repeat // whether the request may be repeated after no answer
+	doubt       bool         // an earlier request got no answer, and may have been taken
+	failed      int          // attempts that failed before this one
+	budget      int          // attempts that may fail
+	holds       int          // earlier holds of the same scope and reason in a row
+	consecutive int          // answers in a row that count for the lane's breaker, including this one
+	tokenWorks  bool         // WeChat takes the token, which it refused for this API, for another
+	now         time.Time
 }
 
-// judge turns what happened into what to do. It is total: every error has a verdict.
+// judge returns the verdict on an attempt. It is total: every error has a verdict.
 func judge(a attempt) verdict {
 	var (
 		guard *guardError
@@ -182,55 +184,56 @@ func judge(a attempt) verdict {
 	)
 	switch {
 	case a.err == nil:
-		return a.by(rules[wechat.ClassOK])
+		return a.apply(rules[wechat.ClassOK])
 	case errors.As(a.err, &guard):
 		return guard.verdict()
 	case errors.As(a.err, &token):
-		return a.byToken(token)
+		return a.tokenVerdict(token)
 	case errors.As(a.err, &api):
-		return a.by(rules[api.Class()])
+		return a.apply(rules[api.Class()])
 	}
 	// Unreachable, or no answer.
-	v := a.by(rules[wechat.ClassBusy])
+	v := a.apply(rules[wechat.ClassBusy])
 	if a.repeat == tasks.Never && noAnswer(a.err) {
 		return verdict{outcome: tasks.OutcomeUnknown, reason: "no_answer"}
 	}
 	return v
 }
 
-// byToken judges an attempt that had no token to call with. Such tasks stay, and use up
-// no attempt: not they are at fault.
-func (a attempt) byToken(e *wechat.TokenError) verdict {
+// tokenVerdict judges an attempt that had no valid token. The attempt does not count as
+// failed, since the cause is not the task, unless WeChat takes the token for another API.
+func (a attempt) tokenVerdict(e *wechat.TokenError) verdict {
 	if errors.Is(e, wechat.ErrTokenRejected) {
-		if a.taken { // then the token is good, and the app has no trouble
-			return a.by(rule{counts: true, wait: along(retries), inARow: tokenRejected})
+		if a.tokenWorks { // the cause is the task or the lane, not the app
+			return a.apply(rule{counts: true, wait: backoff(retries), tripReason: tokenRejected})
 		}
-		return a.by(rules[wechat.ClassToken])
+		return a.apply(rules[wechat.ClassToken])
 	}
 	var api *wechat.APIError
 	if errors.As(e.Err, &api) {
 		if r := rules[api.Class()]; r.stops != stopNothing {
 			r.stops, r.slows, r.learns = stopApp, "", false // a token that is out of quota stops all of the app's types
-			return a.by(r)
+			return a.apply(r)
 		}
 	}
-	return a.by(rule{reason: tokenUnavailable, stops: stopApp, wait: along(tokenWaits)})
+	return a.apply(rule{reason: tokenUnavailable, stops: stopApp, wait: backoff(tokenWaits)})
 }
 
-func (a attempt) by(r rule) verdict {
-	v := a.alone(r)
+// apply returns the verdict of a rule, with the hold that it sets.
+func (a attempt) apply(r rule) verdict {
+	v := a.applyToTask(r)
 	switch {
 	case r.stops != stopNothing:
 		v.hold = hold{reason: r.reason, end: ratelimit.End{Span: r.ends, After: v.delay}}
-	case r.inARow != "" && a.inARow >= suspicious:
+	case r.tripReason != "" && a.consecutive >= breakerThreshold:
 		v.stops = stopLane
-		v.hold = hold{reason: r.inARow, end: ratelimit.End{After: along(laneProbes)(a.now, a.holds)}, probe: true}
+		v.hold = hold{reason: r.tripReason, end: ratelimit.End{After: backoff(laneProbes)(a.now, a.holds)}, probe: true}
 	}
 	return v
 }
 
-// alone applies a rule to the task, without what it stops beside it.
-func (a attempt) alone(r rule) verdict {
+// applyToTask returns the verdict of a rule without its hold.
+func (a attempt) applyToTask(r rule) verdict {
 	v := verdict{outcome: r.outcome, reason: r.reason, counts: r.counts, stops: r.stops, slows: r.slows, learns: r.learns}
 	n := a.holds
 	if r.counts {
@@ -245,12 +248,14 @@ func (a attempt) alone(r rule) verdict {
 	return v
 }
 
-// met is the verdict once a hold is in force: the task waits in its queue, where the end of
-// the hold or a release moves it at once. begun tells whether this verdict began the hold.
+// underHold returns the verdict for a hold that is in force: the task waits in its queue, and
+// continues at once when the hold ends or is lifted. begun means that this verdict set the
+// hold.
 //
-// A task that was refused for its pace is the next to go. Where the hold is probed, others
-// go first: should this task alone be at fault, the next probe shows it.
-func (v verdict) met(begun bool) verdict {
+// A task that was refused for its pace goes to the front of its queue. Where the hold is
+// probed, the task goes to the back: if it alone is the cause, the next probe with another
+// task shows that.
+func (v verdict) underHold(begun bool) verdict {
 	switch {
 	case v.hold.probe && !begun:
 		return verdict{place: queueBack}
@@ -264,7 +269,7 @@ func (v verdict) met(begun bool) verdict {
 	return v
 }
 
-// exhausted is the verdict on a last attempt: failed, unless one of the requests that
+// exhausted returns the verdict on the last attempt: failed, or unknown when a request that
 // got no answer may have been taken.
 func (a attempt) exhausted() verdict {
 	if a.repeat != tasks.Always && (a.doubt || noAnswer(a.err)) {

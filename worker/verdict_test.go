@@ -22,10 +22,10 @@ func TestEveryClassHasARule(t *testing.T) {
 			continue
 		}
 		if r.outcome == "" && r.wait == nil {
-			t.Errorf("class %s neither ends a task nor says how long it waits", class)
+			t.Errorf("class %s has neither an outcome nor a wait", class)
 		}
 		if r.stops != stopNothing && (r.wait == nil || r.reason == "") {
-			t.Errorf("class %s holds without an end or a reason", class)
+			t.Errorf("class %s has a hold without an end or a reason", class)
 		}
 	}
 	if len(rules) != len(wechat.Classes()) {
@@ -33,8 +33,7 @@ func TestEveryClassHasARule(t *testing.T) {
 	}
 }
 
-// TestEveryCodeHasAVerdict ranges over the code table: no code leaves a task without
-// an end and without a time to come back.
+// TestEveryCodeHasAVerdict: each code of the code table leads to an outcome or a delay.
 func TestEveryCodeHasAVerdict(t *testing.T) {
 	for _, row := range wechat.Codes() {
 		v := judge(attempt{err: &wechat.APIError{Endpoint: row.Endpoint, Code: row.Code}, repeat: tasks.Never, budget: 8, now: time.Now()})
@@ -74,7 +73,7 @@ func TestJudge(t *testing.T) {
 		{"busy", api(-1), tasks.Never, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
 		{"busy again", api(-1), tasks.Never, 1, false, "", true, stopNothing, 15 * time.Second, 18 * time.Second},
 		{"busy for the last time", api(-1), tasks.Never, 7, false, tasks.OutcomeFailed, false, stopNothing, 0, 0},
-		{"a code nobody knows", api(99999), tasks.Never, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
+		{"an unlisted code", api(99999), tasks.Never, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
 		{"same openid at once", api(43108), tasks.Never, 0, false, "", false, stopNothing, 3 * time.Second, 4 * time.Second},
 		{"day's quota", api(45009), tasks.Never, 7, false, "", false, stopLane, 11*time.Hour + 59*time.Minute, 12*time.Hour + time.Minute},
 		{"minute", api(45011), tasks.Never, 7, false, "", false, stopLane, 25 * time.Second, 35 * time.Second},
@@ -98,9 +97,9 @@ func TestJudge(t *testing.T) {
 		{"a proxy's page, safe", html, tasks.Always, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
 		{"a panic", &panicError{}, tasks.Never, 0, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
 		{"a panic, safe", &panicError{}, tasks.Always, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
-		{"an error nobody knows", errors.New("?"), tasks.Never, 0, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
+		{"an unknown error", errors.New("?"), tasks.Never, 0, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
 		{"a context's end", context.DeadlineExceeded, tasks.Never, 0, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
-		{"an image that could not be had", &mediaError{err: io.EOF}, tasks.Always, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
+		{"an image that could not be fetched", &mediaError{err: io.EOF}, tasks.Always, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
 		{"a guard", &guardError{outcome: tasks.OutcomeRejected, reason: "staging"}, tasks.Never, 0, false, tasks.OutcomeRejected, false, stopNothing, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -125,15 +124,15 @@ func TestProbesGrow(t *testing.T) {
 	for n := range len(appProbes) {
 		v := judge(attempt{err: err, budget: 8, holds: n, now: time.Now()})
 		if v.delay <= last {
-			t.Errorf("probe %d waits %v after one of %v", n, v.delay, last)
+			t.Errorf("probe %d waits %v, the one before %v", n, v.delay, last)
 		}
 		last = v.delay
 	}
 }
 
-// TestWhatAsynqIsTold: only what counts raises asynq's count, and no task is back early
-// although asynq cuts the time to whole seconds.
-func TestWhatAsynqIsTold(t *testing.T) {
+// TestRetryDelayAndIsFailure: only errors that count raise asynq's retry count, and no task is
+// retried early although asynq truncates the time to whole seconds.
+func TestRetryDelayAndIsFailure(t *testing.T) {
 	counted := fmt.Errorf("w: %w", &handedBack{delay: 1500 * time.Millisecond, counts: true})
 	for _, c := range []struct {
 		name    string
@@ -142,7 +141,7 @@ func TestWhatAsynqIsTold(t *testing.T) {
 		early   time.Duration
 	}{
 		{"a failed attempt", counted, true, 1500 * time.Millisecond},
-		{"held back", notNow(time.Second, "?"), false, time.Second},
+		{"held back", retryLater(time.Second, "?"), false, time.Second},
 		{"a lost lease", asynq.ErrLeaseExpired, false, 0},
 	} {
 		if isFailure(c.err) != c.failure {
@@ -151,7 +150,7 @@ func TestWhatAsynqIsTold(t *testing.T) {
 		now := time.Now()
 		back := time.Unix(now.Add(retryDelay(0, c.err, nil)).Unix(), 0)
 		if c.early > 0 && back.Sub(now) < c.early {
-			t.Errorf("%s: back after %v", c.name, back.Sub(now))
+			t.Errorf("%s: retried after %v", c.name, back.Sub(now))
 		}
 	}
 }

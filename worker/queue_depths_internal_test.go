@@ -12,9 +12,9 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Of more lanes than one question has room for, those with work are found wherever they
-// stand, and no others.
-func TestSurvey(t *testing.T) {
+// TestQueueDepths: among more lanes than fit into one EXISTS, those with work are found at any
+// position, and no others.
+func TestQueueDepths(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, now := t.Context(), time.Now()
 		var lanes []laneKey
@@ -27,8 +27,8 @@ func TestSurvey(t *testing.T) {
 		for _, lane := range lanes {
 			queues = append(queues, queuesOf(lane)...)
 		}
-		if found, err := survey(ctx, rdb, queues); err != nil || len(found) != 0 {
-			t.Fatalf("of nothing: %v, %v", found, err)
+		if found, err := queueDepths(ctx, rdb, queues); err != nil || len(found) != 0 {
+			t.Fatalf("without tasks: %v, %v", found, err)
 		}
 		first, middle, late, last := lanes[0], lanes[len(lanes)/2], lanes[len(lanes)/2+1], lanes[len(lanes)-1]
 		soon := now.Add(time.Second)
@@ -43,8 +43,8 @@ func TestSurvey(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		found, err := survey(ctx, rdb, queues)
-		want := map[laneKey]work{
+		found, err := queueDepths(ctx, rdb, queues)
+		want := map[laneKey]laneDepth{
 			first: {pending: 3}, middle: {active: 1}, last: {due: time.Unix(now.Unix(), 0)},
 			late: {due: time.Unix(now.Add(time.Hour).Unix(), 0)},
 		}
@@ -52,8 +52,8 @@ func TestSurvey(t *testing.T) {
 			t.Errorf("found %v, %v; want %v", found, err, want)
 		}
 		for lane, w := range found {
-			if busy := w.now(soon); busy != (lane != late) {
-				t.Errorf("%v has something to do now: %v", lane, busy)
+			if busy := w.hasWorkBy(soon); busy != (lane != late) {
+				t.Errorf("%v has work now: %v", lane, busy)
 			}
 		}
 	})

@@ -15,7 +15,7 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// clockAt is a clock that shows a time in China now, and goes on from there.
+// clockAt returns a clock that starts now at a time in China.
 func clockAt(t *testing.T, text string) func() time.Time {
 	t.Helper()
 	at, err := time.ParseInLocation(time.DateTime, text, ratelimit.Shanghai())
@@ -26,12 +26,12 @@ func clockAt(t *testing.T, text string) func() time.Time {
 	return func() time.Time { return at.Add(time.Since(started)) }
 }
 
-// rests waits until a task of a lane is in asynq's retry set.
-func (r *rig) rests(typ, id string) *asynq.TaskInfo {
+// waitsForHours waits until a task of a lane is in asynq's retry set.
+func (r *rig) waitsForHours(typ, id string) *asynq.TaskInfo {
 	r.t.Helper()
 	inspector := asynq.NewInspectorFromRedisClient(r.rdb)
 	var info *asynq.TaskInfo
-	redistest.Until(r.t, 10*time.Second, id+" rests", func() bool {
+	redistest.Until(r.t, 10*time.Second, id+" waits for the hours", func() bool {
 		got, err := inspector.GetTaskInfo(tasks.QueueName(app, typ, tasks.Urgent), app+":"+id)
 		info = got
 		return err == nil && got.State == asynq.TaskStateRetry
@@ -39,19 +39,19 @@ func (r *rig) rests(typ, id string) *asynq.TaskInfo {
 	return info
 }
 
-// TestTheNight: what comes at night is handed back until the morning as if nothing had
-// happened. What ignores the hours goes, what expires before the morning ends in time, and
-// other types go on.
-func TestTheNight(t *testing.T) {
+// TestTasksWaitOutsideHours: tasks are handed back until the hours open, without an attempt, a
+// fence or an error. A task that ignores the hours is sent, a task that expires before they
+// open ends in time, and types without hours are not affected.
+func TestTasksWaitOutsideHours(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.hours = worker.Hours{"send:*": "08:00-22:00"}
 		r.clock = clockAt(t, "2026-12-01 23:00:00")
 		p := r.replica(nil)
 		for _, id := range []string{"sleeps", "sleeps-too"} {
 			r.submit(message(id, id))
-			info := r.rests(tasks.TypeSubscribe, id)
+			info := r.waitsForHours(tasks.TypeSubscribe, id)
 			if wait := time.Until(info.NextProcessAt); wait < 9*time.Hour-time.Minute || wait > 9*time.Hour+2*time.Second {
-				t.Errorf("%s waits %v, nine hours are left of the night", id, wait)
+				t.Errorf("%s waits %v, want the nine hours until eight", id, wait)
 			}
 			if info.Retried != 0 || info.LastErr != "outside of the app's hours" {
 				t.Errorf("%s: asynq counts %d retries, %q", id, info.Retried, info.LastErr)
@@ -67,7 +67,7 @@ func TestTheNight(t *testing.T) {
 		late := message("late", "c")
 		late.NotAfter = r.clock().Add(2 * time.Second)
 		r.submit(late)
-		urgent := message("urgent", "sleeps") // to one who has a message waiting already
+		urgent := message("urgent", "sleeps") // to a receiver that has a waiting message
 		urgent.IgnoreHours = true
 		r.submit(urgent)
 		r.submit(tasks.Envelope{Type: tasks.TypeScheme, ID: "link", Body: []byte(`{}`)})
@@ -79,20 +79,20 @@ func TestTheNight(t *testing.T) {
 			}
 		}
 		if n := r.wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 1 {
-			t.Errorf("%d messages at night, want the one that ignores the hours", n)
+			t.Errorf("%d messages outside the hours, want the one that ignores them", n)
 		}
 		if n := strings.Count(r.log.String(), `level=INFO msg="outside of the app's hours"`); n != 1 {
-			t.Errorf("the night is said %d times", n)
+			t.Errorf("the wait is logged %d times, want 1", n)
 		}
 		if err := p.stop(); err != nil {
 			t.Error(err)
 		}
-		r.givenBack(tasks.TypeSubscribe, 1)
+		r.usedToday(tasks.TypeSubscribe, 1)
 	})
 }
 
-// givenBack checks how much of a type's day is used.
-func (r *rig) givenBack(typ string, want int64) {
+// usedToday checks how much of a type's daily quota is used.
+func (r *rig) usedToday(typ string, want int64) {
 	r.t.Helper()
 	usage, err := r.limiter().Usage(r.t.Context(), app, typ)
 	if err != nil || len(usage) != 1 || usage[0].Window != ratelimit.PerDay || usage[0].Used != want {
@@ -100,8 +100,8 @@ func (r *rig) givenBack(typ string, want int64) {
 	}
 }
 
-// TestTheMorning: what rests goes by itself when the hours open, and not before.
-func TestTheMorning(t *testing.T) {
+// TestTasksAreSentWhenTheHoursOpen: waiting tasks are sent when the hours open, and not before.
+func TestTasksAreSentWhenTheHoursOpen(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.hours = worker.Hours{"send:*": "08:00-22:00"}
 		r.clock = clockAt(t, "2026-12-01 07:59:57")
@@ -119,24 +119,24 @@ func TestTheMorning(t *testing.T) {
 	})
 }
 
-// TestTheHoursCloseBeforeTheCall: a task that was taken in time, and whose turn comes too
-// late, goes back without an attempt.
+// TestTheHoursCloseBeforeTheCall: when the hours close between the dequeue and the call, the
+// task is handed back without an attempt.
 func TestTheHoursCloseBeforeTheCall(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.hours = worker.Hours{"*": "08:00-22:00"}
 		evening, night := clockAt(t, "2026-12-01 21:59:00"), clockAt(t, "2026-12-01 22:00:00")
-		var looks atomic.Int64
+		var reads atomic.Int64
 		r.clock = func() time.Time {
-			if looks.Add(1) == 1 { // when it is decoded
+			if reads.Add(1) == 1 { // in prepare
 				return evening()
 			}
 			return night()
 		}
 		r.replica(nil)
 		r.submit(message("too-late", "a"))
-		info := r.rests(tasks.TypeSubscribe, "too-late")
+		info := r.waitsForHours(tasks.TypeSubscribe, "too-late")
 		if wait := time.Until(info.NextProcessAt); wait < 10*time.Hour-time.Minute || info.Retried != 0 {
-			t.Errorf("it waits %v, after %d retries", wait, info.Retried)
+			t.Errorf("the task waits %v, after %d retries", wait, info.Retried)
 		}
 		got, err := r.client.Result(t.Context(), app, "too-late")
 		if err != nil || got.State != tasks.StateWaiting || got.Attempts != 0 {
@@ -148,16 +148,16 @@ func TestTheHoursCloseBeforeTheCall(t *testing.T) {
 	})
 }
 
-// TestATaskThatCannotWaitEnds: asynq would archive it rather than bring it back in the
-// morning; it has an outcome.
-func TestATaskThatCannotWaitEnds(t *testing.T) {
+// TestACappedTaskOutsideHoursFails: asynq would archive the task instead of retrying it when
+// the hours open, so it ends with an outcome.
+func TestACappedTaskOutsideHoursFails(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	r := newRig(t, m.Addr(), sandbox.Options{})
 	r.hours = worker.Hours{"send:subscribe": "08:00-22:00"}
 	r.clock = clockAt(t, "2026-12-01 23:00:00")
 	r.replica(nil)
-	r.endsCapped("a")
+	r.failsCapped("a")
 	if n := r.wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 0 {
-		t.Errorf("%d calls at night", n)
+		t.Errorf("%d calls outside the hours", n)
 	}
 }

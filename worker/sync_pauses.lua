@@ -1,10 +1,10 @@
--- Shows in asynq's pause key of one queue that it is held, or that it is not. What anybody
--- else has written there stays.
+-- Writes or deletes asynq's pause key of one queue, unless the key has a value that is not
+-- ours, such as an operator's pause.
 --
 -- KEYS  1 asynq:{<queue>}:paused
--- ARGV  1 how our values begin   2 the value ("": not held)
---       3 its end, ms since 1970 (0: none is known)   4 how long to show it then, ms
--- Reply 1 written or deleted, 0 left as it was
+-- ARGV  1 the prefix of our values   2 the value; "" when the queue is not held
+--       3 the end of the hold, ms since 1970; 0 when it has none   4 the expiry then, ms
+-- Reply 1 written or deleted, 0 unchanged
 local was = redis.call('GET', KEYS[1])
 if was and string.sub(was, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '' then return redis.call('DEL', KEYS[1]) end

@@ -13,7 +13,7 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// pauseKeys are asynq's pause keys of a lane.
+// pauseKeys returns asynq's pause keys of a lane.
 func pauseKeys(typ string) []string {
 	return []string{
 		"asynq:{" + tasks.QueueName(app, typ, tasks.Urgent) + "}:paused",
@@ -21,8 +21,8 @@ func pauseKeys(typ string) []string {
 	}
 }
 
-// shows checks what both queues of a lane are paused by; "" is not at all.
-func shows(t *testing.T, rdb redis.UniversalClient, typ, want string) {
+// pausedBy checks the values of both pause keys of a lane; "" means not paused.
+func pausedBy(t *testing.T, rdb redis.UniversalClient, typ, want string) {
 	t.Helper()
 	for _, key := range pauseKeys(typ) {
 		if got := rdb.Get(t.Context(), key).Val(); got != want {
@@ -31,7 +31,8 @@ func shows(t *testing.T, rdb redis.UniversalClient, typ, want string) {
 	}
 }
 
-func mirror(t *testing.T, rdb redis.UniversalClient, holds ...ratelimit.Hold) {
+// syncPauses calls SyncPauses for app.
+func syncPauses(t *testing.T, rdb redis.UniversalClient, holds ...ratelimit.Hold) {
 	t.Helper()
 	for i := range holds {
 		holds[i].App = app
@@ -48,7 +49,7 @@ func onEachServer(t *testing.T, fn func(t *testing.T, rdb redis.UniversalClient)
 	t.Run("cluster", func(t *testing.T) { fn(t, redistest.StartCluster(t)) })
 }
 
-func TestMirrorShowsTheHoldThatEndsLast(t *testing.T) {
+func TestTheHoldThatEndsLastIsShown(t *testing.T) {
 	onEachServer(t, func(t *testing.T, rdb redis.UniversalClient) {
 		in := func(d time.Duration) time.Time { return time.Now().Add(d) }
 		whole := func(until time.Time) ratelimit.Hold {
@@ -67,20 +68,20 @@ func TestMirrorShowsTheHoldThatEndsLast(t *testing.T) {
 			{[]ratelimit.Hold{whole(time.Time{}), custom(in(time.Hour))}, "wxcourier:*", "wxcourier:*"},
 			{[]ratelimit.Hold{{Scope: ratelimit.TemplateScope("T1")}}, "", ""},
 			{[]ratelimit.Hold{whole(in(time.Hour))}, "wxcourier:*", "wxcourier:*"},
-			{[]ratelimit.Hold{whole(in(time.Second))}, "", ""}, // it ends soon: the gates wait for it
+			{[]ratelimit.Hold{whole(in(time.Second))}, "", ""}, // the hold ends soon: the gates wait for its end
 		} {
 			t.Log("case", i)
-			for range 2 { // repeating it changes nothing
-				mirror(t, rdb, tt.holds...)
-				shows(t, rdb, tasks.TypeCustom, tt.custom)
-				shows(t, rdb, tasks.TypeSubscribe, tt.another)
+			for range 2 { // a repetition changes nothing
+				syncPauses(t, rdb, tt.holds...)
+				pausedBy(t, rdb, tasks.TypeCustom, tt.custom)
+				pausedBy(t, rdb, tasks.TypeSubscribe, tt.another)
 			}
 		}
 	})
 }
 
-// TestAPauseEndsWithItsHold: it has the hold's end, also one that has changed, and that of
-// a hold without an end expires unless it is mirrored again.
+// TestAPauseEndsWithItsHold: a pause expires at the end of its hold, also after that end was
+// changed. The pause of a hold without an end expires after pauseTTL unless it is renewed.
 func TestAPauseEndsWithItsHold(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		key := pauseKeys(tasks.TypeCustom)[1]
@@ -93,46 +94,46 @@ func TestAPauseEndsWithItsHold(t *testing.T) {
 			{time.Time{}, 2 * time.Minute},
 			{time.Now().Add(3 * time.Hour), 3 * time.Hour},
 		} {
-			mirror(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp, Until: tt.until})
+			syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp, Until: tt.until})
 			if ttl := rdb.PTTL(t.Context(), key).Val(); ttl > tt.most || ttl < tt.most*9/10 {
-				t.Errorf("until %v: it expires in %v", tt.until, ttl)
+				t.Errorf("until %v: the pause expires in %v", tt.until, ttl)
 			}
 		}
 	})
 }
 
-// TestACrashPausesNotForEver: nobody mirrors again, and nobody releases.
-func TestACrashPausesNotForEver(t *testing.T) {
+// TestPausesExpireAfterACrash: a pause that no replica renews or deletes expires.
+func TestPausesExpireAfterACrash(t *testing.T) {
 	mini, rdb := redistest.Mini(t)
-	mirror(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
-	shows(t, rdb, tasks.TypeCustom, "wxcourier:*")
+	syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
+	pausedBy(t, rdb, tasks.TypeCustom, "wxcourier:*")
 	mini.FastForward(time.Minute)
-	mirror(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
+	syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
 	mini.FastForward(time.Minute + time.Second)
-	shows(t, rdb, tasks.TypeCustom, "wxcourier:*") // it was mirrored again
+	pausedBy(t, rdb, tasks.TypeCustom, "wxcourier:*") // it was renewed
 	mini.FastForward(time.Minute)
-	shows(t, rdb, tasks.TypeCustom, "")
+	pausedBy(t, rdb, tasks.TypeCustom, "")
 }
 
-// TestAPauseByHandStays: holds and their ends leave it alone, whatever was there first.
-func TestAPauseByHandStays(t *testing.T) {
+// TestAnOperatorsPauseStays: neither holds nor their ends change a pause that an operator set.
+func TestAnOperatorsPauseStays(t *testing.T) {
 	onEachServer(t, func(t *testing.T, rdb redis.UniversalClient) {
 		key := pauseKeys(tasks.TypeCustom)[0]
 		if err := rdb.Set(t.Context(), key, "1764000000", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 		for _, holds := range [][]ratelimit.Hold{{{Scope: ratelimit.WholeApp}}, {{Scope: tasks.TypeCustom, Until: time.Now().Add(time.Hour)}}, nil} {
-			mirror(t, rdb, holds...)
+			syncPauses(t, rdb, holds...)
 			if v, ttl := rdb.Get(t.Context(), key).Val(), rdb.PTTL(t.Context(), key).Val(); v != "1764000000" || ttl >= 0 {
-				t.Errorf("with %d holds it is %q and expires in %v", len(holds), v, ttl)
+				t.Errorf("with %d holds the pause is %q and expires in %v", len(holds), v, ttl)
 			}
 		}
 	})
 }
 
-// TestReplicasMirror: a replica shows the holds that it finds when it starts and those
-// that are set later, takes them away when they are lifted, and clears up after others.
-func TestReplicasMirror(t *testing.T) {
+// TestReplicasSyncPauses: a replica writes the pauses of the holds at its start and of later
+// ones, deletes them when the holds are lifted, and deletes stale pauses of other processes.
+func TestReplicasSyncPauses(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		shown := func(typ, want string) {
 			t.Helper()
@@ -145,7 +146,7 @@ func TestReplicasMirror(t *testing.T) {
 				return true
 			})
 		}
-		for _, key := range pauseKeys(tasks.TypeScheme) { // left by a release that broke off
+		for _, key := range pauseKeys(tasks.TypeScheme) { // stale: left by a process that crashed
 			if err := r.rdb.Set(t.Context(), key, "wxcourier:scheme:generate", time.Hour).Err(); err != nil {
 				t.Fatal(err)
 			}

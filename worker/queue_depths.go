@@ -11,14 +11,14 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// work is what the queues of a lane hold: tasks that are pending and active, and when the
-// first one of the others is due; zero when there is none.
-type work struct {
+// laneDepth counts the tasks in the queues of a lane: pending, active, and when the first
+// delayed task is due; zero when there is none.
+type laneDepth struct {
 	pending, active int64
 	due             time.Time
 }
 
-// existsChunk is how many keys one EXISTS asks for.
+// existsChunk bounds the keys of one EXISTS or MGET.
 const existsChunk = 500
 
 // queueRef is one queue of a lane.
@@ -27,22 +27,22 @@ type queueRef struct {
 	priority tasks.Priority
 }
 
-// queuesOf are both queues of a lane.
+// queuesOf returns both queues of a lane.
 func queuesOf(lane laneKey) []queueRef {
 	return []queueRef{{lane, tasks.Urgent}, {lane, tasks.Bulk}}
 }
 
 func (q queueRef) keys() queueKeys { return keysOf(q.lane, q.priority) }
 
-// survey finds the lanes whose queues have tasks, pending, active, or for later. As long as
-// no queue holds anything, it costs one EXISTS for some hundred queues; one that does
-// costs a question to each queue of its block.
-func survey(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]work, error) {
-	filled, err := narrow(ctx, rdb, queues, func(q queueRef) []string { return q.keys().all() }, existsChunk/len(queueKeys{}.all()), 1)
+// queueDepths returns the depths of the lanes whose queues have tasks: pending, active or
+// delayed. Empty queues cost one EXISTS for some hundred of them. A queue with tasks costs
+// one more EXISTS for each queue of its block.
+func queueDepths(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]laneDepth, error) {
+	filled, err := filterExisting(ctx, rdb, queues, func(q queueRef) []string { return q.keys().all() }, existsChunk/len(queueKeys{}.all()), 1)
 	if err != nil || len(filled) == 0 {
 		return nil, err
 	}
-	return measure(ctx, rdb, filled)
+	return readDepths(ctx, rdb, filled)
 }
 
 // queueKeys are asynq's keys of one queue.
@@ -50,6 +50,7 @@ type queueKeys struct {
 	pending, active, scheduled, retried string
 }
 
+// keysOf returns the keys of one queue.
 func keysOf(lane laneKey, p tasks.Priority) queueKeys {
 	prefix := "asynq:{" + tasks.QueueName(lane.app, lane.typ, p) + "}:"
 	return queueKeys{prefix + "pending", prefix + "active", prefix + "scheduled", prefix + "retry"}
@@ -57,11 +58,11 @@ func keysOf(lane laneKey, p tasks.Priority) queueKeys {
 
 func (q queueKeys) all() []string { return []string{q.pending, q.active, q.scheduled, q.retried} }
 
-// narrow leaves out the items that have none of their keys in Redis. It asks for blocks of
-// so many items in one command each, then for smaller blocks of those blocks that have
-// something. Blocks whose last size is not 1 stay whole.
-func narrow[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, sizes ...int) ([]T, error) {
-	if _, cluster := rdb.(*redis.ClusterClient); cluster { // the keys of two queues may not meet in one command
+// filterExisting returns the items of which Redis has at least one key. It checks blocks of
+// items by one EXISTS each, then smaller blocks of those blocks that exist, by the sizes
+// given. Where the last size is not 1, all items of an existing block are returned.
+func filterExisting[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, sizes ...int) ([]T, error) {
+	if _, cluster := rdb.(*redis.ClusterClient); cluster { // a command may not have keys of two queues
 		sizes = []int{1}
 	}
 	for _, size := range sizes {
@@ -69,15 +70,15 @@ func narrow[T any](ctx context.Context, rdb redis.UniversalClient, items []T, ke
 			return nil, nil
 		}
 		var err error
-		if items, err = nonEmpty(ctx, rdb, items, keys, size); err != nil {
+		if items, err = nonEmptyBlocks(ctx, rdb, items, keys, size); err != nil {
 			return nil, err
 		}
 	}
 	return items, nil
 }
 
-// nonEmpty leaves out the blocks that hold nothing.
-func nonEmpty[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, atOnce int) ([]T, error) {
+// nonEmptyBlocks returns the items of the blocks of which Redis has at least one key.
+func nonEmptyBlocks[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, atOnce int) ([]T, error) {
 	blocks := slices.Collect(slices.Chunk(items, atOnce))
 	replies := make([]*redis.IntCmd, len(blocks))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -91,7 +92,7 @@ func nonEmpty[T any](ctx context.Context, rdb redis.UniversalClient, items []T, 
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look at the queues: %w", err)
+		return nil, fmt.Errorf("check the queues: %w", err)
 	}
 	var filled []T
 	for i, block := range blocks {
@@ -102,13 +103,13 @@ func nonEmpty[T any](ctx context.Context, rdb redis.UniversalClient, items []T, 
 	return filled, nil
 }
 
-// withPending finds the lanes that have tasks pending.
-func withPending(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey) (map[laneKey]bool, error) {
+// lanesWithPending returns the lanes that have pending tasks.
+func lanesWithPending(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey) (map[laneKey]bool, error) {
 	var queues []queueRef
 	for _, lane := range lanes {
 		queues = append(queues, queuesOf(lane)...)
 	}
-	filled, err := narrow(ctx, rdb, queues, func(q queueRef) []string { return []string{q.keys().pending} }, existsChunk, 1)
+	filled, err := filterExisting(ctx, rdb, queues, func(q queueRef) []string { return []string{q.keys().pending} }, existsChunk, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -119,10 +120,11 @@ func withPending(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey
 	return found, nil
 }
 
-func measure(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]work, error) {
+// readDepths counts the tasks of some queues, by lane.
+func readDepths(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]laneDepth, error) {
 	type reply struct {
-		pending, active   *redis.IntCmd
-		scheduled, retrys *redis.ZSliceCmd
+		pending, active  *redis.IntCmd
+		scheduled, retry *redis.ZSliceCmd
 	}
 	replies := make([]reply, len(queues))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -136,22 +138,22 @@ func measure(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) 
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look at the queues: %w", err)
+		return nil, fmt.Errorf("read the queues: %w", err)
 	}
-	found := make(map[laneKey]work)
+	found := make(map[laneKey]laneDepth)
 	for i, q := range queues {
 		r, w := replies[i], found[q.lane]
 		w.pending += r.pending.Val()
 		w.active += r.active.Val()
-		w.due = earlier(earlier(w.due, r.scheduled.Val()), r.retrys.Val())
-		if w != (work{}) {
+		w.due = earlier(earlier(w.due, r.scheduled.Val()), r.retry.Val())
+		if w != (laneDepth{}) {
 			found[q.lane] = w
 		}
 	}
 	return found, nil
 }
 
-// earlier returns the time of the first task, or t if that is earlier and not zero.
+// earlier returns the due time of the first task, or t where t is earlier and not zero.
 func earlier(t time.Time, first []redis.Z) time.Time {
 	if len(first) == 0 {
 		return t
@@ -162,7 +164,8 @@ func earlier(t time.Time, first []redis.Z) time.Time {
 	return t
 }
 
-// now tells whether there is something to do for a lane before a time.
-func (w work) now(until time.Time) bool {
+// hasWorkBy reports whether a lane has pending or active tasks, or a delayed task that is due
+// by a time.
+func (w laneDepth) hasWorkBy(until time.Time) bool {
 	return w.pending+w.active > 0 || !w.due.IsZero() && !w.due.After(until)
 }

@@ -10,9 +10,10 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// TestSuspiciousAnswers: what may be about the task alone counts as its attempt, and holds
-// the lane when it comes again and again. A hold that the task only met costs it nothing.
-func TestSuspiciousAnswers(t *testing.T) {
+// TestBreakerVerdicts: an answer whose cause may be the task alone counts as a failed attempt,
+// and holds the lane at breakerThreshold such answers. A task that got its answer after
+// another one set the hold loses no attempt.
+func TestBreakerVerdicts(t *testing.T) {
 	const send = wechat.Endpoint("/cgi-bin/message/subscribe/send")
 	unlisted := error(&wechat.APIError{Endpoint: send, Code: 61999})
 	rejected := error(&wechat.TokenError{App: "wx", Err: fmt.Errorf("%w (%w)", wechat.ErrTokenRejected, &wechat.APIError{Endpoint: send, Code: 40001})})
@@ -26,71 +27,71 @@ func TestSuspiciousAnswers(t *testing.T) {
 		reason  string // of the hold; "" for none
 	}{
 		{"an unlisted code", unlisted, 1, 0, "", true, ""},
-		{"again", unlisted, suspicious - 1, 0, "", true, ""},
-		{"and again", unlisted, suspicious, 0, "", true, ReasonUnlistedCode},
-		{"to the end", unlisted, suspicious, 7, tasks.OutcomeFailed, false, ReasonUnlistedCode},
+		{"again", unlisted, breakerThreshold - 1, 0, "", true, ""},
+		{"and again", unlisted, breakerThreshold, 0, "", true, ReasonUnlistedCode},
+		{"to the end", unlisted, breakerThreshold, 7, tasks.OutcomeFailed, false, ReasonUnlistedCode},
 		{"a token that is taken elsewhere", rejected, 1, 0, "", true, ""},
-		{"and is refused again and again", rejected, suspicious + 1, 0, "", true, tokenRejected},
+		{"and is refused again and again", rejected, breakerThreshold + 1, 0, "", true, tokenRejected},
 		{"to the end of one task", rejected, 1, 7, tasks.OutcomeFailed, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := judge(attempt{err: c.err, repeat: tasks.Never, failed: c.failed, budget: 8, inARow: c.inARow, taken: true, now: time.Now()})
+			v := judge(attempt{err: c.err, repeat: tasks.Never, failed: c.failed, budget: 8, consecutive: c.inARow, tokenWorks: true, now: time.Now()})
 			if v.outcome != c.outcome || v.counts != c.counts || v.hold.reason != c.reason || (v.stops == stopLane) != (c.reason != "") {
 				t.Errorf("verdict %+v", v)
 			}
 			if c.reason == "" {
 				return
 			}
-			if got := v.met(true); got.outcome != c.outcome || got.counts != c.counts || got.place != retrySet {
+			if got := v.underHold(true); got.outcome != c.outcome || got.counts != c.counts || got.place != retrySet {
 				t.Errorf("the probe itself: %+v", got)
 			}
-			if got := v.met(false); got.outcome != "" || got.counts || got.place != queueBack {
-				t.Errorf("one that met the hold: %+v", got)
+			if got := v.underHold(false); got.outcome != "" || got.counts || got.place != queueBack {
+				t.Errorf("a task under the hold of another one: %+v", got)
 			}
 		})
 	}
 }
 
-// TestWhatSpeaksAgainstALane: only answers of one code without a success between add up.
-func TestWhatSpeaksAgainstALane(t *testing.T) {
-	var s suspects
+// TestBreakerCount: only answers with the same errcode, without a success between, add up.
+func TestBreakerCount(t *testing.T) {
+	var s breakers
 	here, there := laneKey{"wx", "send:subscribe"}, laneKey{"wx", "send:custom"}
 	code := func(code int) error { return &wechat.APIError{Endpoint: "/cgi-bin/message/subscribe/send", Code: code} }
 	for i, step := range []struct {
-		lane      laneKey
-		err       error
-		want      int
-		suspected bool
+		lane    laneKey
+		err     error
+		want    int
+		tripped bool
 	}{
 		{here, code(61999), 1, false},
 		{here, code(61999), 2, false},
 		{there, code(61999), 1, false},
 		{there, nil, 0, false},
-		{here, io.ErrUnexpectedEOF, 0, false}, // no answer says nothing
-		{here, code(47003), 0, false},         // the request is wrong: neither
+		{here, io.ErrUnexpectedEOF, 0, false}, // no answer: does not count
+		{here, code(47003), 0, false},         // the request is wrong: does not count
 		{here, code(61999), 3, true},
 		{here, code(45009), 0, true},
 		{here, code(61998), 1, false}, // another code
 		{here, code(61998), 2, false},
-		{here, code(43101), 0, false}, // the person's choice: the API works
+		{here, code(43101), 0, false}, // the receiver's choice: the API works
 		{here, code(61998), 1, false},
 	} {
-		got := s.judged(step.lane, attempt{err: step.err, budget: 8, now: time.Now()})
-		if suspected := s.suspected(step.lane) != nil; got != step.want || suspected != step.suspected {
-			t.Errorf("step %d: %d in a row, suspected %v", i, got, suspected)
+		got := s.record(step.lane, attempt{err: step.err, budget: 8, now: time.Now()})
+		if tripped := s.tripped(step.lane) != nil; got != step.want || tripped != step.tripped {
+			t.Errorf("step %d: %d in a row, tripped %v", i, got, tripped)
 		}
 	}
 }
 
-// TestTookToken: only an answer that shows the app known by its token clears the token.
-func TestTookToken(t *testing.T) {
+// TestShowsTokenWorks: only answers that WeChat gives after it has checked the token count.
+func TestShowsTokenWorks(t *testing.T) {
 	api := func(code int) error { return &wechat.APIError{Endpoint: wechat.EndpointQuota, Code: code} }
 	for err, want := range map[error]bool{
 		nil: true, api(45009): true, api(48001): true,
 		api(-1): false, api(40001): false, api(61999): false, io.EOF: false,
 		&wechat.TokenError{App: "wx", Err: api(45009)}: false,
 	} {
-		if got := tookToken(err); got != want {
+		if got := showsTokenWorks(err); got != want {
 			t.Errorf("%v: %v", err, got)
 		}
 	}
