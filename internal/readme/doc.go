@@ -1,8 +1,8 @@
-// Package readme keeps README.md and README.zh-CN.md true: its tests generate the tables
-// in them from the code, and compare what they say with what is there.
+// Package readme tests README.md, README.zh-CN.md and the pages in docs: it generates
+// their tables from the code and compares what they say with the code.
 //
-// A table stands between <!-- begin: name --> and <!-- end: name -->. After a change
-// that shows in one, write them anew:
+// A generated table stands between <!-- begin: name --> and <!-- end: name -->. After a
+// change to its source, regenerate it:
 //
 //	make tables
 package readme

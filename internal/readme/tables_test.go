@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -17,54 +18,58 @@ import (
 // root is the folder of the READMEs.
 const root = "../.."
 
-// A table is one generated part, by the language it is written in.
+// A table is one generated part of a page, written in the page's language.
 type table struct {
 	name  string
+	page  func(language) string // path of the page that holds it
 	write func(io.Writer, language) error
 }
 
 func tables() []table {
 	return []table{
-		{"types", writeTypes},
-		{"outcomes", writeOutcomes},
-		{"codes", func(w io.Writer, _ language) error { return wechat.WriteCodeTable(w) }},
-		{"limits", func(w io.Writer, _ language) error { return ratelimit.WriteLimitTable(w) }},
+		{"types", language.readme, writeTypes},
+		{"outcomes", language.readme, writeOutcomes},
+		{"pages", inDocs("tasks.md"), writePages},
+		{"commands", inDocs("cli.md"), writeCommands},
+		{"codes", inDocs("codes.md"), writeCodes},
+		{"limits", inDocs("limits.md"), writeLimits},
 	}
 }
 
-// TestTables compares the tables with the code, or writes them where README_UPDATE is set.
+func inDocs(name string) func(language) string {
+	return func(l language) string { return l.doc(name) }
+}
+
+// TestTables compares the tables with the code, or writes them if README_UPDATE is set.
 func TestTables(t *testing.T) {
 	for _, l := range languages() {
-		t.Run(l.file, func(t *testing.T) {
-			path := filepath.Join(root, l.file)
-			text, err := os.ReadFile(path) //nolint:gosec // a file of this project
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := text
-			for _, table := range tables() {
+		for _, table := range tables() {
+			path := table.page(l)
+			t.Run(table.name+" in "+path, func(t *testing.T) {
+				text := []byte(read(t, path))
 				var b bytes.Buffer
 				if err := table.write(&b, l); err != nil {
 					t.Fatal(err)
 				}
-				if want, err = splice(want, table.name, b.Bytes()); err != nil {
+				want, err := splice(text, table.name, b.Bytes())
+				if err != nil {
 					t.Fatal(err)
 				}
-			}
-			if bytes.Equal(want, text) {
-				return
-			}
-			if os.Getenv("README_UPDATE") == "" {
-				t.Fatalf("%s does not say what the code says: run make tables\n%s", l.file, difference(text, want))
-			}
-			if err := os.WriteFile(path, want, 0o644); err != nil { //nolint:gosec // a README is for everybody to read
-				t.Fatal(err)
-			}
-		})
+				if bytes.Equal(want, text) {
+					return
+				}
+				if os.Getenv("README_UPDATE") == "" {
+					t.Fatalf("%s differs from the code: run make tables\n%s", path, difference(text, want))
+				}
+				if err := os.WriteFile(filepath.Join(root, path), want, 0o644); err != nil { //nolint:gosec // documentation is readable by everybody
+					t.Fatal(err)
+				}
+			})
+		}
 	}
 }
 
-// splice replaces what stands between the marks of a name.
+// splice replaces the text between the marks of a name.
 func splice(text []byte, name string, table []byte) ([]byte, error) {
 	begin, end := "<!-- begin: "+name+" -->\n", "<!-- end: "+name+" -->"
 	head, rest, ok := bytes.Cut(text, []byte(begin))
@@ -78,7 +83,7 @@ func splice(text []byte, name string, table []byte) ([]byte, error) {
 	return fmt.Appendf(nil, "%s%s\n%s\n%s%s", head, begin, table, end, tail), nil
 }
 
-// difference is the first line in which two texts differ.
+// difference returns the first line in which two texts differ.
 func difference(have, want []byte) string {
 	h, w := strings.Split(string(have), "\n"), strings.Split(string(want), "\n")
 	for i := range min(len(h), len(w)) {
@@ -94,7 +99,7 @@ func writeTypes(w io.Writer, l language) error {
 	var b strings.Builder
 	b.WriteString(l.typesHead)
 	for _, spec := range tasks.Catalog() {
-		makes, ok := l.kinds[spec.Kind]
+		success, ok := l.kinds[spec.Kind]
 		if !ok {
 			return fmt.Errorf("no words for the kind %s", spec.Kind)
 		}
@@ -104,15 +109,26 @@ func writeTypes(w io.Writer, l language) error {
 		}
 		name := "`" + spec.Type + "`"
 		if spec.Warning != "" {
-			name += " " + l.warned
+			name += " " + l.retired
 		}
-		fmt.Fprintf(&b, "| %s | [%s](%s) | %s | %s |\n", name, spec.Path, spec.Doc, makes, repeat)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, spec.Path, success, repeat)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// writeOutcomes writes how a task can end.
+// writePages writes the page of WeChat's documentation for each task type.
+func writePages(w io.Writer, l language) error {
+	var b strings.Builder
+	b.WriteString(l.pagesHead)
+	for _, spec := range tasks.Catalog() {
+		fmt.Fprintf(&b, "| `%s` | [%s](%s) |\n", spec.Type, spec.Path, spec.Doc)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// writeOutcomes writes the outcomes and their meanings.
 func writeOutcomes(w io.Writer, l language) error {
 	var b strings.Builder
 	b.WriteString(l.outcomesHead)
@@ -124,5 +140,64 @@ func writeOutcomes(w io.Writer, l language) error {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", outcome, meaning)
 	}
 	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// writeCommands writes the program's commands: in English with their help texts.
+func writeCommands(w io.Writer, l language) error {
+	program, err := os.ReadFile(filepath.Join(root, "cmd/wxcourier/program.go"))
+	if err != nil {
+		return err
+	}
+	field := regexp.MustCompile(`(?m)^\s+(\w+)\s+\w+Command\s+\x60cmd:"" help:"([^"]+)"`)
+	found := field.FindAllStringSubmatch(string(program), -1)
+	if len(found) == 0 {
+		return fmt.Errorf("no command in the code")
+	}
+	var b strings.Builder
+	b.WriteString(l.commandsHead)
+	for _, match := range found {
+		name, help := strings.ToLower(match[1]), match[2]
+		if l.commands != nil {
+			var ok bool
+			if help, ok = l.commands[name]; !ok {
+				return fmt.Errorf("no words for the command %s", name)
+			}
+		}
+		code, err := os.ReadFile(filepath.Join(root, "cmd/wxcourier", name+".go")) //nolint:gosec // a file of this project
+		if err == nil && regexp.MustCompile("(?m)^\\s+File\\s+string\\s+`arg:").Match(code) {
+			name += " FILE"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s |\n", name, help)
+	}
+	_, err = io.WriteString(w, b.String())
+	return err
+}
+
+// writeCodes writes the table of WeChat's codes.
+func writeCodes(w io.Writer, l language) error {
+	return localise(w, wechat.WriteCodeTable, l.codesHead, l.codesCells)
+}
+
+// writeLimits writes WeChat's documented limits.
+func writeLimits(w io.Writer, l language) error {
+	return localise(w, ratelimit.WriteLimitTable, l.limitsHead, l.limitsCells)
+}
+
+// localise writes a table that is generated in English, with another head and some words
+// replaced. An empty head leaves the table as it is.
+func localise(w io.Writer, write func(io.Writer) error, head string, words *strings.Replacer) error {
+	if head == "" {
+		return write(w)
+	}
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return err
+	}
+	first, body, _ := strings.Cut(b.String(), "\n")
+	if strings.Count(first, "|") != strings.Count(head, "|") {
+		return fmt.Errorf("the head %q has another number of columns than %q", head, first)
+	}
+	_, err := io.WriteString(w, head+"\n"+words.Replace(body))
 	return err
 }
