@@ -9,19 +9,19 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestAPermitThatCameBackUsesUpNoPace: tasks that are not sent, such as those of a
+// TestReusedPermitSkipsCatchUpLimit: tasks that are not sent, such as those of a
 // canceled batch, hand the same permit on from one to the next.
-func TestAPermitThatCameBackUsesUpNoPace(t *testing.T) {
+func TestReusedPermitSkipsCatchUpLimit(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := NewLimiter(rdb, DefaultConfig(), nil)
 	q := newPool(l, "wx0123456789abcdef", "send:subscribe")
 	now := time.Now()
-	g := &grant{terms: []terms{{spacing: 1}}, late: time.Hour}
+	g := &grant{terms: []terms{{spacing: 1}}, maxLateness: time.Hour}
 	for range 2 {
-		q.stock = append(q.stock, &Permit{At: now, lease: g, pool: q})
+		q.stock = append(q.stock, &Permit{At: now, grant: g, pool: q})
 	}
-	q.resting, q.gap, q.pace, q.asking = false, time.Hour, rate.NewLimiter(rate.Every(time.Hour), 1), &question{}
-	p, _ := q.look(t.Context(), 0)
+	q.idle, q.gap, q.catchUpLimiter, q.refill = false, time.Hour, rate.NewLimiter(rate.Every(time.Hour), 1), &refill{}
+	p, _ := q.takeDue(t.Context(), 0)
 	for range 100 {
 		if p == nil {
 			t.Fatal("the permit that came back was not handed out")
@@ -29,9 +29,9 @@ func TestAPermitThatCameBackUsesUpNoPace(t *testing.T) {
 		if !q.release(p, now) {
 			t.Fatal("the permit was not taken back")
 		}
-		p, _ = q.look(t.Context(), 0)
+		p, _ = q.takeDue(t.Context(), 0)
 	}
-	if other, _ := q.look(t.Context(), 0); other != nil {
+	if other, _ := q.takeDue(t.Context(), 0); other != nil {
 		t.Error("a permit of its own went past the pace")
 	}
 }

@@ -12,23 +12,23 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestModelAndScriptAgree compares the model with the scripts over random schedules:
+// TestModelAndScriptsAgree compares the model with the scripts over random schedules:
 // short and long pauses, blocks, releases in any order, and a clock that steps back.
-func TestModelAndScriptAgree(t *testing.T) {
+func TestModelAndScriptsAgree(t *testing.T) {
 	steps := 1000
 	if testing.Short() {
 		steps = 300
 	}
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for seed := range uint64(3) {
-			newScripted(t, rdb).forget()
+			newScriptStore(t, rdb).loseData()
 			rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's schedule
-			compare(t, rnd, newScripted(t, rdb), steps)
+			compare(t, rnd, newScriptStore(t, rdb), steps)
 		}
 	})
 }
 
-func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
+func compare(t *testing.T, rnd *rand.Rand, script *scriptStore, steps int) {
 	t.Helper()
 	shared := Limit{PerDay: 400, PerSecond: 40}
 	plans := []plan{
@@ -47,8 +47,8 @@ func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
 			now += rnd.Int64N((20 * time.Second).Microseconds()) // Redis' clock leaps
 		case 1:
 			if rnd.IntN(4) == 0 {
-				m.forget()
-				script.forget()
+				m.loseData()
+				script.loseData()
 			}
 		case 2:
 			row := []string{"a", "b"}[rnd.IntN(2)]
@@ -62,7 +62,7 @@ func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
 			j := rnd.IntN(len(held))
 			k := min(len(held), j+1+rnd.IntN(20))
 			for len(held) >= k && k > j { // those of one grant together
-				n := slices.IndexFunc(held[j:k], func(p *Permit) bool { return p.lease != held[j].lease })
+				n := slices.IndexFunc(held[j:k], func(p *Permit) bool { return p.grant != held[j].grant })
 				if n < 0 {
 					n = k - j
 				}
@@ -75,7 +75,7 @@ func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
 		p, who := plans[rnd.IntN(len(plans))], []string{"a", "b", "c"}[rnd.IntN(3)]
 		q := randomRequest(rnd, now)
 		want, got := m.take(now, mono, who, p, q), script.take(now, mono, who, p, q)
-		if !reflect.DeepEqual(answerOf(got), answerOf(want)) || !reflect.DeepEqual(got.terms, want.terms) || got.bulk != want.bulk || got.spread != want.spread {
+		if !reflect.DeepEqual(replyOf(got), replyOf(want)) || !reflect.DeepEqual(got.terms, want.terms) || got.bulk != want.bulk || got.spread != want.spread {
 			t.Fatalf("step %d:\nscript %+v\nmodel  %+v", i, got, want)
 		}
 		held = append(held, (&Limiter{}).permits(got)...)
@@ -89,7 +89,7 @@ func randomRequest(rnd *rand.Rand, now int64) request {
 		q.n = 1 + rnd.IntN(400)
 	}
 	if rnd.IntN(2) == 0 {
-		q.from = now + rnd.Int64N(aheadMicros)
+		q.lastInstant = now + rnd.Int64N(horizonMicros)
 	}
 	return q
 }

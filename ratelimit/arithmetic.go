@@ -11,19 +11,19 @@ const (
 	minute = time.Minute
 	day    = 24 * time.Hour
 
-	// ahead is how far into the future an instant is reserved at most, by any replica: the
+	// horizon is how far into the future an instant is reserved at most, by any replica: the
 	// time within which a new replica finds instants that are free, and within which a
 	// hold that no message told of stops what was leased before.
-	ahead = 500 * time.Millisecond
+	horizon = 500 * time.Millisecond
 
-	// stretch is how much time of a lane's pace its replicas hold in blocks, all together:
+	// blockDuration is how much time of a lane's pace its replicas hold in blocks, all together:
 	// each takes its share of it, and asks once per stretch. With renewal it stays below
 	// ahead, so that whoever asks in time is never refused.
-	stretch = 350 * time.Millisecond
+	blockDuration = 350 * time.Millisecond
 
-	// renewal is how long before its last instant a replica asks for its next block: a
+	// maxRefillLead is how long before its last instant a replica asks for its next block: a
 	// reply may take that long before an instant is lost.
-	renewal = 100 * time.Millisecond
+	maxRefillLead = 100 * time.Millisecond
 
 	// bucket is the resolution of a minute's log: a call counts as if it had been made at
 	// its bucket's end, which costs 0.1 s in 60 and never lets more through.
@@ -33,30 +33,30 @@ const (
 	// the pace has room for: what a cell's time has room for is divided among them.
 	cell = 10 * time.Millisecond
 
-	// cautious is how many permits of a lifetime's total one block holds at most: those of
+	// maxTotalBlock is how many permits of a lifetime's total one block holds at most: those of
 	// a replica that dies count as used, and these never come back.
-	cautious = 16
+	maxTotalBlock = 16
 
-	// edge is how far WeChat's clock may be from Redis' at midnight. Within it a call may
+	// midnightSkew is how far WeChat's clock may be from Redis' at midnight. Within it a call may
 	// fall on either day, so both must have room and both count it. It exceeds ahead plus
 	// the longest lateness: a permit for today is never used beyond it.
-	edge = 2 * time.Second
+	midnightSkew = 2 * time.Second
 
-	// wholeLife is the wait that is told when a lifetime total is spent: it never comes
+	// lifetimeWait is the wait that is told when a lifetime total is spent: it never comes
 	// back by itself, only by a higher limit.
-	wholeLife = day
+	lifetimeWait = day
 )
 
 // How late a permit may be used at most; see [Permit.Fresh].
 const (
-	lateAnyway = 500 * time.Millisecond // with neither a second's nor a minute's limit
-	lateLogged = bucket                 // kept free by the minute's log, see keep
-	lateLeast  = 5 * time.Millisecond   // with a margin of nothing there is no room, but time passes
+	unpacedLateness = 500 * time.Millisecond // with neither a second's nor a minute's limit
+	minuteLateness  = bucket                 // kept free by the minute's log, see keep
+	minLateness     = 5 * time.Millisecond   // with a margin of nothing there is no room, but time passes
 )
 
-// keep is how long a bucket of the minute's log counts after its end: the minute, and
+// bucketTTL is how long a bucket of the minute's log counts after its end: the minute, and
 // the lateness that its permits are allowed.
-const keep = minute + lateLogged
+const bucketTTL = minute + minuteLateness
 
 // spacing is the distance of two reserved instants, so that no half-open sliding second
 // holds more than perSecond*(1-margin) of them. Zero without a limit.
@@ -81,7 +81,7 @@ func allowance(perMinute int, margin float64) int64 {
 // the lesser of what is configured and what WeChat said of itself, lowered by refusals.
 func (s rowState) inForce(r pacedRow, now int64) (spacing, minute, day int64) {
 	spacing = max(r.spacing.Microseconds(), s.learnedSpacing)
-	minute, day = least(r.minute, s.learnedMinute), least(r.day, s.learnedDay)
+	minute, day = lowerLimit(r.minute, s.learnedMinute), lowerLimit(r.day, s.learnedDay)
 	f := s.factorAt(now)
 	if minute > 0 {
 		minute = max(1, minute*f/1000)
@@ -89,8 +89,8 @@ func (s rowState) inForce(r pacedRow, now int64) (spacing, minute, day int64) {
 	return (spacing*1000 + f - 1) / f, minute, day
 }
 
-// least is the lesser of two limits, of which 0 means none.
-func least(a, b int64) int64 {
+// lowerLimit is the lesser of two limits, of which 0 means none.
+func lowerLimit(a, b int64) int64 {
 	if a == 0 || b > 0 && b < a {
 		return b
 	}
@@ -113,23 +113,23 @@ func (s rowState) factorAt(now int64) int64 {
 // more seconds' worth of instants fit under it. Half of the slack is for the permit, the
 // other half for the network.
 func lateness(seconds, minutes bool, margin float64) time.Duration {
-	late := lateAnyway
+	late := unpacedLateness
 	if minutes {
-		late = lateLogged
+		late = minuteLateness
 	}
 	if seconds {
 		slack := 1/(1-margin) - 1
-		late = min(late, max(lateLeast, time.Duration(slack/2*float64(second))))
+		late = min(late, max(minLateness, time.Duration(slack/2*float64(second))))
 	}
 	return late
 }
 
-// startOfCount is the first instant that counts on the same days as one at a time in µs:
+// dayPeriodStart is the first instant that counts on the same days as one at a time in µs:
 // by the edges of midnight, see edge.
-func startOfCount(micros int64) int64 {
+func dayPeriodStart(micros int64) int64 {
 	into := (micros + utcOffset*1_000_000) % day.Microseconds()
-	first := edge.Microseconds()
-	switch last := (day - edge).Microseconds(); {
+	first := midnightSkew.Microseconds()
+	switch last := (day - midnightSkew).Microseconds(); {
 	case into < first:
 		first = 0
 	case into >= last:

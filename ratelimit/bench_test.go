@@ -35,8 +35,8 @@ func (c *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// swarm is some replicas that take permits as fast as they come.
-type swarm struct {
+// replicaLoad is some replicas that take permits as fast as they come.
+type replicaLoad struct {
 	typ      string
 	limit    Limit
 	margin   float64
@@ -45,7 +45,7 @@ type swarm struct {
 }
 
 // run returns when the permits were used, in µs, and how many commands that took.
-func (s swarm) run(b *testing.B, connect func() redis.UniversalClient) (uses []int64, sent int64) {
+func (s replicaLoad) run(b *testing.B, connect func() redis.UniversalClient) (uses []int64, sent int64) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), s.span)
 	defer cancel()
@@ -93,7 +93,7 @@ func (s swarm) run(b *testing.B, connect func() redis.UniversalClient) (uses []i
 // BenchmarkPermits shows what a permit costs, and how much of a limit is used, on a real
 // Redis: go test -run - -bench Permits -benchtime 1x ./ratelimit
 func BenchmarkPermits(b *testing.B) {
-	for _, s := range []swarm{
+	for _, s := range []replicaLoad{
 		{"scheme:generate", Limit{PerSecond: 1000}, 0.02, 1, 10 * time.Second},
 		{"scheme:generate", Limit{PerSecond: 1000}, 0.02, 8, 10 * time.Second},
 		{"scheme:generate", Limit{PerSecond: 100}, 0.02, 1, 10 * time.Second},

@@ -19,12 +19,12 @@ func EndOfDay(now time.Time) time.Time {
 	if t.Hour() == 0 && t.Minute() == 0 {
 		return NextMinute(now)
 	}
-	return time.Date(t.Year(), t.Month(), t.Day()+1, 0, 0, 0, 0, Shanghai()).Add(edge)
+	return time.Date(t.Year(), t.Month(), t.Day()+1, 0, 0, 0, 0, Shanghai()).Add(midnightSkew)
 }
 
 // NextMinute is when a refusal for the minute's quota, met at now, is to be tried again:
 // two seconds into the next minute by the clock. WeChat counts wall-clock minutes, and
 // its clock may be behind ours.
 func NextMinute(now time.Time) time.Time {
-	return now.In(Shanghai()).Truncate(time.Minute).Add(time.Minute + edge)
+	return now.In(Shanghai()).Truncate(time.Minute).Add(time.Minute + midnightSkew)
 }

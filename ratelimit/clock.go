@@ -5,16 +5,16 @@ import "sync"
 // How far the two clocks may drift apart, and what is not called a leap, in µs.
 const (
 	driftPerSecond = 500  // NTP slews by 0.05 % at most
-	leapTolerance  = 2000 // far below what any margin leaves room for
+	jumpTolerance  = 2000 // far below what any margin leaves room for
 )
 
 // offset is what a replica knows about Redis' clock: how far it is ahead of the replica's
 // own monotonic one, between two bounds, in µs. Each reply narrows them, as it was
 // written after the question was sent and before the answer was read; time widens them.
 type offset struct {
-	lo, hi int64
-	read   int64 // when the last reply was read, by the replica's clock
-	known  bool
+	lower, upper int64
+	read         int64 // when the last reply was read, by the replica's clock
+	known        bool
 }
 
 // observe takes note of a reply that told now, and tells whether Redis' clock has leapt
@@ -24,63 +24,63 @@ func (o *offset) observe(sent, read, now int64) (leapt bool) {
 	lo, hi := now-read, now-sent
 	if o.known {
 		drift := max(0, read-o.read) * driftPerSecond / 1_000_000
-		o.lo, o.hi = o.lo-drift, o.hi+drift
-		leapt = lo > o.hi+leapTolerance
-		if !leapt && hi >= o.lo-leapTolerance {
-			lo, hi = max(lo, o.lo), min(hi, o.hi)
+		o.lower, o.upper = o.lower-drift, o.upper+drift
+		leapt = lo > o.upper+jumpTolerance
+		if !leapt && hi >= o.lower-jumpTolerance {
+			lo, hi = max(lo, o.lower), min(hi, o.upper)
 		}
 	}
-	o.lo, o.hi, o.read, o.known = lo, hi, read, true
+	o.lower, o.upper, o.read, o.known = lo, hi, read, true
 	return leapt
 }
 
-// witness is what a replica remembers of an app's pace, and Redis might forget.
-type witness struct {
+// rowWatcher is what a replica remembers of an app's pace, and Redis might forget.
+type rowWatcher struct {
 	mu    sync.Mutex
-	clock offset            // guarded by mu
-	leaps int64             // guarded by mu; how often Redis' clock leapt forward
-	rows  map[string]memory // guarded by mu; by row
+	clock offset                // guarded by mu
+	jumps int64                 // guarded by mu; how often Redis' clock leapt forward
+	rows  map[string]rowVersion // guarded by mu; by row
 }
 
-// memory is what a replica saw of a row last.
-type memory struct {
+// rowVersion is what a replica saw of a row last.
+type rowVersion struct {
 	epoch, seq int64
-	leaps      int64 // of the witness, when the row last withheld a window for one
+	jumps      int64 // of the witness, when the row last withheld a window for one
 }
 
-func newWitness() *witness { return &witness{rows: make(map[string]memory)} }
+func newRowWatcher() *rowWatcher { return &rowWatcher{rows: make(map[string]rowVersion)} }
 
-// recall tells what is remembered of some rows, and how many leaps there have been.
-func (w *witness) recall(rows []pacedRow) ([]memory, int64) {
+// versions tells what is remembered of some rows, and how many leaps there have been.
+func (w *rowWatcher) versions(rows []pacedRow) ([]rowVersion, int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all := make([]memory, len(rows))
+	all := make([]rowVersion, len(rows))
 	for i, r := range rows {
 		all[i] = w.rows[r.name]
 	}
-	return all, w.leaps
+	return all, w.jumps
 }
 
-// note takes in a reply to a question that was sent after so many leaps. When Redis'
+// observe takes in a reply to a question that was sent after so many leaps. When Redis'
 // clock has leapt since, what the reply grants must not be used. The bound tells local
 // from Redis' time: a reserved instant less it is never too early.
-func (w *witness) note(leaps, sent, read int64, g *grant) (leapt bool, lo int64) {
+func (w *rowWatcher) observe(leaps, sent, read int64, g *grant) (leapt bool, lo int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.clock.observe(sent, read, g.now) {
-		w.leaps++
+		w.jumps++
 	}
 	for i, t := range g.terms {
 		name := g.plan.rows[i].name
 		m, seen := w.rows[name]
 		switch {
 		case !seen:
-			m = memory{epoch: t.epoch, leaps: leaps}
+			m = rowVersion{epoch: t.epoch, jumps: leaps}
 		case m.epoch != t.epoch: // somebody has had a window withheld since we looked last
-			m = memory{epoch: t.epoch, leaps: w.leaps}
+			m = rowVersion{epoch: t.epoch, jumps: w.jumps}
 		}
 		m.seq = max(m.seq, t.seq)
 		w.rows[name] = m
 	}
-	return w.leaps != leaps, w.clock.lo
+	return w.jumps != leaps, w.clock.lower
 }

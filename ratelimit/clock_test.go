@@ -49,8 +49,8 @@ func TestOffset(t *testing.T) {
 			for i, r := range tt.replies {
 				leapt := o.observe(ms(r.sent), ms(r.read), ms(r.now))
 				near := func(a, b int64) bool { return max(a-b, b-a) < 3000 } // µs: what may have drifted
-				if leapt != r.leapt || !near(o.lo, ms(r.lo)) || !near(o.hi, ms(r.hi)) {
-					t.Errorf("reply %d: leapt %v, between %d and %d µs", i, leapt, o.lo, o.hi)
+				if leapt != r.leapt || !near(o.lower, ms(r.lo)) || !near(o.upper, ms(r.hi)) {
+					t.Errorf("reply %d: leapt %v, between %d and %d µs", i, leapt, o.lower, o.upper)
 				}
 			}
 		})
@@ -60,18 +60,18 @@ func TestOffset(t *testing.T) {
 // TestWithheldWindow looks at when a row gives permits again after its history was lost:
 // every replica that was there before withholds the same window, once.
 func TestWithheldWindow(t *testing.T) {
-	troubles := map[string]func(k keeper, now *int64){
-		"Redis lost its data":    func(k keeper, now *int64) { *now++; k.forget() },
-		"Redis' clock has leapt": func(_ keeper, now *int64) { *now += time.Hour.Microseconds() },
+	troubles := map[string]func(k windowStore, now *int64){
+		"Redis lost its data":    func(k windowStore, now *int64) { *now++; k.loseData() },
+		"Redis' clock has leapt": func(_ windowStore, now *int64) { *now += time.Hour.Microseconds() },
 	}
 	for name, trouble := range troubles {
 		for limit, wait := range map[Limit]time.Duration{
 			{PerSecond: 10}: 2 * second,
-			{PerMinute: 10}: keep + ahead,
+			{PerMinute: 10}: bucketTTL + horizon,
 			{PerDay: 10}:    0,
 		} {
 			t.Run(name, func(t *testing.T) {
-				eachKeeper(t, func(t *testing.T, k keeper) {
+				eachStore(t, func(t *testing.T, k windowStore) {
 					now, mono, p := at(t, noon), int64(0), planOf(0, limit)
 					for _, who := range []string{"a", "b"} {
 						k.take(now, mono, who, p, allOf(1))
@@ -99,7 +99,7 @@ func TestWithheldWindow(t *testing.T) {
 // TestRegressedData is a failover to a copy that lacks the last writes.
 func TestRegressedData(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		k := newScripted(t, rdb)
+		k := newScriptStore(t, rdb)
 		now, p := at(t, noon), planOf(0, Limit{PerSecond: 10})
 		k.take(now, 0, "a", p, allOf(1))
 		copied, err := rdb.HGetAll(t.Context(), stateKey(testApp, "a")).Result()
@@ -119,7 +119,7 @@ func TestRegressedData(t *testing.T) {
 // TestLostLog is a minute's log that was evicted while the row's other key was not.
 func TestLostLog(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		k := newScripted(t, rdb)
+		k := newScriptStore(t, rdb)
 		now, p := at(t, noon), planOf(0, Limit{PerMinute: 2})
 		takeAll(k, now, "a", p, 2)
 		if err := rdb.Del(t.Context(), logKey(testApp, "a")).Err(); err != nil {

@@ -50,7 +50,7 @@ func (l *Limiter) Feedback(ctx context.Context, app, typ string, span Span) (fac
 	if err != nil {
 		return 1, fmt.Errorf("slow down %s of %s: %w", typ, app, err)
 	}
-	return float64(reply) / 1000, l.poolOf(app, typ).recall(ctx)
+	return float64(reply) / 1000, l.poolOf(app, typ).revoke(ctx)
 }
 
 // Learn keeps for all replicas what WeChat tells of a type's own limits, in place of what
@@ -69,7 +69,7 @@ func (l *Limiter) Learn(ctx context.Context, app, typ string, told Learned) erro
 		step = max(1, int64(float64(told.Per.Microseconds())/(float64(told.Calls)*(1-l.margin)))+1)
 	}
 	before, err := learnScript.Run(ctx, l.rdb, []string{stateKey(app, typ)},
-		l.now(), edge.Microseconds(), max(0, told.UsedToday),
+		l.now(), midnightSkew.Microseconds(), max(0, told.UsedToday),
 		"learned_day", max(0, told.PerDay), "learned_spacing", step, "learned_minute", perMinute,
 		"learned_calls", told.Calls, "learned_per", told.Per.Microseconds()).Int64Slice()
 	if err == nil && len(before) != 3 {
@@ -83,7 +83,7 @@ func (l *Limiter) Learn(ctx context.Context, app, typ string, told Learned) erro
 	if l.sameInForce(app, typ, was, is) {
 		return nil
 	}
-	return l.poolOf(app, typ).recall(ctx)
+	return l.poolOf(app, typ).revoke(ctx)
 }
 
 // sameInForce tells whether two states of a type's own row lead to the same limits.

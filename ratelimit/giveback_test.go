@@ -48,7 +48,7 @@ func (a *arguments) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 func leased(t *testing.T, l *Limiter, n int) (permits []*Permit) {
 	t.Helper()
 	for len(permits) < n {
-		g, err := l.take(t.Context(), l.planFor(testApp, links), allOf(mostBlock))
+		g, err := l.take(t.Context(), l.planFor(testApp, links), allOf(maxBlock))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,9 +60,9 @@ func leased(t *testing.T, l *Limiter, n int) (permits []*Permit) {
 	return permits
 }
 
-// TestGivingBackIsBounded: ten thousand permits come back in one command of few numbers,
+// TestGiveBackIsOneCommand: ten thousand permits come back in one command of few numbers,
 // and all that they counted with them.
-func TestGivingBackIsBounded(t *testing.T) {
+func TestGiveBackIsOneCommand(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := overriding(rdb, highest())
 		now := at(t, noon)
@@ -85,14 +85,14 @@ func TestGivingBackIsBounded(t *testing.T) {
 	})
 }
 
-// TestGivingBackMuch chunks the pairs of permits from many buckets, and counts none twice.
-func TestGivingBackMuch(t *testing.T) {
+// TestGiveBackSplitsPairs chunks the pairs of permits from many buckets, and counts none twice.
+func TestGiveBackSplitsPairs(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := overriding(rdb, map[string]Limit{links: {PerMinute: 1000, PerDay: 1000}})
 		now := at(t, noon)
 		l.now, l.mono = func() int64 { return now }, func() int64 { return now }
 		var permits []*Permit
-		for range 3 * mostPairs {
+		for range 3 * maxPairs {
 			now += bucket.Microseconds()
 			permits = append(permits, takeOne(t, l))
 		}
@@ -100,12 +100,12 @@ func TestGivingBackMuch(t *testing.T) {
 		var a arguments
 		rdb.AddHook(&a)
 		for i := range permits {
-			permits[i].lease.terms[0].seq = permits[0].lease.terms[0].seq // on the same terms
+			permits[i].grant.terms[0].seq = permits[0].grant.terms[0].seq // on the same terms
 		}
 		if err := l.giveBack(t.Context(), permits, false); err != nil {
 			t.Fatal(err)
 		}
-		if a.sent < 3 || a.sent > 4 || a.most > 3*(3+7)+16+4*mostPairs {
+		if a.sent < 3 || a.sent > 4 || a.most > 3*(3+7)+16+4*maxPairs {
 			t.Errorf("%d commands, of up to %d arguments", a.sent, a.most)
 		}
 		for _, n := range counted(t, l) {
@@ -140,9 +140,9 @@ func takeOne(t *testing.T, l *Limiter) *Permit {
 	return d.Permit
 }
 
-// TestAScriptsWorkIsBounded counts the commands inside of the scripts: for the largest block
+// TestScriptCommandsAreBounded counts the commands inside of the scripts: for the largest block
 // and for all that a lane can have in stock they are few, whatever the limits.
-func TestAScriptsWorkIsBounded(t *testing.T) {
+func TestScriptCommandsAreBounded(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	l := overriding(rdb, highest())
 	for who := range 50 { // other replicas that ask all the time
@@ -155,7 +155,7 @@ func TestAScriptsWorkIsBounded(t *testing.T) {
 	if n := callsInside(t, rdb) - before; n > 40 {
 		t.Errorf("a block of %d took %d commands", len(permits), n)
 	}
-	permits = append(permits, leased(t, l, 4*mostBlock)...)
+	permits = append(permits, leased(t, l, 4*maxBlock)...)
 	before = callsInside(t, rdb)
 	if err := l.giveBack(t.Context(), permits, true); err != nil {
 		t.Fatal(err)

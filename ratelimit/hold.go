@@ -25,9 +25,9 @@ const (
 	HoldMessage = "hold:"
 )
 
-// holdMemory is how long an ended hold is remembered: one that is set again within it
+// holdRetention is how long an ended hold is remembered: one that is set again within it
 // goes on, with its first Since and one try more.
-const holdMemory = time.Hour
+const holdRetention = time.Hour
 
 // Hold stops calls until a time, or until it is lifted. It is the record
 // wxcourier:{<app>}:hold:<scope>, a hash with the fields of the JSON names below
@@ -59,7 +59,7 @@ const ReplicaPrefix = "worker "
 // wake-up failed; the hold is in force, and replicas meet it at their next look.
 func (l *Limiter) Hold(ctx context.Context, h Hold) (set bool, err error) {
 	_, done, err := l.setHold(ctx, h, "at", millis(h.Until))
-	return done != holdLeft, err
+	return done != holdUnchanged, err
 }
 
 // End says when a hold ends, by Redis' clock.
@@ -77,9 +77,9 @@ func (l *Limiter) HoldEnding(ctx context.Context, h Hold, end End) (inForce Hold
 	kind, ms := "after", (max(end.After, time.Millisecond) + time.Millisecond - 1).Milliseconds()
 	switch end.Span {
 	case PerMinute:
-		kind, ms = "minute", edge.Milliseconds()
+		kind, ms = "minute", midnightSkew.Milliseconds()
 	case PerDay:
-		kind, ms = "day", edge.Milliseconds()
+		kind, ms = "day", midnightSkew.Milliseconds()
 	case PerSecond, Total:
 	}
 	h.Since = time.Time{}
@@ -89,21 +89,21 @@ func (l *Limiter) HoldEnding(ctx context.Context, h Hold, end End) (inForce Hold
 
 // What the script does about a hold.
 const (
-	holdLeft     = iota // nothing: one is in force that stays, or h has ended already
-	holdReplaced        // set in the place of one that was in force
-	holdBegun           // set where none was in force
+	holdUnchanged = iota // nothing: one is in force that stays, or h has ended already
+	holdReplaced         // set in the place of one that was in force
+	holdBegun            // set where none was in force
 )
 
 // setHold runs the script. The hold that it returns is zero where none is in force.
 func (l *Limiter) setHold(ctx context.Context, h Hold, kind string, ms int64) (inForce Hold, done int64, err error) {
 	if h.App == "" || h.Scope == "" {
-		return Hold{}, holdLeft, errors.New("hold: app and scope are required")
+		return Hold{}, holdUnchanged, errors.New("hold: app and scope are required")
 	}
 	failed := func(err error) (Hold, int64, error) {
-		return Hold{}, holdLeft, fmt.Errorf("hold %s of %s: %w", h.Scope, h.App, err)
+		return Hold{}, holdUnchanged, fmt.Errorf("hold %s of %s: %w", h.Scope, h.App, err)
 	}
 	reply, err := holdScript.Run(ctx, l.rdb, []string{holdKey(h.App, h.Scope), holdsKey(h.App)},
-		l.now(), h.Scope, h.Reason, h.Code, h.By, millis(h.Since), holdMemory.Milliseconds(), ReplicaPrefix, kind, ms).Slice()
+		l.now(), h.Scope, h.Reason, h.Code, h.By, millis(h.Since), holdRetention.Milliseconds(), ReplicaPrefix, kind, ms).Slice()
 	if err != nil {
 		return failed(err)
 	}
@@ -116,8 +116,8 @@ func (l *Limiter) setHold(ctx context.Context, h Hold, kind string, ms int64) (i
 			return failed(err)
 		}
 	}
-	if head[0] == holdLeft {
-		return inForce, holdLeft, nil
+	if head[0] == holdUnchanged {
+		return inForce, holdUnchanged, nil
 	}
 	return inForce, head[0], l.wake(ctx, h.App)
 }
@@ -158,8 +158,8 @@ func millis(t time.Time) int64 {
 	return t.Add(time.Millisecond - 1).UnixMilli()
 }
 
-// moment reads what millis wrote.
-func moment(ms int64) time.Time {
+// fromMillis reads what millis wrote.
+func fromMillis(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
 	}

@@ -22,9 +22,9 @@ func refuse(t *testing.T, l *Limiter, reason string, end End) (inForce Hold, beg
 	return inForce, begun
 }
 
-// TestARefusalLeavesAnOperatorsHold: it keeps reason, code, since, until and by, also where
+// TestReplicaLeavesOperatorsHold: it keeps reason, code, since, until and by, also where
 // the replica's hold would end later. Once it has ended, the replica's takes its place.
-func TestARefusalLeavesAnOperatorsHold(t *testing.T) {
+func TestReplicaLeavesOperatorsHold(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for name, lasts := range map[string]time.Duration{"without an end": 0, "30 days": 30 * 24 * time.Hour, "shorter than the replica's": time.Minute} {
 			t.Run(name, func(t *testing.T) {
@@ -58,9 +58,9 @@ func TestARefusalLeavesAnOperatorsHold(t *testing.T) {
 	})
 }
 
-// TestAShorterRefusalChangesNothing: a day's quota stays over a refusal for the second that
+// TestShorterHoldIsIgnored: a day's quota stays over a refusal for the second that
 // was under way, and takes the place of one that was there first.
-func TestAShorterRefusalChangesNothing(t *testing.T) {
+func TestShorterHoldIsIgnored(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, clock := held(t, rdb)
 		if _, begun := refuse(t, l, "rate_second", End{After: time.Second}); !begun {
@@ -80,9 +80,9 @@ func TestAShorterRefusalChangesNothing(t *testing.T) {
 	})
 }
 
-// TestAnotherReasonsTriesStartAgain: probing pauses grow by the trouble, not by all that
+// TestTriesRestartWithAnotherReason: probing pauses grow by the trouble, not by all that
 // the lane was ever held for.
-func TestAnotherReasonsTriesStartAgain(t *testing.T) {
+func TestTriesRestartWithAnotherReason(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, clock := held(t, rdb)
 		for n := range 3 {
@@ -96,9 +96,9 @@ func TestAnotherReasonsTriesStartAgain(t *testing.T) {
 	})
 }
 
-// TestRedisClockEndsAHold: since and until come from Redis' clock, which here is years away
+// TestHoldEndsByRedisClock: since and until come from Redis' clock, which here is years away
 // from this machine's, and the ends of minutes and days are those of the calendar.
-func TestRedisClockEndsAHold(t *testing.T) {
+func TestHoldEndsByRedisClock(t *testing.T) {
 	instants := []time.Time{
 		time.Date(2031, 3, 1, 12, 0, 30, 250_500_000, Shanghai()),
 		time.Date(2031, 3, 1, 0, 0, 0, 0, Shanghai()),

@@ -77,7 +77,7 @@ func sameHold(a, b Hold) bool {
 	return same && reflect.DeepEqual(a, b)
 }
 
-func TestOfTwoHoldsTheLaterAnswers(t *testing.T) {
+func TestLaterOfTwoHoldsIsReported(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, _ := held(t, rdb)
 		scope := func() string {
@@ -134,7 +134,7 @@ func TestHoldKeepsTheLaterUntil(t *testing.T) {
 	})
 }
 
-func TestTriesCountWhatComesBack(t *testing.T) {
+func TestTriesCountRepeatedHolds(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, clock := held(t, rdb)
 		again := func(want int, since time.Time) {
@@ -154,7 +154,7 @@ func TestTriesCountWhatComesBack(t *testing.T) {
 		again(2, start)
 		*clock = start.Add(5 * time.Minute)
 		again(3, start)
-		*clock = start.Add(6*time.Minute + holdMemory)
+		*clock = start.Add(6*time.Minute + holdRetention)
 		again(1, *clock)
 		*clock = clock.Add(2 * time.Minute)
 		if _, err := l.Unhold(t.Context(), testApp, "*"); err != nil {
@@ -164,7 +164,7 @@ func TestTriesCountWhatComesBack(t *testing.T) {
 	})
 }
 
-func TestHoldsListsWhatIsInForce(t *testing.T) {
+func TestHoldsListsActiveHolds(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, clock := held(t, rdb)
 		for scope, until := range map[string]time.Time{
@@ -251,7 +251,7 @@ func TestHoldRecord(t *testing.T) {
 	})
 }
 
-func TestHoldNeedsItsScope(t *testing.T) {
+func TestHoldRequiresAppAndScope(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := NewLimiter(rdb, DefaultConfig(), nil)
 	for _, h := range []Hold{{App: testApp}, {Scope: "*"}} {
@@ -261,8 +261,8 @@ func TestHoldNeedsItsScope(t *testing.T) {
 	}
 }
 
-// TestAnotherReasonBeginsAnew: an operator's hold over a worker's is the operator's.
-func TestAnotherReasonBeginsAnew(t *testing.T) {
+// TestOperatorsHoldReplacesReplicas: an operator's hold over a worker's is the operator's.
+func TestOperatorsHoldReplacesReplicas(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, clock := held(t, rdb)
 		set(t, l, Hold{App: testApp, Scope: "*", Reason: "app_config", Code: 40164, By: "worker r1", Until: start.Add(time.Minute)})

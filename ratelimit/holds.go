@@ -31,13 +31,13 @@ func (l *Limiter) Held(ctx context.Context, app, typ string) (bool, error) {
 // Holds lists the holds of some apps that are in force now, by app and scope. However many
 // apps there are, it asks at most three times, and once when nothing was held for an hour.
 func (l *Limiter) Holds(ctx context.Context, apps ...string) ([]Hold, error) {
-	indexed, err := l.indexed(ctx, apps)
+	indexed, err := l.readIndex(ctx, apps)
 	if err != nil || len(indexed) == 0 {
 		return nil, err
 	}
-	replies, err := l.askHolds(ctx, indexed, holdsScript.EvalSha)
+	replies, err := l.queryHolds(ctx, indexed, holdsScript.EvalSha)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		replies, err = l.askHolds(ctx, indexed, holdsScript.Eval)
+		replies, err = l.queryHolds(ctx, indexed, holdsScript.Eval)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("holds of %d apps: %w", len(indexed), err)
@@ -92,14 +92,14 @@ func (l *Limiter) Recorded(ctx context.Context, apps ...string) ([]string, error
 	return apps, nil
 }
 
-// holdsOf names some holds of an app.
-type holdsOf struct {
+// holdScopes names some holds of an app.
+type holdScopes struct {
 	app    string
 	scopes []string
 }
 
-// indexed reads which of the apps have hold records, and of which scopes.
-func (l *Limiter) indexed(ctx context.Context, apps []string) ([]holdsOf, error) {
+// readIndex reads which of the apps have hold records, and of which scopes.
+func (l *Limiter) readIndex(ctx context.Context, apps []string) ([]holdScopes, error) {
 	keys := make([]string, len(apps))
 	for i, app := range apps {
 		keys[i] = holdsKey(app)
@@ -120,23 +120,23 @@ func (l *Limiter) indexed(ctx context.Context, apps []string) ([]holdsOf, error)
 	if err != nil {
 		return nil, fmt.Errorf("holds of %d apps: %w", len(apps), err)
 	}
-	var all []holdsOf
+	var all []holdScopes
 	for i, app := range apps {
 		if scopes := members[i].Val(); len(scopes) > 0 {
-			all = append(all, holdsOf{app, scopes})
+			all = append(all, holdScopes{app, scopes})
 		}
 	}
 	return all, nil
 }
 
-// eval is how a script is sent: by its hash, or whole.
-type eval func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+// sendScript is how a script is sent: by its hash, or whole.
+type sendScript func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
 
-func (l *Limiter) askHolds(ctx context.Context, all []holdsOf, send eval) ([]*redis.Cmd, error) {
+func (l *Limiter) queryHolds(ctx context.Context, all []holdScopes, send sendScript) ([]*redis.Cmd, error) {
 	replies := make([]*redis.Cmd, len(all))
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, of := range all {
-			keys, args := of.question(l.now())
+			keys, args := of.scriptArgs(l.now())
 			replies[i] = send(ctx, p, keys, args...)
 		}
 		return nil
@@ -148,8 +148,8 @@ func (h Hold) activeAt(now time.Time) bool { return h.Until.IsZero() || h.Until.
 
 // readHolds returns the records of the scopes that have one, and Redis' time.
 func (l *Limiter) readHolds(ctx context.Context, app string, scopes []string) (time.Time, []Hold, error) {
-	of := holdsOf{app, scopes}
-	keys, args := of.question(l.now())
+	of := holdScopes{app, scopes}
+	keys, args := of.scriptArgs(l.now())
 	reply, err := holdsScript.Run(ctx, l.rdb, keys, args...).Result()
 	if err != nil {
 		return time.Time{}, nil, fmt.Errorf("holds of %s: %w", app, err)
@@ -157,9 +157,9 @@ func (l *Limiter) readHolds(ctx context.Context, app string, scopes []string) (t
 	return of.decode(reply)
 }
 
-// question is what the script is asked.
-func (of holdsOf) question(now int64) (keys []string, args []any) {
-	keys, args = []string{holdsKey(of.app)}, []any{now, holdMemory.Milliseconds()}
+// scriptArgs is what the script is asked.
+func (of holdScopes) scriptArgs(now int64) (keys []string, args []any) {
+	keys, args = []string{holdsKey(of.app)}, []any{now, holdRetention.Milliseconds()}
 	for _, s := range of.scopes {
 		keys, args = append(keys, holdKey(of.app, s)), append(args, s)
 	}
@@ -167,7 +167,7 @@ func (of holdsOf) question(now int64) (keys []string, args []any) {
 }
 
 // decode reads the script's reply: Redis' time, and the records of those that have one.
-func (of holdsOf) decode(value any) (time.Time, []Hold, error) {
+func (of holdScopes) decode(value any) (time.Time, []Hold, error) {
 	reply, _ := value.([]any)
 	if len(reply) != 1+len(of.scopes) {
 		return time.Time{}, nil, fmt.Errorf("holds of %s: %d values in reply for %d scopes", of.app, len(reply), len(of.scopes))
@@ -211,7 +211,7 @@ func decodeHold(app, scope string, reply []any) (Hold, error) {
 	h := Hold{
 		App: app, Scope: scope, Reason: f["reason"], By: f["by"],
 		Code: int(number("code")), Tries: int(number("tries")),
-		Since: moment(number("since")), Until: moment(number("until")),
+		Since: fromMillis(number("since")), Until: fromMillis(number("until")),
 	}
 	return h, errors.Join(errs...)
 }

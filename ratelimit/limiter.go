@@ -13,19 +13,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// askAgain is how long [Limiter.Acquire] waits at most before it looks again: a hold may
+// recheckInterval is how long [Limiter.Acquire] waits at most before it looks again: a hold may
 // have been lifted, or a limit changed, and the message about it been lost.
-const askAgain = 5 * time.Second
+const recheckInterval = 5 * time.Second
 
-// giveBackWithin bounds the age of a permit whose minute's count is given back: an older
+// maxGiveBackAge bounds the age of a permit whose minute's count is given back: an older
 // one may have left the minute's log already.
-const giveBackWithin = 30 * time.Second
+const maxGiveBackAge = 30 * time.Second
 
 // releaseTimeout bounds giving back the permits of an Acquire whose context has ended,
 // askTimeout a question that runs in the background.
 const (
-	releaseTimeout = time.Second
-	askTimeout     = 5 * time.Second
+	releaseTimeout    = time.Second
+	backgroundTimeout = 5 * time.Second
 )
 
 // headStart is how long before its instant [Limiter.Ahead] hands out a permit: what a task
@@ -53,18 +53,18 @@ type Limiter struct {
 	mono func() int64
 
 	// lease and undo are take and giveBack, but in tests that keep the windows in memory.
-	lease func(context.Context, plan, request) (*grant, error)
-	undo  func(ctx context.Context, permits []*Permit, rests bool) error
+	takeBlock     func(context.Context, plan, request) (*grant, error)
+	returnPermits func(ctx context.Context, permits []*Permit, rests bool) error
 
-	under sync.WaitGroup // what runs in the background
+	wg sync.WaitGroup // what runs in the background
 
-	mu        sync.Mutex
-	closed    bool                // guarded by mu
-	pools     map[laneName]*pool  // guarded by mu
-	witnesses map[string]*witness // guarded by mu; by app
+	mu       sync.Mutex
+	closed   bool                   // guarded by mu
+	pools    map[laneKey]*pool      // guarded by mu
+	watchers map[string]*rowWatcher // guarded by mu; by app
 }
 
-type laneName struct{ app, typ string }
+type laneKey struct{ app, typ string }
 
 // Option is a choice that most limiters do without.
 type Option func(*Limiter)
@@ -84,10 +84,10 @@ func NewLimiter(rdb redis.UniversalClient, cfg Config, limits func(app string) m
 		reserve: func(string) float64 { return 0 },
 		id:      strings.ToLower(rand.Text()[:10]), start: time.Now(),
 		now:   func() int64 { return 0 },
-		pools: make(map[laneName]*pool), witnesses: make(map[string]*witness),
+		pools: make(map[laneKey]*pool), watchers: make(map[string]*rowWatcher),
 	}
 	l.mono = func() int64 { return time.Since(l.start).Microseconds() }
-	l.lease, l.undo = l.take, l.giveBack
+	l.takeBlock, l.returnPermits = l.take, l.giveBack
 	for _, o := range options {
 		o(l)
 	}
@@ -100,19 +100,19 @@ func NewLimiter(rdb redis.UniversalClient, cfg Config, limits func(app string) m
 // (wake may be nil). It returns ctx's error when ctx ends, and Redis' error at once: the
 // caller decides when to try again.
 func (l *Limiter) Acquire(ctx context.Context, app, typ string, wake <-chan struct{}) (*Permit, error) {
-	return l.poolOf(app, typ).next(ctx, wake, 0)
+	return l.poolOf(app, typ).acquire(ctx, wake, 0)
 }
 
 // AcquireEarly is Acquire for a caller that has something to prepare: it returns up to 15 ms
 // before the permit's instant. Call [Permit.Wait] before the call is made.
 func (l *Limiter) AcquireEarly(ctx context.Context, app, typ string, wake <-chan struct{}) (*Permit, error) {
-	return l.poolOf(app, typ).next(ctx, wake, headStart)
+	return l.poolOf(app, typ).acquire(ctx, wake, headStart)
 }
 
 // TryAcquire is Ahead without the wait: the permits, at most n, that are leased already and
 // whose instants are no further away than Ahead's. It may find none.
 func (l *Limiter) TryAcquire(ctx context.Context, app, typ string, n int) []*Permit {
-	return l.poolOf(app, typ).atHand(ctx, n, headStart)
+	return l.poolOf(app, typ).tryAcquire(ctx, n, headStart)
 }
 
 // Try asks Redis for one permit, past what was leased: over the holds and all windows of
@@ -120,7 +120,7 @@ func (l *Limiter) TryAcquire(ctx context.Context, app, typ string, n int) []*Per
 func (l *Limiter) Try(ctx context.Context, app, typ string) (Decision, error) {
 	g, err := l.take(ctx, l.planFor(app, typ), request{n: 1})
 	if err != nil {
-		return Decision{}, l.named(err, app, typ)
+		return Decision{}, l.wrapError(err, app, typ)
 	}
 	if len(g.instants) == 0 {
 		return Decision{Wait: g.wait, Window: g.window, Hold: g.hold}, nil
@@ -134,13 +134,13 @@ func (l *Limiter) Try(ctx context.Context, app, typ string) (Decision, error) {
 // Release of a permit does anything, and one of nil nothing. It is sent at most once: when it fails, the counts
 // stay used, since giving them back twice could let a call too many through.
 func (l *Limiter) Release(ctx context.Context, p *Permit) error {
-	if p == nil || p.lease == nil || p.returned.Swap(true) {
+	if p == nil || p.grant == nil || p.returned.Swap(true) {
 		return nil
 	}
 	if p.pool != nil && p.pool.release(p, time.Now()) {
 		return nil
 	}
-	p.old = time.Since(p.At) >= giveBackWithin
+	p.minuteExpired = time.Since(p.At) >= maxGiveBackAge
 	return l.giveBackWorthwhile(ctx, []*Permit{p}, false)
 }
 
@@ -148,7 +148,7 @@ func (l *Limiter) Release(ctx context.Context, p *Permit) error {
 // given back at once. The next Acquire begins anew. It does nothing while an Acquire of
 // the type is waiting.
 func (l *Limiter) ReturnUnused(ctx context.Context, app, typ string) error {
-	return l.poolOf(app, typ).rest(ctx)
+	return l.poolOf(app, typ).returnUnused(ctx)
 }
 
 // Revoke gives back what was leased for an app and not used, and makes stale the permits
@@ -157,7 +157,7 @@ func (l *Limiter) ReturnUnused(ctx context.Context, app, typ string) error {
 func (l *Limiter) Revoke(ctx context.Context, app string) error {
 	var errs []error
 	for _, q := range l.poolsOf(app) {
-		errs = append(errs, q.recall(ctx))
+		errs = append(errs, q.revoke(ctx))
 	}
 	return errors.Join(errs...)
 }
@@ -170,12 +170,12 @@ func (l *Limiter) Close(ctx context.Context) error {
 	l.mu.Unlock()
 	var errs []error
 	for _, q := range l.poolsOf("") {
-		errs = append(errs, q.recall(ctx))
+		errs = append(errs, q.revoke(ctx))
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		l.under.Wait()
+		l.wg.Wait()
 	}()
 	select {
 	case <-done:
@@ -194,7 +194,7 @@ func (l *Limiter) isClosed() bool {
 func (l *Limiter) poolOf(app, typ string) *pool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	name := laneName{app, typ}
+	name := laneKey{app, typ}
 	if l.pools[name] == nil {
 		l.pools[name] = newPool(l, app, typ)
 	}
@@ -214,13 +214,13 @@ func (l *Limiter) poolsOf(app string) []*pool {
 	return all
 }
 
-func (l *Limiter) witnessOf(app string) *witness {
+func (l *Limiter) watcherOf(app string) *rowWatcher {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.witnesses[app] == nil {
-		l.witnesses[app] = newWitness()
+	if l.watchers[app] == nil {
+		l.watchers[app] = newRowWatcher()
 	}
-	return l.witnesses[app]
+	return l.watchers[app]
 }
 
 // background runs a question to Redis that must not end with the context of whoever
@@ -232,8 +232,8 @@ func (l *Limiter) background(ctx context.Context, do func(context.Context)) bool
 	if l.closed {
 		return false
 	}
-	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
-	l.under.Go(func() {
+	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), backgroundTimeout)
+	l.wg.Go(func() {
 		defer cancel()
 		do(detached)
 	})
@@ -243,7 +243,7 @@ func (l *Limiter) background(ctx context.Context, do func(context.Context)) bool
 // giveBackLater gives back from the background. It comes from there, and so may outlast
 // a Close that has begun.
 func (l *Limiter) giveBackLater(ctx context.Context, permits []*Permit) {
-	l.under.Go(func() {
+	l.wg.Go(func() {
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 		defer cancel()
 		_ = l.giveBackWorthwhile(detached, permits, true)
@@ -254,10 +254,10 @@ func (l *Limiter) giveBackLater(ctx context.Context, permits []*Permit) {
 func (l *Limiter) giveBackWorthwhile(ctx context.Context, permits []*Permit, rests bool) error {
 	now := time.Now()
 	worth := slices.DeleteFunc(slices.Clone(permits), func(p *Permit) bool { return !p.worthGivingBack(now) })
-	return l.undo(ctx, worth, rests)
+	return l.returnPermits(ctx, worth, rests)
 }
 
-func (l *Limiter) named(err error, app, typ string) error {
+func (l *Limiter) wrapError(err error, app, typ string) error {
 	if err == nil {
 		return nil
 	}

@@ -34,7 +34,7 @@ func TestTry(t *testing.T) {
 			t.Errorf("the instant of an idle type is %v from now", off)
 		}
 		d, err = l.Try(t.Context(), testApp, "code:qrcode")
-		want := Decision{Wait: wholeLife, Window: Window{"code:qrcode", Total, 1}}
+		want := Decision{Wait: lifetimeWait, Window: Window{"code:qrcode", Total, 1}}
 		if err != nil || d != want {
 			t.Fatalf("second: %+v, %v; want %+v", d, err, want)
 		}
@@ -121,7 +121,7 @@ func TestAcquireIsWoken(t *testing.T) {
 		case err := <-got: // it asked after the hold was lifted
 			got <- err
 		}
-		if err := <-got; err != nil || time.Since(start) > askAgain/2 {
+		if err := <-got; err != nil || time.Since(start) > recheckInterval/2 {
 			t.Fatalf("after %v: %v", time.Since(start), err)
 		}
 	})
@@ -190,7 +190,7 @@ func TestReleaseOnce(t *testing.T) {
 // TestReleaseIsNotRepeated lets the reply to a give-back get lost, after which go-redis
 // repeats most commands.
 func TestReleaseIsNotRepeated(t *testing.T) {
-	cmd := once{redis.NewCmd(t.Context(), "evalsha")}
+	cmd := noRetryCmd{redis.NewCmd(t.Context(), "evalsha")}
 	if !redis.Cmder(cmd).NoRetry() {
 		t.Error("go-redis would repeat it")
 	}

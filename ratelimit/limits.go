@@ -69,8 +69,8 @@ func (l Limit) ValidatePresent(key string) error {
 	return nil
 }
 
-// over returns l with the fields that o sets.
-func (l Limit) over(o Limit) Limit {
+// withOverrides returns l with the fields that o sets.
+func (l Limit) withOverrides(o Limit) Limit {
 	if o.PerSecond > 0 {
 		l.PerSecond = o.PerSecond
 	}
@@ -103,34 +103,34 @@ const DefaultConcurrency = 64
 
 // The pages of developers.weixin.qq.com that state the limits.
 const (
-	dev      = "https://developers.weixin.qq.com/miniprogram/dev/"
-	offi     = "https://developers.weixin.qq.com/doc/offiaccount/"
-	pageCall = offi + "Message_Management/API_Call_Limits.html"
+	miniProgramDocs     = "https://developers.weixin.qq.com/miniprogram/dev/"
+	officialAccountDocs = "https://developers.weixin.qq.com/doc/offiaccount/"
+	callLimitsPage      = officialAccountDocs + "Message_Management/API_Call_Limits.html"
 )
 
 // Defaults returns a row for every task type, also for those without a documented
 // limit, and the groups.
 func Defaults() []Row {
 	return []Row{
-		{Name: "send:subscribe", Limit: Limit{PerDay: 10_000_000}, Source: dev + "framework/open-ability/subscribe-message.html"},
-		{Name: "send:template", Limit: Limit{PerDay: 100_000}, Source: pageCall},
-		{Name: "send:bizsubscribe", Source: offi + "Subscription_Messages/api.html"},
-		{Name: "send:custom", Limit: Limit{PerDay: 500_000}, Source: pageCall},
-		{Name: "send:uniform", Source: dev + "OpenApiDoc/mp-message-management/uniform-message/sendUniformMessage.html"},
-		{Name: "scheme:generate", Limit: Limit{PerSecond: 100}, Source: dev + "OpenApiDoc/qrcode-link/url-scheme/generateScheme.html"},
-		{Name: "scheme:urllink", Limit: Limit{PerSecond: 100}, Source: dev + "OpenApiDoc/qrcode-link/url-link/generateUrlLink.html"},
-		{Name: "code:unlimited", Limit: Limit{PerMinute: 5000}, Source: dev + "OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html"},
-		{Name: "code:wxacode", Source: dev + "OpenApiDoc/qrcode-link/qr-code/getQRCode.html"},
-		{Name: "code:qrcode", Source: dev + "OpenApiDoc/qrcode-link/qr-code/createQRCode.html"},
-		{Name: "seccheck:text", Limit: Limit{PerMinute: 4000, PerDay: 2_000_000}, Source: dev + "OpenApiDoc/sec-center/sec-check/msgSecCheck.html"},
-		{Name: "seccheck:image", Limit: Limit{PerMinute: 2000, PerDay: 200_000}, Source: dev + "api-backend/open-api/sec-check/security.imgSecCheck.html"},
+		{Name: "send:subscribe", Limit: Limit{PerDay: 10_000_000}, Source: miniProgramDocs + "framework/open-ability/subscribe-message.html"},
+		{Name: "send:template", Limit: Limit{PerDay: 100_000}, Source: callLimitsPage},
+		{Name: "send:bizsubscribe", Source: officialAccountDocs + "Subscription_Messages/api.html"},
+		{Name: "send:custom", Limit: Limit{PerDay: 500_000}, Source: callLimitsPage},
+		{Name: "send:uniform", Source: miniProgramDocs + "OpenApiDoc/mp-message-management/uniform-message/sendUniformMessage.html"},
+		{Name: "scheme:generate", Limit: Limit{PerSecond: 100}, Source: miniProgramDocs + "OpenApiDoc/qrcode-link/url-scheme/generateScheme.html"},
+		{Name: "scheme:urllink", Limit: Limit{PerSecond: 100}, Source: miniProgramDocs + "OpenApiDoc/qrcode-link/url-link/generateUrlLink.html"},
+		{Name: "code:unlimited", Limit: Limit{PerMinute: 5000}, Source: miniProgramDocs + "OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html"},
+		{Name: "code:wxacode", Source: miniProgramDocs + "OpenApiDoc/qrcode-link/qr-code/getQRCode.html"},
+		{Name: "code:qrcode", Source: miniProgramDocs + "OpenApiDoc/qrcode-link/qr-code/createQRCode.html"},
+		{Name: "seccheck:text", Limit: Limit{PerMinute: 4000, PerDay: 2_000_000}, Source: miniProgramDocs + "OpenApiDoc/sec-center/sec-check/msgSecCheck.html"},
+		{Name: "seccheck:image", Limit: Limit{PerMinute: 2000, PerDay: 200_000}, Source: miniProgramDocs + "api-backend/open-api/sec-check/security.imgSecCheck.html"},
 		{
 			Name: "links", Members: []string{"scheme:generate", "scheme:urllink"},
-			Limit: Limit{PerDay: 500_000}, Source: dev + "framework/open-ability/url-scheme.html",
+			Limit: Limit{PerDay: 500_000}, Source: miniProgramDocs + "framework/open-ability/url-scheme.html",
 		},
 		{
 			Name: "qrcode", Members: []string{"code:wxacode", "code:qrcode"},
-			Limit: Limit{Total: 100_000}, Source: dev + "framework/open-ability/qr-code.html",
+			Limit: Limit{Total: 100_000}, Source: miniProgramDocs + "framework/open-ability/qr-code.html",
 		},
 	}
 }

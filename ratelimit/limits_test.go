@@ -144,7 +144,7 @@ func TestArithmetic(t *testing.T) {
 			t.Errorf("%+v at %v: lateness %v", tt.limit, tt.margin, got)
 		}
 	}
-	if edge <= ahead+lateAnyway {
+	if midnightSkew <= horizon+unpacedLateness {
 		t.Error("a permit granted before the edge of midnight could be used after it")
 	}
 }

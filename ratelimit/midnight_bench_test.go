@@ -8,22 +8,22 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A night is replicas that ask for all they can get, by the scripts on a real Redis, in
+// A midnightRun is replicas that ask for all they can get, by the scripts on a real Redis, in
 // simulated time from before to after midnight in China. The replicas' pools live in real
 // time; here each asks as a pool does, for twice of what it got last, a renewal before
 // its last instant.
-type night struct {
+type midnightRun struct {
 	replicas int
 	limit    Limit
-	keeper   keeper
+	keeper   windowStore
 	plan     plan
 	start    int64 // µs, as is all below
 
 	uses []int64 // when the permits are used: at their instants
 }
 
-// asker is one replica of a night.
-type asker struct {
+// simReplica is one replica of a night.
+type simReplica struct {
 	who  string
 	next int64 // when it asks again
 	size int
@@ -31,32 +31,32 @@ type asker struct {
 
 const nightSpan = 6 * time.Minute // half of it before midnight
 
-// pass plays the night.
-func (n *night) pass(b *testing.B) {
+// run plays the night.
+func (n *midnightRun) run(b *testing.B) {
 	b.Helper()
 	const roundTrip = 200 // µs
 	n.start = noonOf(b) + (12*time.Hour - nightSpan/2).Microseconds()
 	end := n.start + (nightSpan + 5*second).Microseconds() // a minute's windows are 200 ms more apart
-	askers := make([]*asker, n.replicas)
+	askers := make([]*simReplica, n.replicas)
 	for i := range askers {
-		askers[i] = &asker{who: string(rune('a' + i)), next: n.start + int64(i)*7000, size: firstBlock}
+		askers[i] = &simReplica{who: string(rune('a' + i)), next: n.start + int64(i)*7000, size: firstBlock}
 	}
 	for {
-		a := slices.MinFunc(askers, func(a, o *asker) int { return int(a.next - o.next) })
+		a := slices.MinFunc(askers, func(a, o *simReplica) int { return int(a.next - o.next) })
 		if a.next >= end {
 			break
 		}
 		g := n.keeper.take(a.next, a.next, a.who, n.plan, allOf(a.size))
 		if len(g.instants) == 0 {
-			a.next += max(roundTrip, min(g.wait, askAgain).Microseconds())
+			a.next += max(roundTrip, min(g.wait, recheckInterval).Microseconds())
 			continue
 		}
 		n.uses = append(n.uses, g.instants...)
-		a.size = min(mostBlock, 2*len(g.instants))
+		a.size = min(maxBlock, 2*len(g.instants))
 		last := g.instants[len(g.instants)-1]
-		a.next = max(a.next+roundTrip, last+g.terms[0].spacing-aheadMicros)
+		a.next = max(a.next+roundTrip, last+g.terms[0].spacing-horizonMicros)
 		if g.spaced() {
-			a.next = max(a.next, last-renewal.Microseconds())
+			a.next = max(a.next, last-maxRefillLead.Microseconds())
 		}
 	}
 	slices.Sort(n.uses)
@@ -72,7 +72,7 @@ func noonOf(b *testing.B) int64 {
 }
 
 // report tells how much of the limit was used, and whether ever too much.
-func (n *night) report(b *testing.B) {
+func (n *midnightRun) report(b *testing.B) {
 	b.Helper()
 	span, count := second, n.limit.PerSecond
 	if count == 0 {
@@ -128,10 +128,10 @@ func BenchmarkMidnight(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
-				n := &night{replicas: 8, limit: c.limit, plan: planOf(0.02, c.limit)}
+				n := &midnightRun{replicas: 8, limit: c.limit, plan: planOf(0.02, c.limit)}
 				rdb := redis.NewClient(&redis.Options{Addr: realRedis(b)})
-				n.keeper = newScripted(b, rdb)
-				n.pass(b)
+				n.keeper = newScriptStore(b, rdb)
+				n.run(b)
 				n.report(b)
 				_ = rdb.Close()
 			}

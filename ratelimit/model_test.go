@@ -9,8 +9,8 @@ import (
 // model is the scripts' arithmetic in Go, in memory, for one app: what take.lua and
 // giveback.lua are compared with.
 type model struct {
-	rows      map[string]*modelRow
-	witnesses map[string]*witness // by replica
+	rows     map[string]*modelRow
+	watchers map[string]*rowWatcher // by replica
 }
 
 type modelRow struct {
@@ -28,8 +28,8 @@ type modelLane struct{ asked, demand int64 }
 
 type modelBucket struct{ bucket, count int64 }
 
-// answer is what both model and script say to a take.
-type answer struct {
+// takeReply is what both model and script say to a take.
+type takeReply struct {
 	now      int64
 	instants []int64
 	wait     time.Duration
@@ -37,13 +37,13 @@ type answer struct {
 }
 
 var (
-	dayMicros, edgeMicros     = day.Microseconds(), edge.Microseconds()
-	aheadMicros, bucketMicros = ahead.Microseconds(), bucket.Microseconds()
-	secondMicros              = second.Microseconds()
+	dayMicros, skewMicros       = day.Microseconds(), midnightSkew.Microseconds()
+	horizonMicros, bucketMicros = horizon.Microseconds(), bucket.Microseconds()
+	secondMicros                = second.Microseconds()
 )
 
 func newModel() *model {
-	return &model{rows: map[string]*modelRow{}, witnesses: map[string]*witness{}}
+	return &model{rows: map[string]*modelRow{}, watchers: map[string]*rowWatcher{}}
 }
 
 func (m *model) row(name string) *modelRow {
@@ -66,8 +66,8 @@ func (s *modelRow) load(r pacedRow, now int64) {
 		s.slots.load(r.spacing.Microseconds(), now)
 	}
 	if r.minute > 0 && len(s.log) > 0 {
-		if s.log[len(s.log)-1].bucket > (now+2*aheadMicros)/bucketMicros {
-			s.log = []modelBucket{{(now + aheadMicros) / bucketMicros, s.logged()}}
+		if s.log[len(s.log)-1].bucket > (now+2*horizonMicros)/bucketMicros {
+			s.log = []modelBucket{{(now + horizonMicros) / bucketMicros, s.logged()}}
 			s.folded = s.seq
 		}
 		for len(s.log) > 0 && (free(s.log[0].bucket) <= now || s.log[0].count == 0) {
@@ -88,7 +88,7 @@ func (s *modelRow) load(r pacedRow, now int64) {
 }
 
 // loadEpoch withholds a window for what the replica remembers and the row does not.
-func (s *modelRow) loadEpoch(m memory, leapt bool, now int64) {
+func (s *modelRow) loadEpoch(m rowVersion, leapt bool, now int64) {
 	s.lost = min(s.lost, now)
 	if s.epoch == 0 {
 		s.epoch = now
@@ -119,7 +119,7 @@ func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int)
 	k := int64(len(demands))
 	if r.spacing > 0 && demand > 0 {
 		rate, contended := maxMinShare(1e6/float64(r.spacing.Microseconds()), demands)
-		n = min(n, int64(math.Floor(float64(stretch.Microseconds())*rate/1e6)))
+		n = min(n, int64(math.Floor(float64(blockDuration.Microseconds())*rate/1e6)))
 		if contended && k > 1 {
 			s.step, s.saturated = 1e6/rate/float64(r.spacing.Microseconds()), float64(demand) <= rate
 		}
@@ -131,20 +131,20 @@ func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int)
 		n = min(n, (r.day-s.used)/4/k)
 	}
 	if r.total > 0 {
-		n = min(n, cautious, (r.total-s.total)/4/k)
+		n = min(n, maxTotalBlock, (r.total-s.total)/4/k)
 	}
 	return max(1, n)
 }
 
 // free is when a bucket leaves the minute's log.
-func free(b int64) int64 { return (b+1)*bucketMicros + keep.Microseconds() }
+func free(b int64) int64 { return (b+1)*bucketMicros + bucketTTL.Microseconds() }
 
 // sinceMidnight is the time of day in China.
 func sinceMidnight(now int64) int64 { return (now + utcOffset*1_000_000) % dayMicros }
 
 func (s *modelRow) nearMidnight(now int64) (late, early bool) {
 	into, today := sinceMidnight(now), dateOf(now)
-	return s.date == today && into >= dayMicros-edgeMicros, s.date > today || into < edgeMicros
+	return s.date == today && into >= dayMicros-skewMicros, s.date > today || into < skewMicros
 }
 
 // waits tells how long each window of the row has no room at now.
@@ -152,7 +152,7 @@ func (s *modelRow) waits(r pacedRow, now int64, alone bool) [4]int64 {
 	var w [4]int64
 	if r.spacing > 0 {
 		if _, _, free := s.pick(now, 0)(); !alone || !free {
-			w[0] = s.slots.next - aheadMicros - now
+			w[0] = s.slots.next - horizonMicros - now
 		}
 		if s.lost > 0 {
 			w[0] = max(w[0], s.lost+2*secondMicros-now)
@@ -163,15 +163,15 @@ func (s *modelRow) waits(r pacedRow, now int64, alone bool) [4]int64 {
 			w[1] = free(s.log[0].bucket) - now
 		}
 		if s.lost > 0 {
-			w[1] = max(w[1], s.lost+keep.Microseconds()+aheadMicros-now)
+			w[1] = max(w[1], s.lost+bucketTTL.Microseconds()+horizonMicros-now)
 		}
 	}
 	late, early := s.nearMidnight(now)
 	if r.day > 0 && (s.used >= r.day || late && s.tomorrow >= r.day || early && s.yesterday >= r.day) {
 		into := sinceMidnight(now)
-		w[2] = dayMicros - into + edgeMicros
-		if s.used < r.day && s.date == dateOf(now) && into < edgeMicros {
-			w[2] = edgeMicros - into
+		w[2] = dayMicros - into + skewMicros
+		if s.used < r.day && s.date == dateOf(now) && into < skewMicros {
+			w[2] = skewMicros - into
 		}
 	}
 	if r.total > 0 && s.total >= r.total {
@@ -217,8 +217,8 @@ func (s *modelRow) count(r pacedRow, now, at int64) {
 // take is what the script does, around it what the limiter does. mono is the replica's
 // own clock.
 func (m *model) take(now, mono int64, who string, p plan, q request) *grant {
-	if m.witnesses[who] == nil {
-		m.witnesses[who] = newWitness()
+	if m.watchers[who] == nil {
+		m.watchers[who] = newRowWatcher()
 	}
 	g, leapt := m.takeOnce(now, mono, who, p, q)
 	if leapt {
@@ -229,13 +229,13 @@ func (m *model) take(now, mono int64, who string, p plan, q request) *grant {
 }
 
 func (m *model) takeOnce(now, mono int64, who string, p plan, q request) (g *grant, leapt bool) {
-	memories, leaps := m.witnesses[who].recall(p.rows)
+	memories, leaps := m.watchers[who].versions(p.rows)
 	g = m.script(now, who, p, q, memories, leaps)
-	leapt, g.lo = m.witnesses[who].note(leaps, mono, mono+1, g)
+	leapt, g.clockOffset = m.watchers[who].observe(leaps, mono, mono+1, g)
 	return g, leapt
 }
 
-func (m *model) script(now int64, who string, p plan, q request, memories []memory, leaps int64) *grant {
+func (m *model) script(now int64, who string, p plan, q request, memories []rowVersion, leaps int64) *grant {
 	g, rows := &grant{plan: p, now: now}, slices.Clone(p.rows)
 	block, paced := int64(q.n), []int{}
 	for i := range rows {
@@ -243,7 +243,7 @@ func (m *model) script(now int64, who string, p plan, q request, memories []memo
 		var micros int64
 		micros, rows[i].minute, rows[i].day = s.inForce(rows[i], now)
 		rows[i].spacing = time.Duration(micros) * time.Microsecond
-		s.loadEpoch(memories[i], memories[i].leaps != leaps, now)
+		s.loadEpoch(memories[i], memories[i].jumps != leaps, now)
 		s.load(rows[i], now)
 		block = min(block, s.share(rows[i], now, who, block, q.demand))
 		if micros > 0 {
@@ -254,7 +254,7 @@ func (m *model) script(now int64, who string, p plan, q request, memories []memo
 	var pick func() (slot, i int64, ok bool)
 	if len(paced) == 1 {
 		alone = &m.row(rows[paced[0]].name).slots
-		pick = alone.start(now, q.from)
+		pick = alone.start(now, q.lastInstant)
 	}
 	for int64(len(g.instants)) < block {
 		var wait int64
@@ -319,9 +319,9 @@ func (m *model) script(now int64, who string, p plan, q request, memories []memo
 func (m *model) giveBack(now int64, permits []*Permit) {
 	slices.SortFunc(permits, func(a, b *Permit) int { return int(b.instant - a.instant) })
 	for _, p := range permits {
-		for i, r := range p.lease.plan.rows {
-			if s := m.row(r.name); s.epoch == p.lease.terms[i].epoch {
-				s.giveBack(now, p, p.lease.terms[i], r.total)
+		for i, r := range p.grant.plan.rows {
+			if s := m.row(r.name); s.epoch == p.grant.terms[i].epoch {
+				s.giveBack(now, p, p.grant.terms[i], r.total)
 			}
 		}
 	}
@@ -331,14 +331,14 @@ func (s *modelRow) giveBack(now int64, p *Permit, t terms, total int64) {
 	if s.seq == t.seq && t.spacing > 0 && s.slots.next == p.instant+t.spacing {
 		s.slots.next = p.instant
 	}
-	if own := p.instant / bucketMicros; t.minute > 0 && !p.old && t.seq > s.folded && free(own) > now {
+	if own := p.instant / bucketMicros; t.minute > 0 && !p.minuteExpired && t.seq > s.folded && free(own) > now {
 		i := slices.IndexFunc(s.log, func(b modelBucket) bool { return b.bucket >= own })
 		if i >= 0 {
 			lessen(&s.log[i].count)
 		}
 	}
 	if t.day > 0 {
-		s.giveBackDay(p.lease.now)
+		s.giveBackDay(p.grant.now)
 	}
 	if total > 0 {
 		lessen(&s.total)
@@ -350,15 +350,15 @@ func (s *modelRow) giveBackDay(granted int64) {
 	switch s.date {
 	case date:
 		lessen(&s.used)
-		if into >= dayMicros-edgeMicros {
+		if into >= dayMicros-skewMicros {
 			lessen(&s.tomorrow)
 		}
-		if into < edgeMicros {
+		if into < skewMicros {
 			lessen(&s.yesterday)
 		}
 	case date + 1:
 		lessen(&s.yesterday)
-		if into >= dayMicros-edgeMicros {
+		if into >= dayMicros-skewMicros {
 			lessen(&s.used)
 		}
 	}
@@ -370,11 +370,11 @@ func lessen(n *int64) {
 	}
 }
 
-// forget loses everything that Redis keeps.
-func (m *model) forget() { m.rows = map[string]*modelRow{} }
+// loseData loses everything that Redis keeps.
+func (m *model) loseData() { m.rows = map[string]*modelRow{} }
 
 // crash loses what a replica remembers.
-func (m *model) crash(who string) { delete(m.witnesses, who) }
+func (m *model) crash(who string) { delete(m.watchers, who) }
 
 func (m *model) feedback(now int64, row string) {
 	s := m.row(row)

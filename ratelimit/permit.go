@@ -15,22 +15,22 @@ type Permit struct {
 	// steps of the local clock do not move it.
 	At time.Time
 
-	lease    *grant
-	pool     *pool // whose stock it came from; nil for one that was asked for alone
-	recalls  int64 // of the pool, when it was taken
-	kept     bool  // for urgent tasks
-	again    bool  // it was handed out before, and came back unused
-	instant  int64 // At by Redis' clock, µs
-	old      bool  // its minute's count may be gone: not given back
-	returned atomic.Bool
+	grant         *grant
+	pool          *pool // whose stock it came from; nil for one that was asked for alone
+	revocations   int64 // of the pool, when it was taken
+	urgentOnly    bool  // for urgent tasks
+	reused        bool  // it was handed out before, and came back unused
+	instant       int64 // At by Redis' clock, µs
+	minuteExpired bool  // its minute's count may be gone: not given back
+	returned      atomic.Bool
 }
 
 // permits are those of a grant.
 func (l *Limiter) permits(g *grant) []*Permit {
 	all := make([]*Permit, len(g.instants))
 	for i, instant := range g.instants {
-		at := l.start.Add(time.Duration(instant-g.lo) * time.Microsecond)
-		all[i] = &Permit{At: at, lease: g, instant: instant, kept: i >= g.bulk}
+		at := l.start.Add(time.Duration(instant-g.clockOffset) * time.Microsecond)
+		all[i] = &Permit{At: at, grant: g, instant: instant, urgentOnly: i >= g.bulk}
 	}
 	return all
 }
@@ -42,23 +42,23 @@ func (l *Limiter) permits(g *grant) []*Permit {
 // and 500 ms otherwise. One that was recalled, as a hold was set, is not fresh either.
 // Give back a permit that is no longer fresh, and take another.
 func (p *Permit) Fresh(now time.Time) bool {
-	if p.pool != nil && p.pool.recalls.Load() != p.recalls {
+	if p.pool != nil && p.pool.revocations.Load() != p.revocations {
 		return false
 	}
-	return !now.After(p.stale())
+	return !now.After(p.usableUntil())
 }
 
-// stale is until when the permit may be used.
-func (p *Permit) stale() time.Time {
-	if p.lease == nil {
+// usableUntil is until when the permit may be used.
+func (p *Permit) usableUntil() time.Time {
+	if p.grant == nil {
 		return p.At
 	}
-	return p.At.Add(p.lease.late)
+	return p.At.Add(p.grant.maxLateness)
 }
 
 // Bulk tells whether a bulk task may use the permit. The last part of a day's limit is
 // kept for urgent ones; see [WithReserve].
-func (p *Permit) Bulk() bool { return !p.kept }
+func (p *Permit) Bulk() bool { return !p.urgentOnly }
 
 // Wait waits for the permit's instant, and returns ctx's error when ctx ends first. Only
 // those of [Limiter.Ahead] come before theirs.
@@ -80,11 +80,11 @@ func (p *Permit) Wait(ctx context.Context) error {
 // worthGivingBack tells whether anybody else gains from the permit: its instant may still
 // come, or something is counted over a longer time.
 func (p *Permit) worthGivingBack(now time.Time) bool {
-	return p.lease.counted() || p.lease.spaced() && now.Before(p.At)
+	return p.grant.counted() || p.grant.spaced() && now.Before(p.At)
 }
 
 func (p *Permit) sameTerms(o *Permit) bool {
-	return p.old == o.old && slices.EqualFunc(p.lease.terms, o.lease.terms, func(a, b terms) bool {
+	return p.minuteExpired == o.minuteExpired && slices.EqualFunc(p.grant.terms, o.grant.terms, func(a, b terms) bool {
 		a.seq = b.seq
 		return a == b
 	})

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	links = "scheme:generate" // a limit per second, and a day's that it shares
-	mails = "send:template"   // a day's limit alone
+	links         = "scheme:generate" // a limit per second, and a day's that it shares
+	templateSends = "send:template"   // a day's limit alone
 )
 
 func acquire(t *testing.T, l *Limiter, typ string) *Permit {
@@ -35,13 +35,13 @@ func closed(t *testing.T, l *Limiter) {
 	}
 }
 
-// TestWhatIsNotUsedComesBack ends a replica in each of the ways that it can end, and looks
+// TestUnusedPermitsAreGivenBack ends a replica in each of the ways that it can end, and looks
 // at what another one finds.
-func TestWhatIsNotUsedComesBack(t *testing.T) {
+func TestUnusedPermitsAreGivenBack(t *testing.T) {
 	ends := map[string]func(t *testing.T, l *Limiter){
 		"it is closed": closed,
 		"its lane has nothing to do": func(t *testing.T, l *Limiter) {
-			for _, typ := range []string{links, mails} {
+			for _, typ := range []string{links, templateSends} {
 				if err := l.ReturnUnused(t.Context(), testApp, typ); err != nil {
 					t.Error(err)
 				}
@@ -58,13 +58,13 @@ func TestWhatIsNotUsedComesBack(t *testing.T) {
 				l, other := overriding(rdb, nil), overriding(rdb, nil)
 				for range 9 {
 					acquire(t, l, links)
-					acquire(t, l, mails)
+					acquire(t, l, templateSends)
 				}
 				end(t, l)
 				redistest.Until(t, 3*time.Second, "what was leased and not used came back", func() bool {
-					return usageOf(t, other, links)[PerDay] == 9 && usageOf(t, other, mails)[PerDay] == 9
+					return usageOf(t, other, links)[PerDay] == 9 && usageOf(t, other, templateSends)[PerDay] == 9
 				})
-				if n := l.unspent(testApp, []string{links, mails}); n != 0 {
+				if n := l.unusedCount(testApp, []string{links, templateSends}); n != 0 {
 					t.Errorf("it still has %d", n)
 				}
 			})
@@ -75,13 +75,13 @@ func TestWhatIsNotUsedComesBack(t *testing.T) {
 func TestClosedLimiter(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := overriding(rdb, nil)
-	p := acquire(t, l, mails)
+	p := acquire(t, l, templateSends)
 	closed(t, l)
 	closed(t, l)
-	if _, err := l.Acquire(t.Context(), testApp, mails, nil); !errors.Is(err, ErrClosed) {
+	if _, err := l.Acquire(t.Context(), testApp, templateSends, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("acquire: %v", err)
 	}
-	if err := l.Release(t.Context(), p); err != nil || usageOf(t, l, mails)[PerDay] != 0 {
+	if err := l.Release(t.Context(), p); err != nil || usageOf(t, l, templateSends)[PerDay] != 0 {
 		t.Errorf("release after the end: %v", err)
 	}
 }
@@ -95,10 +95,10 @@ func TestDeadReplica(t *testing.T) {
 			acquire(t, dead, links)
 		}
 		p := acquire(t, other, links)
-		if late := time.Duration(p.instant-p.lease.now) * time.Microsecond; late > ahead {
+		if late := time.Duration(p.instant-p.grant.now) * time.Microsecond; late > horizon {
 			t.Errorf("the other's first instant is %v away", late)
 		}
-		share := int64(stretch / spacing(100, 0.05))
+		share := int64(blockDuration / spacing(100, 0.05))
 		if used := usageOf(t, other, links)[PerDay]; used > 30+1+2*share {
 			t.Errorf("%d of the day are used by 31 calls; a block is %d", used, share)
 		}
@@ -106,7 +106,7 @@ func TestDeadReplica(t *testing.T) {
 	})
 }
 
-func TestNewReplicaHasItsShare(t *testing.T) {
+func TestNewReplicaGetsItsShare(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, stop := context.WithCancel(t.Context())
 		old, done := overriding(rdb, nil), make(chan struct{})
@@ -116,7 +116,7 @@ func TestNewReplicaHasItsShare(t *testing.T) {
 				_, _ = old.Acquire(ctx, testApp, links, nil)
 			}
 		}()
-		redistest.Until(t, 5*time.Second, "the first replica has it all", func() bool { return old.unspent(testApp, []string{links}) > 10 })
+		redistest.Until(t, 5*time.Second, "the first replica has it all", func() bool { return old.unusedCount(testApp, []string{links}) > 10 })
 		l := overriding(rdb, nil)
 		start := time.Now()
 		for range 40 { // of 95 a second its share is 47
@@ -132,8 +132,8 @@ func TestNewReplicaHasItsShare(t *testing.T) {
 	})
 }
 
-// TestHoldStopsWhatIsLeased: with the message at once, without it within the block.
-func TestHoldStopsWhatIsLeased(t *testing.T) {
+// TestHoldStopsLeasedPermits: with the message at once, without it within the block.
+func TestHoldStopsLeasedPermits(t *testing.T) {
 	for _, told := range []bool{true, false} {
 		redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 			l, other := overriding(rdb, nil), overriding(rdb, nil)
@@ -142,7 +142,7 @@ func TestHoldStopsWhatIsLeased(t *testing.T) {
 				last = acquire(t, l, links)
 			}
 			set(t, other, Hold{App: testApp, Scope: WholeApp, Reason: "by hand"})
-			within := ahead + last.lease.late
+			within := horizon + last.grant.maxLateness
 			if told {
 				if err := l.Revoke(t.Context(), testApp); err != nil {
 					t.Fatal(err)
@@ -153,7 +153,7 @@ func TestHoldStopsWhatIsLeased(t *testing.T) {
 				within = 0
 			}
 			start := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), ahead+300*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), horizon+300*time.Millisecond)
 			defer cancel()
 			for {
 				p, err := l.Acquire(ctx, testApp, links, nil)
@@ -168,7 +168,7 @@ func TestHoldStopsWhatIsLeased(t *testing.T) {
 	}
 }
 
-func TestReleasedPermitGoesToTheNext(t *testing.T) {
+func TestReleasedPermitIsReused(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := overriding(rdb, map[string]Limit{links: {PerSecond: 2}})
 	acquire(t, l, links)
@@ -189,7 +189,7 @@ func TestReleasedPermitGoesToTheNext(t *testing.T) {
 	}
 }
 
-func TestAheadComesBeforeTheInstant(t *testing.T) {
+func TestAcquireEarly(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := overriding(rdb, map[string]Limit{links: {PerSecond: 5}})
 	acquire(t, l, links)
@@ -213,13 +213,13 @@ func TestAheadComesBeforeTheInstant(t *testing.T) {
 // TestBlocksGrowWithDemand: one who needs much asks seldom, one who needs little leases
 // little.
 func TestBlocksGrowWithDemand(t *testing.T) {
-	for _, typ := range []string{mails, "send:bizsubscribe", "seccheck:text"} { // a day's limit, none, a minute's
+	for _, typ := range []string{templateSends, "send:bizsubscribe", "seccheck:text"} { // a day's limit, none, a minute's
 		_, rdb := redistest.Mini(t)
 		var sent commands
 		rdb.AddHook(&sent)
 		l := overriding(rdb, nil)
 		acquire(t, l, typ)
-		if n := l.unspent(testApp, []string{typ}); n >= firstBlock {
+		if n := l.unusedCount(testApp, []string{typ}); n >= firstBlock {
 			t.Errorf("%s: %d are leased after one call", typ, n)
 		}
 		for range 1000 {
@@ -251,7 +251,7 @@ func TestSharesByDemand(t *testing.T) {
 		{"little", []int{all, 1}, 1, 1_000_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			eachKeeper(t, func(t *testing.T, k keeper) {
+			eachStore(t, func(t *testing.T, k windowStore) {
 				now, p := at(t, noon), planOf(0, Limit{PerSecond: 1000})
 				var g *grant
 				for i, demand := range tt.demands {
@@ -273,10 +273,10 @@ func TestSharesByDemand(t *testing.T) {
 	}
 }
 
-// TestSpreadOutInstantsAreFilled: what one lane's instants leave free goes to the next one
+// TestSlotsBetweenSpreadInstantsAreUsed: what one lane's instants leave free goes to the next one
 // that asks, and no slot to two.
-func TestSpreadOutInstantsAreFilled(t *testing.T) {
-	eachKeeper(t, func(t *testing.T, k keeper) {
+func TestSlotsBetweenSpreadInstantsAreUsed(t *testing.T) {
+	eachStore(t, func(t *testing.T, k windowStore) {
 		now, p, all := at(t, noon), planOf(0, Limit{PerSecond: 1000}), []int64(nil)
 		for _, who := range []string{"a", "b", "a", "b", "a", "b", "a", "b"} {
 			all = append(all, k.take(now, now, who, p, allOf(999)).instants...)
@@ -287,7 +287,7 @@ func TestSpreadOutInstantsAreFilled(t *testing.T) {
 				t.Fatalf("instants %d and %d of %d are %d µs apart", i-1, i, len(all), apart)
 			}
 		}
-		if first, last := all[0]-now, all[len(all)-1]-now; first != 0 || last != aheadMicros {
+		if first, last := all[0]-now, all[len(all)-1]-now; first != 0 || last != horizonMicros {
 			t.Errorf("from %d to %d µs", first, last)
 		}
 	})
@@ -308,11 +308,11 @@ func TestShares(t *testing.T) {
 		{"one at least", Limit{PerSecond: 1}, []string{"a"}, 99, 1},
 		{"a quarter of what is left of a minute", Limit{PerMinute: 80}, []string{"a"}, 99, 20},
 		{"a quarter of what is left of a day", Limit{PerDay: 40}, []string{"a"}, 99, 10},
-		{"few of a lifetime", Limit{Total: 1000}, []string{"a"}, 99, cautious},
+		{"few of a lifetime", Limit{Total: 1000}, []string{"a"}, 99, maxTotalBlock},
 		{"no limit", Limit{}, []string{"a"}, 99, 99},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			eachKeeper(t, func(t *testing.T, k keeper) {
+			eachStore(t, func(t *testing.T, k windowStore) {
 				now, p, got := at(t, noon), planOf(0, tt.limit), 0
 				for i, who := range tt.asked {
 					n := 1

@@ -11,11 +11,11 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestNoWindowEverExceeds plays random schedules of several replicas and looks at the
+// TestNoWindowExceedsItsLimit plays random schedules of several replicas and looks at the
 // calls as WeChat would: no sliding second or minute and no day holds more than its
 // limit, whatever is given back, however late a fresh permit is used, when replicas die
 // with what they leased, when Redis' clock steps either way, and when Redis loses all.
-func TestNoWindowEverExceeds(t *testing.T) {
+func TestNoWindowExceedsItsLimit(t *testing.T) {
 	rounds := uint64(120)
 	if testing.Short() {
 		rounds = 20
@@ -27,8 +27,8 @@ func TestNoWindowEverExceeds(t *testing.T) {
 	})
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for seed := range uint64(4) {
-			s := newScripted(t, rdb)
-			s.forget()
+			s := newScriptStore(t, rdb)
+			s.loseData()
 			playSchedule(t, s, seed, 2000)
 		}
 	})
@@ -38,7 +38,7 @@ func TestNoWindowEverExceeds(t *testing.T) {
 // replica's own clock is.
 type schedule struct {
 	rnd    *rand.Rand
-	keeper keeper
+	keeper windowStore
 	plan   plan
 	late   int64
 	real   int64 // µs, never steps
@@ -57,7 +57,7 @@ type unused struct {
 
 // playSchedule checks the limits of one random run. Its odd seeds step the clock and lose
 // data, its even ones also check the days, whose dates no stepping clock can tell.
-func playSchedule(t *testing.T, k keeper, seed uint64, steps int) {
+func playSchedule(t *testing.T, k windowStore, seed uint64, steps int) {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // a test's schedule
 	margins := []float64{0.01, 0.05, 0.2}
@@ -99,7 +99,7 @@ func (s *schedule) play(stepping bool) {
 	s.trouble(stepping)
 	if s.rnd.IntN(4) == 0 && len(s.unused) > 0 {
 		i := s.rnd.IntN(len(s.unused))
-		if u := s.unused[i]; s.real-u.real < giveBackWithin.Microseconds() {
+		if u := s.unused[i]; s.real-u.real < maxGiveBackAge.Microseconds() {
 			s.keeper.giveBack(s.real+s.offset, []*Permit{u.permit})
 		}
 		s.unused = slices.Delete(s.unused, i, i+1)
@@ -138,7 +138,7 @@ func (s *schedule) trouble(stepping bool) {
 	case 8:
 		s.offset += 100_000 + s.rnd.Int64N((2 * time.Hour).Microseconds())
 	case 9:
-		s.keeper.forget()
+		s.keeper.loseData()
 	}
 	s.take("a", 1)
 }
@@ -146,7 +146,7 @@ func (s *schedule) trouble(stepping bool) {
 func (s *schedule) take(who string, n int) {
 	q := request{n: n, demand: []int{1, 5, 50, maxPerSecond}[s.rnd.IntN(4)]}
 	if n > 1 && s.rnd.IntN(2) == 0 {
-		q.from = s.real + s.offset + s.rnd.Int64N(aheadMicros)
+		q.lastInstant = s.real + s.offset + s.rnd.Int64N(horizonMicros)
 	}
 	g := s.keeper.take(s.real+s.offset, s.real+s.skew[who], who, s.plan, q)
 	if len(g.instants) == 0 && g.wait < minute+second && s.rnd.IntN(2) == 0 {
@@ -160,7 +160,7 @@ func (s *schedule) take(who string, n int) {
 		case s.rnd.IntN(4) == 0:
 			s.unused = append(s.unused, unused{p, who, s.real})
 		default: // whoever holds it waits for its instant by a clock that does not step
-			s.uses = append(s.uses, p.instant-g.lo-s.skew[who]+late)
+			s.uses = append(s.uses, p.instant-g.clockOffset-s.skew[who]+late)
 		}
 	}
 }

@@ -51,11 +51,11 @@ func (p plan) keys(before ...string) []string {
 	return keys
 }
 
-// once is a command that go-redis does not send again when its reply was lost.
-type once struct{ *redis.Cmd }
+// noRetryCmd is a command that go-redis does not send again when its reply was lost.
+type noRetryCmd struct{ *redis.Cmd }
 
 // NoRetry tells go-redis that a second execution would do harm.
-func (once) NoRetry() bool { return true }
+func (noRetryCmd) NoRetry() bool { return true }
 
 // runOnce runs the script that gives back, at most once. One that Redis did not know has
 // not run, so it may be sent in full.
@@ -66,7 +66,7 @@ func (l *Limiter) runOnce(ctx context.Context, keys []string, args []any) error 
 		for _, k := range keys {
 			line = append(line, k)
 		}
-		return l.rdb.Process(ctx, once{redis.NewCmd(ctx, append(line, args...)...)})
+		return l.rdb.Process(ctx, noRetryCmd{redis.NewCmd(ctx, append(line, args...)...)})
 	}
 	err := send("evalsha", giveBackScript.Hash())
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
@@ -102,8 +102,8 @@ func fields(reply []any) (map[string]string, error) {
 	return m, nil
 }
 
-// logEntry reads "bucket:count" of a minute's log.
-func logEntry(s string) (b, n int64, err error) {
+// parseLogEntry reads "bucket:count" of a minute's log.
+func parseLogEntry(s string) (b, n int64, err error) {
 	left, right, _ := strings.Cut(s, ":")
 	if b, err = strconv.ParseInt(left, 10, 64); err != nil {
 		return 0, 0, fmt.Errorf("minute's log: %w", err)

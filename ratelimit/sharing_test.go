@@ -21,11 +21,11 @@ type simLane struct {
 
 // simResult is what some lanes came to in simulated time.
 type simResult struct {
-	uses  [][]int64 // when each lane used its permits, µs
-	takes int       // commands that asked for permits
-	backs int       // commands that gave some back
-	start int64     // µs
-	span  time.Duration
+	uses      [][]int64 // when each lane used its permits, µs
+	takes     int       // commands that asked for permits
+	givebacks int       // commands that gave some back
+	start     int64     // µs
+	span      time.Duration
 }
 
 const (
@@ -45,21 +45,21 @@ func simulate(t *testing.T, limit Limit, margin float64, span time.Duration, lan
 		for i, c := range lanes {
 			l := NewLimiter(nil, Config{Margin: margin}, func(string) map[string]Limit { return map[string]Limit{crowded: limit} })
 			who := string(rune('a' + i))
-			l.lease = func(_ context.Context, p plan, q request) (*grant, error) {
+			l.takeBlock = func(_ context.Context, p plan, q request) (*grant, error) {
 				time.Sleep(roundTrip / 2)
 				mu.Lock()
 				g := m.take(time.Now().UnixMicro(), l.mono(), who, p, q)
 				s.takes++
 				mu.Unlock()
-				g.late = lateness(limit.PerSecond > 0, limit.PerMinute > 0, margin)
+				g.maxLateness = lateness(limit.PerSecond > 0, limit.PerMinute > 0, margin)
 				time.Sleep(roundTrip / 2)
 				return g, nil
 			}
-			l.undo = func(_ context.Context, permits []*Permit, _ bool) error {
+			l.returnPermits = func(_ context.Context, permits []*Permit, _ bool) error {
 				mu.Lock()
 				defer mu.Unlock()
 				if len(permits) > 0 {
-					s.backs++
+					s.givebacks++
 				}
 				m.giveBack(time.Now().UnixMicro(), slices.Clone(permits))
 				return nil
@@ -119,7 +119,7 @@ func (s simResult) perSecond(lane int) float64 {
 }
 
 func (s simResult) commandsAPermit() float64 {
-	return float64(s.takes+s.backs) / float64(len(slices.Concat(s.uses...)))
+	return float64(s.takes+s.givebacks) / float64(len(slices.Concat(s.uses...)))
 }
 
 // fast can use all of any limit, slow some fifty a second: with one slot, with many slots
@@ -172,9 +172,9 @@ func TestLanesShareByDemand(t *testing.T) {
 	}
 }
 
-// TestALaneCostsByItsDemand: a permit costs a command or two at the worst, however far the
+// TestCommandsPerPermit: a permit costs a command or two at the worst, however far the
 // limit is above what a lane uses, and next to nothing when it uses much.
-func TestALaneCostsByItsDemand(t *testing.T) {
+func TestCommandsPerPermit(t *testing.T) {
 	const span = 10 * time.Second
 	for _, tt := range []struct {
 		name   string
@@ -199,7 +199,7 @@ func TestALaneCostsByItsDemand(t *testing.T) {
 				if len(s.uses[0]) < 9 {
 					t.Errorf("only %d permits", len(s.uses[0]))
 				}
-				t.Logf("%d permits, %d taken, %d given back", len(s.uses[0]), s.takes, s.backs)
+				t.Logf("%d permits, %d taken, %d given back", len(s.uses[0]), s.takes, s.givebacks)
 			})
 		}
 	}

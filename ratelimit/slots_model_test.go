@@ -18,7 +18,7 @@ type slots struct {
 
 // load lets pass what has passed at now.
 func (s *slots) load(spacing, now int64) {
-	s.next = min(s.next, now+aheadMicros+spacing)
+	s.next = min(s.next, now+horizonMicros+spacing)
 	if s.taken == nil || s.next <= now || s.gap != spacing || s.after != s.next {
 		s.origin, s.first, s.taken = max(now, s.next), 0, map[int64]int64{}
 	}
@@ -33,7 +33,7 @@ func (s *slots) low(now int64) int64 {
 // pick returns a function that returns the next free slot and its cell, as the script's.
 func (s *slots) pick(now, start int64) func() (slot, i int64, ok bool) {
 	low := s.low(now)
-	high := int64(math.Floor(float64(now+aheadMicros-s.origin) / float64(s.gap)))
+	high := int64(math.Floor(float64(now+horizonMicros-s.origin) / float64(s.gap)))
 	i, target := max(low/s.perCell, s.first), float64(max(start, low))
 	return func() (int64, int64, bool) {
 		for i = max(i, int64(math.Floor(target/float64(s.perCell)))); i*s.perCell <= high; i++ {

@@ -41,10 +41,10 @@ func BenchmarkAcquireInStock(b *testing.B) {
 // stockUp fills a pool with permits that are due and never late.
 func stockUp(q *pool, g *grant) {
 	endless := *g
-	endless.late = time.Hour
+	endless.maxLateness = time.Hour
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for range 10_000 {
-		q.stock = append(q.stock, &Permit{At: time.Now(), lease: &endless, pool: q, recalls: q.recalls.Load(), instant: g.instants[0]})
+		q.stock = append(q.stock, &Permit{At: time.Now(), grant: &endless, pool: q, revocations: q.revocations.Load(), instant: g.instants[0]})
 	}
 }

@@ -10,17 +10,17 @@ import (
 
 // grant is the reply to take: a block of instants, a wait or a hold.
 type grant struct {
-	plan     plan
-	now      int64   // Redis' clock, µs since 1970
-	instants []int64 // the same clock; never before now
-	bulk     int     // how many of them, from the first, bulk tasks may use
-	spread   int64   // µs between the instants of a lane that shares a scarce pace; 0: as close as they may be
-	wait     time.Duration
-	window   Window
-	hold     *Hold
-	terms    []terms       // a row each; none with a hold
-	lo       int64         // what to take off an instant for the replica's own clock, µs
-	late     time.Duration // how late its permits may be used
+	plan        plan
+	now         int64   // Redis' clock, µs since 1970
+	instants    []int64 // the same clock; never before now
+	bulk        int     // how many of them, from the first, bulk tasks may use
+	spread      int64   // µs between the instants of a lane that shares a scarce pace; 0: as close as they may be
+	wait        time.Duration
+	window      Window
+	hold        *Hold
+	terms       []terms       // a row each; none with a hold
+	clockOffset int64         // what to take off an instant for the replica's own clock, µs
+	maxLateness time.Duration // how late its permits may be used
 }
 
 // terms are what holds of a row at the moment of a take.
@@ -57,9 +57,9 @@ func (g *grant) seq() int64 {
 
 // request is what a lane asks for.
 type request struct {
-	n      int   // permits, at most
-	demand int   // permits a second that the lane can use; 0: not to be shared with
-	from   int64 // the last instant that the lane holds, Redis' clock, µs; 0: none
+	n           int   // permits, at most
+	demand      int   // permits a second that the lane can use; 0: not to be shared with
+	lastInstant int64 // the last instant that the lane holds, Redis' clock, µs; 0: none
 }
 
 // laneID names a lane of this replica among those that draw on the same rows.
@@ -81,16 +81,16 @@ func (l *Limiter) take(ctx context.Context, p plan, r request) (*grant, error) {
 }
 
 func (l *Limiter) takeOnce(ctx context.Context, p plan, q request) (g *grant, leapt bool, err error) {
-	w := l.witnessOf(p.app)
-	memories, leaps := w.recall(p.rows)
+	w := l.watcherOf(p.app)
+	memories, leaps := w.versions(p.rows)
 	args := []any{
-		l.now(), l.laneID(p), q.n, ahead.Microseconds(), stretch.Microseconds(),
-		bucket.Microseconds(), keep.Microseconds(), edge.Microseconds(), cautious,
-		q.demand, q.from, cell.Microseconds(),
+		l.now(), l.laneID(p), q.n, horizon.Microseconds(), blockDuration.Microseconds(),
+		bucket.Microseconds(), bucketTTL.Microseconds(), midnightSkew.Microseconds(), maxTotalBlock,
+		q.demand, q.lastInstant, cell.Microseconds(),
 	}
 	for i, r := range p.rows {
 		m, leapt := memories[i], 0
-		if m.leaps != leaps {
+		if m.jumps != leaps {
 			leapt = 1
 		}
 		args = append(args, r.spacing.Microseconds(), r.minute, r.day, r.total, 1-p.reserve, m.epoch, m.seq, leapt)
@@ -106,8 +106,8 @@ func (l *Limiter) takeOnce(ctx context.Context, p plan, q request) (g *grant, le
 	if g, err = decodeGrant(p, scopes, reply); err != nil {
 		return nil, false, err
 	}
-	leapt, g.lo = w.note(leaps, sent, read, g)
-	g.late = lateness(g.spaced(), slices.ContainsFunc(g.terms, func(t terms) bool { return t.minute > 0 }), l.margin)
+	leapt, g.clockOffset = w.observe(leaps, sent, read, g)
+	g.maxLateness = lateness(g.spaced(), slices.ContainsFunc(g.terms, func(t terms) bool { return t.minute > 0 }), l.margin)
 	return g, leapt, nil
 }
 
@@ -151,7 +151,7 @@ func heldGrant(p plan, scopes []string, reply []any) (*grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &grant{plan: p, now: nums[0], hold: &h, wait: askAgain}
+	g := &grant{plan: p, now: nums[0], hold: &h, wait: recheckInterval}
 	if !h.Until.IsZero() {
 		g.wait = h.Until.Sub(time.UnixMicro(g.now))
 	}

@@ -18,7 +18,7 @@ type Usage struct {
 }
 
 // Effective is the limit that is kept: the lesser of what is configured and learned.
-func (u Usage) Effective() int64 { return least(u.Limit, u.Learned) }
+func (u Usage) Effective() int64 { return lowerLimit(u.Limit, u.Learned) }
 
 // rowState is what the scripts keep of a row.
 type rowState struct {
@@ -75,7 +75,7 @@ func (l *Limiter) Usage(ctx context.Context, app, typ string) ([]Usage, error) {
 		if err != nil {
 			return nil, fmt.Errorf("usage of %s of %s: %w", r.name, app, err)
 		}
-		unspent := l.unspent(app, l.typesOf(r.name))
+		unspent := l.unusedCount(app, l.typesOf(r.name))
 		for _, w := range s.windows(r) {
 			used, err := s.usedOf(w.Window, r, now[0])
 			if err != nil {
@@ -104,10 +104,10 @@ func (l *Limiter) typesOf(row string) []string {
 	return []string{row}
 }
 
-// unspent counts what lies in the stocks of some types.
-func (l *Limiter) unspent(app string, types []string) (n int64) {
+// unusedCount counts what lies in the stocks of some types.
+func (l *Limiter) unusedCount(app string, types []string) (n int64) {
 	for _, typ := range types {
-		n += int64(l.poolOf(app, typ).unspent())
+		n += int64(l.poolOf(app, typ).unusedCount())
 	}
 	return n
 }
@@ -167,11 +167,11 @@ func (s rowState) usedOf(span Span, r pacedRow, now int64) (int64, error) {
 	case PerMinute:
 		var sum int64
 		for _, e := range s.log {
-			b, n, err := logEntry(e)
+			b, n, err := parseLogEntry(e)
 			if err != nil {
 				return 0, err
 			}
-			if (b+1)*bucket.Microseconds()+keep.Microseconds() > now {
+			if (b+1)*bucket.Microseconds()+bucketTTL.Microseconds() > now {
 				sum += n
 			}
 		}

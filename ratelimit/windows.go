@@ -63,9 +63,9 @@ func (l *Limiter) rowsOf(app, typ string) []Row {
 	if l.overrides != nil {
 		overrides = l.overrides(app)
 	}
-	rows := []Row{{Name: typ, Limit: Limit{}.over(overrides[typ])}}
+	rows := []Row{{Name: typ, Limit: Limit{}.withOverrides(overrides[typ])}}
 	for _, r := range l.rows {
-		r.Limit = r.Limit.over(overrides[r.Name])
+		r.Limit = r.Limit.withOverrides(overrides[r.Name])
 		if r.Name == typ {
 			rows[0] = r
 		} else if slices.Contains(r.Members, typ) {

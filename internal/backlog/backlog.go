@@ -64,7 +64,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, apps []string) ([]Lane
 			add(app, typ)
 		}
 	}
-	if err := measure(ctx, rdb, lanes); err != nil {
+	if err := readCounts(ctx, rdb, lanes); err != nil {
 		return nil, err
 	}
 	all := make([]Lane, 0, len(lanes))
@@ -75,24 +75,24 @@ func Read(ctx context.Context, rdb redis.UniversalClient, apps []string) ([]Lane
 	return all, nil
 }
 
-// replies is what is asked about one queue.
-type replies struct {
+// queueReplies is what is asked about one queue.
+type queueReplies struct {
 	lane                                           *Lane
 	bulk                                           bool
 	pending, active, scheduled, retrying, archived *redis.IntCmd
 	paused                                         *redis.StringCmd
 }
 
-func measure(ctx context.Context, rdb redis.UniversalClient, lanes map[[2]string]*Lane) error {
+func readCounts(ctx context.Context, rdb redis.UniversalClient, lanes map[[2]string]*Lane) error {
 	if len(lanes) == 0 {
 		return nil
 	}
-	var asked []replies
+	var asked []queueReplies
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, lane := range lanes {
 			for _, priority := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
 				prefix := "asynq:{" + tasks.QueueName(lane.App, lane.Type, priority) + "}:"
-				asked = append(asked, replies{
+				asked = append(asked, queueReplies{
 					lane: lane, bulk: priority == tasks.Bulk,
 					pending: p.LLen(ctx, prefix+"pending"), active: p.LLen(ctx, prefix+"active"),
 					scheduled: p.ZCard(ctx, prefix+"scheduled"), retrying: p.ZCard(ctx, prefix+"retry"),
@@ -111,7 +111,7 @@ func measure(ctx context.Context, rdb redis.UniversalClient, lanes map[[2]string
 	return nil
 }
 
-func (r replies) add() {
+func (r queueReplies) add() {
 	l := r.lane
 	if r.bulk {
 		l.Bulk += r.pending.Val()

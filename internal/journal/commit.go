@@ -8,19 +8,19 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// line is what a line is written as: one of these.
-type line struct {
+// entry is what a line is written as: one of these.
+type entry struct {
 	Sending  *Sending      `json:"sending,omitempty"`
-	Returned *ref          `json:"returned,omitempty"`
+	Returned *taskRef      `json:"returned,omitempty"`
 	Result   *tasks.Result `json:"result,omitempty"`
 }
 
-type ref struct {
+type taskRef struct {
 	App string `json:"app"`
 	ID  string `json:"id"`
 }
 
-func encode(l line) []byte {
+func encode(l entry) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -30,8 +30,8 @@ func encode(l line) []byte {
 	return b.Bytes()
 }
 
-// add puts a line behind those that wait to be written.
-func (j *Journal) add(l line) (*commit, error) {
+// append puts a line behind those that wait to be written.
+func (j *Journal) append(l entry) (*commit, error) {
 	text := encode(l)
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -49,8 +49,8 @@ func (j *Journal) add(l line) (*commit, error) {
 	return j.next, nil
 }
 
-// work writes what has come together while the write before was under way.
-func (j *Journal) work() {
+// writeLoop writes what has come together while the write before was under way.
+func (j *Journal) writeLoop() {
 	for range j.wake {
 		j.flush()
 	}
@@ -65,7 +65,7 @@ func (j *Journal) flush() {
 		return
 	}
 	if err == nil {
-		err = j.store(batch)
+		err = j.writeAndSync(batch)
 	}
 	j.mu.Lock()
 	j.failed = err
@@ -74,10 +74,10 @@ func (j *Journal) flush() {
 	close(c.done)
 }
 
-// store writes lines behind the last that is on disk. After a failure nobody knows what
+// writeAndSync writes lines behind the last that is on disk. After a failure nobody knows what
 // the disk has of them, so they are taken back as far as that goes: a sending that was
 // refused is not to be read as one that was made.
-func (j *Journal) store(batch []byte) error {
+func (j *Journal) writeAndSync(batch []byte) error {
 	_, err := j.file.WriteAt(batch, j.size)
 	if err == nil {
 		err = j.file.Sync()

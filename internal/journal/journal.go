@@ -61,7 +61,7 @@ type Journal struct {
 	path   string
 	header string
 	unlock func()
-	seen   seen
+	loaded contents
 	size   int64 // of what is on disk; of the writer alone
 
 	writer sync.WaitGroup
@@ -125,7 +125,7 @@ func Open(path string, options ...Option) (*Journal, error) {
 		unlock()
 		return nil, err
 	}
-	j.writer.Go(j.work)
+	j.writer.Go(j.writeLoop)
 	return j, nil
 }
 
@@ -147,12 +147,12 @@ func (j *Journal) load(file io.Seeker, now time.Time) error {
 	switch {
 	case j.size == 0:
 		missing = []byte(j.header + "\n")
-	case j.seen.open:
+	case j.loaded.unterminated:
 		missing = []byte("\n")
 	default:
 		return nil
 	}
-	if err := j.store(missing); err != nil {
+	if err := j.writeAndSync(missing); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	if folder, err := os.Open(filepath.Dir(j.path)); err == nil {
@@ -164,17 +164,17 @@ func (j *Journal) load(file io.Seeker, now time.Time) error {
 
 // Torn is the size of a last line that a broken-off write had left, and that was cut off;
 // 0 for none.
-func (j *Journal) Torn() int64 { return j.seen.torn }
+func (j *Journal) Torn() int64 { return j.loaded.torn }
 
 // Ended is how many tasks had an outcome when the journal was opened.
-func (j *Journal) Ended() int { return len(j.seen.ended) }
+func (j *Journal) Ended() int { return len(j.loaded.ended) }
 
 // PendingRequests is how many tasks had a Standing when the journal was opened.
-func (j *Journal) PendingRequests() int { return len(j.seen.standing) }
+func (j *Journal) PendingRequests() int { return len(j.loaded.pending) }
 
 // PendingRequest is the request of a task that had no answer when the journal was opened.
 func (j *Journal) PendingRequest(app, id string) (PendingRequest, bool) {
-	s, ok := j.seen.standing[keyOf(app, id)]
+	s, ok := j.loaded.pending[taskKeyOf(app, id)]
 	return s, ok
 }
 
@@ -182,7 +182,7 @@ func (j *Journal) PendingRequest(app, id string) (PendingRequest, bool) {
 // then.
 func (j *Journal) CallsToday() []Calls {
 	var all []Calls
-	for of, n := range j.seen.today {
+	for of, n := range j.loaded.today {
 		all = append(all, Calls{of.app, of.typ, n})
 	}
 	return all
@@ -191,7 +191,7 @@ func (j *Journal) CallsToday() []Calls {
 // Sending writes that a request is about to be written. When it returns nil, that is on
 // disk. When ctx ends meanwhile, the request counts as not written.
 func (j *Journal) Sending(ctx context.Context, s Sending) error {
-	c, err := j.add(line{Sending: &s})
+	c, err := j.append(entry{Sending: &s})
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (j *Journal) Sending(ctx context.Context, s Sending) error {
 // Returned writes that the request that Sending told of was surely not taken. It does not
 // wait for the disk: were the line lost, the task would end as unknown, and not be doubled.
 func (j *Journal) Returned(app, id string) {
-	_, _ = j.add(line{Returned: &ref{app, id}})
+	_, _ = j.append(entry{Returned: &taskRef{app, id}})
 }
 
 // Results writes outcomes. When it returns nil, they are on disk.
@@ -215,7 +215,7 @@ func (j *Journal) Results(all []tasks.Result) error {
 	var last *commit
 	for i := range all {
 		var err error
-		if last, err = j.add(line{Result: &all[i]}); err != nil {
+		if last, err = j.append(entry{Result: &all[i]}); err != nil {
 			return err
 		}
 	}

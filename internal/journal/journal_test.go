@@ -152,7 +152,7 @@ func TestBrokenLinesAreNamed(t *testing.T) {
 		"a sending of no task": `{"sending":{"app":"` + app + `"}}` + "\n",
 		"no outcome":           `{"result":{"app":"` + app + `","id":"a"}}` + "\n",
 		"zeros":                strings.Repeat("\x00", 100) + "\n",
-		"far too long":         `{"result":"` + strings.Repeat("x", mostLine) + `"}` + "\n",
+		"far too long":         `{"result":"` + strings.Repeat("x", maxLine) + `"}` + "\n",
 	} {
 		text := header + "\n" + good + bad + good
 		path := fileWith(t, text)
@@ -173,7 +173,7 @@ func TestOtherFilesAreLeftAlone(t *testing.T) {
 		"a rehearsal":   rehearsalHeader + "\n",
 		"a later form":  `{"wxcourier_journal":2}` + "\n",
 		"binary":        "\x00\x01\x02",
-		"one long line": strings.Repeat("x", 2*mostLine),
+		"one long line": strings.Repeat("x", 2*maxLine),
 	} {
 		path := fileWith(t, text)
 		_, err := Open(path)

@@ -22,33 +22,33 @@ const (
 	rehearsalHeader = `{"wxcourier_journal":1,"sandbox":true}`
 )
 
-// mostLine bounds a line: a result has links and WeChat's errmsg, never a body.
-const mostLine = 256 << 10
+// maxLine bounds a line: a result has links and WeChat's errmsg, never a body.
+const maxLine = 256 << 10
 
-// key stands for an app and an id. Sixteen bytes of SHA-256 never meet by chance.
-type key [16]byte
+// taskKey stands for an app and an id. Sixteen bytes of SHA-256 never meet by chance.
+type taskKey [16]byte
 
-func keyOf(app, id string) key {
+func taskKeyOf(app, id string) taskKey {
 	sum := sha256.Sum256([]byte(app + "\x00" + id))
-	return key(sum[:16])
+	return taskKey(sum[:16])
 }
 
 type appType struct{ app, typ string }
 
-// seen is what was in the file when it was opened.
-type seen struct {
-	ended    map[key]int64 // where the line of the last result begins
-	standing map[key]PendingRequest
-	today    map[appType]int64
-	torn     int64 // bytes of the line that was cut off
-	open     bool  // the last line is whole and has no end
+// contents is what was in the file when it was opened.
+type contents struct {
+	ended        map[taskKey]int64 // where the line of the last result begins
+	pending      map[taskKey]PendingRequest
+	today        map[appType]int64
+	torn         int64 // bytes of the line that was cut off
+	unterminated bool  // the last line is whole and has no end
 }
 
 // scan reads the file, and leaves in size where the last whole line ends.
 func (j *Journal) scan(size int64, now time.Time) error {
-	s := &j.seen
-	s.ended, s.standing, s.today = make(map[key]int64), make(map[key]PendingRequest), make(map[appType]int64)
-	r := bufio.NewReaderSize(io.NewSectionReader(j.file, 0, size), mostLine)
+	s := &j.loaded
+	s.ended, s.pending, s.today = make(map[taskKey]int64), make(map[taskKey]PendingRequest), make(map[appType]int64)
+	r := bufio.NewReaderSize(io.NewSectionReader(j.file, 0, size), maxLine)
 	for n := 1; ; n++ {
 		text, err := r.ReadSlice('\n')
 		last := errors.Is(err, io.EOF)
@@ -58,7 +58,7 @@ func (j *Journal) scan(size int64, now time.Time) error {
 		case err != nil && !last && !errors.Is(err, bufio.ErrBufferFull):
 			return fmt.Errorf("%s: read line %d: %w", j.path, n, err)
 		case n == 1:
-			if err := j.isHeader(text, last); err != nil {
+			if err := j.checkHeader(text, last); err != nil {
 				return err
 			}
 			if last && string(text) != j.header {
@@ -66,25 +66,25 @@ func (j *Journal) scan(size int64, now time.Time) error {
 				return nil
 			}
 		default:
-			err := s.take(text, j.size, now)
+			err := s.apply(text, j.size, now)
 			if err != nil && last {
 				s.torn = int64(len(text))
 				return nil
 			}
 			if err != nil {
-				return j.broken(n, err)
+				return j.brokenLine(n, err)
 			}
 		}
 		j.size += int64(len(text))
 		if last {
-			s.open = true
+			s.unterminated = true
 			return nil
 		}
 	}
 }
 
-// isHeader refuses a file that does not begin as a journal does.
-func (j *Journal) isHeader(text []byte, last bool) error {
+// checkHeader refuses a file that does not begin as a journal does.
+func (j *Journal) checkHeader(text []byte, last bool) error {
 	line := strings.TrimRight(string(text), "\r\n")
 	if line == j.header || last && strings.HasPrefix(j.header, line) {
 		return nil
@@ -103,14 +103,14 @@ func (j *Journal) isHeader(text []byte, last bool) error {
 	return &ForeignError{j.path, "its first line is not " + j.header}
 }
 
-func (j *Journal) broken(n int, err error) error {
+func (j *Journal) brokenLine(n int, err error) error {
 	return fmt.Errorf("%s: line %d is broken: %w.\nIt may have said that a task was sent, so nothing is sent now. Mend the line, put a copy of the file back, or delete the line if its task may be sent again", j.path, n, err)
 }
 
-// read is a line as far as it is needed to go on.
-type read struct {
+// parsedEntry is a line as far as it is needed to go on.
+type parsedEntry struct {
 	Sending  *Sending
-	Returned *ref
+	Returned *taskRef
 	Result   *struct {
 		App, ID, Type string
 		Outcome       tasks.Outcome
@@ -119,25 +119,25 @@ type read struct {
 	}
 }
 
-// take notes what a line says.
-func (s *seen) take(text []byte, at int64, now time.Time) error {
+// apply notes what a line says.
+func (s *contents) apply(text []byte, at int64, now time.Time) error {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil
 	}
-	var l read
+	var l parsedEntry
 	if err := json.Unmarshal(text, &l); err != nil {
 		return errors.New("it is not JSON") // json's error would repeat what is there
 	}
 	switch {
 	case l.Sending != nil && tasks.ValidApp(l.Sending.App) && l.Sending.ID != "" && !l.Sending.Since.IsZero():
-		s.sending(*l.Sending, now)
+		s.applySending(*l.Sending, now)
 	case l.Returned != nil && l.Returned.ID != "":
-		delete(s.standing, keyOf(l.Returned.App, l.Returned.ID))
+		delete(s.pending, taskKeyOf(l.Returned.App, l.Returned.ID))
 	case l.Result != nil && l.Result.ID != "" && l.Result.Outcome != "":
-		k := keyOf(l.Result.App, l.Result.ID)
-		delete(s.standing, k)
+		k := taskKeyOf(l.Result.App, l.Result.ID)
+		delete(s.pending, k)
 		s.ended[k] = at
-		if spec, ok := tasks.Lookup(l.Result.Type); ok && spec.Repeat == tasks.Always && today(l.Result.FinishedAt, now) {
+		if spec, ok := tasks.Lookup(l.Result.Type); ok && spec.Repeat == tasks.Always && sameDay(l.Result.FinishedAt, now) {
 			s.today[appType{l.Result.App, l.Result.Type}] += int64(l.Result.Attempts)
 		}
 	default:
@@ -146,38 +146,38 @@ func (s *seen) take(text []byte, at int64, now time.Time) error {
 	return nil
 }
 
-func (s *seen) sending(sending Sending, now time.Time) {
-	if today(sending.Since, now) {
+func (s *contents) applySending(sending Sending, now time.Time) {
+	if sameDay(sending.Since, now) {
 		s.today[appType{sending.App, sending.Type}]++
 	}
-	k := keyOf(sending.App, sending.ID)
+	k := taskKeyOf(sending.App, sending.ID)
 	if _, ended := s.ended[k]; ended {
 		return // the first outcome stands
 	}
 	standing := PendingRequest{Sending: sending, First: sending.Since}
-	if before, ok := s.standing[k]; ok {
+	if before, ok := s.pending[k]; ok {
 		standing.First = before.First
 	}
-	s.standing[k] = standing
+	s.pending[k] = standing
 }
 
-// today tells whether a time is on the day of now, as WeChat counts days.
-func today(t, now time.Time) bool {
+// sameDay tells whether a time is on the day of now, as WeChat counts days.
+func sameDay(t, now time.Time) bool {
 	const day = "2006-01-02"
 	return t.In(ratelimit.Shanghai()).Format(day) == now.In(ratelimit.Shanghai()).Format(day)
 }
 
 // Outcome is how a task ended, as the journal said when it was opened.
 func (j *Journal) Outcome(app, id string) (r tasks.Result, ended bool, err error) {
-	at, ended := j.seen.ended[keyOf(app, id)]
+	at, ended := j.loaded.ended[taskKeyOf(app, id)]
 	if !ended {
 		return r, false, nil
 	}
-	text, err := bufio.NewReader(io.NewSectionReader(j.file, at, mostLine)).ReadBytes('\n')
+	text, err := bufio.NewReader(io.NewSectionReader(j.file, at, maxLine)).ReadBytes('\n')
 	if err != nil {
 		return r, false, fmt.Errorf("%s: read the result of task %s: %w", j.path, id, err)
 	}
-	l := line{Result: &r}
+	l := entry{Result: &r}
 	if err := json.Unmarshal(text, &l); err != nil || r.ID != id || r.App != app {
 		return r, false, fmt.Errorf("%s: the result of task %s is not where it was: the file was changed meanwhile", j.path, id)
 	}

@@ -8,12 +8,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// cancelBatch marks a batch as taken back, with the number of this withdrawal and, in ms of
+// cancelBatchScript marks a batch as taken back, with the number of this withdrawal and, in ms of
 // the server's time, when it was.
 //
 // KEYS[1] batch. Returns the number of its tasks that had not ended, or -1 when there
 // is no such batch.
-var cancelBatch = redis.NewScript(`
+var cancelBatchScript = redis.NewScript(`
 local r = redis.call("HMGET", KEYS[1], "total", "done")
 if not r[1] then return -1 end
 local t = redis.call("TIME")
@@ -28,7 +28,7 @@ return tonumber(r[1]) - tonumber(r[2] or 0)
 // Tasks that join the batch while others of it are open are taken back, too. When all have
 // ended, the batch may be used again: what is enqueued from then on is sent.
 func (l *Ledger) CancelBatch(ctx context.Context, app, batch string) (int64, error) {
-	n, err := cancelBatch.Run(ctx, l.rdb, []string{BatchKey(app, batch)}).Int64()
+	n, err := cancelBatchScript.Run(ctx, l.rdb, []string{BatchKey(app, batch)}).Int64()
 	if err != nil {
 		return 0, fmt.Errorf("cancel the batch: %w", err)
 	}

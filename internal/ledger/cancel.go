@@ -7,9 +7,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// cancelsAtOnce is how many cancellations go to Redis in one pipeline. Each is a script of
+// cancelsPerPipeline is how many cancellations go to Redis in one pipeline. Each is a script of
 // its own, so that others get their turn in between.
-const cancelsAtOnce = 500
+const cancelsPerPipeline = 500
 
 // Canceling says what Cancel met.
 type Canceling string
@@ -27,26 +27,26 @@ const (
 // others some may have been marked as well.
 func (l *Ledger) Cancel(ctx context.Context, app string, ids []string) ([]Canceling, error) {
 	met := make([]Canceling, 0, len(ids))
-	for eval := cancel.EvalSha; len(met) < len(ids); {
-		next := ids[len(met):min(len(met)+cancelsAtOnce, len(ids))]
-		answers, err := l.cancel(ctx, app, next, eval)
+	for eval := cancelScript.EvalSha; len(met) < len(ids); {
+		next := ids[len(met):min(len(met)+cancelsPerPipeline, len(ids))]
+		answers, err := l.cancelPipeline(ctx, app, next, eval)
 		met = append(met, answers...)
 		switch {
 		case redis.HasErrorPrefix(err, "NOSCRIPT"):
-			eval = cancel.Eval // which Redis remembers
+			eval = cancelScript.Eval // which Redis remembers
 		case err != nil:
 			return met, fmt.Errorf("cancel tasks: %w", err)
 		default:
-			eval = cancel.EvalSha
+			eval = cancelScript.EvalSha
 		}
 	}
 	return met, nil
 }
 
-type evaluate func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+type scriptRunner func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
 
-// cancel sends one pipeline, and returns the answers that came before the first error.
-func (l *Ledger) cancel(ctx context.Context, app string, ids []string, eval evaluate) ([]Canceling, error) {
+// cancelPipeline sends one pipeline, and returns the answers that came before the first error.
+func (l *Ledger) cancelPipeline(ctx context.Context, app string, ids []string, eval scriptRunner) ([]Canceling, error) {
 	answers := make([]*redis.Cmd, len(ids))
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {

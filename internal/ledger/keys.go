@@ -36,10 +36,10 @@ const WakeChannel = "wxcourier:wake"
 // TaskKey is the record of a task.
 func TaskKey(app, id string) string { return "wxcourier:{" + app + "}:task:" + id }
 
-// waitingKeys is over how many hashes the marks of an app are spread. Redis keeps a hash of
+// waitingHashes is over how many hashes the marks of an app are spread. Redis keeps a hash of
 // up to 512 short fields (hash-max-listpack-entries) in one piece of memory: so many hold 7
 // million waiting tasks. With more, a mark takes some 100 bytes in place of 50.
-const waitingKeys = 16_384
+const waitingHashes = 16_384
 
 // WaitingKey is the hash that has the mark of a task while it waits for its first run: field
 // <id>, value see markText. Which of the app's hashes it is, is FNV-1a of the id.
@@ -54,7 +54,7 @@ func WaitingKey(app, id string) string {
 	for i := range len(id) {
 		sum = (sum ^ uint32(id[i])) * 16777619
 	}
-	return "wxcourier:{" + app + "}:waiting:" + strconv.Itoa(int(sum%waitingKeys))
+	return "wxcourier:{" + app + "}:waiting:" + strconv.Itoa(int(sum%waitingHashes))
 }
 
 // StreamKey is the stream of an app's results; each entry has one field, `result`.

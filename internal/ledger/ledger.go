@@ -111,7 +111,7 @@ type OpenResult struct {
 // Open takes a task for a runner, and raises its fence, or tells why the runner may
 // not have it.
 func (l *Ledger) Open(ctx context.Context, ref Ref, o OpenRequest) (OpenResult, error) {
-	reply, err := open.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID)),
+	reply, err := openScript.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID)),
 		o.Runner, o.Queue, flag(o.Fenced), o.Dedupe.Milliseconds(), l.policy.DeadAfter.Milliseconds(),
 		flag(o.Expired), l.policy.LostLimit, ref.ID, flag(o.Marked), millis(o.Enqueued)).Slice()
 	if err != nil {
@@ -140,7 +140,7 @@ type Deferral struct {
 
 // Defer hands a task back for later.
 func (l *Ledger) Defer(ctx context.Context, ref Ref, d Deferral) error {
-	err := deferred.Run(ctx, l.rdb, []string{TaskKey(ref.App, ref.ID)},
+	err := deferScript.Run(ctx, l.rdb, []string{TaskKey(ref.App, ref.ID)},
 		d.Runner, d.State, flag(d.NotAccepted), flag(d.NotCalled)).Err()
 	if err != nil {
 		return fmt.Errorf("hand the task back: %w", err)
@@ -173,7 +173,7 @@ func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (SettleResult, e
 	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID),
 		WaitingKey(ref.App, ref.ID))
 	payload, headers := e.kept()
-	reply, err := settle.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
+	reply, err := settleScript.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
 		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers, flag(e.NoBlob), ref.ID).StringSlice()
 	if err != nil {
 		return SettleResult{}, fmt.Errorf("record the outcome: %w", err)
@@ -206,7 +206,7 @@ func (l *Ledger) Record(ctx context.Context, app, id string) (Record, error) {
 		return Record{}, err
 	}
 	if s.marked {
-		return Record{State: s.state, Queue: s.queue, Enqueued: enqueuedTime(s.since)}, nil
+		return Record{State: s.state, Queue: s.queue, Enqueued: enqueuedTime(s.enqueued)}, nil
 	}
 	attempts, _ := strconv.Atoi(s.fields[3])
 	generation, _ := strconv.Atoi(s.fields[4])
@@ -223,7 +223,7 @@ func (l *Ledger) Image(ctx context.Context, app, id string) ([]byte, error) {
 
 // PutBlob keeps the image of a check until its task ends. The first one of an id stays.
 func (l *Ledger) PutBlob(ctx context.Context, app, id string, image []byte) error {
-	if err := keepBlob.Run(ctx, l.rdb, []string{TaskKey(app, id), blobKey(app, id)}, image).Err(); err != nil {
+	if err := putBlobScript.Run(ctx, l.rdb, []string{TaskKey(app, id), blobKey(app, id)}, image).Err(); err != nil {
 		return fmt.Errorf("keep the image: %w", err)
 	}
 	return nil

@@ -38,26 +38,26 @@ func markText(m *Marking) string {
 // waiting is the state that is not written: most tasks have it.
 const waiting = "waiting"
 
-// readMark is the beginning of the scripts that read marks. It returns the time, the queue,
+// readMarkLua is the beginning of the scripts that read marks. It returns the time, the queue,
 // the state ("" is waiting) and the digest ("" is none), or nothing for a text that no mark
 // has: somebody else's hand was there. The id is taken all the same.
-const readMark = `
+const readMarkLua = `
 local function read(mark) return string.match(mark, "^(%w+) (%S+) ?([^%s#]*)#?(%S*)$") end
 `
 
-// mayRead is what readMark reads, for Go.
-var mayRead = regexp.MustCompile(`^([0-9A-Za-z]+) (\S+?)(?: ([^\s#]*)#?(\S*))?$`)
+// markPattern is what readMark reads, for Go.
+var markPattern = regexp.MustCompile(`^([0-9A-Za-z]+) (\S+?)(?: ([^\s#]*)#?(\S*))?$`)
 
 // enqueuedText is how marks and records write the time of enqueuing; 0 is not known.
 func enqueuedText(t time.Time) string { return strconv.FormatInt(max(t.UnixMicro(), 0), 36) }
 
-// latest is the last time that RFC 3339 can say, as which results write it.
-var latest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).UnixMicro()
+// maxEnqueued is the last time that RFC 3339 can say, as which results write it.
+var maxEnqueued = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).UnixMicro()
 
 // enqueuedTime reads the time of enqueuing; zero is not known.
 func enqueuedTime(text string) time.Time {
 	us, err := strconv.ParseInt(text, 36, 64)
-	if err != nil || us <= 0 || us > latest {
+	if err != nil || us <= 0 || us > maxEnqueued {
 		return time.Time{}
 	}
 	return time.UnixMicro(us)
@@ -66,11 +66,11 @@ func enqueuedTime(text string) time.Time {
 // taskState is what is known of a task: its record's fields, or its mark where there is no
 // record yet.
 type taskState struct {
-	fields []string // of the record, in the order in which they were asked for; "" is none
-	queue  string   // in full; "" when not known
-	marked bool     // it has its mark alone
-	state  string   // of a marked one
-	since  string   // likewise: the time of enqueuing
+	fields   []string // of the record, in the order in which they were asked for; "" is none
+	queue    string   // in full; "" when not known
+	marked   bool     // it has its mark alone
+	state    string   // of a marked one
+	enqueued string   // likewise: the time of enqueuing
 }
 
 // state reads a task in one round trip, or returns ErrNone. The mark is read first: since it
@@ -103,8 +103,8 @@ func (l *Ledger) state(ctx context.Context, app, id string, fields ...string) (t
 		return taskState{}, fmt.Errorf("read the mark: %w", err)
 	}
 	s.marked, s.state = true, waiting
-	if parts := mayRead.FindStringSubmatch(text); parts != nil {
-		s.since, s.queue, s.state = parts[1], fullQueue(app, parts[2]), cmp.Or(parts[3], waiting)
+	if parts := markPattern.FindStringSubmatch(text); parts != nil {
+		s.enqueued, s.queue, s.state = parts[1], fullQueue(app, parts[2]), cmp.Or(parts[3], waiting)
 	}
 	return s, nil
 }

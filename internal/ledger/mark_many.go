@@ -24,71 +24,71 @@ type Marked struct {
 	Err error
 }
 
-// markAtOnce is how many ids one script claims. Redis does nothing else meanwhile, for
+// marksPerScript is how many ids one script claims. Redis does nothing else meanwhile, for
 // some microseconds an id.
-const markAtOnce = 50
+const marksPerScript = 50
 
 // MarkMany is Mark for many tasks, in few round trips. The answers are in the order of
 // the markings; one that fails leaves the others alone. An id that is there twice is
 // new the first time and marked the second.
 func (l *Ledger) MarkMany(ctx context.Context, markings []Marking) []Marked {
 	answers := make([]Marked, len(markings))
-	groups := grouped(markings)
+	groups := groupMarkings(markings)
 	for _, g := range groups {
-		g.args = make([]any, 0, 2*len(g.places))
-		keys := make([]string, 0, 2*len(g.places)+2)
-		for _, at := range g.places {
+		g.args = make([]any, 0, 2*len(g.indexes))
+		keys := make([]string, 0, 2*len(g.indexes)+2)
+		for _, at := range g.indexes {
 			m := &markings[at]
 			keys = append(keys, TaskKey(m.App, m.ID), WaitingKey(m.App, m.ID))
 			g.args = append(g.args, m.ID, markText(m))
 		}
 		g.keys = Ref{App: g.app, Batch: g.batch}.keys(keys...)
 	}
-	pipelined(ctx, l.rdb, groups, mark.EvalSha)
-	var unknown []*group // to a Redis that has not seen the script
+	runGroups(ctx, l.rdb, groups, markScript.EvalSha)
+	var unknown []*markGroup // to a Redis that has not seen the script
 	for _, g := range groups {
 		if redis.HasErrorPrefix(g.reply.Err(), "NOSCRIPT") {
 			unknown = append(unknown, g)
 		}
 	}
-	pipelined(ctx, l.rdb, unknown, mark.Eval)
+	runGroups(ctx, l.rdb, unknown, markScript.Eval)
 	for _, g := range groups {
-		g.read(markings, answers)
+		g.decode(markings, answers)
 	}
 	return answers
 }
 
-// group is markings that one script takes: they share an app, since scripts keep to one
+// markGroup is markings that one script takes: they share an app, since scripts keep to one
 // hash tag, and a batch.
-type group struct {
+type markGroup struct {
 	app, batch string
-	places     []int // in the markings
+	indexes    []int // in the markings
 	keys       []string
 	args       []any
 	reply      *redis.Cmd
 }
 
-// grouped keeps the order of equal ids: they are in one group, or in groups that follow
+// groupMarkings keeps the order of equal ids: they are in one group, or in groups that follow
 // each other.
-func grouped(markings []Marking) []*group {
+func groupMarkings(markings []Marking) []*markGroup {
 	type kind struct{ app, batch string }
-	open := make(map[kind]*group, 1)
-	var groups []*group
+	open := make(map[kind]*markGroup, 1)
+	var groups []*markGroup
 	for i := range markings {
 		k := kind{markings[i].App, markings[i].Batch}
 		g := open[k]
-		if g == nil || len(g.places) == markAtOnce {
-			g = &group{app: k.app, batch: k.batch, places: make([]int, 0, min(markAtOnce, len(markings)))}
+		if g == nil || len(g.indexes) == marksPerScript {
+			g = &markGroup{app: k.app, batch: k.batch, indexes: make([]int, 0, min(marksPerScript, len(markings)))}
 			open[k] = g
 			groups = append(groups, g)
 		}
-		g.places = append(g.places, i)
+		g.indexes = append(g.indexes, i)
 	}
 	return groups
 }
 
-// pipelined runs a script for each group. What went wrong stands in the replies.
-func pipelined(ctx context.Context, rdb redis.UniversalClient, groups []*group,
+// runGroups runs a script for each group. What went wrong stands in the replies.
+func runGroups(ctx context.Context, rdb redis.UniversalClient, groups []*markGroup,
 	run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd,
 ) {
 	switch len(groups) {
@@ -105,19 +105,19 @@ func pipelined(ctx context.Context, rdb redis.UniversalClient, groups []*group,
 	_, _ = pipe.Exec(ctx) // each command has its own error
 }
 
-func (g *group) read(markings []Marking, answers []Marked) {
+func (g *markGroup) decode(markings []Marking, answers []Marked) {
 	reply, err := g.reply.StringSlice()
-	if err == nil && len(reply) != 3*len(g.places) {
+	if err == nil && len(reply) != 3*len(g.indexes) {
 		err = fmt.Errorf("a reply of %d parts", len(reply))
 	}
-	for i, at := range g.places {
+	for i, at := range g.indexes {
 		if err != nil {
 			answers[at].Err = fmt.Errorf("mark the task: %w", err)
 			continue
 		}
 		switch word, rest, digest := reply[3*i], reply[3*i+1], reply[3*i+2]; word {
 		case "refused":
-			answers[at].Err = fmt.Errorf("mark the task: %w", refusal(rest))
+			answers[at].Err = fmt.Errorf("mark the task: %w", scriptError(rest))
 		case "new":
 			answers[at].Claim = Claim{New: true, Queue: fullQueue(g.app, markings[at].Queue)}
 		default:
@@ -130,10 +130,10 @@ func (g *group) read(markings []Marking, answers []Marked) {
 	}
 }
 
-// redigest sets the digest of a task that is known, in its mark or its record.
+// redigestScript sets the digest of a task that is known, in its mark or its record.
 //
 // KEYS[1] record, KEYS[2] marks. ARGV[1] id, ARGV[2] digest
-var redigest = redis.NewScript(readMark + `
+var redigestScript = redis.NewScript(readMarkLua + `
 local enqueued, queue, state = read(redis.call("HGET", KEYS[2], ARGV[1]) or "")
 if queue then
 	redis.call("HSET", KEYS[2], ARGV[1], enqueued .. " " .. queue .. " " .. state .. "#" .. ARGV[2])
@@ -146,16 +146,16 @@ return 1
 // Redigest says that a task sends something else than its mark told: the first call under
 // its id broke off before it was enqueued.
 func (l *Ledger) Redigest(ctx context.Context, app, id, digest string) error {
-	if err := redigest.Run(ctx, l.rdb, []string{TaskKey(app, id), WaitingKey(app, id)}, id, digest).Err(); err != nil {
+	if err := redigestScript.Run(ctx, l.rdb, []string{TaskKey(app, id), WaitingKey(app, id)}, id, digest).Err(); err != nil {
 		return fmt.Errorf("mark the task: %w", err)
 	}
 	return nil
 }
 
-// refusal is an error that Redis gave to a script; to go-redis it is as one of its own.
-type refusal string
+// scriptError is an error that Redis gave to a script; to go-redis it is as one of its own.
+type scriptError string
 
-func (r refusal) Error() string { return string(r) }
+func (r scriptError) Error() string { return string(r) }
 
 // RedisError marks it for [redis.HasErrorPrefix].
-func (r refusal) RedisError() {}
+func (r scriptError) RedisError() {}

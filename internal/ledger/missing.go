@@ -70,7 +70,7 @@ func (l *Ledger) OpenMarks(ctx context.Context, app, key string) (open []OpenTas
 		}
 	}
 	for id, mark := range marks {
-		parts := mayRead.FindStringSubmatch(mark)
+		parts := markPattern.FindStringSubmatch(mark)
 		if parts == nil {
 			continue
 		}
@@ -85,14 +85,14 @@ func (l *Ledger) OpenMarks(ctx context.Context, app, key string) (open []OpenTas
 // RecordsAtOnce is how many records OpenRecords takes.
 const RecordsAtOnce = 100
 
-// openRecords finds the records without an outcome. One that is being redriven has its
+// openRecordsScript finds the records without an outcome. One that is being redriven has its
 // payload in the record, and FinishRedrives enqueues it.
 //
 // KEYS are records of one app.
 //
 // Returns, flat, for each: its place in KEYS, queue, enqueued, attempts, generation, missing,
 // canceled, fence, run; "" for what is not there.
-var openRecords = redis.NewScript(`
+var openRecordsScript = redis.NewScript(`
 local reply = {}
 for i, key in ipairs(KEYS) do
 	if redis.call("HEXISTS", key, "outcome") == 0 then
@@ -112,7 +112,7 @@ func (l *Ledger) OpenRecords(ctx context.Context, app string, ids []string) ([]O
 	for i, id := range ids {
 		keys[i] = TaskKey(app, id)
 	}
-	reply, err := openRecords.Run(ctx, l.rdb, keys).StringSlice()
+	reply, err := openRecordsScript.Run(ctx, l.rdb, keys).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("read the records: %w", err)
 	}
@@ -139,14 +139,14 @@ func (l *Ledger) OpenRecords(ctx context.Context, app string, ids []string) ([]O
 	return open, nil
 }
 
-// suspect notes that a task is missing, if it stands as it was seen.
+// suspectScript notes that a task is missing, if it stands as it was seen.
 //
 // KEYS[1] record, KEYS[2] marks
 // ARGV[1] mark that was seen, or "" for a record, ARGV[2] id, ARGV[3] field of the note in the
 // marks, ARGV[4] now
 //
 // Returns 1, or 0 when something else stands by now.
-var suspect = redis.NewScript(`
+var suspectScript = redis.NewScript(`
 if ARGV[1] ~= "" then
 	if redis.call("HGET", KEYS[2], ARGV[2]) ~= ARGV[1] then return 0 end
 	redis.call("HSET", KEYS[2], ARGV[3], ARGV[4])
@@ -160,7 +160,7 @@ return 1
 
 // Suspect notes since when tasks are missing.
 func (l *Ledger) Suspect(ctx context.Context, all []OpenTask, now time.Time) error {
-	eval := suspect.EvalSha
+	eval := suspectScript.EvalSha
 	for range 2 {
 		_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, t := range all {
@@ -170,7 +170,7 @@ func (l *Ledger) Suspect(ctx context.Context, all []OpenTask, now time.Time) err
 		})
 		switch {
 		case redis.HasErrorPrefix(err, "NOSCRIPT"):
-			eval = suspect.Eval
+			eval = suspectScript.Eval
 		case err != nil:
 			return fmt.Errorf("note the missing tasks: %w", err)
 		default:
@@ -180,7 +180,7 @@ func (l *Ledger) Suspect(ctx context.Context, all []OpenTask, now time.Time) err
 	return nil
 }
 
-// endMissing settles a task whose note of being missing still stands, as it was seen.
+// endMissingScript settles a task whose note of being missing still stands, as it was seen.
 //
 // KEYS and ARGV[1] to ARGV[12] are those of settle
 // ARGV[13] the note, ARGV[14] the mark that was seen, or "" for a record, ARGV[15] field of
@@ -189,7 +189,7 @@ func (l *Ledger) Suspect(ctx context.Context, all []OpenTask, now time.Time) err
 // gives it away then, since its producer may have died before it enqueued the task.
 //
 // Returns what settle does; {"kept", "", ""} when something else stands by now.
-var endMissing = redis.NewScript(`
+var endMissingScript = redis.NewScript(`
 local function stands()
 	local r = redis.call("HMGET", KEYS[1], "queue", "outcome", "missing", "redrive", "run", "fence")
 	if r[2] then return false end
@@ -202,7 +202,7 @@ if not stands() then return {"kept", "", ""} end
 redis.call("HDEL", KEYS[5], ARGV[15])
 redis.call("HDEL", KEYS[1], "missing")
 if ARGV[18] == "1" then redis.call("HSET", KEYS[1], "deleted", 1) end
-` + readMark + settling)
+` + readMarkLua + settleBody)
 
 // EndMissing settles a missing task, unless it does not stand as it was seen. The ending's
 // Queue and Generation are those of the task. free lets Mark give its id to a new task while
@@ -210,7 +210,7 @@ if ARGV[18] == "1" then redis.call("HSET", KEYS[1], "deleted", 1) end
 func (l *Ledger) EndMissing(ctx context.Context, t OpenTask, batch string, e Ending, free bool) (bool, error) {
 	ref := Ref{App: t.App, ID: t.ID, Batch: batch}
 	keys := ref.keys(TaskKey(t.App, t.ID), StreamKey(t.App), imageKey(t.App, t.ID), blobKey(t.App, t.ID), WaitingKey(t.App, t.ID))
-	reply, err := endMissing.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
+	reply, err := endMissingScript.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
 		l.policy.StreamMax, "", t.Generation, "", t.Queue, "", "", 0, t.ID,
 		t.missing, t.mark, missingField(t.ID), t.run, t.fence, flag(free)).StringSlice()
 	if err != nil {

@@ -72,7 +72,7 @@ func (l *Ledger) Ended(ctx context.Context, app, id string) (Ended, error) {
 	return e, nil
 }
 
-// putBack takes an outcome back: the task waits again, in its next generation. The batch's
+// putBackScript takes an outcome back: the task waits again, in its next generation. The batch's
 // earlier withdrawals do not concern it any more.
 //
 // KEYS[1] record, KEYS[2] redrives, KEYS[3] blob, KEYS[4] batch, KEYS[5] ids of the batch
@@ -81,7 +81,7 @@ func (l *Ledger) Ended(ctx context.Context, app, id string) (Ended, error) {
 // history with them
 //
 // Returns 1, also when it is asked a second time; 0 when something else stands by now.
-var putBack = redis.NewScript(`
+var putBackScript = redis.NewScript(`
 local seen = tonumber(ARGV[3])
 local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "payload", "redrive")
 local outcome, result, generation = record[1], record[2], tonumber(record[3] or 0)
@@ -119,19 +119,19 @@ func (l *Ledger) PutBack(ctx context.Context, ref Ref, e Ended) (bool, error) {
 		return false, fmt.Errorf("redrive %s: write its history: %w", ref.ID, err)
 	}
 	keys := ref.keys(TaskKey(ref.App, ref.ID), redrivesKey(ref.App), blobKey(ref.App, ref.ID))
-	done, err := putBack.Run(ctx, l.rdb, keys, ref.ID, e.Result, e.Generation, text).Bool()
+	done, err := putBackScript.Run(ctx, l.rdb, keys, ref.ID, e.Result, e.Generation, text).Bool()
 	if err != nil {
 		return false, fmt.Errorf("redrive %s: %w", ref.ID, err)
 	}
 	return done, nil
 }
 
-// handedOver ends a redrive: asynq has the task. The payload is asynq's again.
+// handedOverScript ends a redrive: asynq has the task. The payload is asynq's again.
 //
 // KEYS[1] record, KEYS[2] redrives. ARGV[1] id, ARGV[2] generation that was handed over
 //
 // A later redrive of the task has another generation, and is not touched.
-var handedOver = redis.NewScript(`
+var handedOverScript = redis.NewScript(`
 local record = redis.call("HMGET", KEYS[1], "generation", "outcome", "redrive")
 local generation, outcome, mark = record[1], record[2], record[3]
 if generation and generation ~= ARGV[2] and mark then return 0 end
@@ -142,7 +142,7 @@ return 1
 
 // HandedOver ends the redrive of a generation: asynq has the task.
 func (l *Ledger) HandedOver(ctx context.Context, app, id string, generation int) error {
-	if err := handedOver.Run(ctx, l.rdb, []string{TaskKey(app, id), redrivesKey(app)}, id, generation).Err(); err != nil {
+	if err := handedOverScript.Run(ctx, l.rdb, []string{TaskKey(app, id), redrivesKey(app)}, id, generation).Err(); err != nil {
 		return fmt.Errorf("redrive %s: %w", id, err)
 	}
 	return nil

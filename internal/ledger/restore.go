@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// restore makes the record of a task whose request got no answer, unless there is one, or a
+// restoreScript makes the record of a task whose request got no answer, unless there is one, or a
 // mark. Its runner is dead: the record has a fence and no run, so that whoever opens the
 // task next need not wait. Nobody knows when it was enqueued: its first request is the
 // nearest to that.
@@ -19,7 +19,7 @@ import (
 // enqueuing, ARGV[8] id
 //
 // Returns 1, or 0 when there is a record or a mark.
-var restore = redis.NewScript(`
+var restoreScript = redis.NewScript(`
 if redis.call("EXISTS", KEYS[1]) == 1 or redis.call("HEXISTS", KEYS[2], ARGV[8]) == 1 then return 0 end
 redis.call("HSET", KEYS[1], "queue", ARGV[1], "state", ARGV[2], "generation", 0, "enqueued", ARGV[7], "attempts", ARGV[3], "fence",
 	string.format('{"runner":"%s","attempt":%s,"since":%s,"first":%s,"doubt":0}', ARGV[4], ARGV[3], ARGV[5], ARGV[6]))
@@ -41,7 +41,7 @@ type Unanswered struct {
 // judges it as it would have there. The counters of a batch are not restored.
 func (l *Ledger) Restore(ctx context.Context, ref Ref, u Unanswered) error {
 	keys := []string{TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID)}
-	err := restore.Run(ctx, l.rdb, keys, u.Queue, u.State, u.Attempts, restoredRunner, u.Since.UnixMilli(),
+	err := restoreScript.Run(ctx, l.rdb, keys, u.Queue, u.State, u.Attempts, restoredRunner, u.Since.UnixMilli(),
 		u.First.UnixMilli(), enqueuedText(u.First), ref.ID).Err()
 	if err != nil {
 		return fmt.Errorf("restore the record: %w", err)

@@ -2,7 +2,7 @@ package ledger
 
 import "github.com/redis/go-redis/v9"
 
-// mark claims ids of one app for their queues, as many as there are pairs in ARGV. A batch
+// markScript claims ids of one app for their queues, as many as there are pairs in ARGV. A batch
 // that was taken back and has ended begins anew; while tasks of it are still under way, a
 // task that joins it is taken back, too.
 //
@@ -19,7 +19,7 @@ import "github.com/redis/go-redis/v9"
 // gives way to this one. {"refused", error, ""} means that Redis did not want it: nothing of
 // it is written then. (The error is text, since go-redis loses its place in a reply that has
 // an error inside.)
-var mark = redis.NewScript(readMark + `
+var markScript = redis.NewScript(readMarkLua + `
 local n = #ARGV / 2
 local batch, ids = KEYS[2 * n + 1], {}
 local notes = {} -- that tasks are missing, which are about to be enqueued; see missing.go
@@ -69,7 +69,7 @@ end
 return reply
 `)
 
-// open takes a task for a runner, or tells why the runner may not have it. Time is
+// openScript takes a task for a runner, or tells why the runner may not have it. Time is
 // the server's, so that replicas' clocks do not matter.
 //
 // KEYS[1] record, KEYS[2] marks, KEYS[3] batch, KEYS[4] ids of the batch (3 and 4 only with
@@ -105,7 +105,7 @@ return reply
 // last cancellation of the batch concerns it when it was enqueued before that, or at a time
 // that is not known. It concerns no task that is enqueued when the batch has ended, as mark
 // has it.
-var open = redis.NewScript(readMark + `
+var openScript = redis.NewScript(readMarkLua + `
 local runner, graceMs, lostLimit = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[7])
 local fenced, repeatMs, expired = ARGV[3] == "1", tonumber(ARGV[4]), ARGV[6] == "1"
 local t = redis.call("TIME")
@@ -182,7 +182,7 @@ end
 return answer("go")
 `)
 
-// deferred hands a task back for later. Only the runner that has it may. A fence that
+// deferScript hands a task back for later. Only the runner that has it may. A fence that
 // stands for an earlier request without an answer stays.
 //
 // KEYS[1] record
@@ -190,7 +190,7 @@ return answer("go")
 // ARGV[4] 1 when there was none, so that the run is no attempt
 //
 // Returns 1, or 0 when the task is no longer the runner's.
-var deferred = redis.NewScript(`
+var deferScript = redis.NewScript(`
 local record = redis.call("HMGET", KEYS[1], "outcome", "run", "fence")
 local outcome, run, fence = record[1], record[2], record[3]
 if outcome or not run or string.match(run, "^(%S+)") ~= ARGV[1] then return 0 end
@@ -203,7 +203,7 @@ end
 return 1
 `)
 
-// settle writes the outcome of a task: first outcome wins. The owner of the fence may
+// settleScript writes the outcome of a task: first outcome wins. The owner of the fence may
 // replace "unknown", when its answer came after all.
 //
 // KEYS[1] record, KEYS[2] stream, KEYS[3] image, KEYS[4] blob, KEYS[5] marks, KEYS[6] batch,
@@ -221,10 +221,10 @@ return 1
 //
 // Returns {"written", outcome, ""}, or {"kept", outcome, result}: what stands in the
 // record already.
-var settle = redis.NewScript(readMark + settling)
+var settleScript = redis.NewScript(readMarkLua + settleBody)
 
-// settling is what settle does, for scripts that settle under a condition.
-const settling = `
+// settleBody is what settle does, for scripts that settle under a condition.
+const settleBody = `
 local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "fence", "queue")
 local outcome, result, fence = record[1], record[2], record[4]
 local mark = not record[5] and redis.call("HGET", KEYS[5], ARGV[12])
@@ -264,21 +264,21 @@ end
 return {"written", ARGV[1], ""}
 `
 
-// keepBlob keeps the image of a check for a task that has not ended. The first image of
+// putBlobScript keeps the image of a check for a task that has not ended. The first image of
 // an id stays.
 //
 // KEYS[1] record, KEYS[2] blob. ARGV[1] the bytes
-var keepBlob = redis.NewScript(`
+var putBlobScript = redis.NewScript(`
 if redis.call("HEXISTS", KEYS[1], "outcome") == 0 then redis.call("SET", KEYS[2], ARGV[1], "NX") end
 return 1
 `)
 
-// cancel marks a task as taken back, if it has not ended. One that waits for its first run
+// cancelScript marks a task as taken back, if it has not ended. One that waits for its first run
 // gets its record here: its mark moves there.
 //
 // KEYS[1] record, KEYS[2] marks. ARGV[1] id. Returns none, done, sending or canceled. A task
 // that is being sent is marked too: it ends as canceled only if WeChat did not take it.
-var cancel = redis.NewScript(readMark + `
+var cancelScript = redis.NewScript(readMarkLua + `
 local r = redis.call("HMGET", KEYS[1], "queue", "outcome", "run")
 if r[2] then return "done" end
 if not r[1] then

@@ -42,7 +42,7 @@ func EscapeJSON(text []byte) []byte {
 		r, size := utf8.DecodeRune(text[at:])
 		if r != '\n' && r != '\t' && r != '\r' && r != utf8.RuneError && hidden(r) {
 			b = append(b, text[done:at]...)
-			for _, unit := range units(r) {
+			for _, unit := range utf16Units(r) {
 				b = append(b, '\\', 'u', hex(byte(unit>>12)), hex(byte(unit>>8&15)), hex(byte(unit>>4&15)), hex(byte(unit&15)))
 			}
 			done = at + size
@@ -55,8 +55,8 @@ func EscapeJSON(text []byte) []byte {
 	return append(b, text[done:]...)
 }
 
-// units is r in UTF-16, as JSON escapes it.
-func units(r rune) []rune {
+// utf16Units is r in UTF-16, as JSON escapes it.
+func utf16Units(r rune) []rune {
 	if r < 0x10000 {
 		return []rune{r}
 	}

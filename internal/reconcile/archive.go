@@ -53,15 +53,15 @@ func (p *pass) listQueues(ctx context.Context) error {
 	if !p.cfg.Repair {
 		return nil
 	}
-	for some := range slices.Chunk(slices.Collect(maps.Keys(p.queues)), existsAtOnce) {
-		if err := p.rdb.SAdd(ctx, queueSet, anyOf(some)...).Err(); err != nil {
+	for some := range slices.Chunk(slices.Collect(maps.Keys(p.queues)), tasksPerExists) {
+		if err := p.rdb.SAdd(ctx, queueSet, toAny(some)...).Err(); err != nil {
 			return fmt.Errorf("list the queues: %w", err)
 		}
 	}
 	return nil
 }
 
-func anyOf(texts []string) []any {
+func toAny(texts []string) []any {
 	values := make([]any, len(texts))
 	for i, text := range texts {
 		values[i] = text

@@ -15,10 +15,10 @@ import (
 const (
 	// keysPage is how many keys of Redis one SCAN looks at: some 0.3 ms.
 	keysPage = 1000
-	// existsAtOnce is how many tasks of a queue one EXISTS looks for: some 0.1 ms.
-	existsAtOnce = 500
-	// endingsAtOnce is how many tasks are ended between two pauses.
-	endingsAtOnce = 50
+	// tasksPerExists is how many tasks of a queue one EXISTS looks for: some 0.1 ms.
+	tasksPerExists = 500
+	// endingsPerPause is how many tasks are ended between two pauses.
+	endingsPerPause = 50
 )
 
 // tasks walks over the marks and the records of all apps.
@@ -41,7 +41,7 @@ func (p *pass) tasks(ctx context.Context) error {
 			}
 		}
 	}
-	return p.endRipe(ctx)
+	return p.endConfirmed(ctx)
 }
 
 // page looks at the tasks of some keys.
@@ -57,7 +57,7 @@ func (p *pass) page(ctx context.Context, keys []string) error {
 	if err != nil {
 		return err
 	}
-	open = slices.DeleteFunc(open, func(t ledger.OpenTask) bool { return !p.due(t, now) })
+	open = slices.DeleteFunc(open, func(t ledger.OpenTask) bool { return !p.overdue(t, now) })
 	p.report.Looked += len(open)
 	missing, asked, err := p.missing(ctx, open)
 	if err != nil {
@@ -89,7 +89,7 @@ func (p *pass) open(ctx context.Context, keys []string) (open []ledger.OpenTask,
 		case ledger.RecordKey:
 			records[app] = append(records[app], name)
 		case ledger.BatchIDKey:
-			if p.suspects[app] {
+			if p.suspectApps[app] {
 				p.batches[app] = append(p.batches[app], name)
 			}
 		case ledger.OtherKey:
@@ -107,9 +107,9 @@ func (p *pass) open(ctx context.Context, keys []string) (open []ledger.OpenTask,
 	return open, commands, nil
 }
 
-// due tells whether a task that asynq does not have would be missing: its producer is done
+// overdue tells whether a task that asynq does not have would be missing: its producer is done
 // with it, and no run has it.
-func (p *pass) due(t ledger.OpenTask, now time.Time) bool {
+func (p *pass) overdue(t ledger.OpenTask, now time.Time) bool {
 	return now.Sub(t.Enqueued) >= p.cfg.MinAge && (t.RunSince.IsZero() || now.Sub(t.RunSince) >= p.cfg.DeadAfter)
 }
 
@@ -122,7 +122,7 @@ func (p *pass) missing(ctx context.Context, open []ledger.OpenTask) (gone []ledg
 		}
 	}
 	for _, all := range queues {
-		for some := range slices.Chunk(all, existsAtOnce) {
+		for some := range slices.Chunk(all, tasksPerExists) {
 			keys := make([]string, len(some))
 			for i, t := range some {
 				keys[i] = taskKey(t.Queue, t.App+":"+t.ID)
@@ -161,15 +161,15 @@ func (p *pass) missing(ctx context.Context, open []ledger.OpenTask) (gone []ledg
 func (p *pass) suspect(ctx context.Context, missing []ledger.OpenTask, now time.Time) error {
 	var fresh []ledger.OpenTask
 	for _, t := range missing {
-		p.found[t.App] = true
+		p.missingApps[t.App] = true
 		switch {
 		case t.Missing.Sub(t.Enqueued) < p.cfg.MinAge: // no note, or one of an earlier task of this id
 			fresh = append(fresh, t)
-		case now.Sub(t.Missing) >= p.cfg.Confirm && p.suspects[t.App] && len(p.ripe) < ripeMax:
-			p.ripe = append(p.ripe, t)
+		case now.Sub(t.Missing) >= p.cfg.Confirm && p.suspectApps[t.App] && len(p.confirmed) < maxConfirmed:
+			p.confirmed = append(p.confirmed, t)
 		}
 	}
-	for some := range slices.Chunk(fresh, existsAtOnce) {
+	for some := range slices.Chunk(fresh, tasksPerExists) {
 		if err := p.ledger.Suspect(ctx, some, now); err != nil {
 			return err
 		}
@@ -177,14 +177,14 @@ func (p *pass) suspect(ctx context.Context, missing []ledger.OpenTask, now time.
 	return nil
 }
 
-// endRipe ends what was missing in this pass and in one before.
-func (p *pass) endRipe(ctx context.Context) error {
+// endConfirmed ends what was missing in this pass and in one before.
+func (p *pass) endConfirmed(ctx context.Context) error {
 	byApp := make(map[string][]ledger.OpenTask)
-	for _, t := range p.ripe {
+	for _, t := range p.confirmed {
 		byApp[t.App] = append(byApp[t.App], t)
 	}
 	for app, all := range byApp {
-		for some := range slices.Chunk(all, endingsAtOnce) {
+		for some := range slices.Chunk(all, endingsPerPause) {
 			some, commands, err := p.missing(ctx, some) // once more: the walk took its time
 			if err != nil {
 				return err

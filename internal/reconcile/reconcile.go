@@ -65,41 +65,41 @@ type Reconciler struct {
 	cfg    Config
 	// suspects are the apps of the tasks that the last pass found missing. A pass notes the
 	// batches of these alone.
-	suspects map[string]bool
+	suspectApps map[string]bool
 }
 
 // New does no I/O. The ledger's policy says how long what is ended is kept.
 func New(rdb redis.UniversalClient, l *ledger.Ledger, cfg Config) *Reconciler {
-	return &Reconciler{rdb: rdb, ledger: l, cfg: cfg, suspects: make(map[string]bool)}
+	return &Reconciler{rdb: rdb, ledger: l, cfg: cfg, suspectApps: make(map[string]bool)}
 }
 
 // Pass walks over everything once. With Config.Repair it notes the tasks that are missing,
 // and ends those that were noted Config.Confirm ago by a pass before: a task is ended in the
 // second pass that finds it missing.
 func (r *Reconciler) Pass(ctx context.Context) (Report, error) {
-	p := &pass{Reconciler: r, batches: make(map[string][]string), found: make(map[string]bool), queues: make(map[string]bool)}
+	p := &pass{Reconciler: r, batches: make(map[string][]string), missingApps: make(map[string]bool), queues: make(map[string]bool)}
 	if err := p.tasks(ctx); err != nil {
 		return p.report, err
 	}
 	if err := p.archives(ctx); err != nil {
 		return p.report, err
 	}
-	r.suspects = p.found
+	r.suspectApps = p.missingApps
 	return p.report, nil
 }
 
 // pass is one walk.
 type pass struct {
 	*Reconciler
-	report  Report
-	batches map[string][]string // of the apps of suspects
-	found   map[string]bool     // apps of missing tasks
-	queues  map[string]bool     // that have tasks in asynq
-	ripe    []ledger.OpenTask   // that may be ended, up to ripeMax
+	report      Report
+	batches     map[string][]string // of the apps of suspects
+	missingApps map[string]bool     // apps of missing tasks
+	queues      map[string]bool     // that have tasks in asynq
+	confirmed   []ledger.OpenTask   // that may be ended, up to ripeMax
 }
 
-// ripeMax bounds the memory of a pass. The next one ends the others.
-const ripeMax = 10_000
+// maxConfirmed bounds the memory of a pass. The next one ends the others.
+const maxConfirmed = 10_000
 
 func (p *pass) pace(ctx context.Context, commands, ended int) error {
 	if p.cfg.Pace == nil {
