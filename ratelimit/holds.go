@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// HoldFor reads the record of one hold, and whether it is in force now. Of one that has
-// ended in the last hour the record is told too: its Tries say how long to wait next time.
+// HoldFor reads the record of one hold, and whether it is in force now. It also returns the
+// record of a hold that ended within the last hour, whose Tries determine the next pause.
 func (l *Limiter) HoldFor(ctx context.Context, app, scope string) (h Hold, active bool, err error) {
 	now, holds, err := l.readHolds(ctx, app, []string{scope})
 	if err != nil || len(holds) == 0 {
@@ -22,14 +22,14 @@ func (l *Limiter) HoldFor(ctx context.Context, app, scope string) (h Hold, activ
 	return holds[0], holds[0].activeAt(now), nil
 }
 
-// Held tells whether a hold is in force that stops all of a type: its own or its app's.
+// Held reports whether a hold on the type or on its whole app is in force.
 func (l *Limiter) Held(ctx context.Context, app, typ string) (bool, error) {
 	now, holds, err := l.readHolds(ctx, app, []string{WholeApp, typ})
 	return slices.ContainsFunc(holds, func(h Hold) bool { return h.activeAt(now) }), err
 }
 
-// Holds lists the holds of some apps that are in force now, by app and scope. However many
-// apps there are, it asks at most three times, and once when nothing was held for an hour.
+// Holds returns the holds of some apps that are in force now, sorted by app and scope. It takes
+// at most three round trips for any number of apps, and one if none had a hold for an hour.
 func (l *Limiter) Holds(ctx context.Context, apps ...string) ([]Hold, error) {
 	indexed, err := l.readIndex(ctx, apps)
 	if err != nil || len(indexed) == 0 {
@@ -58,12 +58,13 @@ func (l *Limiter) Holds(ctx context.Context, apps ...string) ([]Hold, error) {
 	return active, nil
 }
 
-// Recorded returns those of some apps that have hold records, also of holds that ended in
-// the last hour. Where few have any, it asks for hundreds of apps in one command.
+// Recorded returns those of some apps that have hold records, including records of holds that
+// ended within the last hour. One command checks hundreds of apps; only blocks of apps with
+// records are divided further.
 func (l *Limiter) Recorded(ctx context.Context, apps ...string) ([]string, error) {
 	_, cluster := l.rdb.(*redis.ClusterClient)
-	for _, size := range []int{500, 22, 1} { // apps that one EXISTS asks for, and again where any of them has records
-		if len(apps) == 0 || cluster && size > 1 { // on a cluster the keys of two apps may not meet
+	for _, size := range []int{500, 22, 1} { // apps per EXISTS; blocks with records are checked again in smaller ones
+		if len(apps) == 0 || cluster && size > 1 { // on a cluster one command takes keys of one app
 			continue
 		}
 		blocks := slices.Collect(slices.Chunk(apps, size))
@@ -92,19 +93,19 @@ func (l *Limiter) Recorded(ctx context.Context, apps ...string) ([]string, error
 	return apps, nil
 }
 
-// holdScopes names some holds of an app.
+// holdScopes lists scopes of one app.
 type holdScopes struct {
 	app    string
 	scopes []string
 }
 
-// readIndex reads which of the apps have hold records, and of which scopes.
+// readIndex returns the apps that have hold records, with their scopes.
 func (l *Limiter) readIndex(ctx context.Context, apps []string) ([]holdScopes, error) {
 	keys := make([]string, len(apps))
 	for i, app := range apps {
 		keys[i] = holdsKey(app)
 	}
-	if _, cluster := l.rdb.(*redis.ClusterClient); !cluster && len(apps) > 1 { // on a cluster the keys of two apps may not meet
+	if _, cluster := l.rdb.(*redis.ClusterClient); !cluster && len(apps) > 1 { // on a cluster one command takes keys of one app
 		n, err := l.rdb.Exists(ctx, keys...).Result()
 		if err != nil || n == 0 {
 			return nil, err
@@ -129,7 +130,7 @@ func (l *Limiter) readIndex(ctx context.Context, apps []string) ([]holdScopes, e
 	return all, nil
 }
 
-// sendScript is how a script is sent: by its hash, or whole.
+// sendScript sends a script, by its hash or in full.
 type sendScript func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
 
 func (l *Limiter) queryHolds(ctx context.Context, all []holdScopes, send sendScript) ([]*redis.Cmd, error) {
@@ -157,7 +158,7 @@ func (l *Limiter) readHolds(ctx context.Context, app string, scopes []string) (t
 	return of.decode(reply)
 }
 
-// scriptArgs is what the script is asked.
+// scriptArgs returns the script's keys and arguments.
 func (of holdScopes) scriptArgs(now int64) (keys []string, args []any) {
 	keys, args = []string{holdsKey(of.app)}, []any{now, holdRetention.Milliseconds()}
 	for _, s := range of.scopes {
@@ -166,7 +167,7 @@ func (of holdScopes) scriptArgs(now int64) (keys []string, args []any) {
 	return keys, args
 }
 
-// decode reads the script's reply: Redis' time, and the records of those that have one.
+// decode decodes the script's reply: Redis' time, and the records of the scopes that have one.
 func (of holdScopes) decode(value any) (time.Time, []Hold, error) {
 	reply, _ := value.([]any)
 	if len(reply) != 1+len(of.scopes) {
@@ -194,7 +195,7 @@ func (of holdScopes) decode(value any) (time.Time, []Hold, error) {
 	return time.UnixMicro(now[0]), holds, nil
 }
 
-// decodeHold reads a hold's hash.
+// decodeHold decodes a hold's hash.
 func decodeHold(app, scope string, reply []any) (Hold, error) {
 	f, err := fields(reply)
 	if err != nil {

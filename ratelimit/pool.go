@@ -11,62 +11,63 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// How many permits a pool asks for at once: first a few, since most lanes have little to
-// do, then by demand (see [demandEstimator.nextRequest]). The script grants no more than the lane's share.
+// The number of permits that a pool requests at once: firstBlock at first, since most lanes
+// have few tasks, then by demand (see [demandEstimator.nextRequest]), and at most maxBlock.
+// The script grants no more than the lane's share.
 const (
 	firstBlock = 4
 	maxBlock   = 512
 )
 
-// minEarlyRefill is the least block that is renewed before it has been used up. Most lanes
-// with a smaller one need no more, and others wait for one round trip.
+// minEarlyRefill is the smallest block whose successor is requested before it is used up. Most
+// lanes with a smaller block need no further permits; the others wait for one round trip.
 const minEarlyRefill = 4
 
-// pool is the stock of one (app, type) on this replica: permits that were leased in a
-// block and wait for their instants. It asks Redis for the next block before the stock
-// ends, gives back what nobody used, and holds nothing while nobody asks.
+// pool holds the leased permits of one (app, type) on this replica until their instants. It
+// requests the next block from Redis before the stock is used up, gives back permits that
+// went stale, and leases nothing while there are no callers.
 type pool struct {
 	limiter     *Limiter
 	app         string
 	typ         string
-	revocations atomic.Int64 // raised by each recall: permits that were handed out before are stale
+	revocations atomic.Int64 // incremented by revoke: permits handed out before that are no longer fresh
 
 	mu             sync.Mutex
-	stock          []*Permit       // guarded by mu, as is all below; by instant
-	refill         *refill         // under way; nil when none is
-	refillAfter    time.Time       // not to be asked before: what the last answer said
-	demand         demandEstimator // what the lane can use
-	gap            time.Duration   // the least distance of two instants; 0 when they have none
-	maxLateness    time.Duration   // how late the permits of the last block may be used
-	lastBlockSpan  time.Duration   // between the first and the last instant of the last block
+	stock          []*Permit       // guarded by mu, as are all fields below; sorted by instant
+	refill         *refill         // in progress; nil if none is
+	refillAfter    time.Time       // no refill before this time, from the last reply
+	demand         demandEstimator // estimates how many permits a second the lane can use
+	gap            time.Duration   // minimum distance of two instants; 0 without a limit per second
+	maxLateness    time.Duration   // of the permits of the last block
+	lastBlockSpan  time.Duration   // from the first to the last instant of the last block
 	spread         bool            // the instants of the last block are spread out
-	useRate        float64         // permits used a second, when the last block was asked for
-	catchUpLimiter *rate.Limiter   // keeps permits that are late together from leaving together
-	waiters        int             // callers in next
-	idle           bool            // nobody wants permits: those that come are given back
-	changed        chan struct{}   // closed when the stock changed otherwise than by handing out
-	stale          []*Permit       // came too late: to be given back, for what was counted with them
-	sweeper        *time.Timer     // gives back what nobody came for; nil while there is nothing
+	useRate        float64         // permits used per second, at the last refill
+	catchUpLimiter *rate.Limiter   // limits the rate of late permits; nil without a gap
+	waiters        int             // callers in acquire
+	idle           bool            // no caller wants permits: a block that arrives is given back
+	changed        chan struct{}   // closed and replaced when permits come back or the stock is drained
+	stale          []*Permit       // not used in time; given back by the next sweep, for their counts
+	sweeper        *time.Timer     // runs sweep; nil when no sweep is scheduled
 }
 
-// refill is one block being asked for.
+// refill is a request for a block that is in progress.
 type refill struct {
-	done chan struct{} // closed at the end
-	err  error         // set before
+	done chan struct{} // closed when the request has ended
+	err  error         // set before done is closed
 }
 
 func newPool(l *Limiter, app, typ string) *pool {
 	return &pool{limiter: l, app: app, typ: typ, changed: make(chan struct{}), idle: true}
 }
 
-// acquire waits for a permit until its instant is no further away than early. wake makes it
-// ask again at once when it was told to wait.
+// acquire waits for a permit, and returns it at most early before its instant. A value on
+// wake ends the delay that the last reply demanded: Redis is queried again at once.
 func (q *pool) acquire(ctx context.Context, wake <-chan struct{}, early time.Duration) (*Permit, error) {
 	q.addWaiter()
 	waited := false
 	defer func() { q.removeWaiter(ctx, waited) }()
 	for {
-		p, s := q.takeDue(ctx, early)
+		p, condition := q.takeDue(ctx, early)
 		if p != nil {
 			return p, nil
 		}
@@ -74,7 +75,7 @@ func (q *pool) acquire(ctx context.Context, wake <-chan struct{}, early time.Dur
 			waited = true
 			q.beginWait()
 		}
-		woken, open, err := s.wait(ctx, wake)
+		woken, open, err := condition.wait(ctx, wake)
 		if err != nil {
 			return nil, err
 		}
@@ -82,12 +83,12 @@ func (q *pool) acquire(ctx context.Context, wake <-chan struct{}, early time.Dur
 			q.clearRefillDelay()
 		}
 		if !open {
-			wake = nil // a closed wake counts as none, not as one that fires for ever
+			wake = nil // a closed channel would fire for ever
 		}
 	}
 }
 
-// tryAcquire takes what can be had now.
+// tryAcquire takes up to n permits that are due within early, without waiting.
 func (q *pool) tryAcquire(ctx context.Context, n int, early time.Duration) []*Permit {
 	var got []*Permit
 	for len(got) < n {
@@ -100,35 +101,37 @@ func (q *pool) tryAcquire(ctx context.Context, n int, early time.Duration) []*Pe
 	return got
 }
 
-// waitCondition is what a caller waits for: whichever comes first.
+// waitCondition lists the events that end a caller's wait; the first one does.
 type waitCondition struct {
-	until   time.Time       // zero: no time
+	until   time.Time       // zero: no deadline
 	changed <-chan struct{} // the stock changed
-	refill  *refill         // the block on its way
-	closed  bool            // nothing: the limiter has been closed
+	refill  *refill         // the refill in progress; nil if none is
+	closed  bool            // the limiter is closed: wait returns ErrClosed at once
 }
 
-func (s waitCondition) wait(ctx context.Context, wake <-chan struct{}) (woken, open bool, err error) {
-	if s.closed {
+// wait blocks until one of the conditions is met. woken reports that wake fired; open is
+// false when wake was closed.
+func (c waitCondition) wait(ctx context.Context, wake <-chan struct{}) (woken, open bool, err error) {
+	if c.closed {
 		return false, true, ErrClosed
 	}
 	var timer <-chan time.Time
-	if !s.until.IsZero() {
-		t := time.NewTimer(time.Until(s.until))
+	if !c.until.IsZero() {
+		t := time.NewTimer(time.Until(c.until))
 		defer t.Stop()
 		timer = t.C
 	}
 	var done <-chan struct{}
-	if s.refill != nil {
-		done = s.refill.done
+	if c.refill != nil {
+		done = c.refill.done
 	}
 	select {
 	case <-ctx.Done():
 		return false, true, ctx.Err()
 	case <-timer:
-	case <-s.changed:
+	case <-c.changed:
 	case <-done:
-		return false, true, s.refill.err
+		return false, true, c.refill.err
 	case _, open = <-wake:
 		return open, open, nil
 	}
@@ -142,14 +145,15 @@ func (q *pool) addWaiter() {
 	q.idle = false
 }
 
-// beginWait notes that a caller has to wait for its permit.
+// beginWait records that a caller has to wait for its permit.
 func (q *pool) beginWait() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.demand.beginWait(time.Now())
 }
 
-// removeWaiter ends a caller's wait. The last one to give up leaves nothing behind.
+// removeWaiter ends a caller's wait. When the last caller leaves because its context ended,
+// the stock is given back.
 func (q *pool) removeWaiter(ctx context.Context, waited bool) {
 	q.mu.Lock()
 	q.waiters--
@@ -161,24 +165,25 @@ func (q *pool) removeWaiter(ctx context.Context, waited bool) {
 	if last && ctx.Err() != nil {
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 		defer cancel()
-		_ = q.returnUnused(detached) // else the counts stay used
+		_ = q.returnUnused(detached) // after an error the permits stay counted
 	}
 }
 
-// clearRefillDelay forgets what the last answer said about waiting.
+// clearRefillDelay drops the delay that the last reply demanded.
 func (q *pool) clearRefillDelay() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.refillAfter = time.Time{}
 }
 
-// takeDue hands out the first permit if it is time, or tells what to wait for.
+// takeDue takes the first permit out of the stock if it is due within early, or returns what
+// to wait for. It starts a refill where one is needed.
 func (q *pool) takeDue(ctx context.Context, early time.Duration) (*Permit, waitCondition) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
 	if ctx.Err() != nil {
-		return nil, waitCondition{} // pause returns its error
+		return nil, waitCondition{} // wait returns the context's error
 	}
 	q.dropStale(now)
 	if len(q.stock) == 0 {
@@ -212,16 +217,16 @@ func (q *pool) takeDue(ctx context.Context, early time.Duration) (*Permit, waitC
 	return p, waitCondition{}
 }
 
-// Permits that are late leave catchUp times faster than their instants are apart; those of
-// a bunch may leave together, since no timer is finer.
+// Late permits are handed out catchUpFactor times faster than their gap. Those within one
+// catchUpBurst may be handed out together, since timers are no finer.
 const (
 	catchUpFactor = 2
 	catchUpBurst  = 5 * time.Millisecond
 )
 
-// refillAt is when the next block is to be asked for, of a stock that is not empty: shortly
-// before it ends, by its instants and by the rate at which permits were used. A small block
-// is not renewed: most of the time nobody needs more.
+// refillAt returns when to request the next block: shortly before the stock is used up, by its
+// instants and by the rate of use. The stock must not be empty. A small block has no early
+// refill: most of the time no further permits are needed.
 func (q *pool) refillAt(now time.Time) time.Time {
 	if q.useRate == 0 || !q.spread && q.demand.granted < minEarlyRefill {
 		return now.Add(time.Hour)
@@ -232,7 +237,7 @@ func (q *pool) refillAt(now time.Time) time.Time {
 	}
 	at := end.Add(-refillLead(max(q.lastBlockSpan, durationOf(q.demand.granted, q.useRate))))
 	if possible := last.Add(q.gap - horizon); possible.After(at) {
-		at = possible // before, there is no instant to be had
+		at = possible // until then no free instant lies within the horizon
 	}
 	if q.refillAfter.After(at) {
 		return q.refillAfter
@@ -240,12 +245,12 @@ func (q *pool) refillAt(now time.Time) time.Time {
 	return at
 }
 
-// durationOf is how long n permits last at a rate.
+// durationOf returns how long n permits last at a rate per second.
 func durationOf(n int, rate float64) time.Duration {
 	return time.Duration(float64(n) / rate * float64(time.Second))
 }
 
-// dropStale takes out the permits that nobody came for in time.
+// dropStale moves the permits that were not used in time out of the stock.
 func (q *pool) dropStale(now time.Time) {
 	n := 0
 	for n < len(q.stock) && !q.stock[n].Fresh(now) {
@@ -259,9 +264,9 @@ func (q *pool) dropStale(now time.Time) {
 	q.demand.countStale(n, now, q.spread)
 }
 
-// startRefill starts to ask for the next block, unless the limiter has been closed.
+// startRefill requests the next block in the background, unless the limiter is closed.
 func (q *pool) startRefill(ctx context.Context) {
-	ask := &refill{done: make(chan struct{})}
+	r := &refill{done: make(chan struct{})}
 	now := time.Now()
 	wanted := q.demand.nextRequest(now, q.gap, q.maxLateness, q.spread)
 	if rate := q.demand.useRate(now); rate > 0 {
@@ -271,16 +276,16 @@ func (q *pool) startRefill(ctx context.Context) {
 		wanted.lastInstant = q.stock[n-1].instant
 	}
 	if q.limiter.background(ctx, func(ctx context.Context) {
-		defer close(ask.done)
+		defer close(r.done)
 		g, err := q.limiter.takeBlock(ctx, q.limiter.planFor(q.app, q.typ), wanted)
-		ask.err = q.limiter.wrapError(err, q.app, q.typ)
+		r.err = q.limiter.wrapError(err, q.app, q.typ)
 		q.finishRefill(ctx, g)
 	}) {
-		q.refill = ask
+		q.refill = r
 	}
 }
 
-// finishRefill takes in the answer to a question; nil when there was none.
+// finishRefill adds the granted block to the stock. g is nil when the request failed.
 func (q *pool) finishRefill(ctx context.Context, g *grant) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -302,7 +307,7 @@ func (q *pool) finishRefill(ctx context.Context, g *grant) {
 		p.pool, p.revocations = q, recalls
 	}
 	q.stock = append(q.stock, block...)
-	slices.SortStableFunc(q.stock, byInstant) // a block may fill the gaps of the one before
+	slices.SortStableFunc(q.stock, byInstant) // a block may fill gaps of the previous one
 	q.demand.beginBlock(len(block), time.Now())
 	q.maxLateness, q.spread = g.maxLateness, g.spread > 0
 	q.lastBlockSpan = block[len(block)-1].At.Sub(block[0].At)
@@ -310,7 +315,7 @@ func (q *pool) finishRefill(ctx context.Context, g *grant) {
 	q.scheduleSweep(sweepDelay)
 }
 
-// setGap takes the distance of the instants from a grant.
+// setGap sets the minimum distance of two instants, the largest spacing of the grant's rows.
 func (q *pool) setGap(g *grant) {
 	var micros int64
 	for _, t := range g.terms {
@@ -326,11 +331,11 @@ func (q *pool) setGap(g *grant) {
 	}
 }
 
-// sweepDelay is how long permits that came too late wait for company on their way back.
+// sweepDelay is the time for which stale permits are collected before they are given back in
+// one command.
 const sweepDelay = time.Second
 
-// scheduleSweep has the stock looked at after a while, should nobody come. A sweep that is due
-// already stays.
+// scheduleSweep starts a timer that sweeps the stock after d, unless one is running.
 func (q *pool) scheduleSweep(d time.Duration) {
 	if q.sweeper != nil {
 		return
@@ -338,27 +343,28 @@ func (q *pool) scheduleSweep(d time.Duration) {
 	q.sweeper = time.AfterFunc(d, q.sweep)
 }
 
-// sweep gives back what came too late.
+// sweep gives back the stale permits.
 func (q *pool) sweep() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.sweeper = nil
 	q.dropStale(time.Now())
-	gone := q.stale
+	stale := q.stale
 	q.stale = nil
 	if len(q.stock) > 0 {
 		q.scheduleSweep(sweepDelay)
 	}
-	if len(gone) == 0 {
+	if len(stale) == 0 {
 		return
 	}
 	q.limiter.background(context.Background(), func(ctx context.Context) {
-		_ = q.limiter.giveBackWorthwhile(ctx, gone, false) // else they stay counted
+		_ = q.limiter.giveBackWorthwhile(ctx, stale, false) // after an error the permits stay counted
 	})
 }
 
-// release takes back a permit that was handed out: into the stock while it can be used,
-// else to those that came too late. It does not while the pool rests: then false.
+// release takes back a permit that was handed out: into the stock while it is fresh, else into
+// the stale permits. It returns false, and takes nothing, when the pool is idle, when the
+// permit is older than sweepDelay or when it was revoked.
 func (q *pool) release(p *Permit, now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -366,40 +372,40 @@ func (q *pool) release(p *Permit, now time.Time) bool {
 		return false
 	}
 	q.demand.countReturned(now)
-	again := &Permit{At: p.At, grant: p.grant, pool: q, revocations: p.revocations, urgentOnly: p.urgentOnly, instant: p.instant, reused: true}
+	reused := &Permit{At: p.At, grant: p.grant, pool: q, revocations: p.revocations, urgentOnly: p.urgentOnly, instant: p.instant, reused: true}
 	q.scheduleSweep(sweepDelay)
 	if !p.Fresh(now) {
-		q.stale = append(q.stale, again)
+		q.stale = append(q.stale, reused)
 		return true
 	}
-	i, _ := slices.BinarySearchFunc(q.stock, again, byInstant)
-	q.stock = slices.Insert(q.stock, i, again)
+	i, _ := slices.BinarySearchFunc(q.stock, reused, byInstant)
+	q.stock = slices.Insert(q.stock, i, reused)
 	q.signal()
 	return true
 }
 
 func byInstant(a, b *Permit) int { return cmp.Compare(a.instant, b.instant) }
 
-// signal wakes whoever waits. The caller holds mu.
+// signal wakes all waiting callers. The caller holds mu.
 func (q *pool) signal() {
 	close(q.changed)
 	q.changed = make(chan struct{})
 }
 
-// drain takes out the stock and begins anew.
+// drain removes and returns all permits, and clears the refill delay. The caller holds mu.
 func (q *pool) drain() []*Permit {
-	stock := append(q.stale, q.stock...)
+	all := append(q.stale, q.stock...)
 	q.stock, q.stale, q.refillAfter = nil, nil, time.Time{}
 	if q.sweeper != nil {
 		q.sweeper.Stop()
 		q.sweeper = nil
 	}
 	q.signal()
-	return stock
+	return all
 }
 
-// returnUnused gives back the stock, since nobody wants permits. It does nothing while somebody
-// waits for one.
+// returnUnused gives back the stock and makes the pool idle. It does nothing while a caller
+// waits for a permit.
 func (q *pool) returnUnused(ctx context.Context) error {
 	q.mu.Lock()
 	if q.waiters > 0 {
@@ -412,7 +418,7 @@ func (q *pool) returnUnused(ctx context.Context) error {
 	return q.limiter.giveBackWorthwhile(ctx, stock, true)
 }
 
-// revoke gives back the stock, and makes stale what was handed out and not used.
+// revoke gives back the stock. Permits that were handed out and not used are no longer fresh.
 func (q *pool) revoke(ctx context.Context) error {
 	q.mu.Lock()
 	q.revocations.Add(1)
@@ -421,7 +427,8 @@ func (q *pool) revoke(ctx context.Context) error {
 	return q.limiter.giveBackWorthwhile(ctx, stock, false)
 }
 
-// unusedCount counts the permits that Redis counts as used and nobody has used.
+// unusedCount returns the number of leased permits that are not handed out. Redis counts them
+// as used.
 func (q *pool) unusedCount() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -61,7 +61,7 @@ func result(id string, outcome tasks.Outcome) tasks.Result {
 	}
 }
 
-func TestWhatIsReadBack(t *testing.T) {
+func TestReopenReadsEverythingBack(t *testing.T) {
 	path, now := pathOf(t), time.Now().UTC().Truncate(time.Millisecond)
 	j := reopen(t, path)
 	must(t, j.Sending(t.Context(), sending("ended", 1, now)))
@@ -111,7 +111,7 @@ func must(t *testing.T, err error) {
 }
 
 // A write may break off anywhere. What is left is read, and the next run writes behind it.
-func TestTheEndIsTornAtEveryByte(t *testing.T) {
+func TestTornLastLine(t *testing.T) {
 	path := pathOf(t)
 	j := reopen(t, path)
 	must(t, j.Sending(t.Context(), sending("a", 1, time.Now())))
@@ -144,7 +144,7 @@ func TestTheEndIsTornAtEveryByte(t *testing.T) {
 	}
 }
 
-func TestBrokenLinesAreNamed(t *testing.T) {
+func TestBrokenLinesAreReported(t *testing.T) {
 	good := `{"returned":{"app":"` + app + `","id":"a"}}` + "\n"
 	for name, bad := range map[string]string{
 		"no JSON":              "{oPerson\n",
@@ -166,7 +166,7 @@ func TestBrokenLinesAreNamed(t *testing.T) {
 	}
 }
 
-func TestOtherFilesAreLeftAlone(t *testing.T) {
+func TestForeignFilesAreUnchanged(t *testing.T) {
 	for name, text := range map[string]string{
 		"a task":        `{"type":"send:subscribe","app":"wx0123456789abcdef"}` + "\n",
 		"some text":     "hello",
@@ -193,7 +193,7 @@ func TestOtherFilesAreLeftAlone(t *testing.T) {
 	}
 }
 
-func TestOneAtATime(t *testing.T) {
+func TestJournalInUse(t *testing.T) {
 	path := pathOf(t)
 	j := reopen(t, path)
 	if _, err := Open(path); !errors.Is(err, ErrInUse) {
@@ -237,7 +237,7 @@ func on(d *disk) Option {
 }
 
 // Many tasks at once share fsyncs: while one is under way, all others gather for the next.
-func TestTasksShareAnFsync(t *testing.T) {
+func TestGroupCommit(t *testing.T) {
 	path, d := pathOf(t), &disk{}
 	j := reopen(t, path, on(d))
 	d.gate = make(chan struct{})
@@ -273,7 +273,7 @@ func TestTasksShareAnFsync(t *testing.T) {
 	}
 }
 
-func TestAFullDiskTakesNothingMore(t *testing.T) {
+func TestDiskErrorStopsTheJournal(t *testing.T) {
 	for _, fault := range []struct {
 		name string
 		set  func(*disk)
@@ -306,7 +306,7 @@ func TestAFullDiskTakesNothingMore(t *testing.T) {
 	}
 }
 
-func TestASendingThatIsGivenUpIsTakenBack(t *testing.T) {
+func TestCanceledSendingIsReturned(t *testing.T) {
 	path, d := pathOf(t), &disk{}
 	j := reopen(t, path, on(d))
 	d.gate = make(chan struct{})

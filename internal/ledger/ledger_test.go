@@ -44,7 +44,7 @@ func must[T any](t *testing.T) func(T, error) T {
 	}
 }
 
-func TestMarkIsAnsweredOnceWithNew(t *testing.T) {
+func TestOneProducerClaimsAnID(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, ref := newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1", Batch: "b"}
 		var claimed atomic.Int64
@@ -205,8 +205,8 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestAskedTwice: go-redis repeats a script whose answer did not come.
-func TestAskedTwice(t *testing.T) {
+// TestScriptsAreIdempotent: go-redis repeats a script whose answer did not come.
+func TestScriptsAreIdempotent(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Hour), ledger.Ref{App: app, ID: "1"}
 		for range 2 {
@@ -225,8 +225,8 @@ func TestAskedTwice(t *testing.T) {
 	})
 }
 
-// TestARunWithoutACallIsNoAttempt: it only waited.
-func TestARunWithoutACallIsNoAttempt(t *testing.T) {
+// TestRunWithoutCallIsNoAttempt: it only waited.
+func TestRunWithoutCallIsNoAttempt(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Hour), ledger.Ref{App: app, ID: "1"}
 		for i := range 3 {
@@ -265,7 +265,7 @@ func TestOwnerReplacesUnknown(t *testing.T) {
 	})
 }
 
-func TestStaleGenerationIsKept(t *testing.T) {
+func TestOtherGenerationIsNotWritten(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
 		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting"))
@@ -315,8 +315,8 @@ func TestRecord(t *testing.T) {
 	})
 }
 
-// TestForeignTask: a plain asynq client makes no record; the batch counts all the same.
-func TestForeignTask(t *testing.T) {
+// TestTaskOfPlainAsynqClient: a plain asynq client makes no record; the batch counts all the same.
+func TestTaskOfPlainAsynqClient(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1", Batch: "b"}
 		late := opening("r1")
@@ -331,9 +331,9 @@ func TestForeignTask(t *testing.T) {
 	})
 }
 
-// TestForgottenTask: a marked task whose record is gone is not sent: it may have been,
+// TestMarkedTaskWithoutRecordIsNotSent: a marked task whose record is gone is not sent: it may have been,
 // long ago.
-func TestForgottenTask(t *testing.T) {
+func TestMarkedTaskWithoutRecordIsNotSent(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		marked := opening("r1")
 		marked.Marked = true
@@ -344,9 +344,9 @@ func TestForgottenTask(t *testing.T) {
 	})
 }
 
-// TestABatchNameServesAgain: a batch that was taken back and has ended is no trap for the
+// TestBatchNameCanBeReused: a batch that was taken back and has ended is no trap for the
 // next one of its name.
-func TestABatchNameServesAgain(t *testing.T) {
+func TestBatchNameCanBeReused(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		ref := func(id string) ledger.Ref { return ledger.Ref{App: app, ID: id, Batch: "daily"} }
@@ -371,10 +371,10 @@ func TestABatchNameServesAgain(t *testing.T) {
 	})
 }
 
-// TestACanceledBatchOfAPlainClient: its tasks join the batch with their first run. Those that
+// TestCanceledBatchOfPlainAsynqClient: its tasks join the batch with their first run. Those that
 // were enqueued before the cancellation are taken back, also when all others have ended; those
 // that are enqueued later are not.
-func TestACanceledBatchOfAPlainClient(t *testing.T) {
+func TestCanceledBatchOfPlainAsynqClient(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		ref := func(id string) ledger.Ref { return ledger.Ref{App: app, ID: id, Batch: "daily"} }
@@ -420,8 +420,8 @@ func TestACanceledBatchOfAPlainClient(t *testing.T) {
 	})
 }
 
-// TestNoImageForAnEndedTask: nobody would ever delete it.
-func TestNoImageForAnEndedTask(t *testing.T) {
+// TestNoBlobForEndedTask: nobody would ever delete it.
+func TestNoBlobForEndedTask(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
 		must[ledger.SettleResult](t)(l.Settle(ctx, ref, ending("accepted")))

@@ -51,9 +51,9 @@ func wantStands(t *testing.T, rdb redis.UniversalClient, id string, want ...stri
 	}
 }
 
-// TestAMarkIsSmall: there may be millions of them. What it leaves out is read as if it stood
+// TestMarkText: there may be millions of them. What it leaves out is read as if it stood
 // there.
-func TestAMarkIsSmall(t *testing.T) {
+func TestMarkText(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
 		later := marking("later")
@@ -97,9 +97,9 @@ func TestAMarkIsSmall(t *testing.T) {
 	})
 }
 
-// TestALifeFromMarkToMark: the mark moves to the record with the first run, and the id is
+// TestMarkBecomesRecord: the mark moves to the record with the first run, and the id is
 // free again when the record has run out.
-func TestALifeFromMarkToMark(t *testing.T) {
+func TestMarkBecomesRecord(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx := t.Context()
 		l := ledger.New(rdb, ledger.Policy{Retention: 50 * time.Millisecond, StreamMax: 100, DeadAfter: time.Minute, LostLimit: 3})
@@ -254,8 +254,8 @@ func TestMarksThatShareAHash(t *testing.T) {
 	})
 }
 
-// TestACanceledTaskHasARecord: of its queue, its state and its time.
-func TestACanceledTaskHasARecord(t *testing.T) {
+// TestCancelMovesTheMarkToARecord: of its queue, its state and its time.
+func TestCancelMovesTheMarkToARecord(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
 		for _, state := range []string{"waiting", "scheduled"} {
@@ -284,9 +284,9 @@ func TestACanceledTaskHasARecord(t *testing.T) {
 	})
 }
 
-// TestSettledWithoutARun: the mark of a task that cannot be decoded, or that may not be sent
+// TestSettleWithoutRun: the mark of a task that cannot be decoded, or that may not be sent
 // any more, ends with the outcome. A stale outcome leaves it.
-func TestSettledWithoutARun(t *testing.T) {
+func TestSettleWithoutRun(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
 		for _, open := range []bool{false, true} {
@@ -321,9 +321,9 @@ func TestSettledWithoutARun(t *testing.T) {
 	})
 }
 
-// TestTheTimeOfEnqueuingOutlivesARedrive: also that of a task that ended before its first
+// TestEnqueuedTimeSurvivesRedrives: also that of a task that ended before its first
 // run.
-func TestTheTimeOfEnqueuingOutlivesARedrive(t *testing.T) {
+func TestEnqueuedTimeSurvivesRedrives(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		for _, ran := range []bool{false, true} {
@@ -378,9 +378,9 @@ func TestLongIDs(t *testing.T) {
 	})
 }
 
-// TestMarksStaySmall: as Redis keeps them, up to the longest id that does not cost more, the
+// TestMarksStayInListpack: as Redis keeps them, up to the longest id that does not cost more, the
 // longest queue and as many as fit.
-func TestMarksStaySmall(t *testing.T) {
+func TestMarksStayInListpack(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	l := newLedger(rdb, time.Minute)
 	m := marking(strings.Repeat("x", 64))
@@ -398,8 +398,8 @@ func TestMarksStaySmall(t *testing.T) {
 	}
 }
 
-// TestAForeignHand: what is no mark takes its id all the same, and no task is lost over it.
-func TestAForeignHand(t *testing.T) {
+// TestSpoiledMark: what is no mark takes its id all the same, and no task is lost over it.
+func TestSpoiledMark(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		for i, text := range []string{"", "x", " ", "a  b", "- send:subscribe", "訂單", "\x00\xff", "a b c d", markedAt + " "} {
@@ -461,9 +461,9 @@ func TestAForeignHand(t *testing.T) {
 	})
 }
 
-// TestAForeignKey: where a hash should be is something else. The id is told so, and the
+// TestWrongKeyType: where a hash should be is something else. The id is told so, and the
 // others do not notice.
-func TestAForeignKey(t *testing.T) {
+func TestWrongKeyType(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		rdb.Set(ctx, ledger.WaitingKey(app, "1"), "x", 0)
@@ -497,9 +497,9 @@ func TestAForeignKey(t *testing.T) {
 	})
 }
 
-// TestAFullRedisMarksNothing: each id is told so, the batch does not count it, and what was
+// TestFullRedisMarksNothing: each id is told so, the batch does not count it, and what was
 // marked before goes on to its end once there is room.
-func TestAFullRedisMarksNothing(t *testing.T) {
+func TestFullRedisMarksNothing(t *testing.T) {
 	ctx, rdb := t.Context(), redistest.Start(t).Client(t)
 	l := newLedger(rdb, time.Minute)
 	before := marking("before")

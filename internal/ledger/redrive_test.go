@@ -30,9 +30,9 @@ func endedAs(t *testing.T, l *ledger.Ledger, ref ledger.Ref, outcome string) led
 	return must[ledger.Ended](t)(l.Ended(t.Context(), ref.App, ref.ID))
 }
 
-// TestWhatIsKept: the payload and the image stay for those outcomes alone that a redrive
+// TestRedrivablePayloadsAreKept: the payload and the image stay for those outcomes alone that a redrive
 // may take back, and as long as the record.
-func TestWhatIsKept(t *testing.T) {
+func TestRedrivablePayloadsAreKept(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
 		for outcome, want := range map[string]bool{
@@ -66,8 +66,8 @@ func TestWhatIsKept(t *testing.T) {
 	})
 }
 
-// TestALaterOutcomeDropsThePayload: the fence's owner replaces unknown.
-func TestALaterOutcomeDropsThePayload(t *testing.T) {
+// TestReplacedUnknownDropsThePayload: the fence's owner replaces unknown.
+func TestReplacedUnknownDropsThePayload(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, ref := newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
 		endedAs(t, l, ref, "unknown")
@@ -134,9 +134,9 @@ func TestPutBack(t *testing.T) {
 	})
 }
 
-// TestPutBackOnlyWhatWasSeen walks a task to states in which a redrive comes too late, or
+// TestPutBackOfAChangedRecord walks a task to states in which a redrive comes too late, or
 // has nothing to put back.
-func TestPutBackOnlyWhatWasSeen(t *testing.T) {
+func TestPutBackOfAChangedRecord(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
 		for name, meanwhile := range map[string]func(ref ledger.Ref, e *ledger.Ended){
@@ -229,8 +229,8 @@ func TestHistoryIsCapped(t *testing.T) {
 	})
 }
 
-// TestARedriveOutweighsACanceledBatch: but not one that is canceled after it.
-func TestARedriveOutweighsACanceledBatch(t *testing.T) {
+// TestRedriveOverridesACanceledBatch: but not one that is canceled after it.
+func TestRedriveOverridesACanceledBatch(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1", Batch: "b"}
 		e := endedAs(t, l, ref, "rejected")

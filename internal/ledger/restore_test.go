@@ -48,7 +48,7 @@ func TestRestoredRequests(t *testing.T) {
 	})
 }
 
-func TestRestoreLeavesARecordAlone(t *testing.T) {
+func TestRestoreKeepsMarksAndRecords(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, ref := newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
 		must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue, "waiting"))

@@ -116,7 +116,7 @@ func (s *stage) pending() []string {
 	return ids
 }
 
-func TestADeletedTaskEnds(t *testing.T) {
+func TestDeletedTaskIsEnded(t *testing.T) {
 	onEach(t, func(s *stage) {
 		for _, id := range []string{"a", "b", "c"} {
 			s.submit(id, "sale")
@@ -161,7 +161,7 @@ func TestADeletedTaskEnds(t *testing.T) {
 }
 
 // A batch ends with its last task, also when that is deleted.
-func TestABatchOfDeletedTasksEnds(t *testing.T) {
+func TestBatchOfDeletedTasksEnds(t *testing.T) {
 	onEach(t, func(s *stage) {
 		const n = 130 // more than are ended at once
 		for i := range n {
@@ -183,8 +183,8 @@ func TestABatchOfDeletedTasksEnds(t *testing.T) {
 	})
 }
 
-// TestAProducerRepeatsBetweenThePasses: it has marked the id again, and not enqueued it yet.
-func TestAProducerRepeatsBetweenThePasses(t *testing.T) {
+// TestProducerRepeatsBetweenPasses: it has marked the id again, and not enqueued it yet.
+func TestProducerRepeatsBetweenPasses(t *testing.T) {
 	onEach(t, func(s *stage) {
 		ctx := s.t.Context()
 		s.submit("marked", "")
@@ -220,8 +220,8 @@ func TestAProducerRepeatsBetweenThePasses(t *testing.T) {
 	})
 }
 
-// TestADeletedTaskMayBeRepeated: its producer may have died before it enqueued it.
-func TestADeletedTaskMayBeRepeated(t *testing.T) {
+// TestDeletedTaskCanBeRepeated: its producer may have died before it enqueued it.
+func TestDeletedTaskCanBeRepeated(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "sale")
 		s.deleteTask("a")
@@ -244,7 +244,7 @@ func TestADeletedTaskMayBeRepeated(t *testing.T) {
 }
 
 // One that was canceled before it was deleted is not given away.
-func TestACanceledTaskStaysCanceled(t *testing.T) {
+func TestCanceledTaskStaysCanceled(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "")
 		if _, err := s.client.Cancel(s.t.Context(), app, "a"); err != nil {
@@ -260,9 +260,9 @@ func TestACanceledTaskStaysCanceled(t *testing.T) {
 	})
 }
 
-// TestWhatIsNotMissing: a young mark, a run that is alive, a redrive under way, a task that
+// TestTasksThatAreNotMissing: a young mark, a run that is alive, a redrive under way, a task that
 // was archived by hand.
-func TestWhatIsNotMissing(t *testing.T) {
+func TestTasksThatAreNotMissing(t *testing.T) {
 	onEach(t, func(s *stage) {
 		ctx := s.t.Context()
 		s.submit("alive", "")
@@ -304,7 +304,7 @@ func TestWhatIsNotMissing(t *testing.T) {
 }
 
 // A request of a deleted task may have been written: it is not called canceled.
-func TestADeletedTaskInDoubtIsUnknown(t *testing.T) {
+func TestDeletedTaskInDoubtIsUnknown(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "")
 		if _, err := s.ledger.Open(s.t.Context(), ledger.Ref{App: app, ID: "a"}, ledger.OpenRequest{Runner: "dead-1", Queue: queue, Marked: true, Fenced: true}); err != nil {
@@ -326,7 +326,7 @@ func TestADeletedTaskInDoubtIsUnknown(t *testing.T) {
 }
 
 // A pass that repairs nothing writes nothing.
-func TestACheckWritesNothing(t *testing.T) {
+func TestPassWithoutRepairWritesNothing(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "b")
 		s.deleteTask("a")
@@ -353,9 +353,9 @@ func (s *stage) dump() string {
 	return text + fmt.Sprintln(s.rdb.SMembers(s.t.Context(), "asynq:queues").Val())
 }
 
-// TestArchivedCopiesLeave: with openid and text, when nothing is known of their task any
+// TestExpiredArchivedCopiesAreDeleted: with openid and text, when nothing is known of their task any
 // more and results of that time are not kept any more.
-func TestArchivedCopiesLeave(t *testing.T) {
+func TestExpiredArchivedCopiesAreDeleted(t *testing.T) {
 	onEach(t, func(s *stage) {
 		ctx := s.t.Context()
 		plain := asynq.NewClientFromRedisClient(s.rdb)
@@ -410,9 +410,9 @@ func TestArchivedCopiesLeave(t *testing.T) {
 	})
 }
 
-// TestADeletedQueueComesBack: a producer that knew the queue goes on, and asynq's tools see
+// TestDeletedQueueIsListedAgain: a producer that knew the queue goes on, and asynq's tools see
 // what it enqueues.
-func TestADeletedQueueComesBack(t *testing.T) {
+func TestDeletedQueueIsListedAgain(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "")
 		s.deleteTask("a")
@@ -430,8 +430,8 @@ func TestADeletedQueueComesBack(t *testing.T) {
 	})
 }
 
-// TestAllMastersOfACluster: the apps of a cluster are on several of them.
-func TestAllMastersOfACluster(t *testing.T) {
+// TestPassCoversAllMasters: the apps of a cluster are on several of them.
+func TestPassCoversAllMasters(t *testing.T) {
 	var addrs []string
 	for _, node := range redistest.StartMasters(t) {
 		addrs = append(addrs, node.Addr())
@@ -461,7 +461,7 @@ func TestAllMastersOfACluster(t *testing.T) {
 
 // A pass tells how many commands it has sent, so that it can be slowed down: about one a hash
 // of marks.
-func TestAPassIsCheap(t *testing.T) {
+func TestCommandsPerPass(t *testing.T) {
 	onEach(t, func(s *stage) {
 		const n = 5000
 		markings := make([]tasks.Envelope, n)
