@@ -8,10 +8,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A midnightRun is replicas that ask for all they can get, by the scripts on a real Redis, in
-// simulated time from before to after midnight in China. The replicas' pools live in real
-// time; here each asks as a pool does, for twice of what it got last, a renewal before
-// its last instant.
+// A midnightRun has replicas use all of a limit across midnight in China, in simulated time
+// with the scripts on a real Redis. Pools run in real time, so each replica here repeats what a
+// pool does: it requests twice its last block, maxRefillLead before its last instant.
 type midnightRun struct {
 	replicas int
 	limit    Limit
@@ -22,27 +21,27 @@ type midnightRun struct {
 	uses []int64 // when the permits are used: at their instants
 }
 
-// simReplica is one replica of a night.
+// simReplica is one replica of a midnightRun.
 type simReplica struct {
 	who  string
-	next int64 // when it asks again
+	next int64 // time of its next request
 	size int
 }
 
-const nightSpan = 6 * time.Minute // half of it before midnight
+const midnightSpan = 6 * time.Minute // half of it before midnight
 
-// run plays the night.
+// run simulates the requests of all replicas.
 func (n *midnightRun) run(b *testing.B) {
 	b.Helper()
 	const roundTrip = 200 // µs
-	n.start = noonOf(b) + (12*time.Hour - nightSpan/2).Microseconds()
-	end := n.start + (nightSpan + 5*second).Microseconds() // a minute's windows are 200 ms more apart
-	askers := make([]*simReplica, n.replicas)
-	for i := range askers {
-		askers[i] = &simReplica{who: string(rune('a' + i)), next: n.start + int64(i)*7000, size: firstBlock}
+	n.start = noonOf(b) + (12*time.Hour - midnightSpan/2).Microseconds()
+	end := n.start + (midnightSpan + 5*second).Microseconds() // a minute's windows are 200 ms more apart
+	replicas := make([]*simReplica, n.replicas)
+	for i := range replicas {
+		replicas[i] = &simReplica{who: string(rune('a' + i)), next: n.start + int64(i)*7000, size: firstBlock}
 	}
 	for {
-		a := slices.MinFunc(askers, func(a, o *simReplica) int { return int(a.next - o.next) })
+		a := slices.MinFunc(replicas, func(a, o *simReplica) int { return int(a.next - o.next) })
 		if a.next >= end {
 			break
 		}
@@ -71,7 +70,7 @@ func noonOf(b *testing.B) int64 {
 	return t.UnixMicro()
 }
 
-// report tells how much of the limit was used, and whether ever too much.
+// report writes the metrics: how much of the limit was used, and how often it was exceeded.
 func (n *midnightRun) report(b *testing.B) {
 	b.Helper()
 	span, count := second, n.limit.PerSecond
@@ -79,15 +78,15 @@ func (n *midnightRun) report(b *testing.B) {
 		span, count = minute, n.limit.PerMinute
 	}
 	most, over := fullest(n.uses, span.Microseconds(), count)
-	midnight := n.start + (nightSpan / 2).Microseconds()
+	midnight := n.start + (midnightSpan / 2).Microseconds()
 	firstOfNext, _ := slices.BinarySearch(n.uses, midnight)
 	days := [2]int{firstOfNext, len(n.uses) - firstOfNext}
 	for _, used := range days {
 		over += max(0, used-int(n.limit.PerDay))
 	}
-	// The share is that of a whole number of windows: up to the first use that comes a
-	// night's span or more after the first of all. A day that is spent has none.
-	if last, _ := slices.BinarySearch(n.uses, n.uses[0]+nightSpan.Microseconds()); last < len(n.uses) {
+	// The share is that of a whole number of windows: up to the first use that is midnightSpan
+	// or more after the first one. It is left out when the day's limit was used up.
+	if last, _ := slices.BinarySearch(n.uses, n.uses[0]+midnightSpan.Microseconds()); last < len(n.uses) {
 		windows := float64(n.uses[last]-n.uses[0]) / float64(span.Microseconds())
 		b.ReportMetric(100*float64(last)/windows/float64(count), "%used")
 	}
@@ -100,7 +99,8 @@ func (n *midnightRun) report(b *testing.B) {
 	}
 }
 
-// fullest is the most uses in any sliding span, and how many were over the count.
+// fullest returns the largest number of uses in any sliding span, and how many uses exceeded
+// the count.
 func fullest(uses []int64, span int64, count int) (most, over int) {
 	first := 0
 	for i, u := range uses {
@@ -115,7 +115,7 @@ func fullest(uses []int64, span int64, count int) (most, over int) {
 	return most, over
 }
 
-// BenchmarkMidnight shows that the pace holds over midnight, and costs nothing there:
+// BenchmarkMidnight shows that the limits hold over midnight, and that no pace is lost there:
 // go test -run - -bench Midnight -benchtime 1x ./ratelimit
 func BenchmarkMidnight(b *testing.B) {
 	for _, c := range []struct {

@@ -12,8 +12,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestModelAndScriptsAgree compares the model with the scripts over random schedules:
-// short and long pauses, blocks, releases in any order, and a clock that steps back.
+// TestModelAndScriptsAgree compares the replies of the model and of the scripts over random
+// schedules: short and long pauses, blocks, releases in any order, and a clock that steps back.
 func TestModelAndScriptsAgree(t *testing.T) {
 	steps := 1000
 	if testing.Short() {
@@ -44,7 +44,7 @@ func compare(t *testing.T, rnd *rand.Rand, script *scriptStore, steps int) {
 		now, mono = now+pause, mono+pause
 		switch rnd.IntN(60) {
 		case 0:
-			now += rnd.Int64N((20 * time.Second).Microseconds()) // Redis' clock leaps
+			now += rnd.Int64N((20 * time.Second).Microseconds()) // Redis' clock jumps forward
 		case 1:
 			if rnd.IntN(4) == 0 {
 				m.loseData()
@@ -61,7 +61,7 @@ func compare(t *testing.T, rnd *rand.Rand, script *scriptStore, steps int) {
 		if len(held) > 0 && rnd.IntN(3) == 0 {
 			j := rnd.IntN(len(held))
 			k := min(len(held), j+1+rnd.IntN(20))
-			for len(held) >= k && k > j { // those of one grant together
+			for len(held) >= k && k > j { // permits of one grant together
 				n := slices.IndexFunc(held[j:k], func(p *Permit) bool { return p.grant != held[j].grant })
 				if n < 0 {
 					n = k - j
@@ -82,7 +82,7 @@ func compare(t *testing.T, rnd *rand.Rand, script *scriptStore, steps int) {
 	}
 }
 
-// randomRequest is mostly for few permits, of a lane that wants little or all.
+// randomRequest returns a request, mostly for few permits, with a small or an unlimited demand.
 func randomRequest(rnd *rand.Rand, now int64) request {
 	q := request{n: 1 + rnd.IntN(9), demand: []int{0, 1 + rnd.IntN(9), rnd.IntN(600), maxPerSecond}[rnd.IntN(4)]}
 	if rnd.IntN(4) == 0 {
@@ -94,7 +94,8 @@ func randomRequest(rnd *rand.Rand, now int64) request {
 	return q
 }
 
-// randomPause is mostly short, sometimes hours, and sometimes a step back, in µs.
+// randomPause returns a pause in µs: mostly short, sometimes hours, sometimes negative (the
+// clock steps back).
 func randomPause(rnd *rand.Rand) int64 {
 	switch n := rnd.IntN(400); {
 	case n < 2:

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// model is the scripts' arithmetic in Go, in memory, for one app: what take.lua and
-// giveback.lua are compared with.
+// model implements take.lua and giveback.lua in Go, in memory, for one app. The tests compare
+// the scripts with it.
 type model struct {
 	rows     map[string]*modelRow
 	watchers map[string]*rowWatcher // by replica
@@ -20,15 +20,15 @@ type modelRow struct {
 	date, used, tomorrow, yesterday int64
 	total                           int64
 	lanes                           map[string]modelLane
-	rowState                        // only what WeChat told, and the factor
+	rowState                        // only the learned limits and the factor
 }
 
-// modelLane is when a lane asked last, and what it can use.
+// modelLane is the time and the demand of a lane's last request.
 type modelLane struct{ asked, demand int64 }
 
 type modelBucket struct{ bucket, count int64 }
 
-// takeReply is what both model and script say to a take.
+// takeReply is the part of a grant that model and script must agree on.
 type takeReply struct {
 	now      int64
 	instants []int64
@@ -60,7 +60,7 @@ func (s *modelRow) logged() (sum int64) {
 	return sum
 }
 
-// load lets pass what has passed at now. r tells the limits in force.
+// load drops what has passed at now. r has the limits in force.
 func (s *modelRow) load(r pacedRow, now int64) {
 	if r.spacing > 0 {
 		s.slots.load(r.spacing.Microseconds(), now)
@@ -87,22 +87,22 @@ func (s *modelRow) load(r pacedRow, now int64) {
 	}
 }
 
-// loadEpoch withholds a window for what the replica remembers and the row does not.
-func (s *modelRow) loadEpoch(m rowVersion, leapt bool, now int64) {
+// loadEpoch withholds a window if the replica remembers data that the row has lost.
+func (s *modelRow) loadEpoch(m rowVersion, jumped bool, now int64) {
 	s.lost = min(s.lost, now)
 	if s.epoch == 0 {
 		s.epoch = now
 	}
 	switch {
 	case m.epoch == 0:
-	case m.epoch == s.epoch && (s.seq < m.seq || leapt):
+	case m.epoch == s.epoch && (s.seq < m.seq || jumped):
 		s.epoch, s.lost = max(now, s.epoch+1), now
 	case m.epoch != s.epoch && s.lost < min(s.epoch, now):
 		s.lost = min(s.epoch, now)
 	}
 }
 
-// share is how many permits the lane may have at once.
+// share returns how many permits the lane may get at once.
 func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int) int64 {
 	if demand > 0 {
 		s.lanes[who] = modelLane{now, int64(demand)}
@@ -147,7 +147,7 @@ func (s *modelRow) nearMidnight(now int64) (late, early bool) {
 	return s.date == today && into >= dayMicros-skewMicros, s.date > today || into < skewMicros
 }
 
-// waits tells how long each window of the row has no room at now.
+// waits returns how long each window of the row has no room at now, µs.
 func (s *modelRow) waits(r pacedRow, now int64, alone bool) [4]int64 {
 	var w [4]int64
 	if r.spacing > 0 {
@@ -180,7 +180,7 @@ func (s *modelRow) waits(r pacedRow, now int64, alone bool) [4]int64 {
 	return w
 }
 
-// kept tells whether bulk tasks have used up their part of the day's limit.
+// kept reports whether bulk tasks have used up their share of the day's limit.
 func (s *modelRow) kept(r pacedRow, reserve float64, now int64) bool {
 	if r.day == 0 {
 		return false
@@ -214,28 +214,28 @@ func (s *modelRow) count(r pacedRow, now, at int64) {
 	}
 }
 
-// take is what the script does, around it what the limiter does. mono is the replica's
-// own clock.
+// take does what Limiter.take does, with the model in place of the script. mono is the
+// replica's monotonic clock.
 func (m *model) take(now, mono int64, who string, p plan, q request) *grant {
 	if m.watchers[who] == nil {
 		m.watchers[who] = newRowWatcher()
 	}
-	g, leapt := m.takeOnce(now, mono, who, p, q)
-	if leapt {
+	g, jumped := m.takeOnce(now, mono, who, p, q)
+	if jumped {
 		m.giveBack(now, (&Limiter{}).permits(g))
 		g, _ = m.takeOnce(now, mono, who, p, q)
 	}
 	return g
 }
 
-func (m *model) takeOnce(now, mono int64, who string, p plan, q request) (g *grant, leapt bool) {
-	memories, leaps := m.watchers[who].versions(p.rows)
-	g = m.script(now, who, p, q, memories, leaps)
-	leapt, g.clockOffset = m.watchers[who].observe(leaps, mono, mono+1, g)
-	return g, leapt
+func (m *model) takeOnce(now, mono int64, who string, p plan, q request) (g *grant, jumped bool) {
+	versions, jumps := m.watchers[who].versions(p.rows)
+	g = m.script(now, who, p, q, versions, jumps)
+	jumped, g.clockOffset = m.watchers[who].observe(jumps, mono, mono+1, g)
+	return g, jumped
 }
 
-func (m *model) script(now int64, who string, p plan, q request, memories []rowVersion, leaps int64) *grant {
+func (m *model) script(now int64, who string, p plan, q request, versions []rowVersion, jumps int64) *grant {
 	g, rows := &grant{plan: p, now: now}, slices.Clone(p.rows)
 	block, paced := int64(q.n), []int{}
 	for i := range rows {
@@ -243,14 +243,14 @@ func (m *model) script(now int64, who string, p plan, q request, memories []rowV
 		var micros int64
 		micros, rows[i].minute, rows[i].day = s.inForce(rows[i], now)
 		rows[i].spacing = time.Duration(micros) * time.Microsecond
-		s.loadEpoch(memories[i], memories[i].jumps != leaps, now)
+		s.loadEpoch(versions[i], versions[i].jumps != jumps, now)
 		s.load(rows[i], now)
 		block = min(block, s.share(rows[i], now, who, block, q.demand))
 		if micros > 0 {
 			paced = append(paced, i)
 		}
 	}
-	var alone *slots // of the only row that has instants
+	var alone *slots // of the only row with instants; nil if there are several
 	var pick func() (slot, i int64, ok bool)
 	if len(paced) == 1 {
 		alone = &m.row(rows[paced[0]].name).slots
@@ -315,7 +315,7 @@ func (m *model) script(now int64, who string, p plan, q request, memories []rowV
 	return g
 }
 
-// giveBack takes permits of one grant.
+// giveBack gives back permits of one grant.
 func (m *model) giveBack(now int64, permits []*Permit) {
 	slices.SortFunc(permits, func(a, b *Permit) int { return int(b.instant - a.instant) })
 	for _, p := range permits {
@@ -370,10 +370,10 @@ func lessen(n *int64) {
 	}
 }
 
-// loseData loses everything that Redis keeps.
+// loseData drops everything that Redis stores.
 func (m *model) loseData() { m.rows = map[string]*modelRow{} }
 
-// crash loses what a replica remembers.
+// crash drops what a replica remembers.
 func (m *model) crash(who string) { delete(m.watchers, who) }
 
 func (m *model) feedback(now int64, row string) {

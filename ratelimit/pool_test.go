@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	links         = "scheme:generate" // a limit per second, and a day's that it shares
-	templateSends = "send:template"   // a day's limit alone
+	links         = "scheme:generate" // a limit per second, and a shared limit per day
+	templateSends = "send:template"   // only a limit per day
 )
 
 func acquire(t *testing.T, l *Limiter, typ string) *Permit {
@@ -35,12 +35,12 @@ func closed(t *testing.T, l *Limiter) {
 	}
 }
 
-// TestUnusedPermitsAreGivenBack ends a replica in each of the ways that it can end, and looks
-// at what another one finds.
+// TestUnusedPermitsAreGivenBack stops the use of a replica's permits in several ways, and
+// checks the usage that another replica reads.
 func TestUnusedPermitsAreGivenBack(t *testing.T) {
 	ends := map[string]func(t *testing.T, l *Limiter){
-		"it is closed": closed,
-		"its lane has nothing to do": func(t *testing.T, l *Limiter) {
+		"the limiter is closed": closed,
+		"the lane has no tasks": func(t *testing.T, l *Limiter) {
 			for _, typ := range []string{links, templateSends} {
 				if err := l.ReturnUnused(t.Context(), testApp, typ); err != nil {
 					t.Error(err)
@@ -50,7 +50,7 @@ func TestUnusedPermitsAreGivenBack(t *testing.T) {
 		"a hold is set": func(t *testing.T, l *Limiter) {
 			set(t, l, Hold{App: testApp, Scope: TemplateScope("T"), Reason: "by hand"})
 		},
-		"it does not come for them": func(*testing.T, *Limiter) {},
+		"the permits go stale": func(*testing.T, *Limiter) {},
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
@@ -61,11 +61,11 @@ func TestUnusedPermitsAreGivenBack(t *testing.T) {
 					acquire(t, l, templateSends)
 				}
 				end(t, l)
-				redistest.Until(t, 3*time.Second, "what was leased and not used came back", func() bool {
+				redistest.Until(t, 3*time.Second, "unused permits are given back", func() bool {
 					return usageOf(t, other, links)[PerDay] == 9 && usageOf(t, other, templateSends)[PerDay] == 9
 				})
 				if n := l.unusedCount(testApp, []string{links, templateSends}); n != 0 {
-					t.Errorf("it still has %d", n)
+					t.Errorf("the limiter still holds %d", n)
 				}
 			})
 		})
@@ -82,12 +82,12 @@ func TestClosedLimiter(t *testing.T) {
 		t.Errorf("acquire: %v", err)
 	}
 	if err := l.Release(t.Context(), p); err != nil || usageOf(t, l, templateSends)[PerDay] != 0 {
-		t.Errorf("release after the end: %v", err)
+		t.Errorf("release after Close: %v", err)
 	}
 }
 
-// TestDeadReplica kills a replica in the middle of its blocks. The others have its pace
-// as soon as its instants have passed; of a day's count it keeps a block at most.
+// TestDeadReplica abandons a replica in the middle of its blocks. The others get its pace as
+// soon as its instants have passed; of the day it takes one block with it, at most.
 func TestDeadReplica(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		dead, other := overriding(rdb, nil), overriding(rdb, nil)
@@ -96,11 +96,11 @@ func TestDeadReplica(t *testing.T) {
 		}
 		p := acquire(t, other, links)
 		if late := time.Duration(p.instant-p.grant.now) * time.Microsecond; late > horizon {
-			t.Errorf("the other's first instant is %v away", late)
+			t.Errorf("the first instant of the other replica is %v away", late)
 		}
 		share := int64(blockDuration / spacing(100, 0.05))
 		if used := usageOf(t, other, links)[PerDay]; used > 30+1+2*share {
-			t.Errorf("%d of the day are used by 31 calls; a block is %d", used, share)
+			t.Errorf("31 calls count as %d of the day; a block is %d", used, share)
 		}
 		closed(t, dead)
 	})
@@ -116,10 +116,10 @@ func TestNewReplicaGetsItsShare(t *testing.T) {
 				_, _ = old.Acquire(ctx, testApp, links, nil)
 			}
 		}()
-		redistest.Until(t, 5*time.Second, "the first replica has it all", func() bool { return old.unusedCount(testApp, []string{links}) > 10 })
+		redistest.Until(t, 5*time.Second, "the first replica leases large blocks", func() bool { return old.unusedCount(testApp, []string{links}) > 10 })
 		l := overriding(rdb, nil)
 		start := time.Now()
-		for range 40 { // of 95 a second its share is 47
+		for range 40 { // its share of 95 a second is 47
 			acquire(t, l, links)
 		}
 		if took := time.Since(start); took > 2*time.Second {
@@ -132,9 +132,9 @@ func TestNewReplicaGetsItsShare(t *testing.T) {
 	})
 }
 
-// TestHoldStopsLeasedPermits: with the message at once, without it within the block.
+// TestHoldStopsLeasedPermits: with the message at once, without it at the end of the block.
 func TestHoldStopsLeasedPermits(t *testing.T) {
-	for _, told := range []bool{true, false} {
+	for _, message := range []bool{true, false} {
 		redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 			l, other := overriding(rdb, nil), overriding(rdb, nil)
 			var last *Permit
@@ -143,12 +143,12 @@ func TestHoldStopsLeasedPermits(t *testing.T) {
 			}
 			set(t, other, Hold{App: testApp, Scope: WholeApp, Reason: "by hand"})
 			within := horizon + last.grant.maxLateness
-			if told {
+			if message {
 				if err := l.Revoke(t.Context(), testApp); err != nil {
 					t.Fatal(err)
 				}
 				if last.Fresh(time.Now()) {
-					t.Error("a permit that was handed out and not used is still fresh")
+					t.Error("a permit that was handed out is still fresh")
 				}
 				within = 0
 			}
@@ -161,7 +161,7 @@ func TestHoldStopsLeasedPermits(t *testing.T) {
 					return
 				}
 				if since := p.At.Sub(start); since > within {
-					t.Fatalf("told %v: a permit for %v after the hold", told, since)
+					t.Fatalf("with message %v: a permit for %v after the hold", message, since)
 				}
 			}
 		})
@@ -201,7 +201,7 @@ func TestAcquireEarly(t *testing.T) {
 		t.Errorf("%v before its instant", left)
 	}
 	if err := p.Wait(t.Context()); err != nil || time.Now().Before(p.At) {
-		t.Errorf("waited too short: %v", err)
+		t.Errorf("Wait returned before the instant: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -210,17 +210,17 @@ func TestAcquireEarly(t *testing.T) {
 	}
 }
 
-// TestBlocksGrowWithDemand: one who needs much asks seldom, one who needs little leases
-// little.
+// TestBlocksGrowWithDemand: a lane with a high demand sends few commands, one with a low
+// demand leases small blocks.
 func TestBlocksGrowWithDemand(t *testing.T) {
-	for _, typ := range []string{templateSends, "send:bizsubscribe", "seccheck:text"} { // a day's limit, none, a minute's
+	for _, typ := range []string{templateSends, "send:bizsubscribe", "seccheck:text"} { // a limit per day, none, one per minute
 		_, rdb := redistest.Mini(t)
 		var sent commands
 		rdb.AddHook(&sent)
 		l := overriding(rdb, nil)
 		acquire(t, l, typ)
 		if n := l.unusedCount(testApp, []string{typ}); n >= firstBlock {
-			t.Errorf("%s: %d are leased after one call", typ, n)
+			t.Errorf("%s: %d permits are leased after one call", typ, n)
 		}
 		for range 1000 {
 			acquire(t, l, typ)
@@ -232,8 +232,8 @@ func TestBlocksGrowWithDemand(t *testing.T) {
 	}
 }
 
-// TestSharesByDemand has lanes of a limit of 1,000 tell their demands, and looks at the block
-// of the last one: how many permits, and how far apart.
+// TestSharesByDemand has lanes of a limit of 1,000 request permits, and checks the block of the
+// last one: how many permits, and how far apart.
 func TestSharesByDemand(t *testing.T) {
 	const all = maxPerSecond
 	for _, tt := range []struct {
@@ -242,12 +242,12 @@ func TestSharesByDemand(t *testing.T) {
 		want    int   // permits
 		spread  int64 // µs between them
 	}{
-		{"what is left", []int{50, all}, 332, 1052},
-		{"what it wants", []int{all, 50}, 17, 20_000},
+		{"what the other lane leaves", []int{50, all}, 332, 1052},
+		{"its demand", []int{all, 50}, 17, 20_000},
 		{"an equal part", []int{all, all, all}, 116, 3000},
-		{"an equal part of what two leave", []int{100, 300, all, all}, 105, 3333},
-		{"what it wants, since there is enough", []int{100, 300, 400}, 140, 0},
-		{"nobody else", []int{all}, 350, 0},
+		{"an equal part of what two lanes leave", []int{100, 300, all, all}, 105, 3333},
+		{"its demand, as there is enough", []int{100, 300, 400}, 140, 0},
+		{"alone", []int{all}, 350, 0},
 		{"little", []int{all, 1}, 1, 1_000_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -273,8 +273,8 @@ func TestSharesByDemand(t *testing.T) {
 	}
 }
 
-// TestSlotsBetweenSpreadInstantsAreUsed: what one lane's instants leave free goes to the next one
-// that asks, and no slot to two.
+// TestSlotsBetweenSpreadInstantsAreUsed: the slots that one lane's instants leave free go to the
+// next request, and no slot is granted twice.
 func TestSlotsBetweenSpreadInstantsAreUsed(t *testing.T) {
 	eachStore(t, func(t *testing.T, k windowStore) {
 		now, p, all := at(t, noon), planOf(0, Limit{PerSecond: 1000}), []int64(nil)
@@ -297,7 +297,7 @@ func TestShares(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		limit Limit
-		asked []string // the replicas that asked before, then the one whose share is meant
+		asked []string // the replicas in the order of their requests; the share of the last one is checked
 		n     int
 		want  int
 	}{

@@ -9,8 +9,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestReusedPermitSkipsCatchUpLimit: tasks that are not sent, such as those of a
-// canceled batch, hand the same permit on from one to the next.
+// TestReusedPermitSkipsCatchUpLimit: tasks that are not sent, such as those of a canceled
+// batch, release the same permit one after the other. It passes the catch-up limiter once.
 func TestReusedPermitSkipsCatchUpLimit(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := NewLimiter(rdb, DefaultConfig(), nil)
@@ -24,7 +24,7 @@ func TestReusedPermitSkipsCatchUpLimit(t *testing.T) {
 	p, _ := q.takeDue(t.Context(), 0)
 	for range 100 {
 		if p == nil {
-			t.Fatal("the permit that came back was not handed out")
+			t.Fatal("the released permit was not handed out again")
 		}
 		if !q.release(p, now) {
 			t.Fatal("the permit was not taken back")
@@ -32,6 +32,6 @@ func TestReusedPermitSkipsCatchUpLimit(t *testing.T) {
 		p, _ = q.takeDue(t.Context(), 0)
 	}
 	if other, _ := q.takeDue(t.Context(), 0); other != nil {
-		t.Error("a permit of its own went past the pace")
+		t.Error("a second permit was handed out faster than the catch-up limit")
 	}
 }

@@ -15,15 +15,15 @@ import (
 type simLane struct {
 	slots int
 	call  time.Duration
-	every time.Duration // a call each, at most; 0: as soon as a slot is free
+	every time.Duration // minimum interval of calls; 0: as soon as a slot is free
 	joins time.Duration
 }
 
-// simResult is what some lanes came to in simulated time.
+// simResult is the result of some lanes in simulated time.
 type simResult struct {
 	uses      [][]int64 // when each lane used its permits, µs
-	takes     int       // commands that asked for permits
-	givebacks int       // commands that gave some back
+	takes     int       // commands that requested permits
+	givebacks int       // commands that gave permits back
 	start     int64     // µs
 	span      time.Duration
 }
@@ -33,8 +33,8 @@ const (
 	crowded   = "send:bizsubscribe" // a type that nothing else limits
 )
 
-// simulate runs lanes of one limit over a span of simulated time, each on a limiter of its
-// own, with the model in Redis' place.
+// simulate runs lanes of one limit over a span of simulated time, each on a limiter of its own,
+// with the model in place of Redis.
 func simulate(t *testing.T, limit Limit, margin float64, span time.Duration, lanes ...simLane) (s simResult) {
 	s.uses, s.span = make([][]int64, len(lanes)), span
 	synctest.Test(t, func(t *testing.T) {
@@ -81,7 +81,7 @@ func simulate(t *testing.T, limit Limit, margin float64, span time.Duration, lan
 	return s
 }
 
-// work makes a lane's calls until ctx ends. One goroutine asks for permits, as a gate does.
+// work makes a lane's calls until ctx ends. One goroutine acquires permits, as a gate does.
 func (c simLane) work(ctx context.Context, l *Limiter, used func()) {
 	free := make(chan struct{}, c.slots)
 	var calls sync.WaitGroup
@@ -107,7 +107,7 @@ func (c simLane) work(ctx context.Context, l *Limiter, used func()) {
 	}
 }
 
-// perSecond is how many uses a second a lane had after the first two seconds.
+// perSecond returns the uses per second of a lane after the first two seconds.
 func (s simResult) perSecond(lane int) float64 {
 	n := 0
 	for _, u := range s.uses[lane] {
@@ -122,8 +122,8 @@ func (s simResult) commandsAPermit() float64 {
 	return float64(s.takes+s.givebacks) / float64(len(slices.Concat(s.uses...)))
 }
 
-// fast can use all of any limit, slow some fifty a second: with one slot, with many slots
-// that are busy for long, and since its tasks come no faster.
+// A fast lane can use all of a limit. The other lanes use about fifty permits a second: slow
+// has one slot, slowWide many slots with long calls, seldom has no more tasks.
 func fast() simLane     { return simLane{slots: 64, call: 20 * time.Millisecond} }
 func slow() simLane     { return simLane{slots: 1, call: 20 * time.Millisecond} }
 func slowWide() simLane { return simLane{slots: 50, call: time.Second} }
@@ -131,15 +131,15 @@ func seldom() simLane {
 	return simLane{slots: 64, call: time.Millisecond, every: 20 * time.Millisecond}
 }
 
-// TestLanesShareByDemand: whatever the lanes can use of a limit of 1,000, nearly all of it is
-// used when they want more together, and a lane that wants little has it.
+// TestLanesShareByDemand: lanes that together demand more than a limit of 1,000 use nearly all
+// of it, and a lane with a small demand gets what it demands.
 func TestLanesShareByDemand(t *testing.T) {
 	const span, limit = 12 * time.Second, 1000
 	for _, tt := range []struct {
 		name  string
 		lanes []simLane
-		all   float64 // a second, at least
-		last  float64 // a second that the last lane has, at least
+		all   float64 // minimum uses a second of all lanes
+		last  float64 // minimum uses a second of the last lane
 	}{
 		{"alone", []simLane{fast()}, 975, 975},
 		{"two alike", []simLane{fast(), fast()}, 975, 480},
@@ -172,8 +172,8 @@ func TestLanesShareByDemand(t *testing.T) {
 	}
 }
 
-// TestCommandsPerPermit: a permit costs a command or two at the worst, however far the
-// limit is above what a lane uses, and next to nothing when it uses much.
+// TestCommandsPerPermit: a permit costs at most one or two commands, however far the limit is
+// above the use of a lane, and a small fraction of a command when the use is high.
 func TestCommandsPerPermit(t *testing.T) {
 	const span = 10 * time.Second
 	for _, tt := range []struct {

@@ -12,8 +12,8 @@ import (
 
 const testApp = "wx0123456789abcdef"
 
-// windowStore is what keeps the windows: the model, or the scripts on some Redis. now is Redis'
-// clock, mono that of the replica who asks.
+// windowStore keeps the windows: the model, or the scripts on a Redis. now is Redis' clock, mono
+// that of the requesting replica; who names the replica.
 type windowStore interface {
 	take(now, mono int64, who string, p plan, q request) *grant
 	giveBack(now int64, permits []*Permit)
@@ -22,7 +22,7 @@ type windowStore interface {
 	crash(who string)
 }
 
-// scriptStore is the scripts with the clocks in the test's hand, asked by several replicas.
+// scriptStore runs the scripts for several replicas, with clocks that the test sets.
 type scriptStore struct {
 	t        testing.TB
 	rdb      redis.UniversalClient
@@ -78,7 +78,7 @@ func (s *scriptStore) loseData() {
 
 func (s *scriptStore) crash(who string) { delete(s.replicas, who) }
 
-// replyOf is what a grant says, without its terms.
+// replyOf returns a grant without its terms.
 func replyOf(g *grant) takeReply {
 	a := takeReply{now: g.now, instants: g.instants, wait: g.wait, window: g.window}
 	if len(a.instants) == 0 {
@@ -87,7 +87,7 @@ func replyOf(g *grant) takeReply {
 	return a
 }
 
-// allOf asks for n permits, and for as many more as there are.
+// allOf requests n permits with an unlimited demand.
 func allOf(n int) request { return request{n: n, demand: maxPerSecond} }
 
 // eachStore runs fn against the model, miniredis and a real Redis.
@@ -96,7 +96,7 @@ func eachStore(t *testing.T, fn func(t *testing.T, k windowStore)) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) { fn(t, newScriptStore(t, rdb)) })
 }
 
-// planOf is a plan over limits named a, b, …
+// planOf returns a plan over limits named a, b, …
 func planOf(margin float64, limits ...Limit) plan {
 	l := &Limiter{margin: margin, reserve: func(string) float64 { return 0.25 }}
 	for i, lim := range limits {
@@ -108,7 +108,7 @@ func planOf(margin float64, limits ...Limit) plan {
 	return p
 }
 
-// at is a time by Redis' clock, in µs.
+// at parses a time by Redis' clock, in µs.
 func at(t *testing.T, s string) int64 {
 	t.Helper()
 	v, err := time.Parse("2006-01-02T15:04:05.999999Z07:00", s)
@@ -122,12 +122,12 @@ const noon = "2026-12-01T12:00:00+08:00"
 
 func ms(n int64) int64 { return n * 1000 }
 
-// step is one question at a time after the start, and the answer that is due.
+// step is one request at a time after the start, and the expected reply.
 type step struct {
 	after  time.Duration // since the start
 	who    string        // the replica; "" means a
-	n      int           // permits asked for
-	give   int           // instead: give back the permit granted as the give-th, from 1
+	n      int           // permits requested
+	give   int           // instead of a request: give back the n-th granted permit, from 1
 	grants []int64       // ms after the start
 	wait   time.Duration
 	window Window
@@ -153,7 +153,7 @@ var windowTable = []struct {
 		},
 	},
 	{
-		name: "the margin stretches the spacing", start: noon, margin: 0.2, limits: []Limit{{PerSecond: 10}},
+		name: "the margin increases the spacing", start: noon, margin: 0.2, limits: []Limit{{PerSecond: 10}},
 		steps: []step{{n: 3, grants: []int64{0, 125, 250}}},
 	},
 	{
@@ -165,7 +165,7 @@ var windowTable = []struct {
 		},
 	},
 	{
-		name: "only the newest instant is given back", start: noon, limits: []Limit{{PerSecond: 10}},
+		name: "only the last instant is given back", start: noon, limits: []Limit{{PerSecond: 10}},
 		steps: []step{
 			{n: 3, grants: []int64{0, 100, 200}},
 			{give: 2},
@@ -196,7 +196,7 @@ var windowTable = []struct {
 		},
 	},
 	{
-		name: "a day is spent until two seconds past midnight in China", start: "2026-12-01T23:00:00+08:00",
+		name: "a day is used up until two seconds past midnight in China", start: "2026-12-01T23:00:00+08:00",
 		limits: []Limit{{PerDay: 2}},
 		steps: []step{
 			{n: 3, grants: []int64{0, 0}},
@@ -226,7 +226,7 @@ var windowTable = []struct {
 		},
 	},
 	{
-		name: "days that went by unused", start: noon, limits: []Limit{{PerDay: 1}},
+		name: "days without calls", start: noon, limits: []Limit{{PerDay: 1}},
 		steps: []step{
 			{n: 1, grants: []int64{0}},
 			{after: 72 * time.Hour, n: 2, grants: []int64{72 * 3600_000}},
@@ -281,7 +281,7 @@ var windowTable = []struct {
 		},
 	},
 	{
-		name: "a date far ahead is not believed, but its count is", start: noon, limits: []Limit{{PerDay: 2}},
+		name: "a date far ahead is replaced, with its count", start: noon, limits: []Limit{{PerDay: 2}},
 		steps: []step{
 			{n: 2, grants: []int64{0, 0}},
 			{after: -240 * time.Hour, n: 1, wait: 12*time.Hour + midnightSkew, window: Window{"a", PerDay, 2}},
@@ -321,7 +321,7 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-// takeAll takes blocks until there are n permits, or no more to be had.
+// takeAll takes blocks until there are n permits, or no more are granted.
 func takeAll(k windowStore, now int64, who string, p plan, n int) (takeReply, []*Permit) {
 	all, permits := takeReply{now: now}, []*Permit(nil)
 	for len(permits) < n {
