@@ -14,12 +14,12 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// enqueued is some time, which no clock shows now, and markedAt is how a mark writes it.
+// enqueued is a fixed time, and markedAt its form in a mark.
 var enqueued = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
 
 const markedAt = "hg91vthlxc"
 
-// marking is what a producer says of a task.
+// marking returns a producer's marking of a task.
 func marking(id string) ledger.Marking {
 	return ledger.Marking{Ref: ledger.Ref{App: app, ID: id}, Queue: queue, State: "waiting", Enqueued: enqueued}
 }
@@ -34,25 +34,25 @@ func marked(t *testing.T, l *ledger.Ledger, m ledger.Marking) ledger.Claim {
 // stands is the key of the hash that has a task's mark and of its record, each where it is.
 func stands(t *testing.T, rdb redis.UniversalClient, id string) []string {
 	t.Helper()
-	var in []string
+	var found []string
 	if rdb.HExists(t.Context(), ledger.WaitingKey(app, id), id).Val() {
-		in = append(in, "mark")
+		found = append(found, "mark")
 	}
 	if rdb.Exists(t.Context(), ledger.TaskKey(app, id)).Val() == 1 {
-		in = append(in, "record")
+		found = append(found, "record")
 	}
-	return in
+	return found
 }
 
 func wantStands(t *testing.T, rdb redis.UniversalClient, id string, want ...string) {
 	t.Helper()
-	if got := stands(t, rdb, id); !slices.Equal(got, want) {
-		t.Errorf("%s stands in %v, not in %v", id, got, want)
+	if got := kinds(t, rdb, id); !slices.Equal(got, want) {
+		t.Errorf("%s has %v, want %v", id, got, want)
 	}
 }
 
-// TestMarkText: there may be millions of them. What it leaves out is read as if it stood
-// there.
+// TestMarkText: marks are short, since there may be millions of them. Values that a mark leaves
+// out are read as their defaults.
 func TestMarkText(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
@@ -78,7 +78,7 @@ func TestMarkText(t *testing.T) {
 			wantStands(t, rdb, tt.ID, "mark")
 			again := tt.Marking
 			again.Queue, again.Enqueued = queue+":bulk", time.Now()
-			for range 2 { // whatever others say later
+			for range 2 { // later claims change nothing
 				if c := marked(t, l, again); c.New || c.Done || c.Queue != tt.Queue {
 					t.Errorf("a second claim: %+v", c)
 				}
@@ -97,8 +97,8 @@ func TestMarkText(t *testing.T) {
 	})
 }
 
-// TestMarkBecomesRecord: the mark moves to the record with the first run, and the id is
-// free again when the record has run out.
+// TestMarkBecomesRecord: the mark moves to the record with the first run, and the id is free
+// again when the record has expired.
 func TestMarkBecomesRecord(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx := t.Context()
@@ -106,7 +106,7 @@ func TestMarkBecomesRecord(t *testing.T) {
 		first := marking("1")
 		marked(t, l, first)
 		for run := range 3 {
-			for range 2 { // asked twice, as go-redis does
+			for range 2 { // go-redis repeats a command whose reply was lost
 				o := opening(fmt.Sprintf("r%d", run))
 				o.Marked = true
 				if got := must[ledger.OpenResult](t)(l.Open(ctx, first.Ref, o)); got.Admission != ledger.Proceed || got.Attempts != run+1 || !got.Enqueued.Equal(enqueued) {
@@ -134,21 +134,21 @@ func TestMarkBecomesRecord(t *testing.T) {
 			t.Errorf("settled %+v", s)
 		}
 		if rdb.HExists(ctx, ledger.TaskKey(app, "1"), "enqueued").Val() {
-			t.Error("a record that has ended says twice when it was enqueued")
+			t.Error("a settled record still has the field enqueued")
 		}
 		if c := marked(t, l, first); !c.Done || c.New || c.Queue != queue {
 			t.Errorf("a claim after the end: %+v", c)
 		}
 		wantStands(t, rdb, "1", "record")
-		rdb.Del(ctx, ledger.TaskKey(app, "1")) // as its retention does
+		rdb.Del(ctx, ledger.TaskKey(app, "1")) // stands in for the expiry
 		if c := marked(t, l, first); !c.New {
 			t.Errorf("a claim after the retention: %+v", c)
 		}
 	})
 }
 
-// TestDigests: another digest under a known id is told wherever the task stands, and none
-// differs from an id without one.
+// TestDigests: Differs is set for another digest in every state of the task, and never when one
+// of the two digests is empty.
 func TestDigests(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
@@ -180,7 +180,7 @@ func TestDigests(t *testing.T) {
 	})
 }
 
-// TestRedigest: of a mark, of a record, and of what is not known.
+// TestRedigest changes the digest of an unknown task, of a mark and of a record.
 func TestRedigest(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
@@ -203,7 +203,7 @@ func TestRedigest(t *testing.T) {
 				redigest(digest)
 				again := m
 				if again.Digest = "second"; marked(t, l, again).Differs == (digest == "second") {
-					t.Errorf("open %v: it is not %s", open, digest)
+					t.Errorf("open %v: the digest is not %s", open, digest)
 				}
 			}
 			if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.Queue != queue || (r.State == "scheduled") == open || !r.Enqueued.Equal(enqueued) {
@@ -228,7 +228,8 @@ func sharing(t *testing.T) (one, two string) {
 	return "", ""
 }
 
-// TestMarksThatShareAHash leave each other alone, in one call and in several.
+// TestMarksThatShareAHash: marks of one hash do not affect each other, in one call and in
+// several.
 func TestMarksThatShareAHash(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
@@ -254,7 +255,7 @@ func TestMarksThatShareAHash(t *testing.T) {
 	})
 }
 
-// TestCancelMovesTheMarkToARecord: of its queue, its state and its time.
+// TestCancelMovesTheMarkToARecord: the record has the mark's queue, state and time.
 func TestCancelMovesTheMarkToARecord(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
@@ -284,8 +285,8 @@ func TestCancelMovesTheMarkToARecord(t *testing.T) {
 	})
 }
 
-// TestSettleWithoutRun: the mark of a task that cannot be decoded, or that may not be sent
-// any more, ends with the outcome. A stale outcome leaves it.
+// TestSettleWithoutRun: the outcome of a task that cannot be decoded or has expired deletes its
+// mark. The outcome of another generation does not.
 func TestSettleWithoutRun(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
@@ -321,8 +322,7 @@ func TestSettleWithoutRun(t *testing.T) {
 	})
 }
 
-// TestEnqueuedTimeSurvivesRedrives: also that of a task that ended before its first
-// run.
+// TestEnqueuedTimeSurvivesRedrives: even if the task ended before its first run.
 func TestEnqueuedTimeSurvivesRedrives(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
@@ -352,13 +352,13 @@ func TestEnqueuedTimeSurvivesRedrives(t *testing.T) {
 			last.Generation = 3
 			must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, last))
 			if rdb.HExists(ctx, ledger.TaskKey(app, m.ID), "enqueued").Val() {
-				t.Error("it stays behind")
+				t.Error("an accepted task's record still has the field enqueued")
 			}
 		}
 	})
 }
 
-// TestLongIDs: they take a hash out of its small form, and lose nothing.
+// TestLongIDs: long ids make Redis convert a hash to its larger form, without loss.
 func TestLongIDs(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
@@ -378,8 +378,8 @@ func TestLongIDs(t *testing.T) {
 	})
 }
 
-// TestMarksStayInListpack: as Redis keeps them, up to the longest id that does not cost more, the
-// longest queue and as many as fit.
+// TestMarksStayInListpack: Redis stores marks in a listpack, up to an id of 64 bytes, the
+// longest queue and 512 fields.
 func TestMarksStayInListpack(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	l := newLedger(rdb, time.Minute)
@@ -391,14 +391,14 @@ func TestMarksStayInListpack(t *testing.T) {
 		rdb.HSet(t.Context(), key, fmt.Sprintf("%064d", i), "x")
 	}
 	if got := rdb.ObjectEncoding(t.Context(), key).Val(); got != "listpack" && got != "ziplist" {
-		t.Errorf("Redis keeps the marks as a %s", got)
+		t.Errorf("Redis stores the marks as a %s", got)
 	}
 	if got := must[ledger.OpenResult](t)(l.Open(t.Context(), m.Ref, opening("r"))); got.Admission != ledger.Proceed {
 		t.Errorf("opened %+v", got)
 	}
 }
 
-// TestSpoiledMark: what is no mark takes its id all the same, and no task is lost over it.
+// TestSpoiledMark: a field that is not a valid mark still reserves its id, and no task is lost.
 func TestSpoiledMark(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
@@ -450,7 +450,7 @@ func TestSpoiledMark(t *testing.T) {
 			}
 			wantStands(t, rdb, m.ID, "record")
 		}
-		// A time that no result can say, and one that no number holds.
+		// Times that results cannot express, or that exceed an int64.
 		for i, at := range []string{"zzzzzzzzzzzz", "zzzzzzzzzzzzzzzzzzzz", "0"} {
 			m := marking(fmt.Sprint("time-", i))
 			rdb.HSet(ctx, ledger.WaitingKey(app, m.ID), m.ID, at+" send:subscribe")
@@ -461,8 +461,7 @@ func TestSpoiledMark(t *testing.T) {
 	})
 }
 
-// TestWrongKeyType: where a hash should be is something else. The id is told so, and the
-// others do not notice.
+// TestWrongKeyType: a key that is not a hash fails its own id only.
 func TestWrongKeyType(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
@@ -485,7 +484,7 @@ func TestWrongKeyType(t *testing.T) {
 				t.Errorf("canceled with %s: %v, %v", id, met, err)
 			}
 		}
-		// A task that has its record needs no mark.
+		// A task with a record needs no mark.
 		must[ledger.OpenResult](t)(l.Open(ctx, ledger.Ref{App: app, ID: "3"}, opening("r")))
 		rdb.Set(ctx, ledger.WaitingKey(app, "3"), "x", 0)
 		if r := must[ledger.Record](t)(l.Record(ctx, app, "3")); r.State != "sending" {
@@ -497,8 +496,8 @@ func TestWrongKeyType(t *testing.T) {
 	})
 }
 
-// TestFullRedisMarksNothing: each id is told so, the batch does not count it, and what was
-// marked before goes on to its end once there is room.
+// TestFullRedisMarksNothing: each id gets an error, the batch does not count it, and a task
+// that was marked before can be sent once there is memory again.
 func TestFullRedisMarksNothing(t *testing.T) {
 	ctx, rdb := t.Context(), redistest.Start(t).Client(t)
 	l := newLedger(rdb, time.Minute)
@@ -520,7 +519,7 @@ func TestFullRedisMarksNothing(t *testing.T) {
 	for i, answer := range l.MarkMany(ctx, many) {
 		if i == 7 {
 			if answer.Err != nil || answer.Queue != queue {
-				t.Errorf("what was marked before: %+v", answer)
+				t.Errorf("the task marked before: %+v", answer)
 			}
 		} else if !redis.HasErrorPrefix(answer.Err, "OOM") {
 			t.Errorf("%d: %+v", i, answer)
@@ -540,14 +539,15 @@ func TestFullRedisMarksNothing(t *testing.T) {
 		}
 	}
 	if n := must[map[string]int64](t)(l.Batch(ctx, app, "b"))["total"]; n != 1 {
-		t.Errorf("the batch counts %d", n)
+		t.Errorf("the batch counts %d tasks, want 1", n)
 	}
 	if got := must[ledger.OpenResult](t)(l.Open(ctx, before.Ref, opening("r"))); got.Admission != ledger.Proceed || !got.Enqueued.Equal(enqueued) {
 		t.Errorf("opened %+v", got)
 	}
 }
 
-// TestManyMarks: in batches of more than one script, of two apps, some of them there.
+// TestManyMarks: tasks of two apps and of batches of more than one script call, some of them
+// known already.
 func TestManyMarks(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
@@ -573,7 +573,7 @@ func TestManyMarks(t *testing.T) {
 				}
 			}
 			if answers[8].New || answers[10].New {
-				t.Error("what was there is new")
+				t.Error("known ids are new")
 			}
 		}
 		for _, of := range []string{app, other} {
@@ -584,7 +584,7 @@ func TestManyMarks(t *testing.T) {
 				}
 			}
 			if got := must[map[string]int64](t)(l.Batch(ctx, of, "even"))["total"]; got != want {
-				t.Errorf("%s: the batch counts %d tasks, not %d", of, got, want)
+				t.Errorf("%s: the batch counts %d tasks, want %d", of, got, want)
 			}
 		}
 	})
