@@ -92,7 +92,7 @@ func TestReopenReadsEverythingBack(t *testing.T) {
 	}
 	for _, id := range []string{"ended", "back", "late"} {
 		if _, ok := j.PendingRequest(app, id); ok {
-			t.Errorf("%s stands", id)
+			t.Errorf("%s is pending", id)
 		}
 	}
 	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
@@ -110,7 +110,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// A write may break off anywhere. What is left is read, and the next run writes behind it.
+// TestTornLastLine cuts the file at every byte: the complete lines are read, and the next run
+// writes after them.
 func TestTornLastLine(t *testing.T) {
 	path := pathOf(t)
 	j := reopen(t, path)
@@ -127,7 +128,7 @@ func TestTornLastLine(t *testing.T) {
 		text := whole[:n]
 		lines := strings.Count(text, "\n")
 		rest := text[strings.LastIndex(text, "\n")+1:]
-		complete := strings.HasPrefix(whole[n:], "\n") // only its end is missing
+		complete := strings.HasPrefix(whole[n:], "\n") // only the line end is missing
 		if complete {
 			lines, rest = lines+1, ""
 		}
@@ -138,7 +139,7 @@ func TestTornLastLine(t *testing.T) {
 		must(t, j.Close())
 		again := reopen(t, cut)
 		if _, ok, err := again.Outcome(app, "c"); !ok || err != nil {
-			t.Errorf("%d bytes: what was written behind is lost: %v", n, err)
+			t.Errorf("%d bytes: the result written after the cut is lost: %v", n, err)
 		}
 		must(t, again.Close())
 	}
@@ -148,8 +149,8 @@ func TestBrokenLinesAreReported(t *testing.T) {
 	good := `{"returned":{"app":"` + app + `","id":"a"}}` + "\n"
 	for name, bad := range map[string]string{
 		"no JSON":              "{oPerson\n",
-		"nothing of a journal": `{"received":{}}` + "\n",
-		"a sending of no task": `{"sending":{"app":"` + app + `"}}` + "\n",
+		"unknown entry": `{"received":{}}` + "\n",
+		"a sending without an id": `{"sending":{"app":"` + app + `"}}` + "\n",
 		"no outcome":           `{"result":{"app":"` + app + `","id":"a"}}` + "\n",
 		"zeros":                strings.Repeat("\x00", 100) + "\n",
 		"far too long":         `{"result":"` + strings.Repeat("x", maxLine) + `"}` + "\n",
@@ -157,7 +158,7 @@ func TestBrokenLinesAreReported(t *testing.T) {
 		text := header + "\n" + good + bad + good
 		path := fileWith(t, text)
 		_, err := Open(path)
-		if err == nil || !strings.Contains(err.Error(), "line 3 is broken") || !strings.Contains(err.Error(), "Mend the line") || strings.Contains(err.Error(), "oPerson") {
+		if err == nil || !strings.Contains(err.Error(), "line 3 is broken") || !strings.Contains(err.Error(), "Repair the line") || strings.Contains(err.Error(), "oPerson") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if content(t, path) != text {
@@ -171,7 +172,7 @@ func TestForeignFilesAreUnchanged(t *testing.T) {
 		"a task":        `{"type":"send:subscribe","app":"wx0123456789abcdef"}` + "\n",
 		"some text":     "hello",
 		"a rehearsal":   rehearsalHeader + "\n",
-		"a later form":  `{"wxcourier_journal":2}` + "\n",
+		"a later format": `{"wxcourier_journal":2}` + "\n",
 		"binary":        "\x00\x01\x02",
 		"one long line": strings.Repeat("x", 2*maxLine),
 	} {
@@ -186,10 +187,10 @@ func TestForeignFilesAreUnchanged(t *testing.T) {
 		}
 	}
 	if _, err := Open(fileWith(t, header+"\n"), ForRehearsal()); err == nil {
-		t.Error("a rehearsal took the journal of a run")
+		t.Error("a rehearsal opened the journal of a run")
 	}
 	if _, err := Open(t.TempDir()); err == nil {
-		t.Error("a folder was taken")
+		t.Error("a folder was opened")
 	}
 }
 
@@ -203,13 +204,13 @@ func TestJournalInUse(t *testing.T) {
 	reopen(t, path)
 }
 
-// disk is a file that counts and can be told to wait, to fill up or to fail.
+// disk is a file that counts its syncs, and that a test can block, fill up or make fail.
 type disk struct {
 	File
 	syncs atomic.Int64
-	gate  chan struct{} // where set, each Sync takes one
-	room  atomic.Int64  // bytes that still fit; below 0: any number
-	fails atomic.Bool   // Sync does
+	gate  chan struct{} // if set, each Sync receives from it
+	room  atomic.Int64  // free bytes; negative: unlimited
+	fails atomic.Bool   // Sync fails
 }
 
 func (d *disk) WriteAt(p []byte, at int64) (int, error) {
@@ -236,7 +237,7 @@ func on(d *disk) Option {
 	return WithFile(func(f File) File { d.File = f; return d })
 }
 
-// Many tasks at once share fsyncs: while one is under way, all others gather for the next.
+// TestGroupCommit: the lines that arrive during an fsync share the next one.
 func TestGroupCommit(t *testing.T) {
 	path, d := pathOf(t), &disk{}
 	j := reopen(t, path, on(d))
@@ -259,12 +260,12 @@ func TestGroupCommit(t *testing.T) {
 		return strings.Count(string(j.buffer), "\n")
 	}
 	var first int
-	redistest.Until(t, 10*time.Second, "all wait but those of the first write", func() bool {
+	redistest.Until(t, 10*time.Second, "all tasks wait except those of the first write", func() bool {
 		first = strings.Count(content(t, path), "\n") - 1
 		return first > 0 && first+waiting() == n
 	})
 	if got := acknowledged.Load(); got != 0 {
-		t.Errorf("%d were acknowledged before anything was on disk", got)
+		t.Errorf("%d calls returned before the first fsync", got)
 	}
 	close(d.gate)
 	all.Wait()
@@ -291,7 +292,7 @@ func TestDiskErrorStopsTheJournal(t *testing.T) {
 			t.Errorf("%s: %v", fault.name, err)
 		}
 		if content(t, path) != before {
-			t.Errorf("%s: a part of the line stayed", fault.name)
+			t.Errorf("%s: part of the line was not removed", fault.name)
 		}
 		d.room.Store(-1)
 		d.fails.Store(false)
@@ -301,7 +302,7 @@ func TestDiskErrorStopsTheJournal(t *testing.T) {
 		must(t, j.Close())
 		again := reopen(t, path)
 		if _, ok := again.PendingRequest(app, "b"); ok || again.PendingRequests() != 1 {
-			t.Errorf("%s: %d stand", fault.name, again.PendingRequests())
+			t.Errorf("%s: %d pending", fault.name, again.PendingRequests())
 		}
 	}
 }
@@ -318,7 +319,7 @@ func TestCanceledSendingIsReturned(t *testing.T) {
 	close(d.gate)
 	must(t, j.Close())
 	if again := reopen(t, path); again.PendingRequests() != 0 || !strings.Contains(content(t, path), `"sending"`) {
-		t.Errorf("%d stand\n%s", again.PendingRequests(), content(t, path))
+		t.Errorf("%d pending\n%s", again.PendingRequests(), content(t, path))
 	}
 }
 

@@ -31,8 +31,8 @@ func marked(t *testing.T, l *ledger.Ledger, m ledger.Marking) ledger.Claim {
 	return must[ledger.Claim](t)(answer.Claim, answer.Err)
 }
 
-// stands is the key of the hash that has a task's mark and of its record, each where it is.
-func stands(t *testing.T, rdb redis.UniversalClient, id string) []string {
+// kinds returns which of "mark" and "record" exist for a task.
+func kinds(t *testing.T, rdb redis.UniversalClient, id string) []string {
 	t.Helper()
 	var found []string
 	if rdb.HExists(t.Context(), ledger.WaitingKey(app, id), id).Val() {
@@ -44,7 +44,7 @@ func stands(t *testing.T, rdb redis.UniversalClient, id string) []string {
 	return found
 }
 
-func wantStands(t *testing.T, rdb redis.UniversalClient, id string, want ...string) {
+func wantKinds(t *testing.T, rdb redis.UniversalClient, id string, want ...string) {
 	t.Helper()
 	if got := kinds(t, rdb, id); !slices.Equal(got, want) {
 		t.Errorf("%s has %v, want %v", id, got, want)
@@ -75,7 +75,7 @@ func TestMarkText(t *testing.T) {
 			if got := rdb.HGet(t.Context(), ledger.WaitingKey(app, tt.ID), tt.ID).Val(); got != tt.want || len(got) > 64 {
 				t.Errorf("the mark is %q", got)
 			}
-			wantStands(t, rdb, tt.ID, "mark")
+			wantKinds(t, rdb, tt.ID, "mark")
 			again := tt.Marking
 			again.Queue, again.Enqueued = queue+":bulk", time.Now()
 			for range 2 { // later claims change nothing
@@ -113,7 +113,7 @@ func TestMarkBecomesRecord(t *testing.T) {
 					t.Errorf("opened %+v", got)
 				}
 			}
-			wantStands(t, rdb, "1", "record")
+			wantKinds(t, rdb, "1", "record")
 			if n := rdb.Exists(ctx, ledger.WaitingKey(app, "1")).Val(); n != 0 {
 				t.Error("an empty hash of marks is there")
 			}
@@ -139,7 +139,7 @@ func TestMarkBecomesRecord(t *testing.T) {
 		if c := marked(t, l, first); !c.Done || c.New || c.Queue != queue {
 			t.Errorf("a claim after the end: %+v", c)
 		}
-		wantStands(t, rdb, "1", "record")
+		wantKinds(t, rdb, "1", "record")
 		rdb.Del(ctx, ledger.TaskKey(app, "1")) // stands in for the expiry
 		if c := marked(t, l, first); !c.New {
 			t.Errorf("a claim after the retention: %+v", c)
@@ -191,7 +191,7 @@ func TestRedigest(t *testing.T) {
 			}
 		}
 		redigest("first_")
-		wantStands(t, rdb, "1")
+		wantKinds(t, rdb, "1")
 		m := marking("1")
 		m.State, m.Digest = "scheduled", "first_"
 		marked(t, l, m)
@@ -243,12 +243,12 @@ func TestMarksThatShareAHash(t *testing.T) {
 			}
 		}
 		must[ledger.OpenResult](t)(l.Open(t.Context(), ledger.Ref{App: app, ID: one}, opening("r")))
-		wantStands(t, rdb, one, "record")
-		wantStands(t, rdb, two, "mark")
+		wantKinds(t, rdb, one, "record")
+		wantKinds(t, rdb, two, "mark")
 		if met := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), app, []string{two})); met[0] != ledger.CancelMarked {
 			t.Errorf("canceled: %v", met)
 		}
-		wantStands(t, rdb, two, "record")
+		wantKinds(t, rdb, two, "record")
 		if n := rdb.Exists(t.Context(), ledger.WaitingKey(app, one)).Val(); n != 0 {
 			t.Error("an empty hash of marks is there")
 		}
@@ -267,8 +267,8 @@ func TestCancelMovesTheMarkToARecord(t *testing.T) {
 				if met := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), app, []string{state, "nobody"})); !slices.Equal(met, []ledger.Canceling{ledger.CancelMarked, ledger.CancelNone}) {
 					t.Errorf("%s: %v", state, met)
 				}
-				wantStands(t, rdb, state, "record")
-				wantStands(t, rdb, "nobody")
+				wantKinds(t, rdb, state, "record")
+				wantKinds(t, rdb, "nobody")
 			}
 			if r := must[ledger.Record](t)(l.Record(t.Context(), app, state)); r.State != state || r.Queue != queue {
 				t.Errorf("record %+v", r)
@@ -301,20 +301,20 @@ func TestSettleWithoutRun(t *testing.T) {
 						t.Errorf("opened %+v", got)
 					}
 				}
-				wantStands(t, rdb, m.ID, "mark")
+				wantKinds(t, rdb, m.ID, "mark")
 			}
 			stale := ending("failed")
 			stale.Generation = 1
 			if s := must[ledger.SettleResult](t)(l.Settle(t.Context(), m.Ref, stale)); s.Written {
 				t.Error("the outcome of another generation was written")
 			}
-			wantStands(t, rdb, m.ID, "mark")
+			wantKinds(t, rdb, m.ID, "mark")
 			for range 2 {
 				if s := must[ledger.SettleResult](t)(l.Settle(t.Context(), m.Ref, ending("failed"))); !s.Written {
 					t.Errorf("settled %+v", s)
 				}
 			}
-			wantStands(t, rdb, m.ID, "record")
+			wantKinds(t, rdb, m.ID, "record")
 			if c := marked(t, l, m); !c.Done {
 				t.Errorf("claim %+v", c)
 			}
@@ -373,7 +373,7 @@ func TestLongIDs(t *testing.T) {
 			if got := must[ledger.OpenResult](t)(l.Open(t.Context(), m.Ref, opening("r"))); got.Admission != ledger.Proceed || !got.Enqueued.Equal(enqueued) {
 				t.Errorf("%d: opened %+v", size, got)
 			}
-			wantStands(t, rdb, m.ID, "record")
+			wantKinds(t, rdb, m.ID, "record")
 		}
 	})
 }
@@ -414,7 +414,7 @@ func TestSpoiledMark(t *testing.T) {
 			if got := must[ledger.OpenResult](t)(l.Open(ctx, m.Ref, o)); got.Admission != ledger.Proceed || !got.Enqueued.IsZero() {
 				t.Errorf("%q: opened %+v", text, got)
 			}
-			wantStands(t, rdb, m.ID, "record")
+			wantKinds(t, rdb, m.ID, "record")
 			if r := must[ledger.Record](t)(l.Record(ctx, app, m.ID)); r.Queue != queue {
 				t.Errorf("%q: record %+v", text, r)
 			}
@@ -436,7 +436,7 @@ func TestSpoiledMark(t *testing.T) {
 			if s := must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, kept("failed"))); !s.Written {
 				t.Errorf("%q: settled %+v", text, s)
 			}
-			wantStands(t, rdb, m.ID, "record")
+			wantKinds(t, rdb, m.ID, "record")
 
 			m = spoiled("cancel")
 			if met := must[[]ledger.Canceling](t)(l.Cancel(ctx, app, []string{m.ID})); met[0] != ledger.CancelMarked {
@@ -448,7 +448,7 @@ func TestSpoiledMark(t *testing.T) {
 			if s := must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, ending("canceled"))); !s.Written {
 				t.Errorf("%q: settled %+v", text, s)
 			}
-			wantStands(t, rdb, m.ID, "record")
+			wantKinds(t, rdb, m.ID, "record")
 		}
 		// Times that results cannot express, or that exceed an int64.
 		for i, at := range []string{"zzzzzzzzzzzz", "zzzzzzzzzzzzzzzzzzzz", "0"} {
@@ -510,7 +510,7 @@ func TestFullRedisMarksNothing(t *testing.T) {
 		}
 	}
 	full("1")
-	many := make([]ledger.Marking, 60) // more than one script takes
+	many := make([]ledger.Marking, 60) // more than one script claims
 	for i := range many {
 		many[i] = marking(fmt.Sprint(i))
 		many[i].Batch = "b"
@@ -531,11 +531,11 @@ func TestFullRedisMarksNothing(t *testing.T) {
 	if _, err := l.Cancel(ctx, app, []string{"before"}); err == nil {
 		t.Error("canceled")
 	}
-	wantStands(t, rdb, "before", "mark")
+	wantKinds(t, rdb, "before", "mark")
 	full("0")
 	for _, m := range many {
 		if m.ID != "before" {
-			wantStands(t, rdb, m.ID)
+			wantKinds(t, rdb, m.ID)
 		}
 	}
 	if n := must[map[string]int64](t)(l.Batch(ctx, app, "b"))["total"]; n != 1 {

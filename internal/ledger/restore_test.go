@@ -22,7 +22,7 @@ func TestRestoredRequests(t *testing.T) {
 			dedupe time.Duration
 			want   ledger.Admission
 		}{
-			{"may not be repeated", 0, 0, ledger.Unknown},
+			{"unsafe to repeat", 0, 0, ledger.Unknown},
 			{"within its time", 5 * time.Minute, 10 * time.Minute, ledger.Proceed},
 			{"past its time", 11 * time.Minute, 10 * time.Minute, ledger.Unknown},
 		} {

@@ -22,7 +22,7 @@ const (
 	retention = time.Hour
 )
 
-// stage is a Redis with a producer, and what looks after it.
+// stage is a Redis with a producer, a ledger and an inspector.
 type stage struct {
 	t         *testing.T
 	rdb       redis.UniversalClient
@@ -61,7 +61,7 @@ func (s *stage) pass(r *reconcile.Reconciler) reconcile.Report {
 	return report
 }
 
-// repair makes the two passes that ending takes, and returns the second one's report.
+// repair makes the two passes that ending a task takes, and returns the report of the second.
 func (s *stage) repair() reconcile.Report {
 	s.t.Helper()
 	r := reconcile.New(s.rdb, s.ledger, s.config())
@@ -85,7 +85,7 @@ func (s *stage) submit(id, batch string) tasks.Receipt {
 	return receipt
 }
 
-// deleteTask is the button of the asynq web UI.
+// deleteTask deletes a task as the asynq web UI does.
 func (s *stage) deleteTask(id string) {
 	s.t.Helper()
 	if err := s.inspector.DeleteTask(queue, app+":"+id); err != nil {
@@ -130,7 +130,7 @@ func TestDeletedTaskIsEnded(t *testing.T) {
 			s.t.Errorf("the first pass: %+v", got)
 		}
 		if got := s.pass(r); got.Missing != 2 || got.Ended != 2 || len(s.ended) != 2 {
-			s.t.Errorf("the second pass: %+v, told of %d", got, len(s.ended))
+			s.t.Errorf("the second pass: %+v, %d calls of Ended", got, len(s.ended))
 		}
 		for id, batch := range map[string]string{"b": "sale", "alone": ""} {
 			got, err := s.client.Wait(s.t.Context(), app, id)
@@ -160,10 +160,10 @@ func TestDeletedTaskIsEnded(t *testing.T) {
 	})
 }
 
-// A batch ends with its last task, also when that is deleted.
+// TestBatchOfDeletedTasksEnds: a batch ends with its last task, even if that was deleted.
 func TestBatchOfDeletedTasksEnds(t *testing.T) {
 	onEach(t, func(s *stage) {
-		const n = 130 // more than are ended at once
+		const n = 130 // more than endingsPerPause
 		for i := range n {
 			s.submit(fmt.Sprint(i), "sale")
 		}
@@ -183,7 +183,8 @@ func TestBatchOfDeletedTasksEnds(t *testing.T) {
 	})
 }
 
-// TestProducerRepeatsBetweenPasses: it has marked the id again, and not enqueued it yet.
+// TestProducerRepeatsBetweenPasses: a task is not ended when its producer has marked the id again
+// and not enqueued it yet.
 func TestProducerRepeatsBetweenPasses(t *testing.T) {
 	onEach(t, func(s *stage) {
 		ctx := s.t.Context()
@@ -203,13 +204,13 @@ func TestProducerRepeatsBetweenPasses(t *testing.T) {
 		if got := s.pass(r); got.Missing != 2 {
 			s.t.Fatalf("the first pass: %+v", got)
 		}
-		for _, id := range ids { // what Submit does first
+		for _, id := range ids { // the first step of Submit
 			if c, err := s.ledger.Mark(ctx, ledger.Ref{App: app, ID: id}, queue, "waiting"); err != nil || c.Done {
 				s.t.Fatalf("%+v, %v", c, err)
 			}
 		}
 		if got := s.pass(r); got.Missing != 2 || got.Ended != 0 {
-			s.t.Errorf("ended under a producer's hands: %+v", got)
+			s.t.Errorf("ended while the producer repeats it: %+v", got)
 		}
 		for _, id := range ids {
 			s.submit(id, "")
@@ -220,7 +221,7 @@ func TestProducerRepeatsBetweenPasses(t *testing.T) {
 	})
 }
 
-// TestDeletedTaskCanBeRepeated: its producer may have died before it enqueued it.
+// TestDeletedTaskCanBeRepeated: the producer may have died before it enqueued the task.
 func TestDeletedTaskCanBeRepeated(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "sale")
@@ -232,7 +233,7 @@ func TestDeletedTaskCanBeRepeated(t *testing.T) {
 			s.t.Errorf("repeated: %+v", receipt)
 		}
 		if got := s.result("a"); got.State != tasks.StateWaiting || !slices.Equal(s.pending(), []string{"a"}) {
-			s.t.Errorf("it is %+v", got)
+			s.t.Errorf("after the repetition: %+v", got)
 		}
 		if counts, err := s.client.Batch(s.t.Context(), app, "sale"); err != nil || counts["total"] != 2 || counts["done"] != 1 {
 			s.t.Errorf("the batch: %v, %v", counts, err)
@@ -243,7 +244,8 @@ func TestDeletedTaskCanBeRepeated(t *testing.T) {
 	})
 }
 
-// One that was canceled before it was deleted is not given away.
+// TestCanceledTaskStaysCanceled: the id of a task that was canceled before it was deleted does
+// not become free.
 func TestCanceledTaskStaysCanceled(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "")
@@ -260,8 +262,8 @@ func TestCanceledTaskStaysCanceled(t *testing.T) {
 	})
 }
 
-// TestTasksThatAreNotMissing: a young mark, a run that is alive, a redrive under way, a task that
-// was archived by hand.
+// TestTasksThatAreNotMissing: a young mark, a live run, a redrive in progress, a task that was
+// archived by hand.
 func TestTasksThatAreNotMissing(t *testing.T) {
 	onEach(t, func(s *stage) {
 		ctx := s.t.Context()
@@ -303,7 +305,8 @@ func TestTasksThatAreNotMissing(t *testing.T) {
 	})
 }
 
-// A request of a deleted task may have been written: it is not called canceled.
+// TestDeletedTaskInDoubtIsUnknown: a deleted task whose request may have been sent is not ended
+// as canceled.
 func TestDeletedTaskInDoubtIsUnknown(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "")
@@ -325,7 +328,7 @@ func TestDeletedTaskInDoubtIsUnknown(t *testing.T) {
 	})
 }
 
-// A pass that repairs nothing writes nothing.
+// TestPassWithoutRepairWritesNothing: without Repair a pass leaves all keys unchanged.
 func TestPassWithoutRepairWritesNothing(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "b")
@@ -339,12 +342,12 @@ func TestPassWithoutRepairWritesNothing(t *testing.T) {
 			s.t.Errorf("%+v", got)
 		}
 		if after := s.dump(); before != after {
-			s.t.Errorf("it was\n%s\nand is\n%s", before, after)
+			s.t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 	})
 }
 
-// dump is all hashes and sets of the app.
+// dump returns the keys that a pass may change, as text.
 func (s *stage) dump() string {
 	var text string
 	for _, key := range []string{ledger.WaitingKey(app, "a"), ledger.TaskKey(app, "a"), ledger.BatchKey(app, "b")} {
@@ -353,8 +356,8 @@ func (s *stage) dump() string {
 	return text + fmt.Sprintln(s.rdb.SMembers(s.t.Context(), "asynq:queues").Val())
 }
 
-// TestExpiredArchivedCopiesAreDeleted: with openid and text, when nothing is known of their task any
-// more and results of that time are not kept any more.
+// TestExpiredArchivedCopiesAreDeleted: copies are deleted after the retention if their task has
+// neither record nor mark.
 func TestExpiredArchivedCopiesAreDeleted(t *testing.T) {
 	onEach(t, func(s *stage) {
 		ctx := s.t.Context()
@@ -399,19 +402,19 @@ func TestExpiredArchivedCopiesAreDeleted(t *testing.T) {
 		left := s.rdb.ZRange(ctx, "asynq:{"+queue+"}:archived", 0, -1).Val()
 		slices.Sort(left)
 		if want := []string{app + ":enqueued-again", app + ":mark", app + ":record", app + ":young"}; !slices.Equal(left, want) {
-			s.t.Errorf("left are %v, want %v", left, want)
+			s.t.Errorf("archived: %v, want %v", left, want)
 		}
 		if n := s.rdb.Exists(ctx, "asynq:{"+queue+"}:t:"+app+":old-7").Val(); n != 0 {
-			s.t.Error("the payload of a copy is still there")
+			s.t.Error("the payload of a copy was not deleted")
 		}
 		if n := s.rdb.Exists(ctx, "asynq:{default}:t:of others").Val(); n != 1 {
-			s.t.Error("a task of others was deleted")
+			s.t.Error("a task of a foreign queue was deleted")
 		}
 	})
 }
 
-// TestDeletedQueueIsListedAgain: a producer that knew the queue goes on, and asynq's tools see
-// what it enqueues.
+// TestDeletedQueueIsListedAgain: when a producer enqueues into a queue that was deleted, a pass
+// makes the queue visible to asynq's tools again.
 func TestDeletedQueueIsListedAgain(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "")
@@ -421,7 +424,7 @@ func TestDeletedQueueIsListedAgain(t *testing.T) {
 		}
 		s.submit("b", "") // asynq's client remembers the queue
 		if queues, err := s.inspector.Queues(); err != nil || slices.Contains(queues, queue) {
-			s.t.Fatalf("asynq lists %v, %v: the test shows nothing", queues, err)
+			s.t.Fatalf("asynq lists %v, %v: the test needs an unlisted queue", queues, err)
 		}
 		s.pass(reconcile.New(s.rdb, s.ledger, s.config()))
 		if got := s.pending(); !slices.Equal(got, []string{"b"}) {
@@ -430,7 +433,7 @@ func TestDeletedQueueIsListedAgain(t *testing.T) {
 	})
 }
 
-// TestPassCoversAllMasters: the apps of a cluster are on several of them.
+// TestPassCoversAllMasters: the apps of a cluster are spread over its masters.
 func TestPassCoversAllMasters(t *testing.T) {
 	var addrs []string
 	for _, node := range redistest.StartMasters(t) {
@@ -459,8 +462,8 @@ func TestPassCoversAllMasters(t *testing.T) {
 	}
 }
 
-// A pass tells how many commands it has sent, so that it can be slowed down: about one a hash
-// of marks.
+// TestCommandsPerPass: a pass reports to Pace how many commands it sends: about one per hash of
+// marks.
 func TestCommandsPerPass(t *testing.T) {
 	onEach(t, func(s *stage) {
 		const n = 5000
