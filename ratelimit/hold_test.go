@@ -211,7 +211,7 @@ func TestHoldWakesReplicas(t *testing.T) {
 		if _, err := sub.Receive(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		heard := func() {
+		wantMessage := func() {
 			t.Helper()
 			msg, err := sub.ReceiveTimeout(t.Context(), 5*time.Second)
 			if m, ok := msg.(*redis.Message); err != nil || !ok || m.Payload != HoldMessage+testApp {
@@ -219,11 +219,11 @@ func TestHoldWakesReplicas(t *testing.T) {
 			}
 		}
 		set(t, l, Hold{App: testApp, Scope: "*"})
-		heard()
+		wantMessage()
 		if lifted, err := l.Unhold(t.Context(), testApp, "*"); err != nil || !lifted {
 			t.Fatal(lifted, err)
 		}
-		heard()
+		wantMessage()
 		if lifted, err := l.Unhold(t.Context(), testApp, "*"); err != nil || lifted {
 			t.Fatal(lifted, err)
 		}
@@ -291,10 +291,10 @@ func holdsOfManyApps(t *testing.T, rdb redis.UniversalClient, none, some int) {
 	for i := range 20 {
 		apps = append(apps, fmt.Sprintf("wx%016x", i))
 	}
-	asked := 0
-	rdb.AddHook(tripHook{&asked})
-	if holds, err := l.Holds(t.Context(), apps...); err != nil || len(holds) != 0 || asked != none {
-		t.Errorf("%v, %v, %d round trips", holds, err, asked)
+	trips := 0
+	rdb.AddHook(tripHook{&trips})
+	if holds, err := l.Holds(t.Context(), apps...); err != nil || len(holds) != 0 || trips != none {
+		t.Errorf("%v, %v, %d round trips", holds, err, trips)
 	}
 	for _, app := range apps[:10] {
 		set(t, l, Hold{App: app, Scope: "send:custom", Until: start.Add(time.Hour)})
@@ -304,10 +304,10 @@ func holdsOfManyApps(t *testing.T, rdb redis.UniversalClient, none, some int) {
 		t.Fatal(err)
 	}
 	for _, want := range []int{some + 1, some} { // the first time the script is sent in full
-		asked = 0
+		trips = 0
 		holds, err := l.Holds(t.Context(), apps...)
-		if err != nil || len(holds) != 20 || asked != want {
-			t.Fatalf("%d holds, %v, %d round trips, want %d", len(holds), err, asked, want)
+		if err != nil || len(holds) != 20 || trips != want {
+			t.Fatalf("%d holds, %v, %d round trips, want %d", len(holds), err, trips, want)
 		}
 		for i, h := range holds {
 			if scope := []string{"*", "send:custom"}[i%2]; h.App != apps[i/2] || h.Scope != scope {

@@ -24,7 +24,7 @@ type modelRow struct {
 }
 
 // modelLane is the time and the demand of a lane's last request.
-type modelLane struct{ asked, demand int64 }
+type modelLane struct{ requested, demand int64 }
 
 type modelBucket struct{ bucket, count int64 }
 
@@ -110,7 +110,7 @@ func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int)
 	demands := []int64{int64(demand)}
 	for id, l := range s.lanes {
 		switch {
-		case l.asked < now-secondMicros || l.asked > now:
+		case l.requested < now-secondMicros || l.requested > now:
 			delete(s.lanes, id)
 		case id != who:
 			demands = append(demands, l.demand)
@@ -148,10 +148,10 @@ func (s *modelRow) nearMidnight(now int64) (late, early bool) {
 }
 
 // waits returns how long each window of the row has no room at now, µs.
-func (s *modelRow) waits(r pacedRow, now int64, alone bool) [4]int64 {
+func (s *modelRow) waits(r pacedRow, now int64, single bool) [4]int64 {
 	var w [4]int64
 	if r.spacing > 0 {
-		if _, _, free := s.pick(now, 0)(); !alone || !free {
+		if _, _, free := s.pick(now, 0)(); !single || !free {
 			w[0] = s.slots.next - horizonMicros - now
 		}
 		if s.lost > 0 {
@@ -250,17 +250,17 @@ func (m *model) script(now int64, who string, p plan, q request, versions []rowV
 			paced = append(paced, i)
 		}
 	}
-	var alone *slots // of the only row with instants; nil if there are several
+	var single *slots // of the only row with instants; nil if there are several
 	var pick func() (slot, i int64, ok bool)
 	if len(paced) == 1 {
-		alone = &m.row(rows[paced[0]].name).slots
-		pick = alone.start(now, q.lastInstant)
+		single = &m.row(rows[paced[0]].name).slots
+		pick = single.start(now, q.lastInstant)
 	}
 	for int64(len(g.instants)) < block {
 		var wait int64
 		at := now
 		for i, r := range rows {
-			for kind, w := range m.row(r.name).waits(r, now, alone != nil) {
+			for kind, w := range m.row(r.name).waits(r, now, single != nil) {
 				if w > wait {
 					wait, g.window = w, p.rows[i].window(int64(kind+1))
 				}
@@ -273,17 +273,17 @@ func (m *model) script(now int64, who string, p plan, q request, versions []rowV
 			g.wait = time.Duration(wait) * time.Microsecond
 			break
 		}
-		if alone != nil {
+		if single != nil {
 			slot, i, ok := pick()
 			if !ok {
 				break
 			}
-			at = alone.take(slot, i)
+			at = single.take(slot, i)
 		}
 		kept := false
 		for _, r := range rows {
 			s := m.row(r.name)
-			if alone == nil && r.spacing > 0 {
+			if single == nil && r.spacing > 0 {
 				s.slots.next = at + r.spacing.Microseconds()
 			}
 			s.count(r, now, at)
@@ -296,8 +296,8 @@ func (m *model) script(now int64, who string, p plan, q request, versions []rowV
 	}
 	if len(g.instants) > 0 {
 		g.wait, g.window = 0, Window{}
-		if alone != nil {
-			g.spread = int64(math.Floor(alone.step * float64(alone.gap)))
+		if single != nil {
+			g.spread = int64(math.Floor(single.step * float64(single.gap)))
 		}
 	}
 	for _, r := range rows {
@@ -305,8 +305,8 @@ func (m *model) script(now int64, who string, p plan, q request, versions []rowV
 		if len(g.instants) > 0 {
 			s.seq++
 		}
-		if alone != nil && r.spacing > 0 {
-			alone.save(now)
+		if single != nil && r.spacing > 0 {
+			single.save(now)
 		} else {
 			s.taken = nil
 		}

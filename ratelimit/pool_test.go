@@ -297,14 +297,14 @@ func TestShares(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		limit Limit
-		asked []string // the replicas in the order of their requests; the share of the last one is checked
+		order []string // the replicas in the order of their requests; the share of the last one is checked
 		n     int
 		want  int
 	}{
 		{"alone", Limit{PerSecond: 100}, []string{"a"}, 99, 35},
 		{"one of two", Limit{PerSecond: 100}, []string{"b", "a"}, 99, 17},
 		{"one of eight", Limit{PerSecond: 1000}, []string{"b", "c", "d", "e", "f", "g", "h", "a"}, 99, 43},
-		{"no more than asked for", Limit{PerSecond: 1000}, []string{"a"}, 5, 5},
+		{"no more than requested", Limit{PerSecond: 1000}, []string{"a"}, 5, 5},
 		{"one at least", Limit{PerSecond: 1}, []string{"a"}, 99, 1},
 		{"a quarter of what is left of a minute", Limit{PerMinute: 80}, []string{"a"}, 99, 20},
 		{"a quarter of what is left of a day", Limit{PerDay: 40}, []string{"a"}, 99, 10},
@@ -314,9 +314,9 @@ func TestShares(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			eachStore(t, func(t *testing.T, k windowStore) {
 				now, p, got := at(t, noon), planOf(0, tt.limit), 0
-				for i, who := range tt.asked {
+				for i, who := range tt.order {
 					n := 1
-					if i == len(tt.asked)-1 {
+					if i == len(tt.order)-1 {
 						n = tt.n
 					}
 					got = len(k.take(now, now, who, p, allOf(n)).instants)

@@ -27,7 +27,7 @@ func TestReusedPermitSkipsCatchUpLimit(t *testing.T) {
 			t.Fatal("the released permit was not handed out again")
 		}
 		if !q.release(p, now) {
-			t.Fatal("the permit was not taken back")
+			t.Fatal("release did not take the permit")
 		}
 		p, _ = q.takeDue(t.Context(), 0)
 	}

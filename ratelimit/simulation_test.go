@@ -150,7 +150,7 @@ func TestLanesShareByDemand(t *testing.T) {
 		{"one has half", []simLane{fast(), {slots: 20, call: 40 * time.Millisecond}}, 965, 450},
 		{"many are slow", append([]simLane{fast()}, slices.Repeat([]simLane{slow()}, 7)...), 950, 38},
 		{"all are slow", slices.Repeat([]simLane{slow()}, 8), 8 * 45, 45},
-		{"one asks once a second", []simLane{fast(), {slots: 1, call: time.Second}}, 965, 0.6},
+		{"one has a call a second", []simLane{fast(), {slots: 1, call: time.Second}}, 965, 0.6},
 		{"one joins", []simLane{fast(), {slots: 64, call: 20 * time.Millisecond, joins: 4 * time.Second}}, 965, 300},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -187,8 +187,8 @@ local function other_demands(r)
   local members = redis.call('ZRANGE', r.active, 0, -1, 'WITHSCORES')
   for i = 1, #members, 2 do
     local id, wants = string.match(members[i], '^(%S+) ?(%d*)$')
-    local asked = num(members[i + 1])
-    if asked < now - SECOND or asked > now or (demand > 0 and id == lane_id and members[i] ~= mine) then
+    local requested = num(members[i + 1])
+    if requested < now - SECOND or requested > now or (demand > 0 and id == lane_id and members[i] ~= mine) then
       if #expired < 1000 then expired[#expired + 1] = members[i] end
     elseif id ~= lane_id then
       demands[#demands + 1] = tonumber(wants) or INSATIABLE

@@ -194,7 +194,7 @@ func TestRedrivesUnderWay(t *testing.T) {
 		}
 		ids := must[[]string](t)(l.Underway(ctx, app))
 		if slices.Sort(ids); !slices.Equal(ids, []string{"broken", "handed", "opened"}) {
-			t.Errorf("under way: %v", ids)
+			t.Errorf("in progress: %v", ids)
 		}
 		if err := l.HandedOver(ctx, app, "handed", 1); err != nil {
 			t.Fatal(err)

@@ -59,12 +59,12 @@ func (p *pass) page(ctx context.Context, keys []string) error {
 	}
 	open = slices.DeleteFunc(open, func(t ledger.OpenTask) bool { return !p.overdue(t, now) })
 	p.report.Looked += len(open)
-	missing, asked, err := p.missing(ctx, open)
+	missing, more, err := p.missing(ctx, open)
 	if err != nil {
 		return err
 	}
 	p.report.Missing += len(missing)
-	commands += asked + 1
+	commands += more + 1
 	if p.cfg.Repair {
 		if err := p.suspect(ctx, missing, now); err != nil {
 			return err
@@ -196,7 +196,7 @@ func (p *pass) endConfirmed(ctx context.Context) error {
 			for i, t := range some {
 				ids[i] = t.ID
 			}
-			batches, asked, err := p.ledger.BatchOf(ctx, app, ids, p.batches[app])
+			batches, more, err := p.ledger.BatchOf(ctx, app, ids, p.batches[app])
 			if err != nil {
 				return err
 			}
@@ -205,7 +205,7 @@ func (p *pass) endConfirmed(ctx context.Context) error {
 					return err
 				}
 			}
-			if err := p.pace(ctx, commands+asked, len(some)); err != nil {
+			if err := p.pace(ctx, commands+more, len(some)); err != nil {
 				return err
 			}
 		}
