@@ -2,7 +2,7 @@ package ratelimit
 
 import "fmt"
 
-// Config is the section pace of the configuration.
+// Config is the section "pace" of the configuration.
 type Config struct {
 	// Margin is the share of each limit per second and minute that stays unused, so that calls
 	// with unequal network delays do not exceed the limit at WeChat: 0 ≤ margin < 0.5. The

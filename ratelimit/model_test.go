@@ -136,15 +136,15 @@ func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int)
 	return max(1, n)
 }
 
-// free is when a bucket leaves the minute's log.
+// free returns when a bucket leaves the minute's log.
 func free(b int64) int64 { return (b+1)*bucketMicros + bucketTTL.Microseconds() }
 
-// sinceMidnight is the time of day in China.
+// sinceMidnight returns the time of day in China, µs.
 func sinceMidnight(now int64) int64 { return (now + utcOffset*1_000_000) % dayMicros }
 
 func (s *modelRow) nearMidnight(now int64) (late, early bool) {
-	into, today := sinceMidnight(now), dateOf(now)
-	return s.date == today && into >= dayMicros-skewMicros, s.date > today || into < skewMicros
+	timeOfDay, today := sinceMidnight(now), dateOf(now)
+	return s.date == today && timeOfDay >= dayMicros-skewMicros, s.date > today || timeOfDay < skewMicros
 }
 
 // waits returns how long each window of the row has no room at now, µs.
@@ -168,10 +168,10 @@ func (s *modelRow) waits(r pacedRow, now int64, single bool) [4]int64 {
 	}
 	late, early := s.nearMidnight(now)
 	if r.day > 0 && (s.used >= r.day || late && s.tomorrow >= r.day || early && s.yesterday >= r.day) {
-		into := sinceMidnight(now)
-		w[2] = dayMicros - into + skewMicros
-		if s.used < r.day && s.date == dateOf(now) && into < skewMicros {
-			w[2] = skewMicros - into
+		timeOfDay := sinceMidnight(now)
+		w[2] = dayMicros - timeOfDay + skewMicros
+		if s.used < r.day && s.date == dateOf(now) && timeOfDay < skewMicros {
+			w[2] = skewMicros - timeOfDay
 		}
 	}
 	if r.total > 0 && s.total >= r.total {
@@ -346,19 +346,19 @@ func (s *modelRow) giveBack(now int64, p *Permit, t terms, total int64) {
 }
 
 func (s *modelRow) giveBackDay(granted int64) {
-	date, into := dateOf(granted), sinceMidnight(granted)
+	date, timeOfDay := dateOf(granted), sinceMidnight(granted)
 	switch s.date {
 	case date:
 		lessen(&s.used)
-		if into >= dayMicros-skewMicros {
+		if timeOfDay >= dayMicros-skewMicros {
 			lessen(&s.tomorrow)
 		}
-		if into < skewMicros {
+		if timeOfDay < skewMicros {
 			lessen(&s.yesterday)
 		}
 	case date + 1:
 		lessen(&s.yesterday)
-		if into >= dayMicros-skewMicros {
+		if timeOfDay >= dayMicros-skewMicros {
 			lessen(&s.used)
 		}
 	}

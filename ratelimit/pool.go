@@ -196,16 +196,16 @@ func (q *pool) takeDue(ctx context.Context, early time.Duration) (*Permit, waitC
 		}
 		return nil, waitCondition{refill: q.refill, changed: q.changed, closed: q.refill == nil}
 	}
-	renew := q.refillAt(now)
-	if q.refill == nil && !now.Before(renew) {
+	refillAt := q.refillAt(now)
+	if q.refill == nil && !now.Before(refillAt) {
 		q.startRefill(ctx)
 	}
 	p := q.stock[0]
 	due := p.At.Add(-early)
 	if now.Before(due) {
 		until := due
-		if q.refill == nil && renew.Before(due) {
-			until = renew
+		if q.refill == nil && refillAt.Before(due) {
+			until = refillAt
 		}
 		return nil, waitCondition{until: until, changed: q.changed}
 	}
@@ -302,9 +302,9 @@ func (q *pool) finishRefill(ctx context.Context, g *grant) {
 		q.limiter.giveBackLater(ctx, block)
 		return
 	}
-	recalls := q.revocations.Load()
+	revocations := q.revocations.Load()
 	for _, p := range block {
-		p.pool, p.revocations = q, recalls
+		p.pool, p.revocations = q, revocations
 	}
 	q.stock = append(q.stock, block...)
 	slices.SortStableFunc(q.stock, byInstant) // a block may fill gaps of the previous one

@@ -71,7 +71,7 @@ func (s *slots) take(slot, i int64) int64 {
 	return at
 }
 
-// save forgets the cells when there is nothing free before next.
+// save drops the cells if no slot before next is free.
 func (s *slots) save(now int64) {
 	ends, low, holes := (s.next-s.origin)/s.gap, s.low(now), false
 	s.first, s.after = max(s.first, low/s.perCell), s.next
@@ -83,7 +83,7 @@ func (s *slots) save(now int64) {
 	}
 }
 
-// maxMinShare is the max-min fair share of the demand that comes first.
+// maxMinShare returns the max-min fair share of the demand that comes first.
 func maxMinShare(rate float64, demands []int64) (share float64, contended bool) {
 	mine, sum, left := float64(demands[0]), int64(0), rate
 	sorted := slices.Sorted(slices.Values(demands))
