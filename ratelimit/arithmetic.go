@@ -127,15 +127,15 @@ func lateness(seconds, minutes bool, margin float64) time.Duration {
 // A day has three periods: within midnightSkew after its start, within midnightSkew before its
 // end, and between them.
 func dayPeriodStart(micros int64) int64 {
-	into := (micros + utcOffset*1_000_000) % day.Microseconds()
+	timeOfDay := (micros + utcOffset*1_000_000) % day.Microseconds()
 	first := midnightSkew.Microseconds()
 	switch last := (day - midnightSkew).Microseconds(); {
-	case into < first:
+	case timeOfDay < first:
 		first = 0
-	case into >= last:
+	case timeOfDay >= last:
 		first = last
 	}
-	return micros - into + first
+	return micros - timeOfDay + first
 }
 
 // dateOf returns the calendar date in China at a time in µs since 1970, as days since 1970.

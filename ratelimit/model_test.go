@@ -334,14 +334,14 @@ func (s *modelRow) giveBack(now int64, p *Permit, t terms, total int64) {
 	if own := p.instant / bucketMicros; t.minute > 0 && !p.minuteExpired && t.seq > s.folded && free(own) > now {
 		i := slices.IndexFunc(s.log, func(b modelBucket) bool { return b.bucket >= own })
 		if i >= 0 {
-			lessen(&s.log[i].count)
+			decrement(&s.log[i].count)
 		}
 	}
 	if t.day > 0 {
 		s.giveBackDay(p.grant.now)
 	}
 	if total > 0 {
-		lessen(&s.total)
+		decrement(&s.total)
 	}
 }
 
@@ -349,22 +349,22 @@ func (s *modelRow) giveBackDay(granted int64) {
 	date, timeOfDay := dateOf(granted), sinceMidnight(granted)
 	switch s.date {
 	case date:
-		lessen(&s.used)
+		decrement(&s.used)
 		if timeOfDay >= dayMicros-skewMicros {
-			lessen(&s.tomorrow)
+			decrement(&s.tomorrow)
 		}
 		if timeOfDay < skewMicros {
-			lessen(&s.yesterday)
+			decrement(&s.yesterday)
 		}
 	case date + 1:
-		lessen(&s.yesterday)
+		decrement(&s.yesterday)
 		if timeOfDay >= dayMicros-skewMicros {
-			lessen(&s.used)
+			decrement(&s.used)
 		}
 	}
 }
 
-func lessen(n *int64) {
+func decrement(n *int64) {
 	if *n > 0 {
 		*n--
 	}
