@@ -25,14 +25,14 @@ func (o *offset) observe(sent, read, now int64) (jumped bool) {
 	if o.known {
 		drift := max(0, read-o.read) * driftPerSecond / 1_000_000
 		o.lower, o.upper = o.lower-drift, o.upper+drift
-				jumped = lower > o.upper+jumpTolerance
-				if !jumped && upper >= o.lower-jumpTolerance {
-					lower, upper = max(lower, o.lower), min(upper, o.upper)
-				}
-			}
-			o.lower, o.upper, o.read, o.known = lower, upper, read, true
-			return jumped
+		jumped = lower > o.upper+jumpTolerance
+		if !jumped && upper >= o.lower-jumpTolerance {
+			lower, upper = max(lower, o.lower), min(upper, o.upper)
 		}
+	}
+	o.lower, o.upper, o.read, o.known = lower, upper, read, true
+	return jumped
+}
 
 // rowWatcher remembers the versions of an app's rows and the offset of Redis' clock, so that
 // the replica detects data that Redis has lost.
@@ -76,12 +76,12 @@ func (w *rowWatcher) observe(jumps, sent, read int64, g *grant) (jumped bool, lo
 		v, seen := w.rows[name]
 		switch {
 		case !seen:
-					v = rowVersion{epoch: t.epoch, jumps: jumps}
-				case v.epoch != t.epoch: // another replica has caused a withheld window since
-					v = rowVersion{epoch: t.epoch, jumps: w.jumps}
-				}
-				v.seq = max(v.seq, t.seq)
-				w.rows[name] = v
-			}
-			return w.jumps != jumps, w.clock.lower
+			v = rowVersion{epoch: t.epoch, jumps: jumps}
+		case v.epoch != t.epoch: // another replica has caused a withheld window since
+			v = rowVersion{epoch: t.epoch, jumps: w.jumps}
+		}
+		v.seq = max(v.seq, t.seq)
+		w.rows[name] = v
+	}
+	return w.jumps != jumps, w.clock.lower
 }

@@ -12,7 +12,7 @@ import (
 func TestOffset(t *testing.T) {
 	type reply struct {
 		sent, read, now int64 // ms; Redis' clock is 1,000,000 ms ahead
-		jumped           bool
+		jumped          bool
 		lo, hi          int64 // ms
 	}
 	const ahead = 1_000_000
@@ -61,7 +61,7 @@ func TestOffset(t *testing.T) {
 // window is withheld, the same for all replicas.
 func TestWithheldWindow(t *testing.T) {
 	troubles := map[string]func(k windowStore, now *int64){
-		"Redis lost its data":    func(k windowStore, now *int64) { *now++; k.loseData() },
+		"Redis lost its data":     func(k windowStore, now *int64) { *now++; k.loseData() },
 		"Redis' clock has jumped": func(_ windowStore, now *int64) { *now += time.Hour.Microseconds() },
 	}
 	for name, trouble := range troubles {

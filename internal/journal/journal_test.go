@@ -148,12 +148,12 @@ func TestTornLastLine(t *testing.T) {
 func TestBrokenLinesAreReported(t *testing.T) {
 	good := `{"returned":{"app":"` + app + `","id":"a"}}` + "\n"
 	for name, bad := range map[string]string{
-		"no JSON":              "{oPerson\n",
-		"unknown entry": `{"received":{}}` + "\n",
+		"no JSON":                 "{oPerson\n",
+		"unknown entry":           `{"received":{}}` + "\n",
 		"a sending without an id": `{"sending":{"app":"` + app + `"}}` + "\n",
-		"no outcome":           `{"result":{"app":"` + app + `","id":"a"}}` + "\n",
-		"zeros":                strings.Repeat("\x00", 100) + "\n",
-		"far too long":         `{"result":"` + strings.Repeat("x", maxLine) + `"}` + "\n",
+		"no outcome":              `{"result":{"app":"` + app + `","id":"a"}}` + "\n",
+		"zeros":                   strings.Repeat("\x00", 100) + "\n",
+		"far too long":            `{"result":"` + strings.Repeat("x", maxLine) + `"}` + "\n",
 	} {
 		text := header + "\n" + good + bad + good
 		path := fileWith(t, text)
@@ -169,12 +169,12 @@ func TestBrokenLinesAreReported(t *testing.T) {
 
 func TestForeignFilesAreUnchanged(t *testing.T) {
 	for name, text := range map[string]string{
-		"a task":        `{"type":"send:subscribe","app":"wx0123456789abcdef"}` + "\n",
-		"some text":     "hello",
-		"a rehearsal":   rehearsalHeader + "\n",
+		"a task":         `{"type":"send:subscribe","app":"wx0123456789abcdef"}` + "\n",
+		"some text":      "hello",
+		"a rehearsal":    rehearsalHeader + "\n",
 		"a later format": `{"wxcourier_journal":2}` + "\n",
-		"binary":        "\x00\x01\x02",
-		"one long line": strings.Repeat("x", 2*maxLine),
+		"binary":         "\x00\x01\x02",
+		"one long line":  strings.Repeat("x", 2*maxLine),
 	} {
 		path := fileWith(t, text)
 		_, err := Open(path)

@@ -39,9 +39,9 @@ func (l *Ledger) Cancel(ctx context.Context, app string, ids []string) ([]Cancel
 		default:
 			eval = cancelScript.EvalSha
 		}
-		}
-		return results, nil
 	}
+	return results, nil
+}
 
 type scriptRunner func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
 

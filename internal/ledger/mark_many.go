@@ -53,9 +53,9 @@ func (l *Ledger) MarkMany(ctx context.Context, markings []Marking) []Marked {
 	}
 	runGroups(ctx, l.rdb, unknown, markScript.Eval)
 	for _, g := range groups {
-			g.decode(markings, results)
-		}
-		return results
+		g.decode(markings, results)
+	}
+	return results
 }
 
 // markGroup is the markings of one script call. They share an app, since a script's keys must
