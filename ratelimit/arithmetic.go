@@ -5,61 +5,61 @@ import (
 	"time"
 )
 
-// The spans of the windows, and what is kept free around them.
+// The spans of the windows, and the constants of leases.
 const (
 	second = time.Second
 	minute = time.Minute
 	day    = 24 * time.Hour
 
-	// ahead is how far into the future an instant is reserved at most, by any replica: the
-	// time within which a new replica finds instants that are free, and within which a
-	// hold that no message told of stops what was leased before.
-	ahead = 500 * time.Millisecond
+	// horizon is how far into the future any replica reserves an instant, at most. A new
+	// replica finds free instants within it, and a hold whose message was lost stops leased
+	// permits within it.
+	horizon = 500 * time.Millisecond
 
-	// stretch is how much time of a lane's pace its replicas hold in blocks, all together:
-	// each takes its share of it, and asks once per stretch. With renewal it stays below
-	// ahead, so that whoever asks in time is never refused.
-	stretch = 350 * time.Millisecond
+	// blockDuration is the time for which a block lasts at a lane's share of the pace: a
+	// replica requests one block per blockDuration. Together with maxRefillLead it stays
+	// below horizon, so that a refill in time is never refused.
+	blockDuration = 350 * time.Millisecond
 
-	// renewal is how long before its last instant a replica asks for its next block: a
-	// reply may take that long before an instant is lost.
-	renewal = 100 * time.Millisecond
+	// maxRefillLead is how long before its last instant a replica requests the next block, at
+	// most. A reply may take that long before an instant is lost.
+	maxRefillLead = 100 * time.Millisecond
 
-	// bucket is the resolution of a minute's log: a call counts as if it had been made at
-	// its bucket's end, which costs 0.1 s in 60 and never lets more through.
+	// bucket is the resolution of a minute's log. A call counts as if it had been made at the
+	// end of its bucket: this costs 0.1 s in 60 and never exceeds the limit.
 	bucket = 100 * time.Millisecond
 
-	// cell is how finely a lane's instants are spread out, while several lanes want more than
-	// the pace has room for: what a cell's time has room for is divided among them.
+	// cell is the resolution at which instants are spread out, while several lanes want more
+	// than the pace allows: the script counts the taken slots per cell.
 	cell = 10 * time.Millisecond
 
-	// cautious is how many permits of a lifetime's total one block holds at most: those of
-	// a replica that dies count as used, and these never come back.
-	cautious = 16
+	// maxTotalBlock is the largest block of a row with a lifetime limit. The permits of a
+	// replica that dies count as used, and a lifetime's never come back.
+	maxTotalBlock = 16
 
-	// edge is how far WeChat's clock may be from Redis' at midnight. Within it a call may
-	// fall on either day, so both must have room and both count it. It exceeds ahead plus
-	// the longest lateness: a permit for today is never used beyond it.
-	edge = 2 * time.Second
+	// midnightSkew is how far WeChat's clock may be from Redis' at midnight. A call within it
+	// may fall on either day: both days must have room, and both count it. It exceeds horizon
+	// plus the longest lateness, so that a permit counted on one day only is used on that day.
+	midnightSkew = 2 * time.Second
 
-	// wholeLife is the wait that is told when a lifetime total is spent: it never comes
-	// back by itself, only by a higher limit.
-	wholeLife = day
+	// lifetimeWait is the wait when a lifetime limit is used up. Only a higher limit or a
+	// give-back makes room again.
+	lifetimeWait = day
 )
 
-// How late a permit may be used at most; see [Permit.Fresh].
+// The limits of lateness; see [Permit.Fresh].
 const (
-	lateAnyway = 500 * time.Millisecond // with neither a second's nor a minute's limit
-	lateLogged = bucket                 // kept free by the minute's log, see keep
-	lateLeast  = 5 * time.Millisecond   // with a margin of nothing there is no room, but time passes
+	unpacedLateness = 500 * time.Millisecond // without a limit per second or minute
+	minuteLateness  = bucket                 // allowed for by the minute's log, see bucketTTL
+	minLateness     = 5 * time.Millisecond   // at a margin of 0, where the limit leaves no room at all
 )
 
-// keep is how long a bucket of the minute's log counts after its end: the minute, and
-// the lateness that its permits are allowed.
-const keep = minute + lateLogged
+// bucketTTL is how long a bucket of the minute's log counts after its end: a minute, plus the
+// lateness that its permits may have.
+const bucketTTL = minute + minuteLateness
 
-// spacing is the distance of two reserved instants, so that no half-open sliding second
-// holds more than perSecond*(1-margin) of them. Zero without a limit.
+// spacing returns the distance of two reserved instants, such that no half-open sliding second
+// holds more than perSecond*(1-margin) of them. It is zero without a limit.
 func spacing(perSecond int, margin float64) time.Duration {
 	if perSecond == 0 {
 		return 0
@@ -68,8 +68,8 @@ func spacing(perSecond int, margin float64) time.Duration {
 	return time.Duration(micros) * time.Microsecond
 }
 
-// allowance is how many calls the minute's log may hold: the limit less the margin, but
-// at least one.
+// allowance returns how many calls the minute's log may hold: the limit minus the margin, but
+// at least one; 0 without a limit.
 func allowance(perMinute int, margin float64) int64 {
 	if perMinute == 0 {
 		return 0
@@ -77,11 +77,11 @@ func allowance(perMinute int, margin float64) int64 {
 	return max(1, int64(float64(perMinute)*(1-margin)+1e-9)) // 1e-9: 100*(1-0.05) is 94.99…
 }
 
-// inForce is the spacing, the minute's allowance and the day's limit of a row at now (µs):
-// the lesser of what is configured and what WeChat said of itself, lowered by refusals.
+// inForce returns the spacing (µs), the minute's allowance and the day's limit of a row at now
+// (µs): the lower of the configured and the learned limit, reduced after refusals.
 func (s rowState) inForce(r pacedRow, now int64) (spacing, minute, day int64) {
 	spacing = max(r.spacing.Microseconds(), s.learnedSpacing)
-	minute, day = least(r.minute, s.learnedMinute), least(r.day, s.learnedDay)
+	minute, day = lowerLimit(r.minute, s.learnedMinute), lowerLimit(r.day, s.learnedDay)
 	f := s.factorAt(now)
 	if minute > 0 {
 		minute = max(1, minute*f/1000)
@@ -89,16 +89,16 @@ func (s rowState) inForce(r pacedRow, now int64) (spacing, minute, day int64) {
 	return (spacing*1000 + f - 1) / f, minute, day
 }
 
-// least is the lesser of two limits, of which 0 means none.
-func least(a, b int64) int64 {
+// lowerLimit returns the lower of two limits. 0 means no limit.
+func lowerLimit(a, b int64) int64 {
 	if a == 0 || b > 0 && b < a {
 		return b
 	}
 	return a
 }
 
-// factorAt is the part of its pace that a row keeps at now (µs), in thousandths: after a
-// refusal it climbs by a twentieth of the limit in ten seconds.
+// factorAt returns the share of its pace that a row uses at now (µs), in thousandths. After a
+// refusal the factor recovers by a twentieth of the limit every ten seconds.
 func (s rowState) factorAt(now int64) int64 {
 	if s.factor == 0 {
 		return 1000
@@ -106,39 +106,39 @@ func (s rowState) factorAt(now int64) int64 {
 	return min(1000, s.factor+50*(max(0, now-s.slowed)/(10*second).Microseconds()))
 }
 
-// lateness is how late a permit may be used without bringing a window over its limit,
-// by whether there are windows of a second and of a minute.
+// lateness returns how late a permit may be used without exceeding a window's limit. seconds
+// and minutes report whether there are limits per second and per minute.
 //
-// The instants leave a second's limit with a slack of 1/(1-margin)-1 seconds: that many
-// more seconds' worth of instants fit under it. Half of the slack is for the permit, the
-// other half for the network.
+// The instants of 1/(1-margin) seconds fit under the limit of one second: the slack is
+// 1/(1-margin)-1 seconds. Half of it is for late permits, the other half for the network.
 func lateness(seconds, minutes bool, margin float64) time.Duration {
-	late := lateAnyway
+	late := unpacedLateness
 	if minutes {
-		late = lateLogged
+		late = minuteLateness
 	}
 	if seconds {
 		slack := 1/(1-margin) - 1
-		late = min(late, max(lateLeast, time.Duration(slack/2*float64(second))))
+		late = min(late, max(minLateness, time.Duration(slack/2*float64(second))))
 	}
 	return late
 }
 
-// startOfCount is the first instant that counts on the same days as one at a time in µs:
-// by the edges of midnight, see edge.
-func startOfCount(micros int64) int64 {
-	into := (micros + utcOffset*1_000_000) % day.Microseconds()
-	first := edge.Microseconds()
-	switch last := (day - edge).Microseconds(); {
-	case into < first:
+// dayPeriodStart returns the first instant, µs, that counts on the same days as the given one.
+// A day has three periods: within midnightSkew after its start, within midnightSkew before its
+// end, and between them.
+func dayPeriodStart(micros int64) int64 {
+	timeOfDay := (micros + utcOffset*1_000_000) % day.Microseconds()
+	first := midnightSkew.Microseconds()
+	switch last := (day - midnightSkew).Microseconds(); {
+	case timeOfDay < first:
 		first = 0
-	case into >= last:
+	case timeOfDay >= last:
 		first = last
 	}
-	return micros - into + first
+	return micros - timeOfDay + first
 }
 
-// dateOf is the calendar date in China at a time in µs since 1970, as days since then.
+// dateOf returns the calendar date in China at a time in µs since 1970, as days since 1970.
 func dateOf(micros int64) int64 {
 	return (micros + utcOffset*1_000_000) / day.Microseconds()
 }

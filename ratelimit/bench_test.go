@@ -14,7 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// commands counts what a client sends.
+// commands is a hook that counts the commands that a client sends.
 type commands struct{ n atomic.Int64 }
 
 func (c *commands) DialHook(next redis.DialHook) redis.DialHook {
@@ -35,8 +35,8 @@ func (c *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// swarm is some replicas that take permits as fast as they come.
-type swarm struct {
+// replicaLoad is a number of replicas that use permits as fast as possible.
+type replicaLoad struct {
 	typ      string
 	limit    Limit
 	margin   float64
@@ -44,8 +44,8 @@ type swarm struct {
 	span     time.Duration
 }
 
-// run returns when the permits were used, in µs, and how many commands that took.
-func (s swarm) run(b *testing.B, connect func() redis.UniversalClient) (uses []int64, sent int64) {
+// run returns when the permits were used, in µs, and the number of commands sent.
+func (s replicaLoad) run(b *testing.B, connect func() redis.UniversalClient) (uses []int64, sent int64) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), s.span)
 	defer cancel()
@@ -90,10 +90,10 @@ func (s swarm) run(b *testing.B, connect func() redis.UniversalClient) (uses []i
 	return uses, count.n.Load()
 }
 
-// BenchmarkPermits shows what a permit costs, and how much of a limit is used, on a real
+// BenchmarkPermits measures the commands per permit and the used share of a limit, on a real
 // Redis: go test -run - -bench Permits -benchtime 1x ./ratelimit
 func BenchmarkPermits(b *testing.B) {
-	for _, s := range []swarm{
+	for _, s := range []replicaLoad{
 		{"scheme:generate", Limit{PerSecond: 1000}, 0.02, 1, 10 * time.Second},
 		{"scheme:generate", Limit{PerSecond: 1000}, 0.02, 8, 10 * time.Second},
 		{"scheme:generate", Limit{PerSecond: 100}, 0.02, 1, 10 * time.Second},
@@ -124,10 +124,10 @@ func BenchmarkPermits(b *testing.B) {
 	}
 }
 
-// realRedis starts a redis-server that ends with the benchmark, and returns its address.
+// realRedis starts a redis-server for the duration of the benchmark, and returns its address.
 func realRedis(b *testing.B) string {
 	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // only to learn of a free port
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // only to find a free port
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func realRedis(b *testing.B) string {
 	return ""
 }
 
-// densest is the most uses in any sliding second.
+// densest returns the largest number of uses in any sliding second.
 func densest(uses []int64) (most int) {
 	first := 0
 	for i, u := range uses {

@@ -2,85 +2,86 @@ package ratelimit
 
 import "sync"
 
-// How far the two clocks may drift apart, and what is not called a leap, in µs.
+// The drift of the two clocks, and the smallest difference that is a jump, in µs.
 const (
-	driftPerSecond = 500  // NTP slews by 0.05 % at most
-	leapTolerance  = 2000 // far below what any margin leaves room for
+	driftPerSecond = 500  // NTP slews by at most 0.05 %
+	jumpTolerance  = 2000 // far below the slack of any margin
 )
 
-// offset is what a replica knows about Redis' clock: how far it is ahead of the replica's
-// own monotonic one, between two bounds, in µs. Each reply narrows them, as it was
-// written after the question was sent and before the answer was read; time widens them.
+// offset estimates the offset of Redis' clock from the replica's monotonic clock by a lower and
+// an upper bound, in µs. Each reply narrows the bounds, since Redis wrote it after the request
+// was sent and before the reply was read; drift widens them.
 type offset struct {
-	lo, hi int64
-	read   int64 // when the last reply was read, by the replica's clock
-	known  bool
+	lower, upper int64
+	read         int64 // when the last reply was read, by the replica's clock, µs
+	known        bool
 }
 
-// observe takes note of a reply that told now, and tells whether Redis' clock has leapt
-// forward since the last one. A clock that went back is simply believed: the scripts see
-// that for themselves.
-func (o *offset) observe(sent, read, now int64) (leapt bool) {
-	lo, hi := now-read, now-sent
+// observe updates the bounds from a reply with Redis' time now, and reports whether Redis'
+// clock has jumped forward since the last reply. After a step back the new bounds replace the
+// old ones: the scripts detect it by themselves.
+func (o *offset) observe(sent, read, now int64) (jumped bool) {
+	lower, upper := now-read, now-sent
 	if o.known {
 		drift := max(0, read-o.read) * driftPerSecond / 1_000_000
-		o.lo, o.hi = o.lo-drift, o.hi+drift
-		leapt = lo > o.hi+leapTolerance
-		if !leapt && hi >= o.lo-leapTolerance {
-			lo, hi = max(lo, o.lo), min(hi, o.hi)
+		o.lower, o.upper = o.lower-drift, o.upper+drift
+		jumped = lower > o.upper+jumpTolerance
+		if !jumped && upper >= o.lower-jumpTolerance {
+			lower, upper = max(lower, o.lower), min(upper, o.upper)
 		}
 	}
-	o.lo, o.hi, o.read, o.known = lo, hi, read, true
-	return leapt
+	o.lower, o.upper, o.read, o.known = lower, upper, read, true
+	return jumped
 }
 
-// witness is what a replica remembers of an app's pace, and Redis might forget.
-type witness struct {
+// rowWatcher remembers the versions of an app's rows and the offset of Redis' clock, so that
+// the replica detects data that Redis has lost.
+type rowWatcher struct {
 	mu    sync.Mutex
-	clock offset            // guarded by mu
-	leaps int64             // guarded by mu; how often Redis' clock leapt forward
-	rows  map[string]memory // guarded by mu; by row
+	clock offset                // guarded by mu
+	jumps int64                 // guarded by mu; number of forward jumps of Redis' clock
+	rows  map[string]rowVersion // guarded by mu; by row
 }
 
-// memory is what a replica saw of a row last.
-type memory struct {
+// rowVersion is the last version of a row that the replica has seen.
+type rowVersion struct {
 	epoch, seq int64
-	leaps      int64 // of the witness, when the row last withheld a window for one
+	jumps      int64 // rowWatcher.jumps when the row last withheld a window for a jump
 }
 
-func newWitness() *witness { return &witness{rows: make(map[string]memory)} }
+func newRowWatcher() *rowWatcher { return &rowWatcher{rows: make(map[string]rowVersion)} }
 
-// recall tells what is remembered of some rows, and how many leaps there have been.
-func (w *witness) recall(rows []pacedRow) ([]memory, int64) {
+// versions returns the remembered versions of rows, and the number of jumps so far.
+func (w *rowWatcher) versions(rows []pacedRow) ([]rowVersion, int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all := make([]memory, len(rows))
+	all := make([]rowVersion, len(rows))
 	for i, r := range rows {
 		all[i] = w.rows[r.name]
 	}
-	return all, w.leaps
+	return all, w.jumps
 }
 
-// note takes in a reply to a question that was sent after so many leaps. When Redis'
-// clock has leapt since, what the reply grants must not be used. The bound tells local
-// from Redis' time: a reserved instant less it is never too early.
-func (w *witness) note(leaps, sent, read int64, g *grant) (leapt bool, lo int64) {
+// observe records a reply to a request that was sent after the given number of jumps. jumped
+// reports that Redis' clock has jumped since: the permits of the reply must not be used. A
+// reserved instant minus lower is never too early by the replica's clock.
+func (w *rowWatcher) observe(jumps, sent, read int64, g *grant) (jumped bool, lower int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.clock.observe(sent, read, g.now) {
-		w.leaps++
+		w.jumps++
 	}
 	for i, t := range g.terms {
 		name := g.plan.rows[i].name
-		m, seen := w.rows[name]
+		v, seen := w.rows[name]
 		switch {
 		case !seen:
-			m = memory{epoch: t.epoch, leaps: leaps}
-		case m.epoch != t.epoch: // somebody has had a window withheld since we looked last
-			m = memory{epoch: t.epoch, leaps: w.leaps}
+			v = rowVersion{epoch: t.epoch, jumps: jumps}
+		case v.epoch != t.epoch: // another replica has caused a withheld window since
+			v = rowVersion{epoch: t.epoch, jumps: w.jumps}
 		}
-		m.seq = max(m.seq, t.seq)
-		w.rows[name] = m
+		v.seq = max(v.seq, t.seq)
+		w.rows[name] = v
 	}
-	return w.leaps != leaps, w.clock.lo
+	return w.jumps != jumps, w.clock.lower
 }

@@ -2,12 +2,12 @@ package ratelimit
 
 import "fmt"
 
-// Config is the pace section of the configuration.
+// Config is the section "pace" of the configuration.
 type Config struct {
-	// Margin is the part of every second's and minute's limit that stays unused, so that
-	// calls which the network delays unequally do not meet at WeChat: 0 ≤ margin < 0.5.
-	// The default 0.05 absorbs about 50 ms of jitter; 0.02 fits a quiet network. Days and
-	// lifetime totals are used in full.
+	// Margin is the share of each limit per second and minute that stays unused, so that calls
+	// with unequal network delays do not exceed the limit at WeChat: 0 ≤ margin < 0.5. The
+	// default 0.05 absorbs about 50 ms of jitter; 0.02 fits a quiet network. Limits per day and
+	// lifetime are used in full.
 	Margin float64 `yaml:"margin" json:"margin"`
 }
 

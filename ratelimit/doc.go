@@ -1,32 +1,32 @@
-// Package ratelimit is the pace: how many calls of a type an app may make, now, over
-// all replicas together.
+// Package ratelimit limits how many calls of a type an app makes, over all replicas together.
 //
-// Limits are rows ([Defaults]): a task type, or a group of types that share one
-// allowance, with a count per second, minute, day and lifetime. A [Limiter] leases blocks
-// of [Permit]s from Redis, its share of the coming moments, and hands each out at its own
-// instant. One Lua script looks at the holds and at every window of the type at once, so
-// that either all of them count a block or none does. What is not used goes back.
+// Limits are rows ([Defaults]): a task type, or a group of types that share one limit, with a
+// count per second, minute, day and lifetime. A [Limiter] leases blocks of [Permit]s from
+// Redis and hands out each permit at its own instant. One Lua script checks the holds and all
+// windows of the type, and counts the block either in all windows or in none. Unused permits
+// are given back.
 //
 //	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
-//	defer limiter.Close(context.Background()) // gives back what it leased
+//	defer limiter.Close(context.Background()) // gives back the leased permits
 //	permit, err := limiter.Acquire(ctx, "wx0123456789abcdef", "scheme:generate", nil)
 //	if err != nil {
-//		return err // ctx ended, or Redis does not answer
+//		return err // ctx has ended, or Redis failed
 //	}
 //	if !permit.Fresh(time.Now()) {
-//		return limiter.Release(ctx, permit) // too late for its instant: not used
+//		return limiter.Release(ctx, permit) // too late to use it
 //	}
 //	// make the call
 //
-// Seconds and minutes hold in any sliding window, since nobody knows where WeChat's
-// begin; days are calendar days of China. The clock is Redis' own, never a replica's.
+// Limits per second and minute hold in any sliding window, since it is not known where WeChat's
+// windows begin; days are calendar days of China. The clock is that of Redis, never a
+// replica's.
 //
-// A [Hold] stops a type, a template or a whole app until a time or until somebody lifts
-// it. It is a record in Redis, enforced by the same script from that record alone; call
-// [Limiter.Recall] when its message comes.
+// A [Hold] stops a type, a template or a whole app until a time, or until it is lifted. It is a
+// record in Redis, which the same script enforces. Call [Limiter.Revoke] when its message
+// arrives.
 //
-// [Limiter.Feedback] slows all replicas down after a refusal, and [Limiter.Learn] keeps
-// what WeChat tells of its limits.
+// [Limiter.Feedback] slows all replicas down after a refusal, and [Limiter.Learn] stores the
+// limits that WeChat reports.
 //
-// The folder's README.md works an example by hand and documents the keys.
+// README.md works an example by hand and documents the keys.
 package ratelimit

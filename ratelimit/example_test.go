@@ -12,7 +12,7 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// connect returns a client of a Redis inside the process.
+// connect returns a client of an in-process Redis.
 func connect() (rdb redis.UniversalClient, stop func()) {
 	m, err := miniredis.Run()
 	if err != nil {

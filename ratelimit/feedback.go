@@ -6,21 +6,21 @@ import (
 	"time"
 )
 
-// Learned is what WeChat's quota/get tells of one API of an app. Zero fields tell nothing.
+// Learned is the reply of WeChat's quota/get for one API of an app. A zero field means that
+// the reply has no such value.
 type Learned struct {
 	PerDay    int64         // the day's limit
-	UsedToday int64         // calls that WeChat has counted today, whoever made them
+	UsedToday int64         // calls that WeChat has counted today, including those of other systems
 	Calls     int64         // calls in any span of Per
-	Per       time.Duration // what rate_limit.refresh_second says
+	Per       time.Duration // rate_limit.refresh_second
 }
 
-// Feedback tells that WeChat refused a call of the type as too many in a second or a
-// minute, although the pace was kept: another system must be using the app. All replicas
-// then keep seven tenths of the pace, of that again after the next refusal, and at least
-// a tenth of the limit; it climbs back by a twentieth of the limit in ten seconds.
-// Refusals within one span of each other count once. It returns the part that is kept,
-// 1 for a type that has neither a limit per second nor per minute: then only a [Hold]
-// helps.
+// Feedback slows a type down after WeChat refused a call as too many in a second or a minute
+// although the pace was kept: another system must be using the app. All replicas then go on at
+// seven tenths of the pace, at seven tenths of that after the next refusal, and never below a
+// tenth of the limit. The pace recovers by a twentieth of the limit every ten seconds. Refusals
+// within one span count once. Feedback returns the factor in force, which is 1 for a type
+// without a limit per second or minute: such a type can only be stopped by a [Hold].
 func (l *Limiter) Feedback(ctx context.Context, app, typ string, span Span) (factor float64, err error) {
 	usage, err := l.Usage(ctx, app, typ)
 	if err != nil {
@@ -42,36 +42,36 @@ func (l *Limiter) Feedback(ctx context.Context, app, typ string, span Span) (fac
 	if len(exact) == 0 {
 		return 1, nil
 	}
-	spell := second
+	window := second
 	if span == PerMinute {
-		spell = minute
+		window = minute
 	}
-	reply, err := feedbackScript.Run(ctx, l.rdb, exact, l.now(), spell.Microseconds()).Int64()
+	reply, err := feedbackScript.Run(ctx, l.rdb, exact, l.now(), window.Microseconds()).Int64()
 	if err != nil {
 		return 1, fmt.Errorf("slow down %s of %s: %w", typ, app, err)
 	}
-	return float64(reply) / 1000, l.poolOf(app, typ).recall(ctx)
+	return float64(reply) / 1000, l.poolOf(app, typ).revoke(ctx)
 }
 
-// Learn keeps for all replicas what WeChat tells of a type's own limits, in place of what
-// it told before. The lesser of what is configured or documented and what is learned is
-// kept: a limit is never exceeded because WeChat allows more. The replicas keep it from
-// their next block on; this one gives back what it leased under a limit that has changed.
-func (l *Limiter) Learn(ctx context.Context, app, typ string, told Learned) error {
+// Learn stores the limits that WeChat reports for a type, for all replicas, and replaces those
+// of an earlier call. The lower of the configured or documented limit and the learned one is in
+// force: a configured limit is never exceeded because WeChat allows more. Other replicas apply
+// the limits from their next block on; this one gives back what it leased if they have changed.
+func (l *Limiter) Learn(ctx context.Context, app, typ string, learned Learned) error {
 	var step, perMinute int64
 	switch {
-	case told.Calls <= 0 || told.Per < time.Microsecond:
-		told.Calls, told.Per = 0, 0
-	case told.Per == minute:
-		perMinute = allowance(int(min(told.Calls, maxPerMinute)), l.margin)
+	case learned.Calls <= 0 || learned.Per < time.Microsecond:
+		learned.Calls, learned.Per = 0, 0
+	case learned.Per == minute:
+		perMinute = allowance(int(min(learned.Calls, maxPerMinute)), l.margin)
 	default:
-		// Calls spaced out hold in any span, whatever its length.
-		step = max(1, int64(float64(told.Per.Microseconds())/(float64(told.Calls)*(1-l.margin)))+1)
+		// Spacing the calls keeps a limit over any span.
+		step = max(1, int64(float64(learned.Per.Microseconds())/(float64(learned.Calls)*(1-l.margin)))+1)
 	}
 	before, err := learnScript.Run(ctx, l.rdb, []string{stateKey(app, typ)},
-		l.now(), edge.Microseconds(), max(0, told.UsedToday),
-		"learned_day", max(0, told.PerDay), "learned_spacing", step, "learned_minute", perMinute,
-		"learned_calls", told.Calls, "learned_per", told.Per.Microseconds()).Int64Slice()
+		l.now(), midnightSkew.Microseconds(), max(0, learned.UsedToday),
+		"learned_day", max(0, learned.PerDay), "learned_spacing", step, "learned_minute", perMinute,
+		"learned_calls", learned.Calls, "learned_per", learned.Per.Microseconds()).Int64Slice()
 	if err == nil && len(before) != 3 {
 		err = fmt.Errorf("script reply: %d values where three were expected", len(before))
 	}
@@ -79,14 +79,14 @@ func (l *Limiter) Learn(ctx context.Context, app, typ string, told Learned) erro
 		return fmt.Errorf("learn the limits of %s of %s: %w", typ, app, err)
 	}
 	was := rowState{learnedSpacing: before[0], learnedMinute: before[1], learnedDay: before[2]}
-	is := rowState{learnedSpacing: step, learnedMinute: perMinute, learnedDay: max(0, told.PerDay)}
+	is := rowState{learnedSpacing: step, learnedMinute: perMinute, learnedDay: max(0, learned.PerDay)}
 	if l.sameInForce(app, typ, was, is) {
 		return nil
 	}
-	return l.poolOf(app, typ).recall(ctx)
+	return l.poolOf(app, typ).revoke(ctx)
 }
 
-// sameInForce tells whether two states of a type's own row lead to the same limits.
+// sameInForce reports whether two states of a type's own row lead to the same limits.
 func (l *Limiter) sameInForce(app, typ string, a, b rowState) bool {
 	own := l.planFor(app, typ).rows[0]
 	spacingA, minuteA, dayA := a.inForce(own, 0)

@@ -15,10 +15,10 @@ func TestFeedback(t *testing.T) {
 		l, now := overriding(rdb, map[string]Limit{links: {PerMinute: 1000}}), at(t, noon)
 		l.now = func() int64 { return now }
 		l.mono = l.now
-		told := func(typ string, span Span, want float64) {
+		wantFactor := func(typ string, span Span, want float64) {
 			t.Helper()
 			if got, err := l.Feedback(t.Context(), testApp, typ, span); err != nil || got != want {
-				t.Errorf("%s, %s: keeps %v, %v; want %v", typ, span, got, err, want)
+				t.Errorf("%s, %s: factor %v, %v; want %v", typ, span, got, err, want)
 			}
 		}
 		gap := func() time.Duration {
@@ -31,17 +31,17 @@ func TestFeedback(t *testing.T) {
 			return time.Duration(g.instants[1]-g.instants[0]) * time.Microsecond
 		}
 		full := gap()
-		told(links, PerSecond, 0.7)
-		told(links, PerSecond, 0.7) // of the same spell
+		wantFactor(links, PerSecond, 0.7)
+		wantFactor(links, PerSecond, 0.7) // within the same second
 		if got := gap(); got < full*10/7-time.Microsecond || got > full*10/7+time.Microsecond {
-			t.Errorf("slowed from %v to %v", full, got)
+			t.Errorf("the gap grew from %v to %v", full, got)
 		}
-		told(links, PerSecond, 0.49)
+		wantFactor(links, PerSecond, 0.49)
 		for range 20 {
 			now += ms(1001)
 			_, _ = l.Feedback(t.Context(), testApp, links, PerSecond)
 		}
-		told(links, PerSecond, 0.1)
+		wantFactor(links, PerSecond, 0.1)
 		now += (20 * time.Second).Microseconds()
 		usage, err := l.Usage(t.Context(), testApp, links)
 		if err != nil || usage[0].Factor != 0.2 || usage[1].Factor != 0.2 || usage[2].Factor != 1 {
@@ -49,25 +49,25 @@ func TestFeedback(t *testing.T) {
 		}
 		now += (3 * time.Minute).Microseconds()
 		if got := gap(); got != full {
-			t.Errorf("not recovered: %v", got)
+			t.Errorf("the pace has not recovered: gap %v, want %v", got, full)
 		}
-		told(mails, PerSecond, 1)             // nothing to slow down
-		told("seccheck:text", PerSecond, 0.7) // what there is
-		told("seccheck:text", PerMinute, 0.7) // the same spell
+		wantFactor(templateSends, PerSecond, 1)     // no limit to slow down
+		wantFactor("seccheck:text", PerSecond, 0.7) // its only limit, per minute
+		wantFactor("seccheck:text", PerMinute, 0.7) // within the same minute
 	})
 }
 
 func TestLearn(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l, other := overriding(rdb, map[string]Limit{mails: {PerDay: 50}}), overriding(rdb, map[string]Limit{mails: {PerDay: 50}})
+		l, other := overriding(rdb, map[string]Limit{templateSends: {PerDay: 50}}), overriding(rdb, map[string]Limit{templateSends: {PerDay: 50}})
 		now := at(t, noon)
 		for _, l := range []*Limiter{l, other} {
 			l.now = func() int64 { return now }
 			l.mono = l.now
 		}
-		learn := func(typ string, told Learned) {
+		learn := func(typ string, learned Learned) {
 			t.Helper()
-			if err := l.Learn(t.Context(), testApp, typ, told); err != nil {
+			if err := l.Learn(t.Context(), testApp, typ, learned); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -77,17 +77,17 @@ func TestLearn(t *testing.T) {
 				t.Errorf("%s: %+v, %v; want %+v", typ, got, err, want)
 			}
 		}
-		learn(mails, Learned{PerDay: 100_000, UsedToday: 3})
-		shows(mails, Usage{Name: mails, Window: PerDay, Limit: 50, Learned: 100_000, Used: 3, Factor: 1})
-		learn(mails, Learned{PerDay: 10, UsedToday: 8})
+		learn(templateSends, Learned{PerDay: 100_000, UsedToday: 3})
+		shows(templateSends, Usage{Name: templateSends, Window: PerDay, Limit: 50, Learned: 100_000, Used: 3, Factor: 1})
+		learn(templateSends, Learned{PerDay: 10, UsedToday: 8})
 		for i := range 3 {
-			d, err := other.Try(t.Context(), testApp, mails)
+			d, err := other.Try(t.Context(), testApp, templateSends)
 			if err != nil || (d.Permit != nil) != (i < 2) {
 				t.Errorf("call %d of the two that are left: %+v, %v", i, d, err)
 			}
 		}
-		learn(mails, Learned{UsedToday: 1}) // forgets the limit, not what was counted
-		shows(mails, Usage{Name: mails, Window: PerDay, Limit: 50, Used: 10, Factor: 1})
+		learn(templateSends, Learned{UsedToday: 1}) // drops the limit, keeps the count
+		shows(templateSends, Usage{Name: templateSends, Window: PerDay, Limit: 50, Used: 10, Factor: 1})
 
 		const biz = "send:bizsubscribe" // no documented limit
 		learn(biz, Learned{PerDay: 7, Calls: 1200, Per: time.Minute})
@@ -97,29 +97,29 @@ func TestLearn(t *testing.T) {
 		learn(biz, Learned{Calls: 50, Per: 10 * time.Second})
 		shows(biz, Usage{Name: biz, Window: PerSecond, Learned: 5, Factor: 1})
 		g, err := other.take(t.Context(), other.planFor(testApp, biz), allOf(2))
-		if err != nil || len(g.instants) != 1 || g.terms[0].spacing < ms(200) || g.late > 30*time.Millisecond {
-			t.Errorf("not spaced: %+v, %v", g, err)
+		if err != nil || len(g.instants) != 1 || g.terms[0].spacing < ms(200) || g.maxLateness > 30*time.Millisecond {
+			t.Errorf("the calls are not spaced out: %+v, %v", g, err)
 		}
 	})
 }
 
-// TestWhatWeChatCountedIsNotGivenBack: permits that were leased before WeChat told its
-// count are no part of it. Later ones are.
-func TestWhatWeChatCountedIsNotGivenBack(t *testing.T) {
+// TestLeasesBeforeLearnAreNotGivenBack: WeChat's count does not include permits that were
+// leased before Learn, so they must not be subtracted from it. Later ones are.
+func TestLeasesBeforeLearnAreNotGivenBack(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l, now := overriding(rdb, map[string]Limit{mails: {PerDay: 50}}), at(t, noon)
+		l, now := overriding(rdb, map[string]Limit{templateSends: {PerDay: 50}}), at(t, noon)
 		l.now = func() int64 { return now }
 		l.mono = l.now
 		take := func() *Permit {
 			t.Helper()
-			d, err := l.Try(t.Context(), testApp, mails)
+			d, err := l.Try(t.Context(), testApp, templateSends)
 			if err != nil || d.Permit == nil {
 				t.Fatalf("%+v, %v", d, err)
 			}
 			return d.Permit
 		}
 		before := take()
-		if err := l.Learn(t.Context(), testApp, mails, Learned{UsedToday: 20}); err != nil {
+		if err := l.Learn(t.Context(), testApp, templateSends, Learned{UsedToday: 20}); err != nil {
 			t.Fatal(err)
 		}
 		after := take()
@@ -127,26 +127,26 @@ func TestWhatWeChatCountedIsNotGivenBack(t *testing.T) {
 			if err := l.Release(t.Context(), p); err != nil {
 				t.Fatal(err)
 			}
-			if used := usageOf(t, l, mails)[PerDay]; used != int64(21-i) {
-				t.Errorf("%d used after %d were given back", used, i+1)
+			if used := usageOf(t, l, templateSends)[PerDay]; used != int64(21-i) {
+				t.Errorf("%d used after %d permits were given back", used, i+1)
 			}
 		}
 	})
 }
 
-// TestALearnedLimitHoldsAtOnce: what was leased under a higher limit is given back.
-func TestALearnedLimitHoldsAtOnce(t *testing.T) {
+// TestLearnedLimitAppliesAtOnce: permits leased under a higher limit are given back.
+func TestLearnedLimitAppliesAtOnce(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l := overriding(rdb, map[string]Limit{mails: {PerSecond: 1000}})
+		l := overriding(rdb, map[string]Limit{templateSends: {PerSecond: 1000}})
 		learn := func(perSecond int64) {
 			t.Helper()
-			if err := l.Learn(t.Context(), testApp, mails, Learned{Calls: perSecond, Per: time.Second}); err != nil {
+			if err := l.Learn(t.Context(), testApp, templateSends, Learned{Calls: perSecond, Per: time.Second}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		next := func() *Permit {
 			t.Helper()
-			p, err := l.Acquire(t.Context(), testApp, mails, nil)
+			p, err := l.Acquire(t.Context(), testApp, templateSends, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -155,11 +155,11 @@ func TestALearnedLimitHoldsAtOnce(t *testing.T) {
 		p := next()
 		learn(5000)
 		if !p.Fresh(p.At) {
-			t.Error("a higher limit takes a permit back")
+			t.Error("a higher limit revoked a permit")
 		}
 		learn(10)
 		if p.Fresh(p.At) {
-			t.Error("a permit of the higher pace is still good")
+			t.Error("a permit of the higher pace is still fresh")
 		}
 		if a, b := next(), next(); b.At.Sub(a.At) < 100*time.Millisecond {
 			t.Errorf("two permits within %v at ten a second", b.At.Sub(a.At))
@@ -167,22 +167,22 @@ func TestALearnedLimitHoldsAtOnce(t *testing.T) {
 	})
 }
 
-// TestLearnedOverMidnight: what WeChat counted belongs to a day.
+// TestLearnedOverMidnight: WeChat's count is ignored close to midnight, when its day is unclear.
 func TestLearnedOverMidnight(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, now := overriding(rdb, nil), at(t, "2026-12-01T23:59:59+08:00")
 		l.now = func() int64 { return now }
-		if err := l.Learn(t.Context(), testApp, mails, Learned{UsedToday: 99}); err != nil {
+		if err := l.Learn(t.Context(), testApp, templateSends, Learned{UsedToday: 99}); err != nil {
 			t.Fatal(err)
 		}
 		now += ms(11_000)
-		if used := usageOf(t, l, mails)[PerDay]; used != 0 {
-			t.Errorf("of which day are these %d?", used)
+		if used := usageOf(t, l, templateSends)[PerDay]; used != 0 {
+			t.Errorf("%d used: a count learned at midnight was kept", used)
 		}
-		if err := l.Learn(t.Context(), testApp, mails, Learned{UsedToday: 99}); err != nil {
+		if err := l.Learn(t.Context(), testApp, templateSends, Learned{UsedToday: 99}); err != nil {
 			t.Fatal(err)
 		}
-		if used := usageOf(t, l, mails)[PerDay]; used != 99 {
+		if used := usageOf(t, l, templateSends)[PerDay]; used != 99 {
 			t.Errorf("%d used", used)
 		}
 	})
@@ -190,10 +190,10 @@ func TestLearnedOverMidnight(t *testing.T) {
 
 func TestReserve(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l := NewLimiter(rdb, DefaultConfig(), func(string) map[string]Limit { return map[string]Limit{mails: {PerDay: 10}} },
+		l := NewLimiter(rdb, DefaultConfig(), func(string) map[string]Limit { return map[string]Limit{templateSends: {PerDay: 10}} },
 			WithReserve(func(string) float64 { return 0.2 }))
 		for i := range 10 {
-			if p := acquire(t, l, mails); p.Bulk() != (i < 8) {
+			if p := acquire(t, l, templateSends); p.Bulk() != (i < 8) {
 				t.Errorf("permit %d of 10: for bulk %v", i+1, p.Bulk())
 			}
 		}

@@ -7,19 +7,19 @@ import (
 	"slices"
 )
 
-// mostPairs bounds what one command gives back, and with it the time that the script takes.
-// A lane's stock has a handful of pairs: its instants lie within half a second, and it was
-// granted in a few blocks.
-const mostPairs = 64
+// maxPairs is the maximum number of pairs in one command, which bounds the run time of the
+// script. A lane's stock has a handful of pairs: its instants lie within half a second, and it
+// was granted in a few blocks.
+const maxPairs = 64
 
-// groupCount is how many permits have one number in common, such as their bucket.
-type groupCount struct{ of, count int64 }
+// groupCount is the number of permits with one key, such as their bucket.
+type groupCount struct{ key, count int64 }
 
-// giveBack undoes takes. Permits that were taken on the same terms go in one command. A
-// lane that rests is no longer counted among those that draw on the rows.
-func (l *Limiter) giveBack(ctx context.Context, permits []*Permit, rests bool) error {
+// giveBack undoes takes. Permits that were granted on the same terms go in one command. With
+// idle, the lane is removed from the lanes that share the rows.
+func (l *Limiter) giveBack(ctx context.Context, permits []*Permit, idle bool) error {
 	slices.SortFunc(permits, func(a, b *Permit) int {
-		return cmp.Or(cmp.Compare(b.lease.seq(), a.lease.seq()), cmp.Compare(b.instant, a.instant))
+		return cmp.Or(cmp.Compare(b.grant.seq(), a.grant.seq()), cmp.Compare(b.instant, a.instant))
 	})
 	for len(permits) > 0 {
 		first := permits[0]
@@ -31,39 +31,39 @@ func (l *Limiter) giveBack(ctx context.Context, permits []*Permit, rests bool) e
 				rest = append(rest, p)
 			}
 		}
-		if err := l.giveBackBatch(ctx, batch, rests); err != nil {
-			return fmt.Errorf("give back permits for %s of %s: %w", first.lease.plan.typ, first.lease.plan.app, err)
+		if err := l.giveBackBatch(ctx, batch, idle); err != nil {
+			return fmt.Errorf("give back permits for %s of %s: %w", first.grant.plan.typ, first.grant.plan.app, err)
 		}
 		permits = rest
 	}
 	return nil
 }
 
-// giveBackBatch sends sums: how many permits there are of each bucket and of each day, and
-// the run of the latest instants. More pairs than one command may have go in further ones,
-// which count no permits twice.
-func (l *Limiter) giveBackBatch(ctx context.Context, batch []*Permit, rests bool) error {
-	g, id := batch[0].lease, ""
-	if rests {
+// giveBackBatch gives back permits of the same terms as sums: the number of permits per bucket
+// and per day, and the run of the latest instants. Pairs beyond maxPairs go in further commands,
+// which count no permit twice.
+func (l *Limiter) giveBackBatch(ctx context.Context, batch []*Permit, idle bool) error {
+	g, id := batch[0].grant, ""
+	if idle {
 		id = l.laneID(g.plan)
 	}
 	buckets := countBy(batch, func(p *Permit) int64 { return p.instant / bucket.Microseconds() })
-	days := countBy(batch, func(p *Permit) int64 { return startOfCount(p.lease.now) })
+	days := countBy(batch, func(p *Permit) int64 { return dayPeriodStart(p.grant.now) })
 	total, run := len(batch), latestRun(batch)
 	for total > 0 || len(buckets) > 0 || len(days) > 0 {
 		var b, d []groupCount
 		b, buckets = split(buckets)
 		d, days = split(days)
-		args := []any{l.now(), id, bucket.Microseconds(), keep.Microseconds(), edge.Microseconds(), len(g.terms)}
+		args := []any{l.now(), id, bucket.Microseconds(), bucketTTL.Microseconds(), midnightSkew.Microseconds(), len(g.terms)}
 		args = append(args, total, batch[0].instant, run.length, run.step, len(b), len(d))
 		for i, t := range g.terms {
-			if batch[0].old {
+			if batch[0].minuteExpired {
 				t.minute = 0
 			}
-			args = append(args, t.epoch, t.seq, batch[len(batch)-1].lease.terms[i].seq, t.spacing, t.minute, t.day, g.plan.rows[i].total)
+			args = append(args, t.epoch, t.seq, batch[len(batch)-1].grant.terms[i].seq, t.spacing, t.minute, t.day, g.plan.rows[i].total)
 		}
 		for _, pair := range slices.Concat(b, d) {
-			args = append(args, pair.of, pair.count)
+			args = append(args, pair.key, pair.count)
 		}
 		if err := l.runOnce(ctx, g.plan.keys(), args); err != nil {
 			return err
@@ -73,32 +73,33 @@ func (l *Limiter) giveBackBatch(ctx context.Context, batch []*Permit, rests bool
 	return nil
 }
 
+// split returns at most maxPairs pairs, and the others.
 func split(all []groupCount) (first, rest []groupCount) {
-	n := min(mostPairs, len(all))
+	n := min(maxPairs, len(all))
 	return all[:n], all[n:]
 }
 
-// countBy counts permits by what of tells, in the order of the first of each.
-func countBy(batch []*Permit, of func(*Permit) int64) (all []groupCount) {
+// countBy counts permits by key, in the order in which the keys first occur.
+func countBy(batch []*Permit, key func(*Permit) int64) (all []groupCount) {
 	for _, p := range batch {
-		v := of(p)
-		i := slices.IndexFunc(all, func(t groupCount) bool { return t.of == v })
+		k := key(p)
+		i := slices.IndexFunc(all, func(g groupCount) bool { return g.key == k })
 		if i < 0 {
-			i, all = len(all), append(all, groupCount{of: v})
+			i, all = len(all), append(all, groupCount{key: k})
 		}
 		all[i].count++
 	}
 	return all
 }
 
-// instantRun is some instants at equal distances, of which a batch has the latest.
+// instantRun is a run of instants at equal distances.
 type instantRun struct {
 	length int
 	step   int64 // µs
 }
 
-// latestRun is the longest run at the beginning of a batch, which is ordered from the
-// latest instant on.
+// latestRun returns the longest run that begins with the first permit of a batch. The batch is
+// sorted from the latest instant to the earliest.
 func latestRun(batch []*Permit) instantRun {
 	r := instantRun{length: 1}
 	for i := 1; i < len(batch); i++ {

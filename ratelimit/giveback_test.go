@@ -14,13 +14,13 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// highest is a type's limits as high as they can be: but for a lifetime's, which keeps
-// blocks small.
+// highest returns the highest possible limits of a type, without one of a lifetime, which
+// keeps blocks small.
 func highest() map[string]Limit {
 	return map[string]Limit{links: {PerSecond: maxPerSecond, PerMinute: maxPerMinute, PerDay: maxCount}}
 }
 
-// arguments notes how many arguments the longest command had.
+// arguments is a hook that counts commands, and the arguments of the longest one.
 type arguments struct {
 	mu   sync.Mutex
 	most int // guarded by mu
@@ -44,11 +44,11 @@ func (a *arguments) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 	return next
 }
 
-// leased takes blocks as large as they can be until there are n permits.
+// leased takes the largest possible blocks until there are n permits.
 func leased(t *testing.T, l *Limiter, n int) (permits []*Permit) {
 	t.Helper()
 	for len(permits) < n {
-		g, err := l.take(t.Context(), l.planFor(testApp, links), allOf(mostBlock))
+		g, err := l.take(t.Context(), l.planFor(testApp, links), allOf(maxBlock))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,13 +60,13 @@ func leased(t *testing.T, l *Limiter, n int) (permits []*Permit) {
 	return permits
 }
 
-// TestGivingBackIsBounded: ten thousand permits come back in one command of few numbers,
-// and all that they counted with them.
-func TestGivingBackIsBounded(t *testing.T) {
+// TestGiveBackIsOneCommand: one short command gives back ten thousand permits with all their
+// counts.
+func TestGiveBackIsOneCommand(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := overriding(rdb, highest())
 		now := at(t, noon)
-		l.now = func() int64 { return now } // so that the instants are still to come
+		l.now = func() int64 { return now } // the instants stay in the future
 		permits := leased(t, l, 10_000)
 		used := leased(t, l, 100)
 		var a arguments
@@ -79,20 +79,21 @@ func TestGivingBackIsBounded(t *testing.T) {
 		}
 		for _, n := range counted(t, l) {
 			if n != int64(len(used)) {
-				t.Errorf("%d are used, %d were not given back", n, len(used))
+				t.Errorf("%d are used, want the %d that were not given back", n, len(used))
 			}
 		}
 	})
 }
 
-// TestGivingBackMuch chunks the pairs of permits from many buckets, and counts none twice.
-func TestGivingBackMuch(t *testing.T) {
+// TestGiveBackSplitsPairs: permits of many buckets go in several commands, and none is counted
+// twice.
+func TestGiveBackSplitsPairs(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := overriding(rdb, map[string]Limit{links: {PerMinute: 1000, PerDay: 1000}})
 		now := at(t, noon)
 		l.now, l.mono = func() int64 { return now }, func() int64 { return now }
 		var permits []*Permit
-		for range 3 * mostPairs {
+		for range 3 * maxPairs {
 			now += bucket.Microseconds()
 			permits = append(permits, takeOne(t, l))
 		}
@@ -100,23 +101,23 @@ func TestGivingBackMuch(t *testing.T) {
 		var a arguments
 		rdb.AddHook(&a)
 		for i := range permits {
-			permits[i].lease.terms[0].seq = permits[0].lease.terms[0].seq // on the same terms
+			permits[i].grant.terms[0].seq = permits[0].grant.terms[0].seq // on the same terms
 		}
 		if err := l.giveBack(t.Context(), permits, false); err != nil {
 			t.Fatal(err)
 		}
-		if a.sent < 3 || a.sent > 4 || a.most > 3*(3+7)+16+4*mostPairs {
+		if a.sent < 3 || a.sent > 4 || a.most > 3*(3+7)+16+4*maxPairs {
 			t.Errorf("%d commands, of up to %d arguments", a.sent, a.most)
 		}
 		for _, n := range counted(t, l) {
 			if n != 1 {
-				t.Errorf("%d are used, 1 was not given back", n)
+				t.Errorf("%d are used, want the 1 that was not given back", n)
 			}
 		}
 	})
 }
 
-// counted is what the windows longer than a second count.
+// counted returns the usage of the windows longer than a second.
 func counted(t *testing.T, l *Limiter) (all []int64) {
 	t.Helper()
 	usage, err := l.Usage(t.Context(), testApp, links)
@@ -140,12 +141,12 @@ func takeOne(t *testing.T, l *Limiter) *Permit {
 	return d.Permit
 }
 
-// TestAScriptsWorkIsBounded counts the commands inside of the scripts: for the largest block
-// and for all that a lane can have in stock they are few, whatever the limits.
-func TestAScriptsWorkIsBounded(t *testing.T) {
+// TestScriptCommandsAreBounded counts the commands that the scripts run: few for the largest
+// block and for the largest stock of a lane, whatever the limits.
+func TestScriptCommandsAreBounded(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	l := overriding(rdb, highest())
-	for who := range 50 { // other replicas that ask all the time
+	for who := range 50 { // other replicas that share the rows
 		o := overriding(rdb, highest())
 		o.id = "other" + strconv.Itoa(who)
 		leased(t, o, 1)
@@ -153,19 +154,19 @@ func TestAScriptsWorkIsBounded(t *testing.T) {
 	before := callsInside(t, rdb)
 	permits := leased(t, l, 1)
 	if n := callsInside(t, rdb) - before; n > 40 {
-		t.Errorf("a block of %d took %d commands", len(permits), n)
+		t.Errorf("taking %d permits ran %d commands", len(permits), n)
 	}
-	permits = append(permits, leased(t, l, 4*mostBlock)...)
+	permits = append(permits, leased(t, l, 4*maxBlock)...)
 	before = callsInside(t, rdb)
 	if err := l.giveBack(t.Context(), permits, true); err != nil {
 		t.Fatal(err)
 	}
 	if n := callsInside(t, rdb) - before; n > 120 {
-		t.Errorf("giving back %d took %d commands", len(permits), n)
+		t.Errorf("giving back %d permits ran %d commands", len(permits), n)
 	}
 }
 
-// callsInside counts what Redis has executed, those in scripts as well.
+// callsInside returns the number of commands that Redis has run, including those of scripts.
 func callsInside(t *testing.T, rdb redis.UniversalClient) (n int) {
 	t.Helper()
 	text, err := rdb.Info(t.Context(), "stats").Result()

@@ -22,9 +22,9 @@ func refuse(t *testing.T, l *Limiter, reason string, end End) (inForce Hold, beg
 	return inForce, begun
 }
 
-// TestARefusalLeavesAnOperatorsHold: it keeps reason, code, since, until and by, also where
-// the replica's hold would end later. Once it has ended, the replica's takes its place.
-func TestARefusalLeavesAnOperatorsHold(t *testing.T) {
+// TestReplicaLeavesOperatorsHold: an operator's hold keeps reason, code, since, until and by,
+// even if the replica's hold would end later. Once it has ended, the replica's hold replaces it.
+func TestReplicaLeavesOperatorsHold(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for name, lasts := range map[string]time.Duration{"without an end": 0, "30 days": 30 * 24 * time.Hour, "shorter than the replica's": time.Minute} {
 			t.Run(name, func(t *testing.T) {
@@ -38,11 +38,11 @@ func TestARefusalLeavesAnOperatorsHold(t *testing.T) {
 				*clock = start.Add(10 * time.Second)
 				for _, end := range []End{{After: time.Second}, {After: time.Hour}, {Span: PerMinute}, {Span: PerDay}} {
 					if got, begun := refuse(t, l, "refused", end); begun || !sameHold(got, want) {
-						t.Errorf("%+v: begun %v, in force is %+v", end, begun, got)
+						t.Errorf("%+v: begun %v, in force: %+v", end, begun, got)
 					}
 				}
 				if h, active, err := l.HoldFor(t.Context(), testApp, "send:subscribe"); err != nil || !active || !sameHold(h, want) {
-					t.Errorf("recorded is %+v, %v, %v", h, active, err)
+					t.Errorf("recorded: %+v, %v, %v", h, active, err)
 				}
 				if lasts == time.Minute {
 					*clock = start.Add(time.Minute)
@@ -58,9 +58,9 @@ func TestARefusalLeavesAnOperatorsHold(t *testing.T) {
 	})
 }
 
-// TestAShorterRefusalChangesNothing: a day's quota stays over a refusal for the second that
-// was under way, and takes the place of one that was there first.
-func TestAShorterRefusalChangesNothing(t *testing.T) {
+// TestShorterHoldIsIgnored: a hold for the day's quota replaces one for the second, and is not
+// replaced by later shorter ones.
+func TestShorterHoldIsIgnored(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, clock := held(t, rdb)
 		if _, begun := refuse(t, l, "rate_second", End{After: time.Second}); !begun {
@@ -80,9 +80,9 @@ func TestAShorterRefusalChangesNothing(t *testing.T) {
 	})
 }
 
-// TestAnotherReasonsTriesStartAgain: probing pauses grow by the trouble, not by all that
-// the lane was ever held for.
-func TestAnotherReasonsTriesStartAgain(t *testing.T) {
+// TestTriesRestartWithAnotherReason: probing pauses grow with the tries of one reason, not with
+// all holds of the lane.
+func TestTriesRestartWithAnotherReason(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, clock := held(t, rdb)
 		for n := range 3 {
@@ -91,21 +91,21 @@ func TestAnotherReasonsTriesStartAgain(t *testing.T) {
 		}
 		*clock = start.Add(time.Hour)
 		if got, _ := refuse(t, l, "capability", End{After: time.Minute}); got.Tries != 1 {
-			t.Errorf("%d tries of a trouble that has just begun", got.Tries)
+			t.Errorf("%d tries of a new reason, want 1", got.Tries)
 		}
 	})
 }
 
-// TestRedisClockEndsAHold: since and until come from Redis' clock, which here is years away
-// from this machine's, and the ends of minutes and days are those of the calendar.
-func TestRedisClockEndsAHold(t *testing.T) {
+// TestHoldEndsByRedisClock: since and until come from Redis' clock, which here is years away
+// from this machine's. The ends of minutes and days are those of the calendar.
+func TestHoldEndsByRedisClock(t *testing.T) {
 	instants := []time.Time{
 		time.Date(2031, 3, 1, 12, 0, 30, 250_500_000, Shanghai()),
 		time.Date(2031, 3, 1, 0, 0, 0, 0, Shanghai()),
 		time.Date(2031, 3, 1, 0, 0, 59, 999_999_000, Shanghai()),
 		time.Date(2031, 3, 1, 0, 1, 0, 0, Shanghai()),
 		time.Date(2031, 12, 31, 23, 59, 59, 999_000_000, Shanghai()),
-		time.Date(2015, 2, 28, 7, 59, 59, 0, Shanghai()), // midnight is near in UTC only
+		time.Date(2015, 2, 28, 7, 59, 59, 0, Shanghai()), // close to midnight in UTC only
 	}
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for i, now := range instants {
@@ -138,7 +138,7 @@ func TestRedisClockEndsAHold(t *testing.T) {
 	})
 }
 
-// TestHeld: a hold of the type or of the app, while it is in force.
+// TestHeld: Held reports holds of the type and of the app while they are in force.
 func TestHeld(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, clock := held(t, rdb)

@@ -12,7 +12,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// held is a limiter whose clock the test moves.
+// held returns a limiter whose clock the test sets.
 func held(t *testing.T, rdb redis.UniversalClient) (l *Limiter, start time.Time, clock *time.Time) {
 	t.Helper()
 	l = NewLimiter(rdb, DefaultConfig(), nil)
@@ -64,7 +64,7 @@ func TestHoldStopsItsScope(t *testing.T) {
 				}
 				*clock = start.Add(time.Hour)
 				if d, err := l.Try(t.Context(), testApp, "send:template"); err != nil || d.Permit == nil {
-					t.Errorf("once it has passed: %+v, %v", d, err)
+					t.Errorf("after its end: %+v, %v", d, err)
 				}
 			})
 		})
@@ -77,7 +77,7 @@ func sameHold(a, b Hold) bool {
 	return same && reflect.DeepEqual(a, b)
 }
 
-func TestOfTwoHoldsTheLaterAnswers(t *testing.T) {
+func TestLaterOfTwoHoldsIsReported(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, _ := held(t, rdb)
 		scope := func() string {
@@ -128,13 +128,13 @@ func TestHoldKeepsTheLaterUntil(t *testing.T) {
 				t.Errorf("after %s: %+v, %v, %v", tt.reason, h, active, err)
 			}
 			if active && h.Tries != 1 {
-				t.Errorf("after %s: %d tries of one trouble", tt.reason, h.Tries)
+				t.Errorf("after %s: %d tries, want 1", tt.reason, h.Tries)
 			}
 		}
 	})
 }
 
-func TestTriesCountWhatComesBack(t *testing.T) {
+func TestTriesCountRepeatedHolds(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, clock := held(t, rdb)
 		again := func(want int, since time.Time) {
@@ -146,7 +146,7 @@ func TestTriesCountWhatComesBack(t *testing.T) {
 			}
 		}
 		again(1, start)
-		again(1, start) // another replica met the same
+		again(1, start) // another replica sets the same hold
 		*clock = start.Add(2 * time.Minute)
 		if h, active, err := l.HoldFor(t.Context(), testApp, "*"); err != nil || active || h.Tries != 1 {
 			t.Errorf("an ended hold: %+v, %v, %v", h, active, err)
@@ -154,7 +154,7 @@ func TestTriesCountWhatComesBack(t *testing.T) {
 		again(2, start)
 		*clock = start.Add(5 * time.Minute)
 		again(3, start)
-		*clock = start.Add(6*time.Minute + holdMemory)
+		*clock = start.Add(6*time.Minute + holdRetention)
 		again(1, *clock)
 		*clock = clock.Add(2 * time.Minute)
 		if _, err := l.Unhold(t.Context(), testApp, "*"); err != nil {
@@ -164,7 +164,7 @@ func TestTriesCountWhatComesBack(t *testing.T) {
 	})
 }
 
-func TestHoldsListsWhatIsInForce(t *testing.T) {
+func TestHoldsListsActiveHolds(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, clock := held(t, rdb)
 		for scope, until := range map[string]time.Time{
@@ -187,12 +187,12 @@ func TestHoldsListsWhatIsInForce(t *testing.T) {
 		*clock = start.Add(2 * time.Minute)
 		list("*", "template:T1")
 		if n := rdb.SCard(t.Context(), holdsKey(testApp)).Val(); n != 3 {
-			t.Errorf("an ended hold is forgotten at once: %d remembered", n)
+			t.Errorf("the record of an ended hold was deleted at once: %d records", n)
 		}
 		*clock = start.Add(2 * time.Hour)
 		list("*", "template:T1")
 		if n := rdb.SCard(t.Context(), holdsKey(testApp)).Val(); n != 2 {
-			t.Errorf("an ended hold is not forgotten: %d remembered", n)
+			t.Errorf("the record of an ended hold was not deleted: %d records", n)
 		}
 		for range 2 {
 			if _, err := l.Unhold(t.Context(), testApp, "*"); err != nil {
@@ -211,7 +211,7 @@ func TestHoldWakesReplicas(t *testing.T) {
 		if _, err := sub.Receive(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		heard := func() {
+		wantMessage := func() {
 			t.Helper()
 			msg, err := sub.ReceiveTimeout(t.Context(), 5*time.Second)
 			if m, ok := msg.(*redis.Message); err != nil || !ok || m.Payload != HoldMessage+testApp {
@@ -219,11 +219,11 @@ func TestHoldWakesReplicas(t *testing.T) {
 			}
 		}
 		set(t, l, Hold{App: testApp, Scope: "*"})
-		heard()
+		wantMessage()
 		if lifted, err := l.Unhold(t.Context(), testApp, "*"); err != nil || !lifted {
 			t.Fatal(lifted, err)
 		}
-		heard()
+		wantMessage()
 		if lifted, err := l.Unhold(t.Context(), testApp, "*"); err != nil || lifted {
 			t.Fatal(lifted, err)
 		}
@@ -246,12 +246,12 @@ func TestHoldRecord(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 		if ttl := rdb.TTL(t.Context(), key).Val(); ttl != -1 {
-			t.Errorf("Redis would expire it after %v", ttl)
+			t.Errorf("the record expires in %v", ttl)
 		}
 	})
 }
 
-func TestHoldNeedsItsScope(t *testing.T) {
+func TestHoldRequiresAppAndScope(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := NewLimiter(rdb, DefaultConfig(), nil)
 	for _, h := range []Hold{{App: testApp}, {Scope: "*"}} {
@@ -261,15 +261,16 @@ func TestHoldNeedsItsScope(t *testing.T) {
 	}
 }
 
-// TestAnotherReasonBeginsAnew: an operator's hold over a worker's is the operator's.
-func TestAnotherReasonBeginsAnew(t *testing.T) {
+// TestOperatorsHoldReplacesReplicas: an operator's hold replaces a worker's, with its own since
+// and tries.
+func TestOperatorsHoldReplacesReplicas(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, start, clock := held(t, rdb)
 		set(t, l, Hold{App: testApp, Scope: "*", Reason: "app_config", Code: 40164, By: "worker r1", Until: start.Add(time.Minute)})
 		*clock = start.Add(30 * time.Second)
 		set(t, l, Hold{App: testApp, Scope: "*", Reason: "operator", By: "somebody@somewhere"})
 		if set(t, l, Hold{App: testApp, Scope: "*", Reason: "app_config", Code: 40164, By: "worker r1", Until: start.Add(time.Hour)}) {
-			t.Error("a worker's hold took the place of an operator's")
+			t.Error("a worker's hold replaced an operator's")
 		}
 		want := Hold{App: testApp, Scope: "*", Reason: "operator", By: "somebody@somewhere", Since: *clock, Tries: 1}
 		if h, active, err := l.HoldFor(t.Context(), testApp, "*"); err != nil || !active || !sameHold(h, want) {
@@ -278,7 +279,7 @@ func TestAnotherReasonBeginsAnew(t *testing.T) {
 	})
 }
 
-// TestHoldsOfManyApps: one question when none is held, three otherwise.
+// TestHoldsOfManyApps: one round trip if no app is held, three otherwise.
 func TestHoldsOfManyApps(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) { holdsOfManyApps(t, rdb, 1, 3) })
 	t.Run("cluster", func(t *testing.T) { holdsOfManyApps(t, redistest.StartCluster(t), 1, 2) })
@@ -290,10 +291,10 @@ func holdsOfManyApps(t *testing.T, rdb redis.UniversalClient, none, some int) {
 	for i := range 20 {
 		apps = append(apps, fmt.Sprintf("wx%016x", i))
 	}
-	asked := 0
-	rdb.AddHook(tripHook{&asked})
-	if holds, err := l.Holds(t.Context(), apps...); err != nil || len(holds) != 0 || asked != none {
-		t.Errorf("%v, %v, asked %d times", holds, err, asked)
+	trips := 0
+	rdb.AddHook(tripHook{&trips})
+	if holds, err := l.Holds(t.Context(), apps...); err != nil || len(holds) != 0 || trips != none {
+		t.Errorf("%v, %v, %d round trips", holds, err, trips)
 	}
 	for _, app := range apps[:10] {
 		set(t, l, Hold{App: app, Scope: "send:custom", Until: start.Add(time.Hour)})
@@ -302,11 +303,11 @@ func holdsOfManyApps(t *testing.T, rdb redis.UniversalClient, none, some int) {
 	if err := rdb.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []int{some + 1, some} { // the script is sent whole once
-		asked = 0
+	for _, want := range []int{some + 1, some} { // the first time the script is sent in full
+		trips = 0
 		holds, err := l.Holds(t.Context(), apps...)
-		if err != nil || len(holds) != 20 || asked != want {
-			t.Fatalf("%d holds, %v, asked %d times, want %d", len(holds), err, asked, want)
+		if err != nil || len(holds) != 20 || trips != want {
+			t.Fatalf("%d holds, %v, %d round trips, want %d", len(holds), err, trips, want)
 		}
 		for i, h := range holds {
 			if scope := []string{"*", "send:custom"}[i%2]; h.App != apps[i/2] || h.Scope != scope {
@@ -316,7 +317,7 @@ func holdsOfManyApps(t *testing.T, rdb redis.UniversalClient, none, some int) {
 	}
 }
 
-// tripHook counts round trips, without those that open a connection.
+// tripHook counts round trips, except those that open a connection.
 type tripHook struct{ n *int }
 
 func (c tripHook) count(cmd redis.Cmder) {

@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// HoldFor reads the record of one hold, and whether it is in force now. Of one that has
-// ended in the last hour the record is told too: its Tries say how long to wait next time.
+// HoldFor reads the record of one hold, and whether it is in force now. It also returns the
+// record of a hold that ended within the last hour, whose Tries determine the next pause.
 func (l *Limiter) HoldFor(ctx context.Context, app, scope string) (h Hold, active bool, err error) {
 	now, holds, err := l.readHolds(ctx, app, []string{scope})
 	if err != nil || len(holds) == 0 {
@@ -22,22 +22,22 @@ func (l *Limiter) HoldFor(ctx context.Context, app, scope string) (h Hold, activ
 	return holds[0], holds[0].activeAt(now), nil
 }
 
-// Held tells whether a hold is in force that stops all of a type: its own or its app's.
+// Held reports whether a hold on the type or on its whole app is in force.
 func (l *Limiter) Held(ctx context.Context, app, typ string) (bool, error) {
 	now, holds, err := l.readHolds(ctx, app, []string{WholeApp, typ})
 	return slices.ContainsFunc(holds, func(h Hold) bool { return h.activeAt(now) }), err
 }
 
-// Holds lists the holds of some apps that are in force now, by app and scope. However many
-// apps there are, it asks at most three times, and once when nothing was held for an hour.
+// Holds returns the holds of some apps that are in force now, sorted by app and scope. It takes
+// at most three round trips for any number of apps, and one if none had a hold for an hour.
 func (l *Limiter) Holds(ctx context.Context, apps ...string) ([]Hold, error) {
-	indexed, err := l.indexed(ctx, apps)
+	indexed, err := l.readIndex(ctx, apps)
 	if err != nil || len(indexed) == 0 {
 		return nil, err
 	}
-	replies, err := l.askHolds(ctx, indexed, holdsScript.EvalSha)
+	replies, err := l.queryHolds(ctx, indexed, holdsScript.EvalSha)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		replies, err = l.askHolds(ctx, indexed, holdsScript.Eval)
+		replies, err = l.queryHolds(ctx, indexed, holdsScript.Eval)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("holds of %d apps: %w", len(indexed), err)
@@ -58,12 +58,13 @@ func (l *Limiter) Holds(ctx context.Context, apps ...string) ([]Hold, error) {
 	return active, nil
 }
 
-// Recorded returns those of some apps that have hold records, also of holds that ended in
-// the last hour. Where few have any, it asks for hundreds of apps in one command.
+// Recorded returns those of some apps that have hold records, including records of holds that
+// ended within the last hour. One command checks hundreds of apps; only blocks of apps with
+// records are divided further.
 func (l *Limiter) Recorded(ctx context.Context, apps ...string) ([]string, error) {
 	_, cluster := l.rdb.(*redis.ClusterClient)
-	for _, size := range []int{500, 22, 1} { // apps that one EXISTS asks for, and again where any of them has records
-		if len(apps) == 0 || cluster && size > 1 { // on a cluster the keys of two apps may not meet
+	for _, size := range []int{500, 22, 1} { // apps per EXISTS; blocks with records are checked again in smaller ones
+		if len(apps) == 0 || cluster && size > 1 { // on a cluster one command takes keys of one app
 			continue
 		}
 		blocks := slices.Collect(slices.Chunk(apps, size))
@@ -92,19 +93,19 @@ func (l *Limiter) Recorded(ctx context.Context, apps ...string) ([]string, error
 	return apps, nil
 }
 
-// holdsOf names some holds of an app.
-type holdsOf struct {
+// holdScopes lists scopes of one app.
+type holdScopes struct {
 	app    string
 	scopes []string
 }
 
-// indexed reads which of the apps have hold records, and of which scopes.
-func (l *Limiter) indexed(ctx context.Context, apps []string) ([]holdsOf, error) {
+// readIndex returns the apps that have hold records, with their scopes.
+func (l *Limiter) readIndex(ctx context.Context, apps []string) ([]holdScopes, error) {
 	keys := make([]string, len(apps))
 	for i, app := range apps {
 		keys[i] = holdsKey(app)
 	}
-	if _, cluster := l.rdb.(*redis.ClusterClient); !cluster && len(apps) > 1 { // on a cluster the keys of two apps may not meet
+	if _, cluster := l.rdb.(*redis.ClusterClient); !cluster && len(apps) > 1 { // on a cluster one command takes keys of one app
 		n, err := l.rdb.Exists(ctx, keys...).Result()
 		if err != nil || n == 0 {
 			return nil, err
@@ -120,23 +121,23 @@ func (l *Limiter) indexed(ctx context.Context, apps []string) ([]holdsOf, error)
 	if err != nil {
 		return nil, fmt.Errorf("holds of %d apps: %w", len(apps), err)
 	}
-	var all []holdsOf
+	var all []holdScopes
 	for i, app := range apps {
 		if scopes := members[i].Val(); len(scopes) > 0 {
-			all = append(all, holdsOf{app, scopes})
+			all = append(all, holdScopes{app, scopes})
 		}
 	}
 	return all, nil
 }
 
-// eval is how a script is sent: by its hash, or whole.
-type eval func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+// sendScript sends a script, by its hash or in full.
+type sendScript func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
 
-func (l *Limiter) askHolds(ctx context.Context, all []holdsOf, send eval) ([]*redis.Cmd, error) {
+func (l *Limiter) queryHolds(ctx context.Context, all []holdScopes, send sendScript) ([]*redis.Cmd, error) {
 	replies := make([]*redis.Cmd, len(all))
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, of := range all {
-			keys, args := of.question(l.now())
+			keys, args := of.scriptArgs(l.now())
 			replies[i] = send(ctx, p, keys, args...)
 		}
 		return nil
@@ -148,8 +149,8 @@ func (h Hold) activeAt(now time.Time) bool { return h.Until.IsZero() || h.Until.
 
 // readHolds returns the records of the scopes that have one, and Redis' time.
 func (l *Limiter) readHolds(ctx context.Context, app string, scopes []string) (time.Time, []Hold, error) {
-	of := holdsOf{app, scopes}
-	keys, args := of.question(l.now())
+	of := holdScopes{app, scopes}
+	keys, args := of.scriptArgs(l.now())
 	reply, err := holdsScript.Run(ctx, l.rdb, keys, args...).Result()
 	if err != nil {
 		return time.Time{}, nil, fmt.Errorf("holds of %s: %w", app, err)
@@ -157,17 +158,17 @@ func (l *Limiter) readHolds(ctx context.Context, app string, scopes []string) (t
 	return of.decode(reply)
 }
 
-// question is what the script is asked.
-func (of holdsOf) question(now int64) (keys []string, args []any) {
-	keys, args = []string{holdsKey(of.app)}, []any{now, holdMemory.Milliseconds()}
+// scriptArgs returns the script's keys and arguments.
+func (of holdScopes) scriptArgs(now int64) (keys []string, args []any) {
+	keys, args = []string{holdsKey(of.app)}, []any{now, holdRetention.Milliseconds()}
 	for _, s := range of.scopes {
 		keys, args = append(keys, holdKey(of.app, s)), append(args, s)
 	}
 	return keys, args
 }
 
-// decode reads the script's reply: Redis' time, and the records of those that have one.
-func (of holdsOf) decode(value any) (time.Time, []Hold, error) {
+// decode decodes the script's reply: Redis' time, and the records of the scopes that have one.
+func (of holdScopes) decode(value any) (time.Time, []Hold, error) {
 	reply, _ := value.([]any)
 	if len(reply) != 1+len(of.scopes) {
 		return time.Time{}, nil, fmt.Errorf("holds of %s: %d values in reply for %d scopes", of.app, len(reply), len(of.scopes))
@@ -194,7 +195,7 @@ func (of holdsOf) decode(value any) (time.Time, []Hold, error) {
 	return time.UnixMicro(now[0]), holds, nil
 }
 
-// decodeHold reads a hold's hash.
+// decodeHold decodes a hold's hash.
 func decodeHold(app, scope string, reply []any) (Hold, error) {
 	f, err := fields(reply)
 	if err != nil {
@@ -211,7 +212,7 @@ func decodeHold(app, scope string, reply []any) (Hold, error) {
 	h := Hold{
 		App: app, Scope: scope, Reason: f["reason"], By: f["by"],
 		Code: int(number("code")), Tries: int(number("tries")),
-		Since: moment(number("since")), Until: moment(number("until")),
+		Since: fromMillis(number("since")), Until: fromMillis(number("until")),
 	}
 	return h, errors.Join(errs...)
 }

@@ -1,8 +1,8 @@
--- Reads holds, and forgets those that ended long ago.
+-- Reads holds, and deletes the records of those that ended long ago.
 --
 -- KEYS  1 the app's index of holds (a set of scopes)   2… the holds (hashes)
--- ARGV  1 now, µs (0: Redis' own clock)   2 memory, ms   3… the scopes of KEYS 2…
--- Reply {now, {field, value…}, … one a hold; empty where there is none}
+-- ARGV  1 now, µs (0: Redis' own clock)   2 retention of ended holds, ms   3… the scopes of KEYS 2…
+-- Reply {now, {field, value…}, …}: one list per hold; empty if there is no record
 local now = tonumber(ARGV[1])
 if now == 0 then
   local t = redis.call('TIME')

@@ -13,7 +13,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// overriding returns a limiter whose one app has these overrides.
+// overriding returns a limiter with overrides for testApp.
 func overriding(rdb redis.UniversalClient, overrides map[string]Limit) *Limiter {
 	return NewLimiter(rdb, DefaultConfig(), func(app string) map[string]Limit {
 		if app != testApp {
@@ -34,7 +34,7 @@ func TestTry(t *testing.T) {
 			t.Errorf("the instant of an idle type is %v from now", off)
 		}
 		d, err = l.Try(t.Context(), testApp, "code:qrcode")
-		want := Decision{Wait: wholeLife, Window: Window{"code:qrcode", Total, 1}}
+		want := Decision{Wait: lifetimeWait, Window: Window{"code:qrcode", Total, 1}}
 		if err != nil || d != want {
 			t.Fatalf("second: %+v, %v; want %+v", d, err, want)
 		}
@@ -56,8 +56,8 @@ func TestGroupsShareTheirWindow(t *testing.T) {
 	})
 }
 
-// TestSecondsInRealTime runs three replicas over two seconds and looks at their permits'
-// instants.
+// TestSecondsInRealTime runs three replicas for two seconds and checks the instants of their
+// permits.
 func TestSecondsInRealTime(t *testing.T) {
 	const limit = 50
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
@@ -80,10 +80,10 @@ func TestSecondsInRealTime(t *testing.T) {
 						return
 					}
 					if now := time.Now(); now.Before(p.At) {
-						t.Errorf("acquired %v before its time", p.At.Sub(now))
+						t.Errorf("acquired %v before its instant", p.At.Sub(now))
 					}
 					if p.At.UnixMicro() < p.instant-1000 { // one machine, one clock
-						t.Errorf("its time is %d µs before its instant", p.instant-p.At.UnixMicro())
+						t.Errorf("At is %d µs before the instant", p.instant-p.At.UnixMicro())
 					}
 					mu.Lock()
 					uses = append(uses, p.instant)
@@ -95,7 +95,7 @@ func TestSecondsInRealTime(t *testing.T) {
 		slices.Sort(uses)
 		most(t, 0, "second", uses, second, limit)
 		if len(uses) < limit {
-			t.Errorf("%d permits in two seconds, of %d a second", len(uses), limit)
+			t.Errorf("%d permits in two seconds, limit %d a second", len(uses), limit)
 		}
 	})
 }
@@ -111,17 +111,17 @@ func TestAcquireIsWoken(t *testing.T) {
 			_, err := l.Acquire(t.Context(), testApp, "send:custom", wake)
 			got <- err
 		}()
-		wake <- struct{}{} // taken only once Acquire waits; the hold stays
+		wake <- struct{}{} // received only once Acquire waits; the hold stays
 		if _, err := l.Unhold(t.Context(), testApp, WholeApp); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
 		select {
 		case wake <- struct{}{}:
-		case err := <-got: // it asked after the hold was lifted
+		case err := <-got: // Acquire queried Redis after the hold was lifted
 			got <- err
 		}
-		if err := <-got; err != nil || time.Since(start) > askAgain/2 {
+		if err := <-got; err != nil || time.Since(start) > recheckInterval/2 {
 			t.Fatalf("after %v: %v", time.Since(start), err)
 		}
 	})
@@ -133,7 +133,7 @@ func TestAcquireEndsWithItsContext(t *testing.T) {
 		if _, err := l.Acquire(t.Context(), testApp, "send:custom", nil); err != nil {
 			t.Fatal(err)
 		}
-		// The next instant is a second away: it is reserved, and not waited for.
+		// The next instant is a second away: it is reserved, but the context ends first.
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
 		if _, err := l.Acquire(ctx, testApp, "send:custom", nil); !errors.Is(err, context.DeadlineExceeded) {
@@ -187,12 +187,11 @@ func TestReleaseOnce(t *testing.T) {
 	})
 }
 
-// TestReleaseIsNotRepeated lets the reply to a give-back get lost, after which go-redis
-// repeats most commands.
+// TestReleaseIsNotRepeated: go-redis repeats most commands whose reply was lost, but not this.
 func TestReleaseIsNotRepeated(t *testing.T) {
-	cmd := once{redis.NewCmd(t.Context(), "evalsha")}
+	cmd := noRetryCmd{redis.NewCmd(t.Context(), "evalsha")}
 	if !redis.Cmder(cmd).NoRetry() {
-		t.Error("go-redis would repeat it")
+		t.Error("go-redis would repeat the command")
 	}
 }
 

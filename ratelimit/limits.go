@@ -9,9 +9,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
-// Limit is what may be sent of one type or group. Zero means that there is no such
-// limit; in an override it means that the default stays, as a configuration says by leaving
-// the key out.
+// Limit is how many calls of one type or group are allowed. A zero field means that there is no
+// such limit; in an override it means that the default applies.
 type Limit struct {
 	PerSecond   int   `yaml:"per_second,omitempty" json:"per_second,omitempty"`   // calls in any sliding second
 	PerMinute   int   `yaml:"per_minute,omitempty" json:"per_minute,omitempty"`   // calls in any sliding minute
@@ -20,8 +19,8 @@ type Limit struct {
 	Concurrency int   `yaml:"concurrency,omitempty" json:"concurrency,omitempty"` // calls at the same time, per replica
 }
 
-// What a limit may be at most: beyond these the arithmetic in whole microseconds, or a
-// replica, could not keep it.
+// The largest values of a limit. The arithmetic in whole microseconds, or a replica, cannot
+// keep higher ones.
 const (
 	maxPerSecond   = 100_000
 	maxPerMinute   = 6_000_000
@@ -45,7 +44,7 @@ func (l Limit) fields() []limitField {
 	}
 }
 
-// Validate reports every field that is negative or impossibly large, by its YAML key.
+// Validate reports every field that is negative or too large, by its YAML key.
 func (l Limit) Validate() error {
 	var errs []error
 	for _, f := range l.fields() {
@@ -58,8 +57,9 @@ func (l Limit) Validate() error {
 	return errors.Join(errs...)
 }
 
-// ValidatePresent reports a field, by its YAML key, that was set to 0: it would silently
-// mean the default. A limit cannot be lifted, only replaced by the figure that WeChat grants.
+// ValidatePresent reports an error if the field with a YAML key was set to 0, which would
+// silently mean the default. A limit cannot be removed, only replaced by the number that WeChat
+// grants.
 func (l Limit) ValidatePresent(key string) error {
 	for _, f := range l.fields() {
 		if f.key == key && f.value == 0 {
@@ -69,8 +69,8 @@ func (l Limit) ValidatePresent(key string) error {
 	return nil
 }
 
-// over returns l with the fields that o sets.
-func (l Limit) over(o Limit) Limit {
+// withOverrides returns l with the non-zero fields of o.
+func (l Limit) withOverrides(o Limit) Limit {
 	if o.PerSecond > 0 {
 		l.PerSecond = o.PerSecond
 	}
@@ -89,55 +89,54 @@ func (l Limit) over(o Limit) Limit {
 	return l
 }
 
-// Row is one documented limit: of a type, or of a group of types that share it.
+// Row is one documented limit of a type, or of a group of types that share it.
 type Row struct {
-	Name    string   // the task type or the group's name; what an override is keyed by
-	Members []string // of a group: its types; nil for a type
+	Name    string   // the task type or the group's name; the key of an override
+	Members []string // the types of a group; nil for a type
 	Limit   Limit
 	Source  string // WeChat's page that states it
 }
 
-// DefaultConcurrency is how many calls of a type one replica has under way at the same
-// time, unless an override says otherwise. WeChat documents no such limit.
+// DefaultConcurrency is how many calls of a type one replica makes at the same time, unless an
+// override changes it. WeChat documents no such limit.
 const DefaultConcurrency = 64
 
 // The pages of developers.weixin.qq.com that state the limits.
 const (
-	dev      = "https://developers.weixin.qq.com/miniprogram/dev/"
-	offi     = "https://developers.weixin.qq.com/doc/offiaccount/"
-	pageCall = offi + "Message_Management/API_Call_Limits.html"
+	miniProgramDocs     = "https://developers.weixin.qq.com/miniprogram/dev/"
+	officialAccountDocs = "https://developers.weixin.qq.com/doc/offiaccount/"
+	callLimitsPage      = officialAccountDocs + "Message_Management/API_Call_Limits.html"
 )
 
-// Defaults returns a row for every task type, also for those without a documented
-// limit, and the groups.
+// Defaults returns a row for every task type, including types without a documented limit, and
+// one for every group.
 func Defaults() []Row {
 	return []Row{
-		{Name: "send:subscribe", Limit: Limit{PerDay: 10_000_000}, Source: dev + "framework/open-ability/subscribe-message.html"},
-		{Name: "send:template", Limit: Limit{PerDay: 100_000}, Source: pageCall},
-		{Name: "send:bizsubscribe", Source: offi + "Subscription_Messages/api.html"},
-		{Name: "send:custom", Limit: Limit{PerDay: 500_000}, Source: pageCall},
-		{Name: "send:uniform", Source: dev + "OpenApiDoc/mp-message-management/uniform-message/sendUniformMessage.html"},
-		{Name: "scheme:generate", Limit: Limit{PerSecond: 100}, Source: dev + "OpenApiDoc/qrcode-link/url-scheme/generateScheme.html"},
-		{Name: "scheme:urllink", Limit: Limit{PerSecond: 100}, Source: dev + "OpenApiDoc/qrcode-link/url-link/generateUrlLink.html"},
-		{Name: "code:unlimited", Limit: Limit{PerMinute: 5000}, Source: dev + "OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html"},
-		{Name: "code:wxacode", Source: dev + "OpenApiDoc/qrcode-link/qr-code/getQRCode.html"},
-		{Name: "code:qrcode", Source: dev + "OpenApiDoc/qrcode-link/qr-code/createQRCode.html"},
-		{Name: "seccheck:text", Limit: Limit{PerMinute: 4000, PerDay: 2_000_000}, Source: dev + "OpenApiDoc/sec-center/sec-check/msgSecCheck.html"},
-		{Name: "seccheck:image", Limit: Limit{PerMinute: 2000, PerDay: 200_000}, Source: dev + "api-backend/open-api/sec-check/security.imgSecCheck.html"},
+		{Name: "send:subscribe", Limit: Limit{PerDay: 10_000_000}, Source: miniProgramDocs + "framework/open-ability/subscribe-message.html"},
+		{Name: "send:template", Limit: Limit{PerDay: 100_000}, Source: callLimitsPage},
+		{Name: "send:bizsubscribe", Source: officialAccountDocs + "Subscription_Messages/api.html"},
+		{Name: "send:custom", Limit: Limit{PerDay: 500_000}, Source: callLimitsPage},
+		{Name: "send:uniform", Source: miniProgramDocs + "OpenApiDoc/mp-message-management/uniform-message/sendUniformMessage.html"},
+		{Name: "scheme:generate", Limit: Limit{PerSecond: 100}, Source: miniProgramDocs + "OpenApiDoc/qrcode-link/url-scheme/generateScheme.html"},
+		{Name: "scheme:urllink", Limit: Limit{PerSecond: 100}, Source: miniProgramDocs + "OpenApiDoc/qrcode-link/url-link/generateUrlLink.html"},
+		{Name: "code:unlimited", Limit: Limit{PerMinute: 5000}, Source: miniProgramDocs + "OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html"},
+		{Name: "code:wxacode", Source: miniProgramDocs + "OpenApiDoc/qrcode-link/qr-code/getQRCode.html"},
+		{Name: "code:qrcode", Source: miniProgramDocs + "OpenApiDoc/qrcode-link/qr-code/createQRCode.html"},
+		{Name: "seccheck:text", Limit: Limit{PerMinute: 4000, PerDay: 2_000_000}, Source: miniProgramDocs + "OpenApiDoc/sec-center/sec-check/msgSecCheck.html"},
+		{Name: "seccheck:image", Limit: Limit{PerMinute: 2000, PerDay: 200_000}, Source: miniProgramDocs + "api-backend/open-api/sec-check/security.imgSecCheck.html"},
 		{
 			Name: "links", Members: []string{"scheme:generate", "scheme:urllink"},
-			Limit: Limit{PerDay: 500_000}, Source: dev + "framework/open-ability/url-scheme.html",
+			Limit: Limit{PerDay: 500_000}, Source: miniProgramDocs + "framework/open-ability/url-scheme.html",
 		},
 		{
 			Name: "qrcode", Members: []string{"code:wxacode", "code:qrcode"},
-			Limit: Limit{Total: 100_000}, Source: dev + "framework/open-ability/qr-code.html",
+			Limit: Limit{Total: 100_000}, Source: miniProgramDocs + "framework/open-ability/qr-code.html",
 		},
 	}
 }
 
-// ValidateLimits reports every mistake in an app's overrides, in the order of their
-// names: a name that is neither a type nor a group (with the nearest one that is), and
-// the faults of each limit.
+// ValidateLimits reports every mistake in an app's overrides, sorted by name: names that are
+// neither a type nor a group (with the nearest valid one), and invalid limits.
 func ValidateLimits(overrides map[string]Limit) error {
 	var names []string
 	for _, r := range Defaults() {

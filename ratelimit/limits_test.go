@@ -37,7 +37,7 @@ func TestValidateLimits(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		overrides map[string]Limit
-		says      []string // one a line
+		want      []string // one substring per line of the error
 	}{
 		{"none", nil, nil},
 		{"right", map[string]Limit{"links": {PerDay: 1}, "send:custom": {Concurrency: 8}}, nil},
@@ -51,19 +51,19 @@ func TestValidateLimits(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			err := ValidateLimits(tt.overrides)
-			if (err == nil) != (tt.says == nil) {
+			if (err == nil) != (tt.want == nil) {
 				t.Fatalf("got %v", err)
 			}
 			if err == nil {
 				return
 			}
 			lines := strings.Split(err.Error(), "\n")
-			if len(lines) != len(tt.says) {
+			if len(lines) != len(tt.want) {
 				t.Fatalf("got %d lines:\n%v", len(lines), err)
 			}
-			for i, say := range tt.says {
-				if !strings.Contains(lines[i], say) {
-					t.Errorf("line %d: %q lacks %q", i, lines[i], say)
+			for i, part := range tt.want {
+				if !strings.Contains(lines[i], part) {
+					t.Errorf("line %d: %q lacks %q", i, lines[i], part)
 				}
 			}
 		})
@@ -144,7 +144,7 @@ func TestArithmetic(t *testing.T) {
 			t.Errorf("%+v at %v: lateness %v", tt.limit, tt.margin, got)
 		}
 	}
-	if edge <= ahead+lateAnyway {
+	if midnightSkew <= horizon+unpacedLateness {
 		t.Error("a permit granted before the edge of midnight could be used after it")
 	}
 }

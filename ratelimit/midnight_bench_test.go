@@ -8,55 +8,54 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A night is replicas that ask for all they can get, by the scripts on a real Redis, in
-// simulated time from before to after midnight in China. The replicas' pools live in real
-// time; here each asks as a pool does, for twice of what it got last, a renewal before
-// its last instant.
-type night struct {
+// A midnightRun has replicas use all of a limit across midnight in China, in simulated time
+// with the scripts on a real Redis. Pools run in real time, so each replica here repeats what a
+// pool does: it requests twice its last block, maxRefillLead before its last instant.
+type midnightRun struct {
 	replicas int
 	limit    Limit
-	keeper   keeper
+	keeper   windowStore
 	plan     plan
 	start    int64 // µs, as is all below
 
 	uses []int64 // when the permits are used: at their instants
 }
 
-// asker is one replica of a night.
-type asker struct {
+// simReplica is one replica of a midnightRun.
+type simReplica struct {
 	who  string
-	next int64 // when it asks again
+	next int64 // time of its next request
 	size int
 }
 
-const nightSpan = 6 * time.Minute // half of it before midnight
+const midnightSpan = 6 * time.Minute // half of it before midnight
 
-// pass plays the night.
-func (n *night) pass(b *testing.B) {
+// run simulates the requests of all replicas.
+func (n *midnightRun) run(b *testing.B) {
 	b.Helper()
 	const roundTrip = 200 // µs
-	n.start = noonOf(b) + (12*time.Hour - nightSpan/2).Microseconds()
-	end := n.start + (nightSpan + 5*second).Microseconds() // a minute's windows are 200 ms more apart
-	askers := make([]*asker, n.replicas)
-	for i := range askers {
-		askers[i] = &asker{who: string(rune('a' + i)), next: n.start + int64(i)*7000, size: firstBlock}
+	n.start = noonOf(b) + (12*time.Hour - midnightSpan/2).Microseconds()
+	end := n.start + (midnightSpan + 5*second).Microseconds() // a minute's windows are 200 ms more apart
+	replicas := make([]*simReplica, n.replicas)
+	for i := range replicas {
+		replicas[i] = &simReplica{who: string(rune('a' + i)), next: n.start + int64(i)*7000, size: firstBlock}
 	}
 	for {
-		a := slices.MinFunc(askers, func(a, o *asker) int { return int(a.next - o.next) })
+		a := slices.MinFunc(replicas, func(a, o *simReplica) int { return int(a.next - o.next) })
 		if a.next >= end {
 			break
 		}
 		g := n.keeper.take(a.next, a.next, a.who, n.plan, allOf(a.size))
 		if len(g.instants) == 0 {
-			a.next += max(roundTrip, min(g.wait, askAgain).Microseconds())
+			a.next += max(roundTrip, min(g.wait, recheckInterval).Microseconds())
 			continue
 		}
 		n.uses = append(n.uses, g.instants...)
-		a.size = min(mostBlock, 2*len(g.instants))
+		a.size = min(maxBlock, 2*len(g.instants))
 		last := g.instants[len(g.instants)-1]
-		a.next = max(a.next+roundTrip, last+g.terms[0].spacing-aheadMicros)
+		a.next = max(a.next+roundTrip, last+g.terms[0].spacing-horizonMicros)
 		if g.spaced() {
-			a.next = max(a.next, last-renewal.Microseconds())
+			a.next = max(a.next, last-maxRefillLead.Microseconds())
 		}
 	}
 	slices.Sort(n.uses)
@@ -71,23 +70,23 @@ func noonOf(b *testing.B) int64 {
 	return t.UnixMicro()
 }
 
-// report tells how much of the limit was used, and whether ever too much.
-func (n *night) report(b *testing.B) {
+// report writes the metrics: how much of the limit was used, and how often it was exceeded.
+func (n *midnightRun) report(b *testing.B) {
 	b.Helper()
 	span, count := second, n.limit.PerSecond
 	if count == 0 {
 		span, count = minute, n.limit.PerMinute
 	}
 	most, over := fullest(n.uses, span.Microseconds(), count)
-	midnight := n.start + (nightSpan / 2).Microseconds()
+	midnight := n.start + (midnightSpan / 2).Microseconds()
 	firstOfNext, _ := slices.BinarySearch(n.uses, midnight)
 	days := [2]int{firstOfNext, len(n.uses) - firstOfNext}
 	for _, used := range days {
 		over += max(0, used-int(n.limit.PerDay))
 	}
-	// The share is that of a whole number of windows: up to the first use that comes a
-	// night's span or more after the first of all. A day that is spent has none.
-	if last, _ := slices.BinarySearch(n.uses, n.uses[0]+nightSpan.Microseconds()); last < len(n.uses) {
+	// The share is that of a whole number of windows: up to the first use that is midnightSpan
+	// or more after the first one. It is left out when the day's limit was used up.
+	if last, _ := slices.BinarySearch(n.uses, n.uses[0]+midnightSpan.Microseconds()); last < len(n.uses) {
 		windows := float64(n.uses[last]-n.uses[0]) / float64(span.Microseconds())
 		b.ReportMetric(100*float64(last)/windows/float64(count), "%used")
 	}
@@ -100,7 +99,8 @@ func (n *night) report(b *testing.B) {
 	}
 }
 
-// fullest is the most uses in any sliding span, and how many were over the count.
+// fullest returns the largest number of uses in any sliding span, and how many uses exceeded
+// the count.
 func fullest(uses []int64, span int64, count int) (most, over int) {
 	first := 0
 	for i, u := range uses {
@@ -115,7 +115,7 @@ func fullest(uses []int64, span int64, count int) (most, over int) {
 	return most, over
 }
 
-// BenchmarkMidnight shows that the pace holds over midnight, and costs nothing there:
+// BenchmarkMidnight shows that the limits hold over midnight, and that no pace is lost there:
 // go test -run - -bench Midnight -benchtime 1x ./ratelimit
 func BenchmarkMidnight(b *testing.B) {
 	for _, c := range []struct {
@@ -128,10 +128,10 @@ func BenchmarkMidnight(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
-				n := &night{replicas: 8, limit: c.limit, plan: planOf(0.02, c.limit)}
+				n := &midnightRun{replicas: 8, limit: c.limit, plan: planOf(0.02, c.limit)}
 				rdb := redis.NewClient(&redis.Options{Addr: realRedis(b)})
-				n.keeper = newScripted(b, rdb)
-				n.pass(b)
+				n.keeper = newScriptStore(b, rdb)
+				n.run(b)
 				n.report(b)
 				_ = rdb.Close()
 			}

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// model is the scripts' arithmetic in Go, in memory, for one app: what take.lua and
-// giveback.lua are compared with.
+// model implements take.lua and giveback.lua in Go, in memory, for one app. The tests compare
+// the scripts with it.
 type model struct {
-	rows      map[string]*modelRow
-	witnesses map[string]*witness // by replica
+	rows     map[string]*modelRow
+	watchers map[string]*rowWatcher // by replica
 }
 
 type modelRow struct {
@@ -20,16 +20,16 @@ type modelRow struct {
 	date, used, tomorrow, yesterday int64
 	total                           int64
 	lanes                           map[string]modelLane
-	rowState                        // only what WeChat told, and the factor
+	rowState                        // only the learned limits and the factor
 }
 
-// modelLane is when a lane asked last, and what it can use.
-type modelLane struct{ asked, demand int64 }
+// modelLane is the time and the demand of a lane's last request.
+type modelLane struct{ requested, demand int64 }
 
 type modelBucket struct{ bucket, count int64 }
 
-// answer is what both model and script say to a take.
-type answer struct {
+// takeReply is the part of a grant that model and script must agree on.
+type takeReply struct {
 	now      int64
 	instants []int64
 	wait     time.Duration
@@ -37,13 +37,13 @@ type answer struct {
 }
 
 var (
-	dayMicros, edgeMicros     = day.Microseconds(), edge.Microseconds()
-	aheadMicros, bucketMicros = ahead.Microseconds(), bucket.Microseconds()
-	secondMicros              = second.Microseconds()
+	dayMicros, skewMicros       = day.Microseconds(), midnightSkew.Microseconds()
+	horizonMicros, bucketMicros = horizon.Microseconds(), bucket.Microseconds()
+	secondMicros                = second.Microseconds()
 )
 
 func newModel() *model {
-	return &model{rows: map[string]*modelRow{}, witnesses: map[string]*witness{}}
+	return &model{rows: map[string]*modelRow{}, watchers: map[string]*rowWatcher{}}
 }
 
 func (m *model) row(name string) *modelRow {
@@ -60,14 +60,14 @@ func (s *modelRow) logged() (sum int64) {
 	return sum
 }
 
-// load lets pass what has passed at now. r tells the limits in force.
+// load drops what has passed at now. r has the limits in force.
 func (s *modelRow) load(r pacedRow, now int64) {
 	if r.spacing > 0 {
 		s.slots.load(r.spacing.Microseconds(), now)
 	}
 	if r.minute > 0 && len(s.log) > 0 {
-		if s.log[len(s.log)-1].bucket > (now+2*aheadMicros)/bucketMicros {
-			s.log = []modelBucket{{(now + aheadMicros) / bucketMicros, s.logged()}}
+		if s.log[len(s.log)-1].bucket > (now+2*horizonMicros)/bucketMicros {
+			s.log = []modelBucket{{(now + horizonMicros) / bucketMicros, s.logged()}}
 			s.folded = s.seq
 		}
 		for len(s.log) > 0 && (free(s.log[0].bucket) <= now || s.log[0].count == 0) {
@@ -87,22 +87,22 @@ func (s *modelRow) load(r pacedRow, now int64) {
 	}
 }
 
-// loadEpoch withholds a window for what the replica remembers and the row does not.
-func (s *modelRow) loadEpoch(m memory, leapt bool, now int64) {
+// loadEpoch withholds a window if the replica remembers data that the row has lost.
+func (s *modelRow) loadEpoch(m rowVersion, jumped bool, now int64) {
 	s.lost = min(s.lost, now)
 	if s.epoch == 0 {
 		s.epoch = now
 	}
 	switch {
 	case m.epoch == 0:
-	case m.epoch == s.epoch && (s.seq < m.seq || leapt):
+	case m.epoch == s.epoch && (s.seq < m.seq || jumped):
 		s.epoch, s.lost = max(now, s.epoch+1), now
 	case m.epoch != s.epoch && s.lost < min(s.epoch, now):
 		s.lost = min(s.epoch, now)
 	}
 }
 
-// share is how many permits the lane may have at once.
+// share returns how many permits the lane may get at once.
 func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int) int64 {
 	if demand > 0 {
 		s.lanes[who] = modelLane{now, int64(demand)}
@@ -110,7 +110,7 @@ func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int)
 	demands := []int64{int64(demand)}
 	for id, l := range s.lanes {
 		switch {
-		case l.asked < now-secondMicros || l.asked > now:
+		case l.requested < now-secondMicros || l.requested > now:
 			delete(s.lanes, id)
 		case id != who:
 			demands = append(demands, l.demand)
@@ -119,7 +119,7 @@ func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int)
 	k := int64(len(demands))
 	if r.spacing > 0 && demand > 0 {
 		rate, contended := maxMinShare(1e6/float64(r.spacing.Microseconds()), demands)
-		n = min(n, int64(math.Floor(float64(stretch.Microseconds())*rate/1e6)))
+		n = min(n, int64(math.Floor(float64(blockDuration.Microseconds())*rate/1e6)))
 		if contended && k > 1 {
 			s.step, s.saturated = 1e6/rate/float64(r.spacing.Microseconds()), float64(demand) <= rate
 		}
@@ -131,28 +131,28 @@ func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int)
 		n = min(n, (r.day-s.used)/4/k)
 	}
 	if r.total > 0 {
-		n = min(n, cautious, (r.total-s.total)/4/k)
+		n = min(n, maxTotalBlock, (r.total-s.total)/4/k)
 	}
 	return max(1, n)
 }
 
-// free is when a bucket leaves the minute's log.
-func free(b int64) int64 { return (b+1)*bucketMicros + keep.Microseconds() }
+// free returns when a bucket leaves the minute's log.
+func free(b int64) int64 { return (b+1)*bucketMicros + bucketTTL.Microseconds() }
 
-// sinceMidnight is the time of day in China.
+// sinceMidnight returns the time of day in China, µs.
 func sinceMidnight(now int64) int64 { return (now + utcOffset*1_000_000) % dayMicros }
 
 func (s *modelRow) nearMidnight(now int64) (late, early bool) {
-	into, today := sinceMidnight(now), dateOf(now)
-	return s.date == today && into >= dayMicros-edgeMicros, s.date > today || into < edgeMicros
+	timeOfDay, today := sinceMidnight(now), dateOf(now)
+	return s.date == today && timeOfDay >= dayMicros-skewMicros, s.date > today || timeOfDay < skewMicros
 }
 
-// waits tells how long each window of the row has no room at now.
-func (s *modelRow) waits(r pacedRow, now int64, alone bool) [4]int64 {
+// waits returns how long each window of the row has no room at now, µs.
+func (s *modelRow) waits(r pacedRow, now int64, single bool) [4]int64 {
 	var w [4]int64
 	if r.spacing > 0 {
-		if _, _, free := s.pick(now, 0)(); !alone || !free {
-			w[0] = s.slots.next - aheadMicros - now
+		if _, _, free := s.pick(now, 0)(); !single || !free {
+			w[0] = s.slots.next - horizonMicros - now
 		}
 		if s.lost > 0 {
 			w[0] = max(w[0], s.lost+2*secondMicros-now)
@@ -163,15 +163,15 @@ func (s *modelRow) waits(r pacedRow, now int64, alone bool) [4]int64 {
 			w[1] = free(s.log[0].bucket) - now
 		}
 		if s.lost > 0 {
-			w[1] = max(w[1], s.lost+keep.Microseconds()+aheadMicros-now)
+			w[1] = max(w[1], s.lost+bucketTTL.Microseconds()+horizonMicros-now)
 		}
 	}
 	late, early := s.nearMidnight(now)
 	if r.day > 0 && (s.used >= r.day || late && s.tomorrow >= r.day || early && s.yesterday >= r.day) {
-		into := sinceMidnight(now)
-		w[2] = dayMicros - into + edgeMicros
-		if s.used < r.day && s.date == dateOf(now) && into < edgeMicros {
-			w[2] = edgeMicros - into
+		timeOfDay := sinceMidnight(now)
+		w[2] = dayMicros - timeOfDay + skewMicros
+		if s.used < r.day && s.date == dateOf(now) && timeOfDay < skewMicros {
+			w[2] = skewMicros - timeOfDay
 		}
 	}
 	if r.total > 0 && s.total >= r.total {
@@ -180,7 +180,7 @@ func (s *modelRow) waits(r pacedRow, now int64, alone bool) [4]int64 {
 	return w
 }
 
-// kept tells whether bulk tasks have used up their part of the day's limit.
+// kept reports whether bulk tasks have used up their share of the day's limit.
 func (s *modelRow) kept(r pacedRow, reserve float64, now int64) bool {
 	if r.day == 0 {
 		return false
@@ -214,28 +214,28 @@ func (s *modelRow) count(r pacedRow, now, at int64) {
 	}
 }
 
-// take is what the script does, around it what the limiter does. mono is the replica's
-// own clock.
+// take does what Limiter.take does, with the model in place of the script. mono is the
+// replica's monotonic clock.
 func (m *model) take(now, mono int64, who string, p plan, q request) *grant {
-	if m.witnesses[who] == nil {
-		m.witnesses[who] = newWitness()
+	if m.watchers[who] == nil {
+		m.watchers[who] = newRowWatcher()
 	}
-	g, leapt := m.takeOnce(now, mono, who, p, q)
-	if leapt {
+	g, jumped := m.takeOnce(now, mono, who, p, q)
+	if jumped {
 		m.giveBack(now, (&Limiter{}).permits(g))
 		g, _ = m.takeOnce(now, mono, who, p, q)
 	}
 	return g
 }
 
-func (m *model) takeOnce(now, mono int64, who string, p plan, q request) (g *grant, leapt bool) {
-	memories, leaps := m.witnesses[who].recall(p.rows)
-	g = m.script(now, who, p, q, memories, leaps)
-	leapt, g.lo = m.witnesses[who].note(leaps, mono, mono+1, g)
-	return g, leapt
+func (m *model) takeOnce(now, mono int64, who string, p plan, q request) (g *grant, jumped bool) {
+	versions, jumps := m.watchers[who].versions(p.rows)
+	g = m.script(now, who, p, q, versions, jumps)
+	jumped, g.clockOffset = m.watchers[who].observe(jumps, mono, mono+1, g)
+	return g, jumped
 }
 
-func (m *model) script(now int64, who string, p plan, q request, memories []memory, leaps int64) *grant {
+func (m *model) script(now int64, who string, p plan, q request, versions []rowVersion, jumps int64) *grant {
 	g, rows := &grant{plan: p, now: now}, slices.Clone(p.rows)
 	block, paced := int64(q.n), []int{}
 	for i := range rows {
@@ -243,24 +243,24 @@ func (m *model) script(now int64, who string, p plan, q request, memories []memo
 		var micros int64
 		micros, rows[i].minute, rows[i].day = s.inForce(rows[i], now)
 		rows[i].spacing = time.Duration(micros) * time.Microsecond
-		s.loadEpoch(memories[i], memories[i].leaps != leaps, now)
+		s.loadEpoch(versions[i], versions[i].jumps != jumps, now)
 		s.load(rows[i], now)
 		block = min(block, s.share(rows[i], now, who, block, q.demand))
 		if micros > 0 {
 			paced = append(paced, i)
 		}
 	}
-	var alone *slots // of the only row that has instants
+	var single *slots // of the only row with instants; nil if there are several
 	var pick func() (slot, i int64, ok bool)
 	if len(paced) == 1 {
-		alone = &m.row(rows[paced[0]].name).slots
-		pick = alone.start(now, q.from)
+		single = &m.row(rows[paced[0]].name).slots
+		pick = single.start(now, q.lastInstant)
 	}
 	for int64(len(g.instants)) < block {
 		var wait int64
 		at := now
 		for i, r := range rows {
-			for kind, w := range m.row(r.name).waits(r, now, alone != nil) {
+			for kind, w := range m.row(r.name).waits(r, now, single != nil) {
 				if w > wait {
 					wait, g.window = w, p.rows[i].window(int64(kind+1))
 				}
@@ -273,17 +273,17 @@ func (m *model) script(now int64, who string, p plan, q request, memories []memo
 			g.wait = time.Duration(wait) * time.Microsecond
 			break
 		}
-		if alone != nil {
+		if single != nil {
 			slot, i, ok := pick()
 			if !ok {
 				break
 			}
-			at = alone.take(slot, i)
+			at = single.take(slot, i)
 		}
 		kept := false
 		for _, r := range rows {
 			s := m.row(r.name)
-			if alone == nil && r.spacing > 0 {
+			if single == nil && r.spacing > 0 {
 				s.slots.next = at + r.spacing.Microseconds()
 			}
 			s.count(r, now, at)
@@ -296,8 +296,8 @@ func (m *model) script(now int64, who string, p plan, q request, memories []memo
 	}
 	if len(g.instants) > 0 {
 		g.wait, g.window = 0, Window{}
-		if alone != nil {
-			g.spread = int64(math.Floor(alone.step * float64(alone.gap)))
+		if single != nil {
+			g.spread = int64(math.Floor(single.step * float64(single.gap)))
 		}
 	}
 	for _, r := range rows {
@@ -305,8 +305,8 @@ func (m *model) script(now int64, who string, p plan, q request, memories []memo
 		if len(g.instants) > 0 {
 			s.seq++
 		}
-		if alone != nil && r.spacing > 0 {
-			alone.save(now)
+		if single != nil && r.spacing > 0 {
+			single.save(now)
 		} else {
 			s.taken = nil
 		}
@@ -315,13 +315,13 @@ func (m *model) script(now int64, who string, p plan, q request, memories []memo
 	return g
 }
 
-// giveBack takes permits of one grant.
+// giveBack gives back permits of one grant.
 func (m *model) giveBack(now int64, permits []*Permit) {
 	slices.SortFunc(permits, func(a, b *Permit) int { return int(b.instant - a.instant) })
 	for _, p := range permits {
-		for i, r := range p.lease.plan.rows {
-			if s := m.row(r.name); s.epoch == p.lease.terms[i].epoch {
-				s.giveBack(now, p, p.lease.terms[i], r.total)
+		for i, r := range p.grant.plan.rows {
+			if s := m.row(r.name); s.epoch == p.grant.terms[i].epoch {
+				s.giveBack(now, p, p.grant.terms[i], r.total)
 			}
 		}
 	}
@@ -331,50 +331,50 @@ func (s *modelRow) giveBack(now int64, p *Permit, t terms, total int64) {
 	if s.seq == t.seq && t.spacing > 0 && s.slots.next == p.instant+t.spacing {
 		s.slots.next = p.instant
 	}
-	if own := p.instant / bucketMicros; t.minute > 0 && !p.old && t.seq > s.folded && free(own) > now {
+	if own := p.instant / bucketMicros; t.minute > 0 && !p.minuteExpired && t.seq > s.folded && free(own) > now {
 		i := slices.IndexFunc(s.log, func(b modelBucket) bool { return b.bucket >= own })
 		if i >= 0 {
-			lessen(&s.log[i].count)
+			decrement(&s.log[i].count)
 		}
 	}
 	if t.day > 0 {
-		s.giveBackDay(p.lease.now)
+		s.giveBackDay(p.grant.now)
 	}
 	if total > 0 {
-		lessen(&s.total)
+		decrement(&s.total)
 	}
 }
 
 func (s *modelRow) giveBackDay(granted int64) {
-	date, into := dateOf(granted), sinceMidnight(granted)
+	date, timeOfDay := dateOf(granted), sinceMidnight(granted)
 	switch s.date {
 	case date:
-		lessen(&s.used)
-		if into >= dayMicros-edgeMicros {
-			lessen(&s.tomorrow)
+		decrement(&s.used)
+		if timeOfDay >= dayMicros-skewMicros {
+			decrement(&s.tomorrow)
 		}
-		if into < edgeMicros {
-			lessen(&s.yesterday)
+		if timeOfDay < skewMicros {
+			decrement(&s.yesterday)
 		}
 	case date + 1:
-		lessen(&s.yesterday)
-		if into >= dayMicros-edgeMicros {
-			lessen(&s.used)
+		decrement(&s.yesterday)
+		if timeOfDay >= dayMicros-skewMicros {
+			decrement(&s.used)
 		}
 	}
 }
 
-func lessen(n *int64) {
+func decrement(n *int64) {
 	if *n > 0 {
 		*n--
 	}
 }
 
-// forget loses everything that Redis keeps.
-func (m *model) forget() { m.rows = map[string]*modelRow{} }
+// loseData drops everything that Redis stores.
+func (m *model) loseData() { m.rows = map[string]*modelRow{} }
 
-// crash loses what a replica remembers.
-func (m *model) crash(who string) { delete(m.witnesses, who) }
+// crash drops what a replica remembers.
+func (m *model) crash(who string) { delete(m.watchers, who) }
 
 func (m *model) feedback(now int64, row string) {
 	s := m.row(row)

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	links = "scheme:generate" // a limit per second, and a day's that it shares
-	mails = "send:template"   // a day's limit alone
+	links         = "scheme:generate" // a limit per second, and a shared limit per day
+	templateSends = "send:template"   // only a limit per day
 )
 
 func acquire(t *testing.T, l *Limiter, typ string) *Permit {
@@ -35,13 +35,13 @@ func closed(t *testing.T, l *Limiter) {
 	}
 }
 
-// TestWhatIsNotUsedComesBack ends a replica in each of the ways that it can end, and looks
-// at what another one finds.
-func TestWhatIsNotUsedComesBack(t *testing.T) {
+// TestUnusedPermitsAreGivenBack stops the use of a replica's permits in several ways, and
+// checks the usage that another replica reads.
+func TestUnusedPermitsAreGivenBack(t *testing.T) {
 	ends := map[string]func(t *testing.T, l *Limiter){
-		"it is closed": closed,
-		"its lane has nothing to do": func(t *testing.T, l *Limiter) {
-			for _, typ := range []string{links, mails} {
+		"the limiter is closed": closed,
+		"the lane has no tasks": func(t *testing.T, l *Limiter) {
+			for _, typ := range []string{links, templateSends} {
 				if err := l.ReturnUnused(t.Context(), testApp, typ); err != nil {
 					t.Error(err)
 				}
@@ -50,7 +50,7 @@ func TestWhatIsNotUsedComesBack(t *testing.T) {
 		"a hold is set": func(t *testing.T, l *Limiter) {
 			set(t, l, Hold{App: testApp, Scope: TemplateScope("T"), Reason: "by hand"})
 		},
-		"it does not come for them": func(*testing.T, *Limiter) {},
+		"the permits go stale": func(*testing.T, *Limiter) {},
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
@@ -58,14 +58,14 @@ func TestWhatIsNotUsedComesBack(t *testing.T) {
 				l, other := overriding(rdb, nil), overriding(rdb, nil)
 				for range 9 {
 					acquire(t, l, links)
-					acquire(t, l, mails)
+					acquire(t, l, templateSends)
 				}
 				end(t, l)
-				redistest.Until(t, 3*time.Second, "what was leased and not used came back", func() bool {
-					return usageOf(t, other, links)[PerDay] == 9 && usageOf(t, other, mails)[PerDay] == 9
+				redistest.Until(t, 3*time.Second, "unused permits are given back", func() bool {
+					return usageOf(t, other, links)[PerDay] == 9 && usageOf(t, other, templateSends)[PerDay] == 9
 				})
-				if n := l.unspent(testApp, []string{links, mails}); n != 0 {
-					t.Errorf("it still has %d", n)
+				if n := l.unusedCount(testApp, []string{links, templateSends}); n != 0 {
+					t.Errorf("the limiter still holds %d", n)
 				}
 			})
 		})
@@ -75,19 +75,19 @@ func TestWhatIsNotUsedComesBack(t *testing.T) {
 func TestClosedLimiter(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := overriding(rdb, nil)
-	p := acquire(t, l, mails)
+	p := acquire(t, l, templateSends)
 	closed(t, l)
 	closed(t, l)
-	if _, err := l.Acquire(t.Context(), testApp, mails, nil); !errors.Is(err, ErrClosed) {
+	if _, err := l.Acquire(t.Context(), testApp, templateSends, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("acquire: %v", err)
 	}
-	if err := l.Release(t.Context(), p); err != nil || usageOf(t, l, mails)[PerDay] != 0 {
-		t.Errorf("release after the end: %v", err)
+	if err := l.Release(t.Context(), p); err != nil || usageOf(t, l, templateSends)[PerDay] != 0 {
+		t.Errorf("release after Close: %v", err)
 	}
 }
 
-// TestDeadReplica kills a replica in the middle of its blocks. The others have its pace
-// as soon as its instants have passed; of a day's count it keeps a block at most.
+// TestDeadReplica abandons a replica in the middle of its blocks. The others get its pace as
+// soon as its instants have passed; of the day it takes one block with it, at most.
 func TestDeadReplica(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		dead, other := overriding(rdb, nil), overriding(rdb, nil)
@@ -95,18 +95,18 @@ func TestDeadReplica(t *testing.T) {
 			acquire(t, dead, links)
 		}
 		p := acquire(t, other, links)
-		if late := time.Duration(p.instant-p.lease.now) * time.Microsecond; late > ahead {
-			t.Errorf("the other's first instant is %v away", late)
+		if late := time.Duration(p.instant-p.grant.now) * time.Microsecond; late > horizon {
+			t.Errorf("the first instant of the other replica is %v away", late)
 		}
-		share := int64(stretch / spacing(100, 0.05))
+		share := int64(blockDuration / spacing(100, 0.05))
 		if used := usageOf(t, other, links)[PerDay]; used > 30+1+2*share {
-			t.Errorf("%d of the day are used by 31 calls; a block is %d", used, share)
+			t.Errorf("31 calls count as %d of the day; a block is %d", used, share)
 		}
 		closed(t, dead)
 	})
 }
 
-func TestNewReplicaHasItsShare(t *testing.T) {
+func TestNewReplicaGetsItsShare(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, stop := context.WithCancel(t.Context())
 		old, done := overriding(rdb, nil), make(chan struct{})
@@ -116,10 +116,10 @@ func TestNewReplicaHasItsShare(t *testing.T) {
 				_, _ = old.Acquire(ctx, testApp, links, nil)
 			}
 		}()
-		redistest.Until(t, 5*time.Second, "the first replica has it all", func() bool { return old.unspent(testApp, []string{links}) > 10 })
+		redistest.Until(t, 5*time.Second, "the first replica leases large blocks", func() bool { return old.unusedCount(testApp, []string{links}) > 10 })
 		l := overriding(rdb, nil)
 		start := time.Now()
-		for range 40 { // of 95 a second its share is 47
+		for range 40 { // its share of 95 a second is 47
 			acquire(t, l, links)
 		}
 		if took := time.Since(start); took > 2*time.Second {
@@ -132,9 +132,9 @@ func TestNewReplicaHasItsShare(t *testing.T) {
 	})
 }
 
-// TestHoldStopsWhatIsLeased: with the message at once, without it within the block.
-func TestHoldStopsWhatIsLeased(t *testing.T) {
-	for _, told := range []bool{true, false} {
+// TestHoldStopsLeasedPermits: with the message at once, without it at the end of the block.
+func TestHoldStopsLeasedPermits(t *testing.T) {
+	for _, message := range []bool{true, false} {
 		redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 			l, other := overriding(rdb, nil), overriding(rdb, nil)
 			var last *Permit
@@ -142,18 +142,18 @@ func TestHoldStopsWhatIsLeased(t *testing.T) {
 				last = acquire(t, l, links)
 			}
 			set(t, other, Hold{App: testApp, Scope: WholeApp, Reason: "by hand"})
-			within := ahead + last.lease.late
-			if told {
+			within := horizon + last.grant.maxLateness
+			if message {
 				if err := l.Revoke(t.Context(), testApp); err != nil {
 					t.Fatal(err)
 				}
 				if last.Fresh(time.Now()) {
-					t.Error("a permit that was handed out and not used is still fresh")
+					t.Error("a permit that was handed out is still fresh")
 				}
 				within = 0
 			}
 			start := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), ahead+300*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), horizon+300*time.Millisecond)
 			defer cancel()
 			for {
 				p, err := l.Acquire(ctx, testApp, links, nil)
@@ -161,14 +161,14 @@ func TestHoldStopsWhatIsLeased(t *testing.T) {
 					return
 				}
 				if since := p.At.Sub(start); since > within {
-					t.Fatalf("told %v: a permit for %v after the hold", told, since)
+					t.Fatalf("with message %v: a permit for %v after the hold", message, since)
 				}
 			}
 		})
 	}
 }
 
-func TestReleasedPermitGoesToTheNext(t *testing.T) {
+func TestReleasedPermitIsReused(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := overriding(rdb, map[string]Limit{links: {PerSecond: 2}})
 	acquire(t, l, links)
@@ -189,7 +189,7 @@ func TestReleasedPermitGoesToTheNext(t *testing.T) {
 	}
 }
 
-func TestAheadComesBeforeTheInstant(t *testing.T) {
+func TestAcquireEarly(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	l := overriding(rdb, map[string]Limit{links: {PerSecond: 5}})
 	acquire(t, l, links)
@@ -201,7 +201,7 @@ func TestAheadComesBeforeTheInstant(t *testing.T) {
 		t.Errorf("%v before its instant", left)
 	}
 	if err := p.Wait(t.Context()); err != nil || time.Now().Before(p.At) {
-		t.Errorf("waited too short: %v", err)
+		t.Errorf("Wait returned before the instant: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -210,17 +210,17 @@ func TestAheadComesBeforeTheInstant(t *testing.T) {
 	}
 }
 
-// TestBlocksGrowWithDemand: one who needs much asks seldom, one who needs little leases
-// little.
+// TestBlocksGrowWithDemand: a lane with a high demand sends few commands, one with a low
+// demand leases small blocks.
 func TestBlocksGrowWithDemand(t *testing.T) {
-	for _, typ := range []string{mails, "send:bizsubscribe", "seccheck:text"} { // a day's limit, none, a minute's
+	for _, typ := range []string{templateSends, "send:bizsubscribe", "seccheck:text"} { // a limit per day, none, one per minute
 		_, rdb := redistest.Mini(t)
 		var sent commands
 		rdb.AddHook(&sent)
 		l := overriding(rdb, nil)
 		acquire(t, l, typ)
-		if n := l.unspent(testApp, []string{typ}); n >= firstBlock {
-			t.Errorf("%s: %d are leased after one call", typ, n)
+		if n := l.unusedCount(testApp, []string{typ}); n >= firstBlock {
+			t.Errorf("%s: %d permits are leased after one call", typ, n)
 		}
 		for range 1000 {
 			acquire(t, l, typ)
@@ -232,8 +232,8 @@ func TestBlocksGrowWithDemand(t *testing.T) {
 	}
 }
 
-// TestSharesByDemand has lanes of a limit of 1,000 tell their demands, and looks at the block
-// of the last one: how many permits, and how far apart.
+// TestSharesByDemand has lanes of a limit of 1,000 request permits, and checks the block of the
+// last one: how many permits, and how far apart.
 func TestSharesByDemand(t *testing.T) {
 	const all = maxPerSecond
 	for _, tt := range []struct {
@@ -242,16 +242,16 @@ func TestSharesByDemand(t *testing.T) {
 		want    int   // permits
 		spread  int64 // µs between them
 	}{
-		{"what is left", []int{50, all}, 332, 1052},
-		{"what it wants", []int{all, 50}, 17, 20_000},
+		{"what the other lane leaves", []int{50, all}, 332, 1052},
+		{"its demand", []int{all, 50}, 17, 20_000},
 		{"an equal part", []int{all, all, all}, 116, 3000},
-		{"an equal part of what two leave", []int{100, 300, all, all}, 105, 3333},
-		{"what it wants, since there is enough", []int{100, 300, 400}, 140, 0},
-		{"nobody else", []int{all}, 350, 0},
+		{"an equal part of what two lanes leave", []int{100, 300, all, all}, 105, 3333},
+		{"its demand, as there is enough", []int{100, 300, 400}, 140, 0},
+		{"alone", []int{all}, 350, 0},
 		{"little", []int{all, 1}, 1, 1_000_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			eachKeeper(t, func(t *testing.T, k keeper) {
+			eachStore(t, func(t *testing.T, k windowStore) {
 				now, p := at(t, noon), planOf(0, Limit{PerSecond: 1000})
 				var g *grant
 				for i, demand := range tt.demands {
@@ -273,10 +273,10 @@ func TestSharesByDemand(t *testing.T) {
 	}
 }
 
-// TestSpreadOutInstantsAreFilled: what one lane's instants leave free goes to the next one
-// that asks, and no slot to two.
-func TestSpreadOutInstantsAreFilled(t *testing.T) {
-	eachKeeper(t, func(t *testing.T, k keeper) {
+// TestSlotsBetweenSpreadInstantsAreUsed: the slots that one lane's instants leave free go to the
+// next request, and no slot is granted twice.
+func TestSlotsBetweenSpreadInstantsAreUsed(t *testing.T) {
+	eachStore(t, func(t *testing.T, k windowStore) {
 		now, p, all := at(t, noon), planOf(0, Limit{PerSecond: 1000}), []int64(nil)
 		for _, who := range []string{"a", "b", "a", "b", "a", "b", "a", "b"} {
 			all = append(all, k.take(now, now, who, p, allOf(999)).instants...)
@@ -287,7 +287,7 @@ func TestSpreadOutInstantsAreFilled(t *testing.T) {
 				t.Fatalf("instants %d and %d of %d are %d µs apart", i-1, i, len(all), apart)
 			}
 		}
-		if first, last := all[0]-now, all[len(all)-1]-now; first != 0 || last != aheadMicros {
+		if first, last := all[0]-now, all[len(all)-1]-now; first != 0 || last != horizonMicros {
 			t.Errorf("from %d to %d µs", first, last)
 		}
 	})
@@ -297,26 +297,26 @@ func TestShares(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		limit Limit
-		asked []string // the replicas that asked before, then the one whose share is meant
+		order []string // the replicas in the order of their requests; the share of the last one is checked
 		n     int
 		want  int
 	}{
 		{"alone", Limit{PerSecond: 100}, []string{"a"}, 99, 35},
 		{"one of two", Limit{PerSecond: 100}, []string{"b", "a"}, 99, 17},
 		{"one of eight", Limit{PerSecond: 1000}, []string{"b", "c", "d", "e", "f", "g", "h", "a"}, 99, 43},
-		{"no more than asked for", Limit{PerSecond: 1000}, []string{"a"}, 5, 5},
+		{"no more than requested", Limit{PerSecond: 1000}, []string{"a"}, 5, 5},
 		{"one at least", Limit{PerSecond: 1}, []string{"a"}, 99, 1},
 		{"a quarter of what is left of a minute", Limit{PerMinute: 80}, []string{"a"}, 99, 20},
 		{"a quarter of what is left of a day", Limit{PerDay: 40}, []string{"a"}, 99, 10},
-		{"few of a lifetime", Limit{Total: 1000}, []string{"a"}, 99, cautious},
+		{"few of a lifetime", Limit{Total: 1000}, []string{"a"}, 99, maxTotalBlock},
 		{"no limit", Limit{}, []string{"a"}, 99, 99},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			eachKeeper(t, func(t *testing.T, k keeper) {
+			eachStore(t, func(t *testing.T, k windowStore) {
 				now, p, got := at(t, noon), planOf(0, tt.limit), 0
-				for i, who := range tt.asked {
+				for i, who := range tt.order {
 					n := 1
-					if i == len(tt.asked)-1 {
+					if i == len(tt.order)-1 {
 						n = tt.n
 					}
 					got = len(k.take(now, now, who, p, allOf(n)).instants)

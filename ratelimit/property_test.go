@@ -11,11 +11,11 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestNoWindowEverExceeds plays random schedules of several replicas and looks at the
-// calls as WeChat would: no sliding second or minute and no day holds more than its
-// limit, whatever is given back, however late a fresh permit is used, when replicas die
-// with what they leased, when Redis' clock steps either way, and when Redis loses all.
-func TestNoWindowEverExceeds(t *testing.T) {
+// TestNoWindowExceedsItsLimit runs random schedules of several replicas and counts the calls
+// as WeChat does: no sliding second or minute and no day holds more than its limit, whatever is
+// given back, however late a fresh permit is used, when replicas die with leased permits, when
+// Redis' clock steps in either direction, and when Redis loses all data.
+func TestNoWindowExceedsItsLimit(t *testing.T) {
 	rounds := uint64(120)
 	if testing.Short() {
 		rounds = 20
@@ -27,37 +27,36 @@ func TestNoWindowEverExceeds(t *testing.T) {
 	})
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for seed := range uint64(4) {
-			s := newScripted(t, rdb)
-			s.forget()
+			s := newScriptStore(t, rdb)
+			s.loseData()
 			playSchedule(t, s, seed, 2000)
 		}
 	})
 }
 
-// schedule is one run: real time, what Redis' clock is away from it, and what each
-// replica's own clock is.
+// schedule is one run: real time, and the offsets of Redis' clock and of each replica's clock.
 type schedule struct {
 	rnd    *rand.Rand
-	keeper keeper
+	keeper windowStore
 	plan   plan
 	late   int64
 	real   int64 // µs, never steps
 	offset int64 // Redis' clock less real, µs
 	skew   map[string]int64
-	unused []unused // to be given back some time
-	uses   []int64  // when the other permits are used, real µs
+	unused []unused // permits that are given back later
+	uses   []int64  // when the other permits are used, real time, µs
 }
 
-// unused is a permit that nobody uses, and when it was granted, real µs.
+// unused is a permit that is not used, and when it was granted, real time, µs.
 type unused struct {
 	permit *Permit
 	who    string
 	real   int64
 }
 
-// playSchedule checks the limits of one random run. Its odd seeds step the clock and lose
-// data, its even ones also check the days, whose dates no stepping clock can tell.
-func playSchedule(t *testing.T, k keeper, seed uint64, steps int) {
+// playSchedule checks the limits of one random run. Odd seeds step the clock and lose data.
+// Even seeds also check the limit per day, whose dates a stepping clock would falsify.
+func playSchedule(t *testing.T, k windowStore, seed uint64, steps int) {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // a test's schedule
 	margins := []float64{0.01, 0.05, 0.2}
@@ -79,7 +78,7 @@ func playSchedule(t *testing.T, k keeper, seed uint64, steps int) {
 		real: at(t, "2026-12-01T23:57:00+08:00"),
 		skew: map[string]int64{"a": 0, "b": rnd.Int64N(1e12), "c": -rnd.Int64N(1e12)},
 	}
-	s.take("a", 1) // the one that always was there
+	s.take("a", 1) // replica a never restarts
 	for range steps {
 		s.play(stepping)
 	}
@@ -89,17 +88,17 @@ func playSchedule(t *testing.T, k keeper, seed uint64, steps int) {
 	most(t, seed, "minute", uses, minute, int64(limit.PerMinute))
 	mostADay(t, seed, uses, limit.PerDay)
 	if len(uses) < 50 {
-		t.Errorf("seed %d: only %d calls: the schedule shows nothing", seed, len(uses))
+		t.Errorf("seed %d: only %d calls: too few to check the limits", seed, len(uses))
 	}
 }
 
-// play is one move: time passes, something goes wrong, a permit is taken or given back.
+// play makes one step: time passes, a fault may happen, a permit is taken or given back.
 func (s *schedule) play(stepping bool) {
 	s.real += s.rnd.Int64N((60 * time.Millisecond).Microseconds())
 	s.trouble(stepping)
 	if s.rnd.IntN(4) == 0 && len(s.unused) > 0 {
 		i := s.rnd.IntN(len(s.unused))
-		if u := s.unused[i]; s.real-u.real < giveBackWithin.Microseconds() {
+		if u := s.unused[i]; s.real-u.real < maxGiveBackAge.Microseconds() {
 			s.keeper.giveBack(s.real+s.offset, []*Permit{u.permit})
 		}
 		s.unused = slices.Delete(s.unused, i, i+1)
@@ -112,9 +111,9 @@ func (s *schedule) play(stepping bool) {
 	s.take([]string{"a", "b", "c"}[s.rnd.IntN(3)], n)
 }
 
-// trouble: a long pause, a replica that dies and comes back knowing nothing, and when
-// stepping a clock that steps or a Redis that forgets. A replica that has just started
-// cannot notice these two: one that was there before asks first.
+// trouble injects a fault: a long pause, a replica that restarts without memory, and when
+// stepping is set a clock that steps or a Redis that loses its data. A replica that has just
+// started cannot detect the last two, so replica a, which never restarts, takes first.
 func (s *schedule) trouble(stepping bool) {
 	kind := s.rnd.IntN(600)
 	if kind == 0 {
@@ -138,7 +137,7 @@ func (s *schedule) trouble(stepping bool) {
 	case 8:
 		s.offset += 100_000 + s.rnd.Int64N((2 * time.Hour).Microseconds())
 	case 9:
-		s.keeper.forget()
+		s.keeper.loseData()
 	}
 	s.take("a", 1)
 }
@@ -146,21 +145,21 @@ func (s *schedule) trouble(stepping bool) {
 func (s *schedule) take(who string, n int) {
 	q := request{n: n, demand: []int{1, 5, 50, maxPerSecond}[s.rnd.IntN(4)]}
 	if n > 1 && s.rnd.IntN(2) == 0 {
-		q.from = s.real + s.offset + s.rnd.Int64N(aheadMicros)
+		q.lastInstant = s.real + s.offset + s.rnd.Int64N(horizonMicros)
 	}
 	g := s.keeper.take(s.real+s.offset, s.real+s.skew[who], who, s.plan, q)
 	if len(g.instants) == 0 && g.wait < minute+second && s.rnd.IntN(2) == 0 {
-		s.real += g.wait.Microseconds() // asks again as soon as it may
+		s.real += g.wait.Microseconds() // until the next request is allowed
 	}
 	late := []int64{0, s.late, s.rnd.Int64N(s.late)}[s.rnd.IntN(3)]
 	dies := s.rnd.IntN(50) == 0
 	for i, p := range (&Limiter{}).permits(g) {
 		switch {
-		case dies && i > 2: // with the rest of its block
+		case dies && i > 2: // the replica dies with the rest of its block
 		case s.rnd.IntN(4) == 0:
 			s.unused = append(s.unused, unused{p, who, s.real})
-		default: // whoever holds it waits for its instant by a clock that does not step
-			s.uses = append(s.uses, p.instant-g.lo-s.skew[who]+late)
+		default: // the replica waits for the instant by its monotonic clock
+			s.uses = append(s.uses, p.instant-g.clockOffset-s.skew[who]+late)
 		}
 	}
 }
@@ -177,7 +176,7 @@ func most(t *testing.T, seed uint64, name string, uses []int64, span time.Durati
 			first++
 		}
 		if n := int64(i - first + 1); n > limit {
-			t.Fatalf("seed %d: %d calls in a sliding %s, of %d", seed, n, name, limit)
+			t.Fatalf("seed %d: %d calls in a sliding %s, limit %d", seed, n, name, limit)
 		}
 	}
 }
@@ -193,7 +192,7 @@ func mostADay(t *testing.T, seed uint64, uses []int64, limit int64) {
 	}
 	for date, n := range counts {
 		if n > limit {
-			t.Fatalf("seed %d: %d calls on day %d, of %d", seed, n, date, limit)
+			t.Fatalf("seed %d: %d calls on day %d, limit %d", seed, n, date, limit)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The scripts. Each tells its keys, arguments and reply at its head.
+// The scripts. The head of each file documents its keys, arguments and reply.
 var (
 	//go:embed take.lua
 	takeSource string
@@ -36,13 +36,14 @@ var (
 	holdsScript    = redis.NewScript(holdsSource)
 )
 
-// stateKey holds the counts of a row (a hash), logKey its minute's log (a list), activeKey
-// the replicas that draw on it (a sorted set). All are private, and on the app's hash tag.
+// stateKey is the key of a row's counts (a hash), logKey that of its minute's log (a list), and
+// activeKey that of the lanes that share it (a sorted set). All are private, and share the
+// app's hash tag.
 func stateKey(app, row string) string  { return "wxcourier:{" + app + "}:pace:" + row }
 func logKey(app, row string) string    { return stateKey(app, row) + ":log" }
 func activeKey(app, row string) string { return stateKey(app, row) + ":active" }
 
-// keys are those of the plan's rows: three a row, after the given ones.
+// keys returns the given keys, followed by the three keys of each row of the plan.
 func (p plan) keys(before ...string) []string {
 	keys := before
 	for _, r := range p.rows {
@@ -51,14 +52,14 @@ func (p plan) keys(before ...string) []string {
 	return keys
 }
 
-// once is a command that go-redis does not send again when its reply was lost.
-type once struct{ *redis.Cmd }
+// noRetryCmd is a command that go-redis does not send again when its reply is lost.
+type noRetryCmd struct{ *redis.Cmd }
 
-// NoRetry tells go-redis that a second execution would do harm.
-func (once) NoRetry() bool { return true }
+// NoRetry prevents retries by go-redis: giving back twice could exceed a limit.
+func (noRetryCmd) NoRetry() bool { return true }
 
-// runOnce runs the script that gives back, at most once. One that Redis did not know has
-// not run, so it may be sent in full.
+// runOnce runs the give-back script at most once. After NOSCRIPT it has not run, and is sent in
+// full.
 func (l *Limiter) runOnce(ctx context.Context, keys []string, args []any) error {
 	send := func(name, script string) error {
 		line := make([]any, 0, 3+len(keys)+len(args))
@@ -66,7 +67,7 @@ func (l *Limiter) runOnce(ctx context.Context, keys []string, args []any) error 
 		for _, k := range keys {
 			line = append(line, k)
 		}
-		return l.rdb.Process(ctx, once{redis.NewCmd(ctx, append(line, args...)...)})
+		return l.rdb.Process(ctx, noRetryCmd{redis.NewCmd(ctx, append(line, args...)...)})
 	}
 	err := send("evalsha", giveBackScript.Hash())
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
@@ -75,7 +76,7 @@ func (l *Limiter) runOnce(ctx context.Context, keys []string, args []any) error 
 	return err
 }
 
-// integers reads a reply of whole numbers.
+// integers decodes a reply of integers.
 func integers(reply []any) ([]int64, error) {
 	nums := make([]int64, len(reply))
 	for i, v := range reply {
@@ -88,7 +89,7 @@ func integers(reply []any) ([]int64, error) {
 	return nums, nil
 }
 
-// fields reads a reply of alternating names and values.
+// fields decodes a reply of alternating names and values.
 func fields(reply []any) (map[string]string, error) {
 	m := make(map[string]string, len(reply)/2)
 	for i := 0; i+1 < len(reply); i += 2 {
@@ -102,8 +103,8 @@ func fields(reply []any) (map[string]string, error) {
 	return m, nil
 }
 
-// logEntry reads "bucket:count" of a minute's log.
-func logEntry(s string) (b, n int64, err error) {
+// parseLogEntry parses an entry "bucket:count" of a minute's log.
+func parseLogEntry(s string) (b, n int64, err error) {
 	left, right, _ := strings.Cut(s, ":")
 	if b, err = strconv.ParseInt(left, 10, 64); err != nil {
 		return 0, 0, fmt.Errorf("minute's log: %w", err)

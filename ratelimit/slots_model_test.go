@@ -5,35 +5,35 @@ import (
 	"slices"
 )
 
-// slots is what a row of the model keeps of its instants: a grid of slots, a spacing apart,
-// of which those before next are taken but for the ones that the cells leave free.
+// slots are the instants of a row of the model: a grid of slots, a spacing apart. The slots
+// before next are taken, except those that the cells leave free.
 type slots struct {
 	next, origin, gap, after, first int64
-	taken                           map[int64]int64 // by cell; nil when no slot before next is free
+	taken                           map[int64]int64 // taken slots by cell; nil when no slot before next is free
 
-	perCell   int64 // as are all below: of the take under way
+	perCell   int64 // of the current take, as are all fields below
 	step      float64
 	saturated bool
 }
 
-// load lets pass what has passed at now.
+// load drops what has passed at now.
 func (s *slots) load(spacing, now int64) {
-	s.next = min(s.next, now+aheadMicros+spacing)
+	s.next = min(s.next, now+horizonMicros+spacing)
 	if s.taken == nil || s.next <= now || s.gap != spacing || s.after != s.next {
 		s.origin, s.first, s.taken = max(now, s.next), 0, map[int64]int64{}
 	}
 	s.gap, s.perCell, s.step, s.saturated = spacing, max(1, cell.Microseconds()/spacing), 0, false
 }
 
-// low is the first slot that is not over at now.
+// low returns the first slot that has not passed at now.
 func (s *slots) low(now int64) int64 {
 	return max(0, int64(math.Ceil(float64(now-s.origin)/float64(s.gap))))
 }
 
-// pick returns a function that returns the next free slot and its cell, as the script's.
+// pick returns an iterator over free slots and their cells, as in the script.
 func (s *slots) pick(now, start int64) func() (slot, i int64, ok bool) {
 	low := s.low(now)
-	high := int64(math.Floor(float64(now+aheadMicros-s.origin) / float64(s.gap)))
+	high := int64(math.Floor(float64(now+horizonMicros-s.origin) / float64(s.gap)))
 	i, target := max(low/s.perCell, s.first), float64(max(start, low))
 	return func() (int64, int64, bool) {
 		for i = max(i, int64(math.Floor(target/float64(s.perCell)))); i*s.perCell <= high; i++ {
@@ -52,7 +52,7 @@ func (s *slots) pick(now, start int64) func() (slot, i int64, ok bool) {
 	}
 }
 
-// start is pick from where a lane begins that holds instants up to from.
+// start returns pick from the slot where a lane begins that holds instants up to from.
 func (s *slots) start(now, from int64) func() (slot, i int64, ok bool) {
 	if s.saturated && from > now {
 		target := int64(math.Floor(float64(from-s.origin)/float64(s.gap) + s.step))
@@ -71,7 +71,7 @@ func (s *slots) take(slot, i int64) int64 {
 	return at
 }
 
-// save forgets the cells when there is nothing free before next.
+// save drops the cells if no slot before next is free.
 func (s *slots) save(now int64) {
 	ends, low, holes := (s.next-s.origin)/s.gap, s.low(now), false
 	s.first, s.after = max(s.first, low/s.perCell), s.next
@@ -83,7 +83,7 @@ func (s *slots) save(now int64) {
 	}
 }
 
-// maxMinShare is the max-min fair share of the demand that comes first.
+// maxMinShare returns the max-min fair share of the demand that comes first.
 func maxMinShare(rate float64, demands []int64) (share float64, contended bool) {
 	mine, sum, left := float64(demands[0]), int64(0), rate
 	sorted := slices.Sorted(slices.Values(demands))

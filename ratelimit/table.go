@@ -25,7 +25,7 @@ func WriteLimitTable(w io.Writer) error {
 	return err
 }
 
-// count writes n with its thousands apart, and no limit as nothing.
+// count formats n with thousands separators, and 0 (no limit) as "".
 func count(n int64) string {
 	if n == 0 {
 		return ""

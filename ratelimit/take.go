@@ -8,36 +8,36 @@ import (
 	"time"
 )
 
-// grant is the reply to take: a block of instants, a wait or a hold.
+// grant is the decoded reply of the take script: a block of instants, a wait or a hold.
 type grant struct {
-	plan     plan
-	now      int64   // Redis' clock, µs since 1970
-	instants []int64 // the same clock; never before now
-	bulk     int     // how many of them, from the first, bulk tasks may use
-	spread   int64   // µs between the instants of a lane that shares a scarce pace; 0: as close as they may be
-	wait     time.Duration
-	window   Window
-	hold     *Hold
-	terms    []terms       // a row each; none with a hold
-	lo       int64         // what to take off an instant for the replica's own clock, µs
-	late     time.Duration // how late its permits may be used
+	plan        plan
+	now         int64   // Redis' clock, µs since 1970
+	instants    []int64 // by the same clock; never before now
+	bulk        int     // bulk tasks may use the first bulk instants; the others are reserved for urgent ones
+	spread      int64   // µs between instants that are spread out, as several lanes share a scarce pace; 0: not spread out
+	wait        time.Duration
+	window      Window
+	hold        *Hold
+	terms       []terms       // one per row; none with a hold
+	clockOffset int64         // lower bound of Redis' clock minus the replica's, µs: an instant minus it is local time
+	maxLateness time.Duration // how late its permits may be used, see lateness
 }
 
-// terms are what holds of a row at the moment of a take.
+// terms are a row's version and effective limits when the permits were granted.
 type terms struct {
 	epoch, seq           int64
-	spacing, minute, day int64 // in force: µs, calls, calls; 0 without such a window
+	spacing, minute, day int64 // µs, calls, calls; 0 without such a window
 }
 
-// termsPerRow is how many numbers the script replies for each row.
+// termsPerRow is the number of values per row in the script's reply.
 const termsPerRow = 5
 
-// spaced tells whether the permits have an instant each.
+// spaced reports whether each permit has an instant of its own: a row limits the second.
 func (g *grant) spaced() bool {
 	return slices.ContainsFunc(g.terms, func(t terms) bool { return t.spacing > 0 })
 }
 
-// counted tells whether something besides instants was counted.
+// counted reports whether the permits were counted in a window longer than a second.
 func (g *grant) counted() bool {
 	for i, t := range g.terms {
 		if t.minute > 0 || t.day > 0 || g.plan.rows[i].total > 0 {
@@ -47,7 +47,8 @@ func (g *grant) counted() bool {
 	return false
 }
 
-// seq orders the grants of a lane: clocks may step, this does not.
+// seq returns the sequence number of the grant, which orders the grants of a lane even when
+// clocks step.
 func (g *grant) seq() int64 {
 	if len(g.terms) == 0 {
 		return 0
@@ -55,45 +56,47 @@ func (g *grant) seq() int64 {
 	return g.terms[0].seq
 }
 
-// request is what a lane asks for.
+// request describes the block that a lane wants.
 type request struct {
-	n      int   // permits, at most
-	demand int   // permits a second that the lane can use; 0: not to be shared with
-	from   int64 // the last instant that the lane holds, Redis' clock, µs; 0: none
+	n           int   // maximum number of permits
+	demand      int   // permits a second that the lane can use; 0: a single request, not counted among the lanes
+	lastInstant int64 // the last instant that the lane already holds, Redis' clock, µs; 0: none
 }
 
-// laneID names a lane of this replica among those that draw on the same rows.
+// laneID identifies a lane of this replica among the lanes that share its rows.
 func (l *Limiter) laneID(p plan) string { return l.id + "/" + p.typ }
 
-// take asks for permits in one round trip. When Redis' clock turns out to have leapt it
-// asks again, which has a window withheld.
-func (l *Limiter) take(ctx context.Context, p plan, r request) (*grant, error) {
-	g, leapt, err := l.takeOnce(ctx, p, r)
-	if err != nil || !leapt {
+// take requests permits in one round trip. If the reply shows that Redis' clock jumped
+// forward, take gives them back and requests again: the script then withholds a window.
+func (l *Limiter) take(ctx context.Context, p plan, req request) (*grant, error) {
+	g, jumped, err := l.takeOnce(ctx, p, req)
+	if err != nil || !jumped {
 		return g, err
 	}
-	_ = l.giveBack(ctx, l.permits(g), false) // else they stay counted
-	g, leapt, err = l.takeOnce(ctx, p, r)
-	if err == nil && leapt {
-		err = errors.New("the clock of Redis keeps leaping")
+	_ = l.giveBack(ctx, l.permits(g), false) // after an error the permits stay counted
+	g, jumped, err = l.takeOnce(ctx, p, req)
+	if err == nil && jumped {
+		err = errors.New("the clock of Redis jumped forward twice in a row")
 	}
 	return g, err
 }
 
-func (l *Limiter) takeOnce(ctx context.Context, p plan, q request) (g *grant, leapt bool, err error) {
-	w := l.witnessOf(p.app)
-	memories, leaps := w.recall(p.rows)
+// takeOnce runs the script once. jumped reports that Redis' clock jumped forward meanwhile:
+// the permits must not be used.
+func (l *Limiter) takeOnce(ctx context.Context, p plan, req request) (g *grant, jumped bool, err error) {
+	w := l.watcherOf(p.app)
+	versions, jumps := w.versions(p.rows)
 	args := []any{
-		l.now(), l.laneID(p), q.n, ahead.Microseconds(), stretch.Microseconds(),
-		bucket.Microseconds(), keep.Microseconds(), edge.Microseconds(), cautious,
-		q.demand, q.from, cell.Microseconds(),
+		l.now(), l.laneID(p), req.n, horizon.Microseconds(), blockDuration.Microseconds(),
+		bucket.Microseconds(), bucketTTL.Microseconds(), midnightSkew.Microseconds(), maxTotalBlock,
+		req.demand, req.lastInstant, cell.Microseconds(),
 	}
 	for i, r := range p.rows {
-		m, leapt := memories[i], 0
-		if m.leaps != leaps {
-			leapt = 1
+		v, jumped := versions[i], 0
+		if v.jumps != jumps {
+			jumped = 1
 		}
-		args = append(args, r.spacing.Microseconds(), r.minute, r.day, r.total, 1-p.reserve, m.epoch, m.seq, leapt)
+		args = append(args, r.spacing.Microseconds(), r.minute, r.day, r.total, 1-p.reserve, v.epoch, v.seq, jumped)
 	}
 	scopes := []string{WholeApp, p.typ}
 	keys := p.keys(holdKey(p.app, scopes[0]), holdKey(p.app, scopes[1]))
@@ -106,9 +109,9 @@ func (l *Limiter) takeOnce(ctx context.Context, p plan, q request) (g *grant, le
 	if g, err = decodeGrant(p, scopes, reply); err != nil {
 		return nil, false, err
 	}
-	leapt, g.lo = w.note(leaps, sent, read, g)
-	g.late = lateness(g.spaced(), slices.ContainsFunc(g.terms, func(t terms) bool { return t.minute > 0 }), l.margin)
-	return g, leapt, nil
+	jumped, g.clockOffset = w.observe(jumps, sent, read, g)
+	g.maxLateness = lateness(g.spaced(), slices.ContainsFunc(g.terms, func(t terms) bool { return t.minute > 0 }), l.margin)
+	return g, jumped, nil
 }
 
 func decodeGrant(p plan, scopes []string, reply []any) (*grant, error) {
@@ -151,14 +154,14 @@ func heldGrant(p plan, scopes []string, reply []any) (*grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &grant{plan: p, now: nums[0], hold: &h, wait: askAgain}
+	g := &grant{plan: p, now: nums[0], hold: &h, wait: recheckInterval}
 	if !h.Until.IsZero() {
 		g.wait = h.Until.Sub(time.UnixMicro(g.now))
 	}
 	return g, nil
 }
 
-// window names the window that the script numbers 1 (second) to 4 (lifetime).
+// window returns the window of the row that the script numbers 1 (second) to 4 (lifetime).
 func (r pacedRow) window(kind int64) Window {
 	switch kind {
 	case 1:

@@ -1,38 +1,41 @@
--- Takes a block of up to n permits over all windows of a type, or tells why there is none.
+-- Takes a block of up to n permits that all windows of a type have room for, or returns why
+-- there is none.
 --
 -- KEYS  1 hold of the whole app   2 hold of the type
---       then three a row: its state (a hash), the log of its minute (a list
---       "bucket:count"), the lanes that draw on it (a sorted set of "id demand" by when
---       they asked)
--- ARGV  1 now, µs (0: Redis' own clock)   2 the lane's id   3 n   4 ahead, µs
---       5 block, µs   6 bucket, µs   7 keep, µs   8 edge, µs   9 most of a lifetime at once
---       10 the lane's demand, permits a second (0: it asks once and is not counted among
---       the lanes)   11 the last instant that the lane holds, µs (0: none)   12 cell, µs
---       then eight a row: spacing in µs, minute's allowance, day's limit, lifetime's limit
---       (0: no such window), the part of the day's limit that bulk may use, and what the
---       replica knows of the row: its epoch, its sequence, whether Redis' clock has leapt since
+--       then three per row: its state (a hash), the log of its minute (a list of
+--       "bucket:count"), the lanes that share it (a sorted set of "id demand" by the time of
+--       their last request)
+-- ARGV  1 now, µs (0: Redis' own clock)   2 the lane's id   3 n   4 horizon, µs
+--       5 duration of a block, µs   6 bucket, µs   7 life of a bucket after its end, µs
+--       8 skew of the clocks at midnight, µs   9 largest block of a lifetime's limit
+--       10 the lane's demand, permits a second (0: a single request, the lane is not recorded)
+--       11 the last instant that the lane holds, µs (0: none)   12 cell, µs
+--       then eight per row: spacing in µs, minute's allowance, day's limit, lifetime's limit
+--       (0: no such window), the share of the day's limit that bulk tasks may use, and what the
+--       replica last saw of the row: its epoch, its sequence, 1 if Redis' clock has jumped
+--       forward since
 -- Reply {1, now, bulk, spread, row…, instant…}   granted, at these instants of Redis' clock, µs;
---                                           the first `bulk` of them also for bulk tasks;
+--                                           bulk tasks may use the first `bulk` of them;
 --                                           spread: µs between them, 0 when not spread out
---       {0, now, wait, row, window, row…}   nothing now; ask again after wait µs; which
---                                           row (1…) and window (1 second … 4 lifetime) binds
---       {2, now, hold, field, value…}       held, by the hold of KEYS[hold]
---       where row… is five numbers a row: its epoch and sequence, and its spacing, minute's
---       allowance and day's limit as they are in force
+--       {0, now, wait, row, window, row…}   none now, retry after wait µs; the row (1…) and
+--                                           window (1 second … 4 lifetime) with the longest wait
+--       {2, now, hold, field, value…}       held by the hold of KEYS[hold], with its fields
+--       row… is five numbers per row: its epoch and sequence, and the spacing, minute's
+--       allowance and day's limit in force
 local DAY, UTC8, SECOND, INSATIABLE = 86400000000, 28800000000, 1000000, 1000000
 
 local function num(v) return tonumber(v) or 0 end
 local function int(v) return string.format('%.0f', v) end
 
-local now, me, n, ahead, block = num(ARGV[1]), ARGV[2], num(ARGV[3]), num(ARGV[4]), num(ARGV[5])
-local bucket, keep, edge, cautious = num(ARGV[6]), num(ARGV[7]), num(ARGV[8]), num(ARGV[9])
-local demand, from, cell = num(ARGV[10]), num(ARGV[11]), num(ARGV[12])
+local now, lane_id, n, horizon, block_time = num(ARGV[1]), ARGV[2], num(ARGV[3]), num(ARGV[4]), num(ARGV[5])
+local bucket, bucket_ttl, skew, max_total_block = num(ARGV[6]), num(ARGV[7]), num(ARGV[8]), num(ARGV[9])
+local demand, last_instant, cell = num(ARGV[10]), num(ARGV[11]), num(ARGV[12])
 if now == 0 then
   local t = redis.call('TIME')
   now = num(t[1]) * 1000000 + num(t[2])
 end
 
--- Of two holds the one that ends last answers; one without an end outlasts all.
+-- Of two holds the one that ends later is reported; a hold without an end outlasts all others.
 local held, latest = 0, 0
 for i = 1, 2 do
   local ends = redis.call('HGET', KEYS[i], 'until')
@@ -49,10 +52,11 @@ if held > 0 then
 end
 
 local today = math.floor((now + UTC8) / DAY)
-local into = now + UTC8 - today * DAY
+local since_midnight = now + UTC8 - today * DAY
 
--- The limits in force: what the arguments say, what WeChat said of its own (the lesser
--- holds), and after refusals only a part of it, which grows by a twentieth in ten seconds.
+-- The limits in force: the lower of the configured limit (from the arguments) and the learned
+-- one (from the row), reduced after refusals to a factor that recovers by a twentieth every
+-- ten seconds.
 local function load_limits(r, factor, slowed, spacing, minute, per_day)
   r.spacing = math.max(r.spacing, num(spacing))
   if num(minute) > 0 and (r.minute == 0 or num(minute) < r.minute) then r.minute = num(minute) end
@@ -63,16 +67,16 @@ local function load_limits(r, factor, slowed, spacing, minute, per_day)
   if r.minute > 0 then r.minute = math.max(1, math.floor(r.minute * factor / 1000)) end
 end
 
--- What Redis lost, it cannot tell by itself, but a replica that remembers can: another
--- epoch says that the row was made anew, a sequence that went back that writes are
--- missing, a leap that what is still reserved looks as if it had passed. Then the
--- row gives nothing until all that may be reserved has passed, and a window after it.
+-- Redis cannot detect by itself that it lost data, but a replica that remembers the row can:
+-- another epoch means that the row was created again, a lower sequence that writes are missing,
+-- and a forward jump of the clock that reserved instants seem to have passed. The row then
+-- grants nothing until all instants that may be reserved have passed, plus one window.
 local function load_epoch(r, epoch, seq, lost)
   r.epoch, r.seq, r.lost = num(epoch), num(seq), num(lost)
   if r.lost > now then r.lost, r.dirty = now, true end
   if r.epoch == 0 then r.epoch, r.dirty = now, true end
   if r.known == 0 then return end
-  if r.known == r.epoch and (r.seq < r.known_seq or r.leapt) then
+  if r.known == r.epoch and (r.seq < r.known_seq or r.jumped) then
     r.epoch = math.max(now, r.epoch + 1)
     r.lost, r.dirty = now, true
   elseif r.known ~= r.epoch and r.lost < math.min(r.epoch, now) then
@@ -80,18 +84,18 @@ local function load_epoch(r, epoch, seq, lost)
   end
 end
 
--- The instants that are reserved lie at most `ahead` in the future. One further away
--- tells that Redis' clock stepped back: then the furthest that is possible is assumed.
+-- Reserved instants lie at most `horizon` in the future. One further away means that Redis'
+-- clock stepped back: the furthest possible instant is assumed.
 local function load_second(r, v)
   r.next = num(v)
-  local furthest = now + ahead + r.spacing
+  local furthest = now + horizon + r.spacing
   if r.next > furthest then r.next, r.dirty = furthest, true end
 end
 
--- Instants that were spread out leave slots free between them. The field `cells` tells how
--- many slots of each cell, a run of slots, are taken: "origin spacing next first taken…",
--- of the cells from the first on; those before it count as full. It holds as long as
--- spacing and next do; without it every slot before next is taken.
+-- Instants that are spread out leave free slots between them. A cell is a run of slots. The
+-- field `cells` contains "origin spacing next first taken…": how many slots of each cell are
+-- taken, from cell `first` on; earlier cells are full. It is valid as long as spacing and next
+-- are unchanged. Without a valid field, all slots before next are taken.
 local function load_cells(r, v)
   r.origin, r.first, r.cells = math.max(now, r.next), 0, {}
   r.per_cell = math.max(1, math.floor(cell / r.spacing))
@@ -107,17 +111,17 @@ local function load_cells(r, v)
   end
 end
 
--- Drops the buckets whose time has passed. After a step back of the clock, calls that
--- seem to be of the future are put where the latest of them can be: one window withheld.
--- A log that is gone while its sum is not was lost, and counts as of now. What was taken
--- before has no bucket of its own any more, and is not given back.
+-- Drops the buckets whose time has passed. After a step back of the clock, buckets that lie in
+-- the future are merged into the latest possible one, which withholds one window. A log that is
+-- missing while its sum is not was lost: the sum counts as of now. Permits granted before have
+-- no bucket of their own any more (`folded`), and are not given back.
 local function load_minute(r, v)
   r.logged, r.last, r.added = num(v), -1, {}
   local tail = redis.call('LINDEX', r.log, -1)
-  local future = tail and num(string.match(tail, '^(%d+)')) > math.floor((now + 2 * ahead) / bucket)
+  local future = tail and num(string.match(tail, '^(%d+)')) > math.floor((now + 2 * horizon) / bucket)
   if future or not tail and r.logged > 0 then
     redis.call('DEL', r.log)
-    redis.call('RPUSH', r.log, int(math.floor((now + ahead) / bucket)) .. ':' .. int(r.logged))
+    redis.call('RPUSH', r.log, int(math.floor((now + horizon) / bucket)) .. ':' .. int(r.logged))
     redis.call('HSET', r.state, 'folded', int(r.seq))
   end
   while true do
@@ -127,7 +131,7 @@ local function load_minute(r, v)
       return
     end
     local b, count = string.match(head, '^(%d+):(%d+)$')
-    r.free = (num(b) + 1) * bucket + keep
+    r.free = (num(b) + 1) * bucket + bucket_ttl
     if r.free > now and num(count) > 0 then break end
     redis.call('LPOP', r.log)
     r.logged, r.dirty = r.logged - num(count), true
@@ -136,9 +140,9 @@ local function load_minute(r, v)
   r.last, r.count = num(b), num(count)
 end
 
--- The counts of the date, and of the dates beside it for calls close to midnight. A date
--- of tomorrow (the clock stepped back over midnight) is kept; one further away is not
--- believed, but its count is.
+-- The counts of the date, and of the adjacent dates for calls close to midnight. A date of
+-- tomorrow (the clock stepped back over midnight) is kept. A later one is replaced by today,
+-- with its count.
 local function load_day(r, date, used, tomorrow, yesterday)
   r.date, r.used, r.tomorrow, r.yesterday = num(date), num(used), num(tomorrow), num(yesterday)
   if r.date == today - 1 then
@@ -149,21 +153,23 @@ local function load_day(r, date, used, tomorrow, yesterday)
     r.date, r.used, r.dirty = today, math.max(r.used, r.yesterday), true
     r.yesterday, r.tomorrow = 0, 0
   end
-  r.late = r.date == today and into >= DAY - edge
-  r.early = r.date > today or into < edge
+  r.late = r.date == today and since_midnight >= DAY - skew
+  r.early = r.date > today or since_midnight < skew
 end
 
--- Until midnight, and over its edge; within the edge already, only that.
+-- The wait until the day's limit has room: until midnight plus the skew, or until the end of
+-- the skew after midnight when only yesterday is full.
 local function wait_day(r)
-  if r.used < r.day and r.date == today and into < edge then return edge - into end
-  return DAY - into + edge
+  if r.used < r.day and r.date == today and since_midnight < skew then return skew - since_midnight end
+  return DAY - since_midnight + skew
 end
 
+-- Reports whether one of the dates that a call counts on is full.
 local function full_day(r)
   return r.used >= r.day or (r.late and r.tomorrow >= r.day) or (r.early and r.yesterday >= r.day)
 end
 
--- How many more calls the part of the day's limit has room for that bulk may use.
+-- How many more bulk calls the day's limit allows.
 local function bulk_day(r)
   if r.day == 0 then return n end
   local most = math.floor(r.day * r.bulk + 1e-9)
@@ -173,27 +179,28 @@ local function bulk_day(r)
   return math.max(0, left)
 end
 
--- The demands of the other lanes that asked within the last second. A member without a
--- demand, of an earlier version, wants all it can get.
+-- Records this lane's demand, and returns the demands of the other lanes that made a request
+-- within the last second. A member without a demand was written by an earlier version, and
+-- counts as insatiable.
 local function other_demands(r)
-  local gone, demands, mine = {}, {}, me .. ' ' .. int(demand)
+  local expired, demands, mine = {}, {}, lane_id .. ' ' .. int(demand)
   local members = redis.call('ZRANGE', r.active, 0, -1, 'WITHSCORES')
   for i = 1, #members, 2 do
     local id, wants = string.match(members[i], '^(%S+) ?(%d*)$')
-    local asked = num(members[i + 1])
-    if asked < now - SECOND or asked > now or (demand > 0 and id == me and members[i] ~= mine) then
-      if #gone < 1000 then gone[#gone + 1] = members[i] end
-    elseif id ~= me then
+    local requested = num(members[i + 1])
+    if requested < now - SECOND or requested > now or (demand > 0 and id == lane_id and members[i] ~= mine) then
+      if #expired < 1000 then expired[#expired + 1] = members[i] end
+    elseif id ~= lane_id then
       demands[#demands + 1] = tonumber(wants) or INSATIABLE
     end
   end
-  if #gone > 0 then redis.call('ZREM', r.active, unpack(gone)) end
+  if #expired > 0 then redis.call('ZREM', r.active, unpack(expired)) end
   if demand > 0 then redis.call('ZADD', r.active, int(now), mine) end
   return demands
 end
 
 -- The max-min fair share of a rate: a lane that demands less than an equal part gets its
--- demand, and the other lanes share the rest equally. The second result tells whether all
+-- demand, and the other lanes share the rest equally. The second result is true when all
 -- demands together exceed the rate.
 local function max_min_share(rate, demands)
   local sum, left = 0, rate
@@ -207,17 +214,17 @@ local function max_min_share(rate, demands)
   return demand, sum > rate
 end
 
--- A lane's share: of what the seconds have room for in the time of a block, and never more
--- than a quarter of what is left of the longer windows, so that the last permits find those
--- who need them. While the lanes together demand more than the pace, each has its instants
--- spread out, so that it can use them one after the other.
+-- The lane's share: its part of the pace for the duration of a block, and at most a quarter of
+-- what is left of the longer windows, divided by the number of lanes, so that the last permits
+-- are not all held by one lane. While the demands of all lanes exceed the pace, instants are
+-- spread out, so that a lane can use them one after the other.
 local function share(r)
   local demands = other_demands(r)
   local lanes, most = #demands + 1, n
   if r.spacing > 0 and demand > 0 then
     demands[lanes] = demand
     local rate, contended = max_min_share(SECOND / r.spacing, demands)
-    most = math.min(most, math.floor(block * rate / SECOND))
+    most = math.min(most, math.floor(block_time * rate / SECOND))
     if contended and lanes > 1 then
       r.step = SECOND / rate / r.spacing
       r.saturated = demand <= rate
@@ -225,7 +232,7 @@ local function share(r)
   end
   if r.minute > 0 then most = math.min(most, math.floor((r.minute - r.logged) / 4 / lanes)) end
   if r.day > 0 then most = math.min(most, math.floor((r.day - r.used) / 4 / lanes)) end
-  if r.total > 0 then most = math.min(most, cautious, math.floor((r.total - r.spent) / 4 / lanes)) end
+  if r.total > 0 then most = math.min(most, max_total_block, math.floor((r.total - r.spent) / 4 / lanes)) end
   return math.max(1, most)
 end
 
@@ -234,7 +241,7 @@ for i = 1, (#KEYS - 2) / 3 do
   local k, a = 3 * i, 5 + 8 * i
   local r = {state = KEYS[k], log = KEYS[k + 1], active = KEYS[k + 2], spacing = num(ARGV[a]),
     minute = num(ARGV[a + 1]), day = num(ARGV[a + 2]), total = num(ARGV[a + 3]), bulk = num(ARGV[a + 4]), step = 0,
-    known = num(ARGV[a + 5]), known_seq = num(ARGV[a + 6]), leapt = num(ARGV[a + 7]) > 0}
+    known = num(ARGV[a + 5]), known_seq = num(ARGV[a + 6]), jumped = num(ARGV[a + 7]) > 0}
   local v = redis.call('HMGET', r.state, 'next', 'logged', 'date', 'used', 'tomorrow', 'yesterday', 'total',
     'epoch', 'seq', 'lost', 'factor', 'slowed', 'learned_spacing', 'learned_minute', 'learned_day', 'cells')
   load_limits(r, v[11], v[12], v[13], v[14], v[15])
@@ -250,13 +257,13 @@ for i = 1, (#KEYS - 2) / 3 do
   rows[i] = r
 end
 for _, r in ipairs(rows) do n = math.min(n, share(r)) end
-if paced > 1 then spaced = nil end -- the slots of two rows do not meet: only what follows both is free
+if paced > 1 then spaced = nil end -- the slots of two rows do not coincide: take the instants after both
 
--- Returns a function that returns the slot of the next permit, and its cell: the first that
--- is free at or after its target. The targets begin at a slot and are a step apart; one that
--- is met late moves the later ones.
+-- Returns an iterator over free slots and their cells. Each slot is the first free one at or
+-- after a target. The targets begin at `target` and are a step apart; a slot after its target
+-- moves the later targets.
 local function slots(r, target)
-  local low, high = math.max(0, math.ceil((now - r.origin) / r.spacing)), math.floor((now + ahead - r.origin) / r.spacing)
+  local low, high = math.max(0, math.ceil((now - r.origin) / r.spacing)), math.floor((now + horizon - r.origin) / r.spacing)
   local i = math.max(math.floor(low / r.per_cell), r.first)
   target = math.max(target, low)
   return function()
@@ -275,20 +282,20 @@ local function slots(r, target)
   end
 end
 
--- The longest wait of all windows, 0 when each has room for one call.
-local function look()
+-- The longest wait of all windows with its row and window, 0 when each has room for one call.
+local function longest_wait()
   local wait, row, window = 0, 0, 0
   local function full(w, i, kind)
     if w > wait then wait, row, window = w, i, kind end
   end
   for i, r in ipairs(rows) do
     if r.spacing > 0 then
-      if r ~= spaced or not slots(r, 0)() then full(r.next - ahead - now, i, 1) end
+      if r ~= spaced or not slots(r, 0)() then full(r.next - horizon - now, i, 1) end
       full(r.lost > 0 and r.lost + 2 * SECOND - now or 0, i, 1)
     end
     if r.minute > 0 then
       if r.logged >= r.minute then full(r.free - now, i, 2) end
-      full(r.lost > 0 and r.lost + keep + ahead - now or 0, i, 2)
+      full(r.lost > 0 and r.lost + bucket_ttl + horizon - now or 0, i, 2)
     end
     if r.day > 0 and full_day(r) then full(wait_day(r), i, 3) end
     if r.total > 0 and r.spent >= r.total then full(DAY, i, 4) end
@@ -296,17 +303,17 @@ local function look()
   return wait, row, window
 end
 
--- Begins with the earliest free slot; for a lane whose demand is met, after the instants
--- that it has, where that is near enough.
+-- Returns the iterator for a block. It begins with the earliest free slot; for a lane whose
+-- demand is met, after the lane's last instant, if a slot within the horizon is free there.
 local function start_slots(r)
-  if r.saturated and from > now then
-    local target = math.floor((from - r.origin) / r.spacing + r.step)
+  if r.saturated and last_instant > now then
+    local target = math.floor((last_instant - r.origin) / r.spacing + r.step)
     if slots(r, target)() then return slots(r, target) end
   end
   return slots(r, 0)
 end
 
--- How many permits the windows of a row have room for.
+-- How many permits the longer windows of a row have room for, up to n.
 local function room(r)
   local most = n
   if r.minute > 0 then most = math.min(most, r.minute - r.logged) end
@@ -319,10 +326,10 @@ local function room(r)
   return most
 end
 
--- Reserves the next instant, or tells that there is none near enough.
-local function reserve(pick)
+-- Reserves and returns the next instant, or returns nil if none within the horizon is free.
+local function reserve(next_slot)
   if spaced then
-    local slot, i = pick()
+    local slot, i = next_slot()
     if not slot then return nil end
     spaced.cells[i] = slot - i * spaced.per_cell + 1
     local at = spaced.origin + slot * spaced.spacing
@@ -333,19 +340,19 @@ local function reserve(pick)
   for _, r in ipairs(rows) do
     if r.spacing > 0 then at = math.max(at, r.next) end
   end
-  if at > now + ahead then return nil end
+  if at > now + horizon then return nil end
   for _, r in ipairs(rows) do
     if r.spacing > 0 then r.next = at + r.spacing end
   end
   return at
 end
 
--- Counts the calls at some instants. Buckets only grow: what comes for an earlier one than
--- the last counts in the last, which is later and so never too early.
+-- Counts the calls at some instants. Entries are only added at the end of the log: an instant
+-- in an earlier bucket than the last counts in the last, and so longer than necessary.
 local function count(r, instants)
   r.dirty = true
   if r.minute > 0 then
-    if r.logged == 0 then r.free = (math.floor(instants[1] / bucket) + 1) * bucket + keep end
+    if r.logged == 0 then r.free = (math.floor(instants[1] / bucket) + 1) * bucket + bucket_ttl end
     r.logged = r.logged + #instants
     for _, at in ipairs(instants) do
       local b, a = math.max(math.floor(at / bucket), r.last), r.added
@@ -365,12 +372,12 @@ local function count(r, instants)
 end
 
 local instants, bulk, spread = {}, 0, 0
-local wait, row, window = look()
+local wait, row, window = longest_wait()
 if wait == 0 then
   for _, r in ipairs(rows) do n = math.min(n, room(r)) end
-  local pick = spaced and start_slots(spaced)
+  local next_slot = spaced and start_slots(spaced)
   while #instants < n do
-    local at = reserve(pick)
+    local at = reserve(next_slot)
     if not at then break end
     instants[#instants + 1] = at
   end
@@ -382,8 +389,8 @@ if wait == 0 then
   if spaced and spaced.step > 0 then spread = math.floor(spaced.step * spaced.spacing) end
 end
 
--- The cells as they are kept: those that are not over and have a free slot before next; or
--- none when no slot before next is free.
+-- The value of the field `cells`: the cells that have not passed, up to next; empty when no
+-- slot before next is free.
 local function cells(r)
   local ends = math.floor((r.next - r.origin) / r.spacing + 0.5) -- slots before next
   local low = math.max(0, math.ceil((now - r.origin) / r.spacing))

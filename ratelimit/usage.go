@@ -6,30 +6,30 @@ import (
 	"strconv"
 )
 
-// Usage is how much of one window is used now, by our own count. Other systems of the
-// same app are in it only as far as WeChat has told of them ([Limiter.Learn]).
+// Usage is how much of one window is used now, by our own count. Calls of other systems are
+// included only as far as WeChat has reported them ([Limiter.Learn]).
 type Usage struct {
 	Name    string  `json:"name"` // the row: the type, or a group that it shares
 	Window  Span    `json:"window"`
-	Limit   int64   `json:"limit"`             // documented or configured, of which the margin is kept free; 0: none
-	Learned int64   `json:"learned,omitempty"` // what WeChat told; 0: nothing. The lesser of the two is kept
-	Used    int64   `json:"used"`              // of a second: the instants up to the latest that is reserved
-	Factor  float64 `json:"factor"`            // the part of the pace that is kept after refusals; 1: all of it
+	Limit   int64   `json:"limit"`             // documented or configured, before the margin; 0: none
+	Learned int64   `json:"learned,omitempty"` // reported by WeChat; 0: none. The lower of the two is in force
+	Used    int64   `json:"used"`              // for a second: the reserved instants that are still to come
+	Factor  float64 `json:"factor"`            // the share of the pace in force after refusals; 1: all of it
 }
 
-// Effective is the limit that is kept: the lesser of what is configured and learned.
-func (u Usage) Effective() int64 { return least(u.Limit, u.Learned) }
+// Effective returns the limit in force: the lower of the configured and the learned one.
+func (u Usage) Effective() int64 { return lowerLimit(u.Limit, u.Learned) }
 
-// rowState is what the scripts keep of a row.
+// rowState is the state of a row in Redis, as far as Usage needs it.
 type rowState struct {
-	next  int64 // the earliest next instant, µs
-	date  int64 // days since 1970 in China
-	used  int64 // on that date
+	next  int64 // the instant after the last reserved one, µs
+	date  int64 // days since 1970, in China
+	used  int64 // calls on that date
 	total int64
 
-	factor, slowed                            int64 // in thousandths, since when (µs)
-	learnedSpacing, learnedMinute, learnedDay int64 // as the scripts keep them: µs, calls, calls
-	learnedCalls, learnedPer                  int64 // as WeChat told them: calls in µs
+	factor, slowed                            int64 // share of the pace in thousandths; when it was set, µs
+	learnedSpacing, learnedMinute, learnedDay int64 // as the scripts use them: µs, calls, calls
+	learnedCalls, learnedPer                  int64 // as WeChat reported them: calls per µs
 
 	log []string // "bucket:count"
 }
@@ -49,9 +49,9 @@ func (s *rowState) fields() []*int64 {
 	}
 }
 
-// Usage reads how much of the type's windows is used, in the order of [Limiter.Windows];
-// windows that only WeChat told of stand with those of their row. What this limiter has
-// leased and not yet used is not counted, what others have is.
+// Usage reads how much of the type's windows is used, in the order of [Limiter.Windows].
+// Windows that only WeChat reported come with those of their row. Permits that this limiter
+// holds unused are not counted as used; those of other limiters are.
 func (l *Limiter) Usage(ctx context.Context, app, typ string) ([]Usage, error) {
 	p := l.planFor(app, typ)
 	var keys []string
@@ -75,7 +75,7 @@ func (l *Limiter) Usage(ctx context.Context, app, typ string) ([]Usage, error) {
 		if err != nil {
 			return nil, fmt.Errorf("usage of %s of %s: %w", r.name, app, err)
 		}
-		unspent := l.unspent(app, l.typesOf(r.name))
+		unspent := l.unusedCount(app, l.typesOf(r.name))
 		for _, w := range s.windows(r) {
 			used, err := s.usedOf(w.Window, r, now[0])
 			if err != nil {
@@ -94,7 +94,7 @@ func (l *Limiter) Usage(ctx context.Context, app, typ string) ([]Usage, error) {
 	return all, nil
 }
 
-// typesOf are the types that draw on a row.
+// typesOf returns the types that share a row.
 func (l *Limiter) typesOf(row string) []string {
 	for _, r := range l.rows {
 		if r.Name == row && r.Members != nil {
@@ -104,10 +104,10 @@ func (l *Limiter) typesOf(row string) []string {
 	return []string{row}
 }
 
-// unspent counts what lies in the stocks of some types.
-func (l *Limiter) unspent(app string, types []string) (n int64) {
+// unusedCount returns the number of leased permits of some types that are not handed out.
+func (l *Limiter) unusedCount(app string, types []string) (n int64) {
 	for _, typ := range types {
-		n += int64(l.poolOf(app, typ).unspent())
+		n += int64(l.poolOf(app, typ).unusedCount())
 	}
 	return n
 }
@@ -135,7 +135,7 @@ func decodeState(hash, log any) (rowState, error) {
 	return s, nil
 }
 
-// windows are those of the row, configured or learned, the shortest first.
+// windows returns the row's windows, configured or learned, the shortest first.
 func (s rowState) windows(r pacedRow) []Usage {
 	learned := map[Span]int64{PerDay: s.learnedDay}
 	if s.learnedSpacing > 0 {
@@ -158,7 +158,7 @@ func (s rowState) windows(r pacedRow) []Usage {
 	return all
 }
 
-// usedOf counts what is used of one window at now, in µs.
+// usedOf returns how much of one window is used at now (µs).
 func (s rowState) usedOf(span Span, r pacedRow, now int64) (int64, error) {
 	switch span {
 	case PerSecond:
@@ -167,11 +167,11 @@ func (s rowState) usedOf(span Span, r pacedRow, now int64) (int64, error) {
 	case PerMinute:
 		var sum int64
 		for _, e := range s.log {
-			b, n, err := logEntry(e)
+			b, n, err := parseLogEntry(e)
 			if err != nil {
 				return 0, err
 			}
-			if (b+1)*bucket.Microseconds()+keep.Microseconds() > now {
+			if (b+1)*bucket.Microseconds()+bucketTTL.Microseconds() > now {
 				sum += n
 			}
 		}

@@ -1,8 +1,8 @@
--- Reads what is used of the windows of some rows; the counting is done by the caller.
+-- Reads the state of rows; the caller computes the usage of their windows.
 --
--- KEYS  two a row: its state (a hash), the log of its minute (a list "bucket:count")
+-- KEYS  two per row: its state (a hash), the log of its minute (a list of "bucket:count")
 -- ARGV  1 now, µs (0: Redis' own clock)   2… the fields of a state to read
--- Reply {now, {value…}, {"bucket:count"…}, … two a row; '0' for a field that is not there}
+-- Reply {now, {value…}, {"bucket:count"…}, …}: two lists per row; '0' for a missing field
 local now = tonumber(ARGV[1])
 if now == 0 then
   local t = redis.call('TIME')

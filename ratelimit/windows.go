@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Span is the kind of a window: over which time it counts.
+// Span is the time over which a window counts.
 type Span string
 
 // The spans.
@@ -16,7 +16,7 @@ const (
 	Total     Span = "total"  // the app's lifetime
 )
 
-// Window is one count that a call of a type must find room in.
+// Window is one limit that a call of a type has to keep.
 type Window struct {
 	Name  string // the row: a type, or a group that it shares
 	Span  Span
@@ -34,8 +34,8 @@ func (l Limit) windows(name string) []Window {
 	return slices.DeleteFunc(all, func(w Window) bool { return w.Limit == 0 })
 }
 
-// Windows lists what a call of the type must keep for this app: the rows of the type
-// and of its groups with the app's overrides. It is empty when nothing limits the type.
+// Windows returns the windows of a type for an app: those of the type's row and of its groups,
+// with the app's overrides. It is empty when nothing limits the type.
 func (l *Limiter) Windows(app, typ string) []Window {
 	var all []Window
 	for _, r := range l.rowsOf(app, typ) {
@@ -44,8 +44,8 @@ func (l *Limiter) Windows(app, typ string) []Window {
 	return all
 }
 
-// Concurrency is how many calls of the type one replica may have under way: the type's
-// override, else its group's, else [DefaultConcurrency].
+// Concurrency returns how many calls of the type one replica may make at the same time: the
+// type's override, else its group's, else [DefaultConcurrency].
 func (l *Limiter) Concurrency(app, typ string) int {
 	for _, r := range l.rowsOf(app, typ) {
 		if r.Limit.Concurrency > 0 {
@@ -55,17 +55,16 @@ func (l *Limiter) Concurrency(app, typ string) int {
 	return DefaultConcurrency
 }
 
-// rowsOf returns the row of the type and then those of its groups, with the app's
-// overrides laid over them. A type without a row of its own gets an empty one, so that
-// it can still be overridden.
+// rowsOf returns the row of the type and then those of its groups, with the app's overrides. A
+// type without a row gets an empty one, so that it can be overridden as well.
 func (l *Limiter) rowsOf(app, typ string) []Row {
 	var overrides map[string]Limit
 	if l.overrides != nil {
 		overrides = l.overrides(app)
 	}
-	rows := []Row{{Name: typ, Limit: Limit{}.over(overrides[typ])}}
+	rows := []Row{{Name: typ, Limit: Limit{}.withOverrides(overrides[typ])}}
 	for _, r := range l.rows {
-		r.Limit = r.Limit.over(overrides[r.Name])
+		r.Limit = r.Limit.withOverrides(overrides[r.Name])
 		if r.Name == typ {
 			rows[0] = r
 		} else if slices.Contains(r.Members, typ) {
@@ -75,14 +74,14 @@ func (l *Limiter) rowsOf(app, typ string) []Row {
 	return rows
 }
 
-// plan is what the scripts are asked to keep for one app and type.
+// plan lists the rows that the scripts check for one app and type.
 type plan struct {
 	app, typ string
 	rows     []pacedRow
-	reserve  float64 // the part of a day's limit that bulk tasks may not use
+	reserve  float64 // the share of a day's limit that is reserved for urgent tasks
 }
 
-// pacedRow is a row in the terms of the scripts; zero means no such window.
+// pacedRow is a row as the scripts use it; zero means no such window.
 type pacedRow struct {
 	name    string
 	spacing time.Duration
@@ -92,8 +91,8 @@ type pacedRow struct {
 	limit   Limit
 }
 
-// planFor makes the plan of a type: its own row, for which WeChat may have told limits
-// even where nothing else does, and those of its groups that limit something.
+// planFor returns the plan of a type: its own row, even an empty one, since WeChat may have
+// reported limits for it, and the rows of its groups that have a limit.
 func (l *Limiter) planFor(app, typ string) plan {
 	p := plan{app: app, typ: typ, reserve: l.reserve(app)}
 	for i, r := range l.rowsOf(app, typ) {

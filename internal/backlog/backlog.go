@@ -1,9 +1,9 @@
-// Package backlog reads how full the queues are, from asynq's own keys.
+// Package backlog reads the sizes of the queues from asynq's keys.
 //
 //	queues, err := backlog.Read(ctx, rdb, []string{"wx0123456789abcdef"})
 //
-// It asks with single-key commands in one pipeline, so that it costs one round trip
-// and also works on Redis Cluster.
+// It sends single-key commands in one pipeline, so that it takes one round trip and also works on
+// Redis Cluster.
 package backlog
 
 import (
@@ -19,34 +19,35 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Lane is the two queues of an (app, type).
+// Lane is the number of tasks in the two queues of an (app, type).
 type Lane struct {
 	App       string `json:"app"`
 	Type      string `json:"type"`
 	Waiting   int64  `json:"waiting"`   // urgent tasks that are due
 	Bulk      int64  `json:"bulk"`      // bulk tasks that are due
-	Scheduled int64  `json:"scheduled"` // that wait for their process_at
-	Retrying  int64  `json:"retrying"`  // that wait for another attempt
-	Active    int64  `json:"active"`    // that a replica has in hand
-	Archived  int64  `json:"archived"`  // that asynq put aside: they failed, or their outcome is unknown
+	Scheduled int64  `json:"scheduled"` // tasks that wait for their process_at
+	Retrying  int64  `json:"retrying"`  // tasks that wait for another attempt
+	Active    int64  `json:"active"`    // tasks that a replica is processing
+	Archived  int64  `json:"archived"`  // tasks in asynq's archive: failed, or with an unknown outcome
 	Paused    bool   `json:"paused,omitempty"`
-	// PausedBy is the hold that paused it; empty when a person did.
+	// PausedBy is the scope of the hold that paused the queue; empty if an operator paused it.
 	PausedBy string `json:"paused_by,omitempty"`
 }
 
-// Empty tells whether there is nothing to see in a lane. That a hold pauses it is shown
-// with the hold.
+// Empty reports whether there is nothing to show for a lane. A pause by a hold is shown with the
+// hold.
 func (l Lane) Empty() bool {
 	return l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active+l.Archived == 0 && (!l.Paused || l.PausedBy != "")
 }
 
-// HoldMark begins what a hold writes into asynq's pause key; the hold's scope follows.
+// HoldMark is the prefix of the value that a hold writes into asynq's pause key. The hold's
+// scope follows.
 const HoldMark = "wxcourier:"
 
 const queueSet = "asynq:queues" // asynq's set of all queue names
 
-// Read lists the lanes of the apps, by app and type, and those of all other queues in
-// asynq's set that are named like ours.
+// Read returns the lanes of the apps, and those of all other queues in asynq's set whose names
+// have our format, sorted by app and type.
 func Read(ctx context.Context, rdb redis.UniversalClient, apps []string) ([]Lane, error) {
 	known, err := rdb.SMembers(ctx, queueSet).Result()
 	if err != nil {
@@ -64,7 +65,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, apps []string) ([]Lane
 			add(app, typ)
 		}
 	}
-	if err := measure(ctx, rdb, lanes); err != nil {
+	if err := readCounts(ctx, rdb, lanes); err != nil {
 		return nil, err
 	}
 	all := make([]Lane, 0, len(lanes))
@@ -75,24 +76,25 @@ func Read(ctx context.Context, rdb redis.UniversalClient, apps []string) ([]Lane
 	return all, nil
 }
 
-// replies is what is asked about one queue.
-type replies struct {
+// queueReplies are the pending replies for one queue.
+type queueReplies struct {
 	lane                                           *Lane
 	bulk                                           bool
 	pending, active, scheduled, retrying, archived *redis.IntCmd
 	paused                                         *redis.StringCmd
 }
 
-func measure(ctx context.Context, rdb redis.UniversalClient, lanes map[[2]string]*Lane) error {
+// readCounts sets the counts of lanes.
+func readCounts(ctx context.Context, rdb redis.UniversalClient, lanes map[[2]string]*Lane) error {
 	if len(lanes) == 0 {
 		return nil
 	}
-	var asked []replies
+	var all []queueReplies
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, lane := range lanes {
 			for _, priority := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
 				prefix := "asynq:{" + tasks.QueueName(lane.App, lane.Type, priority) + "}:"
-				asked = append(asked, replies{
+				all = append(all, queueReplies{
 					lane: lane, bulk: priority == tasks.Bulk,
 					pending: p.LLen(ctx, prefix+"pending"), active: p.LLen(ctx, prefix+"active"),
 					scheduled: p.ZCard(ctx, prefix+"scheduled"), retrying: p.ZCard(ctx, prefix+"retry"),
@@ -102,16 +104,17 @@ func measure(ctx context.Context, rdb redis.UniversalClient, lanes map[[2]string
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) { // which a queue that is not paused answers
-		return fmt.Errorf("measure the queues: %w", err)
+	if err != nil && !errors.Is(err, redis.Nil) { // redis.Nil: a queue is not paused
+		return fmt.Errorf("read the sizes of the queues: %w", err)
 	}
-	for _, r := range asked {
+	for _, r := range all {
 		r.add()
 	}
 	return nil
 }
 
-func (r replies) add() {
+// add adds the replies to the lane.
+func (r queueReplies) add() {
 	l := r.lane
 	if r.bulk {
 		l.Bulk += r.pending.Val()

@@ -1,13 +1,13 @@
-// Package httpguard keeps other websites away from our HTTP pages. A browser sends requests
-// for any page that it shows, also to addresses that only its own machine reaches:
+// Package httpguard protects our HTTP pages against requests of other websites. A browser sends
+// requests for any page that it shows, even to addresses that only its own machine can reach:
 //
-//   - a page of another site posts a form to http://127.0.0.1:8080. The Origin and
-//     Sec-Fetch-Site headers tell, and http.CrossOriginProtection refuses it.
-//   - a page at http://evil.example lets that name resolve to 127.0.0.1 (DNS rebinding), so
-//     that the browser holds our pages for its own and lets it read them. The Host header
-//     still has the name, and is checked.
+//   - A page of another site posts a form to http://127.0.0.1:8080. The Origin and
+//     Sec-Fetch-Site headers show this, and http.CrossOriginProtection refuses the request.
+//   - A page at http://evil.example makes that name resolve to 127.0.0.1 (DNS rebinding). The
+//     browser then treats our pages as the same site and lets the page read them. The Host
+//     header still contains the name, and is checked.
 //
-// Neither is authentication: a program that is no browser sends what headers it likes.
+// Neither is authentication: a program that is not a browser can send any headers.
 package httpguard
 
 import (
@@ -19,24 +19,24 @@ import (
 	"strings"
 )
 
-// A Guard stands before the handlers of one listener.
+// A Guard checks the requests to one listener.
 type Guard struct {
-	hosts    []string // that requests may name, in small letters
-	loopback bool     // the listener is reached from this machine alone
+	hosts    []string // allowed host names, in lower case
+	loopback bool     // the listener is reachable from this machine only
 }
 
-// New makes the guard of a listener at an address such as "127.0.0.1:8080" or ":8080". The
-// hosts are further names by which clients call it, without ports: a service name, the name
-// that a reverse proxy passes on.
+// New returns the guard of a listener at an address such as "127.0.0.1:8080" or ":8080". hosts
+// are additional host names that clients use, without ports: a service name, or the name that a
+// reverse proxy passes on.
 //
-// These hosts are allowed without being named:
+// These hosts are always allowed:
 //
 //   - the host of the address, localhost, and the loopback addresses;
-//   - where the address is none of the loopback: any IP address, and names without a dot, as
-//     containers have. No name that a foreign site could have is among them.
+//   - if the address is not a loopback address: any IP address, and names without a dot, such
+//     as those of containers. A foreign site cannot have such a name.
 //
-// The port is not compared: port forwarding (ssh -L, docker -p) changes it, and a foreign
-// site is told by its name.
+// Ports are not compared: port forwarding (ssh -L, docker -p) changes them, and a foreign site
+// differs by its name.
 func New(address string, hosts ...string) *Guard {
 	g := &Guard{hosts: []string{"localhost"}, loopback: Loopback(address)}
 	for _, host := range append(hosts, hostOf(address)) {
@@ -47,28 +47,27 @@ func New(address string, hosts ...string) *Guard {
 	return g
 }
 
-// Loopback tells whether a listener at an address is reached from this machine alone.
+// Loopback reports whether a listener at an address is reachable from this machine only.
 func Loopback(address string) bool {
 	host := hostOf(address)
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// Protect refuses requests for other hosts, and those that change something and come from
-// another site, with status 403. Requests without an Origin, as curl and programs send them,
-// pass.
+// Protect returns a handler that refuses, with status 403, requests for other hosts and requests
+// of other sites with an unsafe method. Requests without an Origin, such as those of curl, pass.
 func (g *Guard) Protect(next http.Handler) http.Handler {
 	next = http.NewCrossOriginProtection().Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !g.allows(r.Host) {
-			http.Error(w, fmt.Sprintf("forbidden: this server does not go by the host name %.100q", r.Host), http.StatusForbidden)
+			http.Error(w, fmt.Sprintf("forbidden: the host name %.100q is not allowed", r.Host), http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// allows tells whether a request may name a host.
+// allows reports whether requests for a host are allowed.
 func (g *Guard) allows(hostport string) bool {
 	host := strings.ToLower(hostOf(hostport))
 	if slices.Contains(g.hosts, host) {
@@ -80,7 +79,7 @@ func (g *Guard) allows(hostport string) bool {
 	return !g.loopback && host != "" && !strings.Contains(host, ".")
 }
 
-// hostOf is an address without its port and brackets.
+// hostOf returns an address without its port and brackets.
 func hostOf(address string) string {
 	if host, _, err := net.SplitHostPort(address); err == nil {
 		return host

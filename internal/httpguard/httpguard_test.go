@@ -10,8 +10,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 )
 
-// served serves a page behind a guard, and returns its address.
-func served(t *testing.T, g *httpguard.Guard) string {
+// serve serves a page behind a guard, and returns its URL.
+func serve(t *testing.T, g *httpguard.Guard) string {
 	t.Helper()
 	server := httptest.NewServer(g.Protect(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "the page")
@@ -20,8 +20,8 @@ func served(t *testing.T, g *httpguard.Guard) string {
 	return server.URL
 }
 
-// asked is the status of a request.
-func asked(t *testing.T, method, url, host string, headers map[string]string) int {
+// status sends a request, and returns the status of the response.
+func status(t *testing.T, method, url, host string, headers map[string]string) int {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
@@ -75,9 +75,9 @@ func TestHosts(t *testing.T) {
 		{"box.example:8080", "evil.example:8080", no},
 	} {
 		t.Run(tt.address+" "+tt.host, func(t *testing.T) {
-			url := served(t, httpguard.New(tt.address, "Configured.example"))
+			url := serve(t, httpguard.New(tt.address, "Configured.example"))
 			for _, method := range []string{http.MethodGet, http.MethodPost} {
-				if got := asked(t, method, url, tt.host, nil); got != tt.want {
+				if got := status(t, method, url, tt.host, nil); got != tt.want {
 					t.Errorf("%s: %d, want %d", method, got, tt.want)
 				}
 			}
@@ -86,7 +86,7 @@ func TestHosts(t *testing.T) {
 }
 
 func TestOtherSites(t *testing.T) {
-	url := served(t, httpguard.New("127.0.0.1:0"))
+	url := serve(t, httpguard.New("127.0.0.1:0"))
 	for _, tt := range []struct {
 		headers   map[string]string
 		get, post int
@@ -94,19 +94,19 @@ func TestOtherSites(t *testing.T) {
 		{nil, 200, 200}, // curl
 		{map[string]string{"Origin": url}, 200, 200},
 		{map[string]string{"Sec-Fetch-Site": "same-origin"}, 200, 200},
-		{map[string]string{"Sec-Fetch-Site": "none"}, 200, 200}, // typed, or a bookmark
+		{map[string]string{"Sec-Fetch-Site": "none"}, 200, 200}, // a typed URL or a bookmark
 		{map[string]string{"Origin": "https://evil.example"}, 200, 403},
 		{map[string]string{"Origin": "null"}, 200, 403},
-		{map[string]string{"Origin": "http://127.0.0.1:1"}, 200, 403}, // another program of this machine
+		{map[string]string{"Origin": "http://127.0.0.1:1"}, 200, 403}, // another server on this machine
 		{map[string]string{"Sec-Fetch-Site": "cross-site"}, 200, 403},
 		{map[string]string{"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:1"}, 200, 403},
 	} {
 		t.Run(fmt.Sprint(tt.headers), func(t *testing.T) {
-			if got := asked(t, http.MethodGet, url, "", tt.headers); got != tt.get {
+			if got := status(t, http.MethodGet, url, "", tt.headers); got != tt.get {
 				t.Errorf("GET: %d, want %d", got, tt.get)
 			}
 			for _, method := range []string{http.MethodPost, http.MethodDelete, http.MethodPut} {
-				if got := asked(t, method, url, "", tt.headers); got != tt.post {
+				if got := status(t, method, url, "", tt.headers); got != tt.post {
 					t.Errorf("%s: %d, want %d", method, got, tt.post)
 				}
 			}

@@ -13,7 +13,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Sending is a request that is about to be written, and is not safe to repeat.
+// Sending is a request that is about to be sent and is not safe to repeat.
 type Sending struct {
 	App     string    `json:"app"`
 	ID      string    `json:"id"`
@@ -22,19 +22,19 @@ type Sending struct {
 	Since   time.Time `json:"since"`
 }
 
-// PendingRequest is a Sending whose answer is not in the journal.
+// PendingRequest is a Sending without an answer in the journal.
 type PendingRequest struct {
 	Sending
-	First time.Time // of the task's requests without an answer: Since, or that of an earlier one
+	First time.Time // Since of the task's first request without an answer
 }
 
-// Calls is how many calls of a type an app is known to have made.
+// Calls is the number of calls of a type that an app is known to have made.
 type Calls struct {
 	App, Type string
 	N         int64
 }
 
-// File is what a journal is kept in. *os.File is one.
+// File is the storage of a journal. *os.File implements it.
 type File interface {
 	io.ReaderAt
 	io.WriterAt
@@ -43,61 +43,61 @@ type File interface {
 	Truncate(size int64) error
 }
 
-// Option changes a Journal from its defaults.
+// Option configures a Journal.
 type Option func(*Journal)
 
-// WithFile puts something between the journal and its file: for tests, a disk that fails.
-func WithFile(between func(File) File) Option {
-	return func(j *Journal) { j.file = between(j.file) }
+// WithFile wraps the journal's file. Tests use it to simulate a disk that fails.
+func WithFile(wrap func(File) File) Option {
+	return func(j *Journal) { j.file = wrap(j.file) }
 }
 
-// ForRehearsal is for a journal of what is sent to nobody. It cannot be continued by a run
-// that sends, nor the other way round.
+// ForRehearsal opens the journal of a rehearsal, which sends nothing to WeChat. A rehearsal
+// cannot continue the journal of a run that sends, nor the other way round.
 func ForRehearsal() Option { return func(j *Journal) { j.header = rehearsalHeader } }
 
-// Journal is an open journal. It is safe for concurrent use. Close it.
+// Journal is an open journal. It is safe for concurrent use, and must be closed.
 type Journal struct {
 	file   File
 	path   string
 	header string
 	unlock func()
-	seen   seen
-	size   int64 // of what is on disk; of the writer alone
+	loaded contents
+	size   int64 // bytes on disk; used by the writer only
 
 	writer sync.WaitGroup
 	wake   chan struct{} // holds one token while lines wait
 
 	mu     sync.Mutex
-	buffer []byte  // guarded by mu; lines that wait for the writer
-	next   *commit // guarded by mu; of those lines
-	failed error   // guarded by mu; no line is taken any more
-	closed bool    // guarded by mu; so is the sending on wake
+	buffer []byte  // guarded by mu; lines to be written
+	next   *commit // guarded by mu; the commit of those lines
+	failed error   // guarded by mu; the first write error: no further line is accepted
+	closed bool    // guarded by mu, as is sending on wake
 }
 
-// commit is one write of the lines that came together.
+// commit is one write of several lines.
 type commit struct {
 	done chan struct{}
-	err  error // written before done is closed
+	err  error // set before done is closed
 }
 
 func newCommit() *commit { return &commit{done: make(chan struct{})} }
 
-// ForeignError says that a file is no journal that this version can continue. It is left
-// as it was.
+// ForeignError means that a file is not a journal that this run can continue. The file is not
+// changed.
 type ForeignError struct{ Path, Why string }
 
 func (e *ForeignError) Error() string {
-	return fmt.Sprintf("%s is no journal for this run: %s.\nName a file that is not there yet, or the journal of an earlier run of this kind.", e.Path, e.Why)
+	return fmt.Sprintf("%s is not a journal of this run: %s.\nName a file that does not exist yet, or the journal of an earlier run of this kind.", e.Path, e.Why)
 }
 
-// ErrInUse says that another process has the journal open.
-var ErrInUse = errors.New("another run has this journal open; wait for it to end, or give this one a journal of its own")
+// ErrInUse means that another process has the journal open.
+var ErrInUse = errors.New("another run has this journal open; wait until it ends, or use another journal file")
 
-// ErrClosed says that a line came after Close.
-var ErrClosed = errors.New("the journal is closed")
+// ErrClosed is returned by writes after Close.
+var ErrClosed = errors.New("journal: closed")
 
-// Open opens a journal and reads it, or begins a new one. The error may be a
-// *ForeignError or ErrInUse.
+// Open opens a journal and reads it, or creates a new one. The error may be a *ForeignError or
+// ErrInUse.
 func Open(path string, options ...Option) (*Journal, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the user names the file
 	if err != nil {
@@ -125,11 +125,11 @@ func Open(path string, options ...Option) (*Journal, error) {
 		unlock()
 		return nil, err
 	}
-	j.writer.Go(j.work)
+	j.writer.Go(j.writeLoop)
 	return j, nil
 }
 
-// load reads what is there, mends its end, and begins a file that is empty.
+// load reads the file, cuts off a torn last line, and writes the header of an empty file.
 func (j *Journal) load(file io.Seeker, now time.Time) error {
 	size, err := file.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -140,58 +140,56 @@ func (j *Journal) load(file io.Seeker, now time.Time) error {
 	}
 	if j.size < size {
 		if err := j.file.Truncate(j.size); err != nil {
-			return fmt.Errorf("%s: cut off its torn last line: %w", j.path, err)
+			return fmt.Errorf("%s: cut off the incomplete last line: %w", j.path, err)
 		}
 	}
 	var missing []byte
 	switch {
 	case j.size == 0:
 		missing = []byte(j.header + "\n")
-	case j.seen.open:
+	case j.loaded.unterminated:
 		missing = []byte("\n")
 	default:
 		return nil
 	}
-	if err := j.store(missing); err != nil {
+	if err := j.writeAndSync(missing); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	if folder, err := os.Open(filepath.Dir(j.path)); err == nil {
-		_ = folder.Sync() // the file's name; not every system can
+		_ = folder.Sync() // makes the file's name durable; not every system supports it
 		_ = folder.Close()
 	}
 	return nil
 }
 
-// Torn is the size of a last line that a broken-off write had left, and that was cut off;
-// 0 for none.
-func (j *Journal) Torn() int64 { return j.seen.torn }
+// Torn returns the size of an incomplete last line that Open has cut off; 0 for none.
+func (j *Journal) Torn() int64 { return j.loaded.torn }
 
-// Ended is how many tasks had an outcome when the journal was opened.
-func (j *Journal) Ended() int { return len(j.seen.ended) }
+// Ended returns how many tasks had an outcome when the journal was opened.
+func (j *Journal) Ended() int { return len(j.loaded.ended) }
 
-// PendingRequests is how many tasks had a Standing when the journal was opened.
-func (j *Journal) PendingRequests() int { return len(j.seen.standing) }
+// PendingRequests returns how many tasks had a PendingRequest when the journal was opened.
+func (j *Journal) PendingRequests() int { return len(j.loaded.pending) }
 
-// PendingRequest is the request of a task that had no answer when the journal was opened.
+// PendingRequest returns the request of a task that had no answer when the journal was opened.
 func (j *Journal) PendingRequest(app, id string) (PendingRequest, bool) {
-	s, ok := j.seen.standing[keyOf(app, id)]
-	return s, ok
+	r, ok := j.loaded.pending[taskKeyOf(app, id)]
+	return r, ok
 }
 
-// CallsToday counts the calls that the journal knew of when it was opened, of the day of
-// then.
+// CallsToday returns the calls in the journal when it was opened, of the day of that time.
 func (j *Journal) CallsToday() []Calls {
 	var all []Calls
-	for of, n := range j.seen.today {
+	for of, n := range j.loaded.today {
 		all = append(all, Calls{of.app, of.typ, n})
 	}
 	return all
 }
 
-// Sending writes that a request is about to be written. When it returns nil, that is on
-// disk. When ctx ends meanwhile, the request counts as not written.
+// Sending records that a request is about to be sent. When it returns nil, the line is on disk.
+// When ctx ends first, it records that the request was not sent.
 func (j *Journal) Sending(ctx context.Context, s Sending) error {
-	c, err := j.add(line{Sending: &s})
+	c, err := j.append(entry{Sending: &s})
 	if err != nil {
 		return err
 	}
@@ -204,29 +202,29 @@ func (j *Journal) Sending(ctx context.Context, s Sending) error {
 	}
 }
 
-// Returned writes that the request that Sending told of was surely not taken. It does not
-// wait for the disk: were the line lost, the task would end as unknown, and not be doubled.
+// Returned records that WeChat certainly did not accept the request of Sending. It does not wait
+// for the disk: if the line is lost, the task ends as unknown and is not sent twice.
 func (j *Journal) Returned(app, id string) {
-	_, _ = j.add(line{Returned: &ref{app, id}})
+	_, _ = j.append(entry{Returned: &taskRef{app, id}})
 }
 
-// Results writes outcomes. When it returns nil, they are on disk.
+// Results records outcomes. When it returns nil, they are on disk.
 func (j *Journal) Results(all []tasks.Result) error {
 	var last *commit
 	for i := range all {
 		var err error
-		if last, err = j.add(line{Result: &all[i]}); err != nil {
+		if last, err = j.append(entry{Result: &all[i]}); err != nil {
 			return err
 		}
 	}
 	if last == nil {
 		return nil
 	}
-	<-last.done // a failure of an earlier commit is one of the later, too
+	<-last.done // after an error all later commits fail as well
 	return last.err
 }
 
-// Close waits for what was added and closes the file.
+// Close writes the buffered lines and closes the file.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	if j.closed {

@@ -61,7 +61,7 @@ func result(id string, outcome tasks.Outcome) tasks.Result {
 	}
 }
 
-func TestWhatIsReadBack(t *testing.T) {
+func TestReopenReadsEverythingBack(t *testing.T) {
 	path, now := pathOf(t), time.Now().UTC().Truncate(time.Millisecond)
 	j := reopen(t, path)
 	must(t, j.Sending(t.Context(), sending("ended", 1, now)))
@@ -92,7 +92,7 @@ func TestWhatIsReadBack(t *testing.T) {
 	}
 	for _, id := range []string{"ended", "back", "late"} {
 		if _, ok := j.PendingRequest(app, id); ok {
-			t.Errorf("%s stands", id)
+			t.Errorf("%s is pending", id)
 		}
 	}
 	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
@@ -110,8 +110,9 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// A write may break off anywhere. What is left is read, and the next run writes behind it.
-func TestTheEndIsTornAtEveryByte(t *testing.T) {
+// TestTornLastLine cuts the file at every byte: the complete lines are read, and the next run
+// writes after them.
+func TestTornLastLine(t *testing.T) {
 	path := pathOf(t)
 	j := reopen(t, path)
 	must(t, j.Sending(t.Context(), sending("a", 1, time.Now())))
@@ -127,7 +128,7 @@ func TestTheEndIsTornAtEveryByte(t *testing.T) {
 		text := whole[:n]
 		lines := strings.Count(text, "\n")
 		rest := text[strings.LastIndex(text, "\n")+1:]
-		complete := strings.HasPrefix(whole[n:], "\n") // only its end is missing
+		complete := strings.HasPrefix(whole[n:], "\n") // only the line end is missing
 		if complete {
 			lines, rest = lines+1, ""
 		}
@@ -138,26 +139,26 @@ func TestTheEndIsTornAtEveryByte(t *testing.T) {
 		must(t, j.Close())
 		again := reopen(t, cut)
 		if _, ok, err := again.Outcome(app, "c"); !ok || err != nil {
-			t.Errorf("%d bytes: what was written behind is lost: %v", n, err)
+			t.Errorf("%d bytes: the result written after the cut is lost: %v", n, err)
 		}
 		must(t, again.Close())
 	}
 }
 
-func TestBrokenLinesAreNamed(t *testing.T) {
+func TestBrokenLinesAreReported(t *testing.T) {
 	good := `{"returned":{"app":"` + app + `","id":"a"}}` + "\n"
 	for name, bad := range map[string]string{
-		"no JSON":              "{oPerson\n",
-		"nothing of a journal": `{"received":{}}` + "\n",
-		"a sending of no task": `{"sending":{"app":"` + app + `"}}` + "\n",
-		"no outcome":           `{"result":{"app":"` + app + `","id":"a"}}` + "\n",
-		"zeros":                strings.Repeat("\x00", 100) + "\n",
-		"far too long":         `{"result":"` + strings.Repeat("x", mostLine) + `"}` + "\n",
+		"no JSON":                 "{oPerson\n",
+		"unknown entry":           `{"received":{}}` + "\n",
+		"a sending without an id": `{"sending":{"app":"` + app + `"}}` + "\n",
+		"no outcome":              `{"result":{"app":"` + app + `","id":"a"}}` + "\n",
+		"zeros":                   strings.Repeat("\x00", 100) + "\n",
+		"far too long":            `{"result":"` + strings.Repeat("x", maxLine) + `"}` + "\n",
 	} {
 		text := header + "\n" + good + bad + good
 		path := fileWith(t, text)
 		_, err := Open(path)
-		if err == nil || !strings.Contains(err.Error(), "line 3 is broken") || !strings.Contains(err.Error(), "Mend the line") || strings.Contains(err.Error(), "oPerson") {
+		if err == nil || !strings.Contains(err.Error(), "line 3 is broken") || !strings.Contains(err.Error(), "Repair the line") || strings.Contains(err.Error(), "oPerson") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if content(t, path) != text {
@@ -166,14 +167,14 @@ func TestBrokenLinesAreNamed(t *testing.T) {
 	}
 }
 
-func TestOtherFilesAreLeftAlone(t *testing.T) {
+func TestForeignFilesAreUnchanged(t *testing.T) {
 	for name, text := range map[string]string{
-		"a task":        `{"type":"send:subscribe","app":"wx0123456789abcdef"}` + "\n",
-		"some text":     "hello",
-		"a rehearsal":   rehearsalHeader + "\n",
-		"a later form":  `{"wxcourier_journal":2}` + "\n",
-		"binary":        "\x00\x01\x02",
-		"one long line": strings.Repeat("x", 2*mostLine),
+		"a task":         `{"type":"send:subscribe","app":"wx0123456789abcdef"}` + "\n",
+		"some text":      "hello",
+		"a rehearsal":    rehearsalHeader + "\n",
+		"a later format": `{"wxcourier_journal":2}` + "\n",
+		"binary":         "\x00\x01\x02",
+		"one long line":  strings.Repeat("x", 2*maxLine),
 	} {
 		path := fileWith(t, text)
 		_, err := Open(path)
@@ -186,14 +187,14 @@ func TestOtherFilesAreLeftAlone(t *testing.T) {
 		}
 	}
 	if _, err := Open(fileWith(t, header+"\n"), ForRehearsal()); err == nil {
-		t.Error("a rehearsal took the journal of a run")
+		t.Error("a rehearsal opened the journal of a run")
 	}
 	if _, err := Open(t.TempDir()); err == nil {
-		t.Error("a folder was taken")
+		t.Error("a folder was opened")
 	}
 }
 
-func TestOneAtATime(t *testing.T) {
+func TestJournalInUse(t *testing.T) {
 	path := pathOf(t)
 	j := reopen(t, path)
 	if _, err := Open(path); !errors.Is(err, ErrInUse) {
@@ -203,13 +204,13 @@ func TestOneAtATime(t *testing.T) {
 	reopen(t, path)
 }
 
-// disk is a file that counts and can be told to wait, to fill up or to fail.
+// disk is a file that counts its syncs, and that a test can block, fill up or make fail.
 type disk struct {
 	File
 	syncs atomic.Int64
-	gate  chan struct{} // where set, each Sync takes one
-	room  atomic.Int64  // bytes that still fit; below 0: any number
-	fails atomic.Bool   // Sync does
+	gate  chan struct{} // if set, each Sync receives from it
+	room  atomic.Int64  // free bytes; negative: unlimited
+	fails atomic.Bool   // Sync fails
 }
 
 func (d *disk) WriteAt(p []byte, at int64) (int, error) {
@@ -236,8 +237,8 @@ func on(d *disk) Option {
 	return WithFile(func(f File) File { d.File = f; return d })
 }
 
-// Many tasks at once share fsyncs: while one is under way, all others gather for the next.
-func TestTasksShareAnFsync(t *testing.T) {
+// TestGroupCommit: the lines that arrive during an fsync share the next one.
+func TestGroupCommit(t *testing.T) {
 	path, d := pathOf(t), &disk{}
 	j := reopen(t, path, on(d))
 	d.gate = make(chan struct{})
@@ -259,12 +260,12 @@ func TestTasksShareAnFsync(t *testing.T) {
 		return strings.Count(string(j.buffer), "\n")
 	}
 	var first int
-	redistest.Until(t, 10*time.Second, "all wait but those of the first write", func() bool {
+	redistest.Until(t, 10*time.Second, "all tasks wait except those of the first write", func() bool {
 		first = strings.Count(content(t, path), "\n") - 1
 		return first > 0 && first+waiting() == n
 	})
 	if got := acknowledged.Load(); got != 0 {
-		t.Errorf("%d were acknowledged before anything was on disk", got)
+		t.Errorf("%d calls returned before the first fsync", got)
 	}
 	close(d.gate)
 	all.Wait()
@@ -273,7 +274,7 @@ func TestTasksShareAnFsync(t *testing.T) {
 	}
 }
 
-func TestAFullDiskTakesNothingMore(t *testing.T) {
+func TestDiskErrorStopsTheJournal(t *testing.T) {
 	for _, fault := range []struct {
 		name string
 		set  func(*disk)
@@ -291,7 +292,7 @@ func TestAFullDiskTakesNothingMore(t *testing.T) {
 			t.Errorf("%s: %v", fault.name, err)
 		}
 		if content(t, path) != before {
-			t.Errorf("%s: a part of the line stayed", fault.name)
+			t.Errorf("%s: part of the line was not removed", fault.name)
 		}
 		d.room.Store(-1)
 		d.fails.Store(false)
@@ -301,12 +302,12 @@ func TestAFullDiskTakesNothingMore(t *testing.T) {
 		must(t, j.Close())
 		again := reopen(t, path)
 		if _, ok := again.PendingRequest(app, "b"); ok || again.PendingRequests() != 1 {
-			t.Errorf("%s: %d stand", fault.name, again.PendingRequests())
+			t.Errorf("%s: %d pending", fault.name, again.PendingRequests())
 		}
 	}
 }
 
-func TestASendingThatIsGivenUpIsTakenBack(t *testing.T) {
+func TestCanceledSendingIsReturned(t *testing.T) {
 	path, d := pathOf(t), &disk{}
 	j := reopen(t, path, on(d))
 	d.gate = make(chan struct{})
@@ -318,7 +319,7 @@ func TestASendingThatIsGivenUpIsTakenBack(t *testing.T) {
 	close(d.gate)
 	must(t, j.Close())
 	if again := reopen(t, path); again.PendingRequests() != 0 || !strings.Contains(content(t, path), `"sending"`) {
-		t.Errorf("%d stand\n%s", again.PendingRequests(), content(t, path))
+		t.Errorf("%d pending\n%s", again.PendingRequests(), content(t, path))
 	}
 }
 

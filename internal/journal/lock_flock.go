@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// lock takes the file for this process. The system gives it back when the process ends,
-// however it ends.
+// lock locks the file for this process. The system releases the lock when the process ends in
+// any way.
 func lock(file *os.File) (unlock func(), err error) {
 	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {

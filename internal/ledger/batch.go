@@ -8,12 +8,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// cancelBatch marks a batch as taken back, with the number of this withdrawal and, in ms of
-// the server's time, when it was.
+// cancelBatchScript marks a batch as canceled, with the number of this cancellation and its
+// time, in ms of Redis' clock.
 //
-// KEYS[1] batch. Returns the number of its tasks that had not ended, or -1 when there
-// is no such batch.
-var cancelBatch = redis.NewScript(`
+// KEYS[1] batch. Returns the number of its tasks that had not ended, or -1 if there is no such
+// batch.
+var cancelBatchScript = redis.NewScript(`
 local r = redis.call("HMGET", KEYS[1], "total", "done")
 if not r[1] then return -1 end
 local t = redis.call("TIME")
@@ -22,13 +22,13 @@ redis.call("HSET", KEYS[1], "withdrawn", redis.call("HINCRBY", KEYS[1], "withdra
 return tonumber(r[1]) - tonumber(r[2] or 0)
 `)
 
-// CancelBatch takes back all tasks of a batch that have not left yet, with one mark,
-// however many they are. It returns how many had not ended, or ErrNone.
+// CancelBatch cancels all tasks of a batch that are not sent yet, with one mark for any number
+// of tasks. It returns how many tasks had not ended, or ErrNotFound.
 //
-// Tasks that join the batch while others of it are open are taken back, too. When all have
-// ended, the batch may be used again: what is enqueued from then on is sent.
+// Tasks that join the batch while others of it are open are canceled as well. Once all have
+// ended, the batch can be used again: tasks enqueued from then on are sent.
 func (l *Ledger) CancelBatch(ctx context.Context, app, batch string) (int64, error) {
-	n, err := cancelBatch.Run(ctx, l.rdb, []string{BatchKey(app, batch)}).Int64()
+	n, err := cancelBatchScript.Run(ctx, l.rdb, []string{BatchKey(app, batch)}).Int64()
 	if err != nil {
 		return 0, fmt.Errorf("cancel the batch: %w", err)
 	}
@@ -38,7 +38,7 @@ func (l *Ledger) CancelBatch(ctx context.Context, app, batch string) (int64, err
 	return n, nil
 }
 
-// Batch is the counters of a batch: total, done, and one an outcome.
+// Batch returns the counters of a batch: total, done, and one per outcome.
 func (l *Ledger) Batch(ctx context.Context, app, batch string) (map[string]int64, error) {
 	fields, err := l.rdb.HGetAll(ctx, BatchKey(app, batch)).Result()
 	if err != nil {
@@ -50,11 +50,11 @@ func (l *Ledger) Batch(ctx context.Context, app, batch string) (map[string]int64
 	counts := make(map[string]int64, len(fields))
 	for name, value := range fields {
 		if name == "withdrawn" || name == "withdrawals" || name == "withdrawn_at" {
-			continue // the mark of CancelBatch, and the number and the time of the last one
+			continue // the mark of CancelBatch, the number of cancellations, and the time of the last one
 		}
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("read the batch: field %s is no number", name)
+			return nil, fmt.Errorf("read the batch: field %s is not a number", name)
 		}
 		counts[name] = n
 	}

@@ -7,60 +7,60 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// cancelsAtOnce is how many cancellations go to Redis in one pipeline. Each is a script of
-// its own, so that others get their turn in between.
-const cancelsAtOnce = 500
+// cancelsPerPipeline is how many cancellations go to Redis in one pipeline. Each is a script
+// call of its own, so that Redis can serve other clients in between.
+const cancelsPerPipeline = 500
 
-// Canceling says what Cancel met.
+// Canceling is the result of Cancel for one task.
 type Canceling string
 
-// The answers of Cancel.
+// The results of Cancel.
 const (
 	CancelNone    Canceling = "none"     // no such task
 	CancelDone    Canceling = "done"     // it has ended already
-	CancelSending Canceling = "sending"  // it is being sent; it ends as canceled only if WeChat does not take it
+	CancelSending Canceling = "sending"  // it is being sent; it ends as canceled only if WeChat does not accept it
 	CancelMarked  Canceling = "canceled" // it will not be sent
 )
 
-// Cancel marks tasks as taken back, and tells what it met, in the order of the ids.
-// Repeating it is no error. With an error come the answers of those before it; of the
-// others some may have been marked as well.
+// Cancel cancels tasks, and returns the results in the order of the ids. It may be repeated.
+// With an error it returns the results of the ids before the failure; some of the others may be
+// canceled as well.
 func (l *Ledger) Cancel(ctx context.Context, app string, ids []string) ([]Canceling, error) {
-	met := make([]Canceling, 0, len(ids))
-	for eval := cancel.EvalSha; len(met) < len(ids); {
-		next := ids[len(met):min(len(met)+cancelsAtOnce, len(ids))]
-		answers, err := l.cancel(ctx, app, next, eval)
-		met = append(met, answers...)
+	results := make([]Canceling, 0, len(ids))
+	for eval := cancelScript.EvalSha; len(results) < len(ids); {
+		next := ids[len(results):min(len(results)+cancelsPerPipeline, len(ids))]
+		some, err := l.cancelPipeline(ctx, app, next, eval)
+		results = append(results, some...)
 		switch {
 		case redis.HasErrorPrefix(err, "NOSCRIPT"):
-			eval = cancel.Eval // which Redis remembers
+			eval = cancelScript.Eval // also loads the script
 		case err != nil:
-			return met, fmt.Errorf("cancel tasks: %w", err)
+			return results, fmt.Errorf("cancel tasks: %w", err)
 		default:
-			eval = cancel.EvalSha
+			eval = cancelScript.EvalSha
 		}
 	}
-	return met, nil
+	return results, nil
 }
 
-type evaluate func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+type scriptRunner func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
 
-// cancel sends one pipeline, and returns the answers that came before the first error.
-func (l *Ledger) cancel(ctx context.Context, app string, ids []string, eval evaluate) ([]Canceling, error) {
-	answers := make([]*redis.Cmd, len(ids))
+// cancelPipeline sends one pipeline, and returns the results before the first error.
+func (l *Ledger) cancelPipeline(ctx context.Context, app string, ids []string, eval scriptRunner) ([]Canceling, error) {
+	replies := make([]*redis.Cmd, len(ids))
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
-			answers[i] = eval(ctx, p, []string{TaskKey(app, id), WaitingKey(app, id)}, id)
+			replies[i] = eval(ctx, p, []string{TaskKey(app, id), WaitingKey(app, id)}, id)
 		}
 		return nil
 	})
-	var met []Canceling
-	for _, answer := range answers {
-		text, failed := answer.Text()
+	var results []Canceling
+	for _, reply := range replies {
+		text, failed := reply.Text()
 		if failed != nil {
-			return met, failed
+			return results, failed
 		}
-		met = append(met, Canceling(text))
+		results = append(results, Canceling(text))
 	}
-	return met, err
+	return results, err
 }

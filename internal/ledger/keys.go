@@ -1,24 +1,24 @@
-// Package ledger keeps the one record of each task in Redis: what state it is in,
-// who is sending it, and how it ended. asynq moves tasks; the ledger remembers them.
+// Package ledger stores one record per task in Redis: its state, its runner and its outcome.
+// asynq moves the tasks between queues.
 //
-// A task's record is the hash wxcourier:{<app>}:task:<id>, from its first run on, or from
-// when it is canceled or ends. Until then the task has a mark alone, a field of one of the
-// hashes wxcourier:{<app>}:waiting:<n>: there may be millions of them, and a key costs
-// Redis more than what a mark says. An id has a mark or a record, not both, unless somebody
-// else's hand has spoiled the mark. All keys of an app share its hash tag, so that each step
-// below is one script on one slot, also on Redis Cluster:
+// A task's record is the hash wxcourier:{<app>}:task:<id>. It exists from the first run on, or
+// from the time when the task is canceled or ends. Until then the task has only a mark, a field
+// of one of the hashes wxcourier:{<app>}:waiting:<n>: there may be millions of waiting tasks,
+// and a key of its own costs Redis more memory than a mark. An id has either a mark or a
+// record, unless another program has overwritten the mark. All keys of an app share its hash
+// tag, so that each step below is one script on one slot, also on Redis Cluster:
 //
-//	Mark    the producer claims the id and its queue              scheduled, waiting
-//	Open    a runner takes the task, or learns why it may not     sending
-//	Defer   the runner hands it back for later                    waiting, retrying
-//	Settle  the one outcome: record, stream and batch counters    done
-//	PutBack an operator's redrive takes the outcome back          waiting
+//	Mark    a producer claims the id and its queue                 scheduled, waiting
+//	Open    a runner gets the task, or the reason why it may not   sending
+//	Defer   the runner returns the task for a later run            waiting, retrying
+//	Settle  writes the outcome: record, stream, batch counters     done
+//	PutBack an operator's redrive removes the outcome              waiting
 //
-// A mark, and then the record, hold a digest of what the task sends, so that a producer who
-// uses the id for something else is told.
+// A mark, and later the record, contain a digest of what the task sends, so that a producer
+// that uses the id for another content gets Claim.Differs.
 //
-// Waiting tasks never expire. A settled record lives for the retention that Settle
-// was given; as long as it lives, its id is taken.
+// Waiting tasks never expire. The record of a settled task expires after Policy.Retention; until
+// then its id is taken.
 package ledger
 
 import (
@@ -26,81 +26,84 @@ import (
 	"strings"
 )
 
-// AppsKey is the set of all apps that a task was ever enqueued for.
+// AppsKey is the set of all apps that had a task enqueued.
 const AppsKey = "wxcourier:apps"
 
-// WakeChannel is the pub/sub channel that tells replicas that a queue has work. The
-// message is the queue's name.
+// WakeChannel is the pub/sub channel that notifies replicas of new tasks. The message is the
+// queue's name.
 const WakeChannel = "wxcourier:wake"
 
-// TaskKey is the record of a task.
+// TaskKey returns the key of a task's record.
 func TaskKey(app, id string) string { return "wxcourier:{" + app + "}:task:" + id }
 
-// waitingKeys is over how many hashes the marks of an app are spread. Redis keeps a hash of
-// up to 512 short fields (hash-max-listpack-entries) in one piece of memory: so many hold 7
-// million waiting tasks. With more, a mark takes some 100 bytes in place of 50.
-const waitingKeys = 16_384
+// waitingHashes is the number of hashes that share the marks of an app. Redis stores a hash of
+// up to 512 short fields (hash-max-listpack-entries) in one piece of memory, a listpack: this
+// number of hashes holds 7 million waiting tasks that way. Beyond that a mark takes some 100
+// bytes instead of 50.
+const waitingHashes = 16_384
 
-// WaitingKey is the hash that has the mark of a task while it waits for its first run: field
-// <id>, value see markText. Which of the app's hashes it is, is FNV-1a of the id.
+// WaitingKey returns the key of the hash that contains the mark of a task until its first run:
+// the field is <id>, its value see markText. FNV-1a of the id selects one of the app's hashes.
 //
-// A field `?<id>` beside a mark notes since when asynq does not have the task, see missing.go.
+// A field `?<id>` next to a mark contains the time since which asynq does not have the task,
+// see missing.go.
 //
-// A field or a value of more than 64 bytes (hash-max-listpack-value) takes a hash out of
-// that one piece, with all that is in it, for as long as it has fields. Marks are shorter;
-// an id may have 128 characters, and costs more then.
+// A field or a value of more than 64 bytes (hash-max-listpack-value) makes Redis convert the
+// whole hash into its larger form until the hash is empty. Marks are shorter; an id may have
+// 128 characters, and costs more then.
 func WaitingKey(app, id string) string {
 	sum := uint32(2166136261)
 	for i := range len(id) {
 		sum = (sum ^ uint32(id[i])) * 16777619
 	}
-	return "wxcourier:{" + app + "}:waiting:" + strconv.Itoa(int(sum%waitingKeys))
+	return "wxcourier:{" + app + "}:waiting:" + strconv.Itoa(int(sum%waitingHashes))
 }
 
-// StreamKey is the stream of an app's results; each entry has one field, `result`.
+// StreamKey returns the key of the stream of an app's results; each entry has one field,
+// `result`.
 func StreamKey(app string) string { return "wxcourier:{" + app + "}:results" }
 
-// BatchKey is the hash of a batch's counters: total, done, one field an outcome,
-// `withdrawn` while the batch is taken back, `withdrawals`, how often it was, and
-// `withdrawn_at`, when it last was.
+// BatchKey returns the key of the hash of a batch's counters: total, done, and one field per
+// outcome. For cancellations it has `withdrawn` (the number of the one in force),
+// `withdrawals` (how many there were) and `withdrawn_at` (the time of the last one).
 func BatchKey(app, batch string) string { return "wxcourier:{" + app + "}:batch:" + batch }
 
-// batchIDsKey is the set of the ids of a batch.
+// batchIDsKey returns the key of the set of a batch's ids.
 func batchIDsKey(app, batch string) string { return BatchKey(app, batch) + ":ids" }
 
-// blobKey holds the bytes of an image that waits to be checked.
+// blobKey returns the key of the bytes of an image that is to be checked.
 func blobKey(app, id string) string { return "wxcourier:{" + app + "}:blob:" + id }
 
-// imageKey holds the bytes of a QR code that a task asked for.
+// imageKey returns the key of the bytes of a task's QR code.
 func imageKey(app, id string) string { return "wxcourier:{" + app + "}:image:" + id }
 
-// redrivesKey is the set of the ids of an app whose redrives are not known to have got as
-// far as asynq.
+// redrivesKey returns the key of the set of an app's ids with a redrive in progress: it is not
+// confirmed that asynq has the task.
 func redrivesKey(app string) string { return "wxcourier:{" + app + "}:redrives" }
 
-// KeyPattern is what the keys of apps match, for SCAN.
+// KeyPattern matches the keys of all apps, for SCAN.
 const KeyPattern = "wxcourier:{wx*}:*"
 
-// KeyKind says what a key of an app holds.
+// KeyKind is the kind of an app's key.
 type KeyKind int
 
-// The kinds that ParseKey tells apart.
+// The kinds that ParseKey distinguishes.
 const (
 	OtherKey   KeyKind = iota
 	MarksKey           // marks of waiting tasks, see WaitingKey
 	RecordKey          // the record of a task; the name is its id
-	BatchIDKey         // the ids of a batch; the name is the batch's
+	BatchIDKey         // the ids of a batch; the name is that of the batch
 )
 
-// ParseKey takes a key of an app apart.
+// ParseKey splits a key of an app.
 func ParseKey(key string) (app string, kind KeyKind, name string) {
 	rest, ok := strings.CutPrefix(key, "wxcourier:{")
 	app, rest, found := strings.Cut(rest, "}:")
 	if !ok || !found {
 		return "", OtherKey, ""
 	}
-	what, name, _ := strings.Cut(rest, ":")
-	switch what {
+	prefix, name, _ := strings.Cut(rest, ":")
+	switch prefix {
 	case "waiting":
 		return app, MarksKey, name
 	case "task":

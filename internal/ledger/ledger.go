@@ -13,28 +13,29 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Ledger reads and writes task records. The zero value is not usable; see New.
+// Ledger reads and writes task records. Create one with New.
 type Ledger struct {
 	rdb    redis.UniversalClient
 	policy Policy
 }
 
-// Policy is how long things are kept, and when a runner is given up.
+// Policy sets how long records are kept, and when a runner counts as dead.
 type Policy struct {
 	Retention time.Duration // of a settled record and its image
-	StreamMax int64         // cap of an app's stream, in entries; trimmed approximately
-	DeadAfter time.Duration // after which a runner that said nothing is held to be dead
-	LostLimit int           // runs of one task that may die before it ends
+	StreamMax int64         // maximum entries of an app's stream; trimmed approximately
+	DeadAfter time.Duration // time since the start of a run after which its runner counts as dead
+	LostLimit int           // number of dead runs that ends a task
 }
 
-// New does no I/O.
+// New returns a Ledger on rdb. It does no I/O.
 func New(rdb redis.UniversalClient, policy Policy) *Ledger {
 	return &Ledger{rdb: rdb, policy: policy}
 }
 
-// Ref names a task. Batch is empty when the task is in none.
+// Ref identifies a task. Batch is empty for a task without a batch.
 type Ref struct{ App, ID, Batch string }
 
+// keys returns the given keys, followed by the two keys of the batch if there is one.
 func (r Ref) keys(first ...string) []string {
 	if r.Batch == "" {
 		return first
@@ -42,27 +43,27 @@ func (r Ref) keys(first ...string) []string {
 	return append(first, BatchKey(r.App, r.Batch), batchIDsKey(r.App, r.Batch))
 }
 
-// Claim says what Mark found.
+// Claim is the result of Mark.
 type Claim struct {
-	New   bool   // the id was free, and is now marked
-	Done  bool   // the id has an outcome
+	New   bool   // the id was free, and this call has marked it
+	Done  bool   // the task of this id has an outcome
 	Queue string // the queue that the id is marked with
-	// Differs: the id is known with another digest. It is false where one of the two has none.
+	// Differs is true when the id is known with another digest. It is false when one of the two
+	// digests is empty.
 	Differs bool
 }
 
-// Mark claims an id for a queue, in the state scheduled or waiting, as enqueued now. Calling
-// it again returns what the first call marked.
+// Mark claims an id for a queue, in the state scheduled or waiting, with the current time as the
+// time of enqueuing. Further calls return the queue of the first one.
 func (l *Ledger) Mark(ctx context.Context, ref Ref, queue, state string) (Claim, error) {
 	marked := l.MarkMany(ctx, []Marking{{Ref: ref, Queue: queue, State: state, Enqueued: time.Now()}})[0]
 	return marked.Claim, marked.Err
 }
 
-// shortQueue is what the mark of a waiting task says of its queue: the app stands in the
-// key.
+// shortQueue returns the queue as a mark contains it: without the app, which is in the key.
 func shortQueue(app, queue string) string { return strings.TrimPrefix(queue, app+":") }
 
-// fullQueue is the queue that a record means, which may be written with its app as well.
+// fullQueue returns the queue of a mark or record with its app, whether it has the app or not.
 func fullQueue(app, queue string) string {
 	if queue == "" || strings.HasPrefix(queue, app+":") {
 		return queue
@@ -70,80 +71,80 @@ func fullQueue(app, queue string) string {
 	return app + ":" + queue
 }
 
-// Admission a runner is told when it opens a task.
+// Admission is Open's decision whether a runner may send a task.
 type Admission string
 
-// The answers of Open.
+// The admissions.
 const (
-	Proceed   Admission = "go"        // send it
+	Proceed   Admission = "go"        // the runner may send it
 	Settled   Admission = "settled"   // it has an outcome already
-	Busy      Admission = "busy"      // another runner may still have it: look again after Wait
+	Busy      Admission = "busy"      // another runner may still have it: open again after Wait
 	Unknown   Admission = "unknown"   // it was written to WeChat, and may not be repeated
-	Forgotten Admission = "forgotten" // it has neither mark nor record: it may have ended long ago
-	Lost      Admission = "lost"      // too many runners died over it
-	Canceled  Admission = "canceled"  // it was taken back
+	Forgotten Admission = "forgotten" // it was marked, but has neither mark nor record now: it may have ended long ago
+	Lost      Admission = "lost"      // too many of its runs died
+	Canceled  Admission = "canceled"  // it was canceled
 	Expired   Admission = "expired"   // not_after has passed
 )
 
 // OpenRequest is a request to send a task.
 type OpenRequest struct {
 	Runner  string        // unique to this run; no blanks
-	Queue   string        // asynq queue that the task came from
+	Queue   string        // the task's asynq queue
 	Fenced  bool          // the request is not safe to repeat, or only within Dedupe
 	Dedupe  time.Duration // for which a fenced request may be repeated; 0: never
 	Expired bool          // not_after has passed
-	Marked  bool          // Mark was called for it: a task that is not known is lost
-	// Enqueued is when a task without a mark was enqueued; zero when not known.
+	Marked  bool          // Mark was called for it: without mark and record it is Forgotten
+	// Enqueued is the time of enqueuing of a task without a mark; zero if unknown.
 	Enqueued time.Time
 }
 
-// OpenResult is the answer.
+// OpenResult is the result of Open.
 type OpenResult struct {
 	Admission  Admission
 	Wait       time.Duration // with Busy
-	Attempts   int           // runs of this task that called, this one included
-	Generation int           // 0, and one more for each redrive
-	Since      time.Time     // the server's time
-	Enqueued   time.Time     // as Mark was told, also after a redrive; zero when not known
-	Doubt      bool          // an earlier request got no answer, and may have been taken
+	Attempts   int           // runs of this task that made a call, including this one
+	Generation int           // 0, plus one for each redrive
+	Since      time.Time     // start of the run, Redis' time
+	Enqueued   time.Time     // as passed to Mark, also after a redrive; zero if unknown
+	Doubt      bool          // an earlier request got no answer, and WeChat may have accepted it
 }
 
-// Open takes a task for a runner, and raises its fence, or tells why the runner may
-// not have it.
+// Open assigns a task to a runner and raises its fence, or returns why the runner may not have
+// it.
 func (l *Ledger) Open(ctx context.Context, ref Ref, o OpenRequest) (OpenResult, error) {
-	reply, err := open.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID)),
+	reply, err := openScript.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID)),
 		o.Runner, o.Queue, flag(o.Fenced), o.Dedupe.Milliseconds(), l.policy.DeadAfter.Milliseconds(),
 		flag(o.Expired), l.policy.LostLimit, ref.ID, flag(o.Marked), millis(o.Enqueued)).Slice()
 	if err != nil {
 		return OpenResult{}, fmt.Errorf("open the task: %w", err)
 	}
 	if len(reply) != 7 {
-		return OpenResult{}, fmt.Errorf("open the task: a reply of %d parts", len(reply))
+		return OpenResult{}, fmt.Errorf("open the task: unexpected reply of %d values", len(reply))
 	}
-	what, _ := reply[0].(string)
+	admission, _ := reply[0].(string)
 	enqueued, _ := reply[6].(string)
 	n := func(i int) int64 { v, _ := reply[i].(int64); return v }
 	return OpenResult{
-		Admission: Admission(what), Wait: time.Duration(n(1)) * time.Millisecond,
+		Admission: Admission(admission), Wait: time.Duration(n(1)) * time.Millisecond,
 		Attempts: int(n(2)), Generation: int(n(3)), Since: time.UnixMilli(n(4)), Doubt: n(5) == 1,
 		Enqueued: enqueuedTime(enqueued),
 	}, nil
 }
 
-// Deferral says how a task is handed back.
+// Deferral describes how a runner returns a task.
 type Deferral struct {
 	Runner      string // that has it
 	State       string // waiting or retrying
-	NotAccepted bool   // WeChat surely did not take the request: the fence is lowered
-	NotCalled   bool   // there was no request: the run is no attempt
+	NotAccepted bool   // WeChat certainly did not accept the request: the fence is lowered
+	NotCalled   bool   // no request was made: the run does not count as an attempt
 }
 
-// Defer hands a task back for later.
+// Defer returns a task for a later run.
 func (l *Ledger) Defer(ctx context.Context, ref Ref, d Deferral) error {
-	err := deferred.Run(ctx, l.rdb, []string{TaskKey(ref.App, ref.ID)},
+	err := deferScript.Run(ctx, l.rdb, []string{TaskKey(ref.App, ref.ID)},
 		d.Runner, d.State, flag(d.NotAccepted), flag(d.NotCalled)).Err()
 	if err != nil {
-		return fmt.Errorf("hand the task back: %w", err)
+		return fmt.Errorf("defer the task: %w", err)
 	}
 	return nil
 }
@@ -153,27 +154,27 @@ type Ending struct {
 	Outcome    string
 	Result     []byte // the result record as JSON
 	Queue      string
-	Generation int    // as Open gave it
+	Generation int    // as returned by Open
 	Image      []byte // bytes of a QR code; nil for none
-	Replaces   string // the runner that owns the fence, when its answer replaces "unknown"
-	NoBlob     bool   // it never had an image to check beside it: none is looked for
-	Kept       Kept   // for a redrive; of the outcomes that one may replace, see Redrivable
+	Replaces   string // the owner of the fence, when its answer replaces "unknown"; else empty
+	NoBlob     bool   // the task never had a blob: none is deleted
+	Kept       Kept   // for a redrive; stored with the outcomes of Redrivable only
 }
 
-// SettleResult is what the record says after Settle.
+// SettleResult is the outcome in the record after Settle.
 type SettleResult struct {
-	Written bool // by this call; otherwise an earlier outcome stands
+	Written bool // this call wrote the outcome; otherwise an earlier one stands
 	Outcome string
 	Result  []byte
 }
 
-// Settle writes the outcome, the stream entry, the batch's counters and the image in
-// one step. The first outcome wins, but for Ending.Replaces.
+// Settle writes the outcome, the stream entry, the batch's counters and the image in one step.
+// The first outcome wins, except for Ending.Replaces.
 func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (SettleResult, error) {
 	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID),
 		WaitingKey(ref.App, ref.ID))
 	payload, headers := e.kept()
-	reply, err := settle.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
+	reply, err := settleScript.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
 		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers, flag(e.NoBlob), ref.ID).StringSlice()
 	if err != nil {
 		return SettleResult{}, fmt.Errorf("record the outcome: %w", err)
@@ -182,31 +183,31 @@ func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (SettleResult, e
 		return SettleResult{Written: true, Outcome: reply[1], Result: e.Result}, nil
 	}
 	s := SettleResult{Outcome: reply[1], Result: []byte(reply[2])}
-	// The very same result stands: this call wrote it, on a connection that broke
-	// before the answer came, and go-redis asked again.
+	// An identical result means that this call wrote it: the connection broke before the reply
+	// arrived, and go-redis repeated the command.
 	s.Written = bytes.Equal(s.Result, e.Result)
 	return s, nil
 }
 
-// Record is a task's record as it stands, or its mark.
+// Record is the content of a task's record, or of its mark.
 type Record struct {
 	State, Queue, Outcome string
 	Result                []byte // JSON; empty before the end
 	Attempts, Generation  int
-	Enqueued              time.Time // before the end; zero when not known
+	Enqueued              time.Time // only before the end; zero if unknown
 }
 
-// ErrNotFound says that there is no such record, or no longer.
-var ErrNotFound = errors.New("no such record")
+// ErrNotFound is returned for a task or batch without a record, or whose record has expired.
+var ErrNotFound = errors.New("ledger: no such record")
 
-// Record reads a task's record, or what its mark says, or ErrNone.
+// Record reads a task's record or mark. It returns ErrNotFound if there is neither.
 func (l *Ledger) Record(ctx context.Context, app, id string) (Record, error) {
 	s, err := l.state(ctx, app, id, "state", "outcome", "result", "attempts", "generation", "enqueued")
 	if err != nil {
 		return Record{}, err
 	}
 	if s.marked {
-		return Record{State: s.state, Queue: s.queue, Enqueued: enqueuedTime(s.since)}, nil
+		return Record{State: s.state, Queue: s.queue, Enqueued: enqueuedTime(s.enqueued)}, nil
 	}
 	attempts, _ := strconv.Atoi(s.fields[3])
 	generation, _ := strconv.Atoi(s.fields[4])
@@ -216,20 +217,20 @@ func (l *Ledger) Record(ctx context.Context, app, id string) (Record, error) {
 	}, nil
 }
 
-// Image reads the bytes of the QR code that a task asked for, or ErrNone.
+// Image reads the bytes of a task's QR code. It returns ErrNotFound if there is none.
 func (l *Ledger) Image(ctx context.Context, app, id string) ([]byte, error) {
 	return l.bytes(ctx, imageKey(app, id))
 }
 
-// PutBlob keeps the image of a check until its task ends. The first one of an id stays.
+// PutBlob stores the image of a check until its task ends. The first image of an id stays.
 func (l *Ledger) PutBlob(ctx context.Context, app, id string, image []byte) error {
-	if err := keepBlob.Run(ctx, l.rdb, []string{TaskKey(app, id), blobKey(app, id)}, image).Err(); err != nil {
-		return fmt.Errorf("keep the image: %w", err)
+	if err := putBlobScript.Run(ctx, l.rdb, []string{TaskKey(app, id), blobKey(app, id)}, image).Err(); err != nil {
+		return fmt.Errorf("store the image: %w", err)
 	}
 	return nil
 }
 
-// Blob reads the image of a check, or ErrNone.
+// Blob reads the image of a check. It returns ErrNotFound if there is none.
 func (l *Ledger) Blob(ctx context.Context, app, id string) ([]byte, error) {
 	return l.bytes(ctx, blobKey(app, id))
 }
@@ -245,7 +246,7 @@ func (l *Ledger) bytes(ctx context.Context, key string) ([]byte, error) {
 	return b, nil
 }
 
-// millis is 0 for the zero time.
+// millis returns t in ms since 1970, and 0 for the zero time.
 func millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

@@ -33,7 +33,7 @@ func ending(outcome string) ledger.Ending {
 	return ledger.Ending{Outcome: outcome, Result: []byte(`{"outcome":"` + outcome + `"}`), Queue: queue}
 }
 
-// must returns a function that fails the test on an error and passes the value on.
+// must returns a function that fails the test on an error, and returns the value.
 func must[T any](t *testing.T) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -44,7 +44,7 @@ func must[T any](t *testing.T) func(T, error) T {
 	}
 }
 
-func TestMarkIsAnsweredOnceWithNew(t *testing.T) {
+func TestOneProducerClaimsAnID(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, ref := newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1", Batch: "b"}
 		var claimed atomic.Int64
@@ -65,12 +65,12 @@ func TestMarkIsAnsweredOnceWithNew(t *testing.T) {
 		}
 		producers.Wait()
 		if claimed.Load() != 1 {
-			t.Errorf("%d producers were told that the id is new", claimed.Load())
+			t.Errorf("%d producers claimed the id, want 1", claimed.Load())
 		}
 		if n := must[map[string]int64](t)(l.Batch(t.Context(), app, "b"))["total"]; n != 1 {
-			t.Errorf("the batch counts %d tasks, not 1", n)
+			t.Errorf("the batch counts %d tasks, want 1", n)
 		}
-		// The same id for another queue is told the first queue.
+		// A claim of the same id for another queue returns the first queue.
 		c := must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue+":bulk", "waiting"))
 		if c.New || c.Queue != queue {
 			t.Errorf("a second mark: %+v", c)
@@ -121,8 +121,8 @@ func TestSettleOnce(t *testing.T) {
 	})
 }
 
-// TestOpen walks a task through what can have happened to it before, and tells what
-// the next runner hears.
+// TestOpen takes a task through the histories that it can have, and checks the admission of
+// the next runner.
 func TestOpen(t *testing.T) {
 	const dedupe = 10 * time.Minute
 	runOut := func(o ledger.OpenRequest) ledger.OpenRequest { o.Expired = true; return o }
@@ -173,13 +173,13 @@ func TestOpen(t *testing.T) {
 		{"after no answer, deduplicated, too late to send", within, time.Hour, []step{deferred(false)}, func(o ledger.OpenRequest) ledger.OpenRequest { return runOut(within(o)) }, ledger.Unknown},
 		{"after no answer and a known failure, deduplicated, too late to send", within, time.Hour, []step{deferred(false), deferred(true)}, func(o ledger.OpenRequest) ledger.OpenRequest { return runOut(within(o)) }, ledger.Unknown},
 		{"after no answer, safe to repeat", bare, time.Hour, []step{deferred(false)}, bare, ledger.Proceed},
-		{"another runner is at it", same, time.Hour, []step{died}, same, ledger.Busy},
-		{"another runner is at it, safe to repeat", bare, time.Hour, []step{died}, bare, ledger.Busy},
-		{"another runner died over it", same, 0, []step{died}, same, ledger.Unknown},
-		{"another runner died over it, too late now", same, 0, []step{died}, runOut, ledger.Unknown},
-		{"another runner died over it, safe to repeat", bare, 0, []step{died}, bare, ledger.Proceed},
-		{"three runners died over it", bare, 0, []step{died, died, died}, bare, ledger.Lost},
-		{"three runners died over it, deduplicated", within, 0, []step{died, died, died}, within, ledger.Unknown},
+		{"another runner has it", same, time.Hour, []step{died}, same, ledger.Busy},
+		{"another runner has it, safe to repeat", bare, time.Hour, []step{died}, bare, ledger.Busy},
+		{"another runner died", same, 0, []step{died}, same, ledger.Unknown},
+		{"another runner died, too late to send", same, 0, []step{died}, runOut, ledger.Unknown},
+		{"another runner died, safe to repeat", bare, 0, []step{died}, bare, ledger.Proceed},
+		{"three runners died", bare, 0, []step{died, died, died}, bare, ledger.Lost},
+		{"three runners died, deduplicated", within, 0, []step{died, died, died}, within, ledger.Unknown},
 		{"not_after passed", same, time.Hour, nil, runOut, ledger.Expired},
 		{"canceled", same, time.Hour, []step{cancel}, same, ledger.Canceled},
 		{"canceled with its batch", same, time.Hour, []step{cancelBatch}, same, ledger.Canceled},
@@ -198,15 +198,15 @@ func TestOpen(t *testing.T) {
 					t.Errorf("got %s, want %s", got.Admission, c.want)
 				}
 				if (got.Admission == ledger.Busy) != (got.Wait > 0) {
-					t.Errorf("%s with a wait of %v", got.Admission, got.Wait)
+					t.Errorf("admission %s with a wait of %v", got.Admission, got.Wait)
 				}
 			})
 		})
 	}
 }
 
-// TestAskedTwice: go-redis repeats a script whose answer did not come.
-func TestAskedTwice(t *testing.T) {
+// TestScriptsAreIdempotent: go-redis repeats a script whose reply was lost.
+func TestScriptsAreIdempotent(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Hour), ledger.Ref{App: app, ID: "1"}
 		for range 2 {
@@ -225,8 +225,8 @@ func TestAskedTwice(t *testing.T) {
 	})
 }
 
-// TestARunWithoutACallIsNoAttempt: it only waited.
-func TestARunWithoutACallIsNoAttempt(t *testing.T) {
+// TestRunWithoutCallIsNoAttempt: a run that made no request does not count as an attempt.
+func TestRunWithoutCallIsNoAttempt(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Hour), ledger.Ref{App: app, ID: "1"}
 		for i := range 3 {
@@ -250,9 +250,9 @@ func TestOwnerReplacesUnknown(t *testing.T) {
 		must[ledger.OpenResult](t)(l.Open(ctx, ref, opening("owner")))
 		must[ledger.SettleResult](t)(l.Settle(ctx, ref, ending("unknown")))
 		late := ending("accepted")
-		late.Replaces = "somebody"
+		late.Replaces = "other"
 		if s := must[ledger.SettleResult](t)(l.Settle(ctx, ref, late)); s.Written {
-			t.Error("somebody who does not own the fence replaced unknown")
+			t.Error("a runner that does not own the fence replaced unknown")
 		}
 		late.Replaces = "owner"
 		if s := must[ledger.SettleResult](t)(l.Settle(ctx, ref, late)); !s.Written {
@@ -265,7 +265,7 @@ func TestOwnerReplacesUnknown(t *testing.T) {
 	})
 }
 
-func TestStaleGenerationIsKept(t *testing.T) {
+func TestOtherGenerationIsNotWritten(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
 		must[ledger.Claim](t)(l.Mark(ctx, ref, queue, "waiting"))
@@ -293,7 +293,7 @@ func TestImagesAndBlobs(t *testing.T) {
 			t.Errorf("image %v", b)
 		}
 		if _, err := l.Blob(ctx, app, "1"); !errors.Is(err, ledger.ErrNotFound) {
-			t.Errorf("the blob outlives its task: %v", err)
+			t.Errorf("the blob was not deleted with its task: %v", err)
 		}
 	})
 }
@@ -315,8 +315,9 @@ func TestRecord(t *testing.T) {
 	})
 }
 
-// TestForeignTask: a plain asynq client makes no record; the batch counts all the same.
-func TestForeignTask(t *testing.T) {
+// TestTaskOfPlainAsynqClient: a plain asynq client makes no mark; the task joins its batch when
+// it is opened.
+func TestTaskOfPlainAsynqClient(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1", Batch: "b"}
 		late := opening("r1")
@@ -331,9 +332,9 @@ func TestForeignTask(t *testing.T) {
 	})
 }
 
-// TestForgottenTask: a marked task whose record is gone is not sent: it may have been,
+// TestMarkedTaskWithoutRecordIsNotSent: a marked task whose record is gone may have been sent
 // long ago.
-func TestForgottenTask(t *testing.T) {
+func TestMarkedTaskWithoutRecordIsNotSent(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		marked := opening("r1")
 		marked.Marked = true
@@ -344,9 +345,9 @@ func TestForgottenTask(t *testing.T) {
 	})
 }
 
-// TestABatchNameServesAgain: a batch that was taken back and has ended is no trap for the
-// next one of its name.
-func TestABatchNameServesAgain(t *testing.T) {
+// TestBatchNameCanBeReused: the cancellation of a batch that has ended does not apply to the
+// next batch of its name.
+func TestBatchNameCanBeReused(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		ref := func(id string) ledger.Ref { return ledger.Ref{App: app, ID: id, Batch: "daily"} }
@@ -371,10 +372,10 @@ func TestABatchNameServesAgain(t *testing.T) {
 	})
 }
 
-// TestACanceledBatchOfAPlainClient: its tasks join the batch with their first run. Those that
-// were enqueued before the cancellation are taken back, also when all others have ended; those
-// that are enqueued later are not.
-func TestACanceledBatchOfAPlainClient(t *testing.T) {
+// TestCanceledBatchOfPlainAsynqClient: the tasks of a plain asynq client join the batch with
+// their first run. Those enqueued before the cancellation are canceled, even when all others
+// have ended; those enqueued later are not.
+func TestCanceledBatchOfPlainAsynqClient(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		ref := func(id string) ledger.Ref { return ledger.Ref{App: app, ID: id, Batch: "daily"} }
@@ -383,9 +384,9 @@ func TestACanceledBatchOfAPlainClient(t *testing.T) {
 			t.Helper()
 			o := opening("r" + id)
 			o.Enqueued = enqueued
-			for range 2 { // asked twice, as go-redis does
+			for range 2 { // go-redis repeats a command whose reply was lost
 				if got := must[ledger.OpenResult](t)(l.Open(ctx, ref(id), o)).Admission; got != want {
-					t.Errorf("%s: %s, not %s", id, got, want)
+					t.Errorf("%s: %s, want %s", id, got, want)
 				}
 			}
 		}
@@ -407,7 +408,7 @@ func TestACanceledBatchOfAPlainClient(t *testing.T) {
 			settled(id, "canceled")
 		}
 		opened("after", after, ledger.Proceed)
-		opened("late", before, ledger.Canceled) // it was enqueued before, and only now got its turn
+		opened("late", before, ledger.Canceled) // enqueued before, opened only now
 		settled("late", "canceled")
 		settled("after", "accepted")
 		opened("again", after, ledger.Proceed)
@@ -420,8 +421,9 @@ func TestACanceledBatchOfAPlainClient(t *testing.T) {
 	})
 }
 
-// TestNoImageForAnEndedTask: nobody would ever delete it.
-func TestNoImageForAnEndedTask(t *testing.T) {
+// TestNoBlobForEndedTask: PutBlob stores nothing for an ended task, since it would never be
+// deleted.
+func TestNoBlobForEndedTask(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
 		must[ledger.SettleResult](t)(l.Settle(ctx, ref, ending("accepted")))
@@ -429,7 +431,7 @@ func TestNoImageForAnEndedTask(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := l.Blob(ctx, app, "1"); !errors.Is(err, ledger.ErrNotFound) {
-			t.Errorf("kept: %v", err)
+			t.Errorf("the blob was stored: %v", err)
 		}
 	})
 }

@@ -12,14 +12,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A mark says that an id is taken by a task that waits for its first run: since when it is
-// enqueued, for which queue of its app, whether it is due, and the digest of what it sends:
+// markText returns the mark of a task that waits for its first run. A mark reserves the id, and
+// contains the time of enqueuing, the queue without its app, the state, and the digest of what
+// the task sends:
 //
 //	hk6bmopk5c send:subscribe[ [scheduled][#q3J_0b]]
 //
-// The time is in microseconds since 1970, base 36. It has at most 64 bytes, see WaitingKey.
-// State and digest share the third word, so that a build that knows no digests still reads
-// the time and the queue of a mark.
+// The time is in microseconds since 1970, base 36. A mark has at most 64 bytes, see WaitingKey.
+// State and digest share the third word, so that a version without digests can still read the
+// time and the queue.
 func markText(m *Marking) string {
 	text := enqueuedText(m.Enqueued) + " " + shortQueue(m.App, m.Queue)
 	var third string
@@ -35,46 +36,47 @@ func markText(m *Marking) string {
 	return text
 }
 
-// waiting is the state that is not written: most tasks have it.
+// waiting is the state of most tasks; marks leave it out.
 const waiting = "waiting"
 
-// readMark is the beginning of the scripts that read marks. It returns the time, the queue,
-// the state ("" is waiting) and the digest ("" is none), or nothing for a text that no mark
-// has: somebody else's hand was there. The id is taken all the same.
-const readMark = `
+// readMarkLua is the beginning of the scripts that read marks. read returns the time, the queue,
+// the state ("" is waiting) and the digest ("" is none), or nothing if the text is not a mark,
+// because another program has overwritten it. The id counts as taken all the same.
+const readMarkLua = `
 local function read(mark) return string.match(mark, "^(%w+) (%S+) ?([^%s#]*)#?(%S*)$") end
 `
 
-// mayRead is what readMark reads, for Go.
-var mayRead = regexp.MustCompile(`^([0-9A-Za-z]+) (\S+?)(?: ([^\s#]*)#?(\S*))?$`)
+// markPattern is the pattern of readMarkLua for Go.
+var markPattern = regexp.MustCompile(`^([0-9A-Za-z]+) (\S+?)(?: ([^\s#]*)#?(\S*))?$`)
 
-// enqueuedText is how marks and records write the time of enqueuing; 0 is not known.
+// enqueuedText formats a time of enqueuing for marks and records; 0 means unknown.
 func enqueuedText(t time.Time) string { return strconv.FormatInt(max(t.UnixMicro(), 0), 36) }
 
-// latest is the last time that RFC 3339 can say, as which results write it.
-var latest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).UnixMicro()
+// maxEnqueued is the last time that RFC 3339 can express, which results use.
+var maxEnqueued = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).UnixMicro()
 
-// enqueuedTime reads the time of enqueuing; zero is not known.
+// enqueuedTime parses a time of enqueuing. It returns the zero time if the time is unknown or
+// invalid.
 func enqueuedTime(text string) time.Time {
 	us, err := strconv.ParseInt(text, 36, 64)
-	if err != nil || us <= 0 || us > latest {
+	if err != nil || us <= 0 || us > maxEnqueued {
 		return time.Time{}
 	}
 	return time.UnixMicro(us)
 }
 
-// taskState is what is known of a task: its record's fields, or its mark where there is no
-// record yet.
+// taskState is the content of a task's record, or of its mark if there is no record yet.
 type taskState struct {
-	fields []string // of the record, in the order in which they were asked for; "" is none
-	queue  string   // in full; "" when not known
-	marked bool     // it has its mark alone
-	state  string   // of a marked one
-	since  string   // likewise: the time of enqueuing
+	fields   []string // of the record, in the order of the request; "" for a missing field
+	queue    string   // with its app; "" if unknown
+	marked   bool     // there is only a mark
+	state    string   // only with a mark
+	enqueued string   // only with a mark, see enqueuedTime
 }
 
-// state reads a task in one round trip, or returns ErrNone. The mark is read first: since it
-// moves to the record, a task that the mark does not know any more is in the record then.
+// state reads the mark and the record of a task in one round trip. It returns ErrNotFound if
+// there is neither. The mark is read first: it moves to the record, so a task whose mark is gone
+// by then has its record when that is read.
 func (l *Ledger) state(ctx context.Context, app, id string, fields ...string) (taskState, error) {
 	var mark *redis.StringCmd
 	var record *redis.SliceCmd
@@ -103,8 +105,8 @@ func (l *Ledger) state(ctx context.Context, app, id string, fields ...string) (t
 		return taskState{}, fmt.Errorf("read the mark: %w", err)
 	}
 	s.marked, s.state = true, waiting
-	if parts := mayRead.FindStringSubmatch(text); parts != nil {
-		s.since, s.queue, s.state = parts[1], fullQueue(app, parts[2]), cmp.Or(parts[3], waiting)
+	if parts := markPattern.FindStringSubmatch(text); parts != nil {
+		s.enqueued, s.queue, s.state = parts[1], fullQueue(app, parts[2]), cmp.Or(parts[3], waiting)
 	}
 	return s, nil
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// enqueued is some time, which no clock shows now, and markedAt is how a mark writes it.
+// enqueued is a fixed time, and markedAt its form in a mark.
 var enqueued = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
 
 const markedAt = "hg91vthlxc"
 
-// marking is what a producer says of a task.
+// marking returns a producer's marking of a task.
 func marking(id string) ledger.Marking {
 	return ledger.Marking{Ref: ledger.Ref{App: app, ID: id}, Queue: queue, State: "waiting", Enqueued: enqueued}
 }
@@ -31,29 +31,29 @@ func marked(t *testing.T, l *ledger.Ledger, m ledger.Marking) ledger.Claim {
 	return must[ledger.Claim](t)(answer.Claim, answer.Err)
 }
 
-// stands is the key of the hash that has a task's mark and of its record, each where it is.
-func stands(t *testing.T, rdb redis.UniversalClient, id string) []string {
+// kinds returns which of "mark" and "record" exist for a task.
+func kinds(t *testing.T, rdb redis.UniversalClient, id string) []string {
 	t.Helper()
-	var in []string
+	var found []string
 	if rdb.HExists(t.Context(), ledger.WaitingKey(app, id), id).Val() {
-		in = append(in, "mark")
+		found = append(found, "mark")
 	}
 	if rdb.Exists(t.Context(), ledger.TaskKey(app, id)).Val() == 1 {
-		in = append(in, "record")
+		found = append(found, "record")
 	}
-	return in
+	return found
 }
 
-func wantStands(t *testing.T, rdb redis.UniversalClient, id string, want ...string) {
+func wantKinds(t *testing.T, rdb redis.UniversalClient, id string, want ...string) {
 	t.Helper()
-	if got := stands(t, rdb, id); !slices.Equal(got, want) {
-		t.Errorf("%s stands in %v, not in %v", id, got, want)
+	if got := kinds(t, rdb, id); !slices.Equal(got, want) {
+		t.Errorf("%s has %v, want %v", id, got, want)
 	}
 }
 
-// TestAMarkIsSmall: there may be millions of them. What it leaves out is read as if it stood
-// there.
-func TestAMarkIsSmall(t *testing.T) {
+// TestMarkText: marks are short, since there may be millions of them. Values that a mark leaves
+// out are read as their defaults.
+func TestMarkText(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
 		later := marking("later")
@@ -75,10 +75,10 @@ func TestAMarkIsSmall(t *testing.T) {
 			if got := rdb.HGet(t.Context(), ledger.WaitingKey(app, tt.ID), tt.ID).Val(); got != tt.want || len(got) > 64 {
 				t.Errorf("the mark is %q", got)
 			}
-			wantStands(t, rdb, tt.ID, "mark")
+			wantKinds(t, rdb, tt.ID, "mark")
 			again := tt.Marking
 			again.Queue, again.Enqueued = queue+":bulk", time.Now()
-			for range 2 { // whatever others say later
+			for range 2 { // later claims change nothing
 				if c := marked(t, l, again); c.New || c.Done || c.Queue != tt.Queue {
 					t.Errorf("a second claim: %+v", c)
 				}
@@ -97,23 +97,23 @@ func TestAMarkIsSmall(t *testing.T) {
 	})
 }
 
-// TestALifeFromMarkToMark: the mark moves to the record with the first run, and the id is
-// free again when the record has run out.
-func TestALifeFromMarkToMark(t *testing.T) {
+// TestMarkBecomesRecord: the mark moves to the record with the first run, and the id is free
+// again when the record has expired.
+func TestMarkBecomesRecord(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx := t.Context()
 		l := ledger.New(rdb, ledger.Policy{Retention: 50 * time.Millisecond, StreamMax: 100, DeadAfter: time.Minute, LostLimit: 3})
 		first := marking("1")
 		marked(t, l, first)
 		for run := range 3 {
-			for range 2 { // asked twice, as go-redis does
+			for range 2 { // go-redis repeats a command whose reply was lost
 				o := opening(fmt.Sprintf("r%d", run))
 				o.Marked = true
 				if got := must[ledger.OpenResult](t)(l.Open(ctx, first.Ref, o)); got.Admission != ledger.Proceed || got.Attempts != run+1 || !got.Enqueued.Equal(enqueued) {
 					t.Errorf("opened %+v", got)
 				}
 			}
-			wantStands(t, rdb, "1", "record")
+			wantKinds(t, rdb, "1", "record")
 			if n := rdb.Exists(ctx, ledger.WaitingKey(app, "1")).Val(); n != 0 {
 				t.Error("an empty hash of marks is there")
 			}
@@ -134,21 +134,21 @@ func TestALifeFromMarkToMark(t *testing.T) {
 			t.Errorf("settled %+v", s)
 		}
 		if rdb.HExists(ctx, ledger.TaskKey(app, "1"), "enqueued").Val() {
-			t.Error("a record that has ended says twice when it was enqueued")
+			t.Error("a settled record still has the field enqueued")
 		}
 		if c := marked(t, l, first); !c.Done || c.New || c.Queue != queue {
 			t.Errorf("a claim after the end: %+v", c)
 		}
-		wantStands(t, rdb, "1", "record")
-		rdb.Del(ctx, ledger.TaskKey(app, "1")) // as its retention does
+		wantKinds(t, rdb, "1", "record")
+		rdb.Del(ctx, ledger.TaskKey(app, "1")) // stands in for the expiry
 		if c := marked(t, l, first); !c.New {
 			t.Errorf("a claim after the retention: %+v", c)
 		}
 	})
 }
 
-// TestDigests: another digest under a known id is told wherever the task stands, and none
-// differs from an id without one.
+// TestDigests: Differs is set for another digest in every state of the task, and never when one
+// of the two digests is empty.
 func TestDigests(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
@@ -180,7 +180,7 @@ func TestDigests(t *testing.T) {
 	})
 }
 
-// TestRedigest: of a mark, of a record, and of what is not known.
+// TestRedigest changes the digest of an unknown task, of a mark and of a record.
 func TestRedigest(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
@@ -191,7 +191,7 @@ func TestRedigest(t *testing.T) {
 			}
 		}
 		redigest("first_")
-		wantStands(t, rdb, "1")
+		wantKinds(t, rdb, "1")
 		m := marking("1")
 		m.State, m.Digest = "scheduled", "first_"
 		marked(t, l, m)
@@ -203,7 +203,7 @@ func TestRedigest(t *testing.T) {
 				redigest(digest)
 				again := m
 				if again.Digest = "second"; marked(t, l, again).Differs == (digest == "second") {
-					t.Errorf("open %v: it is not %s", open, digest)
+					t.Errorf("open %v: the digest is not %s", open, digest)
 				}
 			}
 			if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.Queue != queue || (r.State == "scheduled") == open || !r.Enqueued.Equal(enqueued) {
@@ -228,7 +228,8 @@ func sharing(t *testing.T) (one, two string) {
 	return "", ""
 }
 
-// TestMarksThatShareAHash leave each other alone, in one call and in several.
+// TestMarksThatShareAHash: marks of one hash do not affect each other, in one call and in
+// several.
 func TestMarksThatShareAHash(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
@@ -242,20 +243,20 @@ func TestMarksThatShareAHash(t *testing.T) {
 			}
 		}
 		must[ledger.OpenResult](t)(l.Open(t.Context(), ledger.Ref{App: app, ID: one}, opening("r")))
-		wantStands(t, rdb, one, "record")
-		wantStands(t, rdb, two, "mark")
+		wantKinds(t, rdb, one, "record")
+		wantKinds(t, rdb, two, "mark")
 		if met := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), app, []string{two})); met[0] != ledger.CancelMarked {
 			t.Errorf("canceled: %v", met)
 		}
-		wantStands(t, rdb, two, "record")
+		wantKinds(t, rdb, two, "record")
 		if n := rdb.Exists(t.Context(), ledger.WaitingKey(app, one)).Val(); n != 0 {
 			t.Error("an empty hash of marks is there")
 		}
 	})
 }
 
-// TestACanceledTaskHasARecord: of its queue, its state and its time.
-func TestACanceledTaskHasARecord(t *testing.T) {
+// TestCancelMovesTheMarkToARecord: the record has the mark's queue, state and time.
+func TestCancelMovesTheMarkToARecord(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
 		for _, state := range []string{"waiting", "scheduled"} {
@@ -266,8 +267,8 @@ func TestACanceledTaskHasARecord(t *testing.T) {
 				if met := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), app, []string{state, "nobody"})); !slices.Equal(met, []ledger.Canceling{ledger.CancelMarked, ledger.CancelNone}) {
 					t.Errorf("%s: %v", state, met)
 				}
-				wantStands(t, rdb, state, "record")
-				wantStands(t, rdb, "nobody")
+				wantKinds(t, rdb, state, "record")
+				wantKinds(t, rdb, "nobody")
 			}
 			if r := must[ledger.Record](t)(l.Record(t.Context(), app, state)); r.State != state || r.Queue != queue {
 				t.Errorf("record %+v", r)
@@ -284,9 +285,9 @@ func TestACanceledTaskHasARecord(t *testing.T) {
 	})
 }
 
-// TestSettledWithoutARun: the mark of a task that cannot be decoded, or that may not be sent
-// any more, ends with the outcome. A stale outcome leaves it.
-func TestSettledWithoutARun(t *testing.T) {
+// TestSettleWithoutRun: the outcome of a task that cannot be decoded or has expired deletes its
+// mark. The outcome of another generation does not.
+func TestSettleWithoutRun(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
 		for _, open := range []bool{false, true} {
@@ -300,20 +301,20 @@ func TestSettledWithoutARun(t *testing.T) {
 						t.Errorf("opened %+v", got)
 					}
 				}
-				wantStands(t, rdb, m.ID, "mark")
+				wantKinds(t, rdb, m.ID, "mark")
 			}
 			stale := ending("failed")
 			stale.Generation = 1
 			if s := must[ledger.SettleResult](t)(l.Settle(t.Context(), m.Ref, stale)); s.Written {
 				t.Error("the outcome of another generation was written")
 			}
-			wantStands(t, rdb, m.ID, "mark")
+			wantKinds(t, rdb, m.ID, "mark")
 			for range 2 {
 				if s := must[ledger.SettleResult](t)(l.Settle(t.Context(), m.Ref, ending("failed"))); !s.Written {
 					t.Errorf("settled %+v", s)
 				}
 			}
-			wantStands(t, rdb, m.ID, "record")
+			wantKinds(t, rdb, m.ID, "record")
 			if c := marked(t, l, m); !c.Done {
 				t.Errorf("claim %+v", c)
 			}
@@ -321,9 +322,8 @@ func TestSettledWithoutARun(t *testing.T) {
 	})
 }
 
-// TestTheTimeOfEnqueuingOutlivesARedrive: also that of a task that ended before its first
-// run.
-func TestTheTimeOfEnqueuingOutlivesARedrive(t *testing.T) {
+// TestEnqueuedTimeSurvivesRedrives: even if the task ended before its first run.
+func TestEnqueuedTimeSurvivesRedrives(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		for _, ran := range []bool{false, true} {
@@ -352,13 +352,13 @@ func TestTheTimeOfEnqueuingOutlivesARedrive(t *testing.T) {
 			last.Generation = 3
 			must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, last))
 			if rdb.HExists(ctx, ledger.TaskKey(app, m.ID), "enqueued").Val() {
-				t.Error("it stays behind")
+				t.Error("an accepted task's record still has the field enqueued")
 			}
 		}
 	})
 }
 
-// TestLongIDs: they take a hash out of its small form, and lose nothing.
+// TestLongIDs: long ids make Redis convert a hash to its larger form, without loss.
 func TestLongIDs(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
@@ -373,14 +373,14 @@ func TestLongIDs(t *testing.T) {
 			if got := must[ledger.OpenResult](t)(l.Open(t.Context(), m.Ref, opening("r"))); got.Admission != ledger.Proceed || !got.Enqueued.Equal(enqueued) {
 				t.Errorf("%d: opened %+v", size, got)
 			}
-			wantStands(t, rdb, m.ID, "record")
+			wantKinds(t, rdb, m.ID, "record")
 		}
 	})
 }
 
-// TestMarksStaySmall: as Redis keeps them, up to the longest id that does not cost more, the
-// longest queue and as many as fit.
-func TestMarksStaySmall(t *testing.T) {
+// TestMarksStayInListpack: Redis stores marks in a listpack, up to an id of 64 bytes, the
+// longest queue and 512 fields.
+func TestMarksStayInListpack(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
 	l := newLedger(rdb, time.Minute)
 	m := marking(strings.Repeat("x", 64))
@@ -391,15 +391,15 @@ func TestMarksStaySmall(t *testing.T) {
 		rdb.HSet(t.Context(), key, fmt.Sprintf("%064d", i), "x")
 	}
 	if got := rdb.ObjectEncoding(t.Context(), key).Val(); got != "listpack" && got != "ziplist" {
-		t.Errorf("Redis keeps the marks as a %s", got)
+		t.Errorf("Redis stores the marks as a %s", got)
 	}
 	if got := must[ledger.OpenResult](t)(l.Open(t.Context(), m.Ref, opening("r"))); got.Admission != ledger.Proceed {
 		t.Errorf("opened %+v", got)
 	}
 }
 
-// TestAForeignHand: what is no mark takes its id all the same, and no task is lost over it.
-func TestAForeignHand(t *testing.T) {
+// TestSpoiledMark: a field that is not a valid mark still reserves its id, and no task is lost.
+func TestSpoiledMark(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		for i, text := range []string{"", "x", " ", "a  b", "- send:subscribe", "訂單", "\x00\xff", "a b c d", markedAt + " "} {
@@ -414,7 +414,7 @@ func TestAForeignHand(t *testing.T) {
 			if got := must[ledger.OpenResult](t)(l.Open(ctx, m.Ref, o)); got.Admission != ledger.Proceed || !got.Enqueued.IsZero() {
 				t.Errorf("%q: opened %+v", text, got)
 			}
-			wantStands(t, rdb, m.ID, "record")
+			wantKinds(t, rdb, m.ID, "record")
 			if r := must[ledger.Record](t)(l.Record(ctx, app, m.ID)); r.Queue != queue {
 				t.Errorf("%q: record %+v", text, r)
 			}
@@ -436,7 +436,7 @@ func TestAForeignHand(t *testing.T) {
 			if s := must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, kept("failed"))); !s.Written {
 				t.Errorf("%q: settled %+v", text, s)
 			}
-			wantStands(t, rdb, m.ID, "record")
+			wantKinds(t, rdb, m.ID, "record")
 
 			m = spoiled("cancel")
 			if met := must[[]ledger.Canceling](t)(l.Cancel(ctx, app, []string{m.ID})); met[0] != ledger.CancelMarked {
@@ -448,9 +448,9 @@ func TestAForeignHand(t *testing.T) {
 			if s := must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, ending("canceled"))); !s.Written {
 				t.Errorf("%q: settled %+v", text, s)
 			}
-			wantStands(t, rdb, m.ID, "record")
+			wantKinds(t, rdb, m.ID, "record")
 		}
-		// A time that no result can say, and one that no number holds.
+		// Times that results cannot express, or that exceed an int64.
 		for i, at := range []string{"zzzzzzzzzzzz", "zzzzzzzzzzzzzzzzzzzz", "0"} {
 			m := marking(fmt.Sprint("time-", i))
 			rdb.HSet(ctx, ledger.WaitingKey(app, m.ID), m.ID, at+" send:subscribe")
@@ -461,9 +461,8 @@ func TestAForeignHand(t *testing.T) {
 	})
 }
 
-// TestAForeignKey: where a hash should be is something else. The id is told so, and the
-// others do not notice.
-func TestAForeignKey(t *testing.T) {
+// TestWrongKeyType: a key that is not a hash fails its own id only.
+func TestWrongKeyType(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		rdb.Set(ctx, ledger.WaitingKey(app, "1"), "x", 0)
@@ -485,7 +484,7 @@ func TestAForeignKey(t *testing.T) {
 				t.Errorf("canceled with %s: %v, %v", id, met, err)
 			}
 		}
-		// A task that has its record needs no mark.
+		// A task with a record needs no mark.
 		must[ledger.OpenResult](t)(l.Open(ctx, ledger.Ref{App: app, ID: "3"}, opening("r")))
 		rdb.Set(ctx, ledger.WaitingKey(app, "3"), "x", 0)
 		if r := must[ledger.Record](t)(l.Record(ctx, app, "3")); r.State != "sending" {
@@ -497,9 +496,9 @@ func TestAForeignKey(t *testing.T) {
 	})
 }
 
-// TestAFullRedisMarksNothing: each id is told so, the batch does not count it, and what was
-// marked before goes on to its end once there is room.
-func TestAFullRedisMarksNothing(t *testing.T) {
+// TestFullRedisMarksNothing: each id gets an error, the batch does not count it, and a task
+// that was marked before can be sent once there is memory again.
+func TestFullRedisMarksNothing(t *testing.T) {
 	ctx, rdb := t.Context(), redistest.Start(t).Client(t)
 	l := newLedger(rdb, time.Minute)
 	before := marking("before")
@@ -511,7 +510,7 @@ func TestAFullRedisMarksNothing(t *testing.T) {
 		}
 	}
 	full("1")
-	many := make([]ledger.Marking, 60) // more than one script takes
+	many := make([]ledger.Marking, 60) // more than one script claims
 	for i := range many {
 		many[i] = marking(fmt.Sprint(i))
 		many[i].Batch = "b"
@@ -520,7 +519,7 @@ func TestAFullRedisMarksNothing(t *testing.T) {
 	for i, answer := range l.MarkMany(ctx, many) {
 		if i == 7 {
 			if answer.Err != nil || answer.Queue != queue {
-				t.Errorf("what was marked before: %+v", answer)
+				t.Errorf("the task marked before: %+v", answer)
 			}
 		} else if !redis.HasErrorPrefix(answer.Err, "OOM") {
 			t.Errorf("%d: %+v", i, answer)
@@ -532,22 +531,23 @@ func TestAFullRedisMarksNothing(t *testing.T) {
 	if _, err := l.Cancel(ctx, app, []string{"before"}); err == nil {
 		t.Error("canceled")
 	}
-	wantStands(t, rdb, "before", "mark")
+	wantKinds(t, rdb, "before", "mark")
 	full("0")
 	for _, m := range many {
 		if m.ID != "before" {
-			wantStands(t, rdb, m.ID)
+			wantKinds(t, rdb, m.ID)
 		}
 	}
 	if n := must[map[string]int64](t)(l.Batch(ctx, app, "b"))["total"]; n != 1 {
-		t.Errorf("the batch counts %d", n)
+		t.Errorf("the batch counts %d tasks, want 1", n)
 	}
 	if got := must[ledger.OpenResult](t)(l.Open(ctx, before.Ref, opening("r"))); got.Admission != ledger.Proceed || !got.Enqueued.Equal(enqueued) {
 		t.Errorf("opened %+v", got)
 	}
 }
 
-// TestManyMarks: in batches of more than one script, of two apps, some of them there.
+// TestManyMarks: tasks of two apps and of batches of more than one script call, some of them
+// known already.
 func TestManyMarks(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
@@ -573,7 +573,7 @@ func TestManyMarks(t *testing.T) {
 				}
 			}
 			if answers[8].New || answers[10].New {
-				t.Error("what was there is new")
+				t.Error("known ids are new")
 			}
 		}
 		for _, of := range []string{app, other} {
@@ -584,7 +584,7 @@ func TestManyMarks(t *testing.T) {
 				}
 			}
 			if got := must[map[string]int64](t)(l.Batch(ctx, of, "even"))["total"]; got != want {
-				t.Errorf("%s: the batch counts %d tasks, not %d", of, got, want)
+				t.Errorf("%s: the batch counts %d tasks, want %d", of, got, want)
 			}
 		}
 	})

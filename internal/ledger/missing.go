@@ -11,46 +11,45 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A task is missing when the ledger has it without an outcome and asynq does not have it:
-// it was deleted in the asynq web UI, or its producer died before it enqueued it. A missing
-// task is ended in two steps, with a pause between them: Suspect notes since when it is
-// missing, EndMissing ends it if the note still stands. A producer that marks the id again
-// takes the note back, so that what it is about to enqueue is not ended. The note is
+// A task is missing when the ledger has it without an outcome and asynq does not have it: it was
+// deleted in the asynq web UI, or its producer died before it enqueued the task. A missing task
+// is ended in two steps, with a pause between them: Suspect stores a note with the time, and
+// EndMissing ends the task if the note is still there. A producer that marks the id again deletes
+// the note, so that the task that it is about to enqueue is not ended. The note is
 //
-//   - of a mark the field "?<id>" beside it, see missingField;
-//   - of a record the field "missing";
+//   - for a mark the field "?<id>" of the same hash, see missingField;
+//   - for a record the field "missing".
 //
-// and its value is a time, as marks write it.
+// Its value is a time in the format of marks.
 
-// missingField is where the hash of a mark notes that its task is missing. No id begins
-// with a question mark.
+// missingField returns the field of the note for a mark. No id begins with a question mark.
 func missingField(id string) string { return "?" + id }
 
-// OpenTask is a task without an outcome, as its mark or its record has it.
+// OpenTask is a task without an outcome, as read from its mark or record.
 type OpenTask struct {
 	App, ID, Queue       string
-	Enqueued             time.Time // zero when not known
+	Enqueued             time.Time // zero if unknown
 	Attempts, Generation int
-	// Missing is since when the task is noted as missing; zero when it is not.
+	// Missing is the time of the note that the task is missing; zero without a note.
 	Missing time.Time
-	// Canceled: it was taken back, by itself.
+	// Canceled: the task itself was canceled, not only its batch.
 	Canceled bool
-	// Doubt: a request of it may have been written, and no answer came.
+	// Doubt: a request of the task may have been sent, and got no answer.
 	Doubt bool
-	// RunSince is when its run began; zero when none has it.
+	// RunSince is the start of the current run; zero without one.
 	RunSince time.Time
 
-	mark    string // "" of a record
+	mark    string // "" for a record
 	run     string
 	fence   string
 	missing string
 }
 
-// marksPage is about how many marks are read at once.
+// marksPage is the approximate number of marks that one HSCAN returns.
 const marksPage = 500
 
-// OpenMarks reads the tasks of a hash of marks, and how many commands that took. A mark that
-// cannot be read is left out: nothing says which queue its task is in.
+// OpenMarks reads the tasks of a hash of marks. It also returns the number of commands sent. A
+// mark that cannot be parsed is left out, since the queue of its task is unknown.
 func (l *Ledger) OpenMarks(ctx context.Context, app, key string) (open []OpenTask, commands int, err error) {
 	marks, notes := make(map[string]string), make(map[string]string)
 	for cursor := uint64(0); ; {
@@ -70,7 +69,7 @@ func (l *Ledger) OpenMarks(ctx context.Context, app, key string) (open []OpenTas
 		}
 	}
 	for id, mark := range marks {
-		parts := mayRead.FindStringSubmatch(mark)
+		parts := markPattern.FindStringSubmatch(mark)
 		if parts == nil {
 			continue
 		}
@@ -82,17 +81,17 @@ func (l *Ledger) OpenMarks(ctx context.Context, app, key string) (open []OpenTas
 	return open, commands, nil
 }
 
-// RecordsAtOnce is how many records OpenRecords takes.
+// RecordsAtOnce is the maximum number of ids for OpenRecords.
 const RecordsAtOnce = 100
 
-// openRecords finds the records without an outcome. One that is being redriven has its
-// payload in the record, and FinishRedrives enqueues it.
+// openRecordsScript returns the records without an outcome, except those of redrives in
+// progress: their payload is in the record, and FinishRedrives enqueues it.
 //
 // KEYS are records of one app.
 //
-// Returns, flat, for each: its place in KEYS, queue, enqueued, attempts, generation, missing,
-// canceled, fence, run; "" for what is not there.
-var openRecords = redis.NewScript(`
+// Returns, flat, for each: its index in KEYS, queue, enqueued, attempts, generation, missing,
+// canceled, fence, run; "" for missing fields.
+var openRecordsScript = redis.NewScript(`
 local reply = {}
 for i, key in ipairs(KEYS) do
 	if redis.call("HEXISTS", key, "outcome") == 0 then
@@ -106,13 +105,13 @@ end
 return reply
 `)
 
-// OpenRecords reads those of an app's records that have no outcome and no redrive under way.
+// OpenRecords reads those of an app's records that have no outcome and no redrive in progress.
 func (l *Ledger) OpenRecords(ctx context.Context, app string, ids []string) ([]OpenTask, error) {
 	keys := make([]string, len(ids))
 	for i, id := range ids {
 		keys[i] = TaskKey(app, id)
 	}
-	reply, err := openRecords.Run(ctx, l.rdb, keys).StringSlice()
+	reply, err := openRecordsScript.Run(ctx, l.rdb, keys).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("read the records: %w", err)
 	}
@@ -121,7 +120,7 @@ func (l *Ledger) OpenRecords(ctx context.Context, app string, ids []string) ([]O
 	for ; len(reply) >= width; reply = reply[width:] {
 		place, err := strconv.Atoi(reply[0])
 		if err != nil || place < 1 || place > len(ids) {
-			return nil, errors.New("read the records: a reply out of place")
+			return nil, errors.New("read the records: invalid index in the reply")
 		}
 		t := OpenTask{
 			App: app, ID: ids[place-1], Queue: fullQueue(app, reply[1]), Enqueued: enqueuedTime(reply[2]),
@@ -139,14 +138,14 @@ func (l *Ledger) OpenRecords(ctx context.Context, app string, ids []string) ([]O
 	return open, nil
 }
 
-// suspect notes that a task is missing, if it stands as it was seen.
+// suspectScript notes that a task is missing, unless it has changed since it was read.
 //
 // KEYS[1] record, KEYS[2] marks
-// ARGV[1] mark that was seen, or "" for a record, ARGV[2] id, ARGV[3] field of the note in the
-// marks, ARGV[4] now
+// ARGV[1] mark as read, or "" for a record, ARGV[2] id, ARGV[3] field of the note in the marks,
+// ARGV[4] now
 //
-// Returns 1, or 0 when something else stands by now.
-var suspect = redis.NewScript(`
+// Returns 1, or 0 when the task has changed.
+var suspectScript = redis.NewScript(`
 if ARGV[1] ~= "" then
 	if redis.call("HGET", KEYS[2], ARGV[2]) ~= ARGV[1] then return 0 end
 	redis.call("HSET", KEYS[2], ARGV[3], ARGV[4])
@@ -158,9 +157,9 @@ redis.call("HSET", KEYS[1], "missing", ARGV[4])
 return 1
 `)
 
-// Suspect notes since when tasks are missing.
+// Suspect stores the note that tasks are missing since now, except for tasks that have changed.
 func (l *Ledger) Suspect(ctx context.Context, all []OpenTask, now time.Time) error {
-	eval := suspect.EvalSha
+	eval := suspectScript.EvalSha
 	for range 2 {
 		_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, t := range all {
@@ -170,7 +169,7 @@ func (l *Ledger) Suspect(ctx context.Context, all []OpenTask, now time.Time) err
 		})
 		switch {
 		case redis.HasErrorPrefix(err, "NOSCRIPT"):
-			eval = suspect.Eval
+			eval = suspectScript.Eval
 		case err != nil:
 			return fmt.Errorf("note the missing tasks: %w", err)
 		default:
@@ -180,17 +179,18 @@ func (l *Ledger) Suspect(ctx context.Context, all []OpenTask, now time.Time) err
 	return nil
 }
 
-// endMissing settles a task whose note of being missing still stands, as it was seen.
+// endMissingScript settles a missing task, unless the task or its note have changed since they
+// were read.
 //
-// KEYS and ARGV[1] to ARGV[12] are those of settle
-// ARGV[13] the note, ARGV[14] the mark that was seen, or "" for a record, ARGV[15] field of
-// the note in the marks, ARGV[16] run and ARGV[17] fence of the record that was seen,
-// ARGV[18] 1 when the id is free again: the task never left, and was not taken back. Mark
-// gives it away then, since its producer may have died before it enqueued the task.
+// KEYS and ARGV[1] to ARGV[12] are those of settleScript
+// ARGV[13] note, ARGV[14] mark, or "" for a record, ARGV[15] field of the note in the marks,
+// ARGV[16] run and ARGV[17] fence of the record, all as read, ARGV[18] 1 when the id becomes
+// free: the task was never sent and not canceled. Mark may then claim the id for a new task,
+// since the producer may have died before it enqueued this one.
 //
-// Returns what settle does; {"kept", "", ""} when something else stands by now.
-var endMissing = redis.NewScript(`
-local function stands()
+// Returns what settleScript returns, or {"kept", "", ""} when something has changed.
+var endMissingScript = redis.NewScript(`
+local function unchanged()
 	local r = redis.call("HMGET", KEYS[1], "queue", "outcome", "missing", "redrive", "run", "fence")
 	if r[2] then return false end
 	if ARGV[14] ~= "" then
@@ -198,19 +198,19 @@ local function stands()
 	end
 	return r[1] and r[3] == ARGV[13] and not r[4] and (r[5] or "") == ARGV[16] and (r[6] or "") == ARGV[17]
 end
-if not stands() then return {"kept", "", ""} end
+if not unchanged() then return {"kept", "", ""} end
 redis.call("HDEL", KEYS[5], ARGV[15])
 redis.call("HDEL", KEYS[1], "missing")
 if ARGV[18] == "1" then redis.call("HSET", KEYS[1], "deleted", 1) end
-` + readMark + settling)
+` + readMarkLua + settleBody)
 
-// EndMissing settles a missing task, unless it does not stand as it was seen. The ending's
-// Queue and Generation are those of the task. free lets Mark give its id to a new task while
-// the record is kept.
+// EndMissing settles a missing task, and returns false if the task has changed since it was
+// read. It uses the task's Queue and Generation, not the ending's. With free, Mark may claim the
+// id for a new task while the record still exists.
 func (l *Ledger) EndMissing(ctx context.Context, t OpenTask, batch string, e Ending, free bool) (bool, error) {
 	ref := Ref{App: t.App, ID: t.ID, Batch: batch}
 	keys := ref.keys(TaskKey(t.App, t.ID), StreamKey(t.App), imageKey(t.App, t.ID), blobKey(t.App, t.ID), WaitingKey(t.App, t.ID))
-	reply, err := endMissing.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
+	reply, err := endMissingScript.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
 		l.policy.StreamMax, "", t.Generation, "", t.Queue, "", "", 0, t.ID,
 		t.missing, t.mark, missingField(t.ID), t.run, t.fence, flag(free)).StringSlice()
 	if err != nil {
@@ -219,9 +219,9 @@ func (l *Ledger) EndMissing(ctx context.Context, t OpenTask, batch string, e End
 	return reply[0] == "written", nil
 }
 
-// BatchOf finds the batch of each of an app's tasks among some batches, and how many commands
-// that took: the one that has the id, and is open if several have it. A task in none is left
-// out.
+// BatchOf finds the batches of an app's tasks among some batches: the batch that contains the
+// id and is still open. A task in none of them is left out. It also returns the number of
+// commands sent.
 func (l *Ledger) BatchOf(ctx context.Context, app string, ids, batches []string) (of map[string]string, commands int, err error) {
 	of = make(map[string]string)
 	members := make([]any, len(ids))
@@ -231,7 +231,7 @@ func (l *Ledger) BatchOf(ctx context.Context, app string, ids, batches []string)
 	for _, batch := range batches {
 		has, err := l.rdb.SMIsMember(ctx, batchIDsKey(app, batch), members...).Result()
 		if commands++; err != nil {
-			return nil, commands, fmt.Errorf("look for the batch: %w", err)
+			return nil, commands, fmt.Errorf("find the batch: %w", err)
 		}
 		var found []string
 		for i, yes := range has {
@@ -247,7 +247,7 @@ func (l *Ledger) BatchOf(ctx context.Context, app string, ids, batches []string)
 			return nil, commands, err
 		}
 		if counts["done"] >= counts["total"] {
-			continue // of an earlier task with this id
+			continue // of an earlier task with the same id
 		}
 		for _, id := range found {
 			of[id] = batch
@@ -256,17 +256,17 @@ func (l *Ledger) BatchOf(ctx context.Context, app string, ids, batches []string)
 	return of, commands, nil
 }
 
-// Knows tells for each of an app's ids whether there is a record or a mark.
+// Knows reports for each of an app's ids whether there is a record or a mark.
 func (l *Ledger) Knows(ctx context.Context, app string, ids []string) ([]bool, error) {
 	records, marks := make([]*redis.IntCmd, len(ids)), make([]*redis.BoolCmd, len(ids))
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, id := range ids { // the mark first: it moves to the record
+		for i, id := range ids { // the mark first, since it moves to the record
 			marks[i], records[i] = p.HExists(ctx, WaitingKey(app, id), id), p.Exists(ctx, TaskKey(app, id))
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look for the records: %w", err)
+		return nil, fmt.Errorf("read marks and records: %w", err)
 	}
 	known := make([]bool, len(ids))
 	for i := range ids {

@@ -11,48 +11,48 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Redrivable lists the outcomes that a redrive may take back. Their tasks were not done,
-// for a reason that may be mended, or nobody knows whether they were.
+// Redrivable returns the outcomes that a redrive may undo. Their tasks failed for a reason that
+// can be fixed, or it is unknown whether they succeeded.
 func Redrivable() []string { return []string{"unknown", "failed", "rejected"} }
 
-// historyMax is how many earlier outcomes a record remembers.
+// historyMax is the maximum number of earlier outcomes in a record.
 const historyMax = 10
 
-// Kept is what a task is enqueued again with. asynq forgets a task that was rejected, and
-// its archive is short.
+// Kept is the content of a task, stored for a redrive: asynq does not keep rejected tasks, and
+// its archive is limited.
 type Kept struct {
-	Payload []byte // empty: nothing is kept
+	Payload []byte // empty: nothing is stored
 	Headers map[string]string
 }
 
-// kept is what the record keeps with this outcome.
+// kept returns the payload and headers to store with this outcome; nil if it is not redrivable.
 func (e Ending) kept() (payload, headers []byte) {
 	if len(e.Kept.Payload) == 0 || !slices.Contains(Redrivable(), e.Outcome) {
 		return nil, nil
 	}
-	headers, _ = json.Marshal(e.Kept.Headers) // strings: it cannot fail
+	headers, _ = json.Marshal(e.Kept.Headers) // cannot fail on strings
 	return e.Kept.Payload, headers
 }
 
-// Ended is a record as a redrive sees it.
+// Ended is a record as a redrive needs it.
 type Ended struct {
-	Outcome    string // "" while there is none
+	Outcome    string // "" if there is none
 	Result     []byte
 	Generation int
 	Queue      string
 	Kept       Kept
 	History    []Past // the oldest first
-	Underway   bool   // it was put back, and is not known to have got as far as asynq
+	Underway   bool   // a redrive was begun, and it is not confirmed that asynq has the task
 }
 
-// Past is an outcome that a redrive has taken back.
+// Past is an outcome that a redrive has undone.
 type Past struct {
 	Generation int             `json:"generation"`
 	Outcome    string          `json:"outcome"`
 	Result     json.RawMessage `json:"result"`
 }
 
-// Ended reads a record for a redrive, or ErrNone.
+// Ended reads a record for a redrive. It returns ErrNotFound if there is none.
 func (l *Ledger) Ended(ctx context.Context, app, id string) (Ended, error) {
 	s, err := l.state(ctx, app, id, "outcome", "result", "generation", "payload", "headers", "history", "redrive")
 	if err != nil {
@@ -72,16 +72,15 @@ func (l *Ledger) Ended(ctx context.Context, app, id string) (Ended, error) {
 	return e, nil
 }
 
-// putBack takes an outcome back: the task waits again, in its next generation. The batch's
-// earlier withdrawals do not concern it any more.
+// putBackScript undoes an outcome: the task waits again, in its next generation. Earlier
+// cancellations of its batch no longer apply to it.
 //
 // KEYS[1] record, KEYS[2] redrives, KEYS[3] blob, KEYS[4] batch, KEYS[5] ids of the batch
 // (4 and 5 only with a batch)
-// ARGV[1] id, ARGV[2] result and ARGV[3] generation that the caller has seen, ARGV[4] the
-// history with them
+// ARGV[1] id, ARGV[2] result and ARGV[3] generation as read, ARGV[4] the history including them
 //
-// Returns 1, also when it is asked a second time; 0 when something else stands by now.
-var putBack = redis.NewScript(`
+// Returns 1, also when it is called a second time; 0 when the record has changed.
+var putBackScript = redis.NewScript(`
 local seen = tonumber(ARGV[3])
 local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "payload", "redrive")
 local outcome, result, generation = record[1], record[2], tonumber(record[3] or 0)
@@ -106,59 +105,61 @@ end
 return 1
 `)
 
-// PutBack takes back the outcome that e has seen: the task waits again, in its next
-// generation, and its batch counts it as open. Until HandedOver is called, it is a redrive
-// under way. It returns false when something else stands by now.
+// PutBack undoes the outcome in e: the task waits again, in its next generation, and its batch
+// counts it as open. The redrive is in progress until HandedOver is called. PutBack returns
+// false if the record has changed since e was read.
 func (l *Ledger) PutBack(ctx context.Context, ref Ref, e Ended) (bool, error) {
 	if !slices.Contains(Redrivable(), e.Outcome) {
-		return false, fmt.Errorf("redrive %s: the outcome %q cannot be taken back", ref.ID, e.Outcome)
+		return false, fmt.Errorf("redrive %s: the outcome %q cannot be redriven", ref.ID, e.Outcome)
 	}
 	history := append(slices.Clone(e.History), Past{e.Generation, e.Outcome, e.Result})
 	text, err := json.Marshal(history[max(0, len(history)-historyMax):])
 	if err != nil {
-		return false, fmt.Errorf("redrive %s: write its history: %w", ref.ID, err)
+		return false, fmt.Errorf("redrive %s: encode its history: %w", ref.ID, err)
 	}
 	keys := ref.keys(TaskKey(ref.App, ref.ID), redrivesKey(ref.App), blobKey(ref.App, ref.ID))
-	done, err := putBack.Run(ctx, l.rdb, keys, ref.ID, e.Result, e.Generation, text).Bool()
+	done, err := putBackScript.Run(ctx, l.rdb, keys, ref.ID, e.Result, e.Generation, text).Bool()
 	if err != nil {
 		return false, fmt.Errorf("redrive %s: %w", ref.ID, err)
 	}
 	return done, nil
 }
 
-// handedOver ends a redrive: asynq has the task. The payload is asynq's again.
+// handedOverScript ends a redrive once asynq has the task, and deletes the payload from the
+// record.
 //
-// KEYS[1] record, KEYS[2] redrives. ARGV[1] id, ARGV[2] generation that was handed over
+// KEYS[1] record, KEYS[2] redrives. ARGV[1] id, ARGV[2] generation that was enqueued
 //
-// A later redrive of the task has another generation, and is not touched.
-var handedOver = redis.NewScript(`
+// A later redrive of the task has another generation, and is not affected.
+var handedOverScript = redis.NewScript(`
 local record = redis.call("HMGET", KEYS[1], "generation", "outcome", "redrive")
-local generation, outcome, mark = record[1], record[2], record[3]
-if generation and generation ~= ARGV[2] and mark then return 0 end
+local generation, outcome, underway = record[1], record[2], record[3]
+if generation and generation ~= ARGV[2] and underway then return 0 end
 redis.call("SREM", KEYS[2], ARGV[1])
-if mark and not outcome then redis.call("HDEL", KEYS[1], "redrive", "payload", "headers") end
+if underway and not outcome then redis.call("HDEL", KEYS[1], "redrive", "payload", "headers") end
 return 1
 `)
 
-// HandedOver ends the redrive of a generation: asynq has the task.
+// HandedOver ends the redrive of a generation. Call it once asynq has the task.
 func (l *Ledger) HandedOver(ctx context.Context, app, id string, generation int) error {
-	if err := handedOver.Run(ctx, l.rdb, []string{TaskKey(app, id), redrivesKey(app)}, id, generation).Err(); err != nil {
+	if err := handedOverScript.Run(ctx, l.rdb, []string{TaskKey(app, id), redrivesKey(app)}, id, generation).Err(); err != nil {
 		return fmt.Errorf("redrive %s: %w", id, err)
 	}
 	return nil
 }
 
-// Underway lists the ids of an app whose redrives were begun and not ended: somebody is at
-// it, or died over it.
+// Underway returns the ids of an app whose redrives were begun and not ended. The caller that
+// began a redrive may still be running, or may have died.
 func (l *Ledger) Underway(ctx context.Context, app string) ([]string, error) {
 	ids, err := l.rdb.SMembers(ctx, redrivesKey(app)).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read the redrives under way: %w", err)
+		return nil, fmt.Errorf("read the redrives in progress: %w", err)
 	}
 	return ids, nil
 }
 
-// IsUnderway tells whether the redrive of a task was begun, and no runner has it yet.
+// IsUnderway reports whether a redrive of the task was begun and is not known to have reached
+// asynq.
 func (l *Ledger) IsUnderway(ctx context.Context, app, id string) (bool, error) {
 	yes, err := l.rdb.HExists(ctx, TaskKey(app, id), "redrive").Result()
 	if err != nil {
@@ -167,12 +168,12 @@ func (l *Ledger) IsUnderway(ctx context.Context, app, id string) (bool, error) {
 	return yes, nil
 }
 
-// batchPage is about how many ids of a batch are read at once.
+// batchPage is the approximate number of ids that one SSCAN returns.
 const batchPage = 500
 
-// BatchEnded reads a page of a batch: those of its tasks that have one of some outcomes.
-// It begins with the cursor 0, which it returns again behind the last page. An id may come
-// twice. ErrNone says that there is no such batch.
+// BatchEnded reads a page of a batch: the ids of tasks with one of the outcomes. Begin with the
+// cursor 0; the returned cursor is 0 after the last page. An id may occur twice. BatchEnded
+// returns ErrNotFound if there is no such batch.
 func (l *Ledger) BatchEnded(ctx context.Context, ref Ref, cursor uint64, outcomes []string) ([]string, uint64, error) {
 	key := batchIDsKey(ref.App, ref.Batch)
 	ids, next, err := l.rdb.SScan(ctx, key, cursor, "", batchPage).Result()

@@ -14,14 +14,14 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// kept is an ending that keeps what the task was.
+// kept returns an ending with the content of the task.
 func kept(outcome string) ledger.Ending {
 	e := ending(outcome)
 	e.Kept = ledger.Kept{Payload: []byte(`{"type":"x"}`), Headers: map[string]string{"a": "b"}}
 	return e
 }
 
-// endedAs marks a task, and ends it.
+// endedAs marks, opens and settles a task.
 func endedAs(t *testing.T, l *ledger.Ledger, ref ledger.Ref, outcome string) ledger.Ended {
 	t.Helper()
 	must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue, "waiting"))
@@ -30,9 +30,9 @@ func endedAs(t *testing.T, l *ledger.Ledger, ref ledger.Ref, outcome string) led
 	return must[ledger.Ended](t)(l.Ended(t.Context(), ref.App, ref.ID))
 }
 
-// TestWhatIsKept: the payload and the image stay for those outcomes alone that a redrive
-// may take back, and as long as the record.
-func TestWhatIsKept(t *testing.T) {
+// TestRedrivablePayloadsAreKept: payload and image are kept as long as the record, and only for
+// outcomes that can be redriven.
+func TestRedrivablePayloadsAreKept(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
 		for outcome, want := range map[string]bool{
@@ -60,14 +60,15 @@ func TestWhatIsKept(t *testing.T) {
 				t.Errorf("%s: put back: %v", outcome, err)
 			}
 			if got := ttl(); want && got >= 0 {
-				t.Errorf("%s: the image of what waits again lives for %v", outcome, got)
+				t.Errorf("%s: the image of a redriven task expires in %v", outcome, got)
 			}
 		}
 	})
 }
 
-// TestALaterOutcomeDropsThePayload: the fence's owner replaces unknown.
-func TestALaterOutcomeDropsThePayload(t *testing.T) {
+// TestReplacedUnknownDropsThePayload: when the fence's owner replaces unknown, the payload is
+// deleted.
+func TestReplacedUnknownDropsThePayload(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, ref := newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
 		endedAs(t, l, ref, "unknown")
@@ -90,8 +91,8 @@ func TestPutBack(t *testing.T) {
 			if !must[bool](t)(l.PutBack(ctx, ref, e)) {
 				t.Fatalf("%s was not put back", outcome)
 			}
-			if !must[bool](t)(l.PutBack(ctx, ref, e)) { // go-redis asks again when an answer was lost
-				t.Errorf("%s: asked twice, it answers otherwise", outcome)
+			if !must[bool](t)(l.PutBack(ctx, ref, e)) { // go-redis repeats a command whose reply was lost
+				t.Errorf("%s: the second call returned false", outcome)
 			}
 			after := must[ledger.Ended](t)(l.Ended(ctx, app, outcome))
 			if after.Outcome != "" || after.Generation != 1 || !after.Underway || len(after.Kept.Payload) == 0 || len(after.History) != 1 {
@@ -112,7 +113,7 @@ func TestPutBack(t *testing.T) {
 			if o := must[ledger.OpenResult](t)(l.Open(ctx, ref, opening("next"))); o.Admission != ledger.Proceed || o.Generation != 1 || o.Attempts != 1 || o.Doubt {
 				t.Errorf("%s: opened %+v", outcome, o)
 			}
-			// The runner of the first generation comes back.
+			// The runner of the first generation settles late.
 			late := ending("accepted")
 			late.Replaces = "run-" + outcome
 			if s := must[ledger.SettleResult](t)(l.Settle(ctx, ref, late)); s.Written || s.Outcome != "" {
@@ -134,29 +135,29 @@ func TestPutBack(t *testing.T) {
 	})
 }
 
-// TestPutBackOnlyWhatWasSeen walks a task to states in which a redrive comes too late, or
-// has nothing to put back.
-func TestPutBackOnlyWhatWasSeen(t *testing.T) {
+// TestPutBackOfAChangedRecord: a redrive does nothing when the record has changed since it was
+// read, or has no payload.
+func TestPutBackOfAChangedRecord(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
 		for name, meanwhile := range map[string]func(ref ledger.Ref, e *ledger.Ended){
-			"its answer came": func(ref ledger.Ref, _ *ledger.Ended) {
+			"the answer arrived": func(ref ledger.Ref, _ *ledger.Ended) {
 				late := ending("accepted")
 				late.Replaces = "run-" + ref.ID
 				must[ledger.SettleResult](t)(l.Settle(t.Context(), ref, late))
 			},
-			"it ended anew": func(ref ledger.Ref, e *ledger.Ended) {
+			"it was redriven and ended again": func(ref ledger.Ref, e *ledger.Ended) {
 				must[bool](t)(l.PutBack(t.Context(), ref, *e))
 				must[ledger.OpenResult](t)(l.Open(t.Context(), ref, opening("again")))
 				next := kept("unknown")
 				next.Generation = 1
 				must[ledger.SettleResult](t)(l.Settle(t.Context(), ref, next))
 			},
-			"it is sent again": func(ref ledger.Ref, e *ledger.Ended) {
+			"it was redriven and is being sent": func(ref ledger.Ref, e *ledger.Ended) {
 				must[bool](t)(l.PutBack(t.Context(), ref, *e))
 				must[ledger.OpenResult](t)(l.Open(t.Context(), ref, opening("again")))
 			},
-			"its record is gone": func(ref ledger.Ref, _ *ledger.Ended) {
+			"its record has expired": func(ref ledger.Ref, _ *ledger.Ended) {
 				rdb.Del(t.Context(), ledger.TaskKey(app, ref.ID))
 			},
 			"another result": func(_ ledger.Ref, e *ledger.Ended) { e.Result = []byte("{}") },
@@ -165,7 +166,7 @@ func TestPutBackOnlyWhatWasSeen(t *testing.T) {
 			e := endedAs(t, l, ref, "unknown")
 			meanwhile(ref, &e)
 			if must[bool](t)(l.PutBack(t.Context(), ref, e)) {
-				t.Errorf("%s, and it was put back all the same", name)
+				t.Errorf("%s: it was put back", name)
 			}
 		}
 		bare := ledger.Ref{App: app, ID: "bare"}
@@ -179,7 +180,7 @@ func TestPutBackOnlyWhatWasSeen(t *testing.T) {
 	})
 }
 
-// TestRedrivesUnderWay: one is, until asynq has the task or a runner has.
+// TestRedrivesUnderWay: a redrive is in progress until asynq or a runner has the task.
 func TestRedrivesUnderWay(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
@@ -188,12 +189,12 @@ func TestRedrivesUnderWay(t *testing.T) {
 			refs[id] = ledger.Ref{App: app, ID: id}
 			must[bool](t)(l.PutBack(ctx, refs[id], endedAs(t, l, refs[id], "failed")))
 		}
-		if err := l.HandedOver(ctx, app, "handed", 0); err != nil { // of an earlier redrive, late
+		if err := l.HandedOver(ctx, app, "handed", 0); err != nil { // late, of an earlier redrive
 			t.Fatal(err)
 		}
 		ids := must[[]string](t)(l.Underway(ctx, app))
 		if slices.Sort(ids); !slices.Equal(ids, []string{"broken", "handed", "opened"}) {
-			t.Errorf("under way: %v", ids)
+			t.Errorf("in progress: %v", ids)
 		}
 		if err := l.HandedOver(ctx, app, "handed", 1); err != nil {
 			t.Fatal(err)
@@ -229,8 +230,9 @@ func TestHistoryIsCapped(t *testing.T) {
 	})
 }
 
-// TestARedriveOutweighsACanceledBatch: but not one that is canceled after it.
-func TestARedriveOutweighsACanceledBatch(t *testing.T) {
+// TestRedriveOverridesACanceledBatch: a redrive exempts its task from earlier cancellations of
+// the batch, not from later ones.
+func TestRedriveOverridesACanceledBatch(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1", Batch: "b"}
 		e := endedAs(t, l, ref, "rejected")
@@ -296,7 +298,7 @@ func TestBatchEnded(t *testing.T) {
 	})
 }
 
-// TestCancelMany: also when Redis has forgotten the script, and more than one pipeline.
+// TestCancelMany: more than one pipeline, also after SCRIPT FLUSH.
 func TestCancelMany(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)

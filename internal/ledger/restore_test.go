@@ -10,19 +10,19 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// What was restored is judged as what Redis itself remembers: at once, since its runner is
-// known to be dead.
+// TestRestoredRequests: Open decides on a restored record as on the original one, and at once,
+// since its runner is known to be dead.
 func TestRestoredRequests(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Hour)
 		now := time.Now()
 		for _, tt := range []struct {
 			name   string
-			first  time.Duration // ago
+			first  time.Duration // how long ago
 			dedupe time.Duration
 			want   ledger.Admission
 		}{
-			{"never", 0, 0, ledger.Unknown},
+			{"unsafe to repeat", 0, 0, ledger.Unknown},
 			{"within its time", 5 * time.Minute, 10 * time.Minute, ledger.Proceed},
 			{"past its time", 11 * time.Minute, 10 * time.Minute, ledger.Unknown},
 		} {
@@ -48,7 +48,7 @@ func TestRestoredRequests(t *testing.T) {
 	})
 }
 
-func TestRestoreLeavesARecordAlone(t *testing.T) {
+func TestRestoreKeepsMarksAndRecords(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, ref := newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
 		must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue, "waiting"))
@@ -56,7 +56,7 @@ func TestRestoreLeavesARecordAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := rdb.Exists(t.Context(), ledger.TaskKey(app, "1")).Val(); n != 0 {
-			t.Error("a task that is marked got a record")
+			t.Error("a marked task got a record")
 		}
 		for range 2 { // marked, and opened before
 			if got := must[ledger.OpenResult](t)(l.Open(t.Context(), ref, opening("a"))); got.Admission != ledger.Proceed || got.Doubt {

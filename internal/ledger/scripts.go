@@ -2,34 +2,34 @@ package ledger
 
 import "github.com/redis/go-redis/v9"
 
-// mark claims ids of one app for their queues, as many as there are pairs in ARGV. A batch
-// that was taken back and has ended begins anew; while tasks of it are still under way, a
-// task that joins it is taken back, too.
+// markScript claims ids of one app for their queues, one per pair in ARGV. A canceled batch whose
+// tasks have all ended starts again; while tasks of it are open, a task that joins it is
+// canceled as well.
 //
-// A task that waits has no record: its mark shares a hash with others, which costs Redis a
-// third to a half of what a key of its own would. A generation of 0 is what a mark means.
+// A waiting task has no record: its mark shares a hash with others, which costs Redis a third
+// to a half of the memory of a key of its own. A marked task has generation 0.
 //
-// KEYS[2i-1] record and KEYS[2i] marks of the i-th, KEYS[2n+1] batch, KEYS[2n+2] ids of the
-// batch (these two only with a batch, which is then that of all)
-// ARGV[2i-1] id, ARGV[2i] mark of the i-th
+// KEYS[2i-1] record and KEYS[2i] marks of the i-th id, KEYS[2n+1] batch, KEYS[2n+2] ids of the
+// batch (these two only with a batch, which is the same for all ids)
+// ARGV[2i-1] i-th id, ARGV[2i] its mark
 //
-// Returns, flat, {"new" | "marked" | "done", queue, digest} for each, the queue with or
-// without its app. "marked" means that another call claimed it first, into the queue that is
-// returned, with the digest ("" is none); for "new" both are "". A mark that cannot be read
-// gives way to this one. {"refused", error, ""} means that Redis did not want it: nothing of
-// it is written then. (The error is text, since go-redis loses its place in a reply that has
-// an error inside.)
-var mark = redis.NewScript(readMark + `
+// Returns, flat, {"new" | "marked" | "done", queue, digest} for each id, the queue with or
+// without its app. "marked" means that an earlier call claimed the id, for the returned queue and
+// with the returned digest ("" is none); for "new" both are "". A mark that cannot be parsed is
+// replaced by the new one. {"refused", error, ""} means that Redis returned an error: nothing
+// is written for this id. (The error is text, since go-redis cannot parse a reply with an
+// error inside.)
+var markScript = redis.NewScript(readMarkLua + `
 local n = #ARGV / 2
 local batch, ids = KEYS[2 * n + 1], {}
-local notes = {} -- that tasks are missing, which are about to be enqueued; see missing.go
+local notes = {} -- notes that these tasks are missing, to be deleted; see missing.go
 local function one(record, marks, id, mark)
-	local there, ended = redis.call("EXISTS", record) == 1 -- most often not, and that is the cheapest question
+	local there, ended = redis.call("EXISTS", record) == 1 -- rarely, and EXISTS is the cheapest check
 	if there then
 		local known = redis.pcall("HMGET", record, "queue", "outcome", "deleted", "missing", "digest")
 		if known.err then return "refused", known.err, "" end
 		if known[2] and known[3] then
-			there, ended = false, record -- it never left, see endMissing: the id is free
+			there, ended = false, record -- never sent, see endMissingScript: the id is free
 		elseif known[2] then
 			return "done", known[1] or "", known[5] or ""
 		elseif known[1] then
@@ -40,8 +40,8 @@ local function one(record, marks, id, mark)
 	local written = redis.pcall("HSETNX", marks, id, mark)
 	if written ~= 1 then
 		notes[#notes + 1] = {marks, "?" .. id}
-		local stands = redis.pcall("HGET", marks, id) -- when memory is full, too
-		local _, queue, _, digest = read(type(stands) == "string" and stands or "")
+		local old = redis.pcall("HGET", marks, id) -- also works when memory is full
+		local _, queue, _, digest = read(type(old) == "string" and old or "")
 		if queue then return "marked", queue, digest end
 		if written == 0 then written = redis.pcall("HSET", marks, id, mark) end
 		if type(written) == "table" then return "refused", written.err, "" end
@@ -69,49 +69,48 @@ end
 return reply
 `)
 
-// open takes a task for a runner, or tells why the runner may not have it. Time is
-// the server's, so that replicas' clocks do not matter.
+// openScript assigns a task to a runner, or returns why the runner may not have it. The time is
+// that of Redis, so that replicas' clocks do not matter.
 //
 // KEYS[1] record, KEYS[2] marks, KEYS[3] batch, KEYS[4] ids of the batch (3 and 4 only with
 // a batch)
-// ARGV[1] runner, ARGV[2] queue, ARGV[3] 1 when the request is unsafe to repeat or
-// deduplicated for a while only (it is fenced), ARGV[4] ms for which a fenced request
-// may be repeated, ARGV[5] ms after which a runner is held to be dead, ARGV[6] 1 when
-// not_after has passed, ARGV[7] lost runs that end the task, ARGV[8] id, ARGV[9] 1 when
-// the producer is known to have made a mark, ARGV[10] ms since 1970 at which a task without
-// a mark was enqueued, 0 when not known
+// ARGV[1] runner, ARGV[2] queue, ARGV[3] 1 when the request is fenced: it is not safe to repeat,
+// or WeChat deduplicates it for a limited time, ARGV[4] ms for which a fenced request may be
+// repeated, ARGV[5] ms after which a runner counts as dead, ARGV[6] 1 when not_after has passed,
+// ARGV[7] number of lost runs that ends the task, ARGV[8] id, ARGV[9] 1 when the producer is
+// known to have made a mark, ARGV[10] time of enqueuing of a task without a mark, ms since
+// 1970, 0 if unknown
 //
-// Returns {what, ms, attempts, generation, since, doubt, enqueued}. what is go, settled,
-// busy (ms: look again then), unknown, forgotten, lost, canceled or expired. doubt is 1 when
-// an earlier request got no answer and WeChat may have taken it. enqueued is as the mark
-// said it, "" when not known.
+// Returns {admission, ms, attempts, generation, since, doubt, enqueued}. admission is go,
+// settled, busy (ms: open again after this wait), unknown, forgotten, lost, canceled or expired.
+// doubt is 1 when an earlier request got no answer and WeChat may have accepted it. enqueued is
+// that of the mark, "" if unknown.
 //
-// The first run moves the mark into the record, with what it writes there anyway. A run
-// that may not send leaves it to settle.
+// The first run moves the mark into the record. A run that may not send leaves the mark to
+// settleScript.
 //
-// Asked twice by one runner (its connection broke before the first answer came), it
-// answers the same, and the runner's time begins again.
+// A second call by the same runner (its connection broke before the first reply arrived)
+// returns the same, and the time of the run starts again.
 //
-// A fence is a request that may have been written: whose run, which attempt, since when,
-// and where there was one before this (doubt), when the first of them was written. Redis
-// keeps a record of short values in a smaller form: most fences have up to 64 bytes.
-// One that this runner did not raise outweighs a cancellation and an expiry: the message
-// may be on its way.
+// A fence is a request that may have been sent: its runner, its attempt, its time, and if there
+// was an earlier one (doubt), the time of the first one. Redis stores a record of short values in
+// a smaller form: most fences have at most 64 bytes. A fence of another run takes precedence over
+// a cancellation and an expiry, since the message may have been sent.
 //
-// A batch's withdrawals are numbered; a redrive pardons its task those before it. That a
-// runner has the task shows that its redrive got as far as asynq.
+// The cancellations of a batch are numbered; a redrive exempts its task from the earlier ones
+// (the field pardon). When a runner has the task, its redrive has reached asynq.
 //
-// A task without a mark joins its batch here, which may be long after it was enqueued: the
-// last cancellation of the batch concerns it when it was enqueued before that, or at a time
-// that is not known. It concerns no task that is enqueued when the batch has ended, as mark
-// has it.
-var open = redis.NewScript(readMark + `
+// A task without a mark joins its batch here, maybe long after it was enqueued. The batch's last
+// cancellation applies to it if it was enqueued before that, or at an unknown time. As in
+// markScript, the cancellation does not apply to a task that is enqueued after the batch has
+// ended.
+var openScript = redis.NewScript(readMarkLua + `
 local runner, graceMs, lostLimit = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[7])
 local fenced, repeatMs, expired = ARGV[3] == "1", tonumber(ARGV[4]), ARGV[6] == "1"
 local t = redis.call("TIME")
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local mark = redis.call("HGET", KEYS[2], ARGV[8])
-local record = {} -- as a rule a task with a mark has none, and to ask that is cheaper than to ask for its fields
+local record = {} -- a task with a mark rarely has one, and EXISTS is cheaper than HMGET
 if not mark or redis.call("EXISTS", KEYS[1]) == 1 then
 	record = redis.call("HMGET", KEYS[1], "outcome", "run", "fence", "canceled", "attempts", "generation", "queue", "pardon", "redrive", "enqueued")
 end
@@ -124,14 +123,14 @@ if fence then
 	local mine = string.match(fence, '"runner":"([^"]*)"') == runner and not string.find(fence, '"doubt":1', 1, true)
 	first = not mine and tonumber(string.match(fence, '"first":(%d+)') or string.match(fence, '"since":(%d+)')) or nil
 end
-local function answer(what, ms) return {what, ms or 0, attempts, generation, now, first and 1 or 0, enqueued or ""} end
+local function reply(admission, ms) return {admission, ms or 0, attempts, generation, now, first and 1 or 0, enqueued or ""} end
 
-if outcome then return answer("settled") end
+if outcome then return reply("settled") end
 local digest, _
 if mark and not known then
 	enqueued, known, _, digest = read(mark)
 elseif not known then
-	if ARGV[9] == "1" then return answer("forgotten") end
+	if ARGV[9] == "1" then return reply("forgotten") end
 	redis.call("HSET", KEYS[1], "queue", ARGV[2], "generation", 0)
 	if KEYS[3] then
 		local batch = redis.call("HMGET", KEYS[3], "total", "done", "withdrawn_at")
@@ -151,16 +150,16 @@ end
 local mine = run and string.match(run, "^(%S+)") == runner
 if run and not mine then
 	local dead = tonumber(string.match(run, " (%d+)$")) + graceMs
-	if dead > now then return answer("busy", dead - now) end
+	if dead > now then return reply("busy", dead - now) end
 	redis.call("HDEL", KEYS[1], "run")
 	if redis.call("HINCRBY", KEYS[1], "lost", 1) >= lostLimit then
-		return answer(first and "unknown" or "lost")
+		return reply(first and "unknown" or "lost")
 	end
 end
 canceled = canceled or (KEYS[3] and tonumber(redis.call("HGET", KEYS[3], "withdrawn") or 0) > pardon)
-if first and (canceled or expired or now - first >= repeatMs) then return answer("unknown") end
-if canceled then return answer("canceled") end
-if expired then return answer("expired") end
+if first and (canceled or expired or now - first >= repeatMs) then return reply("unknown") end
+if canceled then return reply("canceled") end
+if expired then return reply("expired") end
 
 if redrive then redis.call("HDEL", KEYS[1], "redrive", "payload", "headers") end
 if not mine then attempts = attempts + 1 end
@@ -179,18 +178,18 @@ elseif fenced then
 else
 	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts)
 end
-return answer("go")
+return reply("go")
 `)
 
-// deferred hands a task back for later. Only the runner that has it may. A fence that
-// stands for an earlier request without an answer stays.
+// deferScript returns a task for a later run. Only its current runner may do so. A fence that
+// includes an earlier request without an answer stays.
 //
 // KEYS[1] record
-// ARGV[1] runner, ARGV[2] state, ARGV[3] 1 when the request surely was not accepted,
-// ARGV[4] 1 when there was none, so that the run is no attempt
+// ARGV[1] runner, ARGV[2] state, ARGV[3] 1 when the request was certainly not accepted,
+// ARGV[4] 1 when there was no request, so that the run does not count as an attempt
 //
-// Returns 1, or 0 when the task is no longer the runner's.
-var deferred = redis.NewScript(`
+// Returns 1, or 0 when the task has another runner or none.
+var deferScript = redis.NewScript(`
 local record = redis.call("HMGET", KEYS[1], "outcome", "run", "fence")
 local outcome, run, fence = record[1], record[2], record[3]
 if outcome or not run or string.match(run, "^(%S+)") ~= ARGV[1] then return 0 end
@@ -203,28 +202,28 @@ end
 return 1
 `)
 
-// settle writes the outcome of a task: first outcome wins. The owner of the fence may
-// replace "unknown", when its answer came after all.
+// settleScript writes the outcome of a task: the first outcome wins, except that the owner of
+// the fence may replace "unknown" when its answer arrives late.
 //
 // KEYS[1] record, KEYS[2] stream, KEYS[3] image, KEYS[4] blob, KEYS[5] marks, KEYS[6] batch,
 // KEYS[7] ids of the batch (6 and 7 only with a batch)
-// ARGV[1] outcome, ARGV[2] result as JSON, ARGV[3] retention in ms, ARGV[4] cap of the
-// stream, ARGV[5] image bytes or "", ARGV[6] generation, ARGV[7] runner when "unknown"
-// is to be replaced, else "", ARGV[8] queue, ARGV[9] payload of the task and ARGV[10] its
-// headers as JSON, to be kept for a redrive, or "" and "", ARGV[11] 1 when the task never
-// had a blob, ARGV[12] id
+// ARGV[1] outcome, ARGV[2] result as JSON, ARGV[3] retention in ms, ARGV[4] maximum length of
+// the stream, ARGV[5] image bytes or "", ARGV[6] generation, ARGV[7] runner that may replace
+// "unknown", else "", ARGV[8] queue, ARGV[9] payload of the task and ARGV[10] its headers as
+// JSON, stored for a redrive, or "" and "", ARGV[11] 1 when the task never had a blob,
+// ARGV[12] id
 //
-// A task that was never opened has its mark still, which ends here.
+// The mark of a task that was never opened is deleted here.
 //
-// It begins with a deletion: a script that has begun to write may go on when Redis'
-// memory is full, and an outcome that is known is recorded also then.
+// The first write is a deletion: Redis lets a script continue that has begun to write before
+// its memory was full, so that a known outcome is recorded even then.
 //
-// Returns {"written", outcome, ""}, or {"kept", outcome, result}: what stands in the
-// record already.
-var settle = redis.NewScript(readMark + settling)
+// Returns {"written", outcome, ""}, or {"kept", outcome, result} with the outcome that the
+// record has already.
+var settleScript = redis.NewScript(readMarkLua + settleBody)
 
-// settling is what settle does, for scripts that settle under a condition.
-const settling = `
+// settleBody is the body of settleScript, also used by scripts that settle under a condition.
+const settleBody = `
 local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "fence", "queue")
 local outcome, result, fence = record[1], record[2], record[4]
 local mark = not record[5] and redis.call("HGET", KEYS[5], ARGV[12])
@@ -264,21 +263,21 @@ end
 return {"written", ARGV[1], ""}
 `
 
-// keepBlob keeps the image of a check for a task that has not ended. The first image of
+// putBlobScript stores the image of a check for a task that has not ended. The first image of
 // an id stays.
 //
 // KEYS[1] record, KEYS[2] blob. ARGV[1] the bytes
-var keepBlob = redis.NewScript(`
+var putBlobScript = redis.NewScript(`
 if redis.call("HEXISTS", KEYS[1], "outcome") == 0 then redis.call("SET", KEYS[2], ARGV[1], "NX") end
 return 1
 `)
 
-// cancel marks a task as taken back, if it has not ended. One that waits for its first run
-// gets its record here: its mark moves there.
+// cancelScript cancels a task that has not ended. The mark of a task that waits for its first run
+// moves to a new record.
 //
 // KEYS[1] record, KEYS[2] marks. ARGV[1] id. Returns none, done, sending or canceled. A task
-// that is being sent is marked too: it ends as canceled only if WeChat did not take it.
-var cancel = redis.NewScript(readMark + `
+// that is being sent is canceled too: it ends as canceled only if WeChat did not accept it.
+var cancelScript = redis.NewScript(readMarkLua + `
 local r = redis.call("HMGET", KEYS[1], "queue", "outcome", "run")
 if r[2] then return "done" end
 if not r[1] then
@@ -290,7 +289,7 @@ if not r[1] then
 		if digest ~= "" then redis.call("HSET", KEYS[1], "digest", digest) end
 		redis.call("HDEL", KEYS[2], ARGV[1])
 		return "canceled"
-	end -- else the task keeps what it has for a mark, which open judges
+	end -- else: the mark cannot be parsed and stays; openScript handles it
 end
 redis.call("HSET", KEYS[1], "canceled", 1)
 if r[3] then return "sending" end

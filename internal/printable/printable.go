@@ -1,5 +1,5 @@
-// Package printable makes text that others wrote safe to print: on a terminal, in a table of
-// one line a row, in a log.
+// Package printable makes untrusted text safe to print: on a terminal, in a table with one line
+// per row, in a log.
 package printable
 
 import (
@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// Escape returns s with each character that is not printed as itself written as in Go's
-// string literals: line ends and tabs, ESC and the other control characters, those that
-// change the direction of text, line and paragraph separators, and bytes that are not UTF-8.
+// Escape returns s with each character that does not print as itself escaped as in Go's string
+// literals: line ends and tabs, ESC and other control characters, characters that change the
+// direction of text, line and paragraph separators, and bytes that are not UTF-8.
 func Escape(s string) string {
 	if !strings.ContainsFunc(s, hidden) {
 		return s
@@ -34,8 +34,8 @@ func Escape(s string) string {
 	return string(b)
 }
 
-// EscapeJSON returns JSON that means the same and has no character in it that a terminal
-// obeys. encoding/json escapes those below U+0020, U+2028 and U+2029 alone.
+// EscapeJSON returns equivalent JSON without characters that a terminal interprets. encoding/json
+// escapes only those below U+0020, U+2028 and U+2029.
 func EscapeJSON(text []byte) []byte {
 	var b []byte // nil until something is escaped
 	done := 0
@@ -43,7 +43,7 @@ func EscapeJSON(text []byte) []byte {
 		r, size := utf8.DecodeRune(text[at:])
 		if r != '\n' && r != '\t' && r != '\r' && r != utf8.RuneError && hidden(r) {
 			b = append(b, text[done:at]...)
-			for _, unit := range units(r) {
+			for _, unit := range utf16Units(r) {
 				b = fmt.Appendf(b, `\u%04x`, unit)
 			}
 			done = at + size
@@ -56,8 +56,8 @@ func EscapeJSON(text []byte) []byte {
 	return append(b, text[done:]...)
 }
 
-// units is r in UTF-16, as JSON escapes it.
-func units(r rune) []rune {
+// utf16Units returns r in UTF-16, the form of JSON's escapes.
+func utf16Units(r rune) []rune {
 	if r < 0x10000 {
 		return []rune{r}
 	}
@@ -65,8 +65,8 @@ func units(r rune) []rune {
 	return []rune{0xd800 + r>>10, 0xdc00 + r&0x3ff}
 }
 
-// hidden tells whether r does not print as itself. Blanks other than the tab do; the joiner
-// of emoji (U+200D) does not stand alone.
+// hidden reports whether r does not print as itself. Spaces other than the tab do, and the zero
+// width joiner of emoji (U+200D) is kept.
 func hidden(r rune) bool {
 	return r == utf8.RuneError || !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r) && r != '\u200d'
 }

@@ -13,18 +13,18 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// asynq's layout: the set of all queues, a queue's archive (a sorted set of ids by the
-// second of archiving), and a task.
+// Keys of asynq: the set of all queues, a queue's archive (a sorted set of ids by the time of
+// archiving in seconds), and a task.
 const queueSet = "asynq:queues"
 
 func archiveKey(queue string) string { return "asynq:{" + queue + "}:archived" }
 
 func taskKey(queue, taskID string) string { return "asynq:{" + queue + "}:t:" + taskID }
 
-// copiesPage is how many archived copies are looked at at once.
+// copiesPage is the number of archived copies per page.
 const copiesPage = 100
 
-// archives walks over the archives of the queues that are named like ours.
+// archives cleans the archives of the queues whose names have our format.
 func (p *pass) archives(ctx context.Context) error {
 	if err := p.listQueues(ctx); err != nil {
 		return err
@@ -47,21 +47,21 @@ func (p *pass) archives(ctx context.Context) error {
 	return nil
 }
 
-// listQueues puts the queues that have tasks back into asynq's set. A producer that knew a
-// queue before it was deleted in the web UI goes on to enqueue into it, and does not.
+// listQueues adds the queues that have tasks to asynq's set. A producer that has used a queue
+// before it was deleted in the web UI continues to enqueue into it without adding it again.
 func (p *pass) listQueues(ctx context.Context) error {
 	if !p.cfg.Repair {
 		return nil
 	}
-	for some := range slices.Chunk(slices.Collect(maps.Keys(p.queues)), existsAtOnce) {
-		if err := p.rdb.SAdd(ctx, queueSet, anyOf(some)...).Err(); err != nil {
+	for some := range slices.Chunk(slices.Collect(maps.Keys(p.queues)), tasksPerExists) {
+		if err := p.rdb.SAdd(ctx, queueSet, toAny(some)...).Err(); err != nil {
 			return fmt.Errorf("list the queues: %w", err)
 		}
 	}
 	return nil
 }
 
-func anyOf(texts []string) []any {
+func toAny(texts []string) []any {
 	values := make([]any, len(texts))
 	for i, text := range texts {
 		values[i] = text
@@ -69,9 +69,9 @@ func anyOf(texts []string) []any {
 	return values
 }
 
-// archive deletes the copies of a queue's archive whose task is not known any more and that
-// were archived longer ago than results are kept. A task that an operator archived by hand
-// while it waited has its mark, and stays: it has no outcome.
+// archive deletes the copies of a queue's archive that are older than the retention and whose
+// task the ledger does not know. A waiting task that an operator archived by hand still has its
+// mark, and stays, since it has no outcome.
 func (p *pass) archive(ctx context.Context, app, queue string) error {
 	now, err := p.now(ctx)
 	if err != nil {
@@ -91,7 +91,7 @@ func (p *pass) archive(ctx context.Context, app, queue string) error {
 		}
 		ids := make([]string, len(copies))
 		for i, taskID := range copies {
-			ids[i] = strings.TrimPrefix(taskID, app+":") // another id is kept by the ledger as it is
+			ids[i] = strings.TrimPrefix(taskID, app+":") // ids of plain asynq clients have no prefix
 		}
 		known, err := p.ledger.Knows(ctx, app, ids)
 		if commands += len(ids) / 10; err != nil {
@@ -122,12 +122,12 @@ func (p *pass) archive(ctx context.Context, app, queue string) error {
 	}
 }
 
-// deleteArchived deletes an archived copy, if it is still that: its id may
-// have been enqueued again, or run from the web UI.
+// deleteArchived deletes an archived copy, unless the task has changed since it was read: its id
+// may have been enqueued again, or run from the web UI.
 //
-// KEYS[1] archive, KEYS[2] task. ARGV[1] id, ARGV[2] latest second of archiving
+// KEYS[1] archive, KEYS[2] task. ARGV[1] id, ARGV[2] latest time of archiving, in seconds
 //
-// Returns 1, or 0 when something else stands by now.
+// Returns 1, or 0 when the task has changed.
 var deleteArchived = redis.NewScript(`
 local at = redis.call("ZSCORE", KEYS[1], ARGV[1])
 if not at or tonumber(at) > tonumber(ARGV[2]) then return 0 end

@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	// keysPage is how many keys of Redis one SCAN looks at: some 0.3 ms.
+	// keysPage is how many keys one SCAN visits, in some 0.3 ms.
 	keysPage = 1000
-	// existsAtOnce is how many tasks of a queue one EXISTS looks for: some 0.1 ms.
-	existsAtOnce = 500
-	// endingsAtOnce is how many tasks are ended between two pauses.
-	endingsAtOnce = 50
+	// tasksPerExists is how many tasks of a queue one EXISTS checks, in some 0.1 ms.
+	tasksPerExists = 500
+	// endingsPerPause is how many tasks are ended between two pauses.
+	endingsPerPause = 50
 )
 
-// tasks walks over the marks and the records of all apps.
+// tasks checks the marks and the records of all apps.
 func (p *pass) tasks(ctx context.Context) error {
 	nodes, err := p.nodes(ctx)
 	if err != nil {
@@ -31,7 +31,7 @@ func (p *pass) tasks(ctx context.Context) error {
 		for cursor := uint64(0); ; {
 			keys, next, err := node.Scan(ctx, cursor, ledger.KeyPattern, keysPage).Result()
 			if err != nil {
-				return fmt.Errorf("walk over the keys: %w", err)
+				return fmt.Errorf("scan the keys: %w", err)
 			}
 			if err := p.page(ctx, keys); err != nil {
 				return err
@@ -41,10 +41,10 @@ func (p *pass) tasks(ctx context.Context) error {
 			}
 		}
 	}
-	return p.endRipe(ctx)
+	return p.endConfirmed(ctx)
 }
 
-// page looks at the tasks of some keys.
+// page checks the tasks of some keys.
 func (p *pass) page(ctx context.Context, keys []string) error {
 	open, commands, err := p.open(ctx, keys)
 	if err != nil {
@@ -57,14 +57,14 @@ func (p *pass) page(ctx context.Context, keys []string) error {
 	if err != nil {
 		return err
 	}
-	open = slices.DeleteFunc(open, func(t ledger.OpenTask) bool { return !p.due(t, now) })
+	open = slices.DeleteFunc(open, func(t ledger.OpenTask) bool { return !p.overdue(t, now) })
 	p.report.Looked += len(open)
-	missing, asked, err := p.missing(ctx, open)
+	missing, more, err := p.missing(ctx, open)
 	if err != nil {
 		return err
 	}
 	p.report.Missing += len(missing)
-	commands += asked + 1
+	commands += more + 1
 	if p.cfg.Repair {
 		if err := p.suspect(ctx, missing, now); err != nil {
 			return err
@@ -74,7 +74,8 @@ func (p *pass) page(ctx context.Context, keys []string) error {
 	return p.pace(ctx, commands, 0)
 }
 
-// open reads the tasks without an outcome that are in some keys.
+// open reads the tasks without an outcome from some keys. It also returns the number of commands
+// sent.
 func (p *pass) open(ctx context.Context, keys []string) (open []ledger.OpenTask, commands int, err error) {
 	records := make(map[string][]string)
 	for _, key := range keys {
@@ -89,7 +90,7 @@ func (p *pass) open(ctx context.Context, keys []string) (open []ledger.OpenTask,
 		case ledger.RecordKey:
 			records[app] = append(records[app], name)
 		case ledger.BatchIDKey:
-			if p.suspects[app] {
+			if p.suspectApps[app] {
 				p.batches[app] = append(p.batches[app], name)
 			}
 		case ledger.OtherKey:
@@ -107,14 +108,15 @@ func (p *pass) open(ctx context.Context, keys []string) (open []ledger.OpenTask,
 	return open, commands, nil
 }
 
-// due tells whether a task that asynq does not have would be missing: its producer is done
-// with it, and no run has it.
-func (p *pass) due(t ledger.OpenTask, now time.Time) bool {
+// overdue reports whether a task counts as missing if asynq does not have it: it was enqueued
+// MinAge ago, and no live run has it.
+func (p *pass) overdue(t ledger.OpenTask, now time.Time) bool {
 	return now.Sub(t.Enqueued) >= p.cfg.MinAge && (t.RunSince.IsZero() || now.Sub(t.RunSince) >= p.cfg.DeadAfter)
 }
 
-// missing finds the tasks that asynq does not have, in any state.
-func (p *pass) missing(ctx context.Context, open []ledger.OpenTask) (gone []ledger.OpenTask, commands int, err error) {
+// missing returns the tasks that asynq does not have in any state, and the number of commands
+// sent.
+func (p *pass) missing(ctx context.Context, open []ledger.OpenTask) (missing []ledger.OpenTask, commands int, err error) {
 	queues := make(map[string][]ledger.OpenTask)
 	for _, t := range open {
 		if _, _, _, ok := tasks.ParseQueue(t.Queue); ok {
@@ -122,7 +124,7 @@ func (p *pass) missing(ctx context.Context, open []ledger.OpenTask) (gone []ledg
 		}
 	}
 	for _, all := range queues {
-		for some := range slices.Chunk(all, existsAtOnce) {
+		for some := range slices.Chunk(all, tasksPerExists) {
 			keys := make([]string, len(some))
 			for i, t := range some {
 				keys[i] = taskKey(t.Queue, t.App+":"+t.ID)
@@ -135,7 +137,7 @@ func (p *pass) missing(ctx context.Context, open []ledger.OpenTask) (gone []ledg
 				p.queues[some[0].Queue] = true
 			}
 			if n == int64(len(keys)) {
-				continue // as nearly always
+				continue // the usual case
 			}
 			each := make([]*redis.IntCmd, len(keys))
 			_, err = p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -147,29 +149,30 @@ func (p *pass) missing(ctx context.Context, open []ledger.OpenTask) (gone []ledg
 			if commands += len(keys) / 10; err != nil {
 				return nil, commands, fmt.Errorf("look for tasks in asynq: %w", err)
 			}
-			for i, answer := range each {
-				if answer.Val() == 0 {
-					gone = append(gone, some[i])
+			for i, reply := range each {
+				if reply.Val() == 0 {
+					missing = append(missing, some[i])
 				}
 			}
 		}
 	}
-	return gone, commands, nil
+	return missing, commands, nil
 }
 
-// suspect notes the tasks that are missing, and keeps those that were noted long enough ago.
+// suspect stores the note for missing tasks without one, and adds those that were noted Confirm
+// ago to p.confirmed.
 func (p *pass) suspect(ctx context.Context, missing []ledger.OpenTask, now time.Time) error {
 	var fresh []ledger.OpenTask
 	for _, t := range missing {
-		p.found[t.App] = true
+		p.missingApps[t.App] = true
 		switch {
-		case t.Missing.Sub(t.Enqueued) < p.cfg.MinAge: // no note, or one of an earlier task of this id
+		case t.Missing.Sub(t.Enqueued) < p.cfg.MinAge: // no note, or that of an earlier task with this id
 			fresh = append(fresh, t)
-		case now.Sub(t.Missing) >= p.cfg.Confirm && p.suspects[t.App] && len(p.ripe) < ripeMax:
-			p.ripe = append(p.ripe, t)
+		case now.Sub(t.Missing) >= p.cfg.Confirm && p.suspectApps[t.App] && len(p.confirmed) < maxConfirmed:
+			p.confirmed = append(p.confirmed, t)
 		}
 	}
-	for some := range slices.Chunk(fresh, existsAtOnce) {
+	for some := range slices.Chunk(fresh, tasksPerExists) {
 		if err := p.ledger.Suspect(ctx, some, now); err != nil {
 			return err
 		}
@@ -177,15 +180,15 @@ func (p *pass) suspect(ctx context.Context, missing []ledger.OpenTask, now time.
 	return nil
 }
 
-// endRipe ends what was missing in this pass and in one before.
-func (p *pass) endRipe(ctx context.Context) error {
+// endConfirmed ends the tasks that were missing in this pass and in an earlier one.
+func (p *pass) endConfirmed(ctx context.Context) error {
 	byApp := make(map[string][]ledger.OpenTask)
-	for _, t := range p.ripe {
+	for _, t := range p.confirmed {
 		byApp[t.App] = append(byApp[t.App], t)
 	}
 	for app, all := range byApp {
-		for some := range slices.Chunk(all, endingsAtOnce) {
-			some, commands, err := p.missing(ctx, some) // once more: the walk took its time
+		for some := range slices.Chunk(all, endingsPerPause) {
+			some, commands, err := p.missing(ctx, some) // check again, since the scan took some time
 			if err != nil {
 				return err
 			}
@@ -193,7 +196,7 @@ func (p *pass) endRipe(ctx context.Context) error {
 			for i, t := range some {
 				ids[i] = t.ID
 			}
-			batches, asked, err := p.ledger.BatchOf(ctx, app, ids, p.batches[app])
+			batches, more, err := p.ledger.BatchOf(ctx, app, ids, p.batches[app])
 			if err != nil {
 				return err
 			}
@@ -202,7 +205,7 @@ func (p *pass) endRipe(ctx context.Context) error {
 					return err
 				}
 			}
-			if err := p.pace(ctx, commands+asked, len(some)); err != nil {
+			if err := p.pace(ctx, commands+more, len(some)); err != nil {
 				return err
 			}
 		}

@@ -1,13 +1,13 @@
-// Package reconcile finds where the ledger and asynq's queues disagree, and mends it:
+// Package reconcile finds and repairs differences between the ledger and asynq's queues:
 //
-//   - A task that was deleted in the asynq web UI has its mark or record still, without an
-//     expiry: its producer waits, its batch never ends. It is ended as canceled, reason
-//     "deleted"; or as unknown, where a request of it may have been written.
-//   - asynq keeps archived copies, with openid and text, without end. They are deleted when
-//     the retention of results is over.
+//   - A task that was deleted in the asynq web UI still has its mark or record, without an
+//     expiry: its producer waits, and its batch never ends. It is ended as canceled, with the
+//     reason "deleted", or as unknown if a request of it may have been sent.
+//   - asynq keeps archived copies, with openid and text, without a time limit. They are deleted
+//     after the retention of results.
 //
-// Both take a walk over all keys or queues. A Reconciler does one such pass, as slowly as it
-// is told to.
+// Both need a scan of all keys or queues. A Reconciler makes one such pass, at the pace that
+// Config.Pace sets.
 package reconcile
 
 import (
@@ -21,41 +21,40 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Reason is that of the outcome of a task that asynq does not have any more.
+// Reason is the reason in the result of a task that was missing in asynq.
 const Reason = "deleted"
 
 const (
-	// MinAge is how old a mark is at least when its task is looked for: producers mark an id
-	// before they enqueue it.
+	// MinAge is the minimum age of a mark whose task is checked: producers mark an id before
+	// they enqueue the task.
 	MinAge = 10 * time.Minute
-	// Confirm is how long a task must have been missing before it is ended. A producer takes
-	// less time from the mark to the queue.
+	// Confirm is how long a task must be missing before it is ended. A producer takes less
+	// time from the mark to the queue.
 	Confirm = time.Minute
 )
 
-// Config is what a Reconciler goes by.
+// Config configures a Reconciler.
 type Config struct {
 	MinAge    time.Duration // see the constant
 	Confirm   time.Duration // see the constant
-	DeadAfter time.Duration // after which a run that said nothing is held to be dead
+	DeadAfter time.Duration // time since its start after which a run counts as dead
 	Retention time.Duration // of results
-	// Repair writes: without it a pass only counts.
+	// Repair enables writes: without it a pass only counts.
 	Repair bool
-	// Pace is called after some commands were sent, with their number and with how many
-	// tasks they ended; it waits as long as they shall take. nil: a pass takes no longer
-	// than Redis needs. Its error ends the pass.
+	// Pace is called after some commands, with their number and the number of tasks that they
+	// ended. It waits in order to limit the rate. nil: no limit. An error ends the pass.
 	Pace func(ctx context.Context, commands, ended int) error
-	// Ended is told of each task that was ended. It may be nil.
+	// Ended is called for each task that was ended. It may be nil.
 	Ended func(tasks.Result)
 }
 
-// Report is what one pass has found.
+// Report is the result of one pass.
 type Report struct {
-	Looked   int // tasks without an outcome that were looked for
-	Missing  int // of them, those that asynq does not have
-	Ended    int // of them, those that were ended
+	Looked   int // tasks without an outcome that were checked
+	Missing  int // of these, tasks that asynq does not have
+	Ended    int // of these, tasks that were ended
 	Archived int // archived copies past the retention
-	Deleted  int // of them, those that were deleted
+	Deleted  int // of these, copies that were deleted
 }
 
 // Reconciler compares the ledger with asynq's queues. It is for one goroutine.
@@ -63,43 +62,44 @@ type Reconciler struct {
 	rdb    redis.UniversalClient
 	ledger *ledger.Ledger
 	cfg    Config
-	// suspects are the apps of the tasks that the last pass found missing. A pass notes the
-	// batches of these alone.
-	suspects map[string]bool
+	// suspectApps are the apps of the tasks that the last pass found missing. A pass collects
+	// the batches of these apps only.
+	suspectApps map[string]bool
 }
 
-// New does no I/O. The ledger's policy says how long what is ended is kept.
+// New returns a Reconciler. It does no I/O. The ledger's policy sets the retention of tasks that
+// are ended.
 func New(rdb redis.UniversalClient, l *ledger.Ledger, cfg Config) *Reconciler {
-	return &Reconciler{rdb: rdb, ledger: l, cfg: cfg, suspects: make(map[string]bool)}
+	return &Reconciler{rdb: rdb, ledger: l, cfg: cfg, suspectApps: make(map[string]bool)}
 }
 
-// Pass walks over everything once. With Config.Repair it notes the tasks that are missing,
-// and ends those that were noted Config.Confirm ago by a pass before: a task is ended in the
+// Pass checks all tasks and archives once. With Config.Repair it stores a note for each missing
+// task, and ends those that an earlier pass noted Config.Confirm ago: a task is ended in the
 // second pass that finds it missing.
 func (r *Reconciler) Pass(ctx context.Context) (Report, error) {
-	p := &pass{Reconciler: r, batches: make(map[string][]string), found: make(map[string]bool), queues: make(map[string]bool)}
+	p := &pass{Reconciler: r, batches: make(map[string][]string), missingApps: make(map[string]bool), queues: make(map[string]bool)}
 	if err := p.tasks(ctx); err != nil {
 		return p.report, err
 	}
 	if err := p.archives(ctx); err != nil {
 		return p.report, err
 	}
-	r.suspects = p.found
+	r.suspectApps = p.missingApps
 	return p.report, nil
 }
 
-// pass is one walk.
+// pass is the state of one pass.
 type pass struct {
 	*Reconciler
-	report  Report
-	batches map[string][]string // of the apps of suspects
-	found   map[string]bool     // apps of missing tasks
-	queues  map[string]bool     // that have tasks in asynq
-	ripe    []ledger.OpenTask   // that may be ended, up to ripeMax
+	report      Report
+	batches     map[string][]string // by app, of suspectApps
+	missingApps map[string]bool     // apps of missing tasks
+	queues      map[string]bool     // that have tasks in asynq
+	confirmed   []ledger.OpenTask   // missing in an earlier pass as well, to be ended; at most maxConfirmed
 }
 
-// ripeMax bounds the memory of a pass. The next one ends the others.
-const ripeMax = 10_000
+// maxConfirmed limits the memory of a pass. The next pass ends further tasks.
+const maxConfirmed = 10_000
 
 func (p *pass) pace(ctx context.Context, commands, ended int) error {
 	if p.cfg.Pace == nil {
@@ -108,22 +108,22 @@ func (p *pass) pace(ctx context.Context, commands, ended int) error {
 	return p.cfg.Pace(ctx, commands, ended)
 }
 
-// now is Redis' time.
+// now returns Redis' time.
 func (p *pass) now(ctx context.Context) (time.Time, error) {
 	now, err := p.rdb.Time(ctx).Result()
 	if err != nil {
-		return time.Time{}, fmt.Errorf("ask Redis for the time: %w", err)
+		return time.Time{}, fmt.Errorf("read Redis' time: %w", err)
 	}
 	return now, nil
 }
 
-// nodes are the servers whose keys make up the whole.
+// nodes returns the servers to scan: the masters of a cluster, or the only server.
 func (p *pass) nodes(ctx context.Context) ([]redis.UniversalClient, error) {
 	cluster, ok := p.rdb.(*redis.ClusterClient)
 	if !ok {
 		return []redis.UniversalClient{p.rdb}, nil
 	}
-	masters := make(chan redis.UniversalClient, 1024) // ForEachMaster calls at the same time
+	masters := make(chan redis.UniversalClient, 1024) // ForEachMaster calls concurrently
 	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
 		masters <- node
 		return nil

@@ -22,7 +22,7 @@ const (
 	retention = time.Hour
 )
 
-// stage is a Redis with a producer, and what looks after it.
+// stage is a Redis with a producer, a ledger and an inspector.
 type stage struct {
 	t         *testing.T
 	rdb       redis.UniversalClient
@@ -61,7 +61,7 @@ func (s *stage) pass(r *reconcile.Reconciler) reconcile.Report {
 	return report
 }
 
-// repair makes the two passes that ending takes, and returns the second one's report.
+// repair makes the two passes that ending a task takes, and returns the report of the second.
 func (s *stage) repair() reconcile.Report {
 	s.t.Helper()
 	r := reconcile.New(s.rdb, s.ledger, s.config())
@@ -85,7 +85,7 @@ func (s *stage) submit(id, batch string) tasks.Receipt {
 	return receipt
 }
 
-// deleteTask is the button of the asynq web UI.
+// deleteTask deletes a task as the asynq web UI does.
 func (s *stage) deleteTask(id string) {
 	s.t.Helper()
 	if err := s.inspector.DeleteTask(queue, app+":"+id); err != nil {
@@ -116,7 +116,7 @@ func (s *stage) pending() []string {
 	return ids
 }
 
-func TestADeletedTaskEnds(t *testing.T) {
+func TestDeletedTaskIsEnded(t *testing.T) {
 	onEach(t, func(s *stage) {
 		for _, id := range []string{"a", "b", "c"} {
 			s.submit(id, "sale")
@@ -130,7 +130,7 @@ func TestADeletedTaskEnds(t *testing.T) {
 			s.t.Errorf("the first pass: %+v", got)
 		}
 		if got := s.pass(r); got.Missing != 2 || got.Ended != 2 || len(s.ended) != 2 {
-			s.t.Errorf("the second pass: %+v, told of %d", got, len(s.ended))
+			s.t.Errorf("the second pass: %+v, %d calls of Ended", got, len(s.ended))
 		}
 		for id, batch := range map[string]string{"b": "sale", "alone": ""} {
 			got, err := s.client.Wait(s.t.Context(), app, id)
@@ -160,10 +160,10 @@ func TestADeletedTaskEnds(t *testing.T) {
 	})
 }
 
-// A batch ends with its last task, also when that is deleted.
-func TestABatchOfDeletedTasksEnds(t *testing.T) {
+// TestBatchOfDeletedTasksEnds: a batch ends with its last task, even if that was deleted.
+func TestBatchOfDeletedTasksEnds(t *testing.T) {
 	onEach(t, func(s *stage) {
-		const n = 130 // more than are ended at once
+		const n = 130 // more than endingsPerPause
 		for i := range n {
 			s.submit(fmt.Sprint(i), "sale")
 		}
@@ -183,8 +183,9 @@ func TestABatchOfDeletedTasksEnds(t *testing.T) {
 	})
 }
 
-// TestAProducerRepeatsBetweenThePasses: it has marked the id again, and not enqueued it yet.
-func TestAProducerRepeatsBetweenThePasses(t *testing.T) {
+// TestProducerRepeatsBetweenPasses: a task is not ended when its producer has marked the id again
+// and not enqueued it yet.
+func TestProducerRepeatsBetweenPasses(t *testing.T) {
 	onEach(t, func(s *stage) {
 		ctx := s.t.Context()
 		s.submit("marked", "")
@@ -203,13 +204,13 @@ func TestAProducerRepeatsBetweenThePasses(t *testing.T) {
 		if got := s.pass(r); got.Missing != 2 {
 			s.t.Fatalf("the first pass: %+v", got)
 		}
-		for _, id := range ids { // what Submit does first
+		for _, id := range ids { // the first step of Submit
 			if c, err := s.ledger.Mark(ctx, ledger.Ref{App: app, ID: id}, queue, "waiting"); err != nil || c.Done {
 				s.t.Fatalf("%+v, %v", c, err)
 			}
 		}
 		if got := s.pass(r); got.Missing != 2 || got.Ended != 0 {
-			s.t.Errorf("ended under a producer's hands: %+v", got)
+			s.t.Errorf("ended while the producer repeats it: %+v", got)
 		}
 		for _, id := range ids {
 			s.submit(id, "")
@@ -220,8 +221,8 @@ func TestAProducerRepeatsBetweenThePasses(t *testing.T) {
 	})
 }
 
-// TestADeletedTaskMayBeRepeated: its producer may have died before it enqueued it.
-func TestADeletedTaskMayBeRepeated(t *testing.T) {
+// TestDeletedTaskCanBeRepeated: the producer may have died before it enqueued the task.
+func TestDeletedTaskCanBeRepeated(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "sale")
 		s.deleteTask("a")
@@ -232,7 +233,7 @@ func TestADeletedTaskMayBeRepeated(t *testing.T) {
 			s.t.Errorf("repeated: %+v", receipt)
 		}
 		if got := s.result("a"); got.State != tasks.StateWaiting || !slices.Equal(s.pending(), []string{"a"}) {
-			s.t.Errorf("it is %+v", got)
+			s.t.Errorf("after the repetition: %+v", got)
 		}
 		if counts, err := s.client.Batch(s.t.Context(), app, "sale"); err != nil || counts["total"] != 2 || counts["done"] != 1 {
 			s.t.Errorf("the batch: %v, %v", counts, err)
@@ -243,8 +244,9 @@ func TestADeletedTaskMayBeRepeated(t *testing.T) {
 	})
 }
 
-// One that was canceled before it was deleted is not given away.
-func TestACanceledTaskStaysCanceled(t *testing.T) {
+// TestCanceledTaskStaysCanceled: the id of a task that was canceled before it was deleted does
+// not become free.
+func TestCanceledTaskStaysCanceled(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "")
 		if _, err := s.client.Cancel(s.t.Context(), app, "a"); err != nil {
@@ -260,9 +262,9 @@ func TestACanceledTaskStaysCanceled(t *testing.T) {
 	})
 }
 
-// TestWhatIsNotMissing: a young mark, a run that is alive, a redrive under way, a task that
-// was archived by hand.
-func TestWhatIsNotMissing(t *testing.T) {
+// TestTasksThatAreNotMissing: a young mark, a live run, a redrive in progress, a task that was
+// archived by hand.
+func TestTasksThatAreNotMissing(t *testing.T) {
 	onEach(t, func(s *stage) {
 		ctx := s.t.Context()
 		s.submit("alive", "")
@@ -303,8 +305,9 @@ func TestWhatIsNotMissing(t *testing.T) {
 	})
 }
 
-// A request of a deleted task may have been written: it is not called canceled.
-func TestADeletedTaskInDoubtIsUnknown(t *testing.T) {
+// TestDeletedTaskInDoubtIsUnknown: a deleted task whose request may have been sent is not ended
+// as canceled.
+func TestDeletedTaskInDoubtIsUnknown(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "")
 		if _, err := s.ledger.Open(s.t.Context(), ledger.Ref{App: app, ID: "a"}, ledger.OpenRequest{Runner: "dead-1", Queue: queue, Marked: true, Fenced: true}); err != nil {
@@ -325,8 +328,8 @@ func TestADeletedTaskInDoubtIsUnknown(t *testing.T) {
 	})
 }
 
-// A pass that repairs nothing writes nothing.
-func TestACheckWritesNothing(t *testing.T) {
+// TestPassWithoutRepairWritesNothing: without Repair a pass leaves all keys unchanged.
+func TestPassWithoutRepairWritesNothing(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "b")
 		s.deleteTask("a")
@@ -339,12 +342,12 @@ func TestACheckWritesNothing(t *testing.T) {
 			s.t.Errorf("%+v", got)
 		}
 		if after := s.dump(); before != after {
-			s.t.Errorf("it was\n%s\nand is\n%s", before, after)
+			s.t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 	})
 }
 
-// dump is all hashes and sets of the app.
+// dump returns the keys that a pass may change, as text.
 func (s *stage) dump() string {
 	var text string
 	for _, key := range []string{ledger.WaitingKey(app, "a"), ledger.TaskKey(app, "a"), ledger.BatchKey(app, "b")} {
@@ -353,9 +356,9 @@ func (s *stage) dump() string {
 	return text + fmt.Sprintln(s.rdb.SMembers(s.t.Context(), "asynq:queues").Val())
 }
 
-// TestArchivedCopiesLeave: with openid and text, when nothing is known of their task any
-// more and results of that time are not kept any more.
-func TestArchivedCopiesLeave(t *testing.T) {
+// TestExpiredArchivedCopiesAreDeleted: copies are deleted after the retention if their task has
+// neither record nor mark.
+func TestExpiredArchivedCopiesAreDeleted(t *testing.T) {
 	onEach(t, func(s *stage) {
 		ctx := s.t.Context()
 		plain := asynq.NewClientFromRedisClient(s.rdb)
@@ -399,20 +402,20 @@ func TestArchivedCopiesLeave(t *testing.T) {
 		left := s.rdb.ZRange(ctx, "asynq:{"+queue+"}:archived", 0, -1).Val()
 		slices.Sort(left)
 		if want := []string{app + ":enqueued-again", app + ":mark", app + ":record", app + ":young"}; !slices.Equal(left, want) {
-			s.t.Errorf("left are %v, want %v", left, want)
+			s.t.Errorf("archived: %v, want %v", left, want)
 		}
 		if n := s.rdb.Exists(ctx, "asynq:{"+queue+"}:t:"+app+":old-7").Val(); n != 0 {
-			s.t.Error("the payload of a copy is still there")
+			s.t.Error("the payload of a copy was not deleted")
 		}
 		if n := s.rdb.Exists(ctx, "asynq:{default}:t:of others").Val(); n != 1 {
-			s.t.Error("a task of others was deleted")
+			s.t.Error("a task of a foreign queue was deleted")
 		}
 	})
 }
 
-// TestADeletedQueueComesBack: a producer that knew the queue goes on, and asynq's tools see
-// what it enqueues.
-func TestADeletedQueueComesBack(t *testing.T) {
+// TestDeletedQueueIsListedAgain: when a producer enqueues into a queue that was deleted, a pass
+// makes the queue visible to asynq's tools again.
+func TestDeletedQueueIsListedAgain(t *testing.T) {
 	onEach(t, func(s *stage) {
 		s.submit("a", "")
 		s.deleteTask("a")
@@ -421,7 +424,7 @@ func TestADeletedQueueComesBack(t *testing.T) {
 		}
 		s.submit("b", "") // asynq's client remembers the queue
 		if queues, err := s.inspector.Queues(); err != nil || slices.Contains(queues, queue) {
-			s.t.Fatalf("asynq lists %v, %v: the test shows nothing", queues, err)
+			s.t.Fatalf("asynq lists %v, %v: the test needs an unlisted queue", queues, err)
 		}
 		s.pass(reconcile.New(s.rdb, s.ledger, s.config()))
 		if got := s.pending(); !slices.Equal(got, []string{"b"}) {
@@ -430,8 +433,8 @@ func TestADeletedQueueComesBack(t *testing.T) {
 	})
 }
 
-// TestAllMastersOfACluster: the apps of a cluster are on several of them.
-func TestAllMastersOfACluster(t *testing.T) {
+// TestPassCoversAllMasters: the apps of a cluster are spread over its masters.
+func TestPassCoversAllMasters(t *testing.T) {
 	var addrs []string
 	for _, node := range redistest.StartMasters(t) {
 		addrs = append(addrs, node.Addr())
@@ -459,9 +462,9 @@ func TestAllMastersOfACluster(t *testing.T) {
 	}
 }
 
-// A pass tells how many commands it has sent, so that it can be slowed down: about one a hash
-// of marks.
-func TestAPassIsCheap(t *testing.T) {
+// TestCommandsPerPass: a pass reports to Pace how many commands it sends: about one per hash of
+// marks.
+func TestCommandsPerPass(t *testing.T) {
 	onEach(t, func(s *stage) {
 		const n = 5000
 		markings := make([]tasks.Envelope, n)

@@ -9,17 +9,17 @@ import (
 	"os"
 )
 
-// lock makes a file beside the journal, where the system has no flock. One that a killed
-// process left has to be deleted by hand.
+// lock creates a lock file next to the journal, on systems without flock. The lock file of a
+// killed process must be deleted by hand.
 func lock(file *os.File) (unlock func(), err error) {
 	name := file.Name() + ".lock"
-	beside, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL, 0o600)
+	lockFile, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("%w (if no other run is under way, one was killed: delete %s)", ErrInUse, name)
+		return nil, fmt.Errorf("%w (if no other run is active, a run was killed: delete %s)", ErrInUse, name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the journal: %w", err)
 	}
-	_ = beside.Close()
+	_ = lockFile.Close()
 	return func() { _ = os.Remove(name) }, nil
 }

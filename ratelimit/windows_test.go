@@ -12,18 +12,18 @@ import (
 
 const testApp = "wx0123456789abcdef"
 
-// keeper is what keeps the windows: the model, or the scripts on some Redis. now is Redis'
-// clock, mono that of the replica who asks.
-type keeper interface {
+// windowStore keeps the windows: the model, or the scripts on a Redis. now is Redis' clock, mono
+// that of the requesting replica; who names the replica.
+type windowStore interface {
 	take(now, mono int64, who string, p plan, q request) *grant
 	giveBack(now int64, permits []*Permit)
 	feedback(now int64, row string)
-	forget()
+	loseData()
 	crash(who string)
 }
 
-// scripted is the scripts with the clocks in the test's hand, asked by several replicas.
-type scripted struct {
+// scriptStore runs the scripts for several replicas, with clocks that the test sets.
+type scriptStore struct {
 	t        testing.TB
 	rdb      redis.UniversalClient
 	replicas map[string]*Limiter
@@ -31,11 +31,11 @@ type scripted struct {
 	mono     int64
 }
 
-func newScripted(t testing.TB, rdb redis.UniversalClient) *scripted {
-	return &scripted{t: t, rdb: rdb, replicas: map[string]*Limiter{}}
+func newScriptStore(t testing.TB, rdb redis.UniversalClient) *scriptStore {
+	return &scriptStore{t: t, rdb: rdb, replicas: map[string]*Limiter{}}
 }
 
-func (s *scripted) replica(who string) *Limiter {
+func (s *scriptStore) replica(who string) *Limiter {
 	if s.replicas[who] == nil {
 		l := NewLimiter(s.rdb, DefaultConfig(), nil)
 		l.id, l.now, l.mono = who, func() int64 { return s.clock }, func() int64 { return s.mono }
@@ -44,7 +44,7 @@ func (s *scripted) replica(who string) *Limiter {
 	return s.replicas[who]
 }
 
-func (s *scripted) take(now, mono int64, who string, p plan, q request) *grant {
+func (s *scriptStore) take(now, mono int64, who string, p plan, q request) *grant {
 	s.t.Helper()
 	s.clock, s.mono = now, mono
 	g, err := s.replica(who).take(s.t.Context(), p, q)
@@ -54,7 +54,7 @@ func (s *scripted) take(now, mono int64, who string, p plan, q request) *grant {
 	return g
 }
 
-func (s *scripted) giveBack(now int64, permits []*Permit) {
+func (s *scriptStore) giveBack(now int64, permits []*Permit) {
 	s.t.Helper()
 	s.clock = now
 	if err := s.replica("a").giveBack(s.t.Context(), permits, false); err != nil {
@@ -62,41 +62,41 @@ func (s *scripted) giveBack(now int64, permits []*Permit) {
 	}
 }
 
-func (s *scripted) feedback(now int64, row string) {
+func (s *scriptStore) feedback(now int64, row string) {
 	s.t.Helper()
 	if err := feedbackScript.Run(s.t.Context(), s.rdb, []string{stateKey(testApp, row)}, now, second.Microseconds()).Err(); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-func (s *scripted) forget() {
+func (s *scriptStore) loseData() {
 	s.t.Helper()
 	if err := s.rdb.FlushAll(s.t.Context()).Err(); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-func (s *scripted) crash(who string) { delete(s.replicas, who) }
+func (s *scriptStore) crash(who string) { delete(s.replicas, who) }
 
-// answerOf is what a grant says, without its terms.
-func answerOf(g *grant) answer {
-	a := answer{now: g.now, instants: g.instants, wait: g.wait, window: g.window}
+// replyOf returns a grant without its terms.
+func replyOf(g *grant) takeReply {
+	a := takeReply{now: g.now, instants: g.instants, wait: g.wait, window: g.window}
 	if len(a.instants) == 0 {
 		a.instants = nil
 	}
 	return a
 }
 
-// allOf asks for n permits, and for as many more as there are.
+// allOf requests n permits with an unlimited demand.
 func allOf(n int) request { return request{n: n, demand: maxPerSecond} }
 
-// eachKeeper runs fn against the model, miniredis and a real Redis.
-func eachKeeper(t *testing.T, fn func(t *testing.T, k keeper)) {
+// eachStore runs fn against the model, miniredis and a real Redis.
+func eachStore(t *testing.T, fn func(t *testing.T, k windowStore)) {
 	t.Run("model", func(t *testing.T) { fn(t, newModel()) })
-	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) { fn(t, newScripted(t, rdb)) })
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) { fn(t, newScriptStore(t, rdb)) })
 }
 
-// planOf is a plan over limits named a, b, …
+// planOf returns a plan over limits named a, b, …
 func planOf(margin float64, limits ...Limit) plan {
 	l := &Limiter{margin: margin, reserve: func(string) float64 { return 0.25 }}
 	for i, lim := range limits {
@@ -108,7 +108,7 @@ func planOf(margin float64, limits ...Limit) plan {
 	return p
 }
 
-// at is a time by Redis' clock, in µs.
+// at parses a time by Redis' clock, in µs.
 func at(t *testing.T, s string) int64 {
 	t.Helper()
 	v, err := time.Parse("2006-01-02T15:04:05.999999Z07:00", s)
@@ -122,12 +122,12 @@ const noon = "2026-12-01T12:00:00+08:00"
 
 func ms(n int64) int64 { return n * 1000 }
 
-// step is one question at a time after the start, and the answer that is due.
+// step is one request at a time after the start, and the expected reply.
 type step struct {
 	after  time.Duration // since the start
 	who    string        // the replica; "" means a
-	n      int           // permits asked for
-	give   int           // instead: give back the permit granted as the give-th, from 1
+	n      int           // permits requested
+	give   int           // instead of a request: give back the n-th granted permit, from 1
 	grants []int64       // ms after the start
 	wait   time.Duration
 	window Window
@@ -153,7 +153,7 @@ var windowTable = []struct {
 		},
 	},
 	{
-		name: "the margin stretches the spacing", start: noon, margin: 0.2, limits: []Limit{{PerSecond: 10}},
+		name: "the margin increases the spacing", start: noon, margin: 0.2, limits: []Limit{{PerSecond: 10}},
 		steps: []step{{n: 3, grants: []int64{0, 125, 250}}},
 	},
 	{
@@ -165,7 +165,7 @@ var windowTable = []struct {
 		},
 	},
 	{
-		name: "only the newest instant is given back", start: noon, limits: []Limit{{PerSecond: 10}},
+		name: "only the last instant is given back", start: noon, limits: []Limit{{PerSecond: 10}},
 		steps: []step{
 			{n: 3, grants: []int64{0, 100, 200}},
 			{give: 2},
@@ -196,13 +196,13 @@ var windowTable = []struct {
 		},
 	},
 	{
-		name: "a day is spent until two seconds past midnight in China", start: "2026-12-01T23:00:00+08:00",
+		name: "a day is used up until two seconds past midnight in China", start: "2026-12-01T23:00:00+08:00",
 		limits: []Limit{{PerDay: 2}},
 		steps: []step{
 			{n: 3, grants: []int64{0, 0}},
-			{n: 1, wait: time.Hour + edge, window: Window{"a", PerDay, 2}},
-			{after: time.Hour, n: 1, wait: edge, window: Window{"a", PerDay, 2}},
-			{after: time.Hour + edge, n: 9, grants: []int64{3602000, 3602000}},
+			{n: 1, wait: time.Hour + midnightSkew, window: Window{"a", PerDay, 2}},
+			{after: time.Hour, n: 1, wait: midnightSkew, window: Window{"a", PerDay, 2}},
+			{after: time.Hour + midnightSkew, n: 9, grants: []int64{3602000, 3602000}},
 		},
 	},
 	{
@@ -226,7 +226,7 @@ var windowTable = []struct {
 		},
 	},
 	{
-		name: "days that went by unused", start: noon, limits: []Limit{{PerDay: 1}},
+		name: "days without calls", start: noon, limits: []Limit{{PerDay: 1}},
 		steps: []step{
 			{n: 1, grants: []int64{0}},
 			{after: 72 * time.Hour, n: 2, grants: []int64{72 * 3600_000}},
@@ -237,7 +237,7 @@ var windowTable = []struct {
 		limits: []Limit{{Total: 1}},
 		steps: []step{
 			{n: 2, grants: []int64{0}},
-			{after: 1000 * time.Hour, n: 1, wait: wholeLife, window: Window{"a", Total, 1}},
+			{after: 1000 * time.Hour, n: 1, wait: lifetimeWait, window: Window{"a", Total, 1}},
 			{after: 1000 * time.Hour, give: 1},
 			{after: 1000 * time.Hour, n: 2, grants: []int64{3600_000_000}},
 		},
@@ -246,7 +246,7 @@ var windowTable = []struct {
 		name: "all windows of all rows, or none", start: noon, limits: []Limit{{PerSecond: 10, PerDay: 9}, {Total: 2, PerMinute: 7}},
 		steps: []step{
 			{n: 5, grants: []int64{0, 100}},
-			{n: 5, wait: wholeLife, window: Window{"b", Total, 2}},
+			{n: 5, wait: lifetimeWait, window: Window{"b", Total, 2}},
 			{give: 2},
 			{n: 5, grants: []int64{100}},
 		},
@@ -277,15 +277,15 @@ var windowTable = []struct {
 		steps: []step{
 			{n: 1, grants: []int64{0}},
 			{after: -20 * time.Second, n: 2, grants: []int64{-20_000}},
-			{after: 10 * time.Second, n: 1, wait: 24*time.Hour - 20*time.Second + edge, window: Window{"a", PerDay, 2}},
+			{after: 10 * time.Second, n: 1, wait: 24*time.Hour - 20*time.Second + midnightSkew, window: Window{"a", PerDay, 2}},
 		},
 	},
 	{
-		name: "a date far ahead is not believed, but its count is", start: noon, limits: []Limit{{PerDay: 2}},
+		name: "a date far ahead is replaced, with its count", start: noon, limits: []Limit{{PerDay: 2}},
 		steps: []step{
 			{n: 2, grants: []int64{0, 0}},
-			{after: -240 * time.Hour, n: 1, wait: 12*time.Hour + edge, window: Window{"a", PerDay, 2}},
-			{after: -228*time.Hour + edge, n: 1, grants: []int64{-228*3600_000 + 2000}},
+			{after: -240 * time.Hour, n: 1, wait: 12*time.Hour + midnightSkew, window: Window{"a", PerDay, 2}},
+			{after: -228*time.Hour + midnightSkew, n: 1, grants: []int64{-228*3600_000 + 2000}},
 		},
 	},
 }
@@ -293,7 +293,7 @@ var windowTable = []struct {
 func TestWindows(t *testing.T) {
 	for _, tt := range windowTable {
 		t.Run(tt.name, func(t *testing.T) {
-			eachKeeper(t, func(t *testing.T, k keeper) {
+			eachStore(t, func(t *testing.T, k windowStore) {
 				start, p := at(t, tt.start), planOf(tt.margin, tt.limits...)
 				var granted []*Permit
 				for i, s := range tt.steps {
@@ -302,7 +302,7 @@ func TestWindows(t *testing.T) {
 						k.giveBack(now, granted[s.give-1:s.give])
 						continue
 					}
-					want := answer{now: now, wait: s.wait, window: s.window}
+					want := takeReply{now: now, wait: s.wait, window: s.window}
 					for _, g := range s.grants {
 						want.instants = append(want.instants, start+ms(g))
 					}
@@ -321,14 +321,14 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-// takeAll takes blocks until there are n permits, or no more to be had.
-func takeAll(k keeper, now int64, who string, p plan, n int) (answer, []*Permit) {
-	all, permits := answer{now: now}, []*Permit(nil)
+// takeAll takes blocks until there are n permits, or no more are granted.
+func takeAll(k windowStore, now int64, who string, p plan, n int) (takeReply, []*Permit) {
+	all, permits := takeReply{now: now}, []*Permit(nil)
 	for len(permits) < n {
 		g := k.take(now, now, who, p, allOf(n-len(permits)))
 		if len(g.instants) == 0 {
 			if len(permits) == 0 {
-				return answerOf(g), nil
+				return replyOf(g), nil
 			}
 			break
 		}

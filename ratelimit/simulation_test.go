@@ -15,17 +15,17 @@ import (
 type simLane struct {
 	slots int
 	call  time.Duration
-	every time.Duration // a call each, at most; 0: as soon as a slot is free
+	every time.Duration // minimum interval of calls; 0: as soon as a slot is free
 	joins time.Duration
 }
 
-// simResult is what some lanes came to in simulated time.
+// simResult is the result of some lanes in simulated time.
 type simResult struct {
-	uses  [][]int64 // when each lane used its permits, µs
-	takes int       // commands that asked for permits
-	backs int       // commands that gave some back
-	start int64     // µs
-	span  time.Duration
+	uses      [][]int64 // when each lane used its permits, µs
+	takes     int       // commands that requested permits
+	givebacks int       // commands that gave permits back
+	start     int64     // µs
+	span      time.Duration
 }
 
 const (
@@ -33,8 +33,8 @@ const (
 	crowded   = "send:bizsubscribe" // a type that nothing else limits
 )
 
-// simulate runs lanes of one limit over a span of simulated time, each on a limiter of its
-// own, with the model in Redis' place.
+// simulate runs lanes of one limit over a span of simulated time, each on a limiter of its own,
+// with the model in place of Redis.
 func simulate(t *testing.T, limit Limit, margin float64, span time.Duration, lanes ...simLane) (s simResult) {
 	s.uses, s.span = make([][]int64, len(lanes)), span
 	synctest.Test(t, func(t *testing.T) {
@@ -45,21 +45,21 @@ func simulate(t *testing.T, limit Limit, margin float64, span time.Duration, lan
 		for i, c := range lanes {
 			l := NewLimiter(nil, Config{Margin: margin}, func(string) map[string]Limit { return map[string]Limit{crowded: limit} })
 			who := string(rune('a' + i))
-			l.lease = func(_ context.Context, p plan, q request) (*grant, error) {
+			l.takeBlock = func(_ context.Context, p plan, q request) (*grant, error) {
 				time.Sleep(roundTrip / 2)
 				mu.Lock()
 				g := m.take(time.Now().UnixMicro(), l.mono(), who, p, q)
 				s.takes++
 				mu.Unlock()
-				g.late = lateness(limit.PerSecond > 0, limit.PerMinute > 0, margin)
+				g.maxLateness = lateness(limit.PerSecond > 0, limit.PerMinute > 0, margin)
 				time.Sleep(roundTrip / 2)
 				return g, nil
 			}
-			l.undo = func(_ context.Context, permits []*Permit, _ bool) error {
+			l.returnPermits = func(_ context.Context, permits []*Permit, _ bool) error {
 				mu.Lock()
 				defer mu.Unlock()
 				if len(permits) > 0 {
-					s.backs++
+					s.givebacks++
 				}
 				m.giveBack(time.Now().UnixMicro(), slices.Clone(permits))
 				return nil
@@ -81,7 +81,7 @@ func simulate(t *testing.T, limit Limit, margin float64, span time.Duration, lan
 	return s
 }
 
-// work makes a lane's calls until ctx ends. One goroutine asks for permits, as a gate does.
+// work makes a lane's calls until ctx ends. One goroutine acquires permits, as a gate does.
 func (c simLane) work(ctx context.Context, l *Limiter, used func()) {
 	free := make(chan struct{}, c.slots)
 	var calls sync.WaitGroup
@@ -107,7 +107,7 @@ func (c simLane) work(ctx context.Context, l *Limiter, used func()) {
 	}
 }
 
-// perSecond is how many uses a second a lane had after the first two seconds.
+// perSecond returns the uses per second of a lane after the first two seconds.
 func (s simResult) perSecond(lane int) float64 {
 	n := 0
 	for _, u := range s.uses[lane] {
@@ -119,11 +119,11 @@ func (s simResult) perSecond(lane int) float64 {
 }
 
 func (s simResult) commandsAPermit() float64 {
-	return float64(s.takes+s.backs) / float64(len(slices.Concat(s.uses...)))
+	return float64(s.takes+s.givebacks) / float64(len(slices.Concat(s.uses...)))
 }
 
-// fast can use all of any limit, slow some fifty a second: with one slot, with many slots
-// that are busy for long, and since its tasks come no faster.
+// A fast lane can use all of a limit. The other lanes use about fifty permits a second: slow
+// has one slot, slowWide many slots with long calls, seldom has no more tasks.
 func fast() simLane     { return simLane{slots: 64, call: 20 * time.Millisecond} }
 func slow() simLane     { return simLane{slots: 1, call: 20 * time.Millisecond} }
 func slowWide() simLane { return simLane{slots: 50, call: time.Second} }
@@ -131,15 +131,15 @@ func seldom() simLane {
 	return simLane{slots: 64, call: time.Millisecond, every: 20 * time.Millisecond}
 }
 
-// TestLanesShareByDemand: whatever the lanes can use of a limit of 1,000, nearly all of it is
-// used when they want more together, and a lane that wants little has it.
+// TestLanesShareByDemand: lanes that together demand more than a limit of 1,000 use nearly all
+// of it, and a lane with a small demand gets what it demands.
 func TestLanesShareByDemand(t *testing.T) {
 	const span, limit = 12 * time.Second, 1000
 	for _, tt := range []struct {
 		name  string
 		lanes []simLane
-		all   float64 // a second, at least
-		last  float64 // a second that the last lane has, at least
+		all   float64 // minimum uses a second of all lanes
+		last  float64 // minimum uses a second of the last lane
 	}{
 		{"alone", []simLane{fast()}, 975, 975},
 		{"two alike", []simLane{fast(), fast()}, 975, 480},
@@ -150,7 +150,7 @@ func TestLanesShareByDemand(t *testing.T) {
 		{"one has half", []simLane{fast(), {slots: 20, call: 40 * time.Millisecond}}, 965, 450},
 		{"many are slow", append([]simLane{fast()}, slices.Repeat([]simLane{slow()}, 7)...), 950, 38},
 		{"all are slow", slices.Repeat([]simLane{slow()}, 8), 8 * 45, 45},
-		{"one asks once a second", []simLane{fast(), {slots: 1, call: time.Second}}, 965, 0.6},
+		{"one has a call a second", []simLane{fast(), {slots: 1, call: time.Second}}, 965, 0.6},
 		{"one joins", []simLane{fast(), {slots: 64, call: 20 * time.Millisecond, joins: 4 * time.Second}}, 965, 300},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -172,9 +172,9 @@ func TestLanesShareByDemand(t *testing.T) {
 	}
 }
 
-// TestALaneCostsByItsDemand: a permit costs a command or two at the worst, however far the
-// limit is above what a lane uses, and next to nothing when it uses much.
-func TestALaneCostsByItsDemand(t *testing.T) {
+// TestCommandsPerPermit: a permit costs at most one or two commands, however far the limit is
+// above the use of a lane, and a small fraction of a command when the use is high.
+func TestCommandsPerPermit(t *testing.T) {
 	const span = 10 * time.Second
 	for _, tt := range []struct {
 		name   string
@@ -199,7 +199,7 @@ func TestALaneCostsByItsDemand(t *testing.T) {
 				if len(s.uses[0]) < 9 {
 					t.Errorf("only %d permits", len(s.uses[0]))
 				}
-				t.Logf("%d permits, %d taken, %d given back", len(s.uses[0]), s.takes, s.backs)
+				t.Logf("%d permits, %d taken, %d given back", len(s.uses[0]), s.takes, s.givebacks)
 			})
 		}
 	}

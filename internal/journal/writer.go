@@ -8,30 +8,30 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// line is what a line is written as: one of these.
-type line struct {
+// entry is a line of the file, with one of its fields set.
+type entry struct {
 	Sending  *Sending      `json:"sending,omitempty"`
-	Returned *ref          `json:"returned,omitempty"`
+	Returned *taskRef      `json:"returned,omitempty"`
 	Result   *tasks.Result `json:"result,omitempty"`
 }
 
-type ref struct {
+type taskRef struct {
 	App string `json:"app"`
 	ID  string `json:"id"`
 }
 
-func encode(l line) []byte {
+func encode(l entry) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(l); err != nil { // strings, numbers and times: it cannot fail
+	if err := e.Encode(l); err != nil { // cannot fail on strings, numbers and times
 		panic(fmt.Sprintf("encode a line of the journal: %v", err))
 	}
 	return b.Bytes()
 }
 
-// add puts a line behind those that wait to be written.
-func (j *Journal) add(l line) (*commit, error) {
+// append adds a line to the buffer, and returns the commit that will write it.
+func (j *Journal) append(l entry) (*commit, error) {
 	text := encode(l)
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -44,18 +44,19 @@ func (j *Journal) add(l line) (*commit, error) {
 	j.buffer = append(j.buffer, text...)
 	select {
 	case j.wake <- struct{}{}:
-	default: // the writer is awake
+	default: // the writer has a wake-up pending
 	}
 	return j.next, nil
 }
 
-// work writes what has come together while the write before was under way.
-func (j *Journal) work() {
+// writeLoop writes the lines that were added during the previous write, until wake is closed.
+func (j *Journal) writeLoop() {
 	for range j.wake {
 		j.flush()
 	}
 }
 
+// flush writes the buffered lines as one commit.
 func (j *Journal) flush() {
 	j.mu.Lock()
 	batch, c, err := j.buffer, j.next, j.failed
@@ -65,7 +66,7 @@ func (j *Journal) flush() {
 		return
 	}
 	if err == nil {
-		err = j.store(batch)
+		err = j.writeAndSync(batch)
 	}
 	j.mu.Lock()
 	j.failed = err
@@ -74,10 +75,10 @@ func (j *Journal) flush() {
 	close(c.done)
 }
 
-// store writes lines behind the last that is on disk. After a failure nobody knows what
-// the disk has of them, so they are taken back as far as that goes: a sending that was
-// refused is not to be read as one that was made.
-func (j *Journal) store(batch []byte) error {
+// writeAndSync writes lines after the last one that is on disk. After an error it is unknown
+// which of them are on disk, so it tries to truncate the file: a sending whose write failed must
+// not be read as one that was made.
+func (j *Journal) writeAndSync(batch []byte) error {
 	_, err := j.file.WriteAt(batch, j.size)
 	if err == nil {
 		err = j.file.Sync()

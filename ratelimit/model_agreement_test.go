@@ -12,23 +12,23 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestModelAndScriptAgree compares the model with the scripts over random schedules:
-// short and long pauses, blocks, releases in any order, and a clock that steps back.
-func TestModelAndScriptAgree(t *testing.T) {
+// TestModelAndScriptsAgree compares the replies of the model and of the scripts over random
+// schedules: short and long pauses, blocks, releases in any order, and a clock that steps back.
+func TestModelAndScriptsAgree(t *testing.T) {
 	steps := 1000
 	if testing.Short() {
 		steps = 300
 	}
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for seed := range uint64(3) {
-			newScripted(t, rdb).forget()
+			newScriptStore(t, rdb).loseData()
 			rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's schedule
-			compare(t, rnd, newScripted(t, rdb), steps)
+			compare(t, rnd, newScriptStore(t, rdb), steps)
 		}
 	})
 }
 
-func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
+func compare(t *testing.T, rnd *rand.Rand, script *scriptStore, steps int) {
 	t.Helper()
 	shared := Limit{PerDay: 400, PerSecond: 40}
 	plans := []plan{
@@ -44,11 +44,11 @@ func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
 		now, mono = now+pause, mono+pause
 		switch rnd.IntN(60) {
 		case 0:
-			now += rnd.Int64N((20 * time.Second).Microseconds()) // Redis' clock leaps
+			now += rnd.Int64N((20 * time.Second).Microseconds()) // Redis' clock jumps forward
 		case 1:
 			if rnd.IntN(4) == 0 {
-				m.forget()
-				script.forget()
+				m.loseData()
+				script.loseData()
 			}
 		case 2:
 			row := []string{"a", "b"}[rnd.IntN(2)]
@@ -61,8 +61,8 @@ func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
 		if len(held) > 0 && rnd.IntN(3) == 0 {
 			j := rnd.IntN(len(held))
 			k := min(len(held), j+1+rnd.IntN(20))
-			for len(held) >= k && k > j { // those of one grant together
-				n := slices.IndexFunc(held[j:k], func(p *Permit) bool { return p.lease != held[j].lease })
+			for len(held) >= k && k > j { // permits of one grant together
+				n := slices.IndexFunc(held[j:k], func(p *Permit) bool { return p.grant != held[j].grant })
 				if n < 0 {
 					n = k - j
 				}
@@ -75,26 +75,27 @@ func compare(t *testing.T, rnd *rand.Rand, script *scripted, steps int) {
 		p, who := plans[rnd.IntN(len(plans))], []string{"a", "b", "c"}[rnd.IntN(3)]
 		q := randomRequest(rnd, now)
 		want, got := m.take(now, mono, who, p, q), script.take(now, mono, who, p, q)
-		if !reflect.DeepEqual(answerOf(got), answerOf(want)) || !reflect.DeepEqual(got.terms, want.terms) || got.bulk != want.bulk || got.spread != want.spread {
+		if !reflect.DeepEqual(replyOf(got), replyOf(want)) || !reflect.DeepEqual(got.terms, want.terms) || got.bulk != want.bulk || got.spread != want.spread {
 			t.Fatalf("step %d:\nscript %+v\nmodel  %+v", i, got, want)
 		}
 		held = append(held, (&Limiter{}).permits(got)...)
 	}
 }
 
-// randomRequest is mostly for few permits, of a lane that wants little or all.
+// randomRequest returns a request, mostly for few permits, with a small or an unlimited demand.
 func randomRequest(rnd *rand.Rand, now int64) request {
 	q := request{n: 1 + rnd.IntN(9), demand: []int{0, 1 + rnd.IntN(9), rnd.IntN(600), maxPerSecond}[rnd.IntN(4)]}
 	if rnd.IntN(4) == 0 {
 		q.n = 1 + rnd.IntN(400)
 	}
 	if rnd.IntN(2) == 0 {
-		q.from = now + rnd.Int64N(aheadMicros)
+		q.lastInstant = now + rnd.Int64N(horizonMicros)
 	}
 	return q
 }
 
-// randomPause is mostly short, sometimes hours, and sometimes a step back, in µs.
+// randomPause returns a pause in µs: mostly short, sometimes hours, sometimes negative (the
+// clock steps back).
 func randomPause(rnd *rand.Rand) int64 {
 	switch n := rnd.IntN(400); {
 	case n < 2:

@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// BenchmarkAcquireInStock is what a permit costs that was leased before: no Redis.
+// BenchmarkAcquireInStock measures the cost of a permit that is leased already, without Redis.
 func BenchmarkAcquireInStock(b *testing.B) {
 	m := miniredis.RunT(b)
 	rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
@@ -32,19 +32,19 @@ func BenchmarkAcquireInStock(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	q.stock = nil // made up: there is nothing to give back
+	q.stock = nil // made up by the benchmark: must not be given back
 	if err := l.Close(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 }
 
-// stockUp fills a pool with permits that are due and never late.
+// stockUp fills a pool with permits that are due and never go stale.
 func stockUp(q *pool, g *grant) {
 	endless := *g
-	endless.late = time.Hour
+	endless.maxLateness = time.Hour
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for range 10_000 {
-		q.stock = append(q.stock, &Permit{At: time.Now(), lease: &endless, pool: q, recalls: q.recalls.Load(), instant: g.instants[0]})
+		q.stock = append(q.stock, &Permit{At: time.Now(), grant: &endless, pool: q, revocations: q.revocations.Load(), instant: g.instants[0]})
 	}
 }
