@@ -30,9 +30,9 @@ func BenchmarkBulkEnqueue(b *testing.B) {
 		name string
 		do   func() error
 	}{
-		{"asynq1", func() error { return plainly(plain, made, 1) }},
-		{"asynq32", func() error { return plainly(plain, made, 32) }},
-		{"submit16", func() error { return singly(b, client, envelopes, 16) }},
+		{"asynq1", func() error { return enqueuePlain(plain, made, 1) }},
+		{"asynq32", func() error { return enqueuePlain(plain, made, 32) }},
+		{"submit16", func() error { return submitEach(b, client, envelopes, 16) }},
 		{"SubmitMany", func() error { return firstError(client.SubmitMany(b.Context(), envelopes)) }},
 		{"EnqueueMany", func() error { return firstError(client.EnqueueMany(b.Context(), made)) }},
 	}
@@ -75,14 +75,14 @@ func payloads350(b *testing.B, n int) ([]tasks.Envelope, []*asynq.Task) {
 	return envelopes, made
 }
 
-func plainly(client *asynq.Client, made []*asynq.Task, goroutines int) error {
+func enqueuePlain(client *asynq.Client, made []*asynq.Task, goroutines int) error {
 	return spread(len(made), goroutines, func(i int) error {
 		_, err := client.Enqueue(made[i])
 		return err
 	})
 }
 
-func singly(b *testing.B, client *tasks.Client, envelopes []tasks.Envelope, goroutines int) error {
+func submitEach(b *testing.B, client *tasks.Client, envelopes []tasks.Envelope, goroutines int) error {
 	return spread(len(envelopes), goroutines, func(i int) error {
 		_, err := client.Submit(b.Context(), envelopes[i])
 		return err

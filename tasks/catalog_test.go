@@ -52,7 +52,7 @@ func TestCatalog(t *testing.T) {
 				t.Errorf("type or path %s is there twice", row.Path)
 			}
 			seen[row.Type], seen[row.Path] = true, true
-			if !typeShaped(row.Type) {
+			if !isTypeName(row.Type) {
 				t.Error("the type is not kind:api")
 			}
 			if !strings.HasPrefix(row.Path, "/") {

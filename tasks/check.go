@@ -37,13 +37,13 @@ func (c *checker) fault(v value, format string, args ...any) {
 	c.faultAt(v.path(), format, args...)
 }
 
-// envelope checks all but the body.
-func (c *checker) envelope(e *Envelope) {
+// checkEnvelope checks all but the body.
+func (c *checker) checkEnvelope(e *Envelope) {
 	switch {
 	case e.Type == "":
 		c.faultAt("type", "required, such as %q", TypeSubscribe)
 	case c.spec == nil:
-		c.faultAt("type", "%s is not a task type%s", quoted(e.Type), nearestType(e.Type))
+		c.faultAt("type", "%s is not a task type%s", quoted(e.Type), suggestType(e.Type))
 	}
 	switch {
 	case e.App == "":
@@ -60,7 +60,7 @@ func (c *checker) envelope(e *Envelope) {
 	if e.Priority != "" && e.Priority != Urgent && e.Priority != Bulk {
 		c.faultAt("priority", "%s is neither %q nor %q", quoted(string(e.Priority)), Urgent, Bulk)
 	}
-	c.times(e)
+	c.checkTimes(e)
 	if e.ProcessAt.After(c.from) {
 		c.from = e.ProcessAt
 	}
@@ -78,7 +78,7 @@ const (
 	yearFault = "the year %d is out of range: leave the field out where there is no such time"
 )
 
-func (c *checker) times(e *Envelope) {
+func (c *checker) checkTimes(e *Envelope) {
 	for _, f := range [...]struct {
 		name string
 		time time.Time
@@ -89,7 +89,7 @@ func (c *checker) times(e *Envelope) {
 	}
 }
 
-func nearestType(typ string) string {
+func suggestType(typ string) string {
 	types := make([]string, 0, len(catalog))
 	for i := range catalog {
 		types = append(types, catalog[i].Type)
@@ -100,8 +100,8 @@ func nearestType(typ string) string {
 	return ""
 }
 
-// document parses the body and checks it by the rules of the task's type.
-func (c *checker) document(body []byte) *document {
+// checkBody parses the body and checks it by the rules of the task's type.
+func (c *checker) checkBody(body []byte) *document {
 	switch {
 	case len(body) == 0 || string(body) == "null":
 		c.faultAt("body", "required: the request body that WeChat's page shows")
@@ -116,17 +116,17 @@ func (c *checker) document(body []byte) *document {
 		return nil
 	}
 	hint := ""
-	if doc.top().kind() == isText {
+	if doc.root().kind() == kindString {
 		hint = "put the object itself there, not its text"
 	}
-	if c.want(doc.top(), isObject, hint) && c.spec != nil {
-		c.spec.check(c, doc.top())
+	if c.want(doc.root(), kindObject, hint) && c.spec != nil {
+		c.spec.check(c, doc.root())
 	}
 	return doc
 }
 
 // want checks the JSON type of a value that is there.
-func (c *checker) want(v value, k kind, hint string) bool {
+func (c *checker) want(v value, k jsonKind, hint string) bool {
 	got := v.kind()
 	if got == k {
 		return true
@@ -140,32 +140,32 @@ func (c *checker) want(v value, k kind, hint string) bool {
 
 // optional is the member if it is there and of the kind. An object counts as left out when
 // it says nothing, in whichever way an SDK writes that: see [value.zero].
-func (c *checker) optional(in value, name string, k kind) (value, bool) {
+func (c *checker) optional(in value, name string, k jsonKind) (value, bool) {
 	v := in.member(name)
-	if !v.present() || k == isObject && v.zero() {
+	if !v.present() || k == kindObject && v.isZero() {
 		return value{}, false
 	}
 	return v, c.want(v, k, k.hint())
 }
 
 // required is optional, and a fault where the member is missing.
-func (c *checker) required(in value, name string, k kind, what string) (value, bool) {
+func (c *checker) required(in value, name string, k jsonKind, desc string) (value, bool) {
 	v := in.member(name)
 	if !v.present() {
-		c.faultAt(join(in.path(), name), "required: %s", what)
+		c.faultAt(join(in.path(), name), "required: %s", desc)
 		return value{}, false
 	}
 	return v, c.want(v, k, k.hint())
 }
 
 // hint is how to mend a value that should be of this kind.
-func (k kind) hint() string {
+func (k jsonKind) hint() string {
 	switch k {
-	case isText:
+	case kindString:
 		return "put it in double quotes"
-	case isNumber, isBool:
+	case kindNumber, kindBool:
 		return "write it without quotes"
-	case isAbsent, isNull, isArray, isObject:
+	case kindAbsent, kindNull, kindArray, kindObject:
 	}
 	return ""
 }
@@ -173,34 +173,34 @@ func (k kind) hint() string {
 // textRule says what a string may hold. Its zero value allows everything.
 type textRule struct {
 	runes, bytes int             // the most of each; 0 is no limit
-	only         func(rune) bool // the characters that are allowed
-	chars        string          // those characters, for the message
+	allowed      func(rune) bool // the characters that are allowed
+	allowedNames string          // those characters, for the message
 	noQuery      string          // not empty: no "?", and where to put parameters instead
 	noSlash      bool            // no "/" in front
 }
 
-// text checks an optional string.
-func (c *checker) text(in value, name string, rule textRule) {
-	if v, ok := c.optional(in, name, isText); ok {
-		c.obey(v, v.content(), rule)
+// optionalText checks an optional string.
+func (c *checker) optionalText(in value, name string, rule textRule) {
+	if v, ok := c.optional(in, name, kindString); ok {
+		c.applyRule(v, v.unquoted(), rule)
 	}
 }
 
-// filled checks a required string that may not be empty.
-func (c *checker) filled(in value, name string, rule textRule, what string) {
-	v, ok := c.required(in, name, isText, what)
+// requiredText checks a required string that may not be empty.
+func (c *checker) requiredText(in value, name string, rule textRule, desc string) {
+	v, ok := c.required(in, name, kindString, desc)
 	if !ok {
 		return
 	}
-	s := v.content()
+	s := v.unquoted()
 	if len(s) == 0 {
-		c.fault(v, "empty: %s", what)
+		c.fault(v, "empty: %s", desc)
 		return
 	}
-	c.obey(v, s, rule)
+	c.applyRule(v, s, rule)
 }
 
-func (c *checker) obey(v value, s []byte, rule textRule) {
+func (c *checker) applyRule(v value, s []byte, rule textRule) {
 	if n := utf8.RuneCount(s); rule.runes > 0 && n > rule.runes {
 		c.fault(v, "%d characters; at most %d are allowed: shorten it", n, rule.runes)
 	}
@@ -215,43 +215,43 @@ func (c *checker) obey(v value, s []byte, rule textRule) {
 			c.fault(v, `holds a "?": %s`, rule.noQuery)
 			return
 		}
-		if rule.only != nil && !rule.only(r) {
-			c.fault(v, "%s at character %d; only %s are allowed: encode it", class(r), utf8.RuneCount(s[:i])+1, rule.chars)
+		if rule.allowed != nil && !rule.allowed(r) {
+			c.fault(v, "%s at character %d; only %s are allowed: encode it", describeRune(r), utf8.RuneCount(s[:i])+1, rule.allowedNames)
 			return
 		}
 	}
 }
 
-// opaque checks an id of WeChat's making: there, and plausibly shaped. WeChat is
+// opaqueID checks an id of WeChat's making: there, and plausibly shaped. WeChat is
 // the judge of the rest.
-func (c *checker) opaque(in value, name, what string) {
-	v, ok := c.required(in, name, isText, what)
+func (c *checker) opaqueID(in value, name, desc string) {
+	v, ok := c.required(in, name, kindString, desc)
 	if !ok {
 		return
 	}
-	const longest = 128
-	s := v.content()
+	const maxRunes = 128
+	s := v.unquoted()
 	switch n := utf8.RuneCount(s); {
 	case n == 0:
-		c.fault(v, "empty: %s", what)
-	case n > longest:
-		c.fault(v, "%d characters; at most %d are plausible: %s", n, longest, what)
+		c.fault(v, "empty: %s", desc)
+	case n > maxRunes:
+		c.fault(v, "%d characters; at most %d are plausible: %s", n, maxRunes, desc)
 	}
 	for i, r := range string(s) {
 		if unicode.IsSpace(r) || unicode.IsControl(r) {
-			c.fault(v, "%s at character %d; an id has none: send it as WeChat gave it", class(r), utf8.RuneCount(s[:i])+1)
+			c.fault(v, "%s at character %d; an id has none: send it as WeChat gave it", describeRune(r), utf8.RuneCount(s[:i])+1)
 			return
 		}
 	}
 }
 
-// word checks an optional string of a closed vocabulary. An empty one counts as left out.
-func (c *checker) word(in value, name string, words ...string) {
-	v, ok := c.optional(in, name, isText)
-	if !ok || v.zero() {
+// oneOf checks an optional string of a closed vocabulary. An empty one counts as left out.
+func (c *checker) oneOf(in value, name string, words ...string) {
+	v, ok := c.optional(in, name, kindString)
+	if !ok || v.isZero() {
 		return
 	}
-	s := v.content()
+	s := v.unquoted()
 	for _, w := range words {
 		if string(s) == w {
 			return
@@ -260,8 +260,8 @@ func (c *checker) word(in value, name string, words ...string) {
 	c.fault(v, "%s is none of %s", quoted(string(s)), strings.Join(words, ", "))
 }
 
-// class names the kind of a character, for messages that may not show text.
-func class(r rune) string {
+// describeRune names the kind of a character, for messages that may not show text.
+func describeRune(r rune) string {
 	switch {
 	case r == '\n' || r == '\r':
 		return "a line break"

@@ -7,9 +7,9 @@ import "strings"
 // checkUnlimitedCode:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html
 func checkUnlimitedCode(c *checker, body value) {
-	c.filled(body, "scene", textRule{runes: 32, only: inScene, chars: "letters, digits and " + sceneMarks},
+	c.requiredText(body, "scene", textRule{runes: 32, allowed: isSceneChar, allowedNames: "letters, digits and " + sceneMarks},
 		"what the page gets as its scene, 1 to 32 characters")
-	c.text(body, "page", textRule{runes: longestPath, noSlash: true, noQuery: `put parameters into "scene"`})
+	c.optionalText(body, "page", textRule{runes: maxPath, noSlash: true, noQuery: `put parameters into "scene"`})
 	c.flag(body, "check_path")
 	c.picture(body)
 }
@@ -17,7 +17,7 @@ func checkUnlimitedCode(c *checker, body value) {
 // checkCode:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getQRCode.html
 func checkCode(c *checker, body value) {
-	c.codePath(body, textRule{runes: longestPath})
+	c.codePath(body, textRule{runes: maxPath})
 	c.picture(body)
 }
 
@@ -31,12 +31,12 @@ func checkQRCode(c *checker, body value) {
 
 // codePath checks the page, with its parameters, that a code opens.
 func (c *checker) codePath(body value, rule textRule) {
-	c.filled(body, "path", rule, "the page to open, with its parameters")
+	c.requiredText(body, "path", rule, "the page to open, with its parameters")
 	v := body.member("path")
-	if v.kind() != isText {
+	if v.kind() != kindString {
 		return
 	}
-	_, query, _ := strings.Cut(string(v.content()), "?")
+	_, query, _ := strings.Cut(string(v.unquoted()), "?")
 	for parameter := range strings.SplitSeq(query, "&") {
 		if name, _, _ := strings.Cut(parameter, "="); name == reservedField {
 			c.fault(v, "has the parameter %s, which WeChat keeps for itself (85096): leave it out", reservedField)
@@ -50,9 +50,9 @@ func (c *checker) picture(body value) {
 	c.width(body)
 	c.flag(body, "auto_color")
 	c.flag(body, "is_hyaline")
-	if color, ok := c.optional(body, "line_color", isObject); ok {
+	if color, ok := c.optional(body, "line_color", kindObject); ok {
 		for _, name := range [...]string{"r", "g", "b"} {
-			c.colour(color, name)
+			c.colorPart(color, name)
 		}
 	}
 	c.reserved(body)
@@ -60,19 +60,19 @@ func (c *checker) picture(body value) {
 
 // width: 0 leaves it to WeChat.
 func (c *checker) width(body value) {
-	if body.member("width").zero() {
+	if body.member("width").isZero() {
 		return
 	}
 	c.integer(body, "width", 280, 1280, "pixels")
 }
 
-// colour: the pages show the parts of a colour both as numbers and in quotes.
-func (c *checker) colour(in value, name string) {
+// colorPart: the pages show the parts of a colour both as numbers and in quotes.
+func (c *checker) colorPart(in value, name string) {
 	v := in.member(name)
 	switch {
-	case v.zero():
-	case v.kind() == isText:
-		c.within(v, v.content(), 0, 255, "")
+	case v.isZero():
+	case v.kind() == kindString:
+		c.inRange(v, v.unquoted(), 0, 255, "")
 	default:
 		c.integer(in, name, 0, 255, "")
 	}
@@ -81,7 +81,7 @@ func (c *checker) colour(in value, name string) {
 const reservedField = "scancode_time"
 
 func (c *checker) reserved(body value) {
-	if v := body.member(reservedField); v.kind() != isAbsent {
+	if v := body.member(reservedField); v.kind() != kindAbsent {
 		c.fault(v, "WeChat keeps this field for itself (85096): leave it out")
 	}
 }

@@ -22,36 +22,36 @@ const (
 func checkText(c *checker, body value) {
 	rule := textRule{}
 	switch version := body.member("version"); {
-	case !version.zero():
+	case !version.isZero():
 		if n, ok := c.lenientInteger(body, "version", 1, 2); ok && n == 2 {
 			rule.runes = maxCheckedRunes
-			c.versionTwo(body)
+			c.textCheckV2(body)
 		}
-	case !body.member("scene").zero() || !body.member("openid").zero():
+	case !body.member("scene").isZero() || !body.member("openid").isZero():
 		c.faultAt("body.version", "required with scene and openid: 2")
 	}
-	c.filled(body, "content", rule, "the text to check")
+	c.requiredText(body, "content", rule, "the text to check")
 }
 
-// versionTwo checks what version 2 has beside content.
-func (c *checker) versionTwo(body value) {
+// textCheckV2 checks what version 2 has beside content.
+func (c *checker) textCheckV2(body value) {
 	if !body.member("scene").present() {
 		c.faultAt("body.scene", "required: 1 profile, 2 comment, 3 forum, 4 social log")
 	} else {
 		c.lenientInteger(body, "scene", 1, 4)
 	}
-	c.opaque(body, "openid", "the openid of the author, who visited the mini program within 2 hours")
+	c.opaqueID(body, "openid", "the openid of the author, who visited the mini program within 2 hours")
 	for _, name := range [...]string{"title", "nickname", "signature"} {
-		c.text(body, name, textRule{})
+		c.optionalText(body, name, textRule{})
 	}
 }
 
 // lenientInteger takes a number in quotes too, as older pages show it.
-func (c *checker) lenientInteger(in value, name string, least, most int64) (int64, bool) {
-	if v := in.member(name); v.kind() == isText {
-		return c.within(v, v.content(), least, most, "")
+func (c *checker) lenientInteger(in value, name string, lo, hi int64) (int64, bool) {
+	if v := in.member(name); v.kind() == kindString {
+		return c.inRange(v, v.unquoted(), lo, hi, "")
 	}
-	return c.integer(in, name, least, most, "")
+	return c.integer(in, name, lo, hi, "")
 }
 
 // The members of an image check, of which a body has one. Media is what the upload
@@ -66,7 +66,7 @@ const (
 // checkImage:
 // https://developers.weixin.qq.com/miniprogram/dev/api-backend/open-api/sec-check/security.imgSecCheck.html
 func checkImage(c *checker, body value) {
-	if v := body.member(mediaBlobField); v.kind() != isAbsent {
+	if v := body.member(mediaBlobField); v.kind() != kindAbsent {
 		c.fault(v, "made by wxcourier itself: send media or media_url")
 		return
 	}
@@ -75,11 +75,11 @@ func checkImage(c *checker, body value) {
 	case media.present() && link.present():
 		c.fault(link, "given beside media: keep one of them")
 	case media.present():
-		if c.want(media, isText, "the image in base64") {
+		if c.want(media, kindString, "the image in base64") {
 			c.image(media)
 		}
 	case link.present():
-		if c.want(link, isText, "") {
+		if c.want(link, kindString, "") {
 			c.imageURL(link)
 		}
 	default:
@@ -90,7 +90,7 @@ func checkImage(c *checker, body value) {
 // image checks the bytes of an image: decodable, a format that WeChat takes, and
 // not too large.
 func (c *checker) image(v value) {
-	s := v.content()
+	s := v.unquoted()
 	if bytes.HasPrefix(s, []byte("data:")) {
 		c.fault(v, `a data: URL: send the base64 behind its comma alone`)
 		return
@@ -126,10 +126,10 @@ func ImageType(image []byte) string {
 }
 
 func (c *checker) imageURL(v value) {
-	const longest = 2048
-	s := v.content()
-	if len(s) > longest {
-		c.fault(v, "%d bytes; at most %d are allowed", len(s), longest)
+	const maxBytes = 2048
+	s := v.unquoted()
+	if len(s) > maxBytes {
+		c.fault(v, "%d bytes; at most %d are allowed", len(s), maxBytes)
 		return
 	}
 	u, err := url.Parse(string(s))

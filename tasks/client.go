@@ -17,18 +17,18 @@ import (
 // keep an id unique for as long as its result is kept, across queues, and wake a
 // sleeping lane at once.
 type Client struct {
-	rdb       redis.UniversalClient
-	teller    *asynq.Client // of a courier
-	inspector *asynq.Inspector
-	ledger    *ledger.Ledger
-	apps      sync.Map // those that are in ledger.AppsKey
+	rdb         redis.UniversalClient
+	asynqClient *asynq.Client // of a courier
+	inspector   *asynq.Inspector
+	ledger      *ledger.Ledger
+	apps        sync.Map // those that are in ledger.AppsKey
 }
 
 // NewClient does no I/O. The Redis client stays the caller's: close it after the last
 // use of this one.
 func NewClient(rdb redis.UniversalClient) *Client {
 	return &Client{
-		rdb: rdb, teller: asynq.NewClientFromRedisClient(courier{rdb}), inspector: asynq.NewInspectorFromRedisClient(rdb),
+		rdb: rdb, asynqClient: asynq.NewClientFromRedisClient(capturingClient{rdb}), inspector: asynq.NewInspectorFromRedisClient(rdb),
 		ledger: ledger.New(rdb, ledger.Policy{}),
 	}
 }
@@ -59,15 +59,15 @@ type Receipt struct {
 // *[ValidationError] for a task that can never be sent, wraps [ErrIDInUse] or
 // [ErrRedisFull], or is Redis' own; after one of Redis' it is safe to repeat the call.
 func (c *Client) Enqueue(ctx context.Context, t *asynq.Task) (Receipt, error) {
-	d, err := draftOf(t)
+	d, err := decodeDraft(t)
 	if err != nil {
 		return Receipt{}, err
 	}
 	return c.submit(ctx, d)
 }
 
-// draftOf reads a task of this package back.
-func draftOf(t *asynq.Task) (draft, error) {
+// decodeDraft reads a task of this package back.
+func decodeDraft(t *asynq.Task) (draft, error) {
 	e, err := DecodePayload(t.Payload())
 	return draft{Envelope: e, traceParent: t.Headers()[HeaderTraceParent]}, err
 }
@@ -79,8 +79,8 @@ func (c *Client) Submit(ctx context.Context, e Envelope) (Receipt, error) {
 
 func (c *Client) submit(ctx context.Context, d draft) (Receipt, error) {
 	var answer Submitted
-	if s := (submission{draft: d, to: &answer}); s.prepare() {
-		c.enqueue(ctx, c.claim(ctx, []*submission{&s}))
+	if s := (submission{draft: d, out: &answer}); s.prepare() {
+		c.enqueue(ctx, c.mark(ctx, []*submission{&s}))
 	}
 	return answer.Receipt, answer.Err
 }

@@ -26,7 +26,7 @@ func (c *Client) resumeRedrive(ctx context.Context, app, id string, e ledger.End
 	if want.DryRun {
 		return RedriveDone, nil
 	}
-	return c.handOver(ctx, app, id, e)
+	return c.reenqueue(ctx, app, id, e)
 }
 
 // FinishRedrives hands over what earlier redrives of an app put back and did not hand
@@ -54,7 +54,7 @@ func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (f
 			}
 			continue
 		}
-		done, err := c.handOver(ctx, app, id, e)
+		done, err := c.reenqueue(ctx, app, id, e)
 		if err != nil {
 			return finished, busy, err
 		}
@@ -67,29 +67,29 @@ func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (f
 	return finished, busy, nil
 }
 
-// handOverPatience is how long a redrive waits for a run that had the task before. As a
+// reenqueueTimeout is how long a redrive waits for a run that had the task before. As a
 // rule it has recorded the outcome, and is about to tell asynq.
-const handOverPatience = 5 * time.Second
+const reenqueueTimeout = 5 * time.Second
 
-// handOver gives a task that was put back to asynq, wakes its lane and ends the redrive.
-func (c *Client) handOver(ctx context.Context, app, id string, e ledger.Ended) (Redriven, error) {
-	task := again(app, id, e)
-	patience := time.Now().Add(handOverPatience)
+// reenqueue gives a task that was put back to asynq, wakes its lane and ends the redrive.
+func (c *Client) reenqueue(ctx context.Context, app, id string, e ledger.Ended) (Redriven, error) {
+	task := redrivenTask(app, id, e)
+	deadline := time.Now().Add(reenqueueTimeout)
 	for pause := 5 * time.Millisecond; ; {
-		_, err := c.teller.EnqueueContext(ctx, task)
-		was := copyServes
+		_, err := c.asynqClient.EnqueueContext(ctx, task)
+		state := copyCurrent
 		if errors.Is(err, asynq.ErrTaskIDConflict) {
-			was, err = c.replaceCopy(ctx, app, id, e.Queue)
+			state, err = c.removeStaleCopy(ctx, app, id, e.Queue)
 		}
 		switch {
 		case err != nil:
 			return "", fmt.Errorf("redrive %s: %w", id, err)
-		case was == copyServes:
+		case state == copyCurrent:
 			_ = c.rdb.Publish(ctx, ledger.WakeChannel, e.Queue).Err() // else the replicas look for themselves
 			return RedriveDone, c.ledger.HandedOver(ctx, app, id, e.Generation)
-		case time.Now().After(patience):
+		case time.Now().After(deadline):
 			return RedriveBusy, nil
-		case was == copyGone:
+		case state == copyAbsent:
 			continue
 		}
 		select {
@@ -101,8 +101,8 @@ func (c *Client) handOver(ctx context.Context, app, id string, e ledger.Ended) (
 	}
 }
 
-// again is the asynq task of a record.
-func again(app, id string, e ledger.Ended) *asynq.Task {
+// redrivenTask is the asynq task of a record.
+func redrivenTask(app, id string, e ledger.Ended) *asynq.Task {
 	_, typ, _, _ := ParseQueue(e.Queue)
 	return asynq.NewTaskWithHeaders(typ, e.Kept.Payload, e.Kept.Headers, asynq.Queue(e.Queue),
 		asynq.TaskID(Envelope{App: app, ID: id}.TaskID()), asynq.Timeout(handlerTimeout),
@@ -127,40 +127,40 @@ func (c *Client) taskInfo(ctx context.Context, queue, taskID string) (*asynq.Tas
 }
 
 // What became of asynq's copy of a task.
-type copyFate int
+type copyState int
 
 const (
-	copyServes copyFate = iota // it is about to run, or runs, in the task's present generation
-	copyGone                   // there is room for a new one
-	copyRuns                   // as it was before: asynq forgets it, or archives it, when its run ends
+	copyCurrent copyState = iota // it is about to run, or runs, in the task's present generation
+	copyAbsent                   // there is room for a new one
+	copyBusy                     // as it was before: asynq forgets it, or archives it, when its run ends
 )
 
-// replaceCopy looks at the copy that asynq has of a task already. One that would not run
+// removeStaleCopy looks at the copy that asynq has of a task already. One that would not run
 // soon is deleted, to be enqueued anew.
-func (c *Client) replaceCopy(ctx context.Context, app, id, queue string) (copyFate, error) {
+func (c *Client) removeStaleCopy(ctx context.Context, app, id, queue string) (copyState, error) {
 	taskID := Envelope{App: app, ID: id}.TaskID()
 	info, err := c.taskInfo(ctx, queue, taskID)
 	if errors.Is(err, asynq.ErrTaskNotFound) {
-		return copyGone, nil
+		return copyAbsent, nil
 	}
 	if err != nil {
 		return 0, fmt.Errorf("look for asynq's copy: %w", err)
 	}
 	switch info.State {
 	case asynq.TaskStatePending, asynq.TaskStateScheduled:
-		return copyServes, nil
+		return copyCurrent, nil
 	case asynq.TaskStateActive:
 		// A run that found the task put back has ended the redrive with it.
-		before, err := c.ledger.IsUnderway(ctx, app, id)
-		if before {
-			return copyRuns, err
+		underway, err := c.ledger.IsUnderway(ctx, app, id)
+		if underway {
+			return copyBusy, err
 		}
-		return copyServes, err
+		return copyCurrent, err
 	default:
 		err := c.inspector.DeleteTask(queue, taskID)
 		if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
-			return copyRuns, nil // it may have become active; asked again, asynq tells
+			return copyBusy, nil // it may have become active; asked again, asynq tells
 		}
-		return copyGone, nil
+		return copyAbsent, nil
 	}
 }

@@ -20,8 +20,8 @@ func link(id string) tasks.Envelope {
 	return tasks.Envelope{Type: tasks.TypeURLLink, App: clientApp, ID: id, Body: []byte(`{"path":"pages/index/index"}`)}
 }
 
-// submitted hands a task over in each of the four ways.
-func submitted(t *testing.T, client *tasks.Client, e tasks.Envelope) map[string]tasks.Submitted {
+// submitEachWay hands a task over in each of the four ways.
+func submitEachWay(t *testing.T, client *tasks.Client, e tasks.Envelope) map[string]tasks.Submitted {
 	t.Helper()
 	made := func() *asynq.Task {
 		task, err := tasks.NewTask(e)
@@ -55,17 +55,17 @@ var stages = []struct {
 			t.Fatal(err)
 		}
 	}},
-	{"sending", func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) { runs(t, rdb, ref) }},
+	{"sending", func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) { openTask(t, rdb, ref) }},
 	{"done", func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
-		runs(t, rdb, ref)
-		ends(t, rdb, ref, tasks.OutcomeAccepted)
+		openTask(t, rdb, ref)
+		settleTask(t, rdb, ref, tasks.OutcomeAccepted)
 	}},
 	{"done without a run", func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
-		ends(t, rdb, ref, tasks.OutcomeExpired)
+		settleTask(t, rdb, ref, tasks.OutcomeExpired)
 	}},
 	{"redriven", func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
-		runs(t, rdb, ref)
-		ends(t, rdb, ref, tasks.OutcomeFailed)
+		openTask(t, rdb, ref)
+		settleTask(t, rdb, ref, tasks.OutcomeFailed)
 		l := ledger.New(rdb, ledger.Policy{})
 		e, err := l.Ended(t.Context(), ref.App, ref.ID)
 		if err != nil {
@@ -79,7 +79,7 @@ var stages = []struct {
 
 const subscribeQueue = clientApp + ":" + tasks.TypeSubscribe
 
-func runs(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
+func openTask(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
 	t.Helper()
 	l := ledger.New(rdb, ledger.Policy{DeadAfter: time.Minute, LostLimit: 3})
 	if o, err := l.Open(t.Context(), ref, ledger.OpenRequest{Runner: "r", Queue: subscribeQueue, Marked: true}); err != nil || o.Admission != ledger.Proceed {
@@ -87,7 +87,7 @@ func runs(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
 	}
 }
 
-func ends(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref, outcome tasks.Outcome) {
+func settleTask(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref, outcome tasks.Outcome) {
 	t.Helper()
 	l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100})
 	s, err := l.Settle(t.Context(), ref, ledger.Ending{
@@ -110,7 +110,7 @@ func TestAnIDOfAnotherType(t *testing.T) {
 					t.Fatal(err)
 				}
 				stage.to(t, rdb, ledger.Ref{App: clientApp, ID: "one"})
-				for way, answer := range submitted(t, client, link("one")) {
+				for way, answer := range submitEachWay(t, client, link("one")) {
 					if !errors.Is(answer.Err, tasks.ErrIDInUse) || answer.Receipt != (tasks.Receipt{}) {
 						t.Errorf("%s: %+v, %v", way, answer.Receipt, answer.Err)
 					} else if !strings.Contains(answer.Err.Error(), "one") || !strings.Contains(answer.Err.Error(), tasks.TypeSubscribe) {
@@ -152,12 +152,12 @@ func TestAnotherBody(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				for way, answer := range submitted(t, client, same) {
+				for way, answer := range submitEachWay(t, client, same) {
 					if answer.Err != nil || !answer.Receipt.Already || answer.Receipt.Differs {
 						t.Errorf("%s, the same: %+v, %v", way, answer.Receipt, answer.Err)
 					}
 				}
-				for way, answer := range submitted(t, client, other) {
+				for way, answer := range submitEachWay(t, client, other) {
 					if answer.Err != nil || !answer.Receipt.Already || !answer.Receipt.Differs {
 						t.Errorf("%s, another one: %+v, %v", way, answer.Receipt, answer.Err)
 					}
@@ -233,7 +233,7 @@ func TestAMarkOfAnOlderBuild(t *testing.T) {
 		rdb.HSet(t.Context(), key, "one", mark)
 		other := message("one")
 		other.Body = []byte(`{"touser":"oAbc","template_id":"T2","data":{"thing1":{"value":"x"}}}`)
-		for _, step := range []func(){func() {}, func() { runs(t, rdb, ledger.Ref{App: clientApp, ID: "one"}) }} {
+		for _, step := range []func(){func() {}, func() { openTask(t, rdb, ledger.Ref{App: clientApp, ID: "one"}) }} {
 			step()
 			if r, err := client.Submit(t.Context(), other); err != nil || !r.Already || r.Differs {
 				t.Errorf("%+v, %v", r, err)

@@ -32,12 +32,12 @@ func (c *Client) SubmitMany(ctx context.Context, envelopes []Envelope) []Submitt
 
 // EnqueueMany is SubmitMany for tasks that the constructors made.
 func (c *Client) EnqueueMany(ctx context.Context, ts []*asynq.Task) []Submitted {
-	return c.submitMany(ctx, len(ts), func(i int) (draft, error) { return draftOf(ts[i]) })
+	return c.submitMany(ctx, len(ts), func(i int) (draft, error) { return decodeDraft(ts[i]) })
 }
 
 func (c *Client) submitMany(ctx context.Context, n int, nth func(int) (draft, error)) []Submitted {
 	answers := make([]Submitted, n)
-	ready, claimed := make(chan []*submission), make(chan []*submission)
+	ready, marked := make(chan []*submission), make(chan []*submission)
 	go func() {
 		defer close(ready)
 		for at := 0; at < n; {
@@ -47,12 +47,12 @@ func (c *Client) submitMany(ctx context.Context, n int, nth func(int) (draft, er
 		}
 	}()
 	go func() {
-		defer close(claimed)
+		defer close(marked)
 		for chunk := range ready {
-			claimed <- c.claim(ctx, chunk)
+			marked <- c.mark(ctx, chunk)
 		}
 	}()
-	for chunk := range claimed {
+	for chunk := range marked {
 		c.enqueue(ctx, chunk)
 	}
 	return answers
@@ -61,8 +61,8 @@ func (c *Client) submitMany(ctx context.Context, n int, nth func(int) (draft, er
 // nextChunk makes tasks from at on ready to be sent, and returns where the next chunk
 // begins.
 func nextChunk(answers []Submitted, at int, nth func(int) (draft, error)) ([]*submission, int) {
-	most := min(chunkTasks, len(answers)-at)
-	chunk, memory := make([]*submission, 0, most), make([]submission, most)
+	limit := min(chunkTasks, len(answers)-at)
+	chunk, submissions := make([]*submission, 0, limit), make([]submission, limit)
 	size := 0
 	for ; at < len(answers) && len(chunk) < chunkTasks && size < chunkBytes; at++ {
 		d, err := nth(at)
@@ -70,8 +70,8 @@ func nextChunk(answers []Submitted, at int, nth func(int) (draft, error)) ([]*su
 			answers[at].Err = err
 			continue
 		}
-		s := &memory[len(chunk)]
-		if *s = (submission{draft: d, to: &answers[at]}); s.prepare() {
+		s := &submissions[len(chunk)]
+		if *s = (submission{draft: d, out: &answers[at]}); s.prepare() {
 			chunk = append(chunk, s)
 			size += len(d.Body)
 		}

@@ -27,8 +27,8 @@ func messages(n int) []tasks.Envelope {
 	return many
 }
 
-// tally counts answers: new ones, those that were there, and failed ones.
-func tally(answers []tasks.Submitted) (fresh, already, failed int) {
+// countAnswers counts answers: new ones, those that were there, and failed ones.
+func countAnswers(answers []tasks.Submitted) (fresh, already, failed int) {
 	for _, a := range answers {
 		switch {
 		case a.Err != nil:
@@ -91,7 +91,7 @@ func TestManyProducersOfTheSameIDs(t *testing.T) {
 				} else {
 					answers = client.SubmitMany(t.Context(), many)
 				}
-				first, _, failed := tally(answers)
+				first, _, failed := countAnswers(answers)
 				if fresh.Add(int64(first)); failed > 0 {
 					t.Errorf("producer %d: %d errors", producer, failed)
 				}
@@ -129,7 +129,7 @@ func TestAProducerDiesBetweenTheMarksAndTheQueue(t *testing.T) {
 		for i := range again {
 			again[i].Priority = tasks.Bulk
 		}
-		if fresh, _, _ := tally(tasks.NewClient(rdb).SubmitMany(t.Context(), again)); fresh != 120 {
+		if fresh, _, _ := countAnswers(tasks.NewClient(rdb).SubmitMany(t.Context(), again)); fresh != 120 {
 			t.Errorf("%d of 120 are new when they are repeated", fresh)
 		}
 		if n := pending(t, rdb, tasks.Urgent); n != 120 {
@@ -148,7 +148,7 @@ func TestTheSameManyTwice(t *testing.T) {
 			many[i].Batch = "sale"
 		}
 		client.SubmitMany(t.Context(), many)
-		if fresh, already, _ := tally(client.SubmitMany(t.Context(), many)); fresh != 0 || already != 60 {
+		if fresh, already, _ := countAnswers(client.SubmitMany(t.Context(), many)); fresh != 0 || already != 60 {
 			t.Errorf("while they wait: %d new, %d already there", fresh, already)
 		}
 		if counts, err := client.Batch(t.Context(), clientApp, "sale"); err != nil || counts["total"] != 60 {
@@ -168,9 +168,9 @@ func TestTheSameManyTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range many[:30] {
-			forgotten(t, rdb, e.ID)
+			forgetTask(t, rdb, e.ID)
 		}
-		if fresh, _, failed := tally(client.SubmitMany(t.Context(), many[:30])); fresh != 30 || failed != 0 || pending(t, rdb, tasks.Urgent) != 30 {
+		if fresh, _, failed := countAnswers(client.SubmitMany(t.Context(), many[:30])); fresh != 30 || failed != 0 || pending(t, rdb, tasks.Urgent) != 30 {
 			t.Errorf("with archived copies: %d new, %d failed, %d wait", fresh, failed, pending(t, rdb, tasks.Urgent))
 		}
 	})
@@ -230,13 +230,13 @@ func TestScriptsAreForgotten(t *testing.T) {
 	rdb := server.Client(t)
 	client := tasks.NewClient(rdb)
 	many := messages(300)
-	if fresh, _, _ := tally(client.SubmitMany(t.Context(), many[:100])); fresh != 100 {
+	if fresh, _, _ := countAnswers(client.SubmitMany(t.Context(), many[:100])); fresh != 100 {
 		t.Fatalf("%d of 100 are new", fresh)
 	}
 	if err := rdb.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if fresh, _, _ := tally(client.SubmitMany(t.Context(), many[100:200])); fresh != 100 {
+	if fresh, _, _ := countAnswers(client.SubmitMany(t.Context(), many[100:200])); fresh != 100 {
 		t.Errorf("after SCRIPT FLUSH: %d of 100 are new", fresh)
 	}
 	server.Kill()
@@ -246,7 +246,7 @@ func TestScriptsAreForgotten(t *testing.T) {
 		}
 	}
 	server.Restart()
-	fresh, already, failed := tally(client.SubmitMany(t.Context(), many))
+	fresh, already, failed := countAnswers(client.SubmitMany(t.Context(), many))
 	if fresh != 100 || already != 200 || failed != 0 || waiting(t, rdb) != 300 {
 		t.Errorf("after a restart: %d new, %d already there, %d failed, %d wait", fresh, already, failed, waiting(t, rdb))
 	}
@@ -266,7 +266,7 @@ func TestAFullRedis(t *testing.T) {
 	}
 	many := messages(4000)
 	answers := client.SubmitMany(t.Context(), many)
-	fresh, already, failed := tally(answers)
+	fresh, already, failed := countAnswers(answers)
 	if fresh == 0 || already != 1 || failed == 0 {
 		t.Fatalf("%d new, %d already there, %d failed", fresh, already, failed)
 	}
@@ -284,7 +284,7 @@ func TestAFullRedis(t *testing.T) {
 	if err := rdb.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
 		t.Fatal(err)
 	}
-	again, was, _ := tally(client.SubmitMany(t.Context(), many))
+	again, was, _ := countAnswers(client.SubmitMany(t.Context(), many))
 	if again != failed || was != fresh+already || waiting(t, rdb) != 4000 {
 		t.Errorf("repeated: %d new, %d already there, %d wait", again, was, waiting(t, rdb))
 	}
@@ -311,7 +311,7 @@ func TestAPlainAsynqServerTakesThem(t *testing.T) {
 			}
 			made[i] = task
 		}
-		if fresh, _, _ := tally(tasks.NewClient(rdb).EnqueueMany(t.Context(), made)); fresh != 50 {
+		if fresh, _, _ := countAnswers(tasks.NewClient(rdb).EnqueueMany(t.Context(), made)); fresh != 50 {
 			t.Fatalf("%d of 50 are new", fresh)
 		}
 		got := make(chan *asynq.Task, 50)

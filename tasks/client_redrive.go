@@ -65,7 +65,7 @@ const (
 // Repeating it is harmless: a task that is put back has no outcome that matches. After
 // an error, repeat it, or call [Client.FinishRedrives].
 func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Redriven, error) {
-	if err := want.valid(); err != nil {
+	if err := want.validate(); err != nil {
 		return "", err
 	}
 	e, err := c.ledger.Ended(ctx, app, id)
@@ -103,7 +103,7 @@ func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Red
 		return RedriveUnmatched, nil // somebody was faster
 	}
 	e.Generation++
-	return c.handOver(ctx, app, id, e)
+	return c.reenqueue(ctx, app, id, e)
 }
 
 // RedriveCandidates yields the ids of an app's tasks that a redrive may be about, each once: of
@@ -111,7 +111,7 @@ func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Red
 // about them, [Client.Redrive] says. An error is the last thing it yields.
 func (c *Client) RedriveCandidates(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		if err := want.valid(); err != nil {
+		if err := want.validate(); err != nil {
 			yield("", err)
 			return
 		}
@@ -201,7 +201,7 @@ func (c *Client) History(ctx context.Context, app, id string) ([]Result, error) 
 	return all, nil
 }
 
-func (want Redrive) valid() error {
+func (want Redrive) validate() error {
 	if len(want.Outcomes) == 0 {
 		return fmt.Errorf("redrive: no outcome is named; name one or more of %v", Redrivable())
 	}

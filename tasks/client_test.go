@@ -130,8 +130,8 @@ func TestNotBeforeProcessAt(t *testing.T) {
 	})
 }
 
-// forgotten takes what the ledger knows of a task away.
-func forgotten(t *testing.T, rdb redis.UniversalClient, id string) {
+// forgetTask takes what the ledger knows of a task away.
+func forgetTask(t *testing.T, rdb redis.UniversalClient, id string) {
 	t.Helper()
 	n := rdb.Del(t.Context(), ledger.TaskKey(clientApp, id)).Val()
 	if n += rdb.HDel(t.Context(), ledger.WaitingKey(clientApp, id), id).Val(); n != 1 {
@@ -152,7 +152,7 @@ func TestAnArchivedCopyIsNoObstacle(t *testing.T) {
 		if err := inspector.ArchiveTask(queue, clientApp+":one"); err != nil {
 			t.Fatal(err)
 		}
-		forgotten(t, rdb, "one")
+		forgetTask(t, rdb, "one")
 		// A producer has marked it anew, and died before it enqueued it.
 		l := ledger.New(rdb, ledger.Policy{})
 		if _, err := l.Mark(t.Context(), ledger.Ref{App: clientApp, ID: "one"}, queue, "waiting"); err != nil {

@@ -38,7 +38,7 @@ func DecodePayload(payload []byte) (Envelope, error) {
 			c.faultAt(field.name, "required")
 		}
 	}
-	return e, failure(c.faults)
+	return e, validationError(c.faults)
 }
 
 // envelopeFields are the members of an envelope, each with how it is read.
@@ -46,15 +46,15 @@ var envelopeFields = [...]struct {
 	name string
 	read func(*checker, *Envelope, value)
 }{
-	{"type", func(c *checker, e *Envelope, v value) { e.Type = c.string(v) }},
-	{"app", func(c *checker, e *Envelope, v value) { e.App = c.string(v) }},
-	{"id", func(c *checker, e *Envelope, v value) { e.ID = c.string(v) }},
+	{"type", func(c *checker, e *Envelope, v value) { e.Type = c.stringField(v) }},
+	{"app", func(c *checker, e *Envelope, v value) { e.App = c.stringField(v) }},
+	{"id", func(c *checker, e *Envelope, v value) { e.ID = c.stringField(v) }},
 	{"body", func(_ *checker, e *Envelope, v value) { e.Body = bytes.Clone(v.raw()) }},
-	{"priority", func(c *checker, e *Envelope, v value) { e.Priority = Priority(c.string(v)) }},
-	{"process_at", func(c *checker, e *Envelope, v value) { e.ProcessAt = c.instant(v) }},
-	{"not_after", func(c *checker, e *Envelope, v value) { e.NotAfter = c.instant(v) }},
-	{"batch", func(c *checker, e *Envelope, v value) { e.Batch = c.string(v) }},
-	{"ignore_hours", func(c *checker, e *Envelope, v value) { e.IgnoreHours = c.bool(v) }},
+	{"priority", func(c *checker, e *Envelope, v value) { e.Priority = Priority(c.stringField(v)) }},
+	{"process_at", func(c *checker, e *Envelope, v value) { e.ProcessAt = c.timeField(v) }},
+	{"not_after", func(c *checker, e *Envelope, v value) { e.NotAfter = c.timeField(v) }},
+	{"batch", func(c *checker, e *Envelope, v value) { e.Batch = c.stringField(v) }},
+	{"ignore_hours", func(c *checker, e *Envelope, v value) { e.IgnoreHours = c.boolField(v) }},
 }
 
 func decode(line []byte, strict bool) (Envelope, error) {
@@ -62,26 +62,26 @@ func decode(line []byte, strict bool) (Envelope, error) {
 	var e Envelope
 	if len(line) > MaxLine {
 		c.faultAt("", "%d bytes; a task has at most %d", len(line), MaxLine)
-		return e, failure(c.faults)
+		return e, validationError(c.faults)
 	}
 	line = bytes.TrimPrefix(line, []byte("\uFEFF")) // editors on Windows put it there
 	doc, fault := parse(line, "", bounds{maxDepth + 1, maxValues + 100})
 	if fault != nil {
-		return e, failure([]FieldError{*fault})
+		return e, validationError([]FieldError{*fault})
 	}
 	defer doc.release() // what the envelope keeps of it are copies
-	if got := doc.top().kind(); got != isObject {
+	if got := doc.root().kind(); got != kindObject {
 		c.faultAt("", `must be a JSON object such as {"type":…,"app":…,"body":{…}}, not %s`, got)
-		return e, failure(c.faults)
+		return e, validationError(c.faults)
 	}
-	for v := range doc.top().elements() {
-		c.field(&e, v)
+	for v := range doc.root().elements() {
+		c.decodeField(&e, v)
 	}
-	return e, failure(c.faults)
+	return e, validationError(c.faults)
 }
 
-// field reads one member of an envelope.
-func (c *checker) field(e *Envelope, v value) {
+// decodeField reads one member of an envelope.
+func (c *checker) decodeField(e *Envelope, v value) {
 	for i := range envelopeFields {
 		if f := &envelopeFields[i]; string(v.key()) == f.name {
 			if v.present() {
@@ -109,22 +109,22 @@ func unknownField(name string) string {
 
 // string, bool and instant read a field of the envelope.
 
-func (c *checker) string(v value) string {
-	if !c.want(v, isText, "") {
+func (c *checker) stringField(v value) string {
+	if !c.want(v, kindString, "") {
 		return ""
 	}
-	return string(v.content())
+	return string(v.unquoted())
 }
 
-func (c *checker) bool(v value) bool {
-	return c.want(v, isBool, "without quotes") && v.raw()[0] == 't'
+func (c *checker) boolField(v value) bool {
+	return c.want(v, kindBool, "without quotes") && v.raw()[0] == 't'
 }
 
-func (c *checker) instant(v value) (t time.Time) {
+func (c *checker) timeField(v value) (t time.Time) {
 	const form = "an RFC 3339 time such as 2026-12-01T08:00:00+08:00"
 	switch {
-	case !c.want(v, isText, form):
-	case t.UnmarshalText(v.content()) != nil:
+	case !c.want(v, kindString, form):
+	case t.UnmarshalText(v.unquoted()) != nil:
 		c.fault(v, "must be %s", form)
 	case c.strict && t.IsZero(): // which would pass for a field that was left out
 		c.fault(v, yearFault, t.Year())

@@ -21,39 +21,39 @@ func (e *Envelope) digestOf(spec *Spec, body value) string {
 		if spec.Repeat == Deduped && string(member.key()) == clientMsgIDField && e.derived(member) {
 			continue
 		}
-		sum += member.memberSum()
+		sum += member.memberHash()
 	}
 	var text [8]byte
-	binary.BigEndian.PutUint64(text[:], mixed(sum))
+	binary.BigEndian.PutUint64(text[:], mix(sum))
 	return base64.RawURLEncoding.EncodeToString(text[:])[:digestSize]
 }
 
 // derived tells whether a client_msg_id is the one that Prepare gives.
 func (e *Envelope) derived(v value) bool {
-	return v.zero() || v.kind() == isText && string(v.content()) == clientMsgID(e.App, e.ID)
+	return v.isZero() || v.kind() == kindString && string(v.unquoted()) == clientMsgID(e.App, e.ID)
 }
 
-// memberSum is a hash of a member of an object: its name and its value.
-func (v value) memberSum() uint64 {
-	return mixed(fnv(fnvOffset, v.key()) + mixed(v.sum()))
+// memberHash is a hash of a member of an object: its name and its value.
+func (v value) memberHash() uint64 {
+	return mix(fnv(fnvOffset, v.key()) + mix(v.hash()))
 }
 
-// sum is a hash of a value.
-func (v value) sum() uint64 {
+// hash is a hash of a value.
+func (v value) hash() uint64 {
 	switch v.kind() {
-	case isObject:
-		sum := uint64(isObject)
+	case kindObject:
+		sum := uint64(kindObject)
 		for member := range v.elements() {
-			sum += member.memberSum()
+			sum += member.memberHash()
 		}
 		return sum
-	case isArray:
-		sum := uint64(isArray)
+	case kindArray:
+		sum := uint64(kindArray)
 		for element := range v.elements() {
-			sum = mixed(sum + mixed(element.sum()))
+			sum = mix(sum + mix(element.hash()))
 		}
 		return sum
-	case isAbsent, isNull, isBool, isNumber, isText:
+	case kindAbsent, kindNull, kindBool, kindNumber, kindString:
 	}
 	return fnv(fnvOffset, v.raw())
 }
@@ -72,9 +72,9 @@ func fnv[T string | []byte](sum uint64, text T) uint64 {
 	return sum
 }
 
-// mixed spreads the bits of a sum over all of them (the finalizer of MurmurHash3), so that
+// mix spreads the bits of a sum over all of them (the finalizer of MurmurHash3), so that
 // sums may be added up.
-func mixed(sum uint64) uint64 {
+func mix(sum uint64) uint64 {
 	sum = (sum ^ sum>>33) * 0xff51afd7ed558ccd
 	sum = (sum ^ sum>>33) * 0xc4ceb9fe1a85ec53
 	return sum ^ sum>>33

@@ -9,28 +9,28 @@ import (
 	"unicode/utf8"
 )
 
-// kind is the JSON type of a value.
-type kind uint8
+// jsonKind is the JSON type of a value.
+type jsonKind uint8
 
 const (
-	isAbsent kind = iota
-	isNull
-	isBool
-	isNumber
-	isText
-	isArray
-	isObject
+	kindAbsent jsonKind = iota
+	kindNull
+	kindBool
+	kindNumber
+	kindString
+	kindArray
+	kindObject
 )
 
 // String names the type as error messages do.
-func (k kind) String() string {
-	return [...]string{"nothing", "null", "true or false", "a number", "a string", "an array", "an object"}[min(k, isObject)]
+func (k jsonKind) String() string {
+	return [...]string{"nothing", "null", "true or false", "a number", "a string", "an array", "an object"}[min(k, kindObject)]
 }
 
 // A document is one JSON text, parsed once into a flat list of its values, so that
 // checks neither decode into maps nor parse again.
 type document struct {
-	root string // what paths start with: "body", or "" for an envelope
+	rootPath string // what paths start with: "body", or "" for an envelope
 	// text is the JSON without white space and with its escapes rewritten to raw
 	// UTF-8, but for quote, backslash and control characters. Numbers and the
 	// order of keys are as they came.
@@ -38,21 +38,21 @@ type document struct {
 	nodes []node // in the order of the text: a container, then what it holds
 }
 
-// documents that are done with, for parse to use their memory again: a bulk enqueue would
+// documentPool that are done with, for parse to use their memory again: a bulk enqueue would
 // else spend much of its time on that.
-var documents = sync.Pool{New: func() any { return new(document) }}
+var documentPool = sync.Pool{New: func() any { return new(document) }}
 
 // release gives a document's memory back. Nothing of the document may be used after it.
 func (d *document) release() {
-	const most = 4096 // of each: a single large task shall not cost its memory for ever
-	if cap(d.text) <= most && cap(d.nodes) <= most {
-		documents.Put(d)
+	const maxPooled = 4096 // of each: a single large task shall not cost its memory for ever
+	if cap(d.text) <= maxPooled && cap(d.nodes) <= maxPooled {
+		documentPool.Put(d)
 	}
 }
 
 // node is one value: text[start:end], with the quotes of a string.
 type node struct {
-	kind             kind
+	kind             jsonKind
 	escaped          bool // a string that holds escapes
 	keyStart, keyEnd int32
 	start, end       int32
@@ -62,44 +62,44 @@ type node struct {
 
 // value is one value of a document; the zero value stands for an absent one.
 type value struct {
-	doc *document
-	at  int32
+	doc   *document
+	index int32
 }
 
-func (d *document) top() value { return value{d, 0} }
+func (d *document) root() value { return value{d, 0} }
 
-func (v value) node() *node { return &v.doc.nodes[v.at] }
+func (v value) node() *node { return &v.doc.nodes[v.index] }
 
 // kind is isAbsent for a value that is not there.
-func (v value) kind() kind {
+func (v value) kind() jsonKind {
 	if v.doc == nil {
-		return isAbsent
+		return kindAbsent
 	}
 	return v.node().kind
 }
 
 // present: there, and not null. A null stands for "left out" everywhere.
-func (v value) present() bool { return v.kind() > isNull }
+func (v value) present() bool { return v.kind() > kindNull }
 
-// zero tells whether the value says nothing: absent, null, "", 0, false, an empty array, or
+// isZero tells whether the value says nothing: absent, null, "", 0, false, an empty array, or
 // an object of nothing else. SDKs send such values for fields that their caller left out:
 // Go structs without omitempty do, and PHP, whose empty map is [].
-func (v value) zero() bool {
+func (v value) isZero() bool {
 	switch v.kind() {
-	case isAbsent, isNull:
+	case kindAbsent, kindNull:
 		return true
-	case isBool:
+	case kindBool:
 		return v.raw()[0] == 'f'
-	case isNumber:
+	case kindNumber:
 		return string(v.raw()) == "0"
-	case isText:
+	case kindString:
 		return len(v.raw()) == len(`""`)
-	case isArray:
-		return v.node().next == v.at+1
-	case isObject:
+	case kindArray:
+		return v.node().next == v.index+1
+	case kindObject:
 	}
 	for member := range v.elements() {
-		if !member.zero() {
+		if !member.isZero() {
 			return false
 		}
 	}
@@ -118,8 +118,8 @@ func (v value) key() []byte {
 	return v.doc.text[n.keyStart:n.keyEnd]
 }
 
-// content is what a string says.
-func (v value) content() []byte {
+// unquoted is what a string says.
+func (v value) unquoted() []byte {
 	n := v.node()
 	s := v.doc.text[n.start+1 : n.end-1]
 	if n.escaped {
@@ -134,8 +134,8 @@ func (v value) elements() iter.Seq[value] {
 		if v.doc == nil {
 			return
 		}
-		for at, end := v.at+1, v.node().next; at < end; at = v.doc.nodes[at].next {
-			if !yield(value{v.doc, at}) {
+		for index, end := v.index+1, v.node().next; index < end; index = v.doc.nodes[index].next {
+			if !yield(value{v.doc, index}) {
 				return
 			}
 		}
@@ -144,12 +144,12 @@ func (v value) elements() iter.Seq[value] {
 
 // member finds a member of an object by name.
 func (v value) member(name string) value {
-	if v.kind() != isObject {
+	if v.kind() != kindObject {
 		return value{}
 	}
-	for at, end := v.at+1, v.node().next; at < end; at = v.doc.nodes[at].next {
-		if n := &v.doc.nodes[at]; string(v.doc.text[n.keyStart:n.keyEnd]) == name {
-			return value{v.doc, at}
+	for index, end := v.index+1, v.node().next; index < end; index = v.doc.nodes[index].next {
+		if n := &v.doc.nodes[index]; string(v.doc.text[n.keyStart:n.keyEnd]) == name {
+			return value{v.doc, index}
 		}
 	}
 	return value{}
@@ -159,12 +159,12 @@ func (v value) member(name string) value {
 func (v value) path() string {
 	n := v.node()
 	if n.parent < 0 {
-		return v.doc.root
+		return v.doc.rootPath
 	}
 	parent := value{v.doc, n.parent}
-	if parent.kind() == isArray {
+	if parent.kind() == kindArray {
 		i := 0
-		for at := n.parent + 1; at < v.at; at = v.doc.nodes[at].next {
+		for index := n.parent + 1; index < v.index; index = v.doc.nodes[index].next {
 			i++
 		}
 		return parent.path() + "[" + strconv.Itoa(i) + "]"
@@ -175,10 +175,10 @@ func (v value) path() string {
 // join appends a member's name to a path. A name that is not a plain word is quoted
 // and cut, so that a path stays one readable line whatever was sent.
 func join(path, name string) string {
-	const longest = 64
-	plain := name != "" && len(name) <= longest
+	const maxName = 64
+	plain := name != "" && len(name) <= maxName
 	for i := 0; plain && i < len(name); i++ {
-		plain = alphanumeric(name[i]) || name[i] == '_' || name[i] == '-'
+		plain = isAlnum(name[i]) || name[i] == '_' || name[i] == '-'
 	}
 	switch {
 	case !plain:
@@ -191,12 +191,12 @@ func join(path, name string) string {
 }
 
 // quoted quotes a word that was sent, cut to 32 characters.
-func quoted(word string) string {
-	const longest = 32
-	if utf8.RuneCountInString(word) > longest {
-		word = string([]rune(word)[:longest]) + "…"
+func quoted(s string) string {
+	const maxRunes = 32
+	if utf8.RuneCountInString(s) > maxRunes {
+		s = string([]rune(s)[:maxRunes]) + "…"
 	}
-	return strconv.Quote(word)
+	return strconv.Quote(s)
 }
 
 // unescape undoes the escapes that a document's text may hold.

@@ -88,8 +88,8 @@ func (e Envelope) Addressee() (receiver, template string) {
 		if name == "" {
 			return ""
 		}
-		if v := doc.top().member(name); v.kind() == isText {
-			return string(v.content())
+		if v := doc.root().member(name); v.kind() == kindString {
+			return string(v.unquoted())
 		}
 		return ""
 	}
@@ -116,15 +116,15 @@ func (e *Envelope) Prepare(now time.Time) error {
 // prepare is Prepare, which also writes the task's digest where one is wanted.
 func (e *Envelope) prepare(now time.Time, digest *string) error {
 	c := checker{spec: lookup(e.Type), from: now}
-	c.envelope(e)
-	body := c.document(e.Body)
+	c.checkEnvelope(e)
+	body := c.checkBody(e.Body)
 	if len(c.faults) > 0 {
-		return failure(c.faults)
+		return validationError(c.faults)
 	}
 
 	ready := *e
 	if ready.ID == "" {
-		ready.ID = madeID()
+		ready.ID = newID()
 	}
 	if ready.Priority == "" {
 		ready.Priority = Urgent
@@ -135,10 +135,10 @@ func (e *Envelope) prepare(now time.Time, digest *string) error {
 	}
 	if limit := c.spec.maxBody(); len(ready.Body) > limit {
 		c.faultAt("body", "%d bytes; at most %d are taken", len(ready.Body), limit)
-		return failure(c.faults)
+		return validationError(c.faults)
 	}
 	if digest != nil {
-		*digest = ready.digestOf(c.spec, body.top())
+		*digest = ready.digestOf(c.spec, body.root())
 	}
 	if bytes.Equal(ready.Body, e.Body) { // as it came; often it has been through here
 		ready.Body = e.Body
@@ -163,9 +163,9 @@ const clientMsgIDField = "client_msg_id"
 
 // withClientMsgID sets the body's client_msg_id where the producer set none.
 func withClientMsgID(body *document, id string) []byte {
-	member := body.top().member(clientMsgIDField)
+	member := body.root().member(clientMsgIDField)
 	switch {
-	case member.kind() == isAbsent:
+	case member.kind() == kindAbsent:
 		last := len(body.text) - 1 // the closing brace
 		out := append(make([]byte, 0, last+len(clientMsgIDField)+len(id)+8), body.text[:last]...)
 		if len(body.nodes) > 1 {
@@ -173,7 +173,7 @@ func withClientMsgID(body *document, id string) []byte {
 		}
 		out = append(out, `"`+clientMsgIDField+`":`...)
 		return append(appendString(out, id), '}')
-	case member.kind() == isNull, len(member.raw()) == len(`""`):
+	case member.kind() == kindNull, len(member.raw()) == len(`""`):
 		n := member.node()
 		out := append([]byte(nil), body.text[:n.start]...)
 		return append(appendString(out, id), body.text[n.end:]...)
@@ -190,8 +190,8 @@ func (e Envelope) Encode() ([]byte, error) {
 		return nil, &ValidationError{Fields: []FieldError{{Path: "body", Problem: "not valid JSON"}}}
 	}
 	var c checker
-	c.times(&e)
-	if err := failure(c.faults); err != nil {
+	c.checkTimes(&e)
+	if err := validationError(c.faults); err != nil {
 		return nil, err
 	}
 	return e.payload(), nil
@@ -208,7 +208,7 @@ func (e *Envelope) payload() []byte {
 	instant := func(name string, t time.Time) {
 		if !t.IsZero() {
 			dst = append(append(dst, name...), '"')
-			dst = append(wholeMinutes(t).AppendFormat(dst, time.RFC3339Nano), '"')
+			dst = append(rfc3339Zone(t).AppendFormat(dst, time.RFC3339Nano), '"')
 		}
 	}
 	dst = appendString(append(dst, `{"type":`...), e.Type)
@@ -225,8 +225,8 @@ func (e *Envelope) payload() []byte {
 	return append(dst, '}')
 }
 
-// wholeMinutes: RFC 3339 holds no zone offset with seconds in it.
-func wholeMinutes(t time.Time) time.Time {
+// rfc3339Zone: RFC 3339 holds no zone offset with seconds in it.
+func rfc3339Zone(t time.Time) time.Time {
 	if _, offset := t.Zone(); offset%60 != 0 {
 		return t.UTC()
 	}

@@ -49,8 +49,8 @@ func (e *ValidationError) Error() string {
 	return b.String()
 }
 
-// failure is the error of these faults: nil for none.
-func failure(faults []FieldError) error {
+// validationError is the error of these faults: nil for none.
+func validationError(faults []FieldError) error {
 	if len(faults) == 0 {
 		return nil
 	}

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// invalid wants a *ValidationError that has faults and is UTF-8.
-func invalid(t *testing.T, err error) {
+// wantValidationError wants a *ValidationError that has faults and is UTF-8.
+func wantValidationError(t *testing.T, err error) {
 	t.Helper()
 	var v *ValidationError
 	if !errors.As(err, &v) || len(v.Fields) == 0 || !utf8.ValidString(v.Error()) {
@@ -38,7 +38,7 @@ func FuzzParseEnvelope(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
 		e, err := ParseEnvelope(line)
 		if err != nil {
-			invalid(t, err)
+			wantValidationError(t, err)
 			return
 		}
 		if !json.Valid(bytes.TrimPrefix(line, []byte("\uFEFF"))) {
@@ -49,7 +49,7 @@ func FuzzParseEnvelope(f *testing.F) {
 		}
 		text, err := e.Encode()
 		if err != nil {
-			invalid(t, err)
+			wantValidationError(t, err)
 			return
 		}
 		again, err := ParseEnvelope(text)
@@ -77,7 +77,7 @@ func FuzzPrepare(f *testing.F) {
 		}
 		given := e.Body
 		if err := e.Prepare(testNow); err != nil {
-			invalid(t, err)
+			wantValidationError(t, err)
 			return
 		}
 		if e.Type != TypeTemplate && !sameJSON(t, given, e.Body) {

@@ -31,30 +31,30 @@ func ValidApp(app string) bool {
 }
 
 // ValidID reports whether id may be a task id: ^[A-Za-z0-9._~-]{1,128}$.
-func ValidID(id string) bool { return unreserved(id, maxID) }
+func ValidID(id string) bool { return isUnreserved(id, maxID) }
 
 // ValidBatch reports whether name may be a batch's: ^[A-Za-z0-9._~-]{1,64}$.
-func ValidBatch(name string) bool { return unreserved(name, maxBatch) }
+func ValidBatch(name string) bool { return isUnreserved(name, maxBatch) }
 
-// unreserved: 1..limit of the characters that need no escape in a URL (RFC 3986).
-func unreserved(s string, limit int) bool {
+// isUnreserved: 1..limit of the characters that need no escape in a URL (RFC 3986).
+func isUnreserved(s string, limit int) bool {
 	if s == "" || len(s) > limit {
 		return false
 	}
 	for i := range len(s) {
-		if c := s[i]; !alphanumeric(c) && c != '.' && c != '_' && c != '~' && c != '-' {
+		if c := s[i]; !isAlnum(c) && c != '.' && c != '_' && c != '~' && c != '-' {
 			return false
 		}
 	}
 	return true
 }
 
-func alphanumeric[C byte | rune](c C) bool {
+func isAlnum[C byte | rune](c C) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-// madeID is a fresh id for a task whose producer gave none.
-func madeID() string { return "t-" + strings.ToLower(rand.Text()) }
+// newID is a fresh id for a task whose producer gave none.
+func newID() string { return "t-" + strings.ToLower(rand.Text()) }
 
 // LineID is the id of a line of a file that has none of its own: a hash of the line
 // (white space at its ends aside) and of its ordinal among the equal lines before

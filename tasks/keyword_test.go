@@ -121,7 +121,7 @@ func TestKeywordRulesAreKnown(t *testing.T) {
 	const tested = "thing number letter symbol character_string time date amount phone_number car_number name phrase"
 	var names []string
 	for _, rule := range keywordRules {
-		names = append(names, rule.name)
+		names = append(names, rule.typ)
 	}
 	if got := strings.Join(names, " "); got != tested {
 		t.Errorf("rules %s, tested are %s", got, tested)

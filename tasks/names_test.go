@@ -53,7 +53,7 @@ func TestLineID(t *testing.T) {
 }
 
 func TestMadeIDs(t *testing.T) {
-	a, b := madeID(), madeID()
+	a, b := newID(), newID()
 	if a == b || !ValidID(a) || a != strings.ToLower(a) {
 		t.Errorf("%s %s", a, b)
 	}

@@ -36,9 +36,9 @@ func TestTheWireFormatIsAsynqs(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := written("a")
-			parcels := []*parcel{{content: made("a", options...), queue: queue}, {content: made("b", options...), queue: queue}}
-			client.post(t.Context(), parcels)
-			for _, p := range parcels {
+			items := []*item{{task: made("a", options...), queue: queue}, {task: made("b", options...), queue: queue}}
+			client.enqueuePipelined(t.Context(), items)
+			for _, p := range items {
 				if p.err != nil {
 					t.Fatal(p.err)
 				}

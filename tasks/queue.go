@@ -34,19 +34,19 @@ func ParseQueue(q string) (app, typ string, p Priority, ok bool) {
 	if strings.Count(typ, ":") == 2 && strings.HasSuffix(typ, bulkSuffix) {
 		typ, p = strings.TrimSuffix(typ, bulkSuffix), Bulk
 	}
-	if !typeShaped(typ) {
+	if !isTypeName(typ) {
 		return "", "", "", false
 	}
 	return app, typ, p, true
 }
 
-// typeShaped: two words of small letters and digits around one colon.
-func typeShaped(typ string) bool {
+// isTypeName: two words of small letters and digits around one colon.
+func isTypeName(typ string) bool {
 	kind, api, found := strings.Cut(typ, ":")
-	return found && word(kind) && word(api)
+	return found && isLowerAlnum(kind) && isLowerAlnum(api)
 }
 
-func word(s string) bool {
+func isLowerAlnum(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
 			return false

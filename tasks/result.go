@@ -130,7 +130,7 @@ func (r Result) Encode() []byte {
 		dst = strconv.AppendInt(append(dst, name...), int64(n), 10)
 	}
 	instant := func(name string, t time.Time) {
-		t = wholeMinutes(t)
+		t = rfc3339Zone(t)
 		if year := t.Year(); !t.IsZero() && year >= 0 && year <= 9999 {
 			dst = append(append(dst, name...), '"')
 			dst = append(t.AppendFormat(dst, time.RFC3339Nano), '"')

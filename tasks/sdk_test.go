@@ -12,9 +12,9 @@ import (
 // leaves the field out.
 var sdkBodies = []struct{ sdk, typ, body string }{
 	// structs of Go SDKs without omitempty: silenceper/wechat, PowerWeChat and those like them
-	{"go", TypeSubscribe, `{` + to + `,"page":"","data":{"thing1":{"value":"好","color":""}},"miniprogram_state":"","lang":""}`},
-	{"go", TypeBizSubscribe, `{` + to + `,"page":"","miniprogram":{"appid":"","pagepath":""},"data":{"thing1":{"value":"好"}},"miniprogram_state":"","lang":""}`},
-	{"go", TypeTemplate, `{` + to + `,"url":"","miniprogram":null,"client_msg_id":"","color":"","data":{"first":{"value":"好","color":""}}}`},
+	{"go", TypeSubscribe, `{` + recipient + `,"page":"","data":{"thing1":{"value":"好","color":""}},"miniprogram_state":"","lang":""}`},
+	{"go", TypeBizSubscribe, `{` + recipient + `,"page":"","miniprogram":{"appid":"","pagepath":""},"data":{"thing1":{"value":"好"}},"miniprogram_state":"","lang":""}`},
+	{"go", TypeTemplate, `{` + recipient + `,"url":"","miniprogram":null,"client_msg_id":"","color":"","data":{"first":{"value":"好","color":""}}}`},
 	{"go", TypeScheme, `{"jump_wxa":{"path":"","query":"","env_version":""},"is_expire":false,"expire_type":0,"expire_time":0,"expire_interval":0}`},
 	{"go", TypeScheme, `{"jump_wxa":null,"expire_type":0,"expire_time":0,"expire_interval":0}`},
 	{"go", TypeScheme, `{"jump_wxa":{"path":"pages/index/index","query":"a=1","env_version":""},"expire_type":1,"expire_time":0,"expire_interval":7}`},
@@ -32,10 +32,10 @@ var sdkBodies = []struct{ sdk, typ, body string }{
 	{"go", TypeTextCheck, `{"content":"好","version":0,"scene":0,"openid":"","title":"","nickname":"","signature":""}`},
 
 	// EasyWeChat: messages are laid over templates of empty strings
-	{"php", TypeSubscribe, `{` + to + `,"page":"","data":{"thing1":{"value":"\u597d"}},"miniprogram_state":"formal"}`},
-	{"php", TypeBizSubscribe, `{` + to + `,"page":"","miniprogram":"","data":{"thing1":{"value":"\u597d"}}}`},
-	{"php", TypeTemplate, `{` + to + `,"url":"","data":{"first":{"value":"\u597d"}},"miniprogram":""}`},
-	{"php", TypeTemplate, `{` + to + `,"url":"https:\/\/example.com","data":[],"miniprogram":[]}`},
+	{"php", TypeSubscribe, `{` + recipient + `,"page":"","data":{"thing1":{"value":"\u597d"}},"miniprogram_state":"formal"}`},
+	{"php", TypeBizSubscribe, `{` + recipient + `,"page":"","miniprogram":"","data":{"thing1":{"value":"\u597d"}}}`},
+	{"php", TypeTemplate, `{` + recipient + `,"url":"","data":{"first":{"value":"\u597d"}},"miniprogram":""}`},
+	{"php", TypeTemplate, `{` + recipient + `,"url":"https:\/\/example.com","data":[],"miniprogram":[]}`},
 	{"php", TypeUniform, `{"touser":"o","mp_template_msg":{"appid":"a","template_id":"T","url":"","miniprogram":[],"data":[]},"weapp_template_msg":[]}`},
 	{"php", TypeScheme, `{"jump_wxa":[]}`},
 	{"php", TypeScheme, `{"jump_wxa":[],"is_expire":false,"expire_time":0}`},
@@ -46,11 +46,11 @@ var sdkBodies = []struct{ sdk, typ, body string }{
 	{"php", TypeCustom, `{"touser":"o","msgtype":"text","text":{"content":"\u597d"},"customservice":[]}`},
 
 	// WxJava and co-wechat-api
-	{"java", TypeSubscribe, `{` + to + `,"page":null,"miniprogram_state":"formal","lang":"zh_CN","data":{"thing1":{"value":"好"}}}`},
-	{"java", TypeTemplate, `{` + to + `,"url":null,"miniprogram":null,"client_msg_id":null,"data":{"first":{"value":"好","color":null}}}`},
+	{"java", TypeSubscribe, `{` + recipient + `,"page":null,"miniprogram_state":"formal","lang":"zh_CN","data":{"thing1":{"value":"好"}}}`},
+	{"java", TypeTemplate, `{` + recipient + `,"url":null,"miniprogram":null,"client_msg_id":null,"data":{"first":{"value":"好","color":null}}}`},
 	{"java", TypeUnlimitedCode, `{"scene":"a","page":"p","check_path":true,"env_version":"release","width":430,"auto_color":false,"is_hyaline":false,"line_color":{"r":"0","g":"0","b":"0"}}`},
 	{"java", TypeTextCheck, `{"version":"2","openid":"o","scene":1,"content":"好","nickname":null,"title":null,"signature":null}`},
-	{"node", TypeTemplate, `{` + to + `,"url":"","topcolor":"","data":{"first":{"value":"好"}}}`},
+	{"node", TypeTemplate, `{` + recipient + `,"url":"","topcolor":"","data":{"first":{"value":"好"}}}`},
 }
 
 // TestPrepareAcceptsWhatSDKsSend: a value that says nothing counts as left out, and is sent as
@@ -85,11 +85,11 @@ func TestPrepareAcceptsWhatSDKsSend(t *testing.T) {
 // fault.
 func TestZeroValuesThatMean(t *testing.T) {
 	for _, tt := range []struct{ typ, body, path, says string }{
-		{TypeSubscribe, `{` + to + `,"data":[]}`, "body.data", "must be an object, not an array"},
-		{TypeTemplate, `{` + to + `,"data":null}`, "body.data", "required"},
-		{TypeTemplate, `{` + to + `,"data":""}`, "body.data", "must be an object, not a string"},
-		{TypeTemplate, `{` + to + `,"data":[1]}`, "body.data", "must be an object, not an array"},
-		{TypeTemplate, `{` + to + `,"data":{},"miniprogram":[1]}`, "body.miniprogram", "must be an object, not an array"},
+		{TypeSubscribe, `{` + recipient + `,"data":[]}`, "body.data", "must be an object, not an array"},
+		{TypeTemplate, `{` + recipient + `,"data":null}`, "body.data", "required"},
+		{TypeTemplate, `{` + recipient + `,"data":""}`, "body.data", "must be an object, not a string"},
+		{TypeTemplate, `{` + recipient + `,"data":[1]}`, "body.data", "must be an object, not an array"},
+		{TypeTemplate, `{` + recipient + `,"data":{},"miniprogram":[1]}`, "body.miniprogram", "must be an object, not an array"},
 		{TypeScheme, `{"is_expire":true,"expire_type":0,"expire_time":0}`, "body.expire_time", "required when is_expire is true"},
 		{TypeScheme, `{"expire_type":1,"expire_time":0,"expire_interval":0}`, "body.expire_interval", "from 1 to 365"},
 		{TypeUnlimitedCode, `{"scene":"","line_color":{"r":"","g":"","b":""}}`, "body.scene", "empty"},

@@ -73,10 +73,10 @@ func TraceParent(header string) Option { return func(d *draft) { d.traceParent =
 // enqueue it. The error is a *[ValidationError].
 func NewTask(e Envelope) (*asynq.Task, error) {
 	d := draft{Envelope: e}
-	return d.task(time.Now())
+	return d.build(time.Now())
 }
 
-func (d *draft) task(now time.Time) (*asynq.Task, error) {
+func (d *draft) build(now time.Time) (*asynq.Task, error) {
 	if d.traceParent != "" && !validTraceParent(d.traceParent) {
 		return nil, &ValidationError{Fields: []FieldError{{
 			Path:    HeaderTraceParent,
@@ -90,11 +90,11 @@ func (d *draft) task(now time.Time) (*asynq.Task, error) {
 	if err := d.prepare(now, digest); err != nil {
 		return nil, err
 	}
-	return d.prepared(now), nil
+	return d.buildPrepared(now), nil
 }
 
-// prepared is the asynq task of an envelope that Prepare has passed.
-func (d *draft) prepared(now time.Time) *asynq.Task {
+// buildPrepared is the asynq task of an envelope that Prepare has passed.
+func (d *draft) buildPrepared(now time.Time) *asynq.Task {
 	headers, retries := make(map[string]string, 1), MarkedRetry
 	if !d.marked {
 		headers[HeaderEnqueuedAt], retries = now.Format(time.RFC3339Nano), MaxRetry
@@ -109,14 +109,14 @@ func (d *draft) prepared(now time.Time) *asynq.Task {
 		asynq.Timeout(handlerTimeout),
 	}
 	if !d.ProcessAt.IsZero() {
-		opts = append(opts, asynq.ProcessAt(wholeSecond(d.ProcessAt, now)))
+		opts = append(opts, asynq.ProcessAt(ceilSecond(d.ProcessAt, now)))
 	}
 	return asynq.NewTaskWithHeaders(d.Type, d.payload(), headers, opts...)
 }
 
-// wholeSecond rounds a time that is to come up to the next second: asynq keeps whole seconds
+// ceilSecond rounds a time that is to come up to the next second: asynq keeps whole seconds
 // of it and cuts the rest off, which would send the task early.
-func wholeSecond(at, now time.Time) time.Time {
+func ceilSecond(at, now time.Time) time.Time {
 	if whole := at.Truncate(time.Second); at.After(now) && whole.Before(at) {
 		return whole.Add(time.Second)
 	}
@@ -154,7 +154,7 @@ func newTyped(typ, app string, payload any, opts []Option) (*asynq.Task, error) 
 	if err != nil {
 		return nil, fmt.Errorf("tasks: encode the body of %s: %w", typ, err)
 	}
-	if hasReplaced(body) {
+	if hasReplacementEscape(body) {
 		return nil, &ValidationError{Fields: []FieldError{{
 			Path: "body", Problem: "text that is not UTF-8: send text as UTF-8",
 		}}}
@@ -163,12 +163,12 @@ func newTyped(typ, app string, payload any, opts []Option) (*asynq.Task, error) 
 	for _, opt := range opts {
 		opt(&d)
 	}
-	return d.task(time.Now())
+	return d.build(time.Now())
 }
 
-// hasReplaced finds the escape that encoding/json writes in place of bytes that are
+// hasReplacementEscape finds the escape that encoding/json writes in place of bytes that are
 // not UTF-8. A backslash in front of it belongs to the text.
-func hasReplaced(body []byte) bool {
+func hasReplacementEscape(body []byte) bool {
 	const escape = `\ufffd`
 	for rest := body; ; {
 		i := bytes.Index(rest, []byte(escape))

@@ -81,7 +81,7 @@ func TestEnqueuedAt(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 8*3600))
 	for marked, want := range map[bool]time.Time{false: now, true: {}} {
 		d := draft{Envelope: Envelope{Type: TypeScheme, App: testApp, ID: "i", Body: json.RawMessage(`{}`)}, marked: marked}
-		if h := d.prepared(now).Headers(); !EnqueuedAt(h).Equal(want) || (len(h) == 0) != marked {
+		if h := d.buildPrepared(now).Headers(); !EnqueuedAt(h).Equal(want) || (len(h) == 0) != marked {
 			t.Errorf("marked %v: %v of %v", marked, EnqueuedAt(h), h)
 		}
 	}
