@@ -50,7 +50,7 @@ func run(ctx context.Context) error {
 	defer func() { _ = rdb.Close() }()
 	s := &shop{
 		tasks: tasks.NewClient(rdb), app: *app, template: *template,
-		patience: 10 * time.Second, now: time.Now,
+		linkTimeout: 10 * time.Second, now: time.Now,
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *listen)
 	if err != nil {

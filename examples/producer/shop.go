@@ -15,17 +15,17 @@ import (
 
 // A shop is the business service: what it knows of WeChat is an app id and a template.
 type shop struct {
-	tasks    *tasks.Client
-	app      string
-	template string
-	patience time.Duration // how long a caller may wait for a link
-	now      func() time.Time
+	tasks       *tasks.Client
+	app         string
+	template    string
+	linkTimeout time.Duration // how long a caller may wait for a link
+	now         func() time.Time
 }
 
 func (s *shop) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /orders/{id}/shipped", s.shipped)
-	mux.HandleFunc("GET /orders/{id}/shipped", s.told)
+	mux.HandleFunc("GET /orders/{id}/shipped", s.shippedResult)
 	mux.HandleFunc("POST /link", s.link)
 	return mux
 }
@@ -76,8 +76,8 @@ func (s *shop) enqueue(w http.ResponseWriter, r *http.Request, task *asynq.Task,
 	}
 }
 
-// told says what became of an order's message.
-func (s *shop) told(w http.ResponseWriter, r *http.Request) {
+// shippedResult says what became of an order's message.
+func (s *shop) shippedResult(w http.ResponseWriter, r *http.Request) {
 	result, err := s.tasks.Result(r.Context(), s.app, shippedID(r.PathValue("id")))
 	if err != nil {
 		fail(w, err)
@@ -107,7 +107,7 @@ func (s *shop) link(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.patience)
+	ctx, cancel := context.WithTimeout(r.Context(), s.linkTimeout)
 	defer cancel()
 	result, err := s.tasks.Wait(ctx, s.app, receipt.ID)
 	switch {

@@ -24,9 +24,9 @@ type Console struct {
 	out   io.Writer
 	width func() int // 0 where there is no terminal
 
-	mu     sync.Mutex
-	status string // guarded by mu; what stands at the bottom
-	broken bool   // guarded by mu; the last message did not end its line
+	mu      sync.Mutex
+	status  string // guarded by mu; what stands at the bottom
+	midLine bool   // guarded by mu; the last message did not end its line
 }
 
 const (
@@ -64,27 +64,27 @@ func (c *Console) Beside(w io.Writer) io.Writer {
 	if f, ok := w.(*os.File); ok && !term.IsTerminal(int(f.Fd())) {
 		return w
 	}
-	return beside{c, w}
+	return sharedWriter{c, w}
 }
 
-type beside struct {
+type sharedWriter struct {
 	console *Console
 	out     io.Writer
 }
 
-func (b beside) Write(p []byte) (int, error) { return b.console.write(b.out, p) }
+func (b sharedWriter) Write(p []byte) (int, error) { return b.console.write(b.out, p) }
 
 func (c *Console) write(out io.Writer, p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.status != "" && !c.broken {
+	if c.status != "" && !c.midLine {
 		_, _ = io.WriteString(c.out, clearLine)
 	}
 	n, err := out.Write(p)
 	if len(p) > 0 {
-		c.broken = p[len(p)-1] != '\n'
+		c.midLine = p[len(p)-1] != '\n'
 	}
-	if c.status != "" && !c.broken {
+	if c.status != "" && !c.midLine {
 		_, _ = io.WriteString(c.out, c.status)
 	}
 	return n, err
@@ -96,17 +96,17 @@ func (c *Console) Status(text string) {
 	if width == 0 {
 		return
 	}
-	text = cut(text, width-1)
+	text = truncate(text, width-1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.broken && text != c.status {
+	if !c.midLine && text != c.status {
 		_, _ = io.WriteString(c.out, clearLine+text)
 	}
 	c.status = text
 }
 
-// cut keeps to the width: a line that wraps cannot be cleared.
-func cut(text string, width int) string {
+// truncate keeps to the width: a line that wraps cannot be cleared.
+func truncate(text string, width int) string {
 	for utf8.RuneCountInString(text) > max(width, 0) {
 		_, size := utf8.DecodeLastRuneInString(text)
 		text = text[:len(text)-size]

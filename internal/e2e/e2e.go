@@ -14,12 +14,12 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// folder holds the program.
-var folder = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "wxcourier-e2e") })
+// tempDir holds the program.
+var tempDir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "wxcourier-e2e") })
 
 // Binary builds the program, the first time, and returns its path. See [Run].
 var Binary = sync.OnceValues(func() (string, error) {
-	dir, err := folder()
+	dir, err := tempDir()
 	if err != nil {
 		return "", err
 	}
@@ -35,7 +35,7 @@ var Binary = sync.OnceValues(func() (string, error) {
 // from TestMain.
 func Run(m *testing.M) int {
 	code := redistest.Run(m)
-	if dir, err := folder(); err == nil {
+	if dir, err := tempDir(); err == nil {
 		_ = os.RemoveAll(dir)
 	}
 	return code

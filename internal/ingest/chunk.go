@@ -23,15 +23,15 @@ const (
 	linger = 20 * time.Millisecond
 )
 
-// gather makes chunks of at most some items, until there are no more.
-func gather(items <-chan taskfile.Item, chunks chan<- []taskfile.Item, most int) {
+// makeChunks makes chunks of at most some items, until there are no more.
+func makeChunks(items <-chan taskfile.Item, chunks chan<- []taskfile.Item, maxTasks int) {
 	late := time.NewTimer(linger)
 	defer late.Stop()
 	for first := range items {
 		late.Reset(linger)
-		chunk, size := append(make([]taskfile.Item, 0, most), first), len(first.Envelope.Body)
+		chunk, size := append(make([]taskfile.Item, 0, maxTasks), first), len(first.Envelope.Body)
 		open := true
-		for open && len(chunk) < most && size < chunkBytes {
+		for open && len(chunk) < maxTasks && size < chunkBytes {
 			var item taskfile.Item
 			select {
 			case item, open = <-items:
@@ -48,46 +48,46 @@ func gather(items <-chan taskfile.Item, chunks chan<- []taskfile.Item, most int)
 
 // submit hands over a chunk. The error is one that ends the run; that ctx ended is none.
 func (e *enqueuer) submit(ctx context.Context, chunk []taskfile.Item) error {
-	if !e.mayGo(ctx, chunk) {
+	if !e.waitForSlots(ctx, chunk) {
 		return nil
 	}
 	for attempt := 0; ; attempt++ {
-		left, err := e.try(ctx, chunk)
+		left, err := e.submitOnce(ctx, chunk)
 		if len(left) == 0 {
 			return nil
 		}
-		if attempt == len(patience) || !pause(ctx, patience[attempt]) {
-			e.giveUp(left, err)
+		if attempt == len(retryDelays) || !sleep(ctx, retryDelays[attempt]) {
+			e.abandon(left, err)
 			return fmt.Errorf("line %d: %w", left[0].Line, err)
 		}
 		chunk = left
 	}
 }
 
-// mayGo waits until all of a chunk may be handed over. It is false when ctx has ended;
+// waitForSlots waits until all of a chunk may be handed over. It is false when ctx has ended;
 // then none of it is.
-func (e *enqueuer) mayGo(ctx context.Context, chunk []taskfile.Item) bool {
+func (e *enqueuer) waitForSlots(ctx context.Context, chunk []taskfile.Item) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	if e.before == nil {
+	if e.beforeSubmit == nil {
 		return true
 	}
 	for i, item := range chunk {
-		if !e.before(ctx, item.Envelope) {
-			e.giveUp(chunk[:i], ctx.Err())
+		if !e.beforeSubmit(ctx, item.Envelope) {
+			e.abandon(chunk[:i], ctx.Err())
 			return false
 		}
 	}
 	return true
 }
 
-// patience is how long Redis may be away, as pauses between attempts: 0.2 + 0.5 + 1 + 2 s,
+// retryDelays is how long Redis may be away, as pauses between attempts: 0.2 + 0.5 + 1 + 2 s,
 // and what the client itself waits for each.
-var patience = [...]time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
+var retryDelays = [...]time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 
-// pause is false when ctx ended meanwhile.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleep is false when ctx ended meanwhile.
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
 		return true
@@ -96,9 +96,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// try submits a chunk, and returns what Redis did not answer for, with the first error:
+// submitOnce submits a chunk, and returns what Redis did not answer for, with the first error:
 // repeating it is safe. A submission that has begun is finished even when ctx ends.
-func (e *enqueuer) try(ctx context.Context, chunk []taskfile.Item) ([]taskfile.Item, error) {
+func (e *enqueuer) submitOnce(ctx context.Context, chunk []taskfile.Item) ([]taskfile.Item, error) {
 	envelopes := make([]tasks.Envelope, len(chunk))
 	for i := range chunk {
 		envelopes[i] = chunk[i].Envelope
@@ -106,7 +106,7 @@ func (e *enqueuer) try(ctx context.Context, chunk []taskfile.Item) ([]taskfile.I
 	var left []taskfile.Item
 	var first error
 	for i, answer := range e.Client.SubmitMany(context.WithoutCancel(ctx), envelopes) {
-		if !e.tell(chunk[i], answer) {
+		if !e.report(chunk[i], answer) {
 			left = append(left, chunk[i])
 			if first == nil {
 				first = answer.Err
@@ -116,21 +116,21 @@ func (e *enqueuer) try(ctx context.Context, chunk []taskfile.Item) ([]taskfile.I
 	return left, first
 }
 
-// tell passes the answer to a task on. It is false for an answer that is not the last.
-func (e *enqueuer) tell(item taskfile.Item, answer tasks.Submitted) bool {
+// report passes the answer to a task on. It is false for an answer that is not the last.
+func (e *enqueuer) report(item taskfile.Item, answer tasks.Submitted) bool {
 	var invalid *tasks.ValidationError
 	bad := errors.As(answer.Err, &invalid) || errors.Is(answer.Err, tasks.ErrIDInUse)
 	if answer.Err != nil && !bad {
 		return false
 	}
-	if e.after != nil {
-		e.after(item.Envelope, answer.Receipt, answer.Err)
+	if e.afterSubmit != nil {
+		e.afterSubmit(item.Envelope, answer.Receipt, answer.Err)
 	}
 	if bad {
-		e.bad(item.Line, answer.Err)
+		e.reportBad(item.Line, answer.Err)
 		return true
 	}
-	e.note(func(c *Counts) {
+	e.update(func(c *Counts) {
 		if answer.Receipt.Already {
 			c.Already++
 			if answer.Receipt.Differs {
@@ -144,12 +144,12 @@ func (e *enqueuer) tell(item taskfile.Item, answer tasks.Submitted) bool {
 	return true
 }
 
-// giveUp takes back what before has let through.
-func (e *enqueuer) giveUp(chunk []taskfile.Item, err error) {
-	if e.after == nil {
+// abandon takes back what before has let through.
+func (e *enqueuer) abandon(chunk []taskfile.Item, err error) {
+	if e.afterSubmit == nil {
 		return
 	}
 	for _, item := range chunk {
-		e.after(item.Envelope, tasks.Receipt{}, err)
+		e.afterSubmit(item.Envelope, tasks.Receipt{}, err)
 	}
 }

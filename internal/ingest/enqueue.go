@@ -47,7 +47,7 @@ var ErrBroken = errors.New("the rest was not enqueued")
 // Enqueue hands over the tasks of a stream until it or ctx ends. A bad line is told and
 // skipped. An error wraps ErrBroken: the stream broke off, or Redis is away.
 func Enqueue(ctx context.Context, source *taskfile.Source, o Options) (Counts, error) {
-	e := enqueuer{Options: o, most: chunkTasks}
+	e := enqueuer{Options: o, maxChunk: chunkTasks}
 	err := e.run(ctx, source)
 	return e.counts, err
 }
@@ -58,11 +58,11 @@ type enqueuer struct {
 	Options
 	// before and after, where set, are called around each task's submission, from
 	// several goroutines. before may block; it returns false when ctx ended meanwhile.
-	before func(ctx context.Context, e tasks.Envelope) bool
-	after  func(e tasks.Envelope, r tasks.Receipt, err error)
+	beforeSubmit func(ctx context.Context, e tasks.Envelope) bool
+	afterSubmit  func(e tasks.Envelope, r tasks.Receipt, err error)
 	// most is how many tasks a chunk has at most. All submitters' chunks together must
 	// fit into what before lets through: each waits until all of its own may go.
-	most int
+	maxChunk int
 
 	admitted map[string]error // by app; of the goroutine that reads
 
@@ -79,7 +79,7 @@ func (e *enqueuer) run(ctx context.Context, source *taskfile.Source) error {
 	var all sync.WaitGroup
 	all.Go(func() {
 		defer close(chunks)
-		gather(items, chunks, e.most)
+		makeChunks(items, chunks, e.maxChunk)
 	})
 	for range submitters {
 		all.Go(func() {
@@ -120,17 +120,17 @@ func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan
 		if item.Err == nil {
 			item.Err = e.admit(ctx, item.Envelope.App)
 		}
-		e.note(func(c *Counts) { c.Lines++ })
+		e.update(func(c *Counts) { c.Lines++ })
 		switch {
 		case item.Err != nil:
-			e.bad(item.Line, item.Err)
+			e.reportBad(item.Line, item.Err)
 		case item.Duplicate:
-			e.note(func(c *Counts) {
+			e.update(func(c *Counts) {
 				c.Duplicates++
 				e.Duplicate(item.Line, item.Envelope)
 			})
 		default:
-			if err := e.pass(ctx, item, items); err != nil {
+			if err := e.forward(ctx, item, items); err != nil {
 				return fmt.Errorf("line %d: %w", item.Line, err)
 			}
 		}
@@ -138,15 +138,15 @@ func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan
 	return nil
 }
 
-// pass hands a task on, unless it has ended before.
-func (e *enqueuer) pass(ctx context.Context, item taskfile.Item, items chan<- taskfile.Item) error {
+// forward hands a task on, unless it has ended before.
+func (e *enqueuer) forward(ctx context.Context, item taskfile.Item, items chan<- taskfile.Item) error {
 	if e.Ended != nil {
 		ended, err := e.Ended(ctx, item.Envelope)
 		if err != nil {
 			return err
 		}
 		if ended {
-			e.note(func(c *Counts) { c.Ended++ })
+			e.update(func(c *Counts) { c.Ended++ })
 			return nil
 		}
 	}
@@ -167,14 +167,14 @@ func (e *enqueuer) admit(ctx context.Context, app string) error {
 	return err
 }
 
-func (e *enqueuer) note(what func(*Counts)) {
+func (e *enqueuer) update(apply func(*Counts)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	what(&e.counts)
+	apply(&e.counts)
 }
 
-func (e *enqueuer) bad(line int, err error) {
-	e.note(func(c *Counts) {
+func (e *enqueuer) reportBad(line int, err error) {
+	e.update(func(c *Counts) {
 		c.Bad++
 		e.Bad(line, err)
 	})

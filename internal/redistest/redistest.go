@@ -49,18 +49,18 @@ func Until(t testing.TB, within time.Duration, what string, cond func() bool) {
 	}
 }
 
-// atOnce is how many parallel tests of a package run at the same time.
-const atOnce = 8
+// parallelTests is how many parallel tests of a package run at the same time.
+const parallelTests = 8
 
 // Run runs a package's tests, more of them at the same time than there are processors:
 // they wait for leases, holds and servers most of the time. Whoever says -parallel gets
 // that. Call it from TestMain.
 func Run(m *testing.M) int {
 	flag.Parse()
-	said := false
-	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
-	if !said {
-		if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+	set := false
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })
+	if !set {
+		if err := flag.Set("test.parallel", strconv.Itoa(parallelTests)); err != nil {
 			panic(err) // package testing has no such flag any more
 		}
 	}

@@ -17,12 +17,12 @@ import (
 // Server is a redis-server process of the test's own, on a free loopback port,
 // with an empty data folder. It is killed when the test ends.
 type Server struct {
-	t     testing.TB
-	port  int
-	dir   string
-	args  []string
-	whole []string // the whole command line, in place of the usual one with args
-	cmd   *exec.Cmd
+	t        testing.TB
+	port     int
+	dir      string
+	args     []string
+	fullArgs []string // the whole command line, in place of the usual one with args
+	cmd      *exec.Cmd
 }
 
 // Start starts a redis-server; args are further options, as on its command line
@@ -86,8 +86,8 @@ func (s *Server) start() {
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
 		"--save", "", "--daemonize", "no", "--loglevel", "warning",
 	}, s.args...)
-	if s.whole != nil {
-		args = s.whole
+	if s.fullArgs != nil {
+		args = s.fullArgs
 	}
 	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...) //nolint:gosec // a test's own arguments
 	if err := s.cmd.Start(); err != nil {

@@ -43,14 +43,14 @@ func StartFailover(t *testing.T, args ...string) *Failover {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sentinel.whole = []string{file, "--sentinel"}
+	sentinel.fullArgs = []string{file, "--sentinel"}
 	sentinel.start()
 	t.Cleanup(sentinel.Kill)
 	f := &Failover{Master: master, Replica: replica, Sentinel: sentinel}
-	asked := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr()})
-	t.Cleanup(func() { _ = asked.Close() })
+	client := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
 	Until(t, 20*time.Second, "the sentinel knows the replica", func() bool {
-		known, err := asked.Replicas(t.Context(), MasterName).Result()
+		known, err := client.Replicas(t.Context(), MasterName).Result()
 		return err == nil && len(known) == 1
 	})
 	return f
@@ -77,11 +77,11 @@ func (f *Failover) InStep() {
 func (f *Failover) Over() {
 	t := f.Master.t
 	t.Helper()
-	asked := redis.NewSentinelClient(&redis.Options{Addr: f.Sentinel.Addr()})
-	defer func() { _ = asked.Close() }()
+	client := redis.NewSentinelClient(&redis.Options{Addr: f.Sentinel.Addr()})
+	defer func() { _ = client.Close() }()
 	_, port, _ := net.SplitHostPort(f.Replica.Addr())
 	Until(t, time.Minute, "the fail-over is over", func() bool {
-		master := asked.Master(t.Context(), MasterName).Val()
+		master := client.Master(t.Context(), MasterName).Val()
 		return master["port"] == port && master["flags"] == "master" && master["role-reported"] == "master"
 	})
 }

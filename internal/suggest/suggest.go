@@ -8,22 +8,22 @@ import "strings"
 // Name returns the one of names that is closest to s, and whether it is close enough
 // to be what was meant. Case, "-" and "_" make no difference.
 func Name(s string, names []string) (best string, ok bool) {
-	want := plain(s)
+	want := normalize(s)
 	fewest := len(want)/2 + 1 // farther away is a guess, not a suggestion
 	for _, name := range names {
-		if d := distance(want, plain(name)); d < fewest {
+		if d := distance(want, normalize(name)); d < fewest {
 			best, fewest, ok = name, d, true
 		}
 	}
 	return best, ok
 }
 
-// longest bounds what a comparison costs.
-const longest = 64
+// maxLen bounds what a comparison costs.
+const maxLen = 64
 
-func plain(s string) string {
-	if len(s) > longest {
-		s = s[:longest]
+func normalize(s string) string {
+	if len(s) > maxLen {
+		s = s[:maxLen]
 	}
 	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(s))
 }

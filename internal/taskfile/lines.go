@@ -14,7 +14,7 @@ const bufferSize = 64 << 10
 type lines struct {
 	r     *bufio.Reader
 	limit int
-	held  []byte // the line, where it did not fit into the buffer of r
+	buf   []byte // the line, where it did not fit into the buffer of r
 }
 
 func newLines(r io.Reader, limit int) *lines {
@@ -25,7 +25,7 @@ func newLines(r io.Reader, limit int) *lines {
 // its length; where that is above the limit, the line itself is not returned. At the
 // end of the stream the error is io.EOF.
 func (l *lines) next() (line []byte, size int, err error) {
-	l.held = l.held[:0]
+	l.buf = l.buf[:0]
 	for {
 		piece, err := l.r.ReadSlice('\n')
 		size += len(piece)
@@ -34,19 +34,19 @@ func (l *lines) next() (line []byte, size int, err error) {
 		if err != nil && !more && !last {
 			return nil, size, err
 		}
-		if !more && len(l.held) == 0 && size == len(piece) {
-			return l.ended(piece, size)
+		if !more && len(l.buf) == 0 && size == len(piece) {
+			return l.finish(piece, size)
 		}
 		if size <= l.limit+len("\r\n") {
-			l.held = append(l.held, piece...)
+			l.buf = append(l.buf, piece...)
 		}
 		if !more {
-			return l.ended(l.held, size)
+			return l.finish(l.buf, size)
 		}
 	}
 }
 
-func (l *lines) ended(line []byte, size int) ([]byte, int, error) {
+func (l *lines) finish(line []byte, size int) ([]byte, int, error) {
 	whole := len(line) == size
 	line = bytes.TrimSuffix(line, []byte("\n"))
 	line = bytes.TrimSuffix(line, []byte("\r"))

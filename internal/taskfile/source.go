@@ -25,16 +25,16 @@ type Item struct {
 type Source struct {
 	lines *lines
 	line  int
-	seen  map[key]uint32 // how often a task was met
+	seen  map[taskHash]uint32 // how often a task was met
 }
 
-// key stands for an app and an id. Sixteen bytes of SHA-256 never meet by chance, so
+// taskHash stands for an app and an id. Sixteen bytes of SHA-256 never meet by chance, so
 // that no task is lost as the duplicate of another.
-type key [16]byte
+type taskHash [16]byte
 
 // New reads from r.
 func New(r io.Reader) *Source {
-	return &Source{lines: newLines(r, tasks.MaxLine), seen: make(map[key]uint32)}
+	return &Source{lines: newLines(r, tasks.MaxLine), seen: make(map[taskHash]uint32)}
 }
 
 // Items yields what each line holds; blank lines are left out. A line without an id
@@ -61,7 +61,7 @@ func (s *Source) Items() iter.Seq2[Item, error] {
 			if len(bytes.TrimSpace(line)) == 0 {
 				continue
 			}
-			if !yield(s.item(line), nil) {
+			if !yield(s.parse(line), nil) {
 				return
 			}
 		}
@@ -74,7 +74,7 @@ func tooLong(size int) error {
 	}}}
 }
 
-func (s *Source) item(line []byte) Item {
+func (s *Source) parse(line []byte) Item {
 	item := Item{Line: s.line}
 	item.Envelope, item.Err = tasks.ParseEnvelope(line)
 	if item.Err != nil {
@@ -83,19 +83,19 @@ func (s *Source) item(line []byte) Item {
 	e := &item.Envelope
 	if e.ID == "" {
 		e.ID = tasks.LineID(line, 0)
-		if earlier := s.met(e.App, e.ID); earlier > 0 { // equal lines are tasks of their own
+		if earlier := s.countSeen(e.App, e.ID); earlier > 0 { // equal lines are tasks of their own
 			e.ID = tasks.LineID(line, int(earlier))
 		}
 		return item
 	}
-	item.Duplicate = s.met(e.App, e.ID) > 0
+	item.Duplicate = s.countSeen(e.App, e.ID) > 0
 	return item
 }
 
-// met counts a task, and returns how often it was met before.
-func (s *Source) met(app, id string) uint32 {
+// countSeen counts a task, and returns how often it was met before.
+func (s *Source) countSeen(app, id string) uint32 {
 	sum := sha256.Sum256([]byte(app + "\x00" + id))
-	k := key(sum[:16])
+	k := taskHash(sum[:16])
 	earlier := s.seen[k]
 	s.seen[k] = earlier + 1
 	return earlier
