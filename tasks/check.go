@@ -10,34 +10,36 @@ import (
 	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
-// checker goes through one task and gathers what is wrong with it. Its methods take
-// an object of the body and the name of a member, say what is wrong with that
-// member, and return it if it is there and of the right JSON type.
+// checker checks one task and collects its faults. Most of its methods take an object of
+// the body and the name of a member, record the member's faults, and return the member if
+// it is present and of the right JSON type.
 type checker struct {
-	strict bool      // of an envelope as producers hand it over
+	strict bool      // the envelope comes from a producer: refuse unknown fields
 	spec   *Spec     // nil for an unknown type
 	from   time.Time // the earliest time at which the task can be sent
 	faults []FieldError
 }
 
-// maxFaults keeps the error of a task that is wrong all over readable.
+// maxFaults is the largest number of faults that are reported for one task.
 const maxFaults = 50
 
-// faultAt records a fault; format never takes the value that is at fault.
+// faultAt records a fault. Its arguments must not include the value at fault: see
+// [FieldError.Problem].
 func (c *checker) faultAt(path, format string, args ...any) {
 	switch n := len(c.faults); {
 	case n < maxFaults:
 		c.faults = append(c.faults, FieldError{Path: path, Problem: fmt.Sprintf(format, args...)})
 	case n == maxFaults:
-		c.faults = append(c.faults, FieldError{Problem: "there are more faults: mend these first"})
+		c.faults = append(c.faults, FieldError{Problem: "more faults follow: fix these first"})
 	}
 }
 
+// fault records a fault at the path of v.
 func (c *checker) fault(v value, format string, args ...any) {
 	c.faultAt(v.path(), format, args...)
 }
 
-// checkEnvelope checks all but the body.
+// checkEnvelope checks the fields of the envelope except the body.
 func (c *checker) checkEnvelope(e *Envelope) {
 	switch {
 	case e.Type == "":
@@ -65,19 +67,20 @@ func (c *checker) checkEnvelope(e *Envelope) {
 		c.from = e.ProcessAt
 	}
 	if !e.NotAfter.IsZero() && e.NotAfter.Before(e.ProcessAt) {
-		c.faultAt("not_after", "before process_at, so that it could never be sent: move one of them")
+		c.faultAt("not_after", "before process_at, so the task could never be sent: change one of them")
 	}
 }
 
-// The years that a time of the envelope may have. The first is before any message of
-// WeChat's, and behind the values that stand for no time elsewhere: the years 1, 1601, 1900
-// and 1970.
+// The range of years that a time of the envelope may have. The first year is earlier than
+// any WeChat message, and later than the zero times of other languages: the years 1, 1601,
+// 1900 and 1970.
 const (
 	firstYear = 2000
 	lastYear  = 9998
-	yearFault = "the year %d is out of range: leave the field out where there is no such time"
+	yearFault = "the year %d is out of range: leave the field out if there is no such time"
 )
 
+// checkTimes checks the years of the envelope's times.
 func (c *checker) checkTimes(e *Envelope) {
 	for _, f := range [...]struct {
 		name string
@@ -89,6 +92,7 @@ func (c *checker) checkTimes(e *Envelope) {
 	}
 }
 
+// suggestType returns "; did you mean …?" for a misspelt type, or "".
 func suggestType(typ string) string {
 	types := make([]string, 0, len(catalog))
 	for i := range catalog {
@@ -100,14 +104,15 @@ func suggestType(typ string) string {
 	return ""
 }
 
-// checkBody parses the body and checks it by the rules of the task's type.
+// checkBody parses the body and checks it by the rules of the task's type. It returns nil
+// if the body is not JSON.
 func (c *checker) checkBody(body []byte) *document {
 	switch {
 	case len(body) == 0 || string(body) == "null":
 		c.faultAt("body", "required: the request body that WeChat's page shows")
 		return nil
 	case len(body) > MaxLine:
-		c.faultAt("body", "%d bytes; at most %d are taken", len(body), MaxLine)
+		c.faultAt("body", "%d bytes; at most %d are allowed", len(body), MaxLine)
 		return nil
 	}
 	doc, fault := parse(body, "body", bounds{maxDepth, maxValues})
@@ -117,7 +122,7 @@ func (c *checker) checkBody(body []byte) *document {
 	}
 	hint := ""
 	if doc.root().kind() == kindString {
-		hint = "put the object itself there, not its text"
+		hint = "send the object itself, not a string that holds it"
 	}
 	if c.want(doc.root(), kindObject, hint) && c.spec != nil {
 		c.spec.check(c, doc.root())
@@ -125,7 +130,8 @@ func (c *checker) checkBody(body []byte) *document {
 	return doc
 }
 
-// want checks the JSON type of a value that is there.
+// want checks the JSON type of a present value. hint, where not empty, tells the producer
+// how to fix it.
 func (c *checker) want(v value, k jsonKind, hint string) bool {
 	got := v.kind()
 	if got == k {
@@ -138,8 +144,8 @@ func (c *checker) want(v value, k jsonKind, hint string) bool {
 	return false
 }
 
-// optional is the member if it is there and of the kind. An object counts as left out when
-// it says nothing, in whichever way an SDK writes that: see [value.zero].
+// optional returns the member if it is present and of kind k. An object without values
+// counts as absent, in every form in which SDKs write one: see [value.isZero].
 func (c *checker) optional(in value, name string, k jsonKind) (value, bool) {
 	v := in.member(name)
 	if !v.present() || k == kindObject && v.isZero() {
@@ -148,7 +154,8 @@ func (c *checker) optional(in value, name string, k jsonKind) (value, bool) {
 	return v, c.want(v, k, k.hint())
 }
 
-// required is optional, and a fault where the member is missing.
+// required is like optional, but records a fault if the member is missing. desc describes
+// the member.
 func (c *checker) required(in value, name string, k jsonKind, desc string) (value, bool) {
 	v := in.member(name)
 	if !v.present() {
@@ -158,7 +165,7 @@ func (c *checker) required(in value, name string, k jsonKind, desc string) (valu
 	return v, c.want(v, k, k.hint())
 }
 
-// hint is how to mend a value that should be of this kind.
+// hint tells how to fix a value that should be of this kind.
 func (k jsonKind) hint() string {
 	switch k {
 	case kindString:
@@ -170,13 +177,13 @@ func (k jsonKind) hint() string {
 	return ""
 }
 
-// textRule says what a string may hold. Its zero value allows everything.
+// textRule limits a string. Its zero value allows every string.
 type textRule struct {
-	runes, bytes int             // the most of each; 0 is no limit
-	allowed      func(rune) bool // the characters that are allowed
-	allowedNames string          // those characters, for the message
-	noQuery      string          // not empty: no "?", and where to put parameters instead
-	noSlash      bool            // no "/" in front
+	runes, bytes int             // maximum lengths; 0 is no limit
+	allowed      func(rune) bool // reports whether a character is allowed; nil allows all
+	allowedNames string          // names these characters in the message
+	noQuery      string          // if not empty, "?" is refused with this advice
+	noSlash      bool            // refuse a leading "/"
 }
 
 // optionalText checks an optional string.
@@ -186,7 +193,7 @@ func (c *checker) optionalText(in value, name string, rule textRule) {
 	}
 }
 
-// requiredText checks a required string that may not be empty.
+// requiredText checks a required string, which must not be empty.
 func (c *checker) requiredText(in value, name string, rule textRule, desc string) {
 	v, ok := c.required(in, name, kindString, desc)
 	if !ok {
@@ -200,6 +207,7 @@ func (c *checker) requiredText(in value, name string, rule textRule, desc string
 	c.applyRule(v, s, rule)
 }
 
+// applyRule checks the string s, which is the content of v.
 func (c *checker) applyRule(v value, s []byte, rule textRule) {
 	if n := utf8.RuneCount(s); rule.runes > 0 && n > rule.runes {
 		c.fault(v, "%d characters; at most %d are allowed: shorten it", n, rule.runes)
@@ -222,8 +230,8 @@ func (c *checker) applyRule(v value, s []byte, rule textRule) {
 	}
 }
 
-// opaqueID checks an id of WeChat's making: there, and plausibly shaped. WeChat is
-// the judge of the rest.
+// opaqueID checks an id that WeChat made: it must be present, not too long, and without
+// spaces and control characters. Only WeChat knows whether the id exists.
 func (c *checker) opaqueID(in value, name, desc string) {
 	v, ok := c.required(in, name, kindString, desc)
 	if !ok {
@@ -245,7 +253,8 @@ func (c *checker) opaqueID(in value, name, desc string) {
 	}
 }
 
-// oneOf checks an optional string of a closed vocabulary. An empty one counts as left out.
+// oneOf checks an optional string that must be one of words. An empty string counts as
+// absent.
 func (c *checker) oneOf(in value, name string, words ...string) {
 	v, ok := c.optional(in, name, kindString)
 	if !ok || v.isZero() {
@@ -260,7 +269,8 @@ func (c *checker) oneOf(in value, name string, words ...string) {
 	c.fault(v, "%s is none of %s", quoted(string(s)), strings.Join(words, ", "))
 }
 
-// describeRune names the kind of a character, for messages that may not show text.
+// describeRune names the kind of a character, for messages, which must not contain text of
+// the body.
 func describeRune(r rune) string {
 	switch {
 	case r == '\n' || r == '\r':

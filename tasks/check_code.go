@@ -2,9 +2,9 @@ package tasks
 
 import "strings"
 
-// Bodies of mini program codes.
+// The bodies of mini program codes.
 
-// checkUnlimitedCode:
+// checkUnlimitedCode checks the body of code:unlimited:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html
 func checkUnlimitedCode(c *checker, body value) {
 	c.requiredText(body, "scene", textRule{runes: 32, allowed: isSceneChar, allowedNames: "letters, digits and " + sceneMarks},
@@ -14,14 +14,14 @@ func checkUnlimitedCode(c *checker, body value) {
 	c.picture(body)
 }
 
-// checkCode:
+// checkCode checks the body of code:wxacode:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getQRCode.html
 func checkCode(c *checker, body value) {
 	c.codePath(body, textRule{runes: maxPath})
 	c.picture(body)
 }
 
-// checkQRCode:
+// checkQRCode checks the body of code:qrcode:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/createQRCode.html
 func checkQRCode(c *checker, body value) {
 	c.codePath(body, textRule{bytes: 128})
@@ -29,7 +29,7 @@ func checkQRCode(c *checker, body value) {
 	c.reserved(body)
 }
 
-// codePath checks the page, with its parameters, that a code opens.
+// codePath checks the page that a code opens, with its parameters.
 func (c *checker) codePath(body value, rule textRule) {
 	c.requiredText(body, "path", rule, "the page to open, with its parameters")
 	v := body.member("path")
@@ -39,12 +39,12 @@ func (c *checker) codePath(body value, rule textRule) {
 	_, query, _ := strings.Cut(string(v.unquoted()), "?")
 	for parameter := range strings.SplitSeq(query, "&") {
 		if name, _, _ := strings.Cut(parameter, "="); name == reservedField {
-			c.fault(v, "has the parameter %s, which WeChat keeps for itself (85096): leave it out", reservedField)
+			c.fault(v, "has the parameter %s, which WeChat reserves (85096): leave it out", reservedField)
 		}
 	}
 }
 
-// picture checks what the pages of both mini program codes have in common.
+// picture checks the members that both mini program codes have: [Picture].
 func (c *checker) picture(body value) {
 	c.envVersion(body)
 	c.width(body)
@@ -58,7 +58,7 @@ func (c *checker) picture(body value) {
 	c.reserved(body)
 }
 
-// width: 0 leaves it to WeChat.
+// width checks the width in pixels; 0 counts as absent.
 func (c *checker) width(body value) {
 	if body.member("width").isZero() {
 		return
@@ -66,7 +66,8 @@ func (c *checker) width(body value) {
 	c.integer(body, "width", 280, 1280, "pixels")
 }
 
-// colorPart: the pages show the parts of a colour both as numbers and in quotes.
+// colorPart checks one part of a colour. WeChat's pages show it both as a number and in
+// quotes.
 func (c *checker) colorPart(in value, name string) {
 	v := in.member(name)
 	switch {
@@ -78,10 +79,12 @@ func (c *checker) colorPart(in value, name string) {
 	}
 }
 
+// reservedField is a parameter that WeChat adds itself.
 const reservedField = "scancode_time"
 
+// reserved refuses a body that has reservedField.
 func (c *checker) reserved(body value) {
 	if v := body.member(reservedField); v.kind() != kindAbsent {
-		c.fault(v, "WeChat keeps this field for itself (85096): leave it out")
+		c.fault(v, "WeChat reserves this field (85096): leave it out")
 	}
 }

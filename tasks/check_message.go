@@ -2,7 +2,7 @@ package tasks
 
 import "bytes"
 
-// Bodies of messages.
+// The bodies of messages.
 
 const (
 	touserDesc   = "the receiver's openid"
@@ -10,7 +10,7 @@ const (
 	queryHint    = `put parameters into "query"`
 )
 
-// checkSubscribe:
+// checkSubscribe checks the body of send:subscribe:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html
 func checkSubscribe(c *checker, body value) {
 	c.opaqueID(body, "touser", touserDesc)
@@ -21,14 +21,14 @@ func checkSubscribe(c *checker, body value) {
 	c.subscribeData(body)
 }
 
-// checkBizSubscribe:
+// checkBizSubscribe checks the body of send:bizsubscribe:
 // https://developers.weixin.qq.com/doc/service/api/notify/notify/api_sendnewsubscribemsg.html
 func checkBizSubscribe(c *checker, body value) {
 	checkSubscribe(c, body)
 	c.miniprogram(body)
 }
 
-// checkTemplate:
+// checkTemplate checks the body of send:template:
 // https://developers.weixin.qq.com/doc/offiaccount/Message_Management/Template_Message_Interface.html
 func checkTemplate(c *checker, body value) {
 	c.opaqueID(body, "touser", touserDesc)
@@ -36,15 +36,15 @@ func checkTemplate(c *checker, body value) {
 	c.templateMessage(body)
 }
 
-// templateMessage checks what template/send and uniform_send have in common. The
-// value rules of subscribe messages do not hold here: keywords of old templates may
-// have any name, and may be empty.
+// templateMessage checks the members that template/send and uniform_send have in common.
+// The rules for the values of subscribe messages do not apply: keywords of old templates
+// may have any name and may be empty.
 func (c *checker) templateMessage(in value) {
 	c.opaqueID(in, "template_id", templateDesc)
 	c.optionalText(in, "url", textRule{})
 	c.miniprogram(in)
 	if data := in.member("data"); data.kind() == kindArray && data.isZero() {
-		return // PHP's way to write an object without members
+		return // PHP encodes an empty object like this
 	}
 	data, ok := c.required(in, "data", kindObject, `the keywords, as {"thing1":{"value":"…"}}`)
 	if !ok {
@@ -55,6 +55,7 @@ func (c *checker) templateMessage(in value) {
 	}
 }
 
+// miniprogram checks the mini program page that a message opens.
 func (c *checker) miniprogram(in value) {
 	if mini, ok := c.optional(in, "miniprogram", kindObject); ok {
 		c.optionalText(mini, "appid", textRule{})
@@ -73,7 +74,7 @@ func (c *checker) subscribeData(body value) {
 	}
 	for entry := range data.elements() {
 		if bytes.HasSuffix(entry.key(), []byte(".DATA")) {
-			c.fault(entry, `the ".DATA" of the template's text is no part of a keyword's name: leave it out`)
+			c.fault(entry, `the ".DATA" of the template's text is not part of a keyword's name: leave it out`)
 			continue
 		}
 		if v, ok := c.dataValue(entry); ok {
@@ -82,9 +83,8 @@ func (c *checker) subscribeData(body value) {
 	}
 }
 
-// dataValue checks the shape of one keyword and returns its value if it is a
-// string. WeChat's pages show a number for the keywords named number, so such a
-// one passes.
+// dataValue checks the JSON of one keyword and returns its value if that is a string. A
+// keyword of the type number may have a JSON number, as on WeChat's pages.
 func (c *checker) dataValue(entry value) (value, bool) {
 	if !c.want(entry, kindObject, `write {"value":"…"}`) {
 		return value{}, false
@@ -100,7 +100,7 @@ func (c *checker) dataValue(entry value) (value, bool) {
 	return v, c.want(v, kindString, kindString.hint())
 }
 
-// customMember is a string that a kind of customer-service message must have.
+// customMember is a string member that a customer-service message of a msgtype must have.
 type customMember struct{ msgtype, name, desc string }
 
 var customMembers = [...]customMember{
@@ -120,9 +120,9 @@ var customMembers = [...]customMember{
 
 const mediaDesc = "the media_id of an upload"
 
-// checkCustom:
+// checkCustom checks the body of send:custom:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/kf-mgnt/kf-message/sendCustomMessage.html
-// with the types that official accounts have beside them:
+// The further msgtypes of official accounts are on
 // https://developers.weixin.qq.com/doc/offiaccount/Message_Management/Service_Center_messages.html
 func checkCustom(c *checker, body value) {
 	c.opaqueID(body, "touser", touserDesc)
@@ -169,7 +169,8 @@ func (c *checker) customContent(body value) {
 	}
 }
 
-// list checks a required array of objects; most is 0 for any number of them.
+// list checks a required array of at least one and at most limit objects; a limit of 0 is
+// none.
 func (c *checker) list(in value, name string, limit int, desc string) {
 	v, ok := c.required(in, name, kindArray, desc)
 	if !ok {
@@ -188,8 +189,8 @@ func (c *checker) list(in value, name string, limit int, desc string) {
 	}
 }
 
-// checkUniform: the retired endpoint's body as its page showed it. The fields of a
-// template message go inside one of two members.
+// checkUniform checks the body of the retired send:uniform, as its page described it. The
+// fields of a template message are inside one of two members.
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/uniform-message/sendUniformMessage.html
 func checkUniform(c *checker, body value) {
 	c.opaqueID(body, "touser", touserDesc)

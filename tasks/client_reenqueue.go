@@ -11,7 +11,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
-// resumeRedrive goes on with what another call put back: it died over it, or is at it.
+// resumeRedrive resumes the redrive of a task that another call put back and has not
+// enqueued yet.
 func (c *Client) resumeRedrive(ctx context.Context, app, id string, e ledger.Ended, want Redrive) (Redriven, error) {
 	if len(e.History) == 0 {
 		return RedriveUnmatched, nil
@@ -29,10 +30,10 @@ func (c *Client) resumeRedrive(ctx context.Context, app, id string, e ledger.End
 	return c.reenqueue(ctx, app, id, e)
 }
 
-// FinishRedrives hands over what earlier redrives of an app put back and did not hand
-// over, whatever they asked for: their process died, or Redis failed them. It returns how
-// many there were, and the ids of those that stay behind, since a run that had them
-// before has not ended. With dryRun it only counts.
+// FinishRedrives enqueues the tasks of an app that earlier redrives put back but did not
+// enqueue, because their process died or Redis failed. It returns the number of these tasks,
+// and the ids of those that are still busy: an earlier run of the task has not ended. With
+// dryRun it only counts.
 func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (finished int, busy []string, err error) {
 	ids, err := c.ledger.Underway(ctx, app)
 	if err != nil {
@@ -48,7 +49,7 @@ func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (f
 				finished++
 			}
 			continue
-		case !e.Underway || e.Outcome != "": // a runner has it, or it has ended
+		case !e.Underway || e.Outcome != "": // a runner started it, or it has ended
 			if err := c.ledger.HandedOver(ctx, app, id, e.Generation); err != nil {
 				return finished, busy, err
 			}
@@ -67,11 +68,11 @@ func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (f
 	return finished, busy, nil
 }
 
-// reenqueueTimeout is how long a redrive waits for a run that had the task before. As a
-// rule it has recorded the outcome, and is about to tell asynq.
+// reenqueueTimeout is how long a redrive waits for an earlier run of the task. Usually that
+// run has recorded the outcome and is about to end the task in asynq.
 const reenqueueTimeout = 5 * time.Second
 
-// reenqueue gives a task that was put back to asynq, wakes its lane and ends the redrive.
+// reenqueue enqueues a task that was put back, wakes its lane and completes the redrive.
 func (c *Client) reenqueue(ctx context.Context, app, id string, e ledger.Ended) (Redriven, error) {
 	task := redrivenTask(app, id, e)
 	deadline := time.Now().Add(reenqueueTimeout)
@@ -85,7 +86,7 @@ func (c *Client) reenqueue(ctx context.Context, app, id string, e ledger.Ended) 
 		case err != nil:
 			return "", fmt.Errorf("redrive %s: %w", id, err)
 		case state == copyCurrent:
-			_ = c.rdb.Publish(ctx, ledger.WakeChannel, e.Queue).Err() // else the replicas look for themselves
+			_ = c.rdb.Publish(ctx, ledger.WakeChannel, e.Queue).Err() // on failure the replicas find the task by polling
 			return RedriveDone, c.ledger.HandedOver(ctx, app, id, e.Generation)
 		case time.Now().After(deadline):
 			return RedriveBusy, nil
@@ -101,20 +102,21 @@ func (c *Client) reenqueue(ctx context.Context, app, id string, e ledger.Ended) 
 	}
 }
 
-// redrivenTask is the asynq task of a record.
+// redrivenTask makes the asynq task of a record.
 func redrivenTask(app, id string, e ledger.Ended) *asynq.Task {
 	_, typ, _, _ := ParseQueue(e.Queue)
 	return asynq.NewTaskWithHeaders(typ, e.Kept.Payload, e.Kept.Headers, asynq.Queue(e.Queue),
 		asynq.TaskID(Envelope{App: app, ID: id}.TaskID()), asynq.Timeout(handlerTimeout),
-		asynq.MaxRetry(MarkedRetry)) // it has a record, whoever enqueued it first
+		asynq.MaxRetry(MarkedRetry)) // it has a record, also if a plain asynq.Client enqueued it first
 }
 
-// queueSet is asynq's set of all queues.
+// queueSet is the key of asynq's set of queues.
 const queueSet = "asynq:queues"
 
-// taskInfo asks asynq for a task. A queue that was deleted in the asynq web UI is not in
-// asynq's set of queues, and a producer that knew it before does not put it back: asynq
-// says then that there is no such queue, whatever is in it.
+// taskInfo returns asynq's information about a task. A queue that was deleted in the asynq
+// web UI is not in asynq's set of queues, and a producer that used it before does not add it
+// again. asynq then returns ErrQueueNotFound even if the queue has tasks, so taskInfo adds
+// the queue to the set and tries again.
 func (c *Client) taskInfo(ctx context.Context, queue, taskID string) (*asynq.TaskInfo, error) {
 	info, err := c.inspector.GetTaskInfo(queue, taskID)
 	if !errors.Is(err, asynq.ErrQueueNotFound) {
@@ -126,17 +128,17 @@ func (c *Client) taskInfo(ctx context.Context, queue, taskID string) (*asynq.Tas
 	return c.inspector.GetTaskInfo(queue, taskID)
 }
 
-// What became of asynq's copy of a task.
+// copyState is the state of asynq's copy of a task.
 type copyState int
 
 const (
-	copyCurrent copyState = iota // it is about to run, or runs, in the task's present generation
-	copyAbsent                   // there is room for a new one
-	copyBusy                     // as it was before: asynq forgets it, or archives it, when its run ends
+	copyCurrent copyState = iota // pending, or running in the task's present generation
+	copyAbsent                   // there is none: the task can be enqueued
+	copyBusy                     // running in an earlier generation: asynq deletes or archives it when the run ends
 )
 
-// removeStaleCopy looks at the copy that asynq has of a task already. One that would not run
-// soon is deleted, to be enqueued anew.
+// removeStaleCopy returns the state of asynq's copy of a task. It deletes a copy that is
+// neither pending, scheduled nor running, so that the task can be enqueued again.
 func (c *Client) removeStaleCopy(ctx context.Context, app, id, queue string) (copyState, error) {
 	taskID := Envelope{App: app, ID: id}.TaskID()
 	info, err := c.taskInfo(ctx, queue, taskID)
@@ -150,7 +152,7 @@ func (c *Client) removeStaleCopy(ctx context.Context, app, id, queue string) (co
 	case asynq.TaskStatePending, asynq.TaskStateScheduled:
 		return copyCurrent, nil
 	case asynq.TaskStateActive:
-		// A run that found the task put back has ended the redrive with it.
+		// A run of the present generation has completed the redrive.
 		underway, err := c.ledger.IsUnderway(ctx, app, id)
 		if underway {
 			return copyBusy, err
@@ -159,7 +161,7 @@ func (c *Client) removeStaleCopy(ctx context.Context, app, id, queue string) (co
 	default:
 		err := c.inspector.DeleteTask(queue, taskID)
 		if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
-			return copyBusy, nil // it may have become active; asked again, asynq tells
+			return copyBusy, nil // it may have become active; the next attempt finds out
 		}
 		return copyAbsent, nil
 	}

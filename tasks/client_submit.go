@@ -15,7 +15,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
-// submission is a task on its way to Redis, and the place of its answer.
+// submission is a task to enqueue, and where its result goes.
 type submission struct {
 	draft
 	item
@@ -23,8 +23,8 @@ type submission struct {
 	out *Submitted
 }
 
-// prepare checks the task. It is false for one that cannot be sent, which has its answer
-// then.
+// prepare checks the task and builds it for asynq. It returns false, with the error in out,
+// for a task that cannot be sent.
 func (s *submission) prepare() bool {
 	s.now, s.marked = time.Now(), true
 	s.task, s.out.Err = s.build(s.now)
@@ -33,11 +33,12 @@ func (s *submission) prepare() bool {
 
 func (s *submission) fail(err error) { *s.out = Submitted{Err: enqueueError(s.ID, err)} }
 
-// dueNow: it may be sent at once.
+// dueNow reports whether the task may be sent at once.
 func (s *submission) dueNow() bool { return !s.ProcessAt.After(s.now) }
 
-// enqueue enqueues tasks whose ids are marked and have no outcome: also what was marked
-// before, since its producer may have died in between. asynq knows an id that it has.
+// enqueue enqueues tasks whose ids are marked and have no outcome. That includes ids that an
+// earlier call marked, since its process may have died before it enqueued them; asynq
+// refuses an id that it has.
 func (c *Client) enqueue(ctx context.Context, all []*submission) {
 	open := c.storeImages(ctx, all)
 	items := make([]*item, len(open))
@@ -66,15 +67,16 @@ func (c *Client) enqueue(ctx context.Context, all []*submission) {
 	}
 }
 
-// updateDigest notes that the body of this call is the one that is sent: an earlier call marked
-// the id for another body and did not enqueue it.
+// updateDigest replaces the digest of the id: an earlier call marked the id with another
+// body and did not enqueue it, so the body of this call is sent.
 func (c *Client) updateDigest(ctx context.Context, s *submission) {
 	s.out.Receipt.Differs = false
-	// Where this fails, the first body's digest stays, and a repetition is told that it differs.
+	// If this fails, the first body's digest stays, and a repeated call gets Differs.
 	_ = c.ledger.Redigest(ctx, s.App, s.ID, s.digest)
 }
 
-// registerApps puts the apps of tasks into the set of apps, each once in the client's life.
+// registerApps adds the apps of tasks to the set of apps, each app once per Client. It
+// returns the tasks for which that succeeded.
 func (c *Client) registerApps(ctx context.Context, all []*submission) []*submission {
 	open := all[:0:0]
 	for _, s := range all {
@@ -90,7 +92,7 @@ func (c *Client) registerApps(ctx context.Context, all []*submission) []*submiss
 	return open
 }
 
-// mark marks the ids, and returns what is to be enqueued.
+// mark marks the ids in the ledger, fills the receipts, and returns the tasks to enqueue.
 func (c *Client) mark(ctx context.Context, all []*submission) []*submission {
 	all = c.registerApps(ctx, all)
 	markings := make([]ledger.Marking, len(all))
@@ -126,7 +128,8 @@ func (c *Client) mark(ctx context.Context, all []*submission) []*submission {
 	return open
 }
 
-// typeConflict is the error of a task whose id is known, in a queue of another type.
+// typeConflict returns the error for an id that a task of another type has, given the queue
+// of that task.
 func (s *submission) typeConflict(queue string) error {
 	_, typ, _, ok := ParseQueue(queue)
 	if !ok || typ == s.Type {
@@ -135,8 +138,9 @@ func (s *submission) typeConflict(queue string) error {
 	return fmt.Errorf("%w: %s", ErrIDInUse, typ)
 }
 
-// storeImages moves the images of checks out of the payloads: asynq writes the payloads of
-// running tasks to Redis again with every heartbeat.
+// storeImages moves the images of checks out of the payloads, since asynq writes the
+// payloads of running tasks to Redis again with every heartbeat. It returns the tasks for
+// which that succeeded.
 func (c *Client) storeImages(ctx context.Context, all []*submission) []*submission {
 	var images []*submission
 	for _, s := range all {
@@ -147,7 +151,7 @@ func (c *Client) storeImages(ctx context.Context, all []*submission) []*submissi
 	if len(images) == 0 {
 		return all
 	}
-	first := make(map[*submission]bool, len(images)) // of its id: an id has one image
+	first := make(map[*submission]bool, len(images)) // whether it is the first of its id: an id has one image
 	seen := make(map[[2]string]bool, len(images))
 	for _, s := range images {
 		id := [2]string{s.App, s.ID}
@@ -167,7 +171,8 @@ func (c *Client) storeImages(ctx context.Context, all []*submission) []*submissi
 	return open
 }
 
-// storeImage leaves the image in the payload out, and keeps it beside the task with keep.
+// storeImage replaces the image in the payload by its hash, and with keep stores the image
+// under the task's id.
 func (c *Client) storeImage(ctx context.Context, s *submission, keep bool) error {
 	var body ImageCheckPayload
 	if err := json.Unmarshal(s.Body, &body); err != nil {
@@ -188,8 +193,9 @@ func (c *Client) storeImage(ctx context.Context, s *submission, keep bool) error
 	return nil
 }
 
-// resolveConflicts looks at the tasks whose ids asynq has already. The record of an earlier task
-// of such an id may be gone while its copy in asynq's archive is not: that one makes room.
+// resolveConflicts handles the tasks whose ids asynq has already. The record of an earlier
+// task of such an id may have expired while asynq's archive still has the task; that copy is
+// deleted.
 func (c *Client) resolveConflicts(ctx context.Context, all []*submission) {
 	conflicts := make(map[string][]*submission)
 	for _, s := range all {
@@ -204,19 +210,21 @@ func (c *Client) resolveConflicts(ctx context.Context, all []*submission) {
 	}
 }
 
-// hasEndedTasks: a queue may have tasks that have ended. Where it has none, as is usual, a
-// file that is enqueued again needs no look at each of its tasks.
+// hasEndedTasks reports whether a queue may have ended tasks. Usually it has none, and
+// enqueuing a file again then needs no lookup for each of its tasks.
 func (c *Client) hasEndedTasks(queue string) bool {
 	info, err := c.inspector.GetQueueInfo(queue)
 	return err != nil || info.Archived > 0 || info.Completed > 0
 }
 
+// resolveConflict enqueues a task again if asynq's copy of it is gone or has ended. Else it
+// leaves the error ErrTaskIDConflict.
 func (c *Client) resolveConflict(ctx context.Context, s *submission) {
 	info, err := c.taskInfo(ctx, s.queue, s.TaskID())
 	switch {
 	case errors.Is(err, asynq.ErrTaskNotFound):
-		// It has ended meanwhile, or its archived copy was deleted. Enqueued again, it is
-		// sent only if it has no outcome.
+		// It has ended meanwhile, or its archived copy was deleted. The worker sends it only
+		// if it has no outcome.
 		c.enqueuePipelined(ctx, []*item{&s.item})
 		return
 	case err != nil:
@@ -232,16 +240,17 @@ func (c *Client) resolveConflict(ctx context.Context, s *submission) {
 	c.enqueuePipelined(ctx, []*item{&s.item})
 }
 
-// wake tells sleeping replicas that a queue has work. That it fails is no failure of
-// the enqueuing: the replicas look for themselves, too.
+// wake notifies the replicas that a queue has a task. Its error is ignored, since the
+// replicas also poll.
 func (c *Client) wake(ctx context.Context, queue string) {
 	_ = c.rdb.Publish(ctx, ledger.WakeChannel, queue).Err()
 }
 
-// maxParallel is how many tasks are under way at once where each needs round trips of its
-// own.
+// maxParallel is the largest number of tasks that are processed at the same time where each
+// needs its own round trips.
 const maxParallel = 16
 
+// inParallel calls do for all submissions, from up to maxParallel goroutines.
 func inParallel(all []*submission, do func(*submission)) {
 	next := make(chan *submission)
 	var workers sync.WaitGroup

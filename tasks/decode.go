@@ -9,22 +9,21 @@ import (
 	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
-// ParseEnvelope reads one task from JSON, as producers hand it over: a line of a
-// file or the body of a request. It is strict about the envelope: an unknown field
-// is an error that suggests the nearest name, and so are a value of the wrong JSON
-// type, a key given twice, data after the object and bytes that are not UTF-8. A
-// null stands for a field left out, and a time of the year 1, which Go and others write for
-// none, is refused. Whether values are allowed, and what is in the
-// body, is [Envelope.Prepare]'s to check.
+// ParseEnvelope reads one task from the JSON that a producer wrote: a line of a file or the
+// body of a request. It is strict about the envelope. Errors are: an unknown field (the
+// error suggests the nearest name), a value of the wrong JSON type, a duplicate key, data
+// after the object, bytes that are not UTF-8, and a time in the year 1, which is the zero
+// time of Go and other languages. A null counts as an absent field. [Envelope.Prepare]
+// checks the values and the body.
 //
 // The error is a *[ValidationError].
 func ParseEnvelope(line []byte) (Envelope, error) {
 	return decode(line, true)
 }
 
-// DecodePayload reads the payload of an asynq task back. It ignores fields that it
-// does not know, so that a worker understands the tasks of a newer producer, and
-// wants type, app, id and body to be there. The error is a *[ValidationError].
+// DecodePayload reads the envelope from the payload of an asynq task. It ignores unknown
+// fields, so that a worker can read the tasks of a newer producer. The fields type, app, id
+// and body must be present. The error is a *[ValidationError].
 func DecodePayload(payload []byte) (Envelope, error) {
 	e, err := decode(payload, false)
 	if err != nil {
@@ -41,7 +40,7 @@ func DecodePayload(payload []byte) (Envelope, error) {
 	return e, validationError(c.faults)
 }
 
-// envelopeFields are the members of an envelope, each with how it is read.
+// envelopeFields lists the members of an envelope, each with the function that reads it.
 var envelopeFields = [...]struct {
 	name string
 	read func(*checker, *Envelope, value)
@@ -64,12 +63,12 @@ func decode(line []byte, strict bool) (Envelope, error) {
 		c.faultAt("", "%d bytes; a task has at most %d", len(line), MaxLine)
 		return e, validationError(c.faults)
 	}
-	line = bytes.TrimPrefix(line, []byte("\uFEFF")) // editors on Windows put it there
+	line = bytes.TrimPrefix(line, []byte("\uFEFF")) // the byte order mark that editors on Windows write
 	doc, fault := parse(line, "", bounds{maxDepth + 1, maxValues + 100})
 	if fault != nil {
 		return e, validationError([]FieldError{*fault})
 	}
-	defer doc.release() // what the envelope keeps of it are copies
+	defer doc.release() // the envelope holds copies
 	if got := doc.root().kind(); got != kindObject {
 		c.faultAt("", `must be a JSON object such as {"type":…,"app":…,"body":{…}}, not %s`, got)
 		return e, validationError(c.faults)
@@ -95,7 +94,7 @@ func (c *checker) decodeField(e *Envelope, v value) {
 	}
 }
 
-// unknownField says what may have been meant.
+// unknownField describes the fault of an unknown field, with the nearest known name.
 func unknownField(name string) string {
 	known := make([]string, 0, len(envelopeFields))
 	for _, f := range envelopeFields {
@@ -107,7 +106,7 @@ func unknownField(name string) string {
 	return "unknown field; an envelope has " + strings.Join(known, ", ") + ", and WeChat's own fields go inside body"
 }
 
-// string, bool and instant read a field of the envelope.
+// stringField, boolField and timeField read a field of the envelope.
 
 func (c *checker) stringField(v value) string {
 	if !c.want(v, kindString, "") {
@@ -126,7 +125,7 @@ func (c *checker) timeField(v value) (t time.Time) {
 	case !c.want(v, kindString, form):
 	case t.UnmarshalText(v.unquoted()) != nil:
 		c.fault(v, "must be %s", form)
-	case c.strict && t.IsZero(): // which would pass for a field that was left out
+	case c.strict && t.IsZero(): // otherwise the field would count as absent
 		c.fault(v, yearFault, t.Year())
 	}
 	return t

@@ -27,40 +27,41 @@ func (k jsonKind) String() string {
 	return [...]string{"nothing", "null", "true or false", "a number", "a string", "an array", "an object"}[min(k, kindObject)]
 }
 
-// A document is one JSON text, parsed once into a flat list of its values, so that
-// checks neither decode into maps nor parse again.
+// A document is one JSON text, parsed into a flat list of its values, so that checks need
+// not decode into maps or parse again.
 type document struct {
-	rootPath string // what paths start with: "body", or "" for an envelope
-	// text is the JSON without white space and with its escapes rewritten to raw
-	// UTF-8, but for quote, backslash and control characters. Numbers and the
-	// order of keys are as they came.
+	rootPath string // the first element of paths: "body", or "" for an envelope
+	// text is the JSON without white space and with its escapes rewritten to raw UTF-8,
+	// except quote, backslash and control characters. Numbers and the order of keys are
+	// unchanged.
 	text  []byte
-	nodes []node // in the order of the text: a container, then what it holds
+	nodes []node // in the order of the text: a container, then its members or elements
 }
 
-// documentPool that are done with, for parse to use their memory again: a bulk enqueue would
-// else spend much of its time on that.
+// documentPool holds released documents, whose memory parse uses again. Allocating would take
+// much of the time of a bulk enqueue.
 var documentPool = sync.Pool{New: func() any { return new(document) }}
 
-// release gives a document's memory back. Nothing of the document may be used after it.
+// release returns a document to the pool. Neither the document nor a slice of it may be used
+// afterwards.
 func (d *document) release() {
-	const maxPooled = 4096 // of each: a single large task shall not cost its memory for ever
+	const maxPooled = 4096 // bytes, nodes: the pool must not keep the memory of a large task
 	if cap(d.text) <= maxPooled && cap(d.nodes) <= maxPooled {
 		documentPool.Put(d)
 	}
 }
 
-// node is one value: text[start:end], with the quotes of a string.
+// node is one value: text[start:end], including the quotes of a string.
 type node struct {
 	kind             jsonKind
-	escaped          bool // a string that holds escapes
+	escaped          bool // a string with escapes
 	keyStart, keyEnd int32
 	start, end       int32
 	parent           int32 // -1 for the root
-	next             int32 // the first node behind this value and all that it holds
+	next             int32 // index of the first node after this value and its contents
 }
 
-// value is one value of a document; the zero value stands for an absent one.
+// value is one value of a document. The zero value is an absent one.
 type value struct {
 	doc   *document
 	index int32
@@ -70,7 +71,7 @@ func (d *document) root() value { return value{d, 0} }
 
 func (v value) node() *node { return &v.doc.nodes[v.index] }
 
-// kind is isAbsent for a value that is not there.
+// kind returns the JSON type, or kindAbsent.
 func (v value) kind() jsonKind {
 	if v.doc == nil {
 		return kindAbsent
@@ -78,12 +79,13 @@ func (v value) kind() jsonKind {
 	return v.node().kind
 }
 
-// present: there, and not null. A null stands for "left out" everywhere.
+// present reports whether the value exists and is not null. A null counts as absent
+// everywhere.
 func (v value) present() bool { return v.kind() > kindNull }
 
-// isZero tells whether the value says nothing: absent, null, "", 0, false, an empty array, or
-// an object of nothing else. SDKs send such values for fields that their caller left out:
-// Go structs without omitempty do, and PHP, whose empty map is [].
+// isZero reports whether the value is absent, null, "", 0, false, an empty array, or an
+// object of such values only. SDKs send these for fields that their caller left out: Go
+// structs without omitempty, and PHP, whose empty map is [].
 func (v value) isZero() bool {
 	switch v.kind() {
 	case kindAbsent, kindNull:
@@ -106,19 +108,19 @@ func (v value) isZero() bool {
 	return true
 }
 
-// raw is the value's JSON.
+// raw returns the value's JSON.
 func (v value) raw() []byte {
 	n := v.node()
 	return v.doc.text[n.start:n.end]
 }
 
-// key is the name of a member of an object, as it stands in the JSON.
+// key returns the name of a member of an object, as in the JSON: escapes are not resolved.
 func (v value) key() []byte {
 	n := v.node()
 	return v.doc.text[n.keyStart:n.keyEnd]
 }
 
-// unquoted is what a string says.
+// unquoted returns the content of a string, with its escapes resolved.
 func (v value) unquoted() []byte {
 	n := v.node()
 	s := v.doc.text[n.start+1 : n.end-1]
@@ -128,7 +130,7 @@ func (v value) unquoted() []byte {
 	return s
 }
 
-// elements are the members of an object or the elements of an array.
+// elements yields the members of an object or the elements of an array.
 func (v value) elements() iter.Seq[value] {
 	return func(yield func(value) bool) {
 		if v.doc == nil {
@@ -142,7 +144,7 @@ func (v value) elements() iter.Seq[value] {
 	}
 }
 
-// member finds a member of an object by name.
+// member returns a member of an object by name, or an absent value.
 func (v value) member(name string) value {
 	if v.kind() != kindObject {
 		return value{}
@@ -155,7 +157,7 @@ func (v value) member(name string) value {
 	return value{}
 }
 
-// path is where the value is, from the envelope's root.
+// path returns the JSON path of the value from the envelope's root.
 func (v value) path() string {
 	n := v.node()
 	if n.parent < 0 {
@@ -172,8 +174,8 @@ func (v value) path() string {
 	return join(parent.path(), string(v.key()))
 }
 
-// join appends a member's name to a path. A name that is not a plain word is quoted
-// and cut, so that a path stays one readable line whatever was sent.
+// join appends a member's name to a path. A name that is not an identifier is quoted and
+// truncated, so that every path is one readable line.
 func join(path, name string) string {
 	const maxName = 64
 	plain := name != "" && len(name) <= maxName
@@ -190,7 +192,7 @@ func join(path, name string) string {
 	}
 }
 
-// quoted quotes a word that was sent, cut to 32 characters.
+// quoted quotes a string of the producer's, truncated to 32 characters.
 func quoted(s string) string {
 	const maxRunes = 32
 	if utf8.RuneCountInString(s) > maxRunes {
@@ -199,7 +201,7 @@ func quoted(s string) string {
 	return strconv.Quote(s)
 }
 
-// unescape undoes the escapes that a document's text may hold.
+// unescape resolves the escapes that a document's text may contain.
 func unescape(s []byte) []byte {
 	out := make([]byte, 0, len(s))
 	for {
@@ -216,22 +218,22 @@ func unescape(s []byte) []byte {
 		if j := strings.IndexByte(shortEscapes, s[i+1]); j >= 0 {
 			out = append(out, shortEscaped[j])
 		} else {
-			out = append(out, s[i+1]) // quote and backslash stand for themselves
+			out = append(out, s[i+1]) // a quote or a backslash
 		}
 		s = s[i+2:]
 	}
 }
 
-// The letters of JSON's short escapes, and what they stand for.
+// The letters of JSON's short escapes, and the characters that they represent.
 const (
 	shortEscapes = "bfnrt"
 	shortEscaped = "\b\f\n\r\t"
 )
 
-// appendString appends s as a JSON string, with nothing escaped that need not be.
-// Bytes that are not UTF-8 become U+FFFD.
+// appendString appends s as a JSON string with the necessary escapes only. Bytes that are not
+// UTF-8 become U+FFFD.
 func appendString(dst []byte, s string) []byte {
-	plain := 0 // most are nothing else
+	plain := 0 // length of the ASCII prefix that needs no escape; most strings are only that
 	for plain < len(s) && s[plain] >= 0x20 && s[plain] < utf8.RuneSelf && s[plain] != '"' && s[plain] != '\\' {
 		plain++
 	}

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// A keywordRule is what WeChat's page says about the keywords of one type. Only what
-// is surely against it is refused here; WeChat judges the rest (47003).
+// A keywordRule is the rule of WeChat's page for keywords of one type. Only values that
+// certainly break it are refused; WeChat answers others with 47003.
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html
 type keywordRule struct {
 	typ  string // of the type: thing1 is a thing
@@ -18,7 +18,7 @@ type keywordRule struct {
 	violation func(text string) string
 }
 
-// keywordRules has no row for enum and const, whose words the template declares.
+// keywordRules has no row for enum and const, whose values the template declares.
 var keywordRules = [...]keywordRule{
 	{"thing", "at most 20 characters", func(s string) string { return tooLong(s, 20) }},
 	{"number", "digits only, at most 32, with or without decimals", numberViolation},
@@ -53,7 +53,7 @@ var keywordRules = [...]keywordRule{
 func (c *checker) keyword(name []byte, v value) {
 	text := v.unquoted()
 	if len(bytes.TrimSpace(text)) == 0 {
-		c.fault(v, "empty, which WeChat refuses (47003): give it a text")
+		c.fault(v, "empty, which WeChat refuses (47003): give it a value")
 		return
 	}
 	typ := keywordType(name)
@@ -70,8 +70,8 @@ func (c *checker) keyword(name []byte, v value) {
 	}
 }
 
-// keywordType is the type in a keyword's name: thing of thing1. A name without a
-// number at its end has none.
+// keywordType returns the type in a keyword's name: thing for thing1. It returns nil for a
+// name without a number at its end.
 func keywordType(name []byte) []byte {
 	typ := bytes.TrimRight(name, "0123456789")
 	if len(typ) == len(name) {
@@ -82,7 +82,7 @@ func keywordType(name []byte) []byte {
 
 func isHan(r rune) bool { return unicode.Is(unicode.Han, r) }
 
-// firstFault is the first of two faults.
+// firstFault returns the first fault that is not "".
 func firstFault(a, b string) string {
 	if a != "" {
 		return a
@@ -90,8 +90,8 @@ func firstFault(a, b string) string {
 	return b
 }
 
-// tooLong is the fault of more than most characters. WeChat's page does not say how
-// it counts; every other count of the same text is at least as large as this one.
+// tooLong returns a fault if s has more than limit characters. WeChat's page does not say
+// how it counts; every other way of counting gives at least this number.
 func tooLong(s string, limit int) string {
 	if n := utf8.RuneCountInString(s); n > limit {
 		return fmt.Sprintf("%d characters", n)
@@ -99,7 +99,7 @@ func tooLong(s string, limit int) string {
 	return ""
 }
 
-// forbidden is the fault of holding such a character.
+// forbidden returns a fault for the first forbidden character of s.
 func forbidden(s string, isForbidden func(rune) bool) string {
 	i := strings.IndexFunc(s, isForbidden)
 	if i < 0 {
@@ -109,7 +109,7 @@ func forbidden(s string, isForbidden func(rune) bool) string {
 	return fmt.Sprintf("%s at character %d", describeRune(r), utf8.RuneCountInString(s[:i])+1)
 }
 
-// countDigits counts the digits of s.
+// countDigits returns the number of digits in s.
 func countDigits(s string) (n int) {
 	for _, r := range s {
 		if unicode.IsDigit(r) {
@@ -158,8 +158,9 @@ func carNumberViolation(s string) string {
 	return ""
 }
 
-// timeViolation finds what is no time of a clock and no date. Latin letters are those
-// of 2019-10-01T15:01:00Z and of 3pm; many digits and nothing else are Unix time.
+// timeViolation returns a fault if s is neither a time of day nor a date. Latin letters are
+// refused because of 2019-10-01T15:01:00Z and 3pm, and more than 8 digits without anything
+// else because they are Unix time.
 func timeViolation(s string) string {
 	n := countDigits(s)
 	switch {
@@ -174,7 +175,7 @@ func timeViolation(s string) string {
 	return clockViolation(s)
 }
 
-// clockViolation looks at the hours and minutes around each colon.
+// clockViolation checks the hours, minutes and seconds around each colon.
 func clockViolation(s string) string {
 	isSeparator := func(r rune) bool { return (r < '0' || r > '9') && r != ':' }
 	for field := range strings.FieldsFuncSeq(s, isSeparator) {
@@ -184,7 +185,7 @@ func clockViolation(s string) string {
 		limit := "24"
 		for part := range strings.SplitSeq(field, ":") {
 			if len(part) > 2 || len(part) == 2 && part > limit {
-				return "a time that no clock shows"
+				return "not a time of day"
 			}
 			limit = "59"
 		}

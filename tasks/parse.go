@@ -6,15 +6,15 @@ import (
 	"slices"
 )
 
-// bounds keep a hostile text from costing more than its length.
+// bounds limits the cost of parsing a malicious text.
 type bounds struct {
-	depth  int // of nested objects and arrays
-	values int
+	depth  int // maximum nesting of objects and arrays
+	values int // maximum number of values
 }
 
-// parser reads one JSON text (RFC 8259) into a document. It is stricter than
-// encoding/json: no invalid UTF-8, no lone surrogates, no key twice in an object.
-// WeChat's reading of such texts is unknown, so ours could differ from it.
+// parser parses one JSON text (RFC 8259) into a document. It is stricter than
+// encoding/json: it refuses invalid UTF-8, lone surrogates and duplicate keys in an object,
+// since WeChat may read such texts differently.
 type parser struct {
 	*document
 	bounds
@@ -23,8 +23,8 @@ type parser struct {
 	nesting int
 }
 
-// parse reads src; root is what the paths of its faults start with. The document may be
-// released when it is done with.
+// parse parses src. root is the first element of the paths in faults. The caller may release
+// the document after use.
 func parse(src []byte, root string, b bounds) (*document, *FieldError) {
 	d, _ := documentPool.Get().(*document)
 	d.rootPath, d.text, d.nodes = root, slices.Grow(d.text[:0], len(src)), slices.Grow(d.nodes[:0], 24)
@@ -38,7 +38,8 @@ func parse(src []byte, root string, b bounds) (*document, *FieldError) {
 	return d, nil
 }
 
-// syntaxError reports what is wrong at the parser's place, inside the node at.
+// syntaxError returns a fault at the current position, with the path of the node at index,
+// or with the root path if index is negative.
 func (p *parser) syntaxError(index int32, problem string) *FieldError {
 	f := &FieldError{Path: p.rootPath}
 	if index >= 0 {
@@ -59,7 +60,7 @@ func (p *parser) skipSpace() {
 	}
 }
 
-// peek is the next byte, 0 at the end of the text.
+// peek returns the next byte, or 0 at the end of the text.
 func (p *parser) peek() byte {
 	if p.pos < len(p.src) {
 		return p.src[p.pos]
@@ -67,13 +68,13 @@ func (p *parser) peek() byte {
 	return 0
 }
 
-// emit takes n bytes over into the text.
+// emit copies n bytes into the document's text.
 func (p *parser) emit(n int) {
 	p.text = append(p.text, p.src[p.pos:p.pos+n]...)
 	p.pos += n
 }
 
-// parseValue reads one value; n says whose member or element it is.
+// parseValue parses one value. n is its node, with the parent and the key set.
 func (p *parser) parseValue(n node) *FieldError {
 	p.skipSpace()
 	if len(p.nodes) >= p.values {
@@ -225,7 +226,7 @@ func (p *parser) parseObject(index int32) *FieldError {
 	}
 }
 
-// parseKey reads the name of a member, with its colon.
+// parseKey parses the name of a member and the colon after it.
 func (p *parser) parseKey(parent int32, seen *keySet) (node, *FieldError) {
 	if p.skipSpace(); p.peek() != '"' {
 		return node{}, p.syntaxError(parent, "a member's name in double quotes is expected")
@@ -235,7 +236,7 @@ func (p *parser) parseKey(parent int32, seen *keySet) (node, *FieldError) {
 		return node{}, fault
 	}
 	end := len(p.text) - 1
-	if name := p.text[start:end]; seen.addDuplicate(p, parent, name) {
+	if name := p.text[start:end]; seen.add(p, parent, name) {
 		return node{}, &FieldError{Path: join(value{p.document, parent}.path(), string(name)), Problem: "given twice in one object: keep one"}
 	}
 	if p.skipSpace(); p.peek() != ':' {
@@ -245,14 +246,15 @@ func (p *parser) parseKey(parent int32, seen *keySet) (node, *FieldError) {
 	return node{parent: parent, keyStart: int32(start), keyEnd: int32(end)}, nil // #nosec G115 -- texts are bounded by MaxLine
 }
 
-// keySet finds a key that an object holds twice. It looks through the few keys of a
-// usual object, and makes a map for a large one.
+// keySet finds duplicate keys of an object. It searches the nodes of a small object, and
+// makes a map for a large one.
 type keySet struct {
 	count int
 	names map[string]struct{}
 }
 
-func (s *keySet) addDuplicate(p *parser, parent int32, name []byte) bool {
+// add adds a key and reports whether the object has it already.
+func (s *keySet) add(p *parser, parent int32, name []byte) bool {
 	const few = 16
 	s.count++
 	if s.count <= few {

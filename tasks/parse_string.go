@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// parseString takes a string over into the text, its escapes rewritten. escaped: some
-// escapes had to stay.
+// parseString parses a string and rewrites its escapes to UTF-8. escaped reports whether
+// some of the escapes are required and stay.
 func (p *parser) parseString(index int32) (escaped bool, fault *FieldError) {
 	p.emit(1)
 	for {
@@ -37,6 +37,7 @@ func (p *parser) parseString(index int32) (escaped bool, fault *FieldError) {
 	}
 }
 
+// validPrefix returns the length of the longest prefix of s that is valid UTF-8.
 func validPrefix(s []byte) int {
 	n := 0
 	for n < len(s) {
@@ -49,7 +50,7 @@ func validPrefix(s []byte) int {
 	return n
 }
 
-// parseEscape rewrites one escape. kept: the character needs one, so it is still there.
+// parseEscape rewrites one escape. kept reports whether the escape is required and stays.
 func (p *parser) parseEscape(index int32) (kept bool, fault *FieldError) {
 	if p.pos+1 >= len(p.src) {
 		return false, p.syntaxError(index, "it ends inside a string")
@@ -83,7 +84,7 @@ func (p *parser) parseEscape(index int32) (kept bool, fault *FieldError) {
 	return r < 0x20 || r == '"' || r == '\\', nil
 }
 
-// parseHex reads a \uXXXX at i.
+// parseHex parses a \uXXXX at position i.
 func (p *parser) parseHex(i int) (rune, bool) {
 	if i+6 > len(p.src) || p.src[i] != '\\' || p.src[i+1] != 'u' {
 		return 0, false

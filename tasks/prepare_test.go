@@ -233,18 +233,18 @@ var badBodies = []struct{ typ, body, path, says string }{
 	{TypeImageCheck, `{"media":"data:image/gif;base64,` + gif + `"}`, "body.media", "a data: URL"},
 	{TypeImageCheck, `{"media":"QkFTRTY0"}`, "body.media", "neither PNG, JPEG nor GIF"},
 	{TypeImageCheck, `{"media":"` + base64.StdEncoding.EncodeToString(append([]byte("GIF89a"), make([]byte, 1<<20-5)...)) + `"}`, "body.media", "1048577 bytes; at most 1048576 (1 MB)"},
-	{TypeImageCheck, `{"media":"` + gif + `","media_url":"https://example.com/secret.png"}`, "body.media_url", "given beside media"},
+	{TypeImageCheck, `{"media":"` + gif + `","media_url":"https://example.com/secret.png"}`, "body.media_url", "given together with media"},
 	{TypeImageCheck, `{"media_url":"http://example.com/secret.png"}`, "body.media_url", "not an https address"},
 	{TypeImageCheck, `{"media_url":"example.com/secret.png"}`, "body.media_url", "not an address"},
 	{TypeImageCheck, `{"media_url":"https://user:secret@example.com/a.png"}`, "body.media_url", "user name"},
 	{TypeImageCheck, `{"media_url":"https://example.com/` + strings.Repeat("a", 2048) + `"}`, "body.media_url", "at most 2048"},
-	{TypeImageCheck, `{"media_blob":"` + strings.Repeat("a", 64) + `"}`, "body.media_blob", "made by wxcourier itself"},
+	{TypeImageCheck, `{"media_blob":"` + strings.Repeat("a", 64) + `"}`, "body.media_blob", "set by wxcourier only"},
 
 	// the body as such
 	{TypeScheme, ``, "body", "required"},
 	{TypeScheme, `null`, "body", "required"},
 	{TypeScheme, `[]`, "body", "must be an object, not an array"},
-	{TypeScheme, `"{\"path\":\"secret\"}"`, "body", "must be an object, not a string: put the object itself there"},
+	{TypeScheme, `"{\"path\":\"secret\"}"`, "body", "must be an object, not a string: send the object itself"},
 	{TypeScheme, `{"jump_wxa":{"path":"a}}`, "body.jump_wxa.path", "it ends inside a string"},
 	{TypeScheme, `{"a":1} {}`, "body", "data after the end"},
 	{TypeScheme, `{"a":1,"a":2}`, "body.a", "given twice"},
@@ -343,7 +343,7 @@ func TestPrepareLimitsTheFaults(t *testing.T) {
 	if !errors.As(e.Prepare(testNow), &invalid) || len(invalid.Fields) != maxFaults+1 {
 		t.Fatalf("%v", invalid)
 	}
-	if last := invalid.Fields[maxFaults].String(); last != "there are more faults: mend these first" {
+	if last := invalid.Fields[maxFaults].String(); last != "more faults follow: fix these first" {
 		t.Error(last)
 	}
 }
