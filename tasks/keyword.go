@@ -12,9 +12,9 @@ import (
 // certainly break it are refused; WeChat answers others with 47003.
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html
 type keywordRule struct {
-	typ  string // of the type: thing1 is a thing
-	desc string
-	// against names what breaks the rule, or is "".
+	typ  string // the name of the type: thing for thing1
+	desc string // the rule, for the message
+	// violation describes how a text breaks the rule. It returns "" if the text does not.
 	violation func(text string) string
 }
 

@@ -162,7 +162,7 @@ func (p *parser) parseNumber(index int32) *FieldError {
 	return nil
 }
 
-// openContainer and leave hold the depth.
+// openContainer and closeContainer parse a bracket or brace and keep the nesting depth.
 func (p *parser) openContainer(index int32) *FieldError {
 	if p.nesting++; p.nesting > p.depth {
 		return p.syntaxError(index, fmt.Sprintf("nested deeper than %d", p.depth))

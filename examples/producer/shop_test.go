@@ -23,7 +23,8 @@ import (
 
 const app = "wx0123456789abcdef"
 
-// newShop opens a shop on a Redis of its own.
+// newShop returns a shop with its own Redis, and a function that returns further clients of
+// that Redis.
 func newShop(t *testing.T) (s *shop, newRedis func() redis.UniversalClient) {
 	t.Helper()
 	m, rdb := redistest.Mini(t)
@@ -100,7 +101,7 @@ func TestShippedIsEnqueuedOnce(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongIsSaid(t *testing.T) {
+func TestErrorAnswers(t *testing.T) {
 	s, _ := newShop(t)
 	tests := []struct {
 		name, method, path, body string
@@ -162,7 +163,7 @@ func TestLinkNotGiven(t *testing.T) {
 }
 
 func TestLinkTakesTooLong(t *testing.T) {
-	s, _ := newShop(t) // nobody delivers
+	s, _ := newShop(t) // there is no worker
 	s.linkTimeout = 20 * time.Millisecond
 	status, got := request(t, s, "POST", "/link", `{"path":"pages/index/index"}`)
 	if id, _ := got["id"].(string); status != http.StatusAccepted || id == "" {

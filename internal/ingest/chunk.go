@@ -11,19 +11,19 @@ import (
 )
 
 const (
-	// submitters is how many chunks are handed over at the same time: one is checked
-	// and encoded while the other is on its way to Redis.
+	// submitters is the number of goroutines that submit chunks: one chunk is checked and
+	// encoded while the other is sent to Redis.
 	submitters = 2
-	// chunkTasks and chunkBytes end a chunk. Chunks are what a stream of any length is
-	// held in memory by.
+	// chunkTasks and chunkBytes limit a chunk, and so the part of a stream that is in
+	// memory.
 	chunkTasks = 500
-	chunkBytes = 1 << 20 // of bodies; a single task may have more
-	// linger is how long the first task of a chunk waits for others: a stream may be a
-	// pipe that gives a line now and then.
+	chunkBytes = 1 << 20 // of bodies; a single body may exceed it
+	// linger is how long the first task of a chunk waits for others, since a stream may be
+	// a pipe with a line now and then.
 	linger = 20 * time.Millisecond
 )
 
-// makeChunks makes chunks of at most some items, until there are no more.
+// makeChunks groups items into chunks of at most maxTasks, until items is closed.
 func makeChunks(items <-chan taskfile.Item, chunks chan<- []taskfile.Item, maxTasks int) {
 	late := time.NewTimer(linger)
 	defer late.Stop()
@@ -46,7 +46,8 @@ func makeChunks(items <-chan taskfile.Item, chunks chan<- []taskfile.Item, maxTa
 	}
 }
 
-// submit hands over a chunk. The error is one that ends the run; that ctx ended is none.
+// submit submits a chunk and repeats the tasks for which Redis did not answer. Its error ends
+// the run. It returns nil when ctx ends before the chunk is submitted.
 func (e *enqueuer) submit(ctx context.Context, chunk []taskfile.Item) error {
 	if !e.waitForSlots(ctx, chunk) {
 		return nil
@@ -64,8 +65,8 @@ func (e *enqueuer) submit(ctx context.Context, chunk []taskfile.Item) error {
 	}
 }
 
-// waitForSlots waits until all of a chunk may be handed over. It is false when ctx has ended;
-// then none of it is.
+// waitForSlots waits until beforeSubmit admits all tasks of a chunk. It returns false if ctx
+// ended; no task of the chunk is then submitted.
 func (e *enqueuer) waitForSlots(ctx context.Context, chunk []taskfile.Item) bool {
 	if ctx.Err() != nil {
 		return false
@@ -82,11 +83,11 @@ func (e *enqueuer) waitForSlots(ctx context.Context, chunk []taskfile.Item) bool
 	return true
 }
 
-// retryDelays is how long Redis may be away, as pauses between attempts: 0.2 + 0.5 + 1 + 2 s,
-// and what the client itself waits for each.
+// retryDelays are the pauses between attempts while Redis does not answer: 0.2 + 0.5 + 1 +
+// 2 s, besides the retries of the Redis client.
 var retryDelays = [...]time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 
-// sleep is false when ctx ended meanwhile.
+// sleep waits for d. It returns false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
@@ -96,8 +97,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// submitOnce submits a chunk, and returns what Redis did not answer for, with the first error:
-// repeating it is safe. A submission that has begun is finished even when ctx ends.
+// submitOnce submits a chunk. It returns the tasks for which Redis did not answer, with the
+// first error; repeating these is safe. A submission that has begun is finished even if ctx
+// ends.
 func (e *enqueuer) submitOnce(ctx context.Context, chunk []taskfile.Item) ([]taskfile.Item, error) {
 	envelopes := make([]tasks.Envelope, len(chunk))
 	for i := range chunk {
@@ -116,7 +118,7 @@ func (e *enqueuer) submitOnce(ctx context.Context, chunk []taskfile.Item) ([]tas
 	return left, first
 }
 
-// report passes the answer to a task on. It is false for an answer that is not the last.
+// report reports the result of a submission. It returns false if the task must be repeated.
 func (e *enqueuer) report(item taskfile.Item, answer tasks.Submitted) bool {
 	var invalid *tasks.ValidationError
 	bad := errors.As(answer.Err, &invalid) || errors.Is(answer.Err, tasks.ErrIDInUse)
@@ -144,7 +146,8 @@ func (e *enqueuer) report(item taskfile.Item, answer tasks.Submitted) bool {
 	return true
 }
 
-// abandon takes back what before has let through.
+// abandon calls afterSubmit with err for tasks that beforeSubmit admitted and that are not
+// submitted.
 func (e *enqueuer) abandon(chunk []taskfile.Item, err error) {
 	if e.afterSubmit == nil {
 		return

@@ -10,48 +10,50 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// RunnerOptions is what a Job needs besides Options.
+// RunnerOptions configures a Runner.
 type RunnerOptions struct {
 	Options
-	// Reader reads the results, beside Client. A read waits for results for up to a
-	// second; StopReading ends it at once (it closes the reader's connections).
+	// Reader reads the results, on connections other than Client's. A read blocks for up to
+	// a second; StopReading ends it at once by closing Reader's connections.
 	Reader      *tasks.Client
 	StopReading func()
-	// Window is how many tasks may be without an outcome at the same time.
+	// Window is the maximum number of tasks without an outcome at a time.
 	Window int
-	// Result is told of each task's outcome, once, one at a time.
+	// Result is called once for each task's outcome, one call at a time.
 	Result func(ctx context.Context, r tasks.Result)
-	// Trouble is told when results cannot be read for a moment, or a record is gone.
+	// Trouble is called when results cannot be read for a moment, and with a *[LostError]
+	// when a record is gone.
 	Trouble func(err error)
 }
 
-// Runner enqueues a stream and follows each task to its outcome. It serves one stream.
+// Runner enqueues one stream and waits for the outcome of each task.
 type Runner struct {
 	opts     RunnerOptions
 	slots    chan struct{}
 	pending  *pending
 	enqueuer enqueuer
 
-	followCtx     context.Context //nolint:containedctx // the life of the followers, which begin with each app
+	followCtx     context.Context //nolint:containedctx // the context of the followers, which start with each app
 	stopFollowing context.CancelFunc
 	followers     sync.WaitGroup
-	cursors       map[string]tasks.Cursor // by app: where its results began; of the goroutine that reads
+	cursors       map[string]tasks.Cursor // by app: the start of its results; used by the reading goroutine only
 
 	checkInterval, checkAge time.Duration // see checkOld
 
-	resultMu sync.Mutex    // one result at a time
-	progress chan struct{} // holds one token after a result
-	lost     int           // guarded by telling
+	resultMu sync.Mutex    // held while Result or Trouble(*LostError) is called
+	progress chan struct{} // holds a token after a slot was released
+	lost     int           // guarded by resultMu
 }
 
-// NewRunner does no I/O.
+// NewRunner returns a Runner. It does no I/O.
 func NewRunner(o RunnerOptions) *Runner {
 	r := &Runner{
 		opts: o, slots: make(chan struct{}, o.Window), pending: newPending(),
 		cursors: make(map[string]tasks.Cursor), progress: make(chan struct{}, 1),
 		checkInterval: checkInterval, checkAge: checkAge,
 	}
-	// An eighth of the window: it fills in small steps, so that workers do not wait.
+	// A chunk is at most an eighth of the window, so that the window is refilled in small
+	// steps and workers do not run dry.
 	maxChunk := min(max(o.Window/8, 1), chunkTasks)
 	r.enqueuer = enqueuer{Options: o.Options, beforeSubmit: r.beforeSubmit, afterSubmit: r.afterSubmit, maxChunk: maxChunk}
 	r.enqueuer.Admit = r.admit
@@ -59,26 +61,27 @@ func NewRunner(o RunnerOptions) *Runner {
 	return r
 }
 
-// Counts is what became of the lines so far.
+// Counts returns the counts of the lines so far.
 func (r *Runner) Counts() Counts {
 	r.enqueuer.mu.Lock()
 	defer r.enqueuer.mu.Unlock()
 	return r.enqueuer.counts
 }
 
-// Pending is how many tasks have no outcome yet.
+// Pending returns the number of tasks without an outcome.
 func (r *Runner) Pending() int { return r.pending.count() }
 
-// Lost is how many tasks have no outcome and never will, since their records are gone.
+// Lost returns the number of tasks whose outcome will never be known, since their records are
+// gone.
 func (r *Runner) Lost() int {
 	r.resultMu.Lock()
 	defer r.resultMu.Unlock()
 	return r.lost
 }
 
-// Run enqueues the stream, and returns when each of its tasks has an outcome, or when
-// ctx ends. The error is that of [Enqueue]; also then the tasks that were enqueued are
-// followed to their outcomes. Call Close when no more results can come.
+// Run enqueues the stream, and returns when each of its tasks has an outcome or ctx ends. The
+// error is that of [Enqueue]; Run also waits for the enqueued tasks after an error. Call Close
+// when no more results can come.
 func (r *Runner) Run(ctx context.Context, source *taskfile.Source) error {
 	var checker sync.WaitGroup
 	checkCtx, stopChecking := context.WithCancel(ctx)
@@ -95,7 +98,7 @@ func (r *Runner) Run(ctx context.Context, source *taskfile.Source) error {
 	return err
 }
 
-// Close ends the following. Results that were recorded before are told first.
+// Close stops reading results, after it has delivered those recorded so far.
 func (r *Runner) Close(ctx context.Context) {
 	r.stopFollowing()
 	r.opts.StopReading()
@@ -110,14 +113,14 @@ func (r *Runner) Close(ctx context.Context) {
 	}
 }
 
-// admit follows the results of an app from before its first task is enqueued.
+// admit starts reading the results of an app before its first task is enqueued.
 func (r *Runner) admit(ctx context.Context, app string) error {
 	if err := r.opts.Admit(ctx, app); err != nil {
 		return err
 	}
 	from, err := r.opts.Client.End(ctx, app)
 	if err != nil {
-		from = tasks.Since(time.Now().Add(-time.Minute)) // results of other tasks do no harm
+		from = tasks.Since(time.Now().Add(-time.Minute)) // deliver ignores results of other tasks
 	}
 	r.cursors[app] = from
 	r.followers.Go(func() { r.followApp(app, from) })
@@ -129,8 +132,8 @@ const (
 	followMaxBackoff = 5 * time.Second
 )
 
-// followApp tells the results of an app until Close. After an error it begins anew,
-// from where the app's results began: what was told before is no longer pending.
+// followApp delivers the results of an app until Close. After an error it starts again at the
+// app's cursor: deliver ignores results that were delivered before.
 func (r *Runner) followApp(app string, from tasks.Cursor) {
 	backoff := followMinBackoff
 	for r.followCtx.Err() == nil {
@@ -157,7 +160,7 @@ func (r *Runner) deliverResults(ctx context.Context, client *tasks.Client, app s
 	return nil
 }
 
-// deliver passes a result on if its task is one of ours and was not told before.
+// deliver calls Result, if the task is pending.
 func (r *Runner) deliver(ctx context.Context, result tasks.Result) {
 	if !r.pending.remove(taskKey{result.App, result.ID}) {
 		return
@@ -168,16 +171,16 @@ func (r *Runner) deliver(ctx context.Context, result tasks.Result) {
 	r.releaseSlot()
 }
 
-// releaseSlot makes room in the window.
+// releaseSlot frees a slot of the window.
 func (r *Runner) releaseSlot() {
 	<-r.slots
 	select {
 	case r.progress <- struct{}{}:
-	default: // Run will look anyway
+	default: // there is a token already
 	}
 }
 
-// beforeSubmit waits for room in the window, and expects the task's result from then on.
+// beforeSubmit waits for a free slot of the window and adds the task to pending.
 func (r *Runner) beforeSubmit(ctx context.Context, e tasks.Envelope) bool {
 	select {
 	case r.slots <- struct{}{}:
@@ -188,8 +191,8 @@ func (r *Runner) beforeSubmit(ctx context.Context, e tasks.Envelope) bool {
 	}
 }
 
-// afterSubmit looks up what ended before it was enqueued here, and forgets what was not
-// enqueued.
+// afterSubmit looks up the outcome of a task that ended before, and removes a task that was
+// not enqueued from pending.
 func (r *Runner) afterSubmit(e tasks.Envelope, receipt tasks.Receipt, err error) {
 	if err != nil {
 		if r.pending.remove(keyOf(e)) {
@@ -208,8 +211,8 @@ const (
 	checkLimit    = 500
 )
 
-// checkOld looks up what has been pending for long. Results are learned from the app's
-// stream; should its cap cut one off before it was read, the task's record still has it.
+// checkOld looks up the records of tasks that have been pending for long. Their results may
+// have been trimmed from the app's stream before they were read.
 func (r *Runner) checkOld(ctx context.Context) {
 	t := time.NewTicker(r.checkInterval)
 	defer t.Stop()
@@ -228,7 +231,7 @@ func (r *Runner) checkOld(ctx context.Context) {
 	}
 }
 
-// lookUp tells the outcome that a task's record has, if any.
+// lookUp delivers the outcome in a task's record, if there is one.
 func (r *Runner) lookUp(ctx context.Context, k taskKey) {
 	result, err := r.opts.Client.Result(ctx, k.app, k.id)
 	switch {
@@ -242,14 +245,14 @@ func (r *Runner) lookUp(ctx context.Context, k taskKey) {
 		r.resultMu.Unlock()
 		r.releaseSlot()
 	case err != nil:
-		return // the next look may succeed
+		return // the next check may succeed
 	case result.Outcome != "":
 		r.deliver(ctx, result)
 	}
 }
 
-// LostError says that a task's record is gone from Redis, so that its outcome will
-// never be known.
+// LostError means that a task's record is gone from Redis, so that its outcome will never be
+// known.
 type LostError struct{ ID string }
 
 func (e *LostError) Error() string {

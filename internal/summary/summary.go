@@ -1,8 +1,8 @@
-// Package summary counts results by type and outcome, and shows the counts as a table.
+// Package summary counts results by type and outcome, and writes the counts as a table.
 //
-//	var t tally.Tally
-//	t.Add(result)
-//	_ = t.Write(os.Stderr)
+//	var s summary.Summary
+//	s.Add(result)
+//	_ = s.Write(os.Stderr)
 package summary
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Summary is counts by type and outcome. The zero value is empty.
+// Summary counts results by type and outcome. The zero value is empty.
 type Summary struct {
 	counts map[cell]int
 }
@@ -33,7 +33,7 @@ func (s *Summary) Add(r tasks.Result) {
 	s.counts[cell{r.Type, r.Outcome}]++
 }
 
-// Of is how many results had an outcome.
+// Of returns the number of results with an outcome.
 func (s *Summary) Of(outcome tasks.Outcome) int {
 	n := 0
 	for c, count := range s.counts {
@@ -44,7 +44,7 @@ func (s *Summary) Of(outcome tasks.Outcome) int {
 	return n
 }
 
-// Total is how many results were counted.
+// Total returns the number of results.
 func (s *Summary) Total() int {
 	n := 0
 	for _, count := range s.counts {
@@ -53,8 +53,8 @@ func (s *Summary) Total() int {
 	return n
 }
 
-// Write shows a row for each type and a column for each outcome that occurred, with
-// their sums. It writes nothing for an empty tally.
+// Write writes a table with a row for each type and a column for each outcome that occurred,
+// and their sums. It writes nothing for an empty Summary.
 func (s *Summary) Write(w io.Writer) error {
 	if len(s.counts) == 0 {
 		return nil
@@ -65,7 +65,7 @@ func (s *Summary) Write(w io.Writer) error {
 	}
 	for c := range s.counts {
 		if !slices.Contains(types, c.typ) {
-			types = append(types, c.typ) // of a newer version's replica
+			types = append(types, c.typ) // a type of a newer version
 		}
 	}
 	outcomes := slices.DeleteFunc(tasks.Outcomes(), func(o tasks.Outcome) bool { return s.Of(o) == 0 })
@@ -92,7 +92,7 @@ func (s *Summary) Write(w io.Writer) error {
 	return err
 }
 
-// Number writes a count with thousands apart: 12,345.
+// Number formats a count with thousands separators: 12,345.
 func Number(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
