@@ -8,7 +8,7 @@ import "strings"
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html
 func checkUnlimitedCode(c *checker, body value) {
 	c.requiredText(body, "scene", textRule{runes: 32, allowed: isSceneChar, allowedNames: "letters, digits and " + sceneMarks},
-		"what the page gets as its scene, 1 to 32 characters")
+		"the scene that the page receives, 1 to 32 characters")
 	c.optionalText(body, "page", textRule{runes: maxPath, noSlash: true, noQuery: `put parameters into "scene"`})
 	c.flag(body, "check_path")
 	c.picture(body)

@@ -78,9 +78,9 @@ func (c *Client) Submit(ctx context.Context, e Envelope) (Receipt, error) {
 }
 
 func (c *Client) submit(ctx context.Context, d draft) (Receipt, error) {
-	var answer Submitted
-	if s := (submission{draft: d, out: &answer}); s.prepare() {
+	var result Submitted
+	if s := (submission{draft: d, out: &result}); s.prepare() {
 		c.enqueue(ctx, c.mark(ctx, []*submission{&s}))
 	}
-	return answer.Receipt, answer.Err
+	return result.Receipt, result.Err
 }

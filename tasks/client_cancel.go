@@ -20,9 +20,9 @@ type Canceled struct {
 // block Redis. Cancel may be repeated; after an error, repeat it to finish.
 func (c *Client) Cancel(ctx context.Context, app string, ids ...string) (Canceled, error) {
 	var n Canceled
-	met, err := c.ledger.Cancel(ctx, app, ids)
-	for _, m := range met {
-		switch m {
+	states, err := c.ledger.Cancel(ctx, app, ids)
+	for _, state := range states {
+		switch state {
 		case ledger.CancelMarked:
 			n.Taken++
 		case ledger.CancelSending:

@@ -36,13 +36,13 @@ func (c *Client) EnqueueMany(ctx context.Context, ts []*asynq.Task) []Submitted 
 }
 
 func (c *Client) submitMany(ctx context.Context, n int, nth func(int) (draft, error)) []Submitted {
-	answers := make([]Submitted, n)
+	results := make([]Submitted, n)
 	ready, marked := make(chan []*submission), make(chan []*submission)
 	go func() {
 		defer close(ready)
 		for at := 0; at < n; {
 			var chunk []*submission
-			chunk, at = nextChunk(answers, at, nth)
+			chunk, at = nextChunk(results, at, nth)
 			ready <- chunk
 		}
 	}()
@@ -55,23 +55,23 @@ func (c *Client) submitMany(ctx context.Context, n int, nth func(int) (draft, er
 	for chunk := range marked {
 		c.enqueue(ctx, chunk)
 	}
-	return answers
+	return results
 }
 
 // nextChunk prepares the tasks from index at on, up to the size of a chunk. It returns the
 // valid ones, and the index at which the next chunk begins.
-func nextChunk(answers []Submitted, at int, nth func(int) (draft, error)) ([]*submission, int) {
-	limit := min(chunkTasks, len(answers)-at)
+func nextChunk(results []Submitted, at int, nth func(int) (draft, error)) ([]*submission, int) {
+	limit := min(chunkTasks, len(results)-at)
 	chunk, submissions := make([]*submission, 0, limit), make([]submission, limit)
 	size := 0
-	for ; at < len(answers) && len(chunk) < chunkTasks && size < chunkBytes; at++ {
+	for ; at < len(results) && len(chunk) < chunkTasks && size < chunkBytes; at++ {
 		d, err := nth(at)
 		if err != nil {
-			answers[at].Err = err
+			results[at].Err = err
 			continue
 		}
 		s := &submissions[len(chunk)]
-		if *s = (submission{draft: d, out: &answers[at]}); s.prepare() {
+		if *s = (submission{draft: d, out: &results[at]}); s.prepare() {
 			chunk = append(chunk, s)
 			size += len(d.Body)
 		}

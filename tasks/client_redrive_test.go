@@ -19,7 +19,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// A fixture is a producer, and a worker's ledger by hand.
+// fixture has a client of a producer, and the ledger of a worker.
 type fixture struct {
 	t         *testing.T
 	rdb       redis.UniversalClient
@@ -68,16 +68,16 @@ func (d fixture) settle(info *asynq.TaskInfo, outcome tasks.Outcome, code int) {
 	}
 }
 
-// end makes a task, ends it, and has asynq forget or archive it.
+// end enqueues a task, records its outcome, and deletes or archives it in asynq.
 func (d fixture) end(e tasks.Envelope, outcome tasks.Outcome, code int) *asynq.TaskInfo {
 	d.t.Helper()
 	info := d.submit(e)
 	d.settle(info, outcome, code)
-	forget := d.inspector.DeleteTask
+	remove := d.inspector.DeleteTask
 	if outcome == tasks.OutcomeFailed || outcome == tasks.OutcomeUnknown {
-		forget = d.inspector.ArchiveTask
+		remove = d.inspector.ArchiveTask
 	}
-	if err := forget(info.Queue, info.ID); err != nil {
+	if err := remove(info.Queue, info.ID); err != nil {
 		d.t.Fatal(err)
 	}
 	return info
@@ -92,7 +92,7 @@ func (d fixture) redrive(id string, want tasks.Redrive) tasks.Redriven {
 	return done
 }
 
-// isPending tells whether asynq has the task, about to run it, as it was enqueued.
+// isPending reports whether the task is pending in asynq, unchanged since it was enqueued.
 func (d fixture) isPending(id string, first *asynq.TaskInfo) bool {
 	d.t.Helper()
 	info, err := d.inspector.GetTaskInfo(first.Queue, clientApp+":"+id)
@@ -105,7 +105,7 @@ func (d fixture) isPending(id string, first *asynq.TaskInfo) bool {
 
 func redriveAll() tasks.Redrive { return tasks.Redrive{Outcomes: tasks.Redrivable()} }
 
-// TestRedrive puts back what asynq has forgotten or archived, once, as it was.
+// TestRedrive redrives tasks that asynq has deleted or archived: once, and unchanged.
 func TestRedrive(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		d := newFixture(t, rdb)
@@ -140,8 +140,8 @@ func TestRedrive(t *testing.T) {
 	})
 }
 
-// TestRedriveLeavesAlone what it was not asked for, and what it cannot put back.
-func TestRedriveLeavesAlone(t *testing.T) {
+// TestRedriveSkips tasks that do not match, and tasks that cannot be redriven.
+func TestRedriveSkips(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		d, begun := newFixture(t, rdb), time.Now()
 		inBatch := message("in-batch")
@@ -178,7 +178,7 @@ func TestRedriveLeavesAlone(t *testing.T) {
 		}
 		for _, want := range []tasks.Redrive{{}, {Outcomes: []tasks.Outcome{tasks.OutcomeAccepted}}} {
 			if _, err := d.client.Redrive(t.Context(), clientApp, "in-batch", want); err == nil {
-				t.Errorf("%+v is taken", want)
+				t.Errorf("%+v is accepted", want)
 			}
 			for _, err := range d.client.RedriveCandidates(t.Context(), clientApp, want) {
 				if err == nil {
@@ -189,7 +189,7 @@ func TestRedriveLeavesAlone(t *testing.T) {
 	})
 }
 
-// failing breaks off the commands that a test names.
+// failing is a hook that fails commands whose arguments contain pattern.
 type failing struct{ pattern atomic.Pointer[string] }
 
 func (f *failing) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -209,16 +209,16 @@ func (f *failing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// TestABrokenOffRedriveIsFinished: the process dies after the record says that the task
-// waits, before asynq has it, or before that is noted.
-func TestABrokenOffRedriveIsFinished(t *testing.T) {
+// TestInterruptedRedriveIsFinished: the process dies after it has put the task back in the
+// ledger: before asynq has the task, or before the redrive is marked as complete.
+func TestInterruptedRedriveIsFinished(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		d, f := newFixture(t, rdb), &failing{}
 		rdb.AddHook(f)
 		ways := map[string]func(id string) error{
 			"repeated": func(id string) error {
 				if done := d.redrive(id, redriveAll()); done != tasks.RedriveDone {
-					return fmt.Errorf("it says %s", done)
+					return fmt.Errorf("result %s", done)
 				}
 				return nil
 			},
@@ -233,7 +233,7 @@ func TestABrokenOffRedriveIsFinished(t *testing.T) {
 				return nil
 			},
 			"enqueued": func(id string) error {
-				_, err := d.client.Submit(t.Context(), message(id)) // its producer is not sure either
+				_, err := d.client.Submit(t.Context(), message(id)) // the producer repeats its call
 				return err
 			},
 		}
@@ -241,7 +241,7 @@ func TestABrokenOffRedriveIsFinished(t *testing.T) {
 			for how, finish := range ways {
 				id := at + "-" + how
 				first := d.end(message(id), tasks.OutcomeUnknown, 0)
-				if at == "after" { // putBack names the set of redrives, too
+				if at == "after" { // the script of PutBack has this key too
 					part = clientApp + "}:redrives " + id + " 1"
 				}
 				f.pattern.Store(&part)
@@ -276,9 +276,9 @@ func TestABrokenOffRedriveIsFinished(t *testing.T) {
 	})
 }
 
-// TestARedriveWaitsForTheRunBefore: it has recorded the outcome, and is about to make
-// asynq forget the task, under the id that the redrive needs.
-func TestARedriveWaitsForTheRunBefore(t *testing.T) {
+// TestRedriveWaitsForTheEarlierRun: the earlier run has recorded the outcome, but asynq still
+// has its task, whose id the redrive needs.
+func TestRedriveWaitsForTheEarlierRun(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		d := newFixture(t, rdb)
 		info := d.submit(message("one"))
@@ -289,7 +289,7 @@ func TestARedriveWaitsForTheRunBefore(t *testing.T) {
 		})
 		err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
 			if runs++; runs == 1 {
-				d.settle(info, tasks.OutcomeRejected, 40037) //nolint:contextcheck // the test's, as all of the desk's
+				d.settle(info, tasks.OutcomeRejected, 40037) //nolint:contextcheck // the fixture uses the test's context
 				close(settled)
 				<-release
 				return nil
@@ -326,8 +326,8 @@ func TestARedriveWaitsForTheRunBefore(t *testing.T) {
 	})
 }
 
-// TestRedriveCandidates: each id once, of the stream since a time, or of a batch whose
-// results have left the stream.
+// TestRedriveCandidates: each id once, from the stream since a time, or from a batch whose
+// results are no longer in the stream.
 func TestRedriveCandidates(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		d := newFixture(t, rdb)
@@ -370,7 +370,7 @@ func TestRedriveCandidates(t *testing.T) {
 	})
 }
 
-func TestCancelSaysHowMany(t *testing.T) {
+func TestCancelCounts(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		d := newFixture(t, rdb)
 		d.submit(message("waits"))

@@ -48,7 +48,7 @@ func (c *Client) enqueue(ctx context.Context, all []*submission) {
 	c.enqueuePipelined(ctx, items)
 	c.resolveConflicts(ctx, open)
 
-	awake := make(map[string]bool, 1)
+	woken := make(map[string]bool, 1)
 	for _, s := range open {
 		switch {
 		case errors.Is(s.err, asynq.ErrTaskIDConflict):
@@ -60,8 +60,8 @@ func (c *Client) enqueue(ctx context.Context, all []*submission) {
 		case s.out.Receipt.Differs:
 			c.updateDigest(ctx, s)
 		}
-		if s.dueNow() && !awake[s.queue] {
-			awake[s.queue] = true
+		if s.dueNow() && !woken[s.queue] {
+			woken[s.queue] = true
 			c.wake(ctx, s.queue)
 		}
 	}
@@ -187,9 +187,9 @@ func (c *Client) storeImage(ctx context.Context, s *submission, keep bool) error
 		}
 	}
 	sum := sha256.Sum256(body.Media)
-	light := s.draft
-	light.Body = fmt.Appendf(nil, `{"%s":"%s"}`, mediaBlobField, hex.EncodeToString(sum[:]))
-	s.task = light.buildPrepared(s.now)
+	withoutImage := s.draft
+	withoutImage.Body = fmt.Appendf(nil, `{"%s":"%s"}`, mediaBlobField, hex.EncodeToString(sum[:]))
+	s.task = withoutImage.buildPrepared(s.now)
 	return nil
 }
 

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestKeywordRules has, for each type of keyword, texts that pass and texts that are
-// refused with the fault to be named.
+// TestKeywordRules has valid texts for each type of keyword, and invalid ones with their
+// faults.
 func TestKeywordRules(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -83,7 +83,7 @@ func TestKeywordRules(t *testing.T) {
 			"VIP":    "a letter at character 1",
 			"好!":     `"!" at character 2`,
 		}},
-		// types whose words the template declares, and names of no known type
+		// types whose values the template declares, and unknown types
 		{"enum1", []string{"anything", strings.Repeat("字", 99)}, nil},
 		{"const12", []string{"anything\nat all"}, nil},
 		{"site01", []string{strings.Repeat("字", 99)}, nil},
@@ -100,7 +100,7 @@ func TestKeywordRules(t *testing.T) {
 			err := prepareKeyword(t, tt.name, text)
 			wantFault(t, err, "body.data."+tt.name+".value", says)
 			if strings.Contains(err.Error(), text) {
-				t.Errorf("the error holds the text: %v", err)
+				t.Errorf("the error contains the text: %v", err)
 			}
 		}
 	}
@@ -116,8 +116,8 @@ func prepareKeyword(t *testing.T, name, text string) error {
 	return e.Prepare(testNow)
 }
 
-// Every rule has a table above: a row that is added is a test that is missing.
-func TestKeywordRulesAreKnown(t *testing.T) {
+// TestEveryKeywordRuleIsTested fails when a rule is added without a case in TestKeywordRules.
+func TestEveryKeywordRuleIsTested(t *testing.T) {
 	const tested = "thing number letter symbol character_string time date amount phone_number car_number name phrase"
 	var names []string
 	for _, rule := range keywordRules {

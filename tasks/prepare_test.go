@@ -13,14 +13,14 @@ import (
 // testNow is before the expire_time of WeChat's own examples.
 var testNow = time.Date(2020, 11, 1, 8, 0, 0, 0, time.UTC)
 
-// the parts of bodies that most tests do not care about
+// valid parts of bodies, for tests of other parts
 const (
 	recipient = `"touser":"oABCDEFGH-1234567890","template_id":"TEMPLATE_ID"`
 	gif       = "R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
 )
 
-// goodBodies are the requests that WeChat's pages show, and forms that pages of
-// another time show or leave open.
+// goodBodies are the requests on WeChat's pages, and valid forms from older versions of the
+// pages.
 var goodBodies = []struct{ typ, body string }{
 	{TypeSubscribe, `{"touser":"OPENID","template_id":"TEMPLATE_ID","page":"pages/index/index","miniprogram_state":"formal","lang":"zh_CN","data":{"thing1":{"value":"订单已发货"},"time2":{"value":"2025-01-01 12:00"},"character_string3":{"value":"SF1234567890"}}}`},
 	{TypeSubscribe, `{"touser":"OPENID","template_id":"订阅模板ID","page":"pages/index/index","data":{"character_string1":{"value":"202103040830158485629163994677"},"name2":{"value":"中通快递"},"character_string3":{"value":"ZT2015215125352511"},"thing6":{"value":"雪花秀滋盈生人生焕颜精华露"},"thing8":{"value":"杭州市xxxxxxxxx号"}},"miniprogram_state":"formal"}`},
@@ -78,7 +78,7 @@ func TestPrepareAccepts(t *testing.T) {
 				t.Fatal(err)
 			}
 			if e.ID == "" || e.Priority != Urgent {
-				t.Errorf("not filled in: id %q, priority %q", e.ID, e.Priority)
+				t.Errorf("not completed: id %q, priority %q", e.ID, e.Priority)
 			}
 			payload, err := e.Encode()
 			if err != nil {
@@ -98,7 +98,7 @@ func TestPrepareAccepts(t *testing.T) {
 	}
 }
 
-// badBodies each have one fault, at the path, whose problem holds the words.
+// badBodies each have one fault, at path, whose problem contains says.
 var badBodies = []struct{ typ, body, path, says string }{
 	// the receiver and the template
 	{TypeSubscribe, `{"template_id":"T","data":{"thing1":{"value":"x"}}}`, "body.touser", "required"},
@@ -267,7 +267,8 @@ func TestPrepareRefuses(t *testing.T) {
 	}
 }
 
-// wantFault wants exactly one fault, at path, that says says.
+// wantFault fails the test unless err has exactly one fault, at path, whose problem contains
+// says.
 func wantFault(t *testing.T, err error, path, says string) {
 	t.Helper()
 	var invalid *ValidationError
@@ -279,7 +280,8 @@ func wantFault(t *testing.T, err error, path, says string) {
 	}
 }
 
-// wantNoValues wants no text of the body in the error, but for vocabularies.
+// wantNoValues fails the test if the error contains a string of the body, except for members
+// with a fixed set of words.
 func wantNoValues(t *testing.T, body []byte, err error) {
 	t.Helper()
 	var root any
@@ -302,7 +304,7 @@ func wantNoValues(t *testing.T, body []byte, err error) {
 			case "miniprogram_state", "lang", "env_version", "msgtype":
 			default:
 				if len(v) > 3 && strings.Contains(err.Error(), v) {
-					t.Errorf("the error holds the value of %s: %v", key, err)
+					t.Errorf("the error contains the value of %s: %v", key, err)
 				}
 			}
 		}
@@ -329,7 +331,7 @@ func TestPrepareNamesAllFaults(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	if got := strings.Count(invalid.Error(), "; "); got < len(paths)-1 {
-		t.Errorf("Error() joins too little: %s", invalid)
+		t.Errorf("Error() does not join all faults: %s", invalid)
 	}
 }
 
@@ -348,7 +350,8 @@ func TestPrepareLimitsTheFaults(t *testing.T) {
 	}
 }
 
-// A fault of the envelope hides none of the body.
+// TestPrepareChecksTheBodyOfABadEnvelope: faults of the envelope and of the body are reported
+// together.
 func TestPrepareChecksTheBodyOfABadEnvelope(t *testing.T) {
 	for typ, path := range map[string]string{TypeImageCheck: "body.media", TypeUniform: "body.mp_template_msg"} {
 		e := Envelope{Type: typ, Body: json.RawMessage(`{"touser":"o"}`)}

@@ -12,8 +12,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// filledResult has a value in each field that pick wants, by reflection: a field that is
-// added to Result is in it without anybody thinking of this test.
+// filledResult returns a Result with a value in each field for which pick returns true. It
+// uses reflection, so that it includes fields that are added later.
 func filledResult(t *testing.T, pick func(field int) bool, text string) tasks.Result {
 	t.Helper()
 	var r tasks.Result
@@ -30,13 +30,13 @@ func filledResult(t *testing.T, pick func(field int) bool, text string) tasks.Re
 		case f.Type() == reflect.TypeFor[time.Time]():
 			f.Set(reflect.ValueOf(time.Date(2026, 11, 21, 8, 0, i, 120000000, time.FixedZone("", 8*3600))))
 		default:
-			t.Fatalf("field %s: this test has no value for a %s", v.Type().Field(i).Name, f.Type())
+			t.Fatalf("field %s: this test cannot set a %s", v.Type().Field(i).Name, f.Type())
 		}
 	}
 	return r
 }
 
-// standardJSON is the record as encoding/json has it, with nothing escaped for HTML.
+// standardJSON returns the record as encoding/json writes it, without escapes for HTML.
 func standardJSON(t *testing.T, r tasks.Result) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -65,7 +65,8 @@ func TestResultEncode(t *testing.T) {
 	}
 }
 
-// A time may come from somebody's header, and be in another year where it is written.
+// TestResultEncodeOddTimes: the time of enqueuing may come from a producer's header. A time
+// without an RFC 3339 form is omitted.
 func TestResultEncodeOddTimes(t *testing.T) {
 	for _, at := range []time.Time{
 		time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).In(time.FixedZone("", 8*3600)),
@@ -82,7 +83,8 @@ func TestResultEncodeOddTimes(t *testing.T) {
 	}
 }
 
-// What encoding/json escapes for JavaScript, or repairs, means the same when it is read.
+// TestResultEncodeIsReadBack: characters that encoding/json escapes for JavaScript, or replaces,
+// have the same value when the record is decoded.
 func TestResultEncodeIsReadBack(t *testing.T) {
 	for _, text := range []string{"\u2028 and \u2029", "cut \xe8\xae", "\x00"} {
 		r := filledResult(t, func(int) bool { return true }, text)

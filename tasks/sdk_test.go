@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// sdkBodies are requests as SDKs write them: each sends a value for what its caller left out.
-// Go structs without omitempty send "", 0, false, null and objects of these; PHP sends ""
-// from its templates of messages, and [] for an object without members; Java sends null, or
-// leaves the field out.
+// sdkBodies are requests as SDKs write them, with a value for fields that the caller left out.
+// Go structs without omitempty send "", 0, false, null and objects of these. PHP sends "" from
+// its message templates, and [] for an object without members. Java sends null, or omits the
+// field.
 var sdkBodies = []struct{ sdk, typ, body string }{
-	// structs of Go SDKs without omitempty: silenceper/wechat, PowerWeChat and those like them
+	// structs without omitempty, as in silenceper/wechat and PowerWeChat
 	{"go", TypeSubscribe, `{` + recipient + `,"page":"","data":{"thing1":{"value":"好","color":""}},"miniprogram_state":"","lang":""}`},
 	{"go", TypeBizSubscribe, `{` + recipient + `,"page":"","miniprogram":{"appid":"","pagepath":""},"data":{"thing1":{"value":"好"}},"miniprogram_state":"","lang":""}`},
 	{"go", TypeTemplate, `{` + recipient + `,"url":"","miniprogram":null,"client_msg_id":"","color":"","data":{"first":{"value":"好","color":""}}}`},
@@ -31,7 +31,7 @@ var sdkBodies = []struct{ sdk, typ, body string }{
 	{"go", TypeTextCheck, `{"content":"好","version":2,"scene":1,"openid":"o","title":"","nickname":"","signature":""}`},
 	{"go", TypeTextCheck, `{"content":"好","version":0,"scene":0,"openid":"","title":"","nickname":"","signature":""}`},
 
-	// EasyWeChat: messages are laid over templates of empty strings
+	// EasyWeChat merges messages into templates of empty strings
 	{"php", TypeSubscribe, `{` + recipient + `,"page":"","data":{"thing1":{"value":"\u597d"}},"miniprogram_state":"formal"}`},
 	{"php", TypeBizSubscribe, `{` + recipient + `,"page":"","miniprogram":"","data":{"thing1":{"value":"\u597d"}}}`},
 	{"php", TypeTemplate, `{` + recipient + `,"url":"","data":{"first":{"value":"\u597d"}},"miniprogram":""}`},
@@ -53,8 +53,7 @@ var sdkBodies = []struct{ sdk, typ, body string }{
 	{"node", TypeTemplate, `{` + recipient + `,"url":"","topcolor":"","data":{"first":{"value":"好"}}}`},
 }
 
-// TestPrepareAcceptsWhatSDKsSend: a value that says nothing counts as left out, and is sent as
-// it came.
+// TestPrepareAcceptsWhatSDKsSend: a zero value counts as absent, and is sent unchanged.
 func TestPrepareAcceptsWhatSDKsSend(t *testing.T) {
 	for _, tt := range sdkBodies {
 		e := Envelope{Type: tt.typ, App: testApp, ID: "order-42", Body: json.RawMessage(tt.body)}
@@ -67,7 +66,7 @@ func TestPrepareAcceptsWhatSDKsSend(t *testing.T) {
 			t.Fatalf("%s\n%s", tt.body, e.Body)
 		}
 		want := strings.NewReplacer(`\u597d`, "好", `\/`, "/").Replace(tt.body)
-		if tt.typ == TypeTemplate { // it has got its client_msg_id
+		if tt.typ == TypeTemplate { // Prepare adds client_msg_id
 			delete(was, clientMsgIDField)
 			delete(is, clientMsgIDField)
 			a, _ := json.Marshal(was)
@@ -81,9 +80,9 @@ func TestPrepareAcceptsWhatSDKsSend(t *testing.T) {
 	}
 }
 
-// TestZeroValuesThatMean: where a zero is a choice, or what is missing is required, it stays a
-// fault.
-func TestZeroValuesThatMean(t *testing.T) {
+// TestZeroValuesThatAreFaults: a zero value is a fault if the member is required, or if zero is
+// one of its meanings.
+func TestZeroValuesThatAreFaults(t *testing.T) {
 	for _, tt := range []struct{ typ, body, path, says string }{
 		{TypeSubscribe, `{` + recipient + `,"data":[]}`, "body.data", "must be an object, not an array"},
 		{TypeTemplate, `{` + recipient + `,"data":null}`, "body.data", "required"},

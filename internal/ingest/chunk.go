@@ -106,42 +106,42 @@ func (e *enqueuer) submitOnce(ctx context.Context, chunk []taskfile.Item) ([]tas
 		envelopes[i] = chunk[i].Envelope
 	}
 	var left []taskfile.Item
-	var first error
-	for i, answer := range e.Client.SubmitMany(context.WithoutCancel(ctx), envelopes) {
-		if !e.report(chunk[i], answer) {
+	var firstErr error
+	for i, result := range e.Client.SubmitMany(context.WithoutCancel(ctx), envelopes) {
+		if !e.report(chunk[i], result) {
 			left = append(left, chunk[i])
-			if first == nil {
-				first = answer.Err
+			if firstErr == nil {
+				firstErr = result.Err
 			}
 		}
 	}
-	return left, first
+	return left, firstErr
 }
 
 // report reports the result of a submission. It returns false if the task must be repeated.
-func (e *enqueuer) report(item taskfile.Item, answer tasks.Submitted) bool {
-	var invalid *tasks.ValidationError
-	bad := errors.As(answer.Err, &invalid) || errors.Is(answer.Err, tasks.ErrIDInUse)
-	if answer.Err != nil && !bad {
+func (e *enqueuer) report(item taskfile.Item, result tasks.Submitted) bool {
+	var validationErr *tasks.ValidationError
+	invalidTask := errors.As(result.Err, &validationErr) || errors.Is(result.Err, tasks.ErrIDInUse)
+	if result.Err != nil && !invalidTask {
 		return false
 	}
 	if e.afterSubmit != nil {
-		e.afterSubmit(item.Envelope, answer.Receipt, answer.Err)
+		e.afterSubmit(item.Envelope, result.Receipt, result.Err)
 	}
-	if bad {
-		e.reportBad(item.Line, answer.Err)
+	if invalidTask {
+		e.reportBad(item.Line, result.Err)
 		return true
 	}
 	e.update(func(c *Counts) {
-		if answer.Receipt.Already {
+		if result.Receipt.Already {
 			c.Already++
-			if answer.Receipt.Differs {
+			if result.Receipt.Differs {
 				c.Differing++
 			}
 		} else {
 			c.Enqueued++
 		}
-		e.Enqueued(item.Line, answer.Receipt)
+		e.Enqueued(item.Line, result.Receipt)
 	})
 	return true
 }

@@ -31,7 +31,7 @@ func lines(n int) string {
 	return b.String()
 }
 
-// fixture is a job's surroundings: a Redis, and a worker that ends each task at once.
+// fixture has a Redis, and records what a run reports.
 type fixture struct {
 	t      *testing.T
 	mini   interface{ SetError(string) }
@@ -41,7 +41,7 @@ type fixture struct {
 	mu      sync.Mutex
 	results map[string]tasks.Outcome
 	bad     []int
-	open    int // tasks that were enqueued and have no outcome
+	open    int // enqueued tasks without an outcome
 	maxOpen int
 	trouble []error
 }
@@ -77,7 +77,7 @@ func (s *fixture) newRunner(window int, o ingest.Options) *ingest.Runner {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if _, twice := s.results[r.ID]; twice {
-				s.t.Errorf("%s was told twice", r.ID)
+				s.t.Errorf("%s was reported twice", r.ID)
 			}
 			s.results[r.ID] = r.Outcome
 			s.open--
@@ -90,7 +90,7 @@ func (s *fixture) newRunner(window int, o ingest.Options) *ingest.Runner {
 	})
 }
 
-// settle ends a task, as a worker does.
+// settle records an outcome, as a worker does.
 func (s *fixture) settle(id string) {
 	result, err := json.Marshal(tasks.Result{ID: id, App: app, Type: tasks.TypeTextCheck, State: tasks.StateDone, Outcome: tasks.OutcomeAccepted})
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *fixture) settle(id string) {
 	}
 }
 
-// withWorker makes a worker of the option Enqueued: it ends each task a moment later.
+// withWorker sets Enqueued so that each task gets an outcome in the background.
 func (s *fixture) withWorker(o ingest.Options) ingest.Options {
 	enqueued := make(chan string, 10_000)
 	var worker sync.WaitGroup
@@ -124,9 +124,9 @@ func (s *fixture) withWorker(o ingest.Options) ingest.Options {
 	return o
 }
 
-func TestAJobFollowsEachTask(t *testing.T) {
+func TestRunnerDeliversEachResult(t *testing.T) {
 	s := newFixture(t)
-	s.settle("t3") // at another time
+	s.settle("t3") // before the run
 	runner := s.newRunner(10, s.withWorker(s.options()))
 	text := lines(300) + "bad\n" + lines(2)
 	if err := runner.Run(t.Context(), taskfile.New(strings.NewReader(text))); err != nil {
@@ -141,11 +141,11 @@ func TestAJobFollowsEachTask(t *testing.T) {
 		t.Errorf("%d results, %d pending, %v", len(s.results), runner.Pending(), s.trouble)
 	}
 	if s.maxOpen > 10 {
-		t.Errorf("%d tasks were open at once", s.maxOpen)
+		t.Errorf("%d tasks without an outcome at the same time", s.maxOpen)
 	}
 }
 
-func TestAnInterruptedJobTellsWhatEnded(t *testing.T) {
+func TestInterruptedRunnerDeliversRecordedResults(t *testing.T) {
 	s := newFixture(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	o := s.options()
@@ -159,7 +159,7 @@ func TestAnInterruptedJobTellsWhatEnded(t *testing.T) {
 	if err := runner.Run(ctx, taskfile.New(strings.NewReader(lines(100)))); err != nil {
 		t.Fatal(err)
 	}
-	s.settle("t0") // what a worker still had in hand
+	s.settle("t0") // a worker was processing it
 	runner.Close(t.Context())
 	if len(s.results) != 1 || runner.Pending() != 4 {
 		t.Errorf("results %v, %d pending", s.results, runner.Pending())
@@ -168,15 +168,15 @@ func TestAnInterruptedJobTellsWhatEnded(t *testing.T) {
 
 func TestAnAppThatIsNotAdmitted(t *testing.T) {
 	s := newFixture(t)
-	o, asked := s.options(), 0
-	o.Admit = func(context.Context, string) error { asked++; return errors.New("not here") }
+	o, calls := s.options(), 0
+	o.Admit = func(context.Context, string) error { calls++; return errors.New("not here") }
 	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(3))), o)
-	if err != nil || counts.Bad != 3 || asked != 1 || len(s.bad) != 3 {
-		t.Errorf("%+v, %v, asked %d times", counts, err, asked)
+	if err != nil || counts.Bad != 3 || calls != 1 || len(s.bad) != 3 {
+		t.Errorf("%+v, %v, %d calls of Admit", counts, err, calls)
 	}
 }
 
-func TestBadBodiesAreTold(t *testing.T) {
+func TestBadBodiesAreReported(t *testing.T) {
 	s := newFixture(t)
 	text := strings.Replace(lines(2), `"version":2`, `"version":3`, 1)
 	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(text)), s.options())

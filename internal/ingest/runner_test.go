@@ -15,8 +15,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// A result that the stream never told, and a record that is gone, must not keep a job
-// waiting for ever.
+// TestOldTasksAreLookedUp: a result that is missing in the stream, and a record that is gone,
+// do not keep Run waiting for ever.
 func TestOldTasksAreLookedUp(t *testing.T) {
 	const app = "wx0123456789abcdef"
 	mini, rdb := redistest.Mini(t)
@@ -32,7 +32,7 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 					mini.HDel(ledger.WaitingKey(app, r.ID), r.ID)
 					return
 				}
-				// Recorded by somebody whose stream entry was cut off at once.
+				// The followers are stopped below, as if the stream had lost the entry.
 				text := []byte(`{"id":"missed","app":"` + app + `","type":"seccheck:text","outcome":"accepted"}`)
 				if _, err := records.Settle(context.Background(), ledger.Ref{App: app, ID: r.ID}, ledger.Ending{Outcome: "accepted", Result: text, Queue: r.Queue}); err != nil {
 					t.Error(err)
@@ -51,7 +51,7 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 	runner.checkInterval, runner.checkAge = 10*time.Millisecond, 200*time.Millisecond
 	task := `{"type":"seccheck:text","app":"` + app + `","id":"ID","body":{"content":"x","version":2,"scene":1,"openid":"o"}}` + "\n"
 	text := strings.Replace(task, "ID", "missed", 1) + strings.Replace(task, "ID", "gone", 1)
-	runner.stopFollowing() // the stream tells nothing
+	runner.stopFollowing() // nothing is read from the stream
 	if err := runner.Run(t.Context(), taskfile.New(strings.NewReader(text))); err != nil {
 		t.Fatal(err)
 	}
