@@ -79,7 +79,7 @@ func (c *checker) colorPart(in value, name string) {
 	}
 }
 
-// reservedField is a parameter that WeChat adds itself.
+// reservedField is a parameter that WeChat reserves.
 const reservedField = "scancode_time"
 
 // reserved refuses a body that has reservedField.
