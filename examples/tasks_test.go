@@ -1,4 +1,4 @@
-// Package examples holds what the README shows; its tests keep that true.
+// Package examples_test checks the examples that the README shows.
 package examples_test
 
 import (
@@ -10,8 +10,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Every line of tasks.jsonl passes the door, no id comes twice, and every task type is
-// there at least once.
+// TestTaskFile checks that every line of tasks.jsonl is a valid task, that no id occurs twice,
+// and that every task type occurs.
 func TestTaskFile(t *testing.T) {
 	file, err := os.Open("tasks.jsonl")
 	if err != nil {
@@ -36,7 +36,7 @@ func TestTaskFile(t *testing.T) {
 			t.Errorf("line %d: %v", n, err)
 		}
 		if taken[e.TaskID()] {
-			t.Errorf("line %d: the id %s is taken", n, e.ID)
+			t.Errorf("line %d: the id %s occurs twice", n, e.ID)
 		}
 		taken[e.TaskID()] = true
 		seen[e.Type] = true

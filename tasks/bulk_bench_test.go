@@ -16,9 +16,9 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// BenchmarkBulkEnqueue compares ways to enqueue the same tasks into a redis-server of
-// its own, interleaved: each iteration goes through all of them. The first is plain
-// asynq from one goroutine, as which the ratios count; it neither checks nor marks.
+// BenchmarkBulkEnqueue compares ways to enqueue the same tasks. Each iteration uses all ways
+// in turn, on one redis-server. The ratios are relative to the first: plain asynq from one
+// goroutine, which neither checks tasks nor marks ids.
 //
 //	go test -run - -bench BulkEnqueue -benchtime 5x ./tasks
 func BenchmarkBulkEnqueue(b *testing.B) {
@@ -30,9 +30,9 @@ func BenchmarkBulkEnqueue(b *testing.B) {
 		name string
 		do   func() error
 	}{
-		{"asynq1", func() error { return plainly(plain, made, 1) }},
-		{"asynq32", func() error { return plainly(plain, made, 32) }},
-		{"submit16", func() error { return singly(b, client, envelopes, 16) }},
+		{"asynq1", func() error { return enqueuePlain(plain, made, 1) }},
+		{"asynq32", func() error { return enqueuePlain(plain, made, 32) }},
+		{"submit16", func() error { return submitEach(b, client, envelopes, 16) }},
 		{"SubmitMany", func() error { return firstError(client.SubmitMany(b.Context(), envelopes)) }},
 		{"EnqueueMany", func() error { return firstError(client.EnqueueMany(b.Context(), made)) }},
 	}
@@ -75,21 +75,21 @@ func payloads350(b *testing.B, n int) ([]tasks.Envelope, []*asynq.Task) {
 	return envelopes, made
 }
 
-func plainly(client *asynq.Client, made []*asynq.Task, goroutines int) error {
+func enqueuePlain(client *asynq.Client, made []*asynq.Task, goroutines int) error {
 	return spread(len(made), goroutines, func(i int) error {
 		_, err := client.Enqueue(made[i])
 		return err
 	})
 }
 
-func singly(b *testing.B, client *tasks.Client, envelopes []tasks.Envelope, goroutines int) error {
+func submitEach(b *testing.B, client *tasks.Client, envelopes []tasks.Envelope, goroutines int) error {
 	return spread(len(envelopes), goroutines, func(i int) error {
 		_, err := client.Submit(b.Context(), envelopes[i])
 		return err
 	})
 }
 
-// spread runs do for 0..n-1 from some goroutines.
+// spread calls do for 0..n-1 from several goroutines.
 func spread(n, goroutines int, do func(int) error) error {
 	errs := make([]error, goroutines)
 	var all sync.WaitGroup
@@ -115,13 +115,13 @@ func firstError(answers []tasks.Submitted) error {
 			return a.Err
 		}
 		if a.Receipt.Already {
-			return fmt.Errorf("%s was there already", a.Receipt.ID)
+			return fmt.Errorf("%s was enqueued before", a.Receipt.ID)
 		}
 	}
 	return nil
 }
 
-// ownCPU is the processor time that this process has had.
+// ownCPU returns the CPU time of this process.
 func ownCPU(b *testing.B) time.Duration {
 	var use syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
@@ -130,7 +130,7 @@ func ownCPU(b *testing.B) time.Duration {
 	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
-// cpuOfRedis is the same of the server, in seconds.
+// cpuOfRedis returns the CPU time of the Redis server, in seconds.
 func cpuOfRedis(b *testing.B, rdb redis.UniversalClient) float64 {
 	info, err := rdb.Info(b.Context(), "cpu").Result()
 	if err != nil {

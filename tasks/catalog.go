@@ -18,7 +18,7 @@ const (
 	TypeImageCheck    = "seccheck:image"
 )
 
-// Kind says what a task type makes, and so which fields of a [Result] a success fills.
+// Kind is what a task type produces. It decides which fields of a [Result] a success fills.
 type Kind uint8
 
 // The kinds.
@@ -29,31 +29,31 @@ const (
 	Check                   // Suggest, Label, TraceID
 )
 
-// String is the kind's name in small letters.
+// String returns the kind's name in lower case.
 func (k Kind) String() string {
 	return [...]string{"none", "message", "link", "code", "check"}[min(k, Check)]
 }
 
-// Repeat says whether a request may be sent again when no answer came to it.
+// Repeat says whether a request may be sent again when its answer is unknown.
 type Repeat uint8
 
-// The kinds of repetition.
+// The values of Repeat.
 const (
-	// Never: a repeated request could reach the person twice.
+	// Never: a repeated request could send the message twice.
 	Never Repeat = iota + 1
-	// Deduped: WeChat drops a repetition with the same openid and client_msg_id
+	// Deduped: WeChat drops a repeated request with the same openid and client_msg_id
 	// within ten minutes.
 	Deduped
-	// Always: a repetition costs quota and nothing else.
+	// Always: a repeated request costs quota and has no other effect.
 	Always
 )
 
-// String is the repetition's name in small letters.
+// String returns the value's name in lower case.
 func (r Repeat) String() string {
 	return [...]string{"none", "never", "deduped", "always"}[min(r, Always)]
 }
 
-// Spec is one row of the catalog: all that is to be known about a task type.
+// Spec describes one task type: a row of the catalog.
 type Spec struct {
 	Type string // "send:subscribe"
 	Path string // the endpoint: "/cgi-bin/message/subscribe/send"
@@ -65,16 +65,17 @@ type Spec struct {
 	Receiver string
 	// Template names the member of the body that holds the template id, or is "".
 	Template string
-	// Multipart: the body travels as an upload in the form field "media".
+	// Multipart: the body is sent as a file upload in the form field "media".
 	Multipart bool
-	// Doc is WeChat's page about the endpoint.
+	// Doc is the address of WeChat's page about the endpoint.
 	Doc string
-	// Warning, where not empty, is to be said to whoever enqueues such a task.
+	// Warning, where not empty, is shown to the producer of such a task; see
+	// [Receipt.Warning].
 	Warning string
 	// Example is a body that passes the checks at any time.
 	Example string
 
-	check func(c *checker, body value) // the rules of the body
+	check func(c *checker, body value) // checks the body
 }
 
 const (
@@ -84,7 +85,7 @@ const (
 	docService = "https://developers.weixin.qq.com/doc/service/api/"
 )
 
-// catalog is read, never written.
+// catalog must not be modified.
 var catalog = []Spec{
 	{
 		Type: TypeSubscribe, Path: "/cgi-bin/message/subscribe/send", Kind: Message, Repeat: Never,
@@ -156,10 +157,10 @@ var catalog = []Spec{
 	},
 }
 
-// Catalog lists every task type. The slice is the caller's own.
+// Catalog returns the rows of all task types. The caller may modify the slice.
 func Catalog() []Spec { return slices.Clone(catalog) }
 
-// Lookup finds the row of a type.
+// Lookup returns the row of a task type, and whether there is one.
 func Lookup(typ string) (Spec, bool) {
 	if row := lookup(typ); row != nil {
 		return *row, true

@@ -14,7 +14,7 @@ import (
 
 const testApp = "wx0123456789abcdef"
 
-// constructors make a task of each type from the JSON of its payload.
+// constructors has a function per type that makes a task from the JSON of its payload.
 var constructors = map[string]func(t *testing.T, body string) (*asynq.Task, error){
 	TypeSubscribe:     typed(NewSubscribeTask),
 	TypeTemplate:      typed(NewTemplateTask),
@@ -37,22 +37,22 @@ func typed[P any](construct func(string, P, ...Option) (*asynq.Task, error)) fun
 		d := json.NewDecoder(strings.NewReader(body))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&p); err != nil {
-			t.Fatalf("the payload type lacks what its example has: %v", err)
+			t.Fatalf("the payload type lacks a field of the example: %v", err)
 		}
 		return construct(testApp, p, ID("order-42"))
 	}
 }
 
-// TestCatalog holds every row to the same promises.
+// TestCatalog checks every row of the catalog.
 func TestCatalog(t *testing.T) {
 	seen := map[string]bool{}
 	for _, row := range Catalog() {
 		t.Run(row.Type, func(t *testing.T) {
 			if seen[row.Type] || seen[row.Path] {
-				t.Errorf("type or path %s is there twice", row.Path)
+				t.Errorf("type or path %s occurs twice", row.Path)
 			}
 			seen[row.Type], seen[row.Path] = true, true
-			if !typeShaped(row.Type) {
+			if !isTypeName(row.Type) {
 				t.Error("the type is not kind:api")
 			}
 			if !strings.HasPrefix(row.Path, "/") {
@@ -80,11 +80,11 @@ func TestCatalog(t *testing.T) {
 		t.Errorf("%d rows, %d constructors", len(seen)/2, len(constructors))
 	}
 	if _, ok := Lookup("send:nothing"); ok {
-		t.Error("Lookup found a type that is not there")
+		t.Error("Lookup found an unknown type")
 	}
 }
 
-// checkExample prepares the row's example, and makes it with the constructor too.
+// checkExample prepares the row's example, and makes a task of it with the constructor.
 func checkExample(t *testing.T, row Spec) {
 	t.Helper()
 	e := Envelope{Type: row.Type, App: testApp, ID: "order-42", Body: json.RawMessage(row.Example)}

@@ -10,40 +10,42 @@ import (
 	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
-// checker goes through one task and gathers what is wrong with it. Its methods take
-// an object of the body and the name of a member, say what is wrong with that
-// member, and return it if it is there and of the right JSON type.
+// checker checks one task and collects its faults. Most of its methods take an object of
+// the body and the name of a member, record the member's faults, and return the member if
+// it is present and of the right JSON type.
 type checker struct {
-	strict bool      // of an envelope as producers hand it over
+	strict bool      // the envelope comes from a producer: refuse unknown fields
 	spec   *Spec     // nil for an unknown type
 	from   time.Time // the earliest time at which the task can be sent
 	faults []FieldError
 }
 
-// maxFaults keeps the error of a task that is wrong all over readable.
+// maxFaults is the largest number of faults that are reported for one task.
 const maxFaults = 50
 
-// faultAt records a fault; format never takes the value that is at fault.
+// faultAt records a fault. Its arguments must not include the value at fault: see
+// [FieldError.Problem].
 func (c *checker) faultAt(path, format string, args ...any) {
 	switch n := len(c.faults); {
 	case n < maxFaults:
 		c.faults = append(c.faults, FieldError{Path: path, Problem: fmt.Sprintf(format, args...)})
 	case n == maxFaults:
-		c.faults = append(c.faults, FieldError{Problem: "there are more faults: mend these first"})
+		c.faults = append(c.faults, FieldError{Problem: "more faults follow: fix these first"})
 	}
 }
 
+// fault records a fault at the path of v.
 func (c *checker) fault(v value, format string, args ...any) {
 	c.faultAt(v.path(), format, args...)
 }
 
-// envelope checks all but the body.
-func (c *checker) envelope(e *Envelope) {
+// checkEnvelope checks the fields of the envelope except the body.
+func (c *checker) checkEnvelope(e *Envelope) {
 	switch {
 	case e.Type == "":
 		c.faultAt("type", "required, such as %q", TypeSubscribe)
 	case c.spec == nil:
-		c.faultAt("type", "%s is not a task type%s", quoted(e.Type), nearestType(e.Type))
+		c.faultAt("type", "%s is not a task type%s", quoted(e.Type), suggestType(e.Type))
 	}
 	switch {
 	case e.App == "":
@@ -60,25 +62,26 @@ func (c *checker) envelope(e *Envelope) {
 	if e.Priority != "" && e.Priority != Urgent && e.Priority != Bulk {
 		c.faultAt("priority", "%s is neither %q nor %q", quoted(string(e.Priority)), Urgent, Bulk)
 	}
-	c.times(e)
+	c.checkTimes(e)
 	if e.ProcessAt.After(c.from) {
 		c.from = e.ProcessAt
 	}
 	if !e.NotAfter.IsZero() && e.NotAfter.Before(e.ProcessAt) {
-		c.faultAt("not_after", "before process_at, so that it could never be sent: move one of them")
+		c.faultAt("not_after", "before process_at, so the task could never be sent: change one of them")
 	}
 }
 
-// The years that a time of the envelope may have. The first is before any message of
-// WeChat's, and behind the values that stand for no time elsewhere: the years 1, 1601, 1900
-// and 1970.
+// The range of years that a time of the envelope may have. The first year is earlier than
+// any WeChat message, and later than the zero times of other languages: the years 1, 1601,
+// 1900 and 1970.
 const (
 	firstYear = 2000
 	lastYear  = 9998
-	yearFault = "the year %d is out of range: leave the field out where there is no such time"
+	yearFault = "the year %d is out of range: leave the field out if there is no such time"
 )
 
-func (c *checker) times(e *Envelope) {
+// checkTimes checks the years of the envelope's times.
+func (c *checker) checkTimes(e *Envelope) {
 	for _, f := range [...]struct {
 		name string
 		time time.Time
@@ -89,7 +92,8 @@ func (c *checker) times(e *Envelope) {
 	}
 }
 
-func nearestType(typ string) string {
+// suggestType returns "; did you mean …?" for a misspelt type, or "".
+func suggestType(typ string) string {
 	types := make([]string, 0, len(catalog))
 	for i := range catalog {
 		types = append(types, catalog[i].Type)
@@ -100,14 +104,15 @@ func nearestType(typ string) string {
 	return ""
 }
 
-// document parses the body and checks it by the rules of the task's type.
-func (c *checker) document(body []byte) *document {
+// checkBody parses the body and checks it by the rules of the task's type. It returns nil
+// if the body is not JSON.
+func (c *checker) checkBody(body []byte) *document {
 	switch {
 	case len(body) == 0 || string(body) == "null":
 		c.faultAt("body", "required: the request body that WeChat's page shows")
 		return nil
 	case len(body) > MaxLine:
-		c.faultAt("body", "%d bytes; at most %d are taken", len(body), MaxLine)
+		c.faultAt("body", "%d bytes; at most %d are allowed", len(body), MaxLine)
 		return nil
 	}
 	doc, fault := parse(body, "body", bounds{maxDepth, maxValues})
@@ -116,17 +121,18 @@ func (c *checker) document(body []byte) *document {
 		return nil
 	}
 	hint := ""
-	if doc.top().kind() == isText {
-		hint = "put the object itself there, not its text"
+	if doc.root().kind() == kindString {
+		hint = "send the object itself, not a string that holds it"
 	}
-	if c.want(doc.top(), isObject, hint) && c.spec != nil {
-		c.spec.check(c, doc.top())
+	if c.want(doc.root(), kindObject, hint) && c.spec != nil {
+		c.spec.check(c, doc.root())
 	}
 	return doc
 }
 
-// want checks the JSON type of a value that is there.
-func (c *checker) want(v value, k kind, hint string) bool {
+// want checks the JSON type of a present value. hint, where not empty, tells the producer
+// how to fix it.
+func (c *checker) want(v value, k jsonKind, hint string) bool {
 	got := v.kind()
 	if got == k {
 		return true
@@ -138,69 +144,71 @@ func (c *checker) want(v value, k kind, hint string) bool {
 	return false
 }
 
-// optional is the member if it is there and of the kind. An object counts as left out when
-// it says nothing, in whichever way an SDK writes that: see [value.zero].
-func (c *checker) optional(in value, name string, k kind) (value, bool) {
+// optional returns the member if it is present and of kind k. An object without values
+// counts as absent, in every form in which SDKs write one: see [value.isZero].
+func (c *checker) optional(in value, name string, k jsonKind) (value, bool) {
 	v := in.member(name)
-	if !v.present() || k == isObject && v.zero() {
+	if !v.present() || k == kindObject && v.isZero() {
 		return value{}, false
 	}
 	return v, c.want(v, k, k.hint())
 }
 
-// required is optional, and a fault where the member is missing.
-func (c *checker) required(in value, name string, k kind, what string) (value, bool) {
+// required is like optional, but records a fault if the member is missing. desc describes
+// the member.
+func (c *checker) required(in value, name string, k jsonKind, desc string) (value, bool) {
 	v := in.member(name)
 	if !v.present() {
-		c.faultAt(join(in.path(), name), "required: %s", what)
+		c.faultAt(join(in.path(), name), "required: %s", desc)
 		return value{}, false
 	}
 	return v, c.want(v, k, k.hint())
 }
 
-// hint is how to mend a value that should be of this kind.
-func (k kind) hint() string {
+// hint tells how to fix a value that should be of this kind.
+func (k jsonKind) hint() string {
 	switch k {
-	case isText:
+	case kindString:
 		return "put it in double quotes"
-	case isNumber, isBool:
+	case kindNumber, kindBool:
 		return "write it without quotes"
-	case isAbsent, isNull, isArray, isObject:
+	case kindAbsent, kindNull, kindArray, kindObject:
 	}
 	return ""
 }
 
-// textRule says what a string may hold. Its zero value allows everything.
+// textRule limits a string. Its zero value allows every string.
 type textRule struct {
-	runes, bytes int             // the most of each; 0 is no limit
-	only         func(rune) bool // the characters that are allowed
-	chars        string          // those characters, for the message
-	noQuery      string          // not empty: no "?", and where to put parameters instead
-	noSlash      bool            // no "/" in front
+	runes, bytes int             // maximum lengths; 0 is no limit
+	allowed      func(rune) bool // reports whether a character is allowed; nil allows all
+	allowedNames string          // names these characters in the message
+	noQuery      string          // if not empty, "?" is refused with this advice
+	noSlash      bool            // refuse a leading "/"
 }
 
-// text checks an optional string.
-func (c *checker) text(in value, name string, rule textRule) {
-	if v, ok := c.optional(in, name, isText); ok {
-		c.obey(v, v.content(), rule)
+// optionalText checks an optional string.
+func (c *checker) optionalText(in value, name string, rule textRule) {
+	if v, ok := c.optional(in, name, kindString); ok {
+		c.applyRule(v, v.unquoted(), rule)
 	}
 }
 
-// filled checks a required string that may not be empty.
-func (c *checker) filled(in value, name string, rule textRule, what string) {
-	v, ok := c.required(in, name, isText, what)
+// requiredText checks a required string, which must not be empty.
+func (c *checker) requiredText(in value, name string, rule textRule, desc string) {
+	v, ok := c.required(in, name, kindString, desc)
 	if !ok {
 		return
 	}
-	s := v.content()
+	s := v.unquoted()
 	if len(s) == 0 {
-		c.fault(v, "empty: %s", what)
+		c.fault(v, "empty: %s", desc)
 		return
 	}
-	c.obey(v, s, rule)
+	c.applyRule(v, s, rule)
 }
 
-func (c *checker) obey(v value, s []byte, rule textRule) {
+// applyRule checks the string s, which is the content of v.
+func (c *checker) applyRule(v value, s []byte, rule textRule) {
 	if n := utf8.RuneCount(s); rule.runes > 0 && n > rule.runes {
 		c.fault(v, "%d characters; at most %d are allowed: shorten it", n, rule.runes)
 	}
@@ -215,43 +223,44 @@ func (c *checker) obey(v value, s []byte, rule textRule) {
 			c.fault(v, `holds a "?": %s`, rule.noQuery)
 			return
 		}
-		if rule.only != nil && !rule.only(r) {
-			c.fault(v, "%s at character %d; only %s are allowed: encode it", class(r), utf8.RuneCount(s[:i])+1, rule.chars)
+		if rule.allowed != nil && !rule.allowed(r) {
+			c.fault(v, "%s at character %d; only %s are allowed: encode it", describeRune(r), utf8.RuneCount(s[:i])+1, rule.allowedNames)
 			return
 		}
 	}
 }
 
-// opaque checks an id of WeChat's making: there, and plausibly shaped. WeChat is
-// the judge of the rest.
-func (c *checker) opaque(in value, name, what string) {
-	v, ok := c.required(in, name, isText, what)
+// opaqueID checks an id that WeChat made: it must be present, not too long, and without
+// spaces and control characters. Only WeChat knows whether the id exists.
+func (c *checker) opaqueID(in value, name, desc string) {
+	v, ok := c.required(in, name, kindString, desc)
 	if !ok {
 		return
 	}
-	const longest = 128
-	s := v.content()
+	const maxRunes = 128
+	s := v.unquoted()
 	switch n := utf8.RuneCount(s); {
 	case n == 0:
-		c.fault(v, "empty: %s", what)
-	case n > longest:
-		c.fault(v, "%d characters; at most %d are plausible: %s", n, longest, what)
+		c.fault(v, "empty: %s", desc)
+	case n > maxRunes:
+		c.fault(v, "%d characters; at most %d are plausible: %s", n, maxRunes, desc)
 	}
 	for i, r := range string(s) {
 		if unicode.IsSpace(r) || unicode.IsControl(r) {
-			c.fault(v, "%s at character %d; an id has none: send it as WeChat gave it", class(r), utf8.RuneCount(s[:i])+1)
+			c.fault(v, "%s at character %d; an id has none: send it as WeChat gave it", describeRune(r), utf8.RuneCount(s[:i])+1)
 			return
 		}
 	}
 }
 
-// word checks an optional string of a closed vocabulary. An empty one counts as left out.
-func (c *checker) word(in value, name string, words ...string) {
-	v, ok := c.optional(in, name, isText)
-	if !ok || v.zero() {
+// oneOf checks an optional string that must be one of words. An empty string counts as
+// absent.
+func (c *checker) oneOf(in value, name string, words ...string) {
+	v, ok := c.optional(in, name, kindString)
+	if !ok || v.isZero() {
 		return
 	}
-	s := v.content()
+	s := v.unquoted()
 	for _, w := range words {
 		if string(s) == w {
 			return
@@ -260,8 +269,9 @@ func (c *checker) word(in value, name string, words ...string) {
 	c.fault(v, "%s is none of %s", quoted(string(s)), strings.Join(words, ", "))
 }
 
-// class names the kind of a character, for messages that may not show text.
-func class(r rune) string {
+// describeRune names the kind of a character, for messages, which must not contain text of
+// the body.
+func describeRune(r rune) string {
 	switch {
 	case r == '\n' || r == '\r':
 		return "a line break"

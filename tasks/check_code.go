@@ -2,26 +2,26 @@ package tasks
 
 import "strings"
 
-// Bodies of mini program codes.
+// The bodies of mini program codes.
 
-// checkUnlimitedCode:
+// checkUnlimitedCode checks the body of code:unlimited:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html
 func checkUnlimitedCode(c *checker, body value) {
-	c.filled(body, "scene", textRule{runes: 32, only: inScene, chars: "letters, digits and " + sceneMarks},
-		"what the page gets as its scene, 1 to 32 characters")
-	c.text(body, "page", textRule{runes: longestPath, noSlash: true, noQuery: `put parameters into "scene"`})
+	c.requiredText(body, "scene", textRule{runes: 32, allowed: isSceneChar, allowedNames: "letters, digits and " + sceneMarks},
+		"the scene that the page receives, 1 to 32 characters")
+	c.optionalText(body, "page", textRule{runes: maxPath, noSlash: true, noQuery: `put parameters into "scene"`})
 	c.flag(body, "check_path")
 	c.picture(body)
 }
 
-// checkCode:
+// checkCode checks the body of code:wxacode:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getQRCode.html
 func checkCode(c *checker, body value) {
-	c.codePath(body, textRule{runes: longestPath})
+	c.codePath(body, textRule{runes: maxPath})
 	c.picture(body)
 }
 
-// checkQRCode:
+// checkQRCode checks the body of code:qrcode:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/createQRCode.html
 func checkQRCode(c *checker, body value) {
 	c.codePath(body, textRule{bytes: 128})
@@ -29,59 +29,62 @@ func checkQRCode(c *checker, body value) {
 	c.reserved(body)
 }
 
-// codePath checks the page, with its parameters, that a code opens.
+// codePath checks the page that a code opens, with its parameters.
 func (c *checker) codePath(body value, rule textRule) {
-	c.filled(body, "path", rule, "the page to open, with its parameters")
+	c.requiredText(body, "path", rule, "the page to open, with its parameters")
 	v := body.member("path")
-	if v.kind() != isText {
+	if v.kind() != kindString {
 		return
 	}
-	_, query, _ := strings.Cut(string(v.content()), "?")
+	_, query, _ := strings.Cut(string(v.unquoted()), "?")
 	for parameter := range strings.SplitSeq(query, "&") {
 		if name, _, _ := strings.Cut(parameter, "="); name == reservedField {
-			c.fault(v, "has the parameter %s, which WeChat keeps for itself (85096): leave it out", reservedField)
+			c.fault(v, "has the parameter %s, which WeChat reserves (85096): leave it out", reservedField)
 		}
 	}
 }
 
-// picture checks what the pages of both mini program codes have in common.
+// picture checks the members that both mini program codes have: [Picture].
 func (c *checker) picture(body value) {
 	c.envVersion(body)
 	c.width(body)
 	c.flag(body, "auto_color")
 	c.flag(body, "is_hyaline")
-	if color, ok := c.optional(body, "line_color", isObject); ok {
+	if color, ok := c.optional(body, "line_color", kindObject); ok {
 		for _, name := range [...]string{"r", "g", "b"} {
-			c.colour(color, name)
+			c.colorPart(color, name)
 		}
 	}
 	c.reserved(body)
 }
 
-// width: 0 leaves it to WeChat.
+// width checks the width in pixels; 0 counts as absent.
 func (c *checker) width(body value) {
-	if body.member("width").zero() {
+	if body.member("width").isZero() {
 		return
 	}
 	c.integer(body, "width", 280, 1280, "pixels")
 }
 
-// colour: the pages show the parts of a colour both as numbers and in quotes.
-func (c *checker) colour(in value, name string) {
+// colorPart checks one part of a colour. WeChat's pages show it both as a number and in
+// quotes.
+func (c *checker) colorPart(in value, name string) {
 	v := in.member(name)
 	switch {
-	case v.zero():
-	case v.kind() == isText:
-		c.within(v, v.content(), 0, 255, "")
+	case v.isZero():
+	case v.kind() == kindString:
+		c.inRange(v, v.unquoted(), 0, 255, "")
 	default:
 		c.integer(in, name, 0, 255, "")
 	}
 }
 
+// reservedField is a parameter that WeChat reserves.
 const reservedField = "scancode_time"
 
+// reserved refuses a body that has reservedField.
 func (c *checker) reserved(body value) {
-	if v := body.member(reservedField); v.kind() != isAbsent {
-		c.fault(v, "WeChat keeps this field for itself (85096): leave it out")
+	if v := body.member(reservedField); v.kind() != kindAbsent {
+		c.fault(v, "WeChat reserves this field (85096): leave it out")
 	}
 }

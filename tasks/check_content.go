@@ -6,80 +6,81 @@ import (
 	"net/url"
 )
 
-// Bodies of content checks.
+// The bodies of content checks.
 
 const (
 	maxCheckedRunes = 2500
 	maxImage        = 1 << 20
 )
 
-// checkText takes both versions of msg_sec_check. Version 2 wants scene and openid.
-// Version 1, which is {"content":…} alone, still answers but is no longer maintained;
-// a body that has scene or openid but no version is a version 2 whose version was
-// forgotten, and WeChat would silently answer it by the rules of 1. (A content of
-// version 1 could have 500 KB; here the limit of all bodies holds.)
+// checkText checks the body of seccheck:text, in both versions of msg_sec_check. Version 2
+// requires scene and openid. Version 1 is {"content":…} alone; it still works, but WeChat no
+// longer maintains it. A body with scene or openid but without version is refused: WeChat
+// would silently treat it as version 1. (Version 1 allows a content of 500 KB; here the
+// limit of all bodies applies.)
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/sec-center/sec-check/msgSecCheck.html
 func checkText(c *checker, body value) {
 	rule := textRule{}
 	switch version := body.member("version"); {
-	case !version.zero():
+	case !version.isZero():
 		if n, ok := c.lenientInteger(body, "version", 1, 2); ok && n == 2 {
 			rule.runes = maxCheckedRunes
-			c.versionTwo(body)
+			c.textCheckV2(body)
 		}
-	case !body.member("scene").zero() || !body.member("openid").zero():
+	case !body.member("scene").isZero() || !body.member("openid").isZero():
 		c.faultAt("body.version", "required with scene and openid: 2")
 	}
-	c.filled(body, "content", rule, "the text to check")
+	c.requiredText(body, "content", rule, "the text to check")
 }
 
-// versionTwo checks what version 2 has beside content.
-func (c *checker) versionTwo(body value) {
+// textCheckV2 checks the members of version 2 except content.
+func (c *checker) textCheckV2(body value) {
 	if !body.member("scene").present() {
 		c.faultAt("body.scene", "required: 1 profile, 2 comment, 3 forum, 4 social log")
 	} else {
 		c.lenientInteger(body, "scene", 1, 4)
 	}
-	c.opaque(body, "openid", "the openid of the author, who visited the mini program within 2 hours")
+	c.opaqueID(body, "openid", "the openid of the author, who visited the mini program within 2 hours")
 	for _, name := range [...]string{"title", "nickname", "signature"} {
-		c.text(body, name, textRule{})
+		c.optionalText(body, name, textRule{})
 	}
 }
 
-// lenientInteger takes a number in quotes too, as older pages show it.
-func (c *checker) lenientInteger(in value, name string, least, most int64) (int64, bool) {
-	if v := in.member(name); v.kind() == isText {
-		return c.within(v, v.content(), least, most, "")
+// lenientInteger is like integer, but also accepts a number in quotes, as older pages of
+// WeChat show it.
+func (c *checker) lenientInteger(in value, name string, lo, hi int64) (int64, bool) {
+	if v := in.member(name); v.kind() == kindString {
+		return c.inRange(v, v.unquoted(), lo, hi, "")
 	}
-	return c.integer(in, name, least, most, "")
+	return c.integer(in, name, lo, hi, "")
 }
 
-// The members of an image check, of which a body has one. Media is what the upload
-// carries; a media_url is fetched by the worker; a media_blob names bytes that our
-// Client has put aside, and no producer may name those.
+// The members of an image check; a body has one of them. media holds the image. The worker
+// downloads the image at a media_url. A media_blob refers to an image that our Client has
+// stored; producers must not set it.
 const (
 	mediaField     = "media"
 	mediaURLField  = "media_url"
 	mediaBlobField = "media_blob"
 )
 
-// checkImage:
+// checkImage checks the body of seccheck:image:
 // https://developers.weixin.qq.com/miniprogram/dev/api-backend/open-api/sec-check/security.imgSecCheck.html
 func checkImage(c *checker, body value) {
-	if v := body.member(mediaBlobField); v.kind() != isAbsent {
-		c.fault(v, "made by wxcourier itself: send media or media_url")
+	if v := body.member(mediaBlobField); v.kind() != kindAbsent {
+		c.fault(v, "set by wxcourier only: send media or media_url")
 		return
 	}
 	media, link := body.member(mediaField), body.member(mediaURLField)
 	switch {
 	case media.present() && link.present():
-		c.fault(link, "given beside media: keep one of them")
+		c.fault(link, "given together with media: keep one of them")
 	case media.present():
-		if c.want(media, isText, "the image in base64") {
+		if c.want(media, kindString, "the image in base64") {
 			c.image(media)
 		}
 	case link.present():
-		if c.want(link, isText, "") {
+		if c.want(link, kindString, "") {
 			c.imageURL(link)
 		}
 	default:
@@ -87,12 +88,11 @@ func checkImage(c *checker, body value) {
 	}
 }
 
-// image checks the bytes of an image: decodable, a format that WeChat takes, and
-// not too large.
+// image checks that an image is base64, in a format that WeChat accepts and not too large.
 func (c *checker) image(v value) {
-	s := v.content()
+	s := v.unquoted()
 	if bytes.HasPrefix(s, []byte("data:")) {
-		c.fault(v, `a data: URL: send the base64 behind its comma alone`)
+		c.fault(v, `a data: URL: send only the base64 after its comma`)
 		return
 	}
 	image := make([]byte, base64.StdEncoding.DecodedLen(len(s)))
@@ -109,8 +109,8 @@ func (c *checker) image(v value) {
 	}
 }
 
-// ImageType is the media type of an image by its first bytes: "image/png",
-// "image/jpeg", "image/gif", or "" for any other.
+// ImageType returns the media type of an image by its first bytes: "image/png",
+// "image/jpeg", "image/gif", or "" for any other type.
 func ImageType(image []byte) string {
 	for _, format := range [...]struct{ magic, mediaType string }{
 		{"\x89PNG\r\n\x1a\n", "image/png"},
@@ -125,11 +125,12 @@ func ImageType(image []byte) string {
 	return ""
 }
 
+// imageURL checks the address of an image.
 func (c *checker) imageURL(v value) {
-	const longest = 2048
-	s := v.content()
-	if len(s) > longest {
-		c.fault(v, "%d bytes; at most %d are allowed", len(s), longest)
+	const maxBytes = 2048
+	s := v.unquoted()
+	if len(s) > maxBytes {
+		c.fault(v, "%d bytes; at most %d are allowed", len(s), maxBytes)
 		return
 	}
 	u, err := url.Parse(string(s))

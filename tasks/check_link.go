@@ -6,67 +6,67 @@ import (
 	"time"
 )
 
-// Bodies of links and codes.
+// The bodies of links, and what bodies of links and codes have in common.
 
-// queryMarks are the marks that a query may hold beside letters and digits:
+// queryMarks are the characters that a query may contain besides letters and digits:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-scheme/generateScheme.html
-// A scene may hold the same but for the percent sign:
+// A scene may contain the same characters except the percent sign:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html
 const (
 	sceneMarks = "!#$&'()*+,/:;=?@-._~"
 	queryMarks = sceneMarks + "%"
 )
 
-func inScene(r rune) bool { return alphanumeric(r) || strings.ContainsRune(sceneMarks, r) }
-func inQuery(r rune) bool { return alphanumeric(r) || strings.ContainsRune(queryMarks, r) }
+func isSceneChar(r rune) bool { return isAlnum(r) || strings.ContainsRune(sceneMarks, r) }
+func isQueryChar(r rune) bool { return isAlnum(r) || strings.ContainsRune(queryMarks, r) }
 
-// longestPath is the limit that the pages state where they state one.
-const longestPath = 1024
+// maxPath is the limit of a path, in characters, on those of WeChat's pages that state one.
+const maxPath = 1024
 
-// checkScheme:
+// checkScheme checks the body of scheme:generate:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-scheme/generateScheme.html
 func checkScheme(c *checker, body value) {
-	if target, ok := c.optional(body, "jump_wxa", isObject); ok {
+	if target, ok := c.optional(body, "jump_wxa", kindObject); ok {
 		c.target(target)
 	}
 	c.expiry(body)
 }
 
-// checkURLLink:
+// checkURLLink checks the body of scheme:urllink:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-link/generateUrlLink.html
 func checkURLLink(c *checker, body value) {
 	c.target(body)
 	c.expiry(body)
-	if cloud, ok := c.optional(body, "cloud_base", isObject); ok {
-		c.filled(cloud, "env", textRule{}, "the id of the cloud environment")
+	if cloud, ok := c.optional(body, "cloud_base", kindObject); ok {
+		c.requiredText(cloud, "env", textRule{}, "the id of the cloud environment")
 		for _, name := range [...]string{"domain", "path", "resource_appid"} {
-			c.text(cloud, name, textRule{})
+			c.optionalText(cloud, name, textRule{})
 		}
 		c.query(cloud)
 	}
 }
 
-// target checks which page a link opens.
+// target checks the page that a link opens.
 func (c *checker) target(in value) {
-	c.text(in, "path", textRule{runes: longestPath, noQuery: noQueryFix})
+	c.optionalText(in, "path", textRule{runes: maxPath, noQuery: queryHint})
 	c.query(in)
 	c.envVersion(in)
 }
 
 func (c *checker) query(in value) {
-	c.text(in, "query", textRule{runes: 1024, only: inQuery, chars: "letters, digits and " + queryMarks})
+	c.optionalText(in, "query", textRule{runes: 1024, allowed: isQueryChar, allowedNames: "letters, digits and " + queryMarks})
 }
 
 func (c *checker) envVersion(in value) {
-	c.word(in, "env_version", "release", "trial", "develop")
+	c.oneOf(in, "env_version", "release", "trial", "develop")
 }
 
-// expiry checks when a link ends. Two forms are accepted: the older one, with
-// is_expire (false, the default, is a link for ever) and up to a year, and the
-// current one, without is_expire and up to 30 days. WeChat judges what lies between.
+// expiry checks when a link expires. Two forms are accepted: the older one, with is_expire
+// (false, the default, means never) and up to a year, and the current one, without is_expire
+// and up to 30 days. A form between the two is left to WeChat.
 func (c *checker) expiry(body value) {
 	const (
-		longest     = 366 * 24 * time.Hour // the older page's year, a leap year
+		longest     = 366 * 24 * time.Hour // the year of the older page; it may be a leap year
 		shortest    = time.Minute
 		longestDays = 365
 	)
@@ -83,7 +83,7 @@ func (c *checker) expiry(body value) {
 		return
 	}
 	v := body.member("expire_time")
-	if v.zero() {
+	if v.isZero() {
 		if expires && (hasKind || !body.member("expire_type").present()) {
 			c.faultAt("body.expire_time", "required when is_expire is true and expire_type is 0: the end as Unix time in seconds")
 		}
@@ -95,50 +95,51 @@ func (c *checker) expiry(body value) {
 	}
 	switch end := time.Unix(at, 0); {
 	case at >= maxUnixSeconds:
-		c.fault(v, "milliseconds, it seems: Unix time in seconds is expected")
+		c.fault(v, "looks like milliseconds: Unix time in seconds is expected")
 	case !end.After(c.from.Add(shortest)):
-		c.fault(v, "%s the time of sending; more than 1 minute after it is required (85401)", before(c.from.Sub(end)))
+		c.fault(v, "%s the time of sending; more than 1 minute after it is required (85401)", timeOffset(c.from.Sub(end)))
 	case end.After(c.from.Add(longest)):
 		c.fault(v, "%d days after the time of sending; WeChat allows 30, and 1 year at most (85401)", int(end.Sub(c.from).Hours()/24))
 	}
 }
 
 const (
-	maxUnixSeconds = 100_000_000_000 // the year 5138; as milliseconds, 1973
+	maxUnixSeconds = 100_000_000_000 // the year 5138; as milliseconds, the year 1973
 	maxUnixMillis  = maxUnixSeconds * 1000
 )
 
-// before says how long before a time lies.
-func before(d time.Duration) string {
+// timeOffset describes a time that is d before another one: "2h0m0s before".
+func timeOffset(d time.Duration) string {
 	if d <= 0 {
 		return "less than a minute after"
 	}
 	return d.Truncate(time.Second).String() + " before"
 }
 
-// flag is an optional true or false, and whether it is there.
-func (c *checker) flag(in value, name string) (is, there bool) {
-	v, ok := c.optional(in, name, isBool)
+// flag checks an optional boolean. It returns its value, and whether it is present.
+func (c *checker) flag(in value, name string) (is, present bool) {
+	v, ok := c.optional(in, name, kindBool)
 	return ok && v.raw()[0] == 't', ok
 }
 
-// integer checks an optional whole number; what names its unit or its words.
-func (c *checker) integer(in value, name string, least, most int64, what string) (int64, bool) {
-	v, ok := c.optional(in, name, isNumber)
+// integer checks an optional integer from lo to hi and returns it. desc names its unit or
+// the meaning of its values.
+func (c *checker) integer(in value, name string, lo, hi int64, desc string) (int64, bool) {
+	v, ok := c.optional(in, name, kindNumber)
 	if !ok {
 		return 0, false
 	}
-	return c.within(v, v.raw(), least, most, what)
+	return c.inRange(v, v.raw(), lo, hi, desc)
 }
 
-// within reads digits as a whole number between two limits.
-func (c *checker) within(v value, digits []byte, least, most int64, what string) (int64, bool) {
-	if what != "" {
-		what = ": " + what
+// inRange parses digits as an integer and checks that it is from lo to hi.
+func (c *checker) inRange(v value, digits []byte, lo, hi int64, desc string) (int64, bool) {
+	if desc != "" {
+		desc = ": " + desc
 	}
 	n, err := strconv.ParseInt(string(digits), 10, 64)
-	if err != nil || n < least || n > most {
-		c.fault(v, "out of range; expected is a whole number from %d to %d%s", least, most, what)
+	if err != nil || n < lo || n > hi {
+		c.fault(v, "out of range; must be a whole number from %d to %d%s", lo, hi, desc)
 		return 0, false
 	}
 	return n, true

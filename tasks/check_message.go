@@ -2,51 +2,51 @@ package tasks
 
 import "bytes"
 
-// Bodies of messages.
+// The bodies of messages.
 
 const (
-	touserIs   = "the receiver's openid"
-	templateIs = "the id of the template"
-	noQueryFix = `put parameters into "query"`
+	touserDesc   = "the receiver's openid"
+	templateDesc = "the id of the template"
+	queryHint    = `put parameters into "query"`
 )
 
-// checkSubscribe:
+// checkSubscribe checks the body of send:subscribe:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html
 func checkSubscribe(c *checker, body value) {
-	c.opaque(body, "touser", touserIs)
-	c.opaque(body, "template_id", templateIs)
-	c.text(body, "page", textRule{})
-	c.word(body, "miniprogram_state", "developer", "trial", "formal")
-	c.word(body, "lang", "zh_CN", "en_US", "zh_HK", "zh_TW")
+	c.opaqueID(body, "touser", touserDesc)
+	c.opaqueID(body, "template_id", templateDesc)
+	c.optionalText(body, "page", textRule{})
+	c.oneOf(body, "miniprogram_state", "developer", "trial", "formal")
+	c.oneOf(body, "lang", "zh_CN", "en_US", "zh_HK", "zh_TW")
 	c.subscribeData(body)
 }
 
-// checkBizSubscribe:
+// checkBizSubscribe checks the body of send:bizsubscribe:
 // https://developers.weixin.qq.com/doc/service/api/notify/notify/api_sendnewsubscribemsg.html
 func checkBizSubscribe(c *checker, body value) {
 	checkSubscribe(c, body)
 	c.miniprogram(body)
 }
 
-// checkTemplate:
+// checkTemplate checks the body of send:template:
 // https://developers.weixin.qq.com/doc/offiaccount/Message_Management/Template_Message_Interface.html
 func checkTemplate(c *checker, body value) {
-	c.opaque(body, "touser", touserIs)
-	c.text(body, clientMsgIDField, textRule{})
+	c.opaqueID(body, "touser", touserDesc)
+	c.optionalText(body, clientMsgIDField, textRule{})
 	c.templateMessage(body)
 }
 
-// templateMessage checks what template/send and uniform_send have in common. The
-// value rules of subscribe messages do not hold here: keywords of old templates may
-// have any name, and may be empty.
+// templateMessage checks the members that template/send and uniform_send have in common.
+// The rules for the values of subscribe messages do not apply: keywords of old templates
+// may have any name and may be empty.
 func (c *checker) templateMessage(in value) {
-	c.opaque(in, "template_id", templateIs)
-	c.text(in, "url", textRule{})
+	c.opaqueID(in, "template_id", templateDesc)
+	c.optionalText(in, "url", textRule{})
 	c.miniprogram(in)
-	if data := in.member("data"); data.kind() == isArray && data.zero() {
-		return // PHP's way to write an object without members
+	if data := in.member("data"); data.kind() == kindArray && data.isZero() {
+		return // PHP encodes an empty object like this
 	}
-	data, ok := c.required(in, "data", isObject, `the keywords, as {"thing1":{"value":"…"}}`)
+	data, ok := c.required(in, "data", kindObject, `the keywords, as {"thing1":{"value":"…"}}`)
 	if !ok {
 		return
 	}
@@ -55,25 +55,26 @@ func (c *checker) templateMessage(in value) {
 	}
 }
 
+// miniprogram checks the mini program page that a message opens.
 func (c *checker) miniprogram(in value) {
-	if mini, ok := c.optional(in, "miniprogram", isObject); ok {
-		c.text(mini, "appid", textRule{})
-		c.text(mini, "pagepath", textRule{})
+	if mini, ok := c.optional(in, "miniprogram", kindObject); ok {
+		c.optionalText(mini, "appid", textRule{})
+		c.optionalText(mini, "pagepath", textRule{})
 	}
 }
 
 // subscribeData checks the keywords of a subscribe message.
 func (c *checker) subscribeData(body value) {
-	data, ok := c.required(body, "data", isObject, `the keywords, as {"thing1":{"value":"…"}}`)
+	data, ok := c.required(body, "data", kindObject, `the keywords, as {"thing1":{"value":"…"}}`)
 	if !ok {
 		return
 	}
-	if data.node().next == data.at+1 {
+	if data.node().next == data.index+1 {
 		c.fault(data, `empty: give every keyword of the template, as {"thing1":{"value":"…"}}`)
 	}
 	for entry := range data.elements() {
 		if bytes.HasSuffix(entry.key(), []byte(".DATA")) {
-			c.fault(entry, `the ".DATA" of the template's text is no part of a keyword's name: leave it out`)
+			c.fault(entry, `the ".DATA" of the template's text is not part of a keyword's name: leave it out`)
 			continue
 		}
 		if v, ok := c.dataValue(entry); ok {
@@ -82,11 +83,10 @@ func (c *checker) subscribeData(body value) {
 	}
 }
 
-// dataValue checks the shape of one keyword and returns its value if it is a
-// string. WeChat's pages show a number for the keywords named number, so such a
-// one passes.
+// dataValue checks the JSON of one keyword and returns its value if that is a string. A
+// keyword of the type number may have a JSON number, as on WeChat's pages.
 func (c *checker) dataValue(entry value) (value, bool) {
-	if !c.want(entry, isObject, `write {"value":"…"}`) {
+	if !c.want(entry, kindObject, `write {"value":"…"}`) {
 		return value{}, false
 	}
 	v := entry.member("value")
@@ -94,71 +94,71 @@ func (c *checker) dataValue(entry value) (value, bool) {
 	case !v.present():
 		c.faultAt(join(entry.path(), "value"), "required: the keyword's text")
 		return value{}, false
-	case v.kind() == isNumber && string(keywordType(entry.key())) == "number":
+	case v.kind() == kindNumber && string(keywordType(entry.key())) == "number":
 		return value{}, false
 	}
-	return v, c.want(v, isText, isText.hint())
+	return v, c.want(v, kindString, kindString.hint())
 }
 
-// customMember is a string that a kind of customer-service message must have.
-type customMember struct{ msgtype, name, what string }
+// customMember is a string member that a customer-service message of a msgtype must have.
+type customMember struct{ msgtype, name, desc string }
 
 var customMembers = [...]customMember{
 	{"text", "content", "the text to show"},
-	{"image", "media_id", mediaIs},
-	{"voice", "media_id", mediaIs},
-	{"video", "media_id", mediaIs},
+	{"image", "media_id", mediaDesc},
+	{"voice", "media_id", mediaDesc},
+	{"video", "media_id", mediaDesc},
 	{"music", "musicurl", "the link of the music"},
-	{"mpnews", "media_id", mediaIs},
+	{"mpnews", "media_id", mediaDesc},
 	{"mpnewsarticle", "article_id", "the id of a published article"},
 	{"wxcard", "card_id", "the id of the card"},
 	{"link", "title", "the title to show"},
 	{"link", "url", "where the link leads"},
 	{"miniprogrampage", "pagepath", "the page to open"},
-	{"miniprogrampage", "thumb_media_id", mediaIs},
+	{"miniprogrampage", "thumb_media_id", mediaDesc},
 }
 
-const mediaIs = "the media_id of an upload"
+const mediaDesc = "the media_id of an upload"
 
-// checkCustom:
+// checkCustom checks the body of send:custom:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/kf-mgnt/kf-message/sendCustomMessage.html
-// with the types that official accounts have beside them:
+// The further msgtypes of official accounts are on
 // https://developers.weixin.qq.com/doc/offiaccount/Message_Management/Service_Center_messages.html
 func checkCustom(c *checker, body value) {
-	c.opaque(body, "touser", touserIs)
+	c.opaqueID(body, "touser", touserDesc)
 	c.customContent(body)
-	if service, ok := c.optional(body, "customservice", isObject); ok {
-		c.filled(service, "kf_account", textRule{}, "the account of the customer service")
+	if service, ok := c.optional(body, "customservice", kindObject); ok {
+		c.requiredText(service, "kf_account", textRule{}, "the account of the customer service")
 	}
-	if context, ok := c.optional(body, "aimsgcontext", isObject); ok {
+	if context, ok := c.optional(body, "aimsgcontext", kindObject); ok {
 		c.integer(context, "is_ai_msg", 0, 1, "")
 	}
 }
 
 // customContent checks the member that msgtype names.
 func (c *checker) customContent(body value) {
-	v, ok := c.required(body, "msgtype", isText, "the kind of message, such as text")
+	v, ok := c.required(body, "msgtype", kindString, "the kind of message, such as text")
 	if !ok {
 		return
 	}
-	if v.zero() {
+	if v.isZero() {
 		c.fault(v, "empty: the kind of message, such as text")
 		return
 	}
-	msgtype := string(v.content())
+	msgtype := string(v.unquoted())
 	faults := len(c.faults)
-	c.word(body, "msgtype", "text", "image", "voice", "video", "music", "news", "mpnews", "mpnewsarticle",
+	c.oneOf(body, "msgtype", "text", "image", "voice", "video", "music", "news", "mpnews", "mpnewsarticle",
 		"msgmenu", "wxcard", "link", "miniprogrampage")
 	if len(c.faults) > faults {
 		return
 	}
-	content, ok := c.required(body, msgtype, isObject, "the content of a message of this msgtype")
+	content, ok := c.required(body, msgtype, kindObject, "the content of a message of this msgtype")
 	if !ok {
 		return
 	}
 	for _, m := range customMembers {
 		if m.msgtype == msgtype {
-			c.filled(content, m.name, textRule{}, m.what)
+			c.requiredText(content, m.name, textRule{}, m.desc)
 		}
 	}
 	switch msgtype {
@@ -169,36 +169,37 @@ func (c *checker) customContent(body value) {
 	}
 }
 
-// list checks a required array of objects; most is 0 for any number of them.
-func (c *checker) list(in value, name string, most int, what string) {
-	v, ok := c.required(in, name, isArray, what)
+// list checks a required array of at least one and at most limit objects; a limit of 0 is
+// none.
+func (c *checker) list(in value, name string, limit int, desc string) {
+	v, ok := c.required(in, name, kindArray, desc)
 	if !ok {
 		return
 	}
 	n := 0
 	for element := range v.elements() {
 		n++
-		c.want(element, isObject, "")
+		c.want(element, kindObject, "")
 	}
 	switch {
 	case n == 0:
-		c.fault(v, "empty: %s", what)
-	case most > 0 && n > most:
-		c.fault(v, "%d elements; WeChat takes %d", n, most)
+		c.fault(v, "empty: %s", desc)
+	case limit > 0 && n > limit:
+		c.fault(v, "%d elements; WeChat takes %d", n, limit)
 	}
 }
 
-// checkUniform: the retired endpoint's body as its page showed it. The fields of a
-// template message go inside one of two members.
+// checkUniform checks the body of the retired send:uniform, as its page described it. The
+// fields of a template message are inside one of two members.
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/uniform-message/sendUniformMessage.html
 func checkUniform(c *checker, body value) {
-	c.opaque(body, "touser", touserIs)
-	if body.member("mp_template_msg").zero() && body.member("weapp_template_msg").zero() {
+	c.opaqueID(body, "touser", touserDesc)
+	if body.member("mp_template_msg").isZero() && body.member("weapp_template_msg").isZero() {
 		c.faultAt("body.mp_template_msg", "required: it holds appid, template_id, url, miniprogram and data")
 	}
-	c.optional(body, "weapp_template_msg", isObject)
-	if official, ok := c.optional(body, "mp_template_msg", isObject); ok {
-		c.opaque(official, "appid", "the app id of the official account")
+	c.optional(body, "weapp_template_msg", kindObject)
+	if official, ok := c.optional(body, "mp_template_msg", kindObject); ok {
+		c.opaqueID(official, "appid", "the app id of the official account")
 		c.templateMessage(official)
 	}
 }

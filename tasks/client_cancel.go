@@ -7,22 +7,22 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
-// Canceled counts what a cancellation met.
+// Canceled counts the tasks of a cancellation by their state.
 type Canceled struct {
-	Taken   int `json:"taken"`   // will not be sent
-	Sending int `json:"sending"` // being sent right now: canceled only if WeChat does not take it
-	Done    int `json:"done"`    // ended before
+	Taken   int `json:"taken"`   // canceled: will not be sent
+	Sending int `json:"sending"` // being sent now: canceled only if WeChat does not accept it
+	Done    int `json:"done"`    // had an outcome already
 	Missing int `json:"missing"` // not known
 }
 
-// Cancel takes back tasks that have not left yet. They end as [OutcomeCanceled] when
-// their turn comes. A hundred thousand ids take a second or two, and others use Redis
-// meanwhile. Repeating it is harmless, and after an error the way to finish it.
+// Cancel cancels tasks that have not been sent yet. They end as [OutcomeCanceled] when a
+// worker dequeues them. A hundred thousand ids take a second or two, in steps that do not
+// block Redis. Cancel may be repeated; after an error, repeat it to finish.
 func (c *Client) Cancel(ctx context.Context, app string, ids ...string) (Canceled, error) {
 	var n Canceled
-	met, err := c.ledger.Cancel(ctx, app, ids)
-	for _, m := range met {
-		switch m {
+	states, err := c.ledger.Cancel(ctx, app, ids)
+	for _, state := range states {
+		switch state {
 		case ledger.CancelMarked:
 			n.Taken++
 		case ledger.CancelSending:
@@ -36,13 +36,13 @@ func (c *Client) Cancel(ctx context.Context, app string, ids ...string) (Cancele
 	return n, err
 }
 
-// CancelBatch takes back all tasks of a batch that have not left yet, with one mark. It
-// returns how many had no outcome yet, or [ErrNotFound].
+// CancelBatch cancels all tasks of a batch that have not been sent yet, by one mark on the
+// batch. It returns how many tasks had no outcome, or [ErrNotFound].
 //
-// A task that is enqueued while others of the batch have no outcome yet is taken back, too;
-// when all have one, the name may be used again. Of a task that a plain asynq.Client
-// enqueued, the batch learns only when a worker takes it: it is taken back when its header
-// [HeaderEnqueuedAt], by the producer's clock, is not after the cancellation, or is
+// A task that is added to the batch while others have no outcome is canceled too; when all
+// tasks have one, the name of the batch may be used again. The batch does not know a task
+// of a plain asynq.Client until a worker dequeues it: such a task is canceled if its header
+// [HeaderEnqueuedAt], by the producer's clock, is not later than the cancellation, or is
 // missing.
 func (c *Client) CancelBatch(ctx context.Context, app, batch string) (int64, error) {
 	n, err := c.ledger.CancelBatch(ctx, app, batch)

@@ -12,8 +12,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// TestAQueueDeletedInTheWebUI: a client that knew it goes on to use it, as well as one that
-// did not; what it repeats is answered as ever.
+// TestAQueueDeletedInTheWebUI: a client that used the queue before can use it again, and
+// repeated calls get the usual receipt.
 func TestAQueueDeletedInTheWebUI(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		client, inspector := tasks.NewClient(rdb), asynq.NewInspectorFromRedisClient(rdb)
@@ -40,7 +40,7 @@ func TestAQueueDeletedInTheWebUI(t *testing.T) {
 			t.Errorf("repeated: %+v", receipt)
 		}
 		if pending(t, rdb, tasks.Urgent) != 1 {
-			t.Errorf("%d wait", pending(t, rdb, tasks.Urgent))
+			t.Errorf("%d tasks in the queue", pending(t, rdb, tasks.Urgent))
 		}
 	})
 }
@@ -61,9 +61,9 @@ func (h commandHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// TestAnArchivedCopyLeavesUnderAnEnqueue: the copy stood in the way of a new task of its id,
-// and was deleted before the producer could look at it. The task is enqueued all the same.
-func TestAnArchivedCopyLeavesUnderAnEnqueue(t *testing.T) {
+// TestArchivedCopyDeletedDuringEnqueue: asynq refuses the id because of an archived copy,
+// which is deleted before the producer looks it up. The task is enqueued.
+func TestArchivedCopyDeletedDuringEnqueue(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		inspector := asynq.NewInspectorFromRedisClient(rdb)
 		queue := tasks.QueueName(clientApp, tasks.TypeSubscribe, tasks.Urgent)
@@ -78,7 +78,7 @@ func TestAnArchivedCopyLeavesUnderAnEnqueue(t *testing.T) {
 		defer func() { _ = producer.Close() }()
 		var once sync.Once
 		producer.AddHook(commandHook(func(cmd redis.Cmder) {
-			if cmd.Name() == "sismember" { // asynq looks for the queue before it looks for the task
+			if cmd.Name() == "sismember" { // asynq looks up the queue before the task
 				once.Do(func() {
 					if err := inspector.DeleteTask(queue, clientApp+":a"); err != nil {
 						t.Error(err)
@@ -88,7 +88,7 @@ func TestAnArchivedCopyLeavesUnderAnEnqueue(t *testing.T) {
 		}))
 		receipt, err := tasks.NewClient(producer).Submit(t.Context(), message("a"))
 		if err != nil || receipt.Already || pending(t, rdb, tasks.Urgent) != 1 {
-			t.Errorf("%+v, %v; %d wait", receipt, err, pending(t, rdb, tasks.Urgent))
+			t.Errorf("%+v, %v; %d tasks in the queue", receipt, err, pending(t, rdb, tasks.Urgent))
 		}
 	})
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// link is a task of another type than message.
+// link returns a task of another type than message.
 func link(id string) tasks.Envelope {
 	return tasks.Envelope{Type: tasks.TypeURLLink, App: clientApp, ID: id, Body: []byte(`{"path":"pages/index/index"}`)}
 }
 
-// submitted hands a task over in each of the four ways.
-func submitted(t *testing.T, client *tasks.Client, e tasks.Envelope) map[string]tasks.Submitted {
+// submitEachWay enqueues a task with each of the four methods.
+func submitEachWay(t *testing.T, client *tasks.Client, e tasks.Envelope) map[string]tasks.Submitted {
 	t.Helper()
 	made := func() *asynq.Task {
 		task, err := tasks.NewTask(e)
@@ -39,10 +39,10 @@ func submitted(t *testing.T, client *tasks.Client, e tasks.Envelope) map[string]
 	}
 }
 
-// stages bring the task of an id to each place where it is known, and a little further.
+// stages bring a waiting task into each state in which Redis knows its id.
 var stages = []struct {
-	name string
-	to   func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref)
+	name    string
+	advance func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref)
 }{
 	{"waiting", func(*testing.T, redis.UniversalClient, ledger.Ref) {}},
 	{"marked, and its copy is gone", func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
@@ -55,17 +55,17 @@ var stages = []struct {
 			t.Fatal(err)
 		}
 	}},
-	{"sending", func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) { runs(t, rdb, ref) }},
+	{"sending", func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) { openTask(t, rdb, ref) }},
 	{"done", func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
-		runs(t, rdb, ref)
-		ends(t, rdb, ref, tasks.OutcomeAccepted)
+		openTask(t, rdb, ref)
+		settleTask(t, rdb, ref, tasks.OutcomeAccepted)
 	}},
 	{"done without a run", func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
-		ends(t, rdb, ref, tasks.OutcomeExpired)
+		settleTask(t, rdb, ref, tasks.OutcomeExpired)
 	}},
 	{"redriven", func(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
-		runs(t, rdb, ref)
-		ends(t, rdb, ref, tasks.OutcomeFailed)
+		openTask(t, rdb, ref)
+		settleTask(t, rdb, ref, tasks.OutcomeFailed)
 		l := ledger.New(rdb, ledger.Policy{})
 		e, err := l.Ended(t.Context(), ref.App, ref.ID)
 		if err != nil {
@@ -79,7 +79,7 @@ var stages = []struct {
 
 const subscribeQueue = clientApp + ":" + tasks.TypeSubscribe
 
-func runs(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
+func openTask(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
 	t.Helper()
 	l := ledger.New(rdb, ledger.Policy{DeadAfter: time.Minute, LostLimit: 3})
 	if o, err := l.Open(t.Context(), ref, ledger.OpenRequest{Runner: "r", Queue: subscribeQueue, Marked: true}); err != nil || o.Admission != ledger.Proceed {
@@ -87,7 +87,7 @@ func runs(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
 	}
 }
 
-func ends(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref, outcome tasks.Outcome) {
+func settleTask(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref, outcome tasks.Outcome) {
 	t.Helper()
 	l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100})
 	s, err := l.Settle(t.Context(), ref, ledger.Ending{
@@ -99,8 +99,8 @@ func ends(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref, outcome tasks
 	}
 }
 
-// TestAnIDOfAnotherType: the producer is told, in each way of enqueuing, wherever the first
-// task stands, and nothing is enqueued.
+// TestAnIDOfAnotherType: with an id of another type, each method returns ErrIDInUse and
+// enqueues nothing, in every state of the first task.
 func TestAnIDOfAnotherType(t *testing.T) {
 	for _, stage := range stages {
 		t.Run(stage.name, func(t *testing.T) {
@@ -109,27 +109,26 @@ func TestAnIDOfAnotherType(t *testing.T) {
 				if _, err := client.Submit(t.Context(), message("one")); err != nil {
 					t.Fatal(err)
 				}
-				stage.to(t, rdb, ledger.Ref{App: clientApp, ID: "one"})
-				for way, answer := range submitted(t, client, link("one")) {
+				stage.advance(t, rdb, ledger.Ref{App: clientApp, ID: "one"})
+				for way, answer := range submitEachWay(t, client, link("one")) {
 					if !errors.Is(answer.Err, tasks.ErrIDInUse) || answer.Receipt != (tasks.Receipt{}) {
 						t.Errorf("%s: %+v, %v", way, answer.Receipt, answer.Err)
 					} else if !strings.Contains(answer.Err.Error(), "one") || !strings.Contains(answer.Err.Error(), tasks.TypeSubscribe) {
-						t.Errorf("%s: the error names not what has the id: %v", way, answer.Err)
+						t.Errorf("%s: the error does not name the id and the type that has it: %v", way, answer.Err)
 					}
 				}
 				if copies := rdb.Keys(t.Context(), "asynq:{"+clientApp+":"+tasks.TypeURLLink+"}:*").Val(); len(copies) > 0 {
-					t.Errorf("enqueued all the same: %v", copies)
+					t.Errorf("enqueued nevertheless: %v", copies)
 				}
 				if answer := client.SubmitMany(t.Context(), []tasks.Envelope{message("beside")})[0]; !answer.Receipt.Already {
-					t.Errorf("the task beside it: %+v", answer)
+					t.Errorf("the other task of the call: %+v", answer)
 				}
 			})
 		})
 	}
 }
 
-// TestAnotherBody: the receipt says that the known task has another one, wherever the task
-// stands.
+// TestAnotherBody: the receipt reports Differs in every state of the task.
 func TestAnotherBody(t *testing.T) {
 	same := message("one")
 	same.Body = []byte(`{ "data" : {"thing1":{"value":"\u8ba2单已发货"}}, "template_id":"T1", "touser":"oAbc" }`)
@@ -138,7 +137,7 @@ func TestAnotherBody(t *testing.T) {
 	other.Body = []byte(`{"touser":"oAbc","template_id":"T1","data":{"thing1":{"value":"订单已签收"}}}`)
 	for _, stage := range stages {
 		if strings.Contains(stage.name, "copy is gone") {
-			continue // see TestABodyThatTookThePlace
+			continue // see TestSecondBodyReplacesAMarkedOne
 		}
 		t.Run(stage.name, func(t *testing.T) {
 			redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
@@ -146,18 +145,18 @@ func TestAnotherBody(t *testing.T) {
 				if r, err := client.Submit(t.Context(), message("one")); err != nil || r.Differs || r.Already {
 					t.Fatalf("%+v, %v", r, err)
 				}
-				stage.to(t, rdb, ledger.Ref{App: clientApp, ID: "one"})
-				if stage.name == "redriven" { // its redrive has not got as far as asynq: this is what finishes it
+				stage.advance(t, rdb, ledger.Ref{App: clientApp, ID: "one"})
+				if stage.name == "redriven" { // the redrive has not reached asynq; this call completes it
 					if _, err := client.Submit(t.Context(), message("one")); err != nil {
 						t.Fatal(err)
 					}
 				}
-				for way, answer := range submitted(t, client, same) {
+				for way, answer := range submitEachWay(t, client, same) {
 					if answer.Err != nil || !answer.Receipt.Already || answer.Receipt.Differs {
 						t.Errorf("%s, the same: %+v, %v", way, answer.Receipt, answer.Err)
 					}
 				}
-				for way, answer := range submitted(t, client, other) {
+				for way, answer := range submitEachWay(t, client, other) {
 					if answer.Err != nil || !answer.Receipt.Already || !answer.Receipt.Differs {
 						t.Errorf("%s, another one: %+v, %v", way, answer.Receipt, answer.Err)
 					}
@@ -184,9 +183,9 @@ func TestAnotherBodyInOneCall(t *testing.T) {
 	})
 }
 
-// TestABodyThatTookThePlace: the first call broke off behind its mark. What is sent is the
-// body of the second, by which later ones are judged.
-func TestABodyThatTookThePlace(t *testing.T) {
+// TestSecondBodyReplacesAMarkedOne: the first call marked the id and did not enqueue the task.
+// The body of the second call is sent, and later bodies are compared with it.
+func TestSecondBodyReplacesAMarkedOne(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		client := tasks.NewClient(rdb)
 		for _, scheduled := range []bool{false, true} {
@@ -217,9 +216,9 @@ func TestABodyThatTookThePlace(t *testing.T) {
 	})
 }
 
-// TestAMarkOfAnOlderBuild: it has no digest, and nothing differs from it. A plain asynq
-// client's task has none either.
-func TestAMarkOfAnOlderBuild(t *testing.T) {
+// TestMarkWithoutADigest: Differs is false for a task without a digest, which an older version
+// or a plain asynq client enqueued.
+func TestMarkWithoutADigest(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		client := tasks.NewClient(rdb)
 		if _, err := client.Submit(t.Context(), message("one")); err != nil {
@@ -233,14 +232,14 @@ func TestAMarkOfAnOlderBuild(t *testing.T) {
 		rdb.HSet(t.Context(), key, "one", mark)
 		other := message("one")
 		other.Body = []byte(`{"touser":"oAbc","template_id":"T2","data":{"thing1":{"value":"x"}}}`)
-		for _, step := range []func(){func() {}, func() { runs(t, rdb, ledger.Ref{App: clientApp, ID: "one"}) }} {
+		for _, step := range []func(){func() {}, func() { openTask(t, rdb, ledger.Ref{App: clientApp, ID: "one"}) }} {
 			step()
 			if r, err := client.Submit(t.Context(), other); err != nil || !r.Already || r.Differs {
 				t.Errorf("%+v, %v", r, err)
 			}
 		}
 		if !errors.Is(func() error { _, err := client.Submit(t.Context(), link("one")); return err }(), tasks.ErrIDInUse) {
-			t.Error("another type is not told")
+			t.Error("a task of another type is not refused")
 		}
 	})
 }

@@ -6,72 +6,72 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// Submitted is one item's answer of [Client.SubmitMany].
+// Submitted is the result of [Client.SubmitMany] for one envelope.
 type Submitted struct {
 	Receipt Receipt
 	Err     error
 }
 
-// What is sent in one pipeline. Three chunks are held in memory: the tasks of one are
-// checked while the ids of another are marked and a third is enqueued. They keep their
-// order, so that of equal ids the first one is new.
+// The size of a chunk: the tasks that are sent in one pipeline. Three chunks are in memory
+// at a time: one is checked while the ids of another are marked and a third is enqueued.
+// Chunks keep their order, so that of equal ids the first one is new.
 const (
 	chunkTasks = 500
-	chunkBytes = 4 << 20 // of bodies; a single task may have more
+	chunkBytes = 4 << 20 // of bodies; a single body may exceed it
 )
 
-// SubmitMany hands over many tasks in few round trips. The answers are in the order of
-// the envelopes; one that fails leaves the others alone. When the connection breaks off,
-// each task whose fate is not known has its error; repeating those is safe. Beside the
-// envelopes and the answers it needs memory for fifteen hundred tasks at most.
+// SubmitMany enqueues many tasks in few round trips. The results are in the order of the
+// envelopes; a failure of one does not affect the others. When the connection breaks, each
+// task that may or may not be enqueued has the error; repeating these is safe. Besides the
+// envelopes and the results it needs memory for 1,500 tasks at most.
 func (c *Client) SubmitMany(ctx context.Context, envelopes []Envelope) []Submitted {
 	return c.submitMany(ctx, len(envelopes), func(i int) (draft, error) {
 		return draft{Envelope: envelopes[i]}, nil
 	})
 }
 
-// EnqueueMany is SubmitMany for tasks that the constructors made.
+// EnqueueMany is like SubmitMany, for tasks that the constructors made.
 func (c *Client) EnqueueMany(ctx context.Context, ts []*asynq.Task) []Submitted {
-	return c.submitMany(ctx, len(ts), func(i int) (draft, error) { return draftOf(ts[i]) })
+	return c.submitMany(ctx, len(ts), func(i int) (draft, error) { return decodeDraft(ts[i]) })
 }
 
 func (c *Client) submitMany(ctx context.Context, n int, nth func(int) (draft, error)) []Submitted {
-	answers := make([]Submitted, n)
-	ready, claimed := make(chan []*submission), make(chan []*submission)
+	results := make([]Submitted, n)
+	ready, marked := make(chan []*submission), make(chan []*submission)
 	go func() {
 		defer close(ready)
 		for at := 0; at < n; {
 			var chunk []*submission
-			chunk, at = nextChunk(answers, at, nth)
+			chunk, at = nextChunk(results, at, nth)
 			ready <- chunk
 		}
 	}()
 	go func() {
-		defer close(claimed)
+		defer close(marked)
 		for chunk := range ready {
-			claimed <- c.claim(ctx, chunk)
+			marked <- c.mark(ctx, chunk)
 		}
 	}()
-	for chunk := range claimed {
+	for chunk := range marked {
 		c.enqueue(ctx, chunk)
 	}
-	return answers
+	return results
 }
 
-// nextChunk makes tasks from at on ready to be sent, and returns where the next chunk
-// begins.
-func nextChunk(answers []Submitted, at int, nth func(int) (draft, error)) ([]*submission, int) {
-	most := min(chunkTasks, len(answers)-at)
-	chunk, memory := make([]*submission, 0, most), make([]submission, most)
+// nextChunk prepares the tasks from index at on, up to the size of a chunk. It returns the
+// valid ones, and the index at which the next chunk begins.
+func nextChunk(results []Submitted, at int, nth func(int) (draft, error)) ([]*submission, int) {
+	limit := min(chunkTasks, len(results)-at)
+	chunk, submissions := make([]*submission, 0, limit), make([]submission, limit)
 	size := 0
-	for ; at < len(answers) && len(chunk) < chunkTasks && size < chunkBytes; at++ {
+	for ; at < len(results) && len(chunk) < chunkTasks && size < chunkBytes; at++ {
 		d, err := nth(at)
 		if err != nil {
-			answers[at].Err = err
+			results[at].Err = err
 			continue
 		}
-		s := &memory[len(chunk)]
-		if *s = (submission{draft: d, to: &answers[at]}); s.prepare() {
+		s := &submissions[len(chunk)]
+		if *s = (submission{draft: d, out: &results[at]}); s.prepare() {
 			chunk = append(chunk, s)
 			size += len(d.Body)
 		}

@@ -27,8 +27,8 @@ func messages(n int) []tasks.Envelope {
 	return many
 }
 
-// tally counts answers: new ones, those that were there, and failed ones.
-func tally(answers []tasks.Submitted) (fresh, already, failed int) {
+// countAnswers counts the results: newly enqueued, enqueued before, and failed.
+func countAnswers(answers []tasks.Submitted) (fresh, already, failed int) {
 	for _, a := range answers {
 		switch {
 		case a.Err != nil:
@@ -47,8 +47,8 @@ func waiting(t *testing.T, rdb redis.UniversalClient) int64 {
 	return pending(t, rdb, tasks.Urgent) + pending(t, rdb, tasks.Bulk)
 }
 
-// pipelineHook is called before each pipeline with its commands. An error of it is the
-// pipeline's, and nothing is sent.
+// pipelineHook is called with the commands of each pipeline before they are sent. If it
+// returns an error, the pipeline fails with it and nothing is sent.
 type pipelineHook func(cmds []redis.Cmder) error
 
 func (pipelineHook) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -67,8 +67,9 @@ func (h pipelineHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 	}
 }
 
-// TestManyProducersOfTheSameIDs: in bulk and one by one, and of different minds about
-// the priority. Each id is enqueued once, and one producer is told that its is the first.
+// TestManyProducersOfTheSameIDs: producers enqueue the same ids at the same time, in bulk and
+// one by one, with different priorities. Each id is enqueued once, and one producer gets a
+// receipt without Already.
 func TestManyProducersOfTheSameIDs(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		const n = 700 // more than a chunk
@@ -91,7 +92,7 @@ func TestManyProducersOfTheSameIDs(t *testing.T) {
 				} else {
 					answers = client.SubmitMany(t.Context(), many)
 				}
-				first, _, failed := tally(answers)
+				first, _, failed := countAnswers(answers)
 				if fresh.Add(int64(first)); failed > 0 {
 					t.Errorf("producer %d: %d errors", producer, failed)
 				}
@@ -99,13 +100,13 @@ func TestManyProducersOfTheSameIDs(t *testing.T) {
 		}
 		producers.Wait()
 		if fresh.Load() != n || waiting(t, rdb) != n {
-			t.Errorf("%d were told that theirs is the first, %d tasks wait, want %d", fresh.Load(), waiting(t, rdb), n)
+			t.Errorf("%d receipts without Already, %d tasks in the queues, want %d", fresh.Load(), waiting(t, rdb), n)
 		}
 	})
 }
 
-// TestAProducerDiesBetweenTheMarksAndTheQueue: repeating enqueues what is only marked,
-// in its first priority.
+// TestAProducerDiesBetweenTheMarksAndTheQueue: repeating the call enqueues the tasks whose ids
+// are only marked, with their first priority.
 func TestAProducerDiesBetweenTheMarksAndTheQueue(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		dies := errors.New("the producer dies")
@@ -129,18 +130,18 @@ func TestAProducerDiesBetweenTheMarksAndTheQueue(t *testing.T) {
 		for i := range again {
 			again[i].Priority = tasks.Bulk
 		}
-		if fresh, _, _ := tally(tasks.NewClient(rdb).SubmitMany(t.Context(), again)); fresh != 120 {
+		if fresh, _, _ := countAnswers(tasks.NewClient(rdb).SubmitMany(t.Context(), again)); fresh != 120 {
 			t.Errorf("%d of 120 are new when they are repeated", fresh)
 		}
 		if n := pending(t, rdb, tasks.Urgent); n != 120 {
-			t.Errorf("%d of 120 wait in the queue that they were marked with", n)
+			t.Errorf("%d of 120 are in the queue that they were marked with", n)
 		}
 	})
 }
 
-// TestTheSameManyTwice: while they wait, when they are done, and when their records have
-// run out but asynq's archive has copies.
-func TestTheSameManyTwice(t *testing.T) {
+// TestSubmitManyTwice: the same tasks are submitted again while they wait, when they are done,
+// and when their records have expired but asynq's archive has copies.
+func TestSubmitManyTwice(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		client := tasks.NewClient(rdb)
 		many := messages(60)
@@ -148,8 +149,8 @@ func TestTheSameManyTwice(t *testing.T) {
 			many[i].Batch = "sale"
 		}
 		client.SubmitMany(t.Context(), many)
-		if fresh, already, _ := tally(client.SubmitMany(t.Context(), many)); fresh != 0 || already != 60 {
-			t.Errorf("while they wait: %d new, %d already there", fresh, already)
+		if fresh, already, _ := countAnswers(client.SubmitMany(t.Context(), many)); fresh != 0 || already != 60 {
+			t.Errorf("while they wait: %d new, %d enqueued before", fresh, already)
 		}
 		if counts, err := client.Batch(t.Context(), clientApp, "sale"); err != nil || counts["total"] != 60 {
 			t.Errorf("the batch: %v, %v", counts, err)
@@ -168,17 +169,17 @@ func TestTheSameManyTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range many[:30] {
-			forgotten(t, rdb, e.ID)
+			forgetTask(t, rdb, e.ID)
 		}
-		if fresh, _, failed := tally(client.SubmitMany(t.Context(), many[:30])); fresh != 30 || failed != 0 || pending(t, rdb, tasks.Urgent) != 30 {
-			t.Errorf("with archived copies: %d new, %d failed, %d wait", fresh, failed, pending(t, rdb, tasks.Urgent))
+		if fresh, _, failed := countAnswers(client.SubmitMany(t.Context(), many[:30])); fresh != 30 || failed != 0 || pending(t, rdb, tasks.Urgent) != 30 {
+			t.Errorf("with archived copies: %d new, %d failed, %d in the queue", fresh, failed, pending(t, rdb, tasks.Urgent))
 		}
 	})
 }
 
-// TestAnswersAreThoseOfEachItem: bad ones, equal ones, ones for later, other apps, and
-// one whose record somebody has spoiled.
-func TestAnswersAreThoseOfEachItem(t *testing.T) {
+// TestSubmitManyReportsEachItem: with an invalid body, equal ids, a scheduled task, another
+// app, and a record that is corrupt.
+func TestSubmitManyReportsEachItem(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		many := messages(1200) // three chunks
 		const other = "wxfedcba9876543210"
@@ -201,7 +202,7 @@ func TestAnswersAreThoseOfEachItem(t *testing.T) {
 				}
 			case 9:
 				if a.Err == nil || errors.As(a.Err, &invalid) || !strings.Contains(a.Err.Error(), "enqueue m9:") {
-					t.Errorf("a spoiled record: %v", a.Err)
+					t.Errorf("a corrupt record: %v", a.Err)
 				}
 			default:
 				want := tasks.Receipt{App: many[i].App, ID: many[i].ID, Queue: many[i].Queue(), Already: i == 700 || i == 702}
@@ -217,26 +218,26 @@ func TestAnswersAreThoseOfEachItem(t *testing.T) {
 		if err != nil || len(queues) != 2 {
 			t.Errorf("asynq knows the queues %v, %v", queues, err)
 		}
-		// Not: another app's, one for later, two that failed, and two that were there.
+		// Without that of the other app, the scheduled one, two that failed and two duplicates.
 		if n := pending(t, rdb, tasks.Urgent); n != 1200-6 {
-			t.Errorf("%d tasks wait", n)
+			t.Errorf("%d tasks in the queue", n)
 		}
 	})
 }
 
-// TestScriptsAreForgotten: by SCRIPT FLUSH, and by a restart.
-func TestScriptsAreForgotten(t *testing.T) {
+// TestScriptsAreReloaded after SCRIPT FLUSH and after a restart of Redis.
+func TestScriptsAreReloaded(t *testing.T) {
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	rdb := server.Client(t)
 	client := tasks.NewClient(rdb)
 	many := messages(300)
-	if fresh, _, _ := tally(client.SubmitMany(t.Context(), many[:100])); fresh != 100 {
+	if fresh, _, _ := countAnswers(client.SubmitMany(t.Context(), many[:100])); fresh != 100 {
 		t.Fatalf("%d of 100 are new", fresh)
 	}
 	if err := rdb.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if fresh, _, _ := tally(client.SubmitMany(t.Context(), many[100:200])); fresh != 100 {
+	if fresh, _, _ := countAnswers(client.SubmitMany(t.Context(), many[100:200])); fresh != 100 {
 		t.Errorf("after SCRIPT FLUSH: %d of 100 are new", fresh)
 	}
 	server.Kill()
@@ -246,32 +247,32 @@ func TestScriptsAreForgotten(t *testing.T) {
 		}
 	}
 	server.Restart()
-	fresh, already, failed := tally(client.SubmitMany(t.Context(), many))
+	fresh, already, failed := countAnswers(client.SubmitMany(t.Context(), many))
 	if fresh != 100 || already != 200 || failed != 0 || waiting(t, rdb) != 300 {
-		t.Errorf("after a restart: %d new, %d already there, %d failed, %d wait", fresh, already, failed, waiting(t, rdb))
+		t.Errorf("after a restart: %d new, %d enqueued before, %d failed, %d in the queues", fresh, already, failed, waiting(t, rdb))
 	}
 }
 
-// TestAFullRedis takes nothing, says why, and nothing is half written: when there is
-// room again, each task is enqueued once.
+// TestAFullRedis: enqueuing returns ErrRedisFull and leaves nothing half-written. When there is
+// memory again, each task is enqueued once.
 func TestAFullRedis(t *testing.T) {
 	server := redistest.Start(t, "--maxmemory-policy", "noeviction")
 	rdb := server.Client(t)
 	client := tasks.NewClient(rdb)
-	client.SubmitMany(t.Context(), messages(1)) // scripts and sets are there
+	client.SubmitMany(t.Context(), messages(1)) // loads the scripts and makes the sets
 	used := atoi(t, rdb.InfoMap(t.Context(), "memory").Item("Memory", "used_memory"))
-	// It fills up somewhere in the middle.
+	// The memory is full after a part of the tasks.
 	if err := rdb.ConfigSet(t.Context(), "maxmemory", strconv.Itoa(used+1_500_000)).Err(); err != nil {
 		t.Fatal(err)
 	}
 	many := messages(4000)
 	answers := client.SubmitMany(t.Context(), many)
-	fresh, already, failed := tally(answers)
+	fresh, already, failed := countAnswers(answers)
 	if fresh == 0 || already != 1 || failed == 0 {
-		t.Fatalf("%d new, %d already there, %d failed", fresh, already, failed)
+		t.Fatalf("%d new, %d enqueued before, %d failed", fresh, already, failed)
 	}
 	if n := waiting(t, rdb); n != int64(fresh+already) {
-		t.Errorf("%d wait, %d were reported", n, fresh+already)
+		t.Errorf("%d in the queues, %d were reported", n, fresh+already)
 	}
 	for i, a := range answers {
 		if a.Err != nil && (!errors.Is(a.Err, tasks.ErrRedisFull) || a.Receipt != (tasks.Receipt{})) {
@@ -284,9 +285,9 @@ func TestAFullRedis(t *testing.T) {
 	if err := rdb.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
 		t.Fatal(err)
 	}
-	again, was, _ := tally(client.SubmitMany(t.Context(), many))
+	again, was, _ := countAnswers(client.SubmitMany(t.Context(), many))
 	if again != failed || was != fresh+already || waiting(t, rdb) != 4000 {
-		t.Errorf("repeated: %d new, %d already there, %d wait", again, was, waiting(t, rdb))
+		t.Errorf("repeated: %d new, %d enqueued before, %d in the queues", again, was, waiting(t, rdb))
 	}
 }
 
@@ -299,8 +300,9 @@ func atoi(t *testing.T, s string) int {
 	return n
 }
 
-// TestAPlainAsynqServerTakesThem: the tasks are asynq's own.
-func TestAPlainAsynqServerTakesThem(t *testing.T) {
+// TestPlainAsynqServerProcessesTheTasks: a server of asynq without our code processes the tasks
+// of EnqueueMany.
+func TestPlainAsynqServerProcessesTheTasks(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		many := messages(50)
 		made := make([]*asynq.Task, len(many))
@@ -311,7 +313,7 @@ func TestAPlainAsynqServerTakesThem(t *testing.T) {
 			}
 			made[i] = task
 		}
-		if fresh, _, _ := tally(tasks.NewClient(rdb).EnqueueMany(t.Context(), made)); fresh != 50 {
+		if fresh, _, _ := countAnswers(tasks.NewClient(rdb).EnqueueMany(t.Context(), made)); fresh != 50 {
 			t.Fatalf("%d of 50 are new", fresh)
 		}
 		got := make(chan *asynq.Task, 50)
@@ -320,7 +322,7 @@ func TestAPlainAsynqServerTakesThem(t *testing.T) {
 		})
 		if err := server.Start(asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
 			if n, _ := asynq.GetMaxRetry(ctx); n != tasks.MarkedRetry {
-				t.Errorf("its retry limit %d does not say that it is marked", n)
+				t.Errorf("the retry limit is %d, want MarkedRetry", n)
 			}
 			got <- task
 			return nil

@@ -11,8 +11,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
-// Redrivable lists the outcomes that a redrive may take back: the task was not done, for
-// a reason that may be mended by now, or nobody knows whether it was.
+// Redrivable returns the outcomes that a redrive may replace: the task was not sent, for a
+// reason that may be fixed by now, or it is unknown whether it was sent.
 func Redrivable() []Outcome {
 	var all []Outcome
 	for _, outcome := range ledger.Redrivable() {
@@ -21,51 +21,51 @@ func Redrivable() []Outcome {
 	return all
 }
 
-// A Redrive says which ended tasks are put back; see [Client.Redrive].
+// A Redrive selects the ended tasks to enqueue again; see [Client.Redrive].
 type Redrive struct {
-	// Outcomes are those to take back, of [Redrivable]; required. To name
-	// OutcomeUnknown is to accept that a person gets a message twice: nobody knows
-	// whether WeChat took the first. (A template message that it did take, it drops
-	// when it comes again within ten minutes, by its client_msg_id.)
+	// Outcomes are the outcomes to redrive, out of [Redrivable]; required. With
+	// OutcomeUnknown a message may be delivered twice, since it is unknown whether WeChat
+	// accepted the first request. (WeChat drops a repeated template message within ten
+	// minutes, by its client_msg_id.)
 	Outcomes []Outcome
-	// ErrCodes, when set, are the only codes of WeChat's.
+	// ErrCodes, if not empty, selects tasks with one of these WeChat codes.
 	ErrCodes []int
-	// Batch, when set, is the only batch.
+	// Batch, if not empty, selects the tasks of this batch.
 	Batch string
-	// Since, when set, leaves out what ended before.
+	// Since, if not zero, selects tasks that ended at or after this time.
 	Since time.Time
-	// DryRun looks, and changes nothing.
+	// DryRun changes nothing and returns what a redrive would do.
 	DryRun bool
 }
 
-// Redriven is what a redrive did about a task.
+// Redriven is the result of a redrive of one task.
 type Redriven string
 
-// The answers of [Client.Redrive].
+// The results of [Client.Redrive].
 const (
-	// RedriveDone: it waits again, in its next generation.
+	// RedriveDone: the task waits again, in its next generation.
 	RedriveDone Redriven = "redriven"
-	// RedriveUnmatched: it is not known, or not what was asked for, or no longer.
+	// RedriveUnmatched: the task is not known, or does not match, or does not match any
+	// longer.
 	RedriveUnmatched Redriven = "unmatched"
-	// RedriveExpired: its not_after has passed, so that it would not be sent. Its
-	// outcome stands.
+	// RedriveExpired: its not_after has passed, so it would not be sent. Its outcome stays.
 	RedriveExpired Redriven = "expired"
-	// RedriveNoPayload: its record does not say what it was. So it is with a task that
-	// could not be decoded.
+	// RedriveNoPayload: its record has no payload that can be decoded.
 	RedriveNoPayload Redriven = "no_payload"
-	// RedriveBusy: it was put back, but a run that had it before has not ended, and asynq
-	// takes no second one. Redrive it again to finish.
+	// RedriveBusy: it was put back, but an earlier run of it has not ended, and asynq
+	// accepts no second task of this id. Redrive it again to finish.
 	RedriveBusy Redriven = "busy"
 )
 
-// Redrive puts an ended task back under its id: it waits again, as what was enqueued, in
-// the next generation, its old outcome is in its history ([Client.History]), and its batch
-// counts it as open. A redrive outweighs that the task's batch was canceled before it.
+// Redrive enqueues an ended task again, under its id and with its original payload. The task
+// is then in the next generation, its old outcome is in its history ([Client.History]), and
+// its batch counts it as open. A cancellation of its batch before the redrive no longer
+// applies to it.
 //
-// Repeating it is harmless: a task that is put back has no outcome that matches. After
-// an error, repeat it, or call [Client.FinishRedrives].
+// Redrive may be repeated: a task that was put back has no outcome, so it does not match.
+// After an error, repeat it, or call [Client.FinishRedrives].
 func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Redriven, error) {
-	if err := want.valid(); err != nil {
+	if err := want.validate(); err != nil {
 		return "", err
 	}
 	e, err := c.ledger.Ended(ctx, app, id)
@@ -89,7 +89,7 @@ func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Red
 	envelope, err := DecodePayload(e.Kept.Payload)
 	switch {
 	case err != nil:
-		return RedriveNoPayload, nil //nolint:nilerr // it is the answer
+		return RedriveNoPayload, nil //nolint:nilerr // the result says it
 	case !envelope.NotAfter.IsZero() && time.Now().After(envelope.NotAfter):
 		return RedriveExpired, nil
 	case want.DryRun:
@@ -100,18 +100,18 @@ func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Red
 		return "", err
 	}
 	if !put {
-		return RedriveUnmatched, nil // somebody was faster
+		return RedriveUnmatched, nil // another call put it back first
 	}
 	e.Generation++
-	return c.handOver(ctx, app, id, e)
+	return c.reenqueue(ctx, app, id, e)
 }
 
-// RedriveCandidates yields the ids of an app's tasks that a redrive may be about, each once: of
-// the batch, or else of the stream of results, as far as it reaches back. Whether it is
-// about them, [Client.Redrive] says. An error is the last thing it yields.
+// RedriveCandidates yields the ids of an app's tasks that may match a redrive, each id once.
+// They come from the batch, or else from the stream of results, as far as it reaches back.
+// [Client.Redrive] checks whether a candidate matches. The iteration ends after an error.
 func (c *Client) RedriveCandidates(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		if err := want.valid(); err != nil {
+		if err := want.validate(); err != nil {
 			yield("", err)
 			return
 		}
@@ -132,6 +132,7 @@ func (c *Client) RedriveCandidates(ctx context.Context, app string, want Redrive
 	}
 }
 
+// endedInStream yields the tasks in the stream of results that match.
 func (c *Client) endedInStream(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		from := Cursor("")
@@ -152,7 +153,8 @@ func (c *Client) endedInStream(ctx context.Context, app string, want Redrive) it
 	}
 }
 
-// endedInBatch reads the batch itself: the stream may have lost its results.
+// endedInBatch yields the ended tasks of the batch from the batch itself, since the stream
+// may no longer have their results.
 func (c *Client) endedInBatch(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		var outcomes []string
@@ -180,8 +182,8 @@ func (c *Client) endedInBatch(ctx context.Context, app string, want Redrive) ite
 	}
 }
 
-// History is the outcomes that redrives of a task have taken back, the oldest first, at
-// most the last ten; or [ErrNotFound].
+// History returns the outcomes of a task before its redrives, the oldest first and at most
+// the last ten. The error is [ErrNotFound] for an unknown id.
 func (c *Client) History(ctx context.Context, app, id string) ([]Result, error) {
 	e, err := c.ledger.Ended(ctx, app, id)
 	if errors.Is(err, ledger.ErrNotFound) {
@@ -201,13 +203,13 @@ func (c *Client) History(ctx context.Context, app, id string) ([]Result, error) 
 	return all, nil
 }
 
-func (want Redrive) valid() error {
+func (want Redrive) validate() error {
 	if len(want.Outcomes) == 0 {
-		return fmt.Errorf("redrive: no outcome is named; name one or more of %v", Redrivable())
+		return fmt.Errorf("redrive: no outcome given; give one or more of %v", Redrivable())
 	}
 	for _, outcome := range want.Outcomes {
 		if !slices.Contains(Redrivable(), outcome) {
-			return fmt.Errorf("redrive: a task that is %s cannot be put back; %v can", outcome, Redrivable())
+			return fmt.Errorf("redrive: the outcome %s cannot be redriven; only %v can", outcome, Redrivable())
 		}
 	}
 	return nil

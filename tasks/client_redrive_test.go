@@ -19,8 +19,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// A desk is a producer, and a worker's ledger by hand.
-type desk struct {
+// fixture has a client of a producer, and the ledger of a worker.
+type fixture struct {
 	t         *testing.T
 	rdb       redis.UniversalClient
 	client    *tasks.Client
@@ -28,12 +28,12 @@ type desk struct {
 	inspector *asynq.Inspector
 }
 
-func newDesk(t *testing.T, rdb redis.UniversalClient) desk {
+func newFixture(t *testing.T, rdb redis.UniversalClient) fixture {
 	policy := ledger.Policy{Retention: time.Hour, StreamMax: 10_000, DeadAfter: time.Minute, LostLimit: 3}
-	return desk{t, rdb, tasks.NewClient(rdb), ledger.New(rdb, policy), asynq.NewInspectorFromRedisClient(rdb)}
+	return fixture{t, rdb, tasks.NewClient(rdb), ledger.New(rdb, policy), asynq.NewInspectorFromRedisClient(rdb)}
 }
 
-func (d desk) submit(e tasks.Envelope) *asynq.TaskInfo {
+func (d fixture) submit(e tasks.Envelope) *asynq.TaskInfo {
 	d.t.Helper()
 	receipt, err := d.client.Submit(d.t.Context(), e)
 	if err != nil {
@@ -47,7 +47,7 @@ func (d desk) submit(e tasks.Envelope) *asynq.TaskInfo {
 }
 
 // settle records an outcome, as a worker does.
-func (d desk) settle(info *asynq.TaskInfo, outcome tasks.Outcome, code int) {
+func (d fixture) settle(info *asynq.TaskInfo, outcome tasks.Outcome, code int) {
 	d.t.Helper()
 	e, err := tasks.DecodePayload(info.Payload)
 	if err != nil {
@@ -68,22 +68,22 @@ func (d desk) settle(info *asynq.TaskInfo, outcome tasks.Outcome, code int) {
 	}
 }
 
-// end makes a task, ends it, and has asynq forget or archive it.
-func (d desk) end(e tasks.Envelope, outcome tasks.Outcome, code int) *asynq.TaskInfo {
+// end enqueues a task, records its outcome, and deletes or archives it in asynq.
+func (d fixture) end(e tasks.Envelope, outcome tasks.Outcome, code int) *asynq.TaskInfo {
 	d.t.Helper()
 	info := d.submit(e)
 	d.settle(info, outcome, code)
-	forget := d.inspector.DeleteTask
+	remove := d.inspector.DeleteTask
 	if outcome == tasks.OutcomeFailed || outcome == tasks.OutcomeUnknown {
-		forget = d.inspector.ArchiveTask
+		remove = d.inspector.ArchiveTask
 	}
-	if err := forget(info.Queue, info.ID); err != nil {
+	if err := remove(info.Queue, info.ID); err != nil {
 		d.t.Fatal(err)
 	}
 	return info
 }
 
-func (d desk) redrive(id string, want tasks.Redrive) tasks.Redriven {
+func (d fixture) redrive(id string, want tasks.Redrive) tasks.Redriven {
 	d.t.Helper()
 	done, err := d.client.Redrive(d.t.Context(), clientApp, id, want)
 	if err != nil {
@@ -92,8 +92,8 @@ func (d desk) redrive(id string, want tasks.Redrive) tasks.Redriven {
 	return done
 }
 
-// waits tells whether asynq has the task, about to run it, as it was enqueued.
-func (d desk) waits(id string, first *asynq.TaskInfo) bool {
+// isPending reports whether the task is pending in asynq, unchanged since it was enqueued.
+func (d fixture) isPending(id string, first *asynq.TaskInfo) bool {
 	d.t.Helper()
 	info, err := d.inspector.GetTaskInfo(first.Queue, clientApp+":"+id)
 	if err != nil {
@@ -103,24 +103,24 @@ func (d desk) waits(id string, first *asynq.TaskInfo) bool {
 		maps.Equal(info.Headers, first.Headers) && info.MaxRetry == first.MaxRetry && info.Timeout == first.Timeout
 }
 
-func every() tasks.Redrive { return tasks.Redrive{Outcomes: tasks.Redrivable()} }
+func redriveAll() tasks.Redrive { return tasks.Redrive{Outcomes: tasks.Redrivable()} }
 
-// TestRedrive puts back what asynq has forgotten or archived, once, as it was.
+// TestRedrive redrives tasks that asynq has deleted or archived: once, and unchanged.
 func TestRedrive(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		d := newDesk(t, rdb)
+		d := newFixture(t, rdb)
 		for _, outcome := range tasks.Redrivable() {
 			id := string(outcome)
 			first := d.end(message(id), outcome, 40037)
-			dry := every()
+			dry := redriveAll()
 			dry.DryRun = true
-			if done := d.redrive(id, dry); done != tasks.RedriveDone || d.waits(id, first) {
+			if done := d.redrive(id, dry); done != tasks.RedriveDone || d.isPending(id, first) {
 				t.Errorf("%s: a dry run: %s", id, done)
 			}
-			if done := d.redrive(id, every()); done != tasks.RedriveDone || !d.waits(id, first) {
+			if done := d.redrive(id, redriveAll()); done != tasks.RedriveDone || !d.isPending(id, first) {
 				t.Errorf("%s: %s", id, done)
 			}
-			if done := d.redrive(id, every()); done != tasks.RedriveUnmatched {
+			if done := d.redrive(id, redriveAll()); done != tasks.RedriveUnmatched {
 				t.Errorf("%s again: %s", id, done)
 			}
 			if r, err := d.client.Result(t.Context(), clientApp, id); err != nil || r.State != tasks.StateWaiting || r.Generation != 1 {
@@ -140,10 +140,10 @@ func TestRedrive(t *testing.T) {
 	})
 }
 
-// TestRedriveLeavesAlone what it was not asked for, and what it cannot put back.
-func TestRedriveLeavesAlone(t *testing.T) {
+// TestRedriveSkips tasks that do not match, and tasks that cannot be redriven.
+func TestRedriveSkips(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		d, begun := newDesk(t, rdb), time.Now()
+		d, begun := newFixture(t, rdb), time.Now()
 		inBatch := message("in-batch")
 		inBatch.Batch = "spring"
 		d.end(inBatch, tasks.OutcomeRejected, 47003)
@@ -165,11 +165,11 @@ func TestRedriveLeavesAlone(t *testing.T) {
 			{"in-batch", tasks.Redrive{Outcomes: tasks.Redrivable(), ErrCodes: []int{40037}}, tasks.RedriveUnmatched},
 			{"in-batch", tasks.Redrive{Outcomes: tasks.Redrivable(), Batch: "autumn"}, tasks.RedriveUnmatched},
 			{"in-batch", tasks.Redrive{Outcomes: tasks.Redrivable(), Since: time.Now().Add(time.Hour)}, tasks.RedriveUnmatched},
-			{"accepted", every(), tasks.RedriveUnmatched},
-			{"waits", every(), tasks.RedriveUnmatched},
-			{"nobody", every(), tasks.RedriveUnmatched},
-			{"late", every(), tasks.RedriveExpired},
-			{"bare", every(), tasks.RedriveNoPayload},
+			{"accepted", redriveAll(), tasks.RedriveUnmatched},
+			{"waits", redriveAll(), tasks.RedriveUnmatched},
+			{"nobody", redriveAll(), tasks.RedriveUnmatched},
+			{"late", redriveAll(), tasks.RedriveExpired},
+			{"bare", redriveAll(), tasks.RedriveNoPayload},
 			{"in-batch", tasks.Redrive{Outcomes: tasks.Redrivable(), ErrCodes: []int{47003}, Batch: "spring", Since: begun}, tasks.RedriveDone},
 		} {
 			if done := d.redrive(c.id, c.want); done != c.done {
@@ -178,7 +178,7 @@ func TestRedriveLeavesAlone(t *testing.T) {
 		}
 		for _, want := range []tasks.Redrive{{}, {Outcomes: []tasks.Outcome{tasks.OutcomeAccepted}}} {
 			if _, err := d.client.Redrive(t.Context(), clientApp, "in-batch", want); err == nil {
-				t.Errorf("%+v is taken", want)
+				t.Errorf("%+v is accepted", want)
 			}
 			for _, err := range d.client.RedriveCandidates(t.Context(), clientApp, want) {
 				if err == nil {
@@ -189,8 +189,8 @@ func TestRedriveLeavesAlone(t *testing.T) {
 	})
 }
 
-// failing breaks off the commands that a test names.
-type failing struct{ fails atomic.Pointer[string] }
+// failing is a hook that fails commands whose arguments contain pattern.
+type failing struct{ pattern atomic.Pointer[string] }
 
 func (f *failing) DialHook(next redis.DialHook) redis.DialHook { return next }
 
@@ -200,7 +200,7 @@ func (f *failing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 
 func (f *failing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if part := f.fails.Load(); part != nil && strings.Contains(fmt.Sprintln(cmd.Args()...), *part) {
+		if part := f.pattern.Load(); part != nil && strings.Contains(fmt.Sprintln(cmd.Args()...), *part) {
 			err := errors.New("the process died")
 			cmd.SetErr(err)
 			return err
@@ -209,16 +209,16 @@ func (f *failing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// TestABrokenOffRedriveIsFinished: the process dies after the record says that the task
-// waits, before asynq has it, or before that is noted.
-func TestABrokenOffRedriveIsFinished(t *testing.T) {
+// TestInterruptedRedriveIsFinished: the process dies after it has put the task back in the
+// ledger: before asynq has the task, or before the redrive is marked as complete.
+func TestInterruptedRedriveIsFinished(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		d, f := newDesk(t, rdb), &failing{}
+		d, f := newFixture(t, rdb), &failing{}
 		rdb.AddHook(f)
 		ways := map[string]func(id string) error{
 			"repeated": func(id string) error {
-				if done := d.redrive(id, every()); done != tasks.RedriveDone {
-					return fmt.Errorf("it says %s", done)
+				if done := d.redrive(id, redriveAll()); done != tasks.RedriveDone {
+					return fmt.Errorf("result %s", done)
 				}
 				return nil
 			},
@@ -233,7 +233,7 @@ func TestABrokenOffRedriveIsFinished(t *testing.T) {
 				return nil
 			},
 			"enqueued": func(id string) error {
-				_, err := d.client.Submit(t.Context(), message(id)) // its producer is not sure either
+				_, err := d.client.Submit(t.Context(), message(id)) // the producer repeats its call
 				return err
 			},
 		}
@@ -241,14 +241,14 @@ func TestABrokenOffRedriveIsFinished(t *testing.T) {
 			for how, finish := range ways {
 				id := at + "-" + how
 				first := d.end(message(id), tasks.OutcomeUnknown, 0)
-				if at == "after" { // putBack names the set of redrives, too
+				if at == "after" { // the script of PutBack has this key too
 					part = clientApp + "}:redrives " + id + " 1"
 				}
-				f.fails.Store(&part)
-				if _, err := d.client.Redrive(t.Context(), clientApp, id, every()); err == nil {
+				f.pattern.Store(&part)
+				if _, err := d.client.Redrive(t.Context(), clientApp, id, redriveAll()); err == nil {
 					t.Fatalf("%s: no error", id)
 				}
-				f.fails.Store(nil)
+				f.pattern.Store(nil)
 				if r, err := d.client.Result(t.Context(), clientApp, id); err != nil || r.State != tasks.StateWaiting || r.Generation != 1 {
 					t.Errorf("%s: %+v, %v", id, r, err)
 				}
@@ -276,11 +276,11 @@ func TestABrokenOffRedriveIsFinished(t *testing.T) {
 	})
 }
 
-// TestARedriveWaitsForTheRunBefore: it has recorded the outcome, and is about to make
-// asynq forget the task, under the id that the redrive needs.
-func TestARedriveWaitsForTheRunBefore(t *testing.T) {
+// TestRedriveWaitsForTheEarlierRun: the earlier run has recorded the outcome, but asynq still
+// has its task, whose id the redrive needs.
+func TestRedriveWaitsForTheEarlierRun(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		d := newDesk(t, rdb)
+		d := newFixture(t, rdb)
 		info := d.submit(message("one"))
 		settled, release, second := make(chan bool), make(chan bool), make(chan bool)
 		runs := 0
@@ -289,7 +289,7 @@ func TestARedriveWaitsForTheRunBefore(t *testing.T) {
 		})
 		err := server.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
 			if runs++; runs == 1 {
-				d.settle(info, tasks.OutcomeRejected, 40037) //nolint:contextcheck // the test's, as all of the desk's
+				d.settle(info, tasks.OutcomeRejected, 40037) //nolint:contextcheck // the fixture uses the test's context
 				close(settled)
 				<-release
 				return nil
@@ -304,7 +304,7 @@ func TestARedriveWaitsForTheRunBefore(t *testing.T) {
 		<-settled
 		done := make(chan tasks.Redriven)
 		go func() {
-			r, err := d.client.Redrive(t.Context(), clientApp, "one", every())
+			r, err := d.client.Redrive(t.Context(), clientApp, "one", redriveAll())
 			if err != nil {
 				t.Error(err)
 			}
@@ -326,11 +326,11 @@ func TestARedriveWaitsForTheRunBefore(t *testing.T) {
 	})
 }
 
-// TestRedriveCandidates: each id once, of the stream since a time, or of a batch whose
-// results have left the stream.
+// TestRedriveCandidates: each id once, from the stream since a time, or from a batch whose
+// results are no longer in the stream.
 func TestRedriveCandidates(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		d := newDesk(t, rdb)
+		d := newFixture(t, rdb)
 		candidates := func(want tasks.Redrive) (ids []string) {
 			for id, err := range d.client.RedriveCandidates(t.Context(), clientApp, want) {
 				if err != nil {
@@ -346,10 +346,10 @@ func TestRedriveCandidates(t *testing.T) {
 		d.end(grouped, tasks.OutcomeFailed, 0)
 		d.end(message("accepted"), tasks.OutcomeAccepted, 0)
 		first := d.end(message("twice"), tasks.OutcomeFailed, 0)
-		d.redrive("twice", every())
+		d.redrive("twice", redriveAll())
 		d.settle(first, tasks.OutcomeFailed, 0) // the second result of this id
 		d.end(message("coded"), tasks.OutcomeRejected, 40037)
-		if got := candidates(every()); !slices.Equal(got, []string{"coded", "grouped", "twice"}) {
+		if got := candidates(redriveAll()); !slices.Equal(got, []string{"coded", "grouped", "twice"}) {
 			t.Errorf("all: %v", got)
 		}
 		if got := candidates(tasks.Redrive{Outcomes: tasks.Redrivable(), ErrCodes: []int{40037}}); !slices.Equal(got, []string{"coded"}) {
@@ -370,9 +370,9 @@ func TestRedriveCandidates(t *testing.T) {
 	})
 }
 
-func TestCancelSaysHowMany(t *testing.T) {
+func TestCancelCounts(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		d := newDesk(t, rdb)
+		d := newFixture(t, rdb)
 		d.submit(message("waits"))
 		d.end(message("ended"), tasks.OutcomeAccepted, 0)
 		d.submit(message("sending"))

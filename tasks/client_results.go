@@ -13,11 +13,11 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
-// ErrNotFound says that no task has this id, or that its result is no longer kept.
+// ErrNotFound means that no task has this id, or that its result is no longer kept.
 var ErrNotFound = errors.New("no such task")
 
-// Result is what is known of a task: its outcome, or its state before the end. It
-// returns [ErrNotFound] for an id that is not known.
+// Result returns a task's outcome, or its state if it has no outcome yet. The error is
+// [ErrNotFound] for an unknown id.
 func (c *Client) Result(ctx context.Context, app, id string) (Result, error) {
 	record, err := c.ledger.Record(ctx, app, id)
 	if errors.Is(err, ledger.ErrNotFound) {
@@ -44,7 +44,7 @@ func decodeResult(b []byte) (Result, error) {
 	return r, nil
 }
 
-// Image is the bytes of the code that a task asked for, or [ErrNotFound].
+// Image returns the image that a task of kind [Code] produced, or [ErrNotFound].
 func (c *Client) Image(ctx context.Context, app, id string) ([]byte, error) {
 	b, err := c.ledger.Image(ctx, app, id)
 	if errors.Is(err, ledger.ErrNotFound) {
@@ -53,8 +53,8 @@ func (c *Client) Image(ctx context.Context, app, id string) ([]byte, error) {
 	return b, err
 }
 
-// Wait looks for a task's outcome until it is there or ctx ends. A link is useless
-// without its answer.
+// Wait polls for a task's outcome until it is recorded or ctx ends. Use it for tasks whose
+// producer needs the result, such as links.
 func (c *Client) Wait(ctx context.Context, app, id string) (Result, error) {
 	pause := 10 * time.Millisecond
 	for {
@@ -71,7 +71,8 @@ func (c *Client) Wait(ctx context.Context, app, id string) (Result, error) {
 	}
 }
 
-// Batch is the counters of a batch: "total", "done" and one an outcome; or [ErrNotFound].
+// Batch returns the counters of a batch: "total", "done" and one per outcome. The error is
+// [ErrNotFound] for an unknown batch.
 func (c *Client) Batch(ctx context.Context, app, batch string) (map[string]int64, error) {
 	counts, err := c.ledger.Batch(ctx, app, batch)
 	if errors.Is(err, ledger.ErrNotFound) {
@@ -80,7 +81,7 @@ func (c *Client) Batch(ctx context.Context, app, batch string) (map[string]int64
 	return counts, err
 }
 
-// Apps lists the apps that a task was ever enqueued for, in no order.
+// Apps returns the apps for which a task was ever enqueued, in no particular order.
 func (c *Client) Apps(ctx context.Context) ([]string, error) {
 	apps, err := c.rdb.SMembers(ctx, ledger.AppsKey).Result()
 	if err != nil {
@@ -94,11 +95,11 @@ const (
 	resultsBlock = time.Second
 )
 
-// Cursor is a place in an app's stream of results: the id of an entry. The empty one is
-// its beginning.
+// Cursor is a position in an app's stream of results: the id of an entry. The empty Cursor
+// is the beginning.
 type Cursor string
 
-// End is the place behind the last result of an app.
+// End returns the position after the last result of an app.
 func (c *Client) End(ctx context.Context, app string) (Cursor, error) {
 	last, err := c.rdb.XRevRangeN(ctx, ledger.StreamKey(app), "+", "-", 1).Result()
 	if err != nil {
@@ -110,14 +111,14 @@ func (c *Client) End(ctx context.Context, app string) (Cursor, error) {
 	return Cursor(last[0].ID), nil
 }
 
-// Since is the place of the first result at or after a time.
+// Since returns the position of the first result at or after a time.
 func Since(t time.Time) Cursor {
 	return Cursor(fmt.Sprintf("%d-0", max(t.UnixMilli()-1, 0)))
 }
 
-// Results yields an app's results in the order in which they were recorded, from behind
-// a cursor on. With follow it then waits for more until ctx ends; without, it ends
-// behind the last one. An error is the last thing it yields.
+// Results yields an app's results after a cursor, in the order in which they were recorded.
+// With follow it then waits for further results until ctx ends; without, it ends after the
+// last one. The iteration ends after an error.
 func (c *Client) Results(ctx context.Context, app string, from Cursor, follow bool) iter.Seq2[Result, error] {
 	return func(yield func(Result, error) bool) {
 		if from == "" {

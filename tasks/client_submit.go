@@ -15,67 +15,69 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
-// submission is a task on its way to Redis, and the place of its answer.
+// submission is a task to enqueue, and where its result goes.
 type submission struct {
 	draft
-	parcel
+	item
 	now time.Time
-	to  *Submitted
+	out *Submitted
 }
 
-// prepare checks the task. It is false for one that cannot be sent, which has its answer
-// then.
+// prepare checks the task and builds it for asynq. It returns false, with the error in out,
+// for a task that cannot be sent.
 func (s *submission) prepare() bool {
 	s.now, s.marked = time.Now(), true
-	s.content, s.to.Err = s.task(s.now)
-	return s.to.Err == nil
+	s.task, s.out.Err = s.build(s.now)
+	return s.out.Err == nil
 }
 
-func (s *submission) fail(err error) { *s.to = Submitted{Err: enqueueError(s.ID, err)} }
+func (s *submission) fail(err error) { *s.out = Submitted{Err: enqueueError(s.ID, err)} }
 
-// forNow: it may be sent at once.
-func (s *submission) forNow() bool { return !s.ProcessAt.After(s.now) }
+// dueNow reports whether the task may be sent at once.
+func (s *submission) dueNow() bool { return !s.ProcessAt.After(s.now) }
 
-// enqueue enqueues tasks whose ids are marked and have no outcome: also what was marked
-// before, since its producer may have died in between. asynq knows an id that it has.
+// enqueue enqueues tasks whose ids are marked and have no outcome. That includes ids that an
+// earlier call marked, since its process may have died before it enqueued them; asynq
+// refuses an id that it has.
 func (c *Client) enqueue(ctx context.Context, all []*submission) {
-	open := c.withBlobs(ctx, all)
-	parcels := make([]*parcel, len(open))
+	open := c.storeImages(ctx, all)
+	items := make([]*item, len(open))
 	for i, s := range open {
-		parcels[i] = &s.parcel
+		items[i] = &s.item
 	}
-	c.post(ctx, parcels)
-	c.untangle(ctx, open)
+	c.enqueuePipelined(ctx, items)
+	c.resolveConflicts(ctx, open)
 
-	awake := make(map[string]bool, 1)
+	woken := make(map[string]bool, 1)
 	for _, s := range open {
 		switch {
 		case errors.Is(s.err, asynq.ErrTaskIDConflict):
-			s.to.Receipt.Already = true
+			s.out.Receipt.Already = true
 			continue
 		case s.err != nil:
 			s.fail(s.err)
 			continue
-		case s.to.Receipt.Differs:
-			c.replaces(ctx, s)
+		case s.out.Receipt.Differs:
+			c.updateDigest(ctx, s)
 		}
-		if s.forNow() && !awake[s.queue] {
-			awake[s.queue] = true
+		if s.dueNow() && !woken[s.queue] {
+			woken[s.queue] = true
 			c.wake(ctx, s.queue)
 		}
 	}
 }
 
-// replaces notes that the body of this call is the one that is sent: an earlier call marked
-// the id for another body and did not enqueue it.
-func (c *Client) replaces(ctx context.Context, s *submission) {
-	s.to.Receipt.Differs = false
-	// Where this fails, the first body's digest stays, and a repetition is told that it differs.
+// updateDigest replaces the digest of the id: an earlier call marked the id with another
+// body and did not enqueue it, so the body of this call is sent.
+func (c *Client) updateDigest(ctx context.Context, s *submission) {
+	s.out.Receipt.Differs = false
+	// If this fails, the first body's digest stays, and a repeated call gets Differs.
 	_ = c.ledger.Redigest(ctx, s.App, s.ID, s.digest)
 }
 
-// known puts the apps of tasks into the set of apps, each once in the client's life.
-func (c *Client) known(ctx context.Context, all []*submission) []*submission {
+// registerApps adds the apps of tasks to the set of apps, each app once per Client. It
+// returns the tasks for which that succeeded.
+func (c *Client) registerApps(ctx context.Context, all []*submission) []*submission {
 	open := all[:0:0]
 	for _, s := range all {
 		if _, ok := c.apps.Load(s.App); !ok {
@@ -90,13 +92,13 @@ func (c *Client) known(ctx context.Context, all []*submission) []*submission {
 	return open
 }
 
-// claim marks the ids, and returns what is to be enqueued.
-func (c *Client) claim(ctx context.Context, all []*submission) []*submission {
-	all = c.known(ctx, all)
+// mark marks the ids in the ledger, fills the receipts, and returns the tasks to enqueue.
+func (c *Client) mark(ctx context.Context, all []*submission) []*submission {
+	all = c.registerApps(ctx, all)
 	markings := make([]ledger.Marking, len(all))
 	for i, s := range all {
 		state := StateScheduled
-		if s.forNow() {
+		if s.dueNow() {
 			state = StateWaiting
 		}
 		markings[i] = ledger.Marking{
@@ -109,15 +111,15 @@ func (c *Client) claim(ctx context.Context, all []*submission) []*submission {
 		s := all[i]
 		err := m.Err
 		if err == nil {
-			err = s.conflict(m.Queue)
+			err = s.typeConflict(m.Queue)
 		}
 		if err != nil {
 			s.fail(err)
 			continue
 		}
-		s.to.Receipt = Receipt{App: s.App, ID: s.ID, Queue: m.Queue, Already: m.Done, Done: m.Done, Differs: m.Differs}
+		s.out.Receipt = Receipt{App: s.App, ID: s.ID, Queue: m.Queue, Already: m.Done, Done: m.Done, Differs: m.Differs}
 		if row := lookup(s.Type); row != nil {
-			s.to.Receipt.Warning = row.Warning
+			s.out.Receipt.Warning = row.Warning
 		}
 		if s.queue = m.Queue; !m.Done {
 			open = append(open, s)
@@ -126,8 +128,9 @@ func (c *Client) claim(ctx context.Context, all []*submission) []*submission {
 	return open
 }
 
-// conflict is the error of a task whose id is known, in a queue of another type.
-func (s *submission) conflict(queue string) error {
+// typeConflict returns the error for an id that a task of another type has, given the queue
+// of that task.
+func (s *submission) typeConflict(queue string) error {
 	_, typ, _, ok := ParseQueue(queue)
 	if !ok || typ == s.Type {
 		return nil
@@ -135,9 +138,10 @@ func (s *submission) conflict(queue string) error {
 	return fmt.Errorf("%w: %s", ErrIDInUse, typ)
 }
 
-// withBlobs moves the images of checks out of the payloads: asynq writes the payloads of
-// running tasks to Redis again with every heartbeat.
-func (c *Client) withBlobs(ctx context.Context, all []*submission) []*submission {
+// storeImages moves the images of checks out of the payloads, since asynq writes the
+// payloads of running tasks to Redis again with every heartbeat. It returns the tasks for
+// which that succeeded.
+func (c *Client) storeImages(ctx context.Context, all []*submission) []*submission {
 	var images []*submission
 	for _, s := range all {
 		if s.Type == TypeImageCheck {
@@ -147,28 +151,29 @@ func (c *Client) withBlobs(ctx context.Context, all []*submission) []*submission
 	if len(images) == 0 {
 		return all
 	}
-	first := make(map[*submission]bool, len(images)) // of its id: an id has one image
+	first := make(map[*submission]bool, len(images)) // whether it is the first of its id: an id has one image
 	seen := make(map[[2]string]bool, len(images))
 	for _, s := range images {
 		id := [2]string{s.App, s.ID}
 		first[s], seen[id] = !seen[id], true
 	}
-	someAtOnce(images, func(s *submission) {
-		if err := c.putBlob(ctx, s, first[s]); err != nil {
+	inParallel(images, func(s *submission) {
+		if err := c.storeImage(ctx, s, first[s]); err != nil {
 			s.fail(err)
 		}
 	})
 	open := all[:0:0]
 	for _, s := range all {
-		if s.to.Err == nil {
+		if s.out.Err == nil {
 			open = append(open, s)
 		}
 	}
 	return open
 }
 
-// putBlob leaves the image in the payload out, and keeps it beside the task with keep.
-func (c *Client) putBlob(ctx context.Context, s *submission, keep bool) error {
+// storeImage replaces the image in the payload by its hash, and with keep stores the image
+// under the task's id.
+func (c *Client) storeImage(ctx context.Context, s *submission, keep bool) error {
 	var body ImageCheckPayload
 	if err := json.Unmarshal(s.Body, &body); err != nil {
 		return fmt.Errorf("read the image: %w", err)
@@ -182,42 +187,45 @@ func (c *Client) putBlob(ctx context.Context, s *submission, keep bool) error {
 		}
 	}
 	sum := sha256.Sum256(body.Media)
-	light := s.draft
-	light.Body = fmt.Appendf(nil, `{"%s":"%s"}`, mediaBlobField, hex.EncodeToString(sum[:]))
-	s.content = light.prepared(s.now)
+	withoutImage := s.draft
+	withoutImage.Body = fmt.Appendf(nil, `{"%s":"%s"}`, mediaBlobField, hex.EncodeToString(sum[:]))
+	s.task = withoutImage.buildPrepared(s.now)
 	return nil
 }
 
-// untangle looks at the tasks whose ids asynq has already. The record of an earlier task
-// of such an id may be gone while its copy in asynq's archive is not: that one makes room.
-func (c *Client) untangle(ctx context.Context, all []*submission) {
+// resolveConflicts handles the tasks whose ids asynq has already. The record of an earlier
+// task of such an id may have expired while asynq's archive still has the task; that copy is
+// deleted.
+func (c *Client) resolveConflicts(ctx context.Context, all []*submission) {
 	conflicts := make(map[string][]*submission)
 	for _, s := range all {
 		if errors.Is(s.err, asynq.ErrTaskIDConflict) {
 			conflicts[s.queue] = append(conflicts[s.queue], s)
 		}
 	}
-	for queue, some := range conflicts {
-		if len(some) < oneByOne || c.holdsCopies(queue) {
-			someAtOnce(some, func(s *submission) { c.untangleOne(ctx, s) })
+	for queue, group := range conflicts {
+		if len(group) < maxParallel || c.hasEndedTasks(queue) {
+			inParallel(group, func(s *submission) { c.resolveConflict(ctx, s) })
 		}
 	}
 }
 
-// holdsCopies: a queue may have tasks that have ended. Where it has none, as is usual, a
-// file that is enqueued again needs no look at each of its tasks.
-func (c *Client) holdsCopies(queue string) bool {
+// hasEndedTasks reports whether a queue may have ended tasks. Usually it has none, and
+// enqueuing a file again then needs no lookup for each of its tasks.
+func (c *Client) hasEndedTasks(queue string) bool {
 	info, err := c.inspector.GetQueueInfo(queue)
 	return err != nil || info.Archived > 0 || info.Completed > 0
 }
 
-func (c *Client) untangleOne(ctx context.Context, s *submission) {
+// resolveConflict enqueues a task again if asynq's copy of it is gone or has ended. Else it
+// leaves the error ErrTaskIDConflict.
+func (c *Client) resolveConflict(ctx context.Context, s *submission) {
 	info, err := c.taskInfo(ctx, s.queue, s.TaskID())
 	switch {
 	case errors.Is(err, asynq.ErrTaskNotFound):
-		// It has ended meanwhile, or its archived copy was deleted. Enqueued again, it is
-		// sent only if it has no outcome.
-		c.post(ctx, []*parcel{&s.parcel})
+		// It has ended meanwhile, or its archived copy was deleted. The worker sends it only
+		// if it has no outcome.
+		c.enqueuePipelined(ctx, []*item{&s.item})
 		return
 	case err != nil:
 		s.err = fmt.Errorf("look for an archived copy: %w", err)
@@ -229,24 +237,25 @@ func (c *Client) untangleOne(ctx context.Context, s *submission) {
 		s.err = fmt.Errorf("delete the archived copy: %w", err)
 		return
 	}
-	c.post(ctx, []*parcel{&s.parcel})
+	c.enqueuePipelined(ctx, []*item{&s.item})
 }
 
-// wake tells sleeping replicas that a queue has work. That it fails is no failure of
-// the enqueuing: the replicas look for themselves, too.
+// wake notifies the replicas that a queue has a task. Its error is ignored, since the
+// replicas also poll.
 func (c *Client) wake(ctx context.Context, queue string) {
 	_ = c.rdb.Publish(ctx, ledger.WakeChannel, queue).Err()
 }
 
-// oneByOne is how many tasks are under way at once where each needs round trips of its
-// own.
-const oneByOne = 16
+// maxParallel is the largest number of tasks that are processed at the same time where each
+// needs its own round trips.
+const maxParallel = 16
 
-func someAtOnce(all []*submission, do func(*submission)) {
+// inParallel calls do for all submissions, from up to maxParallel goroutines.
+func inParallel(all []*submission, do func(*submission)) {
 	next := make(chan *submission)
-	var doers sync.WaitGroup
-	for range min(oneByOne, len(all)) {
-		doers.Go(func() {
+	var workers sync.WaitGroup
+	for range min(maxParallel, len(all)) {
+		workers.Go(func() {
 			for s := range next {
 				do(s)
 			}
@@ -256,5 +265,5 @@ func someAtOnce(all []*submission, do func(*submission)) {
 		next <- s
 	}
 	close(next)
-	doers.Wait()
+	workers.Wait()
 }

@@ -33,8 +33,8 @@ func pending(t *testing.T, rdb redis.UniversalClient, p tasks.Priority) int64 {
 	return rdb.LLen(t.Context(), "asynq:{"+tasks.QueueName(clientApp, tasks.TypeSubscribe, p)+"}:pending").Val()
 }
 
-// TestOneIDIsEnqueuedOnce: also under a race of producers, who disagree about the
-// priority: asynq itself knows an id within one queue only.
+// TestOneIDIsEnqueuedOnce: producers enqueue the same id at the same time with different
+// priorities. asynq itself keeps an id unique within one queue only.
 func TestOneIDIsEnqueuedOnce(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		client := tasks.NewClient(rdb)
@@ -57,7 +57,7 @@ func TestOneIDIsEnqueuedOnce(t *testing.T) {
 		}
 		producers.Wait()
 		if fresh.Load() != 1 {
-			t.Errorf("%d producers were told that theirs is the first", fresh.Load())
+			t.Errorf("%d receipts without Already", fresh.Load())
 		}
 		if n := pending(t, rdb, tasks.Urgent) + pending(t, rdb, tasks.Bulk); n != 1 {
 			t.Errorf("%d tasks wait", n)
@@ -65,7 +65,8 @@ func TestOneIDIsEnqueuedOnce(t *testing.T) {
 	})
 }
 
-// TestAMarkedTaskIsEnqueued: its producer died between our mark and asynq's.
+// TestAMarkedTaskIsEnqueued: a producer died after it marked the id and before it enqueued the
+// task.
 func TestAMarkedTaskIsEnqueued(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := ledger.New(rdb, ledger.Policy{})
@@ -78,13 +79,13 @@ func TestAMarkedTaskIsEnqueued(t *testing.T) {
 			t.Errorf("%+v, %v", receipt, err)
 		}
 		if pending(t, rdb, tasks.Bulk) != 1 || pending(t, rdb, tasks.Urgent) != 0 {
-			t.Error("it does not wait in the queue that it was marked with")
+			t.Error("it is not in the queue that it was marked with")
 		}
 	})
 }
 
-// TestNotBeforeProcessAt: asynq keeps whole seconds. A task is due at the end of the second
-// that its process_at is in, and one whose process_at has passed is due at once.
+// TestNotBeforeProcessAt: asynq keeps whole seconds, so process_at is rounded up to one. A task
+// whose process_at has passed is due at once.
 func TestNotBeforeProcessAt(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		client := tasks.NewClient(rdb)
@@ -130,17 +131,17 @@ func TestNotBeforeProcessAt(t *testing.T) {
 	})
 }
 
-// forgotten takes what the ledger knows of a task away.
-func forgotten(t *testing.T, rdb redis.UniversalClient, id string) {
+// forgetTask deletes a task from the ledger.
+func forgetTask(t *testing.T, rdb redis.UniversalClient, id string) {
 	t.Helper()
 	n := rdb.Del(t.Context(), ledger.TaskKey(clientApp, id)).Val()
 	if n += rdb.HDel(t.Context(), ledger.WaitingKey(clientApp, id), id).Val(); n != 1 {
-		t.Fatalf("%s stood in %d places", id, n)
+		t.Fatalf("%s had %d records, want 1", id, n)
 	}
 }
 
-// TestAnArchivedCopyIsNoObstacle: the record of an ended task is gone, its copy in
-// asynq's archive is not.
+// TestAnArchivedCopyIsNoObstacle: the record of an ended task has expired, but asynq's archive
+// still has a copy.
 func TestAnArchivedCopyIsNoObstacle(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		client := tasks.NewClient(rdb)
@@ -152,8 +153,8 @@ func TestAnArchivedCopyIsNoObstacle(t *testing.T) {
 		if err := inspector.ArchiveTask(queue, clientApp+":one"); err != nil {
 			t.Fatal(err)
 		}
-		forgotten(t, rdb, "one")
-		// A producer has marked it anew, and died before it enqueued it.
+		forgetTask(t, rdb, "one")
+		// A producer marked the id again, and died before it enqueued the task.
 		l := ledger.New(rdb, ledger.Policy{})
 		if _, err := l.Mark(t.Context(), ledger.Ref{App: clientApp, ID: "one"}, queue, "waiting"); err != nil {
 			t.Fatal(err)
@@ -194,7 +195,7 @@ func TestSubmitManyAnswersEachItem(t *testing.T) {
 			}
 		}
 		if fresh != 50 || already != 49 {
-			t.Errorf("%d new and %d already there", fresh, already)
+			t.Errorf("%d new and %d enqueued before", fresh, already)
 		}
 		apps, err := client.Apps(t.Context())
 		if err != nil || !slices.Equal(apps, []string{clientApp}) {
@@ -228,7 +229,7 @@ func TestEnqueueWakesTheLane(t *testing.T) {
 	})
 }
 
-func TestImageTravelsBesideThePayload(t *testing.T) {
+func TestImageIsStoredOutsideThePayload(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		image := append([]byte("GIF89a"), bytes.Repeat([]byte{7}, 100_000)...)
 		task, err := tasks.NewImageCheckTask(clientApp, tasks.ImageCheckPayload{Media: image}, tasks.ID("img"))
@@ -297,7 +298,7 @@ func TestResultsFollowTheStream(t *testing.T) {
 		}
 		cancel()
 		if _, more := <-got; more {
-			t.Error("it follows after the end of its context")
+			t.Error("it yields results after the end of its context")
 		}
 	})
 }
@@ -306,7 +307,7 @@ func TestWaitAndUnknownIDs(t *testing.T) {
 	_, rdb := redistest.Mini(t)
 	client := tasks.NewClient(rdb)
 	if _, err := client.Wait(t.Context(), clientApp, "nobody"); !errors.Is(err, tasks.ErrNotFound) {
-		t.Errorf("wait for nobody: %v", err)
+		t.Errorf("wait for an unknown task: %v", err)
 	}
 	if _, err := client.Batch(t.Context(), clientApp, "none"); !errors.Is(err, tasks.ErrNotFound) {
 		t.Errorf("no batch: %v", err)
@@ -321,12 +322,12 @@ func TestWaitAndUnknownIDs(t *testing.T) {
 	defer cancel()
 	r, err := client.Wait(ctx, clientApp, "waits")
 	if !errors.Is(err, context.DeadlineExceeded) || r.State != tasks.StateWaiting || time.Since(r.EnqueuedAt).Abs() > time.Minute {
-		t.Errorf("wait in vain: %+v, %v", r, err)
+		t.Errorf("wait until the deadline: %+v, %v", r, err)
 	}
 }
 
-// TestRedisAwayIsSaid: the error is Redis', and the call may be repeated.
-func TestRedisAwayIsSaid(t *testing.T) {
+// TestRedisErrorIsReturned: an error of Redis is returned, and the call may be repeated.
+func TestRedisErrorIsReturned(t *testing.T) {
 	m, _ := redistest.Mini(t)
 	rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), MaxRetries: -1, DialerRetries: 1})
 	defer func() { _ = rdb.Close() }()

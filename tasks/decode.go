@@ -9,22 +9,21 @@ import (
 	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
-// ParseEnvelope reads one task from JSON, as producers hand it over: a line of a
-// file or the body of a request. It is strict about the envelope: an unknown field
-// is an error that suggests the nearest name, and so are a value of the wrong JSON
-// type, a key given twice, data after the object and bytes that are not UTF-8. A
-// null stands for a field left out, and a time of the year 1, which Go and others write for
-// none, is refused. Whether values are allowed, and what is in the
-// body, is [Envelope.Prepare]'s to check.
+// ParseEnvelope reads one task from the JSON that a producer wrote: a line of a file or the
+// body of a request. It is strict about the envelope. Errors are: an unknown field (the
+// error suggests the nearest name), a value of the wrong JSON type, a duplicate key, data
+// after the object, bytes that are not UTF-8, and a time in the year 1, which is the zero
+// time of Go and other languages. A null counts as an absent field. [Envelope.Prepare]
+// checks the values and the body.
 //
 // The error is a *[ValidationError].
 func ParseEnvelope(line []byte) (Envelope, error) {
 	return decode(line, true)
 }
 
-// DecodePayload reads the payload of an asynq task back. It ignores fields that it
-// does not know, so that a worker understands the tasks of a newer producer, and
-// wants type, app, id and body to be there. The error is a *[ValidationError].
+// DecodePayload reads the envelope from the payload of an asynq task. It ignores unknown
+// fields, so that a worker can read the tasks of a newer producer. The fields type, app, id
+// and body must be present. The error is a *[ValidationError].
 func DecodePayload(payload []byte) (Envelope, error) {
 	e, err := decode(payload, false)
 	if err != nil {
@@ -38,23 +37,23 @@ func DecodePayload(payload []byte) (Envelope, error) {
 			c.faultAt(field.name, "required")
 		}
 	}
-	return e, failure(c.faults)
+	return e, validationError(c.faults)
 }
 
-// envelopeFields are the members of an envelope, each with how it is read.
+// envelopeFields lists the members of an envelope, each with the function that reads it.
 var envelopeFields = [...]struct {
 	name string
 	read func(*checker, *Envelope, value)
 }{
-	{"type", func(c *checker, e *Envelope, v value) { e.Type = c.string(v) }},
-	{"app", func(c *checker, e *Envelope, v value) { e.App = c.string(v) }},
-	{"id", func(c *checker, e *Envelope, v value) { e.ID = c.string(v) }},
+	{"type", func(c *checker, e *Envelope, v value) { e.Type = c.stringField(v) }},
+	{"app", func(c *checker, e *Envelope, v value) { e.App = c.stringField(v) }},
+	{"id", func(c *checker, e *Envelope, v value) { e.ID = c.stringField(v) }},
 	{"body", func(_ *checker, e *Envelope, v value) { e.Body = bytes.Clone(v.raw()) }},
-	{"priority", func(c *checker, e *Envelope, v value) { e.Priority = Priority(c.string(v)) }},
-	{"process_at", func(c *checker, e *Envelope, v value) { e.ProcessAt = c.instant(v) }},
-	{"not_after", func(c *checker, e *Envelope, v value) { e.NotAfter = c.instant(v) }},
-	{"batch", func(c *checker, e *Envelope, v value) { e.Batch = c.string(v) }},
-	{"ignore_hours", func(c *checker, e *Envelope, v value) { e.IgnoreHours = c.bool(v) }},
+	{"priority", func(c *checker, e *Envelope, v value) { e.Priority = Priority(c.stringField(v)) }},
+	{"process_at", func(c *checker, e *Envelope, v value) { e.ProcessAt = c.timeField(v) }},
+	{"not_after", func(c *checker, e *Envelope, v value) { e.NotAfter = c.timeField(v) }},
+	{"batch", func(c *checker, e *Envelope, v value) { e.Batch = c.stringField(v) }},
+	{"ignore_hours", func(c *checker, e *Envelope, v value) { e.IgnoreHours = c.boolField(v) }},
 }
 
 func decode(line []byte, strict bool) (Envelope, error) {
@@ -62,26 +61,26 @@ func decode(line []byte, strict bool) (Envelope, error) {
 	var e Envelope
 	if len(line) > MaxLine {
 		c.faultAt("", "%d bytes; a task has at most %d", len(line), MaxLine)
-		return e, failure(c.faults)
+		return e, validationError(c.faults)
 	}
-	line = bytes.TrimPrefix(line, []byte("\uFEFF")) // editors on Windows put it there
+	line = bytes.TrimPrefix(line, []byte("\uFEFF")) // the byte order mark that editors on Windows write
 	doc, fault := parse(line, "", bounds{maxDepth + 1, maxValues + 100})
 	if fault != nil {
-		return e, failure([]FieldError{*fault})
+		return e, validationError([]FieldError{*fault})
 	}
-	defer doc.release() // what the envelope keeps of it are copies
-	if got := doc.top().kind(); got != isObject {
+	defer doc.release() // the envelope holds copies
+	if got := doc.root().kind(); got != kindObject {
 		c.faultAt("", `must be a JSON object such as {"type":…,"app":…,"body":{…}}, not %s`, got)
-		return e, failure(c.faults)
+		return e, validationError(c.faults)
 	}
-	for v := range doc.top().elements() {
-		c.field(&e, v)
+	for v := range doc.root().elements() {
+		c.decodeField(&e, v)
 	}
-	return e, failure(c.faults)
+	return e, validationError(c.faults)
 }
 
-// field reads one member of an envelope.
-func (c *checker) field(e *Envelope, v value) {
+// decodeField reads one member of an envelope.
+func (c *checker) decodeField(e *Envelope, v value) {
 	for i := range envelopeFields {
 		if f := &envelopeFields[i]; string(v.key()) == f.name {
 			if v.present() {
@@ -95,7 +94,7 @@ func (c *checker) field(e *Envelope, v value) {
 	}
 }
 
-// unknownField says what may have been meant.
+// unknownField describes the fault of an unknown field, with the nearest known name.
 func unknownField(name string) string {
 	known := make([]string, 0, len(envelopeFields))
 	for _, f := range envelopeFields {
@@ -107,26 +106,26 @@ func unknownField(name string) string {
 	return "unknown field; an envelope has " + strings.Join(known, ", ") + ", and WeChat's own fields go inside body"
 }
 
-// string, bool and instant read a field of the envelope.
+// stringField, boolField and timeField read a field of the envelope.
 
-func (c *checker) string(v value) string {
-	if !c.want(v, isText, "") {
+func (c *checker) stringField(v value) string {
+	if !c.want(v, kindString, "") {
 		return ""
 	}
-	return string(v.content())
+	return string(v.unquoted())
 }
 
-func (c *checker) bool(v value) bool {
-	return c.want(v, isBool, "without quotes") && v.raw()[0] == 't'
+func (c *checker) boolField(v value) bool {
+	return c.want(v, kindBool, "without quotes") && v.raw()[0] == 't'
 }
 
-func (c *checker) instant(v value) (t time.Time) {
+func (c *checker) timeField(v value) (t time.Time) {
 	const form = "an RFC 3339 time such as 2026-12-01T08:00:00+08:00"
 	switch {
-	case !c.want(v, isText, form):
-	case t.UnmarshalText(v.content()) != nil:
+	case !c.want(v, kindString, form):
+	case t.UnmarshalText(v.unquoted()) != nil:
 		c.fault(v, "must be %s", form)
-	case c.strict && t.IsZero(): // which would pass for a field that was left out
+	case c.strict && t.IsZero(): // otherwise the field would count as absent
 		c.fault(v, yearFault, t.Year())
 	}
 	return t

@@ -5,55 +5,54 @@ import (
 	"encoding/binary"
 )
 
-// digestSize is how many characters a digest has, of 6 bits each. Two bodies have the same
-// one by chance once in 69 billion pairs; every waiting task keeps its digest in Redis, so
-// that each character counts.
+// digestSize is the length of a digest in characters of 6 bits each. Two different bodies
+// have the same digest once in 69 billion pairs. The digest is short because Redis holds one
+// for every waiting task.
 const digestSize = 6
 
-// digestOf stands for what a task sends: its type and its body. The order of an object's
-// members does not count, since maps of many languages have none, and neither does a
-// client_msg_id that Prepare made or would make. What decides when a task is sent, or
-// whether, is no part of it: a producer that repeats a call may well compute a new
-// process_at or not_after.
+// digestOf returns a digest of a task's type and body. It ignores the order of an object's
+// members, since maps are unordered in many languages, and a client_msg_id that Prepare
+// made or would make. The other fields of the envelope are not part of the digest: a
+// producer that repeats a call may compute a new process_at or not_after.
 func (e *Envelope) digestOf(spec *Spec, body value) string {
 	sum := fnv(fnvOffset, e.Type)
 	for member := range body.elements() {
 		if spec.Repeat == Deduped && string(member.key()) == clientMsgIDField && e.derived(member) {
 			continue
 		}
-		sum += member.memberSum()
+		sum += member.memberHash()
 	}
 	var text [8]byte
-	binary.BigEndian.PutUint64(text[:], mixed(sum))
+	binary.BigEndian.PutUint64(text[:], mix(sum))
 	return base64.RawURLEncoding.EncodeToString(text[:])[:digestSize]
 }
 
-// derived tells whether a client_msg_id is the one that Prepare gives.
+// derived reports whether a client_msg_id is absent or the one that Prepare sets.
 func (e *Envelope) derived(v value) bool {
-	return v.zero() || v.kind() == isText && string(v.content()) == clientMsgID(e.App, e.ID)
+	return v.isZero() || v.kind() == kindString && string(v.unquoted()) == clientMsgID(e.App, e.ID)
 }
 
-// memberSum is a hash of a member of an object: its name and its value.
-func (v value) memberSum() uint64 {
-	return mixed(fnv(fnvOffset, v.key()) + mixed(v.sum()))
+// memberHash returns a hash of a member of an object: its name and its value.
+func (v value) memberHash() uint64 {
+	return mix(fnv(fnvOffset, v.key()) + mix(v.hash()))
 }
 
-// sum is a hash of a value.
-func (v value) sum() uint64 {
+// hash returns a hash of a value.
+func (v value) hash() uint64 {
 	switch v.kind() {
-	case isObject:
-		sum := uint64(isObject)
+	case kindObject:
+		sum := uint64(kindObject)
 		for member := range v.elements() {
-			sum += member.memberSum()
+			sum += member.memberHash()
 		}
 		return sum
-	case isArray:
-		sum := uint64(isArray)
+	case kindArray:
+		sum := uint64(kindArray)
 		for element := range v.elements() {
-			sum = mixed(sum + mixed(element.sum()))
+			sum = mix(sum + mix(element.hash()))
 		}
 		return sum
-	case isAbsent, isNull, isBool, isNumber, isText:
+	case kindAbsent, kindNull, kindBool, kindNumber, kindString:
 	}
 	return fnv(fnvOffset, v.raw())
 }
@@ -72,9 +71,9 @@ func fnv[T string | []byte](sum uint64, text T) uint64 {
 	return sum
 }
 
-// mixed spreads the bits of a sum over all of them (the finalizer of MurmurHash3), so that
-// sums may be added up.
-func mixed(sum uint64) uint64 {
+// mix is the finalizer of MurmurHash3: every bit of the result depends on every bit of sum.
+// Mixed hashes can be added.
+func mix(sum uint64) uint64 {
 	sum = (sum ^ sum>>33) * 0xff51afd7ed558ccd
 	sum = (sum ^ sum>>33) * 0xc4ceb9fe1a85ec53
 	return sum ^ sum>>33

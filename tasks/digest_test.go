@@ -20,8 +20,7 @@ func digestFor(t *testing.T, typ, id, body string) string {
 	return digest
 }
 
-// TestDigest: what is the same to WeChat has the same digest, and what it reads as something
-// else has another.
+// TestDigest: bodies that WeChat treats alike have the same digest, others have different ones.
 func TestDigest(t *testing.T) {
 	const news = `{"touser":"o","msgtype":"news","news":{"articles":[{"title":"a","url":"u"}]}}`
 	for _, tt := range []struct {
@@ -38,7 +37,7 @@ func TestDigest(t *testing.T) {
 			`{"client_msg_id":"","touser":"o","template_id":"T","data":{}}`,
 			`{"touser":"o","template_id":"T","data":{},"client_msg_id":"order-1"}`,
 		}},
-		{"one more", TypeCustom, []string{news, `{"msgtype":"news","touser":"o","news":{"articles":[{"url":"u","title":"a"}]}}`}},
+		{"order in arrays of objects", TypeCustom, []string{news, `{"msgtype":"news","touser":"o","news":{"articles":[{"url":"u","title":"a"}]}}`}},
 	} {
 		first := digestFor(t, tt.typ, "order-1", tt.bodies[0])
 		for _, body := range tt.bodies[1:] {
@@ -51,7 +50,7 @@ func TestDigest(t *testing.T) {
 	seen := make(map[string]string)
 	different := func(typ, body string) {
 		digest := digestFor(t, typ, "order-1", body)
-		if other, met := seen[digest]; met {
+		if other, found := seen[digest]; found {
 			t.Errorf("%s has the digest of %s", typ+body, other)
 		}
 		seen[digest] = typ + body

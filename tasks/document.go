@@ -9,117 +9,119 @@ import (
 	"unicode/utf8"
 )
 
-// kind is the JSON type of a value.
-type kind uint8
+// jsonKind is the JSON type of a value.
+type jsonKind uint8
 
 const (
-	isAbsent kind = iota
-	isNull
-	isBool
-	isNumber
-	isText
-	isArray
-	isObject
+	kindAbsent jsonKind = iota
+	kindNull
+	kindBool
+	kindNumber
+	kindString
+	kindArray
+	kindObject
 )
 
 // String names the type as error messages do.
-func (k kind) String() string {
-	return [...]string{"nothing", "null", "true or false", "a number", "a string", "an array", "an object"}[min(k, isObject)]
+func (k jsonKind) String() string {
+	return [...]string{"nothing", "null", "true or false", "a number", "a string", "an array", "an object"}[min(k, kindObject)]
 }
 
-// A document is one JSON text, parsed once into a flat list of its values, so that
-// checks neither decode into maps nor parse again.
+// A document is one JSON text, parsed into a flat list of its values, so that checks need
+// not decode into maps or parse again.
 type document struct {
-	root string // what paths start with: "body", or "" for an envelope
-	// text is the JSON without white space and with its escapes rewritten to raw
-	// UTF-8, but for quote, backslash and control characters. Numbers and the
-	// order of keys are as they came.
+	rootPath string // the first element of paths: "body", or "" for an envelope
+	// text is the JSON without white space and with its escapes rewritten to raw UTF-8,
+	// except quote, backslash and control characters. Numbers and the order of keys are
+	// unchanged.
 	text  []byte
-	nodes []node // in the order of the text: a container, then what it holds
+	nodes []node // in the order of the text: a container, then its members or elements
 }
 
-// documents that are done with, for parse to use their memory again: a bulk enqueue would
-// else spend much of its time on that.
-var documents = sync.Pool{New: func() any { return new(document) }}
+// documentPool holds released documents, whose memory parse uses again. Allocating would take
+// much of the time of a bulk enqueue.
+var documentPool = sync.Pool{New: func() any { return new(document) }}
 
-// release gives a document's memory back. Nothing of the document may be used after it.
+// release returns a document to the pool. Neither the document nor a slice of it may be used
+// afterwards.
 func (d *document) release() {
-	const most = 4096 // of each: a single large task shall not cost its memory for ever
-	if cap(d.text) <= most && cap(d.nodes) <= most {
-		documents.Put(d)
+	const maxPooled = 4096 // bytes, nodes: the pool must not keep the memory of a large task
+	if cap(d.text) <= maxPooled && cap(d.nodes) <= maxPooled {
+		documentPool.Put(d)
 	}
 }
 
-// node is one value: text[start:end], with the quotes of a string.
+// node is one value: text[start:end], including the quotes of a string.
 type node struct {
-	kind             kind
-	escaped          bool // a string that holds escapes
+	kind             jsonKind
+	escaped          bool // a string with escapes
 	keyStart, keyEnd int32
 	start, end       int32
 	parent           int32 // -1 for the root
-	next             int32 // the first node behind this value and all that it holds
+	next             int32 // index of the first node after this value and its contents
 }
 
-// value is one value of a document; the zero value stands for an absent one.
+// value is one value of a document. The zero value is an absent one.
 type value struct {
-	doc *document
-	at  int32
+	doc   *document
+	index int32
 }
 
-func (d *document) top() value { return value{d, 0} }
+func (d *document) root() value { return value{d, 0} }
 
-func (v value) node() *node { return &v.doc.nodes[v.at] }
+func (v value) node() *node { return &v.doc.nodes[v.index] }
 
-// kind is isAbsent for a value that is not there.
-func (v value) kind() kind {
+// kind returns the JSON type, or kindAbsent.
+func (v value) kind() jsonKind {
 	if v.doc == nil {
-		return isAbsent
+		return kindAbsent
 	}
 	return v.node().kind
 }
 
-// present: there, and not null. A null stands for "left out" everywhere.
-func (v value) present() bool { return v.kind() > isNull }
+// present reports whether the value exists and is not null. A null counts as absent
+// everywhere.
+func (v value) present() bool { return v.kind() > kindNull }
 
-// zero tells whether the value says nothing: absent, null, "", 0, false, an empty array, or
-// an object of nothing else. SDKs send such values for fields that their caller left out:
-// Go structs without omitempty do, and PHP, whose empty map is [].
-func (v value) zero() bool {
+// isZero reports whether the value is absent, null, "", 0, false, an empty array, or an
+// object of such values only. SDKs send these for fields that their caller left out: Go
+// structs without omitempty, and PHP, whose empty map is [].
+func (v value) isZero() bool {
 	switch v.kind() {
-	case isAbsent, isNull:
+	case kindAbsent, kindNull:
 		return true
-	case isBool:
+	case kindBool:
 		return v.raw()[0] == 'f'
-	case isNumber:
+	case kindNumber:
 		return string(v.raw()) == "0"
-	case isText:
+	case kindString:
 		return len(v.raw()) == len(`""`)
-	case isArray:
-		return v.node().next == v.at+1
-	case isObject:
+	case kindArray:
+		return v.node().next == v.index+1
+	case kindObject:
 	}
 	for member := range v.elements() {
-		if !member.zero() {
+		if !member.isZero() {
 			return false
 		}
 	}
 	return true
 }
 
-// raw is the value's JSON.
+// raw returns the value's JSON.
 func (v value) raw() []byte {
 	n := v.node()
 	return v.doc.text[n.start:n.end]
 }
 
-// key is the name of a member of an object, as it stands in the JSON.
+// key returns the name of a member of an object, as in the JSON: escapes are not resolved.
 func (v value) key() []byte {
 	n := v.node()
 	return v.doc.text[n.keyStart:n.keyEnd]
 }
 
-// content is what a string says.
-func (v value) content() []byte {
+// unquoted returns the content of a string, with its escapes resolved.
+func (v value) unquoted() []byte {
 	n := v.node()
 	s := v.doc.text[n.start+1 : n.end-1]
 	if n.escaped {
@@ -128,43 +130,43 @@ func (v value) content() []byte {
 	return s
 }
 
-// elements are the members of an object or the elements of an array.
+// elements yields the members of an object or the elements of an array.
 func (v value) elements() iter.Seq[value] {
 	return func(yield func(value) bool) {
 		if v.doc == nil {
 			return
 		}
-		for at, end := v.at+1, v.node().next; at < end; at = v.doc.nodes[at].next {
-			if !yield(value{v.doc, at}) {
+		for index, end := v.index+1, v.node().next; index < end; index = v.doc.nodes[index].next {
+			if !yield(value{v.doc, index}) {
 				return
 			}
 		}
 	}
 }
 
-// member finds a member of an object by name.
+// member returns a member of an object by name, or an absent value.
 func (v value) member(name string) value {
-	if v.kind() != isObject {
+	if v.kind() != kindObject {
 		return value{}
 	}
-	for at, end := v.at+1, v.node().next; at < end; at = v.doc.nodes[at].next {
-		if n := &v.doc.nodes[at]; string(v.doc.text[n.keyStart:n.keyEnd]) == name {
-			return value{v.doc, at}
+	for index, end := v.index+1, v.node().next; index < end; index = v.doc.nodes[index].next {
+		if n := &v.doc.nodes[index]; string(v.doc.text[n.keyStart:n.keyEnd]) == name {
+			return value{v.doc, index}
 		}
 	}
 	return value{}
 }
 
-// path is where the value is, from the envelope's root.
+// path returns the JSON path of the value from the envelope's root.
 func (v value) path() string {
 	n := v.node()
 	if n.parent < 0 {
-		return v.doc.root
+		return v.doc.rootPath
 	}
 	parent := value{v.doc, n.parent}
-	if parent.kind() == isArray {
+	if parent.kind() == kindArray {
 		i := 0
-		for at := n.parent + 1; at < v.at; at = v.doc.nodes[at].next {
+		for index := n.parent + 1; index < v.index; index = v.doc.nodes[index].next {
 			i++
 		}
 		return parent.path() + "[" + strconv.Itoa(i) + "]"
@@ -172,13 +174,13 @@ func (v value) path() string {
 	return join(parent.path(), string(v.key()))
 }
 
-// join appends a member's name to a path. A name that is not a plain word is quoted
-// and cut, so that a path stays one readable line whatever was sent.
+// join appends a member's name to a path. A name that is not an identifier is quoted and
+// truncated, so that every path is one readable line.
 func join(path, name string) string {
-	const longest = 64
-	plain := name != "" && len(name) <= longest
+	const maxName = 64
+	plain := name != "" && len(name) <= maxName
 	for i := 0; plain && i < len(name); i++ {
-		plain = alphanumeric(name[i]) || name[i] == '_' || name[i] == '-'
+		plain = isAlnum(name[i]) || name[i] == '_' || name[i] == '-'
 	}
 	switch {
 	case !plain:
@@ -190,16 +192,16 @@ func join(path, name string) string {
 	}
 }
 
-// quoted quotes a word that was sent, cut to 32 characters.
-func quoted(word string) string {
-	const longest = 32
-	if utf8.RuneCountInString(word) > longest {
-		word = string([]rune(word)[:longest]) + "…"
+// quoted quotes a string of the producer's, truncated to 32 characters.
+func quoted(s string) string {
+	const maxRunes = 32
+	if utf8.RuneCountInString(s) > maxRunes {
+		s = string([]rune(s)[:maxRunes]) + "…"
 	}
-	return strconv.Quote(word)
+	return strconv.Quote(s)
 }
 
-// unescape undoes the escapes that a document's text may hold.
+// unescape resolves the escapes that a document's text may contain.
 func unescape(s []byte) []byte {
 	out := make([]byte, 0, len(s))
 	for {
@@ -216,22 +218,22 @@ func unescape(s []byte) []byte {
 		if j := strings.IndexByte(shortEscapes, s[i+1]); j >= 0 {
 			out = append(out, shortEscaped[j])
 		} else {
-			out = append(out, s[i+1]) // quote and backslash stand for themselves
+			out = append(out, s[i+1]) // a quote or a backslash
 		}
 		s = s[i+2:]
 	}
 }
 
-// The letters of JSON's short escapes, and what they stand for.
+// The letters of JSON's short escapes, and the characters that they represent.
 const (
 	shortEscapes = "bfnrt"
 	shortEscaped = "\b\f\n\r\t"
 )
 
-// appendString appends s as a JSON string, with nothing escaped that need not be.
-// Bytes that are not UTF-8 become U+FFFD.
+// appendString appends s as a JSON string with the necessary escapes only. Bytes that are not
+// UTF-8 become U+FFFD.
 func appendString(dst []byte, s string) []byte {
-	plain := 0 // most are nothing else
+	plain := 0 // length of the ASCII prefix that needs no escape; most strings are only that
 	for plain < len(s) && s[plain] >= 0x20 && s[plain] < utf8.RuneSelf && s[plain] != '"' && s[plain] != '\\' {
 		plain++
 	}

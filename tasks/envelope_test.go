@@ -116,7 +116,7 @@ func TestParseEnvelopeNull(t *testing.T) {
 	}
 }
 
-// TestEnvelopeFields: every field that the type has is read, and written back.
+// TestEnvelopeFields: every field of the type is encoded and decoded.
 func TestEnvelopeFields(t *testing.T) {
 	full := Envelope{
 		Type: TypeScheme, App: testApp, ID: "i", Body: json.RawMessage(`{}`), Priority: Bulk,
@@ -183,7 +183,8 @@ func TestPrepareEnvelope(t *testing.T) {
 	}
 }
 
-// The end of a link counts from the time at which it can be sent.
+// TestPrepareExpiryCountsFromProcessAt: the expiry of a link is compared with the time at which
+// the task can be sent.
 func TestPrepareExpiryCountsFromProcessAt(t *testing.T) {
 	end := testNow.Add(time.Hour)
 	e := Envelope{
@@ -206,7 +207,7 @@ func TestDecodePayload(t *testing.T) {
 	if want := "app: required; id: required; body: required"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	// What is in Redis already means what it meant.
+	// A payload of an older version is still accepted.
 	if e, err := DecodePayload([]byte(`{"type":"a:b","app":"wx0123456789abcdef","id":"x","body":{},"not_after":"0001-01-01T00:00:00Z"}`)); err != nil || !e.NotAfter.IsZero() {
 		t.Errorf("%+v, %v", e, err)
 	}
@@ -223,7 +224,7 @@ func TestEncodeRefuses(t *testing.T) {
 	wantFault(t, err, "not_after", "out of range")
 }
 
-// An offset of 8:05:43 (Shanghai before 1901) has no form in RFC 3339.
+// TestEncodeOddZone: RFC 3339 cannot represent an offset of 8:05:43 (Shanghai before 1901).
 func TestEncodeOddZone(t *testing.T) {
 	at := testNow.In(time.FixedZone("LMT", 8*3600+5*60+43))
 	e := Envelope{Type: TypeScheme, App: testApp, ID: "i", Body: json.RawMessage(`{}`), ProcessAt: at}
@@ -258,7 +259,7 @@ func TestEscapesAreRewritten(t *testing.T) {
 			t.Errorf("%s became\n%s, want\n%s", tt.body, e.Body, tt.want)
 		}
 		if !sameJSON(t, e.Body, []byte(tt.body)) {
-			t.Errorf("%s has changed its value", tt.body)
+			t.Errorf("the value of %s has changed", tt.body)
 		}
 	}
 }
@@ -299,8 +300,8 @@ func TestClientMsgID(t *testing.T) {
 	}
 }
 
-// A body just under the limit that a client_msg_id takes over it is refused at once,
-// not when it is prepared again.
+// TestPrepareLimitsTheFinishedBody: a body that exceeds the limit only with its client_msg_id
+// is refused by the first Prepare, not by the second.
 func TestPrepareLimitsTheFinishedBody(t *testing.T) {
 	filler := strings.Repeat("x", maxBody-100)
 	body := func(n int) json.RawMessage {
@@ -310,7 +311,7 @@ func TestPrepareLimitsTheFinishedBody(t *testing.T) {
 		e := Envelope{Type: TypeTemplate, App: testApp, ID: "order-42", Body: body(n)}
 		if e.Prepare(testNow) == nil {
 			if err := e.Prepare(testNow); err != nil {
-				t.Fatalf("%d: taken once, then %v", n, err)
+				t.Fatalf("%d: accepted once, then %v", n, err)
 			}
 		}
 	}

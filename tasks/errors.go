@@ -5,24 +5,24 @@ import (
 	"strings"
 )
 
-// ErrIDInUse says that the id of a task belongs to a task of another type, which waits or
-// whose result is kept: nothing was enqueued. The error that wraps it names that type. An
-// id is unique within its app, not within its type.
+// ErrIDInUse means that a task of another type has the id, and waits or has a result that
+// is kept. Nothing was enqueued. The error that wraps it names that type. An id is unique
+// within its app, not within its type.
 var ErrIDInUse = errors.New("tasks: the id belongs to a task of another type")
 
 // A FieldError is one fault of one task.
 type FieldError struct {
-	// Path is where the fault is, as a JSON path from the envelope's root:
-	// "batch", "body.data.thing1.value", "body.news.articles[0].url". It is empty
-	// for a fault of the text as a whole (not JSON, too long).
+	// Path is the JSON path of the fault from the envelope's root: "batch",
+	// "body.data.thing1.value", "body.news.articles[0].url". It is empty for a fault of
+	// the whole text (not JSON, too long).
 	Path string
-	// Problem names the fault, the limit and the fix. It never holds the value
-	// itself, since values are openids and messages to people; only a word of a
-	// closed vocabulary (msgtype, env_version …) is quoted, cut to 32 characters.
+	// Problem names the fault, the limit and the fix. It never contains the value,
+	// since values are openids and messages to people; only the value of a member with a
+	// fixed set of words (msgtype, env_version …) is quoted, truncated to 32 characters.
 	Problem string
 }
 
-// String is "path: problem", or the problem alone where there is no path.
+// String returns "path: problem", or only the problem if there is no path.
 func (f FieldError) String() string {
 	if f.Path == "" {
 		return f.Problem
@@ -30,9 +30,9 @@ func (f FieldError) String() string {
 	return f.Path + ": " + f.Problem
 }
 
-// A ValidationError lists all faults of one task at once. [ParseEnvelope],
-// [Envelope.Prepare], [DecodePayload] and the constructors return it as
-// *ValidationError; there is always at least one field.
+// A ValidationError lists all faults of one task. [ParseEnvelope], [Envelope.Prepare],
+// [DecodePayload] and the constructors return it as *ValidationError. It has at least one
+// field.
 type ValidationError struct {
 	Fields []FieldError
 }
@@ -49,8 +49,8 @@ func (e *ValidationError) Error() string {
 	return b.String()
 }
 
-// failure is the error of these faults: nil for none.
-func failure(faults []FieldError) error {
+// validationError returns the error of the faults, or nil if there are none.
+func validationError(faults []FieldError) error {
 	if len(faults) == 0 {
 		return nil
 	}

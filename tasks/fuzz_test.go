@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// invalid wants a *ValidationError that has faults and is UTF-8.
-func invalid(t *testing.T, err error) {
+// wantValidationError fails the test unless err is a *ValidationError with faults in UTF-8.
+func wantValidationError(t *testing.T, err error) {
 	t.Helper()
 	var v *ValidationError
 	if !errors.As(err, &v) || len(v.Fields) == 0 || !utf8.ValidString(v.Error()) {
@@ -32,29 +32,30 @@ func addSeeds(f *testing.F) {
 	}
 }
 
-// FuzzParseEnvelope: what is read is read the same again, and by encoding/json.
+// FuzzParseEnvelope: an envelope that is encoded and parsed again is the same, also when
+// encoding/json decodes it.
 func FuzzParseEnvelope(f *testing.F) {
 	addSeeds(f)
 	f.Fuzz(func(t *testing.T, line []byte) {
 		e, err := ParseEnvelope(line)
 		if err != nil {
-			invalid(t, err)
+			wantValidationError(t, err)
 			return
 		}
 		if !json.Valid(bytes.TrimPrefix(line, []byte("\uFEFF"))) {
-			t.Fatalf("taken, though not JSON: %q", line)
+			t.Fatalf("accepted, but not JSON: %q", line)
 		}
 		if len(e.Body) == 0 {
 			return
 		}
 		text, err := e.Encode()
 		if err != nil {
-			invalid(t, err)
+			wantValidationError(t, err)
 			return
 		}
 		again, err := ParseEnvelope(text)
 		if err != nil {
-			t.Fatalf("%v in what was encoded: %q", err, text)
+			t.Fatalf("parse the encoded envelope: %v: %q", err, text)
 		}
 		if twice, err := again.Encode(); err != nil || !bytes.Equal(twice, text) {
 			t.Fatalf("once  %q\ntwice %q %v", text, twice, err)
@@ -66,8 +67,8 @@ func FuzzParseEnvelope(f *testing.F) {
 	})
 }
 
-// FuzzPrepare: what is prepared says the same, is decoded again, and is prepared
-// again without a change.
+// FuzzPrepare: a prepared body has the same value, can be decoded, and does not change when it
+// is prepared again.
 func FuzzPrepare(f *testing.F) {
 	addSeeds(f)
 	f.Fuzz(func(t *testing.T, line []byte) {
@@ -77,7 +78,7 @@ func FuzzPrepare(f *testing.F) {
 		}
 		given := e.Body
 		if err := e.Prepare(testNow); err != nil {
-			invalid(t, err)
+			wantValidationError(t, err)
 			return
 		}
 		if e.Type != TypeTemplate && !sameJSON(t, given, e.Body) {
@@ -103,9 +104,8 @@ func FuzzPrepare(f *testing.F) {
 	})
 }
 
-// FuzzEscapes: rewritten JSON is valid, of the same value, stable, and has no escape
-// that it could do without. What is refused is no JSON, or one that readers differ
-// about.
+// FuzzEscapes: rewritten JSON is valid, has the same value, does not change when it is parsed
+// again, and has the necessary escapes only.
 func FuzzEscapes(f *testing.F) {
 	for _, s := range []string{
 		`{"a":"\u8ba2\u0026\ud83d\ude00\n\u0000\"\\\/"}`, `[1.50,-0,1e5,[],{},null,true]`, `"\ud83d"`, `{"\u0061":1,"a":2}`, ` "x" `,
@@ -121,7 +121,7 @@ func FuzzEscapes(f *testing.F) {
 			t.Fatalf("%q", fault)
 		}
 		if !json.Valid(text) || !json.Valid(doc.text) {
-			t.Fatalf("taken though not JSON: %q, %q", text, doc.text)
+			t.Fatalf("accepted, but not JSON: %q, %q", text, doc.text)
 		}
 		if !sameJSON(t, text, doc.text) {
 			t.Fatalf("given     %q\nrewritten %q", text, doc.text)

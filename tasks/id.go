@@ -12,8 +12,8 @@ import (
 const (
 	maxID    = 128
 	maxBatch = 64
-	// maxClientMsgID keeps to what WeChat's own client ids elsewhere allow: the page
-	// of template/send states no limit for client_msg_id.
+	// maxClientMsgID is the limit of client ids in other WeChat APIs. The page of
+	// template/send states none for client_msg_id.
 	maxClientMsgID = 32
 )
 
@@ -31,35 +31,35 @@ func ValidApp(app string) bool {
 }
 
 // ValidID reports whether id may be a task id: ^[A-Za-z0-9._~-]{1,128}$.
-func ValidID(id string) bool { return unreserved(id, maxID) }
+func ValidID(id string) bool { return isUnreserved(id, maxID) }
 
-// ValidBatch reports whether name may be a batch's: ^[A-Za-z0-9._~-]{1,64}$.
-func ValidBatch(name string) bool { return unreserved(name, maxBatch) }
+// ValidBatch reports whether name may be the name of a batch: ^[A-Za-z0-9._~-]{1,64}$.
+func ValidBatch(name string) bool { return isUnreserved(name, maxBatch) }
 
-// unreserved: 1..limit of the characters that need no escape in a URL (RFC 3986).
-func unreserved(s string, limit int) bool {
+// isUnreserved reports whether s has 1 to limit characters, all of which need no escape in a
+// URL (RFC 3986).
+func isUnreserved(s string, limit int) bool {
 	if s == "" || len(s) > limit {
 		return false
 	}
 	for i := range len(s) {
-		if c := s[i]; !alphanumeric(c) && c != '.' && c != '_' && c != '~' && c != '-' {
+		if c := s[i]; !isAlnum(c) && c != '.' && c != '_' && c != '~' && c != '-' {
 			return false
 		}
 	}
 	return true
 }
 
-func alphanumeric[C byte | rune](c C) bool {
+func isAlnum[C byte | rune](c C) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-// madeID is a fresh id for a task whose producer gave none.
-func madeID() string { return "t-" + strings.ToLower(rand.Text()) }
+// newID returns a random id, for a task without one.
+func newID() string { return "t-" + strings.ToLower(rand.Text()) }
 
-// LineID is the id of a line of a file that has none of its own: a hash of the line
-// (white space at its ends aside) and of its ordinal among the equal lines before
-// it (0 for the first). So enqueuing the same file again repeats nothing, while two
-// equal lines in one file are two tasks.
+// LineID returns an id for a line of a file whose task has none: a hash of the line, without
+// white space at its ends, and of the number of equal lines before it. Enqueuing the same
+// file again therefore repeats nothing, while two equal lines in one file are two tasks.
 func LineID(line []byte, ordinal int) string {
 	h := sha256.New()
 	h.Write(bytes.TrimSpace(line))
@@ -67,9 +67,9 @@ func LineID(line []byte, ordinal int) string {
 	return "f-" + hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// clientMsgID is the client_msg_id of a template message whose producer set none:
-// the task's id where it fits, else a hash. It depends on nothing but app and id,
-// so that a resend carries the same.
+// clientMsgID returns the client_msg_id of a template message whose producer set none: the
+// task's id if it is valid as one, else a hash. It depends on app and id only, so that a
+// resend has the same.
 func clientMsgID(app, id string) string {
 	if len(id) <= maxClientMsgID && !strings.ContainsAny(id, ".~") {
 		return id

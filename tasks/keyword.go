@@ -8,70 +8,70 @@ import (
 	"unicode/utf8"
 )
 
-// A keywordRule is what WeChat's page says about the keywords of one type. Only what
-// is surely against it is refused here; WeChat judges the rest (47003).
+// A keywordRule is the rule of WeChat's page for keywords of one type. Only values that
+// certainly break it are refused; WeChat answers others with 47003.
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html
 type keywordRule struct {
-	name string // of the type: thing1 is a thing
-	says string
-	// against names what breaks the rule, or is "".
-	against func(text string) string
+	typ  string // the name of the type: thing for thing1
+	desc string // the rule, for the message
+	// violation describes how a text breaks the rule. It returns "" if the text does not.
+	violation func(text string) string
 }
 
-// keywordRules has no row for enum and const, whose words the template declares.
+// keywordRules has no row for enum and const, whose values the template declares.
 var keywordRules = [...]keywordRule{
-	{"thing", "at most 20 characters", func(s string) string { return longer(s, 20) }},
-	{"number", "digits only, at most 32, with or without decimals", againstNumber},
+	{"thing", "at most 20 characters", func(s string) string { return tooLong(s, 20) }},
+	{"number", "digits only, at most 32, with or without decimals", numberViolation},
 	{"letter", "letters only, at most 32", func(s string) string {
-		return either(longer(s, 32), has(s, func(r rune) bool { return isHan(r) || unicode.IsDigit(r) || unicode.IsPunct(r) }))
+		return firstFault(tooLong(s, 32), forbidden(s, func(r rune) bool { return isHan(r) || unicode.IsDigit(r) || unicode.IsPunct(r) }))
 	}},
 	{"symbol", "symbols only, at most 5", func(s string) string {
-		return either(longer(s, 5), has(s, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }))
+		return firstFault(tooLong(s, 5), forbidden(s, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }))
 	}},
 	{"character_string", "digits, letters and symbols, no Chinese characters, at most 32", func(s string) string {
-		return either(longer(s, 32), has(s, isHan))
+		return firstFault(tooLong(s, 32), forbidden(s, isHan))
 	}},
-	{"time", "a time of a 24-hour clock such as 15:01 or 2019年10月1日 15:01, or two of them with ~ between", againstTime},
-	{"date", "a date such as 2019-10-01, 2019/10/01 or 2019年10月1日, with or without a time of a 24-hour clock, or two of them with ~ between", againstTime},
-	{"amount", "one currency sign and at most 10 digits, with or without decimals, 元 allowed at the end", againstAmount},
+	{"time", "a time of a 24-hour clock such as 15:01 or 2019年10月1日 15:01, or two of them with ~ between", timeViolation},
+	{"date", "a date such as 2019-10-01, 2019/10/01 or 2019年10月1日, with or without a time of a 24-hour clock, or two of them with ~ between", timeViolation},
+	{"amount", "one currency sign and at most 10 digits, with or without decimals, 元 allowed at the end", amountViolation},
 	{"phone_number", "at most 17 digits and symbols", func(s string) string {
-		return either(longer(s, 17), has(s, unicode.IsLetter))
+		return firstFault(tooLong(s, 17), forbidden(s, unicode.IsLetter))
 	}},
-	{"car_number", "at most 8 letters and digits, of which the first and the last may be Chinese", againstCarNumber},
+	{"car_number", "at most 8 letters and digits, of which the first and the last may be Chinese", carNumberViolation},
 	{"name", "at most 10 characters with Chinese ones among them, else at most 20", func(s string) string {
 		if strings.ContainsFunc(s, isHan) {
-			return longer(s, 10)
+			return tooLong(s, 10)
 		}
-		return longer(s, 20)
+		return tooLong(s, 20)
 	}},
 	{"phrase", "at most 5 Chinese characters and nothing else", func(s string) string {
-		return either(longer(s, 5), has(s, func(r rune) bool { return !isHan(r) }))
+		return firstFault(tooLong(s, 5), forbidden(s, func(r rune) bool { return !isHan(r) }))
 	}},
 }
 
 // keyword checks the text of one keyword by the type that its name begins with.
 func (c *checker) keyword(name []byte, v value) {
-	text := v.content()
+	text := v.unquoted()
 	if len(bytes.TrimSpace(text)) == 0 {
-		c.fault(v, "empty, which WeChat refuses (47003): give it a text")
+		c.fault(v, "empty, which WeChat refuses (47003): give it a value")
 		return
 	}
 	typ := keywordType(name)
 	for i := range keywordRules {
 		rule := &keywordRules[i]
-		if rule.name != string(typ) {
+		if rule.typ != string(typ) {
 			continue
 		}
 		s := string(text)
-		if what := either(has(s, unicode.IsControl), rule.against(s)); what != "" {
-			c.fault(v, "%s; a %s keyword takes %s", what, rule.name, rule.says)
+		if violation := firstFault(forbidden(s, unicode.IsControl), rule.violation(s)); violation != "" {
+			c.fault(v, "%s; a %s keyword takes %s", violation, rule.typ, rule.desc)
 		}
 		return
 	}
 }
 
-// keywordType is the type in a keyword's name: thing of thing1. A name without a
-// number at its end has none.
+// keywordType returns the type in a keyword's name: thing for thing1. It returns nil for a
+// name without a number at its end.
 func keywordType(name []byte) []byte {
 	typ := bytes.TrimRight(name, "0123456789")
 	if len(typ) == len(name) {
@@ -82,34 +82,34 @@ func keywordType(name []byte) []byte {
 
 func isHan(r rune) bool { return unicode.Is(unicode.Han, r) }
 
-// either is the first of two faults.
-func either(a, b string) string {
+// firstFault returns the first fault that is not "".
+func firstFault(a, b string) string {
 	if a != "" {
 		return a
 	}
 	return b
 }
 
-// longer is the fault of more than most characters. WeChat's page does not say how
-// it counts; every other count of the same text is at least as large as this one.
-func longer(s string, most int) string {
-	if n := utf8.RuneCountInString(s); n > most {
+// tooLong returns a fault if s has more than limit characters. WeChat's page does not say
+// how it counts; every other way of counting gives at least this number.
+func tooLong(s string, limit int) string {
+	if n := utf8.RuneCountInString(s); n > limit {
 		return fmt.Sprintf("%d characters", n)
 	}
 	return ""
 }
 
-// has is the fault of holding such a character.
-func has(s string, wrong func(rune) bool) string {
-	i := strings.IndexFunc(s, wrong)
+// forbidden returns a fault for the first forbidden character of s.
+func forbidden(s string, isForbidden func(rune) bool) string {
+	i := strings.IndexFunc(s, isForbidden)
 	if i < 0 {
 		return ""
 	}
 	r, _ := utf8.DecodeRuneInString(s[i:])
-	return fmt.Sprintf("%s at character %d", class(r), utf8.RuneCountInString(s[:i])+1)
+	return fmt.Sprintf("%s at character %d", describeRune(r), utf8.RuneCountInString(s[:i])+1)
 }
 
-// countDigits counts the digits of s.
+// countDigits returns the number of digits in s.
 func countDigits(s string) (n int) {
 	for _, r := range s {
 		if unicode.IsDigit(r) {
@@ -119,7 +119,7 @@ func countDigits(s string) (n int) {
 	return n
 }
 
-func againstNumber(s string) string {
+func numberViolation(s string) string {
 	n := countDigits(s)
 	switch {
 	case n == 0:
@@ -127,10 +127,10 @@ func againstNumber(s string) string {
 	case n > 32:
 		return fmt.Sprintf("%d digits", n)
 	}
-	return has(s, unicode.IsLetter)
+	return forbidden(s, unicode.IsLetter)
 }
 
-func againstAmount(s string) string {
+func amountViolation(s string) string {
 	s = strings.TrimSpace(s)
 	whole, decimals, _ := strings.Cut(strings.TrimSuffix(s, "元"), ".")
 	n := countDigits(whole)
@@ -142,12 +142,12 @@ func againstAmount(s string) string {
 	case strings.Contains(decimals, "."):
 		return "two decimal points"
 	}
-	return has(strings.TrimSuffix(s, "元"), isHan)
+	return forbidden(strings.TrimSuffix(s, "元"), isHan)
 }
 
-func againstCarNumber(s string) string {
-	if fault := longer(s, 8); fault != "" {
-		return fault
+func carNumberViolation(s string) string {
+	if v := tooLong(s, 8); v != "" {
+		return v
 	}
 	plate := []rune(s)
 	for i, r := range plate {
@@ -158,9 +158,10 @@ func againstCarNumber(s string) string {
 	return ""
 }
 
-// againstTime finds what is no time of a clock and no date. Latin letters are those
-// of 2019-10-01T15:01:00Z and of 3pm; many digits and nothing else are Unix time.
-func againstTime(s string) string {
+// timeViolation returns a fault if s is neither a time of day nor a date. Latin letters are
+// refused because of 2019-10-01T15:01:00Z and 3pm, and more than 8 digits without anything
+// else because they are Unix time.
+func timeViolation(s string) string {
 	n := countDigits(s)
 	switch {
 	case n == 0:
@@ -168,25 +169,25 @@ func againstTime(s string) string {
 	case n > 8 && n == utf8.RuneCountInString(s):
 		return fmt.Sprintf("%d digits and nothing else", n)
 	}
-	if fault := has(s, func(r rune) bool { return r < utf8.RuneSelf && unicode.IsLetter(r) }); fault != "" {
-		return fault
+	if v := forbidden(s, func(r rune) bool { return r < utf8.RuneSelf && unicode.IsLetter(r) }); v != "" {
+		return v
 	}
-	return againstClock(s)
+	return clockViolation(s)
 }
 
-// againstClock looks at the hours and minutes around each colon.
-func againstClock(s string) string {
-	other := func(r rune) bool { return (r < '0' || r > '9') && r != ':' }
-	for clock := range strings.FieldsFuncSeq(s, other) {
-		if !strings.Contains(clock, ":") {
+// clockViolation checks the hours, minutes and seconds around each colon.
+func clockViolation(s string) string {
+	isSeparator := func(r rune) bool { return (r < '0' || r > '9') && r != ':' }
+	for field := range strings.FieldsFuncSeq(s, isSeparator) {
+		if !strings.Contains(field, ":") {
 			continue
 		}
-		most := "24"
-		for part := range strings.SplitSeq(clock, ":") {
-			if len(part) > 2 || len(part) == 2 && part > most {
-				return "a time that no clock shows"
+		limit := "24"
+		for part := range strings.SplitSeq(field, ":") {
+			if len(part) > 2 || len(part) == 2 && part > limit {
+				return "not a time of day"
 			}
-			most = "59"
+			limit = "59"
 		}
 	}
 	return ""

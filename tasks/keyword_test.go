@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestKeywordRules has, for each type of keyword, texts that pass and texts that are
-// refused with the fault to be named.
+// TestKeywordRules has valid texts for each type of keyword, and invalid ones with their
+// faults.
 func TestKeywordRules(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -44,16 +44,16 @@ func TestKeywordRules(t *testing.T) {
 		{"time5", []string{"15:01", "15:01:59", "2019年10月1日 15:01", "2025-01-01 12:00", "2019年10月1日", "09:00~24:00", "2019-10-01 8:05"}, map[string]string{
 			"2019-10-01T15:01:00Z": "a letter at character 11",
 			"3:01 pm":              "a letter at character 6",
-			"25:00":                "a time that no clock shows",
-			"12:60":                "a time that no clock shows",
-			"12:30:75":             "a time that no clock shows",
+			"25:00":                "not a time of day",
+			"12:60":                "not a time of day",
+			"12:30:75":             "not a time of day",
 			"1606737600":           "10 digits and nothing else",
 			"明天":                   "no digit",
 		}},
 		{"date6", []string{"2019年10月1日", "2018-01-01", "2018/01/01", "2018.01.01", "2018-01", "01-01", "2019-12-25 09:42", "2019年10月1日~2019年10月7日", "2018-01-01 15:01~16:00"}, map[string]string{
 			"1606737600000":        "13 digits and nothing else",
 			"Oct 1, 2019":          "a letter at character 1",
-			"2019-10-01 24:00:99":  "a time that no clock shows",
+			"2019-10-01 24:00:99":  "not a time of day",
 			"下周":                   "no digit",
 			"2019-10-01T00:00:00Z": "a letter at character 11",
 		}},
@@ -83,7 +83,7 @@ func TestKeywordRules(t *testing.T) {
 			"VIP":    "a letter at character 1",
 			"好!":     `"!" at character 2`,
 		}},
-		// types whose words the template declares, and names of no known type
+		// types whose values the template declares, and unknown types
 		{"enum1", []string{"anything", strings.Repeat("字", 99)}, nil},
 		{"const12", []string{"anything\nat all"}, nil},
 		{"site01", []string{strings.Repeat("字", 99)}, nil},
@@ -100,7 +100,7 @@ func TestKeywordRules(t *testing.T) {
 			err := prepareKeyword(t, tt.name, text)
 			wantFault(t, err, "body.data."+tt.name+".value", says)
 			if strings.Contains(err.Error(), text) {
-				t.Errorf("the error holds the text: %v", err)
+				t.Errorf("the error contains the text: %v", err)
 			}
 		}
 	}
@@ -116,12 +116,12 @@ func prepareKeyword(t *testing.T, name, text string) error {
 	return e.Prepare(testNow)
 }
 
-// Every rule has a table above: a row that is added is a test that is missing.
-func TestKeywordRulesAreKnown(t *testing.T) {
+// TestEveryKeywordRuleIsTested fails when a rule is added without a case in TestKeywordRules.
+func TestEveryKeywordRuleIsTested(t *testing.T) {
 	const tested = "thing number letter symbol character_string time date amount phone_number car_number name phrase"
 	var names []string
 	for _, rule := range keywordRules {
-		names = append(names, rule.name)
+		names = append(names, rule.typ)
 	}
 	if got := strings.Join(names, " "); got != tested {
 		t.Errorf("rules %s, tested are %s", got, tested)

@@ -45,21 +45,21 @@ func TestLineID(t *testing.T) {
 	}
 	others := []string{LineID(line, 1), LineID(line, 10), LineID(line[1:], 0), LineID(append(line, '0'), 0)}
 	if slices.Contains(others, id) {
-		t.Errorf("%s is shared: %v", id, others)
+		t.Errorf("%s is not unique: %v", id, others)
 	}
 	if id != "f-285fb57c431100d7921f5a26ee8cb874" {
 		t.Errorf("ids must stay the same from version to version: %s", id)
 	}
 }
 
-func TestMadeIDs(t *testing.T) {
-	a, b := madeID(), madeID()
+func TestNewID(t *testing.T) {
+	a, b := newID(), newID()
 	if a == b || !ValidID(a) || a != strings.ToLower(a) {
 		t.Errorf("%s %s", a, b)
 	}
 }
 
-func TestNames(t *testing.T) {
+func TestValidNames(t *testing.T) {
 	if !ValidID(strings.Repeat("x", 128)) || ValidID("") || ValidID("a b") || ValidID("ä") {
 		t.Error("ValidID")
 	}

@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// string takes a string over into the text, its escapes rewritten. escaped: some
-// escapes had to stay.
-func (p *parser) string(at int32) (escaped bool, fault *FieldError) {
+// parseString parses a string and rewrites its escapes to UTF-8. escaped reports whether
+// some of the escapes are required and stay.
+func (p *parser) parseString(index int32) (escaped bool, fault *FieldError) {
 	p.emit(1)
 	for {
 		end := p.pos
@@ -17,19 +17,19 @@ func (p *parser) string(at int32) (escaped bool, fault *FieldError) {
 		}
 		if chunk := p.src[p.pos:end]; !utf8.Valid(chunk) {
 			p.pos += validPrefix(chunk)
-			return false, p.fault(at, "a byte that is not UTF-8: send text as UTF-8")
+			return false, p.syntaxError(index, "a byte that is not UTF-8: send text as UTF-8")
 		}
 		p.emit(end - p.pos)
 		switch {
 		case p.pos == len(p.src):
-			return false, p.fault(at, "it ends inside a string")
+			return false, p.syntaxError(index, "it ends inside a string")
 		case p.src[p.pos] == '"':
 			p.emit(1)
 			return escaped, nil
 		case p.src[p.pos] != '\\':
-			return false, p.fault(at, fmt.Sprintf(`a raw control character in a string: write it as \u%04x`, p.src[p.pos]))
+			return false, p.syntaxError(index, fmt.Sprintf(`a raw control character in a string: write it as \u%04x`, p.src[p.pos]))
 		}
-		kept, fault := p.escape(at)
+		kept, fault := p.parseEscape(index)
 		if fault != nil {
 			return false, fault
 		}
@@ -37,6 +37,7 @@ func (p *parser) string(at int32) (escaped bool, fault *FieldError) {
 	}
 }
 
+// validPrefix returns the length of the longest prefix of s that is valid UTF-8.
 func validPrefix(s []byte) int {
 	n := 0
 	for n < len(s) {
@@ -49,10 +50,10 @@ func validPrefix(s []byte) int {
 	return n
 }
 
-// escape rewrites one escape. kept: the character needs one, so it is still there.
-func (p *parser) escape(at int32) (kept bool, fault *FieldError) {
+// parseEscape rewrites one escape. kept reports whether the escape is required and stays.
+func (p *parser) parseEscape(index int32) (kept bool, fault *FieldError) {
 	if p.pos+1 >= len(p.src) {
-		return false, p.fault(at, "it ends inside a string")
+		return false, p.syntaxError(index, "it ends inside a string")
 	}
 	switch p.src[p.pos+1] {
 	case '"', '\\', 'b', 'f', 'n', 'r', 't':
@@ -64,17 +65,17 @@ func (p *parser) escape(at int32) (kept bool, fault *FieldError) {
 		return false, nil
 	case 'u':
 	default:
-		return false, p.fault(at, `an unknown escape: the escapes are \" \\ \/ \b \f \n \r \t \uXXXX`)
+		return false, p.syntaxError(index, `an unknown escape: the escapes are \" \\ \/ \b \f \n \r \t \uXXXX`)
 	}
-	r, ok := p.hex(p.pos)
+	r, ok := p.parseHex(p.pos)
 	if !ok {
-		return false, p.fault(at, `\u must be followed by four hexadecimal digits`)
+		return false, p.syntaxError(index, `\u must be followed by four hexadecimal digits`)
 	}
 	size := 6
 	if utf16.IsSurrogate(r) {
-		low, _ := p.hex(p.pos + 6)
+		low, _ := p.parseHex(p.pos + 6)
 		if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
-			return false, p.fault(at, `half of a surrogate pair: a character beyond U+FFFF needs both halves (such as \ud83d\ude00), or write it as UTF-8`)
+			return false, p.syntaxError(index, `half of a surrogate pair: a character beyond U+FFFF needs both halves (such as \ud83d\ude00), or write it as UTF-8`)
 		}
 		size = 12
 	}
@@ -83,8 +84,8 @@ func (p *parser) escape(at int32) (kept bool, fault *FieldError) {
 	return r < 0x20 || r == '"' || r == '\\', nil
 }
 
-// hex reads a \uXXXX at i.
-func (p *parser) hex(i int) (rune, bool) {
+// parseHex parses a \uXXXX at position i.
+func (p *parser) parseHex(i int) (rune, bool) {
 	if i+6 > len(p.src) || p.src[i] != '\\' || p.src[i+1] != 'u' {
 		return 0, false
 	}

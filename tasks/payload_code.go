@@ -2,37 +2,37 @@ package tasks
 
 import "github.com/hibiken/asynq"
 
-// Picture says how a mini program code looks.
+// Picture describes the look of a mini program code.
 type Picture struct {
-	// Width is in pixels, 280 to 1280; 0 leaves it to WeChat (430).
+	// Width is in pixels, 280 to 1280; 0 means WeChat's default (430).
 	Width int `json:"width,omitempty"`
 	// AutoColor lets WeChat choose the colour of the lines.
 	AutoColor bool `json:"auto_color,omitempty"`
-	// LineColor is the colour of the lines where AutoColor is false; nil is black.
+	// LineColor is the colour of the lines if AutoColor is false; nil is black.
 	LineColor *Color `json:"line_color,omitempty"`
 	// IsHyaline makes the background transparent.
 	IsHyaline bool `json:"is_hyaline,omitempty"`
 }
 
-// Color has its parts from 0 to 255.
+// Color is a colour in RGB, each part from 0 to 255.
 type Color struct {
 	R uint8 `json:"r"`
 	G uint8 `json:"g"`
 	B uint8 `json:"b"`
 }
 
-// UnlimitedCodePayload is the body of code:unlimited, a mini program code of which
-// any number may be made, at most 5,000 a minute.
+// UnlimitedCodePayload is the body of code:unlimited, a mini program code. Their number is
+// not limited, but at most 5,000 a minute can be made.
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getUnlimitedQRCode.html
 type UnlimitedCodePayload struct {
-	// Scene is what the page gets: 1 to 32 letters, digits and !#$&'()*+,/:;=?@-._~
+	// Scene is passed to the page: 1 to 32 letters, digits and !#$&'()*+,/:;=?@-._~
 	// Required.
 	Scene string `json:"scene"`
-	// Page is a page without "/" in front and without parameters; empty is the home
+	// Page is a page without a leading "/" and without parameters; empty is the home
 	// page.
 	Page string `json:"page,omitempty"`
-	// CheckPath: nil leaves it to WeChat (true: the page must be released).
+	// CheckPath requires that the page is released; nil means WeChat's default (true).
 	CheckPath *bool `json:"check_path,omitempty"`
 	// EnvVersion is release (WeChat's default), trial or develop.
 	EnvVersion string `json:"env_version,omitempty"`
@@ -44,8 +44,8 @@ func NewUnlimitedCodeTask(app string, p UnlimitedCodePayload, opts ...Option) (*
 	return newTyped(TypeUnlimitedCode, app, p, opts)
 }
 
-// CodePayload is the body of code:wxacode, a mini program code. An app may make
-// 100,000 of them and of code:qrcode together, ever.
+// CodePayload is the body of code:wxacode, a mini program code. An app may make 100,000 of
+// these and of code:qrcode together in total.
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/getQRCode.html
 type CodePayload struct {
@@ -61,14 +61,14 @@ func NewCodeTask(app string, p CodePayload, opts ...Option) (*asynq.Task, error)
 	return newTyped(TypeCode, app, p, opts)
 }
 
-// QRCodePayload is the body of code:qrcode, a square QR code. An app may make
-// 100,000 of them and of code:wxacode together, ever.
+// QRCodePayload is the body of code:qrcode, a square QR code. An app may make 100,000 of
+// these and of code:wxacode together in total.
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/qr-code/createQRCode.html
 type QRCodePayload struct {
 	// Path is a page with its parameters, at most 128 bytes. Required.
 	Path string `json:"path"`
-	// Width is in pixels, 280 to 1280; 0 leaves it to WeChat (430).
+	// Width is in pixels, 280 to 1280; 0 means WeChat's default (430).
 	Width int `json:"width,omitempty"`
 }
 

@@ -2,23 +2,23 @@ package tasks
 
 import "github.com/hibiken/asynq"
 
-// TextCheckPayload is the body of seccheck:text. Its result has WeChat's advice as
-// Suggest: an accepted check may still say risky.
+// TextCheckPayload is the body of seccheck:text. Result.Suggest has WeChat's advice: a check
+// with the outcome accepted may advise "risky".
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/sec-center/sec-check/msgSecCheck.html
 type TextCheckPayload struct {
 	// Content is the text, at most 2,500 characters. Required.
 	Content string `json:"content"`
-	// Version is 2, which NewTextCheckTask sets where it is 0.
+	// Version is 2. NewTextCheckTask replaces 0 by 2.
 	Version int `json:"version"`
 	// Scene is 1 profile, 2 comment, 3 forum or 4 social log. Required.
 	Scene int `json:"scene"`
-	// OpenID is the author's, who must have visited the mini program within the last
-	// two hours when the check is sent (61010). Required.
+	// OpenID is the openid of the author, who must have visited the mini program in the two
+	// hours before the check is sent (61010 otherwise). Required.
 	OpenID   string `json:"openid"`
 	Title    string `json:"title,omitempty"`
 	Nickname string `json:"nickname,omitempty"`
-	// Signature counts in scene 1 only.
+	// Signature is used in scene 1 only.
 	Signature string `json:"signature,omitempty"`
 }
 
@@ -30,18 +30,19 @@ func NewTextCheckTask(app string, p TextCheckPayload, opts ...Option) (*asynq.Ta
 	return newTyped(TypeTextCheck, app, p, opts)
 }
 
-// ImageCheckPayload is the body of seccheck:image: either Media or MediaURL. WeChat
-// no longer maintains the endpoint, which still answers. The image is a PNG, JPEG or
-// GIF of at most 1 MB; WeChat asks for at most 750×1334 pixels.
+// ImageCheckPayload is the body of seccheck:image, with either Media or MediaURL. The
+// endpoint still works, but WeChat no longer maintains it. The image is a PNG, JPEG or GIF of
+// at most 1 MB; WeChat states a limit of 750×1334 pixels.
 //
 // https://developers.weixin.qq.com/miniprogram/dev/api-backend/open-api/sec-check/security.imgSecCheck.html
 type ImageCheckPayload struct {
 	// Media is the image itself; in JSON it is base64.
 	Media []byte `json:"media,omitempty"`
-	// MediaURL is an https:// address, which the worker fetches from allowed hosts.
+	// MediaURL is an https:// address on an allowed host, from which the worker downloads
+	// the image.
 	MediaURL string `json:"media_url,omitempty"`
-	// MediaBlob is the SHA-256, in hexadecimal digits, of an image that the Client
-	// has put aside. Producers leave it empty: Prepare refuses it.
+	// MediaBlob is the SHA-256, in hexadecimal digits, of an image that the Client has
+	// stored. Producers leave it empty: Prepare refuses it.
 	MediaBlob string `json:"media_blob,omitempty"`
 }
 

@@ -2,14 +2,14 @@ package tasks
 
 import "github.com/hibiken/asynq"
 
-// CustomPayload is the body of send:custom, a customer-service message (客服消息). It
-// reaches people who were active within the last 48 hours, at most 5 messages since
-// their last one (45015, 45047).
+// CustomPayload is the body of send:custom, a customer-service message (客服消息). WeChat
+// delivers it to people who were active within the last 48 hours, and at most 5 messages
+// after their last activity (45015, 45047).
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/kf-mgnt/kf-message/sendCustomMessage.html
 //
-// A mini program sends text, image, link and miniprogrampage; an official account
-// all but link:
+// A mini program can send text, image, link and miniprogrampage; an official account can
+// send all except link:
 // https://developers.weixin.qq.com/doc/offiaccount/Message_Management/Service_Center_messages.html
 type CustomPayload struct {
 	// ToUser is the receiver's openid. Required.
@@ -32,11 +32,11 @@ type CustomPayload struct {
 	Link            *CustomLink        `json:"link,omitempty"`
 	MiniProgramPage *CustomPage        `json:"miniprogrampage,omitempty"`
 
-	// Service says on whose behalf the message goes.
+	// Service is the customer-service account in whose name the message is sent.
 	Service *CustomService `json:"customservice,omitempty"`
 }
 
-// CustomText is a text; it may hold links as HTML <a> elements.
+// CustomText is a text; it may contain links as HTML <a> elements.
 type CustomText struct {
 	Content string `json:"content"`
 }
@@ -88,7 +88,7 @@ type CustomMenu struct {
 	TailContent string             `json:"tail_content,omitempty"`
 }
 
-// CustomMenuChoice is one choice of a CustomMenu; ID comes back with the answer.
+// CustomMenuChoice is one choice of a CustomMenu. The person's answer contains its ID.
 type CustomMenuChoice struct {
 	ID      string `json:"id"`
 	Content string `json:"content"`
@@ -99,7 +99,7 @@ type CustomCard struct {
 	CardID string `json:"card_id"`
 }
 
-// CustomLink is a link with a picture, of a mini program.
+// CustomLink is a link with a picture, for mini programs.
 type CustomLink struct {
 	Title       string `json:"title"`
 	Description string `json:"description,omitempty"`
@@ -110,13 +110,13 @@ type CustomLink struct {
 // CustomPage is a card that opens a mini program page.
 type CustomPage struct {
 	Title string `json:"title,omitempty"`
-	// AppID is set by official accounts only; the mini program must be linked.
+	// AppID is for official accounts only; the mini program must be linked to the account.
 	AppID        string `json:"appid,omitempty"`
 	PagePath     string `json:"pagepath"`
 	ThumbMediaID string `json:"thumb_media_id"` // 520×416 is suggested
 }
 
-// CustomService names an account of the customer service.
+// CustomService is a customer-service account.
 type CustomService struct {
 	KFAccount string `json:"kf_account"`
 }

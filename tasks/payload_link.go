@@ -2,17 +2,17 @@ package tasks
 
 import "github.com/hibiken/asynq"
 
-// Expiry says when a link ends, as both kinds of links have it. WeChat's current
-// pages allow 30 days, the older ones a year; a link is refused when it would end
-// less than a minute after it is made (85401).
+// Expiry is the time at which a link expires, for both types of links. WeChat's current
+// pages allow 30 days, the older ones a year. WeChat refuses a link that would expire less
+// than a minute after it is made (85401).
 type Expiry struct {
-	// IsExpire is from the older pages, where a link without it is for ever.
+	// IsExpire is on the older pages only: without it a link never expires.
 	IsExpire bool `json:"is_expire,omitempty"`
-	// ExpireType is 0 for an end at ExpireTime, 1 for one after ExpireInterval.
+	// ExpireType is 0 for expiry at ExpireTime, and 1 for expiry after ExpireInterval.
 	ExpireType int `json:"expire_type,omitempty"`
 	// ExpireTime is in Unix seconds.
 	ExpireTime int64 `json:"expire_time,omitempty"`
-	// ExpireInterval is in days, 1 to 30 (365).
+	// ExpireInterval is in days, 1 to 30 (older pages: 365).
 	ExpireInterval int `json:"expire_interval,omitempty"`
 }
 
@@ -26,8 +26,8 @@ type JumpTarget struct {
 	EnvVersion string `json:"env_version,omitempty"`
 }
 
-// SchemePayload is the body of scheme:generate, a weixin:// link (URL Scheme). Its
-// result has the link as OpenLink.
+// SchemePayload is the body of scheme:generate, a weixin:// link (URL Scheme).
+// Result.OpenLink is the link.
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-scheme/generateScheme.html
 type SchemePayload struct {
@@ -40,18 +40,19 @@ func NewSchemeTask(app string, p SchemePayload, opts ...Option) (*asynq.Task, er
 	return newTyped(TypeScheme, app, p, opts)
 }
 
-// URLLinkPayload is the body of scheme:urllink, an https:// link (URL Link). Its
-// result has the link as URLLink.
+// URLLinkPayload is the body of scheme:urllink, an https:// link (URL Link). Result.URLLink
+// is the link.
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-link/generateUrlLink.html
 type URLLinkPayload struct {
 	JumpTarget
 	Expiry
-	// CloudBase opens a page of the cloud development's own instead (85088 without it).
+	// CloudBase opens a page of WeChat's cloud development (云开发) instead (85088 if the app
+	// does not use it).
 	CloudBase *CloudBase `json:"cloud_base,omitempty"`
 }
 
-// CloudBase is a page that the cloud development serves.
+// CloudBase is a page that WeChat's cloud development (云开发) serves.
 type CloudBase struct {
 	// Env is the id of the cloud environment. Required.
 	Env    string `json:"env"`
@@ -59,7 +60,7 @@ type CloudBase struct {
 	Path   string `json:"path,omitempty"`
 	// Query has at most 1,024 letters, digits and !#$&'()*+,/:;=?@-._~%
 	Query string `json:"query,omitempty"`
-	// ResourceAppID is the app that shares its environment.
+	// ResourceAppID is the app id of another app that shares its environment.
 	ResourceAppID string `json:"resource_appid,omitempty"`
 }
 

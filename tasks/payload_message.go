@@ -5,20 +5,21 @@ import "github.com/hibiken/asynq"
 // Data holds the keywords of a message by name: thing1, amount2, keyword1 …
 type Data map[string]Value
 
-// Value is what one keyword says.
+// Value is the value of one keyword.
 type Value struct {
-	// Value is shown to the receiver. In subscribe messages it keeps to the rule of
-	// the keyword's type (a thing has at most 20 characters), else 47003.
+	// Value is shown to the receiver. In subscribe messages it must follow the rule of the
+	// keyword's type, such as at most 20 characters for a thing (47003 otherwise).
 	Value string `json:"value"`
-	// Color is "#RRGGBB". Only old template messages had it; WeChat ignores it now.
+	// Color is "#RRGGBB". It is for old template messages; WeChat ignores it now.
 	Color string `json:"color,omitempty"`
 }
 
 // MiniProgram is the mini program page that a message of an official account opens.
 type MiniProgram struct {
-	// AppID of a mini program that is linked to the account (40013 otherwise).
+	// AppID is the app id of a mini program that is linked to the account (40013
+	// otherwise).
 	AppID string `json:"appid"`
-	// PagePath may carry parameters: "pages/order/order?id=1".
+	// PagePath may have parameters: "pages/order/order?id=1".
 	PagePath string `json:"pagepath,omitempty"`
 }
 
@@ -31,7 +32,7 @@ type SubscribePayload struct {
 	ToUser string `json:"touser"`
 	// TemplateID is the private template id. Required.
 	TemplateID string `json:"template_id"`
-	// Page opens on a tap: a page of this mini program, with parameters if wanted.
+	// Page is the page of this mini program that opens on a tap; it may have parameters.
 	// Without it a tap opens nothing.
 	Page string `json:"page,omitempty"`
 	// Data has every keyword of the template. Required.
@@ -62,8 +63,8 @@ type TemplatePayload struct {
 	MiniProgram *MiniProgram `json:"miniprogram,omitempty"`
 	// Data has the keywords of the template. Required.
 	Data Data `json:"data"`
-	// ClientMsgID: WeChat sends one message a receiver and ClientMsgID within ten
-	// minutes. Left empty, it is derived from the task's id.
+	// ClientMsgID lets WeChat drop a repeated message to the same receiver within ten
+	// minutes. If it is empty, it is derived from the task's id.
 	ClientMsgID string `json:"client_msg_id,omitempty"`
 }
 
@@ -98,9 +99,9 @@ func NewBizSubscribeTask(app string, p BizSubscribePayload, opts ...Option) (*as
 	return newTyped(TypeBizSubscribe, app, p, opts)
 }
 
-// UniformPayload is the body of send:uniform, a template message to a mini program's
-// user by the official account (统一服务消息). WeChat retired the endpoint on
-// 2023-09-20 and answers 45109; the type remains for those with an older grant.
+// UniformPayload is the body of send:uniform, a template message of an official account to a
+// mini program's user (统一服务消息). WeChat retired the endpoint on 2023-09-20 and answers
+// 45109; the type remains for apps with an older permission.
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/uniform-message/sendUniformMessage.html
 type UniformPayload struct {
@@ -112,8 +113,8 @@ type UniformPayload struct {
 
 // UniformTemplate is the message inside a UniformPayload.
 type UniformTemplate struct {
-	// AppID of the official account, which must belong to the mini program's owner.
-	// Required.
+	// AppID is the app id of the official account, which must belong to the owner of the
+	// mini program. Required.
 	AppID string `json:"appid"`
 	// TemplateID is required.
 	TemplateID string `json:"template_id"`

@@ -9,91 +9,95 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// asynq hands over one task in one round trip. What follows lets it say what it would
-// send, sends what it said for many tasks in one pipeline, and lets asynq itself read
-// the replies. So the wire format stays asynq's own, whichever version it is.
+// asynq enqueues one task per round trip. The code below captures the command that asynq
+// would send for each task, sends the commands of many tasks in one pipeline, and passes
+// the replies back to asynq. The wire format therefore stays asynq's own, in every version.
 
-// An errand is what asynq asks of Redis for one task, and what Redis answered.
-type errand struct {
-	pipe   redis.Pipeliner // takes what asynq asks
-	asked  *redis.Cmd      // a script; nil when asynq asked for none
-	taken  *redis.Cmd      // the answer for now
-	answer *redis.Cmd      // for asynq to read, once; nil while it is not there
+// capture holds the command that asynq sends to enqueue one task, and the reply that asynq
+// reads.
+type capture struct {
+	pipe    redis.Pipeliner // collects the captured commands
+	command *redis.Cmd      // the captured script; nil when asynq sent none
+	success *redis.Cmd      // the reply to a captured script: enqueued
+	reply   *redis.Cmd      // Redis' reply, which asynq reads once; nil while there is none
 }
 
-type errandKey struct{}
+type captureKey struct{}
 
-// courier is the client that asynq sees. A script that it runs on an errand is put into
-// the errand's pipeline and, for now, answered with taken. All else goes to Redis at once:
-// that is the set of queues, which asynq adds each queue to once.
-type courier struct{ redis.UniversalClient }
+// capturingClient is the Redis client that asynq gets. A script that asynq runs with a
+// capture in its context is added to the capture's pipeline and answered with
+// capture.success. All other commands go to Redis at once: SADD to the set of queues, once
+// a queue.
+type capturingClient struct{ redis.UniversalClient }
 
-// taken is what asynq's scripts answer when they have taken a task. Should another
-// version answer otherwise, asynq would say so, and no task would be reported as
+// replyEnqueued is the reply of asynq's scripts when the task was enqueued. If another
+// version of asynq expects another reply, it returns an error and no task is reported as
 // enqueued.
-const taken = int64(1)
+const replyEnqueued = int64(1)
 
-// EvalSha is where asynq's scripts begin.
-func (c courier) EvalSha(ctx context.Context, sha1 string, keys []string, args ...any) *redis.Cmd {
-	e, ok := ctx.Value(errandKey{}).(*errand)
+// EvalSha is the command that asynq tries first.
+func (c capturingClient) EvalSha(ctx context.Context, sha1 string, keys []string, args ...any) *redis.Cmd {
+	captured, ok := ctx.Value(captureKey{}).(*capture)
 	if !ok {
 		return c.UniversalClient.EvalSha(ctx, sha1, keys, args...)
 	}
-	return e.script(ctx, redis.Pipeliner.EvalSha, sha1, keys, args)
+	return captured.intercept(ctx, redis.Pipeliner.EvalSha, sha1, keys, args)
 }
 
-// Eval is where they go on when Redis does not know the script.
-func (c courier) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
-	e, ok := ctx.Value(errandKey{}).(*errand)
+// Eval is the command that asynq sends when Redis does not know the script.
+func (c capturingClient) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	captured, ok := ctx.Value(captureKey{}).(*capture)
 	if !ok {
 		return c.UniversalClient.Eval(ctx, script, keys, args...)
 	}
-	return e.script(ctx, redis.Pipeliner.Eval, script, keys, args)
+	return captured.intercept(ctx, redis.Pipeliner.Eval, script, keys, args)
 }
 
-func (e *errand) script(ctx context.Context,
+// intercept returns the reply that is there, or else adds the script to the pipeline and
+// reports success for now.
+func (e *capture) intercept(ctx context.Context,
 	run func(redis.Pipeliner, context.Context, string, []string, ...any) *redis.Cmd, script string, keys []string, args []any,
 ) *redis.Cmd {
-	if answer := e.answer; answer != nil {
-		e.answer = nil
-		return answer
+	if reply := e.reply; reply != nil {
+		e.reply = nil
+		return reply
 	}
-	e.asked = run(e.pipe, ctx, script, keys, args...)
-	return e.taken
+	e.command = run(e.pipe, ctx, script, keys, args...)
+	return e.success
 }
 
-// parcel is a task on its way into a queue.
-type parcel struct {
-	content *asynq.Task
+// item is a task to enqueue, with its result.
+type item struct {
+	task    *asynq.Task
 	queue   string
-	asked   *redis.Cmd // what is under way for it; nil when its err is final
-	err     error      // as asynq's EnqueueContext says it
+	command *redis.Cmd // in the pipeline; nil when err is final
+	err     error      // as asynq's EnqueueContext returns it
 }
 
-// post enqueues parcels as asynq's EnqueueContext does, in few round trips. An error
-// stays with its parcel.
-func (c *Client) post(ctx context.Context, parcels []*parcel) {
-	e := &errand{taken: redis.NewCmd(ctx)}
-	e.taken.SetVal(taken)
-	on := context.WithValue(ctx, errandKey{}, e)
+// enqueuePipelined enqueues items as asynq's EnqueueContext does, in few round trips. Each
+// item has its own error.
+func (c *Client) enqueuePipelined(ctx context.Context, items []*item) {
+	e := &capture{success: redis.NewCmd(ctx)}
+	e.success.SetVal(replyEnqueued)
+	capturing := context.WithValue(ctx, captureKey{}, e)
 	e.pipe = c.rdb.Pipeline()
-	for _, p := range parcels {
-		c.ask(on, e, p, nil)
+	for _, it := range items {
+		c.callAsynq(capturing, e, it, nil)
 	}
 	for e.pipe.Len() > 0 {
-		c.send(ctx, e.pipe)
+		c.exec(ctx, e.pipe)
 		e.pipe = c.rdb.Pipeline()
-		for _, p := range parcels {
-			if p.asked != nil {
-				c.hear(on, e, p)
+		for _, it := range items {
+			if it.command != nil {
+				c.handleReply(capturing, e, it)
 			}
 		}
 	}
 }
 
-// send runs what is in a pipeline. A lone command needs no connection of go-redis' few
-// for pipelines. Each command has its own error then.
-func (c *Client) send(ctx context.Context, pipe redis.Pipeliner) {
+// exec sends the commands of a pipeline; each command then has its reply or error. A single
+// command is sent without a pipeline: go-redis keeps few connections for pipelines.
+func (c *Client) exec(ctx context.Context, pipe redis.Pipeliner) {
 	if cmds := pipe.Cmds(); len(cmds) == 1 {
 		_ = c.rdb.Process(ctx, cmds[0])
 		return
@@ -101,37 +105,38 @@ func (c *Client) send(ctx context.Context, pipe redis.Pipeliner) {
 	_, _ = pipe.Exec(ctx)
 }
 
-// ask lets asynq enqueue one task, given the answer to what it asked before.
-func (c *Client) ask(ctx context.Context, e *errand, p *parcel, answer *redis.Cmd) {
-	e.asked, e.answer = nil, answer
-	_, p.err = c.teller.EnqueueContext(ctx, p.content, asynq.Queue(p.queue))
-	p.asked = e.asked
-	if p.asked == nil && answer == nil && p.err == nil {
-		p.err = errNotAsked
+// callAsynq calls asynq's EnqueueContext for one item and captures the command that it
+// sends. reply is the reply to the command before, or nil the first time.
+func (c *Client) callAsynq(ctx context.Context, e *capture, it *item, reply *redis.Cmd) {
+	e.command, e.reply = nil, reply
+	_, it.err = c.asynqClient.EnqueueContext(ctx, it.task, asynq.Queue(it.queue))
+	it.command = e.command
+	if it.command == nil && reply == nil && it.err == nil {
+		it.err = errNothingCaptured
 	}
 }
 
-// hear passes Redis' answer on. To an unknown script asynq replies with another
-// question.
-func (c *Client) hear(ctx context.Context, e *errand, p *parcel) {
-	if answer := p.asked; answer.Err() != nil || answer.Val() != taken {
-		c.ask(ctx, e, p, answer)
-		if refused := answer.Err(); refused != nil && p.asked == nil {
-			p.err = refused // asynq keeps but its text
+// handleReply passes Redis' reply to asynq, unless the reply is the success that asynq has
+// seen already. When Redis does not know the script, asynq sends another command.
+func (c *Client) handleReply(ctx context.Context, e *capture, it *item) {
+	if reply := it.command; reply.Err() != nil || reply.Val() != replyEnqueued {
+		c.callAsynq(ctx, e, it, reply)
+		if err := reply.Err(); err != nil && it.command == nil {
+			it.err = err // asynq's error has its text only
 		}
 		return
 	}
-	p.asked = nil // asynq has accepted this very answer already
+	it.command = nil
 }
 
-var errNotAsked = errors.New("asynq asked nothing of Redis")
+var errNothingCaptured = errors.New("tasks: asynq sent no script to Redis")
 
 // ErrRedisFull says that Redis has reached its memory limit and takes no more tasks,
-// until some have been delivered and their results have run out, or the limit is raised.
-// Repeating the call is safe, also for a task that was in the middle.
+// until some are delivered and their results expire, or the limit is raised. Repeating the
+// call is safe, also for a task that was partly enqueued.
 var ErrRedisFull = errors.New("Redis is out of memory (its maxmemory): let tasks be delivered, or raise maxmemory, then repeat") //nolint:staticcheck // the name of the program begins it
 
-// enqueueError tells which task could not be enqueued.
+// enqueueError adds the task's id to an error, and ErrRedisFull where it applies.
 func enqueueError(id string, err error) error {
 	if redis.HasErrorPrefix(err, "OOM ") {
 		err = fmt.Errorf("%w: %w", ErrRedisFull, err)

@@ -11,9 +11,9 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestTheWireFormatIsAsynqs: what a pipeline writes is, byte for byte, what asynq's own
-// client writes. The tasks have one header: protobuf writes several in any order.
-func TestTheWireFormatIsAsynqs(t *testing.T) {
+// TestPipelineWritesAsynqsWireFormat: a pipeline writes the same bytes as asynq's own client.
+// The tasks have one header, since protobuf writes several in random order.
+func TestPipelineWritesAsynqsWireFormat(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		const queue = "wx0123456789abcdef:send:subscribe"
 		later := time.Now().Add(time.Hour)
@@ -36,9 +36,9 @@ func TestTheWireFormatIsAsynqs(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := written("a")
-			parcels := []*parcel{{content: made("a", options...), queue: queue}, {content: made("b", options...), queue: queue}}
-			client.post(t.Context(), parcels)
-			for _, p := range parcels {
+			items := []*item{{task: made("a", options...), queue: queue}, {task: made("b", options...), queue: queue}}
+			client.enqueuePipelined(t.Context(), items)
+			for _, p := range items {
 				if p.err != nil {
 					t.Fatal(p.err)
 				}

@@ -13,22 +13,22 @@ import (
 // testNow is before the expire_time of WeChat's own examples.
 var testNow = time.Date(2020, 11, 1, 8, 0, 0, 0, time.UTC)
 
-// the parts of bodies that most tests do not care about
+// valid parts of bodies, for tests of other parts
 const (
-	to  = `"touser":"oABCDEFGH-1234567890","template_id":"TEMPLATE_ID"`
-	gif = "R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
+	recipient = `"touser":"oABCDEFGH-1234567890","template_id":"TEMPLATE_ID"`
+	gif       = "R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
 )
 
-// goodBodies are the requests that WeChat's pages show, and forms that pages of
-// another time show or leave open.
+// goodBodies are the requests on WeChat's pages, and valid forms from older versions of the
+// pages.
 var goodBodies = []struct{ typ, body string }{
 	{TypeSubscribe, `{"touser":"OPENID","template_id":"TEMPLATE_ID","page":"pages/index/index","miniprogram_state":"formal","lang":"zh_CN","data":{"thing1":{"value":"订单已发货"},"time2":{"value":"2025-01-01 12:00"},"character_string3":{"value":"SF1234567890"}}}`},
 	{TypeSubscribe, `{"touser":"OPENID","template_id":"订阅模板ID","page":"pages/index/index","data":{"character_string1":{"value":"202103040830158485629163994677"},"name2":{"value":"中通快递"},"character_string3":{"value":"ZT2015215125352511"},"thing6":{"value":"雪花秀滋盈生人生焕颜精华露"},"thing8":{"value":"杭州市xxxxxxxxx号"}},"miniprogram_state":"formal"}`},
-	{TypeSubscribe, `{` + to + `,"page":"index?foo=bar","data":{"number01":{"value":"339208499"},"date01":{"value":"2015年01月05日"},"site01":{"value":"TIT创意园"},"site02":{"value":"广州市新港中路397号"}}}`},
-	{TypeSubscribe, `{` + to + `,"page":null,"lang":null,"data":{"number1":{"value":3}},"a_field_of_tomorrow":[1,{"x":null}]}`},
-	{TypeBizSubscribe, `{` + to + `,"page":"mp.weixin.qq.com","miniprogram":{"appid":"wx0123456789abcdef","pagepath":"index?foo=bar"},"data":{"name1":{"value":"广州腾讯科技有限公司"},"thing8":{"value":"广州腾讯科技有限公司"},"time7":{"value":"2019年8月8日"}}}`},
-	{TypeTemplate, `{` + to + `,"url":"https://www.baidu.com","miniprogram":{"appid":"wx0123456789abcdef","pagepath":"pages/order/order?id=aaa"},"data":{"first":{"value":"您购买的订单已经发货啦,正快马加鞭向您飞奔而去。","color":"#173177"},"keyword1":{"value":"D201803111235825","color":"#173177"},"keyword2":{"value":"2018-03-11 19:56","color":"#173177"},"keyword5":{"value":"王先生 135xxxxxxxx 广东省深圳市龙华区建设东路","color":"#173177"},"remark":{"value":""}}}`},
-	{TypeTemplate, `{` + to + `,"client_msg_id":"MSG_000001","miniprogram":{"appid":"","pagepath":""},"data":{}}`},
+	{TypeSubscribe, `{` + recipient + `,"page":"index?foo=bar","data":{"number01":{"value":"339208499"},"date01":{"value":"2015年01月05日"},"site01":{"value":"TIT创意园"},"site02":{"value":"广州市新港中路397号"}}}`},
+	{TypeSubscribe, `{` + recipient + `,"page":null,"lang":null,"data":{"number1":{"value":3}},"a_field_of_tomorrow":[1,{"x":null}]}`},
+	{TypeBizSubscribe, `{` + recipient + `,"page":"mp.weixin.qq.com","miniprogram":{"appid":"wx0123456789abcdef","pagepath":"index?foo=bar"},"data":{"name1":{"value":"广州腾讯科技有限公司"},"thing8":{"value":"广州腾讯科技有限公司"},"time7":{"value":"2019年8月8日"}}}`},
+	{TypeTemplate, `{` + recipient + `,"url":"https://www.baidu.com","miniprogram":{"appid":"wx0123456789abcdef","pagepath":"pages/order/order?id=aaa"},"data":{"first":{"value":"您购买的订单已经发货啦,正快马加鞭向您飞奔而去。","color":"#173177"},"keyword1":{"value":"D201803111235825","color":"#173177"},"keyword2":{"value":"2018-03-11 19:56","color":"#173177"},"keyword5":{"value":"王先生 135xxxxxxxx 广东省深圳市龙华区建设东路","color":"#173177"},"remark":{"value":""}}}`},
+	{TypeTemplate, `{` + recipient + `,"client_msg_id":"MSG_000001","miniprogram":{"appid":"","pagepath":""},"data":{}}`},
 	{TypeCustom, `{"touser":"OPENID","msgtype":"text","text":{"content":"Hello"}}`},
 	{TypeCustom, `{"touser":"OPENID","msgtype":"image","image":{"media_id":"MEDIA_ID"}}`},
 	{TypeCustom, `{"touser":"OPENID","msgtype":"miniprogrampage","miniprogrampage":{"title":"标题","pagepath":"pages/index/index","thumb_media_id":"MEDIA_ID"}}`},
@@ -78,7 +78,7 @@ func TestPrepareAccepts(t *testing.T) {
 				t.Fatal(err)
 			}
 			if e.ID == "" || e.Priority != Urgent {
-				t.Errorf("not filled in: id %q, priority %q", e.ID, e.Priority)
+				t.Errorf("not completed: id %q, priority %q", e.ID, e.Priority)
 			}
 			payload, err := e.Encode()
 			if err != nil {
@@ -98,7 +98,7 @@ func TestPrepareAccepts(t *testing.T) {
 	}
 }
 
-// badBodies each have one fault, at the path, whose problem holds the words.
+// badBodies each have one fault, at path, whose problem contains says.
 var badBodies = []struct{ typ, body, path, says string }{
 	// the receiver and the template
 	{TypeSubscribe, `{"template_id":"T","data":{"thing1":{"value":"x"}}}`, "body.touser", "required"},
@@ -115,9 +115,9 @@ var badBodies = []struct{ typ, body, path, says string }{
 	{TypeTextCheck, `{"content":"secret text","version":2,"scene":1}`, "body.openid", "required"},
 
 	// vocabularies
-	{TypeSubscribe, `{` + to + `,"miniprogram_state":"release","data":{"thing1":{"value":"x"}}}`, "body.miniprogram_state", `"release" is none of developer, trial, formal`},
-	{TypeSubscribe, `{` + to + `,"lang":"zh-CN","data":{"thing1":{"value":"x"}}}`, "body.lang", `"zh-CN" is none of zh_CN`},
-	{TypeBizSubscribe, `{` + to + `,"miniprogram_state":"` + strings.Repeat("x", 50) + `","data":{"thing1":{"value":"x"}}}`, "body.miniprogram_state", `"` + strings.Repeat("x", 32) + `…" is none of`},
+	{TypeSubscribe, `{` + recipient + `,"miniprogram_state":"release","data":{"thing1":{"value":"x"}}}`, "body.miniprogram_state", `"release" is none of developer, trial, formal`},
+	{TypeSubscribe, `{` + recipient + `,"lang":"zh-CN","data":{"thing1":{"value":"x"}}}`, "body.lang", `"zh-CN" is none of zh_CN`},
+	{TypeBizSubscribe, `{` + recipient + `,"miniprogram_state":"` + strings.Repeat("x", 50) + `","data":{"thing1":{"value":"x"}}}`, "body.miniprogram_state", `"` + strings.Repeat("x", 32) + `…" is none of`},
 	{TypeScheme, `{"jump_wxa":{"env_version":"formal"}}`, "body.jump_wxa.env_version", `"formal" is none of release, trial, develop`},
 	{TypeURLLink, `{"env_version":1}`, "body.env_version", "must be a string, not a number"},
 	{TypeUnlimitedCode, `{"scene":"a","env_version":"release_error"}`, "body.env_version", `"release_error" is none of`},
@@ -125,24 +125,24 @@ var badBodies = []struct{ typ, body, path, says string }{
 	{TypeCustom, `{"touser":"o","msgtype":"txt","txt":{}}`, "body.msgtype", `"txt" is none of text, image`},
 
 	// the data of subscribe messages
-	{TypeSubscribe, `{` + to + `}`, "body.data", "required"},
-	{TypeSubscribe, `{` + to + `,"data":[]}`, "body.data", "must be an object, not an array"},
-	{TypeSubscribe, `{` + to + `,"data":{}}`, "body.data", "empty"},
-	{TypeSubscribe, `{` + to + `,"data":{"thing1":"secret text"}}`, "body.data.thing1", `must be an object, not a string: write {"value":"…"}`},
-	{TypeSubscribe, `{` + to + `,"data":{"thing1":{"val":"x"}}}`, "body.data.thing1.value", "required"},
-	{TypeSubscribe, `{` + to + `,"data":{"amount1":{"value":5}}}`, "body.data.amount1.value", "must be a string, not a number: put it in double quotes"},
-	{TypeSubscribe, `{` + to + `,"data":{"thing1":{"value":""}}}`, "body.data.thing1.value", "empty, which WeChat refuses (47003)"},
-	{TypeSubscribe, `{` + to + `,"data":{"const1":{"value":"  "}}}`, "body.data.const1.value", "empty"},
-	{TypeSubscribe, `{` + to + `,"data":{"thing1.DATA":{"value":"x"}}}`, `body.data["thing1.DATA"]`, `".DATA"`},
-	{TypeBizSubscribe, `{` + to + `,"data":{"thing1":{"value":"一二三四五六七八九十一二三四五六七八九十一"}}}`, "body.data.thing1.value", "21 characters; a thing keyword takes at most 20 characters"},
-	{TypeBizSubscribe, `{` + to + `,"miniprogram":{"appid":7},"data":{"thing1":{"value":"x"}}}`, "body.miniprogram.appid", "must be a string"},
+	{TypeSubscribe, `{` + recipient + `}`, "body.data", "required"},
+	{TypeSubscribe, `{` + recipient + `,"data":[]}`, "body.data", "must be an object, not an array"},
+	{TypeSubscribe, `{` + recipient + `,"data":{}}`, "body.data", "empty"},
+	{TypeSubscribe, `{` + recipient + `,"data":{"thing1":"secret text"}}`, "body.data.thing1", `must be an object, not a string: write {"value":"…"}`},
+	{TypeSubscribe, `{` + recipient + `,"data":{"thing1":{"val":"x"}}}`, "body.data.thing1.value", "required"},
+	{TypeSubscribe, `{` + recipient + `,"data":{"amount1":{"value":5}}}`, "body.data.amount1.value", "must be a string, not a number: put it in double quotes"},
+	{TypeSubscribe, `{` + recipient + `,"data":{"thing1":{"value":""}}}`, "body.data.thing1.value", "empty, which WeChat refuses (47003)"},
+	{TypeSubscribe, `{` + recipient + `,"data":{"const1":{"value":"  "}}}`, "body.data.const1.value", "empty"},
+	{TypeSubscribe, `{` + recipient + `,"data":{"thing1.DATA":{"value":"x"}}}`, `body.data["thing1.DATA"]`, `".DATA"`},
+	{TypeBizSubscribe, `{` + recipient + `,"data":{"thing1":{"value":"一二三四五六七八九十一二三四五六七八九十一"}}}`, "body.data.thing1.value", "21 characters; a thing keyword takes at most 20 characters"},
+	{TypeBizSubscribe, `{` + recipient + `,"miniprogram":{"appid":7},"data":{"thing1":{"value":"x"}}}`, "body.miniprogram.appid", "must be a string"},
 
 	// template messages
-	{TypeTemplate, `{` + to + `}`, "body.data", "required"},
-	{TypeTemplate, `{` + to + `,"data":{"first":{"value":true}}}`, "body.data.first.value", "must be a string, not true or false"},
-	{TypeTemplate, `{` + to + `,"data":{},"client_msg_id":7}`, "body.client_msg_id", "must be a string"},
-	{TypeTemplate, `{` + to + `,"data":{},"url":7}`, "body.url", "must be a string"},
-	{TypeTemplate, `{` + to + `,"data":{},"miniprogram":"wx"}`, "body.miniprogram", "must be an object, not a string"},
+	{TypeTemplate, `{` + recipient + `}`, "body.data", "required"},
+	{TypeTemplate, `{` + recipient + `,"data":{"first":{"value":true}}}`, "body.data.first.value", "must be a string, not true or false"},
+	{TypeTemplate, `{` + recipient + `,"data":{},"client_msg_id":7}`, "body.client_msg_id", "must be a string"},
+	{TypeTemplate, `{` + recipient + `,"data":{},"url":7}`, "body.url", "must be a string"},
+	{TypeTemplate, `{` + recipient + `,"data":{},"miniprogram":"wx"}`, "body.miniprogram", "must be an object, not a string"},
 	{TypeUniform, `{"touser":"o"}`, "body.mp_template_msg", "required"},
 	{TypeUniform, `{"touser":"o","mp_template_msg":{"template_id":"T","data":{}}}`, "body.mp_template_msg.appid", "required"},
 	{TypeUniform, `{"touser":"o","mp_template_msg":{"appid":"a","template_id":"T","data":{"first":{}}}}`, "body.mp_template_msg.data.first.value", "required"},
@@ -233,18 +233,18 @@ var badBodies = []struct{ typ, body, path, says string }{
 	{TypeImageCheck, `{"media":"data:image/gif;base64,` + gif + `"}`, "body.media", "a data: URL"},
 	{TypeImageCheck, `{"media":"QkFTRTY0"}`, "body.media", "neither PNG, JPEG nor GIF"},
 	{TypeImageCheck, `{"media":"` + base64.StdEncoding.EncodeToString(append([]byte("GIF89a"), make([]byte, 1<<20-5)...)) + `"}`, "body.media", "1048577 bytes; at most 1048576 (1 MB)"},
-	{TypeImageCheck, `{"media":"` + gif + `","media_url":"https://example.com/secret.png"}`, "body.media_url", "given beside media"},
+	{TypeImageCheck, `{"media":"` + gif + `","media_url":"https://example.com/secret.png"}`, "body.media_url", "given together with media"},
 	{TypeImageCheck, `{"media_url":"http://example.com/secret.png"}`, "body.media_url", "not an https address"},
 	{TypeImageCheck, `{"media_url":"example.com/secret.png"}`, "body.media_url", "not an address"},
 	{TypeImageCheck, `{"media_url":"https://user:secret@example.com/a.png"}`, "body.media_url", "user name"},
 	{TypeImageCheck, `{"media_url":"https://example.com/` + strings.Repeat("a", 2048) + `"}`, "body.media_url", "at most 2048"},
-	{TypeImageCheck, `{"media_blob":"` + strings.Repeat("a", 64) + `"}`, "body.media_blob", "made by wxcourier itself"},
+	{TypeImageCheck, `{"media_blob":"` + strings.Repeat("a", 64) + `"}`, "body.media_blob", "set by wxcourier only"},
 
 	// the body as such
 	{TypeScheme, ``, "body", "required"},
 	{TypeScheme, `null`, "body", "required"},
 	{TypeScheme, `[]`, "body", "must be an object, not an array"},
-	{TypeScheme, `"{\"path\":\"secret\"}"`, "body", "must be an object, not a string: put the object itself there"},
+	{TypeScheme, `"{\"path\":\"secret\"}"`, "body", "must be an object, not a string: send the object itself"},
 	{TypeScheme, `{"jump_wxa":{"path":"a}}`, "body.jump_wxa.path", "it ends inside a string"},
 	{TypeScheme, `{"a":1} {}`, "body", "data after the end"},
 	{TypeScheme, `{"a":1,"a":2}`, "body.a", "given twice"},
@@ -262,12 +262,13 @@ func TestPrepareRefuses(t *testing.T) {
 			if e.Priority != before.Priority || string(e.Body) != string(before.Body) {
 				t.Error("a refused envelope was changed")
 			}
-			hidesValues(t, []byte(tt.body), e.Prepare(testNow))
+			wantNoValues(t, []byte(tt.body), e.Prepare(testNow))
 		})
 	}
 }
 
-// wantFault wants exactly one fault, at path, that says says.
+// wantFault fails the test unless err has exactly one fault, at path, whose problem contains
+// says.
 func wantFault(t *testing.T, err error, path, says string) {
 	t.Helper()
 	var invalid *ValidationError
@@ -279,8 +280,9 @@ func wantFault(t *testing.T, err error, path, says string) {
 	}
 }
 
-// hidesValues wants no text of the body in the error, but for vocabularies.
-func hidesValues(t *testing.T, body []byte, err error) {
+// wantNoValues fails the test if the error contains a string of the body, except for members
+// with a fixed set of words.
+func wantNoValues(t *testing.T, body []byte, err error) {
 	t.Helper()
 	var root any
 	if json.Unmarshal(body, &root) != nil {
@@ -302,7 +304,7 @@ func hidesValues(t *testing.T, body []byte, err error) {
 			case "miniprogram_state", "lang", "env_version", "msgtype":
 			default:
 				if len(v) > 3 && strings.Contains(err.Error(), v) {
-					t.Errorf("the error holds the value of %s: %v", key, err)
+					t.Errorf("the error contains the value of %s: %v", key, err)
 				}
 			}
 		}
@@ -329,7 +331,7 @@ func TestPrepareNamesAllFaults(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	if got := strings.Count(invalid.Error(), "; "); got < len(paths)-1 {
-		t.Errorf("Error() joins too little: %s", invalid)
+		t.Errorf("Error() does not join all faults: %s", invalid)
 	}
 }
 
@@ -338,17 +340,18 @@ func TestPrepareLimitsTheFaults(t *testing.T) {
 	for i := range keywords {
 		keywords[i] = fmt.Sprintf(`"thing%d":7`, i)
 	}
-	e := Envelope{Type: TypeSubscribe, App: "x", Body: json.RawMessage(`{` + to + `,"data":{` + strings.Join(keywords, ",") + `}}`)}
+	e := Envelope{Type: TypeSubscribe, App: "x", Body: json.RawMessage(`{` + recipient + `,"data":{` + strings.Join(keywords, ",") + `}}`)}
 	var invalid *ValidationError
 	if !errors.As(e.Prepare(testNow), &invalid) || len(invalid.Fields) != maxFaults+1 {
 		t.Fatalf("%v", invalid)
 	}
-	if last := invalid.Fields[maxFaults].String(); last != "there are more faults: mend these first" {
+	if last := invalid.Fields[maxFaults].String(); last != "more faults follow: fix these first" {
 		t.Error(last)
 	}
 }
 
-// A fault of the envelope hides none of the body.
+// TestPrepareChecksTheBodyOfABadEnvelope: faults of the envelope and of the body are reported
+// together.
 func TestPrepareChecksTheBodyOfABadEnvelope(t *testing.T) {
 	for typ, path := range map[string]string{TypeImageCheck: "body.media", TypeUniform: "body.mp_template_msg"} {
 		e := Envelope{Type: typ, Body: json.RawMessage(`{"touser":"o"}`)}

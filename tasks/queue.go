@@ -2,10 +2,10 @@ package tasks
 
 import "strings"
 
-// Priority says which of its lane's two queues a task waits in.
+// Priority selects one of the two queues of a task's lane.
 type Priority string
 
-// The priorities. Urgent tasks of a lane always leave before its bulk tasks.
+// The priorities. A lane dequeues bulk tasks only when no urgent task is pending.
 const (
 	Urgent Priority = "urgent" // the default
 	Bulk   Priority = "bulk"
@@ -13,8 +13,8 @@ const (
 
 const bulkSuffix = ":bulk"
 
-// QueueName is the asynq queue of an app's tasks of one type: "<app>:<type>" for
-// urgent ones, "<app>:<type>:bulk" for bulk ones.
+// QueueName returns the name of the asynq queue for an app's tasks of one type:
+// "<app>:<type>" for urgent tasks, "<app>:<type>:bulk" for bulk tasks.
 func QueueName(app, typ string, p Priority) string {
 	if p == Bulk {
 		return app + ":" + typ + bulkSuffix
@@ -22,9 +22,8 @@ func QueueName(app, typ string, p Priority) string {
 	return app + ":" + typ
 }
 
-// ParseQueue takes a queue name apart. It is not ok for names that [QueueName]
-// does not make. The type has the shape kind:api but need not be in the catalog:
-// a newer version may know it.
+// ParseQueue parses a queue name. ok is false for names that [QueueName] does not return.
+// The type has the form kind:api but need not be in the catalog: a newer version may have it.
 func ParseQueue(q string) (app, typ string, p Priority, ok bool) {
 	app, typ, found := strings.Cut(q, ":")
 	if !found || !ValidApp(app) {
@@ -34,19 +33,19 @@ func ParseQueue(q string) (app, typ string, p Priority, ok bool) {
 	if strings.Count(typ, ":") == 2 && strings.HasSuffix(typ, bulkSuffix) {
 		typ, p = strings.TrimSuffix(typ, bulkSuffix), Bulk
 	}
-	if !typeShaped(typ) {
+	if !isTypeName(typ) {
 		return "", "", "", false
 	}
 	return app, typ, p, true
 }
 
-// typeShaped: two words of small letters and digits around one colon.
-func typeShaped(typ string) bool {
+// isTypeName reports whether typ has the form kind:api, of lower-case letters and digits.
+func isTypeName(typ string) bool {
 	kind, api, found := strings.Cut(typ, ":")
-	return found && word(kind) && word(api)
+	return found && isLowerAlnum(kind) && isLowerAlnum(api)
 }
 
-func word(s string) bool {
+func isLowerAlnum(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
 			return false

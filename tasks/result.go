@@ -5,31 +5,33 @@ import (
 	"time"
 )
 
-// Outcome is how a task ended. Every task ends in exactly one.
+// Outcome is how a task ended. Every task ends with exactly one outcome.
 type Outcome string
 
 // The outcomes.
 const (
-	// OutcomeAccepted: WeChat took it (errcode 0). A content check that says risky
-	// is accepted too, with Result.Suggest "risky".
+	// OutcomeAccepted: WeChat accepted the request (errcode 0). A content check that finds a
+	// risk is accepted too, with Result.Suggest "risky".
 	OutcomeAccepted Outcome = "accepted"
-	// OutcomeRefused: the person's choice or state forbids it (43101, 43004, 45015 …).
+	// OutcomeRefused: the choice or the state of the person forbids it (43101, 43004,
+	// 45015 …).
 	OutcomeRefused Outcome = "refused"
-	// OutcomeRejected: the request is wrong and always will be (47003, 40003 …).
+	// OutcomeRejected: the request is invalid, and repeating it cannot succeed (47003,
+	// 40003 …).
 	OutcomeRejected Outcome = "rejected"
 	// OutcomeExpired: not_after passed before it could be sent.
 	OutcomeExpired Outcome = "expired"
-	// OutcomeFailed: the attempts ran out on transient errors; the last one is named.
+	// OutcomeFailed: all attempts ended with transient errors. Result has the last one.
 	OutcomeFailed Outcome = "failed"
-	// OutcomeUnknown: it was written to WeChat, no answer came, and repeating it
-	// could double it. An operator may redrive it. It is the only outcome that a
-	// later one may replace (Result.Supersedes).
+	// OutcomeUnknown: the request was written to WeChat but no answer came, and repeating
+	// it could send the message twice. An operator may redrive it. It is the only outcome
+	// that a later one may replace (Result.Supersedes).
 	OutcomeUnknown Outcome = "unknown"
-	// OutcomeCanceled: it was taken back before it was sent.
+	// OutcomeCanceled: it was canceled before it was sent.
 	OutcomeCanceled Outcome = "canceled"
 )
 
-// Outcomes lists every outcome, in the order in which tables show them.
+// Outcomes returns all outcomes, in the order of the columns of tables.
 func Outcomes() []Outcome {
 	return []Outcome{
 		OutcomeAccepted, OutcomeRefused, OutcomeRejected, OutcomeExpired,
@@ -37,34 +39,34 @@ func Outcomes() []Outcome {
 	}
 }
 
-// State is where a task stands on its way to an outcome.
+// State is the state of a task until it has an outcome.
 type State string
 
 // The states, in the order in which a task passes through them.
 const (
-	// StateScheduled: it waits for its process_at; asynq's forwarder moves it on to
-	// StateWaiting within seconds of that time.
+	// StateScheduled: waits for its process_at. asynq's forwarder moves it to StateWaiting
+	// within seconds after that time.
 	StateScheduled State = "scheduled"
-	// StateWaiting: it is due and waits for a permit of its lane, which moves it on
+	// StateWaiting: due, waits for a permit of its lane. The lane that dequeues it moves it
 	// to StateSending.
 	StateWaiting State = "waiting"
-	// StateSending: a replica has it in hand. The replica leaves it as StateDone, or
-	// as StateRetrying after a transient error.
+	// StateSending: a replica processes it. The replica moves it to StateDone, or to
+	// StateRetrying after a transient error.
 	StateSending State = "sending"
-	// StateRetrying: a transient error is behind it and a pause before it; the end of
-	// the pause moves it back to StateWaiting.
+	// StateRetrying: waits for the next attempt after a transient error. asynq's forwarder
+	// moves it to StateWaiting when it is due.
 	StateRetrying State = "retrying"
-	// StateDone: it has an outcome. Only a redrive leaves this state.
+	// StateDone: has an outcome. Only a redrive moves it out of this state.
 	StateDone State = "done"
 )
 
-// States lists every state, in the order in which a task passes through them.
+// States returns all states, in the order in which a task passes through them.
 func States() []State {
 	return []State{StateScheduled, StateWaiting, StateSending, StateRetrying, StateDone}
 }
 
-// Result is what is recorded about a task: its state while it is on its way, its
-// outcome and WeChat's answer once it is done.
+// Result is the record of a task: its state until it is done, then its outcome and WeChat's
+// answer.
 type Result struct {
 	ID    string `json:"id"`
 	App   string `json:"app"`
@@ -74,16 +76,16 @@ type Result struct {
 	State   State   `json:"state,omitempty"`
 	Outcome Outcome `json:"outcome,omitempty"`
 
-	// ErrCode and ErrMsg are WeChat's answer to the last attempt, RID its request id
-	// (rid/get explains it for seven days). All zero before any answer came.
+	// ErrCode and ErrMsg are WeChat's answer to the last attempt. RID is its request id, for
+	// which rid/get returns details for seven days. They are zero without an answer.
 	ErrCode int    `json:"errcode"`
 	ErrMsg  string `json:"errmsg"`
 	RID     string `json:"rid"`
-	// Attempts counts the calls that were made to WeChat for this task.
+	// Attempts is the number of calls to WeChat for this task.
 	Attempts int `json:"attempts"`
 
-	// MsgID is the message's id, in digits: it exceeds 2^53. The receipt events
-	// (subscribe_msg_sent_event, TEMPLATESENDJOBFINISH) carry the same id.
+	// MsgID is the message's id in digits; it may exceed 2^53. The receipt events
+	// (subscribe_msg_sent_event, TEMPLATESENDJOBFINISH) have the same id.
 	MsgID string `json:"msgid,omitempty"`
 	// OpenLink is the weixin:// link of scheme:generate.
 	OpenLink string `json:"openlink,omitempty"`
@@ -91,8 +93,8 @@ type Result struct {
 	URLLink string `json:"url_link,omitempty"`
 	// Link is a short link.
 	Link string `json:"link,omitempty"`
-	// Image says under which name the bytes of a mini program code are kept beside
-	// the record.
+	// Image is the name under which the image of a mini program code is stored; see
+	// [Client.Image].
 	Image string `json:"image,omitempty"`
 	// Suggest is a content check's advice: "pass", "review" or "risky".
 	Suggest string `json:"suggest,omitempty"`
@@ -101,21 +103,21 @@ type Result struct {
 	// TraceID is a content check's id at WeChat.
 	TraceID string `json:"trace_id,omitempty"`
 
-	// Reason says in words why it ended so, where errmsg does not.
+	// Reason explains the outcome if errmsg does not.
 	Reason string `json:"reason,omitempty"`
-	// Generation counts the redrives of the task: 0 for its first run.
+	// Generation is the number of redrives of the task.
 	Generation int `json:"generation,omitempty"`
-	// Supersedes is the outcome that this one replaces (OutcomeUnknown), if any.
+	// Supersedes is the outcome that this one replaced (OutcomeUnknown), if any.
 	Supersedes Outcome `json:"supersedes,omitempty"`
 
 	EnqueuedAt time.Time `json:"enqueued_at,omitzero"`
 	FinishedAt time.Time `json:"finished_at,omitzero"`
 }
 
-// Encode is the record as JSON, as json.Marshal writes it, but with nothing escaped that
-// need not be. There is one for every task, and reflection would take as long as several
-// other steps of its delivery together. A time that RFC 3339 cannot say, with a year of four
-// digits, is left out: nobody could read the record.
+// Encode returns the record as JSON. It is that of json.Marshal, but with the necessary
+// escapes only. Encode uses no reflection, which would take as long as several other steps
+// of a delivery together. A time whose year does not have four digits is omitted, since RFC
+// 3339 cannot represent it and the record could not be decoded.
 func (r Result) Encode() []byte {
 	dst := make([]byte, 0, 512)
 	text := func(name, s string) {
@@ -130,7 +132,7 @@ func (r Result) Encode() []byte {
 		dst = strconv.AppendInt(append(dst, name...), int64(n), 10)
 	}
 	instant := func(name string, t time.Time) {
-		t = wholeMinutes(t)
+		t = rfc3339Zone(t)
 		if year := t.Year(); !t.IsZero() && year >= 0 && year <= 9999 {
 			dst = append(append(dst, name...), '"')
 			dst = append(t.AppendFormat(dst, time.RFC3339Nano), '"')

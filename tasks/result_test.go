@@ -12,9 +12,9 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// someResult has a value in each field that pick wants, by reflection: a field that is
-// added to Result is in it without anybody thinking of this test.
-func someResult(t *testing.T, pick func(field int) bool, text string) tasks.Result {
+// filledResult returns a Result with a value in each field for which pick returns true. It
+// uses reflection, so that it includes fields that are added later.
+func filledResult(t *testing.T, pick func(field int) bool, text string) tasks.Result {
 	t.Helper()
 	var r tasks.Result
 	v := reflect.ValueOf(&r).Elem()
@@ -30,14 +30,14 @@ func someResult(t *testing.T, pick func(field int) bool, text string) tasks.Resu
 		case f.Type() == reflect.TypeFor[time.Time]():
 			f.Set(reflect.ValueOf(time.Date(2026, 11, 21, 8, 0, i, 120000000, time.FixedZone("", 8*3600))))
 		default:
-			t.Fatalf("field %s: this test has no value for a %s", v.Type().Field(i).Name, f.Type())
+			t.Fatalf("field %s: this test cannot set a %s", v.Type().Field(i).Name, f.Type())
 		}
 	}
 	return r
 }
 
-// likeJSON is the record as encoding/json has it, with nothing escaped for HTML.
-func likeJSON(t *testing.T, r tasks.Result) []byte {
+// standardJSON returns the record as encoding/json writes it, without escapes for HTML.
+func standardJSON(t *testing.T, r tasks.Result) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -53,11 +53,11 @@ func TestResultEncode(t *testing.T) {
 	for _, text := range []string{"v", `"quoted" \ <b>&amp;`, "订单已发货 🎉", "line\nbreak\ttab\x01\x7f"} {
 		for i := range fields {
 			for _, r := range []tasks.Result{
-				someResult(t, func(field int) bool { return field == i }, text),
-				someResult(t, func(field int) bool { return field != i }, text),
-				someResult(t, func(int) bool { return rand.IntN(2) == 0 }, text), //nolint:gosec // a test's choice
+				filledResult(t, func(field int) bool { return field == i }, text),
+				filledResult(t, func(field int) bool { return field != i }, text),
+				filledResult(t, func(int) bool { return rand.IntN(2) == 0 }, text), //nolint:gosec // a test's choice
 			} {
-				if got, want := r.Encode(), likeJSON(t, r); !bytes.Equal(got, want) {
+				if got, want := r.Encode(), standardJSON(t, r); !bytes.Equal(got, want) {
 					t.Fatalf("got\n%s\nwant\n%s", got, want)
 				}
 			}
@@ -65,7 +65,8 @@ func TestResultEncode(t *testing.T) {
 	}
 }
 
-// A time may come from somebody's header, and be in another year where it is written.
+// TestResultEncodeOddTimes: the time of enqueuing may come from a producer's header. A time
+// without an RFC 3339 form is omitted.
 func TestResultEncodeOddTimes(t *testing.T) {
 	for _, at := range []time.Time{
 		time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).In(time.FixedZone("", 8*3600)),
@@ -82,15 +83,16 @@ func TestResultEncodeOddTimes(t *testing.T) {
 	}
 }
 
-// What encoding/json escapes for JavaScript, or repairs, means the same when it is read.
+// TestResultEncodeIsReadBack: characters that encoding/json escapes for JavaScript, or replaces,
+// have the same value when the record is decoded.
 func TestResultEncodeIsReadBack(t *testing.T) {
 	for _, text := range []string{"\u2028 and \u2029", "cut \xe8\xae", "\x00"} {
-		r := someResult(t, func(int) bool { return true }, text)
+		r := filledResult(t, func(int) bool { return true }, text)
 		var ours, theirs tasks.Result
 		if err := json.Unmarshal(r.Encode(), &ours); err != nil {
 			t.Fatalf("%q: %v", text, err)
 		}
-		if err := json.Unmarshal(likeJSON(t, r), &theirs); err != nil {
+		if err := json.Unmarshal(standardJSON(t, r), &theirs); err != nil {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(ours, theirs) {

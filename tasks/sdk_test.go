@@ -6,15 +6,15 @@ import (
 	"testing"
 )
 
-// sdkBodies are requests as SDKs write them: each sends a value for what its caller left out.
-// Go structs without omitempty send "", 0, false, null and objects of these; PHP sends ""
-// from its templates of messages, and [] for an object without members; Java sends null, or
-// leaves the field out.
+// sdkBodies are requests as SDKs write them, with a value for fields that the caller left out.
+// Go structs without omitempty send "", 0, false, null and objects of these. PHP sends "" from
+// its message templates, and [] for an object without members. Java sends null, or omits the
+// field.
 var sdkBodies = []struct{ sdk, typ, body string }{
-	// structs of Go SDKs without omitempty: silenceper/wechat, PowerWeChat and those like them
-	{"go", TypeSubscribe, `{` + to + `,"page":"","data":{"thing1":{"value":"好","color":""}},"miniprogram_state":"","lang":""}`},
-	{"go", TypeBizSubscribe, `{` + to + `,"page":"","miniprogram":{"appid":"","pagepath":""},"data":{"thing1":{"value":"好"}},"miniprogram_state":"","lang":""}`},
-	{"go", TypeTemplate, `{` + to + `,"url":"","miniprogram":null,"client_msg_id":"","color":"","data":{"first":{"value":"好","color":""}}}`},
+	// structs without omitempty, as in silenceper/wechat and PowerWeChat
+	{"go", TypeSubscribe, `{` + recipient + `,"page":"","data":{"thing1":{"value":"好","color":""}},"miniprogram_state":"","lang":""}`},
+	{"go", TypeBizSubscribe, `{` + recipient + `,"page":"","miniprogram":{"appid":"","pagepath":""},"data":{"thing1":{"value":"好"}},"miniprogram_state":"","lang":""}`},
+	{"go", TypeTemplate, `{` + recipient + `,"url":"","miniprogram":null,"client_msg_id":"","color":"","data":{"first":{"value":"好","color":""}}}`},
 	{"go", TypeScheme, `{"jump_wxa":{"path":"","query":"","env_version":""},"is_expire":false,"expire_type":0,"expire_time":0,"expire_interval":0}`},
 	{"go", TypeScheme, `{"jump_wxa":null,"expire_type":0,"expire_time":0,"expire_interval":0}`},
 	{"go", TypeScheme, `{"jump_wxa":{"path":"pages/index/index","query":"a=1","env_version":""},"expire_type":1,"expire_time":0,"expire_interval":7}`},
@@ -31,11 +31,11 @@ var sdkBodies = []struct{ sdk, typ, body string }{
 	{"go", TypeTextCheck, `{"content":"好","version":2,"scene":1,"openid":"o","title":"","nickname":"","signature":""}`},
 	{"go", TypeTextCheck, `{"content":"好","version":0,"scene":0,"openid":"","title":"","nickname":"","signature":""}`},
 
-	// EasyWeChat: messages are laid over templates of empty strings
-	{"php", TypeSubscribe, `{` + to + `,"page":"","data":{"thing1":{"value":"\u597d"}},"miniprogram_state":"formal"}`},
-	{"php", TypeBizSubscribe, `{` + to + `,"page":"","miniprogram":"","data":{"thing1":{"value":"\u597d"}}}`},
-	{"php", TypeTemplate, `{` + to + `,"url":"","data":{"first":{"value":"\u597d"}},"miniprogram":""}`},
-	{"php", TypeTemplate, `{` + to + `,"url":"https:\/\/example.com","data":[],"miniprogram":[]}`},
+	// EasyWeChat merges messages into templates of empty strings
+	{"php", TypeSubscribe, `{` + recipient + `,"page":"","data":{"thing1":{"value":"\u597d"}},"miniprogram_state":"formal"}`},
+	{"php", TypeBizSubscribe, `{` + recipient + `,"page":"","miniprogram":"","data":{"thing1":{"value":"\u597d"}}}`},
+	{"php", TypeTemplate, `{` + recipient + `,"url":"","data":{"first":{"value":"\u597d"}},"miniprogram":""}`},
+	{"php", TypeTemplate, `{` + recipient + `,"url":"https:\/\/example.com","data":[],"miniprogram":[]}`},
 	{"php", TypeUniform, `{"touser":"o","mp_template_msg":{"appid":"a","template_id":"T","url":"","miniprogram":[],"data":[]},"weapp_template_msg":[]}`},
 	{"php", TypeScheme, `{"jump_wxa":[]}`},
 	{"php", TypeScheme, `{"jump_wxa":[],"is_expire":false,"expire_time":0}`},
@@ -46,15 +46,14 @@ var sdkBodies = []struct{ sdk, typ, body string }{
 	{"php", TypeCustom, `{"touser":"o","msgtype":"text","text":{"content":"\u597d"},"customservice":[]}`},
 
 	// WxJava and co-wechat-api
-	{"java", TypeSubscribe, `{` + to + `,"page":null,"miniprogram_state":"formal","lang":"zh_CN","data":{"thing1":{"value":"好"}}}`},
-	{"java", TypeTemplate, `{` + to + `,"url":null,"miniprogram":null,"client_msg_id":null,"data":{"first":{"value":"好","color":null}}}`},
+	{"java", TypeSubscribe, `{` + recipient + `,"page":null,"miniprogram_state":"formal","lang":"zh_CN","data":{"thing1":{"value":"好"}}}`},
+	{"java", TypeTemplate, `{` + recipient + `,"url":null,"miniprogram":null,"client_msg_id":null,"data":{"first":{"value":"好","color":null}}}`},
 	{"java", TypeUnlimitedCode, `{"scene":"a","page":"p","check_path":true,"env_version":"release","width":430,"auto_color":false,"is_hyaline":false,"line_color":{"r":"0","g":"0","b":"0"}}`},
 	{"java", TypeTextCheck, `{"version":"2","openid":"o","scene":1,"content":"好","nickname":null,"title":null,"signature":null}`},
-	{"node", TypeTemplate, `{` + to + `,"url":"","topcolor":"","data":{"first":{"value":"好"}}}`},
+	{"node", TypeTemplate, `{` + recipient + `,"url":"","topcolor":"","data":{"first":{"value":"好"}}}`},
 }
 
-// TestPrepareAcceptsWhatSDKsSend: a value that says nothing counts as left out, and is sent as
-// it came.
+// TestPrepareAcceptsWhatSDKsSend: a zero value counts as absent, and is sent unchanged.
 func TestPrepareAcceptsWhatSDKsSend(t *testing.T) {
 	for _, tt := range sdkBodies {
 		e := Envelope{Type: tt.typ, App: testApp, ID: "order-42", Body: json.RawMessage(tt.body)}
@@ -67,7 +66,7 @@ func TestPrepareAcceptsWhatSDKsSend(t *testing.T) {
 			t.Fatalf("%s\n%s", tt.body, e.Body)
 		}
 		want := strings.NewReplacer(`\u597d`, "好", `\/`, "/").Replace(tt.body)
-		if tt.typ == TypeTemplate { // it has got its client_msg_id
+		if tt.typ == TypeTemplate { // Prepare adds client_msg_id
 			delete(was, clientMsgIDField)
 			delete(is, clientMsgIDField)
 			a, _ := json.Marshal(was)
@@ -81,15 +80,15 @@ func TestPrepareAcceptsWhatSDKsSend(t *testing.T) {
 	}
 }
 
-// TestZeroValuesThatMean: where a zero is a choice, or what is missing is required, it stays a
-// fault.
-func TestZeroValuesThatMean(t *testing.T) {
+// TestZeroValuesThatAreFaults: a zero value is a fault if the member is required, or if zero is
+// one of its meanings.
+func TestZeroValuesThatAreFaults(t *testing.T) {
 	for _, tt := range []struct{ typ, body, path, says string }{
-		{TypeSubscribe, `{` + to + `,"data":[]}`, "body.data", "must be an object, not an array"},
-		{TypeTemplate, `{` + to + `,"data":null}`, "body.data", "required"},
-		{TypeTemplate, `{` + to + `,"data":""}`, "body.data", "must be an object, not a string"},
-		{TypeTemplate, `{` + to + `,"data":[1]}`, "body.data", "must be an object, not an array"},
-		{TypeTemplate, `{` + to + `,"data":{},"miniprogram":[1]}`, "body.miniprogram", "must be an object, not an array"},
+		{TypeSubscribe, `{` + recipient + `,"data":[]}`, "body.data", "must be an object, not an array"},
+		{TypeTemplate, `{` + recipient + `,"data":null}`, "body.data", "required"},
+		{TypeTemplate, `{` + recipient + `,"data":""}`, "body.data", "must be an object, not a string"},
+		{TypeTemplate, `{` + recipient + `,"data":[1]}`, "body.data", "must be an object, not an array"},
+		{TypeTemplate, `{` + recipient + `,"data":{},"miniprogram":[1]}`, "body.miniprogram", "must be an object, not an array"},
 		{TypeScheme, `{"is_expire":true,"expire_type":0,"expire_time":0}`, "body.expire_time", "required when is_expire is true"},
 		{TypeScheme, `{"expire_type":1,"expire_time":0,"expire_interval":0}`, "body.expire_interval", "from 1 to 365"},
 		{TypeUnlimitedCode, `{"scene":"","line_color":{"r":"","g":"","b":""}}`, "body.scene", "empty"},

@@ -10,73 +10,74 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// The headers that our asynq tasks may carry.
+// The headers of our asynq tasks.
 const (
-	// HeaderEnqueuedAt holds the time of enqueuing, in RFC 3339 with nanoseconds. Only a task
-	// that a plain asynq.Client enqueues has it: of a [Client]'s the ledger knows the time.
+	// HeaderEnqueuedAt is the time of enqueuing, in RFC 3339 with nanoseconds. Only tasks
+	// for a plain asynq.Client have it: for tasks of a [Client] the ledger has the time.
 	HeaderEnqueuedAt = "wxcourier-enqueued-at"
-	// HeaderTraceParent holds a W3C trace context, where the producer gave one.
+	// HeaderTraceParent is a W3C trace context, if the producer gave one.
 	HeaderTraceParent = "traceparent"
 )
 
 const (
-	// MaxRetry is asynq's retry limit for our tasks. It is far out of reach since
-	// asynq archives a task at its limit even when it only waited for its turn; the
-	// worker counts attempts itself.
+	// MaxRetry is asynq's retry limit for our tasks. It is too high to be reached, because
+	// asynq archives a task at its limit even if the task only waited; the worker counts
+	// attempts itself.
 	MaxRetry = 1_000_000
-	// MarkedRetry in its place says that a [Client] marked the task's id before it enqueued
-	// it, with the time of enqueuing: a task that the ledger does not know all the same has
-	// run out. The number takes no byte more; a header of any length would take one waiting
-	// task in ten to Redis' next larger piece of memory.
+	// MarkedRetry replaces MaxRetry if a [Client] marked the task's id, with the time of
+	// enqueuing, before it enqueued the task. If the ledger does not know such a task, its
+	// record has expired. The number needs no additional byte; a header would move one
+	// waiting task in ten to Redis' next larger allocation size.
 	MarkedRetry = MaxRetry + 1
-	// handlerTimeout is asynq's time limit for a handler. It is far out of reach
-	// since asynq runs a task again while a handler past it goes on.
+	// handlerTimeout is asynq's timeout of a handler. It is too long to be reached, because
+	// asynq runs a task again while a handler past its timeout still runs.
 	handlerTimeout = 24 * time.Hour
 )
 
-// An Option sets what is in the envelope beside type, app and body.
+// An Option sets a field of the envelope other than type, app and body.
 type Option func(*draft)
 
-// draft is a task in the making.
+// draft is a task that is being built.
 type draft struct {
 	Envelope
 	traceParent string
-	marked      bool   // by the client
-	digest      string // of what it sends; of a marked task
+	marked      bool   // the client marks the id in the ledger
+	digest      string // of type and body, if marked; see digestOf
 }
 
-// ID sets the producer's idempotency key; without it one is made.
+// ID sets the producer's idempotency key; without it a random one is made.
 func ID(id string) Option { return func(d *draft) { d.ID = id } }
 
 // WithPriority sets the priority; without it a task is Urgent.
 func WithPriority(p Priority) Option { return func(d *draft) { d.Priority = p } }
 
-// ProcessAt sets the earliest time of sending.
+// ProcessAt sets the earliest time of sending; see [Envelope.ProcessAt].
 func ProcessAt(t time.Time) Option { return func(d *draft) { d.ProcessAt = t } }
 
-// NotAfter sets the latest time of sending; later the outcome is OutcomeExpired.
+// NotAfter sets the latest time of sending; after it the outcome is OutcomeExpired.
 func NotAfter(t time.Time) Option { return func(d *draft) { d.NotAfter = t } }
 
-// InBatch puts the task into a batch.
+// InBatch adds the task to a batch.
 func InBatch(name string) Option { return func(d *draft) { d.Batch = name } }
 
 // IgnoreHours lets the task be sent outside the app's sending hours; see
 // [Envelope.IgnoreHours].
 func IgnoreHours() Option { return func(d *draft) { d.IgnoreHours = true } }
 
-// TraceParent hands a W3C trace context on to the worker
+// TraceParent sends a W3C trace context to the worker
 // (https://www.w3.org/TR/trace-context/#traceparent-header).
 func TraceParent(header string) Option { return func(d *draft) { d.traceParent = header } }
 
-// NewTask prepares the envelope and makes an asynq task of it that carries its
-// queue, id, retry limit and time of processing, so that any asynq.Client can
-// enqueue it. The error is a *[ValidationError].
+// NewTask prepares the envelope and returns its asynq task, which has its queue, id, retry
+// limit and time of processing as options, so that any asynq.Client can enqueue it. The error
+// is a *[ValidationError].
 func NewTask(e Envelope) (*asynq.Task, error) {
 	d := draft{Envelope: e}
-	return d.task(time.Now())
+	return d.build(time.Now())
 }
 
-func (d *draft) task(now time.Time) (*asynq.Task, error) {
+// build prepares the envelope and returns its asynq task.
+func (d *draft) build(now time.Time) (*asynq.Task, error) {
 	if d.traceParent != "" && !validTraceParent(d.traceParent) {
 		return nil, &ValidationError{Fields: []FieldError{{
 			Path:    HeaderTraceParent,
@@ -90,11 +91,11 @@ func (d *draft) task(now time.Time) (*asynq.Task, error) {
 	if err := d.prepare(now, digest); err != nil {
 		return nil, err
 	}
-	return d.prepared(now), nil
+	return d.buildPrepared(now), nil
 }
 
-// prepared is the asynq task of an envelope that Prepare has passed.
-func (d *draft) prepared(now time.Time) *asynq.Task {
+// buildPrepared returns the asynq task of a prepared envelope.
+func (d *draft) buildPrepared(now time.Time) *asynq.Task {
 	headers, retries := make(map[string]string, 1), MarkedRetry
 	if !d.marked {
 		headers[HeaderEnqueuedAt], retries = now.Format(time.RFC3339Nano), MaxRetry
@@ -109,23 +110,22 @@ func (d *draft) prepared(now time.Time) *asynq.Task {
 		asynq.Timeout(handlerTimeout),
 	}
 	if !d.ProcessAt.IsZero() {
-		opts = append(opts, asynq.ProcessAt(wholeSecond(d.ProcessAt, now)))
+		opts = append(opts, asynq.ProcessAt(ceilSecond(d.ProcessAt, now)))
 	}
 	return asynq.NewTaskWithHeaders(d.Type, d.payload(), headers, opts...)
 }
 
-// wholeSecond rounds a time that is to come up to the next second: asynq keeps whole seconds
-// of it and cuts the rest off, which would send the task early.
-func wholeSecond(at, now time.Time) time.Time {
+// ceilSecond rounds a future time up to a whole second. asynq truncates times to seconds,
+// which would send the task early.
+func ceilSecond(at, now time.Time) time.Time {
 	if whole := at.Truncate(time.Second); at.After(now) && whole.Before(at) {
 		return whole.Add(time.Second)
 	}
 	return at
 }
 
-// EnqueuedAt reads the time of enqueuing from a task's headers. It is zero for a task that
-// a [Client] marked, of which the ledger knows it, and for one of somebody who does not set
-// the header.
+// EnqueuedAt returns the time of enqueuing in a task's headers, or the zero time if there is
+// none: a [Client] writes the time to the ledger instead.
 func EnqueuedAt(headers map[string]string) time.Time {
 	at, err := time.Parse(time.RFC3339Nano, headers[HeaderEnqueuedAt])
 	if err != nil {
@@ -134,7 +134,8 @@ func EnqueuedAt(headers map[string]string) time.Time {
 	return at.Local()
 }
 
-// validTraceParent: version, trace id, parent id and flags, in small hex digits.
+// validTraceParent reports whether s has a version, a trace id, a parent id and flags, in
+// lower-case hexadecimal digits.
 func validTraceParent(s string) bool {
 	parts := strings.Split(s, "-")
 	if len(parts) != 4 {
@@ -148,13 +149,13 @@ func validTraceParent(s string) bool {
 	return true
 }
 
-// newTyped makes a task of a typed payload.
+// newTyped returns the task of a typed payload.
 func newTyped(typ, app string, payload any, opts []Option) (*asynq.Task, error) {
 	body, err := json.Marshal(payload)
 	if err != nil {
 		return nil, fmt.Errorf("tasks: encode the body of %s: %w", typ, err)
 	}
-	if hasReplaced(body) {
+	if hasReplacementEscape(body) {
 		return nil, &ValidationError{Fields: []FieldError{{
 			Path: "body", Problem: "text that is not UTF-8: send text as UTF-8",
 		}}}
@@ -163,12 +164,12 @@ func newTyped(typ, app string, payload any, opts []Option) (*asynq.Task, error) 
 	for _, opt := range opts {
 		opt(&d)
 	}
-	return d.task(time.Now())
+	return d.build(time.Now())
 }
 
-// hasReplaced finds the escape that encoding/json writes in place of bytes that are
-// not UTF-8. A backslash in front of it belongs to the text.
-func hasReplaced(body []byte) bool {
+// hasReplacementEscape reports whether the JSON contains the escape that encoding/json writes
+// for bytes that are not UTF-8. An escaped backslash before ufffd is not that escape.
+func hasReplacementEscape(body []byte) bool {
 	const escape = `\ufffd`
 	for rest := body; ; {
 		i := bytes.Index(rest, []byte(escape))

@@ -15,7 +15,7 @@ func subscribePayload() SubscribePayload {
 	return SubscribePayload{ToUser: "oAbc", TemplateID: "T1", Data: Data{"thing1": {Value: "A & B <订单>"}}}
 }
 
-// TestTaskThroughPlainClient: a service's own asynq.Client needs to know nothing.
+// TestTaskThroughPlainClient: a plain asynq.Client can enqueue a task without further options.
 func TestTaskThroughPlainClient(t *testing.T) {
 	redis := miniredis.RunT(t)
 	conn := asynq.RedisClientOpt{Addr: redis.Addr()}
@@ -75,13 +75,13 @@ func TestNewTaskStampsTheTime(t *testing.T) {
 	})
 }
 
-// TestEnqueuedAt: the header of a task that nobody marks says it. A marked one has none, and
-// says that it is marked in a place that is there anyway.
+// TestEnqueuedAt: a task that is not marked has the time in a header. A marked task has no
+// header.
 func TestEnqueuedAt(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 8*3600))
 	for marked, want := range map[bool]time.Time{false: now, true: {}} {
 		d := draft{Envelope: Envelope{Type: TypeScheme, App: testApp, ID: "i", Body: json.RawMessage(`{}`)}, marked: marked}
-		if h := d.prepared(now).Headers(); !EnqueuedAt(h).Equal(want) || (len(h) == 0) != marked {
+		if h := d.buildPrepared(now).Headers(); !EnqueuedAt(h).Equal(want) || (len(h) == 0) != marked {
 			t.Errorf("marked %v: %v of %v", marked, EnqueuedAt(h), h)
 		}
 	}
@@ -107,7 +107,8 @@ func TestConstructorsRefuse(t *testing.T) {
 	}
 }
 
-// encoding/json would send broken text as U+FFFD, and a person would read that.
+// TestConstructorsRefuseBrokenText: encoding/json would replace invalid UTF-8 by U+FFFD, which
+// WeChat would show to the receiver.
 func TestConstructorsRefuseBrokenText(t *testing.T) {
 	p := subscribePayload()
 	p.Data["thing1"] = Value{Value: "ab\xff"}

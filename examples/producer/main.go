@@ -1,6 +1,5 @@
-// Command producer shows how a business service hands its work to wxcourier: a small
-// shop that tells people when their order has left, and makes links that open its
-// mini program.
+// Command producer shows how a business service uses wxcourier: a small shop that notifies
+// people when their order is shipped, and makes links that open its mini program.
 //
 //	go run ./examples/producer -redis 127.0.0.1:6379 -app wx0123456789abcdef -template TEMPLATE_ID
 //
@@ -8,8 +7,8 @@
 //	curl localhost:8081/orders/42/shipped
 //	curl -X POST localhost:8081/link -d '{"path":"pages/index/index","query":"id=123"}'
 //
-// It only enqueues. Something must deliver what it enqueues, on the same Redis: wxcourier
-// worker, or for a try wxcourier dev, which says where its Redis is and which apps it has.
+// It only enqueues. wxcourier worker on the same Redis delivers the tasks; for a trial use
+// wxcourier dev, which prints the address of its Redis and its apps.
 package main
 
 import (
@@ -34,7 +33,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx); err != nil {
-		slog.Error("the producer ends", "err", err)
+		slog.Error("producer failed", "err", err)
 		os.Exit(1)
 	}
 }
@@ -43,24 +42,24 @@ func run(ctx context.Context) error {
 	listen := flag.String("listen", "127.0.0.1:8081", "where to serve HTTP")
 	addr := flag.String("redis", "127.0.0.1:6379", "the Redis that the workers share")
 	app := flag.String("app", "wx0123456789abcdef", "the mini program's app id")
-	template := flag.String("template", "TEMPLATE_ID", "the id of the template that says an order has left")
+	template := flag.String("template", "TEMPLATE_ID", "the id of the template of the shipping message")
 	flag.Parse()
 
 	rdb := redis.NewClient(&redis.Options{Addr: *addr})
 	defer func() { _ = rdb.Close() }()
 	s := &shop{
 		tasks: tasks.NewClient(rdb), app: *app, template: *template,
-		patience: 10 * time.Second, now: time.Now,
+		linkTimeout: 10 * time.Second, now: time.Now,
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", *listen, err)
 	}
-	slog.Info("the producer listens", "addr", l.Addr().String())
+	slog.Info("listening", "addr", l.Addr().String())
 	return serve(ctx, l, s.handler())
 }
 
-// serve answers on l until ctx ends, and then finishes what is under way.
+// serve serves HTTP on l until ctx ends, and then finishes the requests in progress.
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
 	ended := make(chan error, 1)

@@ -13,29 +13,29 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// A shop is the business service: what it knows of WeChat is an app id and a template.
+// A shop is the business service. All it needs for WeChat is an app id and a template id.
 type shop struct {
-	tasks    *tasks.Client
-	app      string
-	template string
-	patience time.Duration // how long a caller may wait for a link
-	now      func() time.Time
+	tasks       *tasks.Client
+	app         string
+	template    string
+	linkTimeout time.Duration // how long a caller may wait for a link
+	now         func() time.Time
 }
 
 func (s *shop) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /orders/{id}/shipped", s.shipped)
-	mux.HandleFunc("GET /orders/{id}/shipped", s.told)
+	mux.HandleFunc("GET /orders/{id}/shipped", s.shippedResult)
 	mux.HandleFunc("POST /link", s.link)
 	return mux
 }
 
-// shippedID is the idempotency key of the message "your order has left": told once an
-// order, however often the warehouse says so.
+// shippedID returns the idempotency key of the message "your order is shipped": it is sent
+// once an order, even if the warehouse reports the shipping several times.
 func shippedID(order string) string { return "order-" + order + "-shipped" }
 
-// shipped tells the buyer that an order has left. It answers as soon as the message is
-// safe in Redis: 202, or 200 when this order's message was enqueued before.
+// shipped notifies the buyer that an order is shipped. It answers as soon as the message is
+// stored in Redis: 202, or 200 if this order's message was enqueued before.
 func (s *shop) shipped(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		OpenID   string `json:"openid"`
@@ -56,7 +56,7 @@ func (s *shop) shipped(w http.ResponseWriter, r *http.Request) {
 		},
 	},
 		tasks.ID(shippedID(r.PathValue("id"))),
-		tasks.NotAfter(now.Add(24*time.Hour)), // a day later it is no news any more
+		tasks.NotAfter(now.Add(24*time.Hour)), // a day later it is useless
 	)
 	s.enqueue(w, r, task, err)
 }
@@ -76,8 +76,8 @@ func (s *shop) enqueue(w http.ResponseWriter, r *http.Request, task *asynq.Task,
 	}
 }
 
-// told says what became of an order's message.
-func (s *shop) told(w http.ResponseWriter, r *http.Request) {
+// shippedResult answers with the result of an order's message.
+func (s *shop) shippedResult(w http.ResponseWriter, r *http.Request) {
 	result, err := s.tasks.Result(r.Context(), s.app, shippedID(r.PathValue("id")))
 	if err != nil {
 		fail(w, err)
@@ -86,9 +86,8 @@ func (s *shop) told(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, result)
 }
 
-// link makes a link that opens the mini program, and waits for it: without its answer
-// it is useless. It answers 200 with the link, 502 when WeChat does not give one, and
-// 202 with the receipt when that takes too long.
+// link makes a link that opens the mini program, and waits for the result. It answers 200 with
+// the link, 502 if WeChat refuses, and 202 with the receipt after linkTimeout.
 func (s *shop) link(w http.ResponseWriter, r *http.Request) {
 	var in tasks.JumpTarget
 	if !read(w, r, &in) {
@@ -107,7 +106,7 @@ func (s *shop) link(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.patience)
+	ctx, cancel := context.WithTimeout(r.Context(), s.linkTimeout)
 	defer cancel()
 	result, err := s.tasks.Wait(ctx, s.app, receipt.ID)
 	switch {
@@ -133,7 +132,7 @@ func read(w http.ResponseWriter, r *http.Request, into any) bool {
 	return true
 }
 
-// fail answers with what an error means for the caller.
+// fail answers with the HTTP status of an error.
 func fail(w http.ResponseWriter, err error) {
 	var invalid *tasks.ValidationError
 	switch {
@@ -141,8 +140,8 @@ func fail(w http.ResponseWriter, err error) {
 		answer(w, http.StatusUnprocessableEntity, map[string]any{"faults": invalid.Fields})
 	case errors.Is(err, tasks.ErrNotFound):
 		answer(w, http.StatusNotFound, map[string]string{"error": err.Error()})
-	default: // Redis: the caller may ask again, the id keeps it from being sent twice
-		slog.Error("a request failed", "err", err)
+	default: // from Redis: the caller may repeat the request, the id prevents a second message
+		slog.Error("request failed", "err", err)
 		answer(w, http.StatusServiceUnavailable, map[string]string{"error": "try again"})
 	}
 }
@@ -151,6 +150,6 @@ func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(body); err != nil {
-		slog.Debug("the caller has gone", "err", err)
+		slog.Debug("write the response", "err", err)
 	}
 }

@@ -23,7 +23,8 @@ import (
 
 const app = "wx0123456789abcdef"
 
-// newShop opens a shop on a Redis of its own.
+// newShop returns a shop with its own Redis, and a function that returns further clients of
+// that Redis.
 func newShop(t *testing.T) (s *shop, newRedis func() redis.UniversalClient) {
 	t.Helper()
 	m, rdb := redistest.Mini(t)
@@ -33,7 +34,7 @@ func newShop(t *testing.T) (s *shop, newRedis func() redis.UniversalClient) {
 		return rdb
 	}
 	return &shop{
-		tasks: tasks.NewClient(rdb), app: app, template: "TEMPLATE_ID", patience: 20 * time.Second, now: time.Now,
+		tasks: tasks.NewClient(rdb), app: app, template: "TEMPLATE_ID", linkTimeout: 20 * time.Second, now: time.Now,
 	}, newRedis
 }
 
@@ -70,7 +71,7 @@ func deliver(t *testing.T, rdb redis.UniversalClient) *sandbox.Server {
 	return wx
 }
 
-func ask(t *testing.T, s *shop, method, path, body string) (status int, answer map[string]any) {
+func request(t *testing.T, s *shop, method, path, body string) (status int, answer map[string]any) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 	w := httptest.NewRecorder()
@@ -89,18 +90,18 @@ const shipped42 = `{"openid":"oSubscriber42","tracking":"SF1234567890"}`
 
 func TestShippedIsEnqueuedOnce(t *testing.T) {
 	s, _ := newShop(t)
-	if status, got := ask(t, s, "POST", "/orders/42/shipped", shipped42); status != http.StatusAccepted || got["id"] != "order-42-shipped" {
+	if status, got := request(t, s, "POST", "/orders/42/shipped", shipped42); status != http.StatusAccepted || got["id"] != "order-42-shipped" {
 		t.Errorf("first: %d %v", status, got)
 	}
-	if status, got := ask(t, s, "POST", "/orders/42/shipped", shipped42); status != http.StatusOK || got["already"] != true {
+	if status, got := request(t, s, "POST", "/orders/42/shipped", shipped42); status != http.StatusOK || got["already"] != true {
 		t.Errorf("again: %d %v", status, got)
 	}
-	if status, got := ask(t, s, "GET", "/orders/42/shipped", ""); status != http.StatusOK || got["state"] != "waiting" {
+	if status, got := request(t, s, "GET", "/orders/42/shipped", ""); status != http.StatusOK || got["state"] != "waiting" {
 		t.Errorf("result: %d %v", status, got)
 	}
 }
 
-func TestWhatIsWrongIsSaid(t *testing.T) {
+func TestErrorAnswers(t *testing.T) {
 	s, _ := newShop(t)
 	tests := []struct {
 		name, method, path, body string
@@ -116,7 +117,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			status, got := ask(t, s, tt.method, tt.path, tt.body)
+			status, got := request(t, s, tt.method, tt.path, tt.body)
 			text, err := json.Marshal(got)
 			if err != nil {
 				t.Fatal(err)
@@ -132,16 +133,16 @@ func TestDelivered(t *testing.T) {
 	s, newRedis := newShop(t)
 	wx := deliver(t, newRedis())
 
-	status, got := ask(t, s, "POST", "/link", `{"path":"pages/index/index","query":"id=123"}`)
+	status, got := request(t, s, "POST", "/link", `{"path":"pages/index/index","query":"id=123"}`)
 	if link, _ := got["openlink"].(string); status != http.StatusOK || !strings.HasPrefix(link, "weixin://dl/business/") {
 		t.Errorf("link: %d %v", status, got)
 	}
 
-	ask(t, s, "POST", "/orders/42/shipped", shipped42)
+	request(t, s, "POST", "/orders/42/shipped", shipped42)
 	if _, err := s.tasks.Wait(t.Context(), app, shippedID("42")); err != nil {
 		t.Fatal(err)
 	}
-	if status, got := ask(t, s, "GET", "/orders/42/shipped", ""); status != http.StatusOK || got["outcome"] != "accepted" || got["msgid"] == nil {
+	if status, got := request(t, s, "GET", "/orders/42/shipped", ""); status != http.StatusOK || got["outcome"] != "accepted" || got["msgid"] == nil {
 		t.Errorf("result: %d %v", status, got)
 	}
 	if n := wx.Delivered(app, "oSubscriber42", "TEMPLATE_ID"); n != 1 {
@@ -155,16 +156,16 @@ func TestLinkNotGiven(t *testing.T) {
 	if _, err := wx.AddFault(sandbox.Fault{ErrCode: 40165, Path: "/wxa/generatescheme"}); err != nil {
 		t.Fatal(err)
 	}
-	status, got := ask(t, s, "POST", "/link", `{"path":"pages/nowhere"}`)
+	status, got := request(t, s, "POST", "/link", `{"path":"pages/nowhere"}`)
 	if status != http.StatusBadGateway || got["outcome"] != "rejected" {
 		t.Errorf("%d %v", status, got)
 	}
 }
 
 func TestLinkTakesTooLong(t *testing.T) {
-	s, _ := newShop(t) // nobody delivers
-	s.patience = 20 * time.Millisecond
-	status, got := ask(t, s, "POST", "/link", `{"path":"pages/index/index"}`)
+	s, _ := newShop(t) // there is no worker
+	s.linkTimeout = 20 * time.Millisecond
+	status, got := request(t, s, "POST", "/link", `{"path":"pages/index/index"}`)
 	if id, _ := got["id"].(string); status != http.StatusAccepted || id == "" {
 		t.Errorf("%d %v", status, got)
 	}

@@ -1,10 +1,9 @@
-// Package buildinfo tells what build is running.
+// Package buildinfo returns the version of the running program.
 package buildinfo
 
 import "runtime/debug"
 
-// Version is the module's version, or "devel" and the commit for a build from a
-// checkout.
+// Version returns the module's version, or "devel-<commit>" for a build from a checkout.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -1,13 +1,13 @@
-// Package console lets a status line live at the bottom of a terminal while messages
-// and logs scroll above it.
+// Package console keeps a status line at the bottom of a terminal while messages and logs
+// scroll above it.
 //
 //	c := console.New(os.Stderr)
 //	c.Status("1,200 of 100,000")
-//	fmt.Fprintln(c, "a message") // above the status
+//	fmt.Fprintln(c, "a message") // above the status line
 //	c.Status("")                 // at the end
 //
-// Where the output is no terminal there is no status line, and everything else goes
-// through as it is.
+// If the output is not a terminal, there is no status line, and messages are written
+// unchanged.
 package console
 
 import (
@@ -22,11 +22,11 @@ import (
 // Console writes messages and one status line. It is safe for concurrent use.
 type Console struct {
 	out   io.Writer
-	width func() int // 0 where there is no terminal
+	width func() int // in columns; 0 if out is not a terminal
 
-	mu     sync.Mutex
-	status string // guarded by mu; what stands at the bottom
-	broken bool   // guarded by mu; the last message did not end its line
+	mu      sync.Mutex
+	status  string // guarded by mu; the status line
+	midLine bool   // guarded by mu; the last message did not end with a newline
 }
 
 const (
@@ -34,7 +34,7 @@ const (
 	defaultWidth = 80
 )
 
-// New makes a console of w. It is a terminal when w is a file that is one.
+// New returns a Console that writes to w. It has a status line if w is a terminal.
 func New(w io.Writer) *Console {
 	c := &Console{out: w, width: func() int { return 0 }}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -49,14 +49,14 @@ func New(w io.Writer) *Console {
 	return c
 }
 
-// Terminal tells whether there is a status line.
+// Terminal reports whether the output is a terminal, and so has a status line.
 func (c *Console) Terminal() bool { return c.width() > 0 }
 
 // Write writes a message above the status line.
 func (c *Console) Write(p []byte) (int, error) { return c.write(c.out, p) }
 
-// Beside is an output that shares the terminal with the status line, such as standard
-// output: what is written to it goes above the status line, too.
+// Beside returns a writer for w, such as standard output, which may be the same terminal. It
+// writes above the status line.
 func (c *Console) Beside(w io.Writer) io.Writer {
 	if !c.Terminal() {
 		return w
@@ -64,49 +64,50 @@ func (c *Console) Beside(w io.Writer) io.Writer {
 	if f, ok := w.(*os.File); ok && !term.IsTerminal(int(f.Fd())) {
 		return w
 	}
-	return beside{c, w}
+	return sharedWriter{c, w}
 }
 
-type beside struct {
+// sharedWriter writes to out above the status line of console.
+type sharedWriter struct {
 	console *Console
 	out     io.Writer
 }
 
-func (b beside) Write(p []byte) (int, error) { return b.console.write(b.out, p) }
+func (b sharedWriter) Write(p []byte) (int, error) { return b.console.write(b.out, p) }
 
 func (c *Console) write(out io.Writer, p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.status != "" && !c.broken {
+	if c.status != "" && !c.midLine {
 		_, _ = io.WriteString(c.out, clearLine)
 	}
 	n, err := out.Write(p)
 	if len(p) > 0 {
-		c.broken = p[len(p)-1] != '\n'
+		c.midLine = p[len(p)-1] != '\n'
 	}
-	if c.status != "" && !c.broken {
+	if c.status != "" && !c.midLine {
 		_, _ = io.WriteString(c.out, c.status)
 	}
 	return n, err
 }
 
-// Status replaces the status line; "" takes it away.
+// Status replaces the status line; "" removes it.
 func (c *Console) Status(text string) {
 	width := c.width()
 	if width == 0 {
 		return
 	}
-	text = cut(text, width-1)
+	text = truncate(text, width-1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.broken && text != c.status {
+	if !c.midLine && text != c.status {
 		_, _ = io.WriteString(c.out, clearLine+text)
 	}
 	c.status = text
 }
 
-// cut keeps to the width: a line that wraps cannot be cleared.
-func cut(text string, width int) string {
+// truncate limits text to width characters: a line that wraps cannot be cleared.
+func truncate(text string, width int) string {
 	for utf8.RuneCountInString(text) > max(width, 0) {
 		_, size := utf8.DecodeLastRuneInString(text)
 		text = text[:len(text)-size]

@@ -44,6 +44,6 @@ func TestOutputBesideTheStatus(t *testing.T) {
 	}
 	c.width = func() int { return 0 }
 	if c.Beside(&out) != &out {
-		t.Error("without a terminal the output is not left alone")
+		t.Error("without a terminal Beside does not return its argument")
 	}
 }

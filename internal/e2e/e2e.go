@@ -1,4 +1,4 @@
-// Package e2e gives tests the real program, built once for a package's tests.
+// Package e2e builds the real program for end-to-end tests, once per test binary.
 package e2e
 
 import (
@@ -14,12 +14,12 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// folder holds the program.
-var folder = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "wxcourier-e2e") })
+// tempDir makes the folder of the program, once.
+var tempDir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "wxcourier-e2e") })
 
-// Binary builds the program, the first time, and returns its path. See [Run].
+// Binary returns the path of the program, which it builds at the first call. See [Run].
 var Binary = sync.OnceValues(func() (string, error) {
-	dir, err := folder()
+	dir, err := tempDir()
 	if err != nil {
 		return "", err
 	}
@@ -31,17 +31,17 @@ var Binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// Run runs a package's tests as [redistest.Run] does, and removes the program. Call it
+// Run runs a package's tests with [redistest.Run] and removes the program afterwards. Call it
 // from TestMain.
 func Run(m *testing.M) int {
 	code := redistest.Run(m)
-	if dir, err := folder(); err == nil {
+	if dir, err := tempDir(); err == nil {
 		_ = os.RemoveAll(dir)
 	}
 	return code
 }
 
-// Output is what processes write.
+// Output collects the output of processes. It is safe for concurrent use.
 type Output struct {
 	mu sync.Mutex
 	b  bytes.Buffer // guarded by mu
@@ -54,7 +54,7 @@ func (s *Output) Write(p []byte) (int, error) {
 	return s.b.Write(p)
 }
 
-// String is all of it so far.
+// String returns the output so far.
 func (s *Output) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,9 +1,9 @@
-// Package embedded is the Redis for those who have none: miniredis inside the
-// process, on a loopback port, with a clock that moves. It keeps nothing after exit.
+// Package embedded runs a Redis inside the process: miniredis on a loopback port, with a clock
+// that advances. Its data are lost at exit.
 //
-// It is for trying things out and for one-off runs. Its lists and sorted sets are
-// plain slices, so feed it as it drains: a backlog of more than a few thousand
-// tasks makes every command slow.
+// It is for trials and one-off runs. Its lists and sorted sets are slices, so a backlog of
+// more than a few thousand tasks makes every command slow: enqueue tasks only as fast as they
+// are delivered.
 package embedded
 
 import (
@@ -14,11 +14,11 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// tick is how often the clock of the expiry times moves. miniredis leaves TTLs
-// alone until it is told that time has passed.
+// tick is how often the clock of the TTLs advances. miniredis expires keys only when
+// FastForward is called.
 const tick = time.Second
 
-// Redis is a running embedded Redis. Close ends it.
+// Redis is a running embedded Redis. Close stops it.
 type Redis struct {
 	server *miniredis.Miniredis
 	quit   chan struct{}
@@ -26,7 +26,7 @@ type Redis struct {
 	once   sync.Once
 }
 
-// Start listens on a free loopback port.
+// Start starts an embedded Redis on a free loopback port.
 func Start() (*Redis, error) {
 	server, err := miniredis.Run()
 	if err != nil {
@@ -37,14 +37,14 @@ func Start() (*Redis, error) {
 	return r, nil
 }
 
-// Addr is host:port. The embedded Redis speaks TCP, as a real one does.
+// Addr returns the address as host:port. Clients connect over TCP.
 func (r *Redis) Addr() string { return r.server.Addr() }
 
-// Protect lets in only clients that give the password: what else runs on the machine can
-// reach the port.
+// Protect requires the password from clients, since every process on the machine can connect
+// to the port.
 func (r *Redis) Protect(password string) { r.server.RequireAuth(password) }
 
-// Close stops the clock and the server, and drops all data. Closing twice is no error.
+// Close stops the clock and the server, and drops all data. It may be called again.
 func (r *Redis) Close() {
 	r.once.Do(func() {
 		close(r.quit)

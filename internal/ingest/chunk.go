@@ -11,27 +11,27 @@ import (
 )
 
 const (
-	// submitters is how many chunks are handed over at the same time: one is checked
-	// and encoded while the other is on its way to Redis.
+	// submitters is the number of goroutines that submit chunks: one chunk is checked and
+	// encoded while the other is sent to Redis.
 	submitters = 2
-	// chunkTasks and chunkBytes end a chunk. Chunks are what a stream of any length is
-	// held in memory by.
+	// chunkTasks and chunkBytes limit a chunk, and so the part of a stream that is in
+	// memory.
 	chunkTasks = 500
-	chunkBytes = 1 << 20 // of bodies; a single task may have more
-	// linger is how long the first task of a chunk waits for others: a stream may be a
-	// pipe that gives a line now and then.
+	chunkBytes = 1 << 20 // of bodies; a single body may exceed it
+	// linger is how long the first task of a chunk waits for others, since a stream may be
+	// a pipe with a line now and then.
 	linger = 20 * time.Millisecond
 )
 
-// gather makes chunks of at most some items, until there are no more.
-func gather(items <-chan taskfile.Item, chunks chan<- []taskfile.Item, most int) {
+// makeChunks groups items into chunks of at most maxTasks, until items is closed.
+func makeChunks(items <-chan taskfile.Item, chunks chan<- []taskfile.Item, maxTasks int) {
 	late := time.NewTimer(linger)
 	defer late.Stop()
 	for first := range items {
 		late.Reset(linger)
-		chunk, size := append(make([]taskfile.Item, 0, most), first), len(first.Envelope.Body)
+		chunk, size := append(make([]taskfile.Item, 0, maxTasks), first), len(first.Envelope.Body)
 		open := true
-		for open && len(chunk) < most && size < chunkBytes {
+		for open && len(chunk) < maxTasks && size < chunkBytes {
 			var item taskfile.Item
 			select {
 			case item, open = <-items:
@@ -46,48 +46,49 @@ func gather(items <-chan taskfile.Item, chunks chan<- []taskfile.Item, most int)
 	}
 }
 
-// submit hands over a chunk. The error is one that ends the run; that ctx ended is none.
+// submit submits a chunk and repeats the tasks for which Redis did not answer. Its error ends
+// the run. It returns nil when ctx ends before the chunk is submitted.
 func (e *enqueuer) submit(ctx context.Context, chunk []taskfile.Item) error {
-	if !e.mayGo(ctx, chunk) {
+	if !e.waitForSlots(ctx, chunk) {
 		return nil
 	}
 	for attempt := 0; ; attempt++ {
-		left, err := e.try(ctx, chunk)
+		left, err := e.submitOnce(ctx, chunk)
 		if len(left) == 0 {
 			return nil
 		}
-		if attempt == len(patience) || !pause(ctx, patience[attempt]) {
-			e.giveUp(left, err)
+		if attempt == len(retryDelays) || !sleep(ctx, retryDelays[attempt]) {
+			e.abandon(left, err)
 			return fmt.Errorf("line %d: %w", left[0].Line, err)
 		}
 		chunk = left
 	}
 }
 
-// mayGo waits until all of a chunk may be handed over. It is false when ctx has ended;
-// then none of it is.
-func (e *enqueuer) mayGo(ctx context.Context, chunk []taskfile.Item) bool {
+// waitForSlots waits until beforeSubmit admits all tasks of a chunk. It returns false if ctx
+// ended; no task of the chunk is then submitted.
+func (e *enqueuer) waitForSlots(ctx context.Context, chunk []taskfile.Item) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	if e.before == nil {
+	if e.beforeSubmit == nil {
 		return true
 	}
 	for i, item := range chunk {
-		if !e.before(ctx, item.Envelope) {
-			e.giveUp(chunk[:i], ctx.Err())
+		if !e.beforeSubmit(ctx, item.Envelope) {
+			e.abandon(chunk[:i], ctx.Err())
 			return false
 		}
 	}
 	return true
 }
 
-// patience is how long Redis may be away, as pauses between attempts: 0.2 + 0.5 + 1 + 2 s,
-// and what the client itself waits for each.
-var patience = [...]time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
+// retryDelays are the pauses between attempts while Redis does not answer: 0.2 + 0.5 + 1 +
+// 2 s, besides the retries of the Redis client.
+var retryDelays = [...]time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
 
-// pause is false when ctx ended meanwhile.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleep waits for d. It returns false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
 		return true
@@ -96,60 +97,62 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// try submits a chunk, and returns what Redis did not answer for, with the first error:
-// repeating it is safe. A submission that has begun is finished even when ctx ends.
-func (e *enqueuer) try(ctx context.Context, chunk []taskfile.Item) ([]taskfile.Item, error) {
+// submitOnce submits a chunk. It returns the tasks for which Redis did not answer, with the
+// first error; repeating these is safe. A submission that has begun is finished even if ctx
+// ends.
+func (e *enqueuer) submitOnce(ctx context.Context, chunk []taskfile.Item) ([]taskfile.Item, error) {
 	envelopes := make([]tasks.Envelope, len(chunk))
 	for i := range chunk {
 		envelopes[i] = chunk[i].Envelope
 	}
 	var left []taskfile.Item
-	var first error
-	for i, answer := range e.Client.SubmitMany(context.WithoutCancel(ctx), envelopes) {
-		if !e.tell(chunk[i], answer) {
+	var firstErr error
+	for i, result := range e.Client.SubmitMany(context.WithoutCancel(ctx), envelopes) {
+		if !e.report(chunk[i], result) {
 			left = append(left, chunk[i])
-			if first == nil {
-				first = answer.Err
+			if firstErr == nil {
+				firstErr = result.Err
 			}
 		}
 	}
-	return left, first
+	return left, firstErr
 }
 
-// tell passes the answer to a task on. It is false for an answer that is not the last.
-func (e *enqueuer) tell(item taskfile.Item, answer tasks.Submitted) bool {
-	var invalid *tasks.ValidationError
-	bad := errors.As(answer.Err, &invalid) || errors.Is(answer.Err, tasks.ErrIDInUse)
-	if answer.Err != nil && !bad {
+// report reports the result of a submission. It returns false if the task must be repeated.
+func (e *enqueuer) report(item taskfile.Item, result tasks.Submitted) bool {
+	var validationErr *tasks.ValidationError
+	invalidTask := errors.As(result.Err, &validationErr) || errors.Is(result.Err, tasks.ErrIDInUse)
+	if result.Err != nil && !invalidTask {
 		return false
 	}
-	if e.after != nil {
-		e.after(item.Envelope, answer.Receipt, answer.Err)
+	if e.afterSubmit != nil {
+		e.afterSubmit(item.Envelope, result.Receipt, result.Err)
 	}
-	if bad {
-		e.bad(item.Line, answer.Err)
+	if invalidTask {
+		e.reportBad(item.Line, result.Err)
 		return true
 	}
-	e.note(func(c *Counts) {
-		if answer.Receipt.Already {
+	e.update(func(c *Counts) {
+		if result.Receipt.Already {
 			c.Already++
-			if answer.Receipt.Differs {
+			if result.Receipt.Differs {
 				c.Differing++
 			}
 		} else {
 			c.Enqueued++
 		}
-		e.Enqueued(item.Line, answer.Receipt)
+		e.Enqueued(item.Line, result.Receipt)
 	})
 	return true
 }
 
-// giveUp takes back what before has let through.
-func (e *enqueuer) giveUp(chunk []taskfile.Item, err error) {
-	if e.after == nil {
+// abandon calls afterSubmit with err for tasks that beforeSubmit admitted and that are not
+// submitted.
+func (e *enqueuer) abandon(chunk []taskfile.Item, err error) {
+	if e.afterSubmit == nil {
 		return
 	}
 	for _, item := range chunk {
-		e.after(item.Envelope, tasks.Receipt{}, err)
+		e.afterSubmit(item.Envelope, tasks.Receipt{}, err)
 	}
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// A line of a slow stream does not wait for the lines behind it.
-func TestASlowStreamIsNotHeldBack(t *testing.T) {
-	s := newStand(t)
+// TestSlowStreamIsNotDelayed: a line is enqueued before the next one is read.
+func TestSlowStreamIsNotDelayed(t *testing.T) {
+	s := newFixture(t)
 	o := s.options()
 	enqueued := make(chan string)
 	o.Enqueued = func(_ int, r tasks.Receipt) { enqueued <- r.ID }
@@ -44,36 +44,37 @@ func TestASlowStreamIsNotHeldBack(t *testing.T) {
 	}
 }
 
-// What waits for room in the window, when a job is interrupted, is not enqueued and not
-// waited for.
-func TestAnInterruptedChunkIsTakenBack(t *testing.T) {
-	s := newStand(t)
+// TestInterruptedChunkIsNotEnqueued: tasks that wait for a slot when the run is interrupted
+// are neither enqueued nor pending.
+func TestInterruptedChunkIsNotEnqueued(t *testing.T) {
+	s := newFixture(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	o := s.options()
 	enqueued := 0
 	o.Enqueued = func(int, tasks.Receipt) { enqueued++ }
-	job := s.job(40, o) // chunks of five
+	runner := s.newRunner(40, o) // chunks of five
 	ended := make(chan error)
-	go func() { ended <- job.Run(ctx, taskfile.New(strings.NewReader(lines(1000)))) }()
-	redistest.Until(t, 10*time.Second, "the window is full", func() bool { return job.Pending() == 40 })
+	go func() { ended <- runner.Run(ctx, taskfile.New(strings.NewReader(lines(1000)))) }()
+	redistest.Until(t, 10*time.Second, "the window is full", func() bool { return runner.Pending() == 40 })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	if n := s.rdb.LLen(t.Context(), "asynq:{"+tasks.QueueName(app, tasks.TypeTextCheck, tasks.Urgent)+"}:pending").Val(); job.Pending() != enqueued || n != int64(enqueued) {
-		t.Errorf("%d were enqueued, %d wait, %d are pending", enqueued, n, job.Pending())
+	if n := s.rdb.LLen(t.Context(), "asynq:{"+tasks.QueueName(app, tasks.TypeTextCheck, tasks.Urgent)+"}:pending").Val(); runner.Pending() != enqueued || n != int64(enqueued) {
+		t.Errorf("%d reported as enqueued, %d in the queue, %d pending", enqueued, n, runner.Pending())
 	}
-	job.Close(t.Context())
+	runner.Close(t.Context())
 }
 
-// refusing fails some of the scripts of a pipeline for a while.
-type refusing struct{ left atomic.Int64 }
+// failingPipelines fails the first half of the commands of the next pipelines; left counts
+// these.
+type failingPipelines struct{ left atomic.Int64 }
 
-func (*refusing) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*failingPipelines) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (*refusing) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (*failingPipelines) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
-func (r *refusing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (r *failingPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
 		if r.left.Add(-1) >= 0 {
@@ -85,22 +86,23 @@ func (r *refusing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// Of a chunk that was answered in part the rest is repeated, and each task is told once.
+// TestTheRestOfAChunkIsRepeated: tasks of a chunk without an answer are submitted again, and
+// each task is reported once.
 func TestTheRestOfAChunkIsRepeated(t *testing.T) {
-	s := newStand(t)
-	refuses := &refusing{}
-	refuses.left.Store(3)
-	s.rdb.AddHook(refuses)
+	s := newFixture(t)
+	failing := &failingPipelines{}
+	failing.left.Store(3)
+	s.rdb.AddHook(failing)
 	o := s.options()
-	told := make(map[int]int)
-	o.Enqueued = func(line int, _ tasks.Receipt) { told[line]++ }
+	reports := make(map[int]int)
+	o.Enqueued = func(line int, _ tasks.Receipt) { reports[line]++ }
 	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(300))), o)
-	if err != nil || counts.Enqueued+counts.Already != 300 || len(told) != 300 {
-		t.Errorf("%+v, %v, %d lines told", counts, err, len(told))
+	if err != nil || counts.Enqueued+counts.Already != 300 || len(reports) != 300 {
+		t.Errorf("%+v, %v, %d lines reported", counts, err, len(reports))
 	}
-	for line, times := range told {
+	for line, times := range reports {
 		if times != 1 {
-			t.Errorf("line %d was told %d times", line, times)
+			t.Errorf("line %d was reported %d times", line, times)
 		}
 	}
 }

@@ -10,63 +10,64 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Options says who takes the tasks, and who is told. The functions are called one at a
-// time, but for Ended.
+// Options has the client and the callbacks of a run. The callbacks are called one at a time,
+// except Ended.
 type Options struct {
 	Client *tasks.Client
-	// Admit is asked once for each app, before the first of its tasks is enqueued. Its
-	// error makes all lines of the app bad ones.
+	// Admit is called once for each app, before its first task is enqueued. If it returns
+	// an error, all lines of the app are bad lines with that error.
 	Admit func(ctx context.Context, app string) error
-	// Ended, where set, is asked about each task before it is enqueued. One that it says
-	// to have ended is not enqueued, and Ended has told its outcome. It is called beside
-	// the other functions; its error ends the run.
+	// Ended, if set, is called for each task before it is enqueued. If it returns true, the
+	// task has ended before and is not enqueued; Ended has reported its outcome. It may be
+	// called at the same time as the other callbacks. Its error ends the run.
 	Ended func(ctx context.Context, e tasks.Envelope) (bool, error)
-	// Bad is told of each line that is no task that could be sent.
+	// Bad is called for each line that is not a valid task.
 	Bad func(line int, err error)
-	// Enqueued is told of each task that was handed over.
+	// Enqueued is called for each task that was enqueued, now or before.
 	Enqueued func(line int, r tasks.Receipt)
-	// Duplicate is told of each line whose task an earlier line has.
+	// Duplicate is called for each line whose task is also on an earlier line.
 	Duplicate func(line int, e tasks.Envelope)
 }
 
-// Counts is what became of the lines of a stream.
+// Counts counts the lines of a stream by what was done with them.
 type Counts struct {
-	Lines      int // that were read, blank ones aside
-	Bad        int // that are no task that could be sent
-	Duplicates int // whose task an earlier line has
-	Enqueued   int // handed over now
-	Already    int // handed over at another time
-	Differing  int // of Already, those that were handed over with another body
-	Ended      int // that Options.Ended knew
+	Lines      int // read, without blank lines
+	Bad        int // not a valid task
+	Duplicates int // the task is also on an earlier line
+	Enqueued   int // enqueued by this run
+	Already    int // enqueued before
+	Differing  int // of Already: enqueued with another body
+	Ended      int // for which Options.Ended returned true
 }
 
-// ErrBroken says that not all of the stream was enqueued, for another reason than that
-// ctx ended.
+// ErrBroken means that the stream was not enqueued completely, for a reason other than the
+// end of ctx.
 var ErrBroken = errors.New("the rest was not enqueued")
 
-// Enqueue hands over the tasks of a stream until it or ctx ends. A bad line is told and
-// skipped. An error wraps ErrBroken: the stream broke off, or Redis is away.
+// Enqueue enqueues the tasks of a stream until the stream or ctx ends. A bad line is reported
+// and skipped. The error wraps ErrBroken: reading failed, or Redis did not answer.
 func Enqueue(ctx context.Context, source *taskfile.Source, o Options) (Counts, error) {
-	e := enqueuer{Options: o, most: chunkTasks}
+	e := enqueuer{Options: o, maxChunk: chunkTasks}
 	err := e.run(ctx, source)
 	return e.counts, err
 }
 
-// enqueuer is one run of Enqueue. One goroutine reads and parses lines, one gathers them
-// into chunks, and submitters hand those over.
+// enqueuer is one run of Enqueue. One goroutine reads and parses lines, one groups the tasks
+// into chunks, and several submit the chunks.
 type enqueuer struct {
 	Options
-	// before and after, where set, are called around each task's submission, from
-	// several goroutines. before may block; it returns false when ctx ended meanwhile.
-	before func(ctx context.Context, e tasks.Envelope) bool
-	after  func(e tasks.Envelope, r tasks.Receipt, err error)
-	// most is how many tasks a chunk has at most. All submitters' chunks together must
-	// fit into what before lets through: each waits until all of its own may go.
-	most int
+	// beforeSubmit and afterSubmit, if set, are called around each task's submission, from
+	// several goroutines. beforeSubmit may block; it returns false if ctx ended.
+	beforeSubmit func(ctx context.Context, e tasks.Envelope) bool
+	afterSubmit  func(e tasks.Envelope, r tasks.Receipt, err error)
+	// maxChunk is the maximum number of tasks in a chunk. beforeSubmit must be able to admit
+	// the chunks of all submitters at once, since each waits until all its tasks are
+	// admitted.
+	maxChunk int
 
-	admitted map[string]error // by app; of the goroutine that reads
+	admitted map[string]error // by app; used by the reading goroutine only
 
-	mu     sync.Mutex // guards what follows, and the functions of Options
+	mu     sync.Mutex // guards the fields below and calls of the callbacks in Options
 	counts Counts
 	failed error
 }
@@ -79,7 +80,7 @@ func (e *enqueuer) run(ctx context.Context, source *taskfile.Source) error {
 	var all sync.WaitGroup
 	all.Go(func() {
 		defer close(chunks)
-		gather(items, chunks, e.most)
+		makeChunks(items, chunks, e.maxChunk)
 	})
 	for range submitters {
 		all.Go(func() {
@@ -99,7 +100,7 @@ func (e *enqueuer) run(ctx context.Context, source *taskfile.Source) error {
 	return e.failed
 }
 
-// fail keeps the first reason for which the rest is not enqueued.
+// fail records the error that ends the run, if it is the first.
 func (e *enqueuer) fail(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -108,7 +109,7 @@ func (e *enqueuer) fail(err error) {
 	}
 }
 
-// read passes the tasks of the stream on until it or ctx ends.
+// read sends the tasks of the stream to items until the stream or ctx ends.
 func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan<- taskfile.Item) error {
 	for item, err := range source.Items() {
 		if ctx.Err() != nil {
@@ -120,17 +121,17 @@ func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan
 		if item.Err == nil {
 			item.Err = e.admit(ctx, item.Envelope.App)
 		}
-		e.note(func(c *Counts) { c.Lines++ })
+		e.update(func(c *Counts) { c.Lines++ })
 		switch {
 		case item.Err != nil:
-			e.bad(item.Line, item.Err)
+			e.reportBad(item.Line, item.Err)
 		case item.Duplicate:
-			e.note(func(c *Counts) {
+			e.update(func(c *Counts) {
 				c.Duplicates++
 				e.Duplicate(item.Line, item.Envelope)
 			})
 		default:
-			if err := e.pass(ctx, item, items); err != nil {
+			if err := e.forward(ctx, item, items); err != nil {
 				return fmt.Errorf("line %d: %w", item.Line, err)
 			}
 		}
@@ -138,15 +139,15 @@ func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan
 	return nil
 }
 
-// pass hands a task on, unless it has ended before.
-func (e *enqueuer) pass(ctx context.Context, item taskfile.Item, items chan<- taskfile.Item) error {
+// forward sends a task to items, unless it has ended before.
+func (e *enqueuer) forward(ctx context.Context, item taskfile.Item, items chan<- taskfile.Item) error {
 	if e.Ended != nil {
 		ended, err := e.Ended(ctx, item.Envelope)
 		if err != nil {
 			return err
 		}
 		if ended {
-			e.note(func(c *Counts) { c.Ended++ })
+			e.update(func(c *Counts) { c.Ended++ })
 			return nil
 		}
 	}
@@ -157,9 +158,10 @@ func (e *enqueuer) pass(ctx context.Context, item taskfile.Item, items chan<- ta
 	return nil
 }
 
+// admit returns the result of Options.Admit, which it calls once per app.
 func (e *enqueuer) admit(ctx context.Context, app string) error {
 	err, known := e.admitted[app]
-	if known || !tasks.ValidApp(app) { // an id that none can have is told with the other faults of the line
+	if known || !tasks.ValidApp(app) { // the checks of the task report an invalid app id
 		return err
 	}
 	err = e.Admit(ctx, app)
@@ -167,14 +169,15 @@ func (e *enqueuer) admit(ctx context.Context, app string) error {
 	return err
 }
 
-func (e *enqueuer) note(what func(*Counts)) {
+// update changes the counts and may call callbacks; only one update runs at a time.
+func (e *enqueuer) update(apply func(*Counts)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	what(&e.counts)
+	apply(&e.counts)
 }
 
-func (e *enqueuer) bad(line int, err error) {
-	e.note(func(c *Counts) {
+func (e *enqueuer) reportBad(line int, err error) {
+	e.update(func(c *Counts) {
 		c.Bad++
 		e.Bad(line, err)
 	})

@@ -31,8 +31,8 @@ func lines(n int) string {
 	return b.String()
 }
 
-// stand is a job's surroundings: a Redis, and a worker that ends each task at once.
-type stand struct {
+// fixture has a Redis, and records what a run reports.
+type fixture struct {
 	t      *testing.T
 	mini   interface{ SetError(string) }
 	rdb    redis.UniversalClient
@@ -41,20 +41,20 @@ type stand struct {
 	mu      sync.Mutex
 	results map[string]tasks.Outcome
 	bad     []int
-	open    int // tasks that were enqueued and have no outcome
-	most    int
+	open    int // enqueued tasks without an outcome
+	maxOpen int
 	trouble []error
 }
 
-func newStand(t *testing.T) *stand {
+func newFixture(t *testing.T) *fixture {
 	mini, rdb := redistest.Mini(t)
-	return &stand{
+	return &fixture{
 		t: t, mini: mini, rdb: rdb, results: make(map[string]tasks.Outcome),
 		ledger: ledger.New(rdb, ledger.Policy{Retention: time.Minute, StreamMax: 1000}),
 	}
 }
 
-func (s *stand) options() ingest.Options {
+func (s *fixture) options() ingest.Options {
 	return ingest.Options{
 		Client: tasks.NewClient(s.rdb),
 		Admit:  func(context.Context, string) error { return nil },
@@ -68,7 +68,7 @@ func (s *stand) options() ingest.Options {
 	}
 }
 
-func (s *stand) job(window int, o ingest.Options) *ingest.Runner {
+func (s *fixture) newRunner(window int, o ingest.Options) *ingest.Runner {
 	reader := redis.NewClient(s.rdb.(*redis.Client).Options())
 	return ingest.NewRunner(ingest.RunnerOptions{
 		Options: o, Window: window,
@@ -77,7 +77,7 @@ func (s *stand) job(window int, o ingest.Options) *ingest.Runner {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if _, twice := s.results[r.ID]; twice {
-				s.t.Errorf("%s was told twice", r.ID)
+				s.t.Errorf("%s was reported twice", r.ID)
 			}
 			s.results[r.ID] = r.Outcome
 			s.open--
@@ -90,8 +90,8 @@ func (s *stand) job(window int, o ingest.Options) *ingest.Runner {
 	})
 }
 
-// settle ends a task, as a worker does.
-func (s *stand) settle(id string) {
+// settle records an outcome, as a worker does.
+func (s *fixture) settle(id string) {
 	result, err := json.Marshal(tasks.Result{ID: id, App: app, Type: tasks.TypeTextCheck, State: tasks.StateDone, Outcome: tasks.OutcomeAccepted})
 	if err != nil {
 		s.t.Error(err)
@@ -102,8 +102,8 @@ func (s *stand) settle(id string) {
 	}
 }
 
-// settling makes a worker of the option Enqueued: it ends each task a moment later.
-func (s *stand) settling(o ingest.Options) ingest.Options {
+// withWorker sets Enqueued so that each task gets an outcome in the background.
+func (s *fixture) withWorker(o ingest.Options) ingest.Options {
 	enqueued := make(chan string, 10_000)
 	var worker sync.WaitGroup
 	worker.Go(func() {
@@ -115,7 +115,7 @@ func (s *stand) settling(o ingest.Options) ingest.Options {
 	o.Enqueued = func(_ int, r tasks.Receipt) {
 		s.mu.Lock()
 		s.open++
-		s.most = max(s.most, s.open)
+		s.maxOpen = max(s.maxOpen, s.open)
 		s.mu.Unlock()
 		if !r.Done {
 			enqueued <- r.ID
@@ -124,29 +124,29 @@ func (s *stand) settling(o ingest.Options) ingest.Options {
 	return o
 }
 
-func TestAJobFollowsEachTask(t *testing.T) {
-	s := newStand(t)
-	s.settle("t3") // at another time
-	job := s.job(10, s.settling(s.options()))
+func TestRunnerDeliversEachResult(t *testing.T) {
+	s := newFixture(t)
+	s.settle("t3") // before the run
+	runner := s.newRunner(10, s.withWorker(s.options()))
 	text := lines(300) + "bad\n" + lines(2)
-	if err := job.Run(t.Context(), taskfile.New(strings.NewReader(text))); err != nil {
+	if err := runner.Run(t.Context(), taskfile.New(strings.NewReader(text))); err != nil {
 		t.Fatal(err)
 	}
-	job.Close(t.Context())
+	runner.Close(t.Context())
 	want := ingest.Counts{Lines: 303, Bad: 1, Duplicates: 2, Enqueued: 299, Already: 1}
-	if got := job.Counts(); got != want {
+	if got := runner.Counts(); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	if len(s.results) != 300 || job.Pending() != 0 || job.Lost() != 0 || len(s.trouble) > 0 {
-		t.Errorf("%d results, %d pending, %v", len(s.results), job.Pending(), s.trouble)
+	if len(s.results) != 300 || runner.Pending() != 0 || runner.Lost() != 0 || len(s.trouble) > 0 {
+		t.Errorf("%d results, %d pending, %v", len(s.results), runner.Pending(), s.trouble)
 	}
-	if s.most > 10 {
-		t.Errorf("%d tasks were open at once", s.most)
+	if s.maxOpen > 10 {
+		t.Errorf("%d tasks without an outcome at the same time", s.maxOpen)
 	}
 }
 
-func TestAnInterruptedJobTellsWhatEnded(t *testing.T) {
-	s := newStand(t)
+func TestInterruptedRunnerDeliversRecordedResults(t *testing.T) {
+	s := newFixture(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	o := s.options()
 	enqueued := 0
@@ -155,29 +155,29 @@ func TestAnInterruptedJobTellsWhatEnded(t *testing.T) {
 			cancel()
 		}
 	}
-	job := s.job(5, o)
-	if err := job.Run(ctx, taskfile.New(strings.NewReader(lines(100)))); err != nil {
+	runner := s.newRunner(5, o)
+	if err := runner.Run(ctx, taskfile.New(strings.NewReader(lines(100)))); err != nil {
 		t.Fatal(err)
 	}
-	s.settle("t0") // what a worker still had in hand
-	job.Close(t.Context())
-	if len(s.results) != 1 || job.Pending() != 4 {
-		t.Errorf("results %v, %d pending", s.results, job.Pending())
+	s.settle("t0") // a worker was processing it
+	runner.Close(t.Context())
+	if len(s.results) != 1 || runner.Pending() != 4 {
+		t.Errorf("results %v, %d pending", s.results, runner.Pending())
 	}
 }
 
 func TestAnAppThatIsNotAdmitted(t *testing.T) {
-	s := newStand(t)
-	o, asked := s.options(), 0
-	o.Admit = func(context.Context, string) error { asked++; return errors.New("not here") }
+	s := newFixture(t)
+	o, calls := s.options(), 0
+	o.Admit = func(context.Context, string) error { calls++; return errors.New("not here") }
 	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(3))), o)
-	if err != nil || counts.Bad != 3 || asked != 1 || len(s.bad) != 3 {
-		t.Errorf("%+v, %v, asked %d times", counts, err, asked)
+	if err != nil || counts.Bad != 3 || calls != 1 || len(s.bad) != 3 {
+		t.Errorf("%+v, %v, %d calls of Admit", counts, err, calls)
 	}
 }
 
-func TestBadBodiesAreTold(t *testing.T) {
-	s := newStand(t)
+func TestBadBodiesAreReported(t *testing.T) {
+	s := newFixture(t)
 	text := strings.Replace(lines(2), `"version":2`, `"version":3`, 1)
 	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(text)), s.options())
 	if err != nil || counts.Bad != 1 || counts.Enqueued != 1 || s.bad[0] != 1 {
@@ -186,7 +186,7 @@ func TestBadBodiesAreTold(t *testing.T) {
 }
 
 func TestRedisIsAwayForAMoment(t *testing.T) {
-	s := newStand(t)
+	s := newFixture(t)
 	o := s.options()
 	away := sync.OnceFunc(func() {
 		s.mini.SetError("LOADING not yet")
@@ -200,7 +200,7 @@ func TestRedisIsAwayForAMoment(t *testing.T) {
 }
 
 func TestRedisStaysAway(t *testing.T) {
-	s := newStand(t)
+	s := newFixture(t)
 	o := s.options()
 	o.Admit = func(context.Context, string) error { s.mini.SetError("MISCONF no disk"); return nil }
 	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(100))), o)
@@ -210,19 +210,19 @@ func TestRedisStaysAway(t *testing.T) {
 }
 
 func TestABrokenStream(t *testing.T) {
-	s := newStand(t)
+	s := newFixture(t)
 	broken := errors.New("the pipe is gone")
 	r := io.MultiReader(strings.NewReader(lines(2)), iotest.ErrReader(broken))
-	job := s.job(10, s.settling(s.options()))
-	err := job.Run(t.Context(), taskfile.New(r))
-	job.Close(t.Context())
+	runner := s.newRunner(10, s.withWorker(s.options()))
+	err := runner.Run(t.Context(), taskfile.New(r))
+	runner.Close(t.Context())
 	if !errors.Is(err, ingest.ErrBroken) || !errors.Is(err, broken) || len(s.results) != 2 {
 		t.Errorf("%v, results %v", err, s.results)
 	}
 }
 
 func TestTasksThatHaveEndedAreNotEnqueued(t *testing.T) {
-	s := newStand(t)
+	s := newFixture(t)
 	o := s.options()
 	o.Ended = func(_ context.Context, e tasks.Envelope) (bool, error) { return e.ID == "t1" || e.ID == "t3", nil }
 	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(5))), o)

@@ -7,15 +7,15 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// taskKey names a task.
+// taskKey identifies a task.
 type taskKey struct{ app, id string }
 
 func keyOf(e tasks.Envelope) taskKey { return taskKey{e.App, e.ID} }
 
-// pending is the tasks that have no outcome yet.
+// pending is the set of tasks that have no outcome yet.
 type pending struct {
 	mu    sync.Mutex
-	tasks map[taskKey]time.Time // guarded by mu; since when
+	tasks map[taskKey]time.Time // guarded by mu; when each was added
 }
 
 func newPending() *pending { return &pending{tasks: make(map[taskKey]time.Time)} }
@@ -26,7 +26,7 @@ func (p *pending) add(k taskKey) {
 	p.tasks[k] = time.Now()
 }
 
-// remove tells whether the task was pending.
+// remove removes a task and reports whether it was pending.
 func (p *pending) remove(k taskKey) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -41,7 +41,7 @@ func (p *pending) count() int {
 	return len(p.tasks)
 }
 
-// olderThan lists at most limit tasks that have been pending for some time.
+// olderThan returns at most limit tasks that have been pending for at least age.
 func (p *pending) olderThan(age time.Duration, limit int) []taskKey {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,208 +10,211 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// RunnerOptions is what a Job needs besides Options.
+// RunnerOptions configures a Runner.
 type RunnerOptions struct {
 	Options
-	// Reader reads the results, beside Client. A read waits for results for up to a
-	// second; StopReading ends it at once (it closes the reader's connections).
+	// Reader reads the results, on connections other than Client's. A read blocks for up to
+	// a second; StopReading ends it at once by closing Reader's connections.
 	Reader      *tasks.Client
 	StopReading func()
-	// Window is how many tasks may be without an outcome at the same time.
+	// Window is the maximum number of tasks without an outcome at a time.
 	Window int
-	// Result is told of each task's outcome, once, one at a time.
+	// Result is called once for each task's outcome, one call at a time.
 	Result func(ctx context.Context, r tasks.Result)
-	// Trouble is told when results cannot be read for a moment, or a record is gone.
+	// Trouble is called when results cannot be read for a moment, and with a *[LostError]
+	// when a record is gone.
 	Trouble func(err error)
 }
 
-// Runner enqueues a stream and follows each task to its outcome. It serves one stream.
+// Runner enqueues one stream and waits for the outcome of each task.
 type Runner struct {
-	o       RunnerOptions
-	window  chan struct{}
-	pending *pending
-	run     enqueuer
+	opts     RunnerOptions
+	slots    chan struct{}
+	pending  *pending
+	enqueuer enqueuer
 
-	follow    context.Context //nolint:containedctx // the life of the followers, which begin with each app
-	unfollow  context.CancelFunc
-	followers sync.WaitGroup
-	from      map[string]tasks.Cursor // by app: where its results began; of the goroutine that reads
+	followCtx     context.Context //nolint:containedctx // the context of the followers, which start with each app
+	stopFollowing context.CancelFunc
+	followers     sync.WaitGroup
+	cursors       map[string]tasks.Cursor // by app: the start of its results; used by the reading goroutine only
 
-	lookEvery, lookAfter time.Duration // see checkOld
+	checkInterval, checkAge time.Duration // see checkOld
 
-	telling sync.Mutex    // one result at a time
-	settled chan struct{} // holds one token after a result
-	lost    int           // guarded by telling
+	resultMu sync.Mutex    // held while Result or Trouble(*LostError) is called
+	progress chan struct{} // holds a token after a slot was released
+	lost     int           // guarded by resultMu
 }
 
-// NewRunner does no I/O.
+// NewRunner returns a Runner. It does no I/O.
 func NewRunner(o RunnerOptions) *Runner {
-	j := &Runner{
-		o: o, window: make(chan struct{}, o.Window), pending: newPending(),
-		from: make(map[string]tasks.Cursor), settled: make(chan struct{}, 1),
-		lookEvery: lookEvery, lookAfter: lookAfter,
+	r := &Runner{
+		opts: o, slots: make(chan struct{}, o.Window), pending: newPending(),
+		cursors: make(map[string]tasks.Cursor), progress: make(chan struct{}, 1),
+		checkInterval: checkInterval, checkAge: checkAge,
 	}
-	// An eighth of the window: it fills in small steps, so that workers do not wait.
-	most := min(max(o.Window/8, 1), chunkTasks)
-	j.run = enqueuer{Options: o.Options, before: j.before, after: j.after, most: most}
-	j.run.Admit = j.admit
-	j.follow, j.unfollow = context.WithCancel(context.Background())
-	return j
+	// A chunk is at most an eighth of the window, so that the window is refilled in small
+	// steps and workers do not run dry.
+	maxChunk := min(max(o.Window/8, 1), chunkTasks)
+	r.enqueuer = enqueuer{Options: o.Options, beforeSubmit: r.beforeSubmit, afterSubmit: r.afterSubmit, maxChunk: maxChunk}
+	r.enqueuer.Admit = r.admit
+	r.followCtx, r.stopFollowing = context.WithCancel(context.Background())
+	return r
 }
 
-// Counts is what became of the lines so far.
-func (j *Runner) Counts() Counts {
-	j.run.mu.Lock()
-	defer j.run.mu.Unlock()
-	return j.run.counts
+// Counts returns the counts of the lines so far.
+func (r *Runner) Counts() Counts {
+	r.enqueuer.mu.Lock()
+	defer r.enqueuer.mu.Unlock()
+	return r.enqueuer.counts
 }
 
-// Pending is how many tasks have no outcome yet.
-func (j *Runner) Pending() int { return j.pending.count() }
+// Pending returns the number of tasks without an outcome.
+func (r *Runner) Pending() int { return r.pending.count() }
 
-// Lost is how many tasks have no outcome and never will, since their records are gone.
-func (j *Runner) Lost() int {
-	j.telling.Lock()
-	defer j.telling.Unlock()
-	return j.lost
+// Lost returns the number of tasks whose outcome will never be known, since their records are
+// gone.
+func (r *Runner) Lost() int {
+	r.resultMu.Lock()
+	defer r.resultMu.Unlock()
+	return r.lost
 }
 
-// Run enqueues the stream, and returns when each of its tasks has an outcome, or when
-// ctx ends. The error is that of [Enqueue]; also then the tasks that were enqueued are
-// followed to their outcomes. Call Close when no more results can come.
-func (j *Runner) Run(ctx context.Context, source *taskfile.Source) error {
+// Run enqueues the stream, and returns when each of its tasks has an outcome or ctx ends. The
+// error is that of [Enqueue]; Run also waits for the enqueued tasks after an error. Call Close
+// when no more results can come.
+func (r *Runner) Run(ctx context.Context, source *taskfile.Source) error {
 	var checker sync.WaitGroup
-	checked, stop := context.WithCancel(ctx)
-	checker.Go(func() { j.checkOld(checked) })
+	checkCtx, stopChecking := context.WithCancel(ctx)
+	checker.Go(func() { r.checkOld(checkCtx) })
 	defer checker.Wait()
-	defer stop()
-	err := j.run.run(ctx, source)
-	for j.pending.count() > 0 && ctx.Err() == nil {
+	defer stopChecking()
+	err := r.enqueuer.run(ctx, source)
+	for r.pending.count() > 0 && ctx.Err() == nil {
 		select {
-		case <-j.settled:
+		case <-r.progress:
 		case <-ctx.Done():
 		}
 	}
 	return err
 }
 
-// Close ends the following. Results that were recorded before are told first.
-func (j *Runner) Close(ctx context.Context) {
-	j.unfollow()
-	j.o.StopReading()
-	j.followers.Wait()
-	for app, from := range j.from {
-		if j.pending.count() == 0 {
+// Close stops reading results, after it has delivered those recorded so far.
+func (r *Runner) Close(ctx context.Context) {
+	r.stopFollowing()
+	r.opts.StopReading()
+	r.followers.Wait()
+	for app, from := range r.cursors {
+		if r.pending.count() == 0 {
 			return
 		}
-		if err := j.tellResults(ctx, j.o.Client, app, from, false); err != nil && ctx.Err() == nil {
-			j.o.Trouble(err)
+		if err := r.deliverResults(ctx, r.opts.Client, app, from, false); err != nil && ctx.Err() == nil {
+			r.opts.Trouble(err)
 		}
 	}
 }
 
-// admit follows the results of an app from before its first task is enqueued.
-func (j *Runner) admit(ctx context.Context, app string) error {
-	if err := j.o.Admit(ctx, app); err != nil {
+// admit starts reading the results of an app before its first task is enqueued.
+func (r *Runner) admit(ctx context.Context, app string) error {
+	if err := r.opts.Admit(ctx, app); err != nil {
 		return err
 	}
-	from, err := j.o.Client.End(ctx, app)
+	from, err := r.opts.Client.End(ctx, app)
 	if err != nil {
-		from = tasks.Since(time.Now().Add(-time.Minute)) // results of other tasks do no harm
+		from = tasks.Since(time.Now().Add(-time.Minute)) // deliver ignores results of other tasks
 	}
-	j.from[app] = from
-	j.followers.Go(func() { j.followApp(app, from) })
+	r.cursors[app] = from
+	r.followers.Go(func() { r.followApp(app, from) })
 	return nil
 }
 
 const (
-	followPauseFirst   = 200 * time.Millisecond
-	followPauseLongest = 5 * time.Second
+	followMinBackoff = 200 * time.Millisecond
+	followMaxBackoff = 5 * time.Second
 )
 
-// followApp tells the results of an app until Close. After an error it begins anew,
-// from where the app's results began: what was told before is no longer pending.
-func (j *Runner) followApp(app string, from tasks.Cursor) {
-	pause := followPauseFirst
-	for j.follow.Err() == nil {
-		err := j.tellResults(j.follow, j.o.Reader, app, from, true)
-		if err == nil || j.follow.Err() != nil {
+// followApp delivers the results of an app until Close. After an error it starts again at the
+// app's cursor: deliver ignores results that were delivered before.
+func (r *Runner) followApp(app string, from tasks.Cursor) {
+	backoff := followMinBackoff
+	for r.followCtx.Err() == nil {
+		err := r.deliverResults(r.followCtx, r.opts.Reader, app, from, true)
+		if err == nil || r.followCtx.Err() != nil {
 			continue
 		}
-		j.o.Trouble(err)
+		r.opts.Trouble(err)
 		select {
-		case <-time.After(pause):
-			pause = min(2*pause, followPauseLongest)
-		case <-j.follow.Done():
+		case <-time.After(backoff):
+			backoff = min(2*backoff, followMaxBackoff)
+		case <-r.followCtx.Done():
 		}
 	}
 }
 
-func (j *Runner) tellResults(ctx context.Context, client *tasks.Client, app string, from tasks.Cursor, follow bool) error {
-	for r, err := range client.Results(ctx, app, from, follow) {
+func (r *Runner) deliverResults(ctx context.Context, client *tasks.Client, app string, from tasks.Cursor, follow bool) error {
+	for result, err := range client.Results(ctx, app, from, follow) {
 		if err != nil {
 			return err
 		}
-		j.tell(context.WithoutCancel(ctx), r)
+		r.deliver(context.WithoutCancel(ctx), result)
 	}
 	return nil
 }
 
-// tell passes a result on if its task is one of ours and was not told before.
-func (j *Runner) tell(ctx context.Context, r tasks.Result) {
-	if !j.pending.remove(taskKey{r.App, r.ID}) {
+// deliver calls Result, if the task is pending.
+func (r *Runner) deliver(ctx context.Context, result tasks.Result) {
+	if !r.pending.remove(taskKey{result.App, result.ID}) {
 		return
 	}
-	j.telling.Lock()
-	j.o.Result(ctx, r)
-	j.telling.Unlock()
-	j.leave()
+	r.resultMu.Lock()
+	r.opts.Result(ctx, result)
+	r.resultMu.Unlock()
+	r.releaseSlot()
 }
 
-// leave makes room in the window.
-func (j *Runner) leave() {
-	<-j.window
+// releaseSlot frees a slot of the window.
+func (r *Runner) releaseSlot() {
+	<-r.slots
 	select {
-	case j.settled <- struct{}{}:
-	default: // Run will look anyway
+	case r.progress <- struct{}{}:
+	default: // there is a token already
 	}
 }
 
-// before waits for room in the window, and expects the task's result from then on.
-func (j *Runner) before(ctx context.Context, e tasks.Envelope) bool {
+// beforeSubmit waits for a free slot of the window and adds the task to pending.
+func (r *Runner) beforeSubmit(ctx context.Context, e tasks.Envelope) bool {
 	select {
-	case j.window <- struct{}{}:
-		j.pending.add(keyOf(e))
+	case r.slots <- struct{}{}:
+		r.pending.add(keyOf(e))
 		return true
 	case <-ctx.Done():
 		return false
 	}
 }
 
-// after looks up what ended before it was enqueued here, and forgets what was not
-// enqueued.
-func (j *Runner) after(e tasks.Envelope, r tasks.Receipt, err error) {
+// afterSubmit looks up the outcome of a task that ended before, and removes a task that was
+// not enqueued from pending.
+func (r *Runner) afterSubmit(e tasks.Envelope, receipt tasks.Receipt, err error) {
 	if err != nil {
-		if j.pending.remove(keyOf(e)) {
-			j.leave()
+		if r.pending.remove(keyOf(e)) {
+			r.releaseSlot()
 		}
 		return
 	}
-	if r.Done {
-		j.lookUp(context.Background(), keyOf(e))
+	if receipt.Done {
+		r.lookUp(context.Background(), keyOf(e))
 	}
 }
 
 const (
-	lookEvery = 5 * time.Second
-	lookAfter = 15 * time.Second
-	lookMost  = 500
+	checkInterval = 5 * time.Second
+	checkAge      = 15 * time.Second
+	checkLimit    = 500
 )
 
-// checkOld looks up what has been pending for long. Results are learned from the app's
-// stream; should its cap cut one off before it was read, the task's record still has it.
-func (j *Runner) checkOld(ctx context.Context) {
-	t := time.NewTicker(j.lookEvery)
+// checkOld looks up the records of tasks that have been pending for long. Their results may
+// have been trimmed from the app's stream before they were read.
+func (r *Runner) checkOld(ctx context.Context) {
+	t := time.NewTicker(r.checkInterval)
 	defer t.Stop()
 	for {
 		select {
@@ -219,37 +222,37 @@ func (j *Runner) checkOld(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		for _, k := range j.pending.olderThan(j.lookAfter, lookMost) {
+		for _, k := range r.pending.olderThan(r.checkAge, checkLimit) {
 			if ctx.Err() != nil {
 				return
 			}
-			j.lookUp(ctx, k)
+			r.lookUp(ctx, k)
 		}
 	}
 }
 
-// lookUp tells the outcome that a task's record has, if any.
-func (j *Runner) lookUp(ctx context.Context, k taskKey) {
-	r, err := j.o.Client.Result(ctx, k.app, k.id)
+// lookUp delivers the outcome in a task's record, if there is one.
+func (r *Runner) lookUp(ctx context.Context, k taskKey) {
+	result, err := r.opts.Client.Result(ctx, k.app, k.id)
 	switch {
 	case errors.Is(err, tasks.ErrNotFound):
-		if !j.pending.remove(k) {
+		if !r.pending.remove(k) {
 			return
 		}
-		j.telling.Lock()
-		j.lost++
-		j.o.Trouble(&LostError{ID: k.id})
-		j.telling.Unlock()
-		j.leave()
+		r.resultMu.Lock()
+		r.lost++
+		r.opts.Trouble(&LostError{ID: k.id})
+		r.resultMu.Unlock()
+		r.releaseSlot()
 	case err != nil:
-		return // the next look may succeed
-	case r.Outcome != "":
-		j.tell(ctx, r)
+		return // the next check may succeed
+	case result.Outcome != "":
+		r.deliver(ctx, result)
 	}
 }
 
-// LostError says that a task's record is gone from Redis, so that its outcome will
-// never be known.
+// LostError means that a task's record is gone from Redis, so that its outcome will never be
+// known.
 type LostError struct{ ID string }
 
 func (e *LostError) Error() string {

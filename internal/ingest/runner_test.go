@@ -15,15 +15,15 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// A result that the stream never told, and a record that is gone, must not keep a job
-// waiting for ever.
+// TestOldTasksAreLookedUp: a result that is missing in the stream, and a record that is gone,
+// do not keep Run waiting for ever.
 func TestOldTasksAreLookedUp(t *testing.T) {
 	const app = "wx0123456789abcdef"
 	mini, rdb := redistest.Mini(t)
 	records := ledger.New(rdb, ledger.Policy{Retention: time.Minute, StreamMax: 1000})
 	reader := redis.NewClient(&redis.Options{Addr: mini.Addr()})
 	results, lost := 0, 0
-	job := NewRunner(RunnerOptions{
+	runner := NewRunner(RunnerOptions{
 		Options: Options{
 			Client: tasks.NewClient(rdb),
 			Admit:  func(context.Context, string) error { return nil },
@@ -32,7 +32,7 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 					mini.HDel(ledger.WaitingKey(app, r.ID), r.ID)
 					return
 				}
-				// Recorded by somebody whose stream entry was cut off at once.
+				// The followers are stopped below, as if the stream had lost the entry.
 				text := []byte(`{"id":"missed","app":"` + app + `","type":"seccheck:text","outcome":"accepted"}`)
 				if _, err := records.Settle(context.Background(), ledger.Ref{App: app, ID: r.ID}, ledger.Ending{Outcome: "accepted", Result: text, Queue: r.Queue}); err != nil {
 					t.Error(err)
@@ -48,15 +48,15 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 			}
 		},
 	})
-	job.lookEvery, job.lookAfter = 10*time.Millisecond, 200*time.Millisecond
+	runner.checkInterval, runner.checkAge = 10*time.Millisecond, 200*time.Millisecond
 	task := `{"type":"seccheck:text","app":"` + app + `","id":"ID","body":{"content":"x","version":2,"scene":1,"openid":"o"}}` + "\n"
 	text := strings.Replace(task, "ID", "missed", 1) + strings.Replace(task, "ID", "gone", 1)
-	job.unfollow() // the stream tells nothing
-	if err := job.Run(t.Context(), taskfile.New(strings.NewReader(text))); err != nil {
+	runner.stopFollowing() // nothing is read from the stream
+	if err := runner.Run(t.Context(), taskfile.New(strings.NewReader(text))); err != nil {
 		t.Fatal(err)
 	}
-	job.Close(t.Context())
-	if results != 1 || lost != 1 || job.Lost() != 1 || job.Pending() != 0 {
+	runner.Close(t.Context())
+	if results != 1 || lost != 1 || runner.Lost() != 1 || runner.Pending() != 0 {
 		t.Errorf("%d results, %d lost", results, lost)
 	}
 }

@@ -8,9 +8,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// StartCluster starts a Redis Cluster of one real server that has all slots, and returns
-// a client of it. Commands and scripts whose keys are on several slots fail there as on
-// any cluster.
+// StartCluster starts a Redis Cluster of one real server with all slots, and returns a client
+// of it. Commands and scripts whose keys are in different slots fail, as on any cluster.
 func StartCluster(t *testing.T) redis.UniversalClient {
 	t.Helper()
 	s := Start(t, "--cluster-enabled", "yes")

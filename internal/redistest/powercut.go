@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 )
 
-// Written is how long the append-only file is now, in bytes. Start the server with
+// Written returns the current length of the append-only file in bytes. Start the server with
 // "--appendonly yes" and "--auto-aof-rewrite-percentage 0".
 func (s *Server) Written() int64 {
 	s.t.Helper()
@@ -16,9 +16,9 @@ func (s *Server) Written() int64 {
 	return info.Size()
 }
 
-// PowerCut ends the server as a power failure does: what was written to the append-only
-// file beyond the given length never reached the disk. SIGKILL alone shows no such loss,
-// since the kernel still writes what it was given.
+// PowerCut kills the server and truncates the append-only file to the given length, as after
+// a power failure in which the rest did not reach the disk. SIGKILL alone loses nothing that
+// the server has written, since the kernel still writes it.
 func (s *Server) PowerCut(written int64) {
 	s.t.Helper()
 	file := s.appendOnlyFile()
@@ -35,6 +35,6 @@ func (s *Server) appendOnlyFile() string {
 			return files[0]
 		}
 	}
-	s.t.Fatal("no append-only file, or several")
+	s.t.Fatal("no append-only file, or more than one")
 	return ""
 }

@@ -1,9 +1,8 @@
-// Package redistest gives tests a Redis to run against: miniredis inside the
-// process, and a real redis-server that the test starts itself on a free port,
-// and may kill and restart.
+// Package redistest provides Redis servers for tests: miniredis inside the process, and a
+// real redis-server on a free port, which the test may kill and restart.
 //
-// Where redis-server is not installed the tests that need it are skipped, saying
-// so; in CI (CI=true) a missing one fails them.
+// If redis-server is not installed, tests that need it are skipped; in CI (CI=true) they
+// fail.
 package redistest
 
 import (
@@ -28,8 +27,8 @@ func Each(t *testing.T, fn func(t *testing.T, rdb redis.UniversalClient)) {
 	})
 }
 
-// Mini starts a miniredis that ends with the test, and a client of it.
-// Its clock stands still for TTLs; move it with FastForward.
+// Mini starts a miniredis, and returns it with a client of it. Both are closed when the test
+// ends. Keys expire only when the test calls FastForward.
 func Mini(t *testing.T) (*miniredis.Miniredis, redis.UniversalClient) {
 	t.Helper()
 	m := miniredis.RunT(t)
@@ -38,8 +37,8 @@ func Mini(t *testing.T) (*miniredis.Miniredis, redis.UniversalClient) {
 	return m, rdb
 }
 
-// Until waits for cond to hold, and fails the test when it does not within the
-// given time. Tests wait for conditions, never for a span of time.
+// Until waits until cond returns true, and fails the test if that takes longer than within.
+// what describes the condition. Tests wait for conditions and never sleep for a fixed time.
 func Until(t testing.TB, within time.Duration, what string, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(within); !cond(); time.Sleep(2 * time.Millisecond) {
@@ -49,19 +48,19 @@ func Until(t testing.TB, within time.Duration, what string, cond func() bool) {
 	}
 }
 
-// atOnce is how many parallel tests of a package run at the same time.
-const atOnce = 8
+// parallelTests is the default of the flag -parallel.
+const parallelTests = 8
 
-// Run runs a package's tests, more of them at the same time than there are processors:
-// they wait for leases, holds and servers most of the time. Whoever says -parallel gets
-// that. Call it from TestMain.
+// Run runs a package's tests. It sets -parallel to more than the number of processors, unless
+// the flag is given, since the tests mostly wait for leases, holds and servers. Call it from
+// TestMain.
 func Run(m *testing.M) int {
 	flag.Parse()
-	said := false
-	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
-	if !said {
-		if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
-			panic(err) // package testing has no such flag any more
+	set := false
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })
+	if !set {
+		if err := flag.Set("test.parallel", strconv.Itoa(parallelTests)); err != nil {
+			panic(err) // package testing no longer has this flag
 		}
 	}
 	return m.Run()

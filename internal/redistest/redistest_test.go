@@ -46,10 +46,10 @@ func TestPowerCutLosesWhatCameLater(t *testing.T) {
 	s.PowerCut(written)
 	s.Restart()
 	if n := rdb.Exists(t.Context(), "kept").Val(); n != 1 {
-		t.Error("what was on the disk is gone")
+		t.Error("a key that was on the disk is gone")
 	}
 	if n := rdb.Exists(t.Context(), "lost").Val(); n != 0 {
-		t.Error("what was not on the disk is there")
+		t.Error("a key that was not on the disk is there")
 	}
 }
 
@@ -64,7 +64,7 @@ func TestFailoverPromotesTheReplica(t *testing.T) {
 	f.Master.Kill()
 	redistest.Until(t, 30*time.Second, "the replica is the master", func() bool { return rdb.Set(t.Context(), "k2", "v", 0).Err() == nil })
 	if v := rdb.Get(t.Context(), "k").Val(); v != "v" {
-		t.Errorf("after the fail-over: %q", v)
+		t.Errorf("after the failover: %q", v)
 	}
 }
 

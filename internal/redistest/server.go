@@ -14,24 +14,24 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Server is a redis-server process of the test's own, on a free loopback port,
-// with an empty data folder. It is killed when the test ends.
+// Server is a redis-server process on a free loopback port, with an empty data folder. It is
+// killed when the test ends.
 type Server struct {
-	t     testing.TB
-	port  int
-	dir   string
-	args  []string
-	whole []string // the whole command line, in place of the usual one with args
-	cmd   *exec.Cmd
+	t        testing.TB
+	port     int
+	dir      string
+	args     []string
+	fullArgs []string // if set, replaces the default arguments and args
+	cmd      *exec.Cmd
 }
 
-// Start starts a redis-server; args are further options, as on its command line
-// ("--appendonly", "yes"). It skips the test where there is no redis-server.
+// Start starts a redis-server; args are additional options, as on its command line
+// ("--appendonly", "yes"). It skips the test if redis-server is not installed.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("redis-server is not installed: CI needs it")
+			t.Fatal("redis-server is not installed, but required in CI")
 		}
 		t.Skip("skipped: redis-server is not installed")
 	}
@@ -41,10 +41,10 @@ func Start(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// Addr is the server's address, host:port; it stays the same over a restart.
+// Addr returns the server's address as host:port. A restart does not change it.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// Client returns a new client that is closed with the test.
+// Client returns a new client, which is closed when the test ends.
 func (s *Server) Client(t testing.TB) redis.UniversalClient {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr()})
@@ -52,7 +52,7 @@ func (s *Server) Client(t testing.TB) redis.UniversalClient {
 	return rdb
 }
 
-// Kill ends the server with SIGKILL and waits for it. Killing it twice is no error.
+// Kill kills the server with SIGKILL and waits for it to exit. It may be called again.
 func (s *Server) Kill() {
 	if s.cmd == nil {
 		return
@@ -62,8 +62,8 @@ func (s *Server) Kill() {
 	s.cmd = nil
 }
 
-// Freeze stops the server in its tracks (SIGSTOP): it keeps its connections and says
-// nothing. The returned function lets it go on.
+// Freeze suspends the server (SIGSTOP): it keeps its connections but does not answer. The
+// returned function resumes it.
 func (s *Server) Freeze() (thaw func()) {
 	s.t.Helper()
 	process := s.cmd.Process
@@ -86,8 +86,8 @@ func (s *Server) start() {
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
 		"--save", "", "--daemonize", "no", "--loglevel", "warning",
 	}, s.args...)
-	if s.whole != nil {
-		args = s.whole
+	if s.fullArgs != nil {
+		args = s.fullArgs
 	}
 	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...) //nolint:gosec // a test's own arguments
 	if err := s.cmd.Start(); err != nil {

@@ -12,18 +12,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Failover is a master with one replica, and a sentinel that promotes the replica when
-// the master is gone. One sentinel is enough to show what a fail-over does.
+// Failover is a master with one replica, and a sentinel that promotes the replica when the
+// master is down. One sentinel is enough to test a failover.
 type Failover struct {
 	Master, Replica *Server
 	Sentinel        *Server
 }
 
-// MasterName is what the sentinel calls the master.
+// MasterName is the sentinel's name of the master.
 const MasterName = "wxcourier"
 
-// StartFailover starts a master, its replica and their sentinel; args are options of the
-// two. The replica is in step with the master when it returns.
+// StartFailover starts a master, its replica and a sentinel; args are options of master and
+// replica. It returns when the replica is connected to the master and known to the sentinel.
 func StartFailover(t *testing.T, args ...string) *Failover {
 	t.Helper()
 	master := Start(t, append([]string{"--repl-diskless-sync-delay", "0"}, args...)...)
@@ -43,20 +43,20 @@ func StartFailover(t *testing.T, args ...string) *Failover {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sentinel.whole = []string{file, "--sentinel"}
+	sentinel.fullArgs = []string{file, "--sentinel"}
 	sentinel.start()
 	t.Cleanup(sentinel.Kill)
 	f := &Failover{Master: master, Replica: replica, Sentinel: sentinel}
-	asked := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr()})
-	t.Cleanup(func() { _ = asked.Close() })
+	client := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
 	Until(t, 20*time.Second, "the sentinel knows the replica", func() bool {
-		known, err := asked.Replicas(t.Context(), MasterName).Result()
+		known, err := client.Replicas(t.Context(), MasterName).Result()
 		return err == nil && len(known) == 1
 	})
 	return f
 }
 
-// InStep waits until the replica has what the master had when it was called.
+// InStep waits until the replica has everything that the master had at the time of the call.
 func (f *Failover) InStep() {
 	t := f.Master.t
 	t.Helper()
@@ -69,24 +69,24 @@ func (f *Failover) InStep() {
 		return n
 	}
 	wanted, replica := offset(f.Master.Client(t), "master_repl_offset"), f.Replica.Client(t)
-	Until(t, 10*time.Second, "the replica is in step", func() bool { return offset(replica, "slave_repl_offset") >= wanted })
+	Until(t, 10*time.Second, "the replica has caught up", func() bool { return offset(replica, "slave_repl_offset") >= wanted })
 }
 
-// Over waits until the sentinel has finished a fail-over: an old master that comes back
-// before that may stay one.
+// Over waits until the sentinel has finished a failover. Do not restart the old master
+// earlier: it may then stay master.
 func (f *Failover) Over() {
 	t := f.Master.t
 	t.Helper()
-	asked := redis.NewSentinelClient(&redis.Options{Addr: f.Sentinel.Addr()})
-	defer func() { _ = asked.Close() }()
+	client := redis.NewSentinelClient(&redis.Options{Addr: f.Sentinel.Addr()})
+	defer func() { _ = client.Close() }()
 	_, port, _ := net.SplitHostPort(f.Replica.Addr())
-	Until(t, time.Minute, "the fail-over is over", func() bool {
-		master := asked.Master(t.Context(), MasterName).Val()
+	Until(t, time.Minute, "the failover is finished", func() bool {
+		master := client.Master(t.Context(), MasterName).Val()
 		return master["port"] == port && master["flags"] == "master" && master["role-reported"] == "master"
 	})
 }
 
-// StartMasters starts a cluster of three masters, which share all slots.
+// StartMasters starts a cluster of three masters, which divide the slots among them.
 func StartMasters(t *testing.T, args ...string) []*Server {
 	t.Helper()
 	const masters, slots = 3, 16384
@@ -116,7 +116,7 @@ func StartMasters(t *testing.T, args ...string) []*Server {
 	}
 	for _, node := range nodes {
 		rdb := node.Client(t)
-		Until(t, 30*time.Second, "the cluster is whole", func() bool {
+		Until(t, 30*time.Second, "the cluster is complete", func() bool {
 			info := rdb.ClusterInfo(t.Context()).Val()
 			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(masters))
 		})

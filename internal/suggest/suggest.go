@@ -1,34 +1,34 @@
-// Package suggest guesses what a misspelt name was meant to be.
+// Package suggest finds the known name that is closest to a misspelt one.
 //
 //	suggest.Name("adrs", []string{"addrs", "db", "tls"}) // "addrs", true
 package suggest
 
 import "strings"
 
-// Name returns the one of names that is closest to s, and whether it is close enough
-// to be what was meant. Case, "-" and "_" make no difference.
+// Name returns the name closest to s, and whether it is close enough for a suggestion. Case,
+// "-" and "_" are ignored.
 func Name(s string, names []string) (best string, ok bool) {
-	want := plain(s)
-	fewest := len(want)/2 + 1 // farther away is a guess, not a suggestion
+	want := normalize(s)
+	fewest := len(want)/2 + 1 // at most half of the bytes may differ
 	for _, name := range names {
-		if d := distance(want, plain(name)); d < fewest {
+		if d := distance(want, normalize(name)); d < fewest {
 			best, fewest, ok = name, d, true
 		}
 	}
 	return best, ok
 }
 
-// longest bounds what a comparison costs.
-const longest = 64
+// maxLen limits the cost of a comparison: only so many bytes of s count.
+const maxLen = 64
 
-func plain(s string) string {
-	if len(s) > longest {
-		s = s[:longest]
+func normalize(s string) string {
+	if len(s) > maxLen {
+		s = s[:maxLen]
 	}
 	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(s))
 }
 
-// distance counts the bytes to insert, delete or change (Levenshtein).
+// distance returns the Levenshtein distance of a and b, in bytes.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -1,8 +1,8 @@
-// Package summary counts results by type and outcome, and shows the counts as a table.
+// Package summary counts results by type and outcome, and writes the counts as a table.
 //
-//	var t tally.Tally
-//	t.Add(result)
-//	_ = t.Write(os.Stderr)
+//	var s summary.Summary
+//	s.Add(result)
+//	_ = s.Write(os.Stderr)
 package summary
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Summary is counts by type and outcome. The zero value is empty.
+// Summary counts results by type and outcome. The zero value is empty.
 type Summary struct {
 	counts map[cell]int
 }
@@ -26,17 +26,17 @@ type cell struct {
 }
 
 // Add counts a result.
-func (t *Summary) Add(r tasks.Result) {
-	if t.counts == nil {
-		t.counts = make(map[cell]int)
+func (s *Summary) Add(r tasks.Result) {
+	if s.counts == nil {
+		s.counts = make(map[cell]int)
 	}
-	t.counts[cell{r.Type, r.Outcome}]++
+	s.counts[cell{r.Type, r.Outcome}]++
 }
 
-// Of is how many results had an outcome.
-func (t *Summary) Of(outcome tasks.Outcome) int {
+// Of returns the number of results with an outcome.
+func (s *Summary) Of(outcome tasks.Outcome) int {
 	n := 0
-	for c, count := range t.counts {
+	for c, count := range s.counts {
 		if c.outcome == outcome {
 			n += count
 		}
@@ -44,55 +44,55 @@ func (t *Summary) Of(outcome tasks.Outcome) int {
 	return n
 }
 
-// Total is how many results were counted.
-func (t *Summary) Total() int {
+// Total returns the number of results.
+func (s *Summary) Total() int {
 	n := 0
-	for _, count := range t.counts {
+	for _, count := range s.counts {
 		n += count
 	}
 	return n
 }
 
-// Write shows a row for each type and a column for each outcome that occurred, with
-// their sums. It writes nothing for an empty tally.
-func (t *Summary) Write(w io.Writer) error {
-	if len(t.counts) == 0 {
+// Write writes a table with a row for each type and a column for each outcome that occurred,
+// and their sums. It writes nothing for an empty Summary.
+func (s *Summary) Write(w io.Writer) error {
+	if len(s.counts) == 0 {
 		return nil
 	}
 	var types []string
 	for _, spec := range tasks.Catalog() {
 		types = append(types, spec.Type)
 	}
-	for c := range t.counts {
+	for c := range s.counts {
 		if !slices.Contains(types, c.typ) {
-			types = append(types, c.typ) // of a newer version's replica
+			types = append(types, c.typ) // a type of a newer version
 		}
 	}
-	outcomes := slices.DeleteFunc(tasks.Outcomes(), func(o tasks.Outcome) bool { return t.Of(o) == 0 })
+	outcomes := slices.DeleteFunc(tasks.Outcomes(), func(o tasks.Outcome) bool { return s.Of(o) == 0 })
 	var b strings.Builder
 	row := func(name, sum string, value func(tasks.Outcome) string) {
 		fmt.Fprintf(&b, "%-17s", name)
 		for _, o := range outcomes {
-			fmt.Fprintf(&b, "%*s", 2+max(len(o), len(Number(t.Of(o)))), value(o))
+			fmt.Fprintf(&b, "%*s", 2+max(len(o), len(Number(s.Of(o)))), value(o))
 		}
-		fmt.Fprintf(&b, "%*s\n", 2+max(len("total"), len(Number(t.Total()))), sum)
+		fmt.Fprintf(&b, "%*s\n", 2+max(len("total"), len(Number(s.Total()))), sum)
 	}
 	row("type", "total", func(o tasks.Outcome) string { return string(o) })
 	for _, typ := range types {
 		sum := 0
 		for _, o := range outcomes {
-			sum += t.counts[cell{typ, o}]
+			sum += s.counts[cell{typ, o}]
 		}
 		if sum > 0 {
-			row(typ, Number(sum), func(o tasks.Outcome) string { return Number(t.counts[cell{typ, o}]) })
+			row(typ, Number(sum), func(o tasks.Outcome) string { return Number(s.counts[cell{typ, o}]) })
 		}
 	}
-	row("total", Number(t.Total()), func(o tasks.Outcome) string { return Number(t.Of(o)) })
+	row("total", Number(s.Total()), func(o tasks.Outcome) string { return Number(s.Of(o)) })
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// Number writes a count with thousands apart: 12,345.
+// Number formats a count with thousands separators: 12,345.
 func Number(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {

@@ -1,13 +1,13 @@
-// Package taskfile reads tasks from JSON Lines, one envelope a line, as a stream of any
-// length: it holds one line at a time, and some thirty bytes for each task it has seen.
+// Package taskfile reads tasks from JSON Lines, one envelope a line. A stream may have any
+// length: one line is in memory at a time, and about thirty bytes for each task read.
 //
 //	source := taskfile.New(os.Stdin)
 //	for item, err := range source.Items() {
 //		if err != nil {
-//			return err // the stream broke off
+//			return err // reading failed
 //		}
 //		if item.Err != nil {
-//			log.Printf("line %d: %v", item.Line, item.Err) // and the others go on
+//			log.Printf("line %d: %v", item.Line, item.Err) // the iteration continues
 //		}
 //	}
 package taskfile

@@ -11,35 +11,35 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// An Item is what one line holds.
+// An Item is the task of one line, or its error.
 type Item struct {
 	Line     int // counted from 1
 	Envelope tasks.Envelope
-	// Duplicate: an earlier line has the same app and id. It is no task of its own.
+	// Duplicate: an earlier line has a task with the same app and id.
 	Duplicate bool
-	// Err says why the line is no task: a *tasks.ValidationError.
+	// Err is a *tasks.ValidationError if the line is not a task, else nil.
 	Err error
 }
 
-// Source reads the tasks of one stream. It is for one goroutine.
+// Source reads the tasks of one stream. It is not safe for concurrent use.
 type Source struct {
 	lines *lines
 	line  int
-	seen  map[key]uint32 // how often a task was met
+	seen  map[taskHash]uint32 // how many lines had the task
 }
 
-// key stands for an app and an id. Sixteen bytes of SHA-256 never meet by chance, so
-// that no task is lost as the duplicate of another.
-type key [16]byte
+// taskHash is a hash of an app and an id. It has sixteen bytes of SHA-256, so that two tasks
+// never have the same one by chance: the second would be lost as a duplicate.
+type taskHash [16]byte
 
-// New reads from r.
+// New returns a Source that reads from r.
 func New(r io.Reader) *Source {
-	return &Source{lines: newLines(r, tasks.MaxLine), seen: make(map[key]uint32)}
+	return &Source{lines: newLines(r, tasks.MaxLine), seen: make(map[taskHash]uint32)}
 }
 
-// Items yields what each line holds; blank lines are left out. A line without an id
-// gets one that is made of its text, so that reading the file again names the same
-// tasks. When the stream breaks off, its error is the last thing that is yielded.
+// Items yields an Item for each line that is not blank. A task without an id gets one that is
+// derived from the line, so that it has the same id when the file is read again; see
+// [tasks.LineID]. If reading fails, the error is yielded last.
 func (s *Source) Items() iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		for {
@@ -61,7 +61,7 @@ func (s *Source) Items() iter.Seq2[Item, error] {
 			if len(bytes.TrimSpace(line)) == 0 {
 				continue
 			}
-			if !yield(s.item(line), nil) {
+			if !yield(s.parse(line), nil) {
 				return
 			}
 		}
@@ -74,7 +74,8 @@ func tooLong(size int) error {
 	}}}
 }
 
-func (s *Source) item(line []byte) Item {
+// parse parses a line and sets a missing id.
+func (s *Source) parse(line []byte) Item {
 	item := Item{Line: s.line}
 	item.Envelope, item.Err = tasks.ParseEnvelope(line)
 	if item.Err != nil {
@@ -83,19 +84,19 @@ func (s *Source) item(line []byte) Item {
 	e := &item.Envelope
 	if e.ID == "" {
 		e.ID = tasks.LineID(line, 0)
-		if earlier := s.met(e.App, e.ID); earlier > 0 { // equal lines are tasks of their own
+		if earlier := s.countSeen(e.App, e.ID); earlier > 0 { // equal lines are different tasks
 			e.ID = tasks.LineID(line, int(earlier))
 		}
 		return item
 	}
-	item.Duplicate = s.met(e.App, e.ID) > 0
+	item.Duplicate = s.countSeen(e.App, e.ID) > 0
 	return item
 }
 
-// met counts a task, and returns how often it was met before.
-func (s *Source) met(app, id string) uint32 {
+// countSeen counts a task and returns how many earlier lines had it.
+func (s *Source) countSeen(app, id string) uint32 {
 	sum := sha256.Sum256([]byte(app + "\x00" + id))
-	k := key(sum[:16])
+	k := taskHash(sum[:16])
 	earlier := s.seen[k]
 	s.seen[k] = earlier + 1
 	return earlier

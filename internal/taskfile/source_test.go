@@ -35,7 +35,7 @@ func TestItems(t *testing.T) {
 	long := strings.Repeat("x", tasks.MaxLine+1)
 	for _, tt := range []struct {
 		name, text string
-		want       string // a letter an item: t task, b bad, d duplicate; with its line
+		want       string // per item a letter (t task, b bad, d duplicate) and its line
 	}{
 		{"empty", "", ""},
 		{"blank lines", "\n \n\t\r\n", ""},
@@ -71,7 +71,7 @@ func TestItems(t *testing.T) {
 	}
 }
 
-func TestLineOfTheGreatestLengthIsRead(t *testing.T) {
+func TestLineOfMaximumLength(t *testing.T) {
 	e := envelope("a")
 	exact := e + strings.Repeat(" ", tasks.MaxLine-len(e))
 	for _, end := range []string{"", "\n", "\r\n"} {
@@ -81,11 +81,11 @@ func TestLineOfTheGreatestLengthIsRead(t *testing.T) {
 	}
 }
 
-func TestLinesWithoutAnIDGetTheSameOnesAgain(t *testing.T) {
+func TestLinesWithoutIDGetStableIDs(t *testing.T) {
 	anonymous := strings.Replace(envelope("x"), `"id":"x",`, "", 1) + "\n"
 	first, second := read(t, anonymous+anonymous), read(t, anonymous+anonymous)
 	if first[0].Envelope.ID == first[1].Envelope.ID {
-		t.Error("equal lines have one id")
+		t.Error("equal lines have the same id")
 	}
 	for i := range first {
 		if first[i].Envelope.ID != second[i].Envelope.ID {

@@ -1,4 +1,4 @@
-// Package traffic makes sample tasks, for a look at a running system.
+// Package traffic makes sample tasks, to show a running system.
 //
 //	for n := range 100 {
 //		_, err := client.Submit(ctx, traffic.Task(n))
@@ -14,13 +14,13 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// Apps lists the app ids that the sample tasks are of. Nobody owns them.
+// Apps returns the app ids of the sample tasks. They belong to no real app.
 func Apps() []string { return []string{"wx00000000000000d1", "wx00000000000000d2"} }
 
-// A sample is one kind of task. OPENID and NUMBER stand for what differs.
+// A sample is a template of tasks. OPENID and NUMBER are placeholders.
 type sample struct{ typ, body string }
 
-// samples come in turn.
+// samples returns the templates, which Task uses in turn.
 func samples() []sample {
 	return []sample{
 		{tasks.TypeSubscribe, `{"touser":"OPENID","template_id":"shipping","page":"pages/order/order?id=NUMBER","data":{"thing1":{"value":"订单已发货"},"character_string2":{"value":"NONUMBER"}}}`},
@@ -33,8 +33,9 @@ func samples() []sample {
 	}
 }
 
-// openids are the receivers, in turn. What stands before a dash is a fault of the
-// sandbox's. A passing fault comes once for each person, so those are new ones each time.
+// openids returns the receivers, which Task uses in turn. The part before a dash makes the
+// sandbox return a fault. A transient fault occurs once for each openid, so these openids have
+// a number and are new each time.
 func openids() []string {
 	return []string{
 		"oSample1", "oSample2", "oSample3", "busy-oSampleNUMBER", "oSample4", "unsubscribed-oSample5", "oSample6",
@@ -42,7 +43,7 @@ func openids() []string {
 	}
 }
 
-// Task is the nth sample task, of a shape that the door lets pass.
+// Task returns the nth sample task, which is valid.
 func Task(n int) tasks.Envelope {
 	kinds, people, apps := samples(), openids(), Apps()
 	kind := kinds[n%len(kinds)]

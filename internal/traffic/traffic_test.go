@@ -8,7 +8,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/traffic"
 )
 
-func TestEveryTaskPassesTheDoor(t *testing.T) {
+func TestEveryTaskIsValid(t *testing.T) {
 	types := make(map[string]bool)
 	for n := range 2000 {
 		e := traffic.Task(n)
