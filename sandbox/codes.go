@@ -18,11 +18,11 @@ const (
 
 // codeStyle holds the fields for the appearance of a code.
 type codeStyle struct {
-	EnvVersion string         `json:"env_version"`
-	Width      int            `json:"width"`
-	AutoColor  bool           `json:"auto_color"`
-	LineColor  map[string]any `json:"line_color"`
-	IsHyaline  bool           `json:"is_hyaline"`
+	EnvVersion string                 `json:"env_version"`
+	Width      int                    `json:"width"`
+	AutoColor  bool                   `json:"auto_color"`
+	LineColor  object[map[string]any] `json:"line_color"`
+	IsHyaline  bool                   `json:"is_hyaline"`
 }
 
 func (d codeStyle) check() *refusal {

@@ -151,6 +151,18 @@ func (n *number) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*int)(n))
 }
 
+// object is an optional JSON object. SDKs send "" or PHP's empty array for one that is absent.
+type object[T any] struct{ Value T }
+
+// UnmarshalJSON leaves Value as it is for "" and [].
+func (o *object[T]) UnmarshalJSON(text []byte) error {
+	switch string(bytes.TrimSpace(text)) {
+	case `""`, "[]":
+		return nil
+	}
+	return json.Unmarshal(text, &o.Value)
+}
+
 // escaped reports whether a JSON text has \uXXXX escapes, which some of WeChat's message endpoints display unconverted.
 func escaped(body []byte) bool {
 	for {

@@ -67,13 +67,13 @@ func (t target) check(env *checkEnv) *refusal {
 type schemeRequest struct {
 	anonymous
 	expiry
-	Jump target `json:"jump_wxa"`
+	Jump object[target] `json:"jump_wxa"`
 }
 
-func (q *schemeRequest) faultSource() string { return q.Jump.Query }
+func (q *schemeRequest) faultSource() string { return q.Jump.Value.Query }
 
 func (q *schemeRequest) check(env *checkEnv) *refusal {
-	if refused := q.Jump.check(env); refused != nil {
+	if refused := q.Jump.Value.check(env); refused != nil {
 		return refused
 	}
 	return q.expiry.check(env.now())
@@ -114,18 +114,18 @@ func answerURLLink(_ *Server, x *exchange) reply {
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/qrcode-link/url-scheme/api_generatenfcscheme.html
 type nfcRequest struct {
 	anonymous
-	Jump    target `json:"jump_wxa"`
-	ModelID string `json:"model_id"`
-	SN      string `json:"sn"`
+	Jump    object[target] `json:"jump_wxa"`
+	ModelID string         `json:"model_id"`
+	SN      string         `json:"sn"`
 }
 
-func (q *nfcRequest) faultSource() string { return q.Jump.Query }
+func (q *nfcRequest) faultSource() string { return q.Jump.Value.Query }
 
 func (q *nfcRequest) check(env *checkEnv) *refusal {
 	if q.ModelID == "" {
 		return refuse(9800003)
 	}
-	return q.Jump.check(env)
+	return q.Jump.Value.check(env)
 }
 
 // shortLinkRequest is the body of genwxashortlink.

@@ -30,8 +30,8 @@ func validOpenID(openid string) bool {
 // templated is a message that fills a template.
 type templated struct {
 	addressed
-	TemplateID string               `json:"template_id"`
-	Data       map[string]dataValue `json:"data"`
+	TemplateID string                       `json:"template_id"`
+	Data       object[map[string]dataValue] `json:"data"`
 }
 
 func (m *templated) template() string { return m.TemplateID }
@@ -54,10 +54,10 @@ func (m *templated) checkAddress() *refusal {
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/mp-message-management/subscribe-message/
 type subscribeRequest struct {
 	templated
-	Page        string   `json:"page"`
-	MiniProgram *program `json:"miniprogram"`
-	State       string   `json:"miniprogram_state"`
-	Lang        string   `json:"lang"`
+	Page        string          `json:"page"`
+	MiniProgram object[program] `json:"miniprogram"`
+	State       string          `json:"miniprogram_state"`
+	Lang        string          `json:"lang"`
 }
 
 type program struct {
@@ -97,7 +97,7 @@ func (m *subscribeRequest) checkWith(env *checkEnv, goodPage bool) *refusal {
 	if !oneOf(m.Lang, "", "zh_CN", "en_US", "zh_HK", "zh_TW") {
 		return &refusal{47003, "argument invalid! lang invalid"}
 	}
-	return env.values.checkData(m.Data, valueFaults{"argument invalid! data.%s.value is emtpy", "argument invalid! data.%s.value invalid"})
+	return env.values.checkData(m.Data.Value, valueFaults{"argument invalid! data.%s.value is emtpy", "argument invalid! data.%s.value invalid"})
 }
 
 // hasPage reports whether a page is in the released mini program. A leading slash and parameters are ignored.
@@ -125,19 +125,19 @@ func oneOf(value string, words ...string) bool {
 // Source: https://developers.weixin.qq.com/doc/service/api/notify/template/api_sendtemplatemessage.html
 type templateRequest struct {
 	templated
-	URL         string   `json:"url"`
-	MiniProgram *program `json:"miniprogram"`
-	ClientMsgID string   `json:"client_msg_id"`
+	URL         string          `json:"url"`
+	MiniProgram object[program] `json:"miniprogram"`
+	ClientMsgID string          `json:"client_msg_id"`
 }
 
 func (m *templateRequest) check(env *checkEnv) *refusal {
 	if refused := m.checkAddress(); refused != nil {
 		return refused
 	}
-	if m.MiniProgram != nil && m.MiniProgram.AppID != "" && !strings.HasPrefix(m.MiniProgram.AppID, "wx") {
+	if id := m.MiniProgram.Value.AppID; id != "" && !strings.HasPrefix(id, "wx") {
 		return refuse(40013)
 	}
-	return env.values.checkData(m.Data, valueFaults{"data format error, %s.DATA is emtpy", "data format error, %s.DATA is invalid"})
+	return env.values.checkData(m.Data.Value, valueFaults{"data format error, %s.DATA is emtpy", "data format error, %s.DATA is invalid"})
 }
 
 // customRequest is the body of custom/send.

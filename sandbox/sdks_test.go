@@ -46,6 +46,10 @@ func sdkRequests() []sdkRequest {
 		{"EasyWeChat", pathPhone, plainJSON, `{"code":"0a1b2c3e"}`, 0, `"purePhoneNumber":"138`},
 
 		{"PowerWeChat", pathSubscribe, plainJSON, `{"data":{"thing1":{"value":"已发货"}},"lang":"","miniprogram_state":"","page":"","template_id":"T","touser":"oA"}`, 0, `"msgid":`},
+		{"EasyWeChat", pathScheme, plainJSON, `{"jump_wxa":[],"is_expire":false,"expire_time":0}`, 0, `"openlink":"`},
+		{"EasyWeChat", pathTemplate, plainJSON, `{"touser":"oA","template_id":"T","url":"","miniprogram":"","data":{"first":{"value":"x"}}}`, 0, `"msgid":`},
+		{"EasyWeChat", pathTemplate, plainJSON, `{"touser":"oA","template_id":"T","data":[]}`, 47003, `data is emtpy`},
+		{"EasyWeChat", pathUnlimited, plainJSON, `{"scene":"a=1","page":"","width":0,"line_color":[]}`, 0, "\xff\xd8"},
 		{"PowerWeChat", pathURLLink, plainJSON, `{"path":"pages/index/index","query":"a=1","expire_type":1,"expire_interval":5,"expire_time":0,"env_version":"release","cloud_base":null}`, 0, `"url_link":"`},
 		{"PowerWeChat", pathScheme, plainJSON, `{"jump_wxa":null,"is_expire":false,"expire_type":0}`, 0, `"openlink":"`},
 		{"PowerWeChat", pathTextCheck, plainJSON, `{"content":"你好","nickname":"","openid":"oA","scene":1,"signature":"","title":"","version":2}`, 0, `"trace_id":"`},
