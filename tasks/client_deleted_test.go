@@ -2,12 +2,16 @@ package tasks_test
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -89,6 +93,40 @@ func TestArchivedCopyDeletedDuringEnqueue(t *testing.T) {
 		receipt, err := tasks.NewClient(producer).Submit(t.Context(), message("a"))
 		if err != nil || receipt.Already || pending(t, rdb, tasks.Urgent) != 1 {
 			t.Errorf("%+v, %v; %d tasks in the queue", receipt, err, pending(t, rdb, tasks.Urgent))
+		}
+	})
+}
+
+// TestATaskDeliveredDuringEnqueue: a task is delivered, and forgotten by asynq, after a second
+// producer read its mark and before it enqueued. The second producer gets Already and Done.
+func TestATaskDeliveredDuringEnqueue(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		if _, err := tasks.NewClient(rdb).Submit(t.Context(), message("a")); err != nil {
+			t.Fatal(err)
+		}
+		inspector := asynq.NewInspectorFromRedisClient(rdb)
+		queue := tasks.QueueName(clientApp, tasks.TypeSubscribe, tasks.Urgent)
+		records := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100})
+		producer := redis.NewClient(rdb.(*redis.Client).Options())
+		defer func() { _ = producer.Close() }()
+		var once sync.Once
+		producer.AddHook(commandHook(func(cmd redis.Cmder) {
+			if !strings.Contains(fmt.Sprint(cmd.Args()...), "asynq:{") {
+				return
+			}
+			once.Do(func() {
+				ending := ledger.Ending{Outcome: "accepted", Result: []byte(`{"outcome":"accepted"}`), Queue: queue}
+				if _, err := records.Settle(t.Context(), ledger.Ref{App: clientApp, ID: "a"}, ending); err != nil {
+					t.Error(err)
+				}
+				if err := inspector.DeleteTask(queue, clientApp+":a"); err != nil {
+					t.Error(err)
+				}
+			})
+		}))
+		receipt, err := tasks.NewClient(producer).Submit(t.Context(), message("a"))
+		if err != nil || !receipt.Already || !receipt.Done {
+			t.Errorf("%+v, %v", receipt, err)
 		}
 	})
 }

@@ -19,8 +19,9 @@ import (
 type submission struct {
 	draft
 	item
-	now time.Time
-	out *Submitted
+	now   time.Time
+	known bool // an earlier call marked the id
+	out   *Submitted
 }
 
 // prepare checks the task and builds it for asynq. It returns false, with the error in out,
@@ -47,11 +48,12 @@ func (c *Client) enqueue(ctx context.Context, all []*submission) {
 	}
 	c.enqueuePipelined(ctx, items)
 	c.resolveConflicts(ctx, open)
+	c.markEnded(ctx, open)
 
 	woken := make(map[string]bool, 1)
 	for _, s := range open {
 		switch {
-		case errors.Is(s.err, asynq.ErrTaskIDConflict):
+		case errors.Is(s.err, asynq.ErrTaskIDConflict), s.out.Receipt.Done:
 			s.out.Receipt.Already = true
 			continue
 		case s.err != nil:
@@ -65,6 +67,22 @@ func (c *Client) enqueue(ctx context.Context, all []*submission) {
 			c.wake(ctx, s.queue)
 		}
 	}
+}
+
+// markEnded sets Done in the receipts of known ids that asynq took and whose tasks have an
+// outcome: they were delivered between the mark and the queue. What asynq took then is not
+// sent, since the worker finds the outcome.
+func (c *Client) markEnded(ctx context.Context, all []*submission) {
+	var taken []*submission
+	for _, s := range all {
+		if s.known && s.err == nil {
+			taken = append(taken, s)
+		}
+	}
+	inParallel(taken, func(s *submission) {
+		record, err := c.ledger.Record(ctx, s.App, s.ID)
+		s.out.Receipt.Done = err == nil && record.Outcome != ""
+	})
 }
 
 // updateDigest replaces the digest of the id: an earlier call marked the id with another
@@ -121,7 +139,7 @@ func (c *Client) mark(ctx context.Context, all []*submission) []*submission {
 		if row := lookup(s.Type); row != nil {
 			s.out.Receipt.Warning = row.Warning
 		}
-		if s.queue = m.Queue; !m.Done {
+		if s.queue, s.known = m.Queue, !m.New; !m.Done {
 			open = append(open, s)
 		}
 	}

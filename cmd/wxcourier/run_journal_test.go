@@ -305,7 +305,7 @@ func TestRefusedJournals(t *testing.T) {
 	}{
 		"open":      {statusFailed, "another run has this journal open"},
 		"tasks":     {statusUsage, "its first line is not"},
-		"rehearsal": {statusUsage, "tasks were sent to nobody"},
+		"rehearsal": {statusUsage, "belongs to a rehearsal"},
 		"broken":    {statusFailed, "line 2 is broken"},
 		".":         {statusFailed, "directory"},
 	} {
