@@ -67,7 +67,7 @@ vuln: ## known vulnerabilities in called code (govulncheck)
 		echo 'vuln: NOT CHECKED: the vulnerability database cannot be reached from here'; \
 	else exit $$status; fi
 
-tables: ## regenerate the tables of README.md and README.zh-CN.md
+tables: ## write the generated tables of the READMEs and the pages in docs anew
 	README_UPDATE=1 go test -count=1 -run '^TestTables$$' ./internal/readme
 
 cover: ## test coverage of statements; coverage.out for go tool cover

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// WriteLimitTable writes the default limits as a Markdown table, for the README.
+// WriteLimitTable writes the default limits as a Markdown table, for docs/limits.md.
 func WriteLimitTable(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("| type or group | a second | a minute | a day | lifetime | stated by |\n")

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// WriteCodeTable writes the code table as Markdown, grouped by class. The README contains
+// WriteCodeTable writes the code table as Markdown, grouped by class. docs/codes.md contains
 // this table; a test compares the two.
 func WriteCodeTable(w io.Writer) error {
 	rows := Codes()
