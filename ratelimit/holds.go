@@ -48,6 +48,7 @@ func (l *Limiter) Holds(ctx context.Context, apps ...string) ([]Hold, error) {
 		if err != nil {
 			return nil, err
 		}
+		l.clockSkew.Store(int64(time.Until(now)))
 		for _, h := range holds {
 			if h.activeAt(now) {
 				active = append(active, h)
@@ -57,6 +58,10 @@ func (l *Limiter) Holds(ctx context.Context, apps ...string) ([]Hold, error) {
 	slices.SortFunc(active, func(a, b Hold) int { return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Scope, b.Scope)) })
 	return active, nil
 }
+
+// Now returns Redis' time, as the last [Limiter.Holds] that found a hold record showed it; the
+// local time before that. Hold.Until is compared with it, since the local clock may be wrong.
+func (l *Limiter) Now() time.Time { return time.Now().Add(time.Duration(l.clockSkew.Load())) }
 
 // Recorded returns those of some apps that have hold records, including records of holds that
 // ended within the last hour. One command checks hundreds of apps; only blocks of apps with

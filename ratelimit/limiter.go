@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -56,6 +57,10 @@ type Limiter struct {
 	// in memory.
 	takeBlock     func(context.Context, plan, request) (*grant, error)
 	returnPermits func(ctx context.Context, permits []*Permit, idle bool) error
+
+	// clockSkew is how far Redis' clock is ahead of the local one, in nanoseconds, as the last
+	// read of holds showed.
+	clockSkew atomic.Int64
 
 	wg sync.WaitGroup // background requests
 

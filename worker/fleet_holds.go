@@ -110,7 +110,7 @@ func (h holdCache) update(apps []string, holds []ratelimit.Hold, now time.Time) 
 
 // readChangedHolds reads the holds of the apps that are marked as unread.
 func (f *fleet) readChangedHolds(ctx context.Context) {
-	f.holds.expire(time.Now())
+	f.holds.expire(f.replica.limiter.Now())
 	if len(f.holds.unread) > 0 {
 		f.readHolds(ctx, slices.Sorted(maps.Keys(f.holds.unread)))
 	}
@@ -166,7 +166,7 @@ func (f *fleet) readHolds(ctx context.Context, apps []string) {
 		f.logUnreadable(ctx, err)
 		return
 	}
-	news := f.holds.update(apps, holds, time.Now())
+	news := f.holds.update(apps, holds, f.replica.limiter.Now())
 	for _, app := range news {
 		f.index.expedite(app)
 		if len(f.holds.inForce[app]) > 0 {

@@ -35,7 +35,14 @@ var (
 // SyncPauses by themselves; a program that sets or lifts holds calls it, too, since no
 // replica may be running.
 func SyncPauses(ctx context.Context, rdb redis.UniversalClient, apps []string, holds []ratelimit.Hold) error {
-	pauses, err := readPauses(ctx, rdb, pausesOf(apps, holds, time.Now()))
+	var now time.Time // Redis', since the local clock may be wrong
+	if len(holds) > 0 {
+		var err error
+		if now, err = rdb.Time(ctx).Result(); err != nil {
+			return fmt.Errorf("read the time of Redis: %w", err)
+		}
+	}
+	pauses, err := readPauses(ctx, rdb, pausesOf(apps, holds, now))
 	if err != nil {
 		return fmt.Errorf("read the pauses of the queues: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/redistest"
@@ -164,4 +165,28 @@ func TestReplicasSyncPauses(t *testing.T) {
 		shown(tasks.TypeCustom, "")
 		shown(tasks.TypeScheme, "")
 	})
+}
+
+// TestPausesGoByRedisClock: the replica's clock is an hour ahead of Redis'. A hold of half an
+// hour is shown, and Limiter.Now follows Redis' clock.
+func TestPausesGoByRedisClock(t *testing.T) {
+	server := miniredis.RunT(t)
+	redisNow := time.Now().Add(-time.Hour)
+	server.SetTime(redisNow)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	until := redisNow.Add(30 * time.Minute)
+	syncPauses(t, rdb, ratelimit.Hold{Scope: tasks.TypeCustom, Until: until})
+	pausedBy(t, rdb, tasks.TypeCustom, "wxcourier:send:custom")
+
+	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
+	if _, err := limiter.Hold(t.Context(), ratelimit.Hold{App: app, Scope: tasks.TypeCustom, Reason: "legal", Until: until}); err != nil {
+		t.Fatal(err)
+	}
+	if holds, err := limiter.Holds(t.Context(), app); err != nil || len(holds) != 1 {
+		t.Fatalf("%v, %v", holds, err)
+	}
+	if ahead := limiter.Now().Sub(redisNow); ahead < -time.Second || ahead > time.Minute {
+		t.Errorf("Now is %v away from Redis' clock", ahead)
+	}
 }
