@@ -198,15 +198,51 @@ func (c *resultsCommand) sink(p *program) sink {
 	case c.JSON:
 		return newJSONLines(p.stdout)
 	case c.CSV:
-		return &csvSink{csv.NewWriter(p.stdout), false}
+		return &csvSink{w: csv.NewWriter(p.stdout), columns: csvColumns()}
 	}
 	return &tableSink{jsonLines: newJSONLines(p.stdout)}
 }
 
+// csvColumn is a column of the CSV: the JSON name of a result's field, and the field's text.
+type csvColumn struct {
+	name  string
+	value func(tasks.Result) string
+}
+
+// csvColumns returns the columns in their order. They are all fields of a result but the state,
+// which is always done. New columns come last, since programs read the others by position.
+func csvColumns() []csvColumn {
+	return []csvColumn{
+		{"finished_at", func(r tasks.Result) string { return stamp(r.FinishedAt, time.RFC3339) }},
+		{"app", func(r tasks.Result) string { return r.App }},
+		{"type", func(r tasks.Result) string { return r.Type }},
+		{"id", func(r tasks.Result) string { return r.ID }},
+		{"batch", func(r tasks.Result) string { return r.Batch }},
+		{"outcome", func(r tasks.Result) string { return string(r.Outcome) }},
+		{"errcode", func(r tasks.Result) string { return strconv.Itoa(r.ErrCode) }},
+		{"errmsg", func(r tasks.Result) string { return r.ErrMsg }},
+		{"rid", func(r tasks.Result) string { return r.RID }},
+		{"attempts", func(r tasks.Result) string { return strconv.Itoa(r.Attempts) }},
+		{"msgid", func(r tasks.Result) string { return r.MsgID }},
+		{"openlink", func(r tasks.Result) string { return r.OpenLink }},
+		{"url_link", func(r tasks.Result) string { return r.URLLink }},
+		{"link", func(r tasks.Result) string { return r.Link }},
+		{"image", func(r tasks.Result) string { return r.Image }},
+		{"suggest", func(r tasks.Result) string { return r.Suggest }},
+		{"label", func(r tasks.Result) string { return r.Label }},
+		{"trace_id", func(r tasks.Result) string { return r.TraceID }},
+		{"reason", func(r tasks.Result) string { return r.Reason }},
+		{"enqueued_at", func(r tasks.Result) string { return stamp(r.EnqueuedAt, time.RFC3339) }},
+		{"generation", func(r tasks.Result) string { return strconv.Itoa(r.Generation) }},
+		{"supersedes", func(r tasks.Result) string { return string(r.Supersedes) }},
+	}
+}
+
 // csvSink writes a header and one row per result.
 type csvSink struct {
-	w     *csv.Writer
-	begun bool
+	w       *csv.Writer
+	columns []csvColumn
+	begun   bool
 }
 
 func (s *csvSink) write(v any) error {
@@ -214,13 +250,9 @@ func (s *csvSink) write(v any) error {
 	if err := s.header(); err != nil {
 		return err
 	}
-	row := []string{
-		stamp(r.FinishedAt, time.RFC3339), r.App, r.Type, r.ID, r.Batch, string(r.Outcome), strconv.Itoa(r.ErrCode), r.ErrMsg, r.RID,
-		strconv.Itoa(r.Attempts), r.MsgID, r.OpenLink, r.URLLink, r.Link, r.Image, r.Suggest, r.Label, r.TraceID, r.Reason, stamp(r.EnqueuedAt, time.RFC3339),
-		strconv.Itoa(r.Generation), string(r.Supersedes),
-	}
-	for i := range row {
-		row[i] = printable.Escape(row[i])
+	row := make([]string, 0, len(s.columns))
+	for _, column := range s.columns {
+		row = append(row, printable.Escape(column.value(r)))
 	}
 	return s.w.Write(row)
 }
@@ -230,11 +262,11 @@ func (s *csvSink) header() error {
 		return nil
 	}
 	s.begun = true
-	return s.w.Write([]string{
-		"finished_at", "app", "type", "id", "batch", "outcome", "errcode", "errmsg", "rid",
-		"attempts", "msgid", "openlink", "url_link", "link", "image", "suggest", "label", "trace_id", "reason", "enqueued_at",
-		"generation", "supersedes",
-	})
+	var names []string
+	for _, column := range s.columns {
+		names = append(names, column.name)
+	}
+	return s.w.Write(names)
 }
 
 func (s *csvSink) flush() error {

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// TestCSVHasEveryField: each field of a result but the state has a column under its JSON name,
+// and the column shows that field's value.
+func TestCSVHasEveryField(t *testing.T) {
+	names := []string{}
+	for _, column := range csvColumns() {
+		names = append(names, column.name)
+	}
+	typ := reflect.TypeFor[tasks.Result]()
+	for i := range typ.NumField() {
+		name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		if name == "state" {
+			continue
+		}
+		at := slices.Index(names, name)
+		if at < 0 {
+			t.Errorf("no column %s", name)
+			continue
+		}
+		var r tasks.Result
+		field := reflect.ValueOf(&r).Elem().Field(i)
+		want := "7"
+		switch {
+		case field.Kind() == reflect.Int:
+			field.SetInt(7)
+		case field.Kind() == reflect.String:
+			field.SetString("7")
+		default:
+			at := time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
+			field.Set(reflect.ValueOf(at))
+			want = at.Local().Format(time.RFC3339)
+		}
+		if got := csvColumns()[at].value(r); got != want {
+			t.Errorf("column %s is %q, want %q", name, got, want)
+		}
+	}
+	if len(names) != typ.NumField()-1 {
+		t.Errorf("%d columns of %d fields", len(names), typ.NumField())
+	}
+}
