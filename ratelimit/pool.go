@@ -52,6 +52,9 @@ type pool struct {
 type refill struct {
 	done chan struct{} // closed when the request has ended
 	err  error         // set before done is closed
+	// outdated is guarded by pool.mu: a wake or a revocation came since the request was sent, so
+	// the delay that its reply demands does not count.
+	outdated bool
 }
 
 func newPool(l *Limiter, app, typ string) *pool {
@@ -171,7 +174,15 @@ func (q *pool) removeWaiter(ctx context.Context, waited bool) {
 func (q *pool) clearRefillDelay() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.resetRefillDelay()
+}
+
+// resetRefillDelay drops the delay, also that of a reply that is on its way. The caller holds mu.
+func (q *pool) resetRefillDelay() {
 	q.refillAfter = time.Time{}
+	if q.refill != nil {
+		q.refill.outdated = true
+	}
 }
 
 // takeDue takes the first permit out of the stock if it is due within early, or returns what

@@ -80,12 +80,15 @@ func (q *pool) startRefill(ctx context.Context) {
 func (q *pool) finishRefill(ctx context.Context, g *grant) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	outdated := q.refill != nil && q.refill.outdated
 	q.refill = nil
 	if g == nil {
 		return
 	}
 	if len(g.instants) == 0 {
-		q.refillAfter = time.Now().Add(min(g.wait, recheckInterval))
+		if !outdated {
+			q.refillAfter = time.Now().Add(min(g.wait, recheckInterval))
+		}
 		return
 	}
 	block := q.limiter.permits(g)

@@ -71,7 +71,8 @@ func (q *pool) signal() {
 // drain removes and returns all permits, and clears the refill delay. The caller holds mu.
 func (q *pool) drain() []*Permit {
 	all := append(q.stale, q.stock...)
-	q.stock, q.stale, q.refillAfter = nil, nil, time.Time{}
+	q.stock, q.stale = nil, nil
+	q.resetRefillDelay()
 	if q.sweeper != nil {
 		q.sweeper.Stop()
 		q.sweeper = nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -327,4 +328,34 @@ func TestShares(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWakeDuringARefill: the wake comes while the reply that demands a delay is on its way. The
+// delay does not count, and Redis is queried again at once.
+func TestWakeDuringARefill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLimiter(nil, DefaultConfig(), nil)
+		queries := 0
+		l.takeBlock = func(_ context.Context, p plan, _ request) (*grant, error) {
+			queries++
+			time.Sleep(time.Second)
+			if queries == 1 { // the hold was lifted after the script ran
+				return &grant{plan: p, wait: time.Hour}, nil
+			}
+			return &grant{plan: p, instants: []int64{l.mono()}, bulk: 1}, nil
+		}
+		wake := make(chan struct{}, 1)
+		time.AfterFunc(500*time.Millisecond, func() { wake <- struct{}{} })
+		start := time.Now()
+		if _, err := l.Acquire(t.Context(), testApp, crowded, wake); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(start); queries != 2 || waited > 2*time.Second {
+			t.Errorf("%d queries, a permit after %v", queries, waited)
+		}
+		l.returnPermits = func(context.Context, []*Permit, bool) error { return nil }
+		if err := l.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
