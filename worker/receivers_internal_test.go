@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,12 +74,31 @@ func TestReceiverLocks(t *testing.T) {
 func TestDeferredTasksAreRecalledInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const send, n = 20 * time.Millisecond, 100
-		var locks *receiverLocks
-		arrived := make(chan deferral, n)
+		var (
+			locks   *receiverLocks
+			arrived = make(chan deferral, n)
+			ahead   atomic.Int64 // the most tasks that a recalled task found before it
+			sends   sync.WaitGroup
+		)
+		arrive := func(d deferral) {
+			sends.Go(func() {
+				unlock, err := locks.Lock(t.Context(), "a", func(n int, _ time.Duration) bool {
+					ahead.Store(max(ahead.Load(), int64(n)))
+					return true
+				})
+				if err != nil {
+					t.Errorf("task %s: %v", d.task, err)
+					return
+				}
+				time.Sleep(send)
+				unlock()
+			})
+			arrived <- d
+		}
 		locks = newReceiverLocks(func(key string, n int) {
 			go func() { // the caller holds the mutex
 				for _, d := range locks.takeDeferred(key, n) {
-					arrived <- d
+					arrive(d)
 				}
 			}()
 		})
@@ -87,25 +108,18 @@ func TestDeferredTasksAreRecalledInTurn(t *testing.T) {
 		}
 		time.Sleep(send)
 		unlock()
-		began, waiting := time.Now(), 0
+		began := time.Now()
 		for i := range n {
-			d := <-arrived
-			if d.task != fmt.Sprint(i) {
+			if d := <-arrived; d.task != fmt.Sprint(i) {
 				t.Fatalf("task %s was recalled as number %d", d.task, i)
 			}
-			unlock, ok := locks.TryLock("a")
-			if !ok {
-				t.Fatalf("task %d: the lock is taken", i)
-			}
-			time.Sleep(send)
-			waiting = max(waiting, len(arrived))
-			unlock()
 		}
+		sends.Wait()
 		if took, most := time.Since(began), recallAfter+defaultSendTime+n*send*5/4; took > most {
 			t.Errorf("it took %v, at most %v", took, most)
 		}
-		if waiting > 3 {
-			t.Errorf("%d tasks waited for the receiver", waiting)
+		if n := ahead.Load(); n > 3 {
+			t.Errorf("%d tasks held or awaited the lock when a task was recalled", n)
 		}
 		time.Sleep(time.Second)
 		locks.mu.Lock()
