@@ -1,0 +1,64 @@
+package asynqwire_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
+)
+
+// TestLayout: asynq writes the keys of this package.
+func TestLayout(t *testing.T) {
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	client, inspector := asynq.NewClientFromRedisClient(rdb), asynq.NewInspectorFromRedisClient(rdb)
+	enqueue := func(id string, opts ...asynq.Option) {
+		t.Helper()
+		if _, err := client.Enqueue(asynq.NewTask("type", nil), append(opts, asynq.Queue("q"), asynq.TaskID(id))...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	enqueue("a")
+	enqueue("b", asynq.ProcessIn(time.Hour))
+	enqueue("c")
+	if err := inspector.ArchiveTask("q", "c"); err != nil {
+		t.Fatal(err)
+	}
+	if err := inspector.PauseQueue("q"); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		asynqwire.Queues, asynqwire.Key("q", asynqwire.Pending), asynqwire.Key("q", asynqwire.Scheduled),
+		asynqwire.Key("q", asynqwire.Archived), asynqwire.Key("q", asynqwire.Paused),
+		asynqwire.TaskKey("q", "a"), asynqwire.TaskKey("q", "b"), asynqwire.TaskKey("q", "c"),
+	}
+	got := rdb.Keys(t.Context(), "*").Val()
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("asynq wrote\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestParseKey(t *testing.T) {
+	for _, tt := range []struct {
+		key, queue, name string
+		ok               bool
+	}{
+		{asynqwire.Key("q", asynqwire.Lease), "q", "lease", true},
+		{asynqwire.TaskKey("a:b:bulk", "a:1"), "a:b:bulk", "t:a:1", true},
+		{asynqwire.Queues, "", "", false},
+		{"wxcourier:{q}:lease", "", "", false},
+	} {
+		queue, name, ok := asynqwire.ParseKey(tt.key)
+		if ok != tt.ok || ok && (queue != tt.queue || name != tt.name) {
+			t.Errorf("ParseKey(%q) = %q, %q, %v", tt.key, queue, name, ok)
+		}
+	}
+}
