@@ -12,6 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
+	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -66,23 +68,22 @@ func memoryOf(b *testing.B, rdb *redis.Client, fill func(i int) error) float64 {
 
 func usedMemory(b *testing.B, rdb *redis.Client) int64 {
 	b.Helper()
-	m, err := readRedisStats(context.WithoutCancel(b.Context()), rdb)
+	info, err := redisinfo.Read(context.WithoutCancel(b.Context()), rdb)
 	if err != nil {
 		b.Fatal(err)
 	}
-	return m.memory
+	memory, ok := info.Int(redisinfo.Memory)
+	if !ok {
+		b.Fatal("Redis does not report its memory")
+	}
+	return memory
 }
 
 // memoryRedis starts an empty redis-server with open client connections, which would otherwise count
 // as memory of the tasks.
 func memoryRedis(b *testing.B, listpack bool) *redis.Client {
 	b.Helper()
-	server, err := StartServer(b.Context())
-	if err != nil {
-		b.Skipf("skipped: %v", err)
-	}
-	b.Cleanup(server.Close)
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, PoolSize: 20, MinIdleConns: 20})
+	rdb := redis.NewClient(&redis.Options{Addr: redistest.Start(b).Addr(), PoolSize: 20, MinIdleConns: 20})
 	b.Cleanup(func() { _ = rdb.Close() })
 	if listpack {
 		if err := rdb.ConfigSet(b.Context(), "hash-max-listpack-value", "1024").Err(); err != nil {

@@ -23,12 +23,11 @@ const (
 
 // enqueue fills the queue while no worker runs.
 func (r *run) enqueue(ctx context.Context) error {
-	before, err := readRedisStats(ctx, r.rdb)
+	before, err := readInfo(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
-	cpu, known := ownCPU()
-	began := time.Now()
+	cpu, began := ownCPU(), time.Now()
 	for done := 0; done < r.options.Tasks; {
 		size := min(submitBatch, r.options.Tasks-done)
 		envelopes := make([]tasks.Envelope, size)
@@ -45,15 +44,13 @@ func (r *run) enqueue(ctx context.Context) error {
 	}
 	p := &r.report.Enqueue
 	p.span(r.options.Tasks, time.Since(began))
-	if used, ok := ownCPU(); known && ok {
-		p.ProducerCPU = per100k(used-cpu, p.Tasks)
-	}
-	return p.redis(ctx, r.rdb, before, p.Tasks)
+	p.setProducer(cpu, p.Tasks)
+	return p.setRedis(ctx, r.rdb, before, p.Tasks)
 }
 
 // drain starts the workers and waits for the last outcome.
 func (r *run) drain(ctx context.Context) error {
-	before, err := readRedisStats(ctx, r.rdb)
+	before, err := readInfo(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
@@ -64,10 +61,10 @@ func (r *run) drain(ctx context.Context) error {
 		return err
 	}
 	p := &r.report.Drain
-	if err := p.redis(ctx, r.rdb, before, r.options.Tasks); err != nil {
+	if err := p.setRedis(ctx, r.rdb, before, r.options.Tasks); err != nil {
 		return err
 	}
-	p.workers(r.stopWorkers(), r.options.Tasks)
+	p.setWorkers(r.stopWorkers(), r.options.Tasks)
 	results, err := r.readResults(ctx, "")
 	if err != nil {
 		return err
@@ -111,28 +108,27 @@ func (r *run) endToEnd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before, err := readRedisStats(ctx, r.rdb)
+	before, err := readInfo(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
-	cpu, known := ownCPU()
 	initial, err := r.resultCount(ctx)
 	if err != nil {
 		return err
 	}
+	p, cpu := &r.report.EndToEnd, ownCPU()
 	produced, err := r.produce(ctx, rate, count)
 	if err != nil {
 		return err
 	}
-	used, ok := ownCPU()
+	p.setProducer(cpu, count)
 	if err := r.waitForResults(ctx, "end to end", initial, count); err != nil {
 		return err
 	}
-	p := &r.report.EndToEnd
-	if err := p.redis(ctx, r.rdb, before, count); err != nil {
+	if err := p.setRedis(ctx, r.rdb, before, count); err != nil {
 		return err
 	}
-	p.workers(r.stopWorkers(), count)
+	p.setWorkers(r.stopWorkers(), count)
 	results, err := r.readResults(ctx, from)
 	if err != nil {
 		return err
@@ -140,9 +136,6 @@ func (r *run) endToEnd(ctx context.Context) error {
 	p.Outcomes, p.Offered = results.outcomes, Figure(rate)
 	p.span(results.count(), produced)
 	p.P50, p.P99, p.Slowest = results.quantile(0.50), results.quantile(0.99), results.quantile(1)
-	if known && ok {
-		p.ProducerCPU = per100k(used-cpu, count)
-	}
 	return nil
 }
 
@@ -248,7 +241,7 @@ func (r *run) waitForResults(ctx context.Context, phase string, initial, count i
 
 func (r *run) workerOutput() string {
 	for _, p := range r.workers {
-		if text := p.output.String(); text != "" {
+		if text := p.Output(); text != "" {
 			return text
 		}
 	}

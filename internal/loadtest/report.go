@@ -11,6 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/buildinfo"
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
+	"github.com/wxcourier/wxcourier/internal/subprocess"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -113,29 +115,66 @@ func (p *Phase) span(n int, d time.Duration) {
 	}
 }
 
-func (p *Phase) workers(u usage, n int) {
-	p.WorkerCPU = per100k(u.cpu, n)
-	if u.peak > 0 {
-		p.WorkerPeak = Figure(u.peak)
+// setWorkers sets the figures of the workers, which have exited.
+func (p *Phase) setWorkers(workers []*subprocess.Process, n int) {
+	var cpu time.Duration
+	var largest int64
+	for _, w := range workers {
+		if used, err := w.CPU(); err == nil {
+			cpu += used
+		}
+		if peak, err := w.PeakMemory(); err == nil {
+			largest = max(largest, peak)
+		}
+	}
+	p.WorkerCPU = per100k(cpu, n)
+	if largest > 0 {
+		p.WorkerPeak = Figure(largest)
 	}
 }
 
-// redis sets the Redis figures of a phase with n tasks; before was read at its start.
-func (p *Phase) redis(ctx context.Context, rdb redis.UniversalClient, before redisStats, n int) error {
-	after, err := readRedisStats(ctx, rdb)
+// setProducer sets the CPU time of this process since a reading of ownCPU.
+func (p *Phase) setProducer(before time.Duration, n int) {
+	if now := ownCPU(); before > 0 && now > 0 {
+		p.ProducerCPU = per100k(now-before, n)
+	}
+}
+
+// ownCPU returns the CPU time of this process so far; 0: unknown.
+func ownCPU() time.Duration {
+	d, err := subprocess.OwnCPU()
+	if err != nil {
+		return 0
+	}
+	return d
+}
+
+// setRedis sets the figures of Redis in a phase with n tasks; before was read at its start.
+func (p *Phase) setRedis(ctx context.Context, rdb redis.UniversalClient, before redisinfo.Info, n int) error {
+	after, err := readInfo(ctx, rdb)
 	if err != nil {
 		return err
 	}
-	if before.commands >= 0 && after.commands >= 0 {
-		p.RedisCommands = Figure(float64(after.commands-before.commands) / float64(n))
+	if commands, ok := after.Since(before, redisinfo.Commands); ok {
+		p.RedisCommands = Figure(float64(commands) / float64(n))
 	}
-	if before.cpu >= 0 && after.cpu >= 0 {
-		p.RedisCPU = per100k(after.cpu-before.cpu, n)
+	from, okBefore := before.CPU()
+	if to, ok := after.CPU(); ok && okBefore {
+		p.RedisCPU = per100k(to-from, n)
 	}
-	if before.memory >= 0 && after.memory >= 0 {
-		p.RedisMemory = Figure(float64(after.memory-before.memory) / float64(n))
+	if grown, ok := after.Since(before, redisinfo.Memory); ok {
+		p.RedisMemory = Figure(float64(grown) / float64(n))
 	}
 	return nil
+}
+
+// readInfo reads INFO, which is empty when the server has no such command.
+func readInfo(ctx context.Context, rdb redis.UniversalClient) (redisinfo.Info, error) {
+	info, err := redisinfo.Read(ctx, rdb)
+	if redis.HasErrorPrefix(err, "ERR") {
+		return nil, nil
+	}
+	return info, err
 }
 
 func per100k(d time.Duration, n int) Figure {

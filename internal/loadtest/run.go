@@ -14,6 +14,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
+	"github.com/wxcourier/wxcourier/internal/subprocess"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -26,10 +28,10 @@ type run struct {
 	rdb     redis.UniversalClient
 	client  *tasks.Client
 
-	sandbox    *process
-	sandboxURL string     // the sandbox's address
-	workers    []*process // running
-	pids       []int      // of all workers so far
+	sandbox    *subprocess.Process
+	sandboxURL string                // the sandbox's address
+	workers    []*subprocess.Process // running
+	pids       []int                 // of all workers so far
 	report     Report
 }
 
@@ -66,11 +68,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 
 // setUp prepares the run. It writes nothing to Redis.
 func (r *run) setUp(ctx context.Context) error {
-	m, err := readRedisStats(ctx, r.rdb)
+	info, err := readInfo(ctx, r.rdb)
 	if err != nil {
 		return err
 	}
-	if m.cluster {
+	if info[redisinfo.Cluster] == "1" {
 		return &UsageError{fmt.Errorf("--redis: %s is a node of a cluster, whose figures are spread over its nodes; give a single Redis", r.options.Target.Redis.Address())}
 	}
 	digits := make([]byte, 8)
@@ -79,7 +81,7 @@ func (r *run) setUp(ctx context.Context) error {
 	r.client = tasks.NewClient(r.rdb)
 	spec, _ := tasks.Lookup(r.options.Type)
 	r.body = spec.Example
-	r.report = newReport(r.options, m.version)
+	r.report = newReport(r.options, info[redisinfo.Version])
 	if r.dir, err = os.MkdirTemp("", "wxcourier-bench"); err != nil {
 		return fmt.Errorf("create a folder for the workers' configuration: %w", err)
 	}
@@ -103,9 +105,10 @@ func (r *run) cleanUp(ctx context.Context) error {
 	r.options.Progress("cleaning up")
 	r.stopWorkers()
 	if r.sandbox != nil {
-		r.sandbox.stop()
-		delivered := r.report.Drain.Tasks + r.report.EndToEnd.Tasks
-		r.report.SandboxCPU = per100k(r.sandbox.usage().cpu, delivered)
+		_ = r.sandbox.Stop()
+		if cpu, err := r.sandbox.CPU(); err == nil {
+			r.report.SandboxCPU = per100k(cpu, r.report.Drain.Tasks+r.report.EndToEnd.Tasks)
+		}
 	}
 	_ = os.RemoveAll(r.dir)
 	if r.options.Target.ephemeral() {
@@ -121,34 +124,28 @@ var listenPattern = regexp.MustCompile(`listens on (http://[^\s]+)`)
 // childStartTimeout is the time that a child has to start.
 const childStartTimeout = 30 * time.Second
 
+// start starts this program with some arguments. The end of ctx does not kill it, so that it can
+// finish its tasks in flight; cleanUp stops it.
+func (r *run) start(ctx context.Context, name string, args ...string) (*subprocess.Process, error) {
+	return subprocess.Start(context.WithoutCancel(ctx), subprocess.Command{
+		Name: name, Path: r.options.Self, Args: args, Env: childEnv(os.Environ()), Dir: r.dir,
+	})
+}
+
 // startSandbox starts the stand-in for WeChat and reads its address from its output.
 func (r *run) startSandbox(ctx context.Context) (err error) {
-	r.sandbox, err = start(ctx, command{
-		name: "the stand-in for WeChat", path: r.options.Self,
-		args: []string{"sandbox", "--listen", "127.0.0.1:0", "--no-limits", "--latency", r.options.Latency.String()},
-		env:  childEnv(os.Environ()),
-		dir:  r.dir,
-	})
+	r.sandbox, err = r.start(ctx, "the stand-in for WeChat", "sandbox", "--listen", "127.0.0.1:0", "--no-limits", "--latency", r.options.Latency.String())
 	if err != nil {
 		return err
 	}
-	timeout := time.After(childStartTimeout)
-	for {
-		output, changed := r.sandbox.output.snapshot()
-		if found := listenPattern.FindStringSubmatch(output); found != nil {
-			r.sandboxURL = found[1]
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-r.sandbox.done:
-			return r.sandbox.exitError()
-		case <-timeout:
-			return errors.New("the stand-in for WeChat did not start in time")
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	ctx, cancel := context.WithTimeoutCause(ctx, childStartTimeout, errors.New("the stand-in for WeChat did not start in time"))
+	defer cancel()
+	found, err := r.sandbox.WaitForOutput(ctx, listenPattern)
+	if err != nil {
+		return err
 	}
+	r.sandboxURL = found[1]
+	return nil
 }
 
 // startWorkers starts the replicas. streamMax is their results.stream_max_len.
@@ -158,45 +155,37 @@ func (r *run) startWorkers(ctx context.Context, streamMax int) error {
 		return err
 	}
 	for i := range r.options.Replicas {
-		p, err := start(ctx, command{
-			name: "worker " + strconv.Itoa(i+1), path: r.options.Self,
-			args: []string{"worker", "--config", config, "--log-level", "warn"},
-			env:  childEnv(os.Environ()),
-			dir:  r.dir,
-		})
+		p, err := r.start(ctx, "worker "+strconv.Itoa(i+1), "worker", "--config", config, "--log-level", "warn")
 		if err != nil {
 			return err
 		}
 		r.workers = append(r.workers, p)
-		r.pids = append(r.pids, p.cmd.Process.Pid)
+		r.pids = append(r.pids, p.PID())
 	}
 	return nil
 }
 
-// stopWorkers stops the replicas and returns their resource usage.
-func (r *run) stopWorkers() usage {
-	var all usage
-	for _, p := range r.workers {
-		p.interrupt()
-	}
-	for _, p := range r.workers {
-		p.stop()
-		all = all.add(p.usage())
-	}
+// stopWorkers stops the replicas and returns their processes.
+func (r *run) stopWorkers() []*subprocess.Process {
+	stopped := r.workers
 	r.workers = nil
-	return all
+	for _, p := range stopped {
+		p.Terminate()
+	}
+	for _, p := range stopped {
+		_ = p.Stop() // it has exited, whether by itself or killed
+	}
+	return stopped
 }
 
 // checkChildren returns an error when a child has exited.
 func (r *run) checkChildren() error {
-	for _, p := range append(r.workers[:len(r.workers):len(r.workers)], r.sandbox) {
-		select {
-		case <-p.done:
-			return p.exitError()
-		default:
+	for _, p := range r.workers {
+		if err := p.ExitError(); err != nil {
+			return err
 		}
 	}
-	return nil
+	return r.sandbox.ExitError()
 }
 
 // envelope returns the i-th task. Each task has its own receiver, since messages to one person are

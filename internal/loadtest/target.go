@@ -7,6 +7,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/embedded"
+	"github.com/wxcourier/wxcourier/internal/redisserver"
 )
 
 // Kind is the origin of a Redis.
@@ -54,11 +55,11 @@ func FindRedis(ctx context.Context, named string, configured configs.Redis) (*Ta
 		}
 		return &Target{Redis: configured, Kind: Configured}, nil
 	}
-	server, err := StartServer(ctx)
+	server, err := redisserver.Start(ctx, redisserver.Config{})
 	if err == nil {
-		return &Target{Redis: configs.Redis{Addrs: []string{server.Addr}}, Kind: Started, close: server.Close}, nil
+		return &Target{Redis: configs.Redis{Addrs: []string{server.Addr()}}, Kind: Started, close: server.Close}, nil
 	}
-	if !errors.Is(err, ErrNoServer) {
+	if !errors.Is(err, redisserver.ErrNotInstalled) {
 		return nil, err
 	}
 	inside, err := embedded.Start()

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
 )
 
 func TestFindRedisOrder(t *testing.T) {
@@ -56,28 +57,14 @@ func TestFindRedisFallsBack(t *testing.T) {
 	if target.Kind != Embedded || !target.ephemeral() || rdb.Ping(t.Context()).Err() != nil {
 		t.Errorf("%+v", target)
 	}
-	m, err := readRedisStats(t.Context(), rdb)
-	if err != nil || m.memory != -1 || m.cpu != -1 {
-		t.Errorf("its figures: %+v, %v", m, err)
-	}
-}
-
-func TestServerClose(t *testing.T) {
-	server, err := StartServer(t.Context())
-	if errors.Is(err, ErrNoServer) {
-		t.Skip("skipped: redis-server is not installed")
-	}
+	info, err := readInfo(t.Context(), rdb)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rdb := (configs.Redis{Addrs: []string{server.Addr}}).NewClient()
-	defer func() { _ = rdb.Close() }()
-	m, err := readRedisStats(t.Context(), rdb)
-	if err != nil || m.commands <= 0 || m.cpu <= 0 || m.memory <= 0 || m.version == "" || m.cluster {
-		t.Errorf("its figures: %+v, %v", m, err)
+	if memory, ok := info.Int(redisinfo.Memory); ok {
+		t.Errorf("it reports a memory of %d bytes", memory)
 	}
-	server.Close()
-	if err := rdb.Ping(t.Context()).Err(); err == nil {
-		t.Error("the server still answers")
+	if cpu, ok := info.CPU(); ok {
+		t.Errorf("it reports a CPU time of %v", cpu)
 	}
 }

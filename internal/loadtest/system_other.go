@@ -1,7 +1,0 @@
-//go:build !linux
-
-package loadtest
-
-import "syscall"
-
-func apart() *syscall.SysProcAttr { return nil }
