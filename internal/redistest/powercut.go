@@ -31,7 +31,7 @@ func (s *Server) PowerCut(written int64) {
 func (s *Server) appendOnlyFile() string {
 	s.t.Helper()
 	for _, pattern := range []string{"appendonlydir/*.incr.aof", "appendonly.aof"} { // Redis 7, Redis 6
-		if files, _ := filepath.Glob(filepath.Join(s.dir, pattern)); len(files) == 1 {
+		if files, _ := filepath.Glob(filepath.Join(s.server.Dir(), pattern)); len(files) == 1 {
 			return files[0]
 		}
 	}

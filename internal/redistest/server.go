@@ -3,46 +3,46 @@ package redistest
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
-	"os/exec"
 	"strconv"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redisserver"
 )
 
 // Server is a redis-server process on a free loopback port, with an empty data folder. It is
 // killed when the test ends.
 type Server struct {
-	t        testing.TB
-	port     int
-	dir      string
-	args     []string
-	fullArgs []string // if set, replaces the default arguments and args
-	cmd      *exec.Cmd
+	t      testing.TB
+	server *redisserver.Server
 }
 
 // Start starts a redis-server; args are additional options, as on its command line
 // ("--appendonly", "yes"). It skips the test if redis-server is not installed.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("redis-server is not installed, but required in CI")
-		}
+	return start(t, redisserver.Config{Args: args})
+}
+
+func start(t testing.TB, c redisserver.Config) *Server {
+	t.Helper()
+	server, err := redisserver.Start(t.Context(), c)
+	switch {
+	case errors.Is(err, redisserver.ErrNotInstalled) && os.Getenv("CI") == "true":
+		t.Fatal("redis-server is not installed, but required in CI")
+	case errors.Is(err, redisserver.ErrNotInstalled):
 		t.Skip("skipped: redis-server is not installed")
+	case err != nil:
+		t.Fatal(err)
 	}
-	s := &Server{t: t, port: freePort(t), dir: t.TempDir(), args: args}
-	s.start()
-	t.Cleanup(s.Kill)
-	return s
+	t.Cleanup(server.Close)
+	return &Server{t: t, server: server}
 }
 
 // Addr returns the server's address as host:port. A restart does not change it.
-func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+func (s *Server) Addr() string { return s.server.Addr() }
 
 // Client returns a new client, which is closed when the test ends.
 func (s *Server) Client(t testing.TB) redis.UniversalClient {
@@ -53,67 +53,36 @@ func (s *Server) Client(t testing.TB) redis.UniversalClient {
 }
 
 // Kill kills the server with SIGKILL and waits for it to exit. It may be called again.
-func (s *Server) Kill() {
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-	s.cmd = nil
-}
+func (s *Server) Kill() { s.server.Process().Kill() }
 
 // Freeze suspends the server (SIGSTOP): it keeps its connections but does not answer. The
-// returned function resumes it.
+// returned function resumes it. It skips the test on systems without that signal.
 func (s *Server) Freeze() (thaw func()) {
 	s.t.Helper()
-	process := s.cmd.Process
-	if err := process.Signal(syscall.SIGSTOP); err != nil {
+	process := s.server.Process()
+	switch err := process.Suspend(); {
+	case errors.Is(err, errors.ErrUnsupported):
+		s.t.Skip("skipped: this system cannot suspend a process")
+	case err != nil:
 		s.t.Fatal(err)
 	}
-	return func() { _ = process.Signal(syscall.SIGCONT) }
+	return func() { _ = process.Resume() }
 }
 
 // Restart starts the server again on the same port and data folder.
 func (s *Server) Restart() {
 	s.t.Helper()
-	s.Kill()
-	s.start()
+	if err := s.server.Restart(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
-func (s *Server) start() {
-	s.t.Helper()
-	args := append([]string{
-		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
-		"--save", "", "--daemonize", "no", "--loglevel", "warning",
-	}, s.args...)
-	if s.fullArgs != nil {
-		args = s.fullArgs
-	}
-	s.cmd = exec.CommandContext(context.Background(), "redis-server", args...) //nolint:gosec // a test's own arguments
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatalf("start redis-server: %v", err)
-	}
-	rdb := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1})
-	defer func() { _ = rdb.Close() }()
-	Until(s.t, 30*time.Second, "redis-server answers", func() bool {
-		return rdb.Ping(s.t.Context()).Err() == nil
-	})
-}
-
-func freePort(t testing.TB) int {
+// freePort returns a port for a second listener of a server.
+func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	port, err := redisserver.FreePort(context.WithoutCancel(t.Context()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			t.Error(err)
-		}
-	}()
-	addr, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		t.Fatalf("not a TCP address: %v", l.Addr())
-	}
-	return addr.Port
+	return strconv.Itoa(port)
 }

@@ -2,14 +2,14 @@ package redistest
 
 import (
 	"net"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
+	"github.com/wxcourier/wxcourier/internal/redisserver"
 )
 
 // Failover is a master with one replica, and a sentinel that promotes the replica when the
@@ -27,25 +27,18 @@ const MasterName = "wxcourier"
 func StartFailover(t *testing.T, args ...string) *Failover {
 	t.Helper()
 	master := Start(t, append([]string{"--repl-diskless-sync-delay", "0"}, args...)...)
-	port := strconv.Itoa(master.port)
+	_, port, _ := net.SplitHostPort(master.Addr())
 	replica := Start(t, append([]string{"--replicaof", "127.0.0.1", port}, args...)...)
+	rdb := replica.Client(t)
 	Until(t, 20*time.Second, "the replica follows its master", func() bool {
-		return strings.Contains(replica.Client(t).Info(t.Context(), "replication").Val(), "master_link_status:up")
+		info, err := redisinfo.Read(t.Context(), rdb, "replication")
+		return err == nil && info["master_link_status"] == "up"
 	})
-	file := filepath.Join(t.TempDir(), "sentinel.conf")
-	sentinel := &Server{t: t, port: freePort(t), dir: t.TempDir()}
-	text := strings.Join([]string{
-		"port " + strconv.Itoa(sentinel.port), "bind 127.0.0.1", "dir " + sentinel.dir, "loglevel warning",
+	sentinel := start(t, redisserver.Config{Sentinel: []string{
 		"sentinel monitor " + MasterName + " 127.0.0.1 " + port + " 1",
 		"sentinel down-after-milliseconds " + MasterName + " 1000",
-		"sentinel failover-timeout " + MasterName + " 3000", "",
-	}, "\n")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sentinel.fullArgs = []string{file, "--sentinel"}
-	sentinel.start()
-	t.Cleanup(sentinel.Kill)
+		"sentinel failover-timeout " + MasterName + " 3000",
+	}})
 	f := &Failover{Master: master, Replica: replica, Sentinel: sentinel}
 	client := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr()})
 	t.Cleanup(func() { _ = client.Close() })
@@ -60,12 +53,9 @@ func StartFailover(t *testing.T, args ...string) *Failover {
 func (f *Failover) InStep() {
 	t := f.Master.t
 	t.Helper()
-	offset := func(rdb redis.UniversalClient, field string) (n int64) {
-		for line := range strings.Lines(rdb.Info(t.Context(), "replication").Val()) {
-			if value, ok := strings.CutPrefix(line, field+":"); ok {
-				n, _ = strconv.ParseInt(strings.TrimSpace(value), 10, 64)
-			}
-		}
+	offset := func(rdb redis.UniversalClient, field string) int64 {
+		info, _ := redisinfo.Read(t.Context(), rdb, "replication")
+		n, _ := info.Int(field)
 		return n
 	}
 	wanted, replica := offset(f.Master.Client(t), "master_repl_offset"), f.Replica.Client(t)
@@ -93,7 +83,7 @@ func StartMasters(t *testing.T, args ...string) []*Server {
 	nodes := make([]*Server, masters)
 	buses := make([]string, masters)
 	for i := range nodes {
-		buses[i] = strconv.Itoa(freePort(t))
+		buses[i] = freePort(t)
 		nodes[i] = Start(t, append([]string{
 			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", buses[i],
 		}, args...)...)
