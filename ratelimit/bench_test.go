@@ -3,7 +3,6 @@ package ratelimit
 import (
 	"context"
 	"net"
-	"os/exec"
 	"slices"
 	"strconv"
 	"sync"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
 // commands is a hook that counts the commands that a client sends.
@@ -106,7 +107,7 @@ func BenchmarkPermits(b *testing.B) {
 		name := strconv.Itoa(max(s.limit.PerSecond, s.limit.PerMinute/60)) + "/s×" + strconv.Itoa(s.replicas)
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				addr := realRedis(b)
+				addr := redistest.Start(b).Addr()
 				uses, sent := s.run(b, func() redis.UniversalClient {
 					rdb := redis.NewClient(&redis.Options{Addr: addr})
 					b.Cleanup(func() { _ = rdb.Close() })
@@ -122,36 +123,6 @@ func BenchmarkPermits(b *testing.B) {
 			}
 		})
 	}
-}
-
-// realRedis starts a redis-server for the duration of the benchmark, and returns its address.
-func realRedis(b *testing.B) string {
-	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // only to find a free port
-	if err != nil {
-		b.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	_ = l.Close()
-	cmd := exec.CommandContext(b.Context(), "redis-server", "--port", port, "--save", "", "--bind", "127.0.0.1") //nolint:gosec // our own port
-	if err := cmd.Start(); err != nil {
-		b.Skipf("skipped: no redis-server: %v", err)
-	}
-	b.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	rdb := redis.NewClient(&redis.Options{Addr: addr})
-	defer func() { _ = rdb.Close() }()
-	for range 500 {
-		if rdb.Ping(b.Context()).Err() == nil {
-			return addr
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	b.Fatal("redis-server does not answer")
-	return ""
 }
 
 // densest returns the largest number of uses in any sliding second.

@@ -5,12 +5,12 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
@@ -167,19 +167,12 @@ func TestScriptCommandsAreBounded(t *testing.T) {
 }
 
 // callsInside returns the number of commands that Redis has run, including those of scripts.
-func callsInside(t *testing.T, rdb redis.UniversalClient) (n int) {
+func callsInside(t *testing.T, rdb redis.UniversalClient) int64 {
 	t.Helper()
-	text, err := rdb.Info(t.Context(), "stats").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(text) {
-		if count, ok := strings.CutPrefix(strings.TrimSpace(line), "total_commands_processed:"); ok {
-			n, err = strconv.Atoi(count)
-		}
-	}
-	if err != nil || n == 0 {
-		t.Fatalf("%d commands, %v", n, err)
+	info, err := redisinfo.Read(t.Context(), rdb, "stats")
+	n, ok := info.Int(redisinfo.Commands)
+	if !ok || n == 0 {
+		t.Fatalf("Redis does not report its commands: %v", err)
 	}
 	return n
 }

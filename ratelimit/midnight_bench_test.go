@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
 // A midnightRun has replicas use all of a limit across midnight in China, in simulated time
@@ -129,7 +131,7 @@ func BenchmarkMidnight(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				n := &midnightRun{replicas: 8, limit: c.limit, plan: planOf(0.02, c.limit)}
-				rdb := redis.NewClient(&redis.Options{Addr: realRedis(b)})
+				rdb := redis.NewClient(&redis.Options{Addr: redistest.Start(b).Addr()})
 				n.keeper = newScriptStore(b, rdb)
 				n.run(b)
 				n.report(b)

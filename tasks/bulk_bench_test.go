@@ -2,17 +2,17 @@ package tasks_test
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
 	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/internal/subprocess"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -36,7 +36,7 @@ func BenchmarkBulkEnqueue(b *testing.B) {
 		{"SubmitMany", func() error { return firstError(client.SubmitMany(b.Context(), envelopes)) }},
 		{"EnqueueMany", func() error { return firstError(client.EnqueueMany(b.Context(), made)) }},
 	}
-	took, ours, redisCPU := make([]time.Duration, len(ways)), make([]time.Duration, len(ways)), make([]float64, len(ways))
+	took, ours, redisCPU := make([]time.Duration, len(ways)), make([]time.Duration, len(ways)), make([]time.Duration, len(ways))
 	for b.Loop() {
 		for i, way := range ways {
 			flush(b, rdb)
@@ -53,7 +53,7 @@ func BenchmarkBulkEnqueue(b *testing.B) {
 		b.ReportMetric(float64(n*b.N)/took[i].Seconds(), way.name+"/s")
 		b.ReportMetric(float64(took[0])/float64(took[i]), way.name+"-ratio")
 		b.ReportMetric(float64(ours[i].Microseconds())/float64(n*b.N), way.name+"-client-µs")
-		b.ReportMetric(redisCPU[i]*1e6/float64(n*b.N), way.name+"-redis-µs")
+		b.ReportMetric(float64(redisCPU[i].Microseconds())/float64(n*b.N), way.name+"-redis-µs")
 	}
 }
 
@@ -123,31 +123,24 @@ func firstError(answers []tasks.Submitted) error {
 
 // ownCPU returns the CPU time of this process.
 func ownCPU(b *testing.B) time.Duration {
-	var use syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
-}
-
-// cpuOfRedis returns the CPU time of the Redis server, in seconds.
-func cpuOfRedis(b *testing.B, rdb redis.UniversalClient) float64 {
-	info, err := rdb.Info(b.Context(), "cpu").Result()
+	used, err := subprocess.OwnCPU()
 	if err != nil {
 		b.Fatal(err)
 	}
-	total := 0.0
-	for line := range strings.Lines(info) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		if name == "used_cpu_user" || name == "used_cpu_sys" {
-			seconds, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				b.Fatal(err)
-			}
-			total += seconds
-		}
+	return used
+}
+
+// cpuOfRedis returns the CPU time of the Redis server.
+func cpuOfRedis(b *testing.B, rdb redis.UniversalClient) time.Duration {
+	info, err := redisinfo.Read(b.Context(), rdb, "cpu")
+	if err != nil {
+		b.Fatal(err)
 	}
-	return total
+	used, ok := info.CPU()
+	if !ok {
+		b.Fatal("Redis does not report its CPU time")
+	}
+	return used
 }
 
 func flush(b *testing.B, rdb redis.UniversalClient) {

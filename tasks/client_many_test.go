@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -260,9 +261,13 @@ func TestAFullRedis(t *testing.T) {
 	rdb := server.Client(t)
 	client := tasks.NewClient(rdb)
 	client.SubmitMany(t.Context(), messages(1)) // loads the scripts and makes the sets
-	used := atoi(t, rdb.InfoMap(t.Context(), "memory").Item("Memory", "used_memory"))
+	info, err := redisinfo.Read(t.Context(), rdb, "memory")
+	used, ok := info.Int(redisinfo.Memory)
+	if !ok {
+		t.Fatalf("Redis does not report its memory: %v", err)
+	}
 	// The memory is full after a part of the tasks.
-	if err := rdb.ConfigSet(t.Context(), "maxmemory", strconv.Itoa(used+1_500_000)).Err(); err != nil {
+	if err := rdb.ConfigSet(t.Context(), "maxmemory", strconv.FormatInt(used+1_500_000, 10)).Err(); err != nil {
 		t.Fatal(err)
 	}
 	many := messages(4000)
@@ -289,15 +294,6 @@ func TestAFullRedis(t *testing.T) {
 	if again != failed || was != fresh+already || waiting(t, rdb) != 4000 {
 		t.Errorf("repeated: %d new, %d enqueued before, %d in the queues", again, was, waiting(t, rdb))
 	}
-}
-
-func atoi(t *testing.T, s string) int {
-	t.Helper()
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 // TestPlainAsynqServerProcessesTheTasks: a server of asynq without our code processes the tasks

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
@@ -262,26 +263,21 @@ func TestIdleLanesDequeueNothing(t *testing.T) {
 	r.replica(nil)
 	r.submit(message("one", "a"))
 	r.outcome("one")
-	dequeues := func() string {
-		return r.rdb.Info(t.Context(), "commandstats").Val()
-	}
-	count := func(s string) int {
-		var n int
-		for l := range strings.Lines(s) {
-			if strings.HasPrefix(l, "cmdstat_rpoplpush:") {
-				_, _ = fmt.Sscanf(l, "cmdstat_rpoplpush:calls=%d", &n)
-			}
+	dequeues := func() int64 {
+		info, err := redisinfo.Read(t.Context(), r.rdb, "commandstats")
+		if err != nil {
+			t.Fatal(err)
 		}
-		return n
+		return info.Calls()["rpoplpush"]
 	}
-	before := count(dequeues())
+	before := dequeues()
 	// The outcomes of another lane show that time has passed.
 	for i := range 5 {
 		id := fmt.Sprintf("c%d", i)
 		r.submit(addressed(tasks.TypeCustom, id, id))
 		r.outcome(id)
 	}
-	if n := count(dequeues()) - before; n > 25 {
+	if n := dequeues() - before; n > 25 {
 		t.Errorf("%d dequeues for five tasks", n)
 	}
 }
