@@ -6,7 +6,10 @@
 // asynq of go.mod.
 package asynqwire
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // Keys that belong to no queue.
 const (
@@ -49,4 +52,14 @@ func ParseKey(key string) (queue, name string, ok bool) {
 		return "", "", false
 	}
 	return strings.Cut(key, tagEnd)
+}
+
+// KeyPattern returns the pattern, for SCAN, of the keys of all queues whose names begin with a
+// prefix. The prefix must contain none of the pattern's special characters.
+func KeyPattern(queuePrefix string) string { return tagBegin + queuePrefix + "*" }
+
+// ServerKeyPrefix returns the beginning of the keys that the asynq servers of a process have in a
+// set, Servers or Workers.
+func ServerKeyPrefix(set, host string, pid int) string {
+	return set + ":{" + host + ":" + strconv.Itoa(pid) + ":"
 }

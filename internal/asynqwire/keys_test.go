@@ -1,6 +1,7 @@
 package asynqwire_test
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,33 @@ func TestLayout(t *testing.T) {
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
 		t.Errorf("asynq wrote\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestServerKeyPrefix: an asynq server of this process has a key with that beginning.
+func TestServerKeyPrefix(t *testing.T) {
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	server := asynq.NewServerFromRedisClient(rdb, asynq.Config{LogLevel: asynq.FatalLevel})
+	if err := server.Start(asynq.NewServeMux()); err != nil {
+		t.Fatal(err)
+	}
+	defer server.Shutdown()
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range []string{asynqwire.Servers, asynqwire.Workers} {
+		var keys []string
+		for range 500 { // the server registers itself in the background
+			if keys = rdb.ZRange(t.Context(), set, 0, -1).Val(); len(keys) > 0 {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if want := asynqwire.ServerKeyPrefix(set, host, os.Getpid()); len(keys) != 1 || !strings.HasPrefix(keys[0], want) {
+			t.Errorf("%s has %q, want one key that begins with %s", set, keys, want)
+		}
 	}
 }
 

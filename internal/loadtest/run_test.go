@@ -15,7 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/e2e"
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/loadtest"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -67,9 +69,9 @@ func content(t *testing.T, rdb redis.UniversalClient) map[string]string {
 	}
 	for _, key := range keys {
 		switch key {
-		case "asynq:servers", "asynq:workers": // asynq also writes them empty
+		case asynqwire.Servers, asynqwire.Workers: // asynq also writes them empty
 			continue
-		case "asynq:queues", "wxcourier:apps": // sets, whose order varies
+		case asynqwire.Queues, ledger.AppsKey: // sets, whose order varies
 			members := rdb.SMembers(t.Context(), key).Val()
 			slices.Sort(members)
 			all[key] = strings.Join(members, " ")
@@ -93,7 +95,7 @@ func unchanged(t *testing.T, rdb redis.UniversalClient, before map[string]string
 			t.Errorf("the run changed %s", key)
 		}
 	}
-	for _, set := range []string{"asynq:servers", "asynq:workers"} {
+	for _, set := range []string{asynqwire.Servers, asynqwire.Workers} {
 		if left := rdb.ZRange(t.Context(), set, 0, -1).Val(); len(left) > 0 {
 			t.Errorf("%s holds %v", set, left)
 		}

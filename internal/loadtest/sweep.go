@@ -6,19 +6,12 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
-)
-
-// asynq's sets, which all apps in a Redis share.
-const (
-	asynqQueues  = "asynq:queues"
-	asynqServers = "asynq:servers"
-	asynqWorkers = "asynq:workers"
 )
 
 const sweepPage = 1000
@@ -27,7 +20,7 @@ const sweepPage = 1000
 // asynq servers with the given process ids on this machine.
 func sweep(ctx context.Context, rdb redis.UniversalClient, app string, pids []int) error {
 	var faults []error
-	for _, pattern := range []string{"wxcourier:{" + app + "}:*", "asynq:{" + app + ":*"} {
+	for _, pattern := range []string{"wxcourier:{" + app + "}:*", asynqwire.KeyPattern(app + ":")} {
 		faults = append(faults, sweepKeys(ctx, rdb, pattern))
 	}
 	faults = append(faults,
@@ -59,7 +52,7 @@ func sweepKeys(ctx context.Context, rdb redis.UniversalClient, pattern string) e
 }
 
 func sweepQueues(ctx context.Context, rdb redis.UniversalClient, app string) error {
-	queues, err := rdb.SMembers(ctx, asynqQueues).Result()
+	queues, err := rdb.SMembers(ctx, asynqwire.Queues).Result()
 	if err != nil {
 		return err
 	}
@@ -67,7 +60,7 @@ func sweepQueues(ctx context.Context, rdb redis.UniversalClient, app string) err
 	if len(ours) == 0 {
 		return nil
 	}
-	return rdb.SRem(ctx, asynqQueues, ours).Err()
+	return rdb.SRem(ctx, asynqwire.Queues, ours).Err()
 }
 
 // sweepServers deletes the entries of workers that were killed.
@@ -76,14 +69,14 @@ func sweepServers(ctx context.Context, rdb redis.UniversalClient, pids []int) er
 	if err != nil {
 		return err
 	}
-	for _, set := range []string{asynqServers, asynqWorkers} {
+	for _, set := range []string{asynqwire.Servers, asynqwire.Workers} {
 		all, err := rdb.ZRange(ctx, set, 0, -1).Result()
 		if err != nil {
 			return err
 		}
 		for _, key := range all {
 			if !slices.ContainsFunc(pids, func(pid int) bool {
-				return strings.HasPrefix(key, set+":{"+host+":"+strconv.Itoa(pid)+":")
+				return strings.HasPrefix(key, asynqwire.ServerKeyPrefix(set, host, pid))
 			}) {
 				continue
 			}
