@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -73,7 +73,7 @@ func (b *bench) appsIdle(ctx context.Context, t *table, apps int, span time.Dura
 	if err != nil {
 		return err
 	}
-	peak, err := l.workers[0].peakMemory()
+	peak, err := l.workers[0].PeakMemory()
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
 	if err != nil {
 		return err
 	}
-	peak, err := l.workers[0].peakMemory()
+	peak, err := l.workers[0].PeakMemory()
 	if err != nil {
 		return err
 	}
@@ -170,17 +170,12 @@ func (l *lab) enqueueForEach(ctx context.Context, apps, n int) error {
 // connections returns the number of the workers' connections to Redis: all except those of this
 // program.
 func (l *lab) connections(ctx context.Context) (int, error) {
-	text, err := l.rdb.Info(ctx, "clients").Result()
-	if err != nil {
-		return 0, err
+	info, err := redisinfo.Read(ctx, l.rdb, "clients")
+	open, ok := info.Int(redisinfo.Connections)
+	if !ok {
+		return 0, errors.Join(err, errors.New("Redis does not report its connections"))
 	}
-	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "connected_clients:"); ok {
-			open, err := strconv.Atoi(value)
-			return open - int(l.rdb.PoolStats().TotalConns), err
-		}
-	}
-	return 0, errors.New("INFO has no connected_clients")
+	return int(open) - int(l.rdb.PoolStats().TotalConns), nil
 }
 
 // topCommands lists the most frequent commands with their number per task.

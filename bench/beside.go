@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -23,7 +24,7 @@ func (b *bench) beside(ctx context.Context, t *table) error {
 	n, timed := sizeFor(b, 3000, 500), sizeFor(b, 400, 60)
 	runs := b.runsOf(3)
 	t.title = "Beside asynq's wiki pattern"
-	t.about = fmt.Sprintf("The pattern of asynq's wiki (a handler without room returns a `RateLimitError`, `RetryDelayFunc` brings the task back, `IsFailure` leaves it out) with redis_rate's `PerSecond(100)`, and wxcourier at `pace.margin: 0.02`: %d workers of 64 slots, the same Redis, server, task and backlog of %s, answers after 20 ms; a second app gets a task every 50 ms, %d in all. Medians of %d, one of each in turn; the peak and the calls over are the worst. A wasted run is one that a worker took from the queue and ended without a call.", besideWorkers, thousands(n), timed, runs)
+	t.about = fmt.Sprintf("The pattern of asynq's wiki (a handler without room returns a `RateLimitError`, `RetryDelayFunc` brings the task back, `IsFailure` leaves it out) with redis_rate's `PerSecond(100)`, and wxcourier at `pace.margin: 0.02`: %d workers of 64 slots, the same Redis, server, task and backlog of %s, answers after 20 ms; a second app gets a task every 50 ms, %d in all. Medians of %d, one of each in turn; the peak and the calls over are the worst. A wasted run is one that a worker took from the queue and ended without a call.", besideWorkers, summary.Number(n), timed, runs)
 	t.head = append([]string{
 		"case", "share of the limit", "all sent after", "most in a second", "calls over", "wasted runs a send",
 		"second app p50", "second app p99", "longest stall",

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -98,7 +99,7 @@ func pipe(to, from net.Conn) {
 func (b *bench) cold(ctx context.Context, t *table) error {
 	n := sizeFor(b, 1500, 400)
 	t.title = "Cold connections"
-	t.about = fmt.Sprintf("100 a second, the default margin of 0.05, answers after 20 ms, through a proxy that delays the opening of TLS connections, but not their data: a backlog of %s, and then the same again after all connections were closed while idle. Wanted: no call over the limit; this margin lets at most 95 %% through.", thousands(n))
+	t.about = fmt.Sprintf("100 a second, the default margin of 0.05, answers after 20 ms, through a proxy that delays the opening of TLS connections, but not their data: a backlog of %s, and then the same again after all connections were closed while idle. Wanted: no call over the limit; this margin lets at most 95 %% through.", summary.Number(n))
 	t.head = []string{"case", "share of the limit", "most in a second", "calls over", "start to first call", "longest stall"}
 	for _, c := range []struct {
 		opening time.Duration

@@ -1,6 +1,41 @@
 package main
 
-import "context"
+import (
+	"context"
+	"errors"
+
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
+)
+
+// usage holds figures of Redis since its start.
+type usage struct {
+	commands int64            // all, including those inside scripts
+	calls    map[string]int64 // by command
+	cpu      float64          // seconds
+}
+
+// usage reads INFO. Each reading is one command, which the next reading counts.
+func (l *lab) usage(ctx context.Context) (usage, error) {
+	info, err := redisinfo.Read(ctx, l.rdb, "everything")
+	if err != nil {
+		return usage{}, err
+	}
+	commands, ok := info.Int(redisinfo.Commands)
+	cpu, okCPU := info.CPU()
+	if !ok || !okCPU {
+		return usage{}, errors.New("Redis does not report its commands and CPU time")
+	}
+	return usage{commands: commands, calls: info.Calls(), cpu: cpu.Seconds()}, nil
+}
+
+// since returns the difference of two readings, without the reading itself.
+func (u usage) since(before usage) usage {
+	d := usage{commands: u.commands - before.commands - 1, cpu: u.cpu - before.cpu, calls: make(map[string]int64)}
+	for name, n := range u.calls {
+		d.calls[name] = n - before.calls[name]
+	}
+	return d
+}
 
 // cost is the resource usage of Redis and the workers per call.
 type cost struct {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -56,7 +58,7 @@ func (b *bench) crowd(ctx context.Context, t *table) error {
 	types := len(tasks.Catalog())
 	t.title = "A lane beside 504 others that are held"
 	t.about = fmt.Sprintf("One worker; app A drains `send:subscribe` (no limit, instant answers, 50 slots, a backlog of %s, medians of %d), or `scheme:generate` (100 a second, `pace.margin: 0.02`, answers after 20 ms, a backlog of %s). Beside it the worker has no other app, or %d without a task, or the same %d with %d tasks waiting in each of their %d lanes, urgent and bulk in turn: half of these apps are held whole, of the other half each type. A is also held until the worker is idle, and measured from its release on. *Of that alone* is the median of the rounds' ratios. Wanted: at least 95 %% of A's pace alone, and of its limit's share.",
-		thousands(n), b.runsOf(5), thousands(few), crowdApps, crowdApps, crowdTasks, crowdApps*types)
+		summary.Number(n), b.runsOf(5), summary.Number(few), crowdApps, crowdApps, crowdTasks, crowdApps*types)
 	t.head = append([]string{"lane", "beside it", "tasks a second", "of that alone", "share of the limit", "most in a second", "longest stall"}, costHead()...)
 	for _, s := range []crowdLane{
 		{label: "no limit", typ: tasks.TypeSubscribe, tasks: n, runs: b.runsOf(5), setup: labConfig{
@@ -270,9 +272,8 @@ func (b *bench) examples() (map[string][]byte, error) {
 // expectLanes returns an error unless the workers run want asynq servers, which subscribe to
 // asynq's cancellation channel: none without an open lane, one for each of the first four.
 func (l *lab) expectLanes(ctx context.Context, want int64) error {
-	const channel = "asynq:cancel"
-	subscribers, err := l.rdb.PubSubNumSub(ctx, channel).Result()
-	if n := subscribers[channel]; err == nil && n != want {
+	subscribers, err := l.rdb.PubSubNumSub(ctx, asynqwire.CancelChannel).Result()
+	if n := subscribers[asynqwire.CancelChannel]; err == nil && n != want {
 		err = fmt.Errorf("%d asynq servers run, want %d", n, want)
 	}
 	return err
@@ -285,7 +286,7 @@ func (l *lab) expectNeighborsWaiting(ctx context.Context, c neighborSet) error {
 		for n := range c.apps {
 			for _, spec := range tasks.Catalog() {
 				for _, priority := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
-					replies = append(replies, p.LLen(ctx, "asynq:{"+tasks.QueueName(appID(1+n), spec.Type, priority)+"}:pending"))
+					replies = append(replies, p.LLen(ctx, asynqwire.Key(tasks.QueueName(appID(1+n), spec.Type, priority), asynqwire.Pending)))
 				}
 			}
 		}

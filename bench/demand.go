@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -24,7 +25,7 @@ const maxScript = 5.0 // ms
 func (b *bench) demand(ctx context.Context, t *table) error {
 	timed, drained := sizeFor(b, 1000, 100), sizeFor(b, 30_000, 3000)
 	t.title = "A limit far above the demand"
-	t.about = fmt.Sprintf("One worker, `pace.margin: 0.02`, answers after 20 ms. One task each 20 ms, %s of them, or a backlog of %s. The longest script is from Redis' slow log, which includes the machine's stalls; wanted: at most %.0f ms. The first row, without a limit, shows the cost of a send without the pace.", thousands(timed), thousands(drained), maxScript)
+	t.about = fmt.Sprintf("One worker, `pace.margin: 0.02`, answers after 20 ms. One task each 20 ms, %s of them, or a backlog of %s. The longest script is from Redis' slow log, which includes the machine's stalls; wanted: at most %.0f ms. The first row, without a limit, shows the cost of a send without the pace.", summary.Number(timed), summary.Number(drained), maxScript)
 	t.head = append([]string{"case", "calls a second", "longest script", "longest stall"}, costHead()...)
 	for _, n := range []demandCase{
 		{"50 a second, no limit", tasks.TypeSubscribe, ratelimit.Limit{}, timed, 20 * time.Millisecond},

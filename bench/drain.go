@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -132,7 +133,7 @@ func (l *lab) waitUntilDrained(ctx context.Context, before usage, n int) (float6
 // waitUntilSettled waits until no task of a lane is active in asynq, so that the cost after the last
 // call is included.
 func (l *lab) waitUntilSettled(ctx context.Context, o order, within time.Duration) error {
-	active := "asynq:{" + tasks.QueueName(o.app, o.typ, tasks.Urgent) + "}:active"
+	active := asynqwire.Key(tasks.QueueName(o.app, o.typ, tasks.Urgent), asynqwire.Active)
 	return waitUntil(ctx, within, "all is settled", func() (bool, error) {
 		n, err := l.rdb.LLen(ctx, active).Result()
 		return n == 0, err

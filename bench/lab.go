@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +17,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/redisserver"
+	"github.com/wxcourier/wxcourier/internal/subprocess"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -38,7 +40,8 @@ type lab struct {
 	bench       *bench
 	dir         string
 	config      string
-	redis       string // host:port
+	server      *redisserver.Server
+	redis       string // its address
 	workerRedis string // the address of Redis for the workers, perhaps a proxy's
 	wechat      string // the stand-in's URL
 	rdb         *redis.Client
@@ -46,13 +49,13 @@ type lab struct {
 	ctx         context.Context //nolint:containedctx // its end kills the lab's processes
 	cancel      context.CancelFunc
 	proxies     []*jitterProxy
-	keys        atomic.Int64 // the number of the latest task
-	helpers     []*process   // Redis, the stand-in, the spinner
+	keys        atomic.Int64          // the number of the latest task
+	helpers     []*subprocess.Process // the stand-ins, the spinner
 
 	mu      sync.Mutex
-	workers []*process // guarded by mu; running
-	stopped []*process // guarded by mu; stopped or killed by the case
-	started int        // guarded by mu
+	workers []*subprocess.Process // guarded by mu; running
+	stopped []*subprocess.Process // guarded by mu; stopped or killed by the case
+	started int                   // guarded by mu
 }
 
 // appID returns the id of the n-th app.
@@ -71,9 +74,11 @@ func (b *bench) newLab(ctx context.Context, s labConfig) (l *lab, err error) {
 	if l.dir, err = os.MkdirTemp(b.dir, "lab"); err != nil {
 		return l, err
 	}
-	if err = l.startRedis(); err != nil {
+	if l.server, err = redisserver.Start(ctx, redisserver.Config{Log: l.logFile("redis")}); err != nil {
 		return l, err
 	}
+	l.redis = l.server.Addr()
+	l.rdb = redis.NewClient(&redis.Options{Addr: l.redis})
 	l.client = tasks.NewClient(l.rdb)
 	if err = l.startStandIn(s); err != nil {
 		return l, err
@@ -134,13 +139,16 @@ func (l *lab) close() {
 	all := slices.Concat(l.helpers, l.workers, l.stopped)
 	l.mu.Unlock()
 	for _, p := range all {
-		p.kill()
+		p.Kill()
 	}
 	for _, p := range l.proxies {
 		p.running.Wait()
 	}
 	if l.rdb != nil {
 		_ = l.rdb.Close()
+	}
+	if l.server != nil {
+		l.server.Close()
 	}
 	if l.dir != "" && !l.bench.keep {
 		_ = os.RemoveAll(l.dir)
@@ -149,57 +157,28 @@ func (l *lab) close() {
 
 func (l *lab) logFile(name string) string { return filepath.Join(l.dir, name+".log") }
 
-// startRedis starts a redis-server without persistence. Another process may take the free port before
-// the server does; then startRedis tries another port.
-func (l *lab) startRedis() error {
-	var last error
-	for range 3 {
-		addr, err := freeAddr(l.ctx)
-		if err != nil {
-			return err
-		}
-		_, port, _ := net.SplitHostPort(addr)
-		p, err := startProcess(l.ctx, l.logFile("redis"), nil, "redis-server", "--port", port, "--bind", "127.0.0.1",
-			"--save", "", "--appendonly", "no", "--dir", l.dir, "--daemonize", "no", "--loglevel", "warning")
-		if err != nil {
-			return err
-		}
-		rdb := redis.NewClient(&redis.Options{Addr: addr})
-		last = waitUntil(l.ctx, 10*time.Second, "redis-server answers", func() (bool, error) {
-			return isListening(l.ctx, addr) && rdb.Ping(l.ctx).Err() == nil, p.exitError()
-		})
-		if last == nil {
-			l.redis, l.rdb, l.helpers = addr, rdb, append(l.helpers, p)
-			return nil
-		}
-		p.kill()
-		_ = rdb.Close()
-	}
-	return last
-}
+// standInURL is what a stand-in prints when it listens.
+var standInURL = regexp.MustCompile(`http://\S+`)
 
 func (l *lab) startStandIn(s labConfig) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = r.Close() }()
-	p, err := startProcess(l.ctx, l.logFile("standin"), w, l.bench.self, modeStandIn, "-latency", s.latency.String(), "-token", max(s.latency, s.token).String())
-	_ = w.Close()
+	p, err := l.start("standin", l.bench.self, modeStandIn, "-latency", s.latency.String(), "-token", max(s.latency, s.token).String())
 	if err != nil {
 		return err
 	}
 	l.helpers = append(l.helpers, p)
-	l.wechat, err = firstLine(r, 10*time.Second)
+	ctx, cancel := context.WithTimeoutCause(l.ctx, 10*time.Second, errors.New("no output in time"))
+	defer cancel()
+	found, err := p.WaitForOutput(ctx, standInURL)
 	if err != nil {
-		return fmt.Errorf("the stand-in did not start: %w\n%s", err, tail(p.log, 5))
+		return fmt.Errorf("the stand-in did not start: %w", err)
 	}
+	l.wechat = found[0]
 	return nil
 }
 
 // keepCoreBusy starts a process that keeps one core busy.
 func (l *lab) keepCoreBusy() error {
-	p, err := startProcess(l.ctx, l.logFile("spin"), nil, l.bench.self, modeSpin)
+	p, err := l.start("spin", l.bench.self, modeSpin)
 	if err == nil {
 		l.helpers = append(l.helpers, p)
 	}
@@ -220,16 +199,21 @@ func (l *lab) startWorker(command ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.started++
-	p, err := startProcess(l.ctx, l.logFile("worker"+strconv.Itoa(l.started)), nil, command...)
+	p, err := l.start("worker"+strconv.Itoa(l.started), command...)
 	if err == nil {
 		l.workers = append(l.workers, p)
 	}
 	return err
 }
 
+// start starts a program whose output goes to the log file of that name.
+func (l *lab) start(name string, command ...string) (*subprocess.Process, error) {
+	return subprocess.Start(l.ctx, subprocess.Command{Name: name, Path: command[0], Args: command[1:], Log: l.logFile(name)})
+}
+
 // takeOldestWorker moves the oldest worker from l.workers to l.stopped and returns it. The
 // caller ends it.
-func (l *lab) takeOldestWorker() *process {
+func (l *lab) takeOldestWorker() *subprocess.Process {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.workers[0]
@@ -242,9 +226,9 @@ func (l *lab) takeOldestWorker() *process {
 func (l *lab) checkProcesses() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var errs []error
+	errs := []error{l.server.Process().ExitError()}
 	for _, p := range slices.Concat(l.helpers, l.workers) {
-		errs = append(errs, p.exitError())
+		errs = append(errs, p.ExitError())
 	}
 	return errors.Join(errs...)
 }
@@ -254,7 +238,7 @@ func (l *lab) workerCPU() (sum time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range slices.Concat(l.stopped, l.workers) {
-		d, err := p.cpu()
+		d, err := p.CPU()
 		if err != nil {
 			return 0, err
 		}

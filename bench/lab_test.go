@@ -104,16 +104,6 @@ func TestTableShowsMisses(t *testing.T) {
 	}
 }
 
-// The status of a running process, and of one that has exited, which has no VmHWM.
-func TestParseVmHWM(t *testing.T) {
-	if n, err := parseVmHWM("Name:\twxcourier\nVmPeak:\t 1300000 kB\nVmHWM:\t   45056 kB\nVmRSS:\t   40000 kB\n"); n != 45056<<10 || err != nil {
-		t.Errorf("%d, %v", n, err)
-	}
-	if n, err := parseVmHWM("Name:\twxcourier\nState:\tZ (zombie)\n"); err == nil {
-		t.Errorf("%d bytes from a status without VmHWM", n)
-	}
-}
-
 // There is a body of each type for the case crowd, and half of its apps are held as a whole.
 func TestCrowd(t *testing.T) {
 	b := &bench{module: ".."}
@@ -137,13 +127,5 @@ func TestCrowd(t *testing.T) {
 	}
 	if 2*whole != crowdApps {
 		t.Errorf("%d of %d apps are held as a whole", whole, crowdApps)
-	}
-}
-
-func TestThousands(t *testing.T) {
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 100_000: "100,000", 1_002_003: "1,002,003"} {
-		if got := thousands(n); got != want {
-			t.Errorf("thousands(%d) is %s, want %s", n, got, want)
-		}
 	}
 }

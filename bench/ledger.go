@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -27,7 +28,7 @@ func (b *bench) ledger(ctx context.Context, t *table) error {
 	n := sizeFor(b, 30_000, 5000)
 	runs := b.runsOf(5)
 	t.title = "What fence and ledger cost"
-	t.about = fmt.Sprintf("The same replica twice, `send:subscribe` without a limit, instant answers, 50 slots, a backlog of %s: once as it is, and once with a Redis client that answers the ledger's two scripts (open with its fence, and settle) itself. Medians of %d runs, one of each in turn. Wanted: at most 25 %% more CPU of the worker.", thousands(n), runs)
+	t.about = fmt.Sprintf("The same replica twice, `send:subscribe` without a limit, instant answers, 50 slots, a backlog of %s: once as it is, and once with a Redis client that answers the ledger's two scripts (open with its fence, and settle) itself. Medians of %d runs, one of each in turn. Wanted: at most 25 %% more CPU of the worker.", summary.Number(n), runs)
 	t.head = []string{"case", "tasks a second", "worker's CPU a 1,000", "Redis CPU a 1,000", "both"}
 	var costs [2][]cost
 	var rates [2][]float64

@@ -157,7 +157,7 @@ func (b *bench) measureMemory(ctx context.Context, d memoryCase) (peak int64, ra
 		return 0, 0, err
 	}
 	times := instants(all)
-	peak, err = l.workers[0].peakMemory()
+	peak, err = l.workers[0].PeakMemory()
 	return peak, float64(len(times)-1) / seconds(times[len(times)-1]-times[0]), err
 }
 

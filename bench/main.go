@@ -248,3 +248,14 @@ func (b *bench) runsOf(usual int) int {
 		return usual
 	}
 }
+
+// spin keeps one core busy until ctx ends.
+func spin(ctx context.Context) {
+	n := uint64(1)
+	for ctx.Err() == nil {
+		for range 1_000_000 {
+			n = n*6364136223846793005 + 1442695040888963407
+		}
+	}
+	_, _ = fmt.Fprintln(io.Discard, n)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -48,7 +49,7 @@ const (
 func (b *bench) seconds(ctx context.Context, t *table) error {
 	n := sizeFor(b, 3000, 600)
 	t.title = "A limit of 100 a second"
-	t.about = fmt.Sprintf("`scheme:generate`, a backlog of %s, answers after 20 ms, `pace.margin: 0.02`. Wanted: at least 97.5 %% of the limit, and no call over it in any sliding second at the server. The share is that of the calls between the first arrival plus a second and the last one minus a second.", thousands(n))
+	t.about = fmt.Sprintf("`scheme:generate`, a backlog of %s, answers after 20 ms, `pace.margin: 0.02`. Wanted: at least 97.5 %% of the limit, and no call over it in any sliding second at the server. The share is that of the calls between the first arrival plus a second and the last one minus a second.", summary.Number(n))
 	setPaceHead(t)
 	for _, busy := range []bool{false, true} {
 		for _, workers := range sizeFor(b, []int{1, 2, 4, 8}, []int{1, 4}) {
@@ -87,7 +88,7 @@ func (b *bench) churn(ctx context.Context, t *table) error {
 func (b *bench) jitter(ctx context.Context, t *table) error {
 	n := sizeFor(b, 3000, 600)
 	t.title = "50 ms of jitter in the network"
-	t.about = fmt.Sprintf("100 a second, a backlog of %s, the default margin of 0.05. A proxy delays each write between workers and server by 0 to 50 ms at random, in order. Wanted: no call over the limit; this margin lets at most 95 %% through.", thousands(n))
+	t.about = fmt.Sprintf("100 a second, a backlog of %s, the default margin of 0.05. A proxy delays each write between workers and server by 0 to 50 ms at random, in order. Wanted: no call over the limit; this margin lets at most 95 %% through.", summary.Number(n))
 	setPaceHead(t)
 	for _, workers := range sizeFor(b, []int{1, 4}, []int{2}) {
 		r := paceCase{
@@ -205,10 +206,10 @@ func (l *lab) replaceWorkers(span time.Duration) error {
 			return err
 		}
 		if p := l.takeOldestWorker(); n%2 == 0 {
-			p.kill()
+			p.Kill()
 		} else {
 			exited := make(chan error, 1)
-			go func() { exited <- p.stop() }()
+			go func() { exited <- p.Stop() }()
 			exits = append(exits, exited)
 		}
 		if err := l.startWorkers(1); err != nil {
@@ -232,12 +233,4 @@ func workersText(n int) string {
 		return "1 worker"
 	}
 	return fmt.Sprintf("%d workers", n)
-}
-
-// thousands formats 3000 as "3,000".
-func thousands(n int) string {
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
 }

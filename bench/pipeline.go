@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -15,7 +16,7 @@ const pipelineLimit = 1000
 func (b *bench) pipeline(ctx context.Context, t *table) error {
 	n := sizeFor(b, 20_000, 3000)
 	t.title = "What a send costs"
-	t.about = fmt.Sprintf("`scheme:generate` with a limit of 1,000 a second that the machine need not reach, a backlog of %s, answers after 20 ms, from the queue to the recorded outcome. Enqueuing is not included; commands inside scripts are.", thousands(n))
+	t.about = fmt.Sprintf("`scheme:generate` with a limit of 1,000 a second that the machine need not reach, a backlog of %s, answers after 20 ms, from the queue to the recorded outcome. Enqueuing is not included; commands inside scripts are.", summary.Number(n))
 	t.head = append([]string{"case", "calls a second", "most in a second"}, costHead()...)
 	for _, workers := range sizeFor(b, []int{1, 8}, []int{8}) {
 		l, err := b.newLab(ctx, labConfig{

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -43,7 +44,7 @@ func (b *bench) receiver(ctx context.Context, t *table) error {
 	n := sizeFor(b, 6000, 2000)
 	t.title = "Many tasks to one receiver"
 	t.about = fmt.Sprintf("`send:subscribe` without a limit, one worker, %d slots, answers after %v, a backlog with %s tasks to a person each and, spread evenly among these, tasks to a few busy receivers. Messages to a receiver are sent one at a time, so it can get %.0f calls a second. *Others* are the tasks to the other people, from the first to the last call. *Busy receiver* is the share of its possible calls that it got until the others were done, and in the %.0f s after that, or until its tasks were done. Wanted: others at %.0f %% of their rate alone, less the slots that calls to busy receivers take, and busy receivers at %.0f %% of theirs.",
-		receiverSlots, receiverLatency, thousands(n), 1/receiverLatency.Seconds(), receiverTail.Seconds(), 100*wantOthers, 100*wantReceiver)
+		receiverSlots, receiverLatency, summary.Number(n), 1/receiverLatency.Seconds(), receiverTail.Seconds(), 100*wantOthers, 100*wantReceiver)
 	t.head = []string{"busy receivers", "others a second", "of that alone", "busy receiver", "in the time after", "runs a call", "longest stall"}
 	alone := 0.0
 	for _, c := range []receiverCase{

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -27,13 +28,13 @@ const tenantGap = 50 * time.Millisecond
 func (b *bench) tenants(ctx context.Context, t *table) error {
 	waiting, timed := sizeFor(b, 100_000, 5000), sizeFor(b, 600, 100)
 	t.title = "An app beside another one that waits"
-	t.about = fmt.Sprintf("2 workers; `scheme:generate`, 100 a second for each app, default margin. App B is given one task every 50 ms, %d in all; timed from before `Client.Enqueue` to the arrival at the server. App A has nothing, %s bulk tasks that wait for its limit, or the same while it is held. Wanted: B's p99 is at most 50 ms higher than alone.", timed, thousands(waiting))
+	t.about = fmt.Sprintf("2 workers; `scheme:generate`, 100 a second for each app, default margin. App B is given one task every 50 ms, %d in all; timed from before `Client.Enqueue` to the arrival at the server. App A has nothing, %s bulk tasks that wait for its limit, or the same while it is held. Wanted: B's p99 is at most 50 ms higher than alone.", timed, summary.Number(waiting))
 	t.head = []string{"app A", "B p50", "B p99", "B most", "p99 more than alone", "A's share of its limit", "longest stall"}
 	alone := 0.0
 	for _, c := range []tenantCase{
 		{label: "nothing"},
-		{label: thousands(waiting) + " waiting", backlog: waiting},
-		{label: thousands(waiting) + " waiting, held", backlog: waiting, held: true},
+		{label: summary.Number(waiting) + " waiting", backlog: waiting},
+		{label: summary.Number(waiting) + " waiting, held", backlog: waiting, held: true},
 	} {
 		u, err := b.tenantsOnce(ctx, c, timed)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -35,7 +36,7 @@ type unequalResult struct {
 func (b *bench) unequal(ctx context.Context, t *table) error {
 	n := sizeFor(b, 10_000, 3000)
 	t.title = "Workers that are not alike"
-	t.about = fmt.Sprintf("`scheme:generate`, %d a second, a backlog of %s, `pace.margin: 0.02`, answers after 20 ms. A fast worker has 64 slots, a slow one has one. Each kind calls its own stand-in. Wanted: at least 95 %% of the limit, no call over it, and for a slow worker next to fast ones at least 80 %% of its rate alone.", unequalLimit, thousands(n))
+	t.about = fmt.Sprintf("`scheme:generate`, %d a second, a backlog of %s, `pace.margin: 0.02`, answers after 20 ms. A fast worker has 64 slots, a slow one has one. Each kind calls its own stand-in. Wanted: at least 95 %% of the limit, no call over it, and for a slow worker next to fast ones at least 80 %% of its rate alone.", unequalLimit, summary.Number(n))
 	t.head = append([]string{"workers", "share of the limit", "most in a second", "calls over", "a slow worker's calls a second", "longest stall"}, costHead()...)
 	alone := math.NaN()
 	for _, m := range []workerMix{{slow: 1, backlog: n / 20}, {fast: 1, backlog: n}, {fast: 1, slow: 1, backlog: n}, {fast: 1, slow: 3, backlog: n}} {
