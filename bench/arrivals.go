@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math"
 	"slices"
 	"sort"
 	"time"
@@ -85,16 +84,3 @@ func middleShare(times []int64, limit int) float64 {
 	}
 	return shareOf(times, times[0]+int64(time.Second), times[len(times)-1]-int64(time.Second), time.Second, limit)
 }
-
-// quantile returns the q-quantile of the values (nearest rank), or NaN for no values.
-func quantile(values []float64, q float64) float64 {
-	if len(values) == 0 {
-		return math.NaN()
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	rank := int(math.Ceil(q * float64(len(sorted))))
-	return sorted[max(rank, 1)-1]
-}
-
-// median returns the middle value, or the lower of the two middle values.
-func median(values []float64) float64 { return quantile(values, 0.5) }

@@ -54,18 +54,6 @@ func TestMiddleShare(t *testing.T) {
 	}
 }
 
-func TestQuantile(t *testing.T) {
-	values := []float64{4, 1, 3, 2}
-	for q, want := range map[float64]float64{0: 1, 0.25: 1, 0.5: 2, 0.51: 3, 0.99: 4, 1: 4} {
-		if got := quantile(values, q); got != want {
-			t.Errorf("quantile %v is %v, want %v", q, got, want)
-		}
-	}
-	if !math.IsNaN(quantile(nil, 0.5)) {
-		t.Error("the quantile of no values is not NaN")
-	}
-}
-
 func TestDistinct(t *testing.T) {
 	all := []arrival{{App: "a", Key: 1}, {App: "a", Key: 1}, {App: "b", Key: 2}}
 	if n := distinct(all); n != 2 {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"os"
@@ -76,31 +75,6 @@ func TestParseBench(t *testing.T) {
 	lines := parseBench([]byte("goos: linux\nBenchmarkPermits/1000/s×8-2 \t 1\t 10 ns/op\t 0.034 commands/permit\t 97.9 %used\nPASS\n"))
 	if len(lines) != 1 || lines[0].name != "1000/s×8" || lines[0].figures["%used"] != 97.9 || lines[0].figures["commands/permit"] != 0.034 {
 		t.Errorf("read as %+v", lines)
-	}
-}
-
-// A figure that misses its target is bold in Markdown, and listed in JSON.
-func TestTableShowsMisses(t *testing.T) {
-	table := &table{name: "x", title: "X", about: "About.", head: []string{"case", "share", "over"}}
-	table.add("good", percent(0.98).atLeast(97.5), whole(0).atMost(0))
-	table.add("bad", percent(0.97).atLeast(97.5), whole(2).atMost(0))
-	if n := table.missed(); n != 2 {
-		t.Errorf("%d missed, want 2", n)
-	}
-	var text, lines bytes.Buffer
-	if err := table.markdown(&text); err != nil {
-		t.Fatal(err)
-	}
-	if err := table.json(&lines); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"| good | 98.0 % | 0 |", "| bad | **97.0 %** | **2** |"} {
-		if !strings.Contains(text.String(), want) {
-			t.Errorf("no %q in\n%s", want, &text)
-		}
-	}
-	if want := `{"case":"bad","missed":["share","over"],"over":2,"share":97}`; !strings.Contains(lines.String(), want) {
-		t.Errorf("no %s in\n%s", want, &lines)
 	}
 }
 

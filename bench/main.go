@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -222,6 +223,36 @@ func (b *bench) measure(ctx context.Context, wanted []benchCase) error {
 		b.logf("%d figures miss their targets (bold)", missed)
 	}
 	return errors.Join(errs...)
+}
+
+// conditions describes the machine and the time of a run in one line.
+func (b *bench) conditions() string {
+	load := "?"
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load, _, _ = strings.Cut(string(text), " ")
+	}
+	server := "?"
+	if out, err := exec.Command("redis-server", "--version").Output(); err == nil { //nolint:noctx // prints the version and exits
+		for _, field := range strings.Fields(string(out)) {
+			if v, ok := strings.CutPrefix(field, "v="); ok {
+				server = v
+			}
+		}
+	}
+	sizes := ""
+	if b.quick {
+		sizes = ", quick sizes"
+	}
+	return fmt.Sprintf("%s, %d cores, load %s at the start, %s, Redis %s, %s/%s%s.",
+		time.Now().Format(time.DateOnly), runtime.NumCPU(), load, runtime.Version(), server, runtime.GOOS, runtime.GOARCH, sizes)
+}
+
+// show prints the table of a case.
+func (b *bench) show(t *table) error {
+	if b.json {
+		return t.json(b.out)
+	}
+	return t.markdown(b.out)
 }
 
 // logf prints a progress message to standard error.

@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"os/exec"
-	"runtime"
+	"slices"
 	"strings"
-	"time"
 )
 
 // figure is a number in a table, with its format and its target.
@@ -27,6 +24,7 @@ func num(v float64, digits int, unit string) figure {
 func whole[T ~int | ~int64](n T) figure   { return figure{value: float64(n)} }
 func percent(share float64) figure        { return num(100*share, 1, " %") }
 func millis(v float64) figure             { return num(v, 1, " ms") }
+func megabytes(n int64) figure            { return num(float64(n)/1e6, 1, " MB") }
 func (f figure) atLeast(v float64) figure { f.min = &v; return f }
 func (f figure) atMost(v float64) figure  { f.max = &v; return f }
 
@@ -132,32 +130,15 @@ func wrap(text string, width int) string {
 	return b.String()
 }
 
-// conditions describes the machine and the time of a run in one line.
-func (b *bench) conditions() string {
-	load := "?"
-	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
-		load, _, _ = strings.Cut(string(text), " ")
+// quantile returns the q-quantile of the values (nearest rank), or NaN for no values.
+func quantile(values []float64, q float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
 	}
-	server := "?"
-	if out, err := exec.Command("redis-server", "--version").Output(); err == nil { //nolint:noctx // prints the version and exits
-		for _, field := range strings.Fields(string(out)) {
-			if v, ok := strings.CutPrefix(field, "v="); ok {
-				server = v
-			}
-		}
-	}
-	sizes := ""
-	if b.quick {
-		sizes = ", quick sizes"
-	}
-	return fmt.Sprintf("%s, %d cores, load %s at the start, %s, Redis %s, %s/%s%s.",
-		time.Now().Format(time.DateOnly), runtime.NumCPU(), load, runtime.Version(), server, runtime.GOOS, runtime.GOARCH, sizes)
+	sorted := slices.Sorted(slices.Values(values))
+	rank := int(math.Ceil(q * float64(len(sorted))))
+	return sorted[max(rank, 1)-1]
 }
 
-// show prints the table of a case.
-func (b *bench) show(t *table) error {
-	if b.json {
-		return t.json(b.out)
-	}
-	return t.markdown(b.out)
-}
+// median returns the middle value, or the lower of the two middle values.
+func median(values []float64) float64 { return quantile(values, 0.5) }

@@ -50,8 +50,6 @@ func (b *bench) light(ctx context.Context, t *table) error {
 	return nil
 }
 
-func megabytes(n int64) figure { return num(float64(n)/1e6, 1, " MB") }
-
 // firstCalls measures the starts and adds their row.
 func (b *bench) firstCalls(ctx context.Context, t *table, starts int) error {
 	var took []float64
