@@ -12,6 +12,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/redisinfo"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -29,11 +30,11 @@ const (
 // tasksPerApp is the number of tasks of each app in the case apps.
 const tasksPerApp = 10
 
-func (b *bench) apps(ctx context.Context, t *table) error {
+func (b *bench) apps(ctx context.Context, t *report.Table) error {
 	span := sizeFor(b, 30*time.Second, 5*time.Second)
-	t.title = "Many apps"
-	t.about = fmt.Sprintf("One worker. Idle: one lane of each app had a task and has closed again; over %.0f s. Delivering: %d tasks of `send:subscribe` for each app wait when the worker starts, without a limit, answers after 20 ms; the costs are those from before the start until all is settled, tokens and all. Connections are those of the worker to Redis, memory its `VmHWM`. Wanted: idle at most 25 commands a second and 1 %% of a core; at most 45 commands and 0.25 ms of processor time a task, 200 MB and 100 connections.", span.Seconds(), tasksPerApp)
-	t.head = []string{"apps", "does", "tasks a second", "Redis commands", "worker's CPU", "most connections", "peak memory"}
+	t.Title = "Many apps"
+	t.About = fmt.Sprintf("One worker. Idle: one lane of each app had a task and has closed again; over %.0f s. Delivering: %d tasks of `send:subscribe` for each app wait when the worker starts, without a limit, answers after 20 ms; the costs are those from before the start until all is settled, tokens and all. Connections are those of the worker to Redis, memory its `VmHWM`. Wanted: idle at most 25 commands a second and 1 %% of a core; at most 45 commands and 0.25 ms of processor time a task, 200 MB and 100 connections.", span.Seconds(), tasksPerApp)
+	t.Head = []string{"apps", "does", "tasks a second", "Redis commands", "worker's CPU", "most connections", "peak memory"}
 	for _, apps := range sizeFor(b, []int{100, 1000, 5000}, []int{100}) {
 		if err := b.appsIdle(ctx, t, apps, span); err != nil {
 			return fmt.Errorf("%d idle apps: %w", apps, err)
@@ -47,7 +48,7 @@ func (b *bench) apps(ctx context.Context, t *table) error {
 	return nil
 }
 
-func (b *bench) appsIdle(ctx context.Context, t *table, apps int, span time.Duration) error {
+func (b *bench) appsIdle(ctx context.Context, t *report.Table, apps int, span time.Duration) error {
 	l, err := b.newLab(ctx, labConfig{apps: apps})
 	if err != nil {
 		return err
@@ -77,15 +78,15 @@ func (b *bench) appsIdle(ctx context.Context, t *table, apps int, span time.Dura
 	if err != nil {
 		return err
 	}
-	t.add(whole(apps), "idle", "–",
-		num(float64(used.commands)/elapsed, 1, " a second").atMost(appsIdleCommands),
-		num(100*busyFor.Seconds()/elapsed, 2, " % of a core").atMost(appsIdleCPU),
-		whole(open).atMost(appsConnections), megabytes(peak))
+	t.Add(report.Count(apps), "idle", "–",
+		report.Number(float64(used.commands)/elapsed, 1, " a second").AtMost(appsIdleCommands),
+		report.Number(100*busyFor.Seconds()/elapsed, 2, " % of a core").AtMost(appsIdleCPU),
+		report.Count(open).AtMost(appsConnections), report.Megabytes(peak))
 	return nil
 }
 
 // appsBusy delivers n tasks, n/apps of each app.
-func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
+func (b *bench) appsBusy(ctx context.Context, t *report.Table, apps, n int) error {
 	l, err := b.newLab(ctx, labConfig{apps: apps, latency: standInLatency})
 	if err != nil {
 		return err
@@ -141,10 +142,10 @@ func (b *bench) appsBusy(ctx context.Context, t *table, apps, n int) error {
 	}
 	own := float64(polls+apps) / float64(n) // commands of this program: INFO and LLEN
 	times := instants(all)
-	t.add(whole(apps), fmt.Sprintf("%d tasks", n), num(float64(n-1)/seconds(times[len(times)-1]-times[0]), 0, ""),
-		num(spent.commands-own, 1, " a task").atMost(appsCommands),
-		num(spent.workerCPU, 3, " ms a task").atMost(appsCPU), // seconds per 1,000 are milliseconds each
-		whole(peakConnections).atMost(appsConnections), megabytes(peak).atMost(appsMemory))
+	t.Add(report.Count(apps), fmt.Sprintf("%d tasks", n), report.Number(float64(n-1)/seconds(times[len(times)-1]-times[0]), 0, ""),
+		report.Number(spent.commands-own, 1, " a task").AtMost(appsCommands),
+		report.Number(spent.workerCPU, 3, " ms a task").AtMost(appsCPU), // seconds per 1,000 are milliseconds each
+		report.Count(peakConnections).AtMost(appsConnections), report.Megabytes(peak).AtMost(appsMemory))
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -20,12 +21,12 @@ type variant struct {
 // besideWorkers is the number of workers of each variant.
 const besideWorkers = 2
 
-func (b *bench) beside(ctx context.Context, t *table) error {
+func (b *bench) beside(ctx context.Context, t *report.Table) error {
 	n, timed := sizeFor(b, 3000, 500), sizeFor(b, 400, 60)
 	runs := b.runsOf(3)
-	t.title = "Beside asynq's wiki pattern"
-	t.about = fmt.Sprintf("The pattern of asynq's wiki (a handler without room returns a `RateLimitError`, `RetryDelayFunc` brings the task back, `IsFailure` leaves it out) with redis_rate's `PerSecond(100)`, and wxcourier at `pace.margin: 0.02`: %d workers of 64 slots, the same Redis, server, task and backlog of %s, answers after 20 ms; a second app gets a task every 50 ms, %d in all. Medians of %d, one of each in turn; the peak and the calls over are the worst. A wasted run is one that a worker took from the queue and ended without a call.", besideWorkers, summary.Number(n), timed, runs)
-	t.head = append([]string{
+	t.Title = "Beside asynq's wiki pattern"
+	t.About = fmt.Sprintf("The pattern of asynq's wiki (a handler without room returns a `RateLimitError`, `RetryDelayFunc` brings the task back, `IsFailure` leaves it out) with redis_rate's `PerSecond(100)`, and wxcourier at `pace.margin: 0.02`: %d workers of 64 slots, the same Redis, server, task and backlog of %s, answers after 20 ms; a second app gets a task every 50 ms, %d in all. Medians of %d, one of each in turn; the peak and the calls over are the worst. A wasted run is one that a worker took from the queue and ended without a call.", besideWorkers, summary.Number(n), timed, runs)
+	t.Head = append([]string{
 		"case", "share of the limit", "all sent after", "most in a second", "calls over", "wasted runs a send",
 		"second app p50", "second app p99", "longest stall",
 	}, costHead()...)
@@ -124,7 +125,7 @@ func (l *lab) measureBeside(ctx context.Context, before usage, samples []sample)
 	if err != nil {
 		return r, err
 	}
-	r.p50, r.p99 = median(delays), quantile(delays, 0.99)
+	r.p50, r.p99 = report.Median(delays), report.Quantile(delays, 0.99)
 	// Wait for the last answers, and for asynq to finish their tasks.
 	if err := l.waitFor(time.Second); err != nil {
 		return r, err
@@ -150,13 +151,13 @@ func (l *lab) measureBeside(ctx context.Context, before usage, samples []sample)
 	return r, nil
 }
 
-func addBesideRow(t *table, label string, all []besideResult) {
+func addBesideRow(t *report.Table, label string, all []besideResult) {
 	mid := func(of func(besideResult) float64) float64 {
 		var values []float64
 		for _, r := range all {
 			values = append(values, of(r))
 		}
-		return median(values)
+		return report.Median(values)
 	}
 	peak, over, stall, costs := 0, 0, 0.0, []cost(nil)
 	for _, r := range all {
@@ -164,12 +165,12 @@ func addBesideRow(t *table, label string, all []besideResult) {
 	}
 	cells := []any{
 		label,
-		percent(mid(func(r besideResult) float64 { return r.share })),
-		num(mid(func(r besideResult) float64 { return r.took }), 1, " s"),
-		whole(peak), whole(over),
-		num(math.Max(0, mid(func(r besideResult) float64 { return r.wasted })), 2, ""),
-		millis(mid(func(r besideResult) float64 { return r.p50 })),
-		millis(mid(func(r besideResult) float64 { return r.p99 })), millis(stall),
+		report.Percent(mid(func(r besideResult) float64 { return r.share })),
+		report.Number(mid(func(r besideResult) float64 { return r.took }), 1, " s"),
+		report.Count(peak), report.Count(over),
+		report.Number(math.Max(0, mid(func(r besideResult) float64 { return r.wasted })), 2, ""),
+		report.Milliseconds(mid(func(r besideResult) float64 { return r.p50 })),
+		report.Milliseconds(mid(func(r besideResult) float64 { return r.p99 })), report.Milliseconds(stall),
 	}
-	t.add(append(cells, medianCost(costs).cells()...)...)
+	t.Add(append(cells, medianCost(costs).cells()...)...)
 }

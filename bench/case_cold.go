@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -96,11 +97,11 @@ func pipe(to, from net.Conn) {
 	_, _ = io.Copy(to, from) // an error ends the connection like EOF
 }
 
-func (b *bench) cold(ctx context.Context, t *table) error {
+func (b *bench) cold(ctx context.Context, t *report.Table) error {
 	n := sizeFor(b, 1500, 400)
-	t.title = "Cold connections"
-	t.about = fmt.Sprintf("100 a second, the default margin of 0.05, answers after 20 ms, through a proxy that delays the opening of TLS connections, but not their data: a backlog of %s, and then the same again after all connections were closed while idle. Wanted: no call over the limit; this margin lets at most 95 %% through.", summary.Number(n))
-	t.head = []string{"case", "share of the limit", "most in a second", "calls over", "start to first call", "longest stall"}
+	t.Title = "Cold connections"
+	t.About = fmt.Sprintf("100 a second, the default margin of 0.05, answers after 20 ms, through a proxy that delays the opening of TLS connections, but not their data: a backlog of %s, and then the same again after all connections were closed while idle. Wanted: no call over the limit; this margin lets at most 95 %% through.", summary.Number(n))
+	t.Head = []string{"case", "share of the limit", "most in a second", "calls over", "start to first call", "longest stall"}
 	for _, c := range []struct {
 		opening time.Duration
 		workers int
@@ -113,7 +114,7 @@ func (b *bench) cold(ctx context.Context, t *table) error {
 }
 
 // coldOnce measures a backlog, and a second one after all connections were closed.
-func (b *bench) coldOnce(ctx context.Context, t *table, opening time.Duration, workers, n int) error {
+func (b *bench) coldOnce(ctx context.Context, t *report.Table, opening time.Duration, workers, n int) error {
 	s := labConfig{apps: 1, latency: standInLatency}
 	l, err := b.newLab(ctx, s)
 	if err != nil {
@@ -154,7 +155,7 @@ func (b *bench) coldOnce(ctx context.Context, t *table, opening time.Duration, w
 		f.fill(paceCase{backlog: n, limit: perSecond}, all[i*n:], start)
 		label = fmt.Sprintf("%v, %s%s", opening, workersText(workers), label)
 		b.logf("  %s: share %.4f, peak %d, over %d, longest stall %.1f ms", label, f.share, f.peak, f.over, stall)
-		t.add(label, percent(f.share), whole(f.peak), whole(f.over).atMost(0), num(f.firstCall, 2, " s"), millis(stall))
+		t.Add(label, report.Percent(f.share), report.Count(f.peak), report.Count(f.over).AtMost(0), report.Number(f.firstCall, 2, " s"), report.Milliseconds(stall))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -53,13 +54,13 @@ type laneResult struct {
 	cost  cost
 }
 
-func (b *bench) crowd(ctx context.Context, t *table) error {
+func (b *bench) crowd(ctx context.Context, t *report.Table) error {
 	n, few := sizeFor(b, 60_000, 5000), sizeFor(b, 3000, 500)
 	types := len(tasks.Catalog())
-	t.title = "A lane beside 504 others that are held"
-	t.about = fmt.Sprintf("One worker; app A drains `send:subscribe` (no limit, instant answers, 50 slots, a backlog of %s, medians of %d), or `scheme:generate` (100 a second, `pace.margin: 0.02`, answers after 20 ms, a backlog of %s). Beside it the worker has no other app, or %d without a task, or the same %d with %d tasks waiting in each of their %d lanes, urgent and bulk in turn: half of these apps are held whole, of the other half each type. A is also held until the worker is idle, and measured from its release on. *Of that alone* is the median of the rounds' ratios. Wanted: at least 95 %% of A's pace alone, and of its limit's share.",
+	t.Title = "A lane beside 504 others that are held"
+	t.About = fmt.Sprintf("One worker; app A drains `send:subscribe` (no limit, instant answers, 50 slots, a backlog of %s, medians of %d), or `scheme:generate` (100 a second, `pace.margin: 0.02`, answers after 20 ms, a backlog of %s). Beside it the worker has no other app, or %d without a task, or the same %d with %d tasks waiting in each of their %d lanes, urgent and bulk in turn: half of these apps are held whole, of the other half each type. A is also held until the worker is idle, and measured from its release on. *Of that alone* is the median of the rounds' ratios. Wanted: at least 95 %% of A's pace alone, and of its limit's share.",
 		summary.Number(n), b.runsOf(5), summary.Number(few), crowdApps, crowdApps, crowdTasks, crowdApps*types)
-	t.head = append([]string{"lane", "beside it", "tasks a second", "of that alone", "share of the limit", "most in a second", "longest stall"}, costHead()...)
+	t.Head = append([]string{"lane", "beside it", "tasks a second", "of that alone", "share of the limit", "most in a second", "longest stall"}, costHead()...)
 	for _, s := range []crowdLane{
 		{label: "no limit", typ: tasks.TypeSubscribe, tasks: n, runs: b.runsOf(5), setup: labConfig{
 			limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: 50}},
@@ -74,7 +75,7 @@ func (b *bench) crowd(ctx context.Context, t *table) error {
 }
 
 // measureCrowdLane measures a lane next to each neighbor set, in rounds of alternating order.
-func (b *bench) measureCrowdLane(ctx context.Context, t *table, s crowdLane) error {
+func (b *bench) measureCrowdLane(ctx context.Context, t *report.Table, s crowdLane) error {
 	sets := []neighborSet{
 		{label: "nothing"},
 		{label: fmt.Sprintf("%d apps without tasks", crowdApps), apps: crowdApps},
@@ -103,15 +104,15 @@ func (b *bench) measureCrowdLane(ctx context.Context, t *table, s crowdLane) err
 		for run, q := range results[i] {
 			ratios = append(ratios, q.rate/results[0][run].rate)
 		}
-		of, share := num(median(ratios), 3, ""), any("–")
+		of, share := report.Number(report.Median(ratios), 3, ""), any("–")
 		if i > 0 {
-			of = of.atLeast(wantCrowdShare)
+			of = of.AtLeast(wantCrowdShare)
 		}
-		peak := whole(p.peak)
+		peak := report.Count(p.peak)
 		if s.limit > 0 {
-			share, peak = percent(p.share).atLeast(100*wantCrowdShare*alone.share), peak.atMost(float64(s.limit))
+			share, peak = report.Percent(p.share).AtLeast(100*wantCrowdShare*alone.share), peak.AtMost(float64(s.limit))
 		}
-		t.add(append([]any{s.label, c.label, num(p.rate, 0, ""), of, share, peak, millis(p.stall)}, p.cost.cells()...)...)
+		t.Add(append([]any{s.label, c.label, report.Number(p.rate, 0, ""), of, share, peak, report.Milliseconds(p.stall)}, p.cost.cells()...)...)
 	}
 	return nil
 }
@@ -125,7 +126,7 @@ func medianLaneResult(all []laneResult) laneResult {
 		rates, shares, costs = append(rates, p.rate), append(shares, p.share), append(costs, p.cost)
 		worst.peak, worst.stall = max(worst.peak, p.peak), max(worst.stall, p.stall)
 	}
-	return laneResult{median(rates), median(shares), worst.peak, worst.stall, medianCost(costs)}
+	return laneResult{report.Median(rates), report.Median(shares), worst.peak, worst.stall, medianCost(costs)}
 }
 
 // crowdOnce drains the lane once next to a neighbor set.

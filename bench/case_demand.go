@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -22,11 +23,11 @@ type demandCase struct {
 // maxScript is the maximum time for which a script may block Redis.
 const maxScript = 5.0 // ms
 
-func (b *bench) demand(ctx context.Context, t *table) error {
+func (b *bench) demand(ctx context.Context, t *report.Table) error {
 	timed, drained := sizeFor(b, 1000, 100), sizeFor(b, 30_000, 3000)
-	t.title = "A limit far above the demand"
-	t.about = fmt.Sprintf("One worker, `pace.margin: 0.02`, answers after 20 ms. One task each 20 ms, %s of them, or a backlog of %s. The longest script is from Redis' slow log, which includes the machine's stalls; wanted: at most %.0f ms. The first row, without a limit, shows the cost of a send without the pace.", summary.Number(timed), summary.Number(drained), maxScript)
-	t.head = append([]string{"case", "calls a second", "longest script", "longest stall"}, costHead()...)
+	t.Title = "A limit far above the demand"
+	t.About = fmt.Sprintf("One worker, `pace.margin: 0.02`, answers after 20 ms. One task each 20 ms, %s of them, or a backlog of %s. The longest script is from Redis' slow log, which includes the machine's stalls; wanted: at most %.0f ms. The first row, without a limit, shows the cost of a send without the pace.", summary.Number(timed), summary.Number(drained), maxScript)
+	t.Head = append([]string{"case", "calls a second", "longest script", "longest stall"}, costHead()...)
 	for _, n := range []demandCase{
 		{"50 a second, no limit", tasks.TypeSubscribe, ratelimit.Limit{}, timed, 20 * time.Millisecond},
 		{"50 a second of 1,000", tasks.TypeScheme, ratelimit.Limit{PerSecond: 1000}, timed, 20 * time.Millisecond},
@@ -43,7 +44,7 @@ func (b *bench) demand(ctx context.Context, t *table) error {
 }
 
 // demandOnce measures one case and adds its row.
-func (b *bench) demandOnce(ctx context.Context, t *table, n demandCase) error {
+func (b *bench) demandOnce(ctx context.Context, t *report.Table, n demandCase) error {
 	n.limit.Concurrency = 256
 	l, err := b.newLab(ctx, labConfig{apps: 1, margin: lowMargin, latency: standInLatency, limits: map[string]ratelimit.Limit{n.typ: n.limit}})
 	if err != nil {
@@ -89,9 +90,9 @@ func (b *bench) demandOnce(ctx context.Context, t *table, n demandCase) error {
 		return err
 	}
 	times := instants(all)
-	t.add(append([]any{
-		n.label, num(float64(len(times)-1)/seconds(times[len(times)-1]-times[0]), 0, ""),
-		millis(longest).atMost(maxScript), millis(stalls.stop()),
+	t.Add(append([]any{
+		n.label, report.Number(float64(len(times)-1)/seconds(times[len(times)-1]-times[0]), 0, ""),
+		report.Milliseconds(longest).AtMost(maxScript), report.Milliseconds(stalls.stop()),
 	}, spent.cells()...)...)
 	return nil
 }

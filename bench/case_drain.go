@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -28,12 +29,12 @@ type drainCase struct {
 	wantCPU    float64       // target ratio; 0: none
 }
 
-func (b *bench) drain(ctx context.Context, t *table) error {
+func (b *bench) drain(ctx context.Context, t *report.Table) error {
 	n, few := sizeFor(b, 30_000, 5000), sizeFor(b, 6000, 1500)
 	runs := b.runsOf(5)
-	t.title = "Drain, beside a plain asynq worker"
-	t.about = fmt.Sprintf("`send:subscribe` without a limit, one worker process each: wxcourier with fence, ledger, permits and verdicts, and an asynq server with default settings whose handler decodes the payload and makes the same POST. Tasks a second from the first call to the last one at the server. Medians of %d runs, one of each in turn; the ratios are those of the medians.", runs)
-	t.head = []string{
+	t.Title = "Drain, beside a plain asynq worker"
+	t.About = fmt.Sprintf("`send:subscribe` without a limit, one worker process each: wxcourier with fence, ledger, permits and verdicts, and an asynq server with default settings whose handler decodes the payload and makes the same POST. Tasks a second from the first call to the last one at the server. Medians of %d runs, one of each in turn; the ratios are those of the medians.", runs)
+	t.Head = []string{
 		"case", "asynq", "wxcourier", "ratio", "asynq's CPU a 1,000", "wxcourier's CPU a 1,000", "ratio",
 		"Redis CPU a 1,000, asynq", "wxcourier", "Redis commands a send, asynq", "wxcourier",
 	}
@@ -49,7 +50,7 @@ func (b *bench) drain(ctx context.Context, t *table) error {
 	return nil
 }
 
-func (b *bench) measureDrain(ctx context.Context, t *table, d drainCase, runs int) error {
+func (b *bench) measureDrain(ctx context.Context, t *report.Table, d drainCase, runs int) error {
 	var rates [2][]float64
 	var costs [2][]cost
 	for run := range runs {
@@ -63,14 +64,14 @@ func (b *bench) measureDrain(ctx context.Context, t *table, d drainCase, runs in
 		}
 	}
 	plainCost, ownCost := medianCost(costs[0]), medianCost(costs[1])
-	cpu := num(ownCost.workerCPU/plainCost.workerCPU, 2, "")
+	cpu := report.Number(ownCost.workerCPU/plainCost.workerCPU, 2, "")
 	if d.wantCPU > 0 {
-		cpu = cpu.atMost(d.wantCPU)
+		cpu = cpu.AtMost(d.wantCPU)
 	}
-	t.add(d.label, num(median(rates[0]), 0, ""), num(median(rates[1]), 0, ""),
-		num(median(rates[1])/median(rates[0]), 2, "").atLeast(d.wantRate),
-		num(plainCost.workerCPU, 3, " s"), num(ownCost.workerCPU, 3, " s"), cpu,
-		num(plainCost.redisCPU, 3, " s"), num(ownCost.redisCPU, 3, " s"), num(plainCost.commands, 1, ""), num(ownCost.commands, 1, ""))
+	t.Add(d.label, report.Number(report.Median(rates[0]), 0, ""), report.Number(report.Median(rates[1]), 0, ""),
+		report.Number(report.Median(rates[1])/report.Median(rates[0]), 2, "").AtLeast(d.wantRate),
+		report.Number(plainCost.workerCPU, 3, " s"), report.Number(ownCost.workerCPU, 3, " s"), cpu,
+		report.Number(plainCost.redisCPU, 3, " s"), report.Number(ownCost.redisCPU, 3, " s"), report.Number(plainCost.commands, 1, ""), report.Number(ownCost.commands, 1, ""))
 	return nil
 }
 

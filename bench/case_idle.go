@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -18,12 +19,12 @@ const (
 // laneCloseTime is longer than the time after which an idle lane closes.
 const laneCloseTime = 8 * time.Second
 
-func (b *bench) idle(ctx context.Context, t *table) error {
+func (b *bench) idle(ctx context.Context, t *report.Table) error {
 	span := sizeFor(b, 20*time.Second, 5*time.Second)
 	types := len(tasks.Catalog())
-	t.title = "A replica that has nothing to do"
-	t.about = fmt.Sprintf("One worker, %d task types; two lanes of each app had a task and have closed again. Over %.0f s, Redis' own count of commands (less those of this program) and the processor time of the worker. Wanted for 100 lanes: at most 60 commands a second and 1 %% of a core.", types, span.Seconds())
-	t.head = []string{"apps", "lanes", "Redis commands a second", "worker's CPU, of one core", "Redis' CPU, of one core"}
+	t.Title = "A replica that has nothing to do"
+	t.About = fmt.Sprintf("One worker, %d task types; two lanes of each app had a task and have closed again. Over %.0f s, Redis' own count of commands (less those of this program) and the processor time of the worker. Wanted for 100 lanes: at most 60 commands a second and 1 %% of a core.", types, span.Seconds())
+	t.Head = []string{"apps", "lanes", "Redis commands a second", "worker's CPU, of one core", "Redis' CPU, of one core"}
 	for _, apps := range []int{9, 42} {
 		if err := b.idleOnce(ctx, t, apps, span); err != nil {
 			return err
@@ -32,7 +33,7 @@ func (b *bench) idle(ctx context.Context, t *table) error {
 	return nil
 }
 
-func (b *bench) idleOnce(ctx context.Context, t *table, apps int, span time.Duration) error {
+func (b *bench) idleOnce(ctx context.Context, t *report.Table, apps int, span time.Duration) error {
 	l, err := b.newLab(ctx, labConfig{apps: apps})
 	if err != nil {
 		return err
@@ -51,13 +52,13 @@ func (b *bench) idleOnce(ctx context.Context, t *table, apps int, span time.Dura
 	if err != nil {
 		return err
 	}
-	commands := num(float64(used.commands)/elapsed, 1, "")
-	busy := num(100*busyFor.Seconds()/elapsed, 2, " %")
+	commands := report.Number(float64(used.commands)/elapsed, 1, "")
+	busy := report.Number(100*busyFor.Seconds()/elapsed, 2, " %")
 	lanes := apps * len(tasks.Catalog())
 	if lanes < 200 { // the targets are for about 100 lanes
-		commands, busy = commands.atMost(idleCommands), busy.atMost(idleCPU)
+		commands, busy = commands.AtMost(idleCommands), busy.AtMost(idleCPU)
 	}
-	t.add(whole(apps), whole(lanes), commands, busy, num(100*used.cpu/elapsed, 2, " %"))
+	t.Add(report.Count(apps), report.Count(lanes), commands, busy, report.Number(100*used.cpu/elapsed, 2, " %"))
 	return nil
 }
 
@@ -111,15 +112,15 @@ type latencyCase struct {
 	gap        func() time.Duration
 }
 
-func (b *bench) latency(ctx context.Context, t *table) error {
+func (b *bench) latency(ctx context.Context, t *report.Table) error {
 	n := sizeFor(b, 200, 20)
 	// 2 × 9 lanes in turn, so that each has closed before its next task.
 	const apps, lanes = 9, 18
 	closedGap := constantGap(laneCloseTime / lanes)
 	openGap := func() time.Duration { return 50*time.Millisecond + rand.N(100*time.Millisecond) } //nolint:gosec // a pause is no secret
-	t.title = "From enqueue to the call"
-	t.about = fmt.Sprintf("One worker with nothing else to do; %d tasks one at a time, timed from before the enqueuing to the arrival at the server. An open lane gets a task every 50 to 150 ms; of the closed ones there are %d in turn, each with %.0f s between two tasks (a lane closes after 5 s). Wanted with `tasks.Client`: p50 at most 5 ms, p99 at most 40 ms; with a plain asynq client, which sends no wake-up: at most 1 s.", n, lanes, laneCloseTime.Seconds())
-	t.head = []string{"case", "p50", "p99", "most", "longest stall"}
+	t.Title = "From enqueue to the call"
+	t.About = fmt.Sprintf("One worker with nothing else to do; %d tasks one at a time, timed from before the enqueuing to the arrival at the server. An open lane gets a task every 50 to 150 ms; of the closed ones there are %d in turn, each with %.0f s between two tasks (a lane closes after 5 s). Wanted with `tasks.Client`: p50 at most 5 ms, p99 at most 40 ms; with a plain asynq client, which sends no wake-up: at most 1 s.", n, lanes, laneCloseTime.Seconds())
+	t.Head = []string{"case", "p50", "p99", "most", "longest stall"}
 	for _, w := range []latencyCase{
 		{"`tasks.Client`, open lane", 1, false, openGap},
 		{"`tasks.Client`, closed lanes", apps, false, closedGap},
@@ -130,13 +131,13 @@ func (b *bench) latency(ctx context.Context, t *table) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.label, err)
 		}
-		p50, p99, most := millis(median(delays)), millis(quantile(delays, 0.99)), millis(quantile(delays, 1))
+		p50, p99, most := report.Milliseconds(report.Median(delays)), report.Milliseconds(report.Quantile(delays, 0.99)), report.Milliseconds(report.Quantile(delays, 1))
 		if w.plainAsynq {
-			p99 = p99.atMost(wantLatencyAsynq)
+			p99 = p99.AtMost(wantLatencyAsynq)
 		} else {
-			p50, p99 = p50.atMost(wantLatencyMedian), p99.atMost(wantLatencyP99)
+			p50, p99 = p50.AtMost(wantLatencyMedian), p99.AtMost(wantLatencyP99)
 		}
-		t.add(w.label, p50, p99, most, millis(stall))
+		t.Add(w.label, p50, p99, most, report.Milliseconds(stall))
 	}
 	return nil
 }

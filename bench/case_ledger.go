@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -24,12 +25,12 @@ const modeReplica = "replica"
 // wantLedger is the maximum ratio of CPU with and without fence and ledger.
 const wantLedger = 1.25
 
-func (b *bench) ledger(ctx context.Context, t *table) error {
+func (b *bench) ledger(ctx context.Context, t *report.Table) error {
 	n := sizeFor(b, 30_000, 5000)
 	runs := b.runsOf(5)
-	t.title = "What fence and ledger cost"
-	t.about = fmt.Sprintf("The same replica twice, `send:subscribe` without a limit, instant answers, 50 slots, a backlog of %s: once as it is, and once with a Redis client that answers the ledger's two scripts (open with its fence, and settle) itself. Medians of %d runs, one of each in turn. Wanted: at most 25 %% more CPU of the worker.", summary.Number(n), runs)
-	t.head = []string{"case", "tasks a second", "worker's CPU a 1,000", "Redis CPU a 1,000", "both"}
+	t.Title = "What fence and ledger cost"
+	t.About = fmt.Sprintf("The same replica twice, `send:subscribe` without a limit, instant answers, 50 slots, a backlog of %s: once as it is, and once with a Redis client that answers the ledger's two scripts (open with its fence, and settle) itself. Medians of %d runs, one of each in turn. Wanted: at most 25 %% more CPU of the worker.", summary.Number(n), runs)
+	t.Head = []string{"case", "tasks a second", "worker's CPU a 1,000", "Redis CPU a 1,000", "both"}
 	var costs [2][]cost
 	var rates [2][]float64
 	for run := range runs {
@@ -44,12 +45,12 @@ func (b *bench) ledger(ctx context.Context, t *table) error {
 	}
 	bare, full := medianCost(costs[0]), medianCost(costs[1])
 	add := func(label string, rate float64, c cost) {
-		t.add(label, num(rate, 0, ""), num(c.workerCPU, 3, " s"), num(c.redisCPU, 3, " s"), num(c.workerCPU+c.redisCPU, 3, " s"))
+		t.Add(label, report.Number(rate, 0, ""), report.Number(c.workerCPU, 3, " s"), report.Number(c.redisCPU, 3, " s"), report.Number(c.workerCPU+c.redisCPU, 3, " s"))
 	}
-	add("without", median(rates[0]), bare)
-	add("with fence and ledger", median(rates[1]), full)
-	t.add("ratio", num(median(rates[1])/median(rates[0]), 2, ""), num(full.workerCPU/bare.workerCPU, 2, "").atMost(wantLedger),
-		num(full.redisCPU/bare.redisCPU, 2, ""), num((full.workerCPU+full.redisCPU)/(bare.workerCPU+bare.redisCPU), 2, ""))
+	add("without", report.Median(rates[0]), bare)
+	add("with fence and ledger", report.Median(rates[1]), full)
+	t.Add("ratio", report.Number(report.Median(rates[1])/report.Median(rates[0]), 2, ""), report.Number(full.workerCPU/bare.workerCPU, 2, "").AtMost(wantLedger),
+		report.Number(full.redisCPU/bare.redisCPU, 2, ""), report.Number((full.workerCPU+full.redisCPU)/(bare.workerCPU+bare.redisCPU), 2, ""))
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -22,12 +23,12 @@ const (
 	lightSlots  = 256   // lightRate × 80 ms is 160 concurrent calls
 )
 
-func (b *bench) light(ctx context.Context, t *table) error {
+func (b *bench) light(ctx context.Context, t *report.Table) error {
 	starts, span, runs := sizeFor(b, 10, 2), sizeFor(b, 15*time.Second, 3*time.Second), b.runsOf(3)
-	t.title = "Start, size and memory"
-	t.about = fmt.Sprintf("The binary as `make build` and the Dockerfile make it. Start to first call: one task of `send:subscribe` waits; from before the process is started to the arrival at the server, the app's token fetched on the way, answers after 20 ms; %d starts, the file in the page cache. Memory: the most that was resident (`VmHWM`), %d runs each: `send:subscribe`, limited to 2,000 a second (`per_second: %d`, `pace.margin: 0.02`), %d slots, for %.0f s, with the tasks enqueued before, or meanwhile by 20; and without a limit, instant answers, 50 slots. Wanted: at most 300 ms, 40 MB, and 60 MB at 2,000 a second. 1 MB is 1,000,000 bytes.",
+	t.Title = "Start, size and memory"
+	t.About = fmt.Sprintf("The binary as `make build` and the Dockerfile make it. Start to first call: one task of `send:subscribe` waits; from before the process is started to the arrival at the server, the app's token fetched on the way, answers after 20 ms; %d starts, the file in the page cache. Memory: the most that was resident (`VmHWM`), %d runs each: `send:subscribe`, limited to 2,000 a second (`per_second: %d`, `pace.margin: 0.02`), %d slots, for %.0f s, with the tasks enqueued before, or meanwhile by 20; and without a limit, instant answers, 50 slots. Wanted: at most 300 ms, 40 MB, and 60 MB at 2,000 a second. 1 MB is 1,000,000 bytes.",
 		starts, runs, lightLimit, lightSlots, span.Seconds())
-	t.head = []string{"figure", "median", "worst", "tasks a second"}
+	t.Head = []string{"figure", "median", "worst", "tasks a second"}
 	if err := b.firstCalls(ctx, t, starts); err != nil {
 		return err
 	}
@@ -35,7 +36,7 @@ func (b *bench) light(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	t.add("size of the binary", megabytes(binary.Size()).atMost(lightBinary), "–", "–")
+	t.Add("size of the binary", report.Megabytes(binary.Size()).AtMost(lightBinary), "–", "–")
 	n := lightRate * int(span.Seconds())
 	for _, d := range []memoryCase{
 		{label: "memory, 2,000 a second, answers after 20 ms", tasks: n, latency: 20 * time.Millisecond, limited: true},
@@ -51,7 +52,7 @@ func (b *bench) light(ctx context.Context, t *table) error {
 }
 
 // firstCalls measures the starts and adds their row.
-func (b *bench) firstCalls(ctx context.Context, t *table, starts int) error {
+func (b *bench) firstCalls(ctx context.Context, t *report.Table, starts int) error {
 	var took []float64
 	for range starts {
 		ms, err := b.firstCall(ctx)
@@ -61,7 +62,7 @@ func (b *bench) firstCalls(ctx context.Context, t *table, starts int) error {
 		b.logf("  start to first call: %.1f ms", ms)
 		took = append(took, ms)
 	}
-	t.add("start to first call", millis(median(took)).atMost(lightStart), millis(quantile(took, 1)).atMost(lightStart), "–")
+	t.Add("start to first call", report.Milliseconds(report.Median(took)).AtMost(lightStart), report.Milliseconds(report.Quantile(took, 1)).AtMost(lightStart), "–")
 	return nil
 }
 
@@ -100,7 +101,7 @@ type memoryCase struct {
 
 // memory measures a case and adds its row. With limited, the row also checks the rate: a slower
 // worker would need less memory.
-func (b *bench) memory(ctx context.Context, t *table, d memoryCase, runs int) error {
+func (b *bench) memory(ctx context.Context, t *report.Table, d memoryCase, runs int) error {
 	var peaks, rates []float64
 	for run := range runs {
 		peak, rate, err := b.measureMemory(ctx, d)
@@ -110,11 +111,11 @@ func (b *bench) memory(ctx context.Context, t *table, d memoryCase, runs int) er
 		b.logf("  run %d, %s: %.1f MB at %.0f a second", run+1, d.label, float64(peak)/1e6, rate)
 		peaks, rates = append(peaks, float64(peak)), append(rates, rate)
 	}
-	mid, worst, rate := megabytes(int64(median(peaks))), megabytes(int64(quantile(peaks, 1))), num(quantile(rates, 0), 0, "")
+	mid, worst, rate := report.Megabytes(int64(report.Median(peaks))), report.Megabytes(int64(report.Quantile(peaks, 1))), report.Number(report.Quantile(rates, 0), 0, "")
 	if d.limited {
-		mid, worst, rate = mid.atMost(lightMemory), worst.atMost(lightMemory), rate.atLeast(0.99*lightRate)
+		mid, worst, rate = mid.AtMost(lightMemory), worst.AtMost(lightMemory), rate.AtLeast(0.99*lightRate)
 	}
-	t.add(d.label, mid, worst, rate)
+	t.Add(d.label, mid, worst, rate)
 	return nil
 }
 

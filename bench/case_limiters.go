@@ -9,43 +9,45 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+
+	"github.com/wxcourier/wxcourier/bench/report"
 )
 
 // The limiters without the delivery pipeline are measured by benchmarks in package ratelimit, which
 // can control the clock.
 
-func (b *bench) permits(ctx context.Context, t *table) error {
-	t.title = "Permits: their cost, and the limiters alone"
-	t.about = "`BenchmarkPermits` of package ratelimit: limiters of one process, each with its own client, on a real Redis, ten seconds each, `pace.margin: 0.02`. Each EVALSHA counts as one command. Wanted at 1,000 a second: at most 0.05 commands a permit, with up to 8 limiters. The most in a second is counted where a permit is used, not at a server."
-	t.head = []string{"limit × limiters", "share of the limit", "commands a permit", "most in a second", "permits too late"}
+func (b *bench) permits(ctx context.Context, t *report.Table) error {
+	t.Title = "Permits: their cost, and the limiters alone"
+	t.About = "`BenchmarkPermits` of package ratelimit: limiters of one process, each with its own client, on a real Redis, ten seconds each, `pace.margin: 0.02`. Each EVALSHA counts as one command. Wanted at 1,000 a second: at most 0.05 commands a permit, with up to 8 limiters. The most in a second is counted where a permit is used, not at a server."
+	t.Head = []string{"limit × limiters", "share of the limit", "commands a permit", "most in a second", "permits too late"}
 	lines, err := b.goBench(ctx, "Permits")
 	for _, l := range lines {
 		if _, ok := l.figures["%used"]; !ok {
 			continue // without a limit per second there is no share
 		}
-		cost := num(l.figures["commands/permit"], 3, "")
+		cost := report.Number(l.figures["commands/permit"], 3, "")
 		limit, _ := strconv.ParseFloat(strings.SplitN(l.name, "/", 2)[0], 64)
 		if limit >= 1000 {
-			cost = cost.atMost(0.05)
+			cost = cost.AtMost(0.05)
 		}
-		t.add(l.name, num(l.figures["%used"], 1, " %").atLeast(100*wantShare), cost,
-			num(l.figures["most/s"], 0, "").atMost(limit), num(l.figures["late"], 0, ""))
+		t.Add(l.name, report.Number(l.figures["%used"], 1, " %").AtLeast(100*wantShare), cost,
+			report.Number(l.figures["most/s"], 0, "").AtMost(limit), report.Number(l.figures["late"], 0, ""))
 	}
 	return err
 }
 
-func (b *bench) midnight(ctx context.Context, t *table) error {
-	t.title = "Over midnight"
-	t.about = "`BenchmarkMidnight` of package ratelimit: 8 limiters request as many permits as possible from the scripts on a real Redis, in simulated time, from 23:57 to 00:03 in China, `pace.margin: 0.02`. Calls are counted at the instants of their permits. Wanted: at least 97.5 % of the limit, none over it, and on neither day more than the day's limit; after a spent day the next one starts two seconds after midnight, since WeChat's clock may be behind."
-	t.head = []string{"case", "share of the limit", "most in a window", "calls over", "first day", "second day", "first call after midnight"}
+func (b *bench) midnight(ctx context.Context, t *report.Table) error {
+	t.Title = "Over midnight"
+	t.About = "`BenchmarkMidnight` of package ratelimit: 8 limiters request as many permits as possible from the scripts on a real Redis, in simulated time, from 23:57 to 00:03 in China, `pace.margin: 0.02`. Calls are counted at the instants of their permits. Wanted: at least 97.5 % of the limit, none over it, and on neither day more than the day's limit; after a spent day the next one starts two seconds after midnight, since WeChat's clock may be behind."
+	t.Head = []string{"case", "share of the limit", "most in a window", "calls over", "first day", "second day", "first call after midnight"}
 	lines, err := b.goBench(ctx, "Midnight")
 	for _, l := range lines {
-		share := num(math.NaN(), 1, " %") // bounded by the daily limit, not by the pace
+		share := report.Number(math.NaN(), 1, " %") // bounded by the daily limit, not by the pace
 		if used, ok := l.figures["%used"]; ok {
-			share = num(used, 1, " %").atLeast(100 * wantShare)
+			share = report.Number(used, 1, " %").AtLeast(100 * wantShare)
 		}
-		t.add(l.name, share, num(l.figures["most/window"], 0, ""), num(l.figures["over"], 0, "").atMost(0),
-			num(l.figures["day1"], 0, ""), num(l.figures["day2"], 0, ""), num(l.figures["s-after-midnight"], 2, " s"))
+		t.Add(l.name, share, report.Number(l.figures["most/window"], 0, ""), report.Number(l.figures["over"], 0, "").AtMost(0),
+			report.Number(l.figures["day1"], 0, ""), report.Number(l.figures["day2"], 0, ""), report.Number(l.figures["s-after-midnight"], 2, " s"))
 	}
 	return err
 }

@@ -5,17 +5,18 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
 // perMinute is seccheck:text's documented limit.
 const perMinute = 4000
 
-func (b *bench) minutes(ctx context.Context, t *table) error {
+func (b *bench) minutes(ctx context.Context, t *report.Table) error {
 	spans := sizeFor(b, 3, 1)
-	t.title = "A limit of 4,000 a minute"
-	t.about = fmt.Sprintf("`seccheck:text`, a backlog that outlasts the run, answers after 20 ms, `pace.margin: 0.02`, real time. After the idle start the calls of a whole minute are made at once, and again when they have left the window. The share is that of the calls from the first arrival up to the first one that comes %d min or more after it. Wanted: at least 97.5 %%, and no call over the limit in any sliding minute.", spans)
-	t.head = []string{"case", "share of the limit", "most in a minute", "calls over", "measured over", "start to first call"}
+	t.Title = "A limit of 4,000 a minute"
+	t.About = fmt.Sprintf("`seccheck:text`, a backlog that outlasts the run, answers after 20 ms, `pace.margin: 0.02`, real time. After the idle start the calls of a whole minute are made at once, and again when they have left the window. The share is that of the calls from the first arrival up to the first one that comes %d min or more after it. Wanted: at least 97.5 %%, and no call over the limit in any sliding minute.", spans)
+	t.Head = []string{"case", "share of the limit", "most in a minute", "calls over", "measured over", "start to first call"}
 	for _, workers := range sizeFor(b, []int{1, 4}, []int{4}) {
 		if err := b.minutesOnce(ctx, t, workers, spans); err != nil {
 			return err
@@ -24,7 +25,7 @@ func (b *bench) minutes(ctx context.Context, t *table) error {
 	return nil
 }
 
-func (b *bench) minutesOnce(ctx context.Context, t *table, workers, spans int) error {
+func (b *bench) minutesOnce(ctx context.Context, t *report.Table, workers, spans int) error {
 	l, err := b.newLab(ctx, labConfig{apps: 1, margin: lowMargin, latency: standInLatency})
 	if err != nil {
 		return err
@@ -56,8 +57,8 @@ func (b *bench) minutesOnce(ctx context.Context, t *table, workers, spans int) e
 	}
 	share := shareOf(times, times[0], next[0], time.Minute, perMinute)
 	peak, over := maxInWindow(times, time.Minute, perMinute)
-	t.add(workersText(workers), percent(share).atLeast(100*wantShare), whole(peak), whole(over).atMost(0),
-		num(seconds(next[0]-times[0]), 1, " s"), num(seconds(times[0]-start), 2, " s"))
+	t.Add(workersText(workers), report.Percent(share).AtLeast(100*wantShare), report.Count(peak), report.Count(over).AtMost(0),
+		report.Number(seconds(next[0]-times[0]), 1, " s"), report.Number(seconds(times[0]-start), 2, " s"))
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -46,10 +47,10 @@ const (
 	wantShareChurn = 0.90
 )
 
-func (b *bench) seconds(ctx context.Context, t *table) error {
+func (b *bench) seconds(ctx context.Context, t *report.Table) error {
 	n := sizeFor(b, 3000, 600)
-	t.title = "A limit of 100 a second"
-	t.about = fmt.Sprintf("`scheme:generate`, a backlog of %s, answers after 20 ms, `pace.margin: 0.02`. Wanted: at least 97.5 %% of the limit, and no call over it in any sliding second at the server. The share is that of the calls between the first arrival plus a second and the last one minus a second.", summary.Number(n))
+	t.Title = "A limit of 100 a second"
+	t.About = fmt.Sprintf("`scheme:generate`, a backlog of %s, answers after 20 ms, `pace.margin: 0.02`. Wanted: at least 97.5 %% of the limit, and no call over it in any sliding second at the server. The share is that of the calls between the first arrival plus a second and the last one minus a second.", summary.Number(n))
 	setPaceHead(t)
 	for _, busy := range []bool{false, true} {
 		for _, workers := range sizeFor(b, []int{1, 2, 4, 8}, []int{1, 4}) {
@@ -73,10 +74,10 @@ func (b *bench) seconds(ctx context.Context, t *table) error {
 	}, wantShare)
 }
 
-func (b *bench) churn(ctx context.Context, t *table) error {
+func (b *bench) churn(ctx context.Context, t *report.Table) error {
 	span := sizeFor(b, 30*time.Second, 8*time.Second)
-	t.title = "Workers that come, go and are killed"
-	t.about = fmt.Sprintf("100 a second, `pace.margin: 0.02`, 4 workers. Over %.0f s, every 2 s the oldest one is ended, in turn by SIGKILL and by SIGTERM, and another one starts. Wanted: at least 90 %% of the limit, and no call over it. Calls in flight in a killed worker are repeated a minute later, and are missing here.", span.Seconds())
+	t.Title = "Workers that come, go and are killed"
+	t.About = fmt.Sprintf("100 a second, `pace.margin: 0.02`, 4 workers. Over %.0f s, every 2 s the oldest one is ended, in turn by SIGKILL and by SIGTERM, and another one starts. Wanted: at least 90 %% of the limit, and no call over it. Calls in flight in a killed worker are repeated a minute later, and are missing here.", span.Seconds())
 	setPaceHead(t)
 	return b.measurePace(ctx, t, paceCase{
 		label: "4 workers, one replaced every 2 s", workers: 4, limit: perSecond, churn: span,
@@ -85,10 +86,10 @@ func (b *bench) churn(ctx context.Context, t *table) error {
 	}, wantShareChurn)
 }
 
-func (b *bench) jitter(ctx context.Context, t *table) error {
+func (b *bench) jitter(ctx context.Context, t *report.Table) error {
 	n := sizeFor(b, 3000, 600)
-	t.title = "50 ms of jitter in the network"
-	t.about = fmt.Sprintf("100 a second, a backlog of %s, the default margin of 0.05. A proxy delays each write between workers and server by 0 to 50 ms at random, in order. Wanted: no call over the limit; this margin lets at most 95 %% through.", summary.Number(n))
+	t.Title = "50 ms of jitter in the network"
+	t.About = fmt.Sprintf("100 a second, a backlog of %s, the default margin of 0.05. A proxy delays each write between workers and server by 0 to 50 ms at random, in order. Wanted: no call over the limit; this margin lets at most 95 %% through.", summary.Number(n))
 	setPaceHead(t)
 	for _, workers := range sizeFor(b, []int{1, 4}, []int{2}) {
 		r := paceCase{
@@ -102,13 +103,13 @@ func (b *bench) jitter(ctx context.Context, t *table) error {
 	return nil
 }
 
-func setPaceHead(t *table) {
-	t.head = append([]string{"case", "share of the limit", "most in a second", "calls over", "start to first call", "missing", "repeated", "longest stall"}, costHead()...)
+func setPaceHead(t *report.Table) {
+	t.Head = append([]string{"case", "share of the limit", "most in a second", "calls over", "start to first call", "missing", "repeated", "longest stall"}, costHead()...)
 }
 
 // measurePace measures a case and adds its row: the median of the shares, the worst of the other
 // figures.
-func (b *bench) measurePace(ctx context.Context, t *table, r paceCase, want float64) error {
+func (b *bench) measurePace(ctx context.Context, t *report.Table, r paceCase, want float64) error {
 	var worst paceResult
 	var shares []float64
 	var costs []cost
@@ -124,9 +125,9 @@ func (b *bench) measurePace(ctx context.Context, t *table, r paceCase, want floa
 			missing: worst.missing + f.missing, repeats: worst.repeats + f.repeats, stall: max(worst.stall, f.stall),
 		}
 	}
-	t.add(append([]any{
-		r.label, percent(median(shares)).atLeast(100 * want), whole(worst.peak), whole(worst.over).atMost(0),
-		num(worst.firstCall, 2, " s"), whole(worst.missing), whole(worst.repeats), millis(worst.stall),
+	t.Add(append([]any{
+		r.label, report.Percent(report.Median(shares)).AtLeast(100 * want), report.Count(worst.peak), report.Count(worst.over).AtMost(0),
+		report.Number(worst.firstCall, 2, " s"), report.Count(worst.missing), report.Count(worst.repeats), report.Milliseconds(worst.stall),
 	}, medianCost(costs).cells()...)...)
 	return nil
 }

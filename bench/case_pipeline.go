@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -13,11 +14,11 @@ import (
 // pipelineLimit is the limit of scheme:generate per second in the case pipeline.
 const pipelineLimit = 1000
 
-func (b *bench) pipeline(ctx context.Context, t *table) error {
+func (b *bench) pipeline(ctx context.Context, t *report.Table) error {
 	n := sizeFor(b, 20_000, 3000)
-	t.title = "What a send costs"
-	t.about = fmt.Sprintf("`scheme:generate` with a limit of 1,000 a second that the machine need not reach, a backlog of %s, answers after 20 ms, from the queue to the recorded outcome. Enqueuing is not included; commands inside scripts are.", summary.Number(n))
-	t.head = append([]string{"case", "calls a second", "most in a second"}, costHead()...)
+	t.Title = "What a send costs"
+	t.About = fmt.Sprintf("`scheme:generate` with a limit of 1,000 a second that the machine need not reach, a backlog of %s, answers after 20 ms, from the queue to the recorded outcome. Enqueuing is not included; commands inside scripts are.", summary.Number(n))
+	t.Head = append([]string{"case", "calls a second", "most in a second"}, costHead()...)
 	for _, workers := range sizeFor(b, []int{1, 8}, []int{8}) {
 		l, err := b.newLab(ctx, labConfig{
 			apps: 1, margin: lowMargin, latency: standInLatency,
@@ -35,7 +36,7 @@ func (b *bench) pipeline(ctx context.Context, t *table) error {
 	return nil
 }
 
-func (l *lab) pipelineOnce(ctx context.Context, t *table, workers, n int) error {
+func (l *lab) pipelineOnce(ctx context.Context, t *report.Table, workers, n int) error {
 	if err := l.backlog(ctx, order{app: appID(0), typ: tasks.TypeScheme}, n); err != nil {
 		return err
 	}
@@ -59,8 +60,8 @@ func (l *lab) pipelineOnce(ctx context.Context, t *table, workers, n int) error 
 	}
 	times := instants(all)
 	peak, _ := maxInWindow(times, time.Second, pipelineLimit)
-	t.add(append([]any{
-		workersText(workers), num(float64(len(all))/seconds(times[len(times)-1]-times[0]), 0, ""), whole(peak).atMost(pipelineLimit),
+	t.Add(append([]any{
+		workersText(workers), report.Number(float64(len(all))/seconds(times[len(times)-1]-times[0]), 0, ""), report.Count(peak).AtMost(pipelineLimit),
 	}, spent.cells()...)...)
 	return nil
 }

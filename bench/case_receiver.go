@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -40,12 +41,12 @@ type receiverResult struct {
 	stall  float64
 }
 
-func (b *bench) receiver(ctx context.Context, t *table) error {
+func (b *bench) receiver(ctx context.Context, t *report.Table) error {
 	n := sizeFor(b, 6000, 2000)
-	t.title = "Many tasks to one receiver"
-	t.about = fmt.Sprintf("`send:subscribe` without a limit, one worker, %d slots, answers after %v, a backlog with %s tasks to a person each and, spread evenly among these, tasks to a few busy receivers. Messages to a receiver are sent one at a time, so it can get %.0f calls a second. *Others* are the tasks to the other people, from the first to the last call. *Busy receiver* is the share of its possible calls that it got until the others were done, and in the %.0f s after that, or until its tasks were done. Wanted: others at %.0f %% of their rate alone, less the slots that calls to busy receivers take, and busy receivers at %.0f %% of theirs.",
+	t.Title = "Many tasks to one receiver"
+	t.About = fmt.Sprintf("`send:subscribe` without a limit, one worker, %d slots, answers after %v, a backlog with %s tasks to a person each and, spread evenly among these, tasks to a few busy receivers. Messages to a receiver are sent one at a time, so it can get %.0f calls a second. *Others* are the tasks to the other people, from the first to the last call. *Busy receiver* is the share of its possible calls that it got until the others were done, and in the %.0f s after that, or until its tasks were done. Wanted: others at %.0f %% of their rate alone, less the slots that calls to busy receivers take, and busy receivers at %.0f %% of theirs.",
 		receiverSlots, receiverLatency, summary.Number(n), 1/receiverLatency.Seconds(), receiverTail.Seconds(), 100*wantOthers, 100*wantReceiver)
-	t.head = []string{"busy receivers", "others a second", "of that alone", "busy receiver", "in the time after", "runs a call", "longest stall"}
+	t.Head = []string{"busy receivers", "others a second", "of that alone", "busy receiver", "in the time after", "runs a call", "longest stall"}
 	alone := 0.0
 	for _, c := range []receiverCase{
 		{label: "none"},
@@ -64,13 +65,13 @@ func (b *bench) receiver(ctx context.Context, t *table) error {
 		}
 		slices.SortFunc(all, func(a, b receiverResult) int { return int(a.others - b.others) })
 		p := all[(len(all)-1)/2]
-		row := []any{c.label, num(p.others, 0, ""), any("–"), any("–"), any("–"), num(p.runs, 2, ""), millis(p.stall)}
+		row := []any{c.label, report.Number(p.others, 0, ""), any("–"), any("–"), any("–"), report.Number(p.runs, 2, ""), report.Milliseconds(p.stall)}
 		if c.every == 0 {
 			alone = p.others
 		} else {
-			row[2], row[3], row[4] = percent(p.others/alone).atLeast(100*wantOthers*float64(receiverSlots-c.receivers)/receiverSlots), percent(p.busy).atLeast(100*wantReceiver), percent(p.after).atLeast(100*wantReceiver)
+			row[2], row[3], row[4] = report.Percent(p.others/alone).AtLeast(100*wantOthers*float64(receiverSlots-c.receivers)/receiverSlots), report.Percent(p.busy).AtLeast(100*wantReceiver), report.Percent(p.after).AtLeast(100*wantReceiver)
 		}
-		t.add(row...)
+		t.Add(row...)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -25,11 +26,11 @@ const maxTenantDelay = 50
 // tenantGap is the time between two of B's tasks.
 const tenantGap = 50 * time.Millisecond
 
-func (b *bench) tenants(ctx context.Context, t *table) error {
+func (b *bench) tenants(ctx context.Context, t *report.Table) error {
 	waiting, timed := sizeFor(b, 100_000, 5000), sizeFor(b, 600, 100)
-	t.title = "An app beside another one that waits"
-	t.about = fmt.Sprintf("2 workers; `scheme:generate`, 100 a second for each app, default margin. App B is given one task every 50 ms, %d in all; timed from before `Client.Enqueue` to the arrival at the server. App A has nothing, %s bulk tasks that wait for its limit, or the same while it is held. Wanted: B's p99 is at most 50 ms higher than alone.", timed, summary.Number(waiting))
-	t.head = []string{"app A", "B p50", "B p99", "B most", "p99 more than alone", "A's share of its limit", "longest stall"}
+	t.Title = "An app beside another one that waits"
+	t.About = fmt.Sprintf("2 workers; `scheme:generate`, 100 a second for each app, default margin. App B is given one task every 50 ms, %d in all; timed from before `Client.Enqueue` to the arrival at the server. App A has nothing, %s bulk tasks that wait for its limit, or the same while it is held. Wanted: B's p99 is at most 50 ms higher than alone.", timed, summary.Number(waiting))
+	t.Head = []string{"app A", "B p50", "B p99", "B most", "p99 more than alone", "A's share of its limit", "longest stall"}
 	alone := 0.0
 	for _, c := range []tenantCase{
 		{label: "nothing"},
@@ -40,18 +41,18 @@ func (b *bench) tenants(ctx context.Context, t *table) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.label, err)
 		}
-		p99 := quantile(u.delays, 0.99)
+		p99 := report.Quantile(u.delays, 0.99)
 		var more any = "–"
 		if c.backlog == 0 {
 			alone = p99
 		} else {
-			more = millis(p99 - alone).atMost(maxTenantDelay)
+			more = report.Milliseconds(p99 - alone).AtMost(maxTenantDelay)
 		}
 		var ofA any = "–"
 		if c.backlog > 0 && !c.held {
-			ofA = percent(u.share)
+			ofA = report.Percent(u.share)
 		}
-		t.add(c.label, millis(median(u.delays)), millis(p99), millis(quantile(u.delays, 1)), more, ofA, millis(u.stall))
+		t.Add(c.label, report.Milliseconds(report.Median(u.delays)), report.Milliseconds(p99), report.Milliseconds(report.Quantile(u.delays, 1)), more, ofA, report.Milliseconds(u.stall))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -33,28 +34,28 @@ type unequalResult struct {
 	cost  cost
 }
 
-func (b *bench) unequal(ctx context.Context, t *table) error {
+func (b *bench) unequal(ctx context.Context, t *report.Table) error {
 	n := sizeFor(b, 10_000, 3000)
-	t.title = "Workers that are not alike"
-	t.about = fmt.Sprintf("`scheme:generate`, %d a second, a backlog of %s, `pace.margin: 0.02`, answers after 20 ms. A fast worker has 64 slots, a slow one has one. Each kind calls its own stand-in. Wanted: at least 95 %% of the limit, no call over it, and for a slow worker next to fast ones at least 80 %% of its rate alone.", unequalLimit, summary.Number(n))
-	t.head = append([]string{"workers", "share of the limit", "most in a second", "calls over", "a slow worker's calls a second", "longest stall"}, costHead()...)
+	t.Title = "Workers that are not alike"
+	t.About = fmt.Sprintf("`scheme:generate`, %d a second, a backlog of %s, `pace.margin: 0.02`, answers after 20 ms. A fast worker has 64 slots, a slow one has one. Each kind calls its own stand-in. Wanted: at least 95 %% of the limit, no call over it, and for a slow worker next to fast ones at least 80 %% of its rate alone.", unequalLimit, summary.Number(n))
+	t.Head = append([]string{"workers", "share of the limit", "most in a second", "calls over", "a slow worker's calls a second", "longest stall"}, costHead()...)
 	alone := math.NaN()
 	for _, m := range []workerMix{{slow: 1, backlog: n / 20}, {fast: 1, backlog: n}, {fast: 1, slow: 1, backlog: n}, {fast: 1, slow: 3, backlog: n}} {
 		r, err := b.unequalOnce(ctx, m)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.label(), err)
 		}
-		share, each := percent(middleShare(r.times, unequalLimit)), num(r.slow, 1, "")
+		share, each := report.Percent(middleShare(r.times, unequalLimit)), report.Number(r.slow, 1, "")
 		switch {
 		case m.fast == 0:
 			alone = r.slow
 		case m.slow == 0:
-			share = share.atLeast(95)
+			share = share.AtLeast(95)
 		default:
-			share, each = share.atLeast(95), each.atLeast(0.8*alone)
+			share, each = share.AtLeast(95), each.AtLeast(0.8*alone)
 		}
 		peak, over := maxInWindow(r.times, time.Second, unequalLimit)
-		t.add(append([]any{m.label(), share, whole(peak), whole(over).atMost(0), each, millis(r.stall)}, r.cost.cells()...)...)
+		t.Add(append([]any{m.label(), share, report.Count(peak), report.Count(over).AtMost(0), each, report.Milliseconds(r.stall)}, r.cost.cells()...)...)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/redisinfo"
 )
 
@@ -69,7 +70,7 @@ func costHead() []string {
 }
 
 func (c cost) cells() []any {
-	return []any{num(c.commands, 1, ""), num(c.evalsha, 2, ""), num(c.redisCPU, 2, " s"), num(c.workerCPU, 2, " s")}
+	return []any{report.Number(c.commands, 1, ""), report.Number(c.evalsha, 2, ""), report.Number(c.redisCPU, 2, " s"), report.Number(c.workerCPU, 2, " s")}
 }
 
 // medianCost returns the median of each field.
@@ -79,7 +80,7 @@ func medianCost(all []cost) cost {
 		for i, c := range all {
 			values[i] = of(c)
 		}
-		return median(values)
+		return report.Median(values)
 	}
 	return cost{
 		commands: mid(func(c cost) float64 { return c.commands }), evalsha: mid(func(c cost) float64 { return c.evalsha }),

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/wxcourier/wxcourier/bench/report"
 )
 
 // The modes in which the program runs itself as a child process: the first argument.
@@ -48,7 +50,7 @@ type bench struct {
 type benchCase struct {
 	name string
 	help string
-	run  func(b *bench, ctx context.Context, t *table) error
+	run  func(b *bench, ctx context.Context, t *report.Table) error
 }
 
 // cases returns all cases in the order of "all".
@@ -201,19 +203,19 @@ func (b *bench) measure(ctx context.Context, wanted []benchCase) error {
 	for _, c := range wanted {
 		start, conditions := time.Now(), b.conditions()
 		b.logf("%s: %s", c.name, c.help)
-		t := &table{name: c.name}
+		t := &report.Table{Name: c.name}
 		err := c.run(b, ctx, t)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
 			b.logf("%s FAILED: %v", c.name, err)
 		}
-		if len(t.rows) > 0 { // also the rows of a case that failed later
+		if len(t.Rows) > 0 { // also the rows of a case that failed later
 			errs = append(errs, b.show(t))
 		}
 		if b.into != "" && err == nil {
-			errs = append(errs, record(b.into, t, conditions))
+			errs = append(errs, report.Record(b.into, t, conditions))
 		}
-		missed += t.missed()
+		missed += t.Missed()
 		b.logf("%s took %v", c.name, time.Since(start).Round(time.Second))
 		if ctx.Err() != nil {
 			break
@@ -248,11 +250,11 @@ func (b *bench) conditions() string {
 }
 
 // show prints the table of a case.
-func (b *bench) show(t *table) error {
+func (b *bench) show(t *report.Table) error {
 	if b.json {
-		return t.json(b.out)
+		return t.JSON(b.out)
 	}
-	return t.markdown(b.out)
+	return t.Markdown(b.out)
 }
 
 // logf prints a progress message to standard error.

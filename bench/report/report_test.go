@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"bytes"
@@ -9,17 +9,17 @@ import (
 
 // A figure that misses its target is bold in Markdown, and listed in JSON.
 func TestTableShowsMisses(t *testing.T) {
-	table := &table{name: "x", title: "X", about: "About.", head: []string{"case", "share", "over"}}
-	table.add("good", percent(0.98).atLeast(97.5), whole(0).atMost(0))
-	table.add("bad", percent(0.97).atLeast(97.5), whole(2).atMost(0))
-	if n := table.missed(); n != 2 {
+	table := &Table{Name: "x", Title: "X", About: "About.", Head: []string{"case", "share", "over"}}
+	table.Add("good", Percent(0.98).AtLeast(97.5), Count(0).AtMost(0))
+	table.Add("bad", Percent(0.97).AtLeast(97.5), Count(2).AtMost(0))
+	if n := table.Missed(); n != 2 {
 		t.Errorf("%d missed, want 2", n)
 	}
 	var text, lines bytes.Buffer
-	if err := table.markdown(&text); err != nil {
+	if err := table.Markdown(&text); err != nil {
 		t.Fatal(err)
 	}
-	if err := table.json(&lines); err != nil {
+	if err := table.JSON(&lines); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"| good | 98.0 % | 0 |", "| bad | **97.0 %** | **2** |"} {
@@ -35,11 +35,11 @@ func TestTableShowsMisses(t *testing.T) {
 func TestQuantile(t *testing.T) {
 	values := []float64{4, 1, 3, 2}
 	for q, want := range map[float64]float64{0: 1, 0.25: 1, 0.5: 2, 0.51: 3, 0.99: 4, 1: 4} {
-		if got := quantile(values, q); got != want {
+		if got := Quantile(values, q); got != want {
 			t.Errorf("quantile %v is %v, want %v", q, got, want)
 		}
 	}
-	if !math.IsNaN(quantile(nil, 0.5)) {
+	if !math.IsNaN(Quantile(nil, 0.5)) {
 		t.Error("the quantile of no values is not NaN")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"errors"
@@ -15,9 +15,9 @@ const recordHeading = "## The pace, and what it costs"
 // measurement.
 const measuredPrefix = "Measured "
 
-// record writes a table to a file such as BENCHMARKS.md, in place of the earlier one with the same
+// Record writes a table to a file such as BENCHMARKS.md, in place of the earlier one with the same
 // title. Text below the table and its conditions is kept.
-func record(path string, t *table, conditions string) error {
+func Record(path string, t *Table, conditions string) error {
 	old, err := os.ReadFile(path) //nolint:gosec // the user's own file
 	if err != nil {
 		return err
@@ -44,21 +44,21 @@ func record(path string, t *table, conditions string) error {
 
 // insertTable returns text with the table in it: in place of the one with the same title, or at the
 // end of the chapter.
-func insertTable(text string, t *table, conditions string) (string, error) {
+func insertTable(text string, t *Table, conditions string) (string, error) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	begin := indexLine(lines, 0, func(s string) bool { return s == recordHeading })
 	if begin == len(lines) {
 		return "", fmt.Errorf("no chapter %q", recordHeading)
 	}
 	end := indexLine(lines, begin+1, func(s string) bool { return strings.HasPrefix(s, "## ") })
-	from := begin + indexLine(lines[begin:end], 0, func(s string) bool { return s == "### "+t.title })
+	from := begin + indexLine(lines[begin:end], 0, func(s string) bool { return s == "### "+t.Title })
 	to := from
 	if from < end {
 		section := from + 1 + indexLine(lines[from+1:end], 0, func(s string) bool { return strings.HasPrefix(s, "### ") })
 		to = afterTable(lines[:section], from+1)
 	}
 	var b strings.Builder
-	if err := t.markdown(&b); err != nil {
+	if err := t.Markdown(&b); err != nil {
 		return "", err
 	}
 	fresh := "#" + strings.TrimRight(b.String(), "\n") + "\n\n" + wrap(measuredPrefix+conditions, 92)

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"os"
@@ -43,9 +43,9 @@ A note.
 None.
 `
 
-func tableOf(title string) *table {
-	t := &table{title: title, about: "New about.", head: []string{"case", "a"}}
-	t.add("c", "7")
+func tableOf(title string) *Table {
+	t := &Table{Title: title, About: "New about.", Head: []string{"case", "a"}}
+	t.Add("c", "7")
 	return t
 }
 
@@ -89,7 +89,7 @@ func TestRecordAtEndOfFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := record(path, tableOf("Third"), "today."); err != nil {
+		if err := Record(path, tableOf("Third"), "today."); err != nil {
 			t.Fatal(err)
 		}
 	}
