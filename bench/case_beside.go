@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -88,8 +89,8 @@ func (b *bench) besideOnce(ctx context.Context, c variant, n, timed int) (beside
 	if err != nil {
 		return besideResult{}, err
 	}
-	stalls := watchStalls(ctx)
-	defer stalls.stop()
+	stalls := clock.WatchStalls(ctx)
+	defer stalls.Stop()
 	for range besideWorkers {
 		if err := c.start(l); err != nil {
 			return besideResult{}, err
@@ -106,7 +107,7 @@ func (b *bench) besideOnce(ctx context.Context, c variant, n, timed int) (beside
 		return besideResult{}, err
 	}
 	r, err := l.measureBeside(ctx, before, samples)
-	r.stall = stalls.stop()
+	r.stall = stalls.Stop()
 	return r, err
 }
 
@@ -143,7 +144,7 @@ func (l *lab) measureBeside(ctx context.Context, before usage, samples []sample)
 	}
 	times, calls := instants(arrivalsOf(all, appID(0))), float64(len(all))
 	r.share = middleShare(times, perSecond)
-	r.took = seconds(times[len(times)-1] - times[0])
+	r.took = clock.Seconds(times[len(times)-1] - times[0])
 	r.peak, r.over = maxInWindow(times, time.Second, perSecond)
 	// Each asynq script that ends a run removes the task from the active list with LREM. Nothing
 	// else uses LREM.

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -62,7 +63,7 @@ func (p *coldProxy) serve(client *tls.Conn) {
 		return
 	}
 	defer func() { _ = server.Close() }()
-	if pause(p.ctx, p.opening) != nil || client.HandshakeContext(p.ctx) != nil {
+	if clock.Pause(p.ctx, p.opening) != nil || client.HandshakeContext(p.ctx) != nil {
 		return
 	}
 	p.track(server, true)
@@ -132,8 +133,8 @@ func (b *bench) coldOnce(ctx context.Context, t *report.Table, opening time.Dura
 		return err
 	}
 	for i, label := range []string{"", ", closed while idle"} {
-		stalls := watchStalls(ctx)
-		start := monotonic()
+		stalls := clock.WatchStalls(ctx)
+		start := clock.Monotonic()
 		if i == 0 {
 			err = l.startWorkersWithCert(workers)
 		} else {
@@ -143,7 +144,7 @@ func (b *bench) coldOnce(ctx context.Context, t *report.Table, opening time.Dura
 		if err == nil {
 			err = l.waitForCalls((i+1)*n, timeLimit(n, perSecond))
 		}
-		stall := stalls.stop()
+		stall := stalls.Stop()
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/summary"
@@ -167,8 +168,8 @@ func (l *lab) drainReleased(ctx context.Context, o order, s crowdLane) (p laneRe
 	if err != nil {
 		return p, err
 	}
-	stalls := watchStalls(ctx)
-	defer stalls.stop()
+	stalls := clock.WatchStalls(ctx)
+	defer stalls.Stop()
 	limiter := ratelimit.NewLimiter(l.rdb, ratelimit.DefaultConfig(), nil)
 	if _, err := limiter.Unhold(ctx, o.app, ratelimit.WholeApp); err != nil {
 		return p, err
@@ -176,7 +177,7 @@ func (l *lab) drainReleased(ctx context.Context, o order, s crowdLane) (p laneRe
 	if err := l.waitForCalls(s.tasks, timeLimit(s.tasks, perSecond)); err != nil {
 		return p, err
 	}
-	p.stall = stalls.stop()
+	p.stall = stalls.Stop()
 	if err := l.waitUntilSettled(ctx, o, 30*time.Second); err != nil {
 		return p, err
 	}
@@ -192,7 +193,7 @@ func (l *lab) drainReleased(ctx context.Context, o order, s crowdLane) (p laneRe
 		return p, fmt.Errorf("%d calls for held apps", len(all)-n)
 	}
 	times := instants(all)
-	p.rate = float64(len(all)-1) / seconds(times[len(times)-1]-times[0])
+	p.rate = float64(len(all)-1) / clock.Seconds(times[len(times)-1]-times[0])
 	p.peak, _ = maxInWindow(times, time.Second, s.limit)
 	if s.limit > 0 {
 		p.share = middleShare(times, s.limit)

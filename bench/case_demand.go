@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -64,8 +65,8 @@ func (b *bench) demandOnce(ctx context.Context, t *report.Table, n demandCase) e
 	if err != nil {
 		return err
 	}
-	stalls := watchStalls(ctx)
-	defer stalls.stop()
+	stalls := clock.WatchStalls(ctx)
+	defer stalls.Stop()
 	if err := l.startWorkers(1); err != nil {
 		return err
 	}
@@ -91,8 +92,8 @@ func (b *bench) demandOnce(ctx context.Context, t *report.Table, n demandCase) e
 	}
 	times := instants(all)
 	t.Add(append([]any{
-		n.label, report.Number(float64(len(times)-1)/seconds(times[len(times)-1]-times[0]), 0, ""),
-		report.Milliseconds(longest).AtMost(maxScript), report.Milliseconds(stalls.stop()),
+		n.label, report.Number(float64(len(times)-1)/clock.Seconds(times[len(times)-1]-times[0]), 0, ""),
+		report.Milliseconds(longest).AtMost(maxScript), report.Milliseconds(stalls.Stop()),
 	}, spent.cells()...)...)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -128,7 +129,7 @@ func (l *lab) waitUntilDrained(ctx context.Context, before usage, n int) (float6
 		return 0, cost{}, err
 	}
 	times := instants(all)
-	return float64(len(all)-1) / seconds(times[len(times)-1]-times[0]), spent, nil
+	return float64(len(all)-1) / clock.Seconds(times[len(times)-1]-times[0]), spent, nil
 }
 
 // waitUntilSettled waits until no task of a lane is active in asynq, so that the cost after the last

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -73,11 +74,11 @@ func (l *lab) measureIdle(ctx context.Context, span time.Duration) (used usage, 
 	if err != nil {
 		return usage{}, 0, 0, err
 	}
-	start := monotonic()
-	if err := pause(ctx, span); err != nil {
+	start := clock.Monotonic()
+	if err := clock.Pause(ctx, span); err != nil {
 		return usage{}, 0, 0, err
 	}
-	elapsed = seconds(monotonic() - start)
+	elapsed = clock.Seconds(clock.Monotonic() - start)
 	after, err := l.usage(ctx)
 	if err != nil {
 		return usage{}, 0, 0, err
@@ -168,10 +169,10 @@ func (b *bench) latencyOnce(ctx context.Context, w latencyCase, n int) (delays [
 	if w.plainAsynq {
 		send = l.asynqSender(orders...)
 	}
-	stalls := watchStalls(ctx)
-	defer stalls.stop()
+	stalls := clock.WatchStalls(ctx)
+	defer stalls.Stop()
 	samples, err := sendAtIntervals(ctx, n, w.gap, send)
-	stall = stalls.stop()
+	stall = stalls.Stop()
 	if err != nil {
 		return nil, 0, err
 	}

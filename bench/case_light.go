@@ -8,6 +8,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -76,7 +77,7 @@ func (b *bench) firstCall(ctx context.Context) (float64, error) {
 	if err := l.backlog(ctx, order{app: appID(0), typ: tasks.TypeSubscribe}, 1); err != nil {
 		return 0, err
 	}
-	start := monotonic()
+	start := clock.Monotonic()
 	if err := l.startWorkers(1); err != nil {
 		return 0, err
 	}
@@ -87,7 +88,7 @@ func (b *bench) firstCall(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return 1000 * seconds(all[0].At-start), nil
+	return 1000 * clock.Seconds(all[0].At-start), nil
 }
 
 // memoryCase is the load of a worker whose memory is measured.
@@ -157,7 +158,7 @@ func (b *bench) measureMemory(ctx context.Context, d memoryCase) (peak int64, ra
 	}
 	times := instants(all)
 	peak, err = l.workers[0].PeakMemory()
-	return peak, float64(len(times)-1) / seconds(times[len(times)-1]-times[0]), err
+	return peak, float64(len(times)-1) / clock.Seconds(times[len(times)-1]-times[0]), err
 }
 
 // enqueueBatch is the number of tasks per call of batchSender. One by one, a single goroutine could not

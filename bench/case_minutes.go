@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -34,7 +35,7 @@ func (b *bench) minutesOnce(ctx context.Context, t *report.Table, workers, spans
 	if err := l.backlog(ctx, order{app: appID(0), typ: tasks.TypeTextCheck}, (spans+1)*perMinute); err != nil {
 		return err
 	}
-	start := monotonic()
+	start := clock.Monotonic()
 	if err := l.startWorkers(workers); err != nil {
 		return err
 	}
@@ -58,14 +59,14 @@ func (b *bench) minutesOnce(ctx context.Context, t *report.Table, workers, spans
 	share := shareOf(times, times[0], next[0], time.Minute, perMinute)
 	peak, over := maxInWindow(times, time.Minute, perMinute)
 	t.Add(workersText(workers), report.Percent(share).AtLeast(100*wantShare), report.Count(peak), report.Count(over).AtMost(0),
-		report.Number(seconds(next[0]-times[0]), 1, " s"), report.Number(seconds(times[0]-start), 2, " s"))
+		report.Number(clock.Seconds(next[0]-times[0]), 1, " s"), report.Number(clock.Seconds(times[0]-start), 2, " s"))
 	return nil
 }
 
 // waitFor waits for span. It only checks each second that all processes still run.
 func (l *lab) waitFor(span time.Duration) error {
 	for end := time.Now().Add(span); time.Now().Before(end); {
-		if err := pause(l.ctx, time.Second); err != nil {
+		if err := clock.Pause(l.ctx, time.Second); err != nil {
 			return err
 		}
 		if err := l.checkProcesses(); err != nil {

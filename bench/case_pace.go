@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -151,8 +152,8 @@ func (b *bench) paceOnce(ctx context.Context, r paceCase) (f paceResult, err err
 	if err != nil {
 		return f, err
 	}
-	start, stalls := monotonic(), watchStalls(ctx)
-	defer stalls.stop()
+	start, stalls := clock.Monotonic(), clock.WatchStalls(ctx)
+	defer stalls.Stop()
 	if err := l.startWorkers(r.workers); err != nil {
 		return f, err
 	}
@@ -164,7 +165,7 @@ func (b *bench) paceOnce(ctx context.Context, r paceCase) (f paceResult, err err
 	if err != nil {
 		return f, err
 	}
-	f.stall = stalls.stop()
+	f.stall = stalls.Stop()
 	all, err := l.arrivals()
 	if err != nil || len(all) == 0 {
 		return f, errors.Join(err, fmt.Errorf("%d calls arrived", len(all)))
@@ -177,7 +178,7 @@ func (b *bench) paceOnce(ctx context.Context, r paceCase) (f paceResult, err err
 // fill sets the figures that follow from the arrivals; the workers were started at start.
 func (f *paceResult) fill(r paceCase, all []arrival, start int64) {
 	times := instants(all)
-	f.share, f.firstCall = middleShare(times, r.limit), seconds(times[0]-start)
+	f.share, f.firstCall = middleShare(times, r.limit), clock.Seconds(times[0]-start)
 	f.peak, f.over = maxInWindow(times, time.Second, r.limit)
 	f.repeats = len(all) - distinct(all)
 	if r.churn == 0 { // else the backlog outlasts the measurement
@@ -203,7 +204,7 @@ func (l *lab) replaceWorkers(span time.Duration) error {
 	end := time.Now().Add(span)
 	var exits []chan error
 	for n := 0; time.Now().Before(end); n++ {
-		if err := pause(l.ctx, replaceEvery); err != nil {
+		if err := clock.Pause(l.ctx, replaceEvery); err != nil {
 			return err
 		}
 		if p := l.takeOldestWorker(); n%2 == 0 {

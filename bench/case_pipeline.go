@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -61,7 +62,7 @@ func (l *lab) pipelineOnce(ctx context.Context, t *report.Table, workers, n int)
 	times := instants(all)
 	peak, _ := maxInWindow(times, time.Second, pipelineLimit)
 	t.Add(append([]any{
-		workersText(workers), report.Number(float64(len(all))/seconds(times[len(times)-1]-times[0]), 0, ""), report.Count(peak).AtMost(pipelineLimit),
+		workersText(workers), report.Number(float64(len(all))/clock.Seconds(times[len(times)-1]-times[0]), 0, ""), report.Count(peak).AtMost(pipelineLimit),
 	}, spent.cells()...)...)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -101,8 +102,8 @@ func (b *bench) receiverOnce(ctx context.Context, c receiverCase, n int) (p rece
 	if err != nil {
 		return p, err
 	}
-	stalls := watchStalls(ctx)
-	defer stalls.stop()
+	stalls := clock.WatchStalls(ctx)
+	defer stalls.Stop()
 	if err := l.startWorkers(1); err != nil {
 		return p, err
 	}
@@ -119,12 +120,12 @@ func (b *bench) receiverOnce(ctx context.Context, c receiverCase, n int) (p rece
 		}
 		return others >= n, l.checkProcesses()
 	})
-	p.stall = stalls.stop()
+	p.stall = stalls.Stop()
 	if err != nil {
 		return p, err
 	}
 	if c.every > 0 {
-		err = pause(ctx, receiverTail)
+		err = clock.Pause(ctx, receiverTail)
 	}
 	after, usageErr := l.usage(ctx)
 	all, listErr := l.arrivals()
@@ -148,7 +149,7 @@ func (p receiverResult) fill(times [][]int64, tasks int) receiverResult {
 	}
 	others := times[0]
 	first, last := others[0], others[len(others)-1]
-	p.others = float64(len(others)-1) / seconds(last-first)
+	p.others = float64(len(others)-1) / clock.Seconds(last-first)
 	p.busy, p.after = 1, 1
 	for _, one := range times[1:] {
 		p.busy = min(p.busy, shareOf(one, first, last, receiverLatency, 1))

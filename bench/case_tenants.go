@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -85,14 +86,14 @@ func (b *bench) tenantsOnce(ctx context.Context, c tenantCase, timed int) (u ten
 	if err := l.warmUp(order{app: appID(1), typ: tasks.TypeScheme}); err != nil {
 		return u, err
 	}
-	from, stalls := monotonic(), watchStalls(ctx)
-	defer stalls.stop()
+	from, stalls := clock.Monotonic(), clock.WatchStalls(ctx)
+	defer stalls.Stop()
 	samples, err := sendAtIntervals(ctx, timed, constantGap(tenantGap), l.clientSender(order{app: appID(1), typ: tasks.TypeScheme}))
 	if err != nil {
 		return u, err
 	}
-	to := monotonic()
-	u.stall = stalls.stop()
+	to := clock.Monotonic()
+	u.stall = stalls.Stop()
 	if u.delays, err = l.waitForDelays(samples); err != nil {
 		return u, err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -75,8 +76,8 @@ func (b *bench) unequalOnce(ctx context.Context, m workerMix) (r unequalResult, 
 	if err != nil {
 		return r, err
 	}
-	stalls := watchStalls(ctx)
-	defer stalls.stop()
+	stalls := clock.WatchStalls(ctx)
+	defer stalls.Stop()
 	slowURL, err := l.startSlow(s, m.slow)
 	if err != nil {
 		return r, err
@@ -97,7 +98,7 @@ func (b *bench) unequalOnce(ctx context.Context, m workerMix) (r unequalResult, 
 	if err != nil {
 		return r, err
 	}
-	r.times, r.slow, r.stall = instants(append(fast, slow...)), math.NaN(), stalls.stop()
+	r.times, r.slow, r.stall = instants(append(fast, slow...)), math.NaN(), stalls.Stop()
 	if m.slow > 0 {
 		r.slow = middleShare(instants(slow), 1) / float64(m.slow)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -121,16 +122,16 @@ func sendAtIntervals(ctx context.Context, n int, gap func() time.Duration, send 
 	samples := make([]sample, 0, n)
 	due := time.Now()
 	for range n {
-		if err := pause(ctx, time.Until(due)); err != nil {
+		if err := clock.Pause(ctx, time.Until(due)); err != nil {
 			return samples, err
 		}
 		due = due.Add(gap())
-		sent := monotonic()
+		sent := clock.Monotonic()
 		key, err := send(ctx)
 		if err != nil {
 			return samples, err
 		}
-		samples = append(samples, sample{key, sent, monotonic() - sent})
+		samples = append(samples, sample{key, sent, clock.Monotonic() - sent})
 	}
 	return samples, nil
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/wxcourier/wxcourier/bench/clock"
 )
 
 // standIn is a stand-in for WeChat that accepts every call after a fixed latency and records its
@@ -61,7 +63,7 @@ func (s *standIn) token(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if pause(r.Context(), s.tokenWait) != nil {
+	if clock.Pause(r.Context(), s.tokenWait) != nil {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -69,7 +71,7 @@ func (s *standIn) token(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *standIn) call(w http.ResponseWriter, r *http.Request, answer string) {
-	at := monotonic() // first, before the work below takes time
+	at := clock.Monotonic() // first, before the work below takes time
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	if err != nil {
 		return // the caller has disconnected
@@ -78,7 +80,7 @@ func (s *standIn) call(w http.ResponseWriter, r *http.Request, answer string) {
 	s.mu.Lock()
 	s.arrivals = append(s.arrivals, arrival{At: at, App: app, Key: keyOf(body)})
 	s.mu.Unlock()
-	if pause(r.Context(), s.latency) != nil {
+	if clock.Pause(r.Context(), s.latency) != nil {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/wxcourier/wxcourier/bench/clock"
 )
 
 // count returns the number of calls that have arrived.
@@ -70,20 +72,8 @@ func waitUntil(ctx context.Context, within time.Duration, what string, met func(
 		if time.Now().After(deadline) {
 			return fmt.Errorf("timeout after %v: %s", within, what)
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := clock.Pause(ctx, pollEvery); err != nil {
 			return err
 		}
-	}
-}
-
-// pause waits for d. It returns an error when ctx ends first.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package clock
 
 import (
 	"context"
@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// stallWatch measures how late a timer of this program fires. While the machine stalls this program,
+// StallWatch measures how late a timer of this program fires. While the machine stalls this program,
 // it may also stall the workers and the stand-in.
-type stallWatch struct {
+type StallWatch struct {
 	cancel  context.CancelFunc
 	watcher sync.WaitGroup
 	longest time.Duration // used by the watcher alone until stop
@@ -17,13 +17,14 @@ type stallWatch struct {
 // stallTick is the interval of the timer.
 const stallTick = 5 * time.Millisecond
 
-func watchStalls(ctx context.Context) *stallWatch {
+// WatchStalls starts a StallWatch, which runs until Stop or the end of ctx.
+func WatchStalls(ctx context.Context) *StallWatch {
 	ctx, stop := context.WithCancel(ctx)
-	s := &stallWatch{cancel: stop}
+	s := &StallWatch{cancel: stop}
 	s.watcher.Go(func() {
 		for {
 			due := time.Now().Add(stallTick)
-			if pause(ctx, stallTick) != nil {
+			if Pause(ctx, stallTick) != nil {
 				return
 			}
 			s.longest = max(s.longest, time.Since(due))
@@ -32,8 +33,8 @@ func watchStalls(ctx context.Context) *stallWatch {
 	return s
 }
 
-// stop stops the watcher and returns the longest stall in milliseconds. It may be called twice.
-func (s *stallWatch) stop() float64 {
+// Stop stops the watcher and returns the longest stall in milliseconds. It may be called twice.
+func (s *StallWatch) Stop() float64 {
 	s.cancel()
 	s.watcher.Wait()
 	return float64(s.longest) / float64(time.Millisecond)
