@@ -14,6 +14,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/internal/redisinfo"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -142,7 +143,7 @@ func (b *bench) appsBusy(ctx context.Context, t *report.Table, apps, n int) erro
 		return err
 	}
 	own := float64(polls+apps) / float64(n) // commands of this program: INFO and LLEN
-	times := instants(all)
+	times := standin.Instants(all)
 	t.Add(report.Count(apps), fmt.Sprintf("%d tasks", n), report.Number(float64(n-1)/clock.Seconds(times[len(times)-1]-times[0]), 0, ""),
 		report.Number(spent.commands-own, 1, " a task").AtMost(appsCommands),
 		report.Number(spent.workerCPU, 3, " ms a task").AtMost(appsCPU), // seconds per 1,000 are milliseconds each

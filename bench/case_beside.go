@@ -8,6 +8,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -142,10 +143,10 @@ func (l *lab) measureBeside(ctx context.Context, before usage, samples []sample)
 	if r.cost, err = l.costSince(ctx, before, len(all)); err != nil {
 		return r, err
 	}
-	times, calls := instants(arrivalsOf(all, appID(0))), float64(len(all))
-	r.share = middleShare(times, perSecond)
+	times, calls := standin.Instants(standin.OfApp(all, appID(0))), float64(len(all))
+	r.share = standin.MiddleShare(times, perSecond)
 	r.took = clock.Seconds(times[len(times)-1] - times[0])
-	r.peak, r.over = maxInWindow(times, time.Second, perSecond)
+	r.peak, r.over = standin.MaxInWindow(times, time.Second, perSecond)
 	// Each asynq script that ends a run removes the task from the active list with LREM. Nothing
 	// else uses LREM.
 	r.wasted = (float64(after.since(before).calls["lrem"]) - calls) / calls

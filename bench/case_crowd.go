@@ -13,6 +13,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -189,14 +190,14 @@ func (l *lab) drainReleased(ctx context.Context, o order, s crowdLane) (p laneRe
 		return p, err
 	}
 	p.cost.workerCPU -= 1000 * cpu.Seconds() / float64(len(all)) // less the start and the idle phase before the release
-	if n := len(arrivalsOf(all, o.app)); n != len(all) {
+	if n := len(standin.OfApp(all, o.app)); n != len(all) {
 		return p, fmt.Errorf("%d calls for held apps", len(all)-n)
 	}
-	times := instants(all)
+	times := standin.Instants(all)
 	p.rate = float64(len(all)-1) / clock.Seconds(times[len(times)-1]-times[0])
-	p.peak, _ = maxInWindow(times, time.Second, s.limit)
+	p.peak, _ = standin.MaxInWindow(times, time.Second, s.limit)
 	if s.limit > 0 {
-		p.share = middleShare(times, s.limit)
+		p.share = standin.MiddleShare(times, s.limit)
 	}
 	return p, nil
 }

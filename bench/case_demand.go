@@ -7,6 +7,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -90,7 +91,7 @@ func (b *bench) demandOnce(ctx context.Context, t *report.Table, n demandCase) e
 	if err != nil {
 		return err
 	}
-	times := instants(all)
+	times := standin.Instants(all)
 	t.Add(append([]any{
 		n.label, report.Number(float64(len(times)-1)/clock.Seconds(times[len(times)-1]-times[0]), 0, ""),
 		report.Milliseconds(longest).AtMost(maxScript), report.Milliseconds(stalls.Stop()),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -128,7 +129,7 @@ func (l *lab) waitUntilDrained(ctx context.Context, before usage, n int) (float6
 	if err != nil {
 		return 0, cost{}, err
 	}
-	times := instants(all)
+	times := standin.Instants(all)
 	return float64(len(all)-1) / clock.Seconds(times[len(times)-1]-times[0]), spent, nil
 }
 

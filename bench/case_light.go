@@ -10,6 +10,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -156,7 +157,7 @@ func (b *bench) measureMemory(ctx context.Context, d memoryCase) (peak int64, ra
 	if err != nil {
 		return 0, 0, err
 	}
-	times := instants(all)
+	times := standin.Instants(all)
 	peak, err = l.workers[0].PeakMemory()
 	return peak, float64(len(times)-1) / clock.Seconds(times[len(times)-1]-times[0]), err
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -51,13 +52,13 @@ func (b *bench) minutesOnce(ctx context.Context, t *report.Table, workers, spans
 	if err != nil {
 		return err
 	}
-	times := instants(all)
-	next := inSpan(times, times[0]+int64(span), times[len(times)-1]+1)
+	times := standin.Instants(all)
+	next := standin.InSpan(times, times[0]+int64(span), times[len(times)-1]+1)
 	if len(next) == 0 {
 		return fmt.Errorf("%d workers: no call came %v after the first", workers, span)
 	}
-	share := shareOf(times, times[0], next[0], time.Minute, perMinute)
-	peak, over := maxInWindow(times, time.Minute, perMinute)
+	share := standin.ShareOf(times, times[0], next[0], time.Minute, perMinute)
+	peak, over := standin.MaxInWindow(times, time.Minute, perMinute)
 	t.Add(workersText(workers), report.Percent(share).AtLeast(100*wantShare), report.Count(peak), report.Count(over).AtMost(0),
 		report.Number(clock.Seconds(next[0]-times[0]), 1, " s"), report.Number(clock.Seconds(times[0]-start), 2, " s"))
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -176,13 +177,13 @@ func (b *bench) paceOnce(ctx context.Context, r paceCase) (f paceResult, err err
 }
 
 // fill sets the figures that follow from the arrivals; the workers were started at start.
-func (f *paceResult) fill(r paceCase, all []arrival, start int64) {
-	times := instants(all)
-	f.share, f.firstCall = middleShare(times, r.limit), clock.Seconds(times[0]-start)
-	f.peak, f.over = maxInWindow(times, time.Second, r.limit)
-	f.repeats = len(all) - distinct(all)
+func (f *paceResult) fill(r paceCase, all []standin.Arrival, start int64) {
+	times := standin.Instants(all)
+	f.share, f.firstCall = standin.MiddleShare(times, r.limit), clock.Seconds(times[0]-start)
+	f.peak, f.over = standin.MaxInWindow(times, time.Second, r.limit)
+	f.repeats = len(all) - standin.Distinct(all)
 	if r.churn == 0 { // else the backlog outlasts the measurement
-		f.missing = r.backlog - distinct(all)
+		f.missing = r.backlog - standin.Distinct(all)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -59,8 +60,8 @@ func (l *lab) pipelineOnce(ctx context.Context, t *report.Table, workers, n int)
 	if err != nil {
 		return err
 	}
-	times := instants(all)
-	peak, _ := maxInWindow(times, time.Second, pipelineLimit)
+	times := standin.Instants(all)
+	peak, _ := standin.MaxInWindow(times, time.Second, pipelineLimit)
 	t.Add(append([]any{
 		workersText(workers), report.Number(float64(len(all))/clock.Seconds(times[len(times)-1]-times[0]), 0, ""), report.Count(peak).AtMost(pipelineLimit),
 	}, spent.cells()...)...)

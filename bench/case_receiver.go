@@ -9,6 +9,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -107,7 +108,7 @@ func (b *bench) receiverOnce(ctx context.Context, c receiverCase, n int) (p rece
 	if err := l.startWorkers(1); err != nil {
 		return p, err
 	}
-	var all []arrival
+	var all []standin.Arrival
 	err = waitUntil(ctx, timeLimit(n, 40), "all tasks to others arrive", func() (bool, error) {
 		if all, err = l.arrivals(); err != nil {
 			return false, err
@@ -152,12 +153,12 @@ func (p receiverResult) fill(times [][]int64, tasks int) receiverResult {
 	p.others = float64(len(others)-1) / clock.Seconds(last-first)
 	p.busy, p.after = 1, 1
 	for _, one := range times[1:] {
-		p.busy = min(p.busy, shareOf(one, first, last, receiverLatency, 1))
+		p.busy = min(p.busy, standin.ShareOf(one, first, last, receiverLatency, 1))
 		end := last + int64(receiverTail)
 		if done := one[len(one)-1] + 1; len(one) >= tasks { // all its tasks are done
 			end = done
 		}
-		p.after = min(p.after, shareOf(one, last, end, receiverLatency, 1))
+		p.after = min(p.after, standin.ShareOf(one, last, end, receiverLatency, 1))
 	}
 	return p
 }

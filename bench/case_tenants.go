@@ -9,6 +9,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -98,7 +99,7 @@ func (b *bench) tenantsOnce(ctx context.Context, c tenantCase, timed int) (u ten
 		return u, err
 	}
 	all, err := l.arrivals()
-	u.share = shareOf(instants(arrivalsOf(all, appID(0))), from, to, time.Second, perSecond)
+	u.share = standin.ShareOf(standin.Instants(standin.OfApp(all, appID(0))), from, to, time.Second, perSecond)
 	return u, err
 }
 

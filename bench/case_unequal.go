@@ -11,6 +11,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -46,7 +47,7 @@ func (b *bench) unequal(ctx context.Context, t *report.Table) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.label(), err)
 		}
-		share, each := report.Percent(middleShare(r.times, unequalLimit)), report.Number(r.slow, 1, "")
+		share, each := report.Percent(standin.MiddleShare(r.times, unequalLimit)), report.Number(r.slow, 1, "")
 		switch {
 		case m.fast == 0:
 			alone = r.slow
@@ -55,7 +56,7 @@ func (b *bench) unequal(ctx context.Context, t *report.Table) error {
 		default:
 			share, each = share.AtLeast(95), each.AtLeast(0.8*alone)
 		}
-		peak, over := maxInWindow(r.times, time.Second, unequalLimit)
+		peak, over := standin.MaxInWindow(r.times, time.Second, unequalLimit)
 		t.Add(append([]any{m.label(), share, report.Count(peak), report.Count(over).AtMost(0), each, report.Milliseconds(r.stall)}, r.cost.cells()...)...)
 	}
 	return nil
@@ -85,7 +86,7 @@ func (b *bench) unequalOnce(ctx context.Context, m workerMix) (r unequalResult, 
 	if err := l.startWorkers(m.fast); err != nil {
 		return r, err
 	}
-	var fast, slow []arrival
+	var fast, slow []standin.Arrival
 	err = waitUntil(ctx, timeLimit(m.backlog, 20), "all calls arrive", func() (bool, error) {
 		if err := l.checkProcesses(); err != nil {
 			return false, err
@@ -98,9 +99,9 @@ func (b *bench) unequalOnce(ctx context.Context, m workerMix) (r unequalResult, 
 	if err != nil {
 		return r, err
 	}
-	r.times, r.slow, r.stall = instants(append(fast, slow...)), math.NaN(), stalls.Stop()
+	r.times, r.slow, r.stall = standin.Instants(append(fast, slow...)), math.NaN(), stalls.Stop()
 	if m.slow > 0 {
-		r.slow = middleShare(instants(slow), 1) / float64(m.slow)
+		r.slow = standin.MiddleShare(standin.Instants(slow), 1) / float64(m.slow)
 	}
 	r.cost, err = l.costSince(ctx, before, m.backlog)
 	return r, err

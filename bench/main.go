@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/bench/report"
+	"github.com/wxcourier/wxcourier/bench/standin"
 )
 
 // The modes in which the program runs itself as a child process: the first argument.
@@ -95,7 +96,7 @@ func start(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		switch args[0] {
 		case modeStandIn:
-			return serveStandIn(ctx, args[1:], os.Stdout)
+			return standin.Serve(ctx, args[1:], os.Stdout)
 		case modeSpin:
 			spin(ctx)
 			return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -76,7 +77,7 @@ func (p *plainWorker) handle(ctx context.Context, t *asynq.Task) error {
 
 // call makes the POST of a task.
 func (p *plainWorker) call(ctx context.Context, e tasks.Envelope) error {
-	q, err := http.NewRequestWithContext(ctx, http.MethodPost, p.base+p.paths[e.Type]+"?access_token="+tokenPrefix+e.App, bytes.NewReader(e.Body))
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, p.base+p.paths[e.Type]+"?access_token="+standin.TokenPrefix+e.App, bytes.NewReader(e.Body))
 	if err != nil {
 		return err
 	}

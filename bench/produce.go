@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/wxcourier/wxcourier/bench/clock"
+	"github.com/wxcourier/wxcourier/bench/standin"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -30,7 +31,7 @@ type order struct {
 // body.
 func (l *lab) task(o order) (*asynq.Task, int, error) {
 	key := int(l.keys.Add(1))
-	text := fmt.Sprintf("k=%d", key)
+	text := standin.Text(key)
 	options := []tasks.Option{tasks.ID(fmt.Sprintf("t%d", key))}
 	if o.bulk {
 		options = append(options, tasks.WithPriority(tasks.Bulk))
@@ -174,7 +175,7 @@ func slowest(samples []sample, delays []float64) string {
 
 // match returns the delay of the first arrival of each sample, in milliseconds. Samples that have not
 // arrived are left out.
-func match(samples []sample, all []arrival) []float64 {
+func match(samples []sample, all []standin.Arrival) []float64 {
 	first := make(map[int]int64, len(all))
 	for _, a := range all {
 		if at, seen := first[a.Key]; !seen || a.At < at {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/bench/clock"
+	"github.com/wxcourier/wxcourier/bench/standin"
 )
 
 // count returns the number of calls that have arrived.
@@ -22,10 +23,10 @@ func (l *lab) count() (n int, err error) {
 }
 
 // arrivals returns all calls that have arrived.
-func (l *lab) arrivals() ([]arrival, error) { return l.arrivalsAt(l.wechat) }
+func (l *lab) arrivals() ([]standin.Arrival, error) { return l.arrivalsAt(l.wechat) }
 
 // arrivalsAt returns the calls at the stand-in with this URL.
-func (l *lab) arrivalsAt(standIn string) (all []arrival, err error) {
+func (l *lab) arrivalsAt(standIn string) (all []standin.Arrival, err error) {
 	text, err := l.get(standIn + "/bench/arrivals")
 	if err != nil {
 		return nil, err

@@ -1,4 +1,8 @@
-package main
+// Package standin is a stand-in for WeChat that records when each call arrives, and the arithmetic on
+// these arrivals: how many came in a window, and which share of a limit they used.
+//
+// It is a process of its own, which the program starts with its own binary: see [Serve].
+package standin
 
 import (
 	"bytes"
@@ -10,6 +14,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,11 +30,11 @@ type standIn struct {
 	tokenWait time.Duration // of the token endpoint
 
 	mu       sync.Mutex
-	arrivals []arrival // guarded by mu
+	arrivals []Arrival // guarded by mu
 }
 
-// tokenPrefix followed by the app's id is the token of an app.
-const tokenPrefix = "bench-"
+// TokenPrefix followed by the app's id is the token of an app.
+const TokenPrefix = "bench-"
 
 // answers returns the body of a success by endpoint.
 func answers() map[string]string {
@@ -67,7 +72,7 @@ func (s *standIn) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": tokenPrefix + q.App, "expires_in": 7200})
+	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": TokenPrefix + q.App, "expires_in": 7200})
 }
 
 func (s *standIn) call(w http.ResponseWriter, r *http.Request, answer string) {
@@ -76,9 +81,9 @@ func (s *standIn) call(w http.ResponseWriter, r *http.Request, answer string) {
 	if err != nil {
 		return // the caller has disconnected
 	}
-	app := strings.TrimPrefix(r.URL.Query().Get("access_token"), tokenPrefix)
+	app := strings.TrimPrefix(r.URL.Query().Get("access_token"), TokenPrefix)
 	s.mu.Lock()
-	s.arrivals = append(s.arrivals, arrival{At: at, App: app, Key: keyOf(body)})
+	s.arrivals = append(s.arrivals, Arrival{At: at, App: app, Key: keyOf(body)})
 	s.mu.Unlock()
 	if clock.Pause(r.Context(), s.latency) != nil {
 		return
@@ -96,11 +101,15 @@ func (s *standIn) writeArrivals(w http.ResponseWriter, _ *http.Request) {
 }
 
 // keyMark precedes the task's number in a body.
-const keyMark = `"k=`
+const keyMark = "k="
+
+// Text returns the text that a task's body must have as one of its JSON strings, so that its
+// arrivals have its number.
+func Text(key int) string { return keyMark + strconv.Itoa(key) }
 
 // keyOf returns the task's number in the body of a call; -1 when there is none.
 func keyOf(body []byte) int {
-	_, after, found := bytes.Cut(body, []byte(keyMark))
+	_, after, found := bytes.Cut(body, []byte(`"`+keyMark))
 	digits, _, closed := bytes.Cut(after, []byte(`"`))
 	if !found || !closed || len(digits) == 0 {
 		return -1
@@ -115,9 +124,10 @@ func keyOf(body []byte) int {
 	return n
 }
 
-// serveStandIn runs a stand-in until ctx ends. It prints its URL to out.
-func serveStandIn(ctx context.Context, args []string, out io.Writer) error {
-	flags := flag.NewFlagSet(modeStandIn, flag.ContinueOnError)
+// Serve runs a stand-in until ctx ends. It prints its URL to out. args are the flags -latency and
+// -token, the delays of its answers.
+func Serve(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("stand-in", flag.ContinueOnError)
 	latency := flags.Duration("latency", 0, "delay of each answer")
 	token := flags.Duration("token", 0, "delay of each answer with a token")
 	if err := flags.Parse(args); err != nil {

@@ -1,4 +1,4 @@
-package main
+package standin
 
 import (
 	"math"
@@ -29,7 +29,7 @@ func TestDensest(t *testing.T) {
 		{"evenly at the limit", evenly(1000, 10*time.Millisecond), 100, 100, 0},
 		{"evenly over it", evenly(1000, 10*time.Millisecond), 99, 100, 901},
 	} {
-		if most, over := maxInWindow(tt.times, time.Second, tt.limit); most != tt.most || over != tt.over {
+		if most, over := MaxInWindow(tt.times, time.Second, tt.limit); most != tt.most || over != tt.over {
 			t.Errorf("%s: most %d and over %d; want %d and %d", tt.name, most, over, tt.most, tt.over)
 		}
 	}
@@ -48,18 +48,18 @@ func TestMiddleShare(t *testing.T) {
 		{"half of it", slow, 0.5},
 		{"the ramp-up does not count", append([]int64{-int64(time.Second) - 1}, slow...), 0.5},
 	} {
-		if got := middleShare(tt.times, 100); math.Abs(got-tt.want) > 0.002 {
+		if got := MiddleShare(tt.times, 100); math.Abs(got-tt.want) > 0.002 {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
 }
 
 func TestDistinct(t *testing.T) {
-	all := []arrival{{App: "a", Key: 1}, {App: "a", Key: 1}, {App: "b", Key: 2}}
-	if n := distinct(all); n != 2 {
+	all := []Arrival{{App: "a", Key: 1}, {App: "a", Key: 1}, {App: "b", Key: 2}}
+	if n := Distinct(all); n != 2 {
 		t.Errorf("%d distinct tasks, want 2", n)
 	}
-	if n := len(arrivalsOf(all, "a")); n != 2 {
+	if n := len(OfApp(all, "a")); n != 2 {
 		t.Errorf("%d arrivals of a, want 2", n)
 	}
 }
