@@ -171,8 +171,8 @@ func (p *Phase) setRedis(ctx context.Context, rdb redis.UniversalClient, before 
 // readInfo reads INFO, which is empty when the server has no such command.
 func readInfo(ctx context.Context, rdb redis.UniversalClient) (redisinfo.Info, error) {
 	info, err := redisinfo.Read(ctx, rdb)
-	if redis.HasErrorPrefix(err, "ERR") {
-		return nil, nil
+	if redis.HasErrorPrefix(err, "unknown command") {
+		return redisinfo.Info{}, nil
 	}
 	return info, err
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/redisinfo"
+	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
 func TestFindRedisOrder(t *testing.T) {
@@ -41,6 +42,14 @@ func TestFindRedisErrors(t *testing.T) {
 		if !errors.As(err, &usage) || !strings.Contains(err.Error(), "--redis") {
 			t.Errorf("%q: %v", named, err)
 		}
+	}
+}
+
+// TestRedisWithoutInfo: a server that has no INFO reports nothing, which is no error.
+func TestRedisWithoutInfo(t *testing.T) {
+	rdb := redistest.Start(t, "--rename-command", "INFO", "").Client(t)
+	if info, err := readInfo(t.Context(), rdb); err != nil || len(info) != 0 {
+		t.Errorf("%v, %v", info, err)
 	}
 }
 
