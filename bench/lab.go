@@ -158,10 +158,10 @@ func (l *lab) close() {
 func (l *lab) logFile(name string) string { return filepath.Join(l.dir, name+".log") }
 
 // standInURL is what a stand-in prints when it listens.
-var standInURL = regexp.MustCompile(`http://\S+`)
+var standInURL = regexp.MustCompile(`(http://\S+)\n`)
 
 func (l *lab) startStandIn(s labConfig) error {
-	p, err := l.start("standin", l.bench.self, modeStandIn, "-latency", s.latency.String(), "-token", max(s.latency, s.token).String())
+	p, err := l.start("standin"+strconv.Itoa(len(l.helpers)+1), l.bench.self, modeStandIn, "-latency", s.latency.String(), "-token", max(s.latency, s.token).String())
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (l *lab) startStandIn(s labConfig) error {
 	if err != nil {
 		return fmt.Errorf("the stand-in did not start: %w", err)
 	}
-	l.wechat = found[0]
+	l.wechat = found[1]
 	return nil
 }
 

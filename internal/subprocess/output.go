@@ -67,13 +67,17 @@ func (t *tail) end() string {
 	return string(t.text)
 }
 
-// logFile is the path of a file that a child writes.
-type logFile string
+// logFile is a file to which a child appends its output.
+type logFile struct {
+	path string
+	from int64 // its size when the child was started
+}
 
 func (f logFile) end() string {
-	text, err := os.ReadFile(string(f))
+	text, err := os.ReadFile(f.path)
 	if err != nil {
 		return err.Error()
 	}
+	text = text[min(f.from, int64(len(text))):]
 	return string(text[max(0, len(text)-outputSize):])
 }

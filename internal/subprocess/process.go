@@ -60,7 +60,11 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 			return nil, fmt.Errorf("start %s: %w", p.name, err)
 		}
 		defer func() { _ = file.Close() }() // the child has its own descriptor
-		p.output, p.cmd.Stdout, p.cmd.Stderr = logFile(c.Log), file, file
+		earlier, err := file.Stat()
+		if err != nil {
+			return nil, fmt.Errorf("start %s: %w", p.name, err)
+		}
+		p.output, p.cmd.Stdout, p.cmd.Stderr = logFile{c.Log, earlier.Size()}, file, file
 	}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)

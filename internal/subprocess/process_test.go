@@ -75,6 +75,17 @@ func TestWaitForOutput(t *testing.T) {
 	}
 }
 
+// TestSharedLog: the output of a process does not include that of an earlier one in the same file.
+func TestSharedLog(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	for _, name := range []string{"first", "second"} {
+		found, err := shell(t, log, "echo "+name).WaitForOutput(t.Context(), regexp.MustCompile(`\w+\n`))
+		if err != nil || found[0] != name+"\n" {
+			t.Errorf("%s: %q, %v", name, found, err)
+		}
+	}
+}
+
 // TestOutputIsBounded keeps the end of the output.
 func TestOutputIsBounded(t *testing.T) {
 	for _, log := range []string{"", filepath.Join(t.TempDir(), "log")} {
