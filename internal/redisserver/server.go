@@ -89,8 +89,8 @@ func newServer(ctx context.Context, path string, c Config) (*Server, error) {
 	if c.Sentinel == nil {
 		return s, nil
 	}
-	text := strings.Join(append(c.Sentinel, "port "+strconv.Itoa(port), "bind 127.0.0.1", "dir "+dir, "loglevel warning", ""), "\n")
-	if err := os.WriteFile(s.sentinelFile(), []byte(text), 0o600); err != nil {
+	lines := append([]string{"port " + strconv.Itoa(port), "bind 127.0.0.1", "dir " + dir, "loglevel warning"}, c.Sentinel...)
+	if err := os.WriteFile(s.sentinelFile(), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
@@ -101,18 +101,27 @@ func newServer(ctx context.Context, path string, c Config) (*Server, error) {
 func (s *Server) sentinelFile() string { return filepath.Join(s.dir, "sentinel.conf") }
 
 // start starts the process and waits until it answers.
-func (s *Server) start(ctx context.Context) (err error) {
-	args := append([]string{
-		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
-		"--save", "", "--daemonize", "no", "--loglevel", "warning",
-	}, s.config.Args...)
-	if s.config.Sentinel != nil {
-		args = []string{s.sentinelFile(), "--sentinel"}
-	}
-	s.process, err = subprocess.Start(context.WithoutCancel(ctx), subprocess.Command{Name: "redis-server", Path: s.path, Args: args, Log: s.config.Log})
+func (s *Server) start(ctx context.Context) error {
+	p, err := subprocess.Start(context.WithoutCancel(ctx), subprocess.Command{Name: "redis-server", Path: s.path, Args: s.args(), Log: s.config.Log})
 	if err != nil {
 		return err
 	}
+	s.process = p
+	return s.waitUntilReady(ctx)
+}
+
+// args returns the command line.
+func (s *Server) args() []string {
+	if s.config.Sentinel != nil {
+		return []string{s.sentinelFile(), "--sentinel"}
+	}
+	return append([]string{
+		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+		"--save", "", "--daemonize", "no", "--loglevel", "warning",
+	}, s.config.Args...)
+}
+
+func (s *Server) waitUntilReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1})
