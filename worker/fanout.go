@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/exists"
 )
 
 // fanOut runs the scripts of asynq's forwarder, recoverer and janitor, which name the
@@ -108,7 +110,7 @@ func (f *fanOut) queuesWith(ctx context.Context, key string, queues []string) ([
 			others = append(others, q)
 		}
 	}
-	others, err := filterExisting(ctx, f.rdb, others, func(q string) []string { return []string{queuePrefix(q) + key} }, existsChunk, 22, 1)
+	others, err := exists.Filter(ctx, f.rdb, others, func(q string) []string { return []string{queuePrefix(q) + key} }, exists.MaxKeys, 22, 1)
 	if err != nil {
 		return nil, err
 	}

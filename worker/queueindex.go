@@ -8,16 +8,17 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/exists"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
 const (
 	// queuesPerPoll is the minimum of known queues that one poll checks: two EXISTS.
-	queuesPerPoll = 2 * existsChunk / 4
+	queuesPerPoll = 2 * exists.MaxKeys / 4
 	// pollsPerPass is in how many polls all known queues are checked.
 	pollsPerPass = 10
 	// sweptPerPoll is how many of all possible queues one poll checks: one EXISTS.
-	sweptPerPoll = existsChunk / 4
+	sweptPerPoll = exists.MaxKeys / 4
 )
 
 const (

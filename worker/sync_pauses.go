@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/backlog"
+	"github.com/wxcourier/wxcourier/internal/exists"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -124,7 +125,7 @@ func readPauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause) 
 	if _, cluster := rdb.(*redis.ClusterClient); cluster { // a command may not have keys of two queues
 		return getPauses(ctx, rdb, pauses)
 	}
-	for chunk := range slices.Chunk(pauses, existsChunk) {
+	for chunk := range slices.Chunk(pauses, exists.MaxKeys) {
 		keys := make([]string, len(chunk))
 		for i, p := range chunk {
 			keys[i] = p.key
