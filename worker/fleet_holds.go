@@ -180,7 +180,7 @@ func (f *fleet) readHolds(ctx context.Context, apps []string) {
 	}
 	for key, l := range f.snapshot() {
 		if slices.Contains(news, key.app) {
-			l.gate.recheck()
+			l.gate.Recheck()
 		}
 	}
 }
@@ -249,7 +249,7 @@ func (f *fleet) countHeld(ctx context.Context) {
 	}
 	lanes = slices.AppendSeq(lanes, maps.Keys(pending))
 	for key, l := range f.snapshot() {
-		if !l.gate.asleep.Load() {
+		if !l.gate.Asleep() {
 			lanes = append(lanes, key)
 		}
 	}

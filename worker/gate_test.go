@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
@@ -74,7 +75,7 @@ func TestIsDequeue(t *testing.T) {
 	keys := []any{"asynq:{" + q + "}:pending", "asynq:{" + q + "}:paused", "asynq:{" + q + "}:active", "asynq:{" + q + "}:lease"}
 	for _, name := range []string{"evalsha", "eval"} {
 		cmd := dequeue(name, keys...)
-		if got, key, ok := parseScript(cmd); !ok || got != q || key != "pending" || !isDequeue(cmd, got) {
+		if got, key, ok := asynqwire.ParseScript(cmd); !ok || got != q || key != "pending" || !asynqwire.IsDequeue(cmd, got) {
 			t.Errorf("asynq's dequeue by %s: %q, %q, %v", name, got, key, ok)
 		}
 	}
@@ -84,7 +85,7 @@ func TestIsDequeue(t *testing.T) {
 		redis.NewCmd(t.Context(), "get", "asynq:{q}:pending"),
 		redis.NewCmd(t.Context(), "ping"),
 	} {
-		if got, _, ok := parseScript(other); ok && isDequeue(other, got) {
+		if got, _, ok := asynqwire.ParseScript(other); ok && asynqwire.IsDequeue(other, got) {
 			t.Errorf("recognized as a dequeue: %v", other)
 		}
 	}
@@ -98,9 +99,9 @@ const (
 // runGate runs a gate, and sends the result of nextDequeue (queue and number) each time that
 // the gate is offered. The test calls dequeued with the result, and returns the gate by
 // sending to g.returned.
-func runGate(g *gate) <-chan [2]int {
+func runGate(g *Gate) <-chan [2]int {
 	questions := make(chan [2]int)
-	go g.run(func(g *gate) {
+	go g.run(func(g *Gate) {
 		queue, n := g.nextDequeue(time.Now(), maxPerRoundTrip)
 		if n == 0 {
 			return
@@ -161,13 +162,13 @@ func TestGate(t *testing.T) {
 		if !g.asleep.Load() {
 			t.Error("asleep is not set")
 		}
-		g.recheck()
+		g.Recheck()
 		pace.permits <- &ratelimit.Permit{At: time.Now()}
 		if q := <-questions; q != [2]int{urgent, 1} {
 			t.Fatalf("a woken lane: dequeue %v", q)
 		}
 		g.dequeued(urgent, 1, 0, redis.Nil)
-		g.close()
+		g.Close()
 		g.returned <- struct{}{}
 		<-g.done
 		quiet("a closed lane")
@@ -198,7 +199,7 @@ func TestGateDoesNotSpinWhileRedisIsAway(t *testing.T) {
 		if <-questions; time.Since(began) < maxBackoff/2 {
 			t.Errorf("the next dequeue came after %v", time.Since(began))
 		}
-		g.close()
+		g.Close()
 		g.returned <- struct{}{}
 		<-g.done
 	})
@@ -219,7 +220,7 @@ func TestGateWaitsForASlot(t *testing.T) {
 			t.Error("the gate acquired a permit without a free slot")
 		}
 		free.Store(2)
-		g.slotFreed()
+		g.HandlerEnded(nil)
 		if q := <-questions; q[1] != 1 {
 			t.Errorf("the first dequeue is for %d tasks, want 1", q[1])
 		}
@@ -228,7 +229,7 @@ func TestGateWaitsForASlot(t *testing.T) {
 		if q := <-questions; q[1] != 1 {
 			t.Errorf("dequeue of %d tasks for one free slot", q[1])
 		}
-		g.close()
+		g.Close()
 		g.returned <- struct{}{}
 		<-g.done
 	})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/exists"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -49,8 +50,11 @@ type queueKeys struct {
 
 // keysOf returns the keys of one queue.
 func keysOf(lane laneKey, p tasks.Priority) queueKeys {
-	prefix := "asynq:{" + tasks.QueueName(lane.app, lane.typ, p) + "}:"
-	return queueKeys{prefix + "pending", prefix + "active", prefix + "scheduled", prefix + "retry"}
+	queue := tasks.QueueName(lane.app, lane.typ, p)
+	return queueKeys{
+		asynqwire.Key(queue, asynqwire.Pending), asynqwire.Key(queue, asynqwire.Active),
+		asynqwire.Key(queue, asynqwire.Scheduled), asynqwire.Key(queue, asynqwire.Retry),
+	}
 }
 
 func (q queueKeys) all() []string { return []string{q.pending, q.active, q.scheduled, q.retried} }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/exists"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -22,8 +23,6 @@ const (
 )
 
 const (
-	// allQueuesKey is asynq's set of all queue names.
-	allQueuesKey = "asynq:queues"
 	// rereadSetAfter is the age at which the set is read again although its size has not
 	// changed. A set above largeSet is read at most once in a sixth of it.
 	rereadSetAfter = 30 * time.Second
@@ -144,7 +143,7 @@ func (x *queueIndex) retry(queues []queueRef) {
 // the replica's apps.
 func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient, mine map[string]App) error {
 	if !x.readAt.IsZero() {
-		size, err := rdb.SCard(ctx, allQueuesKey).Result()
+		size, err := rdb.SCard(ctx, asynqwire.Queues).Result()
 		if err != nil {
 			return fmt.Errorf("count the queues: %w", err)
 		}
@@ -153,7 +152,7 @@ func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient, min
 			return nil
 		}
 	}
-	names, err := rdb.SMembers(ctx, allQueuesKey).Result()
+	names, err := rdb.SMembers(ctx, asynqwire.Queues).Result()
 	if err != nil {
 		return fmt.Errorf("list the queues: %w", err)
 	}

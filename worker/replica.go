@@ -67,7 +67,7 @@ type Replica struct {
 	id            string
 	apps          map[string]App
 	rdb           redis.UniversalClient
-	hook          *redisHook
+	hook          *Hook
 	wechat        *wechat.Client
 	mediaClient   *http.Client
 	limiter       limiter
@@ -132,7 +132,7 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r := &Replica{
 		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
 		apps: make(map[string]App, len(parts.Apps)),
-		rdb:  parts.Redis, hook: newRedisHook(parts.Redis), wechat: parts.WeChat,
+		rdb:  parts.Redis, hook: NewHook(parts.Redis), wechat: parts.WeChat,
 		mediaClient: newMediaClient(parts.Attempt), ledger: ledger.New(parts.Redis, policy),
 		now: time.Now, background: newBackground(),
 	}
@@ -190,7 +190,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	<-ctx.Done()
 	r.draining.Store(true)
 	for _, l := range r.fleet.snapshot() {
-		l.gate.close() // do not wait for the fleet, which may wait for a Redis that hangs
+		l.gate.Close() // do not wait for the fleet, which may wait for a Redis that hangs
 	}
 	select {
 	case <-done:
