@@ -12,6 +12,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -22,7 +23,7 @@ import (
 type lane struct {
 	app, typ      string
 	queues        []string // in strict priority
-	gate          *Gate
+	gate          *gate.Gate
 	pace          *lanePace
 	server        *laneServer
 	replica       *Replica
@@ -38,7 +39,7 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 	l := &lane{app: app, typ: typ, replica: r, queues: []string{tasks.QueueName(app, typ, tasks.Urgent), tasks.QueueName(app, typ, tasks.Bulk)}, pace: &lanePace{limiter: r.limiter, app: app, typ: typ, waited: r.metrics.permitWaitObserver(typ)}}
 	slots := r.limiter.Concurrency(app, typ)
 	l.receiverWaits.slots = slots
-	l.gate = newGate(l.queues, l.pace,
+	l.gate = gate.New(l.queues, l.pace,
 		func() int { return slots - int(l.active.Load()) })
 	if err := r.servers.join(l); err != nil {
 		return nil, fmt.Errorf("open the lane of %s %s: %w", app, typ, err)

@@ -35,6 +35,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -67,7 +68,7 @@ type Replica struct {
 	id            string
 	apps          map[string]App
 	rdb           redis.UniversalClient
-	hook          *Hook
+	hook          *gate.Hook
 	wechat        *wechat.Client
 	mediaClient   *http.Client
 	limiter       limiter
@@ -132,7 +133,7 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r := &Replica{
 		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
 		apps: make(map[string]App, len(parts.Apps)),
-		rdb:  parts.Redis, hook: NewHook(parts.Redis), wechat: parts.WeChat,
+		rdb:  parts.Redis, hook: gate.NewHook(parts.Redis), wechat: parts.WeChat,
 		mediaClient: newMediaClient(parts.Attempt), ledger: ledger.New(parts.Redis, policy),
 		now: time.Now, background: newBackground(),
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/wxcourier/wxcourier/internal/gate"
 )
 
 const (
@@ -44,7 +46,7 @@ type laneServers struct {
 // laneServer is one asynq server.
 type laneServer struct {
 	asynq *asynq.Server
-	queue *Server
+	queue *gate.Server
 	lanes int // guarded by laneServers.mu
 }
 
@@ -165,7 +167,7 @@ func (s *laneServers) donePreparing(j *job) {
 	found, _ := s.lanes.Load(j.queue)
 	if l, ok := found.(*lane); ok {
 		begun, _ := l.running.Load(j.TaskID())
-		r, _ := begun.(*StartedTask)
+		r, _ := begun.(*gate.StartedTask)
 		l.gate.DonePreparing(r)
 	}
 }

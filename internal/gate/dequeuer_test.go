@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func openGate(t *testing.T, rdb *redis.Client, queue string, n int) *Gate {
 			t.Fatal(err)
 		}
 	}
-	return newGate([]string{queue}, pace, manySlots)
+	return New([]string{queue}, pace, manySlots)
 }
 
 // TestLanesTakeTurns: a lane with many tasks does not starve ten other lanes of its server,
@@ -110,7 +110,7 @@ func TestFanOut(t *testing.T) {
 		ctx := t.Context()
 		gates := make(map[string]*Gate)
 		for i := range 600 {
-			gates[fmt.Sprint("q", i)] = newGate([]string{fmt.Sprint("q", i)}, &fakePace{}, manySlots)
+			gates[fmt.Sprint("q", i)] = New([]string{fmt.Sprint("q", i)}, &fakePace{}, manySlots)
 		}
 		f := newFanOut(rdb, func() map[string]*Gate { return gates })
 		for _, err := range []error{

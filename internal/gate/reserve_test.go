@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -19,7 +19,7 @@ func TestGateKeepsTheReserve(t *testing.T) {
 	l := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(),
 		func(string) map[string]ratelimit.Limit { return map[string]ratelimit.Limit{typ: {PerDay: 3}} },
 		ratelimit.WithReserve(func(string) float64 { return 0.4 }))
-	g := newGate([]string{"urgent", "bulk"}, limiterPace{t, l, app, typ}, manySlots)
+	g := New([]string{"urgent", "bulk"}, limiterPace{t, l, app, typ}, manySlots)
 	dequeue := func(got int, err error) (bulkNext bool) {
 		t.Helper()
 		if !g.prepare() {

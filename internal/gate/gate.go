@@ -1,4 +1,22 @@
-package worker
+// Package gate stands between asynq and Redis: it decides when a lane's tasks are dequeued.
+//
+// asynq dequeues a task as soon as a server has a free slot. A lane may send its task only
+// with a permit, though, and a replica has many lanes that share few asynq servers. The
+// package is a go-redis [Hook] on the client of those servers. It answers their dequeues from
+// the queues of the lanes, each of which has a [Gate] that waits for work, a free slot and a
+// permit. Tasks that wait for a permit therefore stay pending, without a slot or a lease, and
+// urgent tasks pass bulk tasks at once.
+//
+//	hook := gate.NewHook(rdb)
+//	rdb.AddHook(hook)
+//	server := hook.NewServer("lanes-1") // the only queue of an asynq server
+//	g := gate.New(queues, pace, freeSlots)
+//	server.Add(g)
+//
+// The hook also saves round trips: lanes share those of their dequeues, of asynq's forwarder,
+// recoverer and janitor ([fanOut]) and of lease extensions ([leases]), and concurrent script
+// calls share theirs ([scriptBatcher]). The package knows nothing of WeChat or of deliveries.
+package gate
 
 import (
 	"context"
@@ -83,7 +101,7 @@ type laneQueue struct {
 	atOnce int // how many tasks to dequeue
 }
 
-func newGate(queues []string, pace Pacer, free func() int) *Gate {
+func New(queues []string, pace Pacer, free func() int) *Gate {
 	g := &Gate{
 		pace: pace, free: free, mayHaveWork: true,
 		work: make(chan struct{}, 1), recheckPace: make(chan struct{}, 1), slots: make(chan struct{}, 1),

@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"fmt"
@@ -18,10 +18,10 @@ func TestLeasesAreExtendedTogether(t *testing.T) {
 		ctx, hook := t.Context(), NewHook(rdb)
 		d := serveLanes(hook)
 		found, _ := hook.servers.Load("lanes")
-		own := found.(Server).leases //nolint:forcetypeassert // nothing else is stored
+		own := found.(*Server).leases //nolint:forcetypeassert // nothing else is stored
 		name := func(i int) string { return fmt.Sprint("q", i) }
 		for i := range queues {
-			g := newGate([]string{name(i)}, &fakePace{}, manySlots)
+			g := New([]string{name(i)}, &fakePace{}, manySlots)
 			g.mayHaveWork = false
 			d.add(g)
 			defer g.Close()

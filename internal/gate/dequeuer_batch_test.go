@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -43,7 +43,7 @@ func waitingGate(t *testing.T, rdb *redis.Client, n int, free func() int) *Gate 
 	for range 3 * n {
 		pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Hour)}
 	}
-	return newGate([]string{"q"}, pace, free)
+	return New([]string{"q"}, pace, free)
 }
 
 // TestTasksAreDequeuedInBatches: a lane doubles the tasks of a round trip up to its free slots
@@ -140,7 +140,7 @@ func TestACloseWaitsForTheReply(t *testing.T) {
 // keeps one permit.
 func TestAFailedBatchIsNotRepeated(t *testing.T) {
 	pace := &fakePace{permits: make(chan *ratelimit.Permit, 8)}
-	g := newGate([]string{"q"}, pace, manySlots)
+	g := New([]string{"q"}, pace, manySlots)
 	for range 8 {
 		g.held = append(g.held, &ratelimit.Permit{At: time.Now().Add(time.Hour)})
 	}
@@ -156,7 +156,7 @@ func TestAFailedBatchIsNotRepeated(t *testing.T) {
 func TestALongDequeueEndsEmpty(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
-		g := newGate([]string{"urgent", "bulk"}, pace, manySlots)
+		g := New([]string{"urgent", "bulk"}, pace, manySlots)
 		time.AfterFunc(time.Minute, func() { pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Second)} })
 		d := newDequeuer("lanes", nil)
 		d.add(g)

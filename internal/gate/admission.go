@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -23,7 +23,7 @@ const (
 )
 
 // admission limits how many tasks all lanes of one asynq server prepare at the same time.
-// The concurrency of a single lane is limited by its [gate].
+// The concurrency of a single lane is limited by its [Gate].
 type admission struct {
 	limit int
 

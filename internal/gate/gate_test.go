@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
@@ -67,30 +66,6 @@ func (p *fakePace) Release(context.Context, *ratelimit.Permit) {
 
 func manySlots() int { return 64 }
 
-func TestIsDequeue(t *testing.T) {
-	dequeue := func(name string, keys ...any) redis.Cmder {
-		return redis.NewCmd(t.Context(), append([]any{name, "sha", len(keys)}, append(keys, "1764000000", "asynq:{q}:t:")...)...)
-	}
-	const q = "wx0123456789abcdef:send:subscribe"
-	keys := []any{"asynq:{" + q + "}:pending", "asynq:{" + q + "}:paused", "asynq:{" + q + "}:active", "asynq:{" + q + "}:lease"}
-	for _, name := range []string{"evalsha", "eval"} {
-		cmd := dequeue(name, keys...)
-		if got, key, ok := asynqwire.ParseScript(cmd); !ok || got != q || key != "pending" || !asynqwire.IsDequeue(cmd, got) {
-			t.Errorf("asynq's dequeue by %s: %q, %q, %v", name, got, key, ok)
-		}
-	}
-	for _, other := range []redis.Cmder{
-		dequeue("evalsha", "asynq:{q}:active", "asynq:{q}:lease", "asynq:{q}:t:1"),
-		dequeue("evalsha", "wxcourier:{q}:task:1"),
-		redis.NewCmd(t.Context(), "get", "asynq:{q}:pending"),
-		redis.NewCmd(t.Context(), "ping"),
-	} {
-		if got, _, ok := asynqwire.ParseScript(other); ok && asynqwire.IsDequeue(other, got) {
-			t.Errorf("recognized as a dequeue: %v", other)
-		}
-	}
-}
-
 const (
 	urgent = 0 // indexes of a gate's queues
 	bulk   = 1
@@ -115,7 +90,7 @@ func runGate(g *Gate) <-chan [2]int {
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
-		g := newGate([]string{"urgent", "bulk"}, pace, manySlots)
+		g := New([]string{"urgent", "bulk"}, pace, manySlots)
 		questions := runGate(g)
 		quiet := func(why string) {
 			t.Helper()
@@ -181,7 +156,7 @@ func TestGate(t *testing.T) {
 func TestGateDoesNotSpinWhileRedisIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{err: errors.New("Redis is away")}
-		g := newGate([]string{"q"}, pace, manySlots)
+		g := New([]string{"q"}, pace, manySlots)
 		questions := runGate(g)
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -213,7 +188,7 @@ func TestGateWaitsForASlot(t *testing.T) {
 			pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Hour)}
 		}
 		var free atomic.Int64
-		g := newGate([]string{"q"}, pace, func() int { return int(free.Load()) })
+		g := New([]string{"q"}, pace, func() int { return int(free.Load()) })
 		questions := runGate(g)
 		synctest.Wait()
 		if pace.acquired > 0 {
@@ -236,7 +211,7 @@ func TestGateWaitsForASlot(t *testing.T) {
 }
 
 func TestNoScriptIsNoFailure(t *testing.T) {
-	g := newGate([]string{"q"}, &fakePace{}, manySlots)
+	g := New([]string{"q"}, &fakePace{}, manySlots)
 	g.held = []*ratelimit.Permit{{}}
 	g.dequeued(urgent, 1, 0, redisError("NOSCRIPT No matching script."))
 	if g.failures != 0 || len(g.held) != 1 {
