@@ -63,10 +63,10 @@ func (l *Limiter) Holds(ctx context.Context, apps ...string) ([]Hold, error) {
 // local time before that. Hold.Until is compared with it, since the local clock may be wrong.
 func (l *Limiter) Now() time.Time { return time.Now().Add(time.Duration(l.clockSkew.Load())) }
 
-// Recorded returns those of some apps that have hold records, including records of holds that
+// AppsWithHolds returns those of some apps that have hold records, including records of holds that
 // ended within the last hour. One command checks hundreds of apps; only blocks of apps with
 // records are divided further.
-func (l *Limiter) Recorded(ctx context.Context, apps ...string) ([]string, error) {
+func (l *Limiter) AppsWithHolds(ctx context.Context, apps ...string) ([]string, error) {
 	_, cluster := l.rdb.(*redis.ClusterClient)
 	for _, size := range []int{500, 22, 1} { // apps per EXISTS; blocks with records are checked again in smaller ones
 		if len(apps) == 0 || cluster && size > 1 { // on a cluster one command takes keys of one app

@@ -195,7 +195,7 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	if v.counts {
 		state = tasks.StateRetrying
 	}
-	r.notifyReturned(j)
+	r.notifyNotSent(j)
 	err := r.retryRedis(ctx, j, "the task could not be handed back yet", func() error {
 		return r.ledger.Defer(ctx, j.ref(), ledger.Deferral{
 			Runner: j.runner, State: string(state), NotAccepted: !noAnswer(j.err), NotCalled: !j.called,

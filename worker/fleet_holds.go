@@ -127,7 +127,7 @@ func (f *fleet) pollHolds(ctx context.Context) {
 			others = append(others, app)
 		}
 	}
-	found, err := f.replica.limiter.Recorded(within, others...)
+	found, err := f.replica.limiter.AppsWithHolds(within, others...)
 	if err != nil {
 		f.logUnreadable(ctx, err)
 		return

@@ -86,7 +86,7 @@ func (p pause) upToDate() bool {
 	if p.current == "" {
 		return p.hold == nil
 	}
-	return !strings.HasPrefix(p.current, backlog.HoldMark)
+	return !strings.HasPrefix(p.current, backlog.HoldPrefix)
 }
 
 // pausesOf returns the pauses of all queues of the apps. A queue under several holds shows
@@ -170,12 +170,12 @@ func writePauses(ctx context.Context, rdb redis.UniversalClient, pauses []pause,
 		for _, p := range pauses {
 			value, until := "", int64(0)
 			if p.hold != nil {
-				value = backlog.HoldMark + p.hold.Scope
+				value = backlog.HoldPrefix + p.hold.Scope
 				if !p.hold.Until.IsZero() {
 					until = p.hold.Until.UnixMilli()
 				}
 			}
-			how(ctx, to, []string{p.key}, backlog.HoldMark, value, until, pauseTTL.Milliseconds())
+			how(ctx, to, []string{p.key}, backlog.HoldPrefix, value, until, pauseTTL.Milliseconds())
 		}
 		return nil
 	})

@@ -40,9 +40,9 @@ func (l Lane) Empty() bool {
 	return l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active+l.Archived == 0 && (!l.Paused || l.PausedBy != "")
 }
 
-// HoldMark is the prefix of the value that a hold writes into asynq's pause key. The hold's
+// HoldPrefix is the prefix of the value that a hold writes into asynq's pause key. The hold's
 // scope follows.
-const HoldMark = "wxcourier:"
+const HoldPrefix = "wxcourier:"
 
 const queueSet = "asynq:queues" // asynq's set of all queue names
 
@@ -127,7 +127,7 @@ func (r queueReplies) add() {
 	l.Archived += r.archived.Val()
 	if r.paused.Err() == nil {
 		l.Paused = true
-		if hold, ok := strings.CutPrefix(r.paused.Val(), HoldMark); ok {
+		if hold, ok := strings.CutPrefix(r.paused.Val(), HoldPrefix); ok {
 			l.PausedBy = hold
 		}
 	}

@@ -141,7 +141,7 @@ func (e *enqueuer) report(item taskfile.Item, result tasks.Submitted) bool {
 		} else {
 			c.Enqueued++
 		}
-		e.Enqueued(item.Line, result.Receipt)
+		e.OnEnqueued(item.Line, result.Receipt)
 	})
 	return true
 }

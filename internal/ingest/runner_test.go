@@ -27,7 +27,7 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 		Options: Options{
 			Client: tasks.NewClient(rdb),
 			Admit:  func(context.Context, string) error { return nil },
-			Enqueued: func(_ int, r tasks.Receipt) {
+			OnEnqueued: func(_ int, r tasks.Receipt) {
 				if r.ID == "gone" {
 					mini.HDel(ledger.WaitingKey(app, r.ID), r.ID)
 					return
@@ -39,9 +39,9 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 				}
 			},
 		},
-		Reader: tasks.NewClient(rdb), StopReading: func() { _ = reader.Close() }, Window: 10,
-		Result: func(context.Context, tasks.Result) { results++ },
-		Trouble: func(err error) {
+		Reader: tasks.NewClient(rdb), CloseReader: func() { _ = reader.Close() }, Window: 10,
+		OnResult: func(context.Context, tasks.Result) { results++ },
+		OnError: func(err error) {
 			var gone *LostError
 			if errors.As(err, &gone) && gone.ID == "gone" {
 				lost++

@@ -58,7 +58,7 @@ func (p *pass) page(ctx context.Context, keys []string) error {
 		return err
 	}
 	open = slices.DeleteFunc(open, func(t ledger.OpenTask) bool { return !p.overdue(t, now) })
-	p.report.Looked += len(open)
+	p.report.Checked += len(open)
 	missing, more, err := p.missing(ctx, open)
 	if err != nil {
 		return err
@@ -230,8 +230,8 @@ func (p *pass) end(ctx context.Context, t ledger.OpenTask, batch string) error {
 		return err
 	}
 	p.report.Ended++
-	if p.cfg.Ended != nil {
-		p.cfg.Ended(result)
+	if p.cfg.OnEnded != nil {
+		p.cfg.OnEnded(result)
 	}
 	return nil
 }

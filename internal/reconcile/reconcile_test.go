@@ -48,7 +48,7 @@ func onEach(t *testing.T, fn func(s *stage)) {
 func (s *stage) config() reconcile.Config {
 	return reconcile.Config{
 		DeadAfter: time.Minute, Retention: retention, Repair: true,
-		Ended: func(r tasks.Result) { s.ended = append(s.ended, r) },
+		OnEnded: func(r tasks.Result) { s.ended = append(s.ended, r) },
 	}
 }
 
@@ -126,7 +126,7 @@ func TestDeletedTaskIsEnded(t *testing.T) {
 		s.deleteTask("b")
 		s.deleteTask("alone")
 		r := reconcile.New(s.rdb, s.ledger, s.config())
-		if got := s.pass(r); got.Looked != 5 || got.Missing != 2 || got.Ended != 0 {
+		if got := s.pass(r); got.Checked != 5 || got.Missing != 2 || got.Ended != 0 {
 			s.t.Errorf("the first pass: %+v", got)
 		}
 		if got := s.pass(r); got.Missing != 2 || got.Ended != 2 || len(s.ended) != 2 {
@@ -154,7 +154,7 @@ func TestDeletedTaskIsEnded(t *testing.T) {
 		if got := s.pending(); streamed != 2 || !slices.Equal(got, []string{"a", "c", "other"}) {
 			s.t.Errorf("%d results, %v wait", streamed, got)
 		}
-		if got := s.pass(r); got.Looked != 3 || got.Missing != 0 {
+		if got := s.pass(r); got.Checked != 3 || got.Missing != 0 {
 			s.t.Errorf("a pass after it: %+v", got)
 		}
 	})
@@ -481,7 +481,7 @@ func TestCommandsPerPass(t *testing.T) {
 		config.Pace = func(_ context.Context, commands, _ int) error { paced += commands; return nil }
 		got := s.pass(reconcile.New(s.rdb, s.ledger, config))
 		hashes := len(s.hashes())
-		if got.Looked != n || paced < hashes || paced > hashes+200 {
+		if got.Checked != n || paced < hashes || paced > hashes+200 {
 			s.t.Errorf("%d commands for %d tasks in %d hashes; %+v", paced, n, hashes, got)
 		}
 	})
