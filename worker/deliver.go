@@ -197,7 +197,7 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	}
 	r.notifyNotSent(j)
 	err := r.retryRedis(ctx, j, "the task could not be handed back yet", func() error {
-		return r.ledger.Defer(ctx, j.ref(), ledger.Deferral{
+		return r.ledger.Defer(ctx, j.ref(), ledger.DeferRequest{
 			Runner: j.runner, State: string(state), NotAccepted: !noAnswer(j.err), NotCalled: !j.called,
 		})
 	})

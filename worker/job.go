@@ -86,7 +86,7 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 		return bad(errors.New("its type is not in the catalog"))
 	}
 	j.spec = spec
-	j.receiver, j.template = j.Addressee()
+	j.receiver, j.template = j.ReceiverAndTemplate()
 	return j, nil
 }
 

@@ -115,7 +115,7 @@ func (f *fileRun) checkJournal(ctx context.Context, e tasks.Envelope) (ended boo
 	if !pending {
 		return false, nil
 	}
-	return false, ledger.New(f.parts.rdb, ledger.Policy{}).Restore(ctx, ledger.Ref{App: e.App, ID: e.ID}, ledger.Unanswered{
+	return false, ledger.New(f.parts.rdb, ledger.Policy{}).Restore(ctx, ledger.Ref{App: e.App, ID: e.ID}, ledger.PendingRequest{
 		Queue: tasks.QueueName(s.App, s.Type, e.Priority), State: string(tasks.StateWaiting),
 		Attempts: s.Attempt, First: s.First, Since: s.Since,
 	})

@@ -97,7 +97,7 @@ func (s *fixture) settle(id string) {
 		s.t.Error(err)
 	}
 	queue := tasks.QueueName(app, tasks.TypeTextCheck, tasks.Urgent)
-	if _, err := s.ledger.Settle(context.Background(), ledger.Ref{App: app, ID: id}, ledger.Ending{Outcome: "accepted", Result: result, Queue: queue}); err != nil {
+	if _, err := s.ledger.Settle(context.Background(), ledger.Ref{App: app, ID: id}, ledger.SettleRequest{Outcome: "accepted", Result: result, Queue: queue}); err != nil {
 		s.t.Error(err)
 	}
 }

@@ -34,7 +34,7 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 				}
 				// The followers are stopped below, as if the stream had lost the entry.
 				text := []byte(`{"id":"missed","app":"` + app + `","type":"seccheck:text","outcome":"accepted"}`)
-				if _, err := records.Settle(context.Background(), ledger.Ref{App: app, ID: r.ID}, ledger.Ending{Outcome: "accepted", Result: text, Queue: r.Queue}); err != nil {
+				if _, err := records.Settle(context.Background(), ledger.Ref{App: app, ID: r.ID}, ledger.SettleRequest{Outcome: "accepted", Result: text, Queue: r.Queue}); err != nil {
 					t.Error(err)
 				}
 			},
