@@ -6,8 +6,12 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -27,10 +31,12 @@ const (
 // lanes that have none or are held. Its goroutine, run, owns the fields; other goroutines
 // only send to wakes and read copies.
 type fleet struct {
-	replica  *Replica
-	wakes    chan string // queue names, or "hold:<app>"
-	holds    holdCache   // owned by run
-	index    *queueIndex // owned by run
+	fleetDeps
+	wakes    chan string    // queue names, or "hold:<app>"
+	holds    holdCache      // owned by run
+	index    *queueIndex    // owned by run
+	closing  sync.WaitGroup // lanes that close while the replica runs
+	polled   atomic.Bool    // the queues were polled at least once
 	throttle logThrottle
 
 	mu    sync.RWMutex
@@ -38,14 +44,24 @@ type fleet struct {
 	depth map[laneKey]int64 // guarded by mu; pending tasks at the last poll, where not 0
 }
 
+type fleetDeps struct {
+	apps       map[string]App
+	rdb        redis.UniversalClient
+	limiter    *ratelimit.Limiter
+	dispatcher *dispatch.Dispatcher
+	servers    *laneServers
+	deliverer  *deliverer
+	log        *slog.Logger
+}
+
 // redisAway is logged when a poll fails, and then once a minute until one succeeds.
 const redisAway = "Redis does not answer; nothing is sent meanwhile"
 
 type laneKey struct{ app, typ string }
 
-func newFleet(r *Replica) *fleet {
+func newFleet(deps fleetDeps) *fleet {
 	return &fleet{
-		replica: r, wakes: make(chan string, 1024), holds: newHoldCache(), index: newQueueIndex(r.apps),
+		fleetDeps: deps, wakes: make(chan string, 1024), holds: newHoldCache(), index: newQueueIndex(deps.apps),
 		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
 	}
 }
@@ -85,7 +101,7 @@ func (f *fleet) run(ctx context.Context) {
 // listen forwards the wake-up messages to wakes. go-redis subscribes again after a lost
 // connection; polling makes up for messages that are lost meanwhile.
 func (f *fleet) listen(ctx context.Context) {
-	sub := f.replica.rdb.Subscribe(ctx, ledger.WakeChannel)
+	sub := f.rdb.Subscribe(ctx, ledger.WakeChannel)
 	defer func() { _ = sub.Close() }()
 	messages := sub.Channel()
 	for {
@@ -106,20 +122,17 @@ func (f *fleet) listen(ctx context.Context) {
 
 // wake handles a wake-up message: it wakes or opens the lane of a queue, or marks the holds
 // of an app as changed.
-// wake handles a wake-up message: it wakes or opens the lane of a queue, or marks the holds
-// of an app as changed.
 func (f *fleet) wake(ctx context.Context, name string) {
 	if app, ok := strings.CutPrefix(name, ratelimit.HoldMessage); ok {
-		f.replica.limiter.revoke(ctx, app)
-		f.replica.templateHolds.forget(app)
-		if _, mine := f.replica.apps[app]; mine {
+		f.dispatcher.HoldsChanged(ctx, app)
+		if _, mine := f.apps[app]; mine {
 			f.holds.unread[app] = true
 		}
 		return
 	}
 	app, typ, priority, _ := tasks.ParseQueue(name)
 	_, known := tasks.Lookup(typ) // a newer producer's types wait for newer replicas
-	if _, mine := f.replica.apps[app]; !known || !mine {
+	if _, mine := f.apps[app]; !known || !mine {
 		return
 	}
 	f.index.add(queueRef{laneKey{app, typ}, priority})
@@ -137,9 +150,9 @@ func (f *fleet) ensure(key laneKey) *lane {
 		l.idleSince = time.Time{}
 		return l
 	}
-	l, err := f.replica.openLane(key.app, key.typ)
+	l, err := f.openLane(key)
 	if err != nil {
-		f.replica.log.Error("a lane could not be opened", slog.Any("err", err))
+		f.log.Error("a lane could not be opened", slog.Any("err", err))
 		return nil
 	}
 	f.mu.Lock()
@@ -178,5 +191,5 @@ func (f *fleet) close(key laneKey, l *lane) {
 	f.mu.Lock()
 	delete(f.lanes, key)
 	f.mu.Unlock()
-	f.replica.closing.Go(l.shutdown)
+	f.closing.Go(l.shutdown)
 }

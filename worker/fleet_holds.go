@@ -110,7 +110,7 @@ func (h holdCache) update(apps []string, holds []ratelimit.Hold, now time.Time) 
 
 // readChangedHolds reads the holds of the apps that are marked as unread.
 func (f *fleet) readChangedHolds(ctx context.Context) {
-	f.holds.expire(f.replica.limiter.Now())
+	f.holds.expire(f.limiter.Now())
 	if len(f.holds.unread) > 0 {
 		f.readHolds(ctx, slices.Sorted(maps.Keys(f.holds.unread)))
 	}
@@ -127,7 +127,7 @@ func (f *fleet) pollHolds(ctx context.Context) {
 			others = append(others, app)
 		}
 	}
-	found, err := f.replica.limiter.AppsWithHolds(within, others...)
+	found, err := f.limiter.AppsWithHolds(within, others...)
 	if err != nil {
 		f.logUnreadable(ctx, err)
 		return
@@ -161,16 +161,16 @@ func (f *fleet) readHolds(ctx context.Context, apps []string) {
 	}
 	within, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	holds, err := f.replica.limiter.Holds(within, apps...)
+	holds, err := f.limiter.Holds(within, apps...)
 	if err != nil {
 		f.logUnreadable(ctx, err)
 		return
 	}
-	news := f.holds.update(apps, holds, f.replica.limiter.Now())
+	news := f.holds.update(apps, holds, f.limiter.Now())
 	for _, app := range news {
 		f.index.expedite(app)
 		if len(f.holds.inForce[app]) > 0 {
-			f.replica.limiter.revoke(within, app) // wake did so already, unless the message was lost
+			f.dispatcher.RevokePermits(within, app) // wake did so already, unless the message was lost
 		}
 	}
 	if !f.syncPauses(within, news) {
@@ -187,7 +187,7 @@ func (f *fleet) readHolds(ctx context.Context, apps []string) {
 
 func (f *fleet) logUnreadable(ctx context.Context, err error) {
 	if ctx.Err() == nil {
-		f.replica.log.Debug("the holds could not be read", slog.Any("err", err))
+		f.log.Debug("the holds could not be read", slog.Any("err", err))
 	}
 }
 
@@ -218,9 +218,9 @@ func (f *fleet) syncPauses(ctx context.Context, apps []string) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	err := SyncPauses(ctx, f.replica.rdb, apps, holds)
+	err := SyncPauses(ctx, f.rdb, apps, holds)
 	if err != nil {
-		f.replica.log.Debug("the pauses of asynq's queues could not be written", slog.Any("err", err))
+		f.log.Debug("the pauses of asynq's queues could not be written", slog.Any("err", err))
 	}
 	return err == nil
 }
@@ -243,7 +243,7 @@ func (f *fleet) countHeld(ctx context.Context) {
 		}
 	}
 	others = rotate(others, countedPerPoll, &f.holds.countPos)
-	pending, err := lanesWithPending(ctx, f.replica.rdb, others)
+	pending, err := lanesWithPending(ctx, f.rdb, others)
 	if err != nil {
 		return // the next poll logs it
 	}
@@ -256,7 +256,7 @@ func (f *fleet) countHeld(ctx context.Context) {
 	if len(lanes) == 0 {
 		return
 	}
-	if depth, err := pendingCounts(ctx, f.replica.rdb, lanes); err == nil {
+	if depth, err := pendingCounts(ctx, f.rdb, lanes); err == nil {
 		f.setDepth(depth)
 	}
 }
