@@ -1,6 +1,9 @@
 package tasks
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // The task types, named kind:api.
 const (
@@ -51,6 +54,17 @@ const (
 // String returns the value's name in lower case.
 func (r Repeat) String() string {
 	return [...]string{"none", "never", "deduped", "always"}[min(r, Always)]
+}
+
+// Window returns how long after the first request WeChat drops a repeated one: ten minutes
+// for Deduped
+// (https://developers.weixin.qq.com/doc/offiaccount/Message_Management/Template_Message_Interface.html).
+// It returns 0 for Never, and for Always, which may be repeated at any time.
+func (r Repeat) Window() time.Duration {
+	if r == Deduped {
+		return 10 * time.Minute
+	}
+	return 0
 }
 
 // Spec describes one task type: a row of the catalog.

@@ -231,7 +231,7 @@ func (c *Client) resolveConflicts(ctx context.Context, all []*submission) {
 // hasEndedTasks reports whether a queue may have ended tasks. Usually it has none, and
 // enqueuing a file again then needs no lookup for each of its tasks.
 func (c *Client) hasEndedTasks(queue string) bool {
-	info, err := c.inspector.GetQueueInfo(queue)
+	info, err := c.asynqInspector.GetQueueInfo(queue)
 	return err != nil || info.Archived > 0 || info.Completed > 0
 }
 
@@ -251,17 +251,11 @@ func (c *Client) resolveConflict(ctx context.Context, s *submission) {
 	case info.State != asynq.TaskStateArchived && info.State != asynq.TaskStateCompleted:
 		return // it waits or runs
 	}
-	if err := c.inspector.DeleteTask(s.queue, s.TaskID()); err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
+	if err := c.asynqInspector.DeleteTask(s.queue, s.TaskID()); err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
 		s.err = fmt.Errorf("delete the archived copy: %w", err)
 		return
 	}
 	c.enqueuePipelined(ctx, []*item{&s.item})
-}
-
-// wake notifies the replicas that a queue has a task. Its error is ignored, since the
-// replicas also poll.
-func (c *Client) wake(ctx context.Context, queue string) {
-	_ = c.rdb.Publish(ctx, ledger.WakeChannel, queue).Err()
 }
 
 // maxParallel is the largest number of tasks that are processed at the same time where each

@@ -12,10 +12,11 @@
 //	}, tasks.ID("order-42-shipped"))
 //	receipt, err := tasks.NewClient(rdb).Enqueue(ctx, task)
 //
-// A Client also reads results, waits for them, cancels tasks and redrives ended ones. A
-// plain asynq.Client can enqueue the task too, since the task carries its queue, id and
-// retry limit; its id is then unique only within its queue, and only as long as asynq keeps
-// the task.
+// A Client also looks up, waits for and cancels the tasks and batches that its caller names.
+// An [Inspector] is for operators: it lists results and redrives ended tasks, whoever enqueued
+// them. A plain asynq.Client can enqueue the task too, since the task carries its queue, id
+// and retry limit; its id is then unique only within its queue, and only as long as asynq
+// keeps the task.
 //
 // Producers in other languages write the [Envelope], the JSON form of a task.
 // [ParseEnvelope] reads it, [Envelope.Prepare] checks it by the rules of the [Catalog], and

@@ -10,6 +10,9 @@ import (
 // within its app, not within its type.
 var ErrIDInUse = errors.New("tasks: the id belongs to a task of another type")
 
+// ErrNotFound means that no task has this id, or that its result is no longer kept.
+var ErrNotFound = errors.New("no such task")
+
 // A FieldError is one fault of one task.
 type FieldError struct {
 	// Path is the JSON path of the fault from the envelope's root: "batch",

@@ -1,6 +1,8 @@
 package tasks
 
 import (
+	"encoding/json"
+	"fmt"
 	"strconv"
 	"time"
 )
@@ -164,4 +166,13 @@ func (r Result) Encode() []byte {
 	instant(`,"enqueued_at":`, r.EnqueuedAt)
 	instant(`,"finished_at":`, r.FinishedAt)
 	return append(dst, '}')
+}
+
+// decodeResult reads a record that Encode wrote.
+func decodeResult(b []byte) (Result, error) {
+	var r Result
+	if err := json.Unmarshal(b, &r); err != nil {
+		return Result{}, fmt.Errorf("decode a result: %w", err)
+	}
+	return r, nil
 }

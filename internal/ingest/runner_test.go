@@ -39,7 +39,7 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 				}
 			},
 		},
-		Reader: tasks.NewClient(rdb), StopReading: func() { _ = reader.Close() }, Window: 10,
+		Inspector: tasks.NewInspector(rdb), Reader: tasks.NewInspector(rdb), StopReading: func() { _ = reader.Close() }, Window: 10,
 		Result: func(context.Context, tasks.Result) { results++ },
 		Trouble: func(err error) {
 			var gone *LostError
