@@ -21,14 +21,14 @@ import (
 // lane at once.
 type Client struct {
 	backend
-	asynqClient *asynq.Client // on a capturingClient
-	apps        sync.Map      // those that are in ledger.AppsKey
+	enqueuer *asynqwire.Enqueuer
+	apps     sync.Map // those that are in ledger.AppsKey
 }
 
 // NewClient returns a Client on rdb. It does no I/O. The caller closes rdb after the last
 // use of the Client.
 func NewClient(rdb redis.UniversalClient) *Client {
-	return &Client{backend: newBackend(rdb), asynqClient: asynq.NewClientFromRedisClient(capturingClient{rdb})}
+	return &Client{backend: newBackend(rdb), enqueuer: asynqwire.NewEnqueuer(rdb)}
 }
 
 // backend is what Client and Inspector share: a Redis, with our records and asynq's queues.

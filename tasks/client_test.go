@@ -14,6 +14,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -30,7 +31,7 @@ func message(id string) tasks.Envelope {
 
 func pending(t *testing.T, rdb redis.UniversalClient, p tasks.Priority) int64 {
 	t.Helper()
-	return rdb.LLen(t.Context(), "asynq:{"+tasks.QueueName(clientApp, tasks.TypeSubscribe, p)+"}:pending").Val()
+	return rdb.LLen(t.Context(), asynqwire.Key(tasks.QueueName(clientApp, tasks.TypeSubscribe, p), asynqwire.Pending)).Val()
 }
 
 // TestOneIDIsEnqueuedOnce: producers enqueue the same id at the same time with different
@@ -89,7 +90,7 @@ func TestAMarkedTaskIsEnqueued(t *testing.T) {
 func TestNotBeforeProcessAt(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		client := tasks.NewClient(rdb)
-		queue := "asynq:{" + tasks.QueueName(clientApp, tasks.TypeSubscribe, tasks.Urgent) + "}:"
+		queue := tasks.QueueName(clientApp, tasks.TypeSubscribe, tasks.Urgent)
 		second := time.Now().Add(time.Hour).Truncate(time.Second)
 		for name, tt := range map[string]struct {
 			at   time.Time
@@ -122,7 +123,7 @@ func TestNotBeforeProcessAt(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, id := range []string{oneID, manyID, foreignID} {
-				score, err := rdb.ZScore(t.Context(), queue+"scheduled", id).Result()
+				score, err := rdb.ZScore(t.Context(), asynqwire.Key(queue, asynqwire.Scheduled), id).Result()
 				if due := int64(score); due != tt.want || errors.Is(err, redis.Nil) != (tt.want == 0) {
 					t.Errorf("%s: due at %d, not at %d (%v)", id, due, tt.want, err)
 				}
