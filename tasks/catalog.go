@@ -3,6 +3,8 @@ package tasks
 import (
 	"slices"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/strictjson"
 )
 
 // The task types, named kind:api.
@@ -89,7 +91,7 @@ type Spec struct {
 	// Example is a body that passes the checks at any time.
 	Example string
 
-	check func(c *checker, body value) // checks the body
+	check func(c *checker, body strictjson.Value) // checks the body
 }
 
 const (

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/strictjson"
 )
 
 // Outcome is how a task ended. Every task ends with exactly one outcome.
@@ -123,7 +125,7 @@ type Result struct {
 func (r Result) Encode() []byte {
 	dst := make([]byte, 0, 512)
 	text := func(name, s string) {
-		dst = appendString(append(dst, name...), s)
+		dst = strictjson.AppendQuote(append(dst, name...), s)
 	}
 	some := func(name, s string) {
 		if s != "" {
