@@ -70,7 +70,8 @@ func States() []State {
 }
 
 // Result is the record of a task: its state until it is done, then its outcome and WeChat's
-// answer.
+// answer. Encode, the columns of `wxcourier results --csv` and the table of fields in
+// docs/tasks.md follow this struct and its tags; tests compare them.
 type Result struct {
 	ID    string `json:"id"`
 	App   string `json:"app"`
@@ -97,8 +98,8 @@ type Result struct {
 	URLLink string `json:"url_link,omitempty"`
 	// Link is a short link.
 	Link string `json:"link,omitempty"`
-	// Image is the name under which the image of a mini program code is stored; see
-	// [Client.Image].
+	// Image is the media type of the image of a mini program code, such as "image/png";
+	// see [Client.Image] for its bytes.
 	Image string `json:"image,omitempty"`
 	// Suggest is a content check's advice: "pass", "review" or "risky".
 	Suggest string `json:"suggest,omitempty"`
