@@ -16,8 +16,19 @@ import (
 // Inspector lists what a Redis holds, and redrives ended tasks: the operator's half of this
 // package, as asynq.Inspector is of asynq. It is safe for concurrent use. See [NewInspector].
 //
-// A service that needs the state of a task or batch of its own, or takes it back, has that in
-// [Client].
+//	inspector := tasks.NewInspector(rdb)
+//	failed := tasks.Redrive{Outcomes: []tasks.Outcome{tasks.OutcomeFailed}, ErrCodes: []int{40001}}
+//	for id, err := range inspector.RedriveCandidates(ctx, app, failed) {
+//		if err != nil {
+//			return err
+//		}
+//		if _, err := inspector.Redrive(ctx, app, id, failed); err != nil {
+//			return err
+//		}
+//	}
+//
+// To look up or cancel tasks and batches by name is part of [Client], since their producers
+// do that too.
 type Inspector struct {
 	backend
 	asynqClient *asynq.Client
