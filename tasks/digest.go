@@ -39,16 +39,23 @@ func hashMember(v strictjson.Value) uint64 {
 	return mix(fnv(fnvOffset, v.Key()) + mix(hashValue(v)))
 }
 
+// The hashes of an empty object and an empty array. Redis holds digests of earlier versions, so
+// they must not change.
+const (
+	arraySeed  = 5
+	objectSeed = 6
+)
+
 func hashValue(v strictjson.Value) uint64 {
 	switch v.Kind() {
 	case strictjson.Object:
-		sum := uint64(strictjson.Object)
+		sum := uint64(objectSeed)
 		for member := range v.Elements() {
 			sum += hashMember(member)
 		}
 		return sum
 	case strictjson.Array:
-		sum := uint64(strictjson.Array)
+		sum := uint64(arraySeed)
 		for element := range v.Elements() {
 			sum = mix(sum + mix(hashValue(element)))
 		}

@@ -9,7 +9,7 @@ import (
 // Kind is the JSON type of a value.
 type Kind uint8
 
-// The kinds. Their numbers are part of the digests that package tasks stores in Redis.
+// The kinds.
 const (
 	Absent Kind = iota // no value: a member that an object does not have
 	Null
