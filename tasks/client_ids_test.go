@@ -10,6 +10,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -117,7 +118,7 @@ func TestAnIDOfAnotherType(t *testing.T) {
 						t.Errorf("%s: the error does not name the id and the type that has it: %v", way, answer.Err)
 					}
 				}
-				if copies := rdb.Keys(t.Context(), "asynq:{"+clientApp+":"+tasks.TypeURLLink+"}:*").Val(); len(copies) > 0 {
+				if copies := rdb.Keys(t.Context(), asynqwire.Key(clientApp+":"+tasks.TypeURLLink, "*")).Val(); len(copies) > 0 {
 					t.Errorf("enqueued nevertheless: %v", copies)
 				}
 				if answer := client.SubmitMany(t.Context(), []tasks.Envelope{message("beside")})[0]; !answer.Receipt.Already {

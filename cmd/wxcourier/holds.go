@@ -111,7 +111,7 @@ func (p *program) printJSON(v any) error {
 // requireKnownApp returns an error for an app that is neither configured nor was ever enqueued
 // for: probably a typo.
 func requireKnownApp(p *program, parts *parts, app string) error {
-	apps, err := parts.client.Apps(p.ctx)
+	apps, err := parts.inspector.Apps(p.ctx)
 	if err != nil {
 		return err
 	}

@@ -234,8 +234,9 @@ func (f *fileRun) ingestAll(ctx context.Context) error {
 		f.journal.start(f)
 	}
 	f.ingest = ingest.NewRunner(ingest.RunnerOptions{
-		Options: options,
-		Reader:  tasks.NewClient(reader), CloseReader: func() { _ = reader.Close() },
+		Options:   options,
+		Inspector: f.parts.inspector,
+		Reader:    tasks.NewInspector(reader), CloseReader: func() { _ = reader.Close() },
 		Window: f.window, OnResult: f.result, OnError: f.readError,
 	})
 	f.progress = newProgress(f)

@@ -110,7 +110,7 @@ func (c *statusCommand) overview(p *program, parts *parts) (overview, error) {
 
 // holds returns the holds of the configured apps and of all apps with enqueued tasks.
 func (c *statusCommand) holds(p *program, parts *parts, configured []string) ([]ratelimit.Hold, error) {
-	known, err := parts.client.Apps(p.ctx)
+	known, err := parts.inspector.Apps(p.ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -27,13 +27,14 @@ type parts struct {
 	log         *slog.Logger
 	credentials func(app string) (wechat.Credential, bool)
 
-	rdb      redis.UniversalClient
-	client   *tasks.Client
-	registry *prometheus.Registry
-	tokens   *wechat.Tokens
-	wechat   *wechat.Client
-	limiter  *ratelimit.Limiter
-	hooks    worker.Hooks // of the replicas
+	rdb       redis.UniversalClient
+	client    *tasks.Client
+	inspector *tasks.Inspector
+	registry  *prometheus.Registry
+	tokens    *wechat.Tokens
+	wechat    *wechat.Client
+	limiter   *ratelimit.Limiter
+	hooks     worker.Hooks // of the replicas
 }
 
 // newParts makes the parts. It does no I/O. With nil credentials it uses the configured ones.
@@ -42,7 +43,7 @@ func newParts(cfg configs.Config, log *slog.Logger, credentials func(app string)
 	if p.credentials == nil {
 		p.credentials = credentialsOf(cfg.Apps)
 	}
-	p.client = tasks.NewClient(p.rdb)
+	p.client, p.inspector = tasks.NewClient(p.rdb), tasks.NewInspector(p.rdb)
 	p.registry = prometheus.NewRegistry()
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	refreshed, err := worker.RegisterTokenRefreshes(p.registry)

@@ -72,7 +72,7 @@ func (s *fixture) newRunner(window int, o ingest.Options) *ingest.Runner {
 	reader := redis.NewClient(s.rdb.(*redis.Client).Options())
 	return ingest.NewRunner(ingest.RunnerOptions{
 		Options: o, Window: window,
-		Reader: tasks.NewClient(reader), CloseReader: func() { _ = reader.Close() },
+		Inspector: tasks.NewInspector(s.rdb), Reader: tasks.NewInspector(reader), CloseReader: func() { _ = reader.Close() },
 		OnResult: func(_ context.Context, r tasks.Result) {
 			s.mu.Lock()
 			defer s.mu.Unlock()

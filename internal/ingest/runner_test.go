@@ -39,7 +39,7 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 				}
 			},
 		},
-		Reader: tasks.NewClient(rdb), CloseReader: func() { _ = reader.Close() }, Window: 10,
+		Inspector: tasks.NewInspector(rdb), Reader: tasks.NewInspector(rdb), CloseReader: func() { _ = reader.Close() }, Window: 10,
 		OnResult: func(context.Context, tasks.Result) { results++ },
 		OnError: func(err error) {
 			var gone *LostError

@@ -146,7 +146,7 @@ func TestDeletedTaskIsEnded(t *testing.T) {
 			s.t.Errorf("the batch: %v, %v", counts, err)
 		}
 		streamed := 0
-		for r, err := range s.client.Results(s.t.Context(), app, "", false) {
+		for r, err := range tasks.NewInspector(s.rdb).Results(s.t.Context(), app, "", false) {
 			if streamed++; err != nil || r.Reason != reconcile.Reason {
 				s.t.Errorf("streamed %+v, %v", r, err)
 			}

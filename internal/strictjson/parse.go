@@ -1,4 +1,4 @@
-package tasks
+package strictjson
 
 import (
 	"bytes"
@@ -6,29 +6,33 @@ import (
 	"slices"
 )
 
-// bounds limits the cost of parsing a malicious text.
-type bounds struct {
-	depth  int // maximum nesting of objects and arrays
-	values int // maximum number of values
+// Limits bounds the cost of parsing a malicious text.
+type Limits struct {
+	Depth  int // maximum nesting of objects and arrays
+	Values int // maximum number of values
 }
 
-// parser parses one JSON text (RFC 8259) into a document. It is stricter than
-// encoding/json: it refuses invalid UTF-8, lone surrogates and duplicate keys in an object,
-// since WeChat may read such texts differently.
+// Fault says where a text is not valid, and why.
+type Fault struct {
+	Path    string // of the value at fault, from the root
+	Problem string // contains no text of a value
+}
+
+// parser parses one text into a document.
 type parser struct {
-	*document
-	bounds
+	*Document
+	Limits
 	src     []byte
 	pos     int
 	nesting int
 }
 
-// parse parses src. root is the first element of the paths in faults. The caller may release
-// the document after use.
-func parse(src []byte, root string, b bounds) (*document, *FieldError) {
-	d, _ := documentPool.Get().(*document)
+// Parse parses src, which must be shorter than 2 GB. root is the first element of the paths
+// in faults. The document does not refer to src. The caller may release it after use.
+func Parse(src []byte, root string, limits Limits) (*Document, *Fault) {
+	d, _ := documentPool.Get().(*Document)
 	d.rootPath, d.text, d.nodes = root, slices.Grow(d.text[:0], len(src)), slices.Grow(d.nodes[:0], 24)
-	p := parser{src: src, bounds: b, document: d}
+	p := parser{src: src, Limits: limits, Document: d}
 	if fault := p.parseValue(node{parent: -1}); fault != nil {
 		return nil, fault
 	}
@@ -40,10 +44,10 @@ func parse(src []byte, root string, b bounds) (*document, *FieldError) {
 
 // syntaxError returns a fault at the current position, with the path of the node at index,
 // or with the root path if index is negative.
-func (p *parser) syntaxError(index int32, problem string) *FieldError {
-	f := &FieldError{Path: p.rootPath}
+func (p *parser) syntaxError(index int32, problem string) *Fault {
+	f := &Fault{Path: p.rootPath}
 	if index >= 0 {
-		f.Path = value{p.document, index}.path()
+		f.Path = Value{p.Document, index}.Path()
 	}
 	f.Problem = fmt.Sprintf("not valid JSON at byte %d: %s", p.pos+1, problem)
 	return f
@@ -75,29 +79,29 @@ func (p *parser) emit(n int) {
 }
 
 // parseValue parses one value. n is its node, with the parent and the key set.
-func (p *parser) parseValue(n node) *FieldError {
+func (p *parser) parseValue(n node) *Fault {
 	p.skipSpace()
-	if len(p.nodes) >= p.values {
-		return p.syntaxError(n.parent, fmt.Sprintf("more than %d values", p.values))
+	if len(p.nodes) >= p.Values {
+		return p.syntaxError(n.parent, fmt.Sprintf("more than %d values", p.Values))
 	}
 	index := int32(len(p.nodes)) // #nosec G115 -- bounded by p.values
-	n.start = int32(len(p.text)) // #nosec G115 -- texts are bounded by MaxLine
+	n.start = int32(len(p.text)) // #nosec G115 -- texts are shorter than 2 GB
 	p.nodes = append(p.nodes, n)
 
-	var k jsonKind
-	var fault *FieldError
+	var k Kind
+	var fault *Fault
 	switch c := p.peek(); {
 	case c == '"':
-		k = kindString
+		k = String
 		p.nodes[index].escaped, fault = p.parseString(index)
 	case c == '{':
-		k, p.nodes[index].kind = kindObject, kindObject
+		k, p.nodes[index].kind = Object, Object
 		fault = p.parseObject(index)
 	case c == '[':
-		k, p.nodes[index].kind = kindArray, kindArray
+		k, p.nodes[index].kind = Array, Array
 		fault = p.parseArray(index)
 	case c == '-' || c >= '0' && c <= '9':
-		k = kindNumber
+		k = Number
 		fault = p.parseNumber(index)
 	default:
 		k, fault = p.parseLiteral(index)
@@ -107,16 +111,16 @@ func (p *parser) parseValue(n node) *FieldError {
 	}
 	done := &p.nodes[index]
 	done.kind = k
-	done.end = int32(len(p.text))   // #nosec G115 -- texts are bounded by MaxLine
+	done.end = int32(len(p.text))   // #nosec G115 -- texts are shorter than 2 GB
 	done.next = int32(len(p.nodes)) // #nosec G115 -- bounded by p.values
 	return nil
 }
 
-func (p *parser) parseLiteral(index int32) (jsonKind, *FieldError) {
+func (p *parser) parseLiteral(index int32) (Kind, *Fault) {
 	for _, l := range [...]struct {
 		word string
-		kind jsonKind
-	}{{"true", kindBool}, {"false", kindBool}, {"null", kindNull}} {
+		kind Kind
+	}{{"true", Bool}, {"false", Bool}, {"null", Null}} {
 		if bytes.HasPrefix(p.src[p.pos:], []byte(l.word)) {
 			p.emit(len(l.word))
 			return l.kind, nil
@@ -128,7 +132,7 @@ func (p *parser) parseLiteral(index int32) (jsonKind, *FieldError) {
 	return 0, p.syntaxError(index, "a value is expected: an object, an array, a string in double quotes, a number, true, false or null")
 }
 
-func (p *parser) parseNumber(index int32) *FieldError {
+func (p *parser) parseNumber(index int32) *Fault {
 	i := p.pos
 	digits := func() bool {
 		from := i
@@ -163,21 +167,21 @@ func (p *parser) parseNumber(index int32) *FieldError {
 }
 
 // openContainer and closeContainer parse a bracket or brace and keep the nesting depth.
-func (p *parser) openContainer(index int32) *FieldError {
-	if p.nesting++; p.nesting > p.depth {
-		return p.syntaxError(index, fmt.Sprintf("nested deeper than %d", p.depth))
+func (p *parser) openContainer(index int32) *Fault {
+	if p.nesting++; p.nesting > p.Depth {
+		return p.syntaxError(index, fmt.Sprintf("nested deeper than %d", p.Depth))
 	}
 	p.emit(1)
 	return nil
 }
 
-func (p *parser) closeContainer() *FieldError {
+func (p *parser) closeContainer() *Fault {
 	p.nesting--
 	p.emit(1)
 	return nil
 }
 
-func (p *parser) parseArray(index int32) *FieldError {
+func (p *parser) parseArray(index int32) *Fault {
 	if fault := p.openContainer(index); fault != nil {
 		return fault
 	}
@@ -199,7 +203,7 @@ func (p *parser) parseArray(index int32) *FieldError {
 	}
 }
 
-func (p *parser) parseObject(index int32) *FieldError {
+func (p *parser) parseObject(index int32) *Fault {
 	if fault := p.openContainer(index); fault != nil {
 		return fault
 	}
@@ -227,7 +231,7 @@ func (p *parser) parseObject(index int32) *FieldError {
 }
 
 // parseKey parses the name of a member and the colon after it.
-func (p *parser) parseKey(parent int32, seen *keySet) (node, *FieldError) {
+func (p *parser) parseKey(parent int32, seen *keySet) (node, *Fault) {
 	if p.skipSpace(); p.peek() != '"' {
 		return node{}, p.syntaxError(parent, "a member's name in double quotes is expected")
 	}
@@ -237,13 +241,13 @@ func (p *parser) parseKey(parent int32, seen *keySet) (node, *FieldError) {
 	}
 	end := len(p.text) - 1
 	if name := p.text[start:end]; seen.add(p, parent, name) {
-		return node{}, &FieldError{Path: join(value{p.document, parent}.path(), string(name)), Problem: "given twice in one object: keep one"}
+		return node{}, &Fault{Path: JoinPath(Value{p.Document, parent}.Path(), string(name)), Problem: "given twice in one object: keep one"}
 	}
 	if p.skipSpace(); p.peek() != ':' {
 		return node{}, p.syntaxError(parent, `":" is expected`)
 	}
 	p.emit(1)
-	return node{parent: parent, keyStart: int32(start), keyEnd: int32(end)}, nil // #nosec G115 -- texts are bounded by MaxLine
+	return node{parent: parent, keyStart: int32(start), keyEnd: int32(end)}, nil // #nosec G115 -- texts are shorter than 2 GB
 }
 
 // keySet finds duplicate keys of an object. It searches the nodes of a small object, and

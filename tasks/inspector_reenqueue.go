@@ -13,7 +13,7 @@ import (
 
 // resumeRedrive resumes the redrive of a task that another call put back and has not
 // enqueued yet.
-func (c *Client) resumeRedrive(ctx context.Context, app, id string, e ledger.RedriveState, want Redrive) (RedriveResult, error) {
+func (i *Inspector) resumeRedrive(ctx context.Context, app, id string, e ledger.RedriveState, want Redrive) (RedriveResult, error) {
 	if len(e.History) == 0 {
 		return RedriveUnmatched, nil
 	}
@@ -27,20 +27,20 @@ func (c *Client) resumeRedrive(ctx context.Context, app, id string, e ledger.Red
 	if want.DryRun {
 		return RedriveDone, nil
 	}
-	return c.reenqueue(ctx, app, id, e)
+	return i.reenqueue(ctx, app, id, e)
 }
 
 // FinishRedrives enqueues the tasks of an app that earlier redrives put back but did not
 // enqueue, because their process died or Redis failed. It returns the number of these tasks,
 // and the ids of those that are still busy: an earlier run of the task has not ended. With
 // dryRun it only counts.
-func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (finished int, busy []string, err error) {
-	ids, err := c.ledger.RedrivesInProgress(ctx, app)
+func (i *Inspector) FinishRedrives(ctx context.Context, app string, dryRun bool) (finished int, busy []string, err error) {
+	ids, err := i.ledger.RedrivesInProgress(ctx, app)
 	if err != nil {
 		return 0, nil, err
 	}
 	for _, id := range ids {
-		e, err := c.ledger.RedriveState(ctx, app, id)
+		e, err := i.ledger.RedriveState(ctx, app, id)
 		switch {
 		case err != nil && !errors.Is(err, ledger.ErrNotFound):
 			return finished, busy, err
@@ -50,12 +50,12 @@ func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (f
 			}
 			continue
 		case !e.InProgress || e.Outcome != "": // a runner started it, or it has ended
-			if err := c.ledger.FinishRedrive(ctx, app, id, e.Generation); err != nil {
+			if err := i.ledger.FinishRedrive(ctx, app, id, e.Generation); err != nil {
 				return finished, busy, err
 			}
 			continue
 		}
-		done, err := c.reenqueue(ctx, app, id, e)
+		done, err := i.reenqueue(ctx, app, id, e)
 		if err != nil {
 			return finished, busy, err
 		}
@@ -73,21 +73,21 @@ func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (f
 const reenqueueTimeout = 5 * time.Second
 
 // reenqueue enqueues a task that was put back, wakes its lane and completes the redrive.
-func (c *Client) reenqueue(ctx context.Context, app, id string, e ledger.RedriveState) (RedriveResult, error) {
+func (i *Inspector) reenqueue(ctx context.Context, app, id string, e ledger.RedriveState) (RedriveResult, error) {
 	task := redrivenTask(app, id, e)
 	deadline := time.Now().Add(reenqueueTimeout)
 	for pause := 5 * time.Millisecond; ; {
-		_, err := c.asynqClient.EnqueueContext(ctx, task)
+		_, err := i.asynqClient.EnqueueContext(ctx, task)
 		state := copyCurrent
 		if errors.Is(err, asynq.ErrTaskIDConflict) {
-			state, err = c.removeStaleCopy(ctx, app, id, e.Queue)
+			state, err = i.removeStaleCopy(ctx, app, id, e.Queue)
 		}
 		switch {
 		case err != nil:
 			return "", fmt.Errorf("redrive %s: %w", id, err)
 		case state == copyCurrent:
-			_ = c.rdb.Publish(ctx, ledger.WakeChannel, e.Queue).Err() // on failure the replicas find the task by polling
-			return RedriveDone, c.ledger.FinishRedrive(ctx, app, id, e.Generation)
+			i.wake(ctx, e.Queue)
+			return RedriveDone, i.ledger.FinishRedrive(ctx, app, id, e.Generation)
 		case time.Now().After(deadline):
 			return RedriveBusy, nil
 		case state == copyAbsent:
@@ -110,24 +110,6 @@ func redrivenTask(app, id string, e ledger.RedriveState) *asynq.Task {
 		asynq.MaxRetry(MarkedRetry)) // it has a record, also if a plain asynq.Client enqueued it first
 }
 
-// queueSet is the key of asynq's set of queues.
-const queueSet = "asynq:queues"
-
-// taskInfo returns asynq's information about a task. A queue that was deleted in the asynq
-// web UI is not in asynq's set of queues, and a producer that used it before does not add it
-// again. asynq then returns ErrQueueNotFound even if the queue has tasks, so taskInfo adds
-// the queue to the set and tries again.
-func (c *Client) taskInfo(ctx context.Context, queue, taskID string) (*asynq.TaskInfo, error) {
-	info, err := c.inspector.GetTaskInfo(queue, taskID)
-	if !errors.Is(err, asynq.ErrQueueNotFound) {
-		return info, err
-	}
-	if err := c.rdb.SAdd(ctx, queueSet, queue).Err(); err != nil {
-		return nil, err
-	}
-	return c.inspector.GetTaskInfo(queue, taskID)
-}
-
 // copyState is the state of asynq's copy of a task.
 type copyState int
 
@@ -139,9 +121,9 @@ const (
 
 // removeStaleCopy returns the state of asynq's copy of a task. It deletes a copy that is
 // neither pending, scheduled nor running, so that the task can be enqueued again.
-func (c *Client) removeStaleCopy(ctx context.Context, app, id, queue string) (copyState, error) {
+func (i *Inspector) removeStaleCopy(ctx context.Context, app, id, queue string) (copyState, error) {
 	taskID := Envelope{App: app, ID: id}.TaskID()
-	info, err := c.taskInfo(ctx, queue, taskID)
+	info, err := i.taskInfo(ctx, queue, taskID)
 	if errors.Is(err, asynq.ErrTaskNotFound) {
 		return copyAbsent, nil
 	}
@@ -153,13 +135,13 @@ func (c *Client) removeStaleCopy(ctx context.Context, app, id, queue string) (co
 		return copyCurrent, nil
 	case asynq.TaskStateActive:
 		// A run of the present generation has completed the redrive.
-		underway, err := c.ledger.IsRedriveInProgress(ctx, app, id)
-		if underway {
+		inProgress, err := i.ledger.IsRedriveInProgress(ctx, app, id)
+		if inProgress {
 			return copyBusy, err
 		}
 		return copyCurrent, err
 	default:
-		err := c.inspector.DeleteTask(queue, taskID)
+		err := i.asynqInspector.DeleteTask(queue, taskID)
 		if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
 			return copyBusy, nil // it may have become active; the next attempt finds out
 		}

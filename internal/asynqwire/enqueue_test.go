@@ -1,4 +1,4 @@
-package tasks
+package asynqwire_test
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
@@ -18,29 +19,28 @@ func TestPipelineWritesAsynqsWireFormat(t *testing.T) {
 		const queue = "wx0123456789abcdef:send:subscribe"
 		later := time.Now().Add(time.Hour)
 		made := func(id string, more ...asynq.Option) *asynq.Task {
-			options := append([]asynq.Option{asynq.TaskID(id), asynq.MaxRetry(MaxRetry), asynq.Timeout(handlerTimeout)}, more...)
-			return asynq.NewTaskWithHeaders(TypeSubscribe, []byte(`{"订单":1}`), map[string]string{"h": "v"}, options...)
+			options := append([]asynq.Option{asynq.TaskID(id), asynq.MaxRetry(1_000_000), asynq.Timeout(24 * time.Hour)}, more...)
+			return asynq.NewTaskWithHeaders("send:subscribe", []byte(`{"订单":1}`), map[string]string{"h": "v"}, options...)
 		}
 		written := func(id string) []byte {
-			key := "asynq:{" + queue + "}:t:" + id
-			msg, err := rdb.HGet(t.Context(), key, "msg").Bytes()
+			msg, err := rdb.HGet(t.Context(), asynqwire.TaskKey(queue, id), "msg").Bytes()
 			if err != nil {
 				t.Fatal(err)
 			}
 			rdb.FlushDB(t.Context())
 			return msg
 		}
-		plain, client := asynq.NewClientFromRedisClient(rdb), NewClient(rdb)
+		plain, enqueuer := asynq.NewClientFromRedisClient(rdb), asynqwire.NewEnqueuer(rdb)
 		for name, options := range map[string][]asynq.Option{"now": nil, "later": {asynq.ProcessAt(later)}} {
 			if _, err := plain.Enqueue(made("a", options...), asynq.Queue(queue)); err != nil {
 				t.Fatal(err)
 			}
 			want := written("a")
-			items := []*item{{task: made("a", options...), queue: queue}, {task: made("b", options...), queue: queue}}
-			client.enqueuePipelined(t.Context(), items)
+			items := []*asynqwire.Item{{Task: made("a", options...), Queue: queue}, {Task: made("b", options...), Queue: queue}}
+			enqueuer.EnqueueMany(t.Context(), items)
 			for _, p := range items {
-				if p.err != nil {
-					t.Fatal(p.err)
+				if p.Err != nil {
+					t.Fatal(p.Err)
 				}
 			}
 			if got := written("a"); !bytes.Equal(got, want) {

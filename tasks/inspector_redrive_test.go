@@ -19,18 +19,21 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// fixture has a client of a producer, and the ledger of a worker.
+// fixture has the client of a producer, the inspector of an operator, and the ledger of a worker.
 type fixture struct {
 	t         *testing.T
 	rdb       redis.UniversalClient
 	client    *tasks.Client
+	inspector *tasks.Inspector
 	ledger    *ledger.Ledger
-	inspector *asynq.Inspector
+	asynq     *asynq.Inspector
 }
 
 func newFixture(t *testing.T, rdb redis.UniversalClient) fixture {
 	policy := ledger.Policy{Retention: time.Hour, StreamMax: 10_000, DeadAfter: time.Minute, LostLimit: 3}
-	return fixture{t, rdb, tasks.NewClient(rdb), ledger.New(rdb, policy), asynq.NewInspectorFromRedisClient(rdb)}
+	return fixture{
+		t, rdb, tasks.NewClient(rdb), tasks.NewInspector(rdb), ledger.New(rdb, policy), asynq.NewInspectorFromRedisClient(rdb),
+	}
 }
 
 func (d fixture) submit(e tasks.Envelope) *asynq.TaskInfo {
@@ -39,7 +42,7 @@ func (d fixture) submit(e tasks.Envelope) *asynq.TaskInfo {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	info, err := d.inspector.GetTaskInfo(receipt.Queue, clientApp+":"+e.ID)
+	info, err := d.asynq.GetTaskInfo(receipt.Queue, clientApp+":"+e.ID)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -73,9 +76,9 @@ func (d fixture) end(e tasks.Envelope, outcome tasks.Outcome, code int) *asynq.T
 	d.t.Helper()
 	info := d.submit(e)
 	d.settle(info, outcome, code)
-	remove := d.inspector.DeleteTask
+	remove := d.asynq.DeleteTask
 	if outcome == tasks.OutcomeFailed || outcome == tasks.OutcomeUnknown {
-		remove = d.inspector.ArchiveTask
+		remove = d.asynq.ArchiveTask
 	}
 	if err := remove(info.Queue, info.ID); err != nil {
 		d.t.Fatal(err)
@@ -85,7 +88,7 @@ func (d fixture) end(e tasks.Envelope, outcome tasks.Outcome, code int) *asynq.T
 
 func (d fixture) redrive(id string, want tasks.Redrive) tasks.RedriveResult {
 	d.t.Helper()
-	done, err := d.client.Redrive(d.t.Context(), clientApp, id, want)
+	done, err := d.inspector.Redrive(d.t.Context(), clientApp, id, want)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -95,7 +98,7 @@ func (d fixture) redrive(id string, want tasks.Redrive) tasks.RedriveResult {
 // isPending reports whether the task is pending in asynq, unchanged since it was enqueued.
 func (d fixture) isPending(id string, first *asynq.TaskInfo) bool {
 	d.t.Helper()
-	info, err := d.inspector.GetTaskInfo(first.Queue, clientApp+":"+id)
+	info, err := d.asynq.GetTaskInfo(first.Queue, clientApp+":"+id)
 	if err != nil {
 		return false
 	}
@@ -126,7 +129,7 @@ func TestRedrive(t *testing.T) {
 			if r, err := d.client.Result(t.Context(), clientApp, id); err != nil || r.State != tasks.StateWaiting || r.Generation != 1 {
 				t.Errorf("%s: %+v, %v", id, r, err)
 			}
-			past, err := d.client.History(t.Context(), clientApp, id)
+			past, err := d.inspector.History(t.Context(), clientApp, id)
 			if err != nil || len(past) != 1 || past[0].Outcome != outcome || past[0].ErrCode != 40037 {
 				t.Errorf("%s: history %+v, %v", id, past, err)
 			}
@@ -134,7 +137,7 @@ func TestRedrive(t *testing.T) {
 		if n := pending(t, rdb, tasks.Urgent); n != 3 {
 			t.Errorf("%d tasks wait", n)
 		}
-		if finished, busy, err := d.client.FinishRedrives(t.Context(), clientApp, false); finished != 0 || busy != nil || err != nil {
+		if finished, busy, err := d.inspector.FinishRedrives(t.Context(), clientApp, false); finished != 0 || busy != nil || err != nil {
 			t.Errorf("left over: %d, %v, %v", finished, busy, err)
 		}
 	})
@@ -177,10 +180,10 @@ func TestRedriveSkips(t *testing.T) {
 			}
 		}
 		for _, want := range []tasks.Redrive{{}, {Outcomes: []tasks.Outcome{tasks.OutcomeAccepted}}} {
-			if _, err := d.client.Redrive(t.Context(), clientApp, "in-batch", want); err == nil {
+			if _, err := d.inspector.Redrive(t.Context(), clientApp, "in-batch", want); err == nil {
 				t.Errorf("%+v is accepted", want)
 			}
-			for _, err := range d.client.RedriveCandidates(t.Context(), clientApp, want) {
+			for _, err := range d.inspector.RedriveCandidates(t.Context(), clientApp, want) {
 				if err == nil {
 					t.Errorf("candidates of %+v", want)
 				}
@@ -223,7 +226,7 @@ func TestInterruptedRedriveIsFinished(t *testing.T) {
 				return nil
 			},
 			"finished": func(string) error {
-				other := tasks.NewClient(rdb)
+				other := tasks.NewInspector(rdb)
 				if n, _, err := other.FinishRedrives(t.Context(), clientApp, true); n != 1 || err != nil {
 					return fmt.Errorf("a dry run counts %d, %w", n, err)
 				}
@@ -245,7 +248,7 @@ func TestInterruptedRedriveIsFinished(t *testing.T) {
 					part = clientApp + "}:redrives " + id + " 1"
 				}
 				f.pattern.Store(&part)
-				if _, err := d.client.Redrive(t.Context(), clientApp, id, redriveAll()); err == nil {
+				if _, err := d.inspector.Redrive(t.Context(), clientApp, id, redriveAll()); err == nil {
 					t.Fatalf("%s: no error", id)
 				}
 				f.pattern.Store(nil)
@@ -255,14 +258,14 @@ func TestInterruptedRedriveIsFinished(t *testing.T) {
 				if err := finish(id); err != nil {
 					t.Errorf("%s: %v", id, err)
 				}
-				info, err := d.inspector.GetTaskInfo(first.Queue, clientApp+":"+id)
+				info, err := d.asynq.GetTaskInfo(first.Queue, clientApp+":"+id)
 				if err != nil || info.State != asynq.TaskStatePending || string(info.Payload) != string(first.Payload) {
 					t.Errorf("%s: asynq has %+v, %v", id, info, err)
 				}
-				if _, _, err := d.client.FinishRedrives(t.Context(), clientApp, false); err != nil {
+				if _, _, err := d.inspector.FinishRedrives(t.Context(), clientApp, false); err != nil {
 					t.Fatal(err)
 				}
-				if n, _, err := d.client.FinishRedrives(t.Context(), clientApp, false); n != 0 || err != nil {
+				if n, _, err := d.inspector.FinishRedrives(t.Context(), clientApp, false); n != 0 || err != nil {
 					t.Errorf("%s: still under way: %d, %v", id, n, err)
 				}
 				if r, err := d.client.Result(t.Context(), clientApp, id); err != nil || r.Generation != 1 {
@@ -304,7 +307,7 @@ func TestRedriveWaitsForTheEarlierRun(t *testing.T) {
 		<-settled
 		done := make(chan tasks.RedriveResult)
 		go func() {
-			r, err := d.client.Redrive(t.Context(), clientApp, "one", redriveAll())
+			r, err := d.inspector.Redrive(t.Context(), clientApp, "one", redriveAll())
 			if err != nil {
 				t.Error(err)
 			}
@@ -332,7 +335,7 @@ func TestRedriveCandidates(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		d := newFixture(t, rdb)
 		candidates := func(want tasks.Redrive) (ids []string) {
-			for id, err := range d.client.RedriveCandidates(t.Context(), clientApp, want) {
+			for id, err := range d.inspector.RedriveCandidates(t.Context(), clientApp, want) {
 				if err != nil {
 					t.Fatal(err)
 				}

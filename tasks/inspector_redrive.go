@@ -21,7 +21,7 @@ func Redrivable() []Outcome {
 	return all
 }
 
-// A Redrive selects the ended tasks to enqueue again; see [Client.Redrive].
+// A Redrive selects the ended tasks to enqueue again; see [Inspector.Redrive].
 type Redrive struct {
 	// Outcomes are the outcomes to redrive, out of [Redrivable]; required. With
 	// OutcomeUnknown a message may be delivered twice, since it is unknown whether WeChat
@@ -41,7 +41,7 @@ type Redrive struct {
 // RedriveResult is the result of a redrive of one task.
 type RedriveResult string
 
-// The results of [Client.Redrive].
+// The results of [Inspector.Redrive].
 const (
 	// RedriveDone: the task waits again, in its next generation.
 	RedriveDone RedriveResult = "redriven"
@@ -58,24 +58,24 @@ const (
 )
 
 // Redrive enqueues an ended task again, under its id and with its original payload. The task
-// is then in the next generation, its old outcome is in its history ([Client.History]), and
+// is then in the next generation, its old outcome is in its history ([Inspector.History]), and
 // its batch counts it as open. A cancellation of its batch before the redrive no longer
 // applies to it.
 //
 // Redrive may be repeated: a task that was put back has no outcome, so it does not match.
-// After an error, repeat it, or call [Client.FinishRedrives].
-func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (RedriveResult, error) {
+// After an error, repeat it, or call [Inspector.FinishRedrives].
+func (i *Inspector) Redrive(ctx context.Context, app, id string, want Redrive) (RedriveResult, error) {
 	if err := want.validate(); err != nil {
 		return "", err
 	}
-	e, err := c.ledger.RedriveState(ctx, app, id)
+	e, err := i.ledger.RedriveState(ctx, app, id)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		return RedriveUnmatched, nil
 	case err != nil:
 		return "", err
 	case e.InProgress && e.Outcome == "":
-		return c.resumeRedrive(ctx, app, id, e, want)
+		return i.resumeRedrive(ctx, app, id, e, want)
 	case e.Outcome == "":
 		return RedriveUnmatched, nil
 	}
@@ -95,7 +95,7 @@ func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Red
 	case want.DryRun:
 		return RedriveDone, nil
 	}
-	put, err := c.ledger.BeginRedrive(ctx, ledger.Ref{App: app, ID: id, Batch: envelope.Batch}, e)
+	put, err := i.ledger.BeginRedrive(ctx, ledger.Ref{App: app, ID: id, Batch: envelope.Batch}, e)
 	if err != nil {
 		return "", err
 	}
@@ -103,21 +103,21 @@ func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Red
 		return RedriveUnmatched, nil // another call put it back first
 	}
 	e.Generation++
-	return c.reenqueue(ctx, app, id, e)
+	return i.reenqueue(ctx, app, id, e)
 }
 
 // RedriveCandidates yields the ids of an app's tasks that may match a redrive, each id once.
 // They come from the batch, or else from the stream of results, as far as it reaches back.
-// [Client.Redrive] checks whether a candidate matches. The iteration ends after an error.
-func (c *Client) RedriveCandidates(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
+// [Inspector.Redrive] checks whether a candidate matches. The iteration ends after an error.
+func (i *Inspector) RedriveCandidates(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := want.validate(); err != nil {
 			yield("", err)
 			return
 		}
-		source := c.endedInStream(ctx, app, want)
+		source := i.endedInStream(ctx, app, want)
 		if want.Batch != "" {
-			source = c.endedInBatch(ctx, app, want)
+			source = i.endedInBatch(ctx, app, want)
 		}
 		seen := make(map[string]bool)
 		for id, err := range source {
@@ -133,13 +133,13 @@ func (c *Client) RedriveCandidates(ctx context.Context, app string, want Redrive
 }
 
 // endedInStream yields the tasks in the stream of results that match.
-func (c *Client) endedInStream(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
+func (i *Inspector) endedInStream(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		from := Cursor("")
 		if !want.Since.IsZero() {
 			from = Since(want.Since)
 		}
-		for r, err := range c.Results(ctx, app, from, false) {
+		for r, err := range i.Results(ctx, app, from, false) {
 			if err == nil && !want.matches(r) {
 				continue
 			}
@@ -155,14 +155,14 @@ func (c *Client) endedInStream(ctx context.Context, app string, want Redrive) it
 
 // endedInBatch yields the ended tasks of the batch from the batch itself, since the stream
 // may no longer have their results.
-func (c *Client) endedInBatch(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
+func (i *Inspector) endedInBatch(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		var outcomes []string
 		for _, outcome := range want.Outcomes {
 			outcomes = append(outcomes, string(outcome))
 		}
 		for cursor := uint64(0); ; {
-			ids, next, err := c.ledger.BatchEnded(ctx, ledger.Ref{App: app, Batch: want.Batch}, cursor, outcomes)
+			ids, next, err := i.ledger.BatchEnded(ctx, ledger.Ref{App: app, Batch: want.Batch}, cursor, outcomes)
 			if errors.Is(err, ledger.ErrNotFound) {
 				return
 			}
@@ -184,8 +184,8 @@ func (c *Client) endedInBatch(ctx context.Context, app string, want Redrive) ite
 
 // History returns the outcomes of a task before its redrives, the oldest first and at most
 // the last ten. The error is [ErrNotFound] for an unknown id.
-func (c *Client) History(ctx context.Context, app, id string) ([]Result, error) {
-	e, err := c.ledger.RedriveState(ctx, app, id)
+func (i *Inspector) History(ctx context.Context, app, id string) ([]Result, error) {
+	e, err := i.ledger.RedriveState(ctx, app, id)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, ErrNotFound
 	}

@@ -1,4 +1,4 @@
-package tasks
+package strictjson
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 
 // parseString parses a string and rewrites its escapes to UTF-8. escaped reports whether
 // some of the escapes are required and stay.
-func (p *parser) parseString(index int32) (escaped bool, fault *FieldError) {
+func (p *parser) parseString(index int32) (escaped bool, fault *Fault) {
 	p.emit(1)
 	for {
 		end := p.pos
@@ -51,7 +51,7 @@ func validPrefix(s []byte) int {
 }
 
 // parseEscape rewrites one escape. kept reports whether the escape is required and stays.
-func (p *parser) parseEscape(index int32) (kept bool, fault *FieldError) {
+func (p *parser) parseEscape(index int32) (kept bool, fault *Fault) {
 	if p.pos+1 >= len(p.src) {
 		return false, p.syntaxError(index, "it ends inside a string")
 	}
