@@ -9,6 +9,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
@@ -61,7 +62,7 @@ func ExampleLimiter_Hold() {
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
 	ctx, app := context.Background(), "wx0123456789abcdef"
 
-	hold := ratelimit.Hold{App: app, Scope: "send:template", Reason: "quota_day", Code: 45009, Until: ratelimit.EndOfDay(time.Now()), By: "replica-1"}
+	hold := ratelimit.Hold{App: app, Scope: "send:template", Reason: "quota_day", Code: 45009, Until: calendar.EndOfDay(time.Now()), By: "replica-1"}
 	if _, err := limiter.Hold(ctx, hold); err != nil {
 		fmt.Println(err)
 		return

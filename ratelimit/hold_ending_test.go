@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
@@ -68,7 +69,7 @@ func TestShorterHoldIsIgnored(t *testing.T) {
 		}
 		*clock = start.Add(100 * time.Millisecond)
 		day, begun := refuse(t, l, "quota_day", End{Span: PerDay})
-		if begun || day.Reason != "quota_day" || !day.Until.Equal(EndOfDay(start)) || !day.Since.Equal(*clock) {
+		if begun || day.Reason != "quota_day" || !day.Until.Equal(calendar.EndOfDay(start)) || !day.Since.Equal(*clock) {
 			t.Errorf("begun %v, %+v", begun, day)
 		}
 		*clock = start.Add(200 * time.Millisecond)
@@ -100,20 +101,20 @@ func TestTriesRestartWithAnotherReason(t *testing.T) {
 // from this machine's. The ends of minutes and days are those of the calendar.
 func TestHoldEndsByRedisClock(t *testing.T) {
 	instants := []time.Time{
-		time.Date(2031, 3, 1, 12, 0, 30, 250_500_000, Shanghai()),
-		time.Date(2031, 3, 1, 0, 0, 0, 0, Shanghai()),
-		time.Date(2031, 3, 1, 0, 0, 59, 999_999_000, Shanghai()),
-		time.Date(2031, 3, 1, 0, 1, 0, 0, Shanghai()),
-		time.Date(2031, 12, 31, 23, 59, 59, 999_000_000, Shanghai()),
-		time.Date(2015, 2, 28, 7, 59, 59, 0, Shanghai()), // close to midnight in UTC only
+		time.Date(2031, 3, 1, 12, 0, 30, 250_500_000, calendar.Shanghai()),
+		time.Date(2031, 3, 1, 0, 0, 0, 0, calendar.Shanghai()),
+		time.Date(2031, 3, 1, 0, 0, 59, 999_999_000, calendar.Shanghai()),
+		time.Date(2031, 3, 1, 0, 1, 0, 0, calendar.Shanghai()),
+		time.Date(2031, 12, 31, 23, 59, 59, 999_000_000, calendar.Shanghai()),
+		time.Date(2015, 2, 28, 7, 59, 59, 0, calendar.Shanghai()), // close to midnight in UTC only
 	}
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for i, now := range instants {
 			l := NewLimiter(rdb, DefaultConfig(), nil)
 			l.now = func() int64 { return now.UnixMicro() }
 			for end, want := range map[End]time.Time{
-				{Span: PerMinute}:                 NextMinute(now),
-				{Span: PerDay}:                    EndOfDay(now),
+				{Span: PerMinute}:                 calendar.NextMinute(now),
+				{Span: PerDay}:                    calendar.EndOfDay(now),
 				{After: 1500 * time.Millisecond}:  now.Add(1500 * time.Millisecond),
 				{After: time.Hour}:                now.Add(time.Hour),
 				{}:                                now.Add(time.Millisecond),

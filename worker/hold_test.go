@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
@@ -39,7 +40,7 @@ func TestDayQuotaHoldsTheLane(t *testing.T) {
 		if hold.Code != 45009 || hold.Reason != "quota_day" {
 			t.Errorf("hold %+v", hold)
 		}
-		if end := ratelimit.EndOfDay(time.Now()); hold.Until.Before(end.Add(-time.Minute)) || hold.Until.After(end.Add(time.Hour)) {
+		if end := calendar.EndOfDay(time.Now()); hold.Until.Before(end.Add(-time.Minute)) || hold.Until.After(end.Add(time.Hour)) {
 			t.Errorf("held until %v, the day ends at %v", hold.Until, end)
 		}
 		for i := range 10 {

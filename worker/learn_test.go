@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
@@ -133,7 +134,7 @@ func TestUsageOfOtherSystemsIsLearned(t *testing.T) {
 // count for either day.
 func awayFromMidnight(t *testing.T) {
 	t.Helper()
-	if now := time.Now().In(ratelimit.Shanghai()); now.Hour() == 23 && now.Minute() == 59 || now.Hour() == 0 && now.Minute() == 0 {
+	if now := time.Now().In(calendar.Shanghai()); now.Hour() == 23 && now.Minute() == 59 || now.Hour() == 0 && now.Minute() == 0 {
 		t.Skip("skipped: midnight in China")
 	}
 }

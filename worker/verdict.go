@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -67,8 +68,8 @@ var rules = map[wechat.Class]rule{
 	wechat.ClassPerUser:     {wait: after(3 * time.Second)},
 	wechat.ClassPerUserLong: {wait: after(time.Hour)},
 	wechat.ClassRateSecond:  {reason: "rate_second", stops: stopLane, slows: ratelimit.PerSecond, wait: after(time.Second)},
-	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, learns: true, wait: until(ratelimit.NextMinute), ends: ratelimit.PerMinute},
-	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, learns: true, wait: until(ratelimit.EndOfDay), ends: ratelimit.PerDay},
+	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, learns: true, wait: until(calendar.NextMinute), ends: ratelimit.PerMinute},
+	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, learns: true, wait: until(calendar.EndOfDay), ends: ratelimit.PerDay},
 	wechat.ClassToken:       {reason: tokenRejected, stops: stopApp, wait: backoff(appProbes)},
 	wechat.ClassConfig:      {reason: "app_config", stops: stopApp, wait: backoff(appProbes)},
 	wechat.ClassAccount:     {reason: "capability", stops: stopLane, wait: backoff(capabilityProbes)},
