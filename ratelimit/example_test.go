@@ -9,7 +9,6 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
@@ -54,35 +53,6 @@ func ExampleLimiter_Acquire() {
 	// three calls took at least 20 ms: true
 	// scheme:urllink, per second: 0 of 100
 	// links, per day: 3 of 500000
-}
-
-func ExampleLimiter_Hold() {
-	rdb, stop := connect()
-	defer stop()
-	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
-	ctx, app := context.Background(), "wx0123456789abcdef"
-
-	hold := ratelimit.Hold{App: app, Scope: "send:template", Reason: "quota_day", Code: 45009, Until: calendar.EndOfDay(time.Now()), By: "replica-1"}
-	if _, err := limiter.Hold(ctx, hold); err != nil {
-		fmt.Println(err)
-		return
-	}
-	d, err := limiter.Try(ctx, app, "send:template")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println("held:", d.Hold.Reason, d.Hold.Code)
-
-	if _, err := limiter.Unhold(ctx, app, "send:template"); err != nil {
-		fmt.Println(err)
-		return
-	}
-	d, err = limiter.Try(ctx, app, "send:template")
-	fmt.Println("lifted:", d.Permit != nil, err)
-	// Output:
-	// held: quota_day 45009
-	// lifted: true <nil>
 }
 
 func ExampleValidateLimits() {

@@ -4,12 +4,11 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -109,7 +108,7 @@ func (f *fleet) listen(ctx context.Context) {
 // wake handles a wake-up message: it wakes or opens the lane of a queue, or marks the holds
 // of an app as changed.
 func (f *fleet) wake(ctx context.Context, name string) {
-	if app, ok := strings.CutPrefix(name, ratelimit.HoldMessage); ok {
+	if app, ok := hold.ParseMessage(name); ok {
 		f.replica.limiter.revoke(ctx, app)
 		f.replica.templateHolds.forget(app)
 		if _, mine := f.replica.apps[app]; mine {

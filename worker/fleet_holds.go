@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -45,31 +45,31 @@ const (
 // whether they have records.
 type holdCache struct {
 	unread    map[string]bool
-	inForce   map[string][]ratelimit.Hold // by app
-	records   map[string]time.Time        // by app
-	syncedAt  time.Time                   // when the pauses of the holds in force were written
-	clearedAt time.Time                   // when the pauses of some other apps were deleted
+	inForce   map[string][]hold.Hold // by app
+	records   map[string]time.Time   // by app
+	syncedAt  time.Time              // when the pauses of the holds in force were written
+	clearedAt time.Time              // when the pauses of some other apps were deleted
 
 	readPos, clearPos, countPos int // positions among the apps, and among the held lanes
 }
 
 func newHoldCache() holdCache {
 	return holdCache{
-		unread: make(map[string]bool), inForce: make(map[string][]ratelimit.Hold), records: make(map[string]time.Time),
+		unread: make(map[string]bool), inForce: make(map[string][]hold.Hold), records: make(map[string]time.Time),
 	}
 }
 
 // held reports whether a lane is held. It returns false from dueSoon before the hold's end:
 // the lane opens then, and its gate waits for the end as for any permit.
 func (h holdCache) held(key laneKey) bool {
-	return slices.ContainsFunc(h.inForce[key.app], func(h ratelimit.Hold) bool { return coversLane(h, key) })
+	return slices.ContainsFunc(h.inForce[key.app], func(h hold.Hold) bool { return h.Stops(key.app, key.typ) })
 }
 
 // expire drops the holds that end soon, and marks their apps as unread, so that their
 // pauses are deleted.
 func (h holdCache) expire(now time.Time) {
 	for app, holds := range h.inForce {
-		left := slices.DeleteFunc(slices.Clone(holds), func(h ratelimit.Hold) bool { return !closesLanes(h, now) })
+		left := slices.DeleteFunc(slices.Clone(holds), func(h hold.Hold) bool { return !closesLanes(h, now) })
 		if len(left) < len(holds) {
 			h.inForce[app] = left
 			h.unread[app] = true
@@ -79,16 +79,16 @@ func (h holdCache) expire(now time.Time) {
 
 // update stores the holds that were read of some apps. It returns the apps whose holds have
 // changed or that were marked as unread.
-func (h holdCache) update(apps []string, holds []ratelimit.Hold, now time.Time) (news []string) {
-	read := make(map[string][]ratelimit.Hold)
-	for _, hold := range holds {
-		_, typed := tasks.Lookup(hold.Scope)
-		if closesLanes(hold, now) && (typed || hold.Scope == ratelimit.WholeApp) {
-			read[hold.App] = append(read[hold.App], hold)
+func (h holdCache) update(apps []string, holds []hold.Hold, now time.Time) (news []string) {
+	read := make(map[string][]hold.Hold)
+	for _, r := range holds {
+		_, typed := tasks.Lookup(r.Scope)
+		if closesLanes(r, now) && (typed || r.Scope == hold.WholeApp) {
+			read[r.App] = append(read[r.App], r)
 		}
 	}
 	for _, app := range apps {
-		same := slices.EqualFunc(h.inForce[app], read[app], func(a, b ratelimit.Hold) bool {
+		same := slices.EqualFunc(h.inForce[app], read[app], func(a, b hold.Hold) bool {
 			return a.Scope == b.Scope && a.Until.Equal(b.Until)
 		})
 		if !same || h.unread[app] {
@@ -110,7 +110,7 @@ func (h holdCache) update(apps []string, holds []ratelimit.Hold, now time.Time) 
 
 // readChangedHolds reads the holds of the apps that are marked as unread.
 func (f *fleet) readChangedHolds(ctx context.Context) {
-	f.holds.expire(f.replica.limiter.Now())
+	f.holds.expire(f.replica.holds.Now())
 	if len(f.holds.unread) > 0 {
 		f.readHolds(ctx, slices.Sorted(maps.Keys(f.holds.unread)))
 	}
@@ -127,7 +127,7 @@ func (f *fleet) pollHolds(ctx context.Context) {
 			others = append(others, app)
 		}
 	}
-	found, err := f.replica.limiter.Recorded(within, others...)
+	found, err := f.replica.holds.AppsWithRecords(within, others...)
 	if err != nil {
 		f.logUnreadable(ctx, err)
 		return
@@ -161,12 +161,12 @@ func (f *fleet) readHolds(ctx context.Context, apps []string) {
 	}
 	within, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	holds, err := f.replica.limiter.Holds(within, apps...)
+	holds, err := f.replica.holds.List(within, apps...)
 	if err != nil {
 		f.logUnreadable(ctx, err)
 		return
 	}
-	news := f.holds.update(apps, holds, f.replica.limiter.Now())
+	news := f.holds.update(apps, holds, f.replica.holds.Now())
 	for _, app := range news {
 		f.index.expedite(app)
 		if len(f.holds.inForce[app]) > 0 {
@@ -212,7 +212,7 @@ func (f *fleet) syncPauses(ctx context.Context, apps []string) bool {
 	if len(apps) == 0 {
 		return true
 	}
-	var holds []ratelimit.Hold
+	var holds []hold.Hold
 	for _, app := range apps {
 		holds = append(holds, f.holds.inForce[app]...)
 	}

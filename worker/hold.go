@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -55,9 +56,9 @@ func (l limiter) revoke(ctx context.Context, app string) {
 func (j *job) scope(s stop) string {
 	switch s {
 	case stopApp:
-		return ratelimit.WholeApp
+		return hold.WholeApp
 	case stopTemplate:
-		return ratelimit.TemplateScope(j.template)
+		return hold.TemplateScope(j.template)
 	case stopLane, stopNothing:
 	}
 	return j.Type
@@ -72,11 +73,11 @@ const unheldPause = 30 * time.Second
 func (r *Replica) hold(ctx context.Context, j *job, v verdict) verdict {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
-	h := ratelimit.Hold{
+	h := hold.Hold{
 		App: j.App, Scope: j.scope(v.stops), Reason: v.hold.reason, Code: codeOf(j.err),
-		By: ratelimit.ReplicaPrefix + r.id,
+		By: hold.ReplicaPrefix + r.id,
 	}
-	inForce, begun, err := r.limiter.HoldEnding(ctx, h, v.hold.end)
+	inForce, begun, err := r.holds.SetEnding(ctx, h, v.hold.end)
 	r.templateHolds.forget(j.App)
 	if err != nil {
 		r.log.Warn("a hold could not be set", j.attrs(slog.Any("err", err))...)
@@ -99,7 +100,7 @@ func (r *Replica) hold(ctx context.Context, j *job, v verdict) verdict {
 func (r *Replica) held(ctx context.Context, j *job) bool {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	held, err := r.limiter.Held(ctx, j.App, j.Type)
+	held, err := r.holds.Held(ctx, j.App, j.Type)
 	return err == nil && held
 }
 
@@ -122,7 +123,7 @@ type loggedHolds struct {
 }
 
 // shouldLog reports whether no hold of this app and scope was logged that is still in force.
-func (s *loggedHolds) shouldLog(h ratelimit.Hold) bool {
+func (s *loggedHolds) shouldLog(h hold.Hold) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := h.App + " " + h.Scope

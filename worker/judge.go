@@ -24,7 +24,7 @@ func (r *Replica) verdict(ctx context.Context, j *job) verdict {
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	before, held, err := r.limiter.HoldFor(ctx, j.App, j.scope(v.stops))
+	before, held, err := r.holds.Get(ctx, j.App, j.scope(v.stops))
 	if err != nil || held || before.Reason != v.hold.reason {
 		return v
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -91,7 +92,7 @@ func (l *learner) learn(ctx context.Context, app, typ string, o trigger) {
 	if err != nil || !mine {
 		return // another replica made the query
 	}
-	if _, held, err := r.limiter.HoldFor(ctx, app, ratelimit.WholeApp); err != nil || held {
+	if _, held, err := r.holds.Get(ctx, app, hold.WholeApp); err != nil || held {
 		l.postponeAll(ctx, key, queryAgain) // WeChat would not answer for a held app
 		return
 	}

@@ -124,7 +124,7 @@ func TestUsageOfOtherSystemsIsLearned(t *testing.T) {
 		if n := r.wx.Count(sandbox.Filter{Path: subscribePath}); n != 5 {
 			t.Errorf("%d calls, want the five that are left of the quota", n)
 		}
-		if holds, err := r.limiter().Holds(t.Context(), app); err != nil || len(holds) > 0 {
+		if holds, err := r.holds().List(t.Context(), app); err != nil || len(holds) > 0 {
 			t.Errorf("held: %v, %v", holds, err)
 		}
 	})
@@ -186,7 +186,7 @@ func TestARefusalTriggersAQuery(t *testing.T) {
 		redistest.Until(t, 10*time.Second, "the used quota is learned", func() bool {
 			return r.learned(tasks.TypeSubscribe, ratelimit.PerDay).Used >= 50
 		})
-		if _, err := r.limiter().Unhold(t.Context(), app, tasks.TypeSubscribe); err != nil {
+		if _, err := r.holds().Lift(t.Context(), app, tasks.TypeSubscribe); err != nil {
 			t.Fatal(err)
 		}
 		r.submit(addressed(tasks.TypeCustom, "another-lane", "b"))
@@ -222,7 +222,7 @@ func TestARefusedQuotaQueryHoldsNothing(t *testing.T) {
 			ttl := r.rdb.TTL(t.Context(), "wxcourier:{"+app+"}:quota:"+tasks.TypeSubscribe).Val()
 			return ttl > 23*time.Hour
 		})
-		if holds, err := r.limiter().Holds(t.Context(), app); err != nil || len(holds) > 0 {
+		if holds, err := r.holds().List(t.Context(), app); err != nil || len(holds) > 0 {
 			t.Errorf("held: %v, %v", holds, err)
 		}
 		if text := r.log.String(); strings.Contains(text, "level=WARN") || !strings.Contains(text, "76021") {

@@ -35,6 +35,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -71,6 +72,7 @@ type Replica struct {
 	wechat        *wechat.Client
 	mediaClient   *http.Client
 	limiter       limiter
+	holds         *hold.Store
 	ledger        *ledger.Ledger
 	receivers     *receiverLocks
 	templateHolds templateHolds
@@ -141,9 +143,10 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	}
 	r.receivers = newReceiverLocks(r.recallDeferred)
 	r.limiter = limiter{Limiter: parts.Limiter, log: r.log}
+	r.holds = hold.NewStore(r.rdb, hold.WithOnChange(r.limiter.revoke))
 	r.learner = newLearner(r)
 	r.recovery = newPaceRecovery(r)
-	r.templateHolds.lookup = r.limiter.HoldFor
+	r.templateHolds.lookup = r.holds.Get
 	r.servers = &laneServers{replica: r}
 	r.fleet = newFleet(r)
 	r.sweeper = newSweeper(r, policy.DeadAfter, policy.Retention)

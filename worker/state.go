@@ -67,7 +67,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 
 func (c *stateCollector) collectHolds(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
 	r := c.replica
-	holds, err := r.limiter.Holds(ctx, slices.Collect(maps.Keys(r.apps))...)
+	holds, err := r.holds.List(ctx, slices.Collect(maps.Keys(r.apps))...)
 	if err != nil {
 		return // Redis does not answer; collect the other metrics
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/backlog"
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -34,7 +34,7 @@ var (
 // Holds are enforced from their records, so no delivery depends on these keys. Replicas call
 // SyncPauses by themselves; a program that sets or lifts holds calls it, too, since no
 // replica may be running.
-func SyncPauses(ctx context.Context, rdb redis.UniversalClient, apps []string, holds []ratelimit.Hold) error {
+func SyncPauses(ctx context.Context, rdb redis.UniversalClient, apps []string, holds []hold.Hold) error {
 	var now time.Time // Redis', since the local clock may be wrong
 	if len(holds) > 0 {
 		var err error
@@ -63,20 +63,15 @@ func SyncPauses(ctx context.Context, rdb redis.UniversalClient, apps []string, h
 // closesLanes reports whether a hold ends later than dueSoon, so that its lanes close and
 // their queues are shown as paused. For one that ends sooner the lanes stay open, and their gates
 // wait for its end.
-func closesLanes(h ratelimit.Hold, now time.Time) bool {
+func closesLanes(h hold.Hold, now time.Time) bool {
 	return h.Until.IsZero() || h.Until.Sub(now) > dueSoon
-}
-
-// coversLane reports whether a hold stops a lane.
-func coversLane(h ratelimit.Hold, key laneKey) bool {
-	return h.App == key.app && (h.Scope == ratelimit.WholeApp || h.Scope == key.typ)
 }
 
 // pause is asynq's pause key of a queue, with its current value and the hold to write there.
 type pause struct {
 	key     string
-	current string          // "" for none
-	hold    *ratelimit.Hold // nil for none
+	current string     // "" for none
+	hold    *hold.Hold // nil for none
 }
 
 // upToDate reports whether there is nothing to write. A pause of a hold that stays is
@@ -90,9 +85,9 @@ func (p pause) upToDate() bool {
 
 // pausesOf returns the pauses of all queues of the apps. A queue under several holds shows
 // the one that ends last.
-func pausesOf(apps []string, holds []ratelimit.Hold, now time.Time) []pause {
-	holds = slices.DeleteFunc(slices.Clone(holds), func(h ratelimit.Hold) bool { return !closesLanes(h, now) })
-	byApp := make(map[string][]ratelimit.Hold)
+func pausesOf(apps []string, holds []hold.Hold, now time.Time) []pause {
+	holds = slices.DeleteFunc(slices.Clone(holds), func(h hold.Hold) bool { return !closesLanes(h, now) })
+	byApp := make(map[string][]hold.Hold)
 	for _, h := range holds {
 		byApp[h.App] = append(byApp[h.App], h)
 	}
@@ -109,10 +104,10 @@ func pausesOf(apps []string, holds []ratelimit.Hold, now time.Time) []pause {
 }
 
 // longestHold returns the hold of a lane that ends last; nil when there is none.
-func longestHold(holds []ratelimit.Hold, key laneKey) *ratelimit.Hold {
-	var last *ratelimit.Hold
+func longestHold(holds []hold.Hold, key laneKey) *hold.Hold {
+	var last *hold.Hold
 	for _, h := range holds {
-		if coversLane(h, key) && (last == nil || !last.Until.IsZero() && (h.Until.IsZero() || h.Until.After(last.Until))) {
+		if h.Stops(key.app, key.typ) && (last == nil || !last.Until.IsZero() && (h.Until.IsZero() || h.Until.After(last.Until))) {
 			last = &h
 		}
 	}

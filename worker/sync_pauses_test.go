@@ -8,8 +8,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/redistest"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/worker"
 )
@@ -33,7 +33,7 @@ func pausedBy(t *testing.T, rdb redis.UniversalClient, typ, want string) {
 }
 
 // syncPauses calls SyncPauses for app.
-func syncPauses(t *testing.T, rdb redis.UniversalClient, holds ...ratelimit.Hold) {
+func syncPauses(t *testing.T, rdb redis.UniversalClient, holds ...hold.Hold) {
 	t.Helper()
 	for i := range holds {
 		holds[i].App = app
@@ -53,23 +53,23 @@ func onEachServer(t *testing.T, fn func(t *testing.T, rdb redis.UniversalClient)
 func TestTheHoldThatEndsLastIsShown(t *testing.T) {
 	onEachServer(t, func(t *testing.T, rdb redis.UniversalClient) {
 		in := func(d time.Duration) time.Time { return time.Now().Add(d) }
-		whole := func(until time.Time) ratelimit.Hold {
-			return ratelimit.Hold{Scope: ratelimit.WholeApp, Until: until}
+		whole := func(until time.Time) hold.Hold {
+			return hold.Hold{Scope: hold.WholeApp, Until: until}
 		}
-		custom := func(until time.Time) ratelimit.Hold {
-			return ratelimit.Hold{Scope: tasks.TypeCustom, Until: until}
+		custom := func(until time.Time) hold.Hold {
+			return hold.Hold{Scope: tasks.TypeCustom, Until: until}
 		}
 		for i, tt := range []struct {
-			holds           []ratelimit.Hold
+			holds           []hold.Hold
 			custom, another string
 		}{
 			{nil, "", ""},
-			{[]ratelimit.Hold{custom(in(time.Hour))}, "wxcourier:send:custom", ""},
-			{[]ratelimit.Hold{whole(in(time.Minute)), custom(in(time.Hour))}, "wxcourier:send:custom", "wxcourier:*"},
-			{[]ratelimit.Hold{whole(time.Time{}), custom(in(time.Hour))}, "wxcourier:*", "wxcourier:*"},
-			{[]ratelimit.Hold{{Scope: ratelimit.TemplateScope("T1")}}, "", ""},
-			{[]ratelimit.Hold{whole(in(time.Hour))}, "wxcourier:*", "wxcourier:*"},
-			{[]ratelimit.Hold{whole(in(time.Second))}, "", ""}, // the hold ends soon: the gates wait for its end
+			{[]hold.Hold{custom(in(time.Hour))}, "wxcourier:send:custom", ""},
+			{[]hold.Hold{whole(in(time.Minute)), custom(in(time.Hour))}, "wxcourier:send:custom", "wxcourier:*"},
+			{[]hold.Hold{whole(time.Time{}), custom(in(time.Hour))}, "wxcourier:*", "wxcourier:*"},
+			{[]hold.Hold{{Scope: hold.TemplateScope("T1")}}, "", ""},
+			{[]hold.Hold{whole(in(time.Hour))}, "wxcourier:*", "wxcourier:*"},
+			{[]hold.Hold{whole(in(time.Second))}, "", ""}, // the hold ends soon: the gates wait for its end
 		} {
 			t.Log("case", i)
 			for range 2 { // a repetition changes nothing
@@ -95,7 +95,7 @@ func TestAPauseEndsWithItsHold(t *testing.T) {
 			{time.Time{}, 2 * time.Minute},
 			{time.Now().Add(3 * time.Hour), 3 * time.Hour},
 		} {
-			syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp, Until: tt.until})
+			syncPauses(t, rdb, hold.Hold{Scope: hold.WholeApp, Until: tt.until})
 			if ttl := rdb.PTTL(t.Context(), key).Val(); ttl > tt.most || ttl < tt.most*9/10 {
 				t.Errorf("until %v: the pause expires in %v", tt.until, ttl)
 			}
@@ -106,10 +106,10 @@ func TestAPauseEndsWithItsHold(t *testing.T) {
 // TestPausesExpireAfterACrash: a pause that no replica renews or deletes expires.
 func TestPausesExpireAfterACrash(t *testing.T) {
 	mini, rdb := redistest.Mini(t)
-	syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
+	syncPauses(t, rdb, hold.Hold{Scope: hold.WholeApp})
 	pausedBy(t, rdb, tasks.TypeCustom, "wxcourier:*")
 	mini.FastForward(time.Minute)
-	syncPauses(t, rdb, ratelimit.Hold{Scope: ratelimit.WholeApp})
+	syncPauses(t, rdb, hold.Hold{Scope: hold.WholeApp})
 	mini.FastForward(time.Minute + time.Second)
 	pausedBy(t, rdb, tasks.TypeCustom, "wxcourier:*") // it was renewed
 	mini.FastForward(time.Minute)
@@ -123,7 +123,7 @@ func TestAnOperatorsPauseStays(t *testing.T) {
 		if err := rdb.Set(t.Context(), key, "1764000000", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
-		for _, holds := range [][]ratelimit.Hold{{{Scope: ratelimit.WholeApp}}, {{Scope: tasks.TypeCustom, Until: time.Now().Add(time.Hour)}}, nil} {
+		for _, holds := range [][]hold.Hold{{{Scope: hold.WholeApp}}, {{Scope: tasks.TypeCustom, Until: time.Now().Add(time.Hour)}}, nil} {
 			syncPauses(t, rdb, holds...)
 			if v, ttl := rdb.Get(t.Context(), key).Val(), rdb.PTTL(t.Context(), key).Val(); v != "1764000000" || ttl >= 0 {
 				t.Errorf("with %d holds the pause is %q and expires in %v", len(holds), v, ttl)
@@ -152,23 +152,23 @@ func TestReplicasSyncPauses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r.hold(ratelimit.Hold{Scope: tasks.TypeCustom})
+		r.hold(hold.Hold{Scope: tasks.TypeCustom})
 		r.replica(nil)
 		shown(tasks.TypeCustom, "wxcourier:send:custom")
 		shown(tasks.TypeScheme, "")
-		r.hold(ratelimit.Hold{Scope: ratelimit.WholeApp, Until: time.Now().Add(time.Hour)})
+		r.hold(hold.Hold{Scope: hold.WholeApp, Until: time.Now().Add(time.Hour)})
 		shown(tasks.TypeScheme, "wxcourier:*")
 		shown(tasks.TypeCustom, "wxcourier:send:custom")
 		r.unhold(tasks.TypeCustom)
 		shown(tasks.TypeCustom, "wxcourier:*")
-		r.unhold(ratelimit.WholeApp)
+		r.unhold(hold.WholeApp)
 		shown(tasks.TypeCustom, "")
 		shown(tasks.TypeScheme, "")
 	})
 }
 
 // TestPausesGoByRedisClock: the replica's clock is an hour ahead of Redis'. A hold of half an
-// hour is shown, and Limiter.Now follows Redis' clock.
+// hour is shown, and Store.Now follows Redis' clock.
 func TestPausesGoByRedisClock(t *testing.T) {
 	server := miniredis.RunT(t)
 	redisNow := time.Now().Add(-time.Hour)
@@ -176,17 +176,17 @@ func TestPausesGoByRedisClock(t *testing.T) {
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
 	until := redisNow.Add(30 * time.Minute)
-	syncPauses(t, rdb, ratelimit.Hold{Scope: tasks.TypeCustom, Until: until})
+	syncPauses(t, rdb, hold.Hold{Scope: tasks.TypeCustom, Until: until})
 	pausedBy(t, rdb, tasks.TypeCustom, "wxcourier:send:custom")
 
-	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
-	if _, err := limiter.Hold(t.Context(), ratelimit.Hold{App: app, Scope: tasks.TypeCustom, Reason: "legal", Until: until}); err != nil {
+	holds := hold.NewStore(rdb)
+	if _, err := holds.Set(t.Context(), hold.Hold{App: app, Scope: tasks.TypeCustom, Reason: "legal", Until: until}); err != nil {
 		t.Fatal(err)
 	}
-	if holds, err := limiter.Holds(t.Context(), app); err != nil || len(holds) != 1 {
-		t.Fatalf("%v, %v", holds, err)
+	if list, err := holds.List(t.Context(), app); err != nil || len(list) != 1 {
+		t.Fatalf("%v, %v", list, err)
 	}
-	if ahead := limiter.Now().Sub(redisNow); ahead < -time.Second || ahead > time.Minute {
+	if ahead := holds.Now().Sub(redisNow); ahead < -time.Second || ahead > time.Minute {
 		t.Errorf("Now is %v away from Redis' clock", ahead)
 	}
 }

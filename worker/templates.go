@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/hold"
 )
 
 // templateCacheTTL is how long a replica caches whether a template is held. The message
@@ -18,7 +18,7 @@ const maxTemplates = 1000
 // templateHolds caches which message templates are held, so that not every message costs a
 // call to Redis.
 type templateHolds struct {
-	lookup func(ctx context.Context, app, scope string) (ratelimit.Hold, bool, error)
+	lookup func(ctx context.Context, app, scope string) (hold.Hold, bool, error)
 
 	mu     sync.Mutex
 	cached map[string]map[string]cachedHold // guarded by mu; app → template → hold
@@ -39,7 +39,7 @@ func (t *templateHolds) held(ctx context.Context, app, id string) (reason string
 	if ok && time.Now().Before(s.until) {
 		return s.reason, s.held
 	}
-	hold, held, err := t.lookup(ctx, app, ratelimit.TemplateScope(id))
+	hold, held, err := t.lookup(ctx, app, hold.TemplateScope(id))
 	if err != nil {
 		return "", false
 	}

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -35,7 +35,7 @@ func (r *Replica) tokenWorksElsewhere(ctx context.Context, j *job) bool {
 	if c.began.After(refused) {
 		return c.works
 	}
-	if _, held, err := r.limiter.HoldFor(ctx, j.App, ratelimit.WholeApp); err != nil || held {
+	if _, held, err := r.holds.Get(ctx, j.App, hold.WholeApp); err != nil || held {
 		return false
 	}
 	c.began = time.Now()
