@@ -110,7 +110,7 @@ func (f *fleet) listen(ctx context.Context) {
 func (f *fleet) wake(ctx context.Context, name string) {
 	if app, ok := hold.ParseMessage(name); ok {
 		f.replica.limiter.revoke(ctx, app)
-		f.replica.templateHolds.forget(app)
+		f.replica.templates.Forget(app)
 		if _, mine := f.replica.apps[app]; mine {
 			f.holds.unread[app] = true
 		}

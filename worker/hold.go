@@ -78,7 +78,7 @@ func (r *Replica) hold(ctx context.Context, j *job, v verdict) verdict {
 		By: hold.ReplicaPrefix + r.id,
 	}
 	inForce, begun, err := r.holds.SetEnding(ctx, h, v.hold.end)
-	r.templateHolds.forget(j.App)
+	r.templates.Forget(j.App)
 	if err != nil {
 		r.log.Warn("a hold could not be set", j.attrs(slog.Any("err", err))...)
 	}

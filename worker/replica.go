@@ -62,33 +62,33 @@ type Parts struct {
 
 // Replica is one worker replica. Create it with New.
 type Replica struct {
-	cfg           Config
-	hooks         Hooks
-	log           *slog.Logger
-	id            string
-	apps          map[string]App
-	rdb           redis.UniversalClient
-	hook          *redisHook
-	wechat        *wechat.Client
-	mediaClient   *http.Client
-	limiter       limiter
-	holds         *hold.Store
-	ledger        *ledger.Ledger
-	receivers     *receiverLocks
-	templateHolds templateHolds
-	loggedHolds   loggedHolds
-	breakers      breakers
-	tokenChecks   sync.Map // app → *tokenCheck
-	unlisted      unlistedCodes
-	loggedHours   loggedHours
-	learner       *learner
-	recovery      *paceRecovery
-	now           func() time.Time // the clock of hours and expiry
-	runs          atomic.Int64     // counts the runs, for newRunner
-	metrics       *metrics
-	fleet         *fleet
-	servers       *laneServers
-	sweeper       *sweeper
+	cfg         Config
+	hooks       Hooks
+	log         *slog.Logger
+	id          string
+	apps        map[string]App
+	rdb         redis.UniversalClient
+	hook        *redisHook
+	wechat      *wechat.Client
+	mediaClient *http.Client
+	limiter     limiter
+	holds       *hold.Store
+	ledger      *ledger.Ledger
+	receivers   *receiverLocks
+	templates   *hold.Templates
+	loggedHolds loggedHolds
+	breakers    breakers
+	tokenChecks sync.Map // app → *tokenCheck
+	unlisted    unlistedCodes
+	loggedHours loggedHours
+	learner     *learner
+	recovery    *paceRecovery
+	now         func() time.Time // the clock of hours and expiry
+	runs        atomic.Int64     // counts the runs, for newRunner
+	metrics     *metrics
+	fleet       *fleet
+	servers     *laneServers
+	sweeper     *sweeper
 
 	background *background // goroutines besides those of the lanes
 	pool       workerPool
@@ -144,9 +144,9 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r.receivers = newReceiverLocks(r.recallDeferred)
 	r.limiter = limiter{Limiter: parts.Limiter, log: r.log}
 	r.holds = hold.NewStore(r.rdb, hold.WithOnChange(r.limiter.revoke))
+	r.templates = hold.NewTemplates(r.holds)
 	r.learner = newLearner(r)
 	r.recovery = newPaceRecovery(r)
-	r.templateHolds.lookup = r.holds.Get
 	r.servers = &laneServers{replica: r}
 	r.fleet = newFleet(r)
 	r.sweeper = newSweeper(r, policy.DeadAfter, policy.Retention)

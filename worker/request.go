@@ -30,7 +30,7 @@ func (r *Replica) guard(ctx context.Context, j *job) error {
 	if j.template == "" {
 		return nil
 	}
-	if reason, held := r.templateHolds.held(ctx, j.App, j.template); held {
+	if reason, held := r.templates.Held(ctx, j.App, j.template); held {
 		return &guardError{outcome: tasks.OutcomeRejected, reason: "template_held: " + reason}
 	}
 	return nil
