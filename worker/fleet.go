@@ -27,9 +27,10 @@ const (
 // only send to wakes and read copies.
 type fleet struct {
 	replica  *Replica
-	wakes    chan string // queue names, or "hold:<app>"
-	holds    holdCache   // owned by run
-	index    *queueIndex // owned by run
+	wakes    chan string   // queue names, or "hold:<app>"
+	holds    *hold.Watcher // owned by run
+	index    *queueIndex   // owned by run
+	countPos int           // owned by run; position among the held lanes
 	throttle logThrottle
 
 	mu    sync.RWMutex
@@ -43,8 +44,11 @@ const redisAway = "Redis does not answer; nothing is sent meanwhile"
 type laneKey struct{ app, typ string }
 
 func newFleet(r *Replica) *fleet {
+	index := newQueueIndex(r.apps)
+	pauses := hold.NewPauses(r.rdb, tasks.Types(), tasks.QueueNames)
 	return &fleet{
-		replica: r, wakes: make(chan string, 1024), holds: newHoldCache(), index: newQueueIndex(r.apps),
+		replica: r, wakes: make(chan string, 1024), index: index,
+		holds: hold.NewWatcher(r.holds, pauses, index.apps, r.log),
 		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
 	}
 }
@@ -112,7 +116,7 @@ func (f *fleet) wake(ctx context.Context, name string) {
 		f.replica.limiter.revoke(ctx, app)
 		f.replica.templates.Forget(app)
 		if _, mine := f.replica.apps[app]; mine {
-			f.holds.unread[app] = true
+			f.holds.MarkChanged(app)
 		}
 		return
 	}
@@ -122,7 +126,7 @@ func (f *fleet) wake(ctx context.Context, name string) {
 		return
 	}
 	f.index.add(queueRef{laneKey{app, typ}, priority})
-	if f.holds.held(laneKey{app, typ}) {
+	if f.holds.Held(app, typ) {
 		return
 	}
 	if l := f.ensure(laneKey{app, typ}); l != nil {

@@ -37,7 +37,7 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 	l := &lane{app: app, typ: typ, replica: r, pace: &lanePace{limiter: r.limiter, app: app, typ: typ, waited: r.metrics.permitWaitObserver(typ)}}
 	slots := r.limiter.Concurrency(app, typ)
 	l.receiverWaits.slots = slots
-	l.gate = newGate([]string{tasks.QueueName(app, typ, tasks.Urgent), tasks.QueueName(app, typ, tasks.Bulk)}, l.pace,
+	l.gate = newGate(tasks.QueueNames(app, typ), l.pace,
 		func() int { return slots - int(l.active.Load()) })
 	if err := r.servers.join(l); err != nil {
 		return nil, fmt.Errorf("open the lane of %s %s: %w", app, typ, err)

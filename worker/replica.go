@@ -10,7 +10,7 @@
 //
 // A hold stops a lane, an app or a template for all replicas, after WeChat refused calls for
 // longer or an operator stopped them. Held lanes close until the hold ends, and asynq's
-// pause keys show the hold ([SyncPauses]). [Hours] restrict the times of day at which an
+// pause keys show the hold. [Hours] restrict the times of day at which an
 // app's tasks are sent. Limits that WeChat reports apply where they are lower than the
 // configured ones.
 //

@@ -51,10 +51,7 @@ func (s holdScope) name() (string, error) {
 }
 
 func typeHint(typ string) string {
-	var types []string
-	for _, spec := range tasks.Catalog() {
-		types = append(types, spec.Type)
-	}
+	types := tasks.Types()
 	if best, ok := suggest.Name(typ, types); ok {
 		return "did you mean " + best + "?"
 	}
@@ -95,7 +92,7 @@ func (p *program) syncPauses(parts *parts, app string) {
 	defer cancel()
 	holds, err := parts.holds.List(ctx, app)
 	if err == nil {
-		err = worker.SyncPauses(ctx, parts.rdb, []string{app}, holds)
+		err = hold.NewPauses(parts.rdb, tasks.Types(), tasks.QueueNames).Sync(ctx, []string{app}, holds)
 	}
 	if err != nil {
 		p.notef("note: the asynq web UI shows this only once a worker runs (%v)", err)

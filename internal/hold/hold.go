@@ -49,6 +49,16 @@ func (h Hold) Stops(app, typ string) bool {
 	return h.App == app && (h.Scope == WholeApp || h.Scope == typ)
 }
 
+// openBefore is how long before a hold's end its lanes open: their gates wait for the end as for
+// any permit.
+const openBefore = 2 * time.Second
+
+// closesLanes reports whether a hold ends later than openBefore, so that its lanes close and
+// their queues are shown as paused.
+func (h Hold) closesLanes(now time.Time) bool {
+	return h.Until.IsZero() || h.Until.Sub(now) > openBefore
+}
+
 func (h Hold) activeAt(now time.Time) bool { return h.Until.IsZero() || h.Until.After(now) }
 
 // Key is the key of a hold's record.
