@@ -78,7 +78,7 @@ func (c *Client) Submit(ctx context.Context, e Envelope) (Receipt, error) {
 }
 
 func (c *Client) submit(ctx context.Context, d draft) (Receipt, error) {
-	var result Submitted
+	var result SubmitResult
 	if s := (submission{draft: d, out: &result}); s.prepare() {
 		c.enqueue(ctx, c.mark(ctx, []*submission{&s}))
 	}

@@ -7,24 +7,24 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
-// Canceled counts the tasks of a cancellation by their state.
-type Canceled struct {
-	Taken   int `json:"taken"`   // canceled: will not be sent
-	Sending int `json:"sending"` // being sent now: canceled only if WeChat does not accept it
-	Done    int `json:"done"`    // had an outcome already
-	Missing int `json:"missing"` // not known
+// CancelCounts counts the tasks of a cancellation by their state.
+type CancelCounts struct {
+	Canceled int `json:"taken"`   // canceled: will not be sent
+	Sending  int `json:"sending"` // being sent now: canceled only if WeChat does not accept it
+	Done     int `json:"done"`    // had an outcome already
+	Missing  int `json:"missing"` // not known
 }
 
 // Cancel cancels tasks that have not been sent yet. They end as [OutcomeCanceled] when a
 // worker dequeues them. A hundred thousand ids take a second or two, in steps that do not
 // block Redis. Cancel may be repeated; after an error, repeat it to finish.
-func (c *Client) Cancel(ctx context.Context, app string, ids ...string) (Canceled, error) {
-	var n Canceled
+func (c *Client) Cancel(ctx context.Context, app string, ids ...string) (CancelCounts, error) {
+	var n CancelCounts
 	states, err := c.ledger.Cancel(ctx, app, ids)
 	for _, state := range states {
 		switch state {
 		case ledger.CancelMarked:
-			n.Taken++
+			n.Canceled++
 		case ledger.CancelSending:
 			n.Sending++
 		case ledger.CancelDone:

@@ -38,23 +38,23 @@ type Redrive struct {
 	DryRun bool
 }
 
-// Redriven is the result of a redrive of one task.
-type Redriven string
+// RedriveResult is the result of a redrive of one task.
+type RedriveResult string
 
 // The results of [Client.Redrive].
 const (
 	// RedriveDone: the task waits again, in its next generation.
-	RedriveDone Redriven = "redriven"
+	RedriveDone RedriveResult = "redriven"
 	// RedriveUnmatched: the task is not known, or does not match, or does not match any
 	// longer.
-	RedriveUnmatched Redriven = "unmatched"
+	RedriveUnmatched RedriveResult = "unmatched"
 	// RedriveExpired: its not_after has passed, so it would not be sent. Its outcome stays.
-	RedriveExpired Redriven = "expired"
+	RedriveExpired RedriveResult = "expired"
 	// RedriveNoPayload: its record has no payload that can be decoded.
-	RedriveNoPayload Redriven = "no_payload"
+	RedriveNoPayload RedriveResult = "no_payload"
 	// RedriveBusy: it was put back, but an earlier run of it has not ended, and asynq
 	// accepts no second task of this id. Redrive it again to finish.
-	RedriveBusy Redriven = "busy"
+	RedriveBusy RedriveResult = "busy"
 )
 
 // Redrive enqueues an ended task again, under its id and with its original payload. The task
@@ -64,17 +64,17 @@ const (
 //
 // Redrive may be repeated: a task that was put back has no outcome, so it does not match.
 // After an error, repeat it, or call [Client.FinishRedrives].
-func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Redriven, error) {
+func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (RedriveResult, error) {
 	if err := want.validate(); err != nil {
 		return "", err
 	}
-	e, err := c.ledger.Ended(ctx, app, id)
+	e, err := c.ledger.RedriveState(ctx, app, id)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		return RedriveUnmatched, nil
 	case err != nil:
 		return "", err
-	case e.Underway && e.Outcome == "":
+	case e.InProgress && e.Outcome == "":
 		return c.resumeRedrive(ctx, app, id, e, want)
 	case e.Outcome == "":
 		return RedriveUnmatched, nil
@@ -86,7 +86,7 @@ func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Red
 	if !want.matches(result) {
 		return RedriveUnmatched, nil
 	}
-	envelope, err := DecodePayload(e.Kept.Payload)
+	envelope, err := DecodePayload(e.Content.Payload)
 	switch {
 	case err != nil:
 		return RedriveNoPayload, nil //nolint:nilerr // the result says it
@@ -95,7 +95,7 @@ func (c *Client) Redrive(ctx context.Context, app, id string, want Redrive) (Red
 	case want.DryRun:
 		return RedriveDone, nil
 	}
-	put, err := c.ledger.PutBack(ctx, ledger.Ref{App: app, ID: id, Batch: envelope.Batch}, e)
+	put, err := c.ledger.BeginRedrive(ctx, ledger.Ref{App: app, ID: id, Batch: envelope.Batch}, e)
 	if err != nil {
 		return "", err
 	}
@@ -185,7 +185,7 @@ func (c *Client) endedInBatch(ctx context.Context, app string, want Redrive) ite
 // History returns the outcomes of a task before its redrives, the oldest first and at most
 // the last ten. The error is [ErrNotFound] for an unknown id.
 func (c *Client) History(ctx context.Context, app, id string) ([]Result, error) {
-	e, err := c.ledger.Ended(ctx, app, id)
+	e, err := c.ledger.RedriveState(ctx, app, id)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, ErrNotFound
 	}

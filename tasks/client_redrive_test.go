@@ -57,11 +57,11 @@ func (d fixture) settle(info *asynq.TaskInfo, outcome tasks.Outcome, code int) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	_, err = d.ledger.Settle(d.t.Context(), ledger.Ref{App: e.App, ID: e.ID, Batch: e.Batch}, ledger.Ending{
+	_, err = d.ledger.Settle(d.t.Context(), ledger.Ref{App: e.App, ID: e.ID, Batch: e.Batch}, ledger.SettleRequest{
 		Outcome: string(outcome), Queue: info.Queue, Generation: record.Generation,
 		Result: fmt.Appendf(nil, `{"id":%q,"app":%q,"batch":%q,"outcome":%q,"errcode":%d,"generation":%d,"finished_at":%q}`,
 			e.ID, e.App, e.Batch, outcome, code, record.Generation, time.Now().Format(time.RFC3339Nano)),
-		Kept: ledger.Kept{Payload: info.Payload, Headers: info.Headers},
+		Content: ledger.TaskContent{Payload: info.Payload, Headers: info.Headers},
 	})
 	if err != nil {
 		d.t.Fatal(err)
@@ -83,7 +83,7 @@ func (d fixture) end(e tasks.Envelope, outcome tasks.Outcome, code int) *asynq.T
 	return info
 }
 
-func (d fixture) redrive(id string, want tasks.Redrive) tasks.Redriven {
+func (d fixture) redrive(id string, want tasks.Redrive) tasks.RedriveResult {
 	d.t.Helper()
 	done, err := d.client.Redrive(d.t.Context(), clientApp, id, want)
 	if err != nil {
@@ -159,7 +159,7 @@ func TestRedriveSkips(t *testing.T) {
 		for _, c := range []struct {
 			id   string
 			want tasks.Redrive
-			done tasks.Redriven
+			done tasks.RedriveResult
 		}{
 			{"in-batch", tasks.Redrive{Outcomes: []tasks.Outcome{tasks.OutcomeUnknown}}, tasks.RedriveUnmatched},
 			{"in-batch", tasks.Redrive{Outcomes: tasks.Redrivable(), ErrCodes: []int{40037}}, tasks.RedriveUnmatched},
@@ -241,7 +241,7 @@ func TestInterruptedRedriveIsFinished(t *testing.T) {
 			for how, finish := range ways {
 				id := at + "-" + how
 				first := d.end(message(id), tasks.OutcomeUnknown, 0)
-				if at == "after" { // the script of PutBack has this key too
+				if at == "after" { // the script of BeginRedrive has this key too
 					part = clientApp + "}:redrives " + id + " 1"
 				}
 				f.pattern.Store(&part)
@@ -302,7 +302,7 @@ func TestRedriveWaitsForTheEarlierRun(t *testing.T) {
 		}
 		defer server.Shutdown()
 		<-settled
-		done := make(chan tasks.Redriven)
+		done := make(chan tasks.RedriveResult)
 		go func() {
 			r, err := d.client.Redrive(t.Context(), clientApp, "one", redriveAll())
 			if err != nil {
@@ -382,7 +382,7 @@ func TestCancelCounts(t *testing.T) {
 		}
 		for range 2 {
 			n, err := d.client.Cancel(t.Context(), clientApp, "waits", "ended", "sending", "nobody")
-			if want := (tasks.Canceled{Taken: 1, Sending: 1, Done: 1, Missing: 1}); err != nil || n != want {
+			if want := (tasks.CancelCounts{Canceled: 1, Sending: 1, Done: 1, Missing: 1}); err != nil || n != want {
 				t.Errorf("%+v, %v", n, err)
 			}
 		}

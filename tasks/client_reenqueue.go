@@ -13,7 +13,7 @@ import (
 
 // resumeRedrive resumes the redrive of a task that another call put back and has not
 // enqueued yet.
-func (c *Client) resumeRedrive(ctx context.Context, app, id string, e ledger.Ended, want Redrive) (Redriven, error) {
+func (c *Client) resumeRedrive(ctx context.Context, app, id string, e ledger.RedriveState, want Redrive) (RedriveResult, error) {
 	if len(e.History) == 0 {
 		return RedriveUnmatched, nil
 	}
@@ -35,22 +35,22 @@ func (c *Client) resumeRedrive(ctx context.Context, app, id string, e ledger.End
 // and the ids of those that are still busy: an earlier run of the task has not ended. With
 // dryRun it only counts.
 func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (finished int, busy []string, err error) {
-	ids, err := c.ledger.Underway(ctx, app)
+	ids, err := c.ledger.RedrivesInProgress(ctx, app)
 	if err != nil {
 		return 0, nil, err
 	}
 	for _, id := range ids {
-		e, err := c.ledger.Ended(ctx, app, id)
+		e, err := c.ledger.RedriveState(ctx, app, id)
 		switch {
 		case err != nil && !errors.Is(err, ledger.ErrNotFound):
 			return finished, busy, err
 		case dryRun:
-			if e.Underway && e.Outcome == "" {
+			if e.InProgress && e.Outcome == "" {
 				finished++
 			}
 			continue
-		case !e.Underway || e.Outcome != "": // a runner started it, or it has ended
-			if err := c.ledger.HandedOver(ctx, app, id, e.Generation); err != nil {
+		case !e.InProgress || e.Outcome != "": // a runner started it, or it has ended
+			if err := c.ledger.FinishRedrive(ctx, app, id, e.Generation); err != nil {
 				return finished, busy, err
 			}
 			continue
@@ -73,7 +73,7 @@ func (c *Client) FinishRedrives(ctx context.Context, app string, dryRun bool) (f
 const reenqueueTimeout = 5 * time.Second
 
 // reenqueue enqueues a task that was put back, wakes its lane and completes the redrive.
-func (c *Client) reenqueue(ctx context.Context, app, id string, e ledger.Ended) (Redriven, error) {
+func (c *Client) reenqueue(ctx context.Context, app, id string, e ledger.RedriveState) (RedriveResult, error) {
 	task := redrivenTask(app, id, e)
 	deadline := time.Now().Add(reenqueueTimeout)
 	for pause := 5 * time.Millisecond; ; {
@@ -87,7 +87,7 @@ func (c *Client) reenqueue(ctx context.Context, app, id string, e ledger.Ended) 
 			return "", fmt.Errorf("redrive %s: %w", id, err)
 		case state == copyCurrent:
 			_ = c.rdb.Publish(ctx, ledger.WakeChannel, e.Queue).Err() // on failure the replicas find the task by polling
-			return RedriveDone, c.ledger.HandedOver(ctx, app, id, e.Generation)
+			return RedriveDone, c.ledger.FinishRedrive(ctx, app, id, e.Generation)
 		case time.Now().After(deadline):
 			return RedriveBusy, nil
 		case state == copyAbsent:
@@ -103,9 +103,9 @@ func (c *Client) reenqueue(ctx context.Context, app, id string, e ledger.Ended) 
 }
 
 // redrivenTask makes the asynq task of a record.
-func redrivenTask(app, id string, e ledger.Ended) *asynq.Task {
+func redrivenTask(app, id string, e ledger.RedriveState) *asynq.Task {
 	_, typ, _, _ := ParseQueue(e.Queue)
-	return asynq.NewTaskWithHeaders(typ, e.Kept.Payload, e.Kept.Headers, asynq.Queue(e.Queue),
+	return asynq.NewTaskWithHeaders(typ, e.Content.Payload, e.Content.Headers, asynq.Queue(e.Queue),
 		asynq.TaskID(Envelope{App: app, ID: id}.TaskID()), asynq.Timeout(handlerTimeout),
 		asynq.MaxRetry(MarkedRetry)) // it has a record, also if a plain asynq.Client enqueued it first
 }
@@ -153,7 +153,7 @@ func (c *Client) removeStaleCopy(ctx context.Context, app, id, queue string) (co
 		return copyCurrent, nil
 	case asynq.TaskStateActive:
 		// A run of the present generation has completed the redrive.
-		underway, err := c.ledger.IsUnderway(ctx, app, id)
+		underway, err := c.ledger.IsRedriveInProgress(ctx, app, id)
 		if underway {
 			return copyBusy, err
 		}

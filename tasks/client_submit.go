@@ -21,7 +21,7 @@ type submission struct {
 	item
 	now   time.Time
 	known bool // an earlier call marked the id
-	out   *Submitted
+	out   *SubmitResult
 }
 
 // prepare checks the task and builds it for asynq. It returns false, with the error in out,
@@ -32,7 +32,7 @@ func (s *submission) prepare() bool {
 	return s.out.Err == nil
 }
 
-func (s *submission) fail(err error) { *s.out = Submitted{Err: enqueueError(s.ID, err)} }
+func (s *submission) fail(err error) { *s.out = SubmitResult{Err: enqueueError(s.ID, err)} }
 
 // dueNow reports whether the task may be sent at once.
 func (s *submission) dueNow() bool { return !s.ProcessAt.After(s.now) }
@@ -90,7 +90,7 @@ func (c *Client) markEnded(ctx context.Context, all []*submission) {
 func (c *Client) updateDigest(ctx context.Context, s *submission) {
 	s.out.Receipt.Differs = false
 	// If this fails, the first body's digest stays, and a repeated call gets Differs.
-	_ = c.ledger.Redigest(ctx, s.App, s.ID, s.digest)
+	_ = c.ledger.UpdateDigest(ctx, s.App, s.ID, s.digest)
 }
 
 // registerApps adds the apps of tasks to the set of apps, each app once per Client. It
@@ -113,19 +113,19 @@ func (c *Client) registerApps(ctx context.Context, all []*submission) []*submiss
 // mark marks the ids in the ledger, fills the receipts, and returns the tasks to enqueue.
 func (c *Client) mark(ctx context.Context, all []*submission) []*submission {
 	all = c.registerApps(ctx, all)
-	markings := make([]ledger.Marking, len(all))
+	requests := make([]ledger.MarkRequest, len(all))
 	for i, s := range all {
 		state := StateScheduled
 		if s.dueNow() {
 			state = StateWaiting
 		}
-		markings[i] = ledger.Marking{
+		requests[i] = ledger.MarkRequest{
 			Ref: ledger.Ref{App: s.App, ID: s.ID, Batch: s.Batch}, Queue: s.Queue(), State: string(state), Enqueued: s.now,
 			Digest: s.digest,
 		}
 	}
 	open := all[:0:0]
-	for i, m := range c.ledger.MarkMany(ctx, markings) {
+	for i, m := range c.ledger.MarkMany(ctx, requests) {
 		s := all[i]
 		err := m.Err
 		if err == nil {

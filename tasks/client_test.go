@@ -256,7 +256,7 @@ func TestResultsFollowTheStream(t *testing.T) {
 		client := tasks.NewClient(rdb)
 		l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 10_000})
 		settle := func(id string) {
-			_, err := l.Settle(t.Context(), ledger.Ref{App: clientApp, ID: id}, ledger.Ending{
+			_, err := l.Settle(t.Context(), ledger.Ref{App: clientApp, ID: id}, ledger.SettleRequest{
 				Outcome: "accepted", Result: fmt.Appendf(nil, `{"id":%q,"app":%q,"outcome":"accepted","msgid":"3395159288267931652"}`, id, clientApp),
 			})
 			if err != nil {

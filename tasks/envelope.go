@@ -63,18 +63,18 @@ func (e Envelope) TaskID() string { return e.App + ":" + e.ID }
 
 // Receiver returns the openid in the body, or "" for types without one.
 func (e Envelope) Receiver() string {
-	receiver, _ := e.Addressee()
+	receiver, _ := e.ReceiverAndTemplate()
 	return receiver
 }
 
 // TemplateID returns the template id in the body, or "" for types without one.
 func (e Envelope) TemplateID() string {
-	_, template := e.Addressee()
+	_, template := e.ReceiverAndTemplate()
 	return template
 }
 
-// Addressee returns [Envelope.Receiver] and [Envelope.TemplateID]. It parses the body once.
-func (e Envelope) Addressee() (receiver, template string) {
+// ReceiverAndTemplate returns [Envelope.Receiver] and [Envelope.TemplateID]. It parses the body once.
+func (e Envelope) ReceiverAndTemplate() (receiver, template string) {
 	row := lookup(e.Type)
 	if row == nil || row.Receiver == "" && row.Template == "" {
 		return "", ""

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -42,10 +43,10 @@ func TestBreakerVerdicts(t *testing.T) {
 			if c.reason == "" {
 				return
 			}
-			if got := v.underHold(true); got.outcome != c.outcome || got.counts != c.counts || got.place != retrySet {
+			if got := v.underHold(true); got.outcome != c.outcome || got.counts != c.counts || got.place != asynqwire.RetrySet {
 				t.Errorf("the probe itself: %+v", got)
 			}
-			if got := v.underHold(false); got.outcome != "" || got.counts || got.place != queueBack {
+			if got := v.underHold(false); got.outcome != "" || got.counts || got.place != asynqwire.QueueBack {
 				t.Errorf("a task under the hold of another one: %+v", got)
 			}
 		})

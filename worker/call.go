@@ -21,7 +21,7 @@ func (r *Replica) call(ctx context.Context, l *lane, j *job) (answer wechat.Answ
 	}()
 	j.called = true
 	started, written := time.Now(), false
-	j.request.Ready = func(ctx context.Context) error {
+	j.request.BeforeWrite = func(ctx context.Context) error {
 		if err := r.useAtInstant(ctx, l, j); err != nil {
 			j.called = written
 			return err

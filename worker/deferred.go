@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 )
 
 const (
@@ -104,20 +104,6 @@ func (l *receiverLocks) close() {
 	}
 }
 
-// runRetry moves a task from asynq's retry set to the head of its queue, so that it is the
-// next one that is dequeued.
-//
-// KEYS[1] retry set, KEYS[2] pending list, KEYS[3] task
-// ARGV[1] id, ARGV[2] now, ns since 1970, as asynq stores it
-//
-// Returns 1, or 0 when the task is not in the retry set.
-var runRetry = redis.NewScript(`
-if redis.call("ZREM", KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call("RPUSH", KEYS[2], ARGV[1])
-redis.call("HSET", KEYS[3], "state", "pending", "pending_since", ARGV[2])
-return 1
-`)
-
 // recallDeferred moves n deferred tasks of a receiver back to their queues, in the
 // background. It skips tasks that have come back by themselves and those of closed lanes.
 func (r *Replica) recallDeferred(key string, n int) {
@@ -130,17 +116,17 @@ func (r *Replica) recallDeferred(key string, n int) {
 				return
 			}
 			for _, d := range taken {
-				if d.lane.gate.ctx.Err() != nil {
+				if d.lane.gate.Context().Err() != nil {
 					continue // in the queue it would wait until the hold ends
 				}
-				prefix := "asynq:{" + d.queue + "}:"
-				moved, err := runRetry.Run(ctx, r.rdb, []string{prefix + "retry", prefix + "pending", prefix + "t:" + d.task}, d.task, time.Now().UnixNano()).Int()
+				moved, err := asynqwire.RunRetry(ctx, r.rdb, d.queue, d.task)
 				if err != nil {
 					r.log.Debug("a deferred task could not be recalled", slog.Any("err", err)) // it comes back when its delay ends
 					return
 				}
-				if n -= moved; moved > 0 {
-					d.lane.gate.wake()
+				if moved {
+					n--
+					d.lane.gate.Wake()
 				}
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -31,10 +32,10 @@ const laneClosing = "the lane is closing, or asynq canceled the run"
 func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
 	// All waits end when the lane closes. The steps after an attempt outlive asynq's context:
 	// a "cancel" in its web UI, or a lost lease, must not make a known answer unknown.
-	taskCtx, laneCtx := ctx, l.gate.ctx
+	taskCtx, laneCtx := ctx, l.gate.Context()
 	ctx = context.WithoutCancel(ctx)
 
-	permit := r.assignedPermit(ctx, l)
+	permit := l.gate.TakePermit()
 	j, err := newJob(taskCtx, l, t)
 	if err != nil {
 		r.limiter.release(ctx, permit)
@@ -105,7 +106,7 @@ func (r *Replica) prepare(taskCtx, laneCtx context.Context, l *lane, j *job) err
 func (r *Replica) openOrWait(ctx context.Context, l *lane, j *job) error {
 	for {
 		err := r.open(ctx, j)
-		if err != nil || j.opened.Admission != ledger.Busy || !j.capped() || !sleep(l.gate.ctx, j.opened.Wait) {
+		if err != nil || j.opened.Admission != ledger.Busy || !j.capped() || !sleep(l.gate.Context(), j.opened.Wait) {
 			return err
 		}
 	}
@@ -194,9 +195,9 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 	if v.counts {
 		state = tasks.StateRetrying
 	}
-	r.notifyReturned(j)
+	r.notifyNotSent(j)
 	err := r.retryRedis(ctx, j, "the task could not be handed back yet", func() error {
-		return r.ledger.Defer(ctx, j.ref(), ledger.Deferral{
+		return r.ledger.Defer(ctx, j.ref(), ledger.DeferRequest{
 			Runner: j.runner, State: string(state), NotAccepted: !noAnswer(j.err), NotCalled: !j.called,
 		})
 	})
@@ -204,7 +205,7 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 		return retryLater(redisRetryDelay, "Redis did not answer")
 	}
 	if errors.Is(j.err, errNoPermit) && r.held(ctx, j) {
-		v.place = queueFront
+		v.place = asynqwire.QueueFront
 	}
 	r.log.Debug("handed back", j.attrs(slog.Duration("delay", v.delay), slog.Any("err", j.err))...)
 	return &handedBack{delay: v.delay, counts: v.counts, why: j.why(v), place: v.place}
@@ -215,7 +216,7 @@ func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
 func (r *Replica) notCalled(ctx context.Context, j *job, why string) error {
 	back := &handedBack{delay: shortDelay, why: why}
 	if r.held(context.WithoutCancel(ctx), j) {
-		back.place = queueFront
+		back.place = asynqwire.QueueFront
 	}
 	return back
 }

@@ -130,7 +130,7 @@ func (f *fleet) wake(ctx context.Context, name string) {
 		return
 	}
 	if l := f.ensure(laneKey{app, typ}); l != nil {
-		l.gate.wake()
+		l.gate.Wake()
 	}
 }
 

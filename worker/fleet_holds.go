@@ -54,7 +54,7 @@ func (f *fleet) holdsChanged(ctx context.Context, apps []string) {
 	}
 	for key, l := range f.snapshot() {
 		if slices.Contains(apps, key.app) {
-			l.gate.recheck()
+			l.gate.Recheck()
 		}
 	}
 }
@@ -83,7 +83,7 @@ func (f *fleet) countHeld(ctx context.Context) {
 	}
 	lanes = slices.AppendSeq(lanes, maps.Keys(pending))
 	for key, l := range f.snapshot() {
-		if !l.gate.asleep.Load() {
+		if !l.gate.Asleep() {
 			lanes = append(lanes, key)
 		}
 	}

@@ -153,7 +153,7 @@ func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.L
 	client := wechat.NewClient(r.wechat, tokens, opts...)
 	limiter := ratelimit.NewLimiter(rdb, r.pace, func(string) map[string]ratelimit.Limit { return limits })
 	p := &running{registry: prometheus.NewRegistry(), done: make(chan error, 1)}
-	replica, err := worker.New(r.config, worker.Parts{
+	replica, err := worker.New(r.config, worker.Deps{
 		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,
 		Limiter: limiter,
 		Apps:    append([]worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours}}, r.others...),

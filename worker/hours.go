@@ -73,9 +73,9 @@ func (h Hours) Keys() []string {
 	return keys
 }
 
-// Opens reports whether a type may be sent at now, and if not, when its hours open next. A
+// NextOpen reports whether a type may be sent at now, and if not, when its hours open next. A
 // key may stand in place of the type. The hours must be valid.
-func (h Hours) Opens(typ string, now time.Time) (at time.Time, open bool) {
+func (h Hours) NextOpen(typ string, now time.Time) (at time.Time, open bool) {
 	d, limited := h.of(typ)
 	if !limited {
 		return now, true

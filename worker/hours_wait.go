@@ -17,7 +17,7 @@ func (r *Replica) hoursWait(j *job) (wait time.Duration, closed bool) {
 		return 0, false
 	}
 	now := r.now()
-	at, open := r.apps[j.App].Hours.Opens(j.Type, now)
+	at, open := r.apps[j.App].Hours.NextOpen(j.Type, now)
 	expires := !j.NotAfter.IsZero() && j.NotAfter.Before(at)
 	if open || expires && now.After(j.NotAfter) {
 		return 0, false

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -85,7 +86,7 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 		return bad(errors.New("its type is not in the catalog"))
 	}
 	j.spec = spec
-	j.receiver, j.template = j.Addressee()
+	j.receiver, j.template = j.ReceiverAndTemplate()
 	return j, nil
 }
 
@@ -183,10 +184,10 @@ func noAnswer(err error) bool {
 // handedBack is the error that makes asynq retry a task after a delay, or put it back into
 // its queue.
 type handedBack struct {
-	delay  time.Duration // ignored unless place is retrySet
+	delay  time.Duration // ignored unless place is asynqwire.RetrySet
 	counts bool          // asynq counts a failed attempt
 	why    string
-	place  place
+	place  asynqwire.Place
 }
 
 func (e *handedBack) Error() string { return e.why }
@@ -199,8 +200,8 @@ func retryLater(delay time.Duration, why string) error { return &handedBack{dela
 func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
 	var back *handedBack
 	if errors.As(err, &back) {
-		if back.place != retrySet {
-			return requeueDelay(back.place, time.Now())
+		if back.place != asynqwire.RetrySet {
+			return asynqwire.RequeueDelay(back.place, time.Now())
 		}
 		if back.delay <= 0 {
 			return 0

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -21,7 +22,8 @@ import (
 // It shares an asynq server with other lanes. It is open from openLane to stop.
 type lane struct {
 	app, typ      string
-	gate          *gate
+	queues        []string // in strict priority
+	gate          *gate.Gate
 	pace          *lanePace
 	server        *laneServer
 	replica       *Replica
@@ -34,10 +36,10 @@ type lane struct {
 
 // openLane opens a lane. It does no I/O by itself.
 func (r *Replica) openLane(app, typ string) (*lane, error) {
-	l := &lane{app: app, typ: typ, replica: r, pace: &lanePace{limiter: r.limiter, app: app, typ: typ, waited: r.metrics.permitWaitObserver(typ)}}
+	l := &lane{app: app, typ: typ, replica: r, queues: tasks.QueueNames(app, typ), pace: &lanePace{limiter: r.limiter, app: app, typ: typ, waited: r.metrics.permitWaitObserver(typ)}}
 	slots := r.limiter.Concurrency(app, typ)
 	l.receiverWaits.slots = slots
-	l.gate = newGate(tasks.QueueNames(app, typ), l.pace,
+	l.gate = gate.New(l.queues, l.pace,
 		func() int { return slots - int(l.active.Load()) })
 	if err := r.servers.join(l); err != nil {
 		return nil, fmt.Errorf("open the lane of %s %s: %w", app, typ, err)
@@ -51,13 +53,12 @@ func (r *Replica) openLane(app, typ string) (*lane, error) {
 func (l *lane) handle(ctx context.Context, t *asynq.Task) (err error) {
 	id, _ := asynq.GetTaskID(ctx)
 	l.active.Add(1)
-	begun := l.gate.handlerStarted()
+	begun := l.gate.HandlerStarted()
 	l.running.Store(id, begun)
 	defer func() {
 		l.running.Delete(id)
 		l.active.Add(-1)
-		l.gate.admission.end(begun)
-		l.gate.slotFreed()
+		l.gate.HandlerEnded(begun)
 		if v := recover(); v != nil {
 			l.replica.log.Error("panic in a delivery", slog.String("app", l.app), slog.String("type", l.typ),
 				slog.String("panic", fmt.Sprintf("%T", v)), slog.String("stack", string(debug.Stack())))
@@ -85,30 +86,14 @@ func (l *lane) expire(ctx context.Context, t *asynq.Task, err error) {
 	}
 }
 
-// stop ends the lane's dequeues at once, without waiting for handlers that run. It waits
-// until the prefetched tasks have been passed to asynq, whose handlers hand them back: asynq
-// has no other way to return a task.
-func (l *lane) stop() {
-	l.gate.close()
-	timeout := time.NewTimer(l.replica.cfg.ShutdownTimeout)
-	defer timeout.Stop()
-	select {
-	case <-l.gate.done:
-	case <-timeout.C:
-		return
-	}
-	for began := time.Now(); !l.gate.drained() && time.Since(began) < l.replica.cfg.ShutdownTimeout; {
-		time.Sleep(asynqPoll)
-	}
-}
+// stop ends the lane's dequeues at once, without waiting for handlers that run.
+func (l *lane) stop() { l.gate.Drain(l.replica.cfg.ShutdownTimeout) }
 
 // shutdown removes a stopped lane from its server, and returns the permits that no handler
 // took.
 func (l *lane) shutdown() {
 	l.replica.servers.leave(l)
-	for _, p := range l.gate.takeAssigned() {
-		l.replica.limiter.release(l.gate.ctx, p)
-	}
+	l.gate.ReleaseAssigned()
 }
 
 // lanePace binds the limiter to one lane.
@@ -143,6 +128,6 @@ func (p *lanePace) ReturnUnused(ctx context.Context) { p.limiter.returnUnused(ct
 // whileOpen returns a context that ends with ctx or when the lane closes.
 func (l *lane) whileOpen(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(l.gate.ctx, cancel)
+	stop := context.AfterFunc(l.gate.Context(), cancel)
 	return ctx, func() { stop(); cancel() }
 }

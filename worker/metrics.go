@@ -113,9 +113,9 @@ func (m *metrics) permitWaitObserver(typ string) func(time.Duration) {
 	return func(d time.Duration) { observer.Observe(d.Seconds()) }
 }
 
-// TokenRefreshes registers the counter of token refreshes, and returns the hook for
+// RegisterTokenRefreshes registers the counter of token refreshes, and returns the hook for
 // wechat.WithOnRefresh. It is no method of Replica, since the tokens are made first.
-func TokenRefreshes(reg prometheus.Registerer) (hook func(app, result string), err error) {
+func RegisterTokenRefreshes(reg prometheus.Registerer) (hook func(app, result string), err error) {
 	refreshes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxcourier_token_refreshes_total", Help: "Token refreshes, by result: ok, kept, config or error.",
 	}, []string{"app", "result"})

@@ -28,11 +28,11 @@ var errRedriven = errors.New("worker: the task was redriven during the run")
 // may be an earlier one.
 func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome, error) {
 	result := j.result(v)
-	ending := ledger.Ending{
+	ending := ledger.SettleRequest{
 		Outcome: string(v.outcome), Queue: j.queue, Generation: j.opened.Generation,
 		Image: j.answer.Image, Result: result.Encode(),
-		NoBlob: j.Type != tasks.TypeImageCheck,
-		Kept:   ledger.Kept{Payload: j.payload, Headers: j.headers},
+		NoBlob:  j.Type != tasks.TypeImageCheck,
+		Content: ledger.TaskContent{Payload: j.payload, Headers: j.headers},
 	}
 	settled, err := r.settleRecord(ctx, j, ending)
 	if err != nil {
@@ -61,7 +61,7 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 	return v.outcome, nil
 }
 
-func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (settled ledger.SettleResult, err error) {
+func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.SettleRequest) (settled ledger.SettleResult, err error) {
 	err = r.retryRedis(ctx, j, "the outcome could not be recorded yet", func() (err error) {
 		settled, err = r.ledger.Settle(ctx, j.ref(), e)
 		return err

@@ -18,17 +18,6 @@ var (
 	errReserved = &guardError{reason: "the rest of the day's quota is reserved for urgent tasks"}
 )
 
-// assignedPermit takes a permit that the gate assigned to this task or to another one of the
-// lane; nil when none may still be used. It returns the permits that are too late to use to
-// the limiter.
-func (r *Replica) assignedPermit(ctx context.Context, l *lane) *ratelimit.Permit {
-	permit, late := l.gate.takePermit(time.Now())
-	for _, p := range late {
-		r.limiter.release(ctx, p)
-	}
-	return permit
-}
-
 // freshPermit acquires a permit for a job that has none, or whose permit is too late to use,
 // or reserved for urgent tasks while the job is bulk.
 func (r *Replica) freshPermit(ctx context.Context, l *lane, j *job) error {

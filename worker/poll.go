@@ -69,7 +69,7 @@ func (f *fleet) poll(ctx context.Context) {
 // idleTimeout.
 func idleLanes(open map[laneKey]*lane, now time.Time) (asleep, idle []laneKey) {
 	for key, l := range open {
-		if l.gate.asleep.Load() {
+		if l.gate.Asleep() {
 			asleep = append(asleep, key)
 		}
 		switch {
@@ -99,7 +99,7 @@ func (f *fleet) openBusy(asked []queueRef, found map[laneKey]laneDepth, open map
 		f.index.pollAt(q.lane, w.due)
 		if w.hasWorkBy(soon) {
 			if l := f.ensure(q.lane); l != nil && w.pending > 0 {
-				l.gate.wake()
+				l.gate.Wake()
 			}
 		}
 	}
@@ -116,7 +116,7 @@ func (f *fleet) wakeSleeping(asleep []laneKey, pending map[laneKey]bool) {
 		case l == nil:
 		case pending[key]:
 			l.idleSince = time.Time{}
-			l.gate.wake()
+			l.gate.Wake()
 		default:
 			none[key] = 0
 		}

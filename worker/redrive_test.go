@@ -148,9 +148,9 @@ func TestARunThatWasRedrivenMeanwhile(t *testing.T) {
 			return err == nil && got.State == tasks.StateSending
 		})
 		gaveUp := ledger.New(r.rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100})
-		_, err = gaveUp.Settle(t.Context(), ledger.Ref{App: app, ID: "one"}, ledger.Ending{
+		_, err = gaveUp.Settle(t.Context(), ledger.Ref{App: app, ID: "one"}, ledger.SettleRequest{
 			Outcome: "unknown", Result: []byte(`{"id":"one","app":"` + app + `","outcome":"unknown"}`), Queue: receipt.Queue,
-			Kept: ledger.Kept{Payload: info.Payload, Headers: info.Headers},
+			Content: ledger.TaskContent{Payload: info.Payload, Headers: info.Headers},
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -14,7 +14,7 @@
 // app's tasks are sent. Limits that WeChat reports apply where they are lower than the
 // configured ones.
 //
-//	replica, err := worker.New(cfg, worker.Parts{Redis: rdb, WeChat: client, Apps: apps, …}, worker.Hooks{})
+//	replica, err := worker.New(cfg, worker.Deps{Redis: rdb, WeChat: client, Apps: apps, …}, worker.Hooks{})
 //	…
 //	err = replica.Run(ctx) // until ctx ends and the calls in flight have finished
 package worker
@@ -35,6 +35,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -48,8 +49,8 @@ type App struct {
 	Hours       Hours    // when tasks may be sent; types without hours at any time
 }
 
-// Parts are the dependencies of a replica. All but Logger and Registry are required.
-type Parts struct {
+// Deps are the dependencies of a replica. All but Logger and Registry are required.
+type Deps struct {
 	Redis    redis.UniversalClient // used by this replica only: New adds a hook to it; close it after Run, unless Run returned ErrShutdownTimeout
 	WeChat   *wechat.Client
 	Limiter  *ratelimit.Limiter
@@ -68,7 +69,7 @@ type Replica struct {
 	id          string
 	apps        map[string]App
 	rdb         redis.UniversalClient
-	hook        *redisHook
+	hook        *gate.Hook
 	wechat      *wechat.Client
 	mediaClient *http.Client
 	limiter     limiter
@@ -108,41 +109,41 @@ const deadMargin = 30 * time.Second
 // the timeout of one attempt.
 func DeadAfter(attempt time.Duration) time.Duration { return attempt + deadMargin }
 
-// New creates a replica, and reports invalid configuration and missing parts. It does no I/O.
-func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
-	if err := errors.Join(cfg.Validate(), parts.Results.Validate()); err != nil {
+// New creates a replica, and reports invalid configuration and missing dependencies. It does no I/O.
+func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
+	if err := errors.Join(cfg.Validate(), deps.Results.Validate()); err != nil {
 		return nil, err
 	}
-	if parts.Redis == nil || parts.WeChat == nil || parts.Limiter == nil || parts.Attempt <= 0 {
+	if deps.Redis == nil || deps.WeChat == nil || deps.Limiter == nil || deps.Attempt <= 0 {
 		return nil, errors.New("worker: Parts needs Redis, WeChat, Limiter and Attempt")
 	}
-	if cfg.ShutdownTimeout <= parts.Attempt {
-		return nil, fmt.Errorf("worker.shutdown_timeout: %v must exceed wechat.attempt_timeout (%v), or a shutdown breaks off attempts", cfg.ShutdownTimeout, parts.Attempt)
+	if cfg.ShutdownTimeout <= deps.Attempt {
+		return nil, fmt.Errorf("worker.shutdown_timeout: %v must exceed wechat.attempt_timeout (%v), or a shutdown breaks off attempts", cfg.ShutdownTimeout, deps.Attempt)
 	}
-	for _, app := range parts.Apps {
+	for _, app := range deps.Apps {
 		if err := app.Hours.Validate(); err != nil {
 			return nil, fmt.Errorf("worker: hours of %s: %w", app.ID, err)
 		}
 	}
-	if parts.Logger == nil {
-		parts.Logger = slog.Default()
+	if deps.Logger == nil {
+		deps.Logger = slog.Default()
 	}
 	policy := ledger.Policy{
-		Retention: parts.Results.Retention, StreamMax: parts.Results.StreamMaxLen,
-		DeadAfter: DeadAfter(parts.Attempt), LostLimit: lostLimit,
+		Retention: deps.Results.Retention, StreamMax: deps.Results.StreamMaxLen,
+		DeadAfter: DeadAfter(deps.Attempt), LostLimit: lostLimit,
 	}
 	r := &Replica{
-		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
-		apps: make(map[string]App, len(parts.Apps)),
-		rdb:  parts.Redis, hook: newRedisHook(parts.Redis), wechat: parts.WeChat,
-		mediaClient: newMediaClient(parts.Attempt), ledger: ledger.New(parts.Redis, policy),
+		cfg: cfg, hooks: hooks, log: deps.Logger, id: strings.ToLower(rand.Text()[:10]),
+		apps: make(map[string]App, len(deps.Apps)),
+		rdb:  deps.Redis, hook: gate.NewHook(deps.Redis), wechat: deps.WeChat,
+		mediaClient: newMediaClient(deps.Attempt), ledger: ledger.New(deps.Redis, policy),
 		now: time.Now, background: newBackground(),
 	}
-	for _, app := range parts.Apps {
+	for _, app := range deps.Apps {
 		r.apps[app.ID] = app
 	}
 	r.receivers = newReceiverLocks(r.recallDeferred)
-	r.limiter = limiter{Limiter: parts.Limiter, log: r.log}
+	r.limiter = limiter{Limiter: deps.Limiter, log: r.log}
 	r.holds = hold.NewStore(r.rdb, hold.WithOnChange(r.limiter.revoke))
 	r.templates = hold.NewTemplates(r.holds)
 	r.learner = newLearner(r)
@@ -151,8 +152,8 @@ func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
 	r.fleet = newFleet(r)
 	r.sweeper = newSweeper(r, policy.DeadAfter, policy.Retention)
 	r.metrics = newMetrics(r)
-	if parts.Registry != nil {
-		if err := r.metrics.register(parts.Registry); err != nil {
+	if deps.Registry != nil {
+		if err := r.metrics.register(deps.Registry); err != nil {
 			return nil, err
 		}
 	}
@@ -193,7 +194,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	<-ctx.Done()
 	r.draining.Store(true)
 	for _, l := range r.fleet.snapshot() {
-		l.gate.close() // do not wait for the fleet, which may wait for a Redis that hangs
+		l.gate.Close() // do not wait for the fleet, which may wait for a Redis that hangs
 	}
 	select {
 	case <-done:

@@ -379,7 +379,7 @@ func TestImages(t *testing.T) {
 }
 
 func TestNewReportsAllMistakes(t *testing.T) {
-	_, err := worker.New(worker.Config{ShutdownTimeout: time.Millisecond, Attempts: 0}, worker.Parts{}, worker.Hooks{})
+	_, err := worker.New(worker.Config{ShutdownTimeout: time.Millisecond, Attempts: 0}, worker.Deps{}, worker.Hooks{})
 	if err == nil || !strings.Contains(err.Error(), "shutdown_timeout") || !strings.Contains(err.Error(), "attempts") {
 		t.Errorf("not all mistakes: %v", err)
 	}

@@ -46,7 +46,7 @@ func (r *Replica) request(ctx context.Context, j *job) (wechat.Request, error) {
 	if err != nil {
 		return wechat.Request{}, err
 	}
-	if err := r.wechat.Prepare(ctx, j.App); err != nil {
+	if err := r.wechat.FetchToken(ctx, j.App); err != nil {
 		r.metrics.countNoToken(j.App, j.spec.Path)
 		return wechat.Request{}, err
 	}

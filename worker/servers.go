@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/wxcourier/wxcourier/internal/gate"
 )
 
 const (
@@ -44,7 +46,7 @@ type laneServers struct {
 // laneServer is one asynq server.
 type laneServer struct {
 	asynq *asynq.Server
-	queue sharedQueue
+	queue *gate.Server
 	lanes int // guarded by laneServers.mu
 }
 
@@ -53,8 +55,8 @@ type laneServer struct {
 func (s *laneServers) join(l *lane) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, q := range l.gate.queues {
-		s.lanes.Store(q.name, l)
+	for _, q := range l.queues {
+		s.lanes.Store(q, l)
 	}
 	if len(s.running) == maxServers {
 		l.server = s.running[0]
@@ -64,16 +66,15 @@ func (s *laneServers) join(l *lane) error {
 			}
 		}
 		l.server.lanes++
-		l.server.queue.dequeuer.add(l.gate)
+		l.server.queue.Add(l.gate)
 		return nil
 	}
 	l.server = s.newServer()
 	l.server.lanes++
-	l.server.queue.dequeuer.add(l.gate) // before the start, when asynq recovers tasks with expired leases
-	s.replica.hook.add(l.server.queue)
+	l.server.queue.Add(l.gate) // before the start, when asynq recovers tasks with expired leases
 	if err := l.server.asynq.Start(asynq.HandlerFunc(s.handle)); err != nil {
-		s.replica.hook.remove(l.server.queue)
-		l.gate.close()
+		l.gate.Close()
+		s.replica.hook.RemoveServer(l.server.queue)
 		return err
 	}
 	s.running = append(s.running, l.server)
@@ -85,9 +86,8 @@ func (s *laneServers) newServer() *laneServer {
 	r := s.replica
 	s.started++
 	name := serverQueue + strconv.Itoa(s.started)
-	d := newDequeuer(name, r.rdb.Pipeline)
 	return &laneServer{
-		queue: sharedQueue{dequeuer: d, fanOut: newFanOut(r.rdb, d.lanes), leases: newLeases(r.rdb.Pipeline)},
+		queue: r.hook.NewServer(name),
 		asynq: asynq.NewServerFromRedisClient(r.rdb, asynq.Config{
 			Concurrency:              serverSlots,
 			Queues:                   map[string]int{name: 1},
@@ -105,10 +105,10 @@ func (s *laneServers) newServer() *laneServer {
 
 // leave removes a lane from its server, and stops the server after the last lane.
 func (s *laneServers) leave(l *lane) {
-	for _, q := range l.gate.queues {
-		s.lanes.CompareAndDelete(q.name, l)
+	for _, q := range l.queues {
+		s.lanes.CompareAndDelete(q, l)
 	}
-	l.server.queue.dequeuer.remove(l.gate)
+	l.server.queue.Remove(l.gate)
 	s.mu.Lock()
 	l.server.lanes--
 	last := l.server.lanes == 0
@@ -123,10 +123,10 @@ func (s *laneServers) leave(l *lane) {
 
 // stop stops a server, and waits for its handlers. Its lanes must have stopped.
 func (s *laneServers) stop(server *laneServer) {
-	server.queue.dequeuer.close()
+	server.queue.Close()
 	server.asynq.Stop()
 	server.asynq.Shutdown()
-	s.replica.hook.remove(server.queue)
+	s.replica.hook.RemoveServer(server.queue)
 }
 
 // handle runs a task in its lane. It hands the task back when the lane has closed since the
@@ -138,8 +138,8 @@ func (s *laneServers) handle(ctx context.Context, t *asynq.Task) (err error) {
 	}
 	queue, _ := asynq.GetQueueName(ctx)
 	id, _ := asynq.GetTaskID(ctx)
-	l.server.queue.leases.begin(queue, id)
-	defer l.server.queue.leases.end(queue, id)
+	l.server.queue.HandlerStarted(queue, id)
+	defer l.server.queue.HandlerEnded(queue, id)
 	s.replica.pool.run(func() { err = l.handle(ctx, t) })
 	return err
 }
@@ -167,7 +167,7 @@ func (s *laneServers) donePreparing(j *job) {
 	found, _ := s.lanes.Load(j.queue)
 	if l, ok := found.(*lane); ok {
 		begun, _ := l.running.Load(j.TaskID())
-		r, _ := begun.(*startedTask)
-		l.gate.admission.end(r)
+		r, _ := begun.(*gate.StartedTask)
+		l.gate.DonePreparing(r)
 	}
 }

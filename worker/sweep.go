@@ -41,7 +41,7 @@ func newSweeper(r *Replica, deadAfter, retention time.Duration) *sweeper {
 	s := &sweeper{replica: r, every: sweepEvery}
 	s.config = reconcile.Config{
 		MinAge: reconcile.MinAge, Confirm: reconcile.Confirm, DeadAfter: deadAfter, Retention: retention,
-		Repair: true, Pace: s.pace, Ended: s.ended,
+		Repair: true, Pace: s.pace, OnEnded: s.ended,
 	}
 	return s
 }

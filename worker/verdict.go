@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -14,15 +15,15 @@ import (
 
 // A verdict decides what happens to a task after an attempt, or instead of one.
 type verdict struct {
-	outcome tasks.Outcome  // the task ends with it; "": the task is retried
-	reason  string         // explains an outcome or a hold
-	delay   time.Duration  // until the retry
-	counts  bool           // the attempt counts as failed
-	stops   stop           // what is held
-	hold    verdictHold    // the hold, unless stops is stopNothing
-	slows   ratelimit.Span // the window whose pace was too fast for WeChat; "" for none
-	learns  bool           // query WeChat's limit again
-	place   place          // where the task waits for the retry
+	outcome tasks.Outcome   // the task ends with it; "": the task is retried
+	reason  string          // explains an outcome or a hold
+	delay   time.Duration   // until the retry
+	counts  bool            // the attempt counts as failed
+	stops   stop            // what is held
+	hold    verdictHold     // the hold, unless stops is stopNothing
+	slows   ratelimit.Span  // the window whose pace was too fast for WeChat; "" for none
+	learns  bool            // query WeChat's limit again
+	place   asynqwire.Place // where the task waits for the retry
 }
 
 // verdictHold is the hold that a verdict sets. Its end is computed by Redis' clock.
@@ -260,13 +261,13 @@ func (a attempt) applyToTask(r rule) verdict {
 func (v verdict) underHold(begun bool) verdict {
 	switch {
 	case v.hold.probe && !begun:
-		return verdict{place: queueBack}
+		return verdict{place: asynqwire.QueueBack}
 	case v.hold.probe || v.outcome != "" || v.counts:
 		return v
 	}
-	v.place = queueBack
+	v.place = asynqwire.QueueBack
 	if v.slows != "" || v.learns {
-		v.place = queueFront
+		v.place = asynqwire.QueueFront
 	}
 	return v
 }

@@ -75,11 +75,11 @@ func (c *cancelCommand) batch(p *program, client *tasks.Client) error {
 }
 
 // ids cancels the named tasks, each once.
-func (c *cancelCommand) ids(p *program, client *tasks.Client) (sum tasks.Canceled, err error) {
+func (c *cancelCommand) ids(p *program, client *tasks.Client) (sum tasks.CancelCounts, err error) {
 	chunk, done := make([]string, 0, cancelChunk), 0
 	cancel := func() error {
 		n, err := client.Cancel(p.ctx, c.App, chunk...)
-		sum.Taken, sum.Sending, sum.Done, sum.Missing = sum.Taken+n.Taken, sum.Sending+n.Sending, sum.Done+n.Done, sum.Missing+n.Missing
+		sum.Canceled, sum.Sending, sum.Done, sum.Missing = sum.Canceled+n.Canceled, sum.Sending+n.Sending, sum.Done+n.Done, sum.Missing+n.Missing
 		done += len(chunk)
 		chunk = chunk[:0]
 		p.stderr.Status(plural(done, "task"))
@@ -104,8 +104,8 @@ func (c *cancelCommand) show(p *program, counts any, text string) error {
 	return err
 }
 
-func canceledText(n tasks.Canceled) string {
-	parts := []string{plural(n.Taken, "task") + " will not be sent"}
+func canceledText(n tasks.CancelCounts) string {
+	parts := []string{plural(n.Canceled, "task") + " will not be sent"}
 	for _, count := range []struct {
 		n    int
 		text string

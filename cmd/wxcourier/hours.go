@@ -22,7 +22,7 @@ func hoursOf(app string, hours worker.Hours, now time.Time) []hoursStatus {
 	for _, key := range hours.Keys() {
 		h := hoursStatus{App: app, Types: key, Hours: hours[key]}
 		var at time.Time
-		if at, h.Open = hours.Opens(key, now); !h.Open {
+		if at, h.Open = hours.NextOpen(key, now); !h.Open {
 			h.OpensAt = at
 		}
 		all = append(all, h)

@@ -23,7 +23,7 @@ func TestNoControlCharactersArePrinted(t *testing.T) {
 		ErrMsg: evil, RID: evil, Reason: evil, TraceID: evil, FinishedAt: time.Now(),
 	}
 	l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100})
-	if _, err := l.Settle(t.Context(), ledger.Ref{App: app, ID: "1"}, ledger.Ending{
+	if _, err := l.Settle(t.Context(), ledger.Ref{App: app, ID: "1"}, ledger.SettleRequest{
 		Outcome: string(r.Outcome), Result: r.Encode(), Queue: app + ":" + r.Type,
 	}); err != nil {
 		t.Fatal(err)

@@ -271,7 +271,7 @@ func (r *redriveRun) redriveBatch(app string, ids []string) error {
 	return first
 }
 
-func (r *redriveRun) count(done tasks.Redriven) {
+func (r *redriveRun) count(done tasks.RedriveResult) {
 	switch done {
 	case tasks.RedriveDone:
 		r.counts.Redriven++

@@ -100,7 +100,7 @@ func (p *progress) text() string {
 		text += fmt.Sprintf(" · %.0f/s", float64(t.Total()-p.samples[0])/(time.Duration(n)*tickInterval).Seconds())
 	}
 	for _, outcome := range tasks.Outcomes() {
-		if n := t.Of(outcome); n > 0 {
+		if n := t.Count(outcome); n > 0 {
 			text += fmt.Sprintf(" · %s %s", summary.Number(n), outcome)
 		}
 	}

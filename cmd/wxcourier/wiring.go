@@ -47,7 +47,7 @@ func newParts(cfg configs.Config, log *slog.Logger, credentials func(app string)
 	p.client = tasks.NewClient(p.rdb)
 	p.registry = prometheus.NewRegistry()
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	refreshed, err := worker.TokenRefreshes(p.registry)
+	refreshed, err := worker.RegisterTokenRefreshes(p.registry)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ type replica struct {
 // replica makes a replica. Only one replica per process may register its metrics.
 func (p *parts) replica(apps []worker.App, registry prometheus.Registerer) (*replica, error) {
 	rdb := p.cfg.Redis.NewClient()
-	r, err := worker.New(p.cfg.Worker, worker.Parts{
+	r, err := worker.New(p.cfg.Worker, worker.Deps{
 		Redis: rdb, WeChat: p.wechat, Limiter: p.limiter, Apps: apps,
 		Results: p.cfg.Results, Attempt: p.cfg.WeChat.AttemptTimeout,
 		Logger: p.log, Registry: registry,

@@ -14,16 +14,16 @@ import (
 type RunnerOptions struct {
 	Options
 	// Reader reads the results, on connections other than Client's. A read blocks for up to
-	// a second; StopReading ends it at once by closing Reader's connections.
+	// a second; CloseReader ends it at once by closing Reader's connections.
 	Reader      *tasks.Client
-	StopReading func()
+	CloseReader func()
 	// Window is the maximum number of tasks without an outcome at a time.
 	Window int
-	// Result is called once for each task's outcome, one call at a time.
-	Result func(ctx context.Context, r tasks.Result)
-	// Trouble is called when results cannot be read for a moment, and with a *[LostError]
+	// OnResult is called once for each task's outcome, one call at a time.
+	OnResult func(ctx context.Context, r tasks.Result)
+	// OnError is called when results cannot be read for a moment, and with a *[LostError]
 	// when a record is gone.
-	Trouble func(err error)
+	OnError func(err error)
 }
 
 // Runner enqueues one stream and waits for the outcome of each task.
@@ -40,7 +40,7 @@ type Runner struct {
 
 	checkInterval, checkAge time.Duration // see checkOld
 
-	resultMu sync.Mutex    // held while Result or Trouble(*LostError) is called
+	resultMu sync.Mutex    // held while OnResult or OnError(*LostError) is called
 	progress chan struct{} // holds a token after a slot was released
 	lost     int           // guarded by resultMu
 }
@@ -101,14 +101,14 @@ func (r *Runner) Run(ctx context.Context, source *taskfile.Source) error {
 // Close stops reading results, after it has delivered those recorded so far.
 func (r *Runner) Close(ctx context.Context) {
 	r.stopFollowing()
-	r.opts.StopReading()
+	r.opts.CloseReader()
 	r.followers.Wait()
 	for app, from := range r.cursors {
 		if r.pending.count() == 0 {
 			return
 		}
 		if err := r.deliverResults(ctx, r.opts.Client, app, from, false); err != nil && ctx.Err() == nil {
-			r.opts.Trouble(err)
+			r.opts.OnError(err)
 		}
 	}
 }
@@ -141,7 +141,7 @@ func (r *Runner) followApp(app string, from tasks.Cursor) {
 		if err == nil || r.followCtx.Err() != nil {
 			continue
 		}
-		r.opts.Trouble(err)
+		r.opts.OnError(err)
 		select {
 		case <-time.After(backoff):
 			backoff = min(2*backoff, followMaxBackoff)
@@ -160,13 +160,13 @@ func (r *Runner) deliverResults(ctx context.Context, client *tasks.Client, app s
 	return nil
 }
 
-// deliver calls Result, if the task is pending.
+// deliver calls OnResult, if the task is pending.
 func (r *Runner) deliver(ctx context.Context, result tasks.Result) {
 	if !r.pending.remove(taskKey{result.App, result.ID}) {
 		return
 	}
 	r.resultMu.Lock()
-	r.opts.Result(ctx, result)
+	r.opts.OnResult(ctx, result)
 	r.resultMu.Unlock()
 	r.releaseSlot()
 }
@@ -241,7 +241,7 @@ func (r *Runner) lookUp(ctx context.Context, k taskKey) {
 		}
 		r.resultMu.Lock()
 		r.lost++
-		r.opts.Trouble(&LostError{ID: k.id})
+		r.opts.OnError(&LostError{ID: k.id})
 		r.resultMu.Unlock()
 		r.releaseSlot()
 	case err != nil:

@@ -36,9 +36,9 @@ func bubbleClient(transport http.RoundTripper, tokens TokenSource) *Client {
 	return NewClient(Config{BaseURL: "http://wechat.invalid", Timeout: 10 * time.Second, AttemptTimeout: 15 * time.Second}, tokens, WithTransport(transport))
 }
 
-// A new connection takes 100 ms. Ready is called when it is open, and the request is written
-// when Ready returns; on the kept connection Ready is called at once.
-func TestReadyIsCalledOnceConnected(t *testing.T) {
+// A new connection takes 100 ms. BeforeWrite is called when it is open, and the request is written
+// when BeforeWrite returns; on the kept connection BeforeWrite is called at once.
+func TestBeforeWriteIsCalledOnceConnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var reads []time.Duration
@@ -53,10 +53,10 @@ func TestReadyIsCalledOnceConnected(t *testing.T) {
 			}
 		})
 		c := bubbleClient(transport, &fixedTokens{token: testToken})
-		var readyCalls []time.Duration
+		var calls []time.Duration
 		for range 2 {
-			_, err := c.Call(t.Context(), testApp, Request{Path: EndpointSubscribe, Body: []byte(testBody), Ready: func(context.Context) error {
-				readyCalls = append(readyCalls, time.Since(start))
+			_, err := c.Call(t.Context(), testApp, Request{Path: EndpointSubscribe, Body: []byte(testBody), BeforeWrite: func(context.Context) error {
+				calls = append(calls, time.Since(start))
 				time.Sleep(50 * time.Millisecond)
 				return nil
 			}})
@@ -67,15 +67,15 @@ func TestReadyIsCalledOnceConnected(t *testing.T) {
 		c.CloseIdle()
 		synctest.Wait()
 		want := [4]time.Duration{100 * time.Millisecond, 150 * time.Millisecond, 150 * time.Millisecond, 200 * time.Millisecond}
-		if len(readyCalls) != 2 || len(reads) != 2 || [4]time.Duration{readyCalls[0], reads[0], readyCalls[1], reads[1]} != want {
-			t.Errorf("Ready was called at %v, the server read at %v", readyCalls, reads)
+		if len(calls) != 2 || len(reads) != 2 || [4]time.Duration{calls[0], reads[0], calls[1], reads[1]} != want {
+			t.Errorf("BeforeWrite was called at %v, the server read at %v", calls, reads)
 		}
 	})
 }
 
-// The time that Ready takes does not count towards the exchange's timeout; the attempt's
+// The time that BeforeWrite takes does not count towards the exchange's timeout; the attempt's
 // timeout bounds it.
-func TestReadyDoesNotUseExchangeTimeout(t *testing.T) {
+func TestBeforeWriteDoesNotUseExchangeTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var served atomic.Int64
 		c := bubbleClient(slowDials(0, func(conn net.Conn) {
@@ -87,8 +87,8 @@ func TestReadyDoesNotUseExchangeTimeout(t *testing.T) {
 			time.Sleep(8 * time.Second) // of 10
 			writeOK(conn)
 		}), &fixedTokens{token: testToken})
-		call := func(ready func(context.Context) error) error {
-			_, err := c.Call(t.Context(), testApp, Request{Path: EndpointSubscribe, Body: []byte(testBody), Ready: ready})
+		call := func(beforeWrite func(context.Context) error) error {
+			_, err := c.Call(t.Context(), testApp, Request{Path: EndpointSubscribe, Body: []byte(testBody), BeforeWrite: beforeWrite})
 			return err
 		}
 		if err := call(func(context.Context) error { time.Sleep(5 * time.Second); return nil }); err != nil {
@@ -97,11 +97,11 @@ func TestReadyDoesNotUseExchangeTimeout(t *testing.T) {
 		began := time.Now()
 		err := call(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 		if took := time.Since(began); took != 15*time.Second || Written(err) {
-			t.Errorf("Ready ended after %v: %v", took, err)
+			t.Errorf("BeforeWrite ended after %v: %v", took, err)
 		}
 		err = call(func(context.Context) error { time.Sleep(time.Minute); return nil }) // ignores ctx
 		if Written(err) || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Ready returned after the end of the attempt: %v", err)
+			t.Errorf("BeforeWrite returned after the end of the attempt: %v", err)
 		}
 		c.CloseIdle()
 		synctest.Wait()
@@ -111,11 +111,11 @@ func TestReadyDoesNotUseExchangeTimeout(t *testing.T) {
 	})
 }
 
-var errNotReady = errors.New("not ready")
+var errNoPermit = errors.New("no permit")
 
-// After an error from Ready the request is not written: on a new connection, a kept one, over
+// After an error from BeforeWrite the request is not written: on a new connection, a kept one, over
 // TLS, through a custom transport, or on a second connection.
-func TestReadyErrorPreventsWrite(t *testing.T) {
+func TestBeforeWriteErrorPreventsWrite(t *testing.T) {
 	var requests atomic.Int64
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -157,8 +157,8 @@ func TestReadyErrorPreventsWrite(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			before, readyCalls := requests.Load(), 0
-			request.Ready = func(context.Context) error { readyCalls++; return errNotReady }
+			before, calls := requests.Load(), 0
+			request.BeforeWrite = func(context.Context) error { calls++; return errNoPermit }
 			// This hook runs after the client's own, right before net/http writes.
 			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 				if _, err := info.Conn.Write([]byte("x")); err == nil {
@@ -167,10 +167,10 @@ func TestReadyErrorPreventsWrite(t *testing.T) {
 			}})
 			_, err := c.Call(ctx, testApp, request)
 			var transportErr *TransportError
-			if !errors.As(err, &transportErr) || Written(err) || transportErr.Op != "wait" || !errors.Is(err, errNotReady) || readyCalls != 1 {
-				t.Errorf("Ready was called %d times: %#v", readyCalls, err)
+			if !errors.As(err, &transportErr) || Written(err) || transportErr.Op != "wait" || !errors.Is(err, errNoPermit) || calls != 1 {
+				t.Errorf("BeforeWrite was called %d times: %#v", calls, err)
 			}
-			request.Ready = func(context.Context) error { return nil }
+			request.BeforeWrite = func(context.Context) error { return nil }
 			if _, err := c.Call(t.Context(), testApp, request); err != nil {
 				t.Errorf("the next call: %v", err)
 			}
@@ -181,14 +181,14 @@ func TestReadyErrorPreventsWrite(t *testing.T) {
 	}
 }
 
-// Ready is called before each write: also before the resend with a renewed token, and before
+// BeforeWrite is called before each write: also before the resend with a renewed token, and before
 // the retry on another connection when the first was dead.
-func TestReadyIsCalledForEachWrite(t *testing.T) {
-	readyCalls := 0
-	request := Request{Path: EndpointSubscribe, Body: []byte(testBody), Ready: func(context.Context) error { readyCalls++; return nil }}
+func TestBeforeWriteIsCalledForEachWrite(t *testing.T) {
+	calls := 0
+	request := Request{Path: EndpointSubscribe, Body: []byte(testBody), BeforeWrite: func(context.Context) error { calls++; return nil }}
 	f := newFakeWeChat(t, `{"errcode":42001,"errmsg":"access_token expired"}`, okAnswer)
-	if _, err := f.client(t, &fixedTokens{token: testToken, renewed: "new-token"}).Call(t.Context(), testApp, request); err != nil || readyCalls != 2 {
-		t.Errorf("a renewed token: Ready was called %d times, %v", readyCalls, err)
+	if _, err := f.client(t, &fixedTokens{token: testToken, renewed: "new-token"}).Call(t.Context(), testApp, request); err != nil || calls != 2 {
+		t.Errorf("a renewed token: BeforeWrite was called %d times, %v", calls, err)
 	}
 
 	transport, dials := newTransport(), 0
@@ -203,9 +203,9 @@ func TestReadyIsCalledForEachWrite(t *testing.T) {
 	c := NewClient(Config{BaseURL: f.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}, &fixedTokens{token: testToken}, WithTransport(transport))
 	defer c.CloseIdle()
 	for i, want := range []int{1, 2} {
-		readyCalls = 0
-		if _, err := c.Call(t.Context(), testApp, request); err != nil || readyCalls != want {
-			t.Errorf("call %d of two, the second on a dead connection: Ready was called %d times, %v", i+1, readyCalls, err)
+		calls = 0
+		if _, err := c.Call(t.Context(), testApp, request); err != nil || calls != want {
+			t.Errorf("call %d of two, the second on a dead connection: BeforeWrite was called %d times, %v", i+1, calls, err)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -8,23 +8,24 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
 // openGate returns the gate of a queue with n pending tasks, with permits for all of them.
-func openGate(t *testing.T, rdb *redis.Client, queue string, n int) *gate {
+func openGate(t *testing.T, rdb *redis.Client, queue string, n int) *Gate {
 	t.Helper()
 	pace := &fakePace{permits: make(chan *ratelimit.Permit, 3*n)}
 	for range 3 * n {
 		pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Hour)}
 	}
 	for i := range n {
-		if err := rdb.LPush(t.Context(), queuePrefix(queue)+"pending", fmt.Sprint(queue, i)).Err(); err != nil {
+		if err := rdb.LPush(t.Context(), asynqwire.Key(queue, "pending"), fmt.Sprint(queue, i)).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return newGate([]string{queue}, pace, manySlots)
+	return New([]string{queue}, pace, manySlots)
 }
 
 // TestLanesTakeTurns: a lane with many tasks does not starve ten other lanes of its server,
@@ -36,10 +37,10 @@ func TestLanesTakeTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	const lanes, few = 10, 3
-	d := serveLanes(hook, rdb)
+	d := serveLanes(hook)
 	busy := openGate(t, rdb, "busy", 2000)
 	d.add(busy)
-	gates := []*gate{busy}
+	gates := []*Gate{busy}
 	for i := range 200 { // until the busy lane dequeues maxPerQueue tasks at once
 		if _, err := dequeueAs(rdb); err != nil {
 			t.Fatalf("task %d: %v", i, err)
@@ -73,7 +74,7 @@ func TestLanesTakeTurns(t *testing.T) {
 		t.Errorf("%d of %d tasks of small lanes among %d, in %d round trips", got, lanes*few, taken, trips)
 	}
 	for _, g := range gates {
-		g.close()
+		g.Close()
 	}
 }
 
@@ -82,7 +83,7 @@ func TestLanesTakeTurns(t *testing.T) {
 func TestDequeueAfterAScriptFlush(t *testing.T) {
 	t.Parallel()
 	rdb, hook, _ := hookedClient(t)
-	d := serveLanes(hook, rdb)
+	d := serveLanes(hook)
 	g := openGate(t, rdb, "q", 8)
 	d.add(g)
 	for i := range 8 {
@@ -96,7 +97,7 @@ func TestDequeueAfterAScriptFlush(t *testing.T) {
 		}
 		g.takePermit(time.Now())
 	}
-	g.close()
+	g.Close()
 	if <-g.done; g.failures > 0 {
 		t.Errorf("%d failures", g.failures)
 	}
@@ -107,11 +108,11 @@ func TestDequeueAfterAScriptFlush(t *testing.T) {
 func TestFanOut(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx := t.Context()
-		gates := make(map[string]*gate)
+		gates := make(map[string]*Gate)
 		for i := range 600 {
-			gates[fmt.Sprint("q", i)] = newGate([]string{fmt.Sprint("q", i)}, &fakePace{}, manySlots)
+			gates[fmt.Sprint("q", i)] = New([]string{fmt.Sprint("q", i)}, &fakePace{}, manySlots)
 		}
-		f := newFanOut(rdb, func() map[string]*gate { return gates })
+		f := newFanOut(rdb, func() map[string]*Gate { return gates })
 		for _, err := range []error{
 			rdb.ZAdd(ctx, "asynq:{q7}:lease", redis.Z{Score: 1, Member: "a"}).Err(),
 			rdb.ZAdd(ctx, "asynq:{q599}:lease", redis.Z{Score: 1, Member: "b"}, redis.Z{Score: 2, Member: "c"}).Err(),
@@ -136,13 +137,13 @@ func TestFanOut(t *testing.T) {
 			}
 			return cmd.Val()
 		}
-		if got := fmt.Sprint(run(members, keyLease)); got != "[b c a]" {
+		if got := fmt.Sprint(run(members, asynqwire.Lease)); got != "[b c a]" {
 			t.Errorf("lost tasks: %v", got)
 		}
-		if got := run(count, keyScheduled); got != int64(1) {
+		if got := run(count, asynqwire.Scheduled); got != int64(1) {
 			t.Errorf("%v tasks are due", got)
 		}
-		if got := run(count, keyScheduled); got != int64(0) {
+		if got := run(count, asynqwire.Scheduled); got != int64(0) {
 			t.Errorf("%v tasks are due the second time", got)
 		}
 		select {
@@ -153,7 +154,7 @@ func TestFanOut(t *testing.T) {
 		sent := &commands{}
 		rdb.AddHook(sent)
 		for range 10 {
-			run(members, keyCompleted)
+			run(members, asynqwire.Completed)
 		}
 		if sent.n > 20 {
 			t.Errorf("%d commands for ten runs over 600 empty queues", sent.n)

@@ -1,7 +1,7 @@
-package worker
+package gate
 
 import (
-	"log/slog"
+	"context"
 	"testing"
 	"time"
 
@@ -19,9 +19,7 @@ func TestGateKeepsTheReserve(t *testing.T) {
 	l := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(),
 		func(string) map[string]ratelimit.Limit { return map[string]ratelimit.Limit{typ: {PerDay: 3}} },
 		ratelimit.WithReserve(func(string) float64 { return 0.4 }))
-	g := newGate([]string{"urgent", "bulk"}, &lanePace{
-		limiter: limiter{l, slog.New(slog.DiscardHandler)}, app: app, typ: typ, waited: func(time.Duration) {},
-	}, manySlots)
+	g := New([]string{"urgent", "bulk"}, limiterPace{t, l, app, typ}, manySlots)
 	dequeue := func(got int, err error) (bulkNext bool) {
 		t.Helper()
 		if !g.prepare() {
@@ -46,10 +44,37 @@ func TestGateKeepsTheReserve(t *testing.T) {
 	if g.mayHaveWork {
 		t.Error("the lane does not sleep without urgent tasks and without a permit for bulk")
 	}
-	g.recheck()
+	g.Recheck()
 	dequeue(1, nil)
-	if n := len(g.takeAssigned()); n != 2 {
+	if n := len(g.assigned); n != 2 {
 		t.Errorf("%d permits for the two tasks", n)
 	}
-	g.close()
+	g.Close()
+}
+
+// limiterPace is the pacer of a limiter for one type of an app.
+type limiterPace struct {
+	t        *testing.T
+	limiter  *ratelimit.Limiter
+	app, typ string
+}
+
+func (p limiterPace) Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error) {
+	return p.limiter.AcquireEarly(ctx, p.app, p.typ, wake)
+}
+
+func (p limiterPace) TryAcquire(ctx context.Context, n int) []*ratelimit.Permit {
+	return p.limiter.TryAcquire(ctx, p.app, p.typ, n)
+}
+
+func (p limiterPace) Release(ctx context.Context, permit *ratelimit.Permit) {
+	if err := p.limiter.Release(context.WithoutCancel(ctx), permit); err != nil {
+		p.t.Error(err)
+	}
+}
+
+func (p limiterPace) ReturnUnused(ctx context.Context) {
+	if err := p.limiter.ReturnUnused(context.WithoutCancel(ctx), p.app, p.typ); err != nil {
+		p.t.Error(err)
+	}
 }

@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -45,12 +45,12 @@ func (h *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 
 // hookedClient returns a client with the replica's hook, and below that hook one that counts
 // the round trips.
-func hookedClient(t *testing.T) (*redis.Client, *redisHook, *trips) {
+func hookedClient(t *testing.T) (*redis.Client, *Hook, *trips) {
 	t.Helper()
 	m, _ := redistest.Mini(t)
 	rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
-	hook, count := newRedisHook(rdb), &trips{}
+	hook, count := NewHook(rdb), &trips{}
 	rdb.AddHook(hook)
 	rdb.AddHook(count)
 	return rdb, hook, count

@@ -1,4 +1,22 @@
-package worker
+// Package gate stands between asynq and Redis: it decides when a lane's tasks are dequeued.
+//
+// asynq dequeues a task as soon as a server has a free slot. A lane may send its task only
+// with a permit, though, and a replica has many lanes that share few asynq servers. The
+// package is a go-redis [Hook] on the client of those servers. It answers their dequeues from
+// the queues of the lanes, each of which has a [Gate] that waits for work, a free slot and a
+// permit. Tasks that wait for a permit therefore stay pending, without a slot or a lease, and
+// urgent tasks pass bulk tasks at once.
+//
+//	hook := gate.NewHook(rdb)
+//	rdb.AddHook(hook)
+//	server := hook.NewServer("lanes-1") // the only queue of an asynq server
+//	g := gate.New(queues, pace, freeSlots)
+//	server.Add(g)
+//
+// The hook also saves round trips: lanes share those of their dequeues, of asynq's forwarder,
+// recoverer and janitor ([fanOut]) and of lease extensions ([leases]), and concurrent script
+// calls share theirs ([scriptBatcher]). The package knows nothing of WeChat or of deliveries.
+package gate
 
 import (
 	"context"
@@ -13,22 +31,25 @@ import (
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
-// pacer is the part of the limiter that a gate uses.
+// Pacer is the part of the limiter that a gate uses.
 //
 // Acquire waits for a permit, which it may return shortly before the permit's instant.
 // TryAcquire returns up to n more without waiting. Release returns an unused permit;
 // ReturnUnused returns all that was leased for the lane, which has no work.
-type pacer interface {
+type Pacer interface {
 	Acquire(ctx context.Context, wake <-chan struct{}) (*ratelimit.Permit, error)
 	TryAcquire(ctx context.Context, n int) []*ratelimit.Permit
 	Release(ctx context.Context, p *ratelimit.Permit)
 	ReturnUnused(ctx context.Context)
 }
 
+// drainPoll is how often Drain looks whether asynq has taken the prefetched tasks.
+const drainPoll = time.Millisecond
+
 // maxPerQueue bounds the tasks that one round trip dequeues from one queue.
 const maxPerQueue = 32
 
-// gate decides when one lane dequeues, and how many tasks. Its goroutine, run, waits until
+// Gate decides when one lane dequeues, and how many tasks. Its goroutine, run, waits until
 // the lane can dequeue; then it offers the gate to the [dequeuer] of its asynq server, which
 // dequeues for many lanes in one round trip:
 //
@@ -46,15 +67,15 @@ const maxPerQueue = 32
 // fewer. It does not exceed the free slots, so that asynq starts the tasks at once: the
 // lease of a prefetched task is not extended.
 //
-// takePermit is for the handlers; wake, recheck, slotFreed and close may be called from any
-// goroutine.
-type gate struct {
+// HandlerStarted, TakePermit, DonePreparing and HandlerEnded are for the handlers of its tasks.
+// All exported methods may be called from any goroutine.
+type Gate struct {
 	queues      []laneQueue // in strict priority: urgent, bulk
-	pace        pacer
+	pace        Pacer
 	free        func() int      // returns the free slots of the lane
 	admission   *admission      // of the asynq server; nil in tests of the gate alone
 	ctx         context.Context //nolint:containedctx // the lane's lifetime: asynq dequeues with the background context
-	close       context.CancelFunc
+	cancel      context.CancelFunc
 	work        chan struct{} // holds one token when a queue may have work
 	recheckPace chan struct{} // holds one token when Acquire should check the limits again at once
 	slots       chan struct{} // holds one token when a slot has become free
@@ -71,7 +92,7 @@ type gate struct {
 	mu         sync.Mutex
 	assigned   []*ratelimit.Permit // guarded by mu; for dequeued tasks whose handlers have not taken them yet
 	prefetched int                 // guarded by mu; dequeued tasks that were not passed to asynq yet
-	started    []*startedTask      // guarded by mu; tasks that were passed to asynq and have no handler yet
+	started    []*StartedTask      // guarded by mu; tasks that were passed to asynq and have no handler yet
 }
 
 // laneQueue is one queue of a gate.
@@ -80,8 +101,8 @@ type laneQueue struct {
 	atOnce int // how many tasks to dequeue
 }
 
-func newGate(queues []string, pace pacer, free func() int) *gate {
-	g := &gate{
+func New(queues []string, pace Pacer, free func() int) *Gate {
+	g := &Gate{
 		pace: pace, free: free, mayHaveWork: true,
 		work: make(chan struct{}, 1), recheckPace: make(chan struct{}, 1), slots: make(chan struct{}, 1),
 		returned: make(chan struct{}, 1), done: make(chan struct{}),
@@ -89,21 +110,43 @@ func newGate(queues []string, pace pacer, free func() int) *gate {
 	for _, name := range queues {
 		g.queues = append(g.queues, laneQueue{name, 1})
 	}
-	g.ctx, g.close = context.WithCancel(context.Background())
+	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g
 }
 
-// wake signals that a queue may have work.
-func (g *gate) wake() { signal(g.work) }
+// Context returns the context of the lane's lifetime: it ends when the gate closes.
+func (g *Gate) Context() context.Context { return g.ctx }
 
-// recheck signals that a queue may have work, or that a hold may have ended.
-func (g *gate) recheck() {
+// Asleep reports whether the gate waits for work.
+func (g *Gate) Asleep() bool { return g.asleep.Load() }
+
+// Close ends the dequeues, without waiting.
+func (g *Gate) Close() { g.cancel() }
+
+// Drain closes the gate and waits, at most for so long, until the prefetched tasks have been
+// passed to asynq. Their handlers hand them back: asynq has no other way to return a task.
+func (g *Gate) Drain(timeout time.Duration) {
+	g.Close()
+	after := time.NewTimer(timeout)
+	defer after.Stop()
+	select {
+	case <-g.done:
+	case <-after.C:
+		return
+	}
+	for began := time.Now(); !g.drained() && time.Since(began) < timeout; {
+		time.Sleep(drainPoll)
+	}
+}
+
+// Wake signals that a queue may have work.
+func (g *Gate) Wake() { signal(g.work) }
+
+// Recheck signals that a queue may have work, or that a hold may have ended.
+func (g *Gate) Recheck() {
 	signal(g.work)
 	signal(g.recheckPace)
 }
-
-// slotFreed signals that a handler has returned.
-func (g *gate) slotFreed() { signal(g.slots) }
 
 func signal(c chan<- struct{}) {
 	select {
@@ -115,7 +158,7 @@ func signal(c chan<- struct{}) {
 // nextDequeue returns the queue to dequeue from, and for how many tasks, at most limit. n is
 // 0 when the lane closes, when the permits are too late to use, and when those that are left are
 // reserved for urgent tasks.
-func (g *gate) nextDequeue(now time.Time, limit int) (queue, n int) {
+func (g *Gate) nextDequeue(now time.Time, limit int) (queue, n int) {
 	if g.ctx.Err() != nil {
 		return 0, 0
 	}
@@ -143,7 +186,7 @@ func (g *gate) nextDequeue(now time.Time, limit int) (queue, n int) {
 
 // bulkPermits counts the held permits that bulk tasks may use. Those that are reserved for
 // urgent tasks come last in held.
-func (g *gate) bulkPermits() int {
+func (g *Gate) bulkPermits() int {
 	n := 0
 	for n < len(g.held) && g.held[n].Bulk() {
 		n++
@@ -153,7 +196,7 @@ func (g *gate) bulkPermits() int {
 
 // freeSlots counts the free slots without those of dequeued tasks whose handlers have not
 // started. It ignores assigned permits that are too late to use: asynq did not run their tasks.
-func (g *gate) freeSlots(now time.Time) int {
+func (g *Gate) freeSlots(now time.Time) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	room := g.free()
@@ -166,7 +209,7 @@ func (g *gate) freeSlots(now time.Time) int {
 }
 
 // dropLate returns the held permits that are too late to use.
-func (g *gate) dropLate(now time.Time) {
+func (g *Gate) dropLate(now time.Time) {
 	g.held = slices.DeleteFunc(g.held, func(p *ratelimit.Permit) bool {
 		late := !p.Fresh(now)
 		if late {
@@ -178,7 +221,7 @@ func (g *gate) dropLate(now time.Time) {
 
 // dequeued handles the result of a dequeue of requested tasks: how many it got, and the error of
 // the others, redis.Nil where the queue had no more.
-func (g *gate) dequeued(queue, requested, got int, err error) {
+func (g *Gate) dequeued(queue, requested, got int, err error) {
 	g.assign(got)
 	switch q := &g.queues[queue]; {
 	case got == requested:
@@ -206,7 +249,7 @@ func (g *gate) dequeued(queue, requested, got int, err error) {
 }
 
 // assign moves held permits to the tasks that were dequeued.
-func (g *gate) assign(tasks int) {
+func (g *Gate) assign(tasks int) {
 	n := min(tasks, len(g.held))
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -216,15 +259,15 @@ func (g *gate) assign(tasks int) {
 }
 
 // passedToAsynq counts a prefetched task that was passed to asynq.
-func (g *gate) passedToAsynq(r *startedTask) {
+func (g *Gate) passedToAsynq(r *StartedTask) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.prefetched--
 	g.started = append(g.started, r)
 }
 
-// handlerStarted returns the startedTask of a handler that starts; nil when there is none.
-func (g *gate) handlerStarted() *startedTask {
+// HandlerStarted returns the startedTask of a handler that starts; nil when there is none.
+func (g *Gate) HandlerStarted() *StartedTask {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for len(g.started) > 0 && time.Since(g.started[0].began) >= preparingFor {
@@ -240,19 +283,42 @@ func (g *gate) handlerStarted() *startedTask {
 
 // drained reports whether all dequeued tasks were passed to asynq. The gate's run must have
 // returned.
-func (g *gate) drained() bool {
+func (g *Gate) drained() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.prefetched == 0
 }
 
+// DonePreparing stops counting a started task among those that its asynq server prepares: it
+// is about to wait for its receiver or for another system. t may be nil.
+func (g *Gate) DonePreparing(t *StartedTask) {
+	if g.admission != nil {
+		g.admission.end(t)
+	}
+}
+
+// HandlerEnded reports that a handler has returned, and its slot is free. t may be nil.
+func (g *Gate) HandlerEnded(t *StartedTask) {
+	g.DonePreparing(t)
+	signal(g.slots)
+}
+
+// TakePermit returns the oldest assigned permit that may still be used, or nil. It releases
+// the ones before it that may not, left by tasks that asynq did not run.
+func (g *Gate) TakePermit() *ratelimit.Permit {
+	p, late := g.takePermit(time.Now())
+	for _, l := range late {
+		g.pace.Release(g.ctx, l)
+	}
+	return p
+}
+
 // takePermit returns the oldest assigned permit that may still be used, or nil. late are the
-// ones before it that may not, left by tasks that asynq did not run; the caller returns them to
-// the limiter.
-func (g *gate) takePermit(now time.Time) (p *ratelimit.Permit, late []*ratelimit.Permit) {
+// ones before it that may not.
+func (g *Gate) takePermit(now time.Time) (p *ratelimit.Permit, late []*ratelimit.Permit) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	defer g.slotFreed() // the task counted twice so far, as assigned and as running
+	defer signal(g.slots) // the task counted twice so far, as assigned and as running
 	for i, p := range g.assigned {
 		if p.Fresh(now) {
 			late, g.assigned = g.assigned[:i], g.assigned[i+1:]
@@ -263,17 +329,20 @@ func (g *gate) takePermit(now time.Time) (p *ratelimit.Permit, late []*ratelimit
 	return nil, late
 }
 
-// takeAssigned removes and returns the permits that no handler has taken.
-func (g *gate) takeAssigned() []*ratelimit.Permit {
+// ReleaseAssigned releases the permits that no handler has taken, after the handlers have
+// ended.
+func (g *Gate) ReleaseAssigned() {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	all := g.assigned
 	g.assigned = nil
-	return all
+	g.mu.Unlock()
+	for _, p := range all {
+		g.pace.Release(g.ctx, p)
+	}
 }
 
 // releaseHeld returns all held permits, since the lane sleeps or closes.
-func (g *gate) releaseHeld() {
+func (g *Gate) releaseHeld() {
 	if len(g.held) == 0 {
 		return
 	}

@@ -1,25 +1,26 @@
-package worker
+package gate
 
 import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 )
 
 // laneDequeue is one lane's part of a round trip.
 type laneDequeue struct {
-	gate  *gate
+	gate  *Gate
 	queue int // the index among the gate's queues
 	calls []dequeueOnce
 }
 
 // roundTrip dequeues from the queues of some gates at once, and keeps the tasks in d.tasks.
 // It returns an error only when it got no task.
-func (d *dequeuer) roundTrip(ctx context.Context, cmd *redis.Cmd, gates []*gate, limit int, next redis.ProcessHook) error {
+func (d *dequeuer) roundTrip(ctx context.Context, cmd *redis.Cmd, gates []*Gate, limit int, next redis.ProcessHook) error {
 	dequeues, left := d.collect(ctx, cmd, gates, limit)
 	if len(left) > 0 {
 		d.mu.Lock()
@@ -48,7 +49,7 @@ func (d *dequeuer) roundTrip(ctx context.Context, cmd *redis.Cmd, gates []*gate,
 
 // collect makes the dequeues of the gates, for at most so many tasks. left are the gates
 // that must wait for the next round trip.
-func (d *dequeuer) collect(ctx context.Context, cmd *redis.Cmd, gates []*gate, tasks int) (dequeues []laneDequeue, left []*gate) {
+func (d *dequeuer) collect(ctx context.Context, cmd *redis.Cmd, gates []*Gate, tasks int) (dequeues []laneDequeue, left []*Gate) {
 	now, size := time.Now(), 0
 	for i, g := range gates {
 		if size >= tasks {
@@ -63,7 +64,7 @@ func (d *dequeuer) collect(ctx context.Context, cmd *redis.Cmd, gates []*gate, t
 			signal(g.returned)
 			continue
 		}
-		args := replaceQueue(cmd.Args(), d.queue, g.queues[queue].name)
+		args := asynqwire.ReplaceQueue(cmd.Args(), d.queue, g.queues[queue].name)
 		calls := make([]dequeueOnce, n)
 		for j := range calls {
 			calls[j] = dequeueOnce{redis.NewCmd(ctx, args...)}
@@ -112,21 +113,3 @@ type dequeueOnce struct{ *redis.Cmd }
 
 // NoRetry implements the optional interface of go-redis commands.
 func (dequeueOnce) NoRetry() bool { return true }
-
-// replaceQueue returns the arguments of a script call with the keys of queue from replaced
-// by those of queue to.
-func replaceQueue(args []any, from, to string) []any {
-	renamed := slices.Clone(args)
-	from, to = queuePrefix(from), queuePrefix(to)
-	for i := 3; i < len(args); i++ {
-		if text, ok := args[i].(string); ok {
-			if rest, ok := strings.CutPrefix(text, from); ok {
-				renamed[i] = to + rest
-			}
-		}
-	}
-	return renamed
-}
-
-// queuePrefix returns the prefix of asynq's keys of a queue.
-func queuePrefix(queue string) string { return "asynq:{" + queue + "}:" }

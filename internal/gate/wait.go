@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import "time"
 
@@ -15,7 +15,7 @@ const recheckSlots = time.Second
 
 // run prepares the gate and offers it to the dequeuer, again and again until the lane
 // closes. offer returns when the dequeuer has returned the gate, or the lane closes.
-func (g *gate) run(offer func(*gate)) {
+func (g *Gate) run(offer func(*Gate)) {
 	defer close(g.done)
 	for g.prepare() {
 		offer(g)
@@ -25,7 +25,7 @@ func (g *gate) run(offer func(*gate)) {
 
 // prepare waits until the lane can dequeue: it may have work, and has a free slot and a
 // permit. It returns false when the lane closes.
-func (g *gate) prepare() bool {
+func (g *Gate) prepare() bool {
 	for g.pause() && g.awaitWork() && g.awaitSlot() && g.awaitAdmission() {
 		g.dropLate(time.Now())
 		if len(g.held) > 0 {
@@ -44,7 +44,7 @@ func (g *gate) prepare() bool {
 
 // pause waits after failures, with exponential backoff. It returns false when the lane
 // closes.
-func (g *gate) pause() bool {
+func (g *Gate) pause() bool {
 	if g.failures == 0 {
 		return g.ctx.Err() == nil
 	}
@@ -59,7 +59,7 @@ func (g *gate) pause() bool {
 }
 
 // awaitWork waits until a queue may have work. It returns false when the lane closes.
-func (g *gate) awaitWork() bool {
+func (g *Gate) awaitWork() bool {
 	if g.mayHaveWork {
 		return true
 	}
@@ -82,7 +82,7 @@ func (g *gate) awaitWork() bool {
 }
 
 // awaitSlot waits until a slot is free. It returns false when the lane closes.
-func (g *gate) awaitSlot() bool {
+func (g *Gate) awaitSlot() bool {
 	for g.freeSlots(time.Now()) < 1 {
 		g.nextQueue = 0 // urgent tasks may arrive during the wait
 		again := time.NewTimer(recheckSlots)
@@ -100,4 +100,4 @@ func (g *gate) awaitSlot() bool {
 
 // awaitAdmission waits while the asynq server prepares too many tasks. It returns false when
 // the lane closes.
-func (g *gate) awaitAdmission() bool { return g.admission == nil || g.admission.await(g.ctx) }
+func (g *Gate) awaitAdmission() bool { return g.admission == nil || g.admission.await(g.ctx) }

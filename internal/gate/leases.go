@@ -1,12 +1,13 @@
-package worker
+package gate
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 )
 
 // leases extends the leases of an asynq server's tasks. asynq does so every five seconds,
@@ -104,7 +105,7 @@ func (s *leases) extendOthers(ctx context.Context, queue string, args []any) {
 	pipe := s.pipeline()
 	calls := make(map[string]*redis.Cmd, len(ids))
 	for name, e := range ids {
-		own := []any{"zadd", queuePrefix(name) + keyLease, "xx"}
+		own := []any{"zadd", asynqwire.Key(name, asynqwire.Lease), "xx"}
 		for id := range e.ids {
 			own = append(own, args[3], id)
 		}
@@ -120,18 +121,4 @@ func (s *leases) extendOthers(ctx context.Context, queue string, args []any) {
 			s.extended[name] = e
 		}
 	}
-}
-
-// parseExtendLeases returns the queue of asynq's command that extends leases; ok is false
-// for other commands.
-func parseExtendLeases(cmd redis.Cmder) (queue string, ok bool) {
-	args := cmd.Args()
-	if len(args) < 5 || cmd.Name() != "zadd" || args[2] != "xx" {
-		return "", false
-	}
-	key, _ := args[1].(string)
-	if key, ok = strings.CutPrefix(key, "asynq:{"); !ok {
-		return "", false
-	}
-	return strings.CutSuffix(key, "}:"+keyLease)
 }

@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -33,28 +33,28 @@ type dequeuer struct {
 	admission admission
 
 	mu       sync.Mutex
-	ready    []*gate          // guarded by mu; in the order of offer
+	ready    []*Gate          // guarded by mu; in the order of offer
 	tasks    []prefetched     // guarded by mu; for the next dequeues of asynq
 	noScript error            // guarded by mu; a NOSCRIPT reply, which makes asynq send the script itself
 	closed   bool             // guarded by mu
-	gates    map[string]*gate // guarded by mu; by the queues of the lanes
+	gates    map[string]*Gate // guarded by mu; by the queues of the lanes
 }
 
 // prefetched is a dequeued task that has not been passed to asynq yet.
 type prefetched struct {
 	message any // the reply of asynq's script
-	gate    *gate
+	gate    *Gate
 }
 
 func newDequeuer(queue string, pipeline func() redis.Pipeliner) *dequeuer {
 	return &dequeuer{
 		queue: queue, pipeline: pipeline, gateReady: make(chan struct{}, 1),
-		admission: admission{limit: maxPreparing}, gates: make(map[string]*gate),
+		admission: admission{limit: maxPreparing}, gates: make(map[string]*Gate),
 	}
 }
 
 // add starts dequeuing from a lane's queues. Call remove when the lane has closed.
-func (d *dequeuer) add(g *gate) {
+func (d *dequeuer) add(g *Gate) {
 	g.admission = &d.admission
 	d.mu.Lock()
 	for _, q := range g.queues {
@@ -65,7 +65,7 @@ func (d *dequeuer) add(g *gate) {
 }
 
 // remove removes the queues of a lane.
-func (d *dequeuer) remove(g *gate) {
+func (d *dequeuer) remove(g *Gate) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, q := range g.queues {
@@ -89,15 +89,15 @@ func (d *dequeuer) wakeLane(queue string) {
 	g := d.gates[queue]
 	d.mu.Unlock()
 	if g != nil {
-		g.wake()
+		g.Wake()
 	}
 }
 
 // lanes returns a copy of the gates by queue.
-func (d *dequeuer) lanes() map[string]*gate {
+func (d *dequeuer) lanes() map[string]*Gate {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all := make(map[string]*gate, len(d.gates))
+	all := make(map[string]*Gate, len(d.gates))
 	for name, g := range d.gates {
 		all[name] = g
 	}
@@ -114,7 +114,7 @@ func (d *dequeuer) close() {
 
 // offer adds a gate to those that are ready, and waits until the dequeuer has returned it
 // or its lane closes.
-func (d *dequeuer) offer(g *gate) {
+func (d *dequeuer) offer(g *Gate) {
 	d.mu.Lock()
 	d.ready = append(d.ready, g)
 	d.mu.Unlock()
@@ -195,7 +195,7 @@ func (d *dequeuer) await(room int, timeout *time.Timer) {
 }
 
 // takeReady removes and returns the gates that are ready, when there is room for tasks.
-func (d *dequeuer) takeReady(room int) []*gate {
+func (d *dequeuer) takeReady(room int) []*Gate {
 	if room < 1 {
 		return nil
 	}

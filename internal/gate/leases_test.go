@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"fmt"
@@ -15,16 +15,16 @@ import (
 func TestLeasesAreExtendedTogether(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		const queues = 50
-		ctx, hook := t.Context(), newRedisHook(rdb)
-		d := serveLanes(hook, rdb)
+		ctx, hook := t.Context(), NewHook(rdb)
+		d := serveLanes(hook)
 		found, _ := hook.servers.Load("lanes")
-		own := found.(sharedQueue).leases //nolint:forcetypeassert // nothing else is stored
+		own := found.(*Server).leases //nolint:forcetypeassert // nothing else is stored
 		name := func(i int) string { return fmt.Sprint("q", i) }
 		for i := range queues {
-			g := newGate([]string{name(i)}, &fakePace{}, manySlots)
+			g := New([]string{name(i)}, &fakePace{}, manySlots)
 			g.mayHaveWork = false
 			d.add(g)
-			defer g.close()
+			defer g.Close()
 			own.begin(name(i), "a")
 			if err := rdb.ZAdd(ctx, "asynq:{"+name(i)+"}:lease", redis.Z{Score: 1, Member: "a"}, redis.Z{Score: 1, Member: "b"}).Err(); err != nil {
 				t.Fatal(err)

@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -25,15 +25,13 @@ func dequeueAs(rdb *redis.Client) (string, error) {
 var popOne = redis.NewScript(`return redis.call("RPOPLPUSH", KEYS[1], KEYS[3])`)
 
 // serveLanes makes the hook answer the dequeues from "lanes".
-func serveLanes(hook *redisHook, rdb redis.UniversalClient) *dequeuer {
-	d := newDequeuer("lanes", rdb.Pipeline)
-	hook.add(sharedQueue{d, newFanOut(rdb, d.lanes), newLeases(rdb.Pipeline)})
-	return d
+func serveLanes(hook *Hook) *dequeuer {
+	return hook.NewServer("lanes").dequeuer
 }
 
 // waitingGate returns the gate of the queue q with n pending tasks, named by their numbers,
 // and permits for more than those.
-func waitingGate(t *testing.T, rdb *redis.Client, n int, free func() int) *gate {
+func waitingGate(t *testing.T, rdb *redis.Client, n int, free func() int) *Gate {
 	t.Helper()
 	if err := popOne.Load(t.Context(), rdb).Err(); err != nil {
 		t.Fatal(err)
@@ -45,7 +43,7 @@ func waitingGate(t *testing.T, rdb *redis.Client, n int, free func() int) *gate 
 	for range 3 * n {
 		pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Hour)}
 	}
-	return newGate([]string{"q"}, pace, free)
+	return New([]string{"q"}, pace, free)
 }
 
 // TestTasksAreDequeuedInBatches: a lane doubles the tasks of a round trip up to its free slots
@@ -55,7 +53,7 @@ func TestTasksAreDequeuedInBatches(t *testing.T) {
 	rdb, hook, count := hookedClient(t)
 	const n, slots = 60, 10
 	g := waitingGate(t, rdb, n, func() int { return slots })
-	d := serveLanes(hook, rdb)
+	d := serveLanes(hook)
 	d.add(g)
 	for i := range n {
 		task, err := dequeueAs(rdb)
@@ -74,7 +72,7 @@ func TestTasksAreDequeuedInBatches(t *testing.T) {
 	if atOnce := g.queues[0].atOnce; atOnce != 1 {
 		t.Errorf("the next dequeue from an empty queue is for %d tasks", atOnce)
 	}
-	g.close()
+	g.Close()
 	d.close()
 	if _, err := dequeueAs(rdb); !errors.Is(err, redis.Nil) {
 		t.Errorf("a dequeue after close returned %v", err)
@@ -105,7 +103,7 @@ func TestACloseWaitsForTheReply(t *testing.T) {
 	began := make(chan struct{}, 1)
 	slow := &slowPipelines{trips: trips{gate: make(chan struct{})}, began: began}
 	g := waitingGate(t, rdb, 3, manySlots)
-	serveLanes(hook, rdb).add(g)
+	serveLanes(hook).add(g)
 	if _, err := dequeueAs(rdb); err != nil { // the first task comes alone
 		t.Fatal(err)
 	}
@@ -116,7 +114,7 @@ func TestACloseWaitsForTheReply(t *testing.T) {
 		returned <- err
 	}()
 	<-began
-	g.close()
+	g.Close()
 	select {
 	case <-g.done:
 		t.Fatal("the gate's goroutine returned before the reply")
@@ -142,7 +140,7 @@ func TestACloseWaitsForTheReply(t *testing.T) {
 // keeps one permit.
 func TestAFailedBatchIsNotRepeated(t *testing.T) {
 	pace := &fakePace{permits: make(chan *ratelimit.Permit, 8)}
-	g := newGate([]string{"q"}, pace, manySlots)
+	g := New([]string{"q"}, pace, manySlots)
 	for range 8 {
 		g.held = append(g.held, &ratelimit.Permit{At: time.Now().Add(time.Hour)})
 	}
@@ -158,7 +156,7 @@ func TestAFailedBatchIsNotRepeated(t *testing.T) {
 func TestALongDequeueEndsEmpty(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
-		g := newGate([]string{"urgent", "bulk"}, pace, manySlots)
+		g := New([]string{"urgent", "bulk"}, pace, manySlots)
 		time.AfterFunc(time.Minute, func() { pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Second)} })
 		d := newDequeuer("lanes", nil)
 		d.add(g)
@@ -185,10 +183,10 @@ func TestALongDequeueEndsEmpty(t *testing.T) {
 				t.Errorf("%v after %v", err, since)
 			}
 		}
-		if time.Since(last) > maxDequeueWait || len(g.takeAssigned()) != 1 {
+		if time.Since(last) > maxDequeueWait || len(g.assigned) != 1 {
 			t.Error("the task was not dequeued")
 		}
-		g.close()
+		g.Close()
 		<-g.done
 	})
 }
@@ -199,7 +197,7 @@ func TestPrefetchedTasksAreHandedOutAfterClose(t *testing.T) {
 	t.Parallel()
 	rdb, hook, _ := hookedClient(t)
 	g := waitingGate(t, rdb, 4, manySlots)
-	serveLanes(hook, rdb).add(g)
+	serveLanes(hook).add(g)
 	for range 2 { // the second dequeue gets two tasks
 		if _, err := dequeueAs(rdb); err != nil {
 			t.Fatal(err)
@@ -208,7 +206,7 @@ func TestPrefetchedTasksAreHandedOutAfterClose(t *testing.T) {
 	if g.drained() {
 		t.Fatal("nothing was prefetched")
 	}
-	g.close()
+	g.Close()
 	if task, err := dequeueAs(rdb); err != nil || task != "2" {
 		t.Errorf("after the close: %q, %v", task, err)
 	}

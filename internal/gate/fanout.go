@@ -1,14 +1,16 @@
-package worker
+package gate
 
 import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
+	"github.com/wxcourier/wxcourier/internal/exists"
 )
 
 // fanOut runs the scripts of asynq's forwarder, recoverer and janitor, which name the
@@ -16,10 +18,10 @@ import (
 // nothing to forward, recover or delete; such a queue costs one key of an EXISTS.
 type fanOut struct {
 	rdb   redis.UniversalClient
-	lanes func() map[string]*gate // the gates by queue
+	lanes func() map[string]*Gate // the gates by queue
 
 	mu    sync.Mutex
-	known map[string]*nonEmptyQueues // guarded by mu; by the suffix of the key
+	known map[string]*nonEmptyQueues // guarded by mu; by the name of the key
 }
 
 // nonEmptyQueues are the queues that had a key when it was last looked up.
@@ -32,17 +34,9 @@ type nonEmptyQueues struct {
 // checks the key again.
 const recheckEvery = 30 * time.Second
 
-func newFanOut(rdb redis.UniversalClient, lanes func() map[string]*gate) *fanOut {
+func newFanOut(rdb redis.UniversalClient, lanes func() map[string]*Gate) *fanOut {
 	return &fanOut{rdb: rdb, lanes: lanes, known: make(map[string]*nonEmptyQueues)}
 }
-
-// The suffixes of the first keys of the scripts.
-const (
-	keyScheduled = "scheduled"
-	keyRetry     = "retry"
-	keyLease     = "lease"
-	keyCompleted = "completed"
-)
 
 // run answers a script about the server's queue with the replies for all queues: the sum of
 // numbers, or the concatenated lists. It wakes the lanes of queues in which tasks were
@@ -57,7 +51,7 @@ func (f *fanOut) run(ctx context.Context, queue, key string, cmd *redis.Cmd) err
 	calls := make([]*redis.Cmd, len(queues))
 	pipe := f.rdb.Pipeline()
 	for i, name := range queues {
-		calls[i] = redis.NewCmd(ctx, replaceQueue(cmd.Args(), queue, name)...)
+		calls[i] = redis.NewCmd(ctx, asynqwire.ReplaceQueue(cmd.Args(), queue, name)...)
 		_ = pipe.Process(ctx, calls[i])
 	}
 	if len(calls) > 0 {
@@ -74,8 +68,8 @@ func (f *fanOut) run(ctx context.Context, queue, key string, cmd *redis.Cmd) err
 		switch reply := c.Val().(type) {
 		case int64:
 			sum += reply
-			if g := gates[queues[i]]; reply > 0 && key != keyCompleted {
-				g.wake()
+			if g := gates[queues[i]]; reply > 0 && key != asynqwire.Completed {
+				g.Wake()
 			}
 		case []any:
 			list = append(list, reply...)
@@ -84,7 +78,7 @@ func (f *fanOut) run(ctx context.Context, queue, key string, cmd *redis.Cmd) err
 	switch {
 	case err != nil:
 		cmd.SetErr(err)
-	case key == keyLease:
+	case key == asynqwire.Lease:
 		cmd.SetVal(list)
 	default:
 		cmd.SetVal(sum)
@@ -108,7 +102,7 @@ func (f *fanOut) queuesWith(ctx context.Context, key string, queues []string) ([
 			others = append(others, q)
 		}
 	}
-	others, err := filterExisting(ctx, f.rdb, others, func(q string) []string { return []string{queuePrefix(q) + key} }, existsChunk, 22, 1)
+	others, err := exists.Filter(ctx, f.rdb, others, func(q string) []string { return []string{asynqwire.Key(q, key)} }, exists.MaxKeys, 22, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -121,19 +115,4 @@ func (f *fanOut) queuesWith(ctx context.Context, key string, queues []string) ([
 	f.known[key] = now
 	f.mu.Unlock()
 	return some, nil
-}
-
-// parseScript returns the queue of a script call of asynq, and the suffix of its first key.
-// It recognizes the scripts by their keys and not by their hashes, which may change with
-// the next release of asynq.
-func parseScript(cmd redis.Cmder) (queue, key string, ok bool) {
-	args := cmd.Args()
-	if len(args) < 5 || (cmd.Name() != "evalsha" && cmd.Name() != "eval") {
-		return "", "", false
-	}
-	first, _ := args[3].(string)
-	if first, ok = strings.CutPrefix(first, "asynq:{"); !ok {
-		return "", "", false
-	}
-	return strings.Cut(first, "}:")
 }

@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -23,28 +23,28 @@ const (
 )
 
 // admission limits how many tasks all lanes of one asynq server prepare at the same time.
-// The concurrency of a single lane is limited by its [gate].
+// The concurrency of a single lane is limited by its [Gate].
 type admission struct {
 	limit int
 
 	mu        sync.Mutex
-	started   []*startedTask  // guarded by mu; the oldest first, and that one is not over
+	started   []*StartedTask  // guarded by mu; the oldest first, and that one is not over
 	preparing int             // guarded by mu; how many of started are not over
 	full      bool            // guarded by mu; from limit down to the low-water mark
 	waiting   []chan struct{} // guarded by mu; one for each lane that waits in await
 }
 
-// startedTask is a task that was passed to asynq.
-type startedTask struct {
+// StartedTask is a task that was passed to asynq.
+type StartedTask struct {
 	began time.Time
 	over  bool // guarded by admission.mu; no longer counted
 }
 
 // begin counts a task that starts at now.
-func (a *admission) begin(now time.Time) *startedTask {
+func (a *admission) begin(now time.Time) *StartedTask {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r := &startedTask{began: now}
+	r := &StartedTask{began: now}
 	a.started = append(a.started, r)
 	a.preparing++
 	a.full = a.full || a.preparing >= a.limit
@@ -52,7 +52,7 @@ func (a *admission) begin(now time.Time) *startedTask {
 }
 
 // end stops counting a task, which has ended or waits for another system. r may be nil.
-func (a *admission) end(r *startedTask) {
+func (a *admission) end(r *StartedTask) {
 	if r == nil {
 		return
 	}
@@ -63,7 +63,7 @@ func (a *admission) end(r *startedTask) {
 }
 
 // remove stops counting a task. The caller holds mu.
-func (a *admission) remove(r *startedTask) {
+func (a *admission) remove(r *StartedTask) {
 	if !r.over {
 		r.over = true
 		a.preparing--

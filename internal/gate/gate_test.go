@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -66,30 +66,6 @@ func (p *fakePace) Release(context.Context, *ratelimit.Permit) {
 
 func manySlots() int { return 64 }
 
-func TestIsDequeue(t *testing.T) {
-	dequeue := func(name string, keys ...any) redis.Cmder {
-		return redis.NewCmd(t.Context(), append([]any{name, "sha", len(keys)}, append(keys, "1764000000", "asynq:{q}:t:")...)...)
-	}
-	const q = "wx0123456789abcdef:send:subscribe"
-	keys := []any{"asynq:{" + q + "}:pending", "asynq:{" + q + "}:paused", "asynq:{" + q + "}:active", "asynq:{" + q + "}:lease"}
-	for _, name := range []string{"evalsha", "eval"} {
-		cmd := dequeue(name, keys...)
-		if got, key, ok := parseScript(cmd); !ok || got != q || key != "pending" || !isDequeue(cmd, got) {
-			t.Errorf("asynq's dequeue by %s: %q, %q, %v", name, got, key, ok)
-		}
-	}
-	for _, other := range []redis.Cmder{
-		dequeue("evalsha", "asynq:{q}:active", "asynq:{q}:lease", "asynq:{q}:t:1"),
-		dequeue("evalsha", "wxcourier:{q}:task:1"),
-		redis.NewCmd(t.Context(), "get", "asynq:{q}:pending"),
-		redis.NewCmd(t.Context(), "ping"),
-	} {
-		if got, _, ok := parseScript(other); ok && isDequeue(other, got) {
-			t.Errorf("recognized as a dequeue: %v", other)
-		}
-	}
-}
-
 const (
 	urgent = 0 // indexes of a gate's queues
 	bulk   = 1
@@ -98,9 +74,9 @@ const (
 // runGate runs a gate, and sends the result of nextDequeue (queue and number) each time that
 // the gate is offered. The test calls dequeued with the result, and returns the gate by
 // sending to g.returned.
-func runGate(g *gate) <-chan [2]int {
+func runGate(g *Gate) <-chan [2]int {
 	questions := make(chan [2]int)
-	go g.run(func(g *gate) {
+	go g.run(func(g *Gate) {
 		queue, n := g.nextDequeue(time.Now(), maxPerRoundTrip)
 		if n == 0 {
 			return
@@ -114,7 +90,7 @@ func runGate(g *gate) <-chan [2]int {
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{permits: make(chan *ratelimit.Permit, 1)}
-		g := newGate([]string{"urgent", "bulk"}, pace, manySlots)
+		g := New([]string{"urgent", "bulk"}, pace, manySlots)
 		questions := runGate(g)
 		quiet := func(why string) {
 			t.Helper()
@@ -161,13 +137,13 @@ func TestGate(t *testing.T) {
 		if !g.asleep.Load() {
 			t.Error("asleep is not set")
 		}
-		g.recheck()
+		g.Recheck()
 		pace.permits <- &ratelimit.Permit{At: time.Now()}
 		if q := <-questions; q != [2]int{urgent, 1} {
 			t.Fatalf("a woken lane: dequeue %v", q)
 		}
 		g.dequeued(urgent, 1, 0, redis.Nil)
-		g.close()
+		g.Close()
 		g.returned <- struct{}{}
 		<-g.done
 		quiet("a closed lane")
@@ -180,7 +156,7 @@ func TestGate(t *testing.T) {
 func TestGateDoesNotSpinWhileRedisIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pace := &fakePace{err: errors.New("Redis is away")}
-		g := newGate([]string{"q"}, pace, manySlots)
+		g := New([]string{"q"}, pace, manySlots)
 		questions := runGate(g)
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -198,7 +174,7 @@ func TestGateDoesNotSpinWhileRedisIsAway(t *testing.T) {
 		if <-questions; time.Since(began) < maxBackoff/2 {
 			t.Errorf("the next dequeue came after %v", time.Since(began))
 		}
-		g.close()
+		g.Close()
 		g.returned <- struct{}{}
 		<-g.done
 	})
@@ -212,14 +188,14 @@ func TestGateWaitsForASlot(t *testing.T) {
 			pace.permits <- &ratelimit.Permit{At: time.Now().Add(time.Hour)}
 		}
 		var free atomic.Int64
-		g := newGate([]string{"q"}, pace, func() int { return int(free.Load()) })
+		g := New([]string{"q"}, pace, func() int { return int(free.Load()) })
 		questions := runGate(g)
 		synctest.Wait()
 		if pace.acquired > 0 {
 			t.Error("the gate acquired a permit without a free slot")
 		}
 		free.Store(2)
-		g.slotFreed()
+		g.HandlerEnded(nil)
 		if q := <-questions; q[1] != 1 {
 			t.Errorf("the first dequeue is for %d tasks, want 1", q[1])
 		}
@@ -228,14 +204,14 @@ func TestGateWaitsForASlot(t *testing.T) {
 		if q := <-questions; q[1] != 1 {
 			t.Errorf("dequeue of %d tasks for one free slot", q[1])
 		}
-		g.close()
+		g.Close()
 		g.returned <- struct{}{}
 		<-g.done
 	})
 }
 
 func TestNoScriptIsNoFailure(t *testing.T) {
-	g := newGate([]string{"q"}, &fakePace{}, manySlots)
+	g := New([]string{"q"}, &fakePace{}, manySlots)
 	g.held = []*ratelimit.Permit{{}}
 	g.dequeued(urgent, 1, 0, redisError("NOSCRIPT No matching script."))
 	if g.failures != 0 || len(g.held) != 1 {

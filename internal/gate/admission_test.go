@@ -1,4 +1,4 @@
-package worker
+package gate
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 func TestAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &admission{limit: 8}
-		var runs []*startedTask
+		var runs []*StartedTask
 		for range 8 {
 			if a.room(time.Now()) < 1 || !a.await(t.Context()) {
 				t.Fatal("full too early")

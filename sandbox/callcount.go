@@ -2,8 +2,8 @@ package sandbox
 
 import "time"
 
-// Tally counts calls, and those among them that were delivered.
-type Tally struct {
+// CallCount counts calls, and those among them that were delivered.
+type CallCount struct {
 	Calls     int `json:"calls"`
 	Delivered int `json:"delivered"`
 }
