@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/exists"
 )
 
 var (
@@ -16,9 +18,6 @@ var (
 	setPauseSource string
 	setPauseScript = redis.NewScript(setPauseSource)
 )
-
-// pausesPerCommand bounds the keys of one MGET.
-const pausesPerCommand = 500
 
 // Pause is the pause key of a queue. asynq's own pause is a time, in seconds since 1970; a value
 // with a prefix of its own can be told from it.
@@ -45,7 +44,7 @@ func ReadPauses(ctx context.Context, rdb redis.UniversalClient, queues []string)
 }
 
 func readPauses(ctx context.Context, rdb redis.UniversalClient, pauses []Pause) error {
-	for chunk := range slices.Chunk(pauses, pausesPerCommand) {
+	for chunk := range slices.Chunk(pauses, exists.MaxKeys) {
 		keys := make([]string, len(chunk))
 		for i, p := range chunk {
 			keys[i] = Key(p.Queue, Paused)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/exists"
 )
 
 // Get reads the record of one hold, and whether it is in force now. It also returns the record
@@ -65,35 +67,12 @@ func (s *Store) Now() time.Time { return time.Now().Add(time.Duration(s.skew.Loa
 // ended within [Retention]. One command checks hundreds of apps; only blocks of apps with records
 // are divided further.
 func (s *Store) AppsWithRecords(ctx context.Context, apps ...string) ([]string, error) {
-	_, cluster := s.rdb.(*redis.ClusterClient)
-	for _, size := range []int{500, 22, 1} { // apps per EXISTS; blocks with records are checked again in smaller ones
-		if len(apps) == 0 || cluster && size > 1 { // on a cluster one command takes keys of one app
-			continue
-		}
-		blocks := slices.Collect(slices.Chunk(apps, size))
-		replies := make([]*redis.IntCmd, len(blocks))
-		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i, block := range blocks {
-				keys := make([]string, len(block))
-				for j, app := range block {
-					keys[j] = indexKey(app)
-				}
-				replies[i] = p.Exists(ctx, keys...)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("hold records of %d apps: %w", len(apps), err)
-		}
-		var some []string
-		for i, block := range blocks {
-			if replies[i].Val() > 0 {
-				some = append(some, block...)
-			}
-		}
-		apps = some
+	index := func(app string) []string { return []string{indexKey(app)} }
+	found, err := exists.Filter(ctx, s.rdb, apps, index, exists.MaxKeys, 22, 1)
+	if err != nil {
+		return nil, fmt.Errorf("hold records of %d apps: %w", len(apps), err)
 	}
-	return apps, nil
+	return found, nil
 }
 
 // scopesOf lists scopes of one app.
