@@ -106,27 +106,27 @@ func (l *receiverLocks) close() {
 
 // recallDeferred moves n deferred tasks of a receiver back to their queues, in the
 // background. It skips tasks that have come back by themselves and those of closed lanes.
-func (r *Replica) recallDeferred(key string, n int) {
-	r.background.Go(func(ctx context.Context) {
+func (d *deliverer) recallDeferred(key string, n int) {
+	d.background.Go(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 		defer cancel()
 		for n > 0 {
-			taken := r.receivers.takeDeferred(key, n)
+			taken := d.receivers.takeDeferred(key, n)
 			if len(taken) == 0 {
 				return
 			}
-			for _, d := range taken {
-				if d.lane.gate.Context().Err() != nil {
+			for _, t := range taken {
+				if t.lane.gate.Context().Err() != nil {
 					continue // in the queue it would wait until the hold ends
 				}
-				moved, err := asynqwire.RunRetry(ctx, r.rdb, d.queue, d.task)
+				moved, err := asynqwire.RunRetry(ctx, d.rdb, t.queue, t.task)
 				if err != nil {
-					r.log.Debug("a deferred task could not be recalled", slog.Any("err", err)) // it comes back when its delay ends
+					d.log.Debug("a deferred task could not be recalled", slog.Any("err", err)) // it comes back when its delay ends
 					return
 				}
 				if moved {
 					n--
-					d.lane.gate.Wake()
+					t.lane.gate.Wake()
 				}
 			}
 		}

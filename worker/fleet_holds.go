@@ -49,7 +49,7 @@ func (f *fleet) holdsChanged(ctx context.Context, apps []string) {
 	for _, app := range apps {
 		f.index.expedite(app)
 		if f.holds.HoldsApp(app) {
-			f.replica.limiter.revoke(ctx, app) // wake did so already, unless the message was lost
+			f.dispatcher.RevokePermits(ctx, app) // wake did so already, unless the message was lost
 		}
 	}
 	for key, l := range f.snapshot() {
@@ -77,7 +77,7 @@ func (f *fleet) countHeld(ctx context.Context) {
 		}
 	}
 	others = rotate.Next(others, countedPerPoll, &f.countPos)
-	pending, err := lanesWithPending(ctx, f.replica.rdb, others)
+	pending, err := lanesWithPending(ctx, f.rdb, others)
 	if err != nil {
 		return // the next poll logs it
 	}
@@ -90,7 +90,7 @@ func (f *fleet) countHeld(ctx context.Context) {
 	if len(lanes) == 0 {
 		return
 	}
-	if depth, err := pendingCounts(ctx, f.replica.rdb, lanes); err == nil {
+	if depth, err := pendingCounts(ctx, f.rdb, lanes); err == nil {
 		f.setDepth(depth)
 	}
 }

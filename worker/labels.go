@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -20,12 +21,7 @@ func holdLabels(scope string) string {
 // reasonLabel returns the metric label `reason` of a hold. Reasons that operators wrote
 // become "operator", so that the labels are a closed set.
 func reasonLabel(reason string) string {
-	for _, r := range rules {
-		if r.reason == reason || r.tripReason == reason {
-			return reason
-		}
-	}
-	if reason == tokenUnavailable {
+	if dispatch.IsHoldReason(reason) {
 		return reason
 	}
 	return "operator"

@@ -8,19 +8,19 @@ import (
 
 // refreshQueues reads which queues exist. After an error the next call tries again.
 func (f *fleet) refreshQueues(ctx context.Context) {
-	f.redisAnswers(ctx, f.index.refresh(ctx, f.replica.rdb, f.replica.apps))
+	f.redisAnswers(ctx, f.index.refresh(ctx, f.rdb, f.apps))
 }
 
 // redisAnswers reports whether err is nil. It logs when Redis stops and starts to answer.
 func (f *fleet) redisAnswers(ctx context.Context, err error) bool {
 	if err != nil {
 		if ctx.Err() == nil && f.throttle.allow(redisAway, time.Now()) {
-			f.replica.log.Warn(redisAway, slog.Any("err", err))
+			f.log.Warn(redisAway, slog.Any("err", err))
 		}
 		return false
 	}
 	if f.throttle.reset(redisAway) {
-		f.replica.log.Info("Redis answers again")
+		f.log.Info("Redis answers again")
 	}
 	return true
 }
@@ -42,16 +42,16 @@ func (f *fleet) poll(ctx context.Context) {
 	for _, key := range idle {
 		queues = append(queues, queuesOf(key)...)
 	}
-	found, err := queueDepths(ctx, f.replica.rdb, queues)
+	found, err := queueDepths(ctx, f.rdb, queues)
 	var pending map[laneKey]bool
 	if err == nil {
-		pending, err = lanesWithPending(ctx, f.replica.rdb, asleep)
+		pending, err = lanesWithPending(ctx, f.rdb, asleep)
 	}
 	if !f.redisAnswers(ctx, err) {
 		f.index.retry(queues)
 		return
 	}
-	f.replica.polled.Store(true)
+	f.polled.Store(true)
 	f.openBusy(queues, found, open, now.Add(dueSoon))
 	f.wakeSleeping(asleep, pending)
 	f.closeHeld()

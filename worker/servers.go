@@ -2,12 +2,14 @@ package worker
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/gate"
 )
@@ -35,8 +37,13 @@ const (
 // laneServers are the asynq servers that the lanes of a replica share. A server starts with
 // its first lane and stops with its last.
 type laneServers struct {
-	replica *Replica
-	lanes   sync.Map // queue → *lane, for the open lanes
+	rdb             redis.UniversalClient
+	hook            *gate.Hook // of rdb
+	shutdownTimeout time.Duration
+	log             *slog.Logger
+
+	lanes sync.Map // queue → *lane, for the open lanes
+	pool  workerPool
 
 	mu      sync.Mutex
 	running []*laneServer // guarded by mu
@@ -74,7 +81,7 @@ func (s *laneServers) join(l *lane) error {
 	l.server.queue.Add(l.gate) // before the start, when asynq recovers tasks with expired leases
 	if err := l.server.asynq.Start(asynq.HandlerFunc(s.handle)); err != nil {
 		l.gate.Close()
-		s.replica.hook.RemoveServer(l.server.queue)
+		s.hook.RemoveServer(l.server.queue)
 		return err
 	}
 	s.running = append(s.running, l.server)
@@ -83,21 +90,20 @@ func (s *laneServers) join(l *lane) error {
 
 // newServer makes a server. The caller holds mu.
 func (s *laneServers) newServer() *laneServer {
-	r := s.replica
 	s.started++
 	name := serverQueue + strconv.Itoa(s.started)
 	return &laneServer{
-		queue: r.hook.NewServer(name),
-		asynq: asynq.NewServerFromRedisClient(r.rdb, asynq.Config{
+		queue: s.hook.NewServer(name),
+		asynq: asynq.NewServerFromRedisClient(s.rdb, asynq.Config{
 			Concurrency:              serverSlots,
 			Queues:                   map[string]int{name: 1},
 			TaskCheckInterval:        asynqPoll,
 			DelayedTaskCheckInterval: delayedPoll,
-			ShutdownTimeout:          r.cfg.ShutdownTimeout + asynqMargin,
+			ShutdownTimeout:          s.shutdownTimeout + asynqMargin,
 			RetryDelayFunc:           retryDelay,
 			IsFailure:                isFailure,
 			ErrorHandler:             asynq.ErrorHandlerFunc(s.failed),
-			Logger:                   asynqLog{r.log, &logThrottle{}},
+			Logger:                   asynqLog{s.log, &logThrottle{}},
 			LogLevel:                 asynq.InfoLevel,
 		}),
 	}
@@ -126,7 +132,7 @@ func (s *laneServers) stop(server *laneServer) {
 	server.queue.Close()
 	server.asynq.Stop()
 	server.asynq.Shutdown()
-	s.replica.hook.RemoveServer(server.queue)
+	s.hook.RemoveServer(server.queue)
 }
 
 // handle runs a task in its lane. It hands the task back when the lane has closed since the
@@ -140,7 +146,7 @@ func (s *laneServers) handle(ctx context.Context, t *asynq.Task) (err error) {
 	id, _ := asynq.GetTaskID(ctx)
 	l.server.queue.HandlerStarted(queue, id)
 	defer l.server.queue.HandlerEnded(queue, id)
-	s.replica.pool.run(func() { err = l.handle(ctx, t) })
+	s.pool.run(func() { err = l.handle(ctx, t) })
 	return err
 }
 
@@ -158,16 +164,4 @@ func (s *laneServers) laneOf(ctx context.Context) *lane {
 	found, _ := s.lanes.Load(queue)
 	l, _ := found.(*lane)
 	return l
-}
-
-// donePreparing stops counting a task in the admission of its server. The task is about to
-// wait for its receiver or for another system, mostly WeChat, so tasks of other lanes may
-// start.
-func (s *laneServers) donePreparing(j *job) {
-	found, _ := s.lanes.Load(j.queue)
-	if l, ok := found.(*lane); ok {
-		begun, _ := l.running.Load(j.TaskID())
-		r, _ := begun.(*gate.StartedTask)
-		l.gate.DonePreparing(r)
-	}
 }

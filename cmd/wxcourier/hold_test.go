@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
-	"github.com/wxcourier/wxcourier/worker"
 )
 
 const paused = "asynq:{" + app + ":send:subscribe}:paused"
@@ -145,7 +145,7 @@ func TestStatusNamesUnlistedCode(t *testing.T) {
 	env, _ := newEnvOn(t, mini.Addr())
 	holds := hold.NewStore(rdb)
 	for scope, h := range map[string]hold.Hold{
-		tasks.TypeCustom:    {Reason: worker.ReasonUnlistedCode, Code: 61999},
+		tasks.TypeCustom:    {Reason: dispatch.ReasonUnlistedCode, Code: 61999},
 		tasks.TypeSubscribe: {Reason: "quota_day", Code: 45009},
 	} {
 		h.App, h.Scope, h.By = app, scope, hold.ReplicaPrefix+"r1"

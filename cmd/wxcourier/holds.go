@@ -11,11 +11,11 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/suggest"
 	"github.com/wxcourier/wxcourier/tasks"
-	"github.com/wxcourier/wxcourier/worker"
 )
 
 // holdScope selects what to hold. Type and Template are nil when not given; an empty one is an
@@ -158,7 +158,7 @@ func untilText(h hold.Hold) string {
 func writeHolds(w io.Writer, holds []hold.Hold) {
 	writeHoldTable(w, holds)
 	for _, h := range holds {
-		if h.Reason == worker.ReasonUnlistedCode {
+		if h.Reason == dispatch.ReasonUnlistedCode {
 			_, _ = fmt.Fprintf(w, "errcode %d of %s %s has no row in the code table of this version: report it to the maintainers, or add a row to wechat/errcode.go\n",
 				h.Code, h.App, scopeText(h.Scope))
 		}

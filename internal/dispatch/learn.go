@@ -1,4 +1,4 @@
-package worker
+package dispatch
 
 import (
 	"context"
@@ -7,6 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/background"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -20,13 +23,15 @@ import (
 // quota/get reports the limits of one API, so they apply to the row of the type alone. A
 // group (links, qrcode) has its own window in addition.
 type learner struct {
-	replica *Replica
-	mu      sync.Mutex
-	next    map[string]time.Time // guarded by mu; by key in Redis: the time of the next query of this replica
-}
+	rdb        redis.UniversalClient
+	wechat     *wechat.Client
+	limiter    *ratelimit.Limiter
+	holds      *hold.Store
+	log        *slog.Logger
+	background *background.Group
 
-func newLearner(r *Replica) *learner {
-	return &learner{replica: r, next: make(map[string]time.Time)}
+	mu   sync.Mutex
+	next map[string]time.Time // guarded by mu; by key in Redis: the time of the next query of this replica
 }
 
 // trigger is a reason to query.
@@ -50,18 +55,19 @@ const (
 
 // quotaKey returns the key that marks a query as made: an empty string that expires when
 // the next query is allowed. Private.
-func quotaKey(app, typ string, o trigger) string {
-	return "wxcourier:{" + app + "}:quota:" + typ + o.suffix
+func quotaKey(at lane, o trigger) string {
+	return "wxcourier:{" + at.app + "}:quota:" + at.typ + o.suffix
 }
 
-// follow queries the limits of a lane, again and again while the lane is open.
-func (l *learner) follow(lane *lane) {
-	l.replica.background.Go(func(ctx context.Context) {
-		open, done := lane.whileOpen(ctx)
-		defer done()
+// follow queries the limits of a lane, again and again until open ends.
+func (l *learner) follow(open context.Context, at lane) {
+	l.background.Go(func(ctx context.Context) {
+		open, cancel := context.WithCancel(open)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
 		for {
-			l.learn(ctx, lane.app, lane.typ, laneOpen) // not bound to the lane: the limits serve all replicas
-			if !sleep(open, l.wait(lane.app, lane.typ, laneOpen)) {
+			l.learn(ctx, at, laneOpen) // not bound to the lane: the limits serve all replicas
+			if !background.Sleep(open, l.wait(at, laneOpen)) {
 				return
 			}
 		}
@@ -69,59 +75,58 @@ func (l *learner) follow(lane *lane) {
 }
 
 // refused queries the limits of a type again, since WeChat refused a call for its quota.
-func (l *learner) refused(app, typ string) {
-	if l.wait(app, typ, onRefusal) > 0 {
+func (l *learner) refused(at lane) {
+	if l.wait(at, onRefusal) > 0 {
 		return // the common case: concurrent calls get the same refusal
 	}
-	l.replica.background.Go(func(ctx context.Context) { l.learn(ctx, app, typ, onRefusal) })
+	l.background.Go(func(ctx context.Context) { l.learn(ctx, at, onRefusal) })
 }
 
 // learn queries once, unless it is too early.
-func (l *learner) learn(ctx context.Context, app, typ string, o trigger) {
-	if !l.claim(app, typ, o) {
+func (l *learner) learn(ctx context.Context, at lane, o trigger) {
+	if !l.claim(at, o) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	r := l.replica
 	debug := func(message string, err error) {
-		r.log.Debug(message, slog.String("app", app), slog.String("type", typ), slog.Any("err", err))
+		l.log.Debug(message, slog.String("app", at.app), slog.String("type", at.typ), slog.Any("err", err))
 	}
-	key := quotaKey(app, typ, o)
-	mine, err := r.rdb.SetNX(ctx, key, "", o.every).Result() // the cheapest check first
+	key := quotaKey(at, o)
+	mine, err := l.rdb.SetNX(ctx, key, "", o.every).Result() // the cheapest check first
 	if err != nil || !mine {
 		return // another replica made the query
 	}
-	if _, held, err := r.holds.Get(ctx, app, hold.WholeApp); err != nil || held {
+	if _, held, err := l.holds.Get(ctx, at.app, hold.WholeApp); err != nil || held {
 		l.postponeAll(ctx, key, queryAgain) // WeChat would not answer for a held app
 		return
 	}
-	spec, _ := tasks.Lookup(typ)
-	quota, err := r.wechat.Quota(ctx, app, wechat.Endpoint(spec.Path))
+	spec, _ := tasks.Lookup(at.typ)
+	quota, err := l.wechat.Quota(ctx, at.app, wechat.Endpoint(spec.Path))
 	if err != nil {
 		debug("WeChat's limits could not be queried", err)
 		l.postponeAll(ctx, key, afterFailure(err))
 		return
 	}
 	l.postpone(key, o.every)
-	if err := r.limiter.Learn(ctx, app, typ, learned(quota)); err != nil {
+	if err := l.limiter.Learn(ctx, at.app, at.typ, learned(quota)); err != nil {
 		debug("WeChat's limits could not be stored", err)
 	}
 }
 
 // wait returns how long until the next query is allowed.
-func (l *learner) wait(app, typ string, o trigger) time.Duration {
+func (l *learner) wait(at lane, o trigger) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return max(0, time.Until(l.next[quotaKey(app, typ, o)]))
+	return max(0, time.Until(l.next[quotaKey(at, o)]))
 }
 
 // claim reports whether this replica may query now, and if so, allows the next query only
 // after queryAgain.
-func (l *learner) claim(app, typ string, o trigger) bool {
+func (l *learner) claim(at lane, o trigger) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key := quotaKey(app, typ, o)
+	key := quotaKey(at, o)
 	if time.Now().Before(l.next[key]) {
 		return false
 	}
@@ -141,7 +146,7 @@ func (l *learner) postponeAll(ctx context.Context, key string, pause time.Durati
 	l.postpone(key, pause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
-	_ = l.replica.rdb.Expire(ctx, key, pause).Err() // on an error the key keeps its first expiry
+	_ = l.rdb.Expire(ctx, key, pause).Err() // on an error the key keeps its first expiry
 }
 
 // afterFailure returns the pause after an error. It is long where WeChat does not know the

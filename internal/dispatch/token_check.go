@@ -1,4 +1,4 @@
-package worker
+package dispatch
 
 import (
 	"context"
@@ -19,32 +19,31 @@ type tokenCheck struct {
 	works bool      // guarded by mu; WeChat took the token
 }
 
-// tokenWorksElsewhere reports whether WeChat refused the job's call for its token, but takes
-// the app's token for another API: it calls quota/get for the job's API. Calls that were
-// refused at the same time share one check. It returns false without a call while the app
-// is held.
-func (r *Replica) tokenWorksElsewhere(ctx context.Context, j *job) bool {
-	if !j.called || !errors.Is(j.err, wechat.ErrTokenRejected) {
+// tokenWorksElsewhere reports whether WeChat refused a call for its token, but takes the app's
+// token for another API: it calls quota/get for the call's endpoint. Calls that were refused at
+// the same time share one check. It returns false without a call while the app is held.
+func (d *Dispatcher) tokenWorksElsewhere(ctx context.Context, c *Call, cause error) bool {
+	if !c.called || !errors.Is(cause, wechat.ErrTokenRejected) {
 		return false
 	}
 	refused := time.Now()
-	found, _ := r.tokenChecks.LoadOrStore(j.App, new(tokenCheck))
-	c, _ := found.(*tokenCheck)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.began.After(refused) {
-		return c.works
+	found, _ := d.tokenChecks.LoadOrStore(c.App, new(tokenCheck))
+	check, _ := found.(*tokenCheck)
+	check.mu.Lock()
+	defer check.mu.Unlock()
+	if check.began.After(refused) {
+		return check.works
 	}
-	if _, held, err := r.holds.Get(ctx, j.App, hold.WholeApp); err != nil || held {
+	if _, held, err := d.holds.Get(ctx, c.App, hold.WholeApp); err != nil || held {
 		return false
 	}
-	c.began = time.Now()
-	_, err := r.wechat.Quota(ctx, j.App, wechat.Endpoint(j.spec.Path))
-	c.works = showsTokenWorks(err)
-	if c.works {
-		r.log.Info("WeChat refuses the token for one API and takes it for another", j.attrs(slog.Any("err", j.err))...)
+	check.began = time.Now()
+	_, err := d.wechat.Quota(ctx, c.App, c.Endpoint)
+	check.works = showsTokenWorks(err)
+	if check.works {
+		d.log.Info("WeChat refuses the token for one API and takes it for another", c.Log(slog.Any("err", cause))...)
 	}
-	return c.works
+	return check.works
 }
 
 // showsTokenWorks reports whether an answer shows that WeChat took the token. It returns

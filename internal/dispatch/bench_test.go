@@ -1,4 +1,4 @@
-package worker
+package dispatch
 
 import (
 	"fmt"
@@ -24,10 +24,10 @@ func BenchmarkJudge(b *testing.B) {
 		{"no answer", fmt.Errorf("call: %w", io.ErrUnexpectedEOF)},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
-			a := attempt{err: bb.err, repeat: tasks.Never, budget: 8, now: time.Now()}
+			a := Attempt{Err: bb.err, Repeat: tasks.Never, Budget: 8, now: time.Now()}
 			b.ReportAllocs()
 			for b.Loop() {
-				if v := judge(a); v.outcome == "" && v.delay == 0 {
+				if v := judge(a); v.Outcome == "" && v.Delay == 0 {
 					b.Fatalf("%+v", v)
 				}
 			}

@@ -1,4 +1,4 @@
-package worker
+package dispatch
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 // a single task or the whole lane: those whose rule has a tripReason. A success, or such an
 // answer with another errcode, resets the count. Each replica counts its own answers.
 type breakers struct {
-	mu    sync.Mutex
-	lanes map[laneKey]*breaker // guarded by mu
+	mu     sync.Mutex
+	byLane map[lane]*breaker // guarded by mu
 }
 
 // breaker is the circuit breaker of one lane. It trips at breakerThreshold answers; then the
@@ -27,48 +27,48 @@ type breaker struct {
 
 // record counts an attempt. It returns the number of such answers in a row, or 0 when this
 // answer does not count.
-func (s *breakers) record(key laneKey, a attempt) int {
+func (s *breakers) record(key lane, a Attempt) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case a.apiWorks():
-		delete(s.lanes, key)
+		delete(s.byLane, key)
 		return 0
 	case !a.countsForBreaker():
 		return 0
 	}
-	l := s.lanes[key]
-	if l == nil || l.code != codeOf(a.err) {
-		l = &breaker{code: codeOf(a.err), probe: make(chan struct{}, 1)}
+	l := s.byLane[key]
+	if l == nil || l.code != codeOf(a.Err) {
+		l = &breaker{code: codeOf(a.Err), probe: make(chan struct{}, 1)}
 	}
 	l.consecutive++
-	if s.lanes == nil {
-		s.lanes = make(map[laneKey]*breaker)
+	if s.byLane == nil {
+		s.byLane = make(map[lane]*breaker)
 	}
-	s.lanes[key] = l
+	s.byLane[key] = l
 	return l.consecutive
 }
 
 // apiWorks reports whether an answer shows that the API works for the app.
-func (a attempt) apiWorks() bool {
+func (a Attempt) apiWorks() bool {
 	var api *wechat.APIError
-	if a.err == nil {
+	if a.Err == nil {
 		return true
 	}
-	return errors.As(a.err, &api) && (api.Class() == wechat.ClassRefused || api.Class() == wechat.ClassRisky)
+	return errors.As(a.Err, &api) && (api.Class() == wechat.ClassRefused || api.Class() == wechat.ClassRisky)
 }
 
 // countsForBreaker reports whether breakerThreshold such answers in a row hold the lane.
-func (a attempt) countsForBreaker() bool {
+func (a Attempt) countsForBreaker() bool {
 	a.consecutive = breakerThreshold
 	return judge(a).hold.probe
 }
 
 // tripped returns the breaker of a lane if it has tripped, else nil.
-func (s *breakers) tripped(key laneKey) *breaker {
+func (s *breakers) tripped(key lane) *breaker {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l := s.lanes[key]; l != nil && l.consecutive >= breakerThreshold {
+	if l := s.byLane[key]; l != nil && l.consecutive >= breakerThreshold {
 		return l
 	}
 	return nil
@@ -78,32 +78,32 @@ func (s *breakers) tripped(key laneKey) *breaker {
 // and a lease.
 const probeTimeout = 2 * time.Second
 
-// errProbed is the reason why a task of a lane with a tripped breaker was not called.
-var errProbed = errors.New("worker: another task probes the lane")
+// ErrProbed means that another call probes the lane, whose breaker has tripped.
+var ErrProbed = errors.New("dispatch: another task probes the lane")
 
-// probe serializes the calls of a lane whose breaker has tripped. The answer to the first
-// call decides whether the others follow or the lane is held. done ends the probe.
-func (r *Replica) probe(ctx context.Context, j *job) (done func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	key := laneKey{j.App, j.Type}
-	l := r.breakers.tripped(key)
+// Probe serializes the calls of a lane whose breaker has tripped. The answer to the first
+// call decides whether the others follow or the lane is held; the others get ErrProbed when
+// that takes longer than probeTimeout or the lane is held. done ends the probe.
+func (d *Dispatcher) Probe(ctx context.Context, c *Call) (done func(), err error) {
+	l := d.breakers.tripped(c.lane())
 	if l == nil {
 		return func() {}, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
 	select {
 	case l.probe <- struct{}{}:
 	case <-ctx.Done():
-		return nil, errProbed
+		return nil, ErrProbed
 	}
 	done = func() { <-l.probe }
 	switch {
-	case r.breakers.tripped(key) != l: // the probe before succeeded
+	case d.breakers.tripped(c.lane()) != l: // the probe before succeeded
 		done()
 		return func() {}, nil
-	case r.held(ctx, j): // the probe before failed
+	case d.Held(ctx, c): // the probe before failed
 		done()
-		return nil, errProbed
+		return nil, ErrProbed
 	}
 	return done, nil
 }

@@ -1,4 +1,4 @@
-package worker
+package dispatch
 
 import (
 	"errors"
@@ -37,11 +37,11 @@ func (u *unlistedCodes) shouldLog(at unlistedCode) bool {
 }
 
 // logUnlisted logs an errcode that has no row in the code table, once for each endpoint.
-func (r *Replica) logUnlisted(j *job) {
+func (d *Dispatcher) logUnlisted(c *Call, cause error) {
 	var api *wechat.APIError
-	if !errors.As(j.err, &api) || api.Class() != wechat.ClassUnlisted || !r.unlisted.shouldLog(unlistedCode{api.Endpoint, api.Code}) {
+	if !errors.As(cause, &api) || api.Class() != wechat.ClassUnlisted || !d.unlisted.shouldLog(unlistedCode{api.Endpoint, api.Code}) {
 		return
 	}
-	r.log.Warn("an errcode has no row in the code table; tell the maintainers, or add one",
-		j.attrs(slog.String("api", string(api.Endpoint)), slog.Int("errcode", api.Code), slog.Any("err", j.err))...)
+	d.log.Warn("an errcode has no row in the code table; tell the maintainers, or add one",
+		c.Log(slog.String("api", string(api.Endpoint)), slog.Int("errcode", api.Code), slog.Any("err", cause))...)
 }

@@ -1,4 +1,4 @@
-package worker
+package dispatch
 
 import (
 	"errors"
@@ -13,17 +13,17 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// A verdict decides what happens to a task after an attempt, or instead of one.
-type verdict struct {
-	outcome tasks.Outcome   // the task ends with it; "": the task is retried
-	reason  string          // explains an outcome or a hold
-	delay   time.Duration   // until the retry
-	counts  bool            // the attempt counts as failed
+// A Verdict decides what happens to a task after an attempt, or instead of one.
+type Verdict struct {
+	Outcome tasks.Outcome   // the task ends with it; "": the task is retried
+	Reason  string          // explains an outcome or a hold
+	Delay   time.Duration   // until the retry
+	Counts  bool            // the attempt counts as failed
 	stops   stop            // what is held
 	hold    verdictHold     // the hold, unless stops is stopNothing
 	slows   ratelimit.Span  // the window whose pace was too fast for WeChat; "" for none
 	learns  bool            // query WeChat's limit again
-	place   asynqwire.Place // where the task waits for the retry
+	Place   asynqwire.Place // where the task waits for the retry
 }
 
 // verdictHold is the hold that a verdict sets. Its end is computed by Redis' clock.
@@ -85,6 +85,20 @@ const (
 	// times in a row, and the code table has no row for it. The hold's code needs a row.
 	ReasonUnlistedCode = "unlisted_code"
 )
+
+// IsHoldReason reports whether a reason is one of the holds that verdicts set, and not an
+// operator's.
+func IsHoldReason(reason string) bool {
+	for _, r := range rules {
+		if r.reason == reason || r.tripReason == reason {
+			return true
+		}
+	}
+	return reason == tokenUnavailable
+}
+
+// RetryDelay returns the delay before the nth retry after temporary errors, from 0.
+func RetryDelay(n int) time.Duration { return retries[min(n, len(retries)-1)] }
 
 // breakerThreshold is how many answers in a row trip a lane's breaker, where the cause of
 // each may be its task alone: an unlisted code, or a token that WeChat refuses for this API
@@ -165,47 +179,34 @@ func until(end func(time.Time) time.Time) func(time.Time, int) time.Duration {
 // jitter adds up to a fifth, so that tasks that failed together are not retried together.
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/5+1) } //nolint:gosec // no secret
 
-// attempt is the input of judge.
-type attempt struct {
-	err         error        // of the call; nil for errcode 0
-	repeat      tasks.Repeat // whether the request may be repeated after no answer
-	doubt       bool         // an earlier request got no answer, and may have been taken
-	failed      int          // attempts that failed before this one
-	budget      int          // attempts that may fail
-	holds       int          // earlier holds of the same scope and reason in a row
-	consecutive int          // answers in a row that count for the lane's breaker, including this one
-	tokenWorks  bool         // WeChat takes the token, which it refused for this API, for another
-	now         time.Time
-}
-
 // judge returns the verdict on an attempt. It is total: every error has a verdict.
-func judge(a attempt) verdict {
+func judge(a Attempt) Verdict {
 	var (
-		guard *guardError
-		token *wechat.TokenError
-		api   *wechat.APIError
+		unsent *NotSentError
+		token  *wechat.TokenError
+		api    *wechat.APIError
 	)
 	switch {
-	case a.err == nil:
+	case a.Err == nil:
 		return a.apply(rules[wechat.ClassOK])
-	case errors.As(a.err, &guard):
-		return guard.verdict()
-	case errors.As(a.err, &token):
+	case errors.As(a.Err, &unsent):
+		return unsent.verdict()
+	case errors.As(a.Err, &token):
 		return a.tokenVerdict(token)
-	case errors.As(a.err, &api):
+	case errors.As(a.Err, &api):
 		return a.apply(rules[api.Class()])
 	}
 	// Unreachable, or no answer.
 	v := a.apply(rules[wechat.ClassBusy])
-	if a.repeat == tasks.Never && noAnswer(a.err) {
-		return verdict{outcome: tasks.OutcomeUnknown, reason: "no_answer"}
+	if a.Repeat == tasks.Never && NoAnswer(a.Err) {
+		return Verdict{Outcome: tasks.OutcomeUnknown, Reason: "no_answer"}
 	}
 	return v
 }
 
 // tokenVerdict judges an attempt that had no valid token. The attempt does not count as
 // failed, since the cause is not the task, unless WeChat takes the token for another API.
-func (a attempt) tokenVerdict(e *wechat.TokenError) verdict {
+func (a Attempt) tokenVerdict(e *wechat.TokenError) Verdict {
 	if errors.Is(e, wechat.ErrTokenRejected) {
 		if a.tokenWorks { // the cause is the task or the lane, not the app
 			return a.apply(rule{counts: true, wait: backoff(retries), tripReason: tokenRejected})
@@ -223,11 +224,11 @@ func (a attempt) tokenVerdict(e *wechat.TokenError) verdict {
 }
 
 // apply returns the verdict of a rule, with the hold that it sets.
-func (a attempt) apply(r rule) verdict {
+func (a Attempt) apply(r rule) Verdict {
 	v := a.applyToTask(r)
 	switch {
 	case r.stops != stopNothing:
-		v.hold = verdictHold{reason: r.reason, end: hold.End{At: r.ends, After: v.delay}}
+		v.hold = verdictHold{reason: r.reason, end: hold.End{At: r.ends, After: v.Delay}}
 	case r.tripReason != "" && a.consecutive >= breakerThreshold:
 		v.stops = stopLane
 		v.hold = verdictHold{reason: r.tripReason, end: hold.End{After: backoff(laneProbes)(a.now, a.holds)}, probe: true}
@@ -236,17 +237,17 @@ func (a attempt) apply(r rule) verdict {
 }
 
 // applyToTask returns the verdict of a rule without its hold.
-func (a attempt) applyToTask(r rule) verdict {
-	v := verdict{outcome: r.outcome, reason: r.reason, counts: r.counts, stops: r.stops, slows: r.slows, learns: r.learns}
+func (a Attempt) applyToTask(r rule) Verdict {
+	v := Verdict{Outcome: r.outcome, Reason: r.reason, Counts: r.counts, stops: r.stops, slows: r.slows, learns: r.learns}
 	n := a.holds
 	if r.counts {
-		n = a.failed
-		if a.failed+1 >= a.budget {
+		n = a.Failed
+		if a.Failed+1 >= a.Budget {
 			return a.exhausted()
 		}
 	}
 	if r.wait != nil {
-		v.delay = r.wait(a.now, n)
+		v.Delay = r.wait(a.now, n)
 	}
 	return v
 }
@@ -258,25 +259,25 @@ func (a attempt) applyToTask(r rule) verdict {
 // A task that was refused for its pace goes to the front of its queue. Where the hold is
 // probed, the task goes to the back: if it alone is the cause, the next probe with another
 // task shows that.
-func (v verdict) underHold(begun bool) verdict {
+func (v Verdict) underHold(begun bool) Verdict {
 	switch {
 	case v.hold.probe && !begun:
-		return verdict{place: asynqwire.QueueBack}
-	case v.hold.probe || v.outcome != "" || v.counts:
+		return Verdict{Place: asynqwire.QueueBack}
+	case v.hold.probe || v.Outcome != "" || v.Counts:
 		return v
 	}
-	v.place = asynqwire.QueueBack
+	v.Place = asynqwire.QueueBack
 	if v.slows != "" || v.learns {
-		v.place = asynqwire.QueueFront
+		v.Place = asynqwire.QueueFront
 	}
 	return v
 }
 
 // exhausted returns the verdict on the last attempt: failed, or unknown when a request that
 // got no answer may have been taken.
-func (a attempt) exhausted() verdict {
-	if a.repeat != tasks.Always && (a.doubt || noAnswer(a.err)) {
-		return verdict{outcome: tasks.OutcomeUnknown, reason: "no_answer"}
+func (a Attempt) exhausted() Verdict {
+	if a.Repeat != tasks.Always && (a.Doubt || NoAnswer(a.Err)) {
+		return Verdict{Outcome: tasks.OutcomeUnknown, Reason: "no_answer"}
 	}
-	return verdict{outcome: tasks.OutcomeFailed, reason: "attempts_exhausted"}
+	return Verdict{Outcome: tasks.OutcomeFailed, Reason: "attempts_exhausted"}
 }

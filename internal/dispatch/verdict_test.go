@@ -1,4 +1,4 @@
-package worker
+package dispatch
 
 import (
 	"context"
@@ -7,8 +7,6 @@ import (
 	"io"
 	"testing"
 	"time"
-
-	"github.com/hibiken/asynq"
 
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -36,11 +34,11 @@ func TestEveryClassHasARule(t *testing.T) {
 // TestEveryCodeHasAVerdict: each code of the code table leads to an outcome or a delay.
 func TestEveryCodeHasAVerdict(t *testing.T) {
 	for _, row := range wechat.Codes() {
-		v := judge(attempt{err: &wechat.APIError{Endpoint: row.Endpoint, Code: row.Code}, repeat: tasks.Never, budget: 8, now: time.Now()})
-		if v.outcome == "" && v.delay <= 0 {
+		v := judge(Attempt{Err: &wechat.APIError{Endpoint: row.Endpoint, Code: row.Code}, Repeat: tasks.Never, Budget: 8, now: time.Now()})
+		if v.Outcome == "" && v.Delay <= 0 {
 			t.Errorf("%d at %q: neither an outcome nor a delay", row.Code, row.Endpoint)
 		}
-		if v.outcome == tasks.OutcomeUnknown {
+		if v.Outcome == tasks.OutcomeUnknown {
 			t.Errorf("%d at %q: unknown, although WeChat answered", row.Code, row.Endpoint)
 		}
 	}
@@ -99,20 +97,20 @@ func TestJudge(t *testing.T) {
 		{"a panic, safe", &panicError{}, tasks.Always, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
 		{"an unknown error", errors.New("?"), tasks.Never, 0, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
 		{"a context's end", context.DeadlineExceeded, tasks.Never, 0, false, tasks.OutcomeUnknown, false, stopNothing, 0, 0},
-		{"an image that could not be fetched", &mediaError{err: io.EOF}, tasks.Always, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
-		{"a guard", &guardError{outcome: tasks.OutcomeRejected, reason: "staging"}, tasks.Never, 0, false, tasks.OutcomeRejected, false, stopNothing, 0, 0},
+		{"an image that could not be fetched", &PrepareError{Err: io.EOF}, tasks.Always, 0, false, "", true, stopNothing, 5 * time.Second, 7 * time.Second},
+		{"a guard", &NotSentError{Outcome: tasks.OutcomeRejected, Reason: "staging"}, tasks.Never, 0, false, tasks.OutcomeRejected, false, stopNothing, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := c.err
 			if err != nil {
 				err = fmt.Errorf("wrapped: %w", err)
 			}
-			v := judge(attempt{err: err, repeat: c.repeat, doubt: c.doubt, failed: c.failed, budget: 8, now: noon})
-			if v.outcome != c.outcome || v.counts != c.counts || v.stops != c.stops {
+			v := judge(Attempt{Err: err, Repeat: c.repeat, Doubt: c.doubt, Failed: c.failed, Budget: 8, now: noon})
+			if v.Outcome != c.outcome || v.Counts != c.counts || v.stops != c.stops {
 				t.Errorf("verdict %+v", v)
 			}
-			if v.delay < c.atLeast || v.delay > c.atMost {
-				t.Errorf("delay %v, want %v to %v", v.delay, c.atLeast, c.atMost)
+			if v.Delay < c.atLeast || v.Delay > c.atMost {
+				t.Errorf("delay %v, want %v to %v", v.Delay, c.atLeast, c.atMost)
 			}
 		})
 	}
@@ -122,35 +120,10 @@ func TestProbesGrow(t *testing.T) {
 	err := &wechat.TokenError{App: "wx", Err: &wechat.APIError{Endpoint: "/cgi-bin/stable_token", Code: 40125}}
 	last := time.Duration(0)
 	for n := range len(appProbes) {
-		v := judge(attempt{err: err, budget: 8, holds: n, now: time.Now()})
-		if v.delay <= last {
-			t.Errorf("probe %d waits %v, the one before %v", n, v.delay, last)
+		v := judge(Attempt{Err: err, Budget: 8, holds: n, now: time.Now()})
+		if v.Delay <= last {
+			t.Errorf("probe %d waits %v, the one before %v", n, v.Delay, last)
 		}
-		last = v.delay
-	}
-}
-
-// TestRetryDelayAndIsFailure: only errors that count raise asynq's retry count, and no task is
-// retried early although asynq truncates the time to whole seconds.
-func TestRetryDelayAndIsFailure(t *testing.T) {
-	counted := fmt.Errorf("w: %w", &handedBack{delay: 1500 * time.Millisecond, counts: true})
-	for _, c := range []struct {
-		name    string
-		err     error
-		failure bool
-		early   time.Duration
-	}{
-		{"a failed attempt", counted, true, 1500 * time.Millisecond},
-		{"held back", retryLater(time.Second, "?"), false, time.Second},
-		{"a lost lease", asynq.ErrLeaseExpired, false, 0},
-	} {
-		if isFailure(c.err) != c.failure {
-			t.Errorf("%s: failure %v", c.name, !c.failure)
-		}
-		now := time.Now()
-		back := time.Unix(now.Add(retryDelay(0, c.err, nil)).Unix(), 0)
-		if c.early > 0 && back.Sub(now) < c.early {
-			t.Errorf("%s: retried after %v", c.name, back.Sub(now))
-		}
+		last = v.Delay
 	}
 }

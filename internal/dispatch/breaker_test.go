@@ -1,4 +1,4 @@
-package worker
+package dispatch
 
 import (
 	"fmt"
@@ -36,17 +36,17 @@ func TestBreakerVerdicts(t *testing.T) {
 		{"to the end of one task", rejected, 1, 7, tasks.OutcomeFailed, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := judge(attempt{err: c.err, repeat: tasks.Never, failed: c.failed, budget: 8, consecutive: c.inARow, tokenWorks: true, now: time.Now()})
-			if v.outcome != c.outcome || v.counts != c.counts || v.hold.reason != c.reason || (v.stops == stopLane) != (c.reason != "") {
+			v := judge(Attempt{Err: c.err, Repeat: tasks.Never, Failed: c.failed, Budget: 8, consecutive: c.inARow, tokenWorks: true, now: time.Now()})
+			if v.Outcome != c.outcome || v.Counts != c.counts || v.hold.reason != c.reason || (v.stops == stopLane) != (c.reason != "") {
 				t.Errorf("verdict %+v", v)
 			}
 			if c.reason == "" {
 				return
 			}
-			if got := v.underHold(true); got.outcome != c.outcome || got.counts != c.counts || got.place != asynqwire.RetrySet {
+			if got := v.underHold(true); got.Outcome != c.outcome || got.Counts != c.counts || got.Place != asynqwire.RetrySet {
 				t.Errorf("the probe itself: %+v", got)
 			}
-			if got := v.underHold(false); got.outcome != "" || got.counts || got.place != asynqwire.QueueBack {
+			if got := v.underHold(false); got.Outcome != "" || got.Counts || got.Place != asynqwire.QueueBack {
 				t.Errorf("a task under the hold of another one: %+v", got)
 			}
 		})
@@ -56,10 +56,10 @@ func TestBreakerVerdicts(t *testing.T) {
 // TestBreakerCount: only answers with the same errcode, without a success between, add up.
 func TestBreakerCount(t *testing.T) {
 	var s breakers
-	here, there := laneKey{"wx", "send:subscribe"}, laneKey{"wx", "send:custom"}
+	here, there := lane{"wx", "send:subscribe"}, lane{"wx", "send:custom"}
 	code := func(code int) error { return &wechat.APIError{Endpoint: "/cgi-bin/message/subscribe/send", Code: code} }
 	for i, step := range []struct {
-		lane    laneKey
+		lane    lane
 		err     error
 		want    int
 		tripped bool
@@ -77,7 +77,7 @@ func TestBreakerCount(t *testing.T) {
 		{here, code(43101), 0, false}, // the receiver's choice: the API works
 		{here, code(61998), 1, false},
 	} {
-		got := s.record(step.lane, attempt{err: step.err, budget: 8, now: time.Now()})
+		got := s.record(step.lane, Attempt{Err: step.err, Budget: 8, now: time.Now()})
 		if tripped := s.tripped(step.lane) != nil; got != step.want || tripped != step.tripped {
 			t.Errorf("step %d: %d in a row, tripped %v", i, got, tripped)
 		}

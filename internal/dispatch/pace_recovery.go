@@ -1,4 +1,4 @@
-package worker
+package dispatch
 
 import (
 	"context"
@@ -6,22 +6,23 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/background"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
 // lowerPace lowers the pace of a type for all replicas, after WeChat refused a call for its
 // pace: another system may use the same app. The limiter raises the pace again by itself.
-func (r *Replica) lowerPace(ctx context.Context, j *job, span ratelimit.Span) {
+func (d *Dispatcher) lowerPace(ctx context.Context, c *Call, span ratelimit.Span) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	factor, err := r.limiter.Feedback(ctx, j.App, j.Type, span)
+	factor, err := d.limiter.Feedback(ctx, c.App, c.Type, span)
 	if err != nil {
-		r.log.Warn("the pace could not be lowered", j.attrs(slog.Any("err", err))...)
+		d.log.Warn("the pace could not be lowered", c.Log(slog.Any("err", err))...)
 		return
 	}
-	r.log.Info("too fast for WeChat", j.attrs(slog.String("window", string(span)), slog.Float64("factor", factor))...)
+	d.log.Info("too fast for WeChat", c.Log(slog.String("window", string(span)), slog.Float64("factor", factor))...)
 	if factor < 1 {
-		r.recovery.watch(laneKey{j.App, j.Type})
+		d.recovery.watch(c.lane())
 	}
 }
 
@@ -31,28 +32,27 @@ const recoveryStep = 10 * time.Second
 // paceRecovery logs when the paces that this replica lowered have recovered. It polls the
 // limiter, since no call reports that.
 type paceRecovery struct {
-	replica *Replica
-	mu      sync.Mutex
-	watched map[laneKey]int // guarded by mu; how often the pace was lowered since it was full
-}
+	limiter    *ratelimit.Limiter
+	log        *slog.Logger
+	background *background.Group
 
-func newPaceRecovery(r *Replica) *paceRecovery {
-	return &paceRecovery{replica: r, watched: make(map[laneKey]int)}
+	mu      sync.Mutex
+	watched map[lane]int // guarded by mu; how often the pace was lowered since it was full
 }
 
 // watch logs when the pace of a lane is full again. It logs once, even where the pace is
 // lowered several times until then.
-func (c *paceRecovery) watch(key laneKey) {
+func (c *paceRecovery) watch(key lane) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.watched[key]++
 	if c.watched[key] > 1 {
 		return
 	}
-	c.replica.background.Go(func(ctx context.Context) {
-		for sleep(ctx, recoveryStep) {
+	c.background.Go(func(ctx context.Context) {
+		for background.Sleep(ctx, recoveryStep) {
 			if c.recovered(ctx, key) {
-				c.replica.log.Info("back at full pace", slog.String("app", key.app), slog.String("type", key.typ))
+				c.log.Info("back at full pace", slog.String("app", key.app), slog.String("type", key.typ))
 				return
 			}
 		}
@@ -60,14 +60,14 @@ func (c *paceRecovery) watch(key laneKey) {
 }
 
 // recovered reports whether the pace of a lane is full again, and if so, ends the watch.
-func (c *paceRecovery) recovered(ctx context.Context, key laneKey) bool {
+func (c *paceRecovery) recovered(ctx context.Context, key lane) bool {
 	c.mu.Lock()
 	lowered := c.watched[key]
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	usage, err := c.replica.limiter.Usage(ctx, key.app, key.typ)
-	if err != nil || paceFactor(usage) < 1 {
+	usage, err := c.limiter.Usage(ctx, key.app, key.typ)
+	if err != nil || PaceFactor(usage) < 1 {
 		return false
 	}
 	c.mu.Lock()
@@ -79,9 +79,9 @@ func (c *paceRecovery) recovered(ctx context.Context, key laneKey) bool {
 	return true
 }
 
-// paceFactor returns the factor by which a type's pace is lowered, from 0 to 1: the least of
+// PaceFactor returns the factor by which a type's pace is lowered, from 0 to 1: the least of
 // its windows.
-func paceFactor(usage []ratelimit.Usage) float64 {
+func PaceFactor(usage []ratelimit.Usage) float64 {
 	factor := 1.0
 	for _, u := range usage {
 		factor = min(factor, u.Factor)
