@@ -176,6 +176,15 @@ var catalog = []Spec{
 // Catalog returns the rows of all task types. The caller may modify the slice.
 func Catalog() []Spec { return slices.Clone(catalog) }
 
+// Types returns the types of all tasks, in the order of [Catalog].
+func Types() []string {
+	types := make([]string, len(catalog))
+	for i, spec := range catalog {
+		types[i] = spec.Type
+	}
+	return types
+}
+
 // Lookup returns the row of a task type, and whether there is one.
 func Lookup(typ string) (Spec, bool) {
 	if row := lookup(typ); row != nil {

@@ -98,6 +98,11 @@ func QueueName(app, typ string, p Priority) string {
 	return app + ":" + typ
 }
 
+// QueueNames returns the names of both queues of an app's tasks of one type, the urgent one first.
+func QueueNames(app, typ string) []string {
+	return []string{QueueName(app, typ, Urgent), QueueName(app, typ, Bulk)}
+}
+
 // ParseQueue parses a queue name. ok is false for names that [QueueName] does not return.
 // The type has the form kind:api but need not be in the catalog: a newer version may have it.
 func ParseQueue(q string) (app, typ string, p Priority, ok bool) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/dispatch"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -33,8 +33,9 @@ const (
 type fleet struct {
 	fleetDeps
 	wakes    chan string    // queue names, or "hold:<app>"
-	holds    holdCache      // owned by run
+	holds    *hold.Watcher  // owned by run
 	index    *queueIndex    // owned by run
+	countPos int            // owned by run; position among the held lanes
 	closing  sync.WaitGroup // lanes that close while the replica runs
 	polled   atomic.Bool    // the queues were polled at least once
 	throttle logThrottle
@@ -48,6 +49,7 @@ type fleetDeps struct {
 	apps       map[string]App
 	rdb        redis.UniversalClient
 	limiter    *ratelimit.Limiter
+	holdStore  *hold.Store
 	dispatcher *dispatch.Dispatcher
 	servers    *laneServers
 	deliverer  *deliverer
@@ -60,8 +62,11 @@ const redisAway = "Redis does not answer; nothing is sent meanwhile"
 type laneKey struct{ app, typ string }
 
 func newFleet(deps fleetDeps) *fleet {
+	index := newQueueIndex(deps.apps)
+	pauses := hold.NewPauses(deps.rdb, tasks.Types(), tasks.QueueNames)
 	return &fleet{
-		fleetDeps: deps, wakes: make(chan string, 1024), holds: newHoldCache(), index: newQueueIndex(deps.apps),
+		fleetDeps: deps, wakes: make(chan string, 1024), index: index,
+		holds: hold.NewWatcher(deps.holdStore, pauses, index.apps, deps.log),
 		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
 	}
 }
@@ -123,10 +128,10 @@ func (f *fleet) listen(ctx context.Context) {
 // wake handles a wake-up message: it wakes or opens the lane of a queue, or marks the holds
 // of an app as changed.
 func (f *fleet) wake(ctx context.Context, name string) {
-	if app, ok := strings.CutPrefix(name, ratelimit.HoldMessage); ok {
+	if app, ok := hold.ParseMessage(name); ok {
 		f.dispatcher.HoldsChanged(ctx, app)
 		if _, mine := f.apps[app]; mine {
-			f.holds.unread[app] = true
+			f.holds.MarkChanged(app)
 		}
 		return
 	}
@@ -136,7 +141,7 @@ func (f *fleet) wake(ctx context.Context, name string) {
 		return
 	}
 	f.index.add(queueRef{laneKey{app, typ}, priority})
-	if f.holds.held(laneKey{app, typ}) {
+	if f.holds.Held(app, typ) {
 		return
 	}
 	if l := f.ensure(laneKey{app, typ}); l != nil {

@@ -40,7 +40,7 @@ func (f *fleet) openLane(key laneKey) (*lane, error) {
 	spec, _ := tasks.Lookup(key.typ)
 	l := &lane{
 		app: key.app, typ: key.typ, servers: f.servers, deliverer: f.deliverer,
-		queues: []string{tasks.QueueName(key.app, key.typ, tasks.Urgent), tasks.QueueName(key.app, key.typ, tasks.Bulk)},
+		queues: tasks.QueueNames(key.app, key.typ),
 		pace:   f.dispatcher.Pace(key.app, key.typ, wechat.Endpoint(spec.Path)),
 	}
 	slots := f.limiter.Concurrency(key.app, key.typ)

@@ -34,7 +34,7 @@ func (f *fleet) poll(ctx context.Context) {
 	now, open := time.Now(), f.snapshot()
 	var queues []queueRef
 	for _, q := range f.index.next(now) {
-		if open[q.lane] == nil && !f.holds.held(q.lane) {
+		if open[q.lane] == nil && !f.holds.Held(q.lane.app, q.lane.typ) {
 			queues = append(queues, q)
 		}
 	}

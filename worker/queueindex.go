@@ -55,9 +55,7 @@ func newQueueIndex(apps map[string]App) *queueIndex {
 		x.apps = append(x.apps, app)
 	}
 	slices.Sort(x.apps)
-	for _, spec := range tasks.Catalog() {
-		x.types = append(x.types, spec.Type)
-	}
+	x.types = tasks.Types()
 	slices.Sort(x.types)
 	return x
 }

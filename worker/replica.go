@@ -10,7 +10,7 @@
 //
 // A hold stops a lane, an app or a template for all replicas, after WeChat refused calls for
 // longer or an operator stopped them. Held lanes close until the hold ends, and asynq's
-// pause keys show the hold ([SyncPauses]). [Hours] restrict the times of day at which an
+// pause keys show the hold. [Hours] restrict the times of day at which an
 // app's tasks are sent. Limits that WeChat reports apply where they are lower than the
 // configured ones.
 //
@@ -36,6 +36,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/background"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/gate"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -138,7 +139,7 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	})
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{
-		apps: apps, rdb: deps.Redis, limiter: deps.Limiter, dispatcher: r.dispatcher,
+		apps: apps, rdb: deps.Redis, limiter: deps.Limiter, holdStore: hold.NewStore(deps.Redis), dispatcher: r.dispatcher,
 		servers: r.servers, deliverer: r.deliverer, log: deps.Logger,
 	})
 	r.sweeper = newSweeper(sweeperDeps{

@@ -66,7 +66,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (c *stateCollector) collectHolds(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
-	holds, err := c.fleet.limiter.Holds(ctx, slices.Collect(maps.Keys(c.fleet.apps))...)
+	holds, err := c.fleet.holdStore.List(ctx, slices.Collect(maps.Keys(c.fleet.apps))...)
 	if err != nil {
 		return // Redis does not answer; collect the other metrics
 	}

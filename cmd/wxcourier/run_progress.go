@@ -115,7 +115,7 @@ func (p *progress) explain(ctx context.Context) {
 	f.mu.Unlock()
 	var holds []string
 	for _, app := range apps {
-		list, err := f.parts.limiter.Holds(ctx, app.ID)
+		list, err := f.parts.holds.List(ctx, app.ID)
 		if err != nil {
 			continue // Redis is unreachable, which is logged elsewhere
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -34,6 +35,7 @@ type parts struct {
 	tokens    *wechat.Tokens
 	wechat    *wechat.Client
 	limiter   *ratelimit.Limiter
+	holds     *hold.Store
 	hooks     worker.Hooks // of the replicas
 }
 
@@ -52,6 +54,7 @@ func newParts(cfg configs.Config, log *slog.Logger, credentials func(app string)
 	}
 	p.tokens = wechat.NewTokens(cfg.WeChat, p.rdb, p.credentials, wechat.WithLogger(log), wechat.WithOnRefresh(refreshed))
 	p.wechat = wechat.NewClient(cfg.WeChat, p.tokens)
+	p.holds = hold.NewStore(p.rdb)
 	p.limiter = ratelimit.NewLimiter(p.rdb, cfg.Pace, limitsOf(cfg.Apps), ratelimit.WithReserve(reserveOf(cfg.Apps)))
 	return p, nil
 }

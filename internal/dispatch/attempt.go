@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -43,7 +43,7 @@ func (d *Dispatcher) Judge(ctx context.Context, c *Call, a Attempt) Verdict {
 func (d *Dispatcher) earlierHolds(ctx context.Context, c *Call, v Verdict) int {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	before, held, err := d.limiter.HoldFor(ctx, c.App, c.scope(v.stops))
+	before, held, err := d.holds.Get(ctx, c.App, c.scope(v.stops))
 	if err != nil || held || before.Reason != v.hold.reason {
 		return 0
 	}
@@ -68,9 +68,9 @@ func (d *Dispatcher) feedBack(ctx context.Context, c *Call, err error, v Verdict
 func (c *Call) scope(s stop) string {
 	switch s {
 	case stopApp:
-		return ratelimit.WholeApp
+		return hold.WholeApp
 	case stopTemplate:
-		return ratelimit.TemplateScope(c.Template)
+		return hold.TemplateScope(c.Template)
 	case stopLane, stopNothing:
 	}
 	return c.Type

@@ -26,6 +26,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/background"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -54,7 +55,8 @@ type Dispatcher struct {
 	replica     string
 	background  *background.Group
 	breakers    breakers
-	templates   templateHolds
+	holds       *hold.Store
+	templates   *hold.Templates
 	loggedHolds loggedHolds
 	unlisted    unlistedCodes
 	tokenChecks sync.Map // app → *tokenCheck
@@ -69,8 +71,9 @@ func New(deps Deps) *Dispatcher {
 		rdb:     deps.Redis, wechat: deps.WeChat, limiter: deps.Limiter, log: deps.Logger, replica: deps.Replica,
 		background: background.NewGroup(),
 	}
-	d.templates.lookup = d.limiter.HoldFor
-	d.learner = &learner{rdb: d.rdb, wechat: d.wechat, limiter: d.limiter, log: d.log, background: d.background, next: make(map[string]time.Time)}
+	d.holds = hold.NewStore(d.rdb, hold.WithOnChange(d.RevokePermits))
+	d.templates = hold.NewTemplates(d.holds)
+	d.learner = &learner{rdb: d.rdb, wechat: d.wechat, limiter: d.limiter, holds: d.holds, log: d.log, background: d.background, next: make(map[string]time.Time)}
 	d.recovery = &paceRecovery{limiter: d.limiter, log: d.log, background: d.background, watched: make(map[lane]int)}
 	return d
 }
@@ -89,13 +92,13 @@ func (d *Dispatcher) FollowLimits(open context.Context, app, typ string) {
 // templates are held.
 func (d *Dispatcher) HoldsChanged(ctx context.Context, app string) {
 	d.RevokePermits(ctx, app)
-	d.templates.forget(app)
+	d.templates.Forget(app)
 }
 
 // TemplateHeld reports whether a message template of an app is held, and why. It returns false
 // where Redis does not answer: the hold only saves calls that WeChat would refuse.
 func (d *Dispatcher) TemplateHeld(ctx context.Context, app, template string) (reason string, held bool) {
-	return d.templates.held(ctx, app, template)
+	return d.templates.Held(ctx, app, template)
 }
 
 // lane is an app and one of its types, whose calls share limits, holds and a breaker.

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -20,12 +20,12 @@ const unheldPause = 30 * time.Second
 func (d *Dispatcher) hold(ctx context.Context, c *Call, cause error, v Verdict) Verdict {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
-	h := ratelimit.Hold{
+	h := hold.Hold{
 		App: c.App, Scope: c.scope(v.stops), Reason: v.hold.reason, Code: codeOf(cause),
-		By: ratelimit.ReplicaPrefix + d.replica,
+		By: hold.ReplicaPrefix + d.replica,
 	}
-	inForce, begun, err := d.limiter.HoldEnding(ctx, h, v.hold.end)
-	d.templates.forget(c.App)
+	inForce, begun, err := d.holds.SetEnding(ctx, h, v.hold.end)
+	d.templates.Forget(c.App)
 	if err != nil {
 		d.log.Warn("a hold could not be set", c.Log(slog.Any("err", err))...)
 	}
@@ -47,7 +47,7 @@ func (d *Dispatcher) hold(ctx context.Context, c *Call, cause error, v Verdict) 
 func (d *Dispatcher) Held(ctx context.Context, c *Call) bool {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	held, err := d.limiter.Held(ctx, c.App, c.Type)
+	held, err := d.holds.Held(ctx, c.App, c.Type)
 	return err == nil && held
 }
 
@@ -70,7 +70,7 @@ type loggedHolds struct {
 }
 
 // shouldLog reports whether no hold of this app and scope was logged that is still in force.
-func (s *loggedHolds) shouldLog(h ratelimit.Hold) bool {
+func (s *loggedHolds) shouldLog(h hold.Hold) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := h.App + " " + h.Scope

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/background"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -25,6 +26,7 @@ type learner struct {
 	rdb        redis.UniversalClient
 	wechat     *wechat.Client
 	limiter    *ratelimit.Limiter
+	holds      *hold.Store
 	log        *slog.Logger
 	background *background.Group
 
@@ -95,7 +97,7 @@ func (l *learner) learn(ctx context.Context, at lane, o trigger) {
 	if err != nil || !mine {
 		return // another replica made the query
 	}
-	if _, held, err := l.limiter.HoldFor(ctx, at.app, ratelimit.WholeApp); err != nil || held {
+	if _, held, err := l.holds.Get(ctx, at.app, hold.WholeApp); err != nil || held {
 		l.postponeAll(ctx, key, queryAgain) // WeChat would not answer for a held app
 		return
 	}

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -34,7 +34,7 @@ func (d *Dispatcher) tokenWorksElsewhere(ctx context.Context, c *Call, cause err
 	if check.began.After(refused) {
 		return check.works
 	}
-	if _, held, err := d.limiter.HoldFor(ctx, c.App, ratelimit.WholeApp); err != nil || held {
+	if _, held, err := d.holds.Get(ctx, c.App, hold.WholeApp); err != nil || held {
 		return false
 	}
 	check.began = time.Now()

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
+	"github.com/wxcourier/wxcourier/internal/calendar"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -18,16 +20,16 @@ type Verdict struct {
 	Delay   time.Duration   // until the retry
 	Counts  bool            // the attempt counts as failed
 	stops   stop            // what is held
-	hold    hold            // the hold, unless stops is stopNothing
+	hold    verdictHold     // the hold, unless stops is stopNothing
 	slows   ratelimit.Span  // the window whose pace was too fast for WeChat; "" for none
 	learns  bool            // query WeChat's limit again
 	Place   asynqwire.Place // where the task waits for the retry
 }
 
-// hold describes the hold that a verdict sets. Its end is computed by Redis' clock.
-type hold struct {
+// verdictHold is the hold that a verdict sets. Its end is computed by Redis' clock.
+type verdictHold struct {
 	reason string
-	end    ratelimit.End
+	end    hold.End
 	probe  bool // of a breaker: only the attempt that sets the hold counts as failed
 }
 
@@ -50,7 +52,7 @@ type rule struct {
 	slows      ratelimit.Span
 	learns     bool
 	wait       func(now time.Time, n int) time.Duration // n is the number of failed attempts, or of holds in a row, from 0
-	ends       ratelimit.Span                           // the hold ends with this span, by Redis' clock; "": it ends after wait
+	ends       hold.Boundary                            // the hold ends then, by Redis' clock; "": it ends after wait
 	tripReason string                                   // the answers trip the lane's breaker, with a hold for this reason; "": they do not
 }
 
@@ -68,8 +70,8 @@ var rules = map[wechat.Class]rule{
 	wechat.ClassPerUser:     {wait: after(3 * time.Second)},
 	wechat.ClassPerUserLong: {wait: after(time.Hour)},
 	wechat.ClassRateSecond:  {reason: "rate_second", stops: stopLane, slows: ratelimit.PerSecond, wait: after(time.Second)},
-	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, learns: true, wait: until(ratelimit.NextMinute), ends: ratelimit.PerMinute},
-	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, learns: true, wait: until(ratelimit.EndOfDay), ends: ratelimit.PerDay},
+	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, learns: true, wait: until(calendar.NextMinute), ends: hold.NextMinute},
+	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, learns: true, wait: until(calendar.EndOfDay), ends: hold.EndOfDay},
 	wechat.ClassToken:       {reason: tokenRejected, stops: stopApp, wait: backoff(appProbes)},
 	wechat.ClassConfig:      {reason: "app_config", stops: stopApp, wait: backoff(appProbes)},
 	wechat.ClassAccount:     {reason: "capability", stops: stopLane, wait: backoff(capabilityProbes)},
@@ -226,10 +228,10 @@ func (a Attempt) apply(r rule) Verdict {
 	v := a.applyToTask(r)
 	switch {
 	case r.stops != stopNothing:
-		v.hold = hold{reason: r.reason, end: ratelimit.End{Span: r.ends, After: v.Delay}}
+		v.hold = verdictHold{reason: r.reason, end: hold.End{At: r.ends, After: v.Delay}}
 	case r.tripReason != "" && a.consecutive >= breakerThreshold:
 		v.stops = stopLane
-		v.hold = hold{reason: r.tripReason, end: ratelimit.End{After: backoff(laneProbes)(a.now, a.holds)}, probe: true}
+		v.hold = verdictHold{reason: r.tripReason, end: hold.End{After: backoff(laneProbes)(a.now, a.holds)}, probe: true}
 	}
 	return v
 }

@@ -1,74 +1,37 @@
-package ratelimit
+package hold
 
 import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// held returns a limiter whose clock the test sets.
-func held(t *testing.T, rdb redis.UniversalClient) (l *Limiter, start time.Time, clock *time.Time) {
+const testApp = "wx0123456789abcdef"
+
+// clocked returns a store whose clock the test sets.
+func clocked(t *testing.T, rdb redis.UniversalClient) (s *Store, start time.Time, clock *time.Time) {
 	t.Helper()
-	l = NewLimiter(rdb, DefaultConfig(), nil)
-	start = time.UnixMicro(at(t, noon))
+	start = time.Date(2026, 12, 1, 12, 0, 0, 0, calendar.Shanghai())
 	now := start
-	l.now = func() int64 { return now.UnixMicro() }
-	return l, start, &now
+	return NewStore(rdb, WithClock(func() time.Time { return now })), start, &now
 }
 
-func set(t *testing.T, l *Limiter, h Hold) bool {
+func set(t *testing.T, s *Store, h Hold) bool {
 	t.Helper()
-	ok, err := l.Hold(t.Context(), h)
+	ok, err := s.Set(t.Context(), h)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return ok
-}
-
-func TestHoldStopsItsScope(t *testing.T) {
-	for _, tt := range []struct {
-		scope        string
-		stops, spare string // types; "" for none
-	}{
-		{WholeApp, "send:template", ""},
-		{"send:template", "send:template", "send:custom"},
-		{TemplateScope("T1"), "", "send:template"},
-	} {
-		t.Run(tt.scope, func(t *testing.T) {
-			redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-				l, start, clock := held(t, rdb)
-				h := Hold{App: testApp, Scope: tt.scope, Reason: "quota_day", Code: 45009, Until: start.Add(time.Hour), By: "r1"}
-				if !set(t, l, h) {
-					t.Fatal("not set")
-				}
-				h.Since, h.Tries = start, 1
-				if tt.stops != "" {
-					d, err := l.Try(t.Context(), testApp, tt.stops)
-					if err != nil || d.Permit != nil || d.Wait != time.Hour || d.Hold == nil || !sameHold(*d.Hold, h) {
-						t.Errorf("%s: %+v, %v", tt.stops, d, err)
-					}
-				}
-				if tt.spare != "" {
-					if d, err := l.Try(t.Context(), testApp, tt.spare); err != nil || d.Permit == nil {
-						t.Errorf("%s: %+v, %v", tt.spare, d, err)
-					}
-				}
-				if d, err := l.Try(t.Context(), "wx1111111111111111", "send:template"); err != nil || d.Permit == nil {
-					t.Errorf("another app: %+v, %v", d, err)
-				}
-				*clock = start.Add(time.Hour)
-				if d, err := l.Try(t.Context(), testApp, "send:template"); err != nil || d.Permit == nil {
-					t.Errorf("after its end: %+v, %v", d, err)
-				}
-			})
-		})
-	}
 }
 
 func sameHold(a, b Hold) bool {
@@ -77,33 +40,11 @@ func sameHold(a, b Hold) bool {
 	return same && reflect.DeepEqual(a, b)
 }
 
-func TestLaterOfTwoHoldsIsReported(t *testing.T) {
-	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l, start, _ := held(t, rdb)
-		scope := func() string {
-			d, err := l.Try(t.Context(), testApp, "send:custom")
-			if err != nil || d.Hold == nil {
-				t.Fatalf("%+v, %v", d, err)
-			}
-			return d.Hold.Scope
-		}
-		set(t, l, Hold{App: testApp, Scope: WholeApp, Until: start.Add(time.Minute)})
-		set(t, l, Hold{App: testApp, Scope: "send:custom", Until: start.Add(time.Hour)})
-		if got := scope(); got != "send:custom" {
-			t.Errorf("got %s", got)
-		}
-		set(t, l, Hold{App: testApp, Scope: WholeApp})
-		if got := scope(); got != WholeApp {
-			t.Errorf("without an end: got %s", got)
-		}
-	})
-}
-
 func TestHoldKeepsTheLaterUntil(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l, start, _ := held(t, rdb)
+		s, start, _ := clocked(t, rdb)
 		hold := func(reason string, until time.Time) bool {
-			return set(t, l, Hold{App: testApp, Scope: "*", Reason: reason, Until: until})
+			return set(t, s, Hold{App: testApp, Scope: "*", Reason: reason, Until: until})
 		}
 		for _, tt := range []struct {
 			reason string
@@ -123,7 +64,7 @@ func TestHoldKeepsTheLaterUntil(t *testing.T) {
 			if got := hold(tt.reason, tt.until); got != tt.set {
 				t.Errorf("%s: set %v", tt.reason, got)
 			}
-			h, active, err := l.HoldFor(t.Context(), testApp, "*")
+			h, active, err := s.Get(t.Context(), testApp, "*")
 			if err != nil || h.Reason != tt.then || active != (tt.then != "") {
 				t.Errorf("after %s: %+v, %v, %v", tt.reason, h, active, err)
 			}
@@ -136,11 +77,11 @@ func TestHoldKeepsTheLaterUntil(t *testing.T) {
 
 func TestTriesCountRepeatedHolds(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l, start, clock := held(t, rdb)
+		s, start, clock := clocked(t, rdb)
 		again := func(want int, since time.Time) {
 			t.Helper()
-			set(t, l, Hold{App: testApp, Scope: "*", Reason: "config", Until: clock.Add(time.Minute)})
-			h, _, err := l.HoldFor(t.Context(), testApp, "*")
+			set(t, s, Hold{App: testApp, Scope: "*", Reason: "config", Until: clock.Add(time.Minute)})
+			h, _, err := s.Get(t.Context(), testApp, "*")
 			if err != nil || h.Tries != want || !h.Since.Equal(since) {
 				t.Errorf("tries %d since %v, want %d since %v (%v)", h.Tries, h.Since, want, since, err)
 			}
@@ -148,16 +89,16 @@ func TestTriesCountRepeatedHolds(t *testing.T) {
 		again(1, start)
 		again(1, start) // another replica sets the same hold
 		*clock = start.Add(2 * time.Minute)
-		if h, active, err := l.HoldFor(t.Context(), testApp, "*"); err != nil || active || h.Tries != 1 {
+		if h, active, err := s.Get(t.Context(), testApp, "*"); err != nil || active || h.Tries != 1 {
 			t.Errorf("an ended hold: %+v, %v, %v", h, active, err)
 		}
 		again(2, start)
 		*clock = start.Add(5 * time.Minute)
 		again(3, start)
-		*clock = start.Add(6*time.Minute + holdRetention)
+		*clock = start.Add(6*time.Minute + Retention)
 		again(1, *clock)
 		*clock = clock.Add(2 * time.Minute)
-		if _, err := l.Unhold(t.Context(), testApp, "*"); err != nil {
+		if _, err := s.Lift(t.Context(), testApp, "*"); err != nil {
 			t.Fatal(err)
 		}
 		again(1, *clock)
@@ -166,15 +107,15 @@ func TestTriesCountRepeatedHolds(t *testing.T) {
 
 func TestHoldsListsActiveHolds(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l, start, clock := held(t, rdb)
+		s, start, clock := clocked(t, rdb)
 		for scope, until := range map[string]time.Time{
 			"*": {}, "send:custom": start.Add(time.Minute), TemplateScope("T1"): start.Add(3 * time.Hour),
 		} {
-			set(t, l, Hold{App: testApp, Scope: scope, Until: until})
+			set(t, s, Hold{App: testApp, Scope: scope, Until: until})
 		}
 		list := func(want ...string) {
 			t.Helper()
-			holds, err := l.Holds(t.Context(), testApp)
+			holds, err := s.List(t.Context(), testApp)
 			var got []string
 			for _, h := range holds {
 				got = append(got, h.Scope)
@@ -186,16 +127,16 @@ func TestHoldsListsActiveHolds(t *testing.T) {
 		list("*", "send:custom", "template:T1")
 		*clock = start.Add(2 * time.Minute)
 		list("*", "template:T1")
-		if n := rdb.SCard(t.Context(), holdsKey(testApp)).Val(); n != 3 {
+		if n := rdb.SCard(t.Context(), indexKey(testApp)).Val(); n != 3 {
 			t.Errorf("the record of an ended hold was deleted at once: %d records", n)
 		}
 		*clock = start.Add(2 * time.Hour)
 		list("*", "template:T1")
-		if n := rdb.SCard(t.Context(), holdsKey(testApp)).Val(); n != 2 {
+		if n := rdb.SCard(t.Context(), indexKey(testApp)).Val(); n != 2 {
 			t.Errorf("the record of an ended hold was not deleted: %d records", n)
 		}
 		for range 2 {
-			if _, err := l.Unhold(t.Context(), testApp, "*"); err != nil {
+			if _, err := s.Lift(t.Context(), testApp, "*"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -205,8 +146,8 @@ func TestHoldsListsActiveHolds(t *testing.T) {
 
 func TestHoldWakesReplicas(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l := NewLimiter(rdb, DefaultConfig(), nil)
-		sub := rdb.Subscribe(t.Context(), WakeChannel)
+		s := NewStore(rdb)
+		sub := rdb.Subscribe(t.Context(), ledger.WakeChannel)
 		defer func() { _ = sub.Close() }()
 		if _, err := sub.Receive(t.Context()); err != nil {
 			t.Fatal(err)
@@ -214,17 +155,17 @@ func TestHoldWakesReplicas(t *testing.T) {
 		wantMessage := func() {
 			t.Helper()
 			msg, err := sub.ReceiveTimeout(t.Context(), 5*time.Second)
-			if m, ok := msg.(*redis.Message); err != nil || !ok || m.Payload != HoldMessage+testApp {
+			if m, ok := msg.(*redis.Message); err != nil || !ok || m.Payload != "hold:"+testApp {
 				t.Fatalf("got %v, %v", msg, err)
 			}
 		}
-		set(t, l, Hold{App: testApp, Scope: "*"})
+		set(t, s, Hold{App: testApp, Scope: "*"})
 		wantMessage()
-		if lifted, err := l.Unhold(t.Context(), testApp, "*"); err != nil || !lifted {
+		if lifted, err := s.Lift(t.Context(), testApp, "*"); err != nil || !lifted {
 			t.Fatal(lifted, err)
 		}
 		wantMessage()
-		if lifted, err := l.Unhold(t.Context(), testApp, "*"); err != nil || lifted {
+		if lifted, err := s.Lift(t.Context(), testApp, "*"); err != nil || lifted {
 			t.Fatal(lifted, err)
 		}
 	})
@@ -232,8 +173,8 @@ func TestHoldWakesReplicas(t *testing.T) {
 
 func TestHoldRecord(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l, start, _ := held(t, rdb)
-		set(t, l, Hold{
+		s, start, _ := clocked(t, rdb)
+		set(t, s, Hold{
 			App: testApp, Scope: "send:subscribe", Reason: "quota_day", Code: 45009, By: "replica-1",
 			Since: start.Add(-time.Second), Until: start.Add(1500 * time.Microsecond), Tries: 7,
 		})
@@ -253,27 +194,66 @@ func TestHoldRecord(t *testing.T) {
 
 func TestHoldRequiresAppAndScope(t *testing.T) {
 	_, rdb := redistest.Mini(t)
-	l := NewLimiter(rdb, DefaultConfig(), nil)
+	s := NewStore(rdb)
 	for _, h := range []Hold{{App: testApp}, {Scope: "*"}} {
-		if _, err := l.Hold(t.Context(), h); err == nil {
+		if _, err := s.Set(t.Context(), h); err == nil {
 			t.Errorf("%+v: no error", h)
 		}
 	}
+}
+
+func TestRedisAway(t *testing.T) {
+	m, rdb := redistest.Mini(t)
+	s := NewStore(rdb)
+	m.SetError("LOADING Redis is loading the dataset in memory")
+	if _, err := s.List(t.Context(), testApp); err == nil {
+		t.Error("List: no error")
+	}
+	if set, err := s.Set(t.Context(), Hold{App: testApp, Scope: "*"}); err == nil || set {
+		t.Error("Set: no error")
+	}
+	if _, err := s.Lift(t.Context(), testApp, "*"); err == nil {
+		t.Error("Lift: no error")
+	}
+}
+
+// TestOnChange: the store reports that it has set or lifted a hold, and not that it has left one
+// in place.
+func TestOnChange(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	var changed []string
+	s := NewStore(rdb, WithOnChange(func(_ context.Context, app string) { changed = append(changed, app) }))
+	want := func(what string, n int) {
+		t.Helper()
+		if len(changed) != n || slices.ContainsFunc(changed, func(app string) bool { return app != testApp }) {
+			t.Errorf("after %s: %v, want %d", what, changed, n)
+		}
+	}
+	set(t, s, Hold{App: testApp, Scope: "*", Reason: "legal"})
+	want("a hold", 1)
+	set(t, s, Hold{App: testApp, Scope: "*", Reason: "again"})
+	want("a hold that changed nothing", 1)
+	if _, err := s.Lift(t.Context(), testApp, "*"); err != nil {
+		t.Fatal(err)
+	}
+	want("its end", 2)
+	refuse(t, s, "quota_day", End{At: EndOfDay})
+	want("a replica's hold", 3)
 }
 
 // TestOperatorsHoldReplacesReplicas: an operator's hold replaces a worker's, with its own since
 // and tries.
 func TestOperatorsHoldReplacesReplicas(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l, start, clock := held(t, rdb)
-		set(t, l, Hold{App: testApp, Scope: "*", Reason: "app_config", Code: 40164, By: "worker r1", Until: start.Add(time.Minute)})
+		s, start, clock := clocked(t, rdb)
+		set(t, s, Hold{App: testApp, Scope: "*", Reason: "app_config", Code: 40164, By: "worker r1", Until: start.Add(time.Minute)})
 		*clock = start.Add(30 * time.Second)
-		set(t, l, Hold{App: testApp, Scope: "*", Reason: "operator", By: "somebody@somewhere"})
-		if set(t, l, Hold{App: testApp, Scope: "*", Reason: "app_config", Code: 40164, By: "worker r1", Until: start.Add(time.Hour)}) {
+		set(t, s, Hold{App: testApp, Scope: "*", Reason: "operator", By: "somebody@somewhere"})
+		if set(t, s, Hold{App: testApp, Scope: "*", Reason: "app_config", Code: 40164, By: "worker r1", Until: start.Add(time.Hour)}) {
 			t.Error("a worker's hold replaced an operator's")
 		}
 		want := Hold{App: testApp, Scope: "*", Reason: "operator", By: "somebody@somewhere", Since: *clock, Tries: 1}
-		if h, active, err := l.HoldFor(t.Context(), testApp, "*"); err != nil || !active || !sameHold(h, want) {
+		if h, active, err := s.Get(t.Context(), testApp, "*"); err != nil || !active || !sameHold(h, want) {
 			t.Errorf("%+v, %v, %v", h, active, err)
 		}
 	})
@@ -286,26 +266,26 @@ func TestHoldsOfManyApps(t *testing.T) {
 }
 
 func holdsOfManyApps(t *testing.T, rdb redis.UniversalClient, none, some int) {
-	l, start, _ := held(t, rdb)
+	s, start, _ := clocked(t, rdb)
 	var apps []string
 	for i := range 20 {
 		apps = append(apps, fmt.Sprintf("wx%016x", i))
 	}
 	trips := 0
 	rdb.AddHook(tripHook{&trips})
-	if holds, err := l.Holds(t.Context(), apps...); err != nil || len(holds) != 0 || trips != none {
+	if holds, err := s.List(t.Context(), apps...); err != nil || len(holds) != 0 || trips != none {
 		t.Errorf("%v, %v, %d round trips", holds, err, trips)
 	}
 	for _, app := range apps[:10] {
-		set(t, l, Hold{App: app, Scope: "send:custom", Until: start.Add(time.Hour)})
-		set(t, l, Hold{App: app, Scope: "*", Until: start.Add(time.Hour)})
+		set(t, s, Hold{App: app, Scope: "send:custom", Until: start.Add(time.Hour)})
+		set(t, s, Hold{App: app, Scope: "*", Until: start.Add(time.Hour)})
 	}
 	if err := rdb.ScriptFlush(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []int{some + 1, some} { // the first time the script is sent in full
 		trips = 0
-		holds, err := l.Holds(t.Context(), apps...)
+		holds, err := s.List(t.Context(), apps...)
 		if err != nil || len(holds) != 20 || trips != want {
 			t.Fatalf("%d holds, %v, %d round trips, want %d", len(holds), err, trips, want)
 		}

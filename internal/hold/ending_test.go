@@ -1,4 +1,4 @@
-package ratelimit
+package hold
 
 import (
 	"fmt"
@@ -7,13 +7,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
 // refuse sets a hold as a replica does after a refusal.
-func refuse(t *testing.T, l *Limiter, reason string, end End) (inForce Hold, begun bool) {
+func refuse(t *testing.T, s *Store, reason string, end End) (inForce Hold, begun bool) {
 	t.Helper()
-	inForce, begun, err := l.HoldEnding(t.Context(), Hold{
+	inForce, begun, err := s.SetEnding(t.Context(), Hold{
 		App: testApp, Scope: "send:subscribe", Reason: reason, Code: 1, By: ReplicaPrefix + "r1",
 	}, end)
 	if err != nil {
@@ -28,29 +29,29 @@ func TestReplicaLeavesOperatorsHold(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for name, lasts := range map[string]time.Duration{"without an end": 0, "30 days": 30 * 24 * time.Hour, "shorter than the replica's": time.Minute} {
 			t.Run(name, func(t *testing.T) {
-				l, start, clock := held(t, rdb)
+				s, start, clock := clocked(t, rdb)
 				want := Hold{App: testApp, Scope: "send:subscribe", Reason: "legal", By: "somebody@somewhere"}
 				if lasts > 0 {
 					want.Until = start.Add(lasts)
 				}
-				set(t, l, want)
+				set(t, s, want)
 				want.Since, want.Tries = start, 1
 				*clock = start.Add(10 * time.Second)
-				for _, end := range []End{{After: time.Second}, {After: time.Hour}, {Span: PerMinute}, {Span: PerDay}} {
-					if got, begun := refuse(t, l, "refused", end); begun || !sameHold(got, want) {
+				for _, end := range []End{{After: time.Second}, {After: time.Hour}, {At: NextMinute}, {At: EndOfDay}} {
+					if got, begun := refuse(t, s, "refused", end); begun || !sameHold(got, want) {
 						t.Errorf("%+v: begun %v, in force: %+v", end, begun, got)
 					}
 				}
-				if h, active, err := l.HoldFor(t.Context(), testApp, "send:subscribe"); err != nil || !active || !sameHold(h, want) {
+				if h, active, err := s.Get(t.Context(), testApp, "send:subscribe"); err != nil || !active || !sameHold(h, want) {
 					t.Errorf("recorded: %+v, %v, %v", h, active, err)
 				}
 				if lasts == time.Minute {
 					*clock = start.Add(time.Minute)
-					if got, begun := refuse(t, l, "quota_day", End{Span: PerDay}); !begun || got.Reason != "quota_day" || !got.Since.Equal(*clock) || got.Tries != 1 {
+					if got, begun := refuse(t, s, "quota_day", End{At: EndOfDay}); !begun || got.Reason != "quota_day" || !got.Since.Equal(*clock) || got.Tries != 1 {
 						t.Errorf("after its end: begun %v, %+v", begun, got)
 					}
 				}
-				if _, err := l.Unhold(t.Context(), testApp, "send:subscribe"); err != nil {
+				if _, err := s.Lift(t.Context(), testApp, "send:subscribe"); err != nil {
 					t.Fatal(err)
 				}
 			})
@@ -62,18 +63,18 @@ func TestReplicaLeavesOperatorsHold(t *testing.T) {
 // replaced by later shorter ones.
 func TestShorterHoldIsIgnored(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l, start, clock := held(t, rdb)
-		if _, begun := refuse(t, l, "rate_second", End{After: time.Second}); !begun {
+		s, start, clock := clocked(t, rdb)
+		if _, begun := refuse(t, s, "rate_second", End{After: time.Second}); !begun {
 			t.Error("the first hold has not begun")
 		}
 		*clock = start.Add(100 * time.Millisecond)
-		day, begun := refuse(t, l, "quota_day", End{Span: PerDay})
-		if begun || day.Reason != "quota_day" || !day.Until.Equal(EndOfDay(start)) || !day.Since.Equal(*clock) {
+		day, begun := refuse(t, s, "quota_day", End{At: EndOfDay})
+		if begun || day.Reason != "quota_day" || !day.Until.Equal(calendar.EndOfDay(start)) || !day.Since.Equal(*clock) {
 			t.Errorf("begun %v, %+v", begun, day)
 		}
 		*clock = start.Add(200 * time.Millisecond)
-		for _, end := range []End{{After: time.Second}, {Span: PerMinute}} {
-			if got, begun := refuse(t, l, "rate", end); begun || !sameHold(got, day) {
+		for _, end := range []End{{After: time.Second}, {At: NextMinute}} {
+			if got, begun := refuse(t, s, "rate", end); begun || !sameHold(got, day) {
 				t.Errorf("%+v: begun %v, %+v", end, begun, got)
 			}
 		}
@@ -84,13 +85,13 @@ func TestShorterHoldIsIgnored(t *testing.T) {
 // all holds of the lane.
 func TestTriesRestartWithAnotherReason(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l, start, clock := held(t, rdb)
+		s, start, clock := clocked(t, rdb)
 		for n := range 3 {
 			*clock = start.Add(time.Duration(n) * time.Minute)
-			refuse(t, l, "rate_second", End{After: time.Second})
+			refuse(t, s, "rate_second", End{After: time.Second})
 		}
 		*clock = start.Add(time.Hour)
-		if got, _ := refuse(t, l, "capability", End{After: time.Minute}); got.Tries != 1 {
+		if got, _ := refuse(t, s, "capability", End{After: time.Minute}); got.Tries != 1 {
 			t.Errorf("%d tries of a new reason, want 1", got.Tries)
 		}
 	})
@@ -100,30 +101,29 @@ func TestTriesRestartWithAnotherReason(t *testing.T) {
 // from this machine's. The ends of minutes and days are those of the calendar.
 func TestHoldEndsByRedisClock(t *testing.T) {
 	instants := []time.Time{
-		time.Date(2031, 3, 1, 12, 0, 30, 250_500_000, Shanghai()),
-		time.Date(2031, 3, 1, 0, 0, 0, 0, Shanghai()),
-		time.Date(2031, 3, 1, 0, 0, 59, 999_999_000, Shanghai()),
-		time.Date(2031, 3, 1, 0, 1, 0, 0, Shanghai()),
-		time.Date(2031, 12, 31, 23, 59, 59, 999_000_000, Shanghai()),
-		time.Date(2015, 2, 28, 7, 59, 59, 0, Shanghai()), // close to midnight in UTC only
+		time.Date(2031, 3, 1, 12, 0, 30, 250_500_000, calendar.Shanghai()),
+		time.Date(2031, 3, 1, 0, 0, 0, 0, calendar.Shanghai()),
+		time.Date(2031, 3, 1, 0, 0, 59, 999_999_000, calendar.Shanghai()),
+		time.Date(2031, 3, 1, 0, 1, 0, 0, calendar.Shanghai()),
+		time.Date(2031, 12, 31, 23, 59, 59, 999_000_000, calendar.Shanghai()),
+		time.Date(2015, 2, 28, 7, 59, 59, 0, calendar.Shanghai()), // close to midnight in UTC only
 	}
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for i, now := range instants {
-			l := NewLimiter(rdb, DefaultConfig(), nil)
-			l.now = func() int64 { return now.UnixMicro() }
+			s := NewStore(rdb, WithClock(func() time.Time { return now }))
 			for end, want := range map[End]time.Time{
-				{Span: PerMinute}:                 NextMinute(now),
-				{Span: PerDay}:                    EndOfDay(now),
-				{After: 1500 * time.Millisecond}:  now.Add(1500 * time.Millisecond),
-				{After: time.Hour}:                now.Add(time.Hour),
-				{}:                                now.Add(time.Millisecond),
-				{After: time.Second, Span: Total}: now.Add(time.Second),
+				{At: NextMinute}:                 calendar.NextMinute(now),
+				{At: EndOfDay}:                   calendar.EndOfDay(now),
+				{After: 1500 * time.Millisecond}: now.Add(1500 * time.Millisecond),
+				{After: time.Hour}:               now.Add(time.Hour),
+				{}:                               now.Add(time.Millisecond),
+				{After: time.Second}:             now.Add(time.Second),
 			} {
 				h := Hold{
 					App: testApp, Scope: fmt.Sprint(i, end), Reason: "x", By: ReplicaPrefix + "r1",
 					Since: time.Now(), Until: time.Now(),
 				}
-				got, begun, err := l.HoldEnding(t.Context(), h, end)
+				got, begun, err := s.SetEnding(t.Context(), h, end)
 				if err != nil || !begun {
 					t.Fatalf("%v at %v: %v, begun %v", end, now, err, begun)
 				}
@@ -138,25 +138,25 @@ func TestHoldEndsByRedisClock(t *testing.T) {
 	})
 }
 
-// TestHeld: Held reports holds of the type and of the app while they are in force.
+// TestHeld: Store.Held reports holds of the type and of the app while they are in force.
 func TestHeld(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		l, start, clock := held(t, rdb)
+		s, start, clock := clocked(t, rdb)
 		is := func(typ string, want bool) {
 			t.Helper()
-			if got, err := l.Held(t.Context(), testApp, typ); err != nil || got != want {
+			if got, err := s.Held(t.Context(), testApp, typ); err != nil || got != want {
 				t.Errorf("%s: held %v, %v", typ, got, err)
 			}
 		}
 		is("send:subscribe", false)
-		set(t, l, Hold{App: testApp, Scope: TemplateScope("T1")})
+		set(t, s, Hold{App: testApp, Scope: TemplateScope("T1")})
 		is("send:subscribe", false)
-		set(t, l, Hold{App: testApp, Scope: "send:subscribe", Until: start.Add(time.Minute)})
+		set(t, s, Hold{App: testApp, Scope: "send:subscribe", Until: start.Add(time.Minute)})
 		is("send:subscribe", true)
 		is("send:custom", false)
 		*clock = start.Add(time.Minute)
 		is("send:subscribe", false)
-		set(t, l, Hold{App: testApp, Scope: WholeApp})
+		set(t, s, Hold{App: testApp, Scope: WholeApp})
 		is("send:custom", true)
 	})
 }
