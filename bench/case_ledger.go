@@ -98,7 +98,7 @@ func runReplica(ctx context.Context, args []string, _ io.Writer) error {
 	limits := map[string]ratelimit.Limit{tasks.TypeSubscribe: {Concurrency: 50}}
 	limiter := ratelimit.NewLimiter(shared, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return limits })
 	defer func() { _ = limiter.Close(context.WithoutCancel(ctx)) }()
-	replica, err := worker.New(worker.DefaultConfig(), worker.Parts{
+	replica, err := worker.New(worker.DefaultConfig(), worker.Deps{
 		Redis: rdb, WeChat: wechat.NewClient(cfg, tokens), Limiter: limiter, Apps: []worker.App{{ID: appID(0)}},
 		Results: worker.DefaultResultsConfig(), Attempt: cfg.AttemptTimeout, Logger: slog.New(slog.DiscardHandler),
 	}, worker.Hooks{})

@@ -10,8 +10,8 @@ import (
 	"github.com/wxcourier/wxcourier/bench/clock"
 	"github.com/wxcourier/wxcourier/bench/report"
 	"github.com/wxcourier/wxcourier/bench/standin"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/summary"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -77,7 +77,7 @@ func (b *bench) tenantsOnce(ctx context.Context, c tenantCase, timed int) (u ten
 		return u, err
 	}
 	if c.held {
-		if err := hold(ctx, l.rdb, appID(0), ratelimit.WholeApp); err != nil {
+		if err := setHold(ctx, l.rdb, appID(0), hold.WholeApp); err != nil {
 			return u, err
 		}
 	}
@@ -103,10 +103,9 @@ func (b *bench) tenantsOnce(ctx context.Context, c tenantCase, timed int) (u ten
 	return u, err
 }
 
-// hold holds an app or one of its types, as an operator would.
-func hold(ctx context.Context, rdb redis.UniversalClient, app, scope string) error {
-	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
-	_, err := limiter.Hold(ctx, ratelimit.Hold{App: app, Scope: scope, Reason: "operator", By: "bench"})
+// setHold holds an app or one of its types, as an operator would.
+func setHold(ctx context.Context, rdb redis.UniversalClient, app, scope string) error {
+	_, err := hold.NewStore(rdb).Set(ctx, hold.Hold{App: app, Scope: scope, Reason: "operator", By: "bench"})
 	return err
 }
 

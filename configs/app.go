@@ -72,25 +72,25 @@ func (d *decoder) checkApps(apps []App) {
 		key := appKey(i)
 		switch earlier, twice := first[app.ID]; {
 		case app.ID == "":
-			d.mistake(key+".id", "required: the app id, such as wx0123456789abcdef")
+			d.problem(key+".id", "required: the app id, such as wx0123456789abcdef")
 		case !tasks.ValidApp(app.ID):
-			d.mistake(key+".id", `%q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app.ID)
+			d.problem(key+".id", `%q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app.ID)
 		case twice:
-			d.mistake(key+".id", "%s is configured twice; the first is %s", app.ID, appKey(earlier))
+			d.problem(key+".id", "%s is configured twice; the first is %s", app.ID, appKey(earlier))
 		default:
 			first[app.ID] = i
 		}
 		d.checkToken(key, app)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
 		hours := maps.Clone(app.Hours)
-		maps.DeleteFunc(hours, func(name, _ string) bool { return d.hasMistake(key + ".hours." + name) }) // not a string: already reported
+		maps.DeleteFunc(hours, func(name, _ string) bool { return d.hasProblem(key + ".hours." + name) }) // not a string: already reported
 		d.entryFaults(key+".hours", hours.Validate())
 		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { // also false for NaN
-			d.mistake(key+".reserve_urgent", "%v is outside of 0 ≤ reserve_urgent < 1 (0.2 keeps the last fifth of a day's limit for urgent tasks)", r)
+			d.problem(key+".reserve_urgent", "%v is outside of 0 ≤ reserve_urgent < 1 (0.2 keeps the last fifth of a day's limit for urgent tasks)", r)
 		}
 		for j, openid := range app.OnlyOpenIDs {
 			if openid == "" {
-				d.mistake(fmt.Sprintf("%s.only_openids[%d]", key, j), "an empty openid")
+				d.problem(fmt.Sprintf("%s.only_openids[%d]", key, j), "an empty openid")
 			}
 		}
 	}
@@ -100,25 +100,25 @@ func (d *decoder) checkApps(apps []App) {
 func (d *decoder) checkToken(key string, app App) {
 	switch app.Token.Mode {
 	case "", wechat.ModeStable, wechat.ModeClassic:
-		if app.Secret == "" && !d.hasMistake(key+".secret_file") {
-			d.mistake(key+".secret", "required: set secret, secret_file or $%s%s_SECRET", appsPrefix, strings.ToUpper(app.ID))
+		if app.Secret == "" && !d.hasProblem(key+".secret_file") {
+			d.problem(key+".secret", "required: set secret, secret_file or $%s%s_SECRET", appsPrefix, strings.ToUpper(app.ID))
 		}
 		if app.Token.URL != "" {
-			d.mistake(key+".token.url", "only the token mode external uses a url")
+			d.problem(key+".token.url", "only the token mode external uses a url")
 		}
 	case wechat.ModeExternal:
 		u, err := url.Parse(app.Token.URL)
 		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			d.mistake(key+".token.url", "required with the token mode external: the http(s) address of your token service")
+			d.problem(key+".token.url", "required with the token mode external: the http(s) address of your token service")
 		}
 	default:
-		d.mistake(key+".token.mode", "%q is not one of stable, classic and external", app.Token.Mode)
+		d.problem(key+".token.mode", "%q is not one of stable, classic and external", app.Token.Mode)
 	}
 }
 
-// hasMistake reports whether a mistake was recorded for a key.
-func (d *decoder) hasMistake(key string) bool {
-	for _, m := range d.mistakes {
+// hasProblem reports whether a problem was recorded for a key.
+func (d *decoder) hasProblem(key string) bool {
+	for _, m := range d.problems {
 		if m.Key == key {
 			return true
 		}
@@ -136,7 +136,7 @@ func (d *decoder) entryFaults(key string, err error) {
 				path, text = key+"."+name, strings.TrimPrefix(text[len(quoted):], ": ")
 			}
 		}
-		d.mistake(path, "%s", text)
+		d.problem(path, "%s", text)
 	}
 }
 
@@ -157,12 +157,12 @@ func (d *decoder) secretFile(key, path string, into *wechat.Secret) {
 		return
 	}
 	if *into != "" {
-		d.mistake(key, "set together with %s: remove one of the two", strings.TrimSuffix(key, "_file"))
+		d.problem(key, "set together with %s: remove one of the two", strings.TrimSuffix(key, "_file"))
 		return
 	}
 	text, err := readSecret(path)
 	if err != nil {
-		d.mistake(key, "%v", err)
+		d.problem(key, "%v", err)
 		return
 	}
 	*into = wechat.Secret(text)

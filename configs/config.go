@@ -55,7 +55,7 @@ func Find(named string, environ []string) string {
 }
 
 // Load reads the file at path (none for ""), then the environment in the form of os.Environ, then
-// the secret files, and validates the result. The error is an *[Error] with all mistakes, or that
+// the secret files, and validates the result. The error is an *[Error] with all problems, or that
 // of reading the file.
 func Load(path string, environ []string) (Config, error) {
 	cfg := Default()
@@ -70,8 +70,8 @@ func Load(path string, environ []string) (Config, error) {
 	d.environment(environ, &cfg)
 	d.secretFiles(&cfg)
 	d.check(cfg)
-	if len(d.mistakes) > 0 {
-		return Config{}, &Error{Path: path, Mistakes: d.sorted()}
+	if len(d.problems) > 0 {
+		return Config{}, &Error{Path: path, Problems: d.sorted()}
 	}
 	return cfg, nil
 }
@@ -84,7 +84,7 @@ func (d *decoder) check(cfg Config) {
 	d.section("worker", cfg.Worker.Validate())
 	d.section("results", cfg.Results.Validate())
 	if cfg.Worker.ShutdownTimeout <= cfg.WeChat.AttemptTimeout {
-		d.mistake("worker.shutdown_timeout", "%v must exceed wechat.attempt_timeout (%v), or a shutdown interrupts attempts",
+		d.problem("worker.shutdown_timeout", "%v must exceed wechat.attempt_timeout (%v), or a shutdown interrupts attempts",
 			cfg.Worker.ShutdownTimeout, cfg.WeChat.AttemptTimeout)
 	}
 	d.checkApps(cfg.Apps)
@@ -95,10 +95,10 @@ func (d *decoder) section(name string, err error) {
 	for _, fault := range flatten(err) {
 		key, problem, found := strings.Cut(fault.Error(), ": ")
 		if !found {
-			d.mistake(name, "%s", fault)
+			d.problem(name, "%s", fault)
 			continue
 		}
-		d.mistake(name+"."+key, "%s", problem)
+		d.problem(name+"."+key, "%s", problem)
 	}
 }
 

@@ -27,7 +27,7 @@ func TestMistakes(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
 		env        []string
-		want       []string // the texts of the mistakes
+		want       []string // the texts of the problems
 	}{
 		{
 			name: "five at once",
@@ -167,11 +167,11 @@ func TestMistakes(t *testing.T) {
 			if !errors.As(err, &mistakes) {
 				t.Fatalf("error %v", err)
 			}
-			if len(mistakes.Mistakes) != len(tt.want) {
-				t.Errorf("%d mistakes, want %d:\n%v", len(mistakes.Mistakes), len(tt.want), err)
+			if len(mistakes.Problems) != len(tt.want) {
+				t.Errorf("%d mistakes, want %d:\n%v", len(mistakes.Problems), len(tt.want), err)
 			}
-			for i, want := range tt.want[:min(len(tt.want), len(mistakes.Mistakes))] {
-				if got := mistakes.Mistakes[i].String(); !strings.Contains(got, want) {
+			for i, want := range tt.want[:min(len(tt.want), len(mistakes.Problems))] {
+				if got := mistakes.Problems[i].String(); !strings.Contains(got, want) {
 					t.Errorf("got  %s\nwant %s", got, want)
 				}
 			}

@@ -17,11 +17,11 @@ import (
 )
 
 // decoder fills a Config by reflection over the yaml tags of its parts. It works on the syntax tree,
-// so that it can report all mistakes at once with their lines.
+// so that it can report all problems at once with their lines.
 type decoder struct {
 	from     map[string]origin // of each key that was set
 	anchors  map[string]ast.Node
-	mistakes []Mistake
+	problems []Problem
 }
 
 // origin is the place where a key was set; the zero value means that it has its default.
@@ -47,7 +47,7 @@ func (d *decoder) file(text []byte, cfg *Config) {
 			continue
 		}
 		if seen {
-			d.mistakes = append(d.mistakes, Mistake{Line: line(doc.Body), Problem: "a second YAML document: only one is allowed"})
+			d.problems = append(d.problems, Problem{Line: line(doc.Body), Message: "a second YAML document: only one is allowed"})
 			return
 		}
 		seen = true
@@ -62,14 +62,14 @@ func (d *decoder) syntax(err error) {
 		GetMessage() string
 		GetToken() *token.Token
 	}
-	m := Mistake{Problem: "not valid YAML"}
+	p := Problem{Message: "not valid YAML"}
 	if errors.As(err, &located) {
-		m.Problem += ": " + located.GetMessage()
+		p.Message += ": " + located.GetMessage()
 		if at := located.GetToken(); at != nil && at.Position != nil {
-			m.Line = at.Position.Line
+			p.Line = at.Position.Line
 		}
 	}
-	d.mistakes = append(d.mistakes, m)
+	d.problems = append(d.problems, p)
 }
 
 func line(n ast.Node) int {
@@ -120,7 +120,7 @@ func (d *decoder) members(n ast.Node, key string) []*ast.MappingValueNode {
 		return []*ast.MappingValueNode{node}
 	}
 	d.from[key] = origin{line: line(n)}
-	d.mistake(key, "expected keys and values, each on its own line")
+	d.problem(key, "expected keys and values, each on its own line")
 	return nil
 }
 
@@ -132,7 +132,7 @@ func (d *decoder) fields(v reflect.Value, n ast.Node, key string) {
 		d.from[path] = origin{line: line(member.Key)}
 		index, known := fields.index[name]
 		if !known {
-			d.mistake(path, "%s", unknown(name, fields.names))
+			d.problem(path, "%s", unknown(name, fields.names))
 			continue
 		}
 		d.value(v.Field(index), member.Value, path)
@@ -148,14 +148,14 @@ type presentValidator interface {
 	ValidatePresent(key string) error
 }
 
-// validatePresent validates a key that was set, unless it has a mistake already.
+// validatePresent validates a key that was set, unless it has a problem already.
 func (d *decoder) validatePresent(v reflect.Value, name, key string) {
 	part, ok := v.Interface().(presentValidator)
-	if !ok || d.hasMistake(key) {
+	if !ok || d.hasProblem(key) {
 		return
 	}
 	if err := part.ValidatePresent(name); err != nil {
-		d.mistake(key, "%v", err)
+		d.problem(key, "%v", err)
 	}
 }
 
@@ -175,7 +175,7 @@ func (d *decoder) entries(v reflect.Value, n ast.Node, key string) {
 func (d *decoder) items(v reflect.Value, n ast.Node, key string) {
 	list, ok := n.(*ast.SequenceNode)
 	if !ok {
-		d.mistake(key, `expected a list: ["a", "b"], or one "- " line per entry`)
+		d.problem(key, `expected a list: ["a", "b"], or one "- " line per entry`)
 		return
 	}
 	items := reflect.MakeSlice(v.Type(), len(list.Values), len(list.Values))
@@ -200,11 +200,11 @@ func (d *decoder) scalar(v reflect.Value, n ast.Node, key string) {
 	case ast.ScalarNode:
 		text = node.GetToken().Value
 	default:
-		d.mistake(key, "expected a single value, not a list or a mapping")
+		d.problem(key, "expected a single value, not a list or a mapping")
 		return
 	}
 	if err := set(v, text); err != nil {
-		d.mistake(key, "%v", err)
+		d.problem(key, "%v", err)
 	}
 }
 

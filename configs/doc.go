@@ -3,7 +3,7 @@
 //
 //	cfg, err := configs.Load("wxcourier.yaml", os.Environ())
 //
-// Reading is strict: an unknown key or an invalid value is a mistake. All mistakes are reported at
+// Reading is strict: an unknown key or an invalid value is a problem. All problems are reported at
 // once, each with its key and its line. Messages never contain secrets.
 //
 // Every key has an environment variable, which takes precedence over the file: WXCOURIER_ and the

@@ -91,16 +91,16 @@ func (d *decoder) variable(name, text string, l leaf) {
 		return
 	}
 	if err := set(l.value, text); err != nil {
-		d.mistake(l.key, "%v", err)
+		d.problem(l.key, "%v", err)
 	}
 }
 
 func (d *decoder) unknownVariable(name string, known []string) {
-	m := Mistake{Variable: name, Problem: "no configuration key has this variable"}
+	p := Problem{Variable: name, Message: "no configuration key has this variable"}
 	if meant, ok := suggest.Name(name, known); ok {
-		m.Problem += "; did you mean $" + meant + "?"
+		p.Message += "; did you mean $" + meant + "?"
 	}
-	d.mistakes = append(d.mistakes, m)
+	d.problems = append(d.problems, p)
 }
 
 // appVariable sets a key of the app that the variable names, and adds the app when it is missing.
@@ -108,7 +108,7 @@ func (d *decoder) unknownVariable(name string, known []string) {
 func (d *decoder) appVariable(name, rest, text string, cfg *Config) {
 	id, part, found := strings.Cut(rest, "_")
 	if !found || part == "" {
-		d.mistakes = append(d.mistakes, Mistake{Variable: name, Problem: "write $" + appsPrefix + "<APPID>_SECRET, or another key of an app after its id"})
+		d.problems = append(d.problems, Problem{Variable: name, Message: "write $" + appsPrefix + "<APPID>_SECRET, or another key of an app after its id"})
 		return
 	}
 	i := appAt(cfg, strings.ToLower(id))

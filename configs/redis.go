@@ -47,7 +47,7 @@ func (r Redis) Address() string {
 	return address
 }
 
-// Validate reports all mistakes at once, each with its key.
+// Validate reports all problems at once, each with its key.
 func (r Redis) Validate() error {
 	var faults []error
 	for i, addr := range r.Addrs {

@@ -14,7 +14,7 @@ const maxDuplicates = 10_000
 type Call struct {
 	Seq        uint64        `json:"seq"` // numbered from 1
 	At         time.Time     `json:"at"`  // by the sandbox's clock
-	Took       time.Duration `json:"took_ns"`
+	Duration   time.Duration `json:"took_ns"`
 	App        string        `json:"app"` // "" where the token or app id was unknown
 	Path       string        `json:"path"`
 	OpenID     string        `json:"openid,omitempty"`
@@ -53,7 +53,7 @@ type Count struct {
 	App     string `json:"app"`
 	Path    string `json:"path"` // "(unknown)" for paths without an endpoint
 	ErrCode int    `json:"errcode"`
-	Tally
+	CallCount
 }
 
 // Duplicate is a message that was delivered more than once: byte for byte the same body on the same endpoint.
@@ -78,7 +78,7 @@ type callLog struct {
 	ring       []Call
 	total      uint64            // calls so far; call n is at ring[(n-1) % capacity]
 	pending    map[uint64]uint64 // calls without an answer yet: serial to n
-	counts     map[outcome]*Tally
+	counts     map[outcome]*CallCount
 	recipients *recentCounts // calls and deliveries by (app, openid), (app, openid, path) and (app, openid, template)
 	messages   *recentCounts // deliveries by app, path and body
 	duplicates map[uint64]*Duplicate
@@ -88,7 +88,7 @@ func newCallLog(opts Options) *callLog {
 	return &callLog{
 		capacity:   opts.KeepCalls,
 		pending:    map[uint64]uint64{},
-		counts:     map[outcome]*Tally{},
+		counts:     map[outcome]*CallCount{},
 		recipients: newRecentCounts(3 * opts.KeepMessages),
 		messages:   newRecentCounts(opts.KeepMessages),
 		duplicates: map[uint64]*Duplicate{},
@@ -126,7 +126,7 @@ func (l *callLog) record(s *Server, x *exchange) {
 func (l *callLog) count(key outcome, delivered bool) {
 	t := l.counts[key]
 	if t == nil {
-		t = &Tally{}
+		t = &CallCount{}
 		l.counts[key] = t
 	}
 	t.Calls++
@@ -182,7 +182,7 @@ func (s *Server) recordAnswer(x *exchange, took time.Duration, answered bool) {
 	}
 	delete(l.pending, x.serial)
 	if c := &l.ring[l.slot(n)]; c.Seq == n {
-		c.Answered, c.Took = answered, took
+		c.Answered, c.Duration = answered, took
 	}
 }
 
@@ -201,7 +201,7 @@ func (s *Server) Calls(f Filter) []Call {
 }
 
 // Count returns the number of calls that match a filter: of all calls if the filter has neither openid nor template, else of
-// the kept ones. Tally covers more calls of a person.
+// the kept ones. CallCount covers more calls of a person.
 func (s *Server) Count(f Filter) int {
 	if f.OpenID != "" || f.Template != "" {
 		return len(s.Calls(f))
@@ -225,7 +225,7 @@ func (s *Server) Counts() []Count {
 	defer s.mu.Unlock()
 	list := make([]Count, 0, len(s.state.log.counts))
 	for key, t := range s.state.log.counts {
-		list = append(list, Count{App: key.app, Path: key.path, ErrCode: key.errcode, Tally: *t})
+		list = append(list, Count{App: key.app, Path: key.path, ErrCode: key.errcode, CallCount: *t})
 	}
 	slices.SortFunc(list, func(a, b Count) int {
 		return cmp.Or(strings.Compare(a.App, b.App), strings.Compare(a.Path, b.Path), cmp.Compare(a.ErrCode, b.ErrCode))
@@ -233,18 +233,18 @@ func (s *Server) Counts() []Count {
 	return list
 }
 
-// Tally counts the calls and deliveries to a person: all of them if target is "", else those on that path or with that
+// CallCount counts the calls and deliveries to a person: all of them if target is "", else those on that path or with that
 // template. It covers the latest Options.KeepMessages messages.
-func (s *Server) Tally(app, openid, target string) Tally {
+func (s *Server) CallCount(app, openid, target string) CallCount {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.state.log.recipients.get(s.hashOf(app, openid, target))
-	return Tally{Calls: int(c.calls), Delivered: int(c.delivered)}
+	return CallCount{Calls: int(c.calls), Delivered: int(c.delivered)}
 }
 
-// Delivered returns the number of deliveries to a person; see Tally.
+// Delivered returns the number of deliveries to a person; see CallCount.
 func (s *Server) Delivered(app, openid, target string) int {
-	return s.Tally(app, openid, target).Delivered
+	return s.CallCount(app, openid, target).Delivered
 }
 
 // Duplicates returns the messages that were delivered more than once, at most 10,000, sorted by app, path and openid. It cannot

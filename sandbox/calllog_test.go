@@ -30,12 +30,12 @@ func TestCallLogQueries(t *testing.T) {
 	if n := s.Count(Filter{App: "wx1"}); n != 0 {
 		t.Errorf("of another app: %d", n)
 	}
-	for target, want := range map[string]Tally{"": {2, 2}, pathSubscribe: {1, 1}, pathTemplate: {1, 1}, "T1": {2, 2}, "T2": {}} {
-		if got := s.Tally(testApp, "o1", target); got != want {
+	for target, want := range map[string]CallCount{"": {2, 2}, pathSubscribe: {1, 1}, pathTemplate: {1, 1}, "T1": {2, 2}, "T2": {}} {
+		if got := s.CallCount(testApp, "o1", target); got != want {
 			t.Errorf("o1, %q: %+v, want %+v", target, got, want)
 		}
 	}
-	if got := s.Tally(testApp, "unsubscribed-o1", ""); got != (Tally{Calls: 1}) {
+	if got := s.CallCount(testApp, "unsubscribed-o1", ""); got != (CallCount{Calls: 1}) {
 		t.Errorf("refused: %+v", got)
 	}
 	calls := s.Calls(Filter{})
@@ -49,7 +49,7 @@ func TestCallLogQueries(t *testing.T) {
 		t.Errorf("counts: %+v", counts)
 	}
 	s.Reset()
-	if len(s.Counts()) != 0 || s.Calls(Filter{}) != nil || s.Tally(testApp, "o1", "").Calls != 0 || s.TokensIssued(testApp, Stable) != 0 {
+	if len(s.Counts()) != 0 || s.Calls(Filter{}) != nil || s.CallCount(testApp, "o1", "").Calls != 0 || s.TokensIssued(testApp, Stable) != 0 {
 		t.Error("Reset left some state")
 	}
 }

@@ -101,7 +101,7 @@ func (s *Server) controlCalls(r *http.Request) (any, error) {
 
 func (s *Server) controlTally(r *http.Request) (any, error) {
 	q := r.URL.Query()
-	return s.Tally(q.Get("app"), q.Get("openid"), q.Get("target")), nil
+	return s.CallCount(q.Get("app"), q.Get("openid"), q.Get("target")), nil
 }
 
 func (s *Server) controlPeak(r *http.Request) (any, error) {

@@ -100,7 +100,7 @@ func TestSlowAndLatency(t *testing.T) {
 	if took := time.Since(started); took < slowDelay {
 		t.Errorf("slow: %v", took)
 	}
-	if c := s.Calls(Filter{Path: pathCustom})[1]; c.Took < slowDelay || !c.Delivered {
+	if c := s.Calls(Filter{Path: pathCustom})[1]; c.Duration < slowDelay || !c.Delivered {
 		t.Errorf("call log: %+v", c)
 	}
 }

@@ -78,7 +78,7 @@ func answerRID(_ *Server, x *exchange) reply {
 		plainAnswer
 		Request ridFigures `json:"request"`
 	}{plainAnswer{ErrMsg: "ok"}, ridFigures{
-		InvokeTime: c.At.Unix(), CostInMS: c.Took.Milliseconds(), RequestURL: c.Path + "?access_token=xxxxxxxx",
+		InvokeTime: c.At.Unix(), CostInMS: c.Duration.Milliseconds(), RequestURL: c.Path + "?access_token=xxxxxxxx",
 		RequestBody: string(c.Body), ResponseBody: string(answered), ClientIP: ip,
 	}})
 }

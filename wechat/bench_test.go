@@ -41,10 +41,10 @@ func BenchmarkCall(b *testing.B) {
 	}
 	c := NewClient(cfg, tokens)
 	defer c.CloseIdle()
-	request := Request{Path: EndpointSubscribe, Body: []byte(testBody), Ready: func(context.Context) error { return nil }}
+	request := Request{Path: EndpointSubscribe, Body: []byte(testBody), BeforeWrite: func(context.Context) error { return nil }}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := c.Prepare(b.Context(), testApp); err != nil {
+		if err := c.FetchToken(b.Context(), testApp); err != nil {
 			b.Fatal(err)
 		}
 		if _, err := c.Call(b.Context(), testApp, request); err != nil {

@@ -27,7 +27,7 @@ type clientOptions struct{ transport http.RoundTripper }
 // WithTransport makes the Client use rt instead of its own connection pool. With a custom
 // transport a failure counts as written once a connection exists and the first header field
 // was passed to it. Unless rt is an [http.Transport] whose Protocols allow only HTTP/1,
-// Request.Ready is called before rt gets a connection.
+// Request.BeforeWrite is called before rt gets a connection.
 func WithTransport(rt http.RoundTripper) ClientOption {
 	return func(o *clientOptions) { o.transport = rt }
 }
@@ -61,20 +61,20 @@ type Request struct {
 	// Media, when set, is sent instead of Body: as the file of the multipart field "media".
 	Media     []byte
 	MediaType string // of Media, such as "image/png"; "" detects it from the first bytes
-	// Ready, when set, is called immediately before the request is written, once there is
-	// a connection; it waits until the rate limit allows the call. It is called again for
+	// BeforeWrite, when set, is called immediately before the request is written, once there
+	// is a connection; it waits until the rate limit allows the call. It is called again for
 	// the resend with a renewed token, and when the connection turns out to be dead before
 	// anything was written. ctx ends with the attempt's timeout; the timeout of the
-	// exchange starts when Ready returns.
+	// exchange starts when BeforeWrite returns.
 	//
 	// An error ends the attempt: nothing more is written, the connection is closed, and
 	// Call returns a *TransportError that wraps the error, with Op "wait".
-	Ready func(ctx context.Context) error
+	BeforeWrite func(ctx context.Context) error
 }
 
-// Prepare gets the app's token, so that the Call that follows does not wait for it. It takes
+// FetchToken gets the app's token, so that the Call that follows does not wait for it. It takes
 // at most the attempt timeout. Its error is a *TokenError.
-func (c *Client) Prepare(ctx context.Context, app string) error {
+func (c *Client) FetchToken(ctx context.Context, app string) error {
 	_, err := c.token(ctx, app, time.Now().Add(c.attemptTimeout))
 	return err
 }
@@ -188,7 +188,7 @@ func (c *Client) send(ctx context.Context, deadline time.Time, r Request, tokens
 		contentType: contentJSON,
 		body:        r.Body,
 		sensitive:   sensitive,
-		ready:       r.Ready,
+		beforeWrite: r.BeforeWrite,
 	}
 	if r.Media != nil {
 		var err error

@@ -30,8 +30,8 @@ type requestTrace struct {
 	// on another connection by itself; it never does so with a POST.
 	earlierWrite atomic.Bool
 
-	ready    func() error // waits until the request may be written; nil: no wait
-	readyErr error        // the error of ready; nothing is written after it
+	beforeWrite    func() error // waits until the request may be written; nil: no wait
+	beforeWriteErr error        // the error of beforeWrite; nothing is written after it
 }
 
 func (w *requestTrace) clientTrace() *httptrace.ClientTrace {
@@ -42,7 +42,7 @@ func (w *requestTrace) clientTrace() *httptrace.ClientTrace {
 			if w.written() {
 				w.earlierWrite.Store(true)
 			}
-			if w.gotConn.Store(false); !w.waitReady(info.Conn) {
+			if w.gotConn.Store(false); !w.callBeforeWrite(info.Conn) {
 				return
 			}
 			if conn, ok := info.Conn.(*answerConn); ok {
@@ -61,13 +61,13 @@ func (w *requestTrace) clientTrace() *httptrace.ClientTrace {
 	}
 }
 
-// waitReady calls ready and reports whether the request may be written on conn. If not, it
-// closes conn: net/http would write the request even after its context ended.
-func (w *requestTrace) waitReady(conn net.Conn) bool {
-	if w.readyErr == nil && w.ready != nil {
-		w.readyErr = w.ready()
+// callBeforeWrite calls beforeWrite and reports whether the request may be written on conn.
+// If not, it closes conn: net/http would write the request even after its context ended.
+func (w *requestTrace) callBeforeWrite(conn net.Conn) bool {
+	if w.beforeWriteErr == nil && w.beforeWrite != nil {
+		w.beforeWriteErr = w.beforeWrite()
 	}
-	if w.readyErr == nil {
+	if w.beforeWriteErr == nil {
 		return true
 	}
 	if counted := findCountingConn(conn); counted != nil {

@@ -77,7 +77,7 @@ type outgoingRequest struct {
 	contentType string
 	body        []byte
 	sensitive   sensitiveValues
-	ready       func(context.Context) error // see [Request]; nil: no wait
+	beforeWrite func(context.Context) error // see [Request]; nil: no wait
 }
 
 // contentJSON is the content type of nearly every request.
@@ -109,19 +109,19 @@ type reply struct {
 // It uses the transport directly: an http.Client would follow redirects, which sends the
 // request twice and the token to another host, and would put the URL into its errors.
 type exchanger struct {
-	transport   http.RoundTripper
-	timeout     time.Duration
-	jsonHeader  http.Header // shared by all JSON requests; nil: each request has its own
-	readyOnConn bool        // Request.Ready can be called once there is a connection
+	transport         http.RoundTripper
+	timeout           time.Duration
+	jsonHeader        http.Header // shared by all JSON requests; nil: each request has its own
+	beforeWriteOnConn bool        // Request.BeforeWrite can be called once there is a connection
 }
 
 func newExchanger(rt http.RoundTripper, timeout time.Duration) *exchanger {
 	x := &exchanger{transport: rt, timeout: timeout}
 	if t, ok := rt.(*http.Transport); ok {
 		x.jsonHeader = headerOf(contentJSON) // http.Transport only reads it; another transport may write to it
-		// waitReady may close the connection, which an HTTP/2 connection shares with
-		// other requests.
-		x.readyOnConn = t.Protocols != nil && !t.Protocols.HTTP2() && !t.Protocols.UnencryptedHTTP2()
+		// callBeforeWrite may close the connection, which an HTTP/2 connection shares
+		// with other requests.
+		x.beforeWriteOnConn = t.Protocols != nil && !t.Protocols.HTTP2() && !t.Protocols.UnencryptedHTTP2()
 	}
 	return x
 }
@@ -144,11 +144,11 @@ func (x *exchanger) exchange(ctx context.Context, out outgoingRequest) (reply, e
 	defer cancel(nil)
 	timer := time.AfterFunc(out.stepTimeout(x.timeout), func() { cancel(context.DeadlineExceeded) })
 	defer timer.Stop()
-	var ready func() error
-	if out.ready != nil {
-		ready = func() error {
+	var beforeWrite func() error
+	if out.beforeWrite != nil {
+		beforeWrite = func() error {
 			timer.Reset(out.stepTimeout(math.MaxInt64))
-			err := out.ready(ctx)
+			err := out.beforeWrite(ctx)
 			if timer.Reset(out.stepTimeout(x.timeout)); err == nil {
 				err = context.Cause(ctx)
 			}
@@ -159,7 +159,7 @@ func (x *exchanger) exchange(ctx context.Context, out outgoingRequest) (reply, e
 		}
 	}
 	for {
-		w := requestTrace{ready: ready}
+		w := requestTrace{beforeWrite: beforeWrite}
 		rep, err := x.roundTrip(ctx, out, &w)
 		if err != nil && w.reused.Load() && !w.written() && ctx.Err() == nil {
 			continue
@@ -177,11 +177,11 @@ func (o *outgoingRequest) stepTimeout(timeout time.Duration) time.Duration {
 }
 
 func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *requestTrace) (reply, error) {
-	if !x.readyOnConn && w.ready != nil {
-		if err := w.ready(); err != nil {
+	if !x.beforeWriteOnConn && w.beforeWrite != nil {
+		if err := w.beforeWrite(); err != nil {
 			return reply{}, &TransportError{Endpoint: out.endpoint, Op: "wait", Err: err}
 		}
-		w.ready = nil
+		w.beforeWrite = nil
 	}
 	// The URL is set here to avoid parsing it again, and the body to leave out GetBody,
 	// with which net/http could repeat the request.
@@ -197,8 +197,8 @@ func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *reque
 		req.Header = headerOf(out.contentType)
 	}
 	resp, err := x.transport.RoundTrip(req)
-	if w.readyErr != nil {
-		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: "wait", Err: w.readyErr}
+	if w.beforeWriteErr != nil {
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: "wait", Err: w.beforeWriteErr}
 	}
 	if err != nil {
 		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: w.op(), Err: out.sensitive.redactErr(err)}

@@ -93,7 +93,7 @@ func TestOutcomes(t *testing.T) {
 				t.Errorf("%s: %s, want %s (%d %s %s)", name, got.Outcome, c.want, got.ErrCode, got.ErrMsg, got.Reason)
 			}
 			spec, _ := tasks.Lookup(c.typ)
-			tally := r.wx.Tally(app, c.openid, spec.Path)
+			tally := r.wx.CallCount(app, c.openid, spec.Path)
 			if tally.Calls != c.calls || tally.Delivered != c.delivered {
 				t.Errorf("%s: %d calls and %d delivered, want %d and %d", name, tally.Calls, tally.Delivered, c.calls, c.delivered)
 			}
@@ -160,7 +160,7 @@ func TestExpiredAndCanceledAreNotSent(t *testing.T) {
 		grouped := message("grouped", "c")
 		grouped.Batch = "spring"
 		r.submit(grouped)
-		if n, err := r.client.Cancel(t.Context(), app, "canceled", "nobody"); err != nil || n.Taken != 1 || n.Missing != 1 {
+		if n, err := r.client.Cancel(t.Context(), app, "canceled", "nobody"); err != nil || n.Canceled != 1 || n.Missing != 1 {
 			t.Errorf("cancel: %+v, %v", n, err)
 		}
 		if n, err := r.client.CancelBatch(t.Context(), app, "spring"); err != nil || n != 1 {

@@ -28,22 +28,23 @@ const (
 
 // A rig has a WeChat sandbox, a Redis and a producer. Its methods start replicas.
 type rig struct {
-	t      *testing.T
-	addr   string // of Redis
-	url    string // of WeChat
-	wx     *sandbox.Server
-	client *tasks.Client
-	rdb    redis.UniversalClient
-	log    *lockedBuffer
-	config worker.Config
-	wechat wechat.Config
-	pace   ratelimit.Config
-	only   []string
-	hours  worker.Hours
-	clock  func() time.Time // of hours and expiry; nil is time.Now
-	others []worker.App     // apps of the replicas besides app
-	hooks  worker.Hooks
-	dials  http.RoundTripper // the transport to WeChat; nil is the client's own
+	t         *testing.T
+	addr      string // of Redis
+	url       string // of WeChat
+	wx        *sandbox.Server
+	client    *tasks.Client
+	inspector *tasks.Inspector
+	rdb       redis.UniversalClient
+	log       *lockedBuffer
+	config    worker.Config
+	wechat    wechat.Config
+	pace      ratelimit.Config
+	only      []string
+	hours     worker.Hours
+	clock     func() time.Time // of hours and expiry; nil is time.Now
+	others    []worker.App     // apps of the replicas besides app
+	hooks     worker.Hooks
+	dials     http.RoundTripper // the transport to WeChat; nil is the client's own
 }
 
 // lockedBuffer collects log lines from many goroutines.
@@ -93,7 +94,7 @@ func newRig(t *testing.T, addr string, opts sandbox.Options) *rig {
 	r.wechat.Timeout, r.wechat.AttemptTimeout = time.Second, 2*time.Second
 	r.config.ShutdownTimeout = 10 * time.Second
 	r.rdb = r.newRedis()
-	r.client = tasks.NewClient(r.rdb)
+	r.client, r.inspector = tasks.NewClient(r.rdb), tasks.NewInspector(r.rdb)
 	return r
 }
 
@@ -153,7 +154,7 @@ func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.L
 	client := wechat.NewClient(r.wechat, tokens, opts...)
 	limiter := ratelimit.NewLimiter(rdb, r.pace, func(string) map[string]ratelimit.Limit { return limits })
 	p := &running{registry: prometheus.NewRegistry(), done: make(chan error, 1)}
-	replica, err := worker.New(r.config, worker.Parts{
+	replica, err := worker.New(r.config, worker.Deps{
 		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,
 		Limiter: limiter,
 		Apps:    append([]worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours}}, r.others...),

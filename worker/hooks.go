@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -12,7 +13,7 @@ import (
 // are called from many goroutines at once, and must not block for long, since a task waits
 // for each call.
 //
-// Between OnSending and the OnReturned or OnResult that follows it, a request of the task
+// Between OnSending and the OnNotSent or OnResult that follows it, a request of the task
 // may be under way. A service that stores each call before it returns can list those tasks
 // after a crash, even where Redis has lost them.
 type Hooks struct {
@@ -25,11 +26,11 @@ type Hooks struct {
 	// about a second later, and no attempt is counted. ctx ends when the lane closes.
 	OnSending func(ctx context.Context, s Sending) error
 
-	// OnReturned is called when WeChat certainly did not take the request of the last
+	// OnNotSent is called when WeChat certainly did not take the request of the last
 	// OnSending: it was not written, or was refused for now. The task will be sent again,
-	// after another OnSending. OnReturned is not called for a task of which an earlier
+	// after another OnSending. OnNotSent is not called for a task of which an earlier
 	// request got no answer.
-	OnReturned func(s Sending)
+	OnNotSent func(s Sending)
 }
 
 // Sending is a request that is about to be written.
@@ -44,22 +45,22 @@ func (j *job) sending() Sending {
 }
 
 // notifySending calls OnSending for a request that is fenced.
-func (r *Replica) notifySending(ctx context.Context, j *job) error {
-	if r.hooks.OnSending == nil || j.spec.Repeat == tasks.Always {
+func (d *deliverer) notifySending(ctx context.Context, j *job) error {
+	if d.hooks.OnSending == nil || j.spec.Repeat == tasks.Always {
 		return nil
 	}
-	if err := r.hooks.OnSending(ctx, j.sending()); err != nil {
-		r.log.Debug("OnSending returned an error", j.attrs(slog.Any("err", err))...)
-		return &guardError{reason: "OnSending returned an error"}
+	if err := d.hooks.OnSending(ctx, j.sending()); err != nil {
+		d.log.Debug("OnSending returned an error", j.attrs(slog.Any("err", err))...)
+		return &dispatch.NotSentError{Reason: "OnSending returned an error"}
 	}
 	j.notified = true
 	return nil
 }
 
-// notifyReturned calls OnReturned after OnSending, where WeChat certainly did not take the
+// notifyNotSent calls OnNotSent after OnSending, where WeChat certainly did not take the
 // request.
-func (r *Replica) notifyReturned(j *job) {
-	if j.notified && !j.opened.Doubt && !noAnswer(j.err) && r.hooks.OnReturned != nil {
-		r.hooks.OnReturned(j.sending())
+func (d *deliverer) notifyNotSent(j *job) {
+	if j.notified && !j.opened.Doubt && !dispatch.NoAnswer(j.err) && d.hooks.OnNotSent != nil {
+		d.hooks.OnNotSent(j.sending())
 	}
 }

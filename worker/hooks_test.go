@@ -43,8 +43,8 @@ func (l *hookCalls) hooks() worker.Hooks {
 			l.add(s.ID, "sending "+strings.Repeat("i", s.Attempt))
 			return nil
 		},
-		OnReturned: func(s worker.Sending) { l.add(s.ID, "returned "+strings.Repeat("i", s.Attempt)) },
-		OnResult:   func(r tasks.Result) { l.add(r.ID, string(r.Outcome)) },
+		OnNotSent: func(s worker.Sending) { l.add(s.ID, "returned "+strings.Repeat("i", s.Attempt)) },
+		OnResult:  func(r tasks.Result) { l.add(r.ID, string(r.Outcome)) },
 	}
 }
 

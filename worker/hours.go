@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/suggest"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -73,9 +73,9 @@ func (h Hours) Keys() []string {
 	return keys
 }
 
-// Opens reports whether a type may be sent at now, and if not, when its hours open next. A
+// NextOpen reports whether a type may be sent at now, and if not, when its hours open next. A
 // key may stand in place of the type. The hours must be valid.
-func (h Hours) Opens(typ string, now time.Time) (at time.Time, open bool) {
+func (h Hours) NextOpen(typ string, now time.Time) (at time.Time, open bool) {
 	d, limited := h.of(typ)
 	if !limited {
 		return now, true
@@ -145,7 +145,7 @@ func parseMinute(text string) (int, error) {
 
 // opens reports whether now is within the span, and if not, when the span begins next.
 func (d daily) opens(now time.Time) (at time.Time, open bool) {
-	local := now.In(ratelimit.Shanghai())
+	local := now.In(calendar.Shanghai())
 	minute := local.Hour()*60 + local.Minute()
 	if d.from < d.to {
 		open = d.from <= minute && minute < d.to

@@ -26,7 +26,7 @@ func TestHoursOpen(t *testing.T) {
 		{"00:00-24:00", "2026-12-02T23:59:59+08:00", ""},
 	} {
 		now := timeOf(t, tt.now)
-		at, open := Hours{AnyType: tt.hours}.Opens("send:custom", now)
+		at, open := Hours{AnyType: tt.hours}.NextOpen("send:custom", now)
 		if open != (tt.opens == "") || open && !at.Equal(now) || !open && !at.Equal(timeOf(t, tt.opens)) {
 			t.Errorf("%s at %s: %v, %v", tt.hours, tt.now, at, open)
 		}
@@ -40,15 +40,15 @@ func TestTheMostSpecificHoursApply(t *testing.T) {
 	for typ, want := range map[string]bool{
 		"send:custom": true, "send:subscribe": false, "scheme:generate": false, "code:wxacode": true,
 	} {
-		if _, open := hours.Opens(typ, night); open != want {
+		if _, open := hours.NextOpen(typ, night); open != want {
 			t.Errorf("%s: %v", typ, open)
 		}
 	}
 	hours[AnyType] = "08:00-22:00"
-	if _, open := hours.Opens("code:wxacode", night); open {
+	if _, open := hours.NextOpen("code:wxacode", night); open {
 		t.Error("the hours of all types do not apply")
 	}
-	if _, open := Hours(nil).Opens("send:custom", night); !open {
+	if _, open := Hours(nil).NextOpen("send:custom", night); !open {
 		t.Error("closed without hours")
 	}
 }

@@ -10,11 +10,11 @@
 //
 // A hold stops a lane, an app or a template for all replicas, after WeChat refused calls for
 // longer or an operator stopped them. Held lanes close until the hold ends, and asynq's
-// pause keys show the hold ([SyncPauses]). [Hours] restrict the times of day at which an
+// pause keys show the hold. [Hours] restrict the times of day at which an
 // app's tasks are sent. Limits that WeChat reports apply where they are lower than the
 // configured ones.
 //
-//	replica, err := worker.New(cfg, worker.Parts{Redis: rdb, WeChat: client, Apps: apps, …}, worker.Hooks{})
+//	replica, err := worker.New(cfg, worker.Deps{Redis: rdb, WeChat: client, Apps: apps, …}, worker.Hooks{})
 //	…
 //	err = replica.Run(ctx) // until ctx ends and the calls in flight have finished
 package worker
@@ -25,8 +25,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +33,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/background"
+	"github.com/wxcourier/wxcourier/internal/dispatch"
+	"github.com/wxcourier/wxcourier/internal/gate"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -47,8 +49,8 @@ type App struct {
 	Hours       Hours    // when tasks may be sent; types without hours at any time
 }
 
-// Parts are the dependencies of a replica. All but Logger and Registry are required.
-type Parts struct {
+// Deps are the dependencies of a replica. All but Logger and Registry are required.
+type Deps struct {
 	Redis    redis.UniversalClient // used by this replica only: New adds a hook to it; close it after Run, unless Run returned ErrShutdownTimeout
 	WeChat   *wechat.Client
 	Limiter  *ratelimit.Limiter
@@ -60,40 +62,28 @@ type Parts struct {
 }
 
 // Replica is one worker replica. Create it with New.
+//
+//	fleet       opens and closes the lanes, each with a gate of package gate
+//	servers     the asynq servers that the lanes share
+//	deliverer   takes each task through the pipeline
+//	dispatcher  calls WeChat for the deliverer
+//	sweeper     ends tasks that were deleted from asynq
 type Replica struct {
-	cfg           Config
-	hooks         Hooks
-	log           *slog.Logger
-	id            string
-	apps          map[string]App
-	rdb           redis.UniversalClient
-	hook          *redisHook
-	wechat        *wechat.Client
-	mediaClient   *http.Client
-	limiter       limiter
-	ledger        *ledger.Ledger
-	receivers     *receiverLocks
-	templateHolds templateHolds
-	loggedHolds   loggedHolds
-	breakers      breakers
-	tokenChecks   sync.Map // app → *tokenCheck
-	unlisted      unlistedCodes
-	loggedHours   loggedHours
-	learner       *learner
-	recovery      *paceRecovery
-	now           func() time.Time // the clock of hours and expiry
-	runs          atomic.Int64     // counts the runs, for newRunner
-	metrics       *metrics
-	fleet         *fleet
-	servers       *laneServers
-	sweeper       *sweeper
-
-	background *background // goroutines besides those of the lanes
-	pool       workerPool
-	closing    sync.WaitGroup // lanes that close while the replica runs
-	polled     atomic.Bool    // the queues were polled at least once
-	draining   atomic.Bool    // Run's ctx has ended
+	id              string
+	shutdownTimeout time.Duration
+	rdb             redis.UniversalClient
+	log             *slog.Logger
+	fleet           *fleet
+	servers         *laneServers
+	deliverer       *deliverer
+	dispatcher      *dispatch.Dispatcher
+	sweeper         *sweeper
+	background      *background.Group // goroutines besides those of the lanes
+	draining        atomic.Bool       // Run's ctx has ended
 }
+
+// redisTimeout bounds a call to Redis outside of the delivery pipeline.
+const redisTimeout = 3 * time.Second
 
 // lostLimit is how many runs of one task may die before the task ends: a task that crashes
 // its process must not crash all replicas.
@@ -106,65 +96,69 @@ const deadMargin = 30 * time.Second
 // the timeout of one attempt.
 func DeadAfter(attempt time.Duration) time.Duration { return attempt + deadMargin }
 
-// New creates a replica, and reports invalid configuration and missing parts. It does no I/O.
-func New(cfg Config, parts Parts, hooks Hooks) (*Replica, error) {
-	if err := errors.Join(cfg.Validate(), parts.Results.Validate()); err != nil {
+// New creates a replica, and reports invalid configuration and missing dependencies. It does no I/O.
+func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
+	if err := errors.Join(cfg.Validate(), deps.Results.Validate()); err != nil {
 		return nil, err
 	}
-	if parts.Redis == nil || parts.WeChat == nil || parts.Limiter == nil || parts.Attempt <= 0 {
+	if deps.Redis == nil || deps.WeChat == nil || deps.Limiter == nil || deps.Attempt <= 0 {
 		return nil, errors.New("worker: Parts needs Redis, WeChat, Limiter and Attempt")
 	}
-	if cfg.ShutdownTimeout <= parts.Attempt {
-		return nil, fmt.Errorf("worker.shutdown_timeout: %v must exceed wechat.attempt_timeout (%v), or a shutdown breaks off attempts", cfg.ShutdownTimeout, parts.Attempt)
+	if cfg.ShutdownTimeout <= deps.Attempt {
+		return nil, fmt.Errorf("worker.shutdown_timeout: %v must exceed wechat.attempt_timeout (%v), or a shutdown breaks off attempts", cfg.ShutdownTimeout, deps.Attempt)
 	}
-	for _, app := range parts.Apps {
+	for _, app := range deps.Apps {
 		if err := app.Hours.Validate(); err != nil {
 			return nil, fmt.Errorf("worker: hours of %s: %w", app.ID, err)
 		}
 	}
-	if parts.Logger == nil {
-		parts.Logger = slog.Default()
+	if deps.Logger == nil {
+		deps.Logger = slog.Default()
 	}
 	policy := ledger.Policy{
-		Retention: parts.Results.Retention, StreamMax: parts.Results.StreamMaxLen,
-		DeadAfter: DeadAfter(parts.Attempt), LostLimit: lostLimit,
+		Retention: deps.Results.Retention, StreamMax: deps.Results.StreamMaxLen,
+		DeadAfter: DeadAfter(deps.Attempt), LostLimit: lostLimit,
+	}
+	apps := make(map[string]App, len(deps.Apps))
+	for _, app := range deps.Apps {
+		apps[app.ID] = app
 	}
 	r := &Replica{
-		cfg: cfg, hooks: hooks, log: parts.Logger, id: strings.ToLower(rand.Text()[:10]),
-		apps: make(map[string]App, len(parts.Apps)),
-		rdb:  parts.Redis, hook: newRedisHook(parts.Redis), wechat: parts.WeChat,
-		mediaClient: newMediaClient(parts.Attempt), ledger: ledger.New(parts.Redis, policy),
-		now: time.Now, background: newBackground(),
+		id: strings.ToLower(rand.Text()[:10]), shutdownTimeout: cfg.ShutdownTimeout,
+		rdb: deps.Redis, log: deps.Logger, background: background.NewGroup(),
 	}
-	for _, app := range parts.Apps {
-		r.apps[app.ID] = app
-	}
-	r.receivers = newReceiverLocks(r.recallDeferred)
-	r.limiter = limiter{Limiter: parts.Limiter, log: r.log}
-	r.learner = newLearner(r)
-	r.recovery = newPaceRecovery(r)
-	r.templateHolds.lookup = r.limiter.HoldFor
-	r.servers = &laneServers{replica: r}
-	r.fleet = newFleet(r)
-	r.sweeper = newSweeper(r, policy.DeadAfter, policy.Retention)
-	r.metrics = newMetrics(r)
-	if parts.Registry != nil {
-		if err := r.metrics.register(parts.Registry); err != nil {
+	hook, metrics := gate.NewHook(deps.Redis), newMetrics()
+	book := ledger.New(deps.Redis, policy)
+	r.dispatcher = dispatch.New(dispatch.Deps{
+		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id,
+	})
+	r.deliverer = newDeliverer(delivererDeps{
+		replica: r.id, apps: apps, attempts: cfg.Attempts,
+		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
+		hooks: hooks, metrics: metrics, background: r.background, log: deps.Logger, now: time.Now,
+	})
+	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
+	r.fleet = newFleet(fleetDeps{
+		apps: apps, rdb: deps.Redis, limiter: deps.Limiter, holdStore: hold.NewStore(deps.Redis), dispatcher: r.dispatcher,
+		servers: r.servers, deliverer: r.deliverer, log: deps.Logger,
+	})
+	r.sweeper = newSweeper(sweeperDeps{
+		replica: r.id, rdb: deps.Redis, ledger: book, log: deps.Logger, onEnded: r.deliverer.ended,
+		deadAfter: policy.DeadAfter, retention: policy.Retention,
+	})
+	if deps.Registry != nil {
+		collectors := append(metrics.collectors(), r.dispatcher.Metrics.Collectors()...)
+		if err := register(deps.Registry, append(collectors, newStateCollector(r.fleet))...); err != nil {
 			return nil, err
 		}
 	}
-	r.rdb.AddHook(r.hook)
+	r.rdb.AddHook(hook)
 	return r, nil
 }
 
 // Ready reports whether the replica takes work: it has polled the queues, and is not
 // shutting down.
-func (r *Replica) Ready() bool { return r.polled.Load() && !r.draining.Load() }
-
-// newRunner returns a name for a run that no other run of any replica has.
-func (r *Replica) newRunner() string {
-	return r.id + "-" + strconv.FormatInt(r.runs.Add(1), 10)
-}
+func (r *Replica) Ready() bool { return r.fleet.polled.Load() && !r.draining.Load() }
 
 // ErrShutdownTimeout means that attempts were still under way after Config.ShutdownTimeout.
 // Their tasks are retried when their leases expire. The process should exit then, without
@@ -174,7 +168,7 @@ var ErrShutdownTimeout = errors.New("worker: shutdown timed out")
 // Run delivers tasks until ctx ends. Then it dequeues no more, and returns nil when the calls
 // in flight have finished, or ErrShutdownTimeout.
 func (r *Replica) Run(ctx context.Context) error {
-	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.apps)))
+	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.fleet.apps)))
 	done := make(chan struct{})
 	r.background.Go(func(lifetime context.Context) {
 		sweep, end := context.WithCancel(lifetime)
@@ -190,13 +184,13 @@ func (r *Replica) Run(ctx context.Context) error {
 	<-ctx.Done()
 	r.draining.Store(true)
 	for _, l := range r.fleet.snapshot() {
-		l.gate.close() // do not wait for the fleet, which may wait for a Redis that hangs
+		l.gate.Close() // do not wait for the fleet, which may wait for a Redis that hangs
 	}
 	select {
 	case <-done:
 		r.log.Info("worker stopped", slog.String("replica", r.id))
 		return nil
-	case <-time.After(r.cfg.ShutdownTimeout):
+	case <-time.After(r.shutdownTimeout):
 		return ErrShutdownTimeout
 	}
 }
@@ -212,9 +206,9 @@ func (r *Replica) closeAll() {
 		all.Go(l.shutdown)
 	}
 	all.Wait()
-	r.closing.Wait()
-	r.pool.stop() // before background: deliveries start goroutines there
-	r.receivers.close()
-	r.background.close()
-	r.mediaClient.CloseIdleConnections()
+	r.fleet.closing.Wait()
+	r.servers.pool.stop() // before background: deliveries start goroutines there
+	r.deliverer.close()
+	r.background.Close()
+	r.dispatcher.Close()
 }

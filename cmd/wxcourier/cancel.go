@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -42,11 +44,12 @@ func (c *cancelCommand) Run(p *program) error {
 	if err := validIDs(c.ID); err != nil {
 		return err
 	}
-	client, closeClient, err := p.taskClient("cancel")
+	rdb, closeRedis, err := p.connectRedis("cancel")
 	if err != nil {
 		return err
 	}
-	defer closeClient()
+	defer closeRedis()
+	client := tasks.NewClient(rdb)
 	if c.Batch != "" {
 		return c.batch(p, client)
 	}
@@ -75,11 +78,11 @@ func (c *cancelCommand) batch(p *program, client *tasks.Client) error {
 }
 
 // ids cancels the named tasks, each once.
-func (c *cancelCommand) ids(p *program, client *tasks.Client) (sum tasks.Canceled, err error) {
+func (c *cancelCommand) ids(p *program, client *tasks.Client) (sum tasks.CancelCounts, err error) {
 	chunk, done := make([]string, 0, cancelChunk), 0
 	cancel := func() error {
 		n, err := client.Cancel(p.ctx, c.App, chunk...)
-		sum.Taken, sum.Sending, sum.Done, sum.Missing = sum.Taken+n.Taken, sum.Sending+n.Sending, sum.Done+n.Done, sum.Missing+n.Missing
+		sum.Canceled, sum.Sending, sum.Done, sum.Missing = sum.Canceled+n.Canceled, sum.Sending+n.Sending, sum.Done+n.Done, sum.Missing+n.Missing
 		done += len(chunk)
 		chunk = chunk[:0]
 		p.stderr.Status(plural(done, "task"))
@@ -104,8 +107,8 @@ func (c *cancelCommand) show(p *program, counts any, text string) error {
 	return err
 }
 
-func canceledText(n tasks.Canceled) string {
-	parts := []string{plural(n.Taken, "task") + " will not be sent"}
+func canceledText(n tasks.CancelCounts) string {
+	parts := []string{plural(n.Canceled, "task") + " will not be sent"}
 	for _, count := range []struct {
 		n    int
 		text string
@@ -117,19 +120,19 @@ func canceledText(n tasks.Canceled) string {
 	return strings.Join(parts, ", ")
 }
 
-// taskClient returns a client for commands that only read and move tasks. It checks first that
-// Redis answers; the caller calls closeRedis.
-func (p *program) taskClient(command string) (client *tasks.Client, closeRedis func(), err error) {
+// connectRedis returns a Redis client for commands that only read and move tasks. It checks first
+// that Redis answers; the caller calls closeRedis.
+func (p *program) connectRedis(command string) (rdb redis.UniversalClient, closeRedis func(), err error) {
 	cfg, err := p.needRedis(command)
 	if err != nil {
 		return nil, nil, err
 	}
-	rdb := cfg.Redis.NewClient()
+	rdb = cfg.Redis.NewClient()
 	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
 		_ = rdb.Close()
 		return nil, nil, err
 	}
-	return tasks.NewClient(rdb), func() { _ = rdb.Close() }, nil
+	return rdb, func() { _ = rdb.Close() }, nil
 }
 
 // unlessInterrupted returns err, or after a signal an error that says how to continue.

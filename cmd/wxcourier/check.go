@@ -233,7 +233,7 @@ func (f *findings) app(cfg configs.Config, parts *parts, app configs.App) {
 	for _, h := range hoursOf(app.ID, app.Hours, time.Now()) {
 		f.ok("hours", "%s", h.text())
 	}
-	holds, err := parts.limiter.Holds(f.p.ctx, app.ID)
+	holds, err := parts.holds.List(f.p.ctx, app.ID)
 	if err != nil {
 		f.fail(what, "its holds cannot be read: %v", err)
 	}

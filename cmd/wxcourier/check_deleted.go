@@ -54,7 +54,7 @@ func (f *findings) deleted(cfg configs.Config, parts *parts, repair bool) {
 }
 
 func (f *findings) reportDeleted(report reconcile.Report, partly, repair bool) {
-	examined := plural(report.Looked, "task") + " without an outcome"
+	examined := plural(report.Checked, "task") + " without an outcome"
 	if partly {
 		examined = "the first " + examined + " (stopped after " + checkTimeout.String() + ")"
 	}

@@ -179,7 +179,7 @@ func TestFourHundredTasks(t *testing.T) {
 			t.Errorf("%s to %s: %s, want %s (%d %s %s)", id, want.openid, got.Outcome, want.outcome, got.ErrCode, got.ErrMsg, got.Reason)
 		}
 		app := got.App
-		tally := w.wx.Tally(app, want.openid, want.path)
+		tally := w.wx.CallCount(app, want.openid, want.path)
 		stale := len(w.wx.Calls(sandbox.Filter{OpenID: want.openid, ErrCodes: []int{40001}})) // resent at once
 		if want.calls > 0 && tally.Calls-stale != want.calls {
 			t.Errorf("%s to %s: %d calls, want %d", id, want.openid, tally.Calls-stale, want.calls)

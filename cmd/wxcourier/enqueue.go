@@ -56,8 +56,8 @@ func (c *enqueueCommand) Run(p *program) error {
 			}
 			return nil
 		},
-		Bad: func(line int, err error) { p.badLine(in.name, line, err) },
-		Enqueued: func(line int, r tasks.Receipt) {
+		OnBadLine: func(line int, err error) { p.badLine(in.name, line, err) },
+		OnEnqueued: func(line int, r tasks.Receipt) {
 			if r.Warning != "" && !warned[r.Warning] {
 				warned[r.Warning] = true
 				p.notef("%s:%d: warning: %s", in.name, line, r.Warning)
@@ -69,7 +69,7 @@ func (c *enqueueCommand) Run(p *program) error {
 				}
 			}
 		},
-		Duplicate: func(line int, e tasks.Envelope) {
+		OnDuplicate: func(line int, e tasks.Envelope) {
 			p.notef("%s:%d: already enqueued: an earlier line has the id %s", in.name, line, e.ID)
 		},
 	})

@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/hold"
 )
 
 type holdCommand struct {
@@ -34,7 +34,7 @@ Examples:
 // holdReceipt is the output of hold --json: the hold in force.
 type holdReceipt struct {
 	Set bool `json:"set"` // false: a hold that ends no earlier was in force
-	ratelimit.Hold
+	hold.Hold
 }
 
 // Run sets a hold.
@@ -58,13 +58,13 @@ func (c *holdCommand) Run(p *program) error {
 	if err := requireKnownApp(p, parts, c.App); err != nil {
 		return err
 	}
-	set, err := parts.limiter.Hold(p.ctx, ratelimit.Hold{
+	set, err := parts.holds.Set(p.ctx, hold.Hold{
 		App: c.App, Scope: scope, Reason: cmp.Or(c.Reason, "operator"), Until: until, By: operator(),
 	})
 	if err := p.ignorePublishError(set, err); err != nil {
 		return err
 	}
-	hold, held, err := parts.limiter.HoldFor(p.ctx, c.App, scope)
+	h, held, err := parts.holds.Get(p.ctx, c.App, scope)
 	switch {
 	case err != nil:
 		return err
@@ -75,13 +75,13 @@ func (c *holdCommand) Run(p *program) error {
 	}
 	p.syncPauses(parts, c.App)
 	if c.JSON {
-		return p.printJSON(holdReceipt{set, hold})
+		return p.printJSON(holdReceipt{set, h})
 	}
 	prefix := "Held: "
 	if !set {
 		prefix = "Already held: "
 	}
-	_, err = fmt.Fprintln(p.stdout, prefix+holdText(hold)+", by "+hold.By)
+	_, err = fmt.Fprintln(p.stdout, prefix+holdText(h)+", by "+h.By)
 	return err
 }
 

@@ -11,11 +11,11 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/suggest"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
-	"github.com/wxcourier/wxcourier/worker"
 )
 
 // holdScope selects what to hold. Type and Template are nil when not given; an empty one is an
@@ -45,16 +45,13 @@ func (s holdScope) name() (string, error) {
 		if id == "" || len(id) > maxTextLen || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			return "", usageErrorf("--template: %q is not a template id; copy it, without spaces, from the template list of the app's console", id)
 		}
-		return ratelimit.TemplateScope(id), nil
+		return hold.TemplateScope(id), nil
 	}
-	return ratelimit.WholeApp, nil
+	return hold.WholeApp, nil
 }
 
 func typeHint(typ string) string {
-	var types []string
-	for _, spec := range tasks.Catalog() {
-		types = append(types, spec.Type)
-	}
+	types := tasks.Types()
 	if best, ok := suggest.Name(typ, types); ok {
 		return "did you mean " + best + "?"
 	}
@@ -93,9 +90,9 @@ func (p *program) ignorePublishError(done bool, err error) error {
 func (p *program) syncPauses(parts *parts, app string) {
 	ctx, cancel := context.WithTimeout(p.ctx, redisTimeout)
 	defer cancel()
-	holds, err := parts.limiter.Holds(ctx, app)
+	holds, err := parts.holds.List(ctx, app)
 	if err == nil {
-		err = worker.SyncPauses(ctx, parts.rdb, []string{app}, holds)
+		err = hold.NewPauses(parts.rdb, tasks.Types(), tasks.QueueNames).Sync(ctx, []string{app}, holds)
 	}
 	if err != nil {
 		p.notef("note: the asynq web UI shows this only once a worker runs (%v)", err)
@@ -110,7 +107,7 @@ func (p *program) printJSON(v any) error {
 // requireKnownApp returns an error for an app that is neither configured nor was ever enqueued
 // for: probably a typo.
 func requireKnownApp(p *program, parts *parts, app string) error {
-	apps, err := parts.client.Apps(p.ctx)
+	apps, err := parts.inspector.Apps(p.ctx)
 	if err != nil {
 		return err
 	}
@@ -131,7 +128,7 @@ func requireKnownApp(p *program, parts *parts, app string) error {
 }
 
 // holdText describes a hold in one line.
-func holdText(h ratelimit.Hold) string {
+func holdText(h hold.Hold) string {
 	text := fmt.Sprintf("%s %s: %s", h.App, scopeText(h.Scope), reasonText(h))
 	if h.Code != 0 {
 		text += fmt.Sprintf(" (errcode %d)", h.Code)
@@ -140,17 +137,17 @@ func holdText(h ratelimit.Hold) string {
 }
 
 func scopeText(scope string) string {
-	if scope == ratelimit.WholeApp {
+	if scope == hold.WholeApp {
 		return "all types"
 	}
 	return printable.Escape(scope)
 }
 
-func reasonText(h ratelimit.Hold) string {
+func reasonText(h hold.Hold) string {
 	return printable.Escape(strings.ReplaceAll(h.Reason, "_", " "))
 }
 
-func untilText(h ratelimit.Hold) string {
+func untilText(h hold.Hold) string {
 	if h.Until.IsZero() {
 		return "until released"
 	}
@@ -158,17 +155,17 @@ func untilText(h ratelimit.Hold) string {
 }
 
 // writeHolds prints holds as a table, and below it the errcodes missing in the code table.
-func writeHolds(w io.Writer, holds []ratelimit.Hold) {
+func writeHolds(w io.Writer, holds []hold.Hold) {
 	writeHoldTable(w, holds)
 	for _, h := range holds {
-		if h.Reason == worker.ReasonUnlistedCode {
+		if h.Reason == dispatch.ReasonUnlistedCode {
 			_, _ = fmt.Fprintf(w, "errcode %d of %s %s has no row in the code table of this version: report it to the maintainers, or add a row to wechat/errcode.go\n",
 				h.Code, h.App, scopeText(h.Scope))
 		}
 	}
 }
 
-func writeHoldTable(w io.Writer, holds []ratelimit.Hold) {
+func writeHoldTable(w io.Writer, holds []hold.Hold) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer func() { _ = table.Flush() }()
 	_, _ = fmt.Fprintln(table, "APP\tHELD\tREASON\tERRCODE\tSINCE\tUNTIL\tBY")

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/worker"
 )
 
@@ -22,7 +22,7 @@ func hoursOf(app string, hours worker.Hours, now time.Time) []hoursStatus {
 	for _, key := range hours.Keys() {
 		h := hoursStatus{App: app, Types: key, Hours: hours[key]}
 		var at time.Time
-		if at, h.Open = hours.Opens(key, now); !h.Open {
+		if at, h.Open = hours.NextOpen(key, now); !h.Open {
 			h.OpensAt = at
 		}
 		all = append(all, h)
@@ -34,7 +34,7 @@ func hoursOf(app string, hours worker.Hours, now time.Time) []hoursStatus {
 func (h hoursStatus) text() string {
 	state := "open"
 	if !h.Open {
-		state = "held back until " + h.OpensAt.In(ratelimit.Shanghai()).Format(time.DateTime)
+		state = "held back until " + h.OpensAt.In(calendar.Shanghai()).Format(time.DateTime)
 	}
 	return fmt.Sprintf("%s %s: %s, %s (Asia/Shanghai)", h.App, h.Types, h.Hours, state)
 }

@@ -117,12 +117,12 @@ func (c *redriveCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	client, closeClient, err := p.taskClient("redrive")
+	rdb, closeRedis, err := p.connectRedis("redrive")
 	if err != nil {
 		return err
 	}
-	defer closeClient()
-	r := &redriveRun{program: p, client: client, filter: filter, left: -1, counts: redriveCounts{DryRun: c.DryRun}}
+	defer closeRedis()
+	r := &redriveRun{program: p, inspector: tasks.NewInspector(rdb), filter: filter, left: -1, counts: redriveCounts{DryRun: c.DryRun}}
 	if c.Limit > 0 {
 		r.left = c.Limit
 	}
@@ -184,11 +184,11 @@ func (n redriveCounts) busyError() error {
 
 // redriveRun is one run of redrive.
 type redriveRun struct {
-	program *program
-	client  *tasks.Client
-	filter  tasks.Redrive
-	left    int // tasks that may still be redriven; negative: no limit
-	counts  redriveCounts
+	program   *program
+	inspector *tasks.Inspector
+	filter    tasks.Redrive
+	left      int // tasks that may still be redriven; negative: no limit
+	counts    redriveCounts
 }
 
 // Tasks are redriven in batches of redriveBatchSize; the progress line is updated after each.
@@ -201,14 +201,14 @@ const (
 // app redrives tasks of an app: the named ones, or else those that match the filter.
 func (r *redriveRun) app(app string, named []string) error {
 	ctx := r.program.ctx
-	resumed, busy, err := r.client.FinishRedrives(ctx, app, r.filter.DryRun)
+	resumed, busy, err := r.inspector.FinishRedrives(ctx, app, r.filter.DryRun)
 	r.counts.Resumed += resumed
 	r.counts.Busy += len(busy)
 	if err != nil {
 		return err
 	}
 	ids := idReader{program: r.program}
-	source := r.client.RedriveCandidates(ctx, app, r.filter)
+	source := r.inspector.RedriveCandidates(ctx, app, r.filter)
 	if len(named) > 0 {
 		source = withoutErrors(ids.all(named))
 	}
@@ -253,7 +253,7 @@ func (r *redriveRun) redriveBatch(app string, ids []string) error {
 				if failed() {
 					continue
 				}
-				done, err := r.client.Redrive(r.program.ctx, app, id, r.filter)
+				done, err := r.inspector.Redrive(r.program.ctx, app, id, r.filter)
 				mu.Lock()
 				if r.count(done); first == nil {
 					first = err
@@ -271,7 +271,7 @@ func (r *redriveRun) redriveBatch(app string, ids []string) error {
 	return first
 }
 
-func (r *redriveRun) count(done tasks.Redriven) {
+func (r *redriveRun) count(done tasks.RedriveResult) {
 	switch done {
 	case tasks.RedriveDone:
 		r.counts.Redriven++

@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/hold"
 )
 
 type releaseCommand struct {
@@ -21,10 +21,10 @@ Examples:
 
 // releaseReceipt is the output of release --json.
 type releaseReceipt struct {
-	Released bool            `json:"released"` // false: nothing was held
-	App      string          `json:"app"`
-	Scope    string          `json:"scope"`
-	Hold     *ratelimit.Hold `json:"hold,omitempty"` // the released hold
+	Released bool       `json:"released"` // false: nothing was held
+	App      string     `json:"app"`
+	Scope    string     `json:"scope"`
+	Hold     *hold.Hold `json:"hold,omitempty"` // the released hold
 }
 
 // Run ends a hold.
@@ -38,7 +38,7 @@ func (c *releaseCommand) Run(p *program) error {
 		return err
 	}
 	defer parts.close()
-	hold, held, err := parts.limiter.HoldFor(p.ctx, c.App, scope)
+	h, held, err := parts.holds.Get(p.ctx, c.App, scope)
 	if err != nil {
 		return err
 	}
@@ -47,21 +47,21 @@ func (c *releaseCommand) Run(p *program) error {
 			return err
 		}
 	}
-	released, err := parts.limiter.Unhold(p.ctx, c.App, scope)
+	released, err := parts.holds.Lift(p.ctx, c.App, scope)
 	if err := p.ignorePublishError(released, err); err != nil {
 		return err
 	}
 	p.syncPauses(parts, c.App)
 	receipt := releaseReceipt{Released: released, App: c.App, Scope: scope}
 	if held && released {
-		receipt.Hold = &hold
+		receipt.Hold = &h
 	}
 	if c.JSON {
 		return p.printJSON(receipt)
 	}
 	text := "Nothing was held: " + c.App + " " + scopeText(scope)
 	if receipt.Hold != nil {
-		text = "Released: " + holdText(hold) + ", by " + hold.By
+		text = "Released: " + holdText(h) + ", by " + h.By
 	}
 	_, err = fmt.Fprintln(p.stdout, text)
 	return err

@@ -223,20 +223,21 @@ func (f *fileRun) run() (err error) {
 // ingestAll enqueues the input and waits until every task has an outcome.
 func (f *fileRun) ingestAll(ctx context.Context) error {
 	reader := f.cfg.Redis.NewClient()
-	f.out = newJSONLines(f.program.stderr.Beside(f.program.stdout))
+	f.out = newJSONLines(f.program.stderr.WriterFor(f.program.stdout))
 	f.warned = make(map[string]bool)
 	f.conflicts = bodyConflicts{program: f.program, input: f.input.name}
 	options := ingest.Options{
-		Client: f.parts.client, Admit: f.admit, Bad: f.bad, Enqueued: f.enqueued, Duplicate: f.duplicate,
+		Client: f.parts.client, Admit: f.admit, OnBadLine: f.bad, OnEnqueued: f.enqueued, OnDuplicate: f.duplicate,
 	}
 	if f.journal != nil {
-		options.Ended = f.checkJournal
+		options.AlreadyEnded = f.checkJournal
 		f.journal.start(f)
 	}
 	f.ingest = ingest.NewRunner(ingest.RunnerOptions{
-		Options: options,
-		Reader:  tasks.NewClient(reader), StopReading: func() { _ = reader.Close() },
-		Window: f.window, Result: f.result, Trouble: f.readError,
+		Options:   options,
+		Inspector: f.parts.inspector,
+		Reader:    tasks.NewInspector(reader), CloseReader: func() { _ = reader.Close() },
+		Window: f.window, OnResult: f.result, OnError: f.readError,
 	})
 	f.progress = newProgress(f)
 	f.progress.start(ctx)

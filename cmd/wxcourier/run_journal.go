@@ -38,7 +38,7 @@ const maxJournalBatch = 500
 func (f *fileRun) openJournal() (closeJournal func(), err error) {
 	options := f.program.journal
 	if f.command.Sandbox {
-		options = append(slices.Clip(options), journal.ForRehearsal())
+		options = append(slices.Clip(options), journal.ForSandbox())
 	}
 	kept, err := journal.Open(f.command.Journal, options...)
 	var foreign *journal.ForeignError
@@ -88,7 +88,7 @@ func (f *fileRun) hooks() worker.Hooks {
 			}
 			return err
 		},
-		OnReturned: func(s worker.Sending) { f.journal.Returned(s.App, s.ID) },
+		OnNotSent: func(s worker.Sending) { f.journal.Returned(s.App, s.ID) },
 	}
 }
 
@@ -115,7 +115,7 @@ func (f *fileRun) checkJournal(ctx context.Context, e tasks.Envelope) (ended boo
 	if !pending {
 		return false, nil
 	}
-	return false, ledger.New(f.parts.rdb, ledger.Policy{}).Restore(ctx, ledger.Ref{App: e.App, ID: e.ID}, ledger.Unanswered{
+	return false, ledger.New(f.parts.rdb, ledger.Policy{}).Restore(ctx, ledger.Ref{App: e.App, ID: e.ID}, ledger.PendingRequest{
 		Queue: tasks.QueueName(s.App, s.Type, e.Priority), State: string(tasks.StateWaiting),
 		Attempts: s.Attempt, First: s.First, Since: s.Since,
 	})

@@ -100,7 +100,7 @@ func (p *progress) text() string {
 		text += fmt.Sprintf(" · %.0f/s", float64(t.Total()-p.samples[0])/(time.Duration(n)*tickInterval).Seconds())
 	}
 	for _, outcome := range tasks.Outcomes() {
-		if n := t.Of(outcome); n > 0 {
+		if n := t.Count(outcome); n > 0 {
 			text += fmt.Sprintf(" · %s %s", summary.Number(n), outcome)
 		}
 	}
@@ -115,7 +115,7 @@ func (p *progress) explain(ctx context.Context) {
 	f.mu.Unlock()
 	var holds []string
 	for _, app := range apps {
-		list, err := f.parts.limiter.Holds(ctx, app.ID)
+		list, err := f.parts.holds.List(ctx, app.ID)
 		if err != nil {
 			continue // Redis is unreachable, which is logged elsewhere
 		}

@@ -133,15 +133,15 @@ func (f *fileRun) finish(ctx context.Context, err error, took time.Duration) err
 		}
 	}
 	problem(counts.Bad, "line", "could not be sent")
-	problem(f.summary.Of(tasks.OutcomeFailed), "task", "failed")
-	problem(f.summary.Of(tasks.OutcomeUnknown), "task", "may or may not have reached WeChat")
+	problem(f.summary.Count(tasks.OutcomeFailed), "task", "failed")
+	problem(f.summary.Count(tasks.OutcomeUnknown), "task", "may or may not have reached WeChat")
 	problem(f.ingest.Lost(), "task", "lost from Redis")
 	problem(f.imageErrors, "image", "not written")
 	if f.journal != nil {
 		problem(f.journal.unwritten, "result", "not in the journal: keep standard output, since the same command sends these tasks again where that is harmless and reports the others as unknown")
 	}
 	if f.command.Strict {
-		other := f.summary.Total() - f.summary.Of(tasks.OutcomeAccepted) - f.summary.Of(tasks.OutcomeFailed) - f.summary.Of(tasks.OutcomeUnknown)
+		other := f.summary.Total() - f.summary.Count(tasks.OutcomeAccepted) - f.summary.Count(tasks.OutcomeFailed) - f.summary.Count(tasks.OutcomeUnknown)
 		problem(other, "task", "not accepted (--strict)")
 	}
 	if cause := context.Cause(ctx); cause != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/backlog"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
@@ -39,10 +40,10 @@ type laneStatus struct {
 
 // overview is the output of status.
 type overview struct {
-	Lanes   []laneStatus     `json:"lanes"`
-	Hours   []hoursStatus    `json:"hours"`
-	Holds   []ratelimit.Hold `json:"holds"`
-	Orphans []backlog.Lane   `json:"orphans"` // of apps that are not configured here
+	Lanes   []laneStatus   `json:"lanes"`
+	Hours   []hoursStatus  `json:"hours"`
+	Holds   []hold.Hold    `json:"holds"`
+	Orphans []backlog.Lane `json:"orphans"` // of apps that are not configured here
 }
 
 // Run prints the state of lanes, limits, hours and holds.
@@ -73,7 +74,7 @@ func (c *statusCommand) Run(p *program) error {
 }
 
 func (c *statusCommand) overview(p *program, parts *parts) (overview, error) {
-	seen := overview{Lanes: []laneStatus{}, Hours: []hoursStatus{}, Holds: []ratelimit.Hold{}, Orphans: []backlog.Lane{}}
+	seen := overview{Lanes: []laneStatus{}, Hours: []hoursStatus{}, Holds: []hold.Hold{}, Orphans: []backlog.Lane{}}
 	var apps []string
 	for _, app := range parts.cfg.Apps {
 		apps = append(apps, app.ID)
@@ -109,16 +110,16 @@ func (c *statusCommand) overview(p *program, parts *parts) (overview, error) {
 }
 
 // holds returns the holds of the configured apps and of all apps with enqueued tasks.
-func (c *statusCommand) holds(p *program, parts *parts, configured []string) ([]ratelimit.Hold, error) {
-	known, err := parts.client.Apps(p.ctx)
+func (c *statusCommand) holds(p *program, parts *parts, configured []string) ([]hold.Hold, error) {
+	known, err := parts.inspector.Apps(p.ctx)
 	if err != nil {
 		return nil, err
 	}
 	known = append(known, configured...)
 	slices.Sort(known)
 	known = slices.DeleteFunc(slices.Compact(known), func(app string) bool { return len(c.App) > 0 && !slices.Contains(c.App, app) })
-	holds, err := parts.limiter.Holds(p.ctx, known...)
-	return append([]ratelimit.Hold{}, holds...), err // an empty list in JSON, not null
+	holds, err := parts.holds.List(p.ctx, known...)
+	return append([]hold.Hold{}, holds...), err // an empty list in JSON, not null
 }
 
 func (o overview) write(w io.Writer) error {

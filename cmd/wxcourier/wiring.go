@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -27,13 +28,15 @@ type parts struct {
 	log         *slog.Logger
 	credentials func(app string) (wechat.Credential, bool)
 
-	rdb      redis.UniversalClient
-	client   *tasks.Client
-	registry *prometheus.Registry
-	tokens   *wechat.Tokens
-	wechat   *wechat.Client
-	limiter  *ratelimit.Limiter
-	hooks    worker.Hooks // of the replicas
+	rdb       redis.UniversalClient
+	client    *tasks.Client
+	inspector *tasks.Inspector
+	registry  *prometheus.Registry
+	tokens    *wechat.Tokens
+	wechat    *wechat.Client
+	limiter   *ratelimit.Limiter
+	holds     *hold.Store
+	hooks     worker.Hooks // of the replicas
 }
 
 // newParts makes the parts. It does no I/O. With nil credentials it uses the configured ones.
@@ -42,15 +45,16 @@ func newParts(cfg configs.Config, log *slog.Logger, credentials func(app string)
 	if p.credentials == nil {
 		p.credentials = credentialsOf(cfg.Apps)
 	}
-	p.client = tasks.NewClient(p.rdb)
+	p.client, p.inspector = tasks.NewClient(p.rdb), tasks.NewInspector(p.rdb)
 	p.registry = prometheus.NewRegistry()
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	refreshed, err := worker.TokenRefreshes(p.registry)
+	refreshed, err := worker.RegisterTokenRefreshes(p.registry)
 	if err != nil {
 		return nil, err
 	}
 	p.tokens = wechat.NewTokens(cfg.WeChat, p.rdb, p.credentials, wechat.WithLogger(log), wechat.WithOnRefresh(refreshed))
 	p.wechat = wechat.NewClient(cfg.WeChat, p.tokens)
+	p.holds = hold.NewStore(p.rdb)
 	p.limiter = ratelimit.NewLimiter(p.rdb, cfg.Pace, limitsOf(cfg.Apps), ratelimit.WithReserve(reserveOf(cfg.Apps)))
 	return p, nil
 }
@@ -111,7 +115,7 @@ type replica struct {
 // replica makes a replica. Only one replica per process may register its metrics.
 func (p *parts) replica(apps []worker.App, registry prometheus.Registerer) (*replica, error) {
 	rdb := p.cfg.Redis.NewClient()
-	r, err := worker.New(p.cfg.Worker, worker.Parts{
+	r, err := worker.New(p.cfg.Worker, worker.Deps{
 		Redis: rdb, WeChat: p.wechat, Limiter: p.limiter, Apps: apps,
 		Results: p.cfg.Results, Attempt: p.cfg.WeChat.AttemptTimeout,
 		Logger: p.log, Registry: registry,

@@ -51,7 +51,7 @@ func deliver(t *testing.T, rdb redis.UniversalClient) *sandbox.Server {
 		return wechat.Credential{App: app, Secret: "secret"}, true
 	}, wechat.WithLogger(quiet))
 	t.Cleanup(tokens.Close)
-	replica, err := worker.New(worker.DefaultConfig(), worker.Parts{
+	replica, err := worker.New(worker.DefaultConfig(), worker.Deps{
 		Redis: rdb, WeChat: wechat.NewClient(cfg, tokens), Attempt: cfg.AttemptTimeout,
 		Limiter: ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil),
 		Apps:    []worker.App{{ID: app}}, Results: worker.DefaultResultsConfig(), Logger: quiet,

@@ -28,7 +28,7 @@ func TestFailover(t *testing.T) {
 	w.injectFaults()
 	all, file := w.mixed(n)
 	w.enqueue(file)
-	pair.InStep() // acknowledged tasks are on both
+	pair.WaitSynced() // acknowledged tasks are on both
 	fleet := w.fleet(2)
 	redistest.Until(t, time.Minute, "half of the calls were made", func() bool { return w.sends() > n/2 })
 
@@ -39,7 +39,7 @@ func TestFailover(t *testing.T) {
 	})
 	w.faults.add(fault{what: "Redis failed over, and lost unreplicated writes", from: killed.Add(-replicationLag), to: time.Now()})
 	t.Logf("Redis was unavailable for %v", time.Since(killed).Round(10*time.Millisecond))
-	pair.Over()
+	pair.WaitFinished()
 	pair.Master.Restart() // the sentinel makes it a replica within about ten seconds
 
 	w.settle(fleet, n, 5*time.Minute)

@@ -55,9 +55,9 @@ func (c *Console) Terminal() bool { return c.width() > 0 }
 // Write writes a message above the status line.
 func (c *Console) Write(p []byte) (int, error) { return c.write(c.out, p) }
 
-// Beside returns a writer for w, such as standard output, which may be the same terminal. It
+// WriterFor returns a writer for w, such as standard output, which may be the same terminal. It
 // writes above the status line.
-func (c *Console) Beside(w io.Writer) io.Writer {
+func (c *Console) WriterFor(w io.Writer) io.Writer {
 	if !c.Terminal() {
 		return w
 	}

@@ -34,7 +34,7 @@ func TestOutputBesideTheStatus(t *testing.T) {
 	c := New(&out)
 	c.width = func() int { return 40 }
 	c.Status("1 of 2")
-	results := c.Beside(&out)
+	results := c.WriterFor(&out)
 	_, _ = fmt.Fprint(results, "half a line")
 	c.Status("2 of 2")
 	_, _ = fmt.Fprint(results, ", and the rest\n")
@@ -43,7 +43,7 @@ func TestOutputBesideTheStatus(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", out.String(), want)
 	}
 	c.width = func() int { return 0 }
-	if c.Beside(&out) != &out {
-		t.Error("without a terminal Beside does not return its argument")
+	if c.WriterFor(&out) != &out {
+		t.Error("without a terminal WriterFor does not return its argument")
 	}
 }

@@ -23,7 +23,7 @@ func TestSlowStreamIsNotDelayed(t *testing.T) {
 	s := newFixture(t)
 	o := s.options()
 	enqueued := make(chan string)
-	o.Enqueued = func(_ int, r tasks.Receipt) { enqueued <- r.ID }
+	o.OnEnqueued = func(_ int, r tasks.Receipt) { enqueued <- r.ID }
 	r, w := io.Pipe()
 	ended := make(chan error)
 	go func() {
@@ -51,7 +51,7 @@ func TestInterruptedChunkIsNotEnqueued(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	o := s.options()
 	enqueued := 0
-	o.Enqueued = func(int, tasks.Receipt) { enqueued++ }
+	o.OnEnqueued = func(int, tasks.Receipt) { enqueued++ }
 	runner := s.newRunner(40, o) // chunks of five
 	ended := make(chan error)
 	go func() { ended <- runner.Run(ctx, taskfile.New(strings.NewReader(lines(1000)))) }()
@@ -95,7 +95,7 @@ func TestTheRestOfAChunkIsRepeated(t *testing.T) {
 	s.rdb.AddHook(failing)
 	o := s.options()
 	reports := make(map[int]int)
-	o.Enqueued = func(line int, _ tasks.Receipt) { reports[line]++ }
+	o.OnEnqueued = func(line int, _ tasks.Receipt) { reports[line]++ }
 	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(300))), o)
 	if err != nil || counts.Enqueued+counts.Already != 300 || len(reports) != 300 {
 		t.Errorf("%+v, %v, %d lines reported", counts, err, len(reports))

@@ -11,22 +11,23 @@ import (
 )
 
 // Options has the client and the callbacks of a run. The callbacks are called one at a time,
-// except Ended.
+// except AlreadyEnded.
 type Options struct {
 	Client *tasks.Client
 	// Admit is called once for each app, before its first task is enqueued. If it returns
 	// an error, all lines of the app are bad lines with that error.
 	Admit func(ctx context.Context, app string) error
-	// Ended, if set, is called for each task before it is enqueued. If it returns true, the
-	// task has ended before and is not enqueued; Ended has reported its outcome. It may be
-	// called at the same time as the other callbacks. Its error ends the run.
-	Ended func(ctx context.Context, e tasks.Envelope) (bool, error)
-	// Bad is called for each line that is not a valid task.
-	Bad func(line int, err error)
-	// Enqueued is called for each task that was enqueued, now or before.
-	Enqueued func(line int, r tasks.Receipt)
-	// Duplicate is called for each line whose task is also on an earlier line.
-	Duplicate func(line int, e tasks.Envelope)
+	// AlreadyEnded, if set, is called for each task before it is enqueued. If it returns
+	// true, the task has ended before and is not enqueued; AlreadyEnded has reported its
+	// outcome. It may be called at the same time as the other callbacks. Its error ends the
+	// run.
+	AlreadyEnded func(ctx context.Context, e tasks.Envelope) (bool, error)
+	// OnBadLine is called for each line that is not a valid task.
+	OnBadLine func(line int, err error)
+	// OnEnqueued is called for each task that was enqueued, now or before.
+	OnEnqueued func(line int, r tasks.Receipt)
+	// OnDuplicate is called for each line whose task is also on an earlier line.
+	OnDuplicate func(line int, e tasks.Envelope)
 }
 
 // Counts counts the lines of a stream by what was done with them.
@@ -37,7 +38,7 @@ type Counts struct {
 	Enqueued   int // enqueued by this run
 	Already    int // enqueued before
 	Differing  int // of Already: enqueued with another body
-	Ended      int // for which Options.Ended returned true
+	Ended      int // for which Options.AlreadyEnded returned true
 }
 
 // ErrBroken means that the stream was not enqueued completely, for a reason other than the
@@ -128,7 +129,7 @@ func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan
 		case item.Duplicate:
 			e.update(func(c *Counts) {
 				c.Duplicates++
-				e.Duplicate(item.Line, item.Envelope)
+				e.OnDuplicate(item.Line, item.Envelope)
 			})
 		default:
 			if err := e.forward(ctx, item, items); err != nil {
@@ -141,8 +142,8 @@ func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan
 
 // forward sends a task to items, unless it has ended before.
 func (e *enqueuer) forward(ctx context.Context, item taskfile.Item, items chan<- taskfile.Item) error {
-	if e.Ended != nil {
-		ended, err := e.Ended(ctx, item.Envelope)
+	if e.AlreadyEnded != nil {
+		ended, err := e.AlreadyEnded(ctx, item.Envelope)
 		if err != nil {
 			return err
 		}
@@ -179,6 +180,6 @@ func (e *enqueuer) update(apply func(*Counts)) {
 func (e *enqueuer) reportBad(line int, err error) {
 	e.update(func(c *Counts) {
 		c.Bad++
-		e.Bad(line, err)
+		e.OnBadLine(line, err)
 	})
 }

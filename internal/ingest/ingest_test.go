@@ -58,13 +58,13 @@ func (s *fixture) options() ingest.Options {
 	return ingest.Options{
 		Client: tasks.NewClient(s.rdb),
 		Admit:  func(context.Context, string) error { return nil },
-		Bad: func(line int, _ error) {
+		OnBadLine: func(line int, _ error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.bad = append(s.bad, line)
 		},
-		Enqueued:  func(int, tasks.Receipt) {},
-		Duplicate: func(int, tasks.Envelope) {},
+		OnEnqueued:  func(int, tasks.Receipt) {},
+		OnDuplicate: func(int, tasks.Envelope) {},
 	}
 }
 
@@ -72,8 +72,8 @@ func (s *fixture) newRunner(window int, o ingest.Options) *ingest.Runner {
 	reader := redis.NewClient(s.rdb.(*redis.Client).Options())
 	return ingest.NewRunner(ingest.RunnerOptions{
 		Options: o, Window: window,
-		Reader: tasks.NewClient(reader), StopReading: func() { _ = reader.Close() },
-		Result: func(_ context.Context, r tasks.Result) {
+		Inspector: tasks.NewInspector(s.rdb), Reader: tasks.NewInspector(reader), CloseReader: func() { _ = reader.Close() },
+		OnResult: func(_ context.Context, r tasks.Result) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if _, twice := s.results[r.ID]; twice {
@@ -82,7 +82,7 @@ func (s *fixture) newRunner(window int, o ingest.Options) *ingest.Runner {
 			s.results[r.ID] = r.Outcome
 			s.open--
 		},
-		Trouble: func(err error) {
+		OnError: func(err error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.trouble = append(s.trouble, err)
@@ -97,7 +97,7 @@ func (s *fixture) settle(id string) {
 		s.t.Error(err)
 	}
 	queue := tasks.QueueName(app, tasks.TypeTextCheck, tasks.Urgent)
-	if _, err := s.ledger.Settle(context.Background(), ledger.Ref{App: app, ID: id}, ledger.Ending{Outcome: "accepted", Result: result, Queue: queue}); err != nil {
+	if _, err := s.ledger.Settle(context.Background(), ledger.Ref{App: app, ID: id}, ledger.SettleRequest{Outcome: "accepted", Result: result, Queue: queue}); err != nil {
 		s.t.Error(err)
 	}
 }
@@ -112,7 +112,7 @@ func (s *fixture) withWorker(o ingest.Options) ingest.Options {
 		}
 	})
 	s.t.Cleanup(func() { close(enqueued); worker.Wait() })
-	o.Enqueued = func(_ int, r tasks.Receipt) {
+	o.OnEnqueued = func(_ int, r tasks.Receipt) {
 		s.mu.Lock()
 		s.open++
 		s.maxOpen = max(s.maxOpen, s.open)
@@ -150,7 +150,7 @@ func TestInterruptedRunnerDeliversRecordedResults(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	o := s.options()
 	enqueued := 0
-	o.Enqueued = func(int, tasks.Receipt) {
+	o.OnEnqueued = func(int, tasks.Receipt) {
 		if enqueued++; enqueued == 5 {
 			cancel()
 		}
@@ -224,7 +224,7 @@ func TestABrokenStream(t *testing.T) {
 func TestTasksThatHaveEndedAreNotEnqueued(t *testing.T) {
 	s := newFixture(t)
 	o := s.options()
-	o.Ended = func(_ context.Context, e tasks.Envelope) (bool, error) { return e.ID == "t1" || e.ID == "t3", nil }
+	o.AlreadyEnded = func(_ context.Context, e tasks.Envelope) (bool, error) { return e.ID == "t1" || e.ID == "t3", nil }
 	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(5))), o)
 	if err != nil || counts.Ended != 2 || counts.Enqueued != 3 || counts.Lines != 5 {
 		t.Errorf("%+v, %v", counts, err)
@@ -235,7 +235,7 @@ func TestTasksThatHaveEndedAreNotEnqueued(t *testing.T) {
 		}
 	}
 	broken := errors.New("the journal cannot be read")
-	o.Ended = func(context.Context, tasks.Envelope) (bool, error) { return false, broken }
+	o.AlreadyEnded = func(context.Context, tasks.Envelope) (bool, error) { return false, broken }
 	if _, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(5))), o); !errors.Is(err, broken) || !errors.Is(err, ingest.ErrBroken) || !strings.Contains(err.Error(), "line 1") {
 		t.Errorf("%v", err)
 	}

@@ -13,17 +13,19 @@ import (
 // RunnerOptions configures a Runner.
 type RunnerOptions struct {
 	Options
-	// Reader reads the results, on connections other than Client's. A read blocks for up to
-	// a second; StopReading ends it at once by closing Reader's connections.
-	Reader      *tasks.Client
-	StopReading func()
+	// Inspector reads results on Client's connections.
+	Inspector *tasks.Inspector
+	// Reader reads the results, on connections of its own. A read blocks for up to a second;
+	// CloseReader ends it at once by closing Reader's connections.
+	Reader      *tasks.Inspector
+	CloseReader func()
 	// Window is the maximum number of tasks without an outcome at a time.
 	Window int
-	// Result is called once for each task's outcome, one call at a time.
-	Result func(ctx context.Context, r tasks.Result)
-	// Trouble is called when results cannot be read for a moment, and with a *[LostError]
+	// OnResult is called once for each task's outcome, one call at a time.
+	OnResult func(ctx context.Context, r tasks.Result)
+	// OnError is called when results cannot be read for a moment, and with a *[LostError]
 	// when a record is gone.
-	Trouble func(err error)
+	OnError func(err error)
 }
 
 // Runner enqueues one stream and waits for the outcome of each task.
@@ -40,7 +42,7 @@ type Runner struct {
 
 	checkInterval, checkAge time.Duration // see checkOld
 
-	resultMu sync.Mutex    // held while Result or Trouble(*LostError) is called
+	resultMu sync.Mutex    // held while OnResult or OnError(*LostError) is called
 	progress chan struct{} // holds a token after a slot was released
 	lost     int           // guarded by resultMu
 }
@@ -101,14 +103,14 @@ func (r *Runner) Run(ctx context.Context, source *taskfile.Source) error {
 // Close stops reading results, after it has delivered those recorded so far.
 func (r *Runner) Close(ctx context.Context) {
 	r.stopFollowing()
-	r.opts.StopReading()
+	r.opts.CloseReader()
 	r.followers.Wait()
 	for app, from := range r.cursors {
 		if r.pending.count() == 0 {
 			return
 		}
-		if err := r.deliverResults(ctx, r.opts.Client, app, from, false); err != nil && ctx.Err() == nil {
-			r.opts.Trouble(err)
+		if err := r.deliverResults(ctx, r.opts.Inspector, app, from, false); err != nil && ctx.Err() == nil {
+			r.opts.OnError(err)
 		}
 	}
 }
@@ -118,7 +120,7 @@ func (r *Runner) admit(ctx context.Context, app string) error {
 	if err := r.opts.Admit(ctx, app); err != nil {
 		return err
 	}
-	from, err := r.opts.Client.End(ctx, app)
+	from, err := r.opts.Inspector.End(ctx, app)
 	if err != nil {
 		from = tasks.Since(time.Now().Add(-time.Minute)) // deliver ignores results of other tasks
 	}
@@ -141,7 +143,7 @@ func (r *Runner) followApp(app string, from tasks.Cursor) {
 		if err == nil || r.followCtx.Err() != nil {
 			continue
 		}
-		r.opts.Trouble(err)
+		r.opts.OnError(err)
 		select {
 		case <-time.After(backoff):
 			backoff = min(2*backoff, followMaxBackoff)
@@ -150,8 +152,8 @@ func (r *Runner) followApp(app string, from tasks.Cursor) {
 	}
 }
 
-func (r *Runner) deliverResults(ctx context.Context, client *tasks.Client, app string, from tasks.Cursor, follow bool) error {
-	for result, err := range client.Results(ctx, app, from, follow) {
+func (r *Runner) deliverResults(ctx context.Context, inspector *tasks.Inspector, app string, from tasks.Cursor, follow bool) error {
+	for result, err := range inspector.Results(ctx, app, from, follow) {
 		if err != nil {
 			return err
 		}
@@ -160,13 +162,13 @@ func (r *Runner) deliverResults(ctx context.Context, client *tasks.Client, app s
 	return nil
 }
 
-// deliver calls Result, if the task is pending.
+// deliver calls OnResult, if the task is pending.
 func (r *Runner) deliver(ctx context.Context, result tasks.Result) {
 	if !r.pending.remove(taskKey{result.App, result.ID}) {
 		return
 	}
 	r.resultMu.Lock()
-	r.opts.Result(ctx, result)
+	r.opts.OnResult(ctx, result)
 	r.resultMu.Unlock()
 	r.releaseSlot()
 }
@@ -241,7 +243,7 @@ func (r *Runner) lookUp(ctx context.Context, k taskKey) {
 		}
 		r.resultMu.Lock()
 		r.lost++
-		r.opts.Trouble(&LostError{ID: k.id})
+		r.opts.OnError(&LostError{ID: k.id})
 		r.resultMu.Unlock()
 		r.releaseSlot()
 	case err != nil:

@@ -27,21 +27,21 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 		Options: Options{
 			Client: tasks.NewClient(rdb),
 			Admit:  func(context.Context, string) error { return nil },
-			Enqueued: func(_ int, r tasks.Receipt) {
+			OnEnqueued: func(_ int, r tasks.Receipt) {
 				if r.ID == "gone" {
 					mini.HDel(ledger.WaitingKey(app, r.ID), r.ID)
 					return
 				}
 				// The followers are stopped below, as if the stream had lost the entry.
 				text := []byte(`{"id":"missed","app":"` + app + `","type":"seccheck:text","outcome":"accepted"}`)
-				if _, err := records.Settle(context.Background(), ledger.Ref{App: app, ID: r.ID}, ledger.Ending{Outcome: "accepted", Result: text, Queue: r.Queue}); err != nil {
+				if _, err := records.Settle(context.Background(), ledger.Ref{App: app, ID: r.ID}, ledger.SettleRequest{Outcome: "accepted", Result: text, Queue: r.Queue}); err != nil {
 					t.Error(err)
 				}
 			},
 		},
-		Reader: tasks.NewClient(rdb), StopReading: func() { _ = reader.Close() }, Window: 10,
-		Result: func(context.Context, tasks.Result) { results++ },
-		Trouble: func(err error) {
+		Inspector: tasks.NewInspector(rdb), Reader: tasks.NewInspector(rdb), CloseReader: func() { _ = reader.Close() }, Window: 10,
+		OnResult: func(context.Context, tasks.Result) { results++ },
+		OnError: func(err error) {
 			var gone *LostError
 			if errors.As(err, &gone) && gone.ID == "gone" {
 				lost++

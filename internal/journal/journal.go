@@ -51,9 +51,9 @@ func WithFile(wrap func(File) File) Option {
 	return func(j *Journal) { j.file = wrap(j.file) }
 }
 
-// ForRehearsal opens the journal of a rehearsal, which sends nothing to WeChat. A rehearsal
+// ForSandbox opens the journal of a rehearsal, which sends nothing to WeChat. A rehearsal
 // cannot continue the journal of a run that sends, nor the other way round.
-func ForRehearsal() Option { return func(j *Journal) { j.header = rehearsalHeader } }
+func ForSandbox() Option { return func(j *Journal) { j.header = rehearsalHeader } }
 
 // Journal is an open journal. It is safe for concurrent use, and must be closed.
 type Journal struct {

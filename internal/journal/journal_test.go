@@ -186,7 +186,7 @@ func TestForeignFilesAreUnchanged(t *testing.T) {
 			t.Errorf("%s: the file was changed", name)
 		}
 	}
-	if _, err := Open(fileWith(t, header+"\n"), ForRehearsal()); err == nil {
+	if _, err := Open(fileWith(t, header+"\n"), ForSandbox()); err == nil {
 		t.Error("a rehearsal opened the journal of a run")
 	}
 	if _, err := Open(t.TempDir()); err == nil {

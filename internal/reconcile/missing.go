@@ -58,7 +58,7 @@ func (p *pass) page(ctx context.Context, keys []string) error {
 		return err
 	}
 	open = slices.DeleteFunc(open, func(t ledger.OpenTask) bool { return !p.overdue(t, now) })
-	p.report.Looked += len(open)
+	p.report.Checked += len(open)
 	missing, more, err := p.missing(ctx, open)
 	if err != nil {
 		return err
@@ -225,13 +225,13 @@ func (p *pass) end(ctx context.Context, t ledger.OpenTask, batch string) error {
 		result.Outcome = tasks.OutcomeUnknown
 	}
 	free := !t.Doubt && !t.Canceled
-	written, err := p.ledger.EndMissing(ctx, t, batch, ledger.Ending{Outcome: string(result.Outcome), Result: result.Encode()}, free)
+	written, err := p.ledger.EndMissing(ctx, t, batch, ledger.SettleRequest{Outcome: string(result.Outcome), Result: result.Encode()}, free)
 	if err != nil || !written {
 		return err
 	}
 	p.report.Ended++
-	if p.cfg.Ended != nil {
-		p.cfg.Ended(result)
+	if p.cfg.OnEnded != nil {
+		p.cfg.OnEnded(result)
 	}
 	return nil
 }

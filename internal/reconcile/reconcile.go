@@ -45,12 +45,12 @@ type Config struct {
 	// ended. It waits in order to limit the rate. nil: no limit. An error ends the pass.
 	Pace func(ctx context.Context, commands, ended int) error
 	// Ended is called for each task that was ended. It may be nil.
-	Ended func(tasks.Result)
+	OnEnded func(tasks.Result)
 }
 
 // Report is the result of one pass.
 type Report struct {
-	Looked   int // tasks without an outcome that were checked
+	Checked  int // tasks without an outcome that were checked
 	Missing  int // of these, tasks that asynq does not have
 	Ended    int // of these, tasks that were ended
 	Archived int // archived copies past the retention

@@ -60,7 +60,7 @@ func TestFailoverPromotesTheReplica(t *testing.T) {
 	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	f.InStep()
+	f.WaitSynced()
 	f.Master.Kill()
 	redistest.Until(t, 30*time.Second, "the replica is the master", func() bool { return rdb.Set(t.Context(), "k2", "v", 0).Err() == nil })
 	if v := rdb.Get(t.Context(), "k").Val(); v != "v" {

@@ -49,8 +49,8 @@ func StartFailover(t *testing.T, args ...string) *Failover {
 	return f
 }
 
-// InStep waits until the replica has everything that the master had at the time of the call.
-func (f *Failover) InStep() {
+// WaitSynced waits until the replica has everything that the master had at the time of the call.
+func (f *Failover) WaitSynced() {
 	t := f.Master.t
 	t.Helper()
 	offset := func(rdb redis.UniversalClient, field string) int64 {
@@ -62,9 +62,9 @@ func (f *Failover) InStep() {
 	Until(t, 10*time.Second, "the replica has caught up", func() bool { return offset(replica, "slave_repl_offset") >= wanted })
 }
 
-// Over waits until the sentinel has finished a failover. Do not restart the old master
+// WaitFinished waits until the sentinel has finished a failover. Do not restart the old master
 // earlier: it may then stay master.
-func (f *Failover) Over() {
+func (f *Failover) WaitFinished() {
 	t := f.Master.t
 	t.Helper()
 	client := redis.NewSentinelClient(&redis.Options{Addr: f.Sentinel.Addr()})

@@ -33,8 +33,8 @@ func (s *Summary) Add(r tasks.Result) {
 	s.counts[cell{r.Type, r.Outcome}]++
 }
 
-// Of returns the number of results with an outcome.
-func (s *Summary) Of(outcome tasks.Outcome) int {
+// Count returns the number of results with an outcome.
+func (s *Summary) Count(outcome tasks.Outcome) int {
 	n := 0
 	for c, count := range s.counts {
 		if c.outcome == outcome {
@@ -68,12 +68,12 @@ func (s *Summary) Write(w io.Writer) error {
 			types = append(types, c.typ) // a type of a newer version
 		}
 	}
-	outcomes := slices.DeleteFunc(tasks.Outcomes(), func(o tasks.Outcome) bool { return s.Of(o) == 0 })
+	outcomes := slices.DeleteFunc(tasks.Outcomes(), func(o tasks.Outcome) bool { return s.Count(o) == 0 })
 	var b strings.Builder
 	row := func(name, sum string, value func(tasks.Outcome) string) {
 		fmt.Fprintf(&b, "%-17s", name)
 		for _, o := range outcomes {
-			fmt.Fprintf(&b, "%*s", 2+max(len(o), len(Number(s.Of(o)))), value(o))
+			fmt.Fprintf(&b, "%*s", 2+max(len(o), len(Number(s.Count(o)))), value(o))
 		}
 		fmt.Fprintf(&b, "%*s\n", 2+max(len("total"), len(Number(s.Total()))), sum)
 	}
@@ -87,7 +87,7 @@ func (s *Summary) Write(w io.Writer) error {
 			row(typ, Number(sum), func(o tasks.Outcome) string { return Number(s.counts[cell{typ, o}]) })
 		}
 	}
-	row("total", Number(s.Total()), func(o tasks.Outcome) string { return Number(s.Of(o)) })
+	row("total", Number(s.Total()), func(o tasks.Outcome) string { return Number(s.Count(o)) })
 	_, err := io.WriteString(w, b.String())
 	return err
 }
