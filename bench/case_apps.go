@@ -176,7 +176,7 @@ func (l *lab) connections(ctx context.Context) (int, error) {
 	info, err := redisinfo.Read(ctx, l.rdb, "clients")
 	open, ok := info.Int(redisinfo.Connections)
 	if !ok {
-		return 0, errors.Join(err, errors.New("Redis does not report its connections"))
+		return 0, errors.Join(err, errors.New("INFO has no connected_clients"))
 	}
 	return int(open) - int(l.rdb.PoolStats().TotalConns), nil
 }

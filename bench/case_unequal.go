@@ -79,7 +79,7 @@ func (b *bench) unequalOnce(ctx context.Context, m workerMix) (r unequalResult, 
 	}
 	stalls := clock.WatchStalls(ctx)
 	defer stalls.Stop()
-	slowURL, err := l.startSlow(s, m.slow)
+	slowURL, err := l.startSlow(ctx, s, m.slow)
 	if err != nil {
 		return r, err
 	}
@@ -108,10 +108,10 @@ func (b *bench) unequalOnce(ctx context.Context, m workerMix) (r unequalResult, 
 }
 
 // startSlow starts n slow workers with a stand-in of their own, and returns its URL.
-func (l *lab) startSlow(s labConfig, n int) (string, error) {
+func (l *lab) startSlow(ctx context.Context, s labConfig, n int) (string, error) {
 	fast := l.wechat
 	defer func() { l.wechat = fast }()
-	if err := l.startStandIn(s); err != nil {
+	if err := l.startStandIn(ctx, s); err != nil {
 		return "", err
 	}
 	s.limits = map[string]ratelimit.Limit{tasks.TypeScheme: {PerSecond: unequalLimit, Concurrency: 1}}

@@ -24,7 +24,7 @@ func (l *lab) usage(ctx context.Context) (usage, error) {
 	commands, ok := info.Int(redisinfo.Commands)
 	cpu, okCPU := info.CPU()
 	if !ok || !okCPU {
-		return usage{}, errors.New("Redis does not report its commands and CPU time")
+		return usage{}, errors.New("INFO has no count of commands or no CPU time")
 	}
 	return usage{commands: commands, calls: info.Calls(), cpu: cpu.Seconds()}, nil
 }

@@ -80,7 +80,7 @@ func (b *bench) newLab(ctx context.Context, s labConfig) (l *lab, err error) {
 	l.redis = l.server.Addr()
 	l.rdb = redis.NewClient(&redis.Options{Addr: l.redis})
 	l.client = tasks.NewClient(l.rdb)
-	if err = l.startStandIn(s); err != nil {
+	if err = l.startStandIn(ctx, s); err != nil {
 		return l, err
 	}
 	base := l.wechat
@@ -160,13 +160,13 @@ func (l *lab) logFile(name string) string { return filepath.Join(l.dir, name+".l
 // standInURL is what a stand-in prints when it listens.
 var standInURL = regexp.MustCompile(`(http://\S+)\n`)
 
-func (l *lab) startStandIn(s labConfig) error {
+func (l *lab) startStandIn(ctx context.Context, s labConfig) error {
 	p, err := l.start("standin"+strconv.Itoa(len(l.helpers)+1), l.bench.self, modeStandIn, "-latency", s.latency.String(), "-token", max(s.latency, s.token).String())
 	if err != nil {
 		return err
 	}
 	l.helpers = append(l.helpers, p)
-	ctx, cancel := context.WithTimeoutCause(l.ctx, 10*time.Second, errors.New("no output in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errors.New("no output in time"))
 	defer cancel()
 	found, err := p.WaitForOutput(ctx, standInURL)
 	if err != nil {

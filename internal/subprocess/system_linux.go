@@ -44,11 +44,11 @@ func runningPeak(pid int) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return parseVmHWM(string(text))
+	return parseVMHWM(string(text))
 }
 
-// parseVmHWM returns VmHWM of /proc/<pid>/status in bytes. The file has it in KiB.
-func parseVmHWM(status string) (int64, error) {
+// parseVMHWM returns VmHWM of /proc/<pid>/status in bytes. The file has it in KiB.
+func parseVMHWM(status string) (int64, error) {
 	for line := range strings.Lines(status) {
 		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
 			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)

@@ -6,11 +6,11 @@ import (
 )
 
 // The status of a running process, and of one that has exited, which has no VmHWM.
-func TestParseVmHWM(t *testing.T) {
-	if n, err := parseVmHWM("Name:\twxcourier\nVmPeak:\t 1300000 kB\nVmHWM:\t   45056 kB\nVmRSS:\t   40000 kB\n"); n != 45056<<10 || err != nil {
+func TestParseVMHWM(t *testing.T) {
+	if n, err := parseVMHWM("Name:\twxcourier\nVmPeak:\t 1300000 kB\nVmHWM:\t   45056 kB\nVmRSS:\t   40000 kB\n"); n != 45056<<10 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
-	if n, err := parseVmHWM("Name:\twxcourier\nState:\tZ (zombie)\n"); err == nil {
+	if n, err := parseVMHWM("Name:\twxcourier\nState:\tZ (zombie)\n"); err == nil {
 		t.Errorf("%d bytes from a status without VmHWM", n)
 	}
 }
