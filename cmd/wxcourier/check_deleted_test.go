@@ -16,7 +16,7 @@ func TestCheckRepairsDeletedTasks(t *testing.T) {
 	l := ledger.New(rdb, ledger.Policy{})
 	for _, id := range []string{"1", "2"} { // in the ledger, not in asynq
 		m := ledger.Marking{
-			Ref: ledger.Ref{App: app, ID: id, Batch: "sale"}, Queue: app + ":" + tasks.TypeSubscribe, State: "waiting",
+			Ref: ledger.Ref{App: testApp, ID: id, Batch: "sale"}, Queue: testApp + ":" + tasks.TypeSubscribe, State: "waiting",
 			Enqueued: time.Now().Add(-time.Hour),
 		}
 		if answer := l.MarkMany(t.Context(), []ledger.Marking{m})[0]; answer.Err != nil {

@@ -17,7 +17,7 @@ func TestLinesWithConflictingBodies(t *testing.T) {
 	if got := command(t, env, later(line("a", openid)+line("b", openid)), "enqueue", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)
 	}
-	link := `{"type":"scheme:urllink","app":"` + app + `","id":"a","body":{"path":"p"}}` + "\n"
+	link := `{"type":"scheme:urllink","app":"` + testApp + `","id":"a","body":{"path":"p"}}` + "\n"
 	text := later(line("b", "another-"+openid)) + link
 
 	got := command(t, env, text, "enqueue", "--json", "-")

@@ -19,20 +19,20 @@ func TestNoControlCharactersArePrinted(t *testing.T) {
 	env, _ := newEnvOn(t, mini.Addr())
 	const evil = "no\r\nFORGED accepted\x1b[2J\x1b]0;title\a\u009b31m\u202eevil\u2028\x7f"
 	r := tasks.Result{
-		ID: "1", App: app, Type: tasks.TypeSubscribe, State: tasks.StateDone, Outcome: tasks.OutcomeRejected, ErrCode: 47003,
+		ID: "1", App: testApp, Type: tasks.TypeSubscribe, State: tasks.StateDone, Outcome: tasks.OutcomeRejected, ErrCode: 47003,
 		ErrMsg: evil, RID: evil, Reason: evil, TraceID: evil, FinishedAt: time.Now(),
 	}
 	l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100})
-	if _, err := l.Settle(t.Context(), ledger.Ref{App: app, ID: "1"}, ledger.Ending{
-		Outcome: string(r.Outcome), Result: r.Encode(), Queue: app + ":" + r.Type,
+	if _, err := l.Settle(t.Context(), ledger.Ref{App: testApp, ID: "1"}, ledger.Ending{
+		Outcome: string(r.Outcome), Result: r.Encode(), Queue: testApp + ":" + r.Type,
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := rdb.SAdd(t.Context(), ledger.AppsKey, app).Err(); err != nil {
+	if err := rdb.SAdd(t.Context(), ledger.AppsKey, testApp).Err(); err != nil {
 		t.Fatal(err)
 	}
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return nil })
-	if _, err := limiter.Hold(t.Context(), ratelimit.Hold{App: app, Scope: ratelimit.WholeApp, Reason: evil, By: evil}); err != nil {
+	if _, err := limiter.Hold(t.Context(), ratelimit.Hold{App: testApp, Scope: ratelimit.WholeApp, Reason: evil, By: evil}); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range []string{"results", "results --csv", "results --json", "status", "status --json", "check"} {

@@ -25,11 +25,11 @@ import (
 // newEnvWithoutRedis starts a sandbox and returns an environment that names no Redis.
 func newEnvWithoutRedis(t *testing.T) (env []string, wx *sandbox.Server) {
 	t.Helper()
-	wx = sandbox.New(sandbox.Options{Apps: map[string]string{app: secret}})
+	wx = sandbox.New(sandbox.Options{Apps: map[string]string{testApp: secret}})
 	url, stop := wx.Start()
 	t.Cleanup(stop)
 	t.Chdir(t.TempDir())
-	return []string{"WXCOURIER_WECHAT_BASE_URL=" + url, "WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret}, wx
+	return []string{"WXCOURIER_WECHAT_BASE_URL=" + url, "WXCOURIER_APPS_" + strings.ToUpper(testApp) + "_SECRET=" + secret}, wx
 }
 
 func lines(n int) string {
@@ -75,7 +75,7 @@ func journalLines(t *testing.T, path string) map[string]map[string]int {
 
 func TestRepeatedRunWithJournal(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
-	text := lines(20) + line("no", "unsubscribed-"+openid) + `{"type":"scheme:generate","app":"` + app + `","body":{"jump_wxa":{"path":"pages/index/index"}}}` + "\n"
+	text := lines(20) + line("no", "unsubscribed-"+openid) + `{"type":"scheme:generate","app":"` + testApp + `","body":{"jump_wxa":{"path":"pages/index/index"}}}` + "\n"
 	first := command(t, env, text, "run", "--journal", "j", "-")
 	second := command(t, env, text+line("new", openid+"new"), "run", "--journal", "j", "-")
 	if first.status != statusDone || second.status != statusDone {
@@ -107,15 +107,15 @@ func TestRequestsWithoutAnAnswer(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
 	now := time.Now()
 	sending := func(id, typ string, ago time.Duration) string {
-		return fmt.Sprintf(`{"sending":{"app":%q,"id":%q,"type":%q,"attempt":1,"since":%q}}`+"\n", app, id, typ, now.Add(-ago).Format(time.RFC3339Nano))
+		return fmt.Sprintf(`{"sending":{"app":%q,"id":%q,"type":%q,"attempt":1,"since":%q}}`+"\n", testApp, id, typ, now.Add(-ago).Format(time.RFC3339Nano))
 	}
 	text := `{"wxcourier_journal":1}` + "\n" +
 		sending("message", tasks.TypeSubscribe, time.Second) +
 		sending("recent", tasks.TypeTemplate, 5*time.Minute) +
 		sending("old", tasks.TypeTemplate, 11*time.Minute) +
-		sending("refused", tasks.TypeSubscribe, time.Second) + `{"returned":{"app":"` + app + `","id":"refused"}}` + "\n" +
+		sending("refused", tasks.TypeSubscribe, time.Second) + `{"returned":{"app":"` + testApp + `","id":"refused"}}` + "\n" +
 		sending("elsewhere", tasks.TypeSubscribe, time.Second) + // in another file
-		`{"sending":{"app":"` + app // and one that was never acknowledged
+		`{"sending":{"app":"` + testApp // and one that was never acknowledged
 	if err := os.WriteFile("j", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -322,14 +322,14 @@ func TestRefusedJournals(t *testing.T) {
 
 func TestSandboxRunWithJournal(t *testing.T) {
 	t.Chdir(t.TempDir())
-	code := `{"type":"code:unlimited","app":"` + app + `","id":"code","body":{"scene":"a=1"}}` + "\n"
+	code := `{"type":"code:unlimited","app":"` + testApp + `","id":"code","body":{"scene":"a=1"}}` + "\n"
 	text := line("a", openid) + code
 	first := command(t, nil, text, "run", "--sandbox", "--journal", "j", "--images", "codes", "-")
 	second := command(t, nil, text, "run", "--sandbox", "--journal", "j", "--images", "codes", "-")
 	if first.status != statusDone || second.status != statusDone || first.results(t)["code"] != second.results(t)["code"] {
 		t.Fatalf("%+v\n%+v", first, second)
 	}
-	images, err := filepath.Glob("codes/" + app + "-code.*")
+	images, err := filepath.Glob("codes/" + testApp + "-code.*")
 	if err != nil || len(images) != 1 {
 		t.Fatalf("%v, %v", images, err)
 	}
@@ -347,9 +347,9 @@ func TestSandboxRunWithJournal(t *testing.T) {
 // A code whose image could not be written is made again by the next run.
 func TestImageWriteError(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
-	code := `{"type":"code:unlimited","app":"` + app + `","id":"code","body":{"scene":"a=1"}}` + "\n"
+	code := `{"type":"code:unlimited","app":"` + testApp + `","id":"code","body":{"scene":"a=1"}}` + "\n"
 	for _, name := range []string{".png", ".jpg"} { // a folder in place of the file
-		if err := os.MkdirAll("codes/"+app+"-code"+name, 0o700); err != nil {
+		if err := os.MkdirAll("codes/"+testApp+"-code"+name, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -409,7 +409,7 @@ func TestDailyCallsAreRestored(t *testing.T) {
 	defer joined.close()
 	f := &fileRun{journal: &runJournal{Journal: kept}, parts: joined}
 	f.restoreDay(t.Context())
-	usage, err := joined.limiter.Usage(t.Context(), app, tasks.TypeSubscribe)
+	usage, err := joined.limiter.Usage(t.Context(), testApp, tasks.TypeSubscribe)
 	if err != nil {
 		t.Fatal(err)
 	}

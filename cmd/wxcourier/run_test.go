@@ -24,7 +24,7 @@ func TestSandboxRunOfEveryType(t *testing.T) {
 	var want []string
 	for _, spec := range tasks.Catalog() {
 		id := strings.ReplaceAll(spec.Type, ":", "-")
-		e := tasks.Envelope{Type: spec.Type, App: app, ID: id, Body: json.RawMessage(spec.Example)}
+		e := tasks.Envelope{Type: spec.Type, App: testApp, ID: id, Body: json.RawMessage(spec.Example)}
 		payload, err := e.Encode()
 		if err != nil {
 			t.Fatal(err)
@@ -53,7 +53,7 @@ func TestSandboxRunOfEveryType(t *testing.T) {
 	}
 	for _, image := range images {
 		content, err := os.ReadFile(filepath.Join("codes", image.Name()))
-		if err != nil || tasks.ImageType(content) == "" || !strings.HasPrefix(image.Name(), app+"-code-") {
+		if err != nil || tasks.ImageType(content) == "" || !strings.HasPrefix(image.Name(), testApp+"-code-") {
 			t.Errorf("%s: %q, %v", image.Name(), tasks.ImageType(content), err)
 		}
 	}
@@ -68,8 +68,8 @@ func TestBadLinesAreReportedAndSkipped(t *testing.T) {
 		strings.Replace(line("x", openid), `"app"`, `"appp"`, 1) + // 5
 		line("good-1", openid) + // 6: again
 		strings.Replace(line("late", openid), `"body"`, `"not_after":"2020-01-01T00:00:00Z","body"`, 1) + // 7
-		`{"type":"seccheck:text","app":"` + app + `","body":{"content":"` + strings.Repeat("x", 5<<20) + `"}}` + "\n" + // 8
-		strings.Replace(line("x", openid), app, "wx0123456789abcdeg", 1) + // 9
+		`{"type":"seccheck:text","app":"` + testApp + `","body":{"content":"` + strings.Repeat("x", 5<<20) + `"}}` + "\n" + // 8
+		strings.Replace(line("x", openid), testApp, "wx0123456789abcdeg", 1) + // 9
 		"\x00\xff\x80\n" + // 10
 		line("unsub", "unsubscribed-"+openid) + // 11
 		line("good-2", openid) // 12
@@ -132,8 +132,8 @@ func TestUnknownOutcomeFails(t *testing.T) {
 
 func TestSandboxRunServesConfiguredApps(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env := []string{"WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret, "WXCOURIER_REDIS_ADDRS=127.0.0.1:1"}
-	other := strings.Replace(line("b", openid), app, "wxfedcba9876543210", 1)
+	env := []string{"WXCOURIER_APPS_" + strings.ToUpper(testApp) + "_SECRET=" + secret, "WXCOURIER_REDIS_ADDRS=127.0.0.1:1"}
+	other := strings.Replace(line("b", openid), testApp, "wxfedcba9876543210", 1)
 	got := command(t, env, line("a", openid)+other, "run", "--sandbox", "-")
 	if got.status != statusFailed || len(got.results(t)) != 1 {
 		t.Errorf("%+v", got)
@@ -146,7 +146,7 @@ func TestSandboxRunWithManyApps(t *testing.T) {
 	var text strings.Builder
 	for i := range 60 {
 		one := "wx" + strings.Repeat("0", 14) + strconv.Itoa(10+i%20)
-		text.WriteString(strings.Replace(line("t"+strconv.Itoa(i), openid+strconv.Itoa(i)), app, one, 1))
+		text.WriteString(strings.Replace(line("t"+strconv.Itoa(i), openid+strconv.Itoa(i)), testApp, one, 1))
 	}
 	got := command(t, nil, text.String(), "run", "--sandbox", "--strict", "-")
 	if got.status != statusDone || len(got.results(t)) != 60 {
@@ -243,7 +243,7 @@ func TestOutputWriteError(t *testing.T) {
 
 func TestResultsHaveNoNeedlessEscapes(t *testing.T) {
 	t.Chdir(t.TempDir())
-	got := command(t, nil, `{"type":"scheme:generate","app":"`+app+`","id":"a","body":{"jump_wxa":{"path":"pages/index/index","query":"a=1&b=2"}}}`, "run", "--sandbox", "-")
+	got := command(t, nil, `{"type":"scheme:generate","app":"`+testApp+`","id":"a","body":{"jump_wxa":{"path":"pages/index/index","query":"a=1&b=2"}}}`, "run", "--sandbox", "-")
 	if got.status != statusDone || strings.Contains(got.stdout, `\u00`) || !strings.Contains(got.stdout, `"openlink":"weixin://`) {
 		t.Errorf("%+v", got)
 	}
