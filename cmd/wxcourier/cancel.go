@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -67,9 +68,9 @@ func (c *cancelCommand) batch(p *program, client *tasks.Client) error {
 	if err != nil {
 		return err
 	}
-	text := plural(int(open), "unfinished task") + " canceled; those not yet sent will not be"
+	text := describe.Count(int(open), "unfinished task") + " canceled; those not yet sent will not be"
 	if done := counts["done"]; done > 0 {
-		text += "; " + plural(int(done), "task") + " had already ended"
+		text += "; " + describe.Count(int(done), "task") + " had already ended"
 	}
 	return c.show(p, map[string]int64{"open": open, "done": counts["done"]}, text)
 }
@@ -82,7 +83,7 @@ func (c *cancelCommand) ids(p *program, client *tasks.Client) (sum tasks.Cancele
 		sum.Taken, sum.Sending, sum.Done, sum.Missing = sum.Taken+n.Taken, sum.Sending+n.Sending, sum.Done+n.Done, sum.Missing+n.Missing
 		done += len(chunk)
 		chunk = chunk[:0]
-		p.stderr.Status(plural(done, "task"))
+		p.stderr.Status(describe.Count(done, "task"))
 		return err
 	}
 	ids := idReader{program: p}
@@ -105,7 +106,7 @@ func (c *cancelCommand) show(p *program, counts any, text string) error {
 }
 
 func canceledText(n tasks.Canceled) string {
-	parts := []string{plural(n.Taken, "task") + " will not be sent"}
+	parts := []string{describe.Count(n.Taken, "task") + " will not be sent"}
 	for _, count := range []struct {
 		n    int
 		text string

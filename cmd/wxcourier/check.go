@@ -10,6 +10,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/backlog"
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -63,7 +64,7 @@ func (c *checkCommand) Run(p *program) error {
 		}
 	}
 	if f.failed > 0 {
-		return errors.New(plural(f.failed, "check") + " failed")
+		return errors.New(describe.Count(f.failed, "check") + " failed")
 	}
 	return nil
 }
@@ -108,7 +109,7 @@ func (f *findings) configuration() (configs.Config, bool) {
 	if path := f.p.configFile(); path != "" {
 		source = path
 	}
-	f.ok("configuration", "%s, %s", source, plural(len(cfg.Apps), "app"))
+	f.ok("configuration", "%s, %s", source, describe.Count(len(cfg.Apps), "app"))
 	if genuine := wechat.DefaultConfig().BaseURL; cfg.WeChat.BaseURL != genuine {
 		f.warn("wechat.base_url", "%s is not %s: messages reach users only if that server forwards them", cfg.WeChat.BaseURL, genuine)
 	}
@@ -228,7 +229,7 @@ func (f *findings) app(cfg configs.Config, parts *parts, app configs.App) {
 		f.ok(what, "got a token with its credentials")
 	}
 	if len(app.OnlyOpenIDs) > 0 {
-		f.warn(what, "only_openids is set: messages to anyone but %s are rejected", plural(len(app.OnlyOpenIDs), "person"))
+		f.warn(what, "only_openids is set: messages to anyone but %s are rejected", describe.Count(len(app.OnlyOpenIDs), "person"))
 	}
 	for _, h := range hoursOf(app.ID, app.Hours, time.Now()) {
 		f.ok("hours", "%s", h.text())
@@ -238,7 +239,7 @@ func (f *findings) app(cfg configs.Config, parts *parts, app configs.App) {
 		f.fail(what, "its holds cannot be read: %v", err)
 	}
 	for _, h := range holds {
-		f.warn(what, "held: %s", holdText(h))
+		f.warn(what, "held: %s", describe.Hold(h))
 	}
 }
 
@@ -267,7 +268,7 @@ func (f *findings) orphans(cfg configs.Config, parts *parts) {
 	}
 	for _, lane := range lanes {
 		if n := lane.Waiting + lane.Bulk + lane.Scheduled + lane.Retrying; !known[lane.App] && n > 0 {
-			f.warn("queue "+lane.App+":"+lane.Type, "%s, but the app is not configured here", plural(int(n), "task"))
+			f.warn("queue "+lane.App+":"+lane.Type, "%s, but the app is not configured here", describe.Count(int(n), "task"))
 		}
 	}
 }

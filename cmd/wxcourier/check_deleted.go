@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/reconcile"
 	"github.com/wxcourier/wxcourier/worker"
@@ -38,7 +39,7 @@ func (f *findings) deleted(cfg configs.Config, parts *parts, repair bool) {
 	}
 	report, err := r.Pass(ctx)
 	if err == nil && repair && report.Missing > 0 {
-		f.p.notef("%s not in asynq; checking again in %v before ending them", plural(report.Missing, "task"), confirm)
+		f.p.notef("%s not in asynq; checking again in %v before ending them", describe.Count(report.Missing, "task"), confirm)
 		copies := report.Deleted
 		if err = pause(ctx, confirm); err == nil {
 			report, err = r.Pass(ctx)
@@ -54,7 +55,7 @@ func (f *findings) deleted(cfg configs.Config, parts *parts, repair bool) {
 }
 
 func (f *findings) reportDeleted(report reconcile.Report, partly, repair bool) {
-	examined := plural(report.Checked, "task") + " without an outcome"
+	examined := describe.Count(report.Checked, "task") + " without an outcome"
 	if partly {
 		examined = "the first " + examined + " (stopped after " + checkTimeout.String() + ")"
 	}
@@ -62,9 +63,9 @@ func (f *findings) reportDeleted(report reconcile.Report, partly, repair bool) {
 	case report.Missing == 0:
 		f.ok("deleted tasks", "none among %s", examined)
 	case repair && report.Ended == report.Missing:
-		f.ok("deleted tasks", "%s ended as canceled, reason deleted (as unknown where a request may have been written)", plural(report.Ended, "task"))
+		f.ok("deleted tasks", "%s ended as canceled, reason deleted (as unknown where a request may have been written)", describe.Count(report.Ended, "task"))
 	case repair:
-		f.warn("deleted tasks", "%d of %s ended; repeat the command to end the rest", report.Ended, plural(report.Missing, "task"))
+		f.warn("deleted tasks", "%d of %s ended; repeat the command to end the rest", report.Ended, describe.Count(report.Missing, "task"))
 	default:
 		f.warn("deleted tasks", "%d among %s are not in asynq: they were deleted there, or their producer died before it enqueued them\n"+
 			"workers end them as canceled within hours; wxcourier check --repair does so at once", report.Missing, examined)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/ingest"
+	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -45,7 +47,7 @@ func (c *enqueueCommand) Run(p *program) error {
 	}
 	ctx, cancel := context.WithCancelCause(p.ctx)
 	defer cancel(nil)
-	out := newJSONLines(p.stdout)
+	out := printable.NewJSONLines(p.stdout)
 	apps, warned := workerApps(cfg.Apps), make(map[string]bool)
 	conflicts := bodyConflicts{program: p, input: in.name}
 	counts, err := ingest.Enqueue(ctx, taskfile.New(in), ingest.Options{
@@ -64,7 +66,7 @@ func (c *enqueueCommand) Run(p *program) error {
 			}
 			conflicts.add(line, r)
 			if c.JSON {
-				if err := out.write(r); err != nil {
+				if err := out.Write(r); err != nil {
 					cancel(fmt.Errorf("write the receipts: %w", err))
 				}
 			}
@@ -74,7 +76,7 @@ func (c *enqueueCommand) Run(p *program) error {
 		},
 	})
 	conflicts.logRest()
-	if flushed := out.flush(); flushed != nil && context.Cause(ctx) == nil {
+	if flushed := out.Flush(); flushed != nil && context.Cause(ctx) == nil {
 		err = errors.Join(err, fmt.Errorf("write the receipts: %w", flushed))
 	}
 	if !c.JSON {
@@ -87,22 +89,22 @@ func (c *enqueueCommand) Run(p *program) error {
 		err = errors.Join(err, cause)
 	}
 	if counts.Bad > 0 {
-		err = errors.Join(err, errors.New(plural(counts.Bad, "line")+" could not be enqueued"))
+		err = errors.Join(err, errors.New(describe.Count(counts.Bad, "line")+" could not be enqueued"))
 	}
 	return err
 }
 
 // receiptText summarizes the counts in one line.
 func receiptText(c ingest.Counts) string {
-	parts := []string{plural(c.Enqueued, "task") + " enqueued"}
+	parts := []string{describe.Count(c.Enqueued, "task") + " enqueued"}
 	if n := c.Already + c.Duplicates; n > 0 {
-		parts = append(parts, plural(n, "task")+" already enqueued")
+		parts = append(parts, describe.Count(n, "task")+" already enqueued")
 	}
 	if c.Differing > 0 {
 		parts = append(parts, summary.Number(c.Differing)+" of those with a different body")
 	}
 	if c.Bad > 0 {
-		parts = append(parts, plural(c.Bad, "line")+" skipped as invalid")
+		parts = append(parts, describe.Count(c.Bad, "line")+" skipped as invalid")
 	}
 	return strings.Join(parts, ", ")
 }

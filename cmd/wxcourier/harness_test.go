@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	testApp    = "wx0123456789abcdef"
-	secret = "the-app-secret-0123456789"
-	openid = "oPerson"
+	testApp = "wx0123456789abcdef"
+	secret  = "the-app-secret-0123456789"
+	openid  = "oPerson"
 )
 
 // commandResult is the exit status and the output of a command.

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
@@ -81,7 +82,7 @@ func (c *holdCommand) Run(p *program) error {
 	if !set {
 		prefix = "Already held: "
 	}
-	_, err = fmt.Fprintln(p.stdout, prefix+holdText(hold)+", by "+hold.By)
+	_, err = fmt.Fprintln(p.stdout, prefix+describe.Hold(hold)+", by "+hold.By)
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/suggest"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -103,8 +104,8 @@ func (p *program) syncPauses(parts *parts, app string) {
 }
 
 func (p *program) printJSON(v any) error {
-	out := newJSONLines(p.stdout)
-	return errors.Join(out.write(v), out.flush())
+	out := printable.NewJSONLines(p.stdout)
+	return errors.Join(out.Write(v), out.Flush())
 }
 
 // requireKnownApp returns an error for an app that is neither configured nor was ever enqueued
@@ -130,40 +131,13 @@ func requireKnownApp(p *program, parts *parts, app string) error {
 	return fmt.Errorf("--app: %s is not configured here, and nothing was ever enqueued for it; %s", app, hint)
 }
 
-// holdText describes a hold in one line.
-func holdText(h ratelimit.Hold) string {
-	text := fmt.Sprintf("%s %s: %s", h.App, scopeText(h.Scope), reasonText(h))
-	if h.Code != 0 {
-		text += fmt.Sprintf(" (errcode %d)", h.Code)
-	}
-	return text + ", " + untilText(h)
-}
-
-func scopeText(scope string) string {
-	if scope == ratelimit.WholeApp {
-		return "all types"
-	}
-	return printable.Escape(scope)
-}
-
-func reasonText(h ratelimit.Hold) string {
-	return printable.Escape(strings.ReplaceAll(h.Reason, "_", " "))
-}
-
-func untilText(h ratelimit.Hold) string {
-	if h.Until.IsZero() {
-		return "until released"
-	}
-	return "until " + h.Until.Local().Format(time.DateTime)
-}
-
 // writeHolds prints holds as a table, and below it the errcodes missing in the code table.
 func writeHolds(w io.Writer, holds []ratelimit.Hold) {
 	writeHoldTable(w, holds)
 	for _, h := range holds {
 		if h.Reason == worker.ReasonUnlistedCode {
 			_, _ = fmt.Fprintf(w, "errcode %d of %s %s has no row in the code table of this version: report it to the maintainers, or add a row to wechat/errcode.go\n",
-				h.Code, h.App, scopeText(h.Scope))
+				h.Code, h.App, describe.Scope(h.Scope))
 		}
 	}
 }
@@ -177,12 +151,12 @@ func writeHoldTable(w io.Writer, holds []ratelimit.Hold) {
 		if h.Code != 0 {
 			code = strconv.Itoa(h.Code)
 		}
-		until := untilText(h)
+		until := describe.Until(h)
 		if !h.Until.IsZero() {
 			until = h.Until.Local().Format(time.DateTime)
 		}
 		_, _ = fmt.Fprintln(table, strings.Join([]string{
-			h.App, scopeText(h.Scope), reasonText(h), code, h.Since.Local().Format(time.DateTime), until, printable.Escape(h.By),
+			h.App, describe.Scope(h.Scope), describe.Reason(h), code, h.Since.Local().Format(time.DateTime), until, printable.Escape(h.By),
 		}, "\t"))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -72,7 +73,7 @@ func (r *idReader) err() error {
 		return fmt.Errorf("read the ids: %w", r.readErr)
 	}
 	if r.bad > 0 {
-		return errors.New(plural(r.bad, "line") + " skipped: not ids")
+		return errors.New(describe.Count(r.bad, "line") + " skipped: not ids")
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -157,7 +158,7 @@ func (n redriveCounts) text() string {
 	if n.DryRun {
 		done = " would be redriven"
 	}
-	parts := []string{plural(n.Redriven, "task") + done}
+	parts := []string{describe.Count(n.Redriven, "task") + done}
 	for _, count := range []struct {
 		n    int
 		text string
@@ -179,7 +180,7 @@ func (n redriveCounts) busyError() error {
 	if n.Busy == 0 {
 		return nil
 	}
-	return errors.New(plural(n.Busy, "task") + " could not be redriven yet; repeat the command in a minute")
+	return errors.New(describe.Count(n.Busy, "task") + " could not be redriven yet; repeat the command in a minute")
 }
 
 // redriveRun is one run of redrive.

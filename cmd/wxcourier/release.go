@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
@@ -59,9 +60,9 @@ func (c *releaseCommand) Run(p *program) error {
 	if c.JSON {
 		return p.printJSON(receipt)
 	}
-	text := "Nothing was held: " + c.App + " " + scopeText(scope)
+	text := "Nothing was held: " + c.App + " " + describe.Scope(scope)
 	if receipt.Hold != nil {
-		text = "Released: " + holdText(hold) + ", by " + hold.By
+		text = "Released: " + describe.Hold(hold) + ", by " + hold.By
 	}
 	_, err = fmt.Fprintln(p.stdout, text)
 	return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -11,21 +12,22 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/images"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
 type resultsCommand struct {
-	App     []string    `placeholder:"ID" help:"Only these apps. Default: all."`
-	Type    []string    `placeholder:"TYPE" help:"Only these task types."`
-	Batch   string      `placeholder:"NAME" help:"Only this batch."`
-	Outcome []string    `placeholder:"NAME" help:"Only these outcomes: accepted, refused, rejected, expired, failed, unknown, canceled."`
-	ErrCode []int       `name:"errcode" placeholder:"N" help:"Only these error codes of WeChat."`
-	Since   string      `placeholder:"TIME" help:"Only results since then: a duration such as 90m, or a time such as 2026-12-01T08:00:00+08:00."`
-	Follow  bool        `short:"f" help:"Continue with new results until interrupted."`
-	JSON    bool        `xor:"format" help:"Print JSON Lines."`
-	CSV     bool        `name:"csv" xor:"format" help:"Print CSV with a header."`
-	Images  imageFolder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
+	App     []string      `placeholder:"ID" help:"Only these apps. Default: all."`
+	Type    []string      `placeholder:"TYPE" help:"Only these task types."`
+	Batch   string        `placeholder:"NAME" help:"Only this batch."`
+	Outcome []string      `placeholder:"NAME" help:"Only these outcomes: accepted, refused, rejected, expired, failed, unknown, canceled."`
+	ErrCode []int         `name:"errcode" placeholder:"N" help:"Only these error codes of WeChat."`
+	Since   string        `placeholder:"TIME" help:"Only results since then: a duration such as 90m, or a time such as 2026-12-01T08:00:00+08:00."`
+	Follow  bool          `short:"f" help:"Continue with new results until interrupted."`
+	JSON    bool          `xor:"format" help:"Print JSON Lines."`
+	CSV     bool          `name:"csv" xor:"format" help:"Print CSV with a header."`
+	Images  images.Folder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
 }
 
 func (resultsCommand) Help() string {
@@ -50,7 +52,7 @@ func (c *resultsCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Images.prepare(); err != nil {
+	if err := c.Images.Make(); err != nil {
 		return err
 	}
 	rdb := cfg.Redis.NewClient()
@@ -153,7 +155,7 @@ func (l *listing) list(apps []string, from tasks.Cursor) error {
 	}
 	all.Wait()
 	failed = append(failed, l.errs...)
-	failed = append(failed, l.sink.flush())
+	failed = append(failed, l.sink.Flush())
 	return errors.Join(failed...)
 }
 
@@ -175,32 +177,32 @@ func (l *listing) listApp(app string, from tasks.Cursor) error {
 func (l *listing) show(r tasks.Result) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.command.Images.save(l.ctx, l.client, r, false); err != nil {
+	if err := l.command.Images.Save(l.ctx, l.client, r, false); err != nil {
 		l.errs = append(l.errs, err)
 	}
-	if err := l.sink.write(r); err != nil {
+	if err := l.sink.Write(r); err != nil {
 		return err
 	}
 	if l.command.Follow {
-		return l.sink.flush()
+		return l.sink.Flush()
 	}
 	return nil
 }
 
 // A sink writes results in one output format.
 type sink interface {
-	write(v any) error
-	flush() error
+	Write(v any) error
+	Flush() error
 }
 
 func (c *resultsCommand) sink(p *program) sink {
 	switch {
 	case c.JSON:
-		return newJSONLines(p.stdout)
+		return printable.NewJSONLines(p.stdout)
 	case c.CSV:
 		return &csvSink{w: csv.NewWriter(p.stdout), columns: csvColumns()}
 	}
-	return &tableSink{jsonLines: newJSONLines(p.stdout)}
+	return &tableSink{w: bufio.NewWriterSize(p.stdout, 64<<10)}
 }
 
 // csvColumn is a column of the CSV: the JSON name of a result's field, and the field's text.
@@ -245,7 +247,8 @@ type csvSink struct {
 	begun   bool
 }
 
-func (s *csvSink) write(v any) error {
+// Write writes the row of a result.
+func (s *csvSink) Write(v any) error {
 	r, _ := v.(tasks.Result)
 	if err := s.header(); err != nil {
 		return err
@@ -269,7 +272,8 @@ func (s *csvSink) header() error {
 	return s.w.Write(names)
 }
 
-func (s *csvSink) flush() error {
+// Flush writes the header, if no row did, and the rows so far.
+func (s *csvSink) Flush() error {
 	if err := s.header(); err != nil {
 		return err
 	}
@@ -279,13 +283,14 @@ func (s *csvSink) flush() error {
 
 // tableSink writes columns of fixed widths, so that it need not know all results first.
 type tableSink struct {
-	*jsonLines
+	w     *bufio.Writer
 	begun bool
 }
 
 const tableRow = "%-19s  %-18s  %-17s  %-8s  %7s  %-24s  %s"
 
-func (s *tableSink) write(v any) error {
+// Write writes the row of a result.
+func (s *tableSink) Write(v any) error {
 	r, _ := v.(tasks.Result)
 	if !s.begun {
 		s.begun = true
@@ -297,9 +302,12 @@ func (s *tableSink) write(v any) error {
 }
 
 func (s *tableSink) line(cells ...any) error {
-	_, err := fmt.Fprintln(s.buffer, printable.Escape(strings.TrimRight(fmt.Sprintf(tableRow, cells...), " ")))
+	_, err := fmt.Fprintln(s.w, printable.Escape(strings.TrimRight(fmt.Sprintf(tableRow, cells...), " ")))
 	return err
 }
+
+// Flush writes the rows so far.
+func (s *tableSink) Flush() error { return s.w.Flush() }
 
 // detail returns the most important fields of a result.
 func detail(r tasks.Result) string {

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/images"
 	"github.com/wxcourier/wxcourier/internal/ingest"
+	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
 	"github.com/wxcourier/wxcourier/sandbox"
@@ -18,12 +20,12 @@ import (
 )
 
 type runCommand struct {
-	File    string      `arg:"" help:"JSON Lines, one task per line; - is standard input."`
-	Sandbox bool        `help:"Send to a stand-in for WeChat inside this process: no messages are sent. A configured Redis is not used."`
-	Strict  bool        `help:"Exit with 1 unless every task is accepted."`
-	Images  imageFolder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
-	Journal string      `placeholder:"FILE" help:"Without a Redis: record requests and results in FILE, so that the same command can continue."`
-	Quiet   bool        `short:"q" help:"Print no progress and no summary."`
+	File    string        `arg:"" help:"JSON Lines, one task per line; - is standard input."`
+	Sandbox bool          `help:"Send to a stand-in for WeChat inside this process: no messages are sent. A configured Redis is not used."`
+	Strict  bool          `help:"Exit with 1 unless every task is accepted."`
+	Images  images.Folder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
+	Journal string        `placeholder:"FILE" help:"Without a Redis: record requests and results in FILE, so that the same command can continue."`
+	Quiet   bool          `short:"q" help:"Print no progress and no summary."`
 }
 
 func (runCommand) Help() string {
@@ -58,7 +60,7 @@ func (c *runCommand) Run(p *program) error {
 	if err := c.validate(p, cfg); err != nil {
 		return err
 	}
-	if err := c.Images.prepare(); err != nil {
+	if err := c.Images.Make(); err != nil {
 		return err
 	}
 	in, err := p.open(c.File)
@@ -113,12 +115,12 @@ type fileRun struct {
 	apps    []worker.App // that have credentials; with anyApp, those found in the file so far
 	anyApp  bool
 	window  int
-	images  imageFolder
+	images  images.Folder
 	journal *runJournal // nil without --journal
 
 	parts    *parts
 	ingest   *ingest.Runner
-	out      *jsonLines
+	out      *printable.JSONLines
 	progress *progress
 	cancel   context.CancelCauseFunc // ends the run with a cause
 
@@ -223,7 +225,7 @@ func (f *fileRun) run() (err error) {
 // ingestAll enqueues the input and waits until every task has an outcome.
 func (f *fileRun) ingestAll(ctx context.Context) error {
 	reader := f.cfg.Redis.NewClient()
-	f.out = newJSONLines(f.program.stderr.WriterFor(f.program.stdout))
+	f.out = printable.NewJSONLines(f.program.stderr.WriterFor(f.program.stdout))
 	f.warned = make(map[string]bool)
 	f.conflicts = bodyConflicts{program: f.program, input: f.input.name}
 	options := ingest.Options{
@@ -249,7 +251,7 @@ func (f *fileRun) ingestAll(ctx context.Context) error {
 	}
 	f.progress.stop()
 	f.conflicts.logRest()
-	if flushErr := f.out.flush(); flushErr != nil {
+	if flushErr := f.out.Flush(); flushErr != nil {
 		return errors.Join(err, fmt.Errorf("write the results: %w", flushErr))
 	}
 	return err

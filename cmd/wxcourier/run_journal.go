@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/journal"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -57,7 +58,7 @@ func (f *fileRun) openJournal() (closeJournal func(), err error) {
 		f.program.notef("%s: warning: the last line is incomplete; its %d bytes are dropped, which loses no record of a sent request", f.command.Journal, n)
 	}
 	if n, m := kept.Ended(), kept.PendingRequests(); !f.command.Quiet && n+m > 0 {
-		f.program.notef("%s: %s with an outcome, %s without an answer", f.command.Journal, plural(n, "task"), plural(m, "request"))
+		f.program.notef("%s: %s with an outcome, %s without an answer", f.command.Journal, describe.Count(n, "task"), describe.Count(m, "request"))
 	}
 	return func() {
 		if err := kept.Close(); err != nil {
@@ -106,7 +107,7 @@ func (f *fileRun) checkJournal(ctx context.Context, e tasks.Envelope) (ended boo
 	}
 	if ended {
 		f.print(r)
-		if !f.images.has(r) {
+		if !f.images.Has(r) {
 			f.imageError(fmt.Errorf("the image of task %s is not in %s, and the journal keeps no images: give its line another id to make the code again", r.ID, f.images))
 		}
 		return true, nil

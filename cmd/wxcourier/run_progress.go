@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -62,7 +63,7 @@ func (p *progress) stop() {
 
 func (p *progress) tick(ctx context.Context) {
 	f := p.run
-	if err := f.out.flush(); err != nil {
+	if err := f.out.Flush(); err != nil {
 		f.cancel(fmt.Errorf("write the results: %w", err))
 	}
 	f.mu.Lock()
@@ -120,7 +121,7 @@ func (p *progress) explain(ctx context.Context) {
 			continue // Redis is unreachable, which is logged elsewhere
 		}
 		for _, h := range list {
-			holds = append(holds, holdText(h))
+			holds = append(holds, describe.Hold(h))
 		}
 		for _, h := range hoursOf(app.ID, app.Hours, time.Now()) {
 			if !h.Open {
@@ -132,5 +133,5 @@ func (p *progress) explain(ctx context.Context) {
 	if len(holds) > 0 {
 		reason = "held: " + strings.Join(holds, "; ")
 	}
-	f.program.notef("no result for %s; %s unfinished; %s", rounded(time.Since(p.lastResult)).Round(time.Second), plural(f.ingest.Pending(), "task"), reason)
+	f.program.notef("no result for %s; %s unfinished; %s", describe.Rounded(time.Since(p.lastResult)).Round(time.Second), describe.Count(f.ingest.Pending(), "task"), reason)
 }

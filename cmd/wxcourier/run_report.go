@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/ingest"
 	"github.com/wxcourier/wxcourier/internal/ledger"
-	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -64,7 +64,7 @@ func (f *fileRun) readError(err error) {
 
 // result handles one outcome.
 func (f *fileRun) result(ctx context.Context, r tasks.Result) {
-	err := f.images.save(ctx, f.parts.client, r, f.journal != nil)
+	err := f.images.Save(ctx, f.parts.client, r, f.journal != nil)
 	if f.usesEmbedded() {
 		f.deleteRecord(ctx, r)
 	}
@@ -80,7 +80,7 @@ func (f *fileRun) result(ctx context.Context, r tasks.Result) {
 
 // print prints and counts one outcome.
 func (f *fileRun) print(r tasks.Result) {
-	if err := f.out.write(r); err != nil {
+	if err := f.out.Write(r); err != nil {
 		f.cancel(fmt.Errorf("write the results: %w", err))
 	}
 	f.mu.Lock()
@@ -109,7 +109,7 @@ func (f *fileRun) finish(ctx context.Context, err error, took time.Duration) err
 			return err
 		}
 		ended := f.summary.Total()
-		text := fmt.Sprintf("%s in %s (%.0f/s)", plural(ended, "task"), rounded(took), float64(ended-counts.Ended)/max(took.Seconds(), 0.001))
+		text := fmt.Sprintf("%s in %s (%.0f/s)", describe.Count(ended, "task"), describe.Rounded(took), float64(ended-counts.Ended)/max(took.Seconds(), 0.001))
 		for _, count := range []struct {
 			n    int
 			what string
@@ -121,7 +121,7 @@ func (f *fileRun) finish(ctx context.Context, err error, took time.Duration) err
 			{counts.Ended, "already ended according to the journal"},
 		} {
 			if count.n > 0 {
-				text += fmt.Sprintf("; %s %s", plural(count.n, "line"), count.what)
+				text += fmt.Sprintf("; %s %s", describe.Count(count.n, "line"), count.what)
 			}
 		}
 		f.program.notef("%s", text)
@@ -129,7 +129,7 @@ func (f *fileRun) finish(ctx context.Context, err error, took time.Duration) err
 	var problems []string
 	problem := func(n int, what, tail string) {
 		if n > 0 {
-			problems = append(problems, plural(n, what)+" "+tail)
+			problems = append(problems, describe.Count(n, what)+" "+tail)
 		}
 	}
 	problem(counts.Bad, "line", "could not be sent")
@@ -151,7 +151,7 @@ func (f *fileRun) finish(ctx context.Context, err error, took time.Duration) err
 		problems = append([]string{"interrupted"}, problems...)
 	}
 	if left > 0 {
-		problems = append(problems, plural(left, "task")+" without an outcome, "+f.unfinishedText())
+		problems = append(problems, describe.Count(left, "task")+" without an outcome, "+f.unfinishedText())
 	}
 	if len(problems) > 0 {
 		err = errors.Join(err, errors.New(strings.Join(problems, "; ")))
@@ -168,18 +168,4 @@ func (f *fileRun) unfinishedText() string {
 		return "lost with the Redis inside this process"
 	}
 	return "still in Redis: workers deliver them, or repeat the command"
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return summary.Number(n) + " " + noun + "s"
-}
-
-func rounded(d time.Duration) time.Duration {
-	if d < 10*time.Second {
-		return d.Round(10 * time.Millisecond)
-	}
-	return d.Round(time.Second / 10)
 }

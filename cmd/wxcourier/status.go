@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/backlog"
+	"github.com/wxcourier/wxcourier/internal/describe"
+	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
@@ -64,7 +66,7 @@ func (c *statusCommand) Run(p *program) error {
 		return err
 	}
 	if c.JSON {
-		encoder := json.NewEncoder(escapedJSON{p.stdout})
+		encoder := json.NewEncoder(printable.JSONWriter(p.stdout))
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(seen)
@@ -141,7 +143,7 @@ func (o overview) write(w io.Writer) error {
 	if len(o.Orphans) > 0 {
 		_, _ = fmt.Fprintln(w, "\nQueues of apps that are not configured here; workers with this configuration do not deliver them:")
 		for _, l := range o.Orphans {
-			_, _ = fmt.Fprintf(w, "  %s %s: %s\n", l.App, l.Type, plural(int(l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active), "task"))
+			_, _ = fmt.Fprintf(w, "  %s %s: %s\n", l.App, l.Type, describe.Count(int(l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active), "task"))
 		}
 	}
 	return nil
@@ -156,7 +158,7 @@ func (o overview) writeLanes(w io.Writer) {
 		if l.Paused {
 			paused = "by hand"
 			if l.PausedBy != "" {
-				paused = scopeText(l.PausedBy)
+				paused = describe.Scope(l.PausedBy)
 			}
 		}
 		cells := []string{l.App, l.Type}
