@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -125,9 +126,8 @@ func (p *program) taskClient(command string) (client *tasks.Client, closeRedis f
 	if err != nil {
 		return nil, nil, err
 	}
-	rdb := cfg.Redis.NewClient()
-	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
-		_ = rdb.Close()
+	rdb, err := app.OpenRedis(p.ctx, cfg.Redis)
+	if err != nil {
 		return nil, nil, err
 	}
 	return tasks.NewClient(rdb), func() { _ = rdb.Close() }, nil

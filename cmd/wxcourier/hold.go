@@ -55,17 +55,17 @@ func (c *holdCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	defer parts.close()
+	defer parts.Close()
 	if err := requireKnownApp(p, parts, c.App); err != nil {
 		return err
 	}
-	set, err := parts.limiter.Hold(p.ctx, ratelimit.Hold{
+	set, err := parts.Limiter.Hold(p.ctx, ratelimit.Hold{
 		App: c.App, Scope: scope, Reason: cmp.Or(c.Reason, "operator"), Until: until, By: operator(),
 	})
 	if err := p.ignorePublishError(set, err); err != nil {
 		return err
 	}
-	hold, held, err := parts.limiter.HoldFor(p.ctx, c.App, scope)
+	hold, held, err := parts.Limiter.HoldFor(p.ctx, c.App, scope)
 	switch {
 	case err != nil:
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/suggest"
@@ -63,20 +63,12 @@ func typeHint(typ string) string {
 }
 
 // connect makes the parts for hold and release, and checks that Redis answers.
-func (p *program) connect(command string) (*parts, error) {
+func (p *program) connect(command string) (*app.Parts, error) {
 	cfg, err := p.needRedis(command)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := newParts(cfg, p.logger(), credentialsOf(cfg.Apps))
-	if err != nil {
-		return nil, err
-	}
-	if err := pingRedis(p.ctx, cfg.Redis, parts.rdb); err != nil {
-		parts.close()
-		return nil, err
-	}
-	return parts, nil
+	return app.Open(p.ctx, cfg, p.logger(), nil)
 }
 
 // ignorePublishError returns err, unless the change was made (done) and only the message to the
@@ -91,14 +83,8 @@ func (p *program) ignorePublishError(done bool, err error) error {
 
 // syncPauses pauses asynq's queues according to the app's holds. If it fails, the workers do it
 // later.
-func (p *program) syncPauses(parts *parts, app string) {
-	ctx, cancel := context.WithTimeout(p.ctx, redisTimeout)
-	defer cancel()
-	holds, err := parts.limiter.Holds(ctx, app)
-	if err == nil {
-		err = worker.SyncPauses(ctx, parts.rdb, []string{app}, holds)
-	}
-	if err != nil {
+func (p *program) syncPauses(parts *app.Parts, app string) {
+	if err := parts.SyncPauses(p.ctx, app); err != nil {
 		p.notef("note: the asynq web UI shows this only once a worker runs (%v)", err)
 	}
 }
@@ -110,12 +96,12 @@ func (p *program) printJSON(v any) error {
 
 // requireKnownApp returns an error for an app that is neither configured nor was ever enqueued
 // for: probably a typo.
-func requireKnownApp(p *program, parts *parts, app string) error {
-	apps, err := parts.client.Apps(p.ctx)
+func requireKnownApp(p *program, parts *app.Parts, app string) error {
+	apps, err := parts.Tasks.Apps(p.ctx)
 	if err != nil {
 		return err
 	}
-	for _, a := range parts.cfg.Apps {
+	for _, a := range parts.Config.Apps {
 		apps = append(apps, a.ID)
 	}
 	if slices.Contains(apps, app) {

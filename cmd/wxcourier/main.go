@@ -12,26 +12,19 @@ package main
 import (
 	"context"
 	"fmt"
-	"log"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/wxcourier/wxcourier/internal/app"
 )
 
 func main() {
-	// go-redis returns its errors from each call; its own log would repeat them.
-	redis.SetLogger(discardLogger{})
-	log.SetOutput(stdLogWriter{os.Stderr})
+	app.RedirectLibraryLogs(os.Stderr)
 	m := Main{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Environ()}
 	os.Exit(m.Run(untilSignal(), os.Args[1:]))
 }
-
-type discardLogger struct{}
-
-func (discardLogger) Printf(context.Context, string, ...any) {}
 
 // repeatedSignal is the time after the first signal in which further signals are ignored: a
 // parent process may forward the signal that the terminal sent to both.

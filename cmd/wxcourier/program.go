@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"time"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/console"
-	"github.com/wxcourier/wxcourier/internal/journal"
 )
 
 // Exit statuses.
@@ -28,9 +26,6 @@ type Main struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	Env    []string // as os.Environ gives it
-
-	journal []journal.Option // for the journals that run opens
-	confirm time.Duration    // of check --repair; 0: repairConfirm
 }
 
 // commands is the command line, as kong parses it.
@@ -66,8 +61,6 @@ type program struct {
 	env     []string
 	flags   *commands
 	verbose bool // log at info by default
-	journal []journal.Option
-	confirm time.Duration
 }
 
 // A usageError is an error in the command line or the configuration; the exit status is 2.
@@ -94,7 +87,7 @@ func (m *Main) Run(ctx context.Context, args []string) (status int) {
 			panic(p)
 		}
 	}()
-	p := &program{ctx: ctx, stdin: m.Stdin, stdout: m.Stdout, stderr: console.New(m.Stderr), env: m.Env, flags: &commands{}, journal: m.journal, confirm: m.confirm}
+	p := &program{ctx: ctx, stdin: m.Stdin, stdout: m.Stdout, stderr: console.New(m.Stderr), env: m.Env, flags: &commands{}}
 	parser, err := kong.New(p.flags,
 		kong.Name("wxcourier"),
 		kong.Description("Delivers WeChat messages and API calls: none lost, none doubled, within WeChat's limits.\n\nTry it: wxcourier run --sandbox examples/tasks.jsonl"),

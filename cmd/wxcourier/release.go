@@ -38,8 +38,8 @@ func (c *releaseCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	defer parts.close()
-	hold, held, err := parts.limiter.HoldFor(p.ctx, c.App, scope)
+	defer parts.Close()
+	hold, held, err := parts.Limiter.HoldFor(p.ctx, c.App, scope)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (c *releaseCommand) Run(p *program) error {
 			return err
 		}
 	}
-	released, err := parts.limiter.Unhold(p.ctx, c.App, scope)
+	released, err := parts.Limiter.Unhold(p.ctx, c.App, scope)
 	if err := p.ignorePublishError(released, err); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/images"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -55,12 +56,12 @@ func (c *resultsCommand) Run(p *program) error {
 	if err := c.Images.Make(); err != nil {
 		return err
 	}
-	rdb := cfg.Redis.NewClient()
-	closeRedis := sync.OnceFunc(func() { _ = rdb.Close() })
-	defer closeRedis()
-	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
+	rdb, err := app.OpenRedis(p.ctx, cfg.Redis)
+	if err != nil {
 		return err
 	}
+	closeRedis := sync.OnceFunc(func() { _ = rdb.Close() })
+	defer closeRedis()
 	defer context.AfterFunc(p.ctx, closeRedis)() // ends a read that waits for results
 	client := tasks.NewClient(rdb)
 	apps := c.App

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/console"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -46,6 +46,7 @@ func TestCheckRepairsDeletedTasks(t *testing.T) {
 func runRepair(t *testing.T, env []string) commandResult {
 	t.Helper()
 	var stdout, stderr buffer
-	m := Main{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Env: env, confirm: time.Millisecond}
-	return commandResult{m.Run(t.Context(), []string{"check", "--repair"}), stdout.String(), stderr.String()}
+	p := &program{ctx: t.Context(), stdout: &stdout, stderr: console.New(&stderr), env: env, flags: &commands{}}
+	c := checkCommand{Repair: true, confirm: time.Millisecond}
+	return commandResult{p.status(c.Run(p)), stdout.String(), stderr.String()}
 }
