@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -117,26 +116,4 @@ func canceledText(n tasks.Canceled) string {
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-// taskClient returns a client for commands that only read and move tasks. It checks first that
-// Redis answers; the caller calls closeRedis.
-func (p *program) taskClient(command string) (client *tasks.Client, closeRedis func(), err error) {
-	cfg, err := p.needRedis(command)
-	if err != nil {
-		return nil, nil, err
-	}
-	rdb, err := app.OpenRedis(p.ctx, cfg.Redis)
-	if err != nil {
-		return nil, nil, err
-	}
-	return tasks.NewClient(rdb), func() { _ = rdb.Close() }, nil
-}
-
-// unlessInterrupted returns err, or after a signal an error that says how to continue.
-func (p *program) unlessInterrupted(err error) error {
-	if p.ctx.Err() != nil {
-		return errors.New("interrupted; repeat the command to finish")
-	}
-	return err
 }

@@ -5,8 +5,9 @@
 //	wxcourier run --sandbox examples/tasks.jsonl   # enqueue and deliver a file, with nothing installed
 //	wxcourier worker -c wxcourier.yaml             # one of any number of replicas
 //
-// Each subcommand has a file in this folder. wiring.go puts the parts together; program.go
-// holds what all subcommands share.
+// Each subcommand has a file in this folder, with its flags, its help and its messages; its engine is
+// in internal/app. program.go declares the subcommands and has what they share; input.go and
+// output.go read their inputs and write their formats.
 package main
 
 import (

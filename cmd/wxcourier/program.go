@@ -10,7 +10,9 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/console"
+	"github.com/wxcourier/wxcourier/tasks"
 )
 
 // Exit statuses.
@@ -160,7 +162,42 @@ func (p *program) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.stderr, options))
 }
 
-// notef prints a line to standard error.
-func (p *program) notef(format string, args ...any) {
-	_, _ = fmt.Fprintf(p.stderr, format+"\n", args...)
+// needRedis loads the configuration, and returns a usage error when it has no Redis.
+func (p *program) needRedis(command string) (configs.Config, error) {
+	cfg, err := p.configuration()
+	if err == nil && !cfg.Redis.Configured() {
+		err = usageErrorf("%s: no Redis is configured.\nSet redis.addrs in %s, or $WXCOURIER_REDIS_ADDRS=host:6379.", command, p.configName())
+	}
+	return cfg, err
+}
+
+// connect makes the parts, and checks that Redis answers; the caller closes them.
+func (p *program) connect(command string) (*app.Parts, error) {
+	cfg, err := p.needRedis(command)
+	if err != nil {
+		return nil, err
+	}
+	return app.Open(p.ctx, cfg, p.logger(), nil)
+}
+
+// taskClient returns a client for commands that only read and move tasks. It checks first that
+// Redis answers; the caller calls closeRedis.
+func (p *program) taskClient(command string) (client *tasks.Client, closeRedis func(), err error) {
+	cfg, err := p.needRedis(command)
+	if err != nil {
+		return nil, nil, err
+	}
+	rdb, err := app.OpenRedis(p.ctx, cfg.Redis)
+	if err != nil {
+		return nil, nil, err
+	}
+	return tasks.NewClient(rdb), func() { _ = rdb.Close() }, nil
+}
+
+// unlessInterrupted returns err, or after a signal an error that says how to continue.
+func (p *program) unlessInterrupted(err error) error {
+	if p.ctx.Err() != nil {
+		return errors.New("interrupted; repeat the command to finish")
+	}
+	return err
 }

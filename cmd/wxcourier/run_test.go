@@ -13,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/app/filerun"
+	"github.com/wxcourier/wxcourier/internal/ingest"
 	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -249,5 +252,52 @@ func TestResultsHaveNoNeedlessEscapes(t *testing.T) {
 	}
 	if !slices.Equal(strings.SplitAfter(got.stdout, "\n")[1:], []string{""}) {
 		t.Errorf("more than one line: %q", got.stdout)
+	}
+}
+
+// TestRunNamesAllProblems: the error names what keeps a run from success, and --strict adds the tasks
+// that were not accepted.
+func TestRunNamesAllProblems(t *testing.T) {
+	var results summary.Summary
+	for _, outcome := range []tasks.Outcome{tasks.OutcomeAccepted, tasks.OutcomeRefused, tasks.OutcomeFailed, tasks.OutcomeUnknown, tasks.OutcomeUnknown} {
+		results.Add(tasks.Result{Type: tasks.TypeSubscribe, Outcome: outcome})
+	}
+	r := &filerun.Report{
+		Lines: ingest.Counts{Lines: 9, Bad: 1}, Results: results, Unfinished: 1200, Lost: 1, ImageErrors: 2, Unjournaled: 3, Interrupted: true,
+	}
+	for name, tt := range map[string]struct {
+		command runCommand
+		want    string
+	}{
+		"journal": {runCommand{Journal: "j"}, "1,200 tasks without an outcome, not sent, or waiting for a retry: repeat the command to continue"},
+		"sandbox": {runCommand{Sandbox: true}, "1,200 tasks without an outcome, lost with the Redis inside this process"},
+		"strict":  {runCommand{Strict: true}, "1 task not accepted (--strict); 1,200 tasks without an outcome, still in Redis: workers deliver them, or repeat the command"},
+	} {
+		want := "interrupted; 1 line could not be sent; 1 task failed; 2 tasks may or may not have reached WeChat; 1 task lost from Redis; 2 images not written; " +
+			"3 results not in the journal: keep standard output, since the same command sends these tasks again where that is harmless and reports the others as unknown; " + tt.want
+		if err := tt.command.problems(r); err == nil || err.Error() != want {
+			t.Errorf("%s: %v\nwant %s", name, err, want)
+		}
+	}
+	if err := (&runCommand{}).problems(&filerun.Report{}); err != nil {
+		t.Errorf("a run without problems: %v", err)
+	}
+}
+
+func TestStatusLineAndStalls(t *testing.T) {
+	now := filerun.Progress{Ended: 1200, Rate: 12.4, HasRate: true, Outcomes: map[tasks.Outcome]int{tasks.OutcomeAccepted: 1199, tasks.OutcomeRefused: 1}, Stopping: true}
+	if got, want := progressText(now, 5000), "finishing the tasks in flight … 1,200 of 5,000 tasks · 12/s · 1,199 accepted · 1 refused"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := progressText(filerun.Progress{}, 0); got != "0 tasks" {
+		t.Errorf("%q", got)
+	}
+	stall := filerun.Stall{For: 15200 * time.Millisecond, Unfinished: 1}
+	if got, want := stallText(stall), "no result for 15s; 1 task unfinished; waiting for process_at, for a retry or for a limit"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	stall.Held = []string{"a", "b"}
+	if got, want := stallText(stall), "no result for 15s; 1 task unfinished; held: a; b"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

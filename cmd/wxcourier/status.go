@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/worker"
 )
 
 type statusCommand struct {
@@ -51,11 +53,7 @@ type overview struct {
 
 // Run prints the state of lanes, limits, hours and holds.
 func (c *statusCommand) Run(p *program) error {
-	cfg, err := p.needRedis("status")
-	if err != nil {
-		return err
-	}
-	parts, err := app.Open(p.ctx, cfg, p.logger(), nil)
+	parts, err := p.connect("status")
 	if err != nil {
 		return err
 	}
@@ -210,4 +208,34 @@ func paceText(u ratelimit.Usage) string {
 		return fmt.Sprintf("slowed to %.0f %%", math.Floor(100*u.Factor+1e-9))
 	}
 	return "full"
+}
+
+// writeHolds prints holds as a table, and below it the errcodes missing in the code table.
+func writeHolds(w io.Writer, holds []ratelimit.Hold) {
+	writeHoldTable(w, holds)
+	for _, h := range holds {
+		if h.Reason == worker.ReasonUnlistedCode {
+			_, _ = fmt.Fprintf(w, "errcode %d of %s %s has no row in the code table of this version: report it to the maintainers, or add a row to wechat/errcode.go\n",
+				h.Code, h.App, describe.Scope(h.Scope))
+		}
+	}
+}
+
+func writeHoldTable(w io.Writer, holds []ratelimit.Hold) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer func() { _ = table.Flush() }()
+	_, _ = fmt.Fprintln(table, "APP\tHELD\tREASON\tERRCODE\tSINCE\tUNTIL\tBY")
+	for _, h := range holds {
+		code := "-"
+		if h.Code != 0 {
+			code = strconv.Itoa(h.Code)
+		}
+		until := describe.Until(h)
+		if !h.Until.IsZero() {
+			until = h.Until.Local().Format(time.DateTime)
+		}
+		_, _ = fmt.Fprintln(table, strings.Join([]string{
+			h.App, describe.Scope(h.Scope), describe.Reason(h), code, h.Since.Local().Format(time.DateTime), until, printable.Escape(h.By),
+		}, "\t"))
+	}
 }

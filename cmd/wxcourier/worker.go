@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
@@ -86,13 +85,4 @@ func (p *program) raiseGCPercent() {
 	if !slices.ContainsFunc(p.env, func(entry string) bool { return strings.HasPrefix(entry, "GOGC=") }) {
 		debug.SetGCPercent(200)
 	}
-}
-
-// needRedis loads the configuration, and returns a usage error when it has no Redis.
-func (p *program) needRedis(command string) (configs.Config, error) {
-	cfg, err := p.configuration()
-	if err == nil && !cfg.Redis.Configured() {
-		err = usageErrorf("%s: no Redis is configured.\nSet redis.addrs in %s, or $WXCOURIER_REDIS_ADDRS=host:6379.", command, p.configName())
-	}
-	return cfg, err
 }
