@@ -41,15 +41,15 @@ func (c *devCommand) Run(p *program) error {
 			return usageErrorf("dev: --redis: %v", err)
 		}
 	}
-	d, err := dev.Start(p.ctx, dev.Config{
+	e, err := dev.Start(p.ctx, dev.Config{
 		Settings: cfg, ExternalRedis: c.Redis != "", Listen: c.Listen, Sandbox: c.Sandbox, Hosts: c.Host, Rate: c.Rate, Log: p.logger(),
 	})
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	p.announce(d.Addresses())
-	return d.Run(p.ctx)
+	defer e.Close()
+	p.announce(e.Addresses())
+	return e.Run(p.ctx)
 }
 
 // announce prints the addresses of the pages, WeChat and Redis.

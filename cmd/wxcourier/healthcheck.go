@@ -1,7 +1,7 @@
 package main
 
 import (
-	"errors"
+	"net/url"
 
 	"github.com/wxcourier/wxcourier/internal/app/check"
 )
@@ -20,10 +20,8 @@ Examples:
 
 // Run makes one request.
 func (c *healthcheckCommand) Run(p *program) error {
-	err := check.Probe(p.ctx, c.URL)
-	var invalid *check.InvalidURLError
-	if errors.As(err, &invalid) {
+	if _, err := url.Parse(c.URL); err != nil {
 		return usageErrorf("healthcheck: %v", err)
 	}
-	return err
+	return check.Probe(p.ctx, c.URL)
 }

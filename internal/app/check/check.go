@@ -3,7 +3,7 @@
 // the caller prints them.
 //
 //	err := check.Run(ctx, check.Options{
-//		Config: cfg, Log: log, OnFinding: func(f check.Finding) { fmt.Println(f.Level, f.Subject, f.Text) },
+//		Config: cfg, Log: log, OnFinding: func(f check.Finding) { fmt.Println(f.Subject, f.Text) },
 //	})
 package check
 

@@ -11,15 +11,6 @@ import (
 // probeTimeout bounds a probe; container runtimes allow 30 s by default.
 const probeTimeout = 3 * time.Second
 
-// An InvalidURLError is the error of Probe for a URL that cannot be requested.
-type InvalidURLError struct{ Err error }
-
-// Error returns the cause.
-func (e *InvalidURLError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *InvalidURLError) Unwrap() error { return e.Err }
-
 // Probe requests a URL such as a worker's /readyz, and returns an error unless the answer is 200
 // within 3 s.
 func Probe(ctx context.Context, url string) error {
@@ -27,7 +18,7 @@ func Probe(ctx context.Context, url string) error {
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return &InvalidURLError{err}
+		return err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {

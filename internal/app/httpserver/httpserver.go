@@ -23,7 +23,9 @@ import (
 const (
 	DefaultReadHeaderTimeout = 5 * time.Second
 	DefaultIdleTimeout       = time.Minute
-	DefaultShutdownTimeout   = 3 * time.Second
+	// Together with worker.shutdown_timeout (25 s) and the return of leased permits (3 s) it
+	// fits into the 30 s that Kubernetes gives a process to end.
+	DefaultShutdownTimeout = 2 * time.Second
 )
 
 // Config configures a Server. Address and Handler are required.
