@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -135,7 +136,7 @@ func (b *bench) crowdOnce(ctx context.Context, s crowdLane, c neighborSet) (p la
 	}
 	defer l.close()
 	o := order{app: appID(0), typ: s.typ}
-	if err := errors.Join(l.enqueueNeighbors(ctx, c), hold(ctx, l.rdb, o.app, ratelimit.WholeApp), l.backlog(ctx, o, s.tasks)); err != nil {
+	if err := errors.Join(l.enqueueNeighbors(ctx, c), setHold(ctx, l.rdb, o.app, hold.WholeApp), l.backlog(ctx, o, s.tasks)); err != nil {
 		return p, err
 	}
 	if err := l.startWorkers(1); err != nil {
@@ -166,8 +167,7 @@ func (l *lab) drainReleased(ctx context.Context, o order, s crowdLane) (p laneRe
 	}
 	stalls := watchStalls(ctx)
 	defer stalls.stop()
-	limiter := ratelimit.NewLimiter(l.rdb, ratelimit.DefaultConfig(), nil)
-	if _, err := limiter.Unhold(ctx, o.app, ratelimit.WholeApp); err != nil {
+	if _, err := hold.NewStore(l.rdb).Lift(ctx, o.app, hold.WholeApp); err != nil {
 		return p, err
 	}
 	if err := l.waitForCalls(s.tasks, timeLimit(s.tasks, perSecond)); err != nil {
@@ -210,7 +210,7 @@ func (l *lab) enqueueNeighbors(ctx context.Context, c neighborSet) error {
 	for n := range c.apps {
 		app := appID(1 + n)
 		for _, scope := range heldScopes(n) {
-			if err := hold(ctx, l.rdb, app, scope); err != nil {
+			if err := setHold(ctx, l.rdb, app, scope); err != nil {
 				return err
 			}
 		}
@@ -232,7 +232,7 @@ func (l *lab) enqueueNeighbors(ctx context.Context, c neighborSet) error {
 // heldScopes returns the scopes to hold of the n-th other app: the whole app, or each type.
 func heldScopes(n int) []string {
 	if n%2 == 0 {
-		return []string{ratelimit.WholeApp}
+		return []string{hold.WholeApp}
 	}
 	var scopes []string
 	for _, spec := range tasks.Catalog() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -129,7 +130,7 @@ func TestCrowd(t *testing.T) {
 	whole := 0
 	for n := range crowdApps {
 		switch scopes := heldScopes(n); {
-		case len(scopes) == 1 && scopes[0] == ratelimit.WholeApp:
+		case len(scopes) == 1 && scopes[0] == hold.WholeApp:
 			whole++
 		case len(scopes) != len(tasks.Catalog()):
 			t.Errorf("app %d: held scopes %v", n, scopes)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -73,7 +73,7 @@ func (b *bench) tenantsOnce(ctx context.Context, c tenantCase, timed int) (u ten
 		return u, err
 	}
 	if c.held {
-		if err := hold(ctx, l.rdb, appID(0), ratelimit.WholeApp); err != nil {
+		if err := setHold(ctx, l.rdb, appID(0), hold.WholeApp); err != nil {
 			return u, err
 		}
 	}
@@ -99,10 +99,9 @@ func (b *bench) tenantsOnce(ctx context.Context, c tenantCase, timed int) (u ten
 	return u, err
 }
 
-// hold holds an app or one of its types, as an operator would.
-func hold(ctx context.Context, rdb redis.UniversalClient, app, scope string) error {
-	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
-	_, err := limiter.Hold(ctx, ratelimit.Hold{App: app, Scope: scope, Reason: "operator", By: "bench"})
+// setHold holds an app or one of its types, as an operator would.
+func setHold(ctx context.Context, rdb redis.UniversalClient, app, scope string) error {
+	_, err := hold.NewStore(rdb).Set(ctx, hold.Hold{App: app, Scope: scope, Reason: "operator", By: "bench"})
 	return err
 }
 

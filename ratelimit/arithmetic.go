@@ -3,6 +3,8 @@ package ratelimit
 import (
 	"math"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/calendar"
 )
 
 // The spans of the windows, and the constants of leases.
@@ -37,10 +39,10 @@ const (
 	// replica that dies count as used, and a lifetime's never come back.
 	maxTotalBlock = 16
 
-	// midnightSkew is how far WeChat's clock may be from Redis' at midnight. A call within it
-	// may fall on either day: both days must have room, and both count it. It exceeds horizon
+	// midnightSkew is the time before and after midnight within which a call may fall on either
+	// day by WeChat's clock: both days must have room, and both count it. It exceeds horizon
 	// plus the longest lateness, so that a permit counted on one day only is used on that day.
-	midnightSkew = 2 * time.Second
+	midnightSkew = calendar.MidnightSkew
 
 	// lifetimeWait is the wait when a lifetime limit is used up. Only a higher limit or a
 	// give-back makes room again.
@@ -127,7 +129,7 @@ func lateness(seconds, minutes bool, margin float64) time.Duration {
 // A day has three periods: within midnightSkew after its start, within midnightSkew before its
 // end, and between them.
 func dayPeriodStart(micros int64) int64 {
-	timeOfDay := (micros + utcOffset*1_000_000) % day.Microseconds()
+	timeOfDay := (micros + calendar.UTCOffset.Microseconds()) % day.Microseconds()
 	first := midnightSkew.Microseconds()
 	switch last := (day - midnightSkew).Microseconds(); {
 	case timeOfDay < first:
@@ -140,5 +142,5 @@ func dayPeriodStart(micros int64) int64 {
 
 // dateOf returns the calendar date in China at a time in µs since 1970, as days since 1970.
 func dateOf(micros int64) int64 {
-	return (micros + utcOffset*1_000_000) / day.Microseconds()
+	return (micros + calendar.UTCOffset.Microseconds()) / day.Microseconds()
 }

@@ -2,9 +2,8 @@
 //
 // Limits are rows ([Defaults]): a task type, or a group of types that share one limit, with a
 // count per second, minute, day and lifetime. A [Limiter] leases blocks of [Permit]s from
-// Redis and hands out each permit at its own instant. One Lua script checks the holds and all
-// windows of the type, and counts the block either in all windows or in none. Unused permits
-// are given back.
+// Redis and hands out each permit at its own instant. One Lua script checks all windows of the
+// type, and counts the block either in all of them or in none. Unused permits are given back.
 //
 //	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
 //	defer limiter.Close(context.Background()) // gives back the leased permits
@@ -21,9 +20,8 @@
 // windows begin; days are calendar days of China. The clock is that of Redis, never a
 // replica's.
 //
-// A [Hold] stops a type, a template or a whole app until a time, or until it is lifted. It is a
-// record in Redis, which the same script enforces. Call [Limiter.Revoke] when its message
-// arrives.
+// The same script grants nothing while a hold on the type or on its app is in force (package
+// internal/hold). Call [Limiter.Revoke] when one was set or lifted.
 //
 // [Limiter.Feedback] slows all replicas down after a refusal, and [Limiter.Learn] stores the
 // limits that WeChat reports.

@@ -55,35 +55,6 @@ func ExampleLimiter_Acquire() {
 	// links, per day: 3 of 500000
 }
 
-func ExampleLimiter_Hold() {
-	rdb, stop := connect()
-	defer stop()
-	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
-	ctx, app := context.Background(), "wx0123456789abcdef"
-
-	hold := ratelimit.Hold{App: app, Scope: "send:template", Reason: "quota_day", Code: 45009, Until: ratelimit.EndOfDay(time.Now()), By: "replica-1"}
-	if _, err := limiter.Hold(ctx, hold); err != nil {
-		fmt.Println(err)
-		return
-	}
-	d, err := limiter.Try(ctx, app, "send:template")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println("held:", d.Hold.Reason, d.Hold.Code)
-
-	if _, err := limiter.Unhold(ctx, app, "send:template"); err != nil {
-		fmt.Println(err)
-		return
-	}
-	d, err = limiter.Try(ctx, app, "send:template")
-	fmt.Println("lifted:", d.Permit != nil, err)
-	// Output:
-	// held: quota_day 45009
-	// lifted: true <nil>
-}
-
 func ExampleValidateLimits() {
 	fmt.Println(ratelimit.ValidateLimits(map[string]ratelimit.Limit{"linx": {PerDay: -1}}) != nil)
 	// Output: true

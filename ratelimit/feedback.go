@@ -20,7 +20,7 @@ type Learned struct {
 // seven tenths of the pace, at seven tenths of that after the next refusal, and never below a
 // tenth of the limit. The pace recovers by a twentieth of the limit every ten seconds. Refusals
 // within one span count once. Feedback returns the factor in force, which is 1 for a type
-// without a limit per second or minute: such a type can only be stopped by a [Hold].
+// without a limit per second or minute: such a type can only be stopped by a hold.
 func (l *Limiter) Feedback(ctx context.Context, app, typ string, span Span) (factor float64, err error) {
 	usage, err := l.Usage(ctx, app, typ)
 	if err != nil {

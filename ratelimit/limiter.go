@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -57,10 +56,6 @@ type Limiter struct {
 	// in memory.
 	takeBlock     func(context.Context, plan, request) (*grant, error)
 	returnPermits func(ctx context.Context, permits []*Permit, idle bool) error
-
-	// clockSkew is how far Redis' clock is ahead of the local one, in nanoseconds, as the last
-	// read of holds showed.
-	clockSkew atomic.Int64
 
 	wg sync.WaitGroup // background requests
 
@@ -159,8 +154,8 @@ func (l *Limiter) ReturnUnused(ctx context.Context, app, typ string) error {
 }
 
 // Revoke gives back the leased permits of an app. Permits that were handed out before are no
-// longer fresh ([Permit.Fresh]). Call it when a [HoldMessage] arrives: waiting callers query
-// Redis again, which applies the hold.
+// longer fresh ([Permit.Fresh]). Call it when a hold of the app was set or lifted: waiting
+// callers query Redis again, which applies the hold.
 func (l *Limiter) Revoke(ctx context.Context, app string) error {
 	var errs []error
 	for _, q := range l.poolsOf(app) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
@@ -103,16 +104,14 @@ func TestSecondsInRealTime(t *testing.T) {
 func TestAcquireIsWoken(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := overriding(rdb, nil)
-		if _, err := l.Hold(t.Context(), Hold{App: testApp, Scope: WholeApp, Reason: "by hand"}); err != nil {
-			t.Fatal(err)
-		}
+		set(t, l, hold.Hold{App: testApp, Scope: hold.WholeApp, Reason: "by hand"})
 		wake, got := make(chan struct{}), make(chan error, 1)
 		go func() {
 			_, err := l.Acquire(t.Context(), testApp, "send:custom", wake)
 			got <- err
 		}()
 		wake <- struct{}{} // received only once Acquire waits; the hold stays
-		if _, err := l.Unhold(t.Context(), testApp, WholeApp); err != nil {
+		if _, err := holdsOf(l).Lift(t.Context(), testApp, hold.WholeApp); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
@@ -157,7 +156,7 @@ func TestAcquireIgnoresAClosedWake(t *testing.T) {
 	defer cancel()
 	_, rdb := redistest.Mini(t)
 	l := overriding(rdb, nil)
-	set(t, l, Hold{App: testApp, Scope: WholeApp, Reason: "by hand"})
+	set(t, l, hold.Hold{App: testApp, Scope: hold.WholeApp, Reason: "by hand"})
 	if _, err := l.Acquire(ctx, testApp, "send:custom", wake); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a closed wake fired: %v", err)
 	}
@@ -230,15 +229,6 @@ func TestRedisAway(t *testing.T) {
 	}
 	if _, err := l.Usage(t.Context(), testApp, "send:template"); err == nil {
 		t.Error("Usage: no error")
-	}
-	if _, err := l.Holds(t.Context(), testApp); err == nil {
-		t.Error("Holds: no error")
-	}
-	if set, err := l.Hold(t.Context(), Hold{App: testApp, Scope: "*"}); err == nil || set {
-		t.Error("Hold: no error")
-	}
-	if _, err := l.Unhold(t.Context(), testApp, "*"); err == nil {
-		t.Error("Unhold: no error")
 	}
 }
 

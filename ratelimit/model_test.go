@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/calendar"
 )
 
 // model implements take.lua and giveback.lua in Go, in memory, for one app. The tests compare
@@ -140,7 +142,7 @@ func (s *modelRow) share(r pacedRow, now int64, who string, n int64, demand int)
 func free(b int64) int64 { return (b+1)*bucketMicros + bucketTTL.Microseconds() }
 
 // sinceMidnight returns the time of day in China, µs.
-func sinceMidnight(now int64) int64 { return (now + utcOffset*1_000_000) % dayMicros }
+func sinceMidnight(now int64) int64 { return (now + calendar.UTCOffset.Microseconds()) % dayMicros }
 
 func (s *modelRow) nearMidnight(now int64) (late, early bool) {
 	timeOfDay, today := sinceMidnight(now), dateOf(now)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/hold"
 )
 
 // Permit is the right to make one call at an instant. Use it, or give it back with
@@ -97,5 +99,5 @@ type Decision struct {
 	Permit *Permit
 	Wait   time.Duration // zero with a permit
 	Window Window        // the full window with the longest wait, when neither Permit nor Hold is set
-	Hold   *Hold         // the hold that stops the type; nil if none does
+	Hold   *hold.Hold    // the hold that stops the type; nil if none does
 }

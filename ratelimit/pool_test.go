@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
@@ -49,7 +50,7 @@ func TestUnusedPermitsAreGivenBack(t *testing.T) {
 			}
 		},
 		"a hold is set": func(t *testing.T, l *Limiter) {
-			set(t, l, Hold{App: testApp, Scope: TemplateScope("T"), Reason: "by hand"})
+			set(t, l, hold.Hold{App: testApp, Scope: hold.TemplateScope("T"), Reason: "by hand"})
 		},
 		"the permits go stale": func(*testing.T, *Limiter) {},
 	}
@@ -142,7 +143,7 @@ func TestHoldStopsLeasedPermits(t *testing.T) {
 			for range 30 {
 				last = acquire(t, l, links)
 			}
-			set(t, other, Hold{App: testApp, Scope: WholeApp, Reason: "by hand"})
+			set(t, other, hold.Hold{App: testApp, Scope: hold.WholeApp, Reason: "by hand"})
 			within := horizon + last.grant.maxLateness
 			if message {
 				if err := l.Revoke(t.Context(), testApp); err != nil {

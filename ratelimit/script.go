@@ -22,18 +22,12 @@ var (
 	feedbackSource string
 	//go:embed learn.lua
 	learnSource string
-	//go:embed hold.lua
-	holdSource string
-	//go:embed holds.lua
-	holdsSource string
 
 	takeScript     = redis.NewScript(takeSource)
 	giveBackScript = redis.NewScript(giveBackSource)
 	usageScript    = redis.NewScript(usageSource)
 	feedbackScript = redis.NewScript(feedbackSource)
 	learnScript    = redis.NewScript(learnSource)
-	holdScript     = redis.NewScript(holdSource)
-	holdsScript    = redis.NewScript(holdsSource)
 )
 
 // stateKey is the key of a row's counts (a hash), logKey that of its minute's log (a list), and
@@ -87,20 +81,6 @@ func integers(reply []any) ([]int64, error) {
 		nums[i] = n
 	}
 	return nums, nil
-}
-
-// fields decodes a reply of alternating names and values.
-func fields(reply []any) (map[string]string, error) {
-	m := make(map[string]string, len(reply)/2)
-	for i := 0; i+1 < len(reply); i += 2 {
-		name, ok1 := reply[i].(string)
-		value, ok2 := reply[i+1].(string)
-		if !ok1 || !ok2 {
-			return nil, fmt.Errorf("script reply: %T, %T where a field was expected", reply[i], reply[i+1])
-		}
-		m[name] = value
-	}
-	return m, nil
 }
 
 // parseLogEntry parses an entry "bucket:count" of a minute's log.

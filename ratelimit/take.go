@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/hold"
 )
 
 // grant is the decoded reply of the take script: a block of instants, a wait or a hold.
@@ -17,7 +19,7 @@ type grant struct {
 	spread      int64   // µs between instants that are spread out, as several lanes share a scarce pace; 0: not spread out
 	wait        time.Duration
 	window      Window
-	hold        *Hold
+	hold        *hold.Hold
 	terms       []terms       // one per row; none with a hold
 	clockOffset int64         // lower bound of Redis' clock minus the replica's, µs: an instant minus it is local time
 	maxLateness time.Duration // how late its permits may be used, see lateness
@@ -98,8 +100,8 @@ func (l *Limiter) takeOnce(ctx context.Context, p plan, req request) (g *grant, 
 		}
 		args = append(args, r.spacing.Microseconds(), r.minute, r.day, r.total, 1-p.reserve, v.epoch, v.seq, jumped)
 	}
-	scopes := []string{WholeApp, p.typ}
-	keys := p.keys(holdKey(p.app, scopes[0]), holdKey(p.app, scopes[1]))
+	scopes := []string{hold.WholeApp, p.typ}
+	keys := p.keys(hold.Key(p.app, scopes[0]), hold.Key(p.app, scopes[1]))
 	sent := l.mono()
 	reply, err := takeScript.Run(ctx, l.rdb, keys, args...).Slice()
 	read := l.mono() + 1 // rounded up, so that no instant is early
@@ -150,7 +152,7 @@ func heldGrant(p plan, scopes []string, reply []any) (*grant, error) {
 	if nums[1] == 2 {
 		scope = scopes[1]
 	}
-	h, err := decodeHold(p.app, scope, reply[3:])
+	h, err := hold.Decode(p.app, scope, reply[3:])
 	if err != nil {
 		return nil, err
 	}

@@ -109,7 +109,7 @@ func spread(n, goroutines int, do func(int) error) error {
 	return nil
 }
 
-func firstError(answers []tasks.Submitted) error {
+func firstError(answers []tasks.SubmitResult) error {
 	for _, a := range answers {
 		if a.Err != nil {
 			return a.Err

@@ -1,6 +1,11 @@
 package tasks
 
-import "slices"
+import (
+	"slices"
+	"time"
+
+	"github.com/wxcourier/wxcourier/internal/strictjson"
+)
 
 // The task types, named kind:api.
 const (
@@ -53,6 +58,17 @@ func (r Repeat) String() string {
 	return [...]string{"none", "never", "deduped", "always"}[min(r, Always)]
 }
 
+// Window returns how long after the first request WeChat drops a repeated one: ten minutes
+// for Deduped
+// (https://developers.weixin.qq.com/doc/offiaccount/Message_Management/Template_Message_Interface.html).
+// It returns 0 for Never, and for Always, which may be repeated at any time.
+func (r Repeat) Window() time.Duration {
+	if r == Deduped {
+		return 10 * time.Minute
+	}
+	return 0
+}
+
 // Spec describes one task type: a row of the catalog.
 type Spec struct {
 	Type string // "send:subscribe"
@@ -75,7 +91,7 @@ type Spec struct {
 	// Example is a body that passes the checks at any time.
 	Example string
 
-	check func(c *checker, body value) // checks the body
+	check func(c *checker, body strictjson.Value) // checks the body
 }
 
 const (
@@ -159,6 +175,15 @@ var catalog = []Spec{
 
 // Catalog returns the rows of all task types. The caller may modify the slice.
 func Catalog() []Spec { return slices.Clone(catalog) }
+
+// Types returns the types of all tasks, in the order of [Catalog].
+func Types() []string {
+	types := make([]string, len(catalog))
+	for i, spec := range catalog {
+		types[i] = spec.Type
+	}
+	return types
+}
 
 // Lookup returns the row of a task type, and whether there is one.
 func Lookup(typ string) (Spec, bool) {

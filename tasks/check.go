@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/wxcourier/wxcourier/internal/strictjson"
 	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
@@ -35,8 +36,8 @@ func (c *checker) faultAt(path, format string, args ...any) {
 }
 
 // fault records a fault at the path of v.
-func (c *checker) fault(v value, format string, args ...any) {
-	c.faultAt(v.path(), format, args...)
+func (c *checker) fault(v strictjson.Value, format string, args ...any) {
+	c.faultAt(v.Path(), format, args...)
 }
 
 // checkEnvelope checks the fields of the envelope except the body.
@@ -45,7 +46,7 @@ func (c *checker) checkEnvelope(e *Envelope) {
 	case e.Type == "":
 		c.faultAt("type", "required, such as %q", TypeSubscribe)
 	case c.spec == nil:
-		c.faultAt("type", "%s is not a task type%s", quoted(e.Type), suggestType(e.Type))
+		c.faultAt("type", "%s is not a task type%s", strictjson.Quote(e.Type), suggestType(e.Type))
 	}
 	switch {
 	case e.App == "":
@@ -60,7 +61,7 @@ func (c *checker) checkEnvelope(e *Envelope) {
 		c.faultAt("batch", "%d bytes; 1 to %d of A-Z a-z 0-9 . _ ~ - are allowed", len(e.Batch), maxBatch)
 	}
 	if e.Priority != "" && e.Priority != Urgent && e.Priority != Bulk {
-		c.faultAt("priority", "%s is neither %q nor %q", quoted(string(e.Priority)), Urgent, Bulk)
+		c.faultAt("priority", "%s is neither %q nor %q", strictjson.Quote(string(e.Priority)), Urgent, Bulk)
 	}
 	c.checkTimes(e)
 	if e.ProcessAt.After(c.from) {
@@ -106,7 +107,7 @@ func suggestType(typ string) string {
 
 // checkBody parses the body and checks it by the rules of the task's type. It returns nil
 // if the body is not JSON.
-func (c *checker) checkBody(body []byte) *document {
+func (c *checker) checkBody(body []byte) *strictjson.Document {
 	switch {
 	case len(body) == 0 || string(body) == "null":
 		c.faultAt("body", "required: the request body that WeChat's page shows")
@@ -115,25 +116,25 @@ func (c *checker) checkBody(body []byte) *document {
 		c.faultAt("body", "%d bytes; at most %d are allowed", len(body), MaxLine)
 		return nil
 	}
-	doc, fault := parse(body, "body", bounds{maxDepth, maxValues})
+	doc, fault := parseBody(body)
 	if fault != nil {
-		c.faults = append(c.faults, *fault)
+		c.faults = append(c.faults, FieldError(*fault))
 		return nil
 	}
 	hint := ""
-	if doc.root().kind() == kindString {
+	if doc.Root().Kind() == strictjson.String {
 		hint = "send the object itself, not a string that holds it"
 	}
-	if c.want(doc.root(), kindObject, hint) && c.spec != nil {
-		c.spec.check(c, doc.root())
+	if c.want(doc.Root(), strictjson.Object, hint) && c.spec != nil {
+		c.spec.check(c, doc.Root())
 	}
 	return doc
 }
 
 // want checks the JSON type of a present value. hint, where not empty, tells the producer
 // how to fix it.
-func (c *checker) want(v value, k jsonKind, hint string) bool {
-	got := v.kind()
+func (c *checker) want(v strictjson.Value, k strictjson.Kind, hint string) bool {
+	got := v.Kind()
 	if got == k {
 		return true
 	}
@@ -145,34 +146,34 @@ func (c *checker) want(v value, k jsonKind, hint string) bool {
 }
 
 // optional returns the member if it is present and of kind k. An object without values
-// counts as absent, in every form in which SDKs write one: see [value.isZero].
-func (c *checker) optional(in value, name string, k jsonKind) (value, bool) {
-	v := in.member(name)
-	if !v.present() || k == kindObject && v.isZero() {
-		return value{}, false
+// counts as absent, in every form in which SDKs write one: see [strictjson.Value.IsZero].
+func (c *checker) optional(in strictjson.Value, name string, k strictjson.Kind) (strictjson.Value, bool) {
+	v := in.Member(name)
+	if !v.Present() || k == strictjson.Object && v.IsZero() {
+		return strictjson.Value{}, false
 	}
-	return v, c.want(v, k, k.hint())
+	return v, c.want(v, k, hintFor(k))
 }
 
 // required is like optional, but records a fault if the member is missing. desc describes
 // the member.
-func (c *checker) required(in value, name string, k jsonKind, desc string) (value, bool) {
-	v := in.member(name)
-	if !v.present() {
-		c.faultAt(join(in.path(), name), "required: %s", desc)
-		return value{}, false
+func (c *checker) required(in strictjson.Value, name string, k strictjson.Kind, desc string) (strictjson.Value, bool) {
+	v := in.Member(name)
+	if !v.Present() {
+		c.faultAt(strictjson.JoinPath(in.Path(), name), "required: %s", desc)
+		return strictjson.Value{}, false
 	}
-	return v, c.want(v, k, k.hint())
+	return v, c.want(v, k, hintFor(k))
 }
 
-// hint tells how to fix a value that should be of this kind.
-func (k jsonKind) hint() string {
+// hintFor tells how to fix a value that should be of kind k.
+func hintFor(k strictjson.Kind) string {
 	switch k {
-	case kindString:
+	case strictjson.String:
 		return "put it in double quotes"
-	case kindNumber, kindBool:
+	case strictjson.Number, strictjson.Bool:
 		return "write it without quotes"
-	case kindAbsent, kindNull, kindArray, kindObject:
+	case strictjson.Absent, strictjson.Null, strictjson.Array, strictjson.Object:
 	}
 	return ""
 }
@@ -187,19 +188,19 @@ type textRule struct {
 }
 
 // optionalText checks an optional string.
-func (c *checker) optionalText(in value, name string, rule textRule) {
-	if v, ok := c.optional(in, name, kindString); ok {
-		c.applyRule(v, v.unquoted(), rule)
+func (c *checker) optionalText(in strictjson.Value, name string, rule textRule) {
+	if v, ok := c.optional(in, name, strictjson.String); ok {
+		c.applyRule(v, v.Unquoted(), rule)
 	}
 }
 
 // requiredText checks a required string, which must not be empty.
-func (c *checker) requiredText(in value, name string, rule textRule, desc string) {
-	v, ok := c.required(in, name, kindString, desc)
+func (c *checker) requiredText(in strictjson.Value, name string, rule textRule, desc string) {
+	v, ok := c.required(in, name, strictjson.String, desc)
 	if !ok {
 		return
 	}
-	s := v.unquoted()
+	s := v.Unquoted()
 	if len(s) == 0 {
 		c.fault(v, "empty: %s", desc)
 		return
@@ -208,7 +209,7 @@ func (c *checker) requiredText(in value, name string, rule textRule, desc string
 }
 
 // applyRule checks the string s, which is the content of v.
-func (c *checker) applyRule(v value, s []byte, rule textRule) {
+func (c *checker) applyRule(v strictjson.Value, s []byte, rule textRule) {
 	if n := utf8.RuneCount(s); rule.runes > 0 && n > rule.runes {
 		c.fault(v, "%d characters; at most %d are allowed: shorten it", n, rule.runes)
 	}
@@ -232,13 +233,13 @@ func (c *checker) applyRule(v value, s []byte, rule textRule) {
 
 // opaqueID checks an id that WeChat made: it must be present, not too long, and without
 // spaces and control characters. Only WeChat knows whether the id exists.
-func (c *checker) opaqueID(in value, name, desc string) {
-	v, ok := c.required(in, name, kindString, desc)
+func (c *checker) opaqueID(in strictjson.Value, name, desc string) {
+	v, ok := c.required(in, name, strictjson.String, desc)
 	if !ok {
 		return
 	}
 	const maxRunes = 128
-	s := v.unquoted()
+	s := v.Unquoted()
 	switch n := utf8.RuneCount(s); {
 	case n == 0:
 		c.fault(v, "empty: %s", desc)
@@ -255,18 +256,18 @@ func (c *checker) opaqueID(in value, name, desc string) {
 
 // oneOf checks an optional string that must be one of words. An empty string counts as
 // absent.
-func (c *checker) oneOf(in value, name string, words ...string) {
-	v, ok := c.optional(in, name, kindString)
-	if !ok || v.isZero() {
+func (c *checker) oneOf(in strictjson.Value, name string, words ...string) {
+	v, ok := c.optional(in, name, strictjson.String)
+	if !ok || v.IsZero() {
 		return
 	}
-	s := v.unquoted()
+	s := v.Unquoted()
 	for _, w := range words {
 		if string(s) == w {
 			return
 		}
 	}
-	c.fault(v, "%s is none of %s", quoted(string(s)), strings.Join(words, ", "))
+	c.fault(v, "%s is none of %s", strictjson.Quote(string(s)), strings.Join(words, ", "))
 }
 
 // describeRune names the kind of a character, for messages, which must not contain text of

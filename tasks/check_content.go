@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/base64"
 	"net/url"
+
+	"github.com/wxcourier/wxcourier/internal/strictjson"
 )
 
 // The bodies of content checks.
@@ -19,23 +21,23 @@ const (
 // would silently treat it as version 1. (Version 1 allows a content of 500 KB; here the
 // limit of all bodies applies.)
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/sec-center/sec-check/msgSecCheck.html
-func checkText(c *checker, body value) {
+func checkText(c *checker, body strictjson.Value) {
 	rule := textRule{}
-	switch version := body.member("version"); {
-	case !version.isZero():
+	switch version := body.Member("version"); {
+	case !version.IsZero():
 		if n, ok := c.lenientInteger(body, "version", 1, 2); ok && n == 2 {
 			rule.runes = maxCheckedRunes
 			c.textCheckV2(body)
 		}
-	case !body.member("scene").isZero() || !body.member("openid").isZero():
+	case !body.Member("scene").IsZero() || !body.Member("openid").IsZero():
 		c.faultAt("body.version", "required with scene and openid: 2")
 	}
 	c.requiredText(body, "content", rule, "the text to check")
 }
 
 // textCheckV2 checks the members of version 2 except content.
-func (c *checker) textCheckV2(body value) {
-	if !body.member("scene").present() {
+func (c *checker) textCheckV2(body strictjson.Value) {
+	if !body.Member("scene").Present() {
 		c.faultAt("body.scene", "required: 1 profile, 2 comment, 3 forum, 4 social log")
 	} else {
 		c.lenientInteger(body, "scene", 1, 4)
@@ -48,9 +50,9 @@ func (c *checker) textCheckV2(body value) {
 
 // lenientInteger is like integer, but also accepts a number in quotes, as older pages of
 // WeChat show it.
-func (c *checker) lenientInteger(in value, name string, lo, hi int64) (int64, bool) {
-	if v := in.member(name); v.kind() == kindString {
-		return c.inRange(v, v.unquoted(), lo, hi, "")
+func (c *checker) lenientInteger(in strictjson.Value, name string, lo, hi int64) (int64, bool) {
+	if v := in.Member(name); v.Kind() == strictjson.String {
+		return c.inRange(v, v.Unquoted(), lo, hi, "")
 	}
 	return c.integer(in, name, lo, hi, "")
 }
@@ -66,21 +68,21 @@ const (
 
 // checkImage checks the body of seccheck:image:
 // https://developers.weixin.qq.com/miniprogram/dev/api-backend/open-api/sec-check/security.imgSecCheck.html
-func checkImage(c *checker, body value) {
-	if v := body.member(mediaBlobField); v.kind() != kindAbsent {
+func checkImage(c *checker, body strictjson.Value) {
+	if v := body.Member(mediaBlobField); v.Kind() != strictjson.Absent {
 		c.fault(v, "set by wxcourier only: send media or media_url")
 		return
 	}
-	media, link := body.member(mediaField), body.member(mediaURLField)
+	media, link := body.Member(mediaField), body.Member(mediaURLField)
 	switch {
-	case media.present() && link.present():
+	case media.Present() && link.Present():
 		c.fault(link, "given together with media: keep one of them")
-	case media.present():
-		if c.want(media, kindString, "the image in base64") {
+	case media.Present():
+		if c.want(media, strictjson.String, "the image in base64") {
 			c.image(media)
 		}
-	case link.present():
-		if c.want(link, kindString, "") {
+	case link.Present():
+		if c.want(link, strictjson.String, "") {
 			c.imageURL(link)
 		}
 	default:
@@ -89,8 +91,8 @@ func checkImage(c *checker, body value) {
 }
 
 // image checks that an image is base64, in a format that WeChat accepts and not too large.
-func (c *checker) image(v value) {
-	s := v.unquoted()
+func (c *checker) image(v strictjson.Value) {
+	s := v.Unquoted()
 	if bytes.HasPrefix(s, []byte("data:")) {
 		c.fault(v, `a data: URL: send only the base64 after its comma`)
 		return
@@ -126,9 +128,9 @@ func ImageType(image []byte) string {
 }
 
 // imageURL checks the address of an image.
-func (c *checker) imageURL(v value) {
+func (c *checker) imageURL(v strictjson.Value) {
 	const maxBytes = 2048
-	s := v.unquoted()
+	s := v.Unquoted()
 	if len(s) > maxBytes {
 		c.fault(v, "%d bytes; at most %d are allowed", len(s), maxBytes)
 		return

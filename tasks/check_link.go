@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/strictjson"
 )
 
 // The bodies of links, and what bodies of links and codes have in common.
@@ -25,8 +27,8 @@ const maxPath = 1024
 
 // checkScheme checks the body of scheme:generate:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-scheme/generateScheme.html
-func checkScheme(c *checker, body value) {
-	if target, ok := c.optional(body, "jump_wxa", kindObject); ok {
+func checkScheme(c *checker, body strictjson.Value) {
+	if target, ok := c.optional(body, "jump_wxa", strictjson.Object); ok {
 		c.target(target)
 	}
 	c.expiry(body)
@@ -34,10 +36,10 @@ func checkScheme(c *checker, body value) {
 
 // checkURLLink checks the body of scheme:urllink:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-link/generateUrlLink.html
-func checkURLLink(c *checker, body value) {
+func checkURLLink(c *checker, body strictjson.Value) {
 	c.target(body)
 	c.expiry(body)
-	if cloud, ok := c.optional(body, "cloud_base", kindObject); ok {
+	if cloud, ok := c.optional(body, "cloud_base", strictjson.Object); ok {
 		c.requiredText(cloud, "env", textRule{}, "the id of the cloud environment")
 		for _, name := range [...]string{"domain", "path", "resource_appid"} {
 			c.optionalText(cloud, name, textRule{})
@@ -47,24 +49,24 @@ func checkURLLink(c *checker, body value) {
 }
 
 // target checks the page that a link opens.
-func (c *checker) target(in value) {
+func (c *checker) target(in strictjson.Value) {
 	c.optionalText(in, "path", textRule{runes: maxPath, noQuery: queryHint})
 	c.query(in)
 	c.envVersion(in)
 }
 
-func (c *checker) query(in value) {
+func (c *checker) query(in strictjson.Value) {
 	c.optionalText(in, "query", textRule{runes: 1024, allowed: isQueryChar, allowedNames: "letters, digits and " + queryMarks})
 }
 
-func (c *checker) envVersion(in value) {
+func (c *checker) envVersion(in strictjson.Value) {
 	c.oneOf(in, "env_version", "release", "trial", "develop")
 }
 
 // expiry checks when a link expires. Two forms are accepted: the older one, with is_expire
 // (false, the default, means never) and up to a year, and the current one, without is_expire
 // and up to 30 days. A form between the two is left to WeChat.
-func (c *checker) expiry(body value) {
+func (c *checker) expiry(body strictjson.Value) {
 	const (
 		longest     = 366 * 24 * time.Hour // the year of the older page; it may be a leap year
 		shortest    = time.Minute
@@ -76,15 +78,15 @@ func (c *checker) expiry(body value) {
 		return
 	}
 	if kind == 1 {
-		if !body.member("expire_interval").present() {
+		if !body.Member("expire_interval").Present() {
 			c.faultAt("body.expire_interval", "required with expire_type 1: the days, 1 to 30")
 		}
 		c.integer(body, "expire_interval", 1, longestDays, "days")
 		return
 	}
-	v := body.member("expire_time")
-	if v.isZero() {
-		if expires && (hasKind || !body.member("expire_type").present()) {
+	v := body.Member("expire_time")
+	if v.IsZero() {
+		if expires && (hasKind || !body.Member("expire_type").Present()) {
 			c.faultAt("body.expire_time", "required when is_expire is true and expire_type is 0: the end as Unix time in seconds")
 		}
 		return
@@ -117,23 +119,23 @@ func timeOffset(d time.Duration) string {
 }
 
 // flag checks an optional boolean. It returns its value, and whether it is present.
-func (c *checker) flag(in value, name string) (is, present bool) {
-	v, ok := c.optional(in, name, kindBool)
-	return ok && v.raw()[0] == 't', ok
+func (c *checker) flag(in strictjson.Value, name string) (is, present bool) {
+	v, ok := c.optional(in, name, strictjson.Bool)
+	return ok && v.Raw()[0] == 't', ok
 }
 
 // integer checks an optional integer from lo to hi and returns it. desc names its unit or
 // the meaning of its values.
-func (c *checker) integer(in value, name string, lo, hi int64, desc string) (int64, bool) {
-	v, ok := c.optional(in, name, kindNumber)
+func (c *checker) integer(in strictjson.Value, name string, lo, hi int64, desc string) (int64, bool) {
+	v, ok := c.optional(in, name, strictjson.Number)
 	if !ok {
 		return 0, false
 	}
-	return c.inRange(v, v.raw(), lo, hi, desc)
+	return c.inRange(v, v.Raw(), lo, hi, desc)
 }
 
 // inRange parses digits as an integer and checks that it is from lo to hi.
-func (c *checker) inRange(v value, digits []byte, lo, hi int64, desc string) (int64, bool) {
+func (c *checker) inRange(v strictjson.Value, digits []byte, lo, hi int64, desc string) (int64, bool) {
 	if desc != "" {
 		desc = ": " + desc
 	}

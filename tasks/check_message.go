@@ -1,6 +1,10 @@
 package tasks
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/wxcourier/wxcourier/internal/strictjson"
+)
 
 // The bodies of messages.
 
@@ -12,7 +16,7 @@ const (
 
 // checkSubscribe checks the body of send:subscribe:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html
-func checkSubscribe(c *checker, body value) {
+func checkSubscribe(c *checker, body strictjson.Value) {
 	c.opaqueID(body, "touser", touserDesc)
 	c.opaqueID(body, "template_id", templateDesc)
 	c.optionalText(body, "page", textRule{})
@@ -23,14 +27,14 @@ func checkSubscribe(c *checker, body value) {
 
 // checkBizSubscribe checks the body of send:bizsubscribe:
 // https://developers.weixin.qq.com/doc/service/api/notify/notify/api_sendnewsubscribemsg.html
-func checkBizSubscribe(c *checker, body value) {
+func checkBizSubscribe(c *checker, body strictjson.Value) {
 	checkSubscribe(c, body)
 	c.miniprogram(body)
 }
 
 // checkTemplate checks the body of send:template:
 // https://developers.weixin.qq.com/doc/offiaccount/Message_Management/Template_Message_Interface.html
-func checkTemplate(c *checker, body value) {
+func checkTemplate(c *checker, body strictjson.Value) {
 	c.opaqueID(body, "touser", touserDesc)
 	c.optionalText(body, clientMsgIDField, textRule{})
 	c.templateMessage(body)
@@ -39,65 +43,65 @@ func checkTemplate(c *checker, body value) {
 // templateMessage checks the members that template/send and uniform_send have in common.
 // The rules for the values of subscribe messages do not apply: keywords of old templates
 // may have any name and may be empty.
-func (c *checker) templateMessage(in value) {
+func (c *checker) templateMessage(in strictjson.Value) {
 	c.opaqueID(in, "template_id", templateDesc)
 	c.optionalText(in, "url", textRule{})
 	c.miniprogram(in)
-	if data := in.member("data"); data.kind() == kindArray && data.isZero() {
+	if data := in.Member("data"); data.Kind() == strictjson.Array && data.IsZero() {
 		return // PHP encodes an empty object like this
 	}
-	data, ok := c.required(in, "data", kindObject, `the keywords, as {"thing1":{"value":"…"}}`)
+	data, ok := c.required(in, "data", strictjson.Object, `the keywords, as {"thing1":{"value":"…"}}`)
 	if !ok {
 		return
 	}
-	for entry := range data.elements() {
+	for entry := range data.Elements() {
 		c.dataValue(entry)
 	}
 }
 
 // miniprogram checks the mini program page that a message opens.
-func (c *checker) miniprogram(in value) {
-	if mini, ok := c.optional(in, "miniprogram", kindObject); ok {
+func (c *checker) miniprogram(in strictjson.Value) {
+	if mini, ok := c.optional(in, "miniprogram", strictjson.Object); ok {
 		c.optionalText(mini, "appid", textRule{})
 		c.optionalText(mini, "pagepath", textRule{})
 	}
 }
 
 // subscribeData checks the keywords of a subscribe message.
-func (c *checker) subscribeData(body value) {
-	data, ok := c.required(body, "data", kindObject, `the keywords, as {"thing1":{"value":"…"}}`)
+func (c *checker) subscribeData(body strictjson.Value) {
+	data, ok := c.required(body, "data", strictjson.Object, `the keywords, as {"thing1":{"value":"…"}}`)
 	if !ok {
 		return
 	}
-	if data.node().next == data.index+1 {
+	if data.IsEmpty() {
 		c.fault(data, `empty: give every keyword of the template, as {"thing1":{"value":"…"}}`)
 	}
-	for entry := range data.elements() {
-		if bytes.HasSuffix(entry.key(), []byte(".DATA")) {
+	for entry := range data.Elements() {
+		if bytes.HasSuffix(entry.Key(), []byte(".DATA")) {
 			c.fault(entry, `the ".DATA" of the template's text is not part of a keyword's name: leave it out`)
 			continue
 		}
 		if v, ok := c.dataValue(entry); ok {
-			c.keyword(entry.key(), v)
+			c.keyword(entry.Key(), v)
 		}
 	}
 }
 
 // dataValue checks the JSON of one keyword and returns its value if that is a string. A
 // keyword of the type number may have a JSON number, as on WeChat's pages.
-func (c *checker) dataValue(entry value) (value, bool) {
-	if !c.want(entry, kindObject, `write {"value":"…"}`) {
-		return value{}, false
+func (c *checker) dataValue(entry strictjson.Value) (strictjson.Value, bool) {
+	if !c.want(entry, strictjson.Object, `write {"value":"…"}`) {
+		return strictjson.Value{}, false
 	}
-	v := entry.member("value")
+	v := entry.Member("value")
 	switch {
-	case !v.present():
-		c.faultAt(join(entry.path(), "value"), "required: the keyword's text")
-		return value{}, false
-	case v.kind() == kindNumber && string(keywordType(entry.key())) == "number":
-		return value{}, false
+	case !v.Present():
+		c.faultAt(strictjson.JoinPath(entry.Path(), "value"), "required: the keyword's text")
+		return strictjson.Value{}, false
+	case v.Kind() == strictjson.Number && string(keywordType(entry.Key())) == "number":
+		return strictjson.Value{}, false
 	}
-	return v, c.want(v, kindString, kindString.hint())
+	return v, c.want(v, strictjson.String, hintFor(strictjson.String))
 }
 
 // customMember is a string member that a customer-service message of a msgtype must have.
@@ -124,35 +128,35 @@ const mediaDesc = "the media_id of an upload"
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/kf-mgnt/kf-message/sendCustomMessage.html
 // The further msgtypes of official accounts are on
 // https://developers.weixin.qq.com/doc/offiaccount/Message_Management/Service_Center_messages.html
-func checkCustom(c *checker, body value) {
+func checkCustom(c *checker, body strictjson.Value) {
 	c.opaqueID(body, "touser", touserDesc)
 	c.customContent(body)
-	if service, ok := c.optional(body, "customservice", kindObject); ok {
+	if service, ok := c.optional(body, "customservice", strictjson.Object); ok {
 		c.requiredText(service, "kf_account", textRule{}, "the account of the customer service")
 	}
-	if context, ok := c.optional(body, "aimsgcontext", kindObject); ok {
+	if context, ok := c.optional(body, "aimsgcontext", strictjson.Object); ok {
 		c.integer(context, "is_ai_msg", 0, 1, "")
 	}
 }
 
 // customContent checks the member that msgtype names.
-func (c *checker) customContent(body value) {
-	v, ok := c.required(body, "msgtype", kindString, "the kind of message, such as text")
+func (c *checker) customContent(body strictjson.Value) {
+	v, ok := c.required(body, "msgtype", strictjson.String, "the kind of message, such as text")
 	if !ok {
 		return
 	}
-	if v.isZero() {
+	if v.IsZero() {
 		c.fault(v, "empty: the kind of message, such as text")
 		return
 	}
-	msgtype := string(v.unquoted())
+	msgtype := string(v.Unquoted())
 	faults := len(c.faults)
 	c.oneOf(body, "msgtype", "text", "image", "voice", "video", "music", "news", "mpnews", "mpnewsarticle",
 		"msgmenu", "wxcard", "link", "miniprogrampage")
 	if len(c.faults) > faults {
 		return
 	}
-	content, ok := c.required(body, msgtype, kindObject, "the content of a message of this msgtype")
+	content, ok := c.required(body, msgtype, strictjson.Object, "the content of a message of this msgtype")
 	if !ok {
 		return
 	}
@@ -171,15 +175,15 @@ func (c *checker) customContent(body value) {
 
 // list checks a required array of at least one and at most limit objects; a limit of 0 is
 // none.
-func (c *checker) list(in value, name string, limit int, desc string) {
-	v, ok := c.required(in, name, kindArray, desc)
+func (c *checker) list(in strictjson.Value, name string, limit int, desc string) {
+	v, ok := c.required(in, name, strictjson.Array, desc)
 	if !ok {
 		return
 	}
 	n := 0
-	for element := range v.elements() {
+	for element := range v.Elements() {
 		n++
-		c.want(element, kindObject, "")
+		c.want(element, strictjson.Object, "")
 	}
 	switch {
 	case n == 0:
@@ -192,13 +196,13 @@ func (c *checker) list(in value, name string, limit int, desc string) {
 // checkUniform checks the body of the retired send:uniform, as its page described it. The
 // fields of a template message are inside one of two members.
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/uniform-message/sendUniformMessage.html
-func checkUniform(c *checker, body value) {
+func checkUniform(c *checker, body strictjson.Value) {
 	c.opaqueID(body, "touser", touserDesc)
-	if body.member("mp_template_msg").isZero() && body.member("weapp_template_msg").isZero() {
+	if body.Member("mp_template_msg").IsZero() && body.Member("weapp_template_msg").IsZero() {
 		c.faultAt("body.mp_template_msg", "required: it holds appid, template_id, url, miniprogram and data")
 	}
-	c.optional(body, "weapp_template_msg", kindObject)
-	if official, ok := c.optional(body, "mp_template_msg", kindObject); ok {
+	c.optional(body, "weapp_template_msg", strictjson.Object)
+	if official, ok := c.optional(body, "mp_template_msg", strictjson.Object); ok {
 		c.opaqueID(official, "appid", "the app id of the official account")
 		c.templateMessage(official)
 	}

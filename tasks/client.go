@@ -2,35 +2,67 @@ package tasks
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
-// Client enqueues tasks, reads their results, cancels and redrives them. It is safe for
-// concurrent use. See [NewClient].
+// Client enqueues tasks, and looks up, waits for and cancels the tasks and batches that its
+// caller names. It is safe for concurrent use. See [NewClient]. An [Inspector] lists and
+// redrives tasks.
 //
 // A plain asynq.Client can enqueue the tasks of this package too, but it does not keep an id
 // unique across queues and for as long as its result is kept, and it does not wake a closed
 // lane at once.
 type Client struct {
-	rdb         redis.UniversalClient
-	asynqClient *asynq.Client // of a courier
-	inspector   *asynq.Inspector
-	ledger      *ledger.Ledger
-	apps        sync.Map // those that are in ledger.AppsKey
+	backend
+	enqueuer *asynqwire.Enqueuer
+	apps     sync.Map // those that are in ledger.AppsKey
 }
 
 // NewClient returns a Client on rdb. It does no I/O. The caller closes rdb after the last
 // use of the Client.
 func NewClient(rdb redis.UniversalClient) *Client {
-	return &Client{
-		rdb: rdb, asynqClient: asynq.NewClientFromRedisClient(capturingClient{rdb}), inspector: asynq.NewInspectorFromRedisClient(rdb),
-		ledger: ledger.New(rdb, ledger.Policy{}),
+	return &Client{backend: newBackend(rdb), enqueuer: asynqwire.NewEnqueuer(rdb)}
+}
+
+// backend is what Client and Inspector share: a Redis, with our records and asynq's queues.
+type backend struct {
+	rdb            redis.UniversalClient
+	ledger         *ledger.Ledger
+	asynqInspector *asynq.Inspector
+}
+
+func newBackend(rdb redis.UniversalClient) backend {
+	return backend{
+		rdb: rdb, ledger: ledger.New(rdb, ledger.Policy{}), asynqInspector: asynq.NewInspectorFromRedisClient(rdb),
 	}
+}
+
+// wake notifies the replicas that a queue has a task. Its error is ignored, since the
+// replicas also poll.
+func (b *backend) wake(ctx context.Context, queue string) {
+	_ = b.rdb.Publish(ctx, ledger.WakeChannel, queue).Err()
+}
+
+// taskInfo returns asynq's information about a task. A queue that was deleted in the asynq
+// web UI is not in asynq's set of queues, and a producer that used it before does not add it
+// again. asynq then returns ErrQueueNotFound even if the queue has tasks, so taskInfo adds
+// the queue to the set and tries again.
+func (b *backend) taskInfo(ctx context.Context, queue, taskID string) (*asynq.TaskInfo, error) {
+	info, err := b.asynqInspector.GetTaskInfo(queue, taskID)
+	if !errors.Is(err, asynq.ErrQueueNotFound) {
+		return info, err
+	}
+	if err := b.rdb.SAdd(ctx, asynqwire.Queues, queue).Err(); err != nil {
+		return nil, err
+	}
+	return b.asynqInspector.GetTaskInfo(queue, taskID)
 }
 
 // Receipt describes an enqueued task.
@@ -78,7 +110,7 @@ func (c *Client) Submit(ctx context.Context, e Envelope) (Receipt, error) {
 }
 
 func (c *Client) submit(ctx context.Context, d draft) (Receipt, error) {
-	var result Submitted
+	var result SubmitResult
 	if s := (submission{draft: d, out: &result}); s.prepare() {
 		c.enqueue(ctx, c.mark(ctx, []*submission{&s}))
 	}

@@ -115,7 +115,7 @@ func TestATaskDeliveredDuringEnqueue(t *testing.T) {
 				return
 			}
 			once.Do(func() {
-				ending := ledger.Ending{Outcome: "accepted", Result: []byte(`{"outcome":"accepted"}`), Queue: queue}
+				ending := ledger.SettleRequest{Outcome: "accepted", Result: []byte(`{"outcome":"accepted"}`), Queue: queue}
 				if _, err := records.Settle(t.Context(), ledger.Ref{App: clientApp, ID: "a"}, ending); err != nil {
 					t.Error(err)
 				}

@@ -10,6 +10,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -21,7 +22,7 @@ func link(id string) tasks.Envelope {
 }
 
 // submitEachWay enqueues a task with each of the four methods.
-func submitEachWay(t *testing.T, client *tasks.Client, e tasks.Envelope) map[string]tasks.Submitted {
+func submitEachWay(t *testing.T, client *tasks.Client, e tasks.Envelope) map[string]tasks.SubmitResult {
 	t.Helper()
 	made := func() *asynq.Task {
 		task, err := tasks.NewTask(e)
@@ -32,7 +33,7 @@ func submitEachWay(t *testing.T, client *tasks.Client, e tasks.Envelope) map[str
 	}
 	one, oneErr := client.Submit(t.Context(), e)
 	two, twoErr := client.Enqueue(t.Context(), made())
-	return map[string]tasks.Submitted{
+	return map[string]tasks.SubmitResult{
 		"Submit": {Receipt: one, Err: oneErr}, "Enqueue": {Receipt: two, Err: twoErr},
 		"SubmitMany":  client.SubmitMany(t.Context(), []tasks.Envelope{e, message("beside")})[0],
 		"EnqueueMany": client.EnqueueMany(t.Context(), []*asynq.Task{made()})[0],
@@ -67,11 +68,11 @@ var stages = []struct {
 		openTask(t, rdb, ref)
 		settleTask(t, rdb, ref, tasks.OutcomeFailed)
 		l := ledger.New(rdb, ledger.Policy{})
-		e, err := l.Ended(t.Context(), ref.App, ref.ID)
+		e, err := l.RedriveState(t.Context(), ref.App, ref.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if done, err := l.PutBack(t.Context(), ref, e); err != nil || !done {
+		if done, err := l.BeginRedrive(t.Context(), ref, e); err != nil || !done {
 			t.Fatalf("put back: %v, %v", done, err)
 		}
 	}},
@@ -90,8 +91,8 @@ func openTask(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref) {
 func settleTask(t *testing.T, rdb redis.UniversalClient, ref ledger.Ref, outcome tasks.Outcome) {
 	t.Helper()
 	l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100})
-	s, err := l.Settle(t.Context(), ref, ledger.Ending{
-		Outcome: string(outcome), Queue: subscribeQueue, Kept: ledger.Kept{Payload: []byte(`{}`)},
+	s, err := l.Settle(t.Context(), ref, ledger.SettleRequest{
+		Outcome: string(outcome), Queue: subscribeQueue, Content: ledger.TaskContent{Payload: []byte(`{}`)},
 		Result: fmt.Appendf(nil, `{"id":%q,"app":%q,"outcome":%q}`, ref.ID, ref.App, outcome),
 	})
 	if err != nil || !s.Written {
@@ -117,7 +118,7 @@ func TestAnIDOfAnotherType(t *testing.T) {
 						t.Errorf("%s: the error does not name the id and the type that has it: %v", way, answer.Err)
 					}
 				}
-				if copies := rdb.Keys(t.Context(), "asynq:{"+clientApp+":"+tasks.TypeURLLink+"}:*").Val(); len(copies) > 0 {
+				if copies := rdb.Keys(t.Context(), asynqwire.Key(clientApp+":"+tasks.TypeURLLink, "*")).Val(); len(copies) > 0 {
 					t.Errorf("enqueued nevertheless: %v", copies)
 				}
 				if answer := client.SubmitMany(t.Context(), []tasks.Envelope{message("beside")})[0]; !answer.Receipt.Already {

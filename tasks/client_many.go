@@ -6,8 +6,8 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// Submitted is the result of [Client.SubmitMany] for one envelope.
-type Submitted struct {
+// SubmitResult is the result of [Client.SubmitMany] for one envelope.
+type SubmitResult struct {
 	Receipt Receipt
 	Err     error
 }
@@ -24,19 +24,19 @@ const (
 // envelopes; a failure of one does not affect the others. When the connection breaks, each
 // task that may or may not be enqueued has the error; repeating these is safe. Besides the
 // envelopes and the results it needs memory for 1,500 tasks at most.
-func (c *Client) SubmitMany(ctx context.Context, envelopes []Envelope) []Submitted {
+func (c *Client) SubmitMany(ctx context.Context, envelopes []Envelope) []SubmitResult {
 	return c.submitMany(ctx, len(envelopes), func(i int) (draft, error) {
 		return draft{Envelope: envelopes[i]}, nil
 	})
 }
 
 // EnqueueMany is like SubmitMany, for tasks that the constructors made.
-func (c *Client) EnqueueMany(ctx context.Context, ts []*asynq.Task) []Submitted {
+func (c *Client) EnqueueMany(ctx context.Context, ts []*asynq.Task) []SubmitResult {
 	return c.submitMany(ctx, len(ts), func(i int) (draft, error) { return decodeDraft(ts[i]) })
 }
 
-func (c *Client) submitMany(ctx context.Context, n int, nth func(int) (draft, error)) []Submitted {
-	results := make([]Submitted, n)
+func (c *Client) submitMany(ctx context.Context, n int, nth func(int) (draft, error)) []SubmitResult {
+	results := make([]SubmitResult, n)
 	ready, marked := make(chan []*submission), make(chan []*submission)
 	go func() {
 		defer close(ready)
@@ -60,7 +60,7 @@ func (c *Client) submitMany(ctx context.Context, n int, nth func(int) (draft, er
 
 // nextChunk prepares the tasks from index at on, up to the size of a chunk. It returns the
 // valid ones, and the index at which the next chunk begins.
-func nextChunk(results []Submitted, at int, nth func(int) (draft, error)) ([]*submission, int) {
+func nextChunk(results []SubmitResult, at int, nth func(int) (draft, error)) ([]*submission, int) {
 	limit := min(chunkTasks, len(results)-at)
 	chunk, submissions := make([]*submission, 0, limit), make([]submission, limit)
 	size := 0

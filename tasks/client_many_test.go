@@ -28,7 +28,7 @@ func messages(n int) []tasks.Envelope {
 }
 
 // countAnswers counts the results: newly enqueued, enqueued before, and failed.
-func countAnswers(answers []tasks.Submitted) (fresh, already, failed int) {
+func countAnswers(answers []tasks.SubmitResult) (fresh, already, failed int) {
 	for _, a := range answers {
 		switch {
 		case a.Err != nil:
@@ -84,7 +84,7 @@ func TestManyProducersOfTheSameIDs(t *testing.T) {
 			}
 			client := tasks.NewClient(rdb)
 			producers.Go(func() {
-				answers := make([]tasks.Submitted, n)
+				answers := make([]tasks.SubmitResult, n)
 				if producer%4 == 3 {
 					for i := range many {
 						answers[i].Receipt, answers[i].Err = client.Submit(t.Context(), many[i])
@@ -157,7 +157,7 @@ func TestSubmitManyTwice(t *testing.T) {
 		}
 
 		l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 1000})
-		if _, err := l.Settle(t.Context(), ledger.Ref{App: clientApp, ID: "m5"}, ledger.Ending{Outcome: "accepted", Result: []byte("{}")}); err != nil {
+		if _, err := l.Settle(t.Context(), ledger.Ref{App: clientApp, ID: "m5"}, ledger.SettleRequest{Outcome: "accepted", Result: []byte("{}")}); err != nil {
 			t.Fatal(err)
 		}
 		if a := client.SubmitMany(t.Context(), many)[5]; a.Err != nil || !a.Receipt.Already || !a.Receipt.Done {

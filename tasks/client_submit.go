@@ -12,27 +12,28 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
 // submission is a task to enqueue, and where its result goes.
 type submission struct {
 	draft
-	item
+	item  asynqwire.Item
 	now   time.Time
 	known bool // an earlier call marked the id
-	out   *Submitted
+	out   *SubmitResult
 }
 
 // prepare checks the task and builds it for asynq. It returns false, with the error in out,
 // for a task that cannot be sent.
 func (s *submission) prepare() bool {
 	s.now, s.marked = time.Now(), true
-	s.task, s.out.Err = s.build(s.now)
+	s.item.Task, s.out.Err = s.build(s.now)
 	return s.out.Err == nil
 }
 
-func (s *submission) fail(err error) { *s.out = Submitted{Err: enqueueError(s.ID, err)} }
+func (s *submission) fail(err error) { *s.out = SubmitResult{Err: enqueueError(s.ID, err)} }
 
 // dueNow reports whether the task may be sent at once.
 func (s *submission) dueNow() bool { return !s.ProcessAt.After(s.now) }
@@ -42,29 +43,29 @@ func (s *submission) dueNow() bool { return !s.ProcessAt.After(s.now) }
 // refuses an id that it has.
 func (c *Client) enqueue(ctx context.Context, all []*submission) {
 	open := c.storeImages(ctx, all)
-	items := make([]*item, len(open))
+	items := make([]*asynqwire.Item, len(open))
 	for i, s := range open {
 		items[i] = &s.item
 	}
-	c.enqueuePipelined(ctx, items)
+	c.enqueuer.EnqueueMany(ctx, items)
 	c.resolveConflicts(ctx, open)
 	c.markEnded(ctx, open)
 
 	woken := make(map[string]bool, 1)
 	for _, s := range open {
 		switch {
-		case errors.Is(s.err, asynq.ErrTaskIDConflict), s.out.Receipt.Done:
+		case errors.Is(s.item.Err, asynq.ErrTaskIDConflict), s.out.Receipt.Done:
 			s.out.Receipt.Already = true
 			continue
-		case s.err != nil:
-			s.fail(s.err)
+		case s.item.Err != nil:
+			s.fail(s.item.Err)
 			continue
 		case s.out.Receipt.Differs:
 			c.updateDigest(ctx, s)
 		}
-		if s.dueNow() && !woken[s.queue] {
-			woken[s.queue] = true
-			c.wake(ctx, s.queue)
+		if s.dueNow() && !woken[s.item.Queue] {
+			woken[s.item.Queue] = true
+			c.wake(ctx, s.item.Queue)
 		}
 	}
 }
@@ -75,7 +76,7 @@ func (c *Client) enqueue(ctx context.Context, all []*submission) {
 func (c *Client) markEnded(ctx context.Context, all []*submission) {
 	var taken []*submission
 	for _, s := range all {
-		if s.known && s.err == nil {
+		if s.known && s.item.Err == nil {
 			taken = append(taken, s)
 		}
 	}
@@ -90,7 +91,7 @@ func (c *Client) markEnded(ctx context.Context, all []*submission) {
 func (c *Client) updateDigest(ctx context.Context, s *submission) {
 	s.out.Receipt.Differs = false
 	// If this fails, the first body's digest stays, and a repeated call gets Differs.
-	_ = c.ledger.Redigest(ctx, s.App, s.ID, s.digest)
+	_ = c.ledger.UpdateDigest(ctx, s.App, s.ID, s.digest)
 }
 
 // registerApps adds the apps of tasks to the set of apps, each app once per Client. It
@@ -113,19 +114,19 @@ func (c *Client) registerApps(ctx context.Context, all []*submission) []*submiss
 // mark marks the ids in the ledger, fills the receipts, and returns the tasks to enqueue.
 func (c *Client) mark(ctx context.Context, all []*submission) []*submission {
 	all = c.registerApps(ctx, all)
-	markings := make([]ledger.Marking, len(all))
+	requests := make([]ledger.MarkRequest, len(all))
 	for i, s := range all {
 		state := StateScheduled
 		if s.dueNow() {
 			state = StateWaiting
 		}
-		markings[i] = ledger.Marking{
+		requests[i] = ledger.MarkRequest{
 			Ref: ledger.Ref{App: s.App, ID: s.ID, Batch: s.Batch}, Queue: s.Queue(), State: string(state), Enqueued: s.now,
 			Digest: s.digest,
 		}
 	}
 	open := all[:0:0]
-	for i, m := range c.ledger.MarkMany(ctx, markings) {
+	for i, m := range c.ledger.MarkMany(ctx, requests) {
 		s := all[i]
 		err := m.Err
 		if err == nil {
@@ -139,7 +140,7 @@ func (c *Client) mark(ctx context.Context, all []*submission) []*submission {
 		if row := lookup(s.Type); row != nil {
 			s.out.Receipt.Warning = row.Warning
 		}
-		if s.queue, s.known = m.Queue, !m.New; !m.Done {
+		if s.item.Queue, s.known = m.Queue, !m.New; !m.Done {
 			open = append(open, s)
 		}
 	}
@@ -207,7 +208,7 @@ func (c *Client) storeImage(ctx context.Context, s *submission, keep bool) error
 	sum := sha256.Sum256(body.Media)
 	withoutImage := s.draft
 	withoutImage.Body = fmt.Appendf(nil, `{"%s":"%s"}`, mediaBlobField, hex.EncodeToString(sum[:]))
-	s.task = withoutImage.buildPrepared(s.now)
+	s.item.Task = withoutImage.buildPrepared(s.now)
 	return nil
 }
 
@@ -217,8 +218,8 @@ func (c *Client) storeImage(ctx context.Context, s *submission, keep bool) error
 func (c *Client) resolveConflicts(ctx context.Context, all []*submission) {
 	conflicts := make(map[string][]*submission)
 	for _, s := range all {
-		if errors.Is(s.err, asynq.ErrTaskIDConflict) {
-			conflicts[s.queue] = append(conflicts[s.queue], s)
+		if errors.Is(s.item.Err, asynq.ErrTaskIDConflict) {
+			conflicts[s.item.Queue] = append(conflicts[s.item.Queue], s)
 		}
 	}
 	for queue, group := range conflicts {
@@ -231,37 +232,31 @@ func (c *Client) resolveConflicts(ctx context.Context, all []*submission) {
 // hasEndedTasks reports whether a queue may have ended tasks. Usually it has none, and
 // enqueuing a file again then needs no lookup for each of its tasks.
 func (c *Client) hasEndedTasks(queue string) bool {
-	info, err := c.inspector.GetQueueInfo(queue)
+	info, err := c.asynqInspector.GetQueueInfo(queue)
 	return err != nil || info.Archived > 0 || info.Completed > 0
 }
 
 // resolveConflict enqueues a task again if asynq's copy of it is gone or has ended. Else it
 // leaves the error ErrTaskIDConflict.
 func (c *Client) resolveConflict(ctx context.Context, s *submission) {
-	info, err := c.taskInfo(ctx, s.queue, s.TaskID())
+	info, err := c.taskInfo(ctx, s.item.Queue, s.TaskID())
 	switch {
 	case errors.Is(err, asynq.ErrTaskNotFound):
 		// It has ended meanwhile, or its archived copy was deleted. The worker sends it only
 		// if it has no outcome.
-		c.enqueuePipelined(ctx, []*item{&s.item})
+		c.enqueuer.EnqueueMany(ctx, []*asynqwire.Item{&s.item})
 		return
 	case err != nil:
-		s.err = fmt.Errorf("look for an archived copy: %w", err)
+		s.item.Err = fmt.Errorf("look for an archived copy: %w", err)
 		return
 	case info.State != asynq.TaskStateArchived && info.State != asynq.TaskStateCompleted:
 		return // it waits or runs
 	}
-	if err := c.inspector.DeleteTask(s.queue, s.TaskID()); err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
-		s.err = fmt.Errorf("delete the archived copy: %w", err)
+	if err := c.asynqInspector.DeleteTask(s.item.Queue, s.TaskID()); err != nil && !errors.Is(err, asynq.ErrTaskNotFound) {
+		s.item.Err = fmt.Errorf("delete the archived copy: %w", err)
 		return
 	}
-	c.enqueuePipelined(ctx, []*item{&s.item})
-}
-
-// wake notifies the replicas that a queue has a task. Its error is ignored, since the
-// replicas also poll.
-func (c *Client) wake(ctx context.Context, queue string) {
-	_ = c.rdb.Publish(ctx, ledger.WakeChannel, queue).Err()
+	c.enqueuer.EnqueueMany(ctx, []*asynqwire.Item{&s.item})
 }
 
 // maxParallel is the largest number of tasks that are processed at the same time where each

@@ -14,6 +14,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -30,7 +31,7 @@ func message(id string) tasks.Envelope {
 
 func pending(t *testing.T, rdb redis.UniversalClient, p tasks.Priority) int64 {
 	t.Helper()
-	return rdb.LLen(t.Context(), "asynq:{"+tasks.QueueName(clientApp, tasks.TypeSubscribe, p)+"}:pending").Val()
+	return rdb.LLen(t.Context(), asynqwire.Key(tasks.QueueName(clientApp, tasks.TypeSubscribe, p), asynqwire.Pending)).Val()
 }
 
 // TestOneIDIsEnqueuedOnce: producers enqueue the same id at the same time with different
@@ -89,7 +90,7 @@ func TestAMarkedTaskIsEnqueued(t *testing.T) {
 func TestNotBeforeProcessAt(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		client := tasks.NewClient(rdb)
-		queue := "asynq:{" + tasks.QueueName(clientApp, tasks.TypeSubscribe, tasks.Urgent) + "}:"
+		queue := tasks.QueueName(clientApp, tasks.TypeSubscribe, tasks.Urgent)
 		second := time.Now().Add(time.Hour).Truncate(time.Second)
 		for name, tt := range map[string]struct {
 			at   time.Time
@@ -122,7 +123,7 @@ func TestNotBeforeProcessAt(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, id := range []string{oneID, manyID, foreignID} {
-				score, err := rdb.ZScore(t.Context(), queue+"scheduled", id).Result()
+				score, err := rdb.ZScore(t.Context(), asynqwire.Key(queue, asynqwire.Scheduled), id).Result()
 				if due := int64(score); due != tt.want || errors.Is(err, redis.Nil) != (tt.want == 0) {
 					t.Errorf("%s: due at %d, not at %d (%v)", id, due, tt.want, err)
 				}
@@ -197,7 +198,7 @@ func TestSubmitManyAnswersEachItem(t *testing.T) {
 		if fresh != 50 || already != 49 {
 			t.Errorf("%d new and %d enqueued before", fresh, already)
 		}
-		apps, err := client.Apps(t.Context())
+		apps, err := tasks.NewInspector(rdb).Apps(t.Context())
 		if err != nil || !slices.Equal(apps, []string{clientApp}) {
 			t.Errorf("apps %v, %v", apps, err)
 		}
@@ -247,58 +248,6 @@ func TestImageIsStoredOutsideThePayload(t *testing.T) {
 		blob, err := ledger.New(rdb, ledger.Policy{}).Blob(t.Context(), clientApp, "img")
 		if err != nil || !bytes.Equal(blob, image) {
 			t.Errorf("the image: %d bytes, %v", len(blob), err)
-		}
-	})
-}
-
-func TestResultsFollowTheStream(t *testing.T) {
-	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		client := tasks.NewClient(rdb)
-		l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 10_000})
-		settle := func(id string) {
-			_, err := l.Settle(t.Context(), ledger.Ref{App: clientApp, ID: id}, ledger.Ending{
-				Outcome: "accepted", Result: fmt.Appendf(nil, `{"id":%q,"app":%q,"outcome":"accepted","msgid":"3395159288267931652"}`, id, clientApp),
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		for i := range 1200 { // more than two pages
-			settle(fmt.Sprintf("m%d", i))
-		}
-		n := 0
-		for r, err := range client.Results(t.Context(), clientApp, "", false) {
-			if err != nil || r.ID != fmt.Sprintf("m%d", n) || r.MsgID != "3395159288267931652" {
-				t.Fatalf("%d: %+v, %v", n, r, err)
-			}
-			n++
-		}
-		if n != 1200 {
-			t.Errorf("%d results", n)
-		}
-		end, err := client.End(t.Context(), clientApp)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		got := make(chan string)
-		go func() {
-			for r, err := range client.Results(ctx, clientApp, end, true) {
-				if err != nil {
-					t.Error(err)
-				}
-				got <- r.ID
-			}
-			close(got)
-		}()
-		settle("new")
-		if id := <-got; id != "new" {
-			t.Errorf("followed to %s", id)
-		}
-		cancel()
-		if _, more := <-got; more {
-			t.Error("it yields results after the end of its context")
 		}
 	})
 }

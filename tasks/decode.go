@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/strictjson"
 	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
@@ -43,17 +44,17 @@ func DecodePayload(payload []byte) (Envelope, error) {
 // envelopeFields lists the members of an envelope, each with the function that reads it.
 var envelopeFields = [...]struct {
 	name string
-	read func(*checker, *Envelope, value)
+	read func(*checker, *Envelope, strictjson.Value)
 }{
-	{"type", func(c *checker, e *Envelope, v value) { e.Type = c.stringField(v) }},
-	{"app", func(c *checker, e *Envelope, v value) { e.App = c.stringField(v) }},
-	{"id", func(c *checker, e *Envelope, v value) { e.ID = c.stringField(v) }},
-	{"body", func(_ *checker, e *Envelope, v value) { e.Body = bytes.Clone(v.raw()) }},
-	{"priority", func(c *checker, e *Envelope, v value) { e.Priority = Priority(c.stringField(v)) }},
-	{"process_at", func(c *checker, e *Envelope, v value) { e.ProcessAt = c.timeField(v) }},
-	{"not_after", func(c *checker, e *Envelope, v value) { e.NotAfter = c.timeField(v) }},
-	{"batch", func(c *checker, e *Envelope, v value) { e.Batch = c.stringField(v) }},
-	{"ignore_hours", func(c *checker, e *Envelope, v value) { e.IgnoreHours = c.boolField(v) }},
+	{"type", func(c *checker, e *Envelope, v strictjson.Value) { e.Type = c.stringField(v) }},
+	{"app", func(c *checker, e *Envelope, v strictjson.Value) { e.App = c.stringField(v) }},
+	{"id", func(c *checker, e *Envelope, v strictjson.Value) { e.ID = c.stringField(v) }},
+	{"body", func(_ *checker, e *Envelope, v strictjson.Value) { e.Body = bytes.Clone(v.Raw()) }},
+	{"priority", func(c *checker, e *Envelope, v strictjson.Value) { e.Priority = Priority(c.stringField(v)) }},
+	{"process_at", func(c *checker, e *Envelope, v strictjson.Value) { e.ProcessAt = c.timeField(v) }},
+	{"not_after", func(c *checker, e *Envelope, v strictjson.Value) { e.NotAfter = c.timeField(v) }},
+	{"batch", func(c *checker, e *Envelope, v strictjson.Value) { e.Batch = c.stringField(v) }},
+	{"ignore_hours", func(c *checker, e *Envelope, v strictjson.Value) { e.IgnoreHours = c.boolField(v) }},
 }
 
 func decode(line []byte, strict bool) (Envelope, error) {
@@ -64,33 +65,33 @@ func decode(line []byte, strict bool) (Envelope, error) {
 		return e, validationError(c.faults)
 	}
 	line = bytes.TrimPrefix(line, []byte("\uFEFF")) // the byte order mark that editors on Windows write
-	doc, fault := parse(line, "", bounds{maxDepth + 1, maxValues + 100})
+	doc, fault := strictjson.Parse(line, "", strictjson.Limits{Depth: maxDepth + 1, Values: maxValues + 100})
 	if fault != nil {
-		return e, validationError([]FieldError{*fault})
+		return e, validationError([]FieldError{FieldError(*fault)})
 	}
-	defer doc.release() // the envelope holds copies
-	if got := doc.root().kind(); got != kindObject {
+	defer doc.Release() // the envelope holds copies
+	if got := doc.Root().Kind(); got != strictjson.Object {
 		c.faultAt("", `must be a JSON object such as {"type":…,"app":…,"body":{…}}, not %s`, got)
 		return e, validationError(c.faults)
 	}
-	for v := range doc.root().elements() {
+	for v := range doc.Root().Elements() {
 		c.decodeField(&e, v)
 	}
 	return e, validationError(c.faults)
 }
 
 // decodeField reads one member of an envelope.
-func (c *checker) decodeField(e *Envelope, v value) {
+func (c *checker) decodeField(e *Envelope, v strictjson.Value) {
 	for i := range envelopeFields {
-		if f := &envelopeFields[i]; string(v.key()) == f.name {
-			if v.present() {
+		if f := &envelopeFields[i]; string(v.Key()) == f.name {
+			if v.Present() {
 				f.read(c, e, v)
 			}
 			return
 		}
 	}
 	if c.strict {
-		c.fault(v, "%s", unknownField(string(v.key())))
+		c.fault(v, "%s", unknownField(string(v.Key())))
 	}
 }
 
@@ -108,22 +109,22 @@ func unknownField(name string) string {
 
 // stringField, boolField and timeField read a field of the envelope.
 
-func (c *checker) stringField(v value) string {
-	if !c.want(v, kindString, "") {
+func (c *checker) stringField(v strictjson.Value) string {
+	if !c.want(v, strictjson.String, "") {
 		return ""
 	}
-	return string(v.unquoted())
+	return string(v.Unquoted())
 }
 
-func (c *checker) boolField(v value) bool {
-	return c.want(v, kindBool, "without quotes") && v.raw()[0] == 't'
+func (c *checker) boolField(v strictjson.Value) bool {
+	return c.want(v, strictjson.Bool, "without quotes") && v.Raw()[0] == 't'
 }
 
-func (c *checker) timeField(v value) (t time.Time) {
+func (c *checker) timeField(v strictjson.Value) (t time.Time) {
 	const form = "an RFC 3339 time such as 2026-12-01T08:00:00+08:00"
 	switch {
-	case !c.want(v, kindString, form):
-	case t.UnmarshalText(v.unquoted()) != nil:
+	case !c.want(v, strictjson.String, form):
+	case t.UnmarshalText(v.Unquoted()) != nil:
 		c.fault(v, "must be %s", form)
 	case c.strict && t.IsZero(): // otherwise the field would count as absent
 		c.fault(v, yearFault, t.Year())

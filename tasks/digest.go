@@ -3,6 +3,8 @@ package tasks
 import (
 	"encoding/base64"
 	"encoding/binary"
+
+	"github.com/wxcourier/wxcourier/internal/strictjson"
 )
 
 // digestSize is the length of a digest in characters of 6 bits each. Two different bodies
@@ -14,13 +16,13 @@ const digestSize = 6
 // members, since maps are unordered in many languages, and a client_msg_id that Prepare
 // made or would make. The other fields of the envelope are not part of the digest: a
 // producer that repeats a call may compute a new process_at or not_after.
-func (e *Envelope) digestOf(spec *Spec, body value) string {
+func (e *Envelope) digestOf(spec *Spec, body strictjson.Value) string {
 	sum := fnv(fnvOffset, e.Type)
-	for member := range body.elements() {
-		if spec.Repeat == Deduped && string(member.key()) == clientMsgIDField && e.derived(member) {
+	for member := range body.Elements() {
+		if spec.Repeat == Deduped && string(member.Key()) == clientMsgIDField && e.derived(member) {
 			continue
 		}
-		sum += member.memberHash()
+		sum += hashMember(member)
 	}
 	var text [8]byte
 	binary.BigEndian.PutUint64(text[:], mix(sum))
@@ -28,33 +30,39 @@ func (e *Envelope) digestOf(spec *Spec, body value) string {
 }
 
 // derived reports whether a client_msg_id is absent or the one that Prepare sets.
-func (e *Envelope) derived(v value) bool {
-	return v.isZero() || v.kind() == kindString && string(v.unquoted()) == clientMsgID(e.App, e.ID)
+func (e *Envelope) derived(v strictjson.Value) bool {
+	return v.IsZero() || v.Kind() == strictjson.String && string(v.Unquoted()) == clientMsgID(e.App, e.ID)
 }
 
-// memberHash returns a hash of a member of an object: its name and its value.
-func (v value) memberHash() uint64 {
-	return mix(fnv(fnvOffset, v.key()) + mix(v.hash()))
+// hashMember returns a hash of a member of an object: its name and its value.
+func hashMember(v strictjson.Value) uint64 {
+	return mix(fnv(fnvOffset, v.Key()) + mix(hashValue(v)))
 }
 
-// hash returns a hash of a value.
-func (v value) hash() uint64 {
-	switch v.kind() {
-	case kindObject:
-		sum := uint64(kindObject)
-		for member := range v.elements() {
-			sum += member.memberHash()
+// The hashes of an empty object and an empty array. Redis holds digests of earlier versions, so
+// they must not change.
+const (
+	arraySeed  = 5
+	objectSeed = 6
+)
+
+func hashValue(v strictjson.Value) uint64 {
+	switch v.Kind() {
+	case strictjson.Object:
+		sum := uint64(objectSeed)
+		for member := range v.Elements() {
+			sum += hashMember(member)
 		}
 		return sum
-	case kindArray:
-		sum := uint64(kindArray)
-		for element := range v.elements() {
-			sum = mix(sum + mix(element.hash()))
+	case strictjson.Array:
+		sum := uint64(arraySeed)
+		for element := range v.Elements() {
+			sum = mix(sum + mix(hashValue(element)))
 		}
 		return sum
-	case kindAbsent, kindNull, kindBool, kindNumber, kindString:
+	case strictjson.Absent, strictjson.Null, strictjson.Bool, strictjson.Number, strictjson.String:
 	}
-	return fnv(fnvOffset, v.raw())
+	return fnv(fnvOffset, v.Raw())
 }
 
 // FNV-1a in 64 bits (http://www.isthe.com/chongo/tech/comp/fnv/), without the allocations of

@@ -73,3 +73,11 @@ func TestDigest(t *testing.T) {
 	different(TypeTemplate, `{"touser":"o","template_id":"T","data":{},"client_msg_id":"yours"}`)
 	different(TypeTemplate, `{"touser":"o","template_id":"T","data":{}}`)
 }
+
+// TestDigestIsStable: Redis holds digests of earlier versions.
+func TestDigestIsStable(t *testing.T) {
+	const body = `{"jump_wxa":{"path":"p","query":"a=1"},"list":[1,{"x":null},[],{}],"is_expire":false,"s":"订单\n"}`
+	if got := digestFor(t, TypeScheme, "order-1", body); got != "ymIYGx" {
+		t.Errorf("the digest is %s", got)
+	}
+}

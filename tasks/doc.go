@@ -12,8 +12,11 @@
 //	}, tasks.ID("order-42-shipped"))
 //	receipt, err := tasks.NewClient(rdb).Enqueue(ctx, task)
 //
-// A Client also reads results, waits for them, cancels tasks and redrives ended ones. A
-// plain asynq.Client can enqueue the task too, since the task carries its queue, id and
+// A Client also looks up, waits for and cancels the tasks and batches that its caller names.
+// An [Inspector] is for operators: it lists results and redrives ended tasks, whoever enqueued
+// them.
+//
+// A plain asynq.Client can enqueue the task too, since the task carries its queue, id and
 // retry limit; its id is then unique only within its queue, and only as long as asynq keeps
 // the task.
 //
@@ -23,4 +26,16 @@
 // WeChat's own request body, field for field. A body that WeChat would certainly refuse is
 // refused with a [ValidationError], which lists every fault with its JSON path. Rules that
 // only WeChat can check are not checked.
+//
+// The files, by what they hold:
+//
+//	catalog.go                    the task types, one row each
+//	payload_*.go                  their bodies as Go types, with a constructor for each
+//	check*.go, keyword.go         the rules for envelopes and bodies
+//	envelope.go, decode.go        the envelope and its JSON
+//	digest.go                     the digest by which another body is recognized
+//	names.go                      apps, ids, batches and queues
+//	task.go                       the asynq task of an envelope
+//	result.go                     outcomes, states and results
+//	client*.go, inspector*.go     Client and Inspector
 package tasks

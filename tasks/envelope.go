@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/strictjson"
 )
 
 // MaxLine is the maximum size of a task's envelope as JSON, in bytes. Only image checks come
@@ -63,37 +65,41 @@ func (e Envelope) TaskID() string { return e.App + ":" + e.ID }
 
 // Receiver returns the openid in the body, or "" for types without one.
 func (e Envelope) Receiver() string {
-	receiver, _ := e.Addressee()
+	receiver, _ := e.ReceiverAndTemplate()
 	return receiver
 }
 
 // TemplateID returns the template id in the body, or "" for types without one.
 func (e Envelope) TemplateID() string {
-	_, template := e.Addressee()
+	_, template := e.ReceiverAndTemplate()
 	return template
 }
 
-// Addressee returns [Envelope.Receiver] and [Envelope.TemplateID]. It parses the body once.
-func (e Envelope) Addressee() (receiver, template string) {
+// ReceiverAndTemplate returns [Envelope.Receiver] and [Envelope.TemplateID]. It parses the body once.
+func (e Envelope) ReceiverAndTemplate() (receiver, template string) {
 	row := lookup(e.Type)
 	if row == nil || row.Receiver == "" && row.Template == "" {
 		return "", ""
 	}
-	doc, fault := parse(e.Body, "body", bounds{maxDepth, maxValues})
+	doc, fault := parseBody(e.Body)
 	if fault != nil {
 		return "", ""
 	}
-	defer doc.release()
+	defer doc.Release()
 	text := func(name string) string {
 		if name == "" {
 			return ""
 		}
-		if v := doc.root().member(name); v.kind() == kindString {
-			return string(v.unquoted())
+		if v := doc.Root().Member(name); v.Kind() == strictjson.String {
+			return string(v.Unquoted())
 		}
 		return ""
 	}
 	return text(row.Receiver), text(row.Template)
+}
+
+func parseBody(body []byte) (*strictjson.Document, *strictjson.Fault) {
+	return strictjson.Parse(body, "body", strictjson.Limits{Depth: maxDepth, Values: maxValues})
 }
 
 // Prepare checks the envelope and, by the catalog's rules, its body, and completes the
@@ -127,7 +133,7 @@ func (e *Envelope) prepare(now time.Time, digest *string) error {
 	if ready.Priority == "" {
 		ready.Priority = Urgent
 	}
-	ready.Body = body.text
+	ready.Body = body.Text()
 	if c.spec.Repeat == Deduped {
 		ready.Body = withClientMsgID(body, clientMsgID(ready.App, ready.ID))
 	}
@@ -136,14 +142,14 @@ func (e *Envelope) prepare(now time.Time, digest *string) error {
 		return validationError(c.faults)
 	}
 	if digest != nil {
-		*digest = ready.digestOf(c.spec, body.root())
+		*digest = ready.digestOf(c.spec, body.Root())
 	}
 	if bytes.Equal(ready.Body, e.Body) { // often, since envelopes are prepared more than once
 		ready.Body = e.Body
 	} else {
-		body.text = nil // ready.Body may be this slice, which the pool must not reuse
+		body.KeepText() // ready.Body may be this slice
 	}
-	body.release()
+	body.Release()
 	*e = ready
 	return nil
 }
@@ -160,23 +166,23 @@ func (s *Spec) maxBody() int {
 const clientMsgIDField = "client_msg_id"
 
 // withClientMsgID returns the body with client_msg_id set to id, unless the producer set one.
-func withClientMsgID(body *document, id string) []byte {
-	member := body.root().member(clientMsgIDField)
+func withClientMsgID(body *strictjson.Document, id string) []byte {
+	text, member := body.Text(), body.Root().Member(clientMsgIDField)
 	switch {
-	case member.kind() == kindAbsent:
-		last := len(body.text) - 1 // the closing brace
-		out := append(make([]byte, 0, last+len(clientMsgIDField)+len(id)+8), body.text[:last]...)
-		if len(body.nodes) > 1 {
+	case member.Kind() == strictjson.Absent:
+		last := len(text) - 1 // the closing brace
+		out := append(make([]byte, 0, last+len(clientMsgIDField)+len(id)+8), text[:last]...)
+		if !body.Root().IsEmpty() {
 			out = append(out, ',')
 		}
 		out = append(out, `"`+clientMsgIDField+`":`...)
-		return append(appendString(out, id), '}')
-	case member.kind() == kindNull, len(member.raw()) == len(`""`):
-		n := member.node()
-		out := append([]byte(nil), body.text[:n.start]...)
-		return append(appendString(out, id), body.text[n.end:]...)
+		return append(strictjson.AppendQuote(out, id), '}')
+	case member.Kind() == strictjson.Null, len(member.Raw()) == len(`""`):
+		start, end := member.Span()
+		out := append([]byte(nil), text[:start]...)
+		return append(strictjson.AppendQuote(out, id), text[end:]...)
 	default:
-		return body.text
+		return text
 	}
 }
 
@@ -200,7 +206,7 @@ func (e *Envelope) payload() []byte {
 	dst := make([]byte, 0, 256+len(e.Body))
 	text := func(name, s string) {
 		if s != "" {
-			dst = appendString(append(dst, name...), s)
+			dst = strictjson.AppendQuote(append(dst, name...), s)
 		}
 	}
 	instant := func(name string, t time.Time) {
@@ -209,8 +215,8 @@ func (e *Envelope) payload() []byte {
 			dst = append(rfc3339Zone(t).AppendFormat(dst, time.RFC3339Nano), '"')
 		}
 	}
-	dst = appendString(append(dst, `{"type":`...), e.Type)
-	dst = appendString(append(dst, `,"app":`...), e.App)
+	dst = strictjson.AppendQuote(append(dst, `{"type":`...), e.Type)
+	dst = strictjson.AppendQuote(append(dst, `,"app":`...), e.App)
 	text(`,"id":`, e.ID)
 	dst = append(append(dst, `,"body":`...), e.Body...)
 	text(`,"priority":`, string(e.Priority))

@@ -2,13 +2,32 @@ package tasks
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // ErrIDInUse means that a task of another type has the id, and waits or has a result that
 // is kept. Nothing was enqueued. The error that wraps it names that type. An id is unique
 // within its app, not within its type.
 var ErrIDInUse = errors.New("tasks: the id belongs to a task of another type")
+
+// ErrNotFound means that no task has this id, or that its result is no longer kept.
+var ErrNotFound = errors.New("no such task")
+
+// ErrRedisFull says that Redis has reached its memory limit and takes no more tasks,
+// until some are delivered and their results expire, or the limit is raised. Repeating the
+// call is safe, also for a task that was partly enqueued.
+var ErrRedisFull = errors.New("Redis is out of memory (its maxmemory): let tasks be delivered, or raise maxmemory, then repeat") //nolint:staticcheck // the name of the program begins it
+
+// enqueueError adds the task's id to an error, and ErrRedisFull where it applies.
+func enqueueError(id string, err error) error {
+	if redis.HasErrorPrefix(err, "OOM ") {
+		err = fmt.Errorf("%w: %w", ErrRedisFull, err)
+	}
+	return fmt.Errorf("enqueue %s: %w", id, err)
+}
 
 // A FieldError is one fault of one task.
 type FieldError struct {

@@ -103,38 +103,3 @@ func FuzzPrepare(f *testing.F) {
 		}
 	})
 }
-
-// FuzzEscapes: rewritten JSON is valid, has the same value, does not change when it is parsed
-// again, and has the necessary escapes only.
-func FuzzEscapes(f *testing.F) {
-	for _, s := range []string{
-		`{"a":"\u8ba2\u0026\ud83d\ude00\n\u0000\"\\\/"}`, `[1.50,-0,1e5,[],{},null,true]`, `"\ud83d"`, `{"\u0061":1,"a":2}`, ` "x" `,
-	} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		doc, fault := parse(text, "", bounds{maxDepth, maxValues})
-		if fault != nil {
-			if utf8.ValidString(fault.String()) {
-				return
-			}
-			t.Fatalf("%q", fault)
-		}
-		if !json.Valid(text) || !json.Valid(doc.text) {
-			t.Fatalf("accepted, but not JSON: %q, %q", text, doc.text)
-		}
-		if !sameJSON(t, text, doc.text) {
-			t.Fatalf("given     %q\nrewritten %q", text, doc.text)
-		}
-		again, fault := parse(doc.text, "", bounds{maxDepth, maxValues})
-		if fault != nil || !bytes.Equal(again.text, doc.text) {
-			t.Fatalf("once  %q\ntwice %q %v", doc.text, again.text, fault)
-		}
-		var compact bytes.Buffer
-		e := json.NewEncoder(&compact)
-		e.SetEscapeHTML(false)
-		if err := e.Encode(json.RawMessage(doc.text)); err != nil || len(doc.text) > compact.Len() {
-			t.Fatalf("not compact: %q (%v)", doc.text, err)
-		}
-	})
-}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/wxcourier/wxcourier/internal/strictjson"
 )
 
 // A keywordRule is the rule of WeChat's page for keywords of one type. Only values that
@@ -50,8 +52,8 @@ var keywordRules = [...]keywordRule{
 }
 
 // keyword checks the text of one keyword by the type that its name begins with.
-func (c *checker) keyword(name []byte, v value) {
-	text := v.unquoted()
+func (c *checker) keyword(name []byte, v strictjson.Value) {
+	text := v.Unquoted()
 	if len(bytes.TrimSpace(text)) == 0 {
 		c.fault(v, "empty, which WeChat refuses (47003): give it a value")
 		return

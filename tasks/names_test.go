@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -95,6 +96,10 @@ func TestResultJSON(t *testing.T) {
 		`"supersedes":"unknown","enqueued_at":"2026-12-01T08:00:00Z","finished_at":"2026-12-01T08:00:01Z"}`
 	if string(full) != want {
 		t.Errorf("got  %s\nwant %s", full, want)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(full, &fields); err != nil || len(fields) != reflect.TypeFor[Result]().NumField() {
+		t.Errorf("TestResultJSON gives values to %d fields of %d, %v", len(fields), reflect.TypeFor[Result]().NumField(), err)
 	}
 	if len(Outcomes()) != 7 || len(States()) != 5 {
 		t.Error("an outcome or state is missing from its list")

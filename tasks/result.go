@@ -1,8 +1,12 @@
 package tasks
 
 import (
+	"encoding/json"
+	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/strictjson"
 )
 
 // Outcome is how a task ended. Every task ends with exactly one outcome.
@@ -66,7 +70,8 @@ func States() []State {
 }
 
 // Result is the record of a task: its state until it is done, then its outcome and WeChat's
-// answer.
+// answer. Encode, the columns of `wxcourier results --csv` and the table of fields in
+// docs/tasks.md follow this struct and its tags; tests compare them.
 type Result struct {
 	ID    string `json:"id"`
 	App   string `json:"app"`
@@ -93,8 +98,8 @@ type Result struct {
 	URLLink string `json:"url_link,omitempty"`
 	// Link is a short link.
 	Link string `json:"link,omitempty"`
-	// Image is the name under which the image of a mini program code is stored; see
-	// [Client.Image].
+	// Image is the media type of the image of a mini program code, such as "image/png";
+	// see [Client.Image] for its bytes.
 	Image string `json:"image,omitempty"`
 	// Suggest is a content check's advice: "pass", "review" or "risky".
 	Suggest string `json:"suggest,omitempty"`
@@ -121,7 +126,7 @@ type Result struct {
 func (r Result) Encode() []byte {
 	dst := make([]byte, 0, 512)
 	text := func(name, s string) {
-		dst = appendString(append(dst, name...), s)
+		dst = strictjson.AppendQuote(append(dst, name...), s)
 	}
 	some := func(name, s string) {
 		if s != "" {
@@ -164,4 +169,13 @@ func (r Result) Encode() []byte {
 	instant(`,"enqueued_at":`, r.EnqueuedAt)
 	instant(`,"finished_at":`, r.FinishedAt)
 	return append(dst, '}')
+}
+
+// decodeResult reads a record that Encode wrote.
+func decodeResult(b []byte) (Result, error) {
+	var r Result
+	if err := json.Unmarshal(b, &r); err != nil {
+		return Result{}, fmt.Errorf("decode a result: %w", err)
+	}
+	return r, nil
 }

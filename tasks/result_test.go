@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +49,22 @@ func standardJSON(t *testing.T, r tasks.Result) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
+// TestResultEncodeHasEveryField: Encode writes each field of Result under its JSON name.
+func TestResultEncodeHasEveryField(t *testing.T) {
+	typ := reflect.TypeFor[tasks.Result]()
+	for i := range typ.NumField() {
+		var fields map[string]any
+		r := filledResult(t, func(field int) bool { return field == i }, "v")
+		if err := json.Unmarshal(r.Encode(), &fields); err != nil {
+			t.Fatal(err)
+		}
+		if name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ","); fields[name] == nil {
+			t.Errorf("Result.Encode omits the field %s (%q)", typ.Field(i).Name, name)
+		}
+	}
+}
+
+// TestResultEncode: the JSON is that of encoding/json.
 func TestResultEncode(t *testing.T) {
 	fields := reflect.TypeFor[tasks.Result]().NumField()
 	for _, text := range []string{"v", `"quoted" \ <b>&amp;`, "订单已发货 🎉", "line\nbreak\ttab\x01\x7f"} {

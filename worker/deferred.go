@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 )
 
 const (
@@ -104,43 +104,29 @@ func (l *receiverLocks) close() {
 	}
 }
 
-// runRetry moves a task from asynq's retry set to the head of its queue, so that it is the
-// next one that is dequeued.
-//
-// KEYS[1] retry set, KEYS[2] pending list, KEYS[3] task
-// ARGV[1] id, ARGV[2] now, ns since 1970, as asynq stores it
-//
-// Returns 1, or 0 when the task is not in the retry set.
-var runRetry = redis.NewScript(`
-if redis.call("ZREM", KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call("RPUSH", KEYS[2], ARGV[1])
-redis.call("HSET", KEYS[3], "state", "pending", "pending_since", ARGV[2])
-return 1
-`)
-
 // recallDeferred moves n deferred tasks of a receiver back to their queues, in the
 // background. It skips tasks that have come back by themselves and those of closed lanes.
-func (r *Replica) recallDeferred(key string, n int) {
-	r.background.Go(func(ctx context.Context) {
+func (d *deliverer) recallDeferred(key string, n int) {
+	d.background.Go(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 		defer cancel()
 		for n > 0 {
-			taken := r.receivers.takeDeferred(key, n)
+			taken := d.receivers.takeDeferred(key, n)
 			if len(taken) == 0 {
 				return
 			}
-			for _, d := range taken {
-				if d.lane.gate.ctx.Err() != nil {
+			for _, t := range taken {
+				if t.lane.gate.Context().Err() != nil {
 					continue // in the queue it would wait until the hold ends
 				}
-				prefix := "asynq:{" + d.queue + "}:"
-				moved, err := runRetry.Run(ctx, r.rdb, []string{prefix + "retry", prefix + "pending", prefix + "t:" + d.task}, d.task, time.Now().UnixNano()).Int()
+				moved, err := asynqwire.RunRetry(ctx, d.rdb, t.queue, t.task)
 				if err != nil {
-					r.log.Debug("a deferred task could not be recalled", slog.Any("err", err)) // it comes back when its delay ends
+					d.log.Debug("a deferred task could not be recalled", slog.Any("err", err)) // it comes back when its delay ends
 					return
 				}
-				if n -= moved; moved > 0 {
-					d.lane.gate.wake()
+				if moved {
+					n--
+					t.lane.gate.Wake()
 				}
 			}
 		}

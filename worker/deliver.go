@@ -2,234 +2,191 @@ package worker
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/background"
+	"github.com/wxcourier/wxcourier/internal/dispatch"
+	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// shortDelay is the delay of a task that cannot be sent for the moment.
-const shortDelay = time.Second
+// deliverer takes the tasks of all lanes through the pipeline.
+type deliverer struct {
+	delivererDeps
+	receivers   *receiverLocks
+	loggedHours loggedHours
+	runs        atomic.Int64 // counts the runs, for newRunner
+}
 
-// laneClosing is the reason for handing a task back when its lane closes.
-const laneClosing = "the lane is closing, or asynq canceled the run"
+type delivererDeps struct {
+	replica    string
+	apps       map[string]App
+	attempts   int // that may fail
+	rdb        redis.UniversalClient
+	ledger     *ledger.Ledger
+	dispatcher *dispatch.Dispatcher
+	media      *mediaFetcher
+	hooks      Hooks
+	metrics    *metrics
+	background *background.Group
+	log        *slog.Logger
+	now        func() time.Time // the clock of hours and expiry
+}
+
+func newDeliverer(deps delivererDeps) *deliverer {
+	d := &deliverer{delivererDeps: deps}
+	d.receivers = newReceiverLocks(d.recallDeferred)
+	return d
+}
+
+// close stops the recalls of deferred tasks. All deliveries must have ended.
+func (d *deliverer) close() {
+	d.receivers.close()
+	d.media.client.CloseIdleConnections()
+}
+
+// newRunner returns a name for a run that no other run of any replica has.
+func (d *deliverer) newRunner() string {
+	return d.replica + "-" + strconv.FormatInt(d.runs.Add(1), 10)
+}
 
 // deliver takes one task through the pipeline:
 //
-//	decode → app's hours → probe → receiver's lock → request (guards, image, token) → permit →
-//	open (settled? canceled? expired? fence) → OnSending → connection → permit's instant →
-//	call → judge → record → settle
+//	decode → prepare (app's hours → probe → receiver's lock → request (guards, image, token) →
+//	permit) → open (settled? canceled? expired? fence) → send (OnSending → connection →
+//	permit's instant → call) → judge → settle
 //
-// It holds no policy: open decides whether the task may be sent, judge decides what follows
+// It holds no policy: open decides whether the task may be sent, package dispatch what follows
 // from the answer. asynq deletes the task when deliver returns nil, retries it after a
 // *handedBack, and archives it after asynq.SkipRetry.
-func (r *Replica) deliver(ctx context.Context, l *lane, t *asynq.Task) error {
+func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedTask, t *asynq.Task) error {
 	// All waits end when the lane closes. The steps after an attempt outlive asynq's context:
 	// a "cancel" in its web UI, or a lost lease, must not make a known answer unknown.
-	taskCtx, laneCtx := ctx, l.gate.ctx
+	taskCtx, open := ctx, l.gate.Context()
 	ctx = context.WithoutCancel(ctx)
 
-	permit := r.assignedPermit(ctx, l)
-	j, err := newJob(taskCtx, l, t)
+	permit := l.gate.TakePermit()
+	j, err := newJob(taskCtx, l, d.newRunner(), t)
 	if err != nil {
-		r.limiter.release(ctx, permit)
-		return r.discard(ctx, err)
+		l.pace.Release(ctx, permit)
+		return d.discard(ctx, err)
 	}
-	j.permit, j.unlock = permit, func() {}
-	defer func() {
-		j.unlock()
-		r.limiter.release(ctx, j.permit)
-	}()
-	if err := r.prepare(taskCtx, laneCtx, l, j); err != nil {
+	j.started = started
+	j.call.Assign(permit)
+	defer d.release(ctx, j)
+
+	err = d.prepare(open, j)
+	if !isHandedBack(err) && (taskCtx.Err() != nil || open.Err() != nil) {
+		err = retryLater(redisRetryDelay, laneClosing)
+	}
+	if isHandedBack(err) {
 		if !j.capped() {
 			return err // the record is unchanged: the task only waits
 		}
-		j.err = &guardError{reason: err.Error()} // asynq would archive the task: it ends with an outcome
+		err = &dispatch.NotSentError{Reason: err.Error()} // asynq would archive the task: it ends with an outcome
 	}
-	openCtx := laneCtx
-	if j.capped() {
-		openCtx = ctx
-	}
-	if err := r.openOrWait(openCtx, l, j); err != nil {
+	if d.open(ctx, j) != nil {
 		return retryLater(redisRetryDelay, "Redis did not answer")
 	}
 	if j.opened.Admission != ledger.Proceed {
-		return r.unsent(ctx, j)
+		return d.settleUnsent(ctx, j)
 	}
-	if j.err == nil {
-		j.err = r.notifySending(laneCtx, j)
+	if err == nil {
+		err = d.send(ctx, j)
 	}
-	if j.err == nil {
-		r.servers.donePreparing(j)
-		j.answer, j.err = r.call(ctx, l, j)
-	}
-	return r.settle(ctx, j, r.verdict(ctx, j))
+	j.err = err
+	return d.settle(ctx, j, d.judge(ctx, j))
 }
 
-// prepare acquires what a task needs before open: the probe of a lane whose breaker is
-// tripped, the receiver's lock, the request and a permit. It returns a *handedBack; other
-// errors are stored in j.err.
-func (r *Replica) prepare(taskCtx, laneCtx context.Context, l *lane, j *job) error {
-	if wait, closed := r.hoursWait(j); closed {
-		r.log.Debug("handed back", j.attrs(slog.Duration("delay", wait), slog.String("reason", outsideHours))...)
-		return retryLater(wait, outsideHours)
+// release ends what a run holds: the probe, the receiver's lock, and a permit that it has not
+// used.
+func (d *deliverer) release(ctx context.Context, j *job) {
+	if j.unlock != nil {
+		j.unlock()
 	}
-	probed, err := r.probe(laneCtx, j)
-	if err != nil {
-		return r.notCalled(laneCtx, j, err.Error())
+	if j.endProbe != nil {
+		j.endProbe()
 	}
-	j.unlock = probed
-	unlock, err := r.lockReceiver(laneCtx, l, j)
-	if err != nil {
-		return err
-	}
-	j.unlock = func() { unlock(); probed() }
-	if j.request, j.err = r.request(laneCtx, j); j.err == nil {
-		if err := r.freshPermit(laneCtx, l, j); err != nil {
-			return r.notCalled(laneCtx, j, err.Error())
-		}
-	}
-	if taskCtx.Err() != nil || laneCtx.Err() != nil {
-		return retryLater(redisRetryDelay, laneClosing)
-	}
-	return nil
+	d.dispatcher.Release(ctx, &j.call)
 }
 
-// openOrWait opens a task. A capped task that another runner may still have waits until that
-// runner has ended or the lane closes.
-func (r *Replica) openOrWait(ctx context.Context, l *lane, j *job) error {
+// open claims the task in the ledger, or finds out why it may not be sent. It repeats the
+// call until Redis answers or the lane closes: a call whose reply was lost may have raised
+// the fence, and only the same runner knows that no request was written. A capped task is
+// opened even if the lane closes, and waits for another runner that may still have it.
+func (d *deliverer) open(ctx context.Context, j *job) error {
+	until := j.lane.gate.Context()
+	if j.capped() {
+		until = ctx
+	}
 	for {
-		err := r.open(ctx, j)
-		if err != nil || j.opened.Admission != ledger.Busy || !j.capped() || !sleep(l.gate.ctx, j.opened.Wait) {
+		err := d.retryRedis(until, j, "the task could not be opened yet", func() (err error) {
+			j.opened, err = d.ledger.Open(until, j.ref(), ledger.OpenRequest{
+				Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt,
+				Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
+				Expired: j.expired(d.now()),
+			})
+			return err
+		})
+		if err != nil || j.opened.Admission != ledger.Busy || !j.capped() || !background.Sleep(j.lane.gate.Context(), j.opened.Wait) {
 			return err
 		}
 	}
 }
 
-// open claims the task in the ledger, or finds out why it may not be sent. It repeats the
-// call until Redis answers or the lane closes: a call whose reply was lost may have raised
-// the fence, and only the same runner knows that no request was written.
-func (r *Replica) open(ctx context.Context, j *job) error {
-	return r.retryRedis(ctx, j, "the task could not be opened yet", func() (err error) {
-		j.opened, err = r.ledger.Open(ctx, j.ref(), ledger.OpenRequest{
-			Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt,
-			Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
-			Expired: j.expired(r.now()),
-		})
+// send calls WeChat.
+func (d *deliverer) send(ctx context.Context, j *job) (err error) {
+	open := j.lane.gate.Context()
+	if err := d.notifySending(open, j); err != nil {
 		return err
-	})
-}
-
-// unsent ends or hands back a task that may not be sent now.
-func (r *Replica) unsent(ctx context.Context, j *job) error {
-	switch j.opened.Admission {
-	case ledger.Settled, ledger.Proceed:
-		r.log.Debug("already settled", j.attrs()...)
-		return nil
-	case ledger.Busy:
-		if j.capped() { // the other runner may replace this outcome
-			return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "runner_lost"})
+	}
+	j.lane.gate.DonePreparing(j.started)
+	j.call.BeforeWrite = func() error {
+		if wait, closed := d.hoursWait(j); closed { // the hours closed since prepare
+			return &dispatch.NotSentError{Reason: outsideHours, Delay: wait}
 		}
-		return retryLater(j.opened.Wait, "another runner has it")
-	case ledger.Unknown:
-		return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "runner_lost"})
-	case ledger.Forgotten:
-		return r.end(ctx, j, verdict{outcome: tasks.OutcomeUnknown, reason: "record_lost"})
-	case ledger.Lost:
-		return r.end(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "runners_lost"})
-	case ledger.Canceled:
-		return r.end(ctx, j, verdict{outcome: tasks.OutcomeCanceled})
-	case ledger.Expired:
-		return r.end(ctx, j, verdict{outcome: tasks.OutcomeExpired})
+		return nil
 	}
-	return fmt.Errorf("the ledger answered %q", j.opened.Admission)
+	j.answer, err = d.dispatcher.Send(ctx, open, &j.call, j.request)
+	return err
 }
 
-// settle carries out the verdict on an attempt.
-func (r *Replica) settle(ctx context.Context, j *job, v verdict) error {
-	if v.slows != "" {
-		r.lowerPace(ctx, j, v.slows)
-	}
-	if v.stops != stopNothing {
-		v = r.hold(ctx, j, v)
-	}
-	if v.learns {
-		r.learner.refused(j.App, j.Type)
-	}
-	if v.outcome == "" {
-		return r.handBack(ctx, j, v)
-	}
-	return r.end(ctx, j, v)
-}
-
-// end records an outcome, and returns the error that makes asynq delete, retry or archive
-// its copy.
-func (r *Replica) end(ctx context.Context, j *job, v verdict) error {
-	outcome, err := r.record(ctx, j, v)
-	if errors.Is(err, errRedriven) {
-		r.log.Warn("the outcome is dropped: the task was redriven during the run", j.attrs(slog.String("outcome", string(v.outcome)))...)
-		return retryLater(0, err.Error())
-	}
-	if err != nil {
-		return retryLater(redisRetryDelay, "the outcome could not be recorded")
-	}
-	if outcome == tasks.OutcomeFailed || outcome == tasks.OutcomeUnknown {
-		return fmt.Errorf("%s: %s: %w", outcome, v.reason, asynq.SkipRetry)
-	}
-	return nil
-}
-
-// handBack returns a task to asynq for another attempt. A capped task fails instead.
-// handBack returns a task to asynq for another attempt. A capped task fails instead.
-func (r *Replica) handBack(ctx context.Context, j *job, v verdict) error {
-	if j.capped() {
-		return r.end(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "retries_capped"})
-	}
-	state := tasks.StateWaiting
-	if v.counts {
-		state = tasks.StateRetrying
-	}
-	r.notifyNotSent(j)
-	err := r.retryRedis(ctx, j, "the task could not be handed back yet", func() error {
-		return r.ledger.Defer(ctx, j.ref(), ledger.Deferral{
-			Runner: j.runner, State: string(state), NotAccepted: !noAnswer(j.err), NotCalled: !j.called,
-		})
+// judge returns the verdict on the attempt of a job.
+func (d *deliverer) judge(ctx context.Context, j *job) dispatch.Verdict {
+	return d.dispatcher.Judge(ctx, &j.call, dispatch.Attempt{
+		Err: j.err, Repeat: j.spec.Repeat, Doubt: j.opened.Doubt, Failed: j.failed, Budget: d.attempts,
 	})
-	if err != nil {
-		return retryLater(redisRetryDelay, "Redis did not answer")
-	}
-	if errors.Is(j.err, errNoPermit) && r.held(ctx, j) {
-		v.place = queueFront
-	}
-	r.log.Debug("handed back", j.attrs(slog.Duration("delay", v.delay), slog.Any("err", j.err))...)
-	return &handedBack{delay: v.delay, counts: v.counts, why: j.why(v), place: v.place}
 }
 
-// notCalled hands back a task that has not been opened. It goes to the front of its queue
-// where its lane is held, and otherwise comes back after shortDelay.
-func (r *Replica) notCalled(ctx context.Context, j *job, why string) error {
-	back := &handedBack{delay: shortDelay, why: why}
-	if r.held(context.WithoutCancel(ctx), j) {
-		back.place = queueFront
+// expire ends a task whose deadline in asynq passed before it could run.
+func (d *deliverer) expire(ctx context.Context, l *lane, t *asynq.Task) {
+	j, err := newJob(ctx, l, d.newRunner(), t)
+	if err != nil {
+		return
 	}
-	return back
+	j.opened, err = d.ledger.Open(ctx, j.ref(), ledger.OpenRequest{Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt, Expired: true})
+	if err == nil {
+		_ = d.settleUnsent(ctx, j) // asynq retries the task, which is then settled
+	}
 }
 
 // retryRedis repeats a step until it succeeds or ctx ends. It logs the first failure, and
 // then one a minute.
-func (r *Replica) retryRedis(ctx context.Context, j *job, trouble string, step func() error) error {
+func (d *deliverer) retryRedis(ctx context.Context, j *job, trouble string, step func() error) error {
 	for n := 0; ; n++ {
 		err := step()
 		if err == nil {
 			return nil
 		}
 		if n%int(time.Minute/redisRetryDelay) == 0 {
-			r.log.Warn(trouble, j.attrs(slog.Any("err", err))...)
+			d.log.Warn(trouble, j.attrs(slog.Any("err", err))...)
 		}
 		select {
 		case <-time.After(redisRetryDelay):

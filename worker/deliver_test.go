@@ -160,7 +160,7 @@ func TestExpiredAndCanceledAreNotSent(t *testing.T) {
 		grouped := message("grouped", "c")
 		grouped.Batch = "spring"
 		r.submit(grouped)
-		if n, err := r.client.Cancel(t.Context(), app, "canceled", "nobody"); err != nil || n.Taken != 1 || n.Missing != 1 {
+		if n, err := r.client.Cancel(t.Context(), app, "canceled", "nobody"); err != nil || n.Canceled != 1 || n.Missing != 1 {
 			t.Errorf("cancel: %+v, %v", n, err)
 		}
 		if n, err := r.client.CancelBatch(t.Context(), app, "spring"); err != nil || n != 1 {

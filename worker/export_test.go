@@ -7,13 +7,13 @@ import (
 )
 
 // TrustForTest makes a replica trust the certificate of a test's image host.
-func TrustForTest(r *Replica, c *http.Client) { r.mediaClient.Transport = c.Transport }
+func TrustForTest(r *Replica, c *http.Client) { r.deliverer.media.client.Transport = c.Transport }
 
 // NewRunnerForTest returns the name of a new run.
-func NewRunnerForTest(r *Replica) string { return r.newRunner() }
+func NewRunnerForTest(r *Replica) string { return r.deliverer.newRunner() }
 
 // SetClockForTest replaces the clock of hours and expiry; call it before Run.
-func SetClockForTest(r *Replica, now func() time.Time) { r.now = now }
+func SetClockForTest(r *Replica, now func() time.Time) { r.deliverer.now = now }
 
 // OpenLanesForTest counts the open lanes.
 func OpenLanesForTest(r *Replica) int { return len(r.fleet.snapshot()) }

@@ -4,10 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/dispatch"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -27,10 +31,13 @@ const (
 // lanes that have none or are held. Its goroutine, run, owns the fields; other goroutines
 // only send to wakes and read copies.
 type fleet struct {
-	replica  *Replica
-	wakes    chan string // queue names, or "hold:<app>"
-	holds    holdCache   // owned by run
-	index    *queueIndex // owned by run
+	fleetDeps
+	wakes    chan string    // queue names, or "hold:<app>"
+	holds    *hold.Watcher  // owned by run
+	index    *queueIndex    // owned by run
+	countPos int            // owned by run; position among the held lanes
+	closing  sync.WaitGroup // lanes that close while the replica runs
+	polled   atomic.Bool    // the queues were polled at least once
 	throttle logThrottle
 
 	mu    sync.RWMutex
@@ -38,14 +45,28 @@ type fleet struct {
 	depth map[laneKey]int64 // guarded by mu; pending tasks at the last poll, where not 0
 }
 
+type fleetDeps struct {
+	apps       map[string]App
+	rdb        redis.UniversalClient
+	limiter    *ratelimit.Limiter
+	holdStore  *hold.Store
+	dispatcher *dispatch.Dispatcher
+	servers    *laneServers
+	deliverer  *deliverer
+	log        *slog.Logger
+}
+
 // redisAway is logged when a poll fails, and then once a minute until one succeeds.
 const redisAway = "Redis does not answer; nothing is sent meanwhile"
 
 type laneKey struct{ app, typ string }
 
-func newFleet(r *Replica) *fleet {
+func newFleet(deps fleetDeps) *fleet {
+	index := newQueueIndex(deps.apps)
+	pauses := hold.NewPauses(deps.rdb, tasks.Types(), tasks.QueueNames)
 	return &fleet{
-		replica: r, wakes: make(chan string, 1024), holds: newHoldCache(), index: newQueueIndex(r.apps),
+		fleetDeps: deps, wakes: make(chan string, 1024), index: index,
+		holds: hold.NewWatcher(deps.holdStore, pauses, index.apps, deps.log),
 		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
 	}
 }
@@ -85,7 +106,7 @@ func (f *fleet) run(ctx context.Context) {
 // listen forwards the wake-up messages to wakes. go-redis subscribes again after a lost
 // connection; polling makes up for messages that are lost meanwhile.
 func (f *fleet) listen(ctx context.Context) {
-	sub := f.replica.rdb.Subscribe(ctx, ledger.WakeChannel)
+	sub := f.rdb.Subscribe(ctx, ledger.WakeChannel)
 	defer func() { _ = sub.Close() }()
 	messages := sub.Channel()
 	for {
@@ -106,28 +127,25 @@ func (f *fleet) listen(ctx context.Context) {
 
 // wake handles a wake-up message: it wakes or opens the lane of a queue, or marks the holds
 // of an app as changed.
-// wake handles a wake-up message: it wakes or opens the lane of a queue, or marks the holds
-// of an app as changed.
 func (f *fleet) wake(ctx context.Context, name string) {
-	if app, ok := strings.CutPrefix(name, ratelimit.HoldMessage); ok {
-		f.replica.limiter.revoke(ctx, app)
-		f.replica.templateHolds.forget(app)
-		if _, mine := f.replica.apps[app]; mine {
-			f.holds.unread[app] = true
+	if app, ok := hold.ParseMessage(name); ok {
+		f.dispatcher.HoldsChanged(ctx, app)
+		if _, mine := f.apps[app]; mine {
+			f.holds.MarkChanged(app)
 		}
 		return
 	}
 	app, typ, priority, _ := tasks.ParseQueue(name)
 	_, known := tasks.Lookup(typ) // a newer producer's types wait for newer replicas
-	if _, mine := f.replica.apps[app]; !known || !mine {
+	if _, mine := f.apps[app]; !known || !mine {
 		return
 	}
 	f.index.add(queueRef{laneKey{app, typ}, priority})
-	if f.holds.held(laneKey{app, typ}) {
+	if f.holds.Held(app, typ) {
 		return
 	}
 	if l := f.ensure(laneKey{app, typ}); l != nil {
-		l.gate.wake()
+		l.gate.Wake()
 	}
 }
 
@@ -137,9 +155,9 @@ func (f *fleet) ensure(key laneKey) *lane {
 		l.idleSince = time.Time{}
 		return l
 	}
-	l, err := f.replica.openLane(key.app, key.typ)
+	l, err := f.openLane(key)
 	if err != nil {
-		f.replica.log.Error("a lane could not be opened", slog.Any("err", err))
+		f.log.Error("a lane could not be opened", slog.Any("err", err))
 		return nil
 	}
 	f.mu.Lock()
@@ -178,5 +196,5 @@ func (f *fleet) close(key laneKey, l *lane) {
 	f.mu.Lock()
 	delete(f.lanes, key)
 	f.mu.Unlock()
-	f.replica.closing.Go(l.shutdown)
+	f.closing.Go(l.shutdown)
 }

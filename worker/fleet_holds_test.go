@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
@@ -20,10 +21,10 @@ import (
 var noOptions = sandbox.Options{}
 
 // hold sets an operator's hold.
-func (r *rig) hold(h ratelimit.Hold) {
+func (r *rig) hold(h hold.Hold) {
 	r.t.Helper()
 	h.App, h.Reason, h.By = app, "operator", "somebody@somewhere"
-	if set, err := r.limiter().Hold(r.t.Context(), h); err != nil || !set {
+	if set, err := r.holds().Set(r.t.Context(), h); err != nil || !set {
 		r.t.Fatalf("not held: %v, %v", set, err)
 	}
 }
@@ -31,7 +32,7 @@ func (r *rig) hold(h ratelimit.Hold) {
 // unhold lifts a hold.
 func (r *rig) unhold(scope string) {
 	r.t.Helper()
-	if lifted, err := r.limiter().Unhold(r.t.Context(), app, scope); err != nil || !lifted {
+	if lifted, err := r.holds().Lift(r.t.Context(), app, scope); err != nil || !lifted {
 		r.t.Fatalf("not lifted: %v, %v", lifted, err)
 	}
 }
@@ -55,7 +56,7 @@ func TestHeldLaneCloses(t *testing.T) {
 		r.submit(addressed(tasks.TypeCustom, "custom-first", "a"))
 		r.outcome("custom-first")
 		r.lanes(p, 2)
-		r.hold(ratelimit.Hold{Scope: tasks.TypeSubscribe})
+		r.hold(hold.Hold{Scope: tasks.TypeSubscribe})
 		r.lanes(p, 1)
 		const n = 20
 		for i := range n {
@@ -83,7 +84,7 @@ func TestHeldLaneCloses(t *testing.T) {
 func TestHeldLaneOpensAtTheEnd(t *testing.T) {
 	onEach(t, noOptions, func(t *testing.T, r *rig) {
 		until := time.Now().Add(4 * time.Second)
-		r.hold(ratelimit.Hold{Scope: ratelimit.WholeApp, Until: until})
+		r.hold(hold.Hold{Scope: hold.WholeApp, Until: until})
 		p := r.replica(nil)
 		r.submit(message("one", "a"))
 		redistest.Until(t, 10*time.Second, "the replica is ready", p.Ready)
@@ -110,7 +111,7 @@ func TestOperatorHoldStopsTheApp(t *testing.T) {
 		}
 		calls := func() int { return r.wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}) }
 		redistest.Until(t, 10*time.Second, "calls are under way", func() bool { return calls() > 0 })
-		r.hold(ratelimit.Hold{Scope: ratelimit.WholeApp})
+		r.hold(hold.Hold{Scope: hold.WholeApp})
 		for _, p := range replicas {
 			r.lanes(p, 0)
 		}
@@ -128,7 +129,7 @@ func TestOperatorHoldStopsTheApp(t *testing.T) {
 		if after := calls(); after != before {
 			t.Errorf("%d calls while the app was held", after-before)
 		}
-		r.unhold(ratelimit.WholeApp)
+		r.unhold(hold.WholeApp)
 		for i := range n {
 			if got := r.outcome(fmt.Sprintf("m%d", i)); got.Outcome != tasks.OutcomeAccepted || got.Attempts != 1 {
 				t.Errorf("m%d: %s after %d attempts", i, got.Outcome, got.Attempts)
@@ -152,7 +153,7 @@ func TestAHoldIsFoundWithoutItsMessage(t *testing.T) {
 		record, index := "wxcourier:{"+app+"}:hold:*", "wxcourier:{"+app+"}:holds"
 		_, err := r.rdb.TxPipelined(t.Context(), func(tx redis.Pipeliner) error {
 			tx.HSet(t.Context(), record, "reason", "operator", "code", 0, "by", "somebody", "since", 1, "until", 0, "tries", 1)
-			tx.SAdd(t.Context(), index, ratelimit.WholeApp)
+			tx.SAdd(t.Context(), index, hold.WholeApp)
 			return nil
 		})
 		if err != nil {
@@ -218,7 +219,7 @@ func TestHeldLanesCostFewCommands(t *testing.T) {
 		r.others = append(r.others, worker.App{ID: other})
 		for _, spec := range tasks.Catalog() {
 			lanes++
-			if _, err := r.limiter().Hold(t.Context(), ratelimit.Hold{App: other, Scope: spec.Type, Reason: "operator"}); err != nil {
+			if _, err := r.holds().Set(t.Context(), hold.Hold{App: other, Scope: spec.Type, Reason: "operator"}); err != nil {
 				t.Fatal(err)
 			}
 			queue := tasks.QueueName(other, spec.Type, tasks.Urgent)

@@ -28,22 +28,23 @@ const (
 
 // A rig has a WeChat sandbox, a Redis and a producer. Its methods start replicas.
 type rig struct {
-	t      *testing.T
-	addr   string // of Redis
-	url    string // of WeChat
-	wx     *sandbox.Server
-	client *tasks.Client
-	rdb    redis.UniversalClient
-	log    *lockedBuffer
-	config worker.Config
-	wechat wechat.Config
-	pace   ratelimit.Config
-	only   []string
-	hours  worker.Hours
-	clock  func() time.Time // of hours and expiry; nil is time.Now
-	others []worker.App     // apps of the replicas besides app
-	hooks  worker.Hooks
-	dials  http.RoundTripper // the transport to WeChat; nil is the client's own
+	t         *testing.T
+	addr      string // of Redis
+	url       string // of WeChat
+	wx        *sandbox.Server
+	client    *tasks.Client
+	inspector *tasks.Inspector
+	rdb       redis.UniversalClient
+	log       *lockedBuffer
+	config    worker.Config
+	wechat    wechat.Config
+	pace      ratelimit.Config
+	only      []string
+	hours     worker.Hours
+	clock     func() time.Time // of hours and expiry; nil is time.Now
+	others    []worker.App     // apps of the replicas besides app
+	hooks     worker.Hooks
+	dials     http.RoundTripper // the transport to WeChat; nil is the client's own
 }
 
 // lockedBuffer collects log lines from many goroutines.
@@ -93,7 +94,7 @@ func newRig(t *testing.T, addr string, opts sandbox.Options) *rig {
 	r.wechat.Timeout, r.wechat.AttemptTimeout = time.Second, 2*time.Second
 	r.config.ShutdownTimeout = 10 * time.Second
 	r.rdb = r.newRedis()
-	r.client = tasks.NewClient(r.rdb)
+	r.client, r.inspector = tasks.NewClient(r.rdb), tasks.NewInspector(r.rdb)
 	return r
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
@@ -127,7 +129,7 @@ func TestAnOperatorsHoldDuringACall(t *testing.T) {
 		r.submit(message("one", "a"))
 		redistest.Until(t, 10*time.Second, "the call is refused", func() bool { return r.wx.Count(sandbox.Filter{ErrCodes: []int{44990}}) == 1 })
 		r.becomesPending(1)
-		want := ratelimit.Hold{
+		want := hold.Hold{
 			App: app, Scope: tasks.TypeSubscribe, Reason: "legal", By: "somebody@somewhere", Tries: 1,
 			Since: time.UnixMilli(since.UnixMilli()), Until: time.UnixMilli(until.UnixMilli()),
 		}
@@ -251,8 +253,8 @@ func TestABadTaskHoldsNoApp(t *testing.T) {
 			}
 			break
 		}
-		for _, scope := range []string{ratelimit.WholeApp, tasks.TypeCustom} {
-			if h, _, err := r.limiter().HoldFor(t.Context(), app, scope); err != nil || h.Tries != 0 {
+		for _, scope := range []string{hold.WholeApp, tasks.TypeCustom} {
+			if h, _, err := r.holds().Get(t.Context(), app, scope); err != nil || h.Tries != 0 {
 				t.Errorf("%s was held: %+v, %v", scope, h, err)
 			}
 		}
@@ -273,7 +275,7 @@ func TestARefusedTokenHoldsItsLane(t *testing.T) {
 		if got := r.outcome("other"); got.Outcome != tasks.OutcomeAccepted {
 			t.Errorf("%+v", got)
 		}
-		if h, _, err := r.limiter().HoldFor(t.Context(), app, ratelimit.WholeApp); err != nil || h.Tries != 0 {
+		if h, _, err := r.holds().Get(t.Context(), app, hold.WholeApp); err != nil || h.Tries != 0 {
 			t.Errorf("the app was held: %+v, %v", h, err)
 		}
 	})
@@ -288,12 +290,12 @@ func TestATokenRefusedEverywhereHoldsTheApp(t *testing.T) {
 		}
 		r.replica(nil)
 		r.submitMany(5)
-		if hold := r.held(ratelimit.WholeApp); hold.Reason != "token_rejected" || hold.Code != 40001 {
+		if hold := r.held(hold.WholeApp); hold.Reason != "token_rejected" || hold.Code != 40001 {
 			t.Errorf("%+v", hold)
 		}
 		r.becomesPending(5)
 		r.wx.ClearFaults()
-		r.unhold(ratelimit.WholeApp)
+		r.unhold(hold.WholeApp)
 		for i := range 5 {
 			if got := r.outcome(fmt.Sprintf("m%d", i)); got.Outcome != tasks.OutcomeAccepted {
 				t.Errorf("%+v", got)
@@ -309,7 +311,7 @@ func (r *rig) endHold(scope string) {
 	if err := r.rdb.HSet(r.t.Context(), record, "until", time.Now().Add(-time.Second).UnixMilli()).Err(); err != nil {
 		r.t.Fatal(err)
 	}
-	if err := r.rdb.Publish(r.t.Context(), ratelimit.WakeChannel, ratelimit.HoldMessage+app).Err(); err != nil {
+	if err := r.rdb.Publish(r.t.Context(), ledger.WakeChannel, hold.Message(app)).Err(); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -337,7 +339,7 @@ func TestAnUnlistedCodeIsProbed(t *testing.T) {
 			before := calls()
 			r.endHold(tasks.TypeSubscribe)
 			redistest.Until(t, 10*time.Second, "the lane is held again", func() bool {
-				h, active, err := r.limiter().HoldFor(t.Context(), app, tasks.TypeSubscribe)
+				h, active, err := r.holds().Get(t.Context(), app, tasks.TypeSubscribe)
 				return err == nil && active && h.Tries == tries
 			})
 			r.becomesIdle()

@@ -6,27 +6,31 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// limiter returns a limiter of the test's own.
+// limiter returns a limiter of the test's own, and holds a store of holds.
 func (r *rig) limiter() *ratelimit.Limiter {
 	return ratelimit.NewLimiter(r.rdb, ratelimit.DefaultConfig(), nil)
 }
 
+func (r *rig) holds() *hold.Store { return hold.NewStore(r.rdb) }
+
 // held waits until a scope is held, and returns the record.
-func (r *rig) held(scope string) ratelimit.Hold {
+func (r *rig) held(scope string) hold.Hold {
 	r.t.Helper()
-	var hold ratelimit.Hold
+	var found hold.Hold
 	redistest.Until(r.t, 10*time.Second, scope+" is held", func() bool {
-		h, active, err := r.limiter().HoldFor(r.t.Context(), app, scope)
-		hold = h
+		h, active, err := r.holds().Get(r.t.Context(), app, scope)
+		found = h
 		return err == nil && active
 	})
-	return hold
+	return found
 }
 
 // TestDayQuotaHoldsTheLane: the lane is held until midnight; its tasks wait without attempts,
@@ -39,7 +43,7 @@ func TestDayQuotaHoldsTheLane(t *testing.T) {
 		if hold.Code != 45009 || hold.Reason != "quota_day" {
 			t.Errorf("hold %+v", hold)
 		}
-		if end := ratelimit.EndOfDay(time.Now()); hold.Until.Before(end.Add(-time.Minute)) || hold.Until.After(end.Add(time.Hour)) {
+		if end := calendar.EndOfDay(time.Now()); hold.Until.Before(end.Add(-time.Minute)) || hold.Until.After(end.Add(time.Hour)) {
 			t.Errorf("held until %v, the day ends at %v", hold.Until, end)
 		}
 		for i := range 10 {
@@ -56,7 +60,7 @@ func TestDayQuotaHoldsTheLane(t *testing.T) {
 		if err != nil || got.State != tasks.StateWaiting || got.Attempts != 0 {
 			t.Errorf("a waiting task: %+v, %v", got, err)
 		}
-		if _, err := r.limiter().Unhold(t.Context(), app, tasks.TypeSubscribe); err != nil {
+		if _, err := r.holds().Lift(t.Context(), app, tasks.TypeSubscribe); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 10 {
@@ -86,7 +90,7 @@ func TestWrongSecretHoldsTheApp(t *testing.T) {
 		for i := range 20 {
 			r.submit(message(fmt.Sprintf("m%d", i), fmt.Sprintf("person-%d", i)))
 		}
-		hold := r.held(ratelimit.WholeApp)
+		hold := r.held(hold.WholeApp)
 		if hold.Code != 40164 || hold.Reason != "app_config" {
 			t.Errorf("hold %+v", hold)
 		}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -44,13 +45,13 @@ func (j *job) sending() Sending {
 }
 
 // notifySending calls OnSending for a request that is fenced.
-func (r *Replica) notifySending(ctx context.Context, j *job) error {
-	if r.hooks.OnSending == nil || j.spec.Repeat == tasks.Always {
+func (d *deliverer) notifySending(ctx context.Context, j *job) error {
+	if d.hooks.OnSending == nil || j.spec.Repeat == tasks.Always {
 		return nil
 	}
-	if err := r.hooks.OnSending(ctx, j.sending()); err != nil {
-		r.log.Debug("OnSending returned an error", j.attrs(slog.Any("err", err))...)
-		return &guardError{reason: "OnSending returned an error"}
+	if err := d.hooks.OnSending(ctx, j.sending()); err != nil {
+		d.log.Debug("OnSending returned an error", j.attrs(slog.Any("err", err))...)
+		return &dispatch.NotSentError{Reason: "OnSending returned an error"}
 	}
 	j.notified = true
 	return nil
@@ -58,8 +59,8 @@ func (r *Replica) notifySending(ctx context.Context, j *job) error {
 
 // notifyNotSent calls OnNotSent after OnSending, where WeChat certainly did not take the
 // request.
-func (r *Replica) notifyNotSent(j *job) {
-	if j.notified && !j.opened.Doubt && !noAnswer(j.err) && r.hooks.OnNotSent != nil {
-		r.hooks.OnNotSent(j.sending())
+func (d *deliverer) notifyNotSent(j *job) {
+	if j.notified && !j.opened.Doubt && !dispatch.NoAnswer(j.err) && d.hooks.OnNotSent != nil {
+		d.hooks.OnNotSent(j.sending())
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/suggest"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -145,7 +145,7 @@ func parseMinute(text string) (int, error) {
 
 // opens reports whether now is within the span, and if not, when the span begins next.
 func (d daily) opens(now time.Time) (at time.Time, open bool) {
-	local := now.In(ratelimit.Shanghai())
+	local := now.In(calendar.Shanghai())
 	minute := local.Hour()*60 + local.Minute()
 	if d.from < d.to {
 		open = d.from <= minute && minute < d.to

@@ -12,18 +12,18 @@ const outsideHours = "outside of the app's hours"
 // hoursWait reports whether a task must wait for its app's hours, and how long: until they
 // open, or until the task expires, so that its outcome is recorded at that time. A task that
 // has expired does not wait.
-func (r *Replica) hoursWait(j *job) (wait time.Duration, closed bool) {
+func (d *deliverer) hoursWait(j *job) (wait time.Duration, closed bool) {
 	if j.IgnoreHours {
 		return 0, false
 	}
-	now := r.now()
-	at, open := r.apps[j.App].Hours.NextOpen(j.Type, now)
+	now := d.now()
+	at, open := d.apps[j.App].Hours.NextOpen(j.Type, now)
 	expires := !j.NotAfter.IsZero() && j.NotAfter.Before(at)
 	if open || expires && now.After(j.NotAfter) {
 		return 0, false
 	}
-	if r.loggedHours.shouldLog(laneKey{j.App, j.Type}, at) {
-		r.log.Info(outsideHours, slog.String("app", j.App), slog.String("type", j.Type), slog.Time("until", at))
+	if d.loggedHours.shouldLog(laneKey{j.App, j.Type}, at) {
+		d.log.Info(outsideHours, slog.String("app", j.App), slog.String("type", j.Type), slog.Time("until", at))
 	}
 	if expires {
 		at = j.NotAfter.Add(time.Nanosecond)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
@@ -18,7 +19,7 @@ import (
 // clockAt returns a clock that starts now at a time in China.
 func clockAt(t *testing.T, text string) func() time.Time {
 	t.Helper()
-	at, err := time.ParseInLocation(time.DateTime, text, ratelimit.Shanghai())
+	at, err := time.ParseInLocation(time.DateTime, text, calendar.Shanghai())
 	if err != nil {
 		t.Fatal(err)
 	}

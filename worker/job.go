@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,8 +11,9 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
+	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/ledger"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -33,12 +33,14 @@ type job struct {
 	payload    []byte            // asynq's payload, kept for a redrive
 	headers    map[string]string // asynq's headers, likewise
 
-	permit   *ratelimit.Permit // nil when there is none, or it was used
-	unlock   func()            // unlocks the receiver and ends the probe
+	lane     *lane
+	started  *gate.StartedTask
+	call     dispatch.Call
+	endProbe func() // nil unless the lane's breaker has tripped and this task probes it
+	unlock   func() // unlocks the receiver; nil when it is not locked
 	request  wechat.Request
 	opened   ledger.OpenResult
 	notified bool // OnSending was called
-	called   bool // WeChat was called
 	answer   wechat.Answer
 	err      error // of the request or the call
 }
@@ -55,13 +57,14 @@ func (e *undecodableError) Error() string {
 }
 func (e *undecodableError) Unwrap() error { return e.why }
 
-func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
+// newJob decodes a task. The error is an *undecodableError.
+func newJob(ctx context.Context, l *lane, runner string, t *asynq.Task) (*job, error) {
 	queue, _ := asynq.GetQueueName(ctx)
 	taskID, _ := asynq.GetTaskID(ctx)
 	failed, _ := asynq.GetRetryCount(ctx)
 	retries, _ := asynq.GetMaxRetry(ctx)
 	j := &job{
-		queue: queue, runner: l.replica.newRunner(), failed: failed, retries: retries,
+		lane: l, queue: queue, runner: runner, failed: failed, retries: retries,
 		marked: retries == tasks.MarkedRetry, enqueuedAt: tasks.EnqueuedAt(t.Headers()),
 		payload: t.Payload(), headers: t.Headers(),
 	}
@@ -85,7 +88,11 @@ func newJob(ctx context.Context, l *lane, t *asynq.Task) (*job, error) {
 		return bad(errors.New("its type is not in the catalog"))
 	}
 	j.spec = spec
-	j.receiver, j.template = j.Addressee()
+	j.receiver, j.template = j.ReceiverAndTemplate()
+	j.call = dispatch.Call{
+		App: j.App, Type: j.Type, Endpoint: wechat.Endpoint(spec.Path), Template: j.template, Bulk: j.Priority == tasks.Bulk,
+		Log: j.attrs,
+	}
 	return j, nil
 }
 
@@ -119,7 +126,7 @@ func (j *job) expired(now time.Time) bool { return !j.NotAfter.IsZero() && now.A
 
 // attempts returns how many runs of the task called WeChat.
 func (j *job) attempts() int {
-	if j.opened.Admission == ledger.Proceed && !j.called {
+	if j.opened.Admission == ledger.Proceed && !j.call.Called() {
 		return j.opened.Attempts - 1 // open counted this run, which did not
 	}
 	return j.opened.Attempts
@@ -137,85 +144,9 @@ func (j *job) attrs(more ...any) []any {
 }
 
 // why returns the text that asynq stores as the task's last error, for its web UI.
-func (j *job) why(v verdict) string {
+func (j *job) why(v dispatch.Verdict) string {
 	if j.err != nil {
 		return j.err.Error()
 	}
-	return v.reason
-}
-
-// guardError means that a task must not be sent, now or ever. No request was written.
-type guardError struct {
-	outcome tasks.Outcome // the task's end; "" when it may be sent later
-	reason  string
-	delay   time.Duration // until the task may be sent; 0 means shortDelay
-}
-
-func (e *guardError) Error() string { return "not sent: " + e.reason }
-
-func (e *guardError) verdict() verdict {
-	v := verdict{outcome: e.outcome, reason: e.reason}
-	if e.outcome == "" {
-		v.delay = cmp.Or(e.delay, shortDelay)
-	}
-	return v
-}
-
-// panicError stands for a panic. It leaves out the value, which may contain a secret.
-type panicError struct{}
-
-func (*panicError) Error() string { return "panic in a delivery" }
-
-// noAnswer reports whether WeChat may have taken the request without an answer. It returns
-// true for errors that it does not know.
-func noAnswer(err error) bool {
-	var (
-		api   *wechat.APIError
-		guard *guardError
-		media *mediaError
-	)
-	if errors.As(err, &api) || errors.As(err, &guard) || errors.As(err, &media) {
-		return false
-	}
-	return wechat.Written(err)
-}
-
-// handedBack is the error that makes asynq retry a task after a delay, or put it back into
-// its queue.
-type handedBack struct {
-	delay  time.Duration // ignored unless place is retrySet
-	counts bool          // asynq counts a failed attempt
-	why    string
-	place  place
-}
-
-func (e *handedBack) Error() string { return e.why }
-
-// retryLater returns the error that makes asynq retry a task, without counting an attempt.
-func retryLater(delay time.Duration, why string) error { return &handedBack{delay: delay, why: why} }
-
-// retryDelay is asynq's RetryDelayFunc. asynq truncates the time of the retry to whole
-// seconds; retryDelay adds up to one second, so that no task comes back early.
-func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
-	var back *handedBack
-	if errors.As(err, &back) {
-		if back.place != retrySet {
-			return requeueDelay(back.place, time.Now())
-		}
-		if back.delay <= 0 {
-			return 0
-		}
-		return back.delay + time.Second - time.Nanosecond
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return time.Hour // asynq's deadline has passed; lane.expire ended the task
-	}
-	return 0 // the lease was lost: the record decides when the runner counts as dead
-}
-
-// isFailure is asynq's IsFailure. asynq's retry count is our count of failed attempts, so
-// only errors that count raise it.
-func isFailure(err error) bool {
-	var back *handedBack
-	return errors.As(err, &back) && back.counts
+	return v.Reason
 }

@@ -1,19 +1,18 @@
 package worker
 
 import (
-	"strings"
-
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/dispatch"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
 // holdLabels returns the metric label `type` of a hold's scope: a type of the catalog, "*"
 // for the whole app, "template" for any template, whose ids are no closed set.
 func holdLabels(scope string) string {
-	if _, ok := tasks.Lookup(scope); ok || scope == ratelimit.WholeApp {
+	if _, ok := tasks.Lookup(scope); ok || scope == hold.WholeApp {
 		return scope
 	}
-	if strings.HasPrefix(scope, ratelimit.TemplateScope("")) {
+	if hold.IsTemplate(scope) {
 		return "template"
 	}
 	return "other"
@@ -22,12 +21,7 @@ func holdLabels(scope string) string {
 // reasonLabel returns the metric label `reason` of a hold. Reasons that operators wrote
 // become "operator", so that the labels are a closed set.
 func reasonLabel(reason string) string {
-	for _, r := range rules {
-		if r.reason == reason || r.tripReason == reason {
-			return reason
-		}
-	}
-	if reason == tokenUnavailable {
+	if dispatch.IsHoldReason(reason) {
 		return reason
 	}
 	return "operator"

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
@@ -123,7 +124,7 @@ func TestUsageOfOtherSystemsIsLearned(t *testing.T) {
 		if n := r.wx.Count(sandbox.Filter{Path: subscribePath}); n != 5 {
 			t.Errorf("%d calls, want the five that are left of the quota", n)
 		}
-		if holds, err := r.limiter().Holds(t.Context(), app); err != nil || len(holds) > 0 {
+		if holds, err := r.holds().List(t.Context(), app); err != nil || len(holds) > 0 {
 			t.Errorf("held: %v, %v", holds, err)
 		}
 	})
@@ -133,7 +134,7 @@ func TestUsageOfOtherSystemsIsLearned(t *testing.T) {
 // count for either day.
 func awayFromMidnight(t *testing.T) {
 	t.Helper()
-	if now := time.Now().In(ratelimit.Shanghai()); now.Hour() == 23 && now.Minute() == 59 || now.Hour() == 0 && now.Minute() == 0 {
+	if now := time.Now().In(calendar.Shanghai()); now.Hour() == 23 && now.Minute() == 59 || now.Hour() == 0 && now.Minute() == 0 {
 		t.Skip("skipped: midnight in China")
 	}
 }
@@ -185,7 +186,7 @@ func TestARefusalTriggersAQuery(t *testing.T) {
 		redistest.Until(t, 10*time.Second, "the used quota is learned", func() bool {
 			return r.learned(tasks.TypeSubscribe, ratelimit.PerDay).Used >= 50
 		})
-		if _, err := r.limiter().Unhold(t.Context(), app, tasks.TypeSubscribe); err != nil {
+		if _, err := r.holds().Lift(t.Context(), app, tasks.TypeSubscribe); err != nil {
 			t.Fatal(err)
 		}
 		r.submit(addressed(tasks.TypeCustom, "another-lane", "b"))
@@ -221,7 +222,7 @@ func TestARefusedQuotaQueryHoldsNothing(t *testing.T) {
 			ttl := r.rdb.TTL(t.Context(), "wxcourier:{"+app+"}:quota:"+tasks.TypeSubscribe).Val()
 			return ttl > 23*time.Hour
 		})
-		if holds, err := r.limiter().Holds(t.Context(), app); err != nil || len(holds) > 0 {
+		if holds, err := r.holds().List(t.Context(), app); err != nil || len(holds) > 0 {
 			t.Errorf("held: %v, %v", holds, err)
 		}
 		if text := r.log.String(); strings.Contains(text, "level=WARN") || !strings.Contains(text, "76021") {

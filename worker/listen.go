@@ -36,7 +36,7 @@ func (r *Replica) ready(ctx context.Context) error {
 	if r.draining.Load() {
 		return errors.New("shutting down")
 	}
-	if !r.polled.Load() {
+	if !r.fleet.polled.Load() {
 		return errors.New("starting: the queues have not been read yet")
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)

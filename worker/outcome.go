@@ -9,6 +9,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -26,15 +27,15 @@ var errRedriven = errors.New("worker: the task was redriven during the run")
 // record writes the outcome to the ledger. It retries until it succeeds: an outcome that is
 // known must not be lost while Redis is away. It returns the outcome in the record, which
 // may be an earlier one.
-func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome, error) {
+func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (tasks.Outcome, error) {
 	result := j.result(v)
-	ending := ledger.Ending{
-		Outcome: string(v.outcome), Queue: j.queue, Generation: j.opened.Generation,
+	ending := ledger.SettleRequest{
+		Outcome: string(v.Outcome), Queue: j.queue, Generation: j.opened.Generation,
 		Image: j.answer.Image, Result: result.Encode(),
-		NoBlob: j.Type != tasks.TypeImageCheck,
-		Kept:   ledger.Kept{Payload: j.payload, Headers: j.headers},
+		NoBlob:  j.Type != tasks.TypeImageCheck,
+		Content: ledger.TaskContent{Payload: j.payload, Headers: j.headers},
 	}
-	settled, err := r.settleRecord(ctx, j, ending)
+	settled, err := d.settleRecord(ctx, j, ending)
 	if err != nil {
 		return "", err
 	}
@@ -42,7 +43,7 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 		// Another runner held this one to be dead, and ended the task as unknown.
 		result.Supersedes = tasks.OutcomeUnknown
 		ending.Result, ending.Replaces = result.Encode(), j.runner
-		if settled, err = r.settleRecord(ctx, j, ending); err != nil {
+		if settled, err = d.settleRecord(ctx, j, ending); err != nil {
 			return "", err
 		}
 	}
@@ -50,33 +51,33 @@ func (r *Replica) record(ctx context.Context, j *job, v verdict) (tasks.Outcome,
 		return "", errRedriven
 	}
 	if !settled.Written {
-		r.log.Warn("the outcome is dropped: the task has an earlier one", j.attrs(slog.String("outcome", settled.Outcome))...)
+		d.log.Warn("the outcome is dropped: the task has an earlier one", j.attrs(slog.String("outcome", settled.Outcome))...)
 		return tasks.Outcome(settled.Outcome), nil
 	}
-	r.metrics.countOutcome(result)
-	r.logOutcome(ctx, j, v)
-	if r.hooks.OnResult != nil {
-		r.hooks.OnResult(result)
+	d.metrics.countOutcome(result)
+	d.logOutcome(ctx, j, v)
+	if d.hooks.OnResult != nil {
+		d.hooks.OnResult(result)
 	}
-	return v.outcome, nil
+	return v.Outcome, nil
 }
 
-func (r *Replica) settleRecord(ctx context.Context, j *job, e ledger.Ending) (settled ledger.SettleResult, err error) {
-	err = r.retryRedis(ctx, j, "the outcome could not be recorded yet", func() (err error) {
-		settled, err = r.ledger.Settle(ctx, j.ref(), e)
+func (d *deliverer) settleRecord(ctx context.Context, j *job, e ledger.SettleRequest) (settled ledger.SettleResult, err error) {
+	err = d.retryRedis(ctx, j, "the outcome could not be recorded yet", func() (err error) {
+		settled, err = d.ledger.Settle(ctx, j.ref(), e)
 		return err
 	})
 	return settled, err
 }
 
-func (j *job) result(v verdict) tasks.Result {
+func (j *job) result(v dispatch.Verdict) tasks.Result {
 	a, enqueued := j.answer, j.enqueuedAt
 	if enqueued.IsZero() {
 		enqueued = j.opened.Enqueued
 	}
 	res := tasks.Result{
 		ID: j.ID, App: j.App, Type: j.Type, Batch: j.Batch,
-		State: tasks.StateDone, Outcome: v.outcome, Reason: v.reason,
+		State: tasks.StateDone, Outcome: v.Outcome, Reason: v.Reason,
 		Attempts: j.attempts(), Generation: j.opened.Generation,
 		EnqueuedAt: enqueued, FinishedAt: time.Now().UTC(),
 		ErrMsg: a.Msg, RID: a.RID,
@@ -87,11 +88,11 @@ func (j *job) result(v verdict) tasks.Result {
 		res.Image = a.ImageType
 	}
 	var (
-		api   *wechat.APIError
-		guard *guardError
+		api    *wechat.APIError
+		unsent *dispatch.NotSentError
 	)
 	switch {
-	case errors.As(j.err, &guard): // the reason is complete
+	case errors.As(j.err, &unsent): // the reason is complete
 	case errors.As(j.err, &api):
 		res.ErrCode, res.ErrMsg, res.RID = api.Code, api.Msg, api.RID
 		if api.Class() == wechat.ClassRisky {
@@ -105,38 +106,46 @@ func (j *job) result(v verdict) tasks.Result {
 
 // discard ends a task that cannot be decoded. It records one outcome and writes one log
 // line; asynq archives the task, so that an operator can read the payload.
-func (r *Replica) discard(ctx context.Context, cause error) error {
+func (d *deliverer) discard(ctx context.Context, cause error) error {
 	var bad *undecodableError
 	if !errors.As(cause, &bad) {
 		return fmt.Errorf("%w: %w", cause, asynq.SkipRetry)
 	}
 	j := &job{Envelope: tasks.Envelope{App: bad.app, Type: bad.typ, ID: bad.id, Batch: bad.batch}, queue: bad.queue}
-	if record, err := r.ledger.Record(ctx, bad.app, bad.id); err == nil {
+	if record, err := d.ledger.Record(ctx, bad.app, bad.id); err == nil {
 		j.opened.Generation, j.opened.Enqueued = record.Generation, record.Enqueued
 	}
-	r.log.Error("a task cannot be decoded", j.attrs(slog.Any("err", bad.why))...)
-	return r.end(ctx, j, verdict{outcome: tasks.OutcomeFailed, reason: "undecodable"})
+	d.log.Error("a task cannot be decoded", j.attrs(slog.Any("err", bad.why))...)
+	return d.end(ctx, j, dispatch.Verdict{Outcome: tasks.OutcomeFailed, Reason: "undecodable"})
 }
 
 // logOutcome logs an outcome, at a level from debug for an accepted task to warn for one
 // that an operator should look at.
-func (r *Replica) logOutcome(ctx context.Context, j *job, v verdict) {
+func (d *deliverer) logOutcome(ctx context.Context, j *job, v dispatch.Verdict) {
 	level := slog.LevelDebug
-	switch v.outcome {
+	switch v.Outcome {
 	case tasks.OutcomeUnknown, tasks.OutcomeFailed:
 		level = slog.LevelWarn
-		if v.reason == "undecodable" {
+		if v.Reason == "undecodable" {
 			level = slog.LevelDebug // discard has logged it
 		}
 	case tasks.OutcomeRejected:
 		level = slog.LevelInfo
 	case tasks.OutcomeAccepted, tasks.OutcomeRefused, tasks.OutcomeExpired, tasks.OutcomeCanceled:
-		if v.outcome == tasks.OutcomeAccepted && j.failed > 0 {
+		if v.Outcome == tasks.OutcomeAccepted && j.failed > 0 {
 			level = slog.LevelInfo // a retry that worked
 		}
 	}
-	if !r.log.Enabled(ctx, level) {
+	if !d.log.Enabled(ctx, level) {
 		return // the common case
 	}
-	r.log.Log(ctx, level, string(v.outcome), j.attrs(slog.Any("err", j.err), slog.String("reason", v.reason))...)
+	d.log.Log(ctx, level, string(v.Outcome), j.attrs(slog.Any("err", j.err), slog.String("reason", v.Reason))...)
+}
+
+// ended counts an outcome that the sweeper recorded, and calls OnResult.
+func (d *deliverer) ended(result tasks.Result) {
+	d.metrics.countOutcome(result)
+	if d.hooks.OnResult != nil {
+		d.hooks.OnResult(result)
+	}
 }

@@ -25,7 +25,7 @@ import (
 func (r *rig) endsOnce(id string) {
 	r.t.Helper()
 	n := 0
-	for result, err := range r.client.Results(r.t.Context(), app, "", false) {
+	for result, err := range tasks.NewInspector(r.rdb).Results(r.t.Context(), app, "", false) {
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -8,19 +8,19 @@ import (
 
 // refreshQueues reads which queues exist. After an error the next call tries again.
 func (f *fleet) refreshQueues(ctx context.Context) {
-	f.redisAnswers(ctx, f.index.refresh(ctx, f.replica.rdb, f.replica.apps))
+	f.redisAnswers(ctx, f.index.refresh(ctx, f.rdb, f.apps))
 }
 
 // redisAnswers reports whether err is nil. It logs when Redis stops and starts to answer.
 func (f *fleet) redisAnswers(ctx context.Context, err error) bool {
 	if err != nil {
 		if ctx.Err() == nil && f.throttle.allow(redisAway, time.Now()) {
-			f.replica.log.Warn(redisAway, slog.Any("err", err))
+			f.log.Warn(redisAway, slog.Any("err", err))
 		}
 		return false
 	}
 	if f.throttle.reset(redisAway) {
-		f.replica.log.Info("Redis answers again")
+		f.log.Info("Redis answers again")
 	}
 	return true
 }
@@ -34,7 +34,7 @@ func (f *fleet) poll(ctx context.Context) {
 	now, open := time.Now(), f.snapshot()
 	var queues []queueRef
 	for _, q := range f.index.next(now) {
-		if open[q.lane] == nil && !f.holds.held(q.lane) {
+		if open[q.lane] == nil && !f.holds.Held(q.lane.app, q.lane.typ) {
 			queues = append(queues, q)
 		}
 	}
@@ -42,16 +42,16 @@ func (f *fleet) poll(ctx context.Context) {
 	for _, key := range idle {
 		queues = append(queues, queuesOf(key)...)
 	}
-	found, err := queueDepths(ctx, f.replica.rdb, queues)
+	found, err := queueDepths(ctx, f.rdb, queues)
 	var pending map[laneKey]bool
 	if err == nil {
-		pending, err = lanesWithPending(ctx, f.replica.rdb, asleep)
+		pending, err = lanesWithPending(ctx, f.rdb, asleep)
 	}
 	if !f.redisAnswers(ctx, err) {
 		f.index.retry(queues)
 		return
 	}
-	f.replica.polled.Store(true)
+	f.polled.Store(true)
 	f.openBusy(queues, found, open, now.Add(dueSoon))
 	f.wakeSleeping(asleep, pending)
 	f.closeHeld()
@@ -69,7 +69,7 @@ func (f *fleet) poll(ctx context.Context) {
 // idleTimeout.
 func idleLanes(open map[laneKey]*lane, now time.Time) (asleep, idle []laneKey) {
 	for key, l := range open {
-		if l.gate.asleep.Load() {
+		if l.gate.Asleep() {
 			asleep = append(asleep, key)
 		}
 		switch {
@@ -99,7 +99,7 @@ func (f *fleet) openBusy(asked []queueRef, found map[laneKey]laneDepth, open map
 		f.index.pollAt(q.lane, w.due)
 		if w.hasWorkBy(soon) {
 			if l := f.ensure(q.lane); l != nil && w.pending > 0 {
-				l.gate.wake()
+				l.gate.Wake()
 			}
 		}
 	}
@@ -116,7 +116,7 @@ func (f *fleet) wakeSleeping(asleep []laneKey, pending map[laneKey]bool) {
 		case l == nil:
 		case pending[key]:
 			l.idleSince = time.Time{}
-			l.gate.wake()
+			l.gate.Wake()
 		default:
 			none[key] = 0
 		}

@@ -3,11 +3,12 @@ package worker
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
+	"github.com/wxcourier/wxcourier/internal/exists"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -17,9 +18,6 @@ type laneDepth struct {
 	pending, active int64
 	due             time.Time
 }
-
-// existsChunk bounds the keys of one EXISTS or MGET.
-const existsChunk = 500
 
 // queueRef is one queue of a lane.
 type queueRef struct {
@@ -38,7 +36,7 @@ func (q queueRef) keys() queueKeys { return keysOf(q.lane, q.priority) }
 // delayed. Empty queues cost one EXISTS for some hundred of them. A queue with tasks costs
 // one more EXISTS for each queue of its block.
 func queueDepths(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]laneDepth, error) {
-	filled, err := filterExisting(ctx, rdb, queues, func(q queueRef) []string { return q.keys().all() }, existsChunk/len(queueKeys{}.all()), 1)
+	filled, err := exists.Filter(ctx, rdb, queues, func(q queueRef) []string { return q.keys().all() }, exists.MaxKeys/len(queueKeys{}.all()), 1)
 	if err != nil || len(filled) == 0 {
 		return nil, err
 	}
@@ -52,56 +50,14 @@ type queueKeys struct {
 
 // keysOf returns the keys of one queue.
 func keysOf(lane laneKey, p tasks.Priority) queueKeys {
-	prefix := "asynq:{" + tasks.QueueName(lane.app, lane.typ, p) + "}:"
-	return queueKeys{prefix + "pending", prefix + "active", prefix + "scheduled", prefix + "retry"}
+	queue := tasks.QueueName(lane.app, lane.typ, p)
+	return queueKeys{
+		asynqwire.Key(queue, asynqwire.Pending), asynqwire.Key(queue, asynqwire.Active),
+		asynqwire.Key(queue, asynqwire.Scheduled), asynqwire.Key(queue, asynqwire.Retry),
+	}
 }
 
 func (q queueKeys) all() []string { return []string{q.pending, q.active, q.scheduled, q.retried} }
-
-// filterExisting returns the items of which Redis has at least one key. It checks blocks of
-// items by one EXISTS each, then smaller blocks of those blocks that exist, by the sizes
-// given. Where the last size is not 1, all items of an existing block are returned.
-func filterExisting[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, sizes ...int) ([]T, error) {
-	if _, cluster := rdb.(*redis.ClusterClient); cluster { // a command may not have keys of two queues
-		sizes = []int{1}
-	}
-	for _, size := range sizes {
-		if len(items) == 0 {
-			return nil, nil
-		}
-		var err error
-		if items, err = nonEmptyBlocks(ctx, rdb, items, keys, size); err != nil {
-			return nil, err
-		}
-	}
-	return items, nil
-}
-
-// nonEmptyBlocks returns the items of the blocks of which Redis has at least one key.
-func nonEmptyBlocks[T any](ctx context.Context, rdb redis.UniversalClient, items []T, keys func(T) []string, atOnce int) ([]T, error) {
-	blocks := slices.Collect(slices.Chunk(items, atOnce))
-	replies := make([]*redis.IntCmd, len(blocks))
-	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, block := range blocks {
-			var all []string
-			for _, item := range block {
-				all = append(all, keys(item)...)
-			}
-			replies[i] = p.Exists(ctx, all...)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("check the queues: %w", err)
-	}
-	var filled []T
-	for i, block := range blocks {
-		if replies[i].Val() > 0 {
-			filled = append(filled, block...)
-		}
-	}
-	return filled, nil
-}
 
 // lanesWithPending returns the lanes that have pending tasks.
 func lanesWithPending(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey) (map[laneKey]bool, error) {
@@ -109,7 +65,7 @@ func lanesWithPending(ctx context.Context, rdb redis.UniversalClient, lanes []la
 	for _, lane := range lanes {
 		queues = append(queues, queuesOf(lane)...)
 	}
-	filled, err := filterExisting(ctx, rdb, queues, func(q queueRef) []string { return []string{q.keys().pending} }, existsChunk, 1)
+	filled, err := exists.Filter(ctx, rdb, queues, func(q queueRef) []string { return []string{q.keys().pending} }, exists.MaxKeys, 1)
 	if err != nil {
 		return nil, err
 	}

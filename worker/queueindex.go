@@ -8,21 +8,21 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
+	"github.com/wxcourier/wxcourier/internal/exists"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
 const (
 	// queuesPerPoll is the minimum of known queues that one poll checks: two EXISTS.
-	queuesPerPoll = 2 * existsChunk / 4
+	queuesPerPoll = 2 * exists.MaxKeys / 4
 	// pollsPerPass is in how many polls all known queues are checked.
 	pollsPerPass = 10
 	// sweptPerPoll is how many of all possible queues one poll checks: one EXISTS.
-	sweptPerPoll = existsChunk / 4
+	sweptPerPoll = exists.MaxKeys / 4
 )
 
 const (
-	// allQueuesKey is asynq's set of all queue names.
-	allQueuesKey = "asynq:queues"
 	// rereadSetAfter is the age at which the set is read again although its size has not
 	// changed. A set above largeSet is read at most once in a sixth of it.
 	rereadSetAfter = 30 * time.Second
@@ -55,9 +55,7 @@ func newQueueIndex(apps map[string]App) *queueIndex {
 		x.apps = append(x.apps, app)
 	}
 	slices.Sort(x.apps)
-	for _, spec := range tasks.Catalog() {
-		x.types = append(x.types, spec.Type)
-	}
+	x.types = tasks.Types()
 	slices.Sort(x.types)
 	return x
 }
@@ -143,7 +141,7 @@ func (x *queueIndex) retry(queues []queueRef) {
 // the replica's apps.
 func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient, mine map[string]App) error {
 	if !x.readAt.IsZero() {
-		size, err := rdb.SCard(ctx, allQueuesKey).Result()
+		size, err := rdb.SCard(ctx, asynqwire.Queues).Result()
 		if err != nil {
 			return fmt.Errorf("count the queues: %w", err)
 		}
@@ -152,7 +150,7 @@ func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient, min
 			return nil
 		}
 	}
-	names, err := rdb.SMembers(ctx, allQueuesKey).Result()
+	names, err := rdb.SMembers(ctx, asynqwire.Queues).Result()
 	if err != nil {
 		return fmt.Errorf("list the queues: %w", err)
 	}

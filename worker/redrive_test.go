@@ -53,7 +53,7 @@ func TestRejectedIsRedriven(t *testing.T) {
 		}
 		r.wx.ClearFaults()
 		for id, path := range ids {
-			done, err := r.client.Redrive(t.Context(), app, id, redriveOf(tasks.OutcomeRejected))
+			done, err := r.inspector.Redrive(t.Context(), app, id, redriveOf(tasks.OutcomeRejected))
 			if err != nil || done != tasks.RedriveDone {
 				t.Fatalf("%s: %s, %v", id, done, err)
 			}
@@ -65,7 +65,7 @@ func TestRejectedIsRedriven(t *testing.T) {
 			if len(calls) != 2 || !bytes.Equal(calls[0].Body, calls[1].Body) && path != "/wxa/img_sec_check" { // the multipart boundary is random
 				t.Errorf("%s: calls %+v", id, calls)
 			}
-			past, err := r.client.History(t.Context(), app, id)
+			past, err := r.inspector.History(t.Context(), app, id)
 			if err != nil || len(past) != 1 || past[0].Outcome != tasks.OutcomeRejected || past[0].ErrCode != 47001 {
 				t.Errorf("%s: history %+v, %v", id, past, err)
 			}
@@ -90,7 +90,7 @@ func TestUnknownIsRedriven(t *testing.T) {
 		var operators sync.WaitGroup
 		for range 10 {
 			operators.Go(func() {
-				done, err := r.client.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown))
+				done, err := r.inspector.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown))
 				if err != nil {
 					t.Error(err)
 				}
@@ -106,7 +106,7 @@ func TestUnknownIsRedriven(t *testing.T) {
 		if got := r.redriven("one"); got.Outcome != tasks.OutcomeAccepted {
 			t.Errorf("%+v", got)
 		}
-		if done, err := r.client.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown)); err != nil || done != tasks.RedriveUnmatched {
+		if done, err := r.inspector.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown)); err != nil || done != tasks.RedriveUnmatched {
 			t.Errorf("a redrive of an accepted task: %s, %v", done, err)
 		}
 		if n := r.wx.Delivered(app, "lost-a", ""); n != 2 {
@@ -124,7 +124,7 @@ func TestATemplateRedriveIsNoSecondMessage(t *testing.T) {
 		if got := r.outcome("one"); got.Outcome != tasks.OutcomeUnknown {
 			t.Fatalf("%+v", got)
 		}
-		if done, err := r.client.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown)); err != nil || done != tasks.RedriveDone {
+		if done, err := r.inspector.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown)); err != nil || done != tasks.RedriveDone {
 			t.Fatalf("%s, %v", done, err)
 		}
 		if got := r.redriven("one"); got.Outcome != tasks.OutcomeAccepted || r.wx.Delivered(app, "lost-b", "") != 1 {
@@ -148,14 +148,14 @@ func TestARunThatWasRedrivenMeanwhile(t *testing.T) {
 			return err == nil && got.State == tasks.StateSending
 		})
 		gaveUp := ledger.New(r.rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100})
-		_, err = gaveUp.Settle(t.Context(), ledger.Ref{App: app, ID: "one"}, ledger.Ending{
+		_, err = gaveUp.Settle(t.Context(), ledger.Ref{App: app, ID: "one"}, ledger.SettleRequest{
 			Outcome: "unknown", Result: []byte(`{"id":"one","app":"` + app + `","outcome":"unknown"}`), Queue: receipt.Queue,
-			Kept: ledger.Kept{Payload: info.Payload, Headers: info.Headers},
+			Content: ledger.TaskContent{Payload: info.Payload, Headers: info.Headers},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		done, err := r.client.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown))
+		done, err := r.inspector.Redrive(t.Context(), app, "one", redriveOf(tasks.OutcomeUnknown))
 		if err != nil || done != tasks.RedriveDone {
 			t.Errorf("%s, %v", done, err)
 		}
@@ -184,7 +184,7 @@ func TestUndecodableTasksAreNotRedriven(t *testing.T) {
 		got, err := r.client.Result(t.Context(), app, "bad")
 		return err == nil && got.Outcome == tasks.OutcomeFailed
 	})
-	if done, err := r.client.Redrive(t.Context(), app, "bad", redriveOf(tasks.OutcomeFailed)); err != nil || done != tasks.RedriveNoPayload {
+	if done, err := r.inspector.Redrive(t.Context(), app, "bad", redriveOf(tasks.OutcomeFailed)); err != nil || done != tasks.RedriveNoPayload {
 		t.Errorf("%s, %v", done, err)
 	}
 }

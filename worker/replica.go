@@ -10,7 +10,7 @@
 //
 // A hold stops a lane, an app or a template for all replicas, after WeChat refused calls for
 // longer or an operator stopped them. Held lanes close until the hold ends, and asynq's
-// pause keys show the hold ([SyncPauses]). [Hours] restrict the times of day at which an
+// pause keys show the hold. [Hours] restrict the times of day at which an
 // app's tasks are sent. Limits that WeChat reports apply where they are lower than the
 // configured ones.
 //
@@ -25,8 +25,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +33,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/background"
+	"github.com/wxcourier/wxcourier/internal/dispatch"
+	"github.com/wxcourier/wxcourier/internal/gate"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -60,40 +62,28 @@ type Deps struct {
 }
 
 // Replica is one worker replica. Create it with New.
+//
+//	fleet       opens and closes the lanes, each with a gate of package gate
+//	servers     the asynq servers that the lanes share
+//	deliverer   takes each task through the pipeline
+//	dispatcher  calls WeChat for the deliverer
+//	sweeper     ends tasks that were deleted from asynq
 type Replica struct {
-	cfg           Config
-	hooks         Hooks
-	log           *slog.Logger
-	id            string
-	apps          map[string]App
-	rdb           redis.UniversalClient
-	hook          *redisHook
-	wechat        *wechat.Client
-	mediaClient   *http.Client
-	limiter       limiter
-	ledger        *ledger.Ledger
-	receivers     *receiverLocks
-	templateHolds templateHolds
-	loggedHolds   loggedHolds
-	breakers      breakers
-	tokenChecks   sync.Map // app → *tokenCheck
-	unlisted      unlistedCodes
-	loggedHours   loggedHours
-	learner       *learner
-	recovery      *paceRecovery
-	now           func() time.Time // the clock of hours and expiry
-	runs          atomic.Int64     // counts the runs, for newRunner
-	metrics       *metrics
-	fleet         *fleet
-	servers       *laneServers
-	sweeper       *sweeper
-
-	background *background // goroutines besides those of the lanes
-	pool       workerPool
-	closing    sync.WaitGroup // lanes that close while the replica runs
-	polled     atomic.Bool    // the queues were polled at least once
-	draining   atomic.Bool    // Run's ctx has ended
+	id              string
+	shutdownTimeout time.Duration
+	rdb             redis.UniversalClient
+	log             *slog.Logger
+	fleet           *fleet
+	servers         *laneServers
+	deliverer       *deliverer
+	dispatcher      *dispatch.Dispatcher
+	sweeper         *sweeper
+	background      *background.Group // goroutines besides those of the lanes
+	draining        atomic.Bool       // Run's ctx has ended
 }
+
+// redisTimeout bounds a call to Redis outside of the delivery pipeline.
+const redisTimeout = 3 * time.Second
 
 // lostLimit is how many runs of one task may die before the task ends: a task that crashes
 // its process must not crash all replicas.
@@ -129,42 +119,46 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 		Retention: deps.Results.Retention, StreamMax: deps.Results.StreamMaxLen,
 		DeadAfter: DeadAfter(deps.Attempt), LostLimit: lostLimit,
 	}
-	r := &Replica{
-		cfg: cfg, hooks: hooks, log: deps.Logger, id: strings.ToLower(rand.Text()[:10]),
-		apps: make(map[string]App, len(deps.Apps)),
-		rdb:  deps.Redis, hook: newRedisHook(deps.Redis), wechat: deps.WeChat,
-		mediaClient: newMediaClient(deps.Attempt), ledger: ledger.New(deps.Redis, policy),
-		now: time.Now, background: newBackground(),
-	}
+	apps := make(map[string]App, len(deps.Apps))
 	for _, app := range deps.Apps {
-		r.apps[app.ID] = app
+		apps[app.ID] = app
 	}
-	r.receivers = newReceiverLocks(r.recallDeferred)
-	r.limiter = limiter{Limiter: deps.Limiter, log: r.log}
-	r.learner = newLearner(r)
-	r.recovery = newPaceRecovery(r)
-	r.templateHolds.lookup = r.limiter.HoldFor
-	r.servers = &laneServers{replica: r}
-	r.fleet = newFleet(r)
-	r.sweeper = newSweeper(r, policy.DeadAfter, policy.Retention)
-	r.metrics = newMetrics(r)
+	r := &Replica{
+		id: strings.ToLower(rand.Text()[:10]), shutdownTimeout: cfg.ShutdownTimeout,
+		rdb: deps.Redis, log: deps.Logger, background: background.NewGroup(),
+	}
+	hook, metrics := gate.NewHook(deps.Redis), newMetrics()
+	book := ledger.New(deps.Redis, policy)
+	r.dispatcher = dispatch.New(dispatch.Deps{
+		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id,
+	})
+	r.deliverer = newDeliverer(delivererDeps{
+		replica: r.id, apps: apps, attempts: cfg.Attempts,
+		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
+		hooks: hooks, metrics: metrics, background: r.background, log: deps.Logger, now: time.Now,
+	})
+	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
+	r.fleet = newFleet(fleetDeps{
+		apps: apps, rdb: deps.Redis, limiter: deps.Limiter, holdStore: hold.NewStore(deps.Redis), dispatcher: r.dispatcher,
+		servers: r.servers, deliverer: r.deliverer, log: deps.Logger,
+	})
+	r.sweeper = newSweeper(sweeperDeps{
+		replica: r.id, rdb: deps.Redis, ledger: book, log: deps.Logger, onEnded: r.deliverer.ended,
+		deadAfter: policy.DeadAfter, retention: policy.Retention,
+	})
 	if deps.Registry != nil {
-		if err := r.metrics.register(deps.Registry); err != nil {
+		collectors := append(metrics.collectors(), r.dispatcher.Metrics.Collectors()...)
+		if err := register(deps.Registry, append(collectors, newStateCollector(r.fleet))...); err != nil {
 			return nil, err
 		}
 	}
-	r.rdb.AddHook(r.hook)
+	r.rdb.AddHook(hook)
 	return r, nil
 }
 
 // Ready reports whether the replica takes work: it has polled the queues, and is not
 // shutting down.
-func (r *Replica) Ready() bool { return r.polled.Load() && !r.draining.Load() }
-
-// newRunner returns a name for a run that no other run of any replica has.
-func (r *Replica) newRunner() string {
-	return r.id + "-" + strconv.FormatInt(r.runs.Add(1), 10)
-}
+func (r *Replica) Ready() bool { return r.fleet.polled.Load() && !r.draining.Load() }
 
 // ErrShutdownTimeout means that attempts were still under way after Config.ShutdownTimeout.
 // Their tasks are retried when their leases expire. The process should exit then, without
@@ -174,7 +168,7 @@ var ErrShutdownTimeout = errors.New("worker: shutdown timed out")
 // Run delivers tasks until ctx ends. Then it dequeues no more, and returns nil when the calls
 // in flight have finished, or ErrShutdownTimeout.
 func (r *Replica) Run(ctx context.Context) error {
-	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.apps)))
+	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.fleet.apps)))
 	done := make(chan struct{})
 	r.background.Go(func(lifetime context.Context) {
 		sweep, end := context.WithCancel(lifetime)
@@ -190,13 +184,13 @@ func (r *Replica) Run(ctx context.Context) error {
 	<-ctx.Done()
 	r.draining.Store(true)
 	for _, l := range r.fleet.snapshot() {
-		l.gate.close() // do not wait for the fleet, which may wait for a Redis that hangs
+		l.gate.Close() // do not wait for the fleet, which may wait for a Redis that hangs
 	}
 	select {
 	case <-done:
 		r.log.Info("worker stopped", slog.String("replica", r.id))
 		return nil
-	case <-time.After(r.cfg.ShutdownTimeout):
+	case <-time.After(r.shutdownTimeout):
 		return ErrShutdownTimeout
 	}
 }
@@ -212,9 +206,9 @@ func (r *Replica) closeAll() {
 		all.Go(l.shutdown)
 	}
 	all.Wait()
-	r.closing.Wait()
-	r.pool.stop() // before background: deliveries start goroutines there
-	r.receivers.close()
-	r.background.close()
-	r.mediaClient.CloseIdleConnections()
+	r.fleet.closing.Wait()
+	r.servers.pool.stop() // before background: deliveries start goroutines there
+	r.deliverer.close()
+	r.background.Close()
+	r.dispatcher.Close()
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -472,8 +473,8 @@ func TestAHeldLaneDoesNotBlockOthers(t *testing.T) {
 			r.submit(message(fmt.Sprintf("same%d", i), "somebody"))
 		}
 		r.outcome("same0")
-		hold := ratelimit.Hold{App: app, Scope: tasks.TypeSubscribe, Reason: "maintenance", Until: time.Now().Add(time.Hour), By: "test"}
-		if _, err := r.limiter().Hold(t.Context(), hold); err != nil {
+		h := hold.Hold{App: app, Scope: tasks.TypeSubscribe, Reason: "maintenance", Until: time.Now().Add(time.Hour), By: "test"}
+		if _, err := r.holds().Set(t.Context(), h); err != nil {
 			t.Fatal(err)
 		}
 		r.submit(addressed(tasks.TypeCustom, "other-lane", "somebody"))

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -21,125 +22,124 @@ import (
 // maxMedia is the largest image that WeChat checks, in bytes (img_sec_check).
 const maxMedia = 1 << 20
 
-// guard returns a *guardError for a task that must not be sent, whatever WeChat would answer.
-func (r *Replica) guard(ctx context.Context, j *job) error {
-	allowed := r.apps[j.App].OnlyOpenIDs
+// guard returns a *dispatch.NotSentError for a task that must not be sent, whatever WeChat would answer.
+func (d *deliverer) guard(ctx context.Context, j *job) error {
+	allowed := d.apps[j.App].OnlyOpenIDs
 	if len(allowed) > 0 && j.receiver != "" && !slices.Contains(allowed, j.receiver) {
-		return &guardError{outcome: tasks.OutcomeRejected, reason: "staging"}
+		return &dispatch.NotSentError{Outcome: tasks.OutcomeRejected, Reason: "staging"}
 	}
 	if j.template == "" {
 		return nil
 	}
-	if reason, held := r.templateHolds.held(ctx, j.App, j.template); held {
-		return &guardError{outcome: tasks.OutcomeRejected, reason: "template_held: " + reason}
+	if reason, held := d.dispatcher.TemplateHeld(ctx, j.App, j.template); held {
+		return &dispatch.NotSentError{Outcome: tasks.OutcomeRejected, Reason: "template_held: " + reason}
 	}
 	return nil
 }
 
 // request prepares the content and the token of a call, so that only a connection is missing
 // before the permit's instant.
-func (r *Replica) request(ctx context.Context, j *job) (wechat.Request, error) {
-	if err := r.guard(ctx, j); err != nil {
+func (d *deliverer) request(ctx context.Context, j *job) (wechat.Request, error) {
+	if err := d.guard(ctx, j); err != nil {
 		return wechat.Request{}, err
 	}
-	request, err := r.content(ctx, j)
+	request, err := d.content(ctx, j)
 	if err != nil {
 		return wechat.Request{}, err
 	}
-	if err := r.wechat.FetchToken(ctx, j.App); err != nil {
-		r.metrics.countNoToken(j.App, j.spec.Path)
+	if err := d.dispatcher.FetchToken(ctx, &j.call); err != nil {
 		return wechat.Request{}, err
 	}
 	return request, nil
 }
 
 // content returns the request: the body byte for byte as it was enqueued, or an image.
-func (r *Replica) content(ctx context.Context, j *job) (wechat.Request, error) {
+func (d *deliverer) content(ctx context.Context, j *job) (wechat.Request, error) {
 	request := wechat.Request{Path: wechat.Endpoint(j.spec.Path), Body: j.Body}
 	if !j.spec.Multipart {
 		return request, nil
 	}
-	media, err := r.media(ctx, j)
+	media, err := d.mediaOf(ctx, j)
 	if err != nil {
 		return wechat.Request{}, err
 	}
 	if len(media) > maxMedia {
-		return wechat.Request{}, &guardError{outcome: tasks.OutcomeRejected, reason: "media: over 1 MB"}
+		return wechat.Request{}, &dispatch.NotSentError{Outcome: tasks.OutcomeRejected, Reason: "media: over 1 MB"}
 	}
 	request.Body, request.Media, request.MediaType = nil, media, tasks.ImageType(media)
 	if request.MediaType == "" {
-		return wechat.Request{}, &guardError{outcome: tasks.OutcomeRejected, reason: "media: not an image"}
+		return wechat.Request{}, &dispatch.NotSentError{Outcome: tasks.OutcomeRejected, Reason: "media: not an image"}
 	}
 	return request, nil
 }
 
 // media returns the image of a check: from the payload, from Redis, or from a host that the
 // configuration allows.
-func (r *Replica) media(ctx context.Context, j *job) ([]byte, error) {
+func (d *deliverer) mediaOf(ctx context.Context, j *job) ([]byte, error) {
 	var body tasks.ImageCheckPayload
 	if err := json.Unmarshal(j.Body, &body); err != nil {
-		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: "media: the body cannot be read"}
+		return nil, &dispatch.NotSentError{Outcome: tasks.OutcomeRejected, Reason: "media: the body cannot be read"}
 	}
 	switch {
 	case body.MediaBlob != "":
-		media, err := r.ledger.Blob(ctx, j.App, j.ID)
+		media, err := d.ledger.Blob(ctx, j.App, j.ID)
 		if errors.Is(err, ledger.ErrNotFound) {
-			return nil, &guardError{outcome: tasks.OutcomeFailed, reason: "media: gone from Redis"}
+			return nil, &dispatch.NotSentError{Outcome: tasks.OutcomeFailed, Reason: "media: gone from Redis"}
 		}
 		if err != nil {
-			return nil, &mediaError{err: err}
+			return nil, &dispatch.PrepareError{What: "media", Err: err}
 		}
 		if sum := sha256.Sum256(media); hex.EncodeToString(sum[:]) != body.MediaBlob {
-			return nil, &guardError{outcome: tasks.OutcomeFailed, reason: "media: the id was enqueued with another image before"}
+			return nil, &dispatch.NotSentError{Outcome: tasks.OutcomeFailed, Reason: "media: the id was enqueued with another image before"}
 		}
 		return media, nil
 	case body.MediaURL != "":
-		r.servers.donePreparing(j)
-		return r.fetchMedia(ctx, body.MediaURL)
+		j.lane.gate.DonePreparing(j.started)
+		return d.media.fetch(ctx, body.MediaURL)
 	default:
 		return body.Media, nil
 	}
 }
 
-// mediaError means that an image could not be read this time. No request was written.
-type mediaError struct{ err error }
-
-func (e *mediaError) Error() string { return fmt.Sprintf("media: %v", e.err) }
-func (e *mediaError) Unwrap() error { return e.err }
-
-// newMediaClient returns the HTTP client that fetches images. It follows no redirects, since
-// they could lead to a host that is not allowed.
-func newMediaClient(timeout time.Duration) *http.Client {
-	return &http.Client{
-		Timeout:       timeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+// mediaFetcher fetches images from the hosts that the configuration allows.
+type mediaFetcher struct {
+	hosts  []string
+	client *http.Client
 }
 
-// fetchMedia fetches an image of at most maxMedia+1 bytes.
-func (r *Replica) fetchMedia(ctx context.Context, raw string) ([]byte, error) {
+// newMediaFetcher returns a mediaFetcher that follows no redirects, since they could lead to a
+// host that is not allowed.
+func newMediaFetcher(hosts []string, timeout time.Duration) *mediaFetcher {
+	return &mediaFetcher{hosts, &http.Client{
+		Timeout:       timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// fetch fetches an image of at most maxMedia+1 bytes.
+func (f *mediaFetcher) fetch(ctx context.Context, raw string) ([]byte, error) {
 	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "https" || !slices.Contains(r.cfg.MediaHosts, u.Host) {
-		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: "media: the host is not in worker.media_hosts"}
+	if err != nil || u.Scheme != "https" || !slices.Contains(f.hosts, u.Host) {
+		return nil, &dispatch.NotSentError{Outcome: tasks.OutcomeRejected, Reason: "media: the host is not in worker.media_hosts"}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: "media: the URL is malformed"}
+		return nil, &dispatch.NotSentError{Outcome: tasks.OutcomeRejected, Reason: "media: the URL is malformed"}
 	}
-	resp, err := r.mediaClient.Do(req)
+	resp, err := f.client.Do(req)
 	if err != nil {
-		return nil, &mediaError{err: withoutURL(err)}
+		return nil, &dispatch.PrepareError{What: "media", Err: withoutURL(err)}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	switch {
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
-		return nil, &mediaError{err: fmt.Errorf("status %d", resp.StatusCode)}
+		return nil, &dispatch.PrepareError{What: "media", Err: fmt.Errorf("status %d", resp.StatusCode)}
 	case resp.StatusCode != http.StatusOK:
-		return nil, &guardError{outcome: tasks.OutcomeRejected, reason: fmt.Sprintf("media: status %d", resp.StatusCode)}
+		return nil, &dispatch.NotSentError{Outcome: tasks.OutcomeRejected, Reason: fmt.Sprintf("media: status %d", resp.StatusCode)}
 	}
 	media, err := io.ReadAll(io.LimitReader(resp.Body, maxMedia+1))
 	if err != nil {
-		return nil, &mediaError{err: withoutURL(err)}
+		return nil, &dispatch.PrepareError{What: "media", Err: withoutURL(err)}
 	}
 	return media, nil
 }

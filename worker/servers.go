@@ -2,12 +2,16 @@ package worker
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/gate"
 )
 
 const (
@@ -33,8 +37,13 @@ const (
 // laneServers are the asynq servers that the lanes of a replica share. A server starts with
 // its first lane and stops with its last.
 type laneServers struct {
-	replica *Replica
-	lanes   sync.Map // queue → *lane, for the open lanes
+	rdb             redis.UniversalClient
+	hook            *gate.Hook // of rdb
+	shutdownTimeout time.Duration
+	log             *slog.Logger
+
+	lanes sync.Map // queue → *lane, for the open lanes
+	pool  workerPool
 
 	mu      sync.Mutex
 	running []*laneServer // guarded by mu
@@ -44,7 +53,7 @@ type laneServers struct {
 // laneServer is one asynq server.
 type laneServer struct {
 	asynq *asynq.Server
-	queue sharedQueue
+	queue *gate.Server
 	lanes int // guarded by laneServers.mu
 }
 
@@ -53,8 +62,8 @@ type laneServer struct {
 func (s *laneServers) join(l *lane) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, q := range l.gate.queues {
-		s.lanes.Store(q.name, l)
+	for _, q := range l.queues {
+		s.lanes.Store(q, l)
 	}
 	if len(s.running) == maxServers {
 		l.server = s.running[0]
@@ -64,16 +73,15 @@ func (s *laneServers) join(l *lane) error {
 			}
 		}
 		l.server.lanes++
-		l.server.queue.dequeuer.add(l.gate)
+		l.server.queue.Add(l.gate)
 		return nil
 	}
 	l.server = s.newServer()
 	l.server.lanes++
-	l.server.queue.dequeuer.add(l.gate) // before the start, when asynq recovers tasks with expired leases
-	s.replica.hook.add(l.server.queue)
+	l.server.queue.Add(l.gate) // before the start, when asynq recovers tasks with expired leases
 	if err := l.server.asynq.Start(asynq.HandlerFunc(s.handle)); err != nil {
-		s.replica.hook.remove(l.server.queue)
-		l.gate.close()
+		l.gate.Close()
+		s.hook.RemoveServer(l.server.queue)
 		return err
 	}
 	s.running = append(s.running, l.server)
@@ -82,22 +90,20 @@ func (s *laneServers) join(l *lane) error {
 
 // newServer makes a server. The caller holds mu.
 func (s *laneServers) newServer() *laneServer {
-	r := s.replica
 	s.started++
 	name := serverQueue + strconv.Itoa(s.started)
-	d := newDequeuer(name, r.rdb.Pipeline)
 	return &laneServer{
-		queue: sharedQueue{dequeuer: d, fanOut: newFanOut(r.rdb, d.lanes), leases: newLeases(r.rdb.Pipeline)},
-		asynq: asynq.NewServerFromRedisClient(r.rdb, asynq.Config{
+		queue: s.hook.NewServer(name),
+		asynq: asynq.NewServerFromRedisClient(s.rdb, asynq.Config{
 			Concurrency:              serverSlots,
 			Queues:                   map[string]int{name: 1},
 			TaskCheckInterval:        asynqPoll,
 			DelayedTaskCheckInterval: delayedPoll,
-			ShutdownTimeout:          r.cfg.ShutdownTimeout + asynqMargin,
+			ShutdownTimeout:          s.shutdownTimeout + asynqMargin,
 			RetryDelayFunc:           retryDelay,
 			IsFailure:                isFailure,
 			ErrorHandler:             asynq.ErrorHandlerFunc(s.failed),
-			Logger:                   asynqLog{r.log, &logThrottle{}},
+			Logger:                   asynqLog{s.log, &logThrottle{}},
 			LogLevel:                 asynq.InfoLevel,
 		}),
 	}
@@ -105,10 +111,10 @@ func (s *laneServers) newServer() *laneServer {
 
 // leave removes a lane from its server, and stops the server after the last lane.
 func (s *laneServers) leave(l *lane) {
-	for _, q := range l.gate.queues {
-		s.lanes.CompareAndDelete(q.name, l)
+	for _, q := range l.queues {
+		s.lanes.CompareAndDelete(q, l)
 	}
-	l.server.queue.dequeuer.remove(l.gate)
+	l.server.queue.Remove(l.gate)
 	s.mu.Lock()
 	l.server.lanes--
 	last := l.server.lanes == 0
@@ -123,10 +129,10 @@ func (s *laneServers) leave(l *lane) {
 
 // stop stops a server, and waits for its handlers. Its lanes must have stopped.
 func (s *laneServers) stop(server *laneServer) {
-	server.queue.dequeuer.close()
+	server.queue.Close()
 	server.asynq.Stop()
 	server.asynq.Shutdown()
-	s.replica.hook.remove(server.queue)
+	s.hook.RemoveServer(server.queue)
 }
 
 // handle runs a task in its lane. It hands the task back when the lane has closed since the
@@ -138,9 +144,9 @@ func (s *laneServers) handle(ctx context.Context, t *asynq.Task) (err error) {
 	}
 	queue, _ := asynq.GetQueueName(ctx)
 	id, _ := asynq.GetTaskID(ctx)
-	l.server.queue.leases.begin(queue, id)
-	defer l.server.queue.leases.end(queue, id)
-	s.replica.pool.run(func() { err = l.handle(ctx, t) })
+	l.server.queue.HandlerStarted(queue, id)
+	defer l.server.queue.HandlerEnded(queue, id)
+	s.pool.run(func() { err = l.handle(ctx, t) })
 	return err
 }
 
@@ -158,16 +164,4 @@ func (s *laneServers) laneOf(ctx context.Context) *lane {
 	found, _ := s.lanes.Load(queue)
 	l, _ := found.(*lane)
 	return l
-}
-
-// donePreparing stops counting a task in the admission of its server. The task is about to
-// wait for its receiver or for another system, mostly WeChat, so tasks of other lanes may
-// start.
-func (s *laneServers) donePreparing(j *job) {
-	found, _ := s.lanes.Load(j.queue)
-	if l, ok := found.(*lane); ok {
-		begun, _ := l.running.Load(j.TaskID())
-		r, _ := begun.(*startedTask)
-		l.gate.admission.end(r)
-	}
 }

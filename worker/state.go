@@ -8,25 +8,26 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
 // stateCollector collects the gauges, whose values it reads at each scrape.
 type stateCollector struct {
-	replica                                   *Replica
+	fleet                                     *fleet
 	waiting, active, used, limit, pace, holds *prometheus.Desc
 }
 
 // collectTimeout bounds the calls to Redis of one scrape.
 const collectTimeout = 2 * time.Second
 
-func newStateCollector(r *Replica) *stateCollector {
+func newStateCollector(f *fleet) *stateCollector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &stateCollector{
-		replica: r,
+		fleet:   f,
 		waiting: desc("wxcourier_lane_waiting", "Pending tasks of a lane, over all replicas.", "app", "type"),
 		active:  desc("wxcourier_lane_active", "Tasks in flight on this replica.", "app", "type"),
 		used:    desc("wxcourier_quota_used", "Calls counted in a window, over all replicas.", "app", "api", "window"),
@@ -47,12 +48,11 @@ func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
-	r := c.replica
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	lanes := r.fleet.snapshot()
-	for key, n := range r.fleet.depths() {
+	lanes := c.fleet.snapshot()
+	for key, n := range c.fleet.depths() {
 		gauge(c.waiting, float64(n), key.app, key.typ)
 		if lanes[key] == nil { // a held lane: its usage may show why
 			c.collectUsage(ctx, key, gauge)
@@ -66,8 +66,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (c *stateCollector) collectHolds(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
-	r := c.replica
-	holds, err := r.limiter.Holds(ctx, slices.Collect(maps.Keys(r.apps))...)
+	holds, err := c.fleet.holdStore.List(ctx, slices.Collect(maps.Keys(c.fleet.apps))...)
 	if err != nil {
 		return // Redis does not answer; collect the other metrics
 	}
@@ -83,7 +82,7 @@ func (c *stateCollector) collectHolds(ctx context.Context, gauge func(*prometheu
 
 func (c *stateCollector) collectUsage(ctx context.Context, key laneKey, gauge func(*prometheus.Desc, float64, ...string)) {
 	spec, _ := tasks.Lookup(key.typ)
-	usage, err := c.replica.limiter.Usage(ctx, key.app, key.typ)
+	usage, err := c.fleet.limiter.Usage(ctx, key.app, key.typ)
 	if err != nil {
 		return
 	}
@@ -95,7 +94,7 @@ func (c *stateCollector) collectUsage(ctx context.Context, key laneKey, gauge fu
 			tightest[u.Window] = u
 		}
 	}
-	gauge(c.pace, paceFactor(usage), key.app, spec.Path)
+	gauge(c.pace, dispatch.PaceFactor(usage), key.app, spec.Path)
 	for span, u := range tightest {
 		gauge(c.used, float64(u.Used), key.app, spec.Path, string(span))
 		gauge(c.limit, float64(u.Effective()), key.app, spec.Path, string(span))

@@ -8,6 +8,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/background"
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/reconcile"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -31,38 +33,47 @@ var errNotSweeper = errors.New("another replica sweeps")
 // sweeper ends tasks that were deleted in the asynq web UI, and deletes archived copies past
 // the retention; see package reconcile.
 type sweeper struct {
-	replica  *Replica
+	sweeperDeps
 	every    time.Duration
 	config   reconcile.Config
 	throttle logThrottle
 }
 
-func newSweeper(r *Replica, deadAfter, retention time.Duration) *sweeper {
-	s := &sweeper{replica: r, every: sweepEvery}
+type sweeperDeps struct {
+	replica              string
+	rdb                  redis.UniversalClient
+	ledger               *ledger.Ledger
+	deadAfter, retention time.Duration
+	onEnded              func(tasks.Result) // called for each task that a pass ended
+	log                  *slog.Logger
+}
+
+func newSweeper(deps sweeperDeps) *sweeper {
+	s := &sweeper{sweeperDeps: deps, every: sweepEvery}
 	s.config = reconcile.Config{
-		MinAge: reconcile.MinAge, Confirm: reconcile.Confirm, DeadAfter: deadAfter, Retention: retention,
-		Repair: true, Pace: s.pace, OnEnded: s.ended,
+		MinAge: reconcile.MinAge, Confirm: reconcile.Confirm, DeadAfter: deps.deadAfter, Retention: deps.retention,
+		Repair: true, Pace: s.pace, OnEnded: deps.onEnded,
 	}
 	return s
 }
 
 // run makes passes until ctx ends, while this replica has the lease.
 func (s *sweeper) run(ctx context.Context) {
-	reconciler := reconcile.New(s.replica.rdb, s.replica.ledger, s.config)
-	for sleep(ctx, s.every) {
+	reconciler := reconcile.New(s.rdb, s.ledger, s.config)
+	for background.Sleep(ctx, s.every) {
 		if s.renewLease(ctx) != nil {
 			continue
 		}
 		report, err := reconciler.Pass(ctx)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, errNotSweeper) && s.throttle.allow("sweep", time.Now()) {
-			s.replica.log.Warn("the sweep failed; the next one starts from the beginning", slog.Any("err", err))
+			s.log.Warn("the sweep failed; the next one starts from the beginning", slog.Any("err", err))
 		}
 		if report.Ended > 0 {
-			s.replica.log.Warn("tasks were deleted from asynq; they ended as canceled, or as unknown where a request may have been written",
+			s.log.Warn("tasks were deleted from asynq; they ended as canceled, or as unknown where a request may have been written",
 				slog.Int("tasks", report.Ended), slog.String("reason", reconcile.Reason))
 		}
 		if report.Deleted > 0 {
-			s.replica.log.Debug("archived copies past results.retention were deleted", slog.Int("copies", report.Deleted))
+			s.log.Debug("archived copies past results.retention were deleted", slog.Int("copies", report.Deleted))
 		}
 	}
 }
@@ -79,7 +90,7 @@ return 1
 
 // renewLease takes or renews the lease. It returns errNotSweeper when another replica has it.
 func (s *sweeper) renewLease(ctx context.Context) error {
-	mine, err := sweepLeaseScript.Run(ctx, s.replica.rdb, []string{sweepKey}, s.replica.id, sweepLease.Milliseconds()).Bool()
+	mine, err := sweepLeaseScript.Run(ctx, s.rdb, []string{sweepKey}, s.replica, sweepLease.Milliseconds()).Bool()
 	if err != nil {
 		return err
 	}
@@ -95,7 +106,7 @@ func (s *sweeper) pace(ctx context.Context, commands, ended int) error {
 	left := time.Duration(commands)*time.Second/commandsPerSecond + time.Duration(ended)*time.Second/endingsPerSecond
 	for left > 0 {
 		pause := min(left, maxSweepPause)
-		if !sleep(ctx, pause) {
+		if !background.Sleep(ctx, pause) {
 			return ctx.Err()
 		}
 		if left -= pause; pause < time.Second && left <= 0 {
@@ -106,12 +117,4 @@ func (s *sweeper) pace(ctx context.Context, commands, ended int) error {
 		}
 	}
 	return nil
-}
-
-// ended counts an outcome and calls OnResult, as deliver does.
-func (s *sweeper) ended(result tasks.Result) {
-	s.replica.metrics.countOutcome(result)
-	if s.replica.hooks.OnResult != nil {
-		s.replica.hooks.OnResult(result)
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -43,11 +44,16 @@ func (c *cancelCommand) Run(p *program) error {
 	if err := validIDs(c.ID); err != nil {
 		return err
 	}
-	client, closeClient, err := p.taskClient("cancel")
+	cfg, err := p.needRedis("cancel")
 	if err != nil {
 		return err
 	}
-	defer closeClient()
+	rdb, err := app.OpenRedis(p.ctx, cfg.Redis)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rdb.Close() }()
+	client := tasks.NewClient(rdb)
 	if c.Batch != "" {
 		return c.batch(p, client)
 	}
@@ -76,11 +82,11 @@ func (c *cancelCommand) batch(p *program, client *tasks.Client) error {
 }
 
 // ids cancels the named tasks, each once.
-func (c *cancelCommand) ids(p *program, client *tasks.Client) (sum tasks.Canceled, err error) {
+func (c *cancelCommand) ids(p *program, client *tasks.Client) (sum tasks.CancelCounts, err error) {
 	chunk, done := make([]string, 0, cancelChunk), 0
 	cancel := func() error {
 		n, err := client.Cancel(p.ctx, c.App, chunk...)
-		sum.Taken, sum.Sending, sum.Done, sum.Missing = sum.Taken+n.Taken, sum.Sending+n.Sending, sum.Done+n.Done, sum.Missing+n.Missing
+		sum.Canceled, sum.Sending, sum.Done, sum.Missing = sum.Canceled+n.Canceled, sum.Sending+n.Sending, sum.Done+n.Done, sum.Missing+n.Missing
 		done += len(chunk)
 		chunk = chunk[:0]
 		p.stderr.Status(describe.Count(done, "task"))
@@ -105,8 +111,8 @@ func (c *cancelCommand) show(p *program, counts any, text string) error {
 	return err
 }
 
-func canceledText(n tasks.Canceled) string {
-	parts := []string{describe.Count(n.Taken, "task") + " will not be sent"}
+func canceledText(n tasks.CancelCounts) string {
+	parts := []string{describe.Count(n.Canceled, "task") + " will not be sent"}
 	for _, count := range []struct {
 		n    int
 		text string

@@ -15,11 +15,11 @@ func TestCheckRepairsDeletedTasks(t *testing.T) {
 	env, _ := newEnvOn(t, mini.Addr())
 	l := ledger.New(rdb, ledger.Policy{})
 	for _, id := range []string{"1", "2"} { // in the ledger, not in asynq
-		m := ledger.Marking{
+		m := ledger.MarkRequest{
 			Ref: ledger.Ref{App: testApp, ID: id, Batch: "sale"}, Queue: testApp + ":" + tasks.TypeSubscribe, State: "waiting",
 			Enqueued: time.Now().Add(-time.Hour),
 		}
-		if answer := l.MarkMany(t.Context(), []ledger.Marking{m})[0]; answer.Err != nil {
+		if answer := l.MarkMany(t.Context(), []ledger.MarkRequest{m})[0]; answer.Err != nil {
 			t.Fatal(answer.Err)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/describe"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/suggest"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -39,7 +39,7 @@ Examples:
 // holdReceipt is the output of hold --json: the hold in force.
 type holdReceipt struct {
 	Set bool `json:"set"` // false: a hold that ends no earlier was in force
-	ratelimit.Hold
+	hold.Hold
 }
 
 // Run sets a hold.
@@ -63,13 +63,13 @@ func (c *holdCommand) Run(p *program) error {
 	if err := requireKnownApp(p, parts, c.App); err != nil {
 		return err
 	}
-	set, err := parts.Limiter.Hold(p.ctx, ratelimit.Hold{
+	set, err := parts.Holds.Set(p.ctx, hold.Hold{
 		App: c.App, Scope: scope, Reason: cmp.Or(c.Reason, "operator"), Until: until, By: operator(),
 	})
 	if err := p.ignorePublishError(set, err); err != nil {
 		return err
 	}
-	hold, held, err := parts.Limiter.HoldFor(p.ctx, c.App, scope)
+	h, held, err := parts.Holds.Get(p.ctx, c.App, scope)
 	switch {
 	case err != nil:
 		return err
@@ -80,13 +80,13 @@ func (c *holdCommand) Run(p *program) error {
 	}
 	p.syncPauses(parts, c.App)
 	if c.JSON {
-		return p.printJSON(holdReceipt{set, hold})
+		return p.printJSON(holdReceipt{set, h})
 	}
 	prefix := "Held: "
 	if !set {
 		prefix = "Already held: "
 	}
-	_, err = fmt.Fprintln(p.stdout, prefix+describe.Hold(hold)+", by "+hold.By)
+	_, err = fmt.Fprintln(p.stdout, prefix+describe.Hold(h)+", by "+h.By)
 	return err
 }
 
@@ -145,16 +145,13 @@ func (s holdScope) name() (string, error) {
 		if id == "" || len(id) > maxTextLen || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			return "", usageErrorf("--template: %q is not a template id; copy it, without spaces, from the template list of the app's console", id)
 		}
-		return ratelimit.TemplateScope(id), nil
+		return hold.TemplateScope(id), nil
 	}
-	return ratelimit.WholeApp, nil
+	return hold.WholeApp, nil
 }
 
 func typeHint(typ string) string {
-	var types []string
-	for _, spec := range tasks.Catalog() {
-		types = append(types, spec.Type)
-	}
+	types := tasks.Types()
 	if best, ok := suggest.Name(typ, types); ok {
 		return "did you mean " + best + "?"
 	}
@@ -182,7 +179,7 @@ func (p *program) syncPauses(parts *app.Parts, app string) {
 // requireKnownApp returns an error for an app that is neither configured nor was ever enqueued
 // for: probably a typo.
 func requireKnownApp(p *program, parts *app.Parts, app string) error {
-	apps, err := parts.Tasks.Apps(p.ctx)
+	apps, err := parts.Inspector.Apps(p.ctx)
 	if err != nil {
 		return err
 	}

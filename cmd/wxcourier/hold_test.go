@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/redistest"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
-	"github.com/wxcourier/wxcourier/worker"
 )
 
 const paused = "asynq:{" + testApp + ":send:subscribe}:paused"
@@ -89,7 +89,7 @@ func TestHoldWithoutWorker(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.stdout), &receipt); err != nil || got.status != statusDone {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if !receipt.Set || receipt.Scope != ratelimit.WholeApp || receipt.Reason != "operator" || !receipt.Until.Equal(until) {
+	if !receipt.Set || receipt.Scope != hold.WholeApp || receipt.Reason != "operator" || !receipt.Until.Equal(until) {
 		t.Errorf("%+v", receipt)
 	}
 	if v, ttl := rdb.Get(t.Context(), paused).Val(), mini.TTL(paused); v != "wxcourier:*" || ttl <= 0 || ttl > time.Hour {
@@ -113,12 +113,12 @@ func TestReleaseEndsWorkerHold(t *testing.T) {
 	t.Chdir(t.TempDir())
 	mini, rdb := redistest.Mini(t)
 	env, _ := newEnvOn(t, mini.Addr())
-	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
+	holds := hold.NewStore(rdb)
 	for scope, args := range map[string]string{
-		tasks.TypeSubscribe: "--type send:subscribe", ratelimit.TemplateScope("T1"): "--template T1",
+		tasks.TypeSubscribe: "--type send:subscribe", hold.TemplateScope("T1"): "--template T1",
 	} {
-		h := ratelimit.Hold{App: testApp, Scope: scope, Reason: "quota_day", Code: 45009, Until: time.Now().Add(time.Hour), By: "worker r1"}
-		if _, err := limiter.Hold(t.Context(), h); err != nil {
+		h := hold.Hold{App: testApp, Scope: scope, Reason: "quota_day", Code: 45009, Until: time.Now().Add(time.Hour), By: "worker r1"}
+		if _, err := holds.Set(t.Context(), h); err != nil {
 			t.Fatal(err)
 		}
 		status := command(t, env, "", "status")
@@ -131,7 +131,7 @@ func TestReleaseEndsWorkerHold(t *testing.T) {
 		if got.status != statusDone || !strings.HasPrefix(got.stdout, "Released: "+testApp+" "+scope) {
 			t.Errorf("%+v", got)
 		}
-		if _, held, err := limiter.HoldFor(t.Context(), testApp, scope); held || err != nil {
+		if _, held, err := holds.Get(t.Context(), testApp, scope); held || err != nil {
 			t.Errorf("%s is still held, %v", scope, err)
 		}
 	}
@@ -143,13 +143,13 @@ func TestStatusNamesUnlistedCode(t *testing.T) {
 	t.Chdir(t.TempDir())
 	mini, rdb := redistest.Mini(t)
 	env, _ := newEnvOn(t, mini.Addr())
-	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil)
-	for scope, h := range map[string]ratelimit.Hold{
-		tasks.TypeCustom:    {Reason: worker.ReasonUnlistedCode, Code: 61999},
+	holds := hold.NewStore(rdb)
+	for scope, h := range map[string]hold.Hold{
+		tasks.TypeCustom:    {Reason: dispatch.ReasonUnlistedCode, Code: 61999},
 		tasks.TypeSubscribe: {Reason: "quota_day", Code: 45009},
 	} {
-		h.App, h.Scope, h.By = testApp, scope, ratelimit.ReplicaPrefix+"r1"
-		if _, _, err := limiter.HoldEnding(t.Context(), h, ratelimit.End{After: time.Hour}); err != nil {
+		h.App, h.Scope, h.By = testApp, scope, hold.ReplicaPrefix+"r1"
+		if _, _, err := holds.SetEnding(t.Context(), h, hold.End{After: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/backlog"
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
@@ -16,7 +17,7 @@ import (
 
 // closedNow returns hours that open two hours from now.
 func closedNow() string {
-	now := time.Now().In(ratelimit.Shanghai())
+	now := time.Now().In(calendar.Shanghai())
 	return now.Add(2*time.Hour).Format("15:04") + "-" + now.Add(3*time.Hour).Format("15:04")
 }
 

@@ -25,7 +25,7 @@ func TestCSVHasEveryField(t *testing.T) {
 		}
 		at := slices.Index(names, name)
 		if at < 0 {
-			t.Errorf("no column %s", name)
+			t.Errorf("csvColumns has no column %s (field %s of tasks.Result)", name, typ.Field(i).Name)
 			continue
 		}
 		var r tasks.Result

@@ -6,9 +6,9 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -23,7 +23,7 @@ func TestNoControlCharactersArePrinted(t *testing.T) {
 		ErrMsg: evil, RID: evil, Reason: evil, TraceID: evil, FinishedAt: time.Now(),
 	}
 	l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100})
-	if _, err := l.Settle(t.Context(), ledger.Ref{App: testApp, ID: "1"}, ledger.Ending{
+	if _, err := l.Settle(t.Context(), ledger.Ref{App: testApp, ID: "1"}, ledger.SettleRequest{
 		Outcome: string(r.Outcome), Result: r.Encode(), Queue: testApp + ":" + r.Type,
 	}); err != nil {
 		t.Fatal(err)
@@ -31,8 +31,7 @@ func TestNoControlCharactersArePrinted(t *testing.T) {
 	if err := rdb.SAdd(t.Context(), ledger.AppsKey, testApp).Err(); err != nil {
 		t.Fatal(err)
 	}
-	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return nil })
-	if _, err := limiter.Hold(t.Context(), ratelimit.Hold{App: testApp, Scope: ratelimit.WholeApp, Reason: evil, By: evil}); err != nil {
+	if _, err := hold.NewStore(rdb).Set(t.Context(), hold.Hold{App: testApp, Scope: hold.WholeApp, Reason: evil, By: evil}); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range []string{"results", "results --csv", "results --json", "status", "status --json", "check"} {

@@ -12,7 +12,6 @@ import (
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/console"
-	"github.com/wxcourier/wxcourier/tasks"
 )
 
 // Exit statuses.
@@ -178,20 +177,6 @@ func (p *program) connect(command string) (*app.Parts, error) {
 		return nil, err
 	}
 	return app.Open(p.ctx, cfg, p.logger(), nil)
-}
-
-// taskClient returns a client for commands that only read and move tasks. It checks first that
-// Redis answers; the caller calls closeRedis.
-func (p *program) taskClient(command string) (client *tasks.Client, closeRedis func(), err error) {
-	cfg, err := p.needRedis(command)
-	if err != nil {
-		return nil, nil, err
-	}
-	rdb, err := app.OpenRedis(p.ctx, cfg.Redis)
-	if err != nil {
-		return nil, nil, err
-	}
-	return tasks.NewClient(rdb), func() { _ = rdb.Close() }, nil
 }
 
 // unlessInterrupted returns err, or after a signal an error that says how to continue.

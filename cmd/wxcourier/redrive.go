@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -83,11 +84,7 @@ func (c *redriveCommand) filter(now time.Time) (filter tasks.Redrive, err error)
 }
 
 // apps returns the apps of --app, or all configured ones.
-func (c *redriveCommand) apps(p *program) ([]string, error) {
-	cfg, err := p.needRedis("redrive")
-	if err != nil {
-		return nil, err
-	}
+func (c *redriveCommand) apps(cfg configs.Config) ([]string, error) {
 	apps := c.App
 	if len(apps) == 0 {
 		apps = idsOf(cfg.Apps)
@@ -114,16 +111,20 @@ func (c *redriveCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	apps, err := c.apps(p)
+	cfg, err := p.needRedis("redrive")
 	if err != nil {
 		return err
 	}
-	client, closeClient, err := p.taskClient("redrive")
+	apps, err := c.apps(cfg)
 	if err != nil {
 		return err
 	}
-	defer closeClient()
-	r := &redriveRun{program: p, client: client, filter: filter, left: -1, counts: redriveCounts{DryRun: c.DryRun}}
+	rdb, err := app.OpenRedis(p.ctx, cfg.Redis)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rdb.Close() }()
+	r := &redriveRun{program: p, inspector: tasks.NewInspector(rdb), filter: filter, left: -1, counts: redriveCounts{DryRun: c.DryRun}}
 	if c.Limit > 0 {
 		r.left = c.Limit
 	}
@@ -185,11 +186,11 @@ func (n redriveCounts) busyError() error {
 
 // redriveRun is one run of redrive.
 type redriveRun struct {
-	program *program
-	client  *tasks.Client
-	filter  tasks.Redrive
-	left    int // tasks that may still be redriven; negative: no limit
-	counts  redriveCounts
+	program   *program
+	inspector *tasks.Inspector
+	filter    tasks.Redrive
+	left      int // tasks that may still be redriven; negative: no limit
+	counts    redriveCounts
 }
 
 // Tasks are redriven in batches of redriveBatchSize; the progress line is updated after each.
@@ -202,14 +203,14 @@ const (
 // app redrives tasks of an app: the named ones, or else those that match the filter.
 func (r *redriveRun) app(app string, named []string) error {
 	ctx := r.program.ctx
-	resumed, busy, err := r.client.FinishRedrives(ctx, app, r.filter.DryRun)
+	resumed, busy, err := r.inspector.FinishRedrives(ctx, app, r.filter.DryRun)
 	r.counts.Resumed += resumed
 	r.counts.Busy += len(busy)
 	if err != nil {
 		return err
 	}
 	ids := idReader{program: r.program}
-	source := r.client.RedriveCandidates(ctx, app, r.filter)
+	source := r.inspector.RedriveCandidates(ctx, app, r.filter)
 	if len(named) > 0 {
 		source = withoutErrors(ids.all(named))
 	}
@@ -254,7 +255,7 @@ func (r *redriveRun) redriveBatch(app string, ids []string) error {
 				if failed() {
 					continue
 				}
-				done, err := r.client.Redrive(r.program.ctx, app, id, r.filter)
+				done, err := r.inspector.Redrive(r.program.ctx, app, id, r.filter)
 				mu.Lock()
 				if r.count(done); first == nil {
 					first = err
@@ -272,7 +273,7 @@ func (r *redriveRun) redriveBatch(app string, ids []string) error {
 	return first
 }
 
-func (r *redriveRun) count(done tasks.Redriven) {
+func (r *redriveRun) count(done tasks.RedriveResult) {
 	switch done {
 	case tasks.RedriveDone:
 		r.counts.Redriven++

@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"github.com/wxcourier/wxcourier/internal/describe"
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/hold"
 )
 
 type releaseCommand struct {
@@ -22,10 +22,10 @@ Examples:
 
 // releaseReceipt is the output of release --json.
 type releaseReceipt struct {
-	Released bool            `json:"released"` // false: nothing was held
-	App      string          `json:"app"`
-	Scope    string          `json:"scope"`
-	Hold     *ratelimit.Hold `json:"hold,omitempty"` // the released hold
+	Released bool       `json:"released"` // false: nothing was held
+	App      string     `json:"app"`
+	Scope    string     `json:"scope"`
+	Hold     *hold.Hold `json:"hold,omitempty"` // the released hold
 }
 
 // Run ends a hold.
@@ -39,7 +39,7 @@ func (c *releaseCommand) Run(p *program) error {
 		return err
 	}
 	defer parts.Close()
-	hold, held, err := parts.Limiter.HoldFor(p.ctx, c.App, scope)
+	h, held, err := parts.Holds.Get(p.ctx, c.App, scope)
 	if err != nil {
 		return err
 	}
@@ -48,21 +48,21 @@ func (c *releaseCommand) Run(p *program) error {
 			return err
 		}
 	}
-	released, err := parts.Limiter.Unhold(p.ctx, c.App, scope)
+	released, err := parts.Holds.Lift(p.ctx, c.App, scope)
 	if err := p.ignorePublishError(released, err); err != nil {
 		return err
 	}
 	p.syncPauses(parts, c.App)
 	receipt := releaseReceipt{Released: released, App: c.App, Scope: scope}
 	if held && released {
-		receipt.Hold = &hold
+		receipt.Hold = &h
 	}
 	if c.JSON {
 		return p.printJSON(receipt)
 	}
 	text := "Nothing was held: " + c.App + " " + describe.Scope(scope)
 	if receipt.Hold != nil {
-		text = "Released: " + describe.Hold(hold) + ", by " + hold.By
+		text = "Released: " + describe.Hold(h) + ", by " + h.By
 	}
 	_, err = fmt.Fprintln(p.stdout, text)
 	return err

@@ -61,10 +61,10 @@ func (c *resultsCommand) Run(p *program) error {
 	closeRedis := sync.OnceFunc(func() { _ = rdb.Close() })
 	defer closeRedis()
 	defer context.AfterFunc(p.ctx, closeRedis)() // ends a read that waits for results
-	client := tasks.NewClient(rdb)
+	inspector := tasks.NewInspector(rdb)
 	apps := c.App
 	if len(apps) == 0 {
-		if apps, err = client.Apps(p.ctx); err != nil {
+		if apps, err = inspector.Apps(p.ctx); err != nil {
 			return err
 		}
 		for _, app := range cfg.Apps {
@@ -72,7 +72,7 @@ func (c *resultsCommand) Run(p *program) error {
 		}
 	}
 	slices.Sort(apps)
-	l := &listing{command: c, client: client, sink: c.sink(p), ctx: p.ctx}
+	l := &listing{command: c, client: tasks.NewClient(rdb), inspector: inspector, sink: c.sink(p), ctx: p.ctx}
 	return l.list(slices.Compact(apps), from)
 }
 
@@ -108,10 +108,11 @@ func (c *resultsCommand) wants(r tasks.Result) bool {
 
 // listing is one run of results.
 type listing struct {
-	command *resultsCommand
-	client  *tasks.Client
-	sink    sink
-	ctx     context.Context //nolint:containedctx // of the command
+	command   *resultsCommand
+	client    *tasks.Client
+	inspector *tasks.Inspector
+	sink      sink
+	ctx       context.Context //nolint:containedctx // of the command
 
 	mu   sync.Mutex // serializes show
 	errs []error    // guarded by mu: images that could not be written
@@ -135,7 +136,7 @@ func (l *listing) list(apps []string, from tasks.Cursor) error {
 }
 
 func (l *listing) listApp(app string, from tasks.Cursor) error {
-	for r, err := range l.client.Results(l.ctx, app, from, l.command.Follow) {
+	for r, err := range l.inspector.Results(l.ctx, app, from, l.command.Follow) {
 		if err != nil {
 			return err
 		}

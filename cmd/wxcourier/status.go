@@ -14,10 +14,11 @@ import (
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/backlog"
 	"github.com/wxcourier/wxcourier/internal/describe"
+	"github.com/wxcourier/wxcourier/internal/dispatch"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
-	"github.com/wxcourier/wxcourier/worker"
 )
 
 type statusCommand struct {
@@ -47,7 +48,7 @@ type laneStatus struct {
 type overview struct {
 	Lanes   []laneStatus      `json:"lanes"`
 	Hours   []app.HoursStatus `json:"hours"`
-	Holds   []ratelimit.Hold  `json:"holds"`
+	Holds   []hold.Hold       `json:"holds"`
 	Orphans []backlog.Lane    `json:"orphans"` // of apps that are not configured here
 }
 
@@ -72,7 +73,7 @@ func (c *statusCommand) Run(p *program) error {
 }
 
 func (c *statusCommand) overview(p *program, parts *app.Parts) (overview, error) {
-	seen := overview{Lanes: []laneStatus{}, Hours: []app.HoursStatus{}, Holds: []ratelimit.Hold{}, Orphans: []backlog.Lane{}}
+	seen := overview{Lanes: []laneStatus{}, Hours: []app.HoursStatus{}, Holds: []hold.Hold{}, Orphans: []backlog.Lane{}}
 	var apps []string
 	for _, configured := range parts.Config.Apps {
 		apps = append(apps, configured.ID)
@@ -108,16 +109,16 @@ func (c *statusCommand) overview(p *program, parts *app.Parts) (overview, error)
 }
 
 // holds returns the holds of the configured apps and of all apps with enqueued tasks.
-func (c *statusCommand) holds(p *program, parts *app.Parts, configured []string) ([]ratelimit.Hold, error) {
-	known, err := parts.Tasks.Apps(p.ctx)
+func (c *statusCommand) holds(p *program, parts *app.Parts, configured []string) ([]hold.Hold, error) {
+	known, err := parts.Inspector.Apps(p.ctx)
 	if err != nil {
 		return nil, err
 	}
 	known = append(known, configured...)
 	slices.Sort(known)
 	known = slices.DeleteFunc(slices.Compact(known), func(app string) bool { return len(c.App) > 0 && !slices.Contains(c.App, app) })
-	holds, err := parts.Limiter.Holds(p.ctx, known...)
-	return append([]ratelimit.Hold{}, holds...), err // an empty list in JSON, not null
+	holds, err := parts.Holds.List(p.ctx, known...)
+	return append([]hold.Hold{}, holds...), err // an empty list in JSON, not null
 }
 
 func (o overview) write(w io.Writer) error {
@@ -211,17 +212,17 @@ func paceText(u ratelimit.Usage) string {
 }
 
 // writeHolds prints holds as a table, and below it the errcodes missing in the code table.
-func writeHolds(w io.Writer, holds []ratelimit.Hold) {
+func writeHolds(w io.Writer, holds []hold.Hold) {
 	writeHoldTable(w, holds)
 	for _, h := range holds {
-		if h.Reason == worker.ReasonUnlistedCode {
+		if h.Reason == dispatch.ReasonUnlistedCode {
 			_, _ = fmt.Fprintf(w, "errcode %d of %s %s has no row in the code table of this version: report it to the maintainers, or add a row to wechat/errcode.go\n",
 				h.Code, h.App, describe.Scope(h.Scope))
 		}
 	}
 }
 
-func writeHoldTable(w io.Writer, holds []ratelimit.Hold) {
+func writeHoldTable(w io.Writer, holds []hold.Hold) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer func() { _ = table.Flush() }()
 	_, _ = fmt.Fprintln(table, "APP\tHELD\tREASON\tERRCODE\tSINCE\tUNTIL\tBY")

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/worker"
 )
 
@@ -35,7 +35,7 @@ func HoursOf(app string, hours worker.Hours, now time.Time) []HoursStatus {
 func (h HoursStatus) String() string {
 	state := "open"
 	if !h.Open {
-		state = "held back until " + h.OpensAt.In(ratelimit.Shanghai()).Format(time.DateTime)
+		state = "held back until " + h.OpensAt.In(calendar.Shanghai()).Format(time.DateTime)
 	}
 	return fmt.Sprintf("%s %s: %s, %s (Asia/Shanghai)", h.App, h.Types, h.Hours, state)
 }

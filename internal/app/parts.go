@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -25,13 +26,15 @@ type Parts struct {
 	Config configs.Config
 	Log    *slog.Logger
 
-	Redis    redis.UniversalClient
-	Tasks    *tasks.Client
-	Registry *prometheus.Registry // of the metrics of this process
-	Tokens   *wechat.Tokens
-	WeChat   *wechat.Client
-	Limiter  *ratelimit.Limiter
-	Hooks    worker.Hooks // of the replicas that are made from now on
+	Redis     redis.UniversalClient
+	Tasks     *tasks.Client
+	Inspector *tasks.Inspector
+	Registry  *prometheus.Registry // of the metrics of this process
+	Tokens    *wechat.Tokens
+	WeChat    *wechat.Client
+	Limiter   *ratelimit.Limiter
+	Holds     *hold.Store
+	Hooks     worker.Hooks // of the replicas that are made from now on
 }
 
 // New makes the parts. It does no I/O. With nil credentials it uses the configured ones.
@@ -46,10 +49,11 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 		_ = p.Redis.Close()
 		return nil, err
 	}
-	p.Tasks = tasks.NewClient(p.Redis)
+	p.Tasks, p.Inspector = tasks.NewClient(p.Redis), tasks.NewInspector(p.Redis)
 	p.Tokens = wechat.NewTokens(cfg.WeChat, p.Redis, credentials, wechat.WithLogger(log), wechat.WithOnRefresh(onRefresh))
 	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens)
 	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, limitsOf(cfg.Apps), ratelimit.WithReserve(reserveOf(cfg.Apps)))
+	p.Holds = hold.NewStore(p.Redis)
 	return p, nil
 }
 
@@ -84,11 +88,11 @@ func (p *Parts) Close() {
 func (p *Parts) SyncPauses(ctx context.Context, app string) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	holds, err := p.Limiter.Holds(ctx, app)
+	holds, err := p.Holds.List(ctx, app)
 	if err != nil {
 		return err
 	}
-	return worker.SyncPauses(ctx, p.Redis, []string{app}, holds)
+	return hold.NewPauses(p.Redis, tasks.Types(), tasks.QueueNames).Sync(ctx, []string{app}, holds)
 }
 
 // Replica is a worker replica with a client of Redis of its own.

@@ -4,6 +4,8 @@
 // asynq does not document the layout, but asynqmon and the processes of a rolling update
 // depend on it, and it has not changed since version 0.18. TestLayout checks it against the
 // asynq of go.mod.
+//
+// [Enqueuer] enqueues many tasks at once by the commands of asynq's own client.
 package asynqwire
 
 import "strings"

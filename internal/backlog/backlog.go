@@ -12,10 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -39,10 +39,6 @@ type Lane struct {
 func (l Lane) Empty() bool {
 	return l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active+l.Archived == 0 && (!l.Paused || l.PausedBy != "")
 }
-
-// HoldPrefix is the prefix of the value that a hold writes into asynq's pause key. The hold's
-// scope follows.
-const HoldPrefix = "wxcourier:"
 
 const queueSet = "asynq:queues" // asynq's set of all queue names
 
@@ -127,8 +123,8 @@ func (r queueReplies) add() {
 	l.Archived += r.archived.Val()
 	if r.paused.Err() == nil {
 		l.Paused = true
-		if hold, ok := strings.CutPrefix(r.paused.Val(), HoldPrefix); ok {
-			l.PausedBy = hold
+		if scope, ok := hold.ParsePause(r.paused.Val()); ok {
+			l.PausedBy = scope
 		}
 	}
 }

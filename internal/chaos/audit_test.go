@@ -63,7 +63,7 @@ func (w *world) auditWith(all map[string]testTask, l interventions) *audit {
 		}
 	}
 	for _, app := range []string{mini, official, third} {
-		for result, err := range w.client.Results(w.t.Context(), app, "", false) {
+		for result, err := range tasks.NewInspector(w.rdb).Results(w.t.Context(), app, "", false) {
 			must(w.t, err)
 			a.results[result.ID] = append(a.results[result.ID], result)
 		}

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/redistest"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -94,9 +94,8 @@ func (w *world) wait(app, id string) (result tasks.Result) {
 func (w *world) holdAndCancel() {
 	t, ctx := w.t, w.t.Context()
 	t.Helper()
-	limiter := ratelimit.NewLimiter(w.rdb, ratelimit.DefaultConfig(), nil)
-	defer func() { must(t, limiter.Close(ctx)) }()
-	_, err := limiter.Hold(ctx, ratelimit.Hold{App: third, Scope: ratelimit.WholeApp, Reason: "maintenance", By: "a test"})
+	holds := hold.NewStore(w.rdb)
+	_, err := holds.Set(ctx, hold.Hold{App: third, Scope: hold.WholeApp, Reason: "maintenance", By: "a test"})
 	must(t, err)
 	before := w.wx.Count(sandbox.Filter{App: third, Path: "/cgi-bin/message/subscribe/send"})
 	for batch, count := range map[string]int{"taken-back": 5, "kept": 1} {
@@ -118,7 +117,7 @@ func (w *world) holdAndCancel() {
 	if !strings.Contains(w.output("status"), "maintenance") {
 		t.Error("status does not show the hold")
 	}
-	_, err = limiter.Unhold(ctx, third, ratelimit.WholeApp)
+	_, err = holds.Lift(ctx, third, hold.WholeApp)
 	must(t, err)
 	if got := w.wait(third, "kept-0"); got.Outcome != tasks.OutcomeAccepted {
 		t.Errorf("a task that was not canceled: %+v", got)

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
-	"github.com/wxcourier/wxcourier/ratelimit"
 )
 
 // Count returns a number with its noun: "1 task", "2,000 tasks".
@@ -29,7 +29,7 @@ func Rounded(d time.Duration) time.Duration {
 }
 
 // Hold returns a hold in one line: what is held, why, and until when.
-func Hold(h ratelimit.Hold) string {
+func Hold(h hold.Hold) string {
 	text := fmt.Sprintf("%s %s: %s", h.App, Scope(h.Scope), Reason(h))
 	if h.Code != 0 {
 		text += fmt.Sprintf(" (errcode %d)", h.Code)
@@ -39,19 +39,19 @@ func Hold(h ratelimit.Hold) string {
 
 // Scope returns what part of its app a hold with this scope covers.
 func Scope(scope string) string {
-	if scope == ratelimit.WholeApp {
+	if scope == hold.WholeApp {
 		return "all types"
 	}
 	return printable.Escape(scope)
 }
 
 // Reason returns the reason of a hold, with spaces in place of underscores.
-func Reason(h ratelimit.Hold) string {
+func Reason(h hold.Hold) string {
 	return printable.Escape(strings.ReplaceAll(h.Reason, "_", " "))
 }
 
 // Until returns when a hold ends, in local time.
-func Until(h ratelimit.Hold) string {
+func Until(h hold.Hold) string {
 	if h.Until.IsZero() {
 		return "until released"
 	}

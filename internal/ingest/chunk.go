@@ -119,7 +119,7 @@ func (e *enqueuer) submitOnce(ctx context.Context, chunk []taskfile.Item) ([]tas
 }
 
 // report reports the result of a submission. It returns false if the task must be repeated.
-func (e *enqueuer) report(item taskfile.Item, result tasks.Submitted) bool {
+func (e *enqueuer) report(item taskfile.Item, result tasks.SubmitResult) bool {
 	var validationErr *tasks.ValidationError
 	invalidTask := errors.As(result.Err, &validationErr) || errors.Is(result.Err, tasks.ErrIDInUse)
 	if result.Err != nil && !invalidTask {

@@ -72,7 +72,7 @@ func (s *fixture) newRunner(window int, o ingest.Options) *ingest.Runner {
 	reader := redis.NewClient(s.rdb.(*redis.Client).Options())
 	return ingest.NewRunner(ingest.RunnerOptions{
 		Options: o, Window: window,
-		Reader: tasks.NewClient(reader), CloseReader: func() { _ = reader.Close() },
+		Inspector: tasks.NewInspector(s.rdb), Reader: tasks.NewInspector(reader), CloseReader: func() { _ = reader.Close() },
 		OnResult: func(_ context.Context, r tasks.Result) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *fixture) settle(id string) {
 		s.t.Error(err)
 	}
 	queue := tasks.QueueName(app, tasks.TypeTextCheck, tasks.Urgent)
-	if _, err := s.ledger.Settle(context.Background(), ledger.Ref{App: app, ID: id}, ledger.Ending{Outcome: "accepted", Result: result, Queue: queue}); err != nil {
+	if _, err := s.ledger.Settle(context.Background(), ledger.Ref{App: app, ID: id}, ledger.SettleRequest{Outcome: "accepted", Result: result, Queue: queue}); err != nil {
 		s.t.Error(err)
 	}
 }

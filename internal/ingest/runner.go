@@ -13,9 +13,11 @@ import (
 // RunnerOptions configures a Runner.
 type RunnerOptions struct {
 	Options
-	// Reader reads the results, on connections other than Client's. A read blocks for up to
-	// a second; CloseReader ends it at once by closing Reader's connections.
-	Reader      *tasks.Client
+	// Inspector reads results on Client's connections.
+	Inspector *tasks.Inspector
+	// Reader reads the results, on connections of its own. A read blocks for up to a second;
+	// CloseReader ends it at once by closing Reader's connections.
+	Reader      *tasks.Inspector
 	CloseReader func()
 	// Window is the maximum number of tasks without an outcome at a time.
 	Window int
@@ -107,7 +109,7 @@ func (r *Runner) Close(ctx context.Context) {
 		if r.pending.count() == 0 {
 			return
 		}
-		if err := r.deliverResults(ctx, r.opts.Client, app, from, false); err != nil && ctx.Err() == nil {
+		if err := r.deliverResults(ctx, r.opts.Inspector, app, from, false); err != nil && ctx.Err() == nil {
 			r.opts.OnError(err)
 		}
 	}
@@ -118,7 +120,7 @@ func (r *Runner) admit(ctx context.Context, app string) error {
 	if err := r.opts.Admit(ctx, app); err != nil {
 		return err
 	}
-	from, err := r.opts.Client.End(ctx, app)
+	from, err := r.opts.Inspector.End(ctx, app)
 	if err != nil {
 		from = tasks.Since(time.Now().Add(-time.Minute)) // deliver ignores results of other tasks
 	}
@@ -150,8 +152,8 @@ func (r *Runner) followApp(app string, from tasks.Cursor) {
 	}
 }
 
-func (r *Runner) deliverResults(ctx context.Context, client *tasks.Client, app string, from tasks.Cursor, follow bool) error {
-	for result, err := range client.Results(ctx, app, from, follow) {
+func (r *Runner) deliverResults(ctx context.Context, inspector *tasks.Inspector, app string, from tasks.Cursor, follow bool) error {
+	for result, err := range inspector.Results(ctx, app, from, follow) {
 		if err != nil {
 			return err
 		}

@@ -34,12 +34,12 @@ func TestOldTasksAreLookedUp(t *testing.T) {
 				}
 				// The followers are stopped below, as if the stream had lost the entry.
 				text := []byte(`{"id":"missed","app":"` + app + `","type":"seccheck:text","outcome":"accepted"}`)
-				if _, err := records.Settle(context.Background(), ledger.Ref{App: app, ID: r.ID}, ledger.Ending{Outcome: "accepted", Result: text, Queue: r.Queue}); err != nil {
+				if _, err := records.Settle(context.Background(), ledger.Ref{App: app, ID: r.ID}, ledger.SettleRequest{Outcome: "accepted", Result: text, Queue: r.Queue}); err != nil {
 					t.Error(err)
 				}
 			},
 		},
-		Reader: tasks.NewClient(rdb), CloseReader: func() { _ = reader.Close() }, Window: 10,
+		Inspector: tasks.NewInspector(rdb), Reader: tasks.NewInspector(rdb), CloseReader: func() { _ = reader.Close() }, Window: 10,
 		OnResult: func(context.Context, tasks.Result) { results++ },
 		OnError: func(err error) {
 			var gone *LostError

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -164,7 +164,7 @@ func (s *contents) applySending(sending Sending, now time.Time) {
 // sameDay reports whether two times are on the same day, as WeChat counts days.
 func sameDay(t, now time.Time) bool {
 	const day = "2006-01-02"
-	return t.In(ratelimit.Shanghai()).Format(day) == now.In(ratelimit.Shanghai()).Format(day)
+	return t.In(calendar.Shanghai()).Format(day) == now.In(calendar.Shanghai()).Format(day)
 }
 
 // Outcome reads the result that a task had when the journal was opened.

@@ -11,22 +11,22 @@ import (
 // call of its own, so that Redis can serve other clients in between.
 const cancelsPerPipeline = 500
 
-// Canceling is the result of Cancel for one task.
-type Canceling string
+// CancelResult is the result of Cancel for one task.
+type CancelResult string
 
 // The results of Cancel.
 const (
-	CancelNone    Canceling = "none"     // no such task
-	CancelDone    Canceling = "done"     // it has ended already
-	CancelSending Canceling = "sending"  // it is being sent; it ends as canceled only if WeChat does not accept it
-	CancelMarked  Canceling = "canceled" // it will not be sent
+	CancelNone    CancelResult = "none"     // no such task
+	CancelDone    CancelResult = "done"     // it has ended already
+	CancelSending CancelResult = "sending"  // it is being sent; it ends as canceled only if WeChat does not accept it
+	CancelMarked  CancelResult = "canceled" // it will not be sent
 )
 
 // Cancel cancels tasks, and returns the results in the order of the ids. It may be repeated.
 // With an error it returns the results of the ids before the failure; some of the others may be
 // canceled as well.
-func (l *Ledger) Cancel(ctx context.Context, app string, ids []string) ([]Canceling, error) {
-	results := make([]Canceling, 0, len(ids))
+func (l *Ledger) Cancel(ctx context.Context, app string, ids []string) ([]CancelResult, error) {
+	results := make([]CancelResult, 0, len(ids))
 	for eval := cancelScript.EvalSha; len(results) < len(ids); {
 		next := ids[len(results):min(len(results)+cancelsPerPipeline, len(ids))]
 		some, err := l.cancelPipeline(ctx, app, next, eval)
@@ -46,7 +46,7 @@ func (l *Ledger) Cancel(ctx context.Context, app string, ids []string) ([]Cancel
 type scriptRunner func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
 
 // cancelPipeline sends one pipeline, and returns the results before the first error.
-func (l *Ledger) cancelPipeline(ctx context.Context, app string, ids []string, eval scriptRunner) ([]Canceling, error) {
+func (l *Ledger) cancelPipeline(ctx context.Context, app string, ids []string, eval scriptRunner) ([]CancelResult, error) {
 	replies := make([]*redis.Cmd, len(ids))
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
@@ -54,13 +54,13 @@ func (l *Ledger) cancelPipeline(ctx context.Context, app string, ids []string, e
 		}
 		return nil
 	})
-	var results []Canceling
+	var results []CancelResult
 	for _, reply := range replies {
 		text, failed := reply.Text()
 		if failed != nil {
 			return results, failed
 		}
-		results = append(results, Canceling(text))
+		results = append(results, CancelResult(text))
 	}
 	return results, err
 }

@@ -8,11 +8,11 @@
 // record, unless another program has overwritten the mark. All keys of an app share its hash
 // tag, so that each step below is one script on one slot, also on Redis Cluster:
 //
-//	Mark    a producer claims the id and its queue                 scheduled, waiting
-//	Open    a runner gets the task, or the reason why it may not   sending
-//	Defer   the runner returns the task for a later run            waiting, retrying
-//	Settle  writes the outcome: record, stream, batch counters     done
-//	PutBack an operator's redrive removes the outcome              waiting
+//	Mark          a producer claims the id and its queue                 scheduled, waiting
+//	Open          a runner gets the task, or the reason why it may not   sending
+//	Defer         the runner returns the task for a later run            waiting, retrying
+//	Settle        writes the outcome: record, stream, batch counters     done
+//	BeginRedrive  an operator's redrive removes the outcome              waiting
 //
 // A mark, and later the record, contain a digest of what the task sends, so that a producer
 // that uses the id for another content gets Claim.Differs.

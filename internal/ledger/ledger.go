@@ -56,7 +56,7 @@ type Claim struct {
 // Mark claims an id for a queue, in the state scheduled or waiting, with the current time as the
 // time of enqueuing. Further calls return the queue of the first one.
 func (l *Ledger) Mark(ctx context.Context, ref Ref, queue, state string) (Claim, error) {
-	marked := l.MarkMany(ctx, []Marking{{Ref: ref, Queue: queue, State: state, Enqueued: time.Now()}})[0]
+	marked := l.MarkMany(ctx, []MarkRequest{{Ref: ref, Queue: queue, State: state, Enqueued: time.Now()}})[0]
 	return marked.Claim, marked.Err
 }
 
@@ -131,8 +131,8 @@ func (l *Ledger) Open(ctx context.Context, ref Ref, o OpenRequest) (OpenResult, 
 	}, nil
 }
 
-// Deferral describes how a runner returns a task.
-type Deferral struct {
+// DeferRequest describes how a runner returns a task.
+type DeferRequest struct {
 	Runner      string // that has it
 	State       string // waiting or retrying
 	NotAccepted bool   // WeChat certainly did not accept the request: the fence is lowered
@@ -140,7 +140,7 @@ type Deferral struct {
 }
 
 // Defer returns a task for a later run.
-func (l *Ledger) Defer(ctx context.Context, ref Ref, d Deferral) error {
+func (l *Ledger) Defer(ctx context.Context, ref Ref, d DeferRequest) error {
 	err := deferScript.Run(ctx, l.rdb, []string{TaskKey(ref.App, ref.ID)},
 		d.Runner, d.State, flag(d.NotAccepted), flag(d.NotCalled)).Err()
 	if err != nil {
@@ -149,16 +149,16 @@ func (l *Ledger) Defer(ctx context.Context, ref Ref, d Deferral) error {
 	return nil
 }
 
-// Ending is the outcome of a task.
-type Ending struct {
+// SettleRequest is the outcome of a task.
+type SettleRequest struct {
 	Outcome    string
 	Result     []byte // the result record as JSON
 	Queue      string
-	Generation int    // as returned by Open
-	Image      []byte // bytes of a QR code; nil for none
-	Replaces   string // the owner of the fence, when its answer replaces "unknown"; else empty
-	NoBlob     bool   // the task never had a blob: none is deleted
-	Kept       Kept   // for a redrive; stored with the outcomes of Redrivable only
+	Generation int         // as returned by Open
+	Image      []byte      // bytes of a QR code; nil for none
+	Replaces   string      // the owner of the fence, when its answer replaces "unknown"; else empty
+	NoBlob     bool        // the task never had a blob: none is deleted
+	Content    TaskContent // for a redrive; stored with the outcomes of Redrivable only
 }
 
 // SettleResult is the outcome in the record after Settle.
@@ -169,11 +169,11 @@ type SettleResult struct {
 }
 
 // Settle writes the outcome, the stream entry, the batch's counters and the image in one step.
-// The first outcome wins, except for Ending.Replaces.
-func (l *Ledger) Settle(ctx context.Context, ref Ref, e Ending) (SettleResult, error) {
+// The first outcome wins, except for SettleRequest.Replaces.
+func (l *Ledger) Settle(ctx context.Context, ref Ref, e SettleRequest) (SettleResult, error) {
 	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID),
 		WaitingKey(ref.App, ref.ID))
-	payload, headers := e.kept()
+	payload, headers := e.redrivableContent()
 	reply, err := settleScript.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
 		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers, flag(e.NoBlob), ref.ID).StringSlice()
 	if err != nil {

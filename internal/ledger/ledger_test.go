@@ -29,8 +29,8 @@ func opening(runner string) ledger.OpenRequest {
 	return ledger.OpenRequest{Runner: runner, Queue: queue, Fenced: true}
 }
 
-func ending(outcome string) ledger.Ending {
-	return ledger.Ending{Outcome: outcome, Result: []byte(`{"outcome":"` + outcome + `"}`), Queue: queue}
+func ending(outcome string) ledger.SettleRequest {
+	return ledger.SettleRequest{Outcome: outcome, Result: []byte(`{"outcome":"` + outcome + `"}`), Queue: queue}
 }
 
 // must returns a function that fails the test on an error, and returns the value.
@@ -138,7 +138,7 @@ func TestOpen(t *testing.T) {
 			if got := must[ledger.OpenResult](t)(l.Open(t.Context(), ref, o)); got.Admission != ledger.Proceed {
 				t.Fatalf("the first run: %+v", got)
 			}
-			if err := l.Defer(t.Context(), ref, ledger.Deferral{Runner: o.Runner, State: "retrying", NotAccepted: notAccepted}); err != nil {
+			if err := l.Defer(t.Context(), ref, ledger.DeferRequest{Runner: o.Runner, State: "retrying", NotAccepted: notAccepted}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -149,7 +149,7 @@ func TestOpen(t *testing.T) {
 		must[ledger.OpenResult](t)(l.Open(t.Context(), ref, o))
 	}
 	cancel := func(t *testing.T, l *ledger.Ledger, ref ledger.Ref, _ ledger.OpenRequest) {
-		if c := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), ref.App, []string{ref.ID})); c[0] != ledger.CancelMarked {
+		if c := must[[]ledger.CancelResult](t)(l.Cancel(t.Context(), ref.App, []string{ref.ID})); c[0] != ledger.CancelMarked {
 			t.Fatalf("canceled: %s", c)
 		}
 	}
@@ -234,7 +234,7 @@ func TestRunWithoutCallIsNoAttempt(t *testing.T) {
 			if o.Admission != ledger.Proceed || o.Attempts != 1 {
 				t.Errorf("opened %+v", o)
 			}
-			d := ledger.Deferral{Runner: fmt.Sprintf("r%d", i), State: "waiting", NotAccepted: true, NotCalled: true}
+			d := ledger.DeferRequest{Runner: fmt.Sprintf("r%d", i), State: "waiting", NotAccepted: true, NotCalled: true}
 			if err := l.Defer(ctx, ref, d); err != nil {
 				t.Fatal(err)
 			}

@@ -21,7 +21,7 @@ import (
 // The time is in microseconds since 1970, base 36. A mark has at most 64 bytes, see WaitingKey.
 // State and digest share the third word, so that a version without digests can still read the
 // time and the queue.
-func markText(m *Marking) string {
+func markText(m *MarkRequest) string {
 	text := enqueuedText(m.Enqueued) + " " + shortQueue(m.App, m.Queue)
 	var third string
 	if m.State != waiting {

@@ -8,18 +8,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Marking is one request of MarkMany.
-type Marking struct {
+// MarkRequest is one request of MarkMany.
+type MarkRequest struct {
 	Ref
 	Queue, State string
 	Enqueued     time.Time // by the producer's clock; kept to the microsecond
-	// Digest identifies what the task sends: up to 8 letters, digits, - and _. A later marking
-	// of the same id with another digest gets Claim.Differs. An empty digest differs from none.
+	// Digest identifies what the task sends: up to 8 letters, digits, - and _. A later request
+	// for the same id with another digest gets Claim.Differs. An empty digest differs from none.
 	Digest string
 }
 
-// Marked is the result of a Marking.
-type Marked struct {
+// MarkResult is the result of a MarkRequest.
+type MarkResult struct {
 	Claim
 	Err error
 }
@@ -29,16 +29,16 @@ type Marked struct {
 const marksPerScript = 50
 
 // MarkMany is Mark for many tasks, in few round trips. The results are in the order of the
-// markings, and fail independently. An id that occurs twice is new the first time and marked
+// requests, and fail independently. An id that occurs twice is new the first time and marked
 // the second.
-func (l *Ledger) MarkMany(ctx context.Context, markings []Marking) []Marked {
-	results := make([]Marked, len(markings))
-	groups := groupMarkings(markings)
+func (l *Ledger) MarkMany(ctx context.Context, requests []MarkRequest) []MarkResult {
+	results := make([]MarkResult, len(requests))
+	groups := groupMarks(requests)
 	for _, g := range groups {
 		g.args = make([]any, 0, 2*len(g.indexes))
 		keys := make([]string, 0, 2*len(g.indexes)+2)
 		for _, at := range g.indexes {
-			m := &markings[at]
+			m := &requests[at]
 			keys = append(keys, TaskKey(m.App, m.ID), WaitingKey(m.App, m.ID))
 			g.args = append(g.args, m.ID, markText(m))
 		}
@@ -53,32 +53,32 @@ func (l *Ledger) MarkMany(ctx context.Context, markings []Marking) []Marked {
 	}
 	runGroups(ctx, l.rdb, unknown, markScript.Eval)
 	for _, g := range groups {
-		g.decode(markings, results)
+		g.decode(requests, results)
 	}
 	return results
 }
 
-// markGroup is the markings of one script call. They share an app, since a script's keys must
+// markGroup is the requests of one script call. They share an app, since a script's keys must
 // have one hash tag, and a batch.
 type markGroup struct {
 	app, batch string
-	indexes    []int // in the markings
+	indexes    []int // in the requests
 	keys       []string
 	args       []any
 	reply      *redis.Cmd
 }
 
-// groupMarkings divides markings into groups. Markings of one id stay in their order, within a
+// groupMarks divides requests into groups. Requests for one id stay in their order, within a
 // group or in successive groups.
-func groupMarkings(markings []Marking) []*markGroup {
+func groupMarks(requests []MarkRequest) []*markGroup {
 	type kind struct{ app, batch string }
 	open := make(map[kind]*markGroup, 1)
 	var groups []*markGroup
-	for i := range markings {
-		k := kind{markings[i].App, markings[i].Batch}
+	for i := range requests {
+		k := kind{requests[i].App, requests[i].Batch}
 		g := open[k]
 		if g == nil || len(g.indexes) == marksPerScript {
-			g = &markGroup{app: k.app, batch: k.batch, indexes: make([]int, 0, min(marksPerScript, len(markings)))}
+			g = &markGroup{app: k.app, batch: k.batch, indexes: make([]int, 0, min(marksPerScript, len(requests)))}
 			open[k] = g
 			groups = append(groups, g)
 		}
@@ -105,8 +105,8 @@ func runGroups(ctx context.Context, rdb redis.UniversalClient, groups []*markGro
 	_, _ = pipe.Exec(ctx) // each command has its own error
 }
 
-// decode sets the results of the group's markings from its reply.
-func (g *markGroup) decode(markings []Marking, results []Marked) {
+// decode sets the results of the group's requests from its reply.
+func (g *markGroup) decode(requests []MarkRequest, results []MarkResult) {
 	reply, err := g.reply.StringSlice()
 	if err == nil && len(reply) != 3*len(g.indexes) {
 		err = fmt.Errorf("unexpected reply of %d values", len(reply))
@@ -120,9 +120,9 @@ func (g *markGroup) decode(markings []Marking, results []Marked) {
 		case "refused":
 			results[at].Err = fmt.Errorf("mark the task: %w", scriptError(text))
 		case "new":
-			results[at].Claim = Claim{New: true, Queue: fullQueue(g.app, markings[at].Queue)}
+			results[at].Claim = Claim{New: true, Queue: fullQueue(g.app, requests[at].Queue)}
 		default:
-			mine := markings[at].Digest
+			mine := requests[at].Digest
 			results[at].Claim = Claim{
 				Done: status == "done", Queue: fullQueue(g.app, text),
 				Differs: digest != "" && mine != "" && digest != mine,
@@ -131,10 +131,10 @@ func (g *markGroup) decode(markings []Marking, results []Marked) {
 	}
 }
 
-// redigestScript sets the digest of a known task, in its mark or its record.
+// updateDigestScript sets the digest of a known task, in its mark or its record.
 //
 // KEYS[1] record, KEYS[2] marks. ARGV[1] id, ARGV[2] digest
-var redigestScript = redis.NewScript(readMarkLua + `
+var updateDigestScript = redis.NewScript(readMarkLua + `
 local enqueued, queue, state = read(redis.call("HGET", KEYS[2], ARGV[1]) or "")
 if queue then
 	redis.call("HSET", KEYS[2], ARGV[1], enqueued .. " " .. queue .. " " .. state .. "#" .. ARGV[2])
@@ -144,10 +144,10 @@ end
 return 1
 `)
 
-// Redigest replaces the digest of a task. It is needed when the first call under its id failed
-// after Mark and before the task was enqueued, and a later call enqueues another content.
-func (l *Ledger) Redigest(ctx context.Context, app, id, digest string) error {
-	if err := redigestScript.Run(ctx, l.rdb, []string{TaskKey(app, id), WaitingKey(app, id)}, id, digest).Err(); err != nil {
+// UpdateDigest replaces the digest of a task. It is needed when the first call under its id
+// failed after Mark and before the task was enqueued, and a later call enqueues another content.
+func (l *Ledger) UpdateDigest(ctx context.Context, app, id, digest string) error {
+	if err := updateDigestScript.Run(ctx, l.rdb, []string{TaskKey(app, id), WaitingKey(app, id)}, id, digest).Err(); err != nil {
 		return fmt.Errorf("mark the task: %w", err)
 	}
 	return nil

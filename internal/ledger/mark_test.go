@@ -20,14 +20,14 @@ var enqueued = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
 const markedAt = "hg91vthlxc"
 
 // marking returns a producer's marking of a task.
-func marking(id string) ledger.Marking {
-	return ledger.Marking{Ref: ledger.Ref{App: app, ID: id}, Queue: queue, State: "waiting", Enqueued: enqueued}
+func marking(id string) ledger.MarkRequest {
+	return ledger.MarkRequest{Ref: ledger.Ref{App: app, ID: id}, Queue: queue, State: "waiting", Enqueued: enqueued}
 }
 
 // marked marks one task.
-func marked(t *testing.T, l *ledger.Ledger, m ledger.Marking) ledger.Claim {
+func marked(t *testing.T, l *ledger.Ledger, m ledger.MarkRequest) ledger.Claim {
 	t.Helper()
-	answer := l.MarkMany(t.Context(), []ledger.Marking{m})[0]
+	answer := l.MarkMany(t.Context(), []ledger.MarkRequest{m})[0]
 	return must[ledger.Claim](t)(answer.Claim, answer.Err)
 }
 
@@ -61,7 +61,7 @@ func TestMarkText(t *testing.T) {
 		digested, both := marking("digested"), later
 		digested.Digest, both.ID, both.Digest = "aB-_09", "both", "aB-_09"
 		for _, tt := range []struct {
-			ledger.Marking
+			ledger.MarkRequest
 			want string
 		}{
 			{marking("1"), markedAt + " send:subscribe"},
@@ -69,14 +69,14 @@ func TestMarkText(t *testing.T) {
 			{digested, markedAt + " send:subscribe #aB-_09"},
 			{both, markedAt + " send:bizsubscribe:bulk scheduled#aB-_09"},
 		} {
-			if c := marked(t, l, tt.Marking); !c.New || c.Queue != tt.Queue {
+			if c := marked(t, l, tt.MarkRequest); !c.New || c.Queue != tt.Queue {
 				t.Errorf("claim %+v", c)
 			}
 			if got := rdb.HGet(t.Context(), ledger.WaitingKey(app, tt.ID), tt.ID).Val(); got != tt.want || len(got) > 64 {
 				t.Errorf("the mark is %q", got)
 			}
 			wantKinds(t, rdb, tt.ID, "mark")
-			again := tt.Marking
+			again := tt.MarkRequest
 			again.Queue, again.Enqueued = queue+":bulk", time.Now()
 			for range 2 { // later claims change nothing
 				if c := marked(t, l, again); c.New || c.Done || c.Queue != tt.Queue {
@@ -87,7 +87,7 @@ func TestMarkText(t *testing.T) {
 			if r.State != tt.State || r.Queue != tt.Queue || !r.Enqueued.Equal(enqueued) || r.Generation != 0 || r.Outcome != "" {
 				t.Errorf("record %+v", r)
 			}
-			if e := must[ledger.Ended](t)(l.Ended(t.Context(), app, tt.ID)); e.Outcome != "" || e.Queue != tt.Queue || e.Underway {
+			if e := must[ledger.RedriveState](t)(l.RedriveState(t.Context(), app, tt.ID)); e.Outcome != "" || e.Queue != tt.Queue || e.InProgress {
 				t.Errorf("as a redrive sees it: %+v", e)
 			}
 		}
@@ -125,7 +125,7 @@ func TestMarkBecomesRecord(t *testing.T) {
 			if r := must[ledger.Record](t)(l.Record(ctx, app, "1")); r.State != "sending" || r.Queue != queue || !r.Enqueued.Equal(enqueued) {
 				t.Errorf("record %+v", r)
 			}
-			if err := l.Defer(ctx, first.Ref, ledger.Deferral{Runner: fmt.Sprintf("r%d", run), State: "retrying", NotAccepted: true}); err != nil {
+			if err := l.Defer(ctx, first.Ref, ledger.DeferRequest{Runner: fmt.Sprintf("r%d", run), State: "retrying", NotAccepted: true}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -172,7 +172,7 @@ func TestDigests(t *testing.T) {
 			check("sending")
 			must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, kept("failed")))
 			check("done")
-			if !must[bool](t)(l.PutBack(ctx, m.Ref, must[ledger.Ended](t)(l.Ended(ctx, app, m.ID)))) {
+			if !must[bool](t)(l.BeginRedrive(ctx, m.Ref, must[ledger.RedriveState](t)(l.RedriveState(ctx, app, m.ID)))) {
 				t.Fatal("not put back")
 			}
 			check("put back")
@@ -180,17 +180,17 @@ func TestDigests(t *testing.T) {
 	})
 }
 
-// TestRedigest changes the digest of an unknown task, of a mark and of a record.
-func TestRedigest(t *testing.T) {
+// TestUpdateDigest changes the digest of an unknown task, of a mark and of a record.
+func TestUpdateDigest(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
-		redigest := func(digest string) {
+		update := func(digest string) {
 			t.Helper()
-			if err := l.Redigest(ctx, app, "1", digest); err != nil {
+			if err := l.UpdateDigest(ctx, app, "1", digest); err != nil {
 				t.Error(err)
 			}
 		}
-		redigest("first_")
+		update("first_")
 		wantKinds(t, rdb, "1")
 		m := marking("1")
 		m.State, m.Digest = "scheduled", "first_"
@@ -200,7 +200,7 @@ func TestRedigest(t *testing.T) {
 				must[ledger.OpenResult](t)(l.Open(ctx, m.Ref, opening("r")))
 			}
 			for _, digest := range []string{"second", "first_"} {
-				redigest(digest)
+				update(digest)
 				again := m
 				if again.Digest = "second"; marked(t, l, again).Differs == (digest == "second") {
 					t.Errorf("open %v: the digest is not %s", open, digest)
@@ -236,7 +236,7 @@ func TestMarksThatShareAHash(t *testing.T) {
 		one, two := sharing(t)
 		other := marking(two)
 		other.Queue, other.State = queue+":bulk", "scheduled"
-		for i, answer := range l.MarkMany(t.Context(), []ledger.Marking{marking(one), other, marking(one), marking(two)}) {
+		for i, answer := range l.MarkMany(t.Context(), []ledger.MarkRequest{marking(one), other, marking(one), marking(two)}) {
 			want := ledger.Claim{New: i < 2, Queue: []string{queue, other.Queue}[i%2]}
 			if answer.Err != nil || answer.Claim != want {
 				t.Errorf("%d: %+v", i, answer)
@@ -245,7 +245,7 @@ func TestMarksThatShareAHash(t *testing.T) {
 		must[ledger.OpenResult](t)(l.Open(t.Context(), ledger.Ref{App: app, ID: one}, opening("r")))
 		wantKinds(t, rdb, one, "record")
 		wantKinds(t, rdb, two, "mark")
-		if met := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), app, []string{two})); met[0] != ledger.CancelMarked {
+		if met := must[[]ledger.CancelResult](t)(l.Cancel(t.Context(), app, []string{two})); met[0] != ledger.CancelMarked {
 			t.Errorf("canceled: %v", met)
 		}
 		wantKinds(t, rdb, two, "record")
@@ -264,7 +264,7 @@ func TestCancelMovesTheMarkToARecord(t *testing.T) {
 			m.State = state
 			marked(t, l, m)
 			for range 2 {
-				if met := must[[]ledger.Canceling](t)(l.Cancel(t.Context(), app, []string{state, "nobody"})); !slices.Equal(met, []ledger.Canceling{ledger.CancelMarked, ledger.CancelNone}) {
+				if met := must[[]ledger.CancelResult](t)(l.Cancel(t.Context(), app, []string{state, "nobody"})); !slices.Equal(met, []ledger.CancelResult{ledger.CancelMarked, ledger.CancelNone}) {
 					t.Errorf("%s: %v", state, met)
 				}
 				wantKinds(t, rdb, state, "record")
@@ -336,10 +336,10 @@ func TestEnqueuedTimeSurvivesRedrives(t *testing.T) {
 				e := kept("failed")
 				e.Generation = generation
 				must[ledger.SettleResult](t)(l.Settle(ctx, m.Ref, e))
-				if !must[bool](t)(l.PutBack(ctx, m.Ref, must[ledger.Ended](t)(l.Ended(ctx, app, m.ID)))) {
+				if !must[bool](t)(l.BeginRedrive(ctx, m.Ref, must[ledger.RedriveState](t)(l.RedriveState(ctx, app, m.ID)))) {
 					t.Fatal("not put back")
 				}
-				if err := l.HandedOver(ctx, app, m.ID, generation+1); err != nil {
+				if err := l.FinishRedrive(ctx, app, m.ID, generation+1); err != nil {
 					t.Fatal(err)
 				}
 				o := opening(fmt.Sprintf("r%d", generation))
@@ -403,7 +403,7 @@ func TestSpoiledMark(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		for i, text := range []string{"", "x", " ", "a  b", "- send:subscribe", "訂單", "\x00\xff", "a b c d", markedAt + " "} {
-			spoiled := func(step string) ledger.Marking {
+			spoiled := func(step string) ledger.MarkRequest {
 				m := marking(fmt.Sprintf("%s-%d", step, i))
 				rdb.HSet(ctx, ledger.WaitingKey(app, m.ID), m.ID, text)
 				return m
@@ -439,7 +439,7 @@ func TestSpoiledMark(t *testing.T) {
 			wantKinds(t, rdb, m.ID, "record")
 
 			m = spoiled("cancel")
-			if met := must[[]ledger.Canceling](t)(l.Cancel(ctx, app, []string{m.ID})); met[0] != ledger.CancelMarked {
+			if met := must[[]ledger.CancelResult](t)(l.Cancel(ctx, app, []string{m.ID})); met[0] != ledger.CancelMarked {
 				t.Errorf("%q: %v", text, met)
 			}
 			if got := must[ledger.OpenResult](t)(l.Open(ctx, m.Ref, o)); got.Admission != ledger.Canceled {
@@ -467,7 +467,7 @@ func TestWrongKeyType(t *testing.T) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		rdb.Set(ctx, ledger.WaitingKey(app, "1"), "x", 0)
 		rdb.Set(ctx, ledger.TaskKey(app, "2"), "x", 0)
-		for i, answer := range l.MarkMany(ctx, []ledger.Marking{marking("0"), marking("1"), marking("2"), marking("3")}) {
+		for i, answer := range l.MarkMany(ctx, []ledger.MarkRequest{marking("0"), marking("1"), marking("2"), marking("3")}) {
 			bad := i == 1 || i == 2
 			if redis.HasErrorPrefix(answer.Err, "WRONGTYPE") != bad || answer.New == bad {
 				t.Errorf("%d: %+v", i, answer)
@@ -510,7 +510,7 @@ func TestFullRedisMarksNothing(t *testing.T) {
 		}
 	}
 	full("1")
-	many := make([]ledger.Marking, 60) // more than one script claims
+	many := make([]ledger.MarkRequest, 60) // more than one script claims
 	for i := range many {
 		many[i] = marking(fmt.Sprint(i))
 		many[i].Batch = "b"
@@ -552,7 +552,7 @@ func TestManyMarks(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		const other = "wxfedcba9876543210"
-		var many []ledger.Marking
+		var many []ledger.MarkRequest
 		for i := range 230 {
 			m := marking(fmt.Sprint(i))
 			if i%3 == 0 {

@@ -205,9 +205,9 @@ if ARGV[18] == "1" then redis.call("HSET", KEYS[1], "deleted", 1) end
 ` + readMarkLua + settleBody)
 
 // EndMissing settles a missing task, and returns false if the task has changed since it was
-// read. It uses the task's Queue and Generation, not the ending's. With free, Mark may claim the
+// read. It uses the task's Queue and Generation, not the request's. With free, Mark may claim the
 // id for a new task while the record still exists.
-func (l *Ledger) EndMissing(ctx context.Context, t OpenTask, batch string, e Ending, free bool) (bool, error) {
+func (l *Ledger) EndMissing(ctx context.Context, t OpenTask, batch string, e SettleRequest, free bool) (bool, error) {
 	ref := Ref{App: t.App, ID: t.ID, Batch: batch}
 	keys := ref.keys(TaskKey(t.App, t.ID), StreamKey(t.App), imageKey(t.App, t.ID), blobKey(t.App, t.ID), WaitingKey(t.App, t.ID))
 	reply, err := endMissingScript.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
@@ -256,8 +256,8 @@ func (l *Ledger) BatchOf(ctx context.Context, app string, ids, batches []string)
 	return of, commands, nil
 }
 
-// Knows reports for each of an app's ids whether there is a record or a mark.
-func (l *Ledger) Knows(ctx context.Context, app string, ids []string) ([]bool, error) {
+// Exist reports for each of an app's ids whether there is a record or a mark.
+func (l *Ledger) Exist(ctx context.Context, app string, ids []string) ([]bool, error) {
 	records, marks := make([]*redis.IntCmd, len(ids)), make([]*redis.BoolCmd, len(ids))
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids { // the mark first, since it moves to the record

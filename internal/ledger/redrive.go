@@ -18,61 +18,62 @@ func Redrivable() []string { return []string{"unknown", "failed", "rejected"} }
 // historyMax is the maximum number of earlier outcomes in a record.
 const historyMax = 10
 
-// Kept is the content of a task, stored for a redrive: asynq does not keep rejected tasks, and
-// its archive is limited.
-type Kept struct {
+// TaskContent is the content of a task, stored for a redrive: asynq does not keep rejected tasks,
+// and its archive is limited.
+type TaskContent struct {
 	Payload []byte // empty: nothing is stored
 	Headers map[string]string
 }
 
-// kept returns the payload and headers to store with this outcome; nil if it is not redrivable.
-func (e Ending) kept() (payload, headers []byte) {
-	if len(e.Kept.Payload) == 0 || !slices.Contains(Redrivable(), e.Outcome) {
+// redrivableContent returns the payload and headers to store with this outcome; nil if the outcome
+// is not redrivable.
+func (e SettleRequest) redrivableContent() (payload, headers []byte) {
+	if len(e.Content.Payload) == 0 || !slices.Contains(Redrivable(), e.Outcome) {
 		return nil, nil
 	}
-	headers, _ = json.Marshal(e.Kept.Headers) // cannot fail on strings
-	return e.Kept.Payload, headers
+	headers, _ = json.Marshal(e.Content.Headers) // cannot fail on strings
+	return e.Content.Payload, headers
 }
 
-// Ended is a record as a redrive needs it.
-type Ended struct {
+// RedriveState is a record as a redrive needs it.
+type RedriveState struct {
 	Outcome    string // "" if there is none
 	Result     []byte
 	Generation int
 	Queue      string
-	Kept       Kept
-	History    []Past // the oldest first
-	Underway   bool   // a redrive was begun, and it is not confirmed that asynq has the task
+	Content    TaskContent
+	History    []PastOutcome // the oldest first
+	InProgress bool          // a redrive was begun, and it is not confirmed that asynq has the task
 }
 
-// Past is an outcome that a redrive has undone.
-type Past struct {
+// PastOutcome is an outcome that a redrive has undone.
+type PastOutcome struct {
 	Generation int             `json:"generation"`
 	Outcome    string          `json:"outcome"`
 	Result     json.RawMessage `json:"result"`
 }
 
-// Ended reads a record for a redrive. It returns ErrNotFound if there is none.
-func (l *Ledger) Ended(ctx context.Context, app, id string) (Ended, error) {
+// RedriveState reads a record for a redrive. It returns ErrNotFound if there is none.
+func (l *Ledger) RedriveState(ctx context.Context, app, id string) (RedriveState, error) {
 	s, err := l.state(ctx, app, id, "outcome", "result", "generation", "payload", "headers", "history", "redrive")
 	if err != nil {
-		return Ended{}, err
+		return RedriveState{}, err
 	}
 	f := s.fields
-	e := Ended{Outcome: f[0], Result: []byte(f[1]), Queue: s.queue, Kept: Kept{Payload: []byte(f[3])}, Underway: f[6] != ""}
+	e := RedriveState{Outcome: f[0], Result: []byte(f[1]), Queue: s.queue, Content: TaskContent{Payload: []byte(f[3])}, InProgress: f[6] != ""}
 	e.Generation, _ = strconv.Atoi(f[2])
-	for i, into := range map[int]any{4: &e.Kept.Headers, 5: &e.History} {
+	for i, into := range map[int]any{4: &e.Content.Headers, 5: &e.History} {
 		if f[i] == "" {
 			continue
 		}
 		if err := json.Unmarshal([]byte(f[i]), into); err != nil {
-			return Ended{}, fmt.Errorf("read the record of %s: %w", id, err)
+			return RedriveState{}, fmt.Errorf("read the record of %s: %w", id, err)
 		}
 	}
 	return e, nil
 }
 
-// putBackScript undoes an outcome: the task waits again, in its next generation. Earlier
+// beginRedriveScript undoes an outcome: the task waits again, in its next generation. Earlier
 // cancellations of its batch no longer apply to it.
 //
 // KEYS[1] record, KEYS[2] redrives, KEYS[3] blob, KEYS[4] batch, KEYS[5] ids of the batch
@@ -80,7 +81,7 @@ func (l *Ledger) Ended(ctx context.Context, app, id string) (Ended, error) {
 // ARGV[1] id, ARGV[2] result and ARGV[3] generation as read, ARGV[4] the history including them
 //
 // Returns 1, also when it is called a second time; 0 when the record has changed.
-var putBackScript = redis.NewScript(`
+var beginRedriveScript = redis.NewScript(`
 local seen = tonumber(ARGV[3])
 local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "payload", "redrive")
 local outcome, result, generation = record[1], record[2], tonumber(record[3] or 0)
@@ -105,33 +106,33 @@ end
 return 1
 `)
 
-// PutBack undoes the outcome in e: the task waits again, in its next generation, and its batch
-// counts it as open. The redrive is in progress until HandedOver is called. PutBack returns
+// BeginRedrive undoes the outcome in e: the task waits again, in its next generation, and its batch
+// counts it as open. The redrive is in progress until FinishRedrive is called. BeginRedrive returns
 // false if the record has changed since e was read.
-func (l *Ledger) PutBack(ctx context.Context, ref Ref, e Ended) (bool, error) {
+func (l *Ledger) BeginRedrive(ctx context.Context, ref Ref, e RedriveState) (bool, error) {
 	if !slices.Contains(Redrivable(), e.Outcome) {
 		return false, fmt.Errorf("redrive %s: the outcome %q cannot be redriven", ref.ID, e.Outcome)
 	}
-	history := append(slices.Clone(e.History), Past{e.Generation, e.Outcome, e.Result})
+	history := append(slices.Clone(e.History), PastOutcome{e.Generation, e.Outcome, e.Result})
 	text, err := json.Marshal(history[max(0, len(history)-historyMax):])
 	if err != nil {
 		return false, fmt.Errorf("redrive %s: encode its history: %w", ref.ID, err)
 	}
 	keys := ref.keys(TaskKey(ref.App, ref.ID), redrivesKey(ref.App), blobKey(ref.App, ref.ID))
-	done, err := putBackScript.Run(ctx, l.rdb, keys, ref.ID, e.Result, e.Generation, text).Bool()
+	done, err := beginRedriveScript.Run(ctx, l.rdb, keys, ref.ID, e.Result, e.Generation, text).Bool()
 	if err != nil {
 		return false, fmt.Errorf("redrive %s: %w", ref.ID, err)
 	}
 	return done, nil
 }
 
-// handedOverScript ends a redrive once asynq has the task, and deletes the payload from the
+// finishRedriveScript ends a redrive once asynq has the task, and deletes the payload from the
 // record.
 //
 // KEYS[1] record, KEYS[2] redrives. ARGV[1] id, ARGV[2] generation that was enqueued
 //
 // A later redrive of the task has another generation, and is not affected.
-var handedOverScript = redis.NewScript(`
+var finishRedriveScript = redis.NewScript(`
 local record = redis.call("HMGET", KEYS[1], "generation", "outcome", "redrive")
 local generation, outcome, underway = record[1], record[2], record[3]
 if generation and generation ~= ARGV[2] and underway then return 0 end
@@ -140,17 +141,17 @@ if underway and not outcome then redis.call("HDEL", KEYS[1], "redrive", "payload
 return 1
 `)
 
-// HandedOver ends the redrive of a generation. Call it once asynq has the task.
-func (l *Ledger) HandedOver(ctx context.Context, app, id string, generation int) error {
-	if err := handedOverScript.Run(ctx, l.rdb, []string{TaskKey(app, id), redrivesKey(app)}, id, generation).Err(); err != nil {
+// FinishRedrive ends the redrive of a generation. Call it once asynq has the task.
+func (l *Ledger) FinishRedrive(ctx context.Context, app, id string, generation int) error {
+	if err := finishRedriveScript.Run(ctx, l.rdb, []string{TaskKey(app, id), redrivesKey(app)}, id, generation).Err(); err != nil {
 		return fmt.Errorf("redrive %s: %w", id, err)
 	}
 	return nil
 }
 
-// Underway returns the ids of an app whose redrives were begun and not ended. The caller that
+// RedrivesInProgress returns the ids of an app whose redrives were begun and not ended. The caller that
 // began a redrive may still be running, or may have died.
-func (l *Ledger) Underway(ctx context.Context, app string) ([]string, error) {
+func (l *Ledger) RedrivesInProgress(ctx context.Context, app string) ([]string, error) {
 	ids, err := l.rdb.SMembers(ctx, redrivesKey(app)).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read the redrives in progress: %w", err)
@@ -158,9 +159,9 @@ func (l *Ledger) Underway(ctx context.Context, app string) ([]string, error) {
 	return ids, nil
 }
 
-// IsUnderway reports whether a redrive of the task was begun and is not known to have reached
+// IsRedriveInProgress reports whether a redrive of the task was begun and is not known to have reached
 // asynq.
-func (l *Ledger) IsUnderway(ctx context.Context, app, id string) (bool, error) {
+func (l *Ledger) IsRedriveInProgress(ctx context.Context, app, id string) (bool, error) {
 	yes, err := l.rdb.HExists(ctx, TaskKey(app, id), "redrive").Result()
 	if err != nil {
 		return false, fmt.Errorf("read the record: %w", err)

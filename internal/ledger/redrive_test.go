@@ -14,20 +14,20 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// kept returns an ending with the content of the task.
-func kept(outcome string) ledger.Ending {
+// kept returns a settlement with the content of the task.
+func kept(outcome string) ledger.SettleRequest {
 	e := ending(outcome)
-	e.Kept = ledger.Kept{Payload: []byte(`{"type":"x"}`), Headers: map[string]string{"a": "b"}}
+	e.Content = ledger.TaskContent{Payload: []byte(`{"type":"x"}`), Headers: map[string]string{"a": "b"}}
 	return e
 }
 
 // endedAs marks, opens and settles a task.
-func endedAs(t *testing.T, l *ledger.Ledger, ref ledger.Ref, outcome string) ledger.Ended {
+func endedAs(t *testing.T, l *ledger.Ledger, ref ledger.Ref, outcome string) ledger.RedriveState {
 	t.Helper()
 	must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue, "waiting"))
 	must[ledger.OpenResult](t)(l.Open(t.Context(), ref, opening("run-"+ref.ID)))
 	must[ledger.SettleResult](t)(l.Settle(t.Context(), ref, kept(outcome)))
-	return must[ledger.Ended](t)(l.Ended(t.Context(), ref.App, ref.ID))
+	return must[ledger.RedriveState](t)(l.RedriveState(t.Context(), ref.App, ref.ID))
 }
 
 // TestRedrivablePayloadsAreKept: payload and image are kept as long as the record, and only for
@@ -44,8 +44,8 @@ func TestRedrivablePayloadsAreKept(t *testing.T) {
 				t.Fatal(err)
 			}
 			e := endedAs(t, l, ref, outcome)
-			if got := string(e.Kept.Payload) == `{"type":"x"}` && e.Kept.Headers["a"] == "b"; got != want {
-				t.Errorf("%s: kept %q, %v", outcome, e.Kept.Payload, e.Kept.Headers)
+			if got := string(e.Content.Payload) == `{"type":"x"}` && e.Content.Headers["a"] == "b"; got != want {
+				t.Errorf("%s: kept %q, %v", outcome, e.Content.Payload, e.Content.Headers)
 			}
 			if _, err := l.Blob(t.Context(), app, outcome); (err == nil) != want {
 				t.Errorf("%s: the image: %v", outcome, err)
@@ -56,7 +56,7 @@ func TestRedrivablePayloadsAreKept(t *testing.T) {
 			if got := ttl(); want && (got <= 0 || got > time.Hour) {
 				t.Errorf("%s: the image lives for %v", outcome, got)
 			}
-			if _, err := l.PutBack(t.Context(), ref, e); (err == nil) != want {
+			if _, err := l.BeginRedrive(t.Context(), ref, e); (err == nil) != want {
 				t.Errorf("%s: put back: %v", outcome, err)
 			}
 			if got := ttl(); want && got >= 0 {
@@ -77,25 +77,25 @@ func TestReplacedUnknownDropsThePayload(t *testing.T) {
 		if s := must[ledger.SettleResult](t)(l.Settle(t.Context(), ref, late)); !s.Written {
 			t.Fatalf("%+v", s)
 		}
-		if e := must[ledger.Ended](t)(l.Ended(t.Context(), app, "1")); len(e.Kept.Payload) > 0 || e.Kept.Headers != nil {
-			t.Errorf("kept %q", e.Kept.Payload)
+		if e := must[ledger.RedriveState](t)(l.RedriveState(t.Context(), app, "1")); len(e.Content.Payload) > 0 || e.Content.Headers != nil {
+			t.Errorf("kept %q", e.Content.Payload)
 		}
 	})
 }
 
-func TestPutBack(t *testing.T) {
+func TestBeginRedrive(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		for _, outcome := range ledger.Redrivable() {
 			ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: outcome, Batch: "b-" + outcome}
 			e := endedAs(t, l, ref, outcome)
-			if !must[bool](t)(l.PutBack(ctx, ref, e)) {
+			if !must[bool](t)(l.BeginRedrive(ctx, ref, e)) {
 				t.Fatalf("%s was not put back", outcome)
 			}
-			if !must[bool](t)(l.PutBack(ctx, ref, e)) { // go-redis repeats a command whose reply was lost
+			if !must[bool](t)(l.BeginRedrive(ctx, ref, e)) { // go-redis repeats a command whose reply was lost
 				t.Errorf("%s: the second call returned false", outcome)
 			}
-			after := must[ledger.Ended](t)(l.Ended(ctx, app, outcome))
-			if after.Outcome != "" || after.Generation != 1 || !after.Underway || len(after.Kept.Payload) == 0 || len(after.History) != 1 {
+			after := must[ledger.RedriveState](t)(l.RedriveState(ctx, app, outcome))
+			if after.Outcome != "" || after.Generation != 1 || !after.InProgress || len(after.Content.Payload) == 0 || len(after.History) != 1 {
 				t.Errorf("%s: %+v", outcome, after)
 			}
 			if past := after.History[0]; past.Generation != 0 || past.Outcome != outcome || string(past.Result) != string(e.Result) {
@@ -135,74 +135,74 @@ func TestPutBack(t *testing.T) {
 	})
 }
 
-// TestPutBackOfAChangedRecord: a redrive does nothing when the record has changed since it was
+// TestBeginRedriveOfAChangedRecord: a redrive does nothing when the record has changed since it was
 // read, or has no payload.
-func TestPutBackOfAChangedRecord(t *testing.T) {
+func TestBeginRedriveOfAChangedRecord(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l := newLedger(rdb, time.Minute)
-		for name, meanwhile := range map[string]func(ref ledger.Ref, e *ledger.Ended){
-			"the answer arrived": func(ref ledger.Ref, _ *ledger.Ended) {
+		for name, meanwhile := range map[string]func(ref ledger.Ref, e *ledger.RedriveState){
+			"the answer arrived": func(ref ledger.Ref, _ *ledger.RedriveState) {
 				late := ending("accepted")
 				late.Replaces = "run-" + ref.ID
 				must[ledger.SettleResult](t)(l.Settle(t.Context(), ref, late))
 			},
-			"it was redriven and ended again": func(ref ledger.Ref, e *ledger.Ended) {
-				must[bool](t)(l.PutBack(t.Context(), ref, *e))
+			"it was redriven and ended again": func(ref ledger.Ref, e *ledger.RedriveState) {
+				must[bool](t)(l.BeginRedrive(t.Context(), ref, *e))
 				must[ledger.OpenResult](t)(l.Open(t.Context(), ref, opening("again")))
 				next := kept("unknown")
 				next.Generation = 1
 				must[ledger.SettleResult](t)(l.Settle(t.Context(), ref, next))
 			},
-			"it was redriven and is being sent": func(ref ledger.Ref, e *ledger.Ended) {
-				must[bool](t)(l.PutBack(t.Context(), ref, *e))
+			"it was redriven and is being sent": func(ref ledger.Ref, e *ledger.RedriveState) {
+				must[bool](t)(l.BeginRedrive(t.Context(), ref, *e))
 				must[ledger.OpenResult](t)(l.Open(t.Context(), ref, opening("again")))
 			},
-			"its record has expired": func(ref ledger.Ref, _ *ledger.Ended) {
+			"its record has expired": func(ref ledger.Ref, _ *ledger.RedriveState) {
 				rdb.Del(t.Context(), ledger.TaskKey(app, ref.ID))
 			},
-			"another result": func(_ ledger.Ref, e *ledger.Ended) { e.Result = []byte("{}") },
+			"another result": func(_ ledger.Ref, e *ledger.RedriveState) { e.Result = []byte("{}") },
 		} {
 			ref := ledger.Ref{App: app, ID: fmt.Sprint(len(name), name[0])}
 			e := endedAs(t, l, ref, "unknown")
 			meanwhile(ref, &e)
-			if must[bool](t)(l.PutBack(t.Context(), ref, e)) {
+			if must[bool](t)(l.BeginRedrive(t.Context(), ref, e)) {
 				t.Errorf("%s: it was put back", name)
 			}
 		}
 		bare := ledger.Ref{App: app, ID: "bare"}
 		must[ledger.SettleResult](t)(l.Settle(t.Context(), bare, ending("rejected")))
-		if e := must[ledger.Ended](t)(l.Ended(t.Context(), app, "bare")); must[bool](t)(l.PutBack(t.Context(), bare, e)) {
+		if e := must[ledger.RedriveState](t)(l.RedriveState(t.Context(), app, "bare")); must[bool](t)(l.BeginRedrive(t.Context(), bare, e)) {
 			t.Error("a task without a payload was put back")
 		}
-		if _, err := l.Ended(t.Context(), app, "nobody"); !errors.Is(err, ledger.ErrNotFound) {
+		if _, err := l.RedriveState(t.Context(), app, "nobody"); !errors.Is(err, ledger.ErrNotFound) {
 			t.Errorf("nobody: %v", err)
 		}
 	})
 }
 
-// TestRedrivesUnderWay: a redrive is in progress until asynq or a runner has the task.
-func TestRedrivesUnderWay(t *testing.T) {
+// TestRedrivesInProgress: a redrive is in progress until asynq or a runner has the task.
+func TestRedrivesInProgress(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		refs := map[string]ledger.Ref{}
 		for _, id := range []string{"handed", "opened", "broken"} {
 			refs[id] = ledger.Ref{App: app, ID: id}
-			must[bool](t)(l.PutBack(ctx, refs[id], endedAs(t, l, refs[id], "failed")))
+			must[bool](t)(l.BeginRedrive(ctx, refs[id], endedAs(t, l, refs[id], "failed")))
 		}
-		if err := l.HandedOver(ctx, app, "handed", 0); err != nil { // late, of an earlier redrive
+		if err := l.FinishRedrive(ctx, app, "handed", 0); err != nil { // late, of an earlier redrive
 			t.Fatal(err)
 		}
-		ids := must[[]string](t)(l.Underway(ctx, app))
+		ids := must[[]string](t)(l.RedrivesInProgress(ctx, app))
 		if slices.Sort(ids); !slices.Equal(ids, []string{"broken", "handed", "opened"}) {
 			t.Errorf("in progress: %v", ids)
 		}
-		if err := l.HandedOver(ctx, app, "handed", 1); err != nil {
+		if err := l.FinishRedrive(ctx, app, "handed", 1); err != nil {
 			t.Fatal(err)
 		}
 		must[ledger.OpenResult](t)(l.Open(ctx, refs["opened"], opening("r")))
 		for id, want := range map[string]bool{"handed": false, "opened": false, "broken": true} {
-			e := must[ledger.Ended](t)(l.Ended(ctx, app, id))
-			if got := must[bool](t)(l.IsUnderway(ctx, app, id)); got != want || e.Underway != want || (len(e.Kept.Payload) > 0) != want {
+			e := must[ledger.RedriveState](t)(l.RedriveState(ctx, app, id))
+			if got := must[bool](t)(l.IsRedriveInProgress(ctx, app, id)); got != want || e.InProgress != want || (len(e.Content.Payload) > 0) != want {
 				t.Errorf("%s: %v, %+v", id, got, e)
 			}
 		}
@@ -214,12 +214,12 @@ func TestHistoryIsCapped(t *testing.T) {
 		ctx, l, ref := t.Context(), newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
 		endedAs(t, l, ref, "failed")
 		for generation := range 13 {
-			must[bool](t)(l.PutBack(ctx, ref, must[ledger.Ended](t)(l.Ended(ctx, app, "1"))))
+			must[bool](t)(l.BeginRedrive(ctx, ref, must[ledger.RedriveState](t)(l.RedriveState(ctx, app, "1"))))
 			next := kept("failed")
 			next.Generation = generation + 1
 			must[ledger.SettleResult](t)(l.Settle(ctx, ref, next))
 		}
-		e := must[ledger.Ended](t)(l.Ended(ctx, app, "1"))
+		e := must[ledger.RedriveState](t)(l.RedriveState(ctx, app, "1"))
 		if len(e.History) != 10 || e.History[0].Generation != 3 || e.History[9].Generation != 12 || e.Generation != 13 {
 			t.Errorf("generation %d, history %+v", e.Generation, e.History)
 		}
@@ -241,14 +241,14 @@ func TestRedriveOverridesACanceledBatch(t *testing.T) {
 		for range 2 {
 			must[int64](t)(l.CancelBatch(ctx, app, "b"))
 		}
-		must[bool](t)(l.PutBack(ctx, ref, e))
+		must[bool](t)(l.BeginRedrive(ctx, ref, e))
 		if o := must[ledger.OpenResult](t)(l.Open(ctx, waits, opening("r"))); o.Admission != ledger.Canceled {
 			t.Errorf("one that waited: %+v", o)
 		}
 		if o := must[ledger.OpenResult](t)(l.Open(ctx, ref, opening("r"))); o.Admission != ledger.Proceed {
 			t.Errorf("redriven: %+v", o)
 		}
-		if err := l.Defer(ctx, ref, ledger.Deferral{Runner: "r", State: "waiting", NotAccepted: true, NotCalled: true}); err != nil {
+		if err := l.Defer(ctx, ref, ledger.DeferRequest{Runner: "r", State: "waiting", NotAccepted: true, NotCalled: true}); err != nil {
 			t.Fatal(err)
 		}
 		if n := must[int64](t)(l.CancelBatch(ctx, app, "b")); n != 2 {
@@ -314,7 +314,7 @@ func TestCancelMany(t *testing.T) {
 			if err := rdb.ScriptFlush(ctx).Err(); err != nil {
 				t.Fatal(err)
 			}
-			met := must[[]ledger.Canceling](t)(l.Cancel(ctx, app, ids))
+			met := must[[]ledger.CancelResult](t)(l.Cancel(ctx, app, ids))
 			if len(met) != 1200 {
 				t.Fatalf("%d answers", len(met))
 			}

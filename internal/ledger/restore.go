@@ -29,8 +29,8 @@ return 1
 // restoredRunner is the runner of restored requests. No replica uses this name.
 const restoredRunner = "restored"
 
-// Unanswered is a request without an answer of an earlier process.
-type Unanswered struct {
+// PendingRequest is a request without an answer of an earlier process.
+type PendingRequest struct {
 	Queue        string
 	State        string // of the record until the task is opened
 	Attempts     int    // runs of the task that made a call, including that one
@@ -39,10 +39,10 @@ type Unanswered struct {
 
 // Restore restores the record of a task in a Redis that has lost it. Open then decides as it
 // would have with the original record. The counters of a batch are not restored.
-func (l *Ledger) Restore(ctx context.Context, ref Ref, u Unanswered) error {
+func (l *Ledger) Restore(ctx context.Context, ref Ref, p PendingRequest) error {
 	keys := []string{TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID)}
-	err := restoreScript.Run(ctx, l.rdb, keys, u.Queue, u.State, u.Attempts, restoredRunner, u.Since.UnixMilli(),
-		u.First.UnixMilli(), enqueuedText(u.First), ref.ID).Err()
+	err := restoreScript.Run(ctx, l.rdb, keys, p.Queue, p.State, p.Attempts, restoredRunner, p.Since.UnixMilli(),
+		p.First.UnixMilli(), enqueuedText(p.First), ref.ID).Err()
 	if err != nil {
 		return fmt.Errorf("restore the record: %w", err)
 	}

@@ -27,7 +27,7 @@ func TestRestoredRequests(t *testing.T) {
 			{"past its time", 11 * time.Minute, 10 * time.Minute, ledger.Unknown},
 		} {
 			ref := ledger.Ref{App: app, ID: tt.name[:4] + tt.dedupe.String() + tt.first.String()}
-			u := ledger.Unanswered{Queue: queue, State: "waiting", Attempts: 2, First: now.Add(-tt.first), Since: now}
+			u := ledger.PendingRequest{Queue: queue, State: "waiting", Attempts: 2, First: now.Add(-tt.first), Since: now}
 			if err := l.Restore(t.Context(), ref, u); err != nil {
 				t.Fatal(err)
 			}
@@ -52,7 +52,7 @@ func TestRestoreKeepsMarksAndRecords(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		l, ref := newLedger(rdb, time.Minute), ledger.Ref{App: app, ID: "1"}
 		must[ledger.Claim](t)(l.Mark(t.Context(), ref, queue, "waiting"))
-		if err := l.Restore(t.Context(), ref, ledger.Unanswered{Queue: queue, Attempts: 1, First: time.Now(), Since: time.Now()}); err != nil {
+		if err := l.Restore(t.Context(), ref, ledger.PendingRequest{Queue: queue, Attempts: 1, First: time.Now(), Since: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 		if n := rdb.Exists(t.Context(), ledger.TaskKey(app, "1")).Val(); n != 0 {
@@ -62,7 +62,7 @@ func TestRestoreKeepsMarksAndRecords(t *testing.T) {
 			if got := must[ledger.OpenResult](t)(l.Open(t.Context(), ref, opening("a"))); got.Admission != ledger.Proceed || got.Doubt {
 				t.Errorf("%+v", got)
 			}
-			if err := l.Restore(t.Context(), ref, ledger.Unanswered{Queue: queue, Attempts: 1, First: time.Now(), Since: time.Now()}); err != nil {
+			if err := l.Restore(t.Context(), ref, ledger.PendingRequest{Queue: queue, Attempts: 1, First: time.Now(), Since: time.Now()}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -158,8 +158,8 @@ func finish(b *testing.B, rdb *redis.Client, i int) error {
 	l := ledger.New(rdb, ledger.Policy{Retention: 24 * time.Hour, StreamMax: memoryTasks, DeadAfter: time.Minute, LostLimit: 3})
 	e, _ := memoryBody(b, i, 350)
 	ref := ledger.Ref{App: memoryApp, ID: e.ID}
-	marking := ledger.Marking{Ref: ref, Queue: memoryQueue, State: "waiting", Enqueued: time.Now(), Digest: "q3J_0b"}
-	if err := l.MarkMany(b.Context(), []ledger.Marking{marking})[0].Err; err != nil {
+	marking := ledger.MarkRequest{Ref: ref, Queue: memoryQueue, State: "waiting", Enqueued: time.Now(), Digest: "q3J_0b"}
+	if err := l.MarkMany(b.Context(), []ledger.MarkRequest{marking})[0].Err; err != nil {
 		return err
 	}
 	opened, err := l.Open(b.Context(), ref, ledger.OpenRequest{Runner: "bench-1", Queue: memoryQueue, Fenced: true, Marked: true})
@@ -167,6 +167,6 @@ func finish(b *testing.B, rdb *redis.Client, i int) error {
 		return err
 	}
 	result := fmt.Sprintf(`{"id":%q,"app":%q,"type":%q,"outcome":"accepted","errcode":0,"errmsg":"ok","rid":"","attempts":1,"msgid":"3395159288267931652","enqueued_at":"2026-11-21T08:00:00.123456789+08:00","finished_at":"2026-11-21T08:00:01.234567891+08:00"}`, e.ID, e.App, e.Type)
-	_, err = l.Settle(b.Context(), ref, ledger.Ending{Outcome: "accepted", Result: []byte(result), Queue: memoryQueue, Generation: opened.Generation})
+	_, err = l.Settle(b.Context(), ref, ledger.SettleRequest{Outcome: "accepted", Result: []byte(result), Queue: memoryQueue, Generation: opened.Generation})
 	return err
 }

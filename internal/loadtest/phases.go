@@ -107,7 +107,7 @@ func (r *run) endToEnd(ctx context.Context) error {
 	if err := r.warmUp(ctx); err != nil {
 		return err
 	}
-	from, err := r.client.End(ctx, r.app)
+	from, err := r.inspector.End(ctx, r.app)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ type resultSet struct {
 // readResults reads all results after a cursor.
 func (r *run) readResults(ctx context.Context, from tasks.Cursor) (*resultSet, error) {
 	s := &resultSet{outcomes: make(map[tasks.Outcome]int)}
-	for result, err := range r.client.Results(ctx, r.app, from, false) {
+	for result, err := range r.inspector.Results(ctx, r.app, from, false) {
 		if err != nil {
 			return nil, err
 		}

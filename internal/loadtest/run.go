@@ -19,12 +19,13 @@ import (
 
 // run is the state of one load test.
 type run struct {
-	options Options
-	app     string // random
-	body    string // of each task; OPENID stands for the receiver
-	dir     string // of the workers' configuration
-	rdb     redis.UniversalClient
-	client  *tasks.Client
+	options   Options
+	app       string // random
+	body      string // of each task; OPENID stands for the receiver
+	dir       string // of the workers' configuration
+	rdb       redis.UniversalClient
+	client    *tasks.Client
+	inspector *tasks.Inspector
 
 	sandbox    *process
 	sandboxURL string     // the sandbox's address
@@ -76,7 +77,7 @@ func (r *run) setUp(ctx context.Context) error {
 	digits := make([]byte, 8)
 	_, _ = rand.Read(digits) // never fails
 	r.app = "wx" + hex.EncodeToString(digits)
-	r.client = tasks.NewClient(r.rdb)
+	r.client, r.inspector = tasks.NewClient(r.rdb), tasks.NewInspector(r.rdb)
 	spec, _ := tasks.Lookup(r.options.Type)
 	r.body = spec.Example
 	r.report = newReport(r.options, m.version)

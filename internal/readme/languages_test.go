@@ -22,6 +22,10 @@ type language struct {
 	pagesHead    string
 	outcomesHead string
 	outcomes     map[tasks.Outcome]string
+	resultHead   string
+	always       string            // added to the type of a field that every result has
+	jsonTypes    map[string]string // string, number, time
+	result       map[string]string // meanings of a result's fields, by their JSON names
 	commandsHead string
 	commands     map[string]string // nil: the help texts of the program
 
@@ -47,6 +51,7 @@ func english() language {
 		typesHead:    "| type | endpoint | a success returns | repeated after no answer |\n|---|---|---|---|\n",
 		pagesHead:    "| type | endpoint, with WeChat's page |\n|---|---|\n",
 		outcomesHead: "| outcome | meaning |\n|---|---|\n",
+		resultHead:   "| field | type | meaning |\n|---|---|---|\n",
 		commandsHead: "| command | what it does |\n|---|---|\n",
 		retired:      "(retired by WeChat)",
 		kinds: map[tasks.Kind]string{
@@ -69,6 +74,33 @@ func english() language {
 			tasks.OutcomeUnknown:  "the request was written, no answer came, and a repetition could arrive twice",
 			tasks.OutcomeCanceled: "it was canceled before it was sent",
 		},
+		always:    ", always",
+		jsonTypes: map[string]string{"string": "string", "number": "number", "time": "time"},
+		result: map[string]string{
+			"id":          "the task's id",
+			"app":         "its app",
+			"type":        "its type",
+			"batch":       "its batch",
+			"state":       "`scheduled`, `waiting`, `sending`, `retrying` or `done`; `done` exactly when there is an `outcome`",
+			"outcome":     "how the task ended, see [outcomes](../README.md#outcomes)",
+			"errcode":     "WeChat's answer to the last attempt, see [codes](codes.md); 0 also without an answer",
+			"errmsg":      "WeChat's text",
+			"rid":         "WeChat's request id, for which rid/get returns details for seven days",
+			"attempts":    "number of calls to WeChat",
+			"msgid":       "the message's id in digits, which the receipt events have too. It is a string because it exceeds 2^53",
+			"openlink":    "the weixin:// link of `scheme:generate`",
+			"url_link":    "the https:// link of `scheme:urllink`",
+			"link":        "a short link",
+			"image":       "the media type of a mini program code's image, such as `image/png`. The image is [beside the record](#where-results-are-kept)",
+			"suggest":     "a content check's advice: `pass`, `review` or `risky`",
+			"label":       "a content check's category, in digits",
+			"trace_id":    "a content check's id at WeChat",
+			"reason":      "explains the outcome where `errmsg` does not, see [reasons](#reasons)",
+			"generation":  "number of redrives",
+			"supersedes":  "`unknown`, if this outcome replaced that one",
+			"enqueued_at": "when the task was enqueued",
+			"finished_at": "when the outcome was recorded",
+		},
 	}
 }
 
@@ -79,6 +111,7 @@ func chinese() language {
 		typesHead:    "| 任务类型 | 接口 | 成功时返回 | 没有收到应答时是否重发 |\n|---|---|---|---|\n",
 		pagesHead:    "| 任务类型 | 接口（微信官方文档） |\n|---|---|\n",
 		outcomesHead: "| 结果 | 含义 |\n|---|---|\n",
+		resultHead:   "| 字段 | 类型 | 含义 |\n|---|---|---|\n",
 		commandsHead: "| 命令 | 作用 |\n|---|---|\n",
 		retired:      "（微信已下线）",
 		kinds: map[tasks.Kind]string{
@@ -100,6 +133,33 @@ func chinese() language {
 			tasks.OutcomeFailed:   "临时错误耗尽了重试次数，结果中有最后一次的错误",
 			tasks.OutcomeUnknown:  "请求已发出但没有收到应答，重发可能造成重复",
 			tasks.OutcomeCanceled: "发出之前已取消",
+		},
+		always:    "，必有",
+		jsonTypes: map[string]string{"string": "字符串", "number": "数字", "time": "时间"},
+		result: map[string]string{
+			"id":          "任务 id",
+			"app":         "所属应用",
+			"type":        "任务类型",
+			"batch":       "所属批次",
+			"state":       "`scheduled`、`waiting`、`sending`、`retrying` 或 `done`；有 `outcome` 时为 `done`",
+			"outcome":     "任务结果，见 [README](../../README.zh-CN.md#任务结果)",
+			"errcode":     "最后一次调用的微信[错误码](codes.md)，没有收到应答时也为 0",
+			"errmsg":      "微信返回的错误信息",
+			"rid":         "微信的请求 id，七天内可用 rid/get 查询详情",
+			"attempts":    "调用微信的次数",
+			"msgid":       "消息 id（数字），与回执事件中的相同；因为超过 2^53，所以是字符串",
+			"openlink":    "`scheme:generate` 的 weixin:// 链接",
+			"url_link":    "`scheme:urllink` 的 https:// 链接",
+			"link":        "短链接",
+			"image":       "小程序码图片的类型，例如 `image/png`；图片与[任务记录](#结果存放在哪里)一同保存",
+			"suggest":     "内容检测的建议：`pass`、`review` 或 `risky`",
+			"label":       "内容检测命中的类别（数字）",
+			"trace_id":    "内容检测在微信侧的 id",
+			"reason":      "`errmsg` 不足以说明时的[原因](#结果的原因)",
+			"generation":  "重投次数",
+			"supersedes":  "`unknown`：这次的结果取代了它",
+			"enqueued_at": "入队时间",
+			"finished_at": "记录结果的时间",
 		},
 		commands: map[string]string{
 			"run":         "把文件中的任务入队并投递，每个任务输出一行结果",

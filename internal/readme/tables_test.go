@@ -6,9 +6,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -30,6 +32,7 @@ func tables() []table {
 		{"types", language.readme, writeTypes},
 		{"outcomes", language.readme, writeOutcomes},
 		{"pages", inDocs("tasks.md"), writePages},
+		{"result", inDocs("tasks.md"), writeResult},
 		{"commands", inDocs("cli.md"), writeCommands},
 		{"codes", inDocs("codes.md"), writeCodes},
 		{"limits", inDocs("limits.md"), writeLimits},
@@ -138,6 +141,37 @@ func writeOutcomes(w io.Writer, l language) error {
 			return fmt.Errorf("no words for the outcome %s", outcome)
 		}
 		fmt.Fprintf(&b, "| `%s` | %s |\n", outcome, meaning)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// writeResult writes the fields of a result, in the order of the type tasks.Result.
+func writeResult(w io.Writer, l language) error {
+	var b strings.Builder
+	b.WriteString(l.resultHead)
+	typ := reflect.TypeFor[tasks.Result]()
+	for i := range typ.NumField() {
+		field := typ.Field(i)
+		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+		meaning, ok := l.result[name]
+		if !ok {
+			return fmt.Errorf("languages_test.go has no words for the field %s of %s", name, typ)
+		}
+		kind := l.jsonTypes["string"]
+		switch {
+		case field.Type.Kind() == reflect.Int:
+			kind = l.jsonTypes["number"]
+		case field.Type == reflect.TypeFor[time.Time]():
+			kind = l.jsonTypes["time"]
+		}
+		if options == "" {
+			kind += l.always
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", name, kind, meaning)
+	}
+	if len(l.result) != typ.NumField() {
+		return fmt.Errorf("languages_test.go has words for %d fields of %s, which has %d", len(l.result), typ, typ.NumField())
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -93,7 +93,7 @@ func (p *pass) archive(ctx context.Context, app, queue string) error {
 		for i, taskID := range copies {
 			ids[i] = strings.TrimPrefix(taskID, app+":") // ids of plain asynq clients have no prefix
 		}
-		known, err := p.ledger.Knows(ctx, app, ids)
+		known, err := p.ledger.Exist(ctx, app, ids)
 		if commands += len(ids) / 10; err != nil {
 			return err
 		}

@@ -225,7 +225,7 @@ func (p *pass) end(ctx context.Context, t ledger.OpenTask, batch string) error {
 		result.Outcome = tasks.OutcomeUnknown
 	}
 	free := !t.Doubt && !t.Canceled
-	written, err := p.ledger.EndMissing(ctx, t, batch, ledger.Ending{Outcome: string(result.Outcome), Result: result.Encode()}, free)
+	written, err := p.ledger.EndMissing(ctx, t, batch, ledger.SettleRequest{Outcome: string(result.Outcome), Result: result.Encode()}, free)
 	if err != nil || !written {
 		return err
 	}

@@ -146,7 +146,7 @@ func TestDeletedTaskIsEnded(t *testing.T) {
 			s.t.Errorf("the batch: %v, %v", counts, err)
 		}
 		streamed := 0
-		for r, err := range s.client.Results(s.t.Context(), app, "", false) {
+		for r, err := range tasks.NewInspector(s.rdb).Results(s.t.Context(), app, "", false) {
 			if streamed++; err != nil || r.Reason != reconcile.Reason {
 				s.t.Errorf("streamed %+v, %v", r, err)
 			}
@@ -193,7 +193,7 @@ func TestProducerRepeatsBetweenPasses(t *testing.T) {
 		if _, err := s.ledger.Open(ctx, ledger.Ref{App: app, ID: "run"}, ledger.OpenRequest{Runner: "r-1", Queue: queue, Marked: true}); err != nil {
 			s.t.Fatal(err)
 		}
-		if err := s.ledger.Defer(ctx, ledger.Ref{App: app, ID: "run"}, ledger.Deferral{Runner: "r-1", State: "retrying", NotAccepted: true}); err != nil {
+		if err := s.ledger.Defer(ctx, ledger.Ref{App: app, ID: "run"}, ledger.DeferRequest{Runner: "r-1", State: "retrying", NotAccepted: true}); err != nil {
 			s.t.Fatal(err)
 		}
 		ids := []string{"marked", "run"}
@@ -273,17 +273,17 @@ func TestTasksThatAreNotMissing(t *testing.T) {
 		}
 		s.deleteTask("alive")
 		s.submit("redriven", "")
-		if _, err := s.ledger.Settle(ctx, ledger.Ref{App: app, ID: "redriven"}, ledger.Ending{
-			Outcome: "failed", Result: []byte(`{}`), Queue: queue, Kept: ledger.Kept{Payload: []byte(`{}`)},
+		if _, err := s.ledger.Settle(ctx, ledger.Ref{App: app, ID: "redriven"}, ledger.SettleRequest{
+			Outcome: "failed", Result: []byte(`{}`), Queue: queue, Content: ledger.TaskContent{Payload: []byte(`{}`)},
 		}); err != nil {
 			s.t.Fatal(err)
 		}
 		s.deleteTask("redriven")
-		ended, err := s.ledger.Ended(ctx, app, "redriven")
+		ended, err := s.ledger.RedriveState(ctx, app, "redriven")
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		if put, err := s.ledger.PutBack(ctx, ledger.Ref{App: app, ID: "redriven"}, ended); err != nil || !put {
+		if put, err := s.ledger.BeginRedrive(ctx, ledger.Ref{App: app, ID: "redriven"}, ended); err != nil || !put {
 			s.t.Fatal(put, err)
 		}
 		s.submit("archived", "")
@@ -384,7 +384,7 @@ func TestExpiredArchivedCopiesAreDeleted(t *testing.T) {
 		archive(queue, app+":young", retention-time.Minute)
 		archive("default", "of others", long)
 		archive(queue, app+":record", long)
-		if _, err := s.ledger.Settle(ctx, ledger.Ref{App: app, ID: "record"}, ledger.Ending{Outcome: "failed", Result: []byte(`{}`), Queue: queue}); err != nil {
+		if _, err := s.ledger.Settle(ctx, ledger.Ref{App: app, ID: "record"}, ledger.SettleRequest{Outcome: "failed", Result: []byte(`{}`), Queue: queue}); err != nil {
 			s.t.Fatal(err)
 		}
 		archive(queue, app+":mark", long)

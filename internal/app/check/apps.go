@@ -46,7 +46,7 @@ func (c *checker) app(one configs.App) {
 	for _, h := range app.HoursOf(one.ID, one.Hours, time.Now()) {
 		c.ok("hours", "%s", h.String())
 	}
-	holds, err := c.parts.Limiter.Holds(c.ctx, one.ID)
+	holds, err := c.parts.Holds.List(c.ctx, one.ID)
 	if err != nil {
 		c.fail(subject, "its holds cannot be read: %v", err)
 	}

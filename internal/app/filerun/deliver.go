@@ -74,8 +74,8 @@ func (r *Run) deliver(ctx context.Context) error {
 		r.journal.start(r)
 	}
 	r.ingest = ingest.NewRunner(ingest.RunnerOptions{
-		Options: options,
-		Reader:  tasks.NewClient(reader), CloseReader: func() { _ = reader.Close() },
+		Options: options, Inspector: r.parts.Inspector,
+		Reader: tasks.NewInspector(reader), CloseReader: func() { _ = reader.Close() },
 		Window: r.window, OnResult: r.onResult, OnError: r.onError,
 	})
 	progress := startProgress(ctx, r)

@@ -100,7 +100,7 @@ func (r *Run) checkJournal(ctx context.Context, e tasks.Envelope) (ended bool, e
 	if !pending {
 		return false, nil
 	}
-	return false, ledger.New(r.parts.Redis, ledger.Policy{}).Restore(ctx, ledger.Ref{App: e.App, ID: e.ID}, ledger.Unanswered{
+	return false, ledger.New(r.parts.Redis, ledger.Policy{}).Restore(ctx, ledger.Ref{App: e.App, ID: e.ID}, ledger.PendingRequest{
 		Queue: tasks.QueueName(s.App, s.Type, e.Priority), State: string(tasks.StateWaiting),
 		Attempts: s.Attempt, First: s.First, Since: s.Since,
 	})

@@ -115,7 +115,7 @@ func (r *Run) held(ctx context.Context) []string {
 	r.mu.Unlock()
 	var held []string
 	for _, one := range apps {
-		holds, err := r.parts.Limiter.Holds(ctx, one.ID)
+		holds, err := r.parts.Holds.List(ctx, one.ID)
 		if err != nil {
 			continue // Redis is unreachable, which is logged elsewhere
 		}

@@ -1,0 +1,79 @@
+package dispatch
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// Metrics are the Prometheus metrics of the calls. All labels are from closed sets (apps,
+// endpoints, classes), never an openid or a message.
+type Metrics struct {
+	calls      *prometheus.CounterVec
+	callTime   *prometheus.HistogramVec
+	permitWait *prometheus.HistogramVec
+}
+
+func newMetrics() *Metrics {
+	return &Metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wxcourier_calls_total", Help: "Calls to WeChat, by the class of the answer.",
+		}, []string{"app", "api", "class"}),
+		callTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "wxcourier_call_seconds", Help: "Length of a call to WeChat.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 2, 12),
+		}, []string{"api"}),
+		permitWait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "wxcourier_permit_wait_seconds", Help: "Wait of a lane for its next permit.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
+		}, []string{"api"}),
+	}
+}
+
+// Collectors returns the metrics for a registry.
+func (m *Metrics) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.calls, m.callTime, m.permitWait}
+}
+
+// countNoToken counts a call that was not made for lack of a token.
+func (m *Metrics) countNoToken(c *Call) {
+	m.calls.WithLabelValues(c.App, string(c.Endpoint), labelNoToken).Inc()
+}
+
+func (m *Metrics) countCall(c *Call, err error, took time.Duration) {
+	m.calls.WithLabelValues(c.App, string(c.Endpoint), classOf(err)).Inc()
+	m.callTime.WithLabelValues(string(c.Endpoint)).Observe(took.Seconds())
+}
+
+func (m *Metrics) permitWaitObserver(path wechat.Endpoint) func(time.Duration) {
+	observer := m.permitWait.WithLabelValues(string(path))
+	return func(d time.Duration) { observer.Observe(d.Seconds()) }
+}
+
+// labelNoToken is the class of a call that got no token.
+const labelNoToken = "no_token"
+
+// classOf returns the label `class` of a call: the class of WeChat's answer, or why there was
+// no answer.
+func classOf(err error) string {
+	var (
+		api       *wechat.APIError
+		token     *wechat.TokenError
+		transport *wechat.TransportError
+	)
+	switch {
+	case err == nil:
+		return wechat.ClassOK.String()
+	case errors.As(err, &token):
+		return labelNoToken
+	case errors.As(err, &api):
+		return api.Class().String()
+	case errors.As(err, &transport) && !transport.Written:
+		return "unreachable"
+	default:
+		return "no_answer"
+	}
+}

@@ -1,0 +1,111 @@
+package tasks
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/wxcourier/wxcourier/internal/ledger"
+)
+
+// Result returns a task's outcome, or its state if it has no outcome yet. The error is
+// [ErrNotFound] for an unknown id.
+func (c *Client) Result(ctx context.Context, app, id string) (Result, error) {
+	record, err := c.ledger.Record(ctx, app, id)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return Result{}, ErrNotFound
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if record.Outcome != "" {
+		return decodeResult(record.Result)
+	}
+	_, typ, _, _ := ParseQueue(record.Queue)
+	return Result{
+		ID: id, App: app, Type: typ, State: State(record.State),
+		Attempts: record.Attempts, Generation: record.Generation, EnqueuedAt: record.Enqueued,
+	}, nil
+}
+
+// Image returns the image that a task of kind [Code] produced, or [ErrNotFound].
+func (c *Client) Image(ctx context.Context, app, id string) ([]byte, error) {
+	b, err := c.ledger.Image(ctx, app, id)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	return b, err
+}
+
+// Wait polls for a task's outcome until it is recorded or ctx ends. Use it for tasks whose
+// producer needs the result, such as links.
+func (c *Client) Wait(ctx context.Context, app, id string) (Result, error) {
+	pause := 10 * time.Millisecond
+	for {
+		r, err := c.Result(ctx, app, id)
+		if err != nil || r.Outcome != "" {
+			return r, err
+		}
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, time.Second)
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
+	}
+}
+
+// Batch returns the counters of a batch: "total", "done" and one per outcome. The error is
+// [ErrNotFound] for an unknown batch.
+func (c *Client) Batch(ctx context.Context, app, batch string) (map[string]int64, error) {
+	counts, err := c.ledger.Batch(ctx, app, batch)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	return counts, err
+}
+
+// CancelCounts counts the tasks of a cancellation by their state.
+type CancelCounts struct {
+	Canceled int `json:"taken"`   // canceled: will not be sent
+	Sending  int `json:"sending"` // being sent now: canceled only if WeChat does not accept it
+	Done     int `json:"done"`    // had an outcome already
+	Missing  int `json:"missing"` // not known
+}
+
+// Cancel cancels tasks that have not been sent yet. They end as [OutcomeCanceled] when a
+// worker dequeues them. A hundred thousand ids take a second or two, in steps that do not
+// block Redis. Cancel may be repeated; after an error, repeat it to finish.
+func (c *Client) Cancel(ctx context.Context, app string, ids ...string) (CancelCounts, error) {
+	var n CancelCounts
+	states, err := c.ledger.Cancel(ctx, app, ids)
+	for _, state := range states {
+		switch state {
+		case ledger.CancelMarked:
+			n.Canceled++
+		case ledger.CancelSending:
+			n.Sending++
+		case ledger.CancelDone:
+			n.Done++
+		case ledger.CancelNone:
+			n.Missing++
+		}
+	}
+	return n, err
+}
+
+// CancelBatch cancels all tasks of a batch that have not been sent yet, by one mark on the
+// batch. It returns how many tasks had no outcome, or [ErrNotFound].
+//
+// A task that is added to the batch while others have no outcome is canceled too; when all
+// tasks have one, the name of the batch may be used again. The batch does not know a task
+// of a plain asynq.Client until a worker dequeues it: such a task is canceled if its header
+// [HeaderEnqueuedAt], by the producer's clock, is not later than the cancellation, or is
+// missing.
+func (c *Client) CancelBatch(ctx context.Context, app, batch string) (int64, error) {
+	n, err := c.ledger.CancelBatch(ctx, app, batch)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return 0, ErrNotFound
+	}
+	return n, err
+}
