@@ -10,6 +10,7 @@
 //	replica, err := parts.Replica(app.WorkerApps(cfg.Apps), parts.Registry)
 //
 // The packages below it are the engines of commands: check says whether the parts work, filerun
-// delivers a file, dev runs everything in one process, and httpserver serves HTTP and stops in
-// time. None of them parses flags or formats reports; cmd/wxcourier does.
+// delivers a file, redrive enqueues ended tasks again, dev runs everything in one process, and
+// httpserver serves HTTP and stops in time. None of them parses flags or formats reports;
+// cmd/wxcourier does.
 package app
