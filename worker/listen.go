@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -44,18 +43,6 @@ func (r *Replica) ready(ctx context.Context) error {
 	defer cancel()
 	if err := r.rdb.Ping(ctx).Err(); err != nil {
 		return errors.New("Redis does not answer") //nolint:staticcheck // Redis is a name
-	}
-	return nil
-}
-
-// Serve serves a handler on a listener until ctx ends. It returns an error when serving ends
-// earlier.
-func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/loadtest"
 )
 
@@ -71,11 +72,11 @@ func (c *benchCommand) Run(p *program) error {
 func (c *benchCommand) measure(p *program, options loadtest.Options) (loadtest.Report, error) {
 	defer p.stderr.Status("")
 	target := options.Target.Redis
-	rdb := target.NewClient()
-	defer func() { _ = rdb.Close() }()
-	if err := pingRedis(p.ctx, target, rdb); err != nil {
+	rdb, err := app.OpenRedis(p.ctx, target)
+	if err != nil {
 		return loadtest.Report{}, err
 	}
+	_ = rdb.Close()
 	if options.Target.Kind == loadtest.Embedded {
 		p.notef("redis-server is not installed: the figures are for the embedded Redis.")
 	}

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
-
+	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -44,11 +44,15 @@ func (c *cancelCommand) Run(p *program) error {
 	if err := validIDs(c.ID); err != nil {
 		return err
 	}
-	rdb, closeRedis, err := p.connectRedis("cancel")
+	cfg, err := p.needRedis("cancel")
 	if err != nil {
 		return err
 	}
-	defer closeRedis()
+	rdb, err := app.OpenRedis(p.ctx, cfg.Redis)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rdb.Close() }()
 	client := tasks.NewClient(rdb)
 	if c.Batch != "" {
 		return c.batch(p, client)
@@ -70,9 +74,9 @@ func (c *cancelCommand) batch(p *program, client *tasks.Client) error {
 	if err != nil {
 		return err
 	}
-	text := plural(int(open), "unfinished task") + " canceled; those not yet sent will not be"
+	text := describe.Count(int(open), "unfinished task") + " canceled; those not yet sent will not be"
 	if done := counts["done"]; done > 0 {
-		text += "; " + plural(int(done), "task") + " had already ended"
+		text += "; " + describe.Count(int(done), "task") + " had already ended"
 	}
 	return c.show(p, map[string]int64{"open": open, "done": counts["done"]}, text)
 }
@@ -85,7 +89,7 @@ func (c *cancelCommand) ids(p *program, client *tasks.Client) (sum tasks.CancelC
 		sum.Canceled, sum.Sending, sum.Done, sum.Missing = sum.Canceled+n.Canceled, sum.Sending+n.Sending, sum.Done+n.Done, sum.Missing+n.Missing
 		done += len(chunk)
 		chunk = chunk[:0]
-		p.stderr.Status(plural(done, "task"))
+		p.stderr.Status(describe.Count(done, "task"))
 		return err
 	}
 	ids := idReader{program: p}
@@ -108,7 +112,7 @@ func (c *cancelCommand) show(p *program, counts any, text string) error {
 }
 
 func canceledText(n tasks.CancelCounts) string {
-	parts := []string{plural(n.Canceled, "task") + " will not be sent"}
+	parts := []string{describe.Count(n.Canceled, "task") + " will not be sent"}
 	for _, count := range []struct {
 		n    int
 		text string
@@ -118,27 +122,4 @@ func canceledText(n tasks.CancelCounts) string {
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-// connectRedis returns a Redis client for commands that only read and move tasks. It checks first
-// that Redis answers; the caller calls closeRedis.
-func (p *program) connectRedis(command string) (rdb redis.UniversalClient, closeRedis func(), err error) {
-	cfg, err := p.needRedis(command)
-	if err != nil {
-		return nil, nil, err
-	}
-	rdb = cfg.Redis.NewClient()
-	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
-		_ = rdb.Close()
-		return nil, nil, err
-	}
-	return rdb, func() { _ = rdb.Close() }, nil
-}
-
-// unlessInterrupted returns err, or after a signal an error that says how to continue.
-func (p *program) unlessInterrupted(err error) error {
-	if p.ctx.Err() != nil {
-		return errors.New("interrupted; repeat the command to finish")
-	}
-	return err
 }

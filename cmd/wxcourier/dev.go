@@ -1,20 +1,10 @@
 package main
 
 import (
-	"context"
 	"net"
-	"net/http"
-	"sync"
-	"time"
-
-	"github.com/hibiken/asynqmon"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
-	"github.com/wxcourier/wxcourier/internal/httpguard"
-	"github.com/wxcourier/wxcourier/internal/traffic"
-	"github.com/wxcourier/wxcourier/sandbox"
-	"github.com/wxcourier/wxcourier/worker"
+	"github.com/wxcourier/wxcourier/internal/app/dev"
 )
 
 type devCommand struct {
@@ -35,124 +25,44 @@ Examples:
     wxcourier dev --rate 0 --listen 127.0.0.1:9000`
 }
 
-// maxSampleRate is about the rate that the embedded Redis sustains, in tasks per second.
-const maxSampleRate = 200
-
 // Run runs until ctx ends.
 func (c *devCommand) Run(p *program) error {
 	p.verbose = true
-	if c.Rate < 0 || c.Rate > maxSampleRate {
-		return usageErrorf("dev: --rate %v is not between 0 and %d", c.Rate, maxSampleRate)
+	if c.Rate < 0 || c.Rate > dev.MaxRate {
+		return usageErrorf("dev: --rate %v is not between 0 and %d", c.Rate, dev.MaxRate)
 	}
 	cfg, err := p.configuration()
 	if err != nil {
 		return err
 	}
-	wx := sandbox.New(sandbox.Options{})
-	wxAddr, stopWeChat, err := p.serveSandbox(c.Sandbox, wx.Handler(c.Sandbox, c.Host...))
+	if c.Redis != "" {
+		cfg.Redis = configs.Redis{Addrs: []string{c.Redis}}
+		if err := cfg.Redis.Validate(); err != nil {
+			return usageErrorf("dev: --redis: %v", err)
+		}
+	}
+	e, err := dev.Start(p.ctx, dev.Config{
+		Settings: cfg, ExternalRedis: c.Redis != "", Listen: c.Listen, Sandbox: c.Sandbox, Hosts: c.Host, Rate: c.Rate, Log: p.logger(),
+	})
 	if err != nil {
 		return err
 	}
-	defer stopWeChat()
-	cfg.WeChat.BaseURL = "http://" + dialAddress(wxAddr)
-	stopRedis, err := c.redis(&cfg)
-	if err != nil {
-		return err
-	}
-	defer stopRedis()
-	parts, err := newParts(cfg, p.logger(), sandboxCredential)
-	if err != nil {
-		return err
-	}
-	defer parts.close()
-	if err := pingRedis(p.ctx, cfg.Redis, parts.rdb); err != nil {
-		return err
-	}
-	return c.serve(p, parts)
-}
-
-// redis points the configuration at the Redis of --redis, or at a new one in the process.
-func (c *devCommand) redis(cfg *configs.Config) (stop func(), err error) {
-	if c.Redis == "" {
-		return startEmbedded(cfg)
-	}
-	cfg.Redis = configs.Redis{Addrs: []string{c.Redis}}
-	if err := cfg.Redis.Validate(); err != nil {
-		return nil, usageErrorf("dev: --redis: %v", err)
-	}
-	return func() {}, nil
-}
-
-// serve runs the worker, the pages and the sample traffic.
-func (c *devCommand) serve(p *program, parts *parts) error {
-	apps := workerApps(parts.cfg.Apps)
-	for _, app := range traffic.Apps() {
-		apps = append(apps, worker.App{ID: app})
-	}
-	replica, err := parts.replica(apps, parts.registry)
-	if err != nil {
-		return err
-	}
-	monitor := asynqmon.New(asynqmon.Options{RootPath: "/monitor", RedisConnOpt: asynqRedis{parts.cfg.Redis}})
-	defer func() { _ = monitor.Close() }()
-	mux := http.NewServeMux()
-	mux.Handle("/", replica.Handler(parts.registry))
-	mux.Handle("/monitor", monitor)
-	mux.Handle("/monitor/", monitor)
-	page := welcome{Redis: parts.cfg.Redis.Address(), WeChat: parts.cfg.WeChat.BaseURL, Apps: apps}
-	mux.Handle("GET /{$}", page)
-	addr, stop, err := p.serve(c.Listen, httpguard.New(c.Listen, c.Host...).Protect(mux))
-	if err != nil {
-		return err
-	}
-	defer stop()
-	p.announce(addr, page)
-
-	ctx, cancel := context.WithCancel(p.ctx)
-	defer cancel()
-	var sender sync.WaitGroup
-	defer sender.Wait()
-	sender.Go(func() { c.sendSamples(ctx, parts) })
-	return replica.Run(ctx)
+	defer e.Close()
+	p.announce(e.Addresses())
+	return e.Run(p.ctx)
 }
 
 // announce prints the addresses of the pages, WeChat and Redis.
-func (p *program) announce(addr string, page welcome) {
-	url := "http://" + dialAddress(addr)
+func (p *program) announce(at dev.Addresses) {
 	p.notef(`Start page  %[1]s/
 Queues      %[1]s/monitor     (the asynq web UI)
 Metrics     %[1]s/metrics
 WeChat      %[2]s   (a stand-in; %[2]s/sandbox/counts lists its calls)
 Redis       %[3]s
-No messages are sent. Press Ctrl-C to stop.`, url, page.WeChat, page.Redis)
-	if host, _, err := net.SplitHostPort(addr); err == nil {
+No messages are sent. Press Ctrl-C to stop.`, at.Pages, at.WeChat, at.Redis)
+	if host, _, err := net.SplitHostPort(at.Listen); err == nil {
 		if ip := net.ParseIP(host); ip != nil && !ip.IsLoopback() {
-			p.notef("Warning: the pages at %s need no password; anyone who can reach them can change the queues.", addr)
+			p.notef("Warning: the pages at %s need no password; anyone who can reach them can change the queues.", at.Listen)
 		}
 	}
 }
-
-// sendSamples enqueues c.Rate sample tasks per second until ctx ends.
-func (c *devCommand) sendSamples(ctx context.Context, parts *parts) {
-	if c.Rate == 0 {
-		return
-	}
-	t := time.NewTicker(time.Duration(float64(time.Second) / c.Rate))
-	defer t.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		if _, err := parts.client.Submit(ctx, traffic.Task(n)); err != nil && ctx.Err() == nil {
-			parts.log.Warn("a sample task was not enqueued", "err", err)
-		}
-	}
-}
-
-// asynqRedis makes a Redis client for each of asynq's tools, since each closes its client.
-type asynqRedis struct{ configs.Redis }
-
-// MakeRedisClient implements asynq.RedisConnOpt.
-func (r asynqRedis) MakeRedisClient() any { return redis.UniversalClient(r.NewClient()) }

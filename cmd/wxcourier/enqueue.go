@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/ingest"
+	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -38,43 +41,36 @@ func (c *enqueueCommand) Run(p *program) error {
 		return err
 	}
 	defer in.close()
-	rdb := cfg.Redis.NewClient()
-	defer func() { _ = rdb.Close() }()
-	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
+	rdb, err := app.OpenRedis(p.ctx, cfg.Redis)
+	if err != nil {
 		return err
 	}
+	defer func() { _ = rdb.Close() }()
 	ctx, cancel := context.WithCancelCause(p.ctx)
 	defer cancel(nil)
-	out := newJSONLines(p.stdout)
-	apps, warned := workerApps(cfg.Apps), make(map[string]bool)
-	conflicts := bodyConflicts{program: p, input: in.name}
+	out := printable.NewJSONLines(p.stdout)
+	reporter := ingest.Reporter{Out: p.stderr, Input: in.name}
 	counts, err := ingest.Enqueue(ctx, taskfile.New(in), ingest.Options{
 		Client: tasks.NewClient(rdb),
-		Admit: func(_ context.Context, app string) error {
-			if knownApp(apps, app, "") != nil {
-				p.notef("note: app %s is not configured here; its tasks wait for a worker that has its credentials", app)
+		Admit: func(_ context.Context, id string) error {
+			if !app.Known(cfg.Apps, id) {
+				p.notef("note: app %s is not configured here; its tasks wait for a worker that has its credentials", id)
 			}
 			return nil
 		},
-		OnBadLine: func(line int, err error) { p.badLine(in.name, line, err) },
+		OnBadLine: reporter.BadLine,
 		OnEnqueued: func(line int, r tasks.Receipt) {
-			if r.Warning != "" && !warned[r.Warning] {
-				warned[r.Warning] = true
-				p.notef("%s:%d: warning: %s", in.name, line, r.Warning)
-			}
-			conflicts.add(line, r)
+			reporter.Enqueued(line, r)
 			if c.JSON {
-				if err := out.write(r); err != nil {
+				if err := out.Write(r); err != nil {
 					cancel(fmt.Errorf("write the receipts: %w", err))
 				}
 			}
 		},
-		OnDuplicate: func(line int, e tasks.Envelope) {
-			p.notef("%s:%d: already enqueued: an earlier line has the id %s", in.name, line, e.ID)
-		},
+		OnDuplicate: reporter.Duplicate,
 	})
-	conflicts.logRest()
-	if flushed := out.flush(); flushed != nil && context.Cause(ctx) == nil {
+	reporter.Close()
+	if flushed := out.Flush(); flushed != nil && context.Cause(ctx) == nil {
 		err = errors.Join(err, fmt.Errorf("write the receipts: %w", flushed))
 	}
 	if !c.JSON {
@@ -87,22 +83,22 @@ func (c *enqueueCommand) Run(p *program) error {
 		err = errors.Join(err, cause)
 	}
 	if counts.Bad > 0 {
-		err = errors.Join(err, errors.New(plural(counts.Bad, "line")+" could not be enqueued"))
+		err = errors.Join(err, errors.New(describe.Count(counts.Bad, "line")+" could not be enqueued"))
 	}
 	return err
 }
 
 // receiptText summarizes the counts in one line.
 func receiptText(c ingest.Counts) string {
-	parts := []string{plural(c.Enqueued, "task") + " enqueued"}
+	parts := []string{describe.Count(c.Enqueued, "task") + " enqueued"}
 	if n := c.Already + c.Duplicates; n > 0 {
-		parts = append(parts, plural(n, "task")+" already enqueued")
+		parts = append(parts, describe.Count(n, "task")+" already enqueued")
 	}
 	if c.Differing > 0 {
 		parts = append(parts, summary.Number(c.Differing)+" of those with a different body")
 	}
 	if c.Bad > 0 {
-		parts = append(parts, plural(c.Bad, "line")+" skipped as invalid")
+		parts = append(parts, describe.Count(c.Bad, "line")+" skipped as invalid")
 	}
 	return strings.Join(parts, ", ")
 }

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	app    = "wx0123456789abcdef"
-	secret = "the-app-secret-0123456789"
-	openid = "oPerson"
+	testApp = "wx0123456789abcdef"
+	secret  = "the-app-secret-0123456789"
+	openid  = "oPerson"
 )
 
 // commandResult is the exit status and the output of a command.
@@ -114,7 +114,7 @@ func mentions(t *testing.T, where, text string, wanted ...string) {
 
 // line is the JSON line of a send:subscribe task to a receiver.
 func line(id, to string) string {
-	return `{"type":"send:subscribe","app":"` + app + `","id":"` + id + `","body":{"touser":"` + to +
+	return `{"type":"send:subscribe","app":"` + testApp + `","id":"` + id + `","body":{"touser":"` + to +
 		`","template_id":"T1","data":{"thing1":{"value":"订单 & 发货"}}}}` + "\n"
 }
 
@@ -136,11 +136,11 @@ func newEnv(t *testing.T) (env []string, wx *sandbox.Server) {
 
 func newEnvOn(t *testing.T, redisAddr string) (env []string, wx *sandbox.Server) {
 	t.Helper()
-	wx = sandbox.New(sandbox.Options{Apps: map[string]string{app: secret}})
+	wx = sandbox.New(sandbox.Options{Apps: map[string]string{testApp: secret}})
 	url, stop := wx.Start()
 	t.Cleanup(stop)
 	return []string{
 		"WXCOURIER_REDIS_ADDRS=" + redisAddr, "WXCOURIER_WECHAT_BASE_URL=" + url,
-		"WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret,
+		"WXCOURIER_APPS_" + strings.ToUpper(testApp) + "_SECRET=" + secret,
 	}, wx
 }

@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/suggest"
+	"github.com/wxcourier/wxcourier/tasks"
 )
 
 type holdCommand struct {
@@ -54,17 +59,17 @@ func (c *holdCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	defer parts.close()
+	defer parts.Close()
 	if err := requireKnownApp(p, parts, c.App); err != nil {
 		return err
 	}
-	set, err := parts.holds.Set(p.ctx, hold.Hold{
+	set, err := parts.Holds.Set(p.ctx, hold.Hold{
 		App: c.App, Scope: scope, Reason: cmp.Or(c.Reason, "operator"), Until: until, By: operator(),
 	})
 	if err := p.ignorePublishError(set, err); err != nil {
 		return err
 	}
-	h, held, err := parts.holds.Get(p.ctx, c.App, scope)
+	h, held, err := parts.Holds.Get(p.ctx, c.App, scope)
 	switch {
 	case err != nil:
 		return err
@@ -81,7 +86,7 @@ func (c *holdCommand) Run(p *program) error {
 	if !set {
 		prefix = "Already held: "
 	}
-	_, err = fmt.Fprintln(p.stdout, prefix+holdText(h)+", by "+h.By)
+	_, err = fmt.Fprintln(p.stdout, prefix+describe.Hold(h)+", by "+h.By)
 	return err
 }
 
@@ -111,4 +116,85 @@ func operator() string {
 		return name
 	}
 	return name + "@" + host
+}
+
+// holdScope selects what to hold. Type and Template are nil when not given; an empty one is an
+// error, since it must not mean the whole app.
+type holdScope struct {
+	App      string  `required:"" placeholder:"ID" help:"The app."`
+	Type     *string `xor:"scope" placeholder:"TYPE" help:"Only this task type."`
+	Template *string `xor:"scope" placeholder:"ID" help:"Only this message template."`
+}
+
+// maxTextLen is the maximum length of a template id and of a reason, in bytes.
+const maxTextLen = 200
+
+// name returns the scope in the form of hold records.
+func (s holdScope) name() (string, error) {
+	if !tasks.ValidApp(s.App) {
+		return "", usageErrorf(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, s.App)
+	}
+	switch {
+	case s.Type != nil:
+		if _, ok := tasks.Lookup(*s.Type); !ok {
+			return "", usageErrorf("--type: there is no task type %q; %s", *s.Type, typeHint(*s.Type))
+		}
+		return *s.Type, nil
+	case s.Template != nil:
+		id := *s.Template
+		if id == "" || len(id) > maxTextLen || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return "", usageErrorf("--template: %q is not a template id; copy it, without spaces, from the template list of the app's console", id)
+		}
+		return hold.TemplateScope(id), nil
+	}
+	return hold.WholeApp, nil
+}
+
+func typeHint(typ string) string {
+	types := tasks.Types()
+	if best, ok := suggest.Name(typ, types); ok {
+		return "did you mean " + best + "?"
+	}
+	return "the types are " + strings.Join(types, ", ")
+}
+
+// ignorePublishError returns err, unless the change was made (done) and only the message to the
+// replicas failed; that is printed as a note.
+func (p *program) ignorePublishError(done bool, err error) error {
+	if err != nil && done {
+		p.notef("note: the workers could not be notified; they see the change within some seconds (%v)", err)
+		return nil
+	}
+	return err
+}
+
+// syncPauses pauses asynq's queues according to the app's holds. If it fails, the workers do it
+// later.
+func (p *program) syncPauses(parts *app.Parts, app string) {
+	if err := parts.SyncPauses(p.ctx, app); err != nil {
+		p.notef("note: the asynq web UI shows this only once a worker runs (%v)", err)
+	}
+}
+
+// requireKnownApp returns an error for an app that is neither configured nor was ever enqueued
+// for: probably a typo.
+func requireKnownApp(p *program, parts *app.Parts, app string) error {
+	apps, err := parts.Inspector.Apps(p.ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range parts.Config.Apps {
+		apps = append(apps, a.ID)
+	}
+	if slices.Contains(apps, app) {
+		return nil
+	}
+	slices.Sort(apps)
+	hint := "no app is known; add it to apps in " + p.configName() + ", or set redis.addrs to the Redis of its workers"
+	if best, ok := suggest.Name(app, apps); ok {
+		hint = "did you mean " + best + "?"
+	} else if apps = slices.Compact(apps); len(apps) > 0 {
+		hint = "the known apps are " + strings.Join(apps[:min(len(apps), 20)], ", ")
+	}
+	return fmt.Errorf("--app: %s is not configured here, and nothing was ever enqueued for it; %s", app, hint)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-const paused = "asynq:{" + app + ":send:subscribe}:paused"
+const paused = "asynq:{" + testApp + ":send:subscribe}:paused"
 
 // TestHoldAndRelease: for a held app, neither a running worker nor one started later sends
 // anything; after the release all tasks are sent.
@@ -26,12 +26,12 @@ func TestHoldAndRelease(t *testing.T) {
 	_, stderr, stop := background(t, env, "worker")
 	redistest.Until(t, 10*time.Second, "the worker starts", func() bool { return strings.Contains(stderr.String(), "worker started") })
 
-	got := command(t, env, "", "hold", "--app", app, "--reason", "stopped by legal")
+	got := command(t, env, "", "hold", "--app", testApp, "--reason", "stopped by legal")
 	if got.status != statusDone {
 		t.Fatalf("%+v", got)
 	}
-	mentions(t, "hold", got.stdout, "Held: "+app+" all types: stopped by legal, until released, by ", "@")
-	again := command(t, env, "", "hold", "--app", app, "--until", time.Now().Add(time.Hour).Format(time.RFC3339))
+	mentions(t, "hold", got.stdout, "Held: "+testApp+" all types: stopped by legal, until released, by ", "@")
+	again := command(t, env, "", "hold", "--app", testApp, "--until", time.Now().Add(time.Hour).Format(time.RFC3339))
 	if again.status != statusDone {
 		t.Errorf("%+v", again)
 	}
@@ -47,7 +47,7 @@ func TestHoldAndRelease(t *testing.T) {
 	}
 	status := command(t, env, "", "status")
 	mentions(t, "status", status.stdout, "Holds:", "stopped by legal", "until released")
-	if !regexp.MustCompile(app + ` +send:subscribe +2 .* all types`).MatchString(status.stdout) {
+	if !regexp.MustCompile(testApp + ` +send:subscribe +2 .* all types`).MatchString(status.stdout) {
 		t.Errorf("status does not show the lane as paused by the hold:\n%s", status.stdout)
 	}
 	if code := stop(); code != statusDone {
@@ -59,16 +59,16 @@ func TestHoldAndRelease(t *testing.T) {
 		t.Errorf("%d calls while the app was held", n)
 	}
 
-	released := command(t, env, "", "release", "--app", app)
+	released := command(t, env, "", "release", "--app", testApp)
 	if released.status != statusDone {
 		t.Errorf("%+v", released)
 	}
-	mentions(t, "release", released.stdout, "Released: "+app+" all types: stopped by legal")
+	mentions(t, "release", released.stdout, "Released: "+testApp+" all types: stopped by legal")
 	pausedBy("")
 	redistest.Until(t, 20*time.Second, "both tasks ended", func() bool {
 		return strings.Count(command(t, env, "", "results", "--json").stdout, "\n") == 2
 	})
-	if got := command(t, env, "", "release", "--app", app); got.status != statusDone || !strings.Contains(got.stdout, "Nothing was held") {
+	if got := command(t, env, "", "release", "--app", testApp); got.status != statusDone || !strings.Contains(got.stdout, "Nothing was held") {
 		t.Errorf("released again: %+v", got)
 	}
 }
@@ -79,12 +79,12 @@ func TestHoldWithoutWorker(t *testing.T) {
 	t.Chdir(t.TempDir())
 	mini, rdb := redistest.Mini(t)
 	env, _ := newEnvOn(t, mini.Addr())
-	byHand := "asynq:{" + app + ":send:custom}:paused"
+	byHand := "asynq:{" + testApp + ":send:custom}:paused"
 	if err := rdb.Set(t.Context(), byHand, "1764000000", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	until := time.Now().Add(time.Hour).Truncate(time.Second)
-	got := command(t, env, "", "hold", "--json", "--app", app, "--until", until.Format(time.RFC3339))
+	got := command(t, env, "", "hold", "--json", "--app", testApp, "--until", until.Format(time.RFC3339))
 	var receipt holdReceipt
 	if err := json.Unmarshal([]byte(got.stdout), &receipt); err != nil || got.status != statusDone {
 		t.Fatalf("%+v, %v", got, err)
@@ -95,7 +95,7 @@ func TestHoldWithoutWorker(t *testing.T) {
 	if v, ttl := rdb.Get(t.Context(), paused).Val(), mini.TTL(paused); v != "wxcourier:*" || ttl <= 0 || ttl > time.Hour {
 		t.Errorf("paused by %q for %v", v, ttl)
 	}
-	released := command(t, env, "", "release", "--json", "--app", app)
+	released := command(t, env, "", "release", "--json", "--app", testApp)
 	var answer releaseReceipt
 	if err := json.Unmarshal([]byte(released.stdout), &answer); err != nil || !answer.Released || answer.Hold == nil || answer.Hold.Reason != "operator" {
 		t.Errorf("%+v, %v", released, err)
@@ -117,21 +117,21 @@ func TestReleaseEndsWorkerHold(t *testing.T) {
 	for scope, args := range map[string]string{
 		tasks.TypeSubscribe: "--type send:subscribe", hold.TemplateScope("T1"): "--template T1",
 	} {
-		h := hold.Hold{App: app, Scope: scope, Reason: "quota_day", Code: 45009, Until: time.Now().Add(time.Hour), By: "worker r1"}
+		h := hold.Hold{App: testApp, Scope: scope, Reason: "quota_day", Code: 45009, Until: time.Now().Add(time.Hour), By: "worker r1"}
 		if _, err := holds.Set(t.Context(), h); err != nil {
 			t.Fatal(err)
 		}
 		status := command(t, env, "", "status")
-		if !regexp.MustCompile(app + ` +` + scope + ` +quota day +45009 +\S+ \S+ +\S+ \S+ +worker r1`).MatchString(status.stdout) {
+		if !regexp.MustCompile(testApp + ` +` + scope + ` +quota day +45009 +\S+ \S+ +\S+ \S+ +worker r1`).MatchString(status.stdout) {
 			t.Errorf("status:\n%s", status.stdout)
 		}
-		longer := command(t, env, "", append([]string{"hold", "--app", app, "--reason", "by a person"}, strings.Fields(args)...)...)
+		longer := command(t, env, "", append([]string{"hold", "--app", testApp, "--reason", "by a person"}, strings.Fields(args)...)...)
 		mentions(t, "hold over a worker's", longer.stdout, "Held: ", "by a person, until released", "@")
-		got := command(t, env, "", append([]string{"release", "--app", app}, strings.Fields(args)...)...)
-		if got.status != statusDone || !strings.HasPrefix(got.stdout, "Released: "+app+" "+scope) {
+		got := command(t, env, "", append([]string{"release", "--app", testApp}, strings.Fields(args)...)...)
+		if got.status != statusDone || !strings.HasPrefix(got.stdout, "Released: "+testApp+" "+scope) {
 			t.Errorf("%+v", got)
 		}
-		if _, held, err := holds.Get(t.Context(), app, scope); held || err != nil {
+		if _, held, err := holds.Get(t.Context(), testApp, scope); held || err != nil {
 			t.Errorf("%s is still held, %v", scope, err)
 		}
 	}
@@ -148,16 +148,16 @@ func TestStatusNamesUnlistedCode(t *testing.T) {
 		tasks.TypeCustom:    {Reason: dispatch.ReasonUnlistedCode, Code: 61999},
 		tasks.TypeSubscribe: {Reason: "quota_day", Code: 45009},
 	} {
-		h.App, h.Scope, h.By = app, scope, hold.ReplicaPrefix+"r1"
+		h.App, h.Scope, h.By = testApp, scope, hold.ReplicaPrefix+"r1"
 		if _, _, err := holds.SetEnding(t.Context(), h, hold.End{After: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	status := command(t, env, "", "status").stdout
-	if !regexp.MustCompile(app + ` +send:custom +unlisted code +61999 +\S+ \S+ +\S+ \S+ +worker r1`).MatchString(status) {
+	if !regexp.MustCompile(testApp + ` +send:custom +unlisted code +61999 +\S+ \S+ +\S+ \S+ +worker r1`).MatchString(status) {
 		t.Errorf("status:\n%s", status)
 	}
-	mentions(t, "status", status, "errcode 61999 of "+app+" send:custom has no row in the code table")
+	mentions(t, "status", status, "errcode 61999 of "+testApp+" send:custom has no row in the code table")
 	if strings.Contains(status, "errcode 45009 of") {
 		t.Errorf("a listed code is reported as unlisted:\n%s", status)
 	}
@@ -167,7 +167,7 @@ func TestStatusNamesUnlistedCode(t *testing.T) {
 func TestHeldTemplateIsRejected(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env, wx := newEnv(t)
-	if got := command(t, env, "", "hold", "--app", app, "--template", "T1"); got.status != statusDone {
+	if got := command(t, env, "", "hold", "--app", testApp, "--template", "T1"); got.status != statusDone {
 		t.Fatalf("%+v", got)
 	}
 	other := strings.Replace(line("b", openid), `"T1"`, `"T2"`, 1)
@@ -187,17 +187,17 @@ func TestHeldTemplateIsRejected(t *testing.T) {
 func TestHoldOfUnknownApp(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env, _ := newEnv(t)
-	typo := app[:len(app)-1] + "0"
+	typo := testApp[:len(testApp)-1] + "0"
 	for _, name := range []string{"hold", "release"} {
 		got := command(t, env, "", name, "--app", typo)
 		if got.status != statusFailed || got.stdout != "" {
 			t.Errorf("%+v", got)
 		}
-		mentions(t, name, got.stderr, typo, "did you mean "+app)
+		mentions(t, name, got.stderr, typo, "did you mean "+testApp)
 	}
 	// An app that is only in another configuration can be held from here.
 	const other = "wxfedcba9876543210"
-	if got := command(t, env, strings.Replace(line("a", openid), app, other, 1), "enqueue", "-"); got.status != statusDone {
+	if got := command(t, env, strings.Replace(line("a", openid), testApp, other, 1), "enqueue", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)
 	}
 	if got := command(t, env, "", "hold", "--app", other); got.status != statusDone {

@@ -25,7 +25,7 @@ func TestHoursAreShownAndEnforced(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env, wx := newEnv(t)
 	hours := closedNow()
-	env = append(env, "WXCOURIER_APPS_"+strings.ToUpper(app)+"_HOURS_SEND="+hours, "WXCOURIER_APPS_"+strings.ToUpper(app)+"_HOURS_CODE=00:00-24:00")
+	env = append(env, "WXCOURIER_APPS_"+strings.ToUpper(testApp)+"_HOURS_SEND="+hours, "WXCOURIER_APPS_"+strings.ToUpper(testApp)+"_HOURS_CODE=00:00-24:00")
 	now := line("goes", openid)
 	now = strings.Replace(now, `"body"`, `"ignore_hours":true,"body"`, 1)
 	if got := command(t, env, line("waits", openid)+now, "enqueue", "-"); got.status != statusDone {
@@ -34,14 +34,14 @@ func TestHoursAreShownAndEnforced(t *testing.T) {
 	_, stderr, stop := background(t, env, "worker")
 	redistest.Until(t, 20*time.Second, "one is sent, the other waits", func() bool {
 		return wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}) == 1 &&
-			regexp.MustCompile(app+` +send:subscribe +0 +0 +0 +1 +0 +0 +-`).MatchString(command(t, env, "", "status").stdout)
+			regexp.MustCompile(testApp+` +send:subscribe +0 +0 +0 +1 +0 +0 +-`).MatchString(command(t, env, "", "status").stdout)
 	})
 	if code := stop(); code != statusDone {
 		t.Errorf("worker: status %d\n%s", code, stderr)
 	}
 	mentions(t, "the log", stderr.String(), "outside of the app's hours")
-	want := app + " send:*: " + hours + ", held back until "
-	mentions(t, "status", command(t, env, "", "status").stdout, "Hours:\n  "+app+" code:*: 00:00-24:00, open", want)
+	want := testApp + " send:*: " + hours + ", held back until "
+	mentions(t, "status", command(t, env, "", "status").stdout, "Hours:\n  "+testApp+" code:*: 00:00-24:00, open", want)
 	mentions(t, "check", command(t, env, "", "check").stdout, "ok    hours: "+want)
 	var seen overview
 	if err := json.Unmarshal([]byte(command(t, env, "", "status", "--json").stdout), &seen); err != nil {
@@ -55,7 +55,7 @@ func TestHoursAreShownAndEnforced(t *testing.T) {
 // A run with --sandbox sends no messages, so it ignores the hours.
 func TestSandboxRunIgnoresHours(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env := []string{"WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret, "WXCOURIER_APPS_" + strings.ToUpper(app) + "_HOURS=" + closedNow()}
+	env := []string{"WXCOURIER_APPS_" + strings.ToUpper(testApp) + "_SECRET=" + secret, "WXCOURIER_APPS_" + strings.ToUpper(testApp) + "_HOURS=" + closedNow()}
 	got := command(t, env, line("a", openid), "run", "--sandbox", "-")
 	if got.status != statusDone || got.results(t)["a"].Outcome != tasks.OutcomeAccepted {
 		t.Errorf("%+v", got)
@@ -65,10 +65,10 @@ func TestSandboxRunIgnoresHours(t *testing.T) {
 func TestStatusLimitsTable(t *testing.T) {
 	links := ratelimit.Usage{Name: "links", Window: ratelimit.PerDay, Limit: 500_000, Used: 1234, Factor: 1}
 	o := overview{Lanes: []laneStatus{
-		{backlog.Lane{App: app, Type: "scheme:generate"}, []ratelimit.Usage{
+		{backlog.Lane{App: testApp, Type: "scheme:generate"}, []ratelimit.Usage{
 			{Name: "scheme:generate", Window: ratelimit.PerSecond, Limit: 100, Learned: 50, Used: 12, Factor: 0.7}, links,
 		}},
-		{backlog.Lane{App: app, Type: "scheme:urllink"}, []ratelimit.Usage{
+		{backlog.Lane{App: testApp, Type: "scheme:urllink"}, []ratelimit.Usage{
 			{Name: "scheme:urllink", Window: ratelimit.PerMinute, Learned: 2000, Factor: 1}, links,
 		}},
 	}}

@@ -5,33 +5,27 @@
 //	wxcourier run --sandbox examples/tasks.jsonl   # enqueue and deliver a file, with nothing installed
 //	wxcourier worker -c wxcourier.yaml             # one of any number of replicas
 //
-// Each subcommand has a file in this folder. wiring.go puts the parts together; program.go
-// holds what all subcommands share.
+// Each subcommand has a file in this folder, with its flags, its help and its messages; its engine is
+// in internal/app. program.go declares the subcommands and has what they share; input.go and
+// output.go read their inputs and write their formats.
 package main
 
 import (
 	"context"
 	"fmt"
-	"log"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/wxcourier/wxcourier/internal/app"
 )
 
 func main() {
-	// go-redis returns its errors from each call; its own log would repeat them.
-	redis.SetLogger(discardLogger{})
-	log.SetOutput(stdLogWriter{os.Stderr})
+	app.RedirectLibraryLogs(os.Stderr)
 	m := Main{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Environ()}
 	os.Exit(m.Run(untilSignal(), os.Args[1:]))
 }
-
-type discardLogger struct{}
-
-func (discardLogger) Printf(context.Context, string, ...any) {}
 
 // repeatedSignal is the time after the first signal in which further signals are ignored: a
 // parent process may forward the signal that the terminal sent to both.

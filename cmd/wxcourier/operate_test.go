@@ -34,7 +34,7 @@ func TestFromEnqueueToResults(t *testing.T) {
 		t.Errorf("enqueued again: %q", again.stdout)
 	}
 	status := command(t, env, "", "status")
-	if status.status != statusDone || !regexp.MustCompile(app+` +send:subscribe +2 +0 +1 +0 +0 +0 +-`).MatchString(status.stdout) {
+	if status.status != statusDone || !regexp.MustCompile(testApp+` +send:subscribe +2 +0 +1 +0 +0 +0 +-`).MatchString(status.stdout) {
 		t.Errorf("status: %+v", status)
 	}
 
@@ -87,7 +87,7 @@ func TestResultsFollow(t *testing.T) {
 func TestStatusAsJSONWithOrphans(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env, _ := newEnv(t)
-	other := strings.Replace(line("b", openid), app, "wxfedcba9876543210", 1)
+	other := strings.Replace(line("b", openid), testApp, "wxfedcba9876543210", 1)
 	if got := command(t, env, line("a", openid)+other, "enqueue", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)
 	} else {
@@ -114,35 +114,35 @@ func TestCheck(t *testing.T) {
 		t.Errorf("%+v", good)
 	}
 	mentions(t, "check", good.stdout, "ok    configuration", "ok    redis: "+server.Addr()+" is Redis ", "ok    redis scripts",
-		"ok    redis maxmemory-policy: noeviction", "ok    redis appendonly: yes", "ok    redis appendfsync: everysec", "ok    app "+app, "warn  wechat.base_url")
+		"ok    redis maxmemory-policy: noeviction", "ok    redis appendonly: yes", "ok    redis appendfsync: everysec", "ok    app "+testApp, "warn  wechat.base_url")
 
 	wx.Reset()
 	if err := server.Client(t).FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	wx.BlockIP(app, true)
+	wx.BlockIP(testApp, true)
 	bad := command(t, env, "", "check")
 	if bad.status != statusFailed {
 		t.Errorf("%+v", bad)
 	}
-	mentions(t, "check", bad.stdout, "FAIL  app "+app, "40164", "IP whitelist")
+	mentions(t, "check", bad.stdout, "FAIL  app "+testApp, "40164", "IP whitelist")
 	mentions(t, "the message", bad.stderr, "1 check failed")
 }
 
 func TestCheckWithoutRedis(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env, _ := newEnv(t)
-	wrong := append(env[1:2:2], "WXCOURIER_APPS_"+strings.ToUpper(app)+"_SECRET=not-"+secret)
+	wrong := append(env[1:2:2], "WXCOURIER_APPS_"+strings.ToUpper(testApp)+"_SECRET=not-"+secret)
 	got := command(t, wrong, "", "check")
 	if got.status != statusFailed {
 		t.Errorf("%+v", got)
 	}
-	mentions(t, "check", got.stdout, "warn  redis: not configured", "FAIL  app "+app, "secret")
-	classic := command(t, append(wrong, "WXCOURIER_APPS_"+strings.ToUpper(app)+"_TOKEN_MODE=classic"), "", "check")
+	mentions(t, "check", got.stdout, "warn  redis: not configured", "FAIL  app "+testApp, "secret")
+	classic := command(t, append(wrong, "WXCOURIER_APPS_"+strings.ToUpper(testApp)+"_TOKEN_MODE=classic"), "", "check")
 	if classic.status != statusDone {
 		t.Errorf("%+v", classic)
 	}
-	mentions(t, "check", classic.stdout, "warn  app "+app+": its credentials were not checked")
+	mentions(t, "check", classic.stdout, "warn  app "+testApp+": its credentials were not checked")
 }
 
 func TestWorkerRefusesRedisWithEviction(t *testing.T) {
@@ -253,7 +253,7 @@ func TestSandboxCommand(t *testing.T) {
 	})
 	mentions(t, "the message", stderr.String(), "base_url: "+url)
 	env := []string{
-		"WXCOURIER_WECHAT_BASE_URL=" + url, "WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret,
+		"WXCOURIER_WECHAT_BASE_URL=" + url, "WXCOURIER_APPS_" + strings.ToUpper(testApp) + "_SECRET=" + secret,
 		"WXCOURIER_REDIS_ADDRS=" + redistest.Start(t).Addr(),
 	}
 	got := command(t, env, line("a", openid)+line("b", openid), "run", "-")

@@ -19,19 +19,19 @@ func TestNoControlCharactersArePrinted(t *testing.T) {
 	env, _ := newEnvOn(t, mini.Addr())
 	const evil = "no\r\nFORGED accepted\x1b[2J\x1b]0;title\a\u009b31m\u202eevil\u2028\x7f"
 	r := tasks.Result{
-		ID: "1", App: app, Type: tasks.TypeSubscribe, State: tasks.StateDone, Outcome: tasks.OutcomeRejected, ErrCode: 47003,
+		ID: "1", App: testApp, Type: tasks.TypeSubscribe, State: tasks.StateDone, Outcome: tasks.OutcomeRejected, ErrCode: 47003,
 		ErrMsg: evil, RID: evil, Reason: evil, TraceID: evil, FinishedAt: time.Now(),
 	}
 	l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 100})
-	if _, err := l.Settle(t.Context(), ledger.Ref{App: app, ID: "1"}, ledger.SettleRequest{
-		Outcome: string(r.Outcome), Result: r.Encode(), Queue: app + ":" + r.Type,
+	if _, err := l.Settle(t.Context(), ledger.Ref{App: testApp, ID: "1"}, ledger.SettleRequest{
+		Outcome: string(r.Outcome), Result: r.Encode(), Queue: testApp + ":" + r.Type,
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := rdb.SAdd(t.Context(), ledger.AppsKey, app).Err(); err != nil {
+	if err := rdb.SAdd(t.Context(), ledger.AppsKey, testApp).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := hold.NewStore(rdb).Set(t.Context(), hold.Hold{App: app, Scope: hold.WholeApp, Reason: evil, By: evil}); err != nil {
+	if _, err := hold.NewStore(rdb).Set(t.Context(), hold.Hold{App: testApp, Scope: hold.WholeApp, Reason: evil, By: evil}); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range []string{"results", "results --csv", "results --json", "status", "status --json", "check"} {
@@ -55,22 +55,5 @@ func TestNoControlCharactersArePrinted(t *testing.T) {
 				t.Errorf("the JSON decodes to %q", back.ErrMsg)
 			}
 		}
-	}
-}
-
-func TestStdLogOmitsConnectionBytes(t *testing.T) {
-	var b buffer
-	for _, line := range []string{
-		"2026/11/21 17:00:00 Unsolicited response received on idle HTTP channel starting with \"{\\\"access_token\\\":\\\"" + secret + "\\\"}\"; err=<nil>\n",
-		"2026/11/21 17:00:00 http: panic serving 127.0.0.1:1: \x1b[31m\n",
-	} {
-		if n, err := (stdLogWriter{&b}).Write([]byte(line)); n != len(line) || err != nil {
-			t.Fatal(n, err)
-		}
-	}
-	const want = "2026/11/21 17:00:00 Unsolicited response received on idle HTTP channel (its bytes are omitted)\n" +
-		"2026/11/21 17:00:00 http: panic serving 127.0.0.1:1: \\x1b[31m\n"
-	if b.String() != want {
-		t.Errorf("%q", b.String())
 	}
 }

@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"time"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/console"
-	"github.com/wxcourier/wxcourier/internal/journal"
 )
 
 // Exit statuses.
@@ -28,9 +27,6 @@ type Main struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	Env    []string // as os.Environ gives it
-
-	journal []journal.Option // for the journals that run opens
-	confirm time.Duration    // of check --repair; 0: repairConfirm
 }
 
 // commands is the command line, as kong parses it.
@@ -66,8 +62,6 @@ type program struct {
 	env     []string
 	flags   *commands
 	verbose bool // log at info by default
-	journal []journal.Option
-	confirm time.Duration
 }
 
 // A usageError is an error in the command line or the configuration; the exit status is 2.
@@ -94,7 +88,7 @@ func (m *Main) Run(ctx context.Context, args []string) (status int) {
 			panic(p)
 		}
 	}()
-	p := &program{ctx: ctx, stdin: m.Stdin, stdout: m.Stdout, stderr: console.New(m.Stderr), env: m.Env, flags: &commands{}, journal: m.journal, confirm: m.confirm}
+	p := &program{ctx: ctx, stdin: m.Stdin, stdout: m.Stdout, stderr: console.New(m.Stderr), env: m.Env, flags: &commands{}}
 	parser, err := kong.New(p.flags,
 		kong.Name("wxcourier"),
 		kong.Description("Delivers WeChat messages and API calls: none lost, none doubled, within WeChat's limits.\n\nTry it: wxcourier run --sandbox examples/tasks.jsonl"),
@@ -167,7 +161,28 @@ func (p *program) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.stderr, options))
 }
 
-// notef prints a line to standard error.
-func (p *program) notef(format string, args ...any) {
-	_, _ = fmt.Fprintf(p.stderr, format+"\n", args...)
+// needRedis loads the configuration, and returns a usage error when it has no Redis.
+func (p *program) needRedis(command string) (configs.Config, error) {
+	cfg, err := p.configuration()
+	if err == nil && !cfg.Redis.Configured() {
+		err = usageErrorf("%s: no Redis is configured.\nSet redis.addrs in %s, or $WXCOURIER_REDIS_ADDRS=host:6379.", command, p.configName())
+	}
+	return cfg, err
+}
+
+// connect makes the parts, and checks that Redis answers; the caller closes them.
+func (p *program) connect(command string) (*app.Parts, error) {
+	cfg, err := p.needRedis(command)
+	if err != nil {
+		return nil, err
+	}
+	return app.Open(p.ctx, cfg, p.logger(), nil)
+}
+
+// unlessInterrupted returns err, or after a signal an error that says how to continue.
+func (p *program) unlessInterrupted(err error) error {
+	if p.ctx.Err() != nil {
+		return errors.New("interrupted; repeat the command to finish")
+	}
+	return err
 }

@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/app/redrive"
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -82,11 +83,7 @@ func (c *redriveCommand) filter(now time.Time) (filter tasks.Redrive, err error)
 }
 
 // apps returns the apps of --app, or all configured ones.
-func (c *redriveCommand) apps(p *program) ([]string, error) {
-	cfg, err := p.needRedis("redrive")
-	if err != nil {
-		return nil, err
-	}
+func (c *redriveCommand) apps(cfg configs.Config) ([]string, error) {
 	apps := c.App
 	if len(apps) == 0 {
 		apps = idsOf(cfg.Apps)
@@ -113,51 +110,57 @@ func (c *redriveCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	apps, err := c.apps(p)
+	cfg, err := p.needRedis("redrive")
 	if err != nil {
 		return err
 	}
-	rdb, closeRedis, err := p.connectRedis("redrive")
+	apps, err := c.apps(cfg)
 	if err != nil {
 		return err
 	}
-	defer closeRedis()
-	r := &redriveRun{program: p, inspector: tasks.NewInspector(rdb), filter: filter, left: -1, counts: redriveCounts{DryRun: c.DryRun}}
-	if c.Limit > 0 {
-		r.left = c.Limit
+	rdb, err := app.OpenRedis(p.ctx, cfg.Redis)
+	if err != nil {
+		return err
 	}
+	defer func() { _ = rdb.Close() }()
+	r := redrive.New(redrive.Config{
+		Inspector: tasks.NewInspector(rdb), Filter: filter, Limit: c.Limit,
+		OnProgress: func(n redrive.Counts) { p.stderr.Status(redriveText(n)) },
+	})
 	for _, app := range apps {
-		if err = r.app(app, c.ID); err != nil {
+		if err = c.redrive(p, r, app); err != nil {
 			break
 		}
 	}
 	p.stderr.Status("")
 	var shown error
 	if c.JSON {
-		shown = json.NewEncoder(p.stdout).Encode(r.counts)
+		shown = json.NewEncoder(p.stdout).Encode(r.Counts())
 	} else {
-		_, shown = fmt.Fprintln(p.stdout, r.counts.text())
+		_, shown = fmt.Fprintln(p.stdout, redriveText(r.Counts()))
 	}
-	return errors.Join(p.unlessInterrupted(err), shown, r.counts.busyError())
+	return errors.Join(p.unlessInterrupted(err), shown, busyError(r.Counts().Busy))
 }
 
-// redriveCounts counts tasks by what redrive did with them.
-type redriveCounts struct {
-	Redriven  int  `json:"redriven"`   // waiting again
-	Resumed   int  `json:"resumed"`    // waiting again: completed for an interrupted redrive
-	Unmatched int  `json:"unmatched"`  // do not match the filter, or no longer
-	Expired   int  `json:"expired"`    // not_after has passed: skipped
-	NoPayload int  `json:"no_payload"` // payload no longer kept: skipped
-	Busy      int  `json:"busy"`       // still owned by an earlier run: repeat the command
-	DryRun    bool `json:"dry_run"`
+// redrive redrives the tasks of one app: those of --id, or those that match the filter.
+func (c *redriveCommand) redrive(p *program, r *redrive.Redriver, app string) error {
+	if len(c.ID) == 0 {
+		return r.Redrive(p.ctx, app, nil)
+	}
+	ids := idReader{program: p}
+	if err := r.Redrive(p.ctx, app, ids.all(c.ID)); err != nil {
+		return err
+	}
+	return ids.err()
 }
 
-func (n redriveCounts) text() string {
+// redriveText summarizes the counts in one line.
+func redriveText(n redrive.Counts) string {
 	done := " redriven"
 	if n.DryRun {
 		done = " would be redriven"
 	}
-	parts := []string{plural(n.Redriven, "task") + done}
+	parts := []string{describe.Count(n.Redriven, "task") + done}
 	for _, count := range []struct {
 		n    int
 		text string
@@ -175,116 +178,9 @@ func (n redriveCounts) text() string {
 	return strings.Join(parts, ", ")
 }
 
-func (n redriveCounts) busyError() error {
-	if n.Busy == 0 {
+func busyError(busy int) error {
+	if busy == 0 {
 		return nil
 	}
-	return errors.New(plural(n.Busy, "task") + " could not be redriven yet; repeat the command in a minute")
-}
-
-// redriveRun is one run of redrive.
-type redriveRun struct {
-	program   *program
-	inspector *tasks.Inspector
-	filter    tasks.Redrive
-	left      int // tasks that may still be redriven; negative: no limit
-	counts    redriveCounts
-}
-
-// Tasks are redriven in batches of redriveBatchSize; the progress line is updated after each.
-// redriveParallelism of them are processed concurrently.
-const (
-	redriveBatchSize   = 512
-	redriveParallelism = 16
-)
-
-// app redrives tasks of an app: the named ones, or else those that match the filter.
-func (r *redriveRun) app(app string, named []string) error {
-	ctx := r.program.ctx
-	resumed, busy, err := r.inspector.FinishRedrives(ctx, app, r.filter.DryRun)
-	r.counts.Resumed += resumed
-	r.counts.Busy += len(busy)
-	if err != nil {
-		return err
-	}
-	ids := idReader{program: r.program}
-	source := r.inspector.RedriveCandidates(ctx, app, r.filter)
-	if len(named) > 0 {
-		source = withoutErrors(ids.all(named))
-	}
-	next, stop := iter.Pull2(source)
-	defer stop()
-	for more := true; more && r.left != 0; {
-		var batch []string
-		for more && len(batch) < redriveBatchSize && len(batch) != r.left {
-			id, err, ok := next()
-			if err != nil {
-				return err
-			}
-			if more = ok; ok && !slices.Contains(busy, id) {
-				batch = append(batch, id)
-			}
-		}
-		if err := r.redriveBatch(app, batch); err != nil {
-			return err
-		}
-	}
-	return ids.err()
-}
-
-func withoutErrors(ids iter.Seq[string]) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		ids(func(id string) bool { return yield(id, nil) })
-	}
-}
-
-// redriveBatch redrives tasks concurrently and returns the first error.
-func (r *redriveRun) redriveBatch(app string, ids []string) error {
-	var (
-		mu    sync.Mutex
-		first error
-		all   sync.WaitGroup
-	)
-	failed := func() bool { mu.Lock(); defer mu.Unlock(); return first != nil }
-	next := make(chan string)
-	for range min(redriveParallelism, len(ids)) {
-		all.Go(func() {
-			for id := range next {
-				if failed() {
-					continue
-				}
-				done, err := r.inspector.Redrive(r.program.ctx, app, id, r.filter)
-				mu.Lock()
-				if r.count(done); first == nil {
-					first = err
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	for _, id := range ids {
-		next <- id
-	}
-	close(next)
-	all.Wait()
-	r.program.stderr.Status(r.counts.text())
-	return first
-}
-
-func (r *redriveRun) count(done tasks.RedriveResult) {
-	switch done {
-	case tasks.RedriveDone:
-		r.counts.Redriven++
-		if r.left > 0 {
-			r.left--
-		}
-	case tasks.RedriveUnmatched:
-		r.counts.Unmatched++
-	case tasks.RedriveExpired:
-		r.counts.Expired++
-	case tasks.RedriveNoPayload:
-		r.counts.NoPayload++
-	case tasks.RedriveBusy:
-		r.counts.Busy++
-	}
+	return errors.New(describe.Count(busy, "task") + " could not be redriven yet; repeat the command in a minute")
 }

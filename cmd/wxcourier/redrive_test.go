@@ -14,7 +14,7 @@ import (
 func TestRedriveCommand(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env, wx := newEnv(t)
-	fault, err := wx.AddFault(sandbox.Fault{ErrCode: 47001, App: app})
+	fault, err := wx.AddFault(sandbox.Fault{ErrCode: 47001, App: testApp})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,21 +86,21 @@ func TestCancelCommand(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	for range 2 {
-		got := command(t, env, ids.String()+"\n m3 \nnobody\n", "cancel", "--app", app, "--id", "-")
+		got := command(t, env, ids.String()+"\n m3 \nnobody\n", "cancel", "--app", testApp, "--id", "-")
 		if got.status != statusDone || got.stdout != "40 tasks will not be sent, 1 not found\n" {
 			t.Errorf("by standard input: %+v", got)
 		}
-		got = command(t, env, "", "cancel", "--app", app, "--batch", "spring")
+		got = command(t, env, "", "cancel", "--app", testApp, "--batch", "spring")
 		if got.status != statusDone || got.stdout != "1 unfinished task canceled; those not yet sent will not be\n" {
 			t.Errorf("by batch: %+v", got)
 		}
 	}
-	got := command(t, env, "m1\nnot an id\nm2\n", "cancel", "--app", app, "--json", "--id", "m0", "--id", "-")
+	got := command(t, env, "m1\nnot an id\nm2\n", "cancel", "--app", testApp, "--json", "--id", "m0", "--id", "-")
 	if got.status != statusFailed || got.stdout != `{"taken":3,"sending":0,"done":0,"missing":0}`+"\n" {
 		t.Errorf("with a bad line: %+v", got)
 	}
 	mentions(t, "the message", got.stderr, "stdin:2: not an id", "1 line skipped")
-	if got := command(t, env, "", "cancel", "--app", app, "--batch", "autumn"); got.status != statusFailed || !strings.Contains(got.stderr, "no batch autumn") {
+	if got := command(t, env, "", "cancel", "--app", testApp, "--batch", "autumn"); got.status != statusFailed || !strings.Contains(got.stderr, "no batch autumn") {
 		t.Errorf("no batch: %+v", got)
 	}
 	_, stderr, stop := background(t, env, "worker")
@@ -113,6 +113,6 @@ func TestCancelCommand(t *testing.T) {
 	if n := wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}); n != 0 {
 		t.Errorf("%d calls", n)
 	}
-	mentions(t, "afterwards", command(t, env, "", "cancel", "--app", app, "--id", "m0").stdout, "0 tasks will not be sent, 1 already ended")
-	mentions(t, "afterwards", command(t, env, "", "cancel", "--app", app, "--batch", "spring", "--json").stdout, `{"done":1,"open":0}`)
+	mentions(t, "afterwards", command(t, env, "", "cancel", "--app", testApp, "--id", "m0").stdout, "0 tasks will not be sent, 1 already ended")
+	mentions(t, "afterwards", command(t, env, "", "cancel", "--app", testApp, "--batch", "spring", "--json").stdout, `{"done":1,"open":0}`)
 }

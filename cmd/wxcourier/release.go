@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/hold"
 )
 
@@ -37,8 +38,8 @@ func (c *releaseCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	defer parts.close()
-	h, held, err := parts.holds.Get(p.ctx, c.App, scope)
+	defer parts.Close()
+	h, held, err := parts.Holds.Get(p.ctx, c.App, scope)
 	if err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func (c *releaseCommand) Run(p *program) error {
 			return err
 		}
 	}
-	released, err := parts.holds.Lift(p.ctx, c.App, scope)
+	released, err := parts.Holds.Lift(p.ctx, c.App, scope)
 	if err := p.ignorePublishError(released, err); err != nil {
 		return err
 	}
@@ -59,9 +60,9 @@ func (c *releaseCommand) Run(p *program) error {
 	if c.JSON {
 		return p.printJSON(receipt)
 	}
-	text := "Nothing was held: " + c.App + " " + scopeText(scope)
+	text := "Nothing was held: " + c.App + " " + describe.Scope(scope)
 	if receipt.Hold != nil {
-		text = "Released: " + holdText(h) + ", by " + h.By
+		text = "Released: " + describe.Hold(h) + ", by " + h.By
 	}
 	_, err = fmt.Fprintln(p.stdout, text)
 	return err

@@ -1,31 +1,32 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/images"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
 type resultsCommand struct {
-	App     []string    `placeholder:"ID" help:"Only these apps. Default: all."`
-	Type    []string    `placeholder:"TYPE" help:"Only these task types."`
-	Batch   string      `placeholder:"NAME" help:"Only this batch."`
-	Outcome []string    `placeholder:"NAME" help:"Only these outcomes: accepted, refused, rejected, expired, failed, unknown, canceled."`
-	ErrCode []int       `name:"errcode" placeholder:"N" help:"Only these error codes of WeChat."`
-	Since   string      `placeholder:"TIME" help:"Only results since then: a duration such as 90m, or a time such as 2026-12-01T08:00:00+08:00."`
-	Follow  bool        `short:"f" help:"Continue with new results until interrupted."`
-	JSON    bool        `xor:"format" help:"Print JSON Lines."`
-	CSV     bool        `name:"csv" xor:"format" help:"Print CSV with a header."`
-	Images  imageFolder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
+	App     []string      `placeholder:"ID" help:"Only these apps. Default: all."`
+	Type    []string      `placeholder:"TYPE" help:"Only these task types."`
+	Batch   string        `placeholder:"NAME" help:"Only this batch."`
+	Outcome []string      `placeholder:"NAME" help:"Only these outcomes: accepted, refused, rejected, expired, failed, unknown, canceled."`
+	ErrCode []int         `name:"errcode" placeholder:"N" help:"Only these error codes of WeChat."`
+	Since   string        `placeholder:"TIME" help:"Only results since then: a duration such as 90m, or a time such as 2026-12-01T08:00:00+08:00."`
+	Follow  bool          `short:"f" help:"Continue with new results until interrupted."`
+	JSON    bool          `xor:"format" help:"Print JSON Lines."`
+	CSV     bool          `name:"csv" xor:"format" help:"Print CSV with a header."`
+	Images  images.Folder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
 }
 
 func (resultsCommand) Help() string {
@@ -50,15 +51,15 @@ func (c *resultsCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Images.prepare(); err != nil {
+	if err := c.Images.Make(); err != nil {
 		return err
 	}
-	rdb := cfg.Redis.NewClient()
+	rdb, err := app.OpenRedis(p.ctx, cfg.Redis)
+	if err != nil {
+		return err
+	}
 	closeRedis := sync.OnceFunc(func() { _ = rdb.Close() })
 	defer closeRedis()
-	if err := pingRedis(p.ctx, cfg.Redis, rdb); err != nil {
-		return err
-	}
 	defer context.AfterFunc(p.ctx, closeRedis)() // ends a read that waits for results
 	inspector := tasks.NewInspector(rdb)
 	apps := c.App
@@ -90,36 +91,12 @@ func (c *resultsCommand) valid() error {
 	return validApps(c.App)
 }
 
-func validApps(apps []string) error {
-	for _, app := range apps {
-		if !tasks.ValidApp(app) {
-			return usageErrorf(`--app: %q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app)
-		}
-	}
-	return nil
-}
-
 func (c *resultsCommand) since(now time.Time) (tasks.Cursor, error) {
 	at, err := sinceTime(c.Since, now)
 	if err != nil || at.IsZero() {
 		return "", err
 	}
 	return tasks.Since(at), nil
-}
-
-// sinceTime parses --since: a time, or a duration before now; "" is the zero time.
-func sinceTime(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return time.Time{}, usageErrorf("--since: %q is neither a duration such as 90m nor a time such as 2026-12-01T08:00:00+08:00", text)
-	}
-	return at, nil
 }
 
 func (c *resultsCommand) wants(r tasks.Result) bool {
@@ -154,7 +131,7 @@ func (l *listing) list(apps []string, from tasks.Cursor) error {
 	}
 	all.Wait()
 	failed = append(failed, l.errs...)
-	failed = append(failed, l.sink.flush())
+	failed = append(failed, l.sink.Flush())
 	return errors.Join(failed...)
 }
 
@@ -176,151 +153,25 @@ func (l *listing) listApp(app string, from tasks.Cursor) error {
 func (l *listing) show(r tasks.Result) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.command.Images.save(l.ctx, l.client, r, false); err != nil {
+	if err := l.command.Images.Save(l.ctx, l.client, r, false); err != nil {
 		l.errs = append(l.errs, err)
 	}
-	if err := l.sink.write(r); err != nil {
+	if err := l.sink.Write(r); err != nil {
 		return err
 	}
 	if l.command.Follow {
-		return l.sink.flush()
+		return l.sink.Flush()
 	}
 	return nil
 }
 
-// A sink writes results in one output format.
-type sink interface {
-	write(v any) error
-	flush() error
-}
-
+// sink returns the sink of the format that the flags select.
 func (c *resultsCommand) sink(p *program) sink {
 	switch {
 	case c.JSON:
-		return newJSONLines(p.stdout)
+		return printable.NewJSONLines(p.stdout)
 	case c.CSV:
 		return &csvSink{w: csv.NewWriter(p.stdout), columns: csvColumns()}
 	}
-	return &tableSink{jsonLines: newJSONLines(p.stdout)}
-}
-
-// csvColumn is a column of the CSV: the JSON name of a result's field, and the field's text.
-type csvColumn struct {
-	name  string
-	value func(tasks.Result) string
-}
-
-// csvColumns returns the columns in their order. They are all fields of a result but the state,
-// which is always done. New columns come last, since programs read the others by position.
-func csvColumns() []csvColumn {
-	return []csvColumn{
-		{"finished_at", func(r tasks.Result) string { return stamp(r.FinishedAt, time.RFC3339) }},
-		{"app", func(r tasks.Result) string { return r.App }},
-		{"type", func(r tasks.Result) string { return r.Type }},
-		{"id", func(r tasks.Result) string { return r.ID }},
-		{"batch", func(r tasks.Result) string { return r.Batch }},
-		{"outcome", func(r tasks.Result) string { return string(r.Outcome) }},
-		{"errcode", func(r tasks.Result) string { return strconv.Itoa(r.ErrCode) }},
-		{"errmsg", func(r tasks.Result) string { return r.ErrMsg }},
-		{"rid", func(r tasks.Result) string { return r.RID }},
-		{"attempts", func(r tasks.Result) string { return strconv.Itoa(r.Attempts) }},
-		{"msgid", func(r tasks.Result) string { return r.MsgID }},
-		{"openlink", func(r tasks.Result) string { return r.OpenLink }},
-		{"url_link", func(r tasks.Result) string { return r.URLLink }},
-		{"link", func(r tasks.Result) string { return r.Link }},
-		{"image", func(r tasks.Result) string { return r.Image }},
-		{"suggest", func(r tasks.Result) string { return r.Suggest }},
-		{"label", func(r tasks.Result) string { return r.Label }},
-		{"trace_id", func(r tasks.Result) string { return r.TraceID }},
-		{"reason", func(r tasks.Result) string { return r.Reason }},
-		{"enqueued_at", func(r tasks.Result) string { return stamp(r.EnqueuedAt, time.RFC3339) }},
-		{"generation", func(r tasks.Result) string { return strconv.Itoa(r.Generation) }},
-		{"supersedes", func(r tasks.Result) string { return string(r.Supersedes) }},
-	}
-}
-
-// csvSink writes a header and one row per result.
-type csvSink struct {
-	w       *csv.Writer
-	columns []csvColumn
-	begun   bool
-}
-
-func (s *csvSink) write(v any) error {
-	r, _ := v.(tasks.Result)
-	if err := s.header(); err != nil {
-		return err
-	}
-	row := make([]string, 0, len(s.columns))
-	for _, column := range s.columns {
-		row = append(row, printable.Escape(column.value(r)))
-	}
-	return s.w.Write(row)
-}
-
-func (s *csvSink) header() error {
-	if s.begun {
-		return nil
-	}
-	s.begun = true
-	var names []string
-	for _, column := range s.columns {
-		names = append(names, column.name)
-	}
-	return s.w.Write(names)
-}
-
-func (s *csvSink) flush() error {
-	if err := s.header(); err != nil {
-		return err
-	}
-	s.w.Flush()
-	return s.w.Error()
-}
-
-// tableSink writes columns of fixed widths, so that it need not know all results first.
-type tableSink struct {
-	*jsonLines
-	begun bool
-}
-
-const tableRow = "%-19s  %-18s  %-17s  %-8s  %7s  %-24s  %s"
-
-func (s *tableSink) write(v any) error {
-	r, _ := v.(tasks.Result)
-	if !s.begun {
-		s.begun = true
-		if err := s.line("FINISHED", "APP", "TYPE", "OUTCOME", "ERRCODE", "ID", "DETAIL"); err != nil {
-			return err
-		}
-	}
-	return s.line(stamp(r.FinishedAt, time.DateTime), r.App, r.Type, string(r.Outcome), strconv.Itoa(r.ErrCode), r.ID, detail(r))
-}
-
-func (s *tableSink) line(cells ...any) error {
-	_, err := fmt.Fprintln(s.buffer, printable.Escape(strings.TrimRight(fmt.Sprintf(tableRow, cells...), " ")))
-	return err
-}
-
-// detail returns the most important fields of a result.
-func detail(r tasks.Result) string {
-	generation := ""
-	if r.Generation > 0 {
-		generation = fmt.Sprintf("(generation %d)", r.Generation)
-	}
-	if r.Outcome != tasks.OutcomeAccepted {
-		return strings.Join(filled(r.Reason, r.ErrMsg, r.RID, generation), " ")
-	}
-	return strings.Join(filled(r.OpenLink, r.URLLink, r.Link, r.Suggest, r.Label, r.MsgID, r.Image, generation), " ")
-}
-
-func filled(texts ...string) []string {
-	return slices.DeleteFunc(texts, func(s string) bool { return s == "" })
-}
-
-func stamp(t time.Time, layout string) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.Local().Format(layout)
+	return &tableSink{w: bufio.NewWriterSize(p.stdout, 64<<10)}
 }

@@ -1,29 +1,28 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
-	"sync"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/wxcourier/wxcourier/configs"
-	"github.com/wxcourier/wxcourier/internal/ingest"
+	"github.com/wxcourier/wxcourier/internal/app/filerun"
+	"github.com/wxcourier/wxcourier/internal/describe"
+	"github.com/wxcourier/wxcourier/internal/images"
+	"github.com/wxcourier/wxcourier/internal/journal"
 	"github.com/wxcourier/wxcourier/internal/summary"
-	"github.com/wxcourier/wxcourier/internal/taskfile"
-	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
-	"github.com/wxcourier/wxcourier/worker"
 )
 
 type runCommand struct {
-	File    string      `arg:"" help:"JSON Lines, one task per line; - is standard input."`
-	Sandbox bool        `help:"Send to a stand-in for WeChat inside this process: no messages are sent. A configured Redis is not used."`
-	Strict  bool        `help:"Exit with 1 unless every task is accepted."`
-	Images  imageFolder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
-	Journal string      `placeholder:"FILE" help:"Without a Redis: record requests and results in FILE, so that the same command can continue."`
-	Quiet   bool        `short:"q" help:"Print no progress and no summary."`
+	File    string        `arg:"" help:"JSON Lines, one task per line; - is standard input."`
+	Sandbox bool          `help:"Send to a stand-in for WeChat inside this process: no messages are sent. A configured Redis is not used."`
+	Strict  bool          `help:"Exit with 1 unless every task is accepted."`
+	Images  images.Folder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
+	Journal string        `placeholder:"FILE" help:"Without a Redis: record requests and results in FILE, so that the same command can continue."`
+	Quiet   bool          `short:"q" help:"Print no progress and no summary."`
 }
 
 func (runCommand) Help() string {
@@ -42,13 +41,6 @@ Examples:
     generate-tasks | wxcourier run --sandbox --images codes -`
 }
 
-// The maximum number of enqueued tasks without an outcome. A backlog slows the embedded Redis
-// down.
-const (
-	windowEmbedded = 1000
-	windowRedis    = 10_000
-)
-
 // Run enqueues and delivers the file.
 func (c *runCommand) Run(p *program) error {
 	cfg, err := p.configuration()
@@ -58,7 +50,7 @@ func (c *runCommand) Run(p *program) error {
 	if err := c.validate(p, cfg); err != nil {
 		return err
 	}
-	if err := c.Images.prepare(); err != nil {
+	if err := c.Images.Make(); err != nil {
 		return err
 	}
 	in, err := p.open(c.File)
@@ -66,25 +58,52 @@ func (c *runCommand) Run(p *program) error {
 		return err
 	}
 	defer in.close()
-	f := &fileRun{command: c, program: p, input: in, cfg: cfg, apps: workerApps(cfg.Apps), window: windowRedis, images: c.Images}
-	if c.Journal != "" {
-		closeJournal, err := f.openJournal()
-		if err != nil {
+	run, err := filerun.Open(p.ctx, c.config(p, cfg, in))
+	var foreign *journal.ForeignError
+	if errors.As(err, &foreign) {
+		return usageErrorf("--journal: %v", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := run.Close(); err != nil {
+			p.notef("%v", err)
+		}
+	}()
+	c.announce(p, run.JournalState())
+	report, err := run.Deliver(p.ctx)
+	p.stderr.Status("")
+	if report == nil {
+		return err
+	}
+	if !c.Quiet {
+		if err := report.Results.Write(p.stderr); err != nil {
 			return err
 		}
-		defer closeJournal()
+		p.notef("%s", summaryText(report))
 	}
-	if f.usesEmbedded() {
-		stop, err := f.useEmbedded()
-		if err != nil {
-			return err
-		}
-		defer stop()
+	return errors.Join(err, c.problems(report), report.ReplicaErr)
+}
+
+// config returns the configuration of the engine.
+func (c *runCommand) config(p *program, cfg configs.Config, in *input) filerun.Config {
+	run := filerun.Config{
+		Settings: cfg, SettingsName: p.configName(), Log: p.logger(),
+		Input: in, InputName: in.name,
+		Results: p.stderr.WriterFor(p.stdout), Messages: p.stderr, Quiet: c.Quiet,
+		Sandbox: c.Sandbox, Journal: c.Journal, Images: c.Images,
 	}
-	if c.Sandbox {
-		defer f.useSandbox()()
+	if c.Quiet {
+		return run
 	}
-	return f.run()
+	total := 0 // lines of the input; 0: unknown
+	if p.stderr.Terminal() {
+		total = in.countLines()
+	}
+	run.OnProgress = func(now filerun.Progress) { p.stderr.Status(progressText(now, total)) }
+	run.OnStall = func(s filerun.Stall) { p.notef("%s", stallText(s)) }
+	return run
 }
 
 // validate returns a usage error for combinations that cannot work or could send tasks twice.
@@ -92,6 +111,8 @@ func (c *runCommand) validate(p *program, cfg configs.Config) error {
 	switch {
 	case c.Journal == "-":
 		return usageErrorf("--journal -: the next run reads the journal again; name a file, such as tasks.journal")
+	case c.Journal != "" && p.stdoutIs(c.Journal):
+		return usageErrorf("--journal: standard output goes to %s as well; use a separate file for the journal", c.Journal)
 	case c.Sandbox:
 		return nil
 	case !cfg.Redis.Configured() && c.Journal == "":
@@ -104,198 +125,129 @@ func (c *runCommand) validate(p *program, cfg configs.Config) error {
 	return nil
 }
 
-// fileRun is one execution of run.
-type fileRun struct {
-	command *runCommand
-	program *program
-	input   *input
-	cfg     configs.Config
-	apps    []worker.App // that have credentials; with anyApp, those found in the file so far
-	anyApp  bool
-	window  int
-	images  imageFolder
-	journal *runJournal // nil without --journal
-
-	parts    *parts
-	ingest   *ingest.Runner
-	out      *jsonLines
-	progress *progress
-	cancel   context.CancelCauseFunc // ends the run with a cause
-
-	replicas    sync.WaitGroup
-	running     context.Context    //nolint:containedctx // of the replicas, which start with their apps
-	stopRunning context.CancelFunc // starts the replicas' shutdown
-
-	mu          sync.Mutex // guards the fields below
-	summary     summary.Summary
-	warned      map[string]bool // warnings that were printed
-	conflicts   bodyConflicts
-	imageErrors int
-	replicaErr  error // of the replicas' Run
+// stdoutIs reports whether standard output is the file at path.
+func (p *program) stdoutIs(path string) bool {
+	stdout, ok := p.stdout.(*os.File)
+	if !ok {
+		return false
+	}
+	a, errA := stdout.Stat()
+	b, errB := os.Stat(path)
+	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// usesEmbedded reports whether the Redis is inside this process.
-func (f *fileRun) usesEmbedded() bool { return f.command.Sandbox || f.journal != nil }
-
-// useEmbedded starts a Redis inside the process and uses it in place of a configured one.
-func (f *fileRun) useEmbedded() (stop func(), err error) {
-	f.window = windowEmbedded
-	f.cfg.Results = embeddedResults()
-	stopRedis, err := startProtected(&f.cfg)
-	if err != nil {
-		return nil, err
+// announce prints what the journal holds, and that no messages are sent.
+func (c *runCommand) announce(p *program, held filerun.JournalState) {
+	if held.Torn > 0 {
+		p.notef("%s: warning: the last line is incomplete; its %d bytes are dropped, which loses no record of a sent request", c.Journal, held.Torn)
 	}
-	memory := int64(embeddedMemory)
-	if f.journal != nil {
-		memory += int64(f.journal.Ended()) * indexMemory
+	if c.Quiet {
+		return
 	}
-	limit := debug.SetMemoryLimit(memory)
-	percent := debug.SetGCPercent(embeddedGC)
-	return func() {
-		debug.SetGCPercent(percent)
-		debug.SetMemoryLimit(limit)
-		stopRedis()
-	}, nil
-}
-
-// useSandbox starts a sandbox inside the process and uses it in place of WeChat. (With --sandbox
-// the Redis is inside the process as well: a shared one must not hold such tasks and tokens.)
-func (f *fileRun) useSandbox() (stop func()) {
-	f.anyApp = len(f.apps) == 0
-	for i := range f.apps {
-		f.apps[i].Hours = nil // no messages are sent, so no hours apply
+	if held.Ended+held.Requests > 0 {
+		p.notef("%s: %s with an outcome, %s without an answer", c.Journal, describe.Count(held.Ended, "task"), describe.Count(held.Requests, "request"))
 	}
-	// Nothing reads the calls of this sandbox, so it need not keep them.
-	stop = startSandbox(&f.cfg, sandbox.Options{KeepCalls: 1, KeepMessages: 1})
-	if !f.command.Quiet {
+	if c.Sandbox {
 		kept := "nothing is kept after exit"
-		if f.journal != nil {
+		if c.Journal != "" {
 			kept = "only the journal is kept after exit"
 		}
-		f.program.notef("Redis and WeChat run inside this process: no messages are sent, and %s.", kept)
+		p.notef("Redis and WeChat run inside this process: no messages are sent, and %s.", kept)
 	}
-	return stop
 }
 
-// The embedded Redis uses this process' memory and runs Lua in it, which makes much garbage.
-const (
-	embeddedMemory = 256 << 20
-	embeddedGC     = 300
-	indexMemory    = 128 // bytes per outcome in the journal, an upper bound
-)
-
-func (f *fileRun) run() (err error) {
-	ctx, cancel := context.WithCancelCause(f.program.ctx)
-	defer cancel(nil)
-	f.cancel = cancel
-	credentials := sandboxCredential
-	if !f.command.Sandbox {
-		credentials = credentialsOf(f.cfg.Apps)
+// progressText returns the status line. total is the number of lines, if it is known.
+func progressText(now filerun.Progress, total int) string {
+	text := summary.Number(now.Ended)
+	if total > 0 {
+		text += " of " + summary.Number(total)
 	}
-	if f.parts, err = newParts(f.cfg, f.program.logger(), credentials); err != nil {
-		return err
+	text += " tasks"
+	if now.HasRate {
+		text += fmt.Sprintf(" · %.0f/s", now.Rate)
 	}
-	defer f.parts.close()
-	if err := pingRedis(ctx, f.cfg.Redis, f.parts.rdb); err != nil {
-		return err
-	}
-	if f.journal != nil {
-		f.parts.hooks = f.hooks()
-		f.restoreDay(ctx)
-	}
-	if !f.usesEmbedded() {
-		if err := checkEviction(ctx, f.cfg.Redis, f.parts.rdb, f.parts.log); err != nil {
-			return err
+	for _, outcome := range tasks.Outcomes() {
+		if n := now.Outcomes[outcome]; n > 0 {
+			text += fmt.Sprintf(" · %s %s", summary.Number(n), outcome)
 		}
 	}
-	f.running, f.stopRunning = context.WithCancel(context.WithoutCancel(ctx))
-	defer f.stopRunning()
-	if !f.anyApp {
-		if err := f.startReplica(f.apps); err != nil {
-			return err
+	if now.Stopping {
+		text = "finishing the tasks in flight … " + text
+	}
+	return text
+}
+
+// stallText says why no task has ended for a while.
+func stallText(s filerun.Stall) string {
+	reason := "waiting for process_at, for a retry or for a limit"
+	if len(s.Held) > 0 {
+		reason = "held: " + strings.Join(s.Held, "; ")
+	}
+	return fmt.Sprintf("no result for %s; %s unfinished; %s", s.For.Round(time.Second), describe.Count(s.Unfinished, "task"), reason)
+}
+
+// summaryText returns the line below the table of outcomes.
+func summaryText(r *filerun.Report) string {
+	ended := r.Results.Total()
+	text := fmt.Sprintf("%s in %s (%.0f/s)", describe.Count(ended, "task"), describe.Rounded(r.Took), float64(ended-r.Lines.Ended)/max(r.Took.Seconds(), 0.001))
+	for _, count := range []struct {
+		n    int
+		what string
+	}{
+		{r.Lines.Bad, "skipped as invalid"},
+		{r.Lines.Duplicates, "already enqueued by an earlier line"},
+		{r.Lines.Already, "already enqueued before this run"},
+		{r.Lines.Differing, "of those with a different body"},
+		{r.Lines.Ended, "already ended according to the journal"},
+	} {
+		if count.n > 0 {
+			text += fmt.Sprintf("; %s %s", describe.Count(count.n, "line"), count.what)
 		}
 	}
-	started := time.Now()
-	err = f.ingestAll(ctx)
-	return f.finish(ctx, err, time.Since(started))
+	return text
 }
 
-// ingestAll enqueues the input and waits until every task has an outcome.
-func (f *fileRun) ingestAll(ctx context.Context) error {
-	reader := f.cfg.Redis.NewClient()
-	f.out = newJSONLines(f.program.stderr.WriterFor(f.program.stdout))
-	f.warned = make(map[string]bool)
-	f.conflicts = bodyConflicts{program: f.program, input: f.input.name}
-	options := ingest.Options{
-		Client: f.parts.client, Admit: f.admit, OnBadLine: f.bad, OnEnqueued: f.enqueued, OnDuplicate: f.duplicate,
+// problems returns an error that names what keeps the run from success, if anything does.
+func (c *runCommand) problems(r *filerun.Report) error {
+	failed, unknown := r.Results.Count(tasks.OutcomeFailed), r.Results.Count(tasks.OutcomeUnknown)
+	notAccepted := 0
+	if c.Strict {
+		notAccepted = r.Results.Total() - r.Results.Count(tasks.OutcomeAccepted) - failed - unknown
 	}
-	if f.journal != nil {
-		options.AlreadyEnded = f.checkJournal
-		f.journal.start(f)
+	var problems []string
+	if r.Interrupted {
+		problems = append(problems, "interrupted")
 	}
-	f.ingest = ingest.NewRunner(ingest.RunnerOptions{
-		Options:   options,
-		Inspector: f.parts.inspector,
-		Reader:    tasks.NewInspector(reader), CloseReader: func() { _ = reader.Close() },
-		Window: f.window, OnResult: f.result, OnError: f.readError,
-	})
-	f.progress = newProgress(f)
-	f.progress.start(ctx)
-	err := f.ingest.Run(ctx, taskfile.New(f.input))
-	f.stopRunning()
-	f.replicas.Wait()
-	f.ingest.Close(context.WithoutCancel(ctx))
-	if f.journal != nil {
-		f.journal.finish()
-	}
-	f.progress.stop()
-	f.conflicts.logRest()
-	if flushErr := f.out.flush(); flushErr != nil {
-		return errors.Join(err, fmt.Errorf("write the results: %w", flushErr))
-	}
-	return err
-}
-
-// startReplica starts a replica for the apps.
-func (f *fileRun) startReplica(apps []worker.App) error {
-	replica, err := f.parts.replica(apps, nil)
-	if err != nil {
-		return err
-	}
-	f.replicas.Go(func() {
-		if err := replica.Run(f.running); err != nil {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.replicaErr = errors.Join(f.replicaErr, err)
-		}
-	})
-	return nil
-}
-
-// maxSandboxApps is the maximum number of apps of a run with --sandbox and no configured apps: each
-// app gets a replica of its own when it first occurs in the file.
-const maxSandboxApps = 500
-
-// admit returns an error when tasks of the app cannot be sent.
-func (f *fileRun) admit(_ context.Context, app string) error {
-	if !f.anyApp {
-		return knownApp(f.apps, app, f.program.configName())
-	}
-	if len(f.apps) == maxSandboxApps {
-		return fmt.Errorf("app: %s exceeds the maximum of %d apps with --sandbox", app, maxSandboxApps)
-	}
-	one := worker.App{ID: app}
-	f.mu.Lock()
-	f.apps = append(f.apps, one)
-	f.mu.Unlock()
-	return f.startReplica([]worker.App{one})
-}
-
-func knownApp(apps []worker.App, app, where string) error {
-	for _, a := range apps {
-		if a.ID == app {
-			return nil
+	for _, count := range []struct {
+		n          int
+		what, text string
+	}{
+		{r.Lines.Bad, "line", "could not be sent"},
+		{failed, "task", "failed"},
+		{unknown, "task", "may or may not have reached WeChat"},
+		{r.Lost, "task", "lost from Redis"},
+		{r.ImageErrors, "image", "not written"},
+		{r.Unjournaled, "result", "not in the journal: keep standard output, since the same command sends these tasks again where that is harmless and reports the others as unknown"},
+		{notAccepted, "task", "not accepted (--strict)"},
+		{r.Unfinished, "task", "without an outcome, " + c.unfinishedText()},
+	} {
+		if count.n > 0 {
+			problems = append(problems, describe.Count(count.n, count.what)+" "+count.text)
 		}
 	}
-	return fmt.Errorf("app: %s is not configured: add it to apps in %s, with its secret", app, where)
+	if len(problems) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(problems, "; "))
+}
+
+// unfinishedText describes what happens to tasks that have no outcome yet.
+func (c *runCommand) unfinishedText() string {
+	switch {
+	case c.Journal != "":
+		return "not sent, or waiting for a retry: repeat the command to continue"
+	case c.Sandbox:
+		return "lost with the Redis inside this process"
+	}
+	return "still in Redis: workers deliver them, or repeat the command"
 }

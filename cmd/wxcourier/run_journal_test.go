@@ -4,20 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/journal"
 	"github.com/wxcourier/wxcourier/internal/redistest"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -25,11 +20,11 @@ import (
 // newEnvWithoutRedis starts a sandbox and returns an environment that names no Redis.
 func newEnvWithoutRedis(t *testing.T) (env []string, wx *sandbox.Server) {
 	t.Helper()
-	wx = sandbox.New(sandbox.Options{Apps: map[string]string{app: secret}})
+	wx = sandbox.New(sandbox.Options{Apps: map[string]string{testApp: secret}})
 	url, stop := wx.Start()
 	t.Cleanup(stop)
 	t.Chdir(t.TempDir())
-	return []string{"WXCOURIER_WECHAT_BASE_URL=" + url, "WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret}, wx
+	return []string{"WXCOURIER_WECHAT_BASE_URL=" + url, "WXCOURIER_APPS_" + strings.ToUpper(testApp) + "_SECRET=" + secret}, wx
 }
 
 func lines(n int) string {
@@ -75,7 +70,7 @@ func journalLines(t *testing.T, path string) map[string]map[string]int {
 
 func TestRepeatedRunWithJournal(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
-	text := lines(20) + line("no", "unsubscribed-"+openid) + `{"type":"scheme:generate","app":"` + app + `","body":{"jump_wxa":{"path":"pages/index/index"}}}` + "\n"
+	text := lines(20) + line("no", "unsubscribed-"+openid) + `{"type":"scheme:generate","app":"` + testApp + `","body":{"jump_wxa":{"path":"pages/index/index"}}}` + "\n"
 	first := command(t, env, text, "run", "--journal", "j", "-")
 	second := command(t, env, text+line("new", openid+"new"), "run", "--journal", "j", "-")
 	if first.status != statusDone || second.status != statusDone {
@@ -107,15 +102,15 @@ func TestRequestsWithoutAnAnswer(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
 	now := time.Now()
 	sending := func(id, typ string, ago time.Duration) string {
-		return fmt.Sprintf(`{"sending":{"app":%q,"id":%q,"type":%q,"attempt":1,"since":%q}}`+"\n", app, id, typ, now.Add(-ago).Format(time.RFC3339Nano))
+		return fmt.Sprintf(`{"sending":{"app":%q,"id":%q,"type":%q,"attempt":1,"since":%q}}`+"\n", testApp, id, typ, now.Add(-ago).Format(time.RFC3339Nano))
 	}
 	text := `{"wxcourier_journal":1}` + "\n" +
 		sending("message", tasks.TypeSubscribe, time.Second) +
 		sending("recent", tasks.TypeTemplate, 5*time.Minute) +
 		sending("old", tasks.TypeTemplate, 11*time.Minute) +
-		sending("refused", tasks.TypeSubscribe, time.Second) + `{"returned":{"app":"` + app + `","id":"refused"}}` + "\n" +
+		sending("refused", tasks.TypeSubscribe, time.Second) + `{"returned":{"app":"` + testApp + `","id":"refused"}}` + "\n" +
 		sending("elsewhere", tasks.TypeSubscribe, time.Second) + // in another file
-		`{"sending":{"app":"` + app // and one that was never acknowledged
+		`{"sending":{"app":"` + testApp // and one that was never acknowledged
 	if err := os.WriteFile("j", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -175,114 +170,6 @@ func TestInterruptedRunContinues(t *testing.T) {
 	}
 }
 
-// limitedDisk is a file on a disk that has room for some bytes more. It counts syncs and lines.
-type limitedDisk struct {
-	journal.File
-	room, syncs, lines *atomic.Int64
-}
-
-func (f limitedDisk) WriteAt(p []byte, at int64) (int, error) {
-	f.lines.Add(int64(strings.Count(string(p), "\n")))
-	if left := f.room.Add(-int64(len(p))); left < 0 {
-		n, _ := f.File.WriteAt(p[:max(0, int64(len(p))+left)], at)
-		return n, syscall.ENOSPC
-	}
-	return f.File.WriteAt(p, at)
-}
-
-func (f limitedDisk) Sync() error {
-	f.syncs.Add(1)
-	return f.File.Sync()
-}
-
-func newLimitedDisk(room int64) limitedDisk {
-	f := limitedDisk{room: &atomic.Int64{}, syncs: &atomic.Int64{}, lines: &atomic.Int64{}}
-	f.room.Store(room)
-	return f
-}
-
-func (f limitedDisk) option() journal.Option {
-	return journal.WithFile(func(file journal.File) journal.File { f.File = file; return f })
-}
-
-func TestFullDiskEndsRun(t *testing.T) {
-	env, wx := newEnvWithoutRedis(t)
-	text := lines(400)
-	var stdout, stderr buffer
-	disk := newLimitedDisk(20 << 10)
-	m := Main{Stdin: strings.NewReader(text), Stdout: &stdout, Stderr: &stderr, Env: env, journal: []journal.Option{disk.option()}}
-	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "-"}); status != statusFailed {
-		t.Errorf("status %d", status)
-	}
-	mentions(t, "the message", stderr.String(), "write the journal: no space left on device: sending has stopped", "without an outcome")
-	first := commandResult{stdout: stdout.String()}.results(t)
-	sent := wx.Count(sandbox.Filter{Delivered: true})
-	kept := journalLines(t, "j")
-	if sent == 0 || sent == 400 || len(first) != sent {
-		t.Errorf("%d were sent, %d printed", sent, len(first))
-	}
-	if missing := len(first) - len(kept["result"]); missing > 0 {
-		mentions(t, "the message", stderr.String(), "not in the journal: keep standard output")
-	}
-
-	got := command(t, env, text, "run", "--journal", "j", "-")
-	results := got.results(t)
-	if len(results) != 400 {
-		t.Errorf("%d results\n%s", len(results), got.stderr)
-	}
-	for id, r := range results {
-		want := tasks.OutcomeAccepted
-		if kept["sending"][id] > 0 && kept["result"][id] == 0 {
-			want = tasks.OutcomeUnknown
-		}
-		if r.Outcome != want {
-			t.Errorf("%s: %s, want %s", id, r.Outcome, want)
-		}
-	}
-	if d := wx.Duplicates(); len(d) > 0 || wx.Count(sandbox.Filter{Delivered: true}) != 400 {
-		t.Errorf("%d sent twice, %d sent", len(d), wx.Count(sandbox.Filter{Delivered: true}))
-	}
-}
-
-// journalCheckingWriter is a standard output that fails the test when a printed result is not in
-// the journal.
-type journalCheckingWriter struct {
-	t    *testing.T
-	path string
-	seen *buffer
-}
-
-func (c journalCheckingWriter) Write(p []byte) (int, error) {
-	kept, err := os.ReadFile(c.path)
-	if err != nil {
-		c.t.Error(err)
-	}
-	for l := range strings.Lines(string(p)) {
-		if !strings.Contains(string(kept), strings.TrimSpace(l)) {
-			c.t.Errorf("printed, but not in the journal: %s", l)
-		}
-	}
-	return c.seen.Write(p)
-}
-
-func TestResultsAreJournaledBeforePrinted(t *testing.T) {
-	env, wx := newEnvWithoutRedis(t)
-	wx.SetLatency(5 * time.Millisecond)
-	var stdout, stderr buffer
-	disk := newLimitedDisk(1 << 30)
-	m := Main{
-		Stdin: strings.NewReader(lines(1000)), Stdout: journalCheckingWriter{t, "j", &stdout}, Stderr: &stderr, Env: env,
-		journal: []journal.Option{disk.option()},
-	}
-	if status := m.Run(t.Context(), []string{"run", "--journal", "j", "--strict", "-"}); status != statusDone || strings.Count(stdout.String(), "\n") != 1000 {
-		t.Errorf("status %d\n%s", status, stderr.String())
-	}
-	t.Logf("%d lines, %d fsyncs", disk.lines.Load(), disk.syncs.Load())
-	if disk.lines.Load() != 2001 || disk.syncs.Load() >= disk.lines.Load() {
-		t.Errorf("%d lines, %d fsyncs", disk.lines.Load(), disk.syncs.Load())
-	}
-}
-
 func TestRefusedJournals(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
 	open, err := journal.Open("open")
@@ -322,14 +209,14 @@ func TestRefusedJournals(t *testing.T) {
 
 func TestSandboxRunWithJournal(t *testing.T) {
 	t.Chdir(t.TempDir())
-	code := `{"type":"code:unlimited","app":"` + app + `","id":"code","body":{"scene":"a=1"}}` + "\n"
+	code := `{"type":"code:unlimited","app":"` + testApp + `","id":"code","body":{"scene":"a=1"}}` + "\n"
 	text := line("a", openid) + code
 	first := command(t, nil, text, "run", "--sandbox", "--journal", "j", "--images", "codes", "-")
 	second := command(t, nil, text, "run", "--sandbox", "--journal", "j", "--images", "codes", "-")
 	if first.status != statusDone || second.status != statusDone || first.results(t)["code"] != second.results(t)["code"] {
 		t.Fatalf("%+v\n%+v", first, second)
 	}
-	images, err := filepath.Glob("codes/" + app + "-code.*")
+	images, err := filepath.Glob("codes/" + testApp + "-code.*")
 	if err != nil || len(images) != 1 {
 		t.Fatalf("%v, %v", images, err)
 	}
@@ -347,9 +234,9 @@ func TestSandboxRunWithJournal(t *testing.T) {
 // A code whose image could not be written is made again by the next run.
 func TestImageWriteError(t *testing.T) {
 	env, wx := newEnvWithoutRedis(t)
-	code := `{"type":"code:unlimited","app":"` + app + `","id":"code","body":{"scene":"a=1"}}` + "\n"
+	code := `{"type":"code:unlimited","app":"` + testApp + `","id":"code","body":{"scene":"a=1"}}` + "\n"
 	for _, name := range []string{".png", ".jpg"} { // a folder in place of the file
-		if err := os.MkdirAll("codes/"+app+"-code"+name, 0o700); err != nil {
+		if err := os.MkdirAll("codes/"+testApp+"-code"+name, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -382,41 +269,4 @@ func TestJournalMustNotBeStandardOutput(t *testing.T) {
 		t.Errorf("status %d\n%s", status, &stderr)
 	}
 	mentions(t, "the message", stderr.String(), "use a separate file")
-}
-
-// The use of the daily limits by earlier runs is restored from the journal: the embedded Redis of
-// each run starts empty.
-func TestDailyCallsAreRestored(t *testing.T) {
-	env, _ := newEnvWithoutRedis(t)
-	if got := command(t, env, lines(7), "run", "--journal", "j", "-"); got.status != statusDone {
-		t.Fatalf("%+v", got)
-	}
-	kept, err := journal.Open("j")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = kept.Close() }()
-	cfg := configs.Default()
-	stop, err := startProtected(&cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stop()
-	joined, err := newParts(cfg, slog.New(slog.DiscardHandler), sandboxCredential)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer joined.close()
-	f := &fileRun{journal: &runJournal{Journal: kept}, parts: joined}
-	f.restoreDay(t.Context())
-	usage, err := joined.limiter.Usage(t.Context(), app, tasks.TypeSubscribe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, u := range usage {
-		if u.Window == ratelimit.PerDay && u.Used == 7 {
-			return
-		}
-	}
-	t.Errorf("%+v", usage)
 }

@@ -13,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/app/filerun"
+	"github.com/wxcourier/wxcourier/internal/ingest"
 	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -24,7 +27,7 @@ func TestSandboxRunOfEveryType(t *testing.T) {
 	var want []string
 	for _, spec := range tasks.Catalog() {
 		id := strings.ReplaceAll(spec.Type, ":", "-")
-		e := tasks.Envelope{Type: spec.Type, App: app, ID: id, Body: json.RawMessage(spec.Example)}
+		e := tasks.Envelope{Type: spec.Type, App: testApp, ID: id, Body: json.RawMessage(spec.Example)}
 		payload, err := e.Encode()
 		if err != nil {
 			t.Fatal(err)
@@ -53,7 +56,7 @@ func TestSandboxRunOfEveryType(t *testing.T) {
 	}
 	for _, image := range images {
 		content, err := os.ReadFile(filepath.Join("codes", image.Name()))
-		if err != nil || tasks.ImageType(content) == "" || !strings.HasPrefix(image.Name(), app+"-code-") {
+		if err != nil || tasks.ImageType(content) == "" || !strings.HasPrefix(image.Name(), testApp+"-code-") {
 			t.Errorf("%s: %q, %v", image.Name(), tasks.ImageType(content), err)
 		}
 	}
@@ -68,8 +71,8 @@ func TestBadLinesAreReportedAndSkipped(t *testing.T) {
 		strings.Replace(line("x", openid), `"app"`, `"appp"`, 1) + // 5
 		line("good-1", openid) + // 6: again
 		strings.Replace(line("late", openid), `"body"`, `"not_after":"2020-01-01T00:00:00Z","body"`, 1) + // 7
-		`{"type":"seccheck:text","app":"` + app + `","body":{"content":"` + strings.Repeat("x", 5<<20) + `"}}` + "\n" + // 8
-		strings.Replace(line("x", openid), app, "wx0123456789abcdeg", 1) + // 9
+		`{"type":"seccheck:text","app":"` + testApp + `","body":{"content":"` + strings.Repeat("x", 5<<20) + `"}}` + "\n" + // 8
+		strings.Replace(line("x", openid), testApp, "wx0123456789abcdeg", 1) + // 9
 		"\x00\xff\x80\n" + // 10
 		line("unsub", "unsubscribed-"+openid) + // 11
 		line("good-2", openid) // 12
@@ -132,8 +135,8 @@ func TestUnknownOutcomeFails(t *testing.T) {
 
 func TestSandboxRunServesConfiguredApps(t *testing.T) {
 	t.Chdir(t.TempDir())
-	env := []string{"WXCOURIER_APPS_" + strings.ToUpper(app) + "_SECRET=" + secret, "WXCOURIER_REDIS_ADDRS=127.0.0.1:1"}
-	other := strings.Replace(line("b", openid), app, "wxfedcba9876543210", 1)
+	env := []string{"WXCOURIER_APPS_" + strings.ToUpper(testApp) + "_SECRET=" + secret, "WXCOURIER_REDIS_ADDRS=127.0.0.1:1"}
+	other := strings.Replace(line("b", openid), testApp, "wxfedcba9876543210", 1)
 	got := command(t, env, line("a", openid)+other, "run", "--sandbox", "-")
 	if got.status != statusFailed || len(got.results(t)) != 1 {
 		t.Errorf("%+v", got)
@@ -146,7 +149,7 @@ func TestSandboxRunWithManyApps(t *testing.T) {
 	var text strings.Builder
 	for i := range 60 {
 		one := "wx" + strings.Repeat("0", 14) + strconv.Itoa(10+i%20)
-		text.WriteString(strings.Replace(line("t"+strconv.Itoa(i), openid+strconv.Itoa(i)), app, one, 1))
+		text.WriteString(strings.Replace(line("t"+strconv.Itoa(i), openid+strconv.Itoa(i)), testApp, one, 1))
 	}
 	got := command(t, nil, text.String(), "run", "--sandbox", "--strict", "-")
 	if got.status != statusDone || len(got.results(t)) != 60 {
@@ -243,11 +246,58 @@ func TestOutputWriteError(t *testing.T) {
 
 func TestResultsHaveNoNeedlessEscapes(t *testing.T) {
 	t.Chdir(t.TempDir())
-	got := command(t, nil, `{"type":"scheme:generate","app":"`+app+`","id":"a","body":{"jump_wxa":{"path":"pages/index/index","query":"a=1&b=2"}}}`, "run", "--sandbox", "-")
+	got := command(t, nil, `{"type":"scheme:generate","app":"`+testApp+`","id":"a","body":{"jump_wxa":{"path":"pages/index/index","query":"a=1&b=2"}}}`, "run", "--sandbox", "-")
 	if got.status != statusDone || strings.Contains(got.stdout, `\u00`) || !strings.Contains(got.stdout, `"openlink":"weixin://`) {
 		t.Errorf("%+v", got)
 	}
 	if !slices.Equal(strings.SplitAfter(got.stdout, "\n")[1:], []string{""}) {
 		t.Errorf("more than one line: %q", got.stdout)
+	}
+}
+
+// TestRunNamesAllProblems: the error names what keeps a run from success, and --strict adds the tasks
+// that were not accepted.
+func TestRunNamesAllProblems(t *testing.T) {
+	var results summary.Summary
+	for _, outcome := range []tasks.Outcome{tasks.OutcomeAccepted, tasks.OutcomeRefused, tasks.OutcomeFailed, tasks.OutcomeUnknown, tasks.OutcomeUnknown} {
+		results.Add(tasks.Result{Type: tasks.TypeSubscribe, Outcome: outcome})
+	}
+	r := &filerun.Report{
+		Lines: ingest.Counts{Lines: 9, Bad: 1}, Results: results, Unfinished: 1200, Lost: 1, ImageErrors: 2, Unjournaled: 3, Interrupted: true,
+	}
+	for name, tt := range map[string]struct {
+		command runCommand
+		want    string
+	}{
+		"journal": {runCommand{Journal: "j"}, "1,200 tasks without an outcome, not sent, or waiting for a retry: repeat the command to continue"},
+		"sandbox": {runCommand{Sandbox: true}, "1,200 tasks without an outcome, lost with the Redis inside this process"},
+		"strict":  {runCommand{Strict: true}, "1 task not accepted (--strict); 1,200 tasks without an outcome, still in Redis: workers deliver them, or repeat the command"},
+	} {
+		want := "interrupted; 1 line could not be sent; 1 task failed; 2 tasks may or may not have reached WeChat; 1 task lost from Redis; 2 images not written; " +
+			"3 results not in the journal: keep standard output, since the same command sends these tasks again where that is harmless and reports the others as unknown; " + tt.want
+		if err := tt.command.problems(r); err == nil || err.Error() != want {
+			t.Errorf("%s: %v\nwant %s", name, err, want)
+		}
+	}
+	if err := (&runCommand{}).problems(&filerun.Report{}); err != nil {
+		t.Errorf("a run without problems: %v", err)
+	}
+}
+
+func TestStatusLineAndStalls(t *testing.T) {
+	now := filerun.Progress{Ended: 1200, Rate: 12.4, HasRate: true, Outcomes: map[tasks.Outcome]int{tasks.OutcomeAccepted: 1199, tasks.OutcomeRefused: 1}, Stopping: true}
+	if got, want := progressText(now, 5000), "finishing the tasks in flight … 1,200 of 5,000 tasks · 12/s · 1,199 accepted · 1 refused"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := progressText(filerun.Progress{}, 0); got != "0 tasks" {
+		t.Errorf("%q", got)
+	}
+	stall := filerun.Stall{For: 15200 * time.Millisecond, Unfinished: 1}
+	if got, want := stallText(stall), "no result for 15s; 1 task unfinished; waiting for process_at, for a retry or for a limit"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	stall.Held = []string{"a", "b"}
+	if got, want := stallText(stall), "no result for 15s; 1 task unfinished; held: a; b"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

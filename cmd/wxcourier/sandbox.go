@@ -1,14 +1,10 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"net"
-	"net/http"
 	"strings"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/sandbox"
 )
 
@@ -37,13 +33,12 @@ func (c *sandboxCommand) Run(p *program) error {
 	if c.Latency < 0 || c.Credits < 0 {
 		return usageErrorf("sandbox: --latency and --credits cannot be negative")
 	}
-	server := sandbox.New(sandbox.Options{Latency: c.Latency, Credits: c.Credits, NoLimits: c.NoLimits})
-	addr, stop, err := p.serveSandbox(c.Listen, server.Handler(c.Listen, c.Host...))
+	wx := sandbox.New(sandbox.Options{Latency: c.Latency, Credits: c.Credits, NoLimits: c.NoLimits})
+	server, err := app.ServeSandbox(p.ctx, wx, c.Listen, c.Host, p.logger())
 	if err != nil {
 		return err
 	}
-	defer stop()
-	url := "http://" + dialAddress(addr)
+	defer server.Shutdown()
 	p.notef(`A stand-in for WeChat listens on %[1]s
 Point wxcourier, or any other client, at it:
 
@@ -52,41 +47,7 @@ Point wxcourier, or any other client, at it:
 
 or set $WXCOURIER_WECHAT_BASE_URL to that address. The calls so far:
 %[1]s/sandbox/counts
-No messages are sent. Press Ctrl-C to stop.`, url)
+No messages are sent. Press Ctrl-C to stop.`, server.URL())
 	<-p.ctx.Done()
 	return nil
-}
-
-// serveSandbox serves a sandbox until stop is called; stop also ends calls that hang.
-func (p *program) serveSandbox(address string, server http.Handler) (addr string, stop func(), err error) {
-	listener, err := (&net.ListenConfig{}).Listen(p.ctx, "tcp", address)
-	if err != nil {
-		return "", nil, fmt.Errorf("listen on %s: %w", address, err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(p.ctx))
-	s := &http.Server{Handler: server, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := s.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			p.logger().Error("the sandbox failed", "err", err)
-		}
-	}()
-	return listener.Addr().String(), func() {
-		cancel()
-		_ = s.Close()
-		<-done
-	}, nil
-}
-
-// dialAddress returns the address of a listener for clients on this machine.
-func dialAddress(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
-		return net.JoinHostPort("127.0.0.1", port)
-	}
-	return addr
 }

@@ -4,13 +4,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/backlog"
+	"github.com/wxcourier/wxcourier/internal/describe"
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
 )
@@ -40,32 +46,25 @@ type laneStatus struct {
 
 // overview is the output of status.
 type overview struct {
-	Lanes   []laneStatus   `json:"lanes"`
-	Hours   []hoursStatus  `json:"hours"`
-	Holds   []hold.Hold    `json:"holds"`
-	Orphans []backlog.Lane `json:"orphans"` // of apps that are not configured here
+	Lanes   []laneStatus      `json:"lanes"`
+	Hours   []app.HoursStatus `json:"hours"`
+	Holds   []hold.Hold       `json:"holds"`
+	Orphans []backlog.Lane    `json:"orphans"` // of apps that are not configured here
 }
 
 // Run prints the state of lanes, limits, hours and holds.
 func (c *statusCommand) Run(p *program) error {
-	cfg, err := p.needRedis("status")
+	parts, err := p.connect("status")
 	if err != nil {
 		return err
 	}
-	parts, err := newParts(cfg, p.logger(), credentialsOf(cfg.Apps))
-	if err != nil {
-		return err
-	}
-	defer parts.close()
-	if err := pingRedis(p.ctx, cfg.Redis, parts.rdb); err != nil {
-		return err
-	}
+	defer parts.Close()
 	seen, err := c.overview(p, parts)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		encoder := json.NewEncoder(escapedJSON{p.stdout})
+		encoder := json.NewEncoder(printable.JSONWriter(p.stdout))
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(seen)
@@ -73,16 +72,16 @@ func (c *statusCommand) Run(p *program) error {
 	return seen.write(p.stdout)
 }
 
-func (c *statusCommand) overview(p *program, parts *parts) (overview, error) {
-	seen := overview{Lanes: []laneStatus{}, Hours: []hoursStatus{}, Holds: []hold.Hold{}, Orphans: []backlog.Lane{}}
+func (c *statusCommand) overview(p *program, parts *app.Parts) (overview, error) {
+	seen := overview{Lanes: []laneStatus{}, Hours: []app.HoursStatus{}, Holds: []hold.Hold{}, Orphans: []backlog.Lane{}}
 	var apps []string
-	for _, app := range parts.cfg.Apps {
-		apps = append(apps, app.ID)
-		if len(c.App) == 0 || slices.Contains(c.App, app.ID) {
-			seen.Hours = append(seen.Hours, hoursOf(app.ID, app.Hours, time.Now())...)
+	for _, configured := range parts.Config.Apps {
+		apps = append(apps, configured.ID)
+		if len(c.App) == 0 || slices.Contains(c.App, configured.ID) {
+			seen.Hours = append(seen.Hours, app.HoursOf(configured.ID, configured.Hours, time.Now())...)
 		}
 	}
-	lanes, err := backlog.Read(p.ctx, parts.rdb, apps)
+	lanes, err := backlog.Read(p.ctx, parts.Redis, apps)
 	if err != nil {
 		return seen, err
 	}
@@ -96,7 +95,7 @@ func (c *statusCommand) overview(p *program, parts *parts) (overview, error) {
 			}
 			continue
 		}
-		windows, err := parts.limiter.Usage(p.ctx, lane.App, lane.Type)
+		windows, err := parts.Limiter.Usage(p.ctx, lane.App, lane.Type)
 		if err != nil {
 			return seen, err
 		}
@@ -110,15 +109,15 @@ func (c *statusCommand) overview(p *program, parts *parts) (overview, error) {
 }
 
 // holds returns the holds of the configured apps and of all apps with enqueued tasks.
-func (c *statusCommand) holds(p *program, parts *parts, configured []string) ([]hold.Hold, error) {
-	known, err := parts.inspector.Apps(p.ctx)
+func (c *statusCommand) holds(p *program, parts *app.Parts, configured []string) ([]hold.Hold, error) {
+	known, err := parts.Inspector.Apps(p.ctx)
 	if err != nil {
 		return nil, err
 	}
 	known = append(known, configured...)
 	slices.Sort(known)
 	known = slices.DeleteFunc(slices.Compact(known), func(app string) bool { return len(c.App) > 0 && !slices.Contains(c.App, app) })
-	holds, err := parts.holds.List(p.ctx, known...)
+	holds, err := parts.Holds.List(p.ctx, known...)
 	return append([]hold.Hold{}, holds...), err // an empty list in JSON, not null
 }
 
@@ -132,7 +131,7 @@ func (o overview) write(w io.Writer) error {
 	if len(o.Hours) > 0 {
 		_, _ = fmt.Fprintln(w, "\nHours:")
 		for _, h := range o.Hours {
-			_, _ = fmt.Fprintln(w, "  "+h.text())
+			_, _ = fmt.Fprintln(w, "  "+h.String())
 		}
 	}
 	if len(o.Holds) > 0 {
@@ -142,7 +141,7 @@ func (o overview) write(w io.Writer) error {
 	if len(o.Orphans) > 0 {
 		_, _ = fmt.Fprintln(w, "\nQueues of apps that are not configured here; workers with this configuration do not deliver them:")
 		for _, l := range o.Orphans {
-			_, _ = fmt.Fprintf(w, "  %s %s: %s\n", l.App, l.Type, plural(int(l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active), "task"))
+			_, _ = fmt.Fprintf(w, "  %s %s: %s\n", l.App, l.Type, describe.Count(int(l.Waiting+l.Bulk+l.Scheduled+l.Retrying+l.Active), "task"))
 		}
 	}
 	return nil
@@ -157,7 +156,7 @@ func (o overview) writeLanes(w io.Writer) {
 		if l.Paused {
 			paused = "by hand"
 			if l.PausedBy != "" {
-				paused = scopeText(l.PausedBy)
+				paused = describe.Scope(l.PausedBy)
 			}
 		}
 		cells := []string{l.App, l.Type}
@@ -165,5 +164,79 @@ func (o overview) writeLanes(w io.Writer) {
 			cells = append(cells, summary.Number(int(n)))
 		}
 		_, _ = fmt.Fprintln(table, strings.Join(append(cells, paused), "\t"))
+	}
+}
+
+// writeLimits prints the configured limit, WeChat's limit and the use of each window. A window
+// that several lanes share is printed once.
+func (o overview) writeLimits(w io.Writer) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer func() { _ = table.Flush() }()
+	written := make(map[string]bool)
+	for _, l := range o.Lanes {
+		for _, u := range l.Windows {
+			key := l.App + " " + u.Name + " " + string(u.Window)
+			if written[key] {
+				continue
+			}
+			if len(written) == 0 {
+				_, _ = fmt.Fprintln(table, "\nAPP\tLIMIT\tWINDOW\tCONFIGURED\tWECHAT\tUSED\tPACE")
+			}
+			written[key] = true
+			_, _ = fmt.Fprintln(table, strings.Join(append([]string{l.App, u.Name}, limitCells(u)...), "\t"))
+		}
+	}
+}
+
+// limitCells returns the cells of one window.
+func limitCells(u ratelimit.Usage) []string {
+	count := func(n int64) string {
+		if n == 0 {
+			return "-"
+		}
+		return summary.Number(int(n))
+	}
+	used := summary.Number(int(u.Used)) + " of " + summary.Number(int(u.Effective()))
+	return []string{string(u.Window), count(u.Limit), count(u.Learned), used, paceText(u)}
+}
+
+// paceText returns the pace factor of a window; "-" for day and total, which have none.
+func paceText(u ratelimit.Usage) string {
+	switch {
+	case u.Window == ratelimit.PerDay || u.Window == ratelimit.Total:
+		return "-"
+	case u.Factor < 1:
+		return fmt.Sprintf("slowed to %.0f %%", math.Floor(100*u.Factor+1e-9))
+	}
+	return "full"
+}
+
+// writeHolds prints holds as a table, and below it the errcodes missing in the code table.
+func writeHolds(w io.Writer, holds []hold.Hold) {
+	writeHoldTable(w, holds)
+	for _, h := range holds {
+		if h.Reason == dispatch.ReasonUnlistedCode {
+			_, _ = fmt.Fprintf(w, "errcode %d of %s %s has no row in the code table of this version: report it to the maintainers, or add a row to wechat/errcode.go\n",
+				h.Code, h.App, describe.Scope(h.Scope))
+		}
+	}
+}
+
+func writeHoldTable(w io.Writer, holds []hold.Hold) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer func() { _ = table.Flush() }()
+	_, _ = fmt.Fprintln(table, "APP\tHELD\tREASON\tERRCODE\tSINCE\tUNTIL\tBY")
+	for _, h := range holds {
+		code := "-"
+		if h.Code != 0 {
+			code = strconv.Itoa(h.Code)
+		}
+		until := describe.Until(h)
+		if !h.Until.IsZero() {
+			until = h.Until.Local().Format(time.DateTime)
+		}
+		_, _ = fmt.Fprintln(table, strings.Join([]string{
+			h.App, describe.Scope(h.Scope), describe.Reason(h), code, h.Since.Local().Format(time.DateTime), until, printable.Escape(h.By),
+		}, "\t"))
 	}
 }

@@ -49,16 +49,16 @@ func TestUsage(t *testing.T) {
 		{"cancel an id that is none", []string{redis}, "cancel --app wx0123456789abcdef --id a/b", []string{"a/b"}},
 		{"cancel of an app that is none", []string{redis}, "cancel --app wx1 --id a", []string{"wx1"}},
 		{"two forms at once", []string{redis}, "results --json --csv", []string{"--csv"}},
-		{"hold without Redis", nil, "hold --app " + app, []string{"no Redis is configured"}},
+		{"hold without Redis", nil, "hold --app " + testApp, []string{"no Redis is configured"}},
 		{"hold without an app", []string{redis}, "hold", []string{"--app"}},
 		{"hold of no app", []string{redis}, "hold --app wx1", []string{"--app", `"wx1"`, "16 of the characters"}},
-		{"hold of a type that is none", []string{redis}, "hold --app " + app + " --type send:subscibe", []string{"send:subscibe", "did you mean send:subscribe"}},
-		{"hold of an empty type", []string{redis}, "hold --app " + app + " --type=", []string{"--type"}},
-		{"release of an empty template", []string{redis}, "release --app " + app + " --template=", []string{"--template"}},
-		{"hold of a type and a template", []string{redis}, "hold --app " + app + " --type send:custom --template T1", []string{"--type", "--template"}},
-		{"hold until a time that has passed", []string{redis}, "hold --app " + app + " --until 2020-01-01T00:00:00Z", []string{"--until", "has passed"}},
-		{"hold until a time that is none", []string{redis}, "hold --app " + app + " --until tomorrow", []string{"--until", "tomorrow", "2026-12-01T08:00:00+08:00"}},
-		{"hold with a reason that is none", []string{redis}, "hold --app " + app + " --reason a\x1bb", []string{"--reason", "control"}},
+		{"hold of a type that is none", []string{redis}, "hold --app " + testApp + " --type send:subscibe", []string{"send:subscibe", "did you mean send:subscribe"}},
+		{"hold of an empty type", []string{redis}, "hold --app " + testApp + " --type=", []string{"--type"}},
+		{"release of an empty template", []string{redis}, "release --app " + testApp + " --template=", []string{"--template"}},
+		{"hold of a type and a template", []string{redis}, "hold --app " + testApp + " --type send:custom --template T1", []string{"--type", "--template"}},
+		{"hold until a time that has passed", []string{redis}, "hold --app " + testApp + " --until 2020-01-01T00:00:00Z", []string{"--until", "has passed"}},
+		{"hold until a time that is none", []string{redis}, "hold --app " + testApp + " --until tomorrow", []string{"--until", "tomorrow", "2026-12-01T08:00:00+08:00"}},
+		{"hold with a reason that is none", []string{redis}, "hold --app " + testApp + " --reason a\x1bb", []string{"--reason", "control"}},
 		{"a rate that is none", nil, "dev --rate -1", []string{"--rate"}},
 		{"a configuration that is not there", nil, "check -c /nowhere.yaml", []string{"/nowhere.yaml"}},
 		{"a variable that is none", []string{"WXCOURIER_REDIS_ADDR=h:1"}, "status", []string{"WXCOURIER_REDIS_ADDRS"}},
@@ -118,7 +118,7 @@ func TestUnreachableRedis(t *testing.T) {
 	t.Chdir(t.TempDir())
 	file := writeTasks(t, line("a", "o"))
 	env := []string{"WXCOURIER_REDIS_ADDRS=127.0.0.1:1", "WXCOURIER_APPS_WX0123456789ABCDEF_SECRET=" + secret}
-	for _, args := range []string{"worker", "run " + file, "enqueue " + file, "results", "status", "cancel --app " + app + " --id a", "redrive --outcome failed", "check"} {
+	for _, args := range []string{"worker", "run " + file, "enqueue " + file, "results", "status", "cancel --app " + testApp + " --id a", "redrive --outcome failed", "check"} {
 		t.Run(args, func(t *testing.T) {
 			start := time.Now()
 			got := command(t, env, "", strings.Fields(args)...)

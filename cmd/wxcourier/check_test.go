@@ -1,10 +1,10 @@
 package main
 
 import (
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/console"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -16,7 +16,7 @@ func TestCheckRepairsDeletedTasks(t *testing.T) {
 	l := ledger.New(rdb, ledger.Policy{})
 	for _, id := range []string{"1", "2"} { // in the ledger, not in asynq
 		m := ledger.MarkRequest{
-			Ref: ledger.Ref{App: app, ID: id, Batch: "sale"}, Queue: app + ":" + tasks.TypeSubscribe, State: "waiting",
+			Ref: ledger.Ref{App: testApp, ID: id, Batch: "sale"}, Queue: testApp + ":" + tasks.TypeSubscribe, State: "waiting",
 			Enqueued: time.Now().Add(-time.Hour),
 		}
 		if answer := l.MarkMany(t.Context(), []ledger.MarkRequest{m})[0]; answer.Err != nil {
@@ -46,6 +46,7 @@ func TestCheckRepairsDeletedTasks(t *testing.T) {
 func runRepair(t *testing.T, env []string) commandResult {
 	t.Helper()
 	var stdout, stderr buffer
-	m := Main{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Env: env, confirm: time.Millisecond}
-	return commandResult{m.Run(t.Context(), []string{"check", "--repair"}), stdout.String(), stderr.String()}
+	p := &program{ctx: t.Context(), stdout: &stdout, stderr: console.New(&stderr), env: env, flags: &commands{}}
+	c := checkCommand{Repair: true, confirm: time.Millisecond}
+	return commandResult{p.status(c.Run(p)), stdout.String(), stderr.String()}
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// hoursStatus is one entry of an app's hours.
-type hoursStatus struct {
+// HoursStatus is one entry of an app's hours, and whether they are open.
+type HoursStatus struct {
 	App     string    `json:"app"`
 	Types   string    `json:"types"` // a type, a kind ("send:*") or "*"
 	Hours   string    `json:"hours"`
@@ -17,10 +17,11 @@ type hoursStatus struct {
 	OpensAt time.Time `json:"opens_at,omitzero"` // when not open
 }
 
-func hoursOf(app string, hours worker.Hours, now time.Time) []hoursStatus {
-	var all []hoursStatus
+// HoursOf returns the entries of an app's hours at a time, sorted by types.
+func HoursOf(app string, hours worker.Hours, now time.Time) []HoursStatus {
+	var all []HoursStatus
 	for _, key := range hours.Keys() {
-		h := hoursStatus{App: app, Types: key, Hours: hours[key]}
+		h := HoursStatus{App: app, Types: key, Hours: hours[key]}
 		var at time.Time
 		if at, h.Open = hours.NextOpen(key, now); !h.Open {
 			h.OpensAt = at
@@ -30,8 +31,8 @@ func hoursOf(app string, hours worker.Hours, now time.Time) []hoursStatus {
 	return all
 }
 
-// text describes an entry in one line.
-func (h hoursStatus) text() string {
+// String describes an entry in one line.
+func (h HoursStatus) String() string {
 	state := "open"
 	if !h.Open {
 		state = "held back until " + h.OpensAt.In(calendar.Shanghai()).Format(time.DateTime)

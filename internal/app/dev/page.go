@@ -1,4 +1,4 @@
-package main
+package dev
 
 import (
 	"html/template"
@@ -7,22 +7,22 @@ import (
 	"github.com/wxcourier/wxcourier/worker"
 )
 
-// welcome is the start page of dev.
-type welcome struct {
+// startPage is the start page.
+type startPage struct {
 	Redis  string // address
 	WeChat string // URL
 	Apps   []worker.App
 }
 
 // ServeHTTP shows the page.
-func (p welcome) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (p startPage) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	page := template.Must(template.New("welcome").Parse(welcomePage))
+	page := template.Must(template.New("start").Parse(startPageHTML))
 	_ = page.Execute(w, p) // the reader may have gone
 }
 
-const welcomePage = `<!doctype html>
+const startPageHTML = `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">

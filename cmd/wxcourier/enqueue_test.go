@@ -7,7 +7,7 @@ import (
 )
 
 // TestLinesWithConflictingBodies: enqueue and run report a line whose id was enqueued with
-// another body or another type. Of many such lines they name the first maxNamedConflicts.
+// another body or another type. Of many such lines they name the first twenty.
 func TestLinesWithConflictingBodies(t *testing.T) {
 	t.Chdir(t.TempDir())
 	env, _ := newEnv(t)
@@ -17,7 +17,7 @@ func TestLinesWithConflictingBodies(t *testing.T) {
 	if got := command(t, env, later(line("a", openid)+line("b", openid)), "enqueue", "-"); got.status != statusDone {
 		t.Fatalf("%+v", got)
 	}
-	link := `{"type":"scheme:urllink","app":"` + app + `","id":"a","body":{"path":"p"}}` + "\n"
+	link := `{"type":"scheme:urllink","app":"` + testApp + `","id":"a","body":{"path":"p"}}` + "\n"
 	text := later(line("b", "another-"+openid)) + link
 
 	got := command(t, env, text, "enqueue", "--json", "-")
@@ -31,8 +31,9 @@ func TestLinesWithConflictingBodies(t *testing.T) {
 		t.Errorf("enqueue: %q", summary.stdout)
 	}
 
+	const named = 20
 	many, others := "", ""
-	for i := range maxNamedConflicts + 5 {
+	for i := range named + 5 {
 		many += line(fmt.Sprint("m", i), openid)
 		others += line(fmt.Sprint("m", i), "another-"+openid)
 	}
@@ -40,7 +41,7 @@ func TestLinesWithConflictingBodies(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	run := command(t, env, others+link, "run", "-q", "-")
-	if run.status != statusFailed || strings.Count(run.stderr, "another body is already enqueued") != maxNamedConflicts {
+	if run.status != statusFailed || strings.Count(run.stderr, "another body is already enqueued") != named {
 		t.Errorf("run: %+v", run)
 	}
 	mentions(t, "run", run.stderr, "stdin: 5 more not sent", "stdin:26: enqueue a: tasks: the id belongs to a task of another type")

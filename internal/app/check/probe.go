@@ -1,0 +1,33 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// probeTimeout bounds a probe; container runtimes allow 30 s by default.
+const probeTimeout = 3 * time.Second
+
+// Probe requests a URL such as a worker's /readyz, and returns an error unless the answer is 200
+// within 3 s.
+func Probe(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("not healthy: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 200))
+	return fmt.Errorf("not healthy: %s: %s", response.Status, body)
+}

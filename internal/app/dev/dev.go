@@ -1,0 +1,177 @@
+// Package dev runs everything in one process: a Redis, a stand-in for WeChat, a worker with its pages,
+// the asynq web UI, and sample traffic. No messages are sent.
+//
+//	e, err := dev.Start(ctx, dev.Config{Settings: cfg, Listen: "127.0.0.1:8080", Rate: 3, Log: log})
+//	if err != nil {
+//		return err
+//	}
+//	defer e.Close()
+//	fmt.Println(e.Addresses().Pages)
+//	err = e.Run(ctx)
+package dev
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynqmon"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/app/httpserver"
+	"github.com/wxcourier/wxcourier/internal/httpguard"
+	"github.com/wxcourier/wxcourier/internal/traffic"
+	"github.com/wxcourier/wxcourier/sandbox"
+	"github.com/wxcourier/wxcourier/worker"
+)
+
+// MaxRate is about the rate that the embedded Redis sustains, in tasks per second.
+const MaxRate = 200
+
+// Config configures an Environment.
+type Config struct {
+	// Settings is a valid configuration. Its apps are served beside those of the sample tasks,
+	// without their secrets; its WeChat is replaced by the stand-in.
+	Settings configs.Config
+	// ExternalRedis uses the Redis of Settings, instead of one inside the process.
+	ExternalRedis bool
+	Listen        string   // address of the pages
+	Sandbox       string   // address of the stand-in for WeChat
+	Hosts         []string // further host names that clients use, see httpguard.New
+	Rate          float64  // sample tasks per second, 0 to MaxRate
+	Log           *slog.Logger
+}
+
+// Addresses are where the parts of an Environment can be reached from this machine.
+type Addresses struct {
+	Listen string // of the pages, as host:port of the listener
+	Pages  string // URL of the pages, without a final slash
+	WeChat string // URL of the stand-in
+	Redis  string // host:port
+}
+
+// Environment is everything in one process. Start returns it, Run runs it, Close stops what Start started.
+type Environment struct {
+	cfg     Config
+	parts   *app.Parts
+	replica *app.Replica
+	pages   *httpserver.Server
+	closers []func() // called by Close, the last one first
+}
+
+// Start starts Redis, the stand-in and the pages. The worker and the traffic start with Run.
+func Start(ctx context.Context, cfg Config) (*Environment, error) {
+	e := &Environment{cfg: cfg}
+	if err := e.start(ctx); err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Environment) start(ctx context.Context) (err error) {
+	if err := e.startWeChat(ctx); err != nil {
+		return err
+	}
+	if !e.cfg.ExternalRedis {
+		stop, err := app.StartRedis(&e.cfg.Settings)
+		if err != nil {
+			return err
+		}
+		e.closers = append(e.closers, stop)
+	}
+	if e.parts, err = app.Open(ctx, e.cfg.Settings, e.cfg.Log, app.SandboxCredentials()); err != nil {
+		return err
+	}
+	e.closers = append(e.closers, e.parts.Close)
+	return e.startPages(ctx)
+}
+
+// startWeChat starts the stand-in and points the settings at it.
+func (e *Environment) startWeChat(ctx context.Context) error {
+	server, err := app.ServeSandbox(ctx, sandbox.New(sandbox.Options{}), e.cfg.Sandbox, e.cfg.Hosts, e.cfg.Log)
+	if err != nil {
+		return err
+	}
+	e.closers = append(e.closers, server.Shutdown)
+	e.cfg.Settings.WeChat.BaseURL = server.URL()
+	return nil
+}
+
+// startPages makes the replica and serves its pages, the start page and the asynq web UI.
+func (e *Environment) startPages(ctx context.Context) (err error) {
+	apps := app.WorkerApps(e.cfg.Settings.Apps)
+	for _, id := range traffic.Apps() {
+		apps = append(apps, worker.App{ID: id})
+	}
+	if e.replica, err = e.parts.Replica(apps, e.parts.Registry); err != nil {
+		return err
+	}
+	monitor := asynqmon.New(asynqmon.Options{RootPath: "/monitor", RedisConnOpt: asynqRedis{e.cfg.Settings.Redis}})
+	e.closers = append(e.closers, func() { _ = monitor.Close() })
+	mux := http.NewServeMux()
+	mux.Handle("/", e.replica.Handler(e.parts.Registry))
+	mux.Handle("/monitor", monitor)
+	mux.Handle("/monitor/", monitor)
+	mux.Handle("GET /{$}", startPage{Redis: e.cfg.Settings.Redis.Address(), WeChat: e.cfg.Settings.WeChat.BaseURL, Apps: apps})
+	e.pages, err = httpserver.Start(ctx, httpserver.Config{
+		Address: e.cfg.Listen, Handler: httpguard.New(e.cfg.Listen, e.cfg.Hosts...).Protect(mux), Log: e.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	e.closers = append(e.closers, e.pages.Shutdown)
+	return nil
+}
+
+// Addresses returns where the parts can be reached.
+func (e *Environment) Addresses() Addresses {
+	return Addresses{Listen: e.pages.Addr(), Pages: e.pages.URL(), WeChat: e.cfg.Settings.WeChat.BaseURL, Redis: e.cfg.Settings.Redis.Address()}
+}
+
+// Run runs the worker and enqueues the sample tasks until ctx ends. Its error is that of the replica.
+func (e *Environment) Run(ctx context.Context) error {
+	var sender sync.WaitGroup
+	defer sender.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sender.Go(func() { e.sendSamples(ctx) })
+	return e.replica.Run(ctx)
+}
+
+// Close stops the pages, the stand-in and Redis. Requests under way are answered, within seconds.
+func (e *Environment) Close() {
+	for i := len(e.closers) - 1; i >= 0; i-- {
+		e.closers[i]()
+	}
+	e.closers = nil
+}
+
+// sendSamples enqueues Rate sample tasks per second until ctx ends.
+func (e *Environment) sendSamples(ctx context.Context) {
+	if e.cfg.Rate == 0 {
+		return
+	}
+	t := time.NewTicker(time.Duration(float64(time.Second) / e.cfg.Rate))
+	defer t.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if _, err := e.parts.Tasks.Submit(ctx, traffic.Task(n)); err != nil && ctx.Err() == nil {
+			e.cfg.Log.Warn("a sample task was not enqueued", "err", err)
+		}
+	}
+}
+
+// asynqRedis makes a Redis client for each of asynq's tools, since each closes its client.
+type asynqRedis struct{ configs.Redis }
+
+// MakeRedisClient implements asynq.RedisConnOpt.
+func (r asynqRedis) MakeRedisClient() any { return redis.UniversalClient(r.NewClient()) }

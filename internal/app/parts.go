@@ -1,0 +1,169 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+	"github.com/wxcourier/wxcourier/worker"
+)
+
+// Credentials returns the credentials of an app; ok is false for an app that has none.
+type Credentials func(app string) (credential wechat.Credential, ok bool)
+
+// Parts is everything between Redis and WeChat, made from one configuration.
+type Parts struct {
+	Config configs.Config
+	Log    *slog.Logger
+
+	Redis     redis.UniversalClient
+	Tasks     *tasks.Client
+	Inspector *tasks.Inspector
+	Registry  *prometheus.Registry // of the metrics of this process
+	Tokens    *wechat.Tokens
+	WeChat    *wechat.Client
+	Limiter   *ratelimit.Limiter
+	Holds     *hold.Store
+	Hooks     worker.Hooks // of the replicas that are made from now on
+}
+
+// New makes the parts. It does no I/O. With nil credentials it uses the configured ones.
+func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts, error) {
+	p := &Parts{Config: cfg, Log: log, Redis: cfg.Redis.NewClient(), Registry: prometheus.NewRegistry()}
+	if credentials == nil {
+		credentials = configuredCredentials(cfg.Apps)
+	}
+	p.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	onRefresh, err := worker.RegisterTokenRefreshes(p.Registry)
+	if err != nil {
+		_ = p.Redis.Close()
+		return nil, err
+	}
+	p.Tasks, p.Inspector = tasks.NewClient(p.Redis), tasks.NewInspector(p.Redis)
+	p.Tokens = wechat.NewTokens(cfg.WeChat, p.Redis, credentials, wechat.WithLogger(log), wechat.WithOnRefresh(onRefresh))
+	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens)
+	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, limitsOf(cfg.Apps), ratelimit.WithReserve(reserveOf(cfg.Apps)))
+	p.Holds = hold.NewStore(p.Redis)
+	return p, nil
+}
+
+// Open makes the parts and checks that Redis answers; the error of a Redis that does not is that of
+// [PingRedis].
+func Open(ctx context.Context, cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts, error) {
+	p, err := New(cfg, log, credentials)
+	if err != nil {
+		return nil, err
+	}
+	if err := PingRedis(ctx, cfg.Redis, p.Redis); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close returns leased permits, within seconds, and closes all connections.
+func (p *Parts) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	defer cancel()
+	if err := p.Limiter.Close(ctx); err != nil {
+		p.Log.Debug("leased permits could not be returned", "err", err)
+	}
+	p.Tokens.Close()
+	p.WeChat.CloseIdle()
+	_ = p.Redis.Close()
+}
+
+// SyncPauses pauses asynq's queues of an app according to its holds, so that the asynq web UI shows
+// them. It takes at most some seconds. Workers do the same by themselves, later.
+func (p *Parts) SyncPauses(ctx context.Context, app string) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	holds, err := p.Holds.List(ctx, app)
+	if err != nil {
+		return err
+	}
+	return hold.NewPauses(p.Redis, tasks.Types(), tasks.QueueNames).Sync(ctx, []string{app}, holds)
+}
+
+// Replica is a worker replica with a client of Redis of its own.
+type Replica struct {
+	*worker.Replica
+	rdb redis.UniversalClient
+}
+
+// Replica makes a replica for apps. It does no I/O. Only one replica of a process may register its
+// metrics; registry is nil for the others.
+func (p *Parts) Replica(apps []worker.App, registry prometheus.Registerer) (*Replica, error) {
+	rdb := p.Config.Redis.NewClient()
+	r, err := worker.New(p.Config.Worker, worker.Deps{
+		Redis: rdb, WeChat: p.WeChat, Limiter: p.Limiter, Apps: apps,
+		Results: p.Config.Results, Attempt: p.Config.WeChat.AttemptTimeout,
+		Logger: p.Log, Registry: registry,
+	}, p.Hooks)
+	if err != nil {
+		_ = rdb.Close()
+		return nil, err
+	}
+	return &Replica{Replica: r, rdb: rdb}, nil
+}
+
+// Run runs the replica until ctx ends and then closes its client of Redis. After a shutdown timeout
+// the client stays open: tasks are still in flight, and asynq does not survive a closed client.
+func (r *Replica) Run(ctx context.Context) error {
+	err := r.Replica.Run(ctx)
+	if !errors.Is(err, worker.ErrShutdownTimeout) {
+		_ = r.rdb.Close()
+	}
+	return err
+}
+
+// WorkerApps returns the configured apps as a replica takes them.
+func WorkerApps(apps []configs.App) []worker.App {
+	var all []worker.App
+	for _, app := range apps {
+		all = append(all, worker.App{ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours})
+	}
+	return all
+}
+
+// Known reports whether an app is among the configured ones.
+func Known(apps []configs.App, id string) bool {
+	return slices.ContainsFunc(apps, func(app configs.App) bool { return app.ID == id })
+}
+
+func configuredCredentials(apps []configs.App) Credentials {
+	byID := make(map[string]wechat.Credential, len(apps))
+	for _, app := range apps {
+		byID[app.ID] = app.Credential()
+	}
+	return func(app string) (wechat.Credential, bool) {
+		credential, ok := byID[app]
+		return credential, ok
+	}
+}
+
+func limitsOf(apps []configs.App) func(string) map[string]ratelimit.Limit {
+	byID := make(map[string]map[string]ratelimit.Limit, len(apps))
+	for _, app := range apps {
+		byID[app.ID] = app.Limits
+	}
+	return func(app string) map[string]ratelimit.Limit { return byID[app] }
+}
+
+func reserveOf(apps []configs.App) func(string) float64 {
+	byID := make(map[string]float64, len(apps))
+	for _, app := range apps {
+		byID[app.ID] = app.ReserveUrgent
+	}
+	return func(app string) float64 { return byID[app] }
+}
