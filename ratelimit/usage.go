@@ -4,6 +4,11 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/exists"
 )
 
 // Usage is how much of one window is used now, by our own count. Calls of other systems are
@@ -53,40 +58,129 @@ func (s *rowState) fields() []*int64 {
 // Windows that only WeChat reported come with those of their row. Permits that this limiter
 // holds unused are not counted as used; those of other limiters are.
 func (l *Limiter) Usage(ctx context.Context, app, typ string) ([]Usage, error) {
-	p := l.planFor(app, typ)
-	var keys []string
-	for _, r := range p.rows {
-		keys = append(keys, stateKey(app, r.name), logKey(app, r.name))
-	}
-	reply, err := usageScript.Run(ctx, l.rdb, keys, append([]any{l.now()}, stateFields()...)...).Slice()
-	if err == nil && len(reply) != 1+2*len(p.rows) {
-		err = fmt.Errorf("%d values in reply to %d rows", len(reply), len(p.rows))
-	}
+	q := l.usageQuery(AppType{app, typ})
+	reply, err := usageScript.Run(ctx, l.rdb, q.keys, l.usageArgs()...).Result()
 	if err != nil {
 		return nil, fmt.Errorf("usage of %s of %s: %w", typ, app, err)
+	}
+	return l.decodeUsage(q, reply)
+}
+
+// AppType is one type of an app.
+type AppType struct{ App, Type string }
+
+// UsageMany is [Limiter.Usage] for many types of many apps, in at most four round trips. The
+// result has the order of the arguments.
+func (l *Limiter) UsageMany(ctx context.Context, of []AppType) ([][]Usage, error) {
+	queries := make([]usageQuery, len(of))
+	for i, at := range of {
+		queries[i] = l.usageQuery(at)
+	}
+	indexes := make([]int, len(of))
+	for i := range indexes {
+		indexes[i] = i
+	}
+	keys := func(i int) []string { return queries[i].keys }
+	used, err := exists.Filter(ctx, l.rdb, indexes, keys, exists.MaxKeys/4, 1) // most types share one row at most: four keys
+	if err != nil {
+		return nil, fmt.Errorf("usage of %d types: %w", len(of), err)
+	}
+	replies, err := l.queryUsage(ctx, queries, used, usageScript.EvalSha)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		replies, err = l.queryUsage(ctx, queries, used, usageScript.Eval)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("usage of %d types: %w", len(of), err)
+	}
+	all := make([][]Usage, len(of))
+	for i, q := range queries { // as if nothing were stored: nothing was used or learned
+		if all[i], err = l.usages(q, make([]rowState, len(q.rows)), time.Now().UnixMicro()); err != nil {
+			return nil, err
+		}
+	}
+	for n, i := range used {
+		if all[i], err = l.decodeUsage(queries[i], replies[n].Val()); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// usageQuery is the query for the usage of one type: its rows, with two keys each.
+type usageQuery struct {
+	of   AppType
+	rows []pacedRow
+	keys []string
+}
+
+func (l *Limiter) usageQuery(of AppType) usageQuery {
+	q := usageQuery{of: of, rows: l.planFor(of.App, of.Type).rows}
+	for _, r := range q.rows {
+		q.keys = append(q.keys, stateKey(of.App, r.name), logKey(of.App, r.name))
+	}
+	return q
+}
+
+func (l *Limiter) usageArgs() []any { return append([]any{l.now()}, stateFields()...) }
+
+// sendScript sends a script, by its hash or in full.
+type sendScript func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+
+// queryUsage sends the queries with these indexes in one pipeline.
+func (l *Limiter) queryUsage(ctx context.Context, queries []usageQuery, indexes []int, send sendScript) ([]*redis.Cmd, error) {
+	if len(indexes) == 0 {
+		return nil, nil
+	}
+	replies := make([]*redis.Cmd, len(indexes))
+	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		args := l.usageArgs()
+		for n, i := range indexes {
+			replies[n] = send(ctx, p, queries[i].keys, args...)
+		}
+		return nil
+	})
+	return replies, err
+}
+
+// decodeUsage decodes the script's reply.
+func (l *Limiter) decodeUsage(q usageQuery, value any) ([]Usage, error) {
+	failed := func(err error) ([]Usage, error) {
+		return nil, fmt.Errorf("usage of %s of %s: %w", q.of.Type, q.of.App, err)
+	}
+	reply, _ := value.([]any)
+	if len(reply) != 1+2*len(q.rows) {
+		return failed(fmt.Errorf("%d values in reply to %d rows", len(reply), len(q.rows)))
 	}
 	now, err := integers(reply[:1])
 	if err != nil {
-		return nil, fmt.Errorf("usage of %s of %s: %w", typ, app, err)
+		return failed(err)
 	}
-	var all []Usage
-	for i, r := range p.rows {
-		s, err := decodeState(reply[1+2*i], reply[2+2*i])
-		if err != nil {
-			return nil, fmt.Errorf("usage of %s of %s: %w", r.name, app, err)
+	states := make([]rowState, len(q.rows))
+	for i := range q.rows {
+		if states[i], err = decodeState(reply[1+2*i], reply[2+2*i]); err != nil {
+			return failed(err)
 		}
-		unspent := l.unusedCount(app, l.typesOf(r.name))
+	}
+	return l.usages(q, states, now[0])
+}
+
+// usages returns the usage of the windows of rows in these states, at now (µs).
+func (l *Limiter) usages(q usageQuery, states []rowState, now int64) ([]Usage, error) {
+	var all []Usage
+	for i, r := range q.rows {
+		s := states[i]
+		unspent := l.unusedCount(q.of.App, l.typesOf(r.name))
 		for _, w := range s.windows(r) {
-			used, err := s.usedOf(w.Window, r, now[0])
+			used, err := s.usedOf(w.Window, r, now)
 			if err != nil {
-				return nil, fmt.Errorf("usage of %s of %s: %w", r.name, app, err)
+				return nil, fmt.Errorf("usage of %s of %s: %w", r.name, q.of.App, err)
 			}
 			if w.Window != PerSecond {
 				used = max(0, used-unspent)
 			}
 			w.Used, w.Factor = used, 1
 			if w.Window == PerSecond || w.Window == PerMinute {
-				w.Factor = float64(s.factorAt(now[0])) / 1000
+				w.Factor = float64(s.factorAt(now)) / 1000
 			}
 			all = append(all, w)
 		}

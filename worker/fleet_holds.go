@@ -6,10 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/wxcourier/wxcourier/internal/rotate"
-	"github.com/wxcourier/wxcourier/tasks"
 )
 
 const (
@@ -102,24 +99,4 @@ func (f *fleet) closeHeld() {
 			f.close(key, l)
 		}
 	}
-}
-
-// pendingCounts returns the numbers of pending tasks of some lanes.
-func pendingCounts(ctx context.Context, rdb redis.UniversalClient, lanes []laneKey) (map[laneKey]int64, error) {
-	type reply struct{ urgent, bulk *redis.IntCmd }
-	replies := make([]reply, len(lanes))
-	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, lane := range lanes {
-			replies[i] = reply{p.LLen(ctx, keysOf(lane, tasks.Urgent).pending), p.LLen(ctx, keysOf(lane, tasks.Bulk).pending)}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	found := make(map[laneKey]int64, len(lanes))
-	for i, lane := range lanes {
-		found[lane] = replies[i].urgent.Val() + replies[i].bulk.Val()
-	}
-	return found, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -33,11 +34,11 @@ func TestQueueDepths(t *testing.T) {
 		first, middle, late, last := lanes[0], lanes[len(lanes)/2], lanes[len(lanes)/2+1], lanes[len(lanes)-1]
 		soon := now.Add(time.Second)
 		for _, err := range []error{
-			rdb.RPush(ctx, keysOf(first, tasks.Urgent).pending, "a", "b").Err(),
-			rdb.RPush(ctx, keysOf(first, tasks.Bulk).pending, "c").Err(),
-			rdb.RPush(ctx, keysOf(middle, tasks.Bulk).active, "d").Err(),
-			rdb.ZAdd(ctx, keysOf(late, tasks.Urgent).scheduled, redis.Z{Score: float64(now.Add(time.Hour).Unix()), Member: "e"}).Err(),
-			rdb.ZAdd(ctx, keysOf(last, tasks.Bulk).retried, redis.Z{Score: float64(now.Unix()), Member: "f"}).Err(),
+			rdb.RPush(ctx, keyOf(first, tasks.Urgent, asynqwire.Pending), "a", "b").Err(),
+			rdb.RPush(ctx, keyOf(first, tasks.Bulk, asynqwire.Pending), "c").Err(),
+			rdb.RPush(ctx, keyOf(middle, tasks.Bulk, asynqwire.Active), "d").Err(),
+			rdb.ZAdd(ctx, keyOf(late, tasks.Urgent, asynqwire.Scheduled), redis.Z{Score: float64(now.Add(time.Hour).Unix()), Member: "e"}).Err(),
+			rdb.ZAdd(ctx, keyOf(last, tasks.Bulk, asynqwire.Retry), redis.Z{Score: float64(now.Unix()), Member: "f"}).Err(),
 		} {
 			if err != nil {
 				t.Fatal(err)
@@ -57,4 +58,8 @@ func TestQueueDepths(t *testing.T) {
 			}
 		}
 	})
+}
+
+func keyOf(lane laneKey, p tasks.Priority, name string) string {
+	return queueRef{lane, p}.keys(name)[0]
 }

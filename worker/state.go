@@ -51,17 +51,18 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	lanes := c.fleet.snapshot()
-	for key, n := range c.fleet.depths() {
+	open, depths := c.fleet.snapshot(), c.fleet.depths()
+	lanes := slices.Collect(maps.Keys(open))
+	for key, n := range depths {
 		gauge(c.waiting, float64(n), key.app, key.typ)
-		if lanes[key] == nil { // a held lane: its usage may show why
-			c.collectUsage(ctx, key, gauge)
+		if open[key] == nil { // a held lane: its usage may show why
+			lanes = append(lanes, key)
 		}
 	}
-	for key, l := range lanes {
+	for key, l := range open {
 		gauge(c.active, float64(l.active.Load()), key.app, key.typ)
-		c.collectUsage(ctx, key, gauge)
 	}
+	c.collectUsage(ctx, lanes, gauge)
 	c.collectHolds(ctx, gauge)
 }
 
@@ -80,23 +81,29 @@ func (c *stateCollector) collectHolds(ctx context.Context, gauge func(*prometheu
 	}
 }
 
-func (c *stateCollector) collectUsage(ctx context.Context, key laneKey, gauge func(*prometheus.Desc, float64, ...string)) {
-	spec, _ := tasks.Lookup(key.typ)
-	usage, err := c.fleet.limiter.Usage(ctx, key.app, key.typ)
+func (c *stateCollector) collectUsage(ctx context.Context, lanes []laneKey, gauge func(*prometheus.Desc, float64, ...string)) {
+	of := make([]ratelimit.AppType, len(lanes))
+	for i, key := range lanes {
+		of[i] = ratelimit.AppType{App: key.app, Type: key.typ}
+	}
+	usage, err := c.fleet.limiter.UsageMany(ctx, of)
 	if err != nil {
-		return
+		return // Redis does not answer; collect the other metrics
 	}
-	// A type may have a window of its own and share one of the same span; report the one
-	// with the least quota left.
-	tightest := make(map[ratelimit.Span]ratelimit.Usage)
-	for _, u := range usage {
-		if t, ok := tightest[u.Window]; !ok || u.Effective()-u.Used < t.Effective()-t.Used {
-			tightest[u.Window] = u
+	for i, key := range lanes {
+		spec, _ := tasks.Lookup(key.typ)
+		// A type may have a window of its own and share one of the same span; report the one
+		// with the least quota left.
+		tightest := make(map[ratelimit.Span]ratelimit.Usage)
+		for _, u := range usage[i] {
+			if t, ok := tightest[u.Window]; !ok || u.Effective()-u.Used < t.Effective()-t.Used {
+				tightest[u.Window] = u
+			}
 		}
-	}
-	gauge(c.pace, dispatch.PaceFactor(usage), key.app, spec.Path)
-	for span, u := range tightest {
-		gauge(c.used, float64(u.Used), key.app, spec.Path, string(span))
-		gauge(c.limit, float64(u.Effective()), key.app, spec.Path, string(span))
+		gauge(c.pace, dispatch.PaceFactor(usage[i]), key.app, spec.Path)
+		for span, u := range tightest {
+			gauge(c.used, float64(u.Used), key.app, spec.Path, string(span))
+			gauge(c.limit, float64(u.Effective()), key.app, spec.Path, string(span))
+		}
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/wxcourier/wxcourier/internal/backlog"
 	"github.com/wxcourier/wxcourier/internal/calendar"
+	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
@@ -64,14 +64,14 @@ func TestSandboxRunIgnoresHours(t *testing.T) {
 
 func TestStatusLimitsTable(t *testing.T) {
 	links := ratelimit.Usage{Name: "links", Window: ratelimit.PerDay, Limit: 500_000, Used: 1234, Factor: 1}
-	o := overview{Lanes: []laneStatus{
-		{backlog.Lane{App: testApp, Type: "scheme:generate"}, []ratelimit.Usage{
+	o := overview{State: inspect.State{Lanes: []inspect.LaneUsage{
+		{Lane: inspect.Lane{App: testApp, Type: "scheme:generate"}, Windows: []ratelimit.Usage{
 			{Name: "scheme:generate", Window: ratelimit.PerSecond, Limit: 100, Learned: 50, Used: 12, Factor: 0.7}, links,
 		}},
-		{backlog.Lane{App: testApp, Type: "scheme:urllink"}, []ratelimit.Usage{
+		{Lane: inspect.Lane{App: testApp, Type: "scheme:urllink"}, Windows: []ratelimit.Usage{
 			{Name: "scheme:urllink", Window: ratelimit.PerMinute, Learned: 2000, Factor: 1}, links,
 		}},
-	}}
+	}}}
 	var text strings.Builder
 	if err := o.write(&text); err != nil {
 		t.Fatal(err)

@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/app"
-	"github.com/wxcourier/wxcourier/internal/backlog"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -38,18 +38,10 @@ Examples:
     wxcourier status --app wx0123456789abcdef --json`
 }
 
-// laneStatus is a lane with the windows of its limits.
-type laneStatus struct {
-	backlog.Lane
-	Windows []ratelimit.Usage `json:"windows,omitempty"`
-}
-
 // overview is the output of status.
 type overview struct {
-	Lanes   []laneStatus      `json:"lanes"`
-	Hours   []app.HoursStatus `json:"hours"`
-	Holds   []hold.Hold       `json:"holds"`
-	Orphans []backlog.Lane    `json:"orphans"` // of apps that are not configured here
+	inspect.State
+	Hours []app.HoursStatus `json:"hours"`
 }
 
 // Run prints the state of lanes, limits, hours and holds.
@@ -73,52 +65,18 @@ func (c *statusCommand) Run(p *program) error {
 }
 
 func (c *statusCommand) overview(p *program, parts *app.Parts) (overview, error) {
-	seen := overview{Lanes: []laneStatus{}, Hours: []app.HoursStatus{}, Holds: []hold.Hold{}, Orphans: []backlog.Lane{}}
+	wanted := func(id string) bool { return len(c.App) == 0 || slices.Contains(c.App, id) }
+	seen := overview{Hours: []app.HoursStatus{}}
 	var apps []string
 	for _, configured := range parts.Config.Apps {
 		apps = append(apps, configured.ID)
-		if len(c.App) == 0 || slices.Contains(c.App, configured.ID) {
+		if wanted(configured.ID) {
 			seen.Hours = append(seen.Hours, app.HoursOf(configured.ID, configured.Hours, time.Now())...)
 		}
 	}
-	lanes, err := backlog.Read(p.ctx, parts.Redis, apps)
-	if err != nil {
-		return seen, err
-	}
-	for _, lane := range lanes {
-		if len(c.App) > 0 && !slices.Contains(c.App, lane.App) {
-			continue
-		}
-		if !slices.Contains(apps, lane.App) {
-			if !lane.Empty() {
-				seen.Orphans = append(seen.Orphans, lane)
-			}
-			continue
-		}
-		windows, err := parts.Limiter.Usage(p.ctx, lane.App, lane.Type)
-		if err != nil {
-			return seen, err
-		}
-		used := slices.ContainsFunc(windows, func(u ratelimit.Usage) bool { return u.Used > 0 })
-		if used || !lane.Empty() {
-			seen.Lanes = append(seen.Lanes, laneStatus{lane, windows})
-		}
-	}
-	seen.Holds, err = c.holds(p, parts, apps)
+	var err error
+	seen.State, err = inspect.NewReader(parts.Redis, parts.Limiter, parts.Holds).Read(p.ctx, apps, wanted)
 	return seen, err
-}
-
-// holds returns the holds of the configured apps and of all apps with enqueued tasks.
-func (c *statusCommand) holds(p *program, parts *app.Parts, configured []string) ([]hold.Hold, error) {
-	known, err := parts.Inspector.Apps(p.ctx)
-	if err != nil {
-		return nil, err
-	}
-	known = append(known, configured...)
-	slices.Sort(known)
-	known = slices.DeleteFunc(slices.Compact(known), func(app string) bool { return len(c.App) > 0 && !slices.Contains(c.App, app) })
-	holds, err := parts.Holds.List(p.ctx, known...)
-	return append([]hold.Hold{}, holds...), err // an empty list in JSON, not null
 }
 
 func (o overview) write(w io.Writer) error {

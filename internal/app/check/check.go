@@ -15,8 +15,8 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/app"
-	"github.com/wxcourier/wxcourier/internal/backlog"
 	"github.com/wxcourier/wxcourier/internal/describe"
+	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -120,7 +120,7 @@ func (c *checker) orphans() {
 	for _, app := range c.Config.Apps {
 		known[app.ID] = true
 	}
-	lanes, err := backlog.Read(c.ctx, c.parts.Redis, nil)
+	lanes, err := inspect.Lanes(c.ctx, c.parts.Redis, nil)
 	if err != nil {
 		c.fail("queues", "%v", err)
 		return

@@ -1,4 +1,4 @@
-package backlog_test
+package inspect_test
 
 import (
 	"testing"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/wxcourier/wxcourier/internal/backlog"
+	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -16,7 +16,8 @@ const (
 	others = "wxfedcba9876543210"
 )
 
-func TestRead(t *testing.T) {
+// TestLanes: lanes show the tasks of both queues by state, and whose pause holds a queue.
+func TestLanes(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		client := tasks.NewClient(rdb)
 		submit := func(e tasks.Envelope) {
@@ -35,14 +36,14 @@ func TestRead(t *testing.T) {
 		}
 		rdb.SAdd(t.Context(), "asynq:queues", "default") // not one of ours
 
-		lanes, err := backlog.Read(t.Context(), rdb, []string{mine})
+		lanes, err := inspect.Lanes(t.Context(), rdb, []string{mine})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(lanes) != len(tasks.Catalog())+1 {
 			t.Errorf("%d lanes", len(lanes))
 		}
-		want := map[string]backlog.Lane{
+		want := map[string]inspect.Lane{
 			mine:   {App: mine, Type: tasks.TypeTextCheck, Waiting: 2, Bulk: 1, Scheduled: 1},
 			others: {App: others, Type: tasks.TypeTextCheck, Waiting: 1, Paused: true, PausedBy: "quota_day"},
 		}
@@ -60,9 +61,9 @@ func TestRead(t *testing.T) {
 	})
 }
 
-func TestReadWithNothingConfigured(t *testing.T) {
+func TestLanesWithNothingConfigured(t *testing.T) {
 	_, rdb := redistest.Mini(t)
-	if lanes, err := backlog.Read(t.Context(), rdb, nil); err != nil || len(lanes) != 0 {
+	if lanes, err := inspect.Lanes(t.Context(), rdb, nil); err != nil || len(lanes) != 0 {
 		t.Errorf("%v, %v", lanes, err)
 	}
 }
