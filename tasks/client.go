@@ -31,40 +31,6 @@ func NewClient(rdb redis.UniversalClient) *Client {
 	return &Client{backend: newBackend(rdb), enqueuer: asynqwire.NewEnqueuer(rdb)}
 }
 
-// backend is what Client and Inspector share: a Redis, with our records and asynq's queues.
-type backend struct {
-	rdb            redis.UniversalClient
-	ledger         *ledger.Ledger
-	asynqInspector *asynq.Inspector
-}
-
-func newBackend(rdb redis.UniversalClient) backend {
-	return backend{
-		rdb: rdb, ledger: ledger.New(rdb, ledger.Policy{}), asynqInspector: asynq.NewInspectorFromRedisClient(rdb),
-	}
-}
-
-// wake notifies the replicas that a queue has a task. Its error is ignored, since the
-// replicas also poll.
-func (b *backend) wake(ctx context.Context, queue string) {
-	_ = b.rdb.Publish(ctx, ledger.WakeChannel, queue).Err()
-}
-
-// taskInfo returns asynq's information about a task. A queue that was deleted in the asynq
-// web UI is not in asynq's set of queues, and a producer that used it before does not add it
-// again. asynq then returns ErrQueueNotFound even if the queue has tasks, so taskInfo adds
-// the queue to the set and tries again.
-func (b *backend) taskInfo(ctx context.Context, queue, taskID string) (*asynq.TaskInfo, error) {
-	info, err := b.asynqInspector.GetTaskInfo(queue, taskID)
-	if !errors.Is(err, asynq.ErrQueueNotFound) {
-		return info, err
-	}
-	if err := b.rdb.SAdd(ctx, asynqwire.Queues, queue).Err(); err != nil {
-		return nil, err
-	}
-	return b.asynqInspector.GetTaskInfo(queue, taskID)
-}
-
 // Receipt describes an enqueued task.
 type Receipt struct {
 	App   string `json:"app"`
@@ -115,4 +81,38 @@ func (c *Client) submit(ctx context.Context, d draft) (Receipt, error) {
 		c.enqueue(ctx, c.mark(ctx, []*submission{&s}))
 	}
 	return result.Receipt, result.Err
+}
+
+// backend is what Client and Inspector share: a Redis, with our records and asynq's queues.
+type backend struct {
+	rdb            redis.UniversalClient
+	ledger         *ledger.Ledger
+	asynqInspector *asynq.Inspector
+}
+
+func newBackend(rdb redis.UniversalClient) backend {
+	return backend{
+		rdb: rdb, ledger: ledger.New(rdb, ledger.Policy{}), asynqInspector: asynq.NewInspectorFromRedisClient(rdb),
+	}
+}
+
+// wake notifies the replicas that a queue has a task. Its error is ignored, since the
+// replicas also poll.
+func (b *backend) wake(ctx context.Context, queue string) {
+	_ = b.rdb.Publish(ctx, ledger.WakeChannel, queue).Err()
+}
+
+// taskInfo returns asynq's information about a task. A queue that was deleted in the asynq
+// web UI is not in asynq's set of queues, and a producer that used it before does not add it
+// again. asynq then returns ErrQueueNotFound even if the queue has tasks, so taskInfo adds
+// the queue to the set and tries again.
+func (b *backend) taskInfo(ctx context.Context, queue, taskID string) (*asynq.TaskInfo, error) {
+	info, err := b.asynqInspector.GetTaskInfo(queue, taskID)
+	if !errors.Is(err, asynq.ErrQueueNotFound) {
+		return info, err
+	}
+	if err := b.rdb.SAdd(ctx, asynqwire.Queues, queue).Err(); err != nil {
+		return nil, err
+	}
+	return b.asynqInspector.GetTaskInfo(queue, taskID)
 }

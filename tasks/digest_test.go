@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-func digestFor(t *testing.T, typ, id, body string) string {
+func digestFor(t *testing.T, typ, body string) string {
 	t.Helper()
-	e := Envelope{Type: typ, App: testApp, ID: id, Body: json.RawMessage(body)}
+	e := Envelope{Type: typ, App: testApp, ID: "order-1", Body: json.RawMessage(body)}
 	var digest string
 	if err := e.prepare(testNow, &digest); err != nil {
 		t.Fatalf("%s: %v", body, err)
@@ -39,9 +39,9 @@ func TestDigest(t *testing.T) {
 		}},
 		{"order in arrays of objects", TypeCustom, []string{news, `{"msgtype":"news","touser":"o","news":{"articles":[{"url":"u","title":"a"}]}}`}},
 	} {
-		first := digestFor(t, tt.typ, "order-1", tt.bodies[0])
+		first := digestFor(t, tt.typ, tt.bodies[0])
 		for _, body := range tt.bodies[1:] {
-			if got := digestFor(t, tt.typ, "order-1", body); got != first {
+			if got := digestFor(t, tt.typ, body); got != first {
 				t.Errorf("%s: %s and %s\n%s\n%s", tt.name, first, got, tt.bodies[0], body)
 			}
 		}
@@ -49,7 +49,7 @@ func TestDigest(t *testing.T) {
 
 	seen := make(map[string]string)
 	different := func(typ, body string) {
-		digest := digestFor(t, typ, "order-1", body)
+		digest := digestFor(t, typ, body)
 		if other, found := seen[digest]; found {
 			t.Errorf("%s has the digest of %s", typ+body, other)
 		}
@@ -77,7 +77,7 @@ func TestDigest(t *testing.T) {
 // TestDigestIsStable: Redis holds digests of earlier versions.
 func TestDigestIsStable(t *testing.T) {
 	const body = `{"jump_wxa":{"path":"p","query":"a=1"},"list":[1,{"x":null},[],{}],"is_expire":false,"s":"订单\n"}`
-	if got := digestFor(t, TypeScheme, "order-1", body); got != "ymIYGx" {
+	if got := digestFor(t, TypeScheme, body); got != "ymIYGx" {
 		t.Errorf("the digest is %s", got)
 	}
 }
