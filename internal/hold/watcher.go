@@ -98,8 +98,8 @@ func (w *Watcher) Poll(ctx context.Context) (changed []string, ok bool) {
 	return w.read(ctx, append(found, rotate.Next(known, readPerPoll, &w.readPos)...)), true
 }
 
-// read reads the holds of some apps, and writes the pauses of those that changed. Only then may
-// their lanes check again: they would find their queues still paused.
+// read reads the holds of some apps, and writes the pauses of those that changed. Their lanes check
+// again afterwards; before, they would find their queues still paused.
 func (w *Watcher) read(ctx context.Context, apps []string) (changed []string) {
 	if len(apps) == 0 {
 		return nil
