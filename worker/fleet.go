@@ -144,7 +144,7 @@ func (f *fleet) wake(ctx context.Context, name string) {
 	if f.holds.Held(app, typ) {
 		return
 	}
-	if l := f.ensure(laneKey{app, typ}); l != nil {
+	if l := f.ensure(laneKey{app, typ}); l != nil { //nolint:contextcheck // the lane outlives ctx
 		l.gate.Wake()
 	}
 }

@@ -52,7 +52,7 @@ func (f *fleet) poll(ctx context.Context) {
 		return
 	}
 	f.polled.Store(true)
-	f.openBusy(queues, found, open, now.Add(dueSoon))
+	f.openBusy(queues, found, open, now.Add(dueSoon)) //nolint:contextcheck // the lanes outlive ctx
 	f.wakeSleeping(asleep, pending)
 	f.closeHeld()
 	for _, key := range idle {

@@ -207,7 +207,7 @@ func (r *Replica) closeAll() {
 	}
 	all.Wait()
 	r.fleet.closing.Wait()
-	r.servers.pool.stop() // before background: deliveries start goroutines there
+	r.servers.pool.Stop() // before background: deliveries start goroutines there
 	r.deliverer.close()
 	r.background.Close()
 	r.dispatcher.Close()

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/gate"
+	"github.com/wxcourier/wxcourier/internal/workerpool"
 )
 
 const (
@@ -43,7 +44,7 @@ type laneServers struct {
 	log             *slog.Logger
 
 	lanes sync.Map // queue → *lane, for the open lanes
-	pool  workerPool
+	pool  workerpool.Pool
 
 	mu      sync.Mutex
 	running []*laneServer // guarded by mu
@@ -146,7 +147,7 @@ func (s *laneServers) handle(ctx context.Context, t *asynq.Task) (err error) {
 	id, _ := asynq.GetTaskID(ctx)
 	l.server.queue.HandlerStarted(queue, id)
 	defer l.server.queue.HandlerEnded(queue, id)
-	s.pool.run(func() { err = l.handle(ctx, t) })
+	s.pool.Run(func() { err = l.handle(ctx, t) })
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 // Place is where a task waits that its handler hands back.
 type Place uint8
 
+// The places.
 const (
 	RetrySet   Place = iota // in asynq's retry set, until its delay ends
 	QueueFront              // in its queue, as the next task

@@ -44,7 +44,7 @@ func newDispatcher(t *testing.T, rdb redis.UniversalClient, url string, limits m
 }
 
 // makeCall makes one call as a caller without a lane does.
-func makeCall(t *testing.T, d *dispatch.Dispatcher, c dispatch.Call) (wechat.Answer, error, dispatch.Verdict) {
+func makeCall(t *testing.T, d *dispatch.Dispatcher, c dispatch.Call) (wechat.Answer, dispatch.Verdict, error) {
 	t.Helper()
 	ctx := t.Context()
 	c.App, c.Type, c.Endpoint = app, tasks.TypeScheme, wechat.EndpointScheme
@@ -58,7 +58,7 @@ func makeCall(t *testing.T, d *dispatch.Dispatcher, c dispatch.Call) (wechat.Ans
 	if err == nil {
 		answer, err = d.Send(ctx, ctx, &c, wechat.Request{Path: c.Endpoint, Body: []byte(`{}`)})
 	}
-	return answer, err, d.Judge(ctx, &c, dispatch.Attempt{Err: err, Repeat: tasks.Never, Budget: 8})
+	return answer, d.Judge(ctx, &c, dispatch.Attempt{Err: err, Repeat: tasks.Never, Budget: 8}), err
 }
 
 func onEach(t *testing.T, fn func(t *testing.T, wx *sandbox.Server, rdb redis.UniversalClient, url string)) {
@@ -75,12 +75,12 @@ func TestACall(t *testing.T) {
 	onEach(t, func(t *testing.T, wx *sandbox.Server, rdb redis.UniversalClient, url string) {
 		d := newDispatcher(t, rdb, url, map[string]ratelimit.Limit{tasks.TypeScheme: {PerDay: 2}})
 		for range 2 {
-			answer, err, v := makeCall(t, d, dispatch.Call{})
+			answer, v, err := makeCall(t, d, dispatch.Call{})
 			if err != nil || answer.OpenLink == "" || v.Outcome != tasks.OutcomeAccepted {
 				t.Fatalf("%+v, %v, %+v", answer, err, v)
 			}
 		}
-		_, err, v := makeCall(t, d, dispatch.Call{})
+		_, v, err := makeCall(t, d, dispatch.Call{})
 		if !errors.Is(err, dispatch.ErrNoPermit) || v.Outcome != "" || v.Counts || v.Delay <= 0 {
 			t.Errorf("the third call of two: %v, %+v", err, v)
 		}
@@ -98,7 +98,7 @@ func TestARefusalReachesAllProcesses(t *testing.T) {
 		if _, err := wx.AddFault(sandbox.Fault{Path: string(wechat.EndpointScheme), ErrCode: 48001, Count: 1}); err != nil {
 			t.Fatal(err)
 		}
-		_, err, v := makeCall(t, d, dispatch.Call{})
+		_, v, err := makeCall(t, d, dispatch.Call{})
 		var api *wechat.APIError
 		if !errors.As(err, &api) || api.Code != 48001 || v.Outcome != "" || v.Delay < time.Minute {
 			t.Fatalf("%v, %+v", err, v)
@@ -107,7 +107,7 @@ func TestARefusalReachesAllProcesses(t *testing.T) {
 		if !other.Held(t.Context(), &c) {
 			t.Error("the other process knows no hold")
 		}
-		if _, err, _ := makeCall(t, other, dispatch.Call{}); !errors.Is(err, dispatch.ErrNoPermit) {
+		if _, _, err := makeCall(t, other, dispatch.Call{}); !errors.Is(err, dispatch.ErrNoPermit) {
 			t.Errorf("the other process: %v", err)
 		}
 		if n := wx.Count(sandbox.Filter{Path: string(wechat.EndpointScheme)}); n != 1 {
@@ -121,11 +121,11 @@ func TestARefusalReachesAllProcesses(t *testing.T) {
 func TestATokenIsRefreshedOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, wx *sandbox.Server, rdb redis.UniversalClient, url string) {
 		d := newDispatcher(t, rdb, url, nil)
-		if _, err, _ := makeCall(t, d, dispatch.Call{}); err != nil {
+		if _, _, err := makeCall(t, d, dispatch.Call{}); err != nil {
 			t.Fatal(err)
 		}
 		wx.Revoke(app)
-		if answer, err, v := makeCall(t, d, dispatch.Call{}); err != nil || answer.OpenLink == "" || v.Outcome != tasks.OutcomeAccepted {
+		if answer, v, err := makeCall(t, d, dispatch.Call{}); err != nil || answer.OpenLink == "" || v.Outcome != tasks.OutcomeAccepted {
 			t.Errorf("%+v, %v, %+v", answer, err, v)
 		}
 		if n := wx.TokensIssued(app, sandbox.Stable); n != 2 {
@@ -140,11 +140,11 @@ func TestBeforeWrite(t *testing.T) {
 	onEach(t, func(t *testing.T, wx *sandbox.Server, rdb redis.UniversalClient, url string) {
 		d := newDispatcher(t, rdb, url, nil)
 		closed := &dispatch.NotSentError{Reason: "closed", Delay: time.Hour}
-		_, err, v := makeCall(t, d, dispatch.Call{BeforeWrite: func() error { return closed }})
+		_, v, err := makeCall(t, d, dispatch.Call{BeforeWrite: func() error { return closed }})
 		if !errors.Is(err, closed) || v.Outcome != "" || v.Delay != time.Hour {
 			t.Errorf("%v, %+v", err, v)
 		}
-		_, err, v = makeCall(t, d, dispatch.Call{BeforeWrite: func() error { panic("secret") }})
+		_, v, err = makeCall(t, d, dispatch.Call{BeforeWrite: func() error { panic("secret") }})
 		if !dispatch.NoAnswer(err) || v.Outcome != tasks.OutcomeUnknown {
 			t.Errorf("after a panic: %v, %+v", err, v)
 		}

@@ -101,6 +101,8 @@ type laneQueue struct {
 	atOnce int // how many tasks to dequeue
 }
 
+// New makes the gate of a lane. queues are the names of its queues in strict priority, urgent
+// and bulk; free returns the free slots of the lane. [Server.Add] starts it.
 func New(queues []string, pace Pacer, free func() int) *Gate {
 	g := &Gate{
 		pace: pace, free: free, mayHaveWork: true,

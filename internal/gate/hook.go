@@ -67,12 +67,15 @@ func (s *Server) HandlerStarted(queue, id string) { s.leases.begin(queue, id) }
 // HandlerEnded reports that the handler has returned.
 func (s *Server) HandlerEnded(queue, id string) { s.leases.end(queue, id) }
 
+// DialHook implements redis.Hook.
 func (h *Hook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
+// ProcessPipelineHook implements redis.Hook.
 func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
 
+// ProcessHook implements redis.Hook.
 func (h *Hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if queue, ok := asynqwire.ParseExtendLeases(cmd); ok {

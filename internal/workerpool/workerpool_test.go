@@ -1,4 +1,4 @@
-package worker
+package workerpool
 
 import (
 	"runtime"
@@ -10,13 +10,13 @@ import (
 
 func TestWorkerPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var c workerPool
+		var p Pool
 		var done atomic.Int64
 		var callers sync.WaitGroup
 		for range 50 {
 			callers.Go(func() {
 				for range 20 {
-					c.run(func() { done.Add(1) })
+					p.Run(func() { done.Add(1) })
 				}
 			})
 		}
@@ -24,17 +24,17 @@ func TestWorkerPool(t *testing.T) {
 		if n := done.Load(); n != 1000 {
 			t.Errorf("%d of 1,000 functions ran", n)
 		}
-		if n := len(c.idle); n < 1 || n > 50 {
+		if n := len(p.idle); n < 1 || n > 50 {
 			t.Errorf("%d idle workers", n)
 		}
 
 		// A function that runs when the pool is stopped finishes.
 		begun, finish := make(chan struct{}), make(chan struct{})
 		callers.Go(func() {
-			c.run(func() { close(begun); <-finish; done.Add(1) })
+			p.Run(func() { close(begun); <-finish; done.Add(1) })
 		})
 		<-begun
-		callers.Go(c.stop)
+		callers.Go(p.Stop)
 		synctest.Wait()
 		close(finish)
 		callers.Wait() // the bubble of synctest ends only when no goroutine is left
@@ -48,15 +48,15 @@ func TestWorkerPool(t *testing.T) {
 // testing.T.Fatal in a hook does, the pool runs further functions.
 func TestWorkerPoolReplacesAnExitedGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var c workerPool
+		var p Pool
 		for range 3 {
-			c.run(runtime.Goexit)
+			p.Run(runtime.Goexit)
 			ran := false
-			c.run(func() { ran = true })
+			p.Run(func() { ran = true })
 			if !ran {
 				t.Error("the next function did not run")
 			}
 		}
-		c.stop()
+		p.Stop()
 	})
 }
