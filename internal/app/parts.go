@@ -65,7 +65,7 @@ func Open(ctx context.Context, cfg configs.Config, log *slog.Logger, credentials
 		return nil, err
 	}
 	if err := PingRedis(ctx, cfg.Redis, p.Redis); err != nil {
-		p.Close()
+		p.Close() //nolint:contextcheck // the clean-up does not end with ctx
 		return nil, err
 	}
 	return p, nil

@@ -13,7 +13,7 @@ import (
 
 // apps checks for each app that it can get a token. shared is whether Redis is the configured
 // one, and not private to this process.
-func (c *checker) apps(shared bool) {
+func (c *checker) apps(ctx context.Context, shared bool) {
 	if len(c.Config.Apps) == 0 {
 		c.warn("apps", "none is configured: a worker has nothing to send")
 	}
@@ -22,16 +22,16 @@ func (c *checker) apps(shared bool) {
 			c.warn("app "+one.ID, "its credentials were not checked: without the shared Redis, fetching a classic token would invalidate the one in use")
 			continue
 		}
-		c.app(one)
+		c.app(ctx, one)
 	}
 }
 
 // app checks one app: its token, and what keeps it from sending.
-func (c *checker) app(one configs.App) {
+func (c *checker) app(ctx context.Context, one configs.App) {
 	subject := "app " + one.ID
-	ctx, cancel := context.WithTimeout(c.ctx, c.Config.WeChat.AttemptTimeout)
+	tokenCtx, cancel := context.WithTimeout(ctx, c.Config.WeChat.AttemptTimeout)
 	defer cancel()
-	if _, err := c.parts.Tokens.Token(ctx, one.ID); err != nil {
+	if _, err := c.parts.Tokens.Token(tokenCtx, one.ID); err != nil {
 		advice := wechat.Advice(err)
 		if advice == "" {
 			advice = transientAdvice(c.Config.WeChat.BaseURL, err)
@@ -46,7 +46,7 @@ func (c *checker) app(one configs.App) {
 	for _, h := range app.HoursOf(one.ID, one.Hours, time.Now()) {
 		c.ok("hours", "%s", h.String())
 	}
-	holds, err := c.parts.Holds.List(c.ctx, one.ID)
+	holds, err := c.parts.Holds.List(ctx, one.ID)
 	if err != nil {
 		c.fail(subject, "its holds cannot be read: %v", err)
 	}

@@ -58,7 +58,6 @@ type Options struct {
 // checker is one execution of Run.
 type checker struct {
 	Options
-	ctx    context.Context //nolint:containedctx // of Run
 	parts  *app.Parts
 	failed int // findings of level Failure
 }
@@ -66,7 +65,7 @@ type checker struct {
 // Run checks everything that a worker needs. The findings say what is wrong; the error is about Run
 // itself: a Redis inside the process did not start.
 func Run(ctx context.Context, o Options) error {
-	c := &checker{Options: o, ctx: ctx}
+	c := &checker{Options: o}
 	if genuine := wechat.DefaultConfig().BaseURL; c.Config.WeChat.BaseURL != genuine {
 		c.warn("wechat.base_url", "%s is not %s: messages reach users only if that server forwards them", c.Config.WeChat.BaseURL, genuine)
 	}
@@ -83,18 +82,18 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer parts.Close()
+	defer parts.Close() //nolint:contextcheck // the clean-up does not end with ctx
 	c.parts = parts
-	if shared && !c.redis() {
+	if shared && !c.redis(ctx) {
 		if len(c.Config.Apps) > 0 {
 			c.warn("apps", "their credentials were not checked: tokens are stored in Redis")
 		}
 		return nil
 	}
-	c.apps(shared)
+	c.apps(ctx, shared)
 	if shared {
-		c.orphans()
-		c.deleted()
+		c.orphans(ctx)
+		c.deleted(ctx)
 	}
 	return nil
 }
@@ -115,12 +114,12 @@ func (c *checker) report(level Level, subject, format string, args ...any) {
 }
 
 // orphans reports queues with tasks of apps that are not configured.
-func (c *checker) orphans() {
+func (c *checker) orphans(ctx context.Context) {
 	known := make(map[string]bool)
 	for _, app := range c.Config.Apps {
 		known[app.ID] = true
 	}
-	lanes, err := inspect.Lanes(c.ctx, c.parts.Redis, nil)
+	lanes, err := inspect.Lanes(ctx, c.parts.Redis, nil)
 	if err != nil {
 		c.fail("queues", "%v", err)
 		return

@@ -21,14 +21,13 @@ const (
 
 // deleted reports tasks that are in the ledger but not in asynq, and archived copies older than
 // the retention. With repair it ends the tasks and deletes the copies.
-func (c *checker) deleted() {
+func (c *checker) deleted(ctx context.Context) {
 	results, confirm := c.Config.Results, cmp.Or(c.Confirm, defaultConfirm)
 	l := ledger.New(c.parts.Redis, ledger.Policy{Retention: results.Retention, StreamMax: results.StreamMaxLen})
 	r := reconcile.New(c.parts.Redis, l, reconcile.Config{
 		MinAge: confirm, Confirm: confirm, DeadAfter: worker.DeadAfter(c.Config.WeChat.AttemptTimeout),
 		Retention: results.Retention, Repair: c.Repair,
 	})
-	ctx := c.ctx
 	if !c.Repair {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, scanTimeout)

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"context"
 	"strconv"
 	"strings"
 
@@ -8,24 +9,24 @@ import (
 )
 
 // redis checks Redis and reports whether it is usable.
-func (c *checker) redis() bool {
-	if err := app.PingRedis(c.ctx, c.Config.Redis, c.parts.Redis); err != nil {
+func (c *checker) redis(ctx context.Context) bool {
+	if err := app.PingRedis(ctx, c.Config.Redis, c.parts.Redis); err != nil {
 		c.fail("redis", "%v", err)
 		return false
 	}
 	failed := c.failed
-	c.redisVersion()
-	if err := c.parts.Redis.Eval(c.ctx, `return redis.call("TIME")[1]`, []string{"wxcourier:check"}).Err(); err != nil {
+	c.redisVersion(ctx)
+	if err := c.parts.Redis.Eval(ctx, `return redis.call("TIME")[1]`, []string{"wxcourier:check"}).Err(); err != nil {
 		c.fail("redis scripts", "%v\nwxcourier needs EVAL and EVALSHA: allow them for its Redis user", err)
 	} else {
 		c.ok("redis scripts", "run")
 	}
-	c.redisSettings()
+	c.redisSettings(ctx)
 	return c.failed == failed
 }
 
-func (c *checker) redisVersion() {
-	info, err := c.parts.Redis.Info(c.ctx, "server").Result()
+func (c *checker) redisVersion(ctx context.Context) {
+	info, err := c.parts.Redis.Info(ctx, "server").Result()
 	version := infoField(info, "redis_version")
 	switch {
 	case err != nil || version == "":
@@ -54,8 +55,8 @@ func atLeast62(version string) bool {
 	return errA == nil && errB == nil && (a > 6 || a == 6 && b >= 2)
 }
 
-func (c *checker) redisSettings() {
-	policy, err := app.RedisSetting(c.ctx, c.parts.Redis, "maxmemory-policy")
+func (c *checker) redisSettings(ctx context.Context) {
+	policy, err := app.RedisSetting(ctx, c.parts.Redis, "maxmemory-policy")
 	switch {
 	case err != nil:
 		c.warn("redis maxmemory-policy", "cannot be read; make sure that it is noeviction")
@@ -66,20 +67,20 @@ func (c *checker) redisSettings() {
 	default:
 		c.fail("redis maxmemory-policy", "%s: when its memory is full, Redis would evict tasks\nset it to noeviction, or allow it with redis.allow_eviction: true", policy)
 	}
-	switch aof, err := app.RedisSetting(c.ctx, c.parts.Redis, "appendonly"); {
+	switch aof, err := app.RedisSetting(ctx, c.parts.Redis, "appendonly"); {
 	case err != nil:
 		c.warn("redis appendonly", "cannot be read; when it is on, a crash of Redis loses at most about one second of tasks")
 	case aof == "yes":
 		c.ok("redis appendonly", "yes")
-		c.appendfsync()
+		c.appendfsync(ctx)
 	default:
 		c.warn("redis appendonly", "%s: a crash of Redis loses all tasks since its last snapshot; set it to yes", aof)
 	}
 }
 
 // appendfsync reports how much data a power failure loses.
-func (c *checker) appendfsync() {
-	switch fsync, err := app.RedisSetting(c.ctx, c.parts.Redis, "appendfsync"); {
+func (c *checker) appendfsync(ctx context.Context) {
+	switch fsync, err := app.RedisSetting(ctx, c.parts.Redis, "appendfsync"); {
 	case err != nil:
 		c.warn("redis appendfsync", "cannot be read; with always, a power failure loses nothing")
 	case fsync == "always":

@@ -123,13 +123,13 @@ func (r *Run) open(ctx context.Context) (err error) {
 	}
 	var credentials app.Credentials // nil: the configured ones
 	if r.cfg.Sandbox {
-		r.startSandbox()
+		r.startSandbox() //nolint:contextcheck // Close ends it
 		credentials = app.SandboxCredentials()
 	}
 	if r.parts, err = app.Open(ctx, r.cfg.Settings, r.cfg.Log, credentials); err != nil {
 		return err
 	}
-	r.closers = append(r.closers, func() error { r.parts.Close(); return nil })
+	r.closers = append(r.closers, func() error { r.parts.Close(); return nil }) //nolint:contextcheck // the clean-up does not end with ctx
 	if r.journal != nil {
 		r.parts.Hooks = r.hooks()
 		r.restoreDay(ctx)
