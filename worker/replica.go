@@ -6,7 +6,7 @@
 // and permits, so that no queue blocks another. All lanes share a few asynq servers, so the
 // number of connections to Redis does not grow with the number of lanes. Each task goes
 // through one straight pipeline, in deliver.go. Package wechat defines what an answer means,
-// and verdict.go what the worker does about it.
+// and internal/dispatch what follows from it.
 //
 // A hold stops a lane, an app or a template for all replicas, after WeChat refused calls for
 // longer or an operator stopped them. Held lanes close until the hold ends, and asynq's

@@ -12,9 +12,9 @@
 //	verdict := d.Judge(ctx, &call, dispatch.Attempt{Err: err, …})
 //
 // Package wechat defines what an answer means (its class), verdict.go what follows from each
-// class. Judge also carries out what concerns other calls: it lowers the pace, sets holds for
-// all replicas, and queries limits that WeChat changed. What concerns the task alone (its
-// outcome, its next attempt) is in the [Verdict], for the caller.
+// class, schedules.go how long to wait. Judge also carries out what concerns other calls: it
+// lowers the pace, sets holds for all replicas, and queries limits that WeChat changed. What
+// concerns the task alone (its outcome, its next attempt) is in the [Verdict], for the caller.
 package dispatch
 
 import (
