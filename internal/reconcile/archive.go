@@ -10,16 +10,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/tasks"
 )
-
-// Keys of asynq: the set of all queues, a queue's archive (a sorted set of ids by the time of
-// archiving in seconds), and a task.
-const queueSet = "asynq:queues"
-
-func archiveKey(queue string) string { return "asynq:{" + queue + "}:archived" }
-
-func taskKey(queue, taskID string) string { return "asynq:{" + queue + "}:t:" + taskID }
 
 // copiesPage is the number of archived copies per page.
 const copiesPage = 100
@@ -29,7 +22,7 @@ func (p *pass) archives(ctx context.Context) error {
 	if err := p.listQueues(ctx); err != nil {
 		return err
 	}
-	queues, err := p.rdb.SMembers(ctx, queueSet).Result()
+	queues, err := p.rdb.SMembers(ctx, asynqwire.Queues).Result()
 	if err != nil {
 		return fmt.Errorf("list the queues: %w", err)
 	}
@@ -54,7 +47,7 @@ func (p *pass) listQueues(ctx context.Context) error {
 		return nil
 	}
 	for some := range slices.Chunk(slices.Collect(maps.Keys(p.queues)), tasksPerExists) {
-		if err := p.rdb.SAdd(ctx, queueSet, toAny(some)...).Err(); err != nil {
+		if err := p.rdb.SAdd(ctx, asynqwire.Queues, toAny(some)...).Err(); err != nil {
 			return fmt.Errorf("list the queues: %w", err)
 		}
 	}
@@ -81,7 +74,7 @@ func (p *pass) archive(ctx context.Context, app, queue string) error {
 	commands := 1
 	for kept := int64(0); ; {
 		copies, err := p.rdb.ZRangeArgs(ctx, redis.ZRangeArgs{
-			Key: archiveKey(queue), ByScore: true, Start: "-inf", Stop: strconv.FormatInt(before, 10), Offset: kept, Count: copiesPage,
+			Key: asynqwire.Key(queue, asynqwire.Archived), ByScore: true, Start: "-inf", Stop: strconv.FormatInt(before, 10), Offset: kept, Count: copiesPage,
 		}).Result()
 		if commands++; err != nil {
 			return fmt.Errorf("read the archive of %s: %w", queue, err)
@@ -122,26 +115,10 @@ func (p *pass) archive(ctx context.Context, app, queue string) error {
 	}
 }
 
-// deleteArchived deletes an archived copy, unless the task has changed since it was read: its id
-// may have been enqueued again, or run from the web UI.
-//
-// KEYS[1] archive, KEYS[2] task. ARGV[1] id, ARGV[2] latest time of archiving, in seconds
-//
-// Returns 1, or 0 when the task has changed.
-var deleteArchived = redis.NewScript(`
-local at = redis.call("ZSCORE", KEYS[1], ARGV[1])
-if not at or tonumber(at) > tonumber(ARGV[2]) then return 0 end
-local state = redis.call("HGET", KEYS[2], "state")
-if state and state ~= "archived" then return 0 end
-redis.call("ZREM", KEYS[1], ARGV[1])
-redis.call("DEL", KEYS[2])
-return 1
-`)
-
 func (p *pass) deleteCopy(ctx context.Context, queue, taskID string, before int64) (bool, error) {
-	n, err := deleteArchived.Run(ctx, p.rdb, []string{archiveKey(queue), taskKey(queue, taskID)}, taskID, before).Int()
+	deleted, err := asynqwire.DeleteArchived(ctx, p.rdb, queue, taskID, before)
 	if err != nil {
 		return false, fmt.Errorf("delete an archived copy of %s: %w", queue, err)
 	}
-	return n == 1, nil
+	return deleted, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -127,7 +128,7 @@ func (p *pass) missing(ctx context.Context, open []ledger.OpenTask) (missing []l
 		for some := range slices.Chunk(all, tasksPerExists) {
 			keys := make([]string, len(some))
 			for i, t := range some {
-				keys[i] = taskKey(t.Queue, t.App+":"+t.ID)
+				keys[i] = asynqwire.TaskKey(t.Queue, t.App+":"+t.ID)
 			}
 			n, err := p.rdb.Exists(ctx, keys...).Result()
 			if commands++; err != nil {
