@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/wxcourier/wxcourier/wechat/internal/httpconn"
 )
 
 // maxAnswerBytes bounds the body of an answer. WeChat's largest, the image of a QR code,
@@ -87,7 +89,7 @@ func newExchanger(rt http.RoundTripper, timeout time.Duration) *exchanger {
 	x := &exchanger{transport: rt, timeout: timeout}
 	if t, ok := rt.(*http.Transport); ok {
 		x.jsonHeader = headerOf(contentJSON) // http.Transport only reads it; another transport may write to it
-		// callBeforeWrite may close the connection, which an HTTP/2 connection shares
+		// RequestTrace may close the connection, which an HTTP/2 connection shares
 		// with other requests.
 		x.beforeWriteOnConn = t.Protocols != nil && !t.Protocols.HTTP2() && !t.Protocols.UnencryptedHTTP2()
 	}
@@ -127,9 +129,9 @@ func (x *exchanger) exchange(ctx context.Context, out outgoingRequest) (reply, e
 		}
 	}
 	for {
-		w := requestTrace{beforeWrite: beforeWrite}
+		w := httpconn.RequestTrace{BeforeWrite: beforeWrite}
 		rep, err := x.roundTrip(ctx, out, &w)
-		if err != nil && w.reused.Load() && !w.written() && ctx.Err() == nil {
+		if err != nil && w.Reused() && !w.Written() && ctx.Err() == nil {
 			continue
 		}
 		return rep, err
@@ -144,16 +146,16 @@ func (o *outgoingRequest) stepTimeout(timeout time.Duration) time.Duration {
 	return min(timeout, time.Until(o.deadline))
 }
 
-func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *requestTrace) (reply, error) {
-	if !x.beforeWriteOnConn && w.beforeWrite != nil {
-		if err := w.beforeWrite(); err != nil {
+func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *httpconn.RequestTrace) (reply, error) {
+	if !x.beforeWriteOnConn && w.BeforeWrite != nil {
+		if err := w.BeforeWrite(); err != nil {
 			return reply{}, &TransportError{Endpoint: out.endpoint, Op: "wait", Err: err}
 		}
-		w.beforeWrite = nil
+		w.BeforeWrite = nil
 	}
 	// The URL is set here to avoid parsing it again, and the body to leave out GetBody,
 	// with which net/http could repeat the request.
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.clientTrace()), out.method, "", nil)
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.ClientTrace()), out.method, "", nil)
 	if err != nil {
 		return reply{}, out.prepareError(err)
 	}
@@ -165,11 +167,11 @@ func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *reque
 		req.Header = headerOf(out.contentType)
 	}
 	resp, err := x.transport.RoundTrip(req)
-	if w.beforeWriteErr != nil {
-		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: "wait", Err: w.beforeWriteErr}
+	if w.BeforeWriteErr != nil {
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.Written(), Op: "wait", Err: w.BeforeWriteErr}
 	}
 	if err != nil {
-		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: w.op(), Err: out.sensitive.redactErr(err)}
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.Written(), Op: w.Op(), Err: out.sensitive.redactErr(err)}
 	}
 	defer func() { _ = resp.Body.Close() }() // the body was read; its error does not matter
 	rep := reply{endpoint: out.endpoint, status: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}

@@ -1,4 +1,4 @@
-package wechat
+package httpconn
 
 import (
 	"context"
@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// newTransport returns the connection pool of a Client.
-func newTransport() *http.Transport {
+// NewTransport returns a transport, with a connection pool of its own, whose connections are those of
+// this package. Proxies come from the environment.
+func NewTransport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 	protocols := new(http.Protocols)
 	// Only HTTP/1: a connection carries one request at a time, so the bytes written on
@@ -45,8 +46,12 @@ func dialPlain(ctx context.Context, dialer *net.Dialer, network, addr string) (n
 	if err != nil {
 		return nil, err
 	}
-	return &answerConn{Conn: &countingConn{Conn: conn}}, nil
+	return Wrap(conn), nil
 }
+
+// Wrap returns a connection of this package over conn, which carries plain-text HTTP. It is for a
+// transport that dials by itself.
+func Wrap(conn net.Conn) net.Conn { return &answerConn{Conn: &countingConn{Conn: conn}} }
 
 // dialTLS connects with TLS when no proxy is in between. It does the handshake itself, not
 // net/http, because answerConn must wrap the TLS connection.
