@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/wxcourier/wxcourier/sandbox/internal/recent"
 )
 
 // maxDuplicates bounds the list of messages that were delivered more than once.
@@ -56,6 +58,12 @@ type Count struct {
 	CallCount
 }
 
+// CallCount counts calls, and those among them that were delivered.
+type CallCount struct {
+	Calls     int `json:"calls"`
+	Delivered int `json:"delivered"`
+}
+
 // Duplicate is a message that was delivered more than once: byte for byte the same body on the same endpoint.
 type Duplicate struct {
 	App      string `json:"app"`
@@ -79,8 +87,8 @@ type callLog struct {
 	total      uint64            // calls so far; call n is at ring[(n-1) % capacity]
 	pending    map[uint64]uint64 // calls without an answer yet: serial to n
 	counts     map[outcome]*CallCount
-	recipients *recentCounts // calls and deliveries by (app, openid), (app, openid, path) and (app, openid, template)
-	messages   *recentCounts // deliveries by app, path and body
+	recipients *recent.Counts // calls and deliveries by (app, openid), (app, openid, path) and (app, openid, template)
+	messages   *recent.Counts // deliveries by app, path and body
 	duplicates map[uint64]*Duplicate
 }
 
@@ -89,8 +97,8 @@ func newCallLog(opts Options) *callLog {
 		capacity:   opts.KeepCalls,
 		pending:    map[uint64]uint64{},
 		counts:     map[outcome]*CallCount{},
-		recipients: newRecentCounts(3 * opts.KeepMessages),
-		messages:   newRecentCounts(opts.KeepMessages),
+		recipients: recent.NewCounts(3 * opts.KeepMessages),
+		messages:   recent.NewCounts(opts.KeepMessages),
 		duplicates: map[uint64]*Duplicate{},
 	}
 }
@@ -139,15 +147,15 @@ func (l *callLog) countRecipient(s *Server, c *Call) {
 	if c.App == "" || c.OpenID == "" {
 		return
 	}
-	l.recipients.add(s.hashOf(c.App, c.OpenID, ""), c.Delivered)
-	l.recipients.add(s.hashOf(c.App, c.OpenID, c.Path), c.Delivered)
+	l.recipients.Add(s.hashOf(c.App, c.OpenID, ""), c.Delivered)
+	l.recipients.Add(s.hashOf(c.App, c.OpenID, c.Path), c.Delivered)
 	if c.Template != "" {
-		l.recipients.add(s.hashOf(c.App, c.OpenID, c.Template), c.Delivered)
+		l.recipients.Add(s.hashOf(c.App, c.OpenID, c.Template), c.Delivered)
 	}
 }
 
 func (l *callLog) countMessage(key uint64, c *Call) {
-	times := int(l.messages.add(key, true).delivered)
+	times := int(l.messages.Add(key, true).Delivered)
 	if times < 2 {
 		return
 	}
@@ -238,8 +246,8 @@ func (s *Server) Counts() []Count {
 func (s *Server) CallCount(app, openid, target string) CallCount {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.state.log.recipients.get(s.hashOf(app, openid, target))
-	return CallCount{Calls: int(c.calls), Delivered: int(c.delivered)}
+	c := s.state.log.recipients.Get(s.hashOf(app, openid, target))
+	return CallCount{Calls: int(c.Calls), Delivered: int(c.Delivered)}
 }
 
 // Delivered returns the number of deliveries to a person; see CallCount.
@@ -262,13 +270,20 @@ func (s *Server) Duplicates() []Duplicate {
 	return list
 }
 
+// Peak is the highest number of calls in any sliding second and in any sliding minute.
+type Peak struct {
+	Second int `json:"second"`
+	Minute int `json:"minute"`
+}
+
 // Peak returns the highest number of calls with a valid token that an app made on an endpoint in any sliding second and
 // minute, accepted or not.
 func (s *Server) Peak(app, path string) Peak {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if a := s.state.apps[app]; a != nil && a.callWindows[path] != nil {
-		return a.callWindows[path].peak
+		second, minute := a.callWindows[path].Peak()
+		return Peak{Second: second, Minute: minute}
 	}
 	return Peak{}
 }

@@ -54,37 +54,6 @@ func TestCallLogQueries(t *testing.T) {
 	}
 }
 
-func TestRecentCountsForgetTheOldest(t *testing.T) {
-	counts := newRecentCounts(10)
-	for key := range uint64(100) {
-		counts.add(key, true)
-		if key%2 == 0 {
-			counts.add(1000, true) // counted again, so it is kept
-		}
-	}
-	if got := counts.get(1000); got.delivered != 50 {
-		t.Errorf("a key in use: %+v", got)
-	}
-	if counts.get(0).calls != 0 || counts.get(99).calls != 1 || len(counts.newer)+len(counts.older) > 10 {
-		t.Error("the oldest keys were not dropped")
-	}
-}
-
-func TestSentMessagesExpire(t *testing.T) {
-	var m sentMessages
-	at := newClock().Now()
-	for key := range uint64(10_000) {
-		m.add(key, sentMessage{at: at})
-		at = at.Add(time.Second)
-	}
-	if n := len(m.newer) + len(m.older); n > 1200 {
-		t.Errorf("%d ids are kept", n)
-	}
-	if _, ok := m.find(9_999, at); !ok {
-		t.Error("the last id was dropped")
-	}
-}
-
 // Many concurrent calls: all are counted, and the kept calls bound the memory.
 func TestManyCalls(t *testing.T) {
 	calls := 100_000

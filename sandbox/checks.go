@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/wxcourier/wxcourier/sandbox/internal/madeup"
 )
 
 const (
@@ -103,7 +105,9 @@ func answerTextCheck(s *Server, x *exchange) reply {
 	}{plainAnswer{ErrMsg: "ok"}, []detail{{Strategy: "content_model", verdict: found, Prob: 90}}, traceID(x), found})
 }
 
-func traceID(x *exchange) string { return fmt.Sprintf("%08x-%016x", x.at.Unix(), scramble(x.serial)) }
+func traceID(x *exchange) string {
+	return fmt.Sprintf("%08x-%016x", x.at.Unix(), madeup.Scramble(x.serial))
+}
 
 // mediaRequest is the body of media_check_async. Version 1 has neither scene nor openid.
 // Source: https://developers.weixin.qq.com/miniprogram/dev/server/API/sec-center/sec-check/api_mediacheckasync.html

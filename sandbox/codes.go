@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/wxcourier/wxcourier/sandbox/internal/madeup"
 )
 
 const (
@@ -137,5 +139,5 @@ func answerPicture(s *Server, x *exchange) reply {
 	if p.transparent() {
 		kind = "image/png"
 	}
-	return reply{status: http.StatusOK, contentType: kind, numUsed: x.numUsed, body: s.pictures.draw(p)}
+	return reply{status: http.StatusOK, contentType: kind, numUsed: x.numUsed, body: s.pictures.Draw(madeup.Picture{Width: p.width(), Transparent: p.transparent(), Target: p.target()})}
 }

@@ -3,6 +3,8 @@ package sandbox
 import (
 	"slices"
 	"time"
+
+	"github.com/wxcourier/wxcourier/sandbox/internal/madeup"
 )
 
 const datacubeDay = "20060102"
@@ -54,7 +56,7 @@ type visits struct {
 
 func answerTrend(_ *Server, x *exchange) reply {
 	q, _ := x.req.(*trendRequest)
-	people := 100 + madeUp("visits", x.app.id, q.Begin)%10_000
+	people := 100 + madeup.Number("visits", x.app.id, q.Begin)%10_000
 	sessions := people + people/4
 	return jsonReply(map[string][]visits{"list": {{
 		RefDate: q.Begin, SessionCount: sessions, VisitPV: 3 * sessions, VisitUV: people, VisitUVNew: people / 10,
@@ -119,7 +121,7 @@ func answerPortrait(_ *Server, x *exchange) reply {
 	if q.End != q.Begin {
 		date += "-" + q.End
 	}
-	people := 100 + madeUp("portrait", x.app.id, date)%10_000
+	people := 100 + madeup.Number("portrait", x.app.id, date)%10_000
 	return jsonReply(struct {
 		RefDate    string   `json:"ref_date"`
 		VisitUVNew portrait `json:"visit_uv_new"`

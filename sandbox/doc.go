@@ -64,4 +64,21 @@
 //	POST   /sandbox/latency    {"latency":"50ms"}
 //	POST   /sandbox/ip         {"app":"…","blocked":true}   40164 on the token endpoints
 //	POST   /sandbox/reset                        clear all state
+//
+// # Files
+//
+//	server.go, options.go              Server, its state and its options
+//	endpoints.go                       the endpoints, one row each
+//	exchange.go, respond.go            one call: received, processed, answered
+//	tokens.go, tokencalls.go           tokens, and how a call identifies its app
+//	messages.go, values.go             messages, and the values of templates' fields
+//	links.go, codes.go, checks.go      links, codes, content checks
+//	quota.go, rids.go, templates.go, login.go, live.go, datacube.go
+//	                                   the other endpoints
+//	limits.go                          the documented limits
+//	errcodes.go, wordings.go           refusals, and WeChat's errmsg of each errcode
+//	faults.go                          faults and rules
+//	calllog.go, control.go             the call log, and the control API
+//	internal/recent                    sliding windows and counts in bounded memory
+//	internal/madeup                    made-up data and pictures of codes
 package sandbox

@@ -206,6 +206,7 @@ func TestPictures(t *testing.T) {
 		{pathQRCode, `{"path":"p?a=8"}`, 430, "jpeg", "p?a=8"},
 		{pathQRCode, `{"path":"p?a=9","is_hyaline":true}`, 430, "jpeg", "p?a=9"},
 	}
+	const modules = 25 // along each side
 	s := New(Options{})
 	for _, tt := range tests {
 		a := post(t, s, tt.path, tt.body)
@@ -227,19 +228,6 @@ func TestPictures(t *testing.T) {
 		if !strings.Contains(a.raw, tt.leadsTo) {
 			t.Errorf("%.60s: the image does not contain its target", tt.body)
 		}
-	}
-}
-
-// Clients may request any width; the cache keeps a bounded number.
-func TestPictureCacheIsBounded(t *testing.T) {
-	s := New(Options{})
-	for i := range keptPictures + 5 {
-		if a := post(t, s, pathUnlimited, fmt.Sprintf(`{"scene":"a","width":%d}`, minWidth+i)); a.kind != "image/jpeg" {
-			t.Fatalf("width %d: %s", minWidth+i, a.raw)
-		}
-	}
-	if got := len(s.pictures.drawn); got != keptPictures {
-		t.Errorf("%d images are cached, want %d", got, keptPictures)
 	}
 }
 

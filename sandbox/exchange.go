@@ -133,7 +133,7 @@ func (s *Server) evaluate(x *exchange) *refusal {
 	if refused := x.row.identify(s, x); refused != nil {
 		return refused
 	}
-	x.app.callWindow(x.row.path).add(x.at)
+	x.app.callWindow(x.row.path).Add(x.at)
 	if refused := s.limits.count(x.app, x.row.path, x.at); refused != nil {
 		return refused
 	}

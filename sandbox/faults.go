@@ -204,8 +204,8 @@ func (s *Server) namedFault(x *exchange) (faultRow, bool) {
 	if !limited {
 		times = 1
 	}
-	seen := s.state.prefixFaultCalls.add(s.hashOf(x.app.id, x.row.path, x.req.faultSource()), false)
-	return row, int64(seen.calls) <= int64(times)
+	seen := s.state.prefixFaultCalls.Add(s.hashOf(x.app.id, x.row.path, x.req.faultSource()), false)
+	return row, int64(seen.Calls) <= int64(times)
 }
 
 // splitFault parses "<name>[<n>]-…", or "fault=<name>[<n>]" followed by '&', '-' or the end.

@@ -5,6 +5,8 @@ import (
 	"hash/maphash"
 	"slices"
 	"time"
+
+	"github.com/wxcourier/wxcourier/sandbox/internal/recent"
 )
 
 // limitRow is one documented limit: the endpoints that share it, the calls it allows, and WeChat's answers when it is exceeded.
@@ -89,9 +91,9 @@ func (b limitRefusals) withDefaults() limitRefusals {
 
 // usage is an app's use of one limitRow.
 type usage struct {
-	recent slidingWindow
-	day    int64 // the day that used belongs to
-	used   int64
+	calls recent.Window
+	day   int64 // the day that used belongs to
+	used  int64
 	// The lifetime total: what SetQuota set, and the parameters seen.
 	base       int64
 	parameters map[uint64]struct{}
@@ -111,7 +113,7 @@ func (b limitTable) count(a *appState, path string, at time.Time) *refusal {
 	rows, day := b.byPath[path], shanghaiDay(at)
 	for _, row := range rows {
 		u := a.usageOf(row.name)
-		second, minute := u.recent.advance(at)
+		second, minute := u.calls.Advance(at)
 		switch {
 		case row.limit.PerSecond > 0 && second >= row.limit.PerSecond:
 			return &row.refusals.second
@@ -124,7 +126,7 @@ func (b limitTable) count(a *appState, path string, at time.Time) *refusal {
 	for _, row := range rows {
 		u := a.usageOf(row.name)
 		if row.limit.PerSecond > 0 || row.limit.PerMinute > 0 {
-			u.recent.add(at)
+			u.calls.Add(at)
 		}
 		u.day, u.used = day, u.usedOn(day)+1
 	}

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -230,39 +229,5 @@ func TestQuotaGetAndClear(t *testing.T) {
 	clock.move(31 * 24 * time.Hour)
 	if a := post(t, s, pathClearQuota, `{"appid":"`+testApp+`"}`); a.ErrCode != 0 {
 		t.Errorf("in the next month: %s", a.raw)
-	}
-}
-
-// slidingWindow must agree with a count of all events.
-func TestSlidingWindowAgainstCounting(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a repeatable test
-	var w slidingWindow
-	var times []int64
-	at := newClock().Now()
-	var want Peak
-	for range 3000 {
-		at = at.Add(time.Duration(random.IntN(int(200 * time.Millisecond))))
-		if random.IntN(100) == 0 {
-			at = at.Add(time.Duration(random.IntN(int(90 * time.Second))))
-		}
-		times = append(times, at.UnixNano())
-		second, minute := 0, 0
-		for _, past := range times {
-			if past > at.UnixNano()-int64(time.Second) {
-				second++
-			}
-			if past > at.UnixNano()-int64(time.Minute) {
-				minute++
-			}
-		}
-		want = Peak{max(want.Second, second), max(want.Minute, minute)}
-		w.add(at)
-		if gotSecond, gotMinute := w.advance(at); gotSecond != second || gotMinute != minute || w.peak != want {
-			t.Fatalf("%d in the second, %d in the minute, peak %+v; want %d, %d, %+v", gotSecond, gotMinute, w.peak, second, minute, want)
-		}
-	}
-	w.add(at.Add(-time.Hour))
-	if second, _ := w.advance(at); second < 2 {
-		t.Error("setting the clock back emptied the window")
 	}
 }

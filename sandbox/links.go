@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/wxcourier/wxcourier/sandbox/internal/madeup"
 )
 
 const (
@@ -176,7 +178,7 @@ func shortTitle(title string) string {
 func ticket(serial uint64) string {
 	const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	var out [11]byte
-	n := scramble(serial)
+	n := madeup.Scramble(serial)
 	for i := range out {
 		out[i] = letters[n%uint64(len(letters))]
 		n /= uint64(len(letters))

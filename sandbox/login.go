@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+
+	"github.com/wxcourier/wxcourier/sandbox/internal/madeup"
 )
 
 // A code of wx.login or of a phone button can be used once. The sandbox accepts any code with valid characters and derives the
@@ -41,10 +43,10 @@ func (s *Server) redeemCode(x *exchange, code string, used int) *refusal {
 		return refuse(40029)
 	}
 	key := s.hashOf(x.app.id, x.row.path, code)
-	if _, again := s.state.redeemedCodes.find(key, x.at); again {
+	if _, again := s.state.redeemedCodes.Find(key, x.at); again {
 		return refuse(used)
 	}
-	s.state.redeemedCodes.add(key, sentMessage{at: x.at})
+	s.state.redeemedCodes.Add(key, x.at, struct{}{})
 	return nil
 }
 
@@ -54,7 +56,7 @@ func answerSession(_ *Server, x *exchange) reply {
 	return jsonReply(struct {
 		SessionKey string `json:"session_key"`
 		OpenID     string `json:"openid"`
-	}{base64.StdEncoding.EncodeToString(madeUpBytes(16, "session", x.app.id, q.code)), "o" + madeUpName(27, "openid", x.app.id, q.code)})
+	}{base64.StdEncoding.EncodeToString(madeup.Bytes(16, "session", x.app.id, q.code)), "o" + madeup.Name(27, "openid", x.app.id, q.code)})
 }
 
 // phoneRequest is the body of getuserphonenumber.
@@ -85,7 +87,7 @@ type phoneInfo struct {
 
 func answerPhone(_ *Server, x *exchange) reply {
 	q, _ := x.req.(*phoneRequest)
-	phone := fmt.Sprintf("138%08d", madeUp("phone", x.app.id, q.Code)%100_000_000)
+	phone := fmt.Sprintf("138%08d", madeup.Number("phone", x.app.id, q.Code)%100_000_000)
 	info := phoneInfo{PhoneNumber: phone, PurePhoneNumber: phone, CountryCode: "86"}
 	info.Watermark.Timestamp, info.Watermark.AppID = x.at.Unix(), x.app.id
 	return jsonReply(struct {

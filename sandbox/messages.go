@@ -4,11 +4,16 @@ import (
 	"encoding/json"
 	"net/url"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
 // firstMessageID exceeds 2^53, as WeChat's ids do, so that a client that parses numbers as floating point loses digits.
 const firstMessageID = 3395159288267931652
+
+// dedupeSpan is how long a client_msg_id suppresses a second message.
+// Source: https://developers.weixin.qq.com/doc/service/api/notify/template/api_sendtemplatemessage.html
+const dedupeSpan = 10 * time.Minute
 
 // maxTextBytes bounds the text of a custom message.
 const maxTextBytes = 2048
@@ -256,12 +261,11 @@ func (m *uniformRequest) check(env *checkEnv) *refusal {
 func grantMessage(s *Server, x *exchange) *refusal {
 	if m, ok := x.req.(*templateRequest); ok && m.ClientMsgID != "" {
 		key := s.hashOf(x.app.id, m.ToUser, m.ClientMsgID)
-		sent, repeated := s.state.sent.find(key, x.at)
-		if repeated {
-			x.repeated, x.msgID = true, sent.msgID
+		if msgID, sent := s.state.sent.Find(key, x.at); sent {
+			x.repeated, x.msgID = true, msgID
 			return nil
 		}
-		defer func() { s.state.sent.add(key, sentMessage{x.at, x.msgID}) }()
+		defer func() { s.state.sent.Add(key, x.at, x.msgID) }()
 	}
 	if x.row.credits && !s.spendCredit(x) {
 		return refuse(43101)

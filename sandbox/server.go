@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/httpguard"
+	"github.com/wxcourier/wxcourier/sandbox/internal/madeup"
+	"github.com/wxcourier/wxcourier/sandbox/internal/recent"
 )
 
 // Server is the fake WeChat. It is an http.Handler and safe for concurrent use.
@@ -25,7 +27,7 @@ type Server struct {
 	control http.Handler
 	seed    maphash.Seed
 
-	pictures pictures
+	pictures madeup.Pictures
 
 	mu     sync.Mutex // guards the fields below and everything they point to
 	state  *state
@@ -51,11 +53,11 @@ type state struct {
 	random           *rand.Rand
 	rules            []*faultRule
 	lastRule         int
-	prefixFaultCalls *recentCounts       // calls by a faultSource that names a fault
-	sendingTo        map[uint64]struct{} // locked openids, see lockOpenID
-	credits          map[uint64]int      // subscriptions left, if set by SetCredits or used
-	sent             sentMessages
-	redeemedCodes    sentMessages // used codes of logins and phone numbers; WeChat's expire after five minutes
+	prefixFaultCalls *recent.Counts        // calls by a faultSource that names a fault
+	sendingTo        map[uint64]struct{}   // locked openids, see lockOpenID
+	credits          map[uint64]int        // subscriptions left, if set by SetCredits or used
+	sent             recent.Keys[int64]    // ids of messages by their client_msg_id
+	redeemedCodes    recent.Keys[struct{}] // used codes of logins and phone numbers; WeChat's expire after five minutes
 	log              *callLog
 }
 
@@ -64,7 +66,7 @@ type appState struct {
 	id          string
 	tokens      appTokens
 	usage       map[string]*usage         // by limit row
-	callWindows map[string]*slidingWindow // by path
+	callWindows map[string]*recent.Window // by path
 	clearMonth  string                    // the month that clears belongs to
 	clears      int
 }
@@ -102,9 +104,11 @@ func newState(opts Options) *state {
 		blocked:          map[string]bool{},
 		latency:          opts.Latency,
 		random:           newRandom(opts.Seed),
-		prefixFaultCalls: newRecentCounts(opts.KeepMessages),
+		prefixFaultCalls: recent.NewCounts(opts.KeepMessages),
 		sendingTo:        map[uint64]struct{}{},
 		credits:          map[uint64]int{},
+		sent:             recent.Keys[int64]{Span: dedupeSpan},
+		redeemedCodes:    recent.Keys[struct{}]{Span: dedupeSpan},
 		log:              newCallLog(opts),
 	}
 }
@@ -193,7 +197,7 @@ func (s *Server) findApp(id string) (*appState, bool) {
 	if _, listed := s.opts.Apps[id]; !listed && (s.opts.Apps != nil || len(s.state.apps) >= maxApps || len(id) > 64) {
 		return nil, false
 	}
-	a := &appState{id: id, tokens: newAppTokens(), usage: map[string]*usage{}, callWindows: map[string]*slidingWindow{}}
+	a := &appState{id: id, tokens: newAppTokens(), usage: map[string]*usage{}, callWindows: map[string]*recent.Window{}}
 	s.state.apps[id] = a
 	return a, true
 }
@@ -207,10 +211,10 @@ func (a *appState) usageOf(row string) *usage {
 	return u
 }
 
-func (a *appState) callWindow(path string) *slidingWindow {
+func (a *appState) callWindow(path string) *recent.Window {
 	w := a.callWindows[path]
 	if w == nil {
-		w = &slidingWindow{}
+		w = &recent.Window{}
 		a.callWindows[path] = w
 	}
 	return w

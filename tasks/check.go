@@ -9,6 +9,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/strictjson"
 	"github.com/wxcourier/wxcourier/internal/suggest"
+	"github.com/wxcourier/wxcourier/tasks/internal/keyword"
 )
 
 // checker checks one task and collects its faults. Most of its methods take an object of
@@ -225,7 +226,7 @@ func (c *checker) applyRule(v strictjson.Value, s []byte, rule textRule) {
 			return
 		}
 		if rule.allowed != nil && !rule.allowed(r) {
-			c.fault(v, "%s at character %d; only %s are allowed: encode it", describeRune(r), utf8.RuneCount(s[:i])+1, rule.allowedNames)
+			c.fault(v, "%s at character %d; only %s are allowed: encode it", keyword.DescribeRune(r), utf8.RuneCount(s[:i])+1, rule.allowedNames)
 			return
 		}
 	}
@@ -248,7 +249,7 @@ func (c *checker) opaqueID(in strictjson.Value, name, desc string) {
 	}
 	for i, r := range string(s) {
 		if unicode.IsSpace(r) || unicode.IsControl(r) {
-			c.fault(v, "%s at character %d; an id has none: send it as WeChat gave it", describeRune(r), utf8.RuneCount(s[:i])+1)
+			c.fault(v, "%s at character %d; an id has none: send it as WeChat gave it", keyword.DescribeRune(r), utf8.RuneCount(s[:i])+1)
 			return
 		}
 	}
@@ -268,29 +269,4 @@ func (c *checker) oneOf(in strictjson.Value, name string, words ...string) {
 		}
 	}
 	c.fault(v, "%s is none of %s", strictjson.Quote(string(s)), strings.Join(words, ", "))
-}
-
-// describeRune names the kind of a character, for messages, which must not contain text of
-// the body.
-func describeRune(r rune) string {
-	switch {
-	case r == '\n' || r == '\r':
-		return "a line break"
-	case unicode.IsControl(r):
-		return "a control character"
-	case unicode.IsSpace(r):
-		return "a space"
-	case unicode.Is(unicode.Han, r):
-		return "a Chinese character"
-	case unicode.IsLetter(r):
-		return "a letter"
-	case unicode.IsDigit(r):
-		return "a digit"
-	case r > ' ' && r < unicode.MaxASCII:
-		return fmt.Sprintf("%q", string(r))
-	case unicode.IsPunct(r):
-		return "a punctuation mark"
-	default:
-		return "a symbol"
-	}
 }

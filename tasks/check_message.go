@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/wxcourier/wxcourier/internal/strictjson"
+	"github.com/wxcourier/wxcourier/tasks/internal/keyword"
 )
 
 // The bodies of messages.
@@ -82,7 +83,9 @@ func (c *checker) subscribeData(body strictjson.Value) {
 			continue
 		}
 		if v, ok := c.dataValue(entry); ok {
-			c.keyword(entry.Key(), v)
+			if problem := keyword.Problem(entry.Key(), v.Unquoted()); problem != "" {
+				c.fault(v, "%s", problem)
+			}
 		}
 	}
 }
@@ -98,7 +101,7 @@ func (c *checker) dataValue(entry strictjson.Value) (strictjson.Value, bool) {
 	case !v.Present():
 		c.faultAt(strictjson.JoinPath(entry.Path(), "value"), "required: the keyword's text")
 		return strictjson.Value{}, false
-	case v.Kind() == strictjson.Number && string(keywordType(entry.Key())) == "number":
+	case v.Kind() == strictjson.Number && string(keyword.Type(entry.Key())) == "number":
 		return strictjson.Value{}, false
 	}
 	return v, c.want(v, strictjson.String, hintFor(strictjson.String))

@@ -31,7 +31,7 @@
 //
 //	catalog.go                    the task types, one row each
 //	payload_*.go                  their bodies as Go types, with a constructor for each
-//	check*.go, keyword.go         the rules for envelopes and bodies
+//	check*.go, internal/keyword   the rules for envelopes and bodies
 //	envelope.go, decode.go        the envelope and its JSON
 //	digest.go                     the digest by which another body is recognized
 //	names.go                      apps, ids, batches and queues

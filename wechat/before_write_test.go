@@ -14,11 +14,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/wxcourier/wxcourier/wechat/internal/httpconn"
 )
 
 // slowDials returns a transport whose dials take a while; serve runs on the server's end.
 func slowDials(took time.Duration, serve func(net.Conn)) *http.Transport {
-	transport := newTransport()
+	transport := httpconn.NewTransport()
 	transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
 		time.Sleep(took) // synctest's clock
 		client, server := net.Pipe()
@@ -26,7 +28,7 @@ func slowDials(took time.Duration, serve func(net.Conn)) *http.Transport {
 			defer func() { _ = server.Close() }()
 			serve(server)
 		}()
-		return &countingConn{Conn: client}, nil
+		return httpconn.Wrap(client), nil
 	}
 	return transport
 }
@@ -136,7 +138,7 @@ func TestBeforeWriteErrorPreventsWrite(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := httptest.NewUnstartedServer(handler)
-			transport := newTransport()
+			transport := httpconn.NewTransport()
 			var rt http.RoundTripper = transport
 			if !tt.secure {
 				server.Start()
@@ -191,13 +193,13 @@ func TestBeforeWriteIsCalledForEachWrite(t *testing.T) {
 		t.Errorf("a renewed token: BeforeWrite was called %d times, %v", calls, err)
 	}
 
-	transport, dials := newTransport(), 0
+	transport, dials := httpconn.NewTransport(), 0
 	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 		if dials++; dials == 1 {
 			conn = &deadWriter{Conn: conn, writes: new(atomic.Int64)}
 		}
-		return &countingConn{Conn: conn}, err
+		return httpconn.Wrap(conn), err
 	}
 	f = newFakeWeChat(t, okAnswer)
 	c := NewClient(Config{BaseURL: f.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}, &fixedTokens{token: testToken}, WithTransport(transport))

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/wxcourier/wxcourier/wechat/internal/httpconn"
 )
 
 // Client calls WeChat's API. It is safe for concurrent use and keeps connections open
@@ -40,7 +42,7 @@ func NewClient(cfg Config, tokens TokenSource, opts ...ClientOption) *Client {
 		opt(&o)
 	}
 	if o.transport == nil {
-		o.transport = newTransport()
+		o.transport = httpconn.NewTransport()
 	}
 	return &Client{
 		base:           newBase(cfg),

@@ -18,4 +18,16 @@
 //	})
 //
 // Errors and log lines of this package contain no token, app secret, openid or message text.
+//
+// The files, by what they hold:
+//
+//	client.go, config.go, quota.go     Client: calls, and the two calls about quotas
+//	endpoint.go, success.go            the endpoints, and what each returns on success
+//	answers.go, multipart.go           the formats of answers, and of an upload
+//	exchange.go                        one HTTP exchange within its timeouts
+//	token*.go, secret.go               Tokens, which caches, shares and refreshes tokens; Secret
+//	errcode*.go, class.go, classify.go, codetable.go
+//	                                   the code table, the classes of its rows, and its use
+//	errors.go, advice.go, redact.go    errors, advice about them, and what they must not contain
+//	internal/httpconn                  the connections: what was written, where an answer ends
 package wechat

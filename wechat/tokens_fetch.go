@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/wxcourier/wxcourier/wechat/internal/httpconn"
 )
 
 // tokenFetcher requests tokens, in each of the three modes.
@@ -18,7 +20,7 @@ type tokenFetcher struct {
 func newTokenFetcher(cfg Config) tokenFetcher {
 	return tokenFetcher{
 		base:      newBase(cfg),
-		exchanger: newExchanger(newTransport(), cfg.Timeout),
+		exchanger: newExchanger(httpconn.NewTransport(), cfg.Timeout),
 	}
 }
 

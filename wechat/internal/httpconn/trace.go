@@ -1,4 +1,4 @@
-package wechat
+package httpconn
 
 import (
 	"net"
@@ -18,8 +18,10 @@ func (c *countingConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// requestTrace records, by httptrace, how much of one request was sent.
-type requestTrace struct {
+// RequestTrace records, by httptrace, how much of one request was sent. Set BeforeWrite, attach
+// ClientTrace to the request's context, and read the other fields and methods when the round trip
+// has returned. It serves one round trip.
+type RequestTrace struct {
 	conn          atomic.Pointer[countingConn]
 	writtenBefore atomic.Int64 // bytes on conn before this request
 	gotConn       atomic.Bool  // the request got a connection
@@ -30,16 +32,20 @@ type requestTrace struct {
 	// on another connection by itself; it never does so with a POST.
 	earlierWrite atomic.Bool
 
-	beforeWrite    func() error // waits until the request may be written; nil: no wait
-	beforeWriteErr error        // the error of beforeWrite; nothing is written after it
+	// BeforeWrite, when set, is called on each connection that the request gets, before anything is
+	// written on it. After an error the connection is closed and nothing is written.
+	BeforeWrite func() error
+	// BeforeWriteErr is the error of BeforeWrite.
+	BeforeWriteErr error
 }
 
-func (w *requestTrace) clientTrace() *httptrace.ClientTrace {
+// ClientTrace returns the hooks for [httptrace.WithClientTrace].
+func (w *RequestTrace) ClientTrace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		// net/http calls GotConn on the goroutine of the round trip, before it passes
 		// the request to the connection's writer.
 		GotConn: func(info httptrace.GotConnInfo) {
-			if w.written() {
+			if w.Written() {
 				w.earlierWrite.Store(true)
 			}
 			if w.gotConn.Store(false); !w.callBeforeWrite(info.Conn) {
@@ -61,13 +67,13 @@ func (w *requestTrace) clientTrace() *httptrace.ClientTrace {
 	}
 }
 
-// callBeforeWrite calls beforeWrite and reports whether the request may be written on conn.
+// callBeforeWrite calls BeforeWrite and reports whether the request may be written on conn.
 // If not, it closes conn: net/http would write the request even after its context ended.
-func (w *requestTrace) callBeforeWrite(conn net.Conn) bool {
-	if w.beforeWriteErr == nil && w.beforeWrite != nil {
-		w.beforeWriteErr = w.beforeWrite()
+func (w *RequestTrace) callBeforeWrite(conn net.Conn) bool {
+	if w.BeforeWriteErr == nil && w.BeforeWrite != nil {
+		w.BeforeWriteErr = w.BeforeWrite()
 	}
-	if w.beforeWriteErr == nil {
+	if w.BeforeWriteErr == nil {
 		return true
 	}
 	if counted := findCountingConn(conn); counted != nil {
@@ -92,11 +98,11 @@ func findCountingConn(conn net.Conn) *countingConn {
 	}
 }
 
-// written reports whether part of the request may have reached the peer. It is called after
+// Written reports whether part of the request may have reached the peer. It is called after
 // the exchange failed, when net/http has stopped the connection's writer. It is false for a
 // request that got no connection, whose first header field was never written, or of which
 // the kernel accepted no byte.
-func (w *requestTrace) written() bool {
+func (w *RequestTrace) Written() bool {
 	if w.earlierWrite.Load() {
 		return true
 	}
@@ -107,8 +113,11 @@ func (w *requestTrace) written() bool {
 	return conn == nil || conn.written.Load() > w.writtenBefore.Load()
 }
 
-// op returns the step that failed, for error texts.
-func (w *requestTrace) op() string {
+// Reused reports whether the connection had served other requests.
+func (w *RequestTrace) Reused() bool { return w.reused.Load() }
+
+// Op returns the step that failed, for error texts: "connect", "send" or "receive".
+func (w *RequestTrace) Op() string {
 	switch {
 	case w.wroteRequest.Load():
 		return "receive"

@@ -3,51 +3,21 @@ package wechat
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/wxcourier/wxcourier/wechat/internal/httpconn"
 )
 
 // maxAnswerBytes bounds the body of an answer. WeChat's largest, the image of a QR code,
 // stays under 1 MB.
 const maxAnswerBytes = 4 << 20
-
-// newTransport returns the connection pool of a Client.
-func newTransport() *http.Transport {
-	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
-	protocols := new(http.Protocols)
-	// Only HTTP/1: a connection carries one request at a time, so the bytes written on
-	// it show whether the request was sent. With HTTP/2, net/http would also resend
-	// requests by itself after a GOAWAY.
-	protocols.SetHTTP1(true)
-	t := &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return dialPlain(ctx, dialer, network, addr)
-		},
-		Protocols:           protocols,
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: handshakeTimeout,
-		// All connections go to one host: with the default of 2 idle connections a
-		// busy client would keep closing and reopening nearly all of them.
-		MaxIdleConns:        2048,
-		MaxIdleConnsPerHost: 1024,
-		// Shorter than the idle timeout of common servers (60 to 75 s): if the client
-		// closes first, no request is lost to a closing server.
-		IdleConnTimeout: 45 * time.Second,
-	}
-	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return dialTLS(ctx, dialer, network, addr, t.TLSClientConfig)
-	}
-	return t
-}
 
 // base is the base URL of WeChat's endpoints.
 type base struct {
@@ -119,7 +89,7 @@ func newExchanger(rt http.RoundTripper, timeout time.Duration) *exchanger {
 	x := &exchanger{transport: rt, timeout: timeout}
 	if t, ok := rt.(*http.Transport); ok {
 		x.jsonHeader = headerOf(contentJSON) // http.Transport only reads it; another transport may write to it
-		// callBeforeWrite may close the connection, which an HTTP/2 connection shares
+		// RequestTrace may close the connection, which an HTTP/2 connection shares
 		// with other requests.
 		x.beforeWriteOnConn = t.Protocols != nil && !t.Protocols.HTTP2() && !t.Protocols.UnencryptedHTTP2()
 	}
@@ -159,9 +129,9 @@ func (x *exchanger) exchange(ctx context.Context, out outgoingRequest) (reply, e
 		}
 	}
 	for {
-		w := requestTrace{beforeWrite: beforeWrite}
+		w := httpconn.RequestTrace{BeforeWrite: beforeWrite}
 		rep, err := x.roundTrip(ctx, out, &w)
-		if err != nil && w.reused.Load() && !w.written() && ctx.Err() == nil {
+		if err != nil && w.Reused() && !w.Written() && ctx.Err() == nil {
 			continue
 		}
 		return rep, err
@@ -176,16 +146,16 @@ func (o *outgoingRequest) stepTimeout(timeout time.Duration) time.Duration {
 	return min(timeout, time.Until(o.deadline))
 }
 
-func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *requestTrace) (reply, error) {
-	if !x.beforeWriteOnConn && w.beforeWrite != nil {
-		if err := w.beforeWrite(); err != nil {
+func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *httpconn.RequestTrace) (reply, error) {
+	if !x.beforeWriteOnConn && w.BeforeWrite != nil {
+		if err := w.BeforeWrite(); err != nil {
 			return reply{}, &TransportError{Endpoint: out.endpoint, Op: "wait", Err: err}
 		}
-		w.beforeWrite = nil
+		w.BeforeWrite = nil
 	}
 	// The URL is set here to avoid parsing it again, and the body to leave out GetBody,
 	// with which net/http could repeat the request.
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.clientTrace()), out.method, "", nil)
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.ClientTrace()), out.method, "", nil)
 	if err != nil {
 		return reply{}, out.prepareError(err)
 	}
@@ -197,11 +167,11 @@ func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *reque
 		req.Header = headerOf(out.contentType)
 	}
 	resp, err := x.transport.RoundTrip(req)
-	if w.beforeWriteErr != nil {
-		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: "wait", Err: w.beforeWriteErr}
+	if w.BeforeWriteErr != nil {
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.Written(), Op: "wait", Err: w.BeforeWriteErr}
 	}
 	if err != nil {
-		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.written(), Op: w.op(), Err: out.sensitive.redactErr(err)}
+		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.Written(), Op: w.Op(), Err: out.sensitive.redactErr(err)}
 	}
 	defer func() { _ = resp.Body.Close() }() // the body was read; its error does not matter
 	rep := reply{endpoint: out.endpoint, status: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}

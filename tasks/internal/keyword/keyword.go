@@ -1,4 +1,4 @@
-package tasks
+package keyword
 
 import (
 	"bytes"
@@ -6,22 +6,20 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/wxcourier/wxcourier/internal/strictjson"
 )
 
-// A keywordRule is the rule of WeChat's page for keywords of one type. Only values that
+// A rule is the rule of WeChat's page for keywords of one type. Only values that
 // certainly break it are refused; WeChat answers others with 47003.
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html
-type keywordRule struct {
+type rule struct {
 	typ  string // the name of the type: thing for thing1
 	desc string // the rule, for the message
 	// violation describes how a text breaks the rule. It returns "" if the text does not.
 	violation func(text string) string
 }
 
-// keywordRules has no row for enum and const, whose values the template declares.
-var keywordRules = [...]keywordRule{
+// rules has no row for enum and const, whose values the template declares.
+var rules = [...]rule{
 	{"thing", "at most 20 characters", func(s string) string { return tooLong(s, 20) }},
 	{"number", "digits only, at most 32, with or without decimals", numberViolation},
 	{"letter", "letters only, at most 32", func(s string) string {
@@ -51,30 +49,30 @@ var keywordRules = [...]keywordRule{
 	}},
 }
 
-// keyword checks the text of one keyword by the type that its name begins with.
-func (c *checker) keyword(name []byte, v strictjson.Value) {
-	text := v.Unquoted()
+// Problem describes why text cannot be the value of the keyword, by the type that its name begins
+// with: thing for thing1. It returns "" if it can, or if there is no rule for the type.
+func Problem(name, text []byte) string {
 	if len(bytes.TrimSpace(text)) == 0 {
-		c.fault(v, "empty, which WeChat refuses (47003): give it a value")
-		return
+		return "empty, which WeChat refuses (47003): give it a value"
 	}
-	typ := keywordType(name)
-	for i := range keywordRules {
-		rule := &keywordRules[i]
-		if rule.typ != string(typ) {
+	typ := Type(name)
+	for i := range rules {
+		r := &rules[i]
+		if r.typ != string(typ) {
 			continue
 		}
 		s := string(text)
-		if violation := firstFault(forbidden(s, unicode.IsControl), rule.violation(s)); violation != "" {
-			c.fault(v, "%s; a %s keyword takes %s", violation, rule.typ, rule.desc)
+		if violation := firstFault(forbidden(s, unicode.IsControl), r.violation(s)); violation != "" {
+			return fmt.Sprintf("%s; a %s keyword takes %s", violation, r.typ, r.desc)
 		}
-		return
+		break
 	}
+	return ""
 }
 
-// keywordType returns the type in a keyword's name: thing for thing1. It returns nil for a
+// Type returns the type in a keyword's name: thing for thing1. It returns nil for a
 // name without a number at its end.
-func keywordType(name []byte) []byte {
+func Type(name []byte) []byte {
 	typ := bytes.TrimRight(name, "0123456789")
 	if len(typ) == len(name) {
 		return nil
@@ -83,33 +81,6 @@ func keywordType(name []byte) []byte {
 }
 
 func isHan(r rune) bool { return unicode.Is(unicode.Han, r) }
-
-// firstFault returns the first fault that is not "".
-func firstFault(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-// tooLong returns a fault if s has more than limit characters. WeChat's page does not say
-// how it counts; every other way of counting gives at least this number.
-func tooLong(s string, limit int) string {
-	if n := utf8.RuneCountInString(s); n > limit {
-		return fmt.Sprintf("%d characters", n)
-	}
-	return ""
-}
-
-// forbidden returns a fault for the first forbidden character of s.
-func forbidden(s string, isForbidden func(rune) bool) string {
-	i := strings.IndexFunc(s, isForbidden)
-	if i < 0 {
-		return ""
-	}
-	r, _ := utf8.DecodeRuneInString(s[i:])
-	return fmt.Sprintf("%s at character %d", describeRune(r), utf8.RuneCountInString(s[:i])+1)
-}
 
 // countDigits returns the number of digits in s.
 func countDigits(s string) (n int) {

@@ -1,4 +1,4 @@
-package sandbox
+package madeup
 
 import (
 	"bytes"
@@ -21,9 +21,17 @@ const jpegQuality = 30
 // keptPictures bounds the cached images: a client may request any width.
 const keptPictures = 64
 
-// pictures draws codes: one square pattern for each width and format, cached because drawing is the most expensive part of a
-// call. The image's comment has the target of the code, so that a test can tell codes apart.
-type pictures struct {
+// Picture describes the image of a code.
+type Picture struct {
+	Width       int    // in pixels
+	Transparent bool   // without a background, which requires PNG
+	Target      string // the page that the code opens; the comment of the image
+}
+
+// Pictures draws codes: one square pattern for each width and format, cached because drawing is the most expensive part of a
+// call. The image's comment has the target of the code, so that a test can tell codes apart. The zero value is ready to
+// use, by several goroutines.
+type Pictures struct {
 	mu    sync.Mutex
 	drawn map[pictureFormat][]byte
 }
@@ -34,9 +42,9 @@ type pictureFormat struct {
 	transparent bool
 }
 
-// draw returns a JPEG, or a PNG if the background is transparent.
-func (p *pictures) draw(of picture) []byte {
-	form := pictureFormat{of.width(), of.transparent()}
+// Draw returns a JPEG, or a PNG if the background is transparent.
+func (p *Pictures) Draw(of Picture) []byte {
+	form := pictureFormat{of.Width, of.Transparent}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	plain, ok := p.drawn[form]
@@ -49,7 +57,7 @@ func (p *pictures) draw(of picture) []byte {
 			p.drawn[form] = plain
 		}
 	}
-	comment := strconv.QuoteToASCII(of.target())
+	comment := strconv.QuoteToASCII(of.Target)
 	if form.transparent {
 		return withPNGComment(plain, comment)
 	}
@@ -102,7 +110,7 @@ func module(x, y int) uint8 {
 			return dark
 		}
 	}
-	return uint8(scramble(uint64(x*modules+y)) & 1) //nolint:gosec // coordinates are small and not negative
+	return uint8(Scramble(uint64(x*modules+y)) & 1) //nolint:gosec // coordinates are small and not negative
 }
 
 // withPNGComment inserts a text chunk after the header of a PNG, which has a fixed length.
@@ -112,7 +120,7 @@ func withPNGComment(plain []byte, text string) []byte {
 	chunk := append([]byte("tEXtComment\x00"), text...)
 	out := make([]byte, 0, len(plain)+len(chunk)+8)
 	out = append(out, plain[:header]...)
-	out = binary.BigEndian.AppendUint32(out, uint32(len(chunk)-4)) //nolint:gosec // bounded by maxBody
+	out = binary.BigEndian.AppendUint32(out, uint32(len(chunk)-4)) //nolint:gosec // bounded by the size of a request
 	out = append(out, chunk...)
 	out = binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE(chunk))
 	return append(out, plain[header:]...)

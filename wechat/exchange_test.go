@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/wxcourier/wxcourier/wechat/internal/httpconn"
 )
 
 // fixedTokens is a token source with one token and one renewed token.
@@ -213,7 +215,7 @@ func TestNoAnswerOverTLS(t *testing.T) {
 		panic(http.ErrAbortHandler) // closes the connection
 	}))
 	defer server.Close()
-	transport := newTransport()
+	transport := httpconn.NewTransport()
 	transport.TLSClientConfig.RootCAs = x509.NewCertPool()
 	transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
 	c := NewClient(Config{BaseURL: server.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}, &fixedTokens{token: testToken}, WithTransport(transport))
@@ -248,13 +250,13 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 	}))
 	defer server.Close()
 	dials := 0
-	transport := newTransport()
+	transport := httpconn.NewTransport()
 	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 		if dials++; dials == 1 {
 			conn = &deadWriter{Conn: conn, writes: new(atomic.Int64)}
 		}
-		return &countingConn{Conn: conn}, err
+		return httpconn.Wrap(conn), err
 	}
 	c := NewClient(Config{BaseURL: server.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}, &fixedTokens{token: testToken}, WithTransport(transport))
 	defer c.CloseIdle()
@@ -290,7 +292,7 @@ func TestCustomTransportsGetTheirOwnHeaders(t *testing.T) {
 		_, _ = io.WriteString(w, okAnswer)
 	}))
 	defer server.Close()
-	s := &headerWriter{next: newTransport()}
+	s := &headerWriter{next: httpconn.NewTransport()}
 	cfg := Config{BaseURL: server.URL, Timeout: 5 * time.Second, AttemptTimeout: 5 * time.Second}
 	for _, c := range []*Client{
 		NewClient(cfg, &fixedTokens{token: testToken}, WithTransport(s)), NewClient(cfg, &fixedTokens{token: testToken}),

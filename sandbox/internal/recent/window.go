@@ -1,27 +1,22 @@
-package sandbox
+package recent
 
 import "time"
 
-// slidingWindow counts the events of the last second and the last minute exactly, and records the highest counts. It uses eight
-// bytes for each event of the last minute.
-type slidingWindow struct {
+// Window counts the events of the last second and the last minute exactly, and records the highest counts. It uses eight
+// bytes for each event of the last minute. The zero value is an empty window.
+type Window struct {
 	times  []int64 // Unix nanoseconds; a ring whose length is a power of two
 	next   uint64  // number of the next event; event n is at times[n % len]
 	minute uint64  // first event of the last minute
 	second uint64  // first event of the last second
 	last   int64
-	peak   Peak
+	peak   struct{ second, minute int }
 }
 
-// Peak is the highest number of calls in any sliding second and in any sliding minute.
-type Peak struct {
-	Second int `json:"second"`
-	Minute int `json:"minute"`
-}
-
-// advance drops expired events, and returns how many events are in the windows (now-span, now].
-func (w *slidingWindow) advance(at time.Time) (inSecond, inMinute int) {
-	now := max(at.UnixNano(), w.last) // time does not go back if the clock is set back
+// Advance drops expired events, and returns how many events are in the windows (at-span, at]. Time does not
+// go back if the clock is set back.
+func (w *Window) Advance(at time.Time) (inSecond, inMinute int) {
+	now := max(at.UnixNano(), w.last)
 	w.last = now
 	for w.minute < w.next && w.at(w.minute) <= now-int64(time.Minute) {
 		w.minute++
@@ -33,22 +28,26 @@ func (w *slidingWindow) advance(at time.Time) (inSecond, inMinute int) {
 	return int(w.next - w.second), int(w.next - w.minute) //nolint:gosec // bounded by the ring's length
 }
 
-func (w *slidingWindow) add(at time.Time) {
-	second, minute := w.advance(at)
+// Add adds an event.
+func (w *Window) Add(at time.Time) {
+	second, minute := w.Advance(at)
 	if minute == len(w.times) {
 		w.grow()
 	}
 	w.times[w.next&uint64(len(w.times)-1)] = w.last //nolint:gosec // grow leaves a length of at least 64
 	w.next++
-	w.peak.Second = max(w.peak.Second, second+1)
-	w.peak.Minute = max(w.peak.Minute, minute+1)
+	w.peak.second = max(w.peak.second, second+1)
+	w.peak.minute = max(w.peak.minute, minute+1)
 }
 
-func (w *slidingWindow) at(n uint64) int64 {
+// Peak returns the highest number of events in any sliding second, and in any sliding minute.
+func (w *Window) Peak() (second, minute int) { return w.peak.second, w.peak.minute }
+
+func (w *Window) at(n uint64) int64 {
 	return w.times[n&uint64(len(w.times)-1)] //nolint:gosec // called for stored events only
 }
 
-func (w *slidingWindow) grow() {
+func (w *Window) grow() {
 	wider := make([]int64, max(64, 2*len(w.times)))
 	for n := w.minute; n < w.next; n++ {
 		wider[n&uint64(len(wider)-1)] = w.at(n) //nolint:gosec // the length is positive

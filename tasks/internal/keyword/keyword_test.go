@@ -1,14 +1,13 @@
-package tasks
+package keyword
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 )
 
-// TestKeywordRules has valid texts for each type of keyword, and invalid ones with their
+// TestRules has valid texts for each type of keyword, and invalid ones with their
 // faults.
-func TestKeywordRules(t *testing.T) {
+func TestRules(t *testing.T) {
 	tests := []struct {
 		name  string
 		good  []string
@@ -92,35 +91,27 @@ func TestKeywordRules(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, text := range tt.good {
-			if err := prepareKeyword(t, tt.name, text); err != nil {
-				t.Errorf("%s refuses %q: %v", tt.name, text, err)
+			if problem := Problem([]byte(tt.name), []byte(text)); problem != "" {
+				t.Errorf("%s refuses %q: %s", tt.name, text, problem)
 			}
 		}
 		for text, says := range tt.fault {
-			err := prepareKeyword(t, tt.name, text)
-			wantFault(t, err, "body.data."+tt.name+".value", says)
-			if strings.Contains(err.Error(), text) {
-				t.Errorf("the error contains the text: %v", err)
+			problem := Problem([]byte(tt.name), []byte(text))
+			if !strings.Contains(problem, says) {
+				t.Errorf("%s, %q: %q does not say %q", tt.name, text, problem, says)
+			}
+			if strings.Contains(problem, text) {
+				t.Errorf("the problem contains the text: %s", problem)
 			}
 		}
 	}
 }
 
-func prepareKeyword(t *testing.T, name, text string) error {
-	t.Helper()
-	body, err := json.Marshal(SubscribePayload{ToUser: "o", TemplateID: "T", Data: Data{name: {Value: text}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := Envelope{Type: TypeSubscribe, App: testApp, Body: body}
-	return e.Prepare(testNow)
-}
-
-// TestEveryKeywordRuleIsTested fails when a rule is added without a case in TestKeywordRules.
-func TestEveryKeywordRuleIsTested(t *testing.T) {
+// TestEveryRuleIsTested fails when a rule is added without a case in TestRules.
+func TestEveryRuleIsTested(t *testing.T) {
 	const tested = "thing number letter symbol character_string time date amount phone_number car_number name phrase"
 	var names []string
-	for _, rule := range keywordRules {
+	for _, rule := range rules {
 		names = append(names, rule.typ)
 	}
 	if got := strings.Join(names, " "); got != tested {
