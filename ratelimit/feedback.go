@@ -13,6 +13,13 @@ type Learned struct {
 	UsedToday int64         // calls that WeChat has counted today, including those of other systems
 	Calls     int64         // calls in any span of Per
 	Per       time.Duration // rate_limit.refresh_second
+
+	// Asked is when WeChat was asked, from [Limiter.Now], and Settle how long after a permit was
+	// granted WeChat's count has its call for certain: the longest attempt, and the delay of the
+	// count. A count lower than ours is believed only if no permit was granted within Settle
+	// before Asked. Zero: a lower count is not believed.
+	Asked  time.Time
+	Settle time.Duration
 }
 
 // Feedback slows a type down after WeChat refused a call as too many in a second or a minute
@@ -68,13 +75,9 @@ func (l *Limiter) Learn(ctx context.Context, app, typ string, learned Learned) e
 		// Spacing the calls keeps a limit over any span.
 		step = max(1, int64(float64(learned.Per.Microseconds())/(float64(learned.Calls)*(1-l.margin)))+1)
 	}
-	before, err := learnScript.Run(ctx, l.rdb, []string{stateKey(app, typ)},
-		l.now(), midnightSkew.Microseconds(), max(0, learned.UsedToday),
+	before, err := l.runLearn(ctx, app, typ, learned, false,
 		"learned_day", max(0, learned.PerDay), "learned_spacing", step, "learned_minute", perMinute,
-		"learned_calls", learned.Calls, "learned_per", learned.Per.Microseconds()).Int64Slice()
-	if err == nil && len(before) != 3 {
-		err = fmt.Errorf("script reply: %d values where three were expected", len(before))
-	}
+		"learned_calls", learned.Calls, "learned_per", learned.Per.Microseconds())
 	if err != nil {
 		return fmt.Errorf("learn the limits of %s of %s: %w", typ, app, err)
 	}
@@ -84,6 +87,49 @@ func (l *Limiter) Learn(ctx context.Context, app, typ string, learned Learned) e
 		return nil
 	}
 	return l.poolOf(app, typ).revoke(ctx)
+}
+
+// LearnShared stores WeChat's count of today for a group of types that share a limit of the day,
+// if it is lower than ours; it uses no other limits of learned. WeChat reports no counts of groups:
+// UsedToday must be the sum of the counts of all members, which is too high if WeChat reports the
+// group's count for each of them.
+func (l *Limiter) LearnShared(ctx context.Context, app, group string, learned Learned) error {
+	if _, err := l.runLearn(ctx, app, group, learned, true); err != nil {
+		return fmt.Errorf("learn the count of %s of %s: %w", group, app, err)
+	}
+	return nil
+}
+
+// runLearn runs the script. It returns the spacing and the limits a minute and a day that were
+// learned before.
+func (l *Limiter) runLearn(ctx context.Context, app, row string, learned Learned, lowerOnly bool, fields ...any) ([]int64, error) {
+	asked, only := int64(0), 0
+	if !learned.Asked.IsZero() {
+		asked = learned.Asked.UnixMicro()
+	}
+	if lowerOnly {
+		only = 1
+	}
+	args := append([]any{
+		l.now(), midnightSkew.Microseconds(), max(0, learned.UsedToday), asked, learned.Settle.Microseconds(), only,
+	}, fields...)
+	before, err := learnScript.Run(ctx, l.rdb, []string{stateKey(app, row)}, args...).Int64Slice()
+	if err == nil && len(before) != 3 {
+		err = fmt.Errorf("script reply: %d values where three were expected", len(before))
+	}
+	return before, err
+}
+
+// Now returns the time by Redis' clock.
+func (l *Limiter) Now(ctx context.Context) (time.Time, error) {
+	if now := l.now(); now != 0 {
+		return time.UnixMicro(now), nil
+	}
+	now, err := l.rdb.Time(ctx).Result()
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the time of Redis: %w", err)
+	}
+	return now, nil
 }
 
 // sameInForce reports whether two states of a type's own row lead to the same limits.

@@ -187,6 +187,26 @@ func (l *Limiter) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// ExhaustedApps returns the apps that have a type whose last block was refused, or granted for
+// urgent tasks alone, since a limit of the day or lifetime is used up. It makes no query;
+// [Limiter.UsageMany] shows what is true now.
+func (l *Limiter) ExhaustedApps() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var apps []string
+	for name, q := range l.pools {
+		if q.exhausted.Load() && !slices.Contains(apps, name.app) {
+			apps = append(apps, name.app)
+		}
+	}
+	return apps
+}
+
+// SharedDays returns the groups of a type that share a limit of the day.
+func (l *Limiter) SharedDays(app, typ string) []Row {
+	return slices.DeleteFunc(l.rowsOf(app, typ), func(r Row) bool { return r.Members == nil || r.Limit.PerDay == 0 })
+}
+
 func (l *Limiter) isClosed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

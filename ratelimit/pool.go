@@ -29,6 +29,7 @@ type pool struct {
 	app         string
 	typ         string
 	revocations atomic.Int64 // incremented by revoke: permits handed out before that are no longer fresh
+	exhausted   atomic.Bool  // the last reply granted bulk tasks nothing, for a limit of the day or lifetime
 
 	mu             sync.Mutex
 	stock          []*Permit       // guarded by mu, as are all fields below; sorted by instant

@@ -85,6 +85,7 @@ func (q *pool) finishRefill(ctx context.Context, g *grant) {
 	if g == nil {
 		return
 	}
+	q.exhausted.Store(g.exhausted())
 	if len(g.instants) == 0 {
 		if !outdated {
 			q.refillAfter = time.Now().Add(min(g.wait, recheckInterval))

@@ -49,6 +49,15 @@ func (g *grant) counted() bool {
 	return false
 }
 
+// exhausted reports whether a limit of the day or of the app's lifetime is used up, for bulk tasks
+// at least.
+func (g *grant) exhausted() bool {
+	if len(g.instants) > 0 {
+		return g.bulk == 0
+	}
+	return g.hold == nil && (g.window.Span == PerDay || g.window.Span == Total)
+}
+
 // seq returns the sequence number of the grant, which orders the grants of a lane even when
 // clocks step.
 func (g *grant) seq() int64 {

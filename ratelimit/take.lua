@@ -428,6 +428,7 @@ local function save(r)
     put('tomorrow', r.tomorrow); put('yesterday', r.yesterday)
   end
   if r.total > 0 then put('total', r.spent) end
+  if #instants > 0 then put('counted', now); put('counted_seq', r.seq) end
   redis.call('HSET', r.state, unpack(set))
 end
 

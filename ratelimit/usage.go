@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/exists"
 )
 
@@ -20,7 +21,25 @@ type Usage struct {
 	Learned int64   `json:"learned,omitempty"` // reported by WeChat; 0: none. The lower of the two is in force
 	Used    int64   `json:"used"`              // for a second: the reserved instants that are still to come
 	Factor  float64 `json:"factor"`            // the share of the pace in force after refusals; 1: all of it
+
+	Reserved int64     `json:"reserved,omitempty"` // the last part of a day's limit, which is reserved for urgent tasks
+	Counted  time.Time `json:"counted,omitzero"`   // when the count last rose: a permit was granted, or WeChat reported more; zero: never
+	Granted  time.Time `json:"-"`                  // when a permit was last granted; zero: never
+	Ends     time.Time `json:"ends,omitzero"`      // when the count starts again: with the next day; zero for other windows
+	Quiet    bool      `json:"-"`                  // no permit that was granted may still be used
 }
+
+// Spent reports whether the limit of a day or of the app's lifetime is used up: nothing is sent
+// before it ends, is raised, or WeChat's lower count is learned.
+func (u Usage) Spent() bool { return u.lasting() && u.Used >= u.Effective() }
+
+// SpentForBulk reports whether bulk tasks may not use what is left of a day's limit.
+func (u Usage) SpentForBulk() bool {
+	return u.lasting() && u.Reserved > 0 && u.Used >= u.Effective()-u.Reserved
+}
+
+// lasting reports whether a full window stops calls for longer than a minute.
+func (u Usage) lasting() bool { return u.Window == PerDay || u.Window == Total }
 
 // Effective returns the limit in force: the lower of the configured and the learned one.
 func (u Usage) Effective() int64 { return lowerLimit(u.Limit, u.Learned) }
@@ -35,6 +54,7 @@ type rowState struct {
 	factor, slowed                            int64 // share of the pace in thousandths; when it was set, µs
 	learnedSpacing, learnedMinute, learnedDay int64 // as the scripts use them: µs, calls, calls
 	learnedCalls, learnedPer                  int64 // as WeChat reported them: calls per µs
+	counted, told                             int64 // when a permit was last granted, and when WeChat's count replaced ours, µs
 
 	log []string // "bucket:count"
 }
@@ -44,6 +64,7 @@ func stateFields() []any {
 	return []any{
 		"next", "date", "used", "total", "factor", "slowed",
 		"learned_spacing", "learned_minute", "learned_day", "learned_calls", "learned_per",
+		"counted", "told_at",
 	}
 }
 
@@ -51,6 +72,7 @@ func (s *rowState) fields() []*int64 {
 	return []*int64{
 		&s.next, &s.date, &s.used, &s.total, &s.factor, &s.slowed,
 		&s.learnedSpacing, &s.learnedMinute, &s.learnedDay, &s.learnedCalls, &s.learnedPer,
+		&s.counted, &s.told,
 	}
 }
 
@@ -182,10 +204,34 @@ func (l *Limiter) usages(q usageQuery, states []rowState, now int64) ([]Usage, e
 			if w.Window == PerSecond || w.Window == PerMinute {
 				w.Factor = float64(s.factorAt(now)) / 1000
 			}
+			s.setTimes(&w, now, l.reserve(q.of.App))
 			all = append(all, w)
 		}
 	}
 	return all, nil
+}
+
+// permitLife is longer than the time from the grant of a permit to the last moment at which it
+// may be used.
+const permitLife = 2 * time.Second
+
+// setTimes sets what matters once a limit of the day or of the lifetime is used up.
+func (s rowState) setTimes(u *Usage, now int64, reserve float64) {
+	if !u.lasting() {
+		return
+	}
+	if last := max(s.counted, s.told); last > 0 {
+		u.Counted = time.UnixMicro(last)
+	}
+	if s.counted > 0 {
+		u.Granted = time.UnixMicro(s.counted)
+	}
+	u.Quiet = now-s.counted > permitLife.Microseconds()
+	if u.Window == PerDay {
+		midnight := (dateOf(now)+1)*day.Microseconds() - calendar.UTCOffset.Microseconds()
+		u.Ends = time.UnixMicro(midnight + midnightSkew.Microseconds())
+		u.Reserved = u.Effective() - int64(float64(u.Effective())*(1-reserve)+1e-9)
+	}
 }
 
 // typesOf returns the types that share a row.

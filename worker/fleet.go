@@ -32,8 +32,9 @@ const (
 // only send to wakes and read copies.
 type fleet struct {
 	fleetDeps
-	wakes    chan string    // queue names, or "hold:<app>"
-	holds    *hold.Watcher  // owned by run
+	wakes    chan string   // queue names, or "hold:<app>"
+	holds    *hold.Watcher // owned by run
+	spent    spentLimits
 	index    *queueIndex    // owned by run
 	countPos int            // owned by run; position among the held lanes
 	closing  sync.WaitGroup // lanes that close while the replica runs
@@ -64,11 +65,12 @@ type laneKey struct{ app, typ string }
 func newFleet(deps fleetDeps) *fleet {
 	index := newQueueIndex(deps.apps)
 	pauses := hold.NewPauses(deps.rdb, tasks.Types(), tasks.QueueNames)
-	return &fleet{
+	f := &fleet{
 		fleetDeps: deps, wakes: make(chan string, 1024), index: index,
-		holds: hold.NewWatcher(deps.holdStore, pauses, index.apps, deps.log),
 		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
 	}
+	f.holds = hold.NewWatcher(deps.holdStore, pauses, f.readSpent, index.apps, deps.log)
+	return f
 }
 
 // run opens and closes lanes until ctx ends. The lanes that are open then stay so:

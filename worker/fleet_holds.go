@@ -32,6 +32,7 @@ func (f *fleet) pollHolds(ctx context.Context) {
 	}
 	f.holdsChanged(ctx, changed)
 	f.holds.RenewPauses(ctx)
+	f.checkSpent(ctx)
 	f.countHeld(ctx)
 }
 

@@ -40,6 +40,7 @@ type rig struct {
 	wechat    wechat.Config
 	pace      ratelimit.Config
 	only      []string
+	reserve   float64 // the share of a day's limit for urgent tasks
 	hours     worker.Hours
 	clock     func() time.Time // of hours and expiry; nil is time.Now
 	others    []worker.App     // apps of the replicas besides app
@@ -152,7 +153,8 @@ func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.L
 		opts = append(opts, wechat.WithTransport(r.dials))
 	}
 	client := wechat.NewClient(r.wechat, tokens, opts...)
-	limiter := ratelimit.NewLimiter(rdb, r.pace, func(string) map[string]ratelimit.Limit { return limits })
+	limiter := ratelimit.NewLimiter(rdb, r.pace, func(string) map[string]ratelimit.Limit { return limits },
+		ratelimit.WithReserve(func(string) float64 { return r.reserve }))
 	p := &running{registry: prometheus.NewRegistry(), done: make(chan error, 1)}
 	replica, err := worker.New(r.config, worker.Deps{
 		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,

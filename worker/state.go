@@ -10,14 +10,15 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
 // stateCollector collects the gauges, whose values it reads at each scrape.
 type stateCollector struct {
-	fleet                                     *fleet
-	waiting, active, used, limit, pace, holds *prometheus.Desc
+	fleet                                               *fleet
+	waiting, active, used, limit, pace, holds, holdEnds *prometheus.Desc
 }
 
 // collectTimeout bounds the calls to Redis of one scrape.
@@ -34,13 +35,15 @@ func newStateCollector(f *fleet) *stateCollector {
 		used:    desc("wxcourier_quota_used", "Calls counted in a window, over all replicas.", "app", "api", "window"),
 		limit:   desc("wxcourier_quota_limit", "Calls allowed in a window: the configured limit, or WeChat's where that is lower.", "app", "api", "window"),
 		pace:    desc("wxcourier_pace_factor", "Factor by which the pace is lowered after refusals; 1 is full pace.", "app", "api"),
-		holds:   desc("wxcourier_hold", "1 while a lane, an app or a template is held.", "app", "type", "reason"),
+		holds:   desc("wxcourier_hold", "1 while a lane, an app or a template is held, or a limit is spent by our own count.", "app", "type", "reason"),
+
+		holdEnds: desc("wxcourier_hold_seconds", "Seconds until a hold ends by itself; +Inf for a hold that does not.", "app", "type", "reason"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.waiting, c.active, c.used, c.limit, c.pace, c.holds} {
+	for _, d := range []*prometheus.Desc{c.waiting, c.active, c.used, c.limit, c.pace, c.holds, c.holdEnds} {
 		ch <- d
 	}
 }
@@ -60,26 +63,47 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 			lanes = append(lanes, key)
 		}
 	}
+	spent := c.fleet.spent.all()
+	for _, h := range spent {
+		if key := (laneKey{h.App, typeOf(h.Scope)}); open[key] == nil && depths[key] == 0 {
+			lanes = append(lanes, key)
+		}
+	}
 	for key, l := range open {
 		gauge(c.active, float64(l.active.Load()), key.app, key.typ)
 	}
 	c.collectUsage(ctx, lanes, gauge)
-	c.collectHolds(ctx, gauge)
+	c.collectHolds(ctx, spent, gauge)
 }
 
-func (c *stateCollector) collectHolds(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
+// collectHolds collects the holds, and the limits that are spent by our own count.
+func (c *stateCollector) collectHolds(ctx context.Context, spent []hold.Hold, gauge func(*prometheus.Desc, float64, ...string)) {
 	holds, err := c.fleet.holdStore.List(ctx, slices.Collect(maps.Keys(c.fleet.apps))...)
 	if err != nil {
 		return // Redis does not answer; collect the other metrics
 	}
-	seen := make(map[[3]string]bool)
-	for _, h := range holds {
-		labels := [3]string{h.App, holdLabels(h.Scope), reasonLabel(h.Reason)}
-		if !seen[labels] {
-			seen[labels] = true
-			gauge(c.holds, 1, labels[:]...)
+	now := c.fleet.holdStore.Now()
+	ends := make(map[[3]string]float64) // of several holds with the same labels, such as templates, the last
+	for _, h := range append(holds, spent...) {
+		left := inspect.SecondsLeft(h, now)
+		if left == 0 {
+			continue // it ended since it was read
 		}
+		labels := [3]string{h.App, holdLabels(typeOf(h.Scope)), reasonLabel(h.Reason)}
+		ends[labels] = max(ends[labels], left)
 	}
+	for labels, left := range ends {
+		gauge(c.holds, 1, labels[:]...)
+		gauge(c.holdEnds, left, labels[:]...)
+	}
+}
+
+// typeOf returns the scope of a hold, or the type of a scope of its bulk tasks.
+func typeOf(scope string) string {
+	if typ, ok := hold.ParseBulk(scope); ok {
+		return typ
+	}
+	return scope
 }
 
 func (c *stateCollector) collectUsage(ctx context.Context, lanes []laneKey, gauge func(*prometheus.Desc, float64, ...string)) {
@@ -124,7 +148,7 @@ func holdLabels(scope string) string {
 // reasonLabel returns the metric label `reason` of a hold. Reasons that operators wrote
 // become "operator", so that the labels are a closed set.
 func reasonLabel(reason string) string {
-	if dispatch.IsHoldReason(reason) {
+	if dispatch.IsHoldReason(reason) || inspect.IsSpentReason(reason) {
 		return reason
 	}
 	return "operator"

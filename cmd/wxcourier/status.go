@@ -24,6 +24,8 @@ import (
 type statusCommand struct {
 	App  []string `placeholder:"ID" help:"Only these apps. Default: all that are configured or have queues."`
 	JSON bool     `help:"Print JSON."`
+
+	Refresh bool `help:"Ask WeChat for today's quotas first, and believe counts that went down."`
 }
 
 func (statusCommand) Help() string {
@@ -33,15 +35,19 @@ ACTIVE tasks are being processed by a replica. RETRYING tasks wait for another a
 
 The effective limit is the lower of CONFIGURED (or documented) and WECHAT, the one that WeChat reports. PACE is the share of it in use after WeChat refused calls as too fast; it recovers by itself.
 
+A limit that is spent by our own count is listed with the holds, BY our count. --refresh asks WeChat's quota/get about each type that has used part of a day's limit.
+
 Examples:
     wxcourier status
-    wxcourier status --app wx0123456789abcdef --json`
+    wxcourier status --app wx0123456789abcdef --json
+    wxcourier status --app wx0123456789abcdef --refresh`
 }
 
 // overview is the output of status.
 type overview struct {
 	inspect.State
-	Hours []app.HoursStatus `json:"hours"`
+	Hours  []app.HoursStatus `json:"hours"`
+	Quotas []app.QuotaReport `json:"quotas,omitempty"` // with --refresh: WeChat's answers
 }
 
 // Run prints the state of lanes, limits, hours and holds.
@@ -74,9 +80,37 @@ func (c *statusCommand) overview(p *program, parts *app.Parts) (overview, error)
 			seen.Hours = append(seen.Hours, app.HoursOf(configured.ID, configured.Hours, time.Now())...)
 		}
 	}
+	reader := inspect.NewReader(parts.Redis, parts.Limiter, parts.Holds)
 	var err error
-	seen.State, err = inspect.NewReader(parts.Redis, parts.Limiter, parts.Holds).Read(p.ctx, apps, wanted)
+	if seen.State, err = reader.Read(p.ctx, apps, wanted); err != nil || !c.Refresh {
+		return seen, err
+	}
+	if seen.Quotas, err = refreshQuotas(p, parts, seen.Lanes); err != nil {
+		return seen, err
+	}
+	seen.State, err = reader.Read(p.ctx, apps, wanted)
 	return seen, err
+}
+
+// refreshQuotas asks WeChat for the quotas of the lanes that have used part of a day's limit.
+func refreshQuotas(p *program, parts *app.Parts, lanes []inspect.LaneUsage) ([]app.QuotaReport, error) {
+	var apps []string
+	types := make(map[string][]string)
+	for _, l := range lanes {
+		if usesQuota(l) {
+			apps = append(apps, l.App)
+			types[l.App] = append(types[l.App], l.Type)
+		}
+	}
+	var all []app.QuotaReport
+	for _, id := range slices.Compact(apps) {
+		reports, err := p.askQuotas(parts, id, types[id])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, reports...)
+	}
+	return all, nil
 }
 
 func (o overview) write(w io.Writer) error {
@@ -95,6 +129,13 @@ func (o overview) write(w io.Writer) error {
 	if len(o.Holds) > 0 {
 		_, _ = fmt.Fprintln(w, "\nHolds:")
 		writeHolds(w, o.Holds)
+		o.writeRemedies(w)
+	}
+	if len(o.Quotas) > 0 {
+		_, _ = fmt.Fprintln(w, "\nQuotas, as WeChat counts:")
+		for _, r := range o.Quotas {
+			_, _ = fmt.Fprintf(w, "  %s %s: %s\n", r.App, r.Type, printable.Escape(reportText(r)))
+		}
 	}
 	if len(o.Orphans) > 0 {
 		_, _ = fmt.Fprintln(w, "\nQueues of apps that are not configured here; workers with this configuration do not deliver them:")
@@ -189,12 +230,15 @@ func writeHoldTable(w io.Writer, holds []hold.Hold) {
 		if h.Code != 0 {
 			code = strconv.Itoa(h.Code)
 		}
-		until := describe.Until(h)
+		since, until := "-", describe.Until(h)
+		if !h.Since.IsZero() {
+			since = h.Since.Local().Format(time.DateTime)
+		}
 		if !h.Until.IsZero() {
 			until = h.Until.Local().Format(time.DateTime)
 		}
 		_, _ = fmt.Fprintln(table, strings.Join([]string{
-			h.App, describe.Scope(h.Scope), describe.Reason(h), code, h.Since.Local().Format(time.DateTime), until, printable.Escape(h.By),
+			h.App, describe.Scope(h.Scope), describe.Reason(h), code, since, until, printable.Escape(h.By),
 		}, "\t"))
 	}
 }

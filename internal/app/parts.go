@@ -12,6 +12,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -83,7 +84,7 @@ func (p *Parts) Close() {
 	_ = p.Redis.Close()
 }
 
-// SyncPauses pauses asynq's queues of an app according to its holds, so that the asynq web UI shows
+// SyncPauses pauses asynq's queues of an app according to its holds and spent limits, so that the asynq web UI shows
 // them. It takes at most some seconds. Workers do the same by themselves, later.
 func (p *Parts) SyncPauses(ctx context.Context, app string) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
@@ -91,6 +92,13 @@ func (p *Parts) SyncPauses(ctx context.Context, app string) error {
 	holds, err := p.Holds.List(ctx, app)
 	if err != nil {
 		return err
+	}
+	if Known(p.Config.Apps, app) { // the limits of others are not known here
+		spent, err := inspect.ReadSpent(ctx, p.Limiter, []string{app})
+		if err != nil {
+			return err
+		}
+		holds = append(holds, inspect.HoldsOf(spent)...)
 	}
 	return hold.NewPauses(p.Redis, tasks.Types(), tasks.QueueNames).Sync(ctx, []string{app}, holds)
 }

@@ -43,6 +43,20 @@ type Hold struct {
 	Tries  int       `json:"tries"`          // how often it was set after it had ended, from 1; ignored by Store.Set
 }
 
+// OurCount is By of a limit that is spent by our own count. It is shown like a hold, and is none:
+// it has no record, the limiter alone refuses the permits, and it ends when the count or the limit
+// changes. Package inspect finds them.
+const OurCount = "our count"
+
+const bulkSuffix = ":bulk"
+
+// BulkScope returns the scope of the bulk tasks of a type. Only limits that are spent by our own
+// count have it.
+func BulkScope(typ string) string { return typ + bulkSuffix }
+
+// ParseBulk returns the type of a BulkScope.
+func ParseBulk(scope string) (typ string, ok bool) { return strings.CutSuffix(scope, bulkSuffix) }
+
 // Stops reports whether the hold stops an app's tasks of a type: it is one on the type or on
 // the whole app.
 func (h Hold) Stops(app, typ string) bool {

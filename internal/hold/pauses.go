@@ -43,7 +43,8 @@ func NewPauses(rdb redis.UniversalClient, types []string, queues func(app, typ s
 }
 
 // Sync writes the pauses of some apps, and deletes those of holds that have ended. It does not
-// change other pauses. holds must be all holds of these apps, from [Store.List].
+// change other pauses. holds must be all holds of these apps, from [Store.List], and the limits
+// that are spent by our own count.
 //
 // A [Watcher] calls Sync by itself; a program that sets or lifts holds calls it, too, since no
 // replica may be running.
@@ -82,10 +83,9 @@ func (p *Pauses) wanted(apps []string, holds []Hold, now time.Time) (queues []st
 	wanted = make(map[string]*Hold)
 	for _, app := range apps {
 		for _, typ := range p.types {
-			last := longest(byApp[app], app, typ)
 			for _, queue := range p.queues(app, typ) {
 				queues = append(queues, queue)
-				if last != nil {
+				if last := longest(byApp[app], app, typ, queue); last != nil {
 					wanted[queue] = last
 				}
 			}
@@ -94,11 +94,14 @@ func (p *Pauses) wanted(apps []string, holds []Hold, now time.Time) (queues []st
 	return queues, wanted
 }
 
-// longest returns the hold that ends last of those that stop a type; nil when there is none.
-func longest(holds []Hold, app, typ string) *Hold {
+// longest returns the hold that ends last of those that stop a type, or its tasks in one queue; nil
+// when there is none.
+func longest(holds []Hold, app, typ, queue string) *Hold {
 	var last *Hold
 	for _, h := range holds {
-		if h.Stops(app, typ) && (last == nil || !last.Until.IsZero() && (h.Until.IsZero() || h.Until.After(last.Until))) {
+		bulk, ok := ParseBulk(h.Scope)
+		stops := h.Stops(app, typ) || ok && bulk == typ && strings.HasSuffix(queue, bulkSuffix)
+		if stops && (last == nil || !last.Until.IsZero() && (h.Until.IsZero() || h.Until.After(last.Until))) {
 			last = &h
 		}
 	}

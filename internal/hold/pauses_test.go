@@ -158,3 +158,23 @@ func TestPausesGoByRedisClock(t *testing.T) {
 		t.Errorf("Now is %v away from Redis' clock", ahead)
 	}
 }
+
+// TestBulkScopePausesTheBulkQueue: a limit of which the rest is reserved for urgent tasks pauses
+// the bulk queue alone. A longer hold of the type is shown instead.
+func TestBulkScopePausesTheBulkQueue(t *testing.T) {
+	onEachServer(t, func(t *testing.T, rdb redis.UniversalClient) {
+		const typ = "send:subscribe"
+		keys := pauseKeys(typ)
+		value := func(key string) string { return rdb.Get(t.Context(), key).Val() }
+		bulk := Hold{Scope: BulkScope(typ), By: OurCount, Until: time.Now().Add(time.Hour)}
+		syncPauses(t, rdb, bulk)
+		if value(keys[0]) != "" || value(keys[1]) != "wxcourier:"+typ+":bulk" {
+			t.Errorf("urgent paused by %q, bulk by %q", value(keys[0]), value(keys[1]))
+		}
+		pausedBy(t, rdb, "send:custom", "")
+		syncPauses(t, rdb, bulk, Hold{Scope: typ, Until: time.Now().Add(2 * time.Hour)})
+		pausedBy(t, rdb, typ, "wxcourier:"+typ)
+		syncPauses(t, rdb)
+		pausedBy(t, rdb, typ, "")
+	})
+}

@@ -162,6 +162,9 @@ func (s *Store) Lift(ctx context.Context, app, scope string) (lifted bool, err e
 	return active, s.announce(ctx, app)
 }
 
+// Announce makes all replicas check the holds and limits of an app again.
+func (s *Store) Announce(ctx context.Context, app string) error { return s.announce(ctx, app) }
+
 // announce makes all replicas check the holds again: this one directly, the others by a message.
 func (s *Store) announce(ctx context.Context, app string) error {
 	s.onChange(ctx, app)

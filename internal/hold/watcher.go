@@ -31,23 +31,29 @@ const (
 type Watcher struct {
 	store  *Store
 	pauses *Pauses
+	spent  SpentReader
 	apps   []string // sorted
 	log    *slog.Logger
 
 	unread    map[string]bool      // apps whose holds have changed, by a message or by time, and were not read since
 	inForce   map[string][]Hold    // by app, when they were last read
 	records   map[string]time.Time // the apps that have records, of holds in force or ended, and when they last had one in force
+	spentApps map[string][]Hold    // by app, the limits that were spent when their pauses were last written; without the apps that have none
 	renewedAt time.Time            // when the pauses of the holds in force were written
 	clearedAt time.Time            // when the pauses of some other apps were deleted
 
 	readPos, clearPos int // positions among the apps
 }
 
+// SpentReader reads the limits of some apps that are spent by our own count, as holds by OurCount.
+type SpentReader func(ctx context.Context, apps []string) ([]Hold, error)
+
 // NewWatcher returns a watcher of some apps, which must be sorted. It does no I/O.
-func NewWatcher(store *Store, pauses *Pauses, apps []string, log *slog.Logger) *Watcher {
+func NewWatcher(store *Store, pauses *Pauses, spent SpentReader, apps []string, log *slog.Logger) *Watcher {
 	return &Watcher{
-		store: store, pauses: pauses, apps: apps, log: log,
+		store: store, pauses: pauses, spent: spent, apps: apps, log: log,
 		unread: make(map[string]bool), inForce: make(map[string][]Hold), records: make(map[string]time.Time),
+		spentApps: make(map[string][]Hold),
 	}
 }
 
@@ -167,12 +173,56 @@ func (w *Watcher) setInForce(app string, holds []Hold) {
 	}
 }
 
+// SpentLimits returns the limits that were spent by our own count when they were last read.
+func (w *Watcher) SpentLimits() []Hold {
+	var all []Hold
+	for _, app := range slices.Sorted(maps.Keys(w.spentApps)) {
+		all = append(all, w.spentApps[app]...)
+	}
+	return all
+}
+
+// CheckSpent reads which limits of some apps, and of those of SpentLimits, are spent by our own
+// count, and writes their pauses. It returns the apps where that has changed.
+func (w *Watcher) CheckSpent(ctx context.Context, apps []string) (changed []string) {
+	apps = slices.AppendSeq(slices.Clone(apps), maps.Keys(w.spentApps))
+	slices.Sort(apps)
+	apps = slices.Compact(apps)
+	before := maps.Clone(w.spentApps)
+	if !w.syncPauses(ctx, apps) {
+		return nil
+	}
+	for _, app := range apps {
+		if !slices.EqualFunc(before[app], w.spentApps[app], sameScope) {
+			changed = append(changed, app)
+		}
+	}
+	return changed
+}
+
+func sameScope(a, b Hold) bool { return a.Scope == b.Scope && a.Reason == b.Reason }
+
+// readSpent reads which limits of some apps are spent, and remembers them.
+func (w *Watcher) readSpent(ctx context.Context, apps []string) ([]Hold, error) {
+	spent, err := w.spent(ctx, apps)
+	if err != nil {
+		return nil, err
+	}
+	for _, app := range apps {
+		delete(w.spentApps, app)
+	}
+	for _, h := range spent {
+		w.spentApps[h.App] = append(w.spentApps[h.App], h)
+	}
+	return spent, nil
+}
+
 // RenewPauses writes the pauses of all holds in force, and deletes those of some other apps: a
 // replica may have died between the end of a hold and the delete of its pauses. Most calls do
 // nothing.
 func (w *Watcher) RenewPauses(ctx context.Context) {
 	now := time.Now()
-	if now.Sub(w.renewedAt) >= renewPausesEvery && w.syncPauses(ctx, w.HeldApps()) {
+	if now.Sub(w.renewedAt) >= renewPausesEvery && w.syncPauses(ctx, w.HeldApps()) { // CheckSpent renews those of spent limits
 		w.renewedAt = now
 	}
 	turns := (len(w.apps) + clearedPerPoll - 1) / clearedPerPoll
@@ -189,13 +239,15 @@ func (w *Watcher) syncPauses(ctx context.Context, apps []string) bool {
 	if len(apps) == 0 {
 		return true
 	}
-	var holds []Hold
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	holds, err := w.readSpent(ctx, apps)
 	for _, app := range apps {
 		holds = append(holds, w.inForce[app]...)
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	err := w.pauses.Sync(ctx, apps, holds)
+	if err == nil {
+		err = w.pauses.Sync(ctx, apps, holds)
+	}
 	if err != nil {
 		w.log.Debug("the pauses of asynq's queues could not be written", slog.Any("err", err))
 	}

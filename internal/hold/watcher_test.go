@@ -14,6 +14,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
+func nothingSpent(context.Context, []string) ([]Hold, error) { return nil, nil }
+
 // watched returns a watcher of n apps.
 func watched(t *testing.T, rdb redis.UniversalClient, n int) (w *Watcher, s *Store, apps []string) {
 	t.Helper()
@@ -21,7 +23,7 @@ func watched(t *testing.T, rdb redis.UniversalClient, n int) (w *Watcher, s *Sto
 		apps = append(apps, fmt.Sprintf("wx%016x", i))
 	}
 	s = NewStore(rdb)
-	return NewWatcher(s, NewPauses(rdb, testTypes, testQueues), apps, slog.New(slog.DiscardHandler)), s, apps
+	return NewWatcher(s, NewPauses(rdb, testTypes, testQueues), nothingSpent, apps, slog.New(slog.DiscardHandler)), s, apps
 }
 
 // TestWatcherReadsWhatChanged: a hold and its end are known after their messages. Holds of
@@ -197,4 +199,42 @@ func TestRenewPauses(t *testing.T) {
 	if ttl := m.TTL(held); ttl != pauseTTL-time.Second {
 		t.Errorf("the pause was renewed at once: it expires in %v", ttl)
 	}
+}
+
+// TestWatcherChecksSpentLimits: limits that are spent by our own count pause their queues and close
+// no lanes. A limit that is no longer spent resumes them.
+func TestWatcherChecksSpentLimits(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w, _, apps := watched(t, rdb, 2)
+		app := apps[0]
+		var spent []Hold
+		w.spent = func(_ context.Context, of []string) ([]Hold, error) {
+			if !slices.Contains(of, app) {
+				return nil, nil
+			}
+			return spent, nil
+		}
+		check := func(pause string, ask []string, want ...string) {
+			t.Helper()
+			if changed := w.CheckSpent(t.Context(), ask); !slices.Equal(changed, want) {
+				t.Errorf("changed: %v, want %v", changed, want)
+			}
+			if got := rdb.Get(t.Context(), "asynq:{"+app+":send:custom}:paused").Val(); got != pause {
+				t.Errorf("paused by %q, want %q", got, pause)
+			}
+		}
+		check("", apps)
+		spent = []Hold{{App: app, Scope: "send:custom", Reason: "quota_day", By: OurCount, Until: time.Now().Add(time.Hour)}}
+		check("wxcourier:send:custom", apps, app)
+		check("wxcourier:send:custom", nil)
+		if w.Held(app, "send:custom") || w.HoldsApp(app) {
+			t.Error("the lane is held; the limiter refuses its permits")
+		}
+		w.MarkChanged(app) // an operator's release of another hold
+		w.ReadChanged(t.Context())
+		check("wxcourier:send:custom", nil)
+		spent = nil
+		check("", nil, app)
+		check("", nil)
+	})
 }

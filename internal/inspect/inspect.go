@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -26,7 +27,7 @@ func NewReader(rdb redis.UniversalClient, limiter *ratelimit.Limiter, holds *hol
 // State is what waits, what is held and how much is used.
 type State struct {
 	Lanes   []LaneUsage `json:"lanes"`   // of the configured apps: those that have tasks or have used part of a limit
-	Holds   []hold.Hold `json:"holds"`   // in force, of the configured apps and of all apps with tasks
+	Holds   []hold.Hold `json:"holds"`   // in force, of the configured apps and of all apps with tasks; and limits of the lanes that are spent by our own count
 	Orphans []Lane      `json:"orphans"` // lanes with tasks of apps that are not configured
 }
 
@@ -66,8 +67,25 @@ func (r *Reader) Read(ctx context.Context, configured []string, wanted func(app 
 	if state.Lanes, err = r.withUsage(ctx, ours); err != nil {
 		return State{}, err
 	}
-	state.Holds, err = r.readHolds(ctx, apps, wanted)
-	return state, err
+	if state.Holds, err = r.readHolds(ctx, apps, wanted); err != nil {
+		return State{}, err
+	}
+	for _, s := range state.Spent() {
+		state.Holds = append(state.Holds, s.Hold)
+	}
+	slices.SortStableFunc(state.Holds, func(a, b hold.Hold) int { return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Scope, b.Scope)) })
+	return state, nil
+}
+
+// Spent returns the limits of the lanes that are spent by our own count.
+func (s State) Spent() []SpentLimit {
+	var all []SpentLimit
+	for _, l := range s.Lanes {
+		if h, by, ok := Spent(l.App, l.Type, l.Windows); ok {
+			all = append(all, SpentLimit{h, by})
+		}
+	}
+	return all
 }
 
 // withUsage returns the lanes that have tasks or have used part of a limit, with their windows.
