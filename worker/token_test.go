@@ -37,3 +37,29 @@ func TestASlowTokenCausesNoBurst(t *testing.T) {
 		}
 	})
 }
+
+// TestARefusedTokenEndsTheCalls: the secret is changed and the tokens are revoked while messages
+// flow. No call is made with the token that WeChat is known to refuse: only those that were
+// written before its first refusal arrived are refused.
+func TestARefusedTokenEndsTheCalls(t *testing.T) {
+	const inFlight = 64 // the concurrency of a lane
+	onEach(t, sandbox.Options{Latency: 20 * time.Millisecond}, func(t *testing.T, r *rig) {
+		r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 400}})
+		r.submitMany(3000)
+		redistest.Until(t, 20*time.Second, "messages flow", func() bool { return r.wx.Count(sandbox.Filter{Path: subscribePath}) > 100 })
+		r.wx.SetSecret(app, "changed")
+		r.wx.Revoke(app)
+		r.held("*")
+		for range 2 { // as probes at the end of the hold
+			if _, err := r.holds().Lift(t.Context(), app, "*"); err != nil {
+				t.Fatal(err)
+			}
+			r.held("*")
+		}
+		if n := r.wx.Count(sandbox.Filter{Path: subscribePath, ErrCodes: []int{40001}}); n == 0 || n > inFlight {
+			t.Errorf("%d calls with the refused token, want 1 to %d", n, inFlight)
+		} else {
+			t.Logf("%d calls with the refused token", n)
+		}
+	})
+}
