@@ -38,6 +38,12 @@ func (t *Tokens) ask(ctx context.Context, app string) error {
 	return nil
 }
 
+// EndBackoff makes the next caller ask for a token at once, although the last request failed:
+// somebody says that its cause is gone.
+func (t *Tokens) EndBackoff(ctx context.Context, app string) error {
+	return t.store.forgetFailure(ctx, app)
+}
+
 // askClassic requests a classic token while holding the app's refresh lock, and stores it.
 func (t *Tokens) askClassic(ctx context.Context, app string, cred Credential) error {
 	owner := rand.Text()

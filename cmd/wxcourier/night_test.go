@@ -99,6 +99,15 @@ func TestTheSecretIsChangedAtNight(t *testing.T) {
 	redistest.Until(t, 10*time.Second, "messages flow", func() bool { return w.wx.Count(sandbox.Filter{App: mini, Delivered: true}) > 250 })
 	t.Logf("messages flow %v after the restart", time.Since(mended).Round(time.Millisecond))
 	redistest.Until(t, 30*time.Second, "all messages are delivered", func() bool { return w.wx.Count(sandbox.Filter{App: mini, Delivered: true}) == 700 })
+	// The same from the network's side: an IP that is not on the list, put there, and released.
+	w.inSandbox("/sandbox/ip", fmt.Sprintf(`{"app":%q,"blocked":true}`, mini))
+	w.inSandbox("/sandbox/revoke", fmt.Sprintf(`{"app":%q}`, mini))
+	w.enqueueNumbers("again", 200)
+	redistest.Until(t, 30*time.Second, "the app is held", func() bool { return strings.Contains(w.exec("status"), "40164") })
+	w.says("status", w.exec("status"), "IP whitelist", "wxcourier release --app "+mini)
+	w.inSandbox("/sandbox/ip", fmt.Sprintf(`{"app":%q,"blocked":false}`, mini))
+	w.exec("release", "--app", mini)
+	redistest.Until(t, 10*time.Second, "messages flow", func() bool { return w.wx.Count(sandbox.Filter{App: mini, Delivered: true}) == 900 })
 	if status, found = w.try("check"); status != 0 {
 		t.Errorf("check exits with %d in the end:\n%s", status, found)
 	}
