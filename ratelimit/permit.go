@@ -44,12 +44,10 @@ func (l *Limiter) permits(g *grant) []*Permit {
 // otherwise. A permit that was revoked because of a hold is not fresh either. Release a permit
 // that is no longer fresh, and acquire another.
 func (p *Permit) Fresh(now time.Time) bool {
-	return !p.Revoked() && !now.After(p.usableUntil())
-}
-
-// Revoked reports whether the permit was revoked because of a hold.
-func (p *Permit) Revoked() bool {
-	return p.pool != nil && p.pool.revocations.Load() != p.revocations
+	if p.pool != nil && p.pool.revocations.Load() != p.revocations {
+		return false
+	}
+	return !now.After(p.usableUntil())
 }
 
 // usableUntil returns the time until which the permit may be used.

@@ -76,17 +76,10 @@ func (d *Dispatcher) awaitInstant(ctx, open context.Context, c *Call) error {
 	if err := d.AcquirePermit(ctx, c); err != nil {
 		return err
 	}
-	for { // again where the app was held during the wait
-		if c.permit.Wait(ctx) != nil {
-			return ErrNoPermit
-		}
-		if !c.permit.Revoked() {
-			return nil
-		}
-		if err := d.AcquirePermit(ctx, c); err != nil {
-			return err
-		}
+	if c.permit.Wait(ctx) != nil {
+		return ErrNoPermit
 	}
+	return nil
 }
 
 // Pace is the limiter for one type of an app, as a lane's gate uses it. Its methods log the
