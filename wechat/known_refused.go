@@ -56,13 +56,16 @@ func (c *Client) replaceRefused(ctx context.Context, app string, deadline time.T
 }
 
 // CheckCredentials asks for a token with the app's credentials, whatever is cached: see
-// [Tokens.Ask]. Its error is a *TokenError; it is nil for a token source that cannot be asked.
+// [Tokens.Ask]. Another token source is asked for its token. The error is a *TokenError.
 func (c *Client) CheckCredentials(ctx context.Context, app string) error {
 	source, ok := c.tokens.(interface {
 		Ask(ctx context.Context, app string) error
 	})
-	if !ok {
-		return nil
+	if ok {
+		return source.Ask(ctx, app)
 	}
-	return source.Ask(ctx, app)
+	if _, err := c.tokens.Token(ctx, app); err != nil {
+		return tokenError(app, err)
+	}
+	return nil
 }

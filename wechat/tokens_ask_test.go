@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -86,4 +87,31 @@ func TestAskStoresAClassicToken(t *testing.T) {
 			t.Error("the lock is held")
 		}
 	})
+}
+
+// fixedSource is a token source of another package.
+type fixedSource struct{ err error }
+
+func (s fixedSource) Token(context.Context, string) (Token, error) {
+	return Token{Value: testToken}, s.err
+}
+func (s fixedSource) Renew(context.Context, string, Token) (Token, error) { return Token{}, s.err }
+
+// TestCheckCredentials: Tokens are asked past their cache; another source for its token.
+func TestCheckCredentials(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	r := newReplicas(t, rdb, ModeStable, 1)
+	r.mustToken(t, r.tokens[0])
+	r.server.set(func() { r.server.refuse = `{"errcode":40125,"errmsg":"invalid appsecret"}` })
+	failed := errors.New("no token")
+	for _, tt := range []struct {
+		source TokenSource
+		ok     bool
+	}{{r.tokens[0], false}, {fixedSource{}, true}, {fixedSource{failed}, false}} {
+		err := NewClient(DefaultConfig(), tt.source).CheckCredentials(t.Context(), testApp)
+		var token *TokenError
+		if (err == nil) != tt.ok || err != nil && !errors.As(err, &token) {
+			t.Errorf("%T: %v", tt.source, err)
+		}
+	}
 }

@@ -47,7 +47,7 @@ func lacksToken(h hold.Hold) bool {
 func (d *Dispatcher) recheck(ctx context.Context, h hold.Hold) {
 	attrs := []any{slog.String("app", h.App), slog.String("reason", h.Reason)}
 	if err := d.wechat.CheckCredentials(ctx, h.App); err != nil {
-		d.log.Info("the app is held, and gets no token still", append(attrs, slog.Any("err", err))...)
+		d.log.Info("the app stays held: it gets no token", append(attrs, slog.Any("err", err))...)
 		return
 	}
 	now, active, err := d.holds.Get(ctx, h.App, h.Scope)
