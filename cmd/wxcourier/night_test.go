@@ -42,6 +42,16 @@ func (w *world) try(args ...string) (status int, stdout string) {
 	return cmd.ProcessState.ExitCode(), out.String()
 }
 
+// statusWith returns the first output of status that contains a text.
+func (w *world) statusWith(text string) (status string) {
+	w.t.Helper()
+	redistest.Until(w.t, 30*time.Second, "status shows "+text, func() bool {
+		status = w.exec("status")
+		return strings.Contains(status, text)
+	})
+	return status
+}
+
 func (w *world) says(where, text string, wanted ...string) {
 	w.t.Helper()
 	for _, want := range wanted {
@@ -65,9 +75,8 @@ func TestTheSecretIsChangedAtNight(t *testing.T) {
 	w.inSandbox("/sandbox/secret", fmt.Sprintf(`{"app":%q,"secret":%q}`, mini, changed))
 	w.inSandbox("/sandbox/revoke", fmt.Sprintf(`{"app":%q}`, mini))
 	w.enqueueNumbers("after", 500)
-	next := "next probe"
-	redistest.Until(t, 30*time.Second, "the app is held", func() bool { return strings.Contains(w.exec("status"), next) })
-	w.says("status", w.exec("status", "--app", mini), "all types", "app config", "40125", next, "the app secret is wrong or was reset", "restart the workers")
+	const next = "next probe"
+	w.says("status", w.statusWith(next), "all types", "app config", "40125", next, "the app secret is wrong or was reset", "restart the workers")
 	if n := w.wx.Count(sandbox.Filter{App: mini, ErrCodes: []int{40001}}); n < 1 || n > 64 {
 		t.Errorf("%d calls were made with the refused token; 64 can have been in flight", n)
 	}
@@ -103,8 +112,7 @@ func TestTheSecretIsChangedAtNight(t *testing.T) {
 	w.inSandbox("/sandbox/ip", fmt.Sprintf(`{"app":%q,"blocked":true}`, mini))
 	w.inSandbox("/sandbox/revoke", fmt.Sprintf(`{"app":%q}`, mini))
 	w.enqueueNumbers("again", 200)
-	redistest.Until(t, 30*time.Second, "the app is held", func() bool { return strings.Contains(w.exec("status"), "40164") })
-	w.says("status", w.exec("status"), "IP whitelist", "wxcourier release --app "+mini)
+	w.says("status", w.statusWith("40164"), "IP whitelist", "wxcourier release --app "+mini)
 	w.inSandbox("/sandbox/ip", fmt.Sprintf(`{"app":%q,"blocked":false}`, mini))
 	w.exec("release", "--app", mini)
 	redistest.Until(t, 10*time.Second, "messages flow", func() bool { return w.wx.Count(sandbox.Filter{App: mini, Delivered: true}) == 900 })
