@@ -66,7 +66,7 @@ func (w *world) says(where, text string, wanted ...string) {
 // seconds after a restart with the right secret messages flow, although the next probe is far.
 func TestTheSecretIsChangedAtNight(t *testing.T) {
 	t.Parallel()
-	const changed = "changed-secret-4e8b21" //nolint:gosec // the sandbox's
+	const changed = "changed-secret-4e8b21"
 	w := newWorld(t)
 	night := w.start("worker")
 	w.enqueueNumbers("before", 200)
@@ -92,7 +92,7 @@ func TestTheSecretIsChangedAtNight(t *testing.T) {
 
 	config, err := os.ReadFile(w.config)
 	must(t, err)
-	must(t, os.WriteFile(w.config, bytes.Replace(config, []byte(miniSecret), []byte(changed), 1), 0o600)) //nolint:gosec // the test's own file
+	must(t, os.WriteFile(w.config, bytes.Replace(config, []byte(miniSecret), []byte(changed), 1), 0o600))
 	status, found = w.try("check")
 	if status != 1 {
 		t.Errorf("check exits with %d while the app is held", status)
