@@ -27,6 +27,7 @@ func (s *Server) controlRoutes() map[string]func(*http.Request) (any, error) {
 		"POST /sandbox/credits":   s.controlCredits,
 		"POST /sandbox/latency":   s.controlLatency,
 		"POST /sandbox/ip":        s.controlIP,
+		"POST /sandbox/secret":    s.controlSecret,
 		"POST /sandbox/reset":     func(*http.Request) (any, error) { s.Reset(); return okReply{true}, nil },
 		"/sandbox/":               controlUnknown,
 	}
@@ -195,5 +196,20 @@ func (s *Server) controlIP(r *http.Request) (any, error) {
 		return nil, err
 	}
 	s.BlockIP(q.App, q.Blocked)
+	return okReply{true}, nil
+}
+
+func (s *Server) controlSecret(r *http.Request) (any, error) {
+	var q struct {
+		App    string `json:"app"`
+		Secret string `json:"secret"`
+	}
+	if err := readControl(r, &q); err != nil {
+		return nil, err
+	}
+	if q.App == "" || q.Secret == "" {
+		return nil, errors.New("app and secret are required")
+	}
+	s.SetSecret(q.App, q.Secret)
 	return okReply{true}, nil
 }

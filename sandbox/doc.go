@@ -63,6 +63,7 @@
 //	POST   /sandbox/credits    {"app":"…","openid":"…","template":"…","credits":1}
 //	POST   /sandbox/latency    {"latency":"50ms"}
 //	POST   /sandbox/ip         {"app":"…","blocked":true}   40164 on the token endpoints
+//	POST   /sandbox/secret     {"app":"…","secret":"…"}     the token endpoints answer 40125 to any other
 //	POST   /sandbox/reset                        clear all state
 //
 // # Files

@@ -48,7 +48,8 @@ type checkEnv struct {
 type state struct {
 	apps             map[string]*appState
 	tokens           map[string]*token
-	blocked          map[string]bool // by app: the caller's IP is not on its list; "" is all apps
+	blocked          map[string]bool   // by app: the caller's IP is not on its list; "" is all apps
+	secrets          map[string]string // by app, where SetSecret has set it; else Options.Apps
 	latency          time.Duration
 	random           *rand.Rand
 	rules            []*faultRule
@@ -102,6 +103,7 @@ func newState(opts Options) *state {
 		apps:             map[string]*appState{},
 		tokens:           map[string]*token{},
 		blocked:          map[string]bool{},
+		secrets:          map[string]string{},
 		latency:          opts.Latency,
 		random:           newRandom(opts.Seed),
 		prefixFaultCalls: recent.NewCounts(opts.KeepMessages),
@@ -113,7 +115,7 @@ func newState(opts Options) *state {
 	}
 }
 
-// Reset clears tokens, quotas, credits, faults, blocked IPs and the call log, and resets the latency.
+// Reset clears tokens, quotas, credits, faults, blocked IPs, changed secrets and the call log, and resets the latency.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -58,7 +58,7 @@ func identifyByCredentials(s *Server, x *exchange) *refusal {
 		return refuse(40013)
 	}
 	x.app = a
-	if s.opts.Apps != nil && s.opts.Apps[creds.appID] != creds.secret {
+	if want, open := s.secretOf(creds.appID); !open && want != creds.secret {
 		return refuse(40125)
 	}
 	if x.row.kind == kindToken && (s.state.blocked[""] || s.state.blocked[creds.appID]) {

@@ -170,6 +170,22 @@ func (s *Server) Tokens(app string) []IssuedToken {
 	return list
 }
 
+// SetSecret sets the secret of an app, as a reset in WeChat's console does: the token endpoints answer 40125 to any other. Its
+// tokens stay valid; see [Server.Revoke].
+func (s *Server) SetSecret(app, secret string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.secrets[app] = secret
+}
+
+// secretOf returns the secret of an app; open means that any secret will do. The caller holds s.mu.
+func (s *Server) secretOf(app string) (secret string, open bool) {
+	if secret, set := s.state.secrets[app]; set {
+		return secret, false
+	}
+	return s.opts.Apps[app], s.opts.Apps == nil
+}
+
 // BlockIP removes the caller's IP from the whitelist of an app ("": of every app): the token endpoints answer 40164.
 func (s *Server) BlockIP(app string, blocked bool) {
 	s.mu.Lock()

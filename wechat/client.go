@@ -103,15 +103,21 @@ func (c *Client) token(ctx context.Context, app string, deadline time.Time) (Tok
 
 // Call makes one attempt: it gets a token and sends the request. When WeChat refuses the
 // token, Call renews it and sends the request once more (WeChat does not carry out a request
-// whose token it refuses). No other request is sent twice.
+// whose token it refuses). No other request is sent twice. A request that waits in BeforeWrite
+// when WeChat refuses its token to another call is not written with that token.
 //
 // An error is an *APIError, *AnswerError, *TransportError or *TokenError; [Written] reports
 // whether the request may have been carried out despite it. A risky image is an *APIError of
 // ClassRisky.
 func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error) {
 	var answer Answer
+	first := true
 	err := c.withToken(ctx, app, r.Path, func(ctx context.Context, deadline time.Time, tokens ...Token) error {
-		rep, sensitive, err := c.send(ctx, deadline, r, tokens)
+		request := r
+		if first { // a repetition has the newest token there is
+			request, first = c.unlessRefused(app, r, tokens[0]), false
+		}
+		rep, sensitive, err := c.send(ctx, deadline, request, tokens)
 		if err != nil {
 			return err
 		}
@@ -133,7 +139,12 @@ func (c *Client) withToken(ctx context.Context, app string, ep Endpoint, fn func
 	if err != nil {
 		return err
 	}
-	err = fn(ctx, deadline, token)
+	if err = fn(ctx, deadline, token); errors.Is(err, errKnownRefused) { // nothing was written
+		if token, err = c.replaceRefused(ctx, app, deadline, token); err != nil {
+			return err
+		}
+		err = fn(ctx, deadline, token)
+	}
 	if !tokenRefused(err) {
 		return err
 	}

@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -29,8 +30,9 @@ const (
 // caches it. One replica refreshes it before it expires. A stale token is refreshed once,
 // regardless of how many replicas and calls find it stale.
 //
-// When a refresh fails, a token that is still valid stays in use. The failure is stored in
-// Redis, and no replica requests a token during its backoff, which grows with each failure.
+// When a refresh fails, a token that is still valid stays in use, unless WeChat has refused it.
+// The failure is stored in Redis, and no replica with the same credentials requests a token
+// during its backoff, which grows with each failure.
 // When Redis is unavailable, a valid cached token is used; without one there is no token:
 // requests by each process would invalidate the tokens of the others or use up the quota.
 type Tokens struct {
@@ -55,6 +57,8 @@ var _ TokenSource = (*Tokens)(nil)
 type cachedToken struct {
 	sharedToken
 	recheckAt time.Time // when to read Redis again
+	refused   bool      // WeChat refused it, and no refresh has returned it again
+	replaces  Secret    // the token that WeChat refused before it; "" for none
 }
 
 // TokensOption overrides a default of Tokens.
@@ -109,11 +113,19 @@ func (t *Tokens) Close() {
 }
 
 // Token returns the app's token: from the cache while it is valid, else from Redis, else a new
-// one. Its error is a *TokenError.
+// one. It does not return a token that WeChat has refused, unless a refresh returns that one
+// again. Its error is a *TokenError.
 func (t *Tokens) Token(ctx context.Context, app string) (Token, error) {
 	current, now := t.cached(app), t.now()
 	if !current.validAt(now) {
 		return t.awaitRefresh(ctx, refreshKey{app: app})
+	}
+	if current.refused {
+		renewed, err := t.awaitRefresh(ctx, refreshKey{app: app, rejected: current.Value})
+		if errors.Is(err, ErrTokenRejected) {
+			return current.Token, nil // there is no other: another API may accept it
+		}
+		return renewed, err
 	}
 	if !now.Before(current.recheckAt) {
 		// Check in the background whether the token is due for a refresh.
@@ -127,7 +139,16 @@ func (t *Tokens) Token(ctx context.Context, app string) (Token, error) {
 // fromCache returns the app's cached token, and whether it can be used without reading Redis.
 func (t *Tokens) fromCache(app string) (Token, bool) {
 	current, now := t.cached(app), t.now()
-	return current.Token, current.validAt(now) && now.Before(current.recheckAt)
+	return current.Token, !current.refused && current.validAt(now) && now.Before(current.recheckAt)
+}
+
+// isRefused reports whether WeChat is known to have refused the token, so that a call with it
+// would be refused, too.
+func (t *Tokens) isRefused(app string, token Token) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	current, known := t.cache[app]
+	return known && (current.refused && current.Value == token.Value || current.replaces == token.Value)
 }
 
 func (t *Tokens) cached(app string) cachedToken {
@@ -140,11 +161,28 @@ func (t *Tokens) cached(app string) cachedToken {
 // one. Its error is a *TokenError; it wraps ErrTokenRejected if a refresh returns the rejected
 // token again.
 func (t *Tokens) Renew(ctx context.Context, app string, rejected Token) (Token, error) {
-	current := t.cached(app)
-	if current.Value != rejected.Value && current.validAt(t.now()) {
+	current := t.markRefused(app, rejected)
+	switch {
+	case current.Value == rejected.Value || !current.validAt(t.now()):
+	case current.refused: // the one after it, too
+		rejected = current.Token
+	default:
 		return current.Token, nil
 	}
 	return t.awaitRefresh(ctx, refreshKey{app: app, rejected: rejected.Value})
+}
+
+// markRefused notes that WeChat refused a token, so that no more calls are made with it, and
+// returns the cached one.
+func (t *Tokens) markRefused(app string, rejected Token) cachedToken {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	current, known := t.cache[app]
+	if known && current.Value == rejected.Value {
+		current.refused = true
+		t.cache[app] = current
+	}
+	return current
 }
 
 // refreshKey identifies a refresh: it gets the app's token, but not the rejected one.
@@ -212,12 +250,23 @@ func (t *Tokens) finishRefresh(key refreshKey, call *refreshCall, found sharedTo
 	current := t.cache[key.app]
 	switch {
 	case err == nil && (!current.validAt(now) || current.Value == key.rejected || !found.fetchedAt.Before(current.fetchedAt)):
-		t.cache[key.app] = cachedToken{sharedToken: found, recheckAt: t.nextRecheck(found, now)}
+		next := cachedToken{sharedToken: found, recheckAt: t.nextRecheck(found, now), replaces: current.replaces}
+		switch {
+		case found.Value == current.Value: // Redis still has it
+			next.refused = current.refused
+		case current.refused:
+			next.replaces = current.Value
+		}
+		t.cache[key.app] = next
 	case current.validAt(now):
-		// No newer token: keep the cached one, and read Redis again after a pause.
+		// No newer token: keep the cached one, and read Redis again after a pause. A refused one
+		// that a refresh has returned again is for the caller to judge: other APIs may accept it.
 		current.recheckAt = now.Add(firstBackoff)
+		if current.Value == key.rejected && errors.Is(err, ErrTokenRejected) {
+			current.refused = false
+		}
 		t.cache[key.app] = current
-		if current.Value != key.rejected {
+		if current.Value != key.rejected && !current.refused {
 			found, err = current.sharedToken, nil
 		}
 	}

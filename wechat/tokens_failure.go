@@ -16,6 +16,7 @@ type failure struct {
 	rid      string
 	op       string // of a *TransportError
 	rejected string // tokenHash of the rejected token that the refresh returned again
+	asked    string // Credential.fingerprint of the request; "": not known
 	tries    int64  // failures in a row
 	until    time.Time
 }
@@ -61,10 +62,11 @@ func (f failure) err() error {
 	return errors.New(f.text)
 }
 
-// inForce reports whether the failure forbids requesting a token now. A failure of kind
-// failedRejected only applies to callers with the same rejected token.
-func (f failure) inForce(now time.Time, rejected Secret) bool {
-	if f.kind == "" || !now.Before(f.until) {
+// inForce reports whether the failure forbids requesting a token now with cred. It does not
+// apply to credentials that differ from those that failed: they may have been corrected. A
+// failure of kind failedRejected only applies to callers with the same rejected token.
+func (f failure) inForce(now time.Time, rejected Secret, cred Credential) bool {
+	if f.kind == "" || !now.Before(f.until) || f.asked != "" && f.asked != cred.fingerprint() {
 		return false
 	}
 	return f.kind != failedRejected || f.rejected == tokenHash(rejected)
@@ -74,7 +76,7 @@ func (f failure) inForce(now time.Time, rejected Secret) bool {
 func (f failure) fields() []any {
 	return []any{
 		"kind", f.kind, "endpoint", string(f.endpoint), "code", f.code, "text", f.text, "rid", f.rid,
-		"op", f.op, "rejected", f.rejected, "tries", f.tries, "until_ms", f.until.UnixMilli(),
+		"op", f.op, "rejected", f.rejected, "asked", f.asked, "tries", f.tries, "until_ms", f.until.UnixMilli(),
 	}
 }
 
@@ -90,6 +92,7 @@ func failureOf(fields map[string]string) failure {
 		rid:      fields["rid"],
 		op:       fields["op"],
 		rejected: fields["rejected"],
+		asked:    fields["asked"],
 		tries:    tries,
 		until:    unixMilli(fields["until_ms"]),
 	}

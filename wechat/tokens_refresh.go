@@ -43,13 +43,13 @@ func (t *Tokens) loadOrRefresh(ctx context.Context, key refreshKey) (sharedToken
 		if usable && now.Before(shared.dueAt(t.jitter)) {
 			return shared, nil
 		}
-		if failed.inForce(now, key.rejected) {
+		cred, known := t.credentials(key.app)
+		if failed.inForce(now, key.rejected, cred) {
 			if usable {
 				return shared, nil
 			}
 			return sharedToken{}, failed.err()
 		}
-		cred, known := t.credentials(key.app)
 		if !known && usable {
 			return shared, nil
 		} else if !known {
@@ -84,7 +84,7 @@ func (t *Tokens) refreshLocked(ctx context.Context, key refreshKey, cred Credent
 	}
 	started := t.now()
 	usable := stored.validAt(started) && stored.Value != key.rejected
-	if usable && started.Before(stored.dueAt(t.jitter)) || failed.inForce(started, key.rejected) {
+	if usable && started.Before(stored.dueAt(t.jitter)) || failed.inForce(started, key.rejected, cred) {
 		return false, sharedToken{}, t.store.unlock(ctx, key.app, owner)
 	}
 	fetched, err := t.fetcher.fetch(ctx, cred, key.rejected)
@@ -94,7 +94,7 @@ func (t *Tokens) refreshLocked(ctx context.Context, key refreshKey, cred Credent
 		err = ErrTokenRejected
 	}
 	if err != nil {
-		return t.refreshFailed(ctx, refreshFailure{key: key, owner: owner, stored: stored, usable: usable, previous: failed, err: err})
+		return t.refreshFailed(ctx, refreshFailure{key: key, owner: owner, stored: stored, usable: usable, previous: failed, cred: cred, err: err})
 	}
 	saved, err := t.store.save(ctx, key.app, owner, fetched)
 	if err != nil {
@@ -116,6 +116,7 @@ type refreshFailure struct {
 	stored   sharedToken // the token in Redis
 	usable   bool        // stored can still be used
 	previous failure     // the failure in Redis
+	cred     Credential  // of the request
 	err      error
 }
 
@@ -130,7 +131,7 @@ func (t *Tokens) refreshFailed(ctx context.Context, f refreshFailure) (done bool
 	}
 	tries := f.previous.tries + 1
 	remembered := newFailure(f.err, f.key.rejected)
-	remembered.tries = tries
+	remembered.tries, remembered.asked = tries, f.cred.fingerprint()
 	remembered.until = t.now().Add(failureBackoff(tries))
 	t.reporter.failed(ctx, f.key.app, f.err, f.usable)
 	if err := t.store.fail(ctx, f.key.app, f.owner, remembered); err != nil {
@@ -161,4 +162,9 @@ func tokenHash(s Secret) string {
 	}
 	sum := sha256.Sum256([]byte(s.Reveal()))
 	return hex.EncodeToString(sum[:])
+}
+
+// fingerprint tells credentials apart, for Redis. It is too short to find a secret by trying.
+func (c Credential) fingerprint() string {
+	return tokenHash(Secret(c.mode() + "\n" + c.Secret.Reveal() + "\n" + c.URL))[:8]
 }

@@ -164,3 +164,21 @@ func (s tokenStore) fail(ctx context.Context, app, owner string, f failure) erro
 	}
 	return nil
 }
+
+// forgetFailureScript deletes a failure, unless it is about a token that was refused and issued
+// again: that the credentials work does not contradict it.
+//
+// KEYS[1] failure key; ARGV[1] the kind that stays. Output: 1 deleted, 0 none or kept
+var forgetFailureScript = redis.NewScript(`
+if redis.call("HGET", KEYS[1], "kind") == ARGV[1] then
+  return 0
+end
+return redis.call("DEL", KEYS[1])
+`)
+
+func (s tokenStore) forgetFailure(ctx context.Context, app string) error {
+	if err := forgetFailureScript.Run(ctx, s.rdb, []string{failKey(app)}, failedRejected).Err(); err != nil {
+		return fmt.Errorf("delete the failure in Redis: %w", err)
+	}
+	return nil
+}

@@ -22,6 +22,7 @@ type deliverer struct {
 	delivererDeps
 	receivers   *receiverLocks
 	loggedHours loggedHours
+	rejected    rejectedLog
 	runs        atomic.Int64 // counts the runs, for newRunner
 }
 
@@ -41,7 +42,7 @@ type delivererDeps struct {
 }
 
 func newDeliverer(deps delivererDeps) *deliverer {
-	d := &deliverer{delivererDeps: deps}
+	d := &deliverer{delivererDeps: deps, rejected: rejectedLog{log: deps.log}}
 	d.receivers = newReceiverLocks(d.recallDeferred)
 	return d
 }

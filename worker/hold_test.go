@@ -81,7 +81,8 @@ func TestSecondLimitSlowsOnly(t *testing.T) {
 	}
 }
 
-// TestWrongSecretHoldsTheApp: the app is held, the log reports it once, and no attempt counts.
+// TestWrongSecretHoldsTheApp: the app is held, the log warns once of the token and once of the
+// hold, with advice, and no attempt counts.
 // The tasks are sent without further action when the cause is corrected.
 func TestWrongSecretHoldsTheApp(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
@@ -101,8 +102,9 @@ func TestWrongSecretHoldsTheApp(t *testing.T) {
 				t.Errorf("m%d: %s %s after %d attempts", i, got.Outcome, got.Reason, got.Attempts)
 			}
 		}
-		if n := strings.Count(r.log.String(), "level=WARN"); n != 1 {
-			t.Errorf("%d warnings, want 1", n)
+		text := r.log.String()
+		if n, held := strings.Count(text, "level=WARN"), strings.Count(text, "level=WARN msg=held "); n != 2 || held != 1 || !strings.Contains(text, "IP whitelist") {
+			t.Errorf("%d warnings, want 2; %d of them of the hold, want 1\n%s", n, held, text)
 		}
 		noLeak(t, r)
 	})
@@ -122,7 +124,7 @@ func TestBannedTemplateIsNotCalledAgain(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	r.submit(message("second", "b"))
-	if got := r.outcome("second"); got.Outcome != tasks.OutcomeRejected || got.Attempts != 0 || !strings.HasPrefix(got.Reason, "template_held") {
+	if got := r.outcome("second"); got.Outcome != tasks.OutcomeRejected || got.Attempts != 0 || got.Reason != "template_held" {
 		t.Errorf("%+v", got)
 	}
 	other := message("other", "c")

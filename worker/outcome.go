@@ -55,7 +55,7 @@ func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (tas
 		return tasks.Outcome(settled.Outcome), nil
 	}
 	d.metrics.countOutcome(result)
-	d.logOutcome(ctx, j, v)
+	d.logOutcome(ctx, j, v, result)
 	if d.hooks.OnResult != nil {
 		d.hooks.OnResult(result)
 	}
@@ -120,8 +120,9 @@ func (d *deliverer) discard(ctx context.Context, cause error) error {
 }
 
 // logOutcome logs an outcome, at a level from debug for an accepted task to warn for one
-// that an operator should look at.
-func (d *deliverer) logOutcome(ctx context.Context, j *job, v dispatch.Verdict) {
+// that an operator should look at. Of the rejected tasks of a kind it logs the first of a minute;
+// rejectedLog adds how many more there were.
+func (d *deliverer) logOutcome(ctx context.Context, j *job, v dispatch.Verdict, result tasks.Result) {
 	level := slog.LevelDebug
 	switch v.Outcome {
 	case tasks.OutcomeUnknown, tasks.OutcomeFailed:
@@ -130,7 +131,9 @@ func (d *deliverer) logOutcome(ctx context.Context, j *job, v dispatch.Verdict) 
 			level = slog.LevelDebug // discard has logged it
 		}
 	case tasks.OutcomeRejected:
-		level = slog.LevelInfo
+		if d.rejected.first(result, j.template) {
+			level = slog.LevelInfo
+		}
 	case tasks.OutcomeAccepted, tasks.OutcomeRefused, tasks.OutcomeExpired, tasks.OutcomeCanceled:
 		if v.Outcome == tasks.OutcomeAccepted && j.failed > 0 {
 			level = slog.LevelInfo // a retry that worked

@@ -25,6 +25,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,6 +177,11 @@ func (r *Replica) Run(ctx context.Context) error {
 		defer end()
 		defer context.AfterFunc(ctx, end)()
 		r.sweeper.run(sweep)
+	})
+	r.background.Go(r.deliverer.rejected.run)
+	defer r.deliverer.rejected.flush() // the deliveries have ended, or are given up
+	r.background.Go(func(lifetime context.Context) {
+		r.dispatcher.RecheckCredentials(lifetime, slices.Collect(maps.Keys(r.fleet.apps)))
 	})
 	go func() {
 		defer close(done)

@@ -32,9 +32,17 @@ func (d *deliverer) guard(ctx context.Context, j *job) error {
 		return nil
 	}
 	if reason, held := d.dispatcher.TemplateHeld(ctx, j.App, j.template); held {
-		return &dispatch.NotSentError{Outcome: tasks.OutcomeRejected, Reason: "template_held: " + reason}
+		return &dispatch.NotSentError{Outcome: tasks.OutcomeRejected, Reason: templateHeld(reason)}
 	}
 	return nil
+}
+
+// templateHeld returns the reason of an outcome for a hold on a template: WeChat's is named once.
+func templateHeld(reason string) string {
+	if reason == dispatch.ReasonTemplateHeld {
+		return reason
+	}
+	return dispatch.ReasonTemplateHeld + ": " + reason
 }
 
 // request prepares the content and the token of a call, so that only a connection is missing

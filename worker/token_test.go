@@ -37,3 +37,35 @@ func TestASlowTokenCausesNoBurst(t *testing.T) {
 		}
 	})
 }
+
+// TestARefusedTokenEndsTheCalls: the secret is changed and the tokens are revoked while messages
+// flow. Only the calls that were written before the first refusal arrived are refused, and no
+// probe of the hold makes a call with the refused token.
+func TestARefusedTokenEndsTheCalls(t *testing.T) {
+	const inFlight = 64 // the concurrency of a lane
+	onEach(t, sandbox.Options{Latency: 20 * time.Millisecond}, func(t *testing.T, r *rig) {
+		r.replica(map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: 400}})
+		r.submitMany(3000)
+		redistest.Until(t, 20*time.Second, "messages flow", func() bool { return r.wx.Count(sandbox.Filter{Path: subscribePath}) > 100 })
+		r.wx.SetSecret(app, "changed")
+		r.wx.Revoke(app)
+		r.held("*")
+		probe := func() (refused int) {
+			if _, err := r.holds().Lift(t.Context(), app, "*"); err != nil {
+				t.Fatal(err)
+			}
+			r.held("*")
+			return r.wx.Count(sandbox.Filter{Path: subscribePath, ErrCodes: []int{40001}})
+		}
+		refused := probe() // all that were in flight have ended
+		if refused == 0 || refused > inFlight {
+			t.Errorf("%d calls with the refused token, want 1 to %d", refused, inFlight)
+		}
+		for range 4 {
+			if n := probe(); n != refused {
+				t.Errorf("%d calls of a probe with the refused token", n-refused)
+				refused = n
+			}
+		}
+	})
+}

@@ -15,17 +15,20 @@ import (
 type checkCommand struct {
 	Repair bool `help:"End tasks that asynq no longer has as canceled, and delete archived copies older than results.retention."`
 
+	Force bool `help:"Also ask for the token of apps with token.mode classic. That ends the token in use five minutes later; the new one is stored for the workers."`
+
 	confirm time.Duration // see check.Options; 0: its default
 }
 
 func (checkCommand) Help() string {
-	return `Checks the configuration, Redis and the credentials of each app, and prints one line per check with advice on failures. For each app it fetches the token that workers use from WeChat. The exit status is 1 when a check failed; warnings do not count.
+	return `Checks the configuration, Redis and the credentials of each app, and prints one line per check with advice on failures. For each app it asks WeChat or the app's token service for a token, whatever token Redis has. Stable tokens in use stay valid; a new classic token would end the one in use, so that these apps are asked only with --force. An app that is held as a whole is a failure. The exit status is 1 when a check failed; warnings do not count.
 
 It also searches for tasks that were deleted in the asynq web UI: no worker sends them, and their producers and batches keep waiting. Without --repair nothing is changed. Tasks enqueued less than 15 seconds ago are not examined.
 
 Examples:
     wxcourier check
     wxcourier check --repair
+    wxcourier check --force
     wxcourier check -c wxcourier.yaml`
 }
 
@@ -44,7 +47,7 @@ func (c *checkCommand) Run(p *program) error {
 	} else {
 		report(check.Finding{Subject: "configuration", Text: p.configSource() + ", " + describe.Count(len(cfg.Apps), "app")})
 		err := check.Run(p.ctx, check.Options{
-			Config: cfg, Log: p.logger(), Repair: c.Repair, Confirm: c.confirm, OnFinding: report,
+			Config: cfg, Log: p.logger(), Repair: c.Repair, Force: c.Force, Confirm: c.confirm, OnFinding: report,
 			OnConfirm: func(missing int, wait time.Duration) {
 				p.notef("%s not in asynq; checking again in %v before ending them", describe.Count(missing, "task"), wait)
 			},

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) { os.Exit(e2e.Run(m)) }
 type world struct {
 	t          *testing.T
 	wx         *sandbox.Server
+	url        string // of wx
 	redis      *redistest.Server
 	config     string
 	e2e.Output // standard output and standard error of all programs
@@ -44,6 +45,7 @@ func newWorld(t *testing.T) *world {
 	w.wx = sandbox.New(sandbox.Options{Apps: map[string]string{mini: miniSecret, official: officSecret}, Latency: 5 * time.Millisecond})
 	url, stop := w.wx.Start()
 	t.Cleanup(stop)
+	w.url = url
 	w.config = filepath.Join(t.TempDir(), "wxcourier.yaml")
 	secretFile := filepath.Join(t.TempDir(), "secret")
 	must(t, os.WriteFile(secretFile, []byte(officSecret+"\n"), 0o600))

@@ -154,7 +154,7 @@ func TestStatusNamesUnlistedCode(t *testing.T) {
 		}
 	}
 	status := command(t, env, "", "status").stdout
-	if !regexp.MustCompile(testApp + ` +send:custom +unlisted code +61999 +\S+ \S+ +\S+ \S+ +worker r1`).MatchString(status) {
+	if !regexp.MustCompile(testApp + ` +send:custom +unlisted code +61999 +\S+ \S+ +next probe \S+ \S+ +worker r1`).MatchString(status) {
 		t.Errorf("status:\n%s", status)
 	}
 	mentions(t, "status", status, "errcode 61999 of "+testApp+" send:custom has no row in the code table")

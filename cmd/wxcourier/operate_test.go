@@ -6,13 +6,18 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -127,6 +132,89 @@ func TestCheck(t *testing.T) {
 	}
 	mentions(t, "check", bad.stdout, "FAIL  app "+testApp, "40164", "IP whitelist")
 	mentions(t, "the message", bad.stderr, "1 check failed")
+}
+
+// TestCheckAsksWeChat: a token or a failure in Redis does not decide, and the token in use stays.
+func TestCheckAsksWeChat(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		t.Chdir(t.TempDir())
+		env, wx := newEnvOn(t, redisClient(t, rdb).Options().Addr)
+		key := "WXCOURIER_APPS_" + strings.ToUpper(testApp) + "_"
+		check := func(level, text string, credentials ...string) {
+			t.Helper()
+			got := command(t, slices.Concat(env[:2], credentials), "", "check")
+			if (got.status == statusFailed) != (level == "FAIL") {
+				t.Errorf("status %d", got.status)
+			}
+			mentions(t, "check", got.stdout, level+"  app "+testApp+": "+text)
+		}
+		right, wrong := key+"SECRET="+secret, key+"SECRET=not-"+secret
+		if got := command(t, env, line("a", openid), "run", "-"); got.status != statusDone { // a good token in Redis
+			t.Fatal(got)
+		}
+		check("FAIL", "no token for app "+testApp, wrong)
+		check("ok  ", "WeChat gave a token for its credentials", right)
+		wx.SetSecret(testApp, "changed")
+		check("FAIL", "no token for app "+testApp, right)
+		wx.SetSecret(testApp, secret)
+		check("ok  ", "WeChat gave a token for its credentials", right)
+		if n := wx.TokensIssued(testApp, sandbox.Stable); n != 1 {
+			t.Errorf("%d stable tokens were issued, want the first only", n)
+		}
+
+		classic := key + "TOKEN_MODE=classic"
+		check("warn", "its credentials were not checked: a new classic token would end the one in use", right, classic)
+		if n := wx.TokensIssued(testApp, sandbox.Classic); n != 0 {
+			t.Errorf("%d classic tokens were issued without --force", n)
+		}
+		got := command(t, append(slices.Clip(env), classic), "", "check", "--force")
+		mentions(t, "check --force", got.stdout, "ok    app "+testApp+": WeChat gave a new token")
+		stored := rdb.HGet(t.Context(), "wxcourier:{"+testApp+"}:token", "value").Val()
+		if all := wx.Tokens(testApp); all[len(all)-1].Family != sandbox.Classic || all[len(all)-1].Value != stored {
+			t.Error("the new classic token is not stored for the workers")
+		}
+
+		service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("app") != testApp {
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			_, _ = io.WriteString(w, `{"access_token":"from-the-service","expires_in":7200}`)
+		}))
+		external := []string{key + "TOKEN_MODE=external", key + "TOKEN_URL=" + service.URL}
+		check("ok  ", "its token service gave a token", external...)
+		service.Close()
+		check("FAIL", "no token for app "+testApp, external...)
+	})
+}
+
+// TestCheckFailsWhileAnAppIsHeld: a held app is a failure with its reason and its remedy; a held
+// type is a warning.
+func TestCheckFailsWhileAnAppIsHeld(t *testing.T) {
+	t.Chdir(t.TempDir())
+	mini, rdb := redistest.Mini(t)
+	env, _ := newEnvOn(t, mini.Addr())
+	holds := hold.NewStore(rdb)
+	set := func(scope, reason string, code int) {
+		t.Helper()
+		h := hold.Hold{App: testApp, Scope: scope, Reason: reason, Code: code, By: hold.ReplicaPrefix + "r1"}
+		if _, _, err := holds.SetEnding(t.Context(), h, hold.End{After: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(tasks.TypeCustom, "quota_day", 45009)
+	got := command(t, env, "", "check")
+	if got.status != statusDone {
+		t.Errorf("a held type: %+v", got)
+	}
+	mentions(t, "check", got.stdout, "warn  app "+testApp+": held: "+testApp+" send:custom: quota day (errcode 45009), until 2")
+	set(hold.WholeApp, "app_config", 40125)
+	if got = command(t, env, "", "check"); got.status != statusFailed {
+		t.Errorf("a held app: %+v", got)
+	}
+	mentions(t, "check", got.stdout, "ok    app "+testApp+": WeChat gave a token", "FAIL  app "+testApp+": held: "+testApp+" all types: app config (errcode 40125), next probe 2",
+		"the app secret is wrong or was reset", "wxcourier release --app "+testApp)
+	mentions(t, "status", command(t, env, "", "status").stdout, "next probe 2", testApp+" all types: the app secret is wrong or was reset")
 }
 
 func TestCheckWithoutRedis(t *testing.T) {
@@ -309,4 +397,13 @@ func rendered(t *testing.T, url, text string) {
 	if !strings.Contains(string(page), text) {
 		t.Errorf("%s, rendered, does not contain %q:\n%.2000s", url, text, page)
 	}
+}
+
+func redisClient(t *testing.T, rdb redis.UniversalClient) *redis.Client {
+	t.Helper()
+	client, ok := rdb.(*redis.Client)
+	if !ok {
+		t.Fatalf("%T", rdb)
+	}
+	return client
 }

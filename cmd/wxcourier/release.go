@@ -55,6 +55,11 @@ func (c *releaseCommand) Run(p *program) error {
 			return err
 		}
 	}
+	if scope == hold.WholeApp { // or else the next call fails with the last error, and holds the app again
+		if err := parts.Tokens.EndBackoff(p.ctx, c.App); err != nil {
+			return err
+		}
+	}
 	released, err := parts.Holds.Lift(p.ctx, c.App, scope)
 	if err := p.ignorePublishError(released, err); err != nil {
 		return err

@@ -210,10 +210,14 @@ func paceText(u ratelimit.Usage) string {
 	return "full"
 }
 
-// writeHolds prints holds as a table, and below it the errcodes missing in the code table.
+// writeHolds prints holds as a table, and below it what to do about them, and the errcodes missing
+// in the code table.
 func writeHolds(w io.Writer, holds []hold.Hold) {
 	writeHoldTable(w, holds)
 	for _, h := range holds {
+		if remedy := dispatch.Remedy(h); remedy != "" {
+			_, _ = fmt.Fprintf(w, "%s %s: %s\n", h.App, describe.Scope(h.Scope), printable.Escape(remedy))
+		}
 		if h.Reason == dispatch.ReasonUnlistedCode {
 			_, _ = fmt.Fprintf(w, "errcode %d of %s %s has no row in the code table of this version: report it to the maintainers, or add a row to wechat/errcode.go\n",
 				h.Code, h.App, describe.Scope(h.Scope))
@@ -234,7 +238,7 @@ func writeHoldTable(w io.Writer, holds []hold.Hold) {
 		if !h.Since.IsZero() {
 			since = h.Since.Local().Format(time.DateTime)
 		}
-		if !h.Until.IsZero() {
+		if !h.Until.IsZero() && !dispatch.Probed(h) {
 			until = h.Until.Local().Format(time.DateTime)
 		}
 		_, _ = fmt.Fprintln(table, strings.Join([]string{

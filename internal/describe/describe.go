@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
@@ -50,10 +51,13 @@ func Reason(h hold.Hold) string {
 	return printable.Escape(strings.ReplaceAll(h.Reason, "_", " "))
 }
 
-// Until returns when a hold ends, in local time.
+// Until returns when a hold ends, or when its next probe is, in local time.
 func Until(h hold.Hold) string {
-	if h.Until.IsZero() {
+	switch {
+	case h.Until.IsZero():
 		return "until released"
+	case dispatch.Probed(h):
+		return "next probe " + h.Until.Local().Format(time.DateTime)
 	}
 	return "until " + h.Until.Local().Format(time.DateTime)
 }

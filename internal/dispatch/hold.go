@@ -2,13 +2,11 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/hold"
-	"github.com/wxcourier/wxcourier/wechat"
 )
 
 // unheldPause bounds the delay of a task whose hold could not be set. Only the delay keeps
@@ -36,8 +34,12 @@ func (d *Dispatcher) hold(ctx context.Context, c *Call, cause error, v Verdict) 
 	h.Since = time.Now() // loggedHolds uses the clock of the log
 	h.Until = h.Since.Add(v.hold.end.After)
 	if inForce.Reason == h.Reason && d.loggedHolds.shouldLog(h) {
-		d.log.Log(ctx, holdLevel(cause, v), "held", c.Log(slog.String("scope", h.Scope), slog.String("reason", h.Reason),
-			slog.Int("errcode", h.Code), slog.Duration("delay", v.hold.end.After), slog.Any("err", cause))...)
+		attrs := []any{slog.String("scope", h.Scope), slog.String("reason", h.Reason), slog.Int("errcode", h.Code),
+			slog.Duration("delay", v.hold.end.After), slog.Any("err", cause)}
+		if advice := Remedy(inForce); advice != "" {
+			attrs = append(attrs, slog.String("advice", advice))
+		}
+		d.log.Log(ctx, holdLevel(inForce), "held", c.Log(attrs...)...)
 	}
 	return v.underHold(begun)
 }
@@ -51,15 +53,14 @@ func (d *Dispatcher) Held(ctx context.Context, c *Call) bool {
 	return err == nil && held
 }
 
-// holdLevel returns the level at which a hold is logged: info for short lane holds, and for
-// token errors, which package wechat has logged already; warn for what an operator should
-// look at.
-func holdLevel(err error, v Verdict) slog.Level {
-	var token *wechat.TokenError
-	if errors.As(err, &token) || v.stops == stopLane && v.hold.end.After <= time.Minute {
-		return slog.LevelInfo
+// holdLevel returns the level at which a hold is logged: warn for a whole app, and for what an
+// operator should look at; info for a lane that has spent a limit, which ends by itself, and
+// where a probe failed again.
+func holdLevel(h hold.Hold) slog.Level {
+	if h.Tries <= 1 && (h.Scope == hold.WholeApp || Probed(h)) {
+		return slog.LevelWarn
 	}
-	return slog.LevelWarn
+	return slog.LevelInfo
 }
 
 // loggedHolds remembers which holds were logged, since concurrent calls get the same

@@ -63,7 +63,7 @@ var rules = map[wechat.Class]rule{
 	wechat.ClassRefused:     {outcome: tasks.OutcomeRefused},
 	wechat.ClassRejected:    {outcome: tasks.OutcomeRejected},
 	wechat.ClassRetired:     {outcome: tasks.OutcomeRejected, reason: "retired_api"},
-	wechat.ClassTemplate:    {outcome: tasks.OutcomeRejected, reason: "template_held", stops: stopTemplate, wait: backoff(templateProbes)},
+	wechat.ClassTemplate:    {outcome: tasks.OutcomeRejected, reason: ReasonTemplateHeld, stops: stopTemplate, wait: backoff(templateProbes)},
 	wechat.ClassBusy:        {counts: true, wait: backoff(retries)},
 	wechat.ClassUnlisted:    {counts: true, wait: backoff(retries), tripReason: ReasonUnlistedCode},
 	wechat.ClassPerUser:     {wait: after(3 * time.Second)},
@@ -72,14 +72,19 @@ var rules = map[wechat.Class]rule{
 	wechat.ClassRateMinute:  {reason: "rate_minute", stops: stopLane, slows: ratelimit.PerMinute, learns: true, wait: until(calendar.NextMinute), ends: hold.NextMinute},
 	wechat.ClassQuotaDay:    {reason: "quota_day", stops: stopLane, learns: true, wait: until(calendar.EndOfDay), ends: hold.EndOfDay},
 	wechat.ClassToken:       {reason: tokenRejected, stops: stopApp, wait: backoff(appProbes)},
-	wechat.ClassConfig:      {reason: "app_config", stops: stopApp, wait: backoff(appProbes)},
-	wechat.ClassAccount:     {reason: "capability", stops: stopLane, wait: backoff(capabilityProbes)},
+	wechat.ClassConfig:      {reason: appConfig, stops: stopApp, wait: backoff(appProbes)},
+	wechat.ClassAccount:     {reason: capability, stops: stopLane, wait: backoff(capabilityProbes)},
 }
 
 // Reasons of holds that are used outside of rules, too.
 const (
 	tokenUnavailable = "token_unavailable" //nolint:gosec // no credential
 	tokenRejected    = "token_rejected"    //nolint:gosec // likewise
+	appConfig        = "app_config"
+	capability       = "capability"
+	// ReasonTemplateHeld is the reason of a hold on a template, and of the outcome of the
+	// messages with it.
+	ReasonTemplateHeld = "template_held"
 	// ReasonUnlistedCode is the reason of a hold on a lane that got the same errcode several
 	// times in a row, and the code table has no row for it. The hold's code needs a row.
 	ReasonUnlistedCode = "unlisted_code"

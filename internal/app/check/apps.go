@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -8,50 +9,91 @@ import (
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/describe"
+	"github.com/wxcourier/wxcourier/internal/dispatch"
+	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// apps checks for each app that it can get a token. shared is whether Redis is the configured
-// one, and not private to this process.
-func (c *checker) apps(ctx context.Context, shared bool) {
+// apps checks for each app that its credentials give a token, and that it is not held. stored
+// says that Redis can be used.
+func (c *checker) apps(ctx context.Context, stored bool) {
 	if len(c.Config.Apps) == 0 {
 		c.warn("apps", "none is configured: a worker has nothing to send")
 	}
 	for _, one := range c.Config.Apps {
-		if one.Token.Mode == wechat.ModeClassic && !shared {
-			c.warn("app "+one.ID, "its credentials were not checked: without the shared Redis, fetching a classic token would invalidate the one in use")
-			continue
-		}
-		c.app(ctx, one)
+		c.credentials(ctx, one, stored)
+		c.app(ctx, one, stored)
 	}
 }
 
-// app checks one app: its token, and what keeps it from sending.
-func (c *checker) app(ctx context.Context, one configs.App) {
+// credentials asks WeChat or the app's token service for a token, whatever is cached: a token in
+// Redis may be older than the credentials, and so may the last failure.
+func (c *checker) credentials(ctx context.Context, one configs.App, stored bool) {
 	subject := "app " + one.ID
-	tokenCtx, cancel := context.WithTimeout(ctx, c.Config.WeChat.AttemptTimeout)
-	defer cancel()
-	if _, err := c.parts.Tokens.Token(tokenCtx, one.ID); err != nil {
-		advice := wechat.Advice(err)
-		if advice == "" {
-			advice = transientAdvice(c.Config.WeChat.BaseURL, err)
+	if one.Token.Mode == wechat.ModeClassic {
+		switch {
+		case !c.Force:
+			c.warn(subject, "its credentials were not checked: a new classic token would end the one in use\nwxcourier check --force asks for one all the same")
+			return
+		case !stored:
+			c.warn(subject, "its credentials were not checked: a new classic token would end the one in use, and cannot be stored for the workers without their Redis")
+			return
 		}
-		c.fail(subject, "%v\n%s", err, advice)
-	} else {
-		c.ok(subject, "got a token with its credentials")
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.Config.WeChat.AttemptTimeout)
+	defer cancel()
+	if err := c.parts.Tokens.Ask(ctx, one.ID); err != nil {
+		server := c.Config.WeChat.BaseURL
+		if one.Token.Mode == wechat.ModeExternal {
+			server = "its token service"
+		}
+		c.fail(subject, "%v\n%s", err, cmp.Or(wechat.Advice(err), transientAdvice(server, err)))
+		return
+	}
+	c.ok(subject, "%s", tokenGiven[one.Token.Mode])
+}
+
+// tokenGiven is the text about a token that was asked for just now, by the app's token mode.
+var tokenGiven = map[string]string{
+	"":                  "WeChat gave a token for its credentials",
+	wechat.ModeStable:   "WeChat gave a token for its credentials",
+	wechat.ModeClassic:  "WeChat gave a new token for its credentials; it is stored for the workers",
+	wechat.ModeExternal: "its token service gave a token",
+}
+
+// app checks what keeps an app from sending.
+func (c *checker) app(ctx context.Context, one configs.App, stored bool) {
+	subject := "app " + one.ID
 	if len(one.OnlyOpenIDs) > 0 {
 		c.warn(subject, "only_openids is set: messages to anyone but %s are rejected", describe.Count(len(one.OnlyOpenIDs), "person"))
 	}
 	for _, h := range app.HoursOf(one.ID, one.Hours, time.Now()) {
 		c.ok("hours", "%s", h.String())
 	}
-	holds, err := c.parts.Holds.List(ctx, one.ID)
+	if stored {
+		c.holds(ctx, one.ID)
+	}
+}
+
+// holds reports the holds of an app. Nothing is sent while the whole app is held.
+func (c *checker) holds(ctx context.Context, id string) {
+	subject := "app " + id
+	holds, err := c.parts.Holds.List(ctx, id)
 	if err != nil {
 		c.fail(subject, "its holds cannot be read: %v", err)
 	}
 	for _, h := range holds {
-		c.warn(subject, "held: %s", describe.Hold(h))
+		text := "held: " + describe.Hold(h) + ", by " + h.By
+		if remedy := dispatch.Remedy(h); remedy != "" {
+			text += "\n" + remedy
+		} else if h.Until.IsZero() {
+			text += "\nwxcourier release lifts it"
+		}
+		if h.Scope == hold.WholeApp {
+			c.fail(subject, "%s", text)
+		} else {
+			c.warn(subject, "%s", text)
+		}
 	}
 }
 

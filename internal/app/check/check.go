@@ -49,6 +49,8 @@ type Options struct {
 	// that are examined; 0 is 15 s. It must exceed the time that a producer takes between
 	// marking a task and enqueuing it.
 	Confirm time.Duration
+	// Force also asks for a new classic token, which ends the one in use.
+	Force bool
 	// OnFinding is called with each finding as soon as it is known.
 	OnFinding func(Finding)
 	// OnConfirm, if set, is called before a repair waits for its second pass.
@@ -72,7 +74,7 @@ func Run(ctx context.Context, o Options) error {
 	shared := c.Config.Redis.Configured()
 	if !shared {
 		c.warn("redis", "not configured: worker, enqueue and run (without --sandbox or --journal) need redis.addrs")
-		stop, err := app.StartPrivateRedis(&c.Config) // tokens are stored in Redis
+		stop, err := app.StartPrivateRedis(&c.Config) // nothing is written to a Redis that is not configured
 		if err != nil {
 			return err
 		}
@@ -84,14 +86,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer parts.Close() //nolint:contextcheck // the clean-up does not end with ctx
 	c.parts = parts
-	if shared && !c.redis(ctx) {
-		if len(c.Config.Apps) > 0 {
-			c.warn("apps", "their credentials were not checked: tokens are stored in Redis")
-		}
-		return nil
-	}
-	c.apps(ctx, shared)
-	if shared {
+	stored := shared && c.redis(ctx)
+	c.apps(ctx, stored)
+	if stored {
 		c.orphans(ctx)
 		c.deleted(ctx)
 	}

@@ -1,0 +1,73 @@
+package wechat
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+)
+
+// Ask requests a token with the app's credentials, whatever this process or Redis has: it shows
+// whether the credentials work now. Its error is a *TokenError.
+//
+// The token is not used, and replicas keep theirs: a stable token is the one that they have, and
+// an external one is for the token service to know. A classic token replaces the one in use, so
+// it is stored for all replicas, which find it long before the old one ends. An answer also ends
+// the backoff after a failure, except after a token that was refused and then issued again.
+func (t *Tokens) Ask(ctx context.Context, app string) error {
+	if err := t.ask(ctx, app); err != nil {
+		return &TokenError{App: app, Err: err}
+	}
+	return nil
+}
+
+func (t *Tokens) ask(ctx context.Context, app string) error {
+	cred, known := t.credentials(app)
+	switch {
+	case !known:
+		return ErrNoCredentials
+	case cred.mode() == ModeClassic:
+		return t.askClassic(ctx, app, cred)
+	}
+	if _, err := t.fetcher.fetch(ctx, cred, ""); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = t.store.forgetFailure(ctx, app) // without Redis the backoff ends by itself
+	return nil
+}
+
+// EndBackoff makes the next caller ask for a token at once, although the last request failed:
+// somebody says that its cause is gone.
+func (t *Tokens) EndBackoff(ctx context.Context, app string) error {
+	return t.store.forgetFailure(ctx, app)
+}
+
+// askClassic requests a classic token while holding the app's refresh lock, and stores it.
+func (t *Tokens) askClassic(ctx context.Context, app string, cred Credential) error {
+	owner := rand.Text()
+	for poll := 0; ; poll++ {
+		locked, err := t.store.lock(ctx, app, owner, t.lockTTL)
+		if err != nil {
+			return err
+		}
+		if locked {
+			break
+		}
+		if err := sleep(ctx, lockPollIntervals[min(poll, len(lockPollIntervals)-1)]); err != nil {
+			return fmt.Errorf("waiting for another refresh: %w", err)
+		}
+	}
+	started := t.now()
+	fetched, err := t.fetcher.fetch(ctx, cred, "")
+	if err != nil {
+		unlock, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = t.store.unlock(unlock, app, owner) // it expires by itself
+		return err
+	}
+	fetched.fetchedAt, fetched.ExpiresAt = started, started.Add(fetched.life)
+	_, err = t.store.save(ctx, app, owner, fetched)
+	return err
+}
