@@ -94,6 +94,7 @@ func Run(ctx context.Context, o Options) error {
 	if shared {
 		c.orphans(ctx)
 		c.deleted(ctx)
+		c.results(ctx)
 	}
 	return nil
 }
