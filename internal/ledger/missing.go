@@ -202,7 +202,7 @@ if not unchanged() then return {"kept", "", ""} end
 redis.call("HDEL", KEYS[5], ARGV[16])
 redis.call("HDEL", KEYS[1], "missing")
 if ARGV[19] == "1" then redis.call("HSET", KEYS[1], "deleted", 1) end
-` + readMarkLua + trimLua + settleBody)
+` + readMarkLua + settleBody)
 
 // EndMissing settles a missing task, and returns false if the task has changed since it was
 // read. It uses the task's Queue and Generation, not the request's. With free, Mark may claim the

@@ -220,7 +220,7 @@ return 1
 //
 // Returns {"written", outcome, ""}, or {"kept", outcome, result} with the outcome that the
 // record has already.
-var settleScript = redis.NewScript(readMarkLua + trimLua + settleBody)
+var settleScript = redis.NewScript(readMarkLua + settleBody)
 
 // settleBody is the body of settleScript, also used by scripts that settle under a condition.
 const settleBody = `
@@ -248,7 +248,9 @@ end
 redis.call("PEXPIRE", KEYS[1], ARGV[3])
 local entry = redis.call("XADD", KEYS[2], "*", "result", ARGV[2])
 if redis.call("XLEN", KEYS[2]) % 16 == 0 then
-	trim(KEYS[2], KEYS[6], tonumber(string.match(entry, "^%d+")) - ARGV[13], tonumber(ARGV[4]))
+	local stream, cut = KEYS[2], KEYS[6]
+	local minimum, most = tonumber(string.match(entry, "^%d+")) - ARGV[13], tonumber(ARGV[4])
+` + trimLua + `
 end
 if ARGV[5] ~= "" then redis.call("SET", KEYS[3], ARGV[5], "PX", ARGV[3]) end
 if ARGV[11] ~= "1" then

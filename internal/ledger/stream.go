@@ -11,40 +11,42 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// trimLua defines trim(stream, cut, minimum, most): it removes entries that are older than
-// minimum (ms since 1970), and then those beyond the most that the stream may have (0: any
-// number). Redis removes whole nodes of its tree only (some ten results each), and at most some
-// 10,000 entries at a time, so that up to a node stays too long and no call takes long.
+// trimLua removes from a stream the entries that are older than minimum (ms since 1970), and then
+// those beyond the most that it may have (0: any number). It uses the variables stream and cut
+// (keys), minimum and most. It is no function, since the script that settles would create that
+// function for each task. Redis removes whole nodes of its tree only (some ten results each), and
+// at most some 10,000 entries at a time, so that up to a node stays too long and no call takes
+// long.
 //
 // The hash cut gets the fields `id`, the last entry that was removed, and `by`, the reason:
 // "retention" or "length". Redis does not return which entries XTRIM removed; where several are
 // possible, id is the latest.
 const trimLua = `
-local function oldest(stream)
+local function oldest()
 	local first = redis.call("XRANGE", stream, "-", "+", "COUNT", 1)[1]
 	if first then return first[1], tonumber(string.match(first[1], "^%d+")) end
 end
-local function trim(stream, cut, minimum, most)
-	local first, ms = oldest(stream)
-	if first and minimum > 0 and ms < minimum then
-		local last = redis.call("XREVRANGE", stream, string.format("%d", minimum - 1), "-", "COUNT", 1)[1][1]
-		if redis.call("XTRIM", stream, "MINID", "~", string.format("%d", minimum)) > 0 then
-			first, ms = oldest(stream)
-			redis.call("HSET", cut, "id", first and ms < minimum and first or last, "by", "retention")
-		end
+local first, ms = oldest()
+if first and minimum > 0 and ms < minimum then
+	local last = redis.call("XREVRANGE", stream, string.format("%d", minimum - 1), "-", "COUNT", 1)[1][1]
+	if redis.call("XTRIM", stream, "MINID", "~", string.format("%d", minimum)) > 0 then
+		first, ms = oldest()
+		redis.call("HSET", cut, "id", first and ms < minimum and first or last, "by", "retention")
 	end
-	if most > 0 and redis.call("XTRIM", stream, "MAXLEN", "~", string.format("%d", most)) > 0 then
-		redis.call("HSET", cut, "id", oldest(stream) or first, "by", "length")
-	end
+end
+if most > 0 and redis.call("XTRIM", stream, "MAXLEN", "~", string.format("%d", most)) > 0 then
+	redis.call("HSET", cut, "id", oldest() or first, "by", "length")
 end
 `
 
 // trimScript trims a stream to which nothing is being added.
 //
 // KEYS[1] stream, KEYS[2] its cut. ARGV[1] retention in ms, ARGV[2] maximum length or 0
-var trimScript = redis.NewScript(trimLua + `
+var trimScript = redis.NewScript(`
 local t = redis.call("TIME")
-trim(KEYS[1], KEYS[2], t[1] * 1000 + math.floor(t[2] / 1000) - ARGV[1], tonumber(ARGV[2]))
+local stream, cut = KEYS[1], KEYS[2]
+local minimum, most = t[1] * 1000 + math.floor(t[2] / 1000) - ARGV[1], tonumber(ARGV[2])
+` + trimLua + `
 return 1
 `)
 
