@@ -63,18 +63,20 @@ type DeadResult struct {
 	Entry      string // id of the entry in the app's stream
 	Result     Result // the zero Result if it cannot be decoded
 	Deliveries int
-	Err        error // of the last delivery; ErrConsumerDied if its consumer died
+	Err        error // of the function, or of decoding, or ErrConsumerDied
 }
 
-// ErrConsumerDied is the error of a delivery whose consumer did not come back from it.
+// ErrConsumerDied is the error of a result that is given up without another call of the function:
+// its consumer died in the last delivery, or OnDead has failed before.
 var ErrConsumerDied = errors.New("tasks: the consumer died")
 
 // LostResults says that results of an app were removed from its stream before a group processed
 // them: because the group is further behind than results.retention or results.stream_max_len
-// allows, or because the stream was deleted. Their records may still exist, see [Client.Result].
+// allows; or that Redis has lost the group, and with it perhaps results. Their records may still
+// exist, see [Client.Result].
 type LostResults struct {
 	App         string
-	After, Upto time.Time // when they were recorded; zero if unknown
+	After, Upto time.Time // when they were recorded; zero if Redis has lost the group
 	// Pending is the number of results if they had been delivered and not yet processed. It
 	// is 0 if they had not been delivered: their number is unknown.
 	Pending int
@@ -282,7 +284,9 @@ func (a *appConsumer) create(ctx context.Context) (ok bool) {
 	}
 	if created && a.joined {
 		a.log.Warn("the consumer group is gone; it was created again, and begins with the oldest result that is kept")
-		a.lost(LostResults{App: a.app})
+		if a.cfg.OnLost != nil {
+			a.cfg.OnLost(LostResults{App: a.app})
+		}
 	}
 	a.joined, a.acks = true, nil
 	return true
