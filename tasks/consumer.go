@@ -116,18 +116,18 @@ const (
 func NewConsumer(rdb redis.UniversalClient, cfg ConsumerConfig) (*Consumer, error) {
 	var faults []error
 	if cfg.Group == "" || strings.ContainsAny(cfg.Group, " \r\n\t") {
-		faults = append(faults, fmt.Errorf("Group: %q is not a name without blanks", cfg.Group))
+		faults = append(faults, fmt.Errorf("the Group %q is not a name without blanks", cfg.Group))
 	}
 	for _, app := range cfg.Apps {
 		if !ValidApp(app) {
-			faults = append(faults, fmt.Errorf("Apps: %q is not an app id", app))
+			faults = append(faults, fmt.Errorf("%q in Apps is not an app id", app))
 		}
 	}
 	if cfg.Batch < 0 || cfg.Batch > 10_000 {
-		faults = append(faults, fmt.Errorf("Batch: %d is not between 1 and 10000", cfg.Batch))
+		faults = append(faults, fmt.Errorf("the Batch %d is not between 1 and 10000", cfg.Batch))
 	}
 	if cfg.ClaimIdle < 0 || cfg.Backoff < 0 || cfg.MaxDeliveries < 0 {
-		faults = append(faults, errors.New("ClaimIdle, Backoff, MaxDeliveries: negative"))
+		faults = append(faults, errors.New("one of ClaimIdle, Backoff and MaxDeliveries is negative"))
 	}
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("tasks: invalid ConsumerConfig: %w", errors.Join(faults...))

@@ -23,14 +23,14 @@ import (
 
 const consumerGroup = "billing"
 
-// record records the results of n tasks with ids <prefix>0, <prefix>1 …
-func record(t *testing.T, rdb redis.UniversalClient, app, prefix string, n int) {
+// record records the results of n tasks of clientApp with ids <prefix>0, <prefix>1 …
+func record(t *testing.T, rdb redis.UniversalClient, prefix string, n int) {
 	t.Helper()
 	l := ledger.New(rdb, ledger.Policy{Retention: time.Hour})
 	for i := range n {
 		id := fmt.Sprintf("%s%d", prefix, i)
-		if _, err := l.Settle(t.Context(), ledger.Ref{App: app, ID: id}, ledger.SettleRequest{
-			Outcome: "accepted", Result: tasks.Result{ID: id, App: app, Outcome: tasks.OutcomeAccepted, ErrMsg: "a text"}.Encode(),
+		if _, err := l.Settle(t.Context(), ledger.Ref{App: clientApp, ID: id}, ledger.SettleRequest{
+			Outcome: "accepted", Result: tasks.Result{ID: id, App: clientApp, Outcome: tasks.OutcomeAccepted, ErrMsg: "a text"}.Encode(),
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -125,14 +125,14 @@ func pendingOf(t *testing.T, rdb redis.UniversalClient) int64 {
 func TestConsumersShare(t *testing.T) {
 	share := func(t *testing.T, rdb redis.UniversalClient) {
 		t.Helper()
-		record(t, rdb, clientApp, "before", 150)
+		record(t, rdb, "before", 150)
 		var seen seenResults
 		var stops []func()
 		for range 3 {
 			_, stop := consume(t, rdb, tasks.ConsumerConfig{Batch: 10}, func(r tasks.Result) error { seen.add(r); return nil })
 			stops = append(stops, stop)
 		}
-		record(t, rdb, clientApp, "after", 150)
+		record(t, rdb, "after", 150)
 		redistest.Until(t, 20*time.Second, "300 results", func() bool { n, _ := seen.counts(); return n == 300 })
 		for _, stop := range stops {
 			stop()
@@ -148,7 +148,7 @@ func TestConsumersShare(t *testing.T) {
 		}
 		var again, other seenResults
 		_, stop := consume(t, rdb, tasks.ConsumerConfig{}, func(r tasks.Result) error { again.add(r); return nil })
-		record(t, rdb, clientApp, "last", 1)
+		record(t, rdb, "last", 1)
 		redistest.Until(t, 20*time.Second, "the last result", func() bool { return again.of("last0") == 1 })
 		stop()
 		if n, _ := again.counts(); n != 1 {
@@ -174,12 +174,12 @@ func TestConsumersShare(t *testing.T) {
 // TestConsumerStartsNow: a group that begins now gets no older result.
 func TestConsumerStartsNow(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		record(t, rdb, clientApp, "old", 5)
+		record(t, rdb, "old", 5)
 		time.Sleep(3 * time.Millisecond) // positions have milliseconds
 		var seen seenResults
 		consume(t, rdb, tasks.ConsumerConfig{FromNow: true}, func(r tasks.Result) error { seen.add(r); return nil })
 		redistest.Until(t, 20*time.Second, "the group", func() bool { return pendingOf(t, rdb) == 0 })
-		record(t, rdb, clientApp, "new", 5)
+		record(t, rdb, "new", 5)
 		redistest.Until(t, 20*time.Second, "the new results", func() bool { return seen.of("new4") == 1 })
 		if n, _ := seen.counts(); n != 5 {
 			t.Errorf("%d results, want 5: %v", n, seen.seen)
@@ -191,7 +191,7 @@ func TestConsumerStartsNow(t *testing.T) {
 // given up after MaxDeliveries, to OnDead or to the log, where its contents do not appear.
 func TestFailedResultIsDeliveredAgain(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		record(t, rdb, clientApp, "m", 6)
+		record(t, rdb, "m", 6)
 		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: ledger.StreamKey(clientApp), Values: []string{"result", "no JSON"}}).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -239,7 +239,7 @@ func TestFailedResultIsDeliveredAgain(t *testing.T) {
 			}
 		}
 
-		record(t, rdb, clientApp, "logged", 1)
+		record(t, rdb, "logged", 1)
 		log, _ := consume(t, rdb, tasks.ConsumerConfig{Backoff: time.Millisecond, MaxDeliveries: 2}, func(tasks.Result) error { return refuse })
 		redistest.Until(t, 20*time.Second, "it is logged", func() bool { return strings.Contains(log.String(), "logged0") })
 		if text := log.String(); !strings.Contains(text, "level=ERROR") || strings.Contains(text, "a text") {
@@ -251,7 +251,7 @@ func TestFailedResultIsDeliveredAgain(t *testing.T) {
 // TestFailuresStopReading: while everything fails, the consumer does not read on and on.
 func TestFailuresStopReading(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		record(t, rdb, clientApp, "m", 60)
+		record(t, rdb, "m", 60)
 		var seen seenResults
 		consume(t, rdb, tasks.ConsumerConfig{Batch: 10, Backoff: time.Millisecond}, func(r tasks.Result) error { seen.add(r); return errors.New("no") })
 		redistest.Until(t, 20*time.Second, "40 deliveries", func() bool { _, n := seen.counts(); return n >= 40 })
@@ -264,7 +264,7 @@ func TestFailuresStopReading(t *testing.T) {
 // TestSlowFunctionKeepsItsResults: nobody claims the results of a consumer that is slow.
 func TestSlowFunctionKeepsItsResults(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		record(t, rdb, clientApp, "m", 4)
+		record(t, rdb, "m", 4)
 		var seen seenResults
 		cfg := tasks.ConsumerConfig{ClaimIdle: 300 * time.Millisecond, Backoff: 20 * time.Millisecond}
 		slow := func(r tasks.Result) error { seen.add(r); time.Sleep(400 * time.Millisecond); return nil }
@@ -282,7 +282,7 @@ func TestSlowFunctionKeepsItsResults(t *testing.T) {
 // at once, and what it has begun is acknowledged.
 func TestConsumerIsCanceled(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		record(t, rdb, clientApp, "m", 20)
+		record(t, rdb, "m", 20)
 		var first, second seenResults
 		begun, end := make(chan struct{}, 20), make(chan struct{})
 		_, stop := consume(t, rdb, tasks.ConsumerConfig{}, func(r tasks.Result) error {
@@ -335,12 +335,12 @@ func TestConsumerProcess(t *testing.T) {
 func TestKilledConsumer(t *testing.T) {
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	record(t, rdb, clientApp, "m", 100)
+	record(t, rdb, "m", 100)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	process := exec.CommandContext(t.Context(), exe, "-test.run=^TestConsumerProcess$")
+	process := exec.CommandContext(t.Context(), exe, "-test.run=^TestConsumerProcess$") //nolint:gosec // the test itself
 	process.Env = append(os.Environ(), consumerEnv+"="+server.Addr())
 	out, err := process.StdoutPipe()
 	if err != nil {
@@ -381,14 +381,14 @@ func TestKilledConsumer(t *testing.T) {
 func TestConsumerSurvivesRedis(t *testing.T) {
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	rdb := server.Client(t)
-	record(t, rdb, clientApp, "a", 3)
+	record(t, rdb, "a", 3)
 	var seen seenResults
 	lost := make(chan tasks.LostResults, 10)
 	log, _ := consume(t, rdb, tasks.ConsumerConfig{OnLost: func(l tasks.LostResults) { lost <- l }}, func(r tasks.Result) error { seen.add(r); return nil })
 	redistest.Until(t, 20*time.Second, "the first results", func() bool { n, _ := seen.counts(); return n == 3 })
 	server.Kill()
 	server.Restart()
-	record(t, rdb, clientApp, "b", 3)
+	record(t, rdb, "b", 3)
 	redistest.Until(t, 30*time.Second, "results after the restart", func() bool { return seen.of("b2") == 1 })
 	if seen.of("a0") != 1 || len(lost) != 0 {
 		t.Errorf("a0 was delivered %d times; lost: %v", seen.of("a0"), lost)
@@ -396,7 +396,7 @@ func TestConsumerSurvivesRedis(t *testing.T) {
 	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	record(t, rdb, clientApp, "c", 3)
+	record(t, rdb, "c", 3)
 	redistest.Until(t, 30*time.Second, "results after the loss", func() bool { return seen.of("c2") == 1 })
 	if l := <-lost; l.App != clientApp || !strings.Contains(log.String(), "the consumer group is gone") {
 		t.Errorf("%+v, %s", l, log)
@@ -407,7 +407,7 @@ func TestConsumerSurvivesRedis(t *testing.T) {
 // were removed while they were pending.
 func TestConsumerSaysWhatIsLost(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
-	record(t, rdb, clientApp, "a", 50)
+	record(t, rdb, "a", 50)
 	lost := make(chan tasks.LostResults, 10)
 	cfg := tasks.ConsumerConfig{Backoff: 20 * time.Millisecond, OnLost: func(l tasks.LostResults) { lost <- l }}
 	_, stop := consume(t, rdb, cfg, func(tasks.Result) error { return errors.New("no") })

@@ -164,10 +164,10 @@ func (l *listing) listApp(app string, from tasks.Cursor) error {
 // noteCut prints, if the stream's length has cut the results of an app, to which time they go back.
 func (l *listing) noteCut(app string) error {
 	cut, err := l.inspector.ResultsCut(l.ctx, app, "")
-	if l.ctx.Err() != nil {
-		return nil // interrupted
-	}
-	if err == nil && cut != nil && cut.ByLength {
+	switch {
+	case l.ctx.Err() != nil: // interrupted
+		err = nil
+	case err == nil && cut != nil && cut.ByLength:
 		l.notef("wxcourier: %v", cut)
 	}
 	return err

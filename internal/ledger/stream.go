@@ -109,7 +109,7 @@ func EntryTime(id string) time.Time {
 	if err != nil || ms > 1<<62 {
 		return time.Time{}
 	}
-	return time.UnixMilli(int64(ms)) //nolint:gosec // checked above
+	return time.UnixMilli(int64(ms))
 }
 
 // entryLess compares the ids of two entries. An invalid id is that of no entry, and the first.
