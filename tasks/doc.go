@@ -13,6 +13,7 @@
 //	receipt, err := tasks.NewClient(rdb).Enqueue(ctx, task)
 //
 // A Client also looks up, waits for and cancels the tasks and batches that its caller names.
+// A [Consumer] processes the results of all tasks, shared by a group of processes.
 // An [Inspector] is for operators: it lists results and redrives ended tasks, whoever enqueued
 // them.
 //
@@ -38,4 +39,5 @@
 //	task.go                       the asynq task of an envelope
 //	result.go                     outcomes, states and results
 //	client*.go, inspector*.go     Client and Inspector
+//	consumer.go                   Consumer: the results for a group of processes
 package tasks

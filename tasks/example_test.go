@@ -1,9 +1,13 @@
 package tasks_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -64,4 +68,42 @@ func ExampleParseEnvelope() {
 	// Output:
 	// wx0123456789abcdef:scheme:generate wx0123456789abcdef:link-7
 	// appid: unknown field; did you mean "app"?
+}
+
+func ExampleNewConsumer() {
+	server, err := miniredis.Run() // in place of your Redis
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer server.Close()
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer func() { _ = rdb.Close() }()
+	// A worker writes this entry when the task ends.
+	_, _ = server.XAdd("wxcourier:{wx0123456789abcdef}:results", "*", []string{
+		"result", `{"id":"order-42-shipped","app":"wx0123456789abcdef","outcome":"refused","errcode":43101}`,
+	})
+
+	consumer, err := tasks.NewConsumer(rdb, tasks.ConsumerConfig{
+		Group: "billing",
+		Apps:  []string{"wx0123456789abcdef"},
+		OnDead: func(d tasks.DeadResult) error {
+			return fmt.Errorf("store it for a person to look at: %s %s", d.App, d.Result.ID)
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background()) // of the process
+	defer cancel()
+	err = consumer.Run(ctx, func(r tasks.Result) error {
+		fmt.Println(r.ID, r.Outcome, r.ErrCode)
+		cancel() // only here, to end the example
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// order-42-shipped refused 43101
+	// <nil>
 }

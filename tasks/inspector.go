@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,10 +65,14 @@ func (i *Inspector) End(ctx context.Context, app string) (Cursor, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the results: %w", err)
 	}
-	if len(last) == 0 {
-		return "0-0", nil
+	if len(last) > 0 {
+		return Cursor(last[0].ID), nil
 	}
-	return Cursor(last[0].ID), nil
+	cut, err := i.ledger.Cut(ctx, app)
+	if err != nil {
+		return "", err
+	}
+	return Cursor(cmp.Or(cut.ID, "0-0")), nil // after what was removed, so that nothing is missing
 }
 
 // Since returns the position of the first result at or after a time.
@@ -75,35 +80,115 @@ func Since(t time.Time) Cursor {
 	return Cursor(fmt.Sprintf("%d-0", max(t.UnixMilli()-1, 0)))
 }
 
+// A ResultsCutError says that an app's stream no longer has all results after a position. It
+// does not end the iteration that yields it, see [Inspector.Results].
+type ResultsCutError struct {
+	App string
+	// Start is the time to which the stream goes back now.
+	Start time.Time
+	// ByLength is true if results were removed because the stream had more entries than
+	// results.stream_max_len, although they were younger than results.retention; and false
+	// if they were older.
+	ByLength bool
+}
+
+// Error says what is missing, and what keeps more.
+func (e *ResultsCutError) Error() string {
+	cause := "earlier ones are older than results.retention"
+	if e.ByLength {
+		cause = "results.stream_max_len has cut earlier ones before results.retention has passed; raise it, or set it to 0"
+	}
+	return fmt.Sprintf("the results of %s go back to %s only: %s", e.App, e.Start.Format(time.RFC3339), cause)
+}
+
+// ResultsCut returns a *[ResultsCutError] if results of an app after a cursor have been
+// removed from its stream, and nil if there are none. The empty cursor is before the first
+// result that was ever recorded.
+func (i *Inspector) ResultsCut(ctx context.Context, app string, after Cursor) (*ResultsCutError, error) {
+	cut, err := i.ledger.Cut(ctx, app)
+	if err != nil || !cut.After(string(after)) {
+		return nil, err
+	}
+	return &ResultsCutError{App: app, Start: cut.Start(), ByLength: cut.ByLength}, nil
+}
+
 // Results yields an app's results after a cursor, in the order in which they were recorded.
 // With follow it then waits for further results until ctx ends; without, it ends after the
-// last one. The iteration ends after an error.
+// last one.
+//
+// If some of the results after the cursor have been removed from the stream, it yields a
+// *[ResultsCutError], and continues with the oldest result if the caller does; with the empty
+// cursor it does not, since that asks for what there is. If a reader is slow, this can also
+// happen later. The iteration ends after any other error.
 func (i *Inspector) Results(ctx context.Context, app string, from Cursor, follow bool) iter.Seq2[Result, error] {
 	return func(yield func(Result, error) bool) {
+		r := resultsReader{Inspector: i, app: app, from: from, follow: follow, behind: from != ""}
 		if from == "" {
-			from = "0-0"
+			r.from = "0-0"
 		}
 		for ctx.Err() == nil {
-			entries, err := i.readResults(ctx, app, from, follow)
+			entries, cut, err := r.next(ctx)
 			if err != nil {
 				if ctx.Err() == nil {
 					yield(Result{}, err)
 				}
 				return
 			}
+			if cut != nil && !yield(Result{}, cut) {
+				return
+			}
 			if len(entries) == 0 && !follow {
 				return
 			}
 			for _, e := range entries {
-				from = Cursor(e.ID)
+				r.from = Cursor(e.ID)
 				text, _ := e.Values["result"].(string)
-				r, err := decodeResult([]byte(text))
-				if !yield(r, err) || err != nil {
+				result, err := decodeResult([]byte(text))
+				if !yield(result, err) || err != nil {
 					return
 				}
 			}
 		}
 	}
+}
+
+// resultsReader reads the pages of one iteration.
+type resultsReader struct {
+	*Inspector
+	app    string
+	from   Cursor
+	follow bool
+	behind bool // results after from may have been removed, since it is not the end of the stream
+}
+
+// next reads the results after from. cut is not nil if some of them were removed. It costs a
+// round trip more for the first page of a cursor, and after each full page.
+func (r *resultsReader) next(ctx context.Context) (entries []redis.XMessage, cut *ResultsCutError, err error) {
+	after := r.from
+	if entries, err = r.readResults(ctx, r.app, after, r.follow); err != nil {
+		return nil, nil, err
+	}
+	if r.behind { // after the page is read, so that what is removed meanwhile counts
+		if cut, err = r.cutBefore(ctx, after, entries); err != nil {
+			return nil, nil, err
+		}
+	}
+	r.behind = len(entries) == resultsPage
+	return entries, cut, nil
+}
+
+// cutBefore looks for results that were removed after a cursor and before the entries that
+// were read there.
+func (r *resultsReader) cutBefore(ctx context.Context, after Cursor, entries []redis.XMessage) (*ResultsCutError, error) {
+	cut, err := r.ledger.Cut(ctx, r.app)
+	if err != nil || !cut.After(string(after)) {
+		return nil, err
+	}
+	missing := &ResultsCutError{App: r.app, Start: cut.Start(), ByLength: cut.ByLength}
+	if len(entries) > 0 {
+		missing.Start = ledger.EntryTime(entries[0].ID)
+	}
+	return missing, nil
 }
 
 func (i *Inspector) readResults(ctx context.Context, app string, from Cursor, follow bool) ([]redis.XMessage, error) {

@@ -108,7 +108,12 @@ func (i *Inspector) Redrive(ctx context.Context, app, id string, want Redrive) (
 
 // RedriveCandidates yields the ids of an app's tasks that may match a redrive, each id once.
 // They come from the batch, or else from the stream of results, as far as it reaches back.
-// [Inspector.Redrive] checks whether a candidate matches. The iteration ends after an error.
+// [Inspector.Redrive] checks whether a candidate matches.
+//
+// If results.stream_max_len has cut results that results.retention would have kept, after
+// Redrive.Since if that is set, it yields a *[ResultsCutError], and continues if the caller
+// does: those tasks can only be redriven by their batch or id. The iteration ends after any
+// other error.
 func (i *Inspector) RedriveCandidates(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := want.validate(); err != nil {
@@ -125,22 +130,30 @@ func (i *Inspector) RedriveCandidates(ctx context.Context, app string, want Redr
 				continue
 			}
 			seen[id] = true
-			if !yield(id, err) || err != nil {
+			if !yield(id, err) || err != nil && !isCut(err) {
 				return
 			}
 		}
 	}
 }
 
-// endedInStream yields the tasks in the stream of results that match.
+// isCut reports whether an error does not end an iteration.
+func isCut(err error) bool {
+	var cut *ResultsCutError
+	return errors.As(err, &cut)
+}
+
+// endedInStream yields the tasks in the stream of results that match. The records of tasks
+// whose results were removed for their age have expired, so that nothing is missing then.
 func (i *Inspector) endedInStream(ctx context.Context, app string, want Redrive) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		from := Cursor("")
+		from := Cursor("0-0") // and not "", which takes what there is without a word
 		if !want.Since.IsZero() {
 			from = Since(want.Since)
 		}
 		for r, err := range i.Results(ctx, app, from, false) {
-			if err == nil && !want.matches(r) {
+			var cut *ResultsCutError
+			if errors.As(err, &cut) && !cut.ByLength || err == nil && !want.matches(r) {
 				continue
 			}
 			if !yield(r.ID, err) {

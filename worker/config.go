@@ -44,17 +44,25 @@ func (c Config) Validate() error {
 
 // ResultsConfig is the section `results` of the configuration.
 type ResultsConfig struct {
-	// Retention is how long a task's record is kept after its outcome. Until it expires,
-	// no other task can have its id. Default 24 h.
+	// Retention is how long a task's record is kept after its outcome, and at least how
+	// long its entry stays in the app's stream of results. Until the record expires, no
+	// other task can have its id. Default 24 h.
 	Retention time.Duration `yaml:"retention"`
-	// StreamMaxLen caps each app's stream of results, in entries; Redis trims it
-	// approximately. Default 100,000.
+	// StreamMaxLen protects Redis' memory: it caps each app's stream of results, in
+	// entries, even if these are younger than Retention; Redis trims it approximately.
+	// 0: no cap. Default 10,000,000.
 	StreamMaxLen int64 `yaml:"stream_max_len"`
+	// StreamRetention, if not 0, replaces Retention for the stream. It has no key in the
+	// configuration: a process with a private Redis sets it, whose streams may have to
+	// outlive the records, since their reader is slow.
+	StreamRetention time.Duration `yaml:"-"`
 }
 
-// DefaultResultsConfig returns the defaults.
+// DefaultResultsConfig returns the defaults. The cap exceeds what one app sends in a day with
+// 115 messages a second, all that WeChat grants for subscribe messages. Up to there the records
+// need more memory than the stream, and only Retention limits them.
 func DefaultResultsConfig() ResultsConfig {
-	return ResultsConfig{Retention: 24 * time.Hour, StreamMaxLen: 100_000}
+	return ResultsConfig{Retention: 24 * time.Hour, StreamMaxLen: 10_000_000}
 }
 
 // Validate reports all mistakes at once, each with its key.
@@ -63,8 +71,8 @@ func (c ResultsConfig) Validate() error {
 	if c.Retention < time.Minute || c.Retention > 90*24*time.Hour {
 		faults = append(faults, fmt.Errorf("retention: %v is not between 1m and 2160h (90 days)", c.Retention))
 	}
-	if c.StreamMaxLen < 1 {
-		faults = append(faults, fmt.Errorf("stream_max_len: %d is not a positive number of entries", c.StreamMaxLen))
+	if c.StreamMaxLen < 0 {
+		faults = append(faults, fmt.Errorf("stream_max_len: %d is negative; give a number of entries, or 0 for no maximum", c.StreamMaxLen))
 	}
 	return errors.Join(faults...)
 }

@@ -119,7 +119,7 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	}
 	policy := ledger.Policy{
 		Retention: deps.Results.Retention, StreamMax: deps.Results.StreamMaxLen,
-		DeadAfter: DeadAfter(deps.Attempt), LostLimit: lostLimit,
+		StreamRetention: deps.Results.StreamRetention, DeadAfter: DeadAfter(deps.Attempt), LostLimit: lostLimit,
 	}
 	apps := make(map[string]App, len(deps.Apps))
 	for _, app := range deps.Apps {

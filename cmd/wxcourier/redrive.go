@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +32,7 @@ type redriveCommand struct {
 func (redriveCommand) Help() string {
 	return `Enqueues ended tasks again under the same ids, after the cause of their failure was fixed. The bodies are sent unchanged, in a new generation; the old outcome is kept in the task's history. Repeating the command is safe: a task that waits again has no outcome and does not match. Each run first completes the redrives that an interrupted run left unfinished.
 
-The tasks are found in the results, as far back as results.stream_max_len reaches; --batch and --id do not need the results. Tasks whose not_after has passed are skipped.
+The tasks are found in the results, which are kept for results.retention; --batch and --id do not need the results. If results.stream_max_len has cut the results earlier, a line on standard error says to which time they go back; the exit status is then 1 if --since asks for an earlier time. Tasks whose not_after has passed are skipped.
 
 --outcome unknown: WeChat may or may not have accepted the message. Redriving it means that a duplicate is better than no message. Only template messages are safe, for ten minutes: WeChat drops a repetition with the same client_msg_id.
 
@@ -139,7 +140,22 @@ func (c *redriveCommand) Run(p *program) error {
 	} else {
 		_, shown = fmt.Fprintln(p.stdout, redriveText(r.Counts()))
 	}
-	return errors.Join(p.unlessInterrupted(err), shown, busyError(r.Counts().Busy))
+	return errors.Join(p.unlessInterrupted(err), shown, busyError(r.Counts().Busy), c.reportCut(p, r.Counts().Cut))
+}
+
+// reportCut prints to which time the results of the apps go back, or returns it as an error if
+// --since asked for more.
+func (c *redriveCommand) reportCut(p *program, cut map[string]time.Time) error {
+	var errs []error
+	for _, app := range slices.Sorted(maps.Keys(cut)) {
+		text := fmt.Sprintf("%v; redrive earlier tasks by --batch or --id", &tasks.ResultsCutError{App: app, Start: cut[app], ByLength: true})
+		if c.Since == "" {
+			p.notef("wxcourier: %s", text)
+			continue
+		}
+		errs = append(errs, errors.New(text))
+	}
+	return errors.Join(errs...)
 }
 
 // redrive redrives the tasks of one app: those of --id, or those that match the filter.

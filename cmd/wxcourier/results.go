@@ -30,7 +30,7 @@ type resultsCommand struct {
 }
 
 func (resultsCommand) Help() string {
-	return `Lists the results of ended tasks by app, oldest first, as far back as results.stream_max_len reaches.
+	return `Lists the results of ended tasks by app, oldest first. They are kept for results.retention. If results.stream_max_len has cut them earlier, a line on standard error says to which time they go back; the exit status is then 1 if --since asks for an earlier time.
 
 Examples:
     wxcourier results --since 1h --outcome failed,unknown
@@ -72,7 +72,7 @@ func (c *resultsCommand) Run(p *program) error {
 		}
 	}
 	slices.Sort(apps)
-	l := &listing{command: c, client: tasks.NewClient(rdb), inspector: inspector, sink: c.sink(p), ctx: p.ctx}
+	l := &listing{command: c, client: tasks.NewClient(rdb), inspector: inspector, sink: c.sink(p), ctx: p.ctx, notef: p.notef}
 	return l.list(slices.Compact(apps), from)
 }
 
@@ -112,10 +112,11 @@ type listing struct {
 	client    *tasks.Client
 	inspector *tasks.Inspector
 	sink      sink
-	ctx       context.Context //nolint:containedctx // of the command
+	ctx       context.Context                  //nolint:containedctx // of the command
+	notef     func(format string, args ...any) // prints a line to standard error
 
 	mu   sync.Mutex // serializes show
-	errs []error    // guarded by mu: images that could not be written
+	errs []error    // guarded by mu: images that could not be written, results that were cut
 }
 
 // list prints the results of the apps one after the other; with --follow, concurrently.
@@ -136,7 +137,17 @@ func (l *listing) list(apps []string, from tasks.Cursor) error {
 }
 
 func (l *listing) listApp(app string, from tasks.Cursor) error {
+	if from == "" {
+		if err := l.noteCut(app); err != nil {
+			return err
+		}
+	}
 	for r, err := range l.inspector.Results(l.ctx, app, from, l.command.Follow) {
+		var cut *tasks.ResultsCutError
+		if errors.As(err, &cut) {
+			l.cut(cut)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -148,6 +159,30 @@ func (l *listing) listApp(app string, from tasks.Cursor) error {
 		}
 	}
 	return nil
+}
+
+// noteCut prints, if the stream's length has cut the results of an app, to which time they go back.
+func (l *listing) noteCut(app string) error {
+	cut, err := l.inspector.ResultsCut(l.ctx, app, "")
+	switch {
+	case l.ctx.Err() != nil: // interrupted
+		err = nil
+	case err == nil && cut != nil && cut.ByLength:
+		l.notef("wxcourier: %v", cut)
+	}
+	return err
+}
+
+// cut reports results that --since asks for and that are no longer in the stream: as an error, if
+// its length has cut them and the command ends by itself.
+func (l *listing) cut(cut *tasks.ResultsCutError) {
+	if !cut.ByLength || l.command.Follow {
+		l.notef("wxcourier: %v", cut)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.errs = append(l.errs, cut)
 }
 
 func (l *listing) show(r tasks.Result) error {

@@ -63,6 +63,9 @@ func WaitingKey(app, id string) string {
 // `result`.
 func StreamKey(app string) string { return "wxcourier:{" + app + "}:results" }
 
+// cutKey returns the key of the hash that says what was removed from an app's stream; see Cut.
+func cutKey(app string) string { return StreamKey(app) + ":cut" }
+
 // BatchKey returns the key of the hash of a batch's counters: total, done, and one field per
 // outcome. For cancellations it has `withdrawn` (the number of the one in force),
 // `withdrawals` (how many there were) and `withdrawn_at` (the time of the last one).

@@ -22,10 +22,15 @@ type Ledger struct {
 // Policy sets how long records are kept, and when a runner counts as dead.
 type Policy struct {
 	Retention time.Duration // of a settled record and its image
-	StreamMax int64         // maximum entries of an app's stream; trimmed approximately
+	StreamMax int64         // maximum entries of an app's stream, trimmed approximately; 0: none
 	DeadAfter time.Duration // time since the start of a run after which its runner counts as dead
 	LostLimit int           // number of dead runs that ends a task
+	// StreamRetention is how long the entries of a stream are kept at least, unless StreamMax
+	// cuts them. 0: Retention.
+	StreamRetention time.Duration
 }
+
+func (p Policy) streamRetention() time.Duration { return cmp.Or(p.StreamRetention, p.Retention) }
 
 // New returns a Ledger on rdb. It does no I/O.
 func New(rdb redis.UniversalClient, policy Policy) *Ledger {
@@ -172,10 +177,11 @@ type SettleResult struct {
 // The first outcome wins, except for SettleRequest.Replaces.
 func (l *Ledger) Settle(ctx context.Context, ref Ref, e SettleRequest) (SettleResult, error) {
 	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID),
-		WaitingKey(ref.App, ref.ID))
+		WaitingKey(ref.App, ref.ID), cutKey(ref.App))
 	payload, headers := e.redrivableContent()
 	reply, err := settleScript.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
-		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers, flag(e.NoBlob), ref.ID).StringSlice()
+		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers, flag(e.NoBlob), ref.ID,
+		l.policy.streamRetention().Milliseconds()).StringSlice()
 	if err != nil {
 		return SettleResult{}, fmt.Errorf("record the outcome: %w", err)
 	}

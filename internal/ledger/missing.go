@@ -182,9 +182,9 @@ func (l *Ledger) Suspect(ctx context.Context, all []OpenTask, now time.Time) err
 // endMissingScript settles a missing task, unless the task or its note have changed since they
 // were read.
 //
-// KEYS and ARGV[1] to ARGV[12] are those of settleScript
-// ARGV[13] note, ARGV[14] mark, or "" for a record, ARGV[15] field of the note in the marks,
-// ARGV[16] run and ARGV[17] fence of the record, all as read, ARGV[18] 1 when the id becomes
+// KEYS and ARGV[1] to ARGV[13] are those of settleScript
+// ARGV[14] note, ARGV[15] mark, or "" for a record, ARGV[16] field of the note in the marks,
+// ARGV[17] run and ARGV[18] fence of the record, all as read, ARGV[19] 1 when the id becomes
 // free: the task was never sent and not canceled. Mark may then claim the id for a new task,
 // since the producer may have died before it enqueued this one.
 //
@@ -193,15 +193,15 @@ var endMissingScript = redis.NewScript(`
 local function unchanged()
 	local r = redis.call("HMGET", KEYS[1], "queue", "outcome", "missing", "redrive", "run", "fence")
 	if r[2] then return false end
-	if ARGV[14] ~= "" then
-		return not r[1] and redis.call("HGET", KEYS[5], ARGV[12]) == ARGV[14] and redis.call("HGET", KEYS[5], ARGV[15]) == ARGV[13]
+	if ARGV[15] ~= "" then
+		return not r[1] and redis.call("HGET", KEYS[5], ARGV[12]) == ARGV[15] and redis.call("HGET", KEYS[5], ARGV[16]) == ARGV[14]
 	end
-	return r[1] and r[3] == ARGV[13] and not r[4] and (r[5] or "") == ARGV[16] and (r[6] or "") == ARGV[17]
+	return r[1] and r[3] == ARGV[14] and not r[4] and (r[5] or "") == ARGV[17] and (r[6] or "") == ARGV[18]
 end
 if not unchanged() then return {"kept", "", ""} end
-redis.call("HDEL", KEYS[5], ARGV[15])
+redis.call("HDEL", KEYS[5], ARGV[16])
 redis.call("HDEL", KEYS[1], "missing")
-if ARGV[18] == "1" then redis.call("HSET", KEYS[1], "deleted", 1) end
+if ARGV[19] == "1" then redis.call("HSET", KEYS[1], "deleted", 1) end
 ` + readMarkLua + settleBody)
 
 // EndMissing settles a missing task, and returns false if the task has changed since it was
@@ -209,9 +209,10 @@ if ARGV[18] == "1" then redis.call("HSET", KEYS[1], "deleted", 1) end
 // id for a new task while the record still exists.
 func (l *Ledger) EndMissing(ctx context.Context, t OpenTask, batch string, e SettleRequest, free bool) (bool, error) {
 	ref := Ref{App: t.App, ID: t.ID, Batch: batch}
-	keys := ref.keys(TaskKey(t.App, t.ID), StreamKey(t.App), imageKey(t.App, t.ID), blobKey(t.App, t.ID), WaitingKey(t.App, t.ID))
+	keys := ref.keys(TaskKey(t.App, t.ID), StreamKey(t.App), imageKey(t.App, t.ID), blobKey(t.App, t.ID), WaitingKey(t.App, t.ID),
+		cutKey(t.App))
 	reply, err := endMissingScript.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
-		l.policy.StreamMax, "", t.Generation, "", t.Queue, "", "", 0, t.ID,
+		l.policy.StreamMax, "", t.Generation, "", t.Queue, "", "", 0, t.ID, l.policy.streamRetention().Milliseconds(),
 		t.missing, t.mark, missingField(t.ID), t.run, t.fence, flag(free)).StringSlice()
 	if err != nil {
 		return false, fmt.Errorf("end the missing task: %w", err)

@@ -205,13 +205,13 @@ return 1
 // settleScript writes the outcome of a task: the first outcome wins, except that the owner of
 // the fence may replace "unknown" when its answer arrives late.
 //
-// KEYS[1] record, KEYS[2] stream, KEYS[3] image, KEYS[4] blob, KEYS[5] marks, KEYS[6] batch,
-// KEYS[7] ids of the batch (6 and 7 only with a batch)
+// KEYS[1] record, KEYS[2] stream, KEYS[3] image, KEYS[4] blob, KEYS[5] marks, KEYS[6] the cut of
+// the stream, KEYS[7] batch, KEYS[8] ids of the batch (7 and 8 only with a batch)
 // ARGV[1] outcome, ARGV[2] result as JSON, ARGV[3] retention in ms, ARGV[4] maximum length of
-// the stream, ARGV[5] image bytes or "", ARGV[6] generation, ARGV[7] runner that may replace
+// the stream, 0 for none, ARGV[5] image bytes or "", ARGV[6] generation, ARGV[7] runner that may replace
 // "unknown", else "", ARGV[8] queue, ARGV[9] payload of the task and ARGV[10] its headers as
 // JSON, stored for a redrive, or "" and "", ARGV[11] 1 when the task never had a blob,
-// ARGV[12] id
+// ARGV[12] id, ARGV[13] retention of the stream in ms
 //
 // The mark of a task that was never opened is deleted here.
 //
@@ -246,18 +246,23 @@ if mark then
 	if (digest or "") ~= "" then redis.call("HSET", KEYS[1], "digest", digest) end
 end
 redis.call("PEXPIRE", KEYS[1], ARGV[3])
-redis.call("XADD", KEYS[2], "MAXLEN", "~", ARGV[4], "*", "result", ARGV[2])
+local entry = redis.call("XADD", KEYS[2], "*", "result", ARGV[2])
+if redis.call("XLEN", KEYS[2]) % 16 == 0 then
+	local stream, cut = KEYS[2], KEYS[6]
+	local minimum, most = tonumber(string.match(entry, "^%d+")) - ARGV[13], tonumber(ARGV[4])
+` + trimLua + `
+end
 if ARGV[5] ~= "" then redis.call("SET", KEYS[3], ARGV[5], "PX", ARGV[3]) end
 if ARGV[11] ~= "1" then
 	if ARGV[9] ~= "" then redis.call("PEXPIRE", KEYS[4], ARGV[3]) else redis.call("DEL", KEYS[4]) end
 end
-if KEYS[6] then
-	redis.call("HINCRBY", KEYS[6], ARGV[1], 1)
+if KEYS[7] then
+	redis.call("HINCRBY", KEYS[7], ARGV[1], 1)
 	if replaces then
-		redis.call("HINCRBY", KEYS[6], "unknown", -1)
-	elseif redis.call("HINCRBY", KEYS[6], "done", 1) >= tonumber(redis.call("HGET", KEYS[6], "total") or 0) then
-		redis.call("PEXPIRE", KEYS[6], ARGV[3])
+		redis.call("HINCRBY", KEYS[7], "unknown", -1)
+	elseif redis.call("HINCRBY", KEYS[7], "done", 1) >= tonumber(redis.call("HGET", KEYS[7], "total") or 0) then
 		redis.call("PEXPIRE", KEYS[7], ARGV[3])
+		redis.call("PEXPIRE", KEYS[8], ARGV[3])
 	end
 end
 return {"written", ARGV[1], ""}

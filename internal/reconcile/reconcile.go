@@ -5,8 +5,10 @@
 //     reason "deleted", or as unknown if a request of it may have been sent.
 //   - asynq keeps archived copies, with openid and text, without a time limit. They are deleted
 //     after the retention of results.
+//   - The stream of results of an app without further outcomes keeps its last ones. It is
+//     trimmed too.
 //
-// Both need a scan of all keys or queues. A Reconciler makes one such pass, at the pace that
+// The first two need a scan of all keys or queues. A Reconciler makes one such pass, at the pace that
 // Config.Pace sets.
 package reconcile
 
@@ -84,6 +86,9 @@ func (r *Reconciler) Pass(ctx context.Context) (Report, error) {
 	if err := p.archives(ctx); err != nil {
 		return p.report, err
 	}
+	if err := p.streams(ctx); err != nil {
+		return p.report, err
+	}
 	r.suspectApps = p.missingApps
 	return p.report, nil
 }
@@ -96,6 +101,26 @@ type pass struct {
 	missingApps map[string]bool     // apps of missing tasks
 	queues      map[string]bool     // that have tasks in asynq
 	confirmed   []ledger.OpenTask   // missing in an earlier pass as well, to be ended; at most maxConfirmed
+}
+
+// streams trims the streams of results of all apps.
+func (p *pass) streams(ctx context.Context) error {
+	if !p.cfg.Repair {
+		return nil
+	}
+	apps, err := p.rdb.SMembers(ctx, ledger.AppsKey).Result()
+	if err != nil {
+		return fmt.Errorf("list the apps: %w", err)
+	}
+	for _, app := range apps {
+		if err := p.ledger.TrimStream(ctx, app); err != nil {
+			return err
+		}
+		if err := p.pace(ctx, 1, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // maxConfirmed limits the memory of a pass. The next pass ends further tasks.

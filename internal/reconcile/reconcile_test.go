@@ -494,3 +494,30 @@ func (s *stage) hashes() map[string]bool {
 	}
 	return all
 }
+
+// TestStreamsAreTrimmed: the stream of an app without further outcomes loses the results that are
+// older than the retention; a pass without repair changes nothing.
+func TestStreamsAreTrimmed(t *testing.T) {
+	onEach(t, func(s *stage) {
+		ctx := s.t.Context()
+		s.rdb.SAdd(ctx, ledger.AppsKey, app)
+		old := time.Now().Add(-2 * retention).UnixMilli()
+		for i := range int64(500) {
+			args := &redis.XAddArgs{Stream: ledger.StreamKey(app), ID: fmt.Sprintf("%d-0", old+i), Values: []string{"result", "{}"}}
+			if err := s.rdb.XAdd(ctx, args).Err(); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		length := func() int64 { return s.rdb.XLen(ctx, ledger.StreamKey(app)).Val() }
+		c := s.config()
+		c.Repair = false
+		s.pass(reconcile.New(s.rdb, ledger.New(s.rdb, ledger.Policy{Retention: retention}), c))
+		if n := length(); n != 500 {
+			s.t.Errorf("without repair %d of 500 results are left", n)
+		}
+		s.pass(reconcile.New(s.rdb, ledger.New(s.rdb, ledger.Policy{Retention: retention}), s.config()))
+		if n := length(); n > 100 {
+			s.t.Errorf("%d old results are left", n)
+		}
+	})
+}

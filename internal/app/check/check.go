@@ -91,6 +91,7 @@ func Run(ctx context.Context, o Options) error {
 	if stored {
 		c.orphans(ctx)
 		c.deleted(ctx)
+		c.results(ctx)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ const (
 // the retention. With repair it ends the tasks and deletes the copies.
 func (c *checker) deleted(ctx context.Context) {
 	results, confirm := c.Config.Results, cmp.Or(c.Confirm, defaultConfirm)
-	l := ledger.New(c.parts.Redis, ledger.Policy{Retention: results.Retention, StreamMax: results.StreamMaxLen})
+	l := ledger.New(c.parts.Redis, ledger.Policy{Retention: results.Retention, StreamMax: results.StreamMaxLen, StreamRetention: results.StreamRetention})
 	r := reconcile.New(c.parts.Redis, l, reconcile.Config{
 		MinAge: confirm, Confirm: confirm, DeadAfter: worker.DeadAfter(c.Config.WeChat.AttemptTimeout),
 		Retention: results.Retention, Repair: c.Repair,

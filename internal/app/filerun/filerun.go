@@ -161,9 +161,13 @@ const (
 )
 
 // embeddedResults keeps the embedded Redis small and fast. The stream holds little more than the
-// results of the unfinished tasks, since each result is read at once.
+// results of the unfinished tasks, since each result is read at once. Its length alone limits
+// it: standard output may be blocked for longer than the records are kept.
 func embeddedResults() worker.ResultsConfig {
-	return worker.ResultsConfig{Retention: 2 * time.Minute, StreamMaxLen: windowEmbedded + windowEmbedded/4}
+	return worker.ResultsConfig{
+		Retention: 2 * time.Minute, StreamRetention: 100 * 365 * 24 * time.Hour,
+		StreamMaxLen: windowEmbedded + windowEmbedded/4,
+	}
 }
 
 // startRedis starts a Redis inside the process and uses it in place of a configured one.

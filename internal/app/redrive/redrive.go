@@ -8,9 +8,11 @@ package redrive
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -33,6 +35,9 @@ type Counts struct {
 	NoPayload int  `json:"no_payload"` // payload no longer kept: skipped
 	Busy      int  `json:"busy"`       // still owned by an earlier run: repeat the redrive
 	DryRun    bool `json:"dry_run"`    // nothing was changed: the counts say what would be
+	// Cut has the apps whose results results.stream_max_len has cut, with the time to which they
+	// go back: earlier tasks were not found.
+	Cut map[string]time.Time `json:"cut,omitempty"`
 }
 
 // Redriver redrives the tasks of one app after the other. It is for one goroutine.
@@ -79,6 +84,9 @@ func (r *Redriver) Redrive(ctx context.Context, app string, ids iter.Seq[string]
 		var batch []string
 		for more && len(batch) < batchSize && len(batch) != r.left {
 			id, err, ok := next()
+			if r.noteCut(err) {
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -91,6 +99,20 @@ func (r *Redriver) Redrive(ctx context.Context, app string, ids iter.Seq[string]
 		}
 	}
 	return nil
+}
+
+// noteCut reports whether an error says only that earlier tasks are not in the results, and notes
+// it in the counts. Of several, the latest counts.
+func (r *Redriver) noteCut(err error) bool {
+	var cut *tasks.ResultsCutError
+	if !errors.As(err, &cut) {
+		return false
+	}
+	if r.counts.Cut == nil {
+		r.counts.Cut = make(map[string]time.Time)
+	}
+	r.counts.Cut[cut.App] = cut.Start
+	return true
 }
 
 func withoutErrors(ids iter.Seq[string]) iter.Seq2[string, error] {

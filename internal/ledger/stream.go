@@ -1,0 +1,133 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// trimLua removes from a stream the entries that are older than minimum (ms since 1970), and then
+// those beyond the most that it may have (0: any number). It uses the variables stream and cut
+// (keys), minimum and most. It is no function, since the script that settles would create that
+// function for each task. Redis removes whole nodes of its tree only (some ten results each), and
+// at most some 10,000 entries at a time, so that up to a node stays too long and no call takes
+// long.
+//
+// The hash cut gets the fields `id`, the last entry that was removed, and `by`, the reason:
+// "retention" or "length". Redis does not return which entries XTRIM removed; where several are
+// possible, id is the latest.
+const trimLua = `
+local function oldest()
+	local first = redis.call("XRANGE", stream, "-", "+", "COUNT", 1)[1]
+	if first then return first[1], tonumber(string.match(first[1], "^%d+")) end
+end
+local first, ms = oldest()
+if first and minimum > 0 and ms < minimum then
+	local last = redis.call("XREVRANGE", stream, string.format("%d", minimum - 1), "-", "COUNT", 1)[1][1]
+	if redis.call("XTRIM", stream, "MINID", "~", string.format("%d", minimum)) > 0 then
+		first, ms = oldest()
+		redis.call("HSET", cut, "id", first and ms < minimum and first or last, "by", "retention")
+	end
+end
+if most > 0 and redis.call("XTRIM", stream, "MAXLEN", "~", string.format("%d", most)) > 0 then
+	redis.call("HSET", cut, "id", oldest() or first, "by", "length")
+end
+`
+
+// trimScript trims a stream to which nothing is being added.
+//
+// KEYS[1] stream, KEYS[2] its cut. ARGV[1] retention in ms, ARGV[2] maximum length or 0
+var trimScript = redis.NewScript(`
+local t = redis.call("TIME")
+local stream, cut = KEYS[1], KEYS[2]
+local minimum, most = t[1] * 1000 + math.floor(t[2] / 1000) - ARGV[1], tonumber(ARGV[2])
+` + trimLua + `
+return 1
+`)
+
+// TrimStream removes from an app's stream what the policy does not keep. Settle does so as well,
+// but an app may have no further outcomes.
+func (l *Ledger) TrimStream(ctx context.Context, app string) error {
+	err := trimScript.Run(ctx, l.rdb, []string{StreamKey(app), cutKey(app)},
+		l.policy.streamRetention().Milliseconds(), l.policy.StreamMax).Err()
+	if err != nil {
+		return fmt.Errorf("trim the results: %w", err)
+	}
+	return nil
+}
+
+// Cut says what was removed from an app's stream.
+type Cut struct {
+	ID       string // of the last entry that was removed; "" if none was
+	ByLength bool   // removed because of Policy.StreamMax, and not because of its age
+	First    string // id of the oldest entry; "" for an empty stream
+}
+
+// Cut reads what was removed from an app's stream.
+func (l *Ledger) Cut(ctx context.Context, app string) (Cut, error) {
+	var (
+		cut   *redis.SliceCmd
+		first *redis.XMessageSliceCmd
+	)
+	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		cut = p.HMGet(ctx, cutKey(app), "id", "by")
+		first = p.XRangeN(ctx, StreamKey(app), "-", "+", 1)
+		return nil
+	})
+	if err != nil {
+		return Cut{}, fmt.Errorf("read the start of the results: %w", err)
+	}
+	id, _ := cut.Val()[0].(string)
+	by, _ := cut.Val()[1].(string)
+	c := Cut{ID: id, ByLength: by == "length"}
+	if all := first.Val(); len(all) > 0 {
+		c.First = all[0].ID
+	}
+	return c, nil
+}
+
+// After reports whether entries after the one with the given id were removed.
+func (c Cut) After(id string) bool { return c.ID != "" && entryLess(id, c.ID) }
+
+// Start returns the time to which the stream goes back: that of its oldest entry or, if it has
+// none, of the last one that was removed.
+func (c Cut) Start() time.Time {
+	if c.First != "" {
+		return EntryTime(c.First)
+	}
+	return EntryTime(c.ID)
+}
+
+// EntryTime returns the time in the id of an entry, and the zero time for an invalid id.
+func EntryTime(id string) time.Time {
+	ms, _, err := parseEntry(id)
+	if err != nil || ms > 1<<62 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(ms))
+}
+
+// entryLess compares the ids of two entries. An invalid id is that of no entry, and the first.
+func entryLess(a, b string) bool {
+	ms1, seq1, _ := parseEntry(a)
+	ms2, seq2, _ := parseEntry(b)
+	return ms1 < ms2 || ms1 == ms2 && seq1 < seq2
+}
+
+// parseEntry splits the id of an entry, <ms>-<sequence number> or <ms>.
+func parseEntry(id string) (ms, seq uint64, err error) {
+	first, second, found := strings.Cut(id, "-")
+	ms, err = strconv.ParseUint(first, 10, 64)
+	if found && err == nil {
+		seq, err = strconv.ParseUint(second, 10, 64)
+	}
+	if err != nil {
+		return 0, 0, errors.New("invalid id of an entry")
+	}
+	return ms, seq, nil
+}
