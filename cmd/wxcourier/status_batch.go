@@ -71,7 +71,7 @@ func writeBatch(w io.Writer, b inspect.Batch, now time.Time) {
 	case b.Open == 0:
 		return
 	case b.Rate == 0:
-		line("  rate:     no task ended in the last minute; the time left is unknown")
+		line("  rate:     unknown, and so is the time left: the result stream has no task of it from the last minute")
 	default:
 		left := time.Duration(min(b.SecondsLeft, 1e9) * float64(time.Second))
 		line("  rate:     %s a second; at this rate the last of %s ends in about %s, at %s",

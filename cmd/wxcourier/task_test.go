@@ -135,6 +135,12 @@ func TestTaskWithoutWorker(t *testing.T) {
 			t.Errorf("deleted: %+v\n%s", task, text)
 		}
 
+		elsewhere := command(t, env[:2], "", "task", "--app", testApp, "c") // without the app's secret
+		if elsewhere.status != statusDone || elsewhere.stdout == "" {
+			t.Errorf("%+v", elsewhere)
+		}
+		mentions(t, "an app of another configuration", elsewhere.stderr, "app "+testApp+" is not configured here")
+
 		unknown := command(t, env, "", "task", "--app", testApp, "nobody")
 		if unknown.status != statusFailed || unknown.stdout != "" {
 			t.Errorf("an unknown id: %+v", unknown)
@@ -241,7 +247,7 @@ func TestTaskWithWorker(t *testing.T) {
 		if batch.status != statusDone {
 			t.Errorf("%+v", batch)
 		}
-		mentions(t, "the batch", batch.stdout, "Batch spring of "+testApp+": 0 of 1 task ended (0 %)", "no task ended in the last minute", "held:")
+		mentions(t, "the batch", batch.stdout, "Batch spring of "+testApp+": 0 of 1 task ended (0 %)", "rate:     unknown", "held:")
 		if code := stop(); code != statusDone {
 			t.Errorf("worker: status %d\n%s", code, stderr)
 		}

@@ -26,7 +26,7 @@ type Batch struct {
 	Open     int64                   `json:"open"`
 	Outcomes map[tasks.Outcome]int64 `json:"outcomes"` // without those that no task has
 	// Rate is the number of tasks of the batch that ended in a second, in the last minute or since
-	// the first of them did; 0: none ended, or the app keeps no stream of results.
+	// the first of them did; 0: unknown, since the app's stream of results has none of them.
 	Rate float64 `json:"rate"`
 	// SecondsLeft is how long the open tasks take at this rate; -1: unknown.
 	SecondsLeft float64 `json:"seconds_left"`
