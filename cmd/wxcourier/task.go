@@ -95,7 +95,7 @@ func waitTexts() map[tasks.WaitReason]string {
 		tasks.WaitsForPermit:    "a permit; a replica has it already",
 		tasks.WaitsForAnswer:    "WeChat's answer",
 		tasks.WaitsForRetry:     "the next attempt",
-		tasks.WaitsForReceiver:  "its receiver, who gets other messages first",
+		tasks.WaitsForReceiver:  "its receiver: other messages to them, or WeChat's limit for one receiver",
 		tasks.WaitsForHours:     "the app's hours",
 		tasks.WaitsForLimit:     "a limit that is used up by our own count",
 		tasks.WaitsForHold:      "the end of a hold",

@@ -172,6 +172,9 @@ func TestTaskWithWorker(t *testing.T) {
 		if _, err := wx.AddFault(sandbox.Fault{ErrCode: 45009, Path: "/wxa/generate_urllink"}); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := wx.AddFault(sandbox.Fault{ErrCode: 43117, Path: "/cgi-bin/message/subscribe/bizsend"}); err != nil {
+			t.Fatal(err)
+		}
 		bad, err := wx.AddFault(sandbox.Fault{ErrCode: 47001, Path: "/wxa/generatescheme"})
 		if err != nil {
 			t.Fatal(err)
@@ -180,6 +183,7 @@ func TestTaskWithWorker(t *testing.T) {
 			typed("busy", "send:template", content("busy9-"+openid), `"batch":"spring",`) +
 			typed("gone", "send:template", content("hang9-"+openid), "") +
 			typed("night", "send:custom", `{"touser":"`+openid+`","msgtype":"text","text":{"content":"x"}}`, "") +
+			typed("person", "send:bizsubscribe", content(openid), "") +
 			typed("link", "scheme:urllink", `{"path":"/p"}`, "") +
 			typed("again", "scheme:generate", `{"jump_wxa":{"path":"/p"}}`, "")
 		if got := command(t, append(env, "WXCOURIER_WECHAT_TIMEOUT=1s", "WXCOURIER_WECHAT_ATTEMPT_TIMEOUT=2s"), input, "enqueue", "-"); got.status != statusDone {
@@ -214,6 +218,12 @@ func TestTaskWithWorker(t *testing.T) {
 		if text, task = until("night", func(task inspect.Task) bool { return task.Place == inspect.PlaceRetrying }); task.WaitsFor != tasks.WaitsForHours || time.Until(task.NextAt) > 2*time.Hour+time.Minute || task.Attempts != 0 {
 			t.Errorf("night: %+v\n%s", task, text)
 		}
+
+		text, task = until("person", func(task inspect.Task) bool { return task.Place == inspect.PlaceRetrying })
+		if task.WaitsFor != tasks.WaitsForReceiver || task.Last == nil || task.Last.ErrCode != 43117 || time.Until(task.NextAt) > 90*time.Minute || task.Failed != 0 {
+			t.Errorf("person: %+v %+v", task, task.Last)
+		}
+		mentions(t, "person", text, "WeChat's limit for one receiver, until ", "43117")
 
 		redistest.Until(t, 30*time.Second, "two are sent", func() bool { return wx.Count(sandbox.Filter{Path: "/cgi-bin/message/subscribe/send"}) == 2 })
 		var waiting int
