@@ -44,7 +44,7 @@ func ReadCopy(ctx context.Context, rdb redis.UniversalClient, queue, id string) 
 	values := task.Val()
 	state, _ := values[0].(string)
 	if state == "" {
-		return nil, nil //nolint:nilnil // no task is no error here
+		return nil, nil
 	}
 	c := Copy{Queue: queue, State: state, Paused: paused.Err() == nil, PauseBy: paused.Val()}
 	for _, score := range []*redis.FloatCmd{scheduled, retry} {
@@ -144,12 +144,11 @@ func FindPosition(ctx context.Context, rdb redis.UniversalClient, queue, id stri
 	if err := length.Err(); err != nil {
 		return Position{}, false, fmt.Errorf("find the position: %w", err)
 	}
-	index, err := place.Result()
-	switch {
-	case err == nil:
-		return Position{Before: max(0, length.Val()-1-index)}, true, nil
-	case errors.Is(err, redis.Nil) && length.Val() > depth:
+	switch { // any other error: the task is not pending any more, or there is no such command
+	case place.Err() == nil:
+		return Position{Before: max(0, length.Val()-1-place.Val())}, true, nil
+	case errors.Is(place.Err(), redis.Nil) && length.Val() > depth:
 		return Position{Before: depth, AtLeast: true}, true, nil
 	}
-	return Position{}, false, nil //nolint:nilerr // not pending any more, or no such command
+	return Position{}, false, nil
 }
