@@ -40,8 +40,8 @@ func (c *taskCommand) Run(p *program) error {
 	if err := validApps([]string{c.App}); err != nil {
 		return err
 	}
-	if err := validIDs([]string{c.ID}); err != nil || c.ID == "-" {
-		return errors.Join(err, usageErrorf("%q is not a task id", c.ID))
+	if !tasks.ValidID(c.ID) || c.ID == "-" {
+		return usageErrorf("%q is not a task id", c.ID)
 	}
 	parts, err := p.connect("task")
 	if err != nil {
