@@ -10,6 +10,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/taskstate"
 )
 
 // Client enqueues tasks, and looks up, waits for and cancels the tasks and batches that its
@@ -160,12 +161,13 @@ func nextChunk(results []SubmitResult, at int, nth func(int) (draft, error)) ([]
 type backend struct {
 	rdb            redis.UniversalClient
 	ledger         *ledger.Ledger
+	states         *taskstate.Reader
 	asynqInspector *asynq.Inspector
 }
 
 func newBackend(rdb redis.UniversalClient) backend {
 	return backend{
-		rdb: rdb, ledger: ledger.New(rdb, ledger.Policy{}), asynqInspector: asynq.NewInspectorFromRedisClient(rdb),
+		rdb: rdb, ledger: ledger.New(rdb, ledger.Policy{}), states: taskstate.NewReader(rdb), asynqInspector: asynq.NewInspectorFromRedisClient(rdb),
 	}
 }
 

@@ -3,30 +3,9 @@ package tasks
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
-
-// Result returns a task's outcome, or its state if it has no outcome yet. The error is
-// [ErrNotFound] for an unknown id.
-func (c *Client) Result(ctx context.Context, app, id string) (Result, error) {
-	record, err := c.ledger.Record(ctx, app, id)
-	if errors.Is(err, ledger.ErrNotFound) {
-		return Result{}, ErrNotFound
-	}
-	if err != nil {
-		return Result{}, err
-	}
-	if record.Outcome != "" {
-		return decodeResult(record.Result)
-	}
-	_, typ, _, _ := ParseQueue(record.Queue)
-	return Result{
-		ID: id, App: app, Type: typ, State: State(record.State),
-		Attempts: record.Attempts, Generation: record.Generation, EnqueuedAt: record.Enqueued,
-	}, nil
-}
 
 // Image returns the image that a task of kind [Code] produced, or [ErrNotFound].
 func (c *Client) Image(ctx context.Context, app, id string) ([]byte, error) {
@@ -35,24 +14,6 @@ func (c *Client) Image(ctx context.Context, app, id string) ([]byte, error) {
 		return nil, ErrNotFound
 	}
 	return b, err
-}
-
-// Wait polls for a task's outcome until it is recorded or ctx ends. Use it for tasks whose
-// producer needs the result, such as links.
-func (c *Client) Wait(ctx context.Context, app, id string) (Result, error) {
-	pause := 10 * time.Millisecond
-	for {
-		r, err := c.Result(ctx, app, id)
-		if err != nil || r.Outcome != "" {
-			return r, err
-		}
-		select {
-		case <-time.After(pause):
-			pause = min(2*pause, time.Second)
-		case <-ctx.Done():
-			return r, ctx.Err()
-		}
-	}
 }
 
 // Batch returns the counters of a batch: "total", "done" and one per outcome. The error is

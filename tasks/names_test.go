@@ -86,6 +86,7 @@ func TestResultJSON(t *testing.T) {
 		ErrCode: 1, ErrMsg: "m", RID: "r", Attempts: 2, MsgID: "3395159288267931652", OpenLink: "o", URLLink: "u",
 		Link: "l", Image: "im", Suggest: "s", Label: "la", TraceID: "t", Reason: "re", Generation: 1,
 		Supersedes: OutcomeUnknown, EnqueuedAt: at, FinishedAt: at.Add(time.Second),
+		Last: &LastAnswer{ErrCode: -1, ErrMsg: "busy", RID: "r2", Class: "busy", At: at}, WaitsFor: WaitsForRetry, NextAt: at,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,9 @@ func TestResultJSON(t *testing.T) {
 	want := `{"id":"i","app":"wx0123456789abcdef","type":"scheme:generate","batch":"b","state":"done","outcome":"accepted",` +
 		`"errcode":1,"errmsg":"m","rid":"r","attempts":2,"msgid":"3395159288267931652","openlink":"o","url_link":"u",` +
 		`"link":"l","image":"im","suggest":"s","label":"la","trace_id":"t","reason":"re","generation":1,` +
-		`"supersedes":"unknown","enqueued_at":"2026-12-01T08:00:00Z","finished_at":"2026-12-01T08:00:01Z"}`
+		`"supersedes":"unknown","enqueued_at":"2026-12-01T08:00:00Z","finished_at":"2026-12-01T08:00:01Z",` +
+		`"last":{"errcode":-1,"errmsg":"busy","rid":"r2","class":"busy","at":"2026-12-01T08:00:00Z"},` +
+		`"waits_for":"retry","next_at":"2026-12-01T08:00:00Z"}`
 	if string(full) != want {
 		t.Errorf("got  %s\nwant %s", full, want)
 	}

@@ -108,7 +108,8 @@ type Result struct {
 	// TraceID is a content check's id at WeChat.
 	TraceID string `json:"trace_id,omitempty"`
 
-	// Reason explains the outcome if errmsg does not.
+	// Reason explains the outcome if errmsg does not. Before the end it is the reason of the
+	// hold that the task waits for, or "canceled" for a task that will not be sent any more.
 	Reason string `json:"reason,omitempty"`
 	// Generation is the number of redrives of the task.
 	Generation int `json:"generation,omitempty"`
@@ -117,6 +118,14 @@ type Result struct {
 
 	EnqueuedAt time.Time `json:"enqueued_at,omitzero"`
 	FinishedAt time.Time `json:"finished_at,omitzero"`
+
+	// Last is the answer to the last attempt that did not end the task; only before the end.
+	Last *LastAnswer `json:"last,omitempty"`
+	// WaitsFor is what keeps the task longest, as far as Redis shows it; only before the end.
+	WaitsFor WaitReason `json:"waits_for,omitempty"`
+	// NextAt is when that ends; zero if it is not known, or nobody but an operator ends it. A
+	// task may be sent later than that, since others wait too.
+	NextAt time.Time `json:"next_at,omitzero"`
 }
 
 // Encode returns the record as JSON. It is that of json.Marshal, but with the necessary
@@ -168,6 +177,16 @@ func (r Result) Encode() []byte {
 	some(`,"supersedes":`, string(r.Supersedes))
 	instant(`,"enqueued_at":`, r.EnqueuedAt)
 	instant(`,"finished_at":`, r.FinishedAt)
+	if l := r.Last; l != nil {
+		number(`,"last":{"errcode":`, l.ErrCode)
+		text(`,"errmsg":`, l.ErrMsg)
+		text(`,"rid":`, l.RID)
+		some(`,"class":`, l.Class)
+		instant(`,"at":`, l.At)
+		dst = append(dst, '}')
+	}
+	some(`,"waits_for":`, string(r.WaitsFor))
+	instant(`,"next_at":`, r.NextAt)
 	return append(dst, '}')
 }
 

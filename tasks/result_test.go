@@ -30,6 +30,9 @@ func filledResult(t *testing.T, pick func(field int) bool, text string) tasks.Re
 			f.SetInt(int64(i) - 9)
 		case f.Type() == reflect.TypeFor[time.Time]():
 			f.Set(reflect.ValueOf(time.Date(2026, 11, 21, 8, 0, i, 120000000, time.FixedZone("", 8*3600))))
+		case f.Type() == reflect.TypeFor[*tasks.LastAnswer]():
+			at := time.Date(2026, 11, 21, 9, 0, i, 5000, time.UTC)
+			f.Set(reflect.ValueOf(&tasks.LastAnswer{ErrCode: -i, ErrMsg: fmt.Sprint(text, "m"), RID: fmt.Sprint(text, "r"), Class: text, At: at}))
 		default:
 			t.Fatalf("field %s: this test cannot set a %s", v.Type().Field(i).Name, f.Type())
 		}

@@ -4,10 +4,12 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/taskstate"
 )
 
 // outsideHours is the reason for handing a task back, and a log message.
-const outsideHours = "outside of the app's hours"
+const outsideHours = taskstate.OutsideHours
 
 // hoursWait reports whether a task must wait for its app's hours, and how long: until they
 // open, or until the task expires, so that its outcome is recorded at that time. A task that

@@ -104,6 +104,25 @@ func (j *job) result(v dispatch.Verdict) tasks.Result {
 	return res
 }
 
+// lastAnswer returns the answer to an attempt that did not end the task, for its record: WeChat's,
+// also one that refused the token, or else why there was none. It is zero when nothing was asked.
+func (j *job) lastAnswer(now time.Time) ledger.Answer {
+	var (
+		api      *wechat.APIError
+		token    *wechat.TokenError
+		prepared *dispatch.PrepareError
+	)
+	switch {
+	case errors.As(j.err, &api):
+		return ledger.Answer{Code: api.Code, Class: dispatch.ClassOf(j.err), Msg: api.Msg, RID: api.RID, At: now}
+	case errors.As(j.err, &prepared):
+		return ledger.Answer{Class: "not_sent", Msg: j.err.Error(), At: now}
+	case errors.As(j.err, &token), j.err != nil && j.call.Called():
+		return ledger.Answer{Class: dispatch.ClassOf(j.err), Msg: j.err.Error(), At: now}
+	}
+	return ledger.Answer{}
+}
+
 // discard ends a task that cannot be decoded. It records one outcome and writes one log
 // line; asynq archives the task, so that an operator can read the payload.
 func (d *deliverer) discard(ctx context.Context, cause error) error {

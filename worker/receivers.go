@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/taskstate"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 )
 
 // errReceiverBusy means that too many tasks wait for the receiver's lock already.
-var errReceiverBusy = errors.New("worker: the receiver is busy with other tasks")
+var errReceiverBusy = errors.New(taskstate.ReceiverBusy)
 
 // receiverLocks serializes this replica's sends to each receiver. WeChat refuses a message
 // to an openid while another one is under way (43108).

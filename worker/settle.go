@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/hibiken/asynq"
 
@@ -74,9 +75,11 @@ func (d *deliverer) handBack(ctx context.Context, j *job, v dispatch.Verdict) er
 		state = tasks.StateRetrying
 	}
 	d.notifyNotSent(j)
+	last := j.lastAnswer(time.Now())
 	err := d.retryRedis(ctx, j, "the task could not be handed back yet", func() error {
 		return d.ledger.Defer(ctx, j.ref(), ledger.DeferRequest{
 			Runner: j.runner, State: string(state), NotAccepted: !dispatch.NoAnswer(j.err), NotCalled: !j.call.Called(),
+			Last: last,
 		})
 	})
 	if err != nil {

@@ -38,7 +38,7 @@ type csvColumn struct {
 }
 
 // csvColumns returns the columns in their order. They are all fields of a result but the state,
-// which is always done. New columns come last, since programs read the others by position.
+// which is always done, and those that only a task without an outcome has. New columns come last, since programs read the others by position.
 func csvColumns() []csvColumn {
 	return []csvColumn{
 		{"finished_at", func(r tasks.Result) string { return stamp(r.FinishedAt, time.RFC3339) }},

@@ -41,6 +41,7 @@ type commands struct {
 	Enqueue enqueueCommand `cmd:"" help:"Enqueue the tasks of a file for the workers."`
 	Results resultsCommand `cmd:"" help:"List the results of ended tasks."`
 	Status  statusCommand  `cmd:"" help:"Show waiting tasks, holds and the use of each limit."`
+	Task    taskCommand    `cmd:"" help:"Show where a task is, what it waits for and what happened to it."`
 	Cancel  cancelCommand  `cmd:"" help:"Cancel tasks that have not been sent."`
 	Redrive redriveCommand `cmd:"" help:"Enqueue ended tasks again, under the same ids."`
 	Hold    holdCommand    `cmd:"" help:"Stop an app, a task type or a template."`

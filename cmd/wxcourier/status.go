@@ -19,11 +19,13 @@ import (
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
 )
 
 type statusCommand struct {
-	App  []string `placeholder:"ID" help:"Only these apps. Default: all that are configured or have queues."`
-	JSON bool     `help:"Print JSON."`
+	App   []string `placeholder:"ID" help:"Only these apps. Default: all that are configured or have queues."`
+	Batch string   `placeholder:"NAME" help:"Only the progress of this batch: its outcomes, its rate and the time left."`
+	JSON  bool     `help:"Print JSON."`
 
 	Refresh bool `help:"Ask WeChat for today's quotas first, and believe counts that went down."`
 }
@@ -39,6 +41,7 @@ A limit that is spent by our own count is listed with the holds, BY our count. -
 
 Examples:
     wxcourier status
+    wxcourier status --batch spring-sale
     wxcourier status --app wx0123456789abcdef --json
     wxcourier status --app wx0123456789abcdef --refresh`
 }
@@ -50,13 +53,19 @@ type overview struct {
 	Quotas []app.QuotaReport `json:"quotas,omitempty"` // with --refresh: WeChat's answers
 }
 
-// Run prints the state of lanes, limits, hours and holds.
+// Run prints the state of lanes, limits, hours and holds, or the progress of a batch.
 func (c *statusCommand) Run(p *program) error {
+	if c.Batch != "" && !tasks.ValidBatch(c.Batch) {
+		return usageErrorf("--batch: %q is not a valid batch name", c.Batch)
+	}
 	parts, err := p.connect("status")
 	if err != nil {
 		return err
 	}
 	defer parts.Close()
+	if c.Batch != "" {
+		return c.batch(p, parts)
+	}
 	seen, err := c.overview(p, parts)
 	if err != nil {
 		return err

@@ -29,6 +29,20 @@ func Rounded(d time.Duration) time.Duration {
 	return d.Round(time.Second / 10)
 }
 
+// Coarse returns a duration in its two largest units: "3 h 20 min", "2 min 5 s", "1 d 2 h".
+func Coarse(d time.Duration) string {
+	s := int64((max(d, 0) + time.Second - 1) / time.Second)
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%d s", s)
+	case s < 3600:
+		return fmt.Sprintf("%d min %d s", s/60, s%60)
+	case s < 24*3600:
+		return fmt.Sprintf("%d h %d min", s/3600, s%3600/60)
+	}
+	return fmt.Sprintf("%d d %d h", s/(24*3600), s%(24*3600)/3600)
+}
+
 // Hold returns a hold in one line: what is held, why, and until when.
 func Hold(h hold.Hold) string {
 	text := fmt.Sprintf("%s %s: %s", h.App, Scope(h.Scope), Reason(h))

@@ -44,7 +44,7 @@ func (m *Metrics) countNoToken(c *Call) {
 }
 
 func (m *Metrics) countCall(c *Call, err error, took time.Duration) {
-	m.calls.WithLabelValues(c.App, string(c.Endpoint), classOf(err)).Inc()
+	m.calls.WithLabelValues(c.App, string(c.Endpoint), ClassOf(err)).Inc()
 	m.callTime.WithLabelValues(string(c.Endpoint)).Observe(took.Seconds())
 }
 
@@ -56,9 +56,9 @@ func (m *Metrics) permitWaitObserver(path wechat.Endpoint) func(time.Duration) {
 // labelNoToken is the class of a call that got no token.
 const labelNoToken = "no_token"
 
-// classOf returns the label `class` of a call: the class of WeChat's answer, or why there was
+// ClassOf returns the label `class` of a call: the class of WeChat's answer, or why there was
 // no answer.
-func classOf(err error) string {
+func ClassOf(err error) string {
 	var (
 		api       *wechat.APIError
 		token     *wechat.TokenError

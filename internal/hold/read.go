@@ -28,6 +28,12 @@ func (s *Store) Held(ctx context.Context, app, typ string) (bool, error) {
 	return slices.ContainsFunc(holds, func(h Hold) bool { return h.activeAt(now) }), err
 }
 
+// InForce returns those holds of some scopes of an app that are in force now, in one round trip.
+func (s *Store) InForce(ctx context.Context, app string, scopes ...string) ([]Hold, error) {
+	now, holds, err := s.read(ctx, app, scopes)
+	return slices.DeleteFunc(holds, func(h Hold) bool { return !h.activeAt(now) }), err
+}
+
 // List returns the holds of some apps that are in force now, sorted by app and scope. It takes
 // at most three round trips for any number of apps, and one if none has a record.
 func (s *Store) List(ctx context.Context, apps ...string) ([]Hold, error) {

@@ -239,7 +239,7 @@ func (r *Runner) checkOld(ctx context.Context) {
 
 // lookUp delivers the outcome in a task's record, if there is one.
 func (r *Runner) lookUp(ctx context.Context, k taskKey) {
-	result, err := r.opts.Client.Result(ctx, k.app, k.id)
+	result, err := r.opts.Client.Recorded(ctx, k.app, k.id)
 	switch {
 	case errors.Is(err, tasks.ErrNotFound):
 		if !r.pending.remove(k) {

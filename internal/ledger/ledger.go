@@ -142,12 +142,14 @@ type DeferRequest struct {
 	State       string // waiting or retrying
 	NotAccepted bool   // WeChat certainly did not accept the request: the fence is lowered
 	NotCalled   bool   // no request was made: the run does not count as an attempt
+	Last        Answer // of the attempt, see Record.Last; zero keeps the one before
 }
 
 // Defer returns a task for a later run.
 func (l *Ledger) Defer(ctx context.Context, ref Ref, d DeferRequest) error {
+	last, msg := d.Last.fields()
 	err := deferScript.Run(ctx, l.rdb, []string{TaskKey(ref.App, ref.ID)},
-		d.Runner, d.State, flag(d.NotAccepted), flag(d.NotCalled)).Err()
+		d.Runner, d.State, flag(d.NotAccepted), flag(d.NotCalled), last, msg).Err()
 	if err != nil {
 		return fmt.Errorf("defer the task: %w", err)
 	}
@@ -201,6 +203,10 @@ type Record struct {
 	Result                []byte // JSON; empty before the end
 	Attempts, Generation  int
 	Enqueued              time.Time // only before the end; zero if unknown
+	Last                  Answer    // of the last attempt that did not end the task; only before the end
+	Canceled              bool      // the task itself was canceled, not only its batch; only before the end
+
+	pardon int // number of the last cancellation of the batch that does not apply to the task
 }
 
 // ErrNotFound is returned for a task or batch without a record, or whose record has expired.
@@ -208,7 +214,8 @@ var ErrNotFound = errors.New("ledger: no such record")
 
 // Record reads a task's record or mark. It returns ErrNotFound if there is neither.
 func (l *Ledger) Record(ctx context.Context, app, id string) (Record, error) {
-	s, err := l.state(ctx, app, id, "state", "outcome", "result", "attempts", "generation", "enqueued")
+	s, err := l.state(ctx, app, id, "state", "outcome", "result", "attempts", "generation", "enqueued",
+		"last", "last_msg", "canceled", "pardon")
 	if err != nil {
 		return Record{}, err
 	}
@@ -217,9 +224,11 @@ func (l *Ledger) Record(ctx context.Context, app, id string) (Record, error) {
 	}
 	attempts, _ := strconv.Atoi(s.fields[3])
 	generation, _ := strconv.Atoi(s.fields[4])
+	pardon, _ := strconv.Atoi(s.fields[9])
 	return Record{
 		State: cmp.Or(s.fields[0], waiting), Queue: s.queue, Outcome: s.fields[1], Result: []byte(s.fields[2]),
 		Attempts: attempts, Generation: generation, Enqueued: enqueuedTime(s.fields[5]),
+		Last: parseAnswer(s.fields[6], s.fields[7]), Canceled: s.fields[8] != "", pardon: pardon,
 	}, nil
 }
 

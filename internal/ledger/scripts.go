@@ -186,14 +186,19 @@ return reply("go")
 //
 // KEYS[1] record
 // ARGV[1] runner, ARGV[2] state, ARGV[3] 1 when the request was certainly not accepted,
-// ARGV[4] 1 when there was no request, so that the run does not count as an attempt
+// ARGV[4] 1 when there was no request, so that the run does not count as an attempt, ARGV[5] and
+// ARGV[6] the answer, see Answer.fields; "" and "" keep the one before
 //
 // Returns 1, or 0 when the task has another runner or none.
 var deferScript = redis.NewScript(`
 local record = redis.call("HMGET", KEYS[1], "outcome", "run", "fence")
 local outcome, run, fence = record[1], record[2], record[3]
 if outcome or not run or string.match(run, "^(%S+)") ~= ARGV[1] then return 0 end
-redis.call("HSET", KEYS[1], "state", ARGV[2])
+if ARGV[5] ~= "" then
+	redis.call("HSET", KEYS[1], "state", ARGV[2], "last", ARGV[5], "last_msg", ARGV[6])
+else
+	redis.call("HSET", KEYS[1], "state", ARGV[2])
+end
 redis.call("HDEL", KEYS[1], "run")
 if ARGV[4] == "1" then redis.call("HINCRBY", KEYS[1], "attempts", -1) end
 if ARGV[3] == "1" and fence and not string.find(fence, '"doubt":1', 1, true) then
@@ -235,7 +240,7 @@ if outcome then
 	if outcome ~= "unknown" or ARGV[7] == "" or owner ~= ARGV[7] then return {"kept", outcome, result} end
 	replaces = true
 end
-redis.call("HDEL", KEYS[1], "run", "lost", "attempts", "canceled", "redrive", "payload", "headers", ARGV[1] ~= "unknown" and "fence" or "run",
+redis.call("HDEL", KEYS[1], "run", "lost", "attempts", "canceled", "last", "last_msg", "redrive", "payload", "headers", ARGV[1] ~= "unknown" and "fence" or "run",
 	ARGV[9] == "" and "enqueued" or "run")
 redis.call("HSET", KEYS[1], "outcome", ARGV[1], "result", ARGV[2], "state", "done", "queue", ARGV[8], "generation", ARGV[6])
 if ARGV[9] ~= "" then redis.call("HSET", KEYS[1], "payload", ARGV[9], "headers", ARGV[10]) end

@@ -24,7 +24,7 @@ type language struct {
 	outcomes     map[tasks.Outcome]string
 	resultHead   string
 	always       string            // added to the type of a field that every result has
-	jsonTypes    map[string]string // string, number, time
+	jsonTypes    map[string]string // string, number, time, object
 	result       map[string]string // meanings of a result's fields, by their JSON names
 	commandsHead string
 	commands     map[string]string // nil: the help texts of the program
@@ -75,7 +75,7 @@ func english() language {
 			tasks.OutcomeCanceled: "it was canceled before it was sent",
 		},
 		always:    ", always",
-		jsonTypes: map[string]string{"string": "string", "number": "number", "time": "time"},
+		jsonTypes: map[string]string{"string": "string", "number": "number", "time": "time", "object": "object"},
 		result: map[string]string{
 			"id":          "the task's id",
 			"app":         "its app",
@@ -95,11 +95,14 @@ func english() language {
 			"suggest":     "a content check's advice: `pass`, `review` or `risky`",
 			"label":       "a content check's category, in digits",
 			"trace_id":    "a content check's id at WeChat",
-			"reason":      "explains the outcome where `errmsg` does not, see [reasons](#reasons)",
+			"reason":      "explains the outcome where `errmsg` does not, see [reasons](#reasons). Before the end: the reason of the hold, or `canceled`",
 			"generation":  "number of redrives",
 			"supersedes":  "`unknown`, if this outcome replaced that one",
 			"enqueued_at": "when the task was enqueued",
 			"finished_at": "when the outcome was recorded",
+			"last":        "of a task without an outcome: the answer to its last attempt, see [a task that waits](#a-task-that-waits)",
+			"waits_for":   "of a task without an outcome: what it waits for, see [a task that waits](#a-task-that-waits)",
+			"next_at":     "when that ends, if it ends by itself",
 		},
 	}
 }
@@ -135,7 +138,7 @@ func chinese() language {
 			tasks.OutcomeCanceled: "发出之前已取消",
 		},
 		always:    "，必有",
-		jsonTypes: map[string]string{"string": "字符串", "number": "数字", "time": "时间"},
+		jsonTypes: map[string]string{"string": "字符串", "number": "数字", "time": "时间", "object": "对象"},
 		result: map[string]string{
 			"id":          "任务 id",
 			"app":         "所属应用",
@@ -155,11 +158,14 @@ func chinese() language {
 			"suggest":     "内容检测的建议：`pass`、`review` 或 `risky`",
 			"label":       "内容检测命中的类别（数字）",
 			"trace_id":    "内容检测在微信侧的 id",
-			"reason":      "`errmsg` 不足以说明时的[原因](#结果的原因)",
+			"reason":      "`errmsg` 不足以说明时的[原因](#结果的原因)；任务未结束时为暂停的原因，或 `canceled`",
 			"generation":  "重投次数",
 			"supersedes":  "`unknown`：这次的结果取代了它",
 			"enqueued_at": "入队时间",
 			"finished_at": "记录结果的时间",
+			"last":        "未结束的任务：最近一次尝试的应答，见[等待中的任务](#等待中的任务)",
+			"waits_for":   "未结束的任务：在等什么，见[等待中的任务](#等待中的任务)",
+			"next_at":     "等到什么时候；不会自行结束的等待没有这一项",
 		},
 		commands: map[string]string{
 			"run":         "把文件中的任务入队并投递，每个任务输出一行结果",
@@ -168,6 +174,7 @@ func chinese() language {
 			"enqueue":     "把文件中的任务入队",
 			"results":     "列出任务的结果",
 			"status":      "显示积压的任务、生效的暂停和各项配额的用量",
+			"task":        "显示一个任务在哪里、在等什么、经历了什么",
 			"cancel":      "取消尚未发出的任务",
 			"redrive":     "把已结束的任务以原 id 重新入队",
 			"hold":        "暂停一个应用、一种任务类型或一个模板",

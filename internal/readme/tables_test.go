@@ -164,6 +164,8 @@ func writeResult(w io.Writer, l language) error {
 			kind = l.jsonTypes["number"]
 		case field.Type == reflect.TypeFor[time.Time]():
 			kind = l.jsonTypes["time"]
+		case field.Type.Kind() == reflect.Pointer:
+			kind = l.jsonTypes["object"]
 		}
 		if options == "" {
 			kind += l.always

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/describe"
+	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/printable"
+	"github.com/wxcourier/wxcourier/internal/summary"
+	"github.com/wxcourier/wxcourier/internal/taskstate"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+type taskCommand struct {
+	App  string `required:"" placeholder:"ID" help:"The app of the task."`
+	ID   string `arg:"" name:"id" help:"The id of the task."`
+	JSON bool   `help:"Print JSON."`
+}
+
+func (taskCommand) Help() string {
+	return `Shows where a task is; what it waits for, which hold, limit, hours, receiver or attempt, and until when; WeChat's last answer; its attempts; and its earlier outcomes, if it was redriven.
+
+Of several things that a task waits for, the first line shows the one that ends last. The exit status is 1 for an unknown id.
+
+Examples:
+    wxcourier task --app wx0123456789abcdef order-42-shipped
+    wxcourier task --app wx0123456789abcdef order-42-shipped --json`
+}
+
+// Run prints one task.
+func (c *taskCommand) Run(p *program) error {
+	if err := validApps([]string{c.App}); err != nil {
+		return err
+	}
+	if !tasks.ValidID(c.ID) || c.ID == "-" {
+		return usageErrorf("%q is not a task id", c.ID)
+	}
+	parts, err := p.connect("task")
+	if err != nil {
+		return err
+	}
+	defer parts.Close()
+	var hours inspect.Hours
+	for _, configured := range parts.Config.Apps {
+		if configured.ID == c.App {
+			hours = configured.Hours
+		}
+	}
+	if !app.Known(parts.Config.Apps, c.App) {
+		p.notef("warning: app %s is not configured here: its hours and its own limits are not known, and workers with this configuration do not deliver its tasks", c.App)
+	}
+	task, err := reader(parts).Task(p.ctx, c.App, c.ID, hours)
+	if errors.Is(err, tasks.ErrNotFound) {
+		return fmt.Errorf("app %s has no task %s: it was never enqueued, or its result is no longer kept", c.App, c.ID)
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		encoder := json.NewEncoder(printable.JSONWriter(p.stdout))
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(task)
+	}
+	return writeTask(p.stdout, task, time.Now())
+}
+
+// placeTexts say where a task is.
+func placeTexts() map[inspect.Place]string {
+	return map[inspect.Place]string{
+		inspect.PlaceScheduled: "scheduled",
+		inspect.PlaceWaiting:   "waiting in its queue",
+		inspect.PlaceSending:   "being sent",
+		inspect.PlaceRetrying:  "waiting outside of its queue, in asynq's retry set",
+		inspect.PlaceDone:      "done",
+		inspect.PlaceCanceled:  "canceled: it ends as canceled, unsent, when a worker reaches it",
+		inspect.PlaceArchived:  "archived in the asynq web UI, without an outcome",
+		inspect.PlaceDeleted:   "not in asynq: deleted in the asynq web UI, or never enqueued completely",
+	}
+}
+
+// waitTexts say what a task waits for.
+func waitTexts() map[tasks.WaitReason]string {
+	return map[tasks.WaitReason]string{
+		tasks.WaitsForProcessAt: "its process_at",
+		tasks.WaitsForTurn:      "its turn in the queue",
+		tasks.WaitsForPermit:    "a permit; a replica has it already",
+		tasks.WaitsForAnswer:    "WeChat's answer",
+		tasks.WaitsForRetry:     "the next attempt",
+		tasks.WaitsForReceiver:  "its receiver: other messages to them, or WeChat's limit for one receiver",
+		tasks.WaitsForHours:     "the app's hours",
+		tasks.WaitsForLimit:     "a limit that is used up by our own count",
+		tasks.WaitsForHold:      "the end of a hold",
+		tasks.WaitsForPause:     "an operator, who paused its queue in the asynq web UI",
+		tasks.WaitsForArchive:   "an operator: press Run in the asynq web UI, or enqueue it again",
+		tasks.WaitsForSweep:     "the next sweep of the workers, which ends it",
+	}
+}
+
+func waitText(w taskstate.Wait, now time.Time) string {
+	text := waitTexts()[tasks.WaitReason(w.For)]
+	if w.Reason != "" {
+		text += ": " + describe.Reason(hold.Hold{Reason: w.Reason})
+	}
+	switch {
+	case !w.Until.IsZero() && w.Until.After(now):
+		text += fmt.Sprintf(", until %s (%s)", w.Until.Local().Format(time.DateTime), describe.Coarse(w.Until.Sub(now)))
+	case !w.Until.IsZero():
+		text += ", due since " + w.Until.Local().Format(time.DateTime)
+	case w.For == taskstate.ForHold:
+		text += ", until it is released"
+	case w.For == taskstate.ForLimit:
+		text += ", which does not start again"
+	}
+	return text
+}
+
+// writeTask prints where a task is, and below it a list of names and values.
+func writeTask(w io.Writer, t inspect.Task, now time.Time) error {
+	_, _ = fmt.Fprintf(w, "%s: %s\n", t.ID, placeTexts()[t.Place])
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) {
+		_, _ = fmt.Fprintf(table, "  %s\t%s\n", name, printable.Escape(fmt.Sprintf(format, args...)))
+	}
+	last := taskstate.Last(t.Waits)
+	if t.Outcome == "" && last.For != "" {
+		line("waits for", "%s", waitText(last, now))
+		for _, wait := range t.Waits {
+			if wait != last {
+				line("also for", "%s", waitText(wait, now))
+			}
+		}
+	}
+	if t.Outcome != "" {
+		line("outcome", "%s", outcomeText(t.Result))
+	}
+	line("app", "%s", t.App)
+	line("type", "%s", strings.Join(filled(t.Type, string(t.Priority)), ", "))
+	if t.Batch != "" {
+		line("batch", "%s", t.Batch)
+	}
+	if at := t.Position; at != nil {
+		line("position", "%s", positionText(at))
+	}
+	for _, h := range t.Holds {
+		line("hold", "%s", holdText(h))
+	}
+	for _, limit := range t.Limits {
+		line("limit", "%s per %s: %s of %s used", limit.Name, limit.Window, summary.Number(int(limit.Used)), summary.Number(int(limit.Effective())))
+	}
+	if l := t.Last; l != nil {
+		line("last answer", "%s, at %s", answerText(l), stamp(l.At, time.DateTime))
+	}
+	attempts := summary.Number(t.Attempts)
+	if t.Failed > 0 {
+		attempts += fmt.Sprintf(", %s failed", summary.Number(t.Failed))
+	}
+	line("attempts", "%s", attempts)
+	if t.HandedBack != "" && t.Outcome == "" {
+		line("handed back", "%s", t.HandedBack)
+	}
+	writeTimes(line, t)
+	for _, past := range t.History {
+		line(fmt.Sprintf("generation %d", past.Generation), "%s, at %s; redriven", outcomeText(past.Result), stamp(past.Result.FinishedAt, time.DateTime))
+	}
+	return table.Flush()
+}
+
+func writeTimes(line func(name, format string, args ...any), t inspect.Task) {
+	if t.Generation > 0 {
+		line("generation", "%d", t.Generation)
+	}
+	for _, at := range []struct {
+		name string
+		at   time.Time
+	}{{"enqueued", t.EnqueuedAt}, {"not after", t.NotAfter}, {"finished", t.FinishedAt}} {
+		if !at.at.IsZero() {
+			line(at.name, "%s", stamp(at.at, time.DateTime))
+		}
+	}
+}
+
+// outcomeText returns an outcome with the code and the details of its result.
+func outcomeText(r tasks.Result) string {
+	text := string(r.Outcome)
+	if r.ErrCode != 0 {
+		text += fmt.Sprintf(" %d", r.ErrCode)
+	}
+	if details := detail(r); details != "" {
+		text += ": " + details
+	}
+	if r.Supersedes != "" {
+		text += fmt.Sprintf(" (was %s at first)", r.Supersedes)
+	}
+	return text
+}
+
+func answerText(l *tasks.LastAnswer) string {
+	text := l.ErrMsg
+	if l.ErrCode != 0 {
+		text = strings.Join(filled(fmt.Sprint(l.ErrCode), l.ErrMsg), " ")
+	}
+	if l.Class != "" {
+		text += " (" + strings.ReplaceAll(l.Class, "_", " ") + ")"
+	}
+	if l.RID != "" {
+		text += ", rid " + l.RID
+	}
+	return text
+}
+
+func positionText(at *inspect.Position) string {
+	switch {
+	case at.AtLeast:
+		return "more than " + describe.Count(int(at.Before), "task") + " before it"
+	case at.Before == 0:
+		return "the next one"
+	}
+	return "about " + describe.Count(int(at.Before), "task") + " before it"
+}
+
+// holdText describes a hold. One on a template does not make its tasks wait.
+func holdText(h hold.Hold) string {
+	text := describe.Hold(h) + ", set by " + h.By
+	if hold.IsTemplate(h.Scope) {
+		text += "; tasks with this template end as rejected"
+	}
+	return text
+}
