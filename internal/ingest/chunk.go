@@ -49,7 +49,7 @@ func (e *enqueuer) makeChunks(events <-chan event, chunks chan<- []task) {
 	for {
 		var first task
 		if carried != nil {
-			first, carried = *carried, nil
+			first = *carried
 		} else {
 			ev, open := <-events
 			if !open {
