@@ -38,8 +38,9 @@ test: ## all tests
 race: ## the tests with the race detector, in random order (needs a C compiler)
 	CGO_ENABLED=1 go test -race -shuffle=on -short ./...
 
-vet: ## go vet
+vet: ## go vet, also for Windows
 	go vet ./...
+	GOOS=windows go vet ./...
 
 lint: ## golangci-lint with .golangci.yml, gofumpt included
 	lint=$$(.ci/tool golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT_VERSION)); \

@@ -56,10 +56,10 @@ func (c *checker) checkEnvelope(e *Envelope) {
 		c.faultAt("app", "not an app id: \"wx\" and 16 digits or small letters a-f are expected")
 	}
 	if e.ID != "" && !ValidID(e.ID) {
-		c.faultAt("id", "%d bytes; 1 to %d of A-Z a-z 0-9 . _ ~ - are allowed", len(e.ID), maxID)
+		c.faultAt("id", "%s", nameFault(e.ID, maxID))
 	}
 	if e.Batch != "" && !ValidBatch(e.Batch) {
-		c.faultAt("batch", "%d bytes; 1 to %d of A-Z a-z 0-9 . _ ~ - are allowed", len(e.Batch), maxBatch)
+		c.faultAt("batch", "%s", nameFault(e.Batch, maxBatch))
 	}
 	if e.Priority != "" && e.Priority != Urgent && e.Priority != Bulk {
 		c.faultAt("priority", "%s is neither %q nor %q", strictjson.Quote(string(e.Priority)), Urgent, Bulk)

@@ -5,8 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 const (
@@ -48,6 +51,32 @@ func isUnreserved(s string, limit int) bool {
 		}
 	}
 	return true
+}
+
+// nameFault says what is wrong with an id or the name of a batch: its length, its characters, or
+// both. It names the ASCII characters that are not allowed, and no letters: a name may be made of
+// a text for a person.
+func nameFault(name string, limit int) string {
+	var faults, chars []string
+	if len(name) > limit {
+		faults = append(faults, fmt.Sprintf("%d bytes", len(name)))
+	}
+	others := false
+	for _, r := range name {
+		switch char := strconv.QuoteRuneToASCII(r); {
+		case r >= utf8.RuneSelf:
+			others = true
+		case !isUnreserved(string(r), 1) && !slices.Contains(chars, char):
+			chars = append(chars, char)
+		}
+	}
+	if others {
+		chars = append(chars, "characters outside ASCII")
+	}
+	if len(chars) > 0 {
+		faults = append(faults, strings.Join(chars, ", ")+" not allowed")
+	}
+	return fmt.Sprintf("%s; 1 to %d of A-Z a-z 0-9 . _ ~ - are allowed", strings.Join(faults, "; "), limit)
 }
 
 func isAlnum[C byte | rune](c C) bool {

@@ -95,7 +95,7 @@ func TestConstructorsRefuse(t *testing.T) {
 	_, err := NewSubscribeTask("wx1", p)
 	wantFault(t, err, "app", "not an app id")
 	_, err = NewSubscribeTask(testApp, p, ID("a b"))
-	wantFault(t, err, "id", "3 bytes")
+	wantFault(t, err, "id", "' ' not allowed")
 	p.ToUser = ""
 	_, err = NewSubscribeTask(testApp, p)
 	wantFault(t, err, "body.touser", "empty")

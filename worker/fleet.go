@@ -44,6 +44,7 @@ type fleet struct {
 	mu    sync.RWMutex
 	lanes map[laneKey]*lane // guarded by mu; written by run only
 	depth map[laneKey]int64 // guarded by mu; pending tasks at the last poll, where not 0
+	known []queueRef        // guarded by mu; the queues that exist or existed, at the last poll
 }
 
 type fleetDeps struct {
@@ -184,6 +185,13 @@ func (f *fleet) depths() map[laneKey]int64 {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return maps.Clone(f.depth)
+}
+
+// knownQueues returns the queues that exist or existed. The caller must not change them.
+func (f *fleet) knownQueues() []queueRef {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.known
 }
 
 // lane returns an open lane; nil when it is closed.

@@ -3,12 +3,16 @@ package worker
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 )
 
 // refreshQueues reads which queues exist. After an error the next call tries again.
 func (f *fleet) refreshQueues(ctx context.Context) {
 	f.redisAnswers(ctx, f.index.refresh(ctx, f.rdb, f.apps))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.known = slices.Clip(f.index.known) // the index only appends
 }
 
 // redisAnswers reports whether err is nil. It logs when Redis stops and starts to answer.

@@ -91,6 +91,41 @@ func pendingCounts(ctx context.Context, rdb redis.UniversalClient, lanes []laneK
 	return pending, nil
 }
 
+// laneBacklog is what the metrics say about the tasks of a lane that are not in flight.
+type laneBacklog struct {
+	retrying, archived int64
+	since              time.Time // since when the oldest pending task is due; zero: there is none
+}
+
+// backlogs returns the backlogs of the lanes whose queues have tasks that are not in flight. It
+// takes four round trips, however many queues there are.
+func backlogs(ctx context.Context, rdb redis.UniversalClient, queues []queueRef) (map[laneKey]laneBacklog, error) {
+	keys := func(q queueRef) []string { return q.keys(asynqwire.Pending, asynqwire.Retry, asynqwire.Archived) }
+	filled, err := exists.Filter(ctx, rdb, queues, keys, exists.MaxKeys/3, 1)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(filled))
+	for i, q := range filled {
+		names[i] = q.name()
+	}
+	depths, err := inspect.ReadDepths(ctx, rdb, names, inspect.Delayed|inspect.Archived|inspect.Since)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[laneKey]laneBacklog)
+	for i, q := range filled {
+		d, b := depths[i], found[q.lane]
+		b.retrying += d.Retrying
+		b.archived += d.Archived
+		if !d.Since.IsZero() && (b.since.IsZero() || d.Since.Before(b.since)) {
+			b.since = d.Since
+		}
+		found[q.lane] = b
+	}
+	return found, nil
+}
+
 // readDepths counts the tasks of some queues, by lane.
 func readDepths(ctx context.Context, rdb redis.UniversalClient, queues []queueRef, fields inspect.Fields) (map[laneKey]laneDepth, error) {
 	names := make([]string, len(queues))

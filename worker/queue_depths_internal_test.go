@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"testing"
@@ -62,4 +63,78 @@ func TestQueueDepths(t *testing.T) {
 
 func keyOf(lane laneKey, p tasks.Priority, name string) string {
 	return queueRef{lane, p}.keys(name)[0]
+}
+
+// TestBacklogs: the oldest task, retries and archived tasks of both queues of a lane, and as many
+// round trips for hundreds of lanes as for one.
+func TestBacklogs(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, since := t.Context(), time.Unix(1_700_000_000, 0)
+		var queues []queueRef
+		for i := range 50 {
+			for _, spec := range tasks.Catalog() {
+				queues = append(queues, queuesOf(laneKey{fmt.Sprintf("wx%016x", i), spec.Type})...)
+			}
+		}
+		fill := func(q queueRef, age time.Duration) {
+			t.Helper()
+			for _, err := range []error{
+				rdb.LPush(ctx, q.keys(asynqwire.Pending)[0], "old", "new").Err(),
+				rdb.HSet(ctx, asynqwire.TaskKey(q.name(), "old"), asynqwire.PendingSince, since.Add(-age).UnixNano()).Err(),
+				rdb.HSet(ctx, asynqwire.TaskKey(q.name(), "new"), asynqwire.PendingSince, since.UnixNano()).Err(),
+				rdb.ZAdd(ctx, q.keys(asynqwire.Retry)[0], redis.Z{Score: 1, Member: "r"}).Err(),
+				rdb.ZAdd(ctx, q.keys(asynqwire.Archived)[0], redis.Z{Score: 1, Member: "a"}).Err(),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		fill(queues[0], time.Minute)
+		fill(queues[1], time.Hour)                                // of the same lane
+		counted := redis.NewClient(rdb.(*redis.Client).Options()) //nolint:forcetypeassert // redistest.Each
+		t.Cleanup(func() { _ = counted.Close() })
+		trips := &tripCounter{}
+		counted.AddHook(trips)
+		read := func() (map[laneKey]laneBacklog, int) {
+			t.Helper()
+			before := trips.n
+			found, err := backlogs(ctx, counted, queues)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return found, trips.n - before
+		}
+		read() // go-redis opens its connections
+		found, one := read()
+		want := map[laneKey]laneBacklog{queues[0].lane: {retrying: 2, archived: 2, since: since.Add(-time.Hour)}}
+		if len(found) != 1 || found[queues[0].lane] != want[queues[0].lane] {
+			t.Errorf("found %v, want %v", found, want)
+		}
+		for _, q := range queues[2:] {
+			fill(q, time.Minute)
+		}
+		if found, many := read(); many != one || one != 4 || len(found) != len(queues)/2 {
+			t.Errorf("%d round trips for one lane, %d for %d", one, many, len(found))
+		}
+	})
+}
+
+// tripCounter counts the round trips to Redis.
+type tripCounter struct{ n int }
+
+func (*tripCounter) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c *tripCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		c.n++
+		return next(ctx, cmd)
+	}
+}
+
+func (c *tripCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		c.n++
+		return next(ctx, cmds)
+	}
 }

@@ -19,6 +19,7 @@ import (
 type stateCollector struct {
 	fleet                                               *fleet
 	waiting, active, used, limit, pace, holds, holdEnds *prometheus.Desc
+	oldest, retrying, archived, types                   *prometheus.Desc
 }
 
 // collectTimeout bounds the calls to Redis of one scrape.
@@ -29,21 +30,26 @@ func newStateCollector(f *fleet) *stateCollector {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &stateCollector{
-		fleet:   f,
-		waiting: desc("wxcourier_lane_waiting", "Pending tasks of a lane, over all replicas.", "app", "type"),
-		active:  desc("wxcourier_lane_active", "Tasks in flight on this replica.", "app", "type"),
-		used:    desc("wxcourier_quota_used", "Calls counted in a window, over all replicas.", "app", "api", "window"),
-		limit:   desc("wxcourier_quota_limit", "Calls allowed in a window: the configured limit, or WeChat's where that is lower.", "app", "api", "window"),
-		pace:    desc("wxcourier_pace_factor", "Factor by which the pace is lowered after refusals; 1 is full pace.", "app", "api"),
-		holds:   desc("wxcourier_hold", "1 while a lane, an app or a template is held, or a limit is spent by our own count.", "app", "type", "reason"),
-
+		fleet:    f,
+		waiting:  desc("wxcourier_lane_waiting", "Pending tasks of a lane, over all replicas.", "app", "type"),
+		oldest:   desc("wxcourier_lane_oldest_seconds", "How long the oldest pending task of a lane has been due.", "app", "type"),
+		retrying: desc("wxcourier_lane_retrying", "Tasks of a lane that wait for another attempt, over all replicas.", "app", "type"),
+		archived: desc("wxcourier_lane_archived", "Tasks of a lane in asynq's archive.", "app", "type"),
+		types:    desc("wxcourier_type_info", "Always 1; the labels are a task type and its endpoint, to join metrics with one of them.", "type", "api"),
+		active:   desc("wxcourier_lane_active", "Tasks in flight on this replica.", "app", "type"),
+		used:     desc("wxcourier_quota_used", "Calls counted in a window, over all replicas.", "app", "api", "window"),
+		limit:    desc("wxcourier_quota_limit", "Calls allowed in a window: the configured limit, or WeChat's where that is lower.", "app", "api", "window"),
+		pace:     desc("wxcourier_pace_factor", "Factor by which the pace is lowered after refusals; 1 is full pace.", "app", "api"),
+		holds:    desc("wxcourier_hold", "1 while a lane, an app or a template is held, or a limit is spent by our own count.", "app", "type", "reason"),
 		holdEnds: desc("wxcourier_hold_seconds", "Seconds until a hold ends by itself; +Inf for a hold that does not.", "app", "type", "reason"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.waiting, c.active, c.used, c.limit, c.pace, c.holds, c.holdEnds} {
+	for _, d := range []*prometheus.Desc{
+		c.waiting, c.oldest, c.retrying, c.archived, c.active, c.used, c.limit, c.pace, c.holds, c.holdEnds, c.types,
+	} {
 		ch <- d
 	}
 }
@@ -72,8 +78,30 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	for key, l := range open {
 		gauge(c.active, float64(l.active.Load()), key.app, key.typ)
 	}
+	for _, spec := range tasks.Catalog() {
+		gauge(c.types, 1, spec.Type, spec.Path)
+	}
+	c.collectBacklogs(ctx, gauge)
 	c.collectUsage(ctx, lanes, gauge)
 	c.collectHolds(ctx, spent, gauge)
+}
+
+// collectBacklogs collects what waits in asynq's sets, in four round trips.
+func (c *stateCollector) collectBacklogs(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
+	found, err := backlogs(ctx, c.fleet.rdb, c.fleet.knownQueues())
+	if err != nil {
+		return // Redis does not answer; collect the other metrics
+	}
+	now := time.Now()
+	for key, b := range found {
+		age := time.Duration(0)
+		if !b.since.IsZero() {
+			age = max(now.Sub(b.since), 0) // clocks differ
+		}
+		gauge(c.oldest, age.Seconds(), key.app, key.typ)
+		gauge(c.retrying, float64(b.retrying), key.app, key.typ)
+		gauge(c.archived, float64(b.archived), key.app, key.typ)
+	}
 }
 
 // collectHolds collects the holds, and the limits that are spent by our own count.

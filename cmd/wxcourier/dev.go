@@ -42,7 +42,7 @@ func (c *devCommand) Run(p *program) error {
 		}
 	}
 	e, err := dev.Start(p.ctx, dev.Config{
-		Settings: cfg, ExternalRedis: c.Redis != "", Listen: c.Listen, Sandbox: c.Sandbox, Hosts: c.Host, Rate: c.Rate, Log: p.logger(),
+		Settings: cfg, ExternalRedis: c.Redis != "", Listen: c.Listen, Sandbox: c.Sandbox, Hosts: c.Host, Rate: c.Rate, Command: p.command, Log: p.logger(),
 	})
 	if err != nil {
 		return err
@@ -59,7 +59,8 @@ Queues      %[1]s/monitor     (the asynq web UI)
 Metrics     %[1]s/metrics
 WeChat      %[2]s   (a stand-in; %[2]s/sandbox/counts lists its calls)
 Redis       %[3]s
-No messages are sent. Press Ctrl-C to stop.`, at.Pages, at.WeChat, at.Redis)
+In another terminal: WXCOURIER_REDIS_ADDRS=%[3]s %[4]s results --follow
+No messages are sent. Press Ctrl-C to stop.`, at.Pages, at.WeChat, at.Redis, p.command)
 	if host, _, err := net.SplitHostPort(at.Listen); err == nil {
 		if ip := net.ParseIP(host); ip != nil && !ip.IsLoopback() {
 			p.notef("Warning: the pages at %s need no password; anyone who can reach them can change the queues.", at.Listen)

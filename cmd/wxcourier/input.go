@@ -20,14 +20,16 @@ import (
 // input is the file or standard input with the tasks.
 type input struct {
 	io.Reader
-	name  string // for messages: the file's name, or "stdin"
-	close func()
+	name      string // for messages: the file's name, or "stdin"
+	close     func()
+	interrupt func() // ends a Read that blocks
 }
 
 // open opens FILE or, for "-", standard input.
 func (p *program) open(file string) (*input, error) {
 	if file == "-" {
-		return &input{Reader: interruptible(p.ctx, p.stdin), name: "stdin", close: func() {}}, nil
+		ctx, cancel := context.WithCancel(p.ctx)
+		return &input{Reader: interruptible(ctx, p.stdin), name: "stdin", close: cancel, interrupt: cancel}, nil
 	}
 	f, err := os.Open(file) //nolint:gosec // the user names the file
 	if err != nil {
@@ -37,7 +39,8 @@ func (p *program) open(file string) (*input, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("read the tasks: %s is a folder; name a file, or - for standard input", file)
 	}
-	return &input{Reader: f, name: file, close: func() { _ = f.Close() }}, nil
+	closeFile := func() { _ = f.Close() }
+	return &input{Reader: f, name: file, close: closeFile, interrupt: closeFile}, nil
 }
 
 // countLines returns the number of lines of a regular file, and 0 for any other input, which can

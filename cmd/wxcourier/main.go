@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -23,8 +24,21 @@ import (
 
 func main() {
 	app.RedirectLibraryLogs(os.Stderr)
-	m := Main{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Environ()}
+	m := Main{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Environ(), Command: startedBy()}
 	os.Exit(m.Run(untilSignal(), os.Args[1:]))
+}
+
+// startedBy returns the command that started this process.
+func startedBy() string {
+	executable, err := os.Executable()
+	info, ok := debug.ReadBuildInfo()
+	if err != nil || !ok {
+		return programName
+	}
+	return invocation(os.Args[0], executable, info.Path, func(folder string) bool {
+		found, err := os.Stat(folder)
+		return err == nil && found.IsDir()
+	})
 }
 
 // repeatedSignal is the time after the first signal in which further signals are ignored: a

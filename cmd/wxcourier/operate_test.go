@@ -30,11 +30,13 @@ func TestFromEnqueueToResults(t *testing.T) {
 		strings.Replace(line("c", openid), `"body"`, `"process_at":"2099-01-01T00:00:00Z","body"`, 1)
 
 	got := command(t, env, text, "enqueue", "--json", "-")
-	if got.status != statusFailed || strings.Count(got.stdout, "\n") != 3 {
+	if got.status != statusFailed || strings.Count(got.stdout, "\n") != 5 {
 		t.Errorf("enqueue: %+v", got)
 	}
-	mentions(t, "enqueue", got.stderr, "stdin:3: already enqueued", "stdin:4: not valid JSON", "1 line could not be enqueued")
+	mentions(t, "the answers", got.stdout, `"line":3,"app":"`+testApp+`","id":"a","queue":"`+testApp+`:send:subscribe","already":true}`, `{"line":4,"error":"not valid JSON`)
+	mentions(t, "enqueue", got.stderr, "stdin:4: not valid JSON", "1 line could not be enqueued")
 	again := command(t, env, text, "enqueue", "-")
+	mentions(t, "enqueue again", again.stderr, "stdin:3: already enqueued")
 	if again.stdout != "0 tasks enqueued, 4 tasks already enqueued, 1 line skipped as invalid\n" {
 		t.Errorf("enqueued again: %q", again.stdout)
 	}

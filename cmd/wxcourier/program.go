@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,12 @@ type Main struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	Env    []string // as os.Environ gives it
+	// Command is what the user types to start the program, for messages; default: its name.
+	Command string
 }
+
+// programName is the name of the program.
+const programName = "wxcourier"
 
 // commands is the command line, as kong parses it.
 type commands struct {
@@ -62,6 +68,7 @@ type program struct {
 	stdout  io.Writer
 	stderr  *console.Console
 	env     []string
+	command string // see Main
 	flags   *commands
 	verbose bool // log at info by default
 }
@@ -90,9 +97,9 @@ func (m *Main) Run(ctx context.Context, args []string) (status int) {
 			panic(p)
 		}
 	}()
-	p := &program{ctx: ctx, stdin: m.Stdin, stdout: m.Stdout, stderr: console.New(m.Stderr), env: m.Env, flags: &commands{}}
+	p := &program{ctx: ctx, stdin: m.Stdin, stdout: m.Stdout, stderr: console.New(m.Stderr), env: m.Env, command: cmp.Or(m.Command, programName), flags: &commands{}}
 	parser, err := kong.New(p.flags,
-		kong.Name("wxcourier"),
+		kong.Name(programName),
 		kong.Description("Delivers WeChat messages and API calls: none lost, none doubled, within WeChat's limits.\n\nTry it: wxcourier run --sandbox examples/tasks.jsonl"),
 		kong.Writers(m.Stdout, m.Stderr),
 		kong.Exit(func(code int) { panic(exitCode(code)) }),
@@ -104,7 +111,7 @@ func (m *Main) Run(ctx context.Context, args []string) (status int) {
 	}
 	call, err := parser.Parse(args)
 	if err != nil {
-		_, _ = fmt.Fprintf(m.Stderr, "wxcourier: %v\nTry: wxcourier --help\n", err)
+		_, _ = fmt.Fprintf(m.Stderr, "wxcourier: %v\nTry: %s --help\n", err, p.command)
 		return statusUsage
 	}
 	return p.status(call.Run(p))

@@ -39,6 +39,10 @@ func Key(queue, name string) string { return prefix(queue) + name }
 // TaskKey returns the key of a task, a hash with its message and state. id is asynq's id.
 func TaskKey(queue, id string) string { return prefix(queue) + taskPrefix + id }
 
+// PendingSince is the field of a task's hash that says since when the task is pending, ns since
+// 1970. asynq deletes it when the task is dequeued.
+const PendingSince = "pending_since"
+
 const (
 	taskPrefix = "t:"
 	tagBegin   = "asynq:{"

@@ -18,38 +18,102 @@ const (
 	// memory.
 	chunkTasks = 500
 	chunkBytes = 1 << 20 // of bodies; a single body may exceed it
-	// linger is how long the first task of a chunk waits for others, since a stream may be
-	// a pipe with a line now and then.
+	// linger is how long the first task of a chunk waits for others while the stream is
+	// read again and again.
 	linger = 20 * time.Millisecond
+	// readGrace is how long a chunk waits for one read of the stream. A read of a file, or
+	// of a pipe that holds more lines, takes less; a read that takes longer waits for the
+	// stream's writer, which may itself wait for the answers to the tasks in the chunk.
+	readGrace = 250 * time.Microsecond
 )
 
-// makeChunks groups items into chunks of at most maxTasks, until items is closed.
-func makeChunks(items <-chan taskfile.Item, chunks chan<- []taskfile.Item, maxTasks int) {
+// An event is what the reading goroutine tells the grouping one: the next task, or that it
+// is about to read the stream, which may block.
+type event struct {
+	task    task
+	reading bool
+}
+
+// A task is a task of the stream, with its position among all lines that have an answer.
+type task struct {
+	taskfile.Item
+	seq int // used with Options.OnAnswers only
+}
+
+// makeChunks groups tasks into chunks of at most maxTasks, until events is closed. A chunk is
+// complete when the reader has no further line at hand.
+func (e *enqueuer) makeChunks(events <-chan event, chunks chan<- []task) {
 	late := time.NewTimer(linger)
 	defer late.Stop()
-	for first := range items {
-		late.Reset(linger)
-		chunk, size := append(make([]taskfile.Item, 0, maxTasks), first), len(first.Envelope.Body)
-		open := true
-		for open && len(chunk) < maxTasks && size < chunkBytes {
-			var item taskfile.Item
-			select {
-			case item, open = <-items:
-				if open {
-					chunk, size = append(chunk, item), size+len(item.Envelope.Body)
-				}
-			case <-late.C:
-				open = false
+	var carried *task // the first task of the next chunk
+	for {
+		var first task
+		if carried != nil {
+			first = *carried
+		} else {
+			ev, open := <-events
+			if !open {
+				return
 			}
+			if ev.reading {
+				continue
+			}
+			first = ev.task
 		}
+		e.awaitEarlier(first)
+		var chunk []task
+		chunk, carried = e.fillChunk(first, events, late)
 		chunks <- chunk
+	}
+}
+
+// fillChunk returns the chunk that begins with first. It also returns a task that it received
+// and that must not be submitted at the same time as the chunk's.
+func (e *enqueuer) fillChunk(first task, events <-chan event, late *time.Timer) (chunk []task, next *task) {
+	begun, short := time.Now(), false // short: late was set to readGrace
+	late.Reset(linger)
+	chunk, size := append(make([]task, 0, e.maxChunk), first), len(first.Envelope.Body)
+	for len(chunk) < e.maxChunk && size < chunkBytes {
+		select {
+		case ev, open := <-events:
+			if !open {
+				return chunk, nil
+			}
+			if ev.reading {
+				late.Reset(min(readGrace, linger-time.Since(begun)))
+				short = true
+				continue
+			}
+			if short {
+				late.Reset(linger - time.Since(begun))
+				short = false
+			}
+			if !e.inFlight.add(keyOf(ev.task.Envelope), first.seq) {
+				carried := ev.task
+				return chunk, &carried
+			}
+			chunk, size = append(chunk, ev.task), size+len(ev.task.Envelope.Body)
+		case <-late.C:
+			return chunk, nil
+		}
+	}
+	return chunk, nil
+}
+
+// awaitEarlier adds the first task of a chunk to inFlight. It waits while another chunk has a
+// task of the same id, so that of equal ids the first line is the one that is enqueued.
+func (e *enqueuer) awaitEarlier(first task) {
+	for key := keyOf(first.Envelope); !e.inFlight.add(key, first.seq); {
+		e.inFlight.wait(key)
 	}
 }
 
 // submit submits a chunk and repeats the tasks for which Redis did not answer. Its error ends
 // the run. It returns nil when ctx ends before the chunk is submitted.
-func (e *enqueuer) submit(ctx context.Context, chunk []taskfile.Item) error {
+func (e *enqueuer) submit(ctx context.Context, chunk []task) error {
+	defer e.inFlight.remove(chunk)
 	if !e.waitForSlots(ctx, chunk) {
+		e.answerUnsent(chunk, nil)
 		return nil
 	}
 	for attempt := 0; ; attempt++ {
@@ -59,6 +123,7 @@ func (e *enqueuer) submit(ctx context.Context, chunk []taskfile.Item) error {
 		}
 		if attempt == len(retryDelays) || !sleep(ctx, retryDelays[attempt]) {
 			e.abandon(left, err)
+			e.answerUnsent(left, err)
 			return fmt.Errorf("line %d: %w", left[0].Line, err)
 		}
 		chunk = left
@@ -67,7 +132,7 @@ func (e *enqueuer) submit(ctx context.Context, chunk []taskfile.Item) error {
 
 // waitForSlots waits until beforeSubmit admits all tasks of a chunk. It returns false if ctx
 // ended; no task of the chunk is then submitted.
-func (e *enqueuer) waitForSlots(ctx context.Context, chunk []taskfile.Item) bool {
+func (e *enqueuer) waitForSlots(ctx context.Context, chunk []task) bool {
 	if ctx.Err() != nil {
 		return false
 	}
@@ -100,26 +165,32 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // submitOnce submits a chunk. It returns the tasks for which Redis did not answer, with the
 // first error; repeating these is safe. A submission that has begun is finished even if ctx
 // ends.
-func (e *enqueuer) submitOnce(ctx context.Context, chunk []taskfile.Item) ([]taskfile.Item, error) {
+func (e *enqueuer) submitOnce(ctx context.Context, chunk []task) ([]task, error) {
 	envelopes := make([]tasks.Envelope, len(chunk))
 	for i := range chunk {
 		envelopes[i] = chunk[i].Envelope
 	}
-	var left []taskfile.Item
+	var left []task
 	var firstErr error
+	var done []answered
 	for i, result := range e.Client.SubmitMany(context.WithoutCancel(ctx), envelopes) {
 		if !e.report(chunk[i], result) {
 			left = append(left, chunk[i])
 			if firstErr == nil {
 				firstErr = result.Err
 			}
+			continue
+		}
+		if e.answers != nil {
+			done = append(done, chunk[i].answered(result.Receipt, result.Err))
 		}
 	}
+	e.answers.add(done...)
 	return left, firstErr
 }
 
 // report reports the result of a submission. It returns false if the task must be repeated.
-func (e *enqueuer) report(item taskfile.Item, result tasks.SubmitResult) bool {
+func (e *enqueuer) report(item task, result tasks.SubmitResult) bool {
 	var validationErr *tasks.ValidationError
 	invalidTask := errors.As(result.Err, &validationErr) || errors.Is(result.Err, tasks.ErrIDInUse)
 	if result.Err != nil && !invalidTask {
@@ -148,7 +219,7 @@ func (e *enqueuer) report(item taskfile.Item, result tasks.SubmitResult) bool {
 
 // abandon calls afterSubmit with err for tasks that beforeSubmit admitted and that are not
 // submitted.
-func (e *enqueuer) abandon(chunk []taskfile.Item, err error) {
+func (e *enqueuer) abandon(chunk []task, err error) {
 	if e.afterSubmit == nil {
 		return
 	}

@@ -28,6 +28,13 @@ type Options struct {
 	OnEnqueued func(line int, r tasks.Receipt)
 	// OnDuplicate is called for each line whose task is also on an earlier line.
 	OnDuplicate func(line int, e tasks.Envelope)
+	// OnAnswers, if set, is called with one answer for each line that is not blank, in the
+	// order of the lines, as soon as they are known. The source must yield repeated ids, see
+	// [taskfile.Source.Unbounded]; Redis then says what became of them.
+	OnAnswers func([]Answer)
+	// OnBroken, if set, is called when Redis has not answered and the run is to end. It should
+	// end a read of the stream that blocks.
+	OnBroken func()
 }
 
 // Counts counts the lines of a stream by what was done with them.
@@ -67,6 +74,8 @@ type enqueuer struct {
 	maxChunk int
 
 	admitted map[string]error // by app; used by the reading goroutine only
+	answers  *answerQueue     // nil without Options.OnAnswers
+	inFlight *inFlight        // likewise
 
 	mu     sync.Mutex // guards the fields below and calls of the callbacks in Options
 	counts Counts
@@ -75,13 +84,17 @@ type enqueuer struct {
 
 func (e *enqueuer) run(ctx context.Context, source *taskfile.Source) error {
 	e.admitted = make(map[string]error)
+	if e.OnAnswers != nil {
+		e.answers, e.inFlight = newAnswerQueue(e.OnAnswers), newInFlight()
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	items, chunks := make(chan taskfile.Item), make(chan []taskfile.Item)
+	events, chunks := make(chan event), make(chan []task)
+	source.BeforeRead = func() { events <- event{reading: true} }
 	var all sync.WaitGroup
 	all.Go(func() {
 		defer close(chunks)
-		makeChunks(items, chunks, e.maxChunk)
+		e.makeChunks(events, chunks)
 	})
 	for range submitters {
 		all.Go(func() {
@@ -89,14 +102,17 @@ func (e *enqueuer) run(ctx context.Context, source *taskfile.Source) error {
 				if err := e.submit(ctx, chunk); err != nil {
 					e.fail(err)
 					stop()
+					if e.OnBroken != nil {
+						e.OnBroken()
+					}
 				}
 			}
 		})
 	}
-	if err := e.read(ctx, source, items); err != nil {
+	if err := e.read(ctx, source, events); err != nil {
 		e.fail(err)
 	}
-	close(items)
+	close(events)
 	all.Wait()
 	return e.failed
 }
@@ -110,8 +126,8 @@ func (e *enqueuer) fail(err error) {
 	}
 }
 
-// read sends the tasks of the stream to items until the stream or ctx ends.
-func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan<- taskfile.Item) error {
+// read sends the tasks of the stream to events until the stream or ctx ends.
+func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, events chan<- event) error {
 	for item, err := range source.Items() {
 		if ctx.Err() != nil {
 			return nil
@@ -123,16 +139,17 @@ func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan
 			item.Err = e.admit(ctx, item.Envelope.App)
 		}
 		e.update(func(c *Counts) { c.Lines++ })
-		switch {
+		switch next := (task{Item: item, seq: e.answers.reserve()}); {
 		case item.Err != nil:
 			e.reportBad(item.Line, item.Err)
+			e.answers.add(next.answered(tasks.Receipt{}, item.Err))
 		case item.Duplicate:
 			e.update(func(c *Counts) {
 				c.Duplicates++
 				e.OnDuplicate(item.Line, item.Envelope)
 			})
 		default:
-			if err := e.forward(ctx, item, items); err != nil {
+			if err := e.forward(ctx, next, events); err != nil {
 				return fmt.Errorf("line %d: %w", item.Line, err)
 			}
 		}
@@ -140,10 +157,10 @@ func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, items chan
 	return nil
 }
 
-// forward sends a task to items, unless it has ended before.
-func (e *enqueuer) forward(ctx context.Context, item taskfile.Item, items chan<- taskfile.Item) error {
+// forward sends a task to events, unless it has ended before.
+func (e *enqueuer) forward(ctx context.Context, next task, events chan<- event) error {
 	if e.AlreadyEnded != nil {
-		ended, err := e.AlreadyEnded(ctx, item.Envelope)
+		ended, err := e.AlreadyEnded(ctx, next.Envelope)
 		if err != nil {
 			return err
 		}
@@ -153,8 +170,9 @@ func (e *enqueuer) forward(ctx context.Context, item taskfile.Item, items chan<-
 		}
 	}
 	select {
-	case items <- item:
+	case events <- event{task: next}:
 	case <-ctx.Done():
+		e.answerUnsent([]task{next}, nil)
 	}
 	return nil
 }

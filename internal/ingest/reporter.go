@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/wxcourier/wxcourier/internal/summary"
+	"github.com/wxcourier/wxcourier/internal/taskfile"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -33,8 +34,13 @@ func (r *Reporter) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(r.Out, format+"\n", args...)
 }
 
-// BadLine prints each fault of an invalid line on a line of its own.
+// BadLine prints each fault of an invalid line on a line of its own. Of a file of another format
+// it prints the first line only.
 func (r *Reporter) BadLine(line int, err error) {
+	var format *taskfile.FormatError
+	if errors.As(err, &format) && !format.First {
+		return
+	}
 	var invalid *tasks.ValidationError
 	if !errors.As(err, &invalid) {
 		r.printf("%s:%d: %v", r.Input, line, err)

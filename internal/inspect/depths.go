@@ -20,13 +20,14 @@ type Depth struct {
 	Scheduled int64     // tasks that wait for their process_at
 	Retrying  int64     // tasks that wait for another attempt
 	Archived  int64     // tasks in the archive
+	Since     time.Time // since when the next task of Pending is due; zero: there is none
 	Due       time.Time // when the first delayed task, scheduled or retrying, is due; zero: there is none
 	Paused    bool
 	PausedBy  string // the scope of the hold that paused the queue; "": an operator paused it
 }
 
-// Fields selects what ReadDepths reads: one command each for every queue, two for Delayed and
-// Due.
+// Fields selects what ReadDepths reads: one command each for every queue, two for Delayed, Due
+// and Since.
 type Fields uint8
 
 // The fields.
@@ -37,6 +38,7 @@ const (
 	Due
 	Archived
 	Paused // and PausedBy
+	Since
 )
 
 // depthReplies are the pending replies for one queue; those of fields that were not asked for
@@ -45,10 +47,12 @@ type depthReplies struct {
 	pending, active, scheduled, retrying, archived *redis.IntCmd
 	firstScheduled, firstRetry                     *redis.ZSliceCmd
 	paused                                         *redis.StringCmd
+	next                                           *redis.StringSliceCmd // id of the next pending task
+	since                                          *redis.StringCmd      // of next
 }
 
-// ReadDepths reads the depths of some queues, given by their names, in one round trip. The
-// result has the order of the queues.
+// ReadDepths reads the depths of some queues, given by their names, in one round trip, or two
+// with Since. The result has the order of the queues.
 func ReadDepths(ctx context.Context, rdb redis.UniversalClient, queues []string, fields Fields) ([]Depth, error) {
 	if len(queues) == 0 {
 		return nil, nil
@@ -63,11 +67,32 @@ func ReadDepths(ctx context.Context, rdb redis.UniversalClient, queues []string,
 	if err != nil && !errors.Is(err, redis.Nil) { // redis.Nil: a queue is not paused
 		return nil, fmt.Errorf("read the queues: %w", err)
 	}
+	if fields&Since != 0 {
+		if err := readSince(ctx, rdb, queues, replies); err != nil {
+			return nil, err
+		}
+	}
 	depths := make([]Depth, len(queues))
 	for i, r := range replies {
 		depths[i] = r.depth()
 	}
 	return depths, nil
+}
+
+// readSince reads since when the next pending task of each queue is due.
+func readSince(ctx context.Context, rdb redis.UniversalClient, queues []string, replies []depthReplies) error {
+	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i := range replies {
+			if next := replies[i].next.Val(); len(next) > 0 {
+				replies[i].since = p.HGet(ctx, asynqwire.TaskKey(queues[i], next[0]), asynqwire.PendingSince)
+			}
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) { // redis.Nil: the task is no longer pending
+		return fmt.Errorf("read the age of tasks: %w", err)
+	}
+	return nil
 }
 
 // request adds the commands for one queue to a pipeline.
@@ -92,6 +117,9 @@ func (r *depthReplies) request(ctx context.Context, p redis.Pipeliner, queue str
 	if fields&Paused != 0 {
 		r.paused = p.Get(ctx, asynqwire.Key(queue, asynqwire.Paused))
 	}
+	if fields&Since != 0 {
+		r.next = p.LRange(ctx, asynqwire.Key(queue, asynqwire.Pending), -1, -1)
+	}
 }
 
 // depth returns the depth that the replies show.
@@ -108,6 +136,11 @@ func (r *depthReplies) depth() Depth {
 	}
 	if r.firstScheduled != nil {
 		d.Due = earlier(earlier(time.Time{}, r.firstScheduled.Val()), r.firstRetry.Val())
+	}
+	if r.since != nil {
+		if ns, err := r.since.Int64(); err == nil {
+			d.Since = time.Unix(0, ns)
+		}
 	}
 	if r.paused != nil && r.paused.Err() == nil {
 		d.Paused = true

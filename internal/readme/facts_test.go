@@ -61,6 +61,35 @@ func TestReadmeSize(t *testing.T) {
 	}
 }
 
+// The install line comes before the concepts.
+func TestInstallComesFirst(t *testing.T) {
+	for _, l := range languages() {
+		text := read(t, l.readme())
+		install, concepts := strings.Index(text, "go install "), strings.Index(text, "┌")
+		if install < 0 || concepts < 0 || install > concepts {
+			t.Errorf("%s: the install line is at byte %d, the diagram at %d", l.readme(), install, concepts)
+		}
+	}
+}
+
+// A block that enqueues lines with fixed ids does so once: the text says what a repetition prints.
+func TestBlocksThatCannotBeRepeated(t *testing.T) {
+	for _, l := range languages() {
+		for _, page := range []string{l.readme(), l.doc("cli.md")} {
+			text := read(t, page)
+			for _, block := range regexp.MustCompile("(?s)```(?:sh|console)\n.*?\n```\n").FindAllStringIndex(text, -1) {
+				if !regexp.MustCompile(`"id":"[^\n]* enqueue -`).MatchString(text[block[0]:block[1]]) {
+					continue
+				}
+				after := text[block[1]:min(block[1]+300, len(text))]
+				if !strings.Contains(after, "already enqueued") && !strings.Contains(after, "已经入队") {
+					t.Errorf("%s: nothing after this block says that it works once:\n%s", page, text[block[0]:block[1]])
+				}
+			}
+		}
+	}
+}
+
 // docs/operations.md lists the metrics of the worker and no others.
 func TestMetrics(t *testing.T) {
 	var code strings.Builder

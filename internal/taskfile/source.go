@@ -17,15 +17,25 @@ type Item struct {
 	Envelope tasks.Envelope
 	// Duplicate: an earlier line has a task with the same app and id.
 	Duplicate bool
-	// Err is a *tasks.ValidationError if the line is not a task, else nil.
+	// Err is a *tasks.ValidationError if the line is not a task, or a *FormatError if it
+	// belongs to a file of another format, else nil.
 	Err error
 }
 
-// Source reads the tasks of one stream. It is not safe for concurrent use.
+// Source reads the tasks of one stream. It is not safe for concurrent use. The exported fields
+// may be set before [Source.Items] is called.
 type Source struct {
-	lines *lines
-	line  int
-	seen  map[taskHash]uint32 // how many lines had the task
+	// BeforeRead, if set, is called before each read of the stream, which may block. All
+	// complete lines that were read before have been yielded.
+	BeforeRead func()
+	// Unbounded: the stream may never end, so ids are not remembered, and Duplicate is not
+	// set. Only lines without an id need memory.
+	Unbounded bool
+
+	lines  *lines
+	line   int
+	seen   map[taskHash]uint32 // how many lines had the task
+	format string              // of the stream, if its first line shows that it is not JSON Lines
 }
 
 // taskHash is a hash of an app and an id. It has sixteen bytes of SHA-256, so that two tasks
@@ -34,7 +44,23 @@ type taskHash [16]byte
 
 // New returns a Source that reads from r.
 func New(r io.Reader) *Source {
-	return &Source{lines: newLines(r, tasks.MaxLine), seen: make(map[taskHash]uint32)}
+	s := &Source{seen: make(map[taskHash]uint32)}
+	s.lines = newLines(noticedReader{s, r}, tasks.MaxLine)
+	return s
+}
+
+// noticedReader calls BeforeRead before each read.
+type noticedReader struct {
+	source *Source
+	io.Reader
+}
+
+// Read implements io.Reader.
+func (r noticedReader) Read(p []byte) (int, error) {
+	if r.source.BeforeRead != nil {
+		r.source.BeforeRead()
+	}
+	return r.Reader.Read(p)
 }
 
 // Items yields an Item for each line that is not blank. A task without an id gets one that is
@@ -52,16 +78,16 @@ func (s *Source) Items() iter.Seq2[Item, error] {
 				yield(Item{Line: s.line}, fmt.Errorf("read line %d: %w", s.line, err))
 				return
 			}
-			if line == nil && size > 0 {
-				if !yield(Item{Line: s.line, Err: tooLong(size)}, nil) {
-					return
-				}
+			var item Item
+			switch {
+			case line == nil && size > 0:
+				item = Item{Line: s.line, Err: tooLong(size)}
+			case len(bytes.TrimSpace(line)) == 0:
 				continue
+			default:
+				item = s.parse(line)
 			}
-			if len(bytes.TrimSpace(line)) == 0 {
-				continue
-			}
-			if !yield(s.parse(line), nil) {
+			if !yield(item, nil) {
 				return
 			}
 		}
@@ -79,6 +105,7 @@ func (s *Source) parse(line []byte) Item {
 	item := Item{Line: s.line}
 	item.Envelope, item.Err = tasks.ParseEnvelope(line)
 	if item.Err != nil {
+		item.Err = s.recognize(line, item.Err)
 		return item
 	}
 	e := &item.Envelope
@@ -89,7 +116,7 @@ func (s *Source) parse(line []byte) Item {
 		}
 		return item
 	}
-	item.Duplicate = s.countSeen(e.App, e.ID) > 0
+	item.Duplicate = !s.Unbounded && s.countSeen(e.App, e.ID) > 0
 	return item
 }
 

@@ -108,3 +108,27 @@ func TestABrokenStreamIsAnError(t *testing.T) {
 		t.Errorf("%d items", n)
 	}
 }
+
+// TestUnboundedStream: ids are not remembered, and one bad line at the beginning does not change
+// what is said of the others.
+func TestUnboundedStream(t *testing.T) {
+	source := taskfile.New(strings.NewReader("a,b\n{\"type\":\n" + envelope("a") + "\n" + envelope("a") + "\n"))
+	source.Unbounded = true
+	reads := 0
+	source.BeforeRead = func() { reads++ }
+	var items []taskfile.Item
+	for item, err := range source.Items() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		items = append(items, item)
+	}
+	var format *taskfile.FormatError
+	var invalid *tasks.ValidationError
+	if len(items) != 4 || !errors.As(items[0].Err, &format) || !errors.As(items[1].Err, &invalid) || items[2].Err != nil || items[3].Duplicate {
+		t.Errorf("%+v", items)
+	}
+	if reads != 2 { // the text, and its end
+		t.Errorf("%d reads were announced", reads)
+	}
+}

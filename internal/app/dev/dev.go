@@ -43,6 +43,7 @@ type Config struct {
 	Sandbox       string   // address of the stand-in for WeChat
 	Hosts         []string // further host names that clients use, see httpguard.New
 	Rate          float64  // sample tasks per second, 0 to MaxRate
+	Command       string   // the command by which the user starts this program, for the start page
 	Log           *slog.Logger
 }
 
@@ -60,6 +61,7 @@ type Environment struct {
 	parts   *app.Parts
 	replica *app.Replica
 	pages   *httpserver.Server
+	served  []string // ids of the apps
 	closers []func() // called by Close, the last one first
 }
 
@@ -108,6 +110,9 @@ func (e *Environment) startPages(ctx context.Context) (err error) {
 	for _, id := range traffic.Apps() {
 		apps = append(apps, worker.App{ID: id})
 	}
+	for _, a := range apps {
+		e.served = append(e.served, a.ID)
+	}
 	if e.replica, err = e.parts.Replica(apps, e.parts.Registry); err != nil {
 		return err
 	}
@@ -117,7 +122,9 @@ func (e *Environment) startPages(ctx context.Context) (err error) {
 	mux.Handle("/", e.replica.Handler(e.parts.Registry))
 	mux.Handle("/monitor", monitor)
 	mux.Handle("/monitor/", monitor)
-	mux.Handle("GET /{$}", startPage{Redis: e.cfg.Settings.Redis.Address(), WeChat: e.cfg.Settings.WeChat.BaseURL, Apps: apps})
+	mux.Handle("GET /{$}", startPage{
+		Command: e.cfg.Command, Redis: e.cfg.Settings.Redis.Address(), WeChat: e.cfg.Settings.WeChat.BaseURL, Apps: e.served,
+	})
 	e.pages, err = httpserver.Start(ctx, httpserver.Config{
 		Address: e.cfg.Listen, Handler: httpguard.New(e.cfg.Listen, e.cfg.Hosts...).Protect(mux), Log: e.cfg.Log,
 	})
@@ -135,11 +142,12 @@ func (e *Environment) Addresses() Addresses {
 
 // Run runs the worker and enqueues the sample tasks until ctx ends. Its error is that of the replica.
 func (e *Environment) Run(ctx context.Context) error {
-	var sender sync.WaitGroup
-	defer sender.Wait()
+	var others sync.WaitGroup
+	defer others.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sender.Go(func() { e.sendSamples(ctx) })
+	others.Go(func() { e.sendSamples(ctx) })
+	others.Go(func() { e.keepServed(ctx) })
 	return e.replica.Run(ctx)
 }
 

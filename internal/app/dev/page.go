@@ -3,15 +3,14 @@ package dev
 import (
 	"html/template"
 	"net/http"
-
-	"github.com/wxcourier/wxcourier/worker"
 )
 
 // startPage is the start page.
 type startPage struct {
-	Redis  string // address
-	WeChat string // URL
-	Apps   []worker.App
+	Command string // that starts this program
+	Redis   string // address
+	WeChat  string // URL
+	Apps    []string
 }
 
 // ServeHTTP shows the page.
@@ -40,14 +39,14 @@ pre { background: #f4f4f4; padding: .8rem; overflow-x: auto } code { font-size: 
 <li><a href="{{.WeChat}}/sandbox/counts">Calls to WeChat</a>, and <a href="{{.WeChat}}/sandbox/duplicates">messages delivered twice</a> (always empty).</li>
 </ul>
 <h2>Try</h2>
-<p>Enqueue a task of your own:</p>
-<pre><code>echo '{"type":"send:custom","app":"{{(index .Apps 0).ID}}","body":{"touser":"oMe","msgtype":"text","text":{"content":"Hello"}}}' |
-  WXCOURIER_REDIS_ADDRS={{.Redis}} wxcourier enqueue -</code></pre>
+<p>Enqueue a task of your own, in another terminal, in the folder in which you started this:</p>
+<pre><code>echo '{"type":"send:custom","app":"{{index .Apps 0}}","body":{"touser":"oMe","msgtype":"text","text":{"content":"Hello"}}}' |
+  WXCOURIER_REDIS_ADDRS={{.Redis}} {{.Command}} enqueue -</code></pre>
 <p>Follow the results:</p>
-<pre><code>WXCOURIER_REDIS_ADDRS={{.Redis}} wxcourier results --follow</code></pre>
+<pre><code>WXCOURIER_REDIS_ADDRS={{.Redis}} {{.Command}} results --follow</code></pre>
 <p>Let WeChat answer the next 20 calls with "busy":</p>
 <pre><code>curl -d '{"fault":"busy","count":20}' {{.WeChat}}/sandbox/faults</code></pre>
 <p>A Go service enqueues with <code>tasks.NewClient</code>, or with any asynq client, at <code>{{.Redis}}</code>. Apps served here:</p>
-<ul>{{range .Apps}}<li><code>{{.ID}}</code></li>{{end}}</ul>
+<ul>{{range .Apps}}<li><code>{{.}}</code></li>{{end}}</ul>
 </html>
 `
