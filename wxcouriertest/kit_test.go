@@ -267,8 +267,8 @@ func TestWeChatsQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	send(t, kit, "m", "oAbc")
-	redistest.Until(t, 20*time.Second, "the refusal", func() bool {
-		return kit.WeChat.Count(sandbox.Filter{ErrCodes: []int{45009}}) > 0
+	redistest.Until(t, 20*time.Second, "the worker learns it, by a refusal or by quota/get", func() bool {
+		return kit.WeChat.Count(sandbox.Filter{ErrCodes: []int{45009}})+kit.WeChat.Count(sandbox.Filter{Path: "/cgi-bin/openapi/quota/get"}) > 0
 	})
 	kit.AdvanceTo("00:30")
 	if got := kit.Result("m"); got.Outcome != tasks.OutcomeAccepted || got.FinishedAt.In(kit.Now().Location()).Hour() != 0 {
@@ -380,17 +380,17 @@ func TestReport(t *testing.T) {
 func TestWaitsEnd(t *testing.T) {
 	t.Parallel()
 	p := &probe{TB: t}
-	kit := wxcouriertest.Start(p, wxcouriertest.Options{WaitTimeout: 50 * time.Millisecond})
+	kit := wxcouriertest.Start(p, wxcouriertest.Options{WaitTimeout: 500 * time.Millisecond})
 	defer p.end()
 	kit.StopWorker()
 	send(t, kit, "m", "oAbc")
 	for want, wait := range map[string]func(){
-		"no result of m within 50ms: it is waiting, after 0 attempts":   func() { kit.Result("m") },
-		"no result of x within 50ms: no task with this id was enqueued": func() { kit.Result("x") },
-		"no further result within 50ms":                                 func() { kit.Next() },
-		"m was not retrying within 50ms: it is waiting":                 func() { kit.WaitState(app, "m", tasks.StateRetrying) },
-		"the clock moves forward only":                                  func() { kit.Advance(-time.Second) },
-		`AdvanceTo("noon"): write it like 08:00`:                        func() { kit.AdvanceTo("noon") },
+		"no result of m within 500ms: it is waiting, after 0 attempts":   func() { kit.Result("m") },
+		"no result of x within 500ms: no task with this id was enqueued": func() { kit.Result("x") },
+		"no further result within 500ms":                                 func() { kit.Next() },
+		"m was not retrying within 500ms: it is waiting":                 func() { kit.WaitState(app, "m", tasks.StateRetrying) },
+		"the clock moves forward only":                                   func() { kit.Advance(-time.Second) },
+		`AdvanceTo("noon"): write it like 08:00`:                         func() { kit.AdvanceTo("noon") },
 	} {
 		p.logged.Reset()
 		func() {
