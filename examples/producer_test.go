@@ -19,7 +19,7 @@ func TestProducerInItsOwnModule(t *testing.T) {
 		t.Fatal(err)
 	}
 	const module = "github.com/wxcourier/wxcourier"
-	text, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	text, err := os.ReadFile(filepath.Join(root, "go.mod")) //nolint:gosec // a file of this project
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestProducerInItsOwnModule(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string, content []byte) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil { //nolint:gosec // in a folder of this test
 			t.Fatal(err)
 		}
 	}

@@ -72,7 +72,6 @@ func TestResults(t *testing.T) {
 func TestOneClock(t *testing.T) {
 	t.Parallel()
 	kit := wxcouriertest.Start(t, wxcouriertest.Options{})
-	ctx := t.Context()
 	near := func(what string, at time.Time) {
 		t.Helper()
 		if d := kit.Now().Sub(at).Abs(); d > 2*time.Second {
@@ -81,17 +80,17 @@ func TestOneClock(t *testing.T) {
 	}
 	check := func() {
 		t.Helper()
-		at, err := kit.Redis().Time(ctx).Result()
+		at, err := kit.Redis().Time(t.Context()).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
 		near("Redis", at)
-		seconds, err := kit.Redis().Eval(ctx, "return tonumber(redis.call('TIME')[1])", nil).Int64()
+		seconds, err := kit.Redis().Eval(t.Context(), "return tonumber(redis.call('TIME')[1])", nil).Int64()
 		if err != nil {
 			t.Fatal(err)
 		}
 		near("a script", time.Unix(seconds, 0))
-		id, err := kit.Redis().XAdd(ctx, &redis.XAddArgs{Stream: "s", Values: []any{"a", "b"}}).Result()
+		id, err := kit.Redis().XAdd(t.Context(), &redis.XAddArgs{Stream: "s", Values: []any{"a", "b"}}).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,15 +111,15 @@ func TestOneClock(t *testing.T) {
 	}
 	started := kit.Now()
 	check()
-	if err := kit.Redis().Set(ctx, "brief", "x", time.Hour).Err(); err != nil {
+	if err := kit.Redis().Set(t.Context(), "brief", "x", time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}
 	kit.Advance(50 * time.Minute)
-	if kit.Redis().Exists(ctx, "brief").Val() != 1 {
+	if kit.Redis().Exists(t.Context(), "brief").Val() != 1 {
 		t.Error("the key expired too early")
 	}
 	kit.Advance(11 * time.Minute)
-	if kit.Redis().Exists(ctx, "brief").Val() != 0 {
+	if kit.Redis().Exists(t.Context(), "brief").Val() != 0 {
 		t.Error("the key did not expire")
 	}
 	check()

@@ -112,7 +112,9 @@ func (k *Kit) runDue(ctx context.Context, set string, now time.Time) error {
 	}
 	inspector := asynq.NewInspectorFromRedisClient(k.rdb)
 	for _, queue := range queues {
-		due, err := k.rdb.ZRangeByScore(ctx, asynqwire.Key(queue, set), &redis.ZRangeBy{Min: "-inf", Max: fmt.Sprint(now.Unix())}).Result()
+		due, err := k.rdb.ZRangeArgs(ctx, redis.ZRangeArgs{
+			Key: asynqwire.Key(queue, set), Start: "-inf", Stop: now.Unix(), ByScore: true,
+		}).Result()
 		if err != nil {
 			return fmt.Errorf("read the tasks that are due: %w", err)
 		}
