@@ -40,7 +40,7 @@ func (l *lab) task(o order) (*asynq.Task, int, error) {
 	var err error
 	switch o.typ {
 	case tasks.TypeScheme:
-		t, err = tasks.NewSchemeTask(o.app, tasks.SchemePayload{JumpWxa: &tasks.JumpTarget{Path: "pages/index/index", Query: text}}, options...)
+		t, err = tasks.NewSchemeTask(o.app, tasks.SchemePayload{Path: "pages/index/index", Query: text}, options...)
 	case tasks.TypeTextCheck:
 		t, err = tasks.NewTextCheckTask(o.app, tasks.TextCheckPayload{Content: text, Scene: 2, OpenID: "oBench"}, options...)
 	case tasks.TypeSubscribe:

@@ -1,41 +1,53 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// controlRoutes returns the routes of the control API. Each handler parses its parameters, acts and returns the answer.
-func (s *Server) controlRoutes() map[string]func(*http.Request) (any, error) {
-	return map[string]func(*http.Request) (any, error){
-		"GET /sandbox/calls":      s.controlCalls,
-		"GET /sandbox/counts":     func(*http.Request) (any, error) { return s.Counts(), nil },
-		"GET /sandbox/tally":      s.controlTally,
-		"GET /sandbox/duplicates": func(*http.Request) (any, error) { return s.Duplicates(), nil },
-		"GET /sandbox/peak":       s.controlPeak,
-		"GET /sandbox/tokens":     s.controlTokens,
-		"GET /sandbox/faults":     func(*http.Request) (any, error) { return s.Faults(), nil },
-		"POST /sandbox/faults":    s.controlAddFault,
-		"DELETE /sandbox/faults":  s.controlRemoveFaults,
-		"POST /sandbox/revoke":    s.controlRevoke,
-		"POST /sandbox/quota":     s.controlQuota,
-		"POST /sandbox/credits":   s.controlCredits,
-		"POST /sandbox/latency":   s.controlLatency,
-		"POST /sandbox/ip":        s.controlIP,
-		"POST /sandbox/secret":    s.controlSecret,
-		"POST /sandbox/reset":     func(*http.Request) (any, error) { s.Reset(); return okReply{true}, nil },
-		"/sandbox/":               controlUnknown,
+// controlRoute is one route of the control API. Its parameters are those of the query, or for a POST the members of the JSON
+// body.
+type controlRoute struct {
+	act      func(*http.Request) (any, error)
+	required []string
+	optional []string
+}
+
+// controlRoutes returns the routes of the control API, by method and path.
+func (s *Server) controlRoutes() map[string]controlRoute {
+	return map[string]controlRoute{
+		"GET /sandbox/calls":      {act: s.controlCalls, optional: []string{"app", "path", "openid", "template", "errcode", "delivered", "limit"}},
+		"GET /sandbox/counts":     {act: func(*http.Request) (any, error) { return s.Counts(), nil }},
+		"GET /sandbox/tally":      {act: s.controlTally, required: []string{"app", "openid"}, optional: []string{"target"}},
+		"GET /sandbox/duplicates": {act: func(*http.Request) (any, error) { return s.Duplicates(), nil }},
+		"GET /sandbox/peak":       {act: s.controlPeak, required: []string{"app", "path"}},
+		"GET /sandbox/tokens":     {act: s.controlTokens, required: []string{"app"}},
+		"GET /sandbox/faults":     {act: s.controlFaults},
+		"POST /sandbox/faults":    {act: s.controlAddFault, optional: []string{"fault", "errcode", "errmsg", "app", "path", "openid", "template", "rate", "count", "delay"}},
+		"DELETE /sandbox/faults":  {act: s.controlRemoveFaults, optional: []string{"id"}},
+		"POST /sandbox/revoke":    {act: s.controlRevoke, required: []string{"app"}},
+		"POST /sandbox/quota":     {act: s.controlQuota, required: []string{"app", "path", "used"}},
+		"POST /sandbox/credits":   {act: s.controlCredits, required: []string{"app", "openid", "template", "credits"}},
+		"POST /sandbox/latency":   {act: s.controlLatency, required: []string{"latency"}},
+		"POST /sandbox/ip":        {act: s.controlIP, required: []string{"blocked"}, optional: []string{"app"}},
+		"POST /sandbox/secret":    {act: s.controlSecret, required: []string{"app", "secret"}},
+		"POST /sandbox/reset":     {act: func(*http.Request) (any, error) { s.Reset(); return okReply{true}, nil }},
 	}
 }
 
 func (s *Server) controlAPI() http.Handler {
 	mux := http.NewServeMux()
-	for pattern, act := range s.controlRoutes() {
+	serve := func(pattern string, act func(*http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := act(r)
 			if err != nil {
@@ -47,7 +59,68 @@ func (s *Server) controlAPI() http.Handler {
 			jsonReply(v).write(w)
 		})
 	}
+	for pattern, route := range s.controlRoutes() {
+		serve(pattern, route.checked)
+	}
+	serve(controlPrefix, controlUnknown)
 	return mux
+}
+
+// checked checks the names of a request's parameters, and then carries it out.
+func (c controlRoute) checked(r *http.Request) (any, error) {
+	given, err := controlParameters(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		switch {
+		case slices.Contains(c.required, name), slices.Contains(c.optional, name):
+		case len(c.required)+len(c.optional) == 0:
+			return nil, fmt.Errorf("unknown parameter %q; %s %s has none", name, r.Method, r.URL.Path)
+		default:
+			return nil, fmt.Errorf("unknown parameter %q; there are %s", name, strings.Join(slices.Concat(c.required, c.optional), ", "))
+		}
+	}
+	for _, name := range c.required {
+		if !given[name] {
+			return nil, fmt.Errorf("missing parameter %q", name)
+		}
+	}
+	return c.act(r)
+}
+
+// controlParameters returns the names of a request's parameters, and whether each has a value. The body can be read again.
+func controlParameters(r *http.Request) (map[string]bool, error) {
+	given := map[string]bool{}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the query: %w", err)
+	}
+	if r.Method != http.MethodPost {
+		for name := range query {
+			given[name] = query.Get(name) != ""
+		}
+		return given, nil
+	}
+	for name := range query {
+		return nil, fmt.Errorf("unknown parameter %q in the query; the parameters of a POST are in its JSON body", name)
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the body: %w", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if len(bytes.TrimSpace(body)) == 0 {
+		return given, nil
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil {
+		return nil, fmt.Errorf("cannot read the body: %w", err)
+	}
+	for name, value := range members {
+		given[name] = !oneOf(string(value), `""`, "null")
+	}
+	return given, nil
 }
 
 func controlUnknown(r *http.Request) (any, error) {
@@ -59,11 +132,9 @@ type okReply struct {
 	OK bool `json:"ok"`
 }
 
-// readControl decodes a body strictly, so that a misspelled field is an error.
+// readControl decodes a body, the names of whose members are checked.
 func readControl(r *http.Request, into any) error {
-	decoder := json.NewDecoder(io.LimitReader(r.Body, maxBody))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
+	if err := json.NewDecoder(r.Body).Decode(into); err != nil {
 		return fmt.Errorf("cannot read the body: %w", err)
 	}
 	return nil
@@ -77,7 +148,13 @@ type callWithBody struct {
 
 func (s *Server) controlCalls(r *http.Request) (any, error) {
 	q := r.URL.Query()
-	f := Filter{App: q.Get("app"), Path: q.Get("path"), OpenID: q.Get("openid"), Template: q.Get("template"), Delivered: q.Get("delivered") == "true"}
+	f := Filter{App: q.Get("app"), Path: q.Get("path"), OpenID: q.Get("openid"), Template: q.Get("template")}
+	if text := q.Get("delivered"); text != "" {
+		var err error
+		if f.Delivered, err = strconv.ParseBool(text); err != nil {
+			return nil, errors.New("delivered must be true or false")
+		}
+	}
 	for _, text := range q["errcode"] {
 		code, err := strconv.Atoi(text)
 		if err != nil {
@@ -107,6 +184,9 @@ func (s *Server) controlTally(r *http.Request) (any, error) {
 
 func (s *Server) controlPeak(r *http.Request) (any, error) {
 	q := r.URL.Query()
+	if !s.env.paths[q.Get("path")] {
+		return nil, fmt.Errorf("path: unknown endpoint %q", q.Get("path"))
+	}
 	return s.Peak(q.Get("app"), q.Get("path")), nil
 }
 
@@ -115,21 +195,49 @@ func (s *Server) controlTokens(r *http.Request) (any, error) {
 	return map[Family]int{Classic: s.TokensIssued(app, Classic), Stable: s.TokensIssued(app, Stable)}, nil
 }
 
-func (s *Server) controlAddFault(r *http.Request) (any, error) {
-	var f Fault
-	err := readControl(r, &f)
-	if err == nil {
-		f.ID, err = s.AddFault(f)
+// faultJSON is a Fault with its delay as text.
+type faultJSON struct {
+	Fault
+	Text string `json:"delay,omitempty"`
+}
+
+func newFaultJSON(f Fault) faultJSON {
+	if f.Delay == 0 {
+		return faultJSON{Fault: f}
 	}
-	return f, err
+	return faultJSON{f, f.Delay.String()}
+}
+
+func (s *Server) controlFaults(*http.Request) (any, error) {
+	list := []faultJSON{}
+	for _, f := range s.Faults() {
+		list = append(list, newFaultJSON(f))
+	}
+	return list, nil
+}
+
+func (s *Server) controlAddFault(r *http.Request) (any, error) {
+	var f faultJSON
+	if err := readControl(r, &f); err != nil {
+		return nil, err
+	}
+	if f.Text != "" {
+		var err error
+		if f.Delay, err = time.ParseDuration(f.Text); err != nil {
+			return nil, errors.New(`delay must be a duration such as "2s"`)
+		}
+	}
+	id, err := s.AddFault(f.Fault)
+	f.ID = id
+	return newFaultJSON(f.Fault), err
 }
 
 func (s *Server) controlRemoveFaults(r *http.Request) (any, error) {
-	text := r.URL.Query().Get("id")
-	if text == "" {
+	if !r.URL.Query().Has("id") {
 		s.ClearFaults()
 		return okReply{true}, nil
 	}
+	text := r.URL.Query().Get("id")
 	if id, err := strconv.Atoi(text); err != nil || !s.RemoveFault(id) {
 		return nil, fmt.Errorf("no fault has the id %q", text)
 	}

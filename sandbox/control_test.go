@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -18,7 +20,7 @@ func TestControlAPI(t *testing.T) {
 		{"POST", "/sandbox/faults", `{"errcode":48001,"app":"wx2"}`, 200, `"id":2`},
 		{"GET", "/sandbox/faults", "", 200, `"errcode":48001`},
 		{"POST", "/sandbox/faults", `{"fault":"nonsense"}`, 400, `there are busy, concurrent`},
-		{"POST", "/sandbox/faults", `{"falt":"busy"}`, 400, `unknown field`},
+		{"POST", "/sandbox/faults", `{"falt":"busy"}`, 400, `unknown parameter \"falt\"; there are fault, errcode`},
 		{"POST", pathSubscribe, goodBody(pathSubscribe, "o1"), 200, `"errcode":-1`},
 		{"POST", pathSubscribe, goodBody(pathSubscribe, "o1"), 200, `"errcode":0`},
 		{"POST", pathSubscribe, goodBody(pathSubscribe, "o1"), 200, `"errcode":0`},
@@ -37,7 +39,7 @@ func TestControlAPI(t *testing.T) {
 		{"GET", "/sandbox/peak?path=" + pathSubscribe + "&app=" + app, "", 200, `{"second":3,"minute":3}`},
 		{"GET", "/sandbox/tokens?app=" + app, "", 200, `{"classic":0,"stable":1}`},
 		{"POST", "/sandbox/revoke", `{"app":"` + app + `"}`, 200, `{"revoked":1}`},
-		{"POST", "/sandbox/revoke", ``, 400, `cannot read the body`},
+		{"POST", "/sandbox/revoke", ``, 400, `missing parameter \"app\"`},
 		{"POST", "/sandbox/quota", `{"app":"` + app + `","path":"` + pathTemplate + `","used":100000}`, 200, `{"ok":true}`},
 		{"POST", "/sandbox/quota", `{"app":"` + app + `","path":"/x","used":1}`, 400, `no daily or lifetime limit`},
 		{"POST", "/sandbox/quota", `[]`, 400, `cannot read the body`},
@@ -68,6 +70,71 @@ func TestControlAPI(t *testing.T) {
 		a := do(t, s, step.method, target, step.body)
 		if a.status != step.status || !strings.Contains(a.raw, step.has) {
 			t.Errorf("%s %s %s: %d %s; want %d %s", step.method, step.target, step.body, a.status, a.raw, step.status, step.has)
+		}
+	}
+}
+
+// An unknown or missing parameter is an error that names it, on every route.
+func TestControlParameters(t *testing.T) {
+	s := New(Options{})
+	good := map[string]string{
+		"app": `"` + testApp + `"`, "path": `"` + pathTemplate + `"`, "openid": `"o1"`, "template": `"T1"`, "used": "1",
+		"credits": "0", "latency": `"0s"`, "blocked": "false", "fault": `"busy"`, "delay": `"1s"`,
+	}
+	// send makes a request with some of the good parameters, and a further one.
+	send := func(pattern string, names []string, further string) answer {
+		method, target, _ := strings.Cut(pattern, " ")
+		if method == "POST" {
+			members := make([]string, 0, len(names)+1)
+			for _, name := range names {
+				members = append(members, `"`+name+`":`+good[name])
+			}
+			if further != "" {
+				members = append(members, `"`+further+`":1`)
+			}
+			return do(t, s, method, target, "{"+strings.Join(members, ",")+"}")
+		}
+		query := url.Values{}
+		for _, name := range names {
+			query.Set(name, strings.Trim(good[name], `"`))
+		}
+		if further != "" {
+			query.Set(further, "1")
+		}
+		return do(t, s, method, target+"?"+query.Encode(), "")
+	}
+	for pattern, route := range s.controlRoutes() {
+		names := route.required
+		if pattern == "POST /sandbox/faults" {
+			names = []string{"fault", "delay"}
+		}
+		if a := send(pattern, names, ""); a.status != 200 {
+			t.Errorf("%s with %v: %d %s", pattern, names, a.status, a.raw)
+		}
+		if a := send(pattern, names, "openId"); a.status != 400 || !strings.Contains(a.raw, `unknown parameter \"openId\"`) {
+			t.Errorf("%s with an unknown parameter: %d %s", pattern, a.status, a.raw)
+		}
+		for i, name := range route.required {
+			others := slices.Delete(slices.Clone(names), i, i+1)
+			if a := send(pattern, others, ""); a.status != 400 || !strings.Contains(a.raw, `missing parameter \"`+name+`\"`) {
+				t.Errorf("%s without %s: %d %s", pattern, name, a.status, a.raw)
+			}
+		}
+	}
+	for _, bad := range []struct{ method, target, body, says string }{
+		{"POST", "/sandbox/revoke?app=" + testApp, `{}`, `unknown parameter \"app\" in the query`},
+		{"POST", "/sandbox/revoke", `{"app":""}`, `missing parameter \"app\"`},
+		{"POST", "/sandbox/revoke", `{"app":null}`, `missing parameter \"app\"`},
+		{"POST", "/sandbox/revoke", `{"app":"x"} {}`, `cannot read the body`},
+		{"POST", "/sandbox/faults", `{"delay":"soon"}`, `delay must be a duration`},
+		{"POST", "/sandbox/faults", `{"delay":"-1s"}`, `delay`},
+		{"POST", "/sandbox/faults", `{}`, `needs a name, an errcode or a delay`},
+		{"GET", "/sandbox/peak?app=x&path=/x", "", `unknown endpoint`},
+		{"GET", "/sandbox/calls?delivered=yes", "", `delivered must be true or false`},
+		{"DELETE", "/sandbox/faults?id=", "", `no fault has the id`},
+	} {
+		if a := do(t, s, bad.method, bad.target, bad.body); a.status != 400 || !strings.Contains(a.raw, bad.says) {
+			t.Errorf("%s %s %s: %d %s; want %s", bad.method, bad.target, bad.body, a.status, a.raw, bad.says)
 		}
 	}
 }

@@ -36,17 +36,19 @@
 //	slow*       300 ms later                badgateway  502 with an HTML page, not accepted
 //	unsubscribed* 43101   blocked* 43004    inactive* 45015   badopenid* 40003   risky* a check finds risky content
 //
+// The first three of the last line are answers of message endpoints; other endpoints ignore them.
+//
 // Requests without an openid name a fault at the start of jump_wxa.query, query, scene, js_code or code ("busy-1" or
 // "fault=busy&id=1"), or in the parameter fault of path or page_url. An upload names it in the file name, or by the text
 // "sandbox:fault=<name>;" after the end of the image data, where decoders ignore it.
 //
 // Rules added with [Server.AddFault] inject the same faults, or any errcode, into all calls or those of an app, path, openid
-// or template, also at a rate.
+// or template, also at a rate, and with a delay of the answer.
 //
 // # Control API
 //
-// The methods of Server are also available over HTTP, in JSON; an error is a 4xx with {"error":"…"}. [Server.Handler] rejects
-// requests that a browser sends for another website.
+// The methods of Server are also available over HTTP, in JSON; an error is a 400 with {"error":"…"}, which names an unknown
+// or missing parameter. [Server.Handler] rejects requests that a browser sends for another website.
 //
 //	GET    /sandbox/calls?app=&path=&openid=&template=&errcode=&delivered=true&limit=   kept calls, oldest first
 //	GET    /sandbox/counts                       [{"app","path","errcode","calls","delivered"}]
@@ -56,7 +58,8 @@
 //	GET    /sandbox/tokens?app=                  {"classic","stable"}: how many were issued
 //	GET    /sandbox/faults                       the rules
 //	POST   /sandbox/faults     {"fault":"busy","rate":0.02,"path":"…","app":"…","openid":"…","template":"…","count":10}
-//	                           or {"errcode":48001,"errmsg":"…",…}; returns the rule with its id
+//	                           or {"errcode":48001,"errmsg":"…",…}, or {"delay":"2s",…}, also beside one of them;
+//	                           returns the rule with its id
 //	DELETE /sandbox/faults?id=                   one rule, or all
 //	POST   /sandbox/revoke     {"app":"…"}       all tokens of the app
 //	POST   /sandbox/quota      {"app":"…","path":"…","used":100000}

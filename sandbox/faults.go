@@ -29,8 +29,11 @@ const (
 	effectCut                    // accepted, the answer is truncated
 )
 
-// slowDelay is the delay that "slow" adds to an answer.
-const slowDelay = 300 * time.Millisecond
+// delayFault is the name of the fault that only delays the answer, by slowDelay unless its rule has another delay.
+const (
+	delayFault = "slow"
+	slowDelay  = 300 * time.Millisecond
+)
 
 // faultRow is a fault that can be requested by name.
 type faultRow struct {
@@ -38,6 +41,7 @@ type faultRow struct {
 	effect  faultEffect
 	code    int  // of effectRefuse
 	lasting bool // occurs on every call unless a count is given
+	message bool // a person's answer to a message; other endpoints ignore it
 }
 
 func faultRows() []faultRow {
@@ -48,7 +52,7 @@ func faultRows() []faultRow {
 		{name: "minute", effect: effectRefuse, code: 45011},
 		{name: "day", effect: effectRefuse, code: 45009},
 		{name: "token", effect: effectRevoke, code: 40001},
-		{name: "slow", effect: effectSlow, lasting: true},
+		{name: delayFault, effect: effectSlow, lasting: true},
 		{name: "hang", effect: effectHang},
 		{name: "reset", effect: effectReset},
 		{name: "lost", effect: effectLost},
@@ -56,9 +60,9 @@ func faultRows() []faultRow {
 		{name: "garbage", effect: effectGarbage},
 		{name: "badgateway", effect: effectBadGateway},
 		{name: "cut", effect: effectCut},
-		{name: "unsubscribed", effect: effectRefuse, code: 43101, lasting: true},
-		{name: "blocked", effect: effectRefuse, code: 43004, lasting: true},
-		{name: "inactive", effect: effectRefuse, code: 45015, lasting: true},
+		{name: "unsubscribed", effect: effectRefuse, code: 43101, lasting: true, message: true},
+		{name: "blocked", effect: effectRefuse, code: 43004, lasting: true, message: true},
+		{name: "inactive", effect: effectRefuse, code: 45015, lasting: true, message: true},
 		{name: "badopenid", effect: effectRefuse, code: 40003, lasting: true},
 		{name: "risky", effect: effectRisky, lasting: true},
 	}
@@ -87,6 +91,10 @@ type Fault struct {
 	Template string  `json:"template,omitempty"` // template id
 	Rate     float64 `json:"rate,omitempty"`     // share of the matching calls, above 0 up to 1; 0 means 1
 	Count    int     `json:"count,omitempty"`    // how many calls get the fault; 0: all, until the rule is removed
+
+	// Delay is how much later these calls are answered, besides Options.Latency. A rule with a Delay alone only delays. For
+	// the name "slow" it replaces the 300 ms.
+	Delay time.Duration `json:"-"`
 }
 
 // faultRule is a rule with its remaining count.
@@ -100,8 +108,10 @@ type faultRule struct {
 func (s *Server) AddFault(f Fault) (int, error) {
 	row, known := s.faults[f.Name]
 	switch {
+	case f.Name == "" && f.ErrCode == 0 && (f.Delay == 0 || f.ErrMsg != ""):
+		return 0, errors.New("sandbox: a fault needs a name, an errcode or a delay")
 	case f.Name == "" && f.ErrCode == 0:
-		return 0, errors.New("sandbox: a fault needs a name or an errcode")
+		f.Name, row = delayFault, s.faults[delayFault]
 	case f.Name == "":
 		row = faultRow{effect: effectRefuse, code: f.ErrCode}
 	case !known:
@@ -111,6 +121,12 @@ func (s *Server) AddFault(f Fault) (int, error) {
 	}
 	if f.Path != "" && !s.env.paths[f.Path] {
 		return 0, fmt.Errorf("sandbox: unknown endpoint %q", f.Path)
+	}
+	if f.Path != "" && row.message && s.rows[f.Path].kind != kindMessage {
+		return 0, fmt.Errorf("sandbox: %q is an answer to messages, and %s sends none", f.Name, f.Path)
+	}
+	if f.Delay < 0 || f.Delay > 0 && (row.effect == effectHang || row.effect == effectHangAfter) {
+		return 0, fmt.Errorf("sandbox: delay: %v is negative, or the fault is never answered", f.Delay)
 	}
 	if f.Rate < 0 || f.Rate > 1 || f.Count < 0 {
 		return 0, errors.New("sandbox: a fault's rate must be between 0 and 1, and its count must not be negative")
@@ -157,13 +173,18 @@ func (s *Server) ClearFaults() {
 // activeFault is the fault that one call gets.
 type activeFault struct {
 	faultRow
-	label string // its name in the call log
-	text  string // errmsg, if a rule sets one
+	label string        // its name in the call log
+	text  string        // errmsg, if a rule sets one
+	delay time.Duration // of the answer
 }
 
 func (s *Server) faultFor(x *exchange) activeFault {
 	if row, ok := s.namedFault(x); ok {
-		return activeFault{faultRow: row, label: row.name}
+		fault := activeFault{faultRow: row, label: row.name}
+		if row.effect == effectSlow {
+			fault.delay = slowDelay
+		}
+		return fault
 	}
 	st := s.state
 	for i, rule := range st.rules {
@@ -180,14 +201,18 @@ func (s *Server) faultFor(x *exchange) activeFault {
 		if label == "" {
 			label = "errcode"
 		}
-		return activeFault{faultRow: rule.row, label: label, text: rule.ErrMsg}
+		delay := rule.Delay
+		if rule.row.effect == effectSlow && delay == 0 {
+			delay = slowDelay
+		}
+		return activeFault{faultRow: rule.row, label: label, text: rule.ErrMsg, delay: delay}
 	}
 	return activeFault{}
 }
 
 func (r *faultRule) matches(x *exchange) bool {
 	or := func(want, got string) bool { return want == "" || want == got }
-	reached := r.Path == x.row.path || r.Path == "" && (x.row.kind == kindMessage || x.row.kind == kindProduct)
+	reached := r.Path == x.row.path || r.Path == "" && (x.row.kind == kindMessage || x.row.kind == kindProduct && !r.row.message)
 	return reached && or(r.App, x.app.id) && or(r.OpenID, x.openid()) && or(r.Template, x.template())
 }
 
@@ -198,6 +223,9 @@ func (s *Server) namedFault(x *exchange) (faultRow, bool) {
 	}
 	name, times, limited := splitFault(x.req.faultSource())
 	row, ok := s.faults[name]
+	if row.message && x.row.kind != kindMessage {
+		return faultRow{}, false
+	}
 	if !ok || row.lasting && !limited {
 		return row, ok
 	}

@@ -32,7 +32,10 @@ func TestRefusingFaults(t *testing.T) {
 			for path := range goodBodies() {
 				s := New(Options{AllowUniform: true})
 				want := []int{row.code, 0, 0}
-				if row.lasting {
+				ignored := row.message && s.rows[path].kind != kindMessage
+				if ignored {
+					want = []int{0, 0, 0}
+				} else if row.lasting {
 					want = []int{row.code, row.code, row.code}
 				}
 				var got []int
@@ -41,6 +44,9 @@ func TestRefusingFaults(t *testing.T) {
 				}
 				if !slices.Equal(got, want) {
 					t.Errorf("%s: %v, want %v", path, got, want)
+				}
+				if ignored {
+					continue
 				}
 				got = nil
 				for range 3 {
@@ -147,6 +153,64 @@ func TestRules(t *testing.T) {
 		if _, err := s.AddFault(f); err == nil {
 			t.Errorf("%+v was accepted as a rule", f)
 		}
+	}
+}
+
+// A rule delays the answers of its calls, and of no others.
+func TestRuleDelays(t *testing.T) {
+	const delay = 60 * time.Millisecond
+	took := func(s *Server, path, openid string) (code int, took time.Duration) {
+		stableToken(t, s)
+		code = post(t, s, path, goodBody(path, openid)).ErrCode
+		calls := s.Calls(Filter{Path: path})
+		return code, calls[len(calls)-1].Duration
+	}
+	for _, tt := range []struct {
+		fault Fault
+		code  int
+	}{
+		{Fault{Delay: delay}, 0},
+		{Fault{Name: "slow", Delay: delay}, 0},
+		{Fault{Name: "busy", Delay: delay}, -1},
+		{Fault{ErrCode: 48001, Delay: delay}, 48001},
+	} {
+		s := New(Options{})
+		tt.fault.Path, tt.fault.OpenID = pathCustom, "o1"
+		if _, err := s.AddFault(tt.fault); err != nil {
+			t.Fatal(err)
+		}
+		if code, d := took(s, pathCustom, "o1"); code != tt.code || d < delay || d >= slowDelay {
+			t.Errorf("%+v: %d after %v", tt.fault, code, d)
+		}
+		if code, d := took(s, pathCustom, "o2"); code != 0 || d >= delay {
+			t.Errorf("%+v, another openid: %d after %v", tt.fault, code, d)
+		}
+	}
+	s := New(Options{})
+	for _, f := range []Fault{{Delay: -1}, {Name: "hang", Delay: 1}, {Name: "hangafter", Delay: 1}, {ErrMsg: "x", Delay: 1}} {
+		if _, err := s.AddFault(f); err == nil {
+			t.Errorf("%+v was accepted as a rule", f)
+		}
+	}
+	steps := do(t, s, "POST", "/sandbox/faults", `{"errcode":-1,"delay":"1m30s"}`)
+	if list := do(t, s, "GET", "/sandbox/faults", ""); list.raw != "["+steps.raw+"]" || !strings.Contains(list.raw, `"delay":"1m30s"`) {
+		t.Errorf("the rules: %s, added as %s", list.raw, steps.raw)
+	}
+}
+
+// A person's answer to messages is not that of another endpoint.
+func TestMessageFaultsElsewhere(t *testing.T) {
+	s := New(Options{})
+	if _, err := s.AddFault(Fault{Name: "unsubscribed"}); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{pathSubscribe: 43101, pathTemplate: 43101, pathTextCheck: 0, pathScheme: 0, pathUnlimited: 0} {
+		if a := post(t, s, path, goodBody(path, "o1")); a.ErrCode != want {
+			t.Errorf("%s: %s, want %d", path, a.raw, want)
+		}
+	}
+	if _, err := s.AddFault(Fault{Name: "unsubscribed", Path: pathTextCheck}); err == nil || !strings.Contains(err.Error(), pathTextCheck) {
+		t.Errorf("for a check: %v", err)
 	}
 }
 

@@ -21,6 +21,9 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, x *exchange) {
 			<-r.Context().Done()
 			panic(http.ErrAbortHandler)
 		case effectReset, effectLost:
+			if !s.delay(r.Context(), x.fault.delay) {
+				panic(http.ErrAbortHandler)
+			}
 			s.unlockOpenID(x)
 			reset(w)
 			return
@@ -28,7 +31,7 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, x *exchange) {
 		}
 	}
 	answer := s.buildReply(x)
-	if !s.delay(r.Context(), x) {
+	if !s.delay(r.Context(), s.latency()+x.fault.delay) {
 		panic(http.ErrAbortHandler)
 	}
 	s.unlockOpenID(x) // before the answer, else the client's next call could get 43108
@@ -53,14 +56,15 @@ func (s *Server) buildReply(x *exchange) reply {
 	}
 }
 
-// delay waits for the latency; it returns false if the client disconnects.
-func (s *Server) delay(ctx context.Context, x *exchange) bool {
+// latency returns the delay of every answer.
+func (s *Server) latency() time.Duration {
 	s.mu.Lock()
-	wait := s.state.latency
-	s.mu.Unlock()
-	if x.fault.effect == effectSlow {
-		wait += slowDelay
-	}
+	defer s.mu.Unlock()
+	return s.state.latency
+}
+
+// delay waits; it returns false if the client disconnects.
+func (s *Server) delay(ctx context.Context, wait time.Duration) bool {
 	if wait <= 0 {
 		return true
 	}

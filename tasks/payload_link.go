@@ -1,6 +1,10 @@
 package tasks
 
-import "github.com/hibiken/asynq"
+import (
+	"encoding/json"
+
+	"github.com/hibiken/asynq"
+)
 
 // Expiry is the time at which a link expires, for both types of links. WeChat's current
 // pages allow 30 days, the older ones a year. WeChat refuses a link that would expire less
@@ -16,23 +20,48 @@ type Expiry struct {
 	ExpireInterval int `json:"expire_interval,omitempty"`
 }
 
-// JumpTarget is the mini program page that a scheme opens.
-type JumpTarget struct {
-	// Path is a released page, without parameters; empty is the home page.
-	Path string `json:"path,omitempty"`
-	// Query has at most 1,024 letters, digits and !#$&'()*+,/:;=?@-._~%
-	Query string `json:"query,omitempty"`
-	// EnvVersion is release (WeChat's default), trial or develop.
-	EnvVersion string `json:"env_version,omitempty"`
-}
-
 // SchemePayload is the body of scheme:generate, a weixin:// link (URL Scheme).
 // Result.OpenLink is the link.
 //
+// WeChat's JSON has Path, Query and EnvVersion in the object jump_wxa; here they are fields
+// as in [URLLinkPayload].
+//
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-scheme/generateScheme.html
 type SchemePayload struct {
-	JumpWxa *JumpTarget `json:"jump_wxa,omitempty"`
+	// Path is a released page, without parameters; empty is the home page.
+	Path string `json:"-"`
+	// Query has at most 1,024 letters, digits and !#$&'()*+,/:;=?@-._~%
+	Query string `json:"-"`
+	// EnvVersion is release (WeChat's default), trial or develop.
+	EnvVersion string `json:"-"`
 	Expiry
+}
+
+// schemeBody is WeChat's form of a SchemePayload.
+type schemeBody struct {
+	JumpWxa jumpWxa `json:"jump_wxa,omitzero"`
+	Expiry
+}
+
+type jumpWxa struct {
+	Path       string `json:"path,omitempty"`
+	Query      string `json:"query,omitempty"`
+	EnvVersion string `json:"env_version,omitempty"`
+}
+
+// MarshalJSON writes WeChat's form.
+func (p SchemePayload) MarshalJSON() ([]byte, error) {
+	return json.Marshal(schemeBody{jumpWxa{p.Path, p.Query, p.EnvVersion}, p.Expiry})
+}
+
+// UnmarshalJSON reads WeChat's form.
+func (p *SchemePayload) UnmarshalJSON(text []byte) error {
+	var body schemeBody
+	if err := json.Unmarshal(text, &body); err != nil {
+		return err
+	}
+	*p = SchemePayload{body.JumpWxa.Path, body.JumpWxa.Query, body.JumpWxa.EnvVersion, body.Expiry}
+	return nil
 }
 
 // NewSchemeTask makes a scheme:generate task. The error is a *[ValidationError].
@@ -45,7 +74,12 @@ func NewSchemeTask(app string, p SchemePayload, opts ...Option) (*asynq.Task, er
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-link/generateUrlLink.html
 type URLLinkPayload struct {
-	JumpTarget
+	// Path is a released page, without parameters; empty is the home page.
+	Path string `json:"path,omitempty"`
+	// Query has at most 1,024 letters, digits and !#$&'()*+,/:;=?@-._~%
+	Query string `json:"query,omitempty"`
+	// EnvVersion is release (WeChat's default), trial or develop.
+	EnvVersion string `json:"env_version,omitempty"`
 	Expiry
 	// CloudBase opens a page of WeChat's cloud development (云开发) instead (85088 if the app
 	// does not use it).

@@ -28,7 +28,7 @@ var errRedriven = errors.New("worker: the task was redriven during the run")
 // known must not be lost while Redis is away. It returns the outcome in the record, which
 // may be an earlier one.
 func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (tasks.Outcome, error) {
-	result := j.result(v)
+	result := j.result(v, d.now())
 	ending := ledger.SettleRequest{
 		Outcome: string(v.Outcome), Queue: j.queue, Generation: j.opened.Generation,
 		Image: j.answer.Image, Result: result.Encode(),
@@ -70,7 +70,7 @@ func (d *deliverer) settleRecord(ctx context.Context, j *job, e ledger.SettleReq
 	return settled, err
 }
 
-func (j *job) result(v dispatch.Verdict) tasks.Result {
+func (j *job) result(v dispatch.Verdict, now time.Time) tasks.Result {
 	a, enqueued := j.answer, j.enqueuedAt
 	if enqueued.IsZero() {
 		enqueued = j.opened.Enqueued
@@ -79,7 +79,7 @@ func (j *job) result(v dispatch.Verdict) tasks.Result {
 		ID: j.ID, App: j.App, Type: j.Type, Batch: j.Batch,
 		State: tasks.StateDone, Outcome: v.Outcome, Reason: v.Reason,
 		Attempts: j.attempts(), Generation: j.opened.Generation,
-		EnqueuedAt: enqueued, FinishedAt: time.Now().UTC(),
+		EnqueuedAt: enqueued, FinishedAt: now.UTC(),
 		ErrMsg: a.Msg, RID: a.RID,
 		MsgID: a.MsgID, OpenLink: a.OpenLink, URLLink: a.URLLink, Link: a.Link,
 		Suggest: a.Suggest, Label: a.Label, TraceID: a.TraceID,

@@ -51,7 +51,7 @@ type App struct {
 	Hours       Hours    // when tasks may be sent; types without hours at any time
 }
 
-// Deps are the dependencies of a replica. All but Logger and Registry are required.
+// Deps are the dependencies of a replica. All but Logger, Registry and Clock are required.
 type Deps struct {
 	Redis    redis.UniversalClient // used by this replica only: New adds a hook to it; close it after Run, unless Run returned ErrShutdownTimeout
 	WeChat   *wechat.Client
@@ -61,6 +61,10 @@ type Deps struct {
 	Attempt  time.Duration         // the timeout of one attempt, as configured in WeChat
 	Logger   *slog.Logger          // default: slog.Default()
 	Registry prometheus.Registerer // nil: metrics are recorded, not exported
+
+	// Clock is the clock of hours, not_after and finished_at; nil is time.Now. Tests move it, as
+	// package wxcouriertest does. All other waits are by the clock of Redis, or in real time.
+	Clock func() time.Time
 }
 
 // Replica is one worker replica. Create it with New.
@@ -117,6 +121,9 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.Default()
 	}
+	if deps.Clock == nil {
+		deps.Clock = time.Now
+	}
 	policy := ledger.Policy{
 		Retention: deps.Results.Retention, StreamMax: deps.Results.StreamMaxLen,
 		StreamRetention: deps.Results.StreamRetention, DeadAfter: DeadAfter(deps.Attempt), LostLimit: lostLimit,
@@ -137,7 +144,7 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	r.deliverer = newDeliverer(delivererDeps{
 		replica: r.id, apps: apps, attempts: cfg.Attempts,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
-		hooks: hooks, metrics: metrics, background: r.background, log: deps.Logger, now: time.Now,
+		hooks: hooks, metrics: metrics, background: r.background, log: deps.Logger, now: deps.Clock,
 	})
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{

@@ -61,28 +61,24 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	open, depths := c.fleet.snapshot(), c.fleet.depths()
-	lanes := slices.Collect(maps.Keys(open))
-	for key, n := range depths {
+	lanes := make(map[laneKey]bool) // whose usage is shown
+	for key, n := range c.fleet.depths() {
 		gauge(c.waiting, float64(n), key.app, key.typ)
-		if open[key] == nil { // a held lane: its usage may show why
-			lanes = append(lanes, key)
-		}
+		lanes[key] = true // also of a held lane: its usage may show why
 	}
 	spent := c.fleet.spent.all()
 	for _, h := range spent {
-		if key := (laneKey{h.App, typeOf(h.Scope)}); open[key] == nil && depths[key] == 0 {
-			lanes = append(lanes, key)
-		}
+		lanes[laneKey{h.App, typeOf(h.Scope)}] = true
 	}
-	for key, l := range open {
+	for key, l := range c.fleet.snapshot() {
 		gauge(c.active, float64(l.active.Load()), key.app, key.typ)
+		lanes[key] = true
 	}
 	for _, spec := range tasks.Catalog() {
 		gauge(c.types, 1, spec.Type, spec.Path)
 	}
 	c.collectBacklogs(ctx, gauge)
-	c.collectUsage(ctx, lanes, gauge)
+	c.collectUsage(ctx, slices.Collect(maps.Keys(lanes)), gauge)
 	c.collectHolds(ctx, spent, gauge)
 }
 

@@ -89,13 +89,16 @@ func (s *shop) shippedResult(w http.ResponseWriter, r *http.Request) {
 // link makes a link that opens the mini program, and waits for the result. It answers 200 with
 // the link, 502 if WeChat refuses, and 202 with the receipt after linkTimeout.
 func (s *shop) link(w http.ResponseWriter, r *http.Request) {
-	var in tasks.JumpTarget
+	var in struct {
+		Path  string `json:"path"`
+		Query string `json:"query"`
+	}
 	if !read(w, r, &in) {
 		return
 	}
 	task, err := tasks.NewSchemeTask(s.app, tasks.SchemePayload{
-		JumpWxa: &in,
-		Expiry:  tasks.Expiry{IsExpire: true, ExpireType: 1, ExpireInterval: 30},
+		Path: in.Path, Query: in.Query,
+		Expiry: tasks.Expiry{IsExpire: true, ExpireType: 1, ExpireInterval: 30},
 	})
 	if err != nil {
 		fail(w, err)

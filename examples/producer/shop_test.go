@@ -1,74 +1,28 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"github.com/wxcourier/wxcourier/internal/redistest"
-	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
-	"github.com/wxcourier/wxcourier/wechat"
-	"github.com/wxcourier/wxcourier/worker"
+	"github.com/wxcourier/wxcourier/wxcouriertest"
 )
 
-const app = "wx0123456789abcdef"
+const app = wxcouriertest.App
 
-// newShop returns a shop with its own Redis, and a function that returns further clients of
-// that Redis.
-func newShop(t *testing.T) (s *shop, newRedis func() redis.UniversalClient) {
+// newShop returns a shop with a Redis, a stand-in for WeChat and a worker of its own.
+func newShop(t *testing.T) (*shop, *wxcouriertest.Kit) {
 	t.Helper()
-	m, rdb := redistest.Mini(t)
-	newRedis = func() redis.UniversalClient {
-		rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
-		t.Cleanup(func() { _ = rdb.Close() })
-		return rdb
-	}
+	kit := wxcouriertest.Start(t, wxcouriertest.Options{})
 	return &shop{
-		tasks: tasks.NewClient(rdb), app: app, template: "TEMPLATE_ID", linkTimeout: 20 * time.Second, now: time.Now,
-	}, newRedis
-}
-
-// deliver runs a worker against a sandbox of WeChat until the test ends.
-func deliver(t *testing.T, rdb redis.UniversalClient) *sandbox.Server {
-	t.Helper()
-	wx := sandbox.New(sandbox.Options{})
-	url, stop := wx.Start()
-	t.Cleanup(stop)
-	cfg := wechat.DefaultConfig()
-	cfg.BaseURL = url
-	quiet := slog.New(slog.DiscardHandler)
-	tokens := wechat.NewTokens(cfg, rdb, func(app string) (wechat.Credential, bool) {
-		return wechat.Credential{App: app, Secret: "secret"}, true
-	}, wechat.WithLogger(quiet))
-	t.Cleanup(tokens.Close)
-	replica, err := worker.New(worker.DefaultConfig(), worker.Deps{
-		Redis: rdb, WeChat: wechat.NewClient(cfg, tokens), Attempt: cfg.AttemptTimeout,
-		Limiter: ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), nil),
-		Apps:    []worker.App{{ID: app}}, Results: worker.DefaultResultsConfig(), Logger: quiet,
-	}, worker.Hooks{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- replica.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return wx
+		tasks: kit.Client(), app: app, template: "TEMPLATE_ID", linkTimeout: 20 * time.Second, now: kit.Now,
+	}, kit
 }
 
 func request(t *testing.T, s *shop, method, path, body string) (status int, answer map[string]any) {
@@ -89,7 +43,8 @@ func request(t *testing.T, s *shop, method, path, body string) (status int, answ
 const shipped42 = `{"openid":"oSubscriber42","tracking":"SF1234567890"}`
 
 func TestShippedIsEnqueuedOnce(t *testing.T) {
-	s, _ := newShop(t)
+	s, kit := newShop(t)
+	kit.StopWorker() // so that the task waits
 	if status, got := request(t, s, "POST", "/orders/42/shipped", shipped42); status != http.StatusAccepted || got["id"] != "order-42-shipped" {
 		t.Errorf("first: %d %v", status, got)
 	}
@@ -130,8 +85,7 @@ func TestErrorAnswers(t *testing.T) {
 }
 
 func TestDelivered(t *testing.T) {
-	s, newRedis := newShop(t)
-	wx := deliver(t, newRedis())
+	s, kit := newShop(t)
 
 	status, got := request(t, s, "POST", "/link", `{"path":"pages/index/index","query":"id=123"}`)
 	if link, _ := got["openlink"].(string); status != http.StatusOK || !strings.HasPrefix(link, "weixin://dl/business/") {
@@ -139,21 +93,42 @@ func TestDelivered(t *testing.T) {
 	}
 
 	request(t, s, "POST", "/orders/42/shipped", shipped42)
-	if _, err := s.tasks.Wait(t.Context(), app, shippedID("42")); err != nil {
-		t.Fatal(err)
-	}
+	kit.Result(shippedID("42"))
 	if status, got := request(t, s, "GET", "/orders/42/shipped", ""); status != http.StatusOK || got["outcome"] != "accepted" || got["msgid"] == nil {
 		t.Errorf("result: %d %v", status, got)
 	}
-	if n := wx.Delivered(app, "oSubscriber42", "TEMPLATE_ID"); n != 1 {
+	if n := kit.WeChat.Delivered(app, "oSubscriber42", "TEMPLATE_ID"); n != 1 {
 		t.Errorf("delivered %d times", n)
 	}
 }
 
+// A buyer who has not subscribed is no error of the shop.
+func TestRefused(t *testing.T) {
+	s, kit := newShop(t)
+	request(t, s, "POST", "/orders/43/shipped", `{"openid":"unsubscribed-oBuyer43","tracking":"SF1"}`)
+	if got := kit.Result(shippedID("43")); got.Outcome != tasks.OutcomeRefused || got.ErrCode != 43101 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A message that could not be sent for a day is not sent.
+func TestTooLate(t *testing.T) {
+	s, kit := newShop(t)
+	kit.StopWorker()
+	request(t, s, "POST", "/orders/42/shipped", shipped42)
+	kit.Advance(25 * time.Hour)
+	kit.StartWorker()
+	if got := kit.Result(shippedID("42")); got.Outcome != tasks.OutcomeExpired {
+		t.Errorf("%+v", got)
+	}
+	if n := len(kit.WeChat.Calls(sandbox.Filter{OpenID: "oSubscriber42"})); n != 0 {
+		t.Errorf("%d calls to WeChat", n)
+	}
+}
+
 func TestLinkNotGiven(t *testing.T) {
-	s, newRedis := newShop(t)
-	wx := deliver(t, newRedis())
-	if _, err := wx.AddFault(sandbox.Fault{ErrCode: 40165, Path: "/wxa/generatescheme"}); err != nil {
+	s, kit := newShop(t)
+	if _, err := kit.WeChat.AddFault(sandbox.Fault{ErrCode: 40165, Path: "/wxa/generatescheme"}); err != nil {
 		t.Fatal(err)
 	}
 	status, got := request(t, s, "POST", "/link", `{"path":"pages/nowhere"}`)
@@ -163,7 +138,8 @@ func TestLinkNotGiven(t *testing.T) {
 }
 
 func TestLinkTakesTooLong(t *testing.T) {
-	s, _ := newShop(t) // there is no worker
+	s, kit := newShop(t)
+	kit.StopWorker()
 	s.linkTimeout = 20 * time.Millisecond
 	status, got := request(t, s, "POST", "/link", `{"path":"pages/index/index"}`)
 	if id, _ := got["id"].(string); status != http.StatusAccepted || id == "" {

@@ -8,10 +8,13 @@ package embedded
 
 import (
 	"fmt"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 )
 
 // tick is how often the clock of the TTLs advances. miniredis expires keys only when
@@ -24,6 +27,7 @@ type Redis struct {
 	quit   chan struct{}
 	clock  sync.WaitGroup
 	once   sync.Once
+	ahead  atomic.Int64 // how far the clock is ahead of the machine's, in nanoseconds
 }
 
 // Start starts an embedded Redis on a free loopback port.
@@ -44,6 +48,30 @@ func (r *Redis) Addr() string { return r.server.Addr() }
 // to the port.
 func (r *Redis) Protect(password string) { r.server.RequireAuth(password) }
 
+// Advance moves the clock forward: TIME, in scripts too, the ids of streams, and the times to
+// live of all keys. A test moves it while no client uses the old time.
+func (r *Redis) Advance(d time.Duration) {
+	r.ahead.Add(int64(d))
+	r.server.Server().SetPreHook(r.serveTime)
+	r.server.SetTime(r.now())
+	r.server.FastForward(d)
+}
+
+func (r *Redis) now() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
+
+// serveTime answers TIME: miniredis' clock stands still after SetTime. It is called before each
+// command, also of scripts.
+func (r *Redis) serveTime(c *server.Peer, command string, args ...string) (answered bool) {
+	if command != "TIME" || len(args) > 0 {
+		return false
+	}
+	now := r.now()
+	c.WriteLen(2)
+	c.WriteBulk(strconv.FormatInt(now.Unix(), 10))
+	c.WriteBulk(strconv.Itoa(now.Nanosecond() / 1000))
+	return true
+}
+
 // Close stops the clock and the server, and drops all data. It may be called again.
 func (r *Redis) Close() {
 	r.once.Do(func() {
@@ -63,6 +91,9 @@ func (r *Redis) runClock() {
 			return
 		case now := <-t.C:
 			r.server.FastForward(now.Sub(last))
+			if r.ahead.Load() > 0 {
+				r.server.SetTime(r.now())
+			}
 			last = now
 		}
 	}
