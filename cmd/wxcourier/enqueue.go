@@ -9,6 +9,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/ingest"
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
@@ -58,6 +59,7 @@ func (c *enqueueCommand) Run(p *program) error {
 			}
 			return nil
 		},
+		Known:     ledger.New(rdb, ledger.Policy{}).Exist,
 		OnBadLine: reporter.BadLine,
 		OnEnqueued: func(line int, r tasks.Receipt) {
 			reporter.Enqueued(line, r)
