@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -28,6 +29,8 @@ type State struct {
 	Lanes   []LaneUsage `json:"lanes"`   // of the configured apps: those that have tasks or have used part of a limit
 	Holds   []hold.Hold `json:"holds"`   // in force, of the configured apps and of all apps with tasks
 	Orphans []Lane      `json:"orphans"` // lanes with tasks of apps that are not configured
+	// Replicas are the running replicas, of all configurations, and those lost in the last minutes.
+	Replicas []heartbeat.Replica `json:"replicas"`
 }
 
 // LaneUsage is a lane with the windows of its limits.
@@ -36,7 +39,7 @@ type LaneUsage struct {
 	Windows []ratelimit.Usage `json:"windows,omitempty"`
 }
 
-// Read reads the state for the configured apps, in at most thirteen round trips. It leaves out
+// Read reads the state for the configured apps, in at most fourteen round trips. It leaves out
 // apps for which wanted returns false; nil wants all. Lists without elements are not nil.
 func (r *Reader) Read(ctx context.Context, configured []string, wanted func(app string) bool) (State, error) {
 	if wanted == nil {
@@ -66,7 +69,10 @@ func (r *Reader) Read(ctx context.Context, configured []string, wanted func(app 
 	if state.Lanes, err = r.withUsage(ctx, ours); err != nil {
 		return State{}, err
 	}
-	state.Holds, err = r.readHolds(ctx, apps, wanted)
+	if state.Holds, err = r.readHolds(ctx, apps, wanted); err != nil {
+		return State{}, err
+	}
+	state.Replicas, err = heartbeat.List(ctx, r.rdb)
 	return state, err
 }
 
