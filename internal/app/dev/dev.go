@@ -33,7 +33,7 @@ import (
 const MaxRate = 200
 
 // asynqRetention is how long completed tasks stay in the asynq web UI where no other time is
-// configured. At MaxRate they take some 200 MB.
+// configured. At MaxRate they take some 160 MB.
 const asynqRetention = 10 * time.Minute
 
 // Config configures an Environment.
