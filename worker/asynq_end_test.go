@@ -184,8 +184,8 @@ func TestRunOnEndedTask(t *testing.T) {
 }
 
 // TestRunOnWaitingTask: "run" in the asynq web UI sends a scheduled task before its process_at, a
-// task that waits for another attempt before its delay ends, and one that was archived by hand.
-// Its lane was closed each time. A hold applies all the same.
+// task that waits for another attempt before its delay ends, and one that was archived by hand. A
+// scheduled task that is not run stays.
 func TestRunOnWaitingTask(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		inspector := asynq.NewInspectorFromRedisClient(r.rdb)
