@@ -44,18 +44,11 @@ func (d *deliverer) endInAsynq(j *job, recorded ledger.SettleResult) error {
 // "run" on its copy in the archive. That one is archived again, with an error that says what to do
 // instead.
 func (d *deliverer) endAgain(ctx context.Context, j *job) error {
-	var record ledger.Record
-	err := d.retryRedis(j.lane.gate.Context(), j, "the outcome could not be read yet", func() (err error) {
-		record, err = d.ledger.Record(ctx, j.App, j.ID)
-		if errors.Is(err, ledger.ErrNotFound) {
-			return nil // it has expired since
-		}
-		return err
-	})
+	record, err := d.ledger.Record(ctx, j.App, j.ID)
 	switch {
-	case err != nil:
+	case err != nil && !errors.Is(err, ledger.ErrNotFound):
 		return retryLater(redisRetryDelay, "Redis did not answer")
-	case record.Outcome == "": // expired, or redriven, which takes the copy away
+	case record.Outcome == "": // expired since, or redriven, which takes the copy away
 		return nil
 	}
 	err = d.endInAsynq(j, ledger.SettleResult{Outcome: record.Outcome, Result: record.Result})

@@ -10,7 +10,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
 )
 
-// removeTimeout bounds how long a replica that stops waits for Redis to take it off the list.
+// removeTimeout bounds how long a replica that stops waits for Redis to take it off a list.
 const removeTimeout = time.Second
 
 // beat keeps the replica in the list of replicas until lifetime ends: `wxcourier status` shows it,

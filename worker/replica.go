@@ -217,7 +217,7 @@ func (r *Replica) closeAll() {
 	}
 	all.Wait()
 	r.fleet.closing.Wait()
-	r.servers.unregister(removeTimeout)
+	r.servers.unregister()
 	r.servers.pool.Stop() // before background: deliveries start goroutines there
 	r.deliverer.close()
 	r.background.Close()

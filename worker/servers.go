@@ -131,8 +131,8 @@ func (s *laneServers) register() {
 	s.registered = server
 }
 
-// unregister stops the server of register, and waits for it, at most for so long: Redis may hang.
-func (s *laneServers) unregister(timeout time.Duration) {
+// unregister stops the server of register, and waits for it, not long: Redis may hang.
+func (s *laneServers) unregister() {
 	if s.registered == nil {
 		return
 	}
@@ -144,7 +144,7 @@ func (s *laneServers) unregister(timeout time.Duration) {
 	s.registered = nil
 	select {
 	case <-stopped:
-	case <-time.After(timeout):
+	case <-time.After(removeTimeout):
 	}
 }
 
