@@ -181,7 +181,7 @@ func TestPrepareEnvelope(t *testing.T) {
 	if err := past.Prepare(testNow); err != nil {
 		t.Errorf("a not_after that has passed is an outcome, not a fault: %v", err)
 	}
-	if !strings.HasPrefix(past.ID, "t-") || !ValidID(past.ID) {
+	if !strings.HasPrefix(past.ID, "t") || !ValidID(past.ID) {
 		t.Errorf("made the id %q", past.ID)
 	}
 }

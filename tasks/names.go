@@ -83,8 +83,10 @@ func isAlnum[C byte | rune](c C) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-// newID returns a random id, for a task without one.
-func newID() string { return "t-" + strings.ToLower(rand.Text()) }
+// newID returns a random id, for a task without one. It has no dash: the asynq web UI shows an
+// id up to its first dash, and asynq's id begins with the app, so that all tasks of a queue
+// would look the same.
+func newID() string { return "t" + strings.ToLower(rand.Text()) }
 
 // LineID returns an id for a line of a file whose task has none: a hash of the line, without
 // white space at its ends, and of the number of equal lines before it. Enqueuing the same
@@ -93,7 +95,7 @@ func LineID(line []byte, ordinal int) string {
 	h := sha256.New()
 	h.Write(bytes.TrimSpace(line))
 	h.Write(strconv.AppendInt([]byte{0}, int64(ordinal), 10))
-	return "f-" + hex.EncodeToString(h.Sum(nil)[:16])
+	return "f" + hex.EncodeToString(h.Sum(nil)[:16]) // no dash, as in newID
 }
 
 // clientMsgID returns the client_msg_id of a template message whose producer set none: the

@@ -71,7 +71,7 @@ func TestLanesShareConnections(t *testing.T) {
 		t.Errorf("%d connections, want less than 100", most)
 	}
 	inspector := asynq.NewInspectorFromRedisClient(r.rdb)
-	if servers, err := inspector.Servers(); err != nil || len(servers) == 0 || len(servers) > 4 {
+	if servers, err := inspector.Servers(); err != nil || len(servers) < 2 || len(servers) > 5 { // one has no lanes
 		t.Errorf("%d asynq servers, %v", len(servers), err)
 	}
 	if err := p.stop(); err != nil {

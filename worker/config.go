@@ -3,8 +3,11 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/wxcourier/wxcourier/tasks"
 )
 
 // Config is the section `worker` of the configuration.
@@ -48,6 +51,14 @@ type ResultsConfig struct {
 	// long its entry stays in the app's stream of results. Until the record expires, no
 	// other task can have its id. Default 24 h.
 	Retention time.Duration `yaml:"retention"`
+	// AsynqRetention is how long asynq keeps a completed task, for its web UI, with the result
+	// and the payload. It must not exceed Retention. Default 0: a completed task leaves asynq at
+	// once.
+	AsynqRetention time.Duration `yaml:"asynq_retention"`
+	// Archive lists the outcomes whose tasks asynq archives as failed, for its web UI, with the
+	// reason as the error: any of them but accepted. The copies are deleted after Retention.
+	// Default failed, unknown, rejected.
+	Archive []tasks.Outcome `yaml:"archive"`
 	// StreamMaxLen protects Redis' memory: it caps each app's stream of results, in
 	// entries, even if these are younger than Retention; Redis trims it approximately.
 	// 0: no cap. Default 10,000,000.
@@ -62,7 +73,10 @@ type ResultsConfig struct {
 // 115 messages a second, all that WeChat grants for subscribe messages. Up to there the records
 // need more memory than the stream, and only Retention limits them.
 func DefaultResultsConfig() ResultsConfig {
-	return ResultsConfig{Retention: 24 * time.Hour, StreamMaxLen: 10_000_000}
+	return ResultsConfig{
+		Retention: 24 * time.Hour, StreamMaxLen: 10_000_000,
+		Archive: []tasks.Outcome{tasks.OutcomeFailed, tasks.OutcomeUnknown, tasks.OutcomeRejected},
+	}
 }
 
 // Validate reports all mistakes at once, each with its key.
@@ -71,8 +85,24 @@ func (c ResultsConfig) Validate() error {
 	if c.Retention < time.Minute || c.Retention > 90*24*time.Hour {
 		faults = append(faults, fmt.Errorf("retention: %v is not between 1m and 2160h (90 days)", c.Retention))
 	}
+	switch d := c.AsynqRetention; {
+	case d < 0 || d > 0 && d < time.Second:
+		faults = append(faults, fmt.Errorf("asynq_retention: %v is neither 0 nor at least 1s", d))
+	case d > c.Retention:
+		faults = append(faults, fmt.Errorf("asynq_retention: %v exceeds results.retention (%v), for which the record of a task is kept", d, c.Retention))
+	}
+	for i, outcome := range c.Archive {
+		if !slices.Contains(archivable(), outcome) {
+			faults = append(faults, fmt.Errorf("archive[%d]: %q is none of %v", i, outcome, archivable()))
+		}
+	}
 	if c.StreamMaxLen < 0 {
 		faults = append(faults, fmt.Errorf("stream_max_len: %d is negative; give a number of entries, or 0 for no maximum", c.StreamMaxLen))
 	}
 	return errors.Join(faults...)
+}
+
+// archivable returns the outcomes that may be archived as failed: all but accepted.
+func archivable() []tasks.Outcome {
+	return slices.DeleteFunc(tasks.Outcomes(), func(o tasks.Outcome) bool { return o == tasks.OutcomeAccepted })
 }

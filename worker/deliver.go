@@ -30,6 +30,7 @@ type delivererDeps struct {
 	replica    string
 	apps       map[string]App
 	attempts   int // that may fail
+	results    ResultsConfig
 	rdb        redis.UniversalClient
 	ledger     *ledger.Ledger
 	dispatcher *dispatch.Dispatcher
@@ -79,7 +80,7 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 		l.pace.Release(ctx, permit)
 		return d.discard(ctx, err)
 	}
-	j.started = started
+	j.started, j.resultWriter = started, t.ResultWriter()
 	j.call.Assign(permit)
 	defer d.release(ctx, j)
 

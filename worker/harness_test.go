@@ -37,6 +37,7 @@ type rig struct {
 	rdb       redis.UniversalClient
 	log       *lockedBuffer
 	config    worker.Config
+	results   worker.ResultsConfig
 	wechat    wechat.Config
 	pace      ratelimit.Config
 	only      []string
@@ -89,7 +90,7 @@ func newRig(t *testing.T, addr string, opts sandbox.Options) *rig {
 	t.Cleanup(stop)
 	r := &rig{
 		t: t, addr: addr, url: url, wx: wx, log: &lockedBuffer{},
-		config: worker.DefaultConfig(), wechat: wechat.DefaultConfig(), pace: ratelimit.DefaultConfig(),
+		config: worker.DefaultConfig(), results: worker.DefaultResultsConfig(), wechat: wechat.DefaultConfig(), pace: ratelimit.DefaultConfig(),
 	}
 	r.wechat.BaseURL = url
 	r.wechat.Timeout, r.wechat.AttemptTimeout = time.Second, 2*time.Second
@@ -160,7 +161,7 @@ func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.L
 		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,
 		Limiter: limiter,
 		Apps:    append([]worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours}}, r.others...),
-		Results: worker.DefaultResultsConfig(), Logger: log, Registry: p.registry,
+		Results: r.results, Logger: log, Registry: p.registry,
 	}, r.hooks)
 	if err != nil {
 		r.t.Fatal(err)

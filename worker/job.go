@@ -33,16 +33,18 @@ type job struct {
 	payload    []byte            // asynq's payload, kept for a redrive
 	headers    map[string]string // asynq's headers, likewise
 
-	lane     *lane
-	started  *gate.StartedTask
-	call     dispatch.Call
-	endProbe func() // nil unless the lane's breaker has tripped and this task probes it
-	unlock   func() // unlocks the receiver; nil when it is not locked
-	request  wechat.Request
-	opened   ledger.OpenResult
-	notified bool // OnSending was called
-	answer   wechat.Answer
-	err      error // of the request or the call
+	lane    *lane
+	started *gate.StartedTask
+	// resultWriter writes the result to asynq's copy; nil where asynq does not run the task.
+	resultWriter *asynq.ResultWriter
+	call         dispatch.Call
+	endProbe     func() // nil unless the lane's breaker has tripped and this task probes it
+	unlock       func() // unlocks the receiver; nil when it is not locked
+	request      wechat.Request
+	opened       ledger.OpenResult
+	notified     bool // OnSending was called
+	answer       wechat.Answer
+	err          error // of the request or the call
 }
 
 // undecodableError describes a task whose payload cannot be decoded, so that no attempt is

@@ -25,9 +25,9 @@ const redisRetryDelay = time.Second
 var errRedriven = errors.New("worker: the task was redriven during the run")
 
 // record writes the outcome to the ledger. It retries until it succeeds: an outcome that is
-// known must not be lost while Redis is away. It returns the outcome in the record, which
-// may be an earlier one.
-func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (tasks.Outcome, error) {
+// known must not be lost while Redis is away. It returns what is in the record, which may be
+// an earlier outcome.
+func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (ledger.SettleResult, error) {
 	result := j.result(v, d.now())
 	ending := ledger.SettleRequest{
 		Outcome: string(v.Outcome), Queue: j.queue, Generation: j.opened.Generation,
@@ -37,29 +37,29 @@ func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (tas
 	}
 	settled, err := d.settleRecord(ctx, j, ending)
 	if err != nil {
-		return "", err
+		return ledger.SettleResult{}, err
 	}
 	if !settled.Written && settled.Outcome == string(tasks.OutcomeUnknown) && j.opened.Admission == ledger.Proceed {
 		// Another runner held this one to be dead, and ended the task as unknown.
 		result.Supersedes = tasks.OutcomeUnknown
 		ending.Result, ending.Replaces = result.Encode(), j.runner
 		if settled, err = d.settleRecord(ctx, j, ending); err != nil {
-			return "", err
+			return ledger.SettleResult{}, err
 		}
 	}
 	if !settled.Written && settled.Outcome == "" {
-		return "", errRedriven
+		return ledger.SettleResult{}, errRedriven
 	}
 	if !settled.Written {
 		d.log.Warn("the outcome is dropped: the task has an earlier one", j.attrs(slog.String("outcome", settled.Outcome))...)
-		return tasks.Outcome(settled.Outcome), nil
+		return settled, nil
 	}
 	d.metrics.countOutcome(result)
 	d.logOutcome(ctx, j, v, result)
 	if d.hooks.OnResult != nil {
 		d.hooks.OnResult(result)
 	}
-	return v.Outcome, nil
+	return settled, nil
 }
 
 func (d *deliverer) settleRecord(ctx context.Context, j *job, e ledger.SettleRequest) (settled ledger.SettleResult, err error) {
@@ -135,7 +135,11 @@ func (d *deliverer) discard(ctx context.Context, cause error) error {
 		j.opened.Generation, j.opened.Enqueued = record.Generation, record.Enqueued
 	}
 	d.log.Error("a task cannot be decoded", j.attrs(slog.Any("err", bad.why))...)
-	return d.end(ctx, j, dispatch.Verdict{Outcome: tasks.OutcomeFailed, Reason: "undecodable"})
+	err := d.end(ctx, j, dispatch.Verdict{Outcome: tasks.OutcomeFailed, Reason: "undecodable"})
+	if err == nil { // whatever is configured: asynq's archive is the only place with the payload
+		return &archivedError{"failed: undecodable"}
+	}
+	return err
 }
 
 // logOutcome logs an outcome, at a level from debug for an accepted task to warn for one

@@ -65,6 +65,9 @@ type Deps struct {
 	// Clock is the clock of hours, not_after and finished_at; nil is time.Now. Tests move it, as
 	// package wxcouriertest does. All other waits are by the clock of Redis, or in real time.
 	Clock func() time.Time
+	// Unlisted keeps the replica off the lists of replicas in `wxcourier status` and in the asynq
+	// web UI, for a Redis that nobody watches.
+	Unlisted bool
 }
 
 // Replica is one worker replica. Create it with New.
@@ -77,6 +80,7 @@ type Deps struct {
 type Replica struct {
 	id              string
 	shutdownTimeout time.Duration
+	unlisted        bool
 	rdb             redis.UniversalClient
 	log             *slog.Logger
 	fleet           *fleet
@@ -133,16 +137,16 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 		apps[app.ID] = app
 	}
 	r := &Replica{
-		id: strings.ToLower(rand.Text()[:10]), shutdownTimeout: cfg.ShutdownTimeout,
+		id: strings.ToLower(rand.Text()[:10]), shutdownTimeout: cfg.ShutdownTimeout, unlisted: deps.Unlisted,
 		rdb: deps.Redis, log: deps.Logger, background: background.NewGroup(),
 	}
-	hook, metrics := gate.NewHook(deps.Redis), newMetrics()
+	hook, metrics := gate.NewHook(deps.Redis, gate.WithRetention(deps.Results.AsynqRetention)), newMetrics()
 	book := ledger.New(deps.Redis, policy)
 	r.dispatcher = dispatch.New(dispatch.Deps{
 		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id,
 	})
 	r.deliverer = newDeliverer(delivererDeps{
-		replica: r.id, apps: apps, attempts: cfg.Attempts,
+		replica: r.id, apps: apps, attempts: cfg.Attempts, results: deps.Results,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
 		hooks: hooks, metrics: metrics, background: r.background, log: deps.Logger, now: deps.Clock,
 	})
@@ -190,8 +194,14 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.background.Go(func(lifetime context.Context) {
 		r.dispatcher.RecheckCredentials(lifetime, slices.Collect(maps.Keys(r.fleet.apps)))
 	})
+	if !r.unlisted {
+		r.background.Go(func(lifetime context.Context) { r.beat(lifetime, ctx) })
+	}
 	go func() {
 		defer close(done)
+		if !r.unlisted {
+			r.servers.register() //nolint:contextcheck // it stops in closeAll
+		}
 		r.fleet.run(ctx)
 		r.closeAll()
 	}()
@@ -221,6 +231,7 @@ func (r *Replica) closeAll() {
 	}
 	all.Wait()
 	r.fleet.closing.Wait()
+	r.servers.unregister()
 	r.servers.pool.Stop() // before background: deliveries start goroutines there
 	r.deliverer.close()
 	r.background.Close()

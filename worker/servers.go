@@ -25,6 +25,8 @@ const (
 	// serverQueue is the prefix of the name of an asynq server's only queue, which does not
 	// exist in Redis; see [dequeuer]. asynqmon shows the name on its page of the servers.
 	serverQueue = "wxcourier-lanes-"
+	// replicaQueue is the same for the server without lanes, see [laneServers.register].
+	replicaQueue = "wxcourier-replica"
 	// asynqPoll is asynq's pause after a dequeue from an empty queue. It is short because
 	// the dequeuer already waits until there may be work.
 	asynqPoll = time.Millisecond
@@ -45,6 +47,8 @@ type laneServers struct {
 
 	lanes sync.Map // queue → *lane, for the open lanes
 	pool  workerpool.Pool
+
+	registered *laneServer // between register and unregister; owned by Replica.Run
 
 	mu      sync.Mutex
 	running []*laneServer // guarded by mu
@@ -92,11 +96,15 @@ func (s *laneServers) join(l *lane) error {
 // newServer makes a server. The caller holds mu.
 func (s *laneServers) newServer() *laneServer {
 	s.started++
-	name := serverQueue + strconv.Itoa(s.started)
+	return s.newServerOf(serverQueue+strconv.Itoa(s.started), serverSlots)
+}
+
+// newServerOf makes a server with a queue of this name.
+func (s *laneServers) newServerOf(name string, slots int) *laneServer {
 	return &laneServer{
 		queue: s.hook.NewServer(name),
 		asynq: asynq.NewServerFromRedisClient(s.rdb, asynq.Config{
-			Concurrency:              serverSlots,
+			Concurrency:              slots,
 			Queues:                   map[string]int{name: 1},
 			TaskCheckInterval:        asynqPoll,
 			DelayedTaskCheckInterval: delayedPoll,
@@ -107,6 +115,36 @@ func (s *laneServers) newServer() *laneServer {
 			Logger:                   asynqLog{s.log, &logThrottle{}},
 			LogLevel:                 asynq.InfoLevel,
 		}),
+	}
+}
+
+// register starts an asynq server without lanes, so that the asynq web UI lists this replica as a
+// server while it has no work. It costs a connection to Redis, some goroutines and three commands
+// every five seconds.
+func (s *laneServers) register() {
+	server := s.newServerOf(replicaQueue, 1)
+	if err := server.asynq.Start(asynq.HandlerFunc(s.handle)); err != nil {
+		s.log.Warn("the replica is not listed in the asynq web UI", slog.Any("err", err))
+		s.hook.RemoveServer(server.queue)
+		return
+	}
+	s.registered = server
+}
+
+// unregister stops the server of register, and waits for it, not long: Redis may hang.
+func (s *laneServers) unregister() {
+	if s.registered == nil {
+		return
+	}
+	stopped := make(chan struct{})
+	go func(server *laneServer) {
+		defer close(stopped)
+		s.stop(server)
+	}(s.registered)
+	s.registered = nil
+	select {
+	case <-stopped:
+	case <-time.After(removeTimeout):
 	}
 }
 

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/hibiken/asynq"
-
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/ledger"
@@ -27,8 +25,7 @@ func (d *deliverer) settle(ctx context.Context, j *job, v dispatch.Verdict) erro
 func (d *deliverer) settleUnsent(ctx context.Context, j *job) error {
 	switch j.opened.Admission {
 	case ledger.Settled, ledger.Proceed:
-		d.log.Debug("already settled", j.attrs()...)
-		return nil
+		return d.endAgain(ctx, j)
 	case ledger.Busy:
 		if j.capped() { // the other runner may replace this outcome
 			return d.end(ctx, j, dispatch.Verdict{Outcome: tasks.OutcomeUnknown, Reason: "runner_lost"})
@@ -51,7 +48,7 @@ func (d *deliverer) settleUnsent(ctx context.Context, j *job) error {
 // end records an outcome, and returns the error that makes asynq delete, retry or archive
 // its copy.
 func (d *deliverer) end(ctx context.Context, j *job, v dispatch.Verdict) error {
-	outcome, err := d.record(ctx, j, v)
+	recorded, err := d.record(ctx, j, v)
 	if errors.Is(err, errRedriven) {
 		d.log.Warn("the outcome is dropped: the task was redriven during the run", j.attrs(slog.String("outcome", string(v.Outcome)))...)
 		return retryLater(0, err.Error())
@@ -59,10 +56,7 @@ func (d *deliverer) end(ctx context.Context, j *job, v dispatch.Verdict) error {
 	if err != nil {
 		return retryLater(redisRetryDelay, "the outcome could not be recorded")
 	}
-	if outcome == tasks.OutcomeFailed || outcome == tasks.OutcomeUnknown {
-		return fmt.Errorf("%s: %s: %w", outcome, v.Reason, asynq.SkipRetry)
-	}
-	return nil
+	return d.endInAsynq(j, recorded)
 }
 
 // handBack returns a task to asynq for another attempt. A capped task fails instead.

@@ -13,6 +13,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/app/dev"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/ingest"
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/printable"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
@@ -64,6 +65,7 @@ func (c *enqueueCommand) Run(p *program) error {
 			}
 			return nil
 		},
+		Known:     ledger.New(rdb, ledger.Policy{}).Exist,
 		OnBadLine: reporter.BadLine, OnEnqueued: reporter.Enqueued, OnDuplicate: reporter.Duplicate,
 		OnBroken: in.interrupt,
 	}

@@ -380,25 +380,35 @@ func get(t *testing.T, url string) (status int, body string) {
 // rendered checks that a page, with its scripts run in headless Chromium, contains a text.
 func rendered(t *testing.T, url, text string) {
 	t.Helper()
+	if page, ok := inChromium(t, url, "--dump-dom"); ok && !strings.Contains(page, text) {
+		t.Errorf("%s, rendered, does not contain %q:\n%.2000s", url, text, page)
+	}
+}
+
+// inChromium opens a page in headless Chromium, and returns what it prints with the option. ok is
+// false where Chromium is not installed.
+func inChromium(t *testing.T, url string, options ...string) (output string, ok bool) {
+	t.Helper()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Error("chromium is not installed: CI needs it")
 		}
 		t.Logf("%s was not rendered: chromium is not installed", url)
-		return
+		return "", false
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	page, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", //nolint:gosec // the test's own arguments
+	args := append([]string{
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
 		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--user-data-dir="+t.TempDir(), "--virtual-time-budget=8000", "--dump-dom", url).Output()
+		"--user-data-dir=" + t.TempDir(), "--virtual-time-budget=8000",
+	}, options...)
+	page, err := exec.CommandContext(ctx, chromium, append(args, url)...).Output() //nolint:gosec // the test's own arguments
 	if err != nil {
 		t.Errorf("%s in chromium: %v", url, err)
 	}
-	if !strings.Contains(string(page), text) {
-		t.Errorf("%s, rendered, does not contain %q:\n%.2000s", url, text, page)
-	}
+	return string(page), true
 }
 
 func redisClient(t *testing.T, rdb redis.UniversalClient) *redis.Client {

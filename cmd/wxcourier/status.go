@@ -31,7 +31,7 @@ type statusCommand struct {
 }
 
 func (statusCommand) Help() string {
-	return `Shows the lanes that hold tasks or have used part of a limit, their limits, the hours, the holds, and the queues of apps that are not configured here.
+	return `Shows the lanes that hold tasks or have used part of a limit, their limits, the hours, the holds, the replicas, and the queues of apps that are not configured here.
 
 ACTIVE tasks are being processed by a replica. RETRYING tasks wait for another attempt or for the hours to open; held tasks are WAITING. ARCHIVED tasks failed or ended as unknown.
 
@@ -146,6 +146,7 @@ func (o overview) write(w io.Writer) error {
 			_, _ = fmt.Fprintf(w, "  %s %s: %s\n", r.App, r.Type, printable.Escape(reportText(r)))
 		}
 	}
+	writeReplicas(w, o.Replicas)
 	if len(o.Orphans) > 0 {
 		_, _ = fmt.Fprintln(w, "\nQueues of apps that are not configured here; workers with this configuration do not deliver them:")
 		for _, l := range o.Orphans {

@@ -36,6 +36,7 @@ type Parts struct {
 	Limiter   *ratelimit.Limiter
 	Holds     *hold.Store
 	Hooks     worker.Hooks // of the replicas that are made from now on
+	Unlisted  bool         // likewise; see worker.Deps
 }
 
 // New makes the parts. It does no I/O. With nil credentials it uses the configured ones.
@@ -116,7 +117,7 @@ func (p *Parts) Replica(apps []worker.App, registry prometheus.Registerer) (*Rep
 	r, err := worker.New(p.Config.Worker, worker.Deps{
 		Redis: rdb, WeChat: p.WeChat, Limiter: p.Limiter, Apps: apps,
 		Results: p.Config.Results, Attempt: p.Config.WeChat.AttemptTimeout,
-		Logger: p.Log, Registry: registry,
+		Logger: p.Log, Registry: registry, Unlisted: p.Unlisted,
 	}, p.Hooks)
 	if err != nil {
 		_ = rdb.Close()

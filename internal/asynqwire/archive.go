@@ -27,3 +27,24 @@ return 1
 func DeleteArchived(ctx context.Context, rdb redis.Scripter, queue, task string, before int64) (deleted bool, err error) {
 	return deleteArchived.Run(ctx, rdb, []string{Key(queue, Archived), TaskKey(queue, task)}, task, before).Bool()
 }
+
+// deleteCompleted deletes some completed tasks past their retention, as asynq's janitor does.
+//
+// KEYS[1] completed. ARGV[1] now, in seconds, ARGV[2] the beginning of the keys of the queue's
+// tasks, ARGV[3] how many
+//
+// Returns the number of deleted tasks.
+var deleteCompleted = redis.NewScript(`
+local ids = redis.call("ZRANGEBYSCORE", KEYS[1], "-inf", ARGV[1], "LIMIT", 0, ARGV[3])
+for _, id in ipairs(ids) do
+	redis.call("DEL", ARGV[2] .. id)
+	redis.call("ZREM", KEYS[1], id)
+end
+return #ids
+`)
+
+// DeleteCompleted deletes up to n completed tasks of a queue whose retention has ended by now (s
+// since 1970). It returns how many it deleted.
+func DeleteCompleted(ctx context.Context, rdb redis.Scripter, queue string, now int64, n int) (int, error) {
+	return deleteCompleted.Run(ctx, rdb, []string{Key(queue, Completed)}, now, TaskKey(queue, ""), n).Int()
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/worker"
 )
 
 // audit compares the record of each task with the calls that the sandbox received.
@@ -220,7 +221,7 @@ func (a *audit) batches() {
 	}
 }
 
-// nothingLeft checks that asynq holds only the failed and unknown tasks in its archive, and the
+// nothingLeft checks that asynq holds only the tasks of ResultsConfig.Archive in its archive, and the
 // completed tasks with a retention.
 func (a *audit) nothingLeft() {
 	t := a.w.t
@@ -233,9 +234,9 @@ func (a *audit) nothingLeft() {
 				kept[strings.TrimSuffix(key, set)+"t:"+id] = true
 				_, short, _ := strings.Cut(id, ":")
 				if set == "archived" && !slices.ContainsFunc(a.results[short], func(r tasks.Result) bool {
-					return r.Outcome == tasks.OutcomeUnknown || r.Outcome == tasks.OutcomeFailed
+					return slices.Contains(worker.DefaultResultsConfig().Archive, r.Outcome)
 				}) {
-					t.Errorf("asynq's archive has %s, which was never unknown or failed%s", short, a.history(short))
+					t.Errorf("asynq's archive has %s, which never had an outcome that is archived%s", short, a.history(short))
 				}
 			}
 		}

@@ -28,6 +28,7 @@ const (
 // A dequeue waits while no lane is ready. It holds no connection meanwhile.
 type dequeuer struct {
 	queue     string // the name of the server's queue
+	prefix    string // put before each message
 	pipeline  func() redis.Pipeliner
 	gateReady chan struct{} // holds one token when a gate has become ready, or after close
 	admission admission
@@ -176,6 +177,9 @@ func (d *dequeuer) pop() (message any, ok bool) {
 	first := d.tasks[0]
 	d.tasks = d.tasks[1:]
 	first.gate.passedToAsynq(d.admission.begin(time.Now()))
+	if message, ok := first.message.(string); ok && d.prefix != "" {
+		return d.prefix + message, true
+	}
 	return first.message, true
 }
 

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -22,13 +23,28 @@ import (
 // Other script calls by hash share round trips; see [scriptBatcher].
 type Hook struct {
 	rdb     redis.UniversalClient
+	prefix  string   // of each dequeued message; see WithRetention
 	servers sync.Map // name of an asynq server's queue → *sharedQueue
 	batcher scriptBatcher
 }
 
+// A HookOption configures a Hook.
+type HookOption func(*Hook)
+
+// WithRetention makes asynq keep the tasks of the lanes for so long after they have completed,
+// unless their producers chose a retention. It costs no command: asynq gets each message with the
+// retention in it, and then ends the task by another script.
+func WithRetention(d time.Duration) HookOption {
+	return func(h *Hook) { h.prefix = asynqwire.RetentionPrefix(d) }
+}
+
 // NewHook makes the hook of a client, which the caller adds to it.
-func NewHook(rdb redis.UniversalClient) *Hook {
-	return &Hook{rdb: rdb, batcher: scriptBatcher{pipeline: rdb.Pipeline}}
+func NewHook(rdb redis.UniversalClient, options ...HookOption) *Hook {
+	h := &Hook{rdb: rdb, batcher: scriptBatcher{pipeline: rdb.Pipeline}}
+	for _, option := range options {
+		option(h)
+	}
+	return h
 }
 
 // Server answers the commands of one asynq server, which has a single queue that exists
@@ -43,6 +59,7 @@ type Server struct {
 // until RemoveServer.
 func (h *Hook) NewServer(queue string) *Server {
 	d := newDequeuer(queue, h.rdb.Pipeline)
+	d.prefix = h.prefix
 	s := &Server{dequeuer: d, fanOut: newFanOut(h.rdb, d.lanes), leases: newLeases(h.rdb.Pipeline)}
 	h.servers.Store(queue, s)
 	return s

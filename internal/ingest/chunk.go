@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/taskfile"
@@ -111,7 +112,11 @@ func (e *enqueuer) awaitEarlier(first task) {
 // submit submits a chunk and repeats the tasks for which Redis did not answer. Its error ends
 // the run. It returns nil when ctx ends before the chunk is submitted.
 func (e *enqueuer) submit(ctx context.Context, chunk []task) error {
-	defer e.inFlight.remove(chunk)
+	defer e.inFlight.remove(slices.Clone(chunk)) // keepEarlierIDs may change ids
+	if err := e.keepEarlierIDs(ctx, chunk); err != nil {
+		e.answerUnsent(chunk, err)
+		return err
+	}
 	if !e.waitForSlots(ctx, chunk) {
 		e.answerUnsent(chunk, nil)
 		return nil
@@ -128,6 +133,42 @@ func (e *enqueuer) submit(ctx context.Context, chunk []task) error {
 		}
 		chunk = left
 	}
+}
+
+// keepEarlierIDs gives the tasks of a chunk that Options.Known knows by the id of an earlier
+// version that id. It repeats the look-up while Redis does not answer.
+func (e *enqueuer) keepEarlierIDs(ctx context.Context, chunk []task) error {
+	byApp := make(map[string][]*task)
+	for i := range chunk {
+		if item := &chunk[i]; item.EarlierID != "" {
+			byApp[item.Envelope.App] = append(byApp[item.Envelope.App], item)
+		}
+	}
+	for app, items := range byApp {
+		ids := make([]string, len(items))
+		for i, item := range items {
+			ids[i] = item.EarlierID
+		}
+		var known []bool
+		var err error
+		for attempt := 0; ; attempt++ {
+			if known, err = e.Known(ctx, app, ids); err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // the run ends; nothing of the chunk was submitted
+			}
+			if attempt == len(retryDelays) || !sleep(ctx, retryDelays[attempt]) {
+				return fmt.Errorf("line %d: %w", items[0].Line, err)
+			}
+		}
+		for i, item := range items {
+			if known[i] {
+				item.Envelope.ID = item.EarlierID
+			}
+		}
+	}
+	return nil
 }
 
 // waitForSlots waits until beforeSubmit admits all tasks of a chunk. It returns false if ctx

@@ -22,6 +22,10 @@ type Options struct {
 	// outcome. It may be called at the same time as the other callbacks. Its error ends the
 	// run.
 	AlreadyEnded func(ctx context.Context, e tasks.Envelope) (bool, error)
+	// Known reports which of an app's ids have a record or a mark. It is called, once a chunk,
+	// for the ids that an earlier version derived from lines without an id: a line that is
+	// known by such an id keeps it, so that nothing is sent twice after an update.
+	Known func(ctx context.Context, app string, ids []string) ([]bool, error)
 	// OnBadLine is called for each line that is not a valid task.
 	OnBadLine func(line int, err error)
 	// OnEnqueued is called for each task that was enqueued, now or before.
@@ -159,15 +163,13 @@ func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, events cha
 
 // forward sends a task to events, unless it has ended before.
 func (e *enqueuer) forward(ctx context.Context, next task, events chan<- event) error {
-	if e.AlreadyEnded != nil {
-		ended, err := e.AlreadyEnded(ctx, next.Envelope)
-		if err != nil {
-			return err
-		}
-		if ended {
-			e.update(func(c *Counts) { c.Ended++ })
-			return nil
-		}
+	ended, err := e.alreadyEnded(ctx, next.Item)
+	if err != nil {
+		return err
+	}
+	if ended {
+		e.update(func(c *Counts) { c.Ended++ })
+		return nil
 	}
 	select {
 	case events <- event{task: next}:
@@ -175,6 +177,21 @@ func (e *enqueuer) forward(ctx context.Context, next task, events chan<- event) 
 		e.answerUnsent([]task{next}, nil)
 	}
 	return nil
+}
+
+// alreadyEnded calls Options.AlreadyEnded for a task, also under the id that an earlier version
+// derived from its line.
+func (e *enqueuer) alreadyEnded(ctx context.Context, item taskfile.Item) (bool, error) {
+	if e.AlreadyEnded == nil {
+		return false, nil
+	}
+	ended, err := e.AlreadyEnded(ctx, item.Envelope)
+	if err == nil && !ended && item.EarlierID != "" {
+		earlier := item.Envelope
+		earlier.ID = item.EarlierID
+		return e.AlreadyEnded(ctx, earlier)
+	}
+	return ended, err
 }
 
 // admit returns the result of Options.Admit, which it calls once per app.

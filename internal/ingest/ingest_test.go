@@ -58,6 +58,7 @@ func (s *fixture) options() ingest.Options {
 	return ingest.Options{
 		Client: tasks.NewClient(s.rdb),
 		Admit:  func(context.Context, string) error { return nil },
+		Known:  s.ledger.Exist,
 		OnBadLine: func(line int, _ error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -238,5 +239,47 @@ func TestTasksThatHaveEndedAreNotEnqueued(t *testing.T) {
 	o.AlreadyEnded = func(context.Context, tasks.Envelope) (bool, error) { return false, broken }
 	if _, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(lines(5))), o); !errors.Is(err, broken) || !errors.Is(err, ingest.ErrBroken) || !strings.Contains(err.Error(), "line 1") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestLinesOfAnEarlierVersion: a line without an id that an earlier version enqueued, whose ids
+// had a dash, is not enqueued again; other lines get an id without a dash.
+func TestLinesOfAnEarlierVersion(t *testing.T) {
+	s := newFixture(t)
+	anonymous := func(text string) string {
+		return fmt.Sprintf(`{"type":"seccheck:text","app":"%s","body":{"content":"%s","version":2,"scene":1,"openid":"o"}}`, app, text)
+	}
+	earlierID := func(line string) string { return "f-" + tasks.LineID([]byte(line), 0)[1:] }
+	for _, text := range []string{"waits", "ended"} {
+		e, err := tasks.ParseEnvelope([]byte(anonymous(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.ID = earlierID(anonymous(text))
+		if _, err := s.options().Client.Submit(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.settle(earlierID(anonymous("ended")))
+	o, ids := s.options(), map[int]string{}
+	o.OnEnqueued = func(line int, r tasks.Receipt) { ids[line] = r.ID }
+	text := anonymous("waits") + "\n" + anonymous("new") + "\n" + anonymous("ended") + "\n" + anonymous("waits") + "\n"
+	counts, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(text)), o)
+	if err != nil || counts.Already != 2 || counts.Enqueued != 2 {
+		t.Errorf("%+v, %v", counts, err)
+	}
+	want := map[int]string{
+		1: earlierID(anonymous("waits")), 2: tasks.LineID([]byte(anonymous("new")), 0),
+		3: earlierID(anonymous("ended")), 4: tasks.LineID([]byte(anonymous("waits")), 1),
+	}
+	for line, id := range want {
+		if ids[line] != id {
+			t.Errorf("line %d has the id %s, want %s", line, ids[line], id)
+		}
+	}
+	s.mini.SetError("LOADING")
+	o.Known = func(context.Context, string, []string) ([]bool, error) { return nil, errors.New("no answer") }
+	if _, err := ingest.Enqueue(t.Context(), taskfile.New(strings.NewReader(text)), o); !errors.Is(err, ingest.ErrBroken) {
+		t.Errorf("without an answer about earlier ids: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -29,6 +30,8 @@ type State struct {
 	Lanes   []LaneUsage `json:"lanes"`   // of the configured apps: those that have tasks or have used part of a limit
 	Holds   []hold.Hold `json:"holds"`   // in force, of the configured apps and of all apps with tasks; and limits of the lanes that are spent by our own count
 	Orphans []Lane      `json:"orphans"` // lanes with tasks of apps that are not configured
+	// Replicas are the running replicas, of all configurations, and those lost in the last minutes.
+	Replicas []heartbeat.Replica `json:"replicas"`
 }
 
 // LaneUsage is a lane with the windows of its limits.
@@ -37,7 +40,7 @@ type LaneUsage struct {
 	Windows []ratelimit.Usage `json:"windows,omitempty"`
 }
 
-// Read reads the state for the configured apps, in at most thirteen round trips. It leaves out
+// Read reads the state for the configured apps, in at most fourteen round trips. It leaves out
 // apps for which wanted returns false; nil wants all. Lists without elements are not nil.
 func (r *Reader) Read(ctx context.Context, configured []string, wanted func(app string) bool) (State, error) {
 	if wanted == nil {
@@ -74,7 +77,8 @@ func (r *Reader) Read(ctx context.Context, configured []string, wanted func(app 
 		state.Holds = append(state.Holds, s.Hold)
 	}
 	slices.SortStableFunc(state.Holds, func(a, b hold.Hold) int { return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Scope, b.Scope)) })
-	return state, nil
+	state.Replicas, err = heartbeat.List(ctx, r.rdb)
+	return state, err
 }
 
 // Spent returns the limits of the lanes that are spent by our own count.

@@ -257,6 +257,25 @@ func (l *Ledger) BatchOf(ctx context.Context, app string, ids, batches []string)
 	return of, commands, nil
 }
 
+// Ended reports for each of an app's ids whether there is a record with an outcome.
+func (l *Ledger) Ended(ctx context.Context, app string, ids []string) ([]bool, error) {
+	replies := make([]*redis.BoolCmd, len(ids))
+	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, id := range ids {
+			replies[i] = p.HExists(ctx, TaskKey(app, id), "outcome")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the records: %w", err)
+	}
+	ended := make([]bool, len(ids))
+	for i, reply := range replies {
+		ended[i] = reply.Val()
+	}
+	return ended, nil
+}
+
 // Exist reports for each of an app's ids whether there is a record or a mark.
 func (l *Ledger) Exist(ctx context.Context, app string, ids []string) ([]bool, error) {
 	records, marks := make([]*redis.IntCmd, len(ids)), make([]*redis.BoolCmd, len(ids))

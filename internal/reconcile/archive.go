@@ -17,11 +17,8 @@ import (
 // copiesPage is the number of archived copies per page.
 const copiesPage = 100
 
-// archives cleans the archives of the queues whose names have our format.
+// archives cleans the archives and the completed tasks of the queues whose names have our format.
 func (p *pass) archives(ctx context.Context) error {
-	if err := p.listQueues(ctx); err != nil {
-		return err
-	}
 	queues, err := p.rdb.SMembers(ctx, asynqwire.Queues).Result()
 	if err != nil {
 		return fmt.Errorf("list the queues: %w", err)
@@ -33,6 +30,9 @@ func (p *pass) archives(ctx context.Context) error {
 	for _, queue := range queues {
 		if app, _, _, ok := tasks.ParseQueue(queue); ok {
 			if err := p.archive(ctx, app, queue); err != nil {
+				return err
+			}
+			if err := p.completed(ctx, queue); err != nil {
 				return err
 			}
 		}
@@ -63,8 +63,8 @@ func toAny(texts []string) []any {
 }
 
 // archive deletes the copies of a queue's archive that are older than the retention and whose
-// task the ledger does not know. A waiting task that an operator archived by hand still has its
-// mark, and stays, since it has no outcome.
+// task has no outcome in the ledger: its record has expired, or an operator archived it by hand
+// while it waited.
 func (p *pass) archive(ctx context.Context, app, queue string) error {
 	now, err := p.now(ctx)
 	if err != nil {
@@ -86,12 +86,12 @@ func (p *pass) archive(ctx context.Context, app, queue string) error {
 		for i, taskID := range copies {
 			ids[i] = strings.TrimPrefix(taskID, app+":") // ids of plain asynq clients have no prefix
 		}
-		known, err := p.ledger.Exist(ctx, app, ids)
+		ended, err := p.ledger.Ended(ctx, app, ids)
 		if commands += len(ids) / 10; err != nil {
 			return err
 		}
 		for i, taskID := range copies {
-			if known[i] {
+			if ended[i] {
 				kept++
 				continue
 			}
@@ -121,4 +121,22 @@ func (p *pass) deleteCopy(ctx context.Context, queue, taskID string, before int6
 		return false, fmt.Errorf("delete an archived copy of %s: %w", queue, err)
 	}
 	return deleted, nil
+}
+
+// completed deletes a queue's completed tasks past their retention.
+func (p *pass) completed(ctx context.Context, queue string) error {
+	for deleted := copiesPage; p.cfg.Repair && deleted == copiesPage; {
+		now, err := p.now(ctx)
+		if err != nil {
+			return err
+		}
+		deleted, err = asynqwire.DeleteCompleted(ctx, p.rdb, queue, now.Unix(), copiesPage)
+		if err != nil {
+			return fmt.Errorf("delete completed tasks of %s: %w", queue, err)
+		}
+		if err := p.pace(ctx, 2, deleted); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -4,11 +4,14 @@
 //     expiry: its producer waits, and its batch never ends. It is ended as canceled, with the
 //     reason "deleted", or as unknown if a request of it may have been sent.
 //   - asynq keeps archived copies, with openid and text, without a time limit. They are deleted
-//     after the retention of results.
+//     after the retention of results. A task that was archived by hand before it ended is then
+//     missing, and ended as if it had been deleted: it does not wait for ever.
+//   - asynq deletes completed tasks past their retention only in queues that a server works on.
+//     Those of other queues are deleted here.
 //   - The stream of results of an app without further outcomes keeps its last ones. It is
 //     trimmed too.
 //
-// The first two need a scan of all keys or queues. A Reconciler makes one such pass, at the pace that
+// All but the last need a scan of all keys or queues. A Reconciler makes one such pass, at the pace that
 // Config.Pace sets.
 package reconcile
 
@@ -80,10 +83,13 @@ func New(rdb redis.UniversalClient, l *ledger.Ledger, cfg Config) *Reconciler {
 // second pass that finds it missing.
 func (r *Reconciler) Pass(ctx context.Context) (Report, error) {
 	p := &pass{Reconciler: r, batches: make(map[string][]string), missingApps: make(map[string]bool), queues: make(map[string]bool)}
+	if err := p.archives(ctx); err != nil { // before tasks, which finds what it deletes to be missing
+		return p.report, err
+	}
 	if err := p.tasks(ctx); err != nil {
 		return p.report, err
 	}
-	if err := p.archives(ctx); err != nil {
+	if err := p.listQueues(ctx); err != nil {
 		return p.report, err
 	}
 	if err := p.streams(ctx); err != nil {

@@ -357,7 +357,7 @@ func (s *stage) dump() string {
 }
 
 // TestExpiredArchivedCopiesAreDeleted: copies are deleted after the retention if their task has
-// neither record nor mark.
+// no outcome: its record has expired, or it was archived by hand while it waited.
 func TestExpiredArchivedCopiesAreDeleted(t *testing.T) {
 	onEach(t, func(s *stage) {
 		ctx := s.t.Context()
@@ -396,18 +396,94 @@ func TestExpiredArchivedCopiesAreDeleted(t *testing.T) {
 			s.t.Fatal(err)
 		}
 		got := s.pass(reconcile.New(s.rdb, s.ledger, s.config()))
-		if got.Archived != 252 || got.Deleted != 251 {
+		if got.Archived != 253 || got.Deleted != 252 {
 			s.t.Errorf("%+v", got)
 		}
 		left := s.rdb.ZRange(ctx, "asynq:{"+queue+"}:archived", 0, -1).Val()
 		slices.Sort(left)
-		if want := []string{app + ":enqueued-again", app + ":mark", app + ":record", app + ":young"}; !slices.Equal(left, want) {
+		if want := []string{app + ":enqueued-again", app + ":record", app + ":young"}; !slices.Equal(left, want) {
 			s.t.Errorf("archived: %v, want %v", left, want)
 		}
 		if n := s.rdb.Exists(ctx, "asynq:{"+queue+"}:t:"+app+":old-7").Val(); n != 0 {
 			s.t.Error("the payload of a copy was not deleted")
 		}
 		if n := s.rdb.Exists(ctx, "asynq:{default}:t:of others").Val(); n != 1 {
+			s.t.Error("a task of a foreign queue was deleted")
+		}
+	})
+}
+
+// TestArchivedByHandIsEnded: a task that was archived in the web UI while it waited is ended when
+// the retention has passed, and not before.
+func TestArchivedByHandIsEnded(t *testing.T) {
+	onEach(t, func(s *stage) {
+		s.submit("a", "sale")
+		s.submit("b", "sale")
+		if err := s.inspector.ArchiveTask(queue, app+":a"); err != nil {
+			s.t.Fatal(err)
+		}
+		age := func(d time.Duration) {
+			at := redis.Z{Score: float64(time.Now().Add(-d).Unix()), Member: app + ":a"}
+			if err := s.rdb.ZAddXX(s.t.Context(), "asynq:{"+queue+"}:archived", at).Err(); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		age(retention - time.Minute)
+		if got := s.repair(); got.Missing != 0 || got.Deleted != 0 || s.result("a").Outcome != "" {
+			s.t.Errorf("before the retention has passed: %+v", got)
+		}
+		age(retention + time.Minute)
+		if got := s.repair(); got.Ended != 1 {
+			s.t.Errorf("%+v", got)
+		}
+		if got := s.result("a"); got.Outcome != tasks.OutcomeCanceled || got.Reason != reconcile.Reason {
+			s.t.Errorf("%+v", got)
+		}
+		if counts, err := s.client.Batch(s.t.Context(), app, "sale"); err != nil || counts["done"] != 1 || counts["canceled"] != 1 {
+			s.t.Errorf("the batch: %v, %v", counts, err)
+		}
+		if receipt := s.submit("a", ""); receipt.Already || !slices.Equal(s.pending(), []string{"a", "b"}) {
+			s.t.Errorf("enqueued again: %+v, %v wait", receipt, s.pending())
+		}
+	})
+}
+
+// TestCompletedTasksAreDeleted: completed tasks past their retention are deleted in queues that no
+// server works on.
+func TestCompletedTasksAreDeleted(t *testing.T) {
+	onEach(t, func(s *stage) {
+		ctx := s.t.Context()
+		complete := func(queue, id string, left time.Duration) {
+			s.t.Helper()
+			key := "asynq:{" + queue + "}:"
+			if err := s.rdb.SAdd(ctx, "asynq:queues", queue).Err(); err != nil {
+				s.t.Fatal(err)
+			}
+			if err := s.rdb.HSet(ctx, key+"t:"+id, "msg", "", "state", "completed").Err(); err != nil {
+				s.t.Fatal(err)
+			}
+			if err := s.rdb.ZAdd(ctx, key+"completed", redis.Z{Score: float64(time.Now().Add(left).Unix()), Member: id}).Err(); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		for i := range 250 {
+			complete(queue, fmt.Sprintf("%s:%d", app, i), -time.Minute)
+		}
+		complete(queue, app+":young", time.Minute)
+		complete("default", "of others", -time.Minute)
+		keys := func() int64 { return s.rdb.ZCard(ctx, "asynq:{"+queue+"}:completed").Val() }
+		config := s.config()
+		config.Repair = false
+		if s.pass(reconcile.New(s.rdb, s.ledger, config)); keys() != 251 {
+			s.t.Errorf("%d left without repair", keys())
+		}
+		if s.pass(reconcile.New(s.rdb, s.ledger, s.config())); keys() != 1 {
+			s.t.Errorf("%d left", keys())
+		}
+		if n := s.rdb.Exists(ctx, "asynq:{"+queue+"}:t:"+app+":7", "asynq:{"+queue+"}:t:"+app+":young").Val(); n != 1 {
+			s.t.Errorf("%d of an old and a young task are left", n)
+		}
+		if n := s.rdb.ZCard(ctx, "asynq:{default}:completed").Val(); n != 1 {
 			s.t.Error("a task of a foreign queue was deleted")
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -15,6 +16,9 @@ import (
 type Item struct {
 	Line     int // counted from 1
 	Envelope tasks.Envelope
+	// EarlierID is the id that an earlier version derived from the line; "" if the line has
+	// an id of its own.
+	EarlierID string
 	// Duplicate: an earlier line has a task with the same app and id.
 	Duplicate bool
 	// Err is a *tasks.ValidationError if the line is not a task, or a *FormatError if it
@@ -114,6 +118,7 @@ func (s *Source) parse(line []byte) Item {
 		if earlier := s.countSeen(e.App, e.ID); earlier > 0 { // equal lines are different tasks
 			e.ID = tasks.LineID(line, int(earlier))
 		}
+		item.EarlierID = "f-" + strings.TrimPrefix(e.ID, "f") // before the dash was left out of ids
 		return item
 	}
 	item.Duplicate = !s.Unbounded && s.countSeen(e.App, e.ID) > 0

@@ -32,6 +32,10 @@ import (
 // MaxRate is about the rate that the embedded Redis sustains, in tasks per second.
 const MaxRate = 200
 
+// asynqRetention is how long completed tasks stay in the asynq web UI where no other time is
+// configured. At MaxRate they take some 160 MB.
+const asynqRetention = 10 * time.Minute
+
 // Config configures an Environment.
 type Config struct {
 	// Settings is a valid configuration. Its apps are served beside those of the sample tasks,
@@ -76,6 +80,9 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 }
 
 func (e *Environment) start(ctx context.Context) (err error) {
+	if e.cfg.Settings.Results.AsynqRetention == 0 {
+		e.cfg.Settings.Results.AsynqRetention = min(asynqRetention, e.cfg.Settings.Results.Retention)
+	}
 	if err := e.startWeChat(ctx); err != nil {
 		return err
 	}

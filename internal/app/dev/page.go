@@ -34,7 +34,7 @@ pre { background: #f4f4f4; padding: .8rem; overflow-x: auto } code { font-size: 
 <h1>wxcourier dev</h1>
 <p>Redis, a worker and a stand-in for WeChat run in this process. No messages are sent, and nothing is kept after exit.</p>
 <ul>
-<li><a href="/monitor">Queues</a>: the asynq web UI. Pause one queue: the others continue.</li>
+<li><a href="/monitor">Queues</a>: the asynq web UI. Pause one queue: the others continue. Completed tasks stay for ten minutes (<code>results.asynq_retention</code>). Its page Servers lists this worker as <code>wxcourier-replica</code>, also while it is idle; <code>wxcourier status</code> lists the workers with their versions.</li>
 <li><a href="/metrics">Metrics</a> for Prometheus, <a href="/healthz">health</a>, <a href="/readyz">readiness</a>.</li>
 <li><a href="{{.WeChat}}/sandbox/counts">Calls to WeChat</a>, and <a href="{{.WeChat}}/sandbox/duplicates">messages delivered twice</a> (always empty).</li>
 </ul>

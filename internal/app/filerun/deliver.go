@@ -8,6 +8,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/ingest"
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -66,7 +67,7 @@ func (r *Run) Deliver(ctx context.Context) (*Report, error) {
 func (r *Run) deliver(ctx context.Context) error {
 	reader := r.cfg.Settings.Redis.NewClient()
 	options := ingest.Options{
-		Client: r.parts.Tasks, Admit: r.admit,
+		Client: r.parts.Tasks, Admit: r.admit, Known: ledger.New(r.parts.Redis, ledger.Policy{}).Exist,
 		OnBadLine: r.reporter.BadLine, OnEnqueued: r.reporter.Enqueued, OnDuplicate: r.reporter.Duplicate,
 	}
 	if r.journal != nil {

@@ -165,3 +165,48 @@ func TestDailyCallsAreRestored(t *testing.T) {
 	}
 	t.Errorf("%+v", usage)
 }
+
+// TestJournalOfAnEarlierVersion: a line without an id that a journal of an earlier version has, under
+// an id with a dash, is not sent again, whether it has a result or a request without an answer.
+func TestJournalOfAnEarlierVersion(t *testing.T) {
+	cfg, wx := newSettings(t)
+	anonymous := func(to string) string {
+		return `{"type":"send:subscribe","app":"` + testApp + `","body":{"touser":"` + to + `","template_id":"T1","data":{"thing1":{"value":"x"}}}}`
+	}
+	text := anonymous("o1") + "\n" + anonymous("o2") + "\n"
+	if report, err := deliver(t, cfg, text, io.Discard, newLimitedDisk(enough)); err != nil || report.Results.Count(tasks.OutcomeAccepted) != 2 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	kept, err := os.ReadFile("j")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := func(to string) string { return `"` + tasks.LineID([]byte(anonymous(to)), 0) + `"` }
+	var earlier strings.Builder
+	for l := range strings.Lines(string(kept)) {
+		if strings.Contains(l, `"result"`) && strings.Contains(l, id("o2")) {
+			continue // its request has no answer
+		}
+		earlier.WriteString(strings.NewReplacer(id("o1"), `"f-`+id("o1")[2:], id("o2"), `"f-`+id("o2")[2:]).Replace(l))
+	}
+	if strings.Count(earlier.String(), `"f-`) != 3 {
+		t.Fatalf("the journal:\n%s", earlier.String())
+	}
+	if err := os.WriteFile("j", []byte(earlier.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stdout buffer
+	if _, err := deliver(t, cfg, text, &stdout, newLimitedDisk(enough)); err != nil {
+		t.Error(err)
+	}
+	results := decode(t, stdout.String())
+	if got := results["f-"+strings.Trim(id("o1"), `"`)[1:]]; got.Outcome != tasks.OutcomeAccepted {
+		t.Errorf("the line with a result: %+v", results)
+	}
+	if got := results["f-"+strings.Trim(id("o2"), `"`)[1:]]; got.Outcome != tasks.OutcomeUnknown {
+		t.Errorf("the line with a request without an answer: %+v", results)
+	}
+	if n := wx.Count(sandbox.Filter{Delivered: true}); n != 2 {
+		t.Errorf("%d were sent", n)
+	}
+}
