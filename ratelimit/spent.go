@@ -14,10 +14,10 @@ type SpentWindow struct {
 	Until time.Time `json:"until,omitzero"` // when it has room again; zero: never, as for a lifetime's limit
 }
 
-// Spent returns the windows of a type that have no room for another call now, by our own count;
+// SpentWindows returns the windows of a type that have no room for another call now, by our own count;
 // with bulk, also those whose rest is reserved for urgent tasks. It leaves out windows of a
 // second.
-func (l *Limiter) Spent(ctx context.Context, app, typ string, bulk bool) ([]SpentWindow, error) {
+func (l *Limiter) SpentWindows(ctx context.Context, app, typ string, bulk bool) ([]SpentWindow, error) {
 	q := l.usageQuery(AppType{app, typ})
 	value, err := usageScript.Run(ctx, l.rdb, q.keys, l.usageArgs()...).Result()
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
-// TestSpent: a window is spent when it has no room for another call, for bulk tasks already at
+// TestSpentWindows: a window is spent when it has no room for another call, for bulk tasks already at
 // their share of the day, and says when it has room again.
-func TestSpent(t *testing.T) {
+func TestSpentWindows(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		limits := map[string]Limit{
 			"send:custom": {PerDay: 4}, "seccheck:text": {PerMinute: 3}, "send:template": {PerSecond: 1},
@@ -27,7 +27,7 @@ func TestSpent(t *testing.T) {
 		}
 		spent := func(typ string, bulk bool) []SpentWindow {
 			t.Helper()
-			windows, err := l.Spent(t.Context(), testApp, typ, bulk)
+			windows, err := l.SpentWindows(t.Context(), testApp, typ, bulk)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -74,7 +74,7 @@ func TestSpentTotal(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got, err := l.Spent(t.Context(), testApp, "send:custom", false); err != nil || len(got) != 1 || got[0].Window != Total || !got[0].Until.IsZero() {
+		if got, err := l.SpentWindows(t.Context(), testApp, "send:custom", false); err != nil || len(got) != 1 || got[0].Window != Total || !got[0].Until.IsZero() {
 			t.Errorf("%+v, %v", got, err)
 		}
 	})

@@ -125,7 +125,7 @@ func (r *Reader) completeWaits(ctx context.Context, t *Task, state taskstate.Tas
 	if !mayWaitForMore(state) {
 		return nil
 	}
-	if t.Limits, err = r.limiter.Spent(ctx, state.App, state.Type, t.Priority == tasks.Bulk); err != nil {
+	if t.Limits, err = r.limiter.SpentWindows(ctx, state.App, state.Type, t.Priority == tasks.Bulk); err != nil {
 		return err
 	}
 	for _, w := range t.Limits {
