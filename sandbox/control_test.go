@@ -53,7 +53,7 @@ func TestControlAPI(t *testing.T) {
 		{"POST", "/sandbox/ip", `{"app":"wx2","blocked":true}`, 200, `{"ok":true}`},
 		{"POST", "/sandbox/ip", `{`, 400, `cannot read the body`},
 		{"POST", pathStableToken, `{"grant_type":"client_credential","appid":"wx2","secret":"x"}`, 200, `"errcode":40164`},
-		{"POST", "/sandbox/secret", `{"app":"wx3"}`, 400, `app and secret are required`},
+		{"POST", "/sandbox/secret", `{"app":"wx3"}`, 400, `missing parameter \"secret\"`},
 		{"POST", "/sandbox/secret", `{"app":"wx3","secret":"y"}`, 200, `{"ok":true}`},
 		{"POST", pathStableToken, `{"grant_type":"client_credential","appid":"wx3","secret":"x"}`, 200, `"errcode":40125`},
 		{"POST", pathStableToken, `{"grant_type":"client_credential","appid":"wx3","secret":"y"}`, 200, `"access_token"`},
@@ -79,7 +79,7 @@ func TestControlParameters(t *testing.T) {
 	s := New(Options{})
 	good := map[string]string{
 		"app": `"` + testApp + `"`, "path": `"` + pathTemplate + `"`, "openid": `"o1"`, "template": `"T1"`, "used": "1",
-		"credits": "0", "latency": `"0s"`, "blocked": "false", "fault": `"busy"`, "delay": `"1s"`,
+		"credits": "0", "latency": `"0s"`, "blocked": "false", "fault": `"busy"`, "secret": `"` + testSecret + `"`, "delay": `"1s"`,
 	}
 	// send makes a request with some of the good parameters, and a further one.
 	send := func(pattern string, names []string, further string) answer {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,11 +44,11 @@ func (s *submission) dueNow() bool { return !s.ProcessAt.After(s.now) }
 // refuses an id that it has.
 func (c *Client) enqueue(ctx context.Context, all []*submission) {
 	open := c.storeImages(ctx, all)
-	items := make([]*asynqwire.Item, len(open))
-	for i, s := range open {
-		items[i] = &s.item
-	}
+	items, repeated := splitRepeated(open)
 	c.enqueuer.EnqueueMany(ctx, items)
+	if len(repeated) > 0 {
+		c.enqueuer.EnqueueMany(ctx, repeated)
+	}
 	c.resolveConflicts(ctx, open)
 	c.markEnded(ctx, open)
 
@@ -68,6 +69,26 @@ func (c *Client) enqueue(ctx context.Context, all []*submission) {
 			c.wake(ctx, s.item.Queue)
 		}
 	}
+}
+
+// splitRepeated returns the items of a chunk, and apart from them those whose ids earlier items
+// have. In one pipeline a later item could be enqueued before an earlier one: asynq sends those
+// again that Redis refused because it did not know asynq's script yet.
+func splitRepeated(all []*submission) (items, repeated []*asynqwire.Item) {
+	type key struct{ app, id string }
+	items, seen := make([]*asynqwire.Item, 0, len(all)), make(map[key]bool)
+	known := slices.ContainsFunc(all, func(s *submission) bool { return s.known }) // as a repeated one is
+	for _, s := range all {
+		if k := (key{s.App, s.ID}); known {
+			if seen[k] {
+				repeated = append(repeated, &s.item)
+				continue
+			}
+			seen[k] = true
+		}
+		items = append(items, &s.item)
+	}
+	return items, repeated
 }
 
 // markEnded sets Done in the receipts of known ids that asynq took and whose tasks have an

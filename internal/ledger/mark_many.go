@@ -33,7 +33,33 @@ const marksPerScript = 50
 // the second.
 func (l *Ledger) MarkMany(ctx context.Context, requests []MarkRequest) []MarkResult {
 	results := make([]MarkResult, len(requests))
-	groups := groupMarks(requests)
+	first, repeated := splitRepeated(requests)
+	l.markGroups(ctx, requests, first, results)
+	l.markGroups(ctx, requests, repeated, results)
+	return results
+}
+
+// splitRepeated returns the indexes of the requests, and apart from them those of requests whose
+// ids earlier ones have. In one pipeline a later request could be marked before an earlier one:
+// those that Redis refused because it did not know the script yet are sent again.
+func splitRepeated(requests []MarkRequest) (first, repeated []int) {
+	type key struct{ app, id string }
+	first, seen := make([]int, 0, len(requests)), make(map[key]bool, len(requests))
+	for i := range requests {
+		k := key{requests[i].App, requests[i].ID}
+		if seen[k] {
+			repeated = append(repeated, i)
+			continue
+		}
+		seen[k] = true
+		first = append(first, i)
+	}
+	return first, repeated
+}
+
+// markGroups marks the requests with these indexes, and sets their results.
+func (l *Ledger) markGroups(ctx context.Context, requests []MarkRequest, indexes []int, results []MarkResult) {
+	groups := groupMarks(requests, indexes)
 	for _, g := range groups {
 		g.args = make([]any, 0, 2*len(g.indexes))
 		keys := make([]string, 0, 2*len(g.indexes)+2)
@@ -55,7 +81,6 @@ func (l *Ledger) MarkMany(ctx context.Context, requests []MarkRequest) []MarkRes
 	for _, g := range groups {
 		g.decode(requests, results)
 	}
-	return results
 }
 
 // markGroup is the requests of one script call. They share an app, since a script's keys must
@@ -68,17 +93,16 @@ type markGroup struct {
 	reply      *redis.Cmd
 }
 
-// groupMarks divides requests into groups. Requests for one id stay in their order, within a
-// group or in successive groups.
-func groupMarks(requests []MarkRequest) []*markGroup {
+// groupMarks divides the requests with these indexes into groups.
+func groupMarks(requests []MarkRequest, indexes []int) []*markGroup {
 	type kind struct{ app, batch string }
 	open := make(map[kind]*markGroup, 1)
 	var groups []*markGroup
-	for i := range requests {
+	for _, i := range indexes {
 		k := kind{requests[i].App, requests[i].Batch}
 		g := open[k]
 		if g == nil || len(g.indexes) == marksPerScript {
-			g = &markGroup{app: k.app, batch: k.batch, indexes: make([]int, 0, min(marksPerScript, len(requests)))}
+			g = &markGroup{app: k.app, batch: k.batch, indexes: make([]int, 0, min(marksPerScript, len(indexes)))}
 			open[k] = g
 			groups = append(groups, g)
 		}
