@@ -200,7 +200,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	go func() {
 		defer close(done)
 		if !r.unlisted {
-			r.servers.register() //nolint:contextcheck // it stops in closeAll
+			r.servers.register()
 		}
 		r.fleet.run(ctx)
 		r.closeAll()

@@ -92,7 +92,7 @@ func TestTheSecretIsChangedAtNight(t *testing.T) {
 
 	config, err := os.ReadFile(w.config)
 	must(t, err)
-	must(t, os.WriteFile(w.config, bytes.Replace(config, []byte(miniSecret), []byte(changed), 1), 0o600))
+	must(t, os.WriteFile(w.config, bytes.Replace(config, []byte(miniSecret), []byte(changed), 1), 0o600)) //nolint:gosec // a file of the test
 	status, found = w.try("check")
 	if status != 1 {
 		t.Errorf("check exits with %d while the app is held", status)

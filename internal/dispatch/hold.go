@@ -34,8 +34,10 @@ func (d *Dispatcher) hold(ctx context.Context, c *Call, cause error, v Verdict) 
 	h.Since = time.Now() // loggedHolds uses the clock of the log
 	h.Until = h.Since.Add(v.hold.end.After)
 	if inForce.Reason == h.Reason && d.loggedHolds.shouldLog(h) {
-		attrs := []any{slog.String("scope", h.Scope), slog.String("reason", h.Reason), slog.Int("errcode", h.Code),
-			slog.Duration("delay", v.hold.end.After), slog.Any("err", cause)}
+		attrs := []any{
+			slog.String("scope", h.Scope), slog.String("reason", h.Reason), slog.Int("errcode", h.Code),
+			slog.Duration("delay", v.hold.end.After), slog.Any("err", cause),
+		}
 		if advice := Remedy(inForce); advice != "" {
 			attrs = append(attrs, slog.String("advice", advice))
 		}

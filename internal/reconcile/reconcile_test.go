@@ -93,7 +93,7 @@ func (s *stage) deleteTask(id string) {
 	}
 }
 
-func (s *stage) result(id string) tasks.Result {
+func (s *stage) result(id string) tasks.Result { //nolint:unparam // clearer at the call
 	s.t.Helper()
 	r, err := s.client.Result(s.t.Context(), app, id)
 	if err != nil {
