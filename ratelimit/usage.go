@@ -81,11 +81,20 @@ func (s *rowState) fields() []*int64 {
 // holds unused are not counted as used; those of other limiters are.
 func (l *Limiter) Usage(ctx context.Context, app, typ string) ([]Usage, error) {
 	q := l.usageQuery(AppType{app, typ})
+	now, states, err := l.readStates(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return l.usages(q, states, now)
+}
+
+// readStates reads the states of a query's rows, and Redis' time (µs).
+func (l *Limiter) readStates(ctx context.Context, q usageQuery) (now int64, states []rowState, err error) {
 	reply, err := usageScript.Run(ctx, l.rdb, q.keys, l.usageArgs()...).Result()
 	if err != nil {
-		return nil, fmt.Errorf("usage of %s of %s: %w", typ, app, err)
+		return 0, nil, fmt.Errorf("usage of %s of %s: %w", q.of.Type, q.of.App, err)
 	}
-	return l.decodeUsage(q, reply)
+	return q.decode(reply)
 }
 
 // AppType is one type of an app.
@@ -121,7 +130,11 @@ func (l *Limiter) UsageMany(ctx context.Context, of []AppType) ([][]Usage, error
 		}
 	}
 	for n, i := range used {
-		if all[i], err = l.decodeUsage(queries[i], replies[n].Val()); err != nil {
+		now, states, err := queries[i].decode(replies[n].Val())
+		if err != nil {
+			return nil, err
+		}
+		if all[i], err = l.usages(queries[i], states, now); err != nil {
 			return nil, err
 		}
 	}
@@ -164,26 +177,26 @@ func (l *Limiter) queryUsage(ctx context.Context, queries []usageQuery, indexes 
 	return replies, err
 }
 
-// decodeUsage decodes the script's reply.
-func (l *Limiter) decodeUsage(q usageQuery, value any) ([]Usage, error) {
-	failed := func(err error) ([]Usage, error) {
-		return nil, fmt.Errorf("usage of %s of %s: %w", q.of.Type, q.of.App, err)
+// decode decodes the script's reply: Redis' time (µs), and the states of the rows.
+func (q usageQuery) decode(value any) (now int64, states []rowState, err error) {
+	failed := func(err error) (int64, []rowState, error) {
+		return 0, nil, fmt.Errorf("usage of %s of %s: %w", q.of.Type, q.of.App, err)
 	}
 	reply, _ := value.([]any)
 	if len(reply) != 1+2*len(q.rows) {
 		return failed(fmt.Errorf("%d values in reply to %d rows", len(reply), len(q.rows)))
 	}
-	now, err := integers(reply[:1])
+	head, err := integers(reply[:1])
 	if err != nil {
 		return failed(err)
 	}
-	states := make([]rowState, len(q.rows))
+	states = make([]rowState, len(q.rows))
 	for i := range q.rows {
 		if states[i], err = decodeState(reply[1+2*i], reply[2+2*i]); err != nil {
 			return failed(err)
 		}
 	}
-	return l.usages(q, states, now[0])
+	return head[0], states, nil
 }
 
 // usages returns the usage of the windows of rows in these states, at now (µs).

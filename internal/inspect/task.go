@@ -122,7 +122,7 @@ func queuesOf(app string) []string {
 // completeWaits adds what only the configuration tells: limits that are used up, and the hours;
 // and the task's position.
 func (r *Reader) completeWaits(ctx context.Context, t *Task, state taskstate.Task, hours Hours) (err error) {
-	if !mayWaitForMore(state) {
+	if !mayWaitForMore(t.Waits) {
 		return nil
 	}
 	if t.Limits, err = r.limiter.SpentWindows(ctx, state.App, state.Type, t.Priority == tasks.Bulk); err != nil {
@@ -142,7 +142,7 @@ func (r *Reader) completeWaits(ctx context.Context, t *Task, state taskstate.Tas
 			t.Waits = append(t.Waits, taskstate.Wait{For: taskstate.ForHours, Until: at})
 		}
 	}
-	if len(t.Waits) > 1 { // the turn comes after whatever else there is
+	if len(t.Waits) > 1 { // the turn comes after all other waits
 		t.Waits = slices.DeleteFunc(t.Waits, func(w taskstate.Wait) bool { return w.For == taskstate.ForTurn })
 	}
 	if state.Copy != nil && state.Copy.State == asynqwire.Pending {
@@ -151,9 +151,8 @@ func (r *Reader) completeWaits(ctx context.Context, t *Task, state taskstate.Tas
 	return err
 }
 
-// mayWaitForMore reports whether limits and hours concern a task.
-func mayWaitForMore(state taskstate.Task) bool {
-	waits := state.Waits(time.Now())
+// mayWaitForMore reports whether limits and hours concern a task that has these waits.
+func mayWaitForMore(waits []taskstate.Wait) bool {
 	return !slices.ContainsFunc(waits, func(w taskstate.Wait) bool {
 		return w.For == taskstate.ForAnswer || w.For == taskstate.ForSweep || w.For == taskstate.ForArchive
 	})
