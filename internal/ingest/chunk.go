@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/background"
 	"github.com/wxcourier/wxcourier/internal/taskfile"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -126,7 +127,7 @@ func (e *enqueuer) submit(ctx context.Context, chunk []task) error {
 		if len(left) == 0 {
 			return nil
 		}
-		if attempt == len(retryDelays) || !sleep(ctx, retryDelays[attempt]) {
+		if attempt == len(retryDelays) || !background.Sleep(ctx, retryDelays[attempt]) {
 			e.abandon(left, err)
 			e.answerUnsent(left, err)
 			return fmt.Errorf("line %d: %w", left[0].Line, err)
@@ -158,7 +159,7 @@ func (e *enqueuer) keepEarlierIDs(ctx context.Context, chunk []task) error {
 			if ctx.Err() != nil {
 				return nil //nolint:nilerr // the run ends; nothing of the chunk was submitted
 			}
-			if attempt == len(retryDelays) || !sleep(ctx, retryDelays[attempt]) {
+			if attempt == len(retryDelays) || !background.Sleep(ctx, retryDelays[attempt]) {
 				return fmt.Errorf("line %d: %w", items[0].Line, err)
 			}
 		}
@@ -192,16 +193,6 @@ func (e *enqueuer) waitForSlots(ctx context.Context, chunk []task) bool {
 // retryDelays are the pauses between attempts while Redis does not answer: 0.2 + 0.5 + 1 +
 // 2 s, besides the retries of the Redis client.
 var retryDelays = [...]time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
-
-// sleep waits for d. It returns false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // submitOnce submits a chunk. It returns the tasks for which Redis did not answer, with the
 // first error; repeating these is safe. A submission that has begun is finished even if ctx
