@@ -104,8 +104,8 @@ func TestManyIdleAppsCostFewCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rdb, sent := r.newRedis(), &counter{}
-	rdb.AddHook(sent)
+	rdb := r.newRedis()
+	sent := redistest.Count(rdb)
 	p, closeParts := r.unstarted(rdb, nil)
 	defer closeParts()
 	ctx := t.Context()
@@ -119,7 +119,7 @@ func TestManyIdleAppsCostFewCommands(t *testing.T) {
 		}
 	}
 	poll() // the first poll checks all queues
-	if commands, _ := sent.count(poll); commands > int64(25*span.Seconds()) {
+	if commands, _ := sent.During(poll); commands > int64(25*span.Seconds()) {
 		t.Errorf("%d commands in %v", commands, span)
 	}
 	if n := worker.OpenLanesForTest(p.Replica); n != 0 {

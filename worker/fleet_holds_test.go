@@ -1,9 +1,7 @@
 package worker_test
 
 import (
-	"context"
 	"fmt"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -173,39 +171,6 @@ func TestAHoldIsFoundWithoutItsMessage(t *testing.T) {
 	})
 }
 
-// counter counts the commands and round trips to Redis, without those that open a connection.
-type counter struct{ commands, trips atomic.Int64 }
-
-func (c *counter) sent(cmds ...redis.Cmder) {
-	if name := cmds[0].Name(); name == "hello" || name == "client" {
-		return
-	}
-	c.commands.Add(int64(len(cmds)))
-	c.trips.Add(1)
-}
-
-func (c *counter) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (c *counter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.sent(cmd)
-		return next(ctx, cmd)
-	}
-}
-
-func (c *counter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		c.sent(cmds...)
-		return next(ctx, cmds)
-	}
-}
-
-func (c *counter) count(do func()) (commands, trips int64) {
-	commands, trips = c.commands.Load(), c.trips.Load()
-	do()
-	return c.commands.Load() - commands, c.trips.Load() - trips
-}
-
 // TestHeldLanesCostFewCommands: 600 lanes have pending tasks and are held by their types,
 // which costs more than holds of whole apps. The poll of the queues, twice a second, costs as
 // much as without tasks; the poll of the holds costs two short commands for each lane.
@@ -228,17 +193,17 @@ func TestHeldLanesCostFewCommands(t *testing.T) {
 			}
 		}
 	}
-	rdb, sent := r.newRedis(), &counter{}
-	rdb.AddHook(sent)
+	rdb := r.newRedis()
+	sent := redistest.Count(rdb)
 	p, closeParts := r.unstarted(rdb, nil)
 	defer closeParts()
 	ctx := t.Context()
 	worker.PollHoldsForTest(ctx, p.Replica) // the first call also writes the pauses
-	commands, trips := sent.count(func() { worker.PollForTest(ctx, p.Replica) })
+	commands, trips := sent.During(func() { worker.PollForTest(ctx, p.Replica) })
 	if commands > 2 || trips > 2 {
 		t.Errorf("a poll with %d held lanes: %d commands in %d round trips", lanes, commands, trips)
 	}
-	commands, trips = sent.count(func() { worker.PollHoldsForTest(ctx, p.Replica) })
+	commands, trips = sent.During(func() { worker.PollHoldsForTest(ctx, p.Replica) })
 	if most := int64(2*lanes + 3*apps); commands > most || trips > 5 {
 		t.Errorf("a poll of the holds of %d lanes: %d commands, want at most %d, in %d round trips", lanes, commands, most, trips)
 	}
@@ -261,11 +226,11 @@ func TestOneScheduledTaskCostsFewCommands(t *testing.T) {
 	later := message("later", "a")
 	later.ProcessAt = time.Now().Add(time.Hour)
 	r.submit(later)
-	rdb, sent := r.newRedis(), &counter{}
-	rdb.AddHook(sent)
+	rdb := r.newRedis()
+	sent := redistest.Count(rdb)
 	p, closeParts := r.unstarted(rdb, nil)
 	defer closeParts()
-	commands, trips := sent.count(func() { worker.PollForTest(t.Context(), p.Replica) })
+	commands, trips := sent.During(func() { worker.PollForTest(t.Context(), p.Replica) })
 	if commands > 150 || trips > 3 {
 		t.Errorf("a poll: %d commands in %d round trips", commands, trips)
 	}

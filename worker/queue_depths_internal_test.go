@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"testing"
@@ -94,16 +93,15 @@ func TestBacklogs(t *testing.T) {
 		fill(queues[1], time.Hour)                                // of the same lane
 		counted := redis.NewClient(rdb.(*redis.Client).Options()) //nolint:forcetypeassert // redistest.Each
 		t.Cleanup(func() { _ = counted.Close() })
-		trips := &tripCounter{}
-		counted.AddHook(trips)
-		read := func() (map[laneKey]laneBacklog, int) {
+		sent := redistest.Count(counted)
+		read := func() (map[laneKey]laneBacklog, int64) {
 			t.Helper()
-			before := trips.n
+			before := sent.Trips()
 			found, err := backlogs(ctx, counted, queues)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return found, trips.n - before
+			return found, sent.Trips() - before
 		}
 		read() // go-redis opens its connections
 		found, one := read()
@@ -118,23 +116,4 @@ func TestBacklogs(t *testing.T) {
 			t.Errorf("%d round trips for one lane, %d for %d", one, many, len(found))
 		}
 	})
-}
-
-// tripCounter counts the round trips to Redis.
-type tripCounter struct{ n int }
-
-func (*tripCounter) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (c *tripCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.n++
-		return next(ctx, cmd)
-	}
-}
-
-func (c *tripCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		c.n++
-		return next(ctx, cmds)
-	}
 }

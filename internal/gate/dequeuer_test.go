@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -151,34 +150,12 @@ func TestFanOut(t *testing.T) {
 		default:
 			t.Error("the lane of a task that has become due was not woken")
 		}
-		sent := &commands{}
-		rdb.AddHook(sent)
+		sent := redistest.Count(rdb)
 		for range 10 {
 			run(members, asynqwire.Completed)
 		}
-		if sent.n > 20 {
-			t.Errorf("%d commands for ten runs over 600 empty queues", sent.n)
+		if sent.Commands() > 20 {
+			t.Errorf("%d commands for ten runs over 600 empty queues", sent.Commands())
 		}
 	})
-}
-
-// commands counts the commands and round trips to Redis.
-type commands struct{ n, trips int }
-
-func (*commands) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (c *commands) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.n++
-		c.trips++
-		return next(ctx, cmd)
-	}
-}
-
-func (c *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		c.n += len(cmds)
-		c.trips++
-		return next(ctx, cmds)
-	}
 }

@@ -30,9 +30,8 @@ func TestLeasesAreExtendedTogether(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		sent := &commands{}
 		rdb.AddHook(hook)
-		rdb.AddHook(sent)
+		sent := redistest.Count(rdb)
 		extend := func(i int, ids ...string) {
 			t.Helper()
 			var zs []redis.Z
@@ -46,12 +45,13 @@ func TestLeasesAreExtendedTogether(t *testing.T) {
 		if _, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error { return p.Ping(ctx).Err() }); err != nil { // opens the connection
 			t.Fatal(err)
 		}
-		sent.trips = 0
-		for i := range queues {
-			extend(i, "a")
-		}
-		if sent.trips != 2 {
-			t.Errorf("%d round trips for %d queues", sent.trips, queues)
+		_, trips := sent.During(func() {
+			for i := range queues {
+				extend(i, "a")
+			}
+		})
+		if trips != 2 {
+			t.Errorf("%d round trips for %d queues", trips, queues)
 		}
 		lease := func(i int, id string) float64 { return rdb.ZScore(ctx, "asynq:{"+name(i)+"}:lease", id).Val() }
 		for i := range queues {

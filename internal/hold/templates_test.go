@@ -20,10 +20,9 @@ func TestTemplates(t *testing.T) {
 	}
 	is("T1", "", false)
 	set(t, s, Hold{App: testApp, Scope: TemplateScope("T1"), Reason: "legal"})
-	trips := 0
-	rdb.AddHook(tripHook{&trips})
+	sent := redistest.Count(rdb)
 	is("T1", "", false)
-	if trips != 0 {
+	if trips := sent.Trips(); trips != 0 {
 		t.Errorf("%d round trips for a cached template", trips)
 	}
 	templates.Forget("wx1111111111111111")

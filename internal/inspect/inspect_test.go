@@ -1,7 +1,6 @@
 package inspect_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -16,34 +15,15 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// trips counts the round trips to Redis.
-type trips struct{ n int }
-
-func (*trips) DialHook(next redis.DialHook) redis.DialHook { return next }
-func (c *trips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.n++
-		return next(ctx, cmd)
-	}
-}
-
-func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		c.n++
-		return next(ctx, cmds)
-	}
-}
-
 // TestRead: the state shows lanes with tasks or with a limit in use, the holds, and tasks of apps
 // that are not configured, in the same number of round trips for one app and for 300.
 func TestRead(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return nil })
 		holds, client := hold.NewStore(rdb), tasks.NewClient(rdb)
-		counter := &trips{}
 		counted := redis.NewClient(rdb.(*redis.Client).Options()) //nolint:forcetypeassert // redistest.Each
 		t.Cleanup(func() { _ = counted.Close() })
-		counted.AddHook(counter)
+		sent := redistest.Count(counted)
 		reader := inspect.NewReader(counted, ratelimit.NewLimiter(counted, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return nil }), hold.NewStore(counted))
 		body := []byte(`{"content":"x","version":2,"scene":1,"openid":"o"}`)
 		fill := func(app string) {
@@ -57,14 +37,14 @@ func TestRead(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		read := func(apps []string, wanted func(string) bool) (inspect.State, int) {
+		read := func(apps []string, wanted func(string) bool) (inspect.State, int64) {
 			t.Helper()
-			before := counter.n
+			before := sent.Trips()
 			state, err := reader.Read(t.Context(), apps, wanted)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return state, counter.n - before
+			return state, sent.Trips() - before
 		}
 		fill(mine)
 		fill(others)
