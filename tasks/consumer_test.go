@@ -261,7 +261,7 @@ func TestFailuresStopReading(t *testing.T) {
 	})
 }
 
-// TestSlowFunctionKeepsItsResults: nobody claims the results of a consumer that is slow.
+// TestSlowFunctionKeepsItsResults: the results of a slow consumer are not claimed by others.
 func TestSlowFunctionKeepsItsResults(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		record(t, rdb, "m", 4)

@@ -14,8 +14,8 @@
 //
 // A Client also looks up, waits for and cancels the tasks and batches that its caller names.
 // A [Consumer] processes the results of all tasks, shared by a group of processes.
-// An [Inspector] is for operators: it lists results and redrives ended tasks, whoever enqueued
-// them.
+// An [Inspector] is for operators: it lists results and redrives ended tasks of all
+// producers.
 //
 // A plain asynq.Client can enqueue the task too, since the task carries its queue, id and
 // retry limit; its id is then unique only within its queue, and only as long as asynq keeps

@@ -123,8 +123,8 @@ type Result struct {
 	Last *LastAnswer `json:"last,omitempty"`
 	// WaitsFor is what keeps the task longest, as far as Redis shows it; only before the end.
 	WaitsFor WaitReason `json:"waits_for,omitempty"`
-	// NextAt is when that ends; zero if it is not known, or nobody but an operator ends it. A
-	// task may be sent later than that, since others wait too.
+	// NextAt is when that ends; zero if it is not known, or only an operator ends it. The
+	// task may be sent later than that, since other tasks wait too.
 	NextAt time.Time `json:"next_at,omitzero"`
 }
 

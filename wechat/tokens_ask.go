@@ -38,8 +38,8 @@ func (t *Tokens) ask(ctx context.Context, app string) error {
 	return nil
 }
 
-// EndBackoff makes the next caller ask for a token at once, although the last request failed:
-// somebody says that its cause is gone.
+// EndBackoff makes the next caller ask for a token at once, although the last request failed.
+// Call it when the cause of the failure has been removed.
 func (t *Tokens) EndBackoff(ctx context.Context, app string) error {
 	return t.store.forgetFailure(ctx, app)
 }

@@ -66,7 +66,7 @@ type Deps struct {
 	// package wxcouriertest does. All other waits are by the clock of Redis, or in real time.
 	Clock func() time.Time
 	// Unlisted keeps the replica off the lists of replicas in `wxcourier status` and in the asynq
-	// web UI, for a Redis that nobody watches.
+	// web UI, for a Redis that is not watched.
 	Unlisted bool
 }
 

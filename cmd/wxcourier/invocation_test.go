@@ -14,7 +14,7 @@ func TestInvocation(t *testing.T) {
 		{"bin/wxcourier", "/home/a/wxcourier/bin/wxcourier", true, "bin/wxcourier"},
 		{"/opt/my tools/wxcourier", "/opt/my tools/wxcourier", false, "'/opt/my tools/wxcourier'"},
 		{"/tmp/go-build123/b001/exe/wxcourier", "/tmp/go-build123/b001/exe/wxcourier", true, "go run ./cmd/wxcourier"},
-		{"/root/.cache/go-build/0f/0f1a-d/wxcourier", "/root/.cache/go-build/0f/0f1a-d/wxcourier", true, "go run ./cmd/wxcourier"},
+		{"/home/a/.cache/go-build/0f/0f1a-d/wxcourier", "/home/a/.cache/go-build/0f/0f1a-d/wxcourier", true, "go run ./cmd/wxcourier"},
 		{"/tmp/go-build123/b001/exe/wxcourier", "/tmp/go-build123/b001/exe/wxcourier", false, "go run " + pkg},
 		{`C:\Temp\go-build9\b001\exe\wxcourier.exe`, `C:\Temp\go-build9\b001\exe\wxcourier.exe`, true, "go run ./cmd/wxcourier"},
 	} {

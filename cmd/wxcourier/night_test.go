@@ -61,7 +61,7 @@ func (w *world) says(where, text string, wanted ...string) {
 	}
 }
 
-// TestTheSecretIsChangedAtNight: somebody resets the app's secret while messages flow, and the
+// TestTheSecretIsChangedAtNight: the app's secret is reset at WeChat while messages flow, and the
 // tokens are revoked. One look at status names the cause and the remedy, and check agrees. Ten
 // seconds after a restart with the right secret messages flow, although the next probe is far.
 func TestTheSecretIsChangedAtNight(t *testing.T) {

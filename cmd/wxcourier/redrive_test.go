@@ -48,7 +48,7 @@ func TestRedriveCommand(t *testing.T) {
 	redrive("0 tasks redriven", "--outcome", "rejected", "--since", "2099-01-01T00:00:00Z")
 	redrive("0 tasks redriven", "--outcome", "rejected", "--app", "wxfedcba9876543210")
 	redrive("1 task redriven", "--outcome", "rejected", "--batch", "spring")
-	redrive("2 tasks redriven, 1 did not match", "--outcome", "rejected", "--id", "m3", "--id", "m4", "--id", "nobody")
+	redrive("2 tasks redriven, 1 did not match", "--outcome", "rejected", "--id", "m3", "--id", "m4", "--id", "unknown")
 	redrive(`{"redriven":7,"resumed":0,"unmatched":0,"expired":0,"no_payload":0,"busy":0,"dry_run":false}`,
 		"--outcome", "rejected,unknown", "--errcode", "47001", "--since", "1h", "--limit", "7", "--json", "--id", "m10",
 		"--id", "m11", "--id", "m12", "--id", "m13", "--id", "m14", "--id", "m15", "--id", "m16", "--id", "m17")

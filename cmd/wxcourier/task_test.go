@@ -141,11 +141,11 @@ func TestTaskWithoutWorker(t *testing.T) {
 		}
 		mentions(t, "an app of another configuration", elsewhere.stderr, "app "+testApp+" is not configured here")
 
-		unknown := command(t, env, "", "task", "--app", testApp, "nobody")
+		unknown := command(t, env, "", "task", "--app", testApp, "unknown-id")
 		if unknown.status != statusFailed || unknown.stdout != "" {
 			t.Errorf("an unknown id: %+v", unknown)
 		}
-		mentions(t, "an unknown id", unknown.stderr, "app "+testApp+" has no task nobody")
+		mentions(t, "an unknown id", unknown.stderr, "app "+testApp+" has no task unknown-id")
 		for _, args := range [][]string{{"--app", testApp, "a b"}, {"--app", "wx1", "a"}, {"--app", testApp, "-"}, {"a"}} {
 			if got := command(t, env, "", append([]string{"task"}, args...)...); got.status != statusUsage {
 				t.Errorf("%q: %+v", args, got)

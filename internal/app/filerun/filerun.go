@@ -135,7 +135,7 @@ func (r *Run) open(ctx context.Context) (err error) {
 		r.restoreDay(ctx)
 	}
 	if r.usesEmbedded() {
-		r.parts.Unlisted = true // one replica for each app, in a Redis that nobody watches
+		r.parts.Unlisted = true // one replica for each app, in a Redis that is not watched
 		return nil
 	}
 	return app.CheckEviction(ctx, r.cfg.Settings.Redis, r.parts.Redis, r.cfg.Log)
