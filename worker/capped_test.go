@@ -12,6 +12,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/worker"
 )
 
 // enqueueCapped enqueues messages to one openid by a plain asynq client, with MaxRetry 0.
@@ -44,6 +45,15 @@ func (r *rig) ended(id string) (got tasks.Result) {
 	return got
 }
 
+// untilReceiverUsers waits until the handlers of n tasks hold their receiver's lock or wait for
+// it. Before its handler has started, a dequeued task goes back to its queue at the shutdown.
+func (r *rig) untilReceiverUsers(p *running, n int) {
+	r.t.Helper()
+	redistest.Until(r.t, 10*time.Second, "the handlers have started", func() bool {
+		return worker.ReceiverUsersForTest(p.Replica) == n
+	})
+}
+
 // TestCappedTasksWaitForTheirReceiver: asynq would archive tasks that are handed back, so all
 // ten messages to one openid wait in their handlers and are sent one after the other.
 func TestCappedTasksWaitForTheirReceiver(t *testing.T) {
@@ -65,13 +75,10 @@ func TestCappedTasksWaitForTheirReceiver(t *testing.T) {
 // TestCappedTasksEndWithTheLane: capped tasks that wait for their receiver when the replica
 // stops end with an outcome.
 func TestCappedTasksEndWithTheLane(t *testing.T) {
-	onEach(t, sandbox.Options{Latency: 800 * time.Millisecond}, func(t *testing.T, r *rig) {
+	onEach(t, sandbox.Options{Latency: 2 * time.Second}, func(t *testing.T, r *rig) {
 		p := r.replica(nil)
 		r.enqueueCapped("somebody", "first", "second", "third")
-		active := "asynq:{" + tasks.QueueName(app, tasks.TypeSubscribe, tasks.Urgent) + "}:active"
-		redistest.Until(t, 10*time.Second, "all handlers have started", func() bool {
-			return r.rdb.LLen(t.Context(), active).Val() == 3
-		})
+		r.untilReceiverUsers(p, 3)
 		if err := p.stop(); err != nil {
 			t.Error(err)
 		}
@@ -99,9 +106,7 @@ func TestACappedTaskWaitsForItsOtherRunner(t *testing.T) {
 		}
 		p := r.replica(nil)
 		r.enqueueCapped("somebody", "taken")
-		redistest.Until(t, 10*time.Second, "the handler has started", func() bool {
-			return r.rdb.LLen(t.Context(), "asynq:{"+queue+"}:active").Val() == 1
-		})
+		r.untilReceiverUsers(p, 1)
 		if got, err := r.client.Result(t.Context(), app, "taken"); err == nil && got.Outcome != "" {
 			t.Errorf("the task ended at once: %s %s", got.Outcome, got.Reason)
 		}

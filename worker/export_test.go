@@ -26,6 +26,18 @@ func WaitingForTest(r *Replica) (n int64) {
 	return n
 }
 
+// ReceiverUsersForTest returns the number of a replica's tasks that hold a receiver's lock or
+// wait for one.
+func ReceiverUsersForTest(r *Replica) (n int) {
+	locks := r.deliverer.receivers
+	locks.mu.Lock()
+	defer locks.mu.Unlock()
+	for _, receiver := range locks.receivers {
+		n += receiver.users
+	}
+	return n
+}
+
 // PollForTest polls the lanes of a replica that does not run, and PollHoldsForTest its holds
 // and held lanes.
 func PollForTest(ctx context.Context, r *Replica)      { r.fleet.poll(ctx) }
