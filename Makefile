@@ -10,6 +10,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.8.0
+export GOTESTSUM_VERSION := v1.13.0
 FUZZTIME ?= 5s
 # The maximum size of the binary, in bytes: 40 MB.
 BINARY_MOST ?= 40000000
@@ -30,13 +31,13 @@ build: ## a static binary, bin/wxcourier, of 40 MB at most
 		echo "build: more than $(BINARY_MOST) bytes: look for a new dependency (go version -m bin/wxcourier)" >&2; exit 1; \
 	fi
 
-test: ## all tests
-	go test ./...
+test: ## all tests: go test ./... (in CI, see .ci/gotest)
+	@.ci/gotest
 
 # With -short: long repetitions and tests of the built binary find nothing here that `make test`
 # does not.
 race: ## the tests with the race detector, in random order (needs a C compiler)
-	CGO_ENABLED=1 go test -race -shuffle=on -short ./...
+	@CGO_ENABLED=1 .ci/gotest -race -shuffle=on -short
 
 vet: ## go vet
 	go vet ./...
