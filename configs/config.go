@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/gateway"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
 	"github.com/wxcourier/wxcourier/worker"
@@ -18,6 +19,7 @@ type Config struct {
 	Pace    ratelimit.Config     `yaml:"pace"`
 	Worker  worker.Config        `yaml:"worker"`
 	Results worker.ResultsConfig `yaml:"results"`
+	Gateway gateway.Config       `yaml:"gateway"`
 	Apps    []App                `yaml:"apps"`
 }
 
@@ -28,6 +30,7 @@ func Default() Config {
 		Pace:    ratelimit.DefaultConfig(),
 		Worker:  worker.DefaultConfig(),
 		Results: worker.DefaultResultsConfig(),
+		Gateway: gateway.DefaultConfig(),
 	}
 }
 
@@ -83,6 +86,7 @@ func (d *decoder) check(cfg Config) {
 	d.section("pace", cfg.Pace.Validate())
 	d.section("worker", cfg.Worker.Validate())
 	d.section("results", cfg.Results.Validate())
+	d.section("gateway", cfg.Gateway.Validate())
 	if cfg.Worker.ShutdownTimeout <= cfg.WeChat.AttemptTimeout {
 		d.problem("worker.shutdown_timeout", "%v must exceed wechat.attempt_timeout (%v), or a shutdown interrupts attempts",
 			cfg.Worker.ShutdownTimeout, cfg.WeChat.AttemptTimeout)

@@ -44,6 +44,7 @@ type commands struct {
 	Run     runCommand     `cmd:"" help:"Enqueue a file, deliver it and print one result per task."`
 	Dev     devCommand     `cmd:"" help:"Try everything in one process: Redis, WeChat, a worker and the asynq web UI."`
 	Worker  workerCommand  `cmd:"" help:"Run a replica that delivers enqueued tasks."`
+	Gateway gatewayCommand `cmd:"" help:"Serve the HTTP API, for producers in any language."`
 	Enqueue enqueueCommand `cmd:"" help:"Enqueue the tasks of a file for the workers."`
 	Results resultsCommand `cmd:"" help:"List the results of ended tasks."`
 	Status  statusCommand  `cmd:"" help:"Show waiting tasks, holds and the use of each limit."`

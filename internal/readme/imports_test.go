@@ -17,7 +17,8 @@ func layers() [][]string {
 		{"internal/app/check", "internal/app/dev", "internal/app/filerun", "internal/app/redrive", "internal/loadtest"},
 		{"internal/app"},
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
-		{"worker", "internal/describe"},
+		{"worker", "gateway", "internal/describe"},
+		{"gateway/api", "gateway/proxy"},
 		{"internal/dispatch", "internal/inspect", "internal/gate", "internal/reconcile", "internal/ingest"},
 		{"internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
 		{"tasks", "ratelimit", "wechat", "sandbox"},
@@ -25,8 +26,8 @@ func layers() [][]string {
 		{"internal/hold"},
 		{"internal/ledger", "internal/asynqwire"},
 		{ // what knows nothing of wxcourier
-			"internal/background", "internal/buildinfo", "internal/calendar", "internal/console", "internal/embedded", "internal/exists",
-			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/strictjson",
+			"internal/apikey", "internal/background", "internal/buildinfo", "internal/calendar", "internal/console", "internal/embedded", "internal/exists",
+			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/problem", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/strictjson",
 			"internal/subprocess", "internal/suggest", "internal/workerpool",
 		},
 	}
