@@ -29,7 +29,7 @@ type enqueuedTask struct {
 // pending returns how many tasks wait in the queue of the test's app.
 func (f *fixture) pending() int64 {
 	f.Helper()
-	n, err := f.rdb.LLen(f.Context(), asynqwire.Key(tasks.QueueName(app, tasks.TypeCustom, tasks.Urgent), asynqwire.Pending)).Result()
+	n, err := f.rdb.LLen(f.Context(), asynqwire.Key(queue, asynqwire.Pending)).Result()
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestImage(t *testing.T) {
 	f.problem(f.do(http.MethodGet, path, ""), http.StatusNotFound)
 	for media, image := range map[string]string{"image/png": "\x89PNG\r\n\x1a\n bytes", "image/jpeg": "\xff\xd8\xff bytes"} {
 		id := strings.TrimPrefix(media, "image/")
-		_, err := ledger.New(rdb, ledger.Policy{Retention: time.Hour, DeadAfter: time.Minute, LostLimit: 3}).Settle(t.Context(), ledger.Ref{App: app, ID: id}, ledger.SettleRequest{
+		_, err := newLedger(rdb).Settle(t.Context(), ledger.Ref{App: app, ID: id}, ledger.SettleRequest{
 			Outcome: "accepted", Result: []byte(`{}`), Image: []byte(image), Queue: tasks.QueueName(app, tasks.TypeUnlimitedCode, tasks.Urgent),
 		})
 		if err != nil {
@@ -264,8 +264,9 @@ func TestConcurrentRequestsShareRounds(t *testing.T) {
 
 // TestRedisAway: requests are answered 503 while Redis does not answer, and served afterwards.
 func TestRedisAway(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	f := newFixture(t, server.Client(t))
+	f := newFixture(t, impatient(t, server))
 	f.do(http.MethodPost, "/v1/tasks", envelope("1"))
 	server.Kill()
 	for _, r := range [][3]string{

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/inspect"
@@ -74,14 +75,18 @@ func TestWaitForARedrivenTask(t *testing.T) {
 	f.do(http.MethodPost, "/v1/tasks", envelope("1"))
 	f.end("1", tasks.OutcomeFailed)
 	inspector := tasks.NewInspector(f.rdb)
-	if _, err := inspector.Redrive(t.Context(), app, "1", tasks.Redrive{Outcomes: []tasks.Outcome{tasks.OutcomeFailed}}); err != nil {
+	if err := asynq.NewInspectorFromRedisClient(f.rdb).DeleteTask(queue, app+":1"); err != nil { // as after a delivery
 		t.Fatal(err)
+	}
+	redriven, err := inspector.Redrive(t.Context(), app, "1", tasks.Redrive{Outcomes: []tasks.Outcome{tasks.OutcomeFailed}})
+	if err != nil || redriven != tasks.RedriveDone {
+		t.Fatal(redriven, err)
 	}
 	done := make(chan inspect.Task)
 	go func() {
 		done <- decode[inspect.Task](f, f.do(http.MethodGet, "/v1/tasks/"+app+"/1?wait=60s", "").body)
 	}()
-	f.end("1", tasks.OutcomeAccepted)
+	f.endGeneration("1", tasks.OutcomeAccepted, 1)
 	if task := <-done; task.Outcome != tasks.OutcomeAccepted || len(task.History) != 1 {
 		t.Errorf("%+v", task)
 	}
