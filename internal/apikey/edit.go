@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -109,10 +110,12 @@ func edit(path string, create bool, change func(f *file, text []byte, out *os.Fi
 		return err
 	}
 	out, unlock, err := openLocked(path, create)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && create:
+		return fmt.Errorf("the folder %s does not exist: create it", filepath.Dir(path))
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s does not exist; `wxcourier key new` makes it", path)
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	defer unlock()
@@ -183,4 +186,15 @@ func List(path string) ([]*Key, error) {
 		return nil, err
 	}
 	return f.keys, nil
+}
+
+// LooseMode reports whether users other than the owner may change a file, or users outside its group
+// may read it, and its mode.
+func LooseMode(path string) (mode fs.FileMode, loose bool) {
+	info, err := os.Stat(path)
+	if err != nil || runtime.GOOS == "windows" { // whose modes say nothing
+		return 0, false
+	}
+	mode = info.Mode().Perm()
+	return mode, mode&0o027 != 0
 }

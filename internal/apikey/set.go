@@ -112,6 +112,9 @@ func (s *Set) Load() error {
 	if err != nil {
 		return err
 	}
+	if mode, loose := LooseMode(s.path); loose {
+		s.log.Warn("other users can read or change the file of the keys: chmod 600 it", "file", s.path, "mode", fmt.Sprintf("%04o", mode))
+	}
 	s.read = text
 	s.take(f, text)
 	return nil
