@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -31,8 +32,11 @@ type Deps struct {
 	WeChat    *wechat.Client
 	Tokens    *wechat.Tokens
 	Apps      func() []api.App // the configured apps, now
-	Registry  *prometheus.Registry
-	Log       *slog.Logger
+	// SyncPauses and AskQuotas are those of api.Deps.
+	SyncPauses func(ctx context.Context, app string) error
+	AskQuotas  func(ctx context.Context, app string, types []string) error
+	Registry   *prometheus.Registry
+	Log        *slog.Logger
 }
 
 // Gateway serves the API. Create it with New.
@@ -54,6 +58,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.api = api.New(api.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.Apps, Log: deps.Log,
+		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas,
 	})
 	g.proxy = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens, Log: deps.Log,

@@ -80,6 +80,11 @@ func (p *Parts) Gateway() (*gateway.Gateway, error) {
 	return gateway.New(p.Config.Gateway, gateway.Deps{
 		Redis: p.Redis, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds, Limiter: p.Limiter,
 		WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Registry: p.Registry, Log: p.Log,
+		SyncPauses: p.SyncPauses,
+		AskQuotas: func(ctx context.Context, app string, types []string) error {
+			_, err := p.AskQuotas(ctx, app, types)
+			return err
+		},
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +20,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-func TestMain(m *testing.M) { redistest.Run(m) }
+func TestMain(m *testing.M) { os.Exit(redistest.Run(m)) }
 
 const (
 	appA = "wx00000000000000aa"
