@@ -210,3 +210,13 @@ func (f *Follower) notify() {
 	close(f.changed)
 	f.changed = make(chan struct{})
 }
+
+// Subscriptions returns the number of subscriptions, an app each.
+func (f *Follower) Subscriptions() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.apps {
+		n += t.subscriptions
+	}
+	return n
+}
