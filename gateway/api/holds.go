@@ -35,8 +35,8 @@ func (a *API) registerHolds() {
 			"Tasks of a held app or type wait; tasks of a held template end as rejected, with the reason template_held. A hold in force is never shortened.",
 		Errors: bodyErrors(http.StatusNotFound, http.StatusConflict),
 	}
-	describeBody[holdRequest](a, &put, false, map[string]any{"reason": "campaign stopped by legal", "until": "2026-12-01T00:00:00Z"})
 	register(a, apikey.Operate, put, a.setHold)
+	describeBody[holdRequest](a, put.OperationID, false, map[string]any{"reason": "campaign stopped by legal", "until": "2026-12-01T00:00:00Z"})
 	register(a, apikey.Operate, huma.Operation{
 		OperationID: "release-hold", Method: http.MethodDelete, Path: "/v1/holds/{app}/{scope}", Tags: []string{holdsTag},
 		Summary: "Release a hold",

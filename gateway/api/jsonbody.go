@@ -78,12 +78,31 @@ func decodeBody[T any](a *API, b jsonBody) (v T, err error) {
 	return v, nil
 }
 
-// describeBody adds the body of an operation to the OpenAPI document.
-func describeBody[T any](a *API, op *huma.Operation, required bool, example any) {
-	schema := schemaOf[T](a)
-	op.RequestBody = &huma.RequestBody{Required: required, Content: map[string]*huma.MediaType{
-		"application/json": {Schema: schema, Example: example},
-	}}
+// describeBody adds the body of a registered operation to the OpenAPI document. (huma would read
+// the body of an operation that has one before.)
+func describeBody[T any](a *API, id string, required bool, example any) {
+	for _, path := range a.huma.OpenAPI().Paths {
+		for _, op := range operationsOf(path) {
+			if op.OperationID == id {
+				op.RequestBody = &huma.RequestBody{Required: required, Content: map[string]*huma.MediaType{
+					"application/json": {Schema: schemaOf[T](a), Example: example},
+				}}
+			}
+		}
+	}
+}
+
+// operationsOf returns the operations of a path by their methods.
+func operationsOf(path *huma.PathItem) map[string]*huma.Operation {
+	all := make(map[string]*huma.Operation)
+	for method, op := range map[string]*huma.Operation{
+		http.MethodGet: path.Get, http.MethodPost: path.Post, http.MethodPut: path.Put, http.MethodDelete: path.Delete,
+	} {
+		if op != nil {
+			all[method] = op
+		}
+	}
+	return all
 }
 
 // bodyErrors are the statuses of operations with a body.

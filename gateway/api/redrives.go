@@ -26,8 +26,8 @@ func (a *API) registerRedrives() {
 			"With `dry_run` nothing is changed, and the counts say what would be; if `more` is true, they are incomplete.",
 		Errors: bodyErrors(),
 	}
-	describeBody[redriveFilter](a, &op, true, map[string]any{"outcomes": []any{"failed"}, "errcodes": []any{40001}, "since": "2h", "dry_run": true})
 	register(a, apikey.Operate, op, a.redrive)
+	describeBody[redriveFilter](a, op.OperationID, true, map[string]any{"outcomes": []any{"failed"}, "errcodes": []any{40001}, "since": "2h", "dry_run": true})
 }
 
 // redriveFilter is the body of a redrive.

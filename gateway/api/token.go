@@ -24,8 +24,8 @@ func (a *API) registerToken() {
 		Summary: "Get the access token", Description: about,
 		Errors: bodyErrors(http.StatusNotFound),
 	}
-	describeBody[tokenRequest](a, &op, false, map[string]any{"rejected": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"})
 	register(a, apikey.Token, op, a.postToken)
+	describeBody[tokenRequest](a, op.OperationID, false, map[string]any{"rejected": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"})
 	register(a, apikey.Token, huma.Operation{
 		OperationID: "get-token-external", Method: http.MethodGet, Path: "/v1/apps/{app}/token", Tags: []string{"token"},
 		Summary: "Get the access token, as a token service",
