@@ -88,7 +88,7 @@ func New(deps Deps) *API {
 	a.huma = humago.New(a.mux, config())
 	for _, register := range []func(){
 		a.registerTasks, a.registerBatch, a.registerResults, a.registerResultStream, a.registerBatches,
-		a.registerRedrives, a.registerLanes, a.registerHolds, a.registerToken,
+		a.registerRedrives, a.registerLanes, a.registerHolds, a.registerToken, a.registerDocs,
 	} {
 		register()
 	}
@@ -102,8 +102,8 @@ const securityScheme = "key"
 // config returns huma's configuration.
 func config() huma.Config {
 	c := huma.DefaultConfig("wxcourier", buildinfo.Version())
-	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "/openapi", "", ""
-	c.CreateHooks = nil // no $schema in the answers
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // see registerDocs
+	c.CreateHooks = nil                                   // no $schema in the answers
 	c.RejectUnknownQueryParameters = true
 	c.Info.Description = "Enqueues tasks for WeChat's server API, and tells what became of them."
 	c.Formats = map[string]huma.Format{"application/json": jsonFormat(), "json": jsonFormat()}

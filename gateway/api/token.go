@@ -16,18 +16,20 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
+const tokenTag = "token"
+
 func (a *API) registerToken() {
 	const about = "The access token that all workers and gateways share, for a system that must call WeChat by itself. Do not cache it for longer than " +
 		"`expires_in` seconds. When WeChat has refused it (40001, 40014, 42001), pass its SHA-256 as `rejected`: if it is still the shared one, it is renewed."
 	op := huma.Operation{
-		OperationID: "get-token", Method: http.MethodPost, Path: "/v1/apps/{app}/token", Tags: []string{"token"},
+		OperationID: "get-token", Method: http.MethodPost, Path: "/v1/apps/{app}/token", Tags: []string{tokenTag},
 		Summary: "Get the access token", Description: about,
 		Errors: bodyErrors(http.StatusNotFound),
 	}
 	register(a, apikey.Token, op, a.postToken)
 	describeBody[tokenRequest](a, op.OperationID, false, map[string]any{"rejected": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"})
 	register(a, apikey.Token, huma.Operation{
-		OperationID: "get-token-external", Method: http.MethodGet, Path: "/v1/apps/{app}/token", Tags: []string{"token"},
+		OperationID: "get-token-external", Method: http.MethodGet, Path: "/v1/apps/{app}/token", Tags: []string{tokenTag},
 		Summary: "Get the access token, as a token service",
 		Description: about + " This is the form in which a wxcourier with `token: {mode: external, url: …}` asks: " +
 			"with the url https://wxcourier:KEY@HOST/v1/apps/APP/token, KEY being a key with the scope token.",

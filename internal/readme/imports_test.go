@@ -19,6 +19,7 @@ func layers() [][]string {
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
 		{"worker", "gateway", "internal/describe"},
 		{"gateway/api", "gateway/proxy"},
+		{"gateway/docs"},
 		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/resultlog", "internal/gate", "internal/reconcile", "internal/ingest"},
 		{"internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
 		{"tasks", "ratelimit", "wechat", "sandbox"},
