@@ -74,6 +74,10 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.mux.ServeHTTP(w, r) }
 
+// EndWaits answers the requests that wait for something. Call it before the server waits for its
+// requests.
+func (g *Gateway) EndWaits() { g.api.EndWaits() }
+
 // Close ends what runs in the background. All requests must have ended.
 func (g *Gateway) Close() {
 	g.api.Close()

@@ -45,5 +45,6 @@ func (c *gatewayCommand) Run(p *program) error {
 	defer server.Shutdown()
 	parts.Log.Info("listening", slog.String("addr", server.Addr()))
 	<-p.ctx.Done()
+	g.EndWaits()
 	return nil
 }
