@@ -33,7 +33,7 @@ const requestsVariable = "WXCOURIER_API_REQUESTS"
 // malformed ones: no answer is 5xx, each has a status and a form that the document declares, and no
 // value of a request is in a problem or in the log.
 func TestGeneratedRequests(t *testing.T) {
-	count, seed := 4000, uint64(time.Now().UnixNano())
+	count, seed := 3000, uint64(time.Now().UnixNano())
 	if text := os.Getenv(requestsVariable); text != "" {
 		var err error
 		if count, err = strconv.Atoi(text); err != nil {
