@@ -42,8 +42,11 @@ type Deps struct {
 	Tokens    *wechat.Tokens
 	Apps      func() []api.App // the configured apps, now
 	Keys      *apikey.Set      // of Config.KeysFile, loaded; open if there is no file
-	Registry  *prometheus.Registry
-	Log       *slog.Logger
+	// SyncPauses and AskQuotas are those of api.Deps.
+	SyncPauses func(ctx context.Context, app string) error
+	AskQuotas  func(ctx context.Context, app string, types []string) error
+	Registry   *prometheus.Registry
+	Log        *slog.Logger
 
 	// Unprotected lets the gateway serve other machines without keys: nothing behind it is real.
 	Unprotected bool
@@ -82,6 +85,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.api = api.New(api.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.Apps, Log: deps.Log,
+		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas,
 	})
 	g.proxy = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens, Log: deps.Log,
@@ -166,10 +170,6 @@ func (g *Gateway) Drain() {
 	g.draining.Store(true)
 	g.api.EndWaits()
 }
-
-// EndWaits answers the requests that wait for something. Call it before the server waits for its
-// requests.
-func (g *Gateway) EndWaits() { g.api.EndWaits() }
 
 // Close ends what runs in the background. All requests must have ended.
 func (g *Gateway) Close() {

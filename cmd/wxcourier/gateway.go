@@ -40,6 +40,5 @@ func (c *gatewayCommand) Run(p *program) error {
 		parts.Log.Warn("there is no gateway.keys_file: every program on this machine may use the API, without a key")
 	}
 	<-p.ctx.Done()
-	g.EndWaits()
 	return nil
 }

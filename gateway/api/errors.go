@@ -82,6 +82,9 @@ const (
 // problemOf returns the problem for the error of an operation, with a Retry-After header where
 // repeating helps. An error that is not known is logged, and answered with status 500.
 func (a *API) problemOf(ctx context.Context, err error) error {
+	if complete := huma.HeadersError(nil); errors.As(err, &complete) {
+		return err
+	}
 	p, retryAfter := describe(err)
 	switch {
 	case ctx.Err() != nil: // the client has gone, or the server shuts down

@@ -74,17 +74,23 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-func newFixture(t *testing.T, rdb redis.UniversalClient) *fixture {
+func newFixture(t *testing.T, rdb redis.UniversalClient, change ...func(*api.Deps)) *fixture {
 	t.Helper()
 	f := &fixture{T: t, rdb: rdb, client: tasks.NewClient(rdb), log: &logBuffer{}, key: apikey.Local()}
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return nil })
 	holds := hold.NewStore(rdb)
-	f.api = api.New(api.Deps{
+	deps := api.Deps{
 		Redis: rdb, Tasks: f.client, Inspector: tasks.NewInspector(rdb), Holds: holds,
-		Reader: inspect.NewReader(rdb, limiter, holds),
-		Apps:   func() []api.App { return []api.App{{ID: app}, {ID: other}} },
-		Log:    slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+		Reader:     inspect.NewReader(rdb, limiter, holds),
+		Apps:       func() []api.App { return []api.App{{ID: app}, {ID: other}} },
+		Log:        slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		SyncPauses: func(context.Context, string) error { return nil },
+		AskQuotas:  func(context.Context, string, []string) error { return nil },
+	}
+	for _, c := range change {
+		c(&deps)
+	}
+	f.api = api.New(deps)
 	t.Cleanup(func() { _ = limiter.Close(context.WithoutCancel(t.Context())) })
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()

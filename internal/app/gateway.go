@@ -24,6 +24,11 @@ func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
 	return gateway.New(p.Config.Gateway, gateway.Deps{
 		Redis: p.Redis, NewRedis: p.Config.Redis.NewClient, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds,
 		Limiter: p.Limiter, WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Keys: keys,
+		SyncPauses: p.SyncPauses,
+		AskQuotas: func(ctx context.Context, app string, types []string) error {
+			_, err := p.AskQuotas(ctx, app, types)
+			return err
+		},
 		Registry: p.Registry, Log: p.Log, Unprotected: unprotected,
 	})
 }

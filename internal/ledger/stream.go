@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,9 +83,7 @@ func (l *Ledger) Cut(ctx context.Context, app string) (Cut, error) {
 	if err != nil {
 		return Cut{}, fmt.Errorf("read the start of the results: %w", err)
 	}
-	id, _ := cut.Val()[0].(string)
-	by, _ := cut.Val()[1].(string)
-	c := Cut{ID: id, ByLength: by == "length"}
+	c := newCut(cut.Val())
 	if all := first.Val(); len(all) > 0 {
 		c.First = all[0].ID
 	}
@@ -130,4 +129,71 @@ func parseEntry(id string) (ms, seq uint64, err error) {
 		return 0, 0, errors.New("invalid id of an entry")
 	}
 	return ms, seq, nil
+}
+
+// StreamRead selects the entries of an app's stream after the one with an id.
+type StreamRead struct{ App, After string }
+
+// StreamPage is what ReadStreams returns for one app.
+type StreamPage struct {
+	Entries []redis.XMessage
+	// Cut is what was removed from the stream: if Cut.After(StreamRead.After), entries before
+	// Entries are missing. Cut.First is the first of Entries.
+	Cut Cut
+}
+
+// ReadStreams reads up to count entries of each of some streams, in one round trip. The pages have
+// the order of the reads.
+func (l *Ledger) ReadStreams(ctx context.Context, reads []StreamRead, count int64) ([]StreamPage, error) {
+	entries, cuts := make([]*redis.XMessageSliceCmd, len(reads)), make([]*redis.SliceCmd, len(reads))
+	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, r := range reads { // the cut last, so that what is removed meanwhile counts
+			entries[i] = p.XRangeN(ctx, StreamKey(r.App), "("+r.After, "+", count)
+			cuts[i] = p.HMGet(ctx, cutKey(r.App), "id", "by")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the results: %w", err)
+	}
+	pages := make([]StreamPage, len(reads))
+	for i := range reads {
+		pages[i] = StreamPage{Entries: entries[i].Val(), Cut: newCut(cuts[i].Val())}
+		if len(pages[i].Entries) > 0 {
+			pages[i].Cut.First = pages[i].Entries[0].ID
+		}
+	}
+	return pages, nil
+}
+
+// StreamEnds returns the ids of the last entries of some streams, in one round trip: of those that
+// are there or, in an empty stream, of those that were removed; "0-0" if there were none.
+func (l *Ledger) StreamEnds(ctx context.Context, apps []string) ([]string, error) {
+	last, cuts := make([]*redis.XMessageSliceCmd, len(apps)), make([]*redis.SliceCmd, len(apps))
+	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, app := range apps {
+			last[i] = p.XRevRangeN(ctx, StreamKey(app), "+", "-", 1)
+			cuts[i] = p.HMGet(ctx, cutKey(app), "id", "by")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the end of the results: %w", err)
+	}
+	ends := make([]string, len(apps))
+	for i := range apps {
+		if entries := last[i].Val(); len(entries) > 0 {
+			ends[i] = entries[0].ID
+			continue
+		}
+		ends[i] = cmp.Or(newCut(cuts[i].Val()).ID, "0-0")
+	}
+	return ends, nil
+}
+
+// newCut decodes the fields id and by of a hash of cuts.
+func newCut(fields []any) Cut {
+	id, _ := fields[0].(string)
+	by, _ := fields[1].(string)
+	return Cut{ID: id, ByLength: by == "length"}
 }
