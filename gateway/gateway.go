@@ -10,18 +10,20 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// Deps are the dependencies of a Gateway. All are required.
+// Deps are the dependencies of a Gateway. All but Tracer are required.
 type Deps struct {
 	Redis     redis.UniversalClient
 	Tasks     *tasks.Client
@@ -33,6 +35,7 @@ type Deps struct {
 	Apps      func() []api.App // the configured apps, now
 	Registry  *prometheus.Registry
 	Log       *slog.Logger
+	Tracer    trace.Tracer // makes spans of the requests; nil: none
 }
 
 // Gateway serves the API. Create it with New.
@@ -40,6 +43,8 @@ type Gateway struct {
 	api   *api.API
 	proxy *proxy.Proxy
 	mux   *http.ServeMux
+
+	traced http.Handler // mux, with a span for each request
 }
 
 // New creates a Gateway. It does no I/O.
@@ -63,11 +68,12 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.mux.Handle("/docs", g.api)
 	g.mux.Handle("/docs/", g.api)
 	g.mux.Handle("/wechat/", http.StripPrefix("/wechat", g.proxy))
+	g.traced = tracing.Middleware(deps.Tracer, func(r *http.Request) string { return r.Pattern }, g.mux)
 	return g, nil
 }
 
 // ServeHTTP implements http.Handler.
-func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.mux.ServeHTTP(w, r) }
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.traced.ServeHTTP(w, r) }
 
 // Close ends what runs in the background. All requests must have ended.
 func (g *Gateway) Close() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ import (
 	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -37,8 +39,9 @@ type Parts struct {
 	WeChat    *wechat.Client
 	Limiter   *ratelimit.Limiter
 	Holds     *hold.Store
-	Hooks     worker.Hooks // of the replicas that are made from now on
-	Unlisted  bool         // likewise; see worker.Deps
+	Hooks     worker.Hooks    // of the replicas that are made from now on
+	Unlisted  bool            // likewise; see worker.Deps
+	Traces    *tracing.Traces // nil: no traces
 }
 
 // New makes the parts. It does no I/O. With nil credentials it uses the configured ones.
@@ -58,6 +61,9 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens)
 	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, limitsOf(cfg.Apps), ratelimit.WithReserve(reserveOf(cfg.Apps)))
 	p.Holds = hold.NewStore(p.Redis)
+	if p.Traces, err = tracing.FromEnvironment(os.Getenv, log); err != nil {
+		log.Warn("no traces are recorded", slog.Any("err", err)) // variables that are meant for all programs of a host
+	}
 	return p, nil
 }
 
@@ -79,7 +85,7 @@ func Open(ctx context.Context, cfg configs.Config, log *slog.Logger, credentials
 func (p *Parts) Gateway() (*gateway.Gateway, error) {
 	return gateway.New(p.Config.Gateway, gateway.Deps{
 		Redis: p.Redis, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds, Limiter: p.Limiter,
-		WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Registry: p.Registry, Log: p.Log,
+		WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Registry: p.Registry, Log: p.Log, Tracer: p.Traces.Tracer(),
 	})
 }
 
@@ -99,6 +105,7 @@ func (p *Parts) Close() {
 	if err := p.Limiter.Close(ctx); err != nil {
 		p.Log.Debug("leased permits could not be returned", "err", err)
 	}
+	p.Traces.Close()
 	p.Tokens.Close()
 	p.WeChat.CloseIdle()
 	_ = p.Redis.Close()
@@ -136,7 +143,7 @@ func (p *Parts) Replica(apps []worker.App, registry prometheus.Registerer) (*Rep
 	r, err := worker.New(p.Config.Worker, worker.Deps{
 		Redis: rdb, WeChat: p.WeChat, Limiter: p.Limiter, Apps: apps,
 		Results: p.Config.Results, Attempt: p.Config.WeChat.AttemptTimeout,
-		Logger: p.Log, Registry: registry, Unlisted: p.Unlisted,
+		Logger: p.Log, Registry: registry, Unlisted: p.Unlisted, Tracer: p.Traces.Tracer(),
 	}, p.Hooks)
 	if err != nil {
 		_ = rdb.Close()
