@@ -12,8 +12,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
-	"github.com/wxcourier/wxcourier/gateway"
-	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/tracing"
@@ -79,23 +77,6 @@ func Open(ctx context.Context, cfg configs.Config, log *slog.Logger, credentials
 		return nil, err
 	}
 	return p, nil
-}
-
-// Gateway makes the gateway. It does no I/O.
-func (p *Parts) Gateway() (*gateway.Gateway, error) {
-	return gateway.New(p.Config.Gateway, gateway.Deps{
-		Redis: p.Redis, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds, Limiter: p.Limiter,
-		WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Registry: p.Registry, Log: p.Log, Tracer: p.Traces.Tracer(),
-	})
-}
-
-// gatewayApps returns the configured apps as the gateway takes them.
-func (p *Parts) gatewayApps() []api.App {
-	var all []api.App
-	for _, app := range p.Config.Apps {
-		all = append(all, api.App{ID: app.ID, Hours: app.Hours})
-	}
-	return all
 }
 
 // Close returns leased permits, within seconds, and closes all connections.
