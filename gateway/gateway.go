@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
@@ -25,12 +26,13 @@ import (
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// Deps are the dependencies of a Gateway. All are required.
+// Deps are the dependencies of a Gateway. All but Tracer are required.
 type Deps struct {
 	Redis     redis.UniversalClient
 	NewRedis  func() redis.UniversalClient // makes clients that the gateway closes
@@ -47,6 +49,7 @@ type Deps struct {
 	AskQuotas  func(ctx context.Context, app string, types []string) error
 	Registry   *prometheus.Registry
 	Log        *slog.Logger
+	Tracer     trace.Tracer // makes spans of the requests; nil: none
 
 	// Unprotected lets the gateway serve other machines without keys: nothing behind it is real.
 	Unprotected bool
@@ -111,11 +114,11 @@ func checkListen(cfg Config, keys *apikey.Set) error {
 // routes registers all paths. Their patterns, with those of the API, are the label route.
 func (g *Gateway) routes() {
 	operations := routedByNext(g.api)
-	g.handle("/v1/", g.authenticated(operations))
+	g.handle("/v1/", g.traced(g.authenticated(operations)))
 	for _, path := range DocumentPaths() {
 		g.handle(path, operations)
 	}
-	g.handle(proxyPath, http.StripPrefix("/wechat", g.proxy))
+	g.handle(proxyPath, g.traced(http.StripPrefix("/wechat", g.proxy)))
 	g.handle("GET /healthz", http.HandlerFunc(g.serveHealth))
 	g.handle("GET /readyz", http.HandlerFunc(g.serveReadiness))
 	g.handle("GET /metrics", promhttp.HandlerFor(g.deps.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
@@ -141,6 +144,11 @@ func (g *Gateway) handle(pattern string, next http.Handler) {
 		exchangeOf(r.Context()).route = pattern
 		next.ServeHTTP(w, r)
 	})
+}
+
+// traced adds the trace of a request to its context, and with a tracer a span.
+func (g *Gateway) traced(next http.Handler) http.Handler {
+	return tracing.Middleware(g.deps.Tracer, func(r *http.Request) string { return exchangeOf(r.Context()).route }, next)
 }
 
 // routedByNext takes the pattern of a handler that routes by a http.ServeMux as the route.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/background"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
@@ -36,6 +37,7 @@ type delivererDeps struct {
 	dispatcher *dispatch.Dispatcher
 	media      *mediaFetcher
 	hooks      Hooks
+	tracer     trace.Tracer // nil: no spans
 	metrics    *metrics
 	background *background.Group
 	log        *slog.Logger
@@ -80,7 +82,7 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 		l.pace.Release(ctx, permit)
 		return d.discard(ctx, err)
 	}
-	j.started, j.resultWriter = started, t.ResultWriter()
+	j.started, j.resultWriter, j.trace = started, t.ResultWriter(), d.newTrace(t.Headers())
 	j.call.Assign(permit)
 	defer d.release(ctx, j)
 
@@ -156,7 +158,7 @@ func (d *deliverer) send(ctx context.Context, j *job) (err error) {
 		}
 		return nil
 	}
-	j.answer, err = d.dispatcher.Send(ctx, open, &j.call, j.request)
+	j.answer, err = d.dispatcher.Send(j.trace.start(ctx, j), open, &j.call, j.request)
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -47,6 +48,7 @@ type rig struct {
 	others    []worker.App     // apps of the replicas besides app
 	hooks     worker.Hooks
 	dials     http.RoundTripper // the transport to WeChat; nil is the client's own
+	tracer    trace.Tracer      // nil: no spans
 }
 
 // lockedBuffer collects log lines from many goroutines.
@@ -161,7 +163,7 @@ func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.L
 		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,
 		Limiter: limiter,
 		Apps:    append([]worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours}}, r.others...),
-		Results: r.results, Logger: log, Registry: p.registry,
+		Results: r.results, Logger: log, Registry: p.registry, Tracer: r.tracer,
 	}, r.hooks)
 	if err != nil {
 		r.t.Fatal(err)

@@ -38,8 +38,9 @@ type job struct {
 	// resultWriter writes the result to asynq's copy; nil where asynq does not run the task.
 	resultWriter *asynq.ResultWriter
 	call         dispatch.Call
-	endProbe     func() // nil unless the lane's breaker has tripped and this task probes it
-	unlock       func() // unlocks the receiver; nil when it is not locked
+	trace        *runTrace // nil: no span
+	endProbe     func()    // nil unless the lane's breaker has tripped and this task probes it
+	unlock       func()    // unlocks the receiver; nil when it is not locked
 	request      wechat.Request
 	opened       ledger.OpenResult
 	notified     bool // OnSending was called

@@ -34,6 +34,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/background"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
@@ -51,7 +52,7 @@ type App struct {
 	Hours       Hours    // when tasks may be sent; types without hours at any time
 }
 
-// Deps are the dependencies of a replica. All but Logger, Registry and Clock are required.
+// Deps are the dependencies of a replica. All but Logger, Registry, Tracer and Clock are required.
 type Deps struct {
 	Redis    redis.UniversalClient // used by this replica only: New adds a hook to it; close it after Run, unless Run returned ErrShutdownTimeout
 	WeChat   *wechat.Client
@@ -61,6 +62,9 @@ type Deps struct {
 	Attempt  time.Duration         // the timeout of one attempt, as configured in WeChat
 	Logger   *slog.Logger          // default: slog.Default()
 	Registry prometheus.Registerer // nil: metrics are recorded, not exported
+	// Tracer makes spans of the tasks whose producers sent a trace context; see
+	// [tasks.TraceParent]. nil: none.
+	Tracer trace.Tracer
 
 	// Clock is the clock of hours, not_after and finished_at; nil is time.Now. Tests move it, as
 	// package wxcouriertest does. All other waits are by the clock of Redis, or in real time.
@@ -143,12 +147,12 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	hook, metrics := gate.NewHook(deps.Redis, gate.WithRetention(deps.Results.AsynqRetention)), newMetrics()
 	book := ledger.New(deps.Redis, policy)
 	r.dispatcher = dispatch.New(dispatch.Deps{
-		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id,
+		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id, Tracer: deps.Tracer,
 	})
 	r.deliverer = newDeliverer(delivererDeps{
 		replica: r.id, apps: apps, attempts: cfg.Attempts, results: deps.Results,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
-		hooks: hooks, metrics: metrics, background: r.background, log: deps.Logger, now: deps.Clock,
+		hooks: hooks, tracer: deps.Tracer, metrics: metrics, background: r.background, log: deps.Logger, now: deps.Clock,
 	})
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ import (
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -35,8 +37,9 @@ type Parts struct {
 	WeChat    *wechat.Client
 	Limiter   *ratelimit.Limiter
 	Holds     *hold.Store
-	Hooks     worker.Hooks // of the replicas that are made from now on
-	Unlisted  bool         // likewise; see worker.Deps
+	Hooks     worker.Hooks    // of the replicas that are made from now on
+	Unlisted  bool            // likewise; see worker.Deps
+	Traces    *tracing.Traces // nil: no traces
 }
 
 // New makes the parts. It does no I/O. With nil credentials it uses the configured ones.
@@ -56,6 +59,9 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens)
 	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, limitsOf(cfg.Apps), ratelimit.WithReserve(reserveOf(cfg.Apps)))
 	p.Holds = hold.NewStore(p.Redis)
+	if p.Traces, err = tracing.FromEnvironment(os.Getenv, log); err != nil {
+		log.Warn("no traces are recorded", slog.Any("err", err)) // variables that are meant for all programs of a host
+	}
 	return p, nil
 }
 
@@ -80,6 +86,7 @@ func (p *Parts) Close() {
 	if err := p.Limiter.Close(ctx); err != nil {
 		p.Log.Debug("leased permits could not be returned", "err", err)
 	}
+	p.Traces.Close()
 	p.Tokens.Close()
 	p.WeChat.CloseIdle()
 	_ = p.Redis.Close()
@@ -117,7 +124,7 @@ func (p *Parts) Replica(apps []worker.App, registry prometheus.Registerer) (*Rep
 	r, err := worker.New(p.Config.Worker, worker.Deps{
 		Redis: rdb, WeChat: p.WeChat, Limiter: p.Limiter, Apps: apps,
 		Results: p.Config.Results, Attempt: p.Config.WeChat.AttemptTimeout,
-		Logger: p.Log, Registry: registry, Unlisted: p.Unlisted,
+		Logger: p.Log, Registry: registry, Unlisted: p.Unlisted, Tracer: p.Traces.Tracer(),
 	}, p.Hooks)
 	if err != nil {
 		_ = rdb.Close()

@@ -29,14 +29,14 @@ func layers() [][]string {
 		{ // what knows nothing of wxcourier
 			"internal/background", "internal/buildinfo", "internal/calendar", "internal/console", "internal/embedded", "internal/exists",
 			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/problem", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/strictjson",
-			"internal/subprocess", "internal/suggest", "internal/workerpool",
+			"internal/subprocess", "internal/suggest", "internal/tracing", "internal/workerpool",
 		},
 	}
 }
 
 // testPackages are packages that only tests and measurements import.
 func testPackages() []string {
-	return []string{"internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "examples"}
+	return []string{"internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
 }
 
 // Imports run one way.
