@@ -3,6 +3,7 @@ package examples_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -176,12 +177,10 @@ func faultyFront(t *testing.T, gateway string) (front string, posts *atomic.Int6
 		t.Fatal(err)
 	}
 	posts = &atomic.Int64{}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	direct := proxy.Director
-	proxy.Director = func(r *http.Request) { direct(r); r.Host = target.Host }
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
 	proxy.ModifyResponse = func(answer *http.Response) error {
 		if answer.Request.Method == http.MethodPost && posts.Load() == 2 {
-			return fmt.Errorf("lost")
+			return errors.New("lost")
 		}
 		return nil
 	}
@@ -202,7 +201,7 @@ func faultyFront(t *testing.T, gateway string) (front string, posts *atomic.Int6
 	return server.URL, posts
 }
 
-// TestProducers runs each example against a gateway with keys. An answer is lost and one is 503: the
+// TestProducers runs each example against a gateway with keys. One answer is 503, and one is lost: the
 // examples repeat the task, and one message arrives. A refusal of the gateway is printed.
 func TestProducers(t *testing.T) {
 	t.Parallel()
@@ -227,9 +226,6 @@ func TestProducers(t *testing.T) {
 			}
 			if got := run(t, d.url, key, "", append(e.command, app, "", order+"-b")...); got.status != 1 || got.stdout != "" || !strings.Contains(got.stderr, "body.touser") {
 				t.Errorf("without a receiver: %+v", got)
-			}
-			if got := run(t, d.url, "wxc_shop_wrong", "", append(e.command, app, openid, order)...); got.status != 1 || !strings.Contains(got.stderr, "401") {
-				t.Errorf("with a wrong key: %+v", got)
 			}
 		})
 	}
