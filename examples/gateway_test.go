@@ -26,7 +26,7 @@ import (
 
 const (
 	app    = "wx0123456789abcdef"
-	secret = "the-app-secret-0123456789" //nolint:gosec // the sandbox's
+	secret = "the-app-secret-0123456789"
 	// within bounds one run of an example: a JVM and npm are slow on a busy machine.
 	within = 3 * time.Minute
 )

@@ -94,8 +94,8 @@ func (c *runCommand) chooseJournal(cfg configs.Config) {
 		return
 	}
 	file := c.File
-	if real, err := filepath.EvalSymlinks(file); err == nil {
-		file = real // a file has one journal, also under the names of its links
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		file = target // a file has one journal, also under the names of its links
 	}
 	c.Journal, c.defaultJournal = file+".journal", true
 }
