@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
+	"github.com/wxcourier/wxcourier/internal/app/reload"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 )
 
@@ -27,6 +28,9 @@ func (c *gatewayCommand) Run(p *program) error {
 		return err
 	}
 	defer parts.Close()
+	defer p.followConfiguration(reload.Config{
+		Started: parts.Config, Unused: []string{"worker"}, Apply: parts.Apply, Log: parts.Log,
+	})()
 	if c.Listen != "" {
 		parts.Config.Gateway.Listen = c.Listen
 	}
