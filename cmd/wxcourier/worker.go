@@ -24,6 +24,8 @@ type workerCommand struct {
 func (workerCommand) Help() string {
 	return `Delivers enqueued tasks, together with any number of other replicas on the same Redis. It requires a configured Redis and at least one app.
 
+It reads the configuration again when one of its files changes, and on SIGHUP: apps may be added, changed and removed while it runs.
+
 On SIGTERM or Ctrl-C it finishes the tasks in flight within worker.shutdown_timeout and leaves the rest in Redis. A second signal ends it at once, with status 1.
 
 Examples:
