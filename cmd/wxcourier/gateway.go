@@ -1,6 +1,9 @@
 package main
 
-import "github.com/wxcourier/wxcourier/internal/httpguard"
+import (
+	"github.com/wxcourier/wxcourier/internal/app/reload"
+	"github.com/wxcourier/wxcourier/internal/httpguard"
+)
 
 type gatewayCommand struct {
 	Listen string   `placeholder:"ADDR" help:"Address to serve on. Default: gateway.listen."`
@@ -26,6 +29,9 @@ func (c *gatewayCommand) Run(p *program) error {
 		return err
 	}
 	defer parts.Close()
+	defer p.followConfiguration(reload.Config{
+		Started: parts.Config, Unused: []string{"worker"}, Apply: parts.Apply, Log: parts.Log,
+	})()
 	cfg := &parts.Config.Gateway
 	if c.Listen != "" {
 		cfg.Listen = c.Listen

@@ -36,7 +36,7 @@ func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
 // gatewayApps returns the configured apps as the gateway takes them.
 func (p *Parts) gatewayApps() []api.App {
 	var all []api.App
-	for _, app := range p.Config.Apps {
+	for _, app := range p.Current().Apps {
 		all = append(all, api.App{ID: app.ID, Hours: app.Hours})
 	}
 	return all

@@ -14,7 +14,7 @@ import (
 func layers() [][]string {
 	return [][]string{
 		{"cmd/wxcourier"},
-		{"internal/app/check", "internal/app/dev", "internal/app/filerun", "internal/loadtest"},
+		{"internal/app/check", "internal/app/dev", "internal/app/filerun", "internal/app/reload", "internal/loadtest"},
 		{"internal/app"},
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
 		{"worker", "gateway", "internal/describe"},
