@@ -16,6 +16,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -31,8 +32,19 @@ type Deps struct {
 	WeChat    *wechat.Client
 	Tokens    *wechat.Tokens
 	Apps      func() []api.App // the configured apps, now
+	Policy    ledger.Policy    // of the records of tasks, as the workers have it
 	Registry  *prometheus.Registry
 	Log       *slog.Logger
+}
+
+// app returns the configuration of an app for its calls.
+func (d Deps) app(id string) (app proxy.App, configured bool) {
+	for _, a := range d.Apps() {
+		if a.ID == id {
+			return proxy.App{OnlyOpenIDs: a.OnlyOpenIDs}, true
+		}
+	}
+	return proxy.App{}, false
 }
 
 // Gateway serves the API. Create it with New.
@@ -55,9 +67,14 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.Apps, Log: deps.Log,
 	})
-	g.proxy = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
-		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens, Log: deps.Log,
+	var err error
+	g.proxy, err = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
+		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens,
+		App: deps.app, Policy: deps.Policy, Registry: deps.Registry, Log: deps.Log,
 	})
+	if err != nil {
+		return nil, err
+	}
 	g.mux.Handle("/v1/", authenticated(g.api))
 	g.mux.Handle("/openapi.json", g.api)
 	g.mux.Handle("/docs", g.api)

@@ -6,6 +6,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Scope is something that a key allows.
@@ -32,6 +34,28 @@ type Key struct {
 	MaxBody int64     // of a request, in bytes; 0: the default
 	Paths   []string  // for Call: further paths of WeChat, as patterns of path.Match
 	Expires time.Time // zero: never
+
+	// Fingerprint stands for the key and its permissions, and is no secret. What outlives a
+	// request, such as a session or a ticket, keeps it, and ends when the key of this id has
+	// another one: the key was changed, or revoked and made anew under its id.
+	Fingerprint string
+
+	limiter *rate.Limiter // nil: unlimited
+}
+
+// Admit counts a request against the key's rate. When it is exceeded, ok is false, and the
+// request may be repeated after a time.
+func (k *Key) Admit() (after time.Duration, ok bool) {
+	if k.limiter == nil {
+		return 0, true
+	}
+	now := time.Now()
+	r := k.limiter.ReserveN(now, 1)
+	after = r.DelayFrom(now)
+	if after > 0 {
+		r.CancelAt(now)
+	}
+	return after, after == 0
 }
 
 // Allows reports whether the key has a scope.
@@ -42,7 +66,7 @@ func (k *Key) AllowsApp(app string) bool { return len(k.Apps) == 0 || slices.Con
 
 // Local returns the key of requests to a gateway without keys, which only this machine can
 // reach: it allows everything.
-func Local() *Key { return &Key{ID: "local", Scopes: Scopes()} }
+func Local() *Key { return &Key{ID: "local", Scopes: Scopes(), Fingerprint: "local"} }
 
 type contextKey struct{}
 

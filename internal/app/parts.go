@@ -80,6 +80,7 @@ func (p *Parts) Gateway() (*gateway.Gateway, error) {
 	return gateway.New(p.Config.Gateway, gateway.Deps{
 		Redis: p.Redis, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds, Limiter: p.Limiter,
 		WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Registry: p.Registry, Log: p.Log,
+		Policy: worker.RecordPolicy(p.Config.Results, p.Config.WeChat.AttemptTimeout),
 	})
 }
 
@@ -87,7 +88,7 @@ func (p *Parts) Gateway() (*gateway.Gateway, error) {
 func (p *Parts) gatewayApps() []api.App {
 	var all []api.App
 	for _, app := range p.Config.Apps {
-		all = append(all, api.App{ID: app.ID, Hours: app.Hours})
+		all = append(all, api.App{ID: app.ID, Hours: app.Hours, OnlyOpenIDs: app.OnlyOpenIDs})
 	}
 	return all
 }
