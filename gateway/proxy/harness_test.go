@@ -123,6 +123,7 @@ type recorder struct {
 	next http.Handler
 	mu   sync.Mutex
 	all  []recorded
+	says map[string]int // by path: errcodes that are answered in place of the sandbox
 }
 
 type recorded struct {
@@ -135,9 +136,24 @@ func (s *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	s.mu.Lock()
 	s.all = append(s.all, recorded{r.Method, r.URL.Path, r.Header.Get("Content-Type"), r.URL.Query(), body})
+	code := s.says[r.URL.Path]
 	s.mu.Unlock()
+	if code != 0 {
+		_, _ = fmt.Fprintf(w, `{"errcode":%d,"errmsg":"refused rid: 6500-1"}`, code)
+		return
+	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	s.next.ServeHTTP(w, r)
+}
+
+// say makes calls to a path get an errcode; 0 ends that.
+func (s *recorder) say(path string, code int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.says == nil {
+		s.says = make(map[string]int)
+	}
+	s.says[path] = code
 }
 
 // of returns the requests for a path.
@@ -274,4 +290,21 @@ func wantRefused(t *testing.T, what string, a reply, code int) {
 	if a.ErrCode != code || !strings.Contains(a.ErrMsg, "wxcourier") {
 		t.Errorf("%s: %v, want %d of wxcourier", what, a, code)
 	}
+}
+
+// decode decodes the body of an answer.
+func (r reply) decode(t *testing.T, into any) {
+	t.Helper()
+	if err := json.Unmarshal(r.body, into); err != nil {
+		t.Fatalf("%v: %v", err, r)
+	}
+}
+
+// inParallel calls do for 0 to n-1 at once.
+func inParallel(n int, do func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { do(i) })
+	}
+	all.Wait()
 }
