@@ -208,7 +208,7 @@ func (c *Caller) permit(ctx context.Context, call *dispatch.Call) *Refusal {
 	if call.Type == "" {
 		return nil
 	}
-	deadline := time.Now().Add(c.wait)
+	deadline := time.Now().Add(max(c.wait, minWait))
 	for _, until := range []time.Time{earlier(deadline, time.Now().Add(spentCheck)), deadline} {
 		waiting, cancel := context.WithDeadline(ctx, until)
 		p, err := c.dispatcher.Pace(call.App, call.Type, wechat.Endpoint(call.API)).Acquire(waiting, nil)
@@ -228,6 +228,9 @@ func (c *Caller) permit(ctx context.Context, call *dispatch.Call) *Refusal {
 	}
 	return c.noPermit(ctx, call)
 }
+
+// minWait is how long a call waits for a permit at least: also a free one takes a round trip to Redis.
+const minWait = 500 * time.Millisecond
 
 // spentCheck is how long a call waits for a permit before it finds out whether a limit is spent.
 const spentCheck = 200 * time.Millisecond
@@ -266,8 +269,10 @@ func (c *Caller) noPermit(ctx context.Context, call *dispatch.Call) *Refusal {
 	if windows, err := c.limiter.SpentWindows(ctx, call.App, call.Type, false); err == nil && len(windows) > 0 {
 		return windowRefusal(call, windows[0].Window, windows[0].Until)
 	}
-	if windows := c.limiter.Windows(call.App, call.Type); len(windows) > 0 {
-		return windowRefusal(call, windows[0].Span, time.Time{})
+	for _, w := range c.limiter.Windows(call.App, call.Type) {
+		if w.Span == ratelimit.PerSecond || w.Span == ratelimit.PerMinute { // full a moment ago
+			return windowRefusal(call, w.Span, time.Time{})
+		}
 	}
 	return errBusy.because("no permit in time; not sent; try later")
 }
