@@ -71,6 +71,9 @@ func (e endpoint) lane() string {
 	return ""
 }
 
+// TakesImage reports whether a path takes an image as an upload, in place of JSON.
+func TakesImage(path string) bool { return endpointOf(path).spec.Multipart }
+
 // otherAPI is the label of the paths without a lane in the metrics.
 const otherAPI = "other"
 

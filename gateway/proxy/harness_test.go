@@ -232,7 +232,9 @@ type reply struct {
 	Task        struct{ App, ID string }
 }
 
-func (r reply) String() string { return fmt.Sprintf("%d %s %.300q", r.status, r.header.Get("Content-Type"), r.body) }
+func (r reply) String() string {
+	return fmt.Sprintf("%d %s %.300q", r.status, r.header.Get("Content-Type"), r.body)
+}
 
 // send sends a request; header is a list of names and values.
 func (g *gateway) send(method, path string, query url.Values, body string, header ...string) reply {

@@ -13,6 +13,7 @@ import (
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/gateway"
 	"github.com/wxcourier/wxcourier/gateway/api"
+	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/ratelimit"
@@ -81,6 +82,13 @@ func (p *Parts) Gateway() (*gateway.Gateway, error) {
 		Redis: p.Redis, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds, Limiter: p.Limiter,
 		WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Registry: p.Registry, Log: p.Log,
 		Policy: worker.RecordPolicy(p.Config.Results, p.Config.WeChat.AttemptTimeout),
+	})
+}
+
+// Caller makes what calls WeChat outside of tasks. The caller closes it. It does no I/O.
+func (p *Parts) Caller() (*proxy.Caller, error) {
+	return proxy.NewCaller(p.Config.Gateway.Wait, proxy.CallerDeps{
+		Redis: p.Redis, Limiter: p.Limiter, WeChat: p.WeChat, Registry: p.Registry, Log: p.Log,
 	})
 }
 
