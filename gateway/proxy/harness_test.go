@@ -87,7 +87,7 @@ func (k *keyRing) remove(text string) {
 
 // shop is a WeChat, and what is configured in front of it.
 type shop struct {
-	t      *testing.T
+	t      testing.TB
 	wx     *sandbox.Server
 	url    string // of WeChat
 	rdb    redis.UniversalClient
@@ -124,6 +124,8 @@ type recorder struct {
 	mu   sync.Mutex
 	all  []recorded
 	says map[string]int // by path: errcodes that are answered in place of the sandbox
+
+	forget bool // nothing is remembered
 }
 
 type recorded struct {
@@ -133,6 +135,10 @@ type recorded struct {
 }
 
 func (s *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.forget {
+		s.next.ServeHTTP(w, r)
+		return
+	}
 	body, _ := io.ReadAll(r.Body)
 	s.mu.Lock()
 	s.all = append(s.all, recorded{r.Method, r.URL.Path, r.Header.Get("Content-Type"), r.URL.Query(), body})
@@ -163,7 +169,7 @@ func (s *recorder) of(path string) []recorded {
 	return slices.DeleteFunc(slices.Clone(s.all), func(r recorded) bool { return r.path != path })
 }
 
-func newShop(t *testing.T, rdb redis.UniversalClient) *shop {
+func newShop(t testing.TB, rdb redis.UniversalClient) *shop {
 	t.Helper()
 	s := &shop{
 		t: t, wx: sandbox.New(sandbox.Options{Apps: map[string]string{app: secret, other: secret}}), rdb: rdb,
@@ -269,6 +275,12 @@ func (g *gateway) send(method, path string, query url.Values, body string, heade
 // ticketOf returns the answer to a request for a ticket.
 func (g *gateway) ticketOf(key, app string) reply {
 	return g.send(http.MethodGet, "/cgi-bin/token", url.Values{"grant_type": {"client_credential"}, "appid": {app}, "secret": {key}}, "")
+}
+
+// tokenOf returns a token of WeChat's.
+func (g *gateway) tokenOf() string {
+	direct := &gateway{shop: g.shop, url: g.shop.url}
+	return direct.ticketOf(secret, app).AccessToken
 }
 
 // ticket returns a ticket of the shop's key.
