@@ -71,6 +71,9 @@ func (e endpoint) lane() string {
 	return ""
 }
 
+// HasLane reports whether a path without a task type is a lane, which can be held and released.
+func HasLane(path string) bool { return slices.Contains(otherPaths, path) }
+
 // TakesImage reports whether a path takes an image as an upload, in place of JSON.
 func TakesImage(path string) bool { return endpointOf(path).spec.Multipart }
 
