@@ -100,7 +100,7 @@ func TestMistakes(t *testing.T) {
 		{
 			name: "a limit of nothing",
 			text: "apps:\n  - id: " + app + "\n    secret: x\n    limits:\n      schem:generate: {per_second: 5}\n",
-			want: []string{"line 5: apps[0].limits.schem:generate: no such task type or group; the nearest is \"scheme:generate\""},
+			want: []string{"line 5: apps[0].limits.schem:generate: no such task type, path or group; the nearest is \"scheme:generate\""},
 		},
 		{
 			name: "hours",

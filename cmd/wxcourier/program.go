@@ -55,6 +55,7 @@ type commands struct {
 	Release releaseCommand `cmd:"" help:"End a hold."`
 	Key     keyCommand     `cmd:"" help:"Maintain the keys of the gateway's clients."`
 	Quota   quotaCommand   `cmd:"" help:"Ask WeChat for today's quotas, or clear them."`
+	Call    callCommand    `cmd:"" help:"Call WeChat's server API under the limits of the workers."`
 	Check   checkCommand   `cmd:"" help:"Check the configuration, Redis and each app's credentials."`
 	Sandbox sandboxCommand `cmd:"" help:"Serve a stand-in for WeChat's server API."`
 	Bench   benchCommand   `cmd:"" help:"Measure the speed and cost of a deployment on this machine."`

@@ -36,6 +36,8 @@ import (
 type App struct {
 	ID    string
 	Hours inspect.Hours // when its tasks may be sent; nil: at any time
+	// OnlyOpenIDs: when set, messages to others are not sent.
+	OnlyOpenIDs []string
 }
 
 // Deps are the dependencies of an API. All are required.

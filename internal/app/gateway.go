@@ -12,6 +12,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
+	"github.com/wxcourier/wxcourier/worker"
 )
 
 // Gateway makes the gateway. It reads the file of the keys. unprotected lets it serve other
@@ -24,6 +25,7 @@ func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
 	return gateway.New(p.Config.Gateway, gateway.Deps{
 		Redis: p.Redis, NewRedis: p.Config.Redis.NewClient, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds,
 		Limiter: p.Limiter, WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Keys: keys,
+		Policy:     worker.RecordPolicy(p.Config.Results, p.Config.WeChat.AttemptTimeout),
 		SyncPauses: p.SyncPauses,
 		AskQuotas: func(ctx context.Context, app string, types []string) error {
 			_, err := p.AskQuotas(ctx, app, types)
@@ -37,7 +39,7 @@ func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
 func (p *Parts) gatewayApps() []api.App {
 	var all []api.App
 	for _, app := range p.Current().Apps {
-		all = append(all, api.App{ID: app.ID, Hours: app.Hours})
+		all = append(all, api.App{ID: app.ID, Hours: app.Hours, OnlyOpenIDs: app.OnlyOpenIDs})
 	}
 	return all
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/tracing"
@@ -78,6 +79,13 @@ func Open(ctx context.Context, cfg configs.Config, log *slog.Logger, credentials
 		return nil, err
 	}
 	return p, nil
+}
+
+// Caller makes what calls WeChat outside of tasks. The caller closes it. It does no I/O.
+func (p *Parts) Caller() (*proxy.Caller, error) {
+	return proxy.NewCaller(p.Config.Gateway.Wait, proxy.CallerDeps{
+		Redis: p.Redis, Limiter: p.Limiter, WeChat: p.WeChat, Registry: p.Registry, Log: p.Log,
+	})
 }
 
 // Close returns leased permits, within seconds, and closes all connections.

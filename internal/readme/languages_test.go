@@ -180,6 +180,7 @@ func chinese() language {
 			"hold":        "暂停一个应用、一种任务类型或一个模板",
 			"release":     "解除暂停",
 			"quota":       "向微信查询当天的配额，或将其清零",
+			"call":        "在 worker 的限频之下直接调用一次微信服务端接口",
 			"check":       "检查配置、Redis 和每个应用的凭据",
 			"bench":       "在本机测量一套部署的吞吐量和开销",
 			"sandbox":     "启动模拟的微信服务端",
@@ -189,7 +190,7 @@ func chinese() language {
 		},
 		codesHead:   "| 错误码 | 接口 | 含义 | 类别 |",
 		codesCells:  strings.NewReplacer("| everywhere |", "| 所有接口 |", "| elsewhere |", "| 其余接口 |"),
-		limitsHead:  "| 类型或分组 | 每秒 | 每分钟 | 每天 | 总量 | 出处 |",
+		limitsHead:  "| 类型、路径或分组 | 每秒 | 每分钟 | 每天 | 总量 | 出处 |",
 		limitsCells: strings.NewReplacer(" (shared by ", "（由 ", "`, `", "`、`", "`) |", "` 共用） |"),
 	}
 }
