@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/wxcourier/wxcourier/gateway"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
 	"github.com/wxcourier/wxcourier/worker"
@@ -21,6 +22,8 @@ type Config struct {
 	Results worker.ResultsConfig `yaml:"results"`
 	Gateway gateway.Config       `yaml:"gateway"`
 	Apps    []App                `yaml:"apps"`
+	// Webhooks are the HTTP endpoints that get results.
+	Webhooks []webhook.Endpoint `yaml:"webhooks"`
 }
 
 // Default returns the defaults: no Redis and no apps.
@@ -92,6 +95,7 @@ func (d *decoder) check(cfg Config) {
 			cfg.Worker.ShutdownTimeout, cfg.WeChat.AttemptTimeout)
 	}
 	d.checkApps(cfg.Apps)
+	d.checkWebhooks(cfg.Webhooks)
 }
 
 // section records the faults of one section, each of the form "key: problem".

@@ -35,6 +35,10 @@ func (c *gatewayCommand) Run(p *program) error {
 		return usageErrorf("%v", err)
 	}
 	defer g.Close()
+	webhooks, err := parts.Webhooks()
+	if err != nil {
+		return err
+	}
 	cfg := parts.Config.Gateway
 	server, err := httpserver.Start(p.ctx, httpserver.Config{
 		Address: cfg.Listen, Handler: httpguard.New(cfg.Listen, cfg.Hosts...).Protect(g), Log: parts.Log,
@@ -44,6 +48,5 @@ func (c *gatewayCommand) Run(p *program) error {
 	}
 	defer server.Shutdown()
 	parts.Log.Info("listening", slog.String("addr", server.Addr()))
-	<-p.ctx.Done()
-	return nil
+	return webhooks.Run(p.ctx)
 }

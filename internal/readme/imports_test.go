@@ -18,7 +18,7 @@ func layers() [][]string {
 		{"internal/app"},
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
 		{"worker", "gateway", "internal/describe"},
-		{"gateway/api", "gateway/proxy"},
+		{"gateway/api", "gateway/proxy", "gateway/webhook"},
 		{"internal/dispatch", "internal/inspect", "internal/gate", "internal/reconcile", "internal/ingest"},
 		{"internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
 		{"tasks", "ratelimit", "wechat", "sandbox"},

@@ -21,6 +21,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
@@ -64,6 +65,7 @@ type Environment struct {
 	cfg     Config
 	parts   *app.Parts
 	replica *app.Replica
+	hooks   *webhook.Sender
 	pages   *httpserver.Server
 	served  []string // ids of the apps
 	closers []func() // called by Close, the last one first
@@ -93,11 +95,29 @@ func (e *Environment) start(ctx context.Context) (err error) {
 		}
 		e.closers = append(e.closers, stop)
 	}
+	e.cfg.Settings.Webhooks = e.privateWebhooks()
 	if e.parts, err = app.Open(ctx, e.cfg.Settings, e.cfg.Log, app.SandboxCredentials()); err != nil {
 		return err
 	}
 	e.closers = append(e.closers, e.parts.Close)
+	if e.hooks, err = e.parts.Webhooks(); err != nil {
+		return err
+	}
 	return e.startPages(ctx)
+}
+
+// privateWebhooks returns the configured webhooks that are inside the user's own network. The others
+// may be in production, where the results of this stand-in are wrong.
+func (e *Environment) privateWebhooks() []webhook.Endpoint {
+	var all []webhook.Endpoint
+	for _, w := range e.cfg.Settings.Webhooks {
+		if len(w.AllowPrivate) == 0 {
+			e.cfg.Log.Warn("dev does not send to a webhook without allow_private", "webhook", w.Name)
+			continue
+		}
+		all = append(all, w)
+	}
+	return all
 }
 
 // startWeChat starts the stand-in and points the settings at it.
@@ -155,6 +175,7 @@ func (e *Environment) Run(ctx context.Context) error {
 	defer cancel()
 	others.Go(func() { e.sendSamples(ctx) })
 	others.Go(func() { e.keepServed(ctx) })
+	others.Go(func() { _ = e.hooks.Run(ctx) }) // has no error
 	return e.replica.Run(ctx)
 }
 
