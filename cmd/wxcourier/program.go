@@ -59,6 +59,8 @@ type commands struct {
 	Bench   benchCommand   `cmd:"" help:"Measure the speed and cost of a deployment on this machine."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 
+	Webhooks webhooksCommand `cmd:"" help:"List the endpoints that get results, test them, and send results again."`
+
 	Healthcheck healthcheckCommand `cmd:"" help:"Check whether a worker is ready, for container runtimes."`
 }
 

@@ -247,4 +247,14 @@ func status(t *testing.T, rdb redis.UniversalClient, e Endpoint) Status {
 	return Status{}
 }
 
-func TestMain(m *testing.M) { os.Exit(redistest.Run(m)) }
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// contextOfProcess ends with the process.
+func contextOfProcess() context.Context { return context.Background() }
+
+func TestMain(m *testing.M) {
+	if addr, url, ok := strings.Cut(os.Getenv(gatewayVariable), " "); ok {
+		os.Exit(gatewayMain(addr, url))
+	}
+	os.Exit(redistest.Run(m))
+}

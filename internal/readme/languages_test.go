@@ -180,6 +180,7 @@ func chinese() language {
 			"hold":        "暂停一个应用、一种任务类型或一个模板",
 			"release":     "解除暂停",
 			"quota":       "向微信查询当天的配额，或将其清零",
+			"webhooks":    "列出接收结果的 webhook 端点，测试端点，重新推送结果",
 			"check":       "检查配置、Redis 和每个应用的凭据",
 			"bench":       "在本机测量一套部署的吞吐量和开销",
 			"sandbox":     "启动模拟的微信服务端",
