@@ -165,7 +165,7 @@ func newSender(t *testing.T, rdb redis.UniversalClient, endpoints ...Endpoint) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.tuning.poll, s.tuning.recheck = 5*time.Millisecond, 10*time.Millisecond
+	s.tuning.poll, s.tuning.apps, s.tuning.recheck = 5*time.Millisecond, 10*time.Millisecond, 10*time.Millisecond
 	s.tuning.schedule = []time.Duration{10 * time.Millisecond, 20 * time.Millisecond}
 	return s
 }

@@ -16,7 +16,6 @@ import (
 )
 
 const (
-	appsInterval   = 5 * time.Second  // between two looks for new apps
 	tendInterval   = time.Minute      // of ledger.TendReaders
 	gaugesInterval = 15 * time.Second // of the lag in the metrics
 	settleTimeout  = 5 * time.Second  // of the commands that record what became of a call
@@ -71,8 +70,12 @@ func (s *Sender) look(ctx context.Context) error {
 		return nil
 	}
 	if version != s.tendedBy {
+		since, err := s.startTimes(ctx, targets)
+		if err != nil {
+			return err
+		}
 		clear(s.tended)
-		s.tendedBy, s.looked = version, time.Time{}
+		s.since, s.tendedBy, s.looked = since, version, time.Time{}
 	}
 	if err := s.findApps(ctx, targets); err != nil {
 		return err
@@ -101,7 +104,7 @@ func (s *Sender) look(ctx context.Context) error {
 
 // findApps reads the apps now and then.
 func (s *Sender) findApps(ctx context.Context, targets []*target) error {
-	if time.Since(s.looked) < appsInterval {
+	if time.Since(s.looked) < s.tuning.apps {
 		return nil
 	}
 	apps, err := s.deps.Redis.SMembers(ctx, ledger.AppsKey).Result()
@@ -142,21 +145,14 @@ func (s *Sender) disabled(ctx context.Context, targets []*target) (map[string]bo
 
 // tend creates the readers of new apps and endpoints, and keeps the others in use.
 func (s *Sender) tend(ctx context.Context, targets []*target, gone map[string]bool) error {
-	var since map[string]time.Time
 	for _, app := range s.apps {
 		if time.Since(s.tended[app]) < tendInterval {
 			continue
 		}
-		if since == nil {
-			var err error
-			if since, err = s.since(ctx, targets); err != nil {
-				return err
-			}
-		}
 		var readers []ledger.ReaderStart
 		for _, t := range targets {
 			if t.WantsApp(app) {
-				readers = append(readers, ledger.ReaderStart{Name: t.Name, Since: since[t.Name], Off: gone[t.Name]})
+				readers = append(readers, ledger.ReaderStart{Name: t.Name, Since: s.since[t.Name], Off: gone[t.Name]})
 			}
 		}
 		if err := ledger.TendReaders(ctx, s.deps.Redis, app, s.deps.StreamMaxLen, readers); err != nil {
@@ -167,10 +163,10 @@ func (s *Sender) tend(ctx context.Context, targets []*target, gone map[string]bo
 	return nil
 }
 
-// since returns when the endpoints for all apps were first seen: they get the results of an app that
+// startTimes returns when the endpoints for all apps were first seen: they get the results of an app that
 // comes later from its first one on. An endpoint that names its apps starts with each when it is
 // first seen with it.
-func (s *Sender) since(ctx context.Context, targets []*target) (map[string]time.Time, error) {
+func (s *Sender) startTimes(ctx context.Context, targets []*target) (map[string]time.Time, error) {
 	now, err := s.deps.Redis.Time(ctx).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read Redis' time: %w", err)

@@ -45,6 +45,17 @@ func TestResultsAreDelivered(t *testing.T) {
 	})
 }
 
+// The first app of all misses no result either: the gateway was there before it.
+func TestFirstApp(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	e := newEndpoint(t)
+	s := newSender(t, rdb, e.config("crm"))
+	run(t, s)
+	redistest.Until(t, long, "the gateway knows the endpoint", func() bool { return rdb.Exists(t.Context(), endpointsKey).Val() == 1 })
+	settle(t, newLedger(t, rdb, 0), app, "a", 3, nil)
+	redistest.Until(t, long, "its results are there", func() bool { return slices.Equal(e.accepted(app), names("a", 3)) })
+}
+
 // Only the wanted results are sent; the others are no calls, and no lag.
 func TestFilters(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {

@@ -66,6 +66,7 @@ type Sender struct {
 	// The fields below belong to Run.
 	apps     []string
 	tended   map[string]time.Time // by app
+	since    map[string]time.Time // see startTimes
 	tendedBy int                  // version of the targets
 	version  int                  // guarded by mu; rises with SetEndpoints
 	looked   time.Time            // when apps was read
@@ -79,6 +80,7 @@ type pair struct{ webhook, app string }
 // tuning is what tests change.
 type tuning struct {
 	poll     time.Duration // between two looks for new results
+	apps     time.Duration // between two looks for new apps
 	lease    time.Duration // must exceed the timeout of a call
 	timeout  time.Duration // of a call
 	recheck  time.Duration // after which a reader that waits is asked for again
@@ -88,7 +90,7 @@ type tuning struct {
 
 func defaultTuning() tuning {
 	return tuning{
-		poll: time.Second, lease: 30 * time.Second, timeout: 15 * time.Second, recheck: 10 * time.Second,
+		poll: time.Second, apps: 2 * time.Second, lease: 30 * time.Second, timeout: 15 * time.Second, recheck: 10 * time.Second,
 		finish: 2 * time.Second, schedule: retrySchedule(),
 	}
 }
