@@ -39,12 +39,7 @@ end
 local held = redis.call("HMGET", cut, "low", "low_until", "low_max")
 local low, low_until, low_max = held[1], tonumber(held[2] or ""), tonumber(held[3] or "")
 local length, removed = redis.call("XLEN", stream), 0
-if not low or not low_until or not low_max or low_until < now then
-	low = nil
-elseif length > low_max then
-	low = nil
-	if most > 0 then most, minimum = math.max(most, low_max), 0 end
-end
+if not low or not low_until or not low_max or low_until < now or most == 0 and length > low_max then low = nil end
 local first, ms = oldest()
 if first and minimum > 0 and ms < minimum then
 	local last
@@ -65,6 +60,10 @@ if most > 0 and excess > 0 then
 	local trimmed
 	if low then
 		trimmed = redis.call("XTRIM", stream, "MINID", "~", low, "LIMIT", math.min(excess, 200))
+		low_max = math.max(low_max, most)
+		if length - removed - trimmed > low_max then
+			trimmed = trimmed + redis.call("XTRIM", stream, "MAXLEN", "~", string.format("%d", low_max))
+		end
 	else
 		trimmed = redis.call("XTRIM", stream, "MAXLEN", "~", string.format("%d", most))
 	end
