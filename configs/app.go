@@ -146,6 +146,9 @@ func (d *decoder) secretFiles(cfg *Config) {
 	for i := range cfg.Apps {
 		d.secretFile(appKey(i)+".secret_file", cfg.Apps[i].SecretFile, &cfg.Apps[i].Secret)
 	}
+	for i := range cfg.Webhooks {
+		d.secretFile(webhookKey(i)+".secret_file", cfg.Webhooks[i].SecretFile, &cfg.Webhooks[i].Secret)
+	}
 }
 
 // maxSecret is the maximum size of a secret file, in bytes. A larger file is probably the wrong one.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway"
 	"github.com/wxcourier/wxcourier/gateway/api"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
@@ -46,10 +47,11 @@ func (p *Parts) gatewayApps() []api.App {
 
 // A GatewayServer serves a gateway. StartGateway returns it.
 type GatewayServer struct {
-	gateway *gateway.Gateway
-	server  *httpserver.Server
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	gateway  *gateway.Gateway
+	webhooks *webhook.Sender
+	server   *httpserver.Server
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
 }
 
 // StartGateway listens on the configured address and begins to serve.
@@ -67,6 +69,11 @@ func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 	if err != nil {
 		return nil, err
 	}
+	webhooks, err := p.Webhooks()
+	if err != nil {
+		g.Close()
+		return nil, err
+	}
 	guard := httpguard.New(cfg.Listen, cfg.Hosts...)
 	guard.Remedy = "add it to gateway.hosts, if it is a name of this gateway"
 	server, err := httpserver.Start(ctx, httpserver.Config{
@@ -76,11 +83,17 @@ func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 		g.Close()
 		return nil, err
 	}
-	s := &GatewayServer{gateway: g, server: server}
+	s := &GatewayServer{gateway: g, webhooks: webhooks, server: server}
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.running.Go(func() { g.Run(ctx) })
+	s.running.Go(func() { _ = webhooks.Run(ctx) }) // has no error
 	p.Log.Info("listening", slog.String("addr", server.Addr()))
 	return s, nil
+}
+
+// SetWebhooks replaces the endpoints that get results.
+func (s *GatewayServer) SetWebhooks(endpoints []webhook.Endpoint) error {
+	return s.webhooks.SetEndpoints(endpoints)
 }
 
 // Close lets the requests under way finish, within gateway.shutdown_timeout. Those that only wait

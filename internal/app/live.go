@@ -16,7 +16,7 @@ import (
 
 // liveSections returns the sections of the configuration that [Parts.Apply] takes over. The others
 // apply after a restart.
-func liveSections() []string { return []string{"apps", "apps_dir"} }
+func liveSections() []string { return []string{"apps", "apps_dir", "webhooks"} }
 
 // Live reports whether [Parts.Apply] takes over a key of the configuration.
 func Live(key string) bool {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/tracing"
@@ -85,6 +86,14 @@ func Open(ctx context.Context, cfg configs.Config, log *slog.Logger, credentials
 func (p *Parts) Caller() (*proxy.Caller, error) {
 	return proxy.NewCaller(p.Config.Gateway.Wait, proxy.CallerDeps{
 		Redis: p.Redis, Limiter: p.Limiter, WeChat: p.WeChat, Registry: p.Registry, Log: p.Log,
+	})
+}
+
+// Webhooks makes the sender of the configured webhooks. It does no I/O.
+func (p *Parts) Webhooks() (*webhook.Sender, error) {
+	results := p.Config.Results
+	return webhook.New(p.Config.Webhooks, webhook.Deps{
+		Redis: p.Redis, Registry: p.Registry, Log: p.Log, StreamMaxLen: max(results.StreamLagMaxLen, results.StreamMaxLen),
 	})
 }
 

@@ -181,6 +181,7 @@ func chinese() language {
 			"release":     "解除暂停",
 			"quota":       "向微信查询当天的配额，或将其清零",
 			"call":        "在 worker 的限频之下直接调用一次微信服务端接口",
+			"webhooks":    "列出接收结果的 webhook 端点，测试端点，重新推送结果",
 			"check":       "检查配置、Redis 和每个应用的凭据",
 			"bench":       "在本机测量一套部署的吞吐量和开销",
 			"sandbox":     "启动模拟的微信服务端",
