@@ -134,8 +134,10 @@ func TestKeysLimitOperations(t *testing.T) {
 		method, path, body string
 		scope              apikey.Scope
 	}{
-		{http.MethodPost, "/v1/tasks", envelope("1"), apikey.Enqueue}, {http.MethodGet, path, "", apikey.Read},
-		{http.MethodGet, path + "/image", "", apikey.Read}, {http.MethodDelete, path, "", apikey.Enqueue},
+		{http.MethodPost, "/v1/tasks", envelope("1"), apikey.Enqueue},
+		{http.MethodGet, path, "", apikey.Read},
+		{http.MethodGet, path + "/image", "", apikey.Read},
+		{http.MethodDelete, path, "", apikey.Enqueue},
 		{http.MethodPost, "/v1/tasks:batch", envelope("1"), apikey.Enqueue},
 	}
 	for _, op := range operations {

@@ -24,7 +24,7 @@ type waitParam struct{ time.Duration }
 func (w *waitParam) UnmarshalText(text []byte) error {
 	d, err := time.ParseDuration(string(text))
 	if seconds, numeric := strconv.ParseUint(string(text), 10, 16); numeric == nil {
-		d, err = time.Duration(seconds)*time.Second, nil //nolint:gosec // at most 65,535
+		d, err = time.Duration(seconds)*time.Second, nil
 	}
 	if err != nil || d < 0 || d > maxWait {
 		return errors.New(ownFault + "a duration of at most 60s, such as 30s")
