@@ -29,7 +29,8 @@ type operation struct {
 	RequestBody struct {
 		Content map[string]struct {
 			Schema struct {
-				Ref string `json:"$ref"`
+				Ref  string `json:"$ref"`
+				Type string
 			}
 			Example json.RawMessage
 		}
@@ -46,6 +47,7 @@ type schema struct {
 		Enum        []string
 	}
 	Required []string
+	OneOf    []json.RawMessage
 }
 
 func TestOpenAPIDocument(t *testing.T) {
@@ -70,6 +72,9 @@ func TestOpenAPIDocument(t *testing.T) {
 	enqueue := doc.Paths["/v1/tasks"]["post"]
 	if r := enqueue.Responses; r["200"].Content == nil || r["202"].Content == nil || r["422"].Content["application/problem+json"] == nil {
 		t.Errorf("POST /v1/tasks: %+v", r)
+	}
+	if doc.Components.Schemas["BatchResult"].OneOf == nil || doc.Paths["/v1/tasks:batch"]["post"].RequestBody.Content["application/x-ndjson"].Schema.Type != "string" {
+		t.Error("the batch is not described")
 	}
 	body := enqueue.RequestBody.Content["application/json"]
 	if !strings.HasSuffix(body.Schema.Ref, "/Envelope") {

@@ -1,9 +1,11 @@
 package api_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -305,5 +307,29 @@ func TestRedisFull(t *testing.T) {
 	a := f.do(http.MethodPost, "/v1/tasks", envelope("2"))
 	if p := f.problem(a, http.StatusServiceUnavailable); a.header.Get("Retry-After") == "" || !strings.Contains(p.Detail, "maxmemory") {
 		t.Errorf("%v %s", a.header, a.body)
+	}
+}
+
+// TestBodyBreaksOff: a task whose body breaks off is not enqueued, even if what was sent is valid.
+func TestBodyBreaksOff(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	f := newFixture(t, rdb)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(f.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	text := envelope("1")
+	if _, err := fmt.Fprintf(conn, "POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(text)+1, text); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.(*net.TCPConn).CloseWrite()
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusBadRequest || f.pending() != 0 {
+		t.Errorf("status %d, %d tasks wait", response.StatusCode, f.pending())
 	}
 }
