@@ -274,8 +274,10 @@ func TestRedisAway(t *testing.T) {
 	f.do(http.MethodPost, "/v1/tasks", envelope("1"))
 	server.Kill()
 	for _, r := range [][3]string{
-		{http.MethodPost, "/v1/tasks", envelope("2")}, {http.MethodGet, "/v1/tasks/" + app + "/1", ""},
-		{http.MethodGet, "/v1/tasks/" + app + "/1?wait=1s", ""}, {http.MethodDelete, "/v1/tasks/" + app + "/1", ""},
+		{http.MethodPost, "/v1/tasks", envelope("2")},
+		{http.MethodGet, "/v1/tasks/" + app + "/1", ""},
+		{http.MethodGet, "/v1/tasks/" + app + "/1?wait=1s", ""},
+		{http.MethodDelete, "/v1/tasks/" + app + "/1", ""},
 		{http.MethodGet, "/v1/tasks/" + app + "/1/image", ""},
 	} {
 		a := f.do(r[0], r[1], r[2])
