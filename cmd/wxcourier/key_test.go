@@ -81,6 +81,9 @@ func TestKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	mentions(t, "key list of a file that others can read", command(t, env, "", "key", "list").stderr, "mode 0644", "chmod 600")
+	wx, _ := newEnv(t)
+	checked := command(t, append(append(wx, env...), "WXCOURIER_GATEWAY_TLS_CERT_FILE=/nowhere", "WXCOURIER_GATEWAY_TLS_KEY_FILE=/nowhere"), "", "check")
+	mentions(t, "check", checked.stdout, "ok    gateway.keys_file: "+path+" with 2 keys", "warn  gateway.keys_file: other users", "warn  gateway.tls: the certificate /nowhere")
 }
 
 func TestKeyMistakes(t *testing.T) {
