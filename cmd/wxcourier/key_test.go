@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -142,7 +143,7 @@ func TestKeysAtOnce(t *testing.T) {
 	var made sync.WaitGroup
 	for i := range 10 {
 		made.Go(func() {
-			if got := command(t, env, "", "key", "new", "--id", "key-"+string(rune('a'+i))); got.status != statusDone {
+			if got := command(t, env, "", "key", "new", "--id", fmt.Sprint("key-", i)); got.status != statusDone {
 				t.Errorf("%+v", got)
 			}
 		})
