@@ -52,8 +52,8 @@ func TestMistakes(t *testing.T) {
 		},
 		{
 			name: "an unknown section, with nothing near",
-			text: "metrics:\n  listen: :80\n",
-			want: []string{"line 1: metrics: unknown key; the keys are redis, wechat, pace, worker, results, gateway, apps, apps_dir"},
+			text: "brokerage:\n  listen: :80\n",
+			want: []string{"line 1: brokerage: unknown key; the keys are redis, wechat, pace, worker, results, gateway, apps, apps_dir, webhooks"},
 		},
 		{
 			name: "an address with a password",

@@ -173,9 +173,9 @@ func routedByNext(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(r.Context()) // a copy, whose pattern is that of next
 		r.Pattern = ""
+		e := exchangeOf(r.Context())
 		defer func() {
 			if r.Pattern != "/" { // that of unknown paths
-				e := exchangeOf(r.Context())
 				e.route = cmp.Or(r.Pattern, e.route)
 			}
 		}()
