@@ -25,7 +25,7 @@ func TestCall(t *testing.T) {
 	}
 	out := filepath.Join(t.TempDir(), "code.jpg")
 	r = command(t, env, "", "call", "/wxa/getwxacodeunlimit", "@"+file, "--app", testApp, "--out", out)
-	picture, err := os.ReadFile(out)
+	picture, err := os.ReadFile(out) //nolint:gosec // in the test's folder
 	if r.status != 0 || err != nil || !bytes.HasPrefix(picture, []byte("\xff\xd8")) || r.stdout != "" {
 		t.Errorf("%+v, %v", r, err)
 	}

@@ -31,7 +31,12 @@ func BenchmarkAdded(b *testing.B) {
 	for b.Loop() {
 		for i, target := range targets {
 			began := time.Now()
-			resp, err := client.Post(target, "application/json", strings.NewReader(`{"scene":"a=1"}`))
+			r, err := http.NewRequestWithContext(b.Context(), http.MethodPost, target, strings.NewReader(`{"scene":"a=1"}`))
+			if err != nil {
+				b.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/json")
+			resp, err := client.Do(r)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -124,9 +124,14 @@ func TestAClientHoldsNothing(t *testing.T) {
 			path string
 			code int
 		}{
-			{schemePath, 987654}, {schemePath, 40125}, {schemePath, 47001}, {schemePath, 87014},
+			{schemePath, 987654},
+			{schemePath, 40125},
+			{schemePath, 47001},
+			{schemePath, 87014},
 			{sendPath, 43107}, // about a template that the request does not name
-			{"/cgi-bin/menu/create", 48001}, {"/cgi-bin/menu/create", 45009}, {"/cgi-bin/menu/create", 987654},
+			{"/cgi-bin/menu/create", 48001},
+			{"/cgi-bin/menu/create", 45009},
+			{"/cgi-bin/menu/create", 987654},
 		} {
 			s.seen.say(f.path, f.code)
 			for i := range 5 {

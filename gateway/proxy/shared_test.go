@@ -129,7 +129,7 @@ func startWorkers(t *testing.T, s *shop, redisAddr string, n int) {
 			t.Fatal(err)
 		}
 		running.Go(func() {
-			defer parts.Close()
+			defer parts.Close() //nolint:contextcheck // the clean-up does not end with ctx
 			if err := replica.Run(ctx); err != nil {
 				t.Error(err)
 			}
