@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -256,10 +257,17 @@ func TestToken(t *testing.T) {
 		if again := decode[token](f, f.do(http.MethodPost, path, `{"rejected":"`+rejected+`"}`).body); again.AccessToken != second.AccessToken {
 			t.Error("a token that is no longer in use was renewed again")
 		}
-		// The external mode of another wxcourier, with a Redis of its own.
+		// The external mode of another wxcourier, with a Redis of its own, and its key in the URL.
 		_, elsewhere := redistest.Mini(t)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, key, _ := r.BasicAuth(); key != "wxc_other_key" {
+				t.Errorf("the key is not sent")
+			}
+			f.api.ServeHTTP(w, r.WithContext(apikey.NewContext(r.Context(), &apikey.Key{ID: "other", Scopes: []apikey.Scope{apikey.Token}})))
+		}))
+		defer server.Close()
 		external := wechat.NewTokens(wechat.DefaultConfig(), elsewhere, func(id string) (wechat.Credential, bool) {
-			return wechat.Credential{App: id, Mode: wechat.ModeExternal, URL: f.url + path}, true
+			return wechat.Credential{App: id, Mode: wechat.ModeExternal, URL: strings.Replace(server.URL, "://", "://wxcourier:wxc_other_key@", 1) + path}, true
 		})
 		defer external.Close()
 		got, err := external.Token(t.Context(), app)
