@@ -28,6 +28,7 @@ import (
 )
 
 func TestBatches(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFixture(t, rdb)
 		for i := range 3 {
@@ -61,6 +62,7 @@ func TestBatches(t *testing.T) {
 }
 
 func TestRedrive(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFixture(t, rdb)
 		for i := range 20 {
@@ -144,6 +146,7 @@ type calls struct {
 }
 
 func TestHolds(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		seen := calls{asked: make(map[string][]string)}
 		f := newFixture(t, rdb, func(d *api.Deps) {
@@ -208,6 +211,7 @@ func TestHolds(t *testing.T) {
 }
 
 func TestLanesAndQuotas(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFixture(t, rdb)
 		f.do(http.MethodPost, "/v1/tasks", envelope("1"))
@@ -227,6 +231,7 @@ func TestLanesAndQuotas(t *testing.T) {
 // The token is given to keys with the scope, as WeChat gives it; a refused one is renewed, and
 // another wxcourier can use the gateway as its token service.
 func TestToken(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		wx := sandbox.New(sandbox.Options{Apps: map[string]string{app: "the-app-secret"}})
 		url, stop := wx.Start()
