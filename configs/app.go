@@ -76,7 +76,7 @@ func (d *decoder) checkApps(apps []App) {
 		case !tasks.ValidApp(app.ID):
 			d.problem(key+".id", `%q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app.ID)
 		case twice:
-			d.problem(key+".id", "%s is configured twice; the first is %s", app.ID, appKey(earlier))
+			d.problem(key+".id", "%s is configured twice; the first is %s", app.ID, d.appPlace(earlier))
 		default:
 			first[app.ID] = i
 		}
@@ -160,6 +160,7 @@ func (d *decoder) secretFile(key, path string, into *wechat.Secret) {
 		d.problem(key, "set together with %s: remove one of the two", strings.TrimSuffix(key, "_file"))
 		return
 	}
+	d.paths = append(d.paths, path)
 	text, err := readSecret(path)
 	if err != nil {
 		d.problem(key, "%v", err)

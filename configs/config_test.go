@@ -52,8 +52,8 @@ func TestMistakes(t *testing.T) {
 		},
 		{
 			name: "an unknown section, with nothing near",
-			text: "gateway:\n  listen: :80\n",
-			want: []string{"line 1: gateway: unknown key; the keys are redis, wechat, pace, worker, results, apps"},
+			text: "metrics:\n  listen: :80\n",
+			want: []string{"line 1: metrics: unknown key; the keys are redis, wechat, pace, worker, results, gateway, apps, apps_dir"},
 		},
 		{
 			name: "an address with a password",

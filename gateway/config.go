@@ -4,7 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
 // Config is the section `gateway` of the configuration.
@@ -16,13 +20,38 @@ type Config struct {
 	Hosts []string `yaml:"hosts"`
 	// KeysFile is the file of the keys, which `wxcourier key` maintains. Default none.
 	KeysFile string `yaml:"keys_file"`
+	// TLS makes the gateway serve HTTPS. Default HTTP.
+	TLS TLS `yaml:"tls"`
+	// Monitor is the asynq web UI at /monitor: off, read or full. Default read.
+	Monitor Monitor `yaml:"monitor"`
 	// Wait is how long a call to one of WeChat's own paths waits for a permit. Default 5 s.
 	Wait time.Duration `yaml:"wait"`
+	// ShutdownTimeout is how long a shutdown waits for the requests under way. Default 25 s.
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
 }
+
+// TLS is a certificate. The files are read again when they change.
+type TLS struct {
+	CertFile string `yaml:"cert_file"` // PEM: the certificate, then those of its issuers
+	KeyFile  string `yaml:"key_file"`  // PEM: its private key
+}
+
+// Configured reports whether there is a certificate.
+func (t TLS) Configured() bool { return t.CertFile != "" || t.KeyFile != "" }
+
+// Monitor is what the asynq web UI may do.
+type Monitor string
+
+// The values of Monitor.
+const (
+	MonitorOff  Monitor = "off"  // it is not served
+	MonitorRead Monitor = "read" // it shows, and changes nothing
+	MonitorFull Monitor = "full" // it also changes, for keys with the scope operate
+)
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{Listen: "127.0.0.1:8080", Wait: 5 * time.Second}
+	return Config{Listen: "127.0.0.1:8080", Monitor: MonitorRead, Wait: 5 * time.Second, ShutdownTimeout: 25 * time.Second}
 }
 
 // Validate reports all problems at once, each with its key.
@@ -31,8 +60,38 @@ func (c Config) Validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		faults = append(faults, fmt.Errorf("listen: %q is not host:port, such as 127.0.0.1:8080", c.Listen))
 	}
+	for i, host := range c.Hosts {
+		if host == "" || strings.ContainsAny(host, "/:@ *") {
+			faults = append(faults, fmt.Errorf("hosts[%d]: %q is not a host name, such as courier.example.com: no port, no scheme, no *", i, host))
+		}
+	}
+	faults = append(faults, c.TLS.validate(), c.Monitor.validate())
 	if c.Wait < 0 || c.Wait > time.Minute {
 		faults = append(faults, fmt.Errorf("wait: %v is not between 0s and 1m", c.Wait))
 	}
+	if c.ShutdownTimeout <= 0 || c.ShutdownTimeout > time.Hour {
+		faults = append(faults, fmt.Errorf("shutdown_timeout: %v is not more than 0s and at most 1h", c.ShutdownTimeout))
+	}
 	return errors.Join(faults...)
+}
+
+func (t TLS) validate() error {
+	switch {
+	case t.CertFile == "" && t.KeyFile != "":
+		return errors.New("tls.cert_file: missing; tls.key_file is its private key")
+	case t.CertFile != "" && t.KeyFile == "":
+		return errors.New("tls.key_file: missing; it is the private key of tls.cert_file")
+	}
+	return nil
+}
+
+func (m Monitor) validate() error {
+	all := []string{string(MonitorOff), string(MonitorRead), string(MonitorFull)}
+	if slices.Contains(all, string(m)) {
+		return nil
+	}
+	if best, ok := suggest.Name(string(m), all); ok {
+		return fmt.Errorf("monitor: %q is none of off, read and full; did you mean %s?", string(m), best)
+	}
+	return fmt.Errorf("monitor: %q is none of off, read and full", string(m))
 }

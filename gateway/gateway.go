@@ -1,30 +1,41 @@
 // Package gateway serves wxcourier over HTTP, to producers in any language: an API of its own
 // under /v1 (package api), and the paths of WeChat's own API under /wechat/ (package proxy). A
 // Gateway keeps no state: run as many as needed on one Redis.
+//
+// A request passes through observed (metrics, log, panics), limited (its size, and the time that
+// it may stand still) and, except for WeChat's own paths, authenticated (its key).
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/httpguard"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// Deps are the dependencies of a Gateway. All are required.
+// Deps are the dependencies of a Gateway. All but Tracer are required.
 type Deps struct {
 	Redis     redis.UniversalClient
+	NewRedis  func() redis.UniversalClient // makes clients that the gateway closes
 	Tasks     *tasks.Client
 	Inspector *tasks.Inspector
 	Holds     *hold.Store
@@ -32,18 +43,29 @@ type Deps struct {
 	WeChat    *wechat.Client
 	Tokens    *wechat.Tokens
 	Apps      func() []api.App // the configured apps, now
+	Keys      *apikey.Set      // of Config.KeysFile, loaded; open if there is no file
 	// SyncPauses and AskQuotas are those of api.Deps.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
 	Registry   *prometheus.Registry
 	Log        *slog.Logger
+	Tracer     trace.Tracer // makes spans of the requests; nil: none
+
+	// Unprotected lets the gateway serve other machines without keys: nothing behind it is real.
+	Unprotected bool
 }
 
 // Gateway serves the API. Create it with New.
 type Gateway struct {
-	api   *api.API
-	proxy *proxy.Proxy
-	mux   *http.ServeMux
+	cfg      Config
+	deps     Deps
+	api      *api.API
+	proxy    *proxy.Proxy
+	monitor  *monitor // nil: off
+	metrics  *metrics
+	mux      *http.ServeMux
+	handler  http.Handler // mux, observed and limited
+	draining atomic.Bool
 }
 
 // New creates a Gateway. It does no I/O.
@@ -51,10 +73,18 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if deps.Redis == nil || deps.Apps == nil {
-		return nil, errors.New("gateway: Deps needs Redis and Apps")
+	if deps.Redis == nil || deps.NewRedis == nil || deps.Apps == nil || deps.Keys == nil || deps.Registry == nil {
+		return nil, errors.New("gateway: Deps needs Redis, NewRedis, Apps, Keys and Registry")
 	}
-	g := &Gateway{mux: http.NewServeMux()}
+	if !deps.Unprotected {
+		if err := checkListen(cfg, deps.Keys); err != nil {
+			return nil, err
+		}
+	}
+	g := &Gateway{cfg: cfg, deps: deps, mux: http.NewServeMux(), metrics: newMetrics()}
+	if err := g.metrics.register(deps.Registry); err != nil {
+		return nil, err
+	}
 	g.api = api.New(api.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.Apps, Log: deps.Log,
@@ -63,30 +93,97 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.proxy = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens, Log: deps.Log,
 	})
-	g.mux.Handle("/v1/", authenticated(g.api))
-	g.mux.Handle("/openapi.json", g.api)
-	g.mux.Handle("/docs", g.api)
-	g.mux.Handle("/docs/", g.api)
-	g.mux.Handle("/wechat/", http.StripPrefix("/wechat", g.proxy))
+	g.handler = g.observed(limited(g.mux))
+	g.routes()
 	return g, nil
 }
 
-// ServeHTTP implements http.Handler.
-func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.mux.ServeHTTP(w, r) }
+// checkListen returns an error if other machines can reach the gateway and it has no keys.
+func checkListen(cfg Config, keys *apikey.Set) error {
+	if httpguard.Loopback(cfg.Listen) || keys.Len() > 0 {
+		return nil
+	}
+	reach := fmt.Sprintf("gateway.listen: other machines can reach %s, so that requests need a key", cfg.Listen)
+	if keys.Open() {
+		return fmt.Errorf("%s, and there are none: set gateway.keys_file (such as /etc/wxcourier/keys), "+
+			"make a key with `wxcourier key new --id ID`, and start again; or listen on 127.0.0.1", reach)
+	}
+	return fmt.Errorf("%s, and gateway.keys_file (%s) has none: make one with `wxcourier key new --id ID`, and start again", reach, cfg.KeysFile)
+}
 
-// EndWaits answers the requests that wait for something. Call it before the server waits for its
-// requests.
-func (g *Gateway) EndWaits() { g.api.EndWaits() }
+// routes registers all paths. Their patterns, with those of the API, are the label route.
+func (g *Gateway) routes() {
+	operations := routedByNext(g.api)
+	g.handle("/v1/", g.traced(g.authenticated(operations)))
+	for _, path := range DocumentPaths() {
+		g.handle(path, operations)
+	}
+	g.handle(proxyPath, g.traced(http.StripPrefix("/wechat", g.proxy)))
+	g.handle("GET /healthz", http.HandlerFunc(g.serveHealth))
+	g.handle("GET /readyz", http.HandlerFunc(g.serveReadiness))
+	g.handle("GET /metrics", promhttp.HandlerFor(g.deps.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	if g.cfg.Monitor != MonitorOff {
+		g.monitor = newMonitor(g.deps.NewRedis, g.cfg.Monitor == MonitorFull)
+		pages := g.authenticated(g.monitor)
+		g.handle("/monitor", pages)
+		g.handle("/monitor/", pages)
+	}
+}
+
+// DocumentPaths are the paths of the API's description, which need no key.
+func DocumentPaths() []string { return []string{"/openapi.json", "/docs", "/docs/"} }
+
+const proxyPath = "/wechat/"
+
+// Paths are the paths that a server which has other pages too passes to a Gateway.
+func Paths() []string { return append(DocumentPaths(), "/v1/", proxyPath) }
+
+// handle registers a handler, whose requests have the pattern as their route.
+func (g *Gateway) handle(pattern string, next http.Handler) {
+	g.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		exchangeOf(r.Context()).route = pattern
+		next.ServeHTTP(w, r)
+	})
+}
+
+// traced adds the trace of a request to its context, and with a tracer a span.
+func (g *Gateway) traced(next http.Handler) http.Handler {
+	return tracing.Middleware(g.deps.Tracer, func(r *http.Request) string { return exchangeOf(r.Context()).route }, next)
+}
+
+// routedByNext takes the pattern of a handler that routes by a http.ServeMux as the route.
+func routedByNext(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.WithContext(r.Context()) // a copy, whose pattern is that of next
+		r.Pattern = ""
+		defer func() {
+			if r.Pattern != "/" { // that of unknown paths
+				e := exchangeOf(r.Context())
+				e.route = cmp.Or(r.Pattern, e.route)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ServeHTTP implements http.Handler.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
+
+// Run reads the keys again when their file changes, until ctx ends.
+func (g *Gateway) Run(ctx context.Context) { g.deps.Keys.Run(ctx) }
+
+// Drain makes the gateway not ready, and answers the requests that only wait for something, now and
+// from now on. Call it before the server waits for its requests.
+func (g *Gateway) Drain() {
+	g.draining.Store(true)
+	g.api.EndWaits()
+}
 
 // Close ends what runs in the background. All requests must have ended.
 func (g *Gateway) Close() {
 	g.api.Close()
 	g.proxy.Close()
-}
-
-// authenticated adds the key of a request to its context.
-func authenticated(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(apikey.NewContext(r.Context(), apikey.Local())))
-	})
+	if g.monitor != nil {
+		g.monitor.Close()
+	}
 }

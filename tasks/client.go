@@ -68,7 +68,8 @@ func (c *Client) Enqueue(ctx context.Context, t *asynq.Task) (Receipt, error) {
 // decodeDraft reads the draft of a task of this package.
 func decodeDraft(t *asynq.Task) (draft, error) {
 	e, err := DecodePayload(t.Payload())
-	return draft{Envelope: e, traceParent: t.Headers()[HeaderTraceParent]}, err
+	e.TraceParent = t.Headers()[HeaderTraceParent]
+	return draft{Envelope: e}, err
 }
 
 // Submit is like Enqueue, for an envelope.

@@ -28,6 +28,13 @@
 // refused with a [ValidationError], which lists every fault with its JSON path. Rules that
 // only WeChat can check are not checked.
 //
+// A service that records OpenTelemetry traces gives a task its trace context, and finds the spans of
+// the delivery in the same trace:
+//
+//	carrier := propagation.MapCarrier{} // of go.opentelemetry.io/otel/propagation
+//	propagation.TraceContext{}.Inject(ctx, carrier)
+//	task, err := tasks.NewSubscribeTask(app, payload, tasks.TraceParent(carrier.Get("traceparent")))
+//
 // The files, by what they hold:
 //
 //	catalog.go                    the task types, one row each

@@ -55,6 +55,9 @@ type Envelope struct {
 	Batch string `json:"batch,omitempty"`
 	// IgnoreHours allows sending outside the app's hours (`hours` in the configuration).
 	IgnoreHours bool `json:"ignore_hours,omitempty"`
+	// TraceParent is the W3C trace context of the producer; see [TraceParent]. It is no field of
+	// the JSON: asynq carries it as a header.
+	TraceParent string `json:"-"`
 }
 
 // Queue returns the name of the task's asynq queue.

@@ -15,7 +15,7 @@ const (
 	// HeaderEnqueuedAt is the time of enqueuing, in RFC 3339 with nanoseconds. Only tasks
 	// for a plain asynq.Client have it: for tasks of a [Client] the ledger has the time.
 	HeaderEnqueuedAt = "wxcourier-enqueued-at"
-	// HeaderTraceParent is a W3C trace context, if the producer gave one.
+	// HeaderTraceParent is a W3C trace context, if the producer gave one that is sampled.
 	HeaderTraceParent = "traceparent"
 )
 
@@ -40,9 +40,8 @@ type Option func(*draft)
 // draft is a task that is being built.
 type draft struct {
 	Envelope
-	traceParent string
-	marked      bool   // the client marks the id in the ledger
-	digest      string // of type and body, if marked; see digestOf
+	marked bool   // the client marks the id in the ledger
+	digest string // of type and body, if marked; see digestOf
 }
 
 // ID sets the producer's idempotency key; without it a random one is made.
@@ -64,9 +63,11 @@ func InBatch(name string) Option { return func(d *draft) { d.Batch = name } }
 // [Envelope.IgnoreHours].
 func IgnoreHours() Option { return func(d *draft) { d.IgnoreHours = true } }
 
-// TraceParent sends a W3C trace context to the worker
-// (https://www.w3.org/TR/trace-context/#traceparent-header).
-func TraceParent(header string) Option { return func(d *draft) { d.traceParent = header } }
+// TraceParent sends the W3C trace context of the producer to the worker, in the form of the HTTP
+// header of that name (https://www.w3.org/TR/trace-context/#traceparent-header), so that the spans
+// of the delivery belong to the producer's trace. A context that is not sampled is checked but not
+// sent; "" is none.
+func TraceParent(header string) Option { return func(d *draft) { d.TraceParent = header } }
 
 // NewTask prepares the envelope and returns its asynq task, which has its queue, id, retry
 // limit and time of processing as options, so that any asynq.Client can enqueue it. The error
@@ -78,7 +79,7 @@ func NewTask(e Envelope) (*asynq.Task, error) {
 
 // build prepares the envelope and returns its asynq task.
 func (d *draft) build(now time.Time) (*asynq.Task, error) {
-	if d.traceParent != "" && !validTraceParent(d.traceParent) {
+	if d.TraceParent != "" && !validTraceParent(d.TraceParent) {
 		return nil, &ValidationError{Fields: []FieldError{{
 			Path:    HeaderTraceParent,
 			Problem: "not a W3C trace context: 00-<32 hex>-<16 hex>-<2 hex> is expected",
@@ -100,8 +101,8 @@ func (d *draft) buildPrepared(now time.Time) *asynq.Task {
 	if !d.marked {
 		headers[HeaderEnqueuedAt], retries = now.Format(time.RFC3339Nano), MaxRetry
 	}
-	if d.traceParent != "" {
-		headers[HeaderTraceParent] = d.traceParent
+	if sampled(d.TraceParent) {
+		headers[HeaderTraceParent] = d.TraceParent
 	}
 	opts := []asynq.Option{
 		asynq.Queue(d.Queue()),
@@ -147,6 +148,12 @@ func validTraceParent(s string) bool {
 		}
 	}
 	return true
+}
+
+// sampled reports whether a valid trace context has the flag "sampled". Others are not carried: they
+// would take 66 bytes of Redis' memory a task, and lead to no span.
+func sampled(traceParent string) bool {
+	return traceParent != "" && strings.IndexByte("13579bdf", traceParent[len(traceParent)-1]) >= 0
 }
 
 // newTyped returns the task of a typed payload.

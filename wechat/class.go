@@ -20,7 +20,8 @@ const (
 	ClassRateMinute
 	// ClassQuotaDay: the daily quota of the endpoint is used up.
 	ClassQuotaDay
-	// ClassPerUser: another message to the same openid is being sent at this moment.
+	// ClassPerUser: another message to the same openid is being sent at this moment, or the person
+	// logged in too often within a minute. It concerns no other person.
 	ClassPerUser
 	// ClassPerUserLong: this openid got too many messages; WeChat does not publish the limit.
 	ClassPerUserLong

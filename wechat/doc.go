@@ -17,11 +17,14 @@
 //		Body: []byte(`{"jump_wxa":{"path":"pages/index/index"}}`),
 //	})
 //
-// Errors and log lines of this package contain no token, app secret, openid or message text.
+// Errors and log lines of this package contain no token, app secret, session key, openid, phone
+// number or message text, and it stores none but tokens. What a call returns about a person has
+// type [Secret], which prints as "[redacted]".
 //
 // The files, by what they hold:
 //
-//	client.go, config.go, quota.go     Client: calls, and the two calls about quotas
+//	client.go, config.go, quota.go     Client: calls, and the calls about quotas and calls
+//	login.go, analysis.go, live.go     Client: the calls about persons, figures and live rooms
 //	endpoint.go, success.go            the endpoints, and what each returns on success
 //	answers.go, multipart.go           the formats of answers, and of an upload
 //	exchange.go                        one HTTP exchange within its timeouts

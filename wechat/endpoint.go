@@ -41,8 +41,18 @@ const (
 	EndpointMediaCheck Endpoint = "/wxa/media_check_async"
 )
 
-// The endpoints about quotas.
+// The endpoints about quotas and calls.
 const (
 	EndpointQuota      Endpoint = "/cgi-bin/openapi/quota/get"
 	EndpointClearQuota Endpoint = "/cgi-bin/clear_quota"
+	EndpointRID        Endpoint = "/cgi-bin/openapi/rid/get"
+)
+
+// The endpoints about persons, figures and live rooms.
+const (
+	EndpointSession      Endpoint = "/sns/jscode2session" // has the app's secret, no token
+	EndpointPhone        Endpoint = "/wxa/business/getuserphonenumber"
+	EndpointVisitTrend   Endpoint = "/datacube/getweanalysisappiddailyvisittrend"
+	EndpointUserPortrait Endpoint = "/datacube/getweanalysisappiduserportrait"
+	EndpointLive         Endpoint = "/wxa/business/getliveinfo"
 )

@@ -24,6 +24,9 @@ const (
 	pageImageCheck  = "https://developers.weixin.qq.com/miniprogram/dev/server/API/sec-center/sec-check/api_imgseccheck.html"
 	pageMediaCheck  = "https://developers.weixin.qq.com/miniprogram/dev/server/API/sec-center/sec-check/api_mediacheckasync.html"
 	pageClearQuota  = "https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_clearquota.html"
+	pageRID         = "https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getridinfo.html"
+	pagePhone       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/user-info/phone-number/api_getphonenumber.html"
+	pageLive        = "https://developers.weixin.qq.com/miniprogram/dev/server/API/livebroadcast/studio-management/api_getliveinfo.html"
 	pageQuota       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getapiquota.html"
 
 	enumMP   = "SDK enum: WxJava WxMpErrorMsgEnum"
@@ -142,6 +145,7 @@ var defaultRows = []CodeRow{
 	{"", 50005, ClassRefused, "person does not follow the account", enumOpen},
 	{"", 70000, ClassRefused, "blocked to protect minors", pageCustom},
 
+	{"", 1007, ClassRejected, "nothing found", pageLive},
 	{"", 40002, ClassRejected, "grant_type invalid", pageToken},
 	{"", 40003, ClassRejected, "openid invalid, or of another app", pageGlobal},
 	{"", 40004, ClassRejected, "media type invalid", pageMediaCheck},
@@ -180,6 +184,7 @@ var defaultRows = []CodeRow{
 	{"", 41001, ClassRejected, "access_token missing", pageGlobal},
 	{"", 41005, ClassRejected, "file missing", enumMP},
 	{"", 41006, ClassRejected, "media_id missing", enumMP},
+	{"", 41008, ClassRejected, "code missing", enumMP},
 	{"", 41009, ClassRejected, "openid missing", enumMP},
 	{"", 41011, ClassRejected, "a required field is missing", enumOpen},
 	{"", 41018, ClassRejected, "component_appid missing", pageGlobal},
@@ -235,8 +240,12 @@ var defaultRows = []CodeRow{
 	{"", 61451, ClassRejected, "a parameter of the customer service call is invalid", enumMP},
 	{"", 61452, ClassRejected, "kf_account is invalid", enumMP},
 	{"", 61500, ClassRejected, "date format invalid", enumMP},
+	{"", 61501, ClassRejected, "date range invalid", enumMP},
 	{"", 65401, ClassRejected, "customer service account is invalid", enumOpen},
+	{"", 76001, ClassRejected, "rid not found", pageRID},
+	{"", 76002, ClassRejected, "rid malformed", pageRID},
 	{"", 76003, ClassRejected, "cgi_path or rid not allowed", pageQuota},
+	{"", 76004, ClassRejected, "rid older than seven days", pageRID},
 	{"", 76021, ClassRejected, "cgi_path unknown", pageQuota},
 	{"", 76022, ClassRejected, "cgi_path not allowed with this token", pageQuota},
 	{"", 85088, ClassRejected, "cloud development is not enabled", pageURLLink},
@@ -247,6 +256,7 @@ var defaultRows = []CodeRow{
 	{"", 85403, ClassRejected, "link does not exist", pageQueryScheme},
 	{"", 85405, ClassRejected, "plaintext scheme is not declared", pageQueryScheme},
 	{"", 87020, ClassRejected, "same media checked too often", pageMediaCheck},
+	{"", 9410000, ClassRejected, "no live room in the list", pageLive},
 	{"", 9800003, ClassRejected, "model_id wrong", pageNFC},
 	{"", 9800008, ClassRejected, "sn missing", pageNFC},
 	{"", 9800009, ClassRejected, "sn must be empty", pageNFC},

@@ -51,4 +51,8 @@ var endpointRows = []CodeRow{
 	{EndpointImageCheck, 41005, ClassRejected, "upload has no file, or the file has no name", usersUpload},
 	{EndpointMediaCheck, 43104, ClassRejected, "openid is of another app", pageMediaCheck},
 	{EndpointMediaCheck, 61010, ClassRefused, "person has not used the mini program within two hours", pageMediaCheck},
+
+	// 40013 does not mean that the app's own id is wrong, and 45011 is about one person.
+	{EndpointPhone, 40013, ClassRejected, "code is of another app", pagePhone},
+	{EndpointSession, 45011, ClassPerUser, "too many logins of the person in a minute (100)", enumMA},
 }

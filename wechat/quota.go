@@ -26,20 +26,7 @@ type RateLimit struct {
 // Quota queries WeChat for the quota of an API, by its path. WeChat refuses paths with a
 // host, and those under /sns/.
 func (c *Client) Quota(ctx context.Context, app string, path Endpoint) (Quota, error) {
-	body, err := json.Marshal(map[string]string{"cgi_path": string(path)})
-	if err != nil {
-		return Quota{}, &TransportError{Endpoint: EndpointQuota, Op: "prepare", Err: err}
-	}
-	var quota Quota
-	err = c.withToken(ctx, app, EndpointQuota, func(ctx context.Context, deadline time.Time, tokens ...Token) error {
-		rep, sensitive, err := c.send(ctx, deadline, Request{Path: EndpointQuota, Body: body}, tokens)
-		if err != nil {
-			return err
-		}
-		quota, err = decodeQuota(rep, sensitive)
-		return err
-	})
-	return quota, err
+	return query(ctx, c, app, EndpointQuota, map[string]string{"cgi_path": string(path)}, decodeQuota)
 }
 
 // ClearQuota resets the app's use of all APIs today to zero. WeChat allows this ten times a
@@ -100,4 +87,46 @@ func decodeQuota(rep reply, sensitive sensitiveValues) (Quota, error) {
 		q.ComponentRate = v.Quota.ComponentRate.limit()
 	}
 	return q, nil
+}
+
+// CallInfo is what WeChat knows about a call that it answered with a rid.
+type CallInfo struct {
+	Time     time.Time     // to the second
+	Cost     time.Duration // of the call at WeChat
+	URL      string        // without a token
+	ClientIP string        // the address that made the call
+	// Request and Response are the bodies, which may contain openids and texts of messages.
+	Request, Response Secret
+}
+
+// CallInfo asks WeChat about a call of the app in the last seven days, by the rid of its answer
+// ([APIError].RID).
+// https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getridinfo.html
+func (c *Client) CallInfo(ctx context.Context, app, rid string) (CallInfo, error) {
+	return query(ctx, c, app, EndpointRID, map[string]string{"rid": rid}, decodeCallInfo)
+}
+
+func decodeCallInfo(rep reply, sensitive sensitiveValues) (CallInfo, error) {
+	var v struct {
+		status
+		Request *struct {
+			Time     number `json:"invoke_time"`
+			Cost     number `json:"cost_in_ms"`
+			URL      text   `json:"request_url"`
+			Request  text   `json:"request_body"`
+			Response text   `json:"response_body"`
+			ClientIP text   `json:"client_ip"`
+		} `json:"request"`
+	}
+	if err := rep.decode(&v, &v.status, sensitive); err != nil {
+		return CallInfo{}, err
+	}
+	if v.Request == nil {
+		return CallInfo{}, rep.answerError("no request in the answer")
+	}
+	r := v.Request
+	return CallInfo{
+		Time: time.Unix(r.Time.value, 0), Cost: time.Duration(r.Cost.value) * time.Millisecond,
+		URL: sensitive.redact(string(r.URL)), ClientIP: string(r.ClientIP), Request: Secret(r.Request), Response: Secret(r.Response),
+	}, nil
 }

@@ -8,7 +8,7 @@ import (
 
 const redacted = "[redacted]"
 
-// Secret is an app secret or an access token. Formatting, logging and marshalling it give
+// Secret is an app secret, an access token, a session key, or personal data. Formatting, logging and marshalling it give
 // "[redacted]", or "" when it is empty, so that a missing secret is visible. Only Reveal
 // returns the text.
 type Secret string

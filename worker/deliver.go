@@ -9,6 +9,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/background"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
@@ -28,7 +29,7 @@ type deliverer struct {
 
 type delivererDeps struct {
 	replica    string
-	apps       map[string]App
+	apps       *appTable
 	attempts   int // that may fail
 	results    ResultsConfig
 	rdb        redis.UniversalClient
@@ -36,6 +37,7 @@ type delivererDeps struct {
 	dispatcher *dispatch.Dispatcher
 	media      *mediaFetcher
 	hooks      Hooks
+	tracer     trace.Tracer // nil: no spans
 	metrics    *metrics
 	background *background.Group
 	log        *slog.Logger
@@ -61,7 +63,7 @@ func (d *deliverer) newRunner() string {
 
 // deliver takes one task through the pipeline:
 //
-//	decode → prepare (app's hours → probe → receiver's lock → request (guards, image, token) →
+//	decode → prepare (app, its hours → probe → receiver's lock → request (guards, image, token) →
 //	permit) → open (settled? canceled? expired? fence) → send (OnSending → connection →
 //	permit's instant → call) → judge → settle
 //
@@ -80,7 +82,7 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 		l.pace.Release(ctx, permit)
 		return d.discard(ctx, err)
 	}
-	j.started, j.resultWriter = started, t.ResultWriter()
+	j.started, j.resultWriter, j.trace = started, t.ResultWriter(), d.newTrace(t.Headers())
 	j.call.Assign(permit)
 	defer d.release(ctx, j)
 
@@ -156,7 +158,7 @@ func (d *deliverer) send(ctx context.Context, j *job) (err error) {
 		}
 		return nil
 	}
-	j.answer, err = d.dispatcher.Send(ctx, open, &j.call, j.request)
+	j.answer, err = d.dispatcher.Send(j.trace.start(ctx, j), open, &j.call, j.request)
 	return err
 }
 

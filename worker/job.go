@@ -34,12 +34,14 @@ type job struct {
 	headers    map[string]string // asynq's headers, likewise
 
 	lane    *lane
+	app     App // as it was when the run began
 	started *gate.StartedTask
 	// resultWriter writes the result to asynq's copy; nil where asynq does not run the task.
 	resultWriter *asynq.ResultWriter
 	call         dispatch.Call
-	endProbe     func() // nil unless the lane's breaker has tripped and this task probes it
-	unlock       func() // unlocks the receiver; nil when it is not locked
+	trace        *runTrace // nil: no span
+	endProbe     func()    // nil unless the lane's breaker has tripped and this task probes it
+	unlock       func()    // unlocks the receiver; nil when it is not locked
 	request      wechat.Request
 	opened       ledger.OpenResult
 	notified     bool // OnSending was called

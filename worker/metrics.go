@@ -2,7 +2,6 @@ package worker
 
 import (
 	"fmt"
-	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,7 +15,7 @@ import (
 type metrics struct {
 	outcomes *prometheus.CounterVec
 	delivery *prometheus.HistogramVec
-	build    *prometheus.GaugeVec
+	build    prometheus.Collector
 }
 
 func newMetrics() *metrics {
@@ -28,11 +27,8 @@ func newMetrics() *metrics {
 			Name: "wxcourier_delivery_seconds", Help: "From enqueue to outcome.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 14),
 		}, []string{"type"}),
-		build: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "wxcourier_build_info", Help: "Always 1; the labels are the versions.",
-		}, []string{"version", "goversion"}),
+		build: buildinfo.Metric(),
 	}
-	m.build.WithLabelValues(buildinfo.Version(), runtime.Version()).Set(1)
 	return m
 }
 

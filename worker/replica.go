@@ -25,8 +25,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +32,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/background"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
@@ -51,16 +50,19 @@ type App struct {
 	Hours       Hours    // when tasks may be sent; types without hours at any time
 }
 
-// Deps are the dependencies of a replica. All but Logger, Registry and Clock are required.
+// Deps are the dependencies of a replica. All but Logger, Registry, Tracer and Clock are required.
 type Deps struct {
 	Redis    redis.UniversalClient // used by this replica only: New adds a hook to it; close it after Run, unless Run returned ErrShutdownTimeout
 	WeChat   *wechat.Client
 	Limiter  *ratelimit.Limiter
-	Apps     []App
+	Apps     []App // [Replica.SetApps] replaces them
 	Results  ResultsConfig
 	Attempt  time.Duration         // the timeout of one attempt, as configured in WeChat
 	Logger   *slog.Logger          // default: slog.Default()
 	Registry prometheus.Registerer // nil: metrics are recorded, not exported
+	// Tracer makes spans of the tasks whose producers sent a trace context; see
+	// [tasks.TraceParent]. nil: none.
+	Tracer trace.Tracer
 
 	// Clock is the clock of hours, not_after and finished_at; nil is time.Now. Tests move it, as
 	// package wxcouriertest does. All other waits are by the clock of Redis, or in real time.
@@ -83,6 +85,7 @@ type Replica struct {
 	unlisted        bool
 	rdb             redis.UniversalClient
 	log             *slog.Logger
+	apps            *appTable
 	fleet           *fleet
 	servers         *laneServers
 	deliverer       *deliverer
@@ -90,6 +93,10 @@ type Replica struct {
 	sweeper         *sweeper
 	background      *background.Group // goroutines besides those of the lanes
 	draining        atomic.Bool       // Run's ctx has ended
+
+	recheckCredentials chan struct{} // holds one token after SetApps
+	beats              chan struct{} // holds one token when the entry in the list of replicas has changed
+	configuration      atomic.Pointer[Configuration]
 }
 
 // redisTimeout bounds a call to Redis outside of the delivery pipeline.
@@ -117,10 +124,8 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	if cfg.ShutdownTimeout <= deps.Attempt {
 		return nil, fmt.Errorf("worker.shutdown_timeout: %v must exceed wechat.attempt_timeout (%v), or a shutdown breaks off attempts", cfg.ShutdownTimeout, deps.Attempt)
 	}
-	for _, app := range deps.Apps {
-		if err := app.Hours.Validate(); err != nil {
-			return nil, fmt.Errorf("worker: hours of %s: %w", app.ID, err)
-		}
+	if err := validateApps(deps.Apps); err != nil {
+		return nil, err
 	}
 	if deps.Logger == nil {
 		deps.Logger = slog.Default()
@@ -132,23 +137,21 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 		Retention: deps.Results.Retention, StreamMax: deps.Results.StreamMaxLen,
 		StreamRetention: deps.Results.StreamRetention, DeadAfter: DeadAfter(deps.Attempt), LostLimit: lostLimit,
 	}
-	apps := make(map[string]App, len(deps.Apps))
-	for _, app := range deps.Apps {
-		apps[app.ID] = app
-	}
+	apps := newAppTable(deps.Apps)
 	r := &Replica{
+		apps: apps, recheckCredentials: make(chan struct{}, 1), beats: make(chan struct{}, 1),
 		id: strings.ToLower(rand.Text()[:10]), shutdownTimeout: cfg.ShutdownTimeout, unlisted: deps.Unlisted,
 		rdb: deps.Redis, log: deps.Logger, background: background.NewGroup(),
 	}
 	hook, metrics := gate.NewHook(deps.Redis, gate.WithRetention(deps.Results.AsynqRetention)), newMetrics()
 	book := ledger.New(deps.Redis, policy)
 	r.dispatcher = dispatch.New(dispatch.Deps{
-		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id,
+		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id, Tracer: deps.Tracer,
 	})
 	r.deliverer = newDeliverer(delivererDeps{
 		replica: r.id, apps: apps, attempts: cfg.Attempts, results: deps.Results,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
-		hooks: hooks, metrics: metrics, background: r.background, log: deps.Logger, now: deps.Clock,
+		hooks: hooks, tracer: deps.Tracer, metrics: metrics, background: r.background, log: deps.Logger, now: deps.Clock,
 	})
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{
@@ -181,7 +184,7 @@ var ErrShutdownTimeout = errors.New("worker: shutdown timed out")
 // Run delivers tasks until ctx ends. Then it dequeues no more, and returns nil when the calls
 // in flight have finished, or ErrShutdownTimeout.
 func (r *Replica) Run(ctx context.Context) error {
-	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.fleet.apps)))
+	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.apps.all())))
 	done := make(chan struct{})
 	r.background.Go(func(lifetime context.Context) {
 		sweep, end := context.WithCancel(lifetime)
@@ -191,9 +194,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	})
 	r.background.Go(r.deliverer.rejected.run)
 	defer r.deliverer.rejected.flush() // the deliveries have ended, or are given up
-	r.background.Go(func(lifetime context.Context) {
-		r.dispatcher.RecheckCredentials(lifetime, slices.Collect(maps.Keys(r.fleet.apps)))
-	})
+	r.background.Go(r.recheckHeldApps)
 	if !r.unlisted {
 		r.background.Go(func(lifetime context.Context) { r.beat(lifetime, ctx) })
 	}

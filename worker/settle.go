@@ -48,6 +48,7 @@ func (d *deliverer) settleUnsent(ctx context.Context, j *job) error {
 // end records an outcome, and returns the error that makes asynq delete, retry or archive
 // its copy.
 func (d *deliverer) end(ctx context.Context, j *job, v dispatch.Verdict) error {
+	defer j.trace.end(j, v)
 	recorded, err := d.record(ctx, j, v)
 	if errors.Is(err, errRedriven) {
 		d.log.Warn("the outcome is dropped: the task was redriven during the run", j.attrs(slog.String("outcome", string(v.Outcome)))...)
@@ -64,6 +65,7 @@ func (d *deliverer) handBack(ctx context.Context, j *job, v dispatch.Verdict) er
 	if j.capped() {
 		return d.end(ctx, j, dispatch.Verdict{Outcome: tasks.OutcomeFailed, Reason: "retries_capped"})
 	}
+	defer j.trace.end(j, v)
 	state := tasks.StateWaiting
 	if v.Counts {
 		state = tasks.StateRetrying

@@ -1,22 +1,24 @@
 package main
 
 import (
-	"log/slog"
-
-	"github.com/wxcourier/wxcourier/internal/app/httpserver"
+	"github.com/wxcourier/wxcourier/internal/app/reload"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 )
 
 type gatewayCommand struct {
-	Listen string `placeholder:"ADDR" help:"Address to serve on. Default: gateway.listen."`
+	Listen string   `placeholder:"ADDR" help:"Address to serve on. Default: gateway.listen."`
+	Host   []string `placeholder:"NAME" help:"Also accept requests for this host name, as with gateway.hosts."`
 }
 
 func (gatewayCommand) Help() string {
-	return `Serves the HTTP API, for producers in any language. It keeps no state: run any number on the same Redis.
+	return `Serves the HTTP API, for producers in any language, with /docs, /healthz, /readyz, /metrics and the asynq web UI at /monitor. It keeps no state: run any number on the same Redis.
+
+Requests need a key, except on a loopback address without gateway.keys_file. wxcourier key makes keys. On SIGTERM or Ctrl-C the requests under way are finished, within gateway.shutdown_timeout.
 
 Examples:
     wxcourier gateway -c wxcourier.yaml
-    curl -d '{"type":"send:custom","app":"wx0123456789abcdef","body":{"touser":"oMe","msgtype":"text","text":{"content":"Hello"}}}' http://127.0.0.1:8080/v1/tasks`
+    curl -d '{"type":"send:custom","app":"wx0123456789abcdef","body":{"touser":"oMe","msgtype":"text","text":{"content":"Hello"}}}' http://127.0.0.1:8080/v1/tasks
+    curl -H "Authorization: Bearer $KEY" http://gateway:8080/v1/tasks/wx0123456789abcdef/order-42`
 }
 
 // Run runs until ctx ends.
@@ -27,24 +29,22 @@ func (c *gatewayCommand) Run(p *program) error {
 		return err
 	}
 	defer parts.Close()
+	defer p.followConfiguration(reload.Config{
+		Started: parts.Config, Unused: []string{"worker"}, Apply: parts.Apply, Log: parts.Log,
+	})()
+	cfg := &parts.Config.Gateway
 	if c.Listen != "" {
-		parts.Config.Gateway.Listen = c.Listen
+		cfg.Listen = c.Listen
 	}
-	g, err := parts.Gateway()
+	cfg.Hosts = append(cfg.Hosts, c.Host...)
+	server, err := parts.StartGateway(p.ctx)
 	if err != nil {
-		return usageErrorf("%v", err)
+		return usageErrorf("gateway: %v", err)
 	}
-	defer g.Close()
-	cfg := parts.Config.Gateway
-	server, err := httpserver.Start(p.ctx, httpserver.Config{
-		Address: cfg.Listen, Handler: httpguard.New(cfg.Listen, cfg.Hosts...).Protect(g), Log: parts.Log,
-	})
-	if err != nil {
-		return err
+	defer server.Close()
+	if cfg.KeysFile == "" && httpguard.Loopback(cfg.Listen) {
+		parts.Log.Warn("there is no gateway.keys_file: every program on this machine may use the API, without a key")
 	}
-	defer server.Shutdown()
-	parts.Log.Info("listening", slog.String("addr", server.Addr()))
 	<-p.ctx.Done()
-	g.EndWaits()
 	return nil
 }

@@ -21,8 +21,8 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// gatewayProcess is the built program as a gateway, which a test kills and starts again.
-type gatewayProcess struct {
+// restartedGateway is the built program as a gateway, which a test kills and starts again.
+type restartedGateway struct {
 	*testing.T
 	addr   string
 	env    []string
@@ -31,12 +31,12 @@ type gatewayProcess struct {
 	cmd *exec.Cmd
 }
 
-// startGateway starts a gateway on a Redis, at an address that its restarts keep.
-func startGateway(t *testing.T, redisAddr string) *gatewayProcess {
+// startRestartedGateway starts a gateway on a Redis, at an address that its restarts keep.
+func startRestartedGateway(t *testing.T, redisAddr string) *restartedGateway {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(t, err)
-	g := &gatewayProcess{T: t, addr: listener.Addr().String(), env: []string{
+	g := &restartedGateway{T: t, addr: listener.Addr().String(), env: []string{
 		"WXCOURIER_REDIS_ADDRS=" + redisAddr, "WXCOURIER_APPS_" + strings.ToUpper(mini) + "_SECRET=" + miniSecret,
 	}}
 	must(t, listener.Close())
@@ -44,7 +44,7 @@ func startGateway(t *testing.T, redisAddr string) *gatewayProcess {
 	return g
 }
 
-func (g *gatewayProcess) start() {
+func (g *restartedGateway) start() {
 	g.Helper()
 	path, err := e2e.Binary()
 	must(g.T, err)
@@ -63,7 +63,7 @@ func (g *gatewayProcess) start() {
 }
 
 // stop ends the process with a signal and returns its exit status.
-func (g *gatewayProcess) stop(signal os.Signal) int {
+func (g *restartedGateway) stop(signal os.Signal) int {
 	g.Helper()
 	must(g.T, g.cmd.Process.Signal(signal))
 	_ = g.cmd.Wait()
@@ -71,7 +71,7 @@ func (g *gatewayProcess) stop(signal os.Signal) int {
 }
 
 // post sends a body and returns the answer; the status is 0 without one.
-func (g *gatewayProcess) post(path, body string) (status int, text string) {
+func (g *restartedGateway) post(path, body string) (status int, text string) {
 	r, err := http.NewRequestWithContext(g.Context(), http.MethodPost, "http://"+g.addr+path, strings.NewReader(body))
 	if err != nil {
 		g.Error(err)
@@ -100,7 +100,7 @@ func TestKilledGateway(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	g := startGateway(t, server.Addr())
+	g := startRestartedGateway(t, server.Addr())
 	const clients, each = 8, 100
 	var answered, repeated atomic.Int64
 	var all sync.WaitGroup

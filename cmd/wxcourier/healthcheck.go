@@ -11,10 +11,11 @@ type healthcheckCommand struct {
 }
 
 func (healthcheckCommand) Help() string {
-	return `Requests a worker's /readyz: exit status 0 when the worker is ready, 1 when it is not. For container images without a shell and curl.
+	return `Requests the /readyz of a worker or a gateway: exit status 0 when it is ready, 1 when it is not. For container images without a shell and curl. The certificate of a gateway with TLS on this machine is not verified.
 
 Examples:
     wxcourier healthcheck
+    wxcourier healthcheck http://127.0.0.1:8080/readyz
     wxcourier healthcheck http://127.0.0.1:9090/healthz`
 }
 

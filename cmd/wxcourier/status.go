@@ -37,6 +37,8 @@ ACTIVE tasks are being processed by a replica. RETRYING tasks wait for another a
 
 The effective limit is the lower of CONFIGURED (or documented) and WECHAT, the one that WeChat reports. PACE is the share of it in use after WeChat refused calls as too fast; it recovers by itself.
 
+CONFIG tells apart the configurations of the replicas, and READ is when a replica took its own over. A replica keeps the one that it has when a newer one has mistakes.
+
 A limit that is spent by our own count is listed with the holds, BY our count. --refresh asks WeChat's quota/get about each type that has used part of a day's limit.
 
 Examples:

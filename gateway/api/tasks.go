@@ -12,6 +12,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/problem"
+	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -85,6 +86,7 @@ func (a *API) enqueueTask(ctx context.Context, in *enqueueInput) (*enqueueOutput
 	if err != nil {
 		return nil, parseProblem(in.Raw.text, err)
 	}
+	e.TraceParent = tracing.TraceParent(ctx)
 	if tasks.ValidApp(e.App) { // the checks of the task report any other
 		if err := a.admit(ctx, e.App); err != nil {
 			return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,10 +12,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
-	"github.com/wxcourier/wxcourier/gateway"
-	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -26,7 +26,7 @@ type Credentials func(app string) (credential wechat.Credential, ok bool)
 
 // Parts is everything between Redis and WeChat, made from one configuration.
 type Parts struct {
-	Config configs.Config
+	Config configs.Config // as it was at the start; see Current
 	Log    *slog.Logger
 
 	Redis     redis.UniversalClient
@@ -37,15 +37,17 @@ type Parts struct {
 	WeChat    *wechat.Client
 	Limiter   *ratelimit.Limiter
 	Holds     *hold.Store
-	Hooks     worker.Hooks // of the replicas that are made from now on
-	Unlisted  bool         // likewise; see worker.Deps
+	live      *live
+	Hooks     worker.Hooks    // of the replicas that are made from now on
+	Unlisted  bool            // likewise; see worker.Deps
+	Traces    *tracing.Traces // nil: no traces
 }
 
 // New makes the parts. It does no I/O. With nil credentials it uses the configured ones.
 func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts, error) {
-	p := &Parts{Config: cfg, Log: log, Redis: cfg.Redis.NewClient(), Registry: prometheus.NewRegistry()}
+	p := &Parts{Config: cfg, Log: log, Redis: cfg.Redis.NewClient(), Registry: prometheus.NewRegistry(), live: newLive(cfg)}
 	if credentials == nil {
-		credentials = configuredCredentials(cfg.Apps)
+		credentials = p.live.credential
 	}
 	p.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	onRefresh, err := worker.RegisterTokenRefreshes(p.Registry)
@@ -56,8 +58,11 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 	p.Tasks, p.Inspector = tasks.NewClient(p.Redis), tasks.NewInspector(p.Redis)
 	p.Tokens = wechat.NewTokens(cfg.WeChat, p.Redis, credentials, wechat.WithLogger(log), wechat.WithOnRefresh(onRefresh))
 	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens)
-	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, limitsOf(cfg.Apps), ratelimit.WithReserve(reserveOf(cfg.Apps)))
+	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, p.live.limits, ratelimit.WithReserve(p.live.reserve))
 	p.Holds = hold.NewStore(p.Redis)
+	if p.Traces, err = tracing.FromEnvironment(os.Getenv, log); err != nil {
+		log.Warn("no traces are recorded", slog.Any("err", err)) // variables that are meant for all programs of a host
+	}
 	return p, nil
 }
 
@@ -75,28 +80,6 @@ func Open(ctx context.Context, cfg configs.Config, log *slog.Logger, credentials
 	return p, nil
 }
 
-// Gateway makes the gateway. It does no I/O.
-func (p *Parts) Gateway() (*gateway.Gateway, error) {
-	return gateway.New(p.Config.Gateway, gateway.Deps{
-		Redis: p.Redis, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds, Limiter: p.Limiter,
-		WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Registry: p.Registry, Log: p.Log,
-		SyncPauses: p.SyncPauses,
-		AskQuotas: func(ctx context.Context, app string, types []string) error {
-			_, err := p.AskQuotas(ctx, app, types)
-			return err
-		},
-	})
-}
-
-// gatewayApps returns the configured apps as the gateway takes them.
-func (p *Parts) gatewayApps() []api.App {
-	var all []api.App
-	for _, app := range p.Config.Apps {
-		all = append(all, api.App{ID: app.ID, Hours: app.Hours})
-	}
-	return all
-}
-
 // Close returns leased permits, within seconds, and closes all connections.
 func (p *Parts) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
@@ -104,6 +87,7 @@ func (p *Parts) Close() {
 	if err := p.Limiter.Close(ctx); err != nil {
 		p.Log.Debug("leased permits could not be returned", "err", err)
 	}
+	p.Traces.Close()
 	p.Tokens.Close()
 	p.WeChat.CloseIdle()
 	_ = p.Redis.Close()
@@ -118,7 +102,7 @@ func (p *Parts) SyncPauses(ctx context.Context, app string) error {
 	if err != nil {
 		return err
 	}
-	if Known(p.Config.Apps, app) { // the limits of others are not known here
+	if Known(p.Current().Apps, app) { // the limits of others are not known here
 		spent, err := inspect.ReadSpent(ctx, p.Limiter, []string{app})
 		if err != nil {
 			return err
@@ -141,7 +125,7 @@ func (p *Parts) Replica(apps []worker.App, registry prometheus.Registerer) (*Rep
 	r, err := worker.New(p.Config.Worker, worker.Deps{
 		Redis: rdb, WeChat: p.WeChat, Limiter: p.Limiter, Apps: apps,
 		Results: p.Config.Results, Attempt: p.Config.WeChat.AttemptTimeout,
-		Logger: p.Log, Registry: registry, Unlisted: p.Unlisted,
+		Logger: p.Log, Registry: registry, Unlisted: p.Unlisted, Tracer: p.Traces.Tracer(),
 	}, p.Hooks)
 	if err != nil {
 		_ = rdb.Close()
@@ -172,31 +156,4 @@ func WorkerApps(apps []configs.App) []worker.App {
 // Known reports whether an app is among the configured ones.
 func Known(apps []configs.App, id string) bool {
 	return slices.ContainsFunc(apps, func(app configs.App) bool { return app.ID == id })
-}
-
-func configuredCredentials(apps []configs.App) Credentials {
-	byID := make(map[string]wechat.Credential, len(apps))
-	for _, app := range apps {
-		byID[app.ID] = app.Credential()
-	}
-	return func(app string) (wechat.Credential, bool) {
-		credential, ok := byID[app]
-		return credential, ok
-	}
-}
-
-func limitsOf(apps []configs.App) func(string) map[string]ratelimit.Limit {
-	byID := make(map[string]map[string]ratelimit.Limit, len(apps))
-	for _, app := range apps {
-		byID[app.ID] = app.Limits
-	}
-	return func(app string) map[string]ratelimit.Limit { return byID[app] }
-}
-
-func reserveOf(apps []configs.App) func(string) float64 {
-	byID := make(map[string]float64, len(apps))
-	for _, app := range apps {
-		byID[app.ID] = app.ReserveUrgent
-	}
-	return func(app string) float64 { return byID[app] }
 }

@@ -77,6 +77,7 @@ func (d *Dispatcher) Send(ctx, open context.Context, c *Call, request wechat.Req
 	var unsent *NotSentError
 	if !errors.As(err, &unsent) { // nothing was written, for lack of a permit
 		d.Metrics.countCall(c, err, time.Since(started))
+		d.traceCall(ctx, c, started, err)
 	}
 	return answer, err
 }

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/background"
 	"github.com/wxcourier/wxcourier/internal/hold"
@@ -34,13 +35,14 @@ import (
 // redisTimeout bounds a call to Redis.
 const redisTimeout = 3 * time.Second
 
-// Deps are the dependencies of a Dispatcher. All are required.
+// Deps are the dependencies of a Dispatcher. All but Tracer are required.
 type Deps struct {
 	Redis   redis.UniversalClient
 	WeChat  *wechat.Client
 	Limiter *ratelimit.Limiter
 	Logger  *slog.Logger
-	Replica string // the name of this process in the holds that it sets
+	Replica string       // the name of this process in the holds that it sets
+	Tracer  trace.Tracer // makes spans of the calls; nil: none
 }
 
 // A Dispatcher makes calls to WeChat for many apps. Its methods may be called from many
@@ -53,6 +55,7 @@ type Dispatcher struct {
 	limiter     *ratelimit.Limiter
 	log         *slog.Logger
 	replica     string
+	tracer      trace.Tracer
 	background  *background.Group
 	breakers    breakers
 	holds       *hold.Store
@@ -69,6 +72,7 @@ func New(deps Deps) *Dispatcher {
 	d := &Dispatcher{
 		Metrics: newMetrics(),
 		rdb:     deps.Redis, wechat: deps.WeChat, limiter: deps.Limiter, log: deps.Logger, replica: deps.Replica,
+		tracer:     deps.Tracer,
 		background: background.NewGroup(),
 	}
 	d.holds = hold.NewStore(d.rdb, hold.WithOnChange(d.RevokePermits))

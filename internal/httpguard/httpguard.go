@@ -23,6 +23,9 @@ import (
 type Guard struct {
 	hosts    []string // allowed host names, in lower case
 	loopback bool     // the listener is reachable from this machine only
+
+	// Remedy says how a host name is allowed, for the answer to a request that is refused.
+	Remedy string
 }
 
 // New returns the guard of a listener at an address such as "127.0.0.1:8080" or ":8080". hosts
@@ -60,7 +63,11 @@ func (g *Guard) Protect(next http.Handler) http.Handler {
 	next = http.NewCrossOriginProtection().Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !g.allows(r.Host) {
-			http.Error(w, fmt.Sprintf("forbidden: the host name %.100q is not allowed", r.Host), http.StatusForbidden)
+			text := fmt.Sprintf("forbidden: the host name %.100q is not allowed", r.Host)
+			if g.Remedy != "" {
+				text += "; " + g.Remedy
+			}
+			http.Error(w, text, http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -14,29 +14,29 @@ import (
 func layers() [][]string {
 	return [][]string{
 		{"cmd/wxcourier"},
-		{"internal/app/check", "internal/app/dev", "internal/app/filerun", "internal/loadtest"},
+		{"internal/app/check", "internal/app/dev", "internal/app/filerun", "internal/app/reload", "internal/loadtest"},
 		{"internal/app"},
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
 		{"worker", "gateway", "internal/describe"},
 		{"gateway/api", "gateway/proxy"},
 		{"gateway/docs"},
 		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/resultlog", "internal/gate", "internal/reconcile", "internal/ingest"},
-		{"internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
+		{"internal/apikey", "internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
 		{"tasks", "ratelimit", "wechat", "sandbox"},
 		{"internal/taskstate"},
 		{"internal/hold"},
 		{"internal/ledger", "internal/asynqwire"},
 		{ // what knows nothing of wxcourier
-			"internal/apikey", "internal/background", "internal/buildinfo", "internal/calendar", "internal/console", "internal/embedded", "internal/exists",
+			"internal/background", "internal/buildinfo", "internal/calendar", "internal/console", "internal/embedded", "internal/exists",
 			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/problem", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/strictjson",
-			"internal/subprocess", "internal/suggest", "internal/workerpool",
+			"internal/subprocess", "internal/suggest", "internal/tracing", "internal/workerpool",
 		},
 	}
 }
 
 // testPackages are packages that only tests and measurements import.
 func testPackages() []string {
-	return []string{"internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "examples"}
+	return []string{"internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
 }
 
 // Imports run one way.

@@ -1,5 +1,5 @@
 // Package dev runs everything in one process: a Redis, a stand-in for WeChat, a worker with its pages,
-// the asynq web UI, and sample traffic. No messages are sent.
+// the gateway, the asynq web UI, and sample traffic. No messages are sent.
 //
 //	e, err := dev.Start(ctx, dev.Config{Settings: cfg, Listen: "127.0.0.1:8080", Rate: 3, Log: log})
 //	if err != nil {
@@ -21,12 +21,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/gateway"
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 	"github.com/wxcourier/wxcourier/internal/traffic"
 	"github.com/wxcourier/wxcourier/sandbox"
-	"github.com/wxcourier/wxcourier/worker"
 )
 
 // MaxRate is about the rate that the embedded Redis sustains, in tasks per second.
@@ -64,6 +64,7 @@ type Environment struct {
 	cfg     Config
 	parts   *app.Parts
 	replica *app.Replica
+	gateway *gateway.Gateway
 	pages   *httpserver.Server
 	served  []string // ids of the apps
 	closers []func() // called by Close, the last one first
@@ -93,6 +94,12 @@ func (e *Environment) start(ctx context.Context) (err error) {
 		}
 		e.closers = append(e.closers, stop)
 	}
+	for _, id := range traffic.Apps() {
+		if !app.Known(e.cfg.Settings.Apps, id) {
+			e.cfg.Settings.Apps = append(e.cfg.Settings.Apps, configs.App{ID: id})
+		}
+	}
+	e.cfg.Settings.Gateway.Listen, e.cfg.Settings.Gateway.Monitor = e.cfg.Listen, gateway.MonitorOff // the pages have it
 	if e.parts, err = app.Open(ctx, e.cfg.Settings, e.cfg.Log, app.SandboxCredentials()); err != nil {
 		return err
 	}
@@ -111,24 +118,29 @@ func (e *Environment) startWeChat(ctx context.Context) error {
 	return nil
 }
 
-// startPages makes the replica and serves its pages, the start page and the asynq web UI.
+// startPages makes the replica and the gateway, and serves their pages, the start page and the asynq
+// web UI.
 func (e *Environment) startPages(ctx context.Context) (err error) {
 	apps := app.WorkerApps(e.cfg.Settings.Apps)
-	for _, id := range traffic.Apps() {
-		apps = append(apps, worker.App{ID: id})
-	}
 	for _, a := range apps {
 		e.served = append(e.served, a.ID)
 	}
 	if e.replica, err = e.parts.Replica(apps, e.parts.Registry); err != nil {
 		return err
 	}
+	if e.gateway, err = e.parts.Gateway(true); err != nil {
+		return err
+	}
+	e.closers = append(e.closers, e.gateway.Close)
 	monitor := asynqmon.New(asynqmon.Options{RootPath: "/monitor", RedisConnOpt: asynqRedis{e.cfg.Settings.Redis}})
 	e.closers = append(e.closers, func() { _ = monitor.Close() })
 	mux := http.NewServeMux()
 	mux.Handle("/", e.replica.Handler(e.parts.Registry))
 	mux.Handle("/monitor", monitor)
 	mux.Handle("/monitor/", monitor)
+	for _, path := range gateway.Paths() {
+		mux.Handle(path, e.gateway)
+	}
 	mux.Handle("GET /{$}", startPage{
 		Command: e.cfg.Command, Redis: e.cfg.Settings.Redis.Address(), WeChat: e.cfg.Settings.WeChat.BaseURL, Apps: e.served,
 	})
@@ -138,7 +150,7 @@ func (e *Environment) startPages(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	e.closers = append(e.closers, e.pages.Shutdown)
+	e.closers = append(e.closers, e.pages.Shutdown, e.gateway.Drain)
 	return nil
 }
 
@@ -155,6 +167,7 @@ func (e *Environment) Run(ctx context.Context) error {
 	defer cancel()
 	others.Go(func() { e.sendSamples(ctx) })
 	others.Go(func() { e.keepServed(ctx) })
+	others.Go(func() { e.gateway.Run(ctx) })
 	return e.replica.Run(ctx)
 }
 

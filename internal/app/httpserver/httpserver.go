@@ -11,6 +11,7 @@ package httpserver
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,9 @@ const (
 	DefaultShutdownTimeout = 2 * time.Second
 )
 
+// maxHeaderBytes is the maximum size of a request's headers.
+const maxHeaderBytes = 64 << 10
+
 // Config configures a Server. Address and Handler are required.
 type Config struct {
 	// Address is host:port. An empty host is all addresses; port 0 is a free port, which
@@ -40,6 +44,8 @@ type Config struct {
 	IdleTimeout       time.Duration
 	// ShutdownTimeout is how long Shutdown waits for requests under way; 0 is the default.
 	ShutdownTimeout time.Duration
+	// TLS makes it a server of HTTPS; nil is HTTP. See Certificate.
+	TLS *tls.Config
 	// Log gets an error when serving ends before the shutdown; nil is slog.Default().
 	Log *slog.Logger
 }
@@ -49,6 +55,7 @@ type Server struct {
 	server   *http.Server
 	addr     string
 	timeout  time.Duration
+	scheme   string
 	cancel   context.CancelFunc // ends the contexts of the requests
 	finished chan struct{}      // closed when the listener is no longer served
 }
@@ -61,24 +68,33 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Address, err)
 	}
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	log := cfg.Log
+	if log == nil {
+		log = slog.Default()
+	}
 	s := &Server{
 		server: &http.Server{
 			Handler:           cfg.Handler,
+			TLSConfig:         cfg.TLS,
+			MaxHeaderBytes:    maxHeaderBytes,
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // of clients: broken handshakes and the like
 			ReadHeaderTimeout: cmp.Or(cfg.ReadHeaderTimeout, DefaultReadHeaderTimeout),
 			IdleTimeout:       cmp.Or(cfg.IdleTimeout, DefaultIdleTimeout),
 			BaseContext:       func(net.Listener) context.Context { return requests },
 		},
 		addr:    listener.Addr().String(),
+		scheme:  "http://",
 		timeout: cmp.Or(cfg.ShutdownTimeout, DefaultShutdownTimeout),
 		cancel:  cancel, finished: make(chan struct{}),
 	}
-	log := cfg.Log
-	if log == nil {
-		log = slog.Default()
+	serve := s.server.Serve
+	if cfg.TLS != nil {
+		s.scheme = "https://"
+		serve = func(l net.Listener) error { return s.server.ServeTLS(l, "", "") }
 	}
 	go func() {
 		defer close(s.finished)
-		if err := s.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the listener failed", "addr", s.addr, "err", err)
 		}
 	}()
@@ -92,12 +108,12 @@ func (s *Server) Addr() string { return s.addr }
 func (s *Server) URL() string {
 	host, port, err := net.SplitHostPort(s.addr)
 	if err != nil {
-		return "http://" + s.addr
+		return s.scheme + s.addr
 	}
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return s.scheme + net.JoinHostPort(host, port)
 }
 
 // Shutdown refuses new connections and waits until the requests under way are answered. After the

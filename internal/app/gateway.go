@@ -1,0 +1,92 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/wxcourier/wxcourier/gateway"
+	"github.com/wxcourier/wxcourier/gateway/api"
+	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/app/httpserver"
+	"github.com/wxcourier/wxcourier/internal/httpguard"
+)
+
+// Gateway makes the gateway. It reads the file of the keys. unprotected lets it serve other
+// machines without keys, see gateway.Deps.
+func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
+	keys := apikey.NewSet(p.Config.Gateway.KeysFile, p.Log)
+	if err := keys.Load(); err != nil {
+		return nil, fmt.Errorf("gateway.keys_file: %w", err)
+	}
+	return gateway.New(p.Config.Gateway, gateway.Deps{
+		Redis: p.Redis, NewRedis: p.Config.Redis.NewClient, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds,
+		Limiter: p.Limiter, WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Keys: keys,
+		SyncPauses: p.SyncPauses,
+		AskQuotas: func(ctx context.Context, app string, types []string) error {
+			_, err := p.AskQuotas(ctx, app, types)
+			return err
+		},
+		Registry: p.Registry, Log: p.Log, Tracer: p.Traces.Tracer(), Unprotected: unprotected,
+	})
+}
+
+// gatewayApps returns the configured apps as the gateway takes them.
+func (p *Parts) gatewayApps() []api.App {
+	var all []api.App
+	for _, app := range p.Current().Apps {
+		all = append(all, api.App{ID: app.ID, Hours: app.Hours})
+	}
+	return all
+}
+
+// A GatewayServer serves a gateway. StartGateway returns it.
+type GatewayServer struct {
+	gateway *gateway.Gateway
+	server  *httpserver.Server
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// StartGateway listens on the configured address and begins to serve.
+func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
+	cfg := p.Config.Gateway
+	var certificate *tls.Config
+	if cfg.TLS.Configured() {
+		c, err := httpserver.LoadCertificate(cfg.TLS.CertFile, cfg.TLS.KeyFile, p.Log)
+		if err != nil {
+			return nil, fmt.Errorf("gateway.tls: %w", err)
+		}
+		certificate = c.Config()
+	}
+	g, err := p.Gateway(false)
+	if err != nil {
+		return nil, err
+	}
+	guard := httpguard.New(cfg.Listen, cfg.Hosts...)
+	guard.Remedy = "add it to gateway.hosts, if it is a name of this gateway"
+	server, err := httpserver.Start(ctx, httpserver.Config{
+		Address: cfg.Listen, Handler: guard.Protect(g), TLS: certificate, ShutdownTimeout: cfg.ShutdownTimeout, Log: p.Log,
+	})
+	if err != nil {
+		g.Close()
+		return nil, err
+	}
+	s := &GatewayServer{gateway: g, server: server}
+	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	s.running.Go(func() { g.Run(ctx) })
+	p.Log.Info("listening", slog.String("addr", server.Addr()))
+	return s, nil
+}
+
+// Close lets the requests under way finish, within gateway.shutdown_timeout. Those that only wait
+// for something are answered at once.
+func (s *GatewayServer) Close() {
+	s.gateway.Drain()
+	s.server.Shutdown()
+	s.cancel()
+	s.running.Wait()
+	s.gateway.Close()
+}
