@@ -167,6 +167,11 @@ func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *httpc
 	if req.Header = x.jsonHeader; req.Header == nil || out.contentType != contentJSON {
 		req.Header = headerOf(out.contentType)
 	}
+	if user := out.url.User; user != nil { // of a token service: a http.Client would do this
+		password, _ := user.Password()
+		req.Header = req.Header.Clone() // it may be shared
+		req.SetBasicAuth(user.Username(), password)
+	}
 	resp, err := x.transport.RoundTrip(req)
 	if w.BeforeWriteErr != nil {
 		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.Written(), Op: "wait", Err: w.BeforeWriteErr}

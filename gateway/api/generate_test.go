@@ -269,7 +269,7 @@ func (g *generator) spoil(text []byte) []byte {
 	}
 	random := make([]byte, g.rng.IntN(300))
 	for i := range random {
-		random[i] = byte(g.rng.IntN(256))
+		random[i] = byte(g.rng.IntN(256) & 0xff)
 	}
 	return random
 }

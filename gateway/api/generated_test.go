@@ -26,34 +26,50 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// requestsVariable is the number of requests that TestGeneratedRequests sends.
-const requestsVariable = "WXCOURIER_API_REQUESTS"
+// The environment variables of TestGeneratedRequests: the number of requests, and the seed of an
+// earlier run, to repeat it.
+const (
+	requestsVariable = "WXCOURIER_API_REQUESTS"
+	seedVariable     = "WXCOURIER_API_SEED"
+)
+
+// numberOf returns the number in an environment variable.
+func numberOf(t *testing.T, variable string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
 
 // TestGeneratedRequests sends requests that are made from our own OpenAPI document, random and
 // malformed ones: no answer is 5xx, each has a status and a form that the document declares, and no
 // value of a request is in a problem or in the log.
 func TestGeneratedRequests(t *testing.T) {
-	count, seed := 3000, uint64(time.Now().UnixNano())
-	if text := os.Getenv(requestsVariable); text != "" {
-		var err error
-		if count, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
+	count, otherwise := numberOf(t, requestsVariable, 0), rand.Uint64() //nolint:gosec // nothing secret
+	if count == 0 {
+		count, otherwise = 1500, 1
 	}
+	seed := numberOf(t, seedVariable, otherwise)
 	t.Logf("seed %d", seed)
 	f := newGeneratedFixture(t)
 	doc := f.document()
 	operations := doc.operations()
 	var done sync.WaitGroup
 	var stop atomic.Bool
-	var next atomic.Int64
+	var next atomic.Uint64
 	answers := make([]map[string]int, 2*runtime.GOMAXPROCS(0))
 	for worker := range answers {
 		answers[worker] = make(map[string]int)
 		done.Go(func() {
-			for n := next.Add(1); n <= int64(count) && !stop.Load(); n = next.Add(1) {
-				g := &generator{doc, rand.New(rand.NewPCG(seed, uint64(n)))}
-				op := operations[int(n)%len(operations)]
+			for n := next.Add(1); n <= count && !stop.Load(); n = next.Add(1) {
+				g := &generator{doc, rand.New(rand.NewPCG(seed, n))} //nolint:gosec // repeatable
+				op := operations[n%uint64(len(operations))]
 				r := g.request(op)
 				sent, _ := httputil.DumpRequest(r, true)
 				w := httptest.NewRecorder()

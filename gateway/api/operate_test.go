@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ import (
 )
 
 func TestBatches(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFixture(t, rdb)
 		for i := range 3 {
@@ -60,6 +62,7 @@ func TestBatches(t *testing.T) {
 }
 
 func TestRedrive(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFixture(t, rdb)
 		for i := range 20 {
@@ -143,6 +146,7 @@ type calls struct {
 }
 
 func TestHolds(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		seen := calls{asked: make(map[string][]string)}
 		f := newFixture(t, rdb, func(d *api.Deps) {
@@ -207,6 +211,7 @@ func TestHolds(t *testing.T) {
 }
 
 func TestLanesAndQuotas(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFixture(t, rdb)
 		f.do(http.MethodPost, "/v1/tasks", envelope("1"))
@@ -226,6 +231,7 @@ func TestLanesAndQuotas(t *testing.T) {
 // The token is given to keys with the scope, as WeChat gives it; a refused one is renewed, and
 // another wxcourier can use the gateway as its token service.
 func TestToken(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		wx := sandbox.New(sandbox.Options{Apps: map[string]string{app: "the-app-secret"}})
 		url, stop := wx.Start()
@@ -256,10 +262,17 @@ func TestToken(t *testing.T) {
 		if again := decode[token](f, f.do(http.MethodPost, path, `{"rejected":"`+rejected+`"}`).body); again.AccessToken != second.AccessToken {
 			t.Error("a token that is no longer in use was renewed again")
 		}
-		// The external mode of another wxcourier, with a Redis of its own.
+		// The external mode of another wxcourier, with a Redis of its own, and its key in the URL.
 		_, elsewhere := redistest.Mini(t)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, key, _ := r.BasicAuth(); key != "wxc_other_key" {
+				t.Errorf("the key is not sent")
+			}
+			f.api.ServeHTTP(w, r.WithContext(apikey.NewContext(r.Context(), &apikey.Key{ID: "other", Scopes: []apikey.Scope{apikey.Token}})))
+		}))
+		defer server.Close()
 		external := wechat.NewTokens(wechat.DefaultConfig(), elsewhere, func(id string) (wechat.Credential, bool) {
-			return wechat.Credential{App: id, Mode: wechat.ModeExternal, URL: f.url + path}, true
+			return wechat.Credential{App: id, Mode: wechat.ModeExternal, URL: strings.Replace(server.URL, "://", "://wxcourier:wxc_other_key@", 1) + path}, true
 		})
 		defer external.Close()
 		got, err := external.Token(t.Context(), app)

@@ -65,7 +65,7 @@ type AppPath struct {
 
 // AppsQuery is the part of an input that selects apps.
 type AppsQuery struct {
-	App []string `query:"app,explode" pattern:"^wx[0-9a-f]{16}$" patternDescription:"an app id" maxItems:"200" doc:"Only these apps. Default: all that the key may use."`
+	App []string `query:"app,explode" nullable:"false" pattern:"^wx[0-9a-f]{16}$" patternDescription:"an app id" maxItems:"200" doc:"Only these apps. Default: all that the key may use."`
 }
 
 // selected returns the apps that a request selects, sorted: those that it names, or all that

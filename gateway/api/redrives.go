@@ -93,10 +93,12 @@ func (a *API) redrive(ctx context.Context, in *redriveInput) (*redriveOutput, er
 			break
 		}
 	}
-	if err != nil && ctx.Err() == nil && errors.Is(bounded.Err(), context.DeadlineExceeded) {
+	n := r.Counts()
+	some := n.Redriven+n.Resumed+n.Unmatched+n.Expired+n.NoPayload+n.Busy > 0
+	if some && ctx.Err() == nil && errors.Is(bounded.Err(), context.DeadlineExceeded) { // without any Redis may not answer
 		out.Body.More, err = true, nil
 	}
-	out.Body.Counts = r.Counts()
+	out.Body.Counts = n
 	return out, err
 }
 

@@ -45,10 +45,10 @@ func (a *API) registerResults() {
 // ResultsFilter is the part of an input that filters results.
 type ResultsFilter struct {
 	AppsQuery
-	Type    []taskType    `query:"type,explode" doc:"Only these task types."`
+	Type    []taskType    `query:"type,explode" nullable:"false" doc:"Only these task types."`
 	Batch   string        `query:"batch" pattern:"^[A-Za-z0-9._~-]{1,64}$" patternDescription:"a batch name" doc:"Only this batch."`
-	Outcome []outcomeName `query:"outcome,explode" doc:"Only these outcomes."`
-	ErrCode []int         `query:"errcode,explode" doc:"Only these error codes of WeChat."`
+	Outcome []outcomeName `query:"outcome,explode" nullable:"false" doc:"Only these outcomes."`
+	ErrCode []int         `query:"errcode,explode" nullable:"false" doc:"Only these error codes of WeChat."`
 }
 
 // matches reports whether a result passes the filter; the apps are selected before.
@@ -193,7 +193,8 @@ func resultsResponses(a *API) map[string]*huma.Response {
 	}
 	return map[string]*huma.Response{"200": {Description: "A page of results.", Content: map[string]*huma.MediaType{
 		"application/json": {Schema: schemaOf[resultsPage](a), Example: map[string]any{
-			"items": []any{exampleResult()}, "cursor": "AeC9hPLIMwEjRWeJq83vAAA", "more": false,
+			"items": []any{exampleResult()}, "more": false,
+			"cursor": resultlog.Cursor{"wx0123456789abcdef": {MS: 1_796_083_201_000}}.String(),
 		}},
 		linesType:  text("A result a line."),
 		"text/csv": text("A header and a result a line: the columns of `wxcourier results --csv`."),

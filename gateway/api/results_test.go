@@ -70,6 +70,7 @@ func idsOf(results []tasks.Result) (ids []string) {
 }
 
 func TestListResults(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFixture(t, rdb)
 		for i := range 30 {
@@ -126,6 +127,7 @@ func TestListResults(t *testing.T) {
 }
 
 func TestResultFormats(t *testing.T) {
+	t.Parallel()
 	_, rdb := redistest.Mini(t)
 	f := newFixture(t, rdb)
 	first := f.record("1000-0", tasks.Result{ID: "1", Batch: "b", ErrMsg: `say "hi", <b>`, Attempts: 1, MsgID: "3395159288267931652"})
@@ -165,6 +167,7 @@ func TestResultFormats(t *testing.T) {
 
 // What is no longer kept is said, in each format, to a client that asked for it.
 func TestResultGaps(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFixture(t, rdb)
 		for i := range 1000 {
@@ -192,6 +195,7 @@ func TestResultGaps(t *testing.T) {
 }
 
 func TestResultsRefuse(t *testing.T) {
+	t.Parallel()
 	_, rdb := redistest.Mini(t)
 	f := newFixture(t, rdb)
 	for _, query := range []string{

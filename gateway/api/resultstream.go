@@ -26,7 +26,7 @@ func (a *API) registerResultStream() {
 		Summary: "Follow results",
 		Description: "New results as server-sent events, of all selected apps. Without `Last-Event-ID` and `since` it begins with the next result. " +
 			"The id of an event is a position in all apps: a client that sends the last one as `Last-Event-ID` misses nothing and gets nothing twice. " +
-			"Every 15 s a comment and the current id are sent. A client that does not read for 10 s is disconnected, and every stream ends after 5 minutes " +
+			"Every 15 s a comment and the current id are sent. A client that does not read for 30 s is disconnected, and every stream ends after 5 minutes " +
 			"and when the server shuts down: reconnect, as an EventSource does by itself.\n\n" +
 			"- `event: result`, `data:` a result\n" +
 			"- `event: gap`, `data:` {app, start, by_length}: results before `start` are no longer kept and were not sent",
@@ -45,7 +45,7 @@ type streamTimes struct {
 }
 
 func defaultStreamTimes() streamTimes {
-	return streamTimes{heartbeat: 15 * time.Second, slow: 10 * time.Second, life: 5 * time.Minute, newApps: 5 * time.Second}
+	return streamTimes{heartbeat: 15 * time.Second, slow: 30 * time.Second, life: 5 * time.Minute, newApps: 5 * time.Second}
 }
 
 // streamReady bounds how long a request waits until Redis has told the ends of the streams.

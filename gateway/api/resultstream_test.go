@@ -115,7 +115,10 @@ func (s *eventSource) next(n int) (all []event, ok bool) {
 
 func (s *eventSource) ids(n int) (ids []string) {
 	s.Helper()
-	all, _ := s.next(n)
+	all, open := s.next(n)
+	if !open {
+		s.Errorf("the stream ended, %d of %d events; the log: %s", len(all), n, s.log)
+	}
 	for _, e := range all {
 		ids = append(ids, decode[tasks.Result](s.fixture, e.data).ID)
 	}
@@ -123,6 +126,7 @@ func (s *eventSource) ids(n int) (ids []string) {
 }
 
 func TestResultStreamResumes(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFixture(t, rdb)
 		f.record("*", tasks.Result{ID: "before"})
@@ -168,12 +172,15 @@ func TestResultStreamResumes(t *testing.T) {
 // A client hears of results that were cut, of an app that had no task before, and of nothing of
 // apps that are not its own; a filter lets the position advance all the same.
 func TestResultStreamGapsAndApps(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		f := newFixture(t, rdb)
 		f.api.SetStreamTimes(50*time.Millisecond, patience, patience, 50*time.Millisecond)
 		f.record("*", tasks.Result{ID: "first"})
 		s := f.listen("since=1h", "")
 		first, _ := s.next(1)
+		s.close()
+		redistest.Until(t, patience, "the stream ends", func() bool { return f.api.Streams() == 0 }) // and its memory with it
 		for i := range 1000 {
 			f.record("*", tasks.Result{ID: fmt.Sprint(i)})
 		}
@@ -205,6 +212,7 @@ func TestResultStreamGapsAndApps(t *testing.T) {
 // A stream ends with the server, with its key and at its time, and a client that does not read is
 // disconnected: nothing of it remains.
 func TestResultStreamEnds(t *testing.T) {
+	t.Parallel()
 	_, rdb := redistest.Mini(t)
 	f := newFixture(t, rdb)
 	f.as(&apikey.Key{ID: "k", Scopes: []apikey.Scope{apikey.Read}, Expires: time.Now().Add(300 * time.Millisecond)})
@@ -242,6 +250,7 @@ func TestResultStreamEnds(t *testing.T) {
 
 // Redis is asked no more often for a hundred clients than for one.
 func TestResultStreamsShareTheReading(t *testing.T) {
+	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	f := newFixture(t, rdb)
 	f.record("*", tasks.Result{ID: "0"})

@@ -13,11 +13,11 @@ import (
 	"github.com/wxcourier/wxcourier/gateway/docs"
 )
 
-func get(t *testing.T, path string, header ...string) *httptest.ResponseRecorder {
+func get(t *testing.T, path string, header ...[2]string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
+	for _, h := range header {
+		r.Header.Set(h[0], h[1])
 	}
 	w := httptest.NewRecorder()
 	docs.Handler().ServeHTTP(w, r)
@@ -48,8 +48,8 @@ func TestPageIsComplete(t *testing.T) {
 }
 
 func TestCompression(t *testing.T) {
-	plain := get(t, "/docs/swagger-ui-bundle.js", "Accept-Encoding", "br, gzip;q=0")
-	packed := get(t, "/docs/swagger-ui-bundle.js", "Accept-Encoding", "br, gzip")
+	plain := get(t, "/docs/swagger-ui-bundle.js", [2]string{"Accept-Encoding", "br, gzip;q=0"})
+	packed := get(t, "/docs/swagger-ui-bundle.js", [2]string{"Accept-Encoding", "br, gzip"})
 	if plain.Header().Get("Content-Encoding") != "" || packed.Header().Get("Content-Encoding") != "gzip" || packed.Body.Len() > 500_000 {
 		t.Fatalf("%v, %v, %d bytes", plain.Header(), packed.Header(), packed.Body.Len())
 	}
@@ -60,7 +60,7 @@ func TestCompression(t *testing.T) {
 	if text, err := io.ReadAll(r); err != nil || !bytes.Equal(text, plain.Body.Bytes()) || !bytes.Contains(text, []byte("SwaggerUIBundle")) {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
-	if w := get(t, "/docs/", "If-None-Match", get(t, "/docs/").Header().Get("ETag")); w.Code != http.StatusNotModified {
+	if w := get(t, "/docs/", [2]string{"If-None-Match", get(t, "/docs/").Header().Get("ETag")}); w.Code != http.StatusNotModified {
 		t.Errorf("with the ETag: %d", w.Code)
 	}
 	for _, path := range []string{"/docs/nothing", "/docs/../docs.go", "/docs/swagger-ui.css.gz.gz"} {
