@@ -48,7 +48,8 @@ func TestAppsDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []App{
-		{ID: appA, Secret: "a"}, {ID: appC, Secret: "c"},
+		{ID: appA, Secret: "a"},
+		{ID: appC, Secret: "c"},
 		{ID: appB, Secret: "from the environment", Limits: map[string]ratelimit.Limit{"send:custom": {PerSecond: 5}}},
 		{ID: "wx00000000000000dd", Secret: "d"},
 	}

@@ -73,13 +73,17 @@ func (d *Dispatcher) awaitInstant(ctx, open context.Context, c *Call) error {
 	ctx, cancel := context.WithTimeout(ctx, permitTimeout)
 	defer cancel()
 	defer context.AfterFunc(open, cancel)()
-	if err := d.AcquirePermit(ctx, c); err != nil {
-		return err
+	for {
+		if err := d.AcquirePermit(ctx, c); err != nil {
+			return err
+		}
+		if c.permit.Wait(ctx) != nil {
+			return ErrNoPermit
+		}
+		if !c.permit.Revoked() {
+			return nil
+		}
 	}
-	if c.permit.Wait(ctx) != nil {
-		return ErrNoPermit
-	}
-	return nil
 }
 
 // Pace is the limiter for one type of an app, as a lane's gate uses it. Its methods log the
