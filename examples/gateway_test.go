@@ -128,7 +128,7 @@ type example struct {
 func producers() []example {
 	return []example{
 		{"Python", []string{"python3", "http/producer.py"}, []string{"python3", "-c", "import json, urllib.request"}},
-		{"Java", []string{"java", "http/Producer.java"}, []string{"javac", "--release", "17", "-version"}},
+		{"Java", []string{"java", "-XX:TieredStopAtLevel=1", "http/Producer.java"}, []string{"javac", "--release", "17", "-version"}},
 		{"PHP", []string{"php", "http/producer.php"}, []string{"php", "-r", `exit(extension_loaded("curl") ? 0 : 1);`}},
 		{"Node", []string{"node", "http/producer.mjs"}, []string{"node", "-e", "process.exit(typeof fetch === 'function' ? 0 : 1)"}},
 		{"curl", []string{"sh", "http/producer.sh"}, []string{"curl", "--retry-all-errors", "--version"}},
