@@ -130,7 +130,7 @@ func (c *Caller) attempt(ctx context.Context, e endpoint, r Request, open func()
 	}
 	a.err, a.called = err, call.Called()
 	a.verdict = c.dispatcher.Judge(detached, &call, dispatch.Attempt{
-		Err: err, Repeat: tasks.Never, Budget: attemptBudget, Unchecked: !r.Secret,
+		Err: err, Repeat: tasks.Never, Budget: attemptBudget, Unchecked: true, Secret: r.Secret,
 	})
 	a.refusal = c.refusalOf(detached, &call, a)
 	return a

@@ -141,6 +141,13 @@ func TestAClientHoldsNothing(t *testing.T) {
 			}
 			s.seen.say(f.path, 0)
 		}
+		s.seen.say(sessionPath, 987654) // such as for a code that is none
+		for range 5 {
+			a := g.send(http.MethodGet, sessionPath, url.Values{"appid": {app}, "secret": {s.key}, "js_code": {"x"}}, "")
+			if a.ErrCode != 987654 {
+				t.Fatalf("a login: %v", a)
+			}
+		}
 		if holds, err := hold.NewStore(rdb).List(t.Context(), app); err != nil || len(holds) > 0 {
 			t.Errorf("%v %+v", err, holds)
 		}

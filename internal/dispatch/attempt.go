@@ -18,6 +18,7 @@ type Attempt struct {
 	// Unchecked: a client wrote the request, and nothing checked it. An answer that its content may
 	// have caused concerns no other call.
 	Unchecked bool
+	Secret    bool // the request had the app's own id and secret: codes about these concern the app
 
 	noLane      bool // the call has no lane to hold
 	noTemplate  bool // the call has no template to hold

@@ -137,7 +137,7 @@ func judge(a Attempt) Verdict {
 func (a Attempt) ruleOf(e *wechat.APIError) rule {
 	r := rules[e.Class()]
 	switch {
-	case a.Unchecked && slices.Contains(requestIdentityCodes(), e.Code):
+	case a.Unchecked && !a.Secret && slices.Contains(requestIdentityCodes(), e.Code):
 		return rules[wechat.ClassRejected]
 	case a.Unchecked && e.Class() == wechat.ClassUnlisted:
 		r.tripReason = ""
