@@ -20,7 +20,6 @@ package tracing
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -28,6 +27,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -59,10 +59,13 @@ func FromEnvironment(getenv func(string) string, log *slog.Logger) (*Traces, err
 	if err != nil {
 		return nil, err
 	}
-	service, err := resource.New(context.Background(),
-		resource.WithAttributes(attribute.String("service.name", "wxcourier"), attribute.String("service.version", buildinfo.Version())),
-		resource.WithTelemetrySDK(), resource.WithFromEnv())
-	if err != nil && !errors.Is(err, resource.ErrPartialResource) && !errors.Is(err, resource.ErrSchemaURLConflict) {
+	program := resource.NewSchemaless(
+		attribute.String("service.name", "wxcourier"), attribute.String("service.version", buildinfo.Version()),
+		attribute.String("telemetry.sdk.name", "opentelemetry"), attribute.String("telemetry.sdk.language", "go"),
+		attribute.String("telemetry.sdk.version", sdk.Version()))
+	// Those of the environment replace ours.
+	service, err := resource.Merge(program, resource.Environment())
+	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
 	e := newExporter(cfg, log)
