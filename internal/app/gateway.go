@@ -24,7 +24,7 @@ func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
 	return gateway.New(p.Config.Gateway, gateway.Deps{
 		Redis: p.Redis, NewRedis: p.Config.Redis.NewClient, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds,
 		Limiter: p.Limiter, WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Keys: keys,
-		Registry: p.Registry, Log: p.Log, Tracer: p.Traces.Tracer(), Unprotected: unprotected,
+		Registry: p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected,
 	})
 }
 

@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -42,6 +43,7 @@ const closeTimeout = 2 * time.Second
 type Traces struct {
 	provider *sdktrace.TracerProvider
 	exporter *exporter
+	closed   sync.Once
 }
 
 // FromEnvironment returns what the environment configures: nil where it configures no traces. The
@@ -83,19 +85,21 @@ func (t *Traces) Tracer() trace.Tracer {
 	return t.provider.Tracer("github.com/wxcourier/wxcourier", trace.WithInstrumentationVersion(buildinfo.Version()))
 }
 
-// Close sends what is left, for two seconds at most, and ends the goroutines. Call it once.
+// Close sends what is left, for two seconds at most, and ends the goroutines.
 func (t *Traces) Close() {
 	if t == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	close(t.exporter.closing)
-	if t.provider.Shutdown(ctx) != nil {
-		t.exporter.cancel() // what is under way and what is left ends at once
-	}
-	<-t.exporter.drained
-	t.exporter.cancel()
+	t.closed.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		close(t.exporter.closing)
+		if t.provider.Shutdown(ctx) != nil {
+			t.exporter.cancel() // what is under way and what is left ends at once
+		}
+		<-t.exporter.drained
+		t.exporter.cancel()
+	})
 }
 
 // ParseParent returns the context of a sampled traceparent header: ctx with the remote parent, and
