@@ -76,6 +76,7 @@ func cases() []benchCase {
 		{"latency", "the latency from enqueue to the call on an idle system", (*bench).latency},
 		{"drain", "a backlog without a limit, compared with a plain asynq worker that makes the same calls", (*bench).drain},
 		{"ledger", "the cost of fence and ledger", (*bench).ledger},
+		{"gateway", "tasks over HTTP, one a request and as a batch, compared with package tasks", (*bench).gateway},
 		{"beside", "wxcourier compared with asynq's wiki pattern with redis_rate", (*bench).beside},
 	}
 }
@@ -124,7 +125,7 @@ func (b *bench) parse(args []string) ([]benchCase, error) {
 	flags.BoolVar(&b.quick, "quick", false, "small sizes: to test a case, not to measure")
 	flags.BoolVar(&b.json, "json", false, "print one JSON object per row in place of Markdown")
 	flags.BoolVar(&b.keep, "keep", false, "keep the folder with configurations and logs")
-	flags.IntVar(&b.runs, "runs", 0, "`times` to measure each row of seconds, churn and jitter (default 1), beside and light (3), crowd, drain and ledger (5)")
+	flags.IntVar(&b.runs, "runs", 0, "`times` to measure each row of seconds, churn and jitter (default 1), beside, light and gateway (3), crowd, drain and ledger (5)")
 	flags.StringVar(&b.into, "into", "", "write each table to this `file`, in place of the one with the same title")
 	flags.StringVar(&b.module, "module", "..", "the `folder` of wxcourier's main module")
 	flags.Usage = func() {

@@ -27,7 +27,7 @@ type App struct {
 	SecretFile string `yaml:"secret_file"`
 	// Token is the source of the app's access tokens.
 	Token Token `yaml:"token"`
-	// Limits replaces documented limits, by task type or group.
+	// Limits replaces documented limits, by task type, path or group.
 	Limits map[string]ratelimit.Limit `yaml:"limits"`
 	// ReserveUrgent is the share of each daily limit reserved for urgent tasks: with 0.2, bulk
 	// tasks stop when a fifth is left. 0 ≤ reserve_urgent < 1.
@@ -76,7 +76,7 @@ func (d *decoder) checkApps(apps []App) {
 		case !tasks.ValidApp(app.ID):
 			d.problem(key+".id", `%q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app.ID)
 		case twice:
-			d.problem(key+".id", "%s is configured twice; the first is %s", app.ID, appKey(earlier))
+			d.problem(key+".id", "%s is configured twice; the first is %s", app.ID, d.appPlace(earlier))
 		default:
 			first[app.ID] = i
 		}
@@ -146,6 +146,9 @@ func (d *decoder) secretFiles(cfg *Config) {
 	for i := range cfg.Apps {
 		d.secretFile(appKey(i)+".secret_file", cfg.Apps[i].SecretFile, &cfg.Apps[i].Secret)
 	}
+	for i := range cfg.Webhooks {
+		d.secretFile(webhookKey(i)+".secret_file", cfg.Webhooks[i].SecretFile, &cfg.Webhooks[i].Secret)
+	}
 }
 
 // maxSecret is the maximum size of a secret file, in bytes. A larger file is probably the wrong one.
@@ -160,6 +163,7 @@ func (d *decoder) secretFile(key, path string, into *wechat.Secret) {
 		d.problem(key, "set together with %s: remove one of the two", strings.TrimSuffix(key, "_file"))
 		return
 	}
+	d.paths = append(d.paths, path)
 	text, err := readSecret(path)
 	if err != nil {
 		d.problem(key, "%v", err)

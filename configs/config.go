@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/wxcourier/wxcourier/gateway"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
 	"github.com/wxcourier/wxcourier/worker"
@@ -21,6 +22,11 @@ type Config struct {
 	Results worker.ResultsConfig `yaml:"results"`
 	Gateway gateway.Config       `yaml:"gateway"`
 	Apps    []App                `yaml:"apps"`
+	// AppsDir is a folder with further apps, one file (*.yaml) each, whose content is one entry of
+	// Apps. A relative path is relative to the folder of the configuration file. Default none.
+	AppsDir string `yaml:"apps_dir"`
+	// Webhooks are the HTTP endpoints that get results.
+	Webhooks []webhook.Endpoint `yaml:"webhooks"`
 }
 
 // Default returns the defaults: no Redis and no apps.
@@ -57,19 +63,32 @@ func Find(named string, environ []string) string {
 	return ""
 }
 
-// Load reads the file at path (none for ""), then the environment in the form of os.Environ, then
-// the secret files, and validates the result. The error is an *[Error] with all problems, or that
-// of reading the file.
+// Load reads the file at path (none for ""), then the files of apps_dir, then the environment in
+// the form of os.Environ, then the secret files, and validates the result. The error is an *[Error]
+// with all problems, or that of reading the file.
 func Load(path string, environ []string) (Config, error) {
-	cfg := Default()
+	cfg, _, err := Read(path, environ)
+	return cfg, err
+}
+
+// Read is [Load]. It also returns the paths of the files and folders that the configuration
+// consists of, also of those that it could not read, for a reader that watches them.
+func Read(path string, environ []string) (cfg Config, paths []string, err error) {
 	d := newDecoder()
+	cfg, err = d.load(path, environ)
+	return cfg, d.paths, err
+}
+
+func (d *decoder) load(path string, environ []string) (Config, error) {
+	cfg := Default()
 	if path != "" {
-		text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+		text, err := d.readFile(path)
 		if err != nil {
 			return Config{}, fmt.Errorf("read the configuration: %w", err)
 		}
 		d.file(text, &cfg)
 	}
+	d.appsDir(path, environ, &cfg)
 	d.environment(environ, &cfg)
 	d.secretFiles(&cfg)
 	d.check(cfg)
@@ -77,6 +96,12 @@ func Load(path string, environ []string) (Config, error) {
 		return Config{}, &Error{Path: path, Problems: d.sorted()}
 	}
 	return cfg, nil
+}
+
+// readFile reads a file of the configuration, and notes its path.
+func (d *decoder) readFile(path string) ([]byte, error) {
+	d.paths = append(d.paths, path)
+	return os.ReadFile(path) //nolint:gosec // the operator names the file
 }
 
 // check validates all sections and the rules between them.
@@ -92,6 +117,7 @@ func (d *decoder) check(cfg Config) {
 			cfg.Worker.ShutdownTimeout, cfg.WeChat.AttemptTimeout)
 	}
 	d.checkApps(cfg.Apps)
+	d.checkWebhooks(cfg.Webhooks)
 }
 
 // section records the faults of one section, each of the form "key: problem".

@@ -22,10 +22,13 @@ type decoder struct {
 	from     map[string]origin // of each key that was set
 	anchors  map[string]ast.Node
 	problems []Problem
+	reading  string   // the file of apps_dir that is being decoded; "": the main file
+	paths    []string // of the files and folders that were read, or could not be read
 }
 
 // origin is the place where a key was set; the zero value means that it has its default.
 type origin struct {
+	file     string // of apps_dir; "": the main file
 	line     int
 	variable string
 }
@@ -36,6 +39,11 @@ func newDecoder() *decoder {
 
 // file decodes a YAML text into cfg.
 func (d *decoder) file(text []byte, cfg *Config) {
+	d.document(text, reflect.ValueOf(cfg).Elem(), "")
+}
+
+// document decodes a YAML text into v.
+func (d *decoder) document(text []byte, v reflect.Value, key string) {
 	tree, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		d.syntax(err)
@@ -47,11 +55,11 @@ func (d *decoder) file(text []byte, cfg *Config) {
 			continue
 		}
 		if seen {
-			d.problems = append(d.problems, Problem{Line: line(doc.Body), Message: "a second YAML document: only one is allowed"})
+			d.problems = append(d.problems, Problem{File: d.reading, Line: line(doc.Body), Message: "a second YAML document: only one is allowed"})
 			return
 		}
 		seen = true
-		d.value(reflect.ValueOf(cfg).Elem(), doc.Body, "")
+		d.value(v, doc.Body, key)
 	}
 }
 
@@ -62,7 +70,7 @@ func (d *decoder) syntax(err error) {
 		GetMessage() string
 		GetToken() *token.Token
 	}
-	p := Problem{Message: "not valid YAML"}
+	p := Problem{File: d.reading, Message: "not valid YAML"}
 	if errors.As(err, &located) {
 		p.Message += ": " + located.GetMessage()
 		if at := located.GetToken(); at != nil && at.Position != nil {
@@ -119,7 +127,7 @@ func (d *decoder) members(n ast.Node, key string) []*ast.MappingValueNode {
 	case *ast.MappingValueNode:
 		return []*ast.MappingValueNode{node}
 	}
-	d.from[key] = origin{line: line(n)}
+	d.from[key] = origin{file: d.reading, line: line(n)}
 	d.problem(key, "expected keys and values, each on its own line")
 	return nil
 }
@@ -129,7 +137,7 @@ func (d *decoder) fields(v reflect.Value, n ast.Node, key string) {
 	for _, member := range d.members(n, key) {
 		name := keyText(member.Key)
 		path := join(key, name)
-		d.from[path] = origin{line: line(member.Key)}
+		d.from[path] = origin{file: d.reading, line: line(member.Key)}
 		index, known := fields.index[name]
 		if !known {
 			d.problem(path, "%s", unknown(name, fields.names))
@@ -162,7 +170,7 @@ func (d *decoder) validatePresent(v reflect.Value, name, key string) {
 func (d *decoder) entries(v reflect.Value, n ast.Node, key string) {
 	for _, member := range d.members(n, key) {
 		path := join(key, keyText(member.Key))
-		d.from[path] = origin{line: line(member.Key)}
+		d.from[path] = origin{file: d.reading, line: line(member.Key)}
 		entry := reflect.New(v.Type().Elem()).Elem()
 		d.value(entry, member.Value, path)
 		if v.IsNil() {
@@ -181,7 +189,7 @@ func (d *decoder) items(v reflect.Value, n ast.Node, key string) {
 	items := reflect.MakeSlice(v.Type(), len(list.Values), len(list.Values))
 	for i, item := range list.Values {
 		path := fmt.Sprintf("%s[%d]", key, i)
-		d.from[path] = origin{line: line(item)}
+		d.from[path] = origin{file: d.reading, line: line(item)}
 		d.value(items.Index(i), item, path)
 	}
 	if len(list.Values) == 0 {

@@ -9,8 +9,9 @@ import (
 
 // A Problem is one thing that is wrong with the configuration.
 type Problem struct {
-	Key      string // such as "apps[1].token.mode"; "": the whole file
-	Line     int    // in the file; 0: not from the file
+	File     string // of apps_dir; "": the main file, or none
+	Key      string // such as "apps[1].token.mode", or "token.mode" in a file of apps_dir; "": the whole file
+	Line     int    // in the file; 0: not from a file, or of the whole file
 	Variable string // of the environment; "": not from the environment
 	Message  string // the problem and the remedy; never a secret
 }
@@ -18,6 +19,9 @@ type Problem struct {
 // String returns the problem with its place.
 func (p Problem) String() string {
 	var b strings.Builder
+	if p.File != "" {
+		b.WriteString(p.File + ": ")
+	}
 	switch {
 	case p.Variable != "":
 		b.WriteString("$" + p.Variable + ": ")
@@ -62,7 +66,10 @@ func (d *decoder) problem(key, format string, args ...any) {
 		outer = outer[:max(strings.LastIndexAny(outer, ".["), 0)]
 		from = d.from[outer]
 	}
-	p.Line, p.Variable = from.line, from.variable
+	p.File, p.Line, p.Variable = from.file, from.line, from.variable
+	if p.File != "" { // the file holds one app
+		_, p.Key, _ = strings.Cut(key, "].")
+	}
 	d.problems = append(d.problems, p)
 }
 
@@ -70,6 +77,7 @@ func (d *decoder) problem(key, format string, args ...any) {
 func (d *decoder) sorted() []Problem {
 	slices.SortStableFunc(d.problems, func(a, b Problem) int {
 		return cmp.Or(
+			cmp.Compare(a.File, b.File),
 			cmp.Compare(boolInt(a.Line == 0), boolInt(b.Line == 0)),
 			cmp.Compare(a.Line, b.Line),
 			cmp.Compare(a.Variable, b.Variable))

@@ -26,6 +26,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -44,12 +45,26 @@ type Deps struct {
 	Tokens    *wechat.Tokens
 	Apps      func() []api.App // the configured apps, now
 	Keys      *apikey.Set      // of Config.KeysFile, loaded; open if there is no file
-	Registry  *prometheus.Registry
-	Log       *slog.Logger
-	Tracer    trace.Tracer // makes spans of the requests; nil: none
+	Policy    ledger.Policy    // of the records of tasks, as the workers have it
+	// SyncPauses and AskQuotas are those of api.Deps.
+	SyncPauses func(ctx context.Context, app string) error
+	AskQuotas  func(ctx context.Context, app string, types []string) error
+	Registry   *prometheus.Registry
+	Log        *slog.Logger
+	Tracer     trace.Tracer // makes spans of the requests; nil: none
 
 	// Unprotected lets the gateway serve other machines without keys: nothing behind it is real.
 	Unprotected bool
+}
+
+// app returns the configuration of an app for its calls.
+func (d Deps) app(id string) (app proxy.App, configured bool) {
+	for _, a := range d.Apps() {
+		if a.ID == id {
+			return proxy.App{OnlyOpenIDs: a.OnlyOpenIDs}, true
+		}
+	}
+	return proxy.App{}, false
 }
 
 // Gateway serves the API. Create it with New.
@@ -85,10 +100,16 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.api = api.New(api.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.Apps, Log: deps.Log,
+		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas,
 	})
-	g.proxy = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
-		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens, Log: deps.Log,
+	var err error
+	g.proxy, err = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
+		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens,
+		Keys: deps.Keys, App: deps.app, Policy: deps.Policy, Registry: deps.Registry, Log: deps.Log, Tracer: deps.Tracer,
 	})
+	if err != nil {
+		return nil, err
+	}
 	g.handler = g.observed(limited(g.mux))
 	g.routes()
 	return g, nil

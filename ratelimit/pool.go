@@ -47,6 +47,7 @@ type pool struct {
 	changed        chan struct{}   // closed and replaced when permits come back or the stock is drained
 	stale          []*Permit       // not used in time; given back by the next sweep, for their counts
 	sweeper        *time.Timer     // runs sweep; nil when no sweep is scheduled
+	granted        plan            // of the last block; its rows are nil before the first
 }
 
 // refill is a request for a block that is in progress.

@@ -93,7 +93,7 @@ func (q *pool) finishRefill(ctx context.Context, g *grant) {
 		return
 	}
 	block := q.limiter.permits(g)
-	if q.idle || q.limiter.isClosed() {
+	if q.idle || q.limiter.isClosed() || !g.plan.sameAs(q.limiter.planFor(q.app, q.typ)) { // LimitsChanged came before the reply
 		q.limiter.giveBackLater(ctx, block)
 		return
 	}
@@ -101,6 +101,7 @@ func (q *pool) finishRefill(ctx context.Context, g *grant) {
 	for _, p := range block {
 		p.pool, p.revocations = q, revocations
 	}
+	q.granted = g.plan
 	q.stock = append(q.stock, block...)
 	slices.SortStableFunc(q.stock, byInstant) // a block may fill gaps of the previous one
 	q.demand.beginBlock(len(block), time.Now())

@@ -22,12 +22,15 @@ var (
 	feedbackSource string
 	//go:embed learn.lua
 	learnSource string
+	//go:embed lowered.lua
+	loweredSource string
 
 	takeScript     = redis.NewScript(takeSource)
 	giveBackScript = redis.NewScript(giveBackSource)
 	usageScript    = redis.NewScript(usageSource)
 	feedbackScript = redis.NewScript(feedbackSource)
 	learnScript    = redis.NewScript(learnSource)
+	loweredScript  = redis.NewScript(loweredSource)
 )
 
 // stateKey is the key of a row's counts (a hash), logKey that of its minute's log (a list), and

@@ -101,6 +101,7 @@ func (l *Limiter) takeOnce(ctx context.Context, p plan, req request) (g *grant, 
 		l.now(), l.laneID(p), req.n, horizon.Microseconds(), blockDuration.Microseconds(),
 		bucket.Microseconds(), bucketTTL.Microseconds(), midnightSkew.Microseconds(), maxTotalBlock,
 		req.demand, req.lastInstant, cell.Microseconds(),
+		loweredPause.Microseconds(),
 	}
 	for i, r := range p.rows {
 		v, jumped := versions[i], 0

@@ -10,6 +10,7 @@
 --       8 skew of the clocks at midnight, µs   9 largest block of a lifetime's limit
 --       10 the lane's demand, permits a second (0: a single request, the lane is not recorded)
 --       11 the last instant that the lane holds, µs (0: none)   12 cell, µs
+--       13 how long a row grants nothing after its limit per second was lowered, µs
 --       then eight per row: spacing in µs, minute's allowance, day's limit, lifetime's limit
 --       (0: no such window), the share of the day's limit that bulk tasks may use, and what the
 --       replica last saw of the row: its epoch, its sequence, 1 if Redis' clock has jumped
@@ -29,7 +30,7 @@ local function int(v) return string.format('%.0f', v) end
 
 local now, lane_id, n, horizon, block_time = num(ARGV[1]), ARGV[2], num(ARGV[3]), num(ARGV[4]), num(ARGV[5])
 local bucket, bucket_ttl, skew, max_total_block = num(ARGV[6]), num(ARGV[7]), num(ARGV[8]), num(ARGV[9])
-local demand, last_instant, cell = num(ARGV[10]), num(ARGV[11]), num(ARGV[12])
+local demand, last_instant, cell, lowered_pause = num(ARGV[10]), num(ARGV[11]), num(ARGV[12]), num(ARGV[13])
 if now == 0 then
   local t = redis.call('TIME')
   now = num(t[1]) * 1000000 + num(t[2])
@@ -238,17 +239,18 @@ end
 
 local rows, paced, spaced = {}, 0, nil
 for i = 1, (#KEYS - 2) / 3 do
-  local k, a = 3 * i, 5 + 8 * i
+  local k, a = 3 * i, 6 + 8 * i
   local r = {state = KEYS[k], log = KEYS[k + 1], active = KEYS[k + 2], spacing = num(ARGV[a]),
     minute = num(ARGV[a + 1]), day = num(ARGV[a + 2]), total = num(ARGV[a + 3]), bulk = num(ARGV[a + 4]), step = 0,
     known = num(ARGV[a + 5]), known_seq = num(ARGV[a + 6]), jumped = num(ARGV[a + 7]) > 0}
   local v = redis.call('HMGET', r.state, 'next', 'logged', 'date', 'used', 'tomorrow', 'yesterday', 'total',
-    'epoch', 'seq', 'lost', 'factor', 'slowed', 'learned_spacing', 'learned_minute', 'learned_day', 'cells')
+    'epoch', 'seq', 'lost', 'factor', 'slowed', 'learned_spacing', 'learned_minute', 'learned_day', 'cells', 'lowered')
   load_limits(r, v[11], v[12], v[13], v[14], v[15])
   load_epoch(r, v[8], v[9], v[10])
   if r.spacing > 0 then
     load_second(r, v[1])
     load_cells(r, v[16])
+    r.resumes = math.min(num(v[17]) + lowered_pause, now + lowered_pause) -- the clock may have stepped back
     paced, spaced = paced + 1, r
   end
   if r.minute > 0 then load_minute(r, v[2]) end
@@ -292,6 +294,7 @@ local function longest_wait()
     if r.spacing > 0 then
       if r ~= spaced or not slots(r, 0)() then full(r.next - horizon - now, i, 1) end
       full(r.lost > 0 and r.lost + 2 * SECOND - now or 0, i, 1)
+      full(r.resumes - now, i, 1)
     end
     if r.minute > 0 then
       if r.logged >= r.minute then full(r.free - now, i, 2) end

@@ -116,12 +116,22 @@ func (c *Client) updateDigest(ctx context.Context, s *submission) {
 }
 
 // registerApps adds the apps of tasks to the set of apps, each app once per Client. It
-// returns the tasks for which that succeeded.
+// returns the tasks for which that succeeded. It tries each app once: while Redis does not
+// answer, each try takes half a second.
 func (c *Client) registerApps(ctx context.Context, all []*submission) []*submission {
 	open := all[:0:0]
+	var failed map[string]error
 	for _, s := range all {
 		if _, ok := c.apps.Load(s.App); !ok {
-			if err := c.rdb.SAdd(ctx, ledger.AppsKey, s.App).Err(); err != nil {
+			err, tried := failed[s.App]
+			if !tried {
+				err = c.rdb.SAdd(ctx, ledger.AppsKey, s.App).Err()
+			}
+			if err != nil {
+				if failed == nil {
+					failed = make(map[string]error, 1)
+				}
+				failed[s.App] = err
 				s.fail(err)
 				continue
 			}

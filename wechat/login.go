@@ -25,29 +25,37 @@ type Session struct {
 	Key Secret
 }
 
+// Credential returns the app's credential; ok is false for an app that has none.
+func (t *Tokens) Credential(app string) (cred Credential, ok bool) { return t.credentials(app) }
+
+// credential returns the app's credential with a secret. The error is a *TokenError of
+// ErrNoCredentials.
+func (c *Client) credential(app string) (Credential, error) {
+	source, ok := c.tokens.(interface {
+		Credential(app string) (Credential, bool)
+	})
+	var cred Credential
+	if ok {
+		cred, ok = source.Credential(app)
+	}
+	if !ok || cred.Secret == "" {
+		return Credential{}, &TokenError{App: app, Err: ErrNoCredentials}
+	}
+	return cred, nil
+}
+
 // Code2Session exchanges the code of wx.login for the session of the person who logged in. A code
 // is valid once and for five minutes: after an error for which [Written] is true, the mini program
 // must log in again. WeChat allows 100 logins of a person in a minute.
 // https://developers.weixin.qq.com/miniprogram/dev/server/API/user-login/api_code2session.html
 //
-// The call has the app's secret and no token. The credential comes from the token source, which is
-// a [Tokens] or has a method Credential(app string) (Credential, bool). A *TokenError of
-// [ErrNoCredentials] means that it has none, or one without a secret.
+// The call has the app's secret and no token. The credential comes from the token source, if it has a
+// method Credential as [Tokens] does. A *TokenError of [ErrNoCredentials] means that it has none, or
+// one without a secret.
 func (c *Client) Code2Session(ctx context.Context, app, code string) (Session, error) {
-	var (
-		cred  Credential
-		known bool
-	)
-	switch source := c.tokens.(type) {
-	case *Tokens:
-		cred, known = source.credentials(app)
-	case interface {
-		Credential(app string) (Credential, bool)
-	}:
-		cred, known = source.Credential(app)
-	}
-	if !known || cred.Secret == "" {
-		return Session{}, &TokenError{App: app, Err: ErrNoCredentials}
+	cred, err := c.credential(app)
+	if err != nil {
+		return Session{}, err
 	}
 	out := outgoingRequest{
 		endpoint: EndpointSession, method: http.MethodGet, deadline: time.Now().Add(c.attemptTimeout),

@@ -47,6 +47,7 @@ type Tokens struct {
 	mu        sync.Mutex // guards the fields below
 	cache     map[string]cachedToken
 	refreshes map[refreshKey]*refreshCall
+	changed   map[string]bool // the apps whose credentials have changed since their token was requested
 	running   sync.WaitGroup
 	closed    bool
 }
@@ -80,7 +81,7 @@ func WithOnRefresh(hook func(app, result string)) TokensOption {
 }
 
 // NewTokens returns the shared token source for a valid cfg. It does no I/O. Credentials are
-// looked up at each refresh, so they may change.
+// looked up at each refresh, so they may change; see [Tokens.CredentialsChanged].
 func NewTokens(cfg Config, rdb redis.UniversalClient, credentials func(app string) (Credential, bool), opts ...TokensOption) *Tokens {
 	t := &Tokens{
 		credentials: credentials,
@@ -92,11 +93,40 @@ func NewTokens(cfg Config, rdb redis.UniversalClient, credentials func(app strin
 		lockTTL:     cfg.Timeout + 2*time.Second,
 		cache:       make(map[string]cachedToken),
 		refreshes:   make(map[refreshKey]*refreshCall),
+		changed:     make(map[string]bool),
 	}
 	for _, opt := range opts {
 		opt(t)
 	}
 	return t
+}
+
+// CredentialsChanged makes the app's next call request a token with its new credentials, in the
+// background while the present token is valid: a wrong secret shows at once, and not when that token
+// expires. Of all processes in which the credentials changed, one requests it.
+func (t *Tokens) CredentialsChanged(app string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.changed[app] = true
+	if current, known := t.cache[app]; known {
+		current.recheckAt = time.Time{}
+		t.cache[app] = current
+	}
+}
+
+// outdated reports whether a token was requested with other credentials than the app's, which have
+// changed in this process.
+func (t *Tokens) outdated(s sharedToken, cred Credential, known bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !known || !t.changed[cred.App] {
+		return false
+	}
+	if s.asked != cred.fingerprint() {
+		return true
+	}
+	delete(t.changed, cred.App)
+	return false
 }
 
 // Close cancels the refreshes in progress and waits for them. Afterwards no token is

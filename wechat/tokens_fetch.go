@@ -53,6 +53,7 @@ func (f tokenFetcher) fetch(ctx context.Context, cred Credential, rejected Secre
 		Token: Token{Value: Secret(v.AccessToken)},
 		life:  time.Duration(v.ExpiresIn.value) * time.Second,
 		mode:  cred.mode(),
+		asked: cred.fingerprint(),
 	}, nil
 }
 

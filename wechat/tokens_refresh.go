@@ -40,10 +40,10 @@ func (t *Tokens) loadOrRefresh(ctx context.Context, key refreshKey) (sharedToken
 		}
 		now := t.now()
 		usable := shared.validAt(now) && shared.Value != key.rejected
-		if usable && now.Before(shared.dueAt(t.jitter)) {
+		cred, known := t.credentials(key.app)
+		if usable && now.Before(shared.dueAt(t.jitter)) && !t.outdated(shared, cred, known) {
 			return shared, nil
 		}
-		cred, known := t.credentials(key.app)
 		if failed.inForce(now, key.rejected, cred) {
 			if usable {
 				return shared, nil
@@ -84,7 +84,7 @@ func (t *Tokens) refreshLocked(ctx context.Context, key refreshKey, cred Credent
 	}
 	started := t.now()
 	usable := stored.validAt(started) && stored.Value != key.rejected
-	if usable && started.Before(stored.dueAt(t.jitter)) || failed.inForce(started, key.rejected, cred) {
+	if usable && started.Before(stored.dueAt(t.jitter)) && !t.outdated(stored, cred, true) || failed.inForce(started, key.rejected, cred) {
 		return false, sharedToken{}, t.store.unlock(ctx, key.app, owner)
 	}
 	fetched, err := t.fetcher.fetch(ctx, cred, key.rejected)

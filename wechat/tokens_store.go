@@ -14,7 +14,8 @@ import (
 // them on a cluster.
 
 // tokenKey returns the key of the token, a hash: value, expires_at_ms, fetched_at_ms (Unix
-// time, by the clock of the replica that fetched it) and mode.
+// time, by the clock of the replica that fetched it), mode, and asked, which tells apart the
+// credentials that it was requested with.
 func tokenKey(app string) string { return "wxcourier:{" + app + "}:token" }
 
 // lockKey returns the key of the refresh lock. Its value is the owner, a random text of one
@@ -37,6 +38,7 @@ type sharedToken struct {
 	fetchedAt time.Time
 	life      time.Duration // its lifetime when it was fetched
 	mode      string
+	asked     string // Credential.fingerprint of the request; "": not known
 }
 
 func (s sharedToken) validAt(now time.Time) bool { return s.Value != "" && now.Before(s.ExpiresAt) }
@@ -64,6 +66,7 @@ func (s tokenStore) load(ctx context.Context, app string) (sharedToken, failure,
 		Token:     Token{Value: Secret(fields["value"]), ExpiresAt: unixMilli(fields["expires_at_ms"])},
 		fetchedAt: unixMilli(fields["fetched_at_ms"]),
 		mode:      fields["mode"],
+		asked:     fields["asked"],
 	}
 	shared.life = shared.ExpiresAt.Sub(shared.fetchedAt)
 	return shared, failureOf(fail.Val()), nil
@@ -114,14 +117,14 @@ func (s tokenStore) unlock(ctx context.Context, app, owner string) error {
 //
 // KEYS[1] token key, KEYS[2] lock key, KEYS[3] failure key
 // ARGV[1] owner, ARGV[2] value, ARGV[3] expires_at_ms, ARGV[4] fetched_at_ms,
-// ARGV[5] mode, ARGV[6] the key's TTL in ms, ARGV[7] SHA-256 of value
+// ARGV[5] mode, ARGV[6] the key's TTL in ms, ARGV[7] SHA-256 of value, ARGV[8] asked
 // Output: 1 stored, 0 the lock was lost
 var saveScript = redis.NewScript(`
 if redis.call("GET", KEYS[2]) ~= ARGV[1] then
   return 0
 end
 redis.call("DEL", KEYS[1])
-redis.call("HSET", KEYS[1], "value", ARGV[2], "expires_at_ms", ARGV[3], "fetched_at_ms", ARGV[4], "mode", ARGV[5])
+redis.call("HSET", KEYS[1], "value", ARGV[2], "expires_at_ms", ARGV[3], "fetched_at_ms", ARGV[4], "mode", ARGV[5], "asked", ARGV[8])
 redis.call("PEXPIRE", KEYS[1], ARGV[6])
 if redis.call("HGET", KEYS[3], "rejected") ~= ARGV[7] then
   redis.call("DEL", KEYS[3])
@@ -133,7 +136,7 @@ return 1
 func (s tokenStore) save(ctx context.Context, app, owner string, t sharedToken) (bool, error) {
 	saved, err := saveScript.Run(ctx, s.rdb, []string{tokenKey(app), lockKey(app), failKey(app)},
 		owner, t.Value.Reveal(), t.ExpiresAt.UnixMilli(), t.fetchedAt.UnixMilli(), t.mode,
-		(t.life + tokenKeyGrace).Milliseconds(), tokenHash(t.Value)).Bool()
+		(t.life + tokenKeyGrace).Milliseconds(), tokenHash(t.Value), t.asked).Bool()
 	if err != nil {
 		return false, fmt.Errorf("store the token in Redis: %w", err)
 	}

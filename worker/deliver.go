@@ -29,7 +29,7 @@ type deliverer struct {
 
 type delivererDeps struct {
 	replica    string
-	apps       map[string]App
+	apps       *appTable
 	attempts   int // that may fail
 	results    ResultsConfig
 	rdb        redis.UniversalClient
@@ -63,7 +63,7 @@ func (d *deliverer) newRunner() string {
 
 // deliver takes one task through the pipeline:
 //
-//	decode → prepare (app's hours → probe → receiver's lock → request (guards, image, token) →
+//	decode → prepare (app, its hours → probe → receiver's lock → request (guards, image, token) →
 //	permit) → open (settled? canceled? expired? fence) → send (OnSending → connection →
 //	permit's instant → call) → judge → settle
 //

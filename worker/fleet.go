@@ -32,14 +32,15 @@ const (
 // only send to wakes and read copies.
 type fleet struct {
 	fleetDeps
-	wakes    chan string   // queue names, or "hold:<app>"
-	holds    *hold.Watcher // owned by run
-	spent    spentLimits
-	index    *queueIndex    // owned by run
-	countPos int            // owned by run; position among the held lanes
-	closing  sync.WaitGroup // lanes that close while the replica runs
-	polled   atomic.Bool    // the queues were polled at least once
-	throttle logThrottle
+	wakes       chan string   // queue names, or "hold:<app>"
+	appsChanged chan struct{} // holds one token after SetApps
+	holds       *hold.Watcher // owned by run
+	spent       spentLimits
+	index       *queueIndex    // owned by run; its apps are those that the lanes follow
+	countPos    int            // owned by run; position among the held lanes
+	closing     sync.WaitGroup // lanes that close while the replica runs
+	polled      atomic.Bool    // the queues were polled at least once
+	throttle    logThrottle
 
 	mu    sync.RWMutex
 	lanes map[laneKey]*lane // guarded by mu; written by run only
@@ -48,7 +49,7 @@ type fleet struct {
 }
 
 type fleetDeps struct {
-	apps       map[string]App
+	apps       *appTable
 	rdb        redis.UniversalClient
 	limiter    *ratelimit.Limiter
 	holdStore  *hold.Store
@@ -64,10 +65,10 @@ const redisAway = "Redis does not answer; nothing is sent meanwhile"
 type laneKey struct{ app, typ string }
 
 func newFleet(deps fleetDeps) *fleet {
-	index := newQueueIndex(deps.apps)
+	index := newQueueIndex(deps.apps.ids())
 	pauses := hold.NewPauses(deps.rdb, tasks.Types(), tasks.QueueNames)
 	f := &fleet{
-		fleetDeps: deps, wakes: make(chan string, 1024), index: index,
+		fleetDeps: deps, wakes: make(chan string, 1024), appsChanged: make(chan struct{}, 1), index: index,
 		lanes: make(map[laneKey]*lane), depth: make(map[laneKey]int64),
 	}
 	f.holds = hold.NewWatcher(deps.holdStore, pauses, f.readSpent, index.apps, deps.log)
@@ -96,6 +97,8 @@ func (f *fleet) run(ctx context.Context) {
 			if len(f.wakes) == 0 { // read the holds of many messages together
 				f.readChangedHolds(ctx)
 			}
+		case <-f.appsChanged:
+			f.takeOverApps(ctx)
 		case <-slow.C:
 			f.pollHolds(ctx)
 		case <-ticker.C:
@@ -133,14 +136,14 @@ func (f *fleet) listen(ctx context.Context) {
 func (f *fleet) wake(ctx context.Context, name string) {
 	if app, ok := hold.ParseMessage(name); ok {
 		f.dispatcher.HoldsChanged(ctx, app)
-		if _, mine := f.apps[app]; mine {
+		if f.index.serves(app) {
 			f.holds.MarkChanged(app)
 		}
 		return
 	}
 	app, typ, priority, _ := tasks.ParseQueue(name)
 	_, known := tasks.Lookup(typ) // a newer producer's types wait for newer replicas
-	if _, mine := f.apps[app]; !known || !mine {
+	if !known || !f.index.serves(app) {
 		return
 	}
 	f.index.add(queueRef{laneKey{app, typ}, priority})

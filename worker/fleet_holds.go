@@ -126,7 +126,7 @@ func spentKey(app, scope string) string { return "wxcourier:{" + app + "}:spent:
 func (f *fleet) checkSpent(ctx context.Context) {
 	var mine []string
 	for _, app := range f.limiter.ExhaustedApps() {
-		if _, ok := f.apps[app]; ok {
+		if f.index.serves(app) {
 			mine = append(mine, app)
 		}
 	}

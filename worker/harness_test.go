@@ -44,8 +44,9 @@ type rig struct {
 	only      []string
 	reserve   float64 // the share of a day's limit for urgent tasks
 	hours     worker.Hours
-	clock     func() time.Time // of hours and expiry; nil is time.Now
-	others    []worker.App     // apps of the replicas besides app
+	clock     func() time.Time                  // of hours and expiry; nil is time.Now
+	others    []worker.App                      // apps of the replicas besides app
+	limits    func() map[string]ratelimit.Limit // of all apps, where they change; else nil
 	hooks     worker.Hooks
 	dials     http.RoundTripper // the transport to WeChat; nil is the client's own
 	tracer    trace.Tracer      // nil: no spans
@@ -156,7 +157,12 @@ func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.L
 		opts = append(opts, wechat.WithTransport(r.dials))
 	}
 	client := wechat.NewClient(r.wechat, tokens, opts...)
-	limiter := ratelimit.NewLimiter(rdb, r.pace, func(string) map[string]ratelimit.Limit { return limits },
+	limiter := ratelimit.NewLimiter(rdb, r.pace, func(string) map[string]ratelimit.Limit {
+		if r.limits != nil {
+			return r.limits()
+		}
+		return limits
+	},
 		ratelimit.WithReserve(func(string) float64 { return r.reserve }))
 	p := &running{registry: prometheus.NewRegistry(), done: make(chan error, 1)}
 	replica, err := worker.New(r.config, worker.Deps{

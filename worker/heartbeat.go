@@ -13,11 +13,29 @@ import (
 // removeTimeout bounds how long a replica that stops waits for Redis to take it off a list.
 const removeTimeout = time.Second
 
+// Configuration is what a replica tells about its configuration.
+type Configuration = heartbeat.Configuration
+
+// SetConfiguration sets what `wxcourier status` shows about the configuration of the replica. It may
+// be called at any time, from any goroutine.
+func (r *Replica) SetConfiguration(c Configuration) {
+	r.configuration.Store(&c)
+	r.beatNow()
+}
+
+// beatNow renews the entry of the replica soon.
+func (r *Replica) beatNow() {
+	select {
+	case r.beats <- struct{}{}:
+	default:
+	}
+}
+
 // beat keeps the replica in the list of replicas until lifetime ends: `wxcourier status` shows it,
 // whether it has work or not. stopping ends when the replica begins to stop.
 func (r *Replica) beat(lifetime, stopping context.Context) {
 	entry := heartbeat.Replica{
-		ID: r.id, PID: os.Getpid(), Version: buildinfo.Version(), Started: time.Now().Truncate(time.Second), Apps: len(r.fleet.apps),
+		ID: r.id, PID: os.Getpid(), Version: buildinfo.Version(), Started: time.Now().Truncate(time.Second),
 	}
 	entry.Host, _ = os.Hostname()
 	ticker := time.NewTicker(heartbeat.Every)
@@ -30,6 +48,7 @@ func (r *Replica) beat(lifetime, stopping context.Context) {
 		}
 		select {
 		case <-ticker.C:
+		case <-r.beats:
 		case <-begins:
 			entry.Stopping = true
 		case <-lifetime.Done():
@@ -50,6 +69,7 @@ func (r *Replica) beat(lifetime, stopping context.Context) {
 func (r *Replica) beatOnce(ctx context.Context, entry heartbeat.Replica) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
+	entry.Apps, entry.Configuration = len(r.apps.all()), r.configuration.Load()
 	for _, l := range r.fleet.snapshot() {
 		entry.Lanes++
 		entry.Active += int(l.active.Load())

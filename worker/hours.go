@@ -175,8 +175,12 @@ func (d *deliverer) hoursWait(j *job) (wait time.Duration, closed bool) {
 	if j.IgnoreHours {
 		return 0, false
 	}
+	app, ok := d.apps.get(j.App)
+	if !ok {
+		app = j.app // it left while the call was prepared: the call goes on
+	}
 	now := d.now()
-	at, open := d.apps[j.App].Hours.NextOpen(j.Type, now)
+	at, open := app.Hours.NextOpen(j.Type, now)
 	expires := !j.NotAfter.IsZero() && j.NotAfter.Before(at)
 	if open || expires && now.After(j.NotAfter) {
 		return 0, false

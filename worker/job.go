@@ -34,6 +34,7 @@ type job struct {
 	headers    map[string]string // asynq's headers, likewise
 
 	lane    *lane
+	app     App // as it was when the run began
 	started *gate.StartedTask
 	// resultWriter writes the result to asynq's copy; nil where asynq does not run the task.
 	resultWriter *asynq.ResultWriter

@@ -29,6 +29,7 @@ type lane struct {
 	servers       *laneServers
 	deliverer     *deliverer
 	active        atomic.Int64      // handlers that are running
+	slots         atomic.Int64      // the concurrency; setSlots changes it
 	running       sync.Map          // set of asynq's task ids
 	receiverWaits receiverWaitLimit // slots of tasks that wait for their receivers
 
@@ -43,14 +44,19 @@ func (f *fleet) openLane(key laneKey) (*lane, error) {
 		queues: tasks.QueueNames(key.app, key.typ),
 		pace:   f.dispatcher.Pace(key.app, key.typ, wechat.Endpoint(spec.Path)),
 	}
-	slots := f.limiter.Concurrency(key.app, key.typ)
-	l.receiverWaits.slots = slots
-	l.gate = gate.New(l.queues, l.pace, func() int { return slots - int(l.active.Load()) })
+	l.setSlots(f.limiter.Concurrency(key.app, key.typ))
+	l.gate = gate.New(l.queues, l.pace, func() int { return int(l.slots.Load() - l.active.Load()) })
 	if err := f.servers.join(l); err != nil {
 		return nil, fmt.Errorf("open the lane of %s %s: %w", key.app, key.typ, err)
 	}
 	f.dispatcher.FollowLimits(l.gate.Context(), key.app, key.typ)
 	return l, nil
+}
+
+// setSlots sets the concurrency of the lane. Handlers beyond a lower one finish.
+func (l *lane) setSlots(slots int) {
+	l.slots.Store(int64(slots))
+	l.receiverWaits.slots.Store(int64(slots))
 }
 
 // handle runs one task. A panic here is a bug of this package or of a hook; the fence keeps

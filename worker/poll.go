@@ -9,7 +9,7 @@ import (
 
 // refreshQueues reads which queues exist. After an error the next call tries again.
 func (f *fleet) refreshQueues(ctx context.Context) {
-	f.redisAnswers(ctx, f.index.refresh(ctx, f.rdb, f.apps))
+	f.redisAnswers(ctx, f.index.refresh(ctx, f.rdb))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.known = slices.Clip(f.index.known) // the index only appends

@@ -17,12 +17,25 @@ const laneClosing = "the lane is closing, or asynq canceled the run"
 // task is opened and settled. ctx ends when the lane closes.
 func (d *deliverer) prepare(ctx context.Context, j *job) error {
 	for _, step := range []func(context.Context, *job) error{
-		d.checkHours, d.awaitProbe, d.lockReceiver, d.prepareRequest, d.acquirePermit,
+		d.lookUpApp, d.checkHours, d.awaitProbe, d.lockReceiver, d.prepareRequest, d.acquirePermit,
 	} {
 		if err := step(ctx, j); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// appLeft is the reason for handing a task back when the replica no longer sends for its app.
+const appLeft = "its app is no longer configured"
+
+// lookUpApp hands back a task whose app has left: its lane is closing.
+func (d *deliverer) lookUpApp(_ context.Context, j *job) error {
+	app, ok := d.apps.get(j.App)
+	if !ok {
+		return retryLater(redisRetryDelay, appLeft)
+	}
+	j.app = app
 	return nil
 }
 

@@ -49,15 +49,18 @@ type queueIndex struct {
 	due      map[laneKey]time.Time // when the first delayed task of a closed lane is due
 }
 
-func newQueueIndex(apps map[string]App) *queueIndex {
-	x := &queueIndex{isKnown: make(map[queueRef]bool), pollNext: make(map[queueRef]bool), due: make(map[laneKey]time.Time)}
-	for app := range apps {
-		x.apps = append(x.apps, app)
-	}
-	slices.Sort(x.apps)
+// newQueueIndex returns an index of the queues of apps, which must be sorted.
+func newQueueIndex(apps []string) *queueIndex {
+	x := &queueIndex{apps: apps, isKnown: make(map[queueRef]bool), pollNext: make(map[queueRef]bool), due: make(map[laneKey]time.Time)}
 	x.types = tasks.Types()
 	slices.Sort(x.types)
 	return x
+}
+
+// serves reports whether an app is one of the index.
+func (x *queueIndex) serves(app string) bool {
+	_, is := slices.BinarySearch(x.apps, app)
+	return is
 }
 
 // add adds a queue to the known ones, to be checked in the next poll.
@@ -137,9 +140,8 @@ func (x *queueIndex) retry(queues []queueRef) {
 	}
 }
 
-// refresh reads asynq's set when its size has changed or it was last read long ago. mine are
-// the replica's apps.
-func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient, mine map[string]App) error {
+// refresh reads asynq's set when its size has changed or it was last read long ago.
+func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient) error {
 	if !x.readAt.IsZero() {
 		size, err := rdb.SCard(ctx, asynqwire.Queues).Result()
 		if err != nil {
@@ -157,10 +159,8 @@ func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient, min
 	slices.Sort(names)
 	for _, name := range names {
 		if app, typ, priority, ok := tasks.ParseQueue(name); ok {
-			if _, known := tasks.Lookup(typ); known {
-				if _, is := mine[app]; is {
-					x.add(queueRef{laneKey{app, typ}, priority})
-				}
+			if _, known := tasks.Lookup(typ); known && x.serves(app) {
+				x.add(queueRef{laneKey{app, typ}, priority})
 			}
 		}
 	}

@@ -159,7 +159,7 @@ func (r *receiver) sendTime() time.Duration {
 // while half of the slots are free. At most two tasks wait for one receiver, which is enough
 // to keep it busy, or more where the wait is at most shortWait.
 type receiverWaitLimit struct {
-	slots   int
+	slots   atomic.Int64
 	waiting atomic.Int64
 }
 
@@ -167,8 +167,8 @@ type receiverWaitLimit struct {
 // slots of the lane are taken, including the task's own, and ahead tasks are before it at
 // its receiver, for the duration wait.
 func (w *receiverWaitLimit) acquire(busy, ahead int, wait time.Duration) bool {
-	n := int(w.waiting.Add(1))
-	if (ahead <= 2 || wait <= shortWait) && (2*busy <= w.slots || n <= w.slots/16) {
+	n, slots := int(w.waiting.Add(1)), int(w.slots.Load())
+	if (ahead <= 2 || wait <= shortWait) && (2*busy <= slots || n <= slots/16) {
 		return true
 	}
 	w.release()

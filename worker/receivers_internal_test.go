@@ -174,7 +174,8 @@ func TestReceiverWaitLimit(t *testing.T) {
 		{1, 1, 1, time.Second, 0, false},
 	} {
 		t.Run(fmt.Sprint(tt), func(t *testing.T) {
-			room := receiverWaitLimit{slots: tt.slots}
+			var room receiverWaitLimit
+			room.slots.Store(int64(tt.slots))
 			room.waiting.Store(int64(tt.waiting))
 			got := room.acquire(tt.busy, tt.ahead, tt.wait)
 			if got != tt.want {

@@ -25,8 +25,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,7 +55,7 @@ type Deps struct {
 	Redis    redis.UniversalClient // used by this replica only: New adds a hook to it; close it after Run, unless Run returned ErrShutdownTimeout
 	WeChat   *wechat.Client
 	Limiter  *ratelimit.Limiter
-	Apps     []App
+	Apps     []App // [Replica.SetApps] replaces them
 	Results  ResultsConfig
 	Attempt  time.Duration         // the timeout of one attempt, as configured in WeChat
 	Logger   *slog.Logger          // default: slog.Default()
@@ -87,6 +85,7 @@ type Replica struct {
 	unlisted        bool
 	rdb             redis.UniversalClient
 	log             *slog.Logger
+	apps            *appTable
 	fleet           *fleet
 	servers         *laneServers
 	deliverer       *deliverer
@@ -94,6 +93,10 @@ type Replica struct {
 	sweeper         *sweeper
 	background      *background.Group // goroutines besides those of the lanes
 	draining        atomic.Bool       // Run's ctx has ended
+
+	recheckCredentials chan struct{} // holds one token after SetApps
+	beats              chan struct{} // holds one token when the entry in the list of replicas has changed
+	configuration      atomic.Pointer[Configuration]
 }
 
 // redisTimeout bounds a call to Redis outside of the delivery pipeline.
@@ -110,6 +113,15 @@ const deadMargin = 30 * time.Second
 // the timeout of one attempt.
 func DeadAfter(attempt time.Duration) time.Duration { return attempt + deadMargin }
 
+// RecordPolicy returns the policy of the records of tasks, where attempt is the timeout of one
+// attempt. Everything that sends tasks has the same.
+func RecordPolicy(results ResultsConfig, attempt time.Duration) ledger.Policy {
+	return ledger.Policy{
+		Retention: results.Retention, StreamMax: results.StreamMaxLen,
+		StreamRetention: results.StreamRetention, DeadAfter: DeadAfter(attempt), LostLimit: lostLimit,
+	}
+}
+
 // New creates a replica, and reports invalid configuration and missing dependencies. It does no I/O.
 func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	if err := errors.Join(cfg.Validate(), deps.Results.Validate()); err != nil {
@@ -121,10 +133,8 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	if cfg.ShutdownTimeout <= deps.Attempt {
 		return nil, fmt.Errorf("worker.shutdown_timeout: %v must exceed wechat.attempt_timeout (%v), or a shutdown breaks off attempts", cfg.ShutdownTimeout, deps.Attempt)
 	}
-	for _, app := range deps.Apps {
-		if err := app.Hours.Validate(); err != nil {
-			return nil, fmt.Errorf("worker: hours of %s: %w", app.ID, err)
-		}
+	if err := validateApps(deps.Apps); err != nil {
+		return nil, err
 	}
 	if deps.Logger == nil {
 		deps.Logger = slog.Default()
@@ -132,15 +142,10 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	if deps.Clock == nil {
 		deps.Clock = time.Now
 	}
-	policy := ledger.Policy{
-		Retention: deps.Results.Retention, StreamMax: deps.Results.StreamMaxLen,
-		StreamRetention: deps.Results.StreamRetention, DeadAfter: DeadAfter(deps.Attempt), LostLimit: lostLimit,
-	}
-	apps := make(map[string]App, len(deps.Apps))
-	for _, app := range deps.Apps {
-		apps[app.ID] = app
-	}
+	policy := RecordPolicy(deps.Results, deps.Attempt)
+	apps := newAppTable(deps.Apps)
 	r := &Replica{
+		apps: apps, recheckCredentials: make(chan struct{}, 1), beats: make(chan struct{}, 1),
 		id: strings.ToLower(rand.Text()[:10]), shutdownTimeout: cfg.ShutdownTimeout, unlisted: deps.Unlisted,
 		rdb: deps.Redis, log: deps.Logger, background: background.NewGroup(),
 	}
@@ -164,9 +169,11 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 		deadAfter: policy.DeadAfter, retention: policy.Retention,
 	})
 	if deps.Registry != nil {
-		collectors := append(metrics.collectors(), r.dispatcher.Metrics.Collectors()...)
-		if err := register(deps.Registry, append(collectors, newStateCollector(r.fleet))...); err != nil {
+		if err := register(deps.Registry, append(metrics.collectors(), newStateCollector(r.fleet))...); err != nil {
 			return nil, err
+		}
+		if err := r.dispatcher.Metrics.Register(deps.Registry); err != nil {
+			return nil, fmt.Errorf("register the metrics: %w", err)
 		}
 	}
 	r.rdb.AddHook(hook)
@@ -185,7 +192,7 @@ var ErrShutdownTimeout = errors.New("worker: shutdown timed out")
 // Run delivers tasks until ctx ends. Then it dequeues no more, and returns nil when the calls
 // in flight have finished, or ErrShutdownTimeout.
 func (r *Replica) Run(ctx context.Context) error {
-	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.fleet.apps)))
+	r.log.Info("worker started", slog.String("replica", r.id), slog.Int("apps", len(r.apps.all())))
 	done := make(chan struct{})
 	r.background.Go(func(lifetime context.Context) {
 		sweep, end := context.WithCancel(lifetime)
@@ -195,9 +202,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	})
 	r.background.Go(r.deliverer.rejected.run)
 	defer r.deliverer.rejected.flush() // the deliveries have ended, or are given up
-	r.background.Go(func(lifetime context.Context) {
-		r.dispatcher.RecheckCredentials(lifetime, slices.Collect(maps.Keys(r.fleet.apps)))
-	})
+	r.background.Go(r.recheckHeldApps)
 	if !r.unlisted {
 		r.background.Go(func(lifetime context.Context) { r.beat(lifetime, ctx) })
 	}

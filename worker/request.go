@@ -24,7 +24,7 @@ const maxMedia = 1 << 20
 
 // guard returns a *dispatch.NotSentError for a task that must not be sent, whatever WeChat would answer.
 func (d *deliverer) guard(ctx context.Context, j *job) error {
-	allowed := d.apps[j.App].OnlyOpenIDs
+	allowed := j.app.OnlyOpenIDs
 	if len(allowed) > 0 && j.receiver != "" && !slices.Contains(allowed, j.receiver) {
 		return &dispatch.NotSentError{Outcome: tasks.OutcomeRejected, Reason: "staging"}
 	}

@@ -102,7 +102,7 @@ func (c *stateCollector) collectBacklogs(ctx context.Context, gauge func(*promet
 
 // collectHolds collects the holds, and the limits that are spent by our own count.
 func (c *stateCollector) collectHolds(ctx context.Context, spent []hold.Hold, gauge func(*prometheus.Desc, float64, ...string)) {
-	holds, err := c.fleet.holdStore.List(ctx, slices.Collect(maps.Keys(c.fleet.apps))...)
+	holds, err := c.fleet.holdStore.List(ctx, c.fleet.apps.ids()...)
 	if err != nil {
 		return // Redis does not answer; collect the other metrics
 	}

@@ -76,7 +76,7 @@ func TestTheSecretIsChangedAtNight(t *testing.T) {
 	w.inSandbox("/sandbox/revoke", fmt.Sprintf(`{"app":%q}`, mini))
 	w.enqueueNumbers("after", 500)
 	const next = "next probe"
-	w.says("status", w.statusWith(next), "all types", "app config", "40125", next, "the app secret is wrong or was reset", "restart the workers")
+	w.says("status", w.statusWith(next), "all types", "app config", "40125", next, "the app secret is wrong or was reset", "the workers take over a changed configuration")
 	if n := w.wx.Count(sandbox.Filter{App: mini, ErrCodes: []int{40001}}); n < 1 || n > 64 {
 		t.Errorf("%d calls were made with the refused token; 64 can have been in flight", n)
 	}
@@ -97,7 +97,7 @@ func TestTheSecretIsChangedAtNight(t *testing.T) {
 	if status != 1 {
 		t.Errorf("check exits with %d while the app is held", status)
 	}
-	w.says("check", found, "ok    app "+mini+": WeChat gave a token", "FAIL  app "+mini+": held", "restart the workers")
+	w.says("check", found, "ok    app "+mini+": WeChat gave a token", "FAIL  app "+mini+": held", "the workers take over a changed configuration")
 
 	must(t, night.Process.Signal(syscall.SIGTERM))
 	if err := night.Wait(); err != nil {

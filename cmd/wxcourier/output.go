@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,82 +28,6 @@ func (p *program) printJSON(v any) error {
 type sink interface {
 	Write(v any) error
 	Flush() error
-}
-
-// csvColumn is a column of the CSV: the JSON name of a result's field, and the field's text.
-type csvColumn struct {
-	name  string
-	value func(tasks.Result) string
-}
-
-// csvColumns returns the columns in their order. They are all fields of a result but the state,
-// which is always done, and those that only a task without an outcome has. New columns come last, since programs read the others by position.
-func csvColumns() []csvColumn {
-	return []csvColumn{
-		{"finished_at", func(r tasks.Result) string { return stamp(r.FinishedAt, time.RFC3339) }},
-		{"app", func(r tasks.Result) string { return r.App }},
-		{"type", func(r tasks.Result) string { return r.Type }},
-		{"id", func(r tasks.Result) string { return r.ID }},
-		{"batch", func(r tasks.Result) string { return r.Batch }},
-		{"outcome", func(r tasks.Result) string { return string(r.Outcome) }},
-		{"errcode", func(r tasks.Result) string { return strconv.Itoa(r.ErrCode) }},
-		{"errmsg", func(r tasks.Result) string { return r.ErrMsg }},
-		{"rid", func(r tasks.Result) string { return r.RID }},
-		{"attempts", func(r tasks.Result) string { return strconv.Itoa(r.Attempts) }},
-		{"msgid", func(r tasks.Result) string { return r.MsgID }},
-		{"openlink", func(r tasks.Result) string { return r.OpenLink }},
-		{"url_link", func(r tasks.Result) string { return r.URLLink }},
-		{"link", func(r tasks.Result) string { return r.Link }},
-		{"image", func(r tasks.Result) string { return r.Image }},
-		{"suggest", func(r tasks.Result) string { return r.Suggest }},
-		{"label", func(r tasks.Result) string { return r.Label }},
-		{"trace_id", func(r tasks.Result) string { return r.TraceID }},
-		{"reason", func(r tasks.Result) string { return r.Reason }},
-		{"enqueued_at", func(r tasks.Result) string { return stamp(r.EnqueuedAt, time.RFC3339) }},
-		{"generation", func(r tasks.Result) string { return strconv.Itoa(r.Generation) }},
-		{"supersedes", func(r tasks.Result) string { return string(r.Supersedes) }},
-	}
-}
-
-// csvSink writes a header and one row per result.
-type csvSink struct {
-	w       *csv.Writer
-	columns []csvColumn
-	begun   bool
-}
-
-// Write writes the row of a result.
-func (s *csvSink) Write(v any) error {
-	r, _ := v.(tasks.Result)
-	if err := s.header(); err != nil {
-		return err
-	}
-	row := make([]string, 0, len(s.columns))
-	for _, column := range s.columns {
-		row = append(row, printable.Escape(column.value(r)))
-	}
-	return s.w.Write(row)
-}
-
-func (s *csvSink) header() error {
-	if s.begun {
-		return nil
-	}
-	s.begun = true
-	var names []string
-	for _, column := range s.columns {
-		names = append(names, column.name)
-	}
-	return s.w.Write(names)
-}
-
-// Flush writes the header, if no row did, and the rows so far.
-func (s *csvSink) Flush() error {
-	if err := s.header(); err != nil {
-		return err
-	}
-	s.w.Flush()
-	return s.w.Error()
 }
 
 // tableSink writes columns of fixed widths, so that it need not know all results first.

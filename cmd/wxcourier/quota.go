@@ -219,7 +219,7 @@ func raiseText(h hold.Hold, by ratelimit.Usage) string {
 	if by.Learned > 0 {
 		wechats = "WeChat's is " + summary.Number(int(by.Learned))
 	}
-	return fmt.Sprintf("The limit is the configured or documented one (%s). To send more: raise limits.%q.%s of %s, and restart the workers.", wechats, by.Name, key, h.App)
+	return fmt.Sprintf("The limit is the configured or documented one (%s). To send more: raise limits.%q.%s of %s in the configuration of the workers.", wechats, by.Name, key, h.App)
 }
 
 // scopeType returns the type of the scope of a spent limit.

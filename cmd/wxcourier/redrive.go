@@ -11,8 +11,8 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/app"
-	"github.com/wxcourier/wxcourier/internal/app/redrive"
 	"github.com/wxcourier/wxcourier/internal/describe"
+	"github.com/wxcourier/wxcourier/internal/redrive"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
 )

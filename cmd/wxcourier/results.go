@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/images"
 	"github.com/wxcourier/wxcourier/internal/printable"
+	"github.com/wxcourier/wxcourier/internal/resultcsv"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -206,7 +206,7 @@ func (c *resultsCommand) sink(p *program) sink {
 	case c.JSON:
 		return printable.NewJSONLines(p.stdout)
 	case c.CSV:
-		return &csvSink{w: csv.NewWriter(p.stdout), columns: csvColumns()}
+		return resultcsv.NewWriter(p.stdout)
 	}
 	return &tableSink{w: bufio.NewWriterSize(p.stdout, 64<<10)}
 }

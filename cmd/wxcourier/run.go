@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,23 +23,26 @@ type runCommand struct {
 	Sandbox bool          `help:"Send to a stand-in for WeChat inside this process: no messages are sent. A configured Redis is not used."`
 	Strict  bool          `help:"Exit with 1 unless every task is accepted."`
 	Images  images.Folder `placeholder:"DIR" help:"Write the images of codes into DIR, as <app>-<id>.png or .jpg."`
-	Journal string        `placeholder:"FILE" help:"Without a Redis: record requests and results in FILE, so that the same command can continue."`
+	Journal string        `placeholder:"FILE" help:"Without a Redis: record requests and results in FILE, so that the same command can continue. Default: the input's name with .journal added, beside the input."`
 	Quiet   bool          `short:"q" help:"Print no progress and no summary."`
+
+	defaultJournal bool // Journal was not given and is beside the input
 }
 
 func (runCommand) Help() string {
 	return `Enqueues each line, delivers it with a worker inside this process, and prints one result per task to standard output, as JSON Lines in the order in which the tasks end. An invalid line is reported on standard error and skipped. The exit status is 0 when every line has an outcome, and 1 when there were invalid lines or tasks that failed or whose outcome is unknown.
 
-Without --sandbox it requires a record of what was sent: a configured Redis, or --journal FILE. Then the same command continues an interrupted run, and nothing is sent twice.
+Without --sandbox it keeps a record of what was sent: in the configured Redis, or else in a journal, which is beside the input (tasks.jsonl.journal) unless --journal names another file. The same command then continues an interrupted run, and nothing is sent twice. Standard input requires --journal.
 
-With --journal the Redis is inside this process. Tasks with an outcome in the journal are not sent; their results are printed again, so that the output is complete each time. A task whose request was in flight when the run was interrupted is sent again where that is harmless (links, codes, checks, and template messages within ten minutes); otherwise it ends as unknown. To send an ended task again, give its line another id. The journal holds ids and results. It does not hold bodies, images of codes (use --images), attempts that WeChat refused temporarily, or the use of limits except the daily ones, as far as the journal shows it. Only one run at a time can use a journal; one journal can serve several files.
+With a journal the Redis is inside this process. Tasks with an outcome in the journal are not sent; their results are printed again, so that the output is complete each time. A task whose request was in flight when the run was interrupted is sent again where that is harmless (links, codes, checks, and template messages within ten minutes); otherwise it ends as unknown. To send an ended task again, give its line another id. The journal holds ids and results. It does not hold bodies, images of codes (use --images), attempts that WeChat refused temporarily, or the use of limits except the daily ones, as far as the journal shows it. Only one run at a time can use a journal; one journal can serve several files.
 
 The run waits for tasks with process_at. Ctrl-C finishes the tasks in flight and leaves the rest; a second Ctrl-C quits at once.
 
 Examples:
     wxcourier run --sandbox examples/tasks.jsonl
     wxcourier run tasks.jsonl -c wxcourier.yaml > results.jsonl
-    wxcourier run tasks.jsonl --journal tasks.journal > results.jsonl
+    wxcourier run tasks.jsonl --journal /var/lib/wxcourier/tasks.journal > results.jsonl
+    generate-tasks | wxcourier run --journal tasks.journal - > results.jsonl
     generate-tasks | wxcourier run --sandbox --images codes -`
 }
 
@@ -47,6 +52,7 @@ func (c *runCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
+	c.chooseJournal(cfg)
 	if err := c.validate(p, cfg); err != nil {
 		return err
 	}
@@ -59,12 +65,8 @@ func (c *runCommand) Run(p *program) error {
 	}
 	defer in.close()
 	run, err := filerun.Open(p.ctx, c.config(p, cfg, in))
-	var foreign *journal.ForeignError
-	if errors.As(err, &foreign) {
-		return usageErrorf("--journal: %v", err)
-	}
 	if err != nil {
-		return err
+		return c.openError(err)
 	}
 	defer func() {
 		if err := run.Close(); err != nil {
@@ -84,6 +86,42 @@ func (c *runCommand) Run(p *program) error {
 		p.notef("%s", summaryText(report))
 	}
 	return errors.Join(err, c.problems(report), report.ReplicaErr)
+}
+
+// chooseJournal puts the journal beside the input where a run that sends has no other record.
+func (c *runCommand) chooseJournal(cfg configs.Config) {
+	if c.Sandbox || cfg.Redis.Configured() || c.Journal != "" || !c.repeatable() {
+		return
+	}
+	file := c.File
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		file = target // a file has one journal, also under the names of its links
+	}
+	c.Journal, c.defaultJournal = file+".journal", true
+}
+
+// repeatable reports whether the same command reads the same lines again: the input is not a stream.
+func (c *runCommand) repeatable() bool {
+	if c.File == "-" {
+		return false
+	}
+	info, err := os.Stat(c.File)
+	return err != nil || info.Mode().IsRegular() || info.IsDir() // opening it reports what is wrong
+}
+
+// openError adds to an error of filerun.Open how to name another journal.
+func (c *runCommand) openError(err error) error {
+	var foreign *journal.ForeignError
+	isForeign, path := errors.As(err, &foreign), (*fs.PathError)(nil)
+	switch {
+	case isForeign && c.defaultJournal:
+		return usageErrorf("without a Redis, run keeps a journal beside the input: %v\nName it with --journal FILE.", err)
+	case isForeign:
+		return usageErrorf("--journal: %v", err)
+	case c.defaultJournal && errors.As(err, &path) && path.Path == c.Journal:
+		return fmt.Errorf("%w.\nWithout a Redis, run keeps a journal beside the input: name a file for it with --journal FILE, or set redis.addrs", err)
+	}
+	return err
 }
 
 // config returns the configuration of the engine.
@@ -116,7 +154,11 @@ func (c *runCommand) validate(p *program, cfg configs.Config) error {
 	case c.Sandbox:
 		return nil
 	case !cfg.Redis.Configured() && c.Journal == "":
-		return usageErrorf("run sends to WeChat and requires a record of what was sent; without one, repeating an interrupted run would send everything twice.\nUse --journal FILE, set redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the file with --sandbox, which sends no messages.", p.configName())
+		what := c.File + " is not a regular file"
+		if c.File == "-" {
+			what = "the tasks come from standard input"
+		}
+		return usageErrorf("run sends to WeChat and requires a record of what was sent; %s, so there is no place for a journal beside it.\nUse --journal FILE, set redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the tasks with --sandbox, which sends no messages.", what, p.configName())
 	case cfg.Redis.Configured() && c.Journal != "":
 		return usageErrorf("--journal is for a run without a Redis, but redis.addrs is set (in %s or $WXCOURIER_REDIS_ADDRS): that Redis records what was sent, and the same command continues with it.\nLeave out --journal or redis.addrs.", p.configName())
 	case len(cfg.Apps) == 0:
@@ -143,6 +185,9 @@ func (c *runCommand) announce(p *program, held filerun.JournalState) {
 	}
 	if c.Quiet {
 		return
+	}
+	if c.defaultJournal {
+		p.notef("No Redis is configured: %s records what is sent, so that the same command continues this run.", c.Journal)
 	}
 	if held.Ended+held.Requests > 0 {
 		p.notef("%s: %s with an outcome, %s without an answer", c.Journal, describe.Count(held.Ended, "task"), describe.Count(held.Requests, "request"))

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
@@ -37,6 +38,8 @@ ACTIVE tasks are being processed by a replica. RETRYING tasks wait for another a
 
 The effective limit is the lower of CONFIGURED (or documented) and WECHAT, the one that WeChat reports. PACE is the share of it in use after WeChat refused calls as too fast; it recovers by itself.
 
+CONFIG tells apart the configurations of the replicas, and READ is when a replica took its own over. A replica keeps the one that it has when a newer one has mistakes.
+
 A limit that is spent by our own count is listed with the holds, BY our count. --refresh asks WeChat's quota/get about each type that has used part of a day's limit.
 
 Examples:
@@ -51,6 +54,8 @@ type overview struct {
 	inspect.State
 	Hours  []app.HoursStatus `json:"hours"`
 	Quotas []app.QuotaReport `json:"quotas,omitempty"` // with --refresh: WeChat's answers
+
+	Webhooks []webhook.Status `json:"webhooks,omitempty"`
 }
 
 // Run prints the state of lanes, limits, hours and holds, or the progress of a batch.
@@ -89,8 +94,12 @@ func (c *statusCommand) overview(p *program, parts *app.Parts) (overview, error)
 			seen.Hours = append(seen.Hours, app.HoursOf(configured.ID, configured.Hours, time.Now())...)
 		}
 	}
-	reader := inspect.NewReader(parts.Redis, parts.Limiter, parts.Holds)
 	var err error
+	if seen.Webhooks, err = webhook.List(p.ctx, parts.Redis, parts.Config.Webhooks); err != nil {
+		return seen, err
+	}
+	seen.Webhooks = slices.DeleteFunc(seen.Webhooks, func(s webhook.Status) bool { return !wanted(s.App) })
+	reader := inspect.NewReader(parts.Redis, parts.Limiter, parts.Holds)
 	if seen.State, err = reader.Read(p.ctx, apps, wanted); err != nil || !c.Refresh {
 		return seen, err
 	}
@@ -145,6 +154,10 @@ func (o overview) write(w io.Writer) error {
 		for _, r := range o.Quotas {
 			_, _ = fmt.Fprintf(w, "  %s %s: %s\n", r.App, r.Type, printable.Escape(reportText(r)))
 		}
+	}
+	if len(o.Webhooks) > 0 {
+		_, _ = fmt.Fprintln(w, "\nWebhooks:")
+		writeWebhooks(w, o.Webhooks)
 	}
 	writeReplicas(w, o.Replicas)
 	if len(o.Orphans) > 0 {

@@ -21,13 +21,51 @@ func writeReplicas(w io.Writer, replicas []heartbeat.Replica) {
 	}
 	_, _ = fmt.Fprintln(w, "\nReplicas:")
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	defer func() { _ = table.Flush() }()
-	_, _ = fmt.Fprintln(table, "REPLICA\tHOST\tPID\tVERSION\tSTARTED\tAPPS\tLANES\tACTIVE\tSTATE")
+	_, _ = fmt.Fprintln(table, "REPLICA\tHOST\tPID\tVERSION\tSTARTED\tCONFIG\tREAD\tAPPS\tLANES\tACTIVE\tSTATE")
 	for _, r := range replicas {
 		_, _ = fmt.Fprintln(table, strings.Join([]string{
 			printable.Escape(r.ID), printable.Escape(r.Host), strconv.Itoa(r.PID), printable.Escape(r.Version), r.Started.Local().Format(time.DateTime),
-			summary.Number(r.Apps), summary.Number(r.Lanes), summary.Number(r.Active), replicaState(r),
+			printable.Escape(configOf(r).Hash), readAt(r), summary.Number(r.Apps), summary.Number(r.Lanes), summary.Number(r.Active), replicaState(r),
 		}, "\t"))
+	}
+	_ = table.Flush()
+	writeConfigurations(w, replicas)
+}
+
+// configOf returns what a replica tells about its configuration.
+func configOf(r heartbeat.Replica) heartbeat.Configuration {
+	if r.Configuration == nil { // an older version, or one that does not read its configuration again
+		return heartbeat.Configuration{Hash: "-"}
+	}
+	return *r.Configuration
+}
+
+// readAt returns the cell READ: when the configuration in use was taken over.
+func readAt(r heartbeat.Replica) string {
+	if read := configOf(r).Read; !read.IsZero() {
+		return read.Local().Format(time.DateTime)
+	}
+	return "-"
+}
+
+// writeConfigurations prints what an operator has to do about the configurations of the replicas.
+func writeConfigurations(w io.Writer, replicas []heartbeat.Replica) {
+	hashes := make(map[string]bool)
+	for _, r := range replicas {
+		c := configOf(r)
+		if r.Configuration != nil && !r.Lost && !r.Stopping {
+			hashes[c.Hash] = true
+		}
+		if !c.Refused.IsZero() {
+			_, _ = fmt.Fprintf(w, "  %s has refused a newer configuration since %s; its log lists the mistakes.\n",
+				printable.Escape(r.ID), c.Refused.Local().Format(time.DateTime))
+		}
+		if len(c.Restart) > 0 {
+			_, _ = fmt.Fprintf(w, "  %s has to be restarted for the changes of %s.\n", printable.Escape(r.ID), printable.Escape(strings.Join(c.Restart, ", ")))
+		}
+	}
+	if len(hashes) > 1 {
+		_, _ = fmt.Fprintln(w, "  The configurations of the replicas differ (CONFIG). Each keeps its own limits.")
 	}
 }
 

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"slices"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
+	"github.com/wxcourier/wxcourier/internal/app/reload"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 )
 
@@ -19,6 +23,8 @@ type workerCommand struct {
 
 func (workerCommand) Help() string {
 	return `Delivers enqueued tasks, together with any number of other replicas on the same Redis. It requires a configured Redis and at least one app.
+
+It reads the configuration again when one of its files changes, and on SIGHUP: apps may be added, changed and removed while it runs.
 
 On SIGTERM or Ctrl-C it finishes the tasks in flight within worker.shutdown_timeout and leaves the rest in Redis. A second signal ends it at once, with status 1.
 
@@ -34,7 +40,7 @@ func (c *workerCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if len(cfg.Apps) == 0 {
+	if noApps(cfg) {
 		return usageErrorf("worker: no app is configured, so there is nothing to send.\nAdd apps with their ids and secrets to %s, or set $WXCOURIER_APPS_<APPID>_SECRET.", p.configName())
 	}
 	parts, err := app.Open(p.ctx, cfg, p.logger(), nil)
@@ -45,11 +51,7 @@ func (c *workerCommand) Run(p *program) error {
 	if err := app.CheckEviction(p.ctx, cfg.Redis, parts.Redis, parts.Log); err != nil {
 		return err
 	}
-	for _, app := range cfg.Apps {
-		if n := len(app.OnlyOpenIDs); n > 0 {
-			parts.Log.Warn("only_openids is set: messages to anyone else end as rejected", "app", app.ID, "people", n)
-		}
-	}
+	warnOfOnlyOpenIDs(parts.Log, nil, cfg.Apps)
 	replica, err := parts.Replica(app.WorkerApps(cfg.Apps), parts.Registry)
 	if err != nil {
 		return err
@@ -65,7 +67,35 @@ func (c *workerCommand) Run(p *program) error {
 		parts.Log.Info("listening", slog.String("addr", server.Addr()))
 	}
 	p.raiseGCPercent()
+	defer p.followConfiguration(reload.Config{
+		Started: cfg, Unused: []string{"gateway", "webhooks"}, Log: parts.Log, Report: replica.SetConfiguration,
+		Validate: func(next configs.Config) error {
+			if noApps(next) {
+				return errors.New("no app is left")
+			}
+			return nil
+		},
+		Apply: func(ctx context.Context, next configs.Config) error {
+			before := parts.Current().Apps
+			err := parts.Apply(ctx, next)
+			warnOfOnlyOpenIDs(parts.Log, before, next.Apps)
+			return errors.Join(err, replica.SetApps(app.WorkerApps(next.Apps)))
+		},
+	})()
 	return replica.Run(p.ctx)
+}
+
+// noApps reports whether there is no app, and no folder in which there may be one later.
+func noApps(cfg configs.Config) bool { return len(cfg.Apps) == 0 && cfg.AppsDir == "" }
+
+// warnOfOnlyOpenIDs warns of apps that send to some people only, and did not do so before.
+func warnOfOnlyOpenIDs(log *slog.Logger, before, apps []configs.App) {
+	for _, app := range apps {
+		already := slices.ContainsFunc(before, func(b configs.App) bool { return b.ID == app.ID && len(b.OnlyOpenIDs) > 0 })
+		if n := len(app.OnlyOpenIDs); n > 0 && !already {
+			log.Warn("only_openids is set: messages to anyone else end as rejected", "app", app.ID, "people", n)
+		}
+	}
 }
 
 // protect refuses requests from other websites to a worker on a loopback address. On other

@@ -27,6 +27,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/problem"
+	"github.com/wxcourier/wxcourier/internal/resultlog"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -35,6 +36,8 @@ import (
 type App struct {
 	ID    string
 	Hours inspect.Hours // when its tasks may be sent; nil: at any time
+	// OnlyOpenIDs: when set, messages to others are not sent.
+	OnlyOpenIDs []string
 }
 
 // Deps are the dependencies of an API. All are required.
@@ -46,7 +49,11 @@ type Deps struct {
 	Holds     *hold.Store
 	Tokens    *wechat.Tokens
 	Apps      func() []App // the configured apps, now
-	Log       *slog.Logger
+	// SyncPauses shows the holds of an app in asynq's pauses, and AskQuotas asks WeChat how much
+	// of some quotas of an app is used, and learns the answers.
+	SyncPauses func(ctx context.Context, app string) error
+	AskQuotas  func(ctx context.Context, app string, types []string) error
+	Log        *slog.Logger
 }
 
 // API serves the operations. Create it with New.
@@ -55,10 +62,16 @@ type API struct {
 	mux  *http.ServeMux
 	huma huma.API
 
-	apps       atomic.Pointer[appSet]
-	away       awayLog
-	submitter  *submitter
-	followers  *followers
+	apps      atomic.Pointer[appSet]
+	away      awayLog
+	submitter *submitter
+	followers *followers
+
+	resultReader   *resultlog.Reader
+	resultFollower *resultlog.Follower
+	streamTimes    streamTimes
+	newApps        appList
+
 	background *background.Group
 	ending     chan struct{} // closed by EndWaits
 	endWaits   func()
@@ -71,9 +84,14 @@ func New(deps Deps) *API {
 	a.endWaits = sync.OnceFunc(func() { close(a.ending) })
 	a.submitter = newSubmitter(a.background, deps.Tasks.SubmitMany)
 	a.followers = newFollowers(a.background, deps.Redis, deps.Inspector)
+	a.resultReader = resultlog.NewReader(deps.Redis, deps.Log)
+	a.resultFollower, a.streamTimes = resultlog.NewFollower(deps.Redis, deps.Log), defaultStreamTimes()
 	useProblems()
 	a.huma = humago.New(a.mux, config())
-	for _, register := range []func(){a.registerTasks, a.registerBatch} {
+	for _, register := range []func(){
+		a.registerTasks, a.registerBatch, a.registerResults, a.registerResultStream, a.registerBatches,
+		a.registerRedrives, a.registerLanes, a.registerHolds, a.registerToken, a.registerDocs,
+	} {
 		register()
 	}
 	a.mux.HandleFunc("/", a.unknownPath)
@@ -86,8 +104,8 @@ const securityScheme = "key"
 // config returns huma's configuration.
 func config() huma.Config {
 	c := huma.DefaultConfig("wxcourier", buildinfo.Version())
-	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "/openapi", "", ""
-	c.CreateHooks = nil // no $schema in the answers
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // see registerDocs
+	c.CreateHooks = nil                                   // no $schema in the answers
 	c.RejectUnknownQueryParameters = true
 	c.Info.Description = "Enqueues tasks for WeChat's server API, and tells what became of them."
 	c.Formats = map[string]huma.Format{"application/json": jsonFormat(), "json": jsonFormat()}
@@ -162,5 +180,6 @@ func (a *API) EndWaits() { a.endWaits() }
 // Close ends what runs in the background. All requests must have ended.
 func (a *API) Close() {
 	a.endWaits()
+	a.resultFollower.Close()
 	a.background.Close()
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -81,6 +82,9 @@ const (
 // problemOf returns the problem for the error of an operation, with a Retry-After header where
 // repeating helps. An error that is not known is logged, and answered with status 500.
 func (a *API) problemOf(ctx context.Context, err error) error {
+	if complete := huma.HeadersError(nil); errors.As(err, &complete) {
+		return err
+	}
 	p, retryAfter := describe(err)
 	switch {
 	case ctx.Err() != nil: // the client has gone, or the server shuts down
@@ -114,7 +118,7 @@ func describeCause(err error) (p *problem.Problem, retryAfter string) {
 	case errors.As(err, &invalid):
 		p = problem.New(http.StatusUnprocessableEntity, "the task is not valid")
 		for _, f := range invalid.Fields {
-			p.Errors = append(p.Errors, problem.Fault{Location: f.Path, Message: f.Problem})
+			p.Errors = append(p.Errors, problem.Fault{Location: f.Path, Message: withoutValue(f.Problem)})
 		}
 		return p, ""
 	case errors.Is(err, tasks.ErrIDInUse):
@@ -131,6 +135,15 @@ func describeCause(err error) (p *problem.Problem, retryAfter string) {
 		return problem.New(http.StatusServiceUnavailable, "Redis does not answer"), retryAway
 	}
 	return problem.New(http.StatusInternalServerError, "the request failed; the log of the gateway has the reason"), ""
+}
+
+// withoutValue removes the value with which a tasks.FieldError begins if the field has a fixed set
+// of words.
+func withoutValue(fault string) string {
+	if quoted, err := strconv.QuotedPrefix(fault); err == nil {
+		return "the value" + fault[len(quoted):]
+	}
+	return fault
 }
 
 // unsafeError is an error of Redis for a task without an id: repeating the request may enqueue the

@@ -34,6 +34,7 @@ const (
 	app   = "wx0123456789abcdef"
 	other = "wx00000000000000ff" // configured; the key of onlyApp may not use it
 	alien = "wxffffffffffffffff" // not configured
+	queue = app + ":" + tasks.TypeCustom
 )
 
 // The values of requests that no answer and no log may contain.
@@ -73,17 +74,23 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-func newFixture(t *testing.T, rdb redis.UniversalClient) *fixture {
+func newFixture(t *testing.T, rdb redis.UniversalClient, change ...func(*api.Deps)) *fixture {
 	t.Helper()
 	f := &fixture{T: t, rdb: rdb, client: tasks.NewClient(rdb), log: &logBuffer{}, key: apikey.Local()}
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return nil })
 	holds := hold.NewStore(rdb)
-	f.api = api.New(api.Deps{
+	deps := api.Deps{
 		Redis: rdb, Tasks: f.client, Inspector: tasks.NewInspector(rdb), Holds: holds,
-		Reader: inspect.NewReader(rdb, limiter, holds),
-		Apps:   func() []api.App { return []api.App{{ID: app}, {ID: other}} },
-		Log:    slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+		Reader:     inspect.NewReader(rdb, limiter, holds),
+		Apps:       func() []api.App { return []api.App{{ID: app}, {ID: other}} },
+		Log:        slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		SyncPauses: func(context.Context, string) error { return nil },
+		AskQuotas:  func(context.Context, string, []string) error { return nil },
+	}
+	for _, c := range change {
+		c(&deps)
+	}
+	f.api = api.New(deps)
 	t.Cleanup(func() { _ = limiter.Close(context.WithoutCancel(t.Context())) })
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
@@ -99,6 +106,14 @@ func newFixture(t *testing.T, rdb redis.UniversalClient) *fixture {
 		f.clean("the log", f.log.String())
 	})
 	return f
+}
+
+// impatient returns a client that does not try again while Redis is away.
+func impatient(t *testing.T, server *redistest.Server) redis.UniversalClient {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, DialerRetries: 1})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
 }
 
 // as makes the requests from now on have a key.
@@ -186,14 +201,24 @@ func envelopeOf(app, id, text string) string {
 }
 
 // end ends a task as a worker does.
-func (f *fixture) end(id string, outcome tasks.Outcome) {
+func (f *fixture) end(id string, outcome tasks.Outcome) { f.endGeneration(id, outcome, 0) }
+
+func (f *fixture) endGeneration(id string, outcome tasks.Outcome, generation int) {
 	f.Helper()
 	now := time.Now()
-	r := tasks.Result{ID: id, App: app, Type: tasks.TypeCustom, State: tasks.StateDone, Outcome: outcome, Attempts: 1, EnqueuedAt: now, FinishedAt: now}
-	_, err := ledger.New(f.rdb, ledger.Policy{Retention: time.Hour, StreamMax: 1000, DeadAfter: time.Minute, LostLimit: 3}).Settle(f.Context(), ledger.Ref{App: app, ID: id}, ledger.SettleRequest{
-		Outcome: string(outcome), Result: r.Encode(), Queue: tasks.QueueName(app, tasks.TypeCustom, tasks.Urgent),
+	r := tasks.Result{
+		ID: id, App: app, Type: tasks.TypeCustom, State: tasks.StateDone, Outcome: outcome, Attempts: 1,
+		Generation: generation, EnqueuedAt: now, FinishedAt: now,
+	}
+	_, err := newLedger(f.rdb).Settle(f.Context(), ledger.Ref{App: app, ID: id}, ledger.SettleRequest{
+		Outcome: string(outcome), Result: r.Encode(), Queue: queue, Generation: generation,
+		Content: ledger.TaskContent{Payload: []byte(envelope(id))},
 	})
 	if err != nil {
 		f.Fatal(err)
 	}
+}
+
+func newLedger(rdb redis.UniversalClient) *ledger.Ledger {
+	return ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 1000, DeadAfter: time.Minute, LostLimit: 3})
 }

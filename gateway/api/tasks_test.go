@@ -29,7 +29,7 @@ type enqueuedTask struct {
 // pending returns how many tasks wait in the queue of the test's app.
 func (f *fixture) pending() int64 {
 	f.Helper()
-	n, err := f.rdb.LLen(f.Context(), asynqwire.Key(tasks.QueueName(app, tasks.TypeCustom, tasks.Urgent), asynqwire.Pending)).Result()
+	n, err := f.rdb.LLen(f.Context(), asynqwire.Key(queue, asynqwire.Pending)).Result()
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -84,7 +84,9 @@ func TestEnqueueRefuses(t *testing.T) {
 		{"an unknown field", `{"type":"send:custom","app":"` + app + `","ID":"1","body":{}}`, 422, "ID", `did you mean \"id\"`},
 		{"a wrong type", `{"type":"send:custom","app":"` + app + `","id":["` + message + `"],"body":{}}`, 422, "id", "string"},
 		{"a fault in the body", `{"type":"send:custom","app":"` + app + `","body":{"touser":"` + openid + `","msgtype":"text","text":{"content":7}}}`, 422, "body.text.content", ""},
-		{"an unknown type", strings.Replace(envelope("1"), "send:custom", message, 1), 422, "type", ""},
+		{"an unknown type", strings.Replace(envelope("1"), "send:custom", message, 1), 422, "type", "the value is not a task type"},
+		{"an unknown priority", strings.Replace(envelope("1"), "{", `{"priority":"`+message+`",`, 1), 422, "priority", "the value is neither"},
+		{"an unknown word", strings.Replace(envelope("1"), `"msgtype":"text"`, `"msgtype":"`+message+`"`, 1), 422, "body.msgtype", "the value is none of"},
 		{"no app id", envelopeOf(openid, "1", "x"), 422, "app", ""},
 		{"another app", envelopeOf(alien, "1", "x"), 422, "app", "not configured"},
 		{"an id of another type", check, 409, "id", "another type"},
@@ -212,7 +214,7 @@ func TestImage(t *testing.T) {
 	f.problem(f.do(http.MethodGet, path, ""), http.StatusNotFound)
 	for media, image := range map[string]string{"image/png": "\x89PNG\r\n\x1a\n bytes", "image/jpeg": "\xff\xd8\xff bytes"} {
 		id := strings.TrimPrefix(media, "image/")
-		_, err := ledger.New(rdb, ledger.Policy{Retention: time.Hour, DeadAfter: time.Minute, LostLimit: 3}).Settle(t.Context(), ledger.Ref{App: app, ID: id}, ledger.SettleRequest{
+		_, err := newLedger(rdb).Settle(t.Context(), ledger.Ref{App: app, ID: id}, ledger.SettleRequest{
 			Outcome: "accepted", Result: []byte(`{}`), Image: []byte(image), Queue: tasks.QueueName(app, tasks.TypeUnlimitedCode, tasks.Urgent),
 		})
 		if err != nil {
@@ -262,8 +264,9 @@ func TestConcurrentRequestsShareRounds(t *testing.T) {
 
 // TestRedisAway: requests are answered 503 while Redis does not answer, and served afterwards.
 func TestRedisAway(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	f := newFixture(t, server.Client(t))
+	f := newFixture(t, impatient(t, server))
 	f.do(http.MethodPost, "/v1/tasks", envelope("1"))
 	server.Kill()
 	for _, r := range [][3]string{

@@ -14,6 +14,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/gateway/proxy"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/tracing"
@@ -28,7 +30,7 @@ type Credentials func(app string) (credential wechat.Credential, ok bool)
 
 // Parts is everything between Redis and WeChat, made from one configuration.
 type Parts struct {
-	Config configs.Config
+	Config configs.Config // as it was at the start; see Current
 	Log    *slog.Logger
 
 	Redis     redis.UniversalClient
@@ -39,6 +41,7 @@ type Parts struct {
 	WeChat    *wechat.Client
 	Limiter   *ratelimit.Limiter
 	Holds     *hold.Store
+	live      *live
 	Hooks     worker.Hooks // of the replicas that are made from now on
 	Unlisted  bool         // likewise; see worker.Deps
 
@@ -48,9 +51,9 @@ type Parts struct {
 
 // New makes the parts. It does no I/O. With nil credentials it uses the configured ones.
 func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts, error) {
-	p := &Parts{Config: cfg, Log: log, Redis: cfg.Redis.NewClient(), Registry: prometheus.NewRegistry()}
+	p := &Parts{Config: cfg, Log: log, Redis: cfg.Redis.NewClient(), Registry: prometheus.NewRegistry(), live: newLive(cfg)}
 	if credentials == nil {
-		credentials = configuredCredentials(cfg.Apps)
+		credentials = p.live.credential
 	}
 	p.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	onRefresh, err := worker.RegisterTokenRefreshes(p.Registry)
@@ -61,7 +64,7 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 	p.Tasks, p.Inspector = tasks.NewClient(p.Redis), tasks.NewInspector(p.Redis)
 	p.Tokens = wechat.NewTokens(cfg.WeChat, p.Redis, credentials, wechat.WithLogger(log), wechat.WithOnRefresh(onRefresh))
 	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens)
-	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, limitsOf(cfg.Apps), ratelimit.WithReserve(reserveOf(cfg.Apps)))
+	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, p.live.limits, ratelimit.WithReserve(p.live.reserve))
 	p.Holds = hold.NewStore(p.Redis)
 	return p, nil
 }
@@ -92,6 +95,21 @@ func (p *Parts) Tracer() trace.Tracer {
 	return p.traces.Tracer()
 }
 
+// Caller makes what calls WeChat outside of tasks. The caller closes it. It does no I/O.
+func (p *Parts) Caller() (*proxy.Caller, error) {
+	return proxy.NewCaller(p.Config.Gateway.Wait, proxy.CallerDeps{
+		Redis: p.Redis, Limiter: p.Limiter, WeChat: p.WeChat, Registry: p.Registry, Log: p.Log, Tracer: p.Tracer(),
+	})
+}
+
+// Webhooks makes the sender of the configured webhooks. It does no I/O.
+func (p *Parts) Webhooks() (*webhook.Sender, error) {
+	results := p.Config.Results
+	return webhook.New(p.Config.Webhooks, webhook.Deps{
+		Redis: p.Redis, Registry: p.Registry, Log: p.Log, StreamMaxLen: max(results.StreamLagMaxLen, results.StreamMaxLen),
+	})
+}
+
 // Close returns leased permits, within seconds, and closes all connections.
 func (p *Parts) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
@@ -114,7 +132,7 @@ func (p *Parts) SyncPauses(ctx context.Context, app string) error {
 	if err != nil {
 		return err
 	}
-	if Known(p.Config.Apps, app) { // the limits of others are not known here
+	if Known(p.Current().Apps, app) { // the limits of others are not known here
 		spent, err := inspect.ReadSpent(ctx, p.Limiter, []string{app})
 		if err != nil {
 			return err
@@ -168,31 +186,4 @@ func WorkerApps(apps []configs.App) []worker.App {
 // Known reports whether an app is among the configured ones.
 func Known(apps []configs.App, id string) bool {
 	return slices.ContainsFunc(apps, func(app configs.App) bool { return app.ID == id })
-}
-
-func configuredCredentials(apps []configs.App) Credentials {
-	byID := make(map[string]wechat.Credential, len(apps))
-	for _, app := range apps {
-		byID[app.ID] = app.Credential()
-	}
-	return func(app string) (wechat.Credential, bool) {
-		credential, ok := byID[app]
-		return credential, ok
-	}
-}
-
-func limitsOf(apps []configs.App) func(string) map[string]ratelimit.Limit {
-	byID := make(map[string]map[string]ratelimit.Limit, len(apps))
-	for _, app := range apps {
-		byID[app.ID] = app.Limits
-	}
-	return func(app string) map[string]ratelimit.Limit { return byID[app] }
-}
-
-func reserveOf(apps []configs.App) func(string) float64 {
-	byID := make(map[string]float64, len(apps))
-	for _, app := range apps {
-		byID[app.ID] = app.ReserveUrgent
-	}
-	return func(app string) float64 { return byID[app] }
 }

@@ -53,7 +53,7 @@ func (d *Dispatcher) AcquirePermit(ctx context.Context, c *Call) error {
 // WeChat refused for its token counts, and so does its repetition. A permit that is too late
 // to use, because opening the connection took long, is replaced, within permitTimeout.
 func (d *Dispatcher) useAtInstant(ctx, open context.Context, c *Call) error {
-	if p, now := c.permit, time.Now(); p == nil || !p.Fresh(now) || now.Before(p.At) {
+	if p, now := c.permit, time.Now(); c.Type != "" && (p == nil || !p.Fresh(now) || now.Before(p.At)) {
 		if err := d.awaitInstant(ctx, open, c); err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ type remedy struct {
 var remedies = map[string]remedy{
 	appConfig: {
 		endpoint: wechat.EndpointStableToken, cause: "wxcourier check shows what is wrong with the app's configuration",
-		release: "then restart the workers if their configuration was changed, or else: wxcourier release --app APP",
+		release: "then the workers take over a changed configuration and end the hold; after a change elsewhere: wxcourier release --app APP",
 	},
 	tokenRejected: {
 		cause:   "make sure that no other system makes tokens for the app, and that it may call this API",

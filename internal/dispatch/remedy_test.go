@@ -54,7 +54,7 @@ func TestRemedies(t *testing.T) {
 		code          int
 		want          []string
 	}{
-		{hold.WholeApp, appConfig, 40125, []string{"the app secret is wrong or was reset", "restart the workers", "wxcourier release --app " + app}},
+		{hold.WholeApp, appConfig, 40125, []string{"the app secret is wrong or was reset", "the workers take over a changed configuration", "wxcourier release --app " + app}},
 		{hold.WholeApp, appConfig, 40001, []string{"the app secret is wrong or was reset"}},
 		{hold.WholeApp, appConfig, 40164, []string{"IP whitelist"}},
 		{hold.WholeApp, tokenRejected, 40001, []string{"other system", "release --app " + app}},

@@ -44,10 +44,21 @@ type Replica struct {
 	Active   int       `json:"active"` // tasks in flight
 	Stopping bool      `json:"stopping,omitempty"`
 
+	// Configuration is nil where the replica does not read its configuration again.
+	Configuration *Configuration `json:"configuration,omitempty"`
+
 	// Seen is the time of the last beat, by Redis' clock, and Lost reports whether it is too long
 	// ago. List sets them.
 	Seen time.Time `json:"seen,omitzero"`
 	Lost bool      `json:"lost,omitempty"`
+}
+
+// Configuration describes the configuration of a replica, without any value of it.
+type Configuration struct {
+	Hash    string    `json:"hash"`              // of the one in use; replicas with the same hash have the same
+	Read    time.Time `json:"read"`              // when it was taken over
+	Refused time.Time `json:"refused,omitzero"`  // since when a newer one is refused for its mistakes
+	Restart []string  `json:"restart,omitempty"` // the changed keys that need a restart
 }
 
 // beat writes an entry, and removes those of replicas that were lost long ago.

@@ -57,6 +57,19 @@ func NewWatcher(store *Store, pauses *Pauses, spent SpentReader, apps []string, 
 	}
 }
 
+// SetApps replaces the apps, which must be sorted, and forgets the holds of others.
+func (w *Watcher) SetApps(apps []string) {
+	w.apps, w.readPos, w.clearPos = apps, 0, 0
+	other := func(app string) bool {
+		_, is := slices.BinarySearch(apps, app)
+		return !is
+	}
+	maps.DeleteFunc(w.unread, func(app string, _ bool) bool { return other(app) })
+	maps.DeleteFunc(w.inForce, func(app string, _ []Hold) bool { return other(app) })
+	maps.DeleteFunc(w.records, func(app string, _ time.Time) bool { return other(app) })
+	maps.DeleteFunc(w.spentApps, func(app string, _ []Hold) bool { return other(app) })
+}
+
 // Held reports whether a hold stops an app's tasks of a type. It returns false from two seconds
 // before the hold's end: the lane opens then, and its gate waits for the end as for any permit.
 func (w *Watcher) Held(app, typ string) bool {

@@ -134,6 +134,9 @@ func (e *enqueuer) fail(err error) {
 func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, events chan<- event) error {
 	for item, err := range source.Items() {
 		if ctx.Err() != nil {
+			if err == nil && e.answers != nil { // the line was read, so it has an answer
+				e.answerUnsent([]task{{Item: item, seq: e.answers.reserve()}}, nil)
+			}
 			return nil
 		}
 		if err != nil {

@@ -109,7 +109,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// The READMEs list the direct dependencies and nothing else.
+// docs/dependencies.md lists the direct dependencies and nothing else.
 func TestDependencies(t *testing.T) {
 	var want []string
 	for _, line := range strings.Split(read(t, "go.mod"), "\n") {
@@ -120,8 +120,8 @@ func TestDependencies(t *testing.T) {
 	}
 	slices.Sort(want)
 	for _, l := range languages() {
-		if got := found(read(t, l.readme()), "(?m)^\\| `([a-z]+\\.[a-z.]+/[\\w./-]+)` \\| [^|]+ \\| [^|]+ \\|$"); !slices.Equal(got, want) {
-			t.Errorf("%s lists\n%v, go.mod has\n%v", l.readme(), got, want)
+		if got := found(read(t, l.doc("dependencies.md")), "(?m)^\\| `([a-z]+\\.[a-z.]+/[\\w./-]+)` \\| [^|]+ \\| [^|]+ \\|$"); !slices.Equal(got, want) {
+			t.Errorf("%s lists\n%v, go.mod has\n%v", l.doc("dependencies.md"), got, want)
 		}
 	}
 }

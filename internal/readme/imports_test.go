@@ -14,12 +14,13 @@ import (
 func layers() [][]string {
 	return [][]string{
 		{"cmd/wxcourier"},
-		{"internal/app/check", "internal/app/dev", "internal/app/filerun", "internal/app/redrive", "internal/loadtest"},
+		{"internal/app/check", "internal/app/dev", "internal/app/filerun", "internal/app/reload", "internal/loadtest"},
 		{"internal/app"},
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
 		{"worker", "gateway", "internal/describe"},
-		{"gateway/api", "gateway/proxy"},
-		{"internal/dispatch", "internal/inspect", "internal/gate", "internal/reconcile", "internal/ingest"},
+		{"gateway/api", "gateway/proxy", "gateway/webhook"},
+		{"gateway/docs"},
+		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/resultlog", "internal/gate", "internal/reconcile", "internal/ingest"},
 		{"internal/apikey", "internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
 		{"tasks", "ratelimit", "wechat", "sandbox"},
 		{"internal/taskstate"},

@@ -11,7 +11,7 @@ import (
 )
 
 // certificateInterval is how long a certificate is served without a look at its files.
-const certificateInterval = 2 * time.Second
+const certificateInterval = time.Second
 
 // Certificate is a certificate with its private key, read again when their files change. Create it
 // with LoadCertificate.

@@ -1,4 +1,4 @@
-package main
+package resultcsv_test
 
 import (
 	"reflect"
@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/resultcsv"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -15,8 +16,8 @@ import (
 // without an outcome has.
 func TestCSVHasEveryField(t *testing.T) {
 	names := []string{}
-	for _, column := range csvColumns() {
-		names = append(names, column.name)
+	for _, column := range resultcsv.Columns() {
+		names = append(names, column.Name)
 	}
 	typ, without := reflect.TypeFor[tasks.Result](), []string{"state", "last", "waits_for", "next_at"}
 	for i := range typ.NumField() {
@@ -26,7 +27,7 @@ func TestCSVHasEveryField(t *testing.T) {
 		}
 		at := slices.Index(names, name)
 		if at < 0 {
-			t.Errorf("csvColumns has no column %s (field %s of tasks.Result)", name, typ.Field(i).Name)
+			t.Errorf("resultcsv.Columns has no column %s (field %s of tasks.Result)", name, typ.Field(i).Name)
 			continue
 		}
 		var r tasks.Result
@@ -42,7 +43,7 @@ func TestCSVHasEveryField(t *testing.T) {
 			field.Set(reflect.ValueOf(at))
 			want = at.Local().Format(time.RFC3339)
 		}
-		if got := csvColumns()[at].value(r); got != want {
+		if got := resultcsv.Columns()[at].Value(r); got != want {
 			t.Errorf("column %s is %q, want %q", name, got, want)
 		}
 	}

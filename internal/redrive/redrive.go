@@ -1,5 +1,5 @@
 // Package redrive enqueues ended tasks again, many at a time. It is the engine of the subcommand
-// redrive.
+// redrive and of the operation POST /v1/redrives.
 //
 //	r := redrive.New(redrive.Config{Inspector: inspector, Filter: filter})
 //	err := r.Redrive(ctx, app, nil) // all tasks of the app that match the filter

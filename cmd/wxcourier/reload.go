@@ -1,0 +1,28 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/wxcourier/wxcourier/internal/app/reload"
+)
+
+// followConfiguration reads the configuration again whenever its files change, and on SIGHUP, until
+// stop is called or p.ctx ends. It sets the Path, the Environ and the Signals of cfg. Windows has no
+// SIGHUP. Other commands leave SIGHUP as it is: it ends them.
+func (p *program) followConfiguration(cfg reload.Config) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	cfg.Path, cfg.Environ, cfg.Signals = p.configFile(), p.env, signals
+	ctx, cancel := context.WithCancel(p.ctx)
+	var running sync.WaitGroup
+	running.Go(func() { reload.New(cfg).Run(ctx) })
+	return func() {
+		signal.Stop(signals)
+		cancel()
+		running.Wait()
+	}
+}

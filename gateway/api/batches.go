@@ -1,0 +1,98 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/problem"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+const batchesTag = "batches"
+
+func (a *API) registerBatches() {
+	register(a, apikey.Read, huma.Operation{
+		OperationID: "list-batches", Method: http.MethodGet, Path: "/v1/batches", Tags: []string{batchesTag},
+		Summary:     "Get the batches of a name",
+		Description: "The progress of the batches of one name, in all apps that have one.",
+	}, a.listBatches)
+	register(a, apikey.Read, huma.Operation{
+		OperationID: "get-batch", Method: http.MethodGet, Path: "/v1/batches/{app}/{batch}", Tags: []string{batchesTag},
+		Summary:     "Get a batch",
+		Description: "Its tasks by outcome, how many end in a second, and how long the open ones will take at this rate.",
+		Errors:      []int{http.StatusNotFound},
+	}, a.getBatch)
+	register(a, apikey.Enqueue, huma.Operation{
+		OperationID: "cancel-batch", Method: http.MethodDelete, Path: "/v1/batches/{app}/{batch}", Tags: []string{batchesTag},
+		Summary: "Cancel a batch",
+		Description: "Takes back all tasks of the batch that have not been sent; they end as canceled when a worker reaches them. " +
+			"Tasks that join the batch while others are open are canceled, too.",
+		Errors: []int{http.StatusNotFound},
+	}, a.cancelBatch)
+}
+
+// BatchPath is the part of an input that names a batch.
+type BatchPath struct {
+	AppPath
+	Batch string `path:"batch" pattern:"^[A-Za-z0-9._~-]{1,64}$" patternDescription:"a batch name" doc:"The name of the batch." example:"spring-sale"`
+}
+
+type batchesInput struct {
+	AppsQuery
+	Batch string `query:"batch" required:"true" pattern:"^[A-Za-z0-9._~-]{1,64}$" patternDescription:"a batch name" doc:"The name of the batches."`
+}
+
+type batchesOutput struct {
+	Body struct {
+		Items []inspect.Batch `json:"items" nullable:"false"`
+	} `nameHint:"Batches"`
+}
+
+func (a *API) listBatches(ctx context.Context, in *batchesInput) (*batchesOutput, error) {
+	apps, err := wanted(ctx, in.App)
+	if err != nil {
+		return nil, err
+	}
+	out := new(batchesOutput)
+	out.Body.Items, err = a.Reader.Batches(ctx, append(a.configured(), in.App...), apps, in.Batch)
+	return out, err
+}
+
+type batchOutput struct{ Body inspect.Batch }
+
+func (a *API) getBatch(ctx context.Context, in *BatchPath) (*batchOutput, error) {
+	if err := require(ctx, apikey.Read, in.App); err != nil {
+		return nil, err
+	}
+	b, err := a.Reader.Batch(ctx, in.App, in.Batch)
+	return &batchOutput{b}, noBatch(err)
+}
+
+// canceledBatch is the answer to the cancellation of a batch.
+type canceledBatch struct {
+	App   string `json:"app"`
+	Batch string `json:"batch"`
+	Open  int64  `json:"open" doc:"Tasks that had no outcome: those that are not being sent now end as canceled."`
+}
+
+type cancelBatchOutput struct{ Body canceledBatch }
+
+func (a *API) cancelBatch(ctx context.Context, in *BatchPath) (*cancelBatchOutput, error) {
+	if err := require(ctx, apikey.Enqueue, in.App); err != nil {
+		return nil, err
+	}
+	open, err := a.Tasks.CancelBatch(ctx, in.App, in.Batch)
+	return &cancelBatchOutput{canceledBatch{in.App, in.Batch, open}}, noBatch(err)
+}
+
+func noBatch(err error) error {
+	if errors.Is(err, tasks.ErrNotFound) {
+		return problem.New(http.StatusNotFound, "no such batch: nothing was ever enqueued in it, or its results are no longer kept")
+	}
+	return err
+}

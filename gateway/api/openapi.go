@@ -1,0 +1,106 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/wxcourier/wxcourier/gateway/docs"
+	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/problem"
+	"github.com/wxcourier/wxcourier/tasks"
+)
+
+// registerDocs serves the OpenAPI document and its page. It comes after all operations.
+func (a *API) registerDocs() {
+	doc := a.huma.OpenAPI()
+	doc.Tags = tags()
+	doc.Servers = []*huma.Server{{URL: "/"}}
+	for typ, fields := range fieldDocs() {
+		describeFields(doc.Components.Schemas, typ, fields)
+	}
+	text, err := json.Marshal(doc)
+	if err != nil { // the document has nothing that depends on the configuration: a test covers it
+		a.Log.Error("the OpenAPI document cannot be encoded", slog.Any("err", err))
+	}
+	sum := sha256.Sum256(text)
+	tag := `"` + hex.EncodeToString(sum[:8]) + `"`
+	a.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-cache") // but with the ETag
+		if w.Header().Set("ETag", tag); r.Header.Get("If-None-Match") == tag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		_, _ = w.Write(text) // the client may have gone
+	})
+	a.mux.Handle("GET /docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently))
+	a.mux.Handle("GET /docs/", docs.Handler())
+}
+
+// tags returns the groups of operations, in the order of the page.
+func tags() []*huma.Tag {
+	return []*huma.Tag{
+		{Name: tasksTag, Description: "Enqueue tasks, see what became of them, cancel and redrive them."},
+		{Name: resultsTag, Description: "The results of ended tasks: page by page, or as they come."},
+		{Name: batchesTag, Description: "Tasks that were enqueued as a group."},
+		{Name: lanesTag, Description: "What waits, and how much of each limit is used."},
+		{Name: holdsTag, Description: "What stands still, why and until when."},
+		{Name: tokenTag, Description: "The shared access token. Only for keys with the scope token."},
+	}
+}
+
+// fieldDocs returns the descriptions of fields of types that are not of this package, and
+// therefore have none in their tags.
+func fieldDocs() map[reflect.Type]map[string]string {
+	return map[reflect.Type]map[string]string{
+		reflect.TypeFor[tasks.Result](): {
+			"state": "done exactly when outcome is set.", "outcome": "How the task ended.",
+			"errcode": "WeChat's answer to the last attempt.", "errmsg": "WeChat's answer to the last attempt.",
+			"rid": "WeChat's id of the request, for seven days.", "attempts": "Calls to WeChat for this task.",
+			"msgid": "The id of the message, in digits; it may exceed 2^53.", "openlink": "The weixin:// link of scheme:generate.",
+			"url_link": "The https:// link of scheme:urllink.", "link": "A short link.",
+			"image":   "The media type of the image; GET …/image returns it.",
+			"suggest": "A content check's advice: pass, review or risky.", "label": "A content check's category, in digits.",
+			"trace_id": "A content check's id at WeChat.", "reason": "Explains the outcome if errmsg does not.",
+			"generation": "Redrives of the task.", "supersedes": "The outcome that this one replaced.",
+		},
+		reflect.TypeFor[hold.Hold](): {
+			"scope": "* is the whole app; else a task type, or template:ID.", "reason": "A word such as quota_day, or an operator's text.",
+			"code": "WeChat's errcode that led to it; 0: none.", "since": "When this reason first applied.",
+			"until": "When it ends by itself; left out: when it is released.", "by": "The worker, operator or key that set it.",
+			"tries": "How often it was set after it had ended, from 1.",
+		},
+		reflect.TypeFor[problem.Problem](): {
+			"type": "A URI that identifies the kind; left out: about:blank.", "title": "The text of the status.",
+			"detail": "What is wrong, and how to fix it. Never a value of the request.", "errors": "Each fault of the request.",
+		},
+		reflect.TypeFor[problem.Fault](): {
+			"location": "Where it is, such as body.data.thing1 or query.since.", "message": "What is wrong.",
+		},
+	}
+}
+
+// describeFields adds descriptions to the schema of a type, if the document has it.
+func describeFields(schemas huma.Registry, typ reflect.Type, fields map[string]string) {
+	for name, schema := range schemas.Map() {
+		if schemas.TypeFromRef("#/components/schemas/"+name) != typ {
+			continue
+		}
+		for field, text := range fields {
+			if property := schema.Properties[field]; property != nil && property.Ref == "" {
+				property.Description = text
+			}
+		}
+		if outcome := schema.Properties["outcome"]; outcome != nil && typ == reflect.TypeFor[tasks.Result]() {
+			outcome.Enum = slices.Clone(enumSchema(tasks.Outcomes()).Enum)
+		}
+	}
+}

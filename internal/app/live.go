@@ -1,0 +1,118 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// liveSections returns the sections of the configuration that [Parts.Apply] takes over. The others
+// apply after a restart.
+func liveSections() []string { return []string{"apps", "apps_dir", "webhooks"} }
+
+// Live reports whether [Parts.Apply] takes over a key of the configuration.
+func Live(key string) bool {
+	return slices.ContainsFunc(liveSections(), func(section string) bool { return Within(key, section) })
+}
+
+// Within reports whether a key of the configuration is in a section.
+func Within(key, section string) bool {
+	rest, ok := strings.CutPrefix(key, section)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// live is the part of the configuration that may change while the process runs. Each change
+// replaces the pointers.
+type live struct {
+	config atomic.Pointer[configs.Config]
+	apps   atomic.Pointer[map[string]liveApp]
+}
+
+// liveApp is a configured app, or one that left and whose calls under way may need its credentials.
+type liveApp struct {
+	configs.App
+	leftUntil time.Time // for how long the credentials are kept; zero: it is configured
+}
+
+func newLive(cfg configs.Config) *live {
+	l := &live{}
+	l.replace(cfg, 0)
+	return l
+}
+
+// replace replaces the configuration. It keeps the credentials of apps that leave for some time.
+func (l *live) replace(cfg configs.Config, keep time.Duration) {
+	apps, now := make(map[string]liveApp, len(cfg.Apps)), time.Now()
+	for _, app := range cfg.Apps {
+		apps[app.ID] = liveApp{App: app}
+	}
+	if before := l.apps.Load(); before != nil {
+		for id, was := range *before {
+			if was.leftUntil.IsZero() {
+				was.leftUntil = now.Add(keep)
+			}
+			if _, stays := apps[id]; !stays && now.Before(was.leftUntil) {
+				apps[id] = was
+			}
+		}
+	}
+	l.config.Store(&cfg)
+	l.apps.Store(&apps)
+}
+
+func (l *live) credential(app string) (wechat.Credential, bool) {
+	found, ok := (*l.apps.Load())[app]
+	if !ok || !found.leftUntil.IsZero() && time.Now().After(found.leftUntil) {
+		return wechat.Credential{}, false
+	}
+	return found.Credential(), true
+}
+
+// limits and reserve also answer for an app that has left: it may have calls under way.
+func (l *live) limits(app string) map[string]ratelimit.Limit { return (*l.apps.Load())[app].Limits }
+func (l *live) reserve(app string) float64                   { return (*l.apps.Load())[app].ReserveUrgent }
+
+// Current returns the configuration in use: Config with what [Parts.Apply] took over since. The
+// caller must not change its lists and maps.
+func (p *Parts) Current() configs.Config { return *p.live.config.Load() }
+
+// Apply takes over the apps of a newer configuration: their secrets, token modes, limits, hours and
+// receivers. A replica gets them by [worker.Replica.SetApps], which is called afterwards. Apply is
+// not safe for concurrent use; all readers are.
+//
+// The error is one of Redis: the permits that were leased under the old limits could not be given
+// back, and stay counted. The configuration is in use nevertheless.
+func (p *Parts) Apply(ctx context.Context, next configs.Config) error {
+	before, after := p.Current(), p.Config
+	from, into := reflect.ValueOf(next), reflect.ValueOf(&after).Elem()
+	for i := range into.NumField() {
+		if slices.Contains(liveSections(), into.Type().Field(i).Tag.Get("yaml")) {
+			into.Field(i).Set(from.Field(i))
+		}
+	}
+	changes := configs.Compare(before, after)
+	p.live.replace(after, p.Config.Worker.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	var errs []error
+	for _, c := range changes.Changed {
+		if c.Touches("secret", "token") {
+			p.Tokens.CredentialsChanged(c.App)
+		}
+		if c.Touches("limits", "reserve_urgent") {
+			errs = append(errs, p.Limiter.LimitsChanged(ctx, c.App))
+		}
+	}
+	for _, app := range changes.Removed {
+		errs = append(errs, p.Limiter.Revoke(ctx, app))
+	}
+	return errors.Join(errs...)
+}
