@@ -70,13 +70,9 @@ func (c *Client) CallRaw(ctx context.Context, app string, r RawRequest) (RawAnsw
 // callWithSecret sends a request with the app's secret. A token source that has no credentials, or
 // an app without a secret, gives a *TokenError of ErrNoCredentials.
 func (c *Client) callWithSecret(ctx context.Context, app string, r RawRequest) (RawAnswer, error) {
-	source, ok := c.tokens.(credentialSource)
-	var cred Credential
-	if ok {
-		cred, ok = source.Credential(app)
-	}
-	if !ok || cred.Secret == "" {
-		return RawAnswer{}, &TokenError{App: app, Err: ErrNoCredentials}
+	cred, err := c.credential(app)
+	if err != nil {
+		return RawAnswer{}, err
 	}
 	query := "appid=" + url.QueryEscape(app) + "&secret=" + url.QueryEscape(cred.Secret.Reveal())
 	return c.exchangeRaw(ctx, r, r.BeforeWrite, time.Now().Add(c.attemptTimeout), query, []Secret{cred.Secret})

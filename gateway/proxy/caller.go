@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/hold"
@@ -31,13 +32,14 @@ type Request struct {
 	Secret      bool // WeChat wants the app's id and secret in place of a token
 }
 
-// CallerDeps are the dependencies of a Caller. All but Registry are required.
+// CallerDeps are the dependencies of a Caller. All but Registry and Tracer are required.
 type CallerDeps struct {
 	Redis    redis.UniversalClient
 	Limiter  *ratelimit.Limiter
 	WeChat   *wechat.Client
 	Registry prometheus.Registerer // nil: metrics are recorded, not exported
 	Log      *slog.Logger
+	Tracer   trace.Tracer // makes spans of the calls; nil: none
 }
 
 // A Caller makes calls for clients under the limits and holds of the lanes. It is safe for concurrent
@@ -57,7 +59,7 @@ func NewCaller(wait time.Duration, deps CallerDeps) (*Caller, error) {
 		wait: wait, limiter: deps.Limiter, holds: hold.NewStore(deps.Redis), log: deps.Log,
 		dispatcher: dispatch.New(dispatch.Deps{
 			Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Log,
-			Replica: "gateway-" + strings.ToLower(rand.Text()[:10]),
+			Replica: "gateway-" + strings.ToLower(rand.Text()[:10]), Tracer: deps.Tracer,
 		}),
 	}
 	if deps.Registry != nil {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -38,6 +39,7 @@ type taskName struct {
 // answered with its outcome.
 func (p *Proxy) enqueue(w http.ResponseWriter, r *http.Request, e endpoint, request Request) error {
 	envelope := tasks.Envelope{Type: e.spec.Type, App: request.App, ID: r.Header.Get("Idempotency-Key"), Body: request.Body}
+	envelope.TraceParent = tracing.TraceParent(r.Context())
 	if envelope.ID != "" && !tasks.ValidID(envelope.ID) {
 		return errIdempotencyKey
 	}

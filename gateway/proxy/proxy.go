@@ -25,6 +25,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/ledger"
@@ -51,7 +52,7 @@ type App struct {
 	OnlyOpenIDs []string // when set, messages to others are not sent
 }
 
-// Deps are the dependencies of a Proxy. All but Keys and Registry are required.
+// Deps are the dependencies of a Proxy. All but Keys, Registry and Tracer are required.
 type Deps struct {
 	Redis    redis.UniversalClient
 	Tasks    *tasks.Client
@@ -63,6 +64,7 @@ type Deps struct {
 	Policy   ledger.Policy                              // of the records of tasks, as the workers have it
 	Registry prometheus.Registerer                      // of the metrics of the calls; nil: recorded, not exported
 	Log      *slog.Logger
+	Tracer   trace.Tracer // makes spans of the calls; nil: none
 }
 
 // Proxy serves WeChat's own paths. Create it with New.
@@ -78,6 +80,7 @@ type Proxy struct {
 func New(cfg Config, deps Deps) (*Proxy, error) {
 	caller, err := NewCaller(cfg.Wait, CallerDeps{
 		Redis: deps.Redis, Limiter: deps.Limiter, WeChat: deps.WeChat, Registry: deps.Registry, Log: deps.Log,
+		Tracer: deps.Tracer,
 	})
 	if err != nil {
 		return nil, err

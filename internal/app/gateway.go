@@ -32,7 +32,7 @@ func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
 			_, err := p.AskQuotas(ctx, app, types)
 			return err
 		},
-		Registry: p.Registry, Log: p.Log, Tracer: p.Traces.Tracer(), Unprotected: unprotected,
+		Registry: p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected,
 	})
 }
 
