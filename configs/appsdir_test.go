@@ -86,7 +86,7 @@ func TestAppsDirMistakes(t *testing.T) {
 	want := []string{
 		`line 2: redis.db: "x" is not a whole number`,
 		dir + "1.yaml: line 1: id: " + appA + " is configured twice; the first is apps[0] in line 4",
-		dir + `2.yaml: line 5: limits.send:custm: no such task type or group; the nearest is "send:custom"`,
+		dir + `2.yaml: line 5: limits.send:custm: no such task type, path or group; the nearest is "send:custom"`,
 		dir + `3.yaml: line 4: token.mod: unknown key; did you mean "mode"?`,
 		dir + "4.yaml: line 1: id: " + appC + " is configured twice; the first is in " + dir + "3.yaml",
 		dir + "5.yaml: id: required",

@@ -15,14 +15,14 @@ import (
 // openAPI is the part of the document that the tests look at.
 type openAPI struct {
 	OpenAPI    string
-	Paths      map[string]map[string]operation
+	Paths      map[string]map[string]documented
 	Components struct {
 		Schemas         map[string]schema
 		SecuritySchemes map[string]struct{ Type, Scheme string }
 	}
 }
 
-type operation struct {
+type documented struct {
 	OperationID string
 	Summary     string
 	Security    []map[string][]string

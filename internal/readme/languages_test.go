@@ -187,7 +187,6 @@ func chinese() language {
 			"check":       "检查配置、Redis 和每个应用的凭据",
 			"bench":       "在本机测量一套部署的吞吐量和开销",
 			"sandbox":     "启动模拟的微信服务端",
-			"gateway":     "提供 HTTP API，供任意语言的业务程序使用",
 			"version":     "输出版本号",
 			"healthcheck": "查询 worker 或网关是否就绪，供容器运行时使用",
 		},
