@@ -192,7 +192,7 @@ func TestAppsComeAndGo(t *testing.T) {
 	third := r.inUse(2, first, second)
 	lowered := time.Now()
 	r.logged("limits.send:custom.per_second", 1)
-	r.flows(2*low)
+	r.flows(2 * low)
 	// A request that was written before may arrive later, on a machine with much load. Nothing else is
 	// sent in the first second.
 	r.keeps(low, lowered.Add(700*time.Millisecond))
