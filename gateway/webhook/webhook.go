@@ -62,13 +62,14 @@ type Sender struct {
 	targets []*target // guarded by mu, as is what follows
 	busy    map[pair]bool
 	waiting map[pair]time.Time // when a reader is asked for again
+	version int                // rises with SetEndpoints
 
 	// The fields below belong to Run.
 	apps     []string
 	tended   map[string]time.Time // by app
 	since    map[string]time.Time // see startTimes
 	tendedBy int                  // version of the targets
-	version  int                  // guarded by mu; rises with SetEndpoints
+	gone     map[string]bool      // endpoints that are disabled, as last read
 	looked   time.Time            // when apps was read
 	reported time.Time            // when the gauges were set
 	down     bool                 // the last look at Redis failed
