@@ -35,7 +35,7 @@ func TestReferenceWebhooksLoad(t *testing.T) {
 // Mistakes of webhooks are reported with their lines, and without the secret.
 func TestWebhookMistakes(t *testing.T) {
 	const good = "  - {name: crm, url: https://crm.example.com, secret: " + hidden + "-long-enough"
-	for text, want := range map[string]string{
+	for text, want := range map[string]string{ //nolint:gosec // made up
 		good + ", urll: x}\n":                                                       "line 2: webhooks[0].urll: unknown key",
 		good + "}\n" + good + "}\n":                                                 "line 3: webhooks[1].name: crm is configured twice; the first is webhooks[0]",
 		"  - {name: crm, secret: " + hidden + "}\n":                                 "line 2: webhooks[0].url: required",

@@ -139,7 +139,7 @@ func (s *Sender) disabled(ctx context.Context, targets []*target) (map[string]bo
 		if !ok {
 			continue
 		}
-		if print, _, _ := strings.Cut(value, " "); print == t.fingerprint() {
+		if of, _, _ := strings.Cut(value, " "); of == t.fingerprint() {
 			gone[t.Name] = true
 		} else if err := s.deps.Redis.HDel(ctx, endpointsKey, t.Name+":gone").Err(); err != nil {
 			return nil, fmt.Errorf("enable the endpoint: %w", err)

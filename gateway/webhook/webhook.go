@@ -25,6 +25,7 @@
 package webhook
 
 import (
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"os"
@@ -33,8 +34,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -127,7 +126,7 @@ func (s *Sender) SetEndpoints(endpoints []Endpoint) error {
 	var targets, left []*target
 	left = append(left, s.targets...)
 	for _, e := range endpoints {
-		i := slices.IndexFunc(left, func(t *target) bool { return t.Endpoint.equal(e) })
+		i := slices.IndexFunc(left, func(t *target) bool { return t.equal(e) })
 		if i < 0 {
 			t, err := newTarget(e, s.tuning.timeout)
 			if err != nil {
