@@ -44,7 +44,8 @@ type Deps struct {
 	Redis    redis.UniversalClient
 	Registry prometheus.Registerer // nil: the metrics are not exported
 	Log      *slog.Logger
-	// StreamMaxLen is how many results the stream of an app may have while an endpoint lags.
+	// StreamMaxLen is how many results the stream of an app may have while an endpoint lags; 0: as
+	// many as without endpoints.
 	StreamMaxLen int64
 }
 

@@ -86,10 +86,11 @@ func (p *Parts) Gateway() (*gateway.Gateway, error) {
 
 // Webhooks makes the sender of the configured webhooks. It does no I/O.
 func (p *Parts) Webhooks() (*webhook.Sender, error) {
-	results := p.Config.Results
-	return webhook.New(p.Config.Webhooks, webhook.Deps{
-		Redis: p.Redis, Registry: p.Registry, Log: p.Log, StreamMaxLen: max(results.StreamLagMaxLen, results.StreamMaxLen),
-	})
+	most := p.Config.Results.StreamLagMaxLen
+	if most > 0 {
+		most = max(most, p.Config.Results.StreamMaxLen)
+	}
+	return webhook.New(p.Config.Webhooks, webhook.Deps{Redis: p.Redis, Registry: p.Registry, Log: p.Log, StreamMaxLen: most})
 }
 
 // gatewayApps returns the configured apps as the gateway takes them.
