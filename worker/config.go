@@ -64,7 +64,8 @@ type ResultsConfig struct {
 	// 0: no cap. Default 10,000,000.
 	StreamMaxLen int64 `yaml:"stream_max_len"`
 	// StreamLagMaxLen is how many entries an app's stream may have while the endpoint of a
-	// webhook lags, beyond Retention and StreamMaxLen. Default 2,000,000.
+	// webhook lags, beyond Retention and StreamMaxLen. 0: nothing is kept longer for it.
+	// Default 2,000,000.
 	StreamLagMaxLen int64 `yaml:"stream_lag_max_len"`
 	// StreamRetention, if not 0, replaces Retention for the stream. It has no key in the
 	// configuration: a process with a private Redis sets it, whose streams may have to
@@ -102,14 +103,11 @@ func (c ResultsConfig) Validate() error {
 	if c.StreamMaxLen < 0 {
 		faults = append(faults, fmt.Errorf("stream_max_len: %d is negative; give a number of entries, or 0 for no maximum", c.StreamMaxLen))
 	}
-	if c.StreamLagMaxLen < minStreamLag {
-		faults = append(faults, fmt.Errorf("stream_lag_max_len: %d is less than %d", c.StreamLagMaxLen, minStreamLag))
+	if c.StreamLagMaxLen < 0 {
+		faults = append(faults, fmt.Errorf("stream_lag_max_len: %d is negative; give a number of entries, or 0 to keep nothing longer", c.StreamLagMaxLen))
 	}
 	return errors.Join(faults...)
 }
-
-// minStreamLag is the smallest StreamLagMaxLen: some batches of a webhook.
-const minStreamLag = 1000
 
 // archivable returns the outcomes that may be archived as failed: all but accepted.
 func archivable() []tasks.Outcome {

@@ -19,4 +19,11 @@ func TestDefaultStreamCoversRetention(t *testing.T) {
 	if c.StreamMaxLen = -1; c.Validate() == nil || !strings.Contains(c.Validate().Error(), "stream_max_len: -1") {
 		t.Errorf("negative: %v", c.Validate())
 	}
+	c = DefaultResultsConfig()
+	if c.StreamLagMaxLen = 0; c.Validate() != nil {
+		t.Errorf("nothing longer for webhooks: %v", c.Validate())
+	}
+	if c.StreamLagMaxLen = -1; c.Validate() == nil || !strings.Contains(c.Validate().Error(), "stream_lag_max_len: -1") {
+		t.Errorf("negative: %v", c.Validate())
+	}
 }

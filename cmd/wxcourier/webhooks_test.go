@@ -30,7 +30,7 @@ type receiver struct {
 	types  []string // of the messages
 }
 
-const webhookSecret = "the-webhook-secret-0123456789"
+const webhookSecret = "the-webhook-secret-0123456789" //nolint:gosec // made up
 
 func (e *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
@@ -95,6 +95,7 @@ func writeConfig(t *testing.T, text string) string {
 // send dead letters and results again, test it, and enable it after an answer 410. Nothing that is
 // printed holds a secret.
 func TestWebhooks(t *testing.T) {
+	t.Parallel()
 	mini, rdb := redistest.Mini(t)
 	env, _ := newEnvOn(t, mini.Addr())
 	e, text := newReceiver(t)
@@ -199,4 +200,14 @@ func TestWebhookUsage(t *testing.T) {
 	}
 	config = writeConfig(t, strings.Replace(text, webhookSecret, "short", 1))
 	mentions(t, "check", command(t, env, "", "-c", config, "check").stdout, "webhooks[0].secret: has 5 bytes, at least 24 are required")
+}
+
+// TestDevWebhooks: dev sends its results to an endpoint in the user's own network, and to no other.
+func TestDevWebhooks(t *testing.T) {
+	t.Parallel()
+	e, text := newReceiver(t)
+	config := writeConfig(t, text+"  - name: production\n    url: https://crm.example.com/\n    secret: "+webhookSecret+"\n")
+	_, log, _ := background(t, nil, "-c", config, "dev", "--listen", "127.0.0.1:0", "--rate", "50")
+	redistest.Until(t, 60*time.Second, "results are accepted", func() bool { return len(e.accepted()) > 0 })
+	mentions(t, "the log", log.String(), "dev does not send to a webhook without allow_private", "webhook=production")
 }

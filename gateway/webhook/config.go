@@ -174,9 +174,6 @@ func (e Endpoint) wants(typ string, outcome tasks.Outcome) bool {
 // WantsApp reports whether the results of an app are sent.
 func (e Endpoint) WantsApp(app string) bool { return len(e.Apps) == 0 || slices.Contains(e.Apps, app) }
 
-// filters reports whether some results of the wanted apps are not sent.
-func (e Endpoint) filters() bool { return len(e.Types)+len(e.Outcomes) > 0 }
-
 func (e Endpoint) equal(o Endpoint) bool {
 	return e.Name == o.Name && e.URL == o.URL && e.Secret == o.Secret && slices.Equal(e.Apps, o.Apps) &&
 		slices.Equal(e.Types, o.Types) && slices.Equal(e.Outcomes, o.Outcomes) && slices.Equal(e.AllowPrivate, o.AllowPrivate)

@@ -197,6 +197,14 @@ func started(t *testing.T, rdb redis.UniversalClient, s *Sender) (stop func()) {
 	return stop
 }
 
+// nextMillisecond waits until the next millisecond of Redis' clock. A new endpoint for all apps gets
+// the results of the whole millisecond in which it is first seen.
+func nextMillisecond(t *testing.T, rdb redis.UniversalClient) {
+	t.Helper()
+	now := rdb.Time(t.Context()).Val().UnixMilli()
+	redistest.Until(t, long, "the next millisecond", func() bool { return rdb.Time(t.Context()).Val().UnixMilli() > now })
+}
+
 // newLedger returns a ledger with a maximum length of the stream, and makes the apps known.
 func newLedger(t *testing.T, rdb redis.UniversalClient, most int64) *ledger.Ledger {
 	t.Helper()

@@ -152,7 +152,7 @@ func TestTakeoverAfterKill(t *testing.T) {
 	rdb := server.Client(t)
 	e, l := newEndpoint(t), newLedger(t, rdb, 0)
 	cfg := e.config("crm")
-	var arrived = make(chan struct{}, 1)
+	arrived := make(chan struct{}, 1)
 	reply := make(chan struct{})
 	e.answers(func(message, http.ResponseWriter) int { // takes the call, and answers after the kill
 		select {

@@ -67,7 +67,7 @@ func List(ctx context.Context, rdb redis.UniversalClient, endpoints []Endpoint) 
 			if i := slices.IndexFunc(readers, func(r ledger.ReaderStatus) bool { return r.Name == e.Name }); i >= 0 {
 				s.read(readers[i])
 			}
-			if print, _, _ := strings.Cut(gone[e.Name+":gone"], " "); print == e.fingerprint() {
+			if of, _, _ := strings.Cut(gone[e.Name+":gone"], " "); of == e.fingerprint() {
 				s.State = StateDisabled
 			}
 			all = append(all, s)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -84,7 +85,11 @@ func (s *Sender) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.tend(ctx, targets, gone); err != nil {
+	if !maps.Equal(gone, s.gone) {
+		clear(s.tended) // an endpoint that is disabled ceases to hold results back
+		s.gone = gone
+	}
+	if err := s.tend(ctx, targets); err != nil {
 		return err
 	}
 	last, cursors, err := ledger.Positions(ctx, s.deps.Redis, s.apps)
@@ -134,7 +139,7 @@ func (s *Sender) disabled(ctx context.Context, targets []*target) (map[string]bo
 		if !ok {
 			continue
 		}
-		if print, _, _ := strings.Cut(value, " "); print == t.fingerprint() {
+		if of, _, _ := strings.Cut(value, " "); of == t.fingerprint() {
 			gone[t.Name] = true
 		} else if err := s.deps.Redis.HDel(ctx, endpointsKey, t.Name+":gone").Err(); err != nil {
 			return nil, fmt.Errorf("enable the endpoint: %w", err)
@@ -144,7 +149,7 @@ func (s *Sender) disabled(ctx context.Context, targets []*target) (map[string]bo
 }
 
 // tend creates the readers of new apps and endpoints, and keeps the others in use.
-func (s *Sender) tend(ctx context.Context, targets []*target, gone map[string]bool) error {
+func (s *Sender) tend(ctx context.Context, targets []*target) error {
 	for _, app := range s.apps {
 		if time.Since(s.tended[app]) < tendInterval {
 			continue
@@ -152,7 +157,7 @@ func (s *Sender) tend(ctx context.Context, targets []*target, gone map[string]bo
 		var readers []ledger.ReaderStart
 		for _, t := range targets {
 			if t.WantsApp(app) {
-				readers = append(readers, ledger.ReaderStart{Name: t.Name, Since: s.since[t.Name], Off: gone[t.Name]})
+				readers = append(readers, ledger.ReaderStart{Name: t.Name, Since: s.since[t.Name], Off: s.gone[t.Name]})
 			}
 		}
 		if err := ledger.TendReaders(ctx, s.deps.Redis, app, s.deps.StreamMaxLen, readers); err != nil {

@@ -20,9 +20,7 @@ func TestResultsAreDelivered(t *testing.T) {
 		t.Parallel()
 		e, l := newEndpoint(t), newLedger(t, rdb, 0)
 		settle(t, l, app, "before", 3, nil)
-		for first := rdb.Time(t.Context()).Val(); rdb.Time(t.Context()).Val().UnixMilli() == first.UnixMilli(); { // an endpoint starts with a whole millisecond
-			continue
-		}
+		nextMillisecond(t, rdb)
 		s := newSender(t, rdb, e.config("crm"))
 		stop := started(t, rdb, s)
 		settle(t, l, app, "a", 230, nil)
@@ -98,6 +96,7 @@ func TestNewAppsAndEndpoints(t *testing.T) {
 	rdb.SAdd(t.Context(), ledger.AppsKey, otherApp)
 	redistest.Until(t, long, "the results of the new app are there", func() bool { return slices.Equal(e.accepted(otherApp), names("first", 3)) })
 
+	nextMillisecond(t, rdb)
 	second := newEndpoint(t)
 	if err := s.SetEndpoints([]Endpoint{e.config("crm"), second.config("new")}); err != nil {
 		t.Fatal(err)
@@ -297,12 +296,15 @@ func TestGone(t *testing.T) {
 		disabled := func() bool { return status(t, rdb, cfg).State == StateDisabled }
 		redistest.Until(t, long, "the endpoint is disabled", disabled)
 		settle(t, l, app, "b", 5, nil)
+		low := func() bool { return rdb.HExists(t.Context(), ledger.StreamKey(app)+":cut", "low").Val() }
+		redistest.Until(t, long, "a disabled endpoint holds no results back", func() bool { return !low() })
 		calls := len(e.got())
 		e.answers(func(message, http.ResponseWriter) int { return http.StatusOK })
 		if err := Enable(t.Context(), rdb, cfg); err != nil {
 			t.Fatal(err)
 		}
 		redistest.Until(t, long, "all are accepted once it is enabled", func() bool { return len(e.accepted(app)) == 10 })
+		redistest.Until(t, long, "it holds results back again", low)
 		if calls != 1 {
 			t.Errorf("%d calls to a disabled endpoint", calls)
 		}

@@ -64,8 +64,7 @@ type turn struct {
 	reader *ledger.Reader
 	cursor string
 	note   note
-	ahead  []ledger.Entry  // read, after cursor
-	record context.Context //nolint:containedctx // for what must be recorded after a call, also when Run's context has ended
+	ahead  []ledger.Entry // read, after cursor
 }
 
 // turn delivers the results of an app to an endpoint until there are none, or a call fails. It
@@ -83,20 +82,19 @@ func (s *Sender) turn(ctx context.Context, t *target, app string) (wait time.Dur
 	}
 	calls, cancel := lasting(ctx, s.tuning.finish)
 	defer cancel()
-	u.record = context.WithoutCancel(ctx)
 	u.cursor, u.note = state.Cursor, parseNote(state.Note)
 	kept := false
 	for n := 0; n < turnBatches && ctx.Err() == nil && s.uses(t); n++ {
 		b, err := u.next(ctx, state.Batch)
 		if err != nil || b == nil {
-			return 0, errors.Join(err, u.release())
+			return 0, errors.Join(err, u.release(ctx))
 		}
 		state.Batch = nil
 		if kept, wait, err = u.deliver(calls, b); err != nil || !kept {
 			return wait, err
 		}
 	}
-	return 0, u.release()
+	return 0, u.release(ctx)
 }
 
 // lasting returns a context that ends some time after its parent.
@@ -106,8 +104,13 @@ func lasting(parent context.Context, by time.Duration) (context.Context, context
 	return ctx, func() { stop(); cancel() }
 }
 
-func (u *turn) release() error {
-	ctx, cancel := context.WithTimeout(u.record, settleTimeout)
+// recording returns a context for what must be recorded after a call, also when ctx has ended.
+func recording(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+}
+
+func (u *turn) release(ctx context.Context) error {
+	ctx, cancel := recording(ctx)
 	defer cancel()
 	if err := u.reader.Release(ctx); err != nil && !errors.Is(err, ledger.ErrLeaseLost) {
 		return err
@@ -141,10 +144,10 @@ func (u *turn) next(ctx context.Context, stored []byte) (*batch, error) {
 // restore returns a stored batch, or nil if some of its results were removed.
 func (u *turn) restore(ctx context.Context, stored []byte) (*batch, error) {
 	b := &batch{}
-	if json.Unmarshal(stored, b) != nil || b.End == "" {
-		return nil, nil // of another version: its results are sent in a new batch
+	err := json.Unmarshal(stored, b)
+	if err != nil || b.End == "" {
+		return nil, nil //nolint:nilerr // of another version: its results are sent in a new batch
 	}
-	var err error
 	if b.bodies, err = ledger.Entries(ctx, u.deps.Redis, u.app, b.Entries); err != nil {
 		return nil, err
 	}
@@ -175,11 +178,11 @@ func (u *turn) collect(ctx context.Context) (*batch, error) {
 		case len(b.Entries) > 0:
 			return b, nil
 		case bad != nil:
-			if err := u.bury(ledger.Step{Cursor: bad.ID, Passed: b.Passed + 1}, ledger.DeadLetter{Entry: bad.ID, Result: bad.Result, Reason: "no result record"}); err != nil {
+			if err := u.bury(ctx, ledger.Step{Cursor: bad.ID, Passed: b.Passed + 1}, ledger.DeadLetter{Entry: bad.ID, Result: bad.Result, Reason: "no result record"}); err != nil {
 				return nil, err
 			}
 		default:
-			if err := u.advance(ledger.Step{Cursor: b.End, Passed: b.Passed, Note: u.note.encode()}); err != nil {
+			if err := u.advance(ctx, ledger.Step{Cursor: b.End, Passed: b.Passed, Note: u.note.encode()}); err != nil {
 				return nil, err
 			}
 		}
@@ -224,8 +227,8 @@ func (u *turn) gap(page []ledger.Entry, cut ledger.Cut) *batch {
 }
 
 // advance moves the reader and what is ahead of it.
-func (u *turn) advance(step ledger.Step) error {
-	ctx, cancel := context.WithTimeout(u.record, settleTimeout)
+func (u *turn) advance(ctx context.Context, step ledger.Step) error {
+	ctx, cancel := recording(ctx)
 	defer cancel()
 	if err := u.reader.Advance(ctx, step); err != nil {
 		return err
@@ -238,9 +241,9 @@ func (u *turn) advance(step ledger.Step) error {
 }
 
 // bury moves the reader over a result that becomes a dead letter.
-func (u *turn) bury(step ledger.Step, d ledger.DeadLetter) error {
+func (u *turn) bury(ctx context.Context, step ledger.Step, d ledger.DeadLetter) error {
 	step.Note, step.Dead = u.note.encode(), &d
-	if err := u.advance(step); err != nil {
+	if err := u.advance(ctx, step); err != nil {
 		return err
 	}
 	u.metrics.dead.WithLabelValues(u.target.Name).Inc()

@@ -25,6 +25,7 @@
 package webhook
 
 import (
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"os"
@@ -33,8 +34,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -45,7 +44,8 @@ type Deps struct {
 	Redis    redis.UniversalClient
 	Registry prometheus.Registerer // nil: the metrics are not exported
 	Log      *slog.Logger
-	// StreamMaxLen is how many results the stream of an app may have while an endpoint lags.
+	// StreamMaxLen is how many results the stream of an app may have while an endpoint lags; 0: as
+	// many as without endpoints.
 	StreamMaxLen int64
 }
 
@@ -62,13 +62,14 @@ type Sender struct {
 	targets []*target // guarded by mu, as is what follows
 	busy    map[pair]bool
 	waiting map[pair]time.Time // when a reader is asked for again
+	version int                // rises with SetEndpoints
 
 	// The fields below belong to Run.
 	apps     []string
 	tended   map[string]time.Time // by app
 	since    map[string]time.Time // see startTimes
 	tendedBy int                  // version of the targets
-	version  int                  // guarded by mu; rises with SetEndpoints
+	gone     map[string]bool      // endpoints that are disabled, as last read
 	looked   time.Time            // when apps was read
 	reported time.Time            // when the gauges were set
 	down     bool                 // the last look at Redis failed
@@ -126,7 +127,7 @@ func (s *Sender) SetEndpoints(endpoints []Endpoint) error {
 	var targets, left []*target
 	left = append(left, s.targets...)
 	for _, e := range endpoints {
-		i := slices.IndexFunc(left, func(t *target) bool { return t.Endpoint.equal(e) })
+		i := slices.IndexFunc(left, func(t *target) bool { return t.equal(e) })
 		if i < 0 {
 			t, err := newTarget(e, s.tuning.timeout)
 			if err != nil {

@@ -104,10 +104,11 @@ func (p *Parts) Caller() (*proxy.Caller, error) {
 
 // Webhooks makes the sender of the configured webhooks. It does no I/O.
 func (p *Parts) Webhooks() (*webhook.Sender, error) {
-	results := p.Config.Results
-	return webhook.New(p.Config.Webhooks, webhook.Deps{
-		Redis: p.Redis, Registry: p.Registry, Log: p.Log, StreamMaxLen: max(results.StreamLagMaxLen, results.StreamMaxLen),
-	})
+	most := p.Config.Results.StreamLagMaxLen
+	if most > 0 {
+		most = max(most, p.Config.Results.StreamMaxLen)
+	}
+	return webhook.New(p.Config.Webhooks, webhook.Deps{Redis: p.Redis, Registry: p.Registry, Log: p.Log, StreamMaxLen: most})
 }
 
 // Close returns leased permits, within seconds, and closes all connections.

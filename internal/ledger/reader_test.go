@@ -99,6 +99,20 @@ func TestReadersHoldTrimmingBack(t *testing.T) {
 	}
 }
 
+// TestReadersWithoutMaximum: with a hard maximum of 0 readers hold nothing back.
+func TestReadersWithoutMaximum(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	l := ledger.New(rdb, ledger.Policy{Retention: time.Hour, StreamMax: 200})
+	tend(t, rdb, 0, ledger.ReaderStart{Name: "crm"})
+	settleMany(t, l, 0, 600)
+	if n := rdb.XLen(t.Context(), ledger.StreamKey(app)).Val(); n > 200+nodeSlack {
+		t.Errorf("%d entries with a maximum of 200", n)
+	}
+	if cut, err := l.Cut(t.Context(), app); err != nil || !cut.After(readers(t, rdb)["crm"].Cursor) {
+		t.Errorf("%+v, %v", cut, err)
+	}
+}
+
 // TestReadersOutliveRetention: entries older than the retention stay while a reader is not done with
 // them, and go when it is.
 func TestReadersOutliveRetention(t *testing.T) {

@@ -25,7 +25,7 @@ import (
 //
 // Readers (see Reader) hold the trimming back by three fields of cut: nothing from the entry `low`
 // on is removed before `low_until` (ms since 1970), unless the stream has more than `low_max`
-// entries. Beyond that, the oldest entries are removed up to low_max, or, without a maximum, up to
+// entries (0: nothing is held back). Beyond that, the oldest entries are removed up to low_max, or, without a maximum, up to
 // the retention.
 const trimLua = `
 local function oldest()
@@ -40,7 +40,7 @@ end
 local held = redis.call("HMGET", cut, "low", "low_until", "low_max")
 local low, low_until, low_max = held[1], tonumber(held[2] or ""), tonumber(held[3] or "")
 local length, removed = redis.call("XLEN", stream), 0
-if not low or not low_until or not low_max or low_until < now or most == 0 and length > low_max then low = nil end
+if not low or not low_until or not low_max or low_until < now or low_max == 0 or most == 0 and length > low_max then low = nil end
 local first, ms = oldest()
 if first and minimum > 0 and ms < minimum then
 	local last
