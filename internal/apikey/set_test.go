@@ -8,10 +8,35 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// logBuffer collects a log.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logBuffer) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
+}
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
@@ -35,14 +60,14 @@ func TestSetFollowsItsFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
 	orders, ops := add(t, path, Key{ID: "orders", Rate: 1}), add(t, path, Key{ID: "ops"})
 	synctest.Test(t, func(t *testing.T) {
-		var logged bytes.Buffer
-		s := NewSet(path, slog.New(slog.NewTextHandler(&logged, nil)))
+		logged := &logBuffer{}
+		s := NewSet(path, slog.New(slog.NewTextHandler(logged, nil)))
 		if err := s.Load(); err != nil {
 			t.Fatal(err)
 		}
 		go s.Run(t.Context())
-		changes := 0
-		defer s.OnChange(func() { changes++ })()
+		var changes atomic.Int32
+		defer s.OnChange(func() { changes.Add(1) })()
 		wait := func() { time.Sleep(10 * time.Second); synctest.Wait() }
 		old, err := s.Authenticate(orders)
 		if err != nil {
@@ -56,8 +81,8 @@ func TestSetFollowsItsFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		wait()
-		if _, err := s.Authenticate(ops); err == nil || changes != 1 {
-			t.Errorf("the revoked key is valid; %d changes", changes)
+		if _, err := s.Authenticate(ops); err == nil || changes.Load() != 1 {
+			t.Errorf("the revoked key is valid; %d changes", changes.Load())
 		}
 		if _, ok := s.Get("ops"); ok {
 			t.Error("the revoked key is there")
@@ -86,7 +111,7 @@ func TestSetFollowsItsFile(t *testing.T) {
 				t.Error("the key is lost")
 			}
 			if n := strings.Count(logged.String(), "the keys stay as they were"); n != 1 {
-				t.Errorf("logged %d times:\n%s", n, &logged)
+				t.Errorf("logged %d times:\n%s", n, logged)
 			}
 		}
 
@@ -98,8 +123,8 @@ func TestSetFollowsItsFile(t *testing.T) {
 		if _, err := s.Authenticate(orders); err == nil {
 			t.Error("the replaced key is valid")
 		}
-		if k, err := s.Authenticate(anew); err != nil || k.Fingerprint == old.Fingerprint || changes != 2 {
-			t.Errorf("%v, %d changes", err, changes)
+		if k, err := s.Authenticate(anew); err != nil || k.Fingerprint == old.Fingerprint || changes.Load() != 2 {
+			t.Errorf("%v, %d changes", err, changes.Load())
 		}
 	})
 }
