@@ -59,7 +59,7 @@ func (d *Dispatcher) FetchToken(ctx context.Context, c *Call) error {
 // only until open ends. It turns a panic into an error after which the request may or may not
 // have been written.
 func (d *Dispatcher) Send(ctx, open context.Context, c *Call, request wechat.Request) (answer wechat.Answer, err error) {
-	err = d.send(open, c, func(beforeWrite func(context.Context) error) (err error) {
+	err = d.send(ctx, open, c, func(beforeWrite func(context.Context) error) (err error) {
 		request.BeforeWrite = beforeWrite
 		answer, err = d.wechat.Call(ctx, c.App, request)
 		return err
@@ -70,7 +70,7 @@ func (d *Dispatcher) Send(ctx, open context.Context, c *Call, request wechat.Req
 // SendRaw is Send for a request that is passed on as a client wrote it. An answer that is an error
 // is returned too.
 func (d *Dispatcher) SendRaw(ctx, open context.Context, c *Call, request wechat.RawRequest) (answer wechat.RawAnswer, err error) {
-	err = d.send(open, c, func(beforeWrite func(context.Context) error) (err error) {
+	err = d.send(ctx, open, c, func(beforeWrite func(context.Context) error) (err error) {
 		request.BeforeWrite = beforeWrite
 		answer, err = d.wechat.CallRaw(ctx, c.App, request)
 		return err
@@ -79,7 +79,7 @@ func (d *Dispatcher) SendRaw(ctx, open context.Context, c *Call, request wechat.
 }
 
 // send makes a call with a function, which must call beforeWrite before each write of the request.
-func (d *Dispatcher) send(open context.Context, c *Call, do func(beforeWrite func(context.Context) error) error) (err error) {
+func (d *Dispatcher) send(ctx, open context.Context, c *Call, do func(beforeWrite func(context.Context) error) error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			d.log.Error("panic in a call", c.Log(slog.String("panic", fmt.Sprintf("%T", v)))...)
