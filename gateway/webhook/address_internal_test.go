@@ -148,7 +148,7 @@ func loopbackAnswer(question []byte) []byte {
 	if typ == 28 {
 		address = net.IPv6loopback
 	}
-	reply = append(reply, 0xc0, 12, 0, question[end-3], 0, 1, 0, 0, 0, 0, 0, byte(len(address)))
+	reply = append(reply, 0xc0, 12, 0, question[end-3], 0, 1, 0, 0, 0, 0, 0, byte(len(address))) //nolint:gosec // 4 or 16
 	return append(reply, address...)
 }
 

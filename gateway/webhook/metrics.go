@@ -43,10 +43,10 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	return nil
 }
 
-// forget removes the gauges of an endpoint that has left the configuration.
-func (m *metrics) forget(webhook string) {
+// reset removes the gauges, of which some may be of endpoints that have left the configuration.
+func (m *metrics) reset() {
 	for _, g := range []*prometheus.GaugeVec{m.lag, m.lagSeconds, m.disabled} {
-		g.DeletePartialMatch(prometheus.Labels{"webhook": webhook})
+		g.Reset()
 	}
 }
 

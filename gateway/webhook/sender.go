@@ -68,15 +68,17 @@ func (s *Sender) Run(ctx context.Context) error {
 func (s *Sender) look(ctx context.Context) error {
 	targets, version := s.current()
 	if len(targets) == 0 {
+		s.metrics.reset()
 		return nil
 	}
 	if version != s.tendedBy {
+		s.metrics.reset()
 		since, err := s.startTimes(ctx, targets)
 		if err != nil {
 			return err
 		}
 		clear(s.tended)
-		s.since, s.tendedBy, s.looked = since, version, time.Time{}
+		s.since, s.tendedBy, s.looked, s.reported = since, version, time.Time{}, time.Time{}
 	}
 	if err := s.findApps(ctx, targets); err != nil {
 		return err

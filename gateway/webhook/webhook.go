@@ -141,7 +141,6 @@ func (s *Sender) SetEndpoints(endpoints []Endpoint) error {
 	}
 	for _, t := range left {
 		t.client.close()
-		s.metrics.forget(t.Name)
 	}
 	s.targets = targets
 	s.version++
