@@ -176,7 +176,7 @@ func TestAppsComeAndGo(t *testing.T) {
 	r.run("worker")
 	first := r.inUse(1)
 	r.run("gateway", "--listen", "127.0.0.1:0")
-	r.logged("listening", 0)
+	redistest.Until(t, reloadWithin, "the gateway listens", func() bool { return strings.Contains(r.outputs[2].String(), "listening") })
 	r.flows(100)
 
 	// A file that is written in two steps: the first half is no app.
@@ -191,7 +191,7 @@ func TestAppsComeAndGo(t *testing.T) {
 	r.write(miniWith(miniSecret, low))
 	third := r.inUse(2, first, second)
 	lowered := time.Now()
-	r.logged("limits.send:custom.per_second", 1)
+	r.logged("keys=[limits.send:custom.per_second]", 1)
 	r.flows(2 * low)
 	// A request that was written before may arrive later, on a machine with much load. Nothing else is
 	// sent in the first second.
