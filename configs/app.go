@@ -27,7 +27,7 @@ type App struct {
 	SecretFile string `yaml:"secret_file"`
 	// Token is the source of the app's access tokens.
 	Token Token `yaml:"token"`
-	// Limits replaces documented limits, by task type or group.
+	// Limits replaces documented limits, by task type, path or group.
 	Limits map[string]ratelimit.Limit `yaml:"limits"`
 	// ReserveUrgent is the share of each daily limit reserved for urgent tasks: with 0.2, bulk
 	// tasks stop when a fifth is left. 0 ≤ reserve_urgent < 1.
@@ -145,6 +145,9 @@ func (d *decoder) secretFiles(cfg *Config) {
 	d.secretFile("redis.password_file", cfg.Redis.PasswordFile, &cfg.Redis.Password)
 	for i := range cfg.Apps {
 		d.secretFile(appKey(i)+".secret_file", cfg.Apps[i].SecretFile, &cfg.Apps[i].Secret)
+	}
+	for i := range cfg.Webhooks {
+		d.secretFile(webhookKey(i)+".secret_file", cfg.Webhooks[i].SecretFile, &cfg.Webhooks[i].Secret)
 	}
 }
 

@@ -48,7 +48,8 @@ func TestAppsDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []App{
-		{ID: appA, Secret: "a"}, {ID: appC, Secret: "c"},
+		{ID: appA, Secret: "a"},
+		{ID: appC, Secret: "c"},
 		{ID: appB, Secret: "from the environment", Limits: map[string]ratelimit.Limit{"send:custom": {PerSecond: 5}}},
 		{ID: "wx00000000000000dd", Secret: "d"},
 	}
@@ -85,7 +86,7 @@ func TestAppsDirMistakes(t *testing.T) {
 	want := []string{
 		`line 2: redis.db: "x" is not a whole number`,
 		dir + "1.yaml: line 1: id: " + appA + " is configured twice; the first is apps[0] in line 4",
-		dir + `2.yaml: line 5: limits.send:custm: no such task type or group; the nearest is "send:custom"`,
+		dir + `2.yaml: line 5: limits.send:custm: no such task type, path or group; the nearest is "send:custom"`,
 		dir + `3.yaml: line 4: token.mod: unknown key; did you mean "mode"?`,
 		dir + "4.yaml: line 1: id: " + appC + " is configured twice; the first is in " + dir + "3.yaml",
 		dir + "5.yaml: id: required",

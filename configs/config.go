@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/wxcourier/wxcourier/gateway"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
 	"github.com/wxcourier/wxcourier/worker"
@@ -24,6 +25,8 @@ type Config struct {
 	// AppsDir is a folder with further apps, one file (*.yaml) each, whose content is one entry of
 	// Apps. A relative path is relative to the folder of the configuration file. Default none.
 	AppsDir string `yaml:"apps_dir"`
+	// Webhooks are the HTTP endpoints that get results.
+	Webhooks []webhook.Endpoint `yaml:"webhooks"`
 }
 
 // Default returns the defaults: no Redis and no apps.
@@ -114,6 +117,7 @@ func (d *decoder) check(cfg Config) {
 			cfg.Worker.ShutdownTimeout, cfg.WeChat.AttemptTimeout)
 	}
 	d.checkApps(cfg.Apps)
+	d.checkWebhooks(cfg.Webhooks)
 }
 
 // section records the faults of one section, each of the form "key: problem".

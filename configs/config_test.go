@@ -52,8 +52,8 @@ func TestMistakes(t *testing.T) {
 		},
 		{
 			name: "an unknown section, with nothing near",
-			text: "metrics:\n  listen: :80\n",
-			want: []string{"line 1: metrics: unknown key; the keys are redis, wechat, pace, worker, results, gateway, apps, apps_dir"},
+			text: "brokerage:\n  listen: :80\n",
+			want: []string{"line 1: brokerage: unknown key; the keys are redis, wechat, pace, worker, results, gateway, apps, apps_dir, webhooks"},
 		},
 		{
 			name: "an address with a password",
@@ -100,7 +100,7 @@ func TestMistakes(t *testing.T) {
 		{
 			name: "a limit of nothing",
 			text: "apps:\n  - id: " + app + "\n    secret: x\n    limits:\n      schem:generate: {per_second: 5}\n",
-			want: []string{"line 5: apps[0].limits.schem:generate: no such task type or group; the nearest is \"scheme:generate\""},
+			want: []string{"line 5: apps[0].limits.schem:generate: no such task type, path or group; the nearest is \"scheme:generate\""},
 		},
 		{
 			name: "hours",

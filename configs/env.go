@@ -74,7 +74,7 @@ func leavesOf(v reflect.Value, key string) []leaf {
 
 // variablePart returns the form of a key in a variable's name.
 func variablePart(key string) string {
-	return strings.ToUpper(strings.NewReplacer(".", "_", ":", "_").Replace(key))
+	return strings.ToUpper(strings.NewReplacer("./", "_", ".", "_", ":", "_", "/", "_").Replace(key))
 }
 
 // variable sets one leaf.

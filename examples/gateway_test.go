@@ -76,17 +76,16 @@ func (d *deployment) start(worker bool) {
 // process starts a command of the program, and waits until its log matches a pattern.
 func (d *deployment) process(command, pattern string) []string {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), within)
 	path, err := e2e.Binary()
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	p, err := subprocess.Start(ctx, subprocess.Command{Name: command, Path: path, Args: []string{command, "-c", d.config}, Env: os.Environ()})
+	// It is stopped at the end, after the test's context has ended.
+	p, err := subprocess.Start(context.WithoutCancel(d.t.Context()), subprocess.Command{Name: command, Path: path, Args: []string{command, "-c", d.config}, Env: os.Environ()})
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	d.t.Cleanup(func() {
-		defer cancel()
 		if d.t.Failed() {
 			d.t.Logf("%s:\n%s", command, p.Output())
 		}
@@ -94,6 +93,8 @@ func (d *deployment) process(command, pattern string) []string {
 			d.t.Errorf("%s: %v", command, err)
 		}
 	})
+	ctx, cancel := context.WithTimeout(d.t.Context(), within)
+	defer cancel()
 	found, err := p.WaitForOutput(ctx, regexp.MustCompile(pattern))
 	if err != nil {
 		d.t.Fatalf("%s: %v\n%s", command, err, p.Output())
@@ -128,7 +129,7 @@ type example struct {
 func producers() []example {
 	return []example{
 		{"Python", []string{"python3", "http/producer.py"}, []string{"python3", "-c", "import json, urllib.request"}},
-		{"Java", []string{"java", "http/Producer.java"}, []string{"javac", "--release", "17", "-version"}},
+		{"Java", []string{"java", "-XX:TieredStopAtLevel=1", "http/Producer.java"}, []string{"javac", "--release", "17", "-version"}},
 		{"PHP", []string{"php", "http/producer.php"}, []string{"php", "-r", `exit(extension_loaded("curl") ? 0 : 1);`}},
 		{"Node", []string{"node", "http/producer.mjs"}, []string{"node", "-e", "process.exit(typeof fetch === 'function' ? 0 : 1)"}},
 		{"curl", []string{"sh", "http/producer.sh"}, []string{"curl", "--retry-all-errors", "--version"}},

@@ -26,6 +26,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -44,6 +45,7 @@ type Deps struct {
 	Tokens    *wechat.Tokens
 	Apps      func() []api.App // the configured apps, now
 	Keys      *apikey.Set      // of Config.KeysFile, loaded; open if there is no file
+	Policy    ledger.Policy    // of the records of tasks, as the workers have it
 	// SyncPauses and AskQuotas are those of api.Deps.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
@@ -53,6 +55,16 @@ type Deps struct {
 
 	// Unprotected lets the gateway serve other machines without keys: nothing behind it is real.
 	Unprotected bool
+}
+
+// app returns the configuration of an app for its calls.
+func (d Deps) app(id string) (app proxy.App, configured bool) {
+	for _, a := range d.Apps() {
+		if a.ID == id {
+			return proxy.App{OnlyOpenIDs: a.OnlyOpenIDs}, true
+		}
+	}
+	return proxy.App{}, false
 }
 
 // Gateway serves the API. Create it with New.
@@ -90,9 +102,14 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.Apps, Log: deps.Log,
 		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas,
 	})
-	g.proxy = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
-		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens, Log: deps.Log,
+	var err error
+	g.proxy, err = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
+		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens,
+		Keys: deps.Keys, App: deps.app, Policy: deps.Policy, Registry: deps.Registry, Log: deps.Log, Tracer: deps.Tracer,
 	})
+	if err != nil {
+		return nil, err
+	}
 	g.handler = g.observed(limited(g.mux))
 	g.routes()
 	return g, nil
@@ -156,9 +173,9 @@ func routedByNext(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(r.Context()) // a copy, whose pattern is that of next
 		r.Pattern = ""
+		e := exchangeOf(r.Context())
 		defer func() {
 			if r.Pattern != "/" { // that of unknown paths
-				e := exchangeOf(r.Context())
 				e.route = cmp.Or(r.Pattern, e.route)
 			}
 		}()

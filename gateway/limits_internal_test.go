@@ -60,7 +60,7 @@ func TestDeadlinesMove(t *testing.T) {
 			}
 			for {
 				_, err := r.Body.Read(make([]byte, 10))
-				if err == io.EOF { //nolint:errorlint // as readers return it
+				if err == io.EOF {
 					break
 				}
 				if left := time.Until(conn.read); left < stallTimeout-extendEvery-2*pause || left > stallTimeout {

@@ -36,12 +36,12 @@ func exchangeOf(ctx context.Context) *exchange {
 // answered with status 500.
 func (g *Gateway) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
+		start, logged := time.Now(), g.deps.Log.Enabled(r.Context(), slog.LevelDebug)
 		e := &exchange{route: noRoute, answer: answer{ResponseWriter: w}}
 		defer func() {
 			took := time.Since(start)
 			g.metrics.count(e.route, e.answer.status(), took)
-			if g.deps.Log.Enabled(r.Context(), slog.LevelDebug) {
+			if logged {
 				g.deps.Log.Debug("request", "method", r.Method, "route", e.route, "path", apikey.Redact(r.URL.Path),
 					"code", e.answer.status(), "bytes", e.answer.bytes, "took", took, "key", e.key)
 			}

@@ -9,7 +9,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/suggest"
 )
 
-// Limit is how many calls of one type or group are allowed. A zero field means that there is no
+// Limit is how many calls of one type, path or group are allowed. A zero field means that there is no
 // such limit; in an override it means that the default applies.
 type Limit struct {
 	PerSecond   int   `yaml:"per_second,omitempty" json:"per_second,omitempty"`   // calls in any sliding second
@@ -91,7 +91,7 @@ func (l Limit) withOverrides(o Limit) Limit {
 
 // Row is one documented limit of a type, or of a group of types that share it.
 type Row struct {
-	Name    string   // the task type or the group's name; the key of an override
+	Name    string   // the task type, the path of an API without one, or the group's name; the key of an override
 	Members []string // the types of a group; nil for a type
 	Limit   Limit
 	Source  string // WeChat's page that states it
@@ -108,8 +108,8 @@ const (
 	callLimitsPage      = officialAccountDocs + "Message_Management/API_Call_Limits.html"
 )
 
-// Defaults returns a row for every task type, including types without a documented limit, and
-// one for every group.
+// Defaults returns a row for every task type, including types without a documented limit, one for
+// every path without a task type that has a documented limit, and one for every group.
 func Defaults() []Row {
 	return []Row{
 		{Name: "send:subscribe", Limit: Limit{PerDay: 10_000_000}, Source: miniProgramDocs + "framework/open-ability/subscribe-message.html"},
@@ -124,6 +124,10 @@ func Defaults() []Row {
 		{Name: "code:qrcode", Source: miniProgramDocs + "OpenApiDoc/qrcode-link/qr-code/createQRCode.html"},
 		{Name: "seccheck:text", Limit: Limit{PerMinute: 4000, PerDay: 2_000_000}, Source: miniProgramDocs + "OpenApiDoc/sec-center/sec-check/msgSecCheck.html"},
 		{Name: "seccheck:image", Limit: Limit{PerMinute: 2000, PerDay: 200_000}, Source: miniProgramDocs + "api-backend/open-api/sec-check/security.imgSecCheck.html"},
+		{Name: "/wxa/media_check_async", Limit: Limit{PerMinute: 2000, PerDay: 200_000}, Source: miniProgramDocs + "OpenApiDoc/sec-center/sec-check/mediaCheckAsync.html"},
+		{Name: "/wxa/generatenfcscheme", Limit: Limit{PerSecond: 100, PerDay: 500_000}, Source: miniProgramDocs + "OpenApiDoc/qrcode-link/url-scheme/generateNFCScheme.html"},
+		{Name: "/wxa/genwxashortlink", Limit: Limit{PerDay: 10_000_000}, Source: miniProgramDocs + "OpenApiDoc/qrcode-link/short-link/generateShortLink.html"},
+		{Name: "/wxa/business/getliveinfo", Limit: Limit{PerDay: 100_000}, Source: miniProgramDocs + "OpenApiDoc/livebroadcast/studio-management/getLiveInfo.html"},
 		{
 			Name: "links", Members: []string{"scheme:generate", "scheme:urllink"},
 			Limit: Limit{PerDay: 500_000}, Source: miniProgramDocs + "framework/open-ability/url-scheme.html",
@@ -154,7 +158,7 @@ func ValidateLimits(overrides map[string]Limit) error {
 			if name, ok := suggest.Name(k, names); ok {
 				meant = fmt.Sprintf("; the nearest is %q", name)
 			}
-			errs = append(errs, fmt.Errorf("%q: no such task type or group%s (there are %s)", k, meant, strings.Join(names, ", ")))
+			errs = append(errs, fmt.Errorf("%q: no such task type, path or group%s (there are %s)", k, meant, strings.Join(names, ", ")))
 		}
 		if err := overrides[k].Validate(); err != nil {
 			for line := range strings.Lines(err.Error()) {

@@ -41,7 +41,7 @@ func TestValidateLimits(t *testing.T) {
 	}{
 		{"none", nil, nil},
 		{"right", map[string]Limit{"links": {PerDay: 1}, "send:custom": {Concurrency: 8}}, nil},
-		{"misspelt", map[string]Limit{"send:subscibe": {PerDay: 1}}, []string{`"send:subscibe": no such task type or group; the nearest is "send:subscribe"`}},
+		{"misspelt", map[string]Limit{"send:subscibe": {PerDay: 1}}, []string{`"send:subscibe": no such task type, path or group; the nearest is "send:subscribe"`}},
 		{"group misspelt", map[string]Limit{"link": {}}, []string{`the nearest is "links"`}},
 		{
 			"all at once",

@@ -41,14 +41,17 @@ func (l *Limiter) permits(g *grant) []*Permit {
 // closer to the calls after it, and together they could exceed the limit. So the windows
 // leave room for a certain lateness only: half of the margin's slack for types with a limit
 // per second (26 ms at the default margin), 100 ms with a limit per minute, and 500 ms
-// otherwise. A permit that was revoked because of a hold is not fresh either. Release a permit
+// otherwise. A permit that was revoked is not fresh either. Release a permit
 // that is no longer fresh, and acquire another.
 func (p *Permit) Fresh(now time.Time) bool {
-	if p.pool != nil && p.pool.revocations.Load() != p.revocations {
+	if p.Revoked() {
 		return false
 	}
 	return !now.After(p.usableUntil())
 }
+
+// Revoked reports whether the permit was revoked because of a hold or changed limits.
+func (p *Permit) Revoked() bool { return p.pool != nil && p.pool.revocations.Load() != p.revocations }
 
 // usableUntil returns the time until which the permit may be used.
 func (p *Permit) usableUntil() time.Time {

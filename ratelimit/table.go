@@ -10,7 +10,7 @@ import (
 // WriteLimitTable writes the default limits as a Markdown table, for docs/limits.md.
 func WriteLimitTable(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString("| type or group | a second | a minute | a day | lifetime | stated by |\n")
+	b.WriteString("| type, path or group | a second | a minute | a day | lifetime | stated by |\n")
 	b.WriteString("|---|---:|---:|---:|---:|---|\n")
 	for _, r := range Defaults() {
 		name := "`" + r.Name + "`"

@@ -337,3 +337,22 @@ func TestPlainAsynqServerProcessesTheTasks(t *testing.T) {
 		}
 	})
 }
+
+// TestSubmitManyWhileRedisIsAway: a Redis that does not answer is asked once for the tasks of an app,
+// not once for each of them, and the tasks can be repeated.
+func TestSubmitManyWhileRedisIsAway(t *testing.T) {
+	mini, rdb := redistest.Mini(t)
+	client, sent := tasks.NewClient(rdb), redistest.Count(rdb)
+	mini.SetError("LOADING Redis is loading the dataset in memory")
+	var results []tasks.SubmitResult
+	if commands, _ := sent.During(func() { results = client.SubmitMany(t.Context(), messages(100)) }); commands != 1 {
+		t.Errorf("%d commands", commands)
+	}
+	if _, _, failed := countAnswers(results); failed != 100 {
+		t.Errorf("%d of 100 failed", failed)
+	}
+	mini.SetError("")
+	if fresh, _, _ := countAnswers(client.SubmitMany(t.Context(), messages(100))); fresh != 100 {
+		t.Errorf("then %d of 100 were enqueued", fresh)
+	}
+}

@@ -3,6 +3,7 @@ package tasks
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"time"
 
 	"github.com/wxcourier/wxcourier/internal/strictjson"
 )
@@ -85,4 +86,11 @@ func mix(sum uint64) uint64 {
 	sum = (sum ^ sum>>33) * 0xff51afd7ed558ccd
 	sum = (sum ^ sum>>33) * 0xc4ceb9fe1a85ec53
 	return sum ^ sum>>33
+}
+
+// PrepareWithDigest is [Envelope.Prepare] for a caller that marks the id itself. It also returns
+// the digest by which a repeated call with another body is recognized.
+func (e *Envelope) PrepareWithDigest(now time.Time) (digest string, err error) {
+	err = e.prepare(now, &digest)
+	return digest, err
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
+
+	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
 func subscribePayload() SubscribePayload {
@@ -132,5 +134,36 @@ func TestNewTextCheckTaskSetsTheVersion(t *testing.T) {
 	}
 	if !strings.Contains(string(task.Payload()), `"version":2`) {
 		t.Errorf("%s", task.Payload())
+	}
+}
+
+// TestTraceParentOfAnEnvelope: Submit carries a sampled trace context as a header, and refuses a
+// malformed one. The JSON of the envelope does not have it.
+func TestTraceParentOfAnEnvelope(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	client := NewClient(rdb)
+	const unsampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+	sampled := strings.TrimSuffix(unsampled, "0") + "1"
+	envelope := func(id, parent string) Envelope {
+		return Envelope{Type: TypeScheme, App: testApp, ID: id, Body: json.RawMessage(`{}`), TraceParent: parent}
+	}
+	for id, tt := range map[string]struct{ parent, want string }{"none": {"", ""}, "unsampled": {unsampled, ""}, "sampled": {sampled, sampled}} {
+		for _, result := range client.SubmitMany(t.Context(), []Envelope{envelope(id, tt.parent)}) {
+			if result.Err != nil {
+				t.Fatal(result.Err)
+			}
+		}
+		info, err := asynq.NewInspectorFromRedisClient(rdb).GetTaskInfo(testApp+":"+TypeScheme, testApp+":"+id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Headers[HeaderTraceParent]; got != tt.want || strings.Contains(string(info.Payload), "0af7") {
+			t.Errorf("%s: header %q, payload %s", id, got, info.Payload)
+		}
+	}
+	_, err := client.Submit(t.Context(), envelope("malformed", "00-x"))
+	wantFault(t, err, "traceparent", "not a W3C trace context")
+	if line, err := json.Marshal(envelope("x", sampled)); err != nil || strings.Contains(string(line), "0af7") {
+		t.Errorf("%s %v", line, err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/wxcourier/wxcourier/wechat/internal/httpconn"
@@ -115,7 +114,7 @@ func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error
 	err := c.withToken(ctx, app, r.Path, func(ctx context.Context, deadline time.Time, tokens ...Token) error {
 		request := r
 		if first { // a repetition has the newest token there is
-			request, first = c.unlessRefused(app, r, tokens[0]), false
+			request.BeforeWrite, first = c.waitUnlessRefused(app, r.BeforeWrite, tokens[0]), false
 		}
 		rep, sensitive, err := c.send(ctx, deadline, request, tokens)
 		if err != nil {
@@ -187,7 +186,7 @@ func (c *Client) send(ctx context.Context, deadline time.Time, r Request, tokens
 		sensitive.secrets = append(sensitive.secrets, token.Value)
 	}
 	token := tokens[len(tokens)-1].Value.Reveal()
-	if !strings.HasPrefix(string(r.Path), "/") || strings.ContainsAny(string(r.Path), "?#% ") {
+	if !plainPath(r.Path) {
 		return reply{}, sensitive, &TransportError{Endpoint: r.Path, Op: "prepare", Err: errors.New("the endpoint is not a plain path")}
 	}
 	if c.base.err != nil {

@@ -17,6 +17,13 @@
 //		Body: []byte(`{"jump_wxa":{"path":"pages/index/index"}}`),
 //	})
 //
+// The calls that mini programs make beside messages, links and codes have methods with types, such
+// as the login of a person:
+//
+//	session, err := client.Code2Session(ctx, app, code) // the code of wx.login
+//	id := session.OpenID.Reveal()
+//	data, err := wechat.DecryptUserData(session.Key, encryptedData, iv, app)
+//
 // Errors and log lines of this package contain no token, app secret, session key, openid, phone
 // number or message text, and it stores none but tokens. What a call returns about a person has
 // type [Secret], which prints as "[redacted]".

@@ -71,6 +71,7 @@ type reply struct {
 	endpoint    Endpoint
 	status      int
 	contentType string
+	header      http.Header
 	body        []byte
 }
 
@@ -179,7 +180,7 @@ func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *httpc
 		return reply{}, &TransportError{Endpoint: out.endpoint, Written: w.Written(), Op: w.Op(), Err: out.sensitive.redactErr(err)}
 	}
 	defer func() { _ = resp.Body.Close() }() // the body was read; its error does not matter
-	rep := reply{endpoint: out.endpoint, status: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}
+	rep := reply{endpoint: out.endpoint, status: resp.StatusCode, contentType: resp.Header.Get("Content-Type"), header: resp.Header}
 	rep.body, err = readAnswer(resp)
 	switch {
 	case err != nil && ctx.Err() != nil:

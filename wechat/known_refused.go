@@ -10,18 +10,17 @@ import (
 // refused that token to another call.
 var errKnownRefused = errors.New("wechat: the token was refused to another call")
 
-// unlessRefused makes a request stop with errKnownRefused where another call finds out that
-// WeChat refuses its token: before the wait for the rate limit, which takes longest, and after
-// it. A permit that was waited for is lost then; the repetition waits for another.
-func (c *Client) unlessRefused(app string, r Request, token Token) Request {
+// waitUnlessRefused returns a BeforeWrite that stops a request with errKnownRefused where another
+// call finds out that WeChat refuses its token: before the wait for the rate limit, which takes
+// longest, and after it. A permit that was waited for is lost then; the repetition waits for another.
+func (c *Client) waitUnlessRefused(app string, wait func(context.Context) error, token Token) func(context.Context) error {
 	source, ok := c.tokens.(interface {
 		isRefused(app string, token Token) bool
 	})
 	if !ok {
-		return r
+		return wait
 	}
-	wait := r.BeforeWrite
-	r.BeforeWrite = func(ctx context.Context) error {
+	return func(ctx context.Context) error {
 		if source.isRefused(app, token) {
 			return errKnownRefused
 		}
@@ -36,7 +35,6 @@ func (c *Client) unlessRefused(app string, r Request, token Token) Request {
 		}
 		return nil
 	}
-	return r
 }
 
 // replaceRefused returns another token than one that WeChat refused to another call, or the

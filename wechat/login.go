@@ -25,30 +25,37 @@ type Session struct {
 	Key Secret
 }
 
-// credentialSource is a TokenSource that knows the credentials of its apps, as Tokens does.
-type credentialSource interface {
-	Credential(app string) (Credential, bool)
-}
-
 // Credential returns the app's credential; ok is false for an app that has none.
 func (t *Tokens) Credential(app string) (cred Credential, ok bool) { return t.credentials(app) }
+
+// credential returns the app's credential with a secret. The error is a *TokenError of
+// ErrNoCredentials.
+func (c *Client) credential(app string) (Credential, error) {
+	source, ok := c.tokens.(interface {
+		Credential(app string) (Credential, bool)
+	})
+	var cred Credential
+	if ok {
+		cred, ok = source.Credential(app)
+	}
+	if !ok || cred.Secret == "" {
+		return Credential{}, &TokenError{App: app, Err: ErrNoCredentials}
+	}
+	return cred, nil
+}
 
 // Code2Session exchanges the code of wx.login for the session of the person who logged in. A code
 // is valid once and for five minutes: after an error for which [Written] is true, the mini program
 // must log in again. WeChat allows 100 logins of a person in a minute.
 // https://developers.weixin.qq.com/miniprogram/dev/server/API/user-login/api_code2session.html
 //
-// The call has the app's secret and no token. The app's credential comes from the token source,
-// if it has a method Credential as [Tokens] does; the error wraps [ErrNoCredentials] where it has
-// none, and for an app without a secret.
+// The call has the app's secret and no token. The credential comes from the token source, if it has a
+// method Credential as [Tokens] does. A *TokenError of [ErrNoCredentials] means that it has none, or
+// one without a secret.
 func (c *Client) Code2Session(ctx context.Context, app, code string) (Session, error) {
-	source, _ := c.tokens.(credentialSource)
-	if source == nil {
-		return Session{}, &TransportError{Endpoint: EndpointSession, Op: "prepare", Err: ErrNoCredentials}
-	}
-	cred, known := source.Credential(app)
-	if !known || cred.Secret == "" {
-		return Session{}, &TransportError{Endpoint: EndpointSession, Op: "prepare", Err: ErrNoCredentials}
+	cred, err := c.credential(app)
+	if err != nil {
+		return Session{}, err
 	}
 	out := outgoingRequest{
 		endpoint: EndpointSession, method: http.MethodGet, deadline: time.Now().Add(c.attemptTimeout),
@@ -199,7 +206,7 @@ func DecryptUserData(sessionKey Secret, encryptedData, iv, appID string) (UserDa
 	if err != nil {
 		return UserData{}, ErrUserData
 	}
-	cipher.NewCBCDecrypter(block, vector).CryptBlocks(data, data) //nolint:gosec // the algorithm is WeChat's
+	cipher.NewCBCDecrypter(block, vector).CryptBlocks(data, data)
 	text, padded := unpad(data)
 	var v struct {
 		Watermark *watermark `json:"watermark"`

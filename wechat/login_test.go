@@ -24,7 +24,7 @@ import (
 
 const (
 	loginApp    = "wx0123456789abcdef"
-	loginSecret = "0123456789abcdef0123456789abcdef" //nolint:gosec // a test's own
+	loginSecret = "0123456789abcdef0123456789abcdef"
 )
 
 // loginRig is a client of a sandbox over HTTP, which keeps its tokens in a miniredis.
@@ -111,8 +111,8 @@ func TestCode2Session(t *testing.T) {
 
 // A token source that knows no credentials cannot log in, and an incomplete answer is no session.
 func TestCode2SessionWithoutSession(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, `{"openid":"`+r.URL.Query().Get("js_code")+`"}`)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"openid":"oPerson"}`)
 	}))
 	defer server.Close()
 	cfg := wechat.DefaultConfig()
@@ -125,7 +125,7 @@ func TestCode2SessionWithoutSession(t *testing.T) {
 	client = wechat.NewClient(cfg, someCredentials{})
 	defer client.CloseIdle()
 	var answerErr *wechat.AnswerError
-	if _, err := client.Code2Session(t.Context(), loginApp, "oPerson"); !errors.As(err, &answerErr) || strings.Contains(err.Error(), "oPerson") {
+	if _, err := client.Code2Session(t.Context(), loginApp, "c"); !errors.As(err, &answerErr) || strings.Contains(err.Error(), "oPerson") {
 		t.Errorf("no session_key: %v", err)
 	}
 }

@@ -41,3 +41,9 @@ func multipartMedia(media []byte, mediaType string) (body []byte, contentType st
 	}
 	return buf.Bytes(), w.FormDataContentType(), nil
 }
+
+// ImageForm returns the body and the content type of an upload of an image, as the checks of images
+// take it.
+func ImageForm(image []byte) (body []byte, contentType string, err error) {
+	return multipartMedia(image, "")
+}

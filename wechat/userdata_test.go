@@ -15,7 +15,7 @@ import (
 // The sample that WeChat publishes with its page about encrypted data.
 const (
 	sampleApp  = "wx4f4bc4dec97d474b"
-	sampleKey  = "tiihtNczf5v6AKRyjwEUhQ==" //nolint:gosec // WeChat's sample
+	sampleKey  = "tiihtNczf5v6AKRyjwEUhQ=="
 	sampleIV   = "r7BXXKkLb8qrSNn05n0qiA=="
 	sampleData = "CiyLU1Aw2KjvrjMdj8YKliAjtP4gsMZMQmRzooG2xrDcvSnxIMXFufNstNGTyaGS9uT5geRa0W4oTOb1WT7fJlAC+oNPdbB+" +
 		"3hVbJSRgv+4lGOETKUQz6OYStslQ142dNCuabNPGBzlooOmB231qMM85d2/fV6ChevvXvQP8Hkue1poOFtnEtpyxVLW1zAo6" +

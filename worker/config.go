@@ -63,6 +63,9 @@ type ResultsConfig struct {
 	// entries, even if these are younger than Retention; Redis trims it approximately.
 	// 0: no cap. Default 10,000,000.
 	StreamMaxLen int64 `yaml:"stream_max_len"`
+	// StreamLagMaxLen is how many entries an app's stream may have while the endpoint of a
+	// webhook lags, beyond Retention and StreamMaxLen. Default 2,000,000.
+	StreamLagMaxLen int64 `yaml:"stream_lag_max_len"`
 	// StreamRetention, if not 0, replaces Retention for the stream. It has no key in the
 	// configuration: a process with a private Redis sets it, whose streams may have to
 	// outlive the records, since their reader is slow.
@@ -74,7 +77,7 @@ type ResultsConfig struct {
 // need more memory than the stream, and only Retention limits them.
 func DefaultResultsConfig() ResultsConfig {
 	return ResultsConfig{
-		Retention: 24 * time.Hour, StreamMaxLen: 10_000_000,
+		Retention: 24 * time.Hour, StreamMaxLen: 10_000_000, StreamLagMaxLen: 2_000_000,
 		Archive: []tasks.Outcome{tasks.OutcomeFailed, tasks.OutcomeUnknown, tasks.OutcomeRejected},
 	}
 }
@@ -99,8 +102,14 @@ func (c ResultsConfig) Validate() error {
 	if c.StreamMaxLen < 0 {
 		faults = append(faults, fmt.Errorf("stream_max_len: %d is negative; give a number of entries, or 0 for no maximum", c.StreamMaxLen))
 	}
+	if c.StreamLagMaxLen < minStreamLag {
+		faults = append(faults, fmt.Errorf("stream_lag_max_len: %d is less than %d", c.StreamLagMaxLen, minStreamLag))
+	}
 	return errors.Join(faults...)
 }
+
+// minStreamLag is the smallest StreamLagMaxLen: some batches of a webhook.
+const minStreamLag = 1000
 
 // archivable returns the outcomes that may be archived as failed: all but accepted.
 func archivable() []tasks.Outcome {

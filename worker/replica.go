@@ -113,6 +113,15 @@ const deadMargin = 30 * time.Second
 // the timeout of one attempt.
 func DeadAfter(attempt time.Duration) time.Duration { return attempt + deadMargin }
 
+// RecordPolicy returns the policy of the records of tasks, where attempt is the timeout of one
+// attempt. Everything that sends tasks has the same.
+func RecordPolicy(results ResultsConfig, attempt time.Duration) ledger.Policy {
+	return ledger.Policy{
+		Retention: results.Retention, StreamMax: results.StreamMaxLen,
+		StreamRetention: results.StreamRetention, DeadAfter: DeadAfter(attempt), LostLimit: lostLimit,
+	}
+}
+
 // New creates a replica, and reports invalid configuration and missing dependencies. It does no I/O.
 func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	if err := errors.Join(cfg.Validate(), deps.Results.Validate()); err != nil {
@@ -133,10 +142,7 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	if deps.Clock == nil {
 		deps.Clock = time.Now
 	}
-	policy := ledger.Policy{
-		Retention: deps.Results.Retention, StreamMax: deps.Results.StreamMaxLen,
-		StreamRetention: deps.Results.StreamRetention, DeadAfter: DeadAfter(deps.Attempt), LostLimit: lostLimit,
-	}
+	policy := RecordPolicy(deps.Results, deps.Attempt)
 	apps := newAppTable(deps.Apps)
 	r := &Replica{
 		apps: apps, recheckCredentials: make(chan struct{}, 1), beats: make(chan struct{}, 1),
@@ -163,9 +169,11 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 		deadAfter: policy.DeadAfter, retention: policy.Retention,
 	})
 	if deps.Registry != nil {
-		collectors := append(metrics.collectors(), r.dispatcher.Metrics.Collectors()...)
-		if err := register(deps.Registry, append(collectors, newStateCollector(r.fleet))...); err != nil {
+		if err := register(deps.Registry, append(metrics.collectors(), newStateCollector(r.fleet))...); err != nil {
 			return nil, err
+		}
+		if err := r.dispatcher.Metrics.Register(deps.Registry); err != nil {
+			return nil, fmt.Errorf("register the metrics: %w", err)
 		}
 	}
 	r.rdb.AddHook(hook)

@@ -66,6 +66,7 @@ func TestDevRefusesOtherSites(t *testing.T) {
 	})
 	pause, faults := url+"/monitor/api/queues/"+queue, wx+"/sandbox/latency"
 	const latency = `{"latency":"1ms"}`
+	const task = `{"type":"send:custom","app":"wx00000000000000d1","body":{"touser":"oMe","msgtype":"text","text":{"content":"x"}}}`
 	for name, tt := range map[string]struct {
 		request
 		want int
@@ -75,6 +76,9 @@ func TestDevRefusesOtherSites(t *testing.T) {
 		"pause by another local server":     {request{method: "POST", url: pause + ":pause", origin: "http://127.0.0.1:1"}, 403},
 		"pause by a rebound name":           {request{method: "POST", url: pause + ":pause", host: evil, origin: "http://" + evil, site: "same-origin"}, 403},
 		"delete by another site":            {request{method: "DELETE", url: pause, origin: "https://" + evil}, 403},
+		"a task by another site":            {request{method: "POST", url: url + "/v1/tasks", body: task, origin: "https://" + evil}, 403},
+		"a task by a rebound name":          {request{method: "POST", url: url + "/v1/tasks", body: task, host: evil}, 403},
+		"a task by curl":                    {request{method: "POST", url: url + "/v1/tasks", body: task}, 202},
 		"the page by a rebound name":        {request{method: "GET", url: url + "/", host: evil}, 403},
 		"the queues by a rebound name":      {request{method: "GET", url: url + "/monitor/api/queues", host: evil}, 403},
 		"the metrics by a rebound name":     {request{method: "GET", url: url + "/metrics", host: evil + ":8080"}, 403},
@@ -94,6 +98,8 @@ func TestDevRefusesOtherSites(t *testing.T) {
 			t.Errorf("%s: %d, want %d", name, got, tt.want)
 		}
 	}
+	_, metrics := get(t, url+"/metrics")
+	mentions(t, "the metrics", metrics, `wxcourier_http_requests_total{code="202",route="POST /v1/tasks"} 1`, "wxcourier_build_info{", "wxcourier_lane_active{")
 	if got := (request{method: "POST", url: pause + ":resume"}).status(t); got != 204 {
 		t.Errorf("resumed by curl: %d", got)
 	}

@@ -16,9 +16,11 @@ type devCommand struct {
 }
 
 func (devCommand) Help() string {
-	return `Runs Redis, a stand-in for WeChat, a worker and the asynq web UI in one process, and enqueues sample tasks. No messages are sent, and nothing is kept after exit. Tasks of the configured apps are delivered too, without using their secrets, so that a service under development can enqueue here.
+	return `Runs Redis, a stand-in for WeChat, a worker, the gateway and the asynq web UI in one process, and enqueues sample tasks. No messages are sent, and nothing is kept after exit. Tasks of the configured apps are delivered too, without using their secrets, so that a service under development can enqueue here.
 
 Requests from other websites are refused. On a loopback address the pages accept the host names localhost and loopback addresses; otherwise IP addresses and names without a dot. --host adds a name.
+
+The API needs no key, unless gateway.keys_file is configured.
 
 Examples:
     wxcourier dev
@@ -55,6 +57,7 @@ func (c *devCommand) Run(p *program) error {
 // announce prints the addresses of the pages, WeChat and Redis.
 func (p *program) announce(at dev.Addresses) {
 	p.notef(`Start page  %[1]s/
+API         %[1]s/v1/tasks    (%[1]s/docs describes it)
 Queues      %[1]s/monitor     (the asynq web UI)
 Metrics     %[1]s/metrics
 WeChat      %[2]s   (a stand-in; %[2]s/sandbox/counts lists its calls)

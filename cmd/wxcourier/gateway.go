@@ -1,6 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
+
+	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/app/reload"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 )
@@ -29,10 +33,7 @@ func (c *gatewayCommand) Run(p *program) error {
 		return err
 	}
 	defer parts.Close()
-	defer p.followConfiguration(reload.Config{
-		Started: parts.Config, Unused: []string{"worker"}, Apply: parts.Apply, Log: parts.Log,
-	})()
-	cfg := &parts.Config.Gateway
+	started, cfg := parts.Config, &parts.Config.Gateway
 	if c.Listen != "" {
 		cfg.Listen = c.Listen
 	}
@@ -42,6 +43,13 @@ func (c *gatewayCommand) Run(p *program) error {
 		return usageErrorf("gateway: %v", err)
 	}
 	defer server.Close()
+	defer p.followConfiguration(reload.Config{
+		Started: started, Unused: []string{"worker"}, Log: parts.Log,
+		Apply: func(ctx context.Context, next configs.Config) error {
+			err := parts.Apply(ctx, next)
+			return errors.Join(err, server.SetWebhooks(parts.Current().Webhooks))
+		},
+	})()
 	if cfg.KeysFile == "" && httpguard.Loopback(cfg.Listen) {
 		parts.Log.Warn("there is no gateway.keys_file: every program on this machine may use the API, without a key")
 	}

@@ -25,8 +25,8 @@ import (
 
 const gatewayApp = "wx0123456789abcdef"
 
-// gatewayProcess is a gateway in a process of its own.
-type gatewayProcess struct {
+// keyedGateway is a gateway in a process of its own.
+type keyedGateway struct {
 	*testing.T
 	env  []string
 	cmd  *exec.Cmd
@@ -34,11 +34,11 @@ type gatewayProcess struct {
 	addr string
 }
 
-// startGateway starts a gateway with keys, and stops it when the test ends.
-func startGateway(t *testing.T, env ...string) *gatewayProcess {
+// newKeyedGateway returns a gateway with keys on a Redis of its own; start starts it.
+func newKeyedGateway(t *testing.T, env ...string) *keyedGateway {
 	t.Helper()
 	server := redistest.Start(t)
-	g := &gatewayProcess{T: t}
+	g := &keyedGateway{T: t}
 	g.env = append(os.Environ(), "WXCOURIER_REDIS_ADDRS="+server.Addr(), "WXCOURIER_APPS_WX0123456789ABCDEF_SECRET=any",
 		"WXCOURIER_GATEWAY_LISTEN=127.0.0.1:0", "WXCOURIER_GATEWAY_KEYS_FILE="+filepath.Join(t.TempDir(), "keys"))
 	g.env = append(g.env, env...)
@@ -46,7 +46,7 @@ func startGateway(t *testing.T, env ...string) *gatewayProcess {
 }
 
 // run runs a command to its end.
-func (g *gatewayProcess) run(args ...string) (stdout, stderr string, status int) {
+func (g *keyedGateway) run(args ...string) (stdout, stderr string, status int) {
 	g.Helper()
 	path, err := e2e.Binary()
 	must(g.T, err)
@@ -69,7 +69,7 @@ func exitStatus(err error) int {
 }
 
 // key makes a key.
-func (g *gatewayProcess) key(id string, options ...string) string {
+func (g *keyedGateway) key(id string, options ...string) string {
 	g.Helper()
 	out, errs, status := g.run(append([]string{"key", "new", "--id", id}, options...)...)
 	if status != 0 {
@@ -79,7 +79,7 @@ func (g *gatewayProcess) key(id string, options ...string) string {
 }
 
 // start starts the process and waits until it listens.
-func (g *gatewayProcess) start() {
+func (g *keyedGateway) start() {
 	g.Helper()
 	path, err := e2e.Binary()
 	must(g.T, err)
@@ -97,7 +97,7 @@ func (g *gatewayProcess) start() {
 }
 
 // do sends a request with a key.
-func (g *gatewayProcess) do(method, path, key string, body io.Reader, header ...string) (status int, text string) {
+func (g *keyedGateway) do(method, path, key string, body io.Reader, header ...string) (status int, text string) {
 	g.Helper()
 	r, err := http.NewRequestWithContext(g.Context(), method, "http://"+g.addr+path, body)
 	must(g.T, err)
@@ -134,7 +134,7 @@ func TestGatewayRefusesToServeOthersWithoutKeys(t *testing.T) {
 		t.Skip("it runs the built program")
 	}
 	t.Parallel()
-	g := startGateway(t, "WXCOURIER_GATEWAY_LISTEN=0.0.0.0:0")
+	g := newKeyedGateway(t, "WXCOURIER_GATEWAY_LISTEN=0.0.0.0:0")
 	for file, want := range map[string]string{
 		"":                                 "set gateway.keys_file",
 		filepath.Join(t.TempDir(), "none"): "does not exist; `wxcourier key new --id ID` makes it",
@@ -155,7 +155,7 @@ func TestGatewayProcess(t *testing.T) {
 		t.Skip("it runs the built program")
 	}
 	t.Parallel()
-	g := startGateway(t)
+	g := newKeyedGateway(t)
 	key, other := g.key("orders"), g.key("other", "--scope", "read")
 	g.start()
 
@@ -202,7 +202,7 @@ func TestGatewayProcess(t *testing.T) {
 
 // slowClients opens a hundred connections that send their headers byte by byte. Other requests are
 // served meanwhile, and the connections are closed.
-func (g *gatewayProcess) slowClients(key string) {
+func (g *keyedGateway) slowClients(key string) {
 	const clients = 100
 	start := time.Now()
 	var slow sync.WaitGroup
@@ -260,7 +260,7 @@ type answered struct {
 }
 
 // begin sends a request on a connection of its own, and returns when the gateway has the connection.
-func (g *gatewayProcess) begin(method, path, key string, body io.Reader) <-chan answered {
+func (g *keyedGateway) begin(method, path, key string, body io.Reader) <-chan answered {
 	g.Helper()
 	sent, answer := make(chan struct{}), make(chan answered, 1)
 	trace := &httptrace.ClientTrace{WroteHeaders: func() { close(sent) }}
@@ -290,7 +290,7 @@ func (g *gatewayProcess) begin(method, path, key string, body io.Reader) <-chan 
 
 // shutDown stops the process while a batch is being sent and a request waits. The wait is answered at
 // once, and the batch at its end.
-func (g *gatewayProcess) shutDown(key string) {
+func (g *keyedGateway) shutDown(key string) {
 	body, lines := io.Pipe()
 	batch := g.begin("POST", "/v1/tasks:batch", key, body)
 	_, err := io.WriteString(lines, gatewayTask("first"))

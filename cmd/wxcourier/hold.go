@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/hold"
@@ -122,7 +123,7 @@ func operator() string {
 // error, since it must not mean the whole app.
 type holdScope struct {
 	App      string  `required:"" placeholder:"ID" help:"The app."`
-	Type     *string `xor:"scope" placeholder:"TYPE" help:"Only this task type."`
+	Type     *string `xor:"scope" placeholder:"TYPE" help:"Only this task type, or calls of this path of WeChat's that has none."`
 	Template *string `xor:"scope" placeholder:"ID" help:"Only this message template."`
 }
 
@@ -136,7 +137,7 @@ func (s holdScope) name() (string, error) {
 	}
 	switch {
 	case s.Type != nil:
-		if _, ok := tasks.Lookup(*s.Type); !ok {
+		if _, ok := tasks.Lookup(*s.Type); !ok && !proxy.HasLane(*s.Type) {
 			return "", usageErrorf("--type: there is no task type %q; %s", *s.Type, typeHint(*s.Type))
 		}
 		return *s.Type, nil

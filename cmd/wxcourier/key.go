@@ -117,7 +117,7 @@ func keyExpiry(text string, now time.Time) (time.Time, error) {
 		var after time.Duration
 		if days, found := strings.CutSuffix(text, "d"); found {
 			n, dayErr := strconv.ParseUint(days, 10, 16)
-			after, err = time.Duration(n)*24*time.Hour, dayErr //nolint:gosec // at most 65,535
+			after, err = time.Duration(n)*24*time.Hour, dayErr
 		} else {
 			after, err = time.ParseDuration(text)
 		}

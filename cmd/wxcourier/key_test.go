@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -81,6 +82,9 @@ func TestKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	mentions(t, "key list of a file that others can read", command(t, env, "", "key", "list").stderr, "mode 0644", "chmod 600")
+	wx, _ := newEnv(t)
+	checked := command(t, append(append(wx, env...), "WXCOURIER_GATEWAY_TLS_CERT_FILE=/nowhere", "WXCOURIER_GATEWAY_TLS_KEY_FILE=/nowhere"), "", "check")
+	mentions(t, "check", checked.stdout, "ok    gateway.keys_file: "+path+" with 2 keys", "warn  gateway.keys_file: other users", "warn  gateway.tls: the certificate /nowhere")
 }
 
 func TestKeyMistakes(t *testing.T) {
@@ -139,7 +143,7 @@ func TestKeysAtOnce(t *testing.T) {
 	var made sync.WaitGroup
 	for i := range 10 {
 		made.Go(func() {
-			if got := command(t, env, "", "key", "new", "--id", "key-"+string(rune('a'+i))); got.status != statusDone {
+			if got := command(t, env, "", "key", "new", "--id", fmt.Sprint("key-", i)); got.status != statusDone {
 				t.Errorf("%+v", got)
 			}
 		})

@@ -41,24 +41,26 @@ type commands struct {
 	LogLevel  string `enum:"debug,info,warn,error," default:"" placeholder:"LEVEL" help:"debug, info, warn or error. Default: info for worker and dev, warn for the others."`
 	LogFormat string `enum:"text,json" default:"text" help:"text or json."`
 
-	Run     runCommand     `cmd:"" help:"Enqueue a file, deliver it and print one result per task."`
-	Dev     devCommand     `cmd:"" help:"Try everything in one process: Redis, WeChat, a worker, the gateway and the asynq web UI."`
-	Worker  workerCommand  `cmd:"" help:"Run a replica that delivers enqueued tasks."`
-	Gateway gatewayCommand `cmd:"" help:"Serve the HTTP API, for producers in any language."`
-	Enqueue enqueueCommand `cmd:"" help:"Enqueue the tasks of a file for the workers."`
-	Results resultsCommand `cmd:"" help:"List the results of ended tasks."`
-	Status  statusCommand  `cmd:"" help:"Show waiting tasks, holds and the use of each limit."`
-	Task    taskCommand    `cmd:"" help:"Show where a task is, what it waits for and what happened to it."`
-	Cancel  cancelCommand  `cmd:"" help:"Cancel tasks that have not been sent."`
-	Redrive redriveCommand `cmd:"" help:"Enqueue ended tasks again, under the same ids."`
-	Hold    holdCommand    `cmd:"" help:"Stop an app, a task type or a template."`
-	Release releaseCommand `cmd:"" help:"End a hold."`
-	Key     keyCommand     `cmd:"" help:"Maintain the keys of the gateway's clients."`
-	Quota   quotaCommand   `cmd:"" help:"Ask WeChat for today's quotas, or clear them."`
-	Check   checkCommand   `cmd:"" help:"Check the configuration, Redis and each app's credentials."`
-	Sandbox sandboxCommand `cmd:"" help:"Serve a stand-in for WeChat's server API."`
-	Bench   benchCommand   `cmd:"" help:"Measure the speed and cost of a deployment on this machine."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Run      runCommand      `cmd:"" help:"Enqueue a file, deliver it and print one result per task."`
+	Dev      devCommand      `cmd:"" help:"Try everything in one process: Redis, WeChat, a worker, the gateway and the asynq web UI."`
+	Worker   workerCommand   `cmd:"" help:"Run a replica that delivers enqueued tasks."`
+	Gateway  gatewayCommand  `cmd:"" help:"Serve the HTTP API, for producers in any language."`
+	Enqueue  enqueueCommand  `cmd:"" help:"Enqueue the tasks of a file for the workers."`
+	Results  resultsCommand  `cmd:"" help:"List the results of ended tasks."`
+	Status   statusCommand   `cmd:"" help:"Show waiting tasks, holds and the use of each limit."`
+	Task     taskCommand     `cmd:"" help:"Show where a task is, what it waits for and what happened to it."`
+	Cancel   cancelCommand   `cmd:"" help:"Cancel tasks that have not been sent."`
+	Redrive  redriveCommand  `cmd:"" help:"Enqueue ended tasks again, under the same ids."`
+	Hold     holdCommand     `cmd:"" help:"Stop an app, a task type or a template."`
+	Release  releaseCommand  `cmd:"" help:"End a hold."`
+	Key      keyCommand      `cmd:"" help:"Maintain the keys of the gateway's clients."`
+	Webhooks webhooksCommand `cmd:"" help:"List the endpoints that get results, test them, and send results again."`
+	Quota    quotaCommand    `cmd:"" help:"Ask WeChat for today's quotas, or clear them."`
+	Call     callCommand     `cmd:"" help:"Call WeChat's server API under the limits of the workers."`
+	Check    checkCommand    `cmd:"" help:"Check the configuration, Redis and each app's credentials."`
+	Sandbox  sandboxCommand  `cmd:"" help:"Serve a stand-in for WeChat's server API."`
+	Bench    benchCommand    `cmd:"" help:"Measure the speed and cost of a deployment on this machine."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
 
 	Healthcheck healthcheckCommand `cmd:"" help:"Check whether a worker or a gateway is ready, for container runtimes."`
 }

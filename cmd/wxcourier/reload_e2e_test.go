@@ -22,7 +22,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-const newMiniSecret = "mini-secret-after-a-reset"
+const newMiniSecret = "mini-secret-after-a-reset" //nolint:gosec // the sandbox's
 
 // reloaded is a deployment whose configuration changes: two workers and a gateway.
 type reloaded struct {
@@ -130,11 +130,11 @@ func (r *reloaded) delivered(app string) int64 {
 	return int64(r.wx.Count(sandbox.Filter{App: app, Path: "/cgi-bin/message/custom/send", Delivered: true}))
 }
 
-// flows waits until n more messages of an app were delivered.
-func (r *reloaded) flows(app string, n int64) {
+// flows waits until n more messages of mini were delivered.
+func (r *reloaded) flows(n int64) {
 	r.t.Helper()
-	from := r.delivered(app)
-	redistest.Until(r.t, reloadWithin, fmt.Sprintf("%d more messages of %s", n, app), func() bool { return r.delivered(app) >= from+n })
+	from := r.delivered(mini)
+	redistest.Until(r.t, reloadWithin, fmt.Sprintf("%d more messages", n), func() bool { return r.delivered(mini) >= from+n })
 }
 
 // keeps checks that no call of mini after a time exceeds a limit per second, together with the
@@ -177,7 +177,7 @@ func TestAppsComeAndGo(t *testing.T) {
 	first := r.inUse(1)
 	r.run("gateway", "--listen", "127.0.0.1:0")
 	r.logged("listening", 0)
-	r.flows(mini, 100)
+	r.flows(100)
 
 	// A file that is written in two steps: the first half is no app.
 	added := filepath.Join(r.appsDir, "official.yaml")
@@ -192,15 +192,17 @@ func TestAppsComeAndGo(t *testing.T) {
 	third := r.inUse(2, first, second)
 	lowered := time.Now()
 	r.logged("limits.send:custom.per_second", 1)
-	r.flows(mini, 2*low)
-	r.keeps(low, lowered)
+	r.flows(2 * low)
+	// A request that was written before may arrive later, on a machine with much load. Nothing else is
+	// sent in the first second.
+	r.keeps(low, lowered.Add(700*time.Millisecond))
 
 	r.write("{id: " + mini + ", secret: " + miniSecret + ", limits: {\"send:custom\": {per_second: fast}}, hourz: {}}")
 	r.logged("refused; the one in use stays", 2)
 	r.logged("hourz: unknown key; did you mean", 1)
 	r.logged("is not a whole number", 1)
 	r.refusalIsShown(third)
-	r.flows(mini, low)
+	r.flows(low)
 
 	// The secret is reset, and WeChat no longer takes the token: the app is held until the new
 	// secret is configured.
@@ -211,7 +213,7 @@ func TestAppsComeAndGo(t *testing.T) {
 	})
 	r.write(miniWith(newMiniSecret, low))
 	fourth := r.inUse(2, first, second, third)
-	r.flows(mini, low)
+	r.flows(low)
 
 	r.write("")
 	must(t, r.processes[0].Process.Signal(syscall.SIGHUP))

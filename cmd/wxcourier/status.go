@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
@@ -53,6 +54,8 @@ type overview struct {
 	inspect.State
 	Hours  []app.HoursStatus `json:"hours"`
 	Quotas []app.QuotaReport `json:"quotas,omitempty"` // with --refresh: WeChat's answers
+
+	Webhooks []webhook.Status `json:"webhooks,omitempty"`
 }
 
 // Run prints the state of lanes, limits, hours and holds, or the progress of a batch.
@@ -91,8 +94,12 @@ func (c *statusCommand) overview(p *program, parts *app.Parts) (overview, error)
 			seen.Hours = append(seen.Hours, app.HoursOf(configured.ID, configured.Hours, time.Now())...)
 		}
 	}
-	reader := inspect.NewReader(parts.Redis, parts.Limiter, parts.Holds)
 	var err error
+	if seen.Webhooks, err = webhook.List(p.ctx, parts.Redis, parts.Config.Webhooks); err != nil {
+		return seen, err
+	}
+	seen.Webhooks = slices.DeleteFunc(seen.Webhooks, func(s webhook.Status) bool { return !wanted(s.App) })
+	reader := inspect.NewReader(parts.Redis, parts.Limiter, parts.Holds)
 	if seen.State, err = reader.Read(p.ctx, apps, wanted); err != nil || !c.Refresh {
 		return seen, err
 	}
@@ -147,6 +154,10 @@ func (o overview) write(w io.Writer) error {
 		for _, r := range o.Quotas {
 			_, _ = fmt.Fprintf(w, "  %s %s: %s\n", r.App, r.Type, printable.Escape(reportText(r)))
 		}
+	}
+	if len(o.Webhooks) > 0 {
+		_, _ = fmt.Fprintln(w, "\nWebhooks:")
+		writeWebhooks(w, o.Webhooks)
 	}
 	writeReplicas(w, o.Replicas)
 	if len(o.Orphans) > 0 {

@@ -2,6 +2,8 @@ package main_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"io"
 	"net/http"
 	"os/exec"
 	"strings"
@@ -27,7 +29,7 @@ func TestTracesOfTheProgram(t *testing.T) { //nolint:paralleltest // Setenv
 	rdb := redis.NewClient(&redis.Options{Addr: w.redis.Addr()})
 	defer func() { _ = rdb.Close() }()
 	client := tasks.NewClient(rdb)
-	const traceID, parentID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	const traceID, proxiedID, parentID = "0af7651916cd43dd8448eb211c80319c", "1af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 	programs := []*exec.Cmd{w.start("gateway", "--listen", "127.0.0.1:0")}
 	var address string
@@ -46,6 +48,7 @@ func TestTracesOfTheProgram(t *testing.T) { //nolint:paralleltest // Setenv
 	if response.StatusCode != http.StatusAccepted {
 		t.Fatalf("HTTP status %d\n%s", response.StatusCode, w.String())
 	}
+	w.wechatCall(address, "00-"+proxiedID+"-"+parentID+"-01")
 	programs = append(programs, w.start("worker"))
 	redistest.Until(t, time.Minute, "the task has an outcome", func() bool {
 		result, err := client.Result(t.Context(), mini, "traced")
@@ -66,12 +69,39 @@ func TestTracesOfTheProgram(t *testing.T) { //nolint:paralleltest // Setenv
 		run.Resource["service.name"] != "courier-of-the-shop" {
 		t.Errorf("%v %v %v", enqueue.Attributes, run.Attributes, run.Resource)
 	}
-	for _, private := range []string{"openid-of-person", "订单", miniSecret, "access_token", "127.0.0.1"} {
+	proxied := collector.Find(proxiedID)
+	if request, call := proxied["POST /wechat/"], proxied["POST /wxa/generatescheme"]; request.ParentID != parentID || call.ParentID != request.SpanID ||
+		call.Attributes["wxcourier.class"] != "ok" {
+		t.Errorf("a call through /wechat/: %+v", proxied)
+	}
+	for _, private := range []string{"openid-of-person", "订单", "private-query", miniSecret, "access_token", "127.0.0.1"} {
 		if bytes.Contains(collector.Raw(), []byte(private)) {
 			t.Errorf("%q was exported", private)
 		}
 	}
 	w.nothingLeaks()
+}
+
+// wechatCall makes a scheme through WeChat's own paths, as an SDK does.
+func (w *world) wechatCall(address, traceParent string) {
+	w.t.Helper()
+	response, err := http.Get("http://" + address + "/wechat/cgi-bin/token?grant_type=client_credential&appid=" + mini + "&secret=any") //nolint:noctx // the test's own server
+	must(w.t, err)
+	var ticket struct {
+		AccessToken string `json:"access_token"`
+	}
+	must(w.t, json.NewDecoder(response.Body).Decode(&ticket))
+	must(w.t, response.Body.Close())
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, "http://"+address+"/wechat/wxa/generatescheme?access_token="+ticket.AccessToken,
+		strings.NewReader(`{"jump_wxa":{"path":"pages/index/index","query":"id=private-query"}}`))
+	must(w.t, err)
+	request.Header.Set("traceparent", traceParent)
+	response, err = http.DefaultClient.Do(request)
+	must(w.t, err)
+	defer func() { _ = response.Body.Close() }()
+	if body, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(body), "openlink") {
+		w.t.Errorf("a call through /wechat/: %v %s", err, body)
+	}
 }
 
 // A collector that is away, and variables that are wrong, stop no worker.

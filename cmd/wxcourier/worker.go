@@ -68,7 +68,7 @@ func (c *workerCommand) Run(p *program) error {
 	}
 	p.raiseGCPercent()
 	defer p.followConfiguration(reload.Config{
-		Started: cfg, Unused: []string{"gateway"}, Log: parts.Log, Report: replica.SetConfiguration,
+		Started: cfg, Unused: []string{"gateway", "webhooks"}, Log: parts.Log, Report: replica.SetConfiguration,
 		Validate: func(next configs.Config) error {
 			if noApps(next) {
 				return errors.New("no app is left")

@@ -82,7 +82,8 @@ public class Producer {
                 if (!List.of(429, 502, 503, 504).contains(answer.statusCode()) || pause == 0) {
                     throw new RefusedException(method + " " + path + ": " + answer.statusCode() + "\n" + answer.body());
                 }
-                pause = (int) answer.headers().firstValueAsLong("Retry-After").orElse(pause);
+                pause = answer.headers().firstValue("Retry-After")
+                        .filter(after -> after.matches("[0-9]{1,5}")).map(Integer::valueOf).orElse(pause);
             } catch (RefusedException e) {
                 throw e;
             } catch (IOException e) { // no answer, or half of one

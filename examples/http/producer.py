@@ -34,7 +34,8 @@ def request(method, path, body=None):
         except urllib.error.HTTPError as e:  # the gateway refuses the request
             if e.code not in (429, 502, 503, 504) or not pause:
                 raise SystemExit(f"{method} {path}: {e.code}\n{explain(e.read())}")
-            pause = int(e.headers.get("Retry-After") or pause)
+            after = e.headers.get("Retry-After", "")
+            pause = int(after) if after.isdecimal() else pause
         except (OSError, http.client.HTTPException, ValueError) as e:  # no answer, or half of one
             if not pause:
                 raise SystemExit(f"{method} {path}: {e}")

@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -36,6 +37,8 @@ import (
 type App struct {
 	ID    string
 	Hours inspect.Hours // when its tasks may be sent; nil: at any time
+	// OnlyOpenIDs: when set, messages to others are not sent.
+	OnlyOpenIDs []string
 }
 
 // Deps are the dependencies of an API. All are required.
@@ -107,7 +110,7 @@ func config() huma.Config {
 	c.RejectUnknownQueryParameters = true
 	c.Info.Description = "Enqueues tasks for WeChat's server API, and tells what became of them."
 	c.Formats = map[string]huma.Format{"application/json": jsonFormat(), "json": jsonFormat()}
-	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{securityScheme: {
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{securityScheme: { //nolint:gosec // the form of a key is none
 		Type: "http", Scheme: "bearer", BearerFormat: "wxc_<id>_<secret>",
 		Description: "A key of `wxcourier key new`. A gateway without keys serves its own machine only, and needs none.",
 	}}
@@ -169,7 +172,12 @@ func (a *API) unknownPath(w http.ResponseWriter, r *http.Request) {
 }
 
 // ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/v1/") {
+		w.Header().Set("Cache-Control", "no-store")
+	}
+	a.mux.ServeHTTP(w, r)
+}
 
 // EndWaits answers all requests that wait for something, now and from now on, as if their time
 // were over. Call it before the server waits for its requests.

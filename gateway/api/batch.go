@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -19,6 +20,9 @@ import (
 
 // linesType is the media type of JSON Lines.
 const linesType = "application/x-ndjson"
+
+// answerTimeout is how long a client may take to read the answer to a batch.
+const answerTimeout = 2 * time.Minute
 
 func (a *API) registerBatch() {
 	register(a, apikey.Enqueue, huma.Operation{
@@ -70,7 +74,9 @@ func (a *API) enqueueBatch(ctx context.Context, in *batchInput) (*huma.StreamRes
 			w.Header().Set("Retry-After", retryAway)
 		}
 		w.WriteHeader(status)
+		_ = body.control.SetWriteDeadline(time.Now().Add(answerTimeout)) // that of the server may be over
 		b.answers.writeTo(w)
+		_ = body.control.SetWriteDeadline(time.Time{})
 	}}, nil
 }
 

@@ -18,8 +18,9 @@ import (
 	"github.com/wxcourier/wxcourier/internal/problem"
 )
 
-// readPause is how long a client may pause while it sends a body.
-const readPause = 30 * time.Second
+// bodyTimeout is how long a client may take to send a body that is read whole, and how long it may
+// pause while it sends another one.
+const bodyTimeout = 30 * time.Second
 
 // rawBody is the part of an input that reads the whole body of the request, without decoding it.
 type rawBody struct {
@@ -32,6 +33,7 @@ const maxBody = 2 << 20
 // Resolve implements huma.Resolver.
 func (b *rawBody) Resolve(ctx huma.Context) []error {
 	stream := openBody(ctx)
+	stream.whole = true
 	defer stream.release()
 	limit := int64(maxBody)
 	if key := apikey.FromContext(ctx.Context()); key != nil && key.MaxBody > 0 {
@@ -54,14 +56,14 @@ func (b *rawBody) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
-// bodyStream is the body of a request, decompressed. A read fails when the client pauses for
-// longer than readPause.
+// bodyStream is the body of a request, decompressed. A read fails after bodyTimeout.
 type bodyStream struct {
 	request *http.Request
 	control *http.ResponseController
 	body    io.Reader // nil until the first read
 	readErr error     // of a read, other than the end
 	extends time.Time // when the deadline is set again
+	whole   bool      // it is not set again
 }
 
 func openBody(ctx huma.Context) *bodyStream {
@@ -71,10 +73,9 @@ func openBody(ctx huma.Context) *bodyStream {
 
 // Read implements io.Reader.
 func (s *bodyStream) Read(p []byte) (int, error) {
-	if now := time.Now(); now.After(s.extends) {
-		// A writer that cannot do this has no deadlines of its own either.
-		_ = s.control.SetReadDeadline(now.Add(readPause))
-		s.extends = now.Add(readPause / 10)
+	if now := time.Now(); s.extends.IsZero() || !s.whole && now.After(s.extends) {
+		_ = s.control.SetReadDeadline(now.Add(bodyTimeout)) // a writer that cannot do this has no deadlines
+		s.extends = now.Add(bodyTimeout / 10)
 	}
 	if s.readErr == nil && s.body == nil {
 		s.body, s.readErr = decoded(s.request)
@@ -125,7 +126,7 @@ func bodyProblem(err error) *problem.Problem {
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
 		return problem.New(http.StatusBadRequest, "the body is not valid gzip")
 	case errors.As(err, &network) && network.Timeout():
-		return problem.New(http.StatusRequestTimeout, fmt.Sprintf("the body stopped for %d s", int(readPause/time.Second)))
+		return problem.New(http.StatusRequestTimeout, fmt.Sprintf("the body did not come within %d s", int(bodyTimeout/time.Second)))
 	}
 	return problem.New(http.StatusBadRequest, "the body broke off")
 }

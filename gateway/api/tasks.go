@@ -59,9 +59,8 @@ type TaskPath struct {
 }
 
 type enqueueInput struct {
-	Wait      waitParam `query:"wait"`
-	Unhurried unhurried
-	Raw       rawBody
+	Waiting
+	Raw rawBody
 }
 
 // enqueued is the answer to an enqueued task.
@@ -123,8 +122,7 @@ func parseProblem(text []byte, err error) error {
 
 type getTaskInput struct {
 	TaskPath
-	Wait      waitParam `query:"wait"`
-	Unhurried unhurried
+	Waiting
 }
 
 type taskOutput struct{ Body inspect.Task }

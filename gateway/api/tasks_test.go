@@ -1,9 +1,11 @@
 package api_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -134,8 +136,10 @@ func TestKeysLimitOperations(t *testing.T) {
 		method, path, body string
 		scope              apikey.Scope
 	}{
-		{http.MethodPost, "/v1/tasks", envelope("1"), apikey.Enqueue}, {http.MethodGet, path, "", apikey.Read},
-		{http.MethodGet, path + "/image", "", apikey.Read}, {http.MethodDelete, path, "", apikey.Enqueue},
+		{http.MethodPost, "/v1/tasks", envelope("1"), apikey.Enqueue},
+		{http.MethodGet, path, "", apikey.Read},
+		{http.MethodGet, path + "/image", "", apikey.Read},
+		{http.MethodDelete, path, "", apikey.Enqueue},
 		{http.MethodPost, "/v1/tasks:batch", envelope("1"), apikey.Enqueue},
 	}
 	for _, op := range operations {
@@ -270,8 +274,10 @@ func TestRedisAway(t *testing.T) {
 	f.do(http.MethodPost, "/v1/tasks", envelope("1"))
 	server.Kill()
 	for _, r := range [][3]string{
-		{http.MethodPost, "/v1/tasks", envelope("2")}, {http.MethodGet, "/v1/tasks/" + app + "/1", ""},
-		{http.MethodGet, "/v1/tasks/" + app + "/1?wait=1s", ""}, {http.MethodDelete, "/v1/tasks/" + app + "/1", ""},
+		{http.MethodPost, "/v1/tasks", envelope("2")},
+		{http.MethodGet, "/v1/tasks/" + app + "/1", ""},
+		{http.MethodGet, "/v1/tasks/" + app + "/1?wait=1s", ""},
+		{http.MethodDelete, "/v1/tasks/" + app + "/1", ""},
 		{http.MethodGet, "/v1/tasks/" + app + "/1/image", ""},
 	} {
 		a := f.do(r[0], r[1], r[2])
@@ -303,5 +309,29 @@ func TestRedisFull(t *testing.T) {
 	a := f.do(http.MethodPost, "/v1/tasks", envelope("2"))
 	if p := f.problem(a, http.StatusServiceUnavailable); a.header.Get("Retry-After") == "" || !strings.Contains(p.Detail, "maxmemory") {
 		t.Errorf("%v %s", a.header, a.body)
+	}
+}
+
+// TestBodyBreaksOff: a task whose body breaks off is not enqueued, even if what was sent is valid.
+func TestBodyBreaksOff(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	f := newFixture(t, rdb)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(f.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	text := envelope("1")
+	if _, err := fmt.Fprintf(conn, "POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(text)+1, text); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.(*net.TCPConn).CloseWrite()
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusBadRequest || f.pending() != 0 {
+		t.Errorf("status %d, %d tasks wait", response.StatusCode, f.pending())
 	}
 }

@@ -24,7 +24,7 @@ type waitParam struct{ time.Duration }
 func (w *waitParam) UnmarshalText(text []byte) error {
 	d, err := time.ParseDuration(string(text))
 	if seconds, numeric := strconv.ParseUint(string(text), 10, 16); numeric == nil {
-		d, err = time.Duration(seconds)*time.Second, nil //nolint:gosec // at most 65,535
+		d, err = time.Duration(seconds)*time.Second, nil
 	}
 	if err != nil || d < 0 || d > maxWait {
 		return errors.New(ownFault + "a duration of at most 60s, such as 30s")
@@ -41,16 +41,21 @@ func (waitParam) Schema(huma.Registry) *huma.Schema {
 	}
 }
 
-// unhurried is the part of an input that lifts the deadlines of the connection, for an operation
-// that may take longer than they allow.
-type unhurried struct{}
+// Waiting is the part of an input with the parameter wait. It is exported since huma looks at
+// embedded structs only if they are.
+type Waiting struct {
+	Wait waitParam `query:"wait"`
+}
 
-// Resolve implements huma.Resolver.
-func (*unhurried) Resolve(ctx huma.Context) []error {
-	_, w := humago.Unwrap(ctx)
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{}) // a writer that cannot do this has no deadlines
-	_ = control.SetWriteDeadline(time.Now().Add(maxWait + readPause))
+// Resolve implements huma.Resolver. It lifts the deadlines of the connection, which may be shorter
+// than the wait.
+func (in *Waiting) Resolve(ctx huma.Context) []error {
+	if in.Wait.Duration > 0 {
+		_, w := humago.Unwrap(ctx)
+		control := http.NewResponseController(w)
+		_ = control.SetReadDeadline(time.Time{}) // a writer that cannot do this has no deadlines
+		_ = control.SetWriteDeadline(time.Time{})
+	}
 	return nil
 }
 

@@ -11,7 +11,9 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/background"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/redisinfo"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -104,4 +106,43 @@ func TestEndWaits(t *testing.T) {
 	if a := <-answers; a.status != http.StatusOK || !strings.Contains(a.body, `"state":"waiting"`) || time.Since(begun) > 50*time.Second {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+}
+
+// TestOneFollowerForAllWaits: the reads of the results do not depend on how many requests wait,
+// and end with the last one.
+func TestOneFollowerForAllWaits(t *testing.T) {
+	f := newFixture(t, redistest.Start(t).Client(t))
+	reads := func() int64 {
+		info, err := redisinfo.Read(t.Context(), f.rdb, "everything")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Calls()["xread"]
+	}
+	const n = 200
+	var all sync.WaitGroup
+	begun, before := time.Now(), reads()
+	for i := range n {
+		f.do(http.MethodPost, "/v1/tasks", envelope(fmt.Sprint(i)))
+		all.Go(func() { f.do(http.MethodGet, "/v1/tasks/"+app+"/"+fmt.Sprint(i)+"?wait=60s", "") })
+	}
+	redistest.Until(t, 20*time.Second, "the results are read", func() bool { return reads() > before+5 })
+	for i := range n {
+		f.end(fmt.Sprint(i), tasks.OutcomeAccepted)
+	}
+	all.Wait()
+	// One read each 20 ms at most, and some for full pages.
+	if took, done := time.Since(begun), reads()-before; done > int64(took/(20*time.Millisecond))+20 {
+		t.Errorf("%d reads in %v", done, took)
+	}
+	last := reads()
+	redistest.Until(t, 20*time.Second, "the reads end", func() bool {
+		now := reads()
+		ended := now == last
+		last = now
+		if !ended {
+			return false
+		}
+		return background.Sleep(t.Context(), 100*time.Millisecond) && reads() == last
+	})
 }

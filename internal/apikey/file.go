@@ -72,12 +72,17 @@ type file struct {
 // maxFile is the maximum size of a file, in bytes: a wrong path must not fill the memory.
 const maxFile = 16 << 20
 
+// readText reads a file of keys.
+func readText(name string) ([]byte, error) {
+	if info, err := os.Stat(name); err == nil && info.Size() > maxFile {
+		return nil, fmt.Errorf("%s has %d bytes: it is not a file of keys", name, info.Size())
+	}
+	return os.ReadFile(name) //nolint:gosec // the operator names the file
+}
+
 // readFile reads and parses a file of keys.
 func readFile(name string) (*file, []byte, error) {
-	if info, err := os.Stat(name); err == nil && info.Size() > maxFile {
-		return nil, nil, fmt.Errorf("%s has %d bytes: it is not a file of keys", name, info.Size())
-	}
-	text, err := os.ReadFile(name) //nolint:gosec // the operator names the file
+	text, err := readText(name)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -140,22 +140,31 @@ func (s *Set) Run(ctx context.Context) {
 
 // poll reads the file, and takes a change over that the last reading showed too.
 func (s *Set) poll() {
-	f, text, err := readFile(s.path)
+	text, err := readText(s.path)
 	stable := bytes.Equal(text, s.read)
 	s.read = text
-	if err != nil {
-		if stable && err.Error() != s.reported {
-			s.reported = err.Error()
-			s.log.Error("the file of the keys cannot be read; the keys stay as they were", "err", err)
+	switch {
+	case !stable:
+	case err != nil:
+		s.report(err)
+	case bytes.Equal(text, s.taken):
+		s.reported = ""
+	default:
+		f, err := parse(s.path, text)
+		if err != nil {
+			s.report(err)
+			return
 		}
-		return
-	}
-	if !stable {
-		return
-	}
-	s.reported = ""
-	if !bytes.Equal(text, s.taken) {
+		s.reported = ""
 		s.take(f, text)
+	}
+}
+
+// report logs why the file cannot be used, once.
+func (s *Set) report(err error) {
+	if err.Error() != s.reported {
+		s.reported = err.Error()
+		s.log.Error("the file of the keys cannot be read; the keys stay as they were", "err", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package apikey
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -72,7 +73,7 @@ func TestSetFollowsItsFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, broken := range []func() error{
-			func() error { return os.WriteFile(path, append(valid, "{}\nx\n"...), 0o600) },
+			func() error { return os.WriteFile(path, append(valid, "{}\nx\n"...), 0o600) }, //nolint:gosec // a file of the test
 			func() error { return os.Remove(path) },
 		} {
 			logged.Reset()
@@ -199,7 +200,7 @@ func TestAddAtOnce(t *testing.T) {
 	var made sync.WaitGroup
 	for i := range 8 {
 		made.Go(func() {
-			id, temporary := "kept-"+string(rune('a'+i)), "revoked-"+string(rune('a'+i))
+			id, temporary := fmt.Sprint("kept-", i), fmt.Sprint("revoked-", i)
 			for _, id := range []string{id, temporary} {
 				if _, err := Add(path, Key{ID: id, Scopes: []Scope{Read}}); err != nil {
 					t.Error(err)

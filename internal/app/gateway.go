@@ -9,9 +9,11 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway"
 	"github.com/wxcourier/wxcourier/gateway/api"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
+	"github.com/wxcourier/wxcourier/worker"
 )
 
 // Gateway makes the gateway. It reads the file of the keys. unprotected lets it serve other
@@ -24,12 +26,13 @@ func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
 	return gateway.New(p.Config.Gateway, gateway.Deps{
 		Redis: p.Redis, NewRedis: p.Config.Redis.NewClient, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds,
 		Limiter: p.Limiter, WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Keys: keys,
+		Policy:     worker.RecordPolicy(p.Config.Results, p.Config.WeChat.AttemptTimeout),
 		SyncPauses: p.SyncPauses,
 		AskQuotas: func(ctx context.Context, app string, types []string) error {
 			_, err := p.AskQuotas(ctx, app, types)
 			return err
 		},
-		Registry: p.Registry, Log: p.Log, Tracer: p.Traces.Tracer(), Unprotected: unprotected,
+		Registry: p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected,
 	})
 }
 
@@ -37,17 +40,18 @@ func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
 func (p *Parts) gatewayApps() []api.App {
 	var all []api.App
 	for _, app := range p.Current().Apps {
-		all = append(all, api.App{ID: app.ID, Hours: app.Hours})
+		all = append(all, api.App{ID: app.ID, Hours: app.Hours, OnlyOpenIDs: app.OnlyOpenIDs})
 	}
 	return all
 }
 
 // A GatewayServer serves a gateway. StartGateway returns it.
 type GatewayServer struct {
-	gateway *gateway.Gateway
-	server  *httpserver.Server
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	gateway  *gateway.Gateway
+	webhooks *webhook.Sender
+	server   *httpserver.Server
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
 }
 
 // StartGateway listens on the configured address and begins to serve.
@@ -65,6 +69,11 @@ func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 	if err != nil {
 		return nil, err
 	}
+	webhooks, err := p.Webhooks()
+	if err != nil {
+		g.Close()
+		return nil, err
+	}
 	guard := httpguard.New(cfg.Listen, cfg.Hosts...)
 	guard.Remedy = "add it to gateway.hosts, if it is a name of this gateway"
 	server, err := httpserver.Start(ctx, httpserver.Config{
@@ -74,11 +83,17 @@ func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 		g.Close()
 		return nil, err
 	}
-	s := &GatewayServer{gateway: g, server: server}
+	s := &GatewayServer{gateway: g, webhooks: webhooks, server: server}
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.running.Go(func() { g.Run(ctx) })
+	s.running.Go(func() { _ = webhooks.Run(ctx) }) // has no error
 	p.Log.Info("listening", slog.String("addr", server.Addr()))
 	return s, nil
+}
+
+// SetWebhooks replaces the endpoints that get results.
+func (s *GatewayServer) SetWebhooks(endpoints []webhook.Endpoint) error {
+	return s.webhooks.SetEndpoints(endpoints)
 }
 
 // Close lets the requests under way finish, within gateway.shutdown_timeout. Those that only wait

@@ -16,7 +16,7 @@ import (
 
 // liveSections returns the sections of the configuration that [Parts.Apply] takes over. The others
 // apply after a restart.
-func liveSections() []string { return []string{"apps", "apps_dir"} }
+func liveSections() []string { return []string{"apps", "apps_dir", "webhooks"} }
 
 // Live reports whether [Parts.Apply] takes over a key of the configuration.
 func Live(key string) bool {
@@ -76,9 +76,15 @@ func (l *live) credential(app string) (wechat.Credential, bool) {
 	return found.Credential(), true
 }
 
-// limits and reserve also answer for an app that has left: it may have calls under way.
-func (l *live) limits(app string) map[string]ratelimit.Limit { return (*l.apps.Load())[app].Limits }
-func (l *live) reserve(app string) float64                   { return (*l.apps.Load())[app].ReserveUrgent }
+// limits also answers for an app that has left: it may have calls under way.
+func (l *live) limits(app string) map[string]ratelimit.Limit {
+	return (*l.apps.Load())[app].Limits
+}
+
+// reserve is like limits.
+func (l *live) reserve(app string) float64 {
+	return (*l.apps.Load())[app].ReserveUrgent
+}
 
 // Current returns the configuration in use: Config with what [Parts.Apply] took over since. The
 // caller must not change its lists and maps.

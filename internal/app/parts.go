@@ -6,12 +6,16 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/gateway/proxy"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/tracing"
@@ -38,9 +42,11 @@ type Parts struct {
 	Limiter   *ratelimit.Limiter
 	Holds     *hold.Store
 	live      *live
-	Hooks     worker.Hooks    // of the replicas that are made from now on
-	Unlisted  bool            // likewise; see worker.Deps
-	Traces    *tracing.Traces // nil: no traces
+	Hooks     worker.Hooks // of the replicas that are made from now on
+	Unlisted  bool         // likewise; see worker.Deps
+
+	tracesOnce sync.Once // of traces
+	traces     *tracing.Traces
 }
 
 // New makes the parts. It does no I/O. With nil credentials it uses the configured ones.
@@ -60,9 +66,6 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens)
 	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, p.live.limits, ratelimit.WithReserve(p.live.reserve))
 	p.Holds = hold.NewStore(p.Redis)
-	if p.Traces, err = tracing.FromEnvironment(os.Getenv, log); err != nil {
-		log.Warn("no traces are recorded", slog.Any("err", err)) // variables that are meant for all programs of a host
-	}
 	return p, nil
 }
 
@@ -80,6 +83,33 @@ func Open(ctx context.Context, cfg configs.Config, log *slog.Logger, credentials
 	return p, nil
 }
 
+// Tracer returns the tracer that the environment configures, nil for none. Replicas and gateways use
+// it; commands that make none do not read the environment.
+func (p *Parts) Tracer() trace.Tracer {
+	p.tracesOnce.Do(func() {
+		var err error
+		if p.traces, err = tracing.FromEnvironment(os.Getenv, p.Log); err != nil {
+			p.Log.Warn("no traces are recorded", slog.Any("err", err)) // the variables may be meant for other programs
+		}
+	})
+	return p.traces.Tracer()
+}
+
+// Caller makes what calls WeChat outside of tasks. The caller closes it. It does no I/O.
+func (p *Parts) Caller() (*proxy.Caller, error) {
+	return proxy.NewCaller(p.Config.Gateway.Wait, proxy.CallerDeps{
+		Redis: p.Redis, Limiter: p.Limiter, WeChat: p.WeChat, Registry: p.Registry, Log: p.Log, Tracer: p.Tracer(),
+	})
+}
+
+// Webhooks makes the sender of the configured webhooks. It does no I/O.
+func (p *Parts) Webhooks() (*webhook.Sender, error) {
+	results := p.Config.Results
+	return webhook.New(p.Config.Webhooks, webhook.Deps{
+		Redis: p.Redis, Registry: p.Registry, Log: p.Log, StreamMaxLen: max(results.StreamLagMaxLen, results.StreamMaxLen),
+	})
+}
+
 // Close returns leased permits, within seconds, and closes all connections.
 func (p *Parts) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
@@ -87,7 +117,7 @@ func (p *Parts) Close() {
 	if err := p.Limiter.Close(ctx); err != nil {
 		p.Log.Debug("leased permits could not be returned", "err", err)
 	}
-	p.Traces.Close()
+	p.traces.Close()
 	p.Tokens.Close()
 	p.WeChat.CloseIdle()
 	_ = p.Redis.Close()
@@ -125,7 +155,7 @@ func (p *Parts) Replica(apps []worker.App, registry prometheus.Registerer) (*Rep
 	r, err := worker.New(p.Config.Worker, worker.Deps{
 		Redis: rdb, WeChat: p.WeChat, Limiter: p.Limiter, Apps: apps,
 		Results: p.Config.Results, Attempt: p.Config.WeChat.AttemptTimeout,
-		Logger: p.Log, Registry: registry, Unlisted: p.Unlisted, Tracer: p.Traces.Tracer(),
+		Logger: p.Log, Registry: registry, Unlisted: p.Unlisted, Tracer: p.Tracer(),
 	}, p.Hooks)
 	if err != nil {
 		_ = rdb.Close()

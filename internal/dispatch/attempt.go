@@ -15,7 +15,13 @@ type Attempt struct {
 	Doubt  bool         // an earlier request got no answer, and may have been taken
 	Failed int          // attempts that failed before this one
 	Budget int          // attempts that may fail
+	// Unchecked: a client wrote the request, and nothing checked it. An answer that its content may
+	// have caused concerns no other call.
+	Unchecked bool
+	Secret    bool // the request had the app's own id and secret: codes about these concern the app
 
+	noLane      bool // the call has no lane to hold
+	noTemplate  bool // the call has no template to hold
 	holds       int  // earlier holds of the same scope and reason in a row
 	consecutive int  // answers in a row that count for the lane's breaker, including this one
 	tokenWorks  bool // WeChat takes the token, which it refused for this API, for another
@@ -27,9 +33,12 @@ type Attempt struct {
 // of the same scope and reason there were in a row.
 func (d *Dispatcher) Judge(ctx context.Context, c *Call, a Attempt) Verdict {
 	a.now = time.Now()
+	a.noLane, a.noTemplate = c.Type == "", c.Template == ""
 	d.logUnlisted(c, a.Err)
 	a.tokenWorks = d.tokenWorksElsewhere(ctx, c, a.Err)
-	a.consecutive = d.breakers.record(c.lane(), a)
+	if !a.noLane {
+		a.consecutive = d.breakers.record(c.lane(), a)
+	}
 	v := judge(a)
 	if v.stops != stopNothing {
 		a.holds = d.earlierHolds(ctx, c, v)

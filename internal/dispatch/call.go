@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +14,13 @@ import (
 
 // A Call is one request to WeChat for an app. It is used by one goroutine.
 type Call struct {
-	App      string
-	Type     string          // its limits, holds and breaker apply
+	App string
+	// Type names the lane whose limits, holds and breaker apply: a task type, or the path of an
+	// endpoint without one. A call without a type has no lane: it takes no permit, and its answer
+	// concerns only the app.
+	Type     string
 	Endpoint wechat.Endpoint // the path
+	API      string          // names the endpoint in the metrics; "": its path
 	Template string          // the message template, or ""
 	Bulk     bool            // it may not use permits that are reserved for urgent calls
 
@@ -36,6 +41,9 @@ func (c *Call) Called() bool { return c.called }
 
 func (c *Call) lane() lane { return lane{c.App, c.Type} }
 
+// api returns the name of the endpoint in the metrics.
+func (c *Call) api() string { return cmp.Or(c.API, string(c.Endpoint)) }
+
 // FetchToken makes the app's token available, so that Send needs no call for it. It counts a
 // call without a token in the metrics; the error is a *wechat.TokenError.
 func (d *Dispatcher) FetchToken(ctx context.Context, c *Call) error {
@@ -51,6 +59,27 @@ func (d *Dispatcher) FetchToken(ctx context.Context, c *Call) error {
 // only until open ends. It turns a panic into an error after which the request may or may not
 // have been written.
 func (d *Dispatcher) Send(ctx, open context.Context, c *Call, request wechat.Request) (answer wechat.Answer, err error) {
+	err = d.send(ctx, open, c, func(beforeWrite func(context.Context) error) (err error) {
+		request.BeforeWrite = beforeWrite
+		answer, err = d.wechat.Call(ctx, c.App, request)
+		return err
+	})
+	return answer, err
+}
+
+// SendRaw is Send for a request that is passed on as a client wrote it. An answer that is an error
+// is returned too.
+func (d *Dispatcher) SendRaw(ctx, open context.Context, c *Call, request wechat.RawRequest) (answer wechat.RawAnswer, err error) {
+	err = d.send(ctx, open, c, func(beforeWrite func(context.Context) error) (err error) {
+		request.BeforeWrite = beforeWrite
+		answer, err = d.wechat.CallRaw(ctx, c.App, request)
+		return err
+	})
+	return answer, err
+}
+
+// send makes a call with a function, which must call beforeWrite before each write of the request.
+func (d *Dispatcher) send(ctx, open context.Context, c *Call, do func(beforeWrite func(context.Context) error) error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			d.log.Error("panic in a call", c.Log(slog.String("panic", fmt.Sprintf("%T", v)))...)
@@ -59,7 +88,7 @@ func (d *Dispatcher) Send(ctx, open context.Context, c *Call, request wechat.Req
 	}()
 	c.called = true
 	started, written := time.Now(), false
-	request.BeforeWrite = func(ctx context.Context) error {
+	err = do(func(ctx context.Context) error {
 		if err := d.useAtInstant(ctx, open, c); err != nil {
 			c.called = written
 			return err
@@ -68,8 +97,7 @@ func (d *Dispatcher) Send(ctx, open context.Context, c *Call, request wechat.Req
 			started, written = time.Now(), true
 		}
 		return nil
-	}
-	answer, err = d.wechat.Call(ctx, c.App, request)
+	})
 	var token *wechat.TokenError
 	if errors.As(err, &token) && !errors.Is(err, wechat.ErrTokenRejected) {
 		c.called = false // there was no token to call with
@@ -79,5 +107,5 @@ func (d *Dispatcher) Send(ctx, open context.Context, c *Call, request wechat.Req
 		d.Metrics.countCall(c, err, time.Since(started))
 		d.traceCall(ctx, c, started, err)
 	}
-	return answer, err
+	return err
 }

@@ -101,8 +101,7 @@ func (l *learner) learn(ctx context.Context, at lane, o trigger) {
 		l.postponeAll(ctx, key, queryAgain) // WeChat would not answer for a held app
 		return
 	}
-	spec, _ := tasks.Lookup(at.typ)
-	quota, err := l.wechat.Quota(ctx, at.app, wechat.Endpoint(spec.Path))
+	quota, err := l.wechat.Quota(ctx, at.app, endpointOf(at.typ))
 	if err != nil {
 		debug("WeChat's limits could not be queried", err)
 		l.postponeAll(ctx, key, afterFailure(err))
@@ -112,6 +111,15 @@ func (l *learner) learn(ctx context.Context, at lane, o trigger) {
 	if err := l.limiter.Learn(ctx, at.app, at.typ, learned(quota)); err != nil {
 		debug("WeChat's limits could not be stored", err)
 	}
+}
+
+// endpointOf returns the endpoint of a lane: that of its task type, or the type itself, which is a
+// path where there is no task type.
+func endpointOf(typ string) wechat.Endpoint {
+	if spec, ok := tasks.Lookup(typ); ok {
+		return wechat.Endpoint(spec.Path)
+	}
+	return wechat.Endpoint(typ)
 }
 
 // wait returns how long until the next query is allowed.

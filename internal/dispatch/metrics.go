@@ -33,19 +33,37 @@ func newMetrics() *Metrics {
 	}
 }
 
-// Collectors returns the metrics for a registry.
-func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.calls, m.callTime, m.permitWait}
+// Register registers the metrics with a registry. Where it has them already, from another
+// Dispatcher of this process, both count in the same. Call it before the first call.
+func (m *Metrics) Register(registry prometheus.Registerer) error {
+	return errors.Join(
+		adopt(registry, &m.calls), adopt(registry, &m.callTime), adopt(registry, &m.permitWait),
+	)
+}
+
+// adopt registers a collector, or replaces it by the one that the registry has already.
+func adopt[C prometheus.Collector](registry prometheus.Registerer, collector *C) error {
+	err := registry.Register(*collector)
+	var already prometheus.AlreadyRegisteredError
+	if !errors.As(err, &already) {
+		return err
+	}
+	existing, ok := already.ExistingCollector.(C)
+	if !ok {
+		return err
+	}
+	*collector = existing
+	return nil
 }
 
 // countNoToken counts a call that was not made for lack of a token.
 func (m *Metrics) countNoToken(c *Call) {
-	m.calls.WithLabelValues(c.App, string(c.Endpoint), labelNoToken).Inc()
+	m.calls.WithLabelValues(c.App, c.api(), labelNoToken).Inc()
 }
 
 func (m *Metrics) countCall(c *Call, err error, took time.Duration) {
-	m.calls.WithLabelValues(c.App, string(c.Endpoint), ClassOf(err)).Inc()
-	m.callTime.WithLabelValues(string(c.Endpoint)).Observe(took.Seconds())
+	m.calls.WithLabelValues(c.App, c.api(), ClassOf(err)).Inc()
+	m.callTime.WithLabelValues(c.api()).Observe(took.Seconds())
 }
 
 func (m *Metrics) permitWaitObserver(path wechat.Endpoint) func(time.Duration) {

@@ -53,7 +53,7 @@ func (d *Dispatcher) AcquirePermit(ctx context.Context, c *Call) error {
 // WeChat refused for its token counts, and so does its repetition. A permit that is too late
 // to use, because opening the connection took long, is replaced, within permitTimeout.
 func (d *Dispatcher) useAtInstant(ctx, open context.Context, c *Call) error {
-	if p, now := c.permit, time.Now(); p == nil || !p.Fresh(now) || now.Before(p.At) {
+	if p, now := c.permit, time.Now(); c.Type != "" && (p == nil || !p.Fresh(now) || now.Before(p.At)) {
 		if err := d.awaitInstant(ctx, open, c); err != nil {
 			return err
 		}
@@ -73,13 +73,17 @@ func (d *Dispatcher) awaitInstant(ctx, open context.Context, c *Call) error {
 	ctx, cancel := context.WithTimeout(ctx, permitTimeout)
 	defer cancel()
 	defer context.AfterFunc(open, cancel)()
-	if err := d.AcquirePermit(ctx, c); err != nil {
-		return err
+	for {
+		if err := d.AcquirePermit(ctx, c); err != nil {
+			return err
+		}
+		if c.permit.Wait(ctx) != nil {
+			return ErrNoPermit
+		}
+		if !c.permit.Revoked() {
+			return nil
+		}
 	}
-	if c.permit.Wait(ctx) != nil {
-		return ErrNoPermit
-	}
-	return nil
 }
 
 // Pace is the limiter for one type of an app, as a lane's gate uses it. Its methods log the

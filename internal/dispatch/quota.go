@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/ratelimit"
-	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -33,8 +32,7 @@ func (r QuotaReader) Ask(ctx context.Context, app, typ string) (quota wechat.Quo
 	if asked, err = r.Limiter.Now(ctx); err != nil {
 		return wechat.Quota{}, asked, err
 	}
-	spec, _ := tasks.Lookup(typ)
-	if quota, err = r.WeChat.Quota(ctx, app, wechat.Endpoint(spec.Path)); err != nil {
+	if quota, err = r.WeChat.Quota(ctx, app, endpointOf(typ)); err != nil {
 		return wechat.Quota{}, asked, err
 	}
 	l := learned(quota)

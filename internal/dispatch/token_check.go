@@ -38,7 +38,11 @@ func (d *Dispatcher) tokenWorksElsewhere(ctx context.Context, c *Call, cause err
 		return false
 	}
 	check.began = time.Now()
-	_, err := d.wechat.Quota(ctx, c.App, c.Endpoint)
+	endpoint := c.Endpoint
+	if c.Type == "" { // WeChat may not know its path here
+		endpoint = wechat.EndpointCustom
+	}
+	_, err := d.wechat.Quota(ctx, c.App, endpoint)
 	check.works = showsTokenWorks(err)
 	if check.works {
 		d.log.Info("WeChat refuses the token for one API and takes it for another", c.Log(slog.Any("err", cause))...)

@@ -19,8 +19,8 @@ func (d *Dispatcher) traceCall(ctx context.Context, c *Call, started time.Time, 
 		return
 	}
 	class := ClassOf(err)
-	_, span := d.tracer.Start(ctx, "POST "+string(c.Endpoint), trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(started),
-		trace.WithAttributes(attribute.String("url.path", string(c.Endpoint)),
+	_, span := d.tracer.Start(ctx, "POST "+c.api(), trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(started),
+		trace.WithAttributes(attribute.String("url.path", c.api()),
 			attribute.String("wxcourier.app", c.App), attribute.String("wxcourier.class", class)))
 	var api *wechat.APIError
 	if errors.As(err, &api) {

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
@@ -121,7 +122,7 @@ func judge(a Attempt) Verdict {
 	case errors.As(a.Err, &token):
 		return a.tokenVerdict(token)
 	case errors.As(a.Err, &api):
-		return a.apply(rules[api.Class()])
+		return a.apply(a.ruleOf(api))
 	}
 	// Unreachable, or no answer.
 	v := a.apply(rules[wechat.ClassBusy])
@@ -130,6 +131,25 @@ func judge(a Attempt) Verdict {
 	}
 	return v
 }
+
+// ruleOf returns the rule of an answer, without what it would mean for other calls where it means
+// nothing for them.
+func (a Attempt) ruleOf(e *wechat.APIError) rule {
+	r := rules[e.Class()]
+	switch {
+	case a.Unchecked && !a.Secret && slices.Contains(requestIdentityCodes(), e.Code):
+		return rules[wechat.ClassRejected]
+	case a.Unchecked && e.Class() == wechat.ClassUnlisted:
+		r.tripReason = ""
+	case a.noLane && r.stops == stopLane, a.noTemplate && r.stops == stopTemplate:
+		r.stops, r.slows, r.learns = stopNothing, "", false
+	}
+	return r
+}
+
+// requestIdentityCodes are the codes about an app id or a secret. The app's own never reach WeChat
+// in a request that a client wrote, and its token was accepted: what is wrong is in the request.
+func requestIdentityCodes() []int { return []int{40013, 40125, 41002, 41004} }
 
 // tokenVerdict judges an attempt that had no valid token. The attempt does not count as
 // failed, since the cause is not the task, unless WeChat takes the token for another API.

@@ -127,3 +127,36 @@ func TestProbesGrow(t *testing.T) {
 		last = v.Delay
 	}
 }
+
+// TestUnchecked: what the content of a client's request may have caused holds nothing; what WeChat
+// says of the app does. A call without a lane or a template holds none.
+func TestUnchecked(t *testing.T) {
+	const path = wechat.Endpoint("/wxa/business/x")
+	for _, c := range []struct {
+		name               string
+		code               int
+		noLane, noTemplate bool
+		stops              stop
+		outcome            tasks.Outcome
+	}{
+		{"a wrong app id in the request", 40013, false, false, stopNothing, tasks.OutcomeRejected},
+		{"a wrong secret in the request", 40125, false, false, stopNothing, tasks.OutcomeRejected},
+		{"an unlisted code", 987654, false, false, stopNothing, ""},
+		{"the IP list", 40164, false, false, stopApp, ""},
+		{"the IP list, without a lane", 40164, true, true, stopApp, ""},
+		{"no permission", 48001, false, false, stopLane, ""},
+		{"no permission, without a lane", 48001, true, false, stopNothing, ""},
+		{"a spent quota, without a lane", 45009, true, false, stopNothing, ""},
+		{"a template", 43107, false, false, stopTemplate, tasks.OutcomeRejected},
+		{"a template that is not known", 43107, false, true, stopNothing, tasks.OutcomeRejected},
+	} {
+		a := Attempt{
+			Err: &wechat.APIError{Endpoint: path, Code: c.code}, Repeat: tasks.Never, Budget: 8, Unchecked: true,
+			noLane: c.noLane, noTemplate: c.noTemplate, consecutive: 2 * breakerThreshold, now: time.Now(),
+		}
+		v := judge(a)
+		if v.stops != c.stops || v.Outcome != c.outcome || v.stops == stopNothing && (v.learns || v.slows != "") {
+			t.Errorf("%s: %+v", c.name, v)
+		}
+	}
+}

@@ -66,6 +66,17 @@ func StreamKey(app string) string { return "wxcourier:{" + app + "}:results" }
 // cutKey returns the key of the hash that says what was removed from an app's stream; see Cut.
 func cutKey(app string) string { return StreamKey(app) + ":cut" }
 
+// readersKey returns the key of the hash of the readers of an app's stream: by name
+// "<cursor> <ordinal> <until>", see readerLua.
+func readersKey(app string) string { return "wxcourier:{" + app + "}:readers" }
+
+// readerKey returns the key of the hash of a reader: `lease` ("<owner> <ms>"), `batch`, `note` and
+// `next` (ms).
+func readerKey(app, name string) string { return "wxcourier:{" + app + "}:reader:" + name }
+
+// deadKey returns the key of the stream of a reader's dead letters.
+func deadKey(app, name string) string { return readerKey(app, name) + ":dead" }
+
 // BatchKey returns the key of the hash of a batch's counters: total, done, and one field per
 // outcome. For cancellations it has `withdrawn` (the number of the one in force),
 // `withdrawals` (how many there were) and `withdrawn_at` (the time of the last one).

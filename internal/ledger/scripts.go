@@ -254,7 +254,8 @@ redis.call("PEXPIRE", KEYS[1], ARGV[3])
 local entry = redis.call("XADD", KEYS[2], "*", "result", ARGV[2])
 if redis.call("XLEN", KEYS[2]) % 16 == 0 then
 	local stream, cut = KEYS[2], KEYS[6]
-	local minimum, most = tonumber(string.match(entry, "^%d+")) - ARGV[13], tonumber(ARGV[4])
+	local now = tonumber(string.match(entry, "^%d+"))
+	local minimum, most = now - ARGV[13], tonumber(ARGV[4])
 ` + trimLua + `
 end
 if ARGV[5] ~= "" then redis.call("SET", KEYS[3], ARGV[5], "PX", ARGV[3]) end

@@ -14,30 +14,67 @@ import (
 
 // trimLua removes from a stream the entries that are older than minimum (ms since 1970), and then
 // those beyond the most that it may have (0: any number). It uses the variables stream and cut
-// (keys), minimum and most. It is no function, since the script that settles would create that
+// (keys), now, minimum and most. It is no function, since the script that settles would create that
 // function for each task. Redis removes whole nodes of its tree only (some ten results each), and
 // at most some 10,000 entries at a time, so that up to a node stays too long and no call takes
 // long.
 //
 // The hash cut gets the fields `id`, the last entry that was removed, and `by`, the reason:
 // "retention" or "length". Redis does not return which entries XTRIM removed; where several are
-// possible, id is the latest.
+// possible, id is the latest. `removed` counts all entries that were ever removed.
+//
+// Readers (see Reader) hold the trimming back by three fields of cut: nothing from the entry `low`
+// on is removed before `low_until` (ms since 1970), unless the stream has more than `low_max`
+// entries. Beyond that, the oldest entries are removed up to low_max, or, without a maximum, up to
+// the retention.
 const trimLua = `
 local function oldest()
 	local first = redis.call("XRANGE", stream, "-", "+", "COUNT", 1)[1]
 	if first then return first[1], tonumber(string.match(first[1], "^%d+")) end
 end
+local function before(id)
+	local ms, seq = string.match(id, "^(%d+)-(%d+)$")
+	if seq ~= "0" then return ms .. "-" .. string.format("%d", seq - 1) end
+	return string.format("%d", ms - 1) .. "-18446744073709551615"
+end
+local held = redis.call("HMGET", cut, "low", "low_until", "low_max")
+local low, low_until, low_max = held[1], tonumber(held[2] or ""), tonumber(held[3] or "")
+local length, removed = redis.call("XLEN", stream), 0
+if not low or not low_until or not low_max or low_until < now or most == 0 and length > low_max then low = nil end
 local first, ms = oldest()
 if first and minimum > 0 and ms < minimum then
-	local last = redis.call("XREVRANGE", stream, string.format("%d", minimum - 1), "-", "COUNT", 1)[1][1]
-	if redis.call("XTRIM", stream, "MINID", "~", string.format("%d", minimum)) > 0 then
+	local last
+	local bound = string.format("%d", minimum)
+	if low and tonumber(string.match(low, "^%d+")) < minimum then
+		bound = low
+	else
+		last = redis.call("XREVRANGE", stream, string.format("%d", minimum - 1), "-", "COUNT", 1)[1][1]
+	end
+	removed = redis.call("XTRIM", stream, "MINID", "~", bound)
+	if removed > 0 then
 		first, ms = oldest()
-		redis.call("HSET", cut, "id", first and ms < minimum and first or last, "by", "retention")
+		redis.call("HSET", cut, "id", first and (not last or ms < minimum) and before(first) or last or low, "by", "retention")
 	end
 end
-if most > 0 and redis.call("XTRIM", stream, "MAXLEN", "~", string.format("%d", most)) > 0 then
-	redis.call("HSET", cut, "id", oldest() or first, "by", "length")
+local excess = length - removed - most
+if most > 0 and excess > 0 then
+	local trimmed
+	if low then
+		trimmed = redis.call("XTRIM", stream, "MINID", "~", low, "LIMIT", math.min(excess, 200))
+		low_max = math.max(low_max, most)
+		if length - removed - trimmed > low_max then
+			trimmed = trimmed + redis.call("XTRIM", stream, "MAXLEN", "~", string.format("%d", low_max))
+		end
+	else
+		trimmed = redis.call("XTRIM", stream, "MAXLEN", "~", string.format("%d", most))
+	end
+	if trimmed > 0 then
+		local now_first = oldest()
+		redis.call("HSET", cut, "id", now_first and before(now_first) or first, "by", "length")
+		removed = removed + trimmed
+	end
 end
+if removed > 0 then redis.call("HINCRBY", cut, "removed", removed) end
 `
 
 // trimScript trims a stream to which nothing is being added.
@@ -45,8 +82,9 @@ end
 // KEYS[1] stream, KEYS[2] its cut. ARGV[1] retention in ms, ARGV[2] maximum length or 0
 var trimScript = redis.NewScript(`
 local t = redis.call("TIME")
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local stream, cut = KEYS[1], KEYS[2]
-local minimum, most = t[1] * 1000 + math.floor(t[2] / 1000) - ARGV[1], tonumber(ARGV[2])
+local minimum, most = now - ARGV[1], tonumber(ARGV[2])
 ` + trimLua + `
 return 1
 `)
@@ -83,11 +121,16 @@ func (l *Ledger) Cut(ctx context.Context, app string) (Cut, error) {
 	if err != nil {
 		return Cut{}, fmt.Errorf("read the start of the results: %w", err)
 	}
-	c := newCut(cut.Val())
-	if all := first.Val(); len(all) > 0 {
-		c.First = all[0].ID
+	return cutOf(cut.Val(), first.Val()), nil
+}
+
+// cutOf returns the Cut of the fields id and by, and of the oldest entry if there is one.
+func cutOf(fields []any, first []redis.XMessage) Cut {
+	c := newCut(fields)
+	if len(first) > 0 {
+		c.First = first[0].ID
 	}
-	return c, nil
+	return c
 }
 
 // After reports whether entries after the one with the given id were removed.

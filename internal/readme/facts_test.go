@@ -90,11 +90,11 @@ func TestBlocksThatCannotBeRepeated(t *testing.T) {
 	}
 }
 
-// docs/operations.md lists the metrics of the worker and no others.
+// docs/operations.md lists the metrics of the worker and the gateway, and no others.
 func TestMetrics(t *testing.T) {
 	var code strings.Builder
 	for _, file := range files(t, ".go") {
-		if slices.Contains([]string{"worker", "internal/dispatch", "internal/inspect"}, path.Dir(file)) && !strings.HasSuffix(file, "_test.go") {
+		if slices.Contains([]string{"worker", "gateway", "internal/buildinfo", "internal/dispatch", "internal/inspect"}, path.Dir(file)) && !strings.HasSuffix(file, "_test.go") {
 			code.WriteString(read(t, file))
 		}
 	}

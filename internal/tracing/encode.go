@@ -42,7 +42,7 @@ func encodeSpan(s sdktrace.ReadOnlySpan) *tracepb.Span {
 	span := &tracepb.Span{
 		TraceId: traceID[:], SpanId: spanID[:], TraceState: id.TraceState().String(), Flags: flags,
 		Name: s.Name(), Kind: encodeKind(s.SpanKind()),
-		StartTimeUnixNano: uint64(s.StartTime().UnixNano()), EndTimeUnixNano: uint64(s.EndTime().UnixNano()), //nolint:gosec // after 1970
+		StartTimeUnixNano: uint64(s.StartTime().UnixNano()), EndTimeUnixNano: uint64(s.EndTime().UnixNano()),
 		Attributes: encodeAttributes(s.Attributes()), DroppedAttributesCount: uint32(s.DroppedAttributes()), //nolint:gosec // a count
 		Status: &tracepb.Status{Message: s.Status().Description},
 	}
@@ -78,15 +78,15 @@ func encodeAttributes(list []attribute.KeyValue) []*commonpb.KeyValue {
 	encoded := make([]*commonpb.KeyValue, 0, len(list))
 	for _, a := range list {
 		value := &commonpb.AnyValue{}
-		switch a.Value.Type() { //nolint:exhaustive // the lists and others as text
+		switch a.Value.Type() {
 		case attribute.BOOL:
 			value.Value = &commonpb.AnyValue_BoolValue{BoolValue: a.Value.AsBool()}
 		case attribute.INT64:
 			value.Value = &commonpb.AnyValue_IntValue{IntValue: a.Value.AsInt64()}
 		case attribute.FLOAT64:
 			value.Value = &commonpb.AnyValue_DoubleValue{DoubleValue: a.Value.AsFloat64()}
-		default:
-			value.Value = &commonpb.AnyValue_StringValue{StringValue: a.Value.Emit()}
+		default: // lists too, as text
+			value.Value = &commonpb.AnyValue_StringValue{StringValue: a.Value.String()}
 		}
 		encoded = append(encoded, &commonpb.KeyValue{Key: string(a.Key), Value: value})
 	}

@@ -62,7 +62,7 @@ func newExporter(cfg config, log *slog.Logger) *exporter {
 func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.timeout)
 	defer cancel()
-	defer context.AfterFunc(e.ctx, cancel)()
+	defer context.AfterFunc(e.ctx, cancel)() //nolint:contextcheck // the batch ends with either context
 	err := e.send(ctx, spans)
 	if err == nil {
 		return nil

@@ -20,14 +20,15 @@ package tracing
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -42,6 +43,7 @@ const closeTimeout = 2 * time.Second
 type Traces struct {
 	provider *sdktrace.TracerProvider
 	exporter *exporter
+	closed   sync.Once
 }
 
 // FromEnvironment returns what the environment configures: nil where it configures no traces. The
@@ -59,10 +61,13 @@ func FromEnvironment(getenv func(string) string, log *slog.Logger) (*Traces, err
 	if err != nil {
 		return nil, err
 	}
-	service, err := resource.New(context.Background(),
-		resource.WithAttributes(attribute.String("service.name", "wxcourier"), attribute.String("service.version", buildinfo.Version())),
-		resource.WithTelemetrySDK(), resource.WithFromEnv())
-	if err != nil && !errors.Is(err, resource.ErrPartialResource) && !errors.Is(err, resource.ErrSchemaURLConflict) {
+	program := resource.NewSchemaless(
+		attribute.String("service.name", "wxcourier"), attribute.String("service.version", buildinfo.Version()),
+		attribute.String("telemetry.sdk.name", "opentelemetry"), attribute.String("telemetry.sdk.language", "go"),
+		attribute.String("telemetry.sdk.version", sdk.Version()))
+	// Those of the environment replace ours.
+	service, err := resource.Merge(program, resource.Environment())
+	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
 	e := newExporter(cfg, log)
@@ -80,19 +85,21 @@ func (t *Traces) Tracer() trace.Tracer {
 	return t.provider.Tracer("github.com/wxcourier/wxcourier", trace.WithInstrumentationVersion(buildinfo.Version()))
 }
 
-// Close sends what is left, for two seconds at most, and ends the goroutines. Call it once.
+// Close sends what is left, for two seconds at most, and ends the goroutines.
 func (t *Traces) Close() {
 	if t == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	close(t.exporter.closing)
-	if t.provider.Shutdown(ctx) != nil {
-		t.exporter.cancel() // what is under way and what is left ends at once
-	}
-	<-t.exporter.drained
-	t.exporter.cancel()
+	t.closed.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		close(t.exporter.closing)
+		if t.provider.Shutdown(ctx) != nil {
+			t.exporter.cancel() // what is under way and what is left ends at once
+		}
+		<-t.exporter.drained
+		t.exporter.cancel()
+	})
 }
 
 // ParseParent returns the context of a sampled traceparent header: ctx with the remote parent, and

@@ -219,6 +219,7 @@ func TestCollectorAway(t *testing.T) {
 		go func() {
 			<-made
 			traces.Close()
+			traces.Close()
 			close(closed)
 		}()
 		for name, done := range map[string]chan struct{}{"spans": made, "close": closed} {

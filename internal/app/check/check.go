@@ -1,5 +1,5 @@
 // Package check says whether the parts of a deployment work: the settings of Redis, the credentials of
-// each app, queues that no worker reads, and tasks that were deleted in asynq. It reports findings;
+// each app, the keys of the gateway, queues that no worker reads, and tasks that were deleted in asynq. It reports findings;
 // the caller prints them.
 //
 //	err := check.Run(ctx, check.Options{
@@ -88,6 +88,7 @@ func Run(ctx context.Context, o Options) error {
 	c.parts = parts
 	stored := shared && c.redis(ctx)
 	c.apps(ctx, stored)
+	c.gateway(time.Now())
 	if stored {
 		c.orphans(ctx)
 		c.deleted(ctx)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/gateway"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
@@ -65,6 +66,7 @@ type Environment struct {
 	parts   *app.Parts
 	replica *app.Replica
 	gateway *gateway.Gateway
+	hooks   *webhook.Sender
 	pages   *httpserver.Server
 	served  []string // ids of the apps
 	closers []func() // called by Close, the last one first
@@ -100,11 +102,29 @@ func (e *Environment) start(ctx context.Context) (err error) {
 		}
 	}
 	e.cfg.Settings.Gateway.Listen, e.cfg.Settings.Gateway.Monitor = e.cfg.Listen, gateway.MonitorOff // the pages have it
+	e.cfg.Settings.Webhooks = e.privateWebhooks()
 	if e.parts, err = app.Open(ctx, e.cfg.Settings, e.cfg.Log, app.SandboxCredentials()); err != nil {
 		return err
 	}
 	e.closers = append(e.closers, e.parts.Close)
+	if e.hooks, err = e.parts.Webhooks(); err != nil {
+		return err
+	}
 	return e.startPages(ctx)
+}
+
+// privateWebhooks returns the configured webhooks that are inside the user's own network. The others
+// may be in production, where the results of this stand-in are wrong.
+func (e *Environment) privateWebhooks() []webhook.Endpoint {
+	var all []webhook.Endpoint
+	for _, w := range e.cfg.Settings.Webhooks {
+		if len(w.AllowPrivate) == 0 {
+			e.cfg.Log.Warn("dev does not send to a webhook without allow_private", "webhook", w.Name)
+			continue
+		}
+		all = append(all, w)
+	}
+	return all
 }
 
 // startWeChat starts the stand-in and points the settings at it.
@@ -168,6 +188,7 @@ func (e *Environment) Run(ctx context.Context) error {
 	others.Go(func() { e.sendSamples(ctx) })
 	others.Go(func() { e.keepServed(ctx) })
 	others.Go(func() { e.gateway.Run(ctx) })
+	others.Go(func() { _ = e.hooks.Run(ctx) }) // has no error
 	return e.replica.Run(ctx)
 }
 

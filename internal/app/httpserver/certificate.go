@@ -40,6 +40,13 @@ func (c *Certificate) Config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 }
 
+// Expires returns when the certificate ends.
+func (c *Certificate) Expires() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.served.Leaf.NotAfter
+}
+
 // get returns the certificate for a handshake. When the files have changed and what they hold cannot
 // be used, that is logged, and the certificate stays.
 func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
