@@ -85,14 +85,16 @@ func TestTracesOfTheProgram(t *testing.T) { //nolint:paralleltest // Setenv
 // wechatCall makes a scheme through WeChat's own paths, as an SDK does.
 func (w *world) wechatCall(address, traceParent string) {
 	w.t.Helper()
-	response, err := http.Get("http://" + address + "/wechat/cgi-bin/token?grant_type=client_credential&appid=" + mini + "&secret=any") //nolint:noctx // the test's own server
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, "http://"+address+"/wechat/cgi-bin/token?grant_type=client_credential&appid="+mini+"&secret=any", nil)
+	must(w.t, err)
+	response, err := http.DefaultClient.Do(request)
 	must(w.t, err)
 	var ticket struct {
 		AccessToken string `json:"access_token"`
 	}
 	must(w.t, json.NewDecoder(response.Body).Decode(&ticket))
 	must(w.t, response.Body.Close())
-	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, "http://"+address+"/wechat/wxa/generatescheme?access_token="+ticket.AccessToken,
+	request, err = http.NewRequestWithContext(w.t.Context(), http.MethodPost, "http://"+address+"/wechat/wxa/generatescheme?access_token="+ticket.AccessToken,
 		strings.NewReader(`{"jump_wxa":{"path":"pages/index/index","query":"id=private-query"}}`))
 	must(w.t, err)
 	request.Header.Set("traceparent", traceParent)
