@@ -17,7 +17,7 @@ import (
 
 const (
 	rawApp    = "wx0123456789abcdef"
-	rawSecret = "raw-app-secret-0123456789"
+	rawSecret = "raw-app-secret-0123456789" //nolint:gosec // of a stand-in
 )
 
 // newRaw returns a client of a WeChat whose token is "token-N" and whose other answers come from answer.
@@ -116,7 +116,7 @@ func TestCallRawWithSecret(t *testing.T) {
 		if q := r.URL.Query(); q.Get("secret") != rawSecret || q.Get("appid") != rawApp || q.Has("access_token") {
 			t.Errorf("%v", q)
 		}
-		_, _ = io.WriteString(w, `{"errcode":40029,"errmsg":"code `+r.URL.Query().Get("js_code")+` of `+rawSecret+`"}`)
+		_, _ = io.WriteString(w, `{"errcode":40029,"errmsg":"code `+r.URL.Query().Get("js_code")+` of `+rawSecret+`"}`) //nolint:gosec // JSON
 	})
 	request := wechat.RawRequest{Path: "/sns/jscode2session", Method: http.MethodGet, Query: url.Values{"js_code": {"0aLoginCode"}}, Secret: true}
 	answer, err := client.CallRaw(t.Context(), rawApp, request)

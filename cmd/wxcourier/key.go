@@ -202,7 +202,7 @@ func writeKeys(w io.Writer, keys []*apikey.Key, now time.Time) error {
 		for _, s := range k.Scopes {
 			scopes = append(scopes, string(s))
 		}
-		limit, size, expires := "-", "-", cmp.Or(stamp(k.Expires, time.DateTime), "-")
+		limit, size, expires := "-", "-", cmp.Or(stamp(k.Expires), "-")
 		if k.Rate > 0 {
 			limit = strconv.FormatFloat(k.Rate, 'g', -1, 64) + "/s"
 		}
@@ -214,7 +214,7 @@ func writeKeys(w io.Writer, keys []*apikey.Key, now time.Time) error {
 		}
 		_, _ = fmt.Fprintln(table, strings.Join([]string{
 			k.ID, strings.Join(scopes, ","), cmp.Or(strings.Join(k.Apps, ","), "all"), limit, size,
-			cmp.Or(printable.Escape(strings.Join(k.Paths, ",")), "-"), cmp.Or(stamp(k.Created, time.DateTime), "-"), expires,
+			cmp.Or(printable.Escape(strings.Join(k.Paths, ",")), "-"), cmp.Or(stamp(k.Created), "-"), expires,
 		}, "\t"))
 	}
 	return table.Flush()

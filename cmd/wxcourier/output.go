@@ -47,7 +47,7 @@ func (s *tableSink) Write(v any) error {
 			return err
 		}
 	}
-	return s.line(stamp(r.FinishedAt, time.DateTime), r.App, r.Type, string(r.Outcome), strconv.Itoa(r.ErrCode), r.ID, detail(r))
+	return s.line(stamp(r.FinishedAt), r.App, r.Type, string(r.Outcome), strconv.Itoa(r.ErrCode), r.ID, detail(r))
 }
 
 func (s *tableSink) line(cells ...any) error {
@@ -74,9 +74,9 @@ func filled(texts ...string) []string {
 	return slices.DeleteFunc(texts, func(s string) bool { return s == "" })
 }
 
-func stamp(t time.Time, layout string) string {
+func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.Local().Format(layout)
+	return t.Local().Format(time.DateTime)
 }

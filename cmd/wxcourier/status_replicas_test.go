@@ -23,17 +23,22 @@ func TestStatusShowsConfigurations(t *testing.T) {
 		not      []string
 	}{
 		{
-			"the same", []heartbeat.Replica{replica("r1", same), replica("r2", same), replica("old", nil)},
-			[]string{"CONFIG", "aaaa1111", "2026-11-21 08:00:00"}, []string{"differ", "refused", "restarted"},
+			"the same",
+			[]heartbeat.Replica{replica("r1", same), replica("r2", same), replica("old", nil)},
+			[]string{"CONFIG", "aaaa1111", "2026-11-21 08:00:00"},
+			[]string{"differ", "refused", "restarted"},
 		},
 		{
 			"a refusal, and keys for a restart",
 			[]heartbeat.Replica{replica("r1", &heartbeat.Configuration{Hash: "aaaa1111", Read: read, Refused: read.Add(time.Hour), Restart: []string{"redis.db", "wechat.timeout"}})},
-			[]string{"r1 has refused a newer configuration since 2026-11-21 09:00:00", "r1 has to be restarted for the changes of redis.db, wechat.timeout"}, []string{"differ"},
+			[]string{"r1 has refused a newer configuration since 2026-11-21 09:00:00", "r1 has to be restarted for the changes of redis.db, wechat.timeout"},
+			[]string{"differ"},
 		},
 		{
-			"another", []heartbeat.Replica{replica("r1", same), replica("r2", &heartbeat.Configuration{Hash: "bbbb2222", Read: read})},
-			[]string{"bbbb2222", "The configurations of the replicas differ"}, nil,
+			"another",
+			[]heartbeat.Replica{replica("r1", same), replica("r2", &heartbeat.Configuration{Hash: "bbbb2222", Read: read})},
+			[]string{"bbbb2222", "The configurations of the replicas differ"},
+			nil,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -157,7 +157,7 @@ func writeTask(w io.Writer, t inspect.Task, now time.Time) error {
 		line("limit", "%s per %s: %s of %s used", limit.Name, limit.Window, summary.Number(int(limit.Used)), summary.Number(int(limit.Effective())))
 	}
 	if l := t.Last; l != nil {
-		line("last answer", "%s, at %s", answerText(l), stamp(l.At, time.DateTime))
+		line("last answer", "%s, at %s", answerText(l), stamp(l.At))
 	}
 	attempts := summary.Number(t.Attempts)
 	if t.Failed > 0 {
@@ -169,7 +169,7 @@ func writeTask(w io.Writer, t inspect.Task, now time.Time) error {
 	}
 	writeTimes(line, t)
 	for _, past := range t.History {
-		line(fmt.Sprintf("generation %d", past.Generation), "%s, at %s; redriven", outcomeText(past.Result), stamp(past.Result.FinishedAt, time.DateTime))
+		line(fmt.Sprintf("generation %d", past.Generation), "%s, at %s; redriven", outcomeText(past.Result), stamp(past.Result.FinishedAt))
 	}
 	return table.Flush()
 }
@@ -183,7 +183,7 @@ func writeTimes(line func(name, format string, args ...any), t inspect.Task) {
 		at   time.Time
 	}{{"enqueued", t.EnqueuedAt}, {"not after", t.NotAfter}, {"finished", t.FinishedAt}} {
 		if !at.at.IsZero() {
-			line(at.name, "%s", stamp(at.at, time.DateTime))
+			line(at.name, "%s", stamp(at.at))
 		}
 	}
 }
