@@ -5,6 +5,7 @@ package sandbox
 // Source: https://developers.weixin.qq.com/doc/oplatform/developers/errCode/errCode.html
 var wordings = map[int]string{
 	-1:      "system error",
+	1007:    "no data",
 	40001:   "invalid credential, access_token is invalid or not latest, could get access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r",
 	40002:   "invalid grant_type",
 	40003:   "invalid openid",

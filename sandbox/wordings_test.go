@@ -27,6 +27,8 @@ func TestEveryCodeCanBeProduced(t *testing.T) {
 		switch path {
 		case pathToken:
 			target = path + "?grant_type=client_credential&appid=" + testApp + "&secret=x"
+		case pathSession:
+			target = path + loginQuery("c1")
 		case pathStableToken:
 			body = `{"grant_type":"client_credential","appid":"` + testApp + `","secret":"x"}`
 		}
