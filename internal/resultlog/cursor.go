@@ -75,7 +75,7 @@ func ParseCursor(text string) (Cursor, error) {
 		return Cursor{}, nil
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || b[0] != cursorVersion {
+	if err != nil || len(b) == 0 || b[0] != cursorVersion { // a text of line breaks decodes to nothing
 		return nil, errCursor
 	}
 	b = b[1:]

@@ -279,6 +279,7 @@ func TestPagesOfACluster(t *testing.T) {
 func FuzzParseCursor(f *testing.F) {
 	f.Add(resultlog.Cursor{appA: {MS: 1_800_000_000_000, Seq: 3}, appB: {}}.String())
 	f.Add("AQ")
+	f.Add("\r")
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := resultlog.ParseCursor(text)
 		if err != nil {
