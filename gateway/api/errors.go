@@ -118,7 +118,7 @@ func describeCause(err error) (p *problem.Problem, retryAfter string) {
 	case errors.As(err, &invalid):
 		p = problem.New(http.StatusUnprocessableEntity, "the task is not valid")
 		for _, f := range invalid.Fields {
-			p.Errors = append(p.Errors, problem.Fault{Location: f.Path, Message: withoutValue(f.Problem)})
+			p.Errors = append(p.Errors, problem.Fault{Location: location(f.Path), Message: withoutValue(f.Problem)})
 		}
 		return p, ""
 	case errors.Is(err, tasks.ErrIDInUse):
@@ -135,6 +135,19 @@ func describeCause(err error) (p *problem.Problem, retryAfter string) {
 		return problem.New(http.StatusServiceUnavailable, "Redis does not answer"), retryAway
 	}
 	return problem.New(http.StatusInternalServerError, "the request failed; the log of the gateway has the reason"), ""
+}
+
+// location returns the place of a fault without what is inside of a field that the envelope does not
+// have: the names there may be anything, openids too.
+func location(path string) string {
+	field := path
+	if at := strings.IndexAny(path, ".["); at >= 0 {
+		field = path[:at]
+	}
+	if _, known := envelopeFields[field]; known {
+		return path
+	}
+	return field
 }
 
 // withoutValue removes the value with which a tasks.FieldError begins if the field has a fixed set

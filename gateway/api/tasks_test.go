@@ -122,6 +122,10 @@ func TestNoValueInProblems(t *testing.T) {
 		}
 	}
 	f.problem(f.do(http.MethodGet, "/v1/"+openid, ""), http.StatusNotFound)
+	p := f.problem(f.do(http.MethodPost, "/v1/tasks", `{"app":"`+app+`","unknown":{"`+openid+`":`), http.StatusBadRequest)
+	if len(p.Errors) != 1 || p.Errors[0].Location != "unknown" {
+		t.Errorf("a name inside of an unknown field: %+v", p)
+	}
 	wrong := f.do(http.MethodPut, "/v1/tasks", "")
 	if f.problem(wrong, http.StatusMethodNotAllowed); wrong.header.Get("Allow") != http.MethodPost {
 		t.Errorf("Allow: %s", wrong.header.Get("Allow"))
