@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,6 +23,7 @@ import (
 	"github.com/wxcourier/wxcourier/gateway"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/e2e"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 	"github.com/wxcourier/wxcourier/internal/problem"
 	"github.com/wxcourier/wxcourier/internal/redistest"
@@ -44,31 +44,14 @@ type fixture struct {
 	cfg     configs.Config
 	parts   *app.Parts
 	url     string
-	log     *logBuffer
+	log     *e2e.Output
 	keys    []string // no answer and no log may contain one
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // newFixture returns a gateway that is not served yet; change cfg, make keys, and call serve.
 func newFixture(t *testing.T, rdb redis.UniversalClient) *fixture {
 	t.Helper()
-	f := &fixture{T: t, log: &logBuffer{}, cfg: configs.Default()}
+	f := &fixture{T: t, log: &e2e.Output{}, cfg: configs.Default()}
 	client, ok := rdb.(*redis.Client)
 	if !ok {
 		t.Fatalf("%T", rdb)

@@ -17,7 +17,7 @@ const monitorPolicy = "default-src 'self'; style-src 'self' 'unsafe-inline'; scr
 // monitor is the asynq web UI, for keys that may read all apps: it cannot be limited to some.
 type monitor struct {
 	read *asynqmon.HTTPHandler
-	full *asynqmon.HTTPHandler // for keys that may operate; nil: nobody may change anything
+	full *asynqmon.HTTPHandler // for keys that may operate; nil: no key may change anything
 }
 
 func newMonitor(newRedis func() redis.UniversalClient, full bool) *monitor {

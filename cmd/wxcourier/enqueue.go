@@ -30,7 +30,7 @@ func (enqueueCommand) Help() string {
 
 An invalid line, or one whose id belongs to a task of another type, is reported on standard error and skipped; the exit status is then 1. A line whose id is already enqueued with another body is also reported and not sent; with --json its receipt has "differs".
 
-With --json each line that is not blank gets an answer on standard output, in the order of the lines: {"line":N,"app":…,"id":…,"queue":…}, with "already" for a known id, or {"line":N,"error":…} with "faults", each with its JSON path. If Redis does not answer, "repeat" is true: repeating the line is safe. An answer does not wait for further lines or for the end of the input, so that a program in any language can keep "wxcourier enqueue --json -" running beside it, write a line and read the answer. Such a program should give each task an id.
+--json prints one answer for each line that is not blank, in the order of the lines: {"line":N,"app":…,"id":…,"queue":…}, with "already" for a known id, or {"line":N,"error":…} with "faults", each with its JSON path. If Redis does not answer, "repeat" is true: repeating the line is safe. An answer does not wait for further lines or for the end of the input, so that a program in any language can keep "wxcourier enqueue --json -" running beside it, write a line and read the answer. Such a program should give each task an id.
 
 Examples:
     wxcourier enqueue tasks.jsonl -c wxcourier.yaml

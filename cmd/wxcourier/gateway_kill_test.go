@@ -108,7 +108,7 @@ func TestKilledGateway(t *testing.T) {
 			for n := range each {
 				for status := 0; status != http.StatusAccepted && status != http.StatusOK; repeated.Add(1) {
 					if status = g.post("/v1/tasks", customTask(fmt.Sprintf("t-%d-%d", c, n))); status == 0 {
-						time.Sleep(5 * time.Millisecond) // the pause of a client, while nobody listens
+						time.Sleep(5 * time.Millisecond) // between a client's attempts while the gateway is down
 					}
 				}
 				answered.Add(1)

@@ -62,7 +62,7 @@ func (c *keyNewCommand) Run(p *program) error {
 		return err
 	}
 	if _, err := fmt.Fprintln(p.stdout, key); err != nil {
-		return errors.Join(err, apikey.Revoke(path, []string{c.ID})) // nobody has seen it
+		return errors.Join(err, apikey.Revoke(path, []string{c.ID})) // the key was not printed, so it cannot be used
 	}
 	p.notef("The key %s was added to %s. It is shown only this once. Gateways accept it within 10 s, as the header\nAuthorization: Bearer KEY", c.ID, path)
 	for _, id := range k.Apps {

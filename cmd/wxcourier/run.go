@@ -158,7 +158,7 @@ func (c *runCommand) validate(p *program, cfg configs.Config) error {
 		if c.File == "-" {
 			what = "the tasks come from standard input"
 		}
-		return usageErrorf("run sends to WeChat and requires a record of what was sent; %s, so there is no place for a journal beside it.\nUse --journal FILE, set redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the tasks with --sandbox, which sends no messages.", what, p.configName())
+		return usageErrorf("run sends to WeChat and requires a record of what was sent, but %s, so a journal cannot be kept beside it.\nUse --journal FILE, set redis.addrs in %s (or $WXCOURIER_REDIS_ADDRS), or try the tasks with --sandbox, which sends no messages.", what, p.configName())
 	case cfg.Redis.Configured() && c.Journal != "":
 		return usageErrorf("--journal is for a run without a Redis, but redis.addrs is set (in %s or $WXCOURIER_REDIS_ADDRS): that Redis records what was sent, and the same command continues with it.\nLeave out --journal or redis.addrs.", p.configName())
 	case len(cfg.Apps) == 0:

@@ -64,7 +64,7 @@ func (f *followers) Follow(ctx context.Context, app, id string) (ended <-chan st
 	return waiter, func() { f.leave(ref, waiter) }, nil
 }
 
-// join adds a waiter. It returns false if nobody waits for the app yet and cursor is empty: the
+// join adds a waiter. It returns false if it is the first of the app and cursor is empty: the
 // streams are then to be read from a cursor on.
 func (f *followers) join(ref taskRef, waiter chan struct{}, cursor string) bool {
 	f.mu.Lock()

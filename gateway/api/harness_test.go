@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/e2e"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/ledger"
@@ -50,33 +50,15 @@ type fixture struct {
 	client *tasks.Client
 	api    *api.API
 	url    string
-	log    *logBuffer
+	log    *e2e.Output
 
 	mu  sync.Mutex
 	key *apikey.Key // guarded by mu
 }
 
-// logBuffer collects the log.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func newFixture(t *testing.T, rdb redis.UniversalClient, change ...func(*api.Deps)) *fixture {
 	t.Helper()
-	f := &fixture{T: t, rdb: rdb, client: tasks.NewClient(rdb), log: &logBuffer{}, key: apikey.Local()}
+	f := &fixture{T: t, rdb: rdb, client: tasks.NewClient(rdb), log: &e2e.Output{}, key: apikey.Local()}
 	limiter := ratelimit.NewLimiter(rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return nil })
 	holds := hold.NewStore(rdb)
 	deps := api.Deps{

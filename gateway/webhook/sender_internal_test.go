@@ -92,7 +92,7 @@ func TestNewAppsAndEndpoints(t *testing.T) {
 	e, l := newEndpoint(t), newLedger(t, rdb, 0)
 	s := newSender(t, rdb, e.config("crm"))
 	started(t, rdb, s)
-	settle(t, l, otherApp, "first", 3, nil) // nobody knows the app yet
+	settle(t, l, otherApp, "first", 3, nil) // the sender does not know the app yet
 	rdb.SAdd(t.Context(), ledger.AppsKey, otherApp)
 	redistest.Until(t, long, "the results of the new app are there", func() bool { return slices.Equal(e.accepted(otherApp), names("first", 3)) })
 

@@ -1,7 +1,6 @@
 package apikey
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,31 +11,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/wxcourier/wxcourier/internal/e2e"
 )
-
-// logBuffer collects a log.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logBuffer) Reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.b.Reset()
-}
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
@@ -60,7 +37,7 @@ func TestSetFollowsItsFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
 	orders, ops := add(t, path, Key{ID: "orders", Rate: 1}), add(t, path, Key{ID: "ops"})
 	synctest.Test(t, func(t *testing.T) {
-		logged := &logBuffer{}
+		logged := &e2e.Output{}
 		s := NewSet(path, slog.New(slog.NewTextHandler(logged, nil)))
 		if err := s.Load(); err != nil {
 			t.Fatal(err)

@@ -41,7 +41,7 @@ func Run(m *testing.M) int {
 	return code
 }
 
-// Output collects the output of processes. It is safe for concurrent use.
+// Output collects the output of processes, or a log. It is safe for concurrent use.
 type Output struct {
 	mu sync.Mutex
 	b  bytes.Buffer // guarded by mu
@@ -59,4 +59,11 @@ func (s *Output) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()
+}
+
+// Reset drops the output so far.
+func (s *Output) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b.Reset()
 }

@@ -91,7 +91,7 @@ func (c *Certificate) look() (all [2]fs.FileInfo) {
 	return all
 }
 
-// same reports whether two looks at a file found the same one, and nobody wrote it between them.
+// same reports whether a file did not change between two calls of Stat.
 func same(a, b fs.FileInfo) bool {
 	if a == nil || b == nil {
 		return a == b

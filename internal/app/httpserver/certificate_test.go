@@ -1,7 +1,6 @@
 package httpserver_test
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,11 +15,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
+	"github.com/wxcourier/wxcourier/internal/e2e"
 	"github.com/wxcourier/wxcourier/internal/redistest"
 )
 
@@ -53,23 +52,6 @@ func writeCertificate(t *testing.T, certFile, keyFile string, serial int64, unti
 	}
 }
 
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // TestCertificateIsReadAgain: a renewed certificate is served without a restart; one that does not
 // fit its key, or has expired, is logged, and the one before stays.
 func TestCertificateIsReadAgain(t *testing.T) {
@@ -78,7 +60,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	later := time.Now().Add(time.Hour)
 	writeCertificate(t, certFile, keyFile, 1, later)
-	logged := &syncBuffer{}
+	logged := &e2e.Output{}
 	log := slog.New(slog.NewTextHandler(logged, nil))
 	certificate, err := httpserver.LoadCertificate(certFile, keyFile, log)
 	if err != nil {
