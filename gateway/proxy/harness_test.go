@@ -94,6 +94,7 @@ type shop struct {
 	keys   *keyRing
 	key    string // with the scope call
 	limits map[string]ratelimit.Limit
+	pace   ratelimit.Config
 	apps   map[string]proxy.App
 	log    *logText
 	wait   time.Duration
@@ -174,7 +175,7 @@ func newShop(t testing.TB, rdb redis.UniversalClient) *shop {
 	s := &shop{
 		t: t, wx: sandbox.New(sandbox.Options{Apps: map[string]string{app: secret, other: secret}}), rdb: rdb,
 		keys: &keyRing{keys: make(map[string]*apikey.Key)}, log: &logText{}, wait: 10 * time.Second,
-		apps: map[string]proxy.App{app: {}, other: {}}, limits: make(map[string]ratelimit.Limit),
+		apps: map[string]proxy.App{app: {}, other: {}}, limits: make(map[string]ratelimit.Limit), pace: ratelimit.DefaultConfig(),
 	}
 	s.seen = &recorder{next: s.wx}
 	server := httptest.NewServer(s.seen)
@@ -202,7 +203,7 @@ func (s *shop) start() *gateway {
 		return wechat.Credential{App: app, Secret: secret}, true
 	}, wechat.WithLogger(log))
 	client := wechat.NewClient(cfg, tokens)
-	limiter := ratelimit.NewLimiter(s.rdb, ratelimit.DefaultConfig(), func(string) map[string]ratelimit.Limit { return s.limits })
+	limiter := ratelimit.NewLimiter(s.rdb, s.pace, func(string) map[string]ratelimit.Limit { return s.limits })
 	registry := prometheus.NewRegistry()
 	p, err := proxy.New(proxy.Config{Wait: s.wait}, proxy.Deps{
 		Redis: s.rdb, Tasks: tasks.NewClient(s.rdb), Limiter: limiter, WeChat: client, Tokens: tokens, Keys: s.keys,

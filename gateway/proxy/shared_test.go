@@ -45,6 +45,9 @@ func shareLimit(t *testing.T, limit ratelimit.Limit, calls int) {
 	})
 	s.seen.next = s.wx
 	s.limits[tasks.TypeScheme], s.wait = limit, time.Minute
+	if margin, err := strconv.ParseFloat(os.Getenv("WXCOURIER_SHARED_MARGIN"), 64); err == nil {
+		s.pace.Margin = margin
+	}
 	startWorkers(t, s, server.Addr(), 2)
 	client := tasks.NewClient(s.rdb)
 	var envelopes []tasks.Envelope
@@ -72,7 +75,7 @@ func shareLimit(t *testing.T, limit ratelimit.Limit, calls int) {
 	}
 	t.Logf("%d calls in %v, %d of them clients'; the busiest second and minute: %+v", made, took, direct.Load(), s.wx.Peak(app, schemePath))
 	if limit.PerSecond > 0 {
-		allowed := float64(limit.PerSecond) * (1 - ratelimit.DefaultConfig().Margin)
+		allowed := float64(limit.PerSecond) * (1 - s.pace.Margin)
 		t.Logf("used: %.1f %% of the %.0f calls a second that the margin leaves", 100*float64(made)/took.Seconds()/allowed, allowed)
 	}
 }
@@ -115,7 +118,7 @@ func startWorkers(t *testing.T, s *shop, redisAddr string, n int) {
 	t.Helper()
 	cfg := configs.Default()
 	cfg.Redis.Addrs = []string{redisAddr}
-	cfg.WeChat.BaseURL = s.url
+	cfg.WeChat.BaseURL, cfg.Pace = s.url, s.pace
 	cfg.Apps = []configs.App{{ID: app, Secret: secret, Limits: s.limits}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
