@@ -49,6 +49,7 @@ type Task struct {
 	Failed   int       `json:"failed,omitempty"` // attempts that failed, in this generation
 	// HandedBack is why a replica gave the task back the last time, in asynq's words.
 	HandedBack string       `json:"handed_back,omitempty"`
+	Failures   []Failure    `json:"failures,omitempty"` // the last attempts that did not end the task, the oldest first, at most ten
 	History    []PastResult `json:"history,omitempty"`
 }
 
