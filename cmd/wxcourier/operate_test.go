@@ -308,7 +308,7 @@ func TestDev(t *testing.T) {
 		})
 		return found[1]
 	}
-	url, wx := address("Start page"), address("WeChat")
+	url, wx := address("Console"), address("WeChat")
 	_, page := get(t, url)
 	mentions(t, "the page", page, "wxcourier dev", wx, "wx00000000000000d1")
 	if status, monitor := get(t, url+"monitor"); status != http.StatusOK || !strings.Contains(monitor, "Asynq") {

@@ -27,7 +27,7 @@ func build(dir string) (string, error) {
 }
 
 // listening is how dev announces its pages.
-var listening = regexp.MustCompile(`(?m)^Start page +(http://[0-9.:]+)/`)
+var listening = regexp.MustCompile(`(?m)^Console +(http://[0-9.:]+)/`)
 
 // StartDev starts `wxcourier dev` on a free port, and returns the URL of its pages. It ends with the
 // test.
