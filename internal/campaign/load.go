@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
@@ -117,7 +118,7 @@ func (l *Load) holds(all []hold.Hold, p Plan, c *Checked) (concern []hold.Hold) 
 		}
 		concern = append(concern, h)
 		switch {
-		case h.Until.IsZero():
+		case h.Until.IsZero(), dispatch.Probed(h): // until a probe succeeds
 			l.Held = true
 		case h.Until.After(l.HeldUntil):
 			l.HeldUntil = h.Until

@@ -19,7 +19,7 @@ func layers() [][]string {
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
 		{"worker", "gateway", "internal/describe"},
 		{"gateway/api", "gateway/proxy", "gateway/webhook"},
-		{"gateway/docs"},
+		{"gateway/docs", "internal/campaign"},
 		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/resultlog", "internal/gate", "internal/reconcile", "internal/ingest"},
 		{"internal/apikey", "internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
 		{"tasks", "ratelimit", "wechat", "sandbox"},
@@ -27,7 +27,7 @@ func layers() [][]string {
 		{"internal/hold"},
 		{"internal/ledger", "internal/asynqwire"},
 		{ // what knows nothing of wxcourier
-			"internal/background", "internal/buildinfo", "internal/calendar", "internal/console", "internal/embedded", "internal/exists",
+			"internal/background", "internal/buildinfo", "internal/calendar", "internal/campaign/table", "internal/console", "internal/embedded", "internal/exists",
 			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/problem", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/strictjson",
 			"internal/subprocess", "internal/suggest", "internal/tracing", "internal/workerpool",
 		},
