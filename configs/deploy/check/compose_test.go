@@ -10,7 +10,6 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 
-	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/internal/subprocess"
 )
 
@@ -44,6 +43,9 @@ func TestCompose(t *testing.T) {
 		if !strings.Contains(text, "secrets/keys/keys") {
 			t.Errorf("%s does not say how to make secrets/keys/keys", page)
 		}
+	}
+	if !strings.Contains(read(t, root, ".dockerignore"), "\n/configs/deploy/secrets/*\n") || !strings.Contains(read(t, deploy, "secrets/.gitignore"), "\n*\n") {
+		t.Error("the secrets get into the repository, or into the build of the image")
 	}
 	for _, s := range p.Services {
 		for _, v := range s.Volumes {
@@ -127,7 +129,7 @@ func runComposeRedis(t *testing.T, m machine, s types.ServiceConfig) (stop func(
 
 	client := tool(t, "redis-cli")
 	check := strings.NewReplacer("$$", "$", "redis-cli ", client+" -p "+port+" ").Replace(m.translate(s.HealthCheck.Test[1]))
-	redistest.Until(t, within, "a healthy redis", func() bool {
+	waitFor(t, "a healthy redis", func() bool {
 		_, err := run(t, nil, "/bin/sh", "-c", check)
 		return err == nil
 	})

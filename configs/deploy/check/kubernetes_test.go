@@ -2,6 +2,7 @@ package check
 
 import (
 	"maps"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -266,6 +267,34 @@ func TestKubernetesRuns(t *testing.T) {
 		if grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second; grace <= needed {
 			t.Errorf("%s: a grace of %v, and up to %v are needed", name, grace, needed)
 		}
-		m.start(t, service{args: container.Args, healthURL: "http://127.0.0.1:" + strconv.Itoa(int(container.Ports[0].ContainerPort)) + "/readyz"})
+		start := service{args: container.Args, healthURL: "http://127.0.0.1:" + strconv.Itoa(int(container.Ports[0].ContainerPort)) + "/readyz"}
+		if name == "wxcourier-gateway" {
+			start.ready = func() { checkHosts(t, "http://127.0.0.1:"+m.ports["8080"]+"/v1/lanes") }
+		}
+		m.start(t, start)
+	}
+}
+
+// checkHosts checks that the gateway knows the names of its Service, and no others.
+func checkHosts(t *testing.T, url string) {
+	t.Helper()
+	for host, want := range map[string]int{
+		"wxcourier-gateway:8080": http.StatusUnauthorized, "wxcourier-gateway.wxcourier:8080": http.StatusUnauthorized,
+		"wxcourier-gateway.wxcourier.svc:8080": http.StatusUnauthorized, "wxcourier-gateway.wxcourier.svc.cluster.local:8080": http.StatusUnauthorized,
+		"other.example.com": http.StatusForbidden,
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("a request without a key for %s is answered %s, want %d", host, response.Status, want)
+		}
 	}
 }

@@ -11,9 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/internal/subprocess"
 )
 
@@ -68,17 +66,13 @@ scrape_configs: [{job_name: wxcourier-worker, static_configs: [{targets: [%q]}]}
 	})
 	holds := "http://" + listen + "/v1/holds"
 	request(t, http.MethodPut, holds+"/wx00000000000000d2/code:unlimited", `{"reason":"a test"}`)
-	failed, asked := "", time.Time{}
+	failed := ""
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("without data: %q %s\n%s", missing, failed, dev.Output())
 		}
 	})
-	redistest.Until(t, within, "data of each expression", func() bool {
-		if time.Since(asked) < 300*time.Millisecond { // scrapes are a second apart
-			return false
-		}
-		asked = time.Now()
+	waitFor(t, "data of each expression", func() bool {
 		request(t, http.MethodGet, holds, "") // so that there are requests to count
 		missing = slices.DeleteFunc(missing, func(e expression) bool {
 			n, problem := series(t, at, e.expr)

@@ -56,6 +56,7 @@ func (m machine) put(t *testing.T, path, text string) {
 type service struct {
 	args, env []string
 	healthURL string
+	ready     func() // called when it is ready; nil: nothing
 }
 
 // start starts a command of the deployment, waits until it is ready, reloads it and stops it.
@@ -75,7 +76,7 @@ func (m machine) start(t *testing.T, s service) {
 		t.Fatal(err)
 	}
 	health := m.translate(s.healthURL)
-	redistest.Until(t, within, "ready: "+strings.Join(s.args, " "), func() bool {
+	waitFor(t, "ready: "+strings.Join(s.args, " "), func() bool {
 		select {
 		case <-p.Done():
 			t.Fatalf("%s: %v\n%s", strings.Join(s.args, " "), p.ExitError(), p.Output())
@@ -84,6 +85,9 @@ func (m machine) start(t *testing.T, s service) {
 		_, err := run(t, nil, program, "healthcheck", health)
 		return err == nil
 	})
+	if s.ready != nil {
+		s.ready()
+	}
 	if err := syscall.Kill(p.PID(), syscall.SIGHUP); err != nil { // as ExecReload does
 		t.Error(err)
 	}
