@@ -125,6 +125,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Limiter: deps.Limiter, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.consoleApps, Keys: deps.Keys,
 		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Secure: cfg.TLS.Configured(), Log: deps.Log,
+		Signed: func(r *http.Request, key *apikey.Key) { exchangeOf(r.Context()).key = key.ID },
 	})
 	if err != nil {
 		return nil, err
@@ -158,7 +159,7 @@ func (g *Gateway) routes() {
 	g.handle("GET /healthz", http.HandlerFunc(g.serveHealth))
 	g.handle("GET /readyz", http.HandlerFunc(g.serveReadiness))
 	g.handle("GET /metrics", promhttp.HandlerFor(g.deps.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
-	g.handle("/", g.console.Authenticated(routedByNext(g.console)))
+	g.handle("/", routedByNext(g.console))
 	if g.cfg.Monitor != MonitorOff {
 		g.monitor = newMonitor(g.deps.NewRedis, g.cfg.Monitor == MonitorFull)
 		pages := g.authenticated(g.monitor)
@@ -214,6 +215,7 @@ func (g *Gateway) Run(ctx context.Context) { g.deps.Keys.Run(ctx) }
 func (g *Gateway) Drain() {
 	g.draining.Store(true)
 	g.api.EndWaits()
+	g.console.Drain()
 }
 
 // Close ends what runs in the background. All requests must have ended.
