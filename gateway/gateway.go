@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/gateway/api"
+	"github.com/wxcourier/wxcourier/gateway/console"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
@@ -70,11 +71,21 @@ func (d Deps) app(id string) (app proxy.App, configured bool) {
 	return proxy.App{}, false
 }
 
+// consoleApps returns the configured apps as the console takes them.
+func (d Deps) consoleApps() []console.App {
+	var all []console.App
+	for _, a := range d.Apps() {
+		all = append(all, console.App{ID: a.ID, Hours: a.Hours})
+	}
+	return all
+}
+
 // Gateway serves the API. Create it with New.
 type Gateway struct {
 	cfg      Config
 	deps     Deps
 	api      *api.API
+	console  *console.Console
 	proxy    *proxy.Proxy
 	monitor  *monitor // nil: off
 	metrics  *metrics
@@ -119,6 +130,14 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.console, err = console.New(console.Deps{
+		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Limiter: deps.Limiter, Holds: deps.Holds, Tokens: deps.Tokens,
+		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.consoleApps, Keys: deps.Keys,
+		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Secure: cfg.TLS.Configured(), Log: deps.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
 	g.handler = g.observed(limited(g.mux))
 	g.routes()
 	return g, nil
@@ -144,10 +163,11 @@ func (g *Gateway) routes() {
 	for _, path := range DocumentPaths() {
 		g.handle(path, operations)
 	}
-	g.handle(proxyPath, g.traced(http.StripPrefix("/wechat", g.proxy)))
+	g.handle("/wechat/", g.traced(http.StripPrefix("/wechat", g.proxy)))
 	g.handle("GET /healthz", http.HandlerFunc(g.serveHealth))
 	g.handle("GET /readyz", http.HandlerFunc(g.serveReadiness))
 	g.handle("GET /metrics", promhttp.HandlerFor(g.deps.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	g.handle("/", g.console.Authenticated(routedByNext(g.console)))
 	if g.cfg.Monitor != MonitorOff {
 		g.monitor = newMonitor(g.deps.NewRedis, g.cfg.Monitor == MonitorFull)
 		pages := g.authenticated(g.monitor)
@@ -158,11 +178,6 @@ func (g *Gateway) routes() {
 
 // DocumentPaths are the paths of the API's description, which need no key.
 func DocumentPaths() []string { return []string{"/openapi.json", "/docs", "/docs/"} }
-
-const proxyPath = "/wechat/"
-
-// Paths are the paths that a server which has other pages too passes to a Gateway.
-func Paths() []string { return append(DocumentPaths(), "/v1/", proxyPath) }
 
 // handle registers a handler, whose requests have the pattern as their route.
 func (g *Gateway) handle(pattern string, next http.Handler) {

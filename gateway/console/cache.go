@@ -1,0 +1,67 @@
+package console
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// sharedFor is how long a reading of Redis is shown: all viewers share it.
+const sharedFor = 2 * time.Second
+
+// cache has the last readings of Redis by name.
+type cache struct {
+	mu       sync.Mutex
+	readings map[string]*reading // guarded by mu
+}
+
+// reading is one reading. Its fields are set when done is closed.
+type reading struct {
+	done  chan struct{}
+	at    time.Time
+	value any
+	err   error
+}
+
+func newCache() *cache { return &cache{readings: make(map[string]*reading)} }
+
+// shared returns the value of a name, which load reads: at most every two seconds, and once for all
+// that ask at the same time. The value is shared: do not change it. It must not depend on a key's
+// permissions, except by the name.
+func shared[T any](ctx context.Context, c *Console, name string, load func(context.Context) (T, error)) (T, error) {
+	var zero T
+	c.cache.mu.Lock()
+	r, ok := c.cache.readings[name]
+	if !ok || r.over() {
+		r = &reading{done: make(chan struct{})}
+		c.cache.readings[name] = r
+		ctx := context.WithoutCancel(ctx) // others wait for it too
+		go func() {
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			value, err := load(ctx)
+			r.value, r.err, r.at = value, err, time.Now()
+			close(r.done)
+		}()
+	}
+	c.cache.mu.Unlock()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return zero, ctx.Err()
+	}
+	if r.err != nil {
+		return zero, r.err
+	}
+	value, _ := r.value.(T)
+	return value, nil
+}
+
+func (r *reading) over() bool {
+	select {
+	case <-r.done:
+		return time.Since(r.at) >= sharedFor
+	default:
+		return false
+	}
+}

@@ -1,0 +1,86 @@
+// Package console serves the pages for operators: how much of today is left, what stands still until
+// when, and what became of a task.
+//
+// A page is one row of [Console.pages], one template in templates/, and its texts, in Chinese and
+// English, in texts/. A page reads Redis through [Console.shared], so that any number of viewers
+// costs no more than one.
+package console
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
+)
+
+// App is a configured app.
+type App struct {
+	ID    string
+	Hours inspect.Hours // when its tasks may be sent; nil: at any time
+}
+
+// Deps are the dependencies of a Console. All are required.
+type Deps struct {
+	Redis     redis.UniversalClient
+	Tasks     *tasks.Client
+	Inspector *tasks.Inspector
+	Reader    *inspect.Reader
+	Limiter   *ratelimit.Limiter
+	Holds     *hold.Store
+	Tokens    *wechat.Tokens
+	Apps      func() []App // the configured apps, now
+	Keys      *apikey.Set
+	// SyncPauses shows the holds of an app in asynq's pauses.
+	SyncPauses func(ctx context.Context, app string) error
+	AskQuotas  func(ctx context.Context, app string, types []string) error
+	Secure     bool // the gateway serves HTTPS
+	Log        *slog.Logger
+}
+
+// Console serves the pages. Create it with New.
+type Console struct {
+	Deps
+	mux   *http.ServeMux
+	views *views
+	cache *cache
+}
+
+// New creates a Console. It does no I/O.
+func New(deps Deps) (*Console, error) {
+	if deps.Redis == nil || deps.Apps == nil || deps.Keys == nil {
+		return nil, errors.New("console: Deps needs Redis, Apps and Keys")
+	}
+	c := &Console{Deps: deps, mux: http.NewServeMux(), cache: newCache()}
+	pages := c.pages()
+	var err error
+	if c.views, err = parseViews(pages); err != nil {
+		return nil, err
+	}
+	for _, p := range pages {
+		c.servePage(p)
+	}
+	c.serveStatic()
+	return c, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mux.ServeHTTP(w, r)
+}
+
+// Authenticated passes requests on with the key of their session in the context, and sends
+// browsers without a session to the sign-in page. The pages and the asynq web UI are behind it.
+func (c *Console) Authenticated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(apikey.NewContext(r.Context(), apikey.Local())))
+	})
+}
