@@ -156,7 +156,7 @@ func TestMetricNames(t *testing.T) {
 	}
 	for _, name := range exist {
 		if !slices.ContainsFunc(used, func(u string) bool { return histogram.ReplaceAllString(u, "") == name }) {
-			t.Errorf("neither the dashboard nor a rule uses %s", name)
+			t.Errorf("neither the dashboard nor a rule uses %s: add a panel to grafana/wxcourier.json", name)
 		}
 	}
 }
