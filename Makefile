@@ -107,6 +107,9 @@ bench-check: ## vet, tests and tidiness of the module in bench/
 # systemd-analyze or redis-server it skips their tests; with CI=true it fails. -count=1: the cache of
 # go test does not notice changes outside of its module.
 deploy-check: ## the files of configs/deploy: strict decoding, promtool, and the program with them
+	@for tool in promtool prometheus systemd-analyze systemd-sysusers redis-server; do \
+		command -v "$$tool" >/dev/null || echo "deploy-check: $$tool is not installed: without CI=true, what needs it is skipped"; \
+	done
 	cd configs/deploy/check && go mod tidy -diff && go vet ./... && go test -count=1 ./...
 
 tidy-check: ## go.mod and go.sum are as go mod tidy leaves them

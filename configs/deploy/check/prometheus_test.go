@@ -28,6 +28,22 @@ type rule struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
+// ruleTests is a file of tests for promtool, with the fields that ours use.
+type ruleTests struct {
+	Files    []string `json:"rule_files"`
+	Interval string   `json:"evaluation_interval"`
+	Tests    []struct {
+		Name     string              `json:"name"`
+		Interval string              `json:"interval"`
+		Series   []map[string]string `json:"input_series"`
+		Rules    []struct {
+			Alert  string           `json:"alertname"`
+			At     string           `json:"eval_time"`
+			Alerts []map[string]any `json:"exp_alerts"`
+		} `json:"alert_rule_test"`
+	} `json:"tests"`
+}
+
 func alerts(t *testing.T) []rule {
 	t.Helper()
 	var file rules
@@ -48,6 +64,7 @@ func TestPrometheusFiles(t *testing.T) {
 	for _, args := range [][]string{
 		{"check", "config", "prometheus.yaml"}, // and the rules that it names
 		{"test", "rules", "rules_test.yaml"},
+		{"test", "rules", "quota_test.yaml"},
 	} {
 		args[2] = filepath.Join(deploy, "prometheus", args[2])
 		if out, err := run(t, nil, promtool, args...); err != nil {
@@ -60,26 +77,15 @@ func TestPrometheusFiles(t *testing.T) {
 // and one in which it does not.
 func TestAlerts(t *testing.T) {
 	t.Parallel()
-	var file struct {
-		Tests []struct {
-			Name  string `json:"name"`
-			Rules []struct {
-				Alert  string           `json:"alertname"`
-				At     string           `json:"eval_time"`
-				Alerts []map[string]any `json:"exp_alerts"`
-			} `json:"alert_rule_test"`
-			Series   []map[string]string `json:"input_series"`
-			Interval string              `json:"interval"`
-		} `json:"tests"`
-		Files    []string `json:"rule_files"`
-		Interval string   `json:"evaluation_interval"`
-	}
-	mustDecode(t, "rules_test.yaml", read(t, deploy, "prometheus/rules_test.yaml"), &file)
 	fires, quiet := make(map[string]bool), make(map[string]bool)
-	for _, test := range file.Tests {
-		for _, r := range test.Rules {
-			fires[r.Alert] = fires[r.Alert] || len(r.Alerts) > 0
-			quiet[r.Alert] = quiet[r.Alert] || len(r.Alerts) == 0
+	for _, name := range []string{"rules_test.yaml", "quota_test.yaml"} {
+		var file ruleTests
+		mustDecode(t, name, read(t, deploy, "prometheus", name), &file)
+		for _, test := range file.Tests {
+			for _, r := range test.Rules {
+				fires[r.Alert] = fires[r.Alert] || len(r.Alerts) > 0
+				quiet[r.Alert] = quiet[r.Alert] || len(r.Alerts) == 0
+			}
 		}
 	}
 	for _, r := range alerts(t) {
@@ -150,7 +156,7 @@ func TestMetricNames(t *testing.T) {
 	}
 	for _, name := range exist {
 		if !slices.ContainsFunc(used, func(u string) bool { return histogram.ReplaceAllString(u, "") == name }) {
-			t.Errorf("neither the dashboard nor a rule uses %s", name)
+			t.Errorf("neither the dashboard nor a rule uses %s: add a panel to grafana/wxcourier.json", name)
 		}
 	}
 }
