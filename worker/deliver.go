@@ -15,6 +15,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/series"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -39,6 +40,7 @@ type delivererDeps struct {
 	hooks      Hooks
 	tracer     trace.Tracer // nil: no spans
 	metrics    *metrics
+	series     *series.Recorder // nil: outcomes are not counted over time
 	background *background.Group
 	log        *slog.Logger
 	now        func() time.Time // the clock of hours and expiry

@@ -179,10 +179,13 @@ func (p *Proxy) end(ctx context.Context, m *message, a attempt) {
 		if err == nil && !settled.Written && settled.Outcome == string(tasks.OutcomeUnknown) && ending.Replaces == "" && m.opened.Admission == ledger.Proceed {
 			result.Supersedes = tasks.OutcomeUnknown
 			ending.Result, ending.Replaces = result.Encode(), m.runner
-			_, err = p.ledger.Settle(within, m.ref(), ending)
+			settled, err = p.ledger.Settle(within, m.ref(), ending)
 		}
 		cancel()
 		if err == nil {
+			if settled.Written {
+				p.deps.Series.Add(result.App, result.Type, string(result.Outcome), result.ErrCode)
+			}
 			return
 		}
 	}

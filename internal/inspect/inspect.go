@@ -30,8 +30,10 @@ type State struct {
 	Lanes   []LaneUsage `json:"lanes"`   // of the configured apps: those that have tasks or have used part of a limit
 	Holds   []hold.Hold `json:"holds"`   // in force, of the configured apps and of all apps with tasks; and limits of the lanes that are spent by our own count
 	Orphans []Lane      `json:"orphans"` // lanes with tasks of apps that are not configured
-	// Replicas are the running replicas, of all configurations, and those lost in the last minutes.
+	// Replicas are the running workers, of all configurations, and those lost in the last minutes;
+	// Gateways are likewise the gateways.
 	Replicas []heartbeat.Replica `json:"replicas"`
+	Gateways []heartbeat.Replica `json:"gateways"`
 }
 
 // LaneUsage is a lane with the windows of its limits.
@@ -77,7 +79,15 @@ func (r *Reader) Read(ctx context.Context, configured []string, wanted func(app 
 		state.Holds = append(state.Holds, s.Hold)
 	}
 	slices.SortStableFunc(state.Holds, func(a, b hold.Hold) int { return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Scope, b.Scope)) })
-	state.Replicas, err = heartbeat.List(ctx, r.rdb)
+	replicas, err := heartbeat.List(ctx, r.rdb)
+	state.Replicas, state.Gateways = []heartbeat.Replica{}, []heartbeat.Replica{}
+	for _, replica := range replicas {
+		if replica.Kind == heartbeat.Gateway {
+			state.Gateways = append(state.Gateways, replica)
+		} else {
+			state.Replicas = append(state.Replicas, replica)
+		}
+	}
 	return state, err
 }
 
