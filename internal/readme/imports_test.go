@@ -20,7 +20,7 @@ func layers() [][]string {
 		{"worker", "gateway", "internal/describe"},
 		{"gateway/console"},
 		{"gateway/api", "gateway/proxy", "gateway/webhook"},
-		{"gateway/docs", "internal/operate"},
+		{"gateway/docs", "internal/campaign", "internal/operate"},
 		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/gate", "internal/reconcile", "internal/ingest"},
 		{"internal/resultlog"},
 		{"internal/apikey", "internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
@@ -29,7 +29,7 @@ func layers() [][]string {
 		{"internal/hold"},
 		{"internal/ledger", "internal/asynqwire"},
 		{ // what knows nothing of wxcourier
-			"internal/audit", "internal/background", "internal/buildinfo", "internal/calendar", "internal/console", "internal/embedded", "internal/exists",
+			"internal/audit", "internal/background", "internal/buildinfo", "internal/calendar", "internal/campaign/table", "internal/console", "internal/embedded", "internal/exists",
 			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/problem", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/series", "internal/strictjson",
 			"internal/subprocess", "internal/suggest", "internal/tracing", "internal/workerpool",
 		},
