@@ -134,6 +134,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Limiter: deps.Limiter, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.consoleApps, Keys: deps.Keys,
 		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Secure: cfg.TLS.Configured(), Log: deps.Log,
+		Signed: func(r *http.Request, key *apikey.Key) { exchangeOf(r.Context()).key = key.ID },
 	})
 	if err != nil {
 		return nil, err
@@ -167,7 +168,7 @@ func (g *Gateway) routes() {
 	g.handle("GET /healthz", http.HandlerFunc(g.serveHealth))
 	g.handle("GET /readyz", http.HandlerFunc(g.serveReadiness))
 	g.handle("GET /metrics", promhttp.HandlerFor(g.deps.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
-	g.handle("/", g.console.Authenticated(routedByNext(g.console)))
+	g.handle("/", routedByNext(g.console))
 	if g.cfg.Monitor != MonitorOff {
 		g.monitor = newMonitor(g.deps.NewRedis, g.cfg.Monitor == MonitorFull)
 		pages := g.authenticated(g.monitor)
@@ -239,6 +240,7 @@ func (g *Gateway) Drain() {
 		close(g.stopping)
 	}
 	g.api.EndWaits()
+	g.console.Drain()
 }
 
 // Close ends what runs in the background. All requests must have ended.
