@@ -164,7 +164,7 @@ func (g *Gateway) routes() {
 	for _, path := range DocumentPaths() {
 		g.handle(path, operations)
 	}
-	g.handle(proxyPath, g.traced(http.StripPrefix("/wechat", g.proxy)))
+	g.handle("/wechat/", g.traced(http.StripPrefix("/wechat", g.proxy)))
 	g.handle("GET /healthz", http.HandlerFunc(g.serveHealth))
 	g.handle("GET /readyz", http.HandlerFunc(g.serveReadiness))
 	g.handle("GET /metrics", promhttp.HandlerFor(g.deps.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
@@ -179,11 +179,6 @@ func (g *Gateway) routes() {
 
 // DocumentPaths are the paths of the API's description, which need no key.
 func DocumentPaths() []string { return []string{"/openapi.json", "/docs", "/docs/"} }
-
-const proxyPath = "/wechat/"
-
-// Paths are the paths that a server which has other pages too passes to a Gateway.
-func Paths() []string { return append(DocumentPaths(), "/v1/", proxyPath) }
 
 // handle registers a handler, whose requests have the pattern as their route.
 func (g *Gateway) handle(pattern string, next http.Handler) {

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/redrive"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -79,8 +80,28 @@ func (a *API) redrive(ctx context.Context, in *redriveInput) (*redriveOutput, er
 	for _, outcome := range body.Outcomes {
 		filter.Outcomes = append(filter.Outcomes, tasks.Outcome(outcome))
 	}
+<<<<<<< HEAD
 	for _, typ := range body.Types {
 		filter.Types = append(filter.Types, string(typ))
+=======
+	bounded, cancel := context.WithTimeout(ctx, redriveTime)
+	defer cancel()
+	r := redrive.New(redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit})
+	out := new(redriveOutput)
+	for _, app := range apps {
+		before := r.Counts()
+		if len(body.IDs) > 0 {
+			err = r.Redrive(bounded, app, slices.Values(body.IDs))
+		} else {
+			err = r.Redrive(bounded, app, nil)
+		}
+		if n := r.Counts().Since(before); n > 0 && !body.DryRun {
+			a.audit(ctx, audit.Entry{Action: audit.Redrive, App: app, Target: body.Batch, Count: int64(n), Note: redrive.Note(filter, len(body.IDs) > 0)})
+		}
+		if err != nil {
+			break
+		}
+>>>>>>> part-s
 	}
 	counts, more, err := redrive.Bounded(ctx, redriveTime, redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit}, apps, body.IDs)
 	return &redriveOutput{redriven{counts, more}}, err
