@@ -1,23 +1,18 @@
 package api
 
 import (
-	"cmp"
 	"context"
-	"log/slog"
+	"errors"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/hold"
-	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/operate"
 	"github.com/wxcourier/wxcourier/internal/problem"
-	"github.com/wxcourier/wxcourier/tasks"
 )
 
 const holdsTag = "holds"
@@ -58,18 +53,11 @@ func (p *HoldPath) check(ctx context.Context, a *API) error {
 	if err := require(ctx, apikey.Operate, p.App); err != nil {
 		return err
 	}
-	_, isType := tasks.Lookup(p.Scope)
-	id, isTemplate := strings.CutPrefix(p.Scope, hold.TemplateScope(""))
-	isTemplate = isTemplate && id != "" && len(id) <= maxHoldText &&
-		!strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' })
-	if p.Scope != hold.WholeApp && !isType && !isTemplate {
+	if !operate.ValidScope(p.Scope) {
 		return invalid("path.scope", "must be *, a task type, or template: and a template id")
 	}
 	return a.requireKnown(ctx, p.App)
 }
-
-// maxHoldText is the maximum length of a template id and of a reason, in bytes.
-const maxHoldText = 200
 
 type holdsOutput struct {
 	Body struct {
@@ -117,15 +105,17 @@ func (a *API) setHold(ctx context.Context, in *setHoldInput) (*setHoldOutput, er
 			return nil, err
 		}
 	}
-	if len(body.Reason) > maxHoldText || strings.ContainsFunc(body.Reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if !operate.ValidReason(body.Reason) {
 		return nil, invalid("body.reason", "must be one line of at most 200 bytes, without control characters")
 	}
 	if !body.Until.IsZero() && !body.Until.After(time.Now()) {
 		return nil, invalid("body.until", "has passed")
 	}
-	set, err := a.Holds.Set(ctx, hold.Hold{
-		App: in.App, Scope: in.Scope, Reason: cmp.Or(body.Reason, "operator"), Until: body.Until, By: apikey.FromContext(ctx).ID,
+	h, set, err := a.holds().Set(ctx, hold.Hold{
+		App: in.App, Scope: in.Scope, Reason: body.Reason, Until: body.Until, By: apikey.FromContext(ctx).ID,
 	})
+<<<<<<< HEAD
+=======
 	if err != nil && !set { // with set only the wake-up failed
 		return nil, err
 	}
@@ -133,22 +123,23 @@ func (a *API) setHold(ctx context.Context, in *setHoldInput) (*setHoldOutput, er
 		a.audit(ctx, audit.Entry{Action: audit.Hold, App: in.App, Target: in.Scope, Note: audit.HoldNote(cmp.Or(body.Reason, "operator"), body.Until)})
 	}
 	h, held, err := a.Holds.Get(ctx, in.App, in.Scope)
+>>>>>>> part-s
 	switch {
+	case errors.Is(err, operate.ErrPassed):
+		return nil, invalid("body.until", "has passed by the clock of Redis; compare the clocks of the gateway and of Redis")
+	case errors.Is(err, operate.ErrEnded):
+		return nil, problem.New(http.StatusConflict, "the hold has already ended, or was released by another operator")
 	case err != nil:
 		return nil, err
-	case !held && !set:
-		return nil, invalid("body.until", "has passed by the clock of Redis; compare the clocks of the gateway and of Redis")
-	case !held:
-		return nil, problem.New(http.StatusConflict, "the hold has already ended, or was released by another operator")
 	}
-	a.syncPauses(ctx, in.App)
 	return &setHoldOutput{heldAnswer{set, h}}, nil
 }
 
-// syncPauses pauses asynq's queues according to the app's holds. If it fails, workers do it later.
-func (a *API) syncPauses(ctx context.Context, app string) {
-	if err := a.SyncPauses(ctx, app); err != nil {
-		a.Log.Warn("the asynq web UI does not show a change of holds before a worker runs", slog.String("app", app), slog.Any("err", err))
+// holds returns what sets and releases holds.
+func (a *API) holds() *operate.Holds {
+	return &operate.Holds{
+		Store: a.Holds, Tokens: a.Tokens, Reader: a.Reader, SyncPauses: a.SyncPauses, AskQuotas: a.AskQuotas, Log: a.Log,
+		Configured: func(app string) bool { _, ok := a.app(app); return ok },
 	}
 }
 
@@ -167,6 +158,10 @@ func (a *API) releaseHold(ctx context.Context, in *HoldPath) (*releaseHoldOutput
 	if err := in.check(ctx, a); err != nil {
 		return nil, err
 	}
+<<<<<<< HEAD
+	r, err := a.holds().Release(ctx, in.App, in.Scope)
+	return &releaseHoldOutput{releasedHold{Released: r.Released, App: in.App, Scope: in.Scope, Hold: r.Hold, Spent: r.Spent}}, err
+=======
 	h, held, err := a.Holds.Get(ctx, in.App, in.Scope)
 	if err != nil {
 		return nil, err
@@ -244,4 +239,5 @@ func typeOf(scope string) string {
 		return typ
 	}
 	return scope
+>>>>>>> part-s
 }

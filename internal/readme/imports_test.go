@@ -20,7 +20,7 @@ func layers() [][]string {
 		{"worker", "gateway", "internal/describe"},
 		{"gateway/console"},
 		{"gateway/api", "gateway/proxy", "gateway/webhook"},
-		{"gateway/docs", "internal/campaign"},
+		{"gateway/docs", "internal/campaign", "internal/operate"},
 		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/gate", "internal/reconcile", "internal/ingest"},
 		{"internal/resultlog"},
 		{"internal/apikey", "internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
