@@ -22,6 +22,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/gateway/console"
+	"github.com/wxcourier/wxcourier/gateway/monitor"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/hold"
@@ -84,7 +85,7 @@ type Gateway struct {
 	api      *api.API
 	console  *console.Console
 	proxy    *proxy.Proxy
-	monitor  *monitor // nil: off
+	monitor  *monitor.Monitor // nil: off
 	metrics  *metrics
 	mux      *http.ServeMux
 	handler  http.Handler // mux, observed and limited
@@ -160,10 +161,12 @@ func (g *Gateway) routes() {
 	g.handle("GET /metrics", promhttp.HandlerFor(g.deps.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	g.handle("/", g.console.Authenticated(routedByNext(g.console)))
 	if g.cfg.Monitor != MonitorOff {
-		g.monitor = newMonitor(g.deps.NewRedis, g.cfg.Monitor == MonitorFull)
+		g.monitor = monitor.New(monitor.Config{Full: g.cfg.Monitor == MonitorFull}, monitor.Deps{
+			Redis: g.deps.Redis, NewRedis: g.deps.NewRedis, Log: g.deps.Log,
+		})
 		pages := g.authenticated(g.monitor)
-		g.handle("/monitor", pages)
-		g.handle("/monitor/", pages)
+		g.handle(monitor.Root, pages)
+		g.handle(monitor.Root+"/", pages)
 	}
 }
 
@@ -173,7 +176,9 @@ func DocumentPaths() []string { return []string{"/openapi.json", "/docs", "/docs
 const proxyPath = "/wechat/"
 
 // Paths are the paths that a server which has other pages too passes to a Gateway.
-func Paths() []string { return append(DocumentPaths(), "/v1/", proxyPath) }
+func Paths() []string {
+	return append(DocumentPaths(), "/v1/", proxyPath, monitor.Root, monitor.Root+"/")
+}
 
 // handle registers a handler, whose requests have the pattern as their route.
 func (g *Gateway) handle(pattern string, next http.Handler) {
