@@ -1,13 +1,35 @@
 // Package audit records what operators and services change, and who did it: holds, releases, redrives,
-// cancellations, campaigns and the like.
+// cancellations, campaigns and the like. The entries are in one stream in Redis, which keeps the last
+// ten thousand or so.
+//
+//	audit.Record(ctx, rdb, log, audit.Entry{By: "key:crm", Via: audit.API, Action: audit.Hold, App: app})
+//	entries, next, err := audit.List(ctx, rdb, audit.Query{Limit: 100})
 package audit
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 )
+
+// Key is the key of the stream of all entries. An entry has one field, `entry`: JSON.
+const Key = "wxcourier:audit"
+
+// maxEntries is the number of entries that are kept; Redis removes the oldest in blocks of about a
+// hundred. An entry takes some 200 bytes.
+const maxEntries = 10_000
+
+// maxText is the maximum length of a text of an entry, in bytes. Longer ones are cut.
+const maxText = 500
 
 // Action is what was done.
 type Action string
@@ -23,6 +45,19 @@ const (
 	Webhook     Action = "webhook"  // a webhook's position or dead letters were changed
 	SignIn      Action = "sign_in"  // into the console
 	Monitor     Action = "monitor"  // a change in the asynq web UI
+	Quota       Action = "quota"    // WeChat was asked for its counts, or to clear them
+)
+
+// Actions returns all actions.
+func Actions() []Action {
+	return []Action{Hold, Release, Cancel, CancelBatch, Redrive, Campaign, Webhook, SignIn, Monitor, Quota}
+}
+
+// The values of Entry.Via.
+const (
+	API     = "api"
+	Console = "console"
+	CLI     = "cli"
 )
 
 // Entry is one change.
@@ -39,21 +74,130 @@ type Entry struct {
 	Note   string `json:"note,omitempty"`  // a reason, a filter
 }
 
+// stored is an entry as the stream has it: the stream's id is its time.
+type stored struct {
+	By     string `json:"by"`
+	Via    string `json:"via"`
+	Action Action `json:"action"`
+	App    string `json:"app,omitempty"`
+	Target string `json:"target,omitempty"`
+	Count  int64  `json:"count,omitempty"`
+	Note   string `json:"note,omitempty"`
+}
+
 // Query selects entries.
 type Query struct {
 	Apps   func(app string) bool // nil: all, also entries without an app
 	Before string                // entries before the one with this id; "": the newest
-	Limit  int
-	Match  func(Entry) bool // nil: all
+	Limit  int                   // 0: 100
+	Match  func(Entry) bool      // nil: all
 }
 
 // Append records an entry.
 func Append(ctx context.Context, rdb redis.UniversalClient, e Entry) error {
+	text, err := json.Marshal(stored{
+		By: cut(e.By), Via: cut(e.Via), Action: e.Action, App: cut(e.App), Target: cut(e.Target), Count: e.Count, Note: cut(e.Note),
+	})
+	if err != nil {
+		return fmt.Errorf("encode the audit entry: %w", err)
+	}
+	err = rdb.XAdd(ctx, &redis.XAddArgs{Stream: Key, MaxLen: maxEntries, Approx: true, Values: []any{"entry", text}}).Err()
+	if err != nil {
+		return fmt.Errorf("write the audit entry: %w", err)
+	}
 	return nil
 }
+
+// cut returns a text of at most maxText bytes.
+func cut(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= maxText {
+		return text
+	}
+	end := maxText
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
+}
+
+// recordTimeout bounds how long a verb waits for its entry.
+const recordTimeout = 3 * time.Second
+
+// Record records an entry of a change that was made. The change does not depend on it: an error, such
+// as that Redis is full, is only logged. The end of ctx does not stop it.
+func Record(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger, e Entry) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if err := Append(ctx, rdb, e); err != nil {
+		log.Error("a change was made, and the audit has no entry of it", slog.String("action", string(e.Action)), slog.String("app", e.App),
+			slog.String("by", e.By), slog.Any("err", err))
+	}
+}
+
+// ErrPosition means that Query.Before is not the id of an entry.
+var ErrPosition = errors.New("audit: not the id of an entry")
+
+// page is how many entries List reads at a time.
+const page = 500
 
 // List returns entries, the newest first, and the id for Query.Before of the next page, "" if there
 // is none.
 func List(ctx context.Context, rdb redis.UniversalClient, q Query) (entries []Entry, next string, err error) {
-	return nil, "", nil
+	end, limit := "+", cmp.Or(q.Limit, 100)
+	if q.Before != "" {
+		if _, ok := timeOf(q.Before); !ok {
+			return nil, "", ErrPosition
+		}
+		end = "(" + q.Before
+	}
+	entries = []Entry{}
+	for {
+		messages, err := rdb.XRevRangeN(ctx, Key, end, "-", page).Result()
+		if err != nil {
+			return nil, "", fmt.Errorf("read the audit: %w", err)
+		}
+		for _, m := range messages {
+			e, ok := parse(m)
+			if !ok || !q.wants(e) {
+				continue
+			}
+			if len(entries) == limit {
+				return entries, entries[limit-1].ID, nil
+			}
+			entries = append(entries, e)
+		}
+		if len(messages) < page {
+			return entries, "", nil
+		}
+		end = "(" + messages[len(messages)-1].ID
+	}
+}
+
+func (q Query) wants(e Entry) bool {
+	if q.Apps != nil && (e.App == "" || !q.Apps(e.App)) {
+		return false
+	}
+	return q.Match == nil || q.Match(e)
+}
+
+// parse reads an entry of the stream.
+func parse(m redis.XMessage) (Entry, bool) {
+	text, _ := m.Values["entry"].(string)
+	var s stored
+	at, ok := timeOf(m.ID)
+	if !ok || json.Unmarshal([]byte(text), &s) != nil {
+		return Entry{}, false // of another version
+	}
+	return Entry{
+		ID: m.ID, At: at, By: s.By, Via: s.Via, Action: s.Action, App: s.App, Target: s.Target, Count: s.Count, Note: s.Note,
+	}, true
+}
+
+// timeOf returns the time of an id of the stream.
+func timeOf(id string) (time.Time, bool) {
+	first, second, found := strings.Cut(id, "-")
+	ms, err := strconv.ParseUint(first, 10, 63)
+	_, err2 := strconv.ParseUint(second, 10, 64)
+	return time.UnixMilli(int64(ms)).UTC(), found && err == nil && err2 == nil //nolint:gosec // 63 bits
 }

@@ -27,8 +27,8 @@ func layers() [][]string {
 		{"internal/hold"},
 		{"internal/ledger", "internal/asynqwire"},
 		{ // what knows nothing of wxcourier
-			"internal/background", "internal/buildinfo", "internal/calendar", "internal/console", "internal/embedded", "internal/exists",
-			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/problem", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/strictjson",
+			"internal/audit", "internal/background", "internal/buildinfo", "internal/calendar", "internal/console", "internal/embedded", "internal/exists",
+			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/problem", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/series", "internal/strictjson",
 			"internal/subprocess", "internal/suggest", "internal/tracing", "internal/workerpool",
 		},
 	}

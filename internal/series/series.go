@@ -1,10 +1,25 @@
 // Package series counts the outcomes of tasks over time: by minute for two days and by hour for 35
 // days, each by app, task type, outcome and errcode. The counts are for charts and lists of failures;
 // the ledger has the exact ones.
+//
+// An outcome counts when it was recorded, by the clock of Redis. A task counts once for each outcome
+// that was recorded of it: one that was redriven, or whose outcome superseded "unknown", counts again,
+// as in the metric wxcourier_outcomes_total; nothing is taken back from an earlier minute.
+//
+//	recorder := series.NewRecorder(rdb, log)
+//	go recorder.Run(ctx)
+//	recorder.Add(app, "send:subscribe", "refused", 43101) // in memory; in Redis within a second
+//	points, err := series.Read(ctx, rdb, series.Query{Apps: apps, From: hourAgo, To: now, Step: series.Minute})
 package series
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,6 +33,46 @@ const (
 	Minute = Step(time.Minute) // kept for 48 hours
 	Hour   = Step(time.Hour)   // kept for 35 days
 )
+
+// Keep returns how long the points of a step are kept.
+func (s Step) Keep() time.Duration {
+	if s == Hour {
+		return 35 * 24 * time.Hour
+	}
+	return 48 * time.Hour
+}
+
+// span is the time that one hash holds: so many steps fit into the short form of a hash, a listpack,
+// of up to 512 fields (hash-max-listpack-entries), which takes some 35 bytes a field.
+func (s Step) span() time.Duration {
+	if s == Hour {
+		return 24 * time.Hour
+	}
+	return 10 * time.Minute
+}
+
+// name is the step's part of a key.
+func (s Step) name() string {
+	if s == Hour {
+		return "h"
+	}
+	return "m"
+}
+
+// OtherErrCode is the errcode of outcomes whose errcode is not kept, since the app had too many kinds
+// of outcomes in a short time. WeChat has no such code.
+const OtherErrCode = -999_999
+
+// maxKinds is how many kinds of outcomes (type, outcome, errcode) of an app are kept in one step, on
+// average from the begin of the hash on. Those of further errcodes count under OtherErrCode.
+const maxKinds = 50
+
+// seriesKey returns the key of the hash of an app's outcomes in one span. A field is
+// `<step in the span>|<type>|<outcome>|<errcode>`.
+func seriesKey(app string, step Step, at time.Time) string {
+	n := at.Unix() / int64(step.span()/time.Duration(time.Second))
+	return "wxcourier:{" + app + "}:series:" + step.name() + ":" + strconv.FormatInt(n, 10)
+}
 
 // Point is the number of tasks that ended the same way in one step.
 type Point struct {
@@ -36,7 +91,86 @@ type Query struct {
 	Step     Step
 }
 
-// Read returns the points of a query, sorted by time, app, type, outcome and errcode.
+// readChunk is the number of hashes that one round trip reads.
+const readChunk = 2000
+
+// hashOf is a hash that Read reads.
+type hashOf struct {
+	app   string
+	start time.Time // of its span
+	reply *redis.MapStringStringCmd
+}
+
+// Read returns the points of a query, sorted by time, app, type, outcome and errcode. It takes one
+// round trip for each 2,000 hashes: an app has one for ten minutes, or for a day by hour. Time before
+// that for which points are kept is not read.
 func Read(ctx context.Context, rdb redis.UniversalClient, q Query) ([]Point, error) {
-	return nil, nil
+	if q.Step != Minute && q.Step != Hour {
+		return nil, errors.New("series: the step must be a minute or an hour")
+	}
+	now := time.Now()
+	if kept := now.Add(-q.Step.Keep() - q.Step.span()); q.From.Before(kept) {
+		q.From = kept
+	}
+	if latest := now.Add(q.Step.span()); q.To.After(latest) { // Redis' clock may be ahead
+		q.To = latest
+	}
+	hashes := q.hashes()
+	points := []Point{}
+	for some := range slices.Chunk(hashes, readChunk) {
+		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, h := range some {
+				some[i].reply = p.HGetAll(ctx, seriesKey(h.app, q.Step, h.start))
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read the outcomes: %w", err)
+		}
+		for _, h := range some {
+			points = q.add(points, h)
+		}
+	}
+	slices.SortFunc(points, func(a, b Point) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.App, b.App), cmp.Compare(a.Type, b.Type),
+			cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.ErrCode, b.ErrCode))
+	})
+	return points, nil
+}
+
+// hashes returns the hashes that may have points of the query.
+func (q Query) hashes() (all []hashOf) {
+	span := q.Step.span()
+	for at := q.From.UTC().Truncate(span); at.Before(q.To); at = at.Add(span) {
+		for _, app := range q.Apps {
+			all = append(all, hashOf{app: app, start: at})
+		}
+	}
+	return all
+}
+
+// add appends the points of a hash that are in the query.
+func (q Query) add(points []Point, h hashOf) []Point {
+	for field, value := range h.reply.Val() {
+		p, offset, ok := parseField(field)
+		count, err := strconv.ParseInt(value, 10, 64)
+		p.App, p.At, p.Count = h.app, h.start.Add(time.Duration(offset)*time.Duration(q.Step)), count
+		if ok && err == nil && !p.At.Before(q.From) && p.At.Before(q.To) {
+			points = append(points, p)
+		}
+	}
+	return points
+}
+
+// parseField reads a field of a hash.
+func parseField(field string) (p Point, offset int, ok bool) {
+	parts := strings.Split(field, "|")
+	if len(parts) != 4 {
+		return p, 0, false
+	}
+	offset, err := strconv.Atoi(parts[0])
+	p.Type, p.Outcome = parts[1], parts[2]
+	code, err2 := strconv.Atoi(parts[3])
+	p.ErrCode = code
+	return p, offset, err == nil && err2 == nil
 }
