@@ -3,22 +3,16 @@ package monitor
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/audit"
 )
 
-const (
-	// recordTimeout is how long the record of a change may take.
-	recordTimeout = 5 * time.Second
-	// maxRemembered is how much of an answer to a change is read for its count.
-	maxRemembered = 4 << 20
-)
+// maxRemembered is how much of an answer to a change is read for its count.
+const maxRemembered = 4 << 20
 
 // serveAPI passes a request on to asynqmon's API, and records a change.
 func (m *Monitor) serveAPI(w http.ResponseWriter, r *http.Request, u *ui, changes bool) {
@@ -97,11 +91,7 @@ func (m *Monitor) record(r *http.Request, answer []byte) {
 	if entry.Count == 0 && strings.HasPrefix(entry.Target, entry.App+":") && strings.Contains(r.URL.Path, "_tasks/") {
 		entry.Count = 1
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), recordTimeout)
-	defer cancel()
-	if err := audit.Append(ctx, m.deps.Redis, entry); err != nil {
-		m.deps.Log.Warn("a change in the asynq web UI was not recorded", "target", entry.Target, "note", entry.Note, "err", err)
-	}
+	audit.Record(r.Context(), m.deps.Redis, m.deps.Log, entry)
 }
 
 // entryOf returns the record of a change from its path:
@@ -110,7 +100,7 @@ func (m *Monitor) record(r *http.Request, answer []byte) {
 //	DELETE /queues/<queue>/pending_tasks/<task id>
 //	POST   /queues/<queue>/retry_tasks:run_all
 func entryOf(r *http.Request) audit.Entry {
-	e := audit.Entry{By: "key:" + apikey.FromContext(r.Context()).ID, Via: "console", Action: audit.Monitor}
+	e := audit.Entry{By: "key:" + apikey.FromContext(r.Context()).ID, Via: audit.Console, Action: audit.Monitor}
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, apiPath), "/")
 	if len(parts) < 2 || parts[0] != "queues" {
 		e.Target, e.Note = strings.Join(parts, "/"), strings.ToLower(r.Method)

@@ -18,7 +18,7 @@ func layers() [][]string {
 		{"internal/app"},
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
 		{"worker", "gateway", "internal/describe"},
-		{"gateway/api", "gateway/proxy", "gateway/webhook"},
+		{"gateway/api", "gateway/proxy", "gateway/monitor", "gateway/webhook"},
 		{"gateway/docs"},
 		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/resultlog", "internal/gate", "internal/reconcile", "internal/ingest"},
 		{"internal/apikey", "internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
