@@ -46,6 +46,7 @@ type commands struct {
 	Worker   workerCommand   `cmd:"" help:"Run a replica that delivers enqueued tasks."`
 	Gateway  gatewayCommand  `cmd:"" help:"Serve the HTTP API, for producers in any language."`
 	Enqueue  enqueueCommand  `cmd:"" help:"Enqueue the tasks of a file for the workers."`
+	Send     sendCommand     `cmd:"" help:"Send one message to each row of a table."`
 	Results  resultsCommand  `cmd:"" help:"List the results of ended tasks."`
 	Status   statusCommand   `cmd:"" help:"Show waiting tasks, holds and the use of each limit."`
 	Task     taskCommand     `cmd:"" help:"Show where a task is, what it waits for and what happened to it."`

@@ -67,7 +67,7 @@ func languageOf(r *http.Request) language {
 }
 
 // languageCookie is the cookie of the console's switch.
-const languageCookie = "lang"
+const languageCookie = "wxcourier_language"
 
 // view is the data of our pages.
 type view struct {
