@@ -126,6 +126,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Limiter: deps.Limiter, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.consoleApps, Keys: deps.Keys,
 		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Secure: cfg.TLS.Configured(), Log: deps.Log,
+		Signed: func(r *http.Request, key *apikey.Key) { exchangeOf(r.Context()).key = key.ID },
 	})
 	if err != nil {
 		return nil, err
@@ -159,7 +160,7 @@ func (g *Gateway) routes() {
 	g.handle("GET /healthz", http.HandlerFunc(g.serveHealth))
 	g.handle("GET /readyz", http.HandlerFunc(g.serveReadiness))
 	g.handle("GET /metrics", promhttp.HandlerFor(g.deps.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
-	g.handle("/", g.console.Authenticated(routedByNext(g.console)))
+	g.handle("/", routedByNext(g.console))
 	if g.cfg.Monitor != MonitorOff {
 		g.monitor = monitor.New(monitor.Config{Full: g.cfg.Monitor == MonitorFull}, monitor.Deps{
 			Redis: g.deps.Redis, NewRedis: g.deps.NewRedis, Log: g.deps.Log,
@@ -219,6 +220,7 @@ func (g *Gateway) Run(ctx context.Context) { g.deps.Keys.Run(ctx) }
 func (g *Gateway) Drain() {
 	g.draining.Store(true)
 	g.api.EndWaits()
+	g.console.Drain()
 }
 
 // Close ends what runs in the background. All requests must have ended.

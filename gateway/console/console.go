@@ -11,12 +11,14 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/signing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -28,7 +30,7 @@ type App struct {
 	Hours inspect.Hours // when its tasks may be sent; nil: at any time
 }
 
-// Deps are the dependencies of a Console. All are required.
+// Deps are the dependencies of a Console. All but Signed are required.
 type Deps struct {
 	Redis     redis.UniversalClient
 	Tasks     *tasks.Client
@@ -43,7 +45,9 @@ type Deps struct {
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
 	Secure     bool // the gateway serves HTTPS
-	Log        *slog.Logger
+	// Signed is called for each request that has a key, for the log; nil: nothing is.
+	Signed func(r *http.Request, key *apikey.Key)
+	Log    *slog.Logger
 }
 
 // Console serves the pages. Create it with New.
@@ -52,6 +56,13 @@ type Console struct {
 	mux   *http.ServeMux
 	views *views
 	cache *cache
+
+	secret  *signing.Secret // of sessions and forms
+	signIns signInLimit
+	forms   []string      // the paths of all forms with a token
+	streams chan struct{} // has an element for each stream of events
+	drained chan struct{} // closed by Drain
+	drain   sync.Once
 }
 
 // New creates a Console. It does no I/O.
@@ -59,7 +70,8 @@ func New(deps Deps) (*Console, error) {
 	if deps.Redis == nil || deps.Apps == nil || deps.Keys == nil {
 		return nil, errors.New("console: Deps needs Redis, Apps and Keys")
 	}
-	c := &Console{Deps: deps, mux: http.NewServeMux(), cache: newCache()}
+	c := &Console{Deps: deps, mux: http.NewServeMux(), cache: newCache(),
+		secret: signing.New(deps.Redis, sessionKey), streams: make(chan struct{}, maxStreams), drained: make(chan struct{})}
 	pages := c.pages()
 	var err error
 	if c.views, err = parseViews(pages); err != nil {
@@ -68,7 +80,9 @@ func New(deps Deps) (*Console, error) {
 	for _, p := range pages {
 		c.servePage(p)
 	}
-	c.serveStatic()
+	c.serveSignIn()
+	c.mux.HandleFunc("GET /static/{file}", c.views.static.serve)
+	c.mux.HandleFunc("/", c.serveUnknown)
 	return c, nil
 }
 
@@ -77,10 +91,6 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mux.ServeHTTP(w, r)
 }
 
-// Authenticated passes requests on with the key of their session in the context, and sends
-// browsers without a session to the sign-in page. The pages and the asynq web UI are behind it.
-func (c *Console) Authenticated(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(apikey.NewContext(r.Context(), apikey.Local())))
-	})
-}
+// Drain ends the streams of events, now and from now on. Call it before the server waits for its
+// requests.
+func (c *Console) Drain() { c.drain.Do(func() { close(c.drained) }) }
