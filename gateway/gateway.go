@@ -48,6 +48,7 @@ type Deps struct {
 	Apps      func() []api.App // the configured apps, now
 	Keys      *apikey.Set      // of Config.KeysFile, loaded; open if there is no file
 	Policy    ledger.Policy    // of the records of tasks, as the workers have it
+	Margin    float64          // pace.margin of the configuration
 	// SyncPauses and AskQuotas are those of api.Deps.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
@@ -125,6 +126,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.console, err = console.New(console.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Limiter: deps.Limiter, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.consoleApps, Keys: deps.Keys,
+		Margin: deps.Margin, Retention: deps.Policy.Retention,
 		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Secure: cfg.TLS.Configured(), Log: deps.Log,
 		Signed: func(r *http.Request, key *apikey.Key) { exchangeOf(r.Context()).key = key.ID },
 	})
@@ -165,7 +167,7 @@ func (g *Gateway) routes() {
 		g.monitor = monitor.New(monitor.Config{Full: g.cfg.Monitor == MonitorFull}, monitor.Deps{
 			Redis: g.deps.Redis, NewRedis: g.deps.NewRedis, Log: g.deps.Log,
 		})
-		pages := g.authenticated(g.monitor)
+		pages := g.console.Authenticated(g.monitor)
 		g.handle(monitor.Root, pages)
 		g.handle(monitor.Root+"/", pages)
 	}
@@ -226,6 +228,7 @@ func (g *Gateway) Drain() {
 // Close ends what runs in the background. All requests must have ended.
 func (g *Gateway) Close() {
 	g.api.Close()
+	g.console.Close()
 	g.proxy.Close()
 	if g.monitor != nil {
 		g.monitor.Close()

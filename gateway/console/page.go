@@ -48,6 +48,8 @@ type action struct {
 func (c *Console) pages() []page {
 	return []page{
 		c.overviewPage(),
+		c.sendPage(),
+		c.campaignPage(),
 	}
 }
 
