@@ -16,9 +16,9 @@ FUZZTIME ?= 5s
 BINARY_MOST ?= 40000000
 
 # The steps of `make ci`, cheap ones first.
-CI_STEPS := tidy-check vet lint bench-check build example test race fuzz vuln
+CI_STEPS := tidy-check vet lint bench-check build example test race browser fuzz vuln
 
-.PHONY: help build test race vet lint fmt fuzz chaos vuln tables cover example bench bench-check microbench tidy-check ci clean
+.PHONY: help build test race vet lint fmt fuzz chaos vuln tables cover example browser bench bench-check microbench tidy-check ci clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,10 @@ example: ## the README's first command: one outcome per line of the example
 	tasks=$$(grep -c . examples/tasks.jsonl); outcomes=$$(grep -c '"outcome":"[a-z]' "$$out"); \
 	echo "example: $$tasks tasks, $$outcomes outcomes"; \
 	[ "$$tasks" -eq "$$outcomes" ]
+
+# A module of its own, with what only these tests need.
+browser: ## the console in headless Chromium (SCREENSHOTS=DIR keeps pictures of all pages)
+	cd internal/browsertest && go mod tidy -diff && go vet ./... && go test -count=1 -timeout 15m ./...
 
 bench: ## measure pace and cost on an idle machine, about 40 minutes, into BENCHMARKS.md (BENCH="-quick seconds")
 	cd bench && go run . $(or $(BENCH),-into ../BENCHMARKS.md all)

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,10 +26,12 @@ import (
 	"github.com/wxcourier/wxcourier/gateway/monitor"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/series"
 	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -90,7 +93,10 @@ type Gateway struct {
 	metrics  *metrics
 	mux      *http.ServeMux
 	handler  http.Handler // mux, observed and limited
+	series   *series.Recorder
+	beater   *heartbeat.Beater
 	draining atomic.Bool
+	stopping chan struct{} // closed by Drain
 }
 
 // New creates a Gateway. It does no I/O.
@@ -106,7 +112,9 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 			return nil, err
 		}
 	}
-	g := &Gateway{cfg: cfg, deps: deps, mux: http.NewServeMux(), metrics: newMetrics()}
+	g := &Gateway{cfg: cfg, deps: deps, mux: http.NewServeMux(), metrics: newMetrics(), stopping: make(chan struct{})}
+	g.series = series.NewRecorder(deps.Redis, deps.Log)
+	g.beater = heartbeat.NewBeater(deps.Redis, heartbeat.Gateway, heartbeat.NewID(), g.load, deps.Log)
 	if err := g.metrics.register(deps.Registry); err != nil {
 		return nil, err
 	}
@@ -119,6 +127,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.proxy, err = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens,
 		Keys: deps.Keys, App: deps.app, Policy: deps.Policy, Registry: deps.Registry, Log: deps.Log, Tracer: deps.Tracer,
+		Series: g.series,
 	})
 	if err != nil {
 		return nil, err
@@ -158,7 +167,7 @@ func (g *Gateway) routes() {
 	for _, path := range DocumentPaths() {
 		g.handle(path, operations)
 	}
-	g.handle(proxyPath, g.traced(http.StripPrefix("/wechat", g.proxy)))
+	g.handle("/wechat/", g.traced(http.StripPrefix("/wechat", g.proxy)))
 	g.handle("GET /healthz", http.HandlerFunc(g.serveHealth))
 	g.handle("GET /readyz", http.HandlerFunc(g.serveReadiness))
 	g.handle("GET /metrics", promhttp.HandlerFor(g.deps.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
@@ -175,13 +184,6 @@ func (g *Gateway) routes() {
 
 // DocumentPaths are the paths of the API's description, which need no key.
 func DocumentPaths() []string { return []string{"/openapi.json", "/docs", "/docs/"} }
-
-const proxyPath = "/wechat/"
-
-// Paths are the paths that a server which has other pages too passes to a Gateway.
-func Paths() []string {
-	return append(DocumentPaths(), "/v1/", proxyPath, monitor.Root, monitor.Root+"/")
-}
 
 // handle registers a handler, whose requests have the pattern as their route.
 func (g *Gateway) handle(pattern string, next http.Handler) {
@@ -214,13 +216,29 @@ func routedByNext(next http.Handler) http.Handler {
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
 
-// Run reads the keys again when their file changes, until ctx ends.
-func (g *Gateway) Run(ctx context.Context) { g.deps.Keys.Run(ctx) }
+// Run keeps the gateway in the list of replicas, writes the counts of outcomes, and reads the keys
+// again when their file changes, until ctx ends.
+func (g *Gateway) Run(ctx context.Context) {
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() { g.beater.Run(ctx, g.stopping) })
+	others.Go(func() { g.series.Run(ctx) })
+	g.deps.Keys.Run(ctx)
+}
+
+// SetConfiguration sets what `wxcourier status` shows about the configuration of the gateway. It may be
+// called at any time, from any goroutine.
+func (g *Gateway) SetConfiguration(c heartbeat.Configuration) { g.beater.SetConfiguration(c) }
+
+// load sets in the entry of the gateway in the list of replicas what changes while it runs.
+func (g *Gateway) load(entry *heartbeat.Replica) { entry.Apps = len(g.deps.Apps()) }
 
 // Drain makes the gateway not ready, and answers the requests that only wait for something, now and
 // from now on. Call it before the server waits for its requests.
 func (g *Gateway) Drain() {
-	g.draining.Store(true)
+	if !g.draining.Swap(true) {
+		close(g.stopping)
+	}
 	g.api.EndWaits()
 	g.console.Drain()
 }
@@ -230,6 +248,7 @@ func (g *Gateway) Close() {
 	g.api.Close()
 	g.console.Close()
 	g.proxy.Close()
+	g.series.Flush(context.Background()) // of requests that ended after Run
 	if g.monitor != nil {
 		g.monitor.Close()
 	}

@@ -75,7 +75,7 @@ func (r *Replica) SetApps(apps []App) error {
 	case r.recheckCredentials <- struct{}{}:
 	default:
 	}
-	r.beatNow()
+	r.beater.BeatNow()
 	return nil
 }
 

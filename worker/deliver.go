@@ -15,6 +15,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/series"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -39,6 +40,7 @@ type delivererDeps struct {
 	hooks      Hooks
 	tracer     trace.Tracer // nil: no spans
 	metrics    *metrics
+	series     *series.Recorder // nil: outcomes are not counted over time
 	background *background.Group
 	log        *slog.Logger
 	now        func() time.Time // the clock of hours and expiry
@@ -135,7 +137,7 @@ func (d *deliverer) open(ctx context.Context, j *job) error {
 			j.opened, err = d.ledger.Open(until, j.ref(), ledger.OpenRequest{
 				Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt,
 				Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
-				Expired: j.expired(d.now()),
+				Expired: j.expired(d.now()), Receiver: j.receiver, ProcessAt: j.ProcessAt,
 			})
 			return err
 		})

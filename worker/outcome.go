@@ -54,7 +54,7 @@ func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (led
 		d.log.Warn("the outcome is dropped: the task has an earlier one", j.attrs(slog.String("outcome", settled.Outcome))...)
 		return settled, nil
 	}
-	d.metrics.countOutcome(result)
+	d.countOutcome(result)
 	d.logOutcome(ctx, j, v, result)
 	if d.hooks.OnResult != nil {
 		d.hooks.OnResult(result)
@@ -168,9 +168,15 @@ func (d *deliverer) logOutcome(ctx context.Context, j *job, v dispatch.Verdict, 
 	d.log.Log(ctx, level, string(v.Outcome), j.attrs(slog.Any("err", j.err), slog.String("reason", v.Reason))...)
 }
 
+// countOutcome counts an outcome that was recorded, in memory.
+func (d *deliverer) countOutcome(result tasks.Result) {
+	d.metrics.countOutcome(result)
+	d.series.Add(result.App, result.Type, string(result.Outcome), result.ErrCode)
+}
+
 // ended counts an outcome that the sweeper recorded, and calls OnResult.
 func (d *deliverer) ended(result tasks.Result) {
-	d.metrics.countOutcome(result)
+	d.countOutcome(result)
 	if d.hooks.OnResult != nil {
 		d.hooks.OnResult(result)
 	}

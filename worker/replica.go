@@ -21,11 +21,9 @@ package worker
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,8 +35,10 @@ import (
 	"github.com/wxcourier/wxcourier/internal/background"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/gate"
+	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/series"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -68,7 +68,7 @@ type Deps struct {
 	// package wxcouriertest does. All other waits are by the clock of Redis, or in real time.
 	Clock func() time.Time
 	// Unlisted keeps the replica off the lists of replicas in `wxcourier status` and in the asynq
-	// web UI, for a Redis that is not watched.
+	// web UI, and its outcomes out of the counts over time, for a Redis that is not watched.
 	Unlisted bool
 }
 
@@ -95,8 +95,8 @@ type Replica struct {
 	draining        atomic.Bool       // Run's ctx has ended
 
 	recheckCredentials chan struct{} // holds one token after SetApps
-	beats              chan struct{} // holds one token when the entry in the list of replicas has changed
-	configuration      atomic.Pointer[Configuration]
+	beater             *heartbeat.Beater
+	series             *series.Recorder // nil: unlisted
 }
 
 // redisTimeout bounds a call to Redis outside of the delivery pipeline.
@@ -119,6 +119,7 @@ func RecordPolicy(results ResultsConfig, attempt time.Duration) ledger.Policy {
 	return ledger.Policy{
 		Retention: results.Retention, StreamMax: results.StreamMaxLen,
 		StreamRetention: results.StreamRetention, DeadAfter: DeadAfter(attempt), LostLimit: lostLimit,
+		IndexOpenIDs: results.IndexOpenIDs,
 	}
 }
 
@@ -145,9 +146,13 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	policy := RecordPolicy(deps.Results, deps.Attempt)
 	apps := newAppTable(deps.Apps)
 	r := &Replica{
-		apps: apps, recheckCredentials: make(chan struct{}, 1), beats: make(chan struct{}, 1),
-		id: strings.ToLower(rand.Text()[:10]), shutdownTimeout: cfg.ShutdownTimeout, unlisted: deps.Unlisted,
+		apps: apps, recheckCredentials: make(chan struct{}, 1),
+		id: heartbeat.NewID(), shutdownTimeout: cfg.ShutdownTimeout, unlisted: deps.Unlisted,
 		rdb: deps.Redis, log: deps.Logger, background: background.NewGroup(),
+	}
+	r.beater = heartbeat.NewBeater(r.rdb, heartbeat.Worker, r.id, r.load, r.log)
+	if !r.unlisted {
+		r.series = series.NewRecorder(r.rdb, r.log)
 	}
 	hook, metrics := gate.NewHook(deps.Redis, gate.WithRetention(deps.Results.AsynqRetention)), newMetrics()
 	book := ledger.New(deps.Redis, policy)
@@ -157,7 +162,7 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	r.deliverer = newDeliverer(delivererDeps{
 		replica: r.id, apps: apps, attempts: cfg.Attempts, results: deps.Results,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
-		hooks: hooks, tracer: deps.Tracer, metrics: metrics, background: r.background, log: deps.Logger, now: deps.Clock,
+		hooks: hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background, log: deps.Logger, now: deps.Clock,
 	})
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{
@@ -204,7 +209,8 @@ func (r *Replica) Run(ctx context.Context) error {
 	defer r.deliverer.rejected.flush() // the deliveries have ended, or are given up
 	r.background.Go(r.recheckHeldApps)
 	if !r.unlisted {
-		r.background.Go(func(lifetime context.Context) { r.beat(lifetime, ctx) })
+		r.background.Go(func(lifetime context.Context) { r.beater.Run(lifetime, ctx.Done()) })
+		r.background.Go(r.series.Run)
 	}
 	go func() {
 		defer close(done)
@@ -224,6 +230,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		r.log.Info("worker stopped", slog.String("replica", r.id))
 		return nil
 	case <-time.After(r.shutdownTimeout):
+		r.series.Flush(context.WithoutCancel(ctx))
 		return ErrShutdownTimeout
 	}
 }

@@ -131,6 +131,10 @@ func (s *laneServers) register() {
 	s.registered = server
 }
 
+// removeTimeout bounds how long a replica that stops waits for Redis to take it off the list in the
+// asynq web UI.
+const removeTimeout = time.Second
+
 // unregister stops the server of register, and waits for it, not long: Redis may hang.
 func (s *laneServers) unregister() {
 	if s.registered == nil {

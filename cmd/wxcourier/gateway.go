@@ -44,7 +44,7 @@ func (c *gatewayCommand) Run(p *program) error {
 	}
 	defer server.Close()
 	defer p.followConfiguration(reload.Config{
-		Started: started, Unused: []string{"worker"}, Log: parts.Log,
+		Started: started, Unused: []string{"worker"}, Log: parts.Log, Report: server.SetConfiguration,
 		Apply: func(ctx context.Context, next configs.Config) error {
 			err := parts.Apply(ctx, next)
 			return errors.Join(err, server.SetWebhooks(parts.Current().Webhooks))

@@ -55,7 +55,7 @@ func TestDevWithKeys(t *testing.T) {
 	env, _ := keysEnv(t)
 	made := command(t, env, "", "key", "new", "--id", "a")
 	_, stderr, stop := background(t, env, "dev", "--listen", "127.0.0.1:0", "--rate", "0")
-	url := strings.TrimSuffix(waitForAddress(t, stderr, `Start page +(\S+)`), "/")
+	url := strings.TrimSuffix(waitForAddress(t, stderr, `Console +(\S+)`), "/")
 	for path, want := range map[string]int{"/v1/lanes": 401, "/": 200, "/monitor": 401, "/metrics": 200} {
 		if got := (request{method: "GET", url: url + path}).status(t); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)

@@ -308,9 +308,9 @@ func TestDev(t *testing.T) {
 		})
 		return found[1]
 	}
-	url, wx := address("Start page"), address("WeChat")
-	_, page := get(t, url)
-	mentions(t, "the page", page, "wxcourier dev", wx, "wx00000000000000d1")
+	url, wx := address("Console"), address("WeChat")
+	_, page := get(t, url+"start")
+	mentions(t, "the first steps", page, "wxcourier dev", wx, "wx00000000000000d1")
 	if status, monitor := get(t, url+"monitor"); status != http.StatusOK || !strings.Contains(monitor, "Asynq") {
 		t.Errorf("monitor: %d\n%.200s", status, monitor)
 	}
@@ -322,7 +322,8 @@ func TestDev(t *testing.T) {
 		_, metrics := get(t, url+"metrics")
 		return strings.Contains(metrics, `outcome="accepted"`) && strings.Contains(metrics, `outcome="refused"`)
 	})
-	rendered(t, url, "wxcourier dev")
+	rendered(t, url+"start", "wxcourier dev")
+	rendered(t, url, "wx00000000000000d1")
 	rendered(t, url+"monitor", "send:subscribe")
 	env := []string{"WXCOURIER_REDIS_ADDRS=" + address("Redis")}
 	if got := command(t, env, "", "results"); got.status != statusDone || !strings.Contains(got.stdout, "wx00000000000000d1") {

@@ -56,6 +56,7 @@ type commands struct {
 	Release  releaseCommand  `cmd:"" help:"End a hold."`
 	Key      keyCommand      `cmd:"" help:"Maintain the keys of the gateway's clients."`
 	Webhooks webhooksCommand `cmd:"" help:"List the endpoints that get results, test them, and send results again."`
+	Audit    auditCommand    `cmd:"" help:"List who held, released, canceled and redrove what."`
 	Quota    quotaCommand    `cmd:"" help:"Ask WeChat for today's quotas, or clear them."`
 	Call     callCommand     `cmd:"" help:"Call WeChat's server API under the limits of the workers."`
 	Check    checkCommand    `cmd:"" help:"Check the configuration, Redis and each app's credentials."`

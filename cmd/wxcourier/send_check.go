@@ -17,21 +17,21 @@ import (
 
 // sendSummary is the JSON of the command.
 type sendSummary struct {
-	App        string               `json:"app"`
-	Type       string               `json:"type"`
-	Batch      string               `json:"batch"`
-	Format     table.Format         `json:"format"`
-	Encoding   string               `json:"encoding,omitempty"`
-	Rows       int                  `json:"rows"`
-	Valid      int                  `json:"valid"`
-	Faulty     int                  `json:"faulty"`
-	Faults     []campaign.FaultKind `json:"faults,omitempty"`
-	Earlier    int                  `json:"earlier,omitempty"` // rows that an earlier run enqueued
-	Estimation campaign.Estimation  `json:"estimate"`
-	Sent       *campaign.Sent       `json:"sent,omitempty"`
-	Progress   *campaign.Progress   `json:"progress,omitempty"`
-	state      campaign.State       // what earlier runs did
-	situation  campaign.Situation   // replicas and holds
+	App        string                `json:"app"`
+	Type       string                `json:"type"`
+	Batch      string                `json:"batch"`
+	Format     table.Format          `json:"format"`
+	Encoding   string                `json:"encoding,omitempty"`
+	Rows       int                   `json:"rows"`
+	Valid      int                   `json:"valid"`
+	Faulty     int                   `json:"faulty"`
+	Faults     []*campaign.FaultKind `json:"faults,omitempty"`
+	Earlier    int                   `json:"earlier,omitempty"` // rows that an earlier run enqueued
+	Estimation campaign.Estimation   `json:"estimate"`
+	Sent       *campaign.Sent        `json:"sent,omitempty"`
+	Progress   *campaign.Progress    `json:"progress,omitempty"`
+	state      campaign.State        // what earlier runs did
+	situation  campaign.Situation    // replicas and holds
 }
 
 // check checks the table, and prints what is found.
@@ -114,7 +114,7 @@ func writeCheck(w io.Writer, c *campaign.Checked) {
 }
 
 // linesText names the first lines of a kind of faults.
-func linesText(kind campaign.FaultKind) string {
+func linesText(kind *campaign.FaultKind) string {
 	text := strings.Trim(strings.ReplaceAll(fmt.Sprint(kind.Lines), " ", ", "), "[]")
 	if len(kind.Lines) == 1 {
 		return "line " + text

@@ -160,6 +160,7 @@ func (o overview) write(w io.Writer) error {
 		writeWebhooks(w, o.Webhooks)
 	}
 	writeReplicas(w, o.Replicas)
+	writeGateways(w, o.Gateways)
 	if len(o.Orphans) > 0 {
 		_, _ = fmt.Fprintln(w, "\nQueues of apps that are not configured here; workers with this configuration do not deliver them:")
 		for _, l := range o.Orphans {

@@ -13,7 +13,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/summary"
 )
 
-// writeReplicas prints the running replicas, and those that were lost in the last minutes.
+// writeReplicas prints the running workers, and those that were lost in the last minutes.
 func writeReplicas(w io.Writer, replicas []heartbeat.Replica) {
 	if len(replicas) == 0 {
 		_, _ = fmt.Fprintln(w, "\nReplicas: none is running. Tasks wait until a worker starts.")
@@ -30,6 +30,24 @@ func writeReplicas(w io.Writer, replicas []heartbeat.Replica) {
 	}
 	_ = table.Flush()
 	writeConfigurations(w, replicas)
+}
+
+// writeGateways prints the running gateways, and those that were lost in the last minutes.
+func writeGateways(w io.Writer, gateways []heartbeat.Replica) {
+	if len(gateways) == 0 {
+		return
+	}
+	_, _ = fmt.Fprintln(w, "\nGateways:")
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "GATEWAY\tHOST\tPID\tVERSION\tSTARTED\tCONFIG\tREAD\tAPPS\tSTATE")
+	for _, g := range gateways {
+		_, _ = fmt.Fprintln(table, strings.Join([]string{
+			printable.Escape(g.ID), printable.Escape(g.Host), strconv.Itoa(g.PID), printable.Escape(g.Version), g.Started.Local().Format(time.DateTime),
+			printable.Escape(configOf(g).Hash), readAt(g), summary.Number(g.Apps), replicaState(g),
+		}, "\t"))
+	}
+	_ = table.Flush()
+	writeConfigurations(w, gateways)
 }
 
 // configOf returns what a replica tells about its configuration.
@@ -65,7 +83,11 @@ func writeConfigurations(w io.Writer, replicas []heartbeat.Replica) {
 		}
 	}
 	if len(hashes) > 1 {
-		_, _ = fmt.Fprintln(w, "  The configurations of the replicas differ (CONFIG). Each keeps its own limits.")
+		what := "replicas"
+		if replicas[0].Kind == heartbeat.Gateway {
+			what = "gateways"
+		}
+		_, _ = fmt.Fprintf(w, "  The configurations of the %s differ (CONFIG). Each keeps its own limits.\n", what)
 	}
 }
 
@@ -76,6 +98,8 @@ func replicaState(r heartbeat.Replica) string {
 		return "lost: not seen since " + r.Seen.Local().Format(time.DateTime)
 	case r.Stopping:
 		return "stopping"
+	case r.Kind == heartbeat.Gateway:
+		return "serving"
 	case r.Lanes == 0:
 		return "idle"
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/problem"
@@ -128,6 +129,9 @@ func (a *API) setHold(ctx context.Context, in *setHoldInput) (*setHoldOutput, er
 	if err != nil && !set { // with set only the wake-up failed
 		return nil, err
 	}
+	if set {
+		a.audit(ctx, audit.Entry{Action: audit.Hold, App: in.App, Target: in.Scope, Note: audit.HoldNote(cmp.Or(body.Reason, "operator"), body.Until)})
+	}
 	h, held, err := a.Holds.Get(ctx, in.App, in.Scope)
 	switch {
 	case err != nil:
@@ -175,6 +179,9 @@ func (a *API) releaseHold(ctx context.Context, in *HoldPath) (*releaseHoldOutput
 	released, err := a.Holds.Lift(ctx, in.App, in.Scope)
 	if err != nil && !released { // with released only the wake-up failed
 		return nil, err
+	}
+	if released {
+		a.audit(ctx, audit.Entry{Action: audit.Release, App: in.App, Target: in.Scope, Note: h.Reason})
 	}
 	a.syncPauses(ctx, in.App)
 	answer := releasedHold{Released: released, App: in.App, Scope: in.Scope}

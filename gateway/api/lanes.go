@@ -19,7 +19,7 @@ func (a *API) registerLanes() {
 		OperationID: "list-lanes", Method: http.MethodGet, Path: "/v1/lanes", Tags: []string{lanesTag},
 		Summary: "List lanes",
 		Description: "What waits, by app and task type: the lanes that have tasks or have used part of a limit; as `orphans` those of apps that are not configured, " +
-			"which no worker with this configuration delivers; and the worker replicas.",
+			"which no worker with this configuration delivers; and the workers and gateways that run.",
 	}, a.listLanes)
 	register(a, apikey.Read, huma.Operation{
 		OperationID: "list-quotas", Method: http.MethodGet, Path: "/v1/quotas", Tags: []string{lanesTag},
@@ -32,8 +32,9 @@ type lanesOutput struct {
 	Body struct {
 		Lanes   []inspect.Lane `json:"lanes" nullable:"false"`
 		Orphans []inspect.Lane `json:"orphans" nullable:"false"`
-		// Replicas serve all apps: keys of some apps do not see them.
-		Replicas []heartbeat.Replica `json:"replicas,omitempty" doc:"Running replicas and those lost in the last minutes. Only for keys of all apps."`
+		// Replicas and Gateways serve all apps: keys of some apps do not see them.
+		Replicas []heartbeat.Replica `json:"replicas,omitempty" doc:"Running workers and those lost in the last minutes. Only for keys of all apps."`
+		Gateways []heartbeat.Replica `json:"gateways,omitempty" doc:"Running gateways and those lost in the last minutes. Only for keys of all apps."`
 	} `nameHint:"Lanes"`
 }
 
@@ -48,7 +49,7 @@ func (a *API) listLanes(ctx context.Context, in *AppsQuery) (*lanesOutput, error
 		out.Body.Lanes = append(out.Body.Lanes, l.Lane)
 	}
 	if len(apikey.FromContext(ctx).Apps) == 0 {
-		out.Body.Replicas = state.Replicas
+		out.Body.Replicas, out.Body.Gateways = state.Replicas, state.Gateways
 	}
 	return out, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/redrive"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -84,10 +85,14 @@ func (a *API) redrive(ctx context.Context, in *redriveInput) (*redriveOutput, er
 	r := redrive.New(redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit})
 	out := new(redriveOutput)
 	for _, app := range apps {
+		before := r.Counts()
 		if len(body.IDs) > 0 {
 			err = r.Redrive(bounded, app, slices.Values(body.IDs))
 		} else {
 			err = r.Redrive(bounded, app, nil)
+		}
+		if n := r.Counts().Since(before); n > 0 && !body.DryRun {
+			a.audit(ctx, audit.Entry{Action: audit.Redrive, App: app, Target: body.Batch, Count: int64(n), Note: redrive.Note(filter, len(body.IDs) > 0)})
 		}
 		if err != nil {
 			break

@@ -78,7 +78,7 @@ func newCampaignCheck(c *campaign.Checked, now time.Time) *campaignCheck {
 			out.Duplicates += kind.Count
 		}
 		if i < maxKinds {
-			out.Kinds = append(out.Kinds, kind)
+			out.Kinds = append(out.Kinds, *kind)
 		} else {
 			out.MoreKinds++
 		}

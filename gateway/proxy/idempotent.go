@@ -129,6 +129,7 @@ func (p *Proxy) open(ctx context.Context, m *message) error {
 func (p *Proxy) mark(ctx context.Context, m *message) (ledger.Claim, error) {
 	marked := p.ledger.MarkMany(ctx, []ledger.MarkRequest{{
 		Ref: m.ref(), Queue: m.Queue(), State: stateSending, Enqueued: time.Now(), Digest: m.digest,
+		Receiver: m.Receiver(),
 	}})[0]
 	if marked.Err != nil {
 		return ledger.Claim{}, errRedis
@@ -179,10 +180,13 @@ func (p *Proxy) end(ctx context.Context, m *message, a attempt) {
 		if err == nil && !settled.Written && settled.Outcome == string(tasks.OutcomeUnknown) && ending.Replaces == "" && m.opened.Admission == ledger.Proceed {
 			result.Supersedes = tasks.OutcomeUnknown
 			ending.Result, ending.Replaces = result.Encode(), m.runner
-			_, err = p.ledger.Settle(within, m.ref(), ending)
+			settled, err = p.ledger.Settle(within, m.ref(), ending)
 		}
 		cancel()
 		if err == nil {
+			if settled.Written {
+				p.deps.Series.Add(result.App, result.Type, string(result.Outcome), result.ErrCode)
+			}
 			return
 		}
 	}

@@ -29,6 +29,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/series"
 	"github.com/wxcourier/wxcourier/internal/signing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -53,7 +54,7 @@ type App struct {
 	OnlyOpenIDs []string // when set, messages to others are not sent
 }
 
-// Deps are the dependencies of a Proxy. All but Keys, Registry and Tracer are required.
+// Deps are the dependencies of a Proxy. All but Keys, Registry, Tracer and Series are required.
 type Deps struct {
 	Redis    redis.UniversalClient
 	Tasks    *tasks.Client
@@ -65,7 +66,8 @@ type Deps struct {
 	Policy   ledger.Policy                              // of the records of tasks, as the workers have it
 	Registry prometheus.Registerer                      // of the metrics of the calls; nil: recorded, not exported
 	Log      *slog.Logger
-	Tracer   trace.Tracer // makes spans of the calls; nil: none
+	Tracer   trace.Tracer     // makes spans of the calls; nil: none
+	Series   *series.Recorder // counts the outcomes of messages over time; nil: they are not counted
 }
 
 // Proxy serves WeChat's own paths. Create it with New.

@@ -91,6 +91,9 @@ func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 	return s, nil
 }
 
+// SetConfiguration sets what `wxcourier status` shows about the configuration of the gateway.
+func (s *GatewayServer) SetConfiguration(c worker.Configuration) { s.gateway.SetConfiguration(c) }
+
 // SetWebhooks replaces the endpoints that get results.
 func (s *GatewayServer) SetWebhooks(endpoints []webhook.Endpoint) error {
 	return s.webhooks.SetEndpoints(endpoints)

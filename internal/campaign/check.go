@@ -1,6 +1,7 @@
 package campaign
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/campaign/table"
@@ -72,7 +74,7 @@ type Checked struct {
 	// Hidden counts the rows that the spreadsheet does not show. They are sent as well.
 	Hidden int
 	// Kinds are the faults by kind, the most frequent first.
-	Kinds []FaultKind
+	Kinds []*FaultKind
 	// Digest identifies the cells that the template uses.
 	Digest  string
 	Preview *Preview // nil: no row can be sent
@@ -127,29 +129,13 @@ func Check(ctx context.Context, plan Plan, now time.Time) (*Checked, error) {
 		c.row(b, row)
 	}
 	for _, kind := range c.kinds {
-		c.Kinds = append(c.Kinds, *kind)
+		c.Kinds = append(c.Kinds, kind)
 	}
-	slices.SortFunc(c.Kinds, func(a, b FaultKind) int {
-		if a.Count != b.Count {
-			return b.Count - a.Count
-		}
-		if a.Lines[0] != b.Lines[0] {
-			return a.Lines[0] - b.Lines[0]
-		}
-		return compareText(a.Example.String(), b.Example.String())
+	slices.SortFunc(c.Kinds, func(a, b *FaultKind) int {
+		return cmp.Or(b.Count-a.Count, a.Lines[0]-b.Lines[0], strings.Compare(a.Example.String(), b.Example.String()))
 	})
 	c.Digest = hex.EncodeToString(c.sum.Sum(nil)[:8])
 	return c.Checked, nil
-}
-
-func compareText(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // row checks a row.

@@ -1,8 +1,8 @@
-// Package heartbeat keeps the list of running replicas in Redis: each replica writes an entry every
-// few seconds, and removes it when it stops. Only a replica that does not beat any more, since it
-// was killed or cannot reach Redis, keeps an entry that grows old.
+// Package heartbeat keeps the list of running replicas, workers and gateways, in Redis: each replica
+// writes an entry every few seconds, and removes it when it stops. Only a replica that does not beat
+// any more, since it was killed or cannot reach Redis, keeps an entry that grows old.
 //
-//	err := heartbeat.Beat(ctx, rdb, heartbeat.Replica{ID: "k3v…", Version: "v1.2.0", …})
+//	heartbeat.NewBeater(rdb, heartbeat.Worker, id, load, log).Run(ctx, stopping)
 //	replicas, err := heartbeat.List(ctx, rdb)
 package heartbeat
 
@@ -32,16 +32,26 @@ const (
 	keep = 10 * time.Minute
 )
 
+// Kind is what a replica is.
+type Kind string
+
+// The kinds.
+const (
+	Worker  Kind = "worker"
+	Gateway Kind = "gateway"
+)
+
 // Replica is an entry of the list.
 type Replica struct {
 	ID       string    `json:"id"`
+	Kind     Kind      `json:"kind"` // in Redis none is a worker, of a version that knew no other
 	Host     string    `json:"host"`
 	PID      int       `json:"pid"`
 	Version  string    `json:"version"`
 	Started  time.Time `json:"started"`
 	Apps     int       `json:"apps"`   // that it serves
-	Lanes    int       `json:"lanes"`  // that are open: they have, or just had, work
-	Active   int       `json:"active"` // tasks in flight
+	Lanes    int       `json:"lanes"`  // of a worker, that are open: they have, or just had, work
+	Active   int       `json:"active"` // of a worker: tasks in flight
 	Stopping bool      `json:"stopping,omitempty"`
 
 	// Configuration is nil where the replica does not read its configuration again.
@@ -117,7 +127,7 @@ func List(ctx context.Context, rdb redis.UniversalClient) ([]Replica, error) {
 		if err != nil || json.Unmarshal([]byte(text), &r) != nil {
 			continue // of a version that writes another format
 		}
-		r.Seen = time.UnixMilli(seen)
+		r.Seen, r.Kind = time.UnixMilli(seen), cmp.Or(r.Kind, Worker)
 		age := now.Val().Sub(r.Seen)
 		if r.Lost = age >= lostAfter; age < keep {
 			replicas = append(replicas, r)

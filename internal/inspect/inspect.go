@@ -3,12 +3,15 @@ package inspect
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"slices"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/resultlog"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -18,11 +21,16 @@ type Reader struct {
 	rdb     redis.UniversalClient
 	limiter *ratelimit.Limiter
 	holds   *hold.Store
+	ledger  *ledger.Ledger
+	results *resultlog.Reader
 }
 
 // NewReader returns a Reader. It does no I/O.
 func NewReader(rdb redis.UniversalClient, limiter *ratelimit.Limiter, holds *hold.Store) *Reader {
-	return &Reader{rdb: rdb, limiter: limiter, holds: holds}
+	return &Reader{
+		rdb: rdb, limiter: limiter, holds: holds, ledger: ledger.New(rdb, ledger.Policy{}),
+		results: resultlog.NewReader(rdb, slog.Default()),
+	}
 }
 
 // State is what waits, what is held and how much is used.
@@ -30,8 +38,10 @@ type State struct {
 	Lanes   []LaneUsage `json:"lanes"`   // of the configured apps: those that have tasks or have used part of a limit
 	Holds   []hold.Hold `json:"holds"`   // in force, of the configured apps and of all apps with tasks; and limits of the lanes that are spent by our own count
 	Orphans []Lane      `json:"orphans"` // lanes with tasks of apps that are not configured
-	// Replicas are the running replicas, of all configurations, and those lost in the last minutes.
+	// Replicas are the running workers, of all configurations, and those lost in the last minutes;
+	// Gateways are likewise the gateways.
 	Replicas []heartbeat.Replica `json:"replicas"`
+	Gateways []heartbeat.Replica `json:"gateways"`
 }
 
 // LaneUsage is a lane with the windows of its limits.
@@ -77,7 +87,15 @@ func (r *Reader) Read(ctx context.Context, configured []string, wanted func(app 
 		state.Holds = append(state.Holds, s.Hold)
 	}
 	slices.SortStableFunc(state.Holds, func(a, b hold.Hold) int { return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Scope, b.Scope)) })
-	state.Replicas, err = heartbeat.List(ctx, r.rdb)
+	replicas, err := heartbeat.List(ctx, r.rdb)
+	state.Replicas, state.Gateways = []heartbeat.Replica{}, []heartbeat.Replica{}
+	for _, replica := range replicas {
+		if replica.Kind == heartbeat.Gateway {
+			state.Gateways = append(state.Gateways, replica)
+		} else {
+			state.Replicas = append(state.Replicas, replica)
+		}
+	}
 	return state, err
 }
 

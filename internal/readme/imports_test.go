@@ -18,9 +18,10 @@ func layers() [][]string {
 		{"internal/app"},
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
 		{"worker", "gateway", "internal/describe"},
-		{"gateway/api", "gateway/proxy", "gateway/monitor", "gateway/webhook"},
+		{"gateway/api", "gateway/console", "gateway/monitor", "gateway/proxy", "gateway/webhook"},
 		{"gateway/docs", "internal/campaign"},
-		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/resultlog", "internal/gate", "internal/reconcile", "internal/ingest"},
+		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/gate", "internal/reconcile", "internal/ingest"},
+		{"internal/resultlog"},
 		{"internal/apikey", "internal/campaign/draft", "internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
 		{"tasks", "ratelimit", "wechat", "sandbox"},
 		{"internal/taskstate"},
@@ -36,7 +37,7 @@ func layers() [][]string {
 
 // testPackages are packages that only tests and measurements import.
 func testPackages() []string {
-	return []string{"internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
+	return []string{"internal/browsertest", "internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
 }
 
 // Imports run one way.

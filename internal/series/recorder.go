@@ -21,7 +21,7 @@ const (
 	// flushEvery is the interval of the writes, and how much is lost when the process is killed.
 	flushEvery = time.Second
 	// flushTimeout bounds a write, and by that the end of Run.
-	flushTimeout = 2 * time.Second
+	flushTimeout = time.Second
 	// clockEvery is how often Redis is asked for its time while there are outcomes.
 	clockEvery = 10 * time.Second
 	// repeatFor is how long a write without an answer is repeated. Redis knows its number for longer.

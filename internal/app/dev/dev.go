@@ -93,9 +93,9 @@ func (e *Environment) start(ctx context.Context) (err error) {
 		}
 		e.closers = append(e.closers, stop)
 	}
-	for _, id := range traffic.Apps() {
-		if !app.Known(e.cfg.Settings.Apps, id) {
-			e.cfg.Settings.Apps = append(e.cfg.Settings.Apps, configs.App{ID: id})
+	for _, a := range storyApps() {
+		if !app.Known(e.cfg.Settings.Apps, a.ID) {
+			e.cfg.Settings.Apps = append(e.cfg.Settings.Apps, a)
 		}
 	}
 	e.cfg.Settings.Gateway.Listen, e.cfg.Settings.Gateway.Monitor = e.cfg.Listen, gateway.MonitorFull // nothing here is real
@@ -149,11 +149,11 @@ func (e *Environment) startPages(ctx context.Context) (err error) {
 	}
 	e.closers = append(e.closers, e.gateway.Close)
 	mux := http.NewServeMux()
-	mux.Handle("/", e.replica.Handler(e.parts.Registry))
-	for _, path := range gateway.Paths() {
-		mux.Handle(path, e.gateway)
+	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+		mux.Handle(path, e.replica.Handler(e.parts.Registry))
 	}
-	mux.Handle("GET /{$}", startPage{
+	mux.Handle("/", e.gateway)
+	mux.Handle("GET "+startPath, startPage{
 		Command: e.cfg.Command, Redis: e.cfg.Settings.Redis.Address(), WeChat: e.cfg.Settings.WeChat.BaseURL, Apps: e.served,
 	})
 	e.pages, err = httpserver.Start(ctx, httpserver.Config{
@@ -196,6 +196,9 @@ func (e *Environment) Close() {
 func (e *Environment) sendSamples(ctx context.Context) {
 	if e.cfg.Rate == 0 {
 		return
+	}
+	if err := e.tellStory(ctx); err != nil && ctx.Err() == nil {
+		e.cfg.Log.Warn("the sample tasks were not enqueued", "err", err)
 	}
 	t := time.NewTicker(time.Duration(float64(time.Second) / e.cfg.Rate))
 	defer t.Stop()

@@ -3,23 +3,20 @@ package table
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"encoding/csv"
 	"errors"
 	"io"
 	"unicode/utf8"
-
-	"golang.org/x/text/encoding/simplifiedchinese"
-	"golang.org/x/text/encoding/unicode"
-	"golang.org/x/text/transform"
 )
 
 // text is the content of a CSV or TSV file.
 type text struct {
 	r      io.ReaderAt
 	size   int64
-	start  int64                        // the first byte after the BOM
-	decode func() transform.Transformer // nil: UTF-8
-	cr     bool                         // lines end with CR alone, as of old programs for the Mac
+	start  int64      // the first byte after the BOM
+	decode decodeRune // nil: UTF-8
+	cr     bool       // lines end with CR alone, as of old programs for the Mac
 	comma  rune
 }
 
@@ -27,7 +24,7 @@ type text struct {
 func (t *text) reader() io.Reader {
 	var r io.Reader = io.NewSectionReader(t.r, t.start, t.size-t.start)
 	if t.decode != nil {
-		r = transform.NewReader(r, t.decode())
+		r = newDecodingReader(r, t.decode)
 	}
 	if t.cr {
 		r = crReader{r}
@@ -67,17 +64,14 @@ func (t *Table) openText(r io.ReaderAt, size int64, head []byte) error {
 
 // detect sets how the text is decoded, and returns the name of its encoding.
 func (t *text) detect(head []byte) (string, error) {
-	utf16 := func(e unicode.Endianness) func() transform.Transformer {
-		return func() transform.Transformer { return unicode.UTF16(e, unicode.IgnoreBOM).NewDecoder() }
-	}
 	name := "UTF-8"
 	switch {
 	case bytes.HasPrefix(head, []byte("\xef\xbb\xbf")):
 		name, t.start = "UTF-8 with BOM", 3
 	case bytes.HasPrefix(head, []byte("\xff\xfe")):
-		name, t.start, t.decode = "UTF-16LE", 2, utf16(unicode.LittleEndian)
+		name, t.start, t.decode = "UTF-16LE", 2, decodeUTF16(binary.LittleEndian)
 	case bytes.HasPrefix(head, []byte("\xfe\xff")):
-		name, t.start, t.decode = "UTF-16BE", 2, utf16(unicode.BigEndian)
+		name, t.start, t.decode = "UTF-16BE", 2, decodeUTF16(binary.BigEndian)
 	}
 	valid, err := t.scan()
 	if err != nil || valid {
@@ -86,7 +80,7 @@ func (t *text) detect(head []byte) (string, error) {
 	if name != "UTF-8" {
 		return "", errorf("the file begins as %s does, and has bytes that %s cannot have: save it again as CSV UTF-8", name, name)
 	}
-	t.decode = func() transform.Transformer { return simplifiedchinese.GB18030.NewDecoder() }
+	t.decode = decodeGB18030
 	if valid, err = t.scan(); err == nil && !valid {
 		err = errorf("the file is neither UTF-8 nor GB18030 (GBK) nor UTF-16 with a BOM: save it as .xlsx, or as CSV UTF-8")
 	}
