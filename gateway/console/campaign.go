@@ -236,7 +236,7 @@ func (c *Console) checkAgain(r *request) (next string, err error) {
 	if info.Check, err = c.checkCampaign(r, plan); err != nil {
 		return "", err
 	}
-	text, err := json.Marshal(info)
+	text, err := info.encode()
 	if err != nil {
 		return "", err
 	}

@@ -1,7 +1,9 @@
 package console
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/campaign"
@@ -15,6 +17,15 @@ type campaignInfo struct {
 	By      string         `json:"by"` // id of the key
 	Created time.Time      `json:"created"`
 	Check   *campaignCheck `json:"check,omitempty"` // nil: a field of the form is at fault
+}
+
+// encode returns the information as JSON, in which the first message stays as it is.
+func (i campaignInfo) encode() ([]byte, error) {
+	var text bytes.Buffer
+	out := json.NewEncoder(&text)
+	out.SetEscapeHTML(false)
+	err := out.Encode(i)
+	return text.Bytes(), err
 }
 
 // campaignCheck is what the check of a campaign found. It has no openid, and of the table only the

@@ -339,7 +339,7 @@ func (c *Console) keepTable(r *request, v *sendView, content []byte) error {
 // saveDraft keeps a draft: the one whose table is used again, if it is of the same app and was not
 // sent, or a new one.
 func (c *Console) saveDraft(r *request, v *sendView, info campaignInfo, content []byte) (id string, err error) {
-	text, err := json.Marshal(info)
+	text, err := info.encode()
 	if err != nil {
 		return "", err
 	}
