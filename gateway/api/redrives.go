@@ -80,30 +80,16 @@ func (a *API) redrive(ctx context.Context, in *redriveInput) (*redriveOutput, er
 	for _, outcome := range body.Outcomes {
 		filter.Outcomes = append(filter.Outcomes, tasks.Outcome(outcome))
 	}
-<<<<<<< HEAD
 	for _, typ := range body.Types {
 		filter.Types = append(filter.Types, string(typ))
-=======
-	bounded, cancel := context.WithTimeout(ctx, redriveTime)
-	defer cancel()
-	r := redrive.New(redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit})
-	out := new(redriveOutput)
-	for _, app := range apps {
-		before := r.Counts()
-		if len(body.IDs) > 0 {
-			err = r.Redrive(bounded, app, slices.Values(body.IDs))
-		} else {
-			err = r.Redrive(bounded, app, nil)
-		}
-		if n := r.Counts().Since(before); n > 0 && !body.DryRun {
+	}
+	cfg := redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit}
+	if !body.DryRun {
+		cfg.OnRedriven = func(app string, n int) {
 			a.audit(ctx, audit.Entry{Action: audit.Redrive, App: app, Target: body.Batch, Count: int64(n), Note: redrive.Note(filter, len(body.IDs) > 0)})
 		}
-		if err != nil {
-			break
-		}
->>>>>>> part-s
 	}
-	counts, more, err := redrive.Bounded(ctx, redriveTime, redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit}, apps, body.IDs)
+	counts, more, err := redrive.Bounded(ctx, redriveTime, cfg, apps, body.IDs)
 	return &redriveOutput{redriven{counts, more}}, err
 }
 
