@@ -9,7 +9,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
-	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/operate"
 	"github.com/wxcourier/wxcourier/internal/problem"
@@ -114,16 +113,6 @@ func (a *API) setHold(ctx context.Context, in *setHoldInput) (*setHoldOutput, er
 	h, set, err := a.holds().Set(ctx, hold.Hold{
 		App: in.App, Scope: in.Scope, Reason: body.Reason, Until: body.Until, By: apikey.FromContext(ctx).ID,
 	})
-<<<<<<< HEAD
-=======
-	if err != nil && !set { // with set only the wake-up failed
-		return nil, err
-	}
-	if set {
-		a.audit(ctx, audit.Entry{Action: audit.Hold, App: in.App, Target: in.Scope, Note: audit.HoldNote(cmp.Or(body.Reason, "operator"), body.Until)})
-	}
-	h, held, err := a.Holds.Get(ctx, in.App, in.Scope)
->>>>>>> part-s
 	switch {
 	case errors.Is(err, operate.ErrPassed):
 		return nil, invalid("body.until", "has passed by the clock of Redis; compare the clocks of the gateway and of Redis")
@@ -138,7 +127,7 @@ func (a *API) setHold(ctx context.Context, in *setHoldInput) (*setHoldOutput, er
 // holds returns what sets and releases holds.
 func (a *API) holds() *operate.Holds {
 	return &operate.Holds{
-		Store: a.Holds, Tokens: a.Tokens, Reader: a.Reader, SyncPauses: a.SyncPauses, AskQuotas: a.AskQuotas, Log: a.Log,
+		Store: a.Holds, Tokens: a.Tokens, Reader: a.Reader, SyncPauses: a.SyncPauses, AskQuotas: a.AskQuotas, Audit: a.audit, Log: a.Log,
 		Configured: func(app string) bool { _, ok := a.app(app); return ok },
 	}
 }
@@ -158,86 +147,6 @@ func (a *API) releaseHold(ctx context.Context, in *HoldPath) (*releaseHoldOutput
 	if err := in.check(ctx, a); err != nil {
 		return nil, err
 	}
-<<<<<<< HEAD
 	r, err := a.holds().Release(ctx, in.App, in.Scope)
 	return &releaseHoldOutput{releasedHold{Released: r.Released, App: in.App, Scope: in.Scope, Hold: r.Hold, Spent: r.Spent}}, err
-=======
-	h, held, err := a.Holds.Get(ctx, in.App, in.Scope)
-	if err != nil {
-		return nil, err
-	}
-	if in.Scope == hold.WholeApp { // or else the next call fails with the last error, and holds the app again
-		if err := a.Tokens.EndBackoff(ctx, in.App); err != nil {
-			return nil, err
-		}
-	}
-	released, err := a.Holds.Lift(ctx, in.App, in.Scope)
-	if err != nil && !released { // with released only the wake-up failed
-		return nil, err
-	}
-	if released {
-		a.audit(ctx, audit.Entry{Action: audit.Release, App: in.App, Target: in.Scope, Note: h.Reason})
-	}
-	a.syncPauses(ctx, in.App)
-	answer := releasedHold{Released: released, App: in.App, Scope: in.Scope}
-	if held && released {
-		answer.Hold = &h
-	}
-	answer.Spent, err = a.refreshSpent(ctx, answer)
-	return &releaseHoldOutput{answer}, err
-}
-
-// quotaTime bounds how long a release waits for WeChat's answers.
-const quotaTime = 10 * time.Second
-
-// refreshSpent asks WeChat for the counts of the types that were held for their quota, or whose
-// limit is spent by our own count, and returns the limits that stay spent.
-func (a *API) refreshSpent(ctx context.Context, r releasedHold) ([]hold.Hold, error) {
-	if _, ok := a.app(r.App); !ok || hold.IsTemplate(r.Scope) { // the limits of other apps are not known here
-		return nil, nil
-	}
-	spent, err := a.spentWithin(ctx, r.App, r.Scope)
-	if err != nil {
-		return nil, err
-	}
-	var types []string
-	if r.Hold != nil && r.Hold.Reason == inspect.ReasonQuotaDay && r.Scope != hold.WholeApp {
-		types = append(types, r.Scope)
-	}
-	for _, h := range spent {
-		if typ := typeOf(h.Scope); !slices.Contains(types, typ) {
-			types = append(types, typ)
-		}
-	}
-	if len(types) == 0 {
-		return nil, nil
-	}
-	bounded, cancel := context.WithTimeout(ctx, quotaTime)
-	defer cancel()
-	if err := a.AskQuotas(bounded, r.App, types); err != nil {
-		a.Log.Warn("cannot learn WeChat's count of a quota", slog.String("app", r.App), slog.Any("err", err))
-		return spent, nil
-	}
-	a.syncPauses(ctx, r.App)
-	return a.spentWithin(ctx, r.App, r.Scope)
-}
-
-// spentWithin returns the limits of an app, or of one of its types, that are spent by our count.
-func (a *API) spentWithin(ctx context.Context, app, scope string) (spent []hold.Hold, err error) {
-	state, err := a.Reader.Read(ctx, []string{app}, func(other string) bool { return other == app })
-	for _, s := range state.Spent() {
-		if (hold.Hold{App: app, Scope: scope}).Stops(app, typeOf(s.Scope)) {
-			spent = append(spent, s.Hold)
-		}
-	}
-	return spent, err
-}
-
-// typeOf returns the task type of the scope of a spent limit.
-func typeOf(scope string) string {
-	if typ, ok := hold.ParseBulk(scope); ok {
-		return typ
-	}
-	return scope
->>>>>>> part-s
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -80,10 +81,9 @@ func (a *API) redrive(ctx context.Context, in *redriveInput) (*redriveOutput, er
 	for _, outcome := range body.Outcomes {
 		filter.Outcomes = append(filter.Outcomes, tasks.Outcome(outcome))
 	}
-<<<<<<< HEAD
 	for _, typ := range body.Types {
 		filter.Types = append(filter.Types, string(typ))
-=======
+	}
 	bounded, cancel := context.WithTimeout(ctx, redriveTime)
 	defer cancel()
 	r := redrive.New(redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit})
@@ -101,10 +101,14 @@ func (a *API) redrive(ctx context.Context, in *redriveInput) (*redriveOutput, er
 		if err != nil {
 			break
 		}
->>>>>>> part-s
 	}
-	counts, more, err := redrive.Bounded(ctx, redriveTime, redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit}, apps, body.IDs)
-	return &redriveOutput{redriven{counts, more}}, err
+	n := r.Counts()
+	some := n.Redriven+n.Resumed+n.Unmatched+n.Expired+n.NoPayload+n.Busy > 0
+	if some && ctx.Err() == nil && errors.Is(bounded.Err(), context.DeadlineExceeded) { // without any Redis may not answer
+		out.Body.More, err = true, nil
+	}
+	out.Body.Counts = n
+	return out, err
 }
 
 // redriveApps returns the apps of a redrive.
