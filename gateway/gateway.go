@@ -183,7 +183,9 @@ func DocumentPaths() []string { return []string{"/openapi.json", "/docs", "/docs
 // handle registers a handler, whose requests have the pattern as their route.
 func (g *Gateway) handle(pattern string, next http.Handler) {
 	g.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		exchangeOf(r.Context()).route = pattern
+		if pattern != "/" { // that of unknown paths too
+			exchangeOf(r.Context()).route = pattern
+		}
 		next.ServeHTTP(w, r)
 	})
 }

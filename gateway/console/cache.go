@@ -2,12 +2,13 @@ package console
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 )
 
-// sharedFor is how long a reading of Redis is shown: all viewers share it.
-const sharedFor = 2 * time.Second
+// sharing is how long a reading of Redis is shown: all viewers share it.
+const sharing = 2 * time.Second
 
 // cache has the last readings of Redis by name.
 type cache struct {
@@ -29,10 +30,16 @@ func newCache() *cache { return &cache{readings: make(map[string]*reading)} }
 // that ask at the same time. The value is shared: do not change it. It must not depend on a key's
 // permissions, except by the name.
 func shared[T any](ctx context.Context, c *Console, name string, load func(context.Context) (T, error)) (T, error) {
+	return sharedFor(ctx, c, name, sharing, load)
+}
+
+// sharedFor is shared with another time between two readings.
+func sharedFor[T any](ctx context.Context, c *Console, name string, span time.Duration, load func(context.Context) (T, error)) (T, error) {
 	var zero T
 	c.cache.mu.Lock()
 	r, ok := c.cache.readings[name]
-	if !ok || r.over() {
+	if !ok || r.over(span) {
+		c.cache.sweep()
 		r = &reading{done: make(chan struct{})}
 		c.cache.readings[name] = r
 		ctx := context.WithoutCancel(ctx) // others wait for it too
@@ -57,10 +64,22 @@ func shared[T any](ctx context.Context, c *Console, name string, load func(conte
 	return value, nil
 }
 
-func (r *reading) over() bool {
+// maxReadings is from which number of readings on old ones are deleted.
+const maxReadings = 64
+
+// sweep deletes old readings: names have ids of batches and the like. c.mu is held.
+func (c *cache) sweep() {
+	if len(c.readings) < maxReadings {
+		return
+	}
+	maps.DeleteFunc(c.readings, func(_ string, r *reading) bool { return r.over(10 * time.Second) })
+}
+
+// over reports whether a reading is older than span.
+func (r *reading) over(span time.Duration) bool {
 	select {
 	case <-r.done:
-		return time.Since(r.at) >= sharedFor
+		return time.Since(r.at) >= span
 	default:
 		return false
 	}

@@ -3,7 +3,10 @@ package console
 import (
 	"fmt"
 	"html/template"
+	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/inspect"
@@ -84,31 +87,25 @@ func newBar(label string, whole int64, shares ...share) bar {
 
 // chart is a chart of stacked columns over time, with its legend and the same as a table.
 type chart struct {
-	Title   string
-	Max     int64 // of the axis
-	Columns []column
-	Legend  []legend
-	Ticks   []time.Time // of the quarters of the axis
-	None    bool        // there is nothing to show
+	Title  string
+	Max    int64 // of the axis
+	Legend []legend
+	Rows   []chartRow
+	Ticks  []time.Time // of the quarters of the axis
+	None   bool        // there is nothing to show
 }
 
-// column is the values of one step.
-type column struct {
-	X, Width float64
-	At       time.Time
-	Parts    []columnPart
-	Total    int64
-	Counts   []int64 // as the legend
-}
-
-type columnPart struct {
-	Class     string
-	Y, Height float64
-}
-
+// legend is a kind of values: its color, its name, and its part of all columns as one path.
 type legend struct {
 	Class, Label string
 	Total        int64
+	Path         string
+}
+
+// chartRow is a row of the table: the sums of some steps, in the order of the legend.
+type chartRow struct {
+	At     time.Time
+	Counts []int64
 }
 
 // line is the values of one kind in a chart.
@@ -121,55 +118,71 @@ type line struct {
 const (
 	chartWidth  = 720
 	chartHeight = 160
+	chartRows   = 12 // of the table
 )
 
-// newChart returns a chart of values from a time on, one each step.
+// newChart returns a chart of values from a time on, one each step. Kinds without values are left out.
 func newChart(title string, from time.Time, step time.Duration, lines []line) chart {
-	c := chart{Title: title, None: true}
-	steps := 0
+	c := chart{Title: title}
+	var sums []int64
 	for _, l := range lines {
-		total := int64(0)
-		for _, v := range l.values {
-			total += v
+		sums = append(sums, make([]int64, max(0, len(l.values)-len(sums)))...)
+		for i, v := range l.values {
+			sums[i] += v
 		}
-		c.Legend = append(c.Legend, legend{l.class, l.label, total})
-		steps, c.None = max(steps, len(l.values)), c.None && total == 0
 	}
-	if steps == 0 {
-		return c
-	}
-	width := float64(chartWidth) / float64(steps)
-	for i := range steps {
-		col := column{X: round(float64(i) * width), Width: round(max(width-1, width*0.8)), At: from.Add(time.Duration(i) * step)}
-		for _, l := range lines {
-			v := int64(0)
-			if i < len(l.values) {
-				v = l.values[i]
-			}
-			col.Counts, col.Total = append(col.Counts, v), col.Total+v
+	steps := len(sums)
+	c.Max = roundUp(slices.Max(append(sums, 0)))
+	below := make([]int64, steps)
+	for _, l := range lines {
+		entry := legend{Class: l.class, Label: l.label, Path: columns(l.values, below, c.Max)}
+		for i, v := range l.values {
+			entry.Total, below[i] = entry.Total+v, below[i]+v
 		}
-		c.Max = max(c.Max, col.Total)
-		c.Columns = append(c.Columns, col)
+		if entry.Total > 0 {
+			c.Legend = append(c.Legend, entry)
+			c.addRows(l.values, from, step, steps)
+		}
 	}
-	c.Max = roundUp(c.Max)
-	for i := range c.Columns {
-		c.Columns[i].stack(lines, c.Max)
-	}
+	c.None = len(c.Legend) == 0
 	for quarter := range 4 {
 		c.Ticks = append(c.Ticks, from.Add(time.Duration(steps)*step*time.Duration(quarter)/4))
 	}
 	return c
 }
 
-// stack computes the parts of a column.
-func (c *column) stack(lines []line, highest int64) {
-	y := float64(chartHeight)
-	for i, l := range lines {
-		if v := c.Counts[i]; v > 0 {
-			height := max(1.5, float64(v)/float64(highest)*chartHeight)
-			y = max(0, y-height)
-			c.Parts = append(c.Parts, columnPart{l.class, round(y), round(height)})
+// columns returns the path of the parts of columns that stand on others.
+func columns(values, below []int64, highest int64) string {
+	var path strings.Builder
+	width := chartWidth / float64(len(below))
+	for i, v := range values {
+		if v <= 0 {
+			continue
 		}
+		bottom := chartHeight * (1 - float64(below[i])/float64(highest))
+		height := max(1.5, chartHeight*float64(v)/float64(highest))
+		fmt.Fprintf(&path, "M%s %sh%sv-%sh-%sz", short(float64(i)*width), short(bottom), short(width*0.88), short(height), short(width*0.88))
+	}
+	return path.String()
+}
+
+// short returns a number with one digit after the point, if it needs it.
+func short(f float64) string { return strconv.FormatFloat(math.Round(f*10)/10, 'f', -1, 64) }
+
+// addRows adds a column to the table.
+func (c *chart) addRows(values []int64, from time.Time, step time.Duration, steps int) {
+	size := max(1, (steps+chartRows-1)/chartRows)
+	if c.Rows == nil {
+		for i := 0; i < steps; i += size {
+			c.Rows = append(c.Rows, chartRow{At: from.Add(time.Duration(i) * step)})
+		}
+	}
+	for i := range c.Rows {
+		sum := int64(0)
+		for _, v := range values[min(i*size, len(values)):min((i+1)*size, len(values))] {
+			sum += v
+		}
+		c.Rows[i].Counts = append(c.Rows[i].Counts, sum)
 	}
 }
 
@@ -182,11 +195,6 @@ func roundUp(n int64) int64 {
 			}
 		}
 	}
-}
-
-func round(f float64) float64 {
-	f, _ = strconv.ParseFloat(strconv.FormatFloat(f, 'f', 1, 64), 64) // of its own format
-	return f
 }
 
 // pager is the way through a long list. The texts are URLs, "" where there is no such page.

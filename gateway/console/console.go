@@ -80,6 +80,7 @@ func New(deps Deps) (*Console, error) {
 	for _, p := range pages {
 		c.servePage(p)
 	}
+	c.serveImages()
 	c.serveSignIn()
 	c.mux.HandleFunc("GET /static/{file}", c.views.static.serve)
 	c.mux.HandleFunc("/", c.serveUnknown)

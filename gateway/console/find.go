@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,9 @@ type findData struct {
 	Further  string    // URL of the same search, further back; "": it has come to the end
 	Back     time.Time // the time to which the search has looked; zero: to the end of what is kept
 }
+
+// BackText is Back for templates.
+func (d findData) BackText() string { return dateTime(d.Back) }
 
 // findRow is a task in a list.
 type findRow struct {
@@ -80,7 +84,7 @@ func (c *Console) loadFind(r *request) (any, error) {
 	if err != nil {
 		return nil, wrongCursor(err)
 	}
-	data.Pager.First, data.Pager.Next = data.Filter.first(), data.Pager.Next
+	data.Pager.First = data.Filter.first()
 	return data, nil
 }
 
@@ -165,6 +169,34 @@ func (c *Console) listTasks(r *request, apps []string, data *findData) error {
 		data.Back = page.Back
 	}
 	data.setNext(page.Next)
+	return nil
+}
+
+// listOpen lists the tasks in a place that have no outcome.
+func (c *Console) listOpen(r *request, apps []string, data *findData) error {
+	f := data.Filter
+	state, err := c.state(r.Context())
+	if err != nil {
+		return err
+	}
+	var lanes []inspect.Lane
+	for _, l := range state.Lanes {
+		lanes = append(lanes, l.Lane)
+	}
+	lanes = slices.DeleteFunc(append(lanes, state.Orphans...), func(l inspect.Lane) bool {
+		return !slices.Contains(apps, l.App) || f.Type != "" && f.Type != l.Type
+	})
+	page, err := c.Reader.Open(r.Context(), inspect.OpenQuery{
+		Place: f.Place, Queues: inspect.QueuesIn(lanes, f.Place), Limit: findRows, Cursor: f.Before,
+		Match: func(t *inspect.Found) bool { return f.matches(&t.Result, f.Place) },
+	})
+	if err != nil {
+		return err
+	}
+	for _, t := range page.Items {
+		data.Rows = append(data.Rows, newFindRow(r.lang, &t.Result, t.Place))
+	}
+	data.setNext(page.Cursor)
 	return nil
 }
 

@@ -48,6 +48,10 @@ type action struct {
 func (c *Console) pages() []page {
 	return []page{
 		c.overviewPage(),
+		c.findPage(),
+		c.failuresPage(),
+		c.taskPage(),
+		c.redrivePage(),
 	}
 }
 
@@ -181,6 +185,11 @@ func (c *Console) logFailure(r *request, p page, err error) {
 
 // serveUnknown answers requests for which there is no page.
 func (c *Console) serveUnknown(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost {
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		problem.New(http.StatusMethodNotAllowed, "there is no such method here").Write(w)
+		return
+	}
 	if !wantsPage(r) {
 		problem.New(http.StatusNotFound, "there is no such path").Write(w)
 		return

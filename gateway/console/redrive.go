@@ -48,6 +48,12 @@ type redriveData struct {
 	Cut      time.Time // results before this time are no longer kept; zero: all are
 }
 
+// SinceTime, UntilTime, CutText and CountTime are for templates.
+func (d redriveData) SinceTime() time.Time     { return d.Filter.since }
+func (d redriveData) UntilTime() time.Time     { return d.Filter.until }
+func (d redriveData) CutText() string          { return dateTime(d.Cut) }
+func (d redriveData) CountTime() time.Duration { return countTime }
+
 // fields returns the fields of the URL.
 func (f *redriveFilter) fields() map[string]*string {
 	return map[string]*string{
@@ -153,7 +159,8 @@ func (c *Console) loadRedrive(r *request) (any, error) {
 		return nil, err
 	}
 	if f.Until == "" { // so that the number stays true until it is confirmed
-		f.Until = r.now.UTC().Format(time.RFC3339)
+		f.until = r.now.UTC().Truncate(time.Second)
+		f.Until = f.until.Format(time.RFC3339)
 	}
 	n, more, err := redrive.Bounded(r.Context(), countTime, redrive.Config{Inspector: c.Inspector, Filter: f.redrive(true)}, apps, nil)
 	if err != nil {

@@ -81,9 +81,7 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 	if c.Signed != nil {
 		c.Signed(r, key)
 	}
-	if err := audit.Append(r.Context(), c.Redis, audit.Entry{By: "key:" + key.ID, Via: "console", Action: audit.SignIn}); err != nil {
-		c.Log.Warn("a sign-in could not be recorded", "key", key.ID, "err", err)
-	}
+	audit.Record(r.Context(), c.Redis, c.Log, audit.Entry{By: "key:" + key.ID, Via: audit.Console, Action: audit.SignIn})
 	c.setCookie(w, r, cookieName(c.secure(r)), text, sessionLife)
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }

@@ -39,7 +39,7 @@ func (c *Console) stream(w http.ResponseWriter, r *request, p page) {
 	}
 	out := &events{w: w, control: http.NewResponseController(w), sent: time.Now()}
 	out.header()
-	tick := time.NewTicker(sharedFor)
+	tick := time.NewTicker(sharing)
 	defer tick.Stop()
 	for {
 		if done := c.sendLive(out, r, p); done || out.err != nil {

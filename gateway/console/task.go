@@ -4,14 +4,17 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/redrive"
+	"github.com/wxcourier/wxcourier/internal/taskstate"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -40,6 +43,9 @@ type taskData struct {
 	Waiting, Cancel, Redrive bool
 	// NotRedrivable is the text that says why its outcome cannot be undone.
 	NotRedrivable string
+	ReasonWord    string // of Reason; reason.<word> may be its text
+	ReasonRest    string // the error that follows it
+	Blocker       taskstate.Wait
 }
 
 // taskEvent is a row of a task's history.
@@ -53,7 +59,7 @@ type taskEvent struct {
 	RID      string
 	Wait     time.Duration // until the next attempt
 	Outcome  tasks.Outcome
-	Reason   string
+	Reason   string // its word
 	Attempts int
 }
 
@@ -103,11 +109,19 @@ func (c *Console) hours(app string) inspect.Hours {
 	return nil
 }
 
+// Links are the links that the task made, by their names.
+func (d taskData) Links() map[string]string {
+	links := map[string]string{"openlink": d.OpenLink, "url_link": d.URLLink, "link": d.Link}
+	maps.DeleteFunc(links, func(_, link string) bool { return link == "" })
+	return links
+}
+
 func newTaskData(lang language, t inspect.Task) taskData {
 	data := taskData{
 		Task: t, URL: taskURL(t.App, t.ID), Status: cmp.Or(string(t.Outcome), string(t.Place)), HasImage: t.Image != "",
-		Waiting: t.Outcome == "", Redrive: slices.Contains(tasks.Redrivable(), t.Outcome), Events: taskEvents(lang, t),
+		Blocker: taskstate.Last(t.Waits), Waiting: t.Outcome == "", Redrive: slices.Contains(tasks.Redrivable(), t.Outcome), Events: taskEvents(lang, t),
 	}
+	data.ReasonWord, data.ReasonRest = splitReason(t.Reason)
 	if data.Waiting {
 		data.Cancel = t.Place != inspect.PlaceCanceled
 		if l := t.Last; l != nil {
@@ -120,6 +134,14 @@ func newTaskData(lang language, t inspect.Task) taskData {
 		data.NotRedrivable = "redrive.not." + string(t.Outcome)
 	}
 	return data
+}
+
+// splitReason splits a reason into its word and the error that may follow.
+func splitReason(reason string) (word, rest string) {
+	if at := strings.IndexAny(reason, ": "); at > 0 {
+		return reason[:at], strings.TrimLeft(reason[at:], ": ")
+	}
+	return reason, ""
 }
 
 // taskEvents returns what has happened to a task, the oldest first.
@@ -144,10 +166,21 @@ func taskEvents(lang language, t inspect.Task) []taskEvent {
 // endOf returns the event of an outcome.
 func endOf(lang language, r tasks.Result) taskEvent {
 	e := taskEvent{
-		At: r.FinishedAt, Kind: "ended", Outcome: r.Outcome, ErrMsg: r.ErrMsg, RID: r.RID, Reason: r.Reason, Attempts: r.Attempts,
+		At: r.FinishedAt, Kind: "ended", Outcome: r.Outcome, ErrMsg: r.ErrMsg, RID: r.RID, Attempts: r.Attempts,
 	}
+	e.Reason, _ = splitReason(r.Reason)
 	e.Code, e.Answered = outcomeMeaning(lang, r.Type, r.Outcome, r.ErrCode)
 	return e
+}
+
+// serveImages registers the images of tasks.
+func (c *Console) serveImages() {
+	p := c.taskPage()
+	c.mux.Handle("GET "+p.path+"/image", c.page(p, func(w http.ResponseWriter, r *request) {
+		if err := c.serveImage(w, r); err != nil {
+			c.answer(w, r, p, 0, nil, err)
+		}
+	}))
 }
 
 // serveImage serves the mini program code that a task made.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -44,7 +46,27 @@ const secondsPerDay = int64(24 * time.Hour / time.Second)
 // openidHash returns the hash of an openid, and its bucket.
 func openidHash(openid string) (hash string, bucket int) {
 	sum := sha256.Sum256([]byte(openid))
+	return splitPerson(sum[:personSize])
+}
+
+// personSize is the number of bytes of a hash from which both the one of the index and the bucket come.
+const personSize = openidHashSize + 2
+
+func splitPerson(sum []byte) (hash string, bucket int) {
 	return string(sum[:openidHashSize]), int(binary.BigEndian.Uint16(sum[openidHashSize:])) % openidBuckets
+}
+
+// PersonOf returns a hash of an openid that FindPerson takes in its place: 20 hexadecimal digits. The
+// openid cannot be told from it, so it may be in a URL.
+func PersonOf(openid string) string {
+	sum := sha256.Sum256([]byte(openid))
+	return hex.EncodeToString(sum[:personSize])
+}
+
+// ValidPerson reports whether a text may be the hash of an openid.
+func ValidPerson(person string) bool {
+	sum, err := hex.DecodeString(person)
+	return err == nil && len(sum) == personSize
 }
 
 // openidDay returns the day of a time: days since 1970, UTC.
@@ -102,11 +124,22 @@ func compareOpenIDTasks(a, b OpenIDTask) int {
 // were run, and then by the time of enqueuing, the newest first; each once. The record of a task may
 // have expired. It takes two round trips.
 func (l *Ledger) FindOpenID(ctx context.Context, apps []string, openid string) ([]OpenIDTask, error) {
+	return l.FindPerson(ctx, apps, PersonOf(openid))
+}
+
+var errPerson = errors.New("ledger: not the hash of an openid")
+
+// FindPerson is FindOpenID for the hash of an openid, see PersonOf.
+func (l *Ledger) FindPerson(ctx context.Context, apps []string, person string) ([]OpenIDTask, error) {
+	sum, err := hex.DecodeString(person)
+	if err != nil || len(sum) != personSize {
+		return nil, errPerson
+	}
 	days, err := l.openidDays(ctx, apps)
 	if err != nil {
 		return nil, err
 	}
-	hash, bucket := openidHash(openid)
+	hash, bucket := splitPerson(sum)
 	type read struct {
 		app     string
 		day     int64

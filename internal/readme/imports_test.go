@@ -30,7 +30,7 @@ func layers() [][]string {
 		{"internal/ledger", "internal/asynqwire"},
 		{ // what knows nothing of wxcourier
 			"internal/audit", "internal/background", "internal/buildinfo", "internal/calendar", "internal/campaign/table", "internal/console", "internal/embedded", "internal/exists",
-			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/problem", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/series", "internal/strictjson",
+			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/problem", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/series", "internal/signing", "internal/strictjson",
 			"internal/subprocess", "internal/suggest", "internal/tracing", "internal/workerpool",
 		},
 	}
