@@ -1,5 +1,5 @@
 // Package operate has the verbs of operators that the API and the console share: they hold and
-// release. The callers check who may do it, and tell the audit.
+// release. The callers check who may do it.
 package operate
 
 import (
@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -29,7 +30,9 @@ type Holds struct {
 	// of some quotas of an app is used, and learns the answers.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
-	Log        *slog.Logger
+	// Audit records a change, with who made it.
+	Audit func(ctx context.Context, e audit.Entry)
+	Log   *slog.Logger
 }
 
 // MaxText is the maximum length of a template id and of a reason, in bytes.
@@ -62,6 +65,9 @@ func (o *Holds) Set(ctx context.Context, h hold.Hold) (inForce hold.Hold, set bo
 	set, err = o.Store.Set(ctx, h)
 	if err != nil && !set { // with set only the wake-up failed
 		return hold.Hold{}, false, err
+	}
+	if set {
+		o.Audit(ctx, audit.Entry{Action: audit.Hold, App: h.App, Target: h.Scope, Note: audit.HoldNote(h.Reason, h.Until)})
 	}
 	inForce, held, err := o.Store.Get(ctx, h.App, h.Scope)
 	switch {
@@ -105,6 +111,9 @@ func (o *Holds) Release(ctx context.Context, app, scope string) (Released, error
 	lifted, err := o.Store.Lift(ctx, app, scope)
 	if err != nil && !lifted { // with lifted only the wake-up failed
 		return Released{}, err
+	}
+	if lifted {
+		o.Audit(ctx, audit.Entry{Action: audit.Release, App: app, Target: scope, Note: h.Reason})
 	}
 	o.syncPauses(ctx, app)
 	r := Released{Released: lifted}
