@@ -36,7 +36,7 @@ func layers() [][]string {
 
 // testPackages are packages that only tests and measurements import.
 func testPackages() []string {
-	return []string{"internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
+	return []string{"internal/campaign/tabletest", "internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
 }
 
 // Imports run one way.
