@@ -53,7 +53,9 @@ func TestKilledSend(t *testing.T) {
 	t.Cleanup(func() { _ = worker.Process.Kill(); _ = worker.Wait() })
 
 	rdb := server.Client(t)
-	sent := func() int64 { return rdb.StrLen(t.Context(), "wxcourier:{"+mini+"}:batch:spring:campaign:sent").Val() / 8 }
+	sent := func() int64 {
+		return rdb.StrLen(t.Context(), "wxcourier:{"+mini+"}:batch:spring:campaign:sent").Val() / 8
+	}
 	first := program(args...)
 	must(t, first.Start())
 	redistest.Until(t, time.Minute, "some rows are enqueued", func() bool { return sent() >= int64(rows)/4 })

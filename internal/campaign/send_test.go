@@ -226,6 +226,25 @@ func TestRate(t *testing.T) {
 	})
 }
 
+// Rows whose turn at the rate comes after their not_after are left out, and counted.
+func TestTooLate(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		plan := planFor(t, people(30), message+"not_after: '2035-12-01T08:00:01+08:00'\n")
+		plan.Rate, plan.At = 10, time.Date(2035, 12, 1, 0, 0, 0, 0, time.UTC)
+		c, err := campaign.Check(t.Context(), plan, time.Now())
+		must(t, err)
+		sent, err := campaign.NewSender(rdb).Send(t.Context(), c, campaign.SendOptions{})
+		if err != nil || sent != (campaign.Sent{Enqueued: 11, TooLate: 19}) {
+			t.Errorf("%+v %v", sent, err)
+		}
+		for _, key := range []string{":campaign", ":campaign:sent"} { // the record outlives the last message
+			if ttl := rdb.PTTL(t.Context(), ledger.BatchKey(testApp, "spring")+key).Val(); time.Now().Add(ttl).Before(plan.At) {
+				t.Errorf("%s expires in %v", key, ttl)
+			}
+		}
+	})
+}
+
 // The load of a campaign comes from the limits, the use of today, the queue, the replicas and the
 // holds.
 func TestReadLoad(t *testing.T) {
