@@ -100,7 +100,7 @@ func TestSendChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile("people.csv", append(table, openid+"9,李\n"...), 0o600); err != nil {
+	if err := os.WriteFile("people.csv", append(table, openid+"9,李\n"...), 0o600); err != nil { //nolint:gosec // the test's own file
 		t.Fatal(err)
 	}
 	got := command(t, env, "", sendArgs("--yes", "--no-wait")...)
