@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
@@ -26,10 +27,31 @@ type Client struct {
 	apps     sync.Map // those that are in ledger.AppsKey
 }
 
+// A ClientOption changes a [Client] from its defaults, which are those of the configuration of the
+// workers.
+type ClientOption func(*ledger.Policy)
+
+// WithRetention says how long the workers keep results (`results.retention`). The Client keeps the index
+// of openids for as long; the workers extend that of a Client without this option. Default 24 h.
+func WithRetention(d time.Duration) ClientOption {
+	return func(p *ledger.Policy) { p.Retention = d }
+}
+
+// WithOpenIDIndex says whether tasks can be found by the openid of their receiver (`results.index_openids`):
+// enqueuing a task then stores a hash of the openid, for the retention and up to two days more. Default
+// true.
+func WithOpenIDIndex(on bool) ClientOption {
+	return func(p *ledger.Policy) { p.IndexOpenIDs = on }
+}
+
 // NewClient returns a Client on rdb. It does no I/O. The caller closes rdb after the last
 // use of the Client.
-func NewClient(rdb redis.UniversalClient) *Client {
-	return &Client{backend: newBackend(rdb), enqueuer: asynqwire.NewEnqueuer(rdb)}
+func NewClient(rdb redis.UniversalClient, options ...ClientOption) *Client {
+	policy := ledger.Policy{Retention: 24 * time.Hour, IndexOpenIDs: true}
+	for _, option := range options {
+		option(&policy)
+	}
+	return &Client{backend: newBackend(rdb, policy), enqueuer: asynqwire.NewEnqueuer(rdb)}
 }
 
 // Receipt describes an enqueued task.
@@ -166,9 +188,9 @@ type backend struct {
 	asynqInspector *asynq.Inspector
 }
 
-func newBackend(rdb redis.UniversalClient) backend {
+func newBackend(rdb redis.UniversalClient, policy ledger.Policy) backend {
 	return backend{
-		rdb: rdb, ledger: ledger.New(rdb, ledger.Policy{}), states: taskstate.NewReader(rdb), asynqInspector: asynq.NewInspectorFromRedisClient(rdb),
+		rdb: rdb, ledger: ledger.New(rdb, policy), states: taskstate.NewReader(rdb), asynqInspector: asynq.NewInspectorFromRedisClient(rdb),
 	}
 }
 

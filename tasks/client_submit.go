@@ -153,7 +153,7 @@ func (c *Client) mark(ctx context.Context, all []*submission) []*submission {
 		}
 		requests[i] = ledger.MarkRequest{
 			Ref: ledger.Ref{App: s.App, ID: s.ID, Batch: s.Batch}, Queue: s.Queue(), State: string(state), Enqueued: s.now,
-			Digest: s.digest,
+			Digest: s.digest, Receiver: s.receiver, ProcessAt: s.ProcessAt,
 		}
 	}
 	open := all[:0:0]

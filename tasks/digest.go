@@ -91,6 +91,7 @@ func mix(sum uint64) uint64 {
 // PrepareWithDigest is [Envelope.Prepare] for a caller that marks the id itself. It also returns
 // the digest by which a repeated call with another body is recognized.
 func (e *Envelope) PrepareWithDigest(now time.Time) (digest string, err error) {
-	err = e.prepare(now, &digest)
-	return digest, err
+	var m marking
+	err = e.prepare(now, &m)
+	return m.digest, err
 }

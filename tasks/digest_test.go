@@ -10,10 +10,11 @@ import (
 func digestFor(t *testing.T, typ, body string) string {
 	t.Helper()
 	e := Envelope{Type: typ, App: testApp, ID: "order-1", Body: json.RawMessage(body)}
-	var digest string
-	if err := e.prepare(testNow, &digest); err != nil {
+	var m marking
+	if err := e.prepare(testNow, &m); err != nil {
 		t.Fatalf("%s: %v", body, err)
 	}
+	digest := m.digest
 	if len(digest) != digestSize || strings.ContainsAny(digest, " #") {
 		t.Errorf("the digest is %q", digest)
 	}

@@ -89,16 +89,18 @@ func (e Envelope) ReceiverAndTemplate() (receiver, template string) {
 		return "", ""
 	}
 	defer doc.Release()
-	text := func(name string) string {
-		if name == "" {
-			return ""
-		}
-		if v := doc.Root().Member(name); v.Kind() == strictjson.String {
-			return string(v.Unquoted())
-		}
+	return memberText(doc.Root(), row.Receiver), memberText(doc.Root(), row.Template)
+}
+
+// memberText returns the text of a member of a body, or "" without one; a name of "" is none.
+func memberText(body strictjson.Value, name string) string {
+	if name == "" {
 		return ""
 	}
-	return text(row.Receiver), text(row.Template)
+	if v := body.Member(name); v.Kind() == strictjson.String {
+		return string(v.Unquoted())
+	}
+	return ""
 }
 
 func parseBody(body []byte) (*strictjson.Document, *strictjson.Fault) {
@@ -120,8 +122,8 @@ func (e *Envelope) Prepare(now time.Time) error {
 	return e.prepare(now, nil)
 }
 
-// prepare implements Prepare. If digest is not nil, it also sets the task's digest.
-func (e *Envelope) prepare(now time.Time, digest *string) error {
+// prepare implements Prepare. If m is not nil, it also sets the task's marking.
+func (e *Envelope) prepare(now time.Time, m *marking) error {
 	c := checker{spec: lookup(e.Type), from: now}
 	c.checkEnvelope(e)
 	body := c.checkBody(e.Body)
@@ -144,8 +146,8 @@ func (e *Envelope) prepare(now time.Time, digest *string) error {
 		c.faultAt("body", "%d bytes; at most %d are allowed", len(ready.Body), limit)
 		return validationError(c.faults)
 	}
-	if digest != nil {
-		*digest = ready.digestOf(c.spec, body.Root())
+	if m != nil {
+		m.digest, m.receiver = ready.digestOf(c.spec, body.Root()), memberText(body.Root(), c.spec.Receiver)
 	}
 	if bytes.Equal(ready.Body, e.Body) { // often, since envelopes are prepared more than once
 		ready.Body = e.Body

@@ -38,7 +38,7 @@ type Inspector struct {
 // NewInspector returns an Inspector on rdb. It does no I/O. The caller closes rdb after the
 // last use of the Inspector.
 func NewInspector(rdb redis.UniversalClient) *Inspector {
-	return &Inspector{backend: newBackend(rdb), asynqClient: asynq.NewClientFromRedisClient(rdb)}
+	return &Inspector{backend: newBackend(rdb, ledger.Policy{}), asynqClient: asynq.NewClientFromRedisClient(rdb)}
 }
 
 // Apps returns the apps for which a task was ever enqueued, in no particular order.

@@ -40,8 +40,14 @@ type Option func(*draft)
 // draft is a task that is being built.
 type draft struct {
 	Envelope
-	marked bool   // the client marks the id in the ledger
-	digest string // of type and body, if marked; see digestOf
+	marked bool // the client marks the id in the ledger
+	marking
+}
+
+// marking is what the client tells the ledger about a task besides its envelope.
+type marking struct {
+	digest   string // of type and body; see digestOf
+	receiver string // the openid in the body, or ""
 }
 
 // ID sets the producer's idempotency key; without it a random one is made.
@@ -85,11 +91,11 @@ func (d *draft) build(now time.Time) (*asynq.Task, error) {
 			Problem: "not a W3C trace context: 00-<32 hex>-<16 hex>-<2 hex> is expected",
 		}}}
 	}
-	var digest *string
+	var m *marking
 	if d.marked {
-		digest = &d.digest
+		m = &d.marking
 	}
-	if err := d.prepare(now, digest); err != nil {
+	if err := d.prepare(now, m); err != nil {
 		return nil, err
 	}
 	return d.buildPrepared(now), nil

@@ -67,6 +67,9 @@ type ResultsConfig struct {
 	// webhook lags, beyond Retention and StreamMaxLen. 0: nothing is kept longer for it.
 	// Default 2,000,000.
 	StreamLagMaxLen int64 `yaml:"stream_lag_max_len"`
+	// IndexOpenIDs makes tasks findable by the openid of their receiver: Redis keeps a hash of it,
+	// with the task's id, for Retention and up to two days more. Default true.
+	IndexOpenIDs bool `yaml:"index_openids"`
 	// StreamRetention, if not 0, replaces Retention for the stream. It has no key in the
 	// configuration: a process with a private Redis sets it, whose streams may have to
 	// outlive the records, since their reader is slow.
@@ -78,7 +81,7 @@ type ResultsConfig struct {
 // need more memory than the stream, and only Retention limits them.
 func DefaultResultsConfig() ResultsConfig {
 	return ResultsConfig{
-		Retention: 24 * time.Hour, StreamMaxLen: 10_000_000, StreamLagMaxLen: 2_000_000,
+		Retention: 24 * time.Hour, StreamMaxLen: 10_000_000, StreamLagMaxLen: 2_000_000, IndexOpenIDs: true,
 		Archive: []tasks.Outcome{tasks.OutcomeFailed, tasks.OutcomeUnknown, tasks.OutcomeRejected},
 	}
 }

@@ -137,7 +137,7 @@ func (d *deliverer) open(ctx context.Context, j *job) error {
 			j.opened, err = d.ledger.Open(until, j.ref(), ledger.OpenRequest{
 				Runner: j.runner, Queue: j.queue, Marked: j.marked, Enqueued: j.enqueuedAt,
 				Fenced: j.spec.Repeat != tasks.Always, Dedupe: j.spec.Repeat.Window(),
-				Expired: j.expired(d.now()),
+				Expired: j.expired(d.now()), Receiver: j.receiver, ProcessAt: j.ProcessAt,
 			})
 			return err
 		})

@@ -119,6 +119,7 @@ func RecordPolicy(results ResultsConfig, attempt time.Duration) ledger.Policy {
 	return ledger.Policy{
 		Retention: results.Retention, StreamMax: results.StreamMaxLen,
 		StreamRetention: results.StreamRetention, DeadAfter: DeadAfter(attempt), LostLimit: lostLimit,
+		IndexOpenIDs: results.IndexOpenIDs,
 	}
 }
 

@@ -75,7 +75,7 @@ func (d *deliverer) handBack(ctx context.Context, j *job, v dispatch.Verdict) er
 	err := d.retryRedis(ctx, j, "the task could not be handed back yet", func() error {
 		return d.ledger.Defer(ctx, j.ref(), ledger.DeferRequest{
 			Runner: j.runner, State: string(state), NotAccepted: !dispatch.NoAnswer(j.err), NotCalled: !j.call.Called(),
-			Last: last,
+			Last: last, Wait: v.Delay,
 		})
 	})
 	if err != nil {

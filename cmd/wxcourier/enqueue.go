@@ -58,7 +58,7 @@ func (c *enqueueCommand) Run(p *program) error {
 	defer cancel(nil)
 	source, reporter := taskfile.New(in), ingest.Reporter{Out: p.stderr, Input: in.name}
 	options := ingest.Options{
-		Client: tasks.NewClient(rdb),
+		Client: app.NewClient(cfg, rdb),
 		Admit: func(ctx context.Context, id string) error {
 			if !app.Known(cfg.Apps, id) {
 				p.notef("note: %s", unknownAppText(ctx, rdb, id))

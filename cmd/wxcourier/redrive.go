@@ -11,6 +11,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/redrive"
 	"github.com/wxcourier/wxcourier/internal/summary"
@@ -20,6 +21,7 @@ import (
 type redriveCommand struct {
 	Outcome []string `required:"" placeholder:"NAME" help:"Redrive tasks with these outcomes: unknown, failed, rejected. With unknown you accept that a person may get a message twice."`
 	ErrCode []int    `name:"errcode" placeholder:"N" help:"Only these error codes of WeChat."`
+	Type    []string `placeholder:"TYPE" help:"Only these task types."`
 	App     []string `placeholder:"ID" help:"Only these apps. Default: all configured apps."`
 	Batch   string   `placeholder:"NAME" help:"Only this batch."`
 	ID      []string `name:"id" placeholder:"ID" help:"Only these tasks of one app; - reads ids from standard input, one per line."`
@@ -72,13 +74,18 @@ func (c *redriveCommand) filter(now time.Time) (filter tasks.Redrive, err error)
 		}
 		filter.Outcomes = append(filter.Outcomes, outcome)
 	}
+	for _, typ := range c.Type {
+		if _, known := tasks.Lookup(typ); !known {
+			return filter, usageErrorf("--type: there is no task type %q; %s", typ, typeHint(typ))
+		}
+	}
 	if c.Batch != "" && !tasks.ValidBatch(c.Batch) {
 		return filter, usageErrorf("--batch: %q is not a valid batch name", c.Batch)
 	}
 	if c.Limit < 0 {
 		return filter, usageErrorf("--limit: %d is negative", c.Limit)
 	}
-	filter.ErrCodes, filter.Batch, filter.DryRun = c.ErrCode, c.Batch, c.DryRun
+	filter.Types, filter.ErrCodes, filter.Batch, filter.DryRun = c.Type, c.ErrCode, c.Batch, c.DryRun
 	filter.Since, err = sinceTime(c.Since, now)
 	return filter, errors.Join(err, validApps(c.App), validIDs(c.ID))
 }
@@ -129,7 +136,12 @@ func (c *redriveCommand) Run(p *program) error {
 		OnProgress: func(n redrive.Counts) { p.stderr.Status(redriveText(n)) },
 	})
 	for _, app := range apps {
-		if err = c.redrive(p, r, app); err != nil {
+		before := r.Counts()
+		err = c.redrive(p, r, app)
+		if n := r.Counts().Since(before); n > 0 && !c.DryRun {
+			p.audit(rdb, audit.Entry{Action: audit.Redrive, App: app, Target: c.Batch, Count: int64(n), Note: redrive.Note(filter, len(c.ID) > 0)})
+		}
+		if err != nil {
 			break
 		}
 	}

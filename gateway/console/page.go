@@ -48,6 +48,12 @@ type action struct {
 func (c *Console) pages() []page {
 	return []page{
 		c.overviewPage(),
+		c.findPage(),
+		c.failuresPage(),
+		c.taskPage(),
+		c.redrivePage(),
+		c.sendPage(),
+		c.campaignPage(),
 	}
 }
 

@@ -129,6 +129,7 @@ func (p *Proxy) open(ctx context.Context, m *message) error {
 func (p *Proxy) mark(ctx context.Context, m *message) (ledger.Claim, error) {
 	marked := p.ledger.MarkMany(ctx, []ledger.MarkRequest{{
 		Ref: m.ref(), Queue: m.Queue(), State: stateSending, Enqueued: time.Now(), Digest: m.digest,
+		Receiver: m.Receiver(),
 	}})[0]
 	if marked.Err != nil {
 		return ledger.Claim{}, errRedis

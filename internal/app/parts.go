@@ -61,12 +61,17 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 		_ = p.Redis.Close()
 		return nil, err
 	}
-	p.Tasks, p.Inspector = tasks.NewClient(p.Redis), tasks.NewInspector(p.Redis)
+	p.Tasks, p.Inspector = NewClient(cfg, p.Redis), tasks.NewInspector(p.Redis)
 	p.Tokens = wechat.NewTokens(cfg.WeChat, p.Redis, credentials, wechat.WithLogger(log), wechat.WithOnRefresh(onRefresh))
 	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens)
 	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, p.live.limits, ratelimit.WithReserve(p.live.reserve))
 	p.Holds = hold.NewStore(p.Redis)
 	return p, nil
+}
+
+// NewClient returns a client that enqueues tasks as the configuration says. It does no I/O.
+func NewClient(cfg configs.Config, rdb redis.UniversalClient) *tasks.Client {
+	return tasks.NewClient(rdb, tasks.WithRetention(cfg.Results.Retention), tasks.WithOpenIDIndex(cfg.Results.IndexOpenIDs))
 }
 
 // Open makes the parts and checks that Redis answers; the error of a Redis that does not is that of

@@ -43,13 +43,29 @@ const (
 // Batch reads the progress of a batch, in at most nine round trips. The error is tasks.ErrNotFound
 // for an unknown batch.
 func (r *Reader) Batch(ctx context.Context, app, batch string) (Batch, error) {
-	counts, err := ledger.New(r.rdb, ledger.Policy{}).Batch(ctx, app, batch)
+	counts, err := r.ledger.Batch(ctx, app, batch)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return Batch{}, tasks.ErrNotFound
 	}
 	if err != nil {
 		return Batch{}, err
 	}
+	b := newBatch(app, batch, counts)
+	if b.Open == 0 {
+		return b, nil
+	}
+	if b.Rate, err = r.batchRate(ctx, app, batch); err != nil {
+		return Batch{}, err
+	}
+	if b.Rate > 0 {
+		b.SecondsLeft = float64(b.Open) / b.Rate
+	}
+	b.Holds, err = r.holds.List(ctx, app)
+	return b, err
+}
+
+// newBatch returns a batch with these counters, without its rate and holds.
+func newBatch(app, batch string, counts map[string]int64) Batch {
 	b := Batch{
 		App: app, Batch: batch, Total: counts["total"], Done: counts["done"],
 		Open: max(0, counts["total"]-counts["done"]), Outcomes: make(map[tasks.Outcome]int64), SecondsLeft: -1,
@@ -61,16 +77,8 @@ func (r *Reader) Batch(ctx context.Context, app, batch string) (Batch, error) {
 	}
 	if b.Open == 0 {
 		b.SecondsLeft = 0
-		return b, nil
 	}
-	if b.Rate, err = r.batchRate(ctx, app, batch); err != nil {
-		return Batch{}, err
-	}
-	if b.Rate > 0 {
-		b.SecondsLeft = float64(b.Open) / b.Rate
-	}
-	b.Holds, err = r.holds.List(ctx, app)
-	return b, err
+	return b
 }
 
 // batchRate returns how many tasks of a batch ended in a second, by the newest entries of the app's

@@ -3,12 +3,15 @@ package inspect
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"slices"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/internal/resultlog"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -18,11 +21,16 @@ type Reader struct {
 	rdb     redis.UniversalClient
 	limiter *ratelimit.Limiter
 	holds   *hold.Store
+	ledger  *ledger.Ledger
+	results *resultlog.Reader
 }
 
 // NewReader returns a Reader. It does no I/O.
 func NewReader(rdb redis.UniversalClient, limiter *ratelimit.Limiter, holds *hold.Store) *Reader {
-	return &Reader{rdb: rdb, limiter: limiter, holds: holds}
+	return &Reader{
+		rdb: rdb, limiter: limiter, holds: holds, ledger: ledger.New(rdb, ledger.Policy{}),
+		results: resultlog.NewReader(rdb, slog.Default()),
+	}
 }
 
 // State is what waits, what is held and how much is used.

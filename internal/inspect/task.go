@@ -100,8 +100,7 @@ func (r *Reader) Task(ctx context.Context, app, id string, hours Hours) (Task, e
 		return Task{}, err
 	}
 	t.Place = placeOf(state, t.Result)
-	t.History, err = r.history(ctx, app, id)
-	return t, err
+	return t, r.addHistory(ctx, &t)
 }
 
 func asynqID(app, id string) string { return tasks.Envelope{App: app, ID: id}.TaskID() }
@@ -194,19 +193,23 @@ func placeOf(state taskstate.Task, r tasks.Result) Place {
 	return Place(r.State)
 }
 
-// history returns the outcomes that redrives have undone.
-func (r *Reader) history(ctx context.Context, app, id string) ([]PastResult, error) {
-	past, err := ledger.New(r.rdb, ledger.Policy{}).History(ctx, app, id)
+// addHistory adds the outcomes that redrives have undone, and the attempts that failed.
+func (r *Reader) addHistory(ctx context.Context, t *Task) error {
+	past, err := r.ledger.History(ctx, t.App, t.ID)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var all []PastResult
-	for _, p := range past {
+	for _, p := range past.Outcomes {
 		entry := PastResult{Generation: p.Generation}
 		if err := json.Unmarshal(p.Result, &entry.Result); err != nil {
-			return nil, err
+			return err
 		}
-		all = append(all, entry)
+		t.History = append(t.History, entry)
 	}
-	return all, nil
+	for _, f := range past.Failed {
+		t.Failures = append(t.Failures, Failure{
+			At: f.At, ErrCode: f.Code, Class: f.Class, ErrMsg: f.Msg, RID: f.RID, Wait: f.Wait, WaitSeconds: f.Wait.Seconds(),
+		})
+	}
+	return nil
 }

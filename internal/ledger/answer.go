@@ -28,7 +28,50 @@ const (
 	// 64 bytes, so that Redis keeps the record in its smaller form, see WaitingKey.
 	maxAnswerMsg = 256
 	maxAnswerRID = 64
+	// maxFailed is how many failed attempts a record has. Their texts are shorter than that of the last
+	// one: an attempt takes some 120 bytes.
+	maxFailed = 10
 )
+
+// logLua moves the last answer of the record KEYS[1] to the end of its field log, which has a line for
+// each of up to nine attempts: "<wait in ms> <last> <last_msg>", see Answer.fields. Only a task with
+// more than one failed attempt has that field, so that most records keep the smaller form.
+const logLua = `
+local earlier = redis.call("HMGET", KEYS[1], "last", "last_msg", "last_wait", "log")
+if earlier[1] then
+	local log = (earlier[3] or "0") .. " " .. earlier[1] .. " " .. string.gsub(string.sub(earlier[2] or "", 1, 100), "%c", " ")
+	if earlier[4] then log = earlier[4] .. "\n" .. log end
+	local _, breaks = string.gsub(log, "\n", "")
+	if breaks > 8 then log = string.gsub(log, "^[^\n]*\n", "", 1) end
+	redis.call("HSET", KEYS[1], "log", log)
+end
+`
+
+// FailedAttempt is an attempt that did not end its task.
+type FailedAttempt struct {
+	Answer
+	Wait time.Duration // for which the task was handed back
+}
+
+// parseFailed returns the failed attempts of a record, the oldest first, from its fields log, last,
+// last_msg and last_wait. It leaves out lines of another form.
+func parseFailed(log, last, msg, wait string) []FailedAttempt {
+	var all []FailedAttempt
+	add := func(wait, last, msg string) {
+		ms, _ := strconv.ParseInt(wait, 10, 64)
+		if a := parseAnswer(last, strings.ToValidUTF8(msg, "")); !a.At.IsZero() {
+			all = append(all, FailedAttempt{a, time.Duration(ms) * time.Millisecond})
+		}
+	}
+	for line := range strings.Lines(log) {
+		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 6)
+		if len(parts) == 6 {
+			add(parts[0], strings.Join(parts[1:5], " "), parts[5])
+		}
+	}
+	add(wait, last, msg)
+	return all[max(0, len(all)-maxFailed):]
+}
 
 // fields returns an answer as a record stores it: "<code> <time> <class> <rid>" in the field
 // last, with the time in the format of marks, and the text in the field last_msg. Both are empty
@@ -37,7 +80,7 @@ func (a Answer) fields() (last, msg string) {
 	if a.At.IsZero() {
 		return "", ""
 	}
-	last = strings.Join([]string{strconv.Itoa(a.Code), enqueuedText(a.At), a.Class, shorten(a.RID, maxAnswerRID)}, " ")
+	last = strings.Join([]string{strconv.Itoa(a.Code), enqueuedText(a.At), a.Class, shorten(strings.ReplaceAll(a.RID, " ", ""), maxAnswerRID)}, " ")
 	return last, shorten(a.Msg, maxAnswerMsg)
 }
 
@@ -67,21 +110,26 @@ func shorten(text string, bytes int) string {
 	return text[:end] + ellipsis
 }
 
-// History returns the outcomes of a task that redrives have undone, the oldest first; at most
-// ten are kept.
-func (l *Ledger) History(ctx context.Context, app, id string) ([]PastOutcome, error) {
-	text, err := l.rdb.HGet(ctx, TaskKey(app, id), "history").Bytes()
-	if errors.Is(err, redis.Nil) {
-		return nil, nil
-	}
-	var past []PastOutcome
-	if err == nil {
-		err = json.Unmarshal(text, &past)
-	}
+// History is what has happened to a task before.
+type History struct {
+	Outcomes []PastOutcome   // that redrives have undone, the oldest first; at most ten are kept
+	Failed   []FailedAttempt // attempts that did not end the task, the oldest first, likewise; of all generations
+}
+
+// History returns what has happened to a task. It is empty for a task without a record.
+func (l *Ledger) History(ctx context.Context, app, id string) (h History, err error) {
+	values, err := l.rdb.HMGet(ctx, TaskKey(app, id), "history", "log", "last", "last_msg", "last_wait").Result()
 	if err != nil {
-		return nil, fmt.Errorf("read the history of %s: %w", id, err)
+		return h, fmt.Errorf("read the history of %s: %w", id, err)
 	}
-	return past, nil
+	text := func(i int) string { s, _ := values[i].(string); return s }
+	if past := text(0); past != "" {
+		if err := json.Unmarshal([]byte(past), &h.Outcomes); err != nil {
+			return h, fmt.Errorf("read the history of %s: %w", id, err)
+		}
+	}
+	h.Failed = parseFailed(text(1), text(2), text(3), text(4))
+	return h, nil
 }
 
 // InCanceledBatch reports whether a cancellation of the batch applies to a task with this record.

@@ -85,6 +85,19 @@ func BatchKey(app, batch string) string { return "wxcourier:{" + app + "}:batch:
 // batchIDsKey returns the key of the set of a batch's ids.
 func batchIDsKey(app, batch string) string { return BatchKey(app, batch) + ":ids" }
 
+// batchesKey returns the key of the sorted set of an app's batches; the score is the time of the last
+// enqueue, in µs since 1970.
+func batchesKey(app string) string { return "wxcourier:{" + app + "}:batches" }
+
+// openidDaysKey returns the key of the sorted set of the days of an app's index of openids; the score
+// is when the lists of the day expire, in seconds since 1970. See openids.go.
+func openidDaysKey(app string) string { return "wxcourier:{" + app + "}:openids" }
+
+// openidsKey returns the key of a list of an app's index of openids.
+func openidsKey(app string, day int64, bucket int) string {
+	return openidDaysKey(app) + ":" + strconv.FormatInt(day, 10) + ":" + strconv.Itoa(bucket)
+}
+
 // blobKey returns the key of the bytes of an image that is to be checked.
 func blobKey(app, id string) string { return "wxcourier:{" + app + "}:blob:" + id }
 

@@ -28,6 +28,8 @@ type Policy struct {
 	// StreamRetention is how long the entries of a stream are kept at least, unless StreamMax
 	// cuts them. 0: Retention.
 	StreamRetention time.Duration
+	// IndexOpenIDs makes tasks findable by their receivers' openids, see FindOpenID.
+	IndexOpenIDs bool
 }
 
 func (p Policy) streamRetention() time.Duration { return cmp.Or(p.StreamRetention, p.Retention) }
@@ -101,6 +103,9 @@ type OpenRequest struct {
 	Marked  bool          // Mark was called for it: without mark and record it is Forgotten
 	// Enqueued is the time of enqueuing of a task without a mark; zero if unknown.
 	Enqueued time.Time
+	// Receiver and ProcessAt are those of a MarkRequest.
+	Receiver  string
+	ProcessAt time.Time
 }
 
 // OpenResult is the result of Open.
@@ -117,9 +122,22 @@ type OpenResult struct {
 // Open assigns a task to a runner and raises its fence, or returns why the runner may not have
 // it.
 func (l *Ledger) Open(ctx context.Context, ref Ref, o OpenRequest) (OpenResult, error) {
-	reply, err := openScript.Run(ctx, l.rdb, ref.keys(TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID)),
+	keys := ref.keys(TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID))
+	if ref.Batch != "" {
+		keys = append(keys, batchesKey(ref.App))
+	}
+	var hash string
+	var day int64
+	if l.policy.IndexOpenIDs && o.Receiver != "" {
+		var bucket int
+		hash, bucket = openidHash(o.Receiver)
+		day = openidDay(time.Now())
+		keys = append(keys, openidsKey(ref.App, day, bucket), openidDaysKey(ref.App))
+	}
+	reply, err := openScript.Run(ctx, l.rdb, keys,
 		o.Runner, o.Queue, flag(o.Fenced), o.Dedupe.Milliseconds(), l.policy.DeadAfter.Milliseconds(),
-		flag(o.Expired), l.policy.LostLimit, ref.ID, flag(o.Marked), millis(o.Enqueued)).Slice()
+		flag(o.Expired), l.policy.LostLimit, ref.ID, flag(o.Marked), millis(o.Enqueued),
+		hash, millis(o.ProcessAt), day, l.openidExpiry(day)).Slice()
 	if err != nil {
 		return OpenResult{}, fmt.Errorf("open the task: %w", err)
 	}
@@ -143,13 +161,15 @@ type DeferRequest struct {
 	NotAccepted bool   // WeChat certainly did not accept the request: the fence is lowered
 	NotCalled   bool   // no request was made: the run does not count as an attempt
 	Last        Answer // of the attempt, see Record.Last; zero keeps the one before
+	// Wait is for how long the task is handed back; it is stored with Last.
+	Wait time.Duration
 }
 
 // Defer returns a task for a later run.
 func (l *Ledger) Defer(ctx context.Context, ref Ref, d DeferRequest) error {
 	last, msg := d.Last.fields()
 	err := deferScript.Run(ctx, l.rdb, []string{TaskKey(ref.App, ref.ID)},
-		d.Runner, d.State, flag(d.NotAccepted), flag(d.NotCalled), last, msg).Err()
+		d.Runner, d.State, flag(d.NotAccepted), flag(d.NotCalled), last, msg, max(d.Wait, 0).Milliseconds()).Err()
 	if err != nil {
 		return fmt.Errorf("defer the task: %w", err)
 	}
@@ -203,7 +223,7 @@ type Record struct {
 	Result                []byte // JSON; empty before the end
 	Attempts, Generation  int
 	Enqueued              time.Time // only before the end; zero if unknown
-	Last                  Answer    // of the last attempt that did not end the task; only before the end
+	Last                  Answer    // of the last attempt that did not end the task; after the end see History
 	Canceled              bool      // the task itself was canceled, not only its batch; only before the end
 
 	pardon int // number of the last cancellation of the batch that does not apply to the task
@@ -214,13 +234,46 @@ var ErrNotFound = errors.New("ledger: no such record")
 
 // Record reads a task's record or mark. It returns ErrNotFound if there is neither.
 func (l *Ledger) Record(ctx context.Context, app, id string) (Record, error) {
-	s, err := l.state(ctx, app, id, "state", "outcome", "result", "attempts", "generation", "enqueued",
-		"last", "last_msg", "canceled", "pardon")
+	s, err := l.state(ctx, app, id, recordFields()...)
 	if err != nil {
 		return Record{}, err
 	}
+	return s.record(), nil
+}
+
+// Records reads the records or marks of some tasks in one round trip. ok is false for those that
+// have neither.
+func (l *Ledger) Records(ctx context.Context, refs []Ref) (records []Record, ok []bool, err error) {
+	reads := make([]stateRead, len(refs))
+	_, _ = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
+		for i, ref := range refs {
+			reads[i] = stateRead{app: ref.App, fields: recordFields()}
+			reads[i].request(ctx, p, ref.ID)
+		}
+		return nil
+	})
+	records, ok = make([]Record, len(refs)), make([]bool, len(refs))
+	for i := range reads {
+		s, err := reads[i].state()
+		switch {
+		case err == nil:
+			records[i], ok[i] = s.record(), true
+		case !errors.Is(err, ErrNotFound):
+			return nil, nil, err
+		}
+	}
+	return records, ok, nil
+}
+
+// recordFields returns the fields of a record that make a Record.
+func recordFields() []string {
+	return []string{"state", "outcome", "result", "attempts", "generation", "enqueued", "last", "last_msg", "canceled", "pardon"}
+}
+
+// record returns the Record of a state with the recordFields.
+func (s taskState) record() Record {
 	if s.marked {
-		return Record{State: s.state, Queue: s.queue, Enqueued: enqueuedTime(s.enqueued)}, nil
+		return Record{State: s.state, Queue: s.queue, Enqueued: enqueuedTime(s.enqueued)}
 	}
 	attempts, _ := strconv.Atoi(s.fields[3])
 	generation, _ := strconv.Atoi(s.fields[4])
@@ -229,7 +282,7 @@ func (l *Ledger) Record(ctx context.Context, app, id string) (Record, error) {
 		State: cmp.Or(s.fields[0], waiting), Queue: s.queue, Outcome: s.fields[1], Result: []byte(s.fields[2]),
 		Attempts: attempts, Generation: generation, Enqueued: enqueuedTime(s.fields[5]),
 		Last: parseAnswer(s.fields[6], s.fields[7]), Canceled: s.fields[8] != "", pardon: pardon,
-	}, nil
+	}
 }
 
 // Image reads the bytes of a task's QR code. It returns ErrNotFound if there is none.

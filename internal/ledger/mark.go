@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -75,17 +76,34 @@ type taskState struct {
 }
 
 // state reads the mark and the record of a task in one round trip. It returns ErrNotFound if
-// there is neither. The mark is read first: it moves to the record, so a task whose mark is gone
-// by then has its record when that is read.
+// there is neither.
 func (l *Ledger) state(ctx context.Context, app, id string, fields ...string) (taskState, error) {
-	var mark *redis.StringCmd
-	var record *redis.SliceCmd
+	read := stateRead{app: app, fields: fields}
 	_, _ = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
-		mark = p.HGet(ctx, WaitingKey(app, id), id)
-		record = p.HMGet(ctx, TaskKey(app, id), append(fields, "queue", "outcome")...)
+		read.request(ctx, p, id)
 		return nil
 	})
-	values, err := record.Result()
+	return read.state()
+}
+
+// stateRead reads the mark and the record of a task as a part of a pipeline.
+type stateRead struct {
+	app    string
+	fields []string // of the record
+	mark   *redis.StringCmd
+	record *redis.SliceCmd
+}
+
+// request adds the commands. The mark is read first: it moves to the record, so a task whose mark is
+// gone by then has its record when that is read.
+func (r *stateRead) request(ctx context.Context, p redis.Pipeliner, id string) {
+	r.mark = p.HGet(ctx, WaitingKey(r.app, id), id)
+	r.record = p.HMGet(ctx, TaskKey(r.app, id), append(slices.Clip(r.fields), "queue", "outcome")...)
+}
+
+// state returns what was read.
+func (r *stateRead) state() (taskState, error) {
+	values, err := r.record.Result()
 	if err != nil {
 		return taskState{}, fmt.Errorf("read the record: %w", err)
 	}
@@ -93,11 +111,11 @@ func (l *Ledger) state(ctx context.Context, app, id string, fields ...string) (t
 	for i, v := range values {
 		s.fields[i], _ = v.(string)
 	}
-	if last := s.fields[len(fields):]; last[0] != "" || last[1] != "" {
-		s.queue = fullQueue(app, last[0])
+	if last := s.fields[len(r.fields):]; last[0] != "" || last[1] != "" {
+		s.queue = fullQueue(r.app, last[0])
 		return s, nil
 	}
-	text, err := mark.Result()
+	text, err := r.mark.Result()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return taskState{}, ErrNotFound
@@ -106,7 +124,7 @@ func (l *Ledger) state(ctx context.Context, app, id string, fields ...string) (t
 	}
 	s.marked, s.state = true, waiting
 	if parts := markPattern.FindStringSubmatch(text); parts != nil {
-		s.enqueued, s.queue, s.state = parts[1], fullQueue(app, parts[2]), cmp.Or(parts[3], waiting)
+		s.enqueued, s.queue, s.state = parts[1], fullQueue(r.app, parts[2]), cmp.Or(parts[3], waiting)
 	}
 	return s, nil
 }

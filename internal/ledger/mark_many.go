@@ -16,6 +16,10 @@ type MarkRequest struct {
 	// Digest identifies what the task sends: up to 8 letters, digits, - and _. A later request
 	// for the same id with another digest gets Claim.Differs. An empty digest differs from none.
 	Digest string
+	// Receiver is the openid that the task is for, or ""; with Policy.IndexOpenIDs the task is found
+	// by it. ProcessAt is when the task is due if that is later than Enqueued.
+	Receiver  string
+	ProcessAt time.Time
 }
 
 // MarkResult is the result of a MarkRequest.
@@ -59,16 +63,9 @@ func splitRepeated(requests []MarkRequest) (first, repeated []int) {
 
 // markGroups marks the requests with these indexes, and sets their results.
 func (l *Ledger) markGroups(ctx context.Context, requests []MarkRequest, indexes []int, results []MarkResult) {
-	groups := groupMarks(requests, indexes)
+	groups := l.groupMarks(requests, indexes)
 	for _, g := range groups {
-		g.args = make([]any, 0, 2*len(g.indexes))
-		keys := make([]string, 0, 2*len(g.indexes)+2)
-		for _, at := range g.indexes {
-			m := &requests[at]
-			keys = append(keys, TaskKey(m.App, m.ID), WaitingKey(m.App, m.ID))
-			g.args = append(g.args, m.ID, markText(m))
-		}
-		g.keys = Ref{App: g.app, Batch: g.batch}.keys(keys...)
+		l.complete(g, requests)
 	}
 	runGroups(ctx, l.rdb, groups, markScript.EvalSha)
 	var unknown []*markGroup // Redis does not have the script yet
@@ -83,10 +80,42 @@ func (l *Ledger) markGroups(ctx context.Context, requests []MarkRequest, indexes
 	}
 }
 
+// complete sets the keys and arguments of a group.
+func (l *Ledger) complete(g *markGroup, requests []MarkRequest) {
+	n := len(g.indexes)
+	keys := make([]string, 0, 3*n+4)
+	g.args = append(make([]any, 0, 3*n+2), "", "")
+	if g.indexed {
+		g.args[0], g.args[1] = g.day, l.openidExpiry(g.day)
+	}
+	for _, at := range g.indexes {
+		m := &requests[at]
+		keys = append(keys, TaskKey(m.App, m.ID), WaitingKey(m.App, m.ID))
+		g.args = append(g.args, m.ID, markText(m))
+		switch {
+		case g.indexed && m.Receiver != "":
+			hash, bucket := openidHash(m.Receiver)
+			keys = append(keys, openidsKey(m.App, g.day, bucket))
+			g.args = append(g.args, hash)
+		case g.indexed:
+			keys = append(keys, openidDaysKey(m.App)) // not used
+			g.args = append(g.args, "")
+		}
+	}
+	if g.indexed {
+		keys = append(keys, openidDaysKey(g.app))
+	}
+	if g.keys = keys; g.batch != "" {
+		g.keys = append(keys, BatchKey(g.app, g.batch), batchIDsKey(g.app, g.batch), batchesKey(g.app))
+	}
+}
+
 // markGroup is the requests of one script call. They share an app, since a script's keys must
-// have one hash tag, and a batch.
+// have one hash tag, a batch, and a day of the index of openids.
 type markGroup struct {
 	app, batch string
+	day        int64
+	indexed    bool  // some of the tasks have a receiver to index
 	indexes    []int // in the requests
 	keys       []string
 	args       []any
@@ -94,21 +123,40 @@ type markGroup struct {
 }
 
 // groupMarks divides the requests with these indexes into groups.
-func groupMarks(requests []MarkRequest, indexes []int) []*markGroup {
-	type kind struct{ app, batch string }
+func (l *Ledger) groupMarks(requests []MarkRequest, indexes []int) []*markGroup {
+	type kind struct {
+		app, batch string
+		day        int64
+	}
 	open := make(map[kind]*markGroup, 1)
 	var groups []*markGroup
 	for _, i := range indexes {
-		k := kind{requests[i].App, requests[i].Batch}
+		m := &requests[i]
+		k := kind{m.App, m.Batch, 0}
+		if l.policy.IndexOpenIDs {
+			k.day = openidDay(m.due())
+		}
 		g := open[k]
 		if g == nil || len(g.indexes) == marksPerScript {
-			g = &markGroup{app: k.app, batch: k.batch, indexes: make([]int, 0, min(marksPerScript, len(indexes)))}
+			g = &markGroup{app: k.app, batch: k.batch, day: k.day, indexes: make([]int, 0, min(marksPerScript, len(indexes)))}
 			open[k] = g
 			groups = append(groups, g)
 		}
 		g.indexes = append(g.indexes, i)
+		g.indexed = g.indexed || l.policy.IndexOpenIDs && m.Receiver != ""
 	}
 	return groups
+}
+
+// due returns when the task may be sent at the earliest.
+func (m *MarkRequest) due() time.Time {
+	switch {
+	case m.ProcessAt.After(m.Enqueued):
+		return m.ProcessAt
+	case m.Enqueued.IsZero():
+		return time.Now()
+	}
+	return m.Enqueued
 }
 
 // runGroups runs a script for each group, and sets the groups' replies, which contain the errors.

@@ -74,7 +74,7 @@ func (l *Ledger) RedriveState(ctx context.Context, app, id string) (RedriveState
 }
 
 // beginRedriveScript undoes an outcome: the task waits again, in its next generation. Earlier
-// cancellations of its batch no longer apply to it.
+// cancellations of its batch no longer apply to it. Its last answer becomes one of those in the log.
 //
 // KEYS[1] record, KEYS[2] redrives, KEYS[3] blob, KEYS[4] batch, KEYS[5] ids of the batch
 // (4 and 5 only with a batch)
@@ -88,7 +88,8 @@ local outcome, result, generation = record[1], record[2], tonumber(record[3] or 
 if not outcome and record[5] and generation == seen + 1 then return 1 end
 if not outcome or result ~= ARGV[2] or generation ~= seen or not record[4] then return 0 end
 redis.call("HSET", KEYS[1], "state", "waiting", "generation", seen + 1, "history", ARGV[4], "redrive", 1)
-redis.call("HDEL", KEYS[1], "outcome", "result", "fence", "run", "lost", "attempts", "canceled", "pardon")
+` + logLua + `
+redis.call("HDEL", KEYS[1], "outcome", "result", "fence", "run", "lost", "attempts", "canceled", "pardon", "last", "last_msg", "last_wait")
 redis.call("PERSIST", KEYS[1])
 redis.call("PERSIST", KEYS[3])
 redis.call("SADD", KEYS[2], ARGV[1])

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
 )
 
 // maxReadme is the largest size of a README in bytes: five minutes of reading.
@@ -181,6 +182,7 @@ func chinese() language {
 			"hold":        "暂停一个应用、一种任务类型或一个模板",
 			"release":     "解除暂停",
 			"key":         "管理网关客户端的密钥",
+			"audit":       "列出谁做过哪些操作：暂停、解除、取消、重投等",
 			"quota":       "向微信查询当天的配额，或将其清零",
 			"call":        "在 worker 的限频之下直接调用一次微信服务端接口",
 			"webhooks":    "列出接收结果的 webhook 端点，测试端点，重新推送结果",
@@ -191,8 +193,17 @@ func chinese() language {
 			"healthcheck": "查询 worker 或网关是否就绪，供容器运行时使用",
 		},
 		codesHead:   "| 错误码 | 接口 | 含义 | 类别 |",
-		codesCells:  strings.NewReplacer("| everywhere |", "| 所有接口 |", "| elsewhere |", "| 其余接口 |"),
+		codesCells:  chineseCodeCells(),
 		limitsHead:  "| 类型、路径或分组 | 每秒 | 每分钟 | 每天 | 总量 | 出处 |",
 		limitsCells: strings.NewReplacer(" (shared by ", "（由 ", "`, `", "`、`", "`) |", "` 共用） |"),
 	}
+}
+
+// chineseCodeCells translates the cells of the table of codes.
+func chineseCodeCells() *strings.Replacer {
+	words := []string{"| everywhere |", "| 所有接口 |", "| elsewhere |", "| 其余接口 |"}
+	for _, row := range wechat.Codes() {
+		words = append(words, " "+row.Meaning+" | `", " "+row.Chinese+" | `")
+	}
+	return strings.NewReplacer(words...)
 }

@@ -67,7 +67,8 @@ func (c Cursor) String() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-var errCursor = errors.New("resultlog: not a cursor")
+// ErrCursor is the error for a text that is not a cursor.
+var ErrCursor = errors.New("resultlog: not a cursor")
 
 // ParseCursor parses the text form of a cursor; "" is the empty one.
 func ParseCursor(text string) (Cursor, error) {
@@ -76,13 +77,13 @@ func ParseCursor(text string) (Cursor, error) {
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(b) == 0 || b[0] != cursorVersion { // a text of line breaks decodes to nothing
-		return nil, errCursor
+		return nil, ErrCursor
 	}
 	b = b[1:]
 	number := func() (n uint64) {
 		n, size := binary.Uvarint(b)
 		if size <= 0 {
-			err, b = errCursor, nil
+			err, b = ErrCursor, nil
 			return 0
 		}
 		b = b[size:]
@@ -94,12 +95,12 @@ func ParseCursor(text string) (Cursor, error) {
 		b = b[appBytes:]
 		ago, seq := number(), number()
 		if _, again := c[app]; again || ago > newest {
-			return nil, errCursor
+			return nil, ErrCursor
 		}
 		c[app] = Position{newest - ago, seq}
 	}
 	if err != nil || len(b) > 0 {
-		return nil, errCursor
+		return nil, ErrCursor
 	}
 	return c, nil
 }
