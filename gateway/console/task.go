@@ -73,7 +73,7 @@ func (c *Console) loadTask(r *request) (any, error) {
 		content inspect.Content
 		known   bool
 	}
-	found, err := shared(r.Context(), c, "task:"+app+":"+id, func(ctx context.Context) (read reading, err error) {
+	found, err := shared(r.Context(), c, taskReading(app, id), func(ctx context.Context) (read reading, err error) {
 		if read.task, err = c.Reader.Task(ctx, app, id, c.hours(app)); err == nil {
 			read.content, read.known, err = c.Reader.Content(ctx, read.task)
 		}
@@ -89,6 +89,9 @@ func (c *Console) loadTask(r *request) (any, error) {
 	data.Content, data.Known = found.content, found.known
 	return data, nil
 }
+
+// taskReading is the name of the reading of a task.
+func taskReading(app, id string) string { return "task:" + app + ":" + id }
 
 // task returns the app and the id in the path, if the key may use the app.
 func (r *request) task(scope apikey.Scope) (app, id string, err error) {
@@ -224,6 +227,7 @@ func (c *Console) cancelTask(r *request) (next string, err error) {
 	default:
 		return "", faultf(http.StatusConflict, "task.canceled.done", id)
 	}
+	c.cache.forget(taskReading(app, id))
 	c.record(r, audit.Entry{Action: audit.Cancel, App: app, Target: id, Count: 1})
 	return taskURL(app, id), nil
 }
@@ -247,6 +251,7 @@ func (c *Console) redriveTask(r *request) (next string, err error) {
 	}
 	switch {
 	case n.Redriven > 0:
+		c.cache.forget(taskReading(app, id))
 		r.notice("task.redriven", id)
 		c.record(r, audit.Entry{Action: audit.Redrive, App: app, Target: id, Count: 1, Note: "outcome " + string(outcome)})
 	case n.Expired > 0:
