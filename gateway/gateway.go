@@ -23,6 +23,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/gateway/console"
+	"github.com/wxcourier/wxcourier/gateway/monitor"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
@@ -50,6 +51,7 @@ type Deps struct {
 	Apps      func() []api.App // the configured apps, now
 	Keys      *apikey.Set      // of Config.KeysFile, loaded; open if there is no file
 	Policy    ledger.Policy    // of the records of tasks, as the workers have it
+	Margin    float64          // pace.margin of the configuration
 	// SyncPauses and AskQuotas are those of api.Deps.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
@@ -87,7 +89,7 @@ type Gateway struct {
 	api      *api.API
 	console  *console.Console
 	proxy    *proxy.Proxy
-	monitor  *monitor // nil: off
+	monitor  *monitor.Monitor // nil: off
 	metrics  *metrics
 	mux      *http.ServeMux
 	handler  http.Handler // mux, observed and limited
@@ -133,6 +135,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.console, err = console.New(console.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Limiter: deps.Limiter, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.consoleApps, Keys: deps.Keys,
+		Margin: deps.Margin, Retention: deps.Policy.Retention,
 		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Secure: cfg.TLS.Configured(), Log: deps.Log,
 		Signed: func(r *http.Request, key *apikey.Key) { exchangeOf(r.Context()).key = key.ID },
 	})
@@ -164,26 +167,23 @@ func (g *Gateway) routes() {
 	for _, path := range DocumentPaths() {
 		g.handle(path, operations)
 	}
-	g.handle(proxyPath, g.traced(http.StripPrefix("/wechat", g.proxy)))
+	g.handle("/wechat/", g.traced(http.StripPrefix("/wechat", g.proxy)))
 	g.handle("GET /healthz", http.HandlerFunc(g.serveHealth))
 	g.handle("GET /readyz", http.HandlerFunc(g.serveReadiness))
 	g.handle("GET /metrics", promhttp.HandlerFor(g.deps.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	g.handle("/", routedByNext(g.console))
 	if g.cfg.Monitor != MonitorOff {
-		g.monitor = newMonitor(g.deps.NewRedis, g.cfg.Monitor == MonitorFull)
-		pages := g.authenticated(g.monitor)
-		g.handle("/monitor", pages)
-		g.handle("/monitor/", pages)
+		g.monitor = monitor.New(monitor.Config{Full: g.cfg.Monitor == MonitorFull}, monitor.Deps{
+			Redis: g.deps.Redis, NewRedis: g.deps.NewRedis, Log: g.deps.Log,
+		})
+		pages := g.console.Authenticated(g.monitor)
+		g.handle(monitor.Root, pages)
+		g.handle(monitor.Root+"/", pages)
 	}
 }
 
 // DocumentPaths are the paths of the API's description, which need no key.
 func DocumentPaths() []string { return []string{"/openapi.json", "/docs", "/docs/"} }
-
-const proxyPath = "/wechat/"
-
-// Paths are the paths that a server which has other pages too passes to a Gateway.
-func Paths() []string { return append(DocumentPaths(), "/v1/", proxyPath) }
 
 // handle registers a handler, whose requests have the pattern as their route.
 func (g *Gateway) handle(pattern string, next http.Handler) {
@@ -248,6 +248,7 @@ func (g *Gateway) Drain() {
 // Close ends what runs in the background. All requests must have ended.
 func (g *Gateway) Close() {
 	g.api.Close()
+	g.console.Close()
 	g.proxy.Close()
 	g.series.Flush(context.Background()) // of requests that ended after Run
 	if g.monitor != nil {

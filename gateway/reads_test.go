@@ -56,7 +56,7 @@ func TestReads(t *testing.T) {
 		for _, path := range []string{"/openapi.json", "/docs/", "/docs/swagger-ui-bundle.js"} {
 			f.want(path, f.do(http.MethodGet, path, "", nil), http.StatusOK, "")
 		}
-		for _, path := range []string{"/v1/results", "/v1/results/stream", "/v1/batches?batch=b", "/v1/lanes", "/v1/quotas", "/v1/holds", "/v1/apps/" + testApp + "/token"} {
+		for _, path := range []string{"/v1/results", "/v1/results/stream", "/v1/batches?batch=b", "/v1/batches", "/v1/series", "/v1/audit", "/v1/tasks?id=a", "/v1/lanes", "/v1/quotas", "/v1/holds", "/v1/apps/" + testApp + "/token"} {
 			f.want(path+" without a key", f.do(http.MethodGet, path, "", nil), http.StatusUnauthorized, "key")
 			if strings.HasSuffix(path, "/token") {
 				f.want(path+" without the scope", f.do(http.MethodGet, path, reader, nil), http.StatusForbidden, "scope token")

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/summary"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -55,14 +58,21 @@ func (c *cancelCommand) Run(p *program) error {
 	defer func() { _ = rdb.Close() }()
 	client := tasks.NewClient(rdb)
 	if c.Batch != "" {
-		return c.batch(p, client)
+		return c.batch(p, rdb, client)
 	}
 	counts, err := c.ids(p, client)
 	p.stderr.Status("")
+	if n := counts.Canceled + counts.Sending; n > 0 {
+		e := audit.Entry{Action: audit.Cancel, App: c.App, Count: int64(n)}
+		if len(c.ID) == 1 && c.ID[0] != "-" {
+			e.Target = c.ID[0]
+		}
+		p.audit(rdb, e)
+	}
 	return errors.Join(p.unlessInterrupted(err), c.show(p, counts, canceledText(counts)))
 }
 
-func (c *cancelCommand) batch(p *program, client *tasks.Client) error {
+func (c *cancelCommand) batch(p *program, rdb redis.UniversalClient, client *tasks.Client) error {
 	open, err := client.CancelBatch(p.ctx, c.App, c.Batch)
 	if errors.Is(err, tasks.ErrNotFound) {
 		return fmt.Errorf("app %s has no batch %s, or its results are no longer kept", c.App, c.Batch)
@@ -70,6 +80,7 @@ func (c *cancelCommand) batch(p *program, client *tasks.Client) error {
 	if err != nil {
 		return err
 	}
+	p.audit(rdb, audit.Entry{Action: audit.CancelBatch, App: c.App, Target: c.Batch, Count: open})
 	counts, err := client.Batch(p.ctx, c.App, c.Batch)
 	if err != nil {
 		return err

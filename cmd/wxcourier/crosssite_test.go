@@ -57,7 +57,7 @@ const evil = "evil.example"
 func TestDevRefusesOtherSites(t *testing.T) {
 	t.Chdir(t.TempDir())
 	_, stderr, stop := background(t, nil, "dev", "--listen", "127.0.0.1:0", "--rate", "50", "--host", "dev.example")
-	url, wx := strings.TrimSuffix(waitForAddress(t, stderr, `Start page +(\S+)`), "/"), waitForAddress(t, stderr, `WeChat +(\S+)`)
+	url, wx := strings.TrimSuffix(waitForAddress(t, stderr, `Console +(\S+)`), "/"), waitForAddress(t, stderr, `WeChat +(\S+)`)
 	var queue string
 	redistest.Until(t, 20*time.Second, "a queue is there", func() bool {
 		_, queues := get(t, url+"/monitor/api/queues")

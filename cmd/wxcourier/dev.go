@@ -56,7 +56,8 @@ func (c *devCommand) Run(p *program) error {
 
 // announce prints the addresses of the pages, WeChat and Redis.
 func (p *program) announce(at dev.Addresses) {
-	p.notef(`Start page  %[1]s/
+	p.notef(`Console     %[1]s/
+First steps %[1]s/start
 API         %[1]s/v1/tasks    (%[1]s/docs describes it)
 Queues      %[1]s/monitor     (the asynq web UI)
 Metrics     %[1]s/metrics

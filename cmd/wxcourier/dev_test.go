@@ -49,7 +49,7 @@ func TestDevNamesTheCommand(t *testing.T) {
 	if want := "WXCOURIER_REDIS_ADDRS=" + redisAddr + " go run ./cmd/wxcourier results --follow"; !strings.Contains(out.String(), want) {
 		t.Errorf("the messages do not contain %q:\n%s", want, out.String())
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address("Start page"), nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address("First steps"), nil)
 	must(t, err)
 	response, err := http.DefaultClient.Do(request)
 	must(t, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/suggest"
@@ -69,6 +70,9 @@ func (c *holdCommand) Run(p *program) error {
 	})
 	if err := p.ignorePublishError(set, err); err != nil {
 		return err
+	}
+	if set {
+		p.audit(parts.Redis, audit.Entry{Action: audit.Hold, App: c.App, Target: scope, Note: audit.HoldNote(cmp.Or(c.Reason, "operator"), until)})
 	}
 	h, held, err := parts.Holds.Get(p.ctx, c.App, scope)
 	switch {

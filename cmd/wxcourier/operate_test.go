@@ -308,9 +308,9 @@ func TestDev(t *testing.T) {
 		})
 		return found[1]
 	}
-	url, wx := address("Start page"), address("WeChat")
-	_, page := get(t, url)
-	mentions(t, "the page", page, "wxcourier dev", wx, "wx00000000000000d1")
+	url, wx := address("Console"), address("WeChat")
+	_, page := get(t, url+"start")
+	mentions(t, "the first steps", page, "wxcourier dev", wx, "wx00000000000000d1")
 	if status, monitor := get(t, url+"monitor"); status != http.StatusOK || !strings.Contains(monitor, "Asynq") {
 		t.Errorf("monitor: %d\n%.200s", status, monitor)
 	}
@@ -322,7 +322,8 @@ func TestDev(t *testing.T) {
 		_, metrics := get(t, url+"metrics")
 		return strings.Contains(metrics, `outcome="accepted"`) && strings.Contains(metrics, `outcome="refused"`)
 	})
-	rendered(t, url, "wxcourier dev")
+	rendered(t, url+"start", "wxcourier dev")
+	rendered(t, url, "wx00000000000000d1")
 	rendered(t, url+"monitor", "send:subscribe")
 	env := []string{"WXCOURIER_REDIS_ADDRS=" + address("Redis")}
 	if got := command(t, env, "", "results"); got.status != statusDone || !strings.Contains(got.stdout, "wx00000000000000d1") {
@@ -385,8 +386,9 @@ func rendered(t *testing.T, url, text string) {
 	}
 }
 
-// inChromium opens a page in headless Chromium, and returns what it prints with the option. ok is
-// false where Chromium is not installed.
+// inChromium opens a page in headless Chromium, and returns what it prints with the option. It fails
+// the test if the page logs an error: an exception, or what the page's policy refuses. ok is false
+// where Chromium is not installed.
 func inChromium(t *testing.T, url string, options ...string) (output string, ok bool) {
 	t.Helper()
 	chromium, err := exec.LookPath("chromium")
@@ -402,11 +404,19 @@ func inChromium(t *testing.T, url string, options ...string) (output string, ok 
 	args := append([]string{
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
 		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--user-data-dir=" + t.TempDir(), "--virtual-time-budget=8000",
+		"--user-data-dir=" + t.TempDir(), "--virtual-time-budget=8000", "--enable-logging=stderr",
 	}, options...)
-	page, err := exec.CommandContext(ctx, chromium, append(args, url)...).Output() //nolint:gosec // the test's own arguments
+	var logged strings.Builder
+	command := exec.CommandContext(ctx, chromium, append(args, url)...) //nolint:gosec // the test's own arguments
+	command.Stderr = &logged
+	page, err := command.Output()
 	if err != nil {
 		t.Errorf("%s in chromium: %v", url, err)
+	}
+	for line := range strings.Lines(logged.String()) {
+		if strings.Contains(line, "CONSOLE") && regexp.MustCompile(`Refused to|Content Security Policy|Uncaught|Failed to load|ERR_`).MatchString(line) {
+			t.Errorf("%s in chromium: %s", url, line)
+		}
 	}
 	return string(page), true
 }

@@ -46,6 +46,7 @@ type commands struct {
 	Worker   workerCommand   `cmd:"" help:"Run a replica that delivers enqueued tasks."`
 	Gateway  gatewayCommand  `cmd:"" help:"Serve the HTTP API, for producers in any language."`
 	Enqueue  enqueueCommand  `cmd:"" help:"Enqueue the tasks of a file for the workers."`
+	Send     sendCommand     `cmd:"" help:"Send one message to each row of a table."`
 	Results  resultsCommand  `cmd:"" help:"List the results of ended tasks."`
 	Status   statusCommand   `cmd:"" help:"Show waiting tasks, holds and the use of each limit."`
 	Task     taskCommand     `cmd:"" help:"Show where a task is, what it waits for and what happened to it."`
@@ -55,6 +56,7 @@ type commands struct {
 	Release  releaseCommand  `cmd:"" help:"End a hold."`
 	Key      keyCommand      `cmd:"" help:"Maintain the keys of the gateway's clients."`
 	Webhooks webhooksCommand `cmd:"" help:"List the endpoints that get results, test them, and send results again."`
+	Audit    auditCommand    `cmd:"" help:"List who held, released, canceled and redrove what."`
 	Quota    quotaCommand    `cmd:"" help:"Ask WeChat for today's quotas, or clear them."`
 	Call     callCommand     `cmd:"" help:"Call WeChat's server API under the limits of the workers."`
 	Check    checkCommand    `cmd:"" help:"Check the configuration, Redis and each app's credentials."`

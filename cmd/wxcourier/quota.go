@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
@@ -101,6 +102,7 @@ func (c *quotaCommand) clear(p *program, parts *app.Parts) error {
 	if err := parts.WeChat.ClearQuota(p.ctx, c.App); err != nil {
 		return fmt.Errorf("not cleared: %w", err)
 	}
+	p.audit(parts.Redis, audit.Entry{Action: audit.ClearQuota, App: c.App})
 	p.notef("Cleared at WeChat.")
 	return nil
 }

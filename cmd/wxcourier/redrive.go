@@ -11,6 +11,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/redrive"
 	"github.com/wxcourier/wxcourier/internal/summary"
@@ -135,7 +136,12 @@ func (c *redriveCommand) Run(p *program) error {
 		OnProgress: func(n redrive.Counts) { p.stderr.Status(redriveText(n)) },
 	})
 	for _, app := range apps {
-		if err = c.redrive(p, r, app); err != nil {
+		before := r.Counts()
+		err = c.redrive(p, r, app)
+		if n := r.Counts().Since(before); n > 0 && !c.DryRun {
+			p.audit(rdb, audit.Entry{Action: audit.Redrive, App: app, Target: c.Batch, Count: int64(n), Note: redrive.Note(filter, len(c.ID) > 0)})
+		}
+		if err != nil {
 			break
 		}
 	}

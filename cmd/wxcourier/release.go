@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
@@ -63,6 +64,9 @@ func (c *releaseCommand) Run(p *program) error {
 	released, err := parts.Holds.Lift(p.ctx, c.App, scope)
 	if err := p.ignorePublishError(released, err); err != nil {
 		return err
+	}
+	if released {
+		p.audit(parts.Redis, audit.Entry{Action: audit.Release, App: c.App, Target: scope, Note: h.Reason})
 	}
 	p.syncPauses(parts, c.App)
 	receipt := releaseReceipt{Released: released, App: c.App, Scope: scope}

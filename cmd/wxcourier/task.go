@@ -20,9 +20,12 @@ import (
 )
 
 type taskCommand struct {
-	App  string `required:"" placeholder:"ID" help:"The app of the task."`
-	ID   string `arg:"" name:"id" help:"The id of the task."`
-	JSON bool   `help:"Print JSON."`
+	App    string `placeholder:"ID" help:"The app of the task. Needed with an id; default of a search: all apps."`
+	ID     string `arg:"" optional:"" name:"id" help:"The id of the task."`
+	OpenID string `name:"openid" placeholder:"OPENID" help:"Find the tasks for this receiver."`
+	RID    string `name:"rid" placeholder:"RID" help:"Find the task whose result has this request id of WeChat's."`
+	MsgID  string `name:"msgid" placeholder:"MSGID" help:"Find the task whose result has this message id of WeChat's."`
+	JSON   bool   `help:"Print JSON."`
 }
 
 func (taskCommand) Help() string {
@@ -30,17 +33,25 @@ func (taskCommand) Help() string {
 
 Of several things that a task waits for, the first line shows the one that ends last. The exit status is 1 for an unknown id.
 
+With --openid, --rid or --msgid it finds tasks, and lists them if there are several. An openid also finds tasks that have not ended, unless results.index_openids is false.
+
 Examples:
     wxcourier task --app wx0123456789abcdef order-42-shipped
+    wxcourier task --openid oAbc
+    wxcourier task --msgid 3395159288267931652
     wxcourier task --app wx0123456789abcdef order-42-shipped --json`
 }
 
-// Run prints one task.
+// Run prints one task, or finds tasks.
 func (c *taskCommand) Run(p *program) error {
-	if err := validApps([]string{c.App}); err != nil {
+	search, err := c.criteria()
+	if err != nil {
 		return err
 	}
-	if !tasks.ValidID(c.ID) || c.ID == "-" {
+	if err := validApps(filled(c.App)); err != nil {
+		return err
+	}
+	if c.ID != "" && !tasks.ValidID(c.ID) || c.ID == "-" {
 		return usageErrorf("%q is not a task id", c.ID)
 	}
 	parts, err := p.connect("task")
@@ -48,18 +59,26 @@ func (c *taskCommand) Run(p *program) error {
 		return err
 	}
 	defer parts.Close()
+	if c.ID == "" {
+		return c.find(p, parts, search)
+	}
+	return c.show(p, parts, c.App, c.ID)
+}
+
+// show prints one task.
+func (c *taskCommand) show(p *program, parts *app.Parts, of, id string) error {
 	var hours inspect.Hours
 	for _, configured := range parts.Config.Apps {
-		if configured.ID == c.App {
+		if configured.ID == of {
 			hours = configured.Hours
 		}
 	}
-	if !app.Known(parts.Config.Apps, c.App) {
-		p.notef("warning: app %s is not configured here: its hours and its own limits are not known, and workers with this configuration do not deliver its tasks", c.App)
+	if !app.Known(parts.Config.Apps, of) {
+		p.notef("warning: app %s is not configured here: its hours and its own limits are not known, and workers with this configuration do not deliver its tasks", of)
 	}
-	task, err := reader(parts).Task(p.ctx, c.App, c.ID, hours)
+	task, err := reader(parts).Task(p.ctx, of, id, hours)
 	if errors.Is(err, tasks.ErrNotFound) {
-		return fmt.Errorf("app %s has no task %s: it was never enqueued, or its result is no longer kept", c.App, c.ID)
+		return fmt.Errorf("app %s has no task %s: it was never enqueued, or its result is no longer kept", of, id)
 	}
 	if err != nil {
 		return err
@@ -159,6 +178,7 @@ func writeTask(w io.Writer, t inspect.Task, now time.Time) error {
 	if l := t.Last; l != nil {
 		line("last answer", "%s, at %s", answerText(l), stamp(l.At))
 	}
+	writeFailures(line, t)
 	attempts := summary.Number(t.Attempts)
 	if t.Failed > 0 {
 		attempts += fmt.Sprintf(", %s failed", summary.Number(t.Failed))
@@ -172,6 +192,19 @@ func writeTask(w io.Writer, t inspect.Task, now time.Time) error {
 		line(fmt.Sprintf("generation %d", past.Generation), "%s, at %s; redriven", outcomeText(past.Result), stamp(past.Result.FinishedAt))
 	}
 	return table.Flush()
+}
+
+// writeFailures prints the attempts that did not end the task, except for the one that is the last
+// answer.
+func writeFailures(line func(name, format string, args ...any), t inspect.Task) {
+	failures := t.Failures
+	if n := len(failures); n > 0 && t.Last != nil && failures[n-1].At.Equal(t.Last.At) {
+		failures = failures[:n-1]
+	}
+	for _, f := range failures {
+		answer := answerText(&tasks.LastAnswer{ErrCode: f.ErrCode, ErrMsg: f.ErrMsg, RID: f.RID, Class: f.Class})
+		line("failed attempt", "%s, at %s; handed back for %v", answer, stamp(f.At), f.Wait.Round(time.Second/10))
+	}
 }
 
 func writeTimes(line func(name, format string, args ...any), t inspect.Task) {

@@ -146,7 +146,10 @@ func TestTaskWithoutWorker(t *testing.T) {
 			t.Errorf("an unknown id: %+v", unknown)
 		}
 		mentions(t, "an unknown id", unknown.stderr, "app "+testApp+" has no task unknown-id")
-		for _, args := range [][]string{{"--app", testApp, "a b"}, {"--app", "wx1", "a"}, {"--app", testApp, "-"}, {"a"}} {
+		for _, args := range [][]string{
+			{"--app", testApp, "a b"}, {"--app", "wx1", "a"}, {"--app", testApp, "-"}, {"a"},
+			{"--app", testApp}, {"--app", testApp, "a", "--rid", "r"}, {"--openid", openid, "--msgid", "1"}, {"--app", "wx1", "--rid", "r"},
+		} {
 			if got := command(t, env, "", append([]string{"task"}, args...)...); got.status != statusUsage {
 				t.Errorf("%q: %+v", args, got)
 			}
@@ -253,6 +256,9 @@ func TestTaskWithWorker(t *testing.T) {
 		}
 		mentions(t, "again", text, "again: done", "generation 0  rejected 47001", "; redriven")
 
+		checkFailures(t, env)
+		checkFind(t, env, task.History[0].Result.RID)
+
 		batch := command(t, env, "", "status", "--batch", "spring")
 		if batch.status != statusDone {
 			t.Errorf("%+v", batch)
@@ -262,6 +268,74 @@ func TestTaskWithWorker(t *testing.T) {
 			t.Errorf("worker: status %d\n%s", code, stderr)
 		}
 	})
+}
+
+// checkFailures: a task shows the attempts that failed, and nothing of what it sends.
+func checkFailures(t *testing.T, env []string) {
+	t.Helper()
+	_, task := showTask(t, env, "busy")
+	if len(task.Failures) < 1 || task.Failures[0].ErrCode != -1 || task.Failures[0].Class != "busy" || task.Failures[0].RID == "" || task.Failures[0].Wait != 0 || task.Failures[0].WaitSeconds <= 0 {
+		t.Errorf("busy: failures %+v", task.Failures)
+	}
+	for _, id := range []string{"busy", "gone", "person"} {
+		got := command(t, env, "", "task", "--app", testApp, id, "--json")
+		if strings.Contains(got.stdout, openid) || strings.Contains(got.stdout, "thing1") {
+			t.Errorf("%s: the answer has the receiver or the text: %s", id, got.stdout)
+		}
+	}
+}
+
+// checkFind: tasks are found by their receiver, and results by what WeChat called them.
+func checkFind(t *testing.T, env []string, rid string) {
+	t.Helper()
+	person := command(t, env, "", "task", "--openid", openid)
+	if person.status != statusDone || strings.Contains(person.stdout, openid) {
+		t.Errorf("%+v", person)
+	}
+	mentions(t, "by openid", person.stdout, "ENQUEUED", testApp, "person", "send:bizsubscribe", "night", "send:custom", "retrying")
+	if n := strings.Count(person.stdout, "\n"); n != 3 {
+		t.Errorf("by openid: %d lines\n%s", n, person.stdout)
+	}
+	var found inspect.FoundTasks
+	if got := command(t, env, "", "task", "--openid", openid, "--app", testApp, "--json"); json.Unmarshal([]byte(got.stdout), &found) != nil || len(found.Items) != 2 {
+		t.Errorf("as JSON: %+v", got)
+	}
+	mentions(t, "by rid", command(t, env, "", "task", "--rid", rid).stdout, "again: done", "generation 0  rejected 47001")
+	for _, id := range []string{"s1", "s2", "s3"} {
+		if _, task := showTask(t, env, id); task.MsgID != "" {
+			mentions(t, "by msgid", command(t, env, "", "task", "--msgid", task.MsgID, "--app", testApp).stdout, id+": done", "accepted")
+		}
+	}
+	for _, args := range [][]string{{"--openid", "oNobody"}, {"--rid", "none"}, {"--msgid", "1"}} {
+		got := command(t, env, "", append([]string{"task"}, args...)...)
+		if got.status != statusFailed || got.stdout != "" || strings.Contains(got.stderr, args[1]) && args[0] == "--openid" {
+			t.Errorf("%v: %+v", args, got)
+		}
+	}
+}
+
+// TestFailedAttemptsText: earlier attempts are listed apart from the last answer.
+func TestFailedAttemptsText(t *testing.T) {
+	at := time.Now().Add(-time.Hour)
+	task := inspect.Task{Place: inspect.PlaceRetrying, Failures: []inspect.Failure{
+		{At: at, Class: "no_answer", ErrMsg: "timeout", Wait: 5 * time.Second},
+		{At: at.Add(time.Minute), ErrCode: -1, Class: "busy", ErrMsg: "system error", RID: "r-1", Wait: 90 * time.Second},
+	}}
+	task.Last = &tasks.LastAnswer{ErrCode: -1, ErrMsg: "system error", RID: "r-1", Class: "busy", At: at.Add(time.Minute)}
+	text := func() string {
+		var out strings.Builder
+		if err := writeTask(&out, task, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	got := text()
+	mentions(t, "while it waits", got, "failed attempt  timeout (no answer), at ", "; handed back for 5s", "last answer     -1 system error (busy), rid r-1, at ")
+	if strings.Count(got, "failed attempt") != 1 {
+		t.Errorf("the last answer is listed twice\n%s", got)
+	}
+	task.Outcome, task.Last = tasks.OutcomeAccepted, nil
+	mentions(t, "after the end", text(), "failed attempt  timeout (no answer)", "failed attempt  -1 system error (busy), rid r-1, at ", "; handed back for 1m30s")
 }
 
 // TestStatusBatch: the progress, the outcomes, the rate and the time left of a batch.

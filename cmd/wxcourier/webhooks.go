@@ -13,6 +13,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/printable"
@@ -250,6 +251,9 @@ func (c *webhooksReplayCommand) apps(p *program, parts *app.Parts, e webhook.End
 
 func resendDead(p *program, parts *app.Parts, e webhook.Endpoint, id string) error {
 	n, err := webhook.ResendDead(p.ctx, parts.Redis, e, id)
+	if n.Delivered > 0 {
+		p.audit(parts.Redis, audit.Entry{Action: audit.Webhook, App: id, Target: e.Name, Count: int64(n.Delivered), Note: "dead letters were sent again"})
+	}
 	if err != nil {
 		return err
 	}
@@ -268,6 +272,9 @@ func rewind(p *program, parts *app.Parts, e webhook.Endpoint, id string, since t
 	if err != nil {
 		return err
 	}
+	p.audit(parts.Redis, audit.Entry{
+		Action: audit.Webhook, App: id, Target: e.Name, Count: n, Note: "results are sent again from " + since.UTC().Format(time.RFC3339),
+	})
 	_, err = fmt.Fprintf(p.stdout, "%s: the gateways send %s from %s on\n", id, describe.Count(int(n), "result"), since.Local().Format(time.RFC3339))
 	return err
 }
@@ -286,6 +293,7 @@ func (c *webhooksEnableCommand) Run(p *program) error {
 	if err := webhook.Enable(p.ctx, parts.Redis, e); err != nil {
 		return err
 	}
+	p.audit(parts.Redis, audit.Entry{Action: audit.Webhook, Target: e.Name, Note: "enabled"})
 	_, err = fmt.Fprintf(p.stdout, "%s is enabled; the gateways call it within seconds.\n", e.Name)
 	return err
 }

@@ -12,8 +12,11 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wxcourier/wxcourier/gateway/docs"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/problem"
+	"github.com/wxcourier/wxcourier/internal/series"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -53,6 +56,7 @@ func tags() []*huma.Tag {
 		{Name: batchesTag, Description: "Tasks that were enqueued as a group."},
 		{Name: lanesTag, Description: "What waits, and how much of each limit is used."},
 		{Name: holdsTag, Description: "What stands still, why and until when."},
+		{Name: auditTag, Description: "Who changed what."},
 		{Name: tokenTag, Description: "The shared access token. Only for keys with the scope token."},
 	}
 }
@@ -77,6 +81,16 @@ func fieldDocs() map[reflect.Type]map[string]string {
 			"code": "WeChat's errcode that led to it; 0: none.", "since": "When this reason first applied.",
 			"until": "When it ends by itself; left out: when it is released.", "by": "The worker, operator or key that set it.",
 			"tries": "How often it was set after it had ended, from 1.",
+		},
+		reflect.TypeFor[audit.Entry](): {
+			"by": "key:ID, the key of a request, or user@host of a command.", "via": "cli, api or console.", "action": "What was done.",
+			"target": "What was changed: a scope of holds, a task, a batch, a webhook.", "count": "The tasks concerned.", "note": "A reason, or a filter.",
+		},
+		reflect.TypeFor[series.Point](): {
+			"at": "The start of the step.", "errcode": "WeChat's answer to the last attempt; 0 also without an answer.", "count": "Outcomes recorded in the step.",
+		},
+		reflect.TypeFor[inspect.FoundTasks](): {
+			"cursor": "For the next page; left out: there is none.", "back": "The time to which the search has looked; left out: to the end of what is kept.",
 		},
 		reflect.TypeFor[problem.Problem](): {
 			"type": "A URI that identifies the kind; left out: about:blank.", "title": "The text of the status.",

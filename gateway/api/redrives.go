@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/redrive"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -82,7 +83,13 @@ func (a *API) redrive(ctx context.Context, in *redriveInput) (*redriveOutput, er
 	for _, typ := range body.Types {
 		filter.Types = append(filter.Types, string(typ))
 	}
-	counts, more, err := redrive.Bounded(ctx, redriveTime, redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit}, apps, body.IDs)
+	cfg := redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit}
+	if !body.DryRun {
+		cfg.OnRedriven = func(app string, n int) {
+			a.audit(ctx, audit.Entry{Action: audit.Redrive, App: app, Target: body.Batch, Count: int64(n), Note: redrive.Note(filter, len(body.IDs) > 0)})
+		}
+	}
+	counts, more, err := redrive.Bounded(ctx, redriveTime, cfg, apps, body.IDs)
 	return &redriveOutput{redriven{counts, more}}, err
 }
 

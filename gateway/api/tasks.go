@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/problem"
 	"github.com/wxcourier/wxcourier/internal/tracing"
@@ -170,6 +171,9 @@ func (a *API) cancelTask(ctx context.Context, in *TaskPath) (*cancelOutput, erro
 	}
 	n, err := a.Tasks.Cancel(ctx, in.App, in.ID)
 	out := &cancelOutput{canceled{in.App, in.ID, inspect.PlaceCanceled}}
+	if n.Canceled+n.Sending > 0 {
+		a.audit(ctx, audit.Entry{Action: audit.Cancel, App: in.App, Target: in.ID, Count: 1})
+	}
 	switch {
 	case err != nil:
 		return nil, err

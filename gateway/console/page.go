@@ -52,6 +52,8 @@ func (c *Console) pages() []page {
 		c.failuresPage(),
 		c.taskPage(),
 		c.redrivePage(),
+		c.sendPage(),
+		c.campaignPage(),
 	}
 }
 

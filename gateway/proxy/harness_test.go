@@ -26,6 +26,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/internal/series"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -191,6 +192,7 @@ type gateway struct {
 	url      string
 	limiter  *ratelimit.Limiter
 	registry *prometheus.Registry
+	series   *series.Recorder
 }
 
 // start starts a gateway, as a process of its own would have it.
@@ -204,11 +206,12 @@ func (s *shop) start() *gateway {
 	}, wechat.WithLogger(log))
 	client := wechat.NewClient(cfg, tokens)
 	limiter := ratelimit.NewLimiter(s.rdb, s.pace, func(string) map[string]ratelimit.Limit { return s.limits })
-	registry := prometheus.NewRegistry()
+	registry, outcomes := prometheus.NewRegistry(), series.NewRecorder(s.rdb, log)
 	p, err := proxy.New(proxy.Config{Wait: s.wait}, proxy.Deps{
 		Redis: s.rdb, Tasks: tasks.NewClient(s.rdb), Limiter: limiter, WeChat: client, Tokens: tokens, Keys: s.keys,
 		App:    func(id string) (proxy.App, bool) { a, ok := s.apps[id]; return a, ok },
 		Policy: ledger.Policy{Retention: time.Hour, DeadAfter: time.Minute, LostLimit: 3}, Registry: registry, Log: log,
+		Series: outcomes,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -221,7 +224,7 @@ func (s *shop) start() *gateway {
 		tokens.Close()
 		client.CloseIdle()
 	})
-	return &gateway{s, server.URL + "/wechat", limiter, registry}
+	return &gateway{s, server.URL + "/wechat", limiter, registry, outcomes}
 }
 
 // reply is an answer to a client.

@@ -1,7 +1,11 @@
 package proxy_test
 
 import (
+	"context"
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +15,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/internal/series"
 	"github.com/wxcourier/wxcourier/sandbox"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -63,7 +68,33 @@ func TestIdempotencyKey(t *testing.T) {
 		if repeated := g.post(ticket, sendPath, messageTo("busy-oA"), "Idempotency-Key", "order-3"); busy.ErrCode != -1 || repeated.ErrCode != 0 {
 			t.Errorf("a busy WeChat: %v, and then: %v", busy, repeated)
 		}
+		if got := s.counted(gateways...); got != "accepted 0 ×2, refused 43101 ×1" {
+			t.Errorf("counted over time: %s", got)
+		}
 	})
+}
+
+// counted returns how often each outcome was counted over time.
+func (s *shop) counted(gateways ...*gateway) string {
+	s.t.Helper()
+	for _, g := range gateways {
+		g.series.Flush(context.Background())
+	}
+	points, err := series.Read(context.Background(), s.rdb, series.Query{
+		Apps: []string{app}, From: time.Now().Add(-2 * time.Hour), To: time.Now().Add(time.Hour), Step: series.Hour,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	sums := make(map[string]int64)
+	for _, p := range points {
+		sums[fmt.Sprint(p.Outcome, " ", p.ErrCode)] += p.Count
+	}
+	var all []string
+	for _, kind := range slices.Sorted(maps.Keys(sums)) {
+		all = append(all, fmt.Sprint(kind, " ×", sums[kind]))
+	}
+	return strings.Join(all, ", ")
 }
 
 // TestAMessageWithoutAnAnswer: it is not sent again, also where the gateway died with it.

@@ -24,9 +24,9 @@ import (
 // Key is the key of the stream of all entries. An entry has one field, `entry`: JSON.
 const Key = "wxcourier:audit"
 
-// maxEntries is the number of entries that are kept; Redis removes the oldest in blocks of about a
+// MaxEntries is the number of entries that are kept; Redis removes the oldest in blocks of about a
 // hundred. An entry takes some 200 bytes.
-const maxEntries = 10_000
+const MaxEntries = 10_000
 
 // maxText is the maximum length of a text of an entry, in bytes. Longer ones are cut.
 const maxText = 500
@@ -41,16 +41,16 @@ const (
 	Cancel      Action = "cancel" // a task
 	CancelBatch Action = "cancel_batch"
 	Redrive     Action = "redrive"
-	Campaign    Action = "campaign" // a table was sent
-	Webhook     Action = "webhook"  // a webhook's position or dead letters were changed
-	SignIn      Action = "sign_in"  // into the console
-	Monitor     Action = "monitor"  // a change in the asynq web UI
-	Quota       Action = "quota"    // WeChat was asked for its counts, or to clear them
+	Campaign    Action = "campaign"    // a table was sent
+	Webhook     Action = "webhook"     // a webhook's position or dead letters were changed
+	SignIn      Action = "sign_in"     // into the console
+	Monitor     Action = "monitor"     // a change in the asynq web UI
+	ClearQuota  Action = "clear_quota" // WeChat cleared its counts of the day
 )
 
 // Actions returns all actions.
 func Actions() []Action {
-	return []Action{Hold, Release, Cancel, CancelBatch, Redrive, Campaign, Webhook, SignIn, Monitor, Quota}
+	return []Action{Hold, Release, Cancel, CancelBatch, Redrive, Campaign, Webhook, SignIn, Monitor, ClearQuota}
 }
 
 // The values of Entry.Via.
@@ -88,7 +88,8 @@ type stored struct {
 // Query selects entries.
 type Query struct {
 	Apps   func(app string) bool // nil: all, also entries without an app
-	Before string                // entries before the one with this id; "": the newest
+	Before string                // of List: entries before the one with this id; "": the newest
+	Since  time.Time             // entries from then on; zero: all
 	Limit  int                   // 0: 100
 	Match  func(Entry) bool      // nil: all
 }
@@ -101,7 +102,7 @@ func Append(ctx context.Context, rdb redis.UniversalClient, e Entry) error {
 	if err != nil {
 		return fmt.Errorf("encode the audit entry: %w", err)
 	}
-	err = rdb.XAdd(ctx, &redis.XAddArgs{Stream: Key, MaxLen: maxEntries, Approx: true, Values: []any{"entry", text}}).Err()
+	err = rdb.XAdd(ctx, &redis.XAddArgs{Stream: Key, MaxLen: MaxEntries, Approx: true, Values: []any{"entry", text}}).Err()
 	if err != nil {
 		return fmt.Errorf("write the audit entry: %w", err)
 	}
@@ -135,6 +136,17 @@ func Record(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger, e 
 	}
 }
 
+// ByKey returns Entry.By of a change that a request with a key of the gateway made.
+func ByKey(id string) string { return "key:" + id }
+
+// HoldNote describes a hold for the audit.
+func HoldNote(reason string, until time.Time) string {
+	if until.IsZero() {
+		return reason
+	}
+	return reason + ", until " + until.UTC().Format(time.RFC3339)
+}
+
 // ErrPosition means that Query.Before is not the id of an entry.
 var ErrPosition = errors.New("audit: not the id of an entry")
 
@@ -144,7 +156,7 @@ const page = 500
 // List returns entries, the newest first, and the id for Query.Before of the next page, "" if there
 // is none.
 func List(ctx context.Context, rdb redis.UniversalClient, q Query) (entries []Entry, next string, err error) {
-	end, limit := "+", cmp.Or(q.Limit, 100)
+	end, start, limit := "+", q.start(), cmp.Or(q.Limit, 100)
 	if q.Before != "" {
 		if _, ok := timeOf(q.Before); !ok {
 			return nil, "", ErrPosition
@@ -153,7 +165,7 @@ func List(ctx context.Context, rdb redis.UniversalClient, q Query) (entries []En
 	}
 	entries = []Entry{}
 	for {
-		messages, err := rdb.XRevRangeN(ctx, Key, end, "-", page).Result()
+		messages, err := rdb.XRevRangeN(ctx, Key, end, start, page).Result()
 		if err != nil {
 			return nil, "", fmt.Errorf("read the audit: %w", err)
 		}
@@ -172,6 +184,33 @@ func List(ctx context.Context, rdb redis.UniversalClient, q Query) (entries []En
 		}
 		end = "(" + messages[len(messages)-1].ID
 	}
+}
+
+// start returns the id from which on entries are wanted.
+func (q Query) start() string {
+	if q.Since.IsZero() {
+		return "-"
+	}
+	return strconv.FormatInt(max(q.Since.UnixMilli(), 0), 10)
+}
+
+// Start is the position of After before all entries.
+const Start = "0-0"
+
+// After returns up to 500 entries after the one with an id, the oldest first, and the id for the next
+// call. It does not use Before and Limit.
+func After(ctx context.Context, rdb redis.UniversalClient, id string, q Query) (entries []Entry, last string, err error) {
+	messages, err := rdb.XRangeN(ctx, Key, "("+id, "+", page).Result()
+	if err != nil {
+		return nil, id, fmt.Errorf("read the audit: %w", err)
+	}
+	for _, m := range messages {
+		id = m.ID
+		if e, ok := parse(m); ok && !e.At.Before(q.Since) && q.wants(e) {
+			entries = append(entries, e)
+		}
+	}
+	return entries, id, nil
 }
 
 func (q Query) wants(e Entry) bool {

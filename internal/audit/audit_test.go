@@ -86,7 +86,7 @@ func TestAppendKeepsTheLast(t *testing.T) {
 		t.Fatal(all, err)
 	}
 	p := rdb.Pipeline()
-	for range maxEntries + 500 {
+	for range MaxEntries + 500 {
 		p.XAdd(ctx, &redis.XAddArgs{Stream: Key, Values: []any{"entry", "{}"}})
 	}
 	if _, err := p.Exec(ctx); err != nil {
@@ -95,7 +95,7 @@ func TestAppendKeepsTheLast(t *testing.T) {
 	if err := Append(ctx, rdb, Entry{By: "last"}); err != nil {
 		t.Fatal(err)
 	}
-	if n := rdb.XLen(ctx, Key).Val(); n < maxEntries || n > maxEntries+200 {
+	if n := rdb.XLen(ctx, Key).Val(); n < MaxEntries || n > MaxEntries+200 {
 		t.Errorf("%d entries are kept", n)
 	}
 	if all, _, err = List(ctx, rdb, Query{Limit: 1}); err != nil || all[0].By != "last" {

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +26,9 @@ type Config struct {
 	Limit     int // tasks to redrive at most, over all calls; 0: no limit
 	// OnProgress, if set, is called after each batch of 512 tasks.
 	OnProgress func(Counts)
+	// OnRedriven, if set, is called by [Bounded] for each app with the number of its tasks that wait
+	// again, unless that is 0.
+	OnRedriven func(app string, n int)
 }
 
 // Counts counts tasks by what was done with them.
@@ -38,6 +43,32 @@ type Counts struct {
 	// Cut has the apps whose results results.stream_max_len has cut, with the time to which they
 	// go back: earlier tasks were not found.
 	Cut map[string]time.Time `json:"cut,omitempty"`
+}
+
+// Since returns how many tasks wait again that did not when the counts were earlier.
+func (c Counts) Since(earlier Counts) int {
+	return c.Redriven + c.Resumed - earlier.Redriven - earlier.Resumed
+}
+
+// Note describes the filter of a redrive for the audit. byID says that it also named tasks.
+func Note(f tasks.Redrive, byID bool) string {
+	var parts []string
+	for _, outcome := range f.Outcomes {
+		parts = append(parts, string(outcome))
+	}
+	for _, code := range f.ErrCodes {
+		parts = append(parts, "errcode "+strconv.Itoa(code))
+	}
+	if f.Batch != "" {
+		parts = append(parts, "batch "+f.Batch)
+	}
+	if !f.Since.IsZero() {
+		parts = append(parts, "since "+f.Since.UTC().Format(time.RFC3339))
+	}
+	if byID {
+		parts = append(parts, "by id")
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Redriver redrives the tasks of one app after the other. It is for one goroutine.

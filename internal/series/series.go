@@ -89,7 +89,16 @@ type Query struct {
 	Apps     []string
 	From, To time.Time // steps that start in [From, To)
 	Step     Step
+	Match    func(Point) bool // nil: all
+	Limit    int              // of points, see ErrTooMany; 0: any number
 }
+
+// ErrTooMany means that a query has more points than its Limit, or would read more than maxHashes.
+var ErrTooMany = errors.New("series: too many points")
+
+// maxHashes is how many hashes a query with a Limit reads: 8 hours of 200 apps by minute, or 35 days
+// by hour.
+const maxHashes = 10_000
 
 // readChunk is the number of hashes that one round trip reads.
 const readChunk = 2000
@@ -116,6 +125,9 @@ func Read(ctx context.Context, rdb redis.UniversalClient, q Query) ([]Point, err
 		q.To = latest
 	}
 	hashes := q.hashes()
+	if q.Limit > 0 && len(hashes) > maxHashes {
+		return nil, ErrTooMany
+	}
 	points := []Point{}
 	for some := range slices.Chunk(hashes, readChunk) {
 		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -129,6 +141,9 @@ func Read(ctx context.Context, rdb redis.UniversalClient, q Query) ([]Point, err
 		}
 		for _, h := range some {
 			points = q.add(points, h)
+		}
+		if q.Limit > 0 && len(points) > q.Limit {
+			return nil, ErrTooMany
 		}
 	}
 	slices.SortFunc(points, func(a, b Point) int {
@@ -155,7 +170,7 @@ func (q Query) add(points []Point, h hashOf) []Point {
 		p, offset, ok := parseField(field)
 		count, err := strconv.ParseInt(value, 10, 64)
 		p.App, p.At, p.Count = h.app, h.start.Add(time.Duration(offset)*time.Duration(q.Step)), count
-		if ok && err == nil && !p.At.Before(q.From) && p.At.Before(q.To) {
+		if ok && err == nil && !p.At.Before(q.From) && p.At.Before(q.To) && (q.Match == nil || q.Match(p)) {
 			points = append(points, p)
 		}
 	}

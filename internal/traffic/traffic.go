@@ -17,6 +17,28 @@ import (
 // Apps returns the app ids of the sample tasks. They belong to no real app.
 func Apps() []string { return []string{"wx00000000000000d1", "wx00000000000000d2"} }
 
+// HeldTemplate is a template of the sample tasks, for a hold.
+const HeldTemplate = "receipt"
+
+// CampaignTask returns the nth task of a campaign: bulk messages of one batch to a person each, of
+// whom some have refused.
+func CampaignTask(n int) tasks.Envelope {
+	openid := "oCampaign" + strconv.Itoa(n)
+	switch {
+	case n%9 == 4:
+		openid = "unsubscribed-" + openid
+	case n%1500 == 40:
+		openid = "badopenid-" + openid
+	case n%70 == 13:
+		openid = "busy-" + openid
+	}
+	body := `{"touser":"` + openid + `","template_id":"spring","page":"pages/sale/sale","data":{"thing1":{"value":"春季特惠"},"time2":{"value":"2026年12月1日 08:00"}}}`
+	return tasks.Envelope{
+		Type: tasks.TypeSubscribe, App: Apps()[1], Batch: "spring-sale", ID: "spring-" + strconv.Itoa(n), Priority: tasks.Bulk,
+		Body: json.RawMessage(body),
+	}
+}
+
 // A sample is a template of tasks. OPENID and NUMBER are placeholders.
 type sample struct{ typ, body string }
 
@@ -24,7 +46,7 @@ type sample struct{ typ, body string }
 func samples() []sample {
 	return []sample{
 		{tasks.TypeSubscribe, `{"touser":"OPENID","template_id":"shipping","page":"pages/order/order?id=NUMBER","data":{"thing1":{"value":"订单已发货"},"character_string2":{"value":"NONUMBER"}}}`},
-		{tasks.TypeTemplate, `{"touser":"OPENID","template_id":"receipt","data":{"thing1":{"value":"付款成功"},"character_string2":{"value":"NONUMBER"}}}`},
+		{tasks.TypeTemplate, `{"touser":"OPENID","template_id":"`+HeldTemplate+`","data":{"thing1":{"value":"付款成功"},"character_string2":{"value":"NONUMBER"}}}`},
 		{tasks.TypeCustom, `{"touser":"OPENID","msgtype":"text","text":{"content":"您的问题 NUMBER 已回复"}}`},
 		{tasks.TypeScheme, `{"jump_wxa":{"path":"pages/index/index","query":"id=NUMBER"},"is_expire":true,"expire_type":1,"expire_interval":30}`},
 		{tasks.TypeTextCheck, `{"openid":"OPENID","scene":1,"version":2,"content":"留言 NUMBER"}`},

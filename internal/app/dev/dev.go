@@ -17,9 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hibiken/asynqmon"
-	"github.com/redis/go-redis/v9"
-
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/gateway"
 	"github.com/wxcourier/wxcourier/gateway/webhook"
@@ -96,12 +93,12 @@ func (e *Environment) start(ctx context.Context) (err error) {
 		}
 		e.closers = append(e.closers, stop)
 	}
-	for _, id := range traffic.Apps() {
-		if !app.Known(e.cfg.Settings.Apps, id) {
-			e.cfg.Settings.Apps = append(e.cfg.Settings.Apps, configs.App{ID: id})
+	for _, a := range storyApps() {
+		if !app.Known(e.cfg.Settings.Apps, a.ID) {
+			e.cfg.Settings.Apps = append(e.cfg.Settings.Apps, a)
 		}
 	}
-	e.cfg.Settings.Gateway.Listen, e.cfg.Settings.Gateway.Monitor = e.cfg.Listen, gateway.MonitorOff // the pages have it
+	e.cfg.Settings.Gateway.Listen, e.cfg.Settings.Gateway.Monitor = e.cfg.Listen, gateway.MonitorFull // nothing here is real
 	e.cfg.Settings.Webhooks = e.privateWebhooks()
 	if e.parts, err = app.Open(ctx, e.cfg.Settings, e.cfg.Log, app.SandboxCredentials()); err != nil {
 		return err
@@ -138,8 +135,7 @@ func (e *Environment) startWeChat(ctx context.Context) error {
 	return nil
 }
 
-// startPages makes the replica and the gateway, and serves their pages, the start page and the asynq
-// web UI.
+// startPages makes the replica and the gateway, and serves their pages and the start page.
 func (e *Environment) startPages(ctx context.Context) (err error) {
 	apps := app.WorkerApps(e.cfg.Settings.Apps)
 	for _, a := range apps {
@@ -152,16 +148,12 @@ func (e *Environment) startPages(ctx context.Context) (err error) {
 		return err
 	}
 	e.closers = append(e.closers, e.gateway.Close)
-	monitor := asynqmon.New(asynqmon.Options{RootPath: "/monitor", RedisConnOpt: asynqRedis{e.cfg.Settings.Redis}})
-	e.closers = append(e.closers, func() { _ = monitor.Close() })
 	mux := http.NewServeMux()
-	mux.Handle("/", e.replica.Handler(e.parts.Registry))
-	mux.Handle("/monitor", monitor)
-	mux.Handle("/monitor/", monitor)
-	for _, path := range gateway.Paths() {
-		mux.Handle(path, e.gateway)
+	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+		mux.Handle(path, e.replica.Handler(e.parts.Registry))
 	}
-	mux.Handle("GET /{$}", startPage{
+	mux.Handle("/", e.gateway)
+	mux.Handle("GET "+startPath, startPage{
 		Command: e.cfg.Command, Redis: e.cfg.Settings.Redis.Address(), WeChat: e.cfg.Settings.WeChat.BaseURL, Apps: e.served,
 	})
 	e.pages, err = httpserver.Start(ctx, httpserver.Config{
@@ -205,6 +197,9 @@ func (e *Environment) sendSamples(ctx context.Context) {
 	if e.cfg.Rate == 0 {
 		return
 	}
+	if err := e.tellStory(ctx); err != nil && ctx.Err() == nil {
+		e.cfg.Log.Warn("the sample tasks were not enqueued", "err", err)
+	}
 	t := time.NewTicker(time.Duration(float64(time.Second) / e.cfg.Rate))
 	defer t.Stop()
 	for n := 0; ; n++ {
@@ -218,9 +213,3 @@ func (e *Environment) sendSamples(ctx context.Context) {
 		}
 	}
 }
-
-// asynqRedis makes a Redis client for each of asynq's tools, since each closes its client.
-type asynqRedis struct{ configs.Redis }
-
-// MakeRedisClient implements asynq.RedisConnOpt.
-func (r asynqRedis) MakeRedisClient() any { return redis.UniversalClient(r.NewClient()) }
