@@ -84,3 +84,10 @@ func (r *reading) over(span time.Duration) bool {
 		return false
 	}
 }
+
+// forget makes the next page read a name again, since what it names was changed.
+func (c *cache) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.readings, name)
+}

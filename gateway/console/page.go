@@ -27,6 +27,8 @@ type page struct {
 	post func(r *request) (next string, data any, err error)
 	// actions are the forms that are sent to <path>/<action>. They return where the browser goes next.
 	actions map[string]action
+	// files are what GET <path>/<file> downloads. An error is answered as a page.
+	files map[string]func(w http.ResponseWriter, r *request) error
 }
 
 // Name is for templates.
@@ -52,6 +54,16 @@ func (c *Console) pages() []page {
 		c.failuresPage(),
 		c.taskPage(),
 		c.redrivePage(),
+		c.batchesPage(),
+		c.batchPage(),
+		c.cancelBatchPage(),
+		c.holdsPage(),
+		c.releasePage(),
+		c.codesPage(),
+		c.webhooksPage(),
+		c.webhookPage(),
+		c.webhookActionPage(),
+		c.auditPage(),
 	}
 }
 
@@ -100,6 +112,13 @@ func (c *Console) servePage(p page) {
 			}
 			c.answer(w, r, p, http.StatusUnprocessableEntity, data, err)
 		})
+	}
+	for name, serve := range p.files {
+		c.mux.Handle("GET "+base+"/"+name, c.page(p, func(w http.ResponseWriter, r *request) {
+			if err := serve(w, r); err != nil {
+				c.answer(w, r, p, 0, nil, err)
+			}
+		}))
 	}
 	for name, a := range p.actions {
 		c.handleForm(base+"/"+name, p, func(w http.ResponseWriter, r *request) {
