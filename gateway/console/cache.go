@@ -64,6 +64,13 @@ func sharedFor[T any](ctx context.Context, c *Console, name string, span time.Du
 	return value, nil
 }
 
+// forget lets the next reading of a name be a new one, after a change.
+func (c *cache) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.readings, name)
+}
+
 // maxReadings is from which number of readings on old ones are deleted.
 const maxReadings = 64
 
