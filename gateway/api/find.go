@@ -9,6 +9,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/resultlog"
 )
 
 func (a *API) registerFind() {
@@ -80,7 +81,7 @@ func (a *API) find(ctx context.Context, named []string, q inspect.FindQuery, cur
 		return nil, err
 	}
 	found, err := a.Reader.Find(ctx, q)
-	if errors.Is(err, inspect.ErrCursor) {
+	if errors.Is(err, resultlog.ErrCursor) {
 		return nil, invalid(cursor, "is not the cursor of a page")
 	}
 	if err != nil {

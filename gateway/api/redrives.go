@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -84,31 +83,14 @@ func (a *API) redrive(ctx context.Context, in *redriveInput) (*redriveOutput, er
 	for _, typ := range body.Types {
 		filter.Types = append(filter.Types, string(typ))
 	}
-	bounded, cancel := context.WithTimeout(ctx, redriveTime)
-	defer cancel()
-	r := redrive.New(redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit})
-	out := new(redriveOutput)
-	for _, app := range apps {
-		before := r.Counts()
-		if len(body.IDs) > 0 {
-			err = r.Redrive(bounded, app, slices.Values(body.IDs))
-		} else {
-			err = r.Redrive(bounded, app, nil)
-		}
-		if n := r.Counts().Since(before); n > 0 && !body.DryRun {
+	cfg := redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit}
+	if !body.DryRun {
+		cfg.OnRedriven = func(app string, n int) {
 			a.audit(ctx, audit.Entry{Action: audit.Redrive, App: app, Target: body.Batch, Count: int64(n), Note: redrive.Note(filter, len(body.IDs) > 0)})
 		}
-		if err != nil {
-			break
-		}
 	}
-	n := r.Counts()
-	some := n.Redriven+n.Resumed+n.Unmatched+n.Expired+n.NoPayload+n.Busy > 0
-	if some && ctx.Err() == nil && errors.Is(bounded.Err(), context.DeadlineExceeded) { // without any Redis may not answer
-		out.Body.More, err = true, nil
-	}
-	out.Body.Counts = n
-	return out, err
+	counts, more, err := redrive.Bounded(ctx, redriveTime, cfg, apps, body.IDs)
+	return &redriveOutput{redriven{counts, more}}, err
 }
 
 // redriveApps returns the apps of a redrive.

@@ -12,6 +12,8 @@ const sharing = 2 * time.Second
 
 // cache has the last readings of Redis by name.
 type cache struct {
+	now func() time.Time
+
 	mu       sync.Mutex
 	readings map[string]*reading // guarded by mu
 }
@@ -24,7 +26,7 @@ type reading struct {
 	err   error
 }
 
-func newCache() *cache { return &cache{readings: make(map[string]*reading)} }
+func newCache() *cache { return &cache{now: time.Now, readings: make(map[string]*reading)} }
 
 // shared returns the value of a name, which load reads: at most every two seconds, and once for all
 // that ask at the same time. The value is shared: do not change it. It must not depend on a key's
@@ -38,7 +40,7 @@ func sharedFor[T any](ctx context.Context, c *Console, name string, span time.Du
 	var zero T
 	c.cache.mu.Lock()
 	r, ok := c.cache.readings[name]
-	if !ok || r.over(span) {
+	if !ok || r.over(c.cache.now(), span) {
 		c.cache.sweep()
 		r = &reading{done: make(chan struct{})}
 		c.cache.readings[name] = r
@@ -47,7 +49,7 @@ func sharedFor[T any](ctx context.Context, c *Console, name string, span time.Du
 			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 			defer cancel()
 			value, err := load(ctx)
-			r.value, r.err, r.at = value, err, time.Now()
+			r.value, r.err, r.at = value, err, c.cache.now()
 			close(r.done)
 		}()
 	}
@@ -79,22 +81,16 @@ func (c *cache) sweep() {
 	if len(c.readings) < maxReadings {
 		return
 	}
-	maps.DeleteFunc(c.readings, func(_ string, r *reading) bool { return r.over(10 * time.Second) })
+	now := c.now()
+	maps.DeleteFunc(c.readings, func(_ string, r *reading) bool { return r.over(now, 10*time.Second) })
 }
 
 // over reports whether a reading is older than span.
-func (r *reading) over(span time.Duration) bool {
+func (r *reading) over(now time.Time, span time.Duration) bool {
 	select {
 	case <-r.done:
-		return time.Since(r.at) >= span
+		return now.Sub(r.at) >= span
 	default:
 		return false
 	}
-}
-
-// forget makes the next page read a name again, since what it names was changed.
-func (c *cache) forget(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.readings, name)
 }

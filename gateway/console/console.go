@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -42,6 +43,9 @@ type Deps struct {
 	Tokens    *wechat.Tokens
 	Apps      func() []App // the configured apps, now
 	Keys      *apikey.Set
+	// Margin is pace.margin, and Retention results.retention, of the configuration.
+	Margin    float64
+	Retention time.Duration
 	// SyncPauses shows the holds of an app in asynq's pauses.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
@@ -59,6 +63,8 @@ type Console struct {
 	mux   *http.ServeMux
 	views *views
 	cache *cache
+
+	campaigns *campaigns // closed by Close
 
 	secret  *signing.Secret // of sessions and forms
 	signIns signInLimit
@@ -78,6 +84,7 @@ func New(deps Deps) (*Console, error) {
 	if c.Webhooks == nil {
 		c.Webhooks = func() []webhook.Endpoint { return nil }
 	}
+	c.campaigns = newCampaigns(deps)
 	pages := c.pages()
 	var err error
 	if c.views, err = parseViews(pages); err != nil {
@@ -87,6 +94,8 @@ func New(deps Deps) (*Console, error) {
 		c.servePage(p)
 	}
 	c.serveImages()
+	c.mux.Handle("GET "+UploadPath+"/{app}/{draft}/report", c.page(page{name: "campaign"}, c.serveReport))
+	c.mux.Handle("GET "+reportPath, c.page(page{name: "batch"}, c.serveBatchReport))
 	c.serveSignIn()
 	c.mux.HandleFunc("GET /static/{file}", c.views.static.serve)
 	c.mux.HandleFunc("/", c.serveUnknown)
@@ -98,6 +107,12 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mux.ServeHTTP(w, r)
 }
 
-// Drain ends the streams of events, now and from now on. Call it before the server waits for its
-// requests.
-func (c *Console) Drain() { c.drain.Do(func() { close(c.drained) }) }
+// Drain ends the streams of events, now and from now on, and stops the sending of campaigns, which
+// another gateway can continue. Call it before the server waits for its requests.
+func (c *Console) Drain() {
+	c.drain.Do(func() { close(c.drained) })
+	c.campaigns.cancel()
+}
+
+// Close ends what runs in the background. All requests must have ended.
+func (c *Console) Close() { c.campaigns.close() }

@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"context"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -347,3 +348,5 @@ func mergeSteps(values []int64, n int) []int64 {
 	}
 	return merged
 }
+
+func round(f float64) float64 { return math.Round(f*10) / 10 }

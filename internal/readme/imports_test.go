@@ -19,11 +19,11 @@ func layers() [][]string {
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
 		{"worker", "gateway", "internal/describe"},
 		{"gateway/console"},
-		{"gateway/api", "gateway/proxy", "gateway/webhook"},
+		{"gateway/api", "gateway/monitor", "gateway/proxy", "gateway/webhook"},
 		{"gateway/docs", "internal/campaign", "internal/operate"},
 		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/gate", "internal/reconcile", "internal/ingest"},
 		{"internal/resultlog"},
-		{"internal/apikey", "internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
+		{"internal/apikey", "internal/campaign/draft", "internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
 		{"tasks", "ratelimit", "wechat", "sandbox"},
 		{"internal/taskstate"},
 		{"internal/hold"},
@@ -38,7 +38,7 @@ func layers() [][]string {
 
 // testPackages are packages that only tests and measurements import.
 func testPackages() []string {
-	return []string{"internal/browsertest", "internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
+	return []string{"configs/deploy/check", "internal/browsertest", "internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
 }
 
 // Imports run one way.

@@ -16,10 +16,14 @@ func Bounded(ctx context.Context, within time.Duration, cfg Config, apps, ids []
 	defer cancel()
 	r := New(cfg)
 	for _, app := range apps {
+		before := r.Counts()
 		if len(ids) > 0 {
 			err = r.Redrive(bounded, app, slices.Values(ids))
 		} else {
 			err = r.Redrive(bounded, app, nil)
+		}
+		if n := r.Counts().Since(before); n > 0 && cfg.OnRedriven != nil {
+			cfg.OnRedriven(app, n)
 		}
 		if err != nil {
 			break
