@@ -62,7 +62,23 @@ func TestFindOpenID(t *testing.T) {
 			ids = append(ids, fmt.Sprint("order-", i))
 		}
 		markFor(t, l, openid, "b", ids...)
-		markFor(t, l, openid, "", ids[:7]...) // known already
+		markFor(t, l, openid, "", ids[113:]...) // known already
+		for range 2 { // other messages under a known id
+			m := ledger.MarkRequest{Ref: ledger.Ref{App: app, ID: "twice"}, Queue: queue, State: "waiting", Enqueued: time.Now(), Receiver: "oFirst", Digest: "aaaaaa"}
+			second := m
+			second.Receiver, second.Digest = "oSecond", "bbbbbb"
+			for i, m := range l.MarkMany(t.Context(), []ledger.MarkRequest{m, second}) {
+				if m.Err != nil || m.Differs != (i == 1) {
+					t.Fatalf("marked %+v", m)
+				}
+			}
+		}
+		if first, second := tasksFor(t, l, "oFirst"), tasksFor(t, l, "oSecond"); len(first) != 1 || len(second) != 0 {
+			t.Errorf("found %v for the receiver and %v for another", first, second)
+		}
+		if err := l.UpdateDigest(t.Context(), app, "twice", "bbbbbb", "oSecond"); err != nil || len(tasksFor(t, l, "oSecond")) != 1 {
+			t.Errorf("the second message replaces the first: %v", err)
+		}
 		markFor(t, l, "oAnother", "", "another")
 		markFor(t, l, "", "", "without-a-receiver")
 		slices.Reverse(ids)
@@ -83,7 +99,7 @@ func TestFindOpenID(t *testing.T) {
 				t.Errorf("%s expires in %v", key, left)
 			}
 		}
-		if elements != len(ids)+1 {
+		if elements != len(ids)+7+1+3 {
 			t.Errorf("the index has %d elements", elements)
 		}
 		if n := rdb.ZCard(t.Context(), "wxcourier:{"+app+"}:openids").Val(); n != 1 && n != 2 { // 2: at midnight
