@@ -63,6 +63,13 @@ func TestIdempotencyKey(t *testing.T) {
 		if repeated := g.post(ticket, sendPath, messageTo("busy-oA"), "Idempotency-Key", "order-3"); busy.ErrCode != -1 || repeated.ErrCode != 0 {
 			t.Errorf("a busy WeChat: %v, and then: %v", busy, repeated)
 		}
+		history, err := ledger.New(rdb, ledger.Policy{}).History(t.Context(), app, "order-3")
+		if err != nil || len(history.Failed) != 1 || history.Failed[0].Code != -1 || history.Failed[0].Class != "busy" || strings.Contains(history.Failed[0].Msg, "busy-oA") {
+			t.Errorf("the failed attempts are %+v, %v", history.Failed, err)
+		}
+		if found, err := ledger.New(rdb, ledger.Policy{}).FindOpenID(t.Context(), []string{app}, "busy-oA"); err != nil || len(found) == 0 || found[0].ID != "order-3" {
+			t.Errorf("by its receiver: %v, %v", found, err)
+		}
 	})
 }
 
