@@ -63,7 +63,7 @@ func TestFindOpenID(t *testing.T) {
 		}
 		markFor(t, l, openid, "b", ids...)
 		markFor(t, l, openid, "", ids[113:]...) // known already
-		for range 2 { // other messages under a known id
+		for range 2 {                           // other messages under a known id
 			m := ledger.MarkRequest{Ref: ledger.Ref{App: app, ID: "twice"}, Queue: queue, State: "waiting", Enqueued: time.Now(), Receiver: "oFirst", Digest: "aaaaaa"}
 			second := m
 			second.Receiver, second.Digest = "oSecond", "bbbbbb"
