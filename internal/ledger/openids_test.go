@@ -307,3 +307,32 @@ func TestTendOpenIDs(t *testing.T) {
 		near("a day to come", left(today+1), tomorrow)
 	})
 }
+
+// TestIndexTakesNoRoundTrip: once its list exists, a task is indexed by one command in the round trip that
+// marks it, and opening it costs nothing.
+func TestIndexTakesNoRoundTrip(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	sent := redistest.Count(rdb)
+	with, without := indexingLedger(rdb), newLedger(rdb, time.Minute)
+	markFor(t, with, openid, "b", "first") // creates the list, and Redis learns the scripts
+	must[ledger.OpenResult](t)(with.Open(t.Context(), ledger.Ref{App: app, ID: "first", Batch: "b"}, opening("r")))
+	step := func(l *ledger.Ledger, ids ...string) (commands, trips int64) {
+		return sent.During(func() {
+			markFor(t, l, openid, "b", ids...)
+			o := opening("r")
+			o.Receiver, o.Marked = openid, true
+			must[ledger.OpenResult](t)(l.Open(t.Context(), ledger.Ref{App: app, ID: ids[0], Batch: "b"}, o))
+		})
+	}
+	for _, ids := range [][]string{{"a"}, {"b", "c", "d"}} {
+		other := make([]string, len(ids))
+		for i, id := range ids {
+			other[i] = id + "-without"
+		}
+		commands, trips := step(with, ids...)
+		before, tripsBefore := step(without, other...)
+		if trips != tripsBefore || commands != before+int64(len(ids)) {
+			t.Errorf("%d tasks: %d commands in %d round trips; without the index %d in %d", len(ids), commands, trips, before, tripsBefore)
+		}
+	}
+}
