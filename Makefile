@@ -16,12 +16,12 @@ FUZZTIME ?= 5s
 BINARY_MOST ?= 40000000
 
 # The steps of `make ci`, cheap ones first.
-CI_STEPS := tidy-check vet lint bench-check build example test race browser fuzz vuln
+CI_STEPS := tidy-check vet lint bench-check deploy-check build example test race browser fuzz vuln
 
-.PHONY: help build test race vet lint fmt fuzz chaos vuln tables cover example browser bench bench-check microbench tidy-check ci clean
+.PHONY: help build test race vet lint fmt fuzz chaos vuln tables cover example browser bench bench-check deploy-check microbench tidy-check ci clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## a static binary, bin/wxcourier, of 40 MB at most
 	go build -ldflags '-s -w' -o bin/wxcourier ./cmd/wxcourier
@@ -102,6 +102,15 @@ microbench: ## benchmarks of the inner loops, for benchstat: microbench.txt (COU
 # A module of its own, which ./... of the main module does not include.
 bench-check: ## vet, tests and tidiness of the module in bench/
 	cd bench && go mod tidy -diff && go vet ./... && go test ./...
+
+# Also a module of its own, for the types of Kubernetes and Compose. Without promtool, prometheus,
+# systemd-analyze or redis-server it skips their tests; with CI=true it fails. -count=1: the cache of
+# go test does not notice changes outside of its module.
+deploy-check: ## the files of configs/deploy: strict decoding, promtool, and the program with them
+	@for tool in promtool prometheus systemd-analyze systemd-sysusers redis-server; do \
+		command -v "$$tool" >/dev/null || echo "deploy-check: $$tool is not installed: without CI=true, what needs it is skipped"; \
+	done
+	cd configs/deploy/check && go mod tidy -diff && go vet ./... && go test -count=1 ./...
 
 tidy-check: ## go.mod and go.sum are as go mod tidy leaves them
 	go mod tidy -diff

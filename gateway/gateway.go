@@ -23,7 +23,9 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/gateway/console"
+	"github.com/wxcourier/wxcourier/gateway/monitor"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
@@ -50,9 +52,11 @@ type Deps struct {
 	Apps      func() []api.App // the configured apps, now
 	Keys      *apikey.Set      // of Config.KeysFile, loaded; open if there is no file
 	Policy    ledger.Policy    // of the records of tasks, as the workers have it
+	Margin    float64          // pace.margin of the configuration
 	// SyncPauses and AskQuotas are those of api.Deps.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
+	Webhooks   func() []webhook.Endpoint // the configured endpoints, now; nil: none
 	Registry   *prometheus.Registry
 	Log        *slog.Logger
 	Tracer     trace.Tracer // makes spans of the requests; nil: none
@@ -87,7 +91,7 @@ type Gateway struct {
 	api      *api.API
 	console  *console.Console
 	proxy    *proxy.Proxy
-	monitor  *monitor // nil: off
+	monitor  *monitor.Monitor // nil: off
 	metrics  *metrics
 	mux      *http.ServeMux
 	handler  http.Handler // mux, observed and limited
@@ -133,7 +137,9 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.console, err = console.New(console.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Limiter: deps.Limiter, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.consoleApps, Keys: deps.Keys,
-		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Secure: cfg.TLS.Configured(), Log: deps.Log,
+		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Webhooks: deps.Webhooks, Secure: cfg.TLS.Configured(), Log: deps.Log,
+		Margin: deps.Margin, Retention: deps.Policy.Retention,
+		Signed: func(r *http.Request, key *apikey.Key) { exchangeOf(r.Context()).key = key.ID },
 	})
 	if err != nil {
 		return nil, err
@@ -167,12 +173,14 @@ func (g *Gateway) routes() {
 	g.handle("GET /healthz", http.HandlerFunc(g.serveHealth))
 	g.handle("GET /readyz", http.HandlerFunc(g.serveReadiness))
 	g.handle("GET /metrics", promhttp.HandlerFor(g.deps.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
-	g.handle("/", g.console.Authenticated(routedByNext(g.console)))
+	g.handle("/", routedByNext(g.console))
 	if g.cfg.Monitor != MonitorOff {
-		g.monitor = newMonitor(g.deps.NewRedis, g.cfg.Monitor == MonitorFull)
-		pages := g.authenticated(g.monitor)
-		g.handle("/monitor", pages)
-		g.handle("/monitor/", pages)
+		g.monitor = monitor.New(monitor.Config{Full: g.cfg.Monitor == MonitorFull}, monitor.Deps{
+			Redis: g.deps.Redis, NewRedis: g.deps.NewRedis, Log: g.deps.Log,
+		})
+		pages := g.console.Authenticated(g.monitor)
+		g.handle(monitor.Root, pages)
+		g.handle(monitor.Root+"/", pages)
 	}
 }
 
@@ -182,7 +190,9 @@ func DocumentPaths() []string { return []string{"/openapi.json", "/docs", "/docs
 // handle registers a handler, whose requests have the pattern as their route.
 func (g *Gateway) handle(pattern string, next http.Handler) {
 	g.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		exchangeOf(r.Context()).route = pattern
+		if pattern != "/" { // that of unknown paths too
+			exchangeOf(r.Context()).route = pattern
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -234,11 +244,13 @@ func (g *Gateway) Drain() {
 		close(g.stopping)
 	}
 	g.api.EndWaits()
+	g.console.Drain()
 }
 
 // Close ends what runs in the background. All requests must have ended.
 func (g *Gateway) Close() {
 	g.api.Close()
+	g.console.Close()
 	g.proxy.Close()
 	g.series.Flush(context.Background()) // of requests that ended after Run
 	if g.monitor != nil {

@@ -335,7 +335,7 @@ func TestMonitor(t *testing.T) {
 				if page.status != tt.shown || tt.shown == 200 && strings.Contains(page.body, `FLAG_READ_ONLY="false"`) != edits {
 					t.Errorf("page: %d\n%s", page.status, page.body)
 				}
-				if policy := page.header.Get("Content-Security-Policy"); tt.shown == 200 && !strings.Contains(policy, "default-src 'self'") {
+				if policy := page.header.Get("Content-Security-Policy"); tt.shown == 200 && !strings.Contains(policy, "default-src 'none'") {
 					t.Errorf("policy %q", policy)
 				}
 			}

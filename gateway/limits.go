@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/wxcourier/wxcourier/gateway/console"
 	"github.com/wxcourier/wxcourier/internal/problem"
 )
 
@@ -34,7 +35,11 @@ func limited(next http.Handler) http.Handler {
 			e.body = &body{source: r.Body, control: control, answer: e.answer.ResponseWriter}
 			e.body.extend(time.Now())
 			r.Body = e.body
-			if r.URL.Path != batchPath {
+			switch r.URL.Path {
+			case batchPath:
+			case console.UploadPath:
+				e.body.limit = console.MaxUpload
+			default:
 				e.body.limit = maxBody
 			}
 		}

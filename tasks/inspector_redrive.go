@@ -28,12 +28,16 @@ type Redrive struct {
 	// accepted the first request. (WeChat drops a repeated template message within ten
 	// minutes, by its client_msg_id.)
 	Outcomes []Outcome
+	// Types, if not empty, selects tasks of these types.
+	Types []string
 	// ErrCodes, if not empty, selects tasks with one of these WeChat codes.
 	ErrCodes []int
 	// Batch, if not empty, selects the tasks of this batch.
 	Batch string
 	// Since, if not zero, selects tasks that ended at or after this time.
 	Since time.Time
+	// Until, if not zero, selects tasks that ended before this time.
+	Until time.Time
 	// DryRun changes nothing and returns what a redrive would do.
 	DryRun bool
 }
@@ -230,7 +234,9 @@ func (want Redrive) validate() error {
 
 func (want Redrive) matches(r Result) bool {
 	return slices.Contains(want.Outcomes, r.Outcome) &&
+		(len(want.Types) == 0 || slices.Contains(want.Types, r.Type)) &&
 		(len(want.ErrCodes) == 0 || slices.Contains(want.ErrCodes, r.ErrCode)) &&
 		(want.Batch == "" || want.Batch == r.Batch) &&
-		(want.Since.IsZero() || !r.FinishedAt.Before(want.Since))
+		(want.Since.IsZero() || !r.FinishedAt.Before(want.Since)) &&
+		(want.Until.IsZero() || r.FinishedAt.Before(want.Until))
 }

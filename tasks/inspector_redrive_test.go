@@ -62,8 +62,8 @@ func (d fixture) settle(info *asynq.TaskInfo, outcome tasks.Outcome, code int) {
 	}
 	_, err = d.ledger.Settle(d.t.Context(), ledger.Ref{App: e.App, ID: e.ID, Batch: e.Batch}, ledger.SettleRequest{
 		Outcome: string(outcome), Queue: info.Queue, Generation: record.Generation,
-		Result: fmt.Appendf(nil, `{"id":%q,"app":%q,"batch":%q,"outcome":%q,"errcode":%d,"generation":%d,"finished_at":%q}`,
-			e.ID, e.App, e.Batch, outcome, code, record.Generation, time.Now().Format(time.RFC3339Nano)),
+		Result: fmt.Appendf(nil, `{"id":%q,"app":%q,"type":%q,"batch":%q,"outcome":%q,"errcode":%d,"generation":%d,"finished_at":%q}`,
+			e.ID, e.App, e.Type, e.Batch, outcome, code, record.Generation, time.Now().Format(time.RFC3339Nano)),
 		Content: ledger.TaskContent{Payload: info.Payload, Headers: info.Headers},
 	})
 	if err != nil {
@@ -168,12 +168,17 @@ func TestRedriveSkips(t *testing.T) {
 			{"in-batch", tasks.Redrive{Outcomes: tasks.Redrivable(), ErrCodes: []int{40037}}, tasks.RedriveUnmatched},
 			{"in-batch", tasks.Redrive{Outcomes: tasks.Redrivable(), Batch: "autumn"}, tasks.RedriveUnmatched},
 			{"in-batch", tasks.Redrive{Outcomes: tasks.Redrivable(), Since: time.Now().Add(time.Hour)}, tasks.RedriveUnmatched},
+			{"in-batch", tasks.Redrive{Outcomes: tasks.Redrivable(), Until: begun}, tasks.RedriveUnmatched},
+			{"in-batch", tasks.Redrive{Outcomes: tasks.Redrivable(), Types: []string{tasks.TypeTemplate}}, tasks.RedriveUnmatched},
 			{"accepted", redriveAll(), tasks.RedriveUnmatched},
 			{"waits", redriveAll(), tasks.RedriveUnmatched},
 			{"nobody", redriveAll(), tasks.RedriveUnmatched},
 			{"late", redriveAll(), tasks.RedriveExpired},
 			{"bare", redriveAll(), tasks.RedriveNoPayload},
-			{"in-batch", tasks.Redrive{Outcomes: tasks.Redrivable(), ErrCodes: []int{47003}, Batch: "spring", Since: begun}, tasks.RedriveDone},
+			{"in-batch", tasks.Redrive{
+				Outcomes: tasks.Redrivable(), Types: []string{tasks.TypeSubscribe}, ErrCodes: []int{47003}, Batch: "spring",
+				Since: begun, Until: time.Now().Add(time.Hour),
+			}, tasks.RedriveDone},
 		} {
 			if done := d.redrive(c.id, c.want); done != c.done {
 				t.Errorf("%s with %+v: %s, want %s", c.id, c.want, done, c.done)

@@ -11,6 +11,7 @@ type CodeRow struct {
 	Code     int
 	Class    Class
 	Meaning  string
+	Chinese  string // Meaning in Chinese
 	Source   string // the WeChat page that documents it, "SDK enum: …", or "user reports: …"
 }
 
@@ -21,11 +22,17 @@ func Codes() []CodeRow { return slices.Concat(defaultRows, endpointRows) }
 // Classify returns the class of a code on an endpoint: that of the endpoint's own row, else
 // that of the code's default row, else ClassUnlisted.
 func Classify(ep Endpoint, code int) Class {
+	row, _ := LookUp(ep, code)
+	return row.Class // the zero Class is ClassUnlisted
+}
+
+// LookUp returns the row of a code on an endpoint: the endpoint's own, else the code's default row.
+func LookUp(ep Endpoint, code int) (row CodeRow, listed bool) {
 	rows := codeIndex()
-	if row, ok := rows[codeKey{ep, code}]; ok {
-		return row.Class
+	if row, listed = rows[codeKey{ep, code}]; !listed {
+		row, listed = rows[codeKey{"", code}]
 	}
-	return rows[codeKey{"", code}].Class // the zero Class is ClassUnlisted
+	return row, listed
 }
 
 type codeKey struct {

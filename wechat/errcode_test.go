@@ -27,6 +27,12 @@ func TestCodeTable(t *testing.T) {
 		if row.Meaning == "" || strings.ContainsAny(row.Meaning, "|\n") {
 			t.Errorf("%s %d: meaning %q does not fit a table", row.Endpoint, row.Code, row.Meaning)
 		}
+		if row.Chinese == "" || strings.ContainsAny(row.Chinese, "|\n") {
+			t.Errorf("%s %d: Chinese meaning %q does not fit a table", row.Endpoint, row.Code, row.Chinese)
+		}
+		if got, listed := LookUp(row.Endpoint, row.Code); !listed || got != row {
+			t.Errorf("LookUp(%q, %d) = %+v, %v", row.Endpoint, row.Code, got, listed)
+		}
 		page, err := url.Parse(row.Source)
 		official := err == nil && page.Host == "developers.weixin.qq.com"
 		if !official && !strings.HasPrefix(row.Source, "SDK enum: ") && !strings.HasPrefix(row.Source, "user reports: ") {

@@ -223,12 +223,8 @@ func (c *callCommand) print(p *program, answer wechat.RawAnswer) error {
 // codeError returns the error of an errcode: what it means at the endpoint, and what to do.
 func codeError(endpoint wechat.Endpoint, code int) error {
 	text := fmt.Sprintf("errcode %d", code)
-	for _, e := range []wechat.Endpoint{endpoint, ""} {
-		rows := wechat.Codes()
-		if i := slices.IndexFunc(rows, func(r wechat.CodeRow) bool { return r.Endpoint == e && r.Code == code }); i >= 0 {
-			text += ": " + rows[i].Meaning
-			break
-		}
+	if row, listed := wechat.LookUp(endpoint, code); listed {
+		text += ": " + row.Meaning
 	}
 	if advice := wechat.Advice(&wechat.APIError{Endpoint: endpoint, Code: code}); advice != "" {
 		text += "\n" + advice

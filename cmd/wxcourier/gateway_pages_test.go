@@ -8,29 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/wxcourier/wxcourier/internal/redistest"
 )
-
-// TestGatewayMonitorInBrowser opens the asynq web UI of a gateway in Chromium: its policy lets the
-// page work.
-func TestGatewayMonitorInBrowser(t *testing.T) {
-	t.Parallel()
-	server := redistest.Start(t)
-	env, _ := newEnvOn(t, server.Addr())
-	if got := command(t, env, line("a", openid), "enqueue", "-"); got.status != statusDone {
-		t.Fatalf("%+v", got)
-	}
-	_, stderr, stop := background(t, env, "gateway", "--listen", "127.0.0.1:0")
-	url := "http://" + waitForAddress(t, stderr, `msg=listening addr=(\S+)`) + "/monitor"
-	if dom, ok := inChromium(t, url, "--dump-dom"); ok && !strings.Contains(dom, testApp+":send:subscribe") {
-		t.Errorf("%s does not show the queue:\n%.2000s", url, dom)
-	}
-	if code := stop(); code != statusDone {
-		t.Errorf("status %d\n%s", code, stderr)
-	}
-	mentions(t, "the log", stderr.String(), "there is no gateway.keys_file")
-}
 
 // TestGatewayTLS: a gateway serves HTTPS by its certificate, and healthcheck works without the name
 // in it.
@@ -71,13 +49,14 @@ func TestGatewayTLS(t *testing.T) {
 	}
 }
 
-// TestDevWithKeys: where gateway.keys_file is configured, the API of dev needs a key; its pages do not.
+// TestDevWithKeys: where gateway.keys_file is configured, the API and the asynq web UI of dev need a
+// key; its other pages do not.
 func TestDevWithKeys(t *testing.T) {
 	env, _ := keysEnv(t)
 	made := command(t, env, "", "key", "new", "--id", "a")
 	_, stderr, stop := background(t, env, "dev", "--listen", "127.0.0.1:0", "--rate", "0")
 	url := strings.TrimSuffix(waitForAddress(t, stderr, `Console +(\S+)`), "/")
-	for path, want := range map[string]int{"/v1/lanes": 401, "/": 200, "/monitor": 200, "/metrics": 200} {
+	for path, want := range map[string]int{"/v1/lanes": 401, "/": 200, "/monitor": 401, "/metrics": 200} {
 		if got := (request{method: "GET", url: url + path}).status(t); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)
 		}

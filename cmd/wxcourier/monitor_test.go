@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,16 +9,16 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
-	"github.com/hibiken/asynqmon"
 
 	"github.com/wxcourier/wxcourier/internal/redistest"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// TestMonitorShowsEveryState opens the asynq web UI in Chromium while tasks are in every state. Each
-// page shows what an operator looks for: ids that can be told apart, the results of completed tasks,
-// the errors of archived ones and of those that are retried, and a server. With the environment
-// variable MONITOR_SCREENSHOTS it also writes a picture of each page into that folder.
+// TestMonitorShowsEveryState opens the asynq web UI of a gateway in Chromium while tasks are in every
+// state. Each page shows what an operator looks for: ids that can be told apart, the results of
+// completed tasks, the errors of archived ones and of those that are retried, and a server. None has a
+// script error, or asks for something that its policy refuses. With the environment variable
+// MONITOR_SCREENSHOTS it also writes a picture of each page into that folder.
 func TestMonitorShowsEveryState(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -61,26 +60,28 @@ func TestMonitorShowsEveryState(t *testing.T) {
 		})
 	}
 
-	monitor := asynqmon.New(asynqmon.Options{RootPath: "/monitor", RedisConnOpt: asynq.RedisClientOpt{Addr: server.Addr()}})
-	defer func() { _ = monitor.Close() }()
-	pages := httptest.NewServer(monitor)
-	defer pages.Close()
-	cell := func(id string) string { return ">" + testApp + ":" + id + "<" } // in the column ID
+	_, gatewayStderr, stopGateway := background(t, append(env, "WXCOURIER_GATEWAY_MONITOR=full"), "gateway", "--listen", "127.0.0.1:0")
+	pages := "http://" + waitForAddress(t, gatewayStderr, `msg=listening addr=(\S+)`) + "/monitor"
+	cell := func(id string) string { return ">" + id + "<" } // in the column ID
 	for _, page := range []struct {
 		name, path string
 		texts      []string
 	}{
 		{"active", "/queues/" + queue + "?status=active", []string{cell(active)}}, // first, since it ends after 20 s
-		{"pending", "/queues/" + testApp + ":send:custom?status=pending", []string{"waits-behind-the-hold"}},
-		{"scheduled", "/queues/" + queue + "?status=scheduled", []string{testApp + ":sent<"}},
-		{"retry", "/queues/" + queue + "?status=retry", []string{cell(retried), "errcode -1"}},
+		{"pending", "/queues/" + testApp + ":send:custom?status=pending", []string{cell("waits-behind-the-hold"), ">∞<"}},
+		{"scheduled", "/queues/" + queue + "?status=scheduled", []string{cell("sent-later")}},
+		{"retry", "/queues/" + queue + "?status=retry", []string{cell(retried), "errcode -1", ">∞<"}},
 		{"archived", "/queues/" + queue + "?status=archived", []string{cell(archived), "rejected: errcode 40003"}},
 		{"completed", "/queues/" + queue + "?status=completed", []string{cell(completed), cell(other), "accepted", "msgid"}},
-		{"task", "/queues/" + queue + "/tasks/" + testApp + ":" + completed, []string{"accepted", "msgid"}},
-		{"queues", "", []string{queue, testApp + ":send:custom", "paused"}},
+		{"task", "/queues/" + queue + "/tasks/" + testApp + ":" + completed, []string{"accepted", "msgid", "0/∞"}},
+		{"queues", "", []string{queue, testApp + ":send:custom", "paused", "wxc-bar"}},
 		{"servers", "/servers", []string{"wxcourier-replica"}},
+		{"schedulers", "/schedulers", []string{"wxc-bar"}},
+		{"redis", "/redis", []string{"used_memory_human"}},
+		{"settings", "/settings", []string{"Polling Interval"}},
+		{"help", "/help", []string{"What the buttons do to a task"}},
 	} {
-		url := pages.URL + "/monitor" + page.path
+		url := pages + page.path
 		dom, ok := inChromium(t, url, "--dump-dom")
 		for _, text := range page.texts {
 			if ok && !strings.Contains(dom, text) {
@@ -91,8 +92,10 @@ func TestMonitorShowsEveryState(t *testing.T) {
 			inChromium(t, url, "--window-size=1400,900", "--screenshot="+filepath.Join(folder, page.name+".png"))
 		}
 	}
-	if code := stop(); code != statusDone {
-		t.Errorf("worker: status %d\n%s", code, stderr)
+	for name, stop := range map[string]func() int{"worker": stop, "gateway": stopGateway} {
+		if code := stop(); code != statusDone {
+			t.Errorf("%s: status %d\n%s%s", name, code, stderr, gatewayStderr)
+		}
 	}
 }
 

@@ -386,8 +386,9 @@ func rendered(t *testing.T, url, text string) {
 	}
 }
 
-// inChromium opens a page in headless Chromium, and returns what it prints with the option. ok is
-// false where Chromium is not installed.
+// inChromium opens a page in headless Chromium, and returns what it prints with the option. It fails
+// the test if the page logs an error: an exception, or what the page's policy refuses. ok is false
+// where Chromium is not installed.
 func inChromium(t *testing.T, url string, options ...string) (output string, ok bool) {
 	t.Helper()
 	chromium, err := exec.LookPath("chromium")
@@ -403,11 +404,19 @@ func inChromium(t *testing.T, url string, options ...string) (output string, ok 
 	args := append([]string{
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
 		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-		"--user-data-dir=" + t.TempDir(), "--virtual-time-budget=8000",
+		"--user-data-dir=" + t.TempDir(), "--virtual-time-budget=8000", "--enable-logging=stderr",
 	}, options...)
-	page, err := exec.CommandContext(ctx, chromium, append(args, url)...).Output() //nolint:gosec // the test's own arguments
+	var logged strings.Builder
+	command := exec.CommandContext(ctx, chromium, append(args, url)...) //nolint:gosec // the test's own arguments
+	command.Stderr = &logged
+	page, err := command.Output()
 	if err != nil {
 		t.Errorf("%s in chromium: %v", url, err)
+	}
+	for line := range strings.Lines(logged.String()) {
+		if strings.Contains(line, "CONSOLE") && regexp.MustCompile(`Refused to|Content Security Policy|Uncaught|Failed to load|ERR_`).MatchString(line) {
+			t.Errorf("%s in chromium: %s", url, line)
+		}
 	}
 	return string(page), true
 }

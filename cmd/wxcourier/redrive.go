@@ -21,6 +21,7 @@ import (
 type redriveCommand struct {
 	Outcome []string `required:"" placeholder:"NAME" help:"Redrive tasks with these outcomes: unknown, failed, rejected. With unknown you accept that a person may get a message twice."`
 	ErrCode []int    `name:"errcode" placeholder:"N" help:"Only these error codes of WeChat."`
+	Type    []string `placeholder:"TYPE" help:"Only these task types."`
 	App     []string `placeholder:"ID" help:"Only these apps. Default: all configured apps."`
 	Batch   string   `placeholder:"NAME" help:"Only this batch."`
 	ID      []string `name:"id" placeholder:"ID" help:"Only these tasks of one app; - reads ids from standard input, one per line."`
@@ -73,13 +74,18 @@ func (c *redriveCommand) filter(now time.Time) (filter tasks.Redrive, err error)
 		}
 		filter.Outcomes = append(filter.Outcomes, outcome)
 	}
+	for _, typ := range c.Type {
+		if _, known := tasks.Lookup(typ); !known {
+			return filter, usageErrorf("--type: there is no task type %q; %s", typ, typeHint(typ))
+		}
+	}
 	if c.Batch != "" && !tasks.ValidBatch(c.Batch) {
 		return filter, usageErrorf("--batch: %q is not a valid batch name", c.Batch)
 	}
 	if c.Limit < 0 {
 		return filter, usageErrorf("--limit: %d is negative", c.Limit)
 	}
-	filter.ErrCodes, filter.Batch, filter.DryRun = c.ErrCode, c.Batch, c.DryRun
+	filter.Types, filter.ErrCodes, filter.Batch, filter.DryRun = c.Type, c.ErrCode, c.Batch, c.DryRun
 	filter.Since, err = sinceTime(c.Since, now)
 	return filter, errors.Join(err, validApps(c.App), validIDs(c.ID))
 }

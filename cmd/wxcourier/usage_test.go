@@ -40,6 +40,7 @@ func TestUsage(t *testing.T) {
 		{"redrive of what has expired", []string{redis, apps}, "redrive --outcome expired", []string{"not_after"}},
 		{"redrive of what was canceled", []string{redis, apps}, "redrive --outcome canceled", []string{"it was canceled"}},
 		{"redrive of an outcome that is none", []string{redis, apps}, "redrive --outcome lost", []string{`"lost" is not one`}},
+		{"redrive of a type that is none", []string{redis, apps}, "redrive --outcome failed --type send:subscribed", []string{"--type", "send:subscribe"}},
 		{"redrive since no time", []string{redis, apps}, "redrive --outcome failed --since yesterday", []string{"yesterday", "90m"}},
 		{"redrive of no app", []string{redis}, "redrive --outcome failed", []string{"no app is configured", "--app"}},
 		{"redrive of an id of two apps", []string{redis}, "redrive --outcome failed --id a --app wx0123456789abcdef --app wx0123456789abcde0", []string{"--id", "--app"}},

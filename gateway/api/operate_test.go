@@ -86,6 +86,9 @@ func TestRedrive(t *testing.T) {
 		if n := counts(`{"outcomes":["unknown"]}`); n.Redriven != 0 {
 			t.Errorf("another outcome: %+v", n)
 		}
+		if n := counts(`{"outcomes":["failed"],"types":["send:subscribe"],"dry_run":true}`); n.Redriven != 0 {
+			t.Errorf("another type: %+v", n)
+		}
 		if n := counts(`{"outcomes":["failed"],"apps":["` + app + `"],"ids":["3","4","none"]}`); n.Redriven != 2 || n.Unmatched != 1 {
 			t.Errorf("by id: %+v", n)
 		}
@@ -104,7 +107,7 @@ func TestRedrive(t *testing.T) {
 		for body, location := range map[string]string{
 			`{}`: "body", `{"outcomes":[]}`: "body.outcomes", `{"outcomes":["` + openid + `"]}`: "body.outcomes[0]",
 			`{"outcomes":["failed"],"since":"` + openid + `"}`: "body.since", `{"outcomes":["failed"],"ids":["1"]}`: "body.ids",
-			`{"outcomes":["failed"],"outcome":1}`: "body.outcome", `{"outcomes":["failed"],"limit":1e30}`: "body.limit",
+			`{"outcomes":["failed"],"types":["` + openid + `"]}`: "body.types[0]", `{"outcomes":["failed"],"outcome":1}`: "body.outcome", `{"outcomes":["failed"],"limit":1e30}`: "body.limit",
 			`{"outcomes":["failed"],"errcodes":["` + openid + `"]}`: "body.errcodes[0]",
 		} {
 			p := f.problem(f.do(http.MethodPost, "/v1/redrives", body), http.StatusUnprocessableEntity)

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -35,6 +34,7 @@ func (a *API) registerRedrives() {
 type redriveFilter struct {
 	Apps     []string            `json:"apps,omitempty" pattern:"^wx[0-9a-f]{16}$" patternDescription:"an app id" maxItems:"1000" doc:"Only these apps. Default: all configured apps that the key may use."`
 	Outcomes []redrivableOutcome `json:"outcomes" minItems:"1" maxItems:"10" nullable:"false" doc:"The outcomes to redrive. With unknown you accept that a person may get a message twice."`
+	Types    []taskType          `json:"types,omitempty" nullable:"false" maxItems:"100" doc:"Only these task types."`
 	ErrCodes []int               `json:"errcodes,omitempty" maxItems:"100" doc:"Only these error codes of WeChat."`
 	Batch    string              `json:"batch,omitempty" pattern:"^[A-Za-z0-9._~-]{1,64}$" patternDescription:"a batch name" doc:"Only this batch."`
 	IDs      []string            `json:"ids,omitempty" pattern:"^[A-Za-z0-9._~-]{1,128}$" patternDescription:"a task id" maxItems:"10000" doc:"Only these tasks, of one app."`
@@ -80,31 +80,17 @@ func (a *API) redrive(ctx context.Context, in *redriveInput) (*redriveOutput, er
 	for _, outcome := range body.Outcomes {
 		filter.Outcomes = append(filter.Outcomes, tasks.Outcome(outcome))
 	}
-	bounded, cancel := context.WithTimeout(ctx, redriveTime)
-	defer cancel()
-	r := redrive.New(redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit})
-	out := new(redriveOutput)
-	for _, app := range apps {
-		before := r.Counts()
-		if len(body.IDs) > 0 {
-			err = r.Redrive(bounded, app, slices.Values(body.IDs))
-		} else {
-			err = r.Redrive(bounded, app, nil)
-		}
-		if n := r.Counts().Since(before); n > 0 && !body.DryRun {
+	for _, typ := range body.Types {
+		filter.Types = append(filter.Types, string(typ))
+	}
+	cfg := redrive.Config{Inspector: a.Inspector, Filter: filter, Limit: body.Limit}
+	if !body.DryRun {
+		cfg.OnRedriven = func(app string, n int) {
 			a.audit(ctx, audit.Entry{Action: audit.Redrive, App: app, Target: body.Batch, Count: int64(n), Note: redrive.Note(filter, len(body.IDs) > 0)})
 		}
-		if err != nil {
-			break
-		}
 	}
-	n := r.Counts()
-	some := n.Redriven+n.Resumed+n.Unmatched+n.Expired+n.NoPayload+n.Busy > 0
-	if some && ctx.Err() == nil && errors.Is(bounded.Err(), context.DeadlineExceeded) { // without any Redis may not answer
-		out.Body.More, err = true, nil
-	}
-	out.Body.Counts = n
-	return out, err
+	counts, more, err := redrive.Bounded(ctx, redriveTime, cfg, apps, body.IDs)
+	return &redriveOutput{redriven{counts, more}}, err
 }
 
 // redriveApps returns the apps of a redrive.

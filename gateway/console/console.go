@@ -11,12 +11,16 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/signing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -28,7 +32,7 @@ type App struct {
 	Hours inspect.Hours // when its tasks may be sent; nil: at any time
 }
 
-// Deps are the dependencies of a Console. All are required.
+// Deps are the dependencies of a Console. All but Webhooks and Signed are required.
 type Deps struct {
 	Redis     redis.UniversalClient
 	Tasks     *tasks.Client
@@ -39,11 +43,18 @@ type Deps struct {
 	Tokens    *wechat.Tokens
 	Apps      func() []App // the configured apps, now
 	Keys      *apikey.Set
+	// Margin is pace.margin, and Retention results.retention, of the configuration.
+	Margin    float64
+	Retention time.Duration
 	// SyncPauses shows the holds of an app in asynq's pauses.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
-	Secure     bool // the gateway serves HTTPS
-	Log        *slog.Logger
+	// Webhooks are the configured endpoints, now; nil: there are none.
+	Webhooks func() []webhook.Endpoint
+	Secure   bool // the gateway serves HTTPS
+	// Signed is called for each request that has a key, for the log; nil: nothing is.
+	Signed func(r *http.Request, key *apikey.Key)
+	Log    *slog.Logger
 }
 
 // Console serves the pages. Create it with New.
@@ -52,6 +63,15 @@ type Console struct {
 	mux   *http.ServeMux
 	views *views
 	cache *cache
+
+	campaigns *campaigns // closed by Close
+
+	secret  *signing.Secret // of sessions and forms
+	signIns signInLimit
+	forms   []string      // the paths of all forms with a token
+	streams chan struct{} // has an element for each stream of events
+	drained chan struct{} // closed by Drain
+	drain   sync.Once
 }
 
 // New creates a Console. It does no I/O.
@@ -59,7 +79,12 @@ func New(deps Deps) (*Console, error) {
 	if deps.Redis == nil || deps.Apps == nil || deps.Keys == nil {
 		return nil, errors.New("console: Deps needs Redis, Apps and Keys")
 	}
-	c := &Console{Deps: deps, mux: http.NewServeMux(), cache: newCache()}
+	c := &Console{Deps: deps, mux: http.NewServeMux(), cache: newCache(),
+		secret: signing.New(deps.Redis, sessionKey), streams: make(chan struct{}, maxStreams), drained: make(chan struct{})}
+	if c.Webhooks == nil {
+		c.Webhooks = func() []webhook.Endpoint { return nil }
+	}
+	c.campaigns = newCampaigns(deps)
 	pages := c.pages()
 	var err error
 	if c.views, err = parseViews(pages); err != nil {
@@ -68,7 +93,12 @@ func New(deps Deps) (*Console, error) {
 	for _, p := range pages {
 		c.servePage(p)
 	}
-	c.serveStatic()
+	c.serveImages()
+	c.mux.Handle("GET "+UploadPath+"/{app}/{draft}/report", c.page(page{name: "campaign"}, c.serveReport))
+	c.mux.Handle("GET "+reportPath, c.page(page{name: "batch"}, c.serveBatchReport))
+	c.serveSignIn()
+	c.mux.HandleFunc("GET /static/{file}", c.views.static.serve)
+	c.mux.HandleFunc("/", c.serveUnknown)
 	return c, nil
 }
 
@@ -77,10 +107,12 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mux.ServeHTTP(w, r)
 }
 
-// Authenticated passes requests on with the key of their session in the context, and sends
-// browsers without a session to the sign-in page. The pages and the asynq web UI are behind it.
-func (c *Console) Authenticated(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(apikey.NewContext(r.Context(), apikey.Local())))
-	})
+// Drain ends the streams of events, now and from now on, and stops the sending of campaigns, which
+// another gateway can continue. Call it before the server waits for its requests.
+func (c *Console) Drain() {
+	c.drain.Do(func() { close(c.drained) })
+	c.campaigns.cancel()
 }
+
+// Close ends what runs in the background. All requests must have ended.
+func (c *Console) Close() { c.campaigns.close() }

@@ -1,10 +1,13 @@
 package console
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/problem"
 )
 
 // page is one page of the console.
@@ -13,6 +16,10 @@ type page struct {
 	path string // as in http.ServeMux, without a method
 	nav  bool   // it is in the navigation
 	live bool   // the part "live" of its template is sent again when it changes
+	// shortcut is the key that opens it after g; "": the first letter of its name.
+	shortcut string
+	// upload is the size of its forms, with files; 0: 1 MiB.
+	upload int64
 	// load returns the data of the template.
 	load func(r *request) (any, error)
 	// post handles a form that was sent to the page's own path; nil: there is none. It returns
@@ -28,6 +35,9 @@ func (p page) Name() string { return p.name }
 // Path is for templates.
 func (p page) Path() string { return p.path }
 
+// Shortcut is for templates.
+func (p page) Shortcut() string { return cmp.Or(p.shortcut, p.name[:1]) }
+
 // action handles a form.
 type action struct {
 	scope apikey.Scope
@@ -38,6 +48,23 @@ type action struct {
 func (c *Console) pages() []page {
 	return []page{
 		c.overviewPage(),
+		c.findPage(),
+		c.batchesPage(),
+		c.sendPage(),
+		c.holdsPage(),
+		c.failuresPage(),
+		c.codesPage(),
+		c.webhooksPage(),
+		c.auditPage(),
+
+		c.taskPage(),
+		c.redrivePage(),
+		c.batchPage(),
+		c.cancelBatchPage(),
+		c.campaignPage(),
+		c.releasePage(),
+		c.webhookPage(),
+		c.webhookActionPage(),
 	}
 }
 
@@ -54,43 +81,98 @@ func (f *fault) Error() string { return "console: " + f.text }
 // faultf returns a fault.
 func faultf(status int, text string, args ...any) error { return &fault{status, text, args} }
 
+// maxForm is the size of a form, unless its page takes more.
+const maxForm = 1 << 20
+
+// maxFormMemory is how much of a form with files is in memory; the rest is in temporary files.
+const maxFormMemory = 16 << 20
+
 // servePage registers a page and its actions.
 func (c *Console) servePage(p page) {
-	path := p.path
+	path, base := p.path, strings.TrimSuffix(p.path, "/")
 	if path == "/" {
 		path = "/{$}"
 	}
-	c.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
-		rq := c.newRequest(r)
-		data, err := p.load(rq)
-		c.answer(w, rq, p, http.StatusOK, data, err)
-	})
+	c.mux.Handle("GET "+path, c.page(p, func(w http.ResponseWriter, r *request) {
+		if p.live && wantsEvents(r.Request) {
+			c.stream(w, r, p)
+			return
+		}
+		data, err := p.load(r)
+		if err == nil {
+			r.takeNotices(w)
+		}
+		c.answer(w, r, p, http.StatusOK, data, err)
+	}))
 	if p.post != nil {
-		c.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
-			rq := c.newRequest(r)
-			next, data, err := p.post(rq)
+		c.handleForm(path, p, func(w http.ResponseWriter, r *request) {
+			next, data, err := p.post(r)
 			if err == nil && next != "" {
-				http.Redirect(w, r, next, http.StatusSeeOther)
+				r.redirect(w, next)
 				return
 			}
-			c.answer(w, rq, p, http.StatusUnprocessableEntity, data, err)
+			c.answer(w, r, p, http.StatusUnprocessableEntity, data, err)
 		})
 	}
 	for name, a := range p.actions {
-		c.mux.HandleFunc("POST "+p.path+"/"+name, func(w http.ResponseWriter, r *http.Request) {
-			rq := c.newRequest(r)
-			err := rq.require(a.scope, "")
+		c.handleForm(base+"/"+name, p, func(w http.ResponseWriter, r *request) {
+			err := r.require(a.scope, "")
 			var next string
 			if err == nil {
-				next, err = a.do(rq)
+				next, err = a.do(r)
 			}
 			if err != nil {
-				c.answer(w, rq, p, 0, nil, err)
+				c.answer(w, r, p, 0, nil, err)
 				return
 			}
-			http.Redirect(w, r, next, http.StatusSeeOther)
+			r.redirect(w, next)
 		})
 	}
+}
+
+// page returns the handler of a page for keys that may read.
+func (c *Console) page(p page, serve func(w http.ResponseWriter, r *request)) http.Handler {
+	return c.Authenticated(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rq := c.newRequest(r)
+		if err := rq.require(apikey.Read, ""); err != nil {
+			c.answer(w, rq, p, 0, nil, err)
+			return
+		}
+		serve(w, rq)
+	}))
+}
+
+// handleForm registers the handler of a form, which must have the token of its session.
+func (c *Console) handleForm(path string, p page, serve func(w http.ResponseWriter, r *request)) {
+	c.forms = append(c.forms, path)
+	c.mux.Handle("POST "+path, c.page(p, func(w http.ResponseWriter, r *request) {
+		err := r.readForm(w, max(p.upload, maxForm))
+		if r.MultipartForm != nil {
+			defer func() { _ = r.MultipartForm.RemoveAll() }() // of the temporary directory
+		}
+		if err == nil {
+			err = r.checkToken()
+		}
+		if err != nil {
+			c.answer(w, r, p, 0, nil, err)
+			return
+		}
+		serve(w, r)
+	}))
+}
+
+// readForm reads the form of a request, with files.
+func (r *request) readForm(w http.ResponseWriter, most int64) error {
+	r.Body = http.MaxBytesReader(w, r.Body, most)
+	err := r.ParseForm()
+	if err == nil && strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
+		err = r.ParseMultipartForm(min(most, maxFormMemory))
+	}
+	if err != nil {
+		limit, _ := number(most)
+		return faultf(http.StatusBadRequest, "fault.body", limit)
+	}
+	return nil
 }
 
 // answer writes a page, or the page of an error.
@@ -98,11 +180,34 @@ func (c *Console) answer(w http.ResponseWriter, r *request, p page, status int, 
 	var f *fault
 	switch {
 	case err == nil:
-		c.views.write(w, r, p, status, data)
+		c.views.execute(w, r, p.name, status, data)
 	case errors.As(err, &f):
 		c.views.writeFault(w, r, f)
 	default:
-		c.Log.Warn("a page failed", "page", p.name, "err", err)
+		c.logFailure(r, p, err)
 		c.views.writeFault(w, r, &fault{status: http.StatusServiceUnavailable, text: "fault.redis"})
 	}
+}
+
+// logFailure logs why a page could not be read, unless the reader has gone.
+func (c *Console) logFailure(r *request, p page, err error) {
+	if r.Context().Err() == nil {
+		c.Log.Warn("a page failed", "page", p.name, "err", err)
+	}
+}
+
+// serveUnknown answers requests for which there is no page.
+func (c *Console) serveUnknown(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost {
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		problem.New(http.StatusMethodNotAllowed, "there is no such method here").Write(w)
+		return
+	}
+	if !wantsPage(r) {
+		problem.New(http.StatusNotFound, "there is no such path").Write(w)
+		return
+	}
+	c.page(page{name: "fault"}, func(w http.ResponseWriter, r *request) {
+		c.views.writeFault(w, r, &fault{status: http.StatusNotFound, text: "fault.missing"})
+	}).ServeHTTP(w, r)
 }

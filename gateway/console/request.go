@@ -1,6 +1,8 @@
 package console
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -11,13 +13,19 @@ import (
 type request struct {
 	*http.Request
 	console *Console
-	key     *apikey.Key
+	key     *apikey.Key // nil: not signed in
+	session string      // the text of the session; "": the key came otherwise
 	lang    language
 	now     time.Time
+	notices []notice // for the next page
+	shown   []notice // on this page
 }
 
 func (c *Console) newRequest(r *http.Request) *request {
-	return &request{Request: r, console: c, key: apikey.FromContext(r.Context()), lang: languageOf(r), now: time.Now()}
+	session, _ := r.Context().Value(sessionContext{}).(string)
+	return &request{
+		Request: r, console: c, key: apikey.FromContext(r.Context()), session: session, lang: languageOf(r), now: time.Now(),
+	}
 }
 
 // require returns a fault unless the key of the session has a scope and may use an app; an empty
@@ -41,6 +49,42 @@ func (r *request) apps() []string {
 		}
 	}
 	return ids
+}
+
+// notice lets the next page tell once what was done, by a text whose verbs are all %s or %[n]s.
+// Numbers among args get their separators. args must not be secrets or openids.
+func (r *request) notice(text string, args ...any) {
+	r.notices = append(r.notices, newNotice(text, args...))
+}
+
+const (
+	noticeCookie = "wxcourier_notice"
+	noticeLife   = time.Minute
+	maxNotices   = 3000 // bytes, as JSON: browsers keep 4 KB of a cookie
+)
+
+// redirect sends the browser on, with the notices.
+func (r *request) redirect(w http.ResponseWriter, next string) {
+	if len(r.notices) > 0 {
+		text, err := json.Marshal(r.notices)
+		if err == nil && len(text) <= maxNotices {
+			r.console.setCookie(w, r.Request, noticeCookie, base64.RawURLEncoding.EncodeToString(text), noticeLife)
+		}
+	}
+	http.Redirect(w, r.Request, next, http.StatusSeeOther)
+}
+
+// takeNotices makes the page show what the one before it left.
+func (r *request) takeNotices(w http.ResponseWriter) {
+	cookie, err := r.Cookie(noticeCookie)
+	if err != nil {
+		return
+	}
+	r.console.setCookie(w, r.Request, noticeCookie, "", 0)
+	text, err := base64.RawURLEncoding.DecodeString(cookie.Value)
+	if err == nil {
+		_ = json.Unmarshal(text, &r.shown) // what is not ours is not shown
+	}
 }
 
 func apikeyScope(scope string) apikey.Scope { return apikey.Scope(scope) }

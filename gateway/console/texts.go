@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -21,8 +22,19 @@ const (
 
 func languages() []language { return []language{english, chinese} }
 
-// languageOf returns the language that the browser prefers.
+// Other returns the language to which the button switches.
+func (l language) Other() language {
+	if l == chinese {
+		return english
+	}
+	return chinese
+}
+
+// languageOf returns the language that was chosen, or else the one that the browser prefers.
 func languageOf(r *http.Request) language {
+	if cookie, err := r.Cookie(languageCookie); err == nil && slices.Contains(languages(), language(cookie.Value)) {
+		return language(cookie.Value)
+	}
 	for _, tag := range strings.Split(r.Header.Get("Accept-Language"), ",") {
 		switch {
 		case strings.HasPrefix(strings.TrimSpace(tag), "zh"):

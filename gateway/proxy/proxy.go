@@ -30,6 +30,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/series"
+	"github.com/wxcourier/wxcourier/internal/signing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -89,7 +90,7 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 	}
 	p := &Proxy{
 		deps: deps, keys: deps.Keys, caller: caller,
-		tickets: &tickets{rdb: deps.Redis, now: time.Now}, ledger: ledger.New(deps.Redis, deps.Policy),
+		tickets: &tickets{secret: signing.New(deps.Redis, ticketKey), now: time.Now}, ledger: ledger.New(deps.Redis, deps.Policy),
 	}
 	if p.keys == nil {
 		p.keys = openKeys{}
@@ -108,6 +109,9 @@ func (openKeys) Get(id string) (*apikey.Key, bool) {
 	local := apikey.Local()
 	return local, id == local.ID
 }
+
+// redisTimeout bounds a call to Redis.
+const redisTimeout = 3 * time.Second
 
 // The paths that the gateway answers itself, or with the app's secret.
 const (

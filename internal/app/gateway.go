@@ -26,12 +26,13 @@ func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
 	return gateway.New(p.Config.Gateway, gateway.Deps{
 		Redis: p.Redis, NewRedis: p.Config.Redis.NewClient, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds,
 		Limiter: p.Limiter, WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Keys: keys,
-		Policy:     worker.RecordPolicy(p.Config.Results, p.Config.WeChat.AttemptTimeout),
+		Policy: worker.RecordPolicy(p.Config.Results, p.Config.WeChat.AttemptTimeout), Margin: p.Config.Pace.Margin,
 		SyncPauses: p.SyncPauses,
 		AskQuotas: func(ctx context.Context, app string, types []string) error {
 			_, err := p.AskQuotas(ctx, app, types)
 			return err
 		},
+		Webhooks: func() []webhook.Endpoint { return p.Current().Webhooks },
 		Registry: p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected,
 	})
 }

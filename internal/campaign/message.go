@@ -70,11 +70,12 @@ func (b *builder) build(row table.Row) (message, []RowFault) {
 		return m, b.faultsOf(row.Line, err)
 	}
 	m.receiver = e.Receiver()
-	m.key = b.keyOf(m.receiver, e.Body)
+	sum := identity(b.plan.Batch, m.receiver, e.Body)
+	m.key = rowKey(binary.BigEndian.Uint64(sum[:]))
 	if !b.plan.At.IsZero() {
 		e.ProcessAt = b.plan.At
 	}
-	e.ID = idOf(b.plan.Batch, m.receiver, e.Body)
+	e.ID = idOf(sum)
 	if err := e.Prepare(b.now); err != nil {
 		return m, b.faultsOf(row.Line, err)
 	}
@@ -112,7 +113,9 @@ func (b *builder) render(row table.Row) (faults []RowFault) {
 		text, err := s.place.fill(row.Cells[column])
 		switch {
 		case err != nil:
-			faults = append(faults, RowFault{Line: row.Line, Column: s.place.column, Problem: err.Error()})
+			if f := (RowFault{Line: row.Line, Column: s.place.column, Problem: err.Error()}); !slices.Contains(faults, f) {
+				faults = append(faults, f)
+			}
 		case s.place.bare:
 			b.line = append(b.line, text...)
 		default: // inside of a string
@@ -146,11 +149,6 @@ func (b *builder) columnOf(path string) string {
 	return ""
 }
 
-func (b *builder) keyOf(receiver string, body []byte) rowKey {
-	sum := identity(b.plan.Batch, receiver, body)
-	return rowKey(binary.BigEndian.Uint64(sum[:]))
-}
-
 // identity is a hash of what a batch has at most once: a receiver, or for types without one a body.
 func identity(batch, receiver string, body []byte) [sha256.Size]byte {
 	text := make([]byte, 0, len(batch)+len(receiver)+2)
@@ -165,8 +163,7 @@ func identity(batch, receiver string, body []byte) [sha256.Size]byte {
 const idLetters = "abcdefghijklmnopqrstuvwxyz234567"
 
 // idOf returns the id of a row's task.
-func idOf(batch, receiver string, body []byte) string {
-	sum := identity(batch, receiver, body)
+func idOf(sum [sha256.Size]byte) string {
 	const bytes = 10 // 80 bits: among a million rows two ids are equal once in 2 trillion batches
 	return "s" + base32.NewEncoding(idLetters).WithPadding(base32.NoPadding).EncodeToString(sum[:bytes])
 }

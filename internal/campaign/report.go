@@ -71,13 +71,15 @@ func (r reportLine) cells() []string {
 		for _, f := range r.faults {
 			problems = append(problems, f.String())
 		}
-		cells[3], cells[11] = "at fault", strings.Join(problems, "; ")
+		cells[2], cells[3], cells[11] = "", "at fault", strings.Join(problems, "; ")
 		return cells
 	}
 	if result := r.result; result.Outcome != "" {
 		cells[3], cells[4], cells[5] = string(tasks.StateDone), string(result.Outcome), strconv.Itoa(result.ErrCode)
 		cells[6], cells[7], cells[8], cells[9] = result.ErrMsg, result.Reason, result.MsgID, result.RID
-		cells[10] = result.FinishedAt.In(calendar.Shanghai()).Format(time.DateTime)
+		if !result.FinishedAt.IsZero() {
+			cells[10] = result.FinishedAt.In(calendar.Shanghai()).Format(time.DateTime)
+		}
 	}
 	return cells
 }

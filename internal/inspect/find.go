@@ -15,11 +15,12 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// FindQuery selects tasks. Exactly one of ID, OpenID, RID and MsgID is set.
+// FindQuery selects tasks. Exactly one of ID, OpenID, Person, RID and MsgID is set.
 type FindQuery struct {
 	Apps   []string
 	ID     string
 	OpenID string
+	Person string // an openid's hash, see ledger.PersonOf
 	RID    string // of WeChat's answer
 	MsgID  string
 	Limit  int    // of tasks; 0: 100
@@ -42,7 +43,7 @@ type FoundTasks struct {
 }
 
 // errFindQuery is the error for a query without exactly one criterion.
-var errFindQuery = errors.New("inspect: a search needs exactly one of id, openid, rid and msgid")
+var errFindQuery = errors.New("inspect: a search needs exactly one of id, openid, its hash, rid and msgid")
 
 const findLimit = 100
 
@@ -57,17 +58,20 @@ func (r *Reader) Find(ctx context.Context, q FindQuery) (FoundTasks, error) {
 	if q.Limit <= 0 {
 		q.Limit = findLimit
 	}
+	set := slices.DeleteFunc([]string{q.ID, q.OpenID, q.Person, q.RID, q.MsgID}, func(text string) bool { return text == "" })
 	switch {
-	case (q.ID != "") && q.OpenID+q.RID+q.MsgID == "":
+	case len(set) != 1:
+		return FoundTasks{}, errFindQuery
+	case q.ID != "":
 		return r.findID(ctx, q)
-	case (q.OpenID != "") && q.ID+q.RID+q.MsgID == "":
-		return r.findOpenID(ctx, q)
-	case (q.RID != "") && q.ID+q.OpenID+q.MsgID == "":
+	case q.OpenID != "":
+		return r.findPerson(ctx, q, ledger.PersonOf(q.OpenID))
+	case q.Person != "":
+		return r.findPerson(ctx, q, q.Person)
+	case q.RID != "":
 		return r.findResults(ctx, q, "rid", q.RID, func(t *tasks.Result) bool { return t.RID == q.RID })
-	case (q.MsgID != "") && q.ID+q.OpenID+q.RID == "":
-		return r.findResults(ctx, q, "msgid", q.MsgID, func(t *tasks.Result) bool { return t.MsgID == q.MsgID })
 	}
-	return FoundTasks{}, errFindQuery
+	return r.findResults(ctx, q, "msgid", q.MsgID, func(t *tasks.Result) bool { return t.MsgID == q.MsgID })
 }
 
 // findID finds the tasks with an id, one in an app.
@@ -89,9 +93,9 @@ func (r *Reader) findID(ctx context.Context, q FindQuery) (FoundTasks, error) {
 	return FoundTasks{Items: found}, nil
 }
 
-// findOpenID finds the tasks for an openid.
-func (r *Reader) findOpenID(ctx context.Context, q FindQuery) (FoundTasks, error) {
-	indexed, err := r.ledger.FindOpenID(ctx, q.Apps, q.OpenID)
+// findPerson finds the tasks for an openid, by its hash.
+func (r *Reader) findPerson(ctx context.Context, q FindQuery, person string) (FoundTasks, error) {
+	indexed, err := r.ledger.FindPerson(ctx, q.Apps, person)
 	if err != nil {
 		return FoundTasks{}, err
 	}

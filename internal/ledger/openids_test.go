@@ -225,3 +225,69 @@ func TestIndexDoesNotFailTasks(t *testing.T) {
 		t.Errorf("a full Redis has %v", keys)
 	}
 }
+
+// TestTendOpenIDs: the lists of a past day are kept as long as the results of this ledger's policy, also
+// if a producer has made them for less, and longer while a twentieth of the day's tasks wait.
+func TestTendOpenIDs(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		ctx, now := t.Context(), time.Now()
+		producer := ledger.New(rdb, ledger.Policy{Retention: time.Minute, IndexOpenIDs: true})
+		for i := range 3 {
+			var requests []ledger.MarkRequest
+			for n := range 1000 {
+				requests = append(requests, ledger.MarkRequest{
+					Ref: ledger.Ref{App: app, ID: fmt.Sprint(i, "-", n)}, Queue: queue, State: "waiting",
+					Enqueued: now.AddDate(0, 0, i-1), Receiver: fmt.Sprint("o", n),
+				})
+			}
+			for _, m := range producer.MarkMany(ctx, requests) {
+				if m.Err != nil {
+					t.Fatal(m.Err)
+				}
+			}
+		}
+		// left returns how long the lists of a day are kept, which is the same for all of them.
+		left := func(day int64) time.Duration {
+			t.Helper()
+			all := make(map[time.Duration]bool)
+			for key := range listsOf(t, rdb) {
+				if strings.HasPrefix(key, fmt.Sprintf("wxcourier:{%s}:openids:%d:", app, day)) {
+					all[rdb.TTL(ctx, key).Val().Round(time.Minute)] = true
+				}
+			}
+			if len(all) != 1 {
+				t.Fatalf("the lists of day %d are kept for %v", day, all)
+			}
+			for d := range all {
+				return d
+			}
+			return 0
+		}
+		today := ledger.Day(now)
+		yesterday, tomorrow := left(today-1), left(today+1)
+		tend := func(retention time.Duration, waiting int, now time.Time) {
+			t.Helper()
+			l := ledger.New(rdb, ledger.Policy{Retention: retention, IndexOpenIDs: true})
+			if _, err := l.TendOpenIDs(ctx, app, map[int64]int{today - 1: waiting, today: waiting, today + 1: waiting}, now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		near := func(what string, got, want time.Duration) {
+			t.Helper()
+			if (got - want).Abs() > 3*time.Minute {
+				t.Errorf("%s: %v, want %v", what, got, want)
+			}
+		}
+		tend(time.Minute, 0, now)
+		near("nothing to do", left(today-1), yesterday)
+		tend(72*time.Hour, 0, now)
+		near("a longer retention", left(today-1), yesterday+72*time.Hour)
+		tend(time.Minute, 0, now)
+		near("and a shorter one", left(today-1), yesterday+72*time.Hour)
+		tend(80*time.Hour, 10, now.Add(12*time.Hour)) // of 1,000
+		near("few wait", left(today-1), yesterday+80*time.Hour)
+		tend(80*time.Hour, 500, now.Add(12*time.Hour))
+		near("many wait", left(today-1), (12+80+24)*time.Hour)
+		near("a day to come", left(today+1), tomorrow)
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/wxcourier/wxcourier/tasks"
+	"github.com/wxcourier/wxcourier/wechat"
 )
 
 // maxReadme is the largest size of a README in bytes: five minutes of reading.
@@ -173,6 +174,7 @@ func chinese() language {
 			"worker":      "运行一个副本，投递队列中的任务",
 			"gateway":     "提供 HTTP API，供任意语言的业务程序使用",
 			"enqueue":     "把文件中的任务入队",
+			"send":        "向表格里的每一行发送一条消息",
 			"results":     "列出任务的结果",
 			"status":      "显示积压的任务、生效的暂停和各项配额的用量",
 			"task":        "显示一个任务在哪里、在等什么、经历了什么",
@@ -192,8 +194,17 @@ func chinese() language {
 			"healthcheck": "查询 worker 或网关是否就绪，供容器运行时使用",
 		},
 		codesHead:   "| 错误码 | 接口 | 含义 | 类别 |",
-		codesCells:  strings.NewReplacer("| everywhere |", "| 所有接口 |", "| elsewhere |", "| 其余接口 |"),
+		codesCells:  chineseCodeCells(),
 		limitsHead:  "| 类型、路径或分组 | 每秒 | 每分钟 | 每天 | 总量 | 出处 |",
 		limitsCells: strings.NewReplacer(" (shared by ", "（由 ", "`, `", "`、`", "`) |", "` 共用） |"),
 	}
+}
+
+// chineseCodeCells translates the cells of the table of codes.
+func chineseCodeCells() *strings.Replacer {
+	words := []string{"| everywhere |", "| 所有接口 |", "| elsewhere |", "| 其余接口 |"}
+	for _, row := range wechat.Codes() {
+		words = append(words, " "+row.Meaning+" | `", " "+row.Chinese+" | `")
+	}
+	return strings.NewReplacer(words...)
 }

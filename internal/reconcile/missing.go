@@ -58,6 +58,7 @@ func (p *pass) page(ctx context.Context, keys []string) error {
 	if err != nil {
 		return err
 	}
+	p.countWaiting(open)
 	open = slices.DeleteFunc(open, func(t ledger.OpenTask) bool { return !p.overdue(t, now) })
 	p.report.Checked += len(open)
 	missing, more, err := p.missing(ctx, open)
@@ -73,6 +74,16 @@ func (p *pass) page(ctx context.Context, keys []string) error {
 		commands += len(missing) / 10
 	}
 	return p.pace(ctx, commands, 0)
+}
+
+// countWaiting counts tasks without an outcome by their app and the day on which they were enqueued.
+func (p *pass) countWaiting(open []ledger.OpenTask) {
+	for _, t := range open {
+		if p.waiting[t.App] == nil {
+			p.waiting[t.App] = make(map[int64]int)
+		}
+		p.waiting[t.App][ledger.Day(t.Enqueued)]++
+	}
 }
 
 // open reads the tasks without an outcome from some keys. It also returns the number of commands

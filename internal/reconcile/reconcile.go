@@ -10,8 +10,9 @@
 //     Those of other queues are deleted here.
 //   - The stream of results of an app without further outcomes keeps its last ones. It is
 //     trimmed too.
+//   - The index of openids is kept for as long as the results, and while many of a day's tasks wait.
 //
-// All but the last need a scan of all keys or queues. A Reconciler makes one such pass, at the pace that
+// All but the last two need a scan of all keys or queues. A Reconciler makes one such pass, at the pace that
 // Config.Pace sets.
 package reconcile
 
@@ -82,7 +83,7 @@ func New(rdb redis.UniversalClient, l *ledger.Ledger, cfg Config) *Reconciler {
 // task, and ends those that an earlier pass noted Config.Confirm ago: a task is ended in the
 // second pass that finds it missing.
 func (r *Reconciler) Pass(ctx context.Context) (Report, error) {
-	p := &pass{Reconciler: r, batches: make(map[string][]string), missingApps: make(map[string]bool), queues: make(map[string]bool)}
+	p := &pass{Reconciler: r, batches: make(map[string][]string), missingApps: make(map[string]bool), queues: make(map[string]bool), waiting: make(map[string]map[int64]int)}
 	if err := p.archives(ctx); err != nil { // before tasks, which finds what it deletes to be missing
 		return p.report, err
 	}
@@ -103,13 +104,14 @@ func (r *Reconciler) Pass(ctx context.Context) (Report, error) {
 type pass struct {
 	*Reconciler
 	report      Report
-	batches     map[string][]string // by app, of suspectApps
-	missingApps map[string]bool     // apps of missing tasks
-	queues      map[string]bool     // that have tasks in asynq
-	confirmed   []ledger.OpenTask   // missing in an earlier pass as well, to be ended; at most maxConfirmed
+	batches     map[string][]string      // by app, of suspectApps
+	missingApps map[string]bool          // apps of missing tasks
+	queues      map[string]bool          // that have tasks in asynq
+	waiting     map[string]map[int64]int // tasks by app and ledger.Day
+	confirmed   []ledger.OpenTask        // missing in an earlier pass as well, to be ended; at most maxConfirmed
 }
 
-// streams trims the streams of results of all apps.
+// streams trims the streams of results of all apps, and tends their indexes of openids.
 func (p *pass) streams(ctx context.Context) error {
 	if !p.cfg.Repair {
 		return nil
@@ -122,7 +124,15 @@ func (p *pass) streams(ctx context.Context) error {
 		if err := p.ledger.TrimStream(ctx, app); err != nil {
 			return err
 		}
-		if err := p.pace(ctx, 1, 0); err != nil {
+		now, err := p.now(ctx)
+		if err != nil {
+			return err
+		}
+		commands, err := p.ledger.TendOpenIDs(ctx, app, p.waiting[app], now)
+		if err != nil {
+			return err
+		}
+		if err := p.pace(ctx, commands+2, 0); err != nil {
 			return err
 		}
 	}

@@ -597,3 +597,34 @@ func TestStreamsAreTrimmed(t *testing.T) {
 		}
 	})
 }
+
+// TestIndexIsKeptWhileTasksWait: the index of openids of a day whose tasks still wait is kept for the
+// retention and a day from the pass on.
+func TestIndexIsKeptWhileTasksWait(t *testing.T) {
+	onEach(t, func(s *stage) {
+		ctx := s.t.Context()
+		l := ledger.New(s.rdb, ledger.Policy{Retention: 72 * time.Hour, DeadAfter: time.Minute, LostLimit: 3, IndexOpenIDs: true})
+		s.rdb.SAdd(ctx, ledger.AppsKey, app)
+		s.submit("1", "")
+		marked := l.MarkMany(ctx, []ledger.MarkRequest{{
+			Ref: ledger.Ref{App: app, ID: "old"}, Queue: queue, State: "waiting", Enqueued: time.Now().AddDate(0, 0, -3), Receiver: "oPerson",
+		}})[0]
+		if marked.Err != nil {
+			s.t.Fatal(marked.Err)
+		}
+		lists := s.rdb.Keys(ctx, fmt.Sprintf("wxcourier:{%s}:openids:%d:*", app, ledger.Day(time.Now().AddDate(0, 0, -3)))).Val()
+		if len(lists) != 1 || s.rdb.TTL(ctx, lists[0]).Val() > 49*time.Hour {
+			s.t.Fatalf("lists %v", lists)
+		}
+		c := s.config()
+		c.Repair = false
+		s.pass(reconcile.New(s.rdb, l, c))
+		if left := s.rdb.TTL(ctx, lists[0]).Val(); left > 49*time.Hour {
+			s.t.Errorf("without repair the list is kept for %v", left)
+		}
+		s.pass(reconcile.New(s.rdb, l, s.config()))
+		if left := s.rdb.TTL(ctx, lists[0]).Val(); (left - 96*time.Hour).Abs() > time.Minute {
+			s.t.Errorf("the list is kept for %v", left)
+		}
+	})
+}

@@ -26,6 +26,9 @@ type Config struct {
 	Limit     int // tasks to redrive at most, over all calls; 0: no limit
 	// OnProgress, if set, is called after each batch of 512 tasks.
 	OnProgress func(Counts)
+	// OnRedriven, if set, is called by [Bounded] for each app with the number of its tasks that wait
+	// again, unless that is 0.
+	OnRedriven func(app string, n int)
 }
 
 // Counts counts tasks by what was done with them.

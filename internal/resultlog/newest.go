@@ -88,6 +88,14 @@ func (r *Reader) Newest(ctx context.Context, q NewestQuery) (NewestPage, error) 
 	}
 }
 
+// Until returns the position for NewestQuery.Before that leaves out all entries at or after a time.
+func Until(t time.Time) string {
+	return place{at: parsePosition(strconv.FormatInt(max(t.UnixMilli(), 0), 10) + "-0"), app: firstApp}.String()
+}
+
+// firstApp is before all other app ids.
+const firstApp = "wx0000000000000000"
+
 // place is the place of an entry among those of all apps: by its position, then by its app. No two
 // entries have the same.
 type place struct {

@@ -17,9 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hibiken/asynqmon"
-	"github.com/redis/go-redis/v9"
-
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/gateway"
 	"github.com/wxcourier/wxcourier/gateway/webhook"
@@ -101,7 +98,7 @@ func (e *Environment) start(ctx context.Context) (err error) {
 			e.cfg.Settings.Apps = append(e.cfg.Settings.Apps, a)
 		}
 	}
-	e.cfg.Settings.Gateway.Listen, e.cfg.Settings.Gateway.Monitor = e.cfg.Listen, gateway.MonitorOff // the pages have it
+	e.cfg.Settings.Gateway.Listen, e.cfg.Settings.Gateway.Monitor = e.cfg.Listen, gateway.MonitorFull // nothing here is real
 	e.cfg.Settings.Webhooks = e.privateWebhooks()
 	if e.parts, err = app.Open(ctx, e.cfg.Settings, e.cfg.Log, app.SandboxCredentials()); err != nil {
 		return err
@@ -138,8 +135,7 @@ func (e *Environment) startWeChat(ctx context.Context) error {
 	return nil
 }
 
-// startPages makes the replica and the gateway, and serves their pages, the start page and the asynq
-// web UI.
+// startPages makes the replica and the gateway, and serves their pages and the start page.
 func (e *Environment) startPages(ctx context.Context) (err error) {
 	apps := app.WorkerApps(e.cfg.Settings.Apps)
 	for _, a := range apps {
@@ -152,15 +148,11 @@ func (e *Environment) startPages(ctx context.Context) (err error) {
 		return err
 	}
 	e.closers = append(e.closers, e.gateway.Close)
-	monitor := asynqmon.New(asynqmon.Options{RootPath: "/monitor", RedisConnOpt: asynqRedis{e.cfg.Settings.Redis}})
-	e.closers = append(e.closers, func() { _ = monitor.Close() })
 	mux := http.NewServeMux()
 	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
 		mux.Handle(path, e.replica.Handler(e.parts.Registry))
 	}
 	mux.Handle("/", e.gateway)
-	mux.Handle("/monitor", monitor)
-	mux.Handle("/monitor/", monitor)
 	mux.Handle("GET "+startPath, startPage{
 		Command: e.cfg.Command, Redis: e.cfg.Settings.Redis.Address(), WeChat: e.cfg.Settings.WeChat.BaseURL, Apps: e.served,
 	})
@@ -221,9 +213,3 @@ func (e *Environment) sendSamples(ctx context.Context) {
 		}
 	}
 }
-
-// asynqRedis makes a Redis client for each of asynq's tools, since each closes its client.
-type asynqRedis struct{ configs.Redis }
-
-// MakeRedisClient implements asynq.RedisConnOpt.
-func (r asynqRedis) MakeRedisClient() any { return redis.UniversalClient(r.NewClient()) }

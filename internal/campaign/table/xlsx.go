@@ -2,7 +2,6 @@ package table
 
 import (
 	"archive/zip"
-	"encoding/xml"
 	"errors"
 	"io"
 	"path"
@@ -15,7 +14,7 @@ const (
 	maxEntries   = 2000
 	maxDirectory = 4 << 20   // bytes read to find the entries
 	maxPart      = 256 << 20 // bytes of an uncompressed entry
-	maxRatio     = 300       // of an entry's size to its compressed size
+	maxRatio     = 200       // of an entry's size to its compressed size
 	ratioFrom    = 1 << 20   // bytes from which on maxRatio applies
 	maxToken     = 4 << 20   // bytes of a tag or a text
 	maxShared    = 64 << 20  // bytes of all shared strings
@@ -103,11 +102,10 @@ func (l *limitedReaderAt) ReadAt(p []byte, at int64) (int, error) {
 
 // part reads the XML of an entry, and refuses one that grows beyond the limits.
 type part struct {
-	*xml.Decoder
-	entry  io.ReadCloser
-	size   int64 // compressed
-	read   int64
-	inside int64 // bytes read since the last token
+	*tokenizer
+	entry io.ReadCloser
+	size  int64 // compressed
+	read  int64
 }
 
 // newPart opens an entry.
@@ -117,10 +115,7 @@ func newPart(f *zip.File) (*part, error) {
 		return nil, damaged(err)
 	}
 	p := &part{entry: entry, size: int64(min(f.CompressedSize64, MaxSize))}
-	p.Decoder = xml.NewDecoder(newByteReader(p))
-	p.CharsetReader = func(charset string, _ io.Reader) (io.Reader, error) {
-		return nil, errorf("the workbook is in %s, not UTF-8: save it again", shorten(charset))
-	}
+	p.tokenizer = newTokenizer(p)
 	return p, nil
 }
 
@@ -128,22 +123,13 @@ func newPart(f *zip.File) (*part, error) {
 func (p *part) Read(b []byte) (int, error) {
 	n, err := p.entry.Read(b)
 	p.read += int64(n)
-	p.inside += int64(n)
-	if p.read > maxPart || p.inside > maxToken || p.read > ratioFrom && p.read > maxRatio*p.size {
+	if p.read > maxPart || p.read > ratioFrom && p.read > maxRatio*p.size {
 		return 0, errBomb
 	}
-	return n, err
-}
-
-// next returns the next token. Its bytes are valid until the next call.
-func (p *part) next() (xml.Token, error) {
-	p.inside = 0
-	token, err := p.RawToken()
-	var ours *Error
-	if err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &ours) {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = damaged(err)
 	}
-	return token, err
+	return n, err
 }
 
 func (p *part) close() { _ = p.entry.Close() }
@@ -151,51 +137,41 @@ func (p *part) close() { _ = p.entry.Close() }
 func damaged(err error) error { return errorf("the workbook is damaged: %v", err) }
 
 // elements calls do for each start tag of an entry.
-func (b *workbook) elements(f *zip.File, do func(xml.StartElement) error) error {
+func (b *workbook) elements(f *zip.File, do func(name string, t token) error) error {
 	p, err := newPart(f)
 	if err != nil {
 		return err
 	}
 	defer p.close()
 	for {
-		token, err := p.next()
+		t, err := p.next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if start, ok := token.(xml.StartElement); ok {
-			if err := do(start); err != nil {
+		if t.kind == startTag {
+			if err := do(string(t.name), t); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// attribute returns the value of an attribute by its name without prefix, "" if there is none.
-func attribute(e xml.StartElement, name string) string {
-	for i := range e.Attr {
-		if e.Attr[i].Name.Local == name {
-			return e.Attr[i].Value
-		}
-	}
-	return ""
-}
-
 // open finds the first visible sheet, and reads what the cells refer to.
 func (b *workbook) open(t *Table) error {
 	var id string
-	err := b.elements(b.parts["xl/workbook.xml"], func(e xml.StartElement) error {
-		switch e.Name.Local {
+	err := b.elements(b.parts["xl/workbook.xml"], func(name string, e token) error {
+		switch name {
 		case "workbookPr":
-			b.date04 = isTrue(attribute(e, "date1904"))
+			b.date04 = isTrue(e.attribute("date1904"))
 		case "sheet":
-			if state := attribute(e, "state"); state != "" && state != "visible" {
+			if state := e.attribute("state"); state != "" && state != "visible" {
 				return nil
 			}
 			if t.Sheets++; t.Sheets == 1 {
-				t.Sheet, id = shorten(attribute(e, "name")), relationID(e)
+				t.Sheet, id = shorten(e.attribute("name")), e.attribute(":id")
 			}
 		}
 		return nil
@@ -217,16 +193,6 @@ func (b *workbook) open(t *Table) error {
 
 func isTrue(text string) bool { return text == "1" || text == "true" }
 
-// relationID returns the attribute r:id of a sheet, which also has an id of its own.
-func relationID(e xml.StartElement) string {
-	for _, a := range e.Attr {
-		if a.Name.Local == "id" && a.Name.Space != "" {
-			return a.Value
-		}
-	}
-	return ""
-}
-
 // relations finds the sheet with an id, the shared strings and the styles.
 func (b *workbook) relations(sheet string) error {
 	relations := b.parts["xl/_rels/workbook.xml.rels"]
@@ -234,15 +200,15 @@ func (b *workbook) relations(sheet string) error {
 		return errorf("the workbook is damaged: it does not name its sheets")
 	}
 	var shared, styles *zip.File
-	err := b.elements(relations, func(e xml.StartElement) error {
-		target := attribute(e, "Target")
+	err := b.elements(relations, func(_ string, e token) error {
+		target := e.attribute("Target")
 		if target = strings.ToLower(target); strings.HasPrefix(target, "/") {
 			target = target[1:]
 		} else {
 			target = path.Join("xl", target)
 		}
-		switch kind := attribute(e, "Type"); {
-		case attribute(e, "Id") == sheet && sheet != "":
+		switch kind := e.attribute("Type"); {
+		case e.attribute("Id") == sheet && sheet != "":
 			b.sheet = b.parts[target]
 		case strings.HasSuffix(kind, "/sharedStrings"):
 			shared = b.parts[target]

@@ -2,7 +2,6 @@ package table
 
 import (
 	"archive/zip"
-	"encoding/xml"
 	"math"
 	"strconv"
 	"strings"
@@ -71,11 +70,11 @@ func datesOf(code string) (parts dateParts) {
 // readStyles finds out which styles of cells show numbers as dates.
 func (b *workbook) readStyles(f *zip.File) error {
 	codes, inCells := make(map[int]dateParts), false
-	return b.elements(f, func(e xml.StartElement) error {
-		switch e.Name.Local {
+	return b.elements(f, func(name string, e token) error {
+		switch name {
 		case "numFmt":
-			if id, err := strconv.Atoi(attribute(e, "numFmtId")); err == nil && len(codes) < maxStyles {
-				codes[id] = datesOf(attribute(e, "formatCode"))
+			if id, err := strconv.Atoi(e.attribute("numFmtId")); err == nil && len(codes) < maxStyles {
+				codes[id] = datesOf(e.attribute("formatCode"))
 			}
 		case "cellXfs":
 			inCells = true
@@ -88,7 +87,7 @@ func (b *workbook) readStyles(f *zip.File) error {
 			if len(b.dates) >= maxStyles {
 				return errBomb
 			}
-			id, _ := strconv.Atoi(attribute(e, "numFmtId"))
+			id, _ := strconv.Atoi(e.attribute("numFmtId"))
 			parts, own := codes[id]
 			if !own {
 				parts = builtinDates(id)

@@ -1,7 +1,6 @@
 package table
 
 import (
-	"encoding/xml"
 	"errors"
 	"io"
 	"strconv"
@@ -33,79 +32,75 @@ func (b *workbook) rows(yield func(Row, error) bool) {
 	defer p.close()
 	s := &sheetReader{book: b}
 	for {
-		token, err := p.next()
+		t, err := p.next()
 		if errors.Is(err, io.EOF) {
 			err = errorf("the workbook is damaged: its sheet is cut off")
 		}
+		if err == nil && t.kind == startTag {
+			err = s.start(t)
+		}
 		if err != nil {
 			yield(Row{}, err)
 			return
 		}
-		switch token := token.(type) {
-		case xml.StartElement:
-			err = s.start(token)
-		case xml.CharData:
-			if s.inV {
-				s.value = append(s.value, token...)
-			}
-			s.value = s.inline.add(s.value, token)
-		case xml.EndElement:
-			switch token.Name.Local {
-			case "sheetData":
+		if t.kind != endTag {
+			if s.add(t); len(s.value) > maxToken {
+				yield(Row{}, errBomb)
 				return
-			case "row":
-				if s.row.finish() && !yield(s.row, nil) {
-					return
-				}
-			default:
-				s.end(token)
 			}
+			continue
 		}
-		if err != nil {
-			yield(Row{}, err)
+		switch string(t.name) {
+		case "sheetData":
 			return
+		case "row":
+			if s.row.finish() && !yield(s.row, nil) {
+				return
+			}
+		case "c":
+			s.inV = false
+			s.cell()
+		case "v":
+			s.inV = false
+		default:
+			s.add(t)
 		}
 	}
 }
 
-func (s *sheetReader) start(e xml.StartElement) error {
-	switch e.Name.Local {
+// add adds what a token adds to the value of the cell.
+func (s *sheetReader) add(t token) {
+	if t.kind == charData && s.inV {
+		s.value = append(s.value, t.text...)
+	}
+	s.value = s.inline.add(s.value, t)
+}
+
+// start begins a row or a cell.
+func (s *sheetReader) start(e token) error {
+	switch string(e.name) {
 	case "row":
 		s.last++
-		if n, err := strconv.Atoi(attribute(e, "r")); err == nil && n >= s.last {
+		if n, err := strconv.Atoi(e.attribute("r")); err == nil && n >= s.last {
 			s.last = n
 		}
-		s.row = Row{Line: s.last, Cells: s.row.Cells[:0], Hidden: isTrue(attribute(e, "hidden"))}
+		s.row = Row{Line: s.last, Cells: s.row.Cells[:0], Hidden: isTrue(e.attribute("hidden"))}
 		s.at = -1
 	case "c":
 		s.at++
-		if at, ok := columnIndex(attribute(e, "r")); ok {
+		if at, ok := columnIndex(e.attribute("r")); ok {
 			s.at = at
 		}
 		if s.at >= 16_384 { // Excel's own limit
 			return errBomb
 		}
-		s.kind, s.value = attribute(e, "t"), s.value[:0]
-		s.style, _ = strconv.Atoi(attribute(e, "s"))
+		s.kind, s.value = e.attribute("t"), s.value[:0]
+		s.style, _ = strconv.Atoi(e.attribute("s"))
 		s.inline = stringText{}
 	case "v":
 		s.inV = true
-	default:
-		s.value = s.inline.add(s.value, e)
 	}
 	return nil
-}
-
-func (s *sheetReader) end(e xml.EndElement) {
-	switch e.Name.Local {
-	case "v":
-		s.inV = false
-	case "c":
-		s.inV = false
-		s.cell()
-	default:
-		s.value = s.inline.add(s.value, e)
-	}
 }
 
 // columnIndex returns the index of the column in a reference such as AB12.

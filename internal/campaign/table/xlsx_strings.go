@@ -2,14 +2,9 @@ package table
 
 import (
 	"archive/zip"
-	"bufio"
-	"encoding/xml"
 	"errors"
 	"io"
 )
-
-// newByteReader returns a reader that xml.Decoder uses as it is: its own one is small.
-func newByteReader(r io.Reader) io.Reader { return bufio.NewReaderSize(r, 32<<10) }
 
 // sharedStrings are the texts that the cells of a workbook refer to by their index.
 type sharedStrings struct {
@@ -39,18 +34,18 @@ func (s *sharedStrings) read(f *zip.File) error {
 	defer p.close()
 	var text stringText
 	for {
-		token, err := p.next()
+		t, err := p.next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		s.text = text.add(s.text, token)
+		s.text = text.add(s.text, t)
 		if len(s.text) > maxShared {
 			return errBomb
 		}
-		if end, ok := token.(xml.EndElement); ok && end.Name.Local == "si" {
+		if t.kind == endTag && string(t.name) == "si" {
 			s.ends = append(s.ends, uint32(len(s.text))) //nolint:gosec // at most maxShared
 		}
 	}
@@ -60,26 +55,18 @@ func (s *sharedStrings) read(f *zip.File) error {
 type stringText struct{ inText, inPhonetic bool }
 
 // add appends what a token adds to the text.
-func (s *stringText) add(text []byte, token xml.Token) []byte {
-	switch token := token.(type) {
-	case xml.StartElement:
-		switch token.Name.Local {
-		case "t":
-			s.inText = true
-		case "rPh":
-			s.inPhonetic = true
-		}
-	case xml.EndElement:
-		switch token.Name.Local {
-		case "t":
-			s.inText = false
-		case "rPh":
-			s.inPhonetic = false
-		}
-	case xml.CharData:
+func (s *stringText) add(text []byte, t token) []byte {
+	if t.kind == charData {
 		if s.inText && !s.inPhonetic {
-			return append(text, token...)
+			return append(text, t.text...)
 		}
+		return text
+	}
+	switch string(t.name) {
+	case "t":
+		s.inText = t.kind == startTag
+	case "rPh":
+		s.inPhonetic = t.kind == startTag
 	}
 	return text
 }
