@@ -326,3 +326,26 @@ func FuzzTable(f *testing.F) {
 		}
 	})
 }
+
+// FuzzWorkbook changes the XML inside of a workbook.
+func FuzzWorkbook(f *testing.F) {
+	parts := tabletest.Parts(`<row r="1"><c r="A1" t="s"><v>0</v></c><c r="B1" t="inlineStr"><is><t>b</t></is></c></row><row r="2"><c r="A2" s="1"><v>46357</v></c><c t="s"><v>1</v></c></row>`)
+	f.Add(parts["xl/worksheets/sheet1.xml"], parts["xl/sharedStrings.xml"], parts["xl/styles.xml"], parts["xl/workbook.xml"])
+	f.Add("</v></c></row><row><c></row></c>", "</t></si>", "</xf>", "<sheet/>")
+	f.Add("<sheetData></c><row></row></row><c><v>1</v></c></sheetData>", "<si>", "<cellXfs><xf/>", parts["xl/workbook.xml"])
+	f.Fuzz(func(t *testing.T, sheet, shared, styles, book string) {
+		changed := tabletest.Parts("")
+		for name, text := range map[string]string{"worksheets/sheet1": sheet, "sharedStrings": shared, "styles": styles, "workbook": book} {
+			changed["xl/"+name+".xml"] = text
+		}
+		content := tabletest.Zip(t, changed)
+		_, rows, err := read(content, "people.xlsx")
+		var ours *table.Error
+		if err != nil && !errors.As(err, &ours) {
+			t.Fatalf("%T %v", err, err)
+		}
+		if _, again, _ := read(content, "people.xlsx"); !slices.Equal(rows, again) {
+			t.Fatalf("%q, and then %q", rows, again)
+		}
+	})
+}
