@@ -15,7 +15,7 @@ func TestTokenAges(t *testing.T) {
 		server := newTokenServer(t)
 		cfg := DefaultConfig()
 		cfg.BaseURL = server.URL
-		tokens := NewTokens(cfg, rdb, func(string) (Credential, bool) { return Credential{Secret: , Mode: ModeClassic}, true })
+		tokens := NewTokens(cfg, rdb, func(string) (Credential, bool) { return Credential{Secret: testSecret, Mode: ModeClassic}, true })
 		t.Cleanup(tokens.Close)
 		before := time.Now().Add(-time.Second)
 		if _, err := tokens.Token(t.Context(), "wx0123456789abcdef"); err != nil {
