@@ -97,7 +97,7 @@ func TestFailuresPage(t *testing.T) {
 		for _, span := range failureRanges() {
 			s.console.cache.forget("failures:" + span.Name)
 			u.shows("/failures?range="+span.Name, http.StatusOK, "1,204", "40037", "template_id invalid", "system busy", "/redrive?")
-			u.speaking("zh-CN").shows("/failures?range="+span.Name, http.StatusOK, "template_id 无效", "系统繁忙", "重新投递…")
+			u.speaking("zh-CN").shows("/failures?range="+span.Name, http.StatusOK, "template_id 无效", "系统繁忙", "重新投递这 1,204 个…")
 		}
 		if a := s.as(oneAppKey).shows("/failures", http.StatusOK, "1,204"); strings.Contains(a.body, "system busy") {
 			t.Error("a key of one app sees another's failures")

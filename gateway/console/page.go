@@ -49,11 +49,22 @@ func (c *Console) pages() []page {
 	return []page{
 		c.overviewPage(),
 		c.findPage(),
+		c.batchesPage(),
+		c.sendPage(),
+		c.holdsPage(),
 		c.failuresPage(),
+		c.codesPage(),
+		c.webhooksPage(),
+		c.auditPage(),
+
 		c.taskPage(),
 		c.redrivePage(),
-		c.sendPage(),
+		c.batchPage(),
+		c.cancelBatchPage(),
 		c.campaignPage(),
+		c.releasePage(),
+		c.webhookPage(),
+		c.webhookActionPage(),
 	}
 }
 

@@ -32,7 +32,8 @@ func (c *Console) taskPage() page {
 type taskData struct {
 	inspect.Task
 	URL      string
-	Status   string // outcome or place
+	Status   string // outcome or place; task.<status>.means is its text
+	Do       string // text that says what to do
 	Code     codeText
 	Answered bool // Code is what WeChat answered, or that it did not
 	Events   []taskEvent
@@ -43,7 +44,7 @@ type taskData struct {
 	Waiting, Cancel, Redrive bool
 	// NotRedrivable is the text that says why its outcome cannot be undone.
 	NotRedrivable string
-	ReasonWord    string // of Reason; reason.<word> may be its text
+	ReasonWord    string // of the outcome's reason, unless Code says it; reason.<word> may be its text
 	ReasonRest    string // the error that follows it
 	Blocker       taskstate.Wait
 }
@@ -124,7 +125,7 @@ func newTaskData(lang language, t inspect.Task) taskData {
 		Task: t, URL: taskURL(t.App, t.ID), Status: cmp.Or(string(t.Outcome), string(t.Place)), HasImage: t.Image != "",
 		Blocker: taskstate.Last(t.Waits), Waiting: t.Outcome == "", Redrive: slices.Contains(tasks.Redrivable(), t.Outcome), Events: taskEvents(lang, t),
 	}
-	data.ReasonWord, data.ReasonRest = splitReason(t.Reason)
+	data.Do = "task." + data.Status + ".do"
 	if data.Waiting {
 		data.Cancel = t.Place != inspect.PlaceCanceled
 		if l := t.Last; l != nil {
@@ -133,6 +134,13 @@ func newTaskData(lang language, t inspect.Task) taskData {
 		return data
 	}
 	data.Code, data.Answered = outcomeMeaning(lang, t.Type, t.Outcome, t.ErrCode)
+	data.ReasonWord, data.ReasonRest = splitReason(t.Reason)
+	if data.ReasonWord == data.Code.Class {
+		data.ReasonWord = ""
+	}
+	if spec, _ := tasks.Lookup(t.Type); t.Outcome == tasks.OutcomeAccepted && spec.Kind != tasks.Message {
+		data.Do = "task.accepted.do.other"
+	}
 	if !data.Redrive {
 		data.NotRedrivable = "redrive.not." + string(t.Outcome)
 	}
@@ -173,6 +181,9 @@ func endOf(lang language, r tasks.Result) taskEvent {
 	}
 	e.Reason, _ = splitReason(r.Reason)
 	e.Code, e.Answered = outcomeMeaning(lang, r.Type, r.Outcome, r.ErrCode)
+	if e.Reason == e.Code.Class {
+		e.Reason = ""
+	}
 	return e
 }
 

@@ -92,7 +92,7 @@ func TestTaskPage(t *testing.T) {
 			"waits":    {"waits for its turn", "the end of a hold", "today's quota is used up", "spring", "data.thing1", "T1", "Cancel the task"},
 			"sent":     {"being sent now", "Cancel the task"},
 			"retried":  {"tried again", "system busy", "system error " + script, testRID, "WeChat was busy", "Next try"},
-			"done":     {"WeChat took it", testMsgID, "Cannot be redriven: WeChat accepted it", "after 2 calls"},
+			"done":     {"WeChat took it", testMsgID, "Cannot be redriven: WeChat accepted it", "calls to WeChat: 2"},
 			"refused":  {"43101", "person has not subscribed", script, "Cannot be redriven: the person's choice"},
 			"lost":     {"nobody knows whether it arrived", "no answer came", "may get the message twice", "data.thing1"},
 			"archived": {"archived it in the asynq web UI", "does not end by itself"},
