@@ -123,6 +123,9 @@ func (c *Console) loadFailures(r *request) (any, error) {
 	return data, nil
 }
 
+// Daily reports whether times are known to the day only.
+func (d failuresData) Daily() bool { return d.Step >= dayLength }
+
 // BackText is Back for templates.
 func (d failuresData) BackText() string { return dateTime(d.Back) }
 
