@@ -223,7 +223,7 @@ func TestFindFilters(t *testing.T) {
 
 // TestFindBounds: a search that reads many results says how far it went, and goes on from there.
 func TestFindBounds(t *testing.T) {
-	_, rdb := redistest.Mini(t)
+	rdb := redistest.Start(t).Client(t)
 	s := newSite(t, rdb)
 	p := rdb.Pipeline()
 	for i := range resultlog.MaxScan + 5 {
