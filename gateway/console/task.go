@@ -14,7 +14,6 @@ import (
 	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/redrive"
-	"github.com/wxcourier/wxcourier/internal/taskstate"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -46,7 +45,6 @@ type taskData struct {
 	NotRedrivable string
 	ReasonWord    string // of the outcome's reason, unless Code says it; reason.<word> may be its text
 	ReasonRest    string // the error that follows it
-	Blocker       taskstate.Wait
 }
 
 // taskEvent is a row of a task's history.
@@ -123,7 +121,7 @@ func (d taskData) Links() map[string]string {
 func newTaskData(lang language, t inspect.Task) taskData {
 	data := taskData{
 		Task: t, URL: taskURL(t.App, t.ID), Status: cmp.Or(string(t.Outcome), string(t.Place)), HasImage: t.Image != "",
-		Blocker: taskstate.Last(t.Waits), Waiting: t.Outcome == "", Redrive: slices.Contains(tasks.Redrivable(), t.Outcome), Events: taskEvents(lang, t),
+		Waiting: t.Outcome == "", Redrive: slices.Contains(tasks.Redrivable(), t.Outcome), Events: taskEvents(lang, t),
 	}
 	data.Do = "task." + data.Status + ".do"
 	if data.Waiting {
