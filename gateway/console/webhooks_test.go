@@ -135,6 +135,7 @@ func TestWebhooks(t *testing.T) {
 			t.Errorf("audit %+v", got)
 		}
 		u.shows(path+"/replay?since=3s", http.StatusUnprocessableEntity)
+		u.shows(path+"?after=nonsense", http.StatusOK)
 		u.shows("/webhooks/none/"+testApp, http.StatusNotFound, "no such endpoint")
 		u.shows(path+"/explode", http.StatusNotFound)
 	})
