@@ -83,7 +83,10 @@ func TestWebhooks(t *testing.T) {
 		for i := range 3 {
 			s.endOf("spring", i, tasks.OutcomeRejected, 47003, script)
 		}
-		fresh := func() { s.console.cache.forget("webhooks"); s.console.cache.forget("dead letters crm " + testApp + " ") }
+		fresh := func() {
+			s.console.cache.forget("webhooks")
+			s.console.cache.forget("dead letters crm " + testApp + " ")
+		}
 		u.shows("/webhooks", http.StatusOK, "not started", testApp, otherApp)
 		u.shows(path+"/skip", http.StatusConflict, "No gateway has served")
 		s.tend(testApp)
