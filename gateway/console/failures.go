@@ -23,15 +23,17 @@ type failureRange struct {
 	Name string // in the URL; failures.range.<name> is its text
 	span time.Duration
 	step series.Step
+	// shared is how long a reading is shown: one of 35 days of many apps takes long.
+	shared time.Duration
 }
 
 // failureRanges returns the spans of time; the second one is the default.
 func failureRanges() []failureRange {
 	return []failureRange{
-		{"1h", time.Hour, series.Minute},
-		{"24h", 24 * time.Hour, series.Hour},
-		{"7d", 7 * 24 * time.Hour, series.Hour},
-		{"35d", 35 * 24 * time.Hour, series.Hour},
+		{"1h", time.Hour, series.Minute, sharing},
+		{"24h", 24 * time.Hour, series.Hour, 10 * time.Second},
+		{"7d", 7 * 24 * time.Hour, series.Hour, 30 * time.Second},
+		{"35d", 35 * 24 * time.Hour, series.Hour, time.Minute},
 	}
 }
 
@@ -170,7 +172,7 @@ func (f failureFilter) url() string {
 
 // outcomes reads the outcomes of all apps in a span of time, once for all viewers.
 func (c *Console) outcomes(ctx context.Context, span failureRange) (outcomeCounts, error) {
-	return shared(ctx, c, "failures:"+span.Name, func(ctx context.Context) (outcomeCounts, error) {
+	return sharedFor(ctx, c, "failures:"+span.Name, span.shared, func(ctx context.Context) (outcomeCounts, error) {
 		apps, err := c.Inspector.Apps(ctx)
 		if err != nil {
 			return outcomeCounts{}, err

@@ -49,21 +49,22 @@ func (c *Console) pages() []page {
 	return []page{
 		c.overviewPage(),
 		c.findPage(),
-		c.failuresPage(),
-		c.taskPage(),
-		c.redrivePage(),
-		c.sendPage(),
-		c.campaignPage(),
 		c.batchesPage(),
-		c.batchPage(),
-		c.cancelBatchPage(),
+		c.sendPage(),
 		c.holdsPage(),
-		c.releasePage(),
+		c.failuresPage(),
 		c.codesPage(),
 		c.webhooksPage(),
+		c.auditPage(),
+
+		c.taskPage(),
+		c.redrivePage(),
+		c.batchPage(),
+		c.cancelBatchPage(),
+		c.campaignPage(),
+		c.releasePage(),
 		c.webhookPage(),
 		c.webhookActionPage(),
-		c.auditPage(),
 	}
 }
 

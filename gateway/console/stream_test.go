@@ -2,7 +2,10 @@ package console
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -209,5 +212,71 @@ func TestManyViewers(t *testing.T) {
 	}
 	if one, many := rounds[0], rounds[1]; one != many || one[0] == 0 || one[1] == 0 {
 		t.Errorf("commands of two readings: %v for one viewer, %v for twenty", one, many)
+	}
+}
+
+// TestShared reads once for all that ask at the same time, and again later: also after an error or a
+// panic, and for others when the first one has gone.
+func TestShared(t *testing.T) {
+	t.Parallel()
+	c := &Console{cache: newCache()}
+	now := time.Now()
+	c.cache.now = func() time.Time { return now }
+	reads := 0
+	read := func(ctx context.Context) (int, error) {
+		return shared(ctx, c, "x", func(ctx context.Context) (int, error) {
+			switch reads++; {
+			case ctx.Err() != nil:
+				return 0, ctx.Err()
+			case reads == 3:
+				return 0, errSession
+			case reads == 4:
+				panic("x")
+			}
+			return reads, nil
+		})
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for i, want := range []struct {
+		n   int
+		err error
+	}{{1, nil}, {1, nil}, {2, nil}, {0, errSession}, {0, errNotRead}, {5, nil}} {
+		ctx := t.Context()
+		if i == 0 {
+			ctx = gone // reads all the same
+		}
+		if i >= 2 {
+			now = now.Add(sharing)
+		}
+		func() {
+			defer func() {
+				if recover() != nil && i != 4 {
+					t.Errorf("reading %d panicked", i)
+				}
+			}()
+			if n, err := read(ctx); i > 0 && (n != want.n || !errors.Is(err, want.err)) {
+				t.Errorf("reading %d: %d, error %v", i, n, err)
+			}
+		}()
+		if i == 4 {
+			if _, err := read(ctx); !errors.Is(err, errNotRead) {
+				t.Errorf("after a panic: %v", err)
+			}
+		}
+	}
+	for i := range 3 * maxReadings {
+		now = now.Add(time.Second)
+		if _, err := shared(t.Context(), c, strconv.Itoa(i), func(context.Context) (int, error) { return i, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(c.cache.readings); n > maxReadings+1 {
+		t.Errorf("%d readings are kept", n)
+	}
+	slow := &reading{done: make(chan struct{}), at: now, took: time.Second}
+	close(slow.done)
+	if slow.over(now.Add(maxPause-1), sharing) || !slow.over(now.Add(maxPause), sharing) {
+		t.Error("a reading that takes a second is made again too soon, or too late")
 	}
 }

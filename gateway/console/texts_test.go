@@ -101,10 +101,7 @@ func TestTextsInUse(t *testing.T) {
 	find(code, `texts\.in\([a-z.]+, `+id, true)
 	find(code, id, false)
 	var prefixes []string // of texts whose ids are put together
-	for _, m := range regexp.MustCompile(`printf "([a-z0-9.]+\.)%s"`).FindAllStringSubmatch(templates, -1) {
-		prefixes = append(prefixes, m[1])
-	}
-	for _, m := range regexp.MustCompile(`"([a-z0-9.]+\.)" ?\+`).FindAllStringSubmatch(code, -1) {
+	for _, m := range regexp.MustCompile(`"([a-z0-9.]+\.)(?:%s[a-z._]*"|" ?\+)`).FindAllStringSubmatch(templates+code, -1) {
 		prefixes = append(prefixes, m[1])
 	}
 	for _, id := range []string{"fault.title", "signin.title"} {
@@ -122,14 +119,11 @@ func TestTextsInUse(t *testing.T) {
 	}
 }
 
-// TestReasons: the reasons of holds that are explained are those that there are.
+// TestReasons: all reasons of holds are explained, and all outcomes and places have a text.
 func TestReasons(t *testing.T) {
 	for id := range readAllTexts(t) {
-		_, reason, ok := strings.Cut(id, "reason.")
-		if !ok || strings.HasPrefix(id, "overview") || !strings.HasPrefix(id, "reason.") {
-			continue
-		}
-		if !dispatch.IsHoldReason(reason) && !inspect.IsSpentReason(reason) && reason != "operator" {
+		reason, ok := strings.CutPrefix(id, "remedy.")
+		if ok && !dispatch.IsHoldReason(reason) && !inspect.IsSpentReason(reason) {
 			t.Errorf("%s: there is no such reason", id)
 		}
 	}
