@@ -186,6 +186,8 @@ func TestCampaign(t *testing.T) {
 	})
 }
 
+var hanText = regexp.MustCompile(`\p{Han}`)
+
 // TestSendFaults: what is wrong is said beside its field, in the form with what was entered.
 func TestSendFaults(t *testing.T) {
 	_, rdb := redistest.Mini(t)
@@ -218,6 +220,12 @@ func TestSendFaults(t *testing.T) {
 		}
 		if a.status != 422 {
 			continue
+		}
+		inChinese := u.speaking("zh-CN").upload(campaignFields(append([]string{"strict", "1"}, tt.fields...)...))
+		for fault := range strings.SplitSeq(faultsIn(inChinese.body), "\n") {
+			if !hanText.MatchString(fault) {
+				t.Errorf("%s: in Chinese %q", name, fault)
+			}
 		}
 		for _, kept := range []string{`<option selected>` + testApp, `name="strict" value="1" checked`} {
 			if !strings.Contains(a.body, kept) {
