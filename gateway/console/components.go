@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/calendar"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -93,7 +94,11 @@ type chart struct {
 	Rows   []chartRow
 	Ticks  []time.Time // of the quarters of the axis
 	None   bool        // there is nothing to show
+	layout string      // of times
 }
+
+// Time returns a time as the chart shows it: with the date if the chart is longer than a day.
+func (c chart) Time(t time.Time) string { return t.In(calendar.Shanghai()).Format(c.layout) }
 
 // legend is a kind of values: its color, its name, and its part of all columns as one path.
 type legend struct {
@@ -123,7 +128,7 @@ const (
 
 // newChart returns a chart of values from a time on, one each step. Kinds without values are left out.
 func newChart(title string, from time.Time, step time.Duration, lines []line) chart {
-	c := chart{Title: title}
+	c := chart{Title: title, layout: "15:04"}
 	var sums []int64
 	for _, l := range lines {
 		sums = append(sums, make([]int64, max(0, len(l.values)-len(sums)))...)
@@ -132,6 +137,12 @@ func newChart(title string, from time.Time, step time.Duration, lines []line) ch
 		}
 	}
 	steps := len(sums)
+	switch span := time.Duration(steps) * step; {
+	case span > 4*24*time.Hour && step >= 24*time.Hour:
+		c.layout = "01-02"
+	case span > 24*time.Hour:
+		c.layout = "01-02 15:04"
+	}
 	c.Max = roundUp(slices.Max(append(sums, 0)))
 	below := make([]int64, steps)
 	for _, l := range lines {
@@ -186,10 +197,10 @@ func (c *chart) addRows(values []int64, from time.Time, step time.Duration, step
 	}
 }
 
-// roundUp returns the next number of the form 1, 2 or 5 and zeros.
+// roundUp returns the next round number, at least 10.
 func roundUp(n int64) int64 {
 	for scale := int64(1); ; scale *= 10 {
-		for _, m := range []int64{1, 2, 5} {
+		for _, m := range []int64{10, 12, 15, 20, 25, 30, 40, 50, 60, 80} {
 			if m*scale >= n {
 				return m * scale
 			}

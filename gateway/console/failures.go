@@ -23,15 +23,17 @@ type failureRange struct {
 	Name string // in the URL; failures.range.<name> is its text
 	span time.Duration
 	step series.Step
+	// shared is how long a reading is shown: one of 35 days of many apps takes long.
+	shared time.Duration
 }
 
 // failureRanges returns the spans of time; the second one is the default.
 func failureRanges() []failureRange {
 	return []failureRange{
-		{"1h", time.Hour, series.Minute},
-		{"24h", 24 * time.Hour, series.Hour},
-		{"7d", 7 * 24 * time.Hour, series.Hour},
-		{"35d", 35 * 24 * time.Hour, series.Hour},
+		{"1h", time.Hour, series.Minute, sharing},
+		{"24h", 24 * time.Hour, series.Hour, 10 * time.Second},
+		{"7d", 7 * 24 * time.Hour, series.Hour, 30 * time.Second},
+		{"35d", 35 * 24 * time.Hour, series.Hour, time.Minute},
 	}
 }
 
@@ -82,20 +84,15 @@ type failureRow struct {
 	Share    float64 // of all tasks of the type that ended
 	First    time.Time
 	Last     time.Time
-	Spark    []sparkBar
+	Spark    string // path of its small chart
 	FindURL  string
 	// RedriveURL is "" if the outcome cannot be undone; Not is then the text that says why.
 	RedriveURL, Not string
 }
 
-// sparkBar is a column of a row's small chart, of 24 units of height.
-type sparkBar struct{ X, Y, Width, Height float64 }
-
 const (
-	sparkWidth  = 120
-	sparkHeight = 24
-	sparkBars   = 35
-	failureRows = 50
+	sparkColumns = 35 // of a row's small chart
+	failureRows  = 50
 )
 
 // kind is a kind of outcome.
@@ -175,7 +172,7 @@ func (f failureFilter) url() string {
 
 // outcomes reads the outcomes of all apps in a span of time, once for all viewers.
 func (c *Console) outcomes(ctx context.Context, span failureRange) (outcomeCounts, error) {
-	return shared(ctx, c, "failures:"+span.Name, func(ctx context.Context) (outcomeCounts, error) {
+	return sharedFor(ctx, c, "failures:"+span.Name, span.shared, func(ctx context.Context) (outcomeCounts, error) {
 		apps, err := c.Inspector.Apps(ctx)
 		if err != nil {
 			return outcomeCounts{}, err
@@ -301,27 +298,15 @@ func newFailureRow(lang language, f failureFilter, k kind, n *counts, from time.
 	return row
 }
 
-// newSpark returns the columns of a small chart. Several steps share one where there are many.
-func newSpark(steps []int64) []sparkBar {
-	bars := min(sparkBars, len(steps))
-	if bars == 0 {
-		return nil
-	}
-	sums, highest := make([]int64, bars), int64(1)
+// newSpark returns the path of a small chart, as chart draws it. Several steps share a column where
+// there are many.
+func newSpark(steps []int64) string {
+	columnCount := min(sparkColumns, len(steps))
+	sums := make([]int64, columnCount)
 	for i, v := range steps {
-		at := i * bars / len(steps)
-		sums[at] += v
-		highest = max(highest, sums[at])
+		sums[i*columnCount/len(steps)] += v
 	}
-	width := float64(sparkWidth) / float64(bars)
-	var all []sparkBar
-	for i, v := range sums {
-		if v > 0 {
-			height := round(max(1.5, float64(v)/float64(highest)*sparkHeight))
-			all = append(all, sparkBar{round(float64(i) * width), sparkHeight - height, round(width * 0.8), height})
-		}
-	}
-	return all
+	return columns(sums, make([]int64, columnCount), max(1, slices.Max(append(sums, 0))))
 }
 
 // failureChart returns the chart of the failures by outcome.

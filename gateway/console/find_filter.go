@@ -118,12 +118,12 @@ func (f *findFilter) forget() { f.ID, f.Person, f.RID, f.MsgID, f.Before = "", "
 func (f *findFilter) searches() bool { return f.ID+f.Person+f.RID+f.MsgID != "" }
 
 // Filters reports whether there is a filter.
-func (f *findFilter) Filters() bool {
+func (f findFilter) Filters() bool {
 	return f.App+f.Type+f.Status+f.ErrCode+f.Batch+f.From+f.Until != ""
 }
 
 // Searched is what was searched for, for its text: id, person, rid, msgid or "".
-func (f *findFilter) Searched() string {
+func (f findFilter) Searched() string {
 	for _, field := range []string{"id", "person", "rid", "msgid"} {
 		if *f.fields()[field] != "" {
 			return field
@@ -133,7 +133,7 @@ func (f *findFilter) Searched() string {
 }
 
 // SearchedText is what was searched for, if it may be shown.
-func (f *findFilter) SearchedText() string { return f.ID + f.RID + f.MsgID }
+func (f findFilter) SearchedText() string { return f.ID + f.RID + f.MsgID }
 
 // url returns the URL of the filter.
 func (f findFilter) url() string {

@@ -49,11 +49,22 @@ func (c *Console) pages() []page {
 	return []page{
 		c.overviewPage(),
 		c.findPage(),
+		c.batchesPage(),
+		c.sendPage(),
+		c.holdsPage(),
 		c.failuresPage(),
+		c.codesPage(),
+		c.webhooksPage(),
+		c.auditPage(),
+
 		c.taskPage(),
 		c.redrivePage(),
-		c.sendPage(),
+		c.batchPage(),
+		c.cancelBatchPage(),
 		c.campaignPage(),
+		c.releasePage(),
+		c.webhookPage(),
+		c.webhookActionPage(),
 	}
 }
 
@@ -153,9 +164,9 @@ func (c *Console) handleForm(path string, p page, serve func(w http.ResponseWrit
 // readForm reads the form of a request, with files.
 func (r *request) readForm(w http.ResponseWriter, most int64) error {
 	r.Body = http.MaxBytesReader(w, r.Body, most)
-	err := r.ParseMultipartForm(min(most, maxFormMemory))
-	if errors.Is(err, http.ErrNotMultipart) {
-		err = r.ParseForm()
+	err := r.ParseForm()
+	if err == nil && strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
+		err = r.ParseMultipartForm(min(most, maxFormMemory))
 	}
 	if err != nil {
 		limit, _ := number(most)

@@ -32,7 +32,8 @@ func (c *Console) taskPage() page {
 type taskData struct {
 	inspect.Task
 	URL      string
-	Status   string // outcome or place
+	Status   string // outcome or place; task.<status>.means is its text
+	Do       string // text that says what to do
 	Code     codeText
 	Answered bool // Code is what WeChat answered, or that it did not
 	Events   []taskEvent
@@ -43,7 +44,7 @@ type taskData struct {
 	Waiting, Cancel, Redrive bool
 	// NotRedrivable is the text that says why its outcome cannot be undone.
 	NotRedrivable string
-	ReasonWord    string // of Reason; reason.<word> may be its text
+	ReasonWord    string // of the outcome's reason, unless Code says it; reason.<word> may be its text
 	ReasonRest    string // the error that follows it
 	Blocker       taskstate.Wait
 }
@@ -73,7 +74,7 @@ func (c *Console) loadTask(r *request) (any, error) {
 		content inspect.Content
 		known   bool
 	}
-	found, err := shared(r.Context(), c, "task:"+app+":"+id, func(ctx context.Context) (read reading, err error) {
+	found, err := shared(r.Context(), c, taskReading(app, id), func(ctx context.Context) (read reading, err error) {
 		if read.task, err = c.Reader.Task(ctx, app, id, c.hours(app)); err == nil {
 			read.content, read.known, err = c.Reader.Content(ctx, read.task)
 		}
@@ -89,6 +90,9 @@ func (c *Console) loadTask(r *request) (any, error) {
 	data.Content, data.Known = found.content, found.known
 	return data, nil
 }
+
+// taskReading is the name of the reading of a task.
+func taskReading(app, id string) string { return "task:" + app + ":" + id }
 
 // task returns the app and the id in the path, if the key may use the app.
 func (r *request) task(scope apikey.Scope) (app, id string, err error) {
@@ -121,7 +125,7 @@ func newTaskData(lang language, t inspect.Task) taskData {
 		Task: t, URL: taskURL(t.App, t.ID), Status: cmp.Or(string(t.Outcome), string(t.Place)), HasImage: t.Image != "",
 		Blocker: taskstate.Last(t.Waits), Waiting: t.Outcome == "", Redrive: slices.Contains(tasks.Redrivable(), t.Outcome), Events: taskEvents(lang, t),
 	}
-	data.ReasonWord, data.ReasonRest = splitReason(t.Reason)
+	data.Do = "task." + data.Status + ".do"
 	if data.Waiting {
 		data.Cancel = t.Place != inspect.PlaceCanceled
 		if l := t.Last; l != nil {
@@ -130,6 +134,13 @@ func newTaskData(lang language, t inspect.Task) taskData {
 		return data
 	}
 	data.Code, data.Answered = outcomeMeaning(lang, t.Type, t.Outcome, t.ErrCode)
+	data.ReasonWord, data.ReasonRest = splitReason(t.Reason)
+	if data.ReasonWord == data.Code.Class {
+		data.ReasonWord = ""
+	}
+	if spec, _ := tasks.Lookup(t.Type); t.Outcome == tasks.OutcomeAccepted && spec.Kind != tasks.Message {
+		data.Do = "task.accepted.do.other"
+	}
 	if !data.Redrive {
 		data.NotRedrivable = "redrive.not." + string(t.Outcome)
 	}
@@ -170,6 +181,9 @@ func endOf(lang language, r tasks.Result) taskEvent {
 	}
 	e.Reason, _ = splitReason(r.Reason)
 	e.Code, e.Answered = outcomeMeaning(lang, r.Type, r.Outcome, r.ErrCode)
+	if e.Reason == e.Code.Class {
+		e.Reason = ""
+	}
 	return e
 }
 
@@ -224,6 +238,7 @@ func (c *Console) cancelTask(r *request) (next string, err error) {
 	default:
 		return "", faultf(http.StatusConflict, "task.canceled.done", id)
 	}
+	c.cache.forget(taskReading(app, id))
 	c.record(r, audit.Entry{Action: audit.Cancel, App: app, Target: id, Count: 1})
 	return taskURL(app, id), nil
 }
@@ -247,6 +262,7 @@ func (c *Console) redriveTask(r *request) (next string, err error) {
 	}
 	switch {
 	case n.Redriven > 0:
+		c.cache.forget(taskReading(app, id))
 		r.notice("task.redriven", id)
 		c.record(r, audit.Entry{Action: audit.Redrive, App: app, Target: id, Count: 1, Note: "outcome " + string(outcome)})
 	case n.Expired > 0:

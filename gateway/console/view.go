@@ -99,19 +99,18 @@ func (v *views) funcs(lang language) template.FuncMap {
 		"date": func(t time.Time) template.HTML {
 			return timeElement(t, t.In(calendar.Shanghai()).Format(time.DateOnly), "")
 		},
-		"clock":     func(t time.Time) template.HTML { return timeElement(t, clock(time.Now(), t), dateTime(t)) },
-		"ago":       func(t time.Time) template.HTML { return timeElement(t, ago(lang, time.Now(), t), dateTime(t)) },
-		"chartTime": func(t time.Time) string { return t.In(calendar.Shanghai()).Format("15:04") },
-		"until":     func(t time.Time) (template.HTML, error) { return v.until(lang, time.Now(), t) },
-		"badge":     func(name any) (template.HTML, error) { return v.badge(lang, fmt.Sprint(name)) },
-		"tag":       func(t, text string) template.HTML { return tag(tone(t), text) },
-		"empty":     empty,
-		"outcomes":  tasks.Outcomes,
-		"reason":    func(reason string) string { return cmp.Or(v.texts["reason."+reason][lang], reason) },
-		"remedy":    func(reason string) string { return v.texts["remedy."+reason][lang] },
-		"scope":     func(scope string) (string, error) { return v.scope(lang, scope) },
-		"static":    v.static.path,
-		"problem":   func(text string) string { return v.problem(lang, text) },
+		"clock":    func(t time.Time) template.HTML { return timeElement(t, clock(time.Now(), t), dateTime(t)) },
+		"ago":      func(t time.Time) template.HTML { return timeElement(t, ago(lang, time.Now(), t), dateTime(t)) },
+		"until":    func(t time.Time) (template.HTML, error) { return v.until(lang, time.Now(), t) },
+		"badge":    func(name any) (template.HTML, error) { return v.badge(lang, fmt.Sprint(name)) },
+		"tag":      func(t, text string) template.HTML { return tag(tone(t), text) },
+		"empty":    empty,
+		"outcomes": tasks.Outcomes,
+		"reason":   func(reason string) string { return cmp.Or(v.texts["reason."+reason][lang], reason) },
+		"remedy":   func(reason string) string { return v.texts["remedy."+reason][lang] },
+		"scope":    func(scope string) (string, error) { return v.scope(lang, scope) },
+		"static":   v.static.path,
+		"problem":  func(text string) string { return v.problem(lang, text) },
 		"says": func(n notice) (string, error) {
 			args := make([]any, len(n.Args))
 			for i, arg := range n.Args {

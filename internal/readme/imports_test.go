@@ -38,7 +38,11 @@ func layers() [][]string {
 
 // testPackages are packages that only tests and measurements import.
 func testPackages() []string {
-	return []string{"configs/deploy/check", "internal/browsertest", "internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
+<<<<<<< HEAD
+	return []string{"configs/deploy/check", "internal/browsertest", "internal/campaign/tabletest", "internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
+=======
+	return []string{"internal/campaign/tabletest", "internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
+>>>>>>> part-e
 }
 
 // Imports run one way.
