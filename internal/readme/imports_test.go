@@ -38,11 +38,7 @@ func layers() [][]string {
 
 // testPackages are packages that only tests and measurements import.
 func testPackages() []string {
-<<<<<<< HEAD
 	return []string{"configs/deploy/check", "internal/browsertest", "internal/campaign/tabletest", "internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
-=======
-	return []string{"internal/campaign/tabletest", "internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
->>>>>>> part-e
 }
 
 // Imports run one way.
