@@ -25,6 +25,7 @@ import (
 	"github.com/wxcourier/wxcourier/gateway/console"
 	"github.com/wxcourier/wxcourier/gateway/monitor"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
@@ -55,6 +56,7 @@ type Deps struct {
 	// SyncPauses and AskQuotas are those of api.Deps.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
+	Webhooks   func() []webhook.Endpoint // the configured endpoints, now; nil: none
 	Registry   *prometheus.Registry
 	Log        *slog.Logger
 	Tracer     trace.Tracer // makes spans of the requests; nil: none
@@ -135,7 +137,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.console, err = console.New(console.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Limiter: deps.Limiter, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.consoleApps, Keys: deps.Keys,
-		Margin: deps.Margin, Retention: deps.Policy.Retention,
+		Margin: deps.Margin, Retention: deps.Policy.Retention, Webhooks: deps.Webhooks,
 		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Secure: cfg.TLS.Configured(), Log: deps.Log,
 		Signed: func(r *http.Request, key *apikey.Key) { exchangeOf(r.Context()).key = key.ID },
 	})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
@@ -31,7 +32,7 @@ type App struct {
 	Hours inspect.Hours // when its tasks may be sent; nil: at any time
 }
 
-// Deps are the dependencies of a Console. All but Signed are required.
+// Deps are the dependencies of a Console. All but Webhooks and Signed are required.
 type Deps struct {
 	Redis     redis.UniversalClient
 	Tasks     *tasks.Client
@@ -48,7 +49,9 @@ type Deps struct {
 	// SyncPauses shows the holds of an app in asynq's pauses.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
-	Secure     bool // the gateway serves HTTPS
+	// Webhooks are the configured endpoints, now; nil: there are none.
+	Webhooks func() []webhook.Endpoint
+	Secure   bool // the gateway serves HTTPS
 	// Signed is called for each request that has a key, for the log; nil: nothing is.
 	Signed func(r *http.Request, key *apikey.Key)
 	Log    *slog.Logger
@@ -79,6 +82,9 @@ func New(deps Deps) (*Console, error) {
 	c := &Console{Deps: deps, mux: http.NewServeMux(), cache: newCache(),
 		secret: signing.New(deps.Redis, sessionKey), streams: make(chan struct{}, maxStreams), drained: make(chan struct{})}
 	c.campaigns = newCampaigns(deps)
+	if c.Webhooks == nil {
+		c.Webhooks = func() []webhook.Endpoint { return nil }
+	}
 	pages := c.pages()
 	var err error
 	if c.views, err = parseViews(pages); err != nil {
@@ -88,7 +94,7 @@ func New(deps Deps) (*Console, error) {
 		c.servePage(p)
 	}
 	c.serveImages()
-	c.mux.Handle("GET "+UploadPath+"/{app}/{draft}/report", c.page(page{name: "campaign"}, c.serveReport))
+	c.mux.Handle("GET "+UploadPath+"/{app}/{draft}/report", c.page(page{name: "campaign"}, c.serveCampaignReport))
 	c.serveSignIn()
 	c.mux.HandleFunc("GET /static/{file}", c.views.static.serve)
 	c.mux.HandleFunc("/", c.serveUnknown)

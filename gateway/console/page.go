@@ -27,6 +27,8 @@ type page struct {
 	post func(r *request) (next string, data any, err error)
 	// actions are the forms that are sent to <path>/<action>. They return where the browser goes next.
 	actions map[string]action
+	// files are what GET <path>/<file> downloads. An error is answered as a page.
+	files map[string]func(w http.ResponseWriter, r *request) error
 }
 
 // Name is for templates.
@@ -49,11 +51,22 @@ func (c *Console) pages() []page {
 	return []page{
 		c.overviewPage(),
 		c.findPage(),
+		c.batchesPage(),
+		c.sendPage(),
+		c.holdsPage(),
 		c.failuresPage(),
+		c.codesPage(),
+		c.webhooksPage(),
+		c.auditPage(),
+
 		c.taskPage(),
 		c.redrivePage(),
-		c.sendPage(),
+		c.batchPage(),
+		c.cancelBatchPage(),
 		c.campaignPage(),
+		c.releasePage(),
+		c.webhookPage(),
+		c.webhookActionPage(),
 	}
 }
 
@@ -102,6 +115,13 @@ func (c *Console) servePage(p page) {
 			}
 			c.answer(w, r, p, http.StatusUnprocessableEntity, data, err)
 		})
+	}
+	for name, serve := range p.files {
+		c.mux.Handle("GET "+base+"/"+name, c.page(p, func(w http.ResponseWriter, r *request) {
+			if err := serve(w, r); err != nil {
+				c.answer(w, r, p, 0, nil, err)
+			}
+		}))
 	}
 	for name, a := range p.actions {
 		c.handleForm(base+"/"+name, p, func(w http.ResponseWriter, r *request) {

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
+	"github.com/wxcourier/wxcourier/tasks"
 )
 
 // State is the state of an endpoint for one app.
@@ -125,6 +127,47 @@ func Enable(ctx context.Context, rdb redis.UniversalClient, e Endpoint) error {
 		}
 	}
 	return nil
+}
+
+// Resume lets failed calls to an endpoint for one app be repeated now. It does not enable an endpoint
+// that answered 410, which concerns all its apps: see [Enable].
+func Resume(ctx context.Context, rdb redis.UniversalClient, e Endpoint, app string) error {
+	return ledger.ResumeReader(ctx, rdb, app, e.Name)
+}
+
+// Skip lets an endpoint go on after the last result of an app that is recorded now: those that were
+// not sent never are.
+func Skip(ctx context.Context, rdb redis.UniversalClient, e Endpoint, app string) error {
+	_, err := ledger.MoveReader(ctx, rdb, app, e.Name, time.Now().Add(24*time.Hour)) // whatever the clock of Redis
+	return err
+}
+
+// DeadLetter is a result that an endpoint refused, without its content.
+type DeadLetter struct {
+	ID         string        // of the dead letter
+	At         time.Time     // when the task ended
+	Task       string        // its id
+	Type       string        // of the task
+	Outcome    tasks.Outcome // of the task
+	Reason     string        // why it was given up: a Class, or words
+	HTTPStatus int           // of the answer; 0: there was none
+}
+
+// DeadLetters returns up to count dead letters of an app after the one with an id, "" for the first.
+func DeadLetters(ctx context.Context, rdb redis.UniversalClient, e Endpoint, app, after string, count int64) ([]DeadLetter, error) {
+	letters, err := ledger.DeadLetters(ctx, rdb, app, e.Name, cmp.Or(after, "0-0"), count)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]DeadLetter, len(letters))
+	for i, l := range letters {
+		var r tasks.Result
+		_ = json.Unmarshal([]byte(l.Result), &r) // else it is shown without
+		all[i] = DeadLetter{
+			ID: l.ID, At: ledger.EntryTime(l.Entry), Task: r.ID, Type: r.Type, Outcome: r.Outcome, Reason: l.Reason, HTTPStatus: l.Status,
+		}
+	}
+	return all, nil
 }
 
 // Answer is what became of a call that an operator made.

@@ -32,6 +32,7 @@ func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
 			_, err := p.AskQuotas(ctx, app, types)
 			return err
 		},
+		Webhooks: func() []webhook.Endpoint { return p.Current().Webhooks },
 		Registry: p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected,
 	})
 }
