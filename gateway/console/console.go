@@ -95,7 +95,7 @@ func New(deps Deps) (*Console, error) {
 		c.servePage(p)
 	}
 	c.serveImages()
-	c.mux.Handle("GET "+UploadPath+"/{app}/{draft}/report", c.page(page{name: "campaign"}, c.serveReport))
+	c.mux.Handle("GET "+UploadPath+"/{app}/{draft}/report", c.page(page{name: "campaign"}, c.serveCampaignReport))
 	c.mux.Handle("GET "+reportPath, c.page(page{name: "batch"}, c.serveBatchReport))
 	c.serveSignIn()
 	c.mux.HandleFunc("GET /static/{file}", c.views.static.serve)
