@@ -147,8 +147,14 @@ func TestTaskWithoutWorker(t *testing.T) {
 		}
 		mentions(t, "an unknown id", unknown.stderr, "app "+testApp+" has no task unknown-id")
 		for _, args := range [][]string{
-			{"--app", testApp, "a b"}, {"--app", "wx1", "a"}, {"--app", testApp, "-"}, {"a"},
-			{"--app", testApp}, {"--app", testApp, "a", "--rid", "r"}, {"--openid", openid, "--msgid", "1"}, {"--app", "wx1", "--rid", "r"},
+			{"--app", testApp, "a b"},
+			{"--app", "wx1", "a"},
+			{"--app", testApp, "-"},
+			{"a"},
+			{"--app", testApp},
+			{"--app", testApp, "a", "--rid", "r"},
+			{"--openid", openid, "--msgid", "1"},
+			{"--app", "wx1", "--rid", "r"},
 		} {
 			if got := command(t, env, "", append([]string{"task"}, args...)...); got.status != statusUsage {
 				t.Errorf("%q: %+v", args, got)

@@ -29,7 +29,7 @@ import (
 // tasks wait.
 //
 // A task may occur several times: Mark also adds one that is known already, since a command of its own
-// in the same pipeline takes a third of the time that it takes in the script. Failing to add a task is
+// in the same pipeline takes half of the time that it takes in the script. Failing to add a task is
 // no error: what Redis cannot add, because another program has overwritten the list, is not found.
 
 // openidBuckets is the number of lists of an app and a day. A list has 10,000 elements where an app

@@ -81,7 +81,7 @@ func (r *Reader) Newest(ctx context.Context, q NewestQuery) (NewestPage, error) 
 		}
 		if m.page.Scanned == q.Scan || len(m.page.Entries) == q.Limit {
 			m.page.Next = m.last.String()
-			m.page.Back = time.UnixMilli(int64(min(m.last.at.MS, 1<<62))) //nolint:gosec // bounded
+			m.page.Back = ledger.EntryTime(m.last.at.String())
 			return m.page, nil
 		}
 		m.take()

@@ -47,7 +47,7 @@ func TestNewestFirst(t *testing.T) {
 				}
 				break
 			}
-			if last := page.Entries[len(page.Entries)-1]; page.Back.UnixMilli() != int64(last.At.MS) {
+			if last := page.Entries[len(page.Entries)-1]; fmt.Sprint(page.Back.UnixMilli()) != fmt.Sprint(last.At.MS) {
 				t.Errorf("looked back to %v, the last entry is of %v", page.Back, last.At)
 			}
 		}
