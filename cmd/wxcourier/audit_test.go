@@ -148,7 +148,11 @@ func TestGatewaysAreListed(t *testing.T) {
 	mentions(t, "status", text, "Replicas: none is running", "\nGateways:\nGATEWAY", of.Gateways[0].Configuration.Hash, "serving")
 
 	addr := regexp.MustCompile(`addr=(\S+)`).FindStringSubmatch(log.String())
-	response, err := http.Get("http://" + addr[1] + "/v1/lanes") //nolint:noctx // ends with the gateway
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr[1]+"/v1/lanes", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/campaign"
+	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/redistest"
@@ -253,6 +254,7 @@ func TestReadLoad(t *testing.T) {
 			ratelimit.WithReserve(func(string) float64 { return 0.2 }))
 		t.Cleanup(func() { _ = limiter.Close(t.Context()) })
 		must(t, limiter.Learn(t.Context(), testApp, "send:subscribe", ratelimit.Learned{UsedToday: 300}))
+		must(t, heartbeat.Beat(t.Context(), rdb, heartbeat.Replica{ID: "g", Kind: heartbeat.Gateway})) // delivers nothing
 		holds := hold.NewStore(rdb)
 		until := time.Now().Add(time.Hour).Truncate(time.Millisecond)
 		for _, scope := range []string{hold.TemplateScope("T1"), hold.TemplateScope("T2"), "send:custom"} {
