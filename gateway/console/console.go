@@ -79,10 +79,9 @@ func New(deps Deps) (*Console, error) {
 	if deps.Redis == nil || deps.Apps == nil || deps.Keys == nil {
 		return nil, errors.New("console: Deps needs Redis, Apps and Keys")
 	}
-	c := &Console{Deps: deps, mux: http.NewServeMux(), cache: newCache(),
-		secret: signing.New(deps.Redis, sessionKey), streams: make(chan struct{}, maxStreams), drained: make(chan struct{})}
-	if c.Webhooks == nil {
-		c.Webhooks = func() []webhook.Endpoint { return nil }
+	c := &Console{
+		Deps: deps, mux: http.NewServeMux(), cache: newCache(), secret: signing.New(deps.Redis, sessionKey),
+		streams: make(chan struct{}, maxStreams), drained: make(chan struct{}),
 	}
 	c.campaigns = newCampaigns(deps)
 	pages := c.pages()
