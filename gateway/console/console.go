@@ -80,8 +80,10 @@ func New(deps Deps) (*Console, error) {
 	if deps.Redis == nil || deps.Apps == nil || deps.Keys == nil {
 		return nil, errors.New("console: Deps needs Redis, Apps and Keys")
 	}
-	c := &Console{Deps: deps, mux: http.NewServeMux(), cache: newCache(), pastDays: newPastDays(),
-		secret: signing.New(deps.Redis, sessionKey), streams: make(chan struct{}, maxStreams), drained: make(chan struct{})}
+	c := &Console{
+		Deps: deps, mux: http.NewServeMux(), cache: newCache(), pastDays: newPastDays(), secret: signing.New(deps.Redis, sessionKey),
+		streams: make(chan struct{}, maxStreams), drained: make(chan struct{}),
+	}
 	if c.Webhooks == nil {
 		c.Webhooks = func() []webhook.Endpoint { return nil }
 	}
