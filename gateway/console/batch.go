@@ -57,7 +57,6 @@ type batchQuota struct {
 	Left  int64 // for tasks as those of the batch
 	Limit int64
 	Bar   bar
-	Ends  time.Time
 }
 
 // closedHours are hours that hold tasks of the batch back now.

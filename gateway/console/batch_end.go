@@ -19,7 +19,6 @@ type batchEnd struct {
 	At    time.Time
 	Left  time.Duration
 	Bound campaign.Bound // batch.bound.<bound> is its text; "": no replica runs
-	Rate  float64        // tasks a second
 }
 
 // batchSituation is what decides when a batch ends. It reads nothing.
@@ -90,9 +89,8 @@ func (s batchSituation) end(b batchReading) (end batchEnd) {
 	}
 	for _, q := range sortedQueues(b.queues) {
 		e := campaign.Estimate(s.open(b, q, replicas).Load())
-		end.Rate += e.Rate
 		if e.End.IsZero() {
-			return batchEnd{Bound: e.Bound, Rate: b.batch.Rate}
+			return batchEnd{Bound: e.Bound}
 		}
 		if e.End.After(end.At) {
 			end.At, end.Bound = e.End, e.Bound
@@ -139,7 +137,7 @@ func (s batchSituation) quotas(r *request, b batchReading) (all []batchQuota) {
 				left -= reserved
 			}
 			all = append(all, batchQuota{
-				Name: u.Name, Left: left, Limit: limit, Ends: u.Ends,
+				Name: u.Name, Left: left, Limit: limit,
 				Bar: newBar(r.says("batch.quota.bar", u.Used, limit), limit, share{"used", min(u.Used, limit)},
 					share{"rest", max(0, limit-u.Used) - reserved}, share{"reserved", reserved}),
 			})

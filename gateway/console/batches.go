@@ -64,7 +64,11 @@ func (c *Console) loadBatches(r *request) (any, error) {
 		return nil, err
 	}
 	for _, b := range found {
-		data.Rows = append(data.Rows, newBatchRow(r, b, state.Holds))
+		row := newBatchRow(r, b)
+		if row.Stop, err = c.stopsOf(r.Context(), b.Batch, state.Holds); err != nil {
+			return nil, err
+		}
+		data.Rows = append(data.Rows, row)
 	}
 	data.Pager = data.Filter.pager(found, more)
 	return data, nil
@@ -119,14 +123,35 @@ func (f batchFilter) pager(found []inspect.RecentBatch, more bool) (p pager) {
 	return p
 }
 
-func newBatchRow(r *request, b inspect.RecentBatch, holds []hold.Hold) batchRow {
-	row := batchRow{RecentBatch: b, URL: batchURL(b.App, b.Batch.Batch), Ended: b.Open == 0, Bar: batchBar(r, b.Batch)}
+func newBatchRow(r *request, b inspect.RecentBatch) batchRow {
+	return batchRow{RecentBatch: b, URL: batchURL(b.App, b.Batch.Batch), Ended: b.Open == 0, Bar: batchBar(r, b.Batch)}
+}
+
+// stopsOf returns the holds that stop open tasks of a batch. It reads in which queues they are only if
+// a hold of its app stops some types.
+func (c *Console) stopsOf(ctx context.Context, b inspect.Batch, holds []hold.Hold) (stop []hold.Hold, err error) {
+	var queues map[inspect.Queue]float64
 	for _, h := range holds {
-		if !row.Ended && h.App == b.App && h.Scope == hold.WholeApp {
-			row.Stop = append(row.Stop, h)
+		if b.Open == 0 || h.App != b.App || hold.IsTemplate(h.Scope) {
+			continue
+		}
+		if queues == nil && h.Scope != hold.WholeApp {
+			queues, err = shared(ctx, c, "queues "+b.App+" "+b.Batch, func(ctx context.Context) (map[inspect.Queue]float64, error) {
+				return c.Reader.BatchQueues(ctx, b.App, b.Batch)
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		stops := h.Scope == hold.WholeApp
+		for q := range queues {
+			stops = stops || stopsQueue(h, b.App, q)
+		}
+		if stops {
+			stop = append(stop, h)
 		}
 	}
-	return row
+	return stop, nil
 }
 
 // batchBar returns the bar of a batch: its ended tasks by outcome.

@@ -59,6 +59,15 @@ func TestBatches(t *testing.T) {
 		if order[0] < 0 || order[0] > order[1] || order[1] > order[2] {
 			t.Errorf("the order is %v:\n%s", order, page)
 		}
+		for _, typ := range []string{tasks.TypeSubscribe, tasks.TypeCustom} {
+			if _, err := s.Holds.Set(t.Context(), hold.Hold{App: testApp, Scope: typ, Reason: "legal", By: "somebody"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.console.cache.forget("state")
+		if page := u.shows("/batches", http.StatusOK, "until it is lifted").body; strings.Count(page, "until it is lifted") != 1 {
+			t.Errorf("a hold of a type stops the open batch of that type alone:\n%s", page)
+		}
 		if page := u.shows("/batches?name=SUM", http.StatusOK, "/summer").body; strings.Contains(page, "/spring") {
 			t.Error("the filter by name shows others")
 		}

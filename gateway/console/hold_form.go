@@ -30,12 +30,6 @@ const (
 	endsAt       = "at"
 )
 
-// Whats and EndsWith are for templates.
-func (holdForm) Whats() []string { return []string{whatApp, whatType, whatTemplate} }
-
-// EndsWith is for templates.
-func (holdForm) EndsWith() []string { return []string{endsFor, endsAt, endsNever} }
-
 // Spans are the durations that the form offers.
 func (holdForm) Spans() []time.Duration {
 	return []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour, 12 * time.Hour, 24 * time.Hour, 3 * 24 * time.Hour, 7 * 24 * time.Hour}

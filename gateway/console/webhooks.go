@@ -113,7 +113,6 @@ func trouble(r webhookRow) int {
 type webhookData struct {
 	webhookRow
 	Host    string // to which results are sent; the rest of the address may be a secret
-	Types   []string
 	Letters []deadLetter
 	Pager   pager
 	Spans   []time.Duration // from which results can be sent again
@@ -151,7 +150,7 @@ func (c *Console) loadWebhook(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := webhookData{webhookRow: newWebhookRow(r, s), Host: hostOf(e.URL), Types: e.Types, Spans: replaySpans()}
+	data := webhookData{webhookRow: newWebhookRow(r, s), Host: hostOf(e.URL), Spans: replaySpans()}
 	after := r.URL.Query().Get("after")
 	if !letterID.MatchString(after) {
 		after = "" // the first page
