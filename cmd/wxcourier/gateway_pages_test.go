@@ -49,14 +49,14 @@ func TestGatewayTLS(t *testing.T) {
 	}
 }
 
-// TestDevWithKeys: where gateway.keys_file is configured, the API and the asynq web UI of dev need a
-// key; its other pages do not.
+// TestDevWithKeys: where gateway.keys_file is configured, the API, the console and the asynq web UI of dev
+// need a key; the start page and the metrics do not.
 func TestDevWithKeys(t *testing.T) {
 	env, _ := keysEnv(t)
 	made := command(t, env, "", "key", "new", "--id", "a")
 	_, stderr, stop := background(t, env, "dev", "--listen", "127.0.0.1:0", "--rate", "0")
 	url := strings.TrimSuffix(waitForAddress(t, stderr, `Console +(\S+)`), "/")
-	for path, want := range map[string]int{"/v1/lanes": 401, "/": 200, "/monitor": 401, "/metrics": 200} {
+	for path, want := range map[string]int{"/v1/lanes": 401, "/": 401, "/monitor": 401, "/start": 200, "/metrics": 200} {
 		if got := (request{method: "GET", url: url + path}).status(t); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)
 		}

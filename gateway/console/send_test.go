@@ -8,6 +8,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,8 +78,8 @@ func campaignFields(replaced ...string) map[string]string {
 	fields := map[string]string{
 		"app": testApp, "type": tasks.TypeSubscribe, "batch": "spring", "template": sendTemplate, "table": "people.csv\n" + people(3),
 	}
-	for i := 0; i < len(replaced); i += 2 {
-		fields[replaced[i]] = replaced[i+1]
+	for pair := range slices.Chunk(replaced, 2) {
+		fields[pair[0]] = pair[1]
 	}
 	return fields
 }
@@ -104,10 +105,10 @@ func faultsIn(page string) string {
 	return strings.Join(all, "\n")
 }
 
-// enqueued fails the test unless the batch has n tasks, each of another person.
-func (s *site) enqueued(batch string, n int) {
+// enqueued fails the test unless the batch of campaignFields has n tasks, each of another person.
+func (s *site) enqueued(n int) {
 	s.Helper()
-	counts, err := s.Tasks.Batch(s.Context(), testApp, batch)
+	counts, err := s.Tasks.Batch(s.Context(), testApp, "spring")
 	if err != nil && (n > 0 || !errors.Is(err, tasks.ErrNotFound)) || counts["total"] != int64(n) {
 		s.Errorf("%v, %v; want %d tasks", counts, err, n)
 	}
@@ -151,7 +152,7 @@ func TestCampaign(t *testing.T) {
 		if strings.Contains(page, "oSecretPerson000000") || len(page) > 100<<10 {
 			t.Errorf("the page has an openid, or %d bytes", len(page))
 		}
-		one.enqueued("spring", 0)
+		one.enqueued(0)
 		if a := v.get(path); a.status != 200 || !strings.Contains(a.body, "发送 40 条消息") {
 			t.Fatalf("on the other gateway: %d\n%s", a.status, faultsIn(a.body))
 		}
@@ -164,7 +165,7 @@ func TestCampaign(t *testing.T) {
 		if strings.Contains(page, "Continue") {
 			t.Error("it can be continued")
 		}
-		one.enqueued("spring", 40)
+		one.enqueued(40)
 		report := u.get(path + "/report")
 		if report.status != 200 || strings.Count(report.body, "\r\n") != 44 || !strings.HasPrefix(report.body, "\ufeffline,receiver") ||
 			!strings.Contains(report.body, "oSecretPerson000039") || strings.Count(report.body, "at fault") != 3 || report.header.Get("Content-Disposition") != `attachment; filename="spring.csv"` {
@@ -316,7 +317,7 @@ func TestSendScopes(t *testing.T) {
 			t.Errorf("%s without the token: %d", action, a.status)
 		}
 	}
-	s.enqueued("spring", 0)
+	s.enqueued(0)
 	page := reader.get(path).body
 	if strings.Contains(page, "<form method=\"post\" action=\""+path) {
 		t.Error("a key without the scope is shown a form")
@@ -474,7 +475,7 @@ func TestContinued(t *testing.T) {
 			v.until(path, "All rows are enqueued", "1,100 of 1,100 rows enqueued", "1,000 rows earlier")
 			close(hook.release)
 			one.console.Close()
-			two.enqueued("spring", rows)
+			two.enqueued(rows)
 			v.until(path, "All rows are enqueued") // also after the first one
 		})
 	}
@@ -495,12 +496,12 @@ func TestChangedTable(t *testing.T) {
 		if a := u.post(second+"/confirm", nil); a.status != 409 || !strings.Contains(a.body, "accept the change") {
 			t.Errorf("not accepted: %d", a.status)
 		}
-		s.enqueued("spring", 3)
+		s.enqueued(3)
 		if a := u.post(second+"/confirm", map[string][]string{"accept_change": {"1"}}); a.status != 303 {
 			t.Errorf("accepted: %d\n%s", a.status, faultsIn(a.body))
 		}
 		u.until(second, "All rows are enqueued")
-		s.enqueued("spring", 5)
+		s.enqueued(5)
 		third := u.uploaded("batch", "summer", "strict", "1", "table", "people.csv\n"+people(2)+",x\n")
 		if page := u.get(third).body; !strings.Contains(page, "you chose to send nothing then") {
 			t.Errorf("strict: %s", faultsIn(page))

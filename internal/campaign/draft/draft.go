@@ -173,7 +173,7 @@ func (s *Store) Table(ctx context.Context, app, id string) ([]byte, error) {
 
 // chunkReader reads the chunks of a table, one at a time.
 type chunkReader struct {
-	ctx          context.Context //nolint:containedctx // of one call of Table
+	ctx          context.Context // of one call of Table
 	store        *Store
 	app, id      string
 	next, chunks int
