@@ -137,8 +137,8 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.console, err = console.New(console.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Limiter: deps.Limiter, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.consoleApps, Keys: deps.Keys,
-		Margin: deps.Margin, Retention: deps.Policy.Retention, Webhooks: deps.Webhooks,
-		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Secure: cfg.TLS.Configured(), Log: deps.Log,
+		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Webhooks: deps.Webhooks, Secure: cfg.TLS.Configured(), Log: deps.Log,
+		Margin: deps.Margin, Retention: deps.Policy.Retention,
 		Signed: func(r *http.Request, key *apikey.Key) { exchangeOf(r.Context()).key = key.ID },
 	})
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 )
 
 type sendCommand struct {
-	App      string  `placeholder:"ID" help:"The app that sends. Default: app in the template."`
+	App      string  `placeholder:"ID" help:"The app that sends. Default: app in the template, or the only configured one."`
 	Type     string  `placeholder:"TYPE" help:"The task type, such as send:subscribe. Default: type in the template."`
 	Batch    string  `placeholder:"NAME" help:"A name for the campaign: each person gets at most one message of it. Default: batch in the template."`
 	Table    string  `required:"" placeholder:"FILE" help:"CSV, TSV or .xlsx, with the names of the columns in the first row."`

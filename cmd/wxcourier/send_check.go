@@ -162,7 +162,7 @@ func (r *sendRun) writeOutlook(w io.Writer, c *campaign.Checked) {
 		line("The end is unknown: a hold must be released, or end by itself, first.")
 		return
 	case e.End.IsZero():
-		line("%s cannot be sent: %s.", describe.Count(int(e.Unsent), "row"), boundText(e.Bound))
+		line("%s cannot be sent within a year: %s.", describe.Count(int(e.Unsent), "row"), boundText(e.Bound))
 	default:
 		line("Estimated end: %s, after %s, at %s a second (%s).",
 			shanghai(e.End), describe.Coarse(time.Until(e.End)), rateText(e.Rate), boundText(e.Bound))

@@ -59,6 +59,9 @@ func leftOutError(s campaign.Sent) error {
 	if s.Unsure > 0 {
 		problems = append(problems, describe.Count(s.Unsure, "row")+" left out: a run that was killed may have sent them, and their results are no longer kept")
 	}
+	if s.TooLate > 0 {
+		problems = append(problems, describe.Count(s.TooLate, "row")+" left out: at this rate their turn comes after not_after")
+	}
 	if s.Taken > 0 {
 		problems = append(problems, describe.Count(s.Taken, "row")+" left out: their ids belong to tasks of another type")
 	}

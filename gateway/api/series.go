@@ -14,7 +14,7 @@ import (
 )
 
 // seriesPoints is the number of points that one answer has at most.
-const seriesPoints = 50_000
+const seriesPoints = 100_000
 
 func (a *API) registerSeries() {
 	register(a, apikey.Read, huma.Operation{

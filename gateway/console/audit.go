@@ -122,7 +122,7 @@ func newAuditRow(r *request, e audit.Entry) auditRow {
 		row.URL = batchURL(e.App, e.Target)
 	case audit.Cancel:
 		row.URL = "/tasks/" + e.App + "/" + url.PathEscape(e.Target)
-	case audit.Redrive, audit.Webhook, audit.SignIn, audit.Monitor:
+	case audit.Redrive, audit.Webhook, audit.SignIn, audit.Monitor, audit.ClearQuota:
 	}
 	if e.App == "" || e.Target == "" {
 		row.URL = ""

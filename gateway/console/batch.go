@@ -17,10 +17,7 @@ import (
 )
 
 func (c *Console) batchPage() page {
-	return page{
-		name: "batch", path: "/batches/{app}/{batch}", live: true, load: c.loadBatch,
-		files: map[string]func(http.ResponseWriter, *request) error{"report.csv": c.serveReport},
-	}
+	return page{name: "batch", path: "/batches/{app}/{batch}", live: true, load: c.loadBatch}
 }
 
 func (c *Console) cancelBatchPage() page {
@@ -41,6 +38,7 @@ type batchData struct {
 	End      batchEnd
 	Quotas   []batchQuota
 	Closed   []closedHours
+	Kept     time.Duration // for which the result of a task is kept; 0: unknown
 }
 
 // batchOutcome is a row of the outcomes.
@@ -104,6 +102,7 @@ func (c *Console) loadBatch(r *request) (any, error) {
 		return nil, err
 	}
 	data := newBatch(r, b)
+	data.Kept = c.Retention
 	if data.Ended {
 		return data, nil
 	}
@@ -112,7 +111,7 @@ func (c *Console) loadBatch(r *request) (any, error) {
 		return nil, err
 	}
 	s := batchSituation{
-		now: r.now, state: state, hours: c.hoursOf(b.batch.App), concurrency: c.Limiter.Concurrency,
+		now: r.now, state: state, hours: c.hoursOf(b.batch.App), concurrency: c.Limiter.Concurrency, margin: c.Margin,
 	}
 	data.Stop = s.stop(b)
 	data.End = s.end(b)
@@ -203,37 +202,45 @@ func (c *Console) postCancelBatch(r *request) (string, error) {
 	return batchURL(app, batch), nil
 }
 
+// reportPath is the path of the report of a batch.
+const reportPath = "/batches/{app}/{batch}/report.csv"
+
 // reportFlush is how many rows of a report are written at a time.
 const reportFlush = 500
 
-// serveReport writes the tasks of a batch as CSV, page by page as they are read. A report that breaks
-// off breaks the connection, so that nobody takes it for the whole.
-func (c *Console) serveReport(w http.ResponseWriter, r *request) error {
+// serveBatchReport sends the tasks of a batch as CSV, page by page as they are read.
+func (c *Console) serveBatchReport(w http.ResponseWriter, r *request) {
+	p := page{name: "batch"}
 	b, err := c.readBatch(r)
 	if err != nil {
-		return err
+		c.answer(w, r, p, 0, nil, err)
+		return
 	}
-	app, batch := b.batch.App, b.batch.Batch
 	header := w.Header()
 	header.Set("Content-Type", "text/csv; charset=utf-8")
-	header.Set("Content-Disposition", `attachment; filename="`+app+"-"+batch+`.csv"`)
+	header.Set("Content-Disposition", `attachment; filename="`+b.batch.App+"-"+b.batch.Batch+`.csv"`) // both names are safe
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", "no-store")
+	if err := c.writeBatchReport(w, r, b.batch); err != nil {
+		c.logFailure(r, p, err)
+		panic(http.ErrAbortHandler) // a part was sent: the browser must not take it for the whole
+	}
+}
+
+func (c *Console) writeBatchReport(w http.ResponseWriter, r *request, b inspect.Batch) error {
 	sheet, rows := resultcsv.NewSheet(w), 0
-	for task, err := range c.Reader.BatchTasks(r.Context(), app, batch) {
-		if err == nil {
-			err = sheet.Write(task)
-		}
-		if rows++; err == nil && rows%reportFlush == 0 {
-			err = sheet.Flush()
-		}
+	for task, err := range c.Reader.BatchTasks(r.Context(), b.App, b.Batch) {
 		if err != nil {
-			c.logFailure(r, page{name: "batch report"}, err)
-			panic(http.ErrAbortHandler)
+			return err
+		}
+		if err := sheet.Write(task); err != nil {
+			return err
+		}
+		if rows++; rows%reportFlush == 0 {
+			if err := sheet.Flush(); err != nil {
+				return err
+			}
 		}
 	}
-	if err := sheet.Flush(); err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	return nil
+	return sheet.Flush()
 }

@@ -28,6 +28,7 @@ type batchSituation struct {
 	state       inspect.State
 	hours       inspect.Hours
 	concurrency func(app, typ string) int
+	margin      float64 // pace.margin
 }
 
 // sortedQueues returns queues in the order of their names.
@@ -108,7 +109,7 @@ func (s batchSituation) open(b batchReading, q inspect.Queue, replicas int) camp
 	share, lane := b.queues[q], s.lane(b.batch.App, q.Type)
 	open := campaign.Open{
 		Now: s.now, Type: q.Type, Bulk: q.Bulk, Tasks: max(1, int64(float64(b.batch.Open)*share+0.5)), Pace: b.batch.Rate * share,
-		Usage: lane.Windows, Margin: ratelimit.DefaultConfig().Margin, Hours: s.hours,
+		Usage: lane.Windows, Margin: s.margin, Hours: s.hours,
 		Parallel: replicas * s.concurrency(b.batch.App, q.Type),
 	}
 	waiting := lane.Waiting + lane.Active

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -12,6 +13,8 @@ const sharing = 2 * time.Second
 
 // cache has the last readings of Redis by name.
 type cache struct {
+	now func() time.Time
+
 	mu       sync.Mutex
 	readings map[string]*reading // guarded by mu
 }
@@ -20,11 +23,12 @@ type cache struct {
 type reading struct {
 	done  chan struct{}
 	at    time.Time
+	took  time.Duration
 	value any
 	err   error
 }
 
-func newCache() *cache { return &cache{readings: make(map[string]*reading)} }
+func newCache() *cache { return &cache{now: time.Now, readings: make(map[string]*reading)} }
 
 // shared returns the value of a name, which load reads: at most every two seconds, and once for all
 // that ask at the same time. The value is shared: do not change it. It must not depend on a key's
@@ -38,20 +42,16 @@ func sharedFor[T any](ctx context.Context, c *Console, name string, span time.Du
 	var zero T
 	c.cache.mu.Lock()
 	r, ok := c.cache.readings[name]
-	if !ok || r.over(span) {
+	first := !ok || r.over(c.cache.now(), span)
+	if first {
 		c.cache.sweep()
-		r = &reading{done: make(chan struct{})}
+		r = &reading{done: make(chan struct{}), err: errNotRead}
 		c.cache.readings[name] = r
-		ctx := context.WithoutCancel(ctx) // others wait for it too
-		go func() {
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-			defer cancel()
-			value, err := load(ctx)
-			r.value, r.err, r.at = value, err, time.Now()
-			close(r.done)
-		}()
 	}
 	c.cache.mu.Unlock()
+	if first {
+		r.read(ctx, c.cache.now, func(ctx context.Context) (any, error) { return load(ctx) })
+	}
 	select {
 	case <-r.done:
 	case <-ctx.Done():
@@ -62,6 +62,25 @@ func sharedFor[T any](ctx context.Context, c *Console, name string, span time.Du
 	}
 	value, _ := r.value.(T)
 	return value, nil
+}
+
+// errNotRead is the error of a reading that panicked.
+var errNotRead = errors.New("console: a reading failed")
+
+// readTimeout bounds a reading.
+const readTimeout = 10 * time.Second
+
+// read makes the reading. Others wait for it too: it does not end with the request that makes it.
+func (r *reading) read(ctx context.Context, now func() time.Time, load func(context.Context) (any, error)) {
+	defer close(r.done)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+	defer cancel()
+	start := time.Now()
+	r.at = now()
+	r.value, r.err = load(ctx)
+	if r.at = now(); r.err == nil {
+		r.took = time.Since(start)
+	}
 }
 
 // forget lets the next reading of a name be a new one, after a change.
@@ -79,14 +98,22 @@ func (c *cache) sweep() {
 	if len(c.readings) < maxReadings {
 		return
 	}
-	maps.DeleteFunc(c.readings, func(_ string, r *reading) bool { return r.over(10 * time.Second) })
+	now := c.now()
+	maps.DeleteFunc(c.readings, func(_ string, r *reading) bool { return r.over(now, maxPause) })
 }
 
-// over reports whether a reading is older than span.
-func (r *reading) over(span time.Duration) bool {
+const (
+	// pauseFactor bounds what readings cost: after one that took long, the next one is made that many
+	// times as long later, but after maxPause at the latest.
+	pauseFactor = 20
+	maxPause    = 10 * time.Second
+)
+
+// over reports whether a reading is older than span, or than the pause after one that took long.
+func (r *reading) over(now time.Time, span time.Duration) bool {
 	select {
 	case <-r.done:
-		return time.Since(r.at) >= span
+		return now.Sub(r.at) >= max(span, min(pauseFactor*r.took, maxPause))
 	default:
 		return false
 	}

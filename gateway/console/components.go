@@ -197,10 +197,10 @@ func (c *chart) addRows(values []int64, from time.Time, step time.Duration, step
 	}
 }
 
-// roundUp returns the next number of the form 1, 2 or 5 and zeros.
+// roundUp returns the next round number, at least 10.
 func roundUp(n int64) int64 {
 	for scale := int64(1); ; scale *= 10 {
-		for _, m := range []int64{1, 2, 5} {
+		for _, m := range []int64{10, 12, 15, 20, 25, 30, 40, 50, 60, 80} {
 			if m*scale >= n {
 				return m * scale
 			}

@@ -81,10 +81,10 @@ func New(deps Deps) (*Console, error) {
 	}
 	c := &Console{Deps: deps, mux: http.NewServeMux(), cache: newCache(),
 		secret: signing.New(deps.Redis, sessionKey), streams: make(chan struct{}, maxStreams), drained: make(chan struct{})}
-	c.campaigns = newCampaigns(deps)
 	if c.Webhooks == nil {
 		c.Webhooks = func() []webhook.Endpoint { return nil }
 	}
+	c.campaigns = newCampaigns(deps)
 	pages := c.pages()
 	var err error
 	if c.views, err = parseViews(pages); err != nil {
@@ -94,7 +94,8 @@ func New(deps Deps) (*Console, error) {
 		c.servePage(p)
 	}
 	c.serveImages()
-	c.mux.Handle("GET "+UploadPath+"/{app}/{draft}/report", c.page(page{name: "campaign"}, c.serveCampaignReport))
+	c.mux.Handle("GET "+UploadPath+"/{app}/{draft}/report", c.page(page{name: "campaign"}, c.serveReport))
+	c.mux.Handle("GET "+reportPath, c.page(page{name: "batch"}, c.serveBatchReport))
 	c.serveSignIn()
 	c.mux.HandleFunc("GET /static/{file}", c.views.static.serve)
 	c.mux.HandleFunc("/", c.serveUnknown)

@@ -26,6 +26,9 @@ func number(v any) (string, error) {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return none, nil
 		}
+		if v > 0 && v < 0.05 {
+			return "<0.1", nil
+		}
 		if abs := math.Abs(v); abs < 10 && abs != math.Trunc(abs) {
 			return strconv.FormatFloat(v, 'f', 1, 64), nil
 		}
@@ -64,7 +67,7 @@ func percent(share float64) string {
 type unit struct {
 	span  time.Duration
 	short map[language]string // in durations
-	ago   map[language]string
+	ago   map[language]string // nil: too short to be told
 }
 
 func units() []unit {
@@ -72,7 +75,7 @@ func units() []unit {
 		{24 * time.Hour, map[language]string{english: "%d d", chinese: "%d 天"}, map[language]string{english: "%d d ago", chinese: "%d 天前"}},
 		{time.Hour, map[language]string{english: "%d h", chinese: "%d 小时"}, map[language]string{english: "%d h ago", chinese: "%d 小时前"}},
 		{time.Minute, map[language]string{english: "%d min", chinese: "%d 分"}, map[language]string{english: "%d min ago", chinese: "%d 分钟前"}},
-		{time.Second, map[language]string{english: "%d s", chinese: "%d 秒"}, map[language]string{english: "%d s ago", chinese: "%d 秒前"}},
+		{time.Second, map[language]string{english: "%d s", chinese: "%d 秒"}, nil},
 	}
 }
 
@@ -113,14 +116,15 @@ func durationOf(lang language, v any) (string, error) {
 	return "", fmt.Errorf("console: duration: %T is not a duration", v)
 }
 
-// ago returns how long ago a time was, in one unit.
+// ago returns how long ago a time was, in one unit. It changes once a minute, so that a page that shows
+// it is not sent again every second.
 func ago(lang language, now, t time.Time) string {
 	if t.IsZero() {
 		return none
 	}
 	d := now.Sub(t)
 	for _, u := range units() {
-		if n := d / u.span; n > 0 {
+		if n := d / u.span; n > 0 && u.ago != nil {
 			return fmt.Sprintf(u.ago[lang], n)
 		}
 	}

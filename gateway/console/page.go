@@ -27,8 +27,6 @@ type page struct {
 	post func(r *request) (next string, data any, err error)
 	// actions are the forms that are sent to <path>/<action>. They return where the browser goes next.
 	actions map[string]action
-	// files are what GET <path>/<file> downloads. An error is answered as a page.
-	files map[string]func(w http.ResponseWriter, r *request) error
 }
 
 // Name is for templates.
@@ -116,13 +114,6 @@ func (c *Console) servePage(p page) {
 			c.answer(w, r, p, http.StatusUnprocessableEntity, data, err)
 		})
 	}
-	for name, serve := range p.files {
-		c.mux.Handle("GET "+base+"/"+name, c.page(p, func(w http.ResponseWriter, r *request) {
-			if err := serve(w, r); err != nil {
-				c.answer(w, r, p, 0, nil, err)
-			}
-		}))
-	}
 	for name, a := range p.actions {
 		c.handleForm(base+"/"+name, p, func(w http.ResponseWriter, r *request) {
 			err := r.require(a.scope, "")
@@ -173,9 +164,9 @@ func (c *Console) handleForm(path string, p page, serve func(w http.ResponseWrit
 // readForm reads the form of a request, with files.
 func (r *request) readForm(w http.ResponseWriter, most int64) error {
 	r.Body = http.MaxBytesReader(w, r.Body, most)
-	err := r.ParseMultipartForm(min(most, maxFormMemory))
-	if errors.Is(err, http.ErrNotMultipart) {
-		err = r.ParseForm()
+	err := r.ParseForm()
+	if err == nil && strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
+		err = r.ParseMultipartForm(min(most, maxFormMemory))
 	}
 	if err != nil {
 		limit, _ := number(most)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -31,6 +33,9 @@ func (c *Console) stream(w http.ResponseWriter, r *request, p page) {
 	case <-c.drained:
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return
+	default:
+	}
+	select {
 	case c.streams <- struct{}{}:
 		defer func() { <-c.streams }()
 	default:
@@ -101,9 +106,12 @@ func (e *events) header() {
 	e.write([]byte("retry: 3000\n\n"))
 }
 
-// change sends an event unless it is the same as the last one.
+// countdowns matches the texts of times to come, which the script of the page counts down.
+var countdowns = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(<time class="until"[^>]*>)[^<]*`) })
+
+// change sends an event unless it is the same as the last one but for countdowns.
 func (e *events) change(name string, data []byte) {
-	whole := append([]byte(name+"\n"), data...)
+	whole := append([]byte(name+"\n"), countdowns().ReplaceAll(data, []byte("$1"))...)
 	if e.last != nil && bytes.Equal(whole, e.last) {
 		if time.Since(e.sent) >= heartbeatEvery {
 			e.write([]byte(": nothing new\n\n"))

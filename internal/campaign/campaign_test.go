@@ -342,3 +342,17 @@ func FuzzTemplate(f *testing.F) {
 		}
 	})
 }
+
+// The template that the pages show can be sent.
+func TestTemplateOfThePages(t *testing.T) {
+	for _, page := range []string{"../../docs/campaign.md", "../../docs/zh-CN/campaign.md"} {
+		text, err := os.ReadFile(page) //nolint:gosec // a file of this project
+		must(t, err)
+		_, sample, _ := strings.Cut(string(text), "```yaml\n")
+		sample, _, _ = strings.Cut(sample, "```")
+		c := check(t, "openid,姓名,金额,到期\no1,王小明,12.50,\n", sample)
+		if c.Valid != 1 {
+			t.Errorf("%s: %q", page, faults(c))
+		}
+	}
+}

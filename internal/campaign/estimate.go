@@ -170,6 +170,9 @@ func (c *clock) span() (end time.Time, open bool) {
 // if e is not nil, and returns how many are left after a year.
 func (c *clock) send(n int64, speed float64, e *Estimation) int64 {
 	last := c.load.Now.Add(horizon)
+	if c.load.At.After(c.load.Now) {
+		last = c.load.At.Add(horizon)
+	}
 	for n > 0 && c.now.Before(last) {
 		end, open := c.span()
 		if !open {

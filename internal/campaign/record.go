@@ -13,9 +13,13 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
 
-// recordKept is how long the record of a campaign is kept after its last change. For that time a
-// repeated run does not send to anybody twice.
+// recordKept is how long the record of a campaign is kept after its last change, or after its last
+// message is due. For that time a repeated run does not send to anybody twice.
 const recordKept = 90 * 24 * time.Hour
+
+func kept(p Plan, rateUntil time.Time) time.Duration {
+	return recordKept + max(0, time.Until(p.At), time.Until(rateUntil))
+}
 
 // recordKey is the hash of a campaign: `type`, `table` and `template` (digests), `rows`, `started`,
 // `rate_until` (ms since 1970: when the last message of a run with a rate is due) and `unsure_at`.
@@ -103,8 +107,8 @@ func (s *Sender) begin(ctx context.Context, c *Checked) error {
 	_, err := s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.HSet(ctx, recordKey(p.App, p.Batch), "type", p.Type, "table", c.Digest, "template", p.Template.Digest, "rows", c.Rows)
 		pipe.HSetNX(ctx, recordKey(p.App, p.Batch), "started", time.Now().UnixMilli())
-		pipe.PExpire(ctx, recordKey(p.App, p.Batch), recordKept)
-		pipe.PExpire(ctx, sentKey(p.App, p.Batch), recordKept)
+		pipe.PExpire(ctx, recordKey(p.App, p.Batch), kept(p, time.Time{}))
+		pipe.PExpire(ctx, sentKey(p.App, p.Batch), kept(p, time.Time{}))
 		return nil
 	})
 	if err != nil {
@@ -117,7 +121,7 @@ func (s *Sender) begin(ctx context.Context, c *Checked) error {
 func (s *Sender) beginChunk(ctx context.Context, p Plan, chunk []message) (canceled int64, err error) {
 	var withdrawals *redis.StringCmd
 	_, err = s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		pipe.Set(ctx, unsureKey(p.App, p.Batch), encodeKeys(chunk), recordKept)
+		pipe.Set(ctx, unsureKey(p.App, p.Batch), encodeKeys(chunk), kept(p, time.Time{}))
 		pipe.HSet(ctx, recordKey(p.App, p.Batch), "unsure_at", time.Now().UnixMilli())
 		withdrawals = pipe.HGet(ctx, ledger.BatchKey(p.App, p.Batch), "withdrawals")
 		return nil
@@ -134,13 +138,13 @@ func (s *Sender) endChunk(ctx context.Context, p Plan, enqueued []message, rateU
 	_, err := s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		if len(enqueued) > 0 {
 			pipe.Append(ctx, sentKey(p.App, p.Batch), string(encodeKeys(enqueued)))
-			pipe.PExpire(ctx, sentKey(p.App, p.Batch), recordKept)
+			pipe.PExpire(ctx, sentKey(p.App, p.Batch), kept(p, rateUntil))
 		}
 		pipe.Del(ctx, unsureKey(p.App, p.Batch))
 		if !rateUntil.IsZero() {
 			pipe.HSet(ctx, recordKey(p.App, p.Batch), "rate_until", rateUntil.UnixMilli())
 		}
-		pipe.PExpire(ctx, recordKey(p.App, p.Batch), recordKept)
+		pipe.PExpire(ctx, recordKey(p.App, p.Batch), kept(p, rateUntil))
 		return nil
 	})
 	if err != nil {

@@ -117,6 +117,8 @@ type Sent struct {
 	Unsure int `json:"unsure,omitempty"`
 	// Taken counts rows whose id belongs to a task of another type.
 	Taken int `json:"taken,omitempty"`
+	// TooLate counts rows whose turn at the plan's rate comes after their not_after.
+	TooLate int `json:"too_late,omitempty"`
 }
 
 // chunkRows is the number of rows that are enqueued at a time.
@@ -200,14 +202,8 @@ func (r *sending) chunk(ctx context.Context, chunk []message) error {
 	if canceled > r.record.canceled {
 		return ErrCanceled
 	}
-	envelopes := make([]tasks.Envelope, len(chunk))
-	for i, m := range chunk {
-		envelopes[i] = m.envelope
-		if at := r.pace.next(); !at.IsZero() {
-			envelopes[i].ProcessAt = at
-		}
-	}
-	enqueued, err := r.submit(ctx, chunk, envelopes)
+	inTime, envelopes := r.schedule(chunk)
+	enqueued, err := r.submit(ctx, inTime, envelopes)
 	if err != nil {
 		return err // the rows stay unsure
 	}
@@ -219,6 +215,23 @@ func (r *sending) chunk(ctx context.Context, chunk []message) error {
 		r.options.OnProgress(r.sent)
 	}
 	return nil
+}
+
+// schedule gives each row its time, and leaves out those whose time is after their not_after.
+func (r *sending) schedule(chunk []message) ([]message, []tasks.Envelope) {
+	inTime, envelopes := make([]message, 0, len(chunk)), make([]tasks.Envelope, 0, len(chunk))
+	for _, m := range chunk {
+		e := m.envelope
+		if at := r.pace.next(); !at.IsZero() {
+			e.ProcessAt = at
+		}
+		if !e.NotAfter.IsZero() && e.NotAfter.Before(e.ProcessAt) {
+			r.sent.TooLate++
+			continue
+		}
+		inTime, envelopes = append(inTime, m), append(envelopes, e)
+	}
+	return inTime, envelopes
 }
 
 // withoutUnsure removes the rows that a killed run may have sent, when the records that would tell
@@ -281,7 +294,8 @@ func (r *sending) submit(ctx context.Context, chunk []message, envelopes []tasks
 		if len(failed) == 0 {
 			return enqueued, nil
 		}
-		if try == len(submitWaits()) || errors.Is(failure, tasks.ErrRedisFull) {
+		var invalid *tasks.ValidationError
+		if try == len(submitWaits()) || errors.Is(failure, tasks.ErrRedisFull) || errors.As(failure, &invalid) {
 			return nil, fmt.Errorf("%d rows could not be enqueued: %w", len(failed), failure)
 		}
 		select {

@@ -94,6 +94,7 @@ func TestFind(t *testing.T) {
 			{"unknown id", inspect.FindQuery{ID: "unknown"}, nil},
 			{"openid", inspect.FindQuery{OpenID: "oPerson"}, []string{"aa check waiting ", "aa later scheduled ", "aa waits waiting ", "aa order-1 done refused"}},
 			{"openid of another", inspect.FindQuery{OpenID: "oOther"}, []string{"aa done done accepted", "bb order-1 waiting "}},
+			{"hash of an openid", inspect.FindQuery{Person: ledger.PersonOf("oOther")}, []string{"aa done done accepted", "bb order-1 waiting "}},
 			{"unknown openid", inspect.FindQuery{OpenID: "oNobody"}, nil},
 			{"rid", inspect.FindQuery{RID: "rid-1"}, []string{"aa order-1 done refused"}},
 			{"rid that is another field, too", inspect.FindQuery{RID: "rid-2"}, []string{"aa done done accepted"}},

@@ -38,7 +38,7 @@ func layers() [][]string {
 
 // testPackages are packages that only tests and measurements import.
 func testPackages() []string {
-	return []string{"configs/deploy/check", "internal/browsertest", "internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
+	return []string{"configs/deploy/check", "internal/browsertest", "internal/campaign/tabletest", "internal/chaos", "internal/e2e", "internal/readme", "internal/redistest", "internal/tracetest", "examples"}
 }
 
 // Imports run one way.

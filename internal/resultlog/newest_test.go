@@ -70,6 +70,15 @@ func TestNewestFirst(t *testing.T) {
 		if got := ids(page.Entries); err != nil || !slices.Equal(got, []string{"149", "147", "145", "143", "141"}) || page.Back.UnixMilli() != 1070 {
 			t.Errorf("since and match: %v, back %v, %v", got, page.Back, err)
 		}
+		page, err = reader.Newest(t.Context(), resultlog.NewestQuery{Apps: apps, Before: resultlog.Until(time.UnixMilli(1002)), Limit: 1000})
+		for _, e := range page.Entries {
+			if e.At.MS >= 1002 {
+				t.Errorf("until 1002 has %+v", e.At)
+			}
+		}
+		if err != nil || len(page.Entries) == 0 {
+			t.Errorf("until: %+v, %v", page, err)
+		}
 		if page, err = reader.Newest(t.Context(), resultlog.NewestQuery{}); err != nil || len(page.Entries) != 0 || page.Next != "" {
 			t.Errorf("no apps: %+v, %v", page, err)
 		}

@@ -41,7 +41,7 @@
       if (name === "open" && node.nodeName === "DETAILS") continue;
       if (node.getAttribute(name) !== value) node.setAttribute(name, value);
     }
-    morph(node, next);
+    if (!node.dataset || !node.dataset.until) morph(node, next);
   }
 
   // Countdowns. The clock is that of the gateway when it served the page.

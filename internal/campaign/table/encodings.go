@@ -119,7 +119,7 @@ var gb18030 = sync.OnceValue(func() *gb18030Table {
 	next := 0
 	for point := 0x80; point < 1<<16 && next < lastBMP; point++ {
 		if !taken[point] && !utf16.IsSurrogate(rune(point)) {
-			t.four[next] = uint16(point) //nolint:gosec // less than 1<<16
+			t.four[next] = uint16(point)
 			next++
 		}
 	}
@@ -168,7 +168,7 @@ func decodeFour(src []byte) (rune, int) {
 	case code < lastBMP:
 		return rune(gb18030().four[code]), 4
 	case code >= supraBMP && code <= lastFour:
-		return rune(code - supraBMP + 1<<16), 4 //nolint:gosec // at most U+10FFFF
+		return rune(code - supraBMP + 1<<16), 4
 	}
 	return utf8.RuneError, 4
 }

@@ -172,9 +172,11 @@ func (t *text) delimiter() (rune, error) {
 
 // rows yields all rows that are not blank.
 func (t *text) rows(yield func(Row, error) bool) {
-	r := csv.NewReader(t.reader())
+	guard := &recordGuard{r: t.reader()}
+	r := csv.NewReader(bufio.NewReaderSize(guard, 16<<10))
 	r.Comma, r.FieldsPerRecord, r.ReuseRecord = t.comma, -1, true
 	for {
+		guard.read = 0
 		cells, err := r.Read()
 		if errors.Is(err, io.EOF) {
 			return
@@ -189,6 +191,25 @@ func (t *text) rows(yield func(Row, error) bool) {
 			return
 		}
 	}
+}
+
+// maxRecord is the size of a row in bytes from which on it is refused: each of its cells costs some
+// fifty bytes of memory, even an empty one.
+const maxRecord = 1 << 20
+
+// recordGuard limits the size of a row.
+type recordGuard struct {
+	r    io.Reader
+	read int // bytes since the last row
+}
+
+func (g *recordGuard) Read(p []byte) (int, error) {
+	if g.read > maxRecord {
+		return 0, errorf("a row has more than 1 MB: is a \" missing at the end of a cell?")
+	}
+	n, err := g.r.Read(p)
+	g.read += n
+	return n, err
 }
 
 // csvError says what is wrong with the quotes of a line.

@@ -114,7 +114,7 @@ func newPart(f *zip.File) (*part, error) {
 	if err != nil {
 		return nil, damaged(err)
 	}
-	p := &part{entry: entry, size: int64(min(f.CompressedSize64, MaxSize))} //nolint:gosec // at most MaxSize
+	p := &part{entry: entry, size: int64(min(f.CompressedSize64, MaxSize))}
 	p.tokenizer = newTokenizer(p)
 	return p, nil
 }

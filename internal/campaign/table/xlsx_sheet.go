@@ -44,7 +44,10 @@ func (b *workbook) rows(yield func(Row, error) bool) {
 			return
 		}
 		if t.kind != endTag {
-			s.add(t)
+			if s.add(t); len(s.value) > maxToken {
+				yield(Row{}, errBomb)
+				return
+			}
 			continue
 		}
 		switch string(t.name) {

@@ -269,5 +269,5 @@ func reference(name string) (rune, bool) {
 		number, base = hex, 16
 	}
 	n, err := strconv.ParseUint(number, base, 21)
-	return rune(n), err == nil && n > 0 && utf8.ValidRune(rune(n)) //nolint:gosec // 21 bits
+	return rune(n), err == nil && n > 0 && utf8.ValidRune(rune(n))
 }
