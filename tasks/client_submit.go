@@ -112,7 +112,7 @@ func (c *Client) markEnded(ctx context.Context, all []*submission) {
 func (c *Client) updateDigest(ctx context.Context, s *submission) {
 	s.out.Receipt.Differs = false
 	// If this fails, the first body's digest stays, and a repeated call gets Differs.
-	_ = c.ledger.UpdateDigest(ctx, s.App, s.ID, s.digest)
+	_ = c.ledger.UpdateDigest(ctx, s.App, s.ID, s.digest, s.receiver)
 }
 
 // registerApps adds the apps of tasks to the set of apps, each app once per Client. It

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/campaign/tabletest"
 	"github.com/wxcourier/wxcourier/internal/console"
 	"github.com/wxcourier/wxcourier/internal/redistest"
@@ -65,6 +66,9 @@ func TestSendCommand(t *testing.T) {
 	}
 	mentions(t, "the run", got.stdout, "30 rows enqueued", "All 30 tasks ended: 30 accepted")
 	mentions(t, "its messages", got.stderr, "report.csv: what became of 32 rows", "wxcourier: 2 rows at fault")
+	if all := audited(t, env); len(all) != 1 || all[0].Action != audit.Campaign || all[0].Target != "spring" || all[0].Count != 30 {
+		t.Errorf("the audit: %+v", all)
+	}
 	report, err := os.ReadFile("report.csv")
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/campaign"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/summary"
@@ -23,6 +24,11 @@ func (r *sendRun) send(c *campaign.Checked) error {
 	})
 	r.p.stderr.Status("")
 	r.summary.Sent = &sent
+	if sent.Enqueued > 0 {
+		r.p.audit(r.parts.Redis, audit.Entry{
+			Action: audit.Campaign, App: c.Plan.App, Target: c.Plan.Batch, Count: int64(sent.Enqueued), Note: c.Plan.Type,
+		})
+	}
 	_, _ = fmt.Fprintln(r.text, sentText(sent))
 	switch {
 	case errors.Is(err, campaign.ErrCanceled):

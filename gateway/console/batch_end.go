@@ -140,7 +140,8 @@ func (s batchSituation) quotas(r *request, b batchReading) (all []batchQuota) {
 			}
 			all = append(all, batchQuota{
 				Name: u.Name, Left: left, Limit: limit, Ends: u.Ends,
-				Bar: newBar(r.says("batch.quota.bar", u.Used, limit), limit, share{"used", min(u.Used, limit)}, share{"reserved", reserved}),
+				Bar: newBar(r.says("batch.quota.bar", u.Used, limit), limit, share{"used", min(u.Used, limit)},
+					share{"rest", max(0, limit-u.Used) - reserved}, share{"reserved", reserved}),
 			})
 		}
 	}

@@ -27,6 +27,9 @@ func (c *Console) campaignPage() page {
 	}
 }
 
+// checkedFor is how long the estimate of a check is taken for current.
+const checkedFor = 10 * time.Minute
+
 // campaignPath is the path of a draft's page.
 func campaignPath(app, id string) string {
 	return UploadPath + "/" + url.PathEscape(app) + "/" + url.PathEscape(id)
@@ -52,6 +55,7 @@ type campaignView struct {
 	At       time.Time // of the form
 	Run      *campaignRun
 	Refusal  string             // id of the text why it cannot be sent as it is; ""
+	Old      bool               // the check was a while ago
 	Changed  bool               // it can be sent only with another table or template than the batch began with
 	Progress *campaign.Progress // of the batch; nil before it is sent
 	Enqueued bar
@@ -97,6 +101,7 @@ func (c *Console) loadCampaign(r *request) (any, error) {
 	}
 	if d.Run == nil {
 		v.decide()
+		v.Old = r.now.Sub(info.Check.At) > checkedFor
 		return v, nil
 	}
 	v.Run = new(campaignRun)

@@ -59,7 +59,8 @@ func newCodes(lang language, query, class string) codesData {
 	for _, row := range rows {
 		own[row.Code] = own[row.Code] || row.Endpoint != ""
 	}
-	for _, of := range wechat.Classes() {
+	classes := wechat.Classes()
+	for _, of := range append(classes[1:], classes[0]) { // what is not listed comes last
 		data.Classes = append(data.Classes, of.String())
 		if class != "" && class != of.String() {
 			continue

@@ -64,6 +64,7 @@ type Console struct {
 	views *views
 	cache *cache
 
+	pastDays  *pastDays  // of the list of failures
 	campaigns *campaigns // closed by Close
 
 	secret  *signing.Secret // of sessions and forms
@@ -79,7 +80,7 @@ func New(deps Deps) (*Console, error) {
 	if deps.Redis == nil || deps.Apps == nil || deps.Keys == nil {
 		return nil, errors.New("console: Deps needs Redis, Apps and Keys")
 	}
-	c := &Console{Deps: deps, mux: http.NewServeMux(), cache: newCache(),
+	c := &Console{Deps: deps, mux: http.NewServeMux(), cache: newCache(), pastDays: newPastDays(),
 		secret: signing.New(deps.Redis, sessionKey), streams: make(chan struct{}, maxStreams), drained: make(chan struct{})}
 	if c.Webhooks == nil {
 		c.Webhooks = func() []webhook.Endpoint { return nil }

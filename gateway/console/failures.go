@@ -2,8 +2,6 @@ package console
 
 import (
 	"cmp"
-	"context"
-	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -15,14 +13,14 @@ import (
 )
 
 func (c *Console) failuresPage() page {
-	return page{name: "failures", path: "/failures", nav: true, shortcut: "x", load: c.loadFailures}
+	return page{name: "failures", path: "/failures", nav: true, shortcut: "x", live: true, load: c.loadFailures}
 }
 
 // failureRange is a span of time that the list of failures can show.
 type failureRange struct {
 	Name string // in the URL; failures.range.<name> is its text
 	span time.Duration
-	step series.Step
+	step time.Duration // of its chart, and to which times are known
 	// shared is how long a reading is shown: one of 35 days of many apps takes long.
 	shared time.Duration
 }
@@ -30,10 +28,10 @@ type failureRange struct {
 // failureRanges returns the spans of time; the second one is the default.
 func failureRanges() []failureRange {
 	return []failureRange{
-		{"1h", time.Hour, series.Minute, sharing},
-		{"24h", 24 * time.Hour, series.Hour, 10 * time.Second},
-		{"7d", 7 * 24 * time.Hour, series.Hour, 30 * time.Second},
-		{"35d", 35 * 24 * time.Hour, series.Hour, time.Minute},
+		{"1h", time.Hour, time.Minute, sharing},
+		{"24h", dayLength, time.Hour, 10 * time.Second},
+		{"7d", 7 * dayLength, time.Hour, 30 * time.Second},
+		{"35d", 35 * dayLength, dayLength, time.Minute},
 	}
 }
 
@@ -56,8 +54,8 @@ type failuresData struct {
 	Apps     []string
 	Types    []string
 	Outcomes []tasks.Outcome
-	From     time.Time
 	Step     time.Duration // to which times are known
+	Back     time.Time     // earlier outcomes are not read yet; zero: all are
 	Rows     []failureRow
 	More     int64 // failures in rows that are not shown
 	Total    int64 // failures
@@ -102,19 +100,6 @@ type kind struct {
 	code    int
 }
 
-// counts are the tasks of a kind that ended, by step.
-type counts struct {
-	steps []int64
-	total int64
-}
-
-// outcomeCounts are the outcomes of all apps in a span of time.
-type outcomeCounts struct {
-	from  time.Time
-	steps int
-	apps  map[string]map[kind]*counts
-}
-
 // loadFailures shows the kinds of failures in a span of time.
 func (c *Console) loadFailures(r *request) (any, error) {
 	f, span := parseFailureFilter(r.URL.Query())
@@ -131,11 +116,18 @@ func (c *Console) loadFailures(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := newFailures(r.lang, f, span, all, apps)
+	sums := all.of(apps)
+	data := newFailures(r.lang, f, span, all, sums)
 	data.Apps = r.apps()
-	data.Chart = failureChart(c.views.texts, r.lang, f, span, all, apps)
+	data.Chart = failureChart(c.views.texts, r.lang, f, span, all, sums)
 	return data, nil
 }
+
+// Daily reports whether times are known to the day only.
+func (d failuresData) Daily() bool { return d.Step >= dayLength }
+
+// BackText is Back for templates.
+func (d failuresData) BackText() string { return dateTime(d.Back) }
 
 // parseFailureFilter reads the fields of a URL. What it does not know is left out.
 func parseFailureFilter(v url.Values) (failureFilter, failureRange) {
@@ -170,69 +162,14 @@ func (f failureFilter) url() string {
 	return "/failures?" + v.Encode()
 }
 
-// outcomes reads the outcomes of all apps in a span of time, once for all viewers.
-func (c *Console) outcomes(ctx context.Context, span failureRange) (outcomeCounts, error) {
-	return sharedFor(ctx, c, "failures:"+span.Name, span.shared, func(ctx context.Context) (outcomeCounts, error) {
-		apps, err := c.Inspector.Apps(ctx)
-		if err != nil {
-			return outcomeCounts{}, err
-		}
-		step := time.Duration(span.step)
-		to := time.Now().Truncate(step).Add(step)
-		from := to.Add(-span.span)
-		points, err := series.Read(ctx, c.Redis, series.Query{Apps: apps, From: from, To: to, Step: span.step})
-		return countOutcomes(points, from, step, int(span.span/step)), err
-	})
-}
-
-// countOutcomes sums points by app and kind.
-func countOutcomes(points []series.Point, from time.Time, step time.Duration, steps int) outcomeCounts {
-	all := outcomeCounts{from: from, steps: steps, apps: make(map[string]map[kind]*counts)}
-	for _, p := range points {
-		at := int(p.At.Sub(from) / step)
-		if at < 0 || at >= steps {
-			continue
-		}
-		if all.apps[p.App] == nil {
-			all.apps[p.App] = make(map[kind]*counts)
-		}
-		k := kind{p.Type, tasks.Outcome(p.Outcome), p.ErrCode}
-		if all.apps[p.App][k] == nil {
-			all.apps[p.App][k] = &counts{steps: make([]int64, steps)}
-		}
-		all.apps[p.App][k].steps[at] += p.Count
-		all.apps[p.App][k].total += p.Count
-	}
-	return all
-}
-
-// of returns the sums over some apps.
-func (all outcomeCounts) of(apps []string) map[kind]*counts {
-	sums := make(map[kind]*counts)
-	for _, app := range apps {
-		for k, n := range all.apps[app] {
-			if sums[k] == nil {
-				sums[k] = &counts{steps: make([]int64, all.steps)}
-			}
-			for i, v := range n.steps {
-				sums[k].steps[i] += v
-			}
-			sums[k].total += n.total
-		}
-	}
-	return sums
-}
-
 // newFailures returns the rows: the most frequent kind first.
-func newFailures(lang language, f failureFilter, span failureRange, all outcomeCounts, apps []string) failuresData {
-	step := time.Duration(span.step)
-	data := failuresData{Filter: f, Types: tasks.Types(), Outcomes: failureOutcomes(), From: all.from, Step: step}
+func newFailures(lang language, f failureFilter, span failureRange, all outcomeCounts, sums map[kind]*counts) failuresData {
+	data := failuresData{Filter: f, Types: tasks.Types(), Outcomes: failureOutcomes(), Step: span.step, Back: all.back}
 	for _, one := range failureRanges() {
 		to := f
 		to.Range = one.Name
 		data.Ranges = append(data.Ranges, failureLink{one.Name, to.url(), one.Name == f.Range})
 	}
-	sums := all.of(apps)
 	ended := make(map[string]int64)
 	for k, n := range sums {
 		ended[k.typ] += n.total
@@ -245,7 +182,7 @@ func newFailures(lang language, f failureFilter, span failureRange, all outcomeC
 			continue
 		}
 		data.Total += n.total
-		row := newFailureRow(lang, f, k, n, all.from, step)
+		row := newFailureRow(lang, f, k, n, all.from, span.step)
 		row.Share = float64(n.total) / float64(max(1, ended[k.typ]))
 		data.Rows = append(data.Rows, row)
 	}
@@ -310,13 +247,13 @@ func newSpark(steps []int64) string {
 }
 
 // failureChart returns the chart of the failures by outcome.
-func failureChart(words texts, lang language, f failureFilter, span failureRange, all outcomeCounts, apps []string) chart {
+func failureChart(words texts, lang language, f failureFilter, span failureRange, all outcomeCounts, sums map[kind]*counts) chart {
 	lines := make([]line, len(failureOutcomes()))
 	for i, outcome := range failureOutcomes() {
 		label, _ := words.in(lang, "badge."+string(outcome))
 		lines[i] = line{class: string(outcome), label: label, values: make([]int64, all.steps)}
 	}
-	for k, n := range all.of(apps) {
+	for k, n := range sums {
 		if !f.wants(k) {
 			continue
 		}
@@ -325,30 +262,6 @@ func failureChart(words texts, lang language, f failureFilter, span failureRange
 			values[i] += v
 		}
 	}
-	step, merged := time.Duration(span.step), 1
-	if all.steps > maxChartSteps { // days in place of hours
-		merged = 24
-	}
-	for i := range lines {
-		lines[i].values = mergeSteps(lines[i].values, merged)
-	}
 	title, _ := words.in(lang, "failures.chart")
-	return newChart(title, all.from, step*time.Duration(merged), lines)
+	return newChart(title, all.from, span.step, lines)
 }
-
-const maxChartSteps = 200
-
-// mergeSteps sums each n values.
-func mergeSteps(values []int64, n int) []int64 {
-	var merged []int64
-	for some := range slices.Chunk(values, n) {
-		sum := int64(0)
-		for _, v := range some {
-			sum += v
-		}
-		merged = append(merged, sum)
-	}
-	return merged
-}
-
-func round(f float64) float64 { return math.Round(f*10) / 10 }

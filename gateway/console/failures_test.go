@@ -34,8 +34,9 @@ func TestFailureRows(t *testing.T) {
 		{App: testApp, At: at(30), Type: tasks.TypeCustom, Outcome: "failed", Count: 1}, // past the end
 	}
 	f, span := parseFailureFilter(url.Values{"range": {"24h"}})
-	all := countOutcomes(points, from, time.Hour, 24)
-	data := newFailures(chinese, f, span, all, []string{testApp, otherApp})
+	all := newOutcomeCounts(from, time.Hour, 24)
+	all.addPoints(points)
+	data := newFailures(chinese, f, span, all, all.of([]string{testApp, otherApp}))
 	var rows []string
 	for _, r := range data.Rows {
 		rows = append(rows, fmt.Sprintf("%d %s %s %d %s %d-%d", r.Count, r.Type, r.Outcome, r.Code.Code, r.Code.Meaning, int(r.First.Sub(from).Hours()), int(r.Last.Sub(from).Hours())))
@@ -63,7 +64,7 @@ func TestFailureRows(t *testing.T) {
 		t.Errorf("%+v %+v", refused, other)
 	}
 	f.App, f.Outcome, f.Type = testApp, tasks.OutcomeUnknown, tasks.TypeCustom
-	if data := newFailures(english, f, span, all, []string{testApp}); len(data.Rows) != 1 || data.Ended != 15 {
+	if data := newFailures(english, f, span, all, all.of([]string{testApp})); len(data.Rows) != 1 || data.Ended != 15 {
 		t.Errorf("filtered: %+v", data.Rows)
 	}
 }
@@ -110,6 +111,49 @@ func TestFailuresPage(t *testing.T) {
 			t.Error("the filters leave nothing out")
 		}
 	})
+}
+
+// TestPastDays: long spans sum the hours of all days, and days that have passed are read once.
+func TestPastDays(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	s := newSite(t, rdb)
+	s.fill(func(r *series.Recorder) { r.Add(testApp, tasks.TypeSubscribe, "rejected", 40037) })
+	today := time.Now().UTC().Truncate(dayLength)
+	for ago := 2; ago < 40; ago++ {
+		at := today.AddDate(0, 0, -ago).Unix() / 86400
+		if err := rdb.HSet(t.Context(), fmt.Sprintf("wxcourier:{%s}:series:h:%d", testApp, at), "3|send:subscribe|rejected|40037", 100).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(name string) int64 {
+		t.Helper()
+		_, span := parseFailureFilter(url.Values{"range": {name}})
+		var all outcomeCounts
+		redistest.Until(t, 20*time.Second, "all days are read", func() bool {
+			s.console.cache.forget("failures:" + name)
+			var err error
+			if all, err = s.console.outcomes(t.Context(), span); err != nil {
+				t.Fatal(err)
+			}
+			return all.back.IsZero()
+		})
+		return all.of([]string{testApp})[kind{tasks.TypeSubscribe, tasks.OutcomeRejected, 40037}].total
+	}
+	for range 2 {
+		if n := count("35d"); n != 33*100+1 {
+			t.Errorf("%d in 35 days", n)
+		}
+		if n := count("7d"); n < 5*100+1 || n > 6*100+1 { // by the hour of the day
+			t.Errorf("%d in 7 days", n)
+		}
+		for ago := 3; ago < 40; ago++ { // the second time from memory
+			rdb.Del(t.Context(), fmt.Sprintf("wxcourier:{%s}:series:h:%d", testApp, today.AddDate(0, 0, -ago).Unix()/86400))
+		}
+	}
+	s.console.pastDays = newPastDays()
+	if n := count("35d"); n != 101 {
+		t.Errorf("%d are left in Redis", n)
+	}
 }
 
 // TestRedriveAll: a redrive asks with the exact number, acts on all that match, on more than one page

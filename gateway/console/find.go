@@ -22,7 +22,7 @@ func (c *Console) findPage() page {
 // findRows is the number of tasks on a page, and findScan the number of results that are read for it.
 const (
 	findRows = 50
-	findScan = resultlog.MaxScan
+	findScan = 10_000 // some 0.1 s
 )
 
 // findData is the data of the page that finds tasks.

@@ -58,6 +58,8 @@ func (c *Console) pages() []page {
 		c.auditPage(),
 
 		c.taskPage(),
+		c.cancelTaskPage(),
+		c.redriveTaskPage(),
 		c.redrivePage(),
 		c.batchPage(),
 		c.cancelBatchPage(),

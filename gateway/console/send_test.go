@@ -186,6 +186,8 @@ func TestCampaign(t *testing.T) {
 	})
 }
 
+var hanText = regexp.MustCompile(`\p{Han}`)
+
 // TestSendFaults: what is wrong is said beside its field, in the form with what was entered.
 func TestSendFaults(t *testing.T) {
 	_, rdb := redistest.Mini(t)
@@ -218,6 +220,12 @@ func TestSendFaults(t *testing.T) {
 		}
 		if a.status != 422 {
 			continue
+		}
+		inChinese := u.speaking("zh-CN").upload(campaignFields(append([]string{"strict", "1"}, tt.fields...)...))
+		for fault := range strings.SplitSeq(faultsIn(inChinese.body), "\n") {
+			if !hanText.MatchString(fault) {
+				t.Errorf("%s: in Chinese %q", name, fault)
+			}
 		}
 		for _, kept := range []string{`<option selected>` + testApp, `name="strict" value="1" checked`} {
 			if !strings.Contains(a.body, kept) {
@@ -415,7 +423,7 @@ func (h *blockingHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis
 // TestContinued: another gateway continues what one that shut down, or was killed, has begun, and what
 // a revoked key had begun. Each person gets one message.
 func TestContinued(t *testing.T) {
-	const rows = 2500
+	const rows = 1100 // a whole chunk and a part of one
 	for name, tt := range map[string]struct {
 		stop func(t *testing.T, one *site, hook *blockingHook)
 		text string
@@ -436,44 +444,38 @@ func TestContinued(t *testing.T) {
 		}, "The key that began the sending was revoked"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-				client, ok := rdb.(*redis.Client)
-				if !ok {
-					t.Fatalf("%T", rdb)
+			server := redistest.Start(t)
+			rdb, blocked := server.Client(t), server.Client(t)
+			hook := newBlockingHook()
+			blocked.AddHook(hook)
+			one, two := newSite(t, blocked), newSite(t, rdb)
+			u, v := one.as(oneAppKey), two.as(oneAppKey)
+			path := u.uploaded("table", "people.csv\n"+people(rows))
+			if a := u.post(path+"/confirm", nil); a.status != 303 {
+				t.Fatalf("%d\n%s", a.status, faultsIn(a.body))
+			}
+			<-hook.reached
+			if page := v.get(path).body; !strings.Contains(page, ">Sending<") || strings.Contains(page, path+"/confirm") {
+				t.Errorf("while it is sent:\n%s", page)
+			}
+			if a := v.post(path+"/confirm", nil); a.status != 409 || !strings.Contains(a.body, "being sent at the moment") {
+				t.Errorf("while it is sent: %d", a.status)
+			}
+			tt.stop(t, one, hook)
+			v.until(path, tt.text, "Continue")
+			if name == "revoked" {
+				if a := u.get(path); a.status != 303 || !strings.HasPrefix(a.location, "/signin") {
+					t.Errorf("with the revoked key: %d", a.status)
 				}
-				blocked := redis.NewClient(&redis.Options{Addr: client.Options().Addr})
-				defer func() { _ = blocked.Close() }()
-				hook := newBlockingHook()
-				blocked.AddHook(hook)
-				one, two := newSite(t, blocked), newSite(t, rdb)
-				u, v := one.as(oneAppKey), two.as(oneAppKey)
-				path := u.uploaded("table", "people.csv\n"+people(rows))
-				if a := u.post(path+"/confirm", nil); a.status != 303 {
-					t.Fatalf("%d\n%s", a.status, faultsIn(a.body))
-				}
-				<-hook.reached
-				if page := v.get(path).body; !strings.Contains(page, ">Sending<") || strings.Contains(page, path+"/confirm") {
-					t.Errorf("while it is sent:\n%s", page)
-				}
-				if a := v.post(path+"/confirm", nil); a.status != 409 || !strings.Contains(a.body, "being sent at the moment") {
-					t.Errorf("while it is sent: %d", a.status)
-				}
-				tt.stop(t, one, hook)
-				v.until(path, tt.text, "Continue")
-				if name == "revoked" {
-					if a := u.get(path); a.status != 303 || !strings.HasPrefix(a.location, "/signin") {
-						t.Errorf("with the revoked key: %d", a.status)
-					}
-				}
-				if a := v.post(path+"/confirm", nil); a.status != 303 {
-					t.Fatalf("continued: %d\n%s", a.status, faultsIn(a.body))
-				}
-				v.until(path, "All rows are enqueued", "2,500 of 2,500 rows enqueued", "1,000 rows earlier")
-				close(hook.release)
-				one.console.Close()
-				two.enqueued("spring", rows)
-				v.until(path, "All rows are enqueued") // also after the first one
-			})
+			}
+			if a := v.post(path+"/confirm", nil); a.status != 303 {
+				t.Fatalf("continued: %d\n%s", a.status, faultsIn(a.body))
+			}
+			v.until(path, "All rows are enqueued", "1,100 of 1,100 rows enqueued", "1,000 rows earlier")
+			close(hook.release)
+			one.console.Close()
+			two.enqueued("spring", rows)
+			v.until(path, "All rows are enqueued") // also after the first one
 		})
 	}
 }

@@ -14,18 +14,22 @@ import (
 	"github.com/wxcourier/wxcourier/internal/audit"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/redrive"
-	"github.com/wxcourier/wxcourier/internal/taskstate"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
 func (c *Console) taskPage() page {
-	return page{
-		name: "task", path: "/tasks/{app}/{id}", live: true, load: c.loadTask,
-		actions: map[string]action{
-			"cancel":  {apikey.Enqueue, c.cancelTask},
-			"redrive": {apikey.Operate, c.redriveTask},
-		},
-	}
+	return page{name: "task", path: taskPath, live: true, load: c.loadTask}
+}
+
+const taskPath = "/tasks/{app}/{id}"
+
+// cancelTaskPage and redriveTaskPage ask before they change a task.
+func (c *Console) cancelTaskPage() page {
+	return confirmPage(taskPath+"/cancel", c.askCancelTask, c.cancelTask)
+}
+
+func (c *Console) redriveTaskPage() page {
+	return confirmPage(taskPath+"/redrive", c.askRedriveTask, c.redriveTask)
 }
 
 // taskData is the data of the page of a task.
@@ -46,7 +50,6 @@ type taskData struct {
 	NotRedrivable string
 	ReasonWord    string // of the outcome's reason, unless Code says it; reason.<word> may be its text
 	ReasonRest    string // the error that follows it
-	Blocker       taskstate.Wait
 }
 
 // taskEvent is a row of a task's history.
@@ -69,20 +72,7 @@ func (c *Console) loadTask(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	type reading struct {
-		task    inspect.Task
-		content inspect.Content
-		known   bool
-	}
-	found, err := shared(r.Context(), c, taskReading(app, id), func(ctx context.Context) (read reading, err error) {
-		if read.task, err = c.Reader.Task(ctx, app, id, c.hours(app)); err == nil {
-			read.content, read.known, err = c.Reader.Content(ctx, read.task)
-		}
-		return read, err
-	})
-	if errors.Is(err, tasks.ErrNotFound) {
-		return nil, faultf(http.StatusNotFound, "task.missing", id, app)
-	}
+	found, err := c.readTask(r, app, id)
 	if err != nil {
 		return nil, err
 	}
@@ -91,8 +81,29 @@ func (c *Console) loadTask(r *request) (any, error) {
 	return data, nil
 }
 
-// taskReading is the name of the reading of a task.
-func taskReading(app, id string) string { return "task:" + app + ":" + id }
+// taskReading is what is read of a task.
+type taskReading struct {
+	task    inspect.Task
+	content inspect.Content
+	known   bool // the content
+}
+
+// readTask reads a task, once for all viewers. An unknown one is a fault.
+func (c *Console) readTask(r *request, app, id string) (taskReading, error) {
+	found, err := shared(r.Context(), c, taskName(app, id), func(ctx context.Context) (read taskReading, err error) {
+		if read.task, err = c.Reader.Task(ctx, app, id, c.hours(app)); err == nil {
+			read.content, read.known, err = c.Reader.Content(ctx, read.task)
+		}
+		return read, err
+	})
+	if errors.Is(err, tasks.ErrNotFound) {
+		err = faultf(http.StatusNotFound, "task.missing", id, app)
+	}
+	return found, err
+}
+
+// taskName is the name of the reading of a task.
+func taskName(app, id string) string { return "task:" + app + ":" + id }
 
 // task returns the app and the id in the path, if the key may use the app.
 func (r *request) task(scope apikey.Scope) (app, id string, err error) {
@@ -123,7 +134,7 @@ func (d taskData) Links() map[string]string {
 func newTaskData(lang language, t inspect.Task) taskData {
 	data := taskData{
 		Task: t, URL: taskURL(t.App, t.ID), Status: cmp.Or(string(t.Outcome), string(t.Place)), HasImage: t.Image != "",
-		Blocker: taskstate.Last(t.Waits), Waiting: t.Outcome == "", Redrive: slices.Contains(tasks.Redrivable(), t.Outcome), Events: taskEvents(lang, t),
+		Waiting: t.Outcome == "", Redrive: slices.Contains(tasks.Redrivable(), t.Outcome), Events: taskEvents(lang, t),
 	}
 	data.Do = "task." + data.Status + ".do"
 	if data.Waiting {
@@ -190,7 +201,7 @@ func endOf(lang language, r tasks.Result) taskEvent {
 // serveImages registers the images of tasks.
 func (c *Console) serveImages() {
 	p := c.taskPage()
-	c.mux.Handle("GET "+p.path+"/image", c.page(p, func(w http.ResponseWriter, r *request) {
+	c.mux.Handle("GET "+taskPath+"/image", c.page(p, func(w http.ResponseWriter, r *request) {
 		if err := c.serveImage(w, r); err != nil {
 			c.answer(w, r, p, 0, nil, err)
 		}
@@ -219,6 +230,28 @@ func (c *Console) serveImage(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
+// askCancelTask asks before a task is canceled.
+func (c *Console) askCancelTask(r *request) (any, error) {
+	app, id, err := r.task(apikey.Enqueue)
+	if err != nil {
+		return nil, err
+	}
+	found, err := c.readTask(r, app, id)
+	if err != nil {
+		return nil, err
+	}
+	if found.task.Outcome != "" {
+		return nil, faultf(http.StatusConflict, "task.canceled.done", id)
+	}
+	ask := confirmation{
+		Title: r.says("task.cancel"), Question: r.says("task.cancel.ask", id), Button: r.says("task.cancel"), Back: taskURL(app, id),
+	}
+	if found.task.Place == inspect.PlaceSending {
+		ask.Warning = r.says("task.sending.means") + " " + r.says("task.sending.do")
+	}
+	return ask, nil
+}
+
 // cancelTask takes a task back that has not been sent.
 func (c *Console) cancelTask(r *request) (next string, err error) {
 	app, id, err := r.task(apikey.Enqueue)
@@ -238,9 +271,33 @@ func (c *Console) cancelTask(r *request) (next string, err error) {
 	default:
 		return "", faultf(http.StatusConflict, "task.canceled.done", id)
 	}
-	c.cache.forget(taskReading(app, id))
+	c.cache.forget(taskName(app, id))
 	c.record(r, audit.Entry{Action: audit.Cancel, App: app, Target: id, Count: 1})
 	return taskURL(app, id), nil
+}
+
+// askRedriveTask asks before a task is redriven.
+func (c *Console) askRedriveTask(r *request) (any, error) {
+	app, id, err := r.task(apikey.Operate)
+	if err != nil {
+		return nil, err
+	}
+	found, err := c.readTask(r, app, id)
+	if err != nil {
+		return nil, err
+	}
+	outcome := found.task.Outcome
+	if !slices.Contains(tasks.Redrivable(), outcome) {
+		return nil, faultf(http.StatusConflict, "task.redriven.changed", id)
+	}
+	ask := confirmation{
+		Title: r.says("redrive.title"), Question: r.says("task.redrive.ask", id), Notes: []string{r.says("redrive.lead")},
+		Fields: map[string]string{"outcome": string(outcome)}, Button: r.says("redrive.title"), Back: taskURL(app, id),
+	}
+	if outcome == tasks.OutcomeUnknown {
+		ask.Warning = r.says("task.redrive.unknown")
+	}
+	return ask, nil
 }
 
 // redriveTask enqueues a task again. The form has the outcome that its reader saw: another one is left
@@ -262,7 +319,7 @@ func (c *Console) redriveTask(r *request) (next string, err error) {
 	}
 	switch {
 	case n.Redriven > 0:
-		c.cache.forget(taskReading(app, id))
+		c.cache.forget(taskName(app, id))
 		r.notice("task.redriven", id)
 		c.record(r, audit.Entry{Action: audit.Redrive, App: app, Target: id, Count: 1, Note: "outcome " + string(outcome)})
 	case n.Expired > 0:

@@ -94,7 +94,7 @@ func TestTaskPage(t *testing.T) {
 			"retried":  {"tried again", "system busy", "system error " + script, testRID, "WeChat was busy", "Next try"},
 			"done":     {"WeChat took it", testMsgID, "Cannot be redriven: WeChat accepted it", "calls to WeChat: 2"},
 			"refused":  {"43101", "person has not subscribed", script, "Cannot be redriven: the person's choice"},
-			"lost":     {"nobody knows whether it arrived", "no answer came", "may get the message twice", "data.thing1"},
+			"lost":     {"nobody knows whether it arrived", "no answer came", "data.thing1", "/lost/redrive"},
 			"archived": {"archived it in the asynq web UI", "does not end by itself"},
 			"later":    {"waits for its time", "the time that its producer set"},
 		} {
@@ -138,6 +138,10 @@ func TestCancel(t *testing.T) {
 				t.Errorf("%s cancels %s: %d\n%s", c.key, c.path, a.status, a.body)
 			}
 		}
+		u.shows(page+"waits/cancel", http.StatusOK, "Cancel the task waits?")
+		u.shows(page+"sent/cancel", http.StatusOK, "being sent now")
+		u.shows(page+"done/cancel", http.StatusConflict, "has ended already")
+		s.as(readKey).shows(page+"waits/cancel", http.StatusForbidden, "scope enqueue")
 		for id, says := range map[string]string{"waits": "it will not be sent", "sent": "only if WeChat does not accept it"} {
 			if a := u.post(page+id+"/cancel", nil); a.status != http.StatusSeeOther || a.location != page+id {
 				t.Fatalf("%s: %d %s\n%s", id, a.status, a.location, a.body)
@@ -161,7 +165,8 @@ func TestRedriveTask(t *testing.T) {
 		s.enqueue(envelope(testApp, "lost", testOpenID))
 		s.end(tasks.Result{App: testApp, ID: "lost", Type: tasks.TypeSubscribe, Outcome: tasks.OutcomeUnknown, Attempts: 1, Reason: "no_answer"})
 		u, page := s.as(operateKey), "/tasks/"+testApp+"/lost"
-		u.shows(page, http.StatusOK, `name="outcome" value="unknown"`)
+		u.shows(page+"/redrive", http.StatusOK, `name="outcome" value="unknown"`, "may get the message twice", "Send the task lost again?")
+		s.as(readKey).shows(page+"/redrive", http.StatusForbidden, "scope operate")
 		for _, c := range []struct {
 			key, outcome string
 			status       int

@@ -27,10 +27,11 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 
 // views are the parsed templates, by language and page.
 type views struct {
-	texts  texts
-	static *static
-	nav    []page
-	pages  map[language]map[string]*template.Template
+	problems []problemText // in Chinese
+	texts    texts
+	static   *static
+	nav      []page
+	pages    map[language]map[string]*template.Template
 }
 
 // view is what a template gets.
@@ -57,6 +58,9 @@ func parseViews(pages []page) (*views, error) {
 	v := &views{pages: make(map[language]map[string]*template.Template)}
 	var err error
 	if v.texts, err = readTexts(); err != nil {
+		return nil, err
+	}
+	if v.problems, err = readProblems(); err != nil {
 		return nil, err
 	}
 	if v.static, err = readStatic(); err != nil {
@@ -106,6 +110,7 @@ func (v *views) funcs(lang language) template.FuncMap {
 		"remedy":   func(reason string) string { return v.texts["remedy."+reason][lang] },
 		"scope":    func(scope string) (string, error) { return v.scope(lang, scope) },
 		"static":   v.static.path,
+		"problem":  func(text string) string { return v.problem(lang, text) },
 		"says": func(n notice) (string, error) {
 			args := make([]any, len(n.Args))
 			for i, arg := range n.Args {

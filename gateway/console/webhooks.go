@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -152,6 +153,9 @@ func (c *Console) loadWebhook(r *request) (any, error) {
 	}
 	data := webhookData{webhookRow: newWebhookRow(r, s), Host: hostOf(e.URL), Types: e.Types, Spans: replaySpans()}
 	after := r.URL.Query().Get("after")
+	if !letterID.MatchString(after) {
+		after = "" // the first page
+	}
 	letters, err := shared(r.Context(), c, "dead letters "+e.Name+" "+s.App+" "+after, func(ctx context.Context) ([]webhook.DeadLetter, error) {
 		return webhook.DeadLetters(ctx, c.Redis, e, s.App, after, letterRows)
 	})
@@ -173,6 +177,9 @@ func (c *Console) loadWebhook(r *request) (any, error) {
 	}
 	return data, nil
 }
+
+// letterID is the form of the id of a dead letter.
+var letterID = regexp.MustCompile(`^[0-9]{1,19}-[0-9]{1,19}$`)
 
 // hostOf returns the host of an address.
 func hostOf(address string) string {

@@ -210,7 +210,7 @@ func (s *shop) start() *gateway {
 	p, err := proxy.New(proxy.Config{Wait: s.wait}, proxy.Deps{
 		Redis: s.rdb, Tasks: tasks.NewClient(s.rdb), Limiter: limiter, WeChat: client, Tokens: tokens, Keys: s.keys,
 		App:    func(id string) (proxy.App, bool) { a, ok := s.apps[id]; return a, ok },
-		Policy: ledger.Policy{Retention: time.Hour, DeadAfter: time.Minute, LostLimit: 3}, Registry: registry, Log: log,
+		Policy: ledger.Policy{Retention: time.Hour, DeadAfter: time.Minute, LostLimit: 3, IndexOpenIDs: true}, Registry: registry, Log: log,
 		Series: outcomes,
 	})
 	if err != nil {

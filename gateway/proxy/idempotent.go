@@ -150,10 +150,23 @@ func (p *Proxy) settle(ctx context.Context, m *message, a attempt) {
 	defer cancel()
 	err := p.ledger.Defer(ctx, m.ref(), ledger.DeferRequest{
 		Runner: m.runner, State: stateSending, NotAccepted: !dispatch.NoAnswer(a.err), NotCalled: !a.called,
+		Last: a.last(time.Now()), Wait: a.verdict.Delay,
 	})
 	if err != nil {
 		p.logUnrecorded(m, err)
 	}
+}
+
+// last returns the answer to a call that did not end its message, for the record; zero without a call.
+func (a attempt) last(now time.Time) ledger.Answer {
+	var api *wechat.APIError
+	switch {
+	case errors.As(a.err, &api):
+		return ledger.Answer{Code: api.Code, Class: dispatch.ClassOf(a.err), Msg: api.Msg, RID: api.RID, At: now}
+	case a.err != nil && a.called:
+		return ledger.Answer{Class: dispatch.ClassOf(a.err), Msg: a.err.Error(), At: now}
+	}
+	return ledger.Answer{}
 }
 
 // settleTries is how often an outcome is written while Redis does not answer. What could not be

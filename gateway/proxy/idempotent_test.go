@@ -71,6 +71,13 @@ func TestIdempotencyKey(t *testing.T) {
 		if got := s.counted(gateways...); got != "accepted 0 ×2, refused 43101 ×1" {
 			t.Errorf("counted over time: %s", got)
 		}
+		history, err := ledger.New(rdb, ledger.Policy{}).History(t.Context(), app, "order-3")
+		if err != nil || len(history.Failed) != 1 || history.Failed[0].Code != -1 || history.Failed[0].Class != "busy" || strings.Contains(history.Failed[0].Msg, "busy-oA") {
+			t.Errorf("the failed attempts are %+v, %v", history.Failed, err)
+		}
+		if found, err := ledger.New(rdb, ledger.Policy{}).FindOpenID(t.Context(), []string{app}, "busy-oA"); err != nil || len(found) == 0 || found[0].ID != "order-3" {
+			t.Errorf("by its receiver: %v, %v", found, err)
+		}
 	})
 }
 

@@ -56,7 +56,7 @@ func ReadLoad(ctx context.Context, s LoadSource, c *Checked, state State, now ti
 	}
 	var situation Situation
 	for _, r := range replicas {
-		if !r.Lost && !r.Stopping {
+		if r.Kind == heartbeat.Worker && !r.Lost && !r.Stopping {
 			situation.Replicas++
 		}
 	}

@@ -28,11 +28,12 @@ type Sender struct {
 	rdb    redis.UniversalClient
 	client *tasks.Client
 	ledger *ledger.Ledger
+	chunk  int // rows that are enqueued at a time
 }
 
 // NewSender returns a Sender on rdb. It does no I/O. The caller closes rdb after its last use.
 func NewSender(rdb redis.UniversalClient) *Sender {
-	return &Sender{rdb: rdb, client: tasks.NewClient(rdb), ledger: ledger.New(rdb, ledger.Policy{})}
+	return &Sender{rdb: rdb, client: tasks.NewClient(rdb), ledger: ledger.New(rdb, ledger.Policy{}), chunk: chunkRows}
 }
 
 // State is what earlier runs of a batch did.
@@ -121,7 +122,7 @@ type Sent struct {
 	TooLate int `json:"too_late,omitempty"`
 }
 
-// chunkRows is the number of rows that are enqueued at a time.
+// chunkRows is the number of rows that are enqueued at a time, except in tests.
 const chunkRows = 1000
 
 // Send enqueues the valid rows that no run of the batch has enqueued before. After an error, or
@@ -165,7 +166,7 @@ type sending struct {
 func (r *sending) all(ctx context.Context) error {
 	var chunk []message
 	flush := func() error {
-		err := r.chunk(ctx, chunk)
+		err := r.enqueue(ctx, chunk)
 		chunk = chunk[:0]
 		return err
 	}
@@ -180,7 +181,7 @@ func (r *sending) all(ctx context.Context) error {
 			r.sent.Earlier++
 			continue
 		}
-		if chunk = append(chunk, row.message); len(chunk) == chunkRows {
+		if chunk = append(chunk, row.message); len(chunk) == r.chunk {
 			if err := flush(); err != nil {
 				return err
 			}
@@ -189,8 +190,8 @@ func (r *sending) all(ctx context.Context) error {
 	return flush()
 }
 
-// chunk enqueues some rows.
-func (r *sending) chunk(ctx context.Context, chunk []message) error {
+// enqueue enqueues some rows.
+func (r *sending) enqueue(ctx context.Context, chunk []message) error {
 	chunk, err := r.withoutUnsure(ctx, chunk)
 	if err != nil || len(chunk) == 0 {
 		return err

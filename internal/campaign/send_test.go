@@ -47,13 +47,14 @@ func stateOf(t *testing.T, s *campaign.Sender, c *campaign.Checked) campaign.Sta
 func TestRepeatedRun(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		sender := campaign.NewSender(rdb)
-		c := check(t, people(2500), message)
-		if state := stateOf(t, sender, c); !state.Started.IsZero() || state.Remaining != 2500 || state.Err(false) != nil {
+		sender.SetChunk(10)
+		c := check(t, people(25), message)
+		if state := stateOf(t, sender, c); !state.Started.IsZero() || state.Remaining != 25 || state.Err(false) != nil {
 			t.Errorf("before: %+v", state)
 		}
 		var seen []int
 		sent, err := sender.Send(t.Context(), c, campaign.SendOptions{OnProgress: func(s campaign.Sent) { seen = append(seen, s.Enqueued) }})
-		if err != nil || sent != (campaign.Sent{Enqueued: 2500}) || !slices.Equal(seen, []int{1000, 2000, 2500}) {
+		if err != nil || sent != (campaign.Sent{Enqueued: 25}) || !slices.Equal(seen, []int{10, 20, 25}) {
 			t.Fatalf("%+v %v %v", sent, seen, err)
 		}
 		again := func(text, template string, accept bool, want campaign.Sent, wantErr error) {
@@ -64,11 +65,11 @@ func TestRepeatedRun(t *testing.T) {
 				t.Errorf("%+v %v, want %+v %v", sent, err, want, wantErr)
 			}
 		}
-		again(people(2500), message, false, campaign.Sent{Earlier: 2500}, nil)
-		again(people(2600), message, false, campaign.Sent{}, campaign.ErrChanged)
-		again(people(2500), message+"priority: bulk\n", false, campaign.Sent{}, campaign.ErrChanged)
-		again(people(2600), message, true, campaign.Sent{Enqueued: 100, Earlier: 2500}, nil)
-		again(people(2600), message, false, campaign.Sent{Earlier: 2600}, nil)
+		again(people(25), message, false, campaign.Sent{Earlier: 25}, nil)
+		again(people(26), message, false, campaign.Sent{}, campaign.ErrChanged)
+		again(people(25), message+"priority: bulk\n", false, campaign.Sent{}, campaign.ErrChanged)
+		again(people(26), message, true, campaign.Sent{Enqueued: 1, Earlier: 25}, nil)
+		again(people(26), message, false, campaign.Sent{Earlier: 26}, nil)
 
 		// As after their retention, the tasks and the batch are gone.
 		keys, err := rdb.Keys(t.Context(), "*").Result()
@@ -78,7 +79,7 @@ func TestRepeatedRun(t *testing.T) {
 				must(t, rdb.Del(t.Context(), key).Err())
 			}
 		}
-		again(people(2600), message, false, campaign.Sent{Earlier: 2600}, nil)
+		again(people(26), message, false, campaign.Sent{Earlier: 26}, nil)
 		if n := pending(t, rdb); n != 0 {
 			t.Errorf("%d tasks were enqueued again", n)
 		}
@@ -91,10 +92,10 @@ func TestRepeatedRun(t *testing.T) {
 // What Redis keeps of a campaign expires, and costs 8 bytes a row.
 func TestRecordSize(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)
-	_, err := campaign.NewSender(rdb).Send(t.Context(), check(t, people(1500), message), campaign.SendOptions{})
+	_, err := campaign.NewSender(rdb).Send(t.Context(), check(t, people(150), message), campaign.SendOptions{})
 	must(t, err)
 	key := ledger.BatchKey(testApp, "spring") + ":campaign"
-	if n := rdb.StrLen(t.Context(), key+":sent").Val(); n != 1500*8 {
+	if n := rdb.StrLen(t.Context(), key+":sent").Val(); n != 150*8 {
 		t.Errorf("%d bytes", n)
 	}
 	for _, key := range []string{key, key + ":sent"} {
@@ -183,12 +184,13 @@ func TestOtherBatches(t *testing.T) {
 func TestCanceledWhileEnqueuing(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		sender := campaign.NewSender(rdb)
-		sent, err := sender.Send(t.Context(), check(t, people(2500), message), campaign.SendOptions{OnProgress: func(campaign.Sent) {
+		sender.SetChunk(10)
+		sent, err := sender.Send(t.Context(), check(t, people(25), message), campaign.SendOptions{OnProgress: func(campaign.Sent) {
 			if _, err := tasks.NewClient(rdb).CancelBatch(t.Context(), testApp, "spring"); err != nil {
 				t.Error(err)
 			}
 		}})
-		if !errors.Is(err, campaign.ErrCanceled) || sent.Enqueued != 1000 {
+		if !errors.Is(err, campaign.ErrCanceled) || sent.Enqueued != 10 {
 			t.Errorf("%+v %v", sent, err)
 		}
 	})

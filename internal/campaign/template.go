@@ -98,13 +98,18 @@ func (t *Template) digest() string {
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
-// parseYAML parses a text of one YAML document.
-func parseYAML(text []byte) (ast.Node, error) {
+// parseYAML parses a text of one YAML document. The text may be an upload: a panic of the parser, of
+// which earlier versions had some, is a fault of the text.
+func parseYAML(text []byte) (root ast.Node, err error) {
+	defer func() {
+		if recover() != nil {
+			root, err = nil, &TemplateError{[]string{"not valid YAML"}}
+		}
+	}()
 	tree, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, &TemplateError{[]string{syntaxProblem(text, err)}}
 	}
-	var root ast.Node
 	for _, doc := range tree.Docs {
 		if doc.Body == nil || doc.Body.Type() == ast.CommentType {
 			continue

@@ -44,11 +44,10 @@ func (l *Ledger) CancelBatch(ctx context.Context, app, batch string) (int64, err
 // maxBatches is how many batches of an app batchesKey has: those in which tasks were enqueued last.
 const maxBatches = 10_000
 
-// enqueuedInLua notes that a task was enqueued in a batch. It uses the variables batch and batches
-// (keys).
+// enqueuedInLua notes that a task was enqueued in a batch. It uses the variables batches (a key), name
+// (of the batch) and now (µs since 1970, as text).
 var enqueuedInLua = `
-local t = redis.call("TIME")
-local added = redis.pcall("ZADD", batches, string.format("%d%06d", t[1], t[2]), string.match(batch, "}:batch:(.+)$"))
+local added = redis.pcall("ZADD", batches, now, name)
 if added == 1 then redis.pcall("ZREMRANGEBYRANK", batches, 0, -1 - ` + strconv.Itoa(maxBatches) + `) end
 `
 
@@ -83,7 +82,7 @@ func batchCounts(fields map[string]string) (map[string]int64, error) {
 // RecentBatch is a batch with its counters, see Batch.
 type RecentBatch struct {
 	App, Batch   string
-	LastEnqueued time.Time // when a task was last enqueued in it; distinct for the batches of an app
+	LastEnqueued time.Time // when a task was last enqueued in it, by the producer's clock
 	Counts       map[string]int64
 }
 

@@ -123,21 +123,14 @@ type OpenResult struct {
 // it.
 func (l *Ledger) Open(ctx context.Context, ref Ref, o OpenRequest) (OpenResult, error) {
 	keys := ref.keys(TaskKey(ref.App, ref.ID), WaitingKey(ref.App, ref.ID))
-	if ref.Batch != "" {
-		keys = append(keys, batchesKey(ref.App))
-	}
-	var hash string
-	var day int64
-	if l.policy.IndexOpenIDs && o.Receiver != "" {
-		var bucket int
-		hash, bucket = openidHash(o.Receiver)
-		day = openidDay(time.Now())
-		keys = append(keys, openidsKey(ref.App, day, bucket), openidDaysKey(ref.App))
-	}
-	reply, err := openScript.Run(ctx, l.rdb, keys,
+	args := []any{
 		o.Runner, o.Queue, flag(o.Fenced), o.Dedupe.Milliseconds(), l.policy.DeadAfter.Milliseconds(),
 		flag(o.Expired), l.policy.LostLimit, ref.ID, flag(o.Marked), millis(o.Enqueued),
-		hash, millis(o.ProcessAt), day, l.openidExpiry(day)).Slice()
+	}
+	if ref.Batch != "" && !o.Marked {
+		keys, args = append(keys, batchesKey(ref.App)), append(args, ref.Batch)
+	}
+	reply, err := openScript.Run(ctx, l.rdb, keys, args...).Slice()
 	if err != nil {
 		return OpenResult{}, fmt.Errorf("open the task: %w", err)
 	}
@@ -147,11 +140,13 @@ func (l *Ledger) Open(ctx context.Context, ref Ref, o OpenRequest) (OpenResult, 
 	admission, _ := reply[0].(string)
 	enqueued, _ := reply[6].(string)
 	n := func(i int) int64 { v, _ := reply[i].(int64); return v }
-	return OpenResult{
+	opened := OpenResult{
 		Admission: Admission(admission), Wait: time.Duration(n(1)) * time.Millisecond,
 		Attempts: int(n(2)), Generation: int(n(3)), Since: time.UnixMilli(n(4)), Doubt: n(5) == 1,
 		Enqueued: enqueuedTime(enqueued),
-	}, nil
+	}
+	l.indexOpened(ctx, ref, o, opened)
+	return opened, nil
 }
 
 // DeferRequest describes how a runner returns a task.

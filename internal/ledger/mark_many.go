@@ -63,59 +63,30 @@ func splitRepeated(requests []MarkRequest) (first, repeated []int) {
 
 // markGroups marks the requests with these indexes, and sets their results.
 func (l *Ledger) markGroups(ctx context.Context, requests []MarkRequest, indexes []int, results []MarkResult) {
-	groups := l.groupMarks(requests, indexes)
+	groups := groupMarks(requests, indexes)
 	for _, g := range groups {
-		l.complete(g, requests)
+		g.complete(requests)
 	}
-	runGroups(ctx, l.rdb, groups, markScript.EvalSha)
+	pushes := l.openidPushes(requests, indexes)
+	runGroups(ctx, l.rdb, groups, pushes, markScript.EvalSha)
 	var unknown []*markGroup // Redis does not have the script yet
 	for _, g := range groups {
 		if redis.HasErrorPrefix(g.reply.Err(), "NOSCRIPT") {
 			unknown = append(unknown, g)
 		}
 	}
-	runGroups(ctx, l.rdb, unknown, markScript.Eval)
+	runGroups(ctx, l.rdb, unknown, nil, markScript.Eval)
 	for _, g := range groups {
 		g.decode(requests, results)
 	}
-}
-
-// complete sets the keys and arguments of a group.
-func (l *Ledger) complete(g *markGroup, requests []MarkRequest) {
-	n := len(g.indexes)
-	keys := make([]string, 0, 3*n+4)
-	g.args = append(make([]any, 0, 3*n+2), "", "")
-	if g.indexed {
-		g.args[0], g.args[1] = g.day, l.openidExpiry(g.day)
-	}
-	for _, at := range g.indexes {
-		m := &requests[at]
-		keys = append(keys, TaskKey(m.App, m.ID), WaitingKey(m.App, m.ID))
-		g.args = append(g.args, m.ID, markText(m))
-		switch {
-		case g.indexed && m.Receiver != "":
-			hash, bucket := openidHash(m.Receiver)
-			keys = append(keys, openidsKey(m.App, g.day, bucket))
-			g.args = append(g.args, hash)
-		case g.indexed:
-			keys = append(keys, openidDaysKey(m.App)) // not used
-			g.args = append(g.args, "")
-		}
-	}
-	if g.indexed {
-		keys = append(keys, openidDaysKey(g.app))
-	}
-	if g.keys = keys; g.batch != "" {
-		g.keys = append(keys, BatchKey(g.app, g.batch), batchIDsKey(g.app, g.batch), batchesKey(g.app))
-	}
+	l.noteNewLists(ctx, pushes)
+	l.dropOthers(ctx, pushes, results)
 }
 
 // markGroup is the requests of one script call. They share an app, since a script's keys must
-// have one hash tag, a batch, and a day of the index of openids.
+// have one hash tag, and a batch.
 type markGroup struct {
 	app, batch string
-	day        int64
-	indexed    bool  // some of the tasks have a receiver to index
 	indexes    []int // in the requests
 	keys       []string
 	args       []any
@@ -123,29 +94,40 @@ type markGroup struct {
 }
 
 // groupMarks divides the requests with these indexes into groups.
-func (l *Ledger) groupMarks(requests []MarkRequest, indexes []int) []*markGroup {
-	type kind struct {
-		app, batch string
-		day        int64
-	}
+func groupMarks(requests []MarkRequest, indexes []int) []*markGroup {
+	type kind struct{ app, batch string }
 	open := make(map[kind]*markGroup, 1)
 	var groups []*markGroup
 	for _, i := range indexes {
-		m := &requests[i]
-		k := kind{m.App, m.Batch, 0}
-		if l.policy.IndexOpenIDs {
-			k.day = openidDay(m.due())
-		}
+		k := kind{requests[i].App, requests[i].Batch}
 		g := open[k]
 		if g == nil || len(g.indexes) == marksPerScript {
-			g = &markGroup{app: k.app, batch: k.batch, day: k.day, indexes: make([]int, 0, min(marksPerScript, len(indexes)))}
+			g = &markGroup{app: k.app, batch: k.batch, indexes: make([]int, 0, min(marksPerScript, len(indexes)))}
 			open[k] = g
 			groups = append(groups, g)
 		}
 		g.indexes = append(g.indexes, i)
-		g.indexed = g.indexed || l.policy.IndexOpenIDs && m.Receiver != ""
 	}
 	return groups
+}
+
+// complete sets the keys and arguments of a group.
+func (g *markGroup) complete(requests []MarkRequest) {
+	g.args = make([]any, 0, 2*len(g.indexes)+2)
+	keys := make([]string, 0, 2*len(g.indexes)+3)
+	var last time.Time
+	for _, at := range g.indexes {
+		m := &requests[at]
+		keys = append(keys, TaskKey(m.App, m.ID), WaitingKey(m.App, m.ID))
+		g.args = append(g.args, m.ID, markText(m))
+		if m.Enqueued.After(last) {
+			last = m.Enqueued
+		}
+	}
+	if g.keys = (Ref{App: g.app, Batch: g.batch}).keys(keys...); g.batch != "" {
+		g.keys = append(g.keys, batchesKey(g.app))
+		g.args = append(g.args, g.batch, max(last.UnixMicro(), 0))
+	}
 }
 
 // due returns when the task may be sent at the earliest.
@@ -159,20 +141,24 @@ func (m *MarkRequest) due() time.Time {
 	return m.Enqueued
 }
 
-// runGroups runs a script for each group, and sets the groups' replies, which contain the errors.
-func runGroups(ctx context.Context, rdb redis.UniversalClient, groups []*markGroup,
+// runGroups runs a script for each group, and sets the groups' replies, which contain the errors. The
+// pushes go with them.
+func runGroups(ctx context.Context, rdb redis.UniversalClient, groups []*markGroup, pushes []openidPush,
 	run func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd,
 ) {
-	switch len(groups) {
-	case 0:
+	switch {
+	case len(groups) == 0:
 		return
-	case 1: // a single command does not occupy a connection for a pipeline
+	case len(groups) == 1 && len(pushes) == 0: // a single command does not occupy a connection for a pipeline
 		groups[0].reply = run(ctx, rdb, groups[0].keys, groups[0].args...)
 		return
 	}
 	pipe := rdb.Pipeline()
 	for _, g := range groups {
 		g.reply = run(ctx, pipe, g.keys, g.args...)
+	}
+	for i := range pushes {
+		pushes[i].reply = pipe.RPush(ctx, pushes[i].list, pushes[i].element)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 }
@@ -216,9 +202,13 @@ end
 return 1
 `)
 
-// UpdateDigest replaces the digest of a task. It is needed when the first call under its id
-// failed after Mark and before the task was enqueued, and a later call enqueues another content.
-func (l *Ledger) UpdateDigest(ctx context.Context, app, id, digest string) error {
+// UpdateDigest replaces the digest of a task, and indexes its receiver. It is needed when the first call
+// under its id failed after Mark and before the task was enqueued, and a later call enqueues another
+// content.
+func (l *Ledger) UpdateDigest(ctx context.Context, app, id, digest, receiver string) error {
+	if l.policy.IndexOpenIDs && receiver != "" {
+		l.index(ctx, newOpenIDPush(app, id, receiver, openidDay(time.Now())))
+	}
 	if err := updateDigestScript.Run(ctx, l.rdb, []string{TaskKey(app, id), WaitingKey(app, id)}, id, digest).Err(); err != nil {
 		return fmt.Errorf("mark the task: %w", err)
 	}

@@ -186,7 +186,7 @@ func TestUpdateDigest(t *testing.T) {
 		ctx, l := t.Context(), newLedger(rdb, time.Minute)
 		update := func(digest string) {
 			t.Helper()
-			if err := l.UpdateDigest(ctx, app, "1", digest); err != nil {
+			if err := l.UpdateDigest(ctx, app, "1", digest, ""); err != nil {
 				t.Error(err)
 			}
 		}

@@ -62,7 +62,23 @@ func TestFindOpenID(t *testing.T) {
 			ids = append(ids, fmt.Sprint("order-", i))
 		}
 		markFor(t, l, openid, "b", ids...)
-		markFor(t, l, openid, "", ids[:7]...) // known already
+		markFor(t, l, openid, "", ids[113:]...) // known already
+		for range 2 {                           // other messages under a known id
+			m := ledger.MarkRequest{Ref: ledger.Ref{App: app, ID: "twice"}, Queue: queue, State: "waiting", Enqueued: time.Now(), Receiver: "oFirst", Digest: "aaaaaa"}
+			second := m
+			second.Receiver, second.Digest = "oSecond", "bbbbbb"
+			for i, m := range l.MarkMany(t.Context(), []ledger.MarkRequest{m, second}) {
+				if m.Err != nil || m.Differs != (i == 1) {
+					t.Fatalf("marked %+v", m)
+				}
+			}
+		}
+		if first, second := tasksFor(t, l, "oFirst"), tasksFor(t, l, "oSecond"); len(first) != 1 || len(second) != 0 {
+			t.Errorf("found %v for the receiver and %v for another", first, second)
+		}
+		if err := l.UpdateDigest(t.Context(), app, "twice", "bbbbbb", "oSecond"); err != nil || len(tasksFor(t, l, "oSecond")) != 1 {
+			t.Errorf("the second message replaces the first: %v", err)
+		}
 		markFor(t, l, "oAnother", "", "another")
 		markFor(t, l, "", "", "without-a-receiver")
 		slices.Reverse(ids)
@@ -83,7 +99,7 @@ func TestFindOpenID(t *testing.T) {
 				t.Errorf("%s expires in %v", key, left)
 			}
 		}
-		if elements != len(ids)+1 {
+		if elements != len(ids)+7+1+3 {
 			t.Errorf("the index has %d elements", elements)
 		}
 		if n := rdb.ZCard(t.Context(), "wxcourier:{"+app+"}:openids").Val(); n != 1 && n != 2 { // 2: at midnight
@@ -290,4 +306,33 @@ func TestTendOpenIDs(t *testing.T) {
 		near("many wait", left(today-1), (12+80+24)*time.Hour)
 		near("a day to come", left(today+1), tomorrow)
 	})
+}
+
+// TestIndexTakesNoRoundTrip: once its list exists, a task is indexed by one command in the round trip that
+// marks it, and opening it costs nothing.
+func TestIndexTakesNoRoundTrip(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	sent := redistest.Count(rdb)
+	with, without := indexingLedger(rdb), newLedger(rdb, time.Minute)
+	markFor(t, with, openid, "b", "first") // creates the list, and Redis learns the scripts
+	must[ledger.OpenResult](t)(with.Open(t.Context(), ledger.Ref{App: app, ID: "first", Batch: "b"}, opening("r")))
+	step := func(l *ledger.Ledger, ids ...string) (commands, trips int64) {
+		return sent.During(func() {
+			markFor(t, l, openid, "b", ids...)
+			o := opening("r")
+			o.Receiver, o.Marked = openid, true
+			must[ledger.OpenResult](t)(l.Open(t.Context(), ledger.Ref{App: app, ID: ids[0], Batch: "b"}, o))
+		})
+	}
+	for _, ids := range [][]string{{"a"}, {"b", "c", "d"}} {
+		other := make([]string, len(ids))
+		for i, id := range ids {
+			other[i] = id + "-without"
+		}
+		commands, trips := step(with, ids...)
+		before, tripsBefore := step(without, other...)
+		if trips != tripsBefore || commands != before+int64(len(ids)) {
+			t.Errorf("%d tasks: %d commands in %d round trips; without the index %d in %d", len(ids), commands, trips, before, tripsBefore)
+		}
+	}
 }

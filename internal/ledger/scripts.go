@@ -9,12 +9,10 @@ import "github.com/redis/go-redis/v9"
 // A waiting task has no record: its mark shares a hash with others, which costs Redis a third
 // to a half of the memory of a key of its own. A marked task has generation 0.
 //
-// KEYS[ki-k+1…] record and marks of the i-th id, and with the index of openids a list of it: k is 2
-// or, with the index, 3. Then the days of the index, if it is used; then batch, ids of the batch and
-// the app's batches (these three only with a batch, which is the same for all ids)
-// ARGV[1] day of the index, "" when it is not used, ARGV[2] when its lists of that day expire, in seconds
-// since 1970, ARGV[ki-k+3…] i-th id, its mark, and with the index the hash of the openid, "" if there
-// is none
+// KEYS[2i-1] record and KEYS[2i] marks of the i-th id, KEYS[2n+1] batch, KEYS[2n+2] ids of the
+// batch, KEYS[2n+3] the app's batches (these three only with a batch, which is the same for all ids)
+// ARGV[2i-1] i-th id, ARGV[2i] its mark, ARGV[2n+1] name of the batch, ARGV[2n+2] now, in µs since 1970
+// (these two only with a batch)
 //
 // Returns, flat, {"new" | "marked" | "done", queue, digest} for each id, the queue with or
 // without its app. "marked" means that an earlier call claimed the id, for the returned queue and
@@ -22,12 +20,10 @@ import "github.com/redis/go-redis/v9"
 // replaced by the new one. {"refused", error, ""} means that Redis returned an error: nothing
 // is written for this id. (The error is text, since go-redis cannot parse a reply with an
 // error inside.)
-var markScript = redis.NewScript(readMarkLua + indexLua + `
-local width = ARGV[1] == "" and 2 or 3
-local n = (#ARGV - 2) / width
-local days = width == 3 and KEYS[3 * n + 1]
-local first_batch = width * n + width - 1
-local batch, ids = KEYS[first_batch], {}
+var markScript = redis.NewScript(readMarkLua + `
+local n = math.floor(#KEYS / 2)
+if #KEYS % 2 == 1 then n = n - 1 end
+local batch, ids = KEYS[2 * n + 1], {}
 local notes = {} -- notes that these tasks are missing, to be deleted; see missing.go
 local function one(record, marks, id, mark)
 	local there, ended = redis.call("EXISTS", record) == 1 -- rarely, and EXISTS is the cheapest check
@@ -61,12 +57,7 @@ local function one(record, marks, id, mark)
 end
 local reply = {}
 for i = 1, n do
-	local k = width * (i - 1)
-	local status, queue, digest = one(KEYS[k + 1], KEYS[k + 2], ARGV[k + 3], ARGV[k + 4])
-	reply[3 * i - 2], reply[3 * i - 1], reply[3 * i] = status, queue, digest
-	if days and status == "new" and ARGV[k + 5] ~= "" then
-		index(KEYS[k + 3], days, ARGV[k + 5] .. ARGV[k + 3], ARGV[1], ARGV[2])
-	end
+	reply[3 * i - 2], reply[3 * i - 1], reply[3 * i] = one(KEYS[2 * i - 1], KEYS[2 * i], ARGV[2 * i - 1], ARGV[2 * i])
 end
 for _, note in ipairs(notes) do redis.pcall("HDEL", note[1], note[2]) end
 if batch and #ids > 0 then
@@ -74,9 +65,9 @@ if batch and #ids > 0 then
 	if tonumber(counts[2] or 0) >= tonumber(counts[1] or 0) then redis.call("HDEL", batch, "withdrawn") end
 	redis.call("HINCRBY", batch, "total", #ids)
 	redis.call("PERSIST", batch)
-	redis.call("SADD", KEYS[first_batch + 1], unpack(ids))
-	redis.call("PERSIST", KEYS[first_batch + 1])
-	local batches = KEYS[first_batch + 2]
+	redis.call("SADD", KEYS[2 * n + 2], unpack(ids))
+	redis.call("PERSIST", KEYS[2 * n + 2])
+	local batches, name, now = KEYS[2 * n + 3], ARGV[2 * n + 1], ARGV[2 * n + 2]
 ` + enqueuedInLua + `
 end
 return reply
@@ -85,16 +76,14 @@ return reply
 // openScript assigns a task to a runner, or returns why the runner may not have it. The time is
 // that of Redis, so that replicas' clocks do not matter.
 //
-// KEYS[1] record, KEYS[2] marks, KEYS[3] batch, KEYS[4] ids of the batch, KEYS[5] the app's batches (3
-// to 5 only with a batch); with ARGV[11], the last two are a list of the index of openids and its days
+// KEYS[1] record, KEYS[2] marks, KEYS[3] batch, KEYS[4] ids of the batch (3 and 4 only with
+// a batch), KEYS[5] the app's batches (with a batch, if no mark is known to have been made)
 // ARGV[1] runner, ARGV[2] queue, ARGV[3] 1 when the request is fenced: it is not safe to repeat,
 // or WeChat deduplicates it for a limited time, ARGV[4] ms for which a fenced request may be
 // repeated, ARGV[5] ms after which a runner counts as dead, ARGV[6] 1 when not_after has passed,
 // ARGV[7] number of lost runs that ends the task, ARGV[8] id, ARGV[9] 1 when the producer is
 // known to have made a mark, ARGV[10] time of enqueuing of a task without a mark, ms since
-// 1970, 0 if unknown, ARGV[11] hash of the openid, "" if it is not indexed, ARGV[12] process_at, ms
-// since 1970, 0 for none, ARGV[13] day of the list of the index and ARGV[14] when it expires, in seconds
-// since 1970
+// 1970, 0 if unknown, ARGV[11] name of the batch, with KEYS[5]
 //
 // Returns {admission, ms, attempts, generation, since, doubt, enqueued}. admission is go,
 // settled, busy (ms: open again after this wait), unknown, forgotten, lost, canceled or expired.
@@ -119,15 +108,11 @@ return reply
 // cancellation applies to it if it was enqueued before that, or at an unknown time. As in
 // markScript, the cancellation does not apply to a task that is enqueued after the batch has
 // ended.
-//
-// The first run of a generation indexes the openid if the producer did not, or did so long ago, see
-// openids.go.
 var openScript = redis.NewScript(readMarkLua + `
 local runner, graceMs, lostLimit = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[7])
 local fenced, repeatMs, expired = ARGV[3] == "1", tonumber(ARGV[4]), ARGV[6] == "1"
 local t = redis.call("TIME")
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local batch = #KEYS - (ARGV[11] ~= "" and 2 or 0) > 2 and KEYS[3]
 local mark = redis.call("HGET", KEYS[2], ARGV[8])
 local record = {} -- a task with a mark rarely has one, and EXISTS is cheaper than HMGET
 if not mark or redis.call("EXISTS", KEYS[1]) == 1 then
@@ -151,20 +136,20 @@ if mark and not known then
 elseif not known then
 	if ARGV[9] == "1" then return reply("forgotten") end
 	redis.call("HSET", KEYS[1], "queue", ARGV[2], "generation", 0)
-	if batch then
-		local counts = redis.call("HMGET", batch, "total", "done", "withdrawn_at")
-		local withdrawnAt = tonumber(counts[3] or -1)
+	if KEYS[3] then
+		local batch = redis.call("HMGET", KEYS[3], "total", "done", "withdrawn_at")
+		local withdrawnAt = tonumber(batch[3] or -1)
 		if withdrawnAt >= tonumber(ARGV[10]) then
 			redis.call("HSET", KEYS[1], "canceled", 1)
 			canceled = 1
-		elseif withdrawnAt >= 0 and tonumber(counts[2] or 0) >= tonumber(counts[1] or 0) then
-			redis.call("HDEL", batch, "withdrawn")
+		elseif withdrawnAt >= 0 and tonumber(batch[2] or 0) >= tonumber(batch[1] or 0) then
+			redis.call("HDEL", KEYS[3], "withdrawn")
 		end
-		redis.call("HINCRBY", batch, "total", 1)
-		redis.call("PERSIST", batch)
+		redis.call("HINCRBY", KEYS[3], "total", 1)
+		redis.call("PERSIST", KEYS[3])
 		redis.call("SADD", KEYS[4], ARGV[8])
 		redis.call("PERSIST", KEYS[4])
-		local batches = KEYS[5]
+		local batches, name, now = KEYS[5], ARGV[11], string.format("%d%06d", t[1], t[2])
 ` + enqueuedInLua + `
 	end
 end
@@ -177,7 +162,7 @@ if run and not mine then
 		return reply(first and "unknown" or "lost")
 	end
 end
-canceled = canceled or (batch and tonumber(redis.call("HGET", batch, "withdrawn") or 0) > pardon)
+canceled = canceled or (KEYS[3] and tonumber(redis.call("HGET", KEYS[3], "withdrawn") or 0) > pardon)
 if first and (canceled or expired or now - first >= repeatMs) then return reply("unknown") end
 if canceled then return reply("canceled") end
 if expired then return reply("expired") end
@@ -198,13 +183,6 @@ elseif fenced then
 	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts, "fence", fence)
 else
 	redis.call("HSET", KEYS[1], "state", "sending", "run", run, "attempts", attempts)
-end
-if ARGV[11] ~= "" and attempts == 1 and not mine then
-	local since = math.max((tonumber(enqueued or "", 36) or 0) / 1000, tonumber(ARGV[12]))
-	if ARGV[9] ~= "1" or now - since > 43200000 then -- 12 hours
-` + indexLua + `
-		index(KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[11] .. ARGV[8], ARGV[13], ARGV[14])
-	end
 end
 return reply("go")
 `)

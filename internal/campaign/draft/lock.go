@@ -14,8 +14,8 @@ const (
 	// lockLife is how long a lock is held after its last update: so long a draft that is being sent is
 	// not offered to be continued when its process was killed.
 	lockLife = 15 * time.Second
-	// UpdateEvery is how often the holder of a lock should update it.
-	UpdateEvery = lockLife / 5
+	// UpdateEvery is how often the holder of a lock should update it, and the progress.
+	UpdateEvery = time.Second
 )
 
 // The errors of a lock.

@@ -10,10 +10,12 @@ import (
 //
 //	<sheetData><row r="1"><c r="A1" t="s"><v>0</v></c><c r="B1" s="3"><v>46357</v></c></row>…
 type sheetReader struct {
-	book *workbook
-	row  Row
-	last int // the line of the last row
+	book  *workbook
+	row   Row
+	inRow bool
+	last  int // the line of the last row
 
+	inCell bool
 	at     int    // the index of the column of the cell
 	kind   string // its type: "" and n number, s shared, inlineStr, str and d text, b truth, e error
 	style  int
@@ -54,12 +56,15 @@ func (b *workbook) rows(yield func(Row, error) bool) {
 		case "sheetData":
 			return
 		case "row":
-			if s.row.finish() && !yield(s.row, nil) {
+			if s.inRow && s.row.finish() && !yield(s.row, nil) {
 				return
 			}
+			s.inRow, s.inCell = false, false
 		case "c":
-			s.inV = false
-			s.cell()
+			if s.inRow && s.inCell {
+				s.cell()
+			}
+			s.inV, s.inCell = false, false
 		case "v":
 			s.inV = false
 		default:
@@ -85,7 +90,7 @@ func (s *sheetReader) start(e token) error {
 			s.last = n
 		}
 		s.row = Row{Line: s.last, Cells: s.row.Cells[:0], Hidden: isTrue(e.attribute("hidden"))}
-		s.at = -1
+		s.inRow, s.inCell, s.inV, s.at = true, false, false, -1
 	case "c":
 		s.at++
 		if at, ok := columnIndex(e.attribute("r")); ok {
@@ -94,7 +99,7 @@ func (s *sheetReader) start(e token) error {
 		if s.at >= 16_384 { // Excel's own limit
 			return errBomb
 		}
-		s.kind, s.value = e.attribute("t"), s.value[:0]
+		s.inCell, s.inV, s.kind, s.value = true, false, e.attribute("t"), s.value[:0]
 		s.style, _ = strconv.Atoi(e.attribute("s"))
 		s.inline = stringText{}
 	case "v":
