@@ -63,6 +63,8 @@ type Deps struct {
 
 	// Unprotected lets the gateway serve other machines without keys: nothing behind it is real.
 	Unprotected bool
+	// Start is the path of a page with the first steps, for a link of the console; "": there is none.
+	Start string
 }
 
 // app returns the configuration of an app for its calls.
@@ -139,6 +141,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.consoleApps, Keys: deps.Keys,
 		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, Webhooks: deps.Webhooks, Secure: cfg.TLS.Configured(), Log: deps.Log,
 		Margin: deps.Margin, Retention: deps.Policy.Retention,
+		Monitor: monitorPath(cfg), Start: deps.Start,
 		Signed: func(r *http.Request, key *apikey.Key) { exchangeOf(r.Context()).key = key.ID },
 	})
 	if err != nil {
@@ -182,6 +185,14 @@ func (g *Gateway) routes() {
 		g.handle(monitor.Root, pages)
 		g.handle(monitor.Root+"/", pages)
 	}
+}
+
+// monitorPath is the path of the asynq web UI, "" if it is off.
+func monitorPath(cfg Config) string {
+	if cfg.Monitor == MonitorOff {
+		return ""
+	}
+	return monitor.Root
 }
 
 // DocumentPaths are the paths of the API's description, which need no key.

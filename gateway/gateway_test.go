@@ -81,7 +81,7 @@ func (f *fixture) serve() {
 		f.Fatal(err)
 	}
 	f.parts = parts
-	if f.gateway, err = parts.Gateway(false); err != nil {
+	if f.gateway, err = parts.Gateway(false, ""); err != nil {
 		parts.Close()
 		f.Fatal(err)
 	}
@@ -437,7 +437,7 @@ func TestListenNeedsKeys(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer parts.Close()
-			g, err := parts.Gateway(false)
+			g, err := parts.Gateway(false, "")
 			if err == nil {
 				g.Close()
 			}

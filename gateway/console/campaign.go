@@ -277,8 +277,8 @@ func (c *Console) discardCampaign(r *request) (next string, err error) {
 	return UploadPath, c.campaigns.store.Delete(r.Context(), app, id)
 }
 
-// serveCampaignReport sends the report of a draft: a CSV with what became of each row. It has openids.
-func (c *Console) serveCampaignReport(w http.ResponseWriter, r *request) {
+// serveReport sends the report of a draft: a CSV with what became of each row. It has openids.
+func (c *Console) serveReport(w http.ResponseWriter, r *request) {
 	p := page{name: "campaign"}
 	app, id := r.PathValue("app"), r.PathValue("draft")
 	err := r.require(apikey.Read, app)

@@ -52,6 +52,8 @@ type Deps struct {
 	// Webhooks are the configured endpoints, now; nil: there are none.
 	Webhooks func() []webhook.Endpoint
 	Secure   bool // the gateway serves HTTPS
+	// Monitor is the path of the asynq web UI, and Start that of the page with the first steps; "": not served.
+	Monitor, Start string
 	// Signed is called for each request that has a key, for the log; nil: nothing is.
 	Signed func(r *http.Request, key *apikey.Key)
 	Log    *slog.Logger
@@ -97,7 +99,7 @@ func New(deps Deps) (*Console, error) {
 		c.servePage(p)
 	}
 	c.serveImages()
-	c.mux.Handle("GET "+UploadPath+"/{app}/{draft}/report", c.page(page{name: "campaign"}, c.serveCampaignReport))
+	c.mux.Handle("GET "+UploadPath+"/{app}/{draft}/report", c.page(page{name: "campaign"}, c.serveReport))
 	c.mux.Handle("GET "+reportPath, c.page(page{name: "batch"}, c.serveBatchReport))
 	c.serveSignIn()
 	c.mux.HandleFunc("GET /static/{file}", c.views.static.serve)

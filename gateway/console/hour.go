@@ -7,7 +7,6 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/series"
 	"github.com/wxcourier/wxcourier/tasks"
-	"github.com/wxcourier/wxcourier/wechat"
 )
 
 // minutes is how much of the past the overview shows.
@@ -98,7 +97,8 @@ func lines(hours []*hour, text func(id string, args ...any) string) []line {
 	return all
 }
 
-// errCodes returns the most frequent errcodes of some apps, and outcomes without one.
+// errCodes returns the most frequent errcodes of some apps, and outcomes without one. Their meanings
+// are not set.
 func errCodes(hours []*hour) []errCode {
 	sums := make(map[errKind]errCode)
 	for _, h := range hours {
@@ -123,26 +123,5 @@ func errCodes(hours []*hour) []errCode {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Outcome, b.Outcome))
 	})
 	all = all[:min(maxErrCodes, len(all))]
-	for i := range all {
-		all[i].Meaning = meaningOf(all[i].Type, all[i].Code)
-	}
 	return all
-}
-
-// meaningOf returns the meaning of an errcode for a type, in the words of the code table.
-func meaningOf(typ string, code int) string {
-	if code == 0 || code == series.OtherErrCode {
-		return ""
-	}
-	endpoint := wechat.Endpoint("")
-	if spec, ok := tasks.Lookup(typ); ok {
-		endpoint = wechat.Endpoint(spec.Path)
-	}
-	meaning := ""
-	for _, row := range wechat.Codes() {
-		if row.Code == code && (row.Endpoint == "" && meaning == "" || row.Endpoint == endpoint) {
-			meaning = row.Meaning
-		}
-	}
-	return meaning
 }

@@ -86,6 +86,11 @@ func (c *Console) loadOverview(r *request) (any, error) {
 	}
 	wanted := func(app string) bool { return r.key.AllowsApp(app) && (chosen == "" || chosen == app) }
 	o := newOverview(read.of(wanted), r.console.Apps(), wanted, r.now, r.text)
+	for i, e := range o.ErrCodes {
+		if e.Code != 0 {
+			o.ErrCodes[i].Meaning = codeMeaning(r.lang, e.Type, e.Code).Meaning
+		}
+	}
 	o.Chosen, o.Apps = chosen, r.apps()
 	return o, nil
 }

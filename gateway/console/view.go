@@ -36,20 +36,21 @@ type views struct {
 
 // view is what a template gets.
 type view struct {
-	Name    string // of the page
-	Lang    language
-	Theme   theme
-	Nav     []page
-	Key     string // id of the key; "": not signed in
-	Local   bool   // there are no keys
-	Token   string // of the forms
-	Path    string
-	Next    string // where a button of the header leads back to: the page itself
-	Notices []notice
-	Now     time.Time
-	Version string
-	Data    any
-	Scope   func(scope string) bool // of the key
+	Name           string // of the page
+	Lang           language
+	Theme          theme
+	Nav            []page
+	Monitor, Start string // see Deps
+	Key            string // id of the key; "": not signed in
+	Local          bool   // there are no keys
+	Token          string // of the forms
+	Path           string
+	Next           string // where a button of the header leads back to: the page itself
+	Notices        []notice
+	Now            time.Time
+	Version        string
+	Data           any
+	Scope          func(scope string) bool // of the key
 }
 
 // parseViews parses the templates of all pages: layout.html, parts.html (what several pages use) and
@@ -230,6 +231,7 @@ func (v *views) view(r *request, name string, data any) (view, error) {
 	if r.key == nil {
 		return out, nil
 	}
+	out.Monitor, out.Start = r.console.Monitor, r.console.Start
 	out.Nav, out.Key, out.Local = v.nav, r.key.ID, r.console.Keys.Open()
 	out.Scope = func(scope string) bool { return r.key.Allows(apikeyScope(scope)) }
 	var err error

@@ -17,8 +17,8 @@ import (
 )
 
 // Gateway makes the gateway. It reads the file of the keys. unprotected lets it serve other
-// machines without keys, see gateway.Deps.
-func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
+// machines without keys, and start is the path of a page with the first steps, see gateway.Deps.
+func (p *Parts) Gateway(unprotected bool, start string) (*gateway.Gateway, error) {
 	keys := apikey.NewSet(p.Config.Gateway.KeysFile, p.Log)
 	if err := keys.Load(); err != nil {
 		return nil, fmt.Errorf("gateway.keys_file: %w", err)
@@ -33,7 +33,7 @@ func (p *Parts) Gateway(unprotected bool) (*gateway.Gateway, error) {
 			return err
 		},
 		Webhooks: func() []webhook.Endpoint { return p.Current().Webhooks },
-		Registry: p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected,
+		Registry: p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected, Start: start,
 	})
 }
 
@@ -66,7 +66,7 @@ func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 		}
 		certificate = c.Config()
 	}
-	g, err := p.Gateway(false)
+	g, err := p.Gateway(false, "")
 	if err != nil {
 		return nil, err
 	}

@@ -144,7 +144,7 @@ func (e *Environment) startPages(ctx context.Context) (err error) {
 	if e.replica, err = e.parts.Replica(apps, e.parts.Registry); err != nil {
 		return err
 	}
-	if e.gateway, err = e.parts.Gateway(true); err != nil {
+	if e.gateway, err = e.parts.Gateway(true, startPath); err != nil {
 		return err
 	}
 	e.closers = append(e.closers, e.gateway.Close)
