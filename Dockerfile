@@ -10,7 +10,7 @@ RUN --mount=type=cache,target=/go/pkg/mod \
 COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod \
     --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /wxcourier ./cmd/wxcourier
+    .ci/build /wxcourier
 
 # Only the binary, CA certificates and time zones: no shell, no package manager.
 FROM gcr.io/distroless/static:nonroot

@@ -24,7 +24,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## a static binary, bin/wxcourier, of 40 MB at most
-	go build -ldflags '-s -w' -o bin/wxcourier ./cmd/wxcourier
+	@.ci/build
 	@bin/wxcourier version
 	@size=$$(wc -c <bin/wxcourier); echo "build: bin/wxcourier has $$size bytes"; \
 	if [ "$$size" -gt "$(BINARY_MOST)" ]; then \

@@ -10,8 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"path"
 	"regexp"
 	"strings"
@@ -88,13 +86,12 @@ func (a *assets) get(name string) (*file, error) {
 
 // read returns the content of a file. asynqmon answers a path that it does not know with its page.
 func (a *assets) read(name string) (content []byte, mediaType string, err error) {
-	answer := httptest.NewRecorder()
-	a.source.ServeHTTP(answer, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: name}, Header: http.Header{}})
+	answer := record(a.source, name)
 	mediaType = answer.Header().Get("Content-Type")
-	if answer.Code != http.StatusOK {
-		return nil, "", fmt.Errorf("asynqmon answers %s with status %d", name, answer.Code)
+	if answer.code != http.StatusOK {
+		return nil, "", fmt.Errorf("asynqmon answers %s with status %d", name, answer.code)
 	}
-	content = answer.Body.Bytes()
+	content = answer.body.Bytes()
 	if bytes.HasPrefix(content, []byte("<!doctype html>")) {
 		return nil, "", fs.ErrNotExist
 	}

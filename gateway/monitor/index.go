@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"regexp"
 	"strings"
 )
@@ -38,12 +36,11 @@ type index struct {
 // newIndex makes the page from asynqmon's own: without what it loads from other hosts, with tags in the
 // addresses of files, a nonce for its inline scripts, and our bar.
 func newIndex(asynqmon http.Handler, files *assets, full bool) (*index, error) {
-	answer := httptest.NewRecorder()
-	asynqmon.ServeHTTP(answer, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: Root}, Header: http.Header{}})
-	page := answer.Body.String()
+	answer := record(asynqmon, Root)
+	page := answer.body.String()
 	for _, mark := range []string{"</head>", `<div id="root">`, "<script>"} {
-		if answer.Code != http.StatusOK || !strings.Contains(page, mark) {
-			return nil, fmt.Errorf("monitor: asynqmon's page (status %d) has no %s", answer.Code, mark)
+		if answer.code != http.StatusOK || !strings.Contains(page, mark) {
+			return nil, fmt.Errorf("monitor: asynqmon's page (status %d) has no %s", answer.code, mark)
 		}
 	}
 	page = outsideLink.ReplaceAllString(page, "")
