@@ -25,8 +25,10 @@ func TestSeries(t *testing.T) {
 			app, typ, outcome string
 			errcode, n        int
 		}{
-			{app, "send:subscribe", "accepted", 0, 3}, {app, "send:subscribe", "refused", 43101, 2},
-			{app, "send:custom", "failed", -1, 1}, {other, "send:custom", "accepted", 0, 5},
+			{app, "send:subscribe", "accepted", 0, 3},
+			{app, "send:subscribe", "refused", 43101, 2},
+			{app, "send:custom", "failed", -1, 1},
+			{other, "send:custom", "accepted", 0, 5},
 		} {
 			for range k.n {
 				r.Add(k.app, k.typ, k.outcome, k.errcode)

@@ -234,16 +234,22 @@ func TestBatchEnd(t *testing.T) {
 		"no worker":         {urgent, 10, lane(), nil, []heartbeat.Replica{{Kind: heartbeat.Gateway}, {Kind: heartbeat.Worker, Lost: true}}, batchEnd{}},
 		"the quota of days": {urgent, 10, lane(day), nil, []heartbeat.Replica{worker}, batchEnd{Known: true, Left: 14*time.Hour + 30*time.Second, Bound: campaign.ByDay}},
 		"held": {
-			urgent, 10, lane(), []hold.Hold{{App: testApp, Scope: hold.WholeApp, Reason: "operator", By: "me"}},
-			[]heartbeat.Replica{worker}, batchEnd{Bound: campaign.ByHold},
+			urgent, 10, lane(),
+			[]hold.Hold{{App: testApp, Scope: hold.WholeApp, Reason: "operator", By: "me"}},
+			[]heartbeat.Replica{worker},
+			batchEnd{Bound: campaign.ByHold},
 		},
 		"bulk, held by the reserve": {
-			bulk, 10, lane(), []hold.Hold{{App: testApp, Scope: hold.BulkScope(tasks.TypeSubscribe), By: hold.OurCount, Until: now.Add(time.Hour)}},
-			[]heartbeat.Replica{worker}, batchEnd{Known: true, Left: time.Hour + time.Minute, Bound: campaign.ByRate},
+			bulk, 10, lane(),
+			[]hold.Hold{{App: testApp, Scope: hold.BulkScope(tasks.TypeSubscribe), By: hold.OurCount, Until: now.Add(time.Hour)}},
+			[]heartbeat.Replica{worker},
+			batchEnd{Known: true, Left: time.Hour + time.Minute, Bound: campaign.ByRate},
 		},
 		"of another app": {
-			urgent, 10, lane(), []hold.Hold{{App: otherApp, Scope: hold.WholeApp, By: "me"}},
-			[]heartbeat.Replica{worker}, batchEnd{Known: true, Left: time.Minute, Bound: campaign.ByRate},
+			urgent, 10, lane(),
+			[]hold.Hold{{App: otherApp, Scope: hold.WholeApp, By: "me"}},
+			[]heartbeat.Replica{worker},
+			batchEnd{Known: true, Left: time.Minute, Bound: campaign.ByRate},
 		},
 	} {
 		s := batchSituation{

@@ -174,7 +174,7 @@ func TestNotices(t *testing.T) {
 	if a := u.post("/test", nil); a.status != http.StatusSeeOther {
 		t.Fatalf("status %d", a.status)
 	}
-	u.listen("/").wait("live") // does not take it away
+	u.listen().wait("live") // does not take it away
 	if body := u.get("/").body; !strings.Contains(body, "may not use the app &lt;script&gt;x") || !strings.Contains(body, "the scope 12,345.") {
 		t.Errorf("no notice:\n%s", body)
 	}
@@ -185,7 +185,9 @@ func TestNotices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.client.Jar.SetCookies(at, []*http.Cookie{{Name: noticeCookie, Value: base64.RawURLEncoding.EncodeToString([]byte(`[{"text":"no.such.text","args":["x"]}]`)), Path: "/"}})
+	u.client.Jar.SetCookies(at, []*http.Cookie{{ //nolint:gosec // of a browser
+		Name: noticeCookie, Value: base64.RawURLEncoding.EncodeToString([]byte(`[{"text":"no.such.text","args":["x"]}]`)), Path: "/",
+	}})
 	if a := u.get("/"); a.status != http.StatusOK || strings.Contains(a.body, "no.such.text") {
 		t.Errorf("a notice that is not ours: status %d", a.status)
 	}

@@ -52,5 +52,5 @@ func (c *Console) setPreferences(w http.ResponseWriter, r *http.Request) {
 	if t := theme(r.PostForm.Get("theme")); slices.Contains(themes(), t) {
 		c.setCookie(w, r, themeCookie, string(t), preferencesLife)
 	}
-	http.Redirect(w, r, ownPath(r.PostForm.Get("next")), http.StatusSeeOther)
+	http.Redirect(w, r, ownPath(r.PostForm.Get("next")), http.StatusSeeOther) //nolint:gosec // an own path
 }

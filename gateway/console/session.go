@@ -109,7 +109,7 @@ func (c *Console) secure(r *http.Request) bool {
 
 // setCookie sets a cookie that scripts cannot read. A life of 0 deletes it.
 func (c *Console) setCookie(w http.ResponseWriter, r *http.Request, name, value string, life time.Duration) {
-	cookie := &http.Cookie{
+	cookie := &http.Cookie{ //nolint:gosec // Secure where the browser came over HTTPS
 		Name: name, Value: value, Path: "/", MaxAge: int(life / time.Second),
 		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: c.secure(r),
 	}

@@ -43,7 +43,7 @@ func (s *site) with(value string) *user {
 	if err != nil {
 		s.Fatal(err)
 	}
-	u.client.Jar.SetCookies(at, []*http.Cookie{{Name: cookieName(false), Value: value, Path: "/"}})
+	u.client.Jar.SetCookies(at, []*http.Cookie{{Name: cookieName(false), Value: value, Path: "/"}}) //nolint:gosec // of a browser
 	return u
 }
 
@@ -196,7 +196,7 @@ func TestSessionEndsWithKey(t *testing.T) {
 	s := newSite(t, rdb)
 	s.watchKeys()
 	u := s.as(operateKey)
-	events := u.listen("/")
+	events := u.listen()
 	events.wait("live")
 	if err := apikey.Revoke(s.file, []string{operateKey}); err != nil {
 		t.Fatal(err)

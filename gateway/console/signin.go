@@ -26,7 +26,7 @@ func (c *Console) serveSignIn() {
 	c.mux.HandleFunc("GET "+signInPath, func(w http.ResponseWriter, r *http.Request) {
 		next := ownPath(r.URL.Query().Get("next"))
 		if _, _, signedIn, _ := c.sessionOf(r); c.Keys.Open() || signedIn {
-			http.Redirect(w, r, next, http.StatusSeeOther)
+			http.Redirect(w, r, next, http.StatusSeeOther) //nolint:gosec // an own path
 			return
 		}
 		c.views.execute(w, c.newRequest(r), "signin", http.StatusOK, signIn{Next: next})
@@ -54,7 +54,7 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 		c.views.execute(w, rq, "signin", status, signIn{next, text})
 	}
 	if c.Keys.Open() {
-		http.Redirect(w, r, next, http.StatusSeeOther)
+		http.Redirect(w, r, next, http.StatusSeeOther) //nolint:gosec // an own path
 		return
 	}
 	if !c.signIns.allowed(r.RemoteAddr, rq.now) {
@@ -83,7 +83,7 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	audit.Record(r.Context(), c.Redis, c.Log, audit.Entry{By: "key:" + key.ID, Via: audit.Console, Action: audit.SignIn})
 	c.setCookie(w, r, cookieName(c.secure(r)), text, sessionLife)
-	http.Redirect(w, r, next, http.StatusSeeOther)
+	http.Redirect(w, r, next, http.StatusSeeOther) //nolint:gosec // an own path
 }
 
 const (

@@ -25,16 +25,16 @@ type listener struct {
 	events chan [2]string // name and data
 }
 
-// listen opens a stream of events.
-func (u *user) listen(path string) *listener {
+// listen opens the stream of events of the overview.
+func (u *user) listen() *listener {
 	u.Helper()
-	r, err := http.NewRequestWithContext(u.Context(), http.MethodGet, u.server.URL+path, nil)
+	r, err := http.NewRequestWithContext(u.Context(), http.MethodGet, u.server.URL+"/", nil)
 	if err != nil {
 		u.Fatal(err)
 	}
 	r.Header.Set("Accept", "text/event-stream")
 	r.Header.Set("Accept-Language", u.lang)
-	res, err := u.client.Do(r)
+	res, err := u.client.Do(r) //nolint:bodyclose // below
 	if err != nil {
 		u.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestStream(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		s := newSite(t, rdb)
-		l := s.as(readKey).listen("/")
+		l := s.as(readKey).listen()
 		if first := l.wait("live"); strings.Contains(first, "<html") || !strings.Contains(first, "Nothing stands still") {
 			t.Errorf("the first event: %s", first)
 		}
@@ -128,7 +128,7 @@ func TestStream(t *testing.T) {
 
 // stream asks for events, and returns an answer that is none.
 func (u *user) stream(path string) answered {
-	r, err := http.NewRequestWithContext(u.Context(), http.MethodGet, u.server.URL+path, nil)
+	r, err := http.NewRequestWithContext(u.Context(), http.MethodGet, u.server.URL+"/", nil)
 	if err != nil {
 		u.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestStreamWithoutRedis(t *testing.T) {
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, DialerRetries: 1})
 	t.Cleanup(func() { _ = rdb.Close() })
 	s := newSite(t, rdb)
-	l := s.as(readKey).listen("/")
+	l := s.as(readKey).listen()
 	l.wait("live")
 	server.Kill()
 	l.wait("stale")
@@ -199,7 +199,7 @@ func TestManyViewers(t *testing.T) {
 			rounds[i][round], _ = count.During(func() {
 				var all sync.WaitGroup
 				for _, u := range users {
-					all.Go(func() { u.listen("/").wait("live") })
+					all.Go(func() { u.listen().wait("live") })
 				}
 				all.Wait()
 				if a := users[0].get("/"); a.status != http.StatusOK {

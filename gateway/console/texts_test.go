@@ -71,7 +71,7 @@ func sources(t *testing.T) (templates, code string) {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
-		content, err := os.ReadFile(file)
+		content, err := os.ReadFile(file) //nolint:gosec // our own files
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -238,5 +238,5 @@ func timeOf(id string) (time.Time, bool) {
 	first, second, found := strings.Cut(id, "-")
 	ms, err := strconv.ParseUint(first, 10, 63)
 	_, err2 := strconv.ParseUint(second, 10, 64)
-	return time.UnixMilli(int64(ms)).UTC(), found && err == nil && err2 == nil //nolint:gosec // 63 bits
+	return time.UnixMilli(int64(ms)).UTC(), found && err == nil && err2 == nil
 }

@@ -16,9 +16,12 @@ import (
 // kinds are what an app of a day's traffic has in a minute.
 func kinds() []counter {
 	return []counter{
-		{typ: "send:subscribe", outcome: "accepted"}, {typ: "send:subscribe", outcome: "refused", errcode: 43101},
-		{typ: "send:subscribe", outcome: "rejected", errcode: 47003}, {typ: "send:template", outcome: "accepted"},
-		{typ: "send:template", outcome: "refused", errcode: 43004}, {typ: "send:custom", outcome: "failed", errcode: -1},
+		{typ: "send:subscribe", outcome: "accepted"},
+		{typ: "send:subscribe", outcome: "refused", errcode: 43101},
+		{typ: "send:subscribe", outcome: "rejected", errcode: 47003},
+		{typ: "send:template", outcome: "accepted"},
+		{typ: "send:template", outcome: "refused", errcode: 43004},
+		{typ: "send:custom", outcome: "failed", errcode: -1},
 	}
 }
 

@@ -46,7 +46,7 @@ type sample struct{ typ, body string }
 func samples() []sample {
 	return []sample{
 		{tasks.TypeSubscribe, `{"touser":"OPENID","template_id":"shipping","page":"pages/order/order?id=NUMBER","data":{"thing1":{"value":"订单已发货"},"character_string2":{"value":"NONUMBER"}}}`},
-		{tasks.TypeTemplate, `{"touser":"OPENID","template_id":"`+HeldTemplate+`","data":{"thing1":{"value":"付款成功"},"character_string2":{"value":"NONUMBER"}}}`},
+		{tasks.TypeTemplate, `{"touser":"OPENID","template_id":"` + HeldTemplate + `","data":{"thing1":{"value":"付款成功"},"character_string2":{"value":"NONUMBER"}}}`},
 		{tasks.TypeCustom, `{"touser":"OPENID","msgtype":"text","text":{"content":"您的问题 NUMBER 已回复"}}`},
 		{tasks.TypeScheme, `{"jump_wxa":{"path":"pages/index/index","query":"id=NUMBER"},"is_expire":true,"expire_type":1,"expire_interval":30}`},
 		{tasks.TypeTextCheck, `{"openid":"OPENID","scene":1,"version":2,"content":"留言 NUMBER"}`},
