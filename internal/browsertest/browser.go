@@ -230,7 +230,26 @@ func (p *Tab) Text(selector string) string {
 func (p *Tab) WaitText(selector, text string) {
 	p.t.Helper()
 	expression := fmt.Sprintf(`[...document.querySelectorAll(%q)].some(e => e.innerText.includes(%q))`, selector, text)
-	p.Do(fmt.Sprintf("wait for %q in %s", text, selector), chromedp.Poll[chromedp.Void](expression, chromedp.WithPollingInterval(100*time.Millisecond)))
+	p.Wait(fmt.Sprintf("%q is in %s", text, selector), expression)
+}
+
+// Wait waits until an expression of the page's script is true. The page may be left meanwhile.
+func (p *Tab) Wait(what, expression string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, stepTimeout)
+	defer cancel()
+	for {
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool](expression))
+		if is && err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			p.Screenshot("failed")
+			p.t.Fatalf("wait until %s: %v\n%s", what, err, strings.Join(p.Problems(), "\n"))
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // Screenshot writes a picture of the whole page into the folder $SCREENSHOTS, if it is set.
