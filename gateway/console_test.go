@@ -62,7 +62,7 @@ func TestConsole(t *testing.T) {
 	}
 	begin := time.Now()
 	f.gateway.Drain()
-	for lines.Scan() { //nolint:revive // until the end
+	for lines.Scan() {
 	}
 	if took := time.Since(begin); took > 30*time.Second || lines.Err() != nil {
 		t.Errorf("the stream ended after %v, error %v", took, lines.Err())

@@ -166,9 +166,9 @@ func (c *Console) handleForm(path string, p page, serve func(w http.ResponseWrit
 // readForm reads the form of a request, with files.
 func (r *request) readForm(w http.ResponseWriter, most int64) error {
 	r.Body = http.MaxBytesReader(w, r.Body, most)
-	err := r.ParseForm() //nolint:gosec // the body is bounded
+	err := r.ParseForm()
 	if err == nil && strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
-		err = r.ParseMultipartForm(min(most, maxFormMemory))
+		err = r.ParseMultipartForm(min(most, maxFormMemory)) //nolint:gosec // the body is bounded
 	}
 	if err != nil {
 		limit, _ := number(most)

@@ -128,7 +128,7 @@ func TestStream(t *testing.T) {
 
 // stream asks for events, and returns an answer that is none.
 func (u *user) stream(path string) answered {
-	r, err := http.NewRequestWithContext(u.Context(), http.MethodGet, u.server.URL+"/", nil)
+	r, err := http.NewRequestWithContext(u.Context(), http.MethodGet, u.server.URL+path, nil)
 	if err != nil {
 		u.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func TestFindLoad(t *testing.T) {
 // indexOnly fills the index of openids of today as package ledger does.
 func indexOnly(t *testing.T, rdb redis.UniversalClient, n int, receiver func(int) string) {
 	t.Helper()
-	const buckets, atOnce = 1024, 500
+	const buckets, atOnce = 256, 500
 	key := func(bucket int) string {
 		return fmt.Sprintf("wxcourier:{%s}:openids:%d:%d", findA, ledger.Day(time.Now()), bucket)
 	}

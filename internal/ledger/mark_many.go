@@ -158,7 +158,7 @@ func runGroups(ctx context.Context, rdb redis.UniversalClient, groups []*markGro
 		g.reply = run(ctx, pipe, g.keys, g.args...)
 	}
 	for i := range pushes {
-		pushes[i].reply = pipe.RPush(ctx, pushes[i].list, pushes[i].element)
+		pushes[i].reply = pipe.RPush(ctx, pushes[i].list, pushes[i].elements...)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 }

@@ -32,10 +32,11 @@ import (
 // in the same pipeline takes half of the time that it takes in the script. Failing to add a task is
 // no error: what Redis cannot add, because another program has overwritten the list, is not found.
 
-// openidBuckets is the number of lists of an app and a day. A list has 10,000 elements where an app
-// has ten million tasks a day, which Redis returns in some 2 ms; with more lists, those of apps with
-// some thousand tasks a day would take more memory than their elements.
-const openidBuckets = 1024
+// openidBuckets is the number of lists of an app and a day. A list has 40,000 elements where an app
+// has ten million tasks a day, which Redis returns in some milliseconds. With more lists, fewer of the
+// tasks that are marked together share a command, and those of apps with some thousand tasks a day
+// would take more memory than their elements.
+const openidBuckets = 256
 
 // openidHashSize is the number of bytes of an openid's hash in the index.
 const openidHashSize = 8
@@ -79,33 +80,53 @@ func (l *Ledger) openidExpiry(day int64) int64 {
 	return (day+1)*secondsPerDay + int64((l.policy.Retention+openidSlack)/time.Second)
 }
 
-// openidPush adds a task to the index.
+// openidPush adds tasks to a list of the index.
 type openidPush struct {
-	app           string
-	day           int64
-	list, element string
-	request       int // its index
-	reply         *redis.IntCmd
+	app      string
+	day      int64
+	list     string
+	elements []any // strings
+	requests []int // their indexes
+	reply    *redis.IntCmd
 }
 
 // newOpenIDPush returns what adds a task to the lists of a day.
 func newOpenIDPush(app, id, openid string, day int64) openidPush {
 	hash, bucket := openidHash(openid)
-	return openidPush{app: app, day: day, list: openidsKey(app, day, bucket), element: hash + id}
+	return openidPush{app: app, day: day, list: openidsKey(app, day, bucket), elements: []any{hash + id}}
 }
 
-// openidPushes returns what adds the tasks of the requests with these indexes.
+// created reports whether the push has created its list.
+func (p *openidPush) created() bool { return p.reply.Val() == int64(len(p.elements)) }
+
+// openidPushes returns what adds the tasks of the requests with these indexes: one command for each
+// list.
 func (l *Ledger) openidPushes(requests []MarkRequest, indexes []int) []openidPush {
 	if !l.policy.IndexOpenIDs {
 		return nil
 	}
-	pushes := make([]openidPush, 0, len(indexes))
+	type list struct {
+		app    string
+		day    int64
+		bucket int
+	}
+	var pushes []openidPush
+	at := make(map[list]int, min(len(indexes), openidBuckets))
 	for _, i := range indexes {
-		if m := &requests[i]; m.Receiver != "" {
-			push := newOpenIDPush(m.App, m.ID, m.Receiver, openidDay(m.due()))
-			push.request = i
-			pushes = append(pushes, push)
+		m := &requests[i]
+		if m.Receiver == "" {
+			continue
 		}
+		hash, bucket := openidHash(m.Receiver)
+		to := list{m.App, openidDay(m.due()), bucket}
+		n, known := at[to]
+		if !known {
+			n = len(pushes)
+			at[to] = n
+			pushes = append(pushes, openidPush{app: to.app, day: to.day, list: openidsKey(to.app, to.day, bucket)})
+		}
+		pushes[n].elements = append(pushes[n].elements, hash+m.ID)
+		pushes[n].requests = append(pushes[n].requests, i)
 	}
 	return pushes
 }
@@ -115,7 +136,7 @@ func (l *Ledger) openidPushes(requests []MarkRequest, indexes []int) []openidPus
 func (l *Ledger) noteNewLists(ctx context.Context, pushes []openidPush) {
 	var first []openidPush
 	for _, p := range pushes {
-		if p.reply.Val() == 1 {
+		if p.created() {
 			first = append(first, p)
 		}
 	}
@@ -168,25 +189,20 @@ func (l *Ledger) indexOpened(ctx context.Context, ref Ref, o OpenRequest, opened
 
 // index adds a task to the index.
 func (l *Ledger) index(ctx context.Context, push openidPush) {
-	push.reply = l.rdb.RPush(ctx, push.list, push.element)
+	push.reply = l.rdb.RPush(ctx, push.list, push.elements...)
 	l.noteNewLists(ctx, []openidPush{push})
 }
 
 // dropOthers removes from the index what was added for requests whose id another task has, which may be
 // for another receiver.
 func (l *Ledger) dropOthers(ctx context.Context, pushes []openidPush, results []MarkResult) {
-	var others []openidPush
-	for _, p := range pushes {
-		if results[p.request].Differs {
-			others = append(others, p)
-		}
-	}
-	if len(others) == 0 {
-		return
-	}
-	_, _ = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for _, p := range others {
-			pipe.LRem(ctx, p.list, -1, p.element)
+	_, _ = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error { // mostly without a command: none is sent
+		for _, p := range pushes {
+			for i, request := range p.requests {
+				if results[request].Differs {
+					pipe.LRem(ctx, p.list, -1, p.elements[i])
+				}
+			}
 		}
 		return nil
 	})
