@@ -219,3 +219,38 @@ func walkCampaign(t *testing.T, p *Tab, s *Site) {
 	p.Open(s.URL + "/batches/" + app2 + "/walk")
 	p.WaitText("main", "2 of 2")
 }
+
+// A key that may only read sees no button; after a sign-out, or when the key is revoked, the pages
+// are closed.
+func TestSignIn(t *testing.T) {
+	browser, site := StartBrowser(t), StartSite(t, "--rate", "0")
+	site.Enqueue(t, "order-unknown", "lost-oPerson", "")
+	site.WaitTask(t, "order-unknown", `"unknown"`)
+	tab := browser.Tab(t, site.URL, desktop())
+	tab.Open(site.URL + "/signin")
+	tab.Do("try a wrong key", chromedp.SendKeys("#key", "wxc_no_such\r"), chromedp.WaitReady("#signin-fault"))
+	tab.Problems() // the answer is 422, which the browser logs
+	tab.SignIn(site, site.Reader)
+	task := site.URL + "/tasks/" + app2 + "/order-unknown"
+	buttons := `document.querySelectorAll("main form[method=post] button, main a.button").length`
+	tab.Open(task)
+	tab.WaitText("h1", "order-unknown")
+	if n := Get(tab, "count the buttons", chromedp.Evaluate[int](buttons)); n != 0 {
+		t.Errorf("a key that may only read sees %d buttons", n)
+	}
+	tab.Open(site.URL + "/holds")
+	if n := Get(tab, "count the buttons", chromedp.Evaluate[int](buttons)); n != 0 {
+		t.Errorf("a key that may only read sees %d buttons on the page of the holds", n)
+	}
+	tab.Press(`form[action="/signout"] button`)
+	tab.Do("see the sign-in page", chromedp.WaitReady("#key"))
+	tab.Open(task)
+	tab.Do("see the sign-in page again", chromedp.WaitReady("#key"))
+	tab.SignIn(site, site.Revoked)
+	tab.Open(task)
+	tab.Wait("a key that may operate sees a button", buttons+" > 0")
+	tab.Open(site.URL + "/")
+	site.Command(t, "key", "revoke", "leaver")
+	tab.Do("be sent to the sign-in page", chromedp.WaitReady("#key"))
+	tab.clean()
+}
