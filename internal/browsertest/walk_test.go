@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -252,5 +253,39 @@ func TestSignIn(t *testing.T) {
 	tab.Open(site.URL + "/")
 	site.Command(t, "key", "revoke", "leaver")
 	tab.Do("be sent to the sign-in page", chromedp.WaitReady("#key"))
+	tab.clean()
+}
+
+// The asynq web UI opens with tasks in every state.
+func TestMonitor(t *testing.T) {
+	browser, site := StartBrowser(t), StartSite(t, "--rate", "0")
+	site.Fault(t, map[string]any{"errcode": -1, "openid": "oAlwaysBusy"})
+	site.Enqueue(t, "done", "oPerson", "")
+	site.Enqueue(t, "ended", "badopenid-oPerson", "")
+	site.Enqueue(t, "again", "oAlwaysBusy", "")
+	site.Enqueue(t, "later", "oPerson", `,"process_at":"`+time.Now().Add(time.Hour).Format(time.RFC3339)+`"`)
+	site.WaitTask(t, "done", `"accepted"`)
+	site.WaitTask(t, "ended", `"rejected"`)
+	site.WaitTask(t, "again", `"retrying"`)
+	tab := browser.Tab(t, site.URL, desktop())
+	tab.SignIn(site, site.Operator)
+	show := func(state, id string) {
+		t.Helper()
+		tab.Open(site.URL + "/monitor/queues/" + app2 + ":send:custom?status=" + state)
+		tab.Wait(id+" is "+state, fmt.Sprintf(`[...document.querySelectorAll("td, th")].some(e => e.innerText.trim() === %q)`, id))
+		tab.Screenshot("monitor-" + state)
+	}
+	site.Enqueue(t, "now", "hang9-oPerson", "")
+	site.WaitTask(t, "now", `"sending"`)
+	show("active", "now") // first, since it ends after 20 s
+	show("completed", "done")
+	show("archived", "ended")
+	show("retry", "again")
+	show("scheduled", "later")
+	if status, body := site.Call(t, http.MethodPut, "/v1/holds/"+app2+"/send:custom", `{"reason":"test"}`); status != http.StatusOK {
+		t.Fatalf("hold: %d: %s", status, body)
+	}
+	site.Enqueue(t, "waits", "oPerson", "")
+	show("pending", "waits")
 	tab.clean()
 }
