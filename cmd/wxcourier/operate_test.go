@@ -323,7 +323,9 @@ func TestDev(t *testing.T) {
 		return strings.Contains(metrics, `outcome="accepted"`) && strings.Contains(metrics, `outcome="refused"`)
 	})
 	rendered(t, url+"start", "wxcourier dev")
-	rendered(t, url, "wx00000000000000d1")
+	if _, console := get(t, url); !strings.Contains(console, "wx00000000000000d1") { // package browsertest renders it
+		t.Errorf("the console does not show the app:\n%.2000s", console)
+	}
 	rendered(t, url+"monitor", "send:subscribe")
 	env := []string{"WXCOURIER_REDIS_ADDRS=" + address("Redis")}
 	if got := command(t, env, "", "results"); got.status != statusDone || !strings.Contains(got.stdout, "wx00000000000000d1") {
