@@ -88,10 +88,7 @@ func (v *campaignView) Preview() string {
 // loadCampaign shows a draft: the result of its check, or how far its sending is.
 func (c *Console) loadCampaign(r *request) (any, error) {
 	app, id := r.PathValue("app"), r.PathValue("draft")
-	if err := r.require(apikey.Read, app); err != nil {
-		return nil, err
-	}
-	d, info, err := c.openDraft(r, app, id)
+	d, info, err := c.draftOf(r, apikey.Read)
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +125,15 @@ func (run *campaignRun) stage(locked bool) stage {
 		return stageFailed
 	}
 	return stageSent
+}
+
+// draftOf reads the draft of a request's path, for which the key must have a scope.
+func (c *Console) draftOf(r *request, scope apikey.Scope) (draft.Draft, campaignInfo, error) {
+	app := r.PathValue("app")
+	if err := r.require(scope, app); err != nil {
+		return draft.Draft{}, campaignInfo{}, err
+	}
+	return c.openDraft(r, app, r.PathValue("draft"))
 }
 
 // openDraft reads a draft that was checked.
@@ -192,10 +198,7 @@ func shown[N int | int64](n N) string {
 // confirmCampaign begins to send a draft, or continues it.
 func (c *Console) confirmCampaign(r *request) (next string, err error) {
 	app, id := r.PathValue("app"), r.PathValue("draft")
-	if err := r.require(apikey.Enqueue, app); err != nil {
-		return "", err
-	}
-	d, info, err := c.openDraft(r, app, id)
+	d, info, err := c.draftOf(r, apikey.Enqueue)
 	if err != nil {
 		return "", err
 	}
@@ -224,10 +227,7 @@ func (c *Console) confirmCampaign(r *request) (next string, err error) {
 // checkAgain checks a draft again: holds, limits and what was sent may have changed.
 func (c *Console) checkAgain(r *request) (next string, err error) {
 	app, id := r.PathValue("app"), r.PathValue("draft")
-	if err := r.require(apikey.Enqueue, app); err != nil {
-		return "", err
-	}
-	d, info, err := c.openDraft(r, app, id)
+	d, info, err := c.draftOf(r, apikey.Enqueue)
 	if err != nil {
 		return "", err
 	}
@@ -263,10 +263,7 @@ func (c *Console) planOfDraft(ctx context.Context, d draft.Draft, info campaignI
 // discardCampaign deletes a draft that was not sent.
 func (c *Console) discardCampaign(r *request) (next string, err error) {
 	app, id := r.PathValue("app"), r.PathValue("draft")
-	if err := r.require(apikey.Enqueue, app); err != nil {
-		return "", err
-	}
-	d, _, err := c.openDraft(r, app, id)
+	d, _, err := c.draftOf(r, apikey.Enqueue)
 	if err != nil {
 		return "", err
 	}
