@@ -92,7 +92,7 @@ func TestSendCommand(t *testing.T) {
 	}
 }
 
-// TestSendChanged: a table that has changed needs a flag, and nobody gets a second message.
+// TestSendChanged: a table that has changed needs a flag, and no person gets a second message.
 func TestSendChanged(t *testing.T) {
 	campaignFiles(t, 5, "")
 	env, wx := newEnv(t)

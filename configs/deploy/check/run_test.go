@@ -63,7 +63,7 @@ type service struct {
 func (m machine) start(t *testing.T, s service) {
 	t.Helper()
 	program := binary(t)
-	env := append(os.Environ(), "WXCOURIER_WECHAT_BASE_URL=http://127.0.0.1:9") // nobody is to be called
+	env := append(os.Environ(), "WXCOURIER_WECHAT_BASE_URL=http://127.0.0.1:9") // a closed port: no call reaches WeChat
 	for _, entry := range s.env {
 		env = append(env, m.translate(entry))
 	}
