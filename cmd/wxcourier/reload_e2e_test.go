@@ -101,6 +101,8 @@ func (r *reloaded) inUse(apps int, before ...string) (hash string) {
 	redistest.Until(r.t, reloadWithin, fmt.Sprintf("both replicas use a new configuration with %d apps", apps), func() bool {
 		replicas, err := heartbeat.List(r.t.Context(), r.rdb)
 		must(r.t, err)
+		// The gateway's configuration has a hash too; here the workers count.
+		replicas = slices.DeleteFunc(replicas, func(o heartbeat.Replica) bool { return o.Kind != heartbeat.Worker })
 		if len(replicas) != 2 || replicas[0].Configuration == nil || replicas[1].Configuration == nil {
 			return false
 		}
@@ -233,6 +235,8 @@ func (r *reloaded) refusalIsShown(hash string) {
 	redistest.Until(r.t, reloadWithin, "both replicas report the refusal", func() bool {
 		replicas, err := heartbeat.List(r.t.Context(), r.rdb)
 		must(r.t, err)
+		// The gateway's configuration has a hash too; here the workers count.
+		replicas = slices.DeleteFunc(replicas, func(o heartbeat.Replica) bool { return o.Kind != heartbeat.Worker })
 		return !slices.ContainsFunc(replicas, func(h heartbeat.Replica) bool {
 			return h.Configuration.Refused.IsZero() || h.Configuration.Hash != hash
 		})
