@@ -38,6 +38,33 @@ type App struct {
 	// OnlyOpenIDs, when set, are the only receivers of messages; messages to anyone else end as
 	// rejected.
 	OnlyOpenIDs []string `yaml:"only_openids"`
+	// Callback is how WeChat's pushes to the app are read: its console's page of the message push.
+	Callback Callback `yaml:"callback"`
+	// Consent is what the worker does about persons who have no consent left: off, observe or enforce.
+	Consent string `yaml:"consent"`
+	// Templates is what is checked against the app's message templates when a task is enqueued.
+	Templates Templates `yaml:"templates"`
+}
+
+// Callback is how WeChat's pushes to an app are read and passed on.
+type Callback struct {
+	Token      wechat.Secret `yaml:"token"`
+	TokenFile  string        `yaml:"token_file"`
+	AESKey     wechat.Secret `yaml:"aes_key"` // EncodingAESKey, 43 characters; "" in plain mode
+	AESKeyFile string        `yaml:"aes_key_file"`
+	// ForwardURL gets the pushes that wxcourier does not handle, signed; "": none.
+	ForwardURL        string        `yaml:"forward_url"`
+	ForwardSecret     wechat.Secret `yaml:"forward_secret"`
+	ForwardSecretFile string        `yaml:"forward_secret_file"`
+}
+
+// Configured reports whether pushes to the app are taken.
+func (c Callback) Configured() bool { return c.Token != "" }
+
+// Templates is what is checked against an app's message templates.
+type Templates struct {
+	Check string `yaml:"check"` // off, warn or reject
+	Fix   bool   `yaml:"fix"`   // a "thing" that is too long is cut
 }
 
 // Token is the source of an app's access tokens.

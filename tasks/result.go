@@ -69,6 +69,21 @@ func States() []State {
 	return []State{StateScheduled, StateWaiting, StateSending, StateRetrying, StateDone}
 }
 
+// DeliveryReceipt is what became of a message that WeChat had accepted.
+type DeliveryReceipt string
+
+// The receipts.
+const (
+	ReceiptDelivered DeliveryReceipt = "delivered"
+	ReceiptBlocked   DeliveryReceipt = "blocked" // by the person
+	ReceiptFailed    DeliveryReceipt = "failed"  // WeChat could not deliver it; ReceiptStatus says why
+)
+
+// DeliveryReceipts returns all receipts, in the order of the columns of tables.
+func DeliveryReceipts() []DeliveryReceipt {
+	return []DeliveryReceipt{ReceiptDelivered, ReceiptBlocked, ReceiptFailed}
+}
+
 // Result is the record of a task: its state until it is done, then its outcome and WeChat's
 // answer. Encode, the columns of `wxcourier results --csv` and the table of fields in
 // docs/tasks.md follow this struct and its tags; tests compare them.
@@ -115,6 +130,17 @@ type Result struct {
 	Generation int `json:"generation,omitempty"`
 	// Supersedes is the outcome that this one replaced (OutcomeUnknown), if any.
 	Supersedes Outcome `json:"supersedes,omitempty"`
+
+	// Receipt is what became of the message after WeChat had accepted it, as WeChat pushed it to the
+	// gateway's callback; "" before that push, and without one.
+	Receipt DeliveryReceipt `json:"receipt,omitempty"`
+	// ReceiptStatus is the push's own text, such as "success" or "failed:user block".
+	ReceiptStatus string `json:"receipt_status,omitempty"`
+	// ReceiptAt is the time of the push.
+	ReceiptAt time.Time `json:"receipt_at,omitzero"`
+	// Fixed names what was changed in the body before it was sent, because the template demands it and
+	// the app's configuration allows it: "data.thing1.value: cut from 27 to 20 characters".
+	Fixed []string `json:"fixed,omitempty"`
 
 	EnqueuedAt time.Time `json:"enqueued_at,omitzero"`
 	FinishedAt time.Time `json:"finished_at,omitzero"`
@@ -175,6 +201,15 @@ func (r Result) Encode() []byte {
 		number(`,"generation":`, r.Generation)
 	}
 	some(`,"supersedes":`, string(r.Supersedes))
+	some(`,"receipt":`, string(r.Receipt))
+	some(`,"receipt_status":`, r.ReceiptStatus)
+	instant(`,"receipt_at":`, r.ReceiptAt)
+	for i, fixed := range r.Fixed {
+		text([...]string{`,"fixed":[`, `,`}[min(i, 1)], fixed)
+	}
+	if len(r.Fixed) > 0 {
+		dst = append(dst, ']')
+	}
 	instant(`,"enqueued_at":`, r.EnqueuedAt)
 	instant(`,"finished_at":`, r.FinishedAt)
 	if l := r.Last; l != nil {

@@ -33,6 +33,8 @@ func filledResult(t *testing.T, pick func(field int) bool, text string) tasks.Re
 		case f.Type() == reflect.TypeFor[*tasks.LastAnswer]():
 			at := time.Date(2026, 11, 21, 9, 0, i, 5000, time.UTC)
 			f.Set(reflect.ValueOf(&tasks.LastAnswer{ErrCode: -i, ErrMsg: fmt.Sprint(text, "m"), RID: fmt.Sprint(text, "r"), Class: text, At: at}))
+		case f.Type() == reflect.TypeFor[[]string]():
+			f.Set(reflect.ValueOf([]string{fmt.Sprint(text, "a"), text}))
 		default:
 			t.Fatalf("field %s: this test cannot set a %s", v.Type().Field(i).Name, f.Type())
 		}

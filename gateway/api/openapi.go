@@ -75,6 +75,9 @@ func fieldDocs() map[reflect.Type]map[string]string {
 			"suggest": "A content check's advice: pass, review or risky.", "label": "A content check's category, in digits.",
 			"trace_id": "A content check's id at WeChat.", "reason": "Explains the outcome if errmsg does not.",
 			"generation": "Redrives of the task.", "supersedes": "The outcome that this one replaced.",
+			"receipt":        "What became of the message after WeChat had accepted it, as WeChat pushed it.",
+			"receipt_status": "WeChat's text of the receipt.", "receipt_at": "The time of the receipt.",
+			"fixed": "What was changed in the body before it was sent.",
 		},
 		reflect.TypeFor[hold.Hold](): {
 			"scope": "* is the whole app; else a task type, or template:ID.", "reason": "A word such as quota_day, or an operator's text.",

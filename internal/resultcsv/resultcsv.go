@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/printable"
@@ -44,6 +45,10 @@ func Columns() []Column {
 		{"enqueued_at", func(r tasks.Result) string { return stamp(r.EnqueuedAt) }},
 		{"generation", func(r tasks.Result) string { return strconv.Itoa(r.Generation) }},
 		{"supersedes", func(r tasks.Result) string { return string(r.Supersedes) }},
+		{"receipt", func(r tasks.Result) string { return string(r.Receipt) }},
+		{"receipt_status", func(r tasks.Result) string { return r.ReceiptStatus }},
+		{"receipt_at", func(r tasks.Result) string { return stamp(r.ReceiptAt) }},
+		{"fixed", func(r tasks.Result) string { return strings.Join(r.Fixed, "; ") }},
 	}
 }
 
