@@ -26,25 +26,23 @@ type SecurityConfig struct {
 	SymmetricKeyFile string `yaml:"symmetric_key_file"`
 	// PrivateSN is the number of the asymmetric key (非对称密钥编号).
 	PrivateSN string `yaml:"private_sn"`
-	// PrivateKeyFile is the file of its private key, an RSA key in PEM.
+	// PrivateKey is its private key, an RSA key in PEM.
+	PrivateKey     Secret `yaml:"private_key"`
 	PrivateKeyFile string `yaml:"private_key_file"`
 	// Certificates are the platform certificates (平台证书): one, and two while WeChat replaces it.
 	Certificates []PlatformCertificate `yaml:"certificates"`
 	// Paths are further endpoints whose page says that they support encryption
 	// (本接口支持服务通信二次加密和签名); see [SecuredEndpoints].
 	Paths []string `yaml:"paths"`
-
-	// PrivateKey is the content of PrivateKeyFile.
-	PrivateKey Secret `yaml:"-"`
 }
 
 // PlatformCertificate is a certificate with which WeChat signs its answers.
 type PlatformCertificate struct {
 	// SN is its number in the console (证书编号); not the serial number inside of the certificate.
-	SN   string `yaml:"sn"`
-	File string `yaml:"file"` // PEM
-	// PEM is the content of File.
-	PEM string `yaml:"-"`
+	SN string `yaml:"sn"`
+	// PEM is the certificate; File is a file that holds it.
+	PEM  string `yaml:"pem"`
+	File string `yaml:"file"`
 }
 
 // Configured reports whether there is any key material.
@@ -91,7 +89,7 @@ func NewSecurity(app string, c SecurityConfig) (*Security, error) {
 	key, err := base64.StdEncoding.DecodeString(c.SymmetricKey.Reveal())
 	switch {
 	case c.SymmetricKey == "":
-		fault("symmetric_key", "required: set symmetric_key or symmetric_key_file")
+		fault("symmetric_key", "required: the key in base64; set symmetric_key or symmetric_key_file")
 	case err != nil || len(key) != 32:
 		fault("symmetric_key", "not 32 bytes in base64, as WeChat's console gives an AES256 key")
 	default:
@@ -103,7 +101,7 @@ func NewSecurity(app string, c SecurityConfig) (*Security, error) {
 		fault("private_sn", "required: the number of the asymmetric key in WeChat's console")
 	}
 	if s.private, err = parsePrivateKey(c.PrivateKey); err != nil {
-		fault("private_key_file", "%w", err)
+		fault("private_key", "%w", err)
 	}
 	if len(c.Certificates) == 0 {
 		fault("certificates", "required: the platform certificate, from WeChat's console")
@@ -117,7 +115,7 @@ func NewSecurity(app string, c SecurityConfig) (*Security, error) {
 			fault(at+".sn", "the same number twice")
 		}
 		if s.certificates[pc.SN], err = parseCertificate(pc.PEM); err != nil {
-			fault(at+".file", "%w", err)
+			fault(at+".pem", "%w", err)
 		}
 	}
 	for i, path := range c.Paths {
@@ -144,7 +142,7 @@ func newGCM(key []byte) (cipher.AEAD, error) {
 func parsePrivateKey(text Secret) (*rsa.PrivateKey, error) {
 	block, _ := pem.Decode([]byte(text.Reveal()))
 	if block == nil {
-		return nil, errors.New("required: a private key in PEM")
+		return nil, errors.New("required: a private key in PEM; set private_key or private_key_file")
 	}
 	if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
 		return key, nil
@@ -163,7 +161,7 @@ func parsePrivateKey(text Secret) (*rsa.PrivateKey, error) {
 func parseCertificate(text string) (*x509.Certificate, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil || !strings.Contains(block.Type, "CERTIFICATE") {
-		return nil, errors.New("required: a certificate in PEM")
+		return nil, errors.New("required: a certificate in PEM; set pem or file")
 	}
 	certificate, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {

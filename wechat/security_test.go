@@ -328,7 +328,7 @@ func TestSecurityMistakes(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, key := range []string{"symmetric_sn: ", "symmetric_key: not 32", "private_sn: ", "private_key_file: ", "certificates[0].sn: ", "certificates[0].file: ", "paths[0]: "} {
+	for _, key := range []string{"symmetric_sn: ", "symmetric_key: not 32", "private_sn: ", "private_key: ", "certificates[0].sn: ", "certificates[0].pem: ", "paths[0]: "} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no %q in %v", key, err)
 		}
