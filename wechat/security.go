@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // SecurityConfig is the key material of WeChat's API security mode (API 安全) for one mini program, as its
@@ -171,6 +172,17 @@ func parseCertificate(text string) (*x509.Certificate, error) {
 		return nil, errors.New("its key is not an RSA key; SM2 is not supported")
 	}
 	return certificate, nil
+}
+
+// CertificatesEnd returns when the last of the platform certificates expires.
+func (s *Security) CertificatesEnd() time.Time {
+	var end time.Time
+	for _, c := range s.certificates {
+		if c.NotAfter.After(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
 }
 
 // supports reports whether requests to an endpoint are encrypted.
