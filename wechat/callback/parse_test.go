@@ -158,7 +158,9 @@ func TestIdentity(t *testing.T) {
 	text := func(id, content string) string {
 		return "<xml>" + strings.Replace(head, "event", "text", 1) + "<Content>" + content + "</Content><MsgId>" + id + "</MsgId></xml>"
 	}
-	other := func(content string) string { return "<xml>" + head + "<Event>CLICK</Event><EventKey>" + content + "</EventKey></xml>" }
+	other := func(content string) string {
+		return "<xml>" + head + "<Event>CLICK</Event><EventKey>" + content + "</EventKey></xml>"
+	}
 	for _, same := range [][2]string{
 		{template("5", "1714112445"), template("5", "1714112446")}, {text("1", "a"), text("1", "a")}, {other("a"), other("a")},
 		{`{"MsgType":"event","Event":"subscribe_msg_sent_event","List":[{"MsgID":1,"ErrorCode":0},{"MsgID":2,"ErrorCode":0}]}`, `{"MsgType":"event","Event":"subscribe_msg_sent_event","List":[{"MsgID":"2","ErrorCode":0},{"MsgID":"1","ErrorCode":0}]}`},
