@@ -216,6 +216,7 @@ func (l *Ledger) Settle(ctx context.Context, ref Ref, e SettleRequest) (SettleRe
 type Record struct {
 	State, Queue, Outcome string
 	Result                []byte // JSON; empty before the end
+	Receipt               string // "<receipt> <seconds since 1970> <WeChat's status>"; "": there is none
 	Attempts, Generation  int
 	Enqueued              time.Time // only before the end; zero if unknown
 	Last                  Answer    // of the last attempt that did not end the task; after the end see History
@@ -262,7 +263,7 @@ func (l *Ledger) Records(ctx context.Context, refs []Ref) (records []Record, ok 
 
 // recordFields returns the fields of a record that make a Record.
 func recordFields() []string {
-	return []string{"state", "outcome", "result", "attempts", "generation", "enqueued", "last", "last_msg", "canceled", "pardon"}
+	return []string{"state", "outcome", "result", "attempts", "generation", "enqueued", "last", "last_msg", "canceled", "pardon", "receipt"}
 }
 
 // record returns the Record of a state with the recordFields.
@@ -276,7 +277,7 @@ func (s taskState) record() Record {
 	return Record{
 		State: cmp.Or(s.fields[0], waiting), Queue: s.queue, Outcome: s.fields[1], Result: []byte(s.fields[2]),
 		Attempts: attempts, Generation: generation, Enqueued: enqueuedTime(s.fields[5]),
-		Last: parseAnswer(s.fields[6], s.fields[7]), Canceled: s.fields[8] != "", pardon: pardon,
+		Last: parseAnswer(s.fields[6], s.fields[7]), Canceled: s.fields[8] != "", pardon: pardon, Receipt: s.fields[10],
 	}
 }
 
