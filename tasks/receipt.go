@@ -2,9 +2,6 @@ package tasks
 
 import (
 	"context"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
@@ -27,16 +24,13 @@ func TypeHasReceipts(typ string) bool {
 	return ok && spec.Receipts
 }
 
-// WithReceipt returns a result with the receipt that the task's record has beside it, "" for none. It
-// is for this module: other programs call [Client.Result] or [Inspector.AddReceipts].
-func WithReceipt(r Result, field string) Result {
-	receipt, rest, _ := strings.Cut(field, " ")
-	at, status, _ := strings.Cut(rest, " ")
-	seconds, err := strconv.ParseInt(at, 10, 64)
-	if receipt == "" || err != nil {
-		return r
+// WithReceipt returns a result with the receipt that the task's record has beside it; the zero Receipt
+// changes nothing. It is for this module: other programs call [Client.Result] or
+// [Inspector.AddReceipts].
+func WithReceipt(r Result, receipt ledger.Receipt) Result {
+	if receipt.Kind != "" {
+		r.Receipt, r.ReceiptStatus, r.ReceiptAt = DeliveryReceipt(receipt.Kind), receipt.Status, receipt.At
 	}
-	r.Receipt, r.ReceiptStatus, r.ReceiptAt = DeliveryReceipt(receipt), status, time.Unix(seconds, 0).UTC()
 	return r
 }
 
@@ -64,12 +58,12 @@ func (i *Inspector) AddReceipts(ctx context.Context, results []Result) error {
 	if len(refs) == 0 {
 		return nil
 	}
-	fields, err := i.ledger.Receipts(ctx, refs, generations)
+	receipts, err := i.ledger.Receipts(ctx, refs, generations)
 	if err != nil {
 		return err
 	}
-	for n, field := range fields {
-		results[places[n]] = WithReceipt(results[places[n]], field)
+	for n, receipt := range receipts {
+		results[places[n]] = WithReceipt(results[places[n]], receipt)
 	}
 	return nil
 }

@@ -9,12 +9,12 @@ import (
 )
 
 // ReceiptCount returns the name of the counter of a receipt among those of a batch, see Ledger.Batch.
-func ReceiptCount(receipt string) string { return "receipt:" + receipt }
+func ReceiptCount(receipt string) string { return receiptCounter(receipt) }
 
-// Receipts reads the receipts of some tasks, in a round trip for each 500 of them: "" for a task
-// without one, see Record.Receipt. A task that is in another generation than the given one has none.
-func (l *Ledger) Receipts(ctx context.Context, refs []Ref, generations []int) ([]string, error) {
-	all := make([]string, len(refs))
+// Receipts reads the receipts of some tasks, in a round trip for each 500 of them: zero for a task
+// without one. A task that is in another generation than the given one has none.
+func (l *Ledger) Receipts(ctx context.Context, refs []Ref, generations []int) ([]Receipt, error) {
+	all := make([]Receipt, len(refs))
 	for first := 0; first < len(refs); first += receiptPage {
 		page := refs[first:min(first+receiptPage, len(refs))]
 		replies := make([]*redis.SliceCmd, len(page))
@@ -31,7 +31,7 @@ func (l *Ledger) Receipts(ctx context.Context, refs []Ref, generations []int) ([
 			receipt, _ := reply.Val()[0].(string)
 			text, _ := reply.Val()[1].(string)
 			if generation, _ := strconv.Atoi(text); generation == generations[first+i] {
-				all[first+i] = receipt
+				all[first+i] = parseReceipt(receipt)
 			}
 		}
 	}
