@@ -83,6 +83,7 @@ func (j *job) result(v dispatch.Verdict, now time.Time) tasks.Result {
 		ErrMsg: a.Msg, RID: a.RID,
 		MsgID: a.MsgID, OpenLink: a.OpenLink, URLLink: a.URLLink, Link: a.Link,
 		Suggest: a.Suggest, Label: a.Label, TraceID: a.TraceID,
+		Fixed: j.Fixed,
 	}
 	if a.Image != nil {
 		res.Image = a.ImageType
