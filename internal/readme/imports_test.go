@@ -24,7 +24,7 @@ func layers() [][]string {
 		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/gate", "internal/reconcile", "internal/ingest"},
 		{"internal/resultlog"},
 		{"internal/apikey", "internal/campaign/draft", "internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
-		{"internal/pushes"},
+		{"internal/pushes", "internal/templates/refresh"},
 		{"sandbox"},
 		{"tasks", "ratelimit", "wechat"},
 		{"wechat/callback"},

@@ -29,7 +29,8 @@ const (
 type Cache struct {
 	rdb  redis.UniversalClient
 	now  func() time.Time
-	apps sync.Map // app → *cached
+	apps sync.Map     // app → *cached
+	away atomic.Int64 // Redis is not asked until then, in ns since 1970: it did not answer
 }
 
 // cached is the registry of an app, as it was read.
@@ -77,6 +78,9 @@ func (c *Cache) Get(ctx context.Context, app string) *Registry {
 }
 
 func (c *Cache) read(ctx context.Context, app string, entry *cached) {
+	if c.now().UnixNano() < c.away.Load() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	text, err := c.rdb.Get(ctx, Key(app)).Bytes()
@@ -84,7 +88,7 @@ func (c *Cache) read(ctx context.Context, app string, entry *cached) {
 	case errors.Is(err, redis.Nil):
 		entry.registry.Store(nil)
 	case err != nil:
-		entry.next.Store(c.now().Add(readAgain).UnixNano())
+		c.away.Store(c.now().Add(readAgain).UnixNano())
 		return
 	default:
 		if r, err := Decode(text); err == nil {
