@@ -55,6 +55,7 @@ func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (led
 		return settled, nil
 	}
 	d.countOutcome(result)
+	d.misfit(ctx, j, result)
 	d.logOutcome(ctx, j, v, result)
 	if d.hooks.OnResult != nil {
 		d.hooks.OnResult(result)

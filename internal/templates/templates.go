@@ -33,6 +33,14 @@ type Mode struct {
 	Fix   bool  `json:"fix,omitempty"` // a "thing" that is too long is cut
 }
 
+// Normal returns the mode with the one zero value for what does nothing.
+func (m Mode) Normal() Mode {
+	if !m.Checks() {
+		m.Check = ""
+	}
+	return m
+}
+
 // Active reports whether enqueuing does something.
 func (m Mode) Active() bool { return m.Fix || m.Checks() }
 
