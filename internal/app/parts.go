@@ -184,7 +184,7 @@ func (r *Replica) Run(ctx context.Context) error {
 func WorkerApps(apps []configs.App) []worker.App {
 	var all []worker.App
 	for _, app := range apps {
-		all = append(all, worker.App{ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours})
+		all = append(all, worker.App{ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Consent: app.Consent})
 	}
 	return all
 }

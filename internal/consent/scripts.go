@@ -94,11 +94,15 @@ kept = math.min(kept, e.n)
 if e.o > e.a then
 	kept = e.n
 end
+if e.k == 0 and began > e.z + 60 then
+	e.l = 0
+end
+e.l = e.l + e.n - kept
 if began > e.z then
 	if kept > 0 and e.o <= e.a then
-		e.k, e.l = 0, 0
+		e.k = 0
 	elseif e.k == 0 then
-		e.k, e.l = 1, e.n - kept
+		e.k = 1
 	elseif began - e.z >= 12 * 3600 then
 		e.k = math.min(e.k + 1, 9)
 	end
