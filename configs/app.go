@@ -40,7 +40,8 @@ type App struct {
 	OnlyOpenIDs []string `yaml:"only_openids"`
 	// Callback is how WeChat's pushes to the app are read: its console's page of the message push.
 	Callback Callback `yaml:"callback"`
-	// Consent is what the worker does about persons who have no consent left: off, observe or enforce.
+	// Consent is what follows from what is known of the consent of the receivers of subscribe messages:
+	// "off" (the default), "observe" or "enforce".
 	Consent string `yaml:"consent"`
 	// Templates is what is checked against the app's message templates when a task is enqueued.
 	Templates Templates `yaml:"templates"`
@@ -117,6 +118,9 @@ func (d *decoder) checkApps(apps []App) {
 		d.entryFaults(key+".hours", hours.Validate())
 		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { // also false for NaN
 			d.problem(key+".reserve_urgent", "%v is outside of 0 ≤ reserve_urgent < 1 (0.2 keeps the last fifth of a day's limit for urgent tasks)", r)
+		}
+		if _, err := worker.ConsentMode(app.Consent); err != nil {
+			d.problem(key+".consent", "%v", err)
 		}
 		for j, openid := range app.OnlyOpenIDs {
 			if openid == "" {

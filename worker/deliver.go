@@ -43,6 +43,7 @@ type delivererDeps struct {
 	tracer     trace.Tracer // nil: no spans
 	metrics    *metrics
 	series     *series.Recorder // nil: outcomes are not counted over time
+	consents   *consentLedger
 	background *background.Group
 	log        *slog.Logger
 	now        func() time.Time // the clock of hours and expiry
@@ -68,8 +69,8 @@ func (d *deliverer) newRunner() string {
 // deliver takes one task through the pipeline:
 //
 //	decode → prepare (app, its hours → probe → receiver's lock → request (guards, image, token) →
-//	permit) → open (settled? canceled? expired? fence) → send (OnSending → connection →
-//	permit's instant → call) → judge → settle
+//	permit) → open (settled? canceled? expired? fence) → send (the receiver's consent →
+//	OnSending → connection → permit's instant → call) → judge → settle
 //
 // It holds no policy: open decides whether the task may be sent, package dispatch what follows
 // from the answer. asynq deletes the task when deliver returns nil, retries it after a
@@ -110,6 +111,7 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 		err = d.send(ctx, j)
 	}
 	j.err = err
+	d.consents.settle(ctx, j)
 	return d.settle(ctx, j, d.judge(ctx, j))
 }
 
@@ -152,6 +154,9 @@ func (d *deliverer) open(ctx context.Context, j *job) error {
 // send calls WeChat.
 func (d *deliverer) send(ctx context.Context, j *job) (err error) {
 	open := j.lane.gate.Context()
+	if err := d.consents.checkConsent(ctx, j); err != nil {
+		return err
+	}
 	if err := d.notifySending(open, j); err != nil {
 		return err
 	}

@@ -44,7 +44,8 @@ type job struct {
 	unlock       func()    // unlocks the receiver; nil when it is not locked
 	request      wechat.Request
 	opened       ledger.OpenResult
-	notified     bool // OnSending was called
+	notified     bool          // OnSending was called
+	consent      *consentCheck // nil: the consent of the receiver does not matter, or is not known
 	answer       wechat.Answer
 	err          error // of the request or the call
 }

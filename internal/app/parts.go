@@ -188,7 +188,7 @@ func WorkerApps(apps []configs.App) []worker.App {
 	var all []worker.App
 	for _, app := range apps {
 		all = append(all, worker.App{
-			ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Receipts: app.Callback.Configured(),
+			ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Receipts: app.Callback.Configured(), Consent: app.Consent,
 			Templates: worker.Templates{Check: app.Templates.Check, Fix: app.Templates.Fix, Fetch: app.Consent != "" && app.Consent != "off"},
 		})
 	}
