@@ -104,7 +104,12 @@ func (c *Client) Result(ctx context.Context, app, id string) (Result, error) {
 
 // stateNames returns the names of a task for a taskstate.Reader.
 func stateNames(app, id string) taskstate.Names {
-	return taskstate.Names{App: app, ID: id, AsynqID: Envelope{App: app, ID: id}.TaskID(), TypeOf: typeOfQueue}
+	return taskstate.Names{App: app, ID: id, AsynqID: Envelope{App: app, ID: id}.TaskID(), LaneOf: laneOfQueue}
+}
+
+func laneOfQueue(queue string) string {
+	_, lane, _, _ := ParseLane(queue)
+	return lane
 }
 
 func typeOfQueue(queue string) string {

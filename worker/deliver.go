@@ -87,6 +87,9 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 	j.started, j.resultWriter, j.trace = started, t.ResultWriter(), d.newTrace(t.Headers())
 	j.call.Assign(permit)
 	defer d.release(ctx, j)
+	if j.Plaintext {
+		return d.makePlaintext(ctx, j)
+	}
 
 	err = d.prepare(open, j)
 	if !isHandedBack(err) && (taskCtx.Err() != nil || open.Err() != nil) {

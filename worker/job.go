@@ -81,7 +81,7 @@ func newJob(ctx context.Context, l *lane, runner string, t *asynq.Task) (*job, e
 	if j.Envelope, err = tasks.DecodePayload(t.Payload()); err != nil {
 		return bad(err)
 	}
-	if j.App != l.app || j.Type != l.typ {
+	if j.App != l.app || j.Lane() != l.typ {
 		return bad(fmt.Errorf("it belongs to another queue than %s", queue))
 	}
 	if j.TaskID() != taskID {
@@ -92,6 +92,7 @@ func newJob(ctx context.Context, l *lane, runner string, t *asynq.Task) (*job, e
 		return bad(errors.New("its type is not in the catalog"))
 	}
 	j.spec = spec
+	j.spec.Repeat = spec.RepeatOf(j.Body)
 	j.receiver, j.template = j.ReceiverAndTemplate()
 	j.call = dispatch.Call{
 		App: j.App, Type: j.Type, Endpoint: wechat.Endpoint(spec.Path), Template: j.template, Bulk: j.Priority == tasks.Bulk,

@@ -73,7 +73,7 @@ func (t Task) Waits(now time.Time) []Wait {
 		waits = append(waits, own)
 	}
 	for _, h := range t.Holds {
-		if h.Stops(t.App, t.Type) {
+		if h.Stops(t.App, t.Lane) {
 			waits = append(waits, Wait{For: ForHold, Reason: h.Reason, Until: h.Until, Blocked: h.Until.IsZero()})
 		}
 	}

@@ -60,7 +60,7 @@ func TestWaits(t *testing.T) {
 		"deleted after an attempt":    {record: ledger.Record{Enqueued: now.Add(-time.Second), Attempts: 1}, want: taskstate.Wait{For: taskstate.ForSweep, Blocked: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			waits := taskstate.Task{App: app, Type: typ, Record: tt.record, Copy: tt.copied, Holds: tt.holds}.Waits(now)
+			waits := taskstate.Task{App: app, Lane: typ, Record: tt.record, Copy: tt.copied, Holds: tt.holds}.Waits(now)
 			if got := taskstate.Last(waits); got != tt.want || len(waits) != max(tt.n, 1) {
 				t.Errorf("%+v of %+v, want %+v of %d", got, waits, tt.want, max(tt.n, 1))
 			}
