@@ -42,6 +42,8 @@ type delivererDeps struct {
 	metrics    *metrics
 	series     *series.Recorder // nil: outcomes are not counted over time
 	background *background.Group
+	// callbackTimeout is how long a task waits for the push that ends it.
+	callbackTimeout time.Duration
 	log        *slog.Logger
 	now        func() time.Time // the clock of hours and expiry
 }
@@ -90,6 +92,11 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 	if j.Plaintext {
 		return d.makePlaintext(ctx, j)
 	}
+	if j.spec.Callback {
+		if waits, err := d.checkCallback(ctx, j); waits {
+			return err
+		}
+	}
 
 	err = d.prepare(open, j)
 	if !isHandedBack(err) && (taskCtx.Err() != nil || open.Err() != nil) {
@@ -111,7 +118,11 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 		err = d.send(ctx, j)
 	}
 	j.err = err
-	return d.settle(ctx, j, d.judge(ctx, j))
+	v := d.judge(ctx, j)
+	if j.spec.Callback && v.Outcome == tasks.OutcomeAccepted {
+		return d.awaitCallback(ctx, j, v)
+	}
+	return d.settle(ctx, j, v)
 }
 
 // release ends what a run holds: the probe, the receiver's lock, and a permit that it has not

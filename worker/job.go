@@ -46,6 +46,7 @@ type job struct {
 	opened       ledger.OpenResult
 	notified     bool // OnSending was called
 	answer       wechat.Answer
+	completed    *tasks.Result // what a push says; nil: the answer tells the result
 	err          error // of the request or the call
 }
 

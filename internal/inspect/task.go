@@ -154,7 +154,7 @@ func (r *Reader) completeWaits(ctx context.Context, t *Task, state taskstate.Tas
 // mayWaitForMore reports whether limits and hours concern a task that has these waits.
 func mayWaitForMore(waits []taskstate.Wait) bool {
 	return !slices.ContainsFunc(waits, func(w taskstate.Wait) bool {
-		return w.For == taskstate.ForAnswer || w.For == taskstate.ForSweep || w.For == taskstate.ForArchive
+		return w.For == taskstate.ForAnswer || w.For == taskstate.ForSweep || w.For == taskstate.ForArchive || w.For == taskstate.ForCallback
 	})
 }
 
@@ -183,10 +183,10 @@ func placeOf(state taskstate.Task, r tasks.Result) Place {
 		return PlaceDeleted
 	case r.WaitsFor == tasks.WaitsForArchive:
 		return PlaceArchived
+	case r.WaitsFor == tasks.WaitsForAnswer && !state.Canceled, r.WaitsFor == tasks.WaitsForCallback:
+		return PlaceSending
 	case state.Canceled:
 		return PlaceCanceled
-	case r.WaitsFor == tasks.WaitsForAnswer:
-		return PlaceSending
 	case state.Copy != nil && state.Copy.State == asynqwire.Retry:
 		return PlaceRetrying
 	}

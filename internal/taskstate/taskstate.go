@@ -19,8 +19,9 @@ import (
 // The reasons that replicas give asynq when they hand a task back without an attempt. asynq keeps
 // them as the task's last error, which costs no command of ours.
 const (
-	OutsideHours = "outside of the app's hours"
-	ReceiverBusy = "worker: the receiver is busy with other tasks"
+	OutsideHours   = "outside of the app's hours"
+	ReceiverBusy   = "worker: the receiver is busy with other tasks"
+	AwaitsCallback = "WeChat's callback has not come"
 )
 
 // Task is what Redis holds of one task.
