@@ -178,7 +178,7 @@ var catalog = []Spec{
 	{
 		Type: TypeShortLink, Path: "/wxa/genwxashortlink", Kind: Link, Repeat: Always, Scarce: permanentField, check: checkShortLink,
 		Doc:     docMini + "qrcode-link/short-link/generateShortLink.html",
-		Example: `{"page_url":"pages/index/index?id=123","page_title":"春季特惠","is_permanent":false}`,
+		Example: `{"page_url":"pages/index/index?id=123","page_title":"春季特惠"}`,
 	},
 	{
 		Type: TypeNFCScheme, Path: "/wxa/generatenfcscheme", Kind: Link, Repeat: Always, check: checkNFCScheme,

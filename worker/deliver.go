@@ -44,8 +44,8 @@ type delivererDeps struct {
 	background *background.Group
 	// callbackTimeout is how long a task waits for the push that ends it.
 	callbackTimeout time.Duration
-	log        *slog.Logger
-	now        func() time.Time // the clock of hours and expiry
+	log             *slog.Logger
+	now             func() time.Time // the clock of hours and expiry
 }
 
 func newDeliverer(deps delivererDeps) *deliverer {

@@ -47,7 +47,7 @@ type job struct {
 	notified     bool // OnSending was called
 	answer       wechat.Answer
 	completed    *tasks.Result // what a push says; nil: the answer tells the result
-	err          error // of the request or the call
+	err          error         // of the request or the call
 }
 
 // undecodableError describes a task whose payload cannot be decoded, so that no attempt is
