@@ -35,9 +35,9 @@ type mediaChecks struct {
 func (r *rig) mediaChecks() *mediaChecks {
 	h := &mediaChecks{r: r}
 	h.MediaChecks = pushes.NewMediaChecks(pushes.MediaChecksDeps{
-		Redis: r.rdb, Ledger: ledger.New(r.rdb, worker.RecordPolicy(r.results, r.wechat.AttemptTimeout)), Now: time.Now,
+		Redis: r.rdb, Policy: worker.RecordPolicy(r.results, r.wechat.AttemptTimeout),
 		Log: slog.New(slog.NewTextHandler(r.log, nil)),
-		OnResult: func(result tasks.Result) {
+		OnOutcome: func(result tasks.Result) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.results = append(h.results, result)
