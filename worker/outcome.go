@@ -92,6 +92,9 @@ func (j *job) result(v dispatch.Verdict, now time.Time) tasks.Result {
 	if a.Image != nil {
 		res.Image = a.ImageType
 	}
+	if c := j.completed; c != nil {
+		res.ErrCode, res.ErrMsg, res.Suggest, res.Label = c.ErrCode, c.ErrMsg, c.Suggest, c.Label
+	}
 	var (
 		api    *wechat.APIError
 		unsent *dispatch.NotSentError

@@ -43,6 +43,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/internal/templates/refresh"
 	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -185,7 +186,7 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 			store: consent.NewStore(deps.Redis, nil), counts: r.consents, metrics: metrics, kindOf: deps.KindOf,
 			hold: policy.DeadAfter, pushDelay: consent.PushDelay, log: deps.Logger,
 		},
-		log: deps.Logger, now: deps.Clock,
+		log: deps.Logger, now: deps.Clock, callbackTimeout: tasks.CallbackTimeout,
 	})
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{
