@@ -39,12 +39,12 @@ func codeAdvice(err *APIError) string {
 }
 
 const (
-	adviceSecret  = "the app secret is wrong or was reset: configure the current one of this app"
-	adviceIP      = "add the public IP address of this host to the app's IP whitelist in WeChat's console"
-	adviceConsent = "ask the account's administrator to confirm this host's IP address in WeChat"
-	advicePenalty = "read the penalty notice in WeChat's console; appeals are made there too"
+	adviceSecret    = "the app secret is wrong or was reset: configure the current one of this app"
+	adviceIP        = "add the public IP address of this host to the app's IP whitelist in WeChat's console"
+	adviceConsent   = "ask the account's administrator to confirm this host's IP address in WeChat"
+	advicePenalty   = "read the penalty notice in WeChat's console; appeals are made there too"
 	adviceAuthorize = "ask the account's administrator to authorise the third-party platform again: then the app goes on by itself"
-	adviceGrant   = "ask the account's administrator to authorise the third-party platform again, including this API"
+	adviceGrant     = "ask the account's administrator to authorise the third-party platform again, including this API"
 )
 
 // configAdvice holds the advice for codes of ClassConfig that the token endpoints return.
