@@ -25,6 +25,8 @@ type Config struct {
 	// AppsDir is a folder with further apps, one file (*.yaml) each, whose content is one entry of
 	// Apps. A relative path is relative to the folder of the configuration file. Default none.
 	AppsDir string `yaml:"apps_dir"`
+	// Providers are the service providers (第三方平台) whose authorizers are among the apps.
+	Providers []Provider `yaml:"providers"`
 	// Webhooks are the HTTP endpoints that get results.
 	Webhooks []webhook.Endpoint `yaml:"webhooks"`
 }
@@ -117,6 +119,7 @@ func (d *decoder) check(cfg Config) {
 			cfg.Worker.ShutdownTimeout, cfg.WeChat.AttemptTimeout)
 	}
 	d.checkApps(cfg.Apps)
+	d.checkProviders(cfg)
 	d.checkWebhooks(cfg.Webhooks)
 }
 

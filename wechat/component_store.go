@@ -125,14 +125,16 @@ func (s tokenStore) authorize(ctx context.Context, owner, app string, a authoriz
 }
 
 // deauthorizeScript deletes the refresh token and the token of an account that took its authorization
-// back, unless the event is older than the last one or of another provider.
+// back, unless the event is older than the last one or of another provider. WeChat's times are whole
+// seconds: of two events in one, the authorization counts, since a call shows whether it is still good.
 //
 // KEYS[1] authorization key, KEYS[2] token key; ARGV[1] provider, ARGV[2] event_ms
 // Output: 1 done, 0 the event is out of date
 var deauthorizeScript = redis.NewScript(`
 local provider = redis.call("HGET", KEYS[1], "provider")
 local event = tonumber(redis.call("HGET", KEYS[1], "event_ms") or "0")
-if provider and provider ~= ARGV[1] or event > tonumber(ARGV[2]) then
+if provider and provider ~= ARGV[1] or event > tonumber(ARGV[2])
+  or event == tonumber(ARGV[2]) and redis.call("HEXISTS", KEYS[1], "refresh_token") == 1 then
   return 0
 end
 redis.call("HSET", KEYS[1], "provider", ARGV[1], "event_ms", ARGV[2])
