@@ -80,6 +80,7 @@
 //	exchange.go, respond.go            one call: received, processed, answered
 //	tokens.go, tokencalls.go           tokens, and how a call identifies its app
 //	component.go, componentcalls.go    service providers and the accounts that authorise them
+//	security.go                        the API security mode
 //	messages.go, values.go             messages, and the values of templates' fields
 //	links.go, codes.go, checks.go      links, codes, content checks
 //	quota.go, rids.go, templates.go, login.go, live.go, datacube.go
