@@ -93,6 +93,7 @@ func (d *decoder) load(path string, environ []string) (Config, error) {
 	d.appsDir(path, environ, &cfg)
 	d.environment(environ, &cfg)
 	d.secretFiles(&cfg)
+	d.inheritCallbacks(&cfg)
 	d.check(cfg)
 	if len(d.problems) > 0 {
 		return Config{}, &Error{Path: path, Problems: d.sorted()}

@@ -33,7 +33,39 @@ func (p Provider) Credential() wechat.Credential {
 
 // App returns an account that authorised the provider and is not among the configured apps.
 func (p Provider) App(id string) App {
-	return App{ID: id, Token: Token{Mode: wechat.ModeComponent, Provider: p.ID}}
+	app := App{ID: id, Token: Token{Mode: wechat.ModeComponent, Provider: p.ID}}
+	app.inheritCallback(p)
+	return app
+}
+
+// inheritCallback gives an app the callback of the service provider that it has authorised: pushes to
+// it are signed and encrypted as those to the provider. It may have a forward_url of its own.
+func (a *App) inheritCallback(p Provider) {
+	forward := a.Callback
+	a.Callback = p.Callback
+	if forward.ForwardURL != "" {
+		token, aesKey := p.Callback.Token, p.Callback.AESKey
+		a.Callback = forward
+		a.Callback.Token, a.Callback.AESKey = token, aesKey
+	}
+}
+
+// inheritCallbacks gives each app of a service provider the provider's callback.
+func (d *decoder) inheritCallbacks(cfg *Config) {
+	for i := range cfg.Apps {
+		app, key := &cfg.Apps[i], appKey(i)+".callback"
+		if app.Token.Mode != wechat.ModeComponent {
+			continue
+		}
+		for name, secret := range map[string]wechat.Secret{"token": app.Callback.Token, "aes_key": app.Callback.AESKey} {
+			if secret != "" {
+				d.problem(key+"."+name, "pushes to an app with the token mode component are read with the callback of its service provider: remove it")
+			}
+		}
+		if provider, known := cfg.Provider(app.Token.Provider); known {
+			app.inheritCallback(provider)
+		}
+	}
 }
 
 // Provider returns a service provider of the configuration.

@@ -71,6 +71,15 @@ func Authorizers(ctx context.Context, rdb redis.UniversalClient, provider string
 	return apps, nil
 }
 
+// CountAuthorizers returns the number of the accounts of [Authorizers].
+func CountAuthorizers(ctx context.Context, rdb redis.UniversalClient, provider string) (int64, error) {
+	n, err := rdb.HLen(ctx, authorizersKey(provider)).Result()
+	if err != nil {
+		return 0, fmt.Errorf("count the accounts that authorised %s: %w", provider, err)
+	}
+	return n, nil
+}
+
 // Handle handles tickets first: without one the exchange of a code fails. Of an account only its last
 // push counts. Pushes that a failure of WeChat or Redis kept from being handled come again.
 func (h providerHandler) Handle(ctx context.Context, app string, all []callback.Push) error {
