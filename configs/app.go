@@ -72,21 +72,36 @@ type Templates struct {
 
 // Token is the source of an app's access tokens.
 type Token struct {
-	// Mode is "stable" (the default), "classic" or "external".
+	// Mode is "stable" (the default), "classic", "external" or "component".
 	Mode string `yaml:"mode"`
 	// URL is the token service of the mode "external".
 	URL string `yaml:"url"`
+	// Provider is the app id of the service provider (第三方平台) that calls for the app, one of the
+	// list providers; in the mode "component".
+	Provider string `yaml:"provider"`
+	// RefreshToken is the authorizer_refresh_token of an authorization that another system received;
+	// in the mode "component". It is rarely needed: WeChat tells it to the service provider.
+	RefreshToken wechat.Secret `yaml:"refresh_token"`
+	// RefreshTokenFile is the path of a file with the refresh token, used in place of RefreshToken.
+	RefreshTokenFile string `yaml:"refresh_token_file"`
 }
 
 // Credential returns what package wechat needs to get a token.
 func (a App) Credential() wechat.Credential {
-	return wechat.Credential{App: a.ID, Secret: a.Secret, Mode: a.Token.Mode, URL: a.Token.URL}
+	return wechat.Credential{
+		App: a.ID, Secret: a.Secret, Mode: a.Token.Mode, URL: a.Token.URL,
+		Provider: a.Token.Provider, RefreshToken: a.Token.RefreshToken,
+	}
 }
 
 // dropAlternative clears the secret or the secret_file, whichever the variable that was just set
 // replaces: a secret from the environment takes precedence over a file of the configuration.
 func (a *App) dropAlternative(key string) {
 	switch {
+	case strings.HasSuffix(key, ".token.refresh_token"):
+		a.Token.RefreshTokenFile = ""
+	case strings.HasSuffix(key, ".token.refresh_token_file"):
+		a.Token.RefreshToken = ""
 	case strings.HasSuffix(key, ".secret"):
 		a.SecretFile = ""
 	case strings.HasSuffix(key, ".secret_file"):
@@ -145,8 +160,13 @@ func (d *decoder) checkToken(key string, app App) {
 		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
 			d.problem(key+".token.url", "required with the token mode external: the http(s) address of your token service")
 		}
+	case wechat.ModeComponent:
+		d.checkComponent(key, app)
 	default:
-		d.problem(key+".token.mode", "%q is not one of stable, classic and external", app.Token.Mode)
+		d.problem(key+".token.mode", "%q is not one of stable, classic, external and component", app.Token.Mode)
+	}
+	if app.Token.Mode != wechat.ModeComponent {
+		d.checkNoComponent(key, app.Token)
 	}
 }
 
@@ -179,8 +199,10 @@ func (d *decoder) secretFiles(cfg *Config) {
 	d.secretFile("redis.password_file", cfg.Redis.PasswordFile, &cfg.Redis.Password)
 	for i := range cfg.Apps {
 		d.secretFile(appKey(i)+".secret_file", cfg.Apps[i].SecretFile, &cfg.Apps[i].Secret)
+		d.secretFile(appKey(i)+".token.refresh_token_file", cfg.Apps[i].Token.RefreshTokenFile, &cfg.Apps[i].Token.RefreshToken)
 		d.securityFiles(appKey(i)+".security", &cfg.Apps[i].Security)
 	}
+	d.providerFiles(cfg.Providers)
 	for i := range cfg.Webhooks {
 		d.secretFile(webhookKey(i)+".secret_file", cfg.Webhooks[i].SecretFile, &cfg.Webhooks[i].Secret)
 	}

@@ -25,7 +25,7 @@ type controlRoute struct {
 
 // controlRoutes returns the routes of the control API, by method and path.
 func (s *Server) controlRoutes() map[string]controlRoute {
-	return map[string]controlRoute{
+	routes := map[string]controlRoute{
 		"GET /sandbox/calls":      {act: s.controlCalls, optional: []string{"app", "path", "openid", "template", "errcode", "delivered", "limit"}},
 		"GET /sandbox/counts":     {act: func(*http.Request) (any, error) { return s.Counts(), nil }},
 		"GET /sandbox/tally":      {act: s.controlTally, required: []string{"app", "openid"}, optional: []string{"target"}},
@@ -43,6 +43,8 @@ func (s *Server) controlRoutes() map[string]controlRoute {
 		"POST /sandbox/secret":    {act: s.controlSecret, required: []string{"app", "secret"}},
 		"POST /sandbox/reset":     {act: func(*http.Request) (any, error) { s.Reset(); return okReply{true}, nil }},
 	}
+	maps.Copy(routes, s.componentRoutes())
+	return routes
 }
 
 func (s *Server) controlAPI() http.Handler {

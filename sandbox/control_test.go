@@ -80,6 +80,7 @@ func TestControlParameters(t *testing.T) {
 	good := map[string]string{
 		"app": `"` + testApp + `"`, "path": `"` + pathTemplate + `"`, "openid": `"o1"`, "template": `"T1"`, "used": "1",
 		"credits": "0", "latency": `"0s"`, "blocked": "false", "fault": `"busy"`, "secret": `"` + testSecret + `"`, "delay": `"1s"`,
+		"provider": `"` + testProvider + `"`, "rotate": "true",
 	}
 	// send makes a request with some of the good parameters, and a further one.
 	send := func(pattern string, names []string, further string) answer {
@@ -105,8 +106,13 @@ func TestControlParameters(t *testing.T) {
 	}
 	for pattern, route := range s.controlRoutes() {
 		names := route.required
-		if pattern == "POST /sandbox/faults" {
+		switch pattern {
+		case "POST /sandbox/faults":
 			names = []string{"fault", "delay"}
+		case "POST /sandbox/unauthorize":
+			if _, err := s.Authorize(testProvider, testApp); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if a := send(pattern, names, ""); a.status != 200 {
 			t.Errorf("%s with %v: %d %s", pattern, names, a.status, a.raw)

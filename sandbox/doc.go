@@ -67,6 +67,10 @@
 //	POST   /sandbox/latency    {"latency":"50ms"}
 //	POST   /sandbox/ip         {"app":"…","blocked":true}   40164 on the token endpoints
 //	POST   /sandbox/secret     {"app":"…","secret":"…"}     the token endpoints answer 40125 to any other
+//	POST   /sandbox/ticket     {"provider":"…"}             pushes a component_verify_ticket to the service provider
+//	POST   /sandbox/authorize  {"provider":"…","app":"…"}   the app authorises the provider (again), and pushes that
+//	POST   /sandbox/unauthorize {"provider":"…","app":"…"}  the app takes that back
+//	POST   /sandbox/rotate     {"provider":"…","rotate":true}   each token of an authorizer has a new refresh token
 //	POST   /sandbox/reset                        clear all state
 //
 // # Files
@@ -75,6 +79,7 @@
 //	endpoints.go                       the endpoints, one row each
 //	exchange.go, respond.go            one call: received, processed, answered
 //	tokens.go, tokencalls.go           tokens, and how a call identifies its app
+//	component.go, componentcalls.go    service providers and the accounts that authorise them
 //	security.go                        the API security mode
 //	messages.go, values.go             messages, and the values of templates' fields
 //	links.go, codes.go, checks.go      links, codes, content checks

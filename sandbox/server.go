@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,6 +51,7 @@ type checkEnv struct {
 // state is cleared by Reset.
 type state struct {
 	apps             map[string]*appState
+	providers        map[string]*provider
 	tokens           map[string]*token
 	blocked          map[string]bool   // by app: the caller's IP is not on its list; "" is all apps
 	secrets          map[string]string // by app, where SetSecret has set it; else Options.Apps
@@ -93,7 +95,7 @@ func New(opts Options) *Server {
 			s.env.pages[strings.TrimPrefix(page, "/")] = true
 		}
 	}
-	for _, row := range endpoints() {
+	for _, row := range slices.Concat(endpoints(), componentEndpoints()) {
 		s.rows[row.path] = &row
 		s.env.paths[row.path] = true
 	}
@@ -111,6 +113,7 @@ func New(opts Options) *Server {
 func newState(opts Options) *state {
 	return &state{
 		apps:             map[string]*appState{},
+		providers:        map[string]*provider{},
 		tokens:           map[string]*token{},
 		blocked:          map[string]bool{},
 		secrets:          map[string]string{},
@@ -216,9 +219,13 @@ func (s *Server) findApp(id string) (*appState, bool) {
 	if _, listed := s.opts.Apps[id]; !listed && (s.opts.Apps != nil || len(s.state.apps) >= maxApps || len(id) > 64) {
 		return nil, false
 	}
-	a := &appState{id: id, tokens: newAppTokens(), usage: map[string]*usage{}, callWindows: map[string]*recent.Window{}}
+	a := newAppState(id)
 	s.state.apps[id] = a
 	return a, true
+}
+
+func newAppState(id string) *appState {
+	return &appState{id: id, tokens: newAppTokens(), usage: map[string]*usage{}, callWindows: map[string]*recent.Window{}}
 }
 
 func (a *appState) usageOf(row string) *usage {

@@ -68,12 +68,12 @@ func (c *taskCommand) Run(p *program) error {
 // show prints one task.
 func (c *taskCommand) show(p *program, parts *app.Parts, of, id string) error {
 	var hours inspect.Hours
-	for _, configured := range parts.Config.Apps {
+	for _, configured := range parts.Current().Apps {
 		if configured.ID == of {
 			hours = configured.Hours
 		}
 	}
-	if !app.Known(parts.Config.Apps, of) {
+	if !app.Known(parts.Current().Apps, of) {
 		p.notef("warning: app %s is not configured here: its hours and its own limits are not known, and workers with this configuration do not deliver its tasks", of)
 	}
 	task, err := reader(parts).Task(p.ctx, of, id, hours)

@@ -87,6 +87,7 @@ func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 	s := &GatewayServer{gateway: g, webhooks: webhooks, server: server}
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.running.Go(func() { g.Run(ctx) })
+	s.running.Go(func() { p.FollowAuthorizers(ctx, func() {}) })
 	s.running.Go(func() { _ = webhooks.Run(ctx) }) // has no error
 	p.Log.Info("listening", slog.String("addr", server.Addr()))
 	return s, nil

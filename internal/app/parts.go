@@ -18,6 +18,7 @@ import (
 	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/pushes"
 	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -42,8 +43,9 @@ type Parts struct {
 	Limiter   *ratelimit.Limiter
 	Holds     *hold.Store
 	live      *live
-	Hooks     worker.Hooks // of the replicas that are made from now on
-	Unlisted  bool         // likewise; see worker.Deps
+	providers pushes.Handler // of the pushes to service providers
+	Hooks     worker.Hooks   // of the replicas that are made from now on
+	Unlisted  bool           // likewise; see worker.Deps
 
 	tracesOnce sync.Once // of traces
 	traces     *tracing.Traces
@@ -67,6 +69,9 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 		log.Warn("WeChat replaces the platform certificate of the API security mode: download the new one from its console and add it to security.certificates",
 			slog.String("app", app))
 	}))
+	p.providers = pushes.NewProvider(pushes.ProviderDeps{
+		Redis: p.Redis, Tokens: p.Tokens, Holds: hold.NewStore(p.Redis), Apps: p.live.authorizersOf, Uses: p.live.uses, Log: log,
+	})
 	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, p.live.limits, ratelimit.WithReserve(p.live.reserve))
 	p.Holds = hold.NewStore(p.Redis)
 	return p, nil
@@ -85,6 +90,10 @@ func Open(ctx context.Context, cfg configs.Config, log *slog.Logger, credentials
 		return nil, err
 	}
 	if err := PingRedis(ctx, cfg.Redis, p.Redis); err != nil {
+		p.Close() //nolint:contextcheck // the clean-up does not end with ctx
+		return nil, err
+	}
+	if err := p.readAuthorizers(ctx); err != nil {
 		p.Close() //nolint:contextcheck // the clean-up does not end with ctx
 		return nil, err
 	}
