@@ -46,21 +46,6 @@ type App struct {
 	Templates Templates `yaml:"templates"`
 }
 
-// Callback is how WeChat's pushes to an app are read and passed on.
-type Callback struct {
-	Token      wechat.Secret `yaml:"token"`
-	TokenFile  string        `yaml:"token_file"`
-	AESKey     wechat.Secret `yaml:"aes_key"` // EncodingAESKey, 43 characters; "" in plain mode
-	AESKeyFile string        `yaml:"aes_key_file"`
-	// ForwardURL gets the pushes that wxcourier does not handle, signed; "": none.
-	ForwardURL        string        `yaml:"forward_url"`
-	ForwardSecret     wechat.Secret `yaml:"forward_secret"`
-	ForwardSecretFile string        `yaml:"forward_secret_file"`
-}
-
-// Configured reports whether pushes to the app are taken.
-func (c Callback) Configured() bool { return c.Token != "" }
-
 // Templates is what is checked against an app's message templates.
 type Templates struct {
 	Check string `yaml:"check"` // off, warn or reject
@@ -89,6 +74,7 @@ func (a *App) dropAlternative(key string) {
 	case strings.HasSuffix(key, ".secret_file"):
 		a.Secret = ""
 	}
+	a.Callback.dropAlternative(key)
 }
 
 func appKey(i int) string { return fmt.Sprintf("apps[%d]", i) }
@@ -108,6 +94,7 @@ func (d *decoder) checkApps(apps []App) {
 			first[app.ID] = i
 		}
 		d.checkToken(key, app)
+		d.checkCallback(key+".callback", app)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
 		hours := maps.Clone(app.Hours)
 		maps.DeleteFunc(hours, func(name, _ string) bool { return d.hasProblem(key + ".hours." + name) }) // not a string: already reported
@@ -172,6 +159,7 @@ func (d *decoder) secretFiles(cfg *Config) {
 	d.secretFile("redis.password_file", cfg.Redis.PasswordFile, &cfg.Redis.Password)
 	for i := range cfg.Apps {
 		d.secretFile(appKey(i)+".secret_file", cfg.Apps[i].SecretFile, &cfg.Apps[i].Secret)
+		d.callbackFiles(appKey(i)+".callback", &cfg.Apps[i].Callback)
 	}
 	for i := range cfg.Webhooks {
 		d.secretFile(webhookKey(i)+".secret_file", cfg.Webhooks[i].SecretFile, &cfg.Webhooks[i].Secret)
