@@ -44,6 +44,8 @@ type App struct {
 	Consent string `yaml:"consent"`
 	// Templates is what is checked against the app's message templates when a task is enqueued.
 	Templates Templates `yaml:"templates"`
+	// Security is the key material of WeChat's API security mode (API 安全). Default none.
+	Security wechat.SecurityConfig `yaml:"security"`
 }
 
 // Callback is how WeChat's pushes to an app are read and passed on.
@@ -108,6 +110,7 @@ func (d *decoder) checkApps(apps []App) {
 			first[app.ID] = i
 		}
 		d.checkToken(key, app)
+		d.checkSecurity(key+".security", app)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
 		hours := maps.Clone(app.Hours)
 		maps.DeleteFunc(hours, func(name, _ string) bool { return d.hasProblem(key + ".hours." + name) }) // not a string: already reported
@@ -172,6 +175,7 @@ func (d *decoder) secretFiles(cfg *Config) {
 	d.secretFile("redis.password_file", cfg.Redis.PasswordFile, &cfg.Redis.Password)
 	for i := range cfg.Apps {
 		d.secretFile(appKey(i)+".secret_file", cfg.Apps[i].SecretFile, &cfg.Apps[i].Secret)
+		d.securityFiles(appKey(i)+".security", &cfg.Apps[i].Security)
 	}
 	for i := range cfg.Webhooks {
 		d.secretFile(webhookKey(i)+".secret_file", cfg.Webhooks[i].SecretFile, &cfg.Webhooks[i].Secret)

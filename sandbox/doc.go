@@ -118,6 +118,7 @@
 //	endpoints.go                       the endpoints, one row each
 //	exchange.go, respond.go            one call: received, processed, answered
 //	tokens.go, tokencalls.go           tokens, and how a call identifies its app
+//	security.go                        the API security mode
 //	messages.go, values.go             messages, and the values of templates' fields
 //	consent.go, templates.go           subscriptions, and the lists of templates
 //	push.go, pushqueue.go              the callbacks, and the queue of pushes

@@ -41,6 +41,8 @@ type Options struct {
 	// KeepMessages is approximately how many of the latest messages are checked for duplicates (1,000,000 when 0), at about
 	// 150 bytes each.
 	KeepMessages int
+	// Security maps app ids to their API security mode; apps without an entry do not have it.
+	Security map[string]Security
 }
 
 // Limit is the number of calls an app may make; zero: no limit.

@@ -147,7 +147,10 @@ func (s *Server) SetLatency(d time.Duration) {
 // ServeHTTP serves WeChat's endpoints and, under /sandbox/, the control API, without access checks; see [Server.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if row, ok := s.rows[r.URL.Path]; ok {
-		s.serve(w, r, row)
+		serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, row) })
+		if !s.secured(w, r, serve) {
+			serve(w, r)
+		}
 		return
 	}
 	if strings.HasPrefix(r.URL.Path, controlPrefix) {
