@@ -39,6 +39,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/series"
+	"github.com/wxcourier/wxcourier/internal/templates"
+	"github.com/wxcourier/wxcourier/internal/templates/refresh"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -48,6 +50,9 @@ type App struct {
 	ID          string
 	OnlyOpenIDs []string // when set, a message to another openid ends rejected, reason "staging"
 	Hours       Hours    // when tasks may be sent; types without hours at any time
+	// Receipts: WeChat pushes the receipts of the app's messages to a gateway, so that their ids are kept.
+	Receipts bool
+	Templates   Templates
 }
 
 // Deps are the dependencies of a replica. All but Logger, Registry, Tracer and Clock are required.
@@ -95,6 +100,7 @@ type Replica struct {
 	draining        atomic.Bool       // Run's ctx has ended
 
 	recheckCredentials chan struct{} // holds one token after SetApps
+	templateApps       chan struct{} // likewise
 	beater             *heartbeat.Beater
 	series             *series.Recorder // nil: unlisted
 }
@@ -146,7 +152,7 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	policy := RecordPolicy(deps.Results, deps.Attempt)
 	apps := newAppTable(deps.Apps)
 	r := &Replica{
-		apps: apps, recheckCredentials: make(chan struct{}, 1),
+		apps: apps, recheckCredentials: make(chan struct{}, 1), templateApps: make(chan struct{}, 1),
 		id: heartbeat.NewID(), shutdownTimeout: cfg.ShutdownTimeout, unlisted: deps.Unlisted,
 		rdb: deps.Redis, log: deps.Logger, background: background.NewGroup(),
 	}
@@ -162,7 +168,8 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	r.deliverer = newDeliverer(delivererDeps{
 		replica: r.id, apps: apps, attempts: cfg.Attempts, results: deps.Results,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
-		hooks: hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background, log: deps.Logger, now: deps.Clock,
+		templates: templates.NewCache(deps.Redis, nil),
+		hooks:     hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background, log: deps.Logger, now: deps.Clock,
 	})
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{
@@ -208,6 +215,9 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.background.Go(r.deliverer.rejected.run)
 	defer r.deliverer.rejected.flush() // the deliveries have ended, or are given up
 	r.background.Go(r.recheckHeldApps)
+	r.background.Go(func(lifetime context.Context) {
+		refresh.New(r.rdb, r.fetchTemplates, r.log, nil).Run(lifetime, r.apps.templateApps, r.templateApps)
+	})
 	if !r.unlisted {
 		r.background.Go(func(lifetime context.Context) { r.beater.Run(lifetime, ctx.Done()) })
 		r.background.Go(r.series.Run)
