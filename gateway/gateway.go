@@ -81,7 +81,7 @@ func (d Deps) app(id string) (app proxy.App, configured bool) {
 func (d Deps) consoleApps() []console.App {
 	var all []console.App
 	for _, a := range d.Apps() {
-		all = append(all, console.App{ID: a.ID, Hours: a.Hours})
+		all = append(all, console.App{ID: a.ID, Hours: a.Hours, Receipts: a.Receipts})
 	}
 	return all
 }
