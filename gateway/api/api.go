@@ -93,7 +93,7 @@ func New(deps Deps) *API {
 	a.huma = humago.New(a.mux, config())
 	for _, register := range []func(){
 		a.registerTasks, a.registerBatch, a.registerResults, a.registerResultStream, a.registerBatches,
-		a.registerFind, a.registerSeries, a.registerRedrives, a.registerLanes, a.registerHolds, a.registerAudit, a.registerToken,
+		a.registerFind, a.registerSeries, a.registerReceiptSeries, a.registerRedrives, a.registerLanes, a.registerHolds, a.registerAudit, a.registerToken,
 		a.registerDocs,
 	} {
 		register()
