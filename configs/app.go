@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -64,10 +65,15 @@ type Callback struct {
 // Configured reports whether pushes to the app are taken.
 func (c Callback) Configured() bool { return c.Token != "" }
 
-// Templates is what is checked against an app's message templates.
+// Templates is what is checked against an app's message templates, as WeChat lists them, when a task is
+// enqueued.
 type Templates struct {
-	Check string `yaml:"check"` // off, warn or reject
-	Fix   bool   `yaml:"fix"`   // a "thing" that is too long is cut
+	// Check is what happens to a message that does not fit its template: "off" (the default), "warn" (it
+	// is enqueued, with a warning) or "reject" (it is not enqueued).
+	Check string `yaml:"check"`
+	// Fix cuts the value of a field of the kind "thing" that is too long to 20 characters, the last of
+	// which is an ellipsis. The result says so.
+	Fix bool `yaml:"fix"`
 }
 
 // Token is the source of an app's access tokens.
@@ -112,6 +118,7 @@ func (d *decoder) checkApps(apps []App) {
 		}
 		d.checkToken(key, app)
 		d.checkSecurity(key+".security", app)
+		d.checkTemplates(key, app.Templates)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
 		hours := maps.Clone(app.Hours)
 		maps.DeleteFunc(hours, func(name, _ string) bool { return d.hasProblem(key + ".hours." + name) }) // not a string: already reported
@@ -128,6 +135,20 @@ func (d *decoder) checkApps(apps []App) {
 			}
 		}
 	}
+}
+
+// checkTemplates checks the mode of the comparison with templates.
+func (d *decoder) checkTemplates(key string, t Templates) {
+	switch templates.Check(t.Check) {
+	case "", templates.CheckOff, templates.CheckWarn, templates.CheckReject:
+	default:
+		d.problem(key+".templates.check", "%q is not one of off, warn and reject", t.Check)
+	}
+}
+
+// Mode returns what a client that enqueues tasks needs to know.
+func (t Templates) Mode() templates.Mode {
+	return templates.Mode{Check: templates.Check(t.Check), Fix: t.Fix}.Normal()
 }
 
 // checkToken checks that the configuration has what the app's token mode requires.

@@ -55,6 +55,7 @@ func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (led
 		return settled, nil
 	}
 	d.countOutcome(result)
+	d.misfit(ctx, j, result)
 	d.logOutcome(ctx, j, v, result)
 	if d.hooks.OnResult != nil {
 		d.hooks.OnResult(result)
@@ -83,6 +84,7 @@ func (j *job) result(v dispatch.Verdict, now time.Time) tasks.Result {
 		ErrMsg: a.Msg, RID: a.RID,
 		MsgID: a.MsgID, OpenLink: a.OpenLink, URLLink: a.URLLink, Link: a.Link,
 		Suggest: a.Suggest, Label: a.Label, TraceID: a.TraceID,
+		Fixed: j.Fixed,
 	}
 	if a.Image != nil {
 		res.Image = a.ImageType

@@ -40,6 +40,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/series"
+	"github.com/wxcourier/wxcourier/internal/templates"
+	"github.com/wxcourier/wxcourier/internal/templates/refresh"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -51,8 +53,10 @@ type App struct {
 	Hours       Hours    // when tasks may be sent; types without hours at any time
 	// Consent says what follows from the consent of the receivers of subscribe messages: ConsentOff
 	// (also ""), ConsentObserve or ConsentEnforce. What is known of it comes from WeChat's pushes, which a
-	// gateway receives, and from [tasks.Client.ReportConsent].
-	Consent string
+	// gateway receives, and from [tasks.Client.ReportConsent]. A message of a template whose kind is not
+	// known is never refused: see Templates.Fetch.
+	Consent   string
+	Templates Templates
 }
 
 // Deps are the dependencies of a replica. All but Logger, Registry, Tracer and Clock are required.
@@ -68,10 +72,6 @@ type Deps struct {
 	// Tracer makes spans of the tasks whose producers sent a trace context; see
 	// [tasks.TraceParent]. nil: none.
 	Tracer trace.Tracer
-	// KindOf returns the kind of a message template in WeChat's numbers: 2 for one message an acceptance,
-	// 3 for any number. A message of a template whose kind is not known is never refused for a lack of
-	// consent. nil: none is known.
-	KindOf func(app, template string) (kind int, known bool)
 
 	// Clock is the clock of hours, not_after and finished_at; nil is time.Now. Tests move it, as
 	// package wxcouriertest does. All other waits are by the clock of Redis, or in real time.
@@ -104,6 +104,7 @@ type Replica struct {
 	draining        atomic.Bool       // Run's ctx has ended
 
 	recheckCredentials chan struct{} // holds one token after SetApps
+	templateApps       chan struct{} // likewise
 	beater             *heartbeat.Beater
 	series             *series.Recorder // nil: unlisted
 	consents           *consent.Recorder
@@ -156,7 +157,7 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	policy := RecordPolicy(deps.Results, deps.Attempt)
 	apps := newAppTable(deps.Apps)
 	r := &Replica{
-		apps: apps, recheckCredentials: make(chan struct{}, 1),
+		apps: apps, recheckCredentials: make(chan struct{}, 1), templateApps: make(chan struct{}, 1),
 		id: heartbeat.NewID(), shutdownTimeout: cfg.ShutdownTimeout, unlisted: deps.Unlisted,
 		rdb: deps.Redis, log: deps.Logger, background: background.NewGroup(),
 	}
@@ -167,15 +168,17 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	hook, metrics := gate.NewHook(deps.Redis, gate.WithRetention(deps.Results.AsynqRetention)), newMetrics()
 	book := ledger.New(deps.Redis, policy)
 	r.consents = consent.NewRecorder(deps.Redis, deps.Logger, nil)
+	kinds := templates.NewCache(deps.Redis, nil)
 	r.dispatcher = dispatch.New(dispatch.Deps{
 		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id, Tracer: deps.Tracer,
 	})
 	r.deliverer = newDeliverer(delivererDeps{
 		replica: r.id, apps: apps, attempts: cfg.Attempts, results: deps.Results,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
-		hooks: hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background,
+		templates: kinds,
+		hooks:     hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background,
 		consents: &consentLedger{
-			store: consent.NewStore(deps.Redis, nil), counts: r.consents, metrics: metrics, kindOf: deps.KindOf,
+			store: consent.NewStore(deps.Redis, nil), counts: r.consents, metrics: metrics, kindOf: kinds.Kind,
 			hold: policy.DeadAfter, pushDelay: consent.PushDelay, log: deps.Logger,
 		},
 		log: deps.Logger, now: deps.Clock,
@@ -225,6 +228,9 @@ func (r *Replica) Run(ctx context.Context) error {
 	defer r.deliverer.rejected.flush() // the deliveries have ended, or are given up
 	r.background.Go(r.recheckHeldApps)
 	r.background.Go(r.consents.Run)
+	r.background.Go(func(lifetime context.Context) {
+		refresh.New(r.rdb, r.fetchTemplates, r.log, nil).Run(lifetime, r.apps.templateApps, r.templateApps)
+	})
 	if !r.unlisted {
 		r.background.Go(func(lifetime context.Context) { r.beater.Run(lifetime, ctx.Done()) })
 		r.background.Go(r.series.Run)

@@ -32,8 +32,9 @@ func (p *Parts) Gateway(unprotected bool, start string) (*gateway.Gateway, error
 			_, err := p.AskQuotas(ctx, app, types)
 			return err
 		},
-		Webhooks: func() []webhook.Endpoint { return p.Current().Webhooks },
-		Registry: p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected, Start: start,
+		RefreshTemplates: p.RefreshTemplates,
+		Webhooks:         func() []webhook.Endpoint { return p.Current().Webhooks },
+		Registry:         p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected, Start: start,
 	})
 }
 
