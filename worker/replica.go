@@ -53,12 +53,13 @@ type App struct {
 	OnlyOpenIDs []string // when set, a message to another openid ends rejected, reason "staging"
 	Hours       Hours    // when tasks may be sent; types without hours at any time
 	// Receipts: WeChat pushes the receipts of the app's messages to a gateway, so that their ids are kept.
-	Receipts  bool
-	Templates Templates
+	Receipts bool
 	// Consent says what follows from the consent of the receivers of subscribe messages: ConsentOff
 	// (also ""), ConsentObserve or ConsentEnforce. What is known of it comes from WeChat's pushes, which a
-	// gateway receives, and from [tasks.Client.ReportConsent].
-	Consent string
+	// gateway receives, and from [tasks.Client.ReportConsent]. A message of a template whose kind is not
+	// known is never refused: see Templates.Fetch.
+	Consent   string
+	Templates Templates
 }
 
 // Deps are the dependencies of a replica. All but Logger, Registry, Tracer and Clock are required.
@@ -74,10 +75,6 @@ type Deps struct {
 	// Tracer makes spans of the tasks whose producers sent a trace context; see
 	// [tasks.TraceParent]. nil: none.
 	Tracer trace.Tracer
-	// KindOf returns the kind of a message template in WeChat's numbers: 2 for one message an acceptance,
-	// 3 for any number. A message of a template whose kind is not known is never refused for a lack of
-	// consent. nil: none is known.
-	KindOf func(app, template string) (kind int, known bool)
 
 	// Clock is the clock of hours, not_after and finished_at; nil is time.Now. Tests move it, as
 	// package wxcouriertest does. All other waits are by the clock of Redis, or in real time.
@@ -174,16 +171,17 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	hook, metrics := gate.NewHook(deps.Redis, gate.WithRetention(deps.Results.AsynqRetention)), newMetrics()
 	book := ledger.New(deps.Redis, policy)
 	r.consents = consent.NewRecorder(deps.Redis, deps.Logger, nil)
+	kinds := templates.NewCache(deps.Redis, nil)
 	r.dispatcher = dispatch.New(dispatch.Deps{
 		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id, Tracer: deps.Tracer,
 	})
 	r.deliverer = newDeliverer(delivererDeps{
 		replica: r.id, apps: apps, attempts: cfg.Attempts, results: deps.Results,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
-		templates: templates.NewCache(deps.Redis, nil),
+		templates: kinds,
 		hooks:     hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background,
 		consents: &consentLedger{
-			store: consent.NewStore(deps.Redis, nil), counts: r.consents, metrics: metrics, kindOf: deps.KindOf,
+			store: consent.NewStore(deps.Redis, nil), counts: r.consents, metrics: metrics, kindOf: kinds.Kind,
 			hold: policy.DeadAfter, pushDelay: consent.PushDelay, log: deps.Logger,
 		},
 		log: deps.Logger, now: deps.Clock, callbackTimeout: tasks.CallbackTimeout,
