@@ -98,6 +98,7 @@ type Gateway struct {
 	mux      *http.ServeMux
 	handler  http.Handler // mux, observed and limited
 	series   *series.Recorder
+	outcomes *prometheus.CounterVec
 	beater   *heartbeat.Beater
 	draining atomic.Bool
 	stopping chan struct{} // closed by Drain
@@ -122,12 +123,15 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if err := g.metrics.register(deps.Registry); err != nil {
 		return nil, err
 	}
+	var err error
+	if g.outcomes, err = newOutcomes(deps.Registry); err != nil {
+		return nil, err
+	}
 	g.api = api.New(api.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.Apps, Log: deps.Log,
 		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas,
 	})
-	var err error
 	g.proxy, err = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens,
 		Keys: deps.Keys, App: deps.app, Policy: deps.Policy, Registry: deps.Registry, Log: deps.Log, Tracer: deps.Tracer,

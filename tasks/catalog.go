@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/strictjson"
+	"github.com/wxcourier/wxcourier/internal/templates"
 )
 
 // The task types, named kind:api.
@@ -104,6 +105,7 @@ type Spec struct {
 	Example string
 
 	check func(c *checker, body strictjson.Value) // checks the body
+	list  templates.Source                        // the list that has the template of a message, or ""
 }
 
 // CallbackTimeout is how long a task of a type with [Spec].Callback waits for the push: WeChat sends
@@ -138,19 +140,19 @@ const (
 var catalog = []Spec{
 	{
 		Type: TypeSubscribe, Path: "/cgi-bin/message/subscribe/send", Kind: Message, Repeat: Never,
-		Receiver: "touser", Template: "template_id", Receipts: true, check: checkSubscribe,
+		Receiver: "touser", Template: "template_id", Receipts: true, check: checkSubscribe, list: templates.Subscribe,
 		Doc:     docMini + "mp-message-management/subscribe-message/sendMessage.html",
 		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","page":"pages/index/index","miniprogram_state":"formal","lang":"zh_CN","data":{"thing1":{"value":"订单已发货"},"time2":{"value":"2025-01-01 12:00"},"character_string3":{"value":"SF1234567890"}}}`,
 	},
 	{
 		Type: TypeTemplate, Path: "/cgi-bin/message/template/send", Kind: Message, Repeat: Deduped,
-		Receiver: "touser", Template: "template_id", Receipts: true, check: checkTemplate,
+		Receiver: "touser", Template: "template_id", Receipts: true, check: checkTemplate, list: templates.Account,
 		Doc:     docOA + "Message_Management/Template_Message_Interface.html",
 		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","miniprogram":{"appid":"wx0123456789abcdef","pagepath":"pages/order/order?id=1"},"data":{"thing1":{"value":"订单已发货"},"character_string2":{"value":"D201803111235825"}}}`,
 	},
 	{
 		Type: TypeBizSubscribe, Path: "/cgi-bin/message/subscribe/bizsend", Kind: Message, Repeat: Never,
-		Receiver: "touser", Template: "template_id", Receipts: true, check: checkBizSubscribe,
+		Receiver: "touser", Template: "template_id", Receipts: true, check: checkBizSubscribe, list: templates.Subscribe,
 		Doc:     docService + "notify/notify/api_sendnewsubscribemsg.html",
 		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","page":"pages/order/order?id=1","data":{"name1":{"value":"王先生"},"amount2":{"value":"￥100"},"date3":{"value":"2019-10-01"}}}`,
 	},

@@ -91,8 +91,13 @@ func (c *checker) decodeField(e *Envelope, v strictjson.Value) {
 			return
 		}
 	}
-	if c.strict {
+	switch {
+	case c.strict:
 		c.fault(v, "%s", unknownField(string(v.Key())))
+	case string(v.Key()) == "fixed" && v.Kind() == strictjson.Array: // a client wrote it, see Envelope.Fixed
+		for fixed := range v.Elements() {
+			e.Fixed = append(e.Fixed, c.stringField(fixed))
+		}
 	}
 }
 

@@ -61,6 +61,9 @@ type Envelope struct {
 	// TraceParent is the W3C trace context of the producer; see [TraceParent]. It is no field of
 	// the JSON: asynq carries it as a header.
 	TraceParent string `json:"-"`
+	// Fixed is what a [Client] changed in the body, because the app's configuration allows it; see
+	// [Result.Fixed]. A producer leaves it empty: only the payload of the asynq task carries it.
+	Fixed []string `json:"-"`
 }
 
 // Queue returns the name of the task's asynq queue.
@@ -137,7 +140,14 @@ func (e *Envelope) Prepare(now time.Time) error {
 func (e *Envelope) prepare(now time.Time, m *marking) error {
 	c := checker{spec: lookup(e.Type), from: now}
 	c.checkEnvelope(e)
-	body := c.checkBody(e.Body)
+	text := e.Body
+	if m != nil {
+		text = m.fix(e, c.spec)
+	}
+	body := c.checkBody(text)
+	if m != nil && len(c.faults) == 0 {
+		m.compare(&c, body.Root())
+	}
 	if len(c.faults) > 0 {
 		return validationError(c.faults)
 	}
@@ -158,7 +168,11 @@ func (e *Envelope) prepare(now time.Time, m *marking) error {
 		return validationError(c.faults)
 	}
 	if m != nil {
-		m.digest, m.receiver = ready.digestOf(c.spec, body.Root()), memberText(body.Root(), c.spec.Receiver)
+		m.receiver = memberText(body.Root(), c.spec.Receiver)
+		if len(m.fixed) == 0 { // else it is that of the original
+			m.digest = ready.digestOf(c.spec, body.Root())
+		}
+		ready.Fixed = append(ready.Fixed, m.fixed...)
 	}
 	if bytes.Equal(ready.Body, e.Body) { // often, since envelopes are prepared more than once
 		ready.Body = e.Body
@@ -244,6 +258,12 @@ func (e *Envelope) payload() []byte {
 	}
 	if e.Plaintext {
 		dst = append(dst, `,"plaintext":true`...)
+	}
+	for i, fixed := range e.Fixed {
+		text([...]string{`,"fixed":[`, `,`}[min(i, 1)], fixed)
+	}
+	if len(e.Fixed) > 0 {
+		dst = append(dst, ']')
 	}
 	return append(dst, '}')
 }

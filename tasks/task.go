@@ -48,6 +48,7 @@ type draft struct {
 type marking struct {
 	digest   string // of type and body; see digestOf
 	receiver string // the openid in the body, or ""
+	comparison
 }
 
 // ID sets the producer's idempotency key; without it a random one is made.

@@ -71,9 +71,11 @@ func (r *Replica) SetApps(apps []App) error {
 	case r.fleet.appsChanged <- struct{}{}:
 	default: // the fleet will find these apps, too
 	}
-	select {
-	case r.recheckCredentials <- struct{}{}:
-	default:
+	for _, changed := range []chan struct{}{r.recheckCredentials, r.templateApps} {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
 	}
 	r.beater.BeatNow()
 	return nil

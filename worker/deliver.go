@@ -16,6 +16,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/series"
+	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -37,6 +38,7 @@ type delivererDeps struct {
 	ledger     *ledger.Ledger
 	dispatcher *dispatch.Dispatcher
 	media      *mediaFetcher
+	templates  *templates.Cache
 	hooks      Hooks
 	tracer     trace.Tracer // nil: no spans
 	metrics    *metrics

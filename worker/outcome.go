@@ -35,7 +35,7 @@ func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (led
 		NoBlob:  j.Type != tasks.TypeImageCheck,
 		Content: ledger.TaskContent{Payload: j.payload, Headers: j.headers},
 	}
-	if app, _ := d.apps.get(j.App); app.Receipts {
+	if app, _ := d.apps.get(j.App); app.Receipts && j.spec.Kind != tasks.Check {
 		ending.AwaitReceipt(j.answer.MsgID, j.receiver)
 	}
 	settled, err := d.settleRecord(ctx, j, ending)
@@ -58,6 +58,7 @@ func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (led
 		return settled, nil
 	}
 	d.countOutcome(result)
+	d.misfit(ctx, j, result)
 	d.logOutcome(ctx, j, v, result)
 	if d.hooks.OnResult != nil {
 		d.hooks.OnResult(result)
@@ -86,6 +87,7 @@ func (j *job) result(v dispatch.Verdict, now time.Time) tasks.Result {
 		ErrMsg: a.Msg, RID: a.RID,
 		MsgID: a.MsgID, OpenLink: a.OpenLink, URLLink: a.URLLink, Link: a.Link,
 		Suggest: a.Suggest, Label: a.Label, TraceID: a.TraceID,
+		Fixed: j.Fixed,
 	}
 	if a.Image != nil {
 		res.Image = a.ImageType

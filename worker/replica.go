@@ -39,6 +39,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/series"
+	"github.com/wxcourier/wxcourier/internal/templates"
+	"github.com/wxcourier/wxcourier/internal/templates/refresh"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -50,7 +52,8 @@ type App struct {
 	OnlyOpenIDs []string // when set, a message to another openid ends rejected, reason "staging"
 	Hours       Hours    // when tasks may be sent; types without hours at any time
 	// Receipts: WeChat pushes the receipts of the app's messages to a gateway, so that their ids are kept.
-	Receipts bool
+	Receipts  bool
+	Templates Templates
 }
 
 // Deps are the dependencies of a replica. All but Logger, Registry, Tracer and Clock are required.
@@ -98,6 +101,7 @@ type Replica struct {
 	draining        atomic.Bool       // Run's ctx has ended
 
 	recheckCredentials chan struct{} // holds one token after SetApps
+	templateApps       chan struct{} // likewise
 	beater             *heartbeat.Beater
 	series             *series.Recorder // nil: unlisted
 }
@@ -149,7 +153,7 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	policy := RecordPolicy(deps.Results, deps.Attempt)
 	apps := newAppTable(deps.Apps)
 	r := &Replica{
-		apps: apps, recheckCredentials: make(chan struct{}, 1),
+		apps: apps, recheckCredentials: make(chan struct{}, 1), templateApps: make(chan struct{}, 1),
 		id: heartbeat.NewID(), shutdownTimeout: cfg.ShutdownTimeout, unlisted: deps.Unlisted,
 		rdb: deps.Redis, log: deps.Logger, background: background.NewGroup(),
 	}
@@ -165,8 +169,8 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	r.deliverer = newDeliverer(delivererDeps{
 		replica: r.id, apps: apps, attempts: cfg.Attempts, results: deps.Results,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
+		templates: templates.NewCache(deps.Redis, nil), callbackTimeout: tasks.CallbackTimeout,
 		hooks: hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background, log: deps.Logger, now: deps.Clock,
-		callbackTimeout: tasks.CallbackTimeout,
 	})
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{
@@ -178,6 +182,9 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 		deadAfter: policy.DeadAfter, retention: policy.Retention,
 	})
 	if deps.Registry != nil {
+		if err := metrics.registerOutcomes(deps.Registry); err != nil {
+			return nil, err
+		}
 		if err := register(deps.Registry, append(metrics.collectors(), newStateCollector(r.fleet))...); err != nil {
 			return nil, err
 		}
@@ -212,6 +219,9 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.background.Go(r.deliverer.rejected.run)
 	defer r.deliverer.rejected.flush() // the deliveries have ended, or are given up
 	r.background.Go(r.recheckHeldApps)
+	r.background.Go(func(lifetime context.Context) {
+		refresh.New(r.rdb, r.fetchTemplates, r.log, nil).Run(lifetime, r.apps.templateApps, r.templateApps)
+	})
 	if !r.unlisted {
 		r.background.Go(func(lifetime context.Context) { r.beater.Run(lifetime, ctx.Done()) })
 		r.background.Go(r.series.Run)

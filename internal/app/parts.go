@@ -187,7 +187,10 @@ func (r *Replica) Run(ctx context.Context) error {
 func WorkerApps(apps []configs.App) []worker.App {
 	var all []worker.App
 	for _, app := range apps {
-		all = append(all, worker.App{ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Receipts: app.Callback.Configured()})
+		all = append(all, worker.App{
+			ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Receipts: app.Callback.Configured(),
+			Templates: worker.Templates{Check: app.Templates.Check, Fix: app.Templates.Fix, Fetch: app.Consent != "" && app.Consent != "off"},
+		})
 	}
 	return all
 }
