@@ -44,6 +44,8 @@ type App struct {
 	Consent string `yaml:"consent"`
 	// Templates is what is checked against the app's message templates when a task is enqueued.
 	Templates Templates `yaml:"templates"`
+	// Security is the key material of WeChat's API security mode (API 安全). Default none.
+	Security wechat.SecurityConfig `yaml:"security"`
 }
 
 // Templates is what is checked against an app's message templates.
@@ -95,6 +97,7 @@ func (d *decoder) checkApps(apps []App) {
 		}
 		d.checkToken(key, app)
 		d.checkCallback(key+".callback", app)
+		d.checkSecurity(key+".security", app)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
 		hours := maps.Clone(app.Hours)
 		maps.DeleteFunc(hours, func(name, _ string) bool { return d.hasProblem(key + ".hours." + name) }) // not a string: already reported
@@ -160,6 +163,7 @@ func (d *decoder) secretFiles(cfg *Config) {
 	for i := range cfg.Apps {
 		d.secretFile(appKey(i)+".secret_file", cfg.Apps[i].SecretFile, &cfg.Apps[i].Secret)
 		d.callbackFiles(appKey(i)+".callback", &cfg.Apps[i].Callback)
+		d.securityFiles(appKey(i)+".security", &cfg.Apps[i].Security)
 	}
 	for i := range cfg.Webhooks {
 		d.secretFile(webhookKey(i)+".secret_file", cfg.Webhooks[i].SecretFile, &cfg.Webhooks[i].Secret)

@@ -71,7 +71,7 @@ type Deps struct {
 func (d Deps) app(id string) (app proxy.App, configured bool) {
 	for _, a := range d.Apps() {
 		if a.ID == id {
-			return proxy.App{OnlyOpenIDs: a.OnlyOpenIDs}, true
+			return proxy.App{OnlyOpenIDs: a.OnlyOpenIDs, Receipts: a.Receipts}, true
 		}
 	}
 	return proxy.App{}, false

@@ -75,6 +75,7 @@
 //	endpoints.go                       the endpoints, one row each
 //	exchange.go, respond.go            one call: received, processed, answered
 //	tokens.go, tokencalls.go           tokens, and how a call identifies its app
+//	security.go                        the API security mode
 //	messages.go, values.go             messages, and the values of templates' fields
 //	links.go, codes.go, checks.go      links, codes, content checks
 //	quota.go, rids.go, templates.go, login.go, live.go, datacube.go

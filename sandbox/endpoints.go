@@ -60,6 +60,7 @@ type endpoint struct {
 	identify  func(*Server, *exchange) *refusal
 	grant     func(*Server, *exchange) *refusal // nil: nothing to do; called under the server's mutex
 	answer    func(*Server, *exchange) reply
+	event     func(*exchange) event // what is pushed after an accepted call; nil: nothing
 }
 
 func endpoints() []endpoint {
@@ -73,9 +74,9 @@ func endpoints() []endpoint {
 		{path: pathRID, method: post, kind: kindAccount, decode: decodeJSON[ridRequest], identify: identifyByToken, grant: grantRID, answer: answerRID},
 		{path: pathTemplates, method: get, kind: kindAccount, decode: decodeBare, identify: identifyByToken, answer: answerTemplates},
 
-		{path: pathSubscribe, method: post, kind: kindMessage, exclusive: true, credits: true, decode: decodeJSON[subscribeRequest], identify: identifyByToken, grant: grantMessage, answer: answerMessageID},
-		{path: pathTemplate, method: post, kind: kindMessage, decode: decodeJSON[templateRequest], identify: identifyByToken, grant: grantMessage, answer: answerMessageID},
-		{path: pathBizSubscribe, method: post, kind: kindMessage, credits: true, decode: decodeJSON[bizRequest], identify: identifyByToken, grant: grantMessage, answer: answerMessageID},
+		{path: pathSubscribe, method: post, kind: kindMessage, exclusive: true, credits: true, decode: decodeJSON[subscribeRequest], identify: identifyByToken, grant: grantMessage, answer: answerMessageID, event: subscribeSent},
+		{path: pathTemplate, method: post, kind: kindMessage, decode: decodeJSON[templateRequest], identify: identifyByToken, grant: grantMessage, answer: answerMessageID, event: templateSent},
+		{path: pathBizSubscribe, method: post, kind: kindMessage, credits: true, decode: decodeJSON[bizRequest], identify: identifyByToken, grant: grantMessage, answer: answerMessageID, event: subscribeSent},
 		{path: pathCustom, method: post, kind: kindMessage, decode: decodeJSON[customRequest], identify: identifyByToken, answer: answerOK},
 		{path: pathUniform, method: post, kind: kindMessage, decode: decodeJSON[uniformRequest], identify: identifyByToken, answer: answerOK},
 
@@ -89,7 +90,7 @@ func endpoints() []endpoint {
 
 		{path: pathTextCheck, method: post, kind: kindProduct, decode: decodeJSON[textRequest], identify: identifyByToken, answer: answerTextCheck},
 		{path: pathImageCheck, method: post, kind: kindProduct, decode: decodeImage, identify: identifyByToken, answer: answerOK},
-		{path: pathMediaCheck, method: post, kind: kindProduct, decode: decodeJSON[mediaRequest], identify: identifyByToken, answer: answerMediaCheck},
+		{path: pathMediaCheck, method: post, kind: kindProduct, decode: decodeJSON[mediaRequest], identify: identifyByToken, answer: answerMediaCheck, event: mediaChecked},
 
 		{path: pathSession, method: get, kind: kindProduct, secret: true, decode: decodeSession, identify: identifyByCredentials, grant: grantSession, answer: answerSession},
 		{path: pathPhone, method: post, kind: kindProduct, decode: decodeJSON[phoneRequest], identify: identifyByToken, grant: grantPhone, answer: answerPhone},

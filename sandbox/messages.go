@@ -82,6 +82,15 @@ func (m *bizRequest) check(env *checkEnv) *refusal {
 	return m.checkWith(env, webAddress(m.Page) || env.hasPage(m.Page))
 }
 
+// hostOf returns the host name of a URL.
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
 // webAddress reports whether a text is the URL of a web page.
 func webAddress(text string) bool {
 	u, err := url.Parse(text)

@@ -31,11 +31,18 @@ type Options struct {
 	AllowUniform bool
 	// Pages lists the pages of the released mini program, without a leading slash; nil: every page exists.
 	Pages []string
-	// KeepCalls is how many of the latest calls are kept (10,000 when 0). Counters include all calls.
+	// Callbacks are the URLs, by app, to which events are pushed: receipts, media checks, subscriptions. An app without one
+	// gets none. They must be valid, see [Callback.Validate].
+	Callbacks map[string]Callback
+	// Pushes is how events are pushed.
+	Pushes PushOptions
+	// KeepCalls is how many of the latest calls are kept (10,000 when 0), and of the latest pushes. Counters include all calls.
 	KeepCalls int
 	// KeepMessages is approximately how many of the latest messages are checked for duplicates (1,000,000 when 0), at about
 	// 150 bytes each.
 	KeepMessages int
+	// Security maps app ids to their API security mode; apps without an entry do not have it.
+	Security map[string]Security
 }
 
 // Limit is the number of calls an app may make; zero: no limit.
@@ -53,6 +60,7 @@ func (o Options) withDefaults() Options {
 	if o.KeepCalls <= 0 {
 		o.KeepCalls = defaultKeepCalls
 	}
+	o.Pushes = o.Pushes.withDefaults()
 	if o.KeepMessages <= 0 {
 		o.KeepMessages = defaultKeepMessages
 	}

@@ -26,6 +26,9 @@ type Server struct {
 	env     *checkEnv
 	control http.Handler
 	seed    maphash.Seed
+	pushes  *pusher
+
+	pushFaults map[string]pushFaultRow
 
 	pictures madeup.Pictures
 
@@ -54,6 +57,9 @@ type state struct {
 	random           *rand.Rand
 	rules            []*faultRule
 	lastRule         int
+	pushRules        []*pushRule
+	lastPushRule     int
+	pushEvents       uint64                // events so far, for the rates of pushRules
 	prefixFaultCalls *recent.Counts        // calls by a faultSource that names a fault
 	sendingTo        map[uint64]struct{}   // locked openids, see lockOpenID
 	credits          map[uint64]int        // subscriptions left, if set by SetCredits or used
@@ -75,10 +81,11 @@ type appState struct {
 // maxApps bounds the memory that clients with invented app ids can use.
 const maxApps = 1000
 
-// New returns a sandbox; it does no I/O.
+// New returns a sandbox; it does no I/O. It panics if one of Options.Callbacks is invalid, see [Callback.Validate].
 func New(opts Options) *Server {
 	opts = opts.withDefaults()
 	s := &Server{opts: opts, rows: map[string]*endpoint{}, faults: map[string]faultRow{}, limits: newLimitTable(opts), seed: maphash.MakeSeed()}
+	s.pushes, s.pushFaults = newPusher(opts), map[string]pushFaultRow{}
 	s.env = &checkEnv{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules(), rid: newRIDPattern()}
 	if opts.Pages != nil {
 		s.env.pages = map[string]bool{}
@@ -92,6 +99,9 @@ func New(opts Options) *Server {
 	}
 	for _, row := range faultRows() {
 		s.faults[row.name] = row
+	}
+	for _, row := range pushFaultRows() {
+		s.pushFaults[row.name] = row
 	}
 	s.control = s.controlAPI()
 	s.state = newState(opts)
@@ -115,11 +125,13 @@ func newState(opts Options) *state {
 	}
 }
 
-// Reset clears tokens, quotas, credits, faults, blocked IPs, changed secrets and the call log, and resets the latency.
+// Reset clears tokens, quotas, credits, faults, blocked IPs, changed secrets, the call log, and the pushes with their log. It
+// resets the latency and the callbacks to those of the options.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state = newState(s.opts)
+	s.pushes.reset(callbackTargets(s.opts.Callbacks))
 }
 
 // SetLatency sets the delay of every answer from now on.
@@ -132,7 +144,10 @@ func (s *Server) SetLatency(d time.Duration) {
 // ServeHTTP serves WeChat's endpoints and, under /sandbox/, the control API, without access checks; see [Server.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if row, ok := s.rows[r.URL.Path]; ok {
-		s.serve(w, r, row)
+		serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, row) })
+		if !s.secured(w, r, serve) {
+			serve(w, r)
+		}
 		return
 	}
 	if strings.HasPrefix(r.URL.Path, controlPrefix) {
@@ -165,8 +180,8 @@ func decodeNothing(*http.Request, []byte) (request, *refusal) { return nil, refu
 
 func identifyNone(_ *Server, x *exchange) *refusal { return x.bodyRefusal }
 
-// Start serves the sandbox on a free port of 127.0.0.1, as httptest does, until stop is called. It panics if it cannot
-// listen.
+// Start serves the sandbox on a free port of 127.0.0.1, as httptest does, until stop is called, which also does what Close
+// does. It panics if it cannot listen.
 func (s *Server) Start() (url string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -179,6 +194,7 @@ func (s *Server) Start() (url string, stop func()) {
 		ReadHeaderTimeout: 30 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx }, // canceled by stop, which ends hanging calls
 	}
+	s.pushes.open()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -188,6 +204,7 @@ func (s *Server) Start() (url string, stop func()) {
 		cancel()
 		_ = server.Close()
 		<-done
+		s.Close()
 	})
 }
 

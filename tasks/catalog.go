@@ -81,6 +81,8 @@ type Spec struct {
 	Receiver string
 	// Template names the member of the body that holds the template id, or is "".
 	Template string
+	// Receipts: WeChat pushes a receipt for each message that it accepted.
+	Receipts bool
 	// Multipart: the body is sent as a file upload in the form field "media".
 	Multipart bool
 	// Doc is the address of WeChat's page about the endpoint.
@@ -105,19 +107,19 @@ const (
 var catalog = []Spec{
 	{
 		Type: TypeSubscribe, Path: "/cgi-bin/message/subscribe/send", Kind: Message, Repeat: Never,
-		Receiver: "touser", Template: "template_id", check: checkSubscribe,
+		Receiver: "touser", Template: "template_id", Receipts: true, check: checkSubscribe,
 		Doc:     docMini + "mp-message-management/subscribe-message/sendMessage.html",
 		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","page":"pages/index/index","miniprogram_state":"formal","lang":"zh_CN","data":{"thing1":{"value":"订单已发货"},"time2":{"value":"2025-01-01 12:00"},"character_string3":{"value":"SF1234567890"}}}`,
 	},
 	{
 		Type: TypeTemplate, Path: "/cgi-bin/message/template/send", Kind: Message, Repeat: Deduped,
-		Receiver: "touser", Template: "template_id", check: checkTemplate,
+		Receiver: "touser", Template: "template_id", Receipts: true, check: checkTemplate,
 		Doc:     docOA + "Message_Management/Template_Message_Interface.html",
 		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","miniprogram":{"appid":"wx0123456789abcdef","pagepath":"pages/order/order?id=1"},"data":{"thing1":{"value":"订单已发货"},"character_string2":{"value":"D201803111235825"}}}`,
 	},
 	{
 		Type: TypeBizSubscribe, Path: "/cgi-bin/message/subscribe/bizsend", Kind: Message, Repeat: Never,
-		Receiver: "touser", Template: "template_id", check: checkBizSubscribe,
+		Receiver: "touser", Template: "template_id", Receipts: true, check: checkBizSubscribe,
 		Doc:     docService + "notify/notify/api_sendnewsubscribemsg.html",
 		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","page":"pages/order/order?id=1","data":{"name1":{"value":"王先生"},"amount2":{"value":"￥100"},"date3":{"value":"2019-10-01"}}}`,
 	},

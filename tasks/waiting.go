@@ -116,7 +116,7 @@ func typeOfQueue(queue string) string {
 // this module: other programs call [Client.Result].
 func ResultOf(t taskstate.Task, wait taskstate.Wait) (Result, error) {
 	if t.Ended() {
-		return decodeResult(t.Record.Result)
+		return decodeRecord(t.Record)
 	}
 	r := resultOfRecord(t.App, t.ID, t.Record)
 	r.Batch, r.WaitsFor, r.NextAt, r.Reason = t.Envelope.Batch, WaitReason(wait.For), wait.Until, wait.Reason
@@ -161,7 +161,7 @@ func (c *Client) Recorded(ctx context.Context, app, id string) (Result, error) {
 	case err != nil:
 		return Result{}, err
 	case record.Outcome != "":
-		return decodeResult(record.Result)
+		return decodeRecord(record)
 	}
 	return resultOfRecord(app, id, record), nil
 }

@@ -29,6 +29,8 @@ const (
 	pageLive        = "https://developers.weixin.qq.com/miniprogram/dev/server/API/livebroadcast/studio-management/api_getliveinfo.html"
 	pageQuota       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getapiquota.html"
 
+	pageSecurity = "https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/getting_started/api_signature.html"
+
 	enumMP   = "SDK enum: WxJava WxMpErrorMsgEnum"
 	enumMA   = "SDK enum: WxJava WxMaErrorMsgEnum"
 	enumOpen = "SDK enum: WxJava WxOpenErrorMsgEnum"
@@ -54,6 +56,7 @@ var defaultRows = []CodeRow{
 	{"", 85431, ClassBusy, "service card: system busy", "服务卡片：系统繁忙", pageUserNotify},
 	{"", 85449, ClassBusy, "service card: locked, try later", "服务卡片：被锁定，请稍后再试", pageUserNotify},
 	{"", 87015, ClassBusy, "check timed out", "内容检测超时", enumOpen},
+	{"", 40240, ClassBusy, "API signing: timestamp too old", "接口签名：时间戳已过期", pageSecurity},
 	{"", 200001, ClassBusy, "template administration: system busy", "模板管理：系统繁忙", pageSubscribe},
 
 	{"", 44990, ClassRateSecond, "too many calls in a second", "一秒内调用次数过多", pageScheme},
@@ -71,16 +74,16 @@ var defaultRows = []CodeRow{
 	{"", 40125, ClassConfig, "app secret invalid", "AppSecret 无效", pageToken},
 	{"", 40164, ClassConfig, "caller's IP is not on the app's whitelist", "调用方 IP 不在应用的白名单中", pageGlobal},
 	{"", 40222, ClassConfig, "wrong API host for this app", "该应用使用的接口域名不正确", enumOpen},
-	{"", 40230, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40231, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40232, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40233, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40234, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40235, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40236, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40237, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40238, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40239, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
+	{"", 40230, ClassConfig, "API signing: signature's certificate number missing", "接口签名：缺少证书编号", pageSecurity},
+	{"", 40231, ClassConfig, "API signing: timestamp missing", "接口签名：缺少时间戳", pageSecurity},
+	{"", 40232, ClassConfig, "API signing: signature missing", "接口签名：缺少签名", pageSecurity},
+	{"", 40233, ClassConfig, "API signing: appid missing", "接口签名：缺少 appid", pageSecurity},
+	{"", 40234, ClassConfig, "API signing: signature wrong", "接口签名：签名错误", pageSecurity},
+	{"", 40235, ClassConfig, "API signing: encryption wrong", "接口签名：加密错误", pageSecurity},
+	{"", 40236, ClassConfig, "API signing: appid invalid", "接口签名：appid 无效", pageSecurity},
+	{"", 40237, ClassConfig, "API signing: appid is not that of the token", "接口签名：appid 与 token 不匹配", pageSecurity},
+	{"", 40238, ClassConfig, "API signing: no symmetric key in WeChat's console", "接口签名：后台未设置对称密钥", pageSecurity},
+	{"", 40239, ClassConfig, "API signing: no public key in WeChat's console", "接口签名：后台未设置公钥", pageSecurity},
 	{"", 40243, ClassConfig, "app secret is frozen", "AppSecret 已被冻结", pageToken},
 	{"", 41002, ClassConfig, "appid missing", "缺少 appid", pageGlobal},
 	{"", 41004, ClassConfig, "app secret missing", "缺少 AppSecret", pageToken},

@@ -48,6 +48,8 @@ type App struct {
 	ID          string
 	OnlyOpenIDs []string // when set, a message to another openid ends rejected, reason "staging"
 	Hours       Hours    // when tasks may be sent; types without hours at any time
+	// Receipts: WeChat pushes the receipts of the app's messages to a gateway, so that their ids are kept.
+	Receipts bool
 }
 
 // Deps are the dependencies of a replica. All but Logger, Registry, Tracer and Clock are required.

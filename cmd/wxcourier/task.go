@@ -29,7 +29,7 @@ type taskCommand struct {
 }
 
 func (taskCommand) Help() string {
-	return `Shows where a task is; what it waits for, which hold, limit, hours, receiver or attempt, and until when; WeChat's last answer; its attempts; and its earlier outcomes, if it was redriven.
+	return `Shows where a task is; what it waits for, which hold, limit, hours, receiver or attempt, and until when; WeChat's last answer; its attempts; the receipt of an accepted message; and its earlier outcomes, if it was redriven.
 
 Of several things that a task waits for, the first line shows the one that ends last. The exit status is 1 for an unknown id.
 
@@ -160,6 +160,9 @@ func writeTask(w io.Writer, t inspect.Task, now time.Time) error {
 	}
 	if t.Outcome != "" {
 		line("outcome", "%s", outcomeText(t.Result))
+	}
+	if t.Receipt != "" {
+		line("receipt", "%s, at %s", deliveryText(t.Result), stamp(t.ReceiptAt))
 	}
 	line("app", "%s", t.App)
 	line("type", "%s", strings.Join(filled(t.Type, string(t.Priority)), ", "))

@@ -39,6 +39,8 @@ type App struct {
 	Hours inspect.Hours // when its tasks may be sent; nil: at any time
 	// OnlyOpenIDs: when set, messages to others are not sent.
 	OnlyOpenIDs []string
+	// Receipts: WeChat pushes the receipts of its messages.
+	Receipts bool
 }
 
 // Deps are the dependencies of an API. All are required.

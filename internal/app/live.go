@@ -39,7 +39,8 @@ type live struct {
 // liveApp is a configured app, or one that left and whose calls under way may need its credentials.
 type liveApp struct {
 	configs.App
-	leftUntil time.Time // for how long the credentials are kept; zero: it is configured
+	security  *wechat.Security // nil: none
+	leftUntil time.Time        // for how long the credentials are kept; zero: it is configured
 }
 
 func newLive(cfg configs.Config) *live {
@@ -52,7 +53,7 @@ func newLive(cfg configs.Config) *live {
 func (l *live) replace(cfg configs.Config, keep time.Duration) {
 	apps, now := make(map[string]liveApp, len(cfg.Apps)), time.Now()
 	for _, app := range cfg.Apps {
-		apps[app.ID] = liveApp{App: app}
+		apps[app.ID] = liveApp{App: app, security: securityOf(app)}
 	}
 	if before := l.apps.Load(); before != nil {
 		for id, was := range *before {
@@ -72,6 +73,23 @@ func (l *live) replace(cfg configs.Config, keep time.Duration) {
 func (l *live) app(id string) (configs.App, bool) {
 	found, ok := (*l.apps.Load())[id]
 	return found.App, ok && found.leftUntil.IsZero()
+}
+
+// securityOf returns what encrypts the requests of an app; nil for none. The configuration was checked.
+func securityOf(app configs.App) *wechat.Security {
+	if !app.Security.Configured() {
+		return nil
+	}
+	s, err := wechat.NewSecurity(app.ID, app.Security)
+	if err != nil {
+		return nil
+	}
+	return s
+}
+
+// security is like limits.
+func (l *live) security(app string) *wechat.Security {
+	return (*l.apps.Load())[app].security
 }
 
 func (l *live) credential(app string) (wechat.Credential, bool) {

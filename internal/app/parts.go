@@ -63,7 +63,10 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 	}
 	p.Tasks, p.Inspector = NewClient(cfg, p.Redis), tasks.NewInspector(p.Redis)
 	p.Tokens = wechat.NewTokens(cfg.WeChat, p.Redis, credentials, wechat.WithLogger(log), wechat.WithOnRefresh(onRefresh))
-	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens)
+	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens, wechat.WithSecurity(p.live.security, func(app string) {
+		log.Warn("WeChat replaces the platform certificate of the API security mode: download the new one from its console and add it to security.certificates",
+			slog.String("app", app))
+	}))
 	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, p.live.limits, ratelimit.WithReserve(p.live.reserve))
 	p.Holds = hold.NewStore(p.Redis)
 	return p, nil
@@ -184,7 +187,7 @@ func (r *Replica) Run(ctx context.Context) error {
 func WorkerApps(apps []configs.App) []worker.App {
 	var all []worker.App
 	for _, app := range apps {
-		all = append(all, worker.App{ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours})
+		all = append(all, worker.App{ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Receipts: app.Callback.Configured()})
 	}
 	return all
 }

@@ -164,9 +164,11 @@ func (r *Recorder) askTime(ctx context.Context) error {
 func (r *Recorder) take() {
 	r.mu.Lock()
 	counts, lost := r.counts, r.lost
-	if len(counts) > 0 || lost > 0 {
-		r.counts, r.lost = make(map[counter]int64, min(len(counts), 256)), 0
+	if len(counts) == 0 && lost == 0 {
+		r.mu.Unlock()
+		return
 	}
+	r.counts, r.lost = make(map[counter]int64, min(len(counts), 256)), 0
 	for c, n := range counts {
 		if r.pending[c.app] != nil {
 			r.counts[c] += n

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -299,6 +301,42 @@ func TestRun(t *testing.T) {
 	var none *Recorder
 	none.Add(app1, "send:subscribe", "accepted", 0)
 	none.Flush(t.Context())
+}
+
+// TestAddWhileFlushing: outcomes that are added while the counts are written, also while there are none
+// yet, are counted once.
+func TestAddWhileFlushing(t *testing.T) {
+	_, rdb := redistest.Mini(t)
+	r, _ := newTestRecorder(rdb)
+	clock := yesterday("12:00:00")
+	r.at(clock)
+	const adders, each = 4, 500
+	var adding sync.WaitGroup
+	for range adders {
+		adding.Go(func() {
+			for range each {
+				r.Add(app1, "send:subscribe", "accepted", 0)
+				runtime.Gosched()
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		adding.Wait()
+	}()
+	for flushing := true; flushing; {
+		select {
+		case <-done:
+			flushing = false
+		default:
+		}
+		r.Flush(t.Context())
+	}
+	got := read(t, rdb, Query{Apps: []string{app1}, From: clock, To: clock.Add(2 * time.Minute), Step: Hour})
+	if want := fmt.Sprint(" ×", adders*each); !strings.HasSuffix(got, want) {
+		t.Errorf("got %s, want%s", got, want)
+	}
 }
 
 // BenchmarkAdd is what an outcome costs the delivery.
