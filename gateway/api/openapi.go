@@ -56,6 +56,7 @@ func tags() []*huma.Tag {
 		{Name: batchesTag, Description: "Tasks that were enqueued as a group."},
 		{Name: lanesTag, Description: "What waits, and how much of each limit is used."},
 		{Name: holdsTag, Description: "What stands still, why and until when."},
+		{Name: templatesTag, Description: "The message templates of an app, as WeChat lists them."},
 		{Name: auditTag, Description: "Who changed what."},
 		{Name: tokenTag, Description: "The shared access token. Only for keys with the scope token."},
 	}
@@ -91,6 +92,10 @@ func fieldDocs() map[reflect.Type]map[string]string {
 		},
 		reflect.TypeFor[series.Point](): {
 			"at": "The start of the step.", "errcode": "WeChat's answer to the last attempt; 0 also without an answer.", "count": "Outcomes recorded in the step.",
+		},
+		reflect.TypeFor[series.ReceiptPoint](): {
+			"at": "The start of the step.", "accepted": "Messages that WeChat accepted in the step.", "delivered": "Those that reached the person.",
+			"blocked": "Those that the person does not take.", "failed": "Those that WeChat could not deliver.", "without": "Those whose receipts have not come.",
 		},
 		reflect.TypeFor[inspect.FoundTasks](): {
 			"cursor": "For the next page; left out: there is none.", "back": "The time to which the search has looked; left out: to the end of what is kept.",
