@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -40,55 +41,64 @@ type App struct {
 	OnlyOpenIDs []string `yaml:"only_openids"`
 	// Callback is how WeChat's pushes to the app are read: its console's page of the message push.
 	Callback Callback `yaml:"callback"`
-	// Consent is what the worker does about persons who have no consent left: off, observe or enforce.
+	// Consent is what follows from what is known of the consent of the receivers of subscribe messages:
+	// "off" (the default), "observe" or "enforce".
 	Consent string `yaml:"consent"`
 	// Templates is what is checked against the app's message templates when a task is enqueued.
 	Templates Templates `yaml:"templates"`
+	// Security is the key material of WeChat's API security mode (API 安全). Default none.
+	Security wechat.SecurityConfig `yaml:"security"`
 }
 
-// Callback is how WeChat's pushes to an app are read and passed on.
-type Callback struct {
-	Token      wechat.Secret `yaml:"token"`
-	TokenFile  string        `yaml:"token_file"`
-	AESKey     wechat.Secret `yaml:"aes_key"` // EncodingAESKey, 43 characters; "" in plain mode
-	AESKeyFile string        `yaml:"aes_key_file"`
-	// ForwardURL gets the pushes that wxcourier does not handle, signed; "": none.
-	ForwardURL        string        `yaml:"forward_url"`
-	ForwardSecret     wechat.Secret `yaml:"forward_secret"`
-	ForwardSecretFile string        `yaml:"forward_secret_file"`
-}
-
-// Configured reports whether pushes to the app are taken.
-func (c Callback) Configured() bool { return c.Token != "" }
-
-// Templates is what is checked against an app's message templates.
+// Templates is what is checked against an app's message templates, as WeChat lists them, when a task is
+// enqueued.
 type Templates struct {
-	Check string `yaml:"check"` // off, warn or reject
-	Fix   bool   `yaml:"fix"`   // a "thing" that is too long is cut
+	// Check is what happens to a message that does not fit its template: "off" (the default), "warn" (it
+	// is enqueued, with a warning) or "reject" (it is not enqueued).
+	Check string `yaml:"check"`
+	// Fix cuts the value of a field of the kind "thing" that is too long to 20 characters, the last of
+	// which is an ellipsis. The result says so.
+	Fix bool `yaml:"fix"`
 }
 
 // Token is the source of an app's access tokens.
 type Token struct {
-	// Mode is "stable" (the default), "classic" or "external".
+	// Mode is "stable" (the default), "classic", "external" or "component".
 	Mode string `yaml:"mode"`
 	// URL is the token service of the mode "external".
 	URL string `yaml:"url"`
+	// Provider is the app id of the service provider (第三方平台) that calls for the app, one of the
+	// list providers; in the mode "component".
+	Provider string `yaml:"provider"`
+	// RefreshToken is the authorizer_refresh_token of an authorization that another system received;
+	// in the mode "component". It is rarely needed: WeChat tells it to the service provider.
+	RefreshToken wechat.Secret `yaml:"refresh_token"`
+	// RefreshTokenFile is the path of a file with the refresh token, used in place of RefreshToken.
+	RefreshTokenFile string `yaml:"refresh_token_file"`
 }
 
 // Credential returns what package wechat needs to get a token.
 func (a App) Credential() wechat.Credential {
-	return wechat.Credential{App: a.ID, Secret: a.Secret, Mode: a.Token.Mode, URL: a.Token.URL}
+	return wechat.Credential{
+		App: a.ID, Secret: a.Secret, Mode: a.Token.Mode, URL: a.Token.URL,
+		Provider: a.Token.Provider, RefreshToken: a.Token.RefreshToken,
+	}
 }
 
 // dropAlternative clears the secret or the secret_file, whichever the variable that was just set
 // replaces: a secret from the environment takes precedence over a file of the configuration.
 func (a *App) dropAlternative(key string) {
 	switch {
+	case strings.HasSuffix(key, ".token.refresh_token"):
+		a.Token.RefreshTokenFile = ""
+	case strings.HasSuffix(key, ".token.refresh_token_file"):
+		a.Token.RefreshToken = ""
 	case strings.HasSuffix(key, ".secret"):
 		a.SecretFile = ""
 	case strings.HasSuffix(key, ".secret_file"):
 		a.Secret = ""
 	}
+	a.Callback.dropAlternative(key)
 }
 
 func appKey(i int) string { return fmt.Sprintf("apps[%d]", i) }
@@ -108,6 +118,9 @@ func (d *decoder) checkApps(apps []App) {
 			first[app.ID] = i
 		}
 		d.checkToken(key, app)
+		d.checkTemplates(key, app.Templates)
+		d.checkSecurity(key+".security", app)
+		d.checkCallback(key+".callback", app)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
 		hours := maps.Clone(app.Hours)
 		maps.DeleteFunc(hours, func(name, _ string) bool { return d.hasProblem(key + ".hours." + name) }) // not a string: already reported
@@ -115,12 +128,29 @@ func (d *decoder) checkApps(apps []App) {
 		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { // also false for NaN
 			d.problem(key+".reserve_urgent", "%v is outside of 0 ≤ reserve_urgent < 1 (0.2 keeps the last fifth of a day's limit for urgent tasks)", r)
 		}
+		if _, err := worker.ConsentMode(app.Consent); err != nil {
+			d.problem(key+".consent", "%v", err)
+		}
 		for j, openid := range app.OnlyOpenIDs {
 			if openid == "" {
 				d.problem(fmt.Sprintf("%s.only_openids[%d]", key, j), "an empty openid")
 			}
 		}
 	}
+}
+
+// checkTemplates checks the mode of the comparison with templates.
+func (d *decoder) checkTemplates(key string, t Templates) {
+	switch templates.Check(t.Check) {
+	case "", templates.CheckOff, templates.CheckWarn, templates.CheckReject:
+	default:
+		d.problem(key+".templates.check", "%q is not one of off, warn and reject", t.Check)
+	}
+}
+
+// Mode returns what a client that enqueues tasks needs to know.
+func (t Templates) Mode() templates.Mode {
+	return templates.Mode{Check: templates.Check(t.Check), Fix: t.Fix}.Normal()
 }
 
 // checkToken checks that the configuration has what the app's token mode requires.
@@ -138,8 +168,13 @@ func (d *decoder) checkToken(key string, app App) {
 		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
 			d.problem(key+".token.url", "required with the token mode external: the http(s) address of your token service")
 		}
+	case wechat.ModeComponent:
+		d.checkComponent(key, app)
 	default:
-		d.problem(key+".token.mode", "%q is not one of stable, classic and external", app.Token.Mode)
+		d.problem(key+".token.mode", "%q is not one of stable, classic, external and component", app.Token.Mode)
+	}
+	if app.Token.Mode != wechat.ModeComponent {
+		d.checkNoComponent(key, app.Token)
 	}
 }
 
@@ -172,7 +207,11 @@ func (d *decoder) secretFiles(cfg *Config) {
 	d.secretFile("redis.password_file", cfg.Redis.PasswordFile, &cfg.Redis.Password)
 	for i := range cfg.Apps {
 		d.secretFile(appKey(i)+".secret_file", cfg.Apps[i].SecretFile, &cfg.Apps[i].Secret)
+		d.secretFile(appKey(i)+".token.refresh_token_file", cfg.Apps[i].Token.RefreshTokenFile, &cfg.Apps[i].Token.RefreshToken)
+		d.securityFiles(appKey(i)+".security", &cfg.Apps[i].Security)
+		d.callbackFiles(appKey(i)+".callback", &cfg.Apps[i].Callback)
 	}
+	d.providerFiles(cfg.Providers)
 	for i := range cfg.Webhooks {
 		d.secretFile(webhookKey(i)+".secret_file", cfg.Webhooks[i].SecretFile, &cfg.Webhooks[i].Secret)
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/series"
+	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -56,10 +57,12 @@ type Deps struct {
 	// SyncPauses and AskQuotas are those of api.Deps.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
-	Webhooks   func() []webhook.Endpoint // the configured endpoints, now; nil: none
-	Registry   *prometheus.Registry
-	Log        *slog.Logger
-	Tracer     trace.Tracer // makes spans of the requests; nil: none
+	// RefreshTemplates is that of api.Deps.
+	RefreshTemplates func(ctx context.Context, app string) (*templates.Registry, error)
+	Webhooks         func() []webhook.Endpoint // the configured endpoints, now; nil: none
+	Registry         *prometheus.Registry
+	Log              *slog.Logger
+	Tracer           trace.Tracer // makes spans of the requests; nil: none
 
 	// Unprotected lets the gateway serve other machines without keys: nothing behind it is real.
 	Unprotected bool
@@ -126,7 +129,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.api = api.New(api.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.Apps, Log: deps.Log,
-		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas,
+		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, RefreshTemplates: deps.RefreshTemplates,
 	})
 	var err error
 	g.proxy, err = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{

@@ -93,16 +93,21 @@ func answerTextCheck(s *Server, x *exchange) reply {
 	if q, _ := x.req.(*textRequest); q.Version < 2 {
 		return answerOK(s, x)
 	}
-	found := verdict{"pass", labelNormal}
-	if x.fault.effect == effectRisky {
-		found = verdict{"risky", labelIllegal}
-	}
+	found := checkVerdict(x)
 	return jsonReply(struct {
 		plainAnswer
 		Detail  []detail `json:"detail"`
 		TraceID string   `json:"trace_id"`
 		Result  verdict  `json:"result"`
 	}{plainAnswer{ErrMsg: "ok"}, []detail{{Strategy: "content_model", verdict: found, Prob: 90}}, traceID(x), found})
+}
+
+// checkVerdict returns the verdict on what a call checks.
+func checkVerdict(x *exchange) verdict {
+	if x.fault.effect == effectRisky {
+		return verdict{"risky", labelIllegal}
+	}
+	return verdict{"pass", labelNormal}
 }
 
 func traceID(x *exchange) string {
@@ -141,7 +146,7 @@ func (q *mediaRequest) check(*checkEnv) *refusal {
 	return nil
 }
 
-// answerMediaCheck returns the trace_id of the push in which WeChat sends the verdict; the sandbox does not push.
+// answerMediaCheck returns the trace_id of the push in which WeChat sends the verdict, see mediaChecked.
 func answerMediaCheck(_ *Server, x *exchange) reply {
 	return jsonReply(struct {
 		plainAnswer

@@ -39,6 +39,7 @@ type exchange struct {
 	numUsed     int64
 	quota       quotaFigures
 	foundCall   *Call // the call that the requested rid identifies
+	pushes      []*queuedPush
 }
 
 func (x *exchange) openid() string {
@@ -63,6 +64,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, row *endpoint) {
 		return
 	}
 	s.process(x)
+	s.pushEarly(x)
+	if x.fault.effect == effectHangAfter {
+		s.pushAfter(x) // the answer never comes
+	}
+	defer s.pushAfter(x)
 	s.respond(w, r, x)
 }
 
@@ -122,6 +128,16 @@ func (s *Server) process(x *exchange) {
 		x.tokenLeft = x.token.expires.Sub(x.at)
 	}
 	st.log.record(s, x)
+	if x.accepted && !x.repeated && x.row.event != nil {
+		x.pushes = s.planEvent(x.event())
+	}
+}
+
+// event returns what the app is told of an accepted call.
+func (x *exchange) event() event {
+	e := x.row.event(x)
+	e.app, e.openid, e.template, e.at = x.app.id, x.openid(), x.template(), x.at
+	return e
 }
 
 // evaluate checks the reasons to refuse a call, in the order that WeChat presumably uses: identity, limits, content. If there

@@ -13,6 +13,8 @@ const (
 type Options struct {
 	// Apps maps app ids to their secrets; nil accepts any app id with any secret.
 	Apps map[string]string
+	// Providers maps the app ids of service providers (第三方平台) to their secrets; nil accepts any, unless Apps is set.
+	Providers map[string]string
 	// Clock is the clock for tokens, limits and expiry; nil is time.Now. Latency is in real time.
 	Clock func() time.Time
 	// Seed makes faults with a rate repeatable.
@@ -31,11 +33,18 @@ type Options struct {
 	AllowUniform bool
 	// Pages lists the pages of the released mini program, without a leading slash; nil: every page exists.
 	Pages []string
-	// KeepCalls is how many of the latest calls are kept (10,000 when 0). Counters include all calls.
+	// Callbacks are the URLs, by app, to which events are pushed: receipts, media checks, subscriptions. An app without one
+	// gets none. They must be valid, see [Callback.Validate].
+	Callbacks map[string]Callback
+	// Pushes is how events are pushed.
+	Pushes PushOptions
+	// KeepCalls is how many of the latest calls are kept (10,000 when 0), and of the latest pushes. Counters include all calls.
 	KeepCalls int
 	// KeepMessages is approximately how many of the latest messages are checked for duplicates (1,000,000 when 0), at about
 	// 150 bytes each.
 	KeepMessages int
+	// Security maps app ids to their API security mode; apps without an entry do not have it.
+	Security map[string]Security
 }
 
 // Limit is the number of calls an app may make; zero: no limit.
@@ -53,6 +62,7 @@ func (o Options) withDefaults() Options {
 	if o.KeepCalls <= 0 {
 		o.KeepCalls = defaultKeepCalls
 	}
+	o.Pushes = o.Pushes.withDefaults()
 	if o.KeepMessages <= 0 {
 		o.KeepMessages = defaultKeepMessages
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,9 @@ type Server struct {
 	env     *checkEnv
 	control http.Handler
 	seed    maphash.Seed
+	pushes  *pusher
+
+	pushFaults map[string]pushFaultRow
 
 	pictures madeup.Pictures
 
@@ -42,11 +46,13 @@ type checkEnv struct {
 	allowUniform bool
 	values       valueRules
 	rid          *regexp.Regexp // the form of a request id
+	field        *regexp.Regexp // a field in a template's content
 }
 
 // state is cleared by Reset.
 type state struct {
 	apps             map[string]*appState
+	providers        map[string]*provider
 	tokens           map[string]*token
 	blocked          map[string]bool   // by app: the caller's IP is not on its list; "" is all apps
 	secrets          map[string]string // by app, where SetSecret has set it; else Options.Apps
@@ -54,9 +60,13 @@ type state struct {
 	random           *rand.Rand
 	rules            []*faultRule
 	lastRule         int
+	pushRules        []*pushRule
+	lastPushRule     int
+	pushEvents       uint64                // events so far, for the rates of pushRules
 	prefixFaultCalls *recent.Counts        // calls by a faultSource that names a fault
 	sendingTo        map[uint64]struct{}   // locked openids, see lockOpenID
 	credits          map[uint64]int        // subscriptions left, if set by SetCredits or used
+	templates        map[string][]Template // by app, where SetTemplates has set them
 	sent             recent.Keys[int64]    // ids of messages by their client_msg_id
 	redeemedCodes    recent.Keys[struct{}] // used codes of logins and phone numbers; WeChat's expire after five minutes
 	log              *callLog
@@ -75,23 +85,27 @@ type appState struct {
 // maxApps bounds the memory that clients with invented app ids can use.
 const maxApps = 1000
 
-// New returns a sandbox; it does no I/O.
+// New returns a sandbox; it does no I/O. It panics if one of Options.Callbacks is invalid, see [Callback.Validate].
 func New(opts Options) *Server {
 	opts = opts.withDefaults()
 	s := &Server{opts: opts, rows: map[string]*endpoint{}, faults: map[string]faultRow{}, limits: newLimitTable(opts), seed: maphash.MakeSeed()}
-	s.env = &checkEnv{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules(), rid: newRIDPattern()}
+	s.pushes, s.pushFaults = newPusher(opts), map[string]pushFaultRow{}
+	s.env = &checkEnv{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules(), rid: newRIDPattern(), field: newFieldPattern()}
 	if opts.Pages != nil {
 		s.env.pages = map[string]bool{}
 		for _, page := range opts.Pages {
 			s.env.pages[strings.TrimPrefix(page, "/")] = true
 		}
 	}
-	for _, row := range endpoints() {
+	for _, row := range slices.Concat(endpoints(), componentEndpoints()) {
 		s.rows[row.path] = &row
 		s.env.paths[row.path] = true
 	}
 	for _, row := range faultRows() {
 		s.faults[row.name] = row
+	}
+	for _, row := range pushFaultRows() {
+		s.pushFaults[row.name] = row
 	}
 	s.control = s.controlAPI()
 	s.state = newState(opts)
@@ -101,6 +115,7 @@ func New(opts Options) *Server {
 func newState(opts Options) *state {
 	return &state{
 		apps:             map[string]*appState{},
+		providers:        map[string]*provider{},
 		tokens:           map[string]*token{},
 		blocked:          map[string]bool{},
 		secrets:          map[string]string{},
@@ -109,17 +124,20 @@ func newState(opts Options) *state {
 		prefixFaultCalls: recent.NewCounts(opts.KeepMessages),
 		sendingTo:        map[uint64]struct{}{},
 		credits:          map[uint64]int{},
+		templates:        map[string][]Template{},
 		sent:             recent.Keys[int64]{Span: dedupeSpan},
 		redeemedCodes:    recent.Keys[struct{}]{Span: dedupeSpan},
 		log:              newCallLog(opts),
 	}
 }
 
-// Reset clears tokens, quotas, credits, faults, blocked IPs, changed secrets and the call log, and resets the latency.
+// Reset clears tokens, quotas, credits, templates, faults, blocked IPs, changed secrets, the call log, and the pushes with their log. It
+// resets the latency and the callbacks to those of the options.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state = newState(s.opts)
+	s.pushes.reset(callbackTargets(s.opts.Callbacks))
 }
 
 // SetLatency sets the delay of every answer from now on.
@@ -132,7 +150,10 @@ func (s *Server) SetLatency(d time.Duration) {
 // ServeHTTP serves WeChat's endpoints and, under /sandbox/, the control API, without access checks; see [Server.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if row, ok := s.rows[r.URL.Path]; ok {
-		s.serve(w, r, row)
+		serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, row) })
+		if !s.secured(w, r, serve) {
+			serve(w, r)
+		}
 		return
 	}
 	if strings.HasPrefix(r.URL.Path, controlPrefix) {
@@ -165,8 +186,8 @@ func decodeNothing(*http.Request, []byte) (request, *refusal) { return nil, refu
 
 func identifyNone(_ *Server, x *exchange) *refusal { return x.bodyRefusal }
 
-// Start serves the sandbox on a free port of 127.0.0.1, as httptest does, until stop is called. It panics if it cannot
-// listen.
+// Start serves the sandbox on a free port of 127.0.0.1, as httptest does, until stop is called, which also does what Close
+// does. It panics if it cannot listen.
 func (s *Server) Start() (url string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -179,6 +200,7 @@ func (s *Server) Start() (url string, stop func()) {
 		ReadHeaderTimeout: 30 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx }, // canceled by stop, which ends hanging calls
 	}
+	s.pushes.open()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -188,6 +210,7 @@ func (s *Server) Start() (url string, stop func()) {
 		cancel()
 		_ = server.Close()
 		<-done
+		s.Close()
 	})
 }
 
@@ -199,9 +222,13 @@ func (s *Server) findApp(id string) (*appState, bool) {
 	if _, listed := s.opts.Apps[id]; !listed && (s.opts.Apps != nil || len(s.state.apps) >= maxApps || len(id) > 64) {
 		return nil, false
 	}
-	a := &appState{id: id, tokens: newAppTokens(), usage: map[string]*usage{}, callWindows: map[string]*recent.Window{}}
+	a := newAppState(id)
 	s.state.apps[id] = a
 	return a, true
+}
+
+func newAppState(id string) *appState {
+	return &appState{id: id, tokens: newAppTokens(), usage: map[string]*usage{}, callWindows: map[string]*recent.Window{}}
 }
 
 func (a *appState) usageOf(row string) *usage {

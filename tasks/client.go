@@ -12,6 +12,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/taskstate"
+	"github.com/wxcourier/wxcourier/internal/templates"
 )
 
 // Client enqueues tasks, and looks up, waits for and cancels the tasks and batches that its
@@ -23,8 +24,9 @@ import (
 // lane at once.
 type Client struct {
 	backend
-	enqueuer *asynqwire.Enqueuer
-	apps     sync.Map // those that are in ledger.AppsKey
+	enqueuer  *asynqwire.Enqueuer
+	apps      sync.Map // those that are in ledger.AppsKey
+	templates *templates.Cache
 }
 
 // A ClientOption changes a [Client] from its defaults, which are those of the configuration of the
@@ -51,7 +53,9 @@ func NewClient(rdb redis.UniversalClient, options ...ClientOption) *Client {
 	for _, option := range options {
 		option(&policy)
 	}
-	return &Client{backend: newBackend(rdb, policy), enqueuer: asynqwire.NewEnqueuer(rdb)}
+	return &Client{
+		backend: newBackend(rdb, policy), enqueuer: asynqwire.NewEnqueuer(rdb), templates: templates.NewCache(rdb, nil),
+	}
 }
 
 // Receipt describes an enqueued task.
@@ -69,7 +73,9 @@ type Receipt struct {
 	// the other fields of the envelope are not compared. Differs is false if the digest is
 	// not known, because a plain asynq.Client or an older version enqueued the task.
 	Differs bool `json:"differs,omitempty"`
-	// Warning is the catalog's warning about the task's type, or empty.
+	// Warning is the catalog's warning about the task's type, and what does not fit the message's
+	// template, where `templates.check` of the app is "warn" or the template is not in the app's list.
+	// It is empty for most tasks, and contains no value.
 	Warning string `json:"warning,omitempty"`
 }
 
@@ -101,7 +107,7 @@ func (c *Client) Submit(ctx context.Context, e Envelope) (Receipt, error) {
 
 func (c *Client) submit(ctx context.Context, d draft) (Receipt, error) {
 	var result SubmitResult
-	if s := (submission{draft: d, out: &result}); s.prepare() {
+	if s := (submission{draft: d, out: &result}); c.prepare(ctx, &s) {
 		c.enqueue(ctx, c.mark(ctx, []*submission{&s}))
 	}
 	return result.Receipt, result.Err
@@ -143,7 +149,7 @@ func (c *Client) submitMany(ctx context.Context, n int, nth func(int) (draft, er
 		defer close(ready)
 		for at := 0; at < n; {
 			var chunk []*submission
-			chunk, at = nextChunk(results, at, nth)
+			chunk, at = c.nextChunk(ctx, results, at, nth)
 			ready <- chunk
 		}
 	}()
@@ -161,7 +167,7 @@ func (c *Client) submitMany(ctx context.Context, n int, nth func(int) (draft, er
 
 // nextChunk prepares the tasks from index at on, up to the size of a chunk. It returns the
 // valid ones, and the index at which the next chunk begins.
-func nextChunk(results []SubmitResult, at int, nth func(int) (draft, error)) ([]*submission, int) {
+func (c *Client) nextChunk(ctx context.Context, results []SubmitResult, at int, nth func(int) (draft, error)) ([]*submission, int) {
 	limit := min(chunkTasks, len(results)-at)
 	chunk, submissions := make([]*submission, 0, limit), make([]submission, limit)
 	size := 0
@@ -172,7 +178,7 @@ func nextChunk(results []SubmitResult, at int, nth func(int) (draft, error)) ([]
 			continue
 		}
 		s := &submissions[len(chunk)]
-		if *s = (submission{draft: d, out: &results[at]}); s.prepare() {
+		if *s = (submission{draft: d, out: &results[at]}); c.prepare(ctx, s) {
 			chunk = append(chunk, s)
 			size += len(d.Body)
 		}

@@ -338,14 +338,14 @@ func TestPlainAsynqServerProcessesTheTasks(t *testing.T) {
 	})
 }
 
-// TestSubmitManyWhileRedisIsAway: a Redis that does not answer is asked once for the tasks of an app,
-// not once for each of them, and the tasks can be repeated.
+// TestSubmitManyWhileRedisIsAway: a Redis that does not answer is asked once for the tasks of an app and
+// once for its templates, not once for each task, and the tasks can be repeated.
 func TestSubmitManyWhileRedisIsAway(t *testing.T) {
 	mini, rdb := redistest.Mini(t)
 	client, sent := tasks.NewClient(rdb), redistest.Count(rdb)
 	mini.SetError("LOADING Redis is loading the dataset in memory")
 	var results []tasks.SubmitResult
-	if commands, _ := sent.During(func() { results = client.SubmitMany(t.Context(), messages(100)) }); commands != 1 {
+	if commands, _ := sent.During(func() { results = client.SubmitMany(t.Context(), messages(100)) }); commands != 2 {
 		t.Errorf("%d commands", commands)
 	}
 	if _, _, failed := countAnswers(results); failed != 100 {

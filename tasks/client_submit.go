@@ -28,9 +28,15 @@ type submission struct {
 
 // prepare checks the task and builds it for asynq. It returns false, with the error in out,
 // for a task that cannot be sent.
-func (s *submission) prepare() bool {
+func (c *Client) prepare(ctx context.Context, s *submission) bool {
 	s.now, s.marked = time.Now(), true
+	if row := lookup(s.Type); row != nil && row.list != "" && ValidApp(s.App) {
+		s.registry = c.templates.Get(ctx, s.App)
+	}
 	s.item.Task, s.out.Err = s.build(s.now)
+	if s.unknown {
+		c.templates.Want(ctx, s.App)
+	}
 	return s.out.Err == nil
 }
 
@@ -168,8 +174,9 @@ func (c *Client) mark(ctx context.Context, all []*submission) []*submission {
 			continue
 		}
 		s.out.Receipt = Receipt{App: s.App, ID: s.ID, Queue: m.Queue, Already: m.Done, Done: m.Done, Differs: m.Differs}
-		if row := lookup(s.Type); row != nil {
-			s.out.Receipt.Warning = row.Warning
+		s.out.Receipt.Warning = s.warning()
+		if row := lookup(s.Type); row != nil && row.Warning != "" {
+			s.out.Receipt.Warning = row.Warning // of a type whose templates are not known
 		}
 		if s.item.Queue, s.known = m.Queue, !m.New; !m.Done {
 			open = append(open, s)

@@ -55,6 +55,7 @@ var envelopeFields = [...]struct {
 	{"not_after", func(c *checker, e *Envelope, v strictjson.Value) { e.NotAfter = c.timeField(v) }},
 	{"batch", func(c *checker, e *Envelope, v strictjson.Value) { e.Batch = c.stringField(v) }},
 	{"ignore_hours", func(c *checker, e *Envelope, v strictjson.Value) { e.IgnoreHours = c.boolField(v) }},
+	{"plaintext", func(c *checker, e *Envelope, v strictjson.Value) { e.Plaintext = c.boolField(v) }},
 }
 
 func decode(line []byte, strict bool) (Envelope, error) {
@@ -90,8 +91,13 @@ func (c *checker) decodeField(e *Envelope, v strictjson.Value) {
 			return
 		}
 	}
-	if c.strict {
+	switch {
+	case c.strict:
 		c.fault(v, "%s", unknownField(string(v.Key())))
+	case string(v.Key()) == "fixed" && v.Kind() == strictjson.Array: // a client wrote it, see Envelope.Fixed
+		for fixed := range v.Elements() {
+			e.Fixed = append(e.Fixed, c.stringField(fixed))
+		}
 	}
 }
 

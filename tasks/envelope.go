@@ -55,13 +55,27 @@ type Envelope struct {
 	Batch string `json:"batch,omitempty"`
 	// IgnoreHours allows sending outside the app's hours (`hours` in the configuration).
 	IgnoreHours bool `json:"ignore_hours,omitempty"`
+	// Plaintext makes the link of a scheme:generate task without a call (明文 URL Scheme): see
+	// [Envelope.PlaintextScheme].
+	Plaintext bool `json:"plaintext,omitempty"`
 	// TraceParent is the W3C trace context of the producer; see [TraceParent]. It is no field of
 	// the JSON: asynq carries it as a header.
 	TraceParent string `json:"-"`
+	// Fixed is what a [Client] changed in the body, because the app's configuration allows it; see
+	// [Result.Fixed]. A producer leaves it empty: only the payload of the asynq task carries it.
+	Fixed []string `json:"-"`
 }
 
 // Queue returns the name of the task's asynq queue.
-func (e Envelope) Queue() string { return QueueName(e.App, e.Type, e.Priority) }
+func (e Envelope) Queue() string { return QueueName(e.App, e.Lane(), e.Priority) }
+
+// Lane returns the lane of the task: its type or, with Plaintext, [PlaintextLane].
+func (e Envelope) Lane() string {
+	if e.Plaintext {
+		return PlaintextLane
+	}
+	return e.Type
+}
 
 // TaskID returns the task's id in asynq: "<app>:<id>".
 func (e Envelope) TaskID() string { return e.App + ":" + e.ID }
@@ -126,7 +140,14 @@ func (e *Envelope) Prepare(now time.Time) error {
 func (e *Envelope) prepare(now time.Time, m *marking) error {
 	c := checker{spec: lookup(e.Type), from: now}
 	c.checkEnvelope(e)
-	body := c.checkBody(e.Body)
+	text := e.Body
+	if m != nil {
+		text = m.fix(e, c.spec)
+	}
+	body := c.checkBody(text)
+	if m != nil && len(c.faults) == 0 {
+		m.compare(&c, body.Root())
+	}
 	if len(c.faults) > 0 {
 		return validationError(c.faults)
 	}
@@ -147,7 +168,11 @@ func (e *Envelope) prepare(now time.Time, m *marking) error {
 		return validationError(c.faults)
 	}
 	if m != nil {
-		m.digest, m.receiver = ready.digestOf(c.spec, body.Root()), memberText(body.Root(), c.spec.Receiver)
+		m.receiver = memberText(body.Root(), c.spec.Receiver)
+		if len(m.fixed) == 0 { // else it is that of the original
+			m.digest = ready.digestOf(c.spec, body.Root())
+		}
+		ready.Fixed = append(ready.Fixed, m.fixed...)
 	}
 	if bytes.Equal(ready.Body, e.Body) { // often, since envelopes are prepared more than once
 		ready.Body = e.Body
@@ -230,6 +255,15 @@ func (e *Envelope) payload() []byte {
 	text(`,"batch":`, e.Batch)
 	if e.IgnoreHours {
 		dst = append(dst, `,"ignore_hours":true`...)
+	}
+	for i, fixed := range e.Fixed {
+		text([...]string{`,"fixed":[`, `,`}[min(i, 1)], fixed)
+	}
+	if len(e.Fixed) > 0 {
+		dst = append(dst, ']')
+	}
+	if e.Plaintext {
+		dst = append(dst, `,"plaintext":true`...)
 	}
 	return append(dst, '}')
 }

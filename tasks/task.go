@@ -48,6 +48,7 @@ type draft struct {
 type marking struct {
 	digest   string // of type and body; see digestOf
 	receiver string // the openid in the body, or ""
+	comparison
 }
 
 // ID sets the producer's idempotency key; without it a random one is made.
@@ -68,6 +69,9 @@ func InBatch(name string) Option { return func(d *draft) { d.Batch = name } }
 // IgnoreHours lets the task be sent outside the app's sending hours; see
 // [Envelope.IgnoreHours].
 func IgnoreHours() Option { return func(d *draft) { d.IgnoreHours = true } }
+
+// Plaintext makes the link of a scheme:generate task without a call; see [Envelope.PlaintextScheme].
+func Plaintext() Option { return func(d *draft) { d.Plaintext = true } }
 
 // TraceParent sends the W3C trace context of the producer to the worker, in the form of the HTTP
 // header of that name (https://www.w3.org/TR/trace-context/#traceparent-header), so that the spans

@@ -18,12 +18,16 @@ type Client struct {
 	attemptTimeout time.Duration
 	tokens         TokenSource
 	exchanger      *exchanger
+	security       security
 }
 
 // ClientOption overrides a default of a Client.
 type ClientOption func(*clientOptions)
 
-type clientOptions struct{ transport http.RoundTripper }
+type clientOptions struct {
+	transport http.RoundTripper
+	security  security
+}
 
 // WithTransport makes the Client use rt instead of its own connection pool. With a custom
 // transport a failure counts as written once a connection exists and the first header field
@@ -48,6 +52,7 @@ func NewClient(cfg Config, tokens TokenSource, opts ...ClientOption) *Client {
 		attemptTimeout: cfg.AttemptTimeout,
 		tokens:         tokens,
 		exchanger:      newExchanger(o.transport, cfg.Timeout),
+		security:       o.security,
 	}
 }
 
@@ -116,7 +121,7 @@ func (c *Client) Call(ctx context.Context, app string, r Request) (Answer, error
 		if first { // a repetition has the newest token there is
 			request.BeforeWrite, first = c.waitUnlessRefused(app, r.BeforeWrite, tokens[0]), false
 		}
-		rep, sensitive, err := c.send(ctx, deadline, request, tokens)
+		rep, sensitive, err := c.send(ctx, deadline, app, request, tokens)
 		if err != nil {
 			return err
 		}
@@ -180,7 +185,7 @@ func tokenError(app string, err error) error {
 }
 
 // send writes the request with the last of tokens and reads the reply, without decoding it.
-func (c *Client) send(ctx context.Context, deadline time.Time, r Request, tokens []Token) (reply, sensitiveValues, error) {
+func (c *Client) send(ctx context.Context, deadline time.Time, app string, r Request, tokens []Token) (reply, sensitiveValues, error) {
 	sensitive := sensitiveValues{body: r.Body}
 	for _, token := range tokens {
 		sensitive.secrets = append(sensitive.secrets, token.Value)
@@ -208,6 +213,6 @@ func (c *Client) send(ctx context.Context, deadline time.Time, r Request, tokens
 			return reply{}, sensitive, &TransportError{Endpoint: r.Path, Op: "prepare", Err: err}
 		}
 	}
-	rep, err := c.exchanger.exchange(ctx, out)
+	rep, err := c.exchangeSecured(ctx, app, out, nil, r.Media == nil)
 	return rep, sensitive, err
 }

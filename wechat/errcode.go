@@ -27,7 +27,10 @@ const (
 	pageRID         = "https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getridinfo.html"
 	pagePhone       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/user-info/phone-number/api_getphonenumber.html"
 	pageLive        = "https://developers.weixin.qq.com/miniprogram/dev/server/API/livebroadcast/studio-management/api_getliveinfo.html"
+	pageComponent   = "https://developers.weixin.qq.com/doc/oplatform/Third-party_Platforms/2.0/api/ThirdParty/token/component_access_token.html" //nolint:gosec // a page, no credential
 	pageQuota       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getapiquota.html"
+
+	pageSecurity = "https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/getting_started/api_signature.html"
 
 	enumMP   = "SDK enum: WxJava WxMpErrorMsgEnum"
 	enumMA   = "SDK enum: WxJava WxMaErrorMsgEnum"
@@ -54,6 +57,7 @@ var defaultRows = []CodeRow{
 	{"", 85431, ClassBusy, "service card: system busy", "服务卡片：系统繁忙", pageUserNotify},
 	{"", 85449, ClassBusy, "service card: locked, try later", "服务卡片：被锁定，请稍后再试", pageUserNotify},
 	{"", 87015, ClassBusy, "check timed out", "内容检测超时", enumOpen},
+	{"", 40240, ClassBusy, "API signing: timestamp too old", "接口签名：时间戳已过期", pageSecurity},
 	{"", 200001, ClassBusy, "template administration: system busy", "模板管理：系统繁忙", pageSubscribe},
 
 	{"", 44990, ClassRateSecond, "too many calls in a second", "一秒内调用次数过多", pageScheme},
@@ -71,16 +75,16 @@ var defaultRows = []CodeRow{
 	{"", 40125, ClassConfig, "app secret invalid", "AppSecret 无效", pageToken},
 	{"", 40164, ClassConfig, "caller's IP is not on the app's whitelist", "调用方 IP 不在应用的白名单中", pageGlobal},
 	{"", 40222, ClassConfig, "wrong API host for this app", "该应用使用的接口域名不正确", enumOpen},
-	{"", 40230, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40231, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40232, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40233, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40234, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40235, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40236, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40237, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40238, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
-	{"", 40239, ClassConfig, "API signing: set-up wrong", "接口签名：配置有误", enumOpen},
+	{"", 40230, ClassConfig, "API signing: signature's certificate number missing", "接口签名：缺少证书编号", pageSecurity},
+	{"", 40231, ClassConfig, "API signing: timestamp missing", "接口签名：缺少时间戳", pageSecurity},
+	{"", 40232, ClassConfig, "API signing: signature missing", "接口签名：缺少签名", pageSecurity},
+	{"", 40233, ClassConfig, "API signing: appid missing", "接口签名：缺少 appid", pageSecurity},
+	{"", 40234, ClassConfig, "API signing: signature wrong", "接口签名：签名错误", pageSecurity},
+	{"", 40235, ClassConfig, "API signing: encryption wrong", "接口签名：加密错误", pageSecurity},
+	{"", 40236, ClassConfig, "API signing: appid invalid", "接口签名：appid 无效", pageSecurity},
+	{"", 40237, ClassConfig, "API signing: appid is not that of the token", "接口签名：appid 与 token 不匹配", pageSecurity},
+	{"", 40238, ClassConfig, "API signing: no symmetric key in WeChat's console", "接口签名：后台未设置对称密钥", pageSecurity},
+	{"", 40239, ClassConfig, "API signing: no public key in WeChat's console", "接口签名：后台未设置公钥", pageSecurity},
 	{"", 40243, ClassConfig, "app secret is frozen", "AppSecret 已被冻结", pageToken},
 	{"", 41002, ClassConfig, "appid missing", "缺少 appid", pageGlobal},
 	{"", 41004, ClassConfig, "app secret missing", "缺少 AppSecret", pageToken},
@@ -97,6 +101,9 @@ var defaultRows = []CodeRow{
 	{"", 89505, ClassConfig, "caller's IP waits for the administrator's consent", "调用方 IP 等待管理员确认", enumOpen},
 	{"", 89506, ClassConfig, "caller's IP was refused by the administrator, ask again after 24 hours", "管理员拒绝了调用方 IP，24 小时后可再次申请", pageStable},
 	{"", 89507, ClassConfig, "caller's IP was refused by the administrator, ask again after 1 hour", "管理员拒绝了调用方 IP，1 小时后可再次申请", pageStable},
+
+	{"", 61003, ClassUnauthorized, "account has not authorised the service provider, or has taken that back", "账号没有授权给该第三方平台，或已取消授权", enumOpen},
+	{"", 61023, ClassUnauthorized, "refresh token of the authorization is invalid", "授权的刷新令牌无效", enumOpen},
 
 	{"", 41033, ClassAccount, "API is only for mini programs that were created through the API", "接口仅限通过接口注册的小程序使用", enumOpen},
 	{"", 42005, ClassAccount, "account's use of the API has expired", "账号的接口使用权限已到期", enumOpen},
@@ -116,7 +123,6 @@ var defaultRows = []CodeRow{
 	{"", 50001, ClassAccount, "account is not authorised for this API", "账号未获得该接口的授权", pageGlobal},
 	{"", 50002, ClassAccount, "account is restricted, frozen or cancelled", "账号被限制、冻结或已注销", pageGlobal},
 	{"", 50003, ClassAccount, "account is not on the API's whitelist", "账号不在该接口的白名单中", enumOpen},
-	{"", 61003, ClassAccount, "account has not authorised the component", "账号没有授权给该第三方平台", enumOpen},
 	{"", 61007, ClassAccount, "API is not in what the account authorised", "接口不在账号授权的范围内", pageGlobal},
 	{"", 61014, ClassAccount, "component's authorisation for this API is missing", "第三方平台缺少该接口的授权", pageGlobal},
 	{"", 61016, ClassAccount, "component's authorisation for this API is not confirmed", "第三方平台的该接口授权尚未确认", pageGlobal},
@@ -235,7 +241,11 @@ var defaultRows = []CodeRow{
 	{"", 47002, ClassRejected, `request has \uXXXX escapes`, `请求中有 \uXXXX 转义`, enumOpen},
 	{"", 47003, ClassRejected, "a value of the data is invalid; errmsg names it", "data 中有字段的值不合法，errmsg 中有字段名", pageSubscribe},
 	{"", 48006, ClassRejected, "quota may not be cleared again this month", "本月清零次数已用完", pageClearQuota},
+	{"", 61005, ClassRejected, "component_verify_ticket expired", "component_verify_ticket 已过期", pageComponent},
+	{"", 61006, ClassRejected, "component_verify_ticket invalid", "component_verify_ticket 无效", pageComponent},
+	{"", 61009, ClassRejected, "authorization code invalid", "授权码无效", enumOpen},
 	{"", 61010, ClassRejected, "code expired", "code 已过期", enumOpen},
+	{"", 61011, ClassRejected, "component invalid", "第三方平台无效", pageComponent},
 	{"", 61024, ClassRejected, "a component's token is required", "需要使用第三方平台的 token", enumOpen},
 	{"", 61451, ClassRejected, "a parameter of the customer service call is invalid", "客服接口的参数无效", enumMP},
 	{"", 61452, ClassRejected, "kf_account is invalid", "kf_account 无效", enumMP},

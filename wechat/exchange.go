@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptrace"
@@ -45,6 +46,7 @@ type outgoingRequest struct {
 	url         *url.URL
 	deadline    time.Time // of the attempt; zero: only the exchanger's timeout applies
 	contentType string
+	header      http.Header // further header fields
 	body        []byte
 	sensitive   sensitiveValues
 	beforeWrite func(context.Context) error // see [Request]; nil: no wait
@@ -166,6 +168,10 @@ func (x *exchanger) roundTrip(ctx context.Context, out outgoingRequest, w *httpc
 	}
 	if req.Header = x.jsonHeader; req.Header == nil || out.contentType != contentJSON {
 		req.Header = headerOf(out.contentType)
+	}
+	if len(out.header) > 0 {
+		req.Header = req.Header.Clone() // it may be shared
+		maps.Copy(req.Header, out.header)
 	}
 	if user := out.url.User; user != nil { // of a token service: a http.Client would do this
 		password, _ := user.Password()

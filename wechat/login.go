@@ -259,7 +259,7 @@ func query[T any](ctx context.Context, c *Client, app string, ep Endpoint, quest
 		return answer, &TransportError{Endpoint: ep, Op: "prepare", Err: err}
 	}
 	err := c.withToken(ctx, app, ep, func(ctx context.Context, deadline time.Time, tokens ...Token) error {
-		rep, sensitive, err := c.send(ctx, deadline, Request{Path: ep, Body: bytes.TrimSpace(body.Bytes())}, tokens)
+		rep, sensitive, err := c.send(ctx, deadline, app, Request{Path: ep, Body: bytes.TrimSpace(body.Bytes())}, tokens)
 		if err != nil {
 			return err
 		}

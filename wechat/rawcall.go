@@ -61,7 +61,7 @@ func (c *Client) CallRaw(ctx context.Context, app string, r RawRequest) (RawAnsw
 		for _, t := range tokens {
 			secrets = append(secrets, t.Value)
 		}
-		answer, err = c.exchangeRaw(ctx, r, wait, deadline, "access_token="+url.QueryEscape(tokens[len(tokens)-1].Value.Reveal()), secrets)
+		answer, err = c.exchangeRaw(ctx, app, r, wait, deadline, "access_token="+url.QueryEscape(tokens[len(tokens)-1].Value.Reveal()), secrets)
 		return err
 	})
 	return answer, err
@@ -75,12 +75,12 @@ func (c *Client) callWithSecret(ctx context.Context, app string, r RawRequest) (
 		return RawAnswer{}, err
 	}
 	query := "appid=" + url.QueryEscape(app) + "&secret=" + url.QueryEscape(cred.Secret.Reveal())
-	return c.exchangeRaw(ctx, r, r.BeforeWrite, time.Now().Add(c.attemptTimeout), query, []Secret{cred.Secret})
+	return c.exchangeRaw(ctx, app, r, r.BeforeWrite, time.Now().Add(c.attemptTimeout), query, []Secret{cred.Secret})
 }
 
 // exchangeRaw sends a request with a query that identifies the app, and decodes the answer as far as
 // its meaning is needed. secrets are those of the query.
-func (c *Client) exchangeRaw(ctx context.Context, r RawRequest, wait func(context.Context) error, deadline time.Time, identity string, secrets []Secret) (RawAnswer, error) {
+func (c *Client) exchangeRaw(ctx context.Context, app string, r RawRequest, wait func(context.Context) error, deadline time.Time, identity string, secrets []Secret) (RawAnswer, error) {
 	out := outgoingRequest{
 		endpoint: r.Path, method: r.Method, deadline: deadline, contentType: r.ContentType, body: r.Body,
 		sensitive:   sensitiveValues{body: r.Body, secrets: slices.Concat(secrets, valuesOf(r.Query))},
@@ -94,7 +94,7 @@ func (c *Client) exchangeRaw(ctx context.Context, r RawRequest, wait func(contex
 		query += "&" + r.Query.Encode()
 	}
 	out.url = c.base.endpoint(r.Path, query)
-	rep, err := c.exchanger.exchange(ctx, out)
+	rep, err := c.exchangeSecured(ctx, app, out, r.Query, !r.Secret && r.Method == http.MethodPost)
 	if err != nil {
 		return RawAnswer{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +125,7 @@ func TestAsynqKeepsCompletedTasks(t *testing.T) {
 				continue
 			}
 			var result tasks.Result
-			if err := json.Unmarshal(info.Result, &result); err != nil || result != r.outcome(e.id) {
+			if err := json.Unmarshal(info.Result, &result); err != nil || !reflect.DeepEqual(result, r.outcome(e.id)) {
 				t.Errorf("%s has the result %s (%v)", e.id, info.Result, err)
 			}
 			if strings.Contains(string(info.Result), e.receiver) {

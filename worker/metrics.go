@@ -16,6 +16,8 @@ type metrics struct {
 	outcomes *prometheus.CounterVec
 	delivery *prometheus.HistogramVec
 	build    prometheus.Collector
+
+	consentChecks *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -28,12 +30,15 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 14),
 		}, []string{"type"}),
 		build: buildinfo.Metric(),
+		consentChecks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wxcourier_consent_checks_total", Help: "Checks of the consent of receivers of subscribe messages, and how calls turned out for it, by check.",
+		}, []string{"app", "type", "check"}),
 	}
 	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.outcomes, m.delivery, m.build}
+	return []prometheus.Collector{m.outcomes, m.delivery, m.build, m.consentChecks}
 }
 
 // register registers metrics with a registry.

@@ -58,6 +58,7 @@ func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (led
 		return settled, nil
 	}
 	d.countOutcome(result)
+	d.misfit(ctx, j, result)
 	d.logOutcome(ctx, j, v, result)
 	if d.hooks.OnResult != nil {
 		d.hooks.OnResult(result)
@@ -86,9 +87,13 @@ func (j *job) result(v dispatch.Verdict, now time.Time) tasks.Result {
 		ErrMsg: a.Msg, RID: a.RID,
 		MsgID: a.MsgID, OpenLink: a.OpenLink, URLLink: a.URLLink, Link: a.Link,
 		Suggest: a.Suggest, Label: a.Label, TraceID: a.TraceID,
+		Fixed: j.Fixed,
 	}
 	if a.Image != nil {
 		res.Image = a.ImageType
+	}
+	if c := j.completed; c != nil {
+		res.ErrCode, res.ErrMsg, res.Suggest, res.Label = c.ErrCode, c.ErrMsg, c.Suggest, c.Label
 	}
 	var (
 		api    *wechat.APIError

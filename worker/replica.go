@@ -33,13 +33,17 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/background"
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/series"
+	"github.com/wxcourier/wxcourier/internal/templates"
+	"github.com/wxcourier/wxcourier/internal/templates/refresh"
 	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -50,6 +54,12 @@ type App struct {
 	Hours       Hours    // when tasks may be sent; types without hours at any time
 	// Receipts: WeChat pushes the receipts of the app's messages to a gateway, so that their ids are kept.
 	Receipts bool
+	// Consent says what follows from the consent of the receivers of subscribe messages: ConsentOff
+	// (also ""), ConsentObserve or ConsentEnforce. What is known of it comes from WeChat's pushes, which a
+	// gateway receives, and from [tasks.Client.ReportConsent]. A message of a template whose kind is not
+	// known is never refused: see Templates.Fetch.
+	Consent   string
+	Templates Templates
 }
 
 // Deps are the dependencies of a replica. All but Logger, Registry, Tracer and Clock are required.
@@ -97,8 +107,10 @@ type Replica struct {
 	draining        atomic.Bool       // Run's ctx has ended
 
 	recheckCredentials chan struct{} // holds one token after SetApps
+	templateApps       chan struct{} // likewise
 	beater             *heartbeat.Beater
 	series             *series.Recorder // nil: unlisted
+	consents           *consent.Recorder
 }
 
 // redisTimeout bounds a call to Redis outside of the delivery pipeline.
@@ -148,7 +160,7 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	policy := RecordPolicy(deps.Results, deps.Attempt)
 	apps := newAppTable(deps.Apps)
 	r := &Replica{
-		apps: apps, recheckCredentials: make(chan struct{}, 1),
+		apps: apps, recheckCredentials: make(chan struct{}, 1), templateApps: make(chan struct{}, 1),
 		id: heartbeat.NewID(), shutdownTimeout: cfg.ShutdownTimeout, unlisted: deps.Unlisted,
 		rdb: deps.Redis, log: deps.Logger, background: background.NewGroup(),
 	}
@@ -158,13 +170,21 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	}
 	hook, metrics := gate.NewHook(deps.Redis, gate.WithRetention(deps.Results.AsynqRetention)), newMetrics()
 	book := ledger.New(deps.Redis, policy)
+	r.consents = consent.NewRecorder(deps.Redis, deps.Logger, nil)
+	kinds := templates.NewCache(deps.Redis, nil)
 	r.dispatcher = dispatch.New(dispatch.Deps{
 		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id, Tracer: deps.Tracer,
 	})
 	r.deliverer = newDeliverer(delivererDeps{
 		replica: r.id, apps: apps, attempts: cfg.Attempts, results: deps.Results,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
-		hooks: hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background, log: deps.Logger, now: deps.Clock,
+		templates: kinds,
+		hooks:     hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background,
+		consents: &consentLedger{
+			store: consent.NewStore(deps.Redis, nil), counts: r.consents, metrics: metrics, kindOf: kinds.Kind,
+			hold: policy.DeadAfter, pushDelay: consent.PushDelay, log: deps.Logger,
+		},
+		log: deps.Logger, now: deps.Clock, callbackTimeout: tasks.CallbackTimeout,
 	})
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{
@@ -210,6 +230,10 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.background.Go(r.deliverer.rejected.run)
 	defer r.deliverer.rejected.flush() // the deliveries have ended, or are given up
 	r.background.Go(r.recheckHeldApps)
+	r.background.Go(func(lifetime context.Context) {
+		refresh.New(r.rdb, r.fetchTemplates, r.log, nil).Run(lifetime, r.apps.templateApps, r.templateApps)
+	})
+	r.background.Go(r.consents.Run)
 	if !r.unlisted {
 		r.background.Go(func(lifetime context.Context) { r.beater.Run(lifetime, ctx.Done()) })
 		r.background.Go(r.series.Run)

@@ -20,7 +20,7 @@ import (
 // batch prints the progress of a batch, of each app that has one of this name.
 func (c *statusCommand) batch(p *program, parts *app.Parts) error {
 	var configured []string
-	for _, app := range parts.Config.Apps {
+	for _, app := range parts.Current().Apps {
 		configured = append(configured, app.ID)
 	}
 	wanted := func(id string) bool { return len(c.App) == 0 || slices.Contains(c.App, id) }

@@ -33,7 +33,7 @@ func (c *taskCommand) find(p *program, parts *app.Parts, q inspect.FindQuery) er
 		if err != nil {
 			return err
 		}
-		for _, configured := range parts.Config.Apps {
+		for _, configured := range parts.Current().Apps {
 			known = append(known, configured.ID)
 		}
 		q.Apps = known

@@ -56,6 +56,7 @@ func tags() []*huma.Tag {
 		{Name: batchesTag, Description: "Tasks that were enqueued as a group."},
 		{Name: lanesTag, Description: "What waits, and how much of each limit is used."},
 		{Name: holdsTag, Description: "What stands still, why and until when."},
+		{Name: templatesTag, Description: "The message templates of an app, as WeChat lists them."},
 		{Name: auditTag, Description: "Who changed what."},
 		{Name: tokenTag, Description: "The shared access token. Only for keys with the scope token."},
 	}

@@ -82,6 +82,7 @@ type client struct {
 	url    string
 	signer *standardwebhooks.Webhook
 	http   *http.Client
+	header map[string]string // further headers
 	now    func() time.Time
 }
 
@@ -111,26 +112,38 @@ func (c *client) close() { c.http.CloseIdleConnections() }
 // send makes one call. The answer's body is not kept.
 func (c *client) send(ctx context.Context, id string, body []byte) answer {
 	now := c.now()
-	signature, err := c.signer.Sign(id, now, body)
-	if err != nil {
-		return answer{class: ClassProtocol, detail: "cannot be signed"}
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
-	if err != nil {
-		return answer{class: ClassProtocol, detail: "the URL is invalid"}
-	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("User-Agent", "wxcourier/"+buildinfo.Version())
-	r.Header.Set(standardwebhooks.HeaderWebhookID, id)
-	r.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
-	r.Header.Set(standardwebhooks.HeaderWebhookSignature, signature)
-	response, err := c.http.Do(r)
-	if err != nil {
-		return unanswered(err)
+	response, failed := c.call(ctx, id, "application/json", body, now)
+	if response == nil {
+		return failed
 	}
 	defer func() { _ = response.Body.Close() }()
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswerBody))
 	return answer{class: classOf(response.StatusCode), status: response.StatusCode, retryAfter: retryAfter(response.Header.Get("Retry-After"), now)}
+}
+
+// call makes one call, signed. Without a response it returns the reason.
+func (c *client) call(ctx context.Context, id, contentType string, body []byte, now time.Time) (*http.Response, answer) {
+	signature, err := c.signer.Sign(id, now, body)
+	if err != nil {
+		return nil, answer{class: ClassProtocol, detail: "cannot be signed"}
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+	if err != nil {
+		return nil, answer{class: ClassProtocol, detail: "the URL is invalid"}
+	}
+	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("User-Agent", "wxcourier/"+buildinfo.Version())
+	r.Header.Set(standardwebhooks.HeaderWebhookID, id)
+	r.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
+	r.Header.Set(standardwebhooks.HeaderWebhookSignature, signature)
+	for name, value := range c.header {
+		r.Header.Set(name, value)
+	}
+	response, err := c.http.Do(r)
+	if err != nil {
+		return nil, unanswered(err)
+	}
+	return response, answer{}
 }
 
 // unanswered returns the answer of a call that has none. It leaves out the URL, which a url.Error

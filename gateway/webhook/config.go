@@ -77,17 +77,7 @@ func Validate(endpoints []Endpoint) error {
 
 // validate reports the problems of one endpoint but those of its name.
 func (e Endpoint) validate(fault func(key, format string, args ...any)) {
-	for i, text := range e.AllowPrivate {
-		if _, err := parseNetwork(text); err != nil {
-			fault(fmt.Sprintf(".allow_private[%d]", i), "%q is neither an address nor a network, such as 10.1.2.3 or 10.0.0.0/8", text)
-		}
-	}
-	e.validateURL(fault)
-	if e.Secret == "" {
-		fault(".secret", "required: secret_file, or secret; `openssl rand -base64 32` makes one")
-	} else if _, err := e.key(); err != nil {
-		fault(".secret", "%v", err)
-	}
+	e.validateTarget(fault)
 	for i, app := range e.Apps {
 		if !tasks.ValidApp(app) {
 			fault(fmt.Sprintf(".apps[%d]", i), `%q is not an app id: "wx" and 16 of the characters 0-9 and a-f`, app)
@@ -112,6 +102,21 @@ func (e Endpoint) validate(fault func(key, format string, args ...any)) {
 		if !slices.Contains(tasks.DeliveryReceipts(), receipt) {
 			fault(fmt.Sprintf(".receipts[%d]", i), "%q is not a receipt; they are delivered, blocked, failed", receipt)
 		}
+	}
+}
+
+// validateTarget reports the problems of where the calls go, and of what signs them.
+func (e Endpoint) validateTarget(fault func(key, format string, args ...any)) {
+	for i, text := range e.AllowPrivate {
+		if _, err := parseNetwork(text); err != nil {
+			fault(fmt.Sprintf(".allow_private[%d]", i), "%q is neither an address nor a network, such as 10.1.2.3 or 10.0.0.0/8", text)
+		}
+	}
+	e.validateURL(fault)
+	if e.Secret == "" {
+		fault(".secret", "required: secret_file, or secret; `openssl rand -base64 32` makes one")
+	} else if _, err := e.key(); err != nil {
+		fault(".secret", "%v", err)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/pushes"
 	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -44,8 +45,9 @@ type Parts struct {
 	Limiter   *ratelimit.Limiter
 	Holds     *hold.Store
 	live      *live
-	Hooks     worker.Hooks // of the replicas that are made from now on
-	Unlisted  bool         // likewise; see worker.Deps
+	providers pushes.Handler // of the pushes to service providers
+	Hooks     worker.Hooks   // of the replicas that are made from now on
+	Unlisted  bool           // likewise; see worker.Deps
 
 	gateway    atomic.Pointer[gateway.Gateway] // that Gateway made last; nil: none
 	tracesOnce sync.Once                       // of traces
@@ -66,7 +68,13 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 	}
 	p.Tasks, p.Inspector = NewClient(cfg, p.Redis), tasks.NewInspector(p.Redis)
 	p.Tokens = wechat.NewTokens(cfg.WeChat, p.Redis, credentials, wechat.WithLogger(log), wechat.WithOnRefresh(onRefresh))
-	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens)
+	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens, wechat.WithSecurity(p.live.security, func(app string) {
+		log.Warn("WeChat replaces the platform certificate of the API security mode: download the new one from its console and add it to security.certificates",
+			slog.String("app", app))
+	}))
+	p.providers = pushes.NewProvider(pushes.ProviderDeps{
+		Redis: p.Redis, Tokens: p.Tokens, Holds: hold.NewStore(p.Redis), Apps: p.live.authorizersOf, Uses: p.live.uses, Log: log,
+	})
 	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, p.live.limits, ratelimit.WithReserve(p.live.reserve))
 	p.Holds = hold.NewStore(p.Redis)
 	return p, nil
@@ -85,6 +93,10 @@ func Open(ctx context.Context, cfg configs.Config, log *slog.Logger, credentials
 		return nil, err
 	}
 	if err := PingRedis(ctx, cfg.Redis, p.Redis); err != nil {
+		p.Close() //nolint:contextcheck // the clean-up does not end with ctx
+		return nil, err
+	}
+	if err := p.readAuthorizers(ctx); err != nil {
 		p.Close() //nolint:contextcheck // the clean-up does not end with ctx
 		return nil, err
 	}
@@ -187,7 +199,10 @@ func (r *Replica) Run(ctx context.Context) error {
 func WorkerApps(apps []configs.App) []worker.App {
 	var all []worker.App
 	for _, app := range apps {
-		all = append(all, worker.App{ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Receipts: app.Callback.Configured()})
+		all = append(all, worker.App{
+			ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Receipts: app.Callback.Configured(), Consent: app.Consent,
+			Templates: worker.Templates{Check: app.Templates.Check, Fix: app.Templates.Fix, Fetch: app.Consent != "" && app.Consent != "off"},
+		})
 	}
 	return all
 }

@@ -55,7 +55,8 @@ func (l *Ledger) KeepEarly(ctx context.Context, app string, receipts []EarlyRece
 	return removed.Val(), nil
 }
 
-// EarlyReceipts returns the first early receipts of some apps, those that are due first, in one round trip.
+// EarlyReceipts returns the first early receipts of some apps, those that are due first, in one round trip;
+// most is 0 for all.
 func (l *Ledger) EarlyReceipts(ctx context.Context, apps []string, most int64) (map[string][]EarlyReceipt, error) {
 	replies := make([]*redis.ZSliceCmd, len(apps))
 	_, _ = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error

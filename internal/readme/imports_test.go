@@ -18,13 +18,13 @@ func layers() [][]string {
 		{"internal/app"},
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
 		{"worker", "gateway", "internal/describe"},
-		{"gateway/console"},
+		{"gateway/callback", "gateway/console"},
 		{"gateway/api", "gateway/monitor", "gateway/proxy", "gateway/webhook"},
 		{"gateway/docs", "internal/campaign", "internal/operate"},
 		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/gate", "internal/reconcile", "internal/ingest"},
 		{"internal/resultlog"},
 		{"internal/apikey", "internal/campaign/draft", "internal/images", "internal/journal", "internal/summary", "internal/taskfile", "internal/traffic"},
-		{"internal/pushes"},
+		{"internal/pushes", "internal/templates/refresh"},
 		{"sandbox"},
 		{"tasks", "ratelimit", "wechat"},
 		{"wechat/callback"},
@@ -32,9 +32,9 @@ func layers() [][]string {
 		{"internal/hold"},
 		{"internal/ledger", "internal/asynqwire"},
 		{ // what knows nothing of wxcourier
-			"internal/audit", "internal/background", "internal/buildinfo", "internal/calendar", "internal/campaign/table", "internal/console", "internal/embedded", "internal/exists",
+			"internal/audit", "internal/background", "internal/buildinfo", "internal/calendar", "internal/campaign/table", "internal/console", "internal/consent", "internal/embedded", "internal/exists",
 			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/problem", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/series", "internal/signing", "internal/strictjson",
-			"internal/subprocess", "internal/suggest", "internal/tracing", "internal/workerpool",
+			"internal/subprocess", "internal/suggest", "internal/templates", "internal/tracing", "internal/workerpool",
 		},
 	}
 }

@@ -67,12 +67,33 @@ func (c *checker) app(ctx context.Context, one configs.App, stored bool) {
 	if len(one.OnlyOpenIDs) > 0 {
 		c.warn(subject, "only_openids is set: messages to anyone but %s are rejected", describe.Count(len(one.OnlyOpenIDs), "person"))
 	}
+	c.security(subject, one)
 	for _, h := range app.HoursOf(one.ID, one.Hours, time.Now()) {
 		c.ok("hours", "%s", h.String())
 	}
 	if stored {
 		c.holds(ctx, one.ID)
 	}
+}
+
+// certificateNotice is how long before their end the platform certificates are reported.
+const certificateNotice = 30 * 24 * time.Hour
+
+// security reports the API security mode of an app.
+func (c *checker) security(subject string, one configs.App) {
+	if !one.Security.Configured() {
+		return
+	}
+	s, err := wechat.NewSecurity(one.ID, one.Security)
+	if err != nil {
+		c.fail(subject, "its API security mode: %v", err)
+		return
+	}
+	if end := s.CertificatesEnd(); time.Until(end) < certificateNotice {
+		c.warn(subject, "its platform certificate of the API security mode expires on %s\ndownload the new one from WeChat's console, and add it to security.certificates", end.Format(time.DateOnly))
+		return
+	}
+	c.ok(subject, "its API security mode is on")
 }
 
 // holds reports the holds of an app. Nothing is sent while the whole app is held.

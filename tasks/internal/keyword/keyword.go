@@ -70,6 +70,16 @@ func Problem(name, text []byte) string {
 	return ""
 }
 
+// Known reports whether there is a rule for a type.
+func Known(typ string) bool {
+	for i := range rules {
+		if rules[i].typ == typ {
+			return true
+		}
+	}
+	return false
+}
+
 // Type returns the type in a keyword's name: thing for thing1. It returns nil for a
 // name without a number at its end.
 func Type(name []byte) []byte {
