@@ -61,7 +61,7 @@ const (
 
 // reportColumns are the columns of a report.
 func reportColumns() []string {
-	return []string{"line", "receiver", "id", "state", "outcome", "errcode", "errmsg", "reason", "msgid", "rid", "finished_at", "receipt", "receipt_status", "receipt_at", "problem"}
+	return []string{"line", "receiver", "id", "state", "outcome", "errcode", "errmsg", "reason", "msgid", "rid", "finished_at", "problem", "receipt", "receipt_status", "receipt_at"}
 }
 
 func (r reportLine) cells() []string {
@@ -71,7 +71,7 @@ func (r reportLine) cells() []string {
 		for _, f := range r.faults {
 			problems = append(problems, f.String())
 		}
-		cells[2], cells[3], cells[14] = "", "at fault", strings.Join(problems, "; ")
+		cells[2], cells[3], cells[11] = "", "at fault", strings.Join(problems, "; ")
 		return cells
 	}
 	if result := r.result; result.Outcome != "" {
@@ -81,8 +81,8 @@ func (r reportLine) cells() []string {
 			cells[10] = result.FinishedAt.In(calendar.Shanghai()).Format(time.DateTime)
 		}
 		if result.Receipt != "" {
-			cells[11], cells[12] = string(result.Receipt), result.ReceiptStatus
-			cells[13] = result.ReceiptAt.In(calendar.Shanghai()).Format(time.DateTime)
+			cells[12], cells[13] = string(result.Receipt), result.ReceiptStatus
+			cells[14] = result.ReceiptAt.In(calendar.Shanghai()).Format(time.DateTime)
 		}
 	}
 	return cells
