@@ -40,6 +40,7 @@ type App struct {
 	Hours inspect.Hours // when its tasks may be sent; nil: at any time
 	// OnlyOpenIDs: when set, messages to others are not sent.
 	OnlyOpenIDs []string
+	Consent     string // worker.ConsentOff (also ""), worker.ConsentObserve or worker.ConsentEnforce
 }
 
 // Deps are the dependencies of an API. All are required.
@@ -95,7 +96,7 @@ func New(deps Deps) *API {
 	a.huma = humago.New(a.mux, config())
 	for _, register := range []func(){
 		a.registerTasks, a.registerBatch, a.registerResults, a.registerResultStream, a.registerBatches,
-		a.registerFind, a.registerSeries, a.registerRedrives, a.registerLanes, a.registerHolds, a.registerTemplates, a.registerAudit, a.registerToken,
+		a.registerFind, a.registerSeries, a.registerRedrives, a.registerLanes, a.registerHolds, a.registerTemplates, a.registerConsents, a.registerAudit, a.registerToken,
 		a.registerDocs,
 	} {
 		register()

@@ -42,7 +42,7 @@ func (p *Parts) Gateway(unprotected bool, start string) (*gateway.Gateway, error
 func (p *Parts) gatewayApps() []api.App {
 	var all []api.App
 	for _, app := range p.Current().Apps {
-		all = append(all, api.App{ID: app.ID, Hours: app.Hours, OnlyOpenIDs: app.OnlyOpenIDs})
+		all = append(all, api.App{ID: app.ID, Hours: app.Hours, OnlyOpenIDs: app.OnlyOpenIDs, Consent: app.Consent})
 	}
 	return all
 }
