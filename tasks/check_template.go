@@ -30,6 +30,12 @@ func (e *Envelope) PrepareFor(registry *templates.Registry, now time.Time) (warn
 	return m.warning(), err
 }
 
+// FillsTemplateOf reports whether messages of a type fill templates of a list.
+func FillsTemplateOf(typ string, list templates.Source) bool {
+	row := lookup(typ)
+	return row != nil && row.list != "" && row.list == list
+}
+
 // warning joins the warnings.
 func (m *comparison) warning() string { return strings.Join(m.warnings, "; ") }
 

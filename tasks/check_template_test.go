@@ -227,3 +227,23 @@ func TestClientsReadTemplatesOnceAMinute(t *testing.T) {
 		t.Errorf("not one GET: %s", stats)
 	}
 }
+
+// BenchmarkPrepareFor is the cost of the comparison: without a registry, with one that is off, and with
+// one that compares and may cut.
+func BenchmarkPrepareFor(b *testing.B) {
+	for name, registry := range map[string]*templates.Registry{
+		"none": nil, "off": shopTemplates(templates.Mode{}), "reject": shopTemplates(templates.Mode{Check: templates.CheckReject}),
+		"reject, fix": shopTemplates(templates.Mode{Check: templates.CheckReject, Fix: true}),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			now := time.Now()
+			for range b.N {
+				e := templated(tasks.TypeSubscribe, "S1", fitting)
+				if _, err := e.PrepareFor(registry, now); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

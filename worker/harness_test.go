@@ -50,6 +50,7 @@ type rig struct {
 	hooks     worker.Hooks
 	dials     http.RoundTripper // the transport to WeChat; nil is the client's own
 	tracer    trace.Tracer      // nil: no spans
+	templates worker.Templates
 }
 
 // lockedBuffer collects log lines from many goroutines.
@@ -168,7 +169,7 @@ func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.L
 	replica, err := worker.New(r.config, worker.Deps{
 		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,
 		Limiter: limiter,
-		Apps:    append([]worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours}}, r.others...),
+		Apps:    append([]worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours, Templates: r.templates}}, r.others...),
 		Results: r.results, Logger: log, Registry: p.registry, Tracer: r.tracer,
 	}, r.hooks)
 	if err != nil {

@@ -39,6 +39,10 @@ func (r *sendRun) check(plan campaign.Plan) (*campaign.Checked, error) {
 	r.p.stderr.Status("checking " + plan.Table.Name + " …")
 	defer r.p.stderr.Status("")
 	ctx, now := r.p.ctx, time.Now()
+	var err error
+	if plan.Templates, err = r.parts.Templates(ctx, plan.App); err != nil {
+		return nil, err
+	}
 	c, err := campaign.Check(ctx, plan, now)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.Table, err)
@@ -73,6 +77,14 @@ func (r *sendRun) source(app string) campaign.LoadSource {
 	return s
 }
 
+// doText counts rows as a subject: "1 row does", "3 rows do".
+func doText(rows int) string {
+	if rows == 1 {
+		return "1 row does"
+	}
+	return describe.Count(rows, "row") + " do"
+}
+
 // writeCheck prints the table, its faults and the first message.
 func writeCheck(w io.Writer, c *campaign.Checked) {
 	line := func(format string, args ...any) {
@@ -105,6 +117,12 @@ func writeCheck(w io.Writer, c *campaign.Checked) {
 		}
 		line("  %7s  %s", summary.Number(kind.Count), kind.Example)
 		line("           %s", linesText(kind))
+	}
+	if c.Warned > 0 {
+		line("  warning: %s not fit the message template, the first: %s", doText(c.Warned), c.Warning)
+	}
+	if c.Cut > 0 {
+		line("  note: in %s a text that is too long is cut, with an ellipsis", describe.Count(c.Cut, "row"))
 	}
 	if p := c.Preview; p != nil {
 		line("The first message, of line %d:", p.Line)

@@ -24,6 +24,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/problem"
 	"github.com/wxcourier/wxcourier/internal/redistest"
+	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 )
@@ -68,6 +69,9 @@ func newFixture(t *testing.T, rdb redis.UniversalClient, change ...func(*api.Dep
 		Log:        slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		SyncPauses: func(context.Context, string) error { return nil },
 		AskQuotas:  func(context.Context, string, []string) error { return nil },
+		RefreshTemplates: func(ctx context.Context, app string) (*templates.Registry, error) {
+			return templates.Read(ctx, rdb, app)
+		},
 	}
 	for _, c := range change {
 		c(&deps)

@@ -312,6 +312,7 @@ func (c *Console) checkedDraft(r *request, app, id string) (draft.Draft, *campai
 	if err != nil {
 		return d, nil, err
 	}
+	plan.Templates = c.campaigns.templates.Get(r.Context(), plan.App)
 	checked, err := campaign.Check(r.Context(), plan, info.Check.At)
 	return d, checked, err
 }

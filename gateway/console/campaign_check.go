@@ -47,6 +47,9 @@ type campaignCheck struct {
 	Kinds      []campaign.FaultKind `json:"kinds,omitempty"`
 	MoreKinds  int                  `json:"more_kinds,omitempty"`
 	Preview    *campaign.Preview    `json:"preview,omitempty"`
+	Warned     int                  `json:"warned,omitempty"`
+	Warning    string               `json:"warning,omitempty"`
+	Cut        int                  `json:"cut,omitempty"`
 	NotAfter   time.Time            `json:"not_after,omitzero"`
 
 	State    campaign.State      `json:"state"`
@@ -69,6 +72,7 @@ func (c *Console) checkCampaign(r *request, plan campaign.Plan) (*campaignCheck,
 		return nil, err
 	}
 	defer leave()
+	plan.Templates = c.campaigns.templates.Get(r.Context(), plan.App)
 	checked, err := campaign.Check(r.Context(), plan, r.now)
 	if err != nil {
 		return nil, err
@@ -83,6 +87,7 @@ func newCampaignCheck(c *campaign.Checked, now time.Time) *campaignCheck {
 		At: now, Format: t.Format, Encoding: t.Encoding, Sheet: t.Sheet, Sheets: t.Sheets, Mismatch: t.Mismatch,
 		Columns: t.Columns, Used: c.Plan.Template.Columns(),
 		Rows: c.Rows, Valid: c.Valid, Hidden: c.Hidden, Preview: c.Preview, NotAfter: c.NotAfter,
+		Warned: c.Warned, Warning: c.Warning, Cut: c.Cut,
 	}
 	for i, kind := range c.Kinds {
 		if kind.Example.First > 0 {

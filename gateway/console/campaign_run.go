@@ -15,6 +15,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/campaign"
 	"github.com/wxcourier/wxcourier/internal/campaign/draft"
 	"github.com/wxcourier/wxcourier/internal/campaign/table"
+	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -34,6 +35,8 @@ type campaigns struct {
 	sender *campaign.Sender
 	log    *slog.Logger
 
+	templates *templates.Cache // the message templates of apps
+
 	checks  chan struct{} // has an element for each check
 	sends   chan struct{} // has an element for each sending
 	ctx     context.Context
@@ -44,7 +47,8 @@ type campaigns struct {
 func newCampaigns(deps Deps) *campaigns {
 	c := &campaigns{
 		store: draft.NewStore(deps.Redis), sender: campaign.NewSender(deps.Redis), log: deps.Log,
-		checks: make(chan struct{}, maxChecks), sends: make(chan struct{}, maxSends),
+		templates: templates.NewCache(deps.Redis, nil),
+		checks:    make(chan struct{}, maxChecks), sends: make(chan struct{}, maxSends),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
@@ -181,6 +185,7 @@ func (s *sending) send(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	plan.Templates = s.templates.Get(ctx, plan.App)
 	checked, err := campaign.Check(ctx, plan, time.Now())
 	if err != nil {
 		return err

@@ -59,6 +59,7 @@ type sendView struct {
 	Types    []string
 	Examples []campaignExample
 	Lang     language
+	Map      *fieldMap           // nil: the mapping of columns was not begun
 	faults   map[string][]string // by the name of the field
 }
 
@@ -136,6 +137,9 @@ func (c *Console) postSend(r *request) (next string, data any, err error) {
 	content, err := c.uploadedTable(r, v)
 	if err != nil {
 		return "", nil, err
+	}
+	if step := r.PostFormValue("step"); step != "" {
+		return "", v, c.mapFields(r, v, content, step)
 	}
 	plan, ok := c.planOf(r, v, content)
 	if !ok {

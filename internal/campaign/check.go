@@ -82,6 +82,11 @@ type Checked struct {
 	Priority    tasks.Priority
 	IgnoreHours bool
 	NotAfter    time.Time
+	// Warned counts the valid rows that do not fit their message template, where that is no fault, and
+	// Warning is what is wrong with the first one. Cut counts those of which something is cut.
+	Warned  int
+	Warning string
+	Cut     int
 
 	checkedAt time.Time
 	faults    []rowFaults // by line
@@ -172,6 +177,14 @@ func duplicate(m message, first int) RowFault {
 
 func (c *checker) valid(m message) {
 	e := m.envelope
+	if m.warning != "" {
+		if c.Warned++; c.Warned == 1 {
+			c.Warning = m.warning
+		}
+	}
+	if len(e.Fixed) > 0 {
+		c.Cut++
+	}
 	if c.Valid++; c.Preview == nil {
 		c.Preview = &Preview{
 			Line: m.line, ID: e.ID, Body: json.RawMessage(mask(e.Body, m.receiver)),

@@ -23,6 +23,7 @@ type message struct {
 	key      rowKey
 	receiver string // "" for types without one
 	envelope tasks.Envelope
+	warning  string // what does not fit the message template, where that is no fault
 }
 
 // builder makes the tasks of a plan's rows.
@@ -76,7 +77,7 @@ func (b *builder) build(row table.Row) (message, []RowFault) {
 		e.ProcessAt = b.plan.At
 	}
 	e.ID = idOf(sum)
-	if err := e.Prepare(b.now); err != nil {
+	if m.warning, err = e.PrepareFor(b.plan.Templates, b.now); err != nil {
 		return m, b.faultsOf(row.Line, err)
 	}
 	if !e.NotAfter.IsZero() && !e.NotAfter.After(b.now) {

@@ -11,6 +11,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/campaign/table"
 	"github.com/wxcourier/wxcourier/internal/strictjson"
 	"github.com/wxcourier/wxcourier/internal/suggest"
+	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -22,6 +23,9 @@ type Plan struct {
 	App, Type, Batch string
 	Table            *table.Table
 	Template         *Template
+	// Templates is what is known of the message templates of the app: rows are compared with theirs. nil:
+	// nothing.
+	Templates *templates.Registry
 
 	// At is the time from which on the messages may be sent; zero: at once.
 	At time.Time

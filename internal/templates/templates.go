@@ -147,6 +147,14 @@ func (r *Registry) Has(source Source) bool {
 	return r != nil && r.Lists[source] != nil && !r.Lists[source].FetchedAt.IsZero() && r.Lists[source].Refused == 0
 }
 
+// All returns all templates.
+func (r *Registry) All() []Template {
+	if r == nil {
+		return nil
+	}
+	return r.Templates
+}
+
 // Of returns the templates of a source.
 func (r *Registry) Of(source Source) []Template {
 	var all []Template
