@@ -144,6 +144,15 @@ func TestRefused(t *testing.T) {
 	if n := rdb.XLen(t.Context(), streamKey(app)).Val(); n != 0 {
 		t.Errorf("%d pushes were stored", n)
 	}
+	// The signature of the body is enough for a push that is not large.
+	unsigned := clone(good)
+	unsigned.Del("signature")
+	if status, _ := h.post("/callback/"+app+"?"+unsigned.Encode(), make([]byte, unsignedBody+1)); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("unsigned and large: %d", status)
+	}
+	if status, _ := h.post("/callback/"+app+"?"+unsigned.Encode(), goodBody); status != http.StatusOK {
+		t.Errorf("unsigned: %d", status)
+	}
 	h.quiet()
 }
 
