@@ -17,6 +17,8 @@ type gatewayCommand struct {
 func (gatewayCommand) Help() string {
 	return `Serves the HTTP API, for producers in any language, with /docs, /healthz, /readyz, /metrics and the asynq web UI at /monitor. It keeps no state: run any number on the same Redis.
 
+With gateway.callback_listen it also receives WeChat's pushes, at /callback/APPID on that address alone; see docs/callbacks.md.
+
 Requests need a key, except on a loopback address without gateway.keys_file. wxcourier key makes keys. On SIGTERM or Ctrl-C the requests under way are finished, within gateway.shutdown_timeout.
 
 Examples:

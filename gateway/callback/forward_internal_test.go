@@ -146,11 +146,7 @@ func TestForwardFails(t *testing.T) {
 	t.Parallel()
 	_, rdb := redistest.Mini(t)
 	s := newService(t)
-	tune := quick()
-	tune.answer = 2 * time.Second
-	h := newHarness(t, rdb, tune, s.to(false, "127.0.0.1"))
-	release := make(chan struct{})
-	t.Cleanup(func() { close(release) })
+	h := newHarness(t, rdb, quick(), s.to(false, "127.0.0.1"))
 	for i, c := range []struct {
 		class  string
 		calls  int
@@ -163,7 +159,6 @@ func TestForwardFails(t *testing.T) {
 		{"redirect", 1, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Location", "/x"); w.WriteHeader(302) }},
 		{resultBadReply, 1, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"ok":true}`)) }},
 		{"protocol", 1, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 70_000)) }},
-		{"timeout", 1, func(http.ResponseWriter, *http.Request) { <-release }},
 	} {
 		s.set(c.answer)
 		before := len(s.calls())
@@ -182,6 +177,25 @@ func TestForwardFails(t *testing.T) {
 		t.Error("the log has the URL")
 	}
 	h.quiet()
+}
+
+// TestForwardLate: a service that is late is not waited for.
+func TestForwardLate(t *testing.T) {
+	t.Parallel()
+	_, rdb := redistest.Mini(t)
+	s := newService(t)
+	tune := quick()
+	tune.answer = 300 * time.Millisecond
+	h := newHarness(t, rdb, tune, s.to(false, "127.0.0.1"))
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	s.set(func(http.ResponseWriter, *http.Request) { <-release })
+	if status, body := h.send(app, text(1)); status != 200 || body != callback.Success {
+		t.Errorf("%d %s", status, body)
+	}
+	if got := testutil.ToFloat64(h.metrics.forwards.WithLabelValues(app, string(webhook.ClassTimeout))); got != 1 {
+		t.Errorf("%v counted; %s", got, h.log)
+	}
 }
 
 // TestForwardPrivate: addresses that are not public are not reached unless they are allowed.

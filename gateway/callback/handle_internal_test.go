@@ -73,7 +73,7 @@ func TestTakeOver(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	tune := quick()
-	tune.lease = 300 * time.Millisecond
+	tune.lease = 3 * time.Second
 	dead := newHarness(t, rdb, tune, nil)
 	for i := range 20 {
 		dead.send(app, receipt(i+1))

@@ -100,9 +100,10 @@ type harness struct {
 	forward func(app string) (Forward, bool)
 }
 
-// quick is the tuning of tests that do not wait for anything.
+// quick is the tuning of tests that do not wait for anything, also on a busy machine.
 func quick() tuning {
 	t := defaultTuning()
+	t.answer, t.body = long/2, long/2
 	t.sweep, t.gather, t.backoff = 20*time.Millisecond, time.Millisecond, 5*time.Millisecond
 	return t
 }

@@ -18,13 +18,13 @@ import (
 // pushes a second for CALLBACK_SECONDS (10), each at its time, to a receiver on a real Redis. Without it,
 // it sends some hundred and checks that each was stored and handled once.
 func TestLoad(t *testing.T) {
-	rate, seconds := 400, 1
+	rate, seconds, tune := 400, 1, quick()
 	if text := os.Getenv("CALLBACK_LOAD"); text != "" {
 		var err error
 		if rate, err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		}
-		seconds = 10
+		seconds, tune = 10, defaultTuning()
 		if text := os.Getenv("CALLBACK_SECONDS"); text != "" {
 			if seconds, err = strconv.Atoi(text); err != nil {
 				t.Fatal(err)
@@ -33,7 +33,7 @@ func TestLoad(t *testing.T) {
 	} else {
 		t.Parallel()
 	}
-	h := newHarness(t, redistest.Start(t).Client(t), defaultTuning(), nil)
+	h := newHarness(t, redistest.Start(t).Client(t), tune, nil)
 	h.start()
 	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 256
 	total, clients := rate*seconds, 64

@@ -14,8 +14,13 @@ import (
 	"github.com/wxcourier/wxcourier/wechat/callback"
 )
 
-// writeTimeout is for a client to take its answer.
-const writeTimeout = 5 * time.Second
+const (
+	// writeTimeout is for a client to take its answer.
+	writeTimeout = 5 * time.Second
+	// unsignedBody is the maximum size of a push whose query has no signature: WeChat always sends one,
+	// beside the msg_signature of the body.
+	unsignedBody = 64 << 10
+)
 
 // request is one request to the callback URL of an app.
 type request struct {
@@ -103,7 +108,7 @@ func (r *Receiver) verifyURL(_ http.ResponseWriter, q request) answer {
 }
 
 // receive answers a push. The signature of the query is checked before anything is read, so that only
-// somebody who has the token can make the receiver read.
+// somebody who has the token can make the receiver read much.
 func (r *Receiver) receive(w http.ResponseWriter, q request) answer {
 	if q.query.Get("signature") != "" && q.keys.VerifyQuery(q.query) != nil {
 		return refusal(resultSignature, http.StatusForbidden)
@@ -129,12 +134,16 @@ func (r *Receiver) receive(w http.ResponseWriter, q request) answer {
 
 // read reads the body. It is nil if the request is refused.
 func (r *Receiver) read(w http.ResponseWriter, q request) ([]byte, answer) {
-	if q.ContentLength > callback.DefaultMaxBody {
+	most := int64(callback.DefaultMaxBody)
+	if q.query.Get("signature") == "" {
+		most = unsignedBody
+	}
+	if q.ContentLength > most {
 		return nil, refusal(resultLarge, http.StatusRequestEntityTooLarge)
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(q.began.Add(r.tuning.body)) // else there is none
-	body, err := io.ReadAll(http.MaxBytesReader(w, q.Body, callback.DefaultMaxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, q.Body, most))
 	_ = control.SetReadDeadline(time.Time{})
 	var large *http.MaxBytesError
 	switch {
