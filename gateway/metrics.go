@@ -76,8 +76,3 @@ func (g *Gateway) CountReceipt(r tasks.Result, sent time.Time) {
 	g.metrics.receipts.WithLabelValues(r.App, r.Type, string(r.Receipt)).Inc()
 	g.series.AddReceipt(r.App, r.Type, string(r.Receipt), sent)
 }
-
-// CountOutcome counts an outcome that a receipt has resolved, over time.
-func (g *Gateway) CountOutcome(r tasks.Result) {
-	g.series.Add(r.App, r.Type, string(r.Outcome), r.ErrCode)
-}
