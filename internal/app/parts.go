@@ -49,6 +49,7 @@ type Parts struct {
 	Hooks     worker.Hooks   // of the replicas that are made from now on
 	Unlisted  bool           // likewise; see worker.Deps
 
+	receipts   *pushes.Receipts
 	gateway    atomic.Pointer[gateway.Gateway] // that Gateway made last; nil: none
 	tracesOnce sync.Once                       // of traces
 	traces     *tracing.Traces
@@ -77,6 +78,7 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 	})
 	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, p.live.limits, ratelimit.WithReserve(p.live.reserve))
 	p.Holds = hold.NewStore(p.Redis)
+	p.receipts = p.newReceipts()
 	return p, nil
 }
 

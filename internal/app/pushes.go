@@ -23,7 +23,7 @@ func (p *Parts) Callbacks() (*receiver.Receiver, error) {
 
 // pushHandlers returns what handles WeChat's pushes, in the order in which they get them.
 func (p *Parts) pushHandlers() []pushes.Handler {
-	return nil
+	return []pushes.Handler{p.receipts}
 }
 
 // callbackKeys returns the keys of the pushes to an app, now.
@@ -74,6 +74,7 @@ func (p *Parts) StartCallbacks(ctx context.Context) (*CallbackServer, error) {
 	}
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.running.Go(func() { s.receiver.Run(ctx) })
+	s.running.Go(func() { p.receipts.Run(ctx) })
 	p.Log.Info("listening for WeChat's pushes", slog.String("addr", s.server.Addr()))
 	return s, nil
 }
