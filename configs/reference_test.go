@@ -76,3 +76,31 @@ func write(t *testing.T, path, text string) {
 		t.Fatal(err)
 	}
 }
+
+// The service providers of the reference are commented out. They must load when uncommented.
+func TestReferenceProvidersLoad(t *testing.T) {
+	text, err := os.ReadFile("wxcourier.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "providers: []\n")
+	if !found {
+		t.Fatal("there is no empty list of service providers")
+	}
+	rest, _, _ = strings.Cut(rest, "\n\n")
+	rest = regexp.MustCompile(`(?m)^#`).ReplaceAllString(rest, "")
+	dir := t.TempDir()
+	for name, secret := range map[string]string{"provider-token": "token123", "provider-aes": strings.Repeat("a", 43), "provider": "s3cret"} {
+		write(t, filepath.Join(dir, name), secret+"\n")
+	}
+	rest = strings.ReplaceAll(rest, "/run/secrets/", dir+"/")
+	file := filepath.Join(t.TempDir(), "wxcourier.yaml")
+	write(t, file, "providers:\n"+rest+"\napps:\n  - id: wx0123456789abcdef\n    token: {mode: component, provider: wxfedcba9876543210}\n")
+	cfg, err := Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, known := cfg.Provider("wxfedcba9876543210"); !known || p.Secret.Reveal() != "s3cret" || !p.AddApps || len(cfg.Apps[0].Callback.AESKey) != 43 {
+		t.Errorf("%+v", cfg)
+	}
+}

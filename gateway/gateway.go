@@ -101,6 +101,7 @@ type Gateway struct {
 	mux      *http.ServeMux
 	handler  http.Handler // mux, observed and limited
 	series   *series.Recorder
+	outcomes *prometheus.CounterVec
 	beater   *heartbeat.Beater
 	draining atomic.Bool
 	stopping chan struct{} // closed by Drain
@@ -126,12 +127,15 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		return nil, err
 	}
 	g.metrics.expectReceipts(deps.Apps())
+	var err error
+	if g.outcomes, err = newOutcomes(deps.Registry); err != nil {
+		return nil, err
+	}
 	g.api = api.New(api.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.Apps, Log: deps.Log,
 		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, RefreshTemplates: deps.RefreshTemplates,
 	})
-	var err error
 	g.proxy, err = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens,
 		Keys: deps.Keys, App: deps.app, Policy: deps.Policy, Registry: deps.Registry, Log: deps.Log, Tracer: deps.Tracer,

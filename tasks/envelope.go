@@ -256,14 +256,14 @@ func (e *Envelope) payload() []byte {
 	if e.IgnoreHours {
 		dst = append(dst, `,"ignore_hours":true`...)
 	}
+	if e.Plaintext {
+		dst = append(dst, `,"plaintext":true`...)
+	}
 	for i, fixed := range e.Fixed {
 		text([...]string{`,"fixed":[`, `,`}[min(i, 1)], fixed)
 	}
 	if len(e.Fixed) > 0 {
 		dst = append(dst, ']')
-	}
-	if e.Plaintext {
-		dst = append(dst, `,"plaintext":true`...)
 	}
 	return append(dst, '}')
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,7 +39,24 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.outcomes, m.delivery, m.build, m.consentChecks}
+	return []prometheus.Collector{m.delivery, m.build, m.consentChecks}
+}
+
+// registerOutcomes registers the counter of outcomes, or uses that of a gateway in this process, which
+// counts the outcomes that pushes record.
+func (m *metrics) registerOutcomes(reg prometheus.Registerer) error {
+	err := reg.Register(m.outcomes)
+	var twice prometheus.AlreadyRegisteredError
+	if errors.As(err, &twice) {
+		if shared, ok := twice.ExistingCollector.(*prometheus.CounterVec); ok {
+			m.outcomes = shared
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("register the metrics: %w", err)
+	}
+	return nil
 }
 
 // register registers metrics with a registry.

@@ -196,6 +196,9 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 		deadAfter: policy.DeadAfter, retention: policy.Retention,
 	})
 	if deps.Registry != nil {
+		if err := metrics.registerOutcomes(deps.Registry); err != nil {
+			return nil, err
+		}
 		if err := register(deps.Registry, append(metrics.collectors(), newStateCollector(r.fleet))...); err != nil {
 			return nil, err
 		}

@@ -42,6 +42,7 @@ type App struct {
 	OnlyOpenIDs []string
 	// Receipts: WeChat pushes the receipts of its messages.
 	Receipts bool
+	Consent  string // worker.ConsentOff (also ""), worker.ConsentObserve or worker.ConsentEnforce
 }
 
 // Deps are the dependencies of an API. All are required.
@@ -97,7 +98,7 @@ func New(deps Deps) *API {
 	a.huma = humago.New(a.mux, config())
 	for _, register := range []func(){
 		a.registerTasks, a.registerBatch, a.registerResults, a.registerResultStream, a.registerBatches,
-		a.registerFind, a.registerSeries, a.registerReceiptSeries, a.registerRedrives, a.registerLanes, a.registerHolds, a.registerTemplates, a.registerAudit, a.registerToken,
+		a.registerFind, a.registerSeries, a.registerReceiptSeries, a.registerRedrives, a.registerLanes, a.registerHolds, a.registerTemplates, a.registerConsents, a.registerAudit, a.registerToken,
 		a.registerDocs,
 	} {
 		register()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway/docs"
 	"github.com/wxcourier/wxcourier/internal/audit"
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/problem"
@@ -57,6 +58,7 @@ func tags() []*huma.Tag {
 		{Name: lanesTag, Description: "What waits, and how much of each limit is used."},
 		{Name: holdsTag, Description: "What stands still, why and until when."},
 		{Name: templatesTag, Description: "The message templates of an app, as WeChat lists them."},
+		{Name: consentsTag, Description: "Who may still get subscribe messages."},
 		{Name: auditTag, Description: "Who changed what."},
 		{Name: tokenTag, Description: "The shared access token. Only for keys with the scope token."},
 	}
@@ -79,6 +81,16 @@ func fieldDocs() map[reflect.Type]map[string]string {
 			"receipt":        "What became of the message after WeChat had accepted it, as WeChat pushed it.",
 			"receipt_status": "WeChat's text of the receipt.", "receipt_at": "The time of the receipt.",
 			"fixed": "What was changed in the body before it was sent.",
+		},
+		reflect.TypeFor[tasks.Consent](): {
+			"template": "The template id.", "may_send": "yes, no or unknown: nothing that is known speaks against it.",
+			"why":     "credits, long_term; no_credit, refused (43101), declined, turned_off; no_news, sending, unanswered, uncounted, recheck, unknown_kind.",
+			"credits": "Messages of a one-time template that are believed left.", "long_term": "The person accepted a template for any number of messages.",
+			"since": "The time of the last news.",
+		},
+		reflect.TypeFor[consent.Day](): {
+			"day": "The day in Asia/Shanghai.", "type": "The task type.",
+			"checks": "By result: allowed, unknown, waited, stopped, would_stop, error; and of the calls: right, wrong, missed, unforeseen.",
 		},
 		reflect.TypeFor[hold.Hold](): {
 			"scope": "* is the whole app; else a task type, or template:ID.", "reason": "A word such as quota_day, or an operator's text.",

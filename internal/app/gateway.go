@@ -47,7 +47,9 @@ func (p *Parts) Gateway(unprotected bool, start string) (*gateway.Gateway, error
 func (p *Parts) gatewayApps() []api.App {
 	var all []api.App
 	for _, app := range p.Current().Apps {
-		all = append(all, api.App{ID: app.ID, Hours: app.Hours, OnlyOpenIDs: app.OnlyOpenIDs, Receipts: app.Callback.Configured()})
+		all = append(all, api.App{
+			ID: app.ID, Hours: app.Hours, OnlyOpenIDs: app.OnlyOpenIDs, Receipts: app.Callback.Configured(), Consent: app.Consent,
+		})
 	}
 	return all
 }

@@ -17,7 +17,7 @@ import (
 // apps checks for each app that its credentials give a token, and that it is not held. stored
 // says that Redis can be used.
 func (c *checker) apps(ctx context.Context, stored bool) {
-	if len(c.Config.Apps) == 0 {
+	if len(c.Config.Apps) == 0 && len(c.Config.Providers) == 0 {
 		c.warn("apps", "none is configured: a worker has nothing to send")
 	}
 	for _, one := range c.Config.Apps {
@@ -30,6 +30,10 @@ func (c *checker) apps(ctx context.Context, stored bool) {
 // Redis may be older than the credentials, and so may the last failure.
 func (c *checker) credentials(ctx context.Context, one configs.App, stored bool) {
 	subject := "app " + one.ID
+	if one.Token.Mode == wechat.ModeComponent {
+		c.authorization(ctx, subject, one, stored)
+		return
+	}
 	if one.Token.Mode == wechat.ModeClassic {
 		switch {
 		case !c.Force:

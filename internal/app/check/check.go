@@ -87,6 +87,7 @@ func Run(ctx context.Context, o Options) error {
 	defer parts.Close() //nolint:contextcheck // the clean-up does not end with ctx
 	c.parts = parts
 	stored := shared && c.redis(ctx)
+	c.providers(ctx, stored)
 	c.apps(ctx, stored)
 	c.gateway(time.Now())
 	if stored {
