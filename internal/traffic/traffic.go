@@ -21,7 +21,7 @@ func Apps() []string { return []string{"wx00000000000000d1", "wx00000000000000d2
 const HeldTemplate = "receipt"
 
 // CampaignTask returns the nth task of a campaign: bulk messages of one batch to a person each, of
-// whom some have refused.
+// whom some have refused, and some do not get theirs although WeChat accepts it.
 func CampaignTask(n int) tasks.Envelope {
 	openid := "oCampaign" + strconv.Itoa(n)
 	switch {
@@ -31,6 +31,12 @@ func CampaignTask(n int) tasks.Envelope {
 		openid = "badopenid-" + openid
 	case n%70 == 13:
 		openid = "busy-" + openid
+	case n%25 == 7: // the receipts of these and the next say so, or are missing
+		openid = "userblock-" + openid
+	case n%90 == 20:
+		openid = "systemfailed-" + openid
+	case n%40 == 11:
+		openid = "noreceipt-" + openid
 	}
 	body := `{"touser":"` + openid + `","template_id":"spring","page":"pages/sale/sale","data":{"thing1":{"value":"春季特惠"},"time2":{"value":"2026年12月1日 08:00"}}}`
 	return tasks.Envelope{

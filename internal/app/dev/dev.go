@@ -34,6 +34,12 @@ const MaxRate = 200
 // configured. At MaxRate they take some 160 MB.
 const asynqRetention = 10 * time.Minute
 
+// The stand-in pushes a receipt this long after the message, as WeChat does.
+const (
+	receiptDelay  = 300 * time.Millisecond
+	receiptJitter = 2 * time.Second
+)
+
 // Config configures an Environment.
 type Config struct {
 	// Settings is a valid configuration. Its apps are served beside those of the sample tasks,
@@ -66,6 +72,7 @@ type Environment struct {
 	gateway *gateway.Gateway
 	hooks   *webhook.Sender
 	pushes  *app.CallbackServer
+	wechat  *sandbox.Server
 	pages   *httpserver.Server
 	served  []string // ids of the apps
 	closers []func() // called by Close, the last one first
@@ -104,6 +111,7 @@ func (e *Environment) start(ctx context.Context) (err error) {
 	if e.cfg.Settings.Gateway.CallbackListen == "" {
 		e.cfg.Settings.Gateway.CallbackListen = "127.0.0.1:0"
 	}
+	e.cfg.Settings.Gateway.CallbackTLS = gateway.TLS{} // the stand-in calls the address, not the name
 	e.cfg.Settings.Webhooks = e.privateWebhooks()
 	for i := range e.cfg.Settings.Apps {
 		e.privateForward(&e.cfg.Settings.Apps[i])
@@ -143,11 +151,12 @@ func (e *Environment) privateForward(a *configs.App) {
 
 // startWeChat starts the stand-in and points the settings at it.
 func (e *Environment) startWeChat(ctx context.Context) error {
-	server, err := app.ServeSandbox(ctx, sandbox.New(sandbox.Options{}), e.cfg.Sandbox, e.cfg.Hosts, e.cfg.Log)
+	e.wechat = sandbox.New(sandbox.Options{Pushes: sandbox.PushOptions{Delay: receiptDelay, Jitter: receiptJitter}})
+	server, err := app.ServeSandbox(ctx, e.wechat, e.cfg.Sandbox, e.cfg.Hosts, e.cfg.Log)
 	if err != nil {
 		return err
 	}
-	e.closers = append(e.closers, server.Shutdown)
+	e.closers = append(e.closers, server.Shutdown, e.wechat.Close)
 	e.cfg.Settings.WeChat.BaseURL = server.URL()
 	return nil
 }
@@ -183,12 +192,23 @@ func (e *Environment) startPages(ctx context.Context) (err error) {
 	return e.startPushes(ctx)
 }
 
-// startPushes receives the pushes of the stand-in, on the configured address or on a free port.
+// startPushes receives the pushes of the stand-in to the apps that have a callback, on the configured address or on a free port.
 func (e *Environment) startPushes(ctx context.Context) (err error) {
 	if e.pushes, err = e.parts.StartCallbacks(ctx); err != nil {
 		return err
 	}
 	e.closers = append(e.closers, e.pushes.Close)
+	for _, a := range e.cfg.Settings.Apps {
+		if !a.Callback.Configured() {
+			continue
+		}
+		err := e.wechat.SetCallback(a.ID, sandbox.Callback{
+			URL: e.pushes.URL() + "/callback/" + a.ID, Token: a.Callback.Token.Reveal(), AESKey: a.Callback.AESKey.Reveal(),
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

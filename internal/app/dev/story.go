@@ -16,7 +16,8 @@ import (
 // The sample traffic tells a story, so that the console has something to show from the first minute:
 //
 //   - a batch is under way: a campaign of subscribe messages, slowed by a limit per second, in which
-//     some people have refused, and two openids are wrong
+//     some people have refused, and two openids are wrong; of the accepted messages some are blocked by
+//     the person or fail, and some get no receipt
 //   - the day's limit of scheme:generate is nearly used: the rest is reserved for urgent tasks, so
 //     that the last links of a bulk batch wait for midnight
 //   - a template is held by an operator, so that its messages are rejected
