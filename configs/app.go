@@ -50,21 +50,6 @@ type App struct {
 	Security wechat.SecurityConfig `yaml:"security"`
 }
 
-// Callback is how WeChat's pushes to an app are read and passed on.
-type Callback struct {
-	Token      wechat.Secret `yaml:"token"`
-	TokenFile  string        `yaml:"token_file"`
-	AESKey     wechat.Secret `yaml:"aes_key"` // EncodingAESKey, 43 characters; "" in plain mode
-	AESKeyFile string        `yaml:"aes_key_file"`
-	// ForwardURL gets the pushes that wxcourier does not handle, signed; "": none.
-	ForwardURL        string        `yaml:"forward_url"`
-	ForwardSecret     wechat.Secret `yaml:"forward_secret"`
-	ForwardSecretFile string        `yaml:"forward_secret_file"`
-}
-
-// Configured reports whether pushes to the app are taken.
-func (c Callback) Configured() bool { return c.Token != "" }
-
 // Templates is what is checked against an app's message templates, as WeChat lists them, when a task is
 // enqueued.
 type Templates struct {
@@ -78,26 +63,47 @@ type Templates struct {
 
 // Token is the source of an app's access tokens.
 type Token struct {
-	// Mode is "stable" (the default), "classic" or "external".
+	// Mode is "stable" (the default), "classic", "external" or "component".
 	Mode string `yaml:"mode"`
 	// URL is the token service of the mode "external".
 	URL string `yaml:"url"`
+	// Provider is the app id of the service provider (第三方平台) that calls for the app, one of the
+	// list providers; in the mode "component".
+	Provider string `yaml:"provider"`
+	// RefreshToken is the authorizer_refresh_token of an authorization that another system received;
+	// in the mode "component". It is rarely needed: WeChat tells it to the service provider.
+	RefreshToken wechat.Secret `yaml:"refresh_token"`
+	// RefreshTokenFile is the path of a file with the refresh token, used in place of RefreshToken.
+	RefreshTokenFile string `yaml:"refresh_token_file"`
 }
 
 // Credential returns what package wechat needs to get a token.
 func (a App) Credential() wechat.Credential {
-	return wechat.Credential{App: a.ID, Secret: a.Secret, Mode: a.Token.Mode, URL: a.Token.URL}
+	return wechat.Credential{
+		App: a.ID, Secret: a.Secret, Mode: a.Token.Mode, URL: a.Token.URL,
+		Provider: a.Token.Provider, RefreshToken: a.Token.RefreshToken,
+	}
 }
 
 // dropAlternative clears the secret or the secret_file, whichever the variable that was just set
 // replaces: a secret from the environment takes precedence over a file of the configuration.
 func (a *App) dropAlternative(key string) {
 	switch {
+	case strings.HasSuffix(key, ".token.refresh_token"):
+		a.Token.RefreshTokenFile = ""
+	case strings.HasSuffix(key, ".token.refresh_token_file"):
+		a.Token.RefreshToken = ""
 	case strings.HasSuffix(key, ".secret"):
 		a.SecretFile = ""
 	case strings.HasSuffix(key, ".secret_file"):
 		a.Secret = ""
 	}
+	a.Callback.dropAlternative(key)
+}
+
+// CountsConsents reports whether the consents of persons are counted: the mode is observe or enforce.
+func (a App) CountsConsents() bool {
+	return a.Consent == worker.ConsentObserve || a.Consent == worker.ConsentEnforce
 }
 
 func appKey(i int) string { return fmt.Sprintf("apps[%d]", i) }
@@ -117,8 +123,9 @@ func (d *decoder) checkApps(apps []App) {
 			first[app.ID] = i
 		}
 		d.checkToken(key, app)
-		d.checkSecurity(key+".security", app)
 		d.checkTemplates(key, app.Templates)
+		d.checkSecurity(key+".security", app)
+		d.checkCallback(key+".callback", app)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
 		hours := maps.Clone(app.Hours)
 		maps.DeleteFunc(hours, func(name, _ string) bool { return d.hasProblem(key + ".hours." + name) }) // not a string: already reported
@@ -166,8 +173,13 @@ func (d *decoder) checkToken(key string, app App) {
 		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
 			d.problem(key+".token.url", "required with the token mode external: the http(s) address of your token service")
 		}
+	case wechat.ModeComponent:
+		d.checkComponent(key, app)
 	default:
-		d.problem(key+".token.mode", "%q is not one of stable, classic and external", app.Token.Mode)
+		d.problem(key+".token.mode", "%q is not one of stable, classic, external and component", app.Token.Mode)
+	}
+	if app.Token.Mode != wechat.ModeComponent {
+		d.checkNoComponent(key, app.Token)
 	}
 }
 
@@ -200,8 +212,11 @@ func (d *decoder) secretFiles(cfg *Config) {
 	d.secretFile("redis.password_file", cfg.Redis.PasswordFile, &cfg.Redis.Password)
 	for i := range cfg.Apps {
 		d.secretFile(appKey(i)+".secret_file", cfg.Apps[i].SecretFile, &cfg.Apps[i].Secret)
+		d.secretFile(appKey(i)+".token.refresh_token_file", cfg.Apps[i].Token.RefreshTokenFile, &cfg.Apps[i].Token.RefreshToken)
 		d.securityFiles(appKey(i)+".security", &cfg.Apps[i].Security)
+		d.callbackFiles(appKey(i)+".callback", &cfg.Apps[i].Callback)
 	}
+	d.providerFiles(cfg.Providers)
 	for i := range cfg.Webhooks {
 		d.secretFile(webhookKey(i)+".secret_file", cfg.Webhooks[i].SecretFile, &cfg.Webhooks[i].Secret)
 	}

@@ -25,6 +25,8 @@ type Config struct {
 	// AppsDir is a folder with further apps, one file (*.yaml) each, whose content is one entry of
 	// Apps. A relative path is relative to the folder of the configuration file. Default none.
 	AppsDir string `yaml:"apps_dir"`
+	// Providers are the service providers (第三方平台) whose authorizers are among the apps.
+	Providers []Provider `yaml:"providers"`
 	// Webhooks are the HTTP endpoints that get results.
 	Webhooks []webhook.Endpoint `yaml:"webhooks"`
 }
@@ -91,6 +93,7 @@ func (d *decoder) load(path string, environ []string) (Config, error) {
 	d.appsDir(path, environ, &cfg)
 	d.environment(environ, &cfg)
 	d.secretFiles(&cfg)
+	d.inheritCallbacks(&cfg)
 	d.check(cfg)
 	if len(d.problems) > 0 {
 		return Config{}, &Error{Path: path, Problems: d.sorted()}
@@ -117,6 +120,7 @@ func (d *decoder) check(cfg Config) {
 			cfg.Worker.ShutdownTimeout, cfg.WeChat.AttemptTimeout)
 	}
 	d.checkApps(cfg.Apps)
+	d.checkProviders(cfg)
 	d.checkWebhooks(cfg.Webhooks)
 }
 

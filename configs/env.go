@@ -14,6 +14,8 @@ import (
 const (
 	variablePrefix = "WXCOURIER_"
 	appsPrefix     = variablePrefix + "APPS_"
+
+	providersPrefix = variablePrefix + "PROVIDERS_"
 )
 
 // serviceLink matches the variables that Kubernetes and Docker set for a service whose name starts
@@ -38,6 +40,10 @@ func (d *decoder) environment(environ []string, cfg *Config) {
 		}
 		if l, ok := byVariable[name]; ok {
 			d.variable(name, text, l)
+			continue
+		}
+		if rest, ok := strings.CutPrefix(name, providersPrefix); ok {
+			d.providerVariable(name, rest, text, cfg)
 			continue
 		}
 		if rest, ok := strings.CutPrefix(name, appsPrefix); ok {

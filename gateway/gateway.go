@@ -74,7 +74,7 @@ type Deps struct {
 func (d Deps) app(id string) (app proxy.App, configured bool) {
 	for _, a := range d.Apps() {
 		if a.ID == id {
-			return proxy.App{OnlyOpenIDs: a.OnlyOpenIDs}, true
+			return proxy.App{OnlyOpenIDs: a.OnlyOpenIDs, Receipts: a.Receipts}, true
 		}
 	}
 	return proxy.App{}, false
@@ -84,7 +84,7 @@ func (d Deps) app(id string) (app proxy.App, configured bool) {
 func (d Deps) consoleApps() []console.App {
 	var all []console.App
 	for _, a := range d.Apps() {
-		all = append(all, console.App{ID: a.ID, Hours: a.Hours})
+		all = append(all, console.App{ID: a.ID, Hours: a.Hours, Receipts: a.Receipts})
 	}
 	return all
 }
@@ -125,6 +125,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if err := g.metrics.register(deps.Registry); err != nil {
 		return nil, err
 	}
+	g.metrics.expectReceipts(deps.Apps())
 	g.api = api.New(api.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.Apps, Log: deps.Log,
@@ -246,7 +247,10 @@ func (g *Gateway) Run(ctx context.Context) {
 
 // SetConfiguration sets what `wxcourier status` shows about the configuration of the gateway. It may be
 // called at any time, from any goroutine.
-func (g *Gateway) SetConfiguration(c heartbeat.Configuration) { g.beater.SetConfiguration(c) }
+func (g *Gateway) SetConfiguration(c heartbeat.Configuration) {
+	g.beater.SetConfiguration(c)
+	g.metrics.expectReceipts(g.deps.Apps()) // apps may have come
+}
 
 // load sets in the entry of the gateway in the list of replicas what changes while it runs.
 func (g *Gateway) load(entry *heartbeat.Replica) { entry.Apps = len(g.deps.Apps()) }

@@ -13,6 +13,8 @@ const (
 type Options struct {
 	// Apps maps app ids to their secrets; nil accepts any app id with any secret.
 	Apps map[string]string
+	// Providers maps the app ids of service providers (第三方平台) to their secrets; nil accepts any, unless Apps is set.
+	Providers map[string]string
 	// Clock is the clock for tokens, limits and expiry; nil is time.Now. Latency is in real time.
 	Clock func() time.Time
 	// Seed makes faults with a rate repeatable.

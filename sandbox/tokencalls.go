@@ -84,6 +84,12 @@ func identifyByToken(s *Server, x *exchange) *refusal {
 		return refuse(40001)
 	}
 	x.app, x.token = s.state.apps[t.app], t
+	switch {
+	case t.family == Component:
+		return refuse(61015)
+	case t.family == Authorizer && s.state.authorizedBy(t.app) == "":
+		return refuse(61003)
+	}
 	return t.check(x.at)
 }
 

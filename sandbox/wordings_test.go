@@ -10,7 +10,7 @@ import (
 // A fault rule can produce each code of the code table, and each has a wording.
 func TestEveryCodeCanBeProduced(t *testing.T) {
 	s := New(Options{})
-	token := stableToken(t, s)
+	token, component := stableToken(t, s), componentToken(t, s)
 	for _, row := range wechat.Codes() {
 		if row.Class == wechat.ClassOK {
 			continue
@@ -27,6 +27,11 @@ func TestEveryCodeCanBeProduced(t *testing.T) {
 		switch path {
 		case pathToken:
 			target = path + "?grant_type=client_credential&appid=" + testApp + "&secret=x"
+		case pathComponentToken:
+			body = `{"component_appid":"` + testProvider + `","component_appsecret":"x","component_verify_ticket":"x"}`
+		case pathAuthorizerToken:
+			target = path + "?component_access_token=" + component
+			body = `{"component_appid":"` + testProvider + `","authorizer_appid":"` + testApp + `","authorizer_refresh_token":"x"}`
 		case pathSession:
 			target = path + loginQuery("c1")
 		case pathStableToken:

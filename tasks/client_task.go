@@ -16,7 +16,8 @@ func (c *Client) Image(ctx context.Context, app, id string) ([]byte, error) {
 	return b, err
 }
 
-// Batch returns the counters of a batch: "total", "done" and one per outcome. The error is
+// Batch returns the counters of a batch: "total", "done", one per outcome, and "receipt:delivered",
+// "receipt:blocked" and "receipt:failed". A counter that is 0 may be missing. The error is
 // [ErrNotFound] for an unknown batch.
 func (c *Client) Batch(ctx context.Context, app, batch string) (map[string]int64, error) {
 	counts, err := c.ledger.Batch(ctx, app, batch)

@@ -46,6 +46,9 @@ type ConsumerConfig struct {
 	// MaxDeliveries is how often a result is delivered, whether its function fails or its
 	// consumer dies, before OnDead gets it. Default 20: about an hour.
 	MaxDeliveries int
+	// NoReceipts leaves out receipts ([Result.IsReceipt]): the group is done with them at once.
+	// Default: they are results like others.
+	NoReceipts bool
 	// OnDead gets a result that could not be processed. The group is done with it if
 	// OnDead returns nil, else OnDead is called again later. Default: it is logged as an
 	// error, without its contents. The result can still be read with [Client.Result].
@@ -91,6 +94,8 @@ type LostResults struct {
 //     do not wait for it.
 //   - An outcome that replaces "unknown" is a result of its own, with Result.Supersedes, as is
 //     the outcome of each redrive.
+//   - A receipt, which says later what became of an accepted message, is a result of its own too. It
+//     supplements an outcome and is none: see [Result.IsReceipt], and ConsumerConfig.NoReceipts.
 //   - After a failure of Redis the consumer continues. If Redis has lost the group, it begins
 //     again with the oldest result that is kept.
 //

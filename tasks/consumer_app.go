@@ -206,6 +206,9 @@ func (a *appConsumer) handle(d ledger.Delivery) bool {
 	if dead.Result, dead.Err = decodeResult([]byte(d.Result)); dead.Err != nil {
 		return a.giveUp(dead) // another delivery would not help
 	}
+	if a.cfg.NoReceipts && dead.Result.IsReceipt() {
+		return true
+	}
 	if d.Deliveries > a.cfg.MaxDeliveries {
 		dead.Deliveries, dead.Err = d.Deliveries-1, ErrConsumerDied
 		return a.giveUp(dead)

@@ -114,7 +114,7 @@ func (i *Inspector) ResultsCut(ctx context.Context, app string, after Cursor) (*
 
 // Results yields an app's results after a cursor, in the order in which they were recorded.
 // With follow it then waits for further results until ctx ends; without, it ends after the
-// last one.
+// last one. Receipts are results of their own ([Result.IsReceipt]); see [Inspector.AddReceipts].
 //
 // If some of the results after the cursor have been removed from the stream, it yields a
 // *[ResultsCutError], and continues with the oldest result if the caller does; with the empty

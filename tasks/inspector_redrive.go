@@ -157,7 +157,7 @@ func (i *Inspector) endedInStream(ctx context.Context, app string, want Redrive)
 		}
 		for r, err := range i.Results(ctx, app, from, false) {
 			var cut *ResultsCutError
-			if errors.As(err, &cut) && !cut.ByLength || err == nil && !want.matches(r) {
+			if errors.As(err, &cut) && !cut.ByLength || err == nil && (r.IsReceipt() || !want.matches(r)) {
 				continue
 			}
 			if !yield(r.ID, err) {

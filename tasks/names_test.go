@@ -85,7 +85,8 @@ func TestResultJSON(t *testing.T) {
 		ID: "i", App: testApp, Type: TypeScheme, Batch: "b", State: StateDone, Outcome: OutcomeAccepted,
 		ErrCode: 1, ErrMsg: "m", RID: "r", Attempts: 2, MsgID: "3395159288267931652", OpenLink: "o", URLLink: "u",
 		Link: "l", Image: "im", Suggest: "s", Label: "la", TraceID: "t", Reason: "re", Generation: 1,
-		Supersedes: OutcomeUnknown, EnqueuedAt: at, FinishedAt: at.Add(time.Second),
+		Supersedes: OutcomeUnknown, Receipt: ReceiptBlocked, ReceiptStatus: "failed:user block", ReceiptAt: at.Add(time.Minute),
+		Fixed: []string{"f1", "f2"}, EnqueuedAt: at, FinishedAt: at.Add(time.Second),
 		Last: &LastAnswer{ErrCode: -1, ErrMsg: "busy", RID: "r2", Class: "busy", At: at}, WaitsFor: WaitsForRetry, NextAt: at,
 	})
 	if err != nil {
@@ -94,7 +95,8 @@ func TestResultJSON(t *testing.T) {
 	want := `{"id":"i","app":"wx0123456789abcdef","type":"scheme:generate","batch":"b","state":"done","outcome":"accepted",` +
 		`"errcode":1,"errmsg":"m","rid":"r","attempts":2,"msgid":"3395159288267931652","openlink":"o","url_link":"u",` +
 		`"link":"l","image":"im","suggest":"s","label":"la","trace_id":"t","reason":"re","generation":1,` +
-		`"supersedes":"unknown","enqueued_at":"2026-12-01T08:00:00Z","finished_at":"2026-12-01T08:00:01Z",` +
+		`"supersedes":"unknown","receipt":"blocked","receipt_status":"failed:user block","receipt_at":"2026-12-01T08:01:00Z",` +
+		`"fixed":["f1","f2"],"enqueued_at":"2026-12-01T08:00:00Z","finished_at":"2026-12-01T08:00:01Z",` +
 		`"last":{"errcode":-1,"errmsg":"busy","rid":"r2","class":"busy","at":"2026-12-01T08:00:00Z"},` +
 		`"waits_for":"retry","next_at":"2026-12-01T08:00:00Z"}`
 	if string(full) != want {
@@ -104,7 +106,7 @@ func TestResultJSON(t *testing.T) {
 	if err := json.Unmarshal(full, &fields); err != nil || len(fields) != reflect.TypeFor[Result]().NumField() {
 		t.Errorf("TestResultJSON gives values to %d fields of %d, %v", len(fields), reflect.TypeFor[Result]().NumField(), err)
 	}
-	if len(Outcomes()) != 7 || len(States()) != 5 {
-		t.Error("an outcome or state is missing from its list")
+	if len(Outcomes()) != 7 || len(States()) != 5 || len(DeliveryReceipts()) != 3 {
+		t.Error("an outcome, state or receipt is missing from its list")
 	}
 }

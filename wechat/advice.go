@@ -15,6 +15,10 @@ func Advice(err error) string {
 		return "WeChat refuses a token that it has just issued: check in WeChat's console whether the app is restricted, and that base_url is the right host for this app"
 	case errors.Is(err, ErrNoCredentials):
 		return "configure the app's secret, or a token service"
+	case errors.Is(err, ErrNoTicket):
+		return "check that WeChat reaches the gateway's callback of the service provider (in the open platform: the URL for authorization events), and that its token and key are the configured ones; the next ticket comes within ten minutes"
+	case errors.Is(err, ErrUnauthorized):
+		return adviceAuthorize
 	case errors.As(err, &apiErr):
 		return codeAdvice(apiErr)
 	}
@@ -25,6 +29,8 @@ func codeAdvice(err *APIError) string {
 	switch err.Class() {
 	case ClassConfig:
 		return cmp.Or(configAdvice[err.Code], "correct the app's configuration in WeChat's console")
+	case ClassUnauthorized:
+		return adviceAuthorize
 	case ClassAccount:
 		return cmp.Or(accountAdvice[err.Code], "check in WeChat's console whether the account may call this API, and whether it is restricted")
 	default:
@@ -33,11 +39,12 @@ func codeAdvice(err *APIError) string {
 }
 
 const (
-	adviceSecret  = "the app secret is wrong or was reset: configure the current one of this app"
-	adviceIP      = "add the public IP address of this host to the app's IP whitelist in WeChat's console"
-	adviceConsent = "ask the account's administrator to confirm this host's IP address in WeChat"
-	advicePenalty = "read the penalty notice in WeChat's console; appeals are made there too"
-	adviceGrant   = "ask the account's administrator to authorise the third-party platform again, including this API"
+	adviceSecret    = "the app secret is wrong or was reset: configure the current one of this app"
+	adviceIP        = "add the public IP address of this host to the app's IP whitelist in WeChat's console"
+	adviceConsent   = "ask the account's administrator to confirm this host's IP address in WeChat"
+	advicePenalty   = "read the penalty notice in WeChat's console; appeals are made there too"
+	adviceAuthorize = "ask the account's administrator to authorise the third-party platform again: then the app goes on by itself"
+	adviceGrant     = "ask the account's administrator to authorise the third-party platform again, including this API"
 )
 
 // configAdvice holds the advice for codes of ClassConfig that the token endpoints return.
@@ -74,7 +81,6 @@ var accountAdvice = map[int]string{
 	45093: "the account has no messages left to send: see its quota in WeChat's console",
 	45094: advicePenalty,
 	45501: advicePenalty,
-	61003: adviceGrant,
 	61007: adviceGrant,
 	61017: adviceGrant,
 	61028: "the third-party platform is not published: publish it in WeChat's open platform",

@@ -28,6 +28,9 @@ const (
 	// ClassConfig: the app's configuration is wrong: its secret, its IP list, its state.
 	// Every request of the app fails until an operator corrects it.
 	ClassConfig
+	// ClassUnauthorized: the account has not authorised the service provider that calls for it, or
+	// has taken that back. Every request of the app fails until its administrator authorises it.
+	ClassUnauthorized
 	// ClassAccount: the app may not use this endpoint: no permission, banned, not released.
 	ClassAccount
 	// ClassTemplate: the message template is banned or restricted.
@@ -63,6 +66,8 @@ func (c Class) String() string {
 		return "per_user_long"
 	case ClassConfig:
 		return "config"
+	case ClassUnauthorized:
+		return "unauthorized"
 	case ClassAccount:
 		return "account"
 	case ClassTemplate:

@@ -13,6 +13,15 @@ const (
 	EndpointExternal Endpoint = "(external token service)"
 )
 
+// The endpoints of service providers (第三方平台). Only Tokens calls them.
+const (
+	EndpointComponentToken  Endpoint = "/cgi-bin/component/api_component_token"     //nolint:gosec // a path, no credential
+	EndpointAuthorizerToken Endpoint = "/cgi-bin/component/api_authorizer_token"    //nolint:gosec // a path, no credential
+	EndpointQueryAuth       Endpoint = "/cgi-bin/component/api_query_auth"          // exchanges an authorization code
+	EndpointAuthorizerInfo  Endpoint = "/cgi-bin/component/api_get_authorizer_info" // tells the refresh token of an authorization
+	EndpointStartTickets    Endpoint = "/cgi-bin/component/api_start_push_ticket"   // starts the pushes of tickets
+)
+
 // The endpoints that send messages.
 const (
 	EndpointSubscribe         Endpoint = "/cgi-bin/message/subscribe/send"

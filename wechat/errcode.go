@@ -27,6 +27,7 @@ const (
 	pageRID         = "https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getridinfo.html"
 	pagePhone       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/user-info/phone-number/api_getphonenumber.html"
 	pageLive        = "https://developers.weixin.qq.com/miniprogram/dev/server/API/livebroadcast/studio-management/api_getliveinfo.html"
+	pageComponent   = "https://developers.weixin.qq.com/doc/oplatform/Third-party_Platforms/2.0/api/ThirdParty/token/component_access_token.html" //nolint:gosec // a page, no credential
 	pageQuota       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getapiquota.html"
 
 	pageSecurity = "https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/getting_started/api_signature.html"
@@ -101,6 +102,9 @@ var defaultRows = []CodeRow{
 	{"", 89506, ClassConfig, "caller's IP was refused by the administrator, ask again after 24 hours", "管理员拒绝了调用方 IP，24 小时后可再次申请", pageStable},
 	{"", 89507, ClassConfig, "caller's IP was refused by the administrator, ask again after 1 hour", "管理员拒绝了调用方 IP，1 小时后可再次申请", pageStable},
 
+	{"", 61003, ClassUnauthorized, "account has not authorised the service provider, or has taken that back", "账号没有授权给该第三方平台，或已取消授权", enumOpen},
+	{"", 61023, ClassUnauthorized, "refresh token of the authorization is invalid", "授权的刷新令牌无效", enumOpen},
+
 	{"", 41033, ClassAccount, "API is only for mini programs that were created through the API", "接口仅限通过接口注册的小程序使用", enumOpen},
 	{"", 42005, ClassAccount, "account's use of the API has expired", "账号的接口使用权限已到期", enumOpen},
 	{"", 42007, ClassAccount, "account holder changed the password, authorisation is void", "账号修改了密码，授权已失效", enumMP},
@@ -119,7 +123,6 @@ var defaultRows = []CodeRow{
 	{"", 50001, ClassAccount, "account is not authorised for this API", "账号未获得该接口的授权", pageGlobal},
 	{"", 50002, ClassAccount, "account is restricted, frozen or cancelled", "账号被限制、冻结或已注销", pageGlobal},
 	{"", 50003, ClassAccount, "account is not on the API's whitelist", "账号不在该接口的白名单中", enumOpen},
-	{"", 61003, ClassAccount, "account has not authorised the component", "账号没有授权给该第三方平台", enumOpen},
 	{"", 61007, ClassAccount, "API is not in what the account authorised", "接口不在账号授权的范围内", pageGlobal},
 	{"", 61014, ClassAccount, "component's authorisation for this API is missing", "第三方平台缺少该接口的授权", pageGlobal},
 	{"", 61016, ClassAccount, "component's authorisation for this API is not confirmed", "第三方平台的该接口授权尚未确认", pageGlobal},
@@ -238,7 +241,11 @@ var defaultRows = []CodeRow{
 	{"", 47002, ClassRejected, `request has \uXXXX escapes`, `请求中有 \uXXXX 转义`, enumOpen},
 	{"", 47003, ClassRejected, "a value of the data is invalid; errmsg names it", "data 中有字段的值不合法，errmsg 中有字段名", pageSubscribe},
 	{"", 48006, ClassRejected, "quota may not be cleared again this month", "本月清零次数已用完", pageClearQuota},
+	{"", 61005, ClassRejected, "component_verify_ticket expired", "component_verify_ticket 已过期", pageComponent},
+	{"", 61006, ClassRejected, "component_verify_ticket invalid", "component_verify_ticket 无效", pageComponent},
+	{"", 61009, ClassRejected, "authorization code invalid", "授权码无效", enumOpen},
 	{"", 61010, ClassRejected, "code expired", "code 已过期", enumOpen},
+	{"", 61011, ClassRejected, "component invalid", "第三方平台无效", pageComponent},
 	{"", 61024, ClassRejected, "a component's token is required", "需要使用第三方平台的 token", enumOpen},
 	{"", 61451, ClassRejected, "a parameter of the customer service call is invalid", "客服接口的参数无效", enumMP},
 	{"", 61452, ClassRejected, "kf_account is invalid", "kf_account 无效", enumMP},

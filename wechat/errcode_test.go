@@ -65,7 +65,9 @@ func TestClassify(t *testing.T) {
 			89501, 89502, 89503, 89504, 89505, 89506, 89507,
 			40230, 40231, 40232, 40233, 40234, 40235, 40236, 40237, 40238, 40239,
 		}},
-		{"", ClassAccount, []int{48001, 48004, 50001, 50002, 85079, 85407, 85408, 43104, 61003, 61017, 61028, 42005, 41033}},
+		{"", ClassAccount, []int{48001, 48004, 50001, 50002, 85079, 85407, 85408, 43104, 61017, 61028, 42005, 41033}},
+		{"", ClassUnauthorized, []int{61003, 61023}},
+		{EndpointAuthorizerToken, ClassUnauthorized, []int{61003, 61007, 61023, 42007}},
 		{"", ClassTemplate, []int{43107, 43116, 40249}},
 		{"", ClassRefused, []int{43101, 43004, 43019, 48002, 45015, 45047, 70000, 40226}},
 		{"", ClassRejected, []int{
@@ -152,7 +154,7 @@ func TestClassOfMessage(t *testing.T) {
 // There is advice for each code that stops an app or an API, and for no other.
 func TestAdviceOfCodes(t *testing.T) {
 	for _, row := range Codes() {
-		stops := row.Class == ClassConfig || row.Class == ClassAccount
+		stops := row.Class == ClassConfig || row.Class == ClassAccount || row.Class == ClassUnauthorized
 		if got := Advice(&APIError{Endpoint: row.Endpoint, Code: row.Code}); (got != "") != stops {
 			t.Errorf("%s %d, of class %s: advice %q", row.Endpoint, row.Code, row.Class, got)
 		}

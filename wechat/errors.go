@@ -81,7 +81,7 @@ func (e *AnswerError) Error() string {
 //
 // Err is the cause: an [APIError] of a token endpoint (of ClassConfig when the app's
 // configuration is wrong), a [TransportError] or [AnswerError] of the token request,
-// [ErrNoCredentials], [ErrTokenRejected], or an error from Redis.
+// [ErrNoCredentials], [ErrTokenRejected], [ErrNoTicket], [ErrUnauthorized], or an error from Redis.
 type TokenError struct {
 	App string
 	Err error
@@ -97,6 +97,12 @@ var (
 	ErrTokenRejected = errors.New("wechat: token rejected, and a refresh did not help")
 	// ErrNoCredentials means that no credential is configured for the app.
 	ErrNoCredentials = errors.New("wechat: no credentials configured for this app")
+	// ErrNoTicket means that the service provider has no valid component_verify_ticket: none came
+	// within the last twelve hours, or WeChat refuses the last one.
+	ErrNoTicket = errors.New("wechat: the service provider has no valid component_verify_ticket: WeChat pushes one every ten minutes to /callback/<app id of the service provider>")
+	// ErrUnauthorized means that WeChat has no authorization of the account for the service
+	// provider, or gives no refresh token for it.
+	ErrUnauthorized = errors.New("wechat: the account has not authorised the service provider, or has taken that back")
 	// ErrClosed means that Tokens.Close was called.
 	ErrClosed = errors.New("wechat: token source closed")
 )

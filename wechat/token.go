@@ -34,12 +34,29 @@ const (
 	// refused a token also &rejected=<SHA-256 of that token in hex>. The answer has
 	// WeChat's format: {"access_token":"…","expires_in":7200}.
 	ModeExternal = "external"
+	// ModeComponent is for an account that authorised a service provider (第三方平台): its token
+	// comes from /cgi-bin/component/api_authorizer_token, with the provider's own token and the
+	// refresh token of the authorization, which [Tokens.Authorize] and the answers keep up to date:
+	// https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getauthorizeraccesstoken.html
+	ModeComponent = "component"
+	// ModeProvider is for a service provider itself, whose token (component_access_token) comes
+	// from /cgi-bin/component/api_component_token, with the ticket that WeChat pushes and
+	// [Tokens.StoreTicket] keeps:
+	// https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getcomponentaccesstoken.html
+	ModeProvider = "provider"
 )
 
 // Credential holds what is needed to get a token for an app.
 type Credential struct {
 	App    string
-	Secret Secret // not needed in ModeExternal
-	Mode   string // ModeStable (also when empty), ModeClassic or ModeExternal
+	Secret Secret // not needed in ModeExternal and ModeComponent
+	Mode   string // ModeStable (also when empty), ModeClassic, ModeExternal, ModeComponent or ModeProvider
 	URL    string // of the token service, in ModeExternal
+
+	// Provider is the app id of the service provider, in ModeComponent. The credentials have an
+	// entry for it, in ModeProvider.
+	Provider string
+	// RefreshToken is that of an authorization made earlier, in ModeComponent. It is tried where
+	// Redis has none; "" is usual, since WeChat tells the refresh token of an authorization.
+	RefreshToken Secret
 }

@@ -35,6 +35,11 @@ const (
 // during its backoff, which grows with each failure.
 // When Redis is unavailable, a valid cached token is used; without one there is no token:
 // requests by each process would invalidate the tokens of the others or use up the quota.
+//
+// A service provider and the accounts that authorised it are apps of their own here, in the modes
+// ModeProvider and ModeComponent. Besides its token the provider has the last ticket
+// (wxcourier:{<provider>}:ticket), and an account the refresh token of its authorization
+// (wxcourier:{<app>}:authorization).
 type Tokens struct {
 	credentials func(app string) (Credential, bool)
 	store       tokenStore
@@ -50,6 +55,8 @@ type Tokens struct {
 	changed   map[string]bool // the apps whose credentials have changed since their token was requested
 	running   sync.WaitGroup
 	closed    bool
+	unstored  map[string]unstoredRefresh // by app: refresh tokens that Redis did not take yet
+	closing   chan struct{}              // closed by Close
 }
 
 var _ TokenSource = (*Tokens)(nil)
@@ -94,6 +101,8 @@ func NewTokens(cfg Config, rdb redis.UniversalClient, credentials func(app strin
 		cache:       make(map[string]cachedToken),
 		refreshes:   make(map[refreshKey]*refreshCall),
 		changed:     make(map[string]bool),
+		unstored:    make(map[string]unstoredRefresh),
+		closing:     make(chan struct{}),
 	}
 	for _, opt := range opts {
 		opt(t)
@@ -133,6 +142,9 @@ func (t *Tokens) outdated(s sharedToken, cred Credential, known bool) bool {
 // requested any more.
 func (t *Tokens) Close() {
 	t.mu.Lock()
+	if !t.closed {
+		close(t.closing)
+	}
 	t.closed = true
 	for _, call := range t.refreshes {
 		call.cancel()

@@ -27,6 +27,8 @@ const (
 	failedTransport = "transport"
 	failedRejected  = "rejected"
 	failedOther     = "other"
+	failedNoTicket  = "no_ticket"
+	failedNoAuth    = "unauthorized"
 )
 
 // newFailure converts err to a failure without tries and until.
@@ -37,6 +39,10 @@ func newFailure(err error, rejected Secret) failure {
 	switch {
 	case errors.Is(err, ErrTokenRejected):
 		return failure{kind: failedRejected, rejected: tokenHash(rejected)}
+	case errors.Is(err, ErrNoTicket):
+		return failure{kind: failedNoTicket}
+	case errors.Is(err, ErrUnauthorized):
+		return failure{kind: failedNoAuth}
 	case errors.As(err, &apiErr):
 		return failure{kind: failedAPI, endpoint: apiErr.Endpoint, code: apiErr.Code, text: apiErr.Msg, rid: apiErr.RID}
 	case errors.As(err, &answerErr):
@@ -52,6 +58,10 @@ func (f failure) err() error {
 	switch f.kind {
 	case failedRejected:
 		return ErrTokenRejected
+	case failedNoTicket:
+		return ErrNoTicket
+	case failedNoAuth:
+		return ErrUnauthorized
 	case failedAPI:
 		return &APIError{Endpoint: f.endpoint, Code: f.code, Msg: f.text, RID: f.rid}
 	case failedAnswer:

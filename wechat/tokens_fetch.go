@@ -11,7 +11,7 @@ import (
 	"github.com/wxcourier/wxcourier/wechat/internal/httpconn"
 )
 
-// tokenFetcher requests tokens, in each of the three modes.
+// tokenFetcher makes the requests about tokens, in each of the modes.
 type tokenFetcher struct {
 	base      base
 	exchanger *exchanger
@@ -107,7 +107,7 @@ func (f tokenFetcher) request(cred Credential, rejected Secret) (outgoingRequest
 		out.url = u
 		out.sensitive.secrets = append(out.sensitive.secrets, secretsOf(u)...)
 	default:
-		return out, &TransportError{Endpoint: EndpointToken, Op: "prepare", Err: errors.New("the token mode is not stable, classic or external")}
+		return out, &TransportError{Endpoint: EndpointToken, Op: "prepare", Err: errors.New("the token mode is not one of those with one request")}
 	}
 	return out, nil
 }

@@ -87,7 +87,10 @@ func (t *Tokens) refreshLocked(ctx context.Context, key refreshKey, cred Credent
 	if usable && started.Before(stored.dueAt(t.jitter)) && !t.outdated(stored, cred, true) || failed.inForce(started, key.rejected, cred) {
 		return false, sharedToken{}, t.store.unlock(ctx, key.app, owner)
 	}
-	fetched, err := t.fetcher.fetch(ctx, cred, key.rejected)
+	fetched, err := t.fetch(ctx, cred, key.rejected, owner)
+	if errors.Is(err, errLockLost) {
+		return false, sharedToken{}, nil
+	}
 	fetched.fetchedAt = started
 	fetched.ExpiresAt = started.Add(fetched.life) // from the start of the request; WeChat's own count starts later
 	if err == nil && key.rejected != "" && fetched.Value == key.rejected {
@@ -133,6 +136,9 @@ func (t *Tokens) refreshFailed(ctx context.Context, f refreshFailure) (done bool
 	remembered := newFailure(f.err, f.key.rejected)
 	remembered.tries, remembered.asked = tries, f.cred.fingerprint()
 	remembered.until = t.now().Add(failureBackoff(tries))
+	if errors.Is(f.err, ErrNoTicket) {
+		remembered.until = t.now().Add(firstBackoff) // looking for the ticket asks only Redis
+	}
 	t.reporter.failed(ctx, f.key.app, f.err, f.usable)
 	if err := t.store.fail(ctx, f.key.app, f.owner, remembered); err != nil {
 		f.err = errors.Join(f.err, err)
@@ -166,5 +172,9 @@ func tokenHash(s Secret) string {
 
 // fingerprint tells credentials apart, for Redis. It is too short to find a secret by trying.
 func (c Credential) fingerprint() string {
-	return tokenHash(Secret(c.mode() + "\n" + c.Secret.Reveal() + "\n" + c.URL))[:8]
+	facts := c.mode() + "\n" + c.Secret.Reveal() + "\n" + c.URL
+	if c.Provider != "" {
+		facts += "\n" + c.Provider + "\n" + c.RefreshToken.Reveal()
+	}
+	return tokenHash(Secret(facts))[:8]
 }

@@ -52,6 +52,10 @@ func (r *refreshReporter) failed(ctx context.Context, app string, err error, kep
 	switch {
 	case errors.Is(err, ErrTokenRejected):
 		cause = "token_rejected"
+	case errors.Is(err, ErrNoTicket):
+		cause = "no_ticket"
+	case errors.Is(err, ErrUnauthorized):
+		cause = "unauthorized"
 	case isAPI:
 		cause = codeCause(apiErr.Code)
 	}

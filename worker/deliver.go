@@ -45,8 +45,10 @@ type delivererDeps struct {
 	series     *series.Recorder // nil: outcomes are not counted over time
 	consents   *consentLedger
 	background *background.Group
-	log        *slog.Logger
-	now        func() time.Time // the clock of hours and expiry
+	// callbackTimeout is how long a task waits for the push that ends it.
+	callbackTimeout time.Duration
+	log             *slog.Logger
+	now             func() time.Time // the clock of hours and expiry
 }
 
 func newDeliverer(deps delivererDeps) *deliverer {
@@ -90,6 +92,14 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 	j.started, j.resultWriter, j.trace = started, t.ResultWriter(), d.newTrace(t.Headers())
 	j.call.Assign(permit)
 	defer d.release(ctx, j)
+	if j.Plaintext {
+		return d.makePlaintext(ctx, j)
+	}
+	if j.spec.Callback {
+		if waits, err := d.checkCallback(ctx, j); waits {
+			return err
+		}
+	}
 
 	err = d.prepare(open, j)
 	if !isHandedBack(err) && (taskCtx.Err() != nil || open.Err() != nil) {
@@ -112,7 +122,11 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 	}
 	j.err = err
 	d.consents.settle(ctx, j)
-	return d.settle(ctx, j, d.judge(ctx, j))
+	v := d.judge(ctx, j)
+	if j.spec.Callback && v.Outcome == tasks.OutcomeAccepted {
+		return d.awaitCallback(ctx, j, v)
+	}
+	return d.settle(ctx, j, v)
 }
 
 // release ends what a run holds: the probe, the receiver's lock, and a permit that it has not

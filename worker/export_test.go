@@ -57,3 +57,8 @@ func SweepForTest(r *Replica, retention time.Duration) {
 	s.every = 5 * time.Millisecond
 	s.config.MinAge, s.config.Confirm, s.config.Retention, s.config.Pace = 0, 0, retention, nil
 }
+
+// SetCallbackTimeoutForTest sets how long tasks wait for the push that ends them; call it before Run.
+func SetCallbackTimeoutForTest(r *Replica, timeout time.Duration) {
+	r.deliverer.callbackTimeout = timeout
+}

@@ -43,6 +43,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/internal/templates/refresh"
 	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -51,12 +52,14 @@ type App struct {
 	ID          string
 	OnlyOpenIDs []string // when set, a message to another openid ends rejected, reason "staging"
 	Hours       Hours    // when tasks may be sent; types without hours at any time
+	// Receipts: WeChat pushes the receipts of the app's messages to a gateway, so that their ids are kept.
+	Receipts  bool
+	Templates Templates
 	// Consent says what follows from the consent of the receivers of subscribe messages: ConsentOff
 	// (also ""), ConsentObserve or ConsentEnforce. What is known of it comes from WeChat's pushes, which a
 	// gateway receives, and from [tasks.Client.ReportConsent]. A message of a template whose kind is not
 	// known is never refused: see Templates.Fetch.
-	Consent   string
-	Templates Templates
+	Consent string
 }
 
 // Deps are the dependencies of a replica. All but Logger, Registry, Tracer and Clock are required.
@@ -181,7 +184,7 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 			store: consent.NewStore(deps.Redis, nil), counts: r.consents, metrics: metrics, kindOf: kinds.Kind,
 			hold: policy.DeadAfter, pushDelay: consent.PushDelay, log: deps.Logger,
 		},
-		log: deps.Logger, now: deps.Clock,
+		log: deps.Logger, now: deps.Clock, callbackTimeout: tasks.CallbackTimeout,
 	})
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{
@@ -227,10 +230,10 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.background.Go(r.deliverer.rejected.run)
 	defer r.deliverer.rejected.flush() // the deliveries have ended, or are given up
 	r.background.Go(r.recheckHeldApps)
-	r.background.Go(r.consents.Run)
 	r.background.Go(func(lifetime context.Context) {
 		refresh.New(r.rdb, r.fetchTemplates, r.log, nil).Run(lifetime, r.apps.templateApps, r.templateApps)
 	})
+	r.background.Go(r.consents.Run)
 	if !r.unlisted {
 		r.background.Go(func(lifetime context.Context) { r.beater.Run(lifetime, ctx.Done()) })
 		r.background.Go(r.series.Run)

@@ -58,7 +58,7 @@ func (c *callCommand) Run(p *program) error {
 		return err
 	}
 	defer parts.Close()
-	if !app.Known(parts.Config.Apps, c.App) {
+	if !app.Known(parts.Current().Apps, c.App) {
 		return usageErrorf("call: %s is not among the apps in %s, so there is no access token for it", c.App, p.configName())
 	}
 	if err := c.confirm(p); err != nil {

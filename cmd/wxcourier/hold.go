@@ -188,7 +188,7 @@ func requireKnownApp(p *program, parts *app.Parts, app string) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range parts.Config.Apps {
+	for _, a := range parts.Current().Apps {
 		apps = append(apps, a.ID)
 	}
 	if slices.Contains(apps, app) {

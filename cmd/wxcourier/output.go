@@ -47,7 +47,12 @@ func (s *tableSink) Write(v any) error {
 			return err
 		}
 	}
-	return s.line(stamp(r.FinishedAt), r.App, r.Type, string(r.Outcome), strconv.Itoa(r.ErrCode), r.ID, detail(r))
+	at := r.FinishedAt
+	if r.IsReceipt() {
+		at = r.ReceiptAt
+	}
+	details := strings.Join(filled(detail(r), deliveryText(r)), " ")
+	return s.line(stamp(at), r.App, r.Type, string(r.Outcome), strconv.Itoa(r.ErrCode), r.ID, details)
 }
 
 func (s *tableSink) line(cells ...any) error {
@@ -68,6 +73,14 @@ func detail(r tasks.Result) string {
 		return strings.Join(filled(r.Reason, r.ErrMsg, r.RID, generation), " ")
 	}
 	return strings.Join(filled(r.OpenLink, r.URLLink, r.Link, r.Suggest, r.Label, r.MsgID, r.Image, generation), " ")
+}
+
+// deliveryText returns the receipt of a result with WeChat's text, "" without one.
+func deliveryText(r tasks.Result) string {
+	if r.ReceiptStatus == "" || r.ReceiptStatus == "success" {
+		return string(r.Receipt)
+	}
+	return fmt.Sprintf("%s (%s)", r.Receipt, r.ReceiptStatus)
 }
 
 func filled(texts ...string) []string {

@@ -10,6 +10,17 @@ import (
 	"github.com/wxcourier/wxcourier/internal/app/reload"
 )
 
+// runBeside runs do until stop is called or p.ctx ends. stop waits for it.
+func (p *program) runBeside(do func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	var running sync.WaitGroup
+	running.Go(func() { do(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
 // followConfiguration reads the configuration again whenever its files change, and on SIGHUP, until
 // stop is called or p.ctx ends. It sets the Path, the Environ and the Signals of cfg. Windows has no
 // SIGHUP. Other commands leave SIGHUP as it is: it ends them.

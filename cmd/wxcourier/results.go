@@ -22,6 +22,7 @@ type resultsCommand struct {
 	Batch   string        `placeholder:"NAME" help:"Only this batch."`
 	Outcome []string      `placeholder:"NAME" help:"Only these outcomes: accepted, refused, rejected, expired, failed, unknown, canceled."`
 	ErrCode []int         `name:"errcode" placeholder:"N" help:"Only these error codes of WeChat."`
+	Receipt []string      `placeholder:"NAME" help:"Only messages with these receipts: delivered, blocked, failed; or none: those whose receipt has not come. With --follow the receipts as they come."`
 	Since   string        `placeholder:"TIME" help:"Only results since then: a duration such as 90m, or a time such as 2026-12-01T08:00:00+08:00."`
 	Follow  bool          `short:"f" help:"Continue with new results until interrupted."`
 	JSON    bool          `xor:"format" help:"Print JSON Lines."`
@@ -32,9 +33,12 @@ type resultsCommand struct {
 func (resultsCommand) Help() string {
 	return `Lists the results of ended tasks by app, oldest first. They are kept for results.retention. If results.stream_max_len has cut them earlier, a line on standard error says to which time they go back; the exit status is then 1 if --since asks for an earlier time.
 
+An accepted message has the receipt that has come for it so far. With --follow a receipt is a line of its own, without finished_at; --outcome and --errcode leave those lines out, unless --receipt names them.
+
 Examples:
     wxcourier results --since 1h --outcome failed,unknown
     wxcourier results --batch spring-sale --csv > spring-sale.csv
+    wxcourier results --since 24h --receipt blocked,failed,none
     wxcourier results --follow --json`
 }
 
@@ -83,6 +87,14 @@ func (c *resultsCommand) valid() error {
 			return usageErrorf("--outcome: %q is not one of %v", outcome, tasks.Outcomes())
 		}
 	}
+	for _, receipt := range c.Receipt {
+		switch {
+		case receipt == noReceipt && c.Follow:
+			return usageErrorf("--receipt none: has no meaning with --follow, which prints results before their receipts come")
+		case receipt != noReceipt && !slices.Contains(tasks.DeliveryReceipts(), tasks.DeliveryReceipt(receipt)):
+			return usageErrorf("--receipt: %q is not one of %v and none", receipt, tasks.DeliveryReceipts())
+		}
+	}
 	for _, typ := range c.Type {
 		if _, ok := tasks.Lookup(typ); !ok {
 			return usageErrorf("--type: there is no task type %q", typ)
@@ -99,11 +111,33 @@ func (c *resultsCommand) since(now time.Time) (tasks.Cursor, error) {
 	return tasks.Since(at), nil
 }
 
+// noReceipt is the name of --receipt for messages whose receipt has not come.
+const noReceipt = "none"
+
+// wants reports whether a result is printed. --receipt applies to outcomes only without --follow, and
+// after their receipts were added: see hasReceipt.
 func (c *resultsCommand) wants(r tasks.Result) bool {
-	return (len(c.Type) == 0 || slices.Contains(c.Type, r.Type)) &&
-		(c.Batch == "" || c.Batch == r.Batch) &&
+	if len(c.Type) > 0 && !slices.Contains(c.Type, r.Type) || c.Batch != "" && c.Batch != r.Batch {
+		return false
+	}
+	outcomes := len(c.Outcome)+len(c.ErrCode) > 0
+	if r.IsReceipt() {
+		return c.Follow && (slices.Contains(c.Receipt, string(r.Receipt)) || len(c.Receipt) == 0 && !outcomes)
+	}
+	return (!c.Follow || outcomes || len(c.Receipt) == 0) &&
 		(len(c.Outcome) == 0 || slices.Contains(c.Outcome, string(r.Outcome))) &&
 		(len(c.ErrCode) == 0 || slices.Contains(c.ErrCode, r.ErrCode))
+}
+
+// hasReceipt reports whether an outcome has a receipt that is wanted.
+func (c *resultsCommand) hasReceipt(r tasks.Result) bool {
+	switch {
+	case len(c.Receipt) == 0:
+		return true
+	case r.Receipt == "":
+		return r.ExpectsReceipt() && slices.Contains(c.Receipt, noReceipt)
+	}
+	return slices.Contains(c.Receipt, string(r.Receipt))
 }
 
 // listing is one run of results.
@@ -142,6 +176,7 @@ func (l *listing) listApp(app string, from tasks.Cursor) error {
 			return err
 		}
 	}
+	var page []tasks.Result
 	for r, err := range l.inspector.Results(l.ctx, app, from, l.command.Follow) {
 		var cut *tasks.ResultsCutError
 		if errors.As(err, &cut) {
@@ -149,9 +184,36 @@ func (l *listing) listApp(app string, from tasks.Cursor) error {
 			continue
 		}
 		if err != nil {
-			return err
+			return errors.Join(l.showAll(page), err)
 		}
 		if !l.command.wants(r) {
+			continue
+		}
+		if page = append(page, r); l.command.Follow || len(page) == receiptPage {
+			if err := l.showAll(page); err != nil {
+				return err
+			}
+			page = page[:0]
+		}
+	}
+	return l.showAll(page)
+}
+
+// receiptPage is how many results are read before their receipts are looked up.
+const receiptPage = 500
+
+// showAll prints results: without --follow with their receipts.
+func (l *listing) showAll(page []tasks.Result) error {
+	if !l.command.Follow {
+		if err := l.inspector.AddReceipts(l.ctx, page); err != nil {
+			if l.ctx.Err() != nil {
+				return nil // interrupted
+			}
+			return err
+		}
+	}
+	for _, r := range page {
+		if !l.command.Follow && !l.command.hasReceipt(r) {
 			continue
 		}
 		if err := l.show(r); err != nil {

@@ -65,7 +65,7 @@ func (r *sendRun) check(plan campaign.Plan) (*campaign.Checked, error) {
 // source returns where the load of an app is read from.
 func (r *sendRun) source(app string) campaign.LoadSource {
 	s := campaign.LoadSource{Redis: r.parts.Redis, Limiter: r.parts.Limiter, Holds: r.parts.Holds, Margin: r.parts.Config.Pace.Margin}
-	for _, configured := range r.parts.Config.Apps {
+	for _, configured := range r.parts.Current().Apps {
 		if configured.ID == app {
 			s.Hours = configured.Hours
 		}

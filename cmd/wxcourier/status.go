@@ -88,7 +88,7 @@ func (c *statusCommand) overview(p *program, parts *app.Parts) (overview, error)
 	wanted := func(id string) bool { return len(c.App) == 0 || slices.Contains(c.App, id) }
 	seen := overview{Hours: []app.HoursStatus{}}
 	var apps []string
-	for _, configured := range parts.Config.Apps {
+	for _, configured := range parts.Current().Apps {
 		apps = append(apps, configured.ID)
 		if wanted(configured.ID) {
 			seen.Hours = append(seen.Hours, app.HoursOf(configured.ID, configured.Hours, time.Now())...)

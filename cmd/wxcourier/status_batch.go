@@ -20,7 +20,7 @@ import (
 // batch prints the progress of a batch, of each app that has one of this name.
 func (c *statusCommand) batch(p *program, parts *app.Parts) error {
 	var configured []string
-	for _, app := range parts.Config.Apps {
+	for _, app := range parts.Current().Apps {
 		configured = append(configured, app.ID)
 	}
 	wanted := func(id string) bool { return len(c.App) == 0 || slices.Contains(c.App, id) }
@@ -67,6 +67,9 @@ func writeBatch(w io.Writer, b inspect.Batch, now time.Time) {
 	if len(outcomes) > 0 {
 		line("  outcomes: %s", strings.Join(outcomes, ", "))
 	}
+	if text := batchReceipts(b); text != "" {
+		line("  receipts: %s", text)
+	}
 	switch {
 	case b.Open == 0:
 		return
@@ -80,6 +83,23 @@ func writeBatch(w io.Writer, b inspect.Batch, now time.Time) {
 	for _, h := range b.Holds {
 		line("  held:     %s", describe.Hold(h))
 	}
+}
+
+// batchReceipts returns how many messages of a batch have which receipt; "" if none has one.
+func batchReceipts(b inspect.Batch) string {
+	if len(b.Receipts) == 0 {
+		return ""
+	}
+	var texts []string
+	for _, receipt := range tasks.DeliveryReceipts() {
+		if n := b.Receipts[receipt]; n > 0 {
+			texts = append(texts, summary.Number(int(n))+" "+string(receipt))
+		}
+	}
+	if n := b.WithoutReceipt(); n > 0 {
+		texts = append(texts, summary.Number(int(n))+" still without")
+	}
+	return strings.Join(texts, ", ")
 }
 
 // rateText prints a rate with two digits or as a whole number.

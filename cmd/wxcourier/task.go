@@ -29,7 +29,7 @@ type taskCommand struct {
 }
 
 func (taskCommand) Help() string {
-	return `Shows where a task is; what it waits for, which hold, limit, hours, receiver or attempt, and until when; WeChat's last answer; its attempts; and its earlier outcomes, if it was redriven.
+	return `Shows where a task is; what it waits for, which hold, limit, hours, receiver or attempt, and until when; WeChat's last answer; its attempts; the receipt of an accepted message; and its earlier outcomes, if it was redriven.
 
 Of several things that a task waits for, the first line shows the one that ends last. The exit status is 1 for an unknown id.
 
@@ -68,12 +68,12 @@ func (c *taskCommand) Run(p *program) error {
 // show prints one task.
 func (c *taskCommand) show(p *program, parts *app.Parts, of, id string) error {
 	var hours inspect.Hours
-	for _, configured := range parts.Config.Apps {
+	for _, configured := range parts.Current().Apps {
 		if configured.ID == of {
 			hours = configured.Hours
 		}
 	}
-	if !app.Known(parts.Config.Apps, of) {
+	if !app.Known(parts.Current().Apps, of) {
 		p.notef("warning: app %s is not configured here: its hours and its own limits are not known, and workers with this configuration do not deliver its tasks", of)
 	}
 	task, err := reader(parts).Task(p.ctx, of, id, hours)
@@ -115,6 +115,7 @@ func waitTexts() map[tasks.WaitReason]string {
 		tasks.WaitsForAnswer:    "WeChat's answer",
 		tasks.WaitsForRetry:     "the next attempt",
 		tasks.WaitsForReceiver:  "its receiver: other messages to them, or WeChat's limit for one receiver",
+		tasks.WaitsForCallback:  "WeChat's callback, which ends it",
 		tasks.WaitsForHours:     "the app's hours",
 		tasks.WaitsForLimit:     "a limit that is used up by our own count",
 		tasks.WaitsForHold:      "the end of a hold",
@@ -160,6 +161,9 @@ func writeTask(w io.Writer, t inspect.Task, now time.Time) error {
 	}
 	if t.Outcome != "" {
 		line("outcome", "%s", outcomeText(t.Result))
+	}
+	if t.Receipt != "" {
+		line("receipt", "%s, at %s", deliveryText(t.Result), stamp(t.ReceiptAt))
 	}
 	line("app", "%s", t.App)
 	line("type", "%s", strings.Join(filled(t.Type, string(t.Priority)), ", "))

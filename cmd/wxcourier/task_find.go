@@ -33,7 +33,7 @@ func (c *taskCommand) find(p *program, parts *app.Parts, q inspect.FindQuery) er
 		if err != nil {
 			return err
 		}
-		for _, configured := range parts.Config.Apps {
+		for _, configured := range parts.Current().Apps {
 			known = append(known, configured.ID)
 		}
 		q.Apps = known
@@ -72,7 +72,7 @@ func writeFound(w io.Writer, items []inspect.Found) error {
 	for _, f := range items {
 		state := string(f.Place)
 		if f.Outcome != "" {
-			state = outcomeText(f.Result)
+			state = strings.Join(filled(outcomeText(f.Result), deliveryText(f.Result)), ", ")
 		}
 		cells := []string{stamp(f.EnqueuedAt), f.App, f.ID, f.Type, state}
 		for i := range cells {

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/app"
@@ -52,7 +53,7 @@ func (c *workerCommand) Run(p *program) error {
 		return err
 	}
 	warnOfOnlyOpenIDs(parts.Log, nil, cfg.Apps)
-	replica, err := parts.Replica(app.WorkerApps(cfg.Apps), parts.Registry)
+	replica, err := parts.Replica(app.WorkerApps(parts.Current().Apps), parts.Registry)
 	if err != nil {
 		return err
 	}
@@ -67,6 +68,15 @@ func (c *workerCommand) Run(p *program) error {
 		parts.Log.Info("listening", slog.String("addr", server.Addr()))
 	}
 	p.raiseGCPercent()
+	var takingOver sync.Mutex // of the apps
+	setApps := func() error {
+		takingOver.Lock()
+		defer takingOver.Unlock()
+		return replica.SetApps(app.WorkerApps(parts.Current().Apps))
+	}
+	defer p.runBeside(func(ctx context.Context) {
+		parts.FollowAuthorizers(ctx, func() { _ = setApps() }) // added apps have no hours that could be wrong
+	})()
 	defer p.followConfiguration(reload.Config{
 		Started: cfg, Unused: []string{"gateway", "webhooks"}, Log: parts.Log, Report: replica.SetConfiguration,
 		Validate: func(next configs.Config) error {
@@ -79,14 +89,18 @@ func (c *workerCommand) Run(p *program) error {
 			before := parts.Current().Apps
 			err := parts.Apply(ctx, next)
 			warnOfOnlyOpenIDs(parts.Log, before, next.Apps)
-			return errors.Join(err, replica.SetApps(app.WorkerApps(next.Apps)))
+			return errors.Join(err, setApps())
 		},
 	})()
 	return replica.Run(p.ctx)
 }
 
-// noApps reports whether there is no app, and no folder in which there may be one later.
-func noApps(cfg configs.Config) bool { return len(cfg.Apps) == 0 && cfg.AppsDir == "" }
+// noApps reports whether there is no app, no folder in which there may be one later, and no service
+// provider whose authorizers are added.
+func noApps(cfg configs.Config) bool {
+	adds := slices.ContainsFunc(cfg.Providers, func(p configs.Provider) bool { return p.AddApps })
+	return len(cfg.Apps) == 0 && cfg.AppsDir == "" && !adds
+}
 
 // warnOfOnlyOpenIDs warns of apps that send to some people only, and did not do so before.
 func warnOfOnlyOpenIDs(log *slog.Logger, before, apps []configs.App) {

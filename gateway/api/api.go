@@ -41,6 +41,8 @@ type App struct {
 	// OnlyOpenIDs: when set, messages to others are not sent.
 	OnlyOpenIDs []string
 	Consent     string // worker.ConsentOff (also ""), worker.ConsentObserve or worker.ConsentEnforce
+	// Receipts: WeChat pushes the receipts of its messages.
+	Receipts bool
 }
 
 // Deps are the dependencies of an API. All are required.
@@ -96,7 +98,7 @@ func New(deps Deps) *API {
 	a.huma = humago.New(a.mux, config())
 	for _, register := range []func(){
 		a.registerTasks, a.registerBatch, a.registerResults, a.registerResultStream, a.registerBatches,
-		a.registerFind, a.registerSeries, a.registerRedrives, a.registerLanes, a.registerHolds, a.registerTemplates, a.registerConsents, a.registerAudit, a.registerToken,
+		a.registerFind, a.registerSeries, a.registerReceiptSeries, a.registerRedrives, a.registerLanes, a.registerHolds, a.registerTemplates, a.registerConsents, a.registerAudit, a.registerToken,
 		a.registerDocs,
 	} {
 		register()

@@ -105,6 +105,10 @@ func fieldDocs() map[reflect.Type]map[string]string {
 		reflect.TypeFor[series.Point](): {
 			"at": "The start of the step.", "errcode": "WeChat's answer to the last attempt; 0 also without an answer.", "count": "Outcomes recorded in the step.",
 		},
+		reflect.TypeFor[series.ReceiptPoint](): {
+			"at": "The start of the step.", "accepted": "Messages that WeChat accepted in the step.", "delivered": "Those that reached the person.",
+			"blocked": "Those that the person does not take.", "failed": "Those that WeChat could not deliver.", "without": "Those whose receipts have not come.",
+		},
 		reflect.TypeFor[inspect.FoundTasks](): {
 			"cursor": "For the next page; left out: there is none.", "back": "The time to which the search has looked; left out: to the end of what is kept.",
 		},

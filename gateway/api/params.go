@@ -15,10 +15,12 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// taskType is a parameter that is a task type, and outcomeName one that is an outcome.
+// taskType is a parameter that is a task type, outcomeName one that is an outcome, and receiptName one
+// that is a receipt.
 type (
 	taskType    string
 	outcomeName string
+	receiptName string
 )
 
 // Schema implements huma.SchemaProvider.
@@ -26,6 +28,9 @@ func (taskType) Schema(huma.Registry) *huma.Schema { return enumSchema(tasks.Typ
 
 // Schema implements huma.SchemaProvider.
 func (outcomeName) Schema(huma.Registry) *huma.Schema { return enumSchema(tasks.Outcomes()) }
+
+// Schema implements huma.SchemaProvider.
+func (receiptName) Schema(huma.Registry) *huma.Schema { return enumSchema(tasks.DeliveryReceipts()) }
 
 // enumSchema returns the schema of a string out of a list.
 func enumSchema[T ~string](values []T) *huma.Schema {

@@ -37,6 +37,7 @@ func (a *API) registerResults() {
 		Description: "The results of ended tasks, of all apps together, oldest first. A request reads at most 20,000 results: " +
 			"with a filter, a page may have few or no items although there are more. Repeat it with the `cursor` of the answer while `more` is true; " +
 			"later, the same cursor goes on with what was recorded since. `gaps` says which results after the cursor (or `since`) are no longer kept. " +
+			"A receipt, which says later what became of an accepted message, is an item of its own: it has `receipt` and no `finished_at`, and supplements the outcome that the list has before it. " +
 			"In JSON Lines and CSV the headers " + cursorHeader + ", " + moreHeader + " and " + gapsHeader + " have these three.",
 		Responses: resultsResponses(a),
 	}, a.listResults)
@@ -48,13 +49,20 @@ type ResultsFilter struct {
 	Type    []taskType    `query:"type,explode" nullable:"false" doc:"Only these task types."`
 	Batch   string        `query:"batch" pattern:"^[A-Za-z0-9._~-]{1,64}$" patternDescription:"a batch name" doc:"Only this batch."`
 	Outcome []outcomeName `query:"outcome,explode" nullable:"false" doc:"Only these outcomes."`
-	ErrCode []int         `query:"errcode,explode" nullable:"false" doc:"Only these error codes of WeChat."`
+	ErrCode []int         `query:"errcode,explode" nullable:"false" doc:"Only outcomes with these error codes of WeChat."`
+	Receipt []receiptName `query:"receipt,explode" nullable:"false" doc:"Only these receipts; with outcome or errcode, besides the outcomes that those select."`
 }
 
 // matches reports whether a result passes the filter; the apps are selected before.
 func (f *ResultsFilter) matches(r *tasks.Result) bool {
-	return (len(f.Type) == 0 || slices.Contains(f.Type, taskType(r.Type))) &&
-		(f.Batch == "" || f.Batch == r.Batch) &&
+	if len(f.Type) > 0 && !slices.Contains(f.Type, taskType(r.Type)) || f.Batch != "" && f.Batch != r.Batch {
+		return false
+	}
+	outcomes := len(f.Outcome)+len(f.ErrCode) > 0
+	if r.IsReceipt() {
+		return slices.Contains(f.Receipt, receiptName(r.Receipt)) || len(f.Receipt) == 0 && !outcomes
+	}
+	return (outcomes || len(f.Receipt) == 0) &&
 		(len(f.Outcome) == 0 || slices.Contains(f.Outcome, outcomeName(r.Outcome))) &&
 		(len(f.ErrCode) == 0 || slices.Contains(f.ErrCode, r.ErrCode))
 }

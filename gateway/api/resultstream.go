@@ -28,7 +28,7 @@ func (a *API) registerResultStream() {
 			"The id of an event is a position in all apps: a client that sends the last one as `Last-Event-ID` misses nothing and gets nothing twice. " +
 			"Every 15 s a comment and the current id are sent. A client that does not read for 30 s is disconnected, and every stream ends after 5 minutes " +
 			"and when the server shuts down: reconnect, as an EventSource does by itself.\n\n" +
-			"- `event: result`, `data:` a result\n" +
+			"- `event: result`, `data:` a result; a receipt of an earlier one has `receipt` and no `finished_at`\n" +
 			"- `event: gap`, `data:` {app, start, by_length}: results before `start` are no longer kept and were not sent",
 		Responses: map[string]*huma.Response{"200": {Description: "Events.", Content: map[string]*huma.MediaType{
 			eventsType: {Schema: &huma.Schema{Type: huma.TypeString}},

@@ -185,6 +185,9 @@ func (p *Proxy) end(ctx context.Context, m *message, a attempt) {
 			ending.Content = ledger.TaskContent{Payload: payload}
 		}
 	}
+	if app, _ := p.deps.App(m.App); app.Receipts {
+		ending.AwaitReceipt(result.MsgID, m.Receiver())
+	}
 	var settled ledger.SettleResult
 	var err error
 	for range settleTries {

@@ -52,6 +52,7 @@ type Keys interface {
 // App is the configuration of an app.
 type App struct {
 	OnlyOpenIDs []string // when set, messages to others are not sent
+	Receipts    bool     // WeChat pushes the receipts of messages
 }
 
 // Deps are the dependencies of a Proxy. All but Keys, Registry, Tracer and Series are required.

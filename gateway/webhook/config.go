@@ -34,8 +34,11 @@ type Endpoint struct {
 	// Types are the task types whose results are sent, such as send:subscribe, or a kind, such as
 	// send:*. Default: all.
 	Types []string `yaml:"types"`
-	// Outcomes are the outcomes that are sent. Default: all.
+	// Outcomes are the outcomes that are sent. Default: all, and none if Receipts is set.
 	Outcomes []tasks.Outcome `yaml:"outcomes"`
+	// Receipts are the receipts that are sent, as results of their own. Default: all, and none if
+	// Outcomes is set.
+	Receipts []tasks.DeliveryReceipt `yaml:"receipts"`
 	// AllowPrivate are addresses and networks (10.1.2.3, 10.0.0.0/8, ::1) that the URL may lead to
 	// although they are not public. Default: none.
 	AllowPrivate []string `yaml:"allow_private"`
@@ -93,6 +96,11 @@ func (e Endpoint) validate(fault func(key, format string, args ...any)) {
 	for i, o := range e.Outcomes {
 		if !slices.Contains(outcomes, string(o)) {
 			fault(fmt.Sprintf(".outcomes[%d]", i), "%q is not an outcome; they are %s", o, strings.Join(outcomes, ", "))
+		}
+	}
+	for i, receipt := range e.Receipts {
+		if !slices.Contains(tasks.DeliveryReceipts(), receipt) {
+			fault(fmt.Sprintf(".receipts[%d]", i), "%q is not a receipt; they are delivered, blocked, failed", receipt)
 		}
 	}
 }
@@ -167,13 +175,19 @@ func (e Endpoint) guard() guard {
 	return g
 }
 
-// wants reports whether the results of a type and outcome are sent.
-func (e Endpoint) wants(typ string, outcome tasks.Outcome) bool {
-	if len(e.Outcomes) > 0 && !slices.Contains(e.Outcomes, outcome) {
-		return false
+// wants reports whether a result is sent. Its type, outcome, receipt and finished_at are set.
+func (e Endpoint) wants(r tasks.Result) bool {
+	if len(e.Outcomes)+len(e.Receipts) > 0 {
+		wanted := slices.Contains(e.Outcomes, r.Outcome)
+		if r.IsReceipt() {
+			wanted = slices.Contains(e.Receipts, r.Receipt)
+		}
+		if !wanted {
+			return false
+		}
 	}
-	kind, _, _ := strings.Cut(typ, ":")
-	return len(e.Types) == 0 || slices.Contains(e.Types, typ) || slices.Contains(e.Types, kind+":*")
+	kind, _, _ := strings.Cut(r.Type, ":")
+	return len(e.Types) == 0 || slices.Contains(e.Types, r.Type) || slices.Contains(e.Types, kind+":*")
 }
 
 // WantsApp reports whether the results of an app are sent.
@@ -181,7 +195,7 @@ func (e Endpoint) WantsApp(app string) bool { return len(e.Apps) == 0 || slices.
 
 func (e Endpoint) equal(o Endpoint) bool {
 	return e.Name == o.Name && e.URL == o.URL && e.Secret == o.Secret && slices.Equal(e.Apps, o.Apps) &&
-		slices.Equal(e.Types, o.Types) && slices.Equal(e.Outcomes, o.Outcomes) && slices.Equal(e.AllowPrivate, o.AllowPrivate)
+		slices.Equal(e.Types, o.Types) && slices.Equal(e.Outcomes, o.Outcomes) && slices.Equal(e.Receipts, o.Receipts) && slices.Equal(e.AllowPrivate, o.AllowPrivate)
 }
 
 // fingerprint changes with the URL. Redis keeps it with an endpoint that an answer 410 has disabled.

@@ -144,13 +144,15 @@ func Skip(ctx context.Context, rdb redis.UniversalClient, e Endpoint, app string
 
 // DeadLetter is a result that an endpoint refused, without its content.
 type DeadLetter struct {
-	ID         string        // of the dead letter
-	At         time.Time     // when the task ended
-	Task       string        // its id
-	Type       string        // of the task
-	Outcome    tasks.Outcome // of the task
-	Reason     string        // why it was given up: a Class, or words
-	HTTPStatus int           // of the answer; 0: there was none
+	ID      string        // of the dead letter
+	At      time.Time     // when the task ended
+	Task    string        // its id
+	Type    string        // of the task
+	Outcome tasks.Outcome // of the task
+	// Receipt, if it is set: the dead letter is a receipt of the task.
+	Receipt    tasks.DeliveryReceipt
+	Reason     string // why it was given up: a Class, or words
+	HTTPStatus int    // of the answer; 0: there was none
 }
 
 // DeadLetters returns up to count dead letters of an app after the one with an id, "" for the first.
@@ -164,7 +166,7 @@ func DeadLetters(ctx context.Context, rdb redis.UniversalClient, e Endpoint, app
 		var r tasks.Result
 		_ = json.Unmarshal([]byte(l.Result), &r) // else it is shown without
 		all[i] = DeadLetter{
-			ID: l.ID, At: ledger.EntryTime(l.Entry), Task: r.ID, Type: r.Type, Outcome: r.Outcome, Reason: l.Reason, HTTPStatus: l.Status,
+			ID: l.ID, At: ledger.EntryTime(l.Entry), Task: r.ID, Type: r.Type, Outcome: r.Outcome, Receipt: r.Receipt, Reason: l.Reason, HTTPStatus: l.Status,
 		}
 	}
 	return all, nil

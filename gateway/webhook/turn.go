@@ -195,13 +195,15 @@ func (u *turn) take() (b *batch, bad *ledger.Entry) {
 	bytes, size := 0, u.note.size()
 	for i, e := range u.ahead {
 		var r struct {
-			Type    string        `json:"type"`
-			Outcome tasks.Outcome `json:"outcome"`
+			Type       string                `json:"type"`
+			Outcome    tasks.Outcome         `json:"outcome"`
+			Receipt    tasks.DeliveryReceipt `json:"receipt"`
+			FinishedAt time.Time             `json:"finished_at"`
 		}
 		if json.Unmarshal([]byte(e.Result), &r) != nil {
 			return b, &u.ahead[i]
 		}
-		if u.target.wants(r.Type, r.Outcome) {
+		if u.target.wants(tasks.Result{Type: r.Type, Outcome: r.Outcome, Receipt: r.Receipt, FinishedAt: r.FinishedAt}) {
 			bytes += len(e.Result) + 1
 			if len(b.Entries) == size || len(b.Entries) > 0 && bytes > maxBytes {
 				return b, nil

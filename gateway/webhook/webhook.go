@@ -22,6 +22,9 @@
 //	{"type":"results","timestamp":"…","data":{"app":"wx…","results":[{"id":"order-42",…},…]}}
 //	{"type":"gap","timestamp":"…","data":{"app":"wx…","from":"…","to":"…"}}
 //	{"type":"test","timestamp":"…","data":{"app":"wx…","results":[…]}}
+//
+// A result is an outcome, or a receipt that supplements one: it has no finished_at then, see
+// tasks.Result.IsReceipt.
 package webhook
 
 import (

@@ -23,7 +23,7 @@ func (p *Parts) Gateway(unprotected bool, start string) (*gateway.Gateway, error
 	if err := keys.Load(); err != nil {
 		return nil, fmt.Errorf("gateway.keys_file: %w", err)
 	}
-	return gateway.New(p.Config.Gateway, gateway.Deps{
+	g, err := gateway.New(p.Config.Gateway, gateway.Deps{
 		Redis: p.Redis, NewRedis: p.Config.Redis.NewClient, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds,
 		Limiter: p.Limiter, WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Keys: keys,
 		Policy: worker.RecordPolicy(p.Config.Results, p.Config.WeChat.AttemptTimeout), Margin: p.Config.Pace.Margin,
@@ -36,13 +36,20 @@ func (p *Parts) Gateway(unprotected bool, start string) (*gateway.Gateway, error
 		Webhooks:         func() []webhook.Endpoint { return p.Current().Webhooks },
 		Registry:         p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected, Start: start,
 	})
+	if err != nil {
+		return nil, err
+	}
+	p.gateway.Store(g)
+	return g, nil
 }
 
 // gatewayApps returns the configured apps as the gateway takes them.
 func (p *Parts) gatewayApps() []api.App {
 	var all []api.App
 	for _, app := range p.Current().Apps {
-		all = append(all, api.App{ID: app.ID, Hours: app.Hours, OnlyOpenIDs: app.OnlyOpenIDs, Consent: app.Consent})
+		all = append(all, api.App{
+			ID: app.ID, Hours: app.Hours, OnlyOpenIDs: app.OnlyOpenIDs, Receipts: app.Callback.Configured(), Consent: app.Consent,
+		})
 	}
 	return all
 }
@@ -52,6 +59,7 @@ type GatewayServer struct {
 	gateway  *gateway.Gateway
 	webhooks *webhook.Sender
 	server   *httpserver.Server
+	pushes   *CallbackServer // nil: none
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 }
@@ -59,13 +67,9 @@ type GatewayServer struct {
 // StartGateway listens on the configured address and begins to serve.
 func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 	cfg := p.Config.Gateway
-	var certificate *tls.Config
-	if cfg.TLS.Configured() {
-		c, err := httpserver.LoadCertificate(cfg.TLS.CertFile, cfg.TLS.KeyFile, p.Log)
-		if err != nil {
-			return nil, fmt.Errorf("gateway.tls: %w", err)
-		}
-		certificate = c.Config()
+	certificate, err := p.certificate("gateway.tls", cfg.TLS)
+	if err != nil {
+		return nil, err
 	}
 	g, err := p.Gateway(false, "")
 	if err != nil {
@@ -86,11 +90,32 @@ func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 		return nil, err
 	}
 	s := &GatewayServer{gateway: g, webhooks: webhooks, server: server}
+	if cfg.CallbackListen != "" {
+		if s.pushes, err = p.StartCallbacks(ctx); err != nil {
+			server.Shutdown()
+			g.Close()
+			return nil, err
+		}
+	}
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.running.Go(func() { g.Run(ctx) })
+	s.running.Go(func() { p.FollowAuthorizers(ctx, func() {}) })
 	s.running.Go(func() { _ = webhooks.Run(ctx) }) // has no error
 	p.Log.Info("listening", slog.String("addr", server.Addr()))
 	return s, nil
+}
+
+// certificate returns the certificate of a listener, which is read again when its files change; nil: it
+// serves HTTP.
+func (p *Parts) certificate(key string, files gateway.TLS) (*tls.Config, error) {
+	if !files.Configured() {
+		return nil, nil
+	}
+	c, err := httpserver.LoadCertificate(files.CertFile, files.KeyFile, p.Log)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return c.Config(), nil
 }
 
 // SetConfiguration sets what `wxcourier status` shows about the configuration of the gateway.
@@ -105,6 +130,7 @@ func (s *GatewayServer) SetWebhooks(endpoints []webhook.Endpoint) error {
 // for something are answered at once.
 func (s *GatewayServer) Close() {
 	s.gateway.Drain()
+	s.pushes.Close()
 	s.server.Shutdown()
 	s.cancel()
 	s.running.Wait()

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 
 // liveSections returns the sections of the configuration that [Parts.Apply] takes over. The others
 // apply after a restart.
-func liveSections() []string { return []string{"apps", "apps_dir", "webhooks"} }
+func liveSections() []string { return []string{"apps", "apps_dir", "providers", "webhooks"} }
 
 // Live reports whether [Parts.Apply] takes over a key of the configuration.
 func Live(key string) bool {
@@ -32,6 +33,9 @@ func Within(key, section string) bool {
 // live is the part of the configuration that may change while the process runs. Each change
 // replaces the pointers.
 type live struct {
+	mu     sync.Mutex          // guards the two fields below, and changes of the others
+	base   configs.Config      // without the apps that were added
+	added  map[string][]string // by service provider: the accounts that authorised it, sorted
 	config atomic.Pointer[configs.Config]
 	apps   atomic.Pointer[map[string]liveApp]
 }
@@ -44,13 +48,23 @@ type liveApp struct {
 }
 
 func newLive(cfg configs.Config) *live {
-	l := &live{}
+	l := &live{added: make(map[string][]string)}
 	l.replace(cfg, 0)
 	return l
 }
 
 // replace replaces the configuration. It keeps the credentials of apps that leave for some time.
 func (l *live) replace(cfg configs.Config, keep time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.base = cfg
+	l.store(keep)
+}
+
+// store makes the configuration with the added apps the one in use. The caller holds l.mu.
+func (l *live) store(keep time.Duration) {
+	cfg := l.base
+	cfg.Apps = l.withAdded()
 	apps, now := make(map[string]liveApp, len(cfg.Apps)), time.Now()
 	for _, app := range cfg.Apps {
 		apps[app.ID] = liveApp{App: app, security: securityOf(app)}
@@ -86,10 +100,17 @@ func (l *live) security(app string) *wechat.Security {
 	return (*l.apps.Load())[app].security
 }
 
+// app returns an app that is configured.
+func (l *live) app(id string) (configs.App, bool) {
+	found, ok := (*l.apps.Load())[id]
+	return found.App, ok && found.leftUntil.IsZero()
+}
+
 func (l *live) credential(app string) (wechat.Credential, bool) {
 	found, ok := (*l.apps.Load())[app]
 	if !ok || !found.leftUntil.IsZero() && time.Now().After(found.leftUntil) {
-		return wechat.Credential{}, false
+		provider, known := l.config.Load().Provider(app)
+		return provider.Credential(), known
 	}
 	return found.Credential(), true
 }
@@ -122,8 +143,10 @@ func (p *Parts) Apply(ctx context.Context, next configs.Config) error {
 			into.Field(i).Set(from.Field(i))
 		}
 	}
-	changes := configs.Compare(before, after)
 	p.live.replace(after, p.Config.Worker.ShutdownTimeout)
+	after = p.Current() // with the apps that were added
+	p.providersChanged(before, after)
+	changes := configs.Compare(before, after)
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	var errs []error

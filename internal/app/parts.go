@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -14,10 +15,12 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/gateway"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
+	"github.com/wxcourier/wxcourier/internal/pushes"
 	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -42,10 +45,12 @@ type Parts struct {
 	Limiter   *ratelimit.Limiter
 	Holds     *hold.Store
 	live      *live
-	Hooks     worker.Hooks // of the replicas that are made from now on
-	Unlisted  bool         // likewise; see worker.Deps
+	providers pushes.Handler // of the pushes to service providers
+	Hooks     worker.Hooks   // of the replicas that are made from now on
+	Unlisted  bool           // likewise; see worker.Deps
 
-	tracesOnce sync.Once // of traces
+	gateway    atomic.Pointer[gateway.Gateway] // that Gateway made last; nil: none
+	tracesOnce sync.Once                       // of traces
 	traces     *tracing.Traces
 }
 
@@ -67,6 +72,9 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 		log.Warn("WeChat replaces the platform certificate of the API security mode: download the new one from its console and add it to security.certificates",
 			slog.String("app", app))
 	}))
+	p.providers = pushes.NewProvider(pushes.ProviderDeps{
+		Redis: p.Redis, Tokens: p.Tokens, Holds: hold.NewStore(p.Redis), Apps: p.live.authorizersOf, Uses: p.live.uses, Log: log,
+	})
 	p.Limiter = ratelimit.NewLimiter(p.Redis, cfg.Pace, p.live.limits, ratelimit.WithReserve(p.live.reserve))
 	p.Holds = hold.NewStore(p.Redis)
 	return p, nil
@@ -85,6 +93,10 @@ func Open(ctx context.Context, cfg configs.Config, log *slog.Logger, credentials
 		return nil, err
 	}
 	if err := PingRedis(ctx, cfg.Redis, p.Redis); err != nil {
+		p.Close() //nolint:contextcheck // the clean-up does not end with ctx
+		return nil, err
+	}
+	if err := p.readAuthorizers(ctx); err != nil {
 		p.Close() //nolint:contextcheck // the clean-up does not end with ctx
 		return nil, err
 	}
@@ -188,7 +200,7 @@ func WorkerApps(apps []configs.App) []worker.App {
 	var all []worker.App
 	for _, app := range apps {
 		all = append(all, worker.App{
-			ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Consent: app.Consent,
+			ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Receipts: app.Callback.Configured(), Consent: app.Consent,
 			Templates: worker.Templates{Check: app.Templates.Check, Fix: app.Templates.Fix, Fetch: app.Consent != "" && app.Consent != "off"},
 		})
 	}

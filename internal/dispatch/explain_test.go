@@ -17,6 +17,8 @@ func TestConsequences(t *testing.T) {
 		wechat.ClassUnlisted: {Counts: true, Reason: ReasonUnlistedCode, InARow: breakerThreshold},
 		wechat.ClassQuotaDay: {Holds: HeldLane, Reason: "quota_day"},
 		wechat.ClassConfig:   {Holds: HeldApp, Reason: appConfig},
+
+		wechat.ClassUnauthorized: {Holds: HeldApp, Reason: "unauthorized"},
 	} {
 		if got := ConsequenceOf(class); got != want {
 			t.Errorf("%v: %+v, want %+v", class, got, want)

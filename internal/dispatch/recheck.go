@@ -40,7 +40,7 @@ func (d *Dispatcher) heldOf(ctx context.Context, apps []string) ([]hold.Hold, er
 
 // lacksToken reports whether a replica has held an app because there was no token for it.
 func lacksToken(h hold.Hold) bool {
-	return h.Scope == hold.WholeApp && strings.HasPrefix(h.By, hold.ReplicaPrefix) && (h.Reason == appConfig || h.Reason == tokenUnavailable)
+	return h.Scope == hold.WholeApp && strings.HasPrefix(h.By, hold.ReplicaPrefix) && (h.Reason == appConfig || h.Reason == tokenUnavailable || h.Reason == hold.ReasonUnauthorized)
 }
 
 // recheck lifts the hold of an app if its credentials give a token, and the hold is still there.

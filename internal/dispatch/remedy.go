@@ -49,6 +49,10 @@ var remedies = map[string]remedy{
 	tokenUnavailable: {
 		cause: "if it lasts, check the network, the proxy and the token service",
 	},
+	hold.ReasonUnauthorized: {
+		cause:   "ask the account's administrator to authorise the service provider again",
+		release: "WeChat's push about it ends the hold; without it: wxcourier release --app APP",
+	},
 	capability: {
 		cause:   "check in WeChat's console whether the account may call this API",
 		release: "then: wxcourier release --app APP SCOPE",

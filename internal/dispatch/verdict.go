@@ -75,6 +75,8 @@ var rules = map[wechat.Class]rule{
 	wechat.ClassToken:       {reason: tokenRejected, stops: stopApp, wait: backoff(appProbes)},
 	wechat.ClassConfig:      {reason: appConfig, stops: stopApp, wait: backoff(appProbes)},
 	wechat.ClassAccount:     {reason: capability, stops: stopLane, wait: backoff(capabilityProbes)},
+
+	wechat.ClassUnauthorized: {reason: hold.ReasonUnauthorized, stops: stopApp, wait: backoff(appProbes)},
 }
 
 // Reasons of holds that are used outside of rules, too.
@@ -159,6 +161,9 @@ func (a Attempt) tokenVerdict(e *wechat.TokenError) Verdict {
 			return a.apply(rule{counts: true, wait: backoff(retries), tripReason: tokenRejected})
 		}
 		return a.apply(rules[wechat.ClassToken])
+	}
+	if errors.Is(e, wechat.ErrUnauthorized) {
+		return a.apply(rules[wechat.ClassUnauthorized])
 	}
 	var api *wechat.APIError
 	if errors.As(e.Err, &api) {

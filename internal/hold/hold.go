@@ -11,6 +11,10 @@ import (
 // WholeApp is the scope of a hold on all types of an app.
 const WholeApp = "*"
 
+// ReasonUnauthorized is the reason of a hold on an app whose account has not authorised the service
+// provider that calls for it, or has taken that back.
+const ReasonUnauthorized = "unauthorized"
+
 const templatePrefix = "template:"
 
 // TemplateScope returns the scope of a hold on one message template. Such a hold refuses no

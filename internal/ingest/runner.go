@@ -166,9 +166,9 @@ func (r *Runner) deliverResults(ctx context.Context, inspector *tasks.Inspector,
 	return nil
 }
 
-// deliver calls OnResult, if the task is pending.
+// deliver calls OnResult, if the task is pending. A receipt is no outcome.
 func (r *Runner) deliver(ctx context.Context, result tasks.Result) {
-	if !r.pending.remove(taskKey{result.App, result.ID}) {
+	if result.IsReceipt() || !r.pending.remove(taskKey{result.App, result.ID}) {
 		return
 	}
 	r.resultMu.Lock()

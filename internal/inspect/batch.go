@@ -25,6 +25,9 @@ type Batch struct {
 	Done     int64                   `json:"done"`
 	Open     int64                   `json:"open"`
 	Outcomes map[tasks.Outcome]int64 `json:"outcomes"` // without those that no task has
+	// Receipts count the messages whose receipts have come; without those that no task has. Accepted
+	// messages without a receipt are not counted there, see WithoutReceipt.
+	Receipts map[tasks.DeliveryReceipt]int64 `json:"receipts,omitempty"`
 	// Rate is the number of tasks of the batch that ended in a second, in the last minute or since
 	// the first of them did; 0: unknown, since the app's stream of results has none of them.
 	Rate float64 `json:"rate"`
@@ -75,10 +78,31 @@ func newBatch(app, batch string, counts map[string]int64) Batch {
 			b.Outcomes[outcome] = n
 		}
 	}
+	for _, receipt := range tasks.DeliveryReceipts() {
+		if n := counts[ledger.ReceiptCount(string(receipt))]; n > 0 {
+			if b.Receipts == nil {
+				b.Receipts = make(map[tasks.DeliveryReceipt]int64)
+			}
+			b.Receipts[receipt] = n
+		}
+	}
 	if b.Open == 0 {
 		b.SecondsLeft = 0
 	}
 	return b
+}
+
+// WithoutReceipt returns the number of accepted tasks whose receipts have not come; 0 for a batch
+// without any receipt, since its app may have no callback.
+func (b Batch) WithoutReceipt() int64 {
+	if len(b.Receipts) == 0 {
+		return 0
+	}
+	left := b.Outcomes[tasks.OutcomeAccepted]
+	for _, n := range b.Receipts {
+		left -= n
+	}
+	return max(0, left)
 }
 
 // batchRate returns how many tasks of a batch ended in a second, by the newest entries of the app's
@@ -96,7 +120,7 @@ func (r *Reader) batchRate(ctx context.Context, app, batch string) (float64, err
 			return 0, fmt.Errorf("read the results: %w", err)
 		}
 		for _, e := range entries {
-			if batchOfEntry(e) == batch {
+			if batchOfOutcome(e) == batch {
 				ended, first = ended+1, timeOfEntry(e)
 			}
 		}
@@ -111,12 +135,15 @@ func (r *Reader) batchRate(ctx context.Context, app, batch string) (float64, err
 	return float64(ended) / max(1, now.Sub(first).Seconds()), nil
 }
 
-func batchOfEntry(e redis.XMessage) string {
+// batchOfOutcome returns the batch of an entry, "" for a receipt.
+func batchOfOutcome(e redis.XMessage) string {
 	var result struct {
-		Batch string `json:"batch"`
+		Batch      string                `json:"batch"`
+		Receipt    tasks.DeliveryReceipt `json:"receipt"`
+		FinishedAt time.Time             `json:"finished_at"`
 	}
 	text, _ := e.Values["result"].(string)
-	if json.Unmarshal([]byte(text), &result) != nil {
+	if json.Unmarshal([]byte(text), &result) != nil || (tasks.Result{Receipt: result.Receipt, FinishedAt: result.FinishedAt}).IsReceipt() {
 		return ""
 	}
 	return result.Batch

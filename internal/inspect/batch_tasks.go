@@ -56,7 +56,7 @@ func resultOf(app, batch string, t ledger.BatchTask) (tasks.Result, error) {
 	if err := json.Unmarshal(t.Result, &r); err != nil {
 		return r, fmt.Errorf("the record of the task %s cannot be read: %w", t.ID, err)
 	}
-	return r, nil
+	return tasks.WithReceipt(r, t.Receipt), nil
 }
 
 // Queue is a queue of an app: a task type and a priority.

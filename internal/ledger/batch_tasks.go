@@ -11,10 +11,11 @@ import (
 // BatchTask is a task of a batch.
 type BatchTask struct {
 	ID      string
-	Queue   string // with its app; "" if it is not known
-	State   string // as in its record or mark; "": nothing of it is kept
-	Outcome string // "": it has not ended
-	Result  []byte // of an ended task, as recorded
+	Queue   string  // with its app; "" if it is not known
+	State   string  // as in its record or mark; "": nothing of it is kept
+	Outcome string  // "": it has not ended
+	Result  []byte  // of an ended task, as recorded
+	Receipt Receipt // see Record.Receipt
 }
 
 // BatchTasks reads a page of a batch: its tasks, also those that have not ended. Begin with the cursor
@@ -51,7 +52,7 @@ func (l *Ledger) tasksOf(ctx context.Context, app string, ids []string) ([]Batch
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
 			marks[i] = p.HGet(ctx, WaitingKey(app, id), id)
-			records[i] = p.HMGet(ctx, TaskKey(app, id), "state", "queue", "outcome", "result")
+			records[i] = p.HMGet(ctx, TaskKey(app, id), "state", "queue", "outcome", "result", "receipt")
 		}
 		return nil
 	})
@@ -65,7 +66,7 @@ func (l *Ledger) tasksOf(ctx context.Context, app string, ids []string) ([]Batch
 			return nil, fmt.Errorf("read the batch: %w", err)
 		}
 		text := func(n int) string { s, _ := values[n].(string); return s }
-		t := BatchTask{ID: id, State: text(0), Queue: fullQueue(app, text(1)), Outcome: text(2), Result: []byte(text(3))}
+		t := BatchTask{ID: id, State: text(0), Queue: fullQueue(app, text(1)), Outcome: text(2), Result: []byte(text(3)), Receipt: parseReceipt(text(4))}
 		if parts := markPattern.FindStringSubmatch(marks[i].Val()); t.State == "" && parts != nil {
 			t.State, t.Queue = waiting, fullQueue(app, parts[2])
 			if parts[3] != "" {

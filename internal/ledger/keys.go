@@ -77,8 +77,8 @@ func readerKey(app, name string) string { return "wxcourier:{" + app + "}:reader
 // deadKey returns the key of the stream of a reader's dead letters.
 func deadKey(app, name string) string { return readerKey(app, name) + ":dead" }
 
-// BatchKey returns the key of the hash of a batch's counters: total, done, and one field per
-// outcome. For cancellations it has `withdrawn` (the number of the one in force),
+// BatchKey returns the key of the hash of a batch's counters: total, done, one field per outcome,
+// and one per kind of receipt, `receipt:<kind>`. For cancellations it has `withdrawn` (the number of the one in force),
 // `withdrawals` (how many there were) and `withdrawn_at` (the time of the last one).
 func BatchKey(app, batch string) string { return "wxcourier:{" + app + "}:batch:" + batch }
 

@@ -181,6 +181,11 @@ type SettleRequest struct {
 	Replaces   string      // the owner of the fence, when its answer replaces "unknown"; else empty
 	NoBlob     bool        // the task never had a blob: none is deleted
 	Content    TaskContent // for a redrive; stored with the outcomes of Redrivable only
+	// MsgID is that of an accepted message whose receipt is awaited; else empty.
+	MsgID string
+	// Person is the receiver of a message with the outcome unknown that its receipt may resolve, see
+	// PersonOf; else empty.
+	Person string
 }
 
 // SettleResult is the outcome in the record after Settle.
@@ -196,9 +201,13 @@ func (l *Ledger) Settle(ctx context.Context, ref Ref, e SettleRequest) (SettleRe
 	keys := ref.keys(TaskKey(ref.App, ref.ID), StreamKey(ref.App), imageKey(ref.App, ref.ID), blobKey(ref.App, ref.ID),
 		WaitingKey(ref.App, ref.ID), cutKey(ref.App))
 	payload, headers := e.redrivableContent()
+	awaitedKey, awaited := l.awaited(ref, e)
+	if awaitedKey != "" {
+		keys = append(keys, awaitedKey)
+	}
 	reply, err := settleScript.Run(ctx, l.rdb, keys, e.Outcome, e.Result, l.policy.Retention.Milliseconds(),
 		l.policy.StreamMax, e.Image, e.Generation, e.Replaces, e.Queue, payload, headers, flag(e.NoBlob), ref.ID,
-		l.policy.streamRetention().Milliseconds()).StringSlice()
+		l.policy.streamRetention().Milliseconds(), awaited).StringSlice()
 	if err != nil {
 		return SettleResult{}, fmt.Errorf("record the outcome: %w", err)
 	}
@@ -220,6 +229,7 @@ type Record struct {
 	Enqueued              time.Time // only before the end; zero if unknown
 	Last                  Answer    // of the last attempt that did not end the task; after the end see History
 	Canceled              bool      // the task itself was canceled, not only its batch; only before the end
+	Receipt               Receipt   // of an accepted message; Result does not have it
 
 	pardon int // number of the last cancellation of the batch that does not apply to the task
 }
@@ -262,7 +272,7 @@ func (l *Ledger) Records(ctx context.Context, refs []Ref) (records []Record, ok 
 
 // recordFields returns the fields of a record that make a Record.
 func recordFields() []string {
-	return []string{"state", "outcome", "result", "attempts", "generation", "enqueued", "last", "last_msg", "canceled", "pardon"}
+	return []string{"state", "outcome", "result", "attempts", "generation", "enqueued", "last", "last_msg", "canceled", "pardon", "receipt"}
 }
 
 // record returns the Record of a state with the recordFields.
@@ -277,6 +287,7 @@ func (s taskState) record() Record {
 		State: cmp.Or(s.fields[0], waiting), Queue: s.queue, Outcome: s.fields[1], Result: []byte(s.fields[2]),
 		Attempts: attempts, Generation: generation, Enqueued: enqueuedTime(s.fields[5]),
 		Last: parseAnswer(s.fields[6], s.fields[7]), Canceled: s.fields[8] != "", pardon: pardon,
+		Receipt: parseReceipt(s.fields[10]),
 	}
 }
 

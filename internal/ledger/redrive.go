@@ -89,7 +89,7 @@ if not outcome and record[5] and generation == seen + 1 then return 1 end
 if not outcome or result ~= ARGV[2] or generation ~= seen or not record[4] then return 0 end
 redis.call("HSET", KEYS[1], "state", "waiting", "generation", seen + 1, "history", ARGV[4], "redrive", 1)
 ` + logLua + `
-redis.call("HDEL", KEYS[1], "outcome", "result", "fence", "run", "lost", "attempts", "canceled", "pardon", "last", "last_msg", "last_wait")
+redis.call("HDEL", KEYS[1], "outcome", "result", "fence", "run", "lost", "attempts", "canceled", "pardon", "last", "last_msg", "last_wait", "receipt")
 redis.call("PERSIST", KEYS[1])
 redis.call("PERSIST", KEYS[3])
 redis.call("SADD", KEYS[2], ARGV[1])

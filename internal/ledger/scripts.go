@@ -219,12 +219,13 @@ return 1
 // the fence may replace "unknown" when its answer arrives late.
 //
 // KEYS[1] record, KEYS[2] stream, KEYS[3] image, KEYS[4] blob, KEYS[5] marks, KEYS[6] the cut of
-// the stream, KEYS[7] batch, KEYS[8] ids of the batch (7 and 8 only with a batch)
+// the stream, KEYS[7] batch, KEYS[8] ids of the batch (7 and 8 only with a batch), and last, where
+// a receipt is awaited, the msgid of an accepted message, or the messages with the outcome unknown
 // ARGV[1] outcome, ARGV[2] result as JSON, ARGV[3] retention in ms, ARGV[4] maximum length of
 // the stream, 0 for none, ARGV[5] image bytes or "", ARGV[6] generation, ARGV[7] runner that may replace
 // "unknown", else "", ARGV[8] queue, ARGV[9] payload of the task and ARGV[10] its headers as
 // JSON, stored for a redrive, or "" and "", ARGV[11] 1 when the task never had a blob,
-// ARGV[12] id, ARGV[13] retention of the stream in ms
+// ARGV[12] id, ARGV[13] retention of the stream in ms, ARGV[14] the value or member of the last key
 //
 // The mark of a task that was never opened is deleted here. The answers of its failed attempts stay.
 //
@@ -236,7 +237,8 @@ return 1
 var settleScript = redis.NewScript(readMarkLua + settleBody)
 
 // settleBody is the body of settleScript, also used by scripts that settle under a condition.
-const settleBody = `
+var settleBody = `
+local batch, awaited = #KEYS >= 8 and KEYS[7], #KEYS % 2 == 1 and KEYS[#KEYS]
 local record = redis.call("HMGET", KEYS[1], "outcome", "result", "generation", "fence", "queue")
 local outcome, result, fence = record[1], record[2], record[4]
 local mark = not record[5] and redis.call("HGET", KEYS[5], ARGV[12])
@@ -248,7 +250,7 @@ if outcome then
 	if outcome ~= "unknown" or ARGV[7] == "" or owner ~= ARGV[7] then return {"kept", outcome, result} end
 	replaces = true
 end
-redis.call("HDEL", KEYS[1], "run", "lost", "attempts", "canceled", "redrive", "payload", "headers", ARGV[1] ~= "unknown" and "fence" or "run",
+redis.call("HDEL", KEYS[1], "run", "lost", "attempts", "canceled", "redrive", "payload", "headers", "trace", ARGV[1] ~= "unknown" and "fence" or "run",
 	ARGV[9] == "" and "enqueued" or "run")
 redis.call("HSET", KEYS[1], "outcome", ARGV[1], "result", ARGV[2], "state", "done", "queue", ARGV[8], "generation", ARGV[6])
 if ARGV[9] ~= "" then redis.call("HSET", KEYS[1], "payload", ARGV[9], "headers", ARGV[10]) end
@@ -266,16 +268,21 @@ if redis.call("XLEN", KEYS[2]) % 16 == 0 then
 	local minimum, most = now - ARGV[13], tonumber(ARGV[4])
 ` + trimLua + `
 end
+if awaited and ARGV[1] == "accepted" then
+	redis.call("SET", awaited, ARGV[14], "PX", string.format("%d", ARGV[3] + ` + msgIDGraceMs + `))
+elseif awaited then
+` + awaitUnknownLua + `
+end
 if ARGV[5] ~= "" then redis.call("SET", KEYS[3], ARGV[5], "PX", ARGV[3]) end
 if ARGV[11] ~= "1" then
 	if ARGV[9] ~= "" then redis.call("PEXPIRE", KEYS[4], ARGV[3]) else redis.call("DEL", KEYS[4]) end
 end
-if KEYS[7] then
-	redis.call("HINCRBY", KEYS[7], ARGV[1], 1)
+if batch then
+	redis.call("HINCRBY", batch, ARGV[1], 1)
 	if replaces then
-		redis.call("HINCRBY", KEYS[7], "unknown", -1)
-	elseif redis.call("HINCRBY", KEYS[7], "done", 1) >= tonumber(redis.call("HGET", KEYS[7], "total") or 0) then
-		redis.call("PEXPIRE", KEYS[7], ARGV[3])
+		redis.call("HINCRBY", batch, "unknown", -1)
+	elseif redis.call("HINCRBY", batch, "done", 1) >= tonumber(redis.call("HGET", batch, "total") or 0) then
+		redis.call("PEXPIRE", batch, ARGV[3])
 		redis.call("PEXPIRE", KEYS[8], ARGV[3])
 	end
 end
@@ -295,10 +302,12 @@ return 1
 // moves to a new record.
 //
 // KEYS[1] record, KEYS[2] marks. ARGV[1] id. Returns none, done, sending or canceled. A task
-// that is being sent is canceled too: it ends as canceled only if WeChat did not accept it.
+// that is being sent is canceled too: it ends as canceled only if WeChat did not accept it. A task
+// that waits for a push (see traces.go) was accepted: its push ends it.
 var cancelScript = redis.NewScript(readMarkLua + `
-local r = redis.call("HMGET", KEYS[1], "queue", "outcome", "run")
+local r = redis.call("HMGET", KEYS[1], "queue", "outcome", "run", "trace")
 if r[2] then return "done" end
+if r[4] then return "sending" end
 if not r[1] then
 	local mark = redis.call("HGET", KEYS[2], ARGV[1])
 	if not mark then return "none" end

@@ -23,6 +23,9 @@ func (r *run) readResults(ctx context.Context, from tasks.Cursor) (*resultSet, e
 		if err != nil {
 			return nil, err
 		}
+		if result.IsReceipt() {
+			continue
+		}
 		s.add(result)
 	}
 	slices.Sort(s.took)

@@ -166,6 +166,8 @@ func writeResult(w io.Writer, l language) error {
 			kind = l.jsonTypes["time"]
 		case field.Type.Kind() == reflect.Pointer:
 			kind = l.jsonTypes["object"]
+		case field.Type.Kind() == reflect.Slice:
+			kind = l.jsonTypes["strings"]
 		}
 		if options == "" {
 			kind += l.always

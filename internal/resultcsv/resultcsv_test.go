@@ -38,6 +38,9 @@ func TestCSVHasEveryField(t *testing.T) {
 			field.SetInt(7)
 		case field.Kind() == reflect.String:
 			field.SetString("7")
+		case field.Kind() == reflect.Slice:
+			field.Set(reflect.ValueOf([]string{"7", "8"}))
+			want = "7; 8"
 		default:
 			at := time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
 			field.Set(reflect.ValueOf(at))

@@ -26,8 +26,11 @@ type NewestQuery struct {
 	// they are looked for before an entry is decoded, which takes ten times as long. See Field.
 	Contains []string
 	Match    func(*tasks.Result) bool // of entries that contain those; nil: all
-	Limit    int                      // of entries that match; 0: 100
-	Scan     int                      // of entries that are read; 0: MaxScan
+	// Receipts selects the receipts ([tasks.Result.IsReceipt]), and no outcomes. Without it the entries
+	// are outcomes, with the receipts that came since.
+	Receipts bool
+	Limit    int // of entries that match; 0: 100
+	Scan     int // of entries that are read; 0: MaxScan
 }
 
 // MaxScan is how many entries a page reads at most, if nothing else is wanted: some 7 MB and 0.1 s.
@@ -77,15 +80,34 @@ func (r *Reader) Newest(ctx context.Context, q NewestQuery) (NewestPage, error) 
 		}
 		if len(m.sources) == 0 {
 			m.page.Back = q.Since
-			return m.page, nil
+			return m.page, m.addReceipts(ctx)
 		}
 		if m.page.Scanned == q.Scan || len(m.page.Entries) == q.Limit {
 			m.page.Next = m.last.String()
 			m.page.Back = ledger.EntryTime(m.last.at.String())
-			return m.page, nil
+			return m.page, m.addReceipts(ctx)
 		}
 		m.take()
 	}
+}
+
+// addReceipts adds the receipts that came since the outcomes of the page were recorded: a round trip
+// if one of them may have one.
+func (m *backMerge) addReceipts(ctx context.Context) error {
+	if m.query.Receipts {
+		return nil
+	}
+	results := make([]tasks.Result, len(m.page.Entries))
+	for i, e := range m.page.Entries {
+		results[i] = e.Result
+	}
+	if err := m.inspector.AddReceipts(ctx, results); err != nil {
+		return err
+	}
+	for i, result := range results {
+		m.page.Entries[i].Result = result
+	}
+	return nil
 }
 
 // Until returns the position for NewestQuery.Before that leaves out all entries at or after a time.
@@ -199,7 +221,7 @@ func (m *backMerge) take() {
 	m.last, s.entries, s.upTo = s.head, s.entries[1:], "("+s.head.at.String()
 	m.page.Scanned++
 	if m.contains(entry) {
-		if e, ok := m.decode(s.app, entry); ok && (m.query.Match == nil || m.query.Match(&e.Result)) {
+		if e, ok := m.decode(s.app, entry); ok && e.Result.IsReceipt() == m.query.Receipts && (m.query.Match == nil || m.query.Match(&e.Result)) {
 			m.page.Entries = append(m.page.Entries, e)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
-// An Entry is one result.
+// An Entry is one result: an outcome, or a receipt that supplements one ([tasks.Result.IsReceipt]).
 type Entry struct {
 	App    string
 	At     Position
@@ -54,13 +54,14 @@ type Page struct {
 
 // Reader reads pages. It is safe for concurrent use.
 type Reader struct {
-	ledger *ledger.Ledger
-	log    *slog.Logger
+	ledger    *ledger.Ledger
+	inspector *tasks.Inspector
+	log       *slog.Logger
 }
 
 // NewReader returns a Reader. It does no I/O.
 func NewReader(rdb redis.UniversalClient, log *slog.Logger) *Reader {
-	return &Reader{ledger: ledger.New(rdb, ledger.Policy{}), log: log}
+	return &Reader{ledger: ledger.New(rdb, ledger.Policy{}), inspector: tasks.NewInspector(rdb), log: log}
 }
 
 // Read reads a page. It takes one round trip for up to 1,000 entries of each app. The times of
