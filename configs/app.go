@@ -101,6 +101,11 @@ func (a *App) dropAlternative(key string) {
 	a.Callback.dropAlternative(key)
 }
 
+// CountsConsents reports whether the consents of persons are counted: the mode is observe or enforce.
+func (a App) CountsConsents() bool {
+	return a.Consent == worker.ConsentObserve || a.Consent == worker.ConsentEnforce
+}
+
 func appKey(i int) string { return fmt.Sprintf("apps[%d]", i) }
 
 func (d *decoder) checkApps(apps []App) {

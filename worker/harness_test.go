@@ -42,6 +42,7 @@ type rig struct {
 	wechat    wechat.Config
 	pace      ratelimit.Config
 	only      []string
+	consent   string  // of app
 	reserve   float64 // the share of a day's limit for urgent tasks
 	hours     worker.Hours
 	clock     func() time.Time                  // of hours and expiry; nil is time.Now
@@ -169,7 +170,7 @@ func (r *rig) unstarted(rdb redis.UniversalClient, limits map[string]ratelimit.L
 	replica, err := worker.New(r.config, worker.Deps{
 		Redis: rdb, WeChat: client, Attempt: r.wechat.AttemptTimeout,
 		Limiter: limiter,
-		Apps:    append([]worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours, Templates: r.templates}}, r.others...),
+		Apps:    append([]worker.App{{ID: app, OnlyOpenIDs: r.only, Hours: r.hours, Templates: r.templates, Consent: r.consent}}, r.others...),
 		Results: r.results, Logger: log, Registry: p.registry, Tracer: r.tracer,
 	}, r.hooks)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/wxcourier/wxcourier/configs"
 	receiver "github.com/wxcourier/wxcourier/gateway/callback"
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/pushes"
 	"github.com/wxcourier/wxcourier/wechat/callback"
 )
@@ -23,7 +24,16 @@ func (p *Parts) Callbacks() (*receiver.Receiver, error) {
 
 // pushHandlers returns what handles WeChat's pushes, in the order in which they get them.
 func (p *Parts) pushHandlers() []pushes.Handler {
-	return []pushes.Handler{p.receipts}
+	return []pushes.Handler{
+		p.receipts,
+		pushes.NewChoices(consent.NewStore(p.Redis, nil), p.countsConsents),
+	}
+}
+
+// countsConsents reports whether the consents of an app are counted, now.
+func (p *Parts) countsConsents(app string) bool {
+	found, ok := p.live.app(app)
+	return ok && found.CountsConsents()
 }
 
 // callbackKeys returns the keys of the pushes to an app, now.

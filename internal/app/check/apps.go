@@ -72,6 +72,9 @@ func (c *checker) app(ctx context.Context, one configs.App, stored bool) {
 		c.warn(subject, "only_openids is set: messages to anyone but %s are rejected", describe.Count(len(one.OnlyOpenIDs), "person"))
 	}
 	c.security(subject, one)
+	if one.CountsConsents() && !one.Callback.Configured() {
+		c.warn(subject, "consent is %s, and callback is not configured: wxcourier does not hear what persons accept, unless your services report it (POST /v1/consents/{app}/{openid})", one.Consent)
+	}
 	for _, h := range app.HoursOf(one.ID, one.Hours, time.Now()) {
 		c.ok("hours", "%s", h.String())
 	}
