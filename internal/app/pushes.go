@@ -23,7 +23,9 @@ func (p *Parts) Callbacks() (*receiver.Receiver, error) {
 
 // pushHandlers returns what handles WeChat's pushes, in the order in which they get them.
 func (p *Parts) pushHandlers() []pushes.Handler {
-	return nil
+	return []pushes.Handler{
+		p.mediaChecks(),
+	}
 }
 
 // callbackKeys returns the keys of the pushes to an app, now.
