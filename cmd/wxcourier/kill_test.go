@@ -130,7 +130,7 @@ func TestKilledRunWithJournal(t *testing.T) {
 		case got.Outcome != tasks.OutcomeAccepted:
 			t.Errorf("%s: %+v", id, got)
 		}
-		if before, ok := printed[id]; ok && before != got {
+		if before, ok := printed[id]; ok && !reflect.DeepEqual(before, got) {
 			t.Errorf("%s was printed as %+v, and then as %+v", id, before, got)
 		}
 	}

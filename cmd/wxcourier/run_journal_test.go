@@ -138,7 +138,7 @@ func TestRequestsWithoutAnAnswer(t *testing.T) {
 		t.Errorf("%d messages", n)
 	}
 	again := command(t, env, line("message", openid+"1")+line("elsewhere", openid+"6"), "run", "--journal", "j", "-")
-	if r := again.results(t); r["message"] != results["message"] || r["elsewhere"].Outcome != tasks.OutcomeUnknown {
+	if r := again.results(t); !reflect.DeepEqual(r["message"], results["message"]) || r["elsewhere"].Outcome != tasks.OutcomeUnknown {
 		t.Errorf("%+v", r)
 	}
 }
@@ -214,7 +214,7 @@ func TestSandboxRunWithJournal(t *testing.T) {
 	text := line("a", openid) + code
 	first := command(t, nil, text, "run", "--sandbox", "--journal", "j", "--images", "codes", "-")
 	second := command(t, nil, text, "run", "--sandbox", "--journal", "j", "--images", "codes", "-")
-	if first.status != statusDone || second.status != statusDone || first.results(t)["code"] != second.results(t)["code"] {
+	if first.status != statusDone || second.status != statusDone || !reflect.DeepEqual(first.results(t)["code"], second.results(t)["code"]) {
 		t.Fatalf("%+v\n%+v", first, second)
 	}
 	images, err := filepath.Glob("codes/" + testApp + "-code.*")
