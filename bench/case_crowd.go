@@ -266,6 +266,11 @@ func (b *bench) examples() (map[string][]byte, error) {
 			bodies[e.Type] = e.Body
 		}
 	}
+	for _, spec := range tasks.Catalog() {
+		if bodies[spec.Type] == nil {
+			bodies[spec.Type] = []byte(spec.Example)
+		}
+	}
 	if want := len(tasks.Catalog()); len(bodies) != want {
 		return nil, fmt.Errorf("%s has %d of %d types", path, len(bodies), want)
 	}

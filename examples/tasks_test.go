@@ -47,7 +47,7 @@ func TestTaskFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, spec := range tasks.Catalog() {
-		if !seen[spec.Type] {
+		if !seen[spec.Type] && !spec.Callback { // whose push a run of the file cannot get
 			t.Errorf("no example of %s", spec.Type)
 		}
 	}

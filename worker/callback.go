@@ -34,7 +34,7 @@ func (d *deliverer) awaitCallback(ctx context.Context, j *job, v dispatch.Verdic
 		return retryLater(redisRetryDelay, "another runner has it, or it has ended")
 	case awaited.Early != nil:
 		return d.endByCallback(ctx, j, awaited.Early)
-	case j.capped(): // asynq would archive it; the push replaces the outcome
+	case j.capped(), d.callbackTimeout == 0: // asynq would archive it, or no push can come; one replaces the outcome
 		return d.end(ctx, j, dispatch.Verdict{Outcome: tasks.OutcomeUnknown, Reason: pushes.ReasonNoCallback})
 	}
 	d.log.Debug("waits for the callback", j.attrs(slog.Duration("timeout", d.callbackTimeout))...)

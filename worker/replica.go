@@ -80,7 +80,8 @@ type Deps struct {
 	// package wxcouriertest does. All other waits are by the clock of Redis, or in real time.
 	Clock func() time.Time
 	// Unlisted keeps the replica off the lists of replicas in `wxcourier status` and in the asynq
-	// web UI, and its outcomes out of the counts over time, for a Redis that is not watched.
+	// web UI, and its outcomes out of the counts over time, for a Redis that is not watched. No gateway
+	// gets pushes for that Redis either: a task that one would end ends as unknown at once.
 	Unlisted bool
 }
 
@@ -186,6 +187,9 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 		},
 		log: deps.Logger, now: deps.Clock, callbackTimeout: tasks.CallbackTimeout,
 	})
+	if deps.Unlisted {
+		r.deliverer.callbackTimeout = 0
+	}
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{
 		apps: apps, rdb: deps.Redis, limiter: deps.Limiter, holdStore: hold.NewStore(deps.Redis), dispatcher: r.dispatcher,

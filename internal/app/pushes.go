@@ -27,6 +27,7 @@ func (p *Parts) pushHandlers() []pushes.Handler {
 	return []pushes.Handler{
 		p.receipts,
 		pushes.NewChoices(consent.NewStore(p.Redis, nil), p.countsConsents),
+		p.mediaChecks(),
 	}
 }
 

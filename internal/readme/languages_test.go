@@ -18,6 +18,7 @@ type language struct {
 
 	typesHead    string
 	retired      string
+	scarce       string // added to the repetition of a type with Spec.Scarce
 	kinds        map[tasks.Kind]string
 	repeats      map[tasks.Repeat]string
 	pagesHead    string
@@ -55,9 +56,10 @@ func english() language {
 		resultHead:   "| field | type | meaning |\n|---|---|---|\n",
 		commandsHead: "| command | what it does |\n|---|---|\n",
 		retired:      "(retired by WeChat)",
+		scarce:       ", unless it is permanent",
 		kinds: map[tasks.Kind]string{
 			tasks.Message: "`msgid`, if WeChat returns one",
-			tasks.Link:    "`openlink` or `url_link`",
+			tasks.Link:    "`openlink`, `url_link` or `link`",
 			tasks.Code:    "an image",
 			tasks.Check:   "`suggest`, `label`, `trace_id`",
 		},
@@ -124,9 +126,10 @@ func chinese() language {
 		resultHead:   "| 字段 | 类型 | 含义 |\n|---|---|---|\n",
 		commandsHead: "| 命令 | 作用 |\n|---|---|\n",
 		retired:      "（微信已下线）",
+		scarce:       "（永久的除外）",
 		kinds: map[tasks.Kind]string{
 			tasks.Message: "`msgid`（若微信返回）",
-			tasks.Link:    "`openlink` 或 `url_link`",
+			tasks.Link:    "链接",
 			tasks.Code:    "图片",
 			tasks.Check:   "`suggest`、`label`、`trace_id`",
 		},

@@ -110,6 +110,9 @@ func writeTypes(w io.Writer, l language) error {
 		if !ok {
 			return fmt.Errorf("no words for the repetition %s", spec.Repeat)
 		}
+		if spec.Scarce != "" {
+			repeat += l.scarce
+		}
 		name := "`" + spec.Type + "`"
 		if spec.Warning != "" {
 			name += " " + l.retired
