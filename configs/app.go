@@ -48,21 +48,6 @@ type App struct {
 	Security wechat.SecurityConfig `yaml:"security"`
 }
 
-// Callback is how WeChat's pushes to an app are read and passed on.
-type Callback struct {
-	Token      wechat.Secret `yaml:"token"`
-	TokenFile  string        `yaml:"token_file"`
-	AESKey     wechat.Secret `yaml:"aes_key"` // EncodingAESKey, 43 characters; "" in plain mode
-	AESKeyFile string        `yaml:"aes_key_file"`
-	// ForwardURL gets the pushes that wxcourier does not handle, signed; "": none.
-	ForwardURL        string        `yaml:"forward_url"`
-	ForwardSecret     wechat.Secret `yaml:"forward_secret"`
-	ForwardSecretFile string        `yaml:"forward_secret_file"`
-}
-
-// Configured reports whether pushes to the app are taken.
-func (c Callback) Configured() bool { return c.Token != "" }
-
 // Templates is what is checked against an app's message templates.
 type Templates struct {
 	Check string `yaml:"check"` // off, warn or reject
@@ -106,6 +91,7 @@ func (a *App) dropAlternative(key string) {
 	case strings.HasSuffix(key, ".secret_file"):
 		a.Secret = ""
 	}
+	a.Callback.dropAlternative(key)
 }
 
 func appKey(i int) string { return fmt.Sprintf("apps[%d]", i) }
@@ -126,6 +112,7 @@ func (d *decoder) checkApps(apps []App) {
 		}
 		d.checkToken(key, app)
 		d.checkSecurity(key+".security", app)
+		d.checkCallback(key+".callback", app)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
 		hours := maps.Clone(app.Hours)
 		maps.DeleteFunc(hours, func(name, _ string) bool { return d.hasProblem(key + ".hours." + name) }) // not a string: already reported
@@ -197,6 +184,7 @@ func (d *decoder) secretFiles(cfg *Config) {
 		d.secretFile(appKey(i)+".secret_file", cfg.Apps[i].SecretFile, &cfg.Apps[i].Secret)
 		d.secretFile(appKey(i)+".token.refresh_token_file", cfg.Apps[i].Token.RefreshTokenFile, &cfg.Apps[i].Token.RefreshToken)
 		d.securityFiles(appKey(i)+".security", &cfg.Apps[i].Security)
+		d.callbackFiles(appKey(i)+".callback", &cfg.Apps[i].Callback)
 	}
 	d.providerFiles(cfg.Providers)
 	for i := range cfg.Webhooks {

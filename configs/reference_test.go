@@ -49,6 +49,13 @@ func TestReferenceAppsLoad(t *testing.T) {
 	apps = regexp.MustCompile(`(?m)^#`).ReplaceAllString(apps, "")
 	secret := filepath.Join(t.TempDir(), "secret")
 	write(t, secret, "s3cret\n")
+	for suffix, text := range map[string]string{
+		"-callback-token": "token123\n", "-callback-aes": strings.Repeat("a", 43), "-callback-forward": "a-secret-that-is-long-enough-0123456789",
+	} {
+		file := filepath.Join(t.TempDir(), "secret")
+		write(t, file, text)
+		apps = strings.Replace(apps, "/run/secrets/wx0123456789abcdef"+suffix, file, 1)
+	}
 	apps = strings.Replace(apps, "/run/secrets/wx0123456789abcdef", secret, 1)
 	file := filepath.Join(t.TempDir(), "wxcourier.yaml")
 	write(t, file, head+"apps:\n"+apps)
@@ -57,7 +64,8 @@ func TestReferenceAppsLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(cfg.Apps) != 2 || cfg.Apps[0].Secret.Reveal() != "s3cret" || cfg.Apps[0].Limits["links"].PerDay != 1_000_000 ||
-		cfg.Apps[0].Limits["scheme:generate"].Concurrency != 32 || cfg.Apps[0].Hours["send:*"] != "08:00-22:00" || cfg.Apps[1].Token.URL == "" {
+		cfg.Apps[0].Limits["scheme:generate"].Concurrency != 32 || cfg.Apps[0].Hours["send:*"] != "08:00-22:00" || cfg.Apps[1].Token.URL == "" ||
+		cfg.Apps[0].Callback.Token.Reveal() != "token123" || len(cfg.Apps[0].Callback.AESKey) != 43 || cfg.Apps[0].Callback.ForwardSecret == "" {
 		t.Errorf("%+v", cfg.Apps)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/suggest"
+	"github.com/wxcourier/wxcourier/wechat/callback"
 )
 
 // Config is the section `gateway` of the configuration.
@@ -22,6 +23,13 @@ type Config struct {
 	KeysFile string `yaml:"keys_file"`
 	// TLS makes the gateway serve HTTPS. Default HTTP.
 	TLS TLS `yaml:"tls"`
+	// CallbackListen is the address of the receiver of WeChat's pushes, host:port: the one listener
+	// that is reachable from outside, mostly through a proxy. Default none.
+	CallbackListen string `yaml:"callback_listen"`
+	// CallbackTLS makes the receiver serve HTTPS. Default HTTP, behind a proxy.
+	CallbackTLS TLS `yaml:"callback_tls"`
+	// CallbackMaxAge is by how much the timestamp of a push may differ from the own clock. Default 1 h.
+	CallbackMaxAge time.Duration `yaml:"callback_max_age"`
 	// Monitor is the asynq web UI at /monitor: off, read or full. Default read.
 	Monitor Monitor `yaml:"monitor"`
 	// Wait is how long a call to one of WeChat's own paths waits for a permit. Default 5 s.
@@ -51,7 +59,10 @@ const (
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{Listen: "127.0.0.1:8080", Monitor: MonitorRead, Wait: 5 * time.Second, ShutdownTimeout: 25 * time.Second}
+	return Config{
+		Listen: "127.0.0.1:8080", Monitor: MonitorRead, Wait: 5 * time.Second, ShutdownTimeout: 25 * time.Second,
+		CallbackMaxAge: callback.DefaultMaxAge,
+	}
 }
 
 // Validate reports all problems at once, each with its key.
@@ -65,7 +76,7 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf("hosts[%d]: %q is not a host name, such as courier.example.com: no port, no scheme, no *", i, host))
 		}
 	}
-	faults = append(faults, c.TLS.validate(), c.Monitor.validate())
+	faults = append(faults, c.TLS.validate("tls"), c.validateCallbacks(), c.Monitor.validate())
 	if c.Wait < 0 || c.Wait > time.Minute {
 		faults = append(faults, fmt.Errorf("wait: %v is not between 0s and 1m", c.Wait))
 	}
@@ -75,12 +86,35 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-func (t TLS) validate() error {
+// validateCallbacks reports the problems of the receiver of pushes.
+func (c Config) validateCallbacks() error {
+	faults := []error{c.CallbackTLS.validate("callback_tls")}
+	if c.CallbackListen != "" {
+		_, port, err := net.SplitHostPort(c.CallbackListen)
+		switch {
+		case err != nil:
+			faults = append(faults, fmt.Errorf("callback_listen: %q is not host:port, such as :8081", c.CallbackListen))
+		case c.CallbackListen == c.Listen && port != "0":
+			faults = append(faults, errors.New("callback_listen: is the address of listen; the receiver is open to the internet, and needs one of its own"))
+		}
+	} else if c.CallbackTLS.Configured() {
+		faults = append(faults, errors.New("callback_tls: needs callback_listen, the address to serve on"))
+	}
+	if c.CallbackMaxAge < time.Minute || c.CallbackMaxAge > maxCallbackAge {
+		faults = append(faults, fmt.Errorf("callback_max_age: %v is not between 1m and %v", c.CallbackMaxAge, maxCallbackAge))
+	}
+	return errors.Join(faults...)
+}
+
+// maxCallbackAge bounds for how long Redis keeps the marks that drop repetitions.
+const maxCallbackAge = 24 * time.Hour
+
+func (t TLS) validate(key string) error {
 	switch {
 	case t.CertFile == "" && t.KeyFile != "":
-		return errors.New("tls.cert_file: missing; tls.key_file is its private key")
+		return fmt.Errorf("%[1]s.cert_file: missing; %[1]s.key_file is its private key", key)
 	case t.CertFile != "" && t.KeyFile == "":
-		return errors.New("tls.key_file: missing; it is the private key of tls.cert_file")
+		return fmt.Errorf("%[1]s.key_file: missing; it is the private key of %[1]s.cert_file", key)
 	}
 	return nil
 }

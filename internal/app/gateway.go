@@ -51,6 +51,7 @@ type GatewayServer struct {
 	gateway  *gateway.Gateway
 	webhooks *webhook.Sender
 	server   *httpserver.Server
+	pushes   *CallbackServer // nil: none
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 }
@@ -58,13 +59,9 @@ type GatewayServer struct {
 // StartGateway listens on the configured address and begins to serve.
 func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 	cfg := p.Config.Gateway
-	var certificate *tls.Config
-	if cfg.TLS.Configured() {
-		c, err := httpserver.LoadCertificate(cfg.TLS.CertFile, cfg.TLS.KeyFile, p.Log)
-		if err != nil {
-			return nil, fmt.Errorf("gateway.tls: %w", err)
-		}
-		certificate = c.Config()
+	certificate, err := p.certificate("gateway.tls", cfg.TLS)
+	if err != nil {
+		return nil, err
 	}
 	g, err := p.Gateway(false, "")
 	if err != nil {
@@ -85,12 +82,32 @@ func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 		return nil, err
 	}
 	s := &GatewayServer{gateway: g, webhooks: webhooks, server: server}
+	if cfg.CallbackListen != "" {
+		if s.pushes, err = p.StartCallbacks(ctx); err != nil {
+			server.Shutdown()
+			g.Close()
+			return nil, err
+		}
+	}
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.running.Go(func() { g.Run(ctx) })
 	s.running.Go(func() { p.FollowAuthorizers(ctx, func() {}) })
 	s.running.Go(func() { _ = webhooks.Run(ctx) }) // has no error
 	p.Log.Info("listening", slog.String("addr", server.Addr()))
 	return s, nil
+}
+
+// certificate returns the certificate of a listener, which is read again when its files change; nil: it
+// serves HTTP.
+func (p *Parts) certificate(key string, files gateway.TLS) (*tls.Config, error) {
+	if !files.Configured() {
+		return nil, nil
+	}
+	c, err := httpserver.LoadCertificate(files.CertFile, files.KeyFile, p.Log)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return c.Config(), nil
 }
 
 // SetConfiguration sets what `wxcourier status` shows about the configuration of the gateway.
@@ -105,6 +122,7 @@ func (s *GatewayServer) SetWebhooks(endpoints []webhook.Endpoint) error {
 // for something are answered at once.
 func (s *GatewayServer) Close() {
 	s.gateway.Drain()
+	s.pushes.Close()
 	s.server.Shutdown()
 	s.cancel()
 	s.running.Wait()

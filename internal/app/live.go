@@ -100,6 +100,12 @@ func (l *live) security(app string) *wechat.Security {
 	return (*l.apps.Load())[app].security
 }
 
+// app returns an app that is configured.
+func (l *live) app(id string) (configs.App, bool) {
+	found, ok := (*l.apps.Load())[id]
+	return found.App, ok && found.leftUntil.IsZero()
+}
+
 func (l *live) credential(app string) (wechat.Credential, bool) {
 	found, ok := (*l.apps.Load())[app]
 	if !ok || !found.leftUntil.IsZero() && time.Now().After(found.leftUntil) {

@@ -18,7 +18,7 @@ func layers() [][]string {
 		{"internal/app"},
 		{"configs", "internal/app/httpserver", "examples/producer", "wxcouriertest"},
 		{"worker", "gateway", "internal/describe"},
-		{"gateway/console"},
+		{"gateway/callback", "gateway/console"},
 		{"gateway/api", "gateway/monitor", "gateway/proxy", "gateway/webhook"},
 		{"gateway/docs", "internal/campaign", "internal/operate"},
 		{"internal/dispatch", "internal/inspect", "internal/redrive", "internal/resultcsv", "internal/gate", "internal/reconcile", "internal/ingest"},

@@ -2,8 +2,10 @@ package check
 
 import (
 	"log/slog"
+	"strings"
 	"time"
 
+	"github.com/wxcourier/wxcourier/gateway"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/app"
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
@@ -19,20 +21,53 @@ func (c *checker) gateway(now time.Time) {
 	if cfg.KeysFile != "" {
 		c.keys(cfg.KeysFile, now)
 	}
-	if !cfg.TLS.Configured() {
+	c.certificate("gateway.tls", cfg.TLS, now)
+	c.certificate("gateway.callback_tls", cfg.CallbackTLS, now)
+	c.callbacks()
+}
+
+// certificate checks the certificate of a listener, if it has one.
+func (c *checker) certificate(subject string, files gateway.TLS, now time.Time) {
+	if !files.Configured() {
 		return
 	}
-	certificate, err := httpserver.LoadCertificate(cfg.TLS.CertFile, cfg.TLS.KeyFile, slog.New(slog.DiscardHandler))
+	certificate, err := httpserver.LoadCertificate(files.CertFile, files.KeyFile, slog.New(slog.DiscardHandler))
 	if err != nil {
-		c.warn("gateway.tls", "%v", err)
+		c.warn(subject, "%v", err)
 		return
 	}
 	until := certificate.Expires()
 	if until.Sub(now) < expiresSoon {
-		c.warn("gateway.tls", "the certificate expires at %s", until.Format(time.RFC3339))
+		c.warn(subject, "the certificate expires at %s", until.Format(time.RFC3339))
 		return
 	}
-	c.ok("gateway.tls", "the certificate is valid until %s", until.Format(time.RFC3339))
+	c.ok(subject, "the certificate is valid until %s", until.Format(time.RFC3339))
+}
+
+// callbacks checks that WeChat's pushes can arrive: they need a listener, and the keys of an app.
+func (c *checker) callbacks() {
+	const subject = "gateway.callback_listen"
+	listen := c.Config.Gateway.CallbackListen
+	var with, plain []string
+	for _, one := range c.Config.Apps {
+		if one.Callback.Configured() {
+			with = append(with, one.ID)
+			if one.Callback.AESKey == "" {
+				plain = append(plain, one.ID)
+			}
+		}
+	}
+	switch {
+	case listen == "" && len(with) > 0:
+		c.warn(subject, "not set, so that no gateway receives WeChat's pushes, although apps have a callback: %s", strings.Join(with, ", "))
+	case listen != "" && len(with) == 0:
+		c.warn(subject, "no app has a callback: all pushes are refused\nset callback.token_file and callback.aes_key_file of the app")
+	case listen != "":
+		c.ok(subject, "%s receives the pushes to %s at /callback/APPID", listen, describe.Count(len(with), "app"))
+	}
+	if listen != "" && len(plain) > 0 {
+		c.warn(subject, "the pushes to %s are not encrypted, and their signature does not cover them: choose the safe mode in WeChat's console, and set callback.aes_key_file", strings.Join(plain, ", "))
+	}
 }
 
 func (c *checker) keys(path string, now time.Time) {

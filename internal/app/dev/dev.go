@@ -54,6 +54,7 @@ type Addresses struct {
 	Listen string // of the pages, as host:port of the listener
 	Pages  string // URL of the pages, without a final slash
 	WeChat string // URL of the stand-in
+	Pushes string // URL of the receiver of WeChat's pushes, without /callback/APPID
 	Redis  string // host:port
 }
 
@@ -64,6 +65,7 @@ type Environment struct {
 	replica *app.Replica
 	gateway *gateway.Gateway
 	hooks   *webhook.Sender
+	pushes  *app.CallbackServer
 	pages   *httpserver.Server
 	served  []string // ids of the apps
 	closers []func() // called by Close, the last one first
@@ -99,7 +101,13 @@ func (e *Environment) start(ctx context.Context) (err error) {
 		}
 	}
 	e.cfg.Settings.Gateway.Listen, e.cfg.Settings.Gateway.Monitor = e.cfg.Listen, gateway.MonitorFull // nothing here is real
+	if e.cfg.Settings.Gateway.CallbackListen == "" {
+		e.cfg.Settings.Gateway.CallbackListen = "127.0.0.1:0"
+	}
 	e.cfg.Settings.Webhooks = e.privateWebhooks()
+	for i := range e.cfg.Settings.Apps {
+		e.privateForward(&e.cfg.Settings.Apps[i])
+	}
 	if e.parts, err = app.Open(ctx, e.cfg.Settings, e.cfg.Log, app.SandboxCredentials()); err != nil {
 		return err
 	}
@@ -122,6 +130,15 @@ func (e *Environment) privateWebhooks() []webhook.Endpoint {
 		all = append(all, w)
 	}
 	return all
+}
+
+// privateForward ends the forwarding of an app's pushes, unless it goes into the user's own network: a
+// service in production must not get those of this stand-in.
+func (e *Environment) privateForward(a *configs.App) {
+	if c := &a.Callback; c.ForwardURL != "" && len(c.ForwardAllowPrivate) == 0 {
+		e.cfg.Log.Warn("dev does not forward to a forward_url without forward_allow_private", "app", a.ID)
+		c.ForwardURL = ""
+	}
 }
 
 // startWeChat starts the stand-in and points the settings at it.
@@ -163,12 +180,24 @@ func (e *Environment) startPages(ctx context.Context) (err error) {
 		return err
 	}
 	e.closers = append(e.closers, e.pages.Shutdown, e.gateway.Drain)
+	return e.startPushes(ctx)
+}
+
+// startPushes receives the pushes of the stand-in, on the configured address or on a free port.
+func (e *Environment) startPushes(ctx context.Context) (err error) {
+	if e.pushes, err = e.parts.StartCallbacks(ctx); err != nil {
+		return err
+	}
+	e.closers = append(e.closers, e.pushes.Close)
 	return nil
 }
 
 // Addresses returns where the parts can be reached.
 func (e *Environment) Addresses() Addresses {
-	return Addresses{Listen: e.pages.Addr(), Pages: e.pages.URL(), WeChat: e.cfg.Settings.WeChat.BaseURL, Redis: e.cfg.Settings.Redis.Address()}
+	return Addresses{
+		Listen: e.pages.Addr(), Pages: e.pages.URL(), WeChat: e.cfg.Settings.WeChat.BaseURL, Pushes: e.pushes.URL(),
+		Redis: e.cfg.Settings.Redis.Address(),
+	}
 }
 
 // Run runs the worker and enqueues the sample tasks until ctx ends. Its error is that of the replica.
