@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -40,7 +41,8 @@ type App struct {
 	OnlyOpenIDs []string `yaml:"only_openids"`
 	// Callback is how WeChat's pushes to the app are read: its console's page of the message push.
 	Callback Callback `yaml:"callback"`
-	// Consent is what the worker does about persons who have no consent left: off, observe or enforce.
+	// Consent is what follows from what is known of the consent of the receivers of subscribe messages:
+	// "off" (the default), "observe" or "enforce".
 	Consent string `yaml:"consent"`
 	// Templates is what is checked against the app's message templates when a task is enqueued.
 	Templates Templates `yaml:"templates"`
@@ -48,10 +50,15 @@ type App struct {
 	Security wechat.SecurityConfig `yaml:"security"`
 }
 
-// Templates is what is checked against an app's message templates.
+// Templates is what is checked against an app's message templates, as WeChat lists them, when a task is
+// enqueued.
 type Templates struct {
-	Check string `yaml:"check"` // off, warn or reject
-	Fix   bool   `yaml:"fix"`   // a "thing" that is too long is cut
+	// Check is what happens to a message that does not fit its template: "off" (the default), "warn" (it
+	// is enqueued, with a warning) or "reject" (it is not enqueued).
+	Check string `yaml:"check"`
+	// Fix cuts the value of a field of the kind "thing" that is too long to 20 characters, the last of
+	// which is an ellipsis. The result says so.
+	Fix bool `yaml:"fix"`
 }
 
 // Token is the source of an app's access tokens.
@@ -111,6 +118,7 @@ func (d *decoder) checkApps(apps []App) {
 			first[app.ID] = i
 		}
 		d.checkToken(key, app)
+		d.checkTemplates(key, app.Templates)
 		d.checkSecurity(key+".security", app)
 		d.checkCallback(key+".callback", app)
 		d.entryFaults(key+".limits", ratelimit.ValidateLimits(app.Limits))
@@ -120,12 +128,29 @@ func (d *decoder) checkApps(apps []App) {
 		if r := app.ReserveUrgent; !(r >= 0 && r < 1) { // also false for NaN
 			d.problem(key+".reserve_urgent", "%v is outside of 0 ≤ reserve_urgent < 1 (0.2 keeps the last fifth of a day's limit for urgent tasks)", r)
 		}
+		if _, err := worker.ConsentMode(app.Consent); err != nil {
+			d.problem(key+".consent", "%v", err)
+		}
 		for j, openid := range app.OnlyOpenIDs {
 			if openid == "" {
 				d.problem(fmt.Sprintf("%s.only_openids[%d]", key, j), "an empty openid")
 			}
 		}
 	}
+}
+
+// checkTemplates checks the mode of the comparison with templates.
+func (d *decoder) checkTemplates(key string, t Templates) {
+	switch templates.Check(t.Check) {
+	case "", templates.CheckOff, templates.CheckWarn, templates.CheckReject:
+	default:
+		d.problem(key+".templates.check", "%q is not one of off, warn and reject", t.Check)
+	}
+}
+
+// Mode returns what a client that enqueues tasks needs to know.
+func (t Templates) Mode() templates.Mode {
+	return templates.Mode{Check: templates.Check(t.Check), Fix: t.Fix}.Normal()
 }
 
 // checkToken checks that the configuration has what the app's token mode requires.

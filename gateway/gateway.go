@@ -33,6 +33,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/series"
+	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/internal/tracing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -56,10 +57,12 @@ type Deps struct {
 	// SyncPauses and AskQuotas are those of api.Deps.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
-	Webhooks   func() []webhook.Endpoint // the configured endpoints, now; nil: none
-	Registry   *prometheus.Registry
-	Log        *slog.Logger
-	Tracer     trace.Tracer // makes spans of the requests; nil: none
+	// RefreshTemplates is that of api.Deps.
+	RefreshTemplates func(ctx context.Context, app string) (*templates.Registry, error)
+	Webhooks         func() []webhook.Endpoint // the configured endpoints, now; nil: none
+	Registry         *prometheus.Registry
+	Log              *slog.Logger
+	Tracer           trace.Tracer // makes spans of the requests; nil: none
 
 	// Unprotected lets the gateway serve other machines without keys: nothing behind it is real.
 	Unprotected bool
@@ -81,7 +84,7 @@ func (d Deps) app(id string) (app proxy.App, configured bool) {
 func (d Deps) consoleApps() []console.App {
 	var all []console.App
 	for _, a := range d.Apps() {
-		all = append(all, console.App{ID: a.ID, Hours: a.Hours})
+		all = append(all, console.App{ID: a.ID, Hours: a.Hours, Receipts: a.Receipts})
 	}
 	return all
 }
@@ -98,6 +101,7 @@ type Gateway struct {
 	mux      *http.ServeMux
 	handler  http.Handler // mux, observed and limited
 	series   *series.Recorder
+	outcomes *prometheus.CounterVec
 	beater   *heartbeat.Beater
 	draining atomic.Bool
 	stopping chan struct{} // closed by Drain
@@ -122,12 +126,16 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if err := g.metrics.register(deps.Registry); err != nil {
 		return nil, err
 	}
+	g.metrics.expectReceipts(deps.Apps())
+	var err error
+	if g.outcomes, err = newOutcomes(deps.Registry); err != nil {
+		return nil, err
+	}
 	g.api = api.New(api.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Inspector: deps.Inspector, Holds: deps.Holds, Tokens: deps.Tokens,
 		Reader: inspect.NewReader(deps.Redis, deps.Limiter, deps.Holds), Apps: deps.Apps, Log: deps.Log,
-		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas,
+		SyncPauses: deps.SyncPauses, AskQuotas: deps.AskQuotas, RefreshTemplates: deps.RefreshTemplates,
 	})
-	var err error
 	g.proxy, err = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens,
 		Keys: deps.Keys, App: deps.app, Policy: deps.Policy, Registry: deps.Registry, Log: deps.Log, Tracer: deps.Tracer,
@@ -243,7 +251,10 @@ func (g *Gateway) Run(ctx context.Context) {
 
 // SetConfiguration sets what `wxcourier status` shows about the configuration of the gateway. It may be
 // called at any time, from any goroutine.
-func (g *Gateway) SetConfiguration(c heartbeat.Configuration) { g.beater.SetConfiguration(c) }
+func (g *Gateway) SetConfiguration(c heartbeat.Configuration) {
+	g.beater.SetConfiguration(c)
+	g.metrics.expectReceipts(g.deps.Apps()) // apps may have come
+}
 
 // load sets in the entry of the gateway in the list of replicas what changes while it runs.
 func (g *Gateway) load(entry *heartbeat.Replica) { entry.Apps = len(g.deps.Apps()) }

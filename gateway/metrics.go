@@ -8,7 +8,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/internal/buildinfo"
+	"github.com/wxcourier/wxcourier/tasks"
 )
 
 // metrics are the Prometheus metrics of the requests. A route is the pattern that matched, never a
@@ -16,6 +18,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	receipts *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -27,6 +30,9 @@ func newMetrics() *metrics {
 			Name: "wxcourier_http_seconds", Help: "Duration of requests to the gateway, from their headers to the end of the answer.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 3, 11),
 		}, []string{"route"}),
+		receipts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wxcourier_receipts_total", Help: "Receipts of accepted messages, by app, task type and receipt; 0 from the start for apps with a callback.",
+		}, []string{"app", "type", "receipt"}),
 	}
 }
 
@@ -36,7 +42,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	if err := reg.Register(buildinfo.Metric()); err != nil && !errors.As(err, &twice) {
 		return fmt.Errorf("register the metrics: %w", err)
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.receipts} {
 		if err := reg.Register(c); err != nil {
 			return fmt.Errorf("register the metrics: %w", err)
 		}
@@ -47,4 +53,26 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 func (m *metrics) count(route string, code int, took time.Duration) {
 	m.requests.WithLabelValues(route, strconv.Itoa(code)).Inc()
 	m.seconds.WithLabelValues(route).Observe(took.Seconds())
+}
+
+// expectReceipts exports the counters of apps with a callback before their first receipt, so that an
+// alert can tell a callback that never worked from an app without one.
+func (m *metrics) expectReceipts(apps []api.App) {
+	for _, app := range apps {
+		if !app.Receipts {
+			continue
+		}
+		for _, typ := range tasks.TypesWithReceipts() {
+			for _, receipt := range tasks.DeliveryReceipts() {
+				m.receipts.WithLabelValues(app.ID, typ, string(receipt))
+			}
+		}
+	}
+}
+
+// CountReceipt counts the receipt of an accepted message, in metrics and over time. sent is when the
+// message was accepted.
+func (g *Gateway) CountReceipt(r tasks.Result, sent time.Time) {
+	g.metrics.receipts.WithLabelValues(r.App, r.Type, string(r.Receipt)).Inc()
+	g.series.AddReceipt(r.App, r.Type, string(r.Receipt), sent)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
@@ -42,7 +43,7 @@ func (g *Gateway) observed(next http.Handler) http.Handler {
 			took := time.Since(start)
 			g.metrics.count(e.route, e.answer.status(), took)
 			if logged {
-				g.deps.Log.Debug("request", "method", r.Method, "route", e.route, "path", apikey.Redact(r.URL.Path),
+				g.deps.Log.Debug("request", "method", r.Method, "route", e.route, "path", apikey.Redact(loggedPath(r.URL.Path)),
 					"code", e.answer.status(), "bytes", e.answer.bytes, "took", took, "key", e.key)
 			}
 		}()
@@ -53,6 +54,19 @@ func (g *Gateway) observed(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(&e.answer, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e)))
 	})
+}
+
+// consentsPath is the root of the paths that contain the openid of a person.
+const consentsPath = "/v1/consents/"
+
+// loggedPath returns a path without an openid.
+func loggedPath(path string) string {
+	if rest, ok := strings.CutPrefix(path, consentsPath); ok {
+		if app, _, person := strings.Cut(rest, "/"); person {
+			return consentsPath + app + "/{openid}"
+		}
+	}
+	return path
 }
 
 // recovered answers a request whose handler panicked. The value of the panic is not logged, since

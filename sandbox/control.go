@@ -26,22 +26,34 @@ type controlRoute struct {
 // controlRoutes returns the routes of the control API, by method and path.
 func (s *Server) controlRoutes() map[string]controlRoute {
 	routes := map[string]controlRoute{
-		"GET /sandbox/calls":      {act: s.controlCalls, optional: []string{"app", "path", "openid", "template", "errcode", "delivered", "limit"}},
-		"GET /sandbox/counts":     {act: func(*http.Request) (any, error) { return s.Counts(), nil }},
-		"GET /sandbox/tally":      {act: s.controlTally, required: []string{"app", "openid"}, optional: []string{"target"}},
-		"GET /sandbox/duplicates": {act: func(*http.Request) (any, error) { return s.Duplicates(), nil }},
-		"GET /sandbox/peak":       {act: s.controlPeak, required: []string{"app", "path"}},
-		"GET /sandbox/tokens":     {act: s.controlTokens, required: []string{"app"}},
-		"GET /sandbox/faults":     {act: s.controlFaults},
-		"POST /sandbox/faults":    {act: s.controlAddFault, optional: []string{"fault", "errcode", "errmsg", "app", "path", "openid", "template", "rate", "count", "delay"}},
-		"DELETE /sandbox/faults":  {act: s.controlRemoveFaults, optional: []string{"id"}},
-		"POST /sandbox/revoke":    {act: s.controlRevoke, required: []string{"app"}},
-		"POST /sandbox/quota":     {act: s.controlQuota, required: []string{"app", "path", "used"}},
-		"POST /sandbox/credits":   {act: s.controlCredits, required: []string{"app", "openid", "template", "credits"}},
-		"POST /sandbox/latency":   {act: s.controlLatency, required: []string{"latency"}},
-		"POST /sandbox/ip":        {act: s.controlIP, required: []string{"blocked"}, optional: []string{"app"}},
-		"POST /sandbox/secret":    {act: s.controlSecret, required: []string{"app", "secret"}},
-		"POST /sandbox/reset":     {act: func(*http.Request) (any, error) { s.Reset(); return okReply{true}, nil }},
+		"GET /sandbox/calls":         {act: s.controlCalls, optional: []string{"app", "path", "openid", "template", "errcode", "delivered", "limit"}},
+		"GET /sandbox/counts":        {act: func(*http.Request) (any, error) { return s.Counts(), nil }},
+		"GET /sandbox/tally":         {act: s.controlTally, required: []string{"app", "openid"}, optional: []string{"target"}},
+		"GET /sandbox/duplicates":    {act: func(*http.Request) (any, error) { return s.Duplicates(), nil }},
+		"GET /sandbox/peak":          {act: s.controlPeak, required: []string{"app", "path"}},
+		"GET /sandbox/tokens":        {act: s.controlTokens, required: []string{"app"}},
+		"GET /sandbox/faults":        {act: s.controlFaults},
+		"POST /sandbox/faults":       {act: s.controlAddFault, optional: []string{"fault", "errcode", "errmsg", "app", "path", "openid", "template", "rate", "count", "delay"}},
+		"DELETE /sandbox/faults":     {act: s.controlRemoveFaults, optional: []string{"id"}},
+		"POST /sandbox/revoke":       {act: s.controlRevoke, required: []string{"app"}},
+		"POST /sandbox/quota":        {act: s.controlQuota, required: []string{"app", "path", "used"}},
+		"POST /sandbox/credits":      {act: s.controlCredits, required: []string{"app", "openid", "template", "credits"}},
+		"POST /sandbox/latency":      {act: s.controlLatency, required: []string{"latency"}},
+		"POST /sandbox/ip":           {act: s.controlIP, required: []string{"blocked"}, optional: []string{"app"}},
+		"POST /sandbox/secret":       {act: s.controlSecret, required: []string{"app", "secret"}},
+		"GET /sandbox/credits":       {act: s.controlCreditsLeft, required: []string{"app", "openid", "template"}},
+		"POST /sandbox/popup":        {act: s.controlChoices(s.Popup), required: []string{"app", "openid", "choices"}},
+		"POST /sandbox/change":       {act: s.controlChoices(s.Change), required: []string{"app", "openid", "choices"}},
+		"GET /sandbox/templates":     {act: s.controlTemplates, required: []string{"app"}},
+		"POST /sandbox/templates":    {act: s.controlSetTemplates, required: []string{"app", "templates"}},
+		"POST /sandbox/callback":     {act: s.controlCallback, required: []string{"app", "url", "token"}, optional: []string{"aes_key", "format", "verify"}},
+		"DELETE /sandbox/callback":   {act: s.controlRemoveCallback, required: []string{"app"}},
+		"GET /sandbox/pushes":        {act: s.controlPushes, optional: []string{"app", "event", "openid", "msgid", "status", "limit"}},
+		"GET /sandbox/pushcounts":    {act: func(*http.Request) (any, error) { return s.PushCounts(), nil }},
+		"GET /sandbox/pushfaults":    {act: s.controlPushFaults},
+		"POST /sandbox/pushfaults":   {act: s.controlAddPushFault, required: []string{"fault"}, optional: []string{"app", "event", "openid", "template", "rate", "count", "delay"}},
+		"DELETE /sandbox/pushfaults": {act: s.controlRemovePushFaults, optional: []string{"id"}},
+		"POST /sandbox/reset":        {act: func(*http.Request) (any, error) { s.Reset(); return okReply{true}, nil }},
 	}
 	maps.Copy(routes, s.componentRoutes())
 	return routes
@@ -164,19 +176,27 @@ func (s *Server) controlCalls(r *http.Request) (any, error) {
 		}
 		f.ErrCodes = append(f.ErrCodes, code)
 	}
-	calls := s.Calls(f)
-	if text := q.Get("limit"); text != "" {
-		limit, err := strconv.Atoi(text)
-		if err != nil || limit < 0 {
-			return nil, errors.New("limit must be a number, 0 or more")
-		}
-		calls = calls[max(0, len(calls)-limit):]
+	calls, err := latest(s.Calls(f), q.Get("limit"))
+	if err != nil {
+		return nil, err
 	}
 	list := make([]callWithBody, 0, len(calls))
 	for _, c := range calls {
 		list = append(list, callWithBody{c, string(c.Body)})
 	}
 	return list, nil
+}
+
+// latest returns the last elements of a list, as many as limit says; all without one.
+func latest[T any](list []T, limit string) ([]T, error) {
+	if limit == "" {
+		return list, nil
+	}
+	n, err := strconv.Atoi(limit)
+	if err != nil || n < 0 {
+		return nil, errors.New("limit must be a number, 0 or more")
+	}
+	return list[max(0, len(list)-n):], nil
 }
 
 func (s *Server) controlTally(r *http.Request) (any, error) {

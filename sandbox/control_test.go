@@ -81,6 +81,8 @@ func TestControlParameters(t *testing.T) {
 		"app": `"` + testApp + `"`, "path": `"` + pathTemplate + `"`, "openid": `"o1"`, "template": `"T1"`, "used": "1",
 		"credits": "0", "latency": `"0s"`, "blocked": "false", "fault": `"busy"`, "secret": `"` + testSecret + `"`, "delay": `"1s"`,
 		"provider": `"` + testProvider + `"`, "rotate": "true",
+		"url": `"http://127.0.0.1:1/"`, "token": `"push-token"`, "choices": `[{"template":"T1","status":"reject"}]`,
+		"templates": `[{"id":"T1","content":"{{thing1.DATA}}"}]`,
 	}
 	// send makes a request with some of the good parameters, and a further one.
 	send := func(pattern string, names []string, further string) answer {
@@ -114,9 +116,13 @@ func TestControlParameters(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if pattern == "POST /sandbox/pushfaults" {
+			good["fault"] = `"twice"`
+		}
 		if a := send(pattern, names, ""); a.status != 200 {
 			t.Errorf("%s with %v: %d %s", pattern, names, a.status, a.raw)
 		}
+		good["fault"] = `"busy"`
 		if a := send(pattern, names, "openId"); a.status != 400 || !strings.Contains(a.raw, `unknown parameter \"openId\"`) {
 			t.Errorf("%s with an unknown parameter: %d %s", pattern, a.status, a.raw)
 		}
@@ -138,6 +144,13 @@ func TestControlParameters(t *testing.T) {
 		{"GET", "/sandbox/peak?app=x&path=/x", "", `unknown endpoint`},
 		{"GET", "/sandbox/calls?delivered=yes", "", `delivered must be true or false`},
 		{"DELETE", "/sandbox/faults?id=", "", `no fault has the id`},
+		{"POST", "/sandbox/pushfaults", `{"fault":"latereceipt","delay":"soon"}`, `delay must be a duration`},
+		{"DELETE", "/sandbox/pushfaults?id=7", "", `no fault of pushes has the id`},
+		{"GET", "/sandbox/pushes?status=gone", "", `status must be one of`},
+		{"GET", "/sandbox/pushes?limit=x", "", `limit must be a number`},
+		{"POST", "/sandbox/callback", `{"app":"x","url":"nowhere","token":"x"}`, `the URL of a callback`},
+		{"POST", "/sandbox/popup", `{"app":"x","openid":"o1","choices":[{"tmpl":"T1","status":"accept"}]}`, `unknown field \"tmpl\"`},
+		{"POST", "/sandbox/templates", `{"app":"x","templates":[{"id":"T1"}]}`, `content has no field`},
 	} {
 		if a := do(t, s, bad.method, bad.target, bad.body); a.status != 400 || !strings.Contains(a.raw, bad.says) {
 			t.Errorf("%s %s %s: %d %s; want %s", bad.method, bad.target, bad.body, a.status, a.raw, bad.says)
@@ -158,6 +171,11 @@ func TestDocumentationIsComplete(t *testing.T) {
 		}
 		if !strings.Contains(string(text), name+" ") {
 			t.Errorf("doc.go does not list the fault %s", name)
+		}
+	}
+	for _, name := range PushFaultNames() {
+		if !strings.Contains(string(text), name+" ") {
+			t.Errorf("doc.go does not list the fault %s of pushes", name)
 		}
 	}
 	for pattern := range New(Options{}).controlRoutes() {

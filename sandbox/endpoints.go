@@ -9,33 +9,34 @@ import (
 
 // The endpoints, by their paths on api.weixin.qq.com.
 const (
-	pathToken        = "/cgi-bin/token"        //nolint:gosec // a path, not a credential
-	pathStableToken  = "/cgi-bin/stable_token" //nolint:gosec // a path, not a credential
-	pathQuota        = "/cgi-bin/openapi/quota/get"
-	pathClearQuota   = "/cgi-bin/clear_quota"
-	pathClearQuotaV2 = "/cgi-bin/clear_quota/v2"
-	pathRID          = "/cgi-bin/openapi/rid/get"
-	pathTemplates    = "/wxaapi/newtmpl/gettemplate"
-	pathSubscribe    = "/cgi-bin/message/subscribe/send"
-	pathTemplate     = "/cgi-bin/message/template/send"
-	pathBizSubscribe = "/cgi-bin/message/subscribe/bizsend"
-	pathCustom       = "/cgi-bin/message/custom/send"
-	pathUniform      = "/cgi-bin/message/wxopen/template/uniform_send"
-	pathScheme       = "/wxa/generatescheme"
-	pathURLLink      = "/wxa/generate_urllink"
-	pathNFCScheme    = "/wxa/generatenfcscheme"
-	pathShortLink    = "/wxa/genwxashortlink"
-	pathUnlimited    = "/wxa/getwxacodeunlimit"
-	pathCode         = "/wxa/getwxacode"
-	pathQRCode       = "/cgi-bin/wxaapp/createwxaqrcode"
-	pathTextCheck    = "/wxa/msg_sec_check"
-	pathImageCheck   = "/wxa/img_sec_check"
-	pathMediaCheck   = "/wxa/media_check_async"
-	pathSession      = "/sns/jscode2session"
-	pathPhone        = "/wxa/business/getuserphonenumber"
-	pathLive         = "/wxa/business/getliveinfo"
-	pathVisitTrend   = "/datacube/getweanalysisappiddailyvisittrend"
-	pathPortrait     = "/datacube/getweanalysisappiduserportrait"
+	pathToken            = "/cgi-bin/token"        //nolint:gosec // a path, not a credential
+	pathStableToken      = "/cgi-bin/stable_token" //nolint:gosec // a path, not a credential
+	pathQuota            = "/cgi-bin/openapi/quota/get"
+	pathClearQuota       = "/cgi-bin/clear_quota"
+	pathClearQuotaV2     = "/cgi-bin/clear_quota/v2"
+	pathRID              = "/cgi-bin/openapi/rid/get"
+	pathTemplates        = "/wxaapi/newtmpl/gettemplate"
+	pathAccountTemplates = "/cgi-bin/template/get_all_private_template"
+	pathSubscribe        = "/cgi-bin/message/subscribe/send"
+	pathTemplate         = "/cgi-bin/message/template/send"
+	pathBizSubscribe     = "/cgi-bin/message/subscribe/bizsend"
+	pathCustom           = "/cgi-bin/message/custom/send"
+	pathUniform          = "/cgi-bin/message/wxopen/template/uniform_send"
+	pathScheme           = "/wxa/generatescheme"
+	pathURLLink          = "/wxa/generate_urllink"
+	pathNFCScheme        = "/wxa/generatenfcscheme"
+	pathShortLink        = "/wxa/genwxashortlink"
+	pathUnlimited        = "/wxa/getwxacodeunlimit"
+	pathCode             = "/wxa/getwxacode"
+	pathQRCode           = "/cgi-bin/wxaapp/createwxaqrcode"
+	pathTextCheck        = "/wxa/msg_sec_check"
+	pathImageCheck       = "/wxa/img_sec_check"
+	pathMediaCheck       = "/wxa/media_check_async"
+	pathSession          = "/sns/jscode2session"
+	pathPhone            = "/wxa/business/getuserphonenumber"
+	pathLive             = "/wxa/business/getliveinfo"
+	pathVisitTrend       = "/datacube/getweanalysisappiddailyvisittrend"
+	pathPortrait         = "/datacube/getweanalysisappiduserportrait"
 )
 
 // kind is the purpose of an endpoint; the call log treats kinds differently.
@@ -73,6 +74,7 @@ func endpoints() []endpoint {
 		{path: pathClearQuotaV2, method: post, kind: kindAccount, secret: true, decode: decodeClearSecret, identify: identifyByCredentials, grant: grantClear, answer: answerOK},
 		{path: pathRID, method: post, kind: kindAccount, decode: decodeJSON[ridRequest], identify: identifyByToken, grant: grantRID, answer: answerRID},
 		{path: pathTemplates, method: get, kind: kindAccount, decode: decodeBare, identify: identifyByToken, answer: answerTemplates},
+		{path: pathAccountTemplates, method: get, kind: kindAccount, decode: decodeBare, identify: identifyByToken, answer: answerAccountTemplates},
 
 		{path: pathSubscribe, method: post, kind: kindMessage, exclusive: true, credits: true, decode: decodeJSON[subscribeRequest], identify: identifyByToken, grant: grantMessage, answer: answerMessageID, event: subscribeSent},
 		{path: pathTemplate, method: post, kind: kindMessage, decode: decodeJSON[templateRequest], identify: identifyByToken, grant: grantMessage, answer: answerMessageID, event: templateSent},

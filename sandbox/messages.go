@@ -111,7 +111,11 @@ func (m *subscribeRequest) checkWith(env *checkEnv, goodPage bool) *refusal {
 	if !oneOf(m.Lang, "", "zh_CN", "en_US", "zh_HK", "zh_TW") {
 		return &refusal{47003, "argument invalid! lang invalid"}
 	}
-	return env.values.checkData(m.Data.Value, valueFaults{"argument invalid! data.%s.value is emtpy", "argument invalid! data.%s.value invalid"})
+	return env.values.checkData(m.Data.Value, m.faults())
+}
+
+func (m *subscribeRequest) faults() valueFaults {
+	return valueFaults{"argument invalid! data.%s.value is emtpy", "argument invalid! data.%s.value invalid"}
 }
 
 // hasPage reports whether a page is in the released mini program. A leading slash and parameters are ignored.
@@ -151,7 +155,11 @@ func (m *templateRequest) check(env *checkEnv) *refusal {
 	if id := m.MiniProgram.Value.AppID; id != "" && !strings.HasPrefix(id, "wx") {
 		return refuse(40013)
 	}
-	return env.values.checkData(m.Data.Value, valueFaults{"data format error, %s.DATA is emtpy", "data format error, %s.DATA is invalid"})
+	return env.values.checkData(m.Data.Value, m.faults())
+}
+
+func (m *templateRequest) faults() valueFaults {
+	return valueFaults{"data format error, %s.DATA is emtpy", "data format error, %s.DATA is invalid"}
 }
 
 // customRequest is the body of custom/send.
@@ -265,7 +273,7 @@ func (m *uniformRequest) check(env *checkEnv) *refusal {
 	return nil
 }
 
-// grantMessage uses up a credit and assigns the message its id. A second message with the same client_msg_id gets the id of
+// grantMessage checks the template, uses up a credit and assigns the message its id. A second message with the same client_msg_id gets the id of
 // the first and is not delivered.
 func grantMessage(s *Server, x *exchange) *refusal {
 	if m, ok := x.req.(*templateRequest); ok && m.ClientMsgID != "" {
@@ -276,33 +284,14 @@ func grantMessage(s *Server, x *exchange) *refusal {
 		}
 		defer func() { s.state.sent.Add(key, x.at, x.msgID) }()
 	}
+	if refused := s.checkTemplate(x); refused != nil {
+		return refused
+	}
 	if x.row.credits && !s.spendCredit(x) {
 		return refuse(43101)
 	}
 	x.msgID = firstMessageID + int64(x.serial) //nolint:gosec // no sandbox counts that far
 	return nil
-}
-
-func (s *Server) spendCredit(x *exchange) bool {
-	key := s.hashOf(x.app.id, x.openid(), x.template())
-	left, known := s.state.credits[key]
-	switch {
-	case !known && s.opts.Credits <= 0, known && left < 0:
-		return true
-	case !known:
-		left = s.opts.Credits
-	case left == 0:
-		return false
-	}
-	s.state.credits[key] = left - 1
-	return true
-}
-
-// SetCredits sets how many more subscribe messages of a template a person accepts; negative: unlimited.
-func (s *Server) SetCredits(app, openid, template string, credits int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.state.credits[s.hashOf(app, openid, template)] = max(credits, -1)
 }
 
 func answerMessageID(_ *Server, x *exchange) reply {

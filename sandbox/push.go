@@ -151,6 +151,12 @@ func (s *Server) SetCallback(app string, c Callback) error {
 	return nil
 }
 
+// VerifyCallback checks an app's URL as WeChat does before it accepts one in its console: with a GET request whose echostr
+// must be the answer.
+func (s *Server) VerifyCallback(ctx context.Context, app string) error {
+	return s.pushes.verify(ctx, app)
+}
+
 // Pushes returns the latest pushes that match a filter, at most Options.KeepCalls, oldest first.
 func (s *Server) Pushes(f PushFilter) []Push { return s.pushes.list(f) }
 

@@ -345,3 +345,55 @@ func TestPushQueueIsBounded(t *testing.T) {
 		t.Errorf("%+v", log)
 	}
 }
+
+// The control API sets a callback, verifies it, and reports its pushes without its secrets.
+func TestPushControl(t *testing.T) {
+	got := newReceiver(t)
+	echo := true
+	got.answer = func(_ int, w http.ResponseWriter, r *http.Request) {
+		if q := r.URL.Query(); echo && q.Get("signature") == pushwire.Sign(pushToken, q.Get("timestamp"), q.Get("nonce")) {
+			_, _ = w.Write([]byte(q.Get("echostr")))
+		}
+	}
+	s := New(Options{})
+	t.Cleanup(s.Close)
+	set := `{"app":"` + testApp + `","url":"` + got.URL + `","token":"` + pushToken + `","aes_key":"` + pushKey + `","verify":true}`
+	if a := do(t, s, "POST", "/sandbox/callback", set); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.raw)
+	}
+	echo = false
+	if a := do(t, s, "POST", "/sandbox/callback", set); a.status != 400 || !strings.Contains(a.raw, "not the echostr alone") {
+		t.Errorf("a URL that does not verify: %d %s", a.status, a.raw)
+	}
+	if a := do(t, s, "POST", "/sandbox/pushfaults", `{"fault":"latereceipt","delay":"1ms","event":"subscribe_msg_popup_event"}`); a.raw != `{"id":1,"fault":"latereceipt","event":"subscribe_msg_popup_event","delay":"1ms"}` {
+		t.Error(a.raw)
+	}
+	if a := do(t, s, "GET", "/sandbox/pushfaults", ""); !strings.Contains(a.raw, `"delay":"1ms"`) {
+		t.Error(a.raw)
+	}
+	do(t, s, "POST", "/sandbox/popup", `{"app":"`+testApp+`","openid":"oOne","choices":[{"template":"T1","status":"accept"}]}`)
+	if a := do(t, s, "GET", "/sandbox/credits?app="+testApp+"&openid=oOne&template=T1", ""); a.raw != `{"credits":1}` {
+		t.Error(a.raw)
+	}
+	post(t, s, pathSubscribe, subscribeTo("oOne"))
+	waitPushes(t, s)
+	if a := do(t, s, "GET", "/sandbox/pushcounts", ""); a.raw != `{"taken":2}` {
+		t.Error(a.raw)
+	}
+	a := do(t, s, "GET", "/sandbox/pushes?status=taken", "")
+	if strings.Count(a.raw, `"status":"taken"`) != 2 || strings.Contains(a.raw, pushToken) || strings.Contains(a.raw, pushKey) || strings.Contains(a.raw, got.URL) {
+		t.Error(a.raw)
+	}
+	if a := do(t, s, "GET", "/sandbox/pushes?limit=1", ""); !strings.Contains(a.raw, eventSubscribeSent) {
+		t.Error(a.raw)
+	}
+	if a := do(t, s, "GET", "/sandbox/templates?app="+testApp, ""); !strings.Contains(a.raw, "enum2") {
+		t.Error(a.raw)
+	}
+	do(t, s, "DELETE", "/sandbox/pushfaults", "")
+	do(t, s, "DELETE", "/sandbox/callback?app="+testApp, "")
+	post(t, s, pathSubscribe, subscribeTo("oTwo"))
+	if len(s.PushFaults()) != 0 || len(s.Pushes(PushFilter{OpenID: "oTwo"})) != 0 {
+		t.Errorf("%+v, %+v", s.PushFaults(), s.Pushes(PushFilter{}))
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -361,7 +362,7 @@ func (p *pusher) attempt(ctx context.Context, target pushwire.Target, q *queuedP
 		target.JSON = false
 	}
 	wire := pushwire.Push{Envelope: q.envelope, OpenID: q.record.OpenID, Body: q.body, At: p.clock(), Forged: q.forged}
-	wire.Nonce = strconv.FormatUint(rand.Uint64()%1e10, 10) //nolint:gosec // not a secret
+	wire.Nonce = newNonce()
 	copy(wire.Random[:], strconv.FormatUint(1e15+rand.Uint64()%9e15, 10))
 	r, err := target.Request(ctx, wire)
 	if err != nil {
@@ -388,6 +389,36 @@ func (p *pusher) attempt(ctx context.Context, target pushwire.Target, q *queuedP
 		q.record.Error = `an answer that is neither empty nor "success" nor a reply`
 	}
 	return q.record.Error == ""
+}
+
+// newNonce returns a random number of at most ten digits.
+func newNonce() string { return strconv.FormatUint(rand.Uint64()%1e10, 10) } //nolint:gosec // not a secret
+
+// verify checks an app's URL as WeChat does.
+func (p *pusher) verify(ctx context.Context, app string) error {
+	p.mu.Lock()
+	target, ok := p.targets[app]
+	p.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("sandbox: the app %q has no callback", app)
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.opts.Timeout)
+	defer cancel()
+	echo := newNonce()
+	r, err := target.Verification(ctx, p.clock(), newNonce(), echo)
+	if err != nil {
+		return err
+	}
+	answer, err := p.client.Do(r)
+	if err != nil {
+		return errors.New("sandbox: the URL of the callback did not answer") // err has the signature
+	}
+	defer func() { _ = answer.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxReply))
+	if err != nil || answer.StatusCode != http.StatusOK || string(body) != echo {
+		return fmt.Errorf("sandbox: the URL of the callback answered %d, and not the echostr alone", answer.StatusCode)
+	}
+	return nil
 }
 
 // goodReply reports whether an answer is empty, "success" or a reply in XML or JSON.

@@ -46,6 +46,7 @@ type checkEnv struct {
 	allowUniform bool
 	values       valueRules
 	rid          *regexp.Regexp // the form of a request id
+	field        *regexp.Regexp // a field in a template's content
 }
 
 // state is cleared by Reset.
@@ -65,6 +66,7 @@ type state struct {
 	prefixFaultCalls *recent.Counts        // calls by a faultSource that names a fault
 	sendingTo        map[uint64]struct{}   // locked openids, see lockOpenID
 	credits          map[uint64]int        // subscriptions left, if set by SetCredits or used
+	templates        map[string][]Template // by app, where SetTemplates has set them
 	sent             recent.Keys[int64]    // ids of messages by their client_msg_id
 	redeemedCodes    recent.Keys[struct{}] // used codes of logins and phone numbers; WeChat's expire after five minutes
 	log              *callLog
@@ -88,7 +90,7 @@ func New(opts Options) *Server {
 	opts = opts.withDefaults()
 	s := &Server{opts: opts, rows: map[string]*endpoint{}, faults: map[string]faultRow{}, limits: newLimitTable(opts), seed: maphash.MakeSeed()}
 	s.pushes, s.pushFaults = newPusher(opts), map[string]pushFaultRow{}
-	s.env = &checkEnv{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules(), rid: newRIDPattern()}
+	s.env = &checkEnv{now: opts.Clock, paths: map[string]bool{}, allowUniform: opts.AllowUniform, values: newValueRules(), rid: newRIDPattern(), field: newFieldPattern()}
 	if opts.Pages != nil {
 		s.env.pages = map[string]bool{}
 		for _, page := range opts.Pages {
@@ -122,13 +124,14 @@ func newState(opts Options) *state {
 		prefixFaultCalls: recent.NewCounts(opts.KeepMessages),
 		sendingTo:        map[uint64]struct{}{},
 		credits:          map[uint64]int{},
+		templates:        map[string][]Template{},
 		sent:             recent.Keys[int64]{Span: dedupeSpan},
 		redeemedCodes:    recent.Keys[struct{}]{Span: dedupeSpan},
 		log:              newCallLog(opts),
 	}
 }
 
-// Reset clears tokens, quotas, credits, faults, blocked IPs, changed secrets, the call log, and the pushes with their log. It
+// Reset clears tokens, quotas, credits, templates, faults, blocked IPs, changed secrets, the call log, and the pushes with their log. It
 // resets the latency and the callbacks to those of the options.
 func (s *Server) Reset() {
 	s.mu.Lock()

@@ -50,6 +50,7 @@ func newValueRules() valueRules {
 		"phrase":           {maxChars: 5, each: isHan},
 		"const":            {maxChars: 20},
 		"enum":             {maxChars: 64},
+		"enum_string":      {maxChars: 64},
 	}}
 }
 

@@ -17,11 +17,14 @@ const (
 	TypeUniform       = "send:uniform"
 	TypeScheme        = "scheme:generate"
 	TypeURLLink       = "scheme:urllink"
+	TypeShortLink     = "scheme:shortlink"
+	TypeNFCScheme     = "scheme:nfc"
 	TypeUnlimitedCode = "code:unlimited"
 	TypeCode          = "code:wxacode"
 	TypeQRCode        = "code:qrcode"
 	TypeTextCheck     = "seccheck:text"
 	TypeImageCheck    = "seccheck:image"
+	TypeMediaCheck    = "seccheck:media"
 )
 
 // Kind is what a task type produces. It decides which fields of a [Result] a success fills.
@@ -30,7 +33,7 @@ type Kind uint8
 // The kinds.
 const (
 	Message Kind = iota + 1 // MsgID, where WeChat gives one
-	Link                    // OpenLink, URLLink
+	Link                    // OpenLink, URLLink, Link
 	Code                    // Image
 	Check                   // Suggest, Label, TraceID
 )
@@ -75,8 +78,15 @@ type Spec struct {
 	Type string // "send:subscribe"
 	Path string // the endpoint: "/cgi-bin/message/subscribe/send"
 	Kind Kind
-	// Repeat says what to do when the answer to a request is unknown.
+	// Repeat says what to do when the answer to a request is unknown. [Spec.RepeatOf] knows the
+	// bodies to which it does not apply.
 	Repeat Repeat
+	// Scarce names a boolean member of the body, or is "". A request in which it is true uses up
+	// something that WeChat gives once: its Repeat is Never.
+	Scarce string
+	// Callback: errcode 0 only means that WeChat began. The result comes later, by a push to the
+	// callback of the app, within [CallbackTimeout].
+	Callback bool
 	// Receiver names the member of the body that holds the openid: "touser",
 	// "openid", or "" for types without one.
 	Receiver string
@@ -96,6 +106,27 @@ type Spec struct {
 
 	check func(c *checker, body strictjson.Value) // checks the body
 	list  templates.Source                        // the list that has the template of a message, or ""
+}
+
+// CallbackTimeout is how long a task of a type with [Spec].Callback waits for the push: WeChat sends
+// the result of a check within 30 minutes
+// (https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/sec-center/sec-check/mediaCheckAsync.html).
+const CallbackTimeout = 30 * time.Minute
+
+// RepeatOf returns whether a request with this body may be sent again when its answer is unknown.
+func (s *Spec) RepeatOf(body []byte) Repeat {
+	if s.Scarce == "" {
+		return s.Repeat
+	}
+	doc, fault := parseBody(body)
+	if fault != nil {
+		return Never
+	}
+	defer doc.Release()
+	if v := doc.Root().Member(s.Scarce); v.Kind() == strictjson.Bool && v.Raw()[0] == 't' {
+		return Never
+	}
+	return s.Repeat
 }
 
 const (
@@ -149,6 +180,16 @@ var catalog = []Spec{
 		Example: `{"path":"pages/index/index","query":"id=123","is_expire":true,"expire_type":1,"expire_interval":30,"env_version":"release"}`,
 	},
 	{
+		Type: TypeShortLink, Path: "/wxa/genwxashortlink", Kind: Link, Repeat: Always, Scarce: permanentField, check: checkShortLink,
+		Doc:     docMini + "qrcode-link/short-link/generateShortLink.html",
+		Example: `{"page_url":"pages/index/index?id=123","page_title":"春季特惠"}`,
+	},
+	{
+		Type: TypeNFCScheme, Path: "/wxa/generatenfcscheme", Kind: Link, Repeat: Always, check: checkNFCScheme,
+		Doc:     docMini + "qrcode-link/url-scheme/generateNFCScheme.html",
+		Example: `{"jump_wxa":{"path":"pages/index/index","query":"id=123","env_version":"release"},"model_id":"MODEL_ID","sn":"SN0001"}`,
+	},
+	{
 		Type: TypeUnlimitedCode, Path: "/wxa/getwxacodeunlimit", Kind: Code, Repeat: Always, check: checkUnlimitedCode,
 		Doc:     docMini + "qrcode-link/qr-code/getUnlimitedQRCode.html",
 		Example: `{"page":"pages/index/index","scene":"a=1","check_path":true,"env_version":"release"}`,
@@ -174,6 +215,12 @@ var catalog = []Spec{
 		Multipart: true, check: checkImage,
 		Doc:     docOld + "sec-check/security.imgSecCheck.html",
 		Example: `{"media":"R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="}`,
+	},
+	{
+		Type: TypeMediaCheck, Path: "/wxa/media_check_async", Kind: Check, Repeat: Always,
+		Receiver: "openid", Callback: true, check: checkMedia,
+		Doc:     docMini + "sec-center/sec-check/mediaCheckAsync.html",
+		Example: `{"media_url":"https://example.com/a.png","media_type":2,"version":2,"scene":1,"openid":"OPENID"}`,
 	},
 }
 

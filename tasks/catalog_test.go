@@ -23,11 +23,14 @@ var constructors = map[string]func(t *testing.T, body string) (*asynq.Task, erro
 	TypeUniform:       typed(NewUniformTask),
 	TypeScheme:        typed(NewSchemeTask),
 	TypeURLLink:       typed(NewURLLinkTask),
+	TypeShortLink:     typed(NewShortLinkTask),
+	TypeNFCScheme:     typed(NewNFCSchemeTask),
 	TypeUnlimitedCode: typed(NewUnlimitedCodeTask),
 	TypeCode:          typed(NewCodeTask),
 	TypeQRCode:        typed(NewQRCodeTask),
 	TypeTextCheck:     typed(NewTextCheckTask),
 	TypeImageCheck:    typed(NewImageCheckTask),
+	TypeMediaCheck:    typed(NewMediaCheckTask),
 }
 
 func typed[P any](construct func(string, P, ...Option) (*asynq.Task, error)) func(*testing.T, string) (*asynq.Task, error) {
@@ -128,6 +131,28 @@ func decoded(t testing.TB, text []byte) any {
 		t.Fatalf("%v in %s", err, text)
 	}
 	return v
+}
+
+// TestRepeatOf: a permanent short link uses up a pool for life, so it is not repeated.
+func TestRepeatOf(t *testing.T) {
+	for _, tt := range []struct {
+		typ, body string
+		want      Repeat
+	}{
+		{TypeShortLink, `{"page_url":"p","is_permanent":true}`, Never},
+		{TypeShortLink, `{"page_url":"p","is_permanent":false}`, Always},
+		{TypeShortLink, `{"page_url":"p","is_permanent":null}`, Always},
+		{TypeShortLink, `{"page_url":"p"}`, Always},
+		{TypeShortLink, `{"page_url":`, Never},
+		{TypeURLLink, `{"is_permanent":true}`, Always},
+		{TypeTemplate, `{}`, Deduped},
+		{TypeMediaCheck, `{}`, Always},
+	} {
+		spec, _ := Lookup(tt.typ)
+		if got := spec.RepeatOf([]byte(tt.body)); got != tt.want {
+			t.Errorf("%s %s: %s, want %s", tt.typ, tt.body, got, tt.want)
+		}
+	}
 }
 
 func TestCatalogIsACopy(t *testing.T) {

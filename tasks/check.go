@@ -20,6 +20,8 @@ type checker struct {
 	spec   *Spec     // nil for an unknown type
 	from   time.Time // the earliest time at which the task can be sent
 	faults []FieldError
+
+	plaintext bool // a plaintext scheme
 }
 
 // maxFaults is the largest number of faults that are reported for one task.
@@ -63,6 +65,9 @@ func (c *checker) checkEnvelope(e *Envelope) {
 	}
 	if e.Priority != "" && e.Priority != Urgent && e.Priority != Bulk {
 		c.faultAt("priority", "%s is neither %q nor %q", strictjson.Quote(string(e.Priority)), Urgent, Bulk)
+	}
+	if c.plaintext = e.Plaintext && e.Type == TypeScheme; e.Plaintext && !c.plaintext && c.spec != nil {
+		c.faultAt("plaintext", "only for %s: leave it out", TypeScheme)
 	}
 	c.checkTimes(e)
 	if e.ProcessAt.After(c.from) {

@@ -57,6 +57,38 @@ func (c *checker) lenientInteger(in strictjson.Value, name string, lo, hi int64)
 	return c.integer(in, name, lo, hi, "")
 }
 
+// checkMedia checks the body of seccheck:media. Only version 2 of media_check_async is allowed: the
+// push of version 1 has no verdict of the same form.
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/sec-center/sec-check/mediaCheckAsync.html
+func checkMedia(c *checker, body strictjson.Value) {
+	if v, ok := c.required(body, mediaURLField, strictjson.String, "the http:// or https:// address of the sound or the image"); ok {
+		u, err := url.Parse(string(v.Unquoted()))
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			c.fault(v, "not an address: https://host/path is expected")
+		}
+	}
+	for _, m := range [...]struct {
+		name   string
+		lo, hi int64
+		desc   string
+	}{
+		{"media_type", 1, 2, "1 sound, 2 image"},
+		{"scene", 1, 4, "1 profile, 2 comment, 3 forum, 4 social log"},
+	} {
+		if !body.Member(m.name).Present() {
+			c.faultAt("body."+m.name, "required: %s", m.desc)
+		} else {
+			c.lenientInteger(body, m.name, m.lo, m.hi)
+		}
+	}
+	if v := body.Member("version"); !v.Present() {
+		c.faultAt("body.version", "required: 2")
+	} else if raw := string(v.Raw()); raw != "2" && raw != `"2"` {
+		c.fault(v, "must be 2: the push of version 1 has no verdict of this form")
+	}
+	c.opaqueID(body, "openid", "the openid of the author, who visited the mini program within 2 hours")
+}
+
 // The members of an image check; a body has one of them. media holds the image. The worker
 // downloads the image at a media_url. A media_blob refers to an image that our Client has
 // stored; producers must not set it.

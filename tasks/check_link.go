@@ -28,6 +28,10 @@ const maxPath = 1024
 // checkScheme checks the body of scheme:generate:
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-scheme/generateScheme.html
 func checkScheme(c *checker, body strictjson.Value) {
+	if c.plaintext {
+		checkPlaintext(c, body)
+		return
+	}
 	if target, ok := c.optional(body, "jump_wxa", strictjson.Object); ok {
 		c.target(target)
 	}
@@ -48,6 +52,29 @@ func checkURLLink(c *checker, body strictjson.Value) {
 	}
 }
 
+// permanentField is the member of a short link's body that makes it permanent: an account has
+// 100,000 of those for life (85400).
+const permanentField = "is_permanent"
+
+// checkShortLink checks the body of scheme:shortlink:
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/short-link/generateShortLink.html
+// WeChat truncates a title of more than 20 characters.
+func checkShortLink(c *checker, body strictjson.Value) {
+	c.requiredText(body, "page_url", textRule{runes: maxPath}, "a released page, with its parameters")
+	c.optionalText(body, "page_title", textRule{})
+	c.flag(body, permanentField)
+}
+
+// checkNFCScheme checks the body of scheme:nfc:
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/qrcode-link/url-scheme/generateNFCScheme.html
+func checkNFCScheme(c *checker, body strictjson.Value) {
+	if target, ok := c.optional(body, "jump_wxa", strictjson.Object); ok {
+		c.target(target)
+	}
+	c.requiredText(body, "model_id", textRule{}, "the id of the device model, from WeChat's console")
+	c.optionalText(body, "sn", textRule{})
+}
+
 // target checks the page that a link opens.
 func (c *checker) target(in strictjson.Value) {
 	c.optionalText(in, "path", textRule{runes: maxPath, noQuery: queryHint})
@@ -55,8 +82,10 @@ func (c *checker) target(in strictjson.Value) {
 	c.envVersion(in)
 }
 
-func (c *checker) query(in strictjson.Value) {
-	c.optionalText(in, "query", textRule{runes: 1024, allowed: isQueryChar, allowedNames: "letters, digits and " + queryMarks})
+func (c *checker) query(in strictjson.Value) { c.queryOf(in, 1024) }
+
+func (c *checker) queryOf(in strictjson.Value, most int) {
+	c.optionalText(in, "query", textRule{runes: most, allowed: isQueryChar, allowedNames: "letters, digits and " + queryMarks})
 }
 
 func (c *checker) envVersion(in strictjson.Value) {

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/asynqwire"
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/taskstate"
 	"github.com/wxcourier/wxcourier/internal/templates"
@@ -27,6 +28,7 @@ type Client struct {
 	enqueuer  *asynqwire.Enqueuer
 	apps      sync.Map // those that are in ledger.AppsKey
 	templates *templates.Cache
+	consents  *consent.Store
 }
 
 // A ClientOption changes a [Client] from its defaults, which are those of the configuration of the
@@ -55,6 +57,7 @@ func NewClient(rdb redis.UniversalClient, options ...ClientOption) *Client {
 	}
 	return &Client{
 		backend: newBackend(rdb, policy), enqueuer: asynqwire.NewEnqueuer(rdb), templates: templates.NewCache(rdb, nil),
+		consents: consent.NewStore(rdb, nil),
 	}
 }
 

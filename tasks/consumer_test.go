@@ -3,6 +3,7 @@ package tasks_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,7 +91,7 @@ func (l *logText) String() string {
 func consume(t *testing.T, rdb redis.UniversalClient, cfg tasks.ConsumerConfig, process func(tasks.Result) error) (log *logText, stop func()) {
 	t.Helper()
 	log = &logText{}
-	cfg.Group, cfg.Log = consumerGroup, slog.New(slog.NewTextHandler(log, nil))
+	cfg.Group, cfg.Log = cmp.Or(cfg.Group, consumerGroup), slog.New(slog.NewTextHandler(log, nil))
 	if cfg.Apps == nil {
 		cfg.Apps = []string{clientApp}
 	}

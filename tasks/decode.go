@@ -55,6 +55,7 @@ var envelopeFields = [...]struct {
 	{"not_after", func(c *checker, e *Envelope, v strictjson.Value) { e.NotAfter = c.timeField(v) }},
 	{"batch", func(c *checker, e *Envelope, v strictjson.Value) { e.Batch = c.stringField(v) }},
 	{"ignore_hours", func(c *checker, e *Envelope, v strictjson.Value) { e.IgnoreHours = c.boolField(v) }},
+	{"plaintext", func(c *checker, e *Envelope, v strictjson.Value) { e.Plaintext = c.boolField(v) }},
 }
 
 func decode(line []byte, strict bool) (Envelope, error) {

@@ -19,6 +19,9 @@ const digestSize = 6
 // producer that repeats a call may compute a new process_at or not_after.
 func (e *Envelope) digestOf(spec *Spec, body strictjson.Value) string {
 	sum := fnv(fnvOffset, e.Type)
+	if e.Plaintext {
+		sum += fnv(fnvOffset, PlaintextLane)
+	}
 	for member := range body.Elements() {
 		if spec.Repeat == Deduped && string(member.Key()) == clientMsgIDField && e.derived(member) {
 			continue

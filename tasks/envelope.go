@@ -55,6 +55,9 @@ type Envelope struct {
 	Batch string `json:"batch,omitempty"`
 	// IgnoreHours allows sending outside the app's hours (`hours` in the configuration).
 	IgnoreHours bool `json:"ignore_hours,omitempty"`
+	// Plaintext makes the link of a scheme:generate task without a call (明文 URL Scheme): see
+	// [Envelope.PlaintextScheme].
+	Plaintext bool `json:"plaintext,omitempty"`
 	// TraceParent is the W3C trace context of the producer; see [TraceParent]. It is no field of
 	// the JSON: asynq carries it as a header.
 	TraceParent string `json:"-"`
@@ -64,7 +67,15 @@ type Envelope struct {
 }
 
 // Queue returns the name of the task's asynq queue.
-func (e Envelope) Queue() string { return QueueName(e.App, e.Type, e.Priority) }
+func (e Envelope) Queue() string { return QueueName(e.App, e.Lane(), e.Priority) }
+
+// Lane returns the lane of the task: its type or, with Plaintext, [PlaintextLane].
+func (e Envelope) Lane() string {
+	if e.Plaintext {
+		return PlaintextLane
+	}
+	return e.Type
+}
 
 // TaskID returns the task's id in asynq: "<app>:<id>".
 func (e Envelope) TaskID() string { return e.App + ":" + e.ID }
@@ -244,6 +255,9 @@ func (e *Envelope) payload() []byte {
 	text(`,"batch":`, e.Batch)
 	if e.IgnoreHours {
 		dst = append(dst, `,"ignore_hours":true`...)
+	}
+	if e.Plaintext {
+		dst = append(dst, `,"plaintext":true`...)
 	}
 	for i, fixed := range e.Fixed {
 		text([...]string{`,"fixed":[`, `,`}[min(i, 1)], fixed)

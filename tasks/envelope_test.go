@@ -95,7 +95,7 @@ func TestParseEnvelopeRefuses(t *testing.T) {
 		{`{"prioritty":"x"}`, "prioritty", `did you mean "priority"?`},
 		{`{"batches":"x"}`, "batches", `did you mean "batch"?`},
 		{`{"ignore_hour":true}`, "ignore_hour", `did you mean "ignore_hours"?`},
-		{`{"touser":"o"}`, "touser", "unknown field; an envelope has type, app, id, body, priority, process_at, not_after, batch, ignore_hours, and WeChat's own fields go inside body"},
+		{`{"touser":"o"}`, "touser", "unknown field; an envelope has type, app, id, body, priority, process_at, not_after, batch, ignore_hours, plaintext, and WeChat's own fields go inside body"},
 		{`{"` + strings.Repeat("z", 10_000) + `":1}`, `["` + strings.Repeat("z", 32) + `…"]`, "unknown field"},
 	}
 	for i, tt := range tests {
@@ -120,7 +120,7 @@ func TestParseEnvelopeNull(t *testing.T) {
 func TestEnvelopeFields(t *testing.T) {
 	full := Envelope{
 		Type: TypeScheme, App: testApp, ID: "i", Body: json.RawMessage(`{}`), Priority: Bulk,
-		ProcessAt: testNow, NotAfter: testNow.Add(1500 * time.Millisecond), Batch: "b", IgnoreHours: true,
+		ProcessAt: testNow, NotAfter: testNow.Add(1500 * time.Millisecond), Batch: "b", IgnoreHours: true, Plaintext: true,
 	}
 	payload, err := full.Encode()
 	if err != nil {

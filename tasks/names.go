@@ -129,6 +129,19 @@ func QueueName(app, typ string, p Priority) string {
 	return app + ":" + typ
 }
 
+// PlaintextLane is the lane of the tasks with [Envelope.Plaintext], which need no call: it stands for
+// their type in the names of their queues, so that no limit and no hold of the type's other tasks
+// delays them.
+const PlaintextLane = "scheme:plaintext"
+
+// TypeOfLane returns the task type of a lane: its name, except for [PlaintextLane].
+func TypeOfLane(lane string) string {
+	if lane == PlaintextLane {
+		return TypeScheme
+	}
+	return lane
+}
+
 // QueueNames returns the names of both queues of an app's tasks of one type, the urgent one first.
 func QueueNames(app, typ string) []string {
 	return []string{QueueName(app, typ, Urgent), QueueName(app, typ, Bulk)}
@@ -137,6 +150,12 @@ func QueueNames(app, typ string) []string {
 // ParseQueue parses a queue name. ok is false for names that [QueueName] does not return.
 // The type has the form kind:api but need not be in the catalog: a newer version may have it.
 func ParseQueue(q string) (app, typ string, p Priority, ok bool) {
+	app, lane, p, ok := ParseLane(q)
+	return app, TypeOfLane(lane), p, ok
+}
+
+// ParseLane is [ParseQueue] with the lane in place of the type: [QueueName] of the lane is q.
+func ParseLane(q string) (app, lane string, p Priority, ok bool) {
 	app, typ, found := strings.Cut(q, ":")
 	if !found || !ValidApp(app) {
 		return "", "", "", false

@@ -30,6 +30,34 @@ func NewTextCheckTask(app string, p TextCheckPayload, opts ...Option) (*asynq.Ta
 	return newTyped(TypeTextCheck, app, p, opts)
 }
 
+// MediaCheckPayload is the body of seccheck:media, a check of a sound or an image that WeChat
+// downloads by itself. WeChat sends the verdict within 30 minutes to the callback of the app, which
+// must be configured (`apps[].callback`); the task waits for it. A check without a verdict ends as
+// [OutcomeUnknown], with the reason no_callback.
+//
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/sec-center/sec-check/mediaCheckAsync.html
+type MediaCheckPayload struct {
+	// MediaURL is an address from which WeChat can download a file of at most 10 MB. Required.
+	MediaURL string `json:"media_url"`
+	// MediaType is 1 for a sound and 2 for an image. Required.
+	MediaType int `json:"media_type"`
+	// Version is 2. NewMediaCheckTask replaces 0 by 2.
+	Version int `json:"version"`
+	// Scene is 1 profile, 2 comment, 3 forum or 4 social log. Required.
+	Scene int `json:"scene"`
+	// OpenID is the openid of the author, who must have visited the mini program in the two
+	// hours before the check is sent (61010 otherwise). Required.
+	OpenID string `json:"openid"`
+}
+
+// NewMediaCheckTask makes a seccheck:media task. The error is a *[ValidationError].
+func NewMediaCheckTask(app string, p MediaCheckPayload, opts ...Option) (*asynq.Task, error) {
+	if p.Version == 0 {
+		p.Version = 2
+	}
+	return newTyped(TypeMediaCheck, app, p, opts)
+}
+
 // ImageCheckPayload is the body of seccheck:image, with either Media or MediaURL. The
 // endpoint still works, but WeChat no longer maintains it. The image is a PNG, JPEG or GIF of
 // at most 1 MB; WeChat states a limit of 750×1334 pixels.

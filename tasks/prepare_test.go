@@ -16,6 +16,7 @@ var testNow = time.Date(2020, 11, 1, 8, 0, 0, 0, time.UTC)
 // valid parts of bodies, for tests of other parts
 const (
 	recipient = `"touser":"oABCDEFGH-1234567890","template_id":"TEMPLATE_ID"`
+	author    = `"version":2,"scene":1,"openid":"o"`
 	gif       = "R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
 )
 
@@ -52,6 +53,12 @@ var goodBodies = []struct{ typ, body string }{
 	{TypeScheme, `{"jump_wxa":{"query":"a=%E4%BD%A0&b=!#$&'()*+,/:;=?@-._~"},"expire_time":1635750000}`},
 	{TypeURLLink, `{"path":"pages/index/index","query":"id=123","is_expire":true,"expire_type":0,"expire_time":1606737600,"env_version":"release"}`},
 	{TypeURLLink, `{"cloud_base":{"env":"xxx","domain":"xxx.xx","path":"/jump-wxa.html","query":"a=1&b=2"},"expire_type":1,"expire_interval":1}`},
+	{TypeShortLink, `{"page_url":"/pages/index/index?a=1&b=页","page_title":"` + strings.Repeat("题", 30) + `"}`},
+	{TypeShortLink, `{"page_url":"p","page_title":"","is_permanent":true}`},
+	{TypeNFCScheme, `{"jump_wxa":{"path":"pages/index/index","query":"a=1"},"model_id":"nBdwBWQ1K9cvwZs5fmUz_g","sn":"a1"}`},
+	{TypeNFCScheme, `{"jump_wxa":[],"model_id":"m","sn":""}`},
+	{TypeMediaCheck, `{"openid":"OPENID","scene":1,"version":2,"media_url":"https://developers.weixin.qq.com/miniprogram/assets/images/head_global_z_@all.p","media_type":2}`},
+	{TypeMediaCheck, `{"media_url":"http://example.com/a.mp3","media_type":"1","version":"2","openid":"oA","scene":"4"}`},
 	{TypeUnlimitedCode, `{"scene":"id=123","page":"pages/index/index","check_path":true,"env_version":"release","width":430,"auto_color":false,"line_color":{"r":0,"g":0,"b":0},"is_hyaline":false}`},
 	{TypeUnlimitedCode, `{"page":"pages/index/index","scene":"a=1","check_path":true,"env_version":"release"}`},
 	{TypeUnlimitedCode, `{"scene":"!#$&'()*+,/:;=?@-._~aZ0123456789","line_color":{"r":"255","g":"0","b":"7"},"width":280}`},
@@ -188,6 +195,15 @@ var badBodies = []struct{ typ, body, path, says string }{
 	{TypeScheme, `{"expire_time":1636000000}`, "body.expire_time", "1 year at most"},
 	{TypeScheme, `{"expire_time":1606737600000}`, "body.expire_time", "milliseconds"},
 	{TypeScheme, `{"expire_time":-1}`, "body.expire_time", "out of range"},
+	{TypeShortLink, `{}`, "body.page_url", "required"},
+	{TypeShortLink, `{"page_url":""}`, "body.page_url", "empty"},
+	{TypeShortLink, `{"page_url":"` + strings.Repeat("页", 1025) + `"}`, "body.page_url", "1025 characters; at most 1024"},
+	{TypeShortLink, `{"page_url":"p","page_title":1}`, "body.page_title", "must be a string"},
+	{TypeShortLink, `{"page_url":"p","is_permanent":"yes!"}`, "body.is_permanent", "must be true or false"},
+	{TypeNFCScheme, `{"jump_wxa":{}}`, "body.model_id", "required"},
+	{TypeNFCScheme, `{"model_id":""}`, "body.model_id", "empty"},
+	{TypeNFCScheme, `{"model_id":"m","sn":5}`, "body.sn", "must be a string"},
+	{TypeNFCScheme, `{"model_id":"m","jump_wxa":{"query":"a b"}}`, "body.jump_wxa.query", "a space"},
 
 	// codes
 	{TypeUnlimitedCode, `{"page":"pages/index/index"}`, "body.scene", "required"},
@@ -238,6 +254,16 @@ var badBodies = []struct{ typ, body, path, says string }{
 	{TypeImageCheck, `{"media_url":"example.com/secret.png"}`, "body.media_url", "not an address"},
 	{TypeImageCheck, `{"media_url":"https://user:secret@example.com/a.png"}`, "body.media_url", "user name"},
 	{TypeImageCheck, `{"media_url":"https://example.com/` + strings.Repeat("a", 2048) + `"}`, "body.media_url", "at most 2048"},
+	{TypeMediaCheck, `{"media_type":1,` + author + `}`, "body.media_url", "required"},
+	{TypeMediaCheck, `{"media_url":"secret.png","media_type":1,` + author + `}`, "body.media_url", "not an address"},
+	{TypeMediaCheck, `{"media_url":"ftp://example.com/secret","media_type":1,` + author + `}`, "body.media_url", "not an address"},
+	{TypeMediaCheck, `{"media_url":"https://example.com/a",` + author + `}`, "body.media_type", "required: 1 sound, 2 image"},
+	{TypeMediaCheck, `{"media_url":"https://example.com/a","media_type":3,` + author + `}`, "body.media_type", "from 1 to 2"},
+	{TypeMediaCheck, `{"media_url":"https://example.com/a","media_type":1,"scene":1,"openid":"o"}`, "body.version", "required: 2"},
+	{TypeMediaCheck, `{"media_url":"https://example.com/a","media_type":1,"scene":1,"openid":"o","version":1}`, "body.version", "must be 2"},
+	{TypeMediaCheck, `{"media_url":"https://example.com/a","media_type":1,"version":2,"openid":"o"}`, "body.scene", "required"},
+	{TypeMediaCheck, `{"media_url":"https://example.com/a","media_type":1,"version":2,"openid":"o","scene":5}`, "body.scene", "from 1 to 4"},
+	{TypeMediaCheck, `{"media_url":"https://example.com/a","media_type":1,"version":2,"scene":1}`, "body.openid", "required"},
 	{TypeImageCheck, `{"media_blob":"` + strings.Repeat("a", 64) + `"}`, "body.media_blob", "set by wxcourier only"},
 
 	// the body as such

@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"context"
+	"slices"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
 )
@@ -22,6 +23,12 @@ func (r Result) ExpectsReceipt() bool {
 func TypeHasReceipts(typ string) bool {
 	spec, ok := Lookup(typ)
 	return ok && spec.Receipts
+}
+
+// TypesWithReceipts returns the task types for whose messages WeChat pushes receipts, in the order of
+// the catalog.
+func TypesWithReceipts() []string {
+	return slices.DeleteFunc(Types(), func(typ string) bool { return !TypeHasReceipts(typ) })
 }
 
 // WithReceipt returns a result with the receipt that the task's record has beside it; the zero Receipt

@@ -70,6 +70,9 @@ func InBatch(name string) Option { return func(d *draft) { d.Batch = name } }
 // [Envelope.IgnoreHours].
 func IgnoreHours() Option { return func(d *draft) { d.IgnoreHours = true } }
 
+// Plaintext makes the link of a scheme:generate task without a call; see [Envelope.PlaintextScheme].
+func Plaintext() Option { return func(d *draft) { d.Plaintext = true } }
+
 // TraceParent sends the W3C trace context of the producer to the worker, in the form of the HTTP
 // header of that name (https://www.w3.org/TR/trace-context/#traceparent-header), so that the spans
 // of the delivery belong to the producer's trace. A context that is not sampled is checked but not

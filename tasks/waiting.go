@@ -41,6 +41,9 @@ const (
 	WaitsForRetry WaitReason = taskstate.ForRetry
 	// WaitsForReceiver: other messages to the same receiver, or WeChat's limit for one.
 	WaitsForReceiver WaitReason = taskstate.ForReceiver
+	// WaitsForCallback: WeChat has accepted the request, and its push ends the task; without one it
+	// ends at Result.NextAt.
+	WaitsForCallback WaitReason = taskstate.ForCallback
 	// WaitsForHours: the app's hours.
 	WaitsForHours WaitReason = taskstate.ForHours
 	// WaitsForLimit: a limit of the app that is used up. Only `wxcourier task` shows it, since
@@ -61,7 +64,7 @@ const (
 func WaitReasons() []WaitReason {
 	return []WaitReason{
 		WaitsForProcessAt, WaitsForTurn, WaitsForPermit, WaitsForAnswer, WaitsForRetry, WaitsForReceiver,
-		WaitsForHours, WaitsForLimit, WaitsForHold, WaitsForPause, WaitsForArchive, WaitsForSweep,
+		WaitsForCallback, WaitsForHours, WaitsForLimit, WaitsForHold, WaitsForPause, WaitsForArchive, WaitsForSweep,
 	}
 }
 
@@ -71,7 +74,7 @@ func (w WaitReason) blocked() bool {
 	switch w {
 	case WaitsForHold, WaitsForLimit, WaitsForPause, WaitsForArchive, WaitsForSweep:
 		return true
-	case WaitsForProcessAt, WaitsForTurn, WaitsForPermit, WaitsForAnswer, WaitsForRetry, WaitsForReceiver, WaitsForHours:
+	case WaitsForProcessAt, WaitsForTurn, WaitsForPermit, WaitsForAnswer, WaitsForRetry, WaitsForReceiver, WaitsForCallback, WaitsForHours:
 	}
 	return false
 }
@@ -104,7 +107,12 @@ func (c *Client) Result(ctx context.Context, app, id string) (Result, error) {
 
 // stateNames returns the names of a task for a taskstate.Reader.
 func stateNames(app, id string) taskstate.Names {
-	return taskstate.Names{App: app, ID: id, AsynqID: Envelope{App: app, ID: id}.TaskID(), TypeOf: typeOfQueue}
+	return taskstate.Names{App: app, ID: id, AsynqID: Envelope{App: app, ID: id}.TaskID(), LaneOf: laneOfQueue}
+}
+
+func laneOfQueue(queue string) string {
+	_, lane, _, _ := ParseLane(queue)
+	return lane
 }
 
 func typeOfQueue(queue string) string {
@@ -120,7 +128,7 @@ func ResultOf(t taskstate.Task, wait taskstate.Wait) (Result, error) {
 	}
 	r := resultOfRecord(t.App, t.ID, t.Record)
 	r.Batch, r.WaitsFor, r.NextAt, r.Reason = t.Envelope.Batch, WaitReason(wait.For), wait.Until, wait.Reason
-	if t.Canceled {
+	if t.Canceled && r.WaitsFor != WaitsForCallback { // which cannot be canceled any more
 		r.Reason = "canceled"
 	}
 	if t.Copy == nil {

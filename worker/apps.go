@@ -42,11 +42,14 @@ func (t *appTable) replace(apps []App) {
 	t.apps.Store(&byID)
 }
 
-// validateApps reports the apps whose hours are not valid.
+// validateApps reports the apps whose hours or mode of consent are not valid.
 func validateApps(apps []App) error {
 	for _, app := range apps {
 		if err := app.Hours.Validate(); err != nil {
 			return fmt.Errorf("worker: hours of %s: %w", app.ID, err)
+		}
+		if _, err := ConsentMode(app.Consent); err != nil {
+			return fmt.Errorf("worker: consent of %s: %w", app.ID, err)
 		}
 	}
 	return nil
@@ -57,7 +60,7 @@ func validateApps(apps []App) error {
 //
 // A new app's lanes open at once where it has tasks. The lanes of an app that is no longer among
 // apps close: the calls under way are finished and recorded, and its other tasks wait in Redis for a
-// replica that sends for it. Changed hours and OnlyOpenIDs apply to each task from its next step on,
+// replica that sends for it. Changed hours, OnlyOpenIDs and Consent apply to each task from its next step on,
 // and a changed concurrency to each lane ([ratelimit.Limiter.LimitsChanged] applies the other limits).
 //
 // Credentials belong to the wechat.Tokens of the replica's client. SetApps requests a token again

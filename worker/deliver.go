@@ -43,9 +43,12 @@ type delivererDeps struct {
 	tracer     trace.Tracer // nil: no spans
 	metrics    *metrics
 	series     *series.Recorder // nil: outcomes are not counted over time
+	consents   *consentLedger
 	background *background.Group
-	log        *slog.Logger
-	now        func() time.Time // the clock of hours and expiry
+	// callbackTimeout is how long a task waits for the push that ends it.
+	callbackTimeout time.Duration
+	log             *slog.Logger
+	now             func() time.Time // the clock of hours and expiry
 }
 
 func newDeliverer(deps delivererDeps) *deliverer {
@@ -68,8 +71,8 @@ func (d *deliverer) newRunner() string {
 // deliver takes one task through the pipeline:
 //
 //	decode → prepare (app, its hours → probe → receiver's lock → request (guards, image, token) →
-//	permit) → open (settled? canceled? expired? fence) → send (OnSending → connection →
-//	permit's instant → call) → judge → settle
+//	permit) → open (settled? canceled? expired? fence) → send (the receiver's consent →
+//	OnSending → connection → permit's instant → call) → judge → settle
 //
 // It holds no policy: open decides whether the task may be sent, package dispatch what follows
 // from the answer. asynq deletes the task when deliver returns nil, retries it after a
@@ -89,6 +92,14 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 	j.started, j.resultWriter, j.trace = started, t.ResultWriter(), d.newTrace(t.Headers())
 	j.call.Assign(permit)
 	defer d.release(ctx, j)
+	if j.Plaintext {
+		return d.makePlaintext(ctx, j)
+	}
+	if j.spec.Callback {
+		if waits, err := d.checkCallback(ctx, j); waits {
+			return err
+		}
+	}
 
 	err = d.prepare(open, j)
 	if !isHandedBack(err) && (taskCtx.Err() != nil || open.Err() != nil) {
@@ -110,7 +121,12 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 		err = d.send(ctx, j)
 	}
 	j.err = err
-	return d.settle(ctx, j, d.judge(ctx, j))
+	d.consents.settle(ctx, j)
+	v := d.judge(ctx, j)
+	if j.spec.Callback && v.Outcome == tasks.OutcomeAccepted {
+		return d.awaitCallback(ctx, j, v)
+	}
+	return d.settle(ctx, j, v)
 }
 
 // release ends what a run holds: the probe, the receiver's lock, and a permit that it has not
@@ -152,6 +168,9 @@ func (d *deliverer) open(ctx context.Context, j *job) error {
 // send calls WeChat.
 func (d *deliverer) send(ctx context.Context, j *job) (err error) {
 	open := j.lane.gate.Context()
+	if err := d.consents.checkConsent(ctx, j); err != nil {
+		return err
+	}
 	if err := d.notifySending(open, j); err != nil {
 		return err
 	}

@@ -16,10 +16,16 @@ func TestEveryTypeIsDelivered(t *testing.T) {
 	onEach(t, sandbox.Options{}, func(t *testing.T, r *rig) {
 		r.replica(nil)
 		for _, spec := range tasks.Catalog() {
+			if spec.Callback {
+				continue // see TestMediaCheck
+			}
 			id := strings.ReplaceAll(spec.Type, ":", "-")
 			r.submit(tasks.Envelope{Type: spec.Type, ID: id, Body: []byte(spec.Example)})
 		}
 		for _, spec := range tasks.Catalog() {
+			if spec.Callback {
+				continue
+			}
 			got := r.outcome(strings.ReplaceAll(spec.Type, ":", "-"))
 			want := tasks.OutcomeAccepted
 			if spec.Type == tasks.TypeUniform {
@@ -33,7 +39,7 @@ func TestEveryTypeIsDelivered(t *testing.T) {
 			}
 			switch spec.Kind {
 			case tasks.Link:
-				if got.OpenLink+got.URLLink == "" {
+				if got.OpenLink+got.URLLink+got.Link == "" {
 					t.Errorf("%s: no link", spec.Type)
 				}
 			case tasks.Code:

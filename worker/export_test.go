@@ -15,6 +15,10 @@ func NewRunnerForTest(r *Replica) string { return r.deliverer.newRunner() }
 // SetClockForTest replaces the clock of hours and expiry; call it before Run.
 func SetClockForTest(r *Replica, now func() time.Time) { r.deliverer.now = now }
 
+// SetPushDelayForTest replaces how long after a task was enqueued the push of its acceptance may come;
+// call it before Run.
+func SetPushDelayForTest(r *Replica, d time.Duration) { r.deliverer.consents.pushDelay = d }
+
 // OpenLanesForTest counts the open lanes.
 func OpenLanesForTest(r *Replica) int { return len(r.fleet.snapshot()) }
 
@@ -52,4 +56,9 @@ func SweepForTest(r *Replica, retention time.Duration) {
 	s := r.sweeper
 	s.every = 5 * time.Millisecond
 	s.config.MinAge, s.config.Confirm, s.config.Retention, s.config.Pace = 0, 0, retention, nil
+}
+
+// SetCallbackTimeoutForTest sets how long tasks wait for the push that ends them; call it before Run.
+func SetCallbackTimeoutForTest(r *Replica, timeout time.Duration) {
+	r.deliverer.callbackTimeout = timeout
 }

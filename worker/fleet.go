@@ -141,16 +141,15 @@ func (f *fleet) wake(ctx context.Context, name string) {
 		}
 		return
 	}
-	app, typ, priority, _ := tasks.ParseQueue(name)
-	_, known := tasks.Lookup(typ) // a newer producer's types wait for newer replicas
-	if !known || !f.index.serves(app) {
+	q, known := parseQueue(name)
+	if !known || !f.index.serves(q.lane.app) {
 		return
 	}
-	f.index.add(queueRef{laneKey{app, typ}, priority})
-	if f.holds.Held(app, typ) {
+	f.index.add(q)
+	if f.holds.Held(q.lane.app, q.lane.typ) {
 		return
 	}
-	if l := f.ensure(laneKey{app, typ}); l != nil { //nolint:contextcheck // the lane outlives ctx
+	if l := f.ensure(q.lane); l != nil { //nolint:contextcheck // the lane outlives ctx
 		l.gate.Wake()
 	}
 }

@@ -44,9 +44,11 @@ type job struct {
 	unlock       func()    // unlocks the receiver; nil when it is not locked
 	request      wechat.Request
 	opened       ledger.OpenResult
-	notified     bool // OnSending was called
+	notified     bool          // OnSending was called
+	consent      *consentCheck // nil: the consent of the receiver does not matter, or is not known
 	answer       wechat.Answer
-	err          error // of the request or the call
+	completed    *tasks.Result // what a push says; nil: the answer tells the result
+	err          error         // of the request or the call
 }
 
 // undecodableError describes a task whose payload cannot be decoded, so that no attempt is
@@ -81,7 +83,7 @@ func newJob(ctx context.Context, l *lane, runner string, t *asynq.Task) (*job, e
 	if j.Envelope, err = tasks.DecodePayload(t.Payload()); err != nil {
 		return bad(err)
 	}
-	if j.App != l.app || j.Type != l.typ {
+	if j.App != l.app || j.Lane() != l.typ {
 		return bad(fmt.Errorf("it belongs to another queue than %s", queue))
 	}
 	if j.TaskID() != taskID {
@@ -92,6 +94,7 @@ func newJob(ctx context.Context, l *lane, runner string, t *asynq.Task) (*job, e
 		return bad(errors.New("its type is not in the catalog"))
 	}
 	j.spec = spec
+	j.spec.Repeat = spec.RepeatOf(j.Body)
 	j.receiver, j.template = j.ReceiverAndTemplate()
 	j.call = dispatch.Call{
 		App: j.App, Type: j.Type, Endpoint: wechat.Endpoint(spec.Path), Template: j.template, Bulk: j.Priority == tasks.Bulk,

@@ -38,7 +38,7 @@ type lane struct {
 
 // openLane opens a lane. It does no I/O by itself.
 func (f *fleet) openLane(key laneKey) (*lane, error) {
-	spec, _ := tasks.Lookup(key.typ)
+	spec, _ := tasks.Lookup(tasks.TypeOfLane(key.typ))
 	l := &lane{
 		app: key.app, typ: key.typ, servers: f.servers, deliverer: f.deliverer,
 		queues: tasks.QueueNames(key.app, key.typ),
@@ -49,7 +49,9 @@ func (f *fleet) openLane(key laneKey) (*lane, error) {
 	if err := f.servers.join(l); err != nil {
 		return nil, fmt.Errorf("open the lane of %s %s: %w", key.app, key.typ, err)
 	}
-	f.dispatcher.FollowLimits(l.gate.Context(), key.app, key.typ)
+	if key.typ != tasks.PlaintextLane { // which makes no call
+		f.dispatcher.FollowLimits(l.gate.Context(), key.app, key.typ)
+	}
 	return l, nil
 }
 

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,8 @@ type metrics struct {
 	outcomes *prometheus.CounterVec
 	delivery *prometheus.HistogramVec
 	build    prometheus.Collector
+
+	consentChecks *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -28,12 +31,32 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 14),
 		}, []string{"type"}),
 		build: buildinfo.Metric(),
+		consentChecks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wxcourier_consent_checks_total", Help: "Checks of the consent of receivers of subscribe messages, and how calls turned out for it, by check.",
+		}, []string{"app", "type", "check"}),
 	}
 	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.outcomes, m.delivery, m.build}
+	return []prometheus.Collector{m.delivery, m.build, m.consentChecks}
+}
+
+// registerOutcomes registers the counter of outcomes, or uses that of a gateway in this process, which
+// counts the outcomes that pushes record.
+func (m *metrics) registerOutcomes(reg prometheus.Registerer) error {
+	err := reg.Register(m.outcomes)
+	var twice prometheus.AlreadyRegisteredError
+	if errors.As(err, &twice) {
+		if shared, ok := twice.ExistingCollector.(*prometheus.CounterVec); ok {
+			m.outcomes = shared
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("register the metrics: %w", err)
+	}
+	return nil
 }
 
 // register registers metrics with a registry.

@@ -35,7 +35,7 @@ func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (led
 		NoBlob:  j.Type != tasks.TypeImageCheck,
 		Content: ledger.TaskContent{Payload: j.payload, Headers: j.headers},
 	}
-	if app, _ := d.apps.get(j.App); app.Receipts {
+	if app, _ := d.apps.get(j.App); app.Receipts && j.spec.Kind != tasks.Check {
 		ending.AwaitReceipt(j.answer.MsgID, j.receiver)
 	}
 	settled, err := d.settleRecord(ctx, j, ending)
@@ -91,6 +91,9 @@ func (j *job) result(v dispatch.Verdict, now time.Time) tasks.Result {
 	}
 	if a.Image != nil {
 		res.Image = a.ImageType
+	}
+	if c := j.completed; c != nil {
+		res.ErrCode, res.ErrMsg, res.Suggest, res.Label = c.ErrCode, c.ErrMsg, c.Suggest, c.Label
 	}
 	var (
 		api    *wechat.APIError

@@ -30,6 +30,14 @@ func queuesOf(lane laneKey) []queueRef {
 	return []queueRef{{lane, tasks.Urgent}, {lane, tasks.Bulk}}
 }
 
+// parseQueue parses the name of a queue. known is false for a type that the catalog does not have: a
+// newer producer's tasks wait for newer replicas.
+func parseQueue(name string) (q queueRef, known bool) {
+	app, lane, priority, _ := tasks.ParseLane(name)
+	_, known = tasks.Lookup(tasks.TypeOfLane(lane))
+	return queueRef{laneKey{app, lane}, priority}, known
+}
+
 // name returns the name of the queue.
 func (q queueRef) name() string { return tasks.QueueName(q.lane.app, q.lane.typ, q.priority) }
 

@@ -158,10 +158,8 @@ func (x *queueIndex) refresh(ctx context.Context, rdb redis.UniversalClient) err
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if app, typ, priority, ok := tasks.ParseQueue(name); ok {
-			if _, known := tasks.Lookup(typ); known && x.serves(app) {
-				x.add(queueRef{laneKey{app, typ}, priority})
-			}
+		if q, known := parseQueue(name); known && x.serves(q.lane.app) {
+			x.add(q)
 		}
 	}
 	x.size, x.readAt = int64(len(names)), time.Now()

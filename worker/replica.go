@@ -33,6 +33,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/background"
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
@@ -42,6 +43,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/internal/templates/refresh"
 	"github.com/wxcourier/wxcourier/ratelimit"
+	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -52,7 +54,12 @@ type App struct {
 	Hours       Hours    // when tasks may be sent; types without hours at any time
 	// Receipts: WeChat pushes the receipts of the app's messages to a gateway, so that their ids are kept.
 	Receipts bool
-	Templates   Templates
+	// Consent says what follows from the consent of the receivers of subscribe messages: ConsentOff
+	// (also ""), ConsentObserve or ConsentEnforce. What is known of it comes from WeChat's pushes, which a
+	// gateway receives, and from [tasks.Client.ReportConsent]. A message of a template whose kind is not
+	// known is never refused: see Templates.Fetch.
+	Consent   string
+	Templates Templates
 }
 
 // Deps are the dependencies of a replica. All but Logger, Registry, Tracer and Clock are required.
@@ -103,6 +110,7 @@ type Replica struct {
 	templateApps       chan struct{} // likewise
 	beater             *heartbeat.Beater
 	series             *series.Recorder // nil: unlisted
+	consents           *consent.Recorder
 }
 
 // redisTimeout bounds a call to Redis outside of the delivery pipeline.
@@ -162,14 +170,21 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	}
 	hook, metrics := gate.NewHook(deps.Redis, gate.WithRetention(deps.Results.AsynqRetention)), newMetrics()
 	book := ledger.New(deps.Redis, policy)
+	r.consents = consent.NewRecorder(deps.Redis, deps.Logger, nil)
+	kinds := templates.NewCache(deps.Redis, nil)
 	r.dispatcher = dispatch.New(dispatch.Deps{
 		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id, Tracer: deps.Tracer,
 	})
 	r.deliverer = newDeliverer(delivererDeps{
 		replica: r.id, apps: apps, attempts: cfg.Attempts, results: deps.Results,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
-		templates: templates.NewCache(deps.Redis, nil),
-		hooks:     hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background, log: deps.Logger, now: deps.Clock,
+		templates: kinds,
+		hooks:     hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background,
+		consents: &consentLedger{
+			store: consent.NewStore(deps.Redis, nil), counts: r.consents, metrics: metrics, kindOf: kinds.Kind,
+			hold: policy.DeadAfter, pushDelay: consent.PushDelay, log: deps.Logger,
+		},
+		log: deps.Logger, now: deps.Clock, callbackTimeout: tasks.CallbackTimeout,
 	})
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}
 	r.fleet = newFleet(fleetDeps{
@@ -181,6 +196,9 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 		deadAfter: policy.DeadAfter, retention: policy.Retention,
 	})
 	if deps.Registry != nil {
+		if err := metrics.registerOutcomes(deps.Registry); err != nil {
+			return nil, err
+		}
 		if err := register(deps.Registry, append(metrics.collectors(), newStateCollector(r.fleet))...); err != nil {
 			return nil, err
 		}
@@ -218,6 +236,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.background.Go(func(lifetime context.Context) {
 		refresh.New(r.rdb, r.fetchTemplates, r.log, nil).Run(lifetime, r.apps.templateApps, r.templateApps)
 	})
+	r.background.Go(r.consents.Run)
 	if !r.unlisted {
 		r.background.Go(func(lifetime context.Context) { r.beater.Run(lifetime, ctx.Done()) })
 		r.background.Go(r.series.Run)

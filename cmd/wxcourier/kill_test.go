@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -105,7 +106,7 @@ func TestKilledRunWithJournal(t *testing.T) {
 			mayBeUnknown[id] = true
 		}
 		for id, result := range r.results(stdout.String()) {
-			if before, ok := printed[id]; ok && before != result {
+			if before, ok := printed[id]; ok && !reflect.DeepEqual(before, result) {
 				t.Errorf("%s was printed as %+v, and then as %+v", id, before, result)
 			}
 			printed[id] = result

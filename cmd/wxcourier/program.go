@@ -64,6 +64,8 @@ type commands struct {
 	Bench    benchCommand    `cmd:"" help:"Measure the speed and cost of a deployment on this machine."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 
+	Templates templatesCommand `cmd:"" help:"List the message templates of apps, with their fields."`
+
 	Healthcheck healthcheckCommand `cmd:"" help:"Check whether a worker or a gateway is ready, for container runtimes."`
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,7 +82,7 @@ func TestRepeatedRunWithJournal(t *testing.T) {
 		t.Errorf("%d results, and then %d", len(before), len(after))
 	}
 	for id, r := range before {
-		if after[id] != r {
+		if !reflect.DeepEqual(after[id], r) {
 			t.Errorf("%s: first %+v, then %+v", id, r, after[id])
 		}
 	}

@@ -115,6 +115,7 @@ func waitTexts() map[tasks.WaitReason]string {
 		tasks.WaitsForAnswer:    "WeChat's answer",
 		tasks.WaitsForRetry:     "the next attempt",
 		tasks.WaitsForReceiver:  "its receiver: other messages to them, or WeChat's limit for one receiver",
+		tasks.WaitsForCallback:  "WeChat's callback, which ends it",
 		tasks.WaitsForHours:     "the app's hours",
 		tasks.WaitsForLimit:     "a limit that is used up by our own count",
 		tasks.WaitsForHold:      "the end of a hold",

@@ -29,6 +29,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/problem"
 	"github.com/wxcourier/wxcourier/internal/resultlog"
+	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
@@ -41,6 +42,7 @@ type App struct {
 	OnlyOpenIDs []string
 	// Receipts: WeChat pushes the receipts of its messages.
 	Receipts bool
+	Consent  string // worker.ConsentOff (also ""), worker.ConsentObserve or worker.ConsentEnforce
 }
 
 // Deps are the dependencies of an API. All are required.
@@ -56,7 +58,10 @@ type Deps struct {
 	// of some quotas of an app is used, and learns the answers.
 	SyncPauses func(ctx context.Context, app string) error
 	AskQuotas  func(ctx context.Context, app string, types []string) error
-	Log        *slog.Logger
+	// RefreshTemplates asks WeChat for the message templates of an app. The error is refresh.ErrBusy or
+	// one of Redis.
+	RefreshTemplates func(ctx context.Context, app string) (*templates.Registry, error)
+	Log              *slog.Logger
 }
 
 // API serves the operations. Create it with New.
@@ -93,7 +98,7 @@ func New(deps Deps) *API {
 	a.huma = humago.New(a.mux, config())
 	for _, register := range []func(){
 		a.registerTasks, a.registerBatch, a.registerResults, a.registerResultStream, a.registerBatches,
-		a.registerFind, a.registerSeries, a.registerRedrives, a.registerLanes, a.registerHolds, a.registerAudit, a.registerToken,
+		a.registerFind, a.registerSeries, a.registerReceiptSeries, a.registerRedrives, a.registerLanes, a.registerHolds, a.registerTemplates, a.registerConsents, a.registerAudit, a.registerToken,
 		a.registerDocs,
 	} {
 		register()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway/docs"
 	"github.com/wxcourier/wxcourier/internal/audit"
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/problem"
@@ -56,6 +57,8 @@ func tags() []*huma.Tag {
 		{Name: batchesTag, Description: "Tasks that were enqueued as a group."},
 		{Name: lanesTag, Description: "What waits, and how much of each limit is used."},
 		{Name: holdsTag, Description: "What stands still, why and until when."},
+		{Name: templatesTag, Description: "The message templates of an app, as WeChat lists them."},
+		{Name: consentsTag, Description: "Who may still get subscribe messages."},
 		{Name: auditTag, Description: "Who changed what."},
 		{Name: tokenTag, Description: "The shared access token. Only for keys with the scope token."},
 	}
@@ -79,6 +82,16 @@ func fieldDocs() map[reflect.Type]map[string]string {
 			"receipt_status": "WeChat's text of the receipt.", "receipt_at": "The time of the receipt.",
 			"fixed": "What was changed in the body before it was sent.",
 		},
+		reflect.TypeFor[tasks.Consent](): {
+			"template": "The template id.", "may_send": "yes, no or unknown: nothing that is known speaks against it.",
+			"why":     "credits, long_term; no_credit, refused (43101), declined, turned_off; no_news, sending, unanswered, uncounted, recheck, unknown_kind.",
+			"credits": "Messages of a one-time template that are believed left.", "long_term": "The person accepted a template for any number of messages.",
+			"since": "The time of the last news.",
+		},
+		reflect.TypeFor[consent.Day](): {
+			"day": "The day in Asia/Shanghai.", "type": "The task type.",
+			"checks": "By result: allowed, unknown, waited, stopped, would_stop, error; and of the calls: right, wrong, missed, unforeseen.",
+		},
 		reflect.TypeFor[hold.Hold](): {
 			"scope": "* is the whole app; else a task type, or template:ID.", "reason": "A word such as quota_day, or an operator's text.",
 			"code": "WeChat's errcode that led to it; 0: none.", "since": "When this reason first applied.",
@@ -91,6 +104,10 @@ func fieldDocs() map[reflect.Type]map[string]string {
 		},
 		reflect.TypeFor[series.Point](): {
 			"at": "The start of the step.", "errcode": "WeChat's answer to the last attempt; 0 also without an answer.", "count": "Outcomes recorded in the step.",
+		},
+		reflect.TypeFor[series.ReceiptPoint](): {
+			"at": "The start of the step.", "accepted": "Messages that WeChat accepted in the step.", "delivered": "Those that reached the person.",
+			"blocked": "Those that the person does not take.", "failed": "Those that WeChat could not deliver.", "without": "Those whose receipts have not come.",
 		},
 		reflect.TypeFor[inspect.FoundTasks](): {
 			"cursor": "For the next page; left out: there is none.", "back": "The time to which the search has looked; left out: to the end of what is kept.",

@@ -20,6 +20,7 @@ var envelopeFields = map[string]huma.Schema{
 	"not_after":    {Description: "The latest time at which it may be sent; after it, the outcome is expired."},
 	"batch":        {Description: "Groups tasks for counting, listing and canceling.", Pattern: "^[A-Za-z0-9._~-]{1,64}$"},
 	"ignore_hours": {Description: "Allows sending outside the hours of the app."},
+	"plaintext":    {Description: "Makes the link of scheme:generate without a call (明文 URL Scheme): no quota, no expiry, and only for pages that are declared in the mini program's console."},
 }
 
 // envelopeSchema returns a reference to the schema of a task, which it adds to the document. It

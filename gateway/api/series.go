@@ -80,7 +80,12 @@ func (a *API) listSeries(ctx context.Context, in *seriesInput) (*seriesOutput, e
 	out.Body.Step = in.Step
 	out.Body.Items, err = series.Read(ctx, a.Redis, q)
 	if errors.Is(err, series.ErrTooMany) {
-		return nil, invalid("query.from", "the answer would be too large: ask for a shorter time, for fewer apps or with step=hour")
+		return nil, errSeriesTooLarge()
 	}
 	return out, err
+}
+
+// errSeriesTooLarge is the problem of a request for too many points.
+func errSeriesTooLarge() error {
+	return invalid("query.from", "the answer would be too large: ask for a shorter time, for fewer apps or with step=hour")
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"time"
 
@@ -21,6 +22,7 @@ type request struct {
 	*http.Request
 	app   string
 	keys  callback.Keys
+	query url.Values
 	began time.Time
 }
 
@@ -42,7 +44,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // with status 500; its value is not logged, since it may have a part of the push.
 func (r *Receiver) observed(next func(w http.ResponseWriter, q request) answer) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
-		q := request{Request: req, app: req.PathValue("app"), began: time.Now()}
+		q := request{Request: req, app: req.PathValue("app"), query: req.URL.Query(), began: time.Now()}
 		var known bool
 		if q.keys, known = r.deps.Keys(q.app); !known {
 			q.app = otherApp
@@ -57,7 +59,7 @@ func (r *Receiver) observed(next func(w http.ResponseWriter, q request) answer) 
 		switch {
 		case !known:
 			a = refusal(resultUnknown, http.StatusNotFound)
-		case callback.CheckAge(req.URL.Query(), q.began, r.deps.MaxAge) != nil:
+		case callback.CheckAge(q.query, q.began, r.deps.MaxAge) != nil:
 			a = refusal(resultAge, http.StatusForbidden)
 		default:
 			a = next(w, q)
@@ -92,20 +94,18 @@ func success(result string) answer {
 
 // verifyURL answers the request by which WeChat checks the URL, when an operator enters it.
 func (r *Receiver) verifyURL(_ http.ResponseWriter, q request) answer {
-	query := q.URL.Query()
-	if q.keys.VerifyQuery(query) != nil {
+	if q.keys.VerifyQuery(q.query) != nil {
 		return refusal(resultSignature, http.StatusForbidden)
 	}
 	a := success(resultVerified)
-	a.body = []byte(query.Get("echostr"))
+	a.body = []byte(q.query.Get("echostr"))
 	return a
 }
 
 // receive answers a push. The signature of the query is checked before anything is read, so that only
 // somebody who has the token can make the receiver read.
 func (r *Receiver) receive(w http.ResponseWriter, q request) answer {
-	query := q.URL.Query()
-	if query.Get("signature") != "" && q.keys.VerifyQuery(query) != nil {
+	if q.query.Get("signature") != "" && q.keys.VerifyQuery(q.query) != nil {
 		return refusal(resultSignature, http.StatusForbidden)
 	}
 	select {
@@ -118,7 +118,7 @@ func (r *Receiver) receive(w http.ResponseWriter, q request) answer {
 	if body == nil {
 		return refused
 	}
-	m, err := q.keys.Open(query, body)
+	m, err := q.keys.Open(q.query, body)
 	if err != nil {
 		return refusalOf(err)
 	}

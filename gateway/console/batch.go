@@ -32,6 +32,7 @@ type batchData struct {
 	Share    float64 // of its tasks that have ended
 	Ended    bool    // no task of it is open
 	Outcomes []batchOutcome
+	Receipts []batchReceipt // none if no message of the batch has one
 	OpenURL  string
 	Queues   []inspect.Queue
 	Stop     []hold.Hold // that stop tasks of it
@@ -39,6 +40,30 @@ type batchData struct {
 	Quotas   []batchQuota
 	Closed   []closedHours
 	Kept     time.Duration // for which the result of a task is kept; 0: unknown
+}
+
+// batchReceipt is a row of the receipts.
+type batchReceipt struct {
+	Badge string // "": messages without one
+	Count int64
+	Share float64 // of the accepted tasks
+}
+
+// batchReceipts returns the receipts of a batch, and how many messages have none yet.
+func batchReceipts(b inspect.Batch) (rows []batchReceipt) {
+	if len(b.Receipts) == 0 {
+		return nil
+	}
+	add := func(badge string, n int64) {
+		if n > 0 {
+			rows = append(rows, batchReceipt{badge, n, float64(n) / float64(max(1, b.Outcomes[tasks.OutcomeAccepted]))})
+		}
+	}
+	for _, receipt := range tasks.DeliveryReceipts() {
+		add(receiptBadge(receipt), b.Receipts[receipt])
+	}
+	add("", b.WithoutReceipt())
+	return rows
 }
 
 // batchOutcome is a row of the outcomes.
@@ -152,6 +177,7 @@ func newBatch(r *request, b batchReading) batchData {
 		}
 		data.Outcomes = append(data.Outcomes, row)
 	}
+	data.Receipts = batchReceipts(of)
 	return data
 }
 

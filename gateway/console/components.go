@@ -37,6 +37,10 @@ func tones() map[string]tone {
 		string(tasks.OutcomeUnknown):  bad,
 		string(tasks.OutcomeCanceled): idle,
 
+		receiptBadge(tasks.ReceiptDelivered): good,
+		receiptBadge(tasks.ReceiptBlocked):   warn,
+		receiptBadge(tasks.ReceiptFailed):    bad,
+
 		string(inspect.PlaceScheduled): info,
 		string(inspect.PlaceWaiting):   info,
 		string(inspect.PlaceSending):   info,
@@ -45,6 +49,25 @@ func tones() map[string]tone {
 		string(inspect.PlaceArchived):  bad,
 		string(inspect.PlaceDeleted):   bad,
 	}
+}
+
+// receiptBadge returns the name of the badge of a receipt. It is not that of an outcome: a message may be
+// accepted, and its delivery fail.
+func receiptBadge(receipt tasks.DeliveryReceipt) string {
+	if receipt == "" {
+		return ""
+	}
+	return receiptPrefix + string(receipt)
+}
+
+const receiptPrefix = "receipt-"
+
+// receiptBadges returns the badges of all receipts.
+func receiptBadges() (all []string) {
+	for _, receipt := range tasks.DeliveryReceipts() {
+		all = append(all, receiptBadge(receipt))
+	}
+	return all
 }
 
 // tag returns a short text with a tone.

@@ -30,6 +30,8 @@ import (
 type App struct {
 	ID    string
 	Hours inspect.Hours // when its tasks may be sent; nil: at any time
+	// Receipts: WeChat pushes receipts of its messages to a callback.
+	Receipts bool
 }
 
 // Deps are the dependencies of a Console. All but Webhooks and Signed are required.

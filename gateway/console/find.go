@@ -32,8 +32,9 @@ type findData struct {
 	Types    []string
 	Places   []inspect.Place
 	Outcomes []tasks.Outcome
-	Query    string // what was typed, if nothing was searched for it
-	Wrong    bool   // Query can be neither an id nor anything else
+	Receipts []string // their badges
+	Query    string   // what was typed, if nothing was searched for it
+	Wrong    bool     // Query can be neither an id nor anything else
 	Rows     []findRow
 	Pager    pager
 	Further  string    // URL of the same search, further back; "": it has come to the end
@@ -47,13 +48,17 @@ func (d findData) BackText() string { return dateTime(d.Back) }
 type findRow struct {
 	App, ID, Type, Batch string
 	Status               string // outcome or place
+	Receipt              string // badge of the receipt; "": there is none
 	At                   time.Time
 	Code                 int
 	Says                 string // what the code means
 }
 
 func newFindRow(lang language, r *tasks.Result, place inspect.Place) findRow {
-	row := findRow{App: r.App, ID: r.ID, Type: r.Type, Batch: r.Batch, Status: string(r.Outcome), At: r.FinishedAt, Code: r.ErrCode}
+	row := findRow{App: r.App, ID: r.ID, Type: r.Type, Batch: r.Batch, Status: string(r.Outcome), At: r.FinishedAt, Code: r.ErrCode, Receipt: receiptBadge(r.Receipt)}
+	if r.IsReceipt() {
+		row.At = r.ReceiptAt
+	}
 	if r.Outcome == "" {
 		row.Status, row.At = string(place), r.EnqueuedAt
 		if r.Last != nil {
@@ -90,7 +95,7 @@ func (c *Console) loadFind(r *request) (any, error) {
 
 func (c *Console) newFind(r *request) findData {
 	return findData{
-		Filter: parseFindFilter(r.URL.Query()), Apps: r.apps(), Types: tasks.Types(), Outcomes: tasks.Outcomes(), Places: listedPlaces(),
+		Filter: parseFindFilter(r.URL.Query()), Apps: r.apps(), Types: tasks.Types(), Outcomes: tasks.Outcomes(), Places: listedPlaces(), Receipts: receiptBadges(),
 	}
 }
 
@@ -156,7 +161,7 @@ func (c *Console) listTasks(r *request, apps []string, data *findData) error {
 		return c.listOpen(r, apps, data)
 	}
 	page, err := resultlog.NewReader(c.Redis, c.Log).Newest(r.Context(), resultlog.NewestQuery{
-		Apps: apps, Before: f.position(), Since: f.from, Contains: f.contains(), Limit: findRows, Scan: findScan,
+		Apps: apps, Before: f.position(), Since: f.from, Contains: f.contains(), Limit: findRows, Scan: findScan, Receipts: f.Receipt != "",
 		Match: func(t *tasks.Result) bool { return f.matches(t, inspect.PlaceDone) },
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/calendar"
@@ -24,7 +25,7 @@ type findFilter struct {
 
 	App     string
 	Type    string
-	Status  string // an outcome or a place
+	Status  string // an outcome, a place, or the badge of a receipt
 	ErrCode string
 	Batch   string
 	From    string // as in fields for a date and a time, in China's time
@@ -33,8 +34,9 @@ type findFilter struct {
 
 	Faults map[string]string // by field: text that says what is wrong
 
-	Outcome     tasks.Outcome // Status
-	Place       inspect.Place // Status
+	Outcome     tasks.Outcome         // Status
+	Place       inspect.Place         // Status
+	Receipt     tasks.DeliveryReceipt // Status
 	errCode     int
 	from, until time.Time
 }
@@ -70,6 +72,8 @@ func parseFindFilter(v url.Values) findFilter {
 		f.Outcome = tasks.Outcome(f.Status)
 	case slices.Contains(listedPlaces(), inspect.Place(f.Status)):
 		f.Place = inspect.Place(f.Status)
+	case slices.Contains(receiptBadges(), f.Status):
+		f.Receipt = tasks.DeliveryReceipt(strings.TrimPrefix(f.Status, receiptPrefix))
 	default:
 		f.check("status", f.Status == "")
 	}
@@ -171,12 +175,16 @@ func (f findFilter) Everything() string {
 // matches reports whether a task passes the filters; its app is selected before.
 func (f *findFilter) matches(t *tasks.Result, place inspect.Place) bool {
 	at := t.FinishedAt
-	if t.Outcome == "" {
+	switch {
+	case t.Outcome == "":
 		at = t.EnqueuedAt
+	case t.IsReceipt():
+		at = t.ReceiptAt
 	}
 	return (f.Type == "" || f.Type == t.Type) &&
 		(f.Outcome == "" || f.Outcome == t.Outcome) &&
 		(f.Place == "" || f.Place == place) &&
+		(f.Receipt == "" || f.Receipt == t.Receipt) &&
 		(f.ErrCode == "" || f.errCode == t.ErrCode) &&
 		(f.Batch == "" || f.Batch == t.Batch) &&
 		(f.from.IsZero() || !at.Before(f.from)) &&
@@ -185,7 +193,7 @@ func (f *findFilter) matches(t *tasks.Result, place inspect.Place) bool {
 
 // contains returns what is in the JSON of all results that pass the filters.
 func (f *findFilter) contains() (all []string) {
-	for _, field := range [][2]string{{"type", f.Type}, {"outcome", string(f.Outcome)}, {"batch", f.Batch}} {
+	for _, field := range [][2]string{{"type", f.Type}, {"outcome", string(f.Outcome)}, {"receipt", string(f.Receipt)}, {"batch", f.Batch}} {
 		if field[1] != "" {
 			all = append(all, resultlog.Field(field[0], field[1]))
 		}

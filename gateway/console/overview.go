@@ -48,6 +48,7 @@ type overview struct {
 	Versions int // different ones among the replicas
 	Orphans  []inspect.Lane
 	Lost     int // replicas that are no more
+	Receipts receiptsView
 }
 
 // totals are the sums over all apps of the key.
@@ -73,6 +74,8 @@ type readings struct {
 	hours map[string]*hour // by app
 	from  time.Time        // of the first minute of hours
 	lag   []webhookLag
+
+	receipts receiptReading
 }
 
 func (c *Console) loadOverview(r *request) (any, error) {
@@ -152,6 +155,9 @@ func (c *Console) readSlowly(ctx context.Context) (read readings, err error) {
 		return readings{}, err
 	}
 	read.hours = newHours(read.from, points)
+	if read.receipts, err = c.readReceipts(ctx, now); err != nil {
+		return readings{}, err
+	}
 	read.lag, err = c.readLag(ctx, apps)
 	return read, err
 }
@@ -189,7 +195,7 @@ func (c *Console) readLag(ctx context.Context, apps []string) ([]webhookLag, err
 
 // of returns the readings of some apps.
 func (read readings) of(wanted func(app string) bool) readings {
-	out := readings{from: read.from, ages: read.ages}
+	out := readings{from: read.from, ages: read.ages, receipts: read.receipts}
 	for _, l := range read.state.Lanes {
 		if wanted(l.App) {
 			out.state.Lanes = append(out.state.Lanes, l)
@@ -236,6 +242,7 @@ func newOverview(read readings, apps []App, wanted func(app string) bool, now ti
 	hours := slices.Collect(maps.Values(read.hours))
 	o.Chart = newChart(text("overview.chart"), read.from, time.Minute, lines(hours, text))
 	o.ErrCodes = errCodes(hours)
+	o.Receipts = newReceipts(read.receipts, apps, wanted)
 	o.Webhooks = read.lag
 	o.Orphans = read.state.Orphans[:min(maxOrphans, len(read.state.Orphans))]
 	o.addReplicas(read.state.Replicas)

@@ -79,6 +79,16 @@ func campaignExamples() []campaignExample {
   expire_type: 1
   expire_interval: 30
 `},
+		{tasks.TypeShortLink, `body:
+  page_url: "pages/index/index?id={{订单号|url}}"
+  page_title: "{{姓名|cut:20}}"
+  is_permanent: false
+`},
+		{tasks.TypeNFCScheme, `body:
+  jump_wxa: {path: pages/index/index, query: "id={{订单号|url}}"}
+  model_id: MODEL_ID
+  sn: "{{订单号}}"
+`},
 		{tasks.TypeUnlimitedCode, `body:
   page: pages/index/index
   scene: "id={{订单号}}"
@@ -101,6 +111,13 @@ func campaignExamples() []campaignExample {
 `},
 		{tasks.TypeImageCheck, `body:
   media_url: "{{图片}}"
+`},
+		{tasks.TypeMediaCheck, `body:
+  media_url: "{{图片}}"
+  media_type: 2
+  version: 2
+  scene: 1
+  openid: "{{openid}}"
 `},
 	}
 }

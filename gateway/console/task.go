@@ -37,6 +37,7 @@ type taskData struct {
 	inspect.Task
 	URL      string
 	Status   string // outcome or place; task.<status>.means is its text
+	Received string // badge of the receipt; task.<badge>.means is its text; "": there is none
 	Do       string // text that says what to do
 	Code     codeText
 	Answered bool // Code is what WeChat answered, or that it did not
@@ -65,6 +66,7 @@ type taskEvent struct {
 	Outcome  tasks.Outcome
 	Reason   string // its word
 	Attempts int
+	Receipt  string // badge of a receipt
 }
 
 func (c *Console) loadTask(r *request) (any, error) {
@@ -134,7 +136,8 @@ func (d taskData) Links() map[string]string {
 func newTaskData(lang language, t inspect.Task) taskData {
 	data := taskData{
 		Task: t, URL: taskURL(t.App, t.ID), Status: cmp.Or(string(t.Outcome), string(t.Place)), HasImage: t.Image != "",
-		Waiting: t.Outcome == "", Redrive: slices.Contains(tasks.Redrivable(), t.Outcome), Events: taskEvents(lang, t),
+		Received: receiptBadge(t.Receipt),
+		Waiting:  t.Outcome == "", Redrive: slices.Contains(tasks.Redrivable(), t.Outcome), Events: taskEvents(lang, t),
 	}
 	data.Do = "task." + data.Status + ".do"
 	if data.Waiting {
@@ -180,6 +183,9 @@ func taskEvents(lang language, t inspect.Task) []taskEvent {
 	}
 	if t.Outcome != "" {
 		events = append(events, endOf(lang, t.Result))
+	}
+	if t.Receipt != "" {
+		events = append(events, taskEvent{At: t.ReceiptAt, Kind: "receipt", Receipt: receiptBadge(t.Receipt), ErrMsg: t.ReceiptStatus})
 	}
 	slices.SortStableFunc(events, func(a, b taskEvent) int { return a.At.Compare(b.At) })
 	return events

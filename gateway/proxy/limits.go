@@ -23,9 +23,9 @@ type windowCode struct {
 var windowCodes = []windowCode{
 	{ratelimit.PerSecond, nil, 44990, "reach max api second frequence limit"},
 	{ratelimit.PerMinute, []string{tasks.TypeUnlimitedCode}, 45009, "api freq out of limit, retry next minute"},
-	{ratelimit.PerMinute, []string{tasks.TypeTextCheck, tasks.TypeImageCheck}, 44991, "reach max api minute frequence limit"},
+	{ratelimit.PerMinute, []string{tasks.TypeTextCheck, tasks.TypeImageCheck, tasks.TypeMediaCheck}, 44991, "reach max api minute frequence limit"},
 	{ratelimit.PerMinute, nil, 45011, "api minute-quota reach limit, must slower, retry next minute"},
-	{ratelimit.PerDay, []string{tasks.TypeScheme, tasks.TypeURLLink}, 44993, "reach max api day frequence limit"},
+	{ratelimit.PerDay, []string{tasks.TypeScheme, tasks.TypeURLLink, tasks.TypeNFCScheme}, 44993, "reach max api day frequence limit"},
 	{ratelimit.PerDay, nil, 45009, "reach max api daily quota limit"},
 	{ratelimit.Total, nil, 45029, "qrcode count out of limit"},
 }

@@ -52,6 +52,7 @@ func TestValidate(t *testing.T) {
 		{func(e *Endpoint) { e.Apps = []string{"wx12"} }, `[1].apps[0]: "wx12" is not an app id`},
 		{func(e *Endpoint) { e.Types = []string{"send:subscrib"} }, `[1].types[0]: there is no task type "send:subscrib"; did you mean send:subscribe?`},
 		{func(e *Endpoint) { e.Outcomes = []tasks.Outcome{"good"} }, `[1].outcomes[0]: "good" is not an outcome; they are accepted`},
+		{func(e *Endpoint) { e.Receipts = []tasks.DeliveryReceipt{"accepted"} }, `[1].receipts[0]: "accepted" is not a receipt; they are delivered, blocked, failed`},
 		{func(e *Endpoint) { e.AllowPrivate = []string{"localhost"} }, `[1].allow_private[0]: "localhost" is neither an address nor a network`},
 	} {
 		e := change(func(e *Endpoint) { e.Name = "other"; tt.change(e) })

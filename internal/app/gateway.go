@@ -23,7 +23,7 @@ func (p *Parts) Gateway(unprotected bool, start string) (*gateway.Gateway, error
 	if err := keys.Load(); err != nil {
 		return nil, fmt.Errorf("gateway.keys_file: %w", err)
 	}
-	return gateway.New(p.Config.Gateway, gateway.Deps{
+	g, err := gateway.New(p.Config.Gateway, gateway.Deps{
 		Redis: p.Redis, NewRedis: p.Config.Redis.NewClient, Tasks: p.Tasks, Inspector: p.Inspector, Holds: p.Holds,
 		Limiter: p.Limiter, WeChat: p.WeChat, Tokens: p.Tokens, Apps: p.gatewayApps, Keys: keys,
 		Policy: worker.RecordPolicy(p.Config.Results, p.Config.WeChat.AttemptTimeout), Margin: p.Config.Pace.Margin,
@@ -32,16 +32,24 @@ func (p *Parts) Gateway(unprotected bool, start string) (*gateway.Gateway, error
 			_, err := p.AskQuotas(ctx, app, types)
 			return err
 		},
-		Webhooks: func() []webhook.Endpoint { return p.Current().Webhooks },
-		Registry: p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected, Start: start,
+		RefreshTemplates: p.RefreshTemplates,
+		Webhooks:         func() []webhook.Endpoint { return p.Current().Webhooks },
+		Registry:         p.Registry, Log: p.Log, Tracer: p.Tracer(), Unprotected: unprotected, Start: start,
 	})
+	if err != nil {
+		return nil, err
+	}
+	p.gateway.Store(g)
+	return g, nil
 }
 
 // gatewayApps returns the configured apps as the gateway takes them.
 func (p *Parts) gatewayApps() []api.App {
 	var all []api.App
 	for _, app := range p.Current().Apps {
-		all = append(all, api.App{ID: app.ID, Hours: app.Hours, OnlyOpenIDs: app.OnlyOpenIDs, Receipts: app.Callback.Configured()})
+		all = append(all, api.App{
+			ID: app.ID, Hours: app.Hours, OnlyOpenIDs: app.OnlyOpenIDs, Receipts: app.Callback.Configured(), Consent: app.Consent,
+		})
 	}
 	return all
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -14,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/configs"
+	"github.com/wxcourier/wxcourier/gateway"
 	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/hold"
@@ -47,7 +49,8 @@ type Parts struct {
 	Hooks     worker.Hooks   // of the replicas that are made from now on
 	Unlisted  bool           // likewise; see worker.Deps
 
-	tracesOnce sync.Once // of traces
+	gateway    atomic.Pointer[gateway.Gateway] // that Gateway made last; nil: none
+	tracesOnce sync.Once                       // of traces
 	traces     *tracing.Traces
 }
 
@@ -197,7 +200,7 @@ func WorkerApps(apps []configs.App) []worker.App {
 	var all []worker.App
 	for _, app := range apps {
 		all = append(all, worker.App{
-			ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Receipts: app.Callback.Configured(),
+			ID: app.ID, OnlyOpenIDs: app.OnlyOpenIDs, Hours: app.Hours, Receipts: app.Callback.Configured(), Consent: app.Consent,
 			Templates: worker.Templates{Check: app.Templates.Check, Fix: app.Templates.Fix, Fetch: app.Consent != "" && app.Consent != "off"},
 		})
 	}

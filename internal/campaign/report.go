@@ -61,11 +61,11 @@ const (
 
 // reportColumns are the columns of a report.
 func reportColumns() []string {
-	return []string{"line", "receiver", "id", "state", "outcome", "errcode", "errmsg", "reason", "msgid", "rid", "finished_at", "problem"}
+	return []string{"line", "receiver", "id", "state", "outcome", "errcode", "errmsg", "reason", "msgid", "rid", "finished_at", "problem", "receipt", "receipt_status", "receipt_at"}
 }
 
 func (r reportLine) cells() []string {
-	cells := []string{strconv.Itoa(r.line), r.receiver, r.envelope.ID, r.state, "", "", "", "", "", "", "", ""}
+	cells := []string{strconv.Itoa(r.line), r.receiver, r.envelope.ID, r.state, "", "", "", "", "", "", "", "", "", "", ""}
 	if len(r.faults) > 0 {
 		var problems []string
 		for _, f := range r.faults {
@@ -79,6 +79,10 @@ func (r reportLine) cells() []string {
 		cells[6], cells[7], cells[8], cells[9] = result.ErrMsg, result.Reason, result.MsgID, result.RID
 		if !result.FinishedAt.IsZero() {
 			cells[10] = result.FinishedAt.In(calendar.Shanghai()).Format(time.DateTime)
+		}
+		if result.Receipt != "" {
+			cells[12], cells[13] = string(result.Receipt), result.ReceiptStatus
+			cells[14] = result.ReceiptAt.In(calendar.Shanghai()).Format(time.DateTime)
 		}
 	}
 	return cells

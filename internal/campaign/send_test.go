@@ -295,7 +295,7 @@ func reportOf(t *testing.T, s *campaign.Sender, c *campaign.Checked) map[string]
 	if err != nil || !hasBOM {
 		t.Fatalf("BOM %v: %v", hasBOM, err)
 	}
-	if want := "line,receiver,id,state,outcome,errcode,errmsg,reason,msgid,rid,finished_at,problem"; strings.Join(rows[0], ",") != want {
+	if want := "line,receiver,id,state,outcome,errcode,errmsg,reason,msgid,rid,finished_at,problem,receipt,receipt_status,receipt_at"; strings.Join(rows[0], ",") != want {
 		t.Errorf("header %q", rows[0])
 	}
 	byLine := make(map[string][]string)
@@ -328,12 +328,13 @@ func TestReport(t *testing.T) {
 		}
 		settle("2", `"outcome":"accepted","errcode":0,"errmsg":"ok","msgid":"3395159288267931652","finished_at":"2026-12-01T00:00:05Z"`)
 		settle("3", `"outcome":"rejected","errcode":-1,"errmsg":"=HYPERLINK(\"x\")\nb","rid":"-rid"`)
+		rdb.HSet(t.Context(), ledger.TaskKey(testApp, before["2"][2]), "receipt", "blocked 1796083300 failed:user block")
 		after := reportOf(t, sender, c)
 		for line, want := range map[string][]string{
-			"2": {"2", "'-o1", before["2"][2], "done", "accepted", "0", "ok", "", "'3395159288267931652", "", "2026-12-01 08:00:05", ""},
-			"3": {"3", "'@o1", before["3"][2], "done", "rejected", "-1", `'=HYPERLINK("x")\nb`, "", "", "'-rid", "", ""},
-			"5": {"5", "'-o1", "", "at fault", "", "", "", "", "", "", "", "the same receiver as in an earlier row (line 2)"},
-			"6": {"6", "o3", before["6"][2], "waiting", "", "", "", "", "", "", "", ""},
+			"2": {"2", "'-o1", before["2"][2], "done", "accepted", "0", "ok", "", "'3395159288267931652", "", "2026-12-01 08:00:05", "", "blocked", "failed:user block", "2026-12-01 08:01:40"},
+			"3": {"3", "'@o1", before["3"][2], "done", "rejected", "-1", `'=HYPERLINK("x")\nb`, "", "", "'-rid", "", "", "", "", ""},
+			"5": {"5", "'-o1", "", "at fault", "", "", "", "", "", "", "", "the same receiver as in an earlier row (line 2)", "", "", ""},
+			"6": {"6", "o3", before["6"][2], "waiting", "", "", "", "", "", "", "", "", "", "", ""},
 		} {
 			got := after[line]
 			if !slices.Equal(got, want) {

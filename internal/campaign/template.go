@@ -44,7 +44,7 @@ type segment struct {
 
 // templateFields are the fields of an envelope that a template may have.
 func templateFields() []string {
-	return []string{"app", "type", "batch", "body", "priority", "process_at", "not_after", "ignore_hours"}
+	return []string{"app", "type", "batch", "body", "priority", "process_at", "not_after", "ignore_hours", "plaintext"}
 }
 
 // TemplateError lists all mistakes of a template. Each is one line.

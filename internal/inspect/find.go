@@ -167,7 +167,7 @@ func (r *Reader) readFound(ctx context.Context, refs []ledger.Ref) ([]Found, err
 // readOpen reads a task that has not ended. The error is ledger.ErrNotFound for an unknown one.
 func (r *Reader) readOpen(ctx context.Context, ref ledger.Ref, queues []string) (Found, error) {
 	state, err := taskstate.NewReader(r.rdb).Read(ctx, taskstate.Names{
-		App: ref.App, ID: ref.ID, AsynqID: asynqID(ref.App, ref.ID), TypeOf: typeOf, Queues: queues,
+		App: ref.App, ID: ref.ID, AsynqID: asynqID(ref.App, ref.ID), LaneOf: laneOf, Queues: queues,
 	})
 	if err != nil {
 		return Found{}, err

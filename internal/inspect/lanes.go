@@ -57,8 +57,8 @@ func Lanes(ctx context.Context, rdb redis.UniversalClient, apps []string) ([]Lan
 		}
 	}
 	for _, name := range known {
-		if app, typ, _, ok := tasks.ParseQueue(name); ok {
-			add(app, typ)
+		if app, lane, _, ok := tasks.ParseLane(name); ok {
+			add(app, lane)
 		}
 	}
 	all := slices.SortedFunc(maps.Values(lanes), func(a, b *Lane) int {

@@ -78,7 +78,7 @@ const searchDepth = 100_000
 // error is tasks.ErrNotFound for an unknown id.
 func (r *Reader) Task(ctx context.Context, app, id string, hours Hours) (Task, error) {
 	state, err := taskstate.NewReader(r.rdb).Read(ctx, taskstate.Names{
-		App: app, ID: id, AsynqID: asynqID(app, id), TypeOf: typeOf, Queues: queuesOf(app),
+		App: app, ID: id, AsynqID: asynqID(app, id), LaneOf: laneOf, Queues: queuesOf(app),
 	})
 	if errors.Is(err, ledger.ErrNotFound) {
 		return Task{}, tasks.ErrNotFound
@@ -105,16 +105,16 @@ func (r *Reader) Task(ctx context.Context, app, id string, hours Hours) (Task, e
 
 func asynqID(app, id string) string { return tasks.Envelope{App: app, ID: id}.TaskID() }
 
-func typeOf(queue string) string {
-	_, typ, _, _ := tasks.ParseQueue(queue)
-	return typ
+func laneOf(queue string) string {
+	_, lane, _, _ := tasks.ParseLane(queue)
+	return lane
 }
 
-// queuesOf returns the queues of all types of an app.
+// queuesOf returns the queues of all lanes of an app.
 func queuesOf(app string) []string {
 	var queues []string
-	for _, typ := range tasks.Types() {
-		queues = append(queues, tasks.QueueNames(app, typ)...)
+	for _, lane := range append(tasks.Types(), tasks.PlaintextLane) {
+		queues = append(queues, tasks.QueueNames(app, lane)...)
 	}
 	return queues
 }
@@ -125,7 +125,7 @@ func (r *Reader) completeWaits(ctx context.Context, t *Task, state taskstate.Tas
 	if !mayWaitForMore(t.Waits) {
 		return nil
 	}
-	if t.Limits, err = r.limiter.SpentWindows(ctx, state.App, state.Type, t.Priority == tasks.Bulk); err != nil {
+	if t.Limits, err = r.limiter.SpentWindows(ctx, state.App, state.Lane, t.Priority == tasks.Bulk); err != nil {
 		return err
 	}
 	for _, w := range t.Limits {
@@ -133,12 +133,12 @@ func (r *Reader) completeWaits(ctx context.Context, t *Task, state taskstate.Tas
 			For: taskstate.ForLimit, Reason: w.Name + " per " + string(w.Window), Until: w.Until, Blocked: w.Until.IsZero(),
 		})
 	}
-	if last := taskstate.Last(t.Waits); hours != nil && !state.Envelope.IgnoreHours && !last.Blocked {
+	if last := taskstate.Last(t.Waits); hours != nil && !state.Envelope.IgnoreHours && state.Lane != tasks.PlaintextLane && !last.Blocked {
 		from := time.Now()
 		if last.Until.After(from) {
 			from = last.Until
 		}
-		if at, open := hours.NextOpen(state.Type, from); !open {
+		if at, open := hours.NextOpen(state.Lane, from); !open {
 			t.Waits = append(t.Waits, taskstate.Wait{For: taskstate.ForHours, Until: at})
 		}
 	}
@@ -154,7 +154,7 @@ func (r *Reader) completeWaits(ctx context.Context, t *Task, state taskstate.Tas
 // mayWaitForMore reports whether limits and hours concern a task that has these waits.
 func mayWaitForMore(waits []taskstate.Wait) bool {
 	return !slices.ContainsFunc(waits, func(w taskstate.Wait) bool {
-		return w.For == taskstate.ForAnswer || w.For == taskstate.ForSweep || w.For == taskstate.ForArchive
+		return w.For == taskstate.ForAnswer || w.For == taskstate.ForSweep || w.For == taskstate.ForArchive || w.For == taskstate.ForCallback
 	})
 }
 
@@ -165,7 +165,7 @@ func (r *Reader) position(ctx context.Context, state taskstate.Task) (*Position,
 		return nil, err
 	}
 	at := Position{found.Before, found.AtLeast}
-	if urgent := tasks.QueueName(state.App, state.Type, tasks.Urgent); urgent != state.Record.Queue {
+	if urgent := tasks.QueueName(state.App, state.Lane, tasks.Urgent); urgent != state.Record.Queue {
 		depths, err := ReadDepths(ctx, r.rdb, []string{urgent}, Pending)
 		if err != nil {
 			return nil, err
@@ -183,10 +183,10 @@ func placeOf(state taskstate.Task, r tasks.Result) Place {
 		return PlaceDeleted
 	case r.WaitsFor == tasks.WaitsForArchive:
 		return PlaceArchived
+	case r.WaitsFor == tasks.WaitsForAnswer && !state.Canceled, r.WaitsFor == tasks.WaitsForCallback:
+		return PlaceSending
 	case state.Canceled:
 		return PlaceCanceled
-	case r.WaitsFor == tasks.WaitsForAnswer:
-		return PlaceSending
 	case state.Copy != nil && state.Copy.State == asynqwire.Retry:
 		return PlaceRetrying
 	}

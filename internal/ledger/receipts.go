@@ -48,6 +48,10 @@ func ValidMsgID(msgid string) bool {
 	return msgid != "" && len(msgid) <= most && strings.Trim(msgid, "0123456789") == "" && strings.Trim(msgid, "0") != ""
 }
 
+// ReceiptSuccess is WeChat's text of the receipt of a message that was delivered. A record does not have
+// it.
+const ReceiptSuccess = "success"
+
 // Receipt is the receipt in a record. It is zero without one.
 type Receipt struct {
 	Kind   string    // delivered, blocked or failed
@@ -55,18 +59,26 @@ type Receipt struct {
 	At     time.Time // in whole seconds
 }
 
-// text returns a receipt as a record stores it: "<kind> <unix seconds> <status>".
+// text returns a receipt as a record stores it: "<kind> <unix seconds>", and " <status>" unless that is
+// ReceiptSuccess.
 func (r Receipt) text() string {
-	return r.Kind + " " + strconv.FormatInt(max(r.At.Unix(), 0), 10) + " " + shorten(r.Status, maxReceiptStatus)
+	text := r.Kind + " " + strconv.FormatInt(max(r.At.Unix(), 0), 10)
+	if r.Status != ReceiptSuccess {
+		text += " " + shorten(r.Status, maxReceiptStatus)
+	}
+	return text
 }
 
 // parseReceipt is the inverse of text. It returns the zero Receipt for a text of another form.
 func parseReceipt(text string) Receipt {
 	kind, rest, _ := strings.Cut(text, " ")
-	at, status, ok := strings.Cut(rest, " ")
+	at, status, other := strings.Cut(rest, " ")
 	seconds, err := strconv.ParseInt(at, 10, 64)
-	if !ok || err != nil || kind == "" {
+	if err != nil || kind == "" {
 		return Receipt{}
+	}
+	if !other {
+		status = ReceiptSuccess
 	}
 	return Receipt{Kind: kind, Status: status, At: time.Unix(seconds, 0).UTC()}
 }

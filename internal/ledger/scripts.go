@@ -250,7 +250,7 @@ if outcome then
 	if outcome ~= "unknown" or ARGV[7] == "" or owner ~= ARGV[7] then return {"kept", outcome, result} end
 	replaces = true
 end
-redis.call("HDEL", KEYS[1], "run", "lost", "attempts", "canceled", "redrive", "payload", "headers", ARGV[1] ~= "unknown" and "fence" or "run",
+redis.call("HDEL", KEYS[1], "run", "lost", "attempts", "canceled", "redrive", "payload", "headers", "trace", ARGV[1] ~= "unknown" and "fence" or "run",
 	ARGV[9] == "" and "enqueued" or "run")
 redis.call("HSET", KEYS[1], "outcome", ARGV[1], "result", ARGV[2], "state", "done", "queue", ARGV[8], "generation", ARGV[6])
 if ARGV[9] ~= "" then redis.call("HSET", KEYS[1], "payload", ARGV[9], "headers", ARGV[10]) end
@@ -302,10 +302,12 @@ return 1
 // moves to a new record.
 //
 // KEYS[1] record, KEYS[2] marks. ARGV[1] id. Returns none, done, sending or canceled. A task
-// that is being sent is canceled too: it ends as canceled only if WeChat did not accept it.
+// that is being sent is canceled too: it ends as canceled only if WeChat did not accept it. A task
+// that waits for a push (see traces.go) was accepted: its push ends it.
 var cancelScript = redis.NewScript(readMarkLua + `
-local r = redis.call("HMGET", KEYS[1], "queue", "outcome", "run")
+local r = redis.call("HMGET", KEYS[1], "queue", "outcome", "run", "trace")
 if r[2] then return "done" end
+if r[4] then return "sending" end
 if not r[1] then
 	local mark = redis.call("HGET", KEYS[2], ARGV[1])
 	if not mark then return "none" end

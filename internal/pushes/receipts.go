@@ -201,7 +201,7 @@ func (r receipt) entry(task ledger.MsgIDTask, typ string, at time.Time) []byte {
 }
 
 // encodeEntry encodes the fields of the entry of a receipt, and no others: Redis keeps one for each
-// message.
+// message. The status of most is left out.
 func encodeEntry(r tasks.Result) []byte {
 	dst := make([]byte, 0, 320)
 	text := func(name, value string) {
@@ -220,7 +220,9 @@ func encodeEntry(r tasks.Result) []byte {
 		dst = append(append(dst, `,"generation":`...), jsonNumber(r.Generation)...)
 	}
 	text(`,"receipt":`, string(r.Receipt))
-	text(`,"receipt_status":`, r.ReceiptStatus)
+	if r.ReceiptStatus != ledger.ReceiptSuccess {
+		text(`,"receipt_status":`, r.ReceiptStatus)
+	}
 	text(`,"receipt_at":`, r.ReceiptAt.UTC().Format(time.RFC3339))
 	return append(dst, '}')
 }

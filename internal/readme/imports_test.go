@@ -32,7 +32,7 @@ func layers() [][]string {
 		{"internal/hold"},
 		{"internal/ledger", "internal/asynqwire"},
 		{ // what knows nothing of wxcourier
-			"internal/audit", "internal/background", "internal/buildinfo", "internal/calendar", "internal/campaign/table", "internal/console", "internal/embedded", "internal/exists",
+			"internal/audit", "internal/background", "internal/buildinfo", "internal/calendar", "internal/campaign/table", "internal/console", "internal/consent", "internal/embedded", "internal/exists",
 			"internal/heartbeat", "internal/httpguard", "internal/printable", "internal/problem", "internal/redisinfo", "internal/redisserver", "internal/rotate", "internal/series", "internal/signing", "internal/strictjson",
 			"internal/subprocess", "internal/suggest", "internal/templates", "internal/tracing", "internal/workerpool",
 		},

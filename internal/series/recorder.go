@@ -65,6 +65,15 @@ type counter struct {
 	app, typ, outcome string
 	errcode           int
 	minute            int64 // since 1970
+	receipt           bool  // outcome is a receipt, and minute that of the send
+}
+
+// table orders outcomes before receipts.
+func (c counter) table() string {
+	if c.receipt {
+		return "receipts"
+	}
+	return "outcomes"
 }
 
 // call is a call of addScript for one app.
@@ -89,8 +98,25 @@ func (r *Recorder) Add(app, typ, outcome string, errcode int) {
 	if r == nil {
 		return
 	}
-	now := time.Duration(r.epoch.Load()) + time.Since(r.begin)
-	c := counter{app: app, typ: typ, outcome: outcome, errcode: errcode, minute: int64(now / time.Minute)}
+	r.add(counter{app: app, typ: typ, outcome: outcome, errcode: errcode, minute: int64(r.now() / time.Minute)})
+}
+
+// AddReceipt counts a receipt in the minute and hour in which the outcome of its message was recorded,
+// so that the messages of a time can be compared with their receipts. Those of times whose counts are
+// no longer kept are left out. It does no I/O.
+func (r *Recorder) AddReceipt(app, typ, receipt string, sent time.Time) {
+	if r == nil {
+		return
+	}
+	if at := time.Duration(sent.UnixNano()); at > 0 && at > r.now()-Hour.Keep() {
+		r.add(counter{app: app, typ: typ, outcome: receipt, minute: int64(at / time.Minute), receipt: true})
+	}
+}
+
+// now returns the time of Redis since 1970.
+func (r *Recorder) now() time.Duration { return time.Duration(r.epoch.Load()) + time.Since(r.begin) }
+
+func (r *Recorder) add(c counter) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.counts) >= maxCounts && r.counts[c] == 0 {
@@ -180,7 +206,7 @@ func (r *Recorder) take() {
 		r.log.Warn("outcomes are missing in the counts over time: too many kinds while Redis was away", slog.Int64("outcomes", lost))
 	}
 	sorted := slices.SortedFunc(maps.Keys(counts), func(a, b counter) int {
-		return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.minute, b.minute))
+		return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.minute, b.minute), strings.Compare(a.table(), b.table()))
 	})
 	for len(sorted) > 0 {
 		app := sorted[0].app
@@ -193,16 +219,19 @@ func (r *Recorder) take() {
 	}
 }
 
-// newCall returns the call that adds the counts of an app, which are sorted by minute.
+// newCall returns the call that adds the counts of an app, which are sorted by minute and table.
 func (r *Recorder) newCall(app string, sorted []counter, counts map[counter]int64) *call {
 	r.calls++
 	c := &call{since: time.Now(), keys: []string{callKey(app, r.id)}}
 	c.args = []any{r.calls, knownFor.Milliseconds(), keepHash(Minute).Milliseconds(), keepHash(Hour).Milliseconds(), OtherErrCode, maxKinds}
 	size := -1 // where the number of a minute's counts is in args
 	for i, k := range sorted {
-		if i == 0 || k.minute != sorted[i-1].minute {
-			at := time.Unix(k.minute*60, 0).UTC()
-			c.keys = append(c.keys, seriesKey(app, Minute, at), seriesKey(app, Hour, at))
+		if i == 0 || k.minute != sorted[i-1].minute || k.receipt != sorted[i-1].receipt {
+			at, key := time.Unix(k.minute*60, 0).UTC(), seriesKey
+			if k.receipt {
+				key = receiptsKey
+			}
+			c.keys = append(c.keys, key(app, Minute, at), key(app, Hour, at))
 			c.args = append(c.args, k.minute%10, at.Hour(), 0)
 			size = len(c.args) - 1
 		}

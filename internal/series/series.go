@@ -1,5 +1,5 @@
 // Package series counts the outcomes of tasks over time: by minute for two days and by hour for 35
-// days, each by app, task type, outcome and errcode. The counts are for charts and lists of failures;
+// days, each by app, task type, outcome and errcode; and receipts of accepted messages. The counts are for charts and lists of failures;
 // the ledger has the exact ones.
 //
 // An outcome counts when it was recorded, by the clock of Redis. A task counts once for each outcome
@@ -9,6 +9,7 @@
 //	recorder := series.NewRecorder(rdb, log)
 //	go recorder.Run(ctx)
 //	recorder.Add(app, "send:subscribe", "refused", 43101) // in memory; in Redis within a second
+//	recorder.AddReceipt(app, "send:subscribe", "delivered", sent) // counts in the step of the send
 //	points, err := series.Read(ctx, rdb, series.Query{Apps: apps, From: hourAgo, To: now, Step: series.Minute})
 package series
 
@@ -70,8 +71,19 @@ const maxKinds = 50
 // seriesKey returns the key of the hash of an app's outcomes in one span. A field is
 // `<step in the span>|<type>|<outcome>|<errcode>`.
 func seriesKey(app string, step Step, at time.Time) string {
+	return spanKey(app, step.name(), step, at)
+}
+
+// receiptsKey returns the key of the hash of an app's receipts in one span; a field is as in seriesKey,
+// with the receipt in place of the outcome and errcode 0. They have a hash of their own, so that a
+// process of an older version does not take them for outcomes.
+func receiptsKey(app string, step Step, at time.Time) string {
+	return spanKey(app, "r"+step.name(), step, at)
+}
+
+func spanKey(app, name string, step Step, at time.Time) string {
 	n := at.Unix() / int64(step.span()/time.Duration(time.Second))
-	return "wxcourier:{" + app + "}:series:" + step.name() + ":" + strconv.FormatInt(n, 10)
+	return "wxcourier:{" + app + "}:series:" + name + ":" + strconv.FormatInt(n, 10)
 }
 
 // Point is the number of tasks that ended the same way in one step.
@@ -91,6 +103,16 @@ type Query struct {
 	Step     Step
 	Match    func(Point) bool // nil: all
 	Limit    int              // of points, see ErrTooMany; 0: any number
+
+	receipts bool // receipts are read in place of outcomes
+}
+
+// key returns the key of a hash that the query reads.
+func (q Query) key(app string, at time.Time) string {
+	if q.receipts {
+		return receiptsKey(app, q.Step, at)
+	}
+	return seriesKey(app, q.Step, at)
 }
 
 // ErrTooMany means that a query has more points than its Limit, or would read more than maxHashes.
@@ -132,7 +154,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, q Query) ([]Point, err
 	for some := range slices.Chunk(hashes, readChunk) {
 		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, h := range some {
-				some[i].reply = p.HGetAll(ctx, seriesKey(h.app, q.Step, h.start))
+				some[i].reply = p.HGetAll(ctx, q.key(h.app, h.start))
 			}
 			return nil
 		})

@@ -19,14 +19,15 @@ import (
 // The reasons that replicas give asynq when they hand a task back without an attempt. asynq keeps
 // them as the task's last error, which costs no command of ours.
 const (
-	OutsideHours = "outside of the app's hours"
-	ReceiverBusy = "worker: the receiver is busy with other tasks"
+	OutsideHours   = "outside of the app's hours"
+	ReceiverBusy   = "worker: the receiver is busy with other tasks"
+	AwaitsCallback = "WeChat's callback has not come"
 )
 
 // Task is what Redis holds of one task.
 type Task struct {
 	App, ID string
-	Type    string
+	Lane    string // the type, or what stands for it in the names of queues and holds
 	// Record is zero for a task of a plain asynq client that no replica has run yet.
 	Record ledger.Record
 	// Copy is asynq's copy; nil: asynq does not have the task.
@@ -69,8 +70,8 @@ type Names struct {
 	App, ID string
 	// AsynqID is the task's id in asynq.
 	AsynqID string
-	// TypeOf returns the type of a queue's tasks.
-	TypeOf func(queue string) string
+	// LaneOf returns the lane of a queue.
+	LaneOf func(queue string) string
 	// Queues are searched for a task without record and mark, as plain asynq clients enqueue it;
 	// nil: such a task is not found.
 	Queues []string
@@ -92,7 +93,7 @@ func (r *Reader) Read(ctx context.Context, n Names) (Task, error) {
 		if err != nil {
 			return Task{}, err
 		}
-		t.Type = n.TypeOf(t.Record.Queue)
+		t.Lane = n.LaneOf(t.Record.Queue)
 		if t.Ended() {
 			return t, nil
 		}
@@ -108,7 +109,7 @@ func (r *Reader) Read(ctx context.Context, n Names) (Task, error) {
 
 // complete reads what else concerns a task without an outcome.
 func (r *Reader) complete(ctx context.Context, t *Task) error {
-	scopes := []string{hold.WholeApp, t.Type}
+	scopes := []string{hold.WholeApp, t.Lane}
 	if t.Copy != nil && json.Unmarshal(t.Copy.Payload, &t.Envelope) == nil && t.Envelope.Body.TemplateID != "" {
 		scopes = append(scopes, hold.TemplateScope(t.Envelope.Body.TemplateID))
 	}

@@ -16,6 +16,7 @@ const (
 	ForAnswer    = "answer"     // a replica sends it
 	ForRetry     = "retry"      // the next attempt, after a temporary error
 	ForReceiver  = "receiver"   // other messages to the same receiver, or WeChat's limit for one receiver
+	ForCallback  = "callback"   // WeChat's push, which ends it
 	ForHours     = "hours"      // the app's hours
 	ForLimit     = "limit"      // a limit that is used up by our own count
 	ForHold      = "hold"       // the end of a hold
@@ -65,7 +66,7 @@ func (t Task) Waits(now time.Time) []Wait {
 	}
 	own := t.own(now)
 	switch own.For {
-	case ForAnswer, ForSweep, ForArchive:
+	case ForAnswer, ForSweep, ForArchive, ForCallback:
 		return []Wait{own} // nothing else matters to it
 	}
 	var waits []Wait
@@ -73,7 +74,7 @@ func (t Task) Waits(now time.Time) []Wait {
 		waits = append(waits, own)
 	}
 	for _, h := range t.Holds {
-		if h.Stops(t.App, t.Type) {
+		if h.Stops(t.App, t.Lane) {
 			waits = append(waits, Wait{For: ForHold, Reason: h.Reason, Until: h.Until, Blocked: h.Until.IsZero()})
 		}
 	}
@@ -115,6 +116,8 @@ func (t Task) own(now time.Time) Wait {
 // retryFor returns what a task in asynq's retry set waits for.
 func (t Task) retryFor() string {
 	switch {
+	case t.Copy.LastErr == AwaitsCallback:
+		return ForCallback
 	case strings.HasSuffix(t.Copy.LastErr, OutsideHours):
 		return ForHours
 	case t.Copy.LastErr == ReceiverBusy:

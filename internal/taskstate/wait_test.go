@@ -36,14 +36,15 @@ func TestWaits(t *testing.T) {
 		want   taskstate.Wait // that ends last
 		n      int            // of waits; 0 means 1
 	}{
-		"scheduled":            {copied: copyIn(asynqwire.Scheduled, later, ""), want: taskstate.Wait{For: taskstate.ForProcessAt, Until: later}},
-		"due":                  {copied: pending, want: taskstate.Wait{For: taskstate.ForTurn}},
-		"taken by a replica":   {copied: copyIn(asynqwire.Active, time.Time{}, ""), want: taskstate.Wait{For: taskstate.ForPermit}},
-		"being sent":           {record: ledger.Record{State: "sending"}, copied: copyIn(asynqwire.Active, time.Time{}, ""), holds: []hold.Hold{laneHold}, want: taskstate.Wait{For: taskstate.ForAnswer}},
-		"failed once":          {record: ledger.Record{State: "retrying"}, copied: retry, want: taskstate.Wait{For: taskstate.ForRetry, Until: soon}},
-		"outside of the hours": {copied: copyIn(asynqwire.Retry, later, "outside of the app's hours"), want: taskstate.Wait{For: taskstate.ForHours, Until: later}},
-		"hours before a write": {copied: copyIn(asynqwire.Retry, later, "not sent: outside of the app's hours"), want: taskstate.Wait{For: taskstate.ForHours, Until: later}},
-		"a busy receiver":      {copied: copyIn(asynqwire.Retry, soon, "worker: the receiver is busy with other tasks"), want: taskstate.Wait{For: taskstate.ForReceiver, Until: soon}},
+		"scheduled":                {copied: copyIn(asynqwire.Scheduled, later, ""), want: taskstate.Wait{For: taskstate.ForProcessAt, Until: later}},
+		"due":                      {copied: pending, want: taskstate.Wait{For: taskstate.ForTurn}},
+		"taken by a replica":       {copied: copyIn(asynqwire.Active, time.Time{}, ""), want: taskstate.Wait{For: taskstate.ForPermit}},
+		"being sent":               {record: ledger.Record{State: "sending"}, copied: copyIn(asynqwire.Active, time.Time{}, ""), holds: []hold.Hold{laneHold}, want: taskstate.Wait{For: taskstate.ForAnswer}},
+		"waiting for the callback": {record: ledger.Record{State: "waiting"}, copied: copyIn(asynqwire.Retry, soon, taskstate.AwaitsCallback), holds: []hold.Hold{laneHold}, want: taskstate.Wait{For: taskstate.ForCallback, Until: soon}},
+		"failed once":              {record: ledger.Record{State: "retrying"}, copied: retry, want: taskstate.Wait{For: taskstate.ForRetry, Until: soon}},
+		"outside of the hours":     {copied: copyIn(asynqwire.Retry, later, "outside of the app's hours"), want: taskstate.Wait{For: taskstate.ForHours, Until: later}},
+		"hours before a write":     {copied: copyIn(asynqwire.Retry, later, "not sent: outside of the app's hours"), want: taskstate.Wait{For: taskstate.ForHours, Until: later}},
+		"a busy receiver":          {copied: copyIn(asynqwire.Retry, soon, "worker: the receiver is busy with other tasks"), want: taskstate.Wait{For: taskstate.ForReceiver, Until: soon}},
 		"WeChat's limit for one receiver": {
 			record: ledger.Record{State: "waiting", Last: ledger.Answer{Code: 43117, Class: "per_user_long"}}, copied: copyIn(asynqwire.Retry, later, "errcode 43117"),
 			want: taskstate.Wait{For: taskstate.ForReceiver, Until: later},
@@ -60,7 +61,7 @@ func TestWaits(t *testing.T) {
 		"deleted after an attempt":    {record: ledger.Record{Enqueued: now.Add(-time.Second), Attempts: 1}, want: taskstate.Wait{For: taskstate.ForSweep, Blocked: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			waits := taskstate.Task{App: app, Type: typ, Record: tt.record, Copy: tt.copied, Holds: tt.holds}.Waits(now)
+			waits := taskstate.Task{App: app, Lane: typ, Record: tt.record, Copy: tt.copied, Holds: tt.holds}.Waits(now)
 			if got := taskstate.Last(waits); got != tt.want || len(waits) != max(tt.n, 1) {
 				t.Errorf("%+v of %+v, want %+v of %d", got, waits, tt.want, max(tt.n, 1))
 			}

@@ -83,19 +83,27 @@ func (c *Cache) read(ctx context.Context, app string, entry *cached) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	text, err := c.rdb.Get(ctx, Key(app)).Bytes()
+	registry, err := Read(ctx, c.rdb, app)
 	switch {
-	case errors.Is(err, redis.Nil):
-		entry.registry.Store(nil)
-	case err != nil:
+	case err == nil:
+		entry.registry.Store(registry)
+	case !errors.Is(err, errDecode):
 		c.away.Store(c.now().Add(readAgain).UnixNano())
 		return
-	default:
-		if r, err := Decode(text); err == nil {
-			entry.registry.Store(r)
-		}
 	}
 	entry.next.Store(c.now().Add(readEvery).UnixNano())
+}
+
+// Read reads the registry of an app, nil if there is none.
+func Read(ctx context.Context, rdb redis.UniversalClient, app string) (*Registry, error) {
+	text, err := rdb.Get(ctx, Key(app)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	if err != nil {
+		return nil, err
+	}
+	return Decode(text)
 }
 
 // Forget lets the next Get of an app read again.

@@ -5,6 +5,7 @@ package templates
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -112,11 +113,14 @@ func FieldKind(name string) string {
 	return kind
 }
 
+// errDecode means that the registry in Redis is not one.
+var errDecode = errors.New("templates: the registry is not valid")
+
 // Decode reads the JSON of a registry.
 func Decode(text []byte) (*Registry, error) {
 	r := new(Registry)
 	if err := json.Unmarshal(text, r); err != nil {
-		return nil, fmt.Errorf("templates: the registry is not valid: %w", err)
+		return nil, fmt.Errorf("%w: %w", errDecode, err)
 	}
 	r.index()
 	return r, nil

@@ -30,6 +30,22 @@ type Push struct {
 	Forged   bool              // sign with another token
 }
 
+// Verification returns the request by which WeChat checks a URL before it pushes there: the answer must be echo alone.
+func (t Target) Verification(ctx context.Context, at time.Time, nonce, echo string) (*http.Request, error) {
+	address, err := url.Parse(t.URL)
+	if err != nil {
+		return nil, fmt.Errorf("the URL of the callback: %w", err)
+	}
+	timestamp := strconv.FormatInt(at.Unix(), 10)
+	query := address.Query()
+	query.Set("signature", Sign(t.Token, timestamp, nonce))
+	query.Set("timestamp", timestamp)
+	query.Set("nonce", nonce)
+	query.Set("echostr", echo)
+	address.RawQuery = query.Encode()
+	return http.NewRequestWithContext(ctx, http.MethodGet, address.String(), http.NoBody)
+}
+
 // Request returns the signed request for a push.
 func (t Target) Request(ctx context.Context, p Push) (*http.Request, error) {
 	address, err := url.Parse(t.URL)
