@@ -119,12 +119,16 @@ const providedTasks = 60
 func (p *provided) submit(group string) {
 	p.Helper()
 	for n := range providedTasks {
-		id := fmt.Sprintf("%s-%d", group, n)
-		_, err := p.client.Submit(p.Context(), tasks.Envelope{
-			Type: tasks.TypeCustom, App: authorizerID, ID: id, Body: []byte(`{"touser":"o-` + id + `","msgtype":"text","text":{"content":"Hello"}}`),
-		})
-		must(p.T, err)
+		p.submitOne(fmt.Sprintf("%s-%d", group, n))
 	}
+}
+
+func (p *provided) submitOne(id string) {
+	p.Helper()
+	_, err := p.client.Submit(p.Context(), tasks.Envelope{
+		Type: tasks.TypeCustom, App: authorizerID, ID: id, Body: []byte(`{"touser":"o-` + id + `","msgtype":"text","text":{"content":"Hello"}}`),
+	})
+	must(p.T, err)
 }
 
 func (p *provided) delivered(group string) (n int64) {
@@ -182,11 +186,12 @@ func TestServiceProvider(t *testing.T) {
 	must(t, err)
 	old := p.wx.RefreshToken(providerID, authorizerID)
 	workers = []*exec.Cmd{p.start("worker"), p.start("worker")}
-	p.submit("c")
+	p.submitOne("first") // asks for a token; asynq gives a task of a dead worker back minutes later
 	p.until("the refresh token is changed", func() bool { return p.wx.RefreshToken(providerID, authorizerID) != old })
 	p.kill(workers...)
 	p.start("worker")
 	p.start("worker")
+	p.submit("c")
 	p.untilDelivered("c")
 
 	for _, group := range []string{"a", "b", "c"} {
