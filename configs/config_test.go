@@ -37,7 +37,7 @@ func TestMistakes(t *testing.T) {
 				`line 3: redis.db: "first" is not a whole number`,
 				`line 5: wechat.timeout: "10" is not a duration; write a number with its unit, such as 500ms, 15s or 24h`,
 				`line 7: worker.attempts: 0 is not between 1 and 100`,
-				`line 12: apps[0].token.mode: "stabel" is not one of stable, classic and external`,
+				`line 12: apps[0].token.mode: "stabel" is not one of stable, classic, external and component`,
 			},
 		},
 		{
@@ -53,7 +53,7 @@ func TestMistakes(t *testing.T) {
 		{
 			name: "an unknown section, with nothing near",
 			text: "brokerage:\n  listen: :80\n",
-			want: []string{"line 1: brokerage: unknown key; the keys are redis, wechat, pace, worker, results, gateway, apps, apps_dir, webhooks"},
+			want: []string{"line 1: brokerage: unknown key; the keys are redis, wechat, pace, worker, results, gateway, apps, apps_dir, providers, webhooks"},
 		},
 		{
 			name: "an address with a password",

@@ -62,7 +62,8 @@ func (d *decoder) inheritCallbacks(cfg *Config) {
 				d.problem(key+"."+name, "pushes to an app with the token mode component are read with the callback of its service provider: remove it")
 			}
 		}
-		if provider, known := cfg.Provider(app.Token.Provider); known {
+		provider, known := cfg.Provider(app.Token.Provider)
+		if known && provider.Callback.Keys(provider.ID).Validate() == nil { // else the fault is reported where it is
 			app.inheritCallback(provider)
 		}
 	}
@@ -84,9 +85,7 @@ func (d *decoder) providerFiles(providers []Provider) {
 	for i := range providers {
 		p, key := &providers[i], providerKey(i)
 		d.secretFile(key+".secret_file", p.SecretFile, &p.Secret)
-		d.secretFile(key+".callback.token_file", p.Callback.TokenFile, &p.Callback.Token)
-		d.secretFile(key+".callback.aes_key_file", p.Callback.AESKeyFile, &p.Callback.AESKey)
-		d.secretFile(key+".callback.forward_secret_file", p.Callback.ForwardSecretFile, &p.Callback.ForwardSecret)
+		d.callbackFiles(key+".callback", &p.Callback)
 	}
 }
 
@@ -110,6 +109,9 @@ func (d *decoder) checkProviders(cfg Config) {
 		}
 		if p.Callback.Token == "" && !d.hasProblem(key+".callback.token_file") {
 			d.problem(key+".callback.token", "required: the token for messages in WeChat's open platform; without the pushes to /callback/%s there is no ticket, and so no token", p.ID)
+		}
+		if p.Callback.Configured() {
+			d.checkCallback(key+".callback", App{ID: p.ID, Callback: p.Callback})
 		}
 		if p.Callback.AESKey == "" && !d.hasProblem(key+".callback.aes_key_file") {
 			d.problem(key+".callback.aes_key", "required: the key for messages in WeChat's open platform, 43 characters; pushes to a service provider are always encrypted")
@@ -183,21 +185,11 @@ func (d *decoder) providerVariable(name, rest, text string, cfg *Config) {
 
 // dropAlternative clears the secret or its file, whichever the variable that was just set replaces.
 func (p *Provider) dropAlternative(key string) {
-	for _, pair := range []struct {
-		key    string
-		secret *wechat.Secret
-		file   *string
-	}{
-		{"secret", &p.Secret, &p.SecretFile},
-		{"callback.token", &p.Callback.Token, &p.Callback.TokenFile},
-		{"callback.aes_key", &p.Callback.AESKey, &p.Callback.AESKeyFile},
-		{"callback.forward_secret", &p.Callback.ForwardSecret, &p.Callback.ForwardSecretFile},
-	} {
-		switch key {
-		case pair.key:
-			*pair.file = ""
-		case pair.key + "_file":
-			*pair.secret = ""
-		}
+	switch key {
+	case "secret":
+		p.SecretFile = ""
+	case "secret_file":
+		p.Secret = ""
 	}
+	p.Callback.dropAlternative("." + key)
 }

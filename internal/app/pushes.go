@@ -11,6 +11,7 @@ import (
 	"github.com/wxcourier/wxcourier/internal/app/httpserver"
 	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/pushes"
+	"github.com/wxcourier/wxcourier/wechat"
 	"github.com/wxcourier/wxcourier/wechat/callback"
 )
 
@@ -28,6 +29,7 @@ func (p *Parts) pushHandlers() []pushes.Handler {
 		p.receipts,
 		pushes.NewChoices(consent.NewStore(p.Redis, nil), p.countsConsents),
 		p.mediaChecks(),
+		p.providers,
 	}
 }
 
@@ -39,15 +41,24 @@ func (p *Parts) countsConsents(app string) bool {
 
 // callbackKeys returns the keys of the pushes to an app, now.
 func (p *Parts) callbackKeys(app string) (callback.Keys, bool) {
+	if provider, ok := p.live.config.Load().Provider(app); ok {
+		return provider.Callback.Keys(app), true
+	}
 	found, ok := p.live.app(app)
-	if !ok || !found.Callback.Configured() {
+	switch {
+	case !ok || !found.Callback.Configured():
 		return callback.Keys{}, false
+	case found.Token.Mode == wechat.ModeComponent: // its callback is that of the provider, see package configs
+		return found.Callback.Keys(found.Token.Provider), true
 	}
 	return found.Callback.Keys(app), true
 }
 
 // callbackForward returns where the pushes to an app are forwarded to, now.
 func (p *Parts) callbackForward(app string) (receiver.Forward, bool) {
+	if provider, ok := p.live.config.Load().Provider(app); ok && provider.Callback.ForwardURL != "" {
+		return receiver.Forward{Target: provider.Callback.Target(), All: provider.Callback.Forward == configs.ForwardAll}, true
+	}
 	found, ok := p.live.app(app)
 	if !ok || found.Callback.ForwardURL == "" {
 		return receiver.Forward{}, false
