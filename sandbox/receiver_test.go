@@ -87,13 +87,13 @@ func TestReceiverReadsPushes(t *testing.T) {
 			if err := wx.Popup(app, "oOne", sandbox.Choice{Template: "T1", Status: sandbox.Accept}, sandbox.Choice{Template: "T2", Status: sandbox.Reject}); err != nil {
 				t.Fatal(err)
 			}
-			if p := next(); p.Event != callback.EventPopup || !reflect.DeepEqual(p.Choices, []callback.Choice{{"T1", "accept", "0"}, {"T2", "reject", "0"}}) {
+			if p := next(); p.Event != callback.EventPopup || !reflect.DeepEqual(p.Choices, []callback.Choice{{TemplateID: "T1", Status: "accept", Scene: "0"}, {TemplateID: "T2", Status: "reject", Scene: "0"}}) {
 				t.Errorf("%+v", p)
 			}
 			if err := wx.Change(app, "oOne", sandbox.Choice{Template: "T1", Status: sandbox.Reject}); err != nil {
 				t.Fatal(err)
 			}
-			if p := next(); p.Event != callback.EventChange || !reflect.DeepEqual(p.Choices, []callback.Choice{{"T1", "reject", ""}}) {
+			if p := next(); p.Event != callback.EventChange || !reflect.DeepEqual(p.Choices, []callback.Choice{{TemplateID: "T1", Status: "reject"}}) {
 				t.Errorf("%+v", p)
 			}
 			call(t, http.MethodPost, url+"/cgi-bin/message/template/send?access_token="+bearer, message("badsignature-oOne"), `"msgid":`)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -80,7 +81,7 @@ func TestReopenReadsEverythingBack(t *testing.T) {
 	if j.Ended() != 2 || j.PendingRequests() != 1 || j.Torn() != 0 {
 		t.Errorf("%d ended, %d unanswered, %d torn", j.Ended(), j.PendingRequests(), j.Torn())
 	}
-	if r, ok, err := j.Outcome(app, "ended"); err != nil || !ok || r != ended {
+	if r, ok, err := j.Outcome(app, "ended"); err != nil || !ok || !reflect.DeepEqual(r, ended) {
 		t.Errorf("%+v, %v, %v", r, ok, err)
 	}
 	if _, ok, err := j.Outcome(app, "open"); ok || err != nil {
