@@ -131,10 +131,10 @@ func chinese() language {
 			tasks.Message: "`msgid`（若微信返回）",
 			tasks.Link:    "链接",
 			tasks.Code:    "图片",
-			tasks.Check:   "`suggest`、`label`、`trace_id`",
+			tasks.Check:   "检测结论",
 		},
 		repeats: map[tasks.Repeat]string{
-			tasks.Never:   "不重发，否则可能收到两次",
+			tasks.Never:   "不重发，以免重复",
 			tasks.Deduped: "10 分钟内重发，靠 `client_msg_id` 去重",
 			tasks.Always:  "重发",
 		},
