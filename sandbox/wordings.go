@@ -59,6 +59,7 @@ var wordings = map[int]string{
 	40237:   "Appid does not match token",
 	40238:   "symmetric key not set",
 	40239:   "public key not set",
+	40240:   "expired Wechatmp_Timestamp",
 	40243:   "appsecret is frozen",
 	40249:   "marketing content is forbidden",
 	41001:   "access_token missing",

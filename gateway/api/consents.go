@@ -22,19 +22,20 @@ func (a *API) registerConsents() {
 		Summary: "Count consent checks",
 		Description: "How often the consent of the receivers of subscribe messages was checked, by day (Asia/Shanghai), and how the calls turned out. " +
 			"With `consent: observe`, `saved` is how many calls `enforce` would have saved, and `wrong` how many messages it would have refused although WeChat accepted them.",
+		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity},
 	}, a.countConsents)
 	register(a, apikey.Read, huma.Operation{
 		OperationID: "get-consents", Method: http.MethodGet, Path: "/v1/consents/{app}/{openid}", Tags: []string{consentsTag},
 		Summary:     "May a message be sent to a person?",
 		Description: "What is known of the consent of a person, by template, or of one `template`. The gateway does not log the path; a proxy before it may.",
-		Errors:      []int{http.StatusUnprocessableEntity},
+		Errors:      []int{http.StatusNotFound, http.StatusUnprocessableEntity},
 	}, a.getConsents)
 	op := huma.Operation{
 		OperationID: "report-consent", Method: http.MethodPost, Path: "/v1/consents/{app}/{openid}", Tags: []string{consentsTag},
 		Summary: "Report what a person chose",
 		Description: "For a service that saw `wx.requestSubscribeMessage` answer in its mini program. A report and WeChat's push of the same choice, within a minute, count once. " +
 			"A report with an `id` may be repeated within an hour. The answer is what is known then.",
-		Errors: bodyErrors(http.StatusConflict),
+		Errors: bodyErrors(http.StatusNotFound, http.StatusConflict),
 	}
 	register(a, apikey.Enqueue, op, a.reportConsent)
 	describeBody[consentReport](a, op.OperationID, true, map[string]any{"template": "TEMPLATE_ID", "status": "accept", "id": "order-42"})

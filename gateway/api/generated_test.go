@@ -53,7 +53,7 @@ func numberOf(t *testing.T, variable string, otherwise uint64) uint64 {
 func TestGeneratedRequests(t *testing.T) {
 	count, otherwise := numberOf(t, requestsVariable, 0), rand.Uint64() //nolint:gosec // nothing secret
 	if count == 0 {
-		count, otherwise = 1000, 1
+		count, otherwise = 2500, 1
 	}
 	seed := numberOf(t, seedVariable, otherwise)
 	t.Logf("seed %d", seed)
