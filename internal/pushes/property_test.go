@@ -41,7 +41,7 @@ func anyOrder(w *world, random *rand.Rand) {
 	var steps []func()
 	for i := range messages {
 		id, person := fmt.Sprint(i), fmt.Sprint("oPerson", i%7)
-		m := newMessage(id, person, "T1")
+		m := newMessage(id, person)
 		m.Batch = "spring"
 		w.open(m)
 		steps = append(steps, func() { w.settle(m, tasks.OutcomeAccepted, fmt.Sprint(1000+i)) })

@@ -152,14 +152,14 @@ func (s *Receipts) join(ctx context.Context, app string, receipts []receipt) (op
 	}
 	var known []receipt
 	var requests []ledger.ReceiptRequest
-	for i, task := range found {
-		_, typ, _, ok := tasks.ParseQueue(task.Queue)
+	for i, r := range receipts {
+		_, typ, _, ok := tasks.ParseQueue(found[i].Queue)
 		if !ok {
-			open = append(open, receipts[i])
+			open = append(open, r)
 			continue
 		}
-		known = append(known, receipts[i])
-		requests = append(requests, receipts[i].request(task, typ))
+		known = append(known, r)
+		requests = append(requests, r.request(found[i], typ))
 	}
 	for i, result := range s.ledger.AddReceipts(ctx, app, requests) {
 		switch {

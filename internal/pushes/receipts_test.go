@@ -81,17 +81,17 @@ func (w *world) later(d time.Duration) {
 	}
 }
 
-// message is a message to a person.
+// message is a message to a person, from the template T1.
 type message struct {
 	tasks.Envelope
 	runner     string
 	generation int
 }
 
-func newMessage(id, person, template string) *message {
+func newMessage(id, person string) *message {
 	return &message{runner: "runner-" + id, Envelope: tasks.Envelope{
 		Type: tasks.TypeSubscribe, App: app, ID: id, Priority: tasks.Urgent,
-		Body: fmt.Appendf(nil, `{"touser":%q,"template_id":%q,"data":{"thing1":{"value":"x"}}}`, person, template),
+		Body: fmt.Appendf(nil, `{"touser":%q,"template_id":"T1","data":{"thing1":{"value":"x"}}}`, person),
 	}}
 }
 
@@ -212,7 +212,7 @@ func (w *world) drops(want ...pushes.Dropped) {
 
 func TestReceiptAfterItsAnswer(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		w, m := newWorld(t, rdb), newMessage("order-1", "oPerson", "T1")
+		w, m := newWorld(t, rdb), newMessage("order-1", "oPerson")
 		m.Batch = "spring"
 		w.open(m)
 		w.settle(m, tasks.OutcomeAccepted, "3395159288267931652")
@@ -245,7 +245,7 @@ func TestReceiptAfterItsAnswer(t *testing.T) {
 
 func TestReceiptBeforeItsAnswer(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		w, m := newWorld(t, rdb), newMessage("order-1", "oPerson", "T1")
+		w, m := newWorld(t, rdb), newMessage("order-1", "oPerson")
 		w.open(m)
 		w.handle(push("oPerson", "T1", "11", callback.Delivered), push("oPerson", "T1", "22", callback.Delivered))
 		w.later(5 * time.Second)
@@ -284,7 +284,7 @@ func TestReceiptADayLate(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		w := newWorld(t, rdb)
 		for _, id := range []string{"1", "2"} {
-			m := newMessage(id, "oPerson", "T1")
+			m := newMessage(id, "oPerson")
 			w.open(m)
 			w.settle(m, tasks.OutcomeAccepted, id+id)
 			rdb.Del(t.Context(), ledger.TaskKey(app, id))
@@ -304,9 +304,9 @@ func TestReceiptADayLate(t *testing.T) {
 // TestUnknownResolved: the answer to a message was lost, and its receipt comes.
 func TestUnknownResolved(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
-		w, m := newWorld(t, rdb), newMessage("order-1", "oPerson", "T1")
+		w, m := newWorld(t, rdb), newMessage("order-1", "oPerson")
 		m.Batch = "spring"
-		earlier := newMessage("order-0", "oPerson", "T1")
+		earlier := newMessage("order-0", "oPerson")
 		w.open(earlier)
 		w.settle(earlier, tasks.OutcomeAccepted, "10")
 		w.open(m)
@@ -383,11 +383,11 @@ func TestUnknownLeft(t *testing.T) {
 			return unknown(w, "1"), push("oPerson", "T1", "11", callback.Delivered)
 		},
 		"another is being sent": func(w *world) (*message, callback.Push) {
-			w.open(newMessage("2", "oPerson", "T1"))
+			w.open(newMessage("2", "oPerson"))
 			return unknown(w, "1"), push("oPerson", "T1", "11", callback.Delivered)
 		},
 		"another was accepted without a msgid": func(w *world) (*message, callback.Push) {
-			m := newMessage("2", "oPerson", "T1")
+			m := newMessage("2", "oPerson")
 			w.open(m)
 			w.settle(m, tasks.OutcomeAccepted, "")
 			return unknown(w, "1"), push("oPerson", "T1", "11", callback.Delivered)
@@ -409,7 +409,7 @@ func TestUnknownLeft(t *testing.T) {
 			return unknown(w, "1"), push("oPerson", "T1", "11", callback.Delivered)
 		},
 		"the receipt of a message that has one": func(w *world) (*message, callback.Push) {
-			m := newMessage("2", "oPerson", "T1")
+			m := newMessage("2", "oPerson")
 			w.open(m)
 			w.settle(m, tasks.OutcomeAccepted, "11")
 			w.handle(push("oPerson", "T1", "11", callback.Delivered))
@@ -465,7 +465,7 @@ func TestUnknownLeftWithoutIndex(t *testing.T) {
 // unknown sends a message to oPerson from T1 whose outcome is unknown.
 func unknown(w *world, id string) *message {
 	w.t.Helper()
-	m := newMessage(id, "oPerson", "T1")
+	m := newMessage(id, "oPerson")
 	w.open(m)
 	w.settle(m, tasks.OutcomeUnknown, "")
 	return m
