@@ -98,7 +98,11 @@ func TestDevRefusesOtherSites(t *testing.T) {
 			t.Errorf("%s: %d, want %d", name, got, tt.want)
 		}
 	}
-	_, metrics := get(t, url+"/metrics")
+	var metrics string
+	redistest.Until(t, 20*time.Second, "a lane in the metrics", func() bool {
+		_, metrics = get(t, url+"/metrics")
+		return strings.Contains(metrics, "wxcourier_lane_active{")
+	})
 	mentions(t, "the metrics", metrics, `wxcourier_http_requests_total{code="202",route="POST /v1/tasks"} 1`, "wxcourier_build_info{", "wxcourier_lane_active{")
 	if got := (request{method: "POST", url: pause + ":resume"}).status(t); got != 204 {
 		t.Errorf("resumed by curl: %d", got)

@@ -64,7 +64,7 @@ func TestRedriveCommand(t *testing.T) {
 		}
 	}
 	mentions(t, "the table", command(t, env, "", "results", "--outcome", "accepted").stdout, "(generation 1)")
-	mentions(t, "CSV", command(t, env, "", "results", "--csv").stdout, ",generation,supersedes\n", ",1,\n", ",0,\n")
+	mentions(t, "CSV", command(t, env, "", "results", "--csv").stdout, ",generation,supersedes,", ",1,,,,,\n", ",0,,,,,\n")
 	if code := stop(); code != statusDone {
 		t.Errorf("worker: status %d\n%s", code, stderr)
 	}

@@ -190,6 +190,8 @@ func (g *generator) text(schema object) string {
 		return fmt.Sprint(g.rng.IntN(30))
 	case "^[A-Za-z0-9._~-]{1,64}$": // a batch: there are few
 		return fmt.Sprint(g.rng.IntN(5))
+	case "^[A-Za-z0-9_-]{1,64}$", "^[A-Za-z0-9_-]{1,128}$": // an openid, a template
+		return fmt.Sprint("o", g.rng.IntN(5))
 	case "^[0-9a-f]{64}$":
 		return strings.Repeat("0f", 32)
 	}

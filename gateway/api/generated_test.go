@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -123,7 +124,17 @@ func newGeneratedFixture(t *testing.T) *fixture {
 		return wechat.Credential{App: id, Secret: "secret"}, true
 	})
 	t.Cleanup(tokens.Close)
-	f := newFixture(t, rdb, func(d *api.Deps) { d.Tokens = tokens })
+	f := newFixture(t, rdb, func(d *api.Deps) {
+		d.Tokens = tokens
+		apps := d.Apps
+		d.Apps = func() []api.App {
+			all := slices.Clone(apps())
+			for i := range all {
+				all[i].Consent = "observe"
+			}
+			return all
+		}
+	})
 	f.api.SetStreamTimes(time.Millisecond, time.Second, 5*time.Millisecond, time.Millisecond)
 	for i := range 30 {
 		f.record("*", tasks.Result{ID: fmt.Sprint(i), Batch: "1", Outcome: tasks.Outcomes()[i%7]})
