@@ -33,26 +33,25 @@ func decodeComponent(r *http.Request, body []byte) (request, *refusal) {
 	return req, refused
 }
 
-// componentOf returns the request and its service provider.
-func (s *Server) componentOf(x *exchange) (*componentRequest, *provider, *refusal) {
+// componentOf returns the request of a service provider that exists.
+func (s *Server) componentOf(x *exchange) (*componentRequest, *refusal) {
 	q, ok := x.req.(*componentRequest)
 	switch {
 	case !ok || x.bodyRefusal != nil:
-		return nil, nil, x.bodyRefusal
+		return nil, x.bodyRefusal
 	case q.Component == "":
-		return nil, nil, refuse(41018)
+		return nil, refuse(41018)
 	}
-	p := s.providerOf(q.Component)
-	if p == nil {
-		return nil, nil, refuse(61011)
+	if s.providerOf(q.Component) == nil {
+		return nil, refuse(61011)
 	}
 	x.app = s.knownApp(q.Component)
-	return q, p, nil
+	return q, nil
 }
 
 // identifyBySecret identifies a service provider by its secret, and checks the caller's IP.
 func identifyBySecret(s *Server, x *exchange) *refusal {
-	q, _, refused := s.componentOf(x)
+	q, refused := s.componentOf(x)
 	if refused != nil {
 		return refused
 	}
@@ -81,7 +80,7 @@ func identifyBySecret(s *Server, x *exchange) *refusal {
 
 // identifyByComponentToken identifies a service provider by its token.
 func identifyByComponentToken(s *Server, x *exchange) *refusal {
-	q, _, refused := s.componentOf(x)
+	q, refused := s.componentOf(x)
 	if refused != nil {
 		return refused
 	}

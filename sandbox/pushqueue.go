@@ -29,10 +29,8 @@ type queuedPush struct {
 	forged   bool
 	early    bool
 	wait     time.Duration // between the event and the first attempt
-	attempts int
 	due      time.Time
 	order    uint64 // among pushes that are due at the same time
-	place    int    // in the heap
 }
 
 // pushHeap is the queue, by due time.
@@ -48,7 +46,7 @@ func (h pushHeap) Less(i, j int) bool {
 func (h pushHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 
 // Push implements heap.Interface.
-func (h *pushHeap) Push(x any) { *h = append(*h, x.(*queuedPush)) } //nolint:errcheck // the only type
+func (h *pushHeap) Push(x any) { *h = append(*h, x.(*queuedPush)) }
 
 // Pop implements heap.Interface.
 func (h *pushHeap) Pop() any {
@@ -363,7 +361,7 @@ func (p *pusher) attempt(ctx context.Context, target pushwire.Target, q *queuedP
 	}
 	wire := pushwire.Push{Envelope: q.envelope, OpenID: q.record.OpenID, Body: q.body, At: p.clock(), Forged: q.forged}
 	wire.Nonce = newNonce()
-	copy(wire.Random[:], strconv.FormatUint(1e15+rand.Uint64()%9e15, 10))
+	copy(wire.Random[:], strconv.FormatUint(1e15+rand.Uint64()%9e15, 10)) //nolint:gosec // nothing secret: it is part of what is encrypted
 	r, err := target.Request(ctx, wire)
 	if err != nil {
 		q.record.Error = "the request cannot be made"

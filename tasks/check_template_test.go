@@ -21,7 +21,8 @@ func shopTemplates(mode templates.Mode) *templates.Registry {
 	r := &templates.Registry{Mode: mode}
 	r.SetList(templates.Subscribe, []templates.Template{
 		{ID: "S1", Kind: templates.OneTime, Fields: []templates.Field{
-			{Name: "thing1", Kind: "thing", Label: "商品名称"}, {Name: "time2", Kind: "time", Label: "发货时间"},
+			{Name: "thing1", Kind: "thing", Label: "商品名称"},
+			{Name: "time2", Kind: "time", Label: "发货时间"},
 			{Name: "enum3", Kind: "enum", Label: "时段", Values: []string{"上午", "下午"}},
 		}},
 	}, time.Now())

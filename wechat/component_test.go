@@ -22,8 +22,8 @@ const (
 	componentSecret = "the-secret-of-the-service-provider"
 	account         = "wx0123456789abcdef"
 
-	componentToken  = "/cgi-bin/component/api_component_token"
-	authorizerToken = "/cgi-bin/component/api_authorizer_token"
+	componentToken  = "/cgi-bin/component/api_component_token"  //nolint:gosec // a path, no credential
+	authorizerToken = "/cgi-bin/component/api_authorizer_token" //nolint:gosec // a path, no credential
 	authorizerInfo  = "/cgi-bin/component/api_get_authorizer_info"
 	queryAuth       = "/cgi-bin/component/api_query_auth"
 	startTickets    = "/cgi-bin/component/api_start_push_ticket"
@@ -237,7 +237,7 @@ func TestNoTicket(t *testing.T) {
 		for _, tokens := range r.tokens {
 			_, err := tokens.Token(t.Context(), account)
 			var token *wechat.TokenError
-			if r.failed(err); !errors.As(err, &token) || !errors.Is(err, wechat.ErrNoTicket) || wechat.Written(err) || wechat.Advice(err) == "" {
+			if _ = r.failed(err); !errors.As(err, &token) || !errors.Is(err, wechat.ErrNoTicket) || wechat.Written(err) || wechat.Advice(err) == "" {
 				t.Fatalf("without a ticket: %v", err)
 			}
 		}
@@ -271,7 +271,7 @@ func TestRefusedTicket(t *testing.T) {
 		t.Fatal(first, err)
 	}
 	_, err := r.tokens[0].Token(t.Context(), account)
-	if r.failed(err); !errors.Is(err, wechat.ErrNoTicket) {
+	if _ = r.failed(err); !errors.Is(err, wechat.ErrNoTicket) {
 		t.Errorf("with a wrong ticket: %v", err)
 	}
 	r.wantCalls(t, map[string]int64{startTickets: 1, componentToken: 1})
@@ -407,7 +407,8 @@ func TestAuthorizationEvents(t *testing.T) {
 			return done
 		}
 		first := r.authorize(t)
-		if !authorize(first, 0) || !authorize(first, 0) {
+		once, again := authorize(first, 0), authorize(first, 0)
+		if !once || !again {
 			t.Error("the same authorization again is done, too")
 		}
 		r.wantCalls(t, map[string]int64{queryAuth: 1})

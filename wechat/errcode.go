@@ -27,7 +27,7 @@ const (
 	pageRID         = "https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getridinfo.html"
 	pagePhone       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/user-info/phone-number/api_getphonenumber.html"
 	pageLive        = "https://developers.weixin.qq.com/miniprogram/dev/server/API/livebroadcast/studio-management/api_getliveinfo.html"
-	pageComponent   = "https://developers.weixin.qq.com/doc/oplatform/Third-party_Platforms/2.0/api/ThirdParty/token/component_access_token.html" //nolint:gosec // a page, no credential
+	pageComponent   = "https://developers.weixin.qq.com/doc/oplatform/Third-party_Platforms/2.0/api/ThirdParty/token/component_access_token.html"
 	pageQuota       = "https://developers.weixin.qq.com/miniprogram/dev/server/API/openApi-mgnt/api_getapiquota.html"
 
 	pageSecurity = "https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/getting_started/api_signature.html"

@@ -137,7 +137,10 @@ func (s *Security) open(address string, header http.Header, body []byte) (plain 
 		return nil, false, err
 	}
 	var sealed sealedMessage
-	if !bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) || json.Unmarshal(body, &sealed) != nil || sealed.Data == "" {
+	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
+		_ = json.Unmarshal(body, &sealed)
+	}
+	if sealed.Data == "" {
 		return body, deprecated, nil // signed only: an image, or an error
 	}
 	if plain, err = s.decrypt(address, timestamp, sealed); err != nil {

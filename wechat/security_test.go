@@ -40,7 +40,7 @@ const (
 
 func readText(t *testing.T, path string) string {
 	t.Helper()
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(path) //nolint:gosec // of testdata
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +165,7 @@ func (f *securedWeChat) reply(w http.ResponseWriter, address string) {
 		f.t.Error(err)
 	}
 	nonce := make([]byte, gcmNonceSize)
+	_, _ = rand.Read(nonce)
 	sealed, _, err := f.security.sealWith(address, now, body, nonce)
 	if err != nil {
 		f.t.Error(err)
@@ -188,7 +189,7 @@ func (f *securedWeChat) reply(w http.ResponseWriter, address string) {
 	if f.mutate != nil {
 		sealed = f.mutate(h, sealed)
 	}
-	_, _ = w.Write(sealed)
+	_, _ = w.Write(sealed) //nolint:gosec // the test reads it
 }
 
 func newSecuredWeChat(t *testing.T) (*securedWeChat, SecurityConfig) {
@@ -265,7 +266,7 @@ func TestSecuredAnswers(t *testing.T) {
 		mutate func(h http.Header, body []byte) []byte
 		want   string
 	}{
-		"unsigned": {func(h http.Header, body []byte) []byte {
+		"unsigned": {func(h http.Header, _ []byte) []byte {
 			h.Del("Wechatmp-Signature")
 			return []byte(`{"errcode":0,"errmsg":"ok","trace_id":"t","result":{"suggest":"pass"}}`)
 		}, "not signed"},

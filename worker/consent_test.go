@@ -17,7 +17,7 @@ import (
 )
 
 // consentRig is a rig whose app has a mode of consent, and the one-time template T1 in its registry.
-func consentRig(t *testing.T, r *rig, mode string) *rig {
+func consentRig(t *testing.T, r *rig, mode string) {
 	t.Helper()
 	r.consent = mode
 	registry, err := json.Marshal(templates.Registry{Templates: []templates.Template{{ID: "T1", Source: templates.Subscribe, Kind: templates.OneTime}}})
@@ -27,7 +27,6 @@ func consentRig(t *testing.T, r *rig, mode string) *rig {
 	if err := r.rdb.Set(t.Context(), templates.Key(app), registry, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	return r
 }
 
 // accepts makes a person accept T1 once, at WeChat; the push of it may be lost.

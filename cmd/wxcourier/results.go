@@ -205,10 +205,11 @@ const receiptPage = 500
 // showAll prints results: without --follow with their receipts.
 func (l *listing) showAll(page []tasks.Result) error {
 	if !l.command.Follow {
-		if err := l.inspector.AddReceipts(l.ctx, page); err != nil {
-			if l.ctx.Err() != nil {
-				return nil // interrupted
-			}
+		err := l.inspector.AddReceipts(l.ctx, page)
+		switch {
+		case l.ctx.Err() != nil:
+			return nil // interrupted
+		case err != nil:
 			return err
 		}
 	}

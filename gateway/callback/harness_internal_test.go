@@ -128,20 +128,18 @@ func newHarness(t testing.TB, rdb redis.UniversalClient, tune tuning, forward fu
 	return h
 }
 
-// start runs the receiver until stop is called, or the test ends.
-func (h *harness) start() (stop func()) {
+// start runs the receiver until the test ends.
+func (h *harness) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		h.Run(ctx)
 	}()
-	stop = func() {
+	h.t.Cleanup(func() {
 		cancel()
 		<-done
-	}
-	h.t.Cleanup(stop)
-	return stop
+	})
 }
 
 // send pushes a message to an app, as WeChat does.

@@ -20,7 +20,7 @@ import (
 // TestMapFields: a column with the name or the label of a field is chosen, a chosen one takes
 // precedence, and what is written is a template of a campaign.
 func TestMapFields(t *testing.T) {
-	post := httptest.NewRequest("POST", "/send", strings.NewReader(url.Values{"column_time2": {`when "exactly"`}}.Encode()))
+	post := httptest.NewRequestWithContext(t.Context(), "POST", "/send", strings.NewReader(url.Values{"column_time2": {`when "exactly"`}}.Encode()))
 	post.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r := &request{Request: post}
 	m := &fieldMap{From: "T1", Columns: []string{"openid", "商品名称", "time2", `when "exactly"`}}

@@ -171,7 +171,7 @@ func TestModel(t *testing.T) {
 			each(t, func(f *fixture) {
 				total := &world{}
 				for seed := range seeds(t) {
-					w := &world{fixture: newFixture(f.T, f.rdb), rng: rand.New(rand.NewPCG(uint64(seed), 1)), lossy: lossy}
+					w := &world{fixture: newFixture(f.T, f.rdb), rng: rand.New(rand.NewPCG(uint64(seed), 1)), lossy: lossy} //nolint:gosec // repeatable
 					w.must(f.rdb.FlushAll(f.Context()).Err())
 					for range 60 {
 						w.step()

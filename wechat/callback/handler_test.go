@@ -45,7 +45,7 @@ func ExampleHandler() {
 func TestHandler(t *testing.T) {
 	t.Parallel()
 	keys := callback.Keys{App: "wx0123456789abcdef", Token: "spamtest", AESKey: "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"}
-	h := &callback.Handler{Keys: keys, MaxBody: 4096, Push: func(_ context.Context, m callback.Message, p callback.Push) ([]byte, error) {
+	h := &callback.Handler{Keys: keys, MaxBody: 4096, Push: func(_ context.Context, _ callback.Message, p callback.Push) ([]byte, error) {
 		switch p.Event {
 		case "fail":
 			return nil, errors.New("no")

@@ -162,7 +162,9 @@ func TestIdentity(t *testing.T) {
 		return "<xml>" + head + "<Event>CLICK</Event><EventKey>" + content + "</EventKey></xml>"
 	}
 	for _, same := range [][2]string{
-		{template("5", "1714112445"), template("5", "1714112446")}, {text("1", "a"), text("1", "a")}, {other("a"), other("a")},
+		{template("5", "1714112445"), template("5", "1714112446")},
+		{text("1", "a"), text("1", "a")},
+		{other("a"), other("a")},
 		{`{"MsgType":"event","Event":"subscribe_msg_sent_event","List":[{"MsgID":1,"ErrorCode":0},{"MsgID":2,"ErrorCode":0}]}`, `{"MsgType":"event","Event":"subscribe_msg_sent_event","List":[{"MsgID":"2","ErrorCode":0},{"MsgID":"1","ErrorCode":0}]}`},
 	} {
 		if identity(same[0]) != identity(same[1]) {
@@ -170,7 +172,9 @@ func TestIdentity(t *testing.T) {
 		}
 	}
 	for _, different := range [][2]string{
-		{template("5", "1714112445"), template("6", "1714112445")}, {text("1", "a"), text("2", "a")}, {other("a"), other("b")},
+		{template("5", "1714112445"), template("6", "1714112445")},
+		{text("1", "a"), text("2", "a")},
+		{other("a"), other("b")},
 		{template("0", "1714112445"), template("0", "1714112446")},
 		{template("5", "1714112445"), strings.Replace(template("5", "1714112445"), "TEMPLATESENDJOBFINISH", "other", 1)},
 	} {

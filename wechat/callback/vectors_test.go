@@ -130,7 +130,7 @@ func padded(keys Keys, pad int) []byte {
 	plain := append(bytes.Repeat([]byte("r"), randomBytes), 0, 0, 0, 2)
 	plain = append(append(plain, "{}"...), keys.App...)
 	for range max(pad, 1) {
-		plain = append(plain, byte(pad))
+		plain = append(plain, byte(pad)) //nolint:gosec // at most 33
 	}
 	return plain
 }
@@ -168,7 +168,7 @@ func TestDecryptRefuses(t *testing.T) {
 // encryptRaw encrypts a message whose length field is wrong.
 func encryptRaw(t *testing.T, keys Keys, length uint32) string {
 	t.Helper()
-	text, err := keys.encrypt([]byte("{}"), append([]byte("0123456789abcdef"), byte(length>>24), byte(length>>16), byte(length>>8), byte(length)))
+	text, err := keys.encrypt([]byte("{}"), append([]byte("0123456789abcdef"), byte(length>>24), byte(length>>16), byte(length>>8), byte(length))) //nolint:gosec // its bytes
 	if err != nil {
 		t.Fatal(err)
 	}

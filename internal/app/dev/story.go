@@ -35,7 +35,7 @@ const (
 // storyApps are the apps of the sample traffic with the limits of the story.
 func storyApps() []configs.App {
 	ids := traffic.Apps()
-	pushes := configs.Callback{Token: "wxcourierdev", AESKey: "wxcourierdevwxcourierdevwxcourierdevwxcouri"} //nolint:gosec // nothing here is real
+	pushes := configs.Callback{Token: "wxcourierdev", AESKey: "wxcourierdevwxcourierdevwxcourierdevwxcouri"}
 	return []configs.App{
 		{ID: ids[0], Callback: pushes, Limits: map[string]ratelimit.Limit{tasks.TypeScheme: {PerSecond: 100, PerDay: linksPerDay}}, ReserveUrgent: linksReserved},
 		{ID: ids[1], Callback: pushes, Limits: map[string]ratelimit.Limit{tasks.TypeSubscribe: {PerSecond: campaignPerSecond, PerDay: 10_000_000}}},

@@ -189,7 +189,7 @@ func (r *Refresher) load(ctx context.Context, app string) (*templates.Registry, 
 	}
 	registry, err := templates.Decode(text)
 	if err != nil {
-		return new(templates.Registry), nil //nolint:nilerr // it is replaced
+		return new(templates.Registry), nil // it is replaced
 	}
 	return registry, nil
 }

@@ -119,8 +119,12 @@ func TestRequest(t *testing.T) {
 		Envelope: Element{"ToUserName", Text("gh_97417a04a28d")}, OpenID: "oOne", Nonce: "415670741", At: time.Unix(1714112445, 0),
 		Random: [randomBytes]byte([]byte("a8eedb185eb2fecf")),
 		Body: []Element{
-			{"ToUserName", Text("gh_97417a04a28d")}, {"FromUserName", Text("o9AgO5Kd5ggOC-bXrbNODIiE3bGY")}, {"CreateTime", Int(1714112445)},
-			{"MsgType", Text("event")}, {"Event", Text("debug_demo")}, {"debug_str", Text("hello world")},
+			{"ToUserName", Text("gh_97417a04a28d")},
+			{"FromUserName", Text("o9AgO5Kd5ggOC-bXrbNODIiE3bGY")},
+			{"CreateTime", Int(1714112445)},
+			{"MsgType", Text("event")},
+			{"Event", Text("debug_demo")},
+			{"debug_str", Text("hello world")},
 		},
 	}
 	safe := Target{URL: "http://127.0.0.1:1/callback/a?x=y", Token: vectorToken, Key: key, AppID: vectorApp, JSON: true}
