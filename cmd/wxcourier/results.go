@@ -206,10 +206,10 @@ const receiptPage = 500
 func (l *listing) showAll(page []tasks.Result) error {
 	if !l.command.Follow {
 		err := l.inspector.AddReceipts(l.ctx, page)
-		switch {
-		case l.ctx.Err() != nil:
-			return nil // interrupted
-		case err != nil:
+		if l.ctx.Err() != nil {
+			return nil //nolint:nilerr // interrupted: what was printed is the answer
+		}
+		if err != nil {
 			return err
 		}
 	}
