@@ -16,8 +16,10 @@ import (
 )
 
 // mayBeEmpty are expressions that have no data in a healthy system: counters that begin with the
-// first event.
-var mayBeEmpty = []string{"wxcourier_webhook_dead_total", "wxcourier_webhook_gaps_total"}
+// first event, and those of what dev does not configure (consent, forwarding).
+var mayBeEmpty = []string{
+	"wxcourier_webhook_dead_total", "wxcourier_webhook_gaps_total", "wxcourier_consent_checks_total", "wxcourier_callback_forwards_total",
+}
 
 // TestExpressionsReturnData runs Prometheus on `wxcourier dev` until each expression of the
 // dashboard returns data, and each rule has been evaluated.
