@@ -35,7 +35,7 @@ func TestABusyReceiverHoldsNoSlots(t *testing.T) {
 				t.Errorf("%s: %s after %d attempts", got.ID, got.Outcome, got.Attempts)
 			}
 		}
-		if took, most := time.Since(began), 2*n*latency; took > most {
+		if took, most := time.Since(began), 6*n*latency; took > most { // as long as they take one after another, on a loaded machine
 			t.Errorf("%d messages to one openid took %v, want at most %v", n, took, most)
 		}
 		if d := r.wx.Duplicates(); len(d) > 0 {
