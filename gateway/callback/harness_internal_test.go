@@ -94,6 +94,7 @@ func (h *recorder) setFail(fail func([]callback.Push) error) {
 type harness struct {
 	*Receiver
 	t       testing.TB
+	client  *http.Client
 	url     string
 	log     *output
 	handler *recorder
@@ -110,7 +111,10 @@ func quick() tuning {
 
 func newHarness(t testing.TB, rdb redis.UniversalClient, tune tuning, forward func(string) (Forward, bool)) *harness {
 	t.Helper()
-	h := &harness{t: t, log: &output{}, handler: &recorder{}, forward: forward}
+	h := &harness{
+		t: t, log: &output{}, handler: &recorder{}, forward: forward,
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}},
+	}
 	var err error
 	h.Receiver, err = newReceiver(Deps{
 		Redis: rdb, Keys: keysOf, Forward: forward, Handlers: []pushes.Handler{h.handler}, Registry: prometheus.NewRegistry(),
@@ -122,6 +126,7 @@ func newHarness(t testing.TB, rdb redis.UniversalClient, tune tuning, forward fu
 	server := httptest.NewServer(h.Receiver)
 	h.url = server.URL
 	t.Cleanup(func() {
+		h.client.CloseIdleConnections()
 		server.Close()
 		h.Close()
 	})
@@ -164,7 +169,7 @@ func (h *harness) post(path string, body []byte) (status int, text string) {
 
 func (h *harness) do(r *http.Request) (status int, text string) {
 	h.t.Helper()
-	response, err := http.DefaultClient.Do(r)
+	response, err := h.client.Do(r)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -35,7 +35,6 @@ func TestLoad(t *testing.T) {
 	}
 	h := newHarness(t, redistest.Start(t).Client(t), tune, nil)
 	h.start()
-	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 256
 	total, clients := rate*seconds, 64
 	bodies := make([]sealed, total)
 	keys, _ := keysOf(app)
