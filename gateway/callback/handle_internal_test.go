@@ -135,7 +135,7 @@ func TestBadPush(t *testing.T) {
 	h.quiet()
 }
 
-// TestBounded: a stream that nobody handles has a maximum length; what is cut is counted and logged.
+// TestBounded: a stream whose pushes are not handled has a maximum length; what is cut is counted and logged.
 func TestBounded(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {

@@ -108,7 +108,7 @@ func (r *Receiver) verifyURL(_ http.ResponseWriter, q request) answer {
 }
 
 // receive answers a push. The signature of the query is checked before anything is read, so that only
-// somebody who has the token can make the receiver read much.
+// a sender that knows the token can make the receiver read a large body.
 func (r *Receiver) receive(w http.ResponseWriter, q request) answer {
 	if q.query.Get("signature") != "" && q.keys.VerifyQuery(q.query) != nil {
 		return refusal(resultSignature, http.StatusForbidden)

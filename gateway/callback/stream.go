@@ -50,8 +50,8 @@ return reply
 `)
 
 // nextScript removes entries that were handled, and returns the next ones to the owner of the stream:
-// the caller, if there is none. It gives the stream up when it is empty, so that whoever adds the next
-// entry becomes the owner.
+// the caller, if there is none. It gives the stream up when it is empty, so that the
+// gateway that adds the next entry becomes the owner.
 //
 // KEYS[1] lease, KEYS[2] stream
 // ARGV[1] owner, ARGV[2] ms of the lease, ARGV[3] maximum number of entries, ARGV[4…] ids to remove

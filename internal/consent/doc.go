@@ -19,8 +19,8 @@
 //
 //   - Nothing is known before the first news. The first acceptance is counted from 0, although the
 //     person may have credits from before. When a message is accepted although no credit was left,
-//     the entry is corrected: such a person has credits that nobody counted, and is never refused,
-//     until a 43101.
+//     the entry is corrected: such a person has credits that were not counted, and is not refused
+//     before the next 43101.
 //   - A message is often sent at once after the acceptance, before the push of it. Such a send leaves a
 //     marker, and the push that follows does not add the credit that was spent. (The worker holds a
 //     message back that was enqueued within seconds, and whose receiver has no credit.)
