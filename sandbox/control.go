@@ -34,7 +34,7 @@ func (s *Server) controlRoutes() map[string]controlRoute {
 		"GET /sandbox/tokens":        {act: s.controlTokens, required: []string{"app"}},
 		"GET /sandbox/faults":        {act: s.controlFaults},
 		"POST /sandbox/faults":       {act: s.controlAddFault, optional: []string{"fault", "errcode", "errmsg", "app", "path", "openid", "template", "rate", "count", "delay"}},
-		"DELETE /sandbox/faults":     {act: s.controlRemoveFaults, optional: []string{"id"}},
+		"DELETE /sandbox/faults":     {act: controlRemoveRules(s.RemoveFault, s.ClearFaults), optional: []string{"id"}},
 		"POST /sandbox/revoke":       {act: s.controlRevoke, required: []string{"app"}},
 		"POST /sandbox/quota":        {act: s.controlQuota, required: []string{"app", "path", "used"}},
 		"POST /sandbox/credits":      {act: s.controlCredits, required: []string{"app", "openid", "template", "credits"}},
@@ -52,7 +52,7 @@ func (s *Server) controlRoutes() map[string]controlRoute {
 		"GET /sandbox/pushcounts":    {act: func(*http.Request) (any, error) { return s.PushCounts(), nil }},
 		"GET /sandbox/pushfaults":    {act: s.controlPushFaults},
 		"POST /sandbox/pushfaults":   {act: s.controlAddPushFault, required: []string{"fault"}, optional: []string{"app", "event", "openid", "template", "rate", "count", "delay"}},
-		"DELETE /sandbox/pushfaults": {act: s.controlRemovePushFaults, optional: []string{"id"}},
+		"DELETE /sandbox/pushfaults": {act: controlRemoveRules(s.RemovePushFault, s.ClearPushFaults), optional: []string{"id"}},
 		"POST /sandbox/reset":        {act: func(*http.Request) (any, error) { s.Reset(); return okReply{true}, nil }},
 	}
 	maps.Copy(routes, s.componentRoutes())
@@ -243,27 +243,39 @@ func (s *Server) controlAddFault(r *http.Request) (any, error) {
 	if err := readControl(r, &f); err != nil {
 		return nil, err
 	}
-	if f.Text != "" {
-		var err error
-		if f.Delay, err = time.ParseDuration(f.Text); err != nil {
-			return nil, errors.New(`delay must be a duration such as "2s"`)
-		}
+	var err error
+	if f.Delay, err = controlDelay(f.Text); err != nil {
+		return nil, err
 	}
-	id, err := s.AddFault(f.Fault)
-	f.ID = id
+	f.ID, err = s.AddFault(f.Fault)
 	return newFaultJSON(f.Fault), err
 }
 
-func (s *Server) controlRemoveFaults(r *http.Request) (any, error) {
-	if !r.URL.Query().Has("id") {
-		s.ClearFaults()
+// controlDelay parses the delay of a fault; "" is none.
+func controlDelay(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	delay, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, errors.New(`delay must be a duration such as "2s"`)
+	}
+	return delay, nil
+}
+
+// controlRemoveRules returns the action of a route that removes the rule with the parameter id, and without one all rules.
+func controlRemoveRules(remove func(id int) bool, clear func()) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		if !r.URL.Query().Has("id") {
+			clear()
+			return okReply{true}, nil
+		}
+		text := r.URL.Query().Get("id")
+		if id, err := strconv.Atoi(text); err != nil || !remove(id) {
+			return nil, fmt.Errorf("no fault has the id %q", text)
+		}
 		return okReply{true}, nil
 	}
-	text := r.URL.Query().Get("id")
-	if id, err := strconv.Atoi(text); err != nil || !s.RemoveFault(id) {
-		return nil, fmt.Errorf("no fault has the id %q", text)
-	}
-	return okReply{true}, nil
 }
 
 func (s *Server) controlRevoke(r *http.Request) (any, error) {

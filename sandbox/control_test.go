@@ -145,7 +145,7 @@ func TestControlParameters(t *testing.T) {
 		{"GET", "/sandbox/calls?delivered=yes", "", `delivered must be true or false`},
 		{"DELETE", "/sandbox/faults?id=", "", `no fault has the id`},
 		{"POST", "/sandbox/pushfaults", `{"fault":"latereceipt","delay":"soon"}`, `delay must be a duration`},
-		{"DELETE", "/sandbox/pushfaults?id=7", "", `no fault of pushes has the id`},
+		{"DELETE", "/sandbox/pushfaults?id=7", "", `no fault has the id`},
 		{"GET", "/sandbox/pushes?status=gone", "", `status must be one of`},
 		{"GET", "/sandbox/pushes?limit=x", "", `limit must be a number`},
 		{"POST", "/sandbox/callback", `{"app":"x","url":"nowhere","token":"x"}`, `the URL of a callback`},

@@ -2,12 +2,9 @@ package sandbox
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
-	"time"
 )
 
 // readControlStrict decodes a body, whose nested members may not have other names either.
@@ -83,27 +80,12 @@ func (s *Server) controlAddPushFault(r *http.Request) (any, error) {
 	if err := readControl(r, &f); err != nil {
 		return nil, err
 	}
-	if f.Text != "" {
-		var err error
-		if f.Delay, err = time.ParseDuration(f.Text); err != nil {
-			return nil, errors.New(`delay must be a duration such as "2s"`)
-		}
+	var err error
+	if f.Delay, err = controlDelay(f.Text); err != nil {
+		return nil, err
 	}
-	id, err := s.AddPushFault(f.PushFault)
-	f.ID = id
+	f.ID, err = s.AddPushFault(f.PushFault)
 	return newPushFaultJSON(f.PushFault), err
-}
-
-func (s *Server) controlRemovePushFaults(r *http.Request) (any, error) {
-	if !r.URL.Query().Has("id") {
-		s.ClearPushFaults()
-		return okReply{true}, nil
-	}
-	text := r.URL.Query().Get("id")
-	if id, err := strconv.Atoi(text); err != nil || !s.RemovePushFault(id) {
-		return nil, fmt.Errorf("no fault of pushes has the id %q", text)
-	}
-	return okReply{true}, nil
 }
 
 // controlChoices returns the action of a route whose body has choices.

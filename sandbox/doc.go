@@ -126,14 +126,14 @@
 //	security.go                        the API security mode
 //	messages.go, values.go             messages, and the values of templates' fields
 //	consent.go, templates.go           subscriptions, and the lists of templates
-//	push.go, pushqueue.go              the callbacks, and the queue of pushes
+//	push.go, pushqueue.go, pushsend.go the callbacks, the queue of pushes, and their requests
 //	pushevents.go, pushfaults.go       what is pushed, and its faults
 //	links.go, codes.go, checks.go      links, codes, content checks
 //	quota.go, rids.go, login.go, live.go, datacube.go
 //	                                   the other endpoints
 //	limits.go                          the documented limits
 //	errcodes.go, wordings.go           refusals, and WeChat's errmsg of each errcode
-//	faults.go                          faults and rules
+//	faults.go, rules.go                faults, and the rules that say where they occur
 //	calllog.go                         the call log
 //	control.go, controlpush.go         the control API
 //	internal/recent                    sliding windows and counts in bounded memory

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -97,13 +96,6 @@ type Fault struct {
 	Delay time.Duration `json:"-"`
 }
 
-// faultRule is a rule with its remaining count.
-type faultRule struct {
-	Fault
-	row  faultRow
-	left int // calls that still get the fault; negative: unlimited
-}
-
 // AddFault appends a rule and returns its id. The first rule that matches a call applies.
 func (s *Server) AddFault(f Fault) (int, error) {
 	row, known := s.faults[f.Name]
@@ -133,41 +125,28 @@ func (s *Server) AddFault(f Fault) (int, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state.lastRule++
-	f.ID = s.state.lastRule
-	rule := &faultRule{Fault: f, row: row, left: f.Count}
-	if f.Count == 0 {
-		rule.left = -1
-	}
-	s.state.rules = append(s.state.rules, rule)
-	return f.ID, nil
+	return s.state.rules.add(row, f.Count, func(id int) Fault { f.ID = id; return f }), nil
 }
 
 // Faults returns the rules that are not used up.
 func (s *Server) Faults() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]Fault, 0, len(s.state.rules))
-	for _, rule := range s.state.rules {
-		list = append(list, rule.Fault)
-	}
-	return list
+	return s.state.rules.faults()
 }
 
 // RemoveFault removes a rule, and reports whether there was one with that id.
 func (s *Server) RemoveFault(id int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := len(s.state.rules)
-	s.state.rules = slices.DeleteFunc(s.state.rules, func(r *faultRule) bool { return r.ID == id })
-	return len(s.state.rules) < before
+	return s.state.rules.remove(id)
 }
 
 // ClearFaults removes all rules. Openid prefixes keep working.
 func (s *Server) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state.rules = nil
+	s.state.rules.rules = nil
 }
 
 // activeFault is the fault that one call gets.
@@ -187,33 +166,29 @@ func (s *Server) faultFor(x *exchange) activeFault {
 		return fault
 	}
 	st := s.state
-	for i, rule := range st.rules {
-		if !rule.matches(x) || rule.Rate > 0 && st.random.Float64() >= rule.Rate {
+	for _, rule := range st.rules.rules {
+		f := rule.fault
+		if !f.matches(rule.row, x) || f.Rate > 0 && st.random.Float64() >= f.Rate {
 			continue
 		}
-		if rule.left > 0 {
-			rule.left--
-		}
-		if rule.left == 0 {
-			st.rules = slices.Delete(slices.Clone(st.rules), i, i+1)
-		}
-		label := rule.Name
+		st.rules.use(rule)
+		label := f.Name
 		if label == "" {
 			label = "errcode"
 		}
-		delay := rule.Delay
+		delay := f.Delay
 		if rule.row.effect == effectSlow && delay == 0 {
 			delay = slowDelay
 		}
-		return activeFault{faultRow: rule.row, label: label, text: rule.ErrMsg, delay: delay}
+		return activeFault{faultRow: rule.row, label: label, text: f.ErrMsg, delay: delay}
 	}
 	return activeFault{}
 }
 
-func (r *faultRule) matches(x *exchange) bool {
+func (f *Fault) matches(row faultRow, x *exchange) bool {
 	or := func(want, got string) bool { return want == "" || want == got }
-	reached := r.Path == x.row.path || r.Path == "" && (x.row.kind == kindMessage || x.row.kind == kindProduct && !r.row.message)
-	return reached && or(r.App, x.app.id) && or(r.OpenID, x.openid()) && or(r.Template, x.template())
+	reached := f.Path == x.row.path || f.Path == "" && (x.row.kind == kindMessage || x.row.kind == kindProduct && !row.message)
+	return reached && or(f.App, x.app.id) && or(f.OpenID, x.openid()) && or(f.Template, x.template())
 }
 
 // namedFault returns the fault that the request's faultSource names, if the call is to get it.

@@ -74,12 +74,6 @@ type PushFault struct {
 	Delay time.Duration `json:"-"`
 }
 
-type pushRule struct {
-	PushFault
-	row  pushFaultRow
-	left int // pushes that still get the fault; negative: unlimited
-}
-
 // AddPushFault appends a rule and returns its id.
 func (s *Server) AddPushFault(f PushFault) (int, error) {
 	row, known := s.pushFaults[f.Name]
@@ -93,43 +87,28 @@ func (s *Server) AddPushFault(f PushFault) (int, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state.lastPushRule++
-	f.ID = s.state.lastPushRule
-	rule := &pushRule{PushFault: f, row: row, left: f.Count}
-	if f.Count == 0 {
-		rule.left = -1
-	}
-	s.state.pushRules = append(s.state.pushRules, rule)
-	return f.ID, nil
+	return s.state.pushRules.add(row, f.Count, func(id int) PushFault { f.ID = id; return f }), nil
 }
 
-// PushFaults returns the rules of pushes in force, in order of addition.
+// PushFaults returns the rules of pushes that are not used up.
 func (s *Server) PushFaults() []PushFault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []PushFault
-	for _, rule := range s.state.pushRules {
-		f := rule.PushFault
-		f.Count = max(rule.left, 0)
-		list = append(list, f)
-	}
-	return list
+	return s.state.pushRules.faults()
 }
 
 // RemovePushFault removes a rule; it reports whether there was one.
 func (s *Server) RemovePushFault(id int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := len(s.state.pushRules)
-	s.state.pushRules = slices.DeleteFunc(s.state.pushRules, func(r *pushRule) bool { return r.ID == id })
-	return len(s.state.pushRules) < before
+	return s.state.pushRules.remove(id)
 }
 
 // ClearPushFaults removes all rules of pushes.
 func (s *Server) ClearPushFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state.pushRules = nil
+	s.state.pushRules.rules = nil
 }
 
 // activePushFaults are the faults that one event's push gets.
@@ -178,22 +157,20 @@ func (s *Server) faultsOfPush(e event) activePushFaults {
 			active.add(s.pushFaults[name], 0)
 		}
 	}
-	for _, rule := range st.pushRules {
-		if !rule.matches(e) || rule.Rate > 0 && s.chance(st.pushEvents, uint64(rule.ID)) >= rule.Rate { //nolint:gosec // ids are positive
+	for _, rule := range st.pushRules.rules {
+		f := rule.fault
+		if !f.matches(e) || f.Rate > 0 && s.chance(st.pushEvents, uint64(rule.id)) >= f.Rate { //nolint:gosec // ids are positive
 			continue
 		}
-		if rule.left > 0 {
-			rule.left--
-		}
-		active.add(rule.row, rule.Delay)
+		st.pushRules.use(rule)
+		active.add(rule.row, f.Delay)
 	}
-	st.pushRules = slices.DeleteFunc(st.pushRules, func(r *pushRule) bool { return r.left == 0 })
 	return active
 }
 
-func (r *pushRule) matches(e event) bool {
+func (f *PushFault) matches(e event) bool {
 	or := func(want, got string) bool { return want == "" || want == got }
-	return or(r.App, e.app) && or(r.Event, e.name) && or(r.OpenID, e.openid) && or(r.Template, e.template)
+	return or(f.App, e.app) && or(f.Event, e.name) && or(f.OpenID, e.openid) && or(f.Template, e.template)
 }
 
 // chance returns a number from 0 up to 1 that depends on the seed and two numbers alone, so that concurrent events do not

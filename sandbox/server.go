@@ -58,10 +58,8 @@ type state struct {
 	secrets          map[string]string // by app, where SetSecret has set it; else Options.Apps
 	latency          time.Duration
 	random           *rand.Rand
-	rules            []*faultRule
-	lastRule         int
-	pushRules        []*pushRule
-	lastPushRule     int
+	rules            ruleList[Fault, faultRow]
+	pushRules        ruleList[PushFault, pushFaultRow]
 	pushEvents       uint64                // events so far, for the rates of pushRules
 	prefixFaultCalls *recent.Counts        // calls by a faultSource that names a fault
 	sendingTo        map[uint64]struct{}   // locked openids, see lockOpenID
