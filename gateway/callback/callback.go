@@ -58,7 +58,8 @@ type Receiver struct {
 	background *background.Group
 	rounds     *rounds
 	forwarder  *forwarder
-	slots      chan struct{} // one per request whose body is read
+	slots      chan struct{} // one per push that is read and stored
+	forwards   chan struct{} // one per push that is forwarded
 	warned     warnings
 	woken      chan struct{} // something may be due
 
@@ -82,8 +83,11 @@ type tuning struct {
 
 const (
 	maxBackoff = 30 * time.Second
-	// maxRequests is how many bodies are read and handled at a time.
+	// maxRequests is how many pushes are read and stored at a time.
 	maxRequests = 2048
+	// maxForwards is how many pushes are forwarded at a time: a user's service that is slow must not take
+	// the slots that receipts need.
+	maxForwards = 1024
 )
 
 func defaultTuning() tuning {
@@ -108,7 +112,7 @@ func newReceiver(deps Deps, t tuning) (*Receiver, error) {
 	}
 	r := &Receiver{
 		deps: deps, tuning: t, owner: rand.Text(), metrics: newMetrics(), mux: http.NewServeMux(), background: background.NewGroup(),
-		slots: make(chan struct{}, maxRequests), drains: make(map[string]*drain), woken: make(chan struct{}, 1),
+		slots: make(chan struct{}, maxRequests), forwards: make(chan struct{}, maxForwards), drains: make(map[string]*drain), woken: make(chan struct{}, 1),
 	}
 	if err := r.metrics.register(deps.Registry); err != nil {
 		return nil, err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -94,7 +93,14 @@ func (r *Receiver) forward(ctx context.Context, q request, to Forward, identity 
 	if r.forwarder.replayed(ctx, q.app, identity) {
 		return success(resultDuplicate)
 	}
-	reply, class := r.forwarder.call(ctx, q.app, to, "msg_"+identity, m)
+	q.release()
+	reply, class := []byte(nil), resultBusy
+	select {
+	case r.forwards <- struct{}{}:
+		reply, class = r.forwarder.call(ctx, q.app, to, "msg_"+identity, m)
+		<-r.forwards
+	default:
+	}
 	if len(reply) > 0 && !isReply(m.Format, reply) {
 		reply, class = nil, resultBadReply
 	}
@@ -110,7 +116,7 @@ func (r *Receiver) forward(ctx context.Context, q request, to Forward, identity 
 }
 
 // isReply reports whether a service's answer can be a passive reply: success, or in the format of the
-// push. A service that acknowledges with JSON of its own must not make WeChat show an error to the person.
+// push. For another answer WeChat would show an error to the person.
 func isReply(f callback.Format, reply []byte) bool {
 	trimmed := bytes.TrimSpace(reply)
 	if len(trimmed) == 0 || string(trimmed) == callback.Success {
@@ -124,18 +130,14 @@ func isReply(f callback.Format, reply []byte) bool {
 func (f *forwarder) replayed(ctx context.Context, app, identity string) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	now, key := time.Now(), forwardedKey(app, identity)
-	var first *redis.StringCmd
+	key, keep := forwardedKey(app, identity), seenFor(f.deps.MaxAge)
+	var left *redis.DurationCmd
 	_, err := f.deps.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
-		p.SetNX(ctx, key, now.UnixMilli(), seenFor(f.deps.MaxAge))
-		first = p.Get(ctx, key)
+		p.SetNX(ctx, key, "", keep)
+		left = p.PTTL(ctx, key) // the age by Redis' clock: those of two gateways may differ
 		return nil
 	})
-	if err != nil {
-		return false
-	}
-	ms, err := strconv.ParseInt(first.Val(), 10, 64)
-	return err == nil && now.Sub(time.UnixMilli(ms)) > repeatsFor
+	return err == nil && left.Val() >= 0 && keep-left.Val() > repeatsFor
 }
 
 // call calls the service, twice if it fails at once.

@@ -114,13 +114,41 @@ func TestForward(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := forwardedKey(app, p.Identity([]byte(message)))
-	if err := rdb.Set(t.Context(), key, time.Now().Add(-time.Minute).UnixMilli(), 0).Err(); err != nil {
-		t.Fatal(err)
+	if err := rdb.PExpire(t.Context(), key, seenFor(callback.DefaultMaxAge)-time.Minute).Err(); err != nil {
+		t.Fatal(err) // a minute after the first time
 	}
 	if status, body := h.send(app, message); status != 200 || body != callback.Success || len(s.calls()) != 3 || h.counted(app, resultDuplicate) != 1 {
 		t.Errorf("a replay: %d %s %d", status, body, len(s.calls()))
 	}
 	h.quiet()
+}
+
+// TestForwardBusy: while too many pushes are being forwarded another one is answered without its service,
+// and receipts are stored all the same.
+func TestForwardBusy(t *testing.T) {
+	t.Parallel()
+	_, rdb := redistest.Mini(t)
+	s := newService(t)
+	h := newHarness(t, rdb, quick(), s.to(false, "127.0.0.1"))
+	h.slots, h.forwards = make(chan struct{}, 1), make(chan struct{}, 1)
+	entered, proceed := make(chan struct{}), make(chan struct{})
+	s.set(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-proceed })
+	first := make(chan int)
+	go func() { status, _ := h.send(plainApp, text(1)); first <- status }()
+	<-entered
+	if status, body := h.send(plainApp, text(2)); status != 200 || body != callback.Success {
+		t.Errorf("a second message: %d %s", status, body)
+	}
+	if status, _ := h.send(app, receipt(3)); status != 200 || h.waiting(app) != 1 {
+		t.Errorf("a receipt: %d, %d stored", status, h.waiting(app))
+	}
+	close(proceed)
+	if status := <-first; status != 200 || len(s.calls()) != 1 {
+		t.Errorf("the first message: %d, %d calls", status, len(s.calls()))
+	}
+	if got := testutil.ToFloat64(h.metrics.forwards.WithLabelValues(plainApp, resultBusy)); got != 1 {
+		t.Errorf("%v counted as busy", got)
+	}
 }
 
 // TestForwardAll: what wxcourier handles is stored, and forwarded as well.

@@ -27,7 +27,8 @@ type drain struct {
 	again   bool      // there may be more
 	failed  int       // batches in a row that failed
 	after   time.Time // of the next try, after an error
-	size    int       // entries of a batch: halved by an error, so that one bad push does not stop the others
+	size    int       // entries of a batch: halved by an error, until a bad push is alone in its batch
+	handled []stored  // entries that are still to be removed
 }
 
 // wake makes the pushes of an app be handled soon.
@@ -93,6 +94,7 @@ func (r *Receiver) run(ctx context.Context, drains *sync.WaitGroup) {
 }
 
 // drain handles the pushes of an app until there are none, or a handler fails, or another gateway does it.
+// A push that fails alone moves to the end of the stream, behind those that can be handled.
 func (r *Receiver) drain(ctx context.Context, app string, d *drain) {
 	if !background.Sleep(ctx, r.tuning.gather) {
 		return
@@ -100,27 +102,46 @@ func (r *Receiver) drain(ctx context.Context, app string, d *drain) {
 	if _, known := r.deps.Keys(app); !known {
 		return // see sweep
 	}
-	var handled []stored
 	for {
-		entries, owned, err := r.next(ctx, app, d.size, handled)
+		entries, owned, err := r.next(ctx, app, d.size, d.handled)
 		if err != nil {
+			if ctx.Err() != nil {
+				r.release(ctx, app, d.handled)
+				return
+			}
 			r.postpone(d, err)
 			return
 		}
+		d.handled = nil
 		if !owned || len(entries) == 0 {
 			return
 		}
 		if err := r.handle(ctx, app, entries); err != nil {
 			r.metrics.handled.WithLabelValues(app, handledFailed).Add(float64(len(entries)))
-			if handled = r.drop(app, entries, err); handled == nil {
-				d.size = max(1, len(entries)/2)
+			if d.handled = r.drop(app, entries, err); d.handled == nil {
+				r.retryLater(ctx, app, d, entries)
 				r.postpone(d, err)
-				r.release(ctx, app)
+				r.release(ctx, app, nil)
 				return
 			}
 			continue
 		}
-		handled, d.failed, d.size = entries, 0, batchEntries
+		d.handled, d.failed, d.size = entries, 0, batchEntries
+	}
+}
+
+// retryLater prepares the next try after entries have failed.
+func (r *Receiver) retryLater(ctx context.Context, app string, d *drain, entries []stored) {
+	if len(entries) > 1 {
+		d.size = len(entries) / 2
+		return
+	}
+	d.size = batchEntries
+	if ctx.Err() != nil {
+		return
+	}
+	if err := r.move(ctx, app, entries[0]); err != nil && r.warned.first("move") {
+		r.deps.Log.Warn("a push that failed could not be moved behind the others", "app", app, "err", err)
 	}
 }
 
@@ -143,7 +164,7 @@ func (r *Receiver) postpone(d *drain, err error) {
 	})
 }
 
-// drop returns the entries if they are one that failed for so long that it is given up.
+// drop gives up a single entry that has failed for tuning.drop. It returns nil while there is another try.
 func (r *Receiver) drop(app string, entries []stored, err error) []stored {
 	if len(entries) > 1 || time.Since(entries[0].added()) < r.tuning.drop {
 		return nil
@@ -206,7 +227,7 @@ func (r *Receiver) sweep(ctx context.Context) error {
 	}
 	lengths := make([]*redis.IntCmd, len(apps))
 	trims := make([]*redis.IntCmd, len(apps))
-	if _, err := r.deps.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = r.deps.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, app := range apps {
 			if _, known := r.deps.Keys(app); !known {
 				oldest := strconv.FormatInt(time.Now().Add(-r.tuning.keep).UnixMilli(), 10)
@@ -215,10 +236,11 @@ func (r *Receiver) sweep(ctx context.Context) error {
 			lengths[i] = p.XLen(ctx, streamKey(app))
 		}
 		return nil
-	}); err != nil {
-		return err
-	}
+	})
 	for i, app := range apps {
+		if lengths[i].Err() != nil { // is part of err; the other apps do not wait for it
+			continue
+		}
 		waiting := lengths[i].Val()
 		if trims[i] != nil {
 			r.forget(ctx, app, trims[i].Val(), waiting)
@@ -229,7 +251,7 @@ func (r *Receiver) sweep(ctx context.Context) error {
 			r.wake(app)
 		}
 	}
-	return nil
+	return err
 }
 
 // forget ends what is kept for an app that is not configured.

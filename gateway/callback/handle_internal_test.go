@@ -135,6 +135,93 @@ func TestBadPush(t *testing.T) {
 	h.quiet()
 }
 
+// TestFailingPushBlocksNoOther: a push that cannot be handled before one that is stored behind it, such as
+// an authorization before the ticket of a service provider, moves behind that.
+func TestFailingPushBlocksNoOther(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		h := newHarness(t, rdb, quick(), nil)
+		var ticket bool
+		h.handler.setFail(func(batch []callback.Push) error {
+			for _, p := range batch {
+				ticket = ticket || p.MsgID == "2"
+			}
+			if !ticket {
+				return errHandler
+			}
+			return nil
+		})
+		h.send(app, receipt(1))
+		h.start()
+		redistest.Until(t, long, "the first one has failed alone", func() bool {
+			return testutil.ToFloat64(h.metrics.handled.WithLabelValues(app, handledFailed)) > 3
+		})
+		h.send(app, receipt(2))
+		redistest.Until(t, long, "both are handled", func() bool { return len(h.handler.pushes()) == 2 && h.waiting(app) == 0 })
+	})
+}
+
+// TestMovedPushKeepsItsAge: a push that moved behind others is given up as long after it came as any other.
+func TestMovedPushKeepsItsAge(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		h := newHarness(t, rdb, quick(), nil)
+		h.send(app, receipt(1))
+		h.send(app, receipt(2))
+		before, _, err := h.next(t.Context(), app, 1, nil)
+		if err != nil || len(before) != 1 {
+			t.Fatal(before, err)
+		}
+		for range 2 { // the second time there is no such entry
+			if err := h.move(t.Context(), app, before[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		after, _, err := h.next(t.Context(), app, 10, nil)
+		if err != nil || len(after) != 2 || after[1].text != before[0].text || after[1].id == before[0].id || !after[1].added().Equal(before[0].added()) {
+			t.Errorf("%+v, then %+v, %v", before, after, err)
+		}
+	})
+}
+
+// TestStopBetweenBatches: a gateway that is stopped removes what it has handled, and gives the app up.
+func TestStopBetweenBatches(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		h := newHarness(t, rdb, quick(), nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		h.handler.setFail(func([]callback.Push) error { cancel(); return nil })
+		h.send(app, receipt(1))
+		h.Run(ctx)
+		if got := len(h.handler.pushes()); got != 1 || h.waiting(app) != 0 || rdb.Exists(t.Context(), leaseKey(app)).Val() != 0 {
+			t.Errorf("%d handled, %d stored, lease: %v", got, h.waiting(app), rdb.Get(t.Context(), leaseKey(app)).Val())
+		}
+	})
+}
+
+// TestSweepOfABrokenStream: an app whose key another program has overwritten does not stop the others.
+func TestSweepOfABrokenStream(t *testing.T) {
+	t.Parallel()
+	_, rdb := redistest.Mini(t)
+	h := newHarness(t, rdb, quick(), nil)
+	h.send(app, receipt(1))
+	if err := errors.Join(rdb.SAdd(t.Context(), appsKey, otherID).Err(), rdb.Set(t.Context(), streamKey(otherID), "x", 0).Err()); err != nil {
+		t.Fatal(err)
+	}
+	h.mu.Lock()
+	clear(h.drains)
+	h.mu.Unlock()
+	if err := h.sweep(t.Context()); err == nil {
+		t.Error("no error")
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.drains[app] == nil || h.drains[otherID] != nil {
+		t.Errorf("%v", h.drains)
+	}
+}
+
 // TestBounded: a stream whose pushes are not handled has a maximum length; what is cut is counted and logged.
 func TestBounded(t *testing.T) {
 	t.Parallel()

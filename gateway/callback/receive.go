@@ -9,26 +9,23 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/wxcourier/wxcourier/wechat/callback"
 )
 
-const (
-	// writeTimeout is for a client to take its answer.
-	writeTimeout = 5 * time.Second
-	// unsignedBody is the maximum size of a push whose query has no signature: WeChat always sends one,
-	// beside the msg_signature of the body.
-	unsignedBody = 64 << 10
-)
+// writeTimeout is for a client to take its answer.
+const writeTimeout = 5 * time.Second
 
 // request is one request to the callback URL of an app.
 type request struct {
 	*http.Request
-	app   string
-	keys  callback.Keys
-	query url.Values
-	began time.Time
+	app     string
+	keys    callback.Keys
+	query   url.Values
+	began   time.Time
+	release func() // gives the slot back
 }
 
 // answer is what a request is answered, and how it is counted.
@@ -40,8 +37,13 @@ type answer struct {
 }
 
 // ServeHTTP answers WeChat's requests, and all others with status 404 or 405.
+//
+// The read deadline is for refused requests too: net/http reads the rest of their bodies before it sends
+// the answer, and has no deadline of its own for that.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // the previous request of the connection left its own
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(r.tuning.body))
+	_ = control.SetWriteDeadline(time.Time{}) // the previous request of the connection left its own
 	r.mux.ServeHTTP(w, req)
 }
 
@@ -107,15 +109,16 @@ func (r *Receiver) verifyURL(_ http.ResponseWriter, q request) answer {
 	return a
 }
 
-// receive answers a push. The signature of the query is checked before anything is read, so that only
-// a sender that knows the token can make the receiver read a large body.
+// receive answers a push. The signature of the query, which WeChat sends in every mode, is verified
+// before anything is read: only a sender that has the token takes a slot and has its body read.
 func (r *Receiver) receive(w http.ResponseWriter, q request) answer {
-	if q.query.Get("signature") != "" && q.keys.VerifyQuery(q.query) != nil {
+	if q.keys.VerifyQuery(q.query) != nil {
 		return refusal(resultSignature, http.StatusForbidden)
 	}
 	select {
 	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
+		q.release = sync.OnceFunc(func() { <-r.slots })
+		defer q.release()
 	default:
 		return refusal(resultBusy, http.StatusServiceUnavailable)
 	}
@@ -134,17 +137,13 @@ func (r *Receiver) receive(w http.ResponseWriter, q request) answer {
 
 // read reads the body. It is nil if the request is refused.
 func (r *Receiver) read(w http.ResponseWriter, q request) ([]byte, answer) {
-	most := int64(callback.DefaultMaxBody)
-	if q.query.Get("signature") == "" {
-		most = unsignedBody
-	}
-	if q.ContentLength > most {
+	if q.ContentLength > callback.DefaultMaxBody {
 		return nil, refusal(resultLarge, http.StatusRequestEntityTooLarge)
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(q.began.Add(r.tuning.body)) // else there is none
-	body, err := io.ReadAll(http.MaxBytesReader(w, q.Body, most))
-	_ = control.SetReadDeadline(time.Time{})
+	body, err := io.ReadAll(http.MaxBytesReader(w, q.Body, callback.DefaultMaxBody))
+	if err == nil { // the deadline would end the request's context
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	}
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):

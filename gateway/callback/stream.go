@@ -1,9 +1,11 @@
 package callback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +26,7 @@ func leaseKey(app string) string { return streamKey(app) + ":lease" }
 // seenKey returns the key that exists while repetitions of a push are dropped.
 func seenKey(app, identity string) string { return "wxcourier:{" + app + "}:push:" + identity }
 
-// forwardedKey returns the key with the time at which a push was first forwarded, in ms.
+// forwardedKey returns the key that exists since a push was first forwarded; its expiry tells when that was.
 func forwardedKey(app, identity string) string { return "wxcourier:{" + app + "}:fwd:" + identity }
 
 // storeScript stores pushes to one app, but for those that were stored before.
@@ -56,7 +58,8 @@ return reply
 // KEYS[1] lease, KEYS[2] stream
 // ARGV[1] owner, ARGV[2] ms of the lease, ARGV[3] maximum number of entries, ARGV[4…] ids to remove
 //
-// Returns false if the stream has another owner, else, flat, id and push of each entry.
+// Returns false if the stream has another owner, else, flat, id, push and since (see moveScript) of each
+// entry.
 var nextScript = redis.NewScript(`
 if #ARGV > 3 then redis.call("XDEL", KEYS[2], unpack(ARGV, 4)) end
 local owner = redis.call("GET", KEYS[1])
@@ -65,6 +68,7 @@ local reply = {}
 for _, entry in ipairs(redis.call("XRANGE", KEYS[2], "-", "+", "COUNT", ARGV[3])) do
 	reply[#reply + 1] = entry[1]
 	reply[#reply + 1] = entry[2][2] or ""
+	reply[#reply + 1] = entry[2][4] or ""
 end
 if #reply == 0 then
 	if owner then redis.call("DEL", KEYS[1]) end
@@ -72,6 +76,15 @@ else
 	redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
 end
 return reply
+`)
+
+// moveScript moves an entry to the end of its stream. KEYS[1] stream; ARGV[1] id, ARGV[2] push, ARGV[3]
+// since: the time of its first entry, in ms since 1970.
+var moveScript = redis.NewScript(`
+if redis.call("XDEL", KEYS[1], ARGV[1]) == 1 then
+	redis.call("XADD", KEYS[1], "*", "push", ARGV[2], "since", ARGV[3])
+end
+return 0
 `)
 
 // releaseScript gives a stream up. KEYS[1] lease, ARGV[1] owner.
@@ -152,12 +165,12 @@ func (s store) settle(app string, all []*entry, reply *redis.Cmd) {
 	}
 }
 
-// stored is an entry of a stream.
-type stored struct{ id, text string }
+// stored is an entry of a stream. since is "" unless the entry was moved, see moveScript.
+type stored struct{ id, text, since string }
 
-// added returns when an entry was added, by the clock of Redis.
+// added returns when a push was added, by the clock of Redis.
 func (s stored) added() time.Time {
-	ms, _, _ := strings.Cut(s.id, "-")
+	ms, _, _ := strings.Cut(cmp.Or(s.since, s.id), "-")
 	n, err := strconv.ParseInt(ms, 10, 64)
 	if err != nil {
 		return time.Time{}
@@ -179,15 +192,27 @@ func (r *Receiver) next(ctx context.Context, app string, count int, handled []st
 	if err != nil {
 		return nil, false, fmt.Errorf("callback: read pushes: %w", err)
 	}
-	for i := 0; i+1 < len(flat); i += 2 {
-		entries = append(entries, stored{id: flat[i], text: flat[i+1]})
+	for e := range slices.Chunk(flat, 3) {
+		entries = append(entries, stored{id: e[0], text: e[1], since: e[2]})
 	}
 	return entries, true, nil
 }
 
-// release gives an app up, for other gateways.
-func (r *Receiver) release(ctx context.Context, app string) {
+// move moves an entry to the end of the stream of an app.
+func (r *Receiver) move(ctx context.Context, app string, e stored) error {
+	return moveScript.Run(ctx, r.deps.Redis, []string{streamKey(app)}, e.id, e.text, e.added().UnixMilli()).Err()
+}
+
+// release removes entries that were handled and gives an app up, for other gateways.
+func (r *Receiver) release(ctx context.Context, app string, handled []stored) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
+	if len(handled) > 0 {
+		ids := make([]string, len(handled))
+		for i, e := range handled {
+			ids[i] = e.id
+		}
+		_ = r.deps.Redis.XDel(ctx, streamKey(app), ids...).Err() // else they are handled again, which changes nothing
+	}
 	_ = releaseScript.Run(ctx, r.deps.Redis, []string{leaseKey(app)}, r.owner).Err() // else it expires
 }
