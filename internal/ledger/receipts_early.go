@@ -15,7 +15,7 @@ import (
 const (
 	// earlyExpiry is when a set expires to which nothing is added.
 	earlyExpiry = 24 * time.Hour
-	// maxEarly is how many receipts a set has. Those that have waited longest are dropped.
+	// maxEarly is how many receipts a set has. Those that are due last are dropped.
 	maxEarly = 50_000
 )
 
@@ -28,23 +28,22 @@ type EarlyReceipt struct {
 	Due  time.Time
 }
 
-func (e EarlyReceipt) member() redis.Z {
-	return redis.Z{Score: float64(e.Due.UnixMilli()), Member: e.Text}
+func members(receipts []EarlyReceipt) []redis.Z {
+	all := make([]redis.Z, len(receipts))
+	for i, r := range receipts {
+		all[i] = redis.Z{Score: float64(r.Due.UnixMilli()), Member: r.Text}
+	}
+	return all
 }
 
-// KeepEarly keeps early receipts of an app, or changes when they are due. dropped is how many others are
-// dropped for them.
+// KeepEarly adds early receipts of an app. dropped is how many others are dropped for them.
 func (l *Ledger) KeepEarly(ctx context.Context, app string, receipts []EarlyReceipt) (dropped int64, err error) {
 	if len(receipts) == 0 {
 		return 0, nil
 	}
-	members := make([]redis.Z, len(receipts))
-	for i, r := range receipts {
-		members[i] = r.member()
-	}
 	var removed *redis.IntCmd
 	_, err = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		p.ZAdd(ctx, earlyKey(app), members...)
+		p.ZAdd(ctx, earlyKey(app), members(receipts)...)
 		removed = p.ZRemRangeByRank(ctx, earlyKey(app), maxEarly, -1)
 		p.Expire(ctx, earlyKey(app), earlyExpiry)
 		return nil
@@ -55,9 +54,26 @@ func (l *Ledger) KeepEarly(ctx context.Context, app string, receipts []EarlyRece
 	return removed.Val(), nil
 }
 
+// PostponeEarly changes when early receipts of an app are due. It does not add those that another process
+// has removed meanwhile.
+func (l *Ledger) PostponeEarly(ctx context.Context, app string, receipts []EarlyReceipt) error {
+	if len(receipts) == 0 {
+		return nil
+	}
+	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.ZAddArgs(ctx, earlyKey(app), redis.ZAddArgs{XX: true, Members: members(receipts)})
+		p.Expire(ctx, earlyKey(app), earlyExpiry)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("postpone early receipts: %w", err)
+	}
+	return nil
+}
+
 // EarlyReceipts returns the first early receipts of some apps, those that are due first, in one round trip;
-// most is 0 for all.
-func (l *Ledger) EarlyReceipts(ctx context.Context, apps []string, most int64) (map[string][]EarlyReceipt, error) {
+// most is 0 for all. An error is that of some of the apps; the receipts of the others are returned with it.
+func (l *Ledger) EarlyReceipts(ctx context.Context, apps []string, most int64) (early map[string][]EarlyReceipt, fault error) {
 	replies := make([]*redis.ZSliceCmd, len(apps))
 	_, _ = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
 		for i, app := range apps {
@@ -65,21 +81,22 @@ func (l *Ledger) EarlyReceipts(ctx context.Context, apps []string, most int64) (
 		}
 		return nil
 	})
-	early := make(map[string][]EarlyReceipt, len(apps))
+	early = make(map[string][]EarlyReceipt, len(apps))
 	for i, app := range apps {
-		members, err := replies[i].Result()
+		receipts, err := replies[i].Result()
 		if redis.HasErrorPrefix(err, "WRONGTYPE") {
 			continue // another program has overwritten it
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read the early receipts: %w", err)
+			fault = fmt.Errorf("read the early receipts: %w", err)
+			continue
 		}
-		for _, z := range members {
+		for _, z := range receipts {
 			text, _ := z.Member.(string)
 			early[app] = append(early[app], EarlyReceipt{Text: text, Due: time.UnixMilli(int64(z.Score))})
 		}
 	}
-	return early, nil
+	return early, fault
 }
 
 // DropEarly removes early receipts of an app. It returns how many were there: another process may have
@@ -88,11 +105,11 @@ func (l *Ledger) DropEarly(ctx context.Context, app string, texts []string) (int
 	if len(texts) == 0 {
 		return 0, nil
 	}
-	members := make([]any, len(texts))
+	all := make([]any, len(texts))
 	for i, text := range texts {
-		members[i] = text
+		all[i] = text
 	}
-	n, err := l.rdb.ZRem(ctx, earlyKey(app), members...).Result()
+	n, err := l.rdb.ZRem(ctx, earlyKey(app), all...).Result()
 	if err != nil {
 		return 0, fmt.Errorf("remove early receipts: %w", err)
 	}

@@ -228,7 +228,10 @@ func TestEarlyReceipts(t *testing.T) {
 		keep("b", 2*time.Second)
 		keep("a", 3*time.Second)
 		keep("c", time.Second)
-		keep("c", 4*time.Second)
+		postponed := []ledger.EarlyReceipt{{Text: "c", Due: now.Add(4 * time.Second)}, {Text: "gone", Due: now}}
+		if err := l.PostponeEarly(t.Context(), app, postponed); err != nil {
+			t.Fatal(err)
+		}
 		early := must[map[string][]ledger.EarlyReceipt](t)(l.EarlyReceipts(t.Context(), []string{app, "wxother"}, 2))
 		if got := early[app]; len(got) != 2 || got[0].Text != "b" || !got[1].Due.Equal(now.Add(3*time.Second)) || len(early["wxother"]) != 0 {
 			t.Errorf("%+v", early)

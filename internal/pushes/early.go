@@ -3,9 +3,9 @@ package pushes
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/ledger"
@@ -15,7 +15,7 @@ const (
 	// earlyFor is how long a receipt is kept whose message is not known. The answer to a send is mostly
 	// recorded within seconds; a message whose worker died ends as unknown some minutes later.
 	earlyFor = time.Hour
-	// earlyPoll is how long the early receipts of an app that another gateway keeps are not looked at.
+	// earlyPoll is how often a gateway looks for early receipts that another gateway has stored.
 	earlyPoll = 10 * time.Second
 	// earlyPage is how many early receipts of an app are looked at in a step.
 	earlyPage = 512
@@ -27,8 +27,6 @@ const (
 // then longer.
 func earlyWait(age time.Duration) time.Duration { return min(max(age/2, time.Second), time.Minute) }
 
-func jsonNumber(n int) string { return strconv.Itoa(n) }
-
 func (r receipt) age(now time.Time) time.Duration { return now.Sub(time.Unix(r.Came, 0)) }
 
 // keep keeps receipts whose messages are not known, and sets when they are looked for next.
@@ -36,11 +34,7 @@ func (s *Receipts) keep(ctx context.Context, app string, open []receipt) error {
 	if len(open) == 0 {
 		return nil
 	}
-	now := s.Now()
-	early := make([]ledger.EarlyReceipt, len(open))
-	for i, r := range open {
-		early[i] = ledger.EarlyReceipt{Text: r.text(), Due: now.Add(earlyWait(r.age(now)))}
-	}
+	early := s.early(open)
 	dropped, err := s.ledger.KeepEarly(ctx, app, early)
 	if isReply(err) { // another program has overwritten the key: the pushes that follow must not wait for it
 		s.log.Warn("receipts that came before their messages are dropped", slog.String("app", app), slog.Int("receipts", len(open)), slog.Any("err", err))
@@ -56,13 +50,19 @@ func (s *Receipts) keep(ctx context.Context, app string, open []receipt) error {
 	return nil
 }
 
-// text returns a receipt as it is kept.
-func (r receipt) text() string {
-	if r.kept != "" {
-		return r.kept
+// early returns receipts as the ledger keeps them, with the time of the next look for their messages.
+func (s *Receipts) early(open []receipt) []ledger.EarlyReceipt {
+	now := s.Now()
+	early := make([]ledger.EarlyReceipt, len(open))
+	for i, r := range open {
+		text := r.kept
+		if text == "" {
+			encoded, _ := json.Marshal(r) //nolint:errchkjson // cannot fail on strings and numbers
+			text = string(encoded)
+		}
+		early[i] = ledger.EarlyReceipt{Text: text, Due: now.Add(earlyWait(r.age(now)))}
 	}
-	text, _ := json.Marshal(r) //nolint:errchkjson // cannot fail on strings and numbers
-	return string(text)
+	return early
 }
 
 // due makes Run look at an app's early receipts at a time, or before it.
@@ -107,14 +107,18 @@ func (s *Receipts) Retry(ctx context.Context) (wait time.Duration, err error) {
 	now := s.Now()
 	apps := s.dueApps(now)
 	if len(apps) > 0 {
+		var faults []error
 		early, err := s.ledger.EarlyReceipts(ctx, apps, earlyPage)
 		if err != nil {
-			return 0, err
+			faults = append(faults, err)
 		}
-		for _, app := range apps {
+		for _, app := range apps { // an error of one app does not stop the others
 			if err := s.retryApp(ctx, app, early[app], now); err != nil {
-				return 0, err
+				faults = append(faults, err)
 			}
+		}
+		if len(faults) > 0 {
+			return 0, errors.Join(faults...)
 		}
 	}
 	s.mu.Lock()
@@ -183,16 +187,16 @@ func (s *Receipts) retryApp(ctx context.Context, app string, early []ledger.Earl
 // keepOrDrop keeps those early receipts that are still open and not too old, and drops the others.
 func (s *Receipts) keepOrDrop(ctx context.Context, app string, all, open []receipt, ended []string, now time.Time) error {
 	var stay []receipt
-	old := make(map[string]bool)
+	stays, old := make(map[string]bool), make(map[string]bool)
 	for _, r := range open {
 		if r.age(now) < earlyFor {
-			stay = append(stay, r)
+			stay, stays[r.kept] = append(stay, r), true
 		} else {
 			old[r.kept] = true
 		}
 	}
 	for _, r := range all {
-		if !slices.ContainsFunc(stay, func(o receipt) bool { return o.kept == r.kept }) {
+		if !stays[r.kept] {
 			ended = append(ended, r.kept)
 		}
 	}
@@ -210,5 +214,10 @@ func (s *Receipts) keepOrDrop(ctx context.Context, app string, all, open []recei
 			}
 		}
 	}
-	return s.keep(ctx, app, stay)
+	if len(stay) == 0 {
+		return nil
+	}
+	early := s.early(stay)
+	s.due(app, early[0].Due)
+	return s.ledger.PostponeEarly(ctx, app, early)
 }

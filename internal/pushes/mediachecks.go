@@ -100,6 +100,8 @@ func (h *MediaChecks) settle(ctx context.Context, t ledger.TracedTask, result ta
 			ending.Content = ledger.TaskContent{Payload: copied.Payload}
 		} else if state, err := h.ledger.RedriveState(ctx, result.App, result.ID); err == nil {
 			ending.Content = state.Content
+		} else if !errors.Is(err, ledger.ErrNotFound) {
+			return err
 		}
 	}
 	settled, err := h.ledger.Settle(ctx, ref, ending)

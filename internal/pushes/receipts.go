@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -217,7 +218,7 @@ func encodeEntry(r tasks.Result) []byte {
 	text(`,"outcome":`, string(r.Outcome))
 	text(`,"msgid":`, r.MsgID)
 	if r.Generation != 0 {
-		dst = append(append(dst, `,"generation":`...), jsonNumber(r.Generation)...)
+		dst = strconv.AppendInt(append(dst, `,"generation":`...), int64(r.Generation), 10)
 	}
 	text(`,"receipt":`, string(r.Receipt))
 	if r.ReceiptStatus != ledger.ReceiptSuccess {
@@ -227,7 +228,7 @@ func encodeEntry(r tasks.Result) []byte {
 	return append(dst, '}')
 }
 
-// joined tells of a receipt that was joined to the message with a result.
+// joined reports a receipt that was joined to the message with a result to OnReceipt.
 func (s *Receipts) joined(request ledger.ReceiptRequest, result []byte) {
 	var r tasks.Result
 	if err := json.Unmarshal(result, &r); err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
@@ -27,6 +28,7 @@ type world struct {
 	*pushes.Receipts
 	t        *testing.T
 	rdb      redis.UniversalClient
+	mini     *miniredis.Miniredis // of some tests
 	ledger   *ledger.Ledger
 	logged   bytes.Buffer
 	mu       sync.Mutex // guards what follows
@@ -428,10 +430,32 @@ func TestUnknownLeft(t *testing.T) {
 			w.settle(m, tasks.OutcomeUnknown, "")
 			return m, push("oPerson", "T1", "11", callback.Delivered)
 		},
+		"another was redriven": func(w *world) (*message, callback.Push) {
+			m := unknown(w, "2")
+			state, err := w.ledger.RedriveState(w.t.Context(), app, "2")
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if ok, err := w.ledger.BeginRedrive(w.t.Context(), m.ref(), state); err != nil || !ok {
+				w.t.Fatal(ok, err)
+			}
+			w.reopen(m)
+			w.settle(m, tasks.OutcomeAccepted, "22") // of the second send; 11 may be that of the first
+			return unknown(w, "1"), push("oPerson", "T1", "11", callback.Delivered)
+		},
+		"another was sent after it, says a clock that is ahead": func(w *world) (*message, callback.Push) {
+			began := time.Now()
+			w.mini.SetTime(began.Add(-time.Minute))
+			m := unknown(w, "1")
+			w.mini.SetTime(began.Add(10 * time.Second))
+			unknown(w, "2")
+			return m, push("oPerson", "T1", "11", callback.Delivered)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, rdb := redistest.Mini(t)
+			mini, rdb := redistest.Mini(t)
 			w := newWorld(t, rdb)
+			w.mini = mini
 			m, p := arrange(w)
 			w.handle(p)
 			for range 4 {

@@ -13,9 +13,9 @@ import (
 	"github.com/wxcourier/wxcourier/wechat/callback"
 )
 
-// A receipt whose msgid no message has may be that of a message with the outcome unknown: WeChat took
-// the request, and its answer was lost. That is certain enough only if everything else is excluded, so
-// the receipt resolves a message when
+// A receipt with a msgid that is not recorded may belong to a message whose outcome is unknown: WeChat
+// took the request, and its answer was lost. That is certain enough only if everything else is excluded,
+// so the receipt resolves a message when
 //
 //   - it came within promptly of the time that it names, and the message was sent in the minutes before;
 //   - the message is for its person, of a type that it is for, and of its template if it names one;
@@ -25,12 +25,14 @@ import (
 // Anything else is left as it is. What another program sends for the same app, to the same person, from
 // the same template, is not known here.
 const (
-	// promptly is within which time a receipt that may resolve a message has come. It is shorter than
+	// promptly is the maximum delay of a receipt that may resolve a message. It is shorter than
 	// ledger.UnknownAwaited and than msgids are known after a record's end.
 	promptly = 30 * time.Minute
 	// sentBefore is how long before its receipt a message was sent that it may resolve.
 	sentBefore = 5 * time.Minute
-	// clockSkew is by how much WeChat's clock may be behind that of Redis. Receipts have whole seconds.
+	// clockSkew is by how much WeChat's clock may be behind that of Redis for a message to be resolved.
+	// Receipts have whole seconds. Other messages for the person are excluded only if they were sent more
+	// than sentBefore later, so that a larger skew resolves no message rather than the wrong one.
 	clockSkew = 5 * time.Second
 )
 
@@ -71,11 +73,15 @@ func (s *Receipts) resolve(ctx context.Context, app string, open []receipt, now 
 	if err != nil {
 		return nil, err
 	}
+	early, err := s.earlyOfPersons(ctx, app)
+	if err != nil {
+		return nil, err
+	}
 	var remain []receipt
 	for _, r := range open {
 		ended := false
 		if s.mayResolve(r, now) && unknown[r.Person] > 0 {
-			if ended, err = s.resolveOne(ctx, app, r); err != nil {
+			if ended, err = s.resolveOne(ctx, app, r, early.alone(r)); err != nil {
 				return nil, err
 			}
 		}
@@ -93,9 +99,10 @@ func (s *Receipts) mayResolve(r receipt, now time.Time) bool {
 	return r.Person != "" && len(typesOf(r.Event)) > 0 && r.age(now) >= s.Policy.DeadAfter && late < promptly && late > -promptly
 }
 
-// resolveOne looks for the message that a receipt may only be for, and joins it. It reports whether the
-// receipt has ended: it was joined, or is that of a message which has one.
-func (s *Receipts) resolveOne(ctx context.Context, app string, r receipt) (ended bool, err error) {
+// resolveOne looks for the only message that a receipt may be for, and joins it if the receipt is alone:
+// the only one without a message for its person. It reports whether the receipt has ended: it was joined,
+// or is that of a message which has one.
+func (s *Receipts) resolveOne(ctx context.Context, app string, r receipt, alone bool) (ended bool, err error) {
 	all, err := s.ledger.PersonTasks(ctx, app, r.Person)
 	if err != nil {
 		return false, err
@@ -116,11 +123,8 @@ func (s *Receipts) resolveOne(ctx context.Context, app string, r receipt) (ended
 		case another:
 		}
 	}
-	if of == nil {
+	if of == nil || !alone {
 		return false, nil
-	}
-	if alone, err := s.alone(ctx, app, r); err != nil || !alone {
-		return false, err
 	}
 	return s.supersede(ctx, app, r, of)
 }
@@ -128,8 +132,8 @@ func (s *Receipts) resolveOne(ctx context.Context, app string, r receipt) (ended
 // compare reports whether a receipt may be for a task of its person.
 func (s *Receipts) compare(r receipt, t *ledger.PersonTask) finding {
 	created := time.Unix(r.Created, 0)
-	within := func(at time.Time) bool {
-		return at.After(created.Add(-sentBefore)) && at.Before(created.Add(clockSkew))
+	sent := func(at time.Time, before time.Duration) bool {
+		return at.After(created.Add(-sentBefore)) && at.Before(created.Add(before))
 	}
 	if t.Gone { // it ended before, or is shorter kept than a receipt may take
 		if s.Policy.Retention > ledger.UnknownAwaited {
@@ -145,18 +149,21 @@ func (s *Receipts) compare(r receipt, t *ledger.PersonTask) finding {
 	if t.Outcome != "" && json.Unmarshal(t.Result, &result) != nil {
 		return possible
 	}
+	if tasks.Outcome(t.Outcome) == tasks.OutcomeAccepted && result.MsgID == r.MsgID {
+		return same
+	}
+	if t.Generation != 0 {
+		return possible // the redrive deleted what is known of the earlier send, which the receipt may be for
+	}
 	// An outcome is recorded after its send, mostly at once.
 	recent := result.FinishedAt.After(created.Add(-sentBefore))
 	switch tasks.Outcome(t.Outcome) {
 	case "":
-		if t.Runner != "" && within(t.Since) {
+		if t.Runner != "" && sent(t.Since, sentBefore) {
 			return possible // it may still get the outcome unknown
 		}
 	case tasks.OutcomeAccepted:
-		switch {
-		case result.MsgID == r.MsgID:
-			return same
-		case !ledger.ValidMsgID(result.MsgID) && recent:
+		if !ledger.ValidMsgID(result.MsgID) && recent {
 			return possible
 		}
 	case tasks.OutcomeFailed:
@@ -164,20 +171,18 @@ func (s *Receipts) compare(r receipt, t *ledger.PersonTask) finding {
 			return possible // it was busy, says WeChat, and may have taken it
 		}
 	case tasks.OutcomeUnknown:
-		return compareUnknown(r, t, within, recent)
+		if t.Runner == "" && !recent || t.Runner != "" && !sent(t.Since, sentBefore) {
+			return another
+		}
+		return compareUnknown(r, t, t.Runner != "" && sent(t.Since, clockSkew))
 	case tasks.OutcomeRefused, tasks.OutcomeRejected, tasks.OutcomeExpired, tasks.OutcomeCanceled:
 	}
 	return another
 }
 
-// compareUnknown is compare for a task with the outcome unknown.
-func compareUnknown(r receipt, t *ledger.PersonTask, within func(time.Time) bool, recent bool) finding {
-	if t.Runner != "" && !within(t.Since) {
-		return another
-	}
-	if t.Runner == "" && !recent {
-		return another
-	}
+// compareUnknown is compare for a task with the outcome unknown. before is whether it was sent before the
+// receipt was made.
+func compareUnknown(r receipt, t *ledger.PersonTask, before bool) finding {
 	e, err := tasks.DecodePayload(t.Payload)
 	if err != nil {
 		return possible
@@ -186,25 +191,38 @@ func compareUnknown(r receipt, t *ledger.PersonTask, within func(time.Time) bool
 	switch {
 	case r.Template != "" && template != "" && r.Template != template:
 		return another
-	case t.Runner == "", t.Generation != 0, ledger.PersonOf(receiver) != r.Person:
-		return possible // a redriven message was sent more than once
+	case !before, ledger.PersonOf(receiver) != r.Person:
+		return possible
 	}
 	return candidate
 }
 
-// alone reports whether an app has no other early receipt for the person of a receipt.
-func (s *Receipts) alone(ctx context.Context, app string, r receipt) (bool, error) {
+// earlyMsgIDs is the msgids of an app's early receipts, by person.
+type earlyMsgIDs map[string]map[string]bool
+
+// alone reports whether the person of a receipt has no other early receipt.
+func (e earlyMsgIDs) alone(r receipt) bool {
+	ids := e[r.Person]
+	return len(ids) == 0 || len(ids) == 1 && ids[r.MsgID]
+}
+
+func (s *Receipts) earlyOfPersons(ctx context.Context, app string) (earlyMsgIDs, error) {
 	early, err := s.ledger.EarlyReceipts(ctx, []string{app}, 0)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
+	all := make(earlyMsgIDs)
 	for _, e := range early[app] {
-		var other receipt
-		if json.Unmarshal([]byte(e.Text), &other) == nil && other.Person == r.Person && other.MsgID != r.MsgID {
-			return false, nil
+		var r receipt
+		if json.Unmarshal([]byte(e.Text), &r) != nil {
+			continue
 		}
+		if all[r.Person] == nil {
+			all[r.Person] = make(map[string]bool)
+		}
+		all[r.Person][r.MsgID] = true
 	}
-	return true, nil
+	return all, nil
 }
 
 // supersede records that a message was accepted, in place of the outcome unknown, and joins its receipt.

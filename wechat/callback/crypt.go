@@ -64,7 +64,7 @@ func (k Keys) unwrap(plain []byte) ([]byte, error) {
 	return rest[:length:length], nil
 }
 
-// Encrypt returns the text that [Keys.Decrypt] decrypts. An error is that of an AES key that is none.
+// Encrypt returns the text that [Keys.Decrypt] decrypts. It fails only if AESKey is not valid.
 func (k Keys) Encrypt(message []byte) (string, error) {
 	random := make([]byte, randomBytes)
 	_, _ = rand.Read(random) // never fails

@@ -10,8 +10,8 @@
 //		return nil, nil // answered with "success"
 //	}})
 //
-// A server of its own uses the parts of [Handler]: [CheckAge], [Keys.VerifyQuery], [Keys.Open], [Parse]
-// and [Keys.Reply]. [Keys.Seal] makes pushes as WeChat does, for tests.
+// A program with a handler of its own calls the parts of [Handler]: [CheckAge], [Keys.VerifyQuery],
+// [Keys.Open], [Parse] and [Keys.Reply]. [Keys.Seal] makes pushes as WeChat does, for tests.
 //
 // WeChat repeats a push that is not answered with status 200 within 5 s, twice; also one whose answer
 // was lost on its way. [Push.Identity] tells repetitions apart from new pushes.

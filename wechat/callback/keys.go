@@ -67,8 +67,7 @@ func (k Keys) Validate() error {
 	return errors.Join(faults...)
 }
 
-// aes returns the key of AES. The 43rd character may have bits that count for nothing: they are not
-// looked at.
+// aes returns the key of AES. The unused low bits of the 43rd character are ignored.
 func (k Keys) aes() ([]byte, error) {
 	if len(k.AESKey) != keyLength {
 		return nil, fmt.Errorf("has %d characters; an EncodingAESKey has %d", len(k.AESKey), keyLength)
@@ -106,8 +105,7 @@ func (k Keys) verify(signature string, texts ...string) bool {
 	return k.Token != "" && subtle.ConstantTimeCompare([]byte(signature), []byte(k.Sign(texts...))) == 1
 }
 
-// VerifyQuery verifies the parameter signature of a request's query: the request comes from somebody who
-// has the token. It says nothing about the body, and is enough for a request that verifies the URL (GET),
+// VerifyQuery verifies the parameter signature of a request's query: its sender has the token. It says nothing about the body, and is enough for a request that verifies the URL (GET),
 // which is answered with the parameter echostr.
 func (k Keys) VerifyQuery(query url.Values) error {
 	if !k.verify(query.Get("signature"), query.Get("timestamp"), query.Get("nonce")) {

@@ -138,7 +138,7 @@ func mediaCheck(root *node) *MediaCheck {
 	if result := root.child("result"); result != nil {
 		m.Suggest, m.Label = short(result.field("suggest")), digits(result.field("label"))
 	}
-	if m.TraceID == "" {
+	if m.TraceID == "" || m.ErrCode == 0 && m.Suggest == "" { // such as the answer to a check of version 1
 		return nil
 	}
 	return m
@@ -158,7 +158,7 @@ func provider(root *node, created time.Time) *Provider {
 	return p
 }
 
-// unix returns a time in seconds since 1970, the zero time if the text is none.
+// unix returns a time in seconds since 1970, the zero time if the text is not one.
 func unix(text string) time.Time {
 	const most = 1 << 36 // the year 4147
 	seconds, err := strconv.ParseInt(text, 10, 64)

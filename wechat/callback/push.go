@@ -2,8 +2,8 @@ package callback
 
 import "time"
 
-// Push is a message or an event that WeChat pushed, without what nobody may read in a log: it has no
-// text of a message.
+// Push is a message or an event that WeChat pushed, without the text of a message. Do not log it: it has
+// openids, and that of a service provider has secrets.
 type Push struct {
 	// To is the original id of the account (gh_…), or "" of a push to a service provider.
 	To string `json:"to,omitempty"`
@@ -48,7 +48,7 @@ const (
 	Failed    Delivery = "failed"
 )
 
-// Receipt is WeChat's final word on one message.
+// Receipt says what became of one message.
 type Receipt struct {
 	MsgID      string   `json:"msgid"`              // as in the answer to the send, in digits
 	TemplateID string   `json:"template,omitempty"` // "" of template messages
