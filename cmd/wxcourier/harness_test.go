@@ -136,11 +136,18 @@ func newEnv(t *testing.T) (env []string, wx *sandbox.Server) {
 
 func newEnvOn(t *testing.T, redisAddr string) (env []string, wx *sandbox.Server) {
 	t.Helper()
+	env, wx, _ = newEnvToStop(t, redisAddr)
+	return env, wx
+}
+
+// newEnvToStop is newEnvOn with a function that stops the sandbox, which ends its hanging calls.
+func newEnvToStop(t *testing.T, redisAddr string) (env []string, wx *sandbox.Server, stop func()) {
+	t.Helper()
 	wx = sandbox.New(sandbox.Options{Apps: map[string]string{testApp: secret}})
 	url, stop := wx.Start()
 	t.Cleanup(stop)
 	return []string{
 		"WXCOURIER_REDIS_ADDRS=" + redisAddr, "WXCOURIER_WECHAT_BASE_URL=" + url,
 		"WXCOURIER_APPS_" + strings.ToUpper(testApp) + "_SECRET=" + secret,
-	}, wx
+	}, wx, stop
 }
