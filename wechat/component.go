@@ -57,7 +57,7 @@ func (t *Tokens) startTickets(ctx context.Context, cred Credential, owner string
 	}
 	log := t.reporter.logger().With(slog.String("app", cred.App))
 	if err := t.fetcher.startTickets(ctx, cred); err != nil {
-		log.WarnContext(ctx, "WeChat was asked for a component_verify_ticket, and refused", slog.Any("err", err))
+		log.WarnContext(ctx, "WeChat refused to push a component_verify_ticket", slog.Any("err", err))
 		return
 	}
 	log.WarnContext(ctx, "the service provider has no component_verify_ticket; WeChat was asked to push one", slog.String("advice", Advice(ErrNoTicket)))
@@ -193,7 +193,7 @@ func (t *Tokens) askRefreshToken(ctx context.Context, cred Credential, owner str
 	case told == "" || told == refused:
 		return "", cause
 	}
-	t.reporter.logger().InfoContext(ctx, "WeChat told the refresh token of the authorization", slog.String("app", cred.App))
+	t.reporter.logger().InfoContext(ctx, "the refresh token of the authorization was read from WeChat", slog.String("app", cred.App))
 	return told, nil
 }
 

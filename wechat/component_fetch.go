@@ -10,7 +10,6 @@ import (
 
 // authorizerToken is what WeChat answers about an authorization.
 type authorizerToken struct {
-	app     string // of the account, where the answer has it
 	token   sharedToken
 	refresh Secret // "" where the answer has none
 }
@@ -85,7 +84,7 @@ func (f tokenFetcher) authorizerToken(ctx context.Context, cred Credential, prov
 		return authorizerToken{}, err
 	}
 	token, err := rep.token(cred, v.Token, v.ExpiresIn)
-	return authorizerToken{app: cred.App, token: token, refresh: Secret(v.Refresh)}, err
+	return authorizerToken{token: token, refresh: Secret(v.Refresh)}, err
 }
 
 // authorizationInfo is the object authorization_info of two endpoints.
@@ -115,7 +114,7 @@ func (f tokenFetcher) queryAuth(ctx context.Context, cred Credential, provider, 
 		return authorizerToken{}, rep.answerError("no authorizer_refresh_token in the answer")
 	}
 	token, err := rep.token(cred, v.Info.Token, v.Info.ExpiresIn)
-	return authorizerToken{app: string(v.Info.App), token: token, refresh: Secret(v.Info.Refresh)}, err
+	return authorizerToken{token: token, refresh: Secret(v.Info.Refresh)}, err
 }
 
 // refreshToken asks for the refresh token of an authorization (api_get_authorizer_info), "" where

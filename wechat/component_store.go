@@ -66,16 +66,16 @@ func (s tokenStore) extend(ctx context.Context, app, owner string, ttl time.Dura
 	return nil
 }
 
-// keepRefreshScript stores a refresh token that an answer told, unless Redis has neither the one of
-// the request nor none: then an event has brought a newer one.
+// keepRefreshScript stores a refresh token that an answer told, unless Redis no longer has the one of the
+// request: then an event has brought a newer one, or the account took its authorization back.
 //
 // KEYS[1] authorization key
-// ARGV[1] provider, ARGV[2] the refresh token of the request, ARGV[3] that of the answer
-// Output: 1 stored, 0 there is a newer one
+// ARGV[1] provider, ARGV[2] the refresh token that Redis had at the request or "", ARGV[3] that of the answer
+// Output: 1 stored, 0 not
 var keepRefreshScript = redis.NewScript(`
 local provider = redis.call("HGET", KEYS[1], "provider")
 local stored = redis.call("HGET", KEYS[1], "refresh_token")
-if provider == ARGV[1] and stored and stored ~= ARGV[2] and stored ~= ARGV[3] then
+if provider == ARGV[1] and (stored or "") ~= ARGV[2] and stored ~= ARGV[3] then
   return 0
 end
 redis.call("HSET", KEYS[1], "provider", ARGV[1], "refresh_token", ARGV[3])
@@ -125,10 +125,10 @@ func (s tokenStore) authorize(ctx context.Context, owner, app string, a authoriz
 }
 
 // deauthorizeScript deletes the refresh token and the token of an account that took its authorization
-// back, unless the event is older than the last one or of another provider. WeChat's times are whole
+// back, and the refresh lock, so that a refresh under way stores no token, unless the event is older than the last one or of another provider. WeChat's times are whole
 // seconds: of two events in one, the authorization counts, since a call shows whether it is still good.
 //
-// KEYS[1] authorization key, KEYS[2] token key; ARGV[1] provider, ARGV[2] event_ms
+// KEYS[1] authorization key, KEYS[2] token key, KEYS[3] lock key; ARGV[1] provider, ARGV[2] event_ms
 // Output: 1 done, 0 the event is out of date
 var deauthorizeScript = redis.NewScript(`
 local provider = redis.call("HGET", KEYS[1], "provider")
@@ -139,12 +139,12 @@ if provider and provider ~= ARGV[1] or event > tonumber(ARGV[2])
 end
 redis.call("HSET", KEYS[1], "provider", ARGV[1], "event_ms", ARGV[2])
 redis.call("HDEL", KEYS[1], "refresh_token", "code")
-redis.call("DEL", KEYS[2])
+redis.call("DEL", KEYS[2], KEYS[3])
 return 1
 `)
 
 func (s tokenStore) deauthorize(ctx context.Context, provider, app string, at time.Time) (bool, error) {
-	done, err := deauthorizeScript.Run(ctx, s.rdb, []string{authorizationKey(app), tokenKey(app)}, provider, at.UnixMilli()).Bool()
+	done, err := deauthorizeScript.Run(ctx, s.rdb, []string{authorizationKey(app), tokenKey(app), lockKey(app)}, provider, at.UnixMilli()).Bool()
 	if err != nil {
 		return false, fmt.Errorf("delete the authorization in Redis: %w", err)
 	}

@@ -277,6 +277,40 @@ func TestRefusedTicket(t *testing.T) {
 	r.wantCalls(t, map[string]int64{startTickets: 1, componentToken: 1})
 }
 
+// TestUnauthorizedDuringRefresh: an account takes its authorization back while its token is refreshed.
+// Neither the token nor the refresh token of the answer is kept.
+func TestUnauthorizedDuringRefresh(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		r := newProviderRig(t, rdb, 2)
+		r.ticket(t)
+		code := r.authorize(t)
+		if _, err := r.tokens[0].Authorize(t.Context(), component, account, code, time.Now().Add(-time.Minute)); r.failed(err) != nil {
+			t.Fatal(err)
+		}
+		if err := r.wx.RotateRefreshTokens(component, true); err != nil {
+			t.Fatal(err)
+		}
+		r.wx.Revoke(account)
+		if _, err := r.wx.AddFault(sandbox.Fault{Name: "slow", Path: authorizerToken, Delay: time.Second}); err != nil {
+			t.Fatal(err)
+		}
+		sent := make(chan error)
+		go func() { sent <- r.send(t.Context(), r.tokens[0]) }()
+		redistest.Until(t, 20*time.Second, "the token is asked for", func() bool { return r.calls(authorizerToken) == 1 })
+		if err := r.wx.Unauthorize(component, account); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := r.tokens[1].Deauthorize(t.Context(), component, account, time.Now()); !done || err != nil {
+			t.Fatal(done, err)
+		}
+		<-sent
+		key := "wxcourier:{" + account + "}:token"
+		if n := rdb.Exists(t.Context(), key).Val(); n != 0 || r.stored(t) != "" {
+			t.Errorf("%d tokens, refresh token kept: %v", n, r.stored(t) != "")
+		}
+	})
+}
+
 // TestLostRefreshToken: WeChat changed the refresh token, and the answer never came, as when the process
 // dies before it stored it. The next refresh asks WeChat for it.
 func TestLostRefreshToken(t *testing.T) {

@@ -89,11 +89,7 @@ func (c *Client) exchangeRaw(ctx context.Context, app string, r RawRequest, wait
 	if err := cmp.Or(r.check(), c.base.err); err != nil {
 		return RawAnswer{}, out.prepareError(err)
 	}
-	query := identity
-	if len(r.Query) > 0 {
-		query += "&" + r.Query.Encode()
-	}
-	out.url = c.base.endpoint(r.Path, query)
+	out.url = c.base.endpoint(r.Path, identity)
 	rep, err := c.exchangeSecured(ctx, app, out, r.Query, !r.Secret && r.Method == http.MethodPost)
 	if err != nil {
 		return RawAnswer{}, err

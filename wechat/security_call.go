@@ -1,8 +1,10 @@
 package wechat
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
 	"time"
 )
@@ -32,14 +34,17 @@ func (s security) find(app string, ep Endpoint) *Security {
 }
 
 // exchangeSecured is exchange. A request that may be encrypted, and for whose app and endpoint that is
-// configured, is encrypted and signed now, with the members of its query, and its answer verified and
-// decrypted.
+// configured, is encrypted and signed now, with the members of query, and its answer verified and
+// decrypted. Otherwise query is added to the URL.
 func (c *Client) exchangeSecured(ctx context.Context, app string, out outgoingRequest, query url.Values, allowed bool) (reply, error) {
 	var s *Security
 	if allowed {
 		s = c.security.find(app, out.endpoint)
 	}
 	if s == nil {
+		if len(query) > 0 {
+			out.url.RawQuery += "&" + query.Encode()
+		}
 		return c.exchanger.exchange(ctx, out)
 	}
 	address := c.base.endpoint(out.endpoint, "").String()
@@ -52,7 +57,7 @@ func (c *Client) exchangeSecured(ctx context.Context, app string, out outgoingRe
 	if err != nil {
 		return rep, err
 	}
-	plain, deprecated, err := s.open(address, rep.header, rep.body)
+	plain, deprecated, err := s.open(address, rep.header, rep.body, time.Now())
 	switch {
 	case errors.Is(err, errUnsigned) && rep.refused():
 		return rep, nil // WeChat does not sign the refusal of a signature or of a token
@@ -68,9 +73,14 @@ func (c *Client) exchangeSecured(ctx context.Context, app string, out outgoingRe
 	return rep, nil
 }
 
-// refused reports whether the answer is an error, from WeChat or from what stands before it.
+// refused reports whether the answer is an error of WeChat or of a server before it: neither a result nor
+// a verdict on content.
 func (r reply) refused() bool {
+	if r.status != http.StatusOK {
+		return true
+	}
 	var st status
+	var api *APIError
 	err := r.decode(&st, &st, sensitiveValues{})
-	return err != nil
+	return errors.As(err, &api) && api.Class() != ClassRisky || bytes.HasPrefix(bytes.TrimSpace(r.body), []byte("<"))
 }

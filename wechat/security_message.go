@@ -94,7 +94,7 @@ func (s *Security) addMembers(query url.Values, body []byte, timestamp string) (
 		body = []byte("{}")
 	}
 	if body[0] != '{' || !json.Valid(body) {
-		return nil, errors.New("the body is no JSON object, which the API security mode encrypts")
+		return nil, errors.New("the body is not a JSON object; the API security mode encrypts only objects")
 	}
 	salt := make([]byte, 16+timeBits(timestamp))
 	_, _ = rand.Read(salt)
@@ -123,15 +123,22 @@ func timeBits(timestamp string) int { return int(timestamp[len(timestamp)-1] % 1
 // errUnsigned means that an answer has no signature, or none that a configured certificate can verify.
 var errUnsigned = errors.New("unsigned")
 
-// open verifies and decrypts an answer. deprecated is true when only the certificate that WeChat is
-// replacing could verify it. An answer without a signature gives errUnsigned.
-func (s *Security) open(address string, header http.Header, body []byte) (plain []byte, deprecated bool, err error) {
+// maxAnswerAge is by how much the time of an answer may differ from the own clock: the signature does not
+// cover the request, so that an old answer could be sent again. WeChat allows a request as much.
+const maxAnswerAge = 5 * time.Minute
+
+// open verifies and decrypts an answer that came at now. deprecated is true when only the certificate
+// that WeChat is replacing could verify it. An answer without a signature gives errUnsigned.
+func (s *Security) open(address string, header http.Header, body []byte, now time.Time) (plain []byte, deprecated bool, err error) {
 	timestamp := header.Get(headerSecurityTime)
 	if header.Get(headerSecuritySignature) == "" || timestamp == "" {
 		return nil, false, errUnsigned
 	}
 	if app := header.Get(headerSecurityApp); app != s.app {
 		return nil, false, errors.New("the signature of the answer is for another app")
+	}
+	if seconds, err := strconv.ParseInt(timestamp, 10, 64); err != nil || now.Sub(time.Unix(seconds, 0)).Abs() > maxAnswerAge {
+		return nil, false, errors.New("the time of the answer differs from this machine's clock by more than 5 minutes")
 	}
 	if deprecated, err = s.verify(address, timestamp, header, body); err != nil {
 		return nil, false, err

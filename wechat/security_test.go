@@ -18,6 +18,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,7 +100,7 @@ func TestSecurityExample(t *testing.T) {
 	answer.Set("Wechatmp-Serial", pageCertificate)
 	answer.Set("Wechatmp-Signature", pageAnswerSign)
 	answer.Set("Wechatmp-Serial-Deprecated", "2171af9cdf1d7404423852e7e183d852")
-	plain, deprecated, err := s.open(pageAddress, answer, []byte(pageAnswer))
+	plain, deprecated, err := s.open(pageAddress, answer, []byte(pageAnswer), time.Unix(1635927956, 0))
 	if want := `{"errcode":0,"errmsg":"getuserriskrank succ","risk_rank":0,"unoin_id":2258658297}`; err != nil || deprecated || string(plain) != want {
 		t.Errorf("%s, %v, %v", plain, deprecated, err)
 	}
@@ -118,6 +119,7 @@ type securedWeChat struct {
 	answer   string
 	mutate   func(h http.Header, body []byte) []byte // what goes wrong with the answer
 	plain    []string                                // bodies, decrypted
+	query    string                                  // of the last request
 }
 
 // certificate makes a certificate, and returns its key and its PEM.
@@ -140,6 +142,7 @@ func (f *securedWeChat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		f.t.Error(err)
 	}
+	f.query = r.URL.RawQuery
 	address, timestamp := f.URL+r.URL.Path, r.Header.Get("Wechatmp-TimeStamp")
 	signature, err := base64.StdEncoding.DecodeString(r.Header.Get("Wechatmp-Signature"))
 	if err != nil || rsa.VerifyPSS(&f.security.private.PublicKey, crypto.SHA256, f.security.digest(address, timestamp, body), signature, nil) != nil {
@@ -252,7 +255,7 @@ func TestSecuredRawCall(t *testing.T) {
 	answer, err := client.CallRaw(t.Context(), testApp, RawRequest{
 		Path: "/wxa/getuserriskrank", Method: http.MethodPost, Query: url.Values{"lang": {"zh"}}, ContentType: contentJSON, Body: []byte(`{}`),
 	})
-	if err != nil || string(answer.Body) != f.answer || !strings.Contains(f.plain[0], `"lang":"zh"`) {
+	if err != nil || string(answer.Body) != f.answer || !strings.Contains(f.plain[0], `"lang":"zh"`) || strings.Contains(f.query, "lang") {
 		t.Errorf("%s, %v; the request was %s", answer.Body, err, f.plain)
 	}
 	if _, err := client.CallRaw(t.Context(), testApp, RawRequest{Path: "/wxa/getuserriskrank", Method: http.MethodPost, Body: []byte("no JSON")}); err == nil || Written(err) {
@@ -270,16 +273,31 @@ func TestSecuredAnswers(t *testing.T) {
 			h.Del("Wechatmp-Signature")
 			return []byte(`{"errcode":0,"errmsg":"ok","trace_id":"t","result":{"suggest":"pass"}}`)
 		}, "not signed"},
+		"an unsigned image": {func(h http.Header, _ []byte) []byte {
+			h.Del("Wechatmp-Signature")
+			return []byte("\x89PNG\r\n\x1a\n")
+		}, "not signed"},
+		"an unsigned verdict": {func(h http.Header, _ []byte) []byte {
+			h.Del("Wechatmp-Signature")
+			return []byte(`{"errcode":87014,"errmsg":"risky content"}`)
+		}, "not signed"},
+		"an old answer": {func(h http.Header, b []byte) []byte {
+			h.Set("Wechatmp-TimeStamp", strconv.FormatInt(time.Now().Add(-6*time.Minute).Unix(), 10))
+			return b
+		}, "differs from this machine's clock"},
 		"another app":         {func(h http.Header, b []byte) []byte { h.Set("Wechatmp-Appid", "wx00000000000000ff"); return b }, "another app"},
 		"another certificate": {func(h http.Header, b []byte) []byte { h.Set("Wechatmp-Serial", "bb02"); return b }, `"bb02", which is not configured`},
 		"a serial that is none": {func(h http.Header, b []byte) []byte {
 			h.Set("Wechatmp-Serial", "<script>")
 			return b
 		}, `"", which is not configured`},
-		"another time": {func(h http.Header, b []byte) []byte { h.Set("Wechatmp-TimeStamp", "1635927956"); return b }, "signature of the answer is wrong"},
-		"no base64":    {func(h http.Header, b []byte) []byte { h.Set("Wechatmp-Signature", "%"); return b }, "not base64"},
-		"changed":      {func(_ http.Header, b []byte) []byte { b[20] ^= 1; return b }, "signature of the answer is wrong"},
-		"truncated":    {func(_ http.Header, b []byte) []byte { return b[:40] }, "signature of the answer is wrong"},
+		"another time": {func(h http.Header, b []byte) []byte {
+			h.Set("Wechatmp-TimeStamp", strconv.FormatInt(time.Now().Add(time.Minute).Unix(), 10))
+			return b
+		}, "signature of the answer is wrong"},
+		"no base64": {func(h http.Header, b []byte) []byte { h.Set("Wechatmp-Signature", "%"); return b }, "not base64"},
+		"changed":   {func(_ http.Header, b []byte) []byte { b[20] ^= 1; return b }, "signature of the answer is wrong"},
+		"truncated": {func(_ http.Header, b []byte) []byte { return b[:40] }, "signature of the answer is wrong"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -346,7 +364,7 @@ func FuzzSecurityOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, app, timestamp, serial, signature string, body []byte) {
 		s := newTestSecurity(t, pageApp, pageConfig(t))
 		h := http.Header{"Wechatmp-Appid": {app}, "Wechatmp-Timestamp": {timestamp}, "Wechatmp-Serial": {serial}, "Wechatmp-Signature": {signature}}
-		if _, _, err := s.open(pageAddress, h, body); err == nil && string(body) != pageAnswer {
+		if _, _, err := s.open(pageAddress, h, body, time.Unix(1635927956, 0)); err == nil && string(body) != pageAnswer {
 			t.Errorf("accepted %s", body)
 		}
 		if plain, err := s.removeMembers(body, timestamp); err == nil && !json.Valid(plain) {

@@ -136,8 +136,9 @@ func (t *Tokens) refreshFailed(ctx context.Context, f refreshFailure) (done bool
 	remembered := newFailure(f.err, f.key.rejected)
 	remembered.tries, remembered.asked = tries, f.cred.fingerprint()
 	remembered.until = t.now().Add(failureBackoff(tries))
-	if errors.Is(f.err, ErrNoTicket) {
-		remembered.until = t.now().Add(firstBackoff) // looking for the ticket asks only Redis
+	var refused *APIError
+	if errors.Is(f.err, ErrNoTicket) && !errors.As(f.err, &refused) {
+		remembered.until = t.now().Add(firstBackoff) // only Redis was asked
 	}
 	t.reporter.failed(ctx, f.key.app, f.err, f.usable)
 	if err := t.store.fail(ctx, f.key.app, f.owner, remembered); err != nil {
