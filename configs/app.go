@@ -98,6 +98,21 @@ func (a *App) dropAlternative(key string) {
 	case strings.HasSuffix(key, ".secret_file"):
 		a.Secret = ""
 	}
+	for _, file := range []struct {
+		key    string
+		path   *string
+		secret *wechat.Secret
+	}{
+		{".security.symmetric_key", &a.Security.SymmetricKeyFile, &a.Security.SymmetricKey},
+		{".security.private_key", &a.Security.PrivateKeyFile, &a.Security.PrivateKey},
+	} {
+		switch {
+		case strings.HasSuffix(key, file.key):
+			*file.path = ""
+		case strings.HasSuffix(key, file.key+"_file"):
+			*file.secret = ""
+		}
+	}
 	a.Callback.dropAlternative(key)
 }
 

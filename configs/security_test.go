@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,6 +37,29 @@ func TestSecurityFiles(t *testing.T) {
 	}
 	if all := strings.Join(paths, " "); !strings.Contains(all, key) || !strings.Contains(all, "security_private.pem") || !strings.Contains(all, "security_platform.pem") {
 		t.Errorf("watched are %s", all)
+	}
+}
+
+// TestSecurityEnvironment: a variable takes the place of a key file, and of a key.
+func TestSecurityEnvironment(t *testing.T) {
+	const key = "otUpngOjU+nVQaWJIC3D/yMLV17RKaP6t4Ot9tbnzLY="
+	file := filepath.Join(t.TempDir(), "wxcourier.yaml")
+	write(t, file, strings.Replace(securityYAML, "KEY", "/nowhere", 1))
+	cfg, err := Load(file, []string{"WXCOURIER_APPS_WXBA6223C06417AF7B_SECURITY_SYMMETRIC_KEY=" + key})
+	if err != nil || cfg.Apps[0].Security.SymmetricKey.Reveal() != key {
+		t.Error(err)
+	}
+	pem, err := os.ReadFile("../wechat/testdata/security_private.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, strings.NewReplacer("KEY", "/nowhere", "private_key_file: ../wechat/testdata/security_private.pem", "private_key: x").Replace(securityYAML))
+	cfg, err = Load(file, []string{
+		"WXCOURIER_APPS_WXBA6223C06417AF7B_SECURITY_SYMMETRIC_KEY=" + key,
+		"WXCOURIER_APPS_WXBA6223C06417AF7B_SECURITY_PRIVATE_KEY_FILE=../wechat/testdata/security_private.pem",
+	})
+	if err != nil || cfg.Apps[0].Security.PrivateKey.Reveal() != string(pem) {
+		t.Error(err)
 	}
 }
 

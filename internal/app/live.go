@@ -66,17 +66,25 @@ func (l *live) store(keep time.Duration) {
 	cfg := l.base
 	cfg.Apps = l.withAdded()
 	apps, now := make(map[string]liveApp, len(cfg.Apps)), time.Now()
-	for _, app := range cfg.Apps {
-		apps[app.ID] = liveApp{App: app, security: securityOf(app)}
+	var before map[string]liveApp
+	if p := l.apps.Load(); p != nil {
+		before = *p
 	}
-	if before := l.apps.Load(); before != nil {
-		for id, was := range *before {
-			if was.leftUntil.IsZero() {
-				was.leftUntil = now.Add(keep)
-			}
-			if _, stays := apps[id]; !stays && now.Before(was.leftUntil) {
-				apps[id] = was
-			}
+	for _, app := range cfg.Apps {
+		next, was := liveApp{App: app}, before[app.ID]
+		if reflect.DeepEqual(was.Security, app.Security) {
+			next.security = was.security // it remembers of which certificate it has warned
+		} else {
+			next.security = securityOf(app)
+		}
+		apps[app.ID] = next
+	}
+	for id, was := range before {
+		if was.leftUntil.IsZero() {
+			was.leftUntil = now.Add(keep)
+		}
+		if _, stays := apps[id]; !stays && now.Before(was.leftUntil) {
+			apps[id] = was
 		}
 	}
 	l.config.Store(&cfg)
