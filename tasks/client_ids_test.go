@@ -244,3 +244,25 @@ func TestMarkWithoutADigest(t *testing.T) {
 		}
 	})
 }
+
+// TestPlaintextIsAnotherType: an id of a scheme is not that of a scheme with plaintext, whose task would
+// wait in a queue of which no lane takes it.
+func TestPlaintextIsAnotherType(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		client := tasks.NewClient(rdb)
+		scheme := func(id string, plaintext bool) tasks.Envelope {
+			return tasks.Envelope{Type: tasks.TypeScheme, App: clientApp, ID: id, Plaintext: plaintext, Body: []byte(`{"jump_wxa":{"path":"pages/index/index","query":"a=1"}}`)}
+		}
+		for id, plaintext := range map[string]bool{"one": false, "two": true} {
+			if _, err := client.Submit(t.Context(), scheme(id, plaintext)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.Submit(t.Context(), scheme(id, !plaintext)); !errors.Is(err, tasks.ErrIDInUse) {
+				t.Errorf("plaintext %v, then %v: %v", plaintext, !plaintext, err)
+			}
+			if again, err := client.Submit(t.Context(), scheme(id, plaintext)); err != nil || !again.Already || again.Differs {
+				t.Errorf("the same again: %+v, %v", again, err)
+			}
+		}
+	})
+}

@@ -186,13 +186,13 @@ func (c *Client) mark(ctx context.Context, all []*submission) []*submission {
 }
 
 // typeConflict returns the error for an id that a task of another type has, given the queue
-// of that task.
+// of that task. A scheme with plaintext and one without count as two types: no lane takes both.
 func (s *submission) typeConflict(queue string) error {
-	_, typ, _, ok := ParseQueue(queue)
-	if !ok || typ == s.Type {
+	_, lane, _, ok := ParseLane(queue)
+	if !ok || lane == s.Lane() {
 		return nil
 	}
-	return fmt.Errorf("%w: %s", ErrIDInUse, typ)
+	return fmt.Errorf("%w: %s", ErrIDInUse, lane)
 }
 
 // storeImages moves the images of checks out of the payloads, since asynq writes the

@@ -35,7 +35,7 @@ func (d *deliverer) record(ctx context.Context, j *job, v dispatch.Verdict) (led
 		NoBlob:  j.Type != tasks.TypeImageCheck,
 		Content: ledger.TaskContent{Payload: j.payload, Headers: j.headers},
 	}
-	if app, _ := d.apps.get(j.App); app.Receipts && j.spec.Kind != tasks.Check {
+	if app, _ := d.apps.get(j.App); app.Receipts && j.spec.Receipts {
 		ending.AwaitReceipt(j.answer.MsgID, j.receiver)
 	}
 	settled, err := d.settleRecord(ctx, j, ending)

@@ -49,7 +49,7 @@ func (c *templatesCommand) Run(p *program) error {
 		}
 	}
 	if len(apps) == 0 {
-		for _, configured := range parts.Config.Apps {
+		for _, configured := range parts.Current().Apps {
 			apps = append(apps, configured.ID)
 		}
 	}

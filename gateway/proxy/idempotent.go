@@ -28,6 +28,7 @@ type message struct {
 	tasks.Envelope
 	digest   string
 	prepared bool // the envelope passed the checks, so that it can be redriven
+	receipts bool // WeChat pushes one for each message of the type
 	runner   string
 	opened   ledger.OpenResult
 }
@@ -39,6 +40,7 @@ func newMessage(e endpoint, id string, r Request) *message {
 	m := &message{
 		Envelope: tasks.Envelope{Type: e.spec.Type, App: r.App, ID: id, Body: r.Body, Priority: tasks.Urgent},
 		runner:   "gateway-" + strings.ToLower(rand.Text()[:16]),
+		receipts: e.spec.Receipts,
 	}
 	checked := m.Envelope
 	if digest, err := checked.PrepareWithDigest(time.Now()); err == nil {
@@ -185,7 +187,7 @@ func (p *Proxy) end(ctx context.Context, m *message, a attempt) {
 			ending.Content = ledger.TaskContent{Payload: payload}
 		}
 	}
-	if app, _ := p.deps.App(m.App); app.Receipts {
+	if app, _ := p.deps.App(m.App); app.Receipts && m.receipts {
 		ending.AwaitReceipt(result.MsgID, m.Receiver())
 	}
 	var settled ledger.SettleResult
