@@ -259,12 +259,7 @@ func (d *decoder) secretFile(key, path string, into *wechat.Secret) {
 }
 
 func readSecret(path string) (string, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
-	if err != nil {
-		return "", fmt.Errorf("cannot read the secret: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	text, err := readFile(path, maxSecret)
 	if err != nil {
 		return "", fmt.Errorf("cannot read the secret: %w", err)
 	}
@@ -276,4 +271,14 @@ func readSecret(path string) (string, error) {
 		return "", errors.New(path + " holds more than a secret on one line")
 	}
 	return string(text), nil
+}
+
+// readFile reads a file, at most one byte more than a maximum.
+func readFile(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return io.ReadAll(io.LimitReader(f, most+1))
 }

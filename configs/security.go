@@ -1,9 +1,9 @@
 package configs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/wxcourier/wxcourier/wechat"
@@ -52,9 +52,12 @@ func (d *decoder) pemFile(key, path, other string, set bool) string {
 		return ""
 	}
 	d.paths = append(d.paths, path)
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
-	if err == nil && len(text) > maxPEM {
+	text, err := readFile(path, maxPEM)
+	switch {
+	case err == nil && len(text) > maxPEM:
 		err = errors.New(path + " is larger than 64 KB")
+	case err == nil && len(bytes.TrimSpace(text)) == 0:
+		err = errors.New(path + " is empty")
 	}
 	if err != nil {
 		d.problem(key, "cannot read it: %v", err)

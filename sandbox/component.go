@@ -52,7 +52,8 @@ func (s *Server) providerOf(id string) *provider {
 	if p := s.state.providers[id]; p != nil {
 		return p
 	}
-	if _, listed := s.opts.Providers[id]; !listed && (s.opts.Providers != nil || s.opts.Apps != nil) {
+	_, listed := s.opts.Providers[id]
+	if !listed && (s.opts.Providers != nil || s.opts.Apps != nil || len(s.state.providers) >= maxApps || len(id) > 64) {
 		return nil
 	}
 	p := &provider{tickets: map[string]time.Time{}, codes: map[string]issuedCode{}, authorizers: map[string]string{}}

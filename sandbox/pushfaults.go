@@ -159,7 +159,7 @@ func (s *Server) faultsOfPush(e event) activePushFaults {
 	}
 	for _, rule := range st.pushRules.rules {
 		f := rule.fault
-		if !f.matches(e) || f.Rate > 0 && s.chance(st.pushEvents, uint64(rule.id)) >= f.Rate { //nolint:gosec // ids are positive
+		if !f.matches(e) || rule.row.effect == pushStatus && !e.receipt || f.Rate > 0 && s.chance(st.pushEvents, uint64(rule.id)) >= f.Rate { //nolint:gosec // ids are positive
 			continue
 		}
 		st.pushRules.use(rule)

@@ -18,7 +18,7 @@ type comparison struct {
 	registry *templates.Registry // of the app; nil: nothing is compared
 	fixed    []string            // what was changed; see [Envelope.Fixed]
 	warnings []string            // what does not fit, where the app's mode is to warn
-	unknown  bool                // the template is not in the app's list
+	outdated bool                // the list of templates may be: the message does not fit it
 }
 
 // PrepareFor is [Envelope.Prepare] for a caller that knows the templates of the app: it fixes and
@@ -46,13 +46,14 @@ func (m *marking) compare(c *checker, body strictjson.Value) {
 	}
 	t := m.registry.Template(memberText(body, c.spec.Template))
 	if t == nil || t.Source != c.spec.list {
-		m.unknown = true
+		m.outdated = true
 		m.warnings = append(m.warnings, fmt.Sprintf(
 			"body.%s: not in the app's list of templates, so the message is not checked against it: compare it with `wxcourier templates`", c.spec.Template))
 		return
 	}
 	found := templateChecker{template: t}
 	found.data(body.Member("data"))
+	m.outdated = len(found.faults) > 0
 	if m.registry.Check == templates.CheckReject {
 		c.faults = append(c.faults, found.faults...)
 	} else {

@@ -208,6 +208,27 @@ func TestClientComparesWithTemplates(t *testing.T) {
 	})
 }
 
+// TestMisfitAsksForTemplates: a message that does not fit its template asks for a new list, since the
+// template may have changed; otherwise tasks that fit the new one would be refused for hours.
+func TestMisfitAsksForTemplates(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		storeRegistry(t, rdb, clientApp, shopTemplates(templates.Mode{Check: templates.CheckReject}))
+		client := tasks.NewClient(rdb)
+		if _, err := client.Submit(t.Context(), templated(tasks.TypeSubscribe, "S1", fitting)); err != nil {
+			t.Fatal(err)
+		}
+		if n := rdb.ZCard(t.Context(), templates.DueKey).Val(); n != 0 {
+			t.Error("a message that fits asks for a list")
+		}
+		if _, err := client.Submit(t.Context(), templated(tasks.TypeSubscribe, "S1", `{"thing1":{"value":"雨伞"}}`)); err == nil {
+			t.Error("a message that does not fit is taken")
+		}
+		if _, err := rdb.ZScore(t.Context(), templates.DueKey, clientApp).Result(); err != nil {
+			t.Errorf("no list is asked for: %v", err)
+		}
+	})
+}
+
 // TestClientsReadTemplatesOnceAMinute: with or without a registry, one command a minute and app.
 func TestClientsReadTemplatesOnceAMinute(t *testing.T) {
 	rdb := redistest.Start(t).Client(t)

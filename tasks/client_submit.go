@@ -34,7 +34,7 @@ func (c *Client) prepare(ctx context.Context, s *submission) bool {
 		s.registry = c.templates.Get(ctx, s.App)
 	}
 	s.item.Task, s.out.Err = s.build(s.now)
-	if s.unknown {
+	if s.outdated {
 		c.templates.Want(ctx, s.App)
 	}
 	return s.out.Err == nil

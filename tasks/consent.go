@@ -35,7 +35,7 @@ type Consent struct {
 	Credits int `json:"credits"`
 	// LongTerm: the person accepted a template for any number of messages.
 	LongTerm bool `json:"long_term"`
-	// Since is the time of the last news; zero if there was none.
+	// Since is when what is known changed last; zero if nothing is known.
 	Since time.Time `json:"since,omitzero"`
 }
 

@@ -35,16 +35,13 @@ func (t *appTable) templateApps() map[string]refresh.App {
 	return all
 }
 
-// errTemplatesHeld means that the templates of an app were not asked for.
-var errTemplatesHeld = errors.New("worker: the app is held")
-
 // fetchTemplates calls an endpoint with a list of templates, under the app's holds.
 func (r *Replica) fetchTemplates(ctx context.Context, app string, endpoint wechat.Endpoint) (wechat.RawAnswer, error) {
 	call := dispatch.Call{App: app, Endpoint: endpoint, Log: func(more ...any) []any {
 		return append([]any{slog.String("app", app), slog.String("api", string(endpoint))}, more...)
 	}}
 	if r.dispatcher.Held(ctx, &call) {
-		return wechat.RawAnswer{}, errTemplatesHeld
+		return wechat.RawAnswer{}, refresh.ErrHeld
 	}
 	if err := r.dispatcher.FetchToken(ctx, &call); err != nil {
 		return wechat.RawAnswer{}, err

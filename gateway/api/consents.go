@@ -109,6 +109,9 @@ func (a *API) getConsents(ctx context.Context, in *consentsInput) (*consentsOutp
 	if err := require(ctx, apikey.Read, in.App); err != nil {
 		return nil, err
 	}
+	if err := a.requireKnown(ctx, in.App); err != nil {
+		return nil, err
+	}
 	out := &consentsOutput{Consents{App: in.App, Mode: a.consentMode(in.App), Items: []tasks.Consent{}}}
 	var err error
 	if in.Template == "" {

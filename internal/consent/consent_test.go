@@ -319,6 +319,41 @@ func TestTurnedOff(t *testing.T) {
 	})
 }
 
+// A reader makes no key of an app of which nothing is known.
+func TestReadersWriteNothing(t *testing.T) {
+	each(t, func(f *fixture) {
+		reader := consent.NewStore(f.rdb, f.now)
+		one, err := reader.Get(f.Context(), app, openid, template)
+		f.must(err)
+		all, err := reader.List(f.Context(), app, openid)
+		f.must(err)
+		if may := one.Answer(consent.OneTime, f.now()).May; may != consent.Unknown || len(all) != 0 || f.rdb.DBSize(f.Context()).Val() != 0 {
+			f.Errorf("%v, %v; keys %v", may, all, f.rdb.Keys(f.Context(), "*").Val())
+		}
+	})
+}
+
+// A report of an earlier acceptance may be repeated as one of now may.
+func TestOldReportAgain(t *testing.T) {
+	each(t, func(f *fixture) {
+		for range 2 {
+			f.must(f.store.Grant(f.Context(), app, consent.News{OpenID: openid, Template: template, Choice: consent.Accepted, At: f.now().Add(-2 * time.Hour), Reported: true, ID: "order-1"}))
+			f.advance(time.Second)
+		}
+		f.expect(consent.OneTime, consent.Yes, consent.WhyCredits, 1)
+	})
+}
+
+// Messages that are turned on again say nothing about credits from before the first push.
+func TestTurnedOnWithoutCredits(t *testing.T) {
+	each(t, func(f *fixture) {
+		f.grant(consent.TurnedOff, 0)
+		f.advance(time.Minute)
+		f.grant(consent.TurnedOn, 0)
+		f.expect(consent.OneTime, consent.Unknown, consent.WhyUncounted, 0)
+	})
+}
+
 // The keys do not tell the openid, and all processes have the same hashes.
 func TestKeysOfPersons(t *testing.T) {
 	each(t, func(f *fixture) {

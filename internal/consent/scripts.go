@@ -141,10 +141,17 @@ if credit > 0 then
 			return 0
 		end
 	end
-	table.insert(grants, {at = at, src = src, id = id})
+	if src == "r" and at <= now - 3600 then -- else its repetition would not be known
+		table.insert(grants, {at = now, src = "b", id = id})
+	else
+		table.insert(grants, {at = at, src = src, id = id})
+	end
 end
 if credit == 0 and not known() then
 	return 0
+end
+if credit == 0 and e.a == 0 then
+	e.f = 1 -- credits from before the first push may be left
 end
 e.a = math.max(e.a, at)
 if credit > 0 and at + skew >= e.z then

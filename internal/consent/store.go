@@ -62,9 +62,32 @@ func (s *Store) personKey(ctx context.Context, app, openid string) (string, erro
 	if err != nil {
 		return "", err
 	}
+	return personKey(app, openid, secret), nil
+}
+
+// knownPersonKey is personKey for a reader, which makes no key of an app's hashes. It is "" if there is
+// none, and so no entry.
+func (s *Store) knownPersonKey(ctx context.Context, app, openid string) (string, error) {
+	s.mu.Lock()
+	_, known := s.keys[app]
+	s.mu.Unlock()
+	if known {
+		return s.personKey(ctx, app, openid)
+	}
+	secret, err := s.rdb.Get(ctx, secretKey(app)).Result()
+	if errors.Is(err, redis.Nil) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the key of the consents: %w", err)
+	}
+	return personKey(app, openid, secret), nil
+}
+
+func personKey(app, openid, secret string) string {
 	h := hmac.New(sha256.New, []byte(secret))
 	h.Write([]byte(openid))
-	return "wxcourier:{" + app + "}:consent:" + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16]), nil
+	return "wxcourier:{" + app + "}:consent:" + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
 }
 
 // secret returns the key of an app's hashes, and makes it where there is none. A process that has it
@@ -148,8 +171,8 @@ func badReply(n int) error {
 
 // Get returns the entry of a person and a template, without reserving anything.
 func (s *Store) Get(ctx context.Context, app, openid, template string) (Entry, error) {
-	key, err := s.personKey(ctx, app, openid)
-	if err != nil {
+	key, err := s.knownPersonKey(ctx, app, openid)
+	if err != nil || key == "" {
 		return Entry{}, err
 	}
 	text, err := s.rdb.HGet(ctx, key, template).Result()
@@ -161,8 +184,8 @@ func (s *Store) Get(ctx context.Context, app, openid, template string) (Entry, e
 
 // List returns the entries of a person, by template.
 func (s *Store) List(ctx context.Context, app, openid string) (map[string]Entry, error) {
-	key, err := s.personKey(ctx, app, openid)
-	if err != nil {
+	key, err := s.knownPersonKey(ctx, app, openid)
+	if err != nil || key == "" {
 		return nil, err
 	}
 	texts, err := s.rdb.HGetAll(ctx, key).Result()

@@ -35,6 +35,9 @@ const (
 	redisTimeout = 3 * time.Second
 )
 
+// ErrHeld means that a Caller made no call, because of a hold.
+var ErrHeld = errors.New("templates: the app is held")
+
 // ErrBusy means that another process asks for the templates of the app right now.
 var ErrBusy = errors.New("templates: another process asks WeChat for them right now: repeat in a minute")
 
@@ -88,21 +91,26 @@ func (r *Refresher) fetch(ctx context.Context, app string, mode templates.Mode, 
 	if why == due && now.Before(registry.FetchedAt.Add(every)) {
 		why = wanted
 	}
-	registry.Mode = mode
+	if why != forced || registry.FetchedAt.IsZero() {
+		registry.Mode = mode // an operator's process may have another configuration than the workers
+	}
 	if why != forced && now.Before(registry.Until) {
 		return registry, r.store(ctx, app, registry, registry.Until)
 	}
 	var changes []string
-	failed := false
+	failed, held := false, false
+	calling, cancel := context.WithTimeout(ctx, lockFor-2*redisTimeout)
+	defer cancel()
 	for _, source := range templates.Sources() {
-		change, err := r.list(ctx, app, registry, source, why)
+		change, err := r.list(calling, app, registry, source, why)
 		changes = append(changes, change...)
-		failed = failed || err != nil
+		failed, held = failed || err != nil, held || errors.Is(err, ErrHeld)
 	}
 	if len(changes) > 0 {
 		r.log.Warn("message templates changed", slog.String("app", app), slog.Any("changes", changes[:min(len(changes), 20)]))
 	}
 	switch {
+	case held: // WeChat was not asked: the end of the hold must not wait for a long pause
 	case failed, why == wanted && len(changes) == 0:
 		registry.Quiet++
 	default:

@@ -159,6 +159,42 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestForcedRefreshKeepsTheMode: an operator's process, which may have another configuration than the
+// workers, fetches the lists and nothing else.
+func TestForcedRefreshKeepsTheMode(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w, mode := newWorld(rdb), templates.Mode{Check: templates.CheckReject, Fix: true}
+		r := w.refresher()
+		w.step(t, r, mode)
+		w.answers[wechat.EndpointSubscribeTemplates] = changed
+		found, err := r.Refresh(t.Context(), testApp, templates.Mode{})
+		if err != nil || found.Mode != mode || len(found.Template("S1").Fields) != 2 || w.registry(t).Mode != mode {
+			t.Errorf("%+v, %v", found, err)
+		}
+	})
+}
+
+// TestHeldAppIsAskedSoon: while an app is held WeChat is not asked, and the pause does not grow.
+func TestHeldAppIsAskedSoon(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		w, mode := newWorld(rdb), templates.Mode{Check: templates.CheckReject}
+		r := w.refresher()
+		w.failing = ErrHeld
+		for range 6 {
+			w.step(t, r, mode)
+			if due := w.due(t); due != early {
+				t.Fatalf("due in %v", due)
+			}
+			w.clock = w.clock.Add(early)
+		}
+		w.failing = nil
+		w.step(t, r, mode)
+		if !w.registry(t).Has(templates.Subscribe) {
+			t.Error("no list after the hold")
+		}
+	})
+}
+
 // TestOneProcessAsks: of many, at the same time; an operator hears that another one does.
 func TestOneProcessAsks(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
