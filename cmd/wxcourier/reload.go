@@ -10,8 +10,8 @@ import (
 	"github.com/wxcourier/wxcourier/internal/app/reload"
 )
 
-// runBeside runs do until stop is called or p.ctx ends. stop waits for it.
-func (p *program) runBeside(do func(context.Context)) (stop func()) {
+// runInBackground runs do until stop is called or p.ctx ends. stop waits for it.
+func (p *program) runInBackground(do func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	var running sync.WaitGroup
 	running.Go(func() { do(ctx) })
@@ -28,12 +28,9 @@ func (p *program) followConfiguration(cfg reload.Config) (stop func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
 	cfg.Path, cfg.Environ, cfg.Signals = p.configFile(), p.env, signals
-	ctx, cancel := context.WithCancel(p.ctx)
-	var running sync.WaitGroup
-	running.Go(func() { reload.New(cfg).Run(ctx) })
+	end := p.runInBackground(reload.New(cfg).Run)
 	return func() {
 		signal.Stop(signals)
-		cancel()
-		running.Wait()
+		end()
 	}
 }

@@ -115,7 +115,7 @@ func writeTemplates(w io.Writer, id string, known *templates.Registry, now time.
 	_, _ = fmt.Fprintf(w, "%s: %s, %s\n", id, templatesAge(known, now), mode)
 	for _, source := range templates.Sources() {
 		if list := known.Lists[source]; list != nil && list.Error != "" && (list.Refused == 0 || !anyList(known)) {
-			_, _ = fmt.Fprintf(w, "  the list for %s was not given at %s: %s\n", sourceText(source), list.AskedAt.Local().Format(time.DateTime), printable.Escape(list.Error))
+			_, _ = fmt.Fprintf(w, "  WeChat returned no list for %s at %s: %s\n", sourceText(source), list.AskedAt.Local().Format(time.DateTime), printable.Escape(list.Error))
 		}
 	}
 	for _, t := range known.Templates {

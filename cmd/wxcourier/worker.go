@@ -74,7 +74,7 @@ func (c *workerCommand) Run(p *program) error {
 		defer takingOver.Unlock()
 		return replica.SetApps(app.WorkerApps(parts.Current().Apps))
 	}
-	defer p.runBeside(func(ctx context.Context) {
+	defer p.runInBackground(func(ctx context.Context) {
 		parts.FollowAuthorizers(ctx, func() { _ = setApps() }) // added apps have no hours that could be wrong
 	})()
 	defer p.followConfiguration(reload.Config{

@@ -36,7 +36,7 @@ func (c *Choices) Handle(ctx context.Context, app string, pushes []callback.Push
 	return c.store.Grant(ctx, app, news...)
 }
 
-// newsOf returns the news in a choice; ok is false for one that is none, such as a template that WeChat
+// newsOf returns the news in a choice; ok is false if the choice is neither accept nor reject, such as a template that WeChat
 // has banned.
 func newsOf(p callback.Push, choice callback.Choice) (n consent.News, ok bool) {
 	n = consent.News{OpenID: p.From, Template: choice.TemplateID, At: p.Created}

@@ -107,7 +107,7 @@ func (r *Refresher) makeDue(ctx context.Context, app string, at time.Time) {
 func (r *Refresher) setMode(ctx context.Context, id string, app App) {
 	unlock, err := r.lock(ctx, id)
 	if err != nil {
-		return // who has the lock may have the mode of an older configuration; the next announcement corrects it
+		return // the holder of the lock may write an older mode; the next announcement corrects it
 	}
 	defer unlock()
 	registry, err := r.load(ctx, id)
@@ -119,7 +119,7 @@ func (r *Refresher) setMode(ctx context.Context, id string, app App) {
 	if err := r.store(ctx, id, registry, next); err == nil && !app.fetches() {
 		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 		defer cancel()
-		_ = r.rdb.ZRem(ctx, templates.DueKey, id).Err() // else it is due, and in no process' apps
+		_ = r.rdb.ZRem(ctx, templates.DueKey, id).Err() // otherwise it stays due although no process fetches it
 	}
 }
 
