@@ -284,5 +284,6 @@ func (r *Replica) closeAll() {
 	r.servers.pool.Stop() // before background: deliveries start goroutines there
 	r.deliverer.close()
 	r.background.Close()
+	r.deliverer.templates.Close()
 	r.dispatcher.Close()
 }
