@@ -26,7 +26,7 @@ type comparison struct {
 // app's mode is to warn; see [Receipt.Warning]. A nil registry is none.
 func (e *Envelope) PrepareFor(registry *templates.Registry, now time.Time) (warning string, err error) {
 	m := marking{comparison: comparison{registry: registry}}
-	err = e.prepare(now, &m)
+	err = e.prepare(checker{from: now}, &m)
 	return m.warning(), err
 }
 
