@@ -87,7 +87,7 @@ func (p *provided) command(args ...string) (output string, status int) {
 	if cmd.ProcessState == nil {
 		p.Fatal(err)
 	}
-	p.output.Write([]byte(stderr.String())) //nolint:errcheck // never fails
+	_, _ = p.output.Write([]byte(stderr.String()))
 	if len(text) == 0 {
 		text = []byte(stderr.String())
 	}

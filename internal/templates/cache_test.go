@@ -37,8 +37,10 @@ func (c *clock) advance(d time.Duration) { c.ns.Add(int64(d)) }
 // reads counts the GETs of a client, and may hold them back or make them fail.
 type reads struct {
 	n     atomic.Int64
+	ended atomic.Int64
 	mu    sync.Mutex
-	block chan struct{} // guarded by mu; a GET waits until it is closed, or its context ends
+	block chan struct{} // guarded by mu; a GET waits until it is closed
+	hang  bool          // guarded by mu; a GET waits until its context is canceled
 	fail  error         // guarded by mu
 }
 
@@ -60,16 +62,18 @@ func (r *reads) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return next(ctx, cmd)
 		}
 		r.n.Add(1)
+		defer r.ended.Add(1)
 		r.mu.Lock()
-		block, fail := r.block, r.fail
+		block, hang, fail := r.block, r.hang, r.fail
 		r.mu.Unlock()
-		if block != nil {
-			select {
-			case <-block:
-			case <-ctx.Done():
-				cmd.SetErr(ctx.Err())
-				return ctx.Err()
-			}
+		switch {
+		case block != nil:
+			<-block
+			return next(context.WithoutCancel(ctx), cmd)
+		case hang:
+			<-ctx.Done()
+			cmd.SetErr(ctx.Err())
+			return ctx.Err()
 		}
 		if fail != nil {
 			cmd.SetErr(fail)
@@ -85,7 +89,8 @@ func store(t *testing.T, rdb redis.UniversalClient, app, title string) {
 	r := &templates.Registry{Mode: templates.Mode{Check: templates.CheckReject, Fix: true}}
 	r.SetList(templates.Subscribe, []templates.Template{
 		{ID: "T1", Title: title, Kind: templates.OneTime, Fields: []templates.Field{{Name: "thing1", Kind: "thing"}}},
-		{ID: "T2", Kind: templates.LongTerm}, {ID: "T3"},
+		{ID: "T2", Kind: templates.LongTerm},
+		{ID: "T3"},
 	}, time.Now())
 	text, err := json.Marshal(r)
 	if err == nil {
@@ -168,8 +173,9 @@ func TestCacheReadsInTheBackground(t *testing.T) {
 		t.Fatalf("the first call found %q", got)
 	}
 	redistest.Until(t, time.Minute, "there is no goroutine between two reads", func() bool { return runtime.NumGoroutine() <= before })
-	never := make(chan struct{})
-	counted.set(never, nil)
+	store(t, rdb, shopApp, "two")
+	release := make(chan struct{})
+	counted.set(release, nil)
 	now.advance(time.Minute)
 	var callers sync.WaitGroup
 	for range 8 {
@@ -181,11 +187,30 @@ func TestCacheReadsInTheBackground(t *testing.T) {
 			}
 		})
 	}
-	callers.Wait() // with a read in a call this would last a second
+	returned := make(chan struct{})
+	go func() { callers.Wait(); close(returned) }()
+	select {
+	case <-returned:
+	case <-time.After(time.Minute):
+		t.Fatal("calls wait for a read")
+	}
 	redistest.Until(t, time.Minute, "a read is under way", func() bool { return counted.n.Load() == 2 })
+	close(release)
+	redistest.Until(t, time.Minute, "the read has ended", func() bool { return counted.ended.Load() == 2 })
+	until(t, cache, shopApp, "two")
+
+	counted.mu.Lock()
+	counted.block, counted.hang = nil, true
+	counted.mu.Unlock()
+	now.advance(time.Minute)
+	cache.Get(t.Context(), shopApp)
+	redistest.Until(t, time.Minute, "a read is under way", func() bool { return counted.n.Load() == 3 })
 	cache.Close()
+	if counted.ended.Load() != 3 {
+		t.Error("Close did not wait for the read")
+	}
 	now.advance(time.Hour)
-	if got := title(cache.Get(t.Context(), shopApp)); got != "one" || counted.n.Load() != 2 {
+	if got := title(cache.Get(t.Context(), shopApp)); got != "two" || counted.n.Load() != 3 {
 		t.Errorf("after Close: %q, %d reads", got, counted.n.Load())
 	}
 	cache.Close() // again
