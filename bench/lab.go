@@ -145,6 +145,7 @@ func (l *lab) close() {
 		p.running.Wait()
 	}
 	if l.rdb != nil {
+		l.client.Close()
 		_ = l.rdb.Close()
 	}
 	if l.server != nil {

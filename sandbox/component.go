@@ -20,6 +20,7 @@ const (
 	pathQueryAuth       = "/cgi-bin/component/api_query_auth"
 	pathAuthorizerInfo  = "/cgi-bin/component/api_get_authorizer_info"
 	pathStartTickets    = "/cgi-bin/component/api_start_push_ticket"
+	pathPreAuthCode     = "/cgi-bin/component/api_create_preauthcode"
 )
 
 // The families of the tokens of service providers and of the accounts that authorised them.
@@ -31,15 +32,18 @@ const (
 const (
 	ticketLife = 12 * time.Hour
 	codeLife   = time.Hour
+	// preAuthLife is the lifetime of a pre-auth code: https://developers.weixin.qq.com/doc/oplatform/Third-party_Platforms/2.0/api/ThirdParty/token/pre_auth_code.html
+	preAuthLife = 30 * time.Minute
 )
 
 // provider is the state of a service provider.
 type provider struct {
 	tickets     map[string]time.Time // by ticket: when it was made
 	codes       map[string]issuedCode
-	authorizers map[string]string // by app: the valid refresh token
-	rotates     bool              // each token of an authorizer comes with a new refresh token
-	secrets     []string          // every ticket, code and refresh token so far
+	preAuth     map[string]time.Time // by pre-auth code that was not used: when it was made
+	authorizers map[string]string    // by app: the valid refresh token
+	rotates     bool                 // each token of an authorizer comes with a new refresh token
+	secrets     []string             // every ticket, code and refresh token so far
 }
 
 type issuedCode struct {
@@ -56,7 +60,9 @@ func (s *Server) providerOf(id string) *provider {
 	if !listed && (s.opts.Providers != nil || s.opts.Apps != nil || len(s.state.providers) >= maxApps || len(id) > 64) {
 		return nil
 	}
-	p := &provider{tickets: map[string]time.Time{}, codes: map[string]issuedCode{}, authorizers: map[string]string{}}
+	p := &provider{
+		tickets: map[string]time.Time{}, codes: map[string]issuedCode{}, preAuth: map[string]time.Time{}, authorizers: map[string]string{},
+	}
 	s.state.providers[id] = p
 	s.knownApp(id)
 	return p
@@ -116,6 +122,23 @@ var errUnknownProvider = errors.New("sandbox: unknown service provider")
 // Authorize makes an app authorise a service provider, or do so again, and pushes the event to the provider's callback. It
 // returns the authorization code of the event.
 func (s *Server) Authorize(providerID, app string) (code string, err error) {
+	return s.authorize(providerID, app, "preauthcode@@@sandbox", func(*provider, time.Time) error { return nil })
+}
+
+// AuthorizeWith is Authorize with a pre-auth code, as after a visit to the page to which the provider's link leads. The code is
+// used up.
+func (s *Server) AuthorizeWith(providerID, app, preAuthCode string) (code string, err error) {
+	return s.authorize(providerID, app, preAuthCode, func(p *provider, at time.Time) error {
+		made, known := p.preAuth[preAuthCode]
+		delete(p.preAuth, preAuthCode)
+		if !known || at.Sub(made) >= preAuthLife {
+			return errors.New("sandbox: the pre-auth code is not one of this service provider, was used, or has expired")
+		}
+		return nil
+	})
+}
+
+func (s *Server) authorize(providerID, app, preAuthCode string, check func(*provider, time.Time) error) (code string, err error) {
 	s.mu.Lock()
 	p := s.providerOf(providerID)
 	if p == nil {
@@ -123,6 +146,10 @@ func (s *Server) Authorize(providerID, app string) (code string, err error) {
 		return "", errUnknownProvider
 	}
 	name, at := "authorized", s.opts.Clock()
+	if err := check(p, at); err != nil {
+		s.mu.Unlock()
+		return "", err
+	}
 	if p.authorizers[app] != "" {
 		name = "updateauthorized"
 	}
@@ -135,7 +162,7 @@ func (s *Server) Authorize(providerID, app string) (code string, err error) {
 		pushwire.Element{Name: "AuthorizerAppid", Value: pushwire.Text(app)},
 		pushwire.Element{Name: "AuthorizationCode", Value: pushwire.Text(code)},
 		pushwire.Element{Name: "AuthorizationCodeExpiredTime", Value: pushwire.Digits(strconv.FormatInt(at.Add(codeLife).Unix(), 10))},
-		pushwire.Element{Name: "PreAuthCode", Value: pushwire.Text("preauthcode@@@sandbox")})
+		pushwire.Element{Name: "PreAuthCode", Value: pushwire.Text(preAuthCode)})
 	s.mu.Unlock()
 	s.pushEvent(e)
 	return code, nil
@@ -243,5 +270,6 @@ func componentEndpoints() []endpoint {
 		row(pathAuthorizerToken, identifyByComponentToken, grantAuthorizerToken),
 		row(pathQueryAuth, identifyByComponentToken, grantQueryAuth),
 		row(pathAuthorizerInfo, identifyByComponentToken, grantAuthorizerInfo),
+		row(pathPreAuthCode, identifyByComponentToken, grantPreAuthCode),
 	}
 }

@@ -170,6 +170,18 @@ func grantQueryAuth(s *Server, x *exchange) *refusal {
 	return nil
 }
 
+func grantPreAuthCode(s *Server, x *exchange) *refusal {
+	q, _ := x.req.(*componentRequest)
+	p := s.state.providers[q.Component]
+	code := p.secret("preauthcode")
+	p.preAuth[code] = x.at
+	q.answer = struct {
+		Code      string `json:"pre_auth_code"`
+		ExpiresIn int    `json:"expires_in"`
+	}{code, int(preAuthLife / time.Second)}
+	return nil
+}
+
 func grantAuthorizerInfo(s *Server, x *exchange) *refusal {
 	q, _ := x.req.(*componentRequest)
 	refresh, authorized := s.state.providers[q.Component].authorizers[q.App]
@@ -195,6 +207,7 @@ func (s *Server) componentRoutes() map[string]controlRoute {
 	type parameters struct {
 		Provider string `json:"provider"`
 		App      string `json:"app"`
+		Code     string `json:"pre_auth_code"`
 		Rotate   bool   `json:"rotate"`
 	}
 	route := func(act func(parameters) (any, error), required ...string) controlRoute {
@@ -210,7 +223,12 @@ func (s *Server) componentRoutes() map[string]controlRoute {
 	return map[string]controlRoute{
 		"POST /sandbox/ticket": route(func(p parameters) (any, error) { return done(s.PushTicket(p.Provider)) }, "provider"),
 		"POST /sandbox/authorize": route(func(p parameters) (any, error) {
-			_, err := s.Authorize(p.Provider, p.App)
+			var err error
+			if p.Code != "" {
+				_, err = s.AuthorizeWith(p.Provider, p.App, p.Code)
+			} else {
+				_, err = s.Authorize(p.Provider, p.App)
+			}
 			return done(err)
 		}, "provider", "app"),
 		"POST /sandbox/unauthorize": route(func(p parameters) (any, error) { return done(s.Unauthorize(p.Provider, p.App)) }, "provider", "app"),

@@ -111,7 +111,8 @@
 //	POST   /sandbox/ip         {"app":"…","blocked":true}   40164 on the token endpoints
 //	POST   /sandbox/secret     {"app":"…","secret":"…"}     the token endpoints answer 40125 to any other
 //	POST   /sandbox/ticket     {"provider":"…"}             pushes a component_verify_ticket to the service provider
-//	POST   /sandbox/authorize  {"provider":"…","app":"…"}   the app authorises the provider (again), and pushes that
+//	POST   /sandbox/authorize  {"provider":"…","app":"…"}   the app authorises the provider (again), and pushes that; with
+//	                           "pre_auth_code":"…" as from the provider's link
 //	POST   /sandbox/unauthorize {"provider":"…","app":"…"}  the app takes that back
 //	POST   /sandbox/rotate     {"provider":"…","rotate":true}   each token of an authorizer has a new refresh token
 //	POST   /sandbox/reset                        clear all state

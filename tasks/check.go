@@ -22,6 +22,7 @@ type checker struct {
 	faults []FieldError
 
 	plaintext bool // a plaintext scheme
+	anyLength bool // a thing of any length is taken: a Client, which knows whether it is cut, checks the task later
 }
 
 // maxFaults is the largest number of faults that are reported for one task.

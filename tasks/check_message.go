@@ -83,7 +83,11 @@ func (c *checker) subscribeData(body strictjson.Value) {
 			continue
 		}
 		if v, ok := c.dataValue(entry); ok {
-			if problem := keyword.Problem(entry.Key(), v.Unquoted()); problem != "" {
+			text := v.Unquoted()
+			if c.anyLength && string(keyword.Type(entry.Key())) == thing {
+				text = []byte(cut(string(text)))
+			}
+			if problem := keyword.Problem(entry.Key(), text); problem != "" {
 				c.fault(v, "%s", problem)
 			}
 		}

@@ -26,7 +26,7 @@ type comparison struct {
 // app's mode is to warn; see [Receipt.Warning]. A nil registry is none.
 func (e *Envelope) PrepareFor(registry *templates.Registry, now time.Time) (warning string, err error) {
 	m := marking{comparison: comparison{registry: registry}}
-	err = e.prepare(now, &m)
+	err = e.prepare(checker{from: now}, &m)
 	return m.warning(), err
 }
 
@@ -44,8 +44,8 @@ func (m *marking) compare(c *checker, body strictjson.Value) {
 	if m.registry == nil || !m.registry.Checks() || c.spec == nil || c.spec.list == "" || !m.registry.Has(c.spec.list) {
 		return
 	}
-	t := m.registry.Template(memberText(body, c.spec.Template))
-	if t == nil || t.Source != c.spec.list {
+	t := m.registry.Template(c.spec.list, memberText(body, c.spec.Template))
+	if t == nil {
 		m.outdated = true
 		m.warnings = append(m.warnings, fmt.Sprintf(
 			"body.%s: not in the app's list of templates, so the message is not checked against it: compare it with `wxcourier templates`", c.spec.Template))
@@ -180,7 +180,7 @@ func (m *marking) fix(e *Envelope, spec *Spec) []byte {
 		return e.Body
 	}
 	defer doc.Release()
-	template := m.registry.Template(memberText(doc.Root(), spec.Template))
+	template := m.registry.Template(spec.list, memberText(doc.Root(), spec.Template))
 	var (
 		fixed []byte
 		from  int

@@ -95,6 +95,6 @@ func mix(sum uint64) uint64 {
 // the digest by which a repeated call with another body is recognized.
 func (e *Envelope) PrepareWithDigest(now time.Time) (digest string, err error) {
 	var m marking
-	err = e.prepare(now, &m)
+	err = e.prepare(checker{from: now}, &m)
 	return m.digest, err
 }

@@ -11,7 +11,7 @@ func digestFor(t *testing.T, typ, body string) string {
 	t.Helper()
 	e := Envelope{Type: typ, App: testApp, ID: "order-1", Body: json.RawMessage(body)}
 	var m marking
-	if err := e.prepare(testNow, &m); err != nil {
+	if err := e.prepare(checker{from: testNow}, &m); err != nil {
 		t.Fatalf("%s: %v", body, err)
 	}
 	digest := m.digest

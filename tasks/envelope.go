@@ -132,13 +132,17 @@ func parseBody(body []byte) (*strictjson.Document, *strictjson.Fault) {
 //
 // The error is a *[ValidationError] with all faults; the envelope is then unchanged.
 // Preparing an envelope again does not change it.
+//
+// Prepare does not know the app's configuration: where `templates.fix` is true, a [Client] cuts a
+// thing that is too long, which Prepare reports as a fault.
 func (e *Envelope) Prepare(now time.Time) error {
-	return e.prepare(now, nil)
+	return e.prepare(checker{from: now}, nil)
 }
 
-// prepare implements Prepare. If m is not nil, it also sets the task's marking.
-func (e *Envelope) prepare(now time.Time, m *marking) error {
-	c := checker{spec: lookup(e.Type), from: now}
+// prepare implements Prepare. c has the time, and may say what is not checked. If m is not nil, prepare
+// also sets the task's marking.
+func (e *Envelope) prepare(c checker, m *marking) error {
+	c.spec = lookup(e.Type)
 	c.checkEnvelope(e)
 	text := e.Body
 	if m != nil {

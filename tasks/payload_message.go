@@ -8,7 +8,9 @@ type Data map[string]Value
 // Value is the value of one keyword.
 type Value struct {
 	// Value is shown to the receiver. In subscribe messages it must follow the rule of the
-	// keyword's type, such as at most 20 characters for a thing (47003 otherwise).
+	// keyword's type, such as at most 20 characters for a thing (47003 otherwise). Where
+	// `templates.fix` of the app is true, a Client cuts a longer thing; else [Client.Enqueue]
+	// refuses it.
 	Value string `json:"value"`
 	// Color is "#RRGGBB". It is for old template messages; WeChat ignores it now.
 	Color string `json:"color,omitempty"`

@@ -82,6 +82,11 @@ func TraceParent(header string) Option { return func(d *draft) { d.TraceParent =
 // NewTask prepares the envelope and returns its asynq task, which has its queue, id, retry
 // limit and time of processing as options, so that any asynq.Client can enqueue it. The error
 // is a *[ValidationError].
+//
+// Whether a thing of a subscribe message may be longer than 20 characters is for the app's
+// configuration to say (`templates.fix` cuts it), which NewTask and the other constructors do not know:
+// they leave that check to [Client.Enqueue]. Of a plain asynq.Client WeChat gets it as it is, and
+// refuses it (47003).
 func NewTask(e Envelope) (*asynq.Task, error) {
 	d := draft{Envelope: e}
 	return d.build(time.Now())
@@ -99,7 +104,7 @@ func (d *draft) build(now time.Time) (*asynq.Task, error) {
 	if d.marked {
 		m = &d.marking
 	}
-	if err := d.prepare(now, m); err != nil {
+	if err := d.prepare(checker{from: now, anyLength: !d.marked}, m); err != nil {
 		return nil, err
 	}
 	return d.buildPrepared(now), nil

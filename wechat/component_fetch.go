@@ -131,6 +131,26 @@ func (f tokenFetcher) refreshToken(ctx context.Context, cred Credential, provide
 	return Secret(v.Info.Refresh), err
 }
 
+// preAuthCode asks for a code with which an account can authorise the provider (api_create_preauthcode):
+// https://developers.weixin.qq.com/doc/oplatform/openApi/authorization-management/api_getpreauthcode.html
+func (f tokenFetcher) preAuthCode(ctx context.Context, app string, provider Secret) (Secret, time.Duration, error) {
+	var v struct {
+		status
+		Code      text   `json:"pre_auth_code"`
+		ExpiresIn number `json:"expires_in"`
+	}
+	rep, err := f.component(ctx, EndpointPreAuthCode, provider, map[string]string{"component_appid": app}, nil, &v, &v.status)
+	switch {
+	case err != nil:
+		return "", 0, err
+	case v.Code == "":
+		return "", 0, rep.answerError("no pre_auth_code in the answer")
+	case v.ExpiresIn.value <= 0 || v.ExpiresIn.value > maxLifeSeconds:
+		return "", 0, rep.answerError("expires_in is out of range")
+	}
+	return Secret(v.Code), time.Duration(v.ExpiresIn.value) * time.Second, nil
+}
+
 // token returns the token of an answer.
 func (r reply) token(cred Credential, value text, expiresIn number) (sharedToken, error) {
 	switch {

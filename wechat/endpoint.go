@@ -20,6 +20,7 @@ const (
 	EndpointQueryAuth       Endpoint = "/cgi-bin/component/api_query_auth"          // exchanges an authorization code
 	EndpointAuthorizerInfo  Endpoint = "/cgi-bin/component/api_get_authorizer_info" // tells the refresh token of an authorization
 	EndpointStartTickets    Endpoint = "/cgi-bin/component/api_start_push_ticket"   // starts the pushes of tickets
+	EndpointPreAuthCode     Endpoint = "/cgi-bin/component/api_create_preauthcode"  // begins an authorization
 )
 
 // The endpoints that send messages.

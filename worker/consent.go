@@ -63,6 +63,7 @@ type consentLedger struct {
 	kindOf  consent.KindOf
 	hold    time.Duration // until a run that was not heard of again is dead
 	log     *slog.Logger
+	now     func() time.Time
 	// pushDelay is how long after a task was enqueued the push of its acceptance may come.
 	pushDelay time.Duration
 	// loggedAt is when a failure of Redis was last logged, in ns since 1970.
@@ -148,7 +149,7 @@ func (j *job) untilExpiry(now time.Time, delay time.Duration) time.Duration {
 func (l *consentLedger) reserve(ctx context.Context, j *job) (*consentCheck, error) {
 	ctx, cancel := context.WithTimeout(ctx, consentTimeout)
 	defer cancel()
-	now := time.Now()
+	now := l.now()
 	c := &consentCheck{
 		send: consent.Send{App: j.App, OpenID: j.receiver, Template: j.template, Run: j.runner, Began: now},
 		kind: l.kindOf.Of(j.App, j.template),

@@ -76,7 +76,7 @@ type Deps struct {
 	// [tasks.TraceParent]. nil: none.
 	Tracer trace.Tracer
 
-	// Clock is the clock of hours, not_after and finished_at; nil is time.Now. Tests move it, as
+	// Clock is the clock of hours, not_after, finished_at and consents; nil is time.Now. Tests move it, as
 	// package wxcouriertest does. All other waits are by the clock of Redis, or in real time.
 	Clock func() time.Time
 	// Unlisted keeps the replica off the lists of replicas in `wxcourier status` and in the asynq
@@ -182,8 +182,8 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 		templates: kinds,
 		hooks:     hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background,
 		consents: &consentLedger{
-			store: consent.NewStore(deps.Redis, nil), counts: r.consents, metrics: metrics, kindOf: kinds.Kind,
-			hold: policy.DeadAfter, pushDelay: consent.PushDelay, log: deps.Logger,
+			store: consent.NewStore(deps.Redis, deps.Clock), counts: r.consents, metrics: metrics, kindOf: kinds.Kind,
+			hold: policy.DeadAfter, pushDelay: consent.PushDelay, log: deps.Logger, now: deps.Clock,
 		},
 		log: deps.Logger, now: deps.Clock, callbackTimeout: tasks.CallbackTimeout,
 	})
@@ -284,5 +284,6 @@ func (r *Replica) closeAll() {
 	r.servers.pool.Stop() // before background: deliveries start goroutines there
 	r.deliverer.close()
 	r.background.Close()
+	r.deliverer.templates.Close()
 	r.dispatcher.Close()
 }

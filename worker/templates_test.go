@@ -64,7 +64,7 @@ func TestTemplateChangesUnderABatch(t *testing.T) {
 		r.templates = worker.Templates{Check: "reject", Fix: true}
 		r.replica(nil)
 		cache := func() *templates.Registry { return templates.NewCache(r.rdb, nil).Get(t.Context(), app) }
-		redistest.Until(t, 30*time.Second, "the templates", func() bool { return cache().Template("T1") != nil })
+		redistest.Until(t, 30*time.Second, "the templates", func() bool { return cache().Template(templates.Subscribe, "T1") != nil })
 		if found := cache(); found.Check != templates.CheckReject || found.Lists[templates.Account].Refused != 48001 {
 			t.Errorf("%+v", found)
 		}
@@ -91,7 +91,7 @@ func TestTemplateChangesUnderABatch(t *testing.T) {
 			t.Fatalf("%+v, %v", receipt, err)
 		}
 		redistest.Until(t, 30*time.Second, "the refusal", func() bool { return r.outcome("old").ErrCode == 47003 })
-		redistest.Until(t, 30*time.Second, "the new template", func() bool { return len(cache().Template("T1").Fields) == 2 })
+		redistest.Until(t, 30*time.Second, "the new template", func() bool { return len(cache().Template(templates.Subscribe, "T1").Fields) == 2 })
 		var invalid *tasks.ValidationError
 		if _, err := send("new", `{"thing1":{"value":"`+text+`"}}`); !errors.As(err, &invalid) || invalid.Fields[0].Path != "body.data.time2" {
 			t.Errorf("enqueued against the old template: %v", err)

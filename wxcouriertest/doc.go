@@ -26,6 +26,14 @@
 // begins with the name of a fault needs no rule: a message to "unsubscribed-oBuyer" is refused
 // with 43101.
 //
+// # Receipts and consents
+//
+// For an app with worker.App.Receipts the kit receives WeChat's pushes. [Kit.Receipt] waits for the
+// receipt of a message, whose openid decides what it says ("userblock-oBuyer"). Kit.WeChat.Popup lets a
+// person accept or reject a template, and [Kit.WaitPushes] waits until that is known: to
+// tasks.Client.Consent, and to a worker of an app with worker.App.Consent. A media check ends with its
+// verdict, so that [Kit.Result] waits for it.
+//
 // # Time
 //
 // [Kit.Advance] and [Kit.AdvanceTo] move one clock forward for all parts: the hours of an app,

@@ -104,3 +104,56 @@ func ExampleKit_AdvanceTo() {
 	// at 07:00: 0
 	// at 08:00: accepted
 }
+
+// WeChat's receipt tells what became of a message. The openid decides what it says.
+func ExampleKit_Receipt() {
+	t := &exampleT{} // the *testing.T of the test
+	defer t.end()
+
+	kit := wxcouriertest.Start(t, wxcouriertest.Options{
+		Apps: []worker.App{{ID: wxcouriertest.App, Receipts: true}},
+	})
+	service := notifier{kit.Client(), kit.Now}
+	for order, openid := range map[string]string{"42": "oBuyer", "43": "userblock-oBuyer"} {
+		if err := service.shipped(order, openid); err != nil {
+			fmt.Println(err)
+		}
+	}
+	fmt.Println(kit.Receipt("order-42").Receipt)
+	blocked := kit.Receipt("order-43")
+	fmt.Println(blocked.Outcome, blocked.Receipt)
+	// Output:
+	// delivered
+	// accepted blocked
+}
+
+// A person accepts one message of a template, in the mini program. WeChat pushes that, and the service
+// may ask whether it can write to them.
+func ExampleKit_WaitPushes() {
+	t := &exampleT{} // the *testing.T of the test
+	defer t.end()
+
+	kit := wxcouriertest.Start(t, wxcouriertest.Options{
+		Apps: []worker.App{{ID: wxcouriertest.App, Receipts: true, Consent: worker.ConsentEnforce}},
+		Templates: map[string][]sandbox.Template{wxcouriertest.App: {
+			{ID: "T1", Title: "发货通知", Content: "状态:{{thing1.DATA}}\n", Type: sandbox.OneTime},
+		}},
+	})
+	ask := func() {
+		consent, err := kit.Client().Consent(context.Background(), wxcouriertest.App, "oBuyer", "T1")
+		fmt.Println(consent.MaySend, consent.Why, err)
+	}
+	if err := kit.WeChat.Popup(wxcouriertest.App, "oBuyer", sandbox.Choice{Template: "T1", Status: sandbox.Accept}); err != nil {
+		fmt.Println(err)
+	}
+	kit.WaitPushes()
+	ask()
+	if err := (notifier{kit.Client(), kit.Now}).shipped("42", "oBuyer"); err != nil {
+		fmt.Println(err)
+	}
+	kit.Result("order-42")
+	ask()
+	// Output:
+	// yes credits <nil>
+	// no no_credit <nil>
+}

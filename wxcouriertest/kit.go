@@ -2,7 +2,10 @@ package wxcouriertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,8 +25,13 @@ const App = "wx0123456789abcdef"
 
 // Options configures a kit. The zero value is one app, [App], with WeChat's documented limits.
 type Options struct {
-	// Apps are the apps that the worker sends for; nil is App alone, at any hour.
+	// Apps are the apps that the worker sends for; nil is App alone, at any hour. For an app with
+	// Receipts the kit also receives WeChat's pushes, as a gateway does: receipts, what people chose, and
+	// the verdicts of media checks. With Consent it counts the consents.
 	Apps []worker.App
+	// Templates are the message templates that WeChat has of an app, by app id. Messages must fit them
+	// then. An app that is not named has made-up ones, and messages may use any.
+	Templates map[string][]sandbox.Template
 	// Limits replaces the worker's limits of each app, by task type ("send:subscribe") or group
 	// ("links", "qrcode"), as `limits` does in the configuration.
 	Limits map[string]ratelimit.Limit
@@ -43,6 +51,12 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Apps == nil {
 		o.Apps = []worker.App{{ID: App}}
+	}
+	o.Apps = slices.Clone(o.Apps)
+	for i := range o.Apps {
+		if app := &o.Apps[i]; countsConsents(*app) {
+			app.Templates.Fetch = true // as from a configuration
+		}
 	}
 	if o.Attempts == 0 {
 		o.Attempts = worker.DefaultConfig().Attempts
@@ -73,12 +87,14 @@ type Kit struct {
 	ahead     atomic.Int64 // how far the clock is ahead of real time, in nanoseconds
 	results   *resultList
 	log       *logBuffer
+	callbacks *callbacks // nil: no app has receipts
 
 	mu      sync.Mutex
 	running *replica // guarded by mu; nil while the worker is stopped
 }
 
-// Start starts a kit, which stops when the test ends.
+// Start starts a kit, which stops when the test ends. Where Options.Apps use message templates, it returns
+// after the worker has read them.
 func Start(t testing.TB, opts Options) *Kit {
 	t.Helper()
 	k := &Kit{t: t, opts: opts.withDefaults(), results: newResultList(), log: &logBuffer{}}
@@ -101,6 +117,8 @@ func Start(t testing.TB, opts Options) *Kit {
 	k.WeChat = sandbox.New(wx)
 	var stopWeChat func()
 	k.wechatURL, stopWeChat = k.WeChat.Start()
+	k.callbacks, err = k.startCallbacks(slog.New(slog.NewTextHandler(k.log, nil)))
+	err = errors.Join(err, k.setTemplates())
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(k.report())
@@ -109,10 +127,18 @@ func Start(t testing.TB, opts Options) *Kit {
 		if err := k.stopWorker(); err != nil {
 			t.Errorf("wxcouriertest: stop the worker: %v", err)
 		}
+		k.callbacks.stop()
+		k.client.Close()
 		_ = k.rdb.Close()
 		k.server.Close()
 	})
+	if err != nil {
+		t.Fatalf("wxcouriertest: %v", err)
+	}
 	k.StartWorker()
+	if err := k.awaitTemplates(); err != nil {
+		t.Fatalf("wxcouriertest: %v", err)
+	}
 	return k
 }
 

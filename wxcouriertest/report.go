@@ -41,6 +41,9 @@ func (k *Kit) report() string {
 			fmt.Fprintf(&b, " → %d %s\n", c.ErrCode, c.ErrMsg)
 		}
 	}
+	if k.callbacks != nil {
+		b.WriteString(k.reportPushes())
+	}
 	fmt.Fprintf(&b, "results: %d\n", len(results))
 	for _, r := range results[max(0, len(results)-reportedResults):] {
 		fmt.Fprintf(&b, "  %s\n", r.Encode())
@@ -48,6 +51,23 @@ func (k *Kit) report() string {
 	fmt.Fprintf(&b, "log of the worker: %d lines\n", len(lines))
 	for _, line := range lines[max(0, len(lines)-reportedLines):] {
 		fmt.Fprintf(&b, "  %s\n", line)
+	}
+	return b.String()
+}
+
+// reportPushes describes what WeChat has pushed.
+func (k *Kit) reportPushes() string {
+	var b strings.Builder
+	all := k.WeChat.Pushes(sandbox.PushFilter{})
+	fmt.Fprintf(&b, "pushes of WeChat: %d\n", len(all))
+	for _, p := range all[max(0, len(all)-reportedCalls):] {
+		fmt.Fprintf(&b, "  %s %s %s %s", p.At.Format("15:04:05.000"), p.App, p.Event, p.Status)
+		for _, part := range []struct{ name, value string }{{"openid", p.OpenID}, {"template", p.Template}, {"msgid", p.MsgID}, {"receipt", p.Receipt}, {"error", p.Error}} {
+			if part.value != "" {
+				fmt.Fprintf(&b, " %s=%s", part.name, part.value)
+			}
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }

@@ -57,6 +57,7 @@ func (c *cancelCommand) Run(p *program) error {
 	}
 	defer func() { _ = rdb.Close() }()
 	client := tasks.NewClient(rdb)
+	defer client.Close()
 	if c.Batch != "" {
 		return c.batch(p, rdb, client)
 	}

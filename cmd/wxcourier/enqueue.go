@@ -53,12 +53,14 @@ func (c *enqueueCommand) Run(p *program) error {
 		return err
 	}
 	defer func() { _ = rdb.Close() }()
+	client := app.NewClient(cfg, rdb)
+	defer client.Close()
 	out := printable.NewJSONLines(p.stdout)
 	ctx, cancel := context.WithCancelCause(p.ctx)
 	defer cancel(nil)
 	source, reporter := taskfile.New(in), ingest.Reporter{Out: p.stderr, Input: in.name}
 	options := ingest.Options{
-		Client: app.NewClient(cfg, rdb),
+		Client: client,
 		Admit: func(ctx context.Context, id string) error {
 			if !app.Known(cfg.Apps, id) {
 				p.notef("note: %s", unknownAppText(ctx, rdb, id))

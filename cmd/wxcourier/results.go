@@ -76,7 +76,9 @@ func (c *resultsCommand) Run(p *program) error {
 		}
 	}
 	slices.Sort(apps)
-	l := &listing{command: c, client: tasks.NewClient(rdb), inspector: inspector, sink: c.sink(p), ctx: p.ctx, notef: p.notef}
+	client := tasks.NewClient(rdb)
+	defer client.Close()
+	l := &listing{command: c, client: client, inspector: inspector, sink: c.sink(p), ctx: p.ctx, notef: p.notef}
 	return l.list(slices.Compact(apps), from)
 }
 

@@ -91,6 +91,7 @@ func (c *sendCommand) Run(p *program) error {
 		p.notef("note: %s", unknownAppText(p.ctx, parts.Redis, plan.App))
 	}
 	r := &sendRun{sendCommand: c, p: p, parts: parts, sender: campaign.NewSender(parts.Redis), text: p.stdout}
+	defer r.sender.Close()
 	if c.JSON {
 		r.text = p.stderr
 	}

@@ -47,8 +47,10 @@ func run(ctx context.Context) error {
 
 	rdb := redis.NewClient(&redis.Options{Addr: *addr})
 	defer func() { _ = rdb.Close() }()
+	client := tasks.NewClient(rdb)
+	defer client.Close()
 	s := &shop{
-		tasks: tasks.NewClient(rdb), app: *app, template: *template,
+		tasks: client, app: *app, template: *template,
 		linkTimeout: 10 * time.Second, now: time.Now,
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *listen)

@@ -216,3 +216,8 @@ func (r *Receiver) release(ctx context.Context, app string, handled []stored) {
 	}
 	_ = releaseScript.Run(ctx, r.deps.Redis, []string{leaseKey(app)}, r.owner).Err() // else it expires
 }
+
+// Waiting returns how many stored pushes of an app were not handled yet.
+func Waiting(ctx context.Context, rdb redis.UniversalClient, app string) (int64, error) {
+	return rdb.XLen(ctx, streamKey(app)).Result()
+}

@@ -312,7 +312,9 @@ func (c *Console) checkedDraft(r *request, app, id string) (draft.Draft, *campai
 	if err != nil {
 		return d, nil, err
 	}
-	plan.Templates = c.campaigns.templates.Get(r.Context(), plan.App)
+	if plan.Templates, err = c.campaigns.templatesOf(r.Context(), plan.App); err != nil {
+		return d, nil, err
+	}
 	checked, err := campaign.Check(r.Context(), plan, info.Check.At)
 	return d, checked, err
 }

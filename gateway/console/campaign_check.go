@@ -72,7 +72,9 @@ func (c *Console) checkCampaign(r *request, plan campaign.Plan) (*campaignCheck,
 		return nil, err
 	}
 	defer leave()
-	plan.Templates = c.campaigns.templates.Get(r.Context(), plan.App)
+	if plan.Templates, err = c.campaigns.templatesOf(r.Context(), plan.App); err != nil {
+		return nil, err
+	}
 	checked, err := campaign.Check(r.Context(), plan, r.now)
 	if err != nil {
 		return nil, err

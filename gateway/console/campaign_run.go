@@ -5,10 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/audit"
@@ -35,7 +38,7 @@ type campaigns struct {
 	sender *campaign.Sender
 	log    *slog.Logger
 
-	templates *templates.Cache // the message templates of apps
+	rdb redis.UniversalClient
 
 	checks  chan struct{} // has an element for each check
 	sends   chan struct{} // has an element for each sending
@@ -47,8 +50,8 @@ type campaigns struct {
 func newCampaigns(deps Deps) *campaigns {
 	c := &campaigns{
 		store: draft.NewStore(deps.Redis), sender: campaign.NewSender(deps.Redis), log: deps.Log,
-		templates: templates.NewCache(deps.Redis, nil),
-		checks:    make(chan struct{}, maxChecks), sends: make(chan struct{}, maxSends),
+		rdb:    deps.Redis,
+		checks: make(chan struct{}, maxChecks), sends: make(chan struct{}, maxSends),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
@@ -58,6 +61,16 @@ func newCampaigns(deps Deps) *campaigns {
 func (c *campaigns) close() {
 	c.cancel()
 	c.running.Wait()
+	c.sender.Close()
+}
+
+// templatesOf returns the message templates of an app as they are now; nil: none are known.
+func (c *campaigns) templatesOf(ctx context.Context, app string) (*templates.Registry, error) {
+	registry, err := templates.Read(ctx, c.rdb, app)
+	if err != nil {
+		return nil, fmt.Errorf("read the message templates of %s: %w", app, err)
+	}
+	return registry, nil
 }
 
 // enter waits for a slot of a check. leave must be called.
@@ -185,7 +198,9 @@ func (s *sending) send(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	plan.Templates = s.templates.Get(ctx, plan.App)
+	if plan.Templates, err = s.templatesOf(ctx, plan.App); err != nil {
+		return err
+	}
 	checked, err := campaign.Check(ctx, plan, time.Now())
 	if err != nil {
 		return err

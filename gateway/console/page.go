@@ -113,7 +113,7 @@ func (c *Console) servePage(p page) {
 				r.redirect(w, next)
 				return
 			}
-			c.answer(w, r, p, http.StatusUnprocessableEntity, data, err)
+			c.answer(w, r, p, statusOf(data), data, err)
 		})
 	}
 	for name, a := range p.actions {
@@ -130,6 +130,14 @@ func (c *Console) servePage(p page) {
 			r.redirect(w, next)
 		})
 	}
+}
+
+// statusOf returns the status of a form that is shown again: mostly because something is wrong.
+func statusOf(data any) int {
+	if form, ok := data.(interface{ Any() bool }); ok && !form.Any() {
+		return http.StatusOK // a step of several
+	}
+	return http.StatusUnprocessableEntity
 }
 
 // page returns the handler of a page for keys that may read.

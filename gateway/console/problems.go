@@ -37,6 +37,8 @@ func readProblems() ([]problemText, error) {
 var (
 	problemLine = regexp.MustCompile(`^line (\d+): (.*)$`)
 	problemPath = regexp.MustCompile(`^([A-Za-z_][\w.\[\]"-]*): (.*)$`)
+	// problemRule is a fault of a field's value, and the rule of its kind.
+	problemRule = regexp.MustCompile(`^(.+); (a \w+ keyword takes .+)$`)
 )
 
 // problem returns a problem of a table or a template in a language. One that is not known in Chinese
@@ -47,6 +49,9 @@ func (v *views) problem(lang language, text string) string {
 	}
 	if at := problemLine.FindStringSubmatch(text); at != nil {
 		return "第 " + at[1] + " 行：" + v.problem(lang, at[2])
+	}
+	if parts := problemRule.FindStringSubmatch(text); parts != nil {
+		return v.problem(lang, parts[1]) + "；" + v.problem(lang, parts[2])
 	}
 	for _, p := range v.problems {
 		if match := p.whole.FindStringSubmatchIndex(text); match != nil {

@@ -17,6 +17,7 @@ type fieldMap struct {
 	From      string               // the id of the chosen one; "": none yet
 	Columns   []string             // of the table; nil: it was not read
 	Receiver  string               // the column with the openids
+	Filled    bool                 // the template of the message was written
 	Fields    []mappedField        // of the chosen template
 }
 
@@ -39,7 +40,11 @@ const (
 func (c *Console) mapFields(r *request, v *sendView, content []byte, step string) error {
 	m := &fieldMap{From: r.PostFormValue("from")}
 	v.Map = m
-	for _, t := range c.campaigns.templates.Get(r.Context(), v.Form.App).All() {
+	known, err := c.campaigns.templatesOf(r.Context(), v.Form.App)
+	if err != nil {
+		return err
+	}
+	for _, t := range known.All() {
 		if tasks.FillsTemplateOf(v.Form.Type, t.Source) {
 			m.Templates = append(m.Templates, t)
 		}
@@ -85,14 +90,14 @@ func (m *fieldMap) column(names ...string) string {
 // fill writes the template of the message, if each field has a column.
 func (m *fieldMap) fill(r *request, v *sendView) {
 	if m.Receiver == "" {
-		v.fault("map", r.text("send.map.missing", "openid"))
+		v.fault("column_openid", r.text("send.map.missing", "openid"))
 	}
 	for _, f := range m.Fields {
 		if f.Column == "" {
-			v.fault("map", r.text("send.map.missing", f.Name))
+			v.fault("column_"+f.Name, r.text("send.map.missing", f.Name))
 		}
 	}
-	if len(v.Faults("map")) > 0 {
+	if v.Any() {
 		return
 	}
 	var b strings.Builder
@@ -106,7 +111,7 @@ func (m *fieldMap) fill(r *request, v *sendView) {
 	if len(m.Fields) == 0 {
 		b.WriteString("    {}\n")
 	}
-	v.Form.Template = b.String()
+	v.Form.Template, m.Filled = b.String(), true
 }
 
 // place returns the place of a column in the template, and quoted a text in it.

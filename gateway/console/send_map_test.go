@@ -3,6 +3,7 @@ package console
 import (
 	"encoding/json"
 	"html"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
@@ -61,7 +62,7 @@ func TestMapOntoTemplate(t *testing.T) {
 			u := newSite(t, rdb).as(oneAppKey).speaking(lang)
 			a := u.upload(campaignFields("table", people, "step", "fields", "template", ""))
 			kept := regexp.MustCompile(`name="draft" value="([^"]+)"`).FindStringSubmatch(a.body)
-			if kept == nil || !strings.Contains(a.body, `<option value="T1">&lt;b&gt;发货 · T1</option>`) || strings.Contains(a.body, "A1") {
+			if a.status != http.StatusOK || kept == nil || !strings.Contains(a.body, `<option value="T1">&lt;b&gt;发货 · T1</option>`) || strings.Contains(a.body, "A1") {
 				t.Fatalf("%s: the templates: %d\n%s", lang, a.status, a.body)
 			}
 			form := []string{"draft", kept[1], "table", "\n", "from", "T1", "template", ""}
@@ -71,7 +72,7 @@ func TestMapOntoTemplate(t *testing.T) {
 					t.Errorf("%s: the fields lack %s:\n%s", lang, want, a.body)
 				}
 			}
-			if a = u.upload(campaignFields(append(form, "step", "fill")...)); !strings.Contains(a.body, says[1]) {
+			if a = u.upload(campaignFields(append(form, "step", "fill")...)); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, says[1]) {
 				t.Errorf("%s: a field without a column:\n%s", lang, faultsIn(a.body))
 			}
 			a = u.upload(campaignFields(append(form, "step", "fill", "column_enum2", "when")...))

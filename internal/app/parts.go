@@ -141,6 +141,7 @@ func (p *Parts) Close() {
 		p.Log.Debug("leased permits could not be returned", "err", err)
 	}
 	p.traces.Close()
+	p.Tasks.Close()
 	p.Tokens.Close()
 	p.WeChat.CloseIdle()
 	_ = p.Redis.Close()

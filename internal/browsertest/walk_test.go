@@ -80,6 +80,7 @@ func TestWalk(t *testing.T) {
 		{"hold and release", walkHold},
 		{"language and theme", walkPreferences},
 		{"campaign", walkCampaign},
+		{"campaign from a message template", walkTemplate},
 	} {
 		if ok := t.Run(step.name, func(t *testing.T) {
 			tab.t = t

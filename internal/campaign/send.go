@@ -31,10 +31,14 @@ type Sender struct {
 	chunk  int // rows that are enqueued at a time
 }
 
-// NewSender returns a Sender on rdb. It does no I/O. The caller closes rdb after its last use.
+// NewSender returns a Sender on rdb. It does no I/O. The caller closes the Sender after its last use, and
+// then rdb.
 func NewSender(rdb redis.UniversalClient) *Sender {
 	return &Sender{rdb: rdb, client: tasks.NewClient(rdb), ledger: ledger.New(rdb, ledger.Policy{}), chunk: chunkRows}
 }
+
+// Close ends what the Sender does in the background, and waits for it.
+func (s *Sender) Close() { s.client.Close() }
 
 // State is what earlier runs of a batch did.
 type State struct {

@@ -112,6 +112,9 @@ func (r *run) cleanUp(ctx context.Context) error {
 		}
 	}
 	_ = os.RemoveAll(r.dir)
+	if r.client != nil {
+		r.client.Close()
+	}
 	if r.options.Target.ephemeral() {
 		return nil
 	}

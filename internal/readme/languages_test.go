@@ -201,6 +201,7 @@ func chinese() language {
 			"audit":       "列出谁做过哪些操作：暂停、解除、取消、重投等",
 			"quota":       "向微信查询当天的配额，或将其清零",
 			"templates":   "列出应用的消息模板及其字段",
+			"authorize":   "输出账号授权给第三方平台所用的链接",
 			"call":        "在 worker 的限频之下直接调用一次微信服务端接口",
 			"webhooks":    "列出接收结果的 webhook 端点，测试端点，重新推送结果",
 			"check":       "检查配置、Redis 和每个应用的凭据",

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/wxcourier/wxcourier/internal/background"
 )
 
 // Key returns the key of the registry of an app.
@@ -24,18 +26,24 @@ const (
 	readTimeout = time.Second
 )
 
-// Cache reads the registries of apps. It asks Redis at most once a minute for each app, in the call
-// that finds what it has too old; other calls use that meanwhile. It is safe for concurrent use.
+// Cache reads the registries of apps. The first calls for an app wait until its registry is read. It is
+// read again at most once a minute, in the background, when a call finds it too old; calls use what is
+// known meanwhile, also while Redis does not answer. Between these reads a Cache has no goroutine. It is
+// safe for concurrent use. The caller closes it.
 type Cache struct {
 	rdb  redis.UniversalClient
 	now  func() time.Time
 	apps sync.Map     // app → *cached
 	away atomic.Int64 // Redis is not asked until then, in ns since 1970: it did not answer
+
+	background *background.Group
+	mu         sync.Mutex
+	closed     bool // guarded by mu: no goroutine is started any more
 }
 
 // cached is the registry of an app, as it was read.
 type cached struct {
-	reading  sync.Mutex
+	reading  sync.Mutex               // held during a read, which may be that of a goroutine
 	registry atomic.Pointer[Registry] // nil: there is none
 	next     atomic.Int64             // when to read again, in ns since 1970; 0: it was not read yet
 	asked    atomic.Int64             // when Want last asked for a fetch
@@ -46,7 +54,15 @@ func NewCache(rdb redis.UniversalClient, clock func() time.Time) *Cache {
 	if clock == nil {
 		clock = time.Now
 	}
-	return &Cache{rdb: rdb, now: clock}
+	return &Cache{rdb: rdb, now: clock, background: background.NewGroup()}
+}
+
+// Close ends the reads in the background, and waits for them. Later calls use what is known then.
+func (c *Cache) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.background.Close()
 }
 
 func (c *Cache) app(id string) *cached {
@@ -61,32 +77,52 @@ func (c *Cache) app(id string) *cached {
 // not change it.
 func (c *Cache) Get(ctx context.Context, app string) *Registry {
 	entry := c.app(app)
-	next := entry.next.Load()
+	now, next := c.now().UnixNano(), entry.next.Load()
 	switch {
-	case c.now().UnixNano() < next:
-		return entry.registry.Load()
-	case next == 0: // the first calls wait for the first one
+	case now < next || now < c.away.Load():
+	case next != 0:
+		c.readLater(app, entry, next)
+	default: // the first calls wait for the first one
 		entry.reading.Lock()
-	case !entry.reading.TryLock():
-		return entry.registry.Load()
-	}
-	defer entry.reading.Unlock()
-	if entry.next.Load() == next { // no other call was faster
-		c.read(ctx, app, entry)
+		defer entry.reading.Unlock()
+		if entry.next.Load() == 0 {
+			c.read(ctx, app, entry)
+		}
 	}
 	return entry.registry.Load()
 }
 
-func (c *Cache) read(ctx context.Context, app string, entry *cached) {
-	if c.now().UnixNano() < c.away.Load() {
+// readLater reads a registry in the background, unless that is under way, or was done after the caller
+// found that it was due at next.
+func (c *Cache) readLater(app string, entry *cached, next int64) {
+	if !entry.reading.TryLock() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || entry.next.Load() != next {
+		entry.reading.Unlock()
+		return
+	}
+	c.background.Go(func(ctx context.Context) {
+		defer entry.reading.Unlock()
+		c.read(ctx, app, entry)
+	})
+}
+
+// read reads the registry of an app. The caller holds entry.reading.
+func (c *Cache) read(ctx context.Context, app string, entry *cached) {
+	if c.now().UnixNano() < c.away.Load() {
+		return // another app's read has just failed
+	}
+	reading, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	registry, err := Read(ctx, c.rdb, app)
+	registry, err := Read(reading, c.rdb, app)
 	switch {
 	case err == nil:
 		entry.registry.Store(registry)
+	case ctx.Err() != nil: // of this caller only
+		return
 	case !errors.Is(err, errDecode):
 		c.away.Store(c.now().Add(readAgain).UnixNano())
 		return
@@ -106,14 +142,11 @@ func Read(ctx context.Context, rdb redis.UniversalClient, app string) (*Registry
 	return Decode(text)
 }
 
-// Forget lets the next Get of an app read again.
-func (c *Cache) Forget(app string) { c.app(app).next.Store(0) }
-
 // Kind returns whether a template is for one message for each acceptance (OneTime) or for any number
-// (LongTerm). known is false for a template that is in no list yet, or not for subscribe messages. It
-// asks Redis at most once a minute for each app, for at most a second.
+// (LongTerm). known is false for a template that is in no list yet, or not for subscribe messages. Of
+// an app that was not read yet it asks Redis, for at most a second.
 func (c *Cache) Kind(app, template string) (kind int, known bool) {
-	t := c.Get(context.Background(), app).Template(template)
+	t := c.Get(context.Background(), app).Template(Subscribe, template)
 	if t == nil || t.Kind != OneTime && t.Kind != LongTerm {
 		return 0, false
 	}

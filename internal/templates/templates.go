@@ -72,7 +72,13 @@ type Registry struct {
 	// Until is when WeChat may be asked again at the earliest, except by an operator.
 	Until time.Time `json:"until,omitzero"`
 
-	byID map[string]*Template // of Templates
+	byID map[templateID]*Template // of Templates
+}
+
+// templateID identifies a template: an id is unique in its list.
+type templateID struct {
+	source Source
+	id     string
 }
 
 // Listing says how the last question for a list went.
@@ -128,18 +134,19 @@ func Decode(text []byte) (*Registry, error) {
 
 // index prepares Template. It is called after each change of Templates.
 func (r *Registry) index() {
-	r.byID = make(map[string]*Template, len(r.Templates))
+	r.byID = make(map[templateID]*Template, len(r.Templates))
 	for i := range r.Templates {
-		r.byID[r.Templates[i].ID] = &r.Templates[i]
+		t := &r.Templates[i]
+		r.byID[templateID{t.Source, t.ID}] = t
 	}
 }
 
-// Template returns a template, or nil for one that is not known.
-func (r *Registry) Template(id string) *Template {
+// Template returns a template of a source, or nil for one that is not known.
+func (r *Registry) Template(source Source, id string) *Template {
 	if r == nil {
 		return nil
 	}
-	return r.byID[id]
+	return r.byID[templateID{source, id}]
 }
 
 // Has reports whether a list is known, so that a template that is not in it is unknown to WeChat, too.

@@ -87,7 +87,7 @@ func TestRefresh(t *testing.T) {
 		r.announce(t.Context(), map[string]App{testApp: {Mode: mode}})
 		r.fetchDue(t.Context(), map[string]App{testApp: {Mode: mode}, "wx1111111111111111": {}})
 		found := w.registry(t)
-		s1 := found.Template("S1")
+		s1 := found.Template(templates.Subscribe, "S1")
 		if s1 == nil || s1.Kind != templates.OneTime || len(s1.Fields) != 1 || s1.Fields[0].Label != "商品" || s1.Fields[0].Kind != "thing" {
 			t.Fatalf("%+v", found)
 		}
@@ -108,7 +108,7 @@ func TestRefresh(t *testing.T) {
 		}
 		w.clock = w.clock.Add(early)
 		w.step(t, r, mode)
-		if len(w.registry(t).Template("S1").Fields) != 2 || w.asked[wechat.EndpointAccountTemplates] != 1 {
+		if len(w.registry(t).Template(templates.Subscribe, "S1").Fields) != 2 || w.asked[wechat.EndpointAccountTemplates] != 1 {
 			t.Errorf("%+v; asked %v", w.registry(t), w.asked)
 		}
 		if log := w.log.String(); strings.Count(log, "message templates changed") != 1 || !strings.Contains(log, "S1: time2 is new") || strings.Contains(log, "时间") {
@@ -145,7 +145,7 @@ func TestFailures(t *testing.T) {
 		w.clock = w.clock.Add(every)
 		w.step(t, r, mode)
 		found := w.registry(t)
-		if found.Template("S1") == nil || !found.Has(templates.Subscribe) || !strings.Contains(found.Lists[templates.Subscribe].Error, "45009") {
+		if found.Template(templates.Subscribe, "S1") == nil || !found.Has(templates.Subscribe) || !strings.Contains(found.Lists[templates.Subscribe].Error, "45009") {
 			t.Fatalf("%+v", found)
 		}
 		if due := w.due(t); due != want {
@@ -168,7 +168,7 @@ func TestForcedRefreshKeepsTheMode(t *testing.T) {
 		w.step(t, r, mode)
 		w.answers[wechat.EndpointSubscribeTemplates] = changed
 		found, err := r.Refresh(t.Context(), testApp, templates.Mode{})
-		if err != nil || found.Mode != mode || len(found.Template("S1").Fields) != 2 || w.registry(t).Mode != mode {
+		if err != nil || found.Mode != mode || len(found.Template(templates.Subscribe, "S1").Fields) != 2 || w.registry(t).Mode != mode {
 			t.Errorf("%+v, %v", found, err)
 		}
 	})
@@ -246,7 +246,7 @@ func TestModesFollowTheConfiguration(t *testing.T) {
 			notify <- struct{}{}
 			redistest.Until(t, 20*time.Second, "the mode", func() bool {
 				found := w.registry(t)
-				return found != nil && found.Mode == next && found.Template("S1") != nil
+				return found != nil && found.Mode == next && found.Template(templates.Subscribe, "S1") != nil
 			})
 		}
 		redistest.Until(t, 20*time.Second, "nothing due", func() bool {
