@@ -19,7 +19,7 @@ func BenchmarkLayers(b *testing.B) {
 		b.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	g := &Gateway{metrics: newMetrics(), mux: http.NewServeMux(), deps: Deps{Log: log, Keys: apikey.NewSet(path, log)}}
+	g := &Gateway{metrics: newMetrics(nil), mux: http.NewServeMux(), deps: Deps{Log: log, Keys: apikey.NewSet(path, log)}}
 	if err := g.deps.Keys.Load(); err != nil {
 		b.Fatal(err)
 	}

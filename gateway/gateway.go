@@ -120,7 +120,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 			return nil, err
 		}
 	}
-	g := &Gateway{cfg: cfg, deps: deps, mux: http.NewServeMux(), metrics: newMetrics(), stopping: make(chan struct{})}
+	g := &Gateway{cfg: cfg, deps: deps, mux: http.NewServeMux(), metrics: newMetrics(deps.Apps), stopping: make(chan struct{})}
 	g.series = series.NewRecorder(deps.Redis, deps.Log)
 	g.beater = heartbeat.NewBeater(deps.Redis, heartbeat.Gateway, heartbeat.NewID(), g.load, deps.Log)
 	if err := g.metrics.register(deps.Registry); err != nil {
@@ -139,7 +139,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	g.proxy, err = proxy.New(proxy.Config{Wait: cfg.Wait}, proxy.Deps{
 		Redis: deps.Redis, Tasks: deps.Tasks, Limiter: deps.Limiter, WeChat: deps.WeChat, Tokens: deps.Tokens,
 		Keys: deps.Keys, App: deps.app, Policy: deps.Policy, Registry: deps.Registry, Log: deps.Log, Tracer: deps.Tracer,
-		Series: g.series,
+		CountOutcome: g.CountOutcome,
 	})
 	if err != nil {
 		return nil, err
@@ -253,8 +253,12 @@ func (g *Gateway) Run(ctx context.Context) {
 // called at any time, from any goroutine.
 func (g *Gateway) SetConfiguration(c heartbeat.Configuration) {
 	g.beater.SetConfiguration(c)
-	g.metrics.expectReceipts(g.deps.Apps()) // apps may have come
+	g.AppsChanged()
 }
+
+// AppsChanged tells the gateway that Deps.Apps may return other apps. It may be called at any time, from any
+// goroutine.
+func (g *Gateway) AppsChanged() { g.metrics.expectReceipts(g.deps.Apps()) }
 
 // load sets in the entry of the gateway in the list of replicas what changes while it runs.
 func (g *Gateway) load(entry *heartbeat.Replica) { entry.Apps = len(g.deps.Apps()) }

@@ -24,7 +24,7 @@ func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = t; return ni
 
 // bare returns a gateway that only has its layers, around a handler.
 func bare(log *slog.Logger, next http.HandlerFunc) http.Handler {
-	g := &Gateway{metrics: newMetrics(), deps: Deps{Log: log}}
+	g := &Gateway{metrics: newMetrics(nil), deps: Deps{Log: log}}
 	return g.observed(limited(next))
 }
 

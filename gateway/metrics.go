@@ -10,6 +10,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway/api"
 	"github.com/wxcourier/wxcourier/internal/buildinfo"
+	"github.com/wxcourier/wxcourier/internal/pushes"
 	"github.com/wxcourier/wxcourier/tasks"
 )
 
@@ -19,9 +20,11 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	receipts *prometheus.CounterVec
+	dropped  *prometheus.CounterVec // receipts that were joined to no message
+	expected expectedReceipts
 }
 
-func newMetrics() *metrics {
+func newMetrics(apps func() []api.App) *metrics {
 	return &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wxcourier_http_requests_total", Help: "Requests to the gateway, by route and status.",
@@ -33,6 +36,12 @@ func newMetrics() *metrics {
 		receipts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wxcourier_receipts_total", Help: "Receipts of accepted messages, by app, task type and receipt; 0 from the start for apps with a callback.",
 		}, []string{"app", "type", "receipt"}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wxcourier_receipts_dropped_total", Help: "Receipts that were joined to no message, by app and reason; 0 from the start for apps with a callback.",
+		}, []string{"app", "reason"}),
+		expected: expectedReceipts{apps: apps, desc: prometheus.NewDesc(
+			"wxcourier_receipts_expected", "1 while the app has a callback, so that accepted messages get a receipt.", []string{"app"}, nil,
+		)},
 	}
 }
 
@@ -42,7 +51,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	if err := reg.Register(buildinfo.Metric()); err != nil && !errors.As(err, &twice) {
 		return fmt.Errorf("register the metrics: %w", err)
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.receipts} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.receipts, m.dropped, m.expected} {
 		if err := reg.Register(c); err != nil {
 			return fmt.Errorf("register the metrics: %w", err)
 		}
@@ -67,6 +76,28 @@ func (m *metrics) expectReceipts(apps []api.App) {
 				m.receipts.WithLabelValues(app.ID, typ, string(receipt))
 			}
 		}
+		for _, why := range pushes.DropReasons() {
+			m.dropped.WithLabelValues(app.ID, string(why))
+		}
+	}
+}
+
+// expectedReceipts reports the apps whose messages get receipts now. The counters of an app that had a
+// callback stay, so that they cannot tell.
+type expectedReceipts struct {
+	apps func() []api.App
+	desc *prometheus.Desc
+}
+
+// Describe implements [prometheus.Collector].
+func (e expectedReceipts) Describe(descs chan<- *prometheus.Desc) { descs <- e.desc }
+
+// Collect implements [prometheus.Collector].
+func (e expectedReceipts) Collect(all chan<- prometheus.Metric) {
+	for _, app := range e.apps() {
+		if app.Receipts {
+			all <- prometheus.MustNewConstMetric(e.desc, prometheus.GaugeValue, 1, app.ID)
+		}
 	}
 }
 
@@ -75,4 +106,9 @@ func (m *metrics) expectReceipts(apps []api.App) {
 func (g *Gateway) CountReceipt(r tasks.Result, sent time.Time) {
 	g.metrics.receipts.WithLabelValues(r.App, r.Type, string(r.Receipt)).Inc()
 	g.series.AddReceipt(r.App, r.Type, string(r.Receipt), sent)
+}
+
+// CountDroppedReceipt counts a receipt that was joined to no message.
+func (g *Gateway) CountDroppedReceipt(app string, why pushes.Dropped) {
+	g.metrics.dropped.WithLabelValues(app, string(why)).Inc()
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // newOutcomes registers the counter of outcomes, or returns that of a worker in this process. A
-// gateway counts the outcomes that pushes record.
+// gateway counts the outcomes that pushes record, and those of the messages that it sends itself.
 func newOutcomes(reg prometheus.Registerer) (*prometheus.CounterVec, error) {
 	outcomes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "wxcourier_outcomes_total", Help: "Outcomes recorded.",
@@ -28,7 +28,7 @@ func newOutcomes(reg prometheus.Registerer) (*prometheus.CounterVec, error) {
 	return outcomes, nil
 }
 
-// CountOutcome counts an outcome that a push recorded, in metrics and over time.
+// CountOutcome counts an outcome that a push, or a client's own send, recorded, in metrics and over time.
 func (g *Gateway) CountOutcome(r tasks.Result) {
 	g.outcomes.WithLabelValues(r.App, r.Type, string(r.Outcome)).Inc()
 	g.series.Add(r.App, r.Type, string(r.Outcome), r.ErrCode)

@@ -44,9 +44,10 @@ type batchData struct {
 
 // batchReceipt is a row of the receipts.
 type batchReceipt struct {
-	Badge string // "": messages without one
-	Count int64
-	Share float64 // of the accepted tasks
+	Badge   string // "": messages without one
+	Count   int64
+	Share   float64 // of the accepted tasks
+	FindURL string  // "": of messages without one
 }
 
 // batchReceipts returns the receipts of a batch, and how many messages have none yet.
@@ -55,9 +56,14 @@ func batchReceipts(b inspect.Batch) (rows []batchReceipt) {
 		return nil
 	}
 	add := func(badge string, n int64) {
-		if n > 0 {
-			rows = append(rows, batchReceipt{badge, n, float64(n) / float64(max(1, b.Outcomes[tasks.OutcomeAccepted]))})
+		if n == 0 {
+			return
 		}
+		row := batchReceipt{Badge: badge, Count: n, Share: float64(n) / float64(max(1, b.Outcomes[tasks.OutcomeAccepted]))}
+		if badge != "" {
+			row.FindURL = batchFindURL(b, badge)
+		}
+		rows = append(rows, row)
 	}
 	for _, receipt := range tasks.DeliveryReceipts() {
 		add(receiptBadge(receipt), b.Receipts[receipt])
@@ -181,7 +187,8 @@ func newBatch(r *request, b batchReading) batchData {
 	return data
 }
 
-// batchFindURL returns the URL of the tasks of a batch with an outcome, or in a place.
+// batchFindURL returns the URL of the tasks of a batch with an outcome, in a place, or with the receipt of
+// a badge.
 func batchFindURL(b inspect.Batch, status string) string {
 	return "/find?" + url.Values{"app": {b.App}, "batch": {b.Batch}, "status": {status}}.Encode()
 }

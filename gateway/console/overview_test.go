@@ -96,7 +96,7 @@ func TestOverview(t *testing.T) {
 	for lang, words := range map[string][]string{
 		"en": {
 			"12,030 bulk", "2,600 of 20,000 left", "4,000 for urgent tasks", "slowed to 70%", "runs out at", "used up", "template tmpl-&lt;script&gt;x", "legal asked &lt;script&gt;x",
-			"WeChat has stopped the template", "today&#39;s quota is used up", "800 tasks wait for it", "token requested", "shared: links", "43101", "47003", "crm", "1,204", "courier-3", "lost", "2 versions",
+			"WeChat has stopped the template", "today&#39;s quota is used up", "tasks that wait for it: 800", "token requested", "shared: links", "43101", "47003", "crm", "1,204", "courier-3", "lost", "2 versions",
 			"wx00000000000000aa", "gate-&lt;script&gt;x", "paused in the asynq web UI", "Outcomes in the last hour",
 		},
 		"zh-CN": {"剩余 2,600 / 20,000", "已降速至 70%", "用完", "模板被微信封禁", "今日配额已用完", "暂停至", "未配置应用的任务", "近一小时的结果", "失联"},

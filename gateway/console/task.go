@@ -155,6 +155,9 @@ func newTaskData(lang language, t inspect.Task) taskData {
 	if spec, _ := tasks.Lookup(t.Type); t.Outcome == tasks.OutcomeAccepted && spec.Kind != tasks.Message {
 		data.Do = "task.accepted.do.other"
 	}
+	if data.Received != "" { // the text of the outcome says that it comes later
+		data.Do = "task." + data.Received + ".do"
+	}
 	if !data.Redrive {
 		data.NotRedrivable = "redrive.not." + string(t.Outcome)
 	}
@@ -185,7 +188,11 @@ func taskEvents(lang language, t inspect.Task) []taskEvent {
 		events = append(events, endOf(lang, t.Result))
 	}
 	if t.Receipt != "" {
-		events = append(events, taskEvent{At: t.ReceiptAt, Kind: "receipt", Receipt: receiptBadge(t.Receipt), ErrMsg: t.ReceiptStatus})
+		at := t.ReceiptAt
+		if at.Before(t.FinishedAt) { // WeChat gives whole seconds, by its clock
+			at = t.FinishedAt
+		}
+		events = append(events, taskEvent{At: at, Kind: "receipt", Receipt: receiptBadge(t.Receipt), ErrMsg: t.ReceiptStatus})
 	}
 	slices.SortStableFunc(events, func(a, b taskEvent) int { return a.At.Compare(b.At) })
 	return events

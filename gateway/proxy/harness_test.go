@@ -211,7 +211,7 @@ func (s *shop) start() *gateway {
 		Redis: s.rdb, Tasks: tasks.NewClient(s.rdb), Limiter: limiter, WeChat: client, Tokens: tokens, Keys: s.keys,
 		App:    func(id string) (proxy.App, bool) { a, ok := s.apps[id]; return a, ok },
 		Policy: ledger.Policy{Retention: time.Hour, DeadAfter: time.Minute, LostLimit: 3, IndexOpenIDs: true}, Registry: registry, Log: log,
-		Series: outcomes,
+		CountOutcome: func(r tasks.Result) { outcomes.Add(r.App, r.Type, string(r.Outcome), r.ErrCode) },
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -203,7 +203,7 @@ func (p *Proxy) end(ctx context.Context, m *message, a attempt) {
 		cancel()
 		if err == nil {
 			if settled.Written {
-				p.deps.Series.Add(result.App, result.Type, string(result.Outcome), result.ErrCode)
+				p.deps.CountOutcome(result)
 			}
 			return
 		}

@@ -29,7 +29,6 @@ import (
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/ledger"
-	"github.com/wxcourier/wxcourier/internal/series"
 	"github.com/wxcourier/wxcourier/internal/signing"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -55,7 +54,7 @@ type App struct {
 	Receipts    bool     // WeChat pushes the receipts of messages
 }
 
-// Deps are the dependencies of a Proxy. All but Keys, Registry, Tracer and Series are required.
+// Deps are the dependencies of a Proxy. All but Keys, Registry, Tracer and CountOutcome are required.
 type Deps struct {
 	Redis    redis.UniversalClient
 	Tasks    *tasks.Client
@@ -67,8 +66,10 @@ type Deps struct {
 	Policy   ledger.Policy                              // of the records of tasks, as the workers have it
 	Registry prometheus.Registerer                      // of the metrics of the calls; nil: recorded, not exported
 	Log      *slog.Logger
-	Tracer   trace.Tracer     // makes spans of the calls; nil: none
-	Series   *series.Recorder // counts the outcomes of messages over time; nil: they are not counted
+	Tracer   trace.Tracer // makes spans of the calls; nil: none
+
+	// CountOutcome is called once for each message with an Idempotency-Key whose outcome was recorded.
+	CountOutcome func(r tasks.Result)
 }
 
 // Proxy serves WeChat's own paths. Create it with New.
@@ -88,6 +89,9 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if deps.CountOutcome == nil {
+		deps.CountOutcome = func(tasks.Result) {}
 	}
 	p := &Proxy{
 		deps: deps, keys: deps.Keys, caller: caller,

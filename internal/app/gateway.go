@@ -99,7 +99,7 @@ func (p *Parts) StartGateway(ctx context.Context) (*GatewayServer, error) {
 	}
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.running.Go(func() { g.Run(ctx) })
-	s.running.Go(func() { p.FollowAuthorizers(ctx, func() {}) })
+	s.running.Go(func() { p.FollowAuthorizers(ctx, g.AppsChanged) })
 	s.running.Go(func() { _ = webhooks.Run(ctx) }) // has no error
 	p.Log.Info("listening", slog.String("addr", server.Addr()))
 	return s, nil

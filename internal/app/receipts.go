@@ -29,6 +29,9 @@ func (p *Parts) newReceipts() *pushes.Receipts {
 		},
 		OnDropped: func(app string, why pushes.Dropped) {
 			p.Log.Debug("a receipt was not joined to a message", slog.String("app", app), slog.String("reason", string(why)))
+			if g := p.gateway.Load(); g != nil {
+				g.CountDroppedReceipt(app, why)
+			}
 		},
 	})
 }

@@ -101,9 +101,11 @@ func Views() []View {
 
 // Tab is one tab of a browser. It notes what goes wrong in its pages.
 type Tab struct {
-	t    *testing.T
-	ctx  context.Context
-	host string // of the pages; requests to others are problems
+	t *testing.T
+
+	browser *Browser
+	ctx     context.Context
+	host    string // of the pages; requests to others are problems
 
 	mu       sync.Mutex
 	problems []string                     // guarded by mu
@@ -120,7 +122,7 @@ func (b *Browser) Tab(t *testing.T, base string, v View) *Tab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tab := &Tab{t: t, ctx: ctx, host: u.Host, sizes: make(map[network.RequestID]string), bytes: make(map[string]int64)}
+	tab := &Tab{t: t, browser: b, ctx: ctx, host: u.Host, sizes: make(map[network.RequestID]string), bytes: make(map[string]int64)}
 	theme := "light"
 	if v.Dark {
 		theme = "dark"

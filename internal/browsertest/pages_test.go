@@ -36,10 +36,10 @@ type look struct {
 
 // looks are all pages, with content.
 func looks() []look {
-	task := "/tasks/" + app2 + "/"
+	task, receiptTask := "/tasks/"+app2+"/", "/tasks/"+app1+"/order-"
 	return []look{
 		{name: "overview", always: true, path: "/", shows: app1},
-		{name: "overview-app", path: "/?app=" + app1, shows: app1},
+		{name: "overview-app", always: true, path: "/?app=" + app1, shows: "1,200"}, // with the receipts by hour
 		{name: "find", path: "/find", shows: "wx00000000000000d"},
 		{name: "find-filter", always: true, path: "/find?app=" + app2 + "&status=refused", shows: "43101"},
 		{name: "find-none", path: "/find?id=no-such-task"},
@@ -50,8 +50,14 @@ func looks() []look {
 		{name: "task-retrying", path: task + "order-retrying", shows: "-1"},
 		{name: "task-scheduled", path: task + "order-scheduled", shows: "order-scheduled"},
 		{name: "task-canceled", path: task + "order-canceled", shows: "order-canceled"},
+		{name: "task-delivered", path: receiptTask + "delivered", shows: "order-delivered"},
+		{name: "task-blocked", path: receiptTask + "blocked", shows: "order-blocked"},
+		{name: "task-failed", path: receiptTask + "failed", shows: "order-failed"},
+		{name: "task-without", path: receiptTask + "none", shows: "order-none"},
+		{name: "find-receipts", path: "/find?app=" + app1 + "&status=receipt-blocked", shows: "order-blocked"},
 		{name: "batches", path: "/batches", shows: "spring-sale"},
 		{name: "batch", always: true, path: "/batches/" + app2 + "/spring-sale", shows: "spring-sale"},
+		{name: "batch-receipts", always: true, path: "/batches/" + app1 + "/receipts", shows: "receipts"},
 		{name: "batch-cancel", path: "/batches/" + app2 + "/spring-sale/cancel", shows: "spring-sale"},
 		{name: "send", always: true, path: "/send", shows: app1},
 		{name: "holds", always: true, path: "/holds", shows: "receipt"},
@@ -110,6 +116,7 @@ func TestPages(t *testing.T) {
 	browser, site := StartBrowser(t), StartSite(t)
 	tellMore(t, site)
 	template := orderTemplate(t, site)
+	tellReceipts(t, site)
 	for i, view := range Views() {
 		thorough := i%7 == 0 // desktop in English and light, phone in Chinese and dark
 		if testing.Short() && !thorough {
@@ -146,20 +153,20 @@ func (p *Tab) check(l look, view View) {
 			p.t.Errorf("%s: %v", l.name, finding)
 		}
 		type size struct {
-			Wide, Window int64
-			Widest       string
+			Wide   int64
+			Widest string
 		}
-		s := Get(p, "measure the page", chromedp.Evaluate[size](`(() => {
+		s := Get(p, "measure the page", chromedp.Evaluate[size](fmt.Sprintf(`(() => {
 			const wide = document.scrollingElement.scrollWidth;
-			let widest = "", right = innerWidth;
+			let widest = "", right = %d; // innerWidth of a phone grows with what is too wide
 			for (const e of document.querySelectorAll("main *, header *, footer *")) {
 				const r = e.getBoundingClientRect().right;
 				if (r > right + 1 && !e.closest(".scroll, nav.pages, pre")) { right = r; widest = e.outerHTML.slice(0, 200); }
 			}
-			return {Wide: wide, Window: innerWidth, Widest: widest};
-		})()`))
-		if s.Wide > s.Window {
-			p.t.Errorf("%s: %d pixels wide in a window of %d; the widest is %s", l.name, s.Wide, s.Window, s.Widest)
+			return {Wide: wide, Widest: widest};
+		})()`, view.Width)))
+		if s.Wide > view.Width {
+			p.t.Errorf("%s: %d pixels wide in a window of %d; the widest is %s", l.name, s.Wide, view.Width, s.Widest)
 		}
 	}
 	for _, problem := range p.Problems() {

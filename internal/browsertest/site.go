@@ -42,6 +42,7 @@ const (
 type Site struct {
 	URL    string // of the pages, without a final slash
 	WeChat string // URL of the stand-in
+	Redis  string // address of the embedded Redis
 	// Operator, Reader and Revoked are keys of the gateway: with the scopes enqueue, read and operate, with
 	// read alone, and one to be revoked.
 	Operator, Reader, Revoked string
@@ -49,8 +50,8 @@ type Site struct {
 	config string // path of the configuration
 }
 
-// listening is how dev announces its pages and its stand-in for WeChat.
-var listening = regexp.MustCompile(`(?ms)^Console +(http://[0-9.:]+)/.*^WeChat +(http://[0-9.:]+) `)
+// listening is how dev announces its pages, its stand-in for WeChat and its Redis.
+var listening = regexp.MustCompile(`(?ms)^Console +(http://[0-9.:]+)/.*^WeChat +(http://[0-9.:]+) .*^Redis +([0-9.:]+)$`)
 
 // configuration has keys, and a webhook whose endpoint fails, so that it lags.
 const configuration = `gateway: {keys_file: %q}
@@ -88,7 +89,7 @@ func StartSite(t *testing.T, options ...string) *Site {
 		}
 		text, _ := os.ReadFile(output) //nolint:gosec // our own file
 		if found := listening.FindSubmatch(text); found != nil {
-			s.URL, s.WeChat = string(found[1]), string(found[2])
+			s.URL, s.WeChat, s.Redis = string(found[1]), string(found[2]), string(found[3])
 		}
 		return s.URL != ""
 	})
@@ -147,7 +148,7 @@ func (s *Site) Fault(t *testing.T, rule map[string]any) {
 	}
 }
 
-// Enqueue enqueues a subscribe message of the second app for an openid. more are further fields of
+// Enqueue enqueues a customer service message of the second app for an openid. more are further fields of
 // the envelope, in JSON with a comma before them.
 func (s *Site) Enqueue(t *testing.T, id, openid, more string) {
 	t.Helper()
@@ -161,8 +162,13 @@ func (s *Site) Enqueue(t *testing.T, id, openid, more string) {
 // WaitTask waits until the API shows a text in a task of the second app.
 func (s *Site) WaitTask(t *testing.T, id, text string) {
 	t.Helper()
+	s.waitTask(t, app2, id, text)
+}
+
+func (s *Site) waitTask(t *testing.T, app, id, text string) {
+	t.Helper()
 	redistest.Until(t, time.Minute, "task "+id+" has "+text, func() bool {
-		_, body := s.Call(t, http.MethodGet, "/v1/tasks/"+app2+"/"+id, "")
+		_, body := s.Call(t, http.MethodGet, "/v1/tasks/"+app+"/"+id, "")
 		return strings.Contains(body, text)
 	})
 }

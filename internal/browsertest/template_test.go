@@ -99,7 +99,7 @@ func walkTemplate(t *testing.T, p *Tab, s *Site) {
 	p.mapColumns(s, desktop(), orderTemplate(t, s), "walk-template")
 	p.WaitText("main", "Send 2 messages")
 	p.Click(`form[action$="/confirm"] button`)
-	p.Confirm()
+	p.Do("confirm", chromedp.Click("#confirm-yes"))
 	redistest.Until(t, stepTimeout, "the batch is done", func() bool {
 		_, body := s.Call(t, http.MethodGet, "/v1/batches/"+app2+"/walk-template", "")
 		return strings.Contains(body, `"accepted":2`)

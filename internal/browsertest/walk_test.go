@@ -47,12 +47,6 @@ func (p *Tab) WaitPath(path string) {
 	p.Wait("the page "+path+" is open", fmt.Sprintf(`document.readyState === "complete" && location.pathname === %q`, path))
 }
 
-// Confirm says yes to the question of a form.
-func (p *Tab) Confirm() {
-	p.t.Helper()
-	p.Do("confirm", chromedp.Click("#confirm-yes"))
-}
-
 // clean fails the test if a page had a problem.
 func (p *Tab) clean() {
 	p.t.Helper()
@@ -78,6 +72,8 @@ func TestWalk(t *testing.T) {
 		{"find a person and redrive", walkFind},
 		{"redrive of a failure", walkFailures},
 		{"hold and release", walkHold},
+		{"back keeps the filters", walkBack},
+		{"keyboard", walkKeyboard},
 		{"language and theme", walkPreferences},
 		{"campaign", walkCampaign},
 		{"campaign from a message template", walkTemplate},
@@ -204,8 +200,13 @@ func walkCampaign(t *testing.T, p *Tab, s *Site) {
 		chromedp.SetValue("#template", template), chromedp.SetUploadFiles("#table", []string{table}))
 	p.Click("form.send > p > button")
 	p.WaitText("main", "Send 2 messages")
-	p.Click(`form[action$="/confirm"] button`)
-	p.Confirm()
+	p.check(look{name: "campaign-checked"}, desktop())
+	p.TabTo(`form[action$="/confirm"] button`)
+	p.confirmByKeys(func() {
+		if status, body := s.Call(t, http.MethodGet, "/v1/batches/"+app2+"/walk", ""); status != http.StatusNotFound {
+			t.Fatalf("the campaign has begun without a yes: %d: %s", status, body)
+		}
+	})
 	redistest.Until(t, stepTimeout, "the batch is done", func() bool {
 		_, body := s.Call(t, http.MethodGet, "/v1/batches/"+app2+"/walk", "")
 		return strings.Contains(body, `"accepted":2`)
@@ -218,8 +219,21 @@ func walkCampaign(t *testing.T, p *Tab, s *Site) {
 			t.Errorf("the report has no %q:\n%s", want, report)
 		}
 	}
+	p.check(look{name: "campaign-ended"}, desktop())
+	walkCampaignPhone(t, p, s)
 	p.Open(s.URL + "/batches/" + app2 + "/walk")
 	p.WaitText("main", "2 of 2")
+}
+
+// The page of a campaign on a phone, in Chinese and dark.
+func walkCampaignPhone(t *testing.T, p *Tab, s *Site) {
+	t.Helper()
+	view := View{Width: 390, Height: 844, Dark: true, Language: "zh-CN"}
+	phone := p.browser.Tab(t, s.URL, view)
+	phone.SignIn(s, s.Operator)
+	phone.Open(p.URL())
+	phone.Do("see the end", chromedp.WaitReady("[data-live] .tag.good, .tag.good"))
+	phone.check(look{name: "campaign-ended"}, view)
 }
 
 // A key that may only read sees no button; after a sign-out, or when the key is revoked, the pages

@@ -50,6 +50,9 @@ const (
 	DroppedUnmatched Dropped = "unmatched"
 )
 
+// DropReasons returns all reasons why a receipt is not joined to a message.
+func DropReasons() []Dropped { return []Dropped{DroppedRepeated, DroppedExpired, DroppedUnmatched} }
+
 // Receipts joins receipts to the messages that they are for. It is a [Handler]; Run looks again for
 // messages that were not known when their receipt came. Several processes may run it for the same apps.
 type Receipts struct {

@@ -86,9 +86,9 @@ scrape_configs: [{job_name: wxcourier-worker, static_configs: [{targets: [%q]}]}
 	if failed != "" {
 		t.Error(failed)
 	}
-	for _, r := range alerts(t) {
+	for _, r := range allRules(t) {
 		if _, problem := series(t, at, r.Expr); problem != "" {
-			t.Errorf("%s: %s", r.Alert, problem)
+			t.Errorf("%s%s: %s", r.Alert, r.Record, problem)
 		}
 	}
 }

@@ -15,17 +15,20 @@ import (
 // rules is a file of rules, with the fields that ours uses.
 type rules struct {
 	Groups []struct {
-		Name  string `json:"name"`
-		Rules []rule `json:"rules"`
+		Name     string `json:"name"`
+		Interval string `json:"interval,omitempty"`
+		Rules    []rule `json:"rules"`
 	} `json:"groups"`
 }
 
+// rule is an alert, or an expression whose result is recorded.
 type rule struct {
-	Alert       string            `json:"alert"`
+	Alert       string            `json:"alert,omitempty"`
+	Record      string            `json:"record,omitempty"`
 	Expr        string            `json:"expr"`
 	For         string            `json:"for,omitempty"`
-	Labels      map[string]string `json:"labels"`
-	Annotations map[string]string `json:"annotations"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // ruleTests is a file of tests for promtool, with the fields that ours use.
@@ -44,7 +47,8 @@ type ruleTests struct {
 	} `json:"tests"`
 }
 
-func alerts(t *testing.T) []rule {
+// allRules returns the alerts and the recorded expressions.
+func allRules(t *testing.T) []rule {
 	t.Helper()
 	var file rules
 	mustDecode(t, "rules.yaml", read(t, deploy, "prometheus/rules.yaml"), &file)
@@ -58,14 +62,24 @@ func alerts(t *testing.T) []rule {
 	return all
 }
 
+func alerts(t *testing.T) []rule {
+	t.Helper()
+	return slices.DeleteFunc(allRules(t), func(r rule) bool { return r.Alert == "" })
+}
+
+// ruleTestFiles are the files of tests for promtool.
+func ruleTestFiles() []string {
+	return []string{"rules_test.yaml", "quota_test.yaml", "receipts_test.yaml"}
+}
+
 func TestPrometheusFiles(t *testing.T) {
 	t.Parallel()
 	promtool := tool(t, "promtool")
-	for _, args := range [][]string{
-		{"check", "config", "prometheus.yaml"}, // and the rules that it names
-		{"test", "rules", "rules_test.yaml"},
-		{"test", "rules", "quota_test.yaml"},
-	} {
+	commands := [][]string{{"check", "config", "prometheus.yaml"}} // and the rules that it names
+	for _, name := range ruleTestFiles() {
+		commands = append(commands, []string{"test", "rules", name})
+	}
+	for _, args := range commands {
 		args[2] = filepath.Join(deploy, "prometheus", args[2])
 		if out, err := run(t, nil, promtool, args...); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
@@ -78,7 +92,7 @@ func TestPrometheusFiles(t *testing.T) {
 func TestAlerts(t *testing.T) {
 	t.Parallel()
 	fires, quiet := make(map[string]bool), make(map[string]bool)
-	for _, name := range []string{"rules_test.yaml", "quota_test.yaml"} {
+	for _, name := range ruleTestFiles() {
 		var file ruleTests
 		mustDecode(t, name, read(t, deploy, "prometheus", name), &file)
 		for _, test := range file.Tests {
@@ -143,7 +157,7 @@ func TestMetricNames(t *testing.T) {
 		texts.WriteString(panel.expr + "\n")
 	}
 	texts.WriteString(variableQuery(t))
-	for _, r := range alerts(t) {
+	for _, r := range allRules(t) {
 		texts.WriteString(r.Expr + "\n")
 	}
 	texts.WriteString(adapterQuery(t))
