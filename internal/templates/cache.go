@@ -113,11 +113,12 @@ func (c *Cache) Forget(app string) { c.app(app).next.Store(0) }
 // (LongTerm). known is false for a template that is in no list yet, or not for subscribe messages. It
 // asks Redis at most once a minute for each app, for at most a second.
 func (c *Cache) Kind(app, template string) (kind int, known bool) {
-	t := c.Get(context.Background(), app).Template(template)
-	if t == nil || t.Kind != OneTime && t.Kind != LongTerm {
-		return 0, false
+	for _, t := range c.Get(context.Background(), app).All() { // an id may be in both lists
+		if t.ID == template && (t.Kind == OneTime || t.Kind == LongTerm) {
+			return t.Kind, true
+		}
 	}
-	return t.Kind, true
+	return 0, false
 }
 
 // Want asks for a fetch of an app's templates, since a message did not fit what is known: by a replica
