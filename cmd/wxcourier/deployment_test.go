@@ -103,6 +103,7 @@ func (d *deployment) command(name string) *exec.Cmd {
 	path, err := e2e.Binary()
 	must(d.T, err)
 	cmd := exec.CommandContext(context.Background(), path, name, "-c", d.config) //nolint:gosec // our own program
+	cmd.Env = []string{} // variables of the tests are none of the configuration
 	cmd.Stdout, cmd.Stderr = &d.output, &d.output
 	must(d.T, cmd.Start())
 	d.Cleanup(func() {
@@ -139,6 +140,7 @@ func (d *deployment) exec(args ...string) string {
 	must(d.T, err)
 	cmd := exec.CommandContext(d.Context(), path, append(args, "-c", d.config)...) //nolint:gosec // our own program
 	var out, problems bytes.Buffer
+	cmd.Env = []string{}
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	if err := cmd.Run(); err != nil {
 		d.Fatalf("%v: %v\n%s", args, err, problems.String())
