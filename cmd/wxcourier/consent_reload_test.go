@@ -73,11 +73,12 @@ func TestConsentIsReloaded(t *testing.T) {
 		AccessToken string `json:"access_token"`
 	}
 	d.request(http.MethodGet, "/wechat/cgi-bin/token?grant_type=client_credential&secret=none&appid="+mini, "", &ticket)
-	// through sends a message to a person by WeChat's path.
-	through := func(person string) (answer struct {
+	type wechatAnswer struct {
 		ErrCode int
 		ErrMsg  string
-	}) {
+	}
+	// through sends a message to a person by WeChat's path.
+	through := func(person string) (answer wechatAnswer) {
 		body := `{"touser":"` + person + `","template_id":"` + oneTime + `","data":{"number1":{"value":"1"}}}`
 		d.request(http.MethodPost, "/wechat"+subscribePath+"?access_token="+ticket.AccessToken, body, &answer)
 		return answer

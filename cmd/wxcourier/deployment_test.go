@@ -103,7 +103,8 @@ func (d *deployment) command(name string) *exec.Cmd {
 	path, err := e2e.Binary()
 	must(d.T, err)
 	cmd := exec.CommandContext(context.Background(), path, name, "-c", d.config) //nolint:gosec // our own program
-	cmd.Env = []string{} // variables of the tests are none of the configuration
+	// Variables of the tests are none of the configuration.
+	cmd.Env = []string{}
 	cmd.Stdout, cmd.Stderr = &d.output, &d.output
 	must(d.T, cmd.Start())
 	d.Cleanup(func() {

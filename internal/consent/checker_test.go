@@ -173,8 +173,13 @@ func TestSummaries(t *testing.T) {
 			check consent.Check
 			n     int
 		}{
-			{app, 0, consent.CheckStopped, 3}, {app, 6, consent.CheckStopped, 4}, {app, 7, consent.CheckStopped, 100},
-			{app, 0, consent.CheckRight, 9}, {app, 0, consent.CheckWrong, 1}, {app, 1, consent.CheckMissed, 2}, {other, 0, consent.CheckAllowed, 5},
+			{app, 0, consent.CheckStopped, 3},
+			{app, 6, consent.CheckStopped, 4},
+			{app, 7, consent.CheckStopped, 100},
+			{app, 0, consent.CheckRight, 9},
+			{app, 0, consent.CheckWrong, 1},
+			{app, 1, consent.CheckMissed, 2},
+			{other, 0, consent.CheckAllowed, 5},
 		} {
 			r := consent.NewRecorder(rdb, slog.New(slog.DiscardHandler), func() time.Time { return now.AddDate(0, 0, -count.ago) })
 			for range count.n {

@@ -18,8 +18,10 @@ func TestKind(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		const app = "wx0123456789abcdef"
 		registry, err := json.Marshal(templates.Registry{Templates: []templates.Template{
-			{ID: "once", Source: templates.Subscribe, Kind: templates.OneTime}, {ID: "long", Source: templates.Subscribe, Kind: templates.LongTerm},
-			{ID: "once", Source: templates.Account}, {ID: "other", Source: templates.Account},
+			{ID: "once", Source: templates.Subscribe, Kind: templates.OneTime},
+			{ID: "long", Source: templates.Subscribe, Kind: templates.LongTerm},
+			{ID: "once", Source: templates.Account},
+			{ID: "other", Source: templates.Account},
 		}})
 		if err != nil {
 			t.Fatal(err)

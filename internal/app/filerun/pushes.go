@@ -30,7 +30,7 @@ func (r *Run) admitTask(ctx context.Context, e tasks.Envelope) error {
 	}
 	if r.journal != nil {
 		if _, ended, err := r.journal.Outcome(e.App, e.ID); ended || err != nil {
-			return nil // its outcome is printed again, or reading it ends the run
+			return err // its outcome is printed again
 		}
 		return fmt.Errorf("type: %s ends with a push of WeChat's, which a run without a Redis cannot receive: configure redis.addrs, callback of the app, and a gateway with gateway.callback_listen", e.Type)
 	}
@@ -51,7 +51,7 @@ func (r *Run) receivePushes(ctx context.Context, id string) error {
 			return err
 		}
 		p.server = server
-		r.closers = append(r.closers, func() error { server.Close(); return nil })
+		r.closers = append(r.closers, func() error { server.Close(); return nil }) //nolint:contextcheck // the clean-up does not end with ctx
 		for _, receipt := range []string{callback.EventTemplateSent, callback.EventSubscribeSent} {
 			if _, err := r.sandbox.AddPushFault(sandbox.PushFault{Name: "noreceipt", Event: receipt}); err != nil {
 				return err
