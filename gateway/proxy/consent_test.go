@@ -143,6 +143,7 @@ func TestConsentOffCostsNothing(t *testing.T) {
 		g.post(ticket, sendPath, messageTo("oA"))
 		s.apps[app] = proxy.App{Consent: consent.Enforce}
 		g.post(ticket, "/cgi-bin/message/custom/send", `{"touser":"oA","msgtype":"text","text":{"content":"x"}}`)
+		g.post(ticket, "/cgi-bin/message/template/send", messageTo("oA"))
 		g.post(ticket, schemePath, schemeBody)
 		if keys := rdb.Keys(t.Context(), "*consent*").Val(); len(keys) > 0 {
 			t.Errorf("keys of consents: %v", keys)
