@@ -27,6 +27,7 @@ import (
 	"github.com/wxcourier/wxcourier/gateway/proxy"
 	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
@@ -74,7 +75,7 @@ type Deps struct {
 func (d Deps) app(id string) (app proxy.App, configured bool) {
 	for _, a := range d.Apps() {
 		if a.ID == id {
-			return proxy.App{OnlyOpenIDs: a.OnlyOpenIDs, Receipts: a.Receipts}, true
+			return proxy.App{OnlyOpenIDs: a.OnlyOpenIDs, Receipts: a.Receipts, Consent: consent.Mode(a.Consent)}, true
 		}
 	}
 	return proxy.App{}, false
@@ -84,7 +85,7 @@ func (d Deps) app(id string) (app proxy.App, configured bool) {
 func (d Deps) consoleApps() []console.App {
 	var all []console.App
 	for _, a := range d.Apps() {
-		all = append(all, console.App{ID: a.ID, Hours: a.Hours, Receipts: a.Receipts})
+		all = append(all, console.App{ID: a.ID, Hours: a.Hours, Receipts: a.Receipts, Consent: consent.Mode(a.Consent)})
 	}
 	return all
 }
@@ -246,6 +247,7 @@ func (g *Gateway) Run(ctx context.Context) {
 	defer others.Wait()
 	others.Go(func() { g.beater.Run(ctx, g.stopping) })
 	others.Go(func() { g.series.Run(ctx) })
+	others.Go(func() { g.proxy.Run(ctx) })
 	g.deps.Keys.Run(ctx)
 }
 

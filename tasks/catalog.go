@@ -94,6 +94,9 @@ type Spec struct {
 	Template string
 	// Receipts: WeChat pushes a receipt for each message that it accepted.
 	Receipts bool
+	// Consent: WeChat takes a message only where the receiver has accepted its template, and answers
+	// 43101 otherwise.
+	Consent bool
 	// Multipart: the body is sent as a file upload in the form field "media".
 	Multipart bool
 	// Doc is the address of WeChat's page about the endpoint.
@@ -140,7 +143,7 @@ const (
 var catalog = []Spec{
 	{
 		Type: TypeSubscribe, Path: "/cgi-bin/message/subscribe/send", Kind: Message, Repeat: Never,
-		Receiver: "touser", Template: "template_id", Receipts: true, check: checkSubscribe, list: templates.Subscribe,
+		Receiver: "touser", Template: "template_id", Receipts: true, Consent: true, check: checkSubscribe, list: templates.Subscribe,
 		Doc:     docMini + "mp-message-management/subscribe-message/sendMessage.html",
 		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","page":"pages/index/index","miniprogram_state":"formal","lang":"zh_CN","data":{"thing1":{"value":"订单已发货"},"time2":{"value":"2025-01-01 12:00"},"character_string3":{"value":"SF1234567890"}}}`,
 	},
@@ -152,7 +155,7 @@ var catalog = []Spec{
 	},
 	{
 		Type: TypeBizSubscribe, Path: "/cgi-bin/message/subscribe/bizsend", Kind: Message, Repeat: Never,
-		Receiver: "touser", Template: "template_id", Receipts: true, check: checkBizSubscribe, list: templates.Subscribe,
+		Receiver: "touser", Template: "template_id", Receipts: true, Consent: true, check: checkBizSubscribe, list: templates.Subscribe,
 		Doc:     docService + "notify/notify/api_sendnewsubscribemsg.html",
 		Example: `{"touser":"OPENID","template_id":"TEMPLATE_ID","page":"pages/order/order?id=1","data":{"name1":{"value":"王先生"},"amount2":{"value":"￥100"},"date3":{"value":"2019-10-01"}}}`,
 	},

@@ -29,35 +29,48 @@ type Client struct {
 	apps      sync.Map // those that are in ledger.AppsKey
 	templates *templates.Cache
 	consents  *consent.Store
+	callbacks func(app string) (has, known bool) // nil: of no app is it known
 }
 
 // A ClientOption changes a [Client] from its defaults, which are those of the configuration of the
 // workers.
-type ClientOption func(*ledger.Policy)
+type ClientOption func(*clientOptions)
+
+type clientOptions struct {
+	policy    ledger.Policy
+	callbacks func(app string) (has, known bool) // nil: of no app is it known
+}
 
 // WithRetention says how long the workers keep results (`results.retention`). The Client keeps the index
 // of openids for as long; the workers extend that of a Client without this option. Default 24 h.
 func WithRetention(d time.Duration) ClientOption {
-	return func(p *ledger.Policy) { p.Retention = d }
+	return func(o *clientOptions) { o.policy.Retention = d }
 }
 
 // WithOpenIDIndex says whether tasks can be found by the openid of their receiver (`results.index_openids`):
 // enqueuing a task then stores a hash of the openid, for the retention and up to two days more. Default
 // true.
 func WithOpenIDIndex(on bool) ClientOption {
-	return func(p *ledger.Policy) { p.IndexOpenIDs = on }
+	return func(o *clientOptions) { o.policy.IndexOpenIDs = on }
+}
+
+// WithCallbacks says which apps have a callback (`apps[].callback`), as far as that is known now: a task
+// that ends with WeChat's push then gets a [Receipt.Warning] if its app has none. It may be called at any
+// time, from any goroutine.
+func WithCallbacks(callbacks func(app string) (has, known bool)) ClientOption {
+	return func(o *clientOptions) { o.callbacks = callbacks }
 }
 
 // NewClient returns a Client on rdb. It does no I/O. The caller closes the Client after its last use,
 // and then rdb.
 func NewClient(rdb redis.UniversalClient, options ...ClientOption) *Client {
-	policy := ledger.Policy{Retention: 24 * time.Hour, IndexOpenIDs: true}
+	o := clientOptions{policy: ledger.Policy{Retention: 24 * time.Hour, IndexOpenIDs: true}}
 	for _, option := range options {
-		option(&policy)
+		option(&o)
 	}
 	return &Client{
-		backend: newBackend(rdb, policy), enqueuer: asynqwire.NewEnqueuer(rdb), templates: templates.NewCache(rdb, nil),
-		consents: consent.NewStore(rdb, nil),
+		backend: newBackend(rdb, o.policy), enqueuer: asynqwire.NewEnqueuer(rdb), templates: templates.NewCache(rdb, nil),
+		consents: consent.NewStore(rdb, nil), callbacks: o.callbacks,
 	}
 }
 
@@ -82,8 +95,9 @@ type Receipt struct {
 	// not known, because a plain asynq.Client or an older version enqueued the task.
 	Differs bool `json:"differs,omitempty"`
 	// Warning is the catalog's warning about the task's type, and what does not fit the message's
-	// template, where `templates.check` of the app is "warn" or the template is not in the app's list.
-	// It is empty for most tasks, and contains no value.
+	// template, where `templates.check` of the app is "warn" or the template is not in the app's list; and
+	// that the app has no callback, where the task needs one; see [WithCallbacks]. It is empty for most
+	// tasks, and contains no value.
 	Warning string `json:"warning,omitempty"`
 }
 

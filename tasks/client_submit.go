@@ -175,14 +175,31 @@ func (c *Client) mark(ctx context.Context, all []*submission) []*submission {
 		}
 		s.out.Receipt = Receipt{App: s.App, ID: s.ID, Queue: m.Queue, Already: m.Done, Done: m.Done, Differs: m.Differs}
 		s.out.Receipt.Warning = s.warning()
-		if row := lookup(s.Type); row != nil && row.Warning != "" {
-			s.out.Receipt.Warning = row.Warning // of a type whose templates are not known
+		if of := c.WarningOf(s.App, s.Type); of != "" {
+			s.out.Receipt.Warning = of // of a type whose templates are not known
 		}
 		if s.item.Queue, s.known = m.Queue, !m.New; !m.Done {
 			open = append(open, s)
 		}
 	}
 	return open
+}
+
+// noCallback is the warning about a task that needs a callback which its app does not have.
+const noCallback = "the app has no callback, so that WeChat's verdict cannot arrive, and the task ends as unknown after 30 minutes: configure callback of the app"
+
+// WarningOf returns the warning about all tasks of a type of an app, see [Receipt.Warning]; "" for none.
+func (c *Client) WarningOf(app, typ string) string {
+	row := lookup(typ)
+	switch {
+	case row == nil:
+		return ""
+	case row.Callback && c.callbacks != nil:
+		if has, known := c.callbacks(app); known && !has {
+			return noCallback
+		}
+	}
+	return row.Warning
 }
 
 // typeConflict returns the error for an id that a task of another type has, given the queue

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/background"
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/ledger"
@@ -43,7 +44,7 @@ type delivererDeps struct {
 	tracer     trace.Tracer // nil: no spans
 	metrics    *metrics
 	series     *series.Recorder // nil: outcomes are not counted over time
-	consents   *consentLedger
+	consents   *consent.Checker
 	background *background.Group
 	// callbackTimeout is how long a task waits for the push that ends it.
 	callbackTimeout time.Duration
@@ -121,7 +122,7 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, started *gate.StartedT
 		err = d.send(ctx, j)
 	}
 	j.err = err
-	d.consents.settle(ctx, j)
+	d.settleConsent(ctx, j)
 	v := d.judge(ctx, j)
 	if j.spec.Callback && v.Outcome == tasks.OutcomeAccepted {
 		return d.awaitCallback(ctx, j, v)
@@ -168,7 +169,7 @@ func (d *deliverer) open(ctx context.Context, j *job) error {
 // send calls WeChat.
 func (d *deliverer) send(ctx context.Context, j *job) (err error) {
 	open := j.lane.gate.Context()
-	if err := d.consents.checkConsent(ctx, j); err != nil {
+	if err := d.checkConsent(ctx, j); err != nil {
 		return err
 	}
 	if err := d.notifySending(open, j); err != nil {

@@ -17,7 +17,7 @@ func SetClockForTest(r *Replica, now func() time.Time) { r.deliverer.now = now }
 
 // SetPushDelayForTest replaces how long after a task was enqueued the push of its acceptance may come;
 // call it before Run.
-func SetPushDelayForTest(r *Replica, d time.Duration) { r.deliverer.consents.pushDelay = d }
+func SetPushDelayForTest(r *Replica, d time.Duration) { r.consents.PushDelay = d }
 
 // OpenLanesForTest counts the open lanes.
 func OpenLanesForTest(r *Replica) int { return len(r.fleet.snapshot()) }

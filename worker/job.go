@@ -11,6 +11,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/gate"
 	"github.com/wxcourier/wxcourier/internal/ledger"
@@ -44,8 +45,8 @@ type job struct {
 	unlock       func()    // unlocks the receiver; nil when it is not locked
 	request      wechat.Request
 	opened       ledger.OpenResult
-	notified     bool          // OnSending was called
-	consent      *consentCheck // nil: the consent of the receiver does not matter, or is not known
+	notified     bool             // OnSending was called
+	consent      *consent.Checked // nil: the consent of the receiver does not matter
 	answer       wechat.Answer
 	completed    *tasks.Result // what a push says; nil: the answer tells the result
 	err          error         // of the request or the call

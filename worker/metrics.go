@@ -17,8 +17,6 @@ type metrics struct {
 	outcomes *prometheus.CounterVec
 	delivery *prometheus.HistogramVec
 	build    prometheus.Collector
-
-	consentChecks *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -31,15 +29,12 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 14),
 		}, []string{"type"}),
 		build: buildinfo.Metric(),
-		consentChecks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "wxcourier_consent_checks_total", Help: "Checks of the consent of receivers of subscribe messages, and how calls turned out for it, by check.",
-		}, []string{"app", "type", "check"}),
 	}
 	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.delivery, m.build, m.consentChecks}
+	return []prometheus.Collector{m.delivery, m.build}
 }
 
 // registerOutcomes registers the counter of outcomes, or uses that of a gateway in this process, which

@@ -81,8 +81,11 @@ type Deps struct {
 	Clock func() time.Time
 	// Unlisted keeps the replica off the lists of replicas in `wxcourier status` and in the asynq
 	// web UI, and its outcomes out of the counts over time, for a Redis that is not watched. No gateway
-	// gets pushes for that Redis either: a task that one would end ends as unknown at once.
+	// gets pushes for that Redis either: unless Callbacks is set, a task that one would end ends as unknown
+	// at once.
 	Unlisted bool
+	// Callbacks: this process gets the pushes, although the replica is Unlisted.
+	Callbacks bool
 }
 
 // Replica is one worker replica. Create it with New.
@@ -111,7 +114,7 @@ type Replica struct {
 	templateApps       chan struct{} // likewise
 	beater             *heartbeat.Beater
 	series             *series.Recorder // nil: unlisted
-	consents           *consent.Recorder
+	consents           *consent.Checker
 }
 
 // redisTimeout bounds a call to Redis outside of the delivery pipeline.
@@ -171,23 +174,22 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	}
 	hook, metrics := gate.NewHook(deps.Redis, gate.WithRetention(deps.Results.AsynqRetention)), newMetrics()
 	book := ledger.New(deps.Redis, policy)
-	r.consents = consent.NewRecorder(deps.Redis, deps.Logger, nil)
 	kinds := templates.NewCache(deps.Redis, nil)
 	r.dispatcher = dispatch.New(dispatch.Deps{
 		Redis: deps.Redis, WeChat: deps.WeChat, Limiter: deps.Limiter, Logger: deps.Logger, Replica: r.id, Tracer: deps.Tracer,
+	})
+	r.consents = consent.NewChecker(consent.CheckerDeps{
+		Store: consent.NewStore(deps.Redis, deps.Clock), Counts: consent.NewRecorder(deps.Redis, deps.Logger, nil), KindOf: kinds.Kind,
+		Hold: policy.DeadAfter, PushDelay: consent.PushDelay, OnCheck: r.dispatcher.Metrics.CountConsent, Log: deps.Logger, Now: deps.Clock,
 	})
 	r.deliverer = newDeliverer(delivererDeps{
 		replica: r.id, apps: apps, attempts: cfg.Attempts, results: deps.Results,
 		rdb: deps.Redis, ledger: book, dispatcher: r.dispatcher, media: newMediaFetcher(cfg.MediaHosts, deps.Attempt),
 		templates: kinds,
 		hooks:     hooks, tracer: deps.Tracer, metrics: metrics, series: r.series, background: r.background,
-		consents: &consentLedger{
-			store: consent.NewStore(deps.Redis, deps.Clock), counts: r.consents, metrics: metrics, kindOf: kinds.Kind,
-			hold: policy.DeadAfter, pushDelay: consent.PushDelay, log: deps.Logger, now: deps.Clock,
-		},
-		log: deps.Logger, now: deps.Clock, callbackTimeout: tasks.CallbackTimeout,
+		consents: r.consents, log: deps.Logger, now: deps.Clock, callbackTimeout: tasks.CallbackTimeout,
 	})
-	if deps.Unlisted {
+	if deps.Unlisted && !deps.Callbacks {
 		r.deliverer.callbackTimeout = 0
 	}
 	r.servers = &laneServers{rdb: deps.Redis, hook: hook, shutdownTimeout: cfg.ShutdownTimeout, log: deps.Logger}

@@ -90,6 +90,9 @@ func (c *sendCommand) Run(p *program) error {
 	if !app.Known(cfg.Apps, plan.App) {
 		p.notef("note: %s", unknownAppText(p.ctx, parts.Redis, plan.App))
 	}
+	if warning := parts.Tasks.WarningOf(plan.App, plan.Type); warning != "" {
+		p.notef("warning: %s", warning)
+	}
 	r := &sendRun{sendCommand: c, p: p, parts: parts, sender: campaign.NewSender(parts.Redis), text: p.stdout}
 	defer r.sender.Close()
 	if c.JSON {

@@ -40,6 +40,8 @@ The effective limit is the lower of CONFIGURED (or documented) and WECHAT, the o
 
 CONFIG tells apart the configurations of the replicas, and READ is when a replica took its own over. A replica keeps the one that it has when a newer one has mistakes.
 
+Where consent of an app is observe or enforce, STOPPED messages were refused without a call. WOULD SAVE is how many calls that met 43101 enforce would have saved, and WOULD BE WRONG how many messages it would have refused although WeChat accepted them. 43101 counts the calls that met it although the count did not speak against them.
+
 A limit that is spent by our own count is listed with the holds, BY our count. --refresh asks WeChat's quota/get about each type that has used part of a day's limit.
 
 Examples:
@@ -56,6 +58,7 @@ type overview struct {
 	Quotas []app.QuotaReport `json:"quotas,omitempty"` // with --refresh: WeChat's answers
 
 	Webhooks []webhook.Status `json:"webhooks,omitempty"`
+	Consents []consentStatus  `json:"consents,omitempty"` // of the apps whose consents are counted
 }
 
 // Run prints the state of lanes, limits, hours and holds, or the progress of a batch.
@@ -99,6 +102,9 @@ func (c *statusCommand) overview(p *program, parts *app.Parts) (overview, error)
 		return seen, err
 	}
 	seen.Webhooks = slices.DeleteFunc(seen.Webhooks, func(s webhook.Status) bool { return !wanted(s.App) })
+	if seen.Consents, err = readConsents(p, parts, wanted); err != nil {
+		return seen, err
+	}
 	reader := inspect.NewReader(parts.Redis, parts.Limiter, parts.Holds)
 	if seen.State, err = reader.Read(p.ctx, apps, wanted); err != nil || !c.Refresh {
 		return seen, err
@@ -159,6 +165,7 @@ func (o overview) write(w io.Writer) error {
 		_, _ = fmt.Fprintln(w, "\nWebhooks:")
 		writeWebhooks(w, o.Webhooks)
 	}
+	writeConsents(w, o.Consents)
 	writeReplicas(w, o.Replicas)
 	writeGateways(w, o.Gateways)
 	if len(o.Orphans) > 0 {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/signing"
@@ -32,6 +33,7 @@ type App struct {
 	Hours inspect.Hours // when its tasks may be sent; nil: at any time
 	// Receipts: WeChat pushes receipts of its messages to a callback.
 	Receipts bool
+	Consent  consent.Mode
 }
 
 // Deps are the dependencies of a Console. All but Webhooks and Signed are required.

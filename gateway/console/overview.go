@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/inspect"
 	"github.com/wxcourier/wxcourier/internal/ledger"
@@ -49,6 +50,7 @@ type overview struct {
 	Orphans  []inspect.Lane
 	Lost     int // replicas that are no more
 	Receipts receiptsView
+	Consents consentsView
 }
 
 // totals are the sums over all apps of the key.
@@ -76,6 +78,7 @@ type readings struct {
 	lag   []webhookLag
 
 	receipts receiptReading
+	consents map[string]consent.Summary // by app, of those whose consents are counted
 }
 
 func (c *Console) loadOverview(r *request) (any, error) {
@@ -158,6 +161,9 @@ func (c *Console) readSlowly(ctx context.Context) (read readings, err error) {
 	if read.receipts, err = c.readReceipts(ctx, now); err != nil {
 		return readings{}, err
 	}
+	if read.consents, err = c.readConsents(ctx, now); err != nil {
+		return readings{}, err
+	}
 	read.lag, err = c.readLag(ctx, apps)
 	return read, err
 }
@@ -195,7 +201,7 @@ func (c *Console) readLag(ctx context.Context, apps []string) ([]webhookLag, err
 
 // of returns the readings of some apps.
 func (read readings) of(wanted func(app string) bool) readings {
-	out := readings{from: read.from, ages: read.ages, receipts: read.receipts}
+	out := readings{from: read.from, ages: read.ages, receipts: read.receipts, consents: read.consents}
 	for _, l := range read.state.Lanes {
 		if wanted(l.App) {
 			out.state.Lanes = append(out.state.Lanes, l)
@@ -243,6 +249,7 @@ func newOverview(read readings, apps []App, wanted func(app string) bool, now ti
 	o.Chart = newChart(text("overview.chart"), read.from, time.Minute, lines(hours, text))
 	o.ErrCodes = errCodes(hours)
 	o.Receipts = newReceipts(read.receipts, apps, wanted)
+	o.Consents = newConsents(read.consents, apps, wanted)
 	o.Webhooks = read.lag
 	o.Orphans = read.state.Orphans[:min(maxOrphans, len(read.state.Orphans))]
 	o.addReplicas(read.state.Replicas)

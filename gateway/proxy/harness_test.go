@@ -193,6 +193,7 @@ type gateway struct {
 	limiter  *ratelimit.Limiter
 	registry *prometheus.Registry
 	series   *series.Recorder
+	proxy    *proxy.Proxy
 }
 
 // start starts a gateway, as a process of its own would have it.
@@ -224,7 +225,7 @@ func (s *shop) start() *gateway {
 		tokens.Close()
 		client.CloseIdle()
 	})
-	return &gateway{s, server.URL + "/wechat", limiter, registry, outcomes}
+	return &gateway{s, server.URL + "/wechat", limiter, registry, outcomes, p}
 }
 
 // reply is an answer to a client.

@@ -2,12 +2,10 @@ package proxy
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/wxcourier/wxcourier/internal/dispatch"
@@ -39,7 +37,7 @@ func (m *message) ref() ledger.Ref { return ledger.Ref{App: m.App, ID: m.ID} }
 func newMessage(e endpoint, id string, r Request) *message {
 	m := &message{
 		Envelope: tasks.Envelope{Type: e.spec.Type, App: r.App, ID: id, Body: r.Body, Priority: tasks.Urgent},
-		runner:   "gateway-" + strings.ToLower(rand.Text()[:16]),
+		runner:   newRunner(),
 		receipts: e.spec.Receipts,
 	}
 	checked := m.Envelope
@@ -74,7 +72,12 @@ func (p *Proxy) sendOnce(w http.ResponseWriter, r *http.Request, e endpoint, req
 	} else if !errors.Is(err, tasks.ErrNotFound) {
 		return errRedis
 	}
+	check := p.checkConsent(ctx, e, request, m.runner)
+	if refused(check) {
+		return p.refuseOnce(ctx, w, m)
+	}
 	a := p.caller.attempt(ctx, e, request, func() error { return p.open(ctx, m) })
+	p.settleConsent(ctx, check, a)
 	switch {
 	case m.opened.Admission == ledger.Proceed:
 		p.settle(context.WithoutCancel(ctx), m, a)
@@ -225,6 +228,9 @@ func (m *message) result(a attempt) tasks.Result {
 		Attempts: m.opened.Attempts, Generation: m.opened.Generation, EnqueuedAt: m.opened.Enqueued, FinishedAt: now,
 		ErrMsg: answer.Msg, RID: answer.RID, MsgID: answer.MsgID,
 	}
+	if m.opened.Admission == ledger.Proceed && !a.called {
+		r.Attempts-- // open counted this one, which made no call
+	}
 	var api *wechat.APIError
 	switch {
 	case errors.As(a.err, &api):
@@ -270,6 +276,9 @@ func writeResult(w http.ResponseWriter, r tasks.Result) error {
 		return errNoAnswer
 	case tasks.OutcomeExpired, tasks.OutcomeFailed, tasks.OutcomeCanceled:
 		return errBusy.because("the task with this Idempotency-Key ended as %s, and was not sent", r.Outcome)
+	}
+	if r.Outcome == tasks.OutcomeRefused && r.ErrCode == 0 { // without a call
+		return errNoConsent
 	}
 	if r.Outcome == tasks.OutcomeRejected && r.ErrCode == 0 {
 		return errNotSent.because("the task with this Idempotency-Key was rejected without a call: %s", r.Reason)

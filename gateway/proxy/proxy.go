@@ -5,6 +5,8 @@
 //     token it gets a ticket, which only the gateway takes (tickets.go, login.go).
 //   - Every other path is a call. A [Caller] makes it like a lane of a worker: hold → token →
 //     permit → call → class → feedback (caller.go). The answer comes back byte for byte.
+//   - The consent of the receiver of a subscribe message is checked before the call, and the answer
+//     counts for it, as in a worker (consent.go).
 //   - A message with an Idempotency-Key, or one that is only to be enqueued, is a task of its app
 //     (idempotent.go, enqueue.go).
 //
@@ -28,8 +30,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wxcourier/wxcourier/internal/apikey"
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/ledger"
 	"github.com/wxcourier/wxcourier/internal/signing"
+	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
@@ -52,6 +56,7 @@ type Keys interface {
 type App struct {
 	OnlyOpenIDs []string // when set, messages to others are not sent
 	Receipts    bool     // WeChat pushes the receipts of messages
+	Consent     consent.Mode
 }
 
 // Deps are the dependencies of a Proxy. All but Keys, Registry, Tracer and CountOutcome are required.
@@ -79,6 +84,9 @@ type Proxy struct {
 	tickets *tickets
 	caller  *Caller
 	ledger  *ledger.Ledger
+
+	kinds    *templates.Cache // of message templates
+	consents *consent.Checker
 }
 
 // New creates a Proxy. It does no I/O.
@@ -100,11 +108,20 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 	if p.keys == nil {
 		p.keys = openKeys{}
 	}
+	p.kinds = templates.NewCache(deps.Redis, nil)
+	p.consents = newChecker(deps, p.kinds, caller.dispatcher.Metrics.CountConsent)
 	return p, nil
 }
 
+// Run writes the counts of the checks of consent, until ctx ends.
+func (p *Proxy) Run(ctx context.Context) { p.consents.Run(ctx) }
+
 // Close ends what runs in the background. All requests must have ended.
-func (p *Proxy) Close() { p.caller.Close() }
+func (p *Proxy) Close() {
+	p.consents.Counts.Flush(context.Background()) // of requests that ended after Run
+	p.kinds.Close()
+	p.caller.Close()
+}
 
 // openKeys are the keys of a gateway without any, which only this machine can reach.
 type openKeys struct{}
@@ -177,11 +194,11 @@ func (p *Proxy) serveCall(w http.ResponseWriter, r *http.Request) error {
 	case endpoint.message() && r.Header.Get("Idempotency-Key") != "":
 		return p.sendOnce(w, r, endpoint, request)
 	}
-	answer, err := p.caller.Do(r.Context(), request)
-	if err != nil {
-		return err
+	a := p.send(r.Context(), endpoint, request)
+	if a.refusal != nil {
+		return a.refusal
 	}
-	writeAnswer(w, answer)
+	writeAnswer(w, a.answer)
 	return nil
 }
 

@@ -68,6 +68,7 @@ var (
 	errKeyUnderWay    = &Refusal{Code: -1, Msg: "system error", Why: "the first request with this Idempotency-Key is under way; repeat it with the same key", Status: http.StatusConflict}
 	errContent        = &Refusal{Code: 47003, Msg: "argument invalid!", Why: "the content is not valid"}
 	errReceiver       = &Refusal{Code: 40003, Msg: "invalid openid", Why: "only_openids of the app's configuration leaves this receiver out; not sent"}
+	errNoConsent      = &Refusal{Code: 43101, Msg: "user refuse to accept the msg", Why: "by our own count of acceptances the person has none left for this template; WeChat was not called"}
 	errNotSent        = &Refusal{Code: 40097, Msg: "invalid args", Why: "not sent"}
 
 	errBusy        = &Refusal{Code: -1, Msg: "system error", Why: "not sent; try later"}

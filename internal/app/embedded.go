@@ -38,9 +38,10 @@ func StartPrivateRedis(cfg *configs.Config) (stop func(), err error) {
 
 // StartSandbox starts a stand-in for WeChat inside the process and points the configuration at it,
 // until stop is called.
-func StartSandbox(cfg *configs.Config, options sandbox.Options) (stop func()) {
-	cfg.WeChat.BaseURL, stop = sandbox.New(options).Start()
-	return stop
+func StartSandbox(cfg *configs.Config, options sandbox.Options) (wx *sandbox.Server, stop func()) {
+	wx = sandbox.New(options)
+	cfg.WeChat.BaseURL, stop = wx.Start()
+	return wx, stop
 }
 
 // ServeSandbox serves a stand-in for WeChat to clients of this and other machines. hosts are further

@@ -123,6 +123,12 @@ func (l *live) credential(app string) (wechat.Credential, bool) {
 	return found.Credential(), true
 }
 
+// callback reports whether an app has a callback; known is false for one that is not configured.
+func (l *live) callback(app string) (has, known bool) {
+	found, known := l.app(app)
+	return found.Callback.Configured(), known
+}
+
 // limits also answers for an app that has left: it may have calls under way.
 func (l *live) limits(app string) map[string]ratelimit.Limit {
 	return (*l.apps.Load())[app].Limits

@@ -36,18 +36,19 @@ type Parts struct {
 	Config configs.Config // as it was at the start; see Current
 	Log    *slog.Logger
 
-	Redis     redis.UniversalClient
-	Tasks     *tasks.Client
-	Inspector *tasks.Inspector
-	Registry  *prometheus.Registry // of the metrics of this process
-	Tokens    *wechat.Tokens
-	WeChat    *wechat.Client
-	Limiter   *ratelimit.Limiter
-	Holds     *hold.Store
-	live      *live
-	providers pushes.Handler // of the pushes to service providers
-	Hooks     worker.Hooks   // of the replicas that are made from now on
-	Unlisted  bool           // likewise; see worker.Deps
+	Redis      redis.UniversalClient
+	Tasks      *tasks.Client
+	Inspector  *tasks.Inspector
+	Registry   *prometheus.Registry // of the metrics of this process
+	Tokens     *wechat.Tokens
+	WeChat     *wechat.Client
+	Limiter    *ratelimit.Limiter
+	Holds      *hold.Store
+	live       *live
+	providers  pushes.Handler // of the pushes to service providers
+	Hooks      worker.Hooks   // of the replicas that are made from now on
+	Unlisted   bool           // likewise; see worker.Deps
+	GetsPushes bool           // likewise, as Callbacks
 
 	receipts   *pushes.Receipts
 	gateway    atomic.Pointer[gateway.Gateway] // that Gateway made last; nil: none
@@ -67,7 +68,7 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 		_ = p.Redis.Close()
 		return nil, err
 	}
-	p.Tasks, p.Inspector = NewClient(cfg, p.Redis), tasks.NewInspector(p.Redis)
+	p.Tasks, p.Inspector = newClient(cfg, p.Redis, p.live), tasks.NewInspector(p.Redis)
 	p.Tokens = wechat.NewTokens(cfg.WeChat, p.Redis, credentials, wechat.WithLogger(log), wechat.WithOnRefresh(onRefresh))
 	p.WeChat = wechat.NewClient(cfg.WeChat, p.Tokens, wechat.WithSecurity(p.live.security, func(app string) {
 		log.Warn("WeChat replaces the platform certificate of the API security mode: download the new one from its console and add it to security.certificates",
@@ -84,7 +85,11 @@ func New(cfg configs.Config, log *slog.Logger, credentials Credentials) (*Parts,
 
 // NewClient returns a client that enqueues tasks as the configuration says. It does no I/O.
 func NewClient(cfg configs.Config, rdb redis.UniversalClient) *tasks.Client {
-	return tasks.NewClient(rdb, tasks.WithRetention(cfg.Results.Retention), tasks.WithOpenIDIndex(cfg.Results.IndexOpenIDs))
+	return newClient(cfg, rdb, newLive(cfg))
+}
+
+func newClient(cfg configs.Config, rdb redis.UniversalClient, l *live) *tasks.Client {
+	return tasks.NewClient(rdb, tasks.WithRetention(cfg.Results.Retention), tasks.WithOpenIDIndex(cfg.Results.IndexOpenIDs), tasks.WithCallbacks(l.callback))
 }
 
 // Open makes the parts and checks that Redis answers; the error of a Redis that does not is that of
@@ -179,7 +184,7 @@ func (p *Parts) Replica(apps []worker.App, registry prometheus.Registerer) (*Rep
 	r, err := worker.New(p.Config.Worker, worker.Deps{
 		Redis: rdb, WeChat: p.WeChat, Limiter: p.Limiter, Apps: apps,
 		Results: p.Config.Results, Attempt: p.Config.WeChat.AttemptTimeout,
-		Logger: p.Log, Registry: registry, Unlisted: p.Unlisted, Tracer: p.Tracer(),
+		Logger: p.Log, Registry: registry, Unlisted: p.Unlisted, Callbacks: p.GetsPushes, Tracer: p.Tracer(),
 	}, p.Hooks)
 	if err != nil {
 		_ = rdb.Close()

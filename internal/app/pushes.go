@@ -87,18 +87,45 @@ func (p *Parts) StartCallbacks(ctx context.Context) (*CallbackServer, error) {
 	if s.receiver, err = p.Callbacks(); err != nil {
 		return nil, err
 	}
-	s.server, err = httpserver.Start(ctx, httpserver.Config{
-		Address: cfg.CallbackListen, Handler: s.receiver, TLS: certificate, ShutdownTimeout: callbackShutdown, Log: p.Log,
-	})
-	if err != nil {
-		s.receiver.Close()
+	if err := s.start(ctx, httpserver.Config{Address: cfg.CallbackListen, TLS: certificate, Log: p.Log}, p.receipts.Run); err != nil {
 		return nil, err
 	}
-	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	s.running.Go(func() { s.receiver.Run(ctx) })
-	s.running.Go(func() { p.receipts.Run(ctx) })
 	p.Log.Info("listening for WeChat's pushes", slog.String("addr", s.server.Addr()))
 	return s, nil
+}
+
+// StartMediaPushes receives the pushes of a stand-in for WeChat in this process, to any app, and ends
+// the tasks of media checks with them. The app of keys does not matter.
+func (p *Parts) StartMediaPushes(ctx context.Context, keys callback.Keys) (*CallbackServer, error) {
+	s := &CallbackServer{}
+	var err error
+	s.receiver, err = receiver.New(receiver.Deps{
+		Redis: p.Redis, Handlers: []pushes.Handler{p.mediaChecks()}, Registry: p.Registry, Log: p.Log,
+		Keys: func(app string) (callback.Keys, bool) {
+			of := keys
+			of.App = app
+			return of, true
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, s.start(ctx, httpserver.Config{Address: "127.0.0.1:0", Log: p.Log})
+}
+
+// start listens, and begins to receive pushes and to handle them, and to run others until the server
+// is closed. After an error the server is closed.
+func (s *CallbackServer) start(ctx context.Context, listener httpserver.Config, others ...func(context.Context)) (err error) {
+	listener.Handler, listener.ShutdownTimeout = s.receiver, callbackShutdown
+	if s.server, err = httpserver.Start(ctx, listener); err != nil {
+		s.receiver.Close()
+		return err
+	}
+	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	for _, run := range append(others, s.receiver.Run) {
+		s.running.Go(func() { run(ctx) })
+	}
+	return nil
 }
 
 // callbackShutdown is how long a shutdown waits for pushes under way: all are answered within 5 s.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,10 +20,11 @@ import (
 type Check string
 
 // The checks. Before each send one of the first six counts; one of the others may follow.
+// After the waited of observe a would_stop may follow, once it is known whether the news came.
 const (
 	CheckAllowed   Check = "allowed"    // the person has consent
 	CheckUnknown   Check = "unknown"    // nothing is known that speaks against it
-	CheckWaited    Check = "waited"     // enforce hands the task back for some seconds: news may be on their way
+	CheckWaited    Check = "waited"     // enforce hands the task back for some seconds, and observe sends it: news may be on their way
 	CheckStopped   Check = "stopped"    // enforce: refused without a call
 	CheckWouldStop Check = "would_stop" // observe: sent, though enforce would have refused it
 	CheckError     Check = "error"      // Redis did not answer: sent
@@ -146,39 +148,55 @@ type Day struct {
 // Counts returns the checks of the last days of an app, today included, the newest first. Days and
 // types without a check are left out.
 func Counts(ctx context.Context, rdb redis.UniversalClient, app string, now time.Time, days int) ([]Day, error) {
-	pipe := rdb.Pipeline()
-	replies := make([]*redis.MapStringStringCmd, min(days, MaxDays))
-	for i := range replies {
-		replies[i] = pipe.HGetAll(ctx, countsKey(app, dayOf(now.AddDate(0, 0, -i))))
+	all, err := countsOf(ctx, rdb, []string{app}, now, days)
+	return all[app], err
+}
+
+// countsOf is Counts for several apps, in one round trip.
+func countsOf(ctx context.Context, rdb redis.UniversalClient, apps []string, now time.Time, days int) (map[string][]Day, error) {
+	if len(apps) == 0 {
+		return nil, nil
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	days = min(days, MaxDays)
+	replies := make([]*redis.MapStringStringCmd, 0, len(apps)*days)
+	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, app := range apps {
+			for i := range days {
+				replies = append(replies, p.HGetAll(ctx, countsKey(app, dayOf(now.AddDate(0, 0, -i)))))
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read the counts of consent checks: %w", err)
 	}
-	var all []Day
-	for i, reply := range replies {
-		types := make(map[string]map[Check]int64)
-		for field, text := range reply.Val() {
-			typ, check, _ := strings.Cut(field, "|")
-			n, err := strconv.ParseInt(text, 10, 64)
-			if err != nil {
-				continue // not ours
-			}
-			if types[typ] == nil {
-				types[typ] = make(map[Check]int64)
-			}
-			types[typ][Check(check)] = n
-		}
-		for typ, checks := range types {
-			all = append(all, Day{Day: dayOf(now.AddDate(0, 0, -i)), Type: typ, Checks: checks})
-		}
+	all := make(map[string][]Day, len(apps))
+	for n, reply := range replies {
+		app, day := apps[n/days], dayOf(now.AddDate(0, 0, -n%days))
+		all[app] = append(all[app], parseDay(day, reply.Val())...)
 	}
-	slices.SortFunc(all, func(a, b Day) int {
-		if c := strings.Compare(b.Day, a.Day); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Type, b.Type)
-	})
 	return all, nil
+}
+
+// parseDay returns the checks of a day, by type.
+func parseDay(day string, counts map[string]string) []Day {
+	types := make(map[string]map[Check]int64)
+	for field, text := range counts {
+		typ, check, _ := strings.Cut(field, "|")
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			continue // not ours
+		}
+		if types[typ] == nil {
+			types[typ] = make(map[Check]int64)
+		}
+		types[typ][Check(check)] = n
+	}
+	all := make([]Day, 0, len(types))
+	for _, typ := range slices.Sorted(maps.Keys(types)) {
+		all = append(all, Day{Day: day, Type: typ, Checks: types[typ]})
+	}
+	return all
 }
 
 // Total adds the checks of days.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -15,6 +16,7 @@ type Metrics struct {
 	calls      *prometheus.CounterVec
 	callTime   *prometheus.HistogramVec
 	permitWait *prometheus.HistogramVec
+	consents   *prometheus.CounterVec
 }
 
 func newMetrics() *Metrics {
@@ -30,6 +32,9 @@ func newMetrics() *Metrics {
 			Name: "wxcourier_permit_wait_seconds", Help: "Wait of a lane for its next permit.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
 		}, []string{"api"}),
+		consents: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "wxcourier_consent_checks_total", Help: "Checks of the consent of receivers of subscribe messages, and how calls turned out for it, by check.",
+		}, []string{"app", "type", "check"}),
 	}
 }
 
@@ -37,7 +42,7 @@ func newMetrics() *Metrics {
 // Dispatcher of this process, both count in the same. Call it before the first call.
 func (m *Metrics) Register(registry prometheus.Registerer) error {
 	return errors.Join(
-		adopt(registry, &m.calls), adopt(registry, &m.callTime), adopt(registry, &m.permitWait),
+		adopt(registry, &m.calls), adopt(registry, &m.callTime), adopt(registry, &m.permitWait), adopt(registry, &m.consents),
 	)
 }
 
@@ -54,6 +59,11 @@ func adopt[C prometheus.Collector](registry prometheus.Registerer, collector *C)
 	}
 	*collector = existing
 	return nil
+}
+
+// CountConsent counts a check of the consent of a receiver.
+func (m *Metrics) CountConsent(app, typ string, check consent.Check) {
+	m.consents.WithLabelValues(app, typ, string(check)).Inc()
 }
 
 // countNoToken counts a call that was not made for lack of a token.

@@ -11,12 +11,16 @@ import (
 )
 
 // Options has the client and the callbacks of a run. The callbacks are called one at a time,
-// except AlreadyEnded.
+// except AdmitTask and AlreadyEnded.
 type Options struct {
 	Client *tasks.Client
 	// Admit is called once for each app, before its first task is enqueued. If it returns
 	// an error, all lines of the app are bad lines with that error.
 	Admit func(ctx context.Context, app string) error
+	// AdmitTask, if set, is called for each task of such an app before it is enqueued. If it returns an
+	// error, the line is a bad line with that error. It may be called at the same time as the other
+	// callbacks.
+	AdmitTask func(ctx context.Context, e tasks.Envelope) error
 	// AlreadyEnded, if set, is called for each task before it is enqueued. If it returns
 	// true, the task has ended before and is not enqueued; AlreadyEnded has reported its
 	// outcome. It may be called at the same time as the other callbacks. Its error ends the
@@ -144,6 +148,9 @@ func (e *enqueuer) read(ctx context.Context, source *taskfile.Source, events cha
 		}
 		if item.Err == nil {
 			item.Err = e.admit(ctx, item.Envelope.App)
+		}
+		if item.Err == nil && e.AdmitTask != nil {
+			item.Err = e.AdmitTask(ctx, item.Envelope)
 		}
 		e.update(func(c *Counts) { c.Lines++ })
 		switch next := (task{Item: item, seq: e.answers.reserve()}); {

@@ -8,9 +8,11 @@ import (
 
 	"github.com/wxcourier/wxcourier/configs"
 	"github.com/wxcourier/wxcourier/internal/app"
+	"github.com/wxcourier/wxcourier/internal/asynqwire"
 	"github.com/wxcourier/wxcourier/internal/describe"
 	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/hold"
+	"github.com/wxcourier/wxcourier/tasks"
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
@@ -75,11 +77,30 @@ func (c *checker) app(ctx context.Context, one configs.App, stored bool) {
 	if one.CountsConsents() && !one.Callback.Configured() {
 		c.warn(subject, "consent is %s, and callback is not configured: wxcourier does not hear what persons accept, unless your services report it (POST /v1/consents/{app}/{openid})", one.Consent)
 	}
+	if !one.Callback.Configured() {
+		c.mediaChecks(ctx, subject, one, stored)
+	}
 	for _, h := range app.HoursOf(one.ID, one.Hours, time.Now()) {
 		c.ok("hours", "%s", h.String())
 	}
 	if stored {
 		c.holds(ctx, one.ID)
+	}
+}
+
+// mediaChecks warns of an app without a callback that has tasks, or limits, of a type that needs one.
+func (c *checker) mediaChecks(ctx context.Context, subject string, one configs.App, stored bool) {
+	for _, spec := range tasks.Catalog() {
+		_, uses := one.Limits[spec.Type]
+		if !spec.Callback {
+			continue
+		}
+		for _, queue := range tasks.QueueNames(one.ID, spec.Type) {
+			uses = uses || stored && c.parts.Redis.SIsMember(ctx, asynqwire.Queues, queue).Val()
+		}
+		if uses {
+			c.warn(subject, "it has %s tasks, and callback is not configured: WeChat's verdicts cannot arrive, and the tasks end as unknown after 30 minutes\nset callback.token_file and callback.aes_key_file of the app, and gateway.callback_listen", spec.Type)
+		}
 	}
 }
 

@@ -67,7 +67,7 @@ func (r *Run) Deliver(ctx context.Context) (*Report, error) {
 func (r *Run) deliver(ctx context.Context) error {
 	reader := r.cfg.Settings.Redis.NewClient()
 	options := ingest.Options{
-		Client: r.parts.Tasks, Admit: r.admit, Known: ledger.New(r.parts.Redis, ledger.Policy{}).Exist,
+		Client: r.parts.Tasks, Admit: r.admit, AdmitTask: r.admitTask, Known: ledger.New(r.parts.Redis, ledger.Policy{}).Exist,
 		OnBadLine: r.reporter.BadLine, OnEnqueued: r.reporter.Enqueued, OnDuplicate: r.reporter.Duplicate,
 	}
 	if r.journal != nil {

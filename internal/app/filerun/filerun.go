@@ -74,8 +74,10 @@ const (
 type Run struct {
 	cfg     Config
 	window  int
-	journal *runJournal    // nil without a journal
-	closers []func() error // called by Close, the last one first
+	journal *runJournal     // nil without a journal
+	sandbox *sandbox.Server // nil: WeChat itself
+	pushes  sandboxPushes   // used by the goroutine that reads the input
+	closers []func() error  // called by Close, the last one first
 
 	parts    *app.Parts
 	reporter ingest.Reporter
@@ -136,6 +138,7 @@ func (r *Run) open(ctx context.Context) (err error) {
 	}
 	if r.usesEmbedded() {
 		r.parts.Unlisted = true // one replica for each app, in a Redis that is not watched
+		r.parts.GetsPushes = r.cfg.Sandbox
 		return nil
 	}
 	return app.CheckEviction(ctx, r.cfg.Settings.Redis, r.parts.Redis, r.cfg.Log)
@@ -203,6 +206,7 @@ func (r *Run) startSandbox() {
 		r.apps[i].Hours = nil // no messages are sent, so no hours apply
 	}
 	// Nothing reads the calls of this sandbox, so it need not keep them.
-	stop := app.StartSandbox(&r.cfg.Settings, sandbox.Options{KeepCalls: 1, KeepMessages: 1})
+	var stop func()
+	r.sandbox, stop = app.StartSandbox(&r.cfg.Settings, sandbox.Options{KeepCalls: 1, KeepMessages: 1})
 	r.closers = append(r.closers, func() error { stop(); return nil })
 }

@@ -18,7 +18,7 @@ func (r *Run) messagef(format string, args ...any) {
 // onResult handles one outcome. With a journal its writer writes the result.
 func (r *Run) onResult(ctx context.Context, result tasks.Result) {
 	err := r.cfg.Images.Save(ctx, r.parts.Tasks, result, r.journal != nil)
-	if r.usesEmbedded() {
+	if spec, _ := tasks.Lookup(result.Type); r.usesEmbedded() && !spec.Callback { // whose copy a worker ends later
 		r.deleteRecord(ctx, result)
 	}
 	if err != nil {
