@@ -264,10 +264,10 @@ func controlDelay(text string) (time.Duration, error) {
 }
 
 // controlRemoveRules returns the action of a route that removes the rule with the parameter id, and without one all rules.
-func controlRemoveRules(remove func(id int) bool, clear func()) func(*http.Request) (any, error) {
+func controlRemoveRules(remove func(id int) bool, removeAll func()) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		if !r.URL.Query().Has("id") {
-			clear()
+			removeAll()
 			return okReply{true}, nil
 		}
 		text := r.URL.Query().Get("id")
