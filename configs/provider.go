@@ -10,7 +10,7 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// Provider is a service provider (第三方平台): accounts authorise it, and it calls WeChat for them.
+// Provider is a service provider (第三方平台): accounts authorize it, and it calls WeChat for them.
 type Provider struct {
 	// ID is the app id of the service provider, as WeChat's open platform shows it.
 	ID string `yaml:"id"`
@@ -18,10 +18,10 @@ type Provider struct {
 	Secret wechat.Secret `yaml:"secret"`
 	// SecretFile is the path of a file with the secret, used in place of Secret.
 	SecretFile string `yaml:"secret_file"`
-	// Callback is how WeChat's pushes to the service provider, and to the accounts that authorised it,
+	// Callback is how WeChat's pushes to the service provider, and to the accounts that authorized it,
 	// are read: one token and one key for all.
 	Callback Callback `yaml:"callback"`
-	// AddApps adds the accounts that authorise the service provider and are not among the apps, with
+	// AddApps adds the accounts that authorize the service provider and are not among the apps, with
 	// the defaults of an app, while the process runs.
 	AddApps bool `yaml:"add_apps"`
 }
@@ -31,14 +31,14 @@ func (p Provider) Credential() wechat.Credential {
 	return wechat.Credential{App: p.ID, Secret: p.Secret, Mode: wechat.ModeProvider}
 }
 
-// App returns an account that authorised the provider and is not among the configured apps.
+// App returns an account that authorized the provider and is not among the configured apps.
 func (p Provider) App(id string) App {
 	app := App{ID: id, Token: Token{Mode: wechat.ModeComponent, Provider: p.ID}}
 	app.inheritCallback(p)
 	return app
 }
 
-// inheritCallback gives an app the callback of the service provider that it has authorised: pushes to
+// inheritCallback gives an app the callback of the service provider that it has authorized: pushes to
 // it are signed and encrypted as those to the provider. It may have a forward_url of its own.
 func (a *App) inheritCallback(p Provider) {
 	forward := a.Callback

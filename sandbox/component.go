@@ -23,7 +23,7 @@ const (
 	pathPreAuthCode     = "/cgi-bin/component/api_create_preauthcode"
 )
 
-// The families of the tokens of service providers and of the accounts that authorised them.
+// The families of the tokens of service providers and of the accounts that authorized them.
 const (
 	Component  Family = "component"
 	Authorizer Family = "authorizer"
@@ -85,7 +85,7 @@ func (p *provider) secret(prefix string) string {
 	return text
 }
 
-// authorizedBy returns the provider that an app has authorised, or "". The caller holds s.mu.
+// authorizedBy returns the provider that an app has authorized, or "". The caller holds s.mu.
 func (st *state) authorizedBy(app string) string {
 	for id, p := range st.providers {
 		if _, ok := p.authorizers[app]; ok {
@@ -119,7 +119,7 @@ func (s *Server) PushTicket(providerID string) error {
 
 var errUnknownProvider = errors.New("sandbox: unknown service provider")
 
-// Authorize makes an app authorise a service provider, or do so again, and pushes the event to the provider's callback. It
+// Authorize makes an app authorize a service provider, or do so again, and pushes the event to the provider's callback. It
 // returns the authorization code of the event.
 func (s *Server) Authorize(providerID, app string) (code string, err error) {
 	return s.authorize(providerID, app, "preauthcode@@@sandbox", func(*provider, time.Time) error { return nil })
@@ -175,7 +175,7 @@ func (s *Server) Unauthorize(providerID, app string) error {
 	p := s.providerOf(providerID)
 	if p == nil || p.authorizers[app] == "" {
 		s.mu.Unlock()
-		return errors.New("sandbox: the app has not authorised this service provider")
+		return errors.New("sandbox: the app has not authorized this service provider")
 	}
 	delete(p.authorizers, app)
 	e := providerEvent(providerID, "unauthorized", s.opts.Clock(), pushwire.Element{Name: "AuthorizerAppid", Value: pushwire.Text(app)})
@@ -197,7 +197,7 @@ func (s *Server) RotateRefreshTokens(providerID string, rotate bool) error {
 	return nil
 }
 
-// RefreshToken returns the valid refresh token of an authorizer, "" if it has not authorised the provider.
+// RefreshToken returns the valid refresh token of an authorizer, "" if it has not authorized the provider.
 func (s *Server) RefreshToken(providerID, app string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,7 +218,7 @@ func (s *Server) ProviderSecrets(providerID string) []string {
 	return nil
 }
 
-// SetAuthorizerCallback sets the URL of the pushes of an app that has authorised a service provider: they are encrypted with
+// SetAuthorizerCallback sets the URL of the pushes of an app that has authorized a service provider: they are encrypted with
 // the provider's key, and name its app id.
 func (s *Server) SetAuthorizerCallback(providerID, app string, c Callback) error {
 	t, err := c.target(providerID)

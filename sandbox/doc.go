@@ -111,7 +111,7 @@
 //	POST   /sandbox/ip         {"app":"…","blocked":true}   40164 on the token endpoints
 //	POST   /sandbox/secret     {"app":"…","secret":"…"}     the token endpoints answer 40125 to any other
 //	POST   /sandbox/ticket     {"provider":"…"}             pushes a component_verify_ticket to the service provider
-//	POST   /sandbox/authorize  {"provider":"…","app":"…"}   the app authorises the provider (again), and pushes that; with
+//	POST   /sandbox/authorize  {"provider":"…","app":"…"}   the app authorizes the provider (again), and pushes that; with
 //	                           "pre_auth_code":"…" as from the provider's link
 //	POST   /sandbox/unauthorize {"provider":"…","app":"…"}  the app takes that back
 //	POST   /sandbox/rotate     {"provider":"…","rotate":true}   each token of an authorizer has a new refresh token
@@ -123,7 +123,7 @@
 //	endpoints.go                       the endpoints, one row each
 //	exchange.go, respond.go            one call: received, processed, answered
 //	tokens.go, tokencalls.go           tokens, and how a call identifies its app
-//	component.go, componentcalls.go    service providers and the accounts that authorise them
+//	component.go, componentcalls.go    service providers and the accounts that authorize them
 //	security.go                        the API security mode
 //	messages.go, values.go             messages, and the values of templates' fields
 //	consent.go, templates.go           subscriptions, and the lists of templates

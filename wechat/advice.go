@@ -43,8 +43,8 @@ const (
 	adviceIP        = "add the public IP address of this host to the app's IP whitelist in WeChat's console"
 	adviceConsent   = "ask the account's administrator to confirm this host's IP address in WeChat"
 	advicePenalty   = "read the penalty notice in WeChat's console; appeals are made there too"
-	adviceAuthorize = "ask the account's administrator to authorise the third-party platform again: then the app goes on by itself"
-	adviceGrant     = "ask the account's administrator to authorise the third-party platform again, including this API"
+	adviceAuthorize = "ask the account's administrator to authorize the third-party platform again: then the app goes on by itself"
+	adviceGrant     = "ask the account's administrator to authorize the third-party platform again, including this API"
 )
 
 // configAdvice holds the advice for codes of ClassConfig that the token endpoints return.

@@ -28,8 +28,8 @@ const (
 	// ClassConfig: the app's configuration is wrong: its secret, its IP list, its state.
 	// Every request of the app fails until an operator corrects it.
 	ClassConfig
-	// ClassUnauthorized: the account has not authorised the service provider that calls for it, or
-	// has taken that back. Every request of the app fails until its administrator authorises it.
+	// ClassUnauthorized: the account has not authorized the service provider that calls for it, or
+	// has taken that back. Every request of the app fails until its administrator authorizes it.
 	ClassUnauthorized
 	// ClassAccount: the app may not use this endpoint: no permission, banned, not released.
 	ClassAccount

@@ -109,12 +109,12 @@ func providerError(cred Credential, err error) error {
 	return fmt.Errorf("service provider %s: %w", cred.Provider, err)
 }
 
-// fetchAuthorizer requests the token of an account that authorised a service provider, and keeps the
+// fetchAuthorizer requests the token of an account that authorized a service provider, and keeps the
 // refresh token of the answer before it returns the token.
 //
 // Where the refresh token is unknown, or WeChat refuses the known ones, it asks WeChat for it: a
 // process may have died between an answer with a new one and the storing, and an account may have
-// authorised the provider before wxcourier got its pushes.
+// authorized the provider before wxcourier got its pushes.
 func (t *Tokens) fetchAuthorizer(ctx context.Context, cred Credential, owner string) (sharedToken, error) {
 	stored, err := t.store.authorization(ctx, cred.App)
 	if err != nil {

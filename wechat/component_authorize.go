@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// PreAuthCode is a code with which one account can authorise a service provider.
+// PreAuthCode is a code with which one account can authorize a service provider.
 type PreAuthCode struct {
 	Value     Secret
 	ExpiresAt time.Time
 }
 
-// PreAuthCode asks WeChat for a code with which an account can authorise a service provider
+// PreAuthCode asks WeChat for a code with which an account can authorize a service provider
 // (api_create_preauthcode); see [AuthorizationLink]. Its error is a *[TokenError] where the provider has
 // no token.
 // https://developers.weixin.qq.com/doc/oplatform/openApi/authorization-management/api_getpreauthcode.html
@@ -38,7 +38,7 @@ func (t *Tokens) PreAuthCode(ctx context.Context, provider string) (PreAuthCode,
 	return PreAuthCode{Value: code, ExpiresAt: asked.Add(life)}, nil
 }
 
-// AuthorizationKind says which accounts a person is offered to authorise.
+// AuthorizationKind says which accounts a person is offered to authorize.
 type AuthorizationKind int
 
 // The kinds of accounts, as WeChat numbers them (auth_type).
@@ -48,7 +48,7 @@ const (
 	AuthorizeAny          AuthorizationKind = 3
 )
 
-// AuthorizationLink leads the administrator of an account to WeChat's page on which they authorise a
+// AuthorizationLink leads the administrator of an account to WeChat's page on which they authorize a
 // service provider.
 type AuthorizationLink struct {
 	Provider string // the app id of the service provider

@@ -25,7 +25,7 @@ func (t *Tokens) TicketTime(ctx context.Context, provider string) (time.Time, er
 // Authorize takes over the authorization that an account gave a service provider at a time: it
 // exchanges the code, and stores the refresh token and the token for all replicas. The same event may
 // come again, also to another process: a code is exchanged once, and an event older than the last one
-// of the account changes nothing. done reports whether the account is authorised now by this event.
+// of the account changes nothing. done reports whether the account is authorized now by this event.
 //
 // The error is one of Redis, or of the exchange, as of [Tokens.Token]. A code that was used or has
 // expired is no error where WeChat tells the refresh token all the same.
@@ -65,12 +65,12 @@ func (t *Tokens) Authorize(ctx context.Context, provider, app string, code Secre
 		return false, err
 	}
 	t.forget(app)
-	t.reporter.logger().InfoContext(ctx, "the account has authorised the service provider", slog.String("app", app), slog.String("provider", provider))
+	t.reporter.logger().InfoContext(ctx, "the account has authorized the service provider", slog.String("app", app), slog.String("provider", provider))
 	return true, nil
 }
 
 // Deauthorize forgets the authorization that an account took back from a service provider at a time.
-// done is false, and nothing changes, where a later event was handled, or the account has authorised
+// done is false, and nothing changes, where a later event was handled, or the account has authorized
 // another provider. Calls of the app fail with ErrUnauthorized, or as WeChat answers.
 func (t *Tokens) Deauthorize(ctx context.Context, provider, app string, at time.Time) (done bool, err error) {
 	done, err = t.store.deauthorize(ctx, provider, app, at)

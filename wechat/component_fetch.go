@@ -131,7 +131,7 @@ func (f tokenFetcher) refreshToken(ctx context.Context, cred Credential, provide
 	return Secret(v.Info.Refresh), err
 }
 
-// preAuthCode asks for a code with which an account can authorise the provider (api_create_preauthcode):
+// preAuthCode asks for a code with which an account can authorize the provider (api_create_preauthcode):
 // https://developers.weixin.qq.com/doc/oplatform/openApi/authorization-management/api_getpreauthcode.html
 func (f tokenFetcher) preAuthCode(ctx context.Context, app string, provider Secret) (Secret, time.Duration, error) {
 	var v struct {

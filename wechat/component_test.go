@@ -509,7 +509,7 @@ func TestAskAuthorization(t *testing.T) {
 	r := newProviderRig(t, rdb, 1)
 	r.ticket(t)
 	if err := r.failed(r.tokens[0].Ask(t.Context(), account)); err == nil {
-		t.Error("an account that authorised nothing has a token")
+		t.Error("an account that authorized nothing has a token")
 	}
 	r.authorize(t)
 	for _, app := range []string{account, component} {

@@ -18,8 +18,8 @@ var endpointRows = []CodeRow{
 	{EndpointComponentToken, 40001, ClassConfig, "secret of the service provider wrong", "第三方平台的 AppSecret 不正确", pageComponent},
 	{EndpointComponentToken, 61011, ClassConfig, "app id of the service provider invalid", "第三方平台的 appid 无效", pageComponent},
 	// Unlike on other endpoints these two are about the whole authorization.
-	{EndpointAuthorizerToken, 42007, ClassUnauthorized, "account holder changed the password, authorisation is void", "账号修改了密码，授权已失效", enumMP},
-	{EndpointAuthorizerToken, 61007, ClassUnauthorized, "account has authorised no API for the service provider", "账号没有把任何接口授权给该第三方平台", enumOpen},
+	{EndpointAuthorizerToken, 42007, ClassUnauthorized, "account holder changed the password, authorization is void", "账号修改了密码，授权已失效", enumMP},
+	{EndpointAuthorizerToken, 61007, ClassUnauthorized, "account has authorized no API for the service provider", "账号没有把任何接口授权给该第三方平台", enumOpen},
 
 	{EndpointSubscribe, 41030, ClassRejected, "page is wrong, or not in the released version", "page 不正确，或不在已发布的版本中", pageSubscribe},
 

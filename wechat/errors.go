@@ -102,7 +102,7 @@ var (
 	ErrNoTicket = errors.New("wechat: the service provider has no valid component_verify_ticket: WeChat pushes one every ten minutes to /callback/<app id of the service provider>")
 	// ErrUnauthorized means that WeChat has no authorization of the account for the service
 	// provider, or gives no refresh token for it.
-	ErrUnauthorized = errors.New("wechat: the account has not authorised the service provider, or has taken that back")
+	ErrUnauthorized = errors.New("wechat: the account has not authorized the service provider, or has taken that back")
 	// ErrClosed means that Tokens.Close was called.
 	ErrClosed = errors.New("wechat: token source closed")
 )

@@ -34,7 +34,7 @@ const (
 	// refused a token also &rejected=<SHA-256 of that token in hex>. The answer has
 	// WeChat's format: {"access_token":"…","expires_in":7200}.
 	ModeExternal = "external"
-	// ModeComponent is for an account that authorised a service provider (第三方平台): its token
+	// ModeComponent is for an account that authorized a service provider (第三方平台): its token
 	// comes from /cgi-bin/component/api_authorizer_token, with the provider's own token and the
 	// refresh token of the authorization, which [Tokens.Authorize] and the answers keep up to date:
 	// https://developers.weixin.qq.com/doc/oplatform/openApi/ticket-token/api_getauthorizeraccesstoken.html

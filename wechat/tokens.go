@@ -36,7 +36,7 @@ const (
 // When Redis is unavailable, a valid cached token is used; without one there is no token:
 // requests by each process would invalidate the tokens of the others or use up the quota.
 //
-// A service provider and the accounts that authorised it are apps of their own here, in the modes
+// A service provider and the accounts that authorized it are apps of their own here, in the modes
 // ModeProvider and ModeComponent. Besides its token the provider has the last ticket
 // (wxcourier:{<provider>}:ticket), and an account the refresh token of its authorization
 // (wxcourier:{<app>}:authorization).

@@ -12,13 +12,13 @@ import (
 type authorizeCommand struct {
 	Provider string `placeholder:"ID" help:"The service provider. Default: the only one that is configured."`
 	Redirect string `required:"" placeholder:"URL" help:"Where WeChat leads the administrator afterwards: a page of the domain that the open platform has for authorizations (授权发起页域名)."`
-	App      string `placeholder:"ID" help:"The account that is to authorise. Default: the administrator chooses."`
+	App      string `placeholder:"ID" help:"The account that is to authorize. Default: the administrator chooses."`
 	Kind     string `enum:"any,account,miniprogram" default:"any" placeholder:"KIND" help:"The accounts that are offered: any, account (official accounts) or miniprogram."`
 	JSON     bool   `help:"Print JSON."`
 }
 
 func (authorizeCommand) Help() string {
-	return `Asks WeChat for a pre-auth code of a service provider, and prints the links with which the administrator of one account authorises it. The code is valid for some minutes and for one account.
+	return `Asks WeChat for a pre-auth code of a service provider, and prints the links with which the administrator of one account authorizes it. The code is valid for some minutes and for one account.
 
 The first link is opened in WeChat, on the administrator's phone. The second shows a QR code in a browser; WeChat accepts it only from a click on a page of the domain of --redirect.
 

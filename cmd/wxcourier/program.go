@@ -65,7 +65,7 @@ type commands struct {
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 
 	Templates templatesCommand `cmd:"" help:"List the message templates of apps, with their fields."`
-	Authorize authorizeCommand `cmd:"" help:"Print the link with which an account authorises a service provider."`
+	Authorize authorizeCommand `cmd:"" help:"Print the link with which an account authorizes a service provider."`
 
 	Healthcheck healthcheckCommand `cmd:"" help:"Check whether a worker or a gateway is ready, for container runtimes."`
 }

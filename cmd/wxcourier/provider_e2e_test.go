@@ -151,8 +151,8 @@ func (p *provided) holdReason() string {
 	return h
 }
 
-// TestServiceProvider: an account authorises a service provider, takes that back under load, and
-// authorises it again; gateway and workers are killed, also between WeChat's answer with a new refresh
+// TestServiceProvider: an account authorizes a service provider, takes that back under load, and
+// authorizes it again; gateway and workers are killed, also between WeChat's answer with a new refresh
 // token and its storing. All messages arrive once, and no secret is printed.
 func TestServiceProvider(t *testing.T) {
 	t.Parallel()
@@ -220,7 +220,7 @@ func (p *provided) wantNoSecrets() {
 			p.Errorf("a secret was printed:\n%s", output)
 		}
 	}
-	if !strings.Contains(output, "has authorised the service provider") {
+	if !strings.Contains(output, "has authorized the service provider") {
 		p.Errorf("the authorization was not logged:\n%s", output)
 	}
 }

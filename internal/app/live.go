@@ -35,7 +35,7 @@ func Within(key, section string) bool {
 type live struct {
 	mu     sync.Mutex          // guards the two fields below, and changes of the others
 	base   configs.Config      // without the apps that were added
-	added  map[string][]string // by service provider: the accounts that authorised it, sorted
+	added  map[string][]string // by service provider: the accounts that authorized it, sorted
 	config atomic.Pointer[configs.Config]
 	apps   atomic.Pointer[map[string]liveApp]
 }

@@ -12,11 +12,11 @@ import (
 	"github.com/wxcourier/wxcourier/wechat"
 )
 
-// authorizersEvery is the interval at which accounts are looked for that have authorised a service
+// authorizersEvery is the interval at which accounts are looked for that have authorized a service
 // provider: one command per provider, which does not grow with their number.
 const authorizersEvery = 3 * time.Second
 
-// FollowAuthorizers adds the accounts that authorise a service provider with add_apps, until ctx ends.
+// FollowAuthorizers adds the accounts that authorize a service provider with add_apps, until ctx ends.
 // changed is called after each change of [Parts.Current].
 func (p *Parts) FollowAuthorizers(ctx context.Context, changed func()) {
 	failing := false
@@ -36,7 +36,7 @@ func (p *Parts) FollowAuthorizers(ctx context.Context, changed func()) {
 	}
 }
 
-// readAuthorizers reads the accounts that have authorised the service providers with add_apps, where
+// readAuthorizers reads the accounts that have authorized the service providers with add_apps, where
 // their number has changed: they are added only.
 func (p *Parts) readAuthorizers(ctx context.Context) error {
 	for _, provider := range p.Current().Providers {

@@ -50,7 +50,7 @@ var remedies = map[string]remedy{
 		cause: "if it lasts, check the network, the proxy and the token service",
 	},
 	hold.ReasonUnauthorized: {
-		cause:   "ask the account's administrator to authorise the service provider again",
+		cause:   "ask the account's administrator to authorize the service provider again",
 		release: "WeChat's push about it ends the hold; without it: wxcourier release --app APP",
 	},
 	capability: {

@@ -11,7 +11,7 @@ import (
 // WholeApp is the scope of a hold on all types of an app.
 const WholeApp = "*"
 
-// ReasonUnauthorized is the reason of a hold on an app whose account has not authorised the service
+// ReasonUnauthorized is the reason of a hold on an app whose account has not authorized the service
 // provider that calls for it, or has taken that back.
 const ReasonUnauthorized = "unauthorized"
 

@@ -48,23 +48,23 @@ type ProviderDeps struct {
 	Log  *slog.Logger
 }
 
-// providerHandler keeps tickets, and takes over what accounts authorise.
+// providerHandler keeps tickets, and takes over what accounts authorize.
 type providerHandler struct{ ProviderDeps }
 
 // NewProvider returns the handler of pushes to service providers.
 func NewProvider(d ProviderDeps) Handler { return providerHandler{d} }
 
-// authorizersKey returns the key of the accounts that have authorised a service provider, a hash: by
+// authorizersKey returns the key of the accounts that have authorized a service provider, a hash: by
 // app id the time of the first authorization that came here, in seconds. An account that takes its
 // authorization back stays: its tasks wait. Apps are added from it, see [Authorizers].
 func authorizersKey(provider string) string { return "wxcourier:{" + provider + "}:authorizers" }
 
-// Authorizers returns the accounts that have authorised a service provider since wxcourier gets its
+// Authorizers returns the accounts that have authorized a service provider since wxcourier gets its
 // pushes, sorted, also those that took that back.
 func Authorizers(ctx context.Context, rdb redis.UniversalClient, provider string) ([]string, error) {
 	apps, err := rdb.HKeys(ctx, authorizersKey(provider)).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read the accounts that authorised %s: %w", provider, err)
+		return nil, fmt.Errorf("read the accounts that authorized %s: %w", provider, err)
 	}
 	apps = slices.DeleteFunc(apps, func(app string) bool { return !tasks.ValidApp(app) })
 	slices.Sort(apps)
@@ -75,7 +75,7 @@ func Authorizers(ctx context.Context, rdb redis.UniversalClient, provider string
 func CountAuthorizers(ctx context.Context, rdb redis.UniversalClient, provider string) (int64, error) {
 	n, err := rdb.HLen(ctx, authorizersKey(provider)).Result()
 	if err != nil {
-		return 0, fmt.Errorf("count the accounts that authorised %s: %w", provider, err)
+		return 0, fmt.Errorf("count the accounts that authorized %s: %w", provider, err)
 	}
 	return n, nil
 }
@@ -129,7 +129,7 @@ func (h providerHandler) ticket(ctx context.Context, provider string, p callback
 func (h providerHandler) authorized(ctx context.Context, provider string, p callback.Push) error {
 	app := p.Provider.Authorizer
 	if err := h.Redis.HSetNX(ctx, authorizersKey(provider), app, p.Created.Unix()).Err(); err != nil {
-		return fmt.Errorf("note the account that authorised %s: %w", provider, err)
+		return fmt.Errorf("note the account that authorized %s: %w", provider, err)
 	}
 	done, err := h.Tokens.Authorize(ctx, provider, app, wechat.Secret(p.Provider.Code), p.Created)
 	var api *wechat.APIError

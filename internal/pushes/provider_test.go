@@ -104,7 +104,7 @@ func (p *platform) ticket(after int) callback.Push {
 	return p.push("component_verify_ticket", after, callback.Provider{Ticket: secrets[len(secrets)-1]})
 }
 
-// authorized lets an account authorise the provider, and is the push about it.
+// authorized lets an account authorize the provider, and is the push about it.
 func (p *platform) authorized(event, app string, after int) callback.Push {
 	p.t.Helper()
 	code, err := p.wx.Authorize(provider, app)
@@ -310,7 +310,7 @@ func TestProviderLeavesAlone(t *testing.T) {
 			t.Errorf("%d accounts, %v", n, err)
 		}
 
-		// An account that authorised a provider which is not configured here.
+		// An account that authorized a provider which is not configured here.
 		if err := p.Handle(t.Context(), otherProvider, []callback.Push{{
 			Event: "unauthorized", Created: p.start.Add(time.Minute), Provider: &callback.Provider{App: otherProvider, Authorizer: account},
 		}}); err != nil {

@@ -40,8 +40,8 @@ func (r *Run) admitTask(ctx context.Context, e tasks.Envelope) error {
 	return nil
 }
 
-// receivePushes lets the sandbox push the verdicts on the media checks of an app to this process. Other
-// pushes, such as receipts, nothing reads.
+// receivePushes lets the sandbox push the verdicts on the media checks of an app to this process. It
+// pushes no receipts, since nothing here reads them.
 func (r *Run) receivePushes(ctx context.Context, id string) error {
 	p := &r.pushes
 	if p.server == nil {
