@@ -28,6 +28,7 @@ import (
 	"github.com/wxcourier/wxcourier/gateway/webhook"
 	"github.com/wxcourier/wxcourier/internal/apikey"
 	"github.com/wxcourier/wxcourier/internal/consent"
+	"github.com/wxcourier/wxcourier/internal/dispatch"
 	"github.com/wxcourier/wxcourier/internal/heartbeat"
 	"github.com/wxcourier/wxcourier/internal/hold"
 	"github.com/wxcourier/wxcourier/internal/httpguard"
@@ -129,7 +130,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	}
 	g.metrics.expectReceipts(deps.Apps())
 	var err error
-	if g.outcomes, err = newOutcomes(deps.Registry); err != nil {
+	if g.outcomes, err = dispatch.Outcomes(deps.Registry); err != nil {
 		return nil, err
 	}
 	g.api = api.New(api.Deps{

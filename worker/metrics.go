@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,11 +18,9 @@ type metrics struct {
 	build    prometheus.Collector
 }
 
-func newMetrics() *metrics {
+func newMetrics(outcomes *prometheus.CounterVec) *metrics {
 	m := &metrics{
-		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "wxcourier_outcomes_total", Help: "Outcomes recorded.",
-		}, []string{"app", "type", "outcome"}),
+		outcomes: outcomes,
 		delivery: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "wxcourier_delivery_seconds", Help: "From enqueue to outcome.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 14),
@@ -35,23 +32,6 @@ func newMetrics() *metrics {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.delivery, m.build}
-}
-
-// registerOutcomes registers the counter of outcomes, or uses that of a gateway in this process, which
-// counts the outcomes that pushes record.
-func (m *metrics) registerOutcomes(reg prometheus.Registerer) error {
-	err := reg.Register(m.outcomes)
-	var twice prometheus.AlreadyRegisteredError
-	if errors.As(err, &twice) {
-		if shared, ok := twice.ExistingCollector.(*prometheus.CounterVec); ok {
-			m.outcomes = shared
-			return nil
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("register the metrics: %w", err)
-	}
-	return nil
 }
 
 // register registers metrics with a registry.

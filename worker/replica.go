@@ -172,7 +172,11 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 	if !r.unlisted {
 		r.series = series.NewRecorder(r.rdb, r.log)
 	}
-	hook, metrics := gate.NewHook(deps.Redis, gate.WithRetention(deps.Results.AsynqRetention)), newMetrics()
+	outcomes, err := dispatch.Outcomes(deps.Registry)
+	if err != nil {
+		return nil, err
+	}
+	hook, metrics := gate.NewHook(deps.Redis, gate.WithRetention(deps.Results.AsynqRetention)), newMetrics(outcomes)
 	book := ledger.New(deps.Redis, policy)
 	kinds := templates.NewCache(deps.Redis, nil)
 	r.dispatcher = dispatch.New(dispatch.Deps{
@@ -202,9 +206,6 @@ func New(cfg Config, deps Deps, hooks Hooks) (*Replica, error) {
 		deadAfter: policy.DeadAfter, retention: policy.Retention,
 	})
 	if deps.Registry != nil {
-		if err := metrics.registerOutcomes(deps.Registry); err != nil {
-			return nil, err
-		}
 		if err := register(deps.Registry, append(metrics.collectors(), newStateCollector(r.fleet))...); err != nil {
 			return nil, err
 		}

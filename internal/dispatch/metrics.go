@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,6 +45,21 @@ func (m *Metrics) Register(registry prometheus.Registerer) error {
 	return errors.Join(
 		adopt(registry, &m.calls), adopt(registry, &m.callTime), adopt(registry, &m.permitWait), adopt(registry, &m.consents),
 	)
+}
+
+// Outcomes returns the counter of outcomes of a registry, by app, type and outcome. The workers and the
+// gateway of a process share it. Without a registry it is a counter that nothing shows.
+func Outcomes(registry prometheus.Registerer) (*prometheus.CounterVec, error) {
+	outcomes := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "wxcourier_outcomes_total", Help: "Outcomes recorded.",
+	}, []string{"app", "type", "outcome"})
+	if registry == nil {
+		return outcomes, nil
+	}
+	if err := adopt(registry, &outcomes); err != nil {
+		return nil, fmt.Errorf("register the metrics: %w", err)
+	}
+	return outcomes, nil
 }
 
 // adopt registers a collector, or replaces it by the one that the registry has already.
