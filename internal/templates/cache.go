@@ -150,7 +150,7 @@ func (c *Cache) Kind(app, template string) (kind int, known bool) {
 	if t == nil || t.Kind != OneTime && t.Kind != LongTerm {
 		return 0, false
 	}
-	return 0, false
+	return t.Kind, true
 }
 
 // Want asks for a fetch of an app's templates, since a message did not fit what is known: by a replica
