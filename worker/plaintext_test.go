@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -77,8 +78,8 @@ func TestPlaintextScheme(t *testing.T) {
 		}
 		again := plain("plain")
 		again.Plaintext = false
-		if receipt := r.submit(again); !receipt.Differs {
-			t.Errorf("the id with a call counts as the same task: %+v", receipt)
+		if receipt, err := r.client.Submit(t.Context(), again); !errors.Is(err, tasks.ErrIDInUse) {
+			t.Errorf("the id with a call counts as the same task: %+v, %v", receipt, err)
 		}
 	})
 }

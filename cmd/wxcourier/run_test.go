@@ -26,9 +26,6 @@ func TestSandboxRunOfEveryType(t *testing.T) {
 	var text strings.Builder
 	var want []string
 	for _, spec := range tasks.Catalog() {
-		if spec.Callback {
-			continue // see TestSandboxRunOfAMediaCheck
-		}
 		id := strings.ReplaceAll(spec.Type, ":", "-")
 		e := tasks.Envelope{Type: spec.Type, App: testApp, ID: id, Body: json.RawMessage(spec.Example)}
 		payload, err := e.Encode()
@@ -52,7 +49,7 @@ func TestSandboxRunOfEveryType(t *testing.T) {
 			t.Errorf("%s: %+v", id, r)
 		}
 	}
-	mentions(t, "the summary", got.stderr, "send:uniform", "accepted", "rejected", "14 tasks in", "warning: WeChat retired uniform_send")
+	mentions(t, "the summary", got.stderr, "send:uniform", "accepted", "rejected", "15 tasks in", "warning: WeChat retired uniform_send")
 	images, err := os.ReadDir("codes")
 	if err != nil || len(images) != 3 {
 		t.Fatalf("%d images, %v", len(images), err)
@@ -62,17 +59,6 @@ func TestSandboxRunOfEveryType(t *testing.T) {
 		if err != nil || tasks.ImageType(content) == "" || !strings.HasPrefix(image.Name(), testApp+"-code-") {
 			t.Errorf("%s: %q, %v", image.Name(), tasks.ImageType(content), err)
 		}
-	}
-}
-
-// TestSandboxRunOfAMediaCheck: no push can reach a run with a Redis of its own, so it does not wait for
-// one.
-func TestSandboxRunOfAMediaCheck(t *testing.T) {
-	t.Chdir(t.TempDir())
-	spec, _ := tasks.Lookup(tasks.TypeMediaCheck)
-	got := command(t, nil, `{"type":"seccheck:media","app":"`+testApp+`","id":"a","body":`+spec.Example+"}\n", "run", "--sandbox", "-")
-	if r := got.results(t)["a"]; got.status != statusFailed || r.Outcome != tasks.OutcomeUnknown || r.Reason != "no_callback" || r.TraceID == "" || r.Attempts != 1 {
-		t.Errorf("status %d, %+v\n%s", got.status, r, got.stderr)
 	}
 }
 
