@@ -208,7 +208,9 @@ func TestTaskWithWorker(t *testing.T) {
 			return text, task
 		}
 
-		text, task := until("busy", func(task inspect.Task) bool { return task.Place == inspect.PlaceRetrying })
+		text, task := until("busy", func(task inspect.Task) bool { // the next attempt may have begun since its place was read
+			return task.Place == inspect.PlaceRetrying && task.State == tasks.StateRetrying
+		})
 		if task.WaitsFor != tasks.WaitsForRetry || time.Until(task.NextAt) > 10*time.Minute || task.Attempts < 1 || task.Failed < 1 || task.Batch != "spring" || task.State != tasks.StateRetrying {
 			t.Errorf("busy: %+v", task)
 		}

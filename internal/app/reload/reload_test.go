@@ -262,8 +262,9 @@ func TestMistakesAreRefusedWhole(t *testing.T) {
 	w.awaitLog("apps.d/b.yaml: line 1: id: "+appB+" is configured twice", 1)
 	w.awaitLog("reserve_urgent: 3 is outside", 1)
 	w.awaitLog("redis.db", 1)
+	redistest.Until(t, within, "the refusal is reported", func() bool { state, _, _ := w.state(); return !state.Refused.IsZero() })
 	state, _, applied := w.state()
-	if applied != 0 || state.Hash != good.Hash || state.Refused.IsZero() {
+	if applied != 0 || state.Hash != good.Hash {
 		t.Errorf("%d applied, %+v", applied, state)
 	}
 	told := strings.Count(w.logged(), "refused; the one in use stays")
