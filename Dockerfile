@@ -6,10 +6,11 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod \
     go mod download
+ENV GOCACHE=/go/build-cache
 # Includes .git, so that `wxcourier version` prints the commit.
 COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod \
-    --mount=type=cache,target=/root/.cache/go-build \
+    --mount=type=cache,target=/go/build-cache \
     .ci/build /wxcourier
 
 # Only the binary, CA certificates and time zones: no shell, no package manager.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/wxcourier/wxcourier/internal/consent"
 	"github.com/wxcourier/wxcourier/internal/templates"
 	"github.com/wxcourier/wxcourier/ratelimit"
 	"github.com/wxcourier/wxcourier/tasks"
@@ -118,7 +119,7 @@ func (a *App) dropAlternative(key string) {
 
 // CountsConsents reports whether the consents of persons are counted: the mode is observe or enforce.
 func (a App) CountsConsents() bool {
-	return a.Consent == worker.ConsentObserve || a.Consent == worker.ConsentEnforce
+	return consent.Mode(a.Consent).Counts()
 }
 
 func appKey(i int) string { return fmt.Sprintf("apps[%d]", i) }

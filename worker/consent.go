@@ -14,13 +14,13 @@ import (
 // The values of App.Consent.
 const (
 	// ConsentOff: nothing is counted, and nothing is asked of Redis.
-	ConsentOff = "off"
+	ConsentOff = string(consent.Off)
 	// ConsentObserve: all messages are sent; it is counted how many calls ConsentEnforce would have saved,
 	// and how often it would have been wrong.
-	ConsentObserve = "observe"
+	ConsentObserve = string(consent.Observe)
 	// ConsentEnforce: a message to a person who has no consent left ends as refused, reason no_consent,
 	// without a call.
-	ConsentEnforce = "enforce"
+	ConsentEnforce = string(consent.Enforce)
 )
 
 // ConsentModes returns the values of App.Consent.
@@ -44,7 +44,7 @@ const ReasonNoConsent = consent.ReasonNoConsent
 func (j *job) consentMode() consent.Mode {
 	switch {
 	case !j.spec.Consent, j.template == "", j.receiver == "", j.app.Consent == "":
-		return ConsentOff
+		return consent.Off
 	}
 	return consent.Mode(j.app.Consent)
 }
@@ -53,7 +53,7 @@ func (j *job) consentMode() consent.Mode {
 // message that ends without a call, or waits.
 func (d *deliverer) checkConsent(ctx context.Context, j *job) error {
 	mode := j.consentMode()
-	if mode == ConsentOff {
+	if mode == consent.Off {
 		return nil
 	}
 	j.consent = d.consents.Check(ctx, consent.Message{
@@ -63,7 +63,7 @@ func (d *deliverer) checkConsent(ctx context.Context, j *job) error {
 	switch j.consent.Decision {
 	case consent.Proceed:
 	case consent.Wait:
-		return &dispatch.NotSentError{Reason: "news of the receiver's consent may be on their way", Delay: j.untilExpiry(time.Now(), j.consent.Delay)}
+		return &dispatch.NotSentError{Reason: "news of the receiver's consent may be on their way", Delay: j.untilExpiry(d.now(), j.consent.Delay)}
 	case consent.Refuse:
 		return &dispatch.NotSentError{Outcome: tasks.OutcomeRefused, Reason: ReasonNoConsent}
 	}

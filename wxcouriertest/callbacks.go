@@ -107,7 +107,7 @@ func appsWith(apps []worker.App, has func(worker.App) bool) []string {
 }
 
 func countsConsents(app worker.App) bool {
-	return app.Consent == worker.ConsentObserve || app.Consent == worker.ConsentEnforce
+	return consent.Mode(app.Consent).Counts()
 }
 
 // Receipt waits for the receipt of a task's message, and returns the task's result with it. It fails the

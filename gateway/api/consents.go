@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -144,7 +143,7 @@ func (a *API) reportConsent(ctx context.Context, in *consentReportInput) (*conse
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains([]string{"observe", "enforce"}, a.consentMode(in.App)) {
+	if !consent.Mode(a.consentMode(in.App)).Counts() {
 		return nil, problem.New(http.StatusConflict, "consents of the app are not counted: set consent to observe or enforce in its configuration")
 	}
 	report := tasks.ConsentReport{App: in.App, OpenID: in.OpenID, Template: body.Template, Status: tasks.ConsentStatus(body.Status), ID: body.ID, At: body.At}

@@ -17,14 +17,11 @@ const (
 	maxConsentRows = 20
 )
 
-// counted reports whether the consents of an app's receivers are counted.
-func (a App) counted() bool { return a.Consent == consent.Observe || a.Consent == consent.Enforce }
-
 // readConsents reads what the checks of consent amount to, of the apps that have some.
 func (c *Console) readConsents(ctx context.Context, now time.Time) (map[string]consent.Summary, error) {
 	var apps []string
 	for _, app := range c.Apps() {
-		if app.counted() {
+		if app.Consent.Counts() {
 			apps = append(apps, app.ID)
 		}
 	}
@@ -66,7 +63,7 @@ type consentsView struct {
 func newConsents(read map[string]consent.Summary, apps []App, wanted func(app string) bool) consentsView {
 	v := consentsView{Days: consent.SummaryDays}
 	for _, app := range apps {
-		if !app.counted() || !wanted(app.ID) {
+		if !app.Consent.Counts() || !wanted(app.ID) {
 			continue
 		}
 		row := consentRow{App: app.ID, Enforced: app.Consent == consent.Enforce, Summary: read[app.ID]}

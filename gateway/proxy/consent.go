@@ -35,7 +35,7 @@ func (p *Proxy) checkConsent(ctx context.Context, e endpoint, r Request, runner 
 		return nil
 	}
 	app, _ := p.deps.App(r.App)
-	if app.Consent == "" || app.Consent == consent.Off {
+	if !app.Consent.Counts() {
 		return nil
 	}
 	receiver, template := tasks.Envelope{Type: e.spec.Type, Body: r.Body}.ReceiverAndTemplate()

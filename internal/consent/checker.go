@@ -20,6 +20,9 @@ const (
 	Enforce Mode = "enforce"
 )
 
+// Counts reports whether the consent of persons is counted.
+func (m Mode) Counts() bool { return m == Observe || m == Enforce }
+
 // ReasonNoConsent is the reason of a message that was refused without a call.
 const ReasonNoConsent = "no_consent"
 
